@@ -1,0 +1,246 @@
+//! Fork and join without allocation: one parallel region at a time, work handed out in chunks.
+//!
+//! Kernels cut their work into chunks whose borders depend on shapes alone, never on the number of threads; each chunk writes
+//! its own output. Who runs a chunk then does not matter, which is what makes results bitwise equal for any thread count.
+
+use std::{
+    cell::UnsafeCell,
+    sync::{
+        Arc, Condvar, Mutex,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    thread::JoinHandle,
+};
+
+/// Spins of a waiting thread before it sleeps. A region follows the last one within microseconds during a step.
+const SPINS: u32 = 20_000;
+
+type Job<'a> = &'a (dyn Fn(usize, usize) + Sync);
+
+struct Shared {
+    /// The region's closure; written by the caller only while no worker runs.
+    job: UnsafeCell<Option<Job<'static>>>,
+    chunks: AtomicUsize,
+    next: AtomicUsize,
+    /// Number of the current region; workers wait for it to change.
+    epoch: AtomicUsize,
+    /// Workers that have not yet left the current region.
+    active: AtomicUsize,
+    panicked: AtomicBool,
+    quit: AtomicBool,
+    lock: Mutex<()>,
+    wake: Condvar,
+}
+
+// SAFETY: `job` is written only by the thread that holds `&mut`-like ownership of the region (see `Pool::run`), while
+// `active == 0`, and read by workers only between the release store of `epoch` and their decrement of `active`.
+unsafe impl Sync for Shared {}
+
+/// A fixed set of threads; the calling thread is one of them.
+pub struct Pool {
+    shared: Arc<Shared>,
+    workers: Vec<JoinHandle<()>>,
+    /// Guards against nested or concurrent regions.
+    busy: AtomicBool,
+}
+
+impl std::fmt::Debug for Pool {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Pool({} threads)", self.threads())
+    }
+}
+
+impl Pool {
+    /// A pool of `threads` threads (at least 1), the caller included.
+    pub fn new(threads: usize) -> Self {
+        let shared = Arc::new(Shared {
+            job: UnsafeCell::new(None),
+            chunks: AtomicUsize::new(0),
+            next: AtomicUsize::new(0),
+            epoch: AtomicUsize::new(0),
+            active: AtomicUsize::new(0),
+            panicked: AtomicBool::new(false),
+            quit: AtomicBool::new(false),
+            lock: Mutex::new(()),
+            wake: Condvar::new(),
+        });
+        let workers = (1..threads.max(1))
+            .map(|id| {
+                let shared = Arc::clone(&shared);
+                std::thread::Builder::new()
+                    .name(format!("kernel-{id}"))
+                    .spawn(move || worker(&shared, id))
+                    .expect("the operating system gives a thread")
+            })
+            .collect();
+        Pool { shared, workers, busy: AtomicBool::new(false) }
+    }
+
+    /// Threads, the caller included.
+    pub fn threads(&self) -> usize {
+        self.workers.len() + 1
+    }
+
+    /// Calls `f(chunk, thread)` once for every `chunk` in `0..chunks`, `thread < self.threads()` (for scratch space: no two
+    /// calls run at once with the same `thread`), and returns when all are done. Allocates nothing.
+    ///
+    /// # Panics
+    /// If called from inside a region of the same pool, or if `f` panics.
+    pub fn run(&self, chunks: usize, f: impl Fn(usize, usize) + Sync) {
+        if chunks == 0 {
+            return;
+        }
+        if self.workers.is_empty() || chunks == 1 {
+            (0..chunks).for_each(|c| f(c, 0));
+            return;
+        }
+        assert!(!self.busy.swap(true, Ordering::Acquire), "a pool runs one region at a time");
+        let s = &*self.shared;
+        let job: Job<'_> = &f;
+        // SAFETY: the lifetime is erased only for the time of this call: it returns (or unwinds) after `active` has fallen to
+        // 0, when no worker can touch the closure any more.
+        unsafe { *s.job.get() = Some(std::mem::transmute::<Job<'_>, Job<'static>>(job)) };
+        s.chunks.store(chunks, Ordering::Relaxed);
+        s.next.store(0, Ordering::Relaxed);
+        s.active.store(self.workers.len(), Ordering::Relaxed);
+        {
+            let _guard = s.lock.lock().unwrap_or_else(|e| e.into_inner());
+            s.epoch.fetch_add(1, Ordering::Release);
+        }
+        s.wake.notify_all();
+        let own = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| drain(s, job, 0)));
+        let mut spins = 0u32;
+        while s.active.load(Ordering::Acquire) != 0 {
+            spins += 1;
+            if spins < SPINS { std::hint::spin_loop() } else { std::thread::yield_now() }
+        }
+        self.busy.store(false, Ordering::Release);
+        if let Err(panic) = own {
+            std::panic::resume_unwind(panic);
+        }
+        assert!(!s.panicked.swap(false, Ordering::Relaxed), "a kernel thread panicked");
+    }
+}
+
+fn drain(s: &Shared, job: Job<'_>, thread: usize) {
+    let chunks = s.chunks.load(Ordering::Relaxed);
+    loop {
+        let c = s.next.fetch_add(1, Ordering::Relaxed);
+        if c >= chunks {
+            return;
+        }
+        job(c, thread);
+    }
+}
+
+fn worker(s: &Shared, id: usize) {
+    let mut seen = 0;
+    loop {
+        let mut spins = 0u32;
+        while s.epoch.load(Ordering::Acquire) == seen {
+            if s.quit.load(Ordering::Relaxed) {
+                return;
+            }
+            spins += 1;
+            if spins < SPINS {
+                std::hint::spin_loop();
+                continue;
+            }
+            let mut guard = s.lock.lock().unwrap_or_else(|e| e.into_inner());
+            while s.epoch.load(Ordering::Acquire) == seen && !s.quit.load(Ordering::Relaxed) {
+                guard = s.wake.wait(guard).unwrap_or_else(|e| e.into_inner());
+            }
+        }
+        seen = s.epoch.load(Ordering::Acquire);
+        // SAFETY: the caller wrote `job` before it raised `epoch`, and waits for `active` before it touches it again.
+        if let Some(job) = unsafe { *s.job.get() }
+            && std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| drain(s, job, id))).is_err()
+        {
+            s.panicked.store(true, Ordering::Relaxed);
+        }
+        s.active.fetch_sub(1, Ordering::Release);
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        {
+            let _guard = self.shared.lock.lock().unwrap_or_else(|e| e.into_inner());
+            self.shared.quit.store(true, Ordering::Relaxed);
+        }
+        self.shared.wake.notify_all();
+        for w in self.workers.drain(..) {
+            let _ = w.join();
+        }
+    }
+}
+
+/// A raw pointer that chunks of a region share; each chunk must keep to its own part.
+#[derive(Debug, Clone, Copy)]
+pub struct SharedMut<T>(*mut T, usize);
+
+// SAFETY: only `slice` hands out references, and its contract asks for disjoint ranges.
+unsafe impl<T: Send> Sync for SharedMut<T> {}
+// SAFETY: as above.
+unsafe impl<T: Send> Send for SharedMut<T> {}
+
+impl<T> SharedMut<T> {
+    /// Shares a slice among the chunks of a region.
+    pub fn new(slice: &mut [T]) -> Self {
+        SharedMut(slice.as_mut_ptr(), slice.len())
+    }
+
+    /// The part `at..at + len`.
+    ///
+    /// # Safety
+    /// No two live references may overlap, and the slice given to [`SharedMut::new`] must outlive the result.
+    #[allow(clippy::mut_from_ref)]
+    pub unsafe fn slice(&self, at: usize, len: usize) -> &mut [T] {
+        assert!(at + len <= self.1, "range {at}+{len} of a slice of {}", self.1);
+        // SAFETY: in bounds by the assertion, exclusive by the caller's promise.
+        unsafe { std::slice::from_raw_parts_mut(self.0.add(at), len) }
+    }
+
+    /// Pointer to the first element.
+    pub fn as_ptr(&self) -> *mut T {
+        self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_chunk_runs_once_on_any_number_of_threads() {
+        for threads in [1, 2, 3, 8] {
+            let pool = Pool::new(threads);
+            for chunks in [0, 1, 2, 7, 1000] {
+                for _ in 0..20 {
+                    let mut hits = vec![0u8; chunks];
+                    let shared = SharedMut::new(&mut hits);
+                    // SAFETY: each chunk writes its own element.
+                    pool.run(chunks, |c, t| {
+                        assert!(t < threads);
+                        unsafe { shared.slice(c, 1)[0] += 1 }
+                    });
+                    assert!(hits.iter().all(|&h| h == 1));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_panic_in_a_chunk_reaches_the_caller_and_the_pool_lives_on() {
+        let pool = Pool::new(2);
+        let r = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            pool.run(100, |c, _| assert!(c != 50, "chunk 50"));
+        }));
+        assert!(r.is_err());
+        let sum = AtomicUsize::new(0);
+        pool.run(10, |c, _| {
+            sum.fetch_add(c, Ordering::Relaxed);
+        });
+        assert_eq!(sum.into_inner(), 45);
+    }
+}

@@ -1,0 +1,3 @@
+//! The hardware: the few operations that layers need, for each kind of device.
+
+pub mod cpu;

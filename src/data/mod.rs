@@ -1,0 +1,87 @@
+//! Where samples come from: sources, preprocessing of raw logs, and the loader that the trainer sees.
+
+mod batch;
+pub mod loader;
+pub mod preprocess;
+mod schema;
+pub mod source;
+
+pub use batch::{Bags, Batch};
+pub use schema::{Column, Schema};
+
+use std::path::PathBuf;
+
+/// What can go wrong with data. Each message names the file and the place.
+#[derive(Debug, thiserror::Error)]
+pub enum DataError {
+    /// A file cannot be opened or read.
+    #[error("{path}: {source}", path = path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A line of a text file is not what the format asks for.
+    #[error("{path}:{line}: {what}", path = path.display())]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// Its line, counted from 1.
+        line: u64,
+        /// What is wrong, and what would be right.
+        what: String,
+    },
+    /// The data as a whole does not fit what was asked for.
+    #[error("{0}")]
+    Invalid(String),
+}
+
+/// One split (train, eval or test) of a data set.
+///
+/// A source is asked for consecutive ranges by one loader thread. Given the same `epoch` and range it
+/// always answers with the same samples; that is what makes runs repeatable and resumable.
+pub trait Source: Send {
+    /// The columns.
+    fn schema(&self) -> &Schema;
+
+    /// Samples in an epoch; `None` for an endless source.
+    fn len(&self) -> Option<u64>;
+
+    /// Whether an epoch holds no samples.
+    fn is_empty(&self) -> bool {
+        self.len() == Some(0)
+    }
+
+    /// Clears `batch` and fills it with samples `start..start + n` of epoch `epoch` (counted from 0).
+    /// Sources with an order of their own shuffle by epoch here. `start + n` never passes [`Source::len`].
+    fn fill(&mut self, epoch: u64, start: u64, n: usize, batch: &mut Batch) -> Result<(), DataError>;
+}
+
+/// An opened data set.
+pub struct Dataset {
+    /// Samples to learn from.
+    pub train: Box<dyn Source>,
+    /// Samples that decide when the target is reached.
+    pub eval: Box<dyn Source>,
+    /// Samples looked at once, at the end, with the best parameters.
+    pub test: Option<Box<dyn Source>>,
+    /// What is known of the data, for the record.
+    pub facts: Facts,
+    /// numpy's generator as facebook's program leaves it after preparing its data, for initialisers that
+    /// go on drawing from it. `None` where the source does not draw from it.
+    pub numpy: Option<crate::random::numpy::RandomState>,
+}
+
+/// What is known of a data set; goes into the run record.
+#[derive(Debug, Clone, Default, serde::Serialize)]
+pub struct Facts {
+    /// AUC of the true probabilities on the evaluation split (planted data only).
+    pub best_auc: Option<f64>,
+    /// Share of positive labels in the evaluation split, if known before training.
+    pub base_rate: Option<f64>,
+    /// Malformed lines that were skipped (`data.on_error = "skip"`).
+    pub skipped_lines: u64,
+    /// Anything else worth a line in the record.
+    pub notes: Vec<String>,
+}

@@ -1,0 +1,122 @@
+//! How a model is computed: forward, backward, update, prediction.
+
+pub mod candle;
+pub mod fused;
+pub mod phase;
+
+use crate::{
+    data::Batch,
+    model::{ModelSpec, ParamSpec},
+    optim::OptimizerConfig,
+};
+use serde::Serialize;
+
+pub use phase::{Phase, PhaseClock};
+
+/// What can go wrong in an engine.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// The batch does not fit the model or the buffers.
+    #[error("batch does not fit the model: {0}")]
+    Shape(String),
+    /// Something the engine cannot do.
+    #[error("{0}")]
+    Unsupported(String),
+    /// Loss or a prediction is not a number.
+    #[error("{what} is {value} at step {step}")]
+    NotFinite {
+        /// The quantity.
+        what: &'static str,
+        /// Its value.
+        value: f64,
+        /// 1-based step.
+        step: u64,
+    },
+    /// candle's own error.
+    #[error("candle: {0}")]
+    Candle(#[from] candle_core::Error),
+    /// Memory could not be had.
+    #[error("cannot allocate {bytes} bytes for {what}")]
+    Memory {
+        /// Purpose.
+        what: String,
+        /// Amount.
+        bytes: u64,
+    },
+}
+
+/// Loss over the model's logit `z`, `p = sigmoid(z)`; always the mean over the batch.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct LossSpec {
+    /// Which loss.
+    #[serde(flatten)]
+    pub kind: LossKind,
+    /// If in (0, 1): `p` is clamped to `[clamp, 1 - clamp]` before the loss, and the gradient is zero outside (facebook's
+    /// `--loss-threshold`). 0 is off.
+    pub clamp: f32,
+}
+
+/// Which loss.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum LossKind {
+    /// `-mean(y ln p + (1 - y) ln(1 - p))`, computed from the logit. With `clamp`, from the clamped probability. Differs from torch's
+    /// BCELoss (each logarithm cut at -100) only where |z| > 16.
+    Bce,
+    /// `mean(w[y] * bce)`, `w = weights[round(y)]` for the label's class.
+    Wbce {
+        /// Weights of class 0 and 1.
+        weights: [f32; 2],
+    },
+    /// `mean((p - y)^2)`.
+    Mse,
+}
+
+/// Everything an engine needs to make its buffers once.
+#[derive(Debug, Clone, Serialize)]
+pub struct EngineConfig {
+    /// The model.
+    pub model: ModelSpec,
+    /// The loss.
+    pub loss: LossSpec,
+    /// The optimizer.
+    pub optimizer: OptimizerConfig,
+    /// Largest batch of training or evaluation, in samples.
+    pub max_batch: usize,
+    /// The most ids one sample can hold, per table.
+    pub max_hotness: Vec<usize>,
+    /// Threads of the fused engine's pool, at least 1.
+    pub threads: usize,
+    /// Pin pool threads to cores.
+    pub pin_threads: bool,
+    /// Seed of dropout masks.
+    pub seed: u64,
+}
+
+/// A model in training. Losses are the data term only (regularisation moves the gradients, not the printed loss).
+pub trait Engine {
+    /// Name for the record: `fused` or `candle`.
+    fn name(&self) -> &'static str;
+
+    /// All parameters, in the order of [`ModelSpec::params`].
+    fn params(&self) -> &[ParamSpec];
+
+    /// Copies parameter `index` out.
+    fn read(&self, index: usize, out: &mut [f32]) -> Result<(), EngineError>;
+
+    /// Sets parameter `index`.
+    fn write(&mut self, index: usize, values: &[f32]) -> Result<(), EngineError>;
+
+    /// Forward, backward, update. Returns the mean loss of the batch before the update.
+    fn train_step(&mut self, batch: &Batch, learning_rate: f64) -> Result<f32, EngineError>;
+
+    /// Probabilities of a batch (dropout off, batch normalisation by running statistics), `out[..batch.len]`.
+    fn predict(&mut self, batch: &Batch, out: &mut [f32]) -> Result<(), EngineError>;
+
+    /// Loss and gradient of every parameter (row-major, tables dense, before clipping, regularisation included), without an
+    /// update. Allocates; for tests and diagnosis.
+    fn gradients(&mut self, batch: &Batch) -> Result<(f32, Vec<Vec<f32>>), EngineError>;
+
+    /// Where the time went, if the engine keeps a clock.
+    fn phases(&mut self) -> Option<&mut PhaseClock>;
+}

@@ -1,0 +1,129 @@
+//! Names and shapes of a model's parameters, in the order in which they are initialised.
+
+use super::{DeepFmSpec, DlrmSpec, ModelSpec, Pooling};
+use serde::Serialize;
+
+/// What a parameter is; decides which update it gets and which initialiser.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ParamKind {
+    /// MLP weight `[out, in]`.
+    Weight,
+    /// MLP bias `[out]`.
+    Bias,
+    /// Embedding table `[rows, dim]`: sparse gradient.
+    Table,
+    /// One scalar a row of a table `[rows, 1]`, ones at start: sparse gradient if learned.
+    RowWeight,
+    /// One vector (or scalar) a dense column of a DeepFM, multiplied by the column's value: `[dense, dim]` or `[dense, 1]`.
+    /// Initialised like a table, but its gradient is dense.
+    FieldWeight,
+    /// Batch normalisation scale `[features]`, ones at start.
+    Scale,
+    /// Batch normalisation shift `[features]`, zeros at start.
+    Shift,
+    /// Batch normalisation running mean `[features]`: state, not trained; zeros at start.
+    RunningMean,
+    /// Batch normalisation running variance `[features]`: state, not trained; ones at start.
+    RunningVar,
+}
+
+/// One parameter.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ParamSpec {
+    /// Name as facebook's state dict has it where there is a counterpart: `emb_l.0.weight`, `bot_l.0.weight`, `top_l.2.bias`.
+    pub name: String,
+    /// What it is.
+    pub kind: ParamKind,
+    /// Shape, row-major.
+    pub shape: Vec<usize>,
+}
+
+impl ParamSpec {
+    fn new(name: String, kind: ParamKind, shape: &[usize]) -> Self {
+        ParamSpec { name, kind, shape: shape.to_vec() }
+    }
+
+    /// Number of elements.
+    pub fn len(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    /// Whether it has no elements.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl ModelSpec {
+    /// All parameters: tables first, then row weights, bottom MLP, top MLP (facebook's order of creation is
+    /// tables with their row weights, bottom, top); for DeepFM the `dim`-wide tables, the 1-wide ones, the DNN.
+    pub fn params(&self) -> Vec<ParamSpec> {
+        match self {
+            ModelSpec::Dlrm(m) => dlrm(m),
+            ModelSpec::DeepFm(m) => deepfm(m),
+        }
+    }
+
+    /// The embedding tables' rows.
+    pub fn tables(&self) -> &[usize] {
+        match self {
+            ModelSpec::Dlrm(m) => &m.tables,
+            ModelSpec::DeepFm(m) => &m.tables,
+        }
+    }
+}
+
+fn mlp(out: &mut Vec<ParamSpec>, prefix: &str, input: usize, widths: &[usize]) {
+    let mut n = input;
+    for (i, &m) in widths.iter().enumerate() {
+        out.push(ParamSpec::new(format!("{prefix}.{}.weight", 2 * i), ParamKind::Weight, &[m, n]));
+        out.push(ParamSpec::new(format!("{prefix}.{}.bias", 2 * i), ParamKind::Bias, &[m]));
+        n = m;
+    }
+}
+
+fn dlrm(m: &DlrmSpec) -> Vec<ParamSpec> {
+    let mut p = Vec::new();
+    for (k, &rows) in m.tables.iter().enumerate() {
+        p.push(ParamSpec::new(format!("emb_l.{k}.weight"), ParamKind::Table, &[rows, m.dim]));
+    }
+    if matches!(m.pooling, Pooling::WeightedFixed | Pooling::WeightedLearned) {
+        for (k, &rows) in m.tables.iter().enumerate() {
+            p.push(ParamSpec::new(format!("v_W_l.{k}"), ParamKind::RowWeight, &[rows, 1]));
+        }
+    }
+    mlp(&mut p, "bot_l", m.bottom_input(), &m.bottom);
+    mlp(&mut p, "top_l", m.top_input(), &m.top);
+    p
+}
+
+fn deepfm(m: &DeepFmSpec) -> Vec<ParamSpec> {
+    let mut p = Vec::new();
+    for (k, &rows) in m.tables.iter().enumerate() {
+        p.push(ParamSpec::new(format!("emb.{k}.weight"), ParamKind::Table, &[rows, m.dim]));
+    }
+    for (k, &rows) in m.tables.iter().enumerate() {
+        p.push(ParamSpec::new(format!("linear.{k}.weight"), ParamKind::Table, &[rows, 1]));
+    }
+    if m.dense > 0 {
+        p.push(ParamSpec::new("dense_emb".into(), ParamKind::FieldWeight, &[m.dense, m.dim]));
+        p.push(ParamSpec::new("dense_linear".into(), ParamKind::FieldWeight, &[m.dense, 1]));
+    }
+    let mut n = m.fields() * m.dim;
+    for (i, &h) in m.hidden.iter().enumerate() {
+        p.push(ParamSpec::new(format!("dnn.{i}.weight"), ParamKind::Weight, &[h, n]));
+        p.push(ParamSpec::new(format!("dnn.{i}.bias"), ParamKind::Bias, &[h]));
+        if m.batch_norm {
+            p.push(ParamSpec::new(format!("dnn.{i}.bn.scale"), ParamKind::Scale, &[h]));
+            p.push(ParamSpec::new(format!("dnn.{i}.bn.shift"), ParamKind::Shift, &[h]));
+            p.push(ParamSpec::new(format!("dnn.{i}.bn.running_mean"), ParamKind::RunningMean, &[h]));
+            p.push(ParamSpec::new(format!("dnn.{i}.bn.running_var"), ParamKind::RunningVar, &[h]));
+        }
+        n = h;
+    }
+    let last = m.hidden.len();
+    p.push(ParamSpec::new(format!("dnn.{last}.weight"), ParamKind::Weight, &[1, n]));
+    p.push(ParamSpec::new(format!("dnn.{last}.bias"), ParamKind::Bias, &[1]));
+    p
+}

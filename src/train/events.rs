@@ -1,0 +1,134 @@
+//! What the training loop tells its listeners (progress bar, MLPerf log, metrics table), as it happens.
+
+use crate::metrics::Quality;
+use serde::Serialize;
+
+/// Something that wants to know how training goes. All methods do nothing unless overridden. An error ends the run as aborted.
+pub trait Listener {
+    /// Before anything touches data or parameters.
+    fn init_start(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+    /// Model and data are ready; the clock of time to train starts now.
+    fn run_start(&mut self, _facts: &RunFacts) -> std::io::Result<()> {
+        Ok(())
+    }
+    /// An epoch (counted from 0) begins.
+    fn epoch_start(&mut self, _epoch: u64) -> std::io::Result<()> {
+        Ok(())
+    }
+    /// A step is done.
+    fn step(&mut self, _step: &StepEvent) -> std::io::Result<()> {
+        Ok(())
+    }
+    /// Evaluation begins; `progress` counts epochs from 0, fractions included.
+    fn eval_start(&mut self, _progress: f64) -> std::io::Result<()> {
+        Ok(())
+    }
+    /// Evaluation is done.
+    fn eval_stop(&mut self, _eval: &EvalEvent) -> std::io::Result<()> {
+        Ok(())
+    }
+    /// An epoch ends (also when training stops within it).
+    fn epoch_stop(&mut self, _epoch: u64) -> std::io::Result<()> {
+        Ok(())
+    }
+    /// The run is over, whatever the reason; called exactly once if `init_start` was.
+    fn run_stop(&mut self, _outcome: &Outcome) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// What is known when the run starts.
+#[derive(Debug, Clone, Serialize)]
+pub struct RunFacts {
+    /// Training samples of an epoch.
+    pub train_samples: u64,
+    /// Samples of an evaluation.
+    pub eval_samples: u64,
+    /// Steps of an epoch.
+    pub steps_per_epoch: u64,
+    /// Steps at most.
+    pub max_steps: u64,
+    /// The target AUC.
+    pub target_auc: Option<f64>,
+    /// AUC of the truth, if known.
+    pub best_auc: Option<f64>,
+}
+
+/// One training step.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct StepEvent {
+    /// 1-based.
+    pub step: u64,
+    /// 0-based.
+    pub epoch: u64,
+    /// Samples of this batch.
+    pub samples: u32,
+    /// Mean loss of the batch before the update.
+    pub loss: f32,
+    /// Rate of this update.
+    pub learning_rate: f64,
+    /// Seconds of the step, data wait included, evaluation excluded.
+    pub seconds: f64,
+    /// Seconds of it spent waiting for data.
+    pub data_wait: f64,
+}
+
+/// One evaluation.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct EvalEvent {
+    /// Steps done before it.
+    pub step: u64,
+    /// Epochs done before it, from 0, fractions included.
+    pub progress: f64,
+    /// Training samples seen before it.
+    pub samples: u64,
+    /// Seconds since `run_start`, this evaluation included.
+    pub elapsed: f64,
+    /// Seconds this evaluation took.
+    pub seconds: f64,
+    /// The metrics.
+    pub quality: Quality,
+    /// Best AUC so far, this one included.
+    pub best_auc: f64,
+}
+
+/// Why a run ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StopReason {
+    /// The target was reached.
+    Target,
+    /// All epochs or steps are done.
+    Budget,
+    /// No improvement for `eval.patience` evaluations.
+    Patience,
+    /// Ctrl-C or SIGTERM.
+    Interrupted,
+    /// An error; see the outcome's message.
+    Failed,
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Outcome {
+    /// Why.
+    pub reason: StopReason,
+    /// MLPerf's word: success if the target was reached, or if there was none and the run came to its end; else aborted.
+    pub success: bool,
+    /// The error's sentence, if failed.
+    pub message: Option<String>,
+    /// Steps done.
+    pub steps: u64,
+    /// Training samples seen.
+    pub samples: u64,
+    /// Seconds from `run_start` to the end of the last evaluation.
+    pub seconds: f64,
+    /// Seconds of training steps, evaluation excluded.
+    pub train_seconds: f64,
+    /// Last evaluation.
+    pub last_eval: Option<EvalEvent>,
+    /// Metrics on the test split with the final (or restored best) parameters.
+    pub test: Option<Quality>,
+}

@@ -1,0 +1,3 @@
+//! The loop: batches, steps, evaluation, stop rules, and who is told of it.
+
+pub mod events;
