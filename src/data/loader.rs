@@ -1,1 +1,241 @@
-//! (being written)
+//! Order and prefetch: the only thing the trainer sees of the data.
+//!
+//! One thread asks the source for consecutive batches and keeps a few of them ready. Batches travel in a circle, so that after
+//! the first round nothing is allocated.
+
+use super::{Batch, DataError, Schema, Source};
+use std::{
+    sync::mpsc::{Receiver, SyncSender, sync_channel},
+    thread::JoinHandle,
+};
+
+/// Batches that are ready or being made.
+const DEPTH: usize = 4;
+
+/// Which batches a loader makes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Plan {
+    /// Samples a batch.
+    pub batch_size: usize,
+    /// Epochs, each from the first sample to the last.
+    pub epochs: u64,
+    /// Leave out an epoch's last batch if it is short.
+    pub drop_last: bool,
+    /// Batches at most over all epochs.
+    pub max_batches: Option<u64>,
+}
+
+impl Plan {
+    /// One pass over all samples.
+    pub fn once(batch_size: usize) -> Self {
+        Plan { batch_size, epochs: 1, drop_last: false, max_batches: None }
+    }
+
+    /// Batches in an epoch of `samples`.
+    pub fn batches_per_epoch(&self, samples: u64) -> u64 {
+        let b = self.batch_size as u64;
+        if self.drop_last { samples / b } else { samples.div_ceil(b) }
+    }
+}
+
+/// A batch and where it stands.
+#[derive(Debug)]
+pub struct Loaded {
+    /// 0-based.
+    pub epoch: u64,
+    /// Whether the epoch ends with it.
+    pub last_of_epoch: bool,
+    /// The samples.
+    pub batch: Batch,
+}
+
+/// Makes batches ahead of their use, on a thread of its own.
+pub struct Loader {
+    // `Option`s so that `drop` can hang up before it joins.
+    ready: Option<Receiver<Result<Loaded, DataError>>>,
+    spent: Option<SyncSender<Batch>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Loader {
+    /// Starts to load. The source's length must be known or `plan.max_batches` given (an endless source has no epochs).
+    pub fn start(source: Box<dyn Source>, plan: Plan) -> Result<Self, DataError> {
+        if source.len().is_none() && plan.max_batches.is_none() {
+            return Err(DataError::Invalid("an endless source needs train.max_steps".into()));
+        }
+        let (ready_in, ready) = sync_channel(DEPTH);
+        let (spent, spent_out) = sync_channel(DEPTH + 2);
+        for _ in 0..DEPTH {
+            let _ = spent.try_send(Batch::with_capacity(source.schema(), plan.batch_size));
+        }
+        let thread = std::thread::Builder::new()
+            .name("loader".into())
+            .spawn(move || work(source, plan, &ready_in, &spent_out))
+            .map_err(|source| DataError::Io { path: "loader thread".into(), source })?;
+        Ok(Loader { ready: Some(ready), spent: Some(spent), thread: Some(thread) })
+    }
+
+    /// The next batch; `None` after the last one. Give it back with [`Loader::recycle`].
+    pub fn next_batch(&mut self) -> Result<Option<Loaded>, DataError> {
+        match self.ready.as_ref().map(Receiver::recv) {
+            Some(Ok(r)) => r.map(Some),
+            _ => match self.thread.take().map(JoinHandle::join) {
+                Some(Err(_)) => Err(DataError::Invalid("the loader thread panicked".into())),
+                _ => Ok(None),
+            },
+        }
+    }
+
+    /// Returns a batch's memory to the loader.
+    pub fn recycle(&mut self, loaded: Loaded) {
+        if let Some(spent) = &self.spent {
+            // A full or closed circle only means that this one is not needed any more.
+            let _ = spent.try_send(loaded.batch);
+        }
+    }
+}
+
+impl Drop for Loader {
+    fn drop(&mut self) {
+        self.ready = None;
+        self.spent = None;
+        if let Some(t) = self.thread.take() {
+            let _ = t.join();
+        }
+    }
+}
+
+fn work(mut source: Box<dyn Source>, plan: Plan, ready: &SyncSender<Result<Loaded, DataError>>, spent: &Receiver<Batch>) {
+    let b = plan.batch_size as u64;
+    let (len, epochs) = match source.len() {
+        Some(len) => (len, plan.epochs),
+        None => (u64::MAX, 1),
+    };
+    let mut left = plan.max_batches.unwrap_or(u64::MAX);
+    for epoch in 0..epochs {
+        let mut start = 0;
+        while start < len && !(plan.drop_last && len - start < b) {
+            if left == 0 {
+                return;
+            }
+            left -= 1;
+            let n = b.min(len - start);
+            let Ok(mut batch) = spent.recv() else { return };
+            let filled = source.fill(epoch, start, n as usize, &mut batch);
+            start += n;
+            let last_of_epoch = start >= len || (plan.drop_last && len - start < b);
+            let failed = filled.is_err();
+            if ready.send(filled.map(|()| Loaded { epoch, last_of_epoch, batch })).is_err() || failed {
+                return;
+            }
+        }
+    }
+}
+
+/// Reads a whole split into batches, for evaluation sets that are visited again and again.
+pub fn read_all(source: &mut dyn Source, batch_size: usize) -> Result<Vec<Batch>, DataError> {
+    let len = source.len().ok_or_else(|| DataError::Invalid("an evaluation split needs an end".into()))?;
+    let mut batches = Vec::new();
+    let mut start = 0;
+    while start < len {
+        let n = (len - start).min(batch_size as u64);
+        let mut batch = Batch::with_capacity(source.schema(), n as usize);
+        source.fill(0, start, n as usize, &mut batch)?;
+        batches.push(batch);
+        start += n;
+    }
+    Ok(batches)
+}
+
+/// Bytes a cached sample of this schema takes at most.
+pub fn bytes_per_sample(schema: &Schema) -> u64 {
+    (schema.dense * 4 + schema.max_ids_per_sample() * 4 + schema.tables.len() * 4 + 4) as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::Column;
+
+    /// Counts up; fails at `fail_at`.
+    struct Counter {
+        schema: Schema,
+        len: Option<u64>,
+        fail_at: u64,
+    }
+
+    impl Counter {
+        fn new(len: Option<u64>, fail_at: u64) -> Box<Self> {
+            let schema = Schema { dense: 1, tables: vec![Column { name: "C1".into(), rows: 1 << 20, max_hotness: 1 }] };
+            Box::new(Counter { schema, len, fail_at })
+        }
+    }
+
+    impl Source for Counter {
+        fn schema(&self) -> &Schema {
+            &self.schema
+        }
+        fn len(&self) -> Option<u64> {
+            self.len
+        }
+        fn fill(&mut self, epoch: u64, start: u64, n: usize, batch: &mut Batch) -> Result<(), DataError> {
+            batch.clear();
+            for i in start..start + n as u64 {
+                if i == self.fail_at {
+                    return Err(DataError::Invalid(format!("sample {i}")));
+                }
+                batch.dense.push(epoch as f32);
+                batch.bags[0].push([i as u32]);
+                batch.labels.push(0.0);
+                batch.len += 1;
+            }
+            Ok(())
+        }
+    }
+
+    fn sizes(loader: &mut Loader) -> Vec<(u64, usize, u32, bool)> {
+        let mut out = Vec::new();
+        while let Some(l) = loader.next_batch().unwrap() {
+            out.push((l.epoch, l.batch.len, l.batch.bags[0].indices[0], l.last_of_epoch));
+            loader.recycle(l);
+        }
+        out
+    }
+
+    #[test]
+    fn epochs_short_batches_and_limits() {
+        let plan = Plan { batch_size: 4, epochs: 2, drop_last: false, max_batches: None };
+        let all = sizes(&mut Loader::start(Counter::new(Some(10), u64::MAX), plan).unwrap());
+        let want = [(0, 4, 0, false), (0, 4, 4, false), (0, 2, 8, true), (1, 4, 0, false), (1, 4, 4, false), (1, 2, 8, true)];
+        assert_eq!(all, want);
+        let dropped = sizes(&mut Loader::start(Counter::new(Some(10), u64::MAX), Plan { drop_last: true, ..plan }).unwrap());
+        assert_eq!(dropped, [(0, 4, 0, false), (0, 4, 4, true), (1, 4, 0, false), (1, 4, 4, true)]);
+        assert_eq!((plan.batches_per_epoch(10), Plan { drop_last: true, ..plan }.batches_per_epoch(10)), (3, 2));
+        let limited = Plan { max_batches: Some(9), ..plan };
+        assert_eq!(sizes(&mut Loader::start(Counter::new(None, u64::MAX), limited).unwrap()).len(), 9);
+        assert!(Loader::start(Counter::new(None, u64::MAX), plan).is_err());
+    }
+
+    #[test]
+    fn an_error_reaches_the_trainer_and_a_loader_can_be_dropped_early() {
+        let mut l = Loader::start(Counter::new(Some(100), 9), Plan::once(4)).unwrap();
+        assert!(l.next_batch().is_ok() && l.next_batch().is_ok());
+        assert_eq!(l.next_batch().unwrap_err().to_string(), "sample 9");
+        assert!(l.next_batch().unwrap().is_none());
+        let mut l = Loader::start(Counter::new(None, u64::MAX), Plan { max_batches: Some(1 << 40), ..Plan::once(4) }).unwrap();
+        let first = l.next_batch().unwrap().unwrap();
+        drop(l);
+        assert_eq!(first.batch.len, 4);
+    }
+
+    #[test]
+    fn batches_travel_in_a_circle() {
+        let mut l = Loader::start(Counter::new(Some(4000), u64::MAX), Plan::once(4)).unwrap();
+        let mut seen = std::collections::BTreeSet::new();
+        while let Some(b) = l.next_batch().unwrap() {
+            seen.insert(b.batch.labels.as_ptr() as usize);
+            l.recycle(b);
+        }
+        assert!(seen.len() <= DEPTH + 1, "{} buffers", seen.len());
+    }
+}

@@ -337,7 +337,7 @@ pub struct TrainSection {
 /// `[eval]`
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct EvalSection {
-    /// When to evaluate; the end of training is always evaluated.
+    /// When to evaluate.
     pub every: EvalEvery,
     /// Samples a batch of evaluation.
     pub batch_size: usize,
@@ -351,7 +351,7 @@ pub struct EvalSection {
     pub restore_best: bool,
 }
 
-/// When to evaluate.
+/// When to evaluate. All but `Never` also evaluate when training ends.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum EvalEvery {
@@ -359,7 +359,9 @@ pub enum EvalEvery {
     Steps(u64),
     /// Every so large a part of an epoch (MLPerf: 0.05); 1 = at each epoch's end.
     Epochs(f64),
-    /// Only at the end.
+    /// Only when training ends.
+    AtEnd,
+    /// Not at all (facebook's random benchmark: its labels are no classes).
     Never,
 }
 
