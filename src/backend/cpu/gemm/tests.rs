@@ -1,0 +1,193 @@
+//! Every path of this machine against plain products in f64, on odd shapes and strides.
+
+use super::*;
+use proptest::prelude::*;
+
+/// Values in [-1, 1), some of them exactly zero, from a small generator.
+fn values(n: usize, seed: u64) -> Vec<f32> {
+    let mut s = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    (0..n)
+        .map(|_| {
+            s ^= s << 13;
+            s ^= s >> 7;
+            s ^= s << 17;
+            let v = (s >> 40) as f32 / (1 << 23) as f32 - 1.0;
+            if s % 11 == 0 { 0.0 } else { v }
+        })
+        .collect()
+}
+
+/// Operands of one layer; matrices of the batch have gaps of `gap` elements between their rows, filled with `NAN`.
+struct Case {
+    s: LinearShape,
+    stride_in: usize,
+    stride_out: usize,
+    x: Vec<f32>,
+    w: Vec<f32>,
+    b: Vec<f32>,
+    dz: Vec<f32>,
+}
+
+/// What the three passes gave, gaps included.
+#[derive(PartialEq, Debug)]
+struct Results {
+    y: Vec<f32>,
+    y_relu: Vec<f32>,
+    dx: Vec<f32>,
+    dx_masked: Vec<f32>,
+    dw: Vec<f32>,
+    db: Vec<f32>,
+}
+
+fn gapped(rows: usize, width: usize, stride: usize, seed: u64) -> Vec<f32> {
+    let mut m = values(rows * stride, seed);
+    m.chunks_mut(stride).for_each(|row| row[width..].fill(f32::NAN));
+    m
+}
+
+impl Case {
+    fn new(batch: usize, input: usize, output: usize, gap: usize, seed: u64) -> Self {
+        let s = LinearShape { batch, input, output };
+        let (stride_in, stride_out) = (input + gap, output + 2 * gap);
+        Case {
+            s,
+            stride_in,
+            stride_out,
+            x: gapped(batch, input, stride_in, seed),
+            w: values(input * output, seed + 1),
+            b: values(output, seed + 2),
+            dz: gapped(batch, output, stride_out, seed + 3),
+        }
+    }
+
+    fn run(&self, isa: Isa, threads: usize) -> Results {
+        let pool = Pool::new(threads);
+        let mut gemm = Gemm::new(isa, threads, &[self.s]);
+        let (s, si, so) = (self.s, self.stride_in, self.stride_out);
+        // Outputs start as NANs: whatever is not written stays one.
+        let nans = |n: usize| vec![f32::NAN; n];
+        let mut r = Results {
+            y: nans(s.batch * so),
+            y_relu: nans(s.batch * so),
+            dx: nans(s.batch * si),
+            dx_masked: nans(s.batch * si),
+            dw: nans(s.input * s.output),
+            db: nans(s.output),
+        };
+        let (x, dz) = (Rows::new(&self.x, si), Rows::new(&self.dz, so));
+        gemm.linear_forward(&pool, s, x, &self.w, &self.b, Activation::None, RowsMut::new(&mut r.y, so));
+        gemm.linear_forward(&pool, s, x, &self.w, &self.b, Activation::Relu, RowsMut::new(&mut r.y_relu, so));
+        gemm.linear_backward_data(&pool, s, dz, &self.w, None, RowsMut::new(&mut r.dx, si));
+        gemm.linear_backward_data(&pool, s, dz, &self.w, Some(x), RowsMut::new(&mut r.dx_masked, si));
+        gemm.linear_backward_weight(&pool, s, dz, x, &mut r.dw, &mut r.db);
+        r
+    }
+
+    fn x(&self, r: usize, i: usize) -> f64 {
+        f64::from(self.x[r * self.stride_in + i])
+    }
+
+    fn dz(&self, r: usize, j: usize) -> f64 {
+        f64::from(self.dz[r * self.stride_out + j])
+    }
+
+    fn w(&self, j: usize, i: usize) -> f64 {
+        f64::from(self.w[j * self.s.input + i])
+    }
+
+    fn verify(&self, got: &Results) {
+        let LinearShape { batch, input, output } = self.s;
+        for r in 0..batch {
+            for j in 0..self.stride_out {
+                let at = r * self.stride_out + j;
+                if j >= output {
+                    assert!(got.y[at].is_nan() && got.y_relu[at].is_nan(), "forward wrote into a gap at {r},{j}");
+                    continue;
+                }
+                let z = (0..input).map(|i| self.x(r, i) * self.w(j, i)).sum::<f64>() + f64::from(self.b[j]);
+                close(got.y[at], z, input, || format!("y[{r},{j}] of {:?}", self.s));
+                close(got.y_relu[at], z.max(0.0), input, || format!("relu y[{r},{j}] of {:?}", self.s));
+            }
+            for i in 0..self.stride_in {
+                let at = r * self.stride_in + i;
+                if i >= input {
+                    assert!(got.dx[at].is_nan() && got.dx_masked[at].is_nan(), "data gradient wrote into a gap at {r},{i}");
+                    continue;
+                }
+                let d = (0..output).map(|j| self.dz(r, j) * self.w(j, i)).sum::<f64>();
+                close(got.dx[at], d, output, || format!("dx[{r},{i}] of {:?}", self.s));
+                let masked = if self.x(r, i) > 0.0 { got.dx[at] } else { 0.0 };
+                assert_eq!(got.dx_masked[at], masked, "masked dx[{r},{i}] of {:?}", self.s);
+            }
+        }
+        for j in 0..output {
+            for i in 0..input {
+                let d = (0..batch).map(|r| self.dz(r, j) * self.x(r, i)).sum::<f64>();
+                close(got.dw[j * input + i], d, batch, || format!("dw[{j},{i}] of {:?}", self.s));
+            }
+            let d = (0..batch).map(|r| self.dz(r, j)).sum::<f64>();
+            close(got.db[j], d, batch, || format!("db[{j}] of {:?}", self.s));
+        }
+    }
+}
+
+/// Terms are below 1 in size: the rounding of a sum of `terms` of them stays below `terms` times the spacing at its size.
+fn close(got: f32, want: f64, terms: usize, what: impl Fn() -> String) {
+    let tolerance = f64::from(f32::EPSILON) * (terms as f64 + 4.0);
+    assert!((f64::from(got) - want).abs() <= tolerance, "{}: {got} instead of {want}", what());
+}
+
+fn paths() -> impl Iterator<Item = Isa> {
+    Isa::ALL.into_iter().filter(|isa| isa.available())
+}
+
+fn verify_everywhere(case: &Case) {
+    for isa in paths() {
+        let one = case.run(isa, 1);
+        case.verify(&one);
+        for threads in [2, 3] {
+            same_bits(&one, &case.run(isa, threads));
+        }
+    }
+}
+
+fn same_bits(a: &Results, b: &Results) {
+    let bits = |r: &Results| -> Vec<u32> {
+        [&r.y, &r.y_relu, &r.dx, &r.dx_masked, &r.dw, &r.db].into_iter().flatten().map(|v| v.to_bits()).collect()
+    };
+    assert!(bits(a) == bits(b), "results depend on the number of threads");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 40, ..ProptestConfig::default() })]
+
+    #[test]
+    fn random_shapes_match_plain_products(
+        batch in 1usize..200, input in 1usize..130, output in 1usize..130, gap in 0usize..9, seed in 0u64..1000,
+    ) {
+        verify_everywhere(&Case::new(batch, input, output, gap, seed));
+    }
+
+    #[test]
+    fn thin_shapes_match_plain_products(
+        batch in 1usize..700, input in 1usize..600, output in 1usize..4, gap in 0usize..3, seed in 0u64..1000,
+    ) {
+        verify_everywhere(&Case::new(batch, input, output, gap, seed));
+    }
+}
+
+#[test]
+fn shapes_of_the_models_match_plain_products() {
+    for (batch, input, output) in [(1, 13, 512), (129, 13, 512), (257, 64, 16), (33, 479, 1025), (1025, 367, 33), (4095, 5, 1)] {
+        verify_everywhere(&Case::new(batch, input, output, 3, 7));
+    }
+}
+
+#[test]
+fn an_empty_batch_gives_zero_gradients() {
+    let case = Case::new(0, 5, 3, 0, 1);
+    for isa in paths() {
+        let r = case.run(isa, 2);
+        assert!(r.dw.iter().chain(&r.db).all(|&v| v == 0.0));
+    }
+}
