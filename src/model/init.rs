@@ -1,6 +1,14 @@
 //! Initial values of parameters.
 
-use crate::random::numpy::RandomState;
+use super::{EmbeddingInit, MlpInit, ModelSpec, ParamKind, ParamSpec};
+use crate::{
+    backend::cpu::pool::Pool,
+    random::{
+        numpy::RandomState,
+        philox::{Philox, Stream, unit_f32},
+    },
+};
+use std::f64::consts::TAU;
 
 /// Where initial values come from.
 #[derive(Debug, Clone)]
@@ -12,4 +20,329 @@ pub enum InitSource {
     },
     /// numpy's legacy generator, drawn from in the order of [`ModelSpec::params`], in f64 and then narrowed, as facebook's program does.
     Numpy(RandomState),
+}
+
+/// The law of one parameter's elements.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Law {
+    Constant(f32),
+    Uniform {
+        low: f64,
+        high: f64,
+    },
+    Normal {
+        std: f64,
+    },
+    /// Normal, drawn again while beyond two standard deviations (of the uncut law).
+    Truncated {
+        std: f64,
+    },
+}
+
+/// Elements a thread fills at a time; a multiple of 4 so that chunks hold whole Philox blocks.
+const CHUNK: usize = 1 << 16;
+
+/// Fills the parameters of a model, one after another.
+#[derive(Debug)]
+pub struct Initializer {
+    laws: Vec<Law>,
+    source: InitSource,
+}
+
+impl Initializer {
+    /// An initialiser of `model`'s parameters.
+    pub fn new(model: &ModelSpec, source: InitSource) -> Self {
+        let (mlp, embedding) = match model {
+            ModelSpec::Dlrm(m) => (m.mlp_init, m.embedding_init),
+            ModelSpec::DeepFm(m) => (m.mlp_init, m.embedding_init),
+        };
+        let mut fan_in = 1;
+        let laws = model
+            .params()
+            .iter()
+            .map(|p| match p.kind {
+                ParamKind::Weight => {
+                    fan_in = p.shape[1];
+                    weight_law(mlp, p.shape[0], fan_in)
+                }
+                // A bias follows its weight.
+                ParamKind::Bias => bias_law(mlp, p.shape[0], fan_in),
+                ParamKind::Table | ParamKind::FieldWeight => embedding_law(embedding, p.shape[0], p.shape[1]),
+                ParamKind::RowWeight | ParamKind::Scale | ParamKind::RunningVar => Law::Constant(1.0),
+                ParamKind::Shift | ParamKind::RunningMean => Law::Constant(0.0),
+            })
+            .collect();
+        Initializer { laws, source }
+    }
+
+    /// Fills `out` with the initial values of parameter `index`, row-major. To be called for all of [`ModelSpec::params`] in
+    /// order, since numpy's generator moves on with each; values from Philox depend on `index` alone. Neither depends on the number of
+    /// threads.
+    ///
+    /// # Panics
+    /// If the model has no parameter `index`, or `out` is not `spec.len()` long.
+    pub fn fill(&mut self, index: usize, spec: &ParamSpec, out: &mut [f32], pool: &Pool) {
+        assert_eq!(out.len(), spec.len(), "buffer of {}", spec.name);
+        let law = self.laws[index];
+        match &mut self.source {
+            _ if matches!(law, Law::Constant(_)) => out.fill(if law == Law::Constant(1.0) { 1.0 } else { 0.0 }),
+            InitSource::Philox { seed } => {
+                let draw = Draw { seed: *seed, parameter: index as u64, law };
+                pool.for_each_chunk(out, CHUNK, |chunk, _, part| draw.fill(chunk * CHUNK, part));
+            }
+            InitSource::Numpy(state) => out.iter_mut().for_each(|x| *x = from_numpy(state, law) as f32),
+        }
+    }
+}
+
+/// `m` = fan out, `n` = fan in; sources of the formulas are named at [`MlpInit`].
+fn weight_law(init: MlpInit, m: usize, n: usize) -> Law {
+    let (fans, n) = ((m + n) as f64, n as f64);
+    match init {
+        MlpInit::Facebook | MlpInit::XavierNormal => Law::Normal { std: (2.0 / fans).sqrt() },
+        MlpInit::Uniform01 => Law::Uniform { low: 0.0, high: 1.0 },
+        MlpInit::GlorotUniform => symmetric((6.0 / fans).sqrt()),
+        MlpInit::TorchLinear => symmetric((1.0 / n).sqrt()),
+    }
+}
+
+fn bias_law(init: MlpInit, m: usize, n: usize) -> Law {
+    match init {
+        MlpInit::Facebook => Law::Normal { std: (1.0 / m as f64).sqrt() },
+        MlpInit::Uniform01 => Law::Uniform { low: 0.0, high: 1.0 },
+        MlpInit::XavierNormal | MlpInit::GlorotUniform => Law::Constant(0.0),
+        MlpInit::TorchLinear => symmetric((1.0 / n as f64).sqrt()),
+    }
+}
+
+fn embedding_law(init: EmbeddingInit, rows: usize, dim: usize) -> Law {
+    match init {
+        EmbeddingInit::UniformSqrtInvRows => symmetric((1.0 / rows as f64).sqrt()),
+        EmbeddingInit::Normal { std } => Law::Normal { std: f64::from(std) },
+        EmbeddingInit::TruncatedNormal => Law::Truncated { std: 1.0 / (dim as f64).sqrt() },
+    }
+}
+
+fn symmetric(bound: f64) -> Law {
+    Law::Uniform { low: -bound, high: bound }
+}
+
+/// One number from numpy's generator, as `numpy.random.uniform` and `numpy.random.normal` make it.
+fn from_numpy(state: &mut RandomState, law: Law) -> f64 {
+    match law {
+        Law::Constant(c) => f64::from(c),
+        Law::Uniform { low, high } => state.uniform(low, high),
+        Law::Normal { std } => state.normal(0.0, std),
+        Law::Truncated { std } => loop {
+            let z = state.standard_normal();
+            if z.abs() <= 2.0 {
+                return std * z;
+            }
+        },
+    }
+}
+
+/// One parameter drawn from Philox.
+struct Draw {
+    seed: u64,
+    parameter: u64,
+    law: Law,
+}
+
+impl Draw {
+    /// Words for the `attempt`-th try; all but truncated laws need only the first.
+    fn words(&self, attempt: u64) -> Philox {
+        Philox::new(self.seed, Stream::Init, self.parameter | attempt << 32)
+    }
+
+    /// Fills elements `start..start + out.len()`; `start` is a multiple of 4.
+    fn fill(&self, start: usize, out: &mut [f32]) {
+        let (words, position) = (self.words(0), start as u64 / 4);
+        match self.law {
+            Law::Constant(c) => out.fill(c),
+            Law::Uniform { low, high } => {
+                let (low, width) = (low as f32, (high - low) as f32);
+                words.fill_with(position, out, |w| low + width * unit_f32(w));
+            }
+            Law::Normal { std } => {
+                standard_normals(words, position, out);
+                out.iter_mut().for_each(|z| *z *= std as f32);
+            }
+            Law::Truncated { std } => {
+                standard_normals(words, position, out);
+                for (i, z) in out.iter_mut().enumerate() {
+                    let mut attempt = 1;
+                    while z.abs() > 2.0 {
+                        let again = normal_block(self.words(attempt).block((start + i) as u64));
+                        *z = again.into_iter().find(|z| z.abs() <= 2.0).unwrap_or(*z);
+                        attempt += 1;
+                    }
+                    *z *= std as f32;
+                }
+            }
+        }
+    }
+}
+
+fn standard_normals(words: Philox, position: u64, out: &mut [f32]) {
+    for (b, part) in out.chunks_mut(4).enumerate() {
+        for (o, z) in part.iter_mut().zip(normal_block(words.block(position + b as u64))) {
+            *o = z;
+        }
+    }
+}
+
+/// Four standard normal numbers from four words (Box & Muller 1958). libm's functions, unlike the platform's, give the same bits everywhere.
+fn normal_block(w: [u32; 4]) -> [f32; 4] {
+    let [a, b] = normal_pair(w[0], w[1]);
+    let [c, d] = normal_pair(w[2], w[3]);
+    [a, b, c, d]
+}
+
+fn normal_pair(w0: u32, w1: u32) -> [f32; 2] {
+    // (0, 1): never the logarithm of 0. The largest value is sqrt(2 * 33 * ln 2) = 6.8.
+    let u = (w0 as f32 + 0.5) * (1.0 / 4_294_967_296.0);
+    // An angle of 24 bits in [-pi, pi).
+    let angle = (unit_f32(w1) - 0.5) * TAU as f32;
+    let radius = (-2.0 * libm::logf(u)).max(0.0).sqrt();
+    let (sin, cos) = libm::sincosf(angle);
+    [radius * cos, radius * sin]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{DeepFmSpec, DlrmSpec, Interaction, Pooling};
+
+    fn dlrm(mlp_init: MlpInit, embedding_init: EmbeddingInit) -> ModelSpec {
+        ModelSpec::Dlrm(DlrmSpec {
+            dense: 13,
+            dense_pad_to: 1,
+            tables: vec![20_001, 3],
+            dim: 5,
+            bottom: vec![301, 5],
+            top: vec![77, 1],
+            interaction: Interaction::Dot { itself: false, pad_to: 1 },
+            pooling: Pooling::WeightedFixed,
+            mlp_init,
+            embedding_init,
+        })
+    }
+
+    fn fill_all(model: &ModelSpec, source: InitSource, threads: usize) -> Vec<Vec<f32>> {
+        let (mut init, pool) = (Initializer::new(model, source), Pool::new(threads));
+        let specs = model.params();
+        let fill = |(i, p): (usize, &ParamSpec)| {
+            let mut out = vec![f32::NAN; p.len()];
+            init.fill(i, p, &mut out, &pool);
+            out
+        };
+        specs.iter().enumerate().map(fill).collect()
+    }
+
+    fn moments(x: &[f32]) -> (f64, f64) {
+        let n = x.len() as f64;
+        let mean = x.iter().map(|&v| f64::from(v)).sum::<f64>() / n;
+        (mean, (x.iter().map(|&v| (f64::from(v) - mean).powi(2)).sum::<f64>() / n).sqrt())
+    }
+
+    #[test]
+    fn philox_does_not_depend_on_threads_but_on_the_seed() {
+        for law in [EmbeddingInit::UniformSqrtInvRows, EmbeddingInit::Normal { std: 0.1 }, EmbeddingInit::TruncatedNormal] {
+            let model = dlrm(MlpInit::Facebook, law);
+            let one = fill_all(&model, InitSource::Philox { seed: 5 }, 1);
+            assert_eq!(one, fill_all(&model, InitSource::Philox { seed: 5 }, 3));
+            assert_ne!(one[0], fill_all(&model, InitSource::Philox { seed: 6 }, 1)[0]);
+        }
+    }
+
+    /// Mean, standard deviation and largest value of a big table under each law, from either source.
+    #[test]
+    fn tables_have_the_stated_law() {
+        let bound = (1.0f64 / 20_001.0).sqrt();
+        // Standard deviation of a normal law cut at two of its own: sqrt(1 - 2 * 2 * phi(2) / (2 * Phi(2) - 1)) = 0.87963.
+        let cases = [
+            (EmbeddingInit::UniformSqrtInvRows, bound / 3f64.sqrt(), bound),
+            (EmbeddingInit::Normal { std: 0.1 }, 0.1, 0.7),
+            (EmbeddingInit::TruncatedNormal, 0.87963 / 5f64.sqrt(), 2.0 / 5f64.sqrt()),
+        ];
+        for (law, std, largest) in cases {
+            for source in [InitSource::Philox { seed: 1 }, InitSource::Numpy(RandomState::new(1))] {
+                let x = &fill_all(&dlrm(MlpInit::Facebook, law), source, 2)[0];
+                let (m, s) = moments(x);
+                assert!(m.abs() < 4.0 * std / (x.len() as f64).sqrt(), "{law:?}: mean {m}");
+                assert!((s / std - 1.0).abs() < 0.01, "{law:?}: std {s}, {std} expected");
+                assert!(x.iter().all(|&v| f64::from(v).abs() <= largest * (1.0 + 1e-6)), "{law:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn layers_have_the_stated_law() {
+        let (m, n) = (301.0f64, 13.0f64);
+        let normal = (2.0 / (m + n)).sqrt();
+        let cases = [
+            (MlpInit::Facebook, 0.0, normal, Some((1.0 / m).sqrt())),
+            (MlpInit::Uniform01, 0.5, 12f64.sqrt().recip(), Some(12f64.sqrt().recip())),
+            (MlpInit::XavierNormal, 0.0, normal, None),
+            (MlpInit::GlorotUniform, 0.0, (2.0 / (m + n)).sqrt(), None),
+            (MlpInit::TorchLinear, 0.0, (1.0 / (3.0 * n)).sqrt(), Some((1.0 / (3.0 * n)).sqrt())),
+        ];
+        for (law, mean, weight_std, bias_std) in cases {
+            for source in [InitSource::Philox { seed: 1 }, InitSource::Numpy(RandomState::new(1))] {
+                let model = dlrm(law, EmbeddingInit::UniformSqrtInvRows);
+                let all = fill_all(&model, source, 2);
+                let at = |name: &str| model.params().iter().position(|p| p.name == name).map(|i| &all[i]);
+                let (w_mean, w_std) = moments(at("bot_l.0.weight").unwrap());
+                assert!((w_mean - mean).abs() < 0.02 && (w_std / weight_std - 1.0).abs() < 0.05, "{law:?}: {w_mean} {w_std}");
+                let bias = at("bot_l.0.bias").unwrap();
+                match bias_std {
+                    Some(std) => assert!((moments(bias).1 / std - 1.0).abs() < 0.15, "{law:?}"),
+                    None => assert!(bias.iter().all(|&b| b == 0.0)),
+                }
+                assert!(at("v_W_l.0").unwrap().iter().all(|&v| v == 1.0));
+            }
+        }
+    }
+
+    #[test]
+    fn batch_norm_starts_as_the_identity() {
+        let model = ModelSpec::DeepFm(DeepFmSpec {
+            tables: vec![7],
+            dense: 2,
+            dim: 4,
+            hidden: vec![6],
+            batch_norm: true,
+            dropout: 0.0,
+            embedding_l2: 0.0,
+            mlp_init: MlpInit::XavierNormal,
+            embedding_init: EmbeddingInit::Normal { std: 1e-4 },
+        });
+        let all = fill_all(&model, InitSource::Philox { seed: 1 }, 1);
+        for (p, x) in model.params().iter().zip(&all) {
+            match p.kind {
+                ParamKind::Scale | ParamKind::RunningVar => assert!(x.iter().all(|&v| v == 1.0)),
+                ParamKind::Shift | ParamKind::RunningMean | ParamKind::Bias => assert!(x.iter().all(|&v| v == 0.0)),
+                _ => assert!(x.iter().all(|&v| v != 0.0), "{}", p.name),
+            }
+        }
+    }
+
+    /// `python dlrm_s_pytorch.py --arch-embedding-size=4-3-2 ...` without `--debug-mode` draws its parameters first: expected numbers from numpy
+    /// 2.4.6, seed 123, uniform(-0.5, 0.5, (4, 2)), uniform(-sqrt(1/3), sqrt(1/3), (3, 2)), normal(0, sqrt(2/7), (3, 4)), normal(0, sqrt(1/3), 3).
+    #[test]
+    fn numpy_draws_in_facebook_order() {
+        let ModelSpec::Dlrm(mut spec) = dlrm(MlpInit::Facebook, EmbeddingInit::UniformSqrtInvRows) else { unreachable!() };
+        (spec.dense, spec.tables, spec.dim, spec.bottom) = (4, vec![4, 3], 2, vec![3, 2]);
+        let all = fill_all(&ModelSpec::Dlrm(spec), InitSource::Numpy(RandomState::new(123)), 2);
+        assert_eq!(all[0][..3], NUMPY_TABLE_0);
+        assert_eq!(all[1][4..], NUMPY_TABLE_1);
+        assert_eq!(all[4][9..], NUMPY_WEIGHT);
+        assert_eq!(all[5], NUMPY_BIAS);
+    }
+
+    const NUMPY_TABLE_0: [f32; 3] = [0.19646919, -0.21386066, -0.27314854];
+    const NUMPY_TABLE_1: [f32; 2] = [-0.07093066, -0.5084402];
+    const NUMPY_WEIGHT: [f32; 3] = [0.79682976, -0.50022423, 0.6285071];
+    const NUMPY_BIAS: [f32; 3] = [-0.72392833, -0.368206, 0.5237174];
 }

@@ -113,25 +113,24 @@ impl Philox {
     /// [`LANES`] blocks at once, word by word, written so that the compiler keeps each word in vector registers.
     #[inline]
     fn lanes(&self, position: u64) -> [[u32; LANES]; 4] {
-        let mut c = [[0u32; LANES], [0; LANES], [self.high[0]; LANES], [self.high[1]; LANES]];
-        for lane in 0..LANES {
-            let [lo, hi] = split(position.wrapping_add(lane as u64));
-            c[0][lane] = lo;
-            c[1][lane] = hi;
+        let (mut c0, mut c1) = ([0u32; LANES], [0u32; LANES]);
+        for (lane, (lo, hi)) in c0.iter_mut().zip(&mut c1).enumerate() {
+            [*lo, *hi] = split(position.wrapping_add(lane as u64));
         }
+        let (mut c2, mut c3) = ([self.high[0]; LANES], [self.high[1]; LANES]);
         let mut k = self.key;
         for _ in 0..ROUNDS {
-            for lane in 0..LANES {
-                let p0 = u64::from(MULTIPLIERS[0]) * u64::from(c[0][lane]);
-                let p1 = u64::from(MULTIPLIERS[1]) * u64::from(c[2][lane]);
-                c[0][lane] = (p1 >> 32) as u32 ^ c[1][lane] ^ k[0];
-                c[1][lane] = p1 as u32;
-                c[2][lane] = (p0 >> 32) as u32 ^ c[3][lane] ^ k[1];
-                c[3][lane] = p0 as u32;
+            for (((c0, c1), c2), c3) in c0.iter_mut().zip(&mut c1).zip(&mut c2).zip(&mut c3) {
+                let p0 = u64::from(MULTIPLIERS[0]) * u64::from(*c0);
+                let p1 = u64::from(MULTIPLIERS[1]) * u64::from(*c2);
+                *c0 = (p1 >> 32) as u32 ^ *c1 ^ k[0];
+                *c1 = p1 as u32;
+                *c2 = (p0 >> 32) as u32 ^ *c3 ^ k[1];
+                *c3 = p0 as u32;
             }
             k = [k[0].wrapping_add(WEYL[0]), k[1].wrapping_add(WEYL[1])];
         }
-        c
+        [c0, c1, c2, c3]
     }
 }
 

@@ -120,6 +120,21 @@ impl Pool {
         }
         assert!(!s.panicked.swap(false, Ordering::Relaxed), "a kernel thread panicked");
     }
+
+    /// Calls `f(chunk, thread, part)` once for every part of `slice`, cut into chunks of `len` elements (the last may be shorter).
+    /// The safe form of [`Pool::run`] with [`SharedMut`] where each chunk writes one contiguous part.
+    ///
+    /// # Panics
+    /// If `len` is 0, and as [`Pool::run`].
+    pub fn for_each_chunk<T: Send>(&self, slice: &mut [T], len: usize, f: impl Fn(usize, usize, &mut [T]) + Sync) {
+        let total = slice.len();
+        let shared = SharedMut::new(slice);
+        self.run(total.div_ceil(len), |chunk, thread| {
+            let at = chunk * len;
+            // SAFETY: chunks are disjoint, each is visited once, and `slice` is borrowed until `run` returns.
+            f(chunk, thread, unsafe { shared.slice(at, len.min(total - at)) });
+        });
+    }
 }
 
 fn drain(s: &Shared, job: Job<'_>, thread: usize) {
@@ -227,6 +242,16 @@ mod tests {
                     assert!(hits.iter().all(|&h| h == 1));
                 }
             }
+        }
+    }
+
+    #[test]
+    fn chunks_of_a_slice_cover_it_once() {
+        for (n, len) in [(0, 3), (1, 3), (9, 3), (10, 3), (1000, 7)] {
+            let mut x = vec![0usize; n];
+            Pool::new(2)
+                .for_each_chunk(&mut x, len, |c, _, part| part.iter_mut().enumerate().for_each(|(i, v)| *v += c * len + i + 1));
+            assert!(x.iter().enumerate().all(|(i, &v)| v == i + 1));
         }
     }
 
