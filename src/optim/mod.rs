@@ -4,7 +4,7 @@ pub mod schedule;
 
 use serde::Serialize;
 
-pub use schedule::ScheduleSpec;
+pub use schedule::{Schedule, ScheduleError, ScheduleSpec};
 
 /// An update rule; `g` is the gradient of the mean loss, summed over duplicates of a row first.
 /// Every rule works on dense parameters and, with the same arithmetic, on the touched rows of a table.
