@@ -1,1 +1,3 @@
-//! (being written)
+//! Sources, one file a format.
+
+pub mod numpy_random;
