@@ -1,1 +1,8 @@
-//! (being written)
+//! Raw logs to encoded samples, one file a recipe.
+
+pub mod criteo;
+mod id_map;
+mod lines;
+
+pub use id_map::IdMap;
+pub use lines::Lines;
