@@ -1,6 +1,9 @@
 //! The workload file: what to train, on what, until when. Types here; reading and checking beside.
 
 pub mod parse;
+mod resolve;
+
+pub use parse::{Origin, Resolved, WorkloadError, load};
 
 use crate::{
     engine::LossSpec,
@@ -199,12 +202,14 @@ pub struct CsvConfig {
     pub test: Option<PathBuf>,
     /// Column with the label.
     pub label: String,
-    /// Value of the label column that means 1; the labels are numbers 0 and 1 if `None`.
-    pub positive: Option<String>,
+    /// Values of the label column that mean 1, all others 0; if empty the labels are numbers from 0 to 1.
+    pub positive: Vec<String>,
     /// Numeric columns.
     pub dense: Vec<String>,
-    /// Categorical columns; empty = all that are neither label nor dense.
+    /// Categorical columns; empty = all that are neither label, nor dense, nor ignored.
     pub categorical: Vec<String>,
+    /// Columns that are not read.
+    pub ignore: Vec<String>,
     /// Column names where the file has no header line (Adult).
     pub columns: Option<Vec<String>>,
     /// Transform of dense columns.
@@ -213,6 +218,8 @@ pub struct CsvConfig {
     pub min_count: u32,
     /// Field separator.
     pub delimiter: char,
+    /// Lines that start with this character are left out.
+    pub comment: Option<char>,
     /// New order of training samples every epoch (seeded by `train.seed`).
     pub shuffle: bool,
     /// Malformed lines.
@@ -382,6 +389,16 @@ pub enum Monitor {
 pub struct TargetSection {
     /// Stop when the evaluation AUC is at least this; `None` = train to the end.
     pub auc: Option<f64>,
+    /// The target as a share `s` of what can be learnt, for data whose best reachable AUC is known (planted):
+    /// `auc = 0.5 + s * (best - 0.5)`, so 0 is chance and 1 the truth.
+    pub share_of_best: Option<f64>,
+}
+
+impl TargetSection {
+    /// The AUC to reach on data whose best reachable AUC is `best`, if known.
+    pub fn auc_for(&self, best: Option<f64>) -> Option<f64> {
+        self.auc.or_else(|| Some(0.5 + self.share_of_best? * (best? - 0.5)))
+    }
 }
 
 /// `[mlperf]`

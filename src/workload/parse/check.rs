@@ -1,0 +1,52 @@
+//! Checks between sections.
+
+use super::{error::WorkloadError, tree::Tree};
+use crate::{optim::ScheduleSpec, workload::*};
+
+/// Refuses what each section allows by itself but not with the others.
+pub(super) fn check(w: &Workload, tree: &Tree) -> Result<(), WorkloadError> {
+    let refuse = |key: &str, what: &str| Err(tree.error(key, what));
+    let random = matches!(w.data, DataConfig::NumpyRandom(_));
+    let planted = matches!(w.data, DataConfig::Planted(_));
+    let rng = match &w.model {
+        ModelConfig::Dlrm { init_rng, .. } | ModelConfig::DeepFm { init_rng, .. } => *init_rng,
+    };
+    if rng == InitRng::Numpy && !random && !matches!(w.data, DataConfig::CriteoTsv(_)) {
+        return refuse(
+            "model.init_rng",
+            "\"numpy\" goes on from the generator of the data, so data.source must be \"numpy_random\" or \"criteo_tsv\"; use \"philox\"",
+        );
+    }
+    for quirk in &w.workload.quirks {
+        match quirk {
+            Quirk::FbLrPlateau if !matches!(w.schedule, ScheduleSpec::FacebookPolicy { .. }) => {
+                return refuse("workload.quirks", "\"fb.lr-plateau\" needs schedule.kind = \"facebook_policy\"; remove it");
+            }
+            Quirk::FbDebugDataFirst | Quirk::FbTargetsLast if !random => {
+                return refuse(
+                    "workload.quirks",
+                    "\"fb.debug-data-first\" and \"fb.targets-last\" need data.source = \"numpy_random\"; remove it",
+                );
+            }
+            _ => {}
+        }
+    }
+    if matches!(w.data, DataConfig::NumpyRandom(NumpyRandomConfig { dense: 0, .. }))
+        && matches!(w.model, ModelConfig::Dlrm { .. })
+    {
+        return refuse("data.dense", "is 0; a DLRM's bottom MLP needs at least 1 dense column");
+    }
+    if matches!(w.schedule, ScheduleSpec::ReduceOnPlateau { .. }) && w.eval.every == EvalEvery::Never {
+        return refuse(
+            "eval.every_steps",
+            "is 0 (only at the end), but \"reduce_on_plateau\" acts on evaluations; must be at least 1",
+        );
+    }
+    if w.target.share_of_best.is_some() && !planted {
+        return refuse(
+            "target.share_of_best",
+            "needs data whose best reachable AUC is known, data.source = \"planted\"; use target.auc",
+        );
+    }
+    Ok(())
+}

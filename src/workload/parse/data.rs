@@ -1,0 +1,182 @@
+//! `[data]`.
+
+use super::{error::WorkloadError, reader::Reader, words::*};
+use crate::workload::*;
+
+type Result<T> = std::result::Result<T, WorkloadError>;
+
+/// Ids are 32-bit.
+const MAX_ROWS: usize = u32::MAX as usize;
+/// A bag longer than this is a slip.
+const MAX_HOTNESS: usize = 1 << 20;
+
+/// Reads and checks `[data]`.
+pub(super) fn data(r: &Reader) -> Result<DataConfig> {
+    Ok(match r.must("data.source")? {
+        SourceWord::Planted => DataConfig::Planted(planted(r)?),
+        SourceWord::NumpyRandom => DataConfig::NumpyRandom(numpy_random(r)?),
+        SourceWord::CriteoTsv => DataConfig::CriteoTsv(criteo_tsv(r)?),
+        SourceWord::Csv => DataConfig::Csv(csv(r)?),
+    })
+}
+
+fn planted(r: &Reader) -> Result<PlantedConfig> {
+    let preset = r.or("data.preset", PresetWord::CriteoKaggle)?;
+    let custom = preset == PresetWord::Custom;
+    let tables = if custom { tables(r)? } else { Vec::new() };
+    let hotness: Vec<usize> = if custom { r.or("data.hotness", Vec::new())? } else { Vec::new() };
+    r.check("data.hotness", hotness.is_empty() || hotness.len() == tables.len(), || {
+        format!("has {} entries, but data.tables has {}; must have one for each table", hotness.len(), tables.len())
+    })?;
+    for &h in &hotness {
+        r.within("data.hotness", h, |h| (1..=MAX_HOTNESS).contains(&h), "ids a sample, from 1 to 1048576")?;
+    }
+    let dense = if custom { r.opt("data.dense")? } else { None };
+    let rate = r.opt("data.positive_rate")?;
+    Ok(PlantedConfig {
+        preset: preset.word().to_owned(),
+        max_rows: r.within_opt(
+            "data.max_rows",
+            r.opt("data.max_rows")?,
+            |m| (1..=MAX_ROWS).contains(&m),
+            "from 1 to 4294967295",
+        )?,
+        tables,
+        hotness,
+        dense: r.within_opt("data.dense", dense, |d| d <= MAX_DENSE, "at most 1048576")?,
+        train_samples: at_least_one(r, "data.train_samples", Some(40_000_000))?,
+        eval_samples: at_least_one(r, "data.eval_samples", Some(200_000))?,
+        seed: r.or("data.seed", 1)?,
+        positive_rate: r.within_opt("data.positive_rate", rate, |p| p > 0.0 && p < 1.0, "above 0 and below 1")?,
+    })
+}
+
+/// Dense columns beyond this are a slip.
+const MAX_DENSE: usize = 1 << 20;
+
+fn numpy_random(r: &Reader) -> Result<NumpyRandomConfig> {
+    let dense = r.must("data.dense")?;
+    let lookups = r.or("data.indices_per_lookup", 10)?;
+    Ok(NumpyRandomConfig {
+        tables: tables(r)?,
+        dense: r.within("data.dense", dense, |d| d <= MAX_DENSE, "at most 1048576")?,
+        samples: at_least_one(r, "data.samples", None)?,
+        indices_per_lookup: r.within(
+            "data.indices_per_lookup",
+            lookups,
+            |n| (1..=MAX_HOTNESS).contains(&n),
+            "from 1 to 1048576",
+        )?,
+        fixed_indices: r.or("data.fixed_indices", false)?,
+        distribution: match r.or("data.distribution", IdsWord::Uniform)? {
+            IdsWord::Uniform => RandomIds::Uniform,
+            IdsWord::Gaussian => gaussian(r)?,
+        },
+        round_targets: r.or("data.round_targets", false)?,
+        seed: r.or("data.seed", 123)?,
+    })
+}
+
+fn gaussian(r: &Reader) -> Result<RandomIds> {
+    let (min, max) = (r.or("data.min", 0.0)?, r.or("data.max", 1.0)?);
+    let min = r.within("data.min", min, |m| m >= 0.0, "0 or more, since it bounds ids")?;
+    r.check("data.max", max >= min, || format!("is {max}; must be at least data.min, {min}"))?;
+    let sigma = r.within("data.sigma", r.or("data.sigma", 1.0)?, |s| s >= 0.0, "0 or more")?;
+    Ok(RandomIds::Gaussian { mu: r.opt("data.mu")?, sigma, min, max })
+}
+
+fn criteo_tsv(r: &Reader) -> Result<CriteoTsvConfig> {
+    let set = r.must("data.set")?;
+    let paths: Vec<PathBuf> = r.must("data.paths")?;
+    r.check("data.paths", set != CriteoSet::Kaggle || paths.len() == 1, || {
+        format!("names {} files; must name one, train.txt, with set = \"kaggle\"", paths.len())
+    })?;
+    r.check("data.paths", set != CriteoSet::Terabyte || paths.len() >= 2, || {
+        format!(
+            "names {} file(s); must name the day files in order, at least 2, since the last one is for evaluation",
+            paths.len()
+        )
+    })?;
+    let range = r.opt("data.max_ind_range")?;
+    let rate = r.or("data.sub_sample_rate", 0.0)?;
+    Ok(CriteoTsvConfig {
+        set,
+        paths,
+        max_ind_range: r.within_opt("data.max_ind_range", range, |m| m >= 1, "at least 1; leave it out for no limit")?,
+        sub_sample_rate: r.within("data.sub_sample_rate", rate, |s| (0.0..1.0).contains(&s), "from 0 to below 1")?,
+        shuffle: r.or("data.shuffle", CriteoShuffle::Total)?,
+        on_error: r.or("data.on_error", OnError::Fail)?,
+        seed: r.or("data.seed", 123)?,
+    })
+}
+
+fn csv(r: &Reader) -> Result<CsvConfig> {
+    let label: String = r.must("data.label")?;
+    let columns: Option<Vec<String>> = r.opt("data.columns")?;
+    let config = CsvConfig {
+        train: r.must("data.train")?,
+        eval: r.must("data.eval")?,
+        test: r.opt("data.test")?,
+        label,
+        positive: r.or("data.positive", Vec::new())?,
+        dense: r.or("data.dense", Vec::new())?,
+        categorical: r.or("data.categorical", Vec::new())?,
+        ignore: r.or("data.ignore", Vec::new())?,
+        columns,
+        dense_transform: r.or("data.dense_transform", DenseTransform::Raw)?,
+        min_count: r.within("data.min_count", r.or("data.min_count", 1)?, |n| n >= 1, "at least 1 (every value counts)")?,
+        delimiter: r.or("data.delimiter", ',')?,
+        comment: r.opt("data.comment")?,
+        shuffle: r.or("data.shuffle", true)?,
+        on_error: r.or("data.on_error", OnError::Fail)?,
+    };
+    let good = |c: char| c.is_ascii() && !matches!(c, '"' | '\n' | '\r');
+    r.check("data.delimiter", good(config.delimiter), || "must be one ASCII character, no quote and no line end".to_owned())?;
+    r.check("data.comment", config.comment.is_none_or(|c| good(c) && c != config.delimiter), || {
+        "must be one ASCII character, no quote, no line end and not the delimiter".to_owned()
+    })?;
+    csv_columns(r, &config)?;
+    Ok(config)
+}
+
+/// No column may have two roles, and with `columns` each must be there.
+fn csv_columns(r: &Reader, c: &CsvConfig) -> Result<()> {
+    if let Some(columns) = &c.columns {
+        let twice = columns.iter().enumerate().find(|(i, n)| columns[..*i].contains(n));
+        r.check("data.columns", twice.is_none(), || format!("names \"{}\" twice", twice.map_or("", |(_, n)| n)))?;
+    }
+    let label = std::slice::from_ref(&c.label);
+    let roles =
+        [("data.label", label), ("data.dense", &c.dense), ("data.categorical", &c.categorical), ("data.ignore", &c.ignore)];
+    let mut seen: Vec<(&str, &str)> = Vec::new();
+    for (key, names) in roles {
+        for name in names {
+            if let Some((other, _)) = seen.iter().find(|(_, n)| n == name) {
+                return Err(r.error(key, format!("names \"{name}\", which {other} names already; must name each column once")));
+            }
+            if c.columns.as_ref().is_some_and(|all| !all.contains(name)) {
+                let all = c.columns.as_ref().map(|a| a.join(", ")).unwrap_or_default();
+                return Err(r.error(key, format!("names \"{name}\", which is not in data.columns ({all})")));
+            }
+            seen.push((key, name));
+        }
+    }
+    Ok(())
+}
+
+fn tables(r: &Reader) -> Result<Vec<usize>> {
+    let tables: Vec<usize> = r.must("data.tables")?;
+    r.check("data.tables", !tables.is_empty(), || "is empty; must hold the rows of at least one table".to_owned())?;
+    for &rows in &tables {
+        r.within("data.tables", rows, |n| (1..=MAX_ROWS).contains(&n), "rows from 1 to 4294967295")?;
+    }
+    Ok(tables)
+}
+
+fn at_least_one(r: &Reader, key: &'static str, default: Option<u64>) -> Result<u64> {
+    let n = match default {
+        Some(default) => r.or(key, default)?,
+        None => r.must(key)?,
+    };
+    r.within(key, n, |n| n >= 1, "at least 1")
+}

@@ -1,0 +1,176 @@
+//! Every key that a workload file may hold. docs/workload-file.md explains each (a test compares the two).
+
+/// Sections in the order in which they are written.
+pub const SECTIONS: [&str; 10] =
+    ["workload", "data", "model", "engine", "train", "optimizer", "schedule", "eval", "target", "mlperf"];
+
+/// Key, and the setting that it belongs to (empty: it always has a meaning).
+pub const KEYS: &[(&str, &str)] = &[
+    ("workload.name", ""),
+    ("workload.description", ""),
+    ("workload.quirks", ""),
+    ("data.source", ""),
+    ("data.preset", PLANTED),
+    ("data.max_rows", PLANTED),
+    ("data.tables", r#"data.preset = "custom" or data.source = "numpy_random""#),
+    ("data.hotness", CUSTOM),
+    ("data.dense", r#"data.preset = "custom", data.source = "numpy_random" or "csv""#),
+    ("data.train_samples", PLANTED),
+    ("data.eval_samples", PLANTED),
+    ("data.positive_rate", PLANTED),
+    ("data.seed", r#"data.source = "planted", "numpy_random" or "criteo_tsv""#),
+    ("data.samples", NUMPY),
+    ("data.indices_per_lookup", NUMPY),
+    ("data.fixed_indices", NUMPY),
+    ("data.distribution", NUMPY),
+    ("data.mu", GAUSSIAN),
+    ("data.sigma", GAUSSIAN),
+    ("data.min", GAUSSIAN),
+    ("data.max", GAUSSIAN),
+    ("data.round_targets", NUMPY),
+    ("data.set", CRITEO),
+    ("data.paths", CRITEO),
+    ("data.max_ind_range", CRITEO),
+    ("data.sub_sample_rate", CRITEO),
+    ("data.shuffle", r#"data.source = "criteo_tsv" or "csv""#),
+    ("data.on_error", r#"data.source = "criteo_tsv" or "csv""#),
+    ("data.train", CSV),
+    ("data.eval", CSV),
+    ("data.test", CSV),
+    ("data.label", CSV),
+    ("data.positive", CSV),
+    ("data.categorical", CSV),
+    ("data.ignore", CSV),
+    ("data.columns", CSV),
+    ("data.dense_transform", CSV),
+    ("data.min_count", CSV),
+    ("data.delimiter", CSV),
+    ("data.comment", CSV),
+    ("model.kind", ""),
+    ("model.dim", ""),
+    ("model.bottom", DLRM),
+    ("model.top", DLRM),
+    ("model.interaction", DLRM),
+    ("model.self_interaction", DOT),
+    ("model.pad_to", DOT),
+    ("model.pooling", DLRM),
+    ("model.dense_pad_to", DLRM),
+    ("model.hidden", DEEPFM),
+    ("model.batch_norm", DEEPFM),
+    ("model.dropout", DEEPFM),
+    ("model.embedding_l2", DEEPFM),
+    ("model.mlp_init", ""),
+    ("model.embedding_init", ""),
+    ("model.embedding_init_std", r#"model.embedding_init = "normal""#),
+    ("model.init_rng", ""),
+    ("engine.kind", ""),
+    ("engine.device", ""),
+    ("engine.threads", ""),
+    ("engine.pin_threads", ""),
+    ("train.batch_size", ""),
+    ("train.epochs", ""),
+    ("train.max_steps", ""),
+    ("train.drop_last", ""),
+    ("train.seed", ""),
+    ("train.loss", ""),
+    ("train.loss_clamp", ""),
+    ("train.loss_weights", r#"train.loss = "wbce""#),
+    ("optimizer.kind", ""),
+    ("optimizer.learning_rate", ""),
+    ("optimizer.clip_norm", ""),
+    ("optimizer.eps", r#"optimizer.kind = "adagrad", "rowwise_adagrad" or "adam""#),
+    ("optimizer.initial_accumulator", r#"optimizer.kind = "adagrad" or "rowwise_adagrad""#),
+    ("optimizer.lr_decay", r#"optimizer.kind = "adagrad""#),
+    ("optimizer.beta1", ADAM),
+    ("optimizer.beta2", ADAM),
+    ("optimizer.form", ADAM),
+    ("optimizer.rows", ADAM),
+    ("schedule.kind", ""),
+    ("schedule.warmup_steps", WARMUP),
+    ("schedule.decay_start_step", WARMUP),
+    ("schedule.decay_steps", WARMUP),
+    ("schedule.power", r#"schedule.kind = "warmup_polynomial""#),
+    ("schedule.end_rate", r#"schedule.kind = "warmup_polynomial""#),
+    ("schedule.milestones", r#"schedule.kind = "multi_step""#),
+    ("schedule.gamma", r#"schedule.kind = "multi_step""#),
+    ("schedule.min_rate", r#"schedule.kind = "multi_step" or "reduce_on_plateau""#),
+    ("schedule.factor", PLATEAU),
+    ("schedule.patience", PLATEAU),
+    ("schedule.min_delta", PLATEAU),
+    ("eval.every_steps", ""),
+    ("eval.every_epochs", ""),
+    ("eval.batch_size", ""),
+    ("eval.patience", ""),
+    ("eval.min_delta", ""),
+    ("eval.monitor", ""),
+    ("eval.restore_best", ""),
+    ("target.auc", ""),
+    ("target.share_of_best", ""),
+    ("mlperf.benchmark", ""),
+    ("mlperf.division", ""),
+    ("mlperf.org", ""),
+    ("mlperf.platform", ""),
+    ("mlperf.status", ""),
+];
+
+const PLANTED: &str = r#"data.source = "planted""#;
+const CUSTOM: &str = r#"data.preset = "custom""#;
+const NUMPY: &str = r#"data.source = "numpy_random""#;
+const GAUSSIAN: &str = r#"data.distribution = "gaussian""#;
+const CRITEO: &str = r#"data.source = "criteo_tsv""#;
+const CSV: &str = r#"data.source = "csv""#;
+const DLRM: &str = r#"model.kind = "dlrm""#;
+const DOT: &str = r#"model.interaction = "dot""#;
+const DEEPFM: &str = r#"model.kind = "deepfm""#;
+const ADAM: &str = r#"optimizer.kind = "adam""#;
+const WARMUP: &str = r#"schedule.kind = "facebook_policy" or "warmup_polynomial""#;
+const PLATEAU: &str = r#"schedule.kind = "reduce_on_plateau""#;
+
+/// The setting that `key` belongs to; `None` for a key that does not exist.
+pub fn belongs_to(key: &str) -> Option<&'static str> {
+    KEYS.iter().find(|(k, _)| *k == key).map(|(_, b)| *b)
+}
+
+/// The candidate most like `word`, if any is near enough to be what was meant.
+pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let limit = 1 + word.chars().count() / 4;
+    candidates.into_iter().map(|c| (distance(word, c), c)).filter(|(d, _)| *d <= limit).min_by_key(|(d, _)| *d).map(|(_, c)| c)
+}
+
+/// Levenshtein's distance: insertions, deletions and replacements of characters.
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, ca) in a.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, &cb) in b.iter().enumerate() {
+            let cost = if ca == cb { diagonal } else { 1 + diagonal.min(row[j]).min(row[j + 1]) };
+            diagonal = row[j + 1];
+            row[j + 1] = cost;
+        }
+    }
+    row[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nearest_finds_typos_and_leaves_strangers_alone() {
+        assert_eq!(distance("kitten", "sitting"), 3);
+        assert_eq!(nearest("batchsize", ["batch_size", "epochs"]), Some("batch_size"));
+        assert_eq!(nearest("epoch", ["batch_size", "epochs"]), Some("epochs"));
+        assert_eq!(nearest("colour", ["batch_size", "epochs"]), None);
+    }
+
+    #[test]
+    fn every_key_is_in_a_section_and_listed_once() {
+        for (i, (key, _)) in KEYS.iter().enumerate() {
+            let section = key.split_once('.').map(|(s, _)| s);
+            assert!(section.is_some_and(|s| SECTIONS.contains(&s)), "{key}");
+            assert!(!KEYS[..i].iter().any(|(k, _)| k == key), "{key} twice");
+        }
+    }
+}

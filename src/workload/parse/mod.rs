@@ -1,0 +1,88 @@
+//! Reading a workload file: TOML, overrides, defaults, checks; and writing it back.
+
+mod check;
+mod data;
+mod emit;
+mod error;
+mod explain;
+mod keys;
+mod model;
+mod reader;
+mod sections;
+#[cfg(test)]
+mod tests;
+mod tree;
+mod words;
+
+pub use error::{Origin, WorkloadError};
+pub use keys::{KEYS, SECTIONS};
+
+use super::Workload;
+use reader::Reader;
+use sha2::{Digest, Sha256};
+use std::{collections::BTreeMap, path::Path};
+use tree::Tree;
+
+/// A workload and where each of its values came from.
+#[derive(Debug, Clone)]
+pub struct Resolved {
+    /// The workload.
+    pub workload: Workload,
+    /// Origin of every key that has a value, by `section.key`.
+    pub origin: BTreeMap<String, Origin>,
+    /// The file as it was read.
+    pub source: String,
+}
+
+/// Reads the workload file `path`, applies `overrides` (`section.key=VALUE`, in order) and checks the result.
+///
+/// Relative paths in it are relative to the current directory; `${NAME}` in a path takes the environment's value.
+pub fn load(path: &Path, overrides: &[String]) -> Result<Resolved, WorkloadError> {
+    let unreadable = |what: String| WorkloadError::Unreadable { place: path.display().to_string(), what };
+    let bytes = std::fs::read(path).map_err(|e| unreadable(format!("cannot be read: {e}")))?;
+    let text =
+        String::from_utf8(bytes).map_err(|_| unreadable("not a text file (UTF-8); must be a workload in TOML".to_owned()))?;
+    resolve(path, text, overrides)
+}
+
+/// Like [`load`] with the file's text at hand; `path` is only named in messages.
+pub fn resolve(path: &Path, source: String, overrides: &[String]) -> Result<Resolved, WorkloadError> {
+    let mut tree = Tree::parse(path, &source)?;
+    for assignment in overrides {
+        tree.set(assignment)?;
+    }
+    let reader = Reader::new(&tree);
+    let workload = sections::workload(&reader)?;
+    reader.finish()?;
+    check::check(&workload, &tree)?;
+    let mut origin = BTreeMap::new();
+    for (section, keys) in emit::sections(&workload) {
+        for (key, _) in keys {
+            let full = format!("{section}.{key}");
+            origin.insert(full.clone(), tree.origin(&full));
+        }
+    }
+    Ok(Resolved { workload, origin, source })
+}
+
+impl Workload {
+    /// The canonical form: every key that has a value, defaults included, in a fixed order. Reads back as the same workload.
+    pub fn to_toml(&self) -> String {
+        let mut out = String::new();
+        for (i, (section, keys)) in emit::sections(self).into_iter().enumerate() {
+            if i > 0 {
+                out.push('\n');
+            }
+            out += &format!("[{section}]\n");
+            for (key, value) in keys {
+                out += &format!("{key} = {value}\n");
+            }
+        }
+        out
+    }
+
+    /// SHA-256 of [`Workload::to_toml`] in hexadecimal. Equal hashes mean equal workloads, threads, seeds and paths included.
+    pub fn sha256(&self) -> String {
+        Sha256::digest(self.to_toml()).iter().map(|b| format!("{b:02x}")).collect()
+    }
+}

@@ -1,0 +1,241 @@
+//! Each section: its keys, their defaults and ranges.
+
+use super::{data::data, error::WorkloadError, model::model, reader::Reader, words::*};
+use crate::{
+    engine::{LossKind, LossSpec},
+    optim::{AdamForm, AdamRows, OptimizerConfig, OptimizerSpec, ScheduleSpec},
+    workload::*,
+};
+
+type Result<T> = std::result::Result<T, WorkloadError>;
+
+/// No batch is larger than this: positions in a batch are 32-bit.
+const MAX_BATCH: usize = 1 << 24;
+/// No more threads than this; more is a slip.
+const MAX_THREADS: usize = 1024;
+/// Range of a batch size, in words.
+const BATCH_RANGE: &str = "from 1 to 16777216";
+
+/// The whole workload, each section checked by itself.
+pub(super) fn workload(r: &Reader) -> Result<Workload> {
+    let workload = about(r)?;
+    let quirk = workload.quirks.contains(&Quirk::FbLrPlateau);
+    let data = data(r)?;
+    let model = model(r)?;
+    Ok(Workload {
+        workload,
+        engine: engine(r)?,
+        train: train(r)?,
+        optimizer: optimizer(r)?,
+        schedule: schedule(r, quirk)?,
+        eval: eval(r)?,
+        target: target(r)?,
+        mlperf: mlperf(r, &model)?,
+        data,
+        model,
+    })
+}
+
+fn about(r: &Reader) -> Result<About> {
+    let name: String = r.must("workload.name")?;
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    let good = !name.is_empty() && name.chars().all(plain) && !name.starts_with('.');
+    r.check("workload.name", good, || {
+        format!("is {name:?}; must be letters, digits, '-', '_' and '.', not starting with '.', since folders are named after it")
+    })?;
+    let description: String = r.or("workload.description", String::new())?;
+    r.check("workload.description", !description.contains('\n'), || "must be one line".to_owned())?;
+    let quirks: Vec<Quirk> = r.or("workload.quirks", Vec::new())?;
+    let twice = quirks.iter().enumerate().find(|(i, q)| quirks[..*i].contains(q));
+    r.check("workload.quirks", twice.is_none(), || "names a quirk twice; remove one".to_owned())?;
+    Ok(About { name, description, quirks })
+}
+
+fn engine(r: &Reader) -> Result<EngineSection> {
+    let kind = r.or("engine.kind", EngineKind::Fused)?;
+    let device = r.or("engine.device", DeviceWord::Cpu)?.word().to_owned();
+    let threads = r.within("engine.threads", r.or("engine.threads", 0)?, |t| t <= MAX_THREADS, "from 0 (all cores) to 1024")?;
+    let all_cores = || std::thread::available_parallelism().map_or(1, |n| n.get().min(MAX_THREADS));
+    Ok(EngineSection {
+        kind,
+        device,
+        threads: if threads == 0 { all_cores() } else { threads },
+        pin_threads: r.or("engine.pin_threads", false)?,
+    })
+}
+
+fn train(r: &Reader) -> Result<TrainSection> {
+    let batch = r.must("train.batch_size")?;
+    let kind = match r.or("train.loss", LossWord::Bce)? {
+        LossWord::Bce => LossKind::Bce,
+        LossWord::Mse => LossKind::Mse,
+        LossWord::Wbce => LossKind::Wbce { weights: loss_weights(r)? },
+    };
+    let clamp = r.or("train.loss_clamp", 0.0)?;
+    Ok(TrainSection {
+        batch_size: r.within("train.batch_size", batch, |b| (1..=MAX_BATCH).contains(&b), BATCH_RANGE)?,
+        epochs: r.within("train.epochs", r.or("train.epochs", 1)?, |e| e >= 1, "at least 1")?,
+        max_steps: r.within_opt("train.max_steps", r.opt("train.max_steps")?, |s| s >= 1, "at least 1")?,
+        drop_last: r.or("train.drop_last", false)?,
+        seed: r.or("train.seed", 1)?,
+        loss: LossSpec {
+            kind,
+            clamp: r.within("train.loss_clamp", clamp, |c: f32| (0.0..0.5).contains(&c), "from 0 (off) to below 0.5")?,
+        },
+    })
+}
+
+fn loss_weights(r: &Reader) -> Result<[f32; 2]> {
+    let list: Vec<f32> = r.must("train.loss_weights")?;
+    match list[..] {
+        [w0, w1] if w0 >= 0.0 && w1 >= 0.0 && w0 + w1 > 0.0 => Ok([w0, w1]),
+        _ => Err(r.error("train.loss_weights", "must be two weights, of class 0 and class 1, not negative and not both 0")),
+    }
+}
+
+fn optimizer(r: &Reader) -> Result<OptimizerConfig> {
+    let rule = match r.must("optimizer.kind")? {
+        OptimizerWord::Sgd => OptimizerSpec::Sgd,
+        OptimizerWord::Adagrad => {
+            let (eps, initial_accumulator) = accumulator(r)?;
+            let decay = r.or("optimizer.lr_decay", 0.0)?;
+            let lr_decay = r.within("optimizer.lr_decay", decay, |d| d >= 0.0, "0 or more")?;
+            OptimizerSpec::Adagrad { eps, initial_accumulator, lr_decay }
+        }
+        OptimizerWord::RowwiseAdagrad => {
+            let (eps, initial_accumulator) = accumulator(r)?;
+            OptimizerSpec::RowwiseAdagrad { eps, initial_accumulator }
+        }
+        OptimizerWord::Adam => {
+            let beta = |key, default| r.within(key, r.or(key, default)?, |b| (0.0..1.0).contains(&b), "from 0 to below 1");
+            let eps = r.or("optimizer.eps", 1e-8)?;
+            OptimizerSpec::Adam {
+                beta1: beta("optimizer.beta1", 0.9)?,
+                beta2: beta("optimizer.beta2", 0.999)?,
+                eps: r.within("optimizer.eps", eps, |e| e > 0.0, "above 0, or a parameter without gradient divides by 0")?,
+                form: r.or("optimizer.form", AdamForm::Torch)?,
+                rows: r.or("optimizer.rows", AdamRows::Lazy)?,
+            }
+        }
+    };
+    let rate = r.must("optimizer.learning_rate")?;
+    let clip = r.opt("optimizer.clip_norm")?;
+    Ok(OptimizerConfig {
+        rule,
+        learning_rate: r.within("optimizer.learning_rate", rate, |x| x > 0.0, "above 0")?,
+        clip_norm: r.within_opt("optimizer.clip_norm", clip, |x| x > 0.0, "above 0; leave it out for no clipping")?,
+    })
+}
+
+/// `eps` and `initial_accumulator` of both Adagrads.
+fn accumulator(r: &Reader) -> Result<(f64, f64)> {
+    let eps = r.within("optimizer.eps", r.or("optimizer.eps", 1e-10)?, |e| e >= 0.0, "0 or more")?;
+    let start = r.or("optimizer.initial_accumulator", 0.0)?;
+    let start = r.within("optimizer.initial_accumulator", start, |a| a >= 0.0, "0 or more")?;
+    r.check("optimizer.eps", eps > 0.0 || start > 0.0, || {
+        "is 0 with initial_accumulator 0, so a zero gradient divides by 0; make one of them above 0".to_owned()
+    })?;
+    Ok((eps, start))
+}
+
+fn schedule(r: &Reader, plateau_quirk: bool) -> Result<ScheduleSpec> {
+    let positive = |key, x: f64| r.within(key, x, |x| x > 0.0, "above 0");
+    let min_rate = |default| r.within("schedule.min_rate", r.or("schedule.min_rate", default)?, |x| x >= 0.0, "0 or more");
+    Ok(match r.or("schedule.kind", ScheduleWord::Constant)? {
+        ScheduleWord::Constant => ScheduleSpec::Constant,
+        ScheduleWord::FacebookPolicy => {
+            let (warmup_steps, decay_start_step) = warmup(r)?;
+            let decay_steps = r.or("schedule.decay_steps", 0)?;
+            ScheduleSpec::FacebookPolicy { warmup_steps, decay_start_step, decay_steps, plateau_quirk }
+        }
+        ScheduleWord::WarmupPolynomial => {
+            let (warmup_steps, decay_start_step) = warmup(r)?;
+            let decay_steps = r.within("schedule.decay_steps", r.must("schedule.decay_steps")?, |s| s >= 1, "at least 1")?;
+            let power = positive("schedule.power", r.or("schedule.power", 2.0)?)?;
+            let end_rate = r.within("schedule.end_rate", r.or("schedule.end_rate", 0.0)?, |x| x >= 0.0, "0 or more")?;
+            ScheduleSpec::WarmupPolynomial { warmup_steps, decay_start_step, decay_steps, power, end_rate }
+        }
+        ScheduleWord::MultiStep => {
+            let milestones: Vec<u64> = r.must("schedule.milestones")?;
+            let rising = !milestones.is_empty() && milestones.windows(2).all(|w| w[0] < w[1]);
+            r.check("schedule.milestones", rising, || format!("is {milestones:?}; must be rising step numbers"))?;
+            let gamma = r.or("schedule.gamma", 0.1)?;
+            let gamma = r.within("schedule.gamma", gamma, |g| g > 0.0 && g <= 1.0, "above 0 and at most 1")?;
+            ScheduleSpec::MultiStep { milestones, gamma, min_rate: min_rate(0.0)? }
+        }
+        ScheduleWord::ReduceOnPlateau => {
+            let factor = r.or("schedule.factor", 0.1)?;
+            let delta = r.or("schedule.min_delta", 1e-6)?;
+            ScheduleSpec::ReduceOnPlateau {
+                factor: r.within("schedule.factor", factor, |f| f > 0.0 && f < 1.0, "above 0 and below 1")?,
+                patience: r.within("schedule.patience", r.or("schedule.patience", 1)?, |p| p >= 1, "at least 1")?,
+                min_delta: r.within("schedule.min_delta", delta, |d| d >= 0.0, "0 or more")?,
+                min_rate: min_rate(1e-6)?,
+            }
+        }
+    })
+}
+
+/// `warmup_steps` and `decay_start_step` of both schedules that have them.
+fn warmup(r: &Reader) -> Result<(u64, u64)> {
+    let warmup = r.or("schedule.warmup_steps", 0)?;
+    let start = r.or("schedule.decay_start_step", warmup)?;
+    r.check("schedule.decay_start_step", start >= warmup, || {
+        format!("is {start}, before the warm-up's end; must be at least warmup_steps, {warmup}")
+    })?;
+    Ok((warmup, start))
+}
+
+fn eval(r: &Reader) -> Result<EvalSection> {
+    let steps: Option<u64> = r.opt("eval.every_steps")?;
+    let epochs: Option<f64> = r.opt("eval.every_epochs")?;
+    r.check("eval.every_epochs", steps.is_none() || epochs.is_none(), || {
+        "stands beside eval.every_steps; leave one of them out (--set eval.every_epochs= takes this one out)".to_owned()
+    })?;
+    let epochs = r.within_opt("eval.every_epochs", epochs, |e| e > 0.0, "above 0")?;
+    let every = match (steps, epochs) {
+        (Some(0), _) => EvalEvery::Never,
+        (Some(n), _) => EvalEvery::Steps(n),
+        (None, epochs) => EvalEvery::Epochs(epochs.unwrap_or(1.0)),
+    };
+    let batch = r.or("eval.batch_size", 16384)?;
+    Ok(EvalSection {
+        every,
+        batch_size: r.within("eval.batch_size", batch, |b| (1..=MAX_BATCH).contains(&b), BATCH_RANGE)?,
+        patience: r.within_opt("eval.patience", r.opt("eval.patience")?, |p| p >= 1, "at least 1; leave it out for never")?,
+        min_delta: r.within("eval.min_delta", r.or("eval.min_delta", 0.0)?, |d| d >= 0.0, "0 or more")?,
+        monitor: r.or("eval.monitor", Monitor::Auc)?,
+        restore_best: r.or("eval.restore_best", false)?,
+    })
+}
+
+fn target(r: &Reader) -> Result<TargetSection> {
+    let auc = r.opt("target.auc")?;
+    let auc = r.within_opt("target.auc", auc, |a| a > 0.5 && a < 1.0, "above 0.5 (chance) and below 1")?;
+    let share = r.opt("target.share_of_best")?;
+    let share_of_best = r.within_opt("target.share_of_best", share, |s| s > 0.0 && s < 1.0, "above 0 and below 1")?;
+    r.check("target.share_of_best", auc.is_none() || share.is_none(), || {
+        "stands beside target.auc; leave one of them out (--set target.share_of_best= takes this one out)".to_owned()
+    })?;
+    Ok(TargetSection { auc, share_of_best })
+}
+
+fn mlperf(r: &Reader, model: &ModelConfig) -> Result<MlperfSection> {
+    let deepfm = matches!(model, ModelConfig::DeepFm { .. });
+    let benchmark = r.or("mlperf.benchmark", if deepfm { BenchmarkWord::DeepFm } else { BenchmarkWord::Dlrm })?;
+    r.check("mlperf.benchmark", deepfm == (benchmark == BenchmarkWord::DeepFm), || {
+        let (kind, right) = if deepfm { ("deepfm", "\"deepfm\"") } else { ("dlrm", "\"dlrm\" or \"dlrm_dcnv2\"") };
+        format!("is \"{}\", but model.kind is \"{kind}\"; must be {right}", benchmark.word())
+    })?;
+    let words = |key, text: String| {
+        r.check(key, !text.trim().is_empty() && !text.contains('\n'), || "must be one line that is not empty".to_owned())?;
+        Ok(text)
+    };
+    Ok(MlperfSection {
+        benchmark: benchmark.word().to_owned(),
+        division: r.or("mlperf.division", DivisionWord::Open)?.word().to_owned(),
+        org: words("mlperf.org", r.or("mlperf.org", "dlrm-bench".to_owned())?)?,
+        platform: r.opt("mlperf.platform")?.map(|p| words("mlperf.platform", p)).transpose()?,
+        status: r.or("mlperf.status", StatusWord::Research)?.word().to_owned(),
+    })
+}

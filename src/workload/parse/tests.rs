@@ -1,0 +1,383 @@
+//! Round trip, messages, defaults. Messages as a user sees them: tests/bad_workloads.rs.
+
+use super::*;
+use crate::{
+    engine::{LossKind, LossSpec},
+    model::*,
+    optim::*,
+    workload::*,
+};
+use proptest::prelude::*;
+
+const SMALL: &str = r#"[workload]
+name = "small"
+
+[data]
+source = "planted"
+
+[model]
+kind = "dlrm"
+dim = 16
+bottom = [32, 16]
+top = [64, 1]
+
+[train]
+batch_size = 128
+
+[optimizer]
+kind = "sgd"
+learning_rate = 0.1
+"#;
+
+fn read(text: &str, set: &[&str]) -> Result<Resolved, String> {
+    let set: Vec<String> = set.iter().map(|s| s.to_string()).collect();
+    resolve(Path::new("w.toml"), text.to_owned(), &set).map_err(|e| e.to_string())
+}
+
+#[test]
+fn the_essentials_are_enough() {
+    let r = read(SMALL, &[]).unwrap();
+    assert_eq!(r.workload.eval.every, EvalEvery::Epochs(1.0));
+    assert!(r.workload.engine.threads >= 1);
+    assert_eq!(r.origin["model.dim"], Origin::File { path: "w.toml".into(), line: 9 });
+    assert_eq!(r.origin["model.pooling"], Origin::Default);
+    assert_eq!(r.workload.sha256().len(), 64);
+}
+
+#[test]
+fn overrides_win_and_are_checked_alike() {
+    let r = read(SMALL, &["train.batch_size=4096", "optimizer.kind=adam", "workload.description=two words"]).unwrap();
+    assert_eq!(r.workload.train.batch_size, 4096);
+    assert_eq!(r.origin["train.batch_size"], Origin::Set);
+    assert!(matches!(r.workload.optimizer.rule, OptimizerSpec::Adam { .. }));
+    assert_eq!(r.workload.workload.description, "two words");
+    let error = |set| read(SMALL, &[set]).unwrap_err();
+    assert_eq!(error("train.batch_size=0"), "--set train.batch_size: is 0; must be from 1 to 16777216");
+    assert_eq!(error("train.batchsize=8"), "--set train.batchsize: unknown key; did you mean batch_size?");
+    assert_eq!(error("train.batch_size"), "--set train.batch_size: must be KEY=VALUE, as in --set train.batch_size=4096");
+    assert_eq!(error("batch_size=8"), "--set batch_size: the key must name its section, as in --set train.batch_size=4096");
+    assert!(error("model.top=[4, 1").starts_with("--set model.top: not a TOML value: "));
+    assert_eq!(
+        read(SMALL, &["target.auc=0.8", "target.share_of_best=0.9"]).unwrap_err(),
+        "--set target.share_of_best: stands beside target.auc; leave one of them out (--set target.share_of_best= takes this one out)"
+    );
+    assert!(read(SMALL, &["target.auc=0.8", "target.auc=", "target.share_of_best=0.9"]).is_ok());
+}
+
+#[test]
+fn messages_name_file_line_key_and_what_is_right() {
+    let bad = SMALL.replace("[32, 16]", "[64, 32]");
+    assert_eq!(read(&bad, &[]).unwrap_err(), "w.toml:10: model.bottom: last width is 32, but model.dim is 16; make them equal");
+    let missing = SMALL.replace("batch_size = 128", "");
+    assert_eq!(
+        read(&missing, &[]).unwrap_err(),
+        "w.toml:13: train.batch_size: missing; must be a whole number that is not negative"
+    );
+    let stray = format!("{SMALL}beta1 = 0.9\n");
+    assert_eq!(
+        read(&stray, &[]).unwrap_err(),
+        "w.toml:19: optimizer.beta1: has no effect here, it belongs to optimizer.kind = \"adam\"; remove it"
+    );
+}
+
+#[test]
+fn explain_reads_back() {
+    let r = read(SMALL, &["train.seed=7"]).unwrap();
+    let text = r.explain();
+    assert!(text.lines().any(|l| l.starts_with("dim = 16 ") && l.ends_with("# w.toml:9")), "{text}");
+    assert!(text.lines().any(|l| l.starts_with("seed = 7 ") && l.ends_with("# --set")), "{text}");
+    assert_eq!(read(&text, &[]).unwrap().workload, r.workload);
+}
+
+/// docs/workload-file.md explains exactly the keys that the reader knows, each once, in a table row that starts with it.
+#[test]
+fn the_document_lists_every_key() {
+    let text = include_str!("../../../docs/workload-file.md");
+    let listed: Vec<&str> = text.lines().filter_map(|l| l.strip_prefix("| `")?.split_once('`').map(|(key, _)| key)).collect();
+    let known: Vec<&str> = KEYS.iter().map(|(k, _)| *k).collect();
+    for key in &known {
+        assert_eq!(listed.iter().filter(|l| *l == key).count(), 1, "{key} must have one row in docs/workload-file.md");
+    }
+    for key in &listed {
+        assert!(known.contains(key), "{key} in docs/workload-file.md is not a key");
+    }
+}
+
+fn text() -> impl Strategy<Value = String> {
+    "[a-zA-Z0-9 \"'\\\\#=\\[\\]äß€.,_-]{1,12}".prop_filter("blank", |s| !s.trim().is_empty())
+}
+
+fn name() -> impl Strategy<Value = String> {
+    "[a-z0-9_-]{1,8}"
+}
+
+fn path() -> impl Strategy<Value = PathBuf> {
+    text().prop_map(PathBuf::from)
+}
+
+fn seed() -> impl Strategy<Value = u64> {
+    0..=i64::MAX as u64
+}
+
+fn widths() -> impl Strategy<Value = Vec<usize>> {
+    prop::collection::vec(1usize..2000, 0..4)
+}
+
+fn rows() -> impl Strategy<Value = Vec<usize>> {
+    prop::collection::vec(1usize..5_000_000, 1..5)
+}
+
+fn pick<T: words::Words + std::fmt::Debug>() -> impl Strategy<Value = T> {
+    prop::sample::select(T::WORDS).prop_map(|(_, v)| v)
+}
+
+fn planted() -> impl Strategy<Value = DataConfig> {
+    let custom = prop_oneof![
+        (Just("criteo_kaggle".to_owned()), Just(vec![]), Just(vec![]), Just(None)),
+        (
+            Just("custom".to_owned()),
+            prop::collection::vec(1usize..99, 3),
+            prop::collection::vec(1usize..9, 3),
+            prop::option::of(0usize..20)
+        ),
+    ];
+    (custom, prop::option::of(1usize..99999), 1..u32::MAX as u64, 1u64..999999, seed(), prop::option::of(0.001..0.999)).prop_map(
+        |((preset, tables, hotness, dense), max_rows, train_samples, eval_samples, seed, positive_rate)| {
+            DataConfig::Planted(PlantedConfig {
+                preset,
+                max_rows,
+                tables,
+                hotness,
+                dense,
+                train_samples,
+                eval_samples,
+                seed,
+                positive_rate,
+            })
+        },
+    )
+}
+
+fn numpy_random() -> impl Strategy<Value = DataConfig> {
+    let ids = prop_oneof![
+        Just(RandomIds::Uniform),
+        (prop::option::of(-9.0..99.0), 0.0..10.0, 0.0..5.0, 5.0..1e6).prop_map(|(mu, sigma, min, max)| RandomIds::Gaussian {
+            mu,
+            sigma,
+            min,
+            max
+        })
+    ];
+    (rows(), 1usize..50, 1u64..99999, 1usize..200, any::<bool>(), ids, any::<bool>(), any::<u32>()).prop_map(
+        |(tables, dense, samples, indices_per_lookup, fixed_indices, distribution, round_targets, seed)| {
+            DataConfig::NumpyRandom(NumpyRandomConfig {
+                tables,
+                dense,
+                samples,
+                indices_per_lookup,
+                fixed_indices,
+                distribution,
+                round_targets,
+                seed,
+            })
+        },
+    )
+}
+
+fn criteo() -> impl Strategy<Value = DataConfig> {
+    let files = prop_oneof![
+        (Just(CriteoSet::Kaggle), prop::collection::vec(path(), 1)),
+        (Just(CriteoSet::Terabyte), prop::collection::vec(path(), 2..5)),
+    ];
+    (files, prop::option::of(1u32..), 0.0..0.999, pick(), pick(), any::<u32>()).prop_map(
+        |((set, paths), max_ind_range, sub_sample_rate, shuffle, on_error, seed)| {
+            DataConfig::CriteoTsv(CriteoTsvConfig { set, paths, max_ind_range, sub_sample_rate, shuffle, on_error, seed })
+        },
+    )
+}
+
+fn csv() -> impl Strategy<Value = DataConfig> {
+    let files = (path(), path(), prop::option::of(path()));
+    let list = |tag: &'static str| prop::collection::btree_set(text().prop_map(move |t| format!("{tag}{t}")), 0..3);
+    let columns = (text(), list("d"), list("c"), list("i"))
+        .prop_filter("label once", |(l, d, c, i)| ![d, c, i].iter().any(|s| s.contains(l)));
+    let rest = (pick(), 1u32.., prop::sample::select(vec![',', '\t', ';']), prop::option::of(Just('|')), any::<bool>(), pick());
+    (files, columns, prop::collection::vec(text(), 0..3), any::<bool>(), rest).prop_map(
+        |((train, eval, test), (label, dense, categorical, ignore), positive, header, rest)| {
+            let (dense_transform, min_count, delimiter, comment, shuffle, on_error) = rest;
+            let [dense, categorical, ignore] = [dense, categorical, ignore].map(|s| s.into_iter().collect::<Vec<_>>());
+            let all = [&[label.clone()][..], &dense, &categorical, &ignore].concat();
+            DataConfig::Csv(CsvConfig {
+                train,
+                eval,
+                test,
+                label,
+                positive,
+                dense,
+                categorical,
+                ignore,
+                columns: (!header).then_some(all),
+                dense_transform,
+                min_count,
+                delimiter,
+                comment,
+                shuffle,
+                on_error,
+            })
+        },
+    )
+}
+
+fn model() -> impl Strategy<Value = ModelConfig> {
+    let table_init = || {
+        prop_oneof![
+            Just(EmbeddingInit::UniformSqrtInvRows),
+            Just(EmbeddingInit::TruncatedNormal),
+            (1e-7f32..10.0).prop_map(|std| EmbeddingInit::Normal { std })
+        ]
+    };
+    let meet = prop_oneof![
+        Just(Interaction::Cat),
+        (any::<bool>(), 1usize..64).prop_map(|(itself, pad_to)| Interaction::Dot { itself, pad_to })
+    ];
+    let dlrm = (1usize..300, widths(), widths(), meet, pick(), 1usize..32, pick(), table_init()).prop_map(
+        |(dim, mut bottom, mut top, interaction, pooling, dense_pad_to, mlp_init, embedding_init)| {
+            bottom.push(dim);
+            top.push(1);
+            let init_rng = InitRng::Philox;
+            ModelConfig::Dlrm { dim, bottom, top, interaction, pooling, dense_pad_to, mlp_init, embedding_init, init_rng }
+        },
+    );
+    let deepfm = (1usize..300, widths(), any::<bool>(), 0.0f32..0.999, 0.0f32..1.0, pick(), table_init()).prop_map(
+        |(dim, mut hidden, batch_norm, dropout, embedding_l2, mlp_init, embedding_init)| {
+            hidden.push(7);
+            let init_rng = InitRng::Philox;
+            ModelConfig::DeepFm { dim, hidden, batch_norm, dropout, embedding_l2, mlp_init, embedding_init, init_rng }
+        },
+    );
+    prop_oneof![dlrm, deepfm]
+}
+
+fn rule() -> impl Strategy<Value = OptimizerSpec> {
+    prop_oneof![
+        Just(OptimizerSpec::Sgd),
+        (1e-12..1e-3, 0.0..1.0, 0.0..0.1).prop_map(|(eps, initial_accumulator, lr_decay)| OptimizerSpec::Adagrad {
+            eps,
+            initial_accumulator,
+            lr_decay
+        }),
+        (1e-12..1e-3, 0.0..1.0).prop_map(|(eps, initial_accumulator)| OptimizerSpec::RowwiseAdagrad { eps, initial_accumulator }),
+        (0.0..0.999, 0.0..0.9999, 1e-12..1e-3, pick(), pick()).prop_map(|(beta1, beta2, eps, form, rows)| OptimizerSpec::Adam {
+            beta1,
+            beta2,
+            eps,
+            form,
+            rows
+        }),
+    ]
+}
+
+/// A schedule; the quirk of facebook's goes to `[workload]`.
+fn schedule() -> impl Strategy<Value = ScheduleSpec> {
+    prop_oneof![
+        Just(ScheduleSpec::Constant),
+        (0u64..999, 0u64..999, 0u64..999, any::<bool>()).prop_map(|(warmup_steps, more, decay_steps, plateau_quirk)| {
+            ScheduleSpec::FacebookPolicy { warmup_steps, decay_start_step: warmup_steps + more, decay_steps, plateau_quirk }
+        }),
+        (0u64..999, 0u64..999, 1u64..999, 0.1..4.0, 0.0..1.0).prop_map(|(warmup_steps, more, decay_steps, power, end_rate)| {
+            ScheduleSpec::WarmupPolynomial { warmup_steps, decay_start_step: warmup_steps + more, decay_steps, power, end_rate }
+        }),
+        (prop::collection::btree_set(0u64..9999, 1..5), 0.01..1.0, 0.0..0.1)
+            .prop_map(|(m, gamma, min_rate)| ScheduleSpec::MultiStep { milestones: m.into_iter().collect(), gamma, min_rate }),
+        (0.01..0.99, 1u32..9, 0.0..0.1, 0.0..0.1).prop_map(|(factor, patience, min_delta, min_rate)| {
+            ScheduleSpec::ReduceOnPlateau { factor, patience, min_delta, min_rate }
+        }),
+    ]
+}
+
+fn train() -> impl Strategy<Value = TrainSection> {
+    let loss = prop_oneof![
+        Just(LossKind::Bce),
+        Just(LossKind::Mse),
+        (0.0f32..9.0, 0.1f32..9.0).prop_map(|(a, b)| LossKind::Wbce { weights: [a, b] })
+    ];
+    (1usize..99999, 1u64..99, prop::option::of(1u64..9999), any::<bool>(), seed(), loss, 0.0f32..0.499).prop_map(
+        |(batch_size, epochs, max_steps, drop_last, seed, kind, clamp)| {
+            let loss = LossSpec { kind, clamp };
+            TrainSection { batch_size, epochs, max_steps, drop_last, seed, loss }
+        },
+    )
+}
+
+fn eval() -> impl Strategy<Value = EvalSection> {
+    let every = prop_oneof![(1u64..9999).prop_map(EvalEvery::Steps), (0.001..9.0).prop_map(EvalEvery::Epochs)];
+    (every, 1usize..99999, prop::option::of(1u32..9), 0.0..0.1, pick(), any::<bool>()).prop_map(
+        |(every, batch_size, patience, min_delta, monitor, restore_best)| EvalSection {
+            every,
+            batch_size,
+            patience,
+            min_delta,
+            monitor,
+            restore_best,
+        },
+    )
+}
+
+fn mlperf() -> impl Strategy<Value = MlperfSection> {
+    (text(), prop::option::of(text()), prop::sample::select(vec!["cloud", "onprem", "preview", "research"])).prop_map(
+        |(org, platform, status)| MlperfSection {
+            benchmark: String::new(),
+            division: "closed".into(),
+            org,
+            platform,
+            status: status.into(),
+        },
+    )
+}
+
+fn workloads() -> impl Strategy<Value = Workload> {
+    let data = prop_oneof![planted(), numpy_random(), criteo(), csv()];
+    let engine = (pick(), 1usize..64, any::<bool>()).prop_map(|(kind, threads, pin_threads)| EngineSection {
+        kind,
+        device: "cpu".into(),
+        threads,
+        pin_threads,
+    });
+    let optimizer = (rule(), 1e-9..10.0, prop::option::of(0.001..100.0))
+        .prop_map(|(rule, learning_rate, clip_norm)| OptimizerConfig { rule, learning_rate, clip_norm });
+    let about = (name(), text());
+    let aim = prop::option::of(0.501..0.999);
+    (about, data, model(), engine, train(), optimizer, schedule(), eval(), aim, mlperf()).prop_map(
+        |((name, description), data, model, engine, train, optimizer, schedule, eval, aim, mut mlperf)| {
+            let quirk = matches!(schedule, ScheduleSpec::FacebookPolicy { plateau_quirk: true, .. });
+            let quirks = if quirk { vec![Quirk::FbLrPlateau] } else { vec![] };
+            mlperf.benchmark = if matches!(model, ModelConfig::DeepFm { .. }) { "deepfm" } else { "dlrm" }.into();
+            let planted = matches!(data, DataConfig::Planted(_));
+            let target = if planted {
+                TargetSection { auc: None, share_of_best: aim }
+            } else {
+                TargetSection { auc: aim, share_of_best: None }
+            };
+            let workload = About { name, description, quirks };
+            Workload { workload, data, model, engine, train, optimizer, schedule, eval, target, mlperf }
+        },
+    )
+}
+
+proptest! {
+    #[test]
+    fn what_is_written_reads_back(w in workloads()) {
+        let text = w.to_toml();
+        let back = resolve(Path::new("back.toml"), text.clone(), &[]).map_err(|e| TestCaseError::fail(format!("{e}\n{text}")))?;
+        prop_assert_eq!(&back.workload, &w, "{}", text);
+        prop_assert_eq!(back.workload.sha256(), w.sha256());
+    }
+
+    #[test]
+    fn no_text_makes_the_reader_panic_or_write_two_lines(cut in 0usize..SMALL.len(), junk in "[\\PC\n]{0,12}") {
+        let bad = format!("{}{junk}{}", &SMALL[..cut], &SMALL[cut..]);
+        if let Err(e) = read(&bad, &[]) {
+            prop_assert!(!e.contains('\n') && e.starts_with("w.toml:"), "{}", e);
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! The words that stand for the variants of simple enums, for reading and for writing.
+
+use crate::{
+    model::{MlpInit, Pooling},
+    optim::{AdamForm, AdamRows},
+    workload::*,
+};
+
+/// An enum whose variants are single words in a workload file.
+pub(super) trait Words: Copy + PartialEq + 'static {
+    /// Every variant with its word.
+    const WORDS: &'static [(&'static str, Self)];
+
+    /// The word of a variant.
+    fn word(self) -> &'static str {
+        Self::WORDS.iter().find(|(_, v)| *v == self).map_or("", |(w, _)| *w)
+    }
+}
+
+macro_rules! words {
+    ($($t:ident { $($word:literal => $variant:ident),+ $(,)? })+) => {$(
+        impl Words for $t {
+            const WORDS: &'static [(&'static str, Self)] = &[$(($word, $t::$variant)),+];
+        }
+    )+};
+}
+
+/// Enums whose variants hold keys of their own have a plain twin here that only names the variant.
+macro_rules! twin {
+    ($($t:ident { $($word:literal => $variant:ident),+ $(,)? })+) => {
+        $(
+            #[derive(Debug, Clone, Copy, PartialEq)]
+            pub(super) enum $t { $($variant),+ }
+        )+
+        words! { $($t { $($word => $variant),+ })+ }
+    };
+}
+
+twin! {
+    SourceWord { "planted" => Planted, "numpy_random" => NumpyRandom, "criteo_tsv" => CriteoTsv, "csv" => Csv }
+    IdsWord { "uniform" => Uniform, "gaussian" => Gaussian }
+    ModelWord { "dlrm" => Dlrm, "deepfm" => DeepFm }
+    InteractionWord { "dot" => Dot, "cat" => Cat }
+    EmbeddingInitWord { "uniform_sqrt_inv_rows" => UniformSqrtInvRows, "normal" => Normal, "truncated_normal" => TruncatedNormal }
+    LossWord { "bce" => Bce, "wbce" => Wbce, "mse" => Mse }
+    OptimizerWord { "sgd" => Sgd, "adagrad" => Adagrad, "rowwise_adagrad" => RowwiseAdagrad, "adam" => Adam }
+    ScheduleWord {
+        "constant" => Constant,
+        "facebook_policy" => FacebookPolicy,
+        "warmup_polynomial" => WarmupPolynomial,
+        "multi_step" => MultiStep,
+        "reduce_on_plateau" => ReduceOnPlateau,
+    }
+    PresetWord { "criteo_kaggle" => CriteoKaggle, "criteo_terabyte" => CriteoTerabyte, "custom" => Custom }
+    DeviceWord { "cpu" => Cpu }
+    BenchmarkWord { "dlrm" => Dlrm, "dlrm_dcnv2" => DlrmDcnv2, "deepfm" => DeepFm }
+    DivisionWord { "open" => Open, "closed" => Closed }
+    StatusWord { "cloud" => Cloud, "onprem" => Onprem, "preview" => Preview, "research" => Research }
+}
+
+words! {
+    Quirk { "fb.lr-plateau" => FbLrPlateau, "fb.debug-data-first" => FbDebugDataFirst, "fb.targets-last" => FbTargetsLast }
+    CriteoSet { "kaggle" => Kaggle, "terabyte" => Terabyte }
+    CriteoShuffle { "total" => Total, "day" => Day, "none" => None }
+    OnError { "fail" => Fail, "skip" => Skip }
+    DenseTransform {
+        "raw" => Raw,
+        "log1p_clamp0" => Log1pClamp0,
+        "log_plus2" => LogPlus2,
+        "log_plus3" => LogPlus3,
+        "min_max" => MinMax,
+        "standard" => Standard,
+    }
+    Pooling { "sum" => Sum, "mean" => Mean, "weighted_fixed" => WeightedFixed, "weighted_learned" => WeightedLearned }
+    MlpInit {
+        "facebook" => Facebook,
+        "uniform01" => Uniform01,
+        "xavier_normal" => XavierNormal,
+        "glorot_uniform" => GlorotUniform,
+        "torch_linear" => TorchLinear,
+    }
+    InitRng { "philox" => Philox, "numpy" => Numpy }
+    EngineKind { "fused" => Fused, "candle" => Candle }
+    AdamForm { "torch" => Torch, "tf" => Tf }
+    AdamRows { "lazy" => Lazy, "dense" => Dense }
+    Monitor { "auc" => Auc, "auc_minus_logloss" => AucMinusLogloss, "logloss" => Logloss }
+}

@@ -1,0 +1,82 @@
+//! A workload meets its data: sizes that only the data knows.
+
+use super::{ModelConfig, Workload, parse::WorkloadError};
+use crate::{
+    data::Schema,
+    engine::EngineConfig,
+    model::{DeepFmSpec, DlrmSpec, ModelSpec},
+};
+
+impl ModelConfig {
+    /// The model for data of `schema`. Errors where the two do not fit.
+    pub fn resolve(&self, schema: &Schema) -> Result<ModelSpec, WorkloadError> {
+        let tables: Vec<usize> = schema.tables.iter().map(|t| t.rows).collect();
+        match self {
+            ModelConfig::Dlrm { dim, bottom, top, interaction, pooling, dense_pad_to, mlp_init, embedding_init, .. } => {
+                if schema.dense == 0 {
+                    let what =
+                        "a DLRM's bottom MLP needs at least 1 dense column, but the data has none; use model.kind = \"deepfm\"";
+                    return Err(WorkloadError::Unfit { key: "model.kind", what: what.to_owned() });
+                }
+                Ok(ModelSpec::Dlrm(DlrmSpec {
+                    dense: schema.dense,
+                    dense_pad_to: *dense_pad_to,
+                    tables,
+                    dim: *dim,
+                    bottom: bottom.clone(),
+                    top: top.clone(),
+                    interaction: *interaction,
+                    pooling: *pooling,
+                    mlp_init: *mlp_init,
+                    embedding_init: *embedding_init,
+                }))
+            }
+            ModelConfig::DeepFm { dim, hidden, batch_norm, dropout, embedding_l2, mlp_init, embedding_init, .. } => {
+                if schema.dense == 0 && tables.is_empty() {
+                    let what = "the data has no columns but the label; a DeepFM needs at least one".to_owned();
+                    return Err(WorkloadError::Unfit { key: "model.kind", what });
+                }
+                Ok(ModelSpec::DeepFm(DeepFmSpec {
+                    tables,
+                    dense: schema.dense,
+                    dim: *dim,
+                    hidden: hidden.clone(),
+                    batch_norm: *batch_norm,
+                    dropout: *dropout,
+                    embedding_l2: *embedding_l2,
+                    mlp_init: *mlp_init,
+                    embedding_init: *embedding_init,
+                }))
+            }
+        }
+    }
+}
+
+impl Workload {
+    /// What an engine needs to make its buffers for data of `schema`.
+    pub fn engine_config(&self, schema: &Schema) -> Result<EngineConfig, WorkloadError> {
+        let max_batch = self.train.batch_size.max(self.eval.batch_size);
+        // Positions in a batch's ids are 32-bit.
+        if let Some(column) = schema.tables.iter().find(|t| max_batch.saturating_mul(t.max_hotness) > u32::MAX as usize) {
+            let (key, most) = match self.train.batch_size >= self.eval.batch_size {
+                true => ("train.batch_size", u32::MAX as usize / column.max_hotness),
+                false => ("eval.batch_size", u32::MAX as usize / column.max_hotness),
+            };
+            let what = format!(
+                "is {max_batch}; must be at most {most}, since column {} holds up to {} ids a sample",
+                column.name, column.max_hotness
+            );
+            return Err(WorkloadError::Unfit { key, what });
+        }
+        Ok(EngineConfig {
+            model: self.model.resolve(schema)?,
+            loss: self.train.loss,
+            optimizer: self.optimizer,
+            max_batch,
+            max_hotness: schema.tables.iter().map(|t| t.max_hotness).collect(),
+            threads: self.engine.threads,
+            pin_threads: self.engine.pin_threads,
+            seed: self.train.seed,
+        })
+    }
+}
