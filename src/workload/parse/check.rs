@@ -1,7 +1,10 @@
 //! Checks between sections.
 
 use super::{error::WorkloadError, tree::Tree};
-use crate::{optim::ScheduleSpec, workload::*};
+use crate::{
+    optim::{ScheduleSpec, schedule::Schedule},
+    workload::*,
+};
 
 /// Refuses what each section allows by itself but not with the others.
 pub(super) fn check(w: &Workload, tree: &Tree) -> Result<(), WorkloadError> {
@@ -36,11 +39,22 @@ pub(super) fn check(w: &Workload, tree: &Tree) -> Result<(), WorkloadError> {
     {
         return refuse("data.dense", "is 0; a DLRM's bottom MLP needs at least 1 dense column");
     }
-    if matches!(w.schedule, ScheduleSpec::ReduceOnPlateau { .. }) && w.eval.every == EvalEvery::Never {
-        return refuse(
-            "eval.every_steps",
-            "is 0 (only at the end), but \"reduce_on_plateau\" acts on evaluations; must be at least 1",
-        );
+    if let Err(e) = Schedule::new(&w.schedule, w.optimizer.learning_rate) {
+        return refuse(&format!("schedule.{}", e.key), &e.what);
+    }
+    if matches!(w.schedule, ScheduleSpec::ReduceOnPlateau { .. }) && matches!(w.eval.every, EvalEvery::Never | EvalEvery::AtEnd) {
+        return refuse("schedule.kind", "\"reduce_on_plateau\" acts on evaluations; give eval.every_steps or eval.every_epochs");
+    }
+    if w.eval.every == EvalEvery::Never {
+        let asked = [
+            ("target.auc", w.target.auc.is_some()),
+            ("target.share_of_best", w.target.share_of_best.is_some()),
+            ("eval.patience", w.eval.patience.is_some()),
+            ("eval.restore_best", w.eval.restore_best),
+        ];
+        if let Some((key, _)) = asked.iter().find(|(_, asked)| *asked) {
+            return refuse(key, "needs evaluations, but eval.every is \"never\"; remove it, or give eval.every_steps");
+        }
     }
     if w.target.share_of_best.is_some() && !planted {
         return refuse(

@@ -11,7 +11,7 @@ use toml_edit::{Array, Value};
 
 /// Keys and values of the section being written.
 #[derive(Default)]
-struct Section(Vec<(&'static str, Value)>);
+struct Section(Keys);
 
 impl Section {
     fn put(&mut self, key: &'static str, value: &(impl ToToml + ?Sized)) {
@@ -74,9 +74,13 @@ impl<T: Words> ToToml for T {
     }
 }
 
+/// One section's keys and values, in order.
+pub(super) type Keys = Vec<(&'static str, Value)>;
+
 /// All sections with their keys and values; a section without keys is left out.
-pub(super) fn sections(w: &Workload) -> Vec<(&'static str, Vec<(&'static str, Value)>)> {
-    let all: [(&str, &dyn Fn(&mut Section)); 10] = [
+pub(super) fn sections(w: &Workload) -> Vec<(&'static str, Keys)> {
+    type Write<'a> = &'a dyn Fn(&mut Section);
+    let all: [(&str, Write); 10] = [
         ("workload", &|s| about(s, &w.workload)),
         ("data", &|s| data(s, &w.data)),
         ("model", &|s| model(s, &w.model)),
@@ -306,7 +310,8 @@ fn eval(s: &mut Section, e: &EvalSection) {
     match e.every {
         EvalEvery::Steps(n) => s.put("every_steps", &n),
         EvalEvery::Epochs(x) => s.put("every_epochs", &x),
-        EvalEvery::Never => s.put("every_steps", &0u64),
+        EvalEvery::AtEnd => s.put("every", &EveryWord::End),
+        EvalEvery::Never => s.put("every", &EveryWord::Never),
     }
     s.put("batch_size", &e.batch_size);
     s.put("patience", &e.patience);

@@ -97,6 +97,7 @@ pub const KEYS: &[(&str, &str)] = &[
     ("schedule.factor", PLATEAU),
     ("schedule.patience", PLATEAU),
     ("schedule.min_delta", PLATEAU),
+    ("eval.every", ""),
     ("eval.every_steps", ""),
     ("eval.every_epochs", ""),
     ("eval.batch_size", ""),

@@ -28,7 +28,7 @@ pub(super) fn workload(r: &Reader) -> Result<Workload> {
         train: train(r)?,
         optimizer: optimizer(r)?,
         schedule: schedule(r, quirk)?,
-        eval: eval(r)?,
+        eval: eval(r, &data)?,
         target: target(r)?,
         mlperf: mlperf(r, &model)?,
         data,
@@ -186,18 +186,8 @@ fn warmup(r: &Reader) -> Result<(u64, u64)> {
     Ok((warmup, start))
 }
 
-fn eval(r: &Reader) -> Result<EvalSection> {
-    let steps: Option<u64> = r.opt("eval.every_steps")?;
-    let epochs: Option<f64> = r.opt("eval.every_epochs")?;
-    r.check("eval.every_epochs", steps.is_none() || epochs.is_none(), || {
-        "stands beside eval.every_steps; leave one of them out (--set eval.every_epochs= takes this one out)".to_owned()
-    })?;
-    let epochs = r.within_opt("eval.every_epochs", epochs, |e| e > 0.0, "above 0")?;
-    let every = match (steps, epochs) {
-        (Some(0), _) => EvalEvery::Never,
-        (Some(n), _) => EvalEvery::Steps(n),
-        (None, epochs) => EvalEvery::Epochs(epochs.unwrap_or(1.0)),
-    };
+fn eval(r: &Reader, data: &DataConfig) -> Result<EvalSection> {
+    let every = every(r, data)?;
     let batch = r.or("eval.batch_size", 16384)?;
     Ok(EvalSection {
         every,
@@ -207,6 +197,34 @@ fn eval(r: &Reader) -> Result<EvalSection> {
         monitor: r.or("eval.monitor", Monitor::Auc)?,
         restore_best: r.or("eval.restore_best", false)?,
     })
+}
+
+fn every(r: &Reader, data: &DataConfig) -> Result<EvalEvery> {
+    let word: Option<EveryWord> = r.opt("eval.every")?;
+    let steps: Option<u64> = r.opt("eval.every_steps")?;
+    let epochs: Option<f64> = r.opt("eval.every_epochs")?;
+    let steps = r.within_opt("eval.every_steps", steps, |n| n >= 1, "at least 1")?;
+    let epochs = r.within_opt("eval.every_epochs", epochs, |e| e > 0.0, "above 0")?;
+    let given = [("eval.every_steps", steps.is_some()), ("eval.every_epochs", epochs.is_some()), ("eval.every", word.is_some())];
+    let given: Vec<&str> = given.iter().filter(|(_, there)| *there).map(|(key, _)| *key).collect();
+    if let [first, .., last] = given[..] {
+        return Err(r.error(last, format!("stands beside {first}; leave one of them out (--set {last}= takes this one out)")));
+    }
+    // Without rounding, these labels are any number in [0, 1]: there are no classes to tell apart.
+    let classless = matches!(data, DataConfig::NumpyRandom(NumpyRandomConfig { round_targets: false, .. }));
+    let every = match (word, steps, epochs) {
+        (Some(EveryWord::End), _, _) => EvalEvery::AtEnd,
+        (Some(EveryWord::Never), _, _) => EvalEvery::Never,
+        (None, Some(n), _) => EvalEvery::Steps(n),
+        (None, None, Some(e)) => EvalEvery::Epochs(e),
+        (None, None, None) if classless => EvalEvery::Never,
+        (None, None, None) => EvalEvery::Epochs(1.0),
+    };
+    r.check(given.first().unwrap_or(&"eval.every"), !classless || every == EvalEvery::Never, || {
+        "asks for evaluations, but with data.round_targets = false the labels are no classes; must be every = \"never\""
+            .to_owned()
+    })?;
+    Ok(every)
 }
 
 fn target(r: &Reader) -> Result<TargetSection> {

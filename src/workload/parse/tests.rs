@@ -281,15 +281,15 @@ fn rule() -> impl Strategy<Value = OptimizerSpec> {
 fn schedule() -> impl Strategy<Value = ScheduleSpec> {
     prop_oneof![
         Just(ScheduleSpec::Constant),
-        (0u64..999, 0u64..999, 0u64..999, any::<bool>()).prop_map(|(warmup_steps, more, decay_steps, plateau_quirk)| {
+        (2u64..999, 0u64..999, 0u64..999, any::<bool>()).prop_map(|(warmup_steps, more, decay_steps, plateau_quirk)| {
             ScheduleSpec::FacebookPolicy { warmup_steps, decay_start_step: warmup_steps + more, decay_steps, plateau_quirk }
         }),
-        (0u64..999, 0u64..999, 1u64..999, 0.1..4.0, 0.0..1.0).prop_map(|(warmup_steps, more, decay_steps, power, end_rate)| {
+        (0u64..999, 0u64..999, 1u64..999, 0.1..4.0, 0.0..1e-6).prop_map(|(warmup_steps, more, decay_steps, power, end_rate)| {
             ScheduleSpec::WarmupPolynomial { warmup_steps, decay_start_step: warmup_steps + more, decay_steps, power, end_rate }
         }),
-        (prop::collection::btree_set(0u64..9999, 1..5), 0.01..1.0, 0.0..0.1)
+        (prop::collection::btree_set(0u64..9999, 1..5), 0.01..1.0, 0.0..1e-6)
             .prop_map(|(m, gamma, min_rate)| ScheduleSpec::MultiStep { milestones: m.into_iter().collect(), gamma, min_rate }),
-        (0.01..0.99, 1u32..9, 0.0..0.1, 0.0..0.1).prop_map(|(factor, patience, min_delta, min_rate)| {
+        (0.01..0.99, 1u32..9, 0.0..0.1, 0.0..1e-6).prop_map(|(factor, patience, min_delta, min_rate)| {
             ScheduleSpec::ReduceOnPlateau { factor, patience, min_delta, min_rate }
         }),
     ]
@@ -343,12 +343,17 @@ fn workloads() -> impl Strategy<Value = Workload> {
         threads,
         pin_threads,
     });
-    let optimizer = (rule(), 1e-9..10.0, prop::option::of(0.001..100.0))
+    let optimizer = (rule(), 1e-6..10.0, prop::option::of(0.001..100.0))
         .prop_map(|(rule, learning_rate, clip_norm)| OptimizerConfig { rule, learning_rate, clip_norm });
     let about = (name(), text());
     let aim = prop::option::of(0.501..0.999);
     (about, data, model(), engine, train(), optimizer, schedule(), eval(), aim, mlperf()).prop_map(
-        |((name, description), data, model, engine, train, optimizer, schedule, eval, aim, mut mlperf)| {
+        |((name, description), data, model, engine, train, optimizer, mut schedule, mut eval, mut aim, mut mlperf)| {
+            // Labels that are no classes cannot be evaluated.
+            if matches!(data, DataConfig::NumpyRandom(NumpyRandomConfig { round_targets: false, .. })) {
+                (aim, eval.patience, eval.restore_best, eval.every) = (None, None, false, EvalEvery::Never);
+                schedule = ScheduleSpec::Constant;
+            }
             let quirk = matches!(schedule, ScheduleSpec::FacebookPolicy { plateau_quirk: true, .. });
             let quirks = if quirk { vec![Quirk::FbLrPlateau] } else { vec![] };
             mlperf.benchmark = if matches!(model, ModelConfig::DeepFm { .. }) { "deepfm" } else { "dlrm" }.into();

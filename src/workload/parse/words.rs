@@ -52,6 +52,7 @@ twin! {
         "reduce_on_plateau" => ReduceOnPlateau,
     }
     PresetWord { "criteo_kaggle" => CriteoKaggle, "criteo_terabyte" => CriteoTerabyte, "custom" => Custom }
+    EveryWord { "end" => End, "never" => Never }
     DeviceWord { "cpu" => Cpu }
     BenchmarkWord { "dlrm" => Dlrm, "dlrm_dcnv2" => DlrmDcnv2, "deepfm" => DeepFm }
     DivisionWord { "open" => Open, "closed" => Closed }
