@@ -74,7 +74,7 @@ pub struct Dataset {
 }
 
 /// What is known of a data set; goes into the run record.
-#[derive(Debug, Clone, Default, serde::Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Facts {
     /// AUC of the true probabilities on the evaluation split (planted data only).
     pub best_auc: Option<f64>,

@@ -3,10 +3,10 @@
 mod pointwise;
 mod ranking;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Metrics of one evaluation.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Quality {
     /// Samples.
     pub samples: u64,

@@ -1,12 +1,16 @@
 //! What the training loop tells its listeners (progress bar, MLPerf log, metrics table), as it happens.
 
-use crate::metrics::Quality;
-use serde::Serialize;
+use crate::{metrics::Quality, model::ParamSpec};
+use serde::{Deserialize, Serialize};
 
 /// Something that wants to know how training goes. All methods do nothing unless overridden. An error ends the run as aborted.
 pub trait Listener {
     /// Before anything touches data or parameters.
     fn init_start(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+    /// The model's parameters hold their initial values.
+    fn params_ready(&mut self, _params: &[ParamSpec]) -> std::io::Result<()> {
         Ok(())
     }
     /// Model and data are ready; the clock of time to train starts now.
@@ -40,7 +44,7 @@ pub trait Listener {
 }
 
 /// What is known when the run starts.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct RunFacts {
     /// Training samples of an epoch.
     pub train_samples: u64,
@@ -76,7 +80,7 @@ pub struct StepEvent {
 }
 
 /// One evaluation.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct EvalEvent {
     /// Steps done before it.
     pub step: u64,
@@ -95,7 +99,7 @@ pub struct EvalEvent {
 }
 
 /// Why a run ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum StopReason {
     /// The target was reached.
@@ -111,7 +115,7 @@ pub enum StopReason {
 }
 
 /// How a run ended.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Outcome {
     /// Why.
     pub reason: StopReason,
