@@ -394,13 +394,6 @@ pub struct TargetSection {
     pub share_of_best: Option<f64>,
 }
 
-impl TargetSection {
-    /// The AUC to reach on data whose best reachable AUC is `best`, if known.
-    pub fn auc_for(&self, best: Option<f64>) -> Option<f64> {
-        self.auc.or_else(|| Some(0.5 + self.share_of_best? * (best? - 0.5)))
-    }
-}
-
 /// `[mlperf]`
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct MlperfSection {

@@ -1,13 +1,34 @@
 //! A workload meets its data: sizes that only the data knows.
 
-use super::{ModelConfig, Workload, parse::WorkloadError};
+use super::{InitRng, ModelConfig, TargetSection, Workload, parse::WorkloadError};
 use crate::{
     data::Schema,
     engine::EngineConfig,
     model::{DeepFmSpec, DlrmSpec, ModelSpec},
 };
 
+impl TargetSection {
+    /// The AUC to reach on data whose best reachable AUC is `best`, if known. Errors if a share of an unknown best is asked for.
+    pub fn resolve(&self, best: Option<f64>) -> Result<Option<f64>, WorkloadError> {
+        match (self.share_of_best, best) {
+            (None, _) => Ok(self.auc),
+            (Some(share), Some(best)) => Ok(Some(0.5 + share * (best - 0.5))),
+            (Some(_), None) => {
+                let what = "needs data whose best reachable AUC is known, data.source = \"planted\"; use target.auc".to_owned();
+                Err(WorkloadError::Unfit { key: "target.share_of_best", what })
+            }
+        }
+    }
+}
+
 impl ModelConfig {
+    /// Which generator fills the parameters.
+    pub fn init_rng(&self) -> InitRng {
+        match self {
+            ModelConfig::Dlrm { init_rng, .. } | ModelConfig::DeepFm { init_rng, .. } => *init_rng,
+        }
+    }
+
     /// The model for data of `schema`. Errors where the two do not fit.
     pub fn resolve(&self, schema: &Schema) -> Result<ModelSpec, WorkloadError> {
         let tables: Vec<usize> = schema.tables.iter().map(|t| t.rows).collect();

@@ -2,7 +2,7 @@
 
 pub mod criteo;
 mod id_map;
-mod lines;
+pub mod lines;
 
 pub use id_map::IdMap;
 pub use lines::Lines;

@@ -1,4 +1,21 @@
 //! Sources, one file a format.
 
 pub mod criteo_tsv;
+pub mod csv;
 pub mod numpy_random;
+
+use super::{DataError, Dataset};
+use crate::workload::{DataConfig, Workload};
+
+/// Opens the data of a workload.
+///
+/// # Errors
+/// If a file cannot be read or is malformed, or the data do not fit what the workload asks for.
+pub fn open(workload: &Workload) -> Result<Dataset, DataError> {
+    match &workload.data {
+        DataConfig::Planted(_) => Err(DataError::Invalid("planted data are not in this build".to_owned())),
+        DataConfig::NumpyRandom(c) => numpy_random::open(c, &workload.workload.quirks, workload.train.batch_size),
+        DataConfig::CriteoTsv(c) => criteo_tsv::open(c),
+        DataConfig::Csv(c) => csv::open(c, workload.train.seed),
+    }
+}

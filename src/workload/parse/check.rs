@@ -11,10 +11,7 @@ pub(super) fn check(w: &Workload, tree: &Tree) -> Result<(), WorkloadError> {
     let refuse = |key: &str, what: &str| Err(tree.error(key, what));
     let random = matches!(w.data, DataConfig::NumpyRandom(_));
     let planted = matches!(w.data, DataConfig::Planted(_));
-    let rng = match &w.model {
-        ModelConfig::Dlrm { init_rng, .. } | ModelConfig::DeepFm { init_rng, .. } => *init_rng,
-    };
-    if rng == InitRng::Numpy && !random && !matches!(w.data, DataConfig::CriteoTsv(_)) {
+    if w.model.init_rng() == InitRng::Numpy && !random && !matches!(w.data, DataConfig::CriteoTsv(_)) {
         return refuse(
             "model.init_rng",
             "\"numpy\" goes on from the generator of the data, so data.source must be \"numpy_random\" or \"criteo_tsv\"; use \"philox\"",

@@ -1,0 +1,112 @@
+//! One line of delimited text, cut into fields.
+
+/// The fields of a line, without the spaces around them and without quotes.
+#[derive(Default)]
+pub(super) struct Fields {
+    text: Vec<u8>,
+    ends: Vec<usize>,
+}
+
+impl Fields {
+    /// Cuts `line` at each `delimiter` outside quotes (`"`, doubled within). A field does not go on to the next line.
+    pub fn split(&mut self, line: &[u8], delimiter: u8) -> Result<(), String> {
+        self.text.clear();
+        self.ends.clear();
+        let space = |c: u8| (c == b' ' || c == b'\t') && c != delimiter;
+        let mut rest = Some(line);
+        while let Some(text) = rest {
+            let text = &text[text.iter().take_while(|&&c| space(c)).count()..];
+            rest = match text.strip_prefix(b"\"") {
+                Some(quoted) => self.quoted(quoted, delimiter, space)?,
+                None => {
+                    let end = text.iter().position(|&c| c == delimiter);
+                    let field = &text[..end.unwrap_or(text.len())];
+                    let trailing = field.iter().rev().take_while(|&&c| space(c)).count();
+                    self.text.extend_from_slice(&field[..field.len() - trailing]);
+                    end.map(|e| &text[e + 1..])
+                }
+            };
+            self.ends.push(self.text.len());
+        }
+        Ok(())
+    }
+
+    /// Takes a field after its opening quote; returns what follows its delimiter.
+    fn quoted<'a>(&mut self, text: &'a [u8], delimiter: u8, space: impl Fn(u8) -> bool) -> Result<Option<&'a [u8]>, String> {
+        let number = self.ends.len() + 1;
+        let mut at = 0;
+        loop {
+            let Some(n) = text[at..].iter().position(|&c| c == b'"') else {
+                return Err(format!(
+                    "the quote of field {number} is not closed on its line; close it, or double it if it is part of the text"
+                ));
+            };
+            self.text.extend_from_slice(&text[at..at + n]);
+            at += n + 1;
+            if text.get(at) != Some(&b'"') {
+                break;
+            }
+            self.text.push(b'"');
+            at += 1;
+        }
+        let after = &text[at..];
+        let after = &after[after.iter().take_while(|&&c| space(c)).count()..];
+        match after.split_first() {
+            None => Ok(None),
+            Some((&c, rest)) if c == delimiter => Ok(Some(rest)),
+            Some(_) => Err(format!("text follows the closing quote of field {number}; a quote within a field must be doubled")),
+        }
+    }
+
+    /// Number of fields.
+    pub fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// Field `i`, counted from 0.
+    pub fn get(&self, i: usize) -> &[u8] {
+        let start = if i == 0 { 0 } else { self.ends[i - 1] };
+        &self.text[start..self.ends[i]]
+    }
+
+    /// Field `i` for a message.
+    pub fn shown(&self, i: usize) -> String {
+        String::from_utf8_lossy(self.get(i)).chars().take(40).collect()
+    }
+
+    /// All fields.
+    pub fn iter(&self) -> impl Iterator<Item = &[u8]> {
+        (0..self.len()).map(|i| self.get(i))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn split(line: &str, delimiter: u8) -> Result<Vec<String>, String> {
+        let mut f = Fields::default();
+        f.split(line.as_bytes(), delimiter)?;
+        Ok(f.iter().map(|b| String::from_utf8_lossy(b).into_owned()).collect())
+    }
+
+    #[test]
+    fn spaces_quotes_and_empty_fields() {
+        assert_eq!(split("39, State-gov ,,x", b',').unwrap(), ["39", "State-gov", "", "x"]);
+        assert_eq!(split("", b',').unwrap(), [""]);
+        assert_eq!(split("a,", b',').unwrap(), ["a", ""]);
+        assert_eq!(split(r#" "a,b" ,"say ""x""","#, b',').unwrap(), ["a,b", r#"say "x""#, ""]);
+        assert_eq!(split("a\t\tb c", b'\t').unwrap(), ["a", "", "b c"]);
+        assert!(split(r#"a,"b"#, b',').unwrap_err().contains("field 2 is not closed"));
+        assert!(split(r#""a"b,c"#, b',').unwrap_err().contains("text follows the closing quote of field 1"));
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_quoted_comes_back(fields in prop::collection::vec("[ -~]{0,8}", 1..6)) {
+            let line = fields.iter().map(|f| format!("\"{}\"", f.replace('"', "\"\""))).collect::<Vec<_>>().join(" ; ");
+            prop_assert_eq!(split(&line, b';').unwrap(), fields);
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! Delimited text with a header line: Frappe, Adult, one's own.
+//!
+//! Everything is encoded by the training file alone and held in memory (4 bytes a column). A record is one line; spaces around
+//! fields are not part of them; fields may be quoted; gzip is unpacked while reading.
+
+mod encode;
+mod fields;
+mod read;
+
+use super::super::{Batch, Column, DataError, Dataset, Facts, Schema, Source};
+use crate::{
+    random::philox::{Philox, Stream},
+    workload::CsvConfig,
+};
+use encode::{Encoded, Samples, Training};
+use std::path::Path;
+
+/// Reads and encodes all files. `seed` decides the order of the training samples in each epoch.
+///
+/// # Errors
+/// If a file cannot be read, a line is malformed (unless those are skipped), a column is missing, or a split lacks one of the classes.
+pub fn open(config: &CsvConfig, seed: u64) -> Result<Dataset, DataError> {
+    let mut training = Training::new();
+    let pass = read::read(&config.train, config, None, &mut training)?;
+    let (train, encoding) = training.finish(config.dense_transform, config.min_count);
+    both_classes(&config.train, &train)?;
+    let schema = Schema {
+        dense: pass.roles.dense.len(),
+        tables: pass
+            .roles
+            .categorical
+            .iter()
+            .zip(encoding.rows())
+            .map(|(name, rows)| Column { name: name.clone(), rows, max_hotness: 1 })
+            .collect(),
+    };
+    let mut facts = Facts { skipped_lines: pass.skipped, ..Facts::default() };
+    facts.notes.push(format!("train: {} samples", train.labels.len()));
+    let mut held_out = |name: &str, path: &Path| -> Result<Samples, DataError> {
+        let mut encoded = Encoded::new(&encoding);
+        facts.skipped_lines += read::read(path, config, Some(&pass.roles), &mut encoded)?.skipped;
+        both_classes(path, &encoded.samples)?;
+        let (samples, unknown) = (encoded.samples.labels.len(), encoded.unknown);
+        facts.notes.push(format!("{name}: {samples} samples, {unknown} values that the training file does not hold"));
+        Ok(encoded.samples)
+    };
+    let eval = held_out("eval", &config.eval)?;
+    let test = config.test.as_deref().map(|path| held_out("test", path)).transpose()?;
+    facts.base_rate = Some(eval.labels.iter().map(|&y| f64::from(y)).sum::<f64>() / eval.labels.len() as f64);
+    let source = |samples, order| -> Box<dyn Source> { Box::new(Csv { schema: schema.clone(), samples, order }) };
+    let order = if config.shuffle { Some(Order::new(seed, train.labels.len())) } else { None };
+    Ok(Dataset { eval: source(eval, None), test: test.map(|t| source(t, None)), train: source(train, order), facts, numpy: None })
+}
+
+fn both_classes(path: &Path, samples: &Samples) -> Result<(), DataError> {
+    let first = samples.labels[0];
+    if samples.labels.iter().any(|&y| y != first) && samples.labels.len() <= u32::MAX as usize {
+        return Ok(());
+    }
+    let what = if samples.labels.len() > u32::MAX as usize {
+        format!("has {} samples; must have at most {}", samples.labels.len(), u32::MAX)
+    } else {
+        format!("every label is {first}; must hold both classes (is data.positive right?)")
+    };
+    Err(DataError::Invalid(format!("{}: {what}", path.display())))
+}
+
+/// The order of the samples in one epoch.
+struct Order {
+    seed: u64,
+    epoch: Option<u64>,
+    samples: Vec<u32>,
+}
+
+impl Order {
+    fn new(seed: u64, len: usize) -> Self {
+        Order { seed, epoch: None, samples: (0..len as u32).collect() }
+    }
+
+    /// Fisher and Yates' shuffle of 0..n; swap `i` is drawn from position `i` of the epoch's stream.
+    fn of_epoch(&mut self, epoch: u64) -> &[u32] {
+        if self.epoch != Some(epoch) {
+            self.epoch = Some(epoch);
+            self.samples.iter_mut().zip(0..).for_each(|(s, i)| *s = i);
+            let philox = Philox::new(self.seed, Stream::Shuffle, epoch);
+            for i in (1..self.samples.len()).rev() {
+                let word = philox.block_u64(i as u64)[0];
+                // The high half of word * (i + 1): uniform on 0..=i up to 2^-32.
+                let j = (u128::from(word) * (i as u128 + 1)) >> 64;
+                self.samples.swap(i, j as usize);
+            }
+        }
+        &self.samples
+    }
+}
+
+/// One split.
+struct Csv {
+    schema: Schema,
+    samples: Samples,
+    order: Option<Order>,
+}
+
+impl Source for Csv {
+    fn schema(&self) -> &Schema {
+        &self.schema
+    }
+
+    fn len(&self) -> Option<u64> {
+        Some(self.samples.labels.len() as u64)
+    }
+
+    fn fill(&mut self, epoch: u64, start: u64, n: usize, batch: &mut Batch) -> Result<(), DataError> {
+        batch.clear();
+        let range = start as usize..start as usize + n;
+        match &mut self.order {
+            Some(order) => self.samples.gather(order.of_epoch(epoch)[range].iter().map(|&s| s as usize), &self.schema, batch),
+            None => self.samples.gather(range, &self.schema, batch),
+        }
+        batch.len = n;
+        Ok(())
+    }
+}
+
+impl Samples {
+    fn gather(&self, picked: impl Iterator<Item = usize>, schema: &Schema, batch: &mut Batch) {
+        let (d, f) = (schema.dense, schema.tables.len());
+        for s in picked {
+            batch.labels.push(self.labels[s]);
+            batch.dense.extend_from_slice(&self.dense[s * d..(s + 1) * d]);
+            for (bags, &id) in batch.bags.iter_mut().zip(&self.ids[s * f..(s + 1) * f]) {
+                bags.push([id]);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
