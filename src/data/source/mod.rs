@@ -3,6 +3,7 @@
 pub mod criteo_tsv;
 pub mod csv;
 pub mod numpy_random;
+pub mod planted;
 
 use super::{DataError, Dataset};
 use crate::workload::{DataConfig, Workload};
@@ -13,7 +14,7 @@ use crate::workload::{DataConfig, Workload};
 /// If a file cannot be read or is malformed, or the data do not fit what the workload asks for.
 pub fn open(workload: &Workload) -> Result<Dataset, DataError> {
     match &workload.data {
-        DataConfig::Planted(_) => Err(DataError::Invalid("planted data are not in this build".to_owned())),
+        DataConfig::Planted(c) => planted::open(c),
         DataConfig::NumpyRandom(c) => numpy_random::open(c, &workload.workload.quirks, workload.train.batch_size),
         DataConfig::CriteoTsv(c) => criteo_tsv::open(c),
         DataConfig::Csv(c) => csv::open(c, workload.train.seed),
