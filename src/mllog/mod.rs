@@ -1,1 +1,14 @@
-//! (being written)
+//! MLPerf training logs: `:::MLLOG {json}` lines, written as each event happens.
+//!
+//! What a benchmark's log holds is a row of [`benchmark::BENCHMARKS`]; [`writer::MlLog`] listens to the training loop and writes.
+//! Format and keys: mlcommons/logging, mlperf_logging/mllog and compliance_checker (package `mlperf-logging` 4.1.68).
+
+pub mod benchmark;
+mod json;
+mod keys;
+#[cfg(test)]
+mod tests;
+pub mod writer;
+
+pub use benchmark::Benchmark;
+pub use writer::MlLog;

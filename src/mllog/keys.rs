@@ -1,0 +1,177 @@
+//! Hyperparameters as MLPerf names them: a key, and where a workload holds its value.
+//!
+//! Names: mlcommons/logging, mlperf_logging/mllog/constants.py. A key whose value the workload does not have (an epsilon of
+//! plain SGD) is left out rather than made up.
+
+use crate::{
+    optim::{OptimizerSpec, ScheduleSpec},
+    workload::{ModelConfig, Workload},
+};
+use serde_json::{Value, json};
+
+/// One hyperparameter line.
+#[derive(Debug, Clone, Copy)]
+pub struct Key {
+    /// Its name in the log.
+    pub name: &'static str,
+    /// Its value; `None` = the workload has no such thing.
+    pub value: fn(&Workload) -> Option<Value>,
+}
+
+const fn key(name: &'static str, value: fn(&Workload) -> Option<Value>) -> Key {
+    Key { name, value }
+}
+
+/// What every benchmark logs. One optimizer step takes one batch, so nothing is accumulated.
+pub(super) const COMMON: &[Key] = &[
+    key("global_batch_size", |w| Some(json!(w.train.batch_size))),
+    key("gradient_accumulation_steps", |_| Some(json!(1))),
+    key("opt_name", |w| Some(json!(optimizer_name(w)))),
+    key("opt_base_learning_rate", |w| Some(json!(w.optimizer.learning_rate))),
+    key("opt_gradient_clip_norm", |w| w.optimizer.clip_norm.map(|c| json!(c))),
+    key("opt_learning_rate_decay_schedule", |w| Some(json!(schedule_name(w)))),
+    key("opt_learning_rate_warmup_steps", |w| Some(json!(warmup_steps(w)))),
+    key("opt_learning_rate_decay_boundary_steps", |w| match &w.schedule {
+        ScheduleSpec::MultiStep { milestones, .. } => Some(json!(milestones)),
+        _ => None,
+    }),
+    key("opt_learning_rate_decay_factor", |w| match w.schedule {
+        ScheduleSpec::MultiStep { gamma, .. } => Some(json!(gamma)),
+        ScheduleSpec::ReduceOnPlateau { factor, .. } => Some(json!(factor)),
+        _ => None,
+    }),
+    key("opt_end_learning_rate", |w| match w.schedule {
+        ScheduleSpec::WarmupPolynomial { end_rate, .. } => Some(json!(end_rate)),
+        _ => None,
+    }),
+];
+
+/// SGD and its polynomial decay, under the names of DLRM v1.
+pub(super) const SGD: &[Key] = &[
+    key("sgd_opt_base_learning_rate", |w| match w.optimizer.rule {
+        OptimizerSpec::Sgd => Some(json!(w.optimizer.learning_rate)),
+        _ => None,
+    }),
+    key("lr_decay_start_steps", |w| polynomial(w).map(|p| json!(p.start))),
+    key("sgd_opt_learning_rate_decay_steps", |w| polynomial(w).map(|p| json!(p.steps))),
+    key("sgd_opt_learning_rate_decay_poly_power", |w| polynomial(w).map(|p| json!(p.power))),
+];
+
+/// Decay under the names of the newer benchmarks.
+pub(super) const DECAY: &[Key] = &[
+    key("opt_learning_rate_decay_start_step", |w| polynomial(w).map(|p| json!(p.start))),
+    key("opt_learning_rate_decay_steps", |w| polynomial(w).map(|p| json!(p.steps))),
+];
+
+/// Adagrad.
+pub(super) const ADAGRAD: &[Key] = &[
+    key("opt_adagrad_epsilon", |w| adagrad(w).map(|a| json!(a.eps))),
+    key("opt_adagrad_initial_accumulator_value", |w| adagrad(w).map(|a| json!(a.initial))),
+    key("opt_adagrad_learning_rate_decay", |w| adagrad(w).map(|a| json!(a.decay))),
+];
+
+/// Adam.
+pub(super) const ADAM: &[Key] = &[
+    key("opt_adam_beta_1", |w| match w.optimizer.rule {
+        OptimizerSpec::Adam { beta1, .. } => Some(json!(beta1)),
+        _ => None,
+    }),
+    key("opt_adam_beta_2", |w| match w.optimizer.rule {
+        OptimizerSpec::Adam { beta2, .. } => Some(json!(beta2)),
+        _ => None,
+    }),
+    key("opt_adam_epsilon", |w| match w.optimizer.rule {
+        OptimizerSpec::Adam { eps, .. } => Some(json!(eps)),
+        _ => None,
+    }),
+];
+
+/// Regularisation. No optimizer here decays weights; DeepFM's L2 on embeddings goes by its own name.
+pub(super) const REGULARISATION: &[Key] = &[
+    key("opt_weight_decay", |_| Some(json!(0))),
+    key("embedding_l2", |w| match w.model {
+        ModelConfig::DeepFm { embedding_l2, .. } => Some(json!(exact(embedding_l2))),
+        ModelConfig::Dlrm { .. } => None,
+    }),
+];
+
+/// Both engines compute and store in f32.
+pub(super) const PRECISION: &[Key] = &[key("lowest_numerical_precision_in_linear", |_| Some(json!("fp32")))];
+
+/// The f64 that a person wrote when they wrote this f32: 0.1, not 0.10000000149.
+fn exact(value: f32) -> f64 {
+    value.to_string().parse().unwrap_or(f64::from(value))
+}
+
+fn optimizer_name(w: &Workload) -> &'static str {
+    match w.optimizer.rule {
+        OptimizerSpec::Sgd => "sgd",
+        OptimizerSpec::Adagrad { .. } => "adagrad",
+        OptimizerSpec::RowwiseAdagrad { .. } => "rowwise_adagrad",
+        OptimizerSpec::Adam { .. } => "adam",
+    }
+}
+
+fn schedule_name(w: &Workload) -> &'static str {
+    match w.schedule {
+        ScheduleSpec::Constant => "constant",
+        ScheduleSpec::FacebookPolicy { .. } => "facebook_policy",
+        ScheduleSpec::WarmupPolynomial { .. } => "warmup_polynomial",
+        ScheduleSpec::MultiStep { .. } => "multi_step",
+        ScheduleSpec::ReduceOnPlateau { .. } => "reduce_on_plateau",
+    }
+}
+
+fn warmup_steps(w: &Workload) -> u64 {
+    match w.schedule {
+        ScheduleSpec::FacebookPolicy { warmup_steps, .. } | ScheduleSpec::WarmupPolynomial { warmup_steps, .. } => warmup_steps,
+        _ => 0,
+    }
+}
+
+struct Polynomial {
+    start: u64,
+    steps: u64,
+    power: f64,
+}
+
+/// Polynomial decay as MLPerf describes a schedule; a constant rate is one of 0 steps, whose power (2 by the rules) has no
+/// effect. `None` for schedules that are no such thing.
+fn polynomial(w: &Workload) -> Option<Polynomial> {
+    match w.schedule {
+        ScheduleSpec::Constant => Some(Polynomial { start: 0, steps: 0, power: 2.0 }),
+        ScheduleSpec::FacebookPolicy { decay_start_step: start, decay_steps: steps, .. } => {
+            Some(Polynomial { start, steps, power: 2.0 })
+        }
+        ScheduleSpec::WarmupPolynomial { decay_start_step: start, decay_steps: steps, power, .. } => {
+            Some(Polynomial { start, steps, power })
+        }
+        ScheduleSpec::MultiStep { .. } | ScheduleSpec::ReduceOnPlateau { .. } => None,
+    }
+}
+
+struct Adagrad {
+    eps: f64,
+    initial: f64,
+    decay: f64,
+}
+
+fn adagrad(w: &Workload) -> Option<Adagrad> {
+    match w.optimizer.rule {
+        OptimizerSpec::Adagrad { eps, initial_accumulator: initial, lr_decay: decay } => Some(Adagrad { eps, initial, decay }),
+        OptimizerSpec::RowwiseAdagrad { eps, initial_accumulator: initial } => Some(Adagrad { eps, initial, decay: 0.0 }),
+        OptimizerSpec::Sgd | OptimizerSpec::Adam { .. } => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn f32_settings_are_logged_as_they_were_written() {
+        for (x, y) in [(0.1f32, 0.1f64), (1e-8, 1e-8), (0.0, 0.0), (9.9, 9.9)] {
+            assert_eq!(exact(x).to_bits(), y.to_bits());
+        }
+    }
+}
