@@ -1,6 +1,7 @@
 //! How a model is computed: forward, backward, update, prediction.
 
 pub mod candle;
+mod check;
 pub mod fused;
 pub mod phase;
 
@@ -11,6 +12,7 @@ use crate::{
 };
 use serde::Serialize;
 
+pub use candle::CandleEngine;
 pub use phase::{Phase, PhaseClock};
 
 /// What can go wrong in an engine.

@@ -1,0 +1,119 @@
+//! Layers that both models share.
+
+use crate::{data::Batch, random::philox::Philox};
+use candle_core::{DType, Device, Result, Tensor};
+
+/// Subtracted from biases before a ReLU. candle's ReLU passes the gradient on at exactly 0, where torch (and the fused engine) stops
+/// it; the case is real, since an all-zero input with a zero bias lands there. Next to any other number this one vanishes.
+pub(super) const BELOW_ZERO: f64 = -2e-38;
+
+/// Added to the variance in batch normalisation (torch's default).
+const BATCH_NORM_EPS: f64 = 1e-5;
+/// Share of the new batch in running statistics (torch's default).
+const BATCH_NORM_MOMENTUM: f64 = 0.1;
+
+/// What differs between training and prediction, and what training leaves behind.
+pub(super) struct Mode {
+    /// Seed and 1-based step, if training.
+    training: Option<(u64, u64)>,
+    running: Vec<(usize, Tensor)>,
+}
+
+impl Mode {
+    pub fn train(seed: u64, step: u64) -> Self {
+        Mode { training: Some((seed, step)), running: Vec::new() }
+    }
+
+    pub fn predict() -> Self {
+        Mode { training: None, running: Vec::new() }
+    }
+
+    /// New running statistics by parameter number.
+    pub fn into_running(self) -> Vec<(usize, Tensor)> {
+        self.running
+    }
+}
+
+/// Repeats `row` `[1, m]` for `batch` samples. A product with ones rather than a broadcast: its gradient, a sum over the batch, is
+/// then a product too.
+fn over_batch(row: &Tensor, batch: usize) -> Result<Tensor> {
+    Tensor::ones((batch, 1), DType::F32, row.device())?.matmul(row)
+}
+
+/// Mean over the batch: `[B, m]` to `[1, m]`.
+fn batch_mean(x: &Tensor) -> Result<Tensor> {
+    let batch = x.dim(0)?;
+    Tensor::full(1.0 / batch as f32, (1, batch), x.device())?.matmul(x)
+}
+
+/// `x W^T + b`: `[B, n]` by `[m, n]` and `[m]` to `[B, m]`.
+pub(super) fn linear(x: &Tensor, weight: &Tensor, bias: &Tensor) -> Result<Tensor> {
+    let bias = bias.reshape((1, bias.elem_count()))?;
+    x.matmul(&weight.t()?)? + over_batch(&bias, x.dim(0)?)?
+}
+
+/// [`linear`] and ReLU.
+pub(super) fn linear_relu(x: &Tensor, weight: &Tensor, bias: &Tensor) -> Result<Tensor> {
+    linear(x, weight, &bias.affine(1.0, BELOW_ZERO)?)?.relu()
+}
+
+/// An MLP of `layers` pairs of weight and bias; ReLU after each, the last one only if `relu_last`.
+pub(super) fn mlp(mut x: Tensor, values: &[Tensor], relu_last: bool) -> Result<Tensor> {
+    let layers = values.len() / 2;
+    for (i, pair) in values.chunks_exact(2).enumerate() {
+        let layer = if i + 1 < layers || relu_last { linear_relu } else { linear };
+        x = layer(&x, &pair[0], &pair[1])?;
+    }
+    Ok(x)
+}
+
+/// Batch normalisation over `x` `[B, m]` (Ioffe & Szegedy 2015) with a ReLU behind it.
+///
+/// `values` are scale, shift, running mean and running variance, whose first has parameter number `first`. Training normalises by the
+/// batch's mean and biased variance and moves the running ones by a tenth, the variance unbiased, as `torch.nn.BatchNorm1d` does.
+pub(super) fn batch_norm_relu(x: &Tensor, values: &[Tensor], first: usize, mode: &mut Mode) -> Result<Tensor> {
+    let batch = x.dim(0)?;
+    let row = |t: &Tensor| t.reshape((1, t.elem_count()));
+    let (scale, shift) = (row(&values[0])?, row(&values[1].affine(1.0, BELOW_ZERO)?)?);
+    let (centred, var) = if mode.training.is_some() {
+        let mean = batch_mean(x)?;
+        let centred = (x - over_batch(&mean, batch)?)?;
+        let var = batch_mean(&centred.sqr()?)?;
+        let unbiased = batch as f64 / (batch - 1).max(1) as f64;
+        for (offset, new, factor) in [(2, &mean, 1.0), (3, &var, unbiased)] {
+            let new = new.detach().flatten_all()?.affine(BATCH_NORM_MOMENTUM * factor, 0.0)?;
+            let old = values[offset].affine(1.0 - BATCH_NORM_MOMENTUM, 0.0)?;
+            mode.running.push((first + offset, (old + new)?));
+        }
+        (centred, var)
+    } else {
+        ((x - over_batch(&row(&values[2])?, batch)?)?, row(&values[3])?)
+    };
+    let factor = (scale / (var + BATCH_NORM_EPS)?.sqrt()?)?;
+    ((centred * over_batch(&factor, batch)?)? + over_batch(&shift, batch)?)?.relu()
+}
+
+/// Dropout of layer number `layer` on `x` `[B, m]`: zero with probability `p`, the rest times `1 / (1 - p)`. The mask is a pure function
+/// of seed, step, layer and element (see [`Philox::dropout`]): an element is dropped if its uniform number in [0, 1) is below `p`.
+pub(super) fn dropout(x: Tensor, p: f32, layer: u16, mode: &Mode) -> Result<Tensor> {
+    let Some((seed, step)) = mode.training.filter(|_| p > 0.0) else { return Ok(x) };
+    let mut mask = vec![0f32; x.elem_count()];
+    Philox::dropout(seed, step, layer).fill_unit_f32(0, &mut mask);
+    let kept = 1.0 / (1.0 - p);
+    mask.iter_mut().for_each(|u| *u = if *u < p { 0.0 } else { kept });
+    let mask = Tensor::from_vec(mask, x.shape(), x.device())?;
+    x * mask
+}
+
+/// The dense features of `batch`, `[B, D]`, with zero columns up to `width`.
+pub(super) fn dense_input(batch: &Batch, width: usize, device: &Device) -> Result<Tensor> {
+    let columns = batch.dense.len() / batch.len;
+    if columns == width {
+        return Tensor::from_slice(&batch.dense, (batch.len, width), device);
+    }
+    let mut padded = vec![0f32; batch.len * width];
+    for (out, row) in padded.chunks_exact_mut(width).zip(batch.dense.chunks_exact(columns)) {
+        out[..columns].copy_from_slice(row);
+    }
+    Tensor::from_vec(padded, (batch.len, width), device)
+}

@@ -1,0 +1,257 @@
+//! The models in plain candle operations with candle's autograd, f32: what a user of a community framework would write. It is
+//! the baseline row of every table and the oracle that the fused engine is tested against.
+//!
+//! Two things are done as a user who cares for speed would do them. Sums over the batch are products with a vector of ones, since
+//! candle's reductions over any but the last dimension are slow on the CPU. And where the optimizer leaves untouched rows alone,
+//! autograd sees the rows that a batch touches instead of whole tables (see [`lookup`]).
+
+mod deepfm;
+mod dlrm;
+mod layers;
+mod lookup;
+mod loss;
+mod optim;
+
+use super::{Engine, EngineConfig, EngineError, PhaseClock, check::check_batch};
+use crate::{
+    backend::cpu::pool::Pool,
+    data::Batch,
+    model::{ModelSpec, ParamKind, ParamSpec, Pooling, init::Initializer},
+    optim::{AdamRows, OptimizerSpec},
+};
+use candle_core::{DType, Device, Tensor, Var, backprop::GradStore};
+use layers::Mode;
+use lookup::Lookup;
+use optim::Optimizer;
+
+/// A model and its optimizer in candle tensors.
+pub struct CandleEngine {
+    config: EngineConfig,
+    specs: Vec<ParamSpec>,
+    vars: Vec<Var>,
+    net: Net,
+    optimizer: Optimizer,
+    /// Whether every row of a table moves in each step, touched or not.
+    dense_rows: bool,
+    /// Scratch for the distinct rows of a batch, one a table.
+    slots: Vec<Vec<u32>>,
+    /// Updates done.
+    step: u64,
+    device: Device,
+}
+
+enum Net {
+    Dlrm(dlrm::Dlrm),
+    DeepFm(deepfm::DeepFm),
+}
+
+/// A forward pass and what it takes to go back.
+struct Pass {
+    /// Values of all parameters as the pass read them; for tables the touched rows unless rows are dense.
+    values: Vec<Tensor>,
+    lookups: Vec<Lookup>,
+    loss: Tensor,
+    /// Running statistics after this batch: parameter number and new value.
+    running: Vec<(usize, Tensor)>,
+}
+
+impl CandleEngine {
+    /// An engine with the initial values of `init`.
+    ///
+    /// # Errors
+    /// If candle cannot make a tensor.
+    pub fn new(config: &EngineConfig, init: &mut Initializer) -> Result<Self, EngineError> {
+        let device = Device::Cpu;
+        let specs = config.model.params();
+        let pool = Pool::new(config.threads);
+        let mut vars = Vec::with_capacity(specs.len());
+        for (index, spec) in specs.iter().enumerate() {
+            let mut values = vec![0f32; spec.len()];
+            init.fill(index, spec, &mut values, &pool);
+            vars.push(Var::from_vec(values, spec.shape.clone(), &device)?);
+        }
+        let (net, l2) = match &config.model {
+            ModelSpec::Dlrm(m) => (Net::Dlrm(dlrm::Dlrm::new(m, &device)?), 0.0),
+            ModelSpec::DeepFm(m) => (Net::DeepFm(deepfm::DeepFm::new(m)), m.embedding_l2),
+        };
+        let dense_adam = matches!(config.optimizer.rule, OptimizerSpec::Adam { rows: AdamRows::Dense, .. });
+        Ok(CandleEngine {
+            optimizer: Optimizer::new(&config.optimizer, &specs, &device)?,
+            config: config.clone(),
+            vars,
+            net,
+            dense_rows: dense_adam || l2 > 0.0,
+            slots: config.model.tables().iter().map(|_| Vec::new()).collect(),
+            specs,
+            step: 0,
+            device,
+        })
+    }
+
+    /// Whether parameter `index` gets a gradient.
+    fn trained(&self, index: usize) -> bool {
+        match self.specs[index].kind {
+            ParamKind::RunningMean | ParamKind::RunningVar => false,
+            ParamKind::RowWeight => {
+                matches!(&self.config.model, ModelSpec::Dlrm(m) if m.pooling == Pooling::WeightedLearned)
+            }
+            _ => true,
+        }
+    }
+
+    /// The table that a sparse parameter belongs to: tables come first, once or twice in a row.
+    fn table_of(&self, index: usize) -> Option<usize> {
+        let sparse = matches!(self.specs[index].kind, ParamKind::Table | ParamKind::RowWeight);
+        sparse.then(|| index % self.slots.len())
+    }
+
+    fn lookups(&mut self, batch: &Batch, dense_rows: bool) -> Result<Vec<Lookup>, EngineError> {
+        let rows = self.config.model.tables();
+        let mut lookups = Vec::with_capacity(rows.len());
+        for ((bags, &rows), slots) in batch.bags.iter().zip(rows).zip(&mut self.slots) {
+            lookups.push(Lookup::new(bags, rows, (!dense_rows).then_some(slots), &self.device)?);
+        }
+        Ok(lookups)
+    }
+
+    /// Logits `[B]` with parameters `values`.
+    fn logits(&self, batch: &Batch, values: &[Tensor], lookups: &[Lookup], mode: &mut Mode) -> Result<Tensor, EngineError> {
+        Ok(match &self.net {
+            Net::Dlrm(net) => net.forward(values, batch, lookups)?,
+            Net::DeepFm(net) => net.forward(values, batch, lookups, mode)?,
+        })
+    }
+
+    /// Forward pass in training mode, as step `self.step + 1`.
+    fn forward(&mut self, batch: &Batch) -> Result<Pass, EngineError> {
+        check_batch(&self.config, batch)?;
+        let lookups = self.lookups(batch, self.dense_rows)?;
+        let mut values = Vec::with_capacity(self.vars.len());
+        for (index, var) in self.vars.iter().enumerate() {
+            let rows = self.table_of(index).and_then(|k| lookups[k].rows.as_ref());
+            values.push(match (rows, self.trained(index)) {
+                (None, true) => var.as_tensor().clone(),
+                (None, false) => var.as_detached_tensor(),
+                (Some(rows), true) => Var::from_tensor(&var.as_detached_tensor().index_select(rows, 0)?)?.into_inner(),
+                (Some(rows), false) => var.as_detached_tensor().index_select(rows, 0)?,
+            });
+        }
+        let mut mode = Mode::train(self.config.seed, self.step + 1);
+        let logits = self.logits(batch, &values, &lookups, &mut mode)?;
+        let labels = Tensor::from_slice(&batch.labels, batch.len, &self.device)?;
+        let loss = loss::mean_loss(&self.config.loss, &logits, &labels)?;
+        Ok(Pass { values, lookups, loss, running: mode.into_running() })
+    }
+
+    /// Takes the gradient of parameter `index` out of `grads`, regularisation included; `None` for a constant.
+    fn gradient(&self, pass: &Pass, grads: &mut GradStore, index: usize) -> Result<Option<Tensor>, EngineError> {
+        if !self.trained(index) {
+            return Ok(None);
+        }
+        let value = &pass.values[index];
+        let grad = match grads.remove(value) {
+            Some(grad) => grad,
+            None => Tensor::zeros(value.shape(), DType::F32, &self.device)?,
+        };
+        Ok(Some(match &self.config.model {
+            ModelSpec::DeepFm(m) if m.embedding_l2 > 0.0 && self.specs[index].kind == ParamKind::Table => {
+                (grad + value.detach().affine(f64::from(m.embedding_l2), 0.0)?)?
+            }
+            _ => grad,
+        }))
+    }
+}
+
+impl Engine for CandleEngine {
+    fn name(&self) -> &'static str {
+        "candle"
+    }
+
+    fn params(&self) -> &[ParamSpec] {
+        &self.specs
+    }
+
+    fn read(&self, index: usize, out: &mut [f32]) -> Result<(), EngineError> {
+        let values = self.vars[index].flatten_all()?.to_vec1::<f32>()?;
+        fits(&self.specs[index], out.len())?;
+        out.copy_from_slice(&values);
+        Ok(())
+    }
+
+    fn write(&mut self, index: usize, values: &[f32]) -> Result<(), EngineError> {
+        fits(&self.specs[index], values.len())?;
+        let shape = self.specs[index].shape.clone();
+        Ok(self.vars[index].set(&Tensor::from_slice(values, shape, &self.device)?)?)
+    }
+
+    fn train_step(&mut self, batch: &Batch, learning_rate: f64) -> Result<f32, EngineError> {
+        let pass = self.forward(batch)?;
+        let loss = pass.loss.to_scalar::<f32>()?;
+        if !loss.is_finite() {
+            return Err(EngineError::NotFinite { what: "loss", value: f64::from(loss), step: self.step + 1 });
+        }
+        let mut store = pass.loss.backward()?;
+        let mut grads = Vec::with_capacity(self.vars.len());
+        for index in 0..self.vars.len() {
+            grads.push(self.gradient(&pass, &mut store, index)?);
+        }
+        drop(store);
+        self.step += 1;
+        let scale = optim::clip_factor(self.config.optimizer.clip_norm, &grads)?;
+        self.optimizer.start(self.step, learning_rate);
+        for (index, grad) in grads.into_iter().enumerate() {
+            let Some(mut grad) = grad else { continue };
+            if let Some(scale) = scale {
+                grad = grad.affine(scale, 0.0)?;
+            }
+            let rows = self.table_of(index).and_then(|k| pass.lookups[k].rows.as_ref());
+            self.optimizer.update(index, &self.vars[index], &grad, rows)?;
+        }
+        for (index, value) in &pass.running {
+            self.vars[*index].set(value)?;
+        }
+        Ok(loss)
+    }
+
+    fn predict(&mut self, batch: &Batch, out: &mut [f32]) -> Result<(), EngineError> {
+        check_batch(&self.config, batch)?;
+        if out.len() < batch.len {
+            return Err(EngineError::Shape(format!("room for {} predictions, {} samples", out.len(), batch.len)));
+        }
+        let lookups = self.lookups(batch, true)?;
+        let values: Vec<Tensor> = self.vars.iter().map(Var::as_detached_tensor).collect();
+        let logits = self.logits(batch, &values, &lookups, &mut Mode::predict())?;
+        out[..batch.len].copy_from_slice(&loss::sigmoid(&logits)?.to_vec1::<f32>()?);
+        Ok(())
+    }
+
+    fn gradients(&mut self, batch: &Batch) -> Result<(f32, Vec<Vec<f32>>), EngineError> {
+        let pass = self.forward(batch)?;
+        let mut store = pass.loss.backward()?;
+        let mut all = Vec::with_capacity(self.vars.len());
+        for (index, spec) in self.specs.iter().enumerate() {
+            let Some(grad) = self.gradient(&pass, &mut store, index)? else {
+                all.push(vec![0.0; spec.len()]);
+                continue;
+            };
+            let rows = self.table_of(index).and_then(|k| pass.lookups[k].rows.as_ref());
+            let grad = match rows {
+                Some(rows) => Tensor::zeros(spec.shape.clone(), DType::F32, &self.device)?.index_add(rows, &grad, 0)?,
+                None => grad,
+            };
+            all.push(grad.flatten_all()?.to_vec1()?);
+        }
+        Ok((pass.loss.to_scalar()?, all))
+    }
+
+    fn phases(&mut self) -> Option<&mut PhaseClock> {
+        None
+    }
+}
+
+fn fits(spec: &ParamSpec, len: usize) -> Result<(), EngineError> {
+    if len != spec.len() {
+        return Err(EngineError::Shape(format!("{len} values for {} of shape {:?}", spec.name, spec.shape)));
+    }
+    Ok(())
+}

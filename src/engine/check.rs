@@ -1,0 +1,44 @@
+//! Whether a batch fits a model. Sources make batches that do; this is for the ones that do not, before a kernel reads past an end.
+
+use super::{EngineConfig, EngineError};
+use crate::{data::Batch, model::ModelSpec};
+
+/// Checks sizes, offsets and ids of `batch` against the model and the buffers of `config`; allocates nothing unless it fails.
+///
+/// # Errors
+/// [`EngineError::Shape`], naming the table and the sample at fault.
+pub(crate) fn check_batch(config: &EngineConfig, batch: &Batch) -> Result<(), EngineError> {
+    let (tables, dense) = match &config.model {
+        ModelSpec::Dlrm(m) => (&m.tables, m.dense),
+        ModelSpec::DeepFm(m) => (&m.tables, m.dense),
+    };
+    let n = batch.len;
+    if n == 0 || n > config.max_batch {
+        return shape(format!("{n} samples; the engine takes 1 to {}", config.max_batch));
+    }
+    if batch.dense.len() != n * dense {
+        return shape(format!("{} dense values for {n} samples of {dense} columns", batch.dense.len()));
+    }
+    if batch.labels.len() != n {
+        return shape(format!("{} labels for {n} samples", batch.labels.len()));
+    }
+    if batch.bags.len() != tables.len() {
+        return shape(format!("{} categorical columns; the model has {} tables", batch.bags.len(), tables.len()));
+    }
+    for (k, (bags, &rows)) in batch.bags.iter().zip(tables).enumerate() {
+        let (offsets, ids) = (&bags.offsets, &bags.indices);
+        let spans = offsets.len() == n + 1 && offsets[0] == 0 && offsets[n] as usize == ids.len() && offsets.is_sorted();
+        if !spans {
+            return shape(format!("table {k}: the {} offsets do not cut {} ids into {n} bags", offsets.len(), ids.len()));
+        }
+        if let Some(at) = ids.iter().position(|&id| id as usize >= rows) {
+            let sample = offsets.partition_point(|&o| o as usize <= at) - 1;
+            return shape(format!("table {k}, sample {sample}: id {} in a table of {rows} rows", ids[at]));
+        }
+    }
+    Ok(())
+}
+
+fn shape(what: String) -> Result<(), EngineError> {
+    Err(EngineError::Shape(what))
+}

@@ -1,0 +1,162 @@
+//! Random models, batches and settings.
+
+use dlrm_bench::{
+    data::{Bags, Batch},
+    engine::{Engine, EngineConfig, LossKind, LossSpec},
+    model::{
+        DeepFmSpec, DlrmSpec, EmbeddingInit, Interaction, MlpInit, ModelSpec, ParamKind, Pooling,
+        init::{InitSource, Initializer},
+    },
+    optim::{OptimizerConfig, OptimizerSpec},
+    random::philox::{Philox, Stream, unit_f32},
+};
+use proptest::prelude::*;
+
+/// The most ids of a bag in random batches.
+pub const HOTNESS: usize = 4;
+
+/// Plain binary cross entropy.
+pub const BCE: LossSpec = LossSpec { kind: LossKind::Bce, clamp: 0.0 };
+
+/// Upper ends of sizes.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    pub batch: usize,
+    pub rows: usize,
+    pub tables: usize,
+    pub dim: usize,
+    pub width: usize,
+}
+
+/// So small that differences by hand are affordable.
+pub const SMALL: Limits = Limits { batch: 5, rows: 5, tables: 4, dim: 4, width: 5 };
+pub fn interactions() -> impl Strategy<Value = Interaction> {
+    let dot =
+        (any::<bool>(), prop::sample::select(vec![1, 3, 8])).prop_map(|(itself, pad_to)| Interaction::Dot { itself, pad_to });
+    prop_oneof![3 => dot, 1 => Just(Interaction::Cat)]
+}
+
+pub fn poolings() -> impl Strategy<Value = Pooling> {
+    prop::sample::select(vec![Pooling::Sum, Pooling::Mean, Pooling::WeightedFixed, Pooling::WeightedLearned])
+}
+
+pub fn losses() -> impl Strategy<Value = LossSpec> {
+    let weights = [0.5, 3.0];
+    let kinds = prop::sample::select(vec![LossKind::Bce, LossKind::Wbce { weights }, LossKind::Mse]);
+    (kinds, prop::sample::select(vec![0.0, 0.45])).prop_map(|(kind, clamp)| LossSpec { kind, clamp })
+}
+
+pub fn dlrms(limits: Limits) -> impl Strategy<Value = ModelSpec> {
+    let widths = || prop::collection::vec(1..=limits.width, 0..3);
+    let tables = prop::collection::vec(1..=limits.rows, 1..=limits.tables);
+    let sizes = (1..=limits.width, prop::sample::select(vec![1, 4, 8]), tables, 1..=limits.dim, widths(), widths());
+    (sizes, interactions(), poolings()).prop_map(
+        |((dense, dense_pad_to, tables, dim, mut bottom, mut top), interaction, pooling)| {
+            bottom.push(dim);
+            top.push(1);
+            ModelSpec::Dlrm(DlrmSpec {
+                dense,
+                dense_pad_to,
+                tables,
+                dim,
+                bottom,
+                top,
+                interaction,
+                pooling,
+                mlp_init: MlpInit::Facebook,
+                embedding_init: EmbeddingInit::UniformSqrtInvRows,
+            })
+        },
+    )
+}
+
+pub fn deepfms(limits: Limits) -> impl Strategy<Value = ModelSpec> {
+    let tables = prop::collection::vec(1..=limits.rows, 1..=limits.tables);
+    let hidden = prop::collection::vec(1..=limits.width, 0..4);
+    let dropout = prop::sample::select(vec![0.0, 0.2, 0.5]);
+    let l2 = prop::sample::select(vec![0.0, 0.05]);
+    (tables, 0..4usize, 1..=limits.dim, hidden, any::<bool>(), dropout, l2).prop_map(
+        |(tables, dense, dim, hidden, batch_norm, dropout, embedding_l2)| {
+            ModelSpec::DeepFm(DeepFmSpec {
+                tables,
+                // Batch normalisation divides by the deviation of samples: something must make them differ.
+                dense: dense.max(usize::from(batch_norm)),
+                dim,
+                hidden,
+                batch_norm,
+                dropout,
+                embedding_l2,
+                mlp_init: MlpInit::Facebook,
+                embedding_init: EmbeddingInit::Normal { std: 0.3 },
+            })
+        },
+    )
+}
+
+/// A model with a loss, ready for batches of up to `max_batch`.
+pub fn config(model: ModelSpec, loss: LossSpec, rule: OptimizerSpec, max_batch: usize) -> EngineConfig {
+    let max_hotness = vec![HOTNESS; model.tables().len()];
+    let optimizer = OptimizerConfig { rule, learning_rate: 0.05, clip_norm: None };
+    EngineConfig { model, loss, optimizer, max_batch, max_hotness, threads: 2, pin_threads: false, seed: 17 }
+}
+
+/// Moves parameters that start at ones and zeros, so that they matter and no ReLU sits at its kink.
+pub fn shake(engine: &mut dyn Engine) {
+    let mut draws = Draws::new(3);
+    for (i, spec) in engine.params().to_vec().iter().enumerate() {
+        let low = match spec.kind {
+            ParamKind::Scale | ParamKind::RowWeight | ParamKind::RunningVar => 0.5,
+            ParamKind::Shift | ParamKind::RunningMean => -0.5,
+            _ => continue,
+        };
+        let values: Vec<f32> = (0..spec.len()).map(|_| low + draws.unit()).collect();
+        engine.write(i, &values).unwrap();
+    }
+}
+
+pub fn initializer(config: &EngineConfig) -> Initializer {
+    Initializer::new(&config.model, InitSource::Philox { seed: 5 })
+}
+
+/// Numbers in [0, 1) from a seed.
+pub struct Draws(Philox, u64);
+
+impl Draws {
+    pub fn new(seed: u64) -> Self {
+        Draws(Philox::new(seed, Stream::Planted, 0), 0)
+    }
+
+    pub fn unit(&mut self) -> f32 {
+        self.1 += 1;
+        unit_f32(self.0.block(self.1)[0])
+    }
+
+    pub fn below(&mut self, n: usize) -> usize {
+        ((self.unit() * n as f32) as usize).min(n - 1)
+    }
+}
+
+/// A batch of `n` samples; `one_hot`, or bags of 0 to [`HOTNESS`] ids with duplicates.
+pub fn batch(model: &ModelSpec, n: usize, one_hot: bool, seed: u64) -> Batch {
+    let dense = match model {
+        ModelSpec::Dlrm(m) => m.dense,
+        ModelSpec::DeepFm(m) => m.dense,
+    };
+    let mut draws = Draws::new(seed);
+    let mut bags = Vec::new();
+    for &rows in model.tables() {
+        let mut column = Bags { indices: vec![], offsets: vec![0] };
+        for _ in 0..n {
+            let size = if one_hot { 1 } else { draws.below(HOTNESS + 1) };
+            let ids: Vec<u32> = (0..size).map(|_| draws.below(rows) as u32).collect();
+            column.push(ids);
+        }
+        bags.push(column);
+    }
+    Batch {
+        len: n,
+        dense: (0..n * dense).map(|_| 2.0 * draws.unit() - 0.7).collect(),
+        bags,
+        labels: (0..n).map(|_| draws.unit().round()).collect(),
+    }
+}

@@ -1,0 +1,198 @@
+//! The forward pass of both models in plain loops over f64, straight from the formulas, and gradients by central differences: slow,
+//! independent of both engines, and easy to check by eye.
+
+use dlrm_bench::{
+    data::{Bags, Batch},
+    engine::{EngineConfig, LossKind},
+    model::{DeepFmSpec, DlrmSpec, Interaction, ModelSpec, Pooling},
+    random::philox::Philox,
+};
+
+/// Step of the differences.
+const H: f64 = 1e-7;
+/// Difference of the slopes on both sides that is taken for a kink (of a ReLU or a clamp), not for curvature.
+const KINK: f64 = 1e-5;
+
+type Params = [Vec<f64>];
+
+/// Mean loss of the first training step.
+pub fn loss(config: &EngineConfig, params: &Params, batch: &Batch) -> f64 {
+    let logits = match &config.model {
+        ModelSpec::Dlrm(m) => dlrm(m, params, batch),
+        ModelSpec::DeepFm(m) => deepfm(m, params, batch, config.seed),
+    };
+    let terms = logits.iter().zip(&batch.labels).map(|(&z, &y)| {
+        let (mut p, y) = (1.0 / (1.0 + (-z).exp()), f64::from(y));
+        let c = f64::from(config.loss.clamp);
+        if c > 0.0 && c < 1.0 {
+            p = p.clamp(c, 1.0 - c);
+        }
+        let bce = -(y * p.ln() + (1.0 - y) * (1.0 - p).ln());
+        match config.loss.kind {
+            LossKind::Bce => bce,
+            LossKind::Wbce { weights } => f64::from(weights[y.round() as usize]) * bce,
+            LossKind::Mse => (p - y).powi(2),
+        }
+    });
+    terms.sum::<f64>() / batch.len as f64
+}
+
+/// What a step minimises: the loss, and half the squared norm of DeepFM's tables times `embedding_l2`.
+fn objective(config: &EngineConfig, params: &Params, batch: &Batch) -> f64 {
+    let l2 = match &config.model {
+        ModelSpec::DeepFm(m) => {
+            params[..2 * m.tables.len()].iter().flatten().map(|x| x * x).sum::<f64>() * f64::from(m.embedding_l2) / 2.0
+        }
+        ModelSpec::Dlrm(_) => 0.0,
+    };
+    loss(config, params, batch) + l2
+}
+
+/// Gradient of every parameter for which `trained` holds, zeros for the others; `None` next to a kink, where differences mean nothing.
+pub fn gradients(
+    config: &EngineConfig,
+    params: &Params,
+    batch: &Batch,
+    trained: impl Fn(usize) -> bool,
+) -> Option<Vec<Vec<f64>>> {
+    let mut moved = params.to_vec();
+    let here = objective(config, params, batch);
+    let mut all = Vec::new();
+    for i in 0..params.len() {
+        let mut grad = vec![0.0; params[i].len()];
+        for (j, g) in grad.iter_mut().enumerate().filter(|_| trained(i)) {
+            let mut at = |x| {
+                moved[i][j] = x;
+                objective(config, &moved, batch)
+            };
+            let x = params[i][j];
+            let (above, below) = (at(x + H), at(x - H));
+            at(x);
+            if (above - 2.0 * here + below).abs() > H * KINK {
+                return None;
+            }
+            *g = (above - below) / (2.0 * H);
+        }
+        all.push(grad);
+    }
+    Some(all)
+}
+
+fn pool(table: &[f64], dim: usize, weights: Option<&[f64]>, mean: bool, bags: &Bags, sample: usize) -> Vec<f64> {
+    let ids = bags.bag(sample);
+    let share = if mean { 1.0 / ids.len().max(1) as f64 } else { 1.0 };
+    let mut out = vec![0.0; dim];
+    for &id in ids {
+        let id = id as usize;
+        let w = weights.map_or(1.0, |w| w[id]);
+        out.iter_mut().zip(&table[id * dim..]).for_each(|(o, x)| *o += share * w * x);
+    }
+    out
+}
+
+fn linear(x: &[f64], weight: &[f64], bias: &[f64]) -> Vec<f64> {
+    weight.chunks(x.len()).zip(bias).map(|(w, b)| dot(x, w) + b).collect()
+}
+
+fn dot(a: &[f64], b: &[f64]) -> f64 {
+    a.iter().zip(b).map(|(a, b)| a * b).sum()
+}
+
+fn relu(x: &mut [f64]) {
+    x.iter_mut().for_each(|x| *x = x.max(0.0));
+}
+
+fn dlrm(m: &DlrmSpec, params: &Params, batch: &Batch) -> Vec<f64> {
+    let tables = m.tables.len();
+    let weighted = matches!(m.pooling, Pooling::WeightedFixed | Pooling::WeightedLearned);
+    let (bottom, top) = params[if weighted { 2 * tables } else { tables }..].split_at(2 * m.bottom.len());
+    let sample = |b: usize| {
+        let mut x: Vec<f64> = batch.dense[b * m.dense..(b + 1) * m.dense].iter().map(|&x| x.into()).collect();
+        x.resize(m.bottom_input(), 0.0);
+        for layer in bottom.chunks(2) {
+            x = linear(&x, &layer[0], &layer[1]);
+            relu(&mut x);
+        }
+        let mut features = vec![x];
+        for k in 0..tables {
+            let weights = weighted.then(|| &params[tables + k][..]);
+            features.push(pool(&params[k], m.dim, weights, m.pooling == Pooling::Mean, &batch.bags[k], b));
+        }
+        let mut x = match m.interaction {
+            Interaction::Cat => features.concat(),
+            Interaction::Dot { itself, .. } => {
+                let mut out = features[0].clone();
+                for i in 0..features.len() {
+                    for j in 0..i + usize::from(itself) {
+                        out.push(dot(&features[i], &features[j]));
+                    }
+                }
+                out
+            }
+        };
+        x.resize(m.top_input(), 0.0);
+        for (i, layer) in top.chunks(2).enumerate() {
+            x = linear(&x, &layer[0], &layer[1]);
+            if i + 1 < m.top.len() {
+                relu(&mut x);
+            }
+        }
+        x[0]
+    };
+    (0..batch.len).map(sample).collect()
+}
+
+fn deepfm(m: &DeepFmSpec, params: &Params, batch: &Batch, seed: u64) -> Vec<f64> {
+    let (tables, d) = (m.tables.len(), m.dim);
+    let mut rest = &params[2 * tables..];
+    let dense = (m.dense > 0).then(|| {
+        let (dense, after) = rest.split_at(2);
+        rest = after;
+        dense
+    });
+    let mut shallow = Vec::new();
+    let mut xs = Vec::new();
+    for b in 0..batch.len {
+        let (mut fields, mut logit) = (Vec::new(), 0.0);
+        for i in 0..m.dense {
+            let (value, dense) = (f64::from(batch.dense[b * m.dense + i]), dense.expect("there are dense columns"));
+            fields.push(dense[0][i * d..(i + 1) * d].iter().map(|v| value * v).collect());
+            logit += value * dense[1][i];
+        }
+        for k in 0..tables {
+            fields.push(pool(&params[k], d, None, false, &batch.bags[k], b));
+            logit += pool(&params[tables + k], 1, None, false, &batch.bags[k], b)[0];
+        }
+        for i in 0..fields.len() {
+            logit += (0..i).map(|j| dot(&fields[i], &fields[j])).sum::<f64>();
+        }
+        shallow.push(logit);
+        xs.push(fields.concat());
+    }
+    for (layer, &width) in m.hidden.iter().enumerate() {
+        xs.iter_mut().for_each(|x| *x = linear(x, &rest[0], &rest[1]));
+        if m.batch_norm {
+            batch_norm(&mut xs, &rest[2], &rest[3]);
+        }
+        rest = &rest[if m.batch_norm { 6 } else { 2 }..];
+        xs.iter_mut().for_each(|x| relu(x));
+        if m.dropout > 0.0 {
+            let mut u = vec![0f32; batch.len * width];
+            Philox::dropout(seed, 1, layer as u16).fill_unit_f32(0, &mut u);
+            let keep = |u: f32| if u < m.dropout { 0.0 } else { 1.0 / (1.0 - f64::from(m.dropout)) };
+            for (x, u) in xs.iter_mut().flatten().zip(u) {
+                *x *= keep(u);
+            }
+        }
+    }
+    xs.iter().zip(shallow).map(|(x, logit)| logit + linear(x, &rest[0], &rest[1])[0]).collect()
+}
+
+fn batch_norm(xs: &mut [Vec<f64>], scale: &[f64], shift: &[f64]) {
+    let n = xs.len() as f64;
+    for j in 0..scale.len() {
+        let mean = xs.iter().map(|x| x[j]).sum::<f64>() / n;
+        let var = xs.iter().map(|x| (x[j] - mean).powi(2)).sum::<f64>() / n;
+        xs.iter_mut().for_each(|x| x[j] = scale[j] * (x[j] - mean) / (var + 1e-5).sqrt() + shift[j]);
+    }
+}
