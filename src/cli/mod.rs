@@ -1,1 +1,88 @@
-//! (being written)
+//! The command line: one file a command.
+
+mod explain;
+mod failure;
+mod run;
+
+pub use failure::Failure;
+pub use run::RunArgs;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+/// How a command that did its work ends; see [`Failure`] for those that could not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// The target was reached, or there was none.
+    Done = 0,
+    /// The run came to its end without reaching the target.
+    TargetMissed = 1,
+    /// Ctrl-C or SIGTERM.
+    Interrupted = 130,
+}
+
+/// Exit codes, as `--help` shows them.
+const EXIT_CODES: &str = "\
+Exit codes:
+    0  done: the target was reached, or there was none
+    1  the run came to its end without reaching the target
+    4  the run broke down: the loss or a prediction is not a number
+   64  the command line or the workload file is wrong
+   65  the data cannot be read or are malformed
+   70  something else went wrong inside
+   71  not enough memory
+   74  the results cannot be written
+  130  interrupted (Ctrl-C, SIGTERM); the log is closed properly";
+
+/// Trains DLRM and DeepFM to a target AUC as fast as the machine allows, and shows how fast that was.
+#[derive(Debug, Parser)]
+#[command(name = "dlrm-bench", version, max_term_width = 80, after_help = EXIT_CODES)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Run(RunArgs),
+}
+
+/// Runs the program on the process's arguments.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(e) => {
+            // Help and version go to standard output and are no failure. If it is closed there is nobody to tell.
+            let _ = e.print();
+            return if e.use_stderr() { ExitCode::from(failure::USAGE) } else { ExitCode::SUCCESS };
+        }
+    };
+    let done = match cli.command {
+        Command::Run(args) => run::run(&args),
+    };
+    match done {
+        Ok(exit) => ExitCode::from(exit as u8),
+        Err(failure) => {
+            eprintln!("error: {failure}");
+            ExitCode::from(failure.code())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent_and_fits_80_columns() {
+        Cli::command().debug_assert();
+        let mut command = Cli::command();
+        let mut pages = vec![command.render_help().to_string()];
+        pages
+            .extend(command.get_subcommands_mut().map(|c| c.clone().max_term_width(80).term_width(80).render_help().to_string()));
+        for line in pages.iter().flat_map(|p| p.lines()) {
+            assert!(line.chars().count() <= 80, "{line}");
+        }
+    }
+}

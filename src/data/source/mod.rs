@@ -5,7 +5,7 @@ pub mod csv;
 pub mod numpy_random;
 pub mod planted;
 
-use super::{DataError, Dataset};
+use super::{DataError, Dataset, Schema};
 use crate::workload::{DataConfig, Workload};
 
 /// Opens the data of a workload.
@@ -19,4 +19,15 @@ pub fn open(workload: &Workload) -> Result<Dataset, DataError> {
         DataConfig::CriteoTsv(c) => criteo_tsv::open(c),
         DataConfig::Csv(c) => csv::open(c, workload.train.seed),
     }
+}
+
+/// The columns, where they are known before any data is read.
+///
+/// # Errors
+/// If the data do not fit what the workload asks for.
+pub fn schema(workload: &Workload) -> Result<Option<Schema>, DataError> {
+    Ok(match &workload.data {
+        DataConfig::NumpyRandom(c) => Some(numpy_random::schema(c)),
+        DataConfig::Planted(_) | DataConfig::CriteoTsv(_) | DataConfig::Csv(_) => None,
+    })
 }

@@ -1,0 +1,47 @@
+//! `run --explain`: what would be run, on what data, before anything is read or allocated.
+
+use super::Failure;
+use crate::{
+    data::source,
+    workload::{DataConfig, Resolved},
+};
+use std::path::Path;
+
+/// The resolved workload with origins, and its data, as comments below.
+pub(super) fn explain(resolved: &Resolved) -> Result<String, Failure> {
+    let mut out = resolved.explain();
+    let w = &resolved.workload;
+    out += &format!("\n# sha256 of this workload: {}\n#\n# Data\n", w.sha256());
+    match &w.data {
+        DataConfig::Planted(_) | DataConfig::NumpyRandom(_) => out += "#   made while training; no file is read\n",
+        DataConfig::CriteoTsv(c) => {
+            for path in &c.paths {
+                out += &file("day", path);
+            }
+        }
+        DataConfig::Csv(c) => {
+            out += &file("train", &c.train);
+            out += &file("eval", &c.eval);
+            if let Some(test) = &c.test {
+                out += &file("test", test);
+            }
+        }
+    }
+    match source::schema(w)? {
+        None => out += "#   columns and tables are known once the files have been read\n",
+        Some(schema) => {
+            let rows: usize = schema.tables.iter().map(|t| t.rows).sum();
+            let (n, ids) = (schema.tables.len(), schema.max_ids_per_sample());
+            out += &format!("#   {} dense columns, {n} tables of {rows} rows in all, up to {ids} ids a sample\n", schema.dense);
+        }
+    }
+    Ok(out)
+}
+
+fn file(what: &str, path: &Path) -> String {
+    let size = match std::fs::metadata(path) {
+        Ok(m) => format!("{:.1} MB", m.len() as f64 / 1e6),
+        Err(e) => format!("cannot be read: {e}"),
+    };
+    format!("#   {what}: {} ({size})\n", path.display())
+}

@@ -1,0 +1,43 @@
+//! Why a command could not do its work: one sentence and an exit code (the numbers are those of BSD's sysexits).
+
+use crate::{data::DataError, workload::WorkloadError};
+
+/// The command line or the workload is wrong (EX_USAGE).
+pub(super) const USAGE: u8 = 64;
+
+/// Why a command could not do its work.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// The workload is wrong.
+    #[error(transparent)]
+    Workload(#[from] WorkloadError),
+    /// The data are wrong.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// The loss or a prediction is not a number.
+    #[error("{0}")]
+    Quality(String),
+    /// The machine has not enough memory.
+    #[error("{0}")]
+    Memory(String),
+    /// The results cannot be written.
+    #[error("{0}")]
+    Output(String),
+    /// Anything else.
+    #[error("{0}")]
+    Internal(String),
+}
+
+impl Failure {
+    /// The process's exit code.
+    pub fn code(&self) -> u8 {
+        match self {
+            Failure::Quality(_) => 4,
+            Failure::Workload(_) => USAGE,
+            Failure::Data(_) => 65,
+            Failure::Internal(_) => 70,
+            Failure::Memory(_) => 71,
+            Failure::Output(_) => 74,
+        }
+    }
+}
