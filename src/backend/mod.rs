@@ -1,3 +1,355 @@
 //! The hardware: the few operations that layers need, for each kind of device.
+//!
+//! A layer sees device memory only through the associated types of [`Backend`], addresses it by [`Mat`] and [`MatMut`] (an
+//! offset and a row stride, so that one buffer can hold the outputs of several layers side by side), and asks for operations
+//! at the granularity of a kernel. A new device is a new implementation of this trait and touches no layer.
 
 pub mod cpu;
+mod mat;
+
+use crate::{data::Batch, engine::LossSpec, model::Pooling, optim::OptimizerSpec};
+use cpu::pool::Pool;
+
+pub use mat::{Linear, Mat, MatMut, Norm, Window};
+
+/// What can go wrong on a device.
+#[derive(Debug, thiserror::Error)]
+pub enum BackendError {
+    /// Memory could not be had.
+    #[error("cannot allocate {bytes} bytes for {what}")]
+    Memory {
+        /// Purpose.
+        what: String,
+        /// Amount.
+        bytes: u64,
+    },
+    /// A batch that does not fit the buffers made for it.
+    #[error("batch does not fit the model: {0}")]
+    Shape(String),
+    /// The device itself.
+    #[error("{0}")]
+    Device(String),
+}
+
+/// Result of a device operation.
+pub type Result<T> = std::result::Result<T, BackendError>;
+
+/// Sizes of the buffers that receive batches.
+#[derive(Debug, Clone, Copy)]
+pub struct InputShape<'a> {
+    /// Most samples of a batch.
+    pub max_batch: usize,
+    /// Dense columns of a batch.
+    pub dense: usize,
+    /// Columns of the dense buffer; those beyond `dense` stay 0.
+    pub dense_width: usize,
+    /// Rows of each table: ids must be below.
+    pub rows: &'a [usize],
+    /// Most ids of a sample, for each table.
+    pub max_hotness: &'a [usize],
+}
+
+/// A set of embedding tables of equal width that read the same bags.
+#[derive(Debug, Clone, Copy)]
+pub struct TablesShape<'a> {
+    /// Rows of each table.
+    pub rows: &'a [usize],
+    /// Elements of a row.
+    pub dim: usize,
+    /// How bags become vectors; says also whether rows have weights and whether those are trained.
+    pub pooling: Pooling,
+    /// Decides the state kept beside the rows.
+    pub rule: OptimizerSpec,
+}
+
+/// Dimensions of a feature interaction: `T` is `[B, features, dim]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DotShape {
+    /// Vectors that meet, the bottom MLP's output first.
+    pub features: usize,
+    /// Elements of each.
+    pub dim: usize,
+    /// Keep `<T_i, T_i>`.
+    pub itself: bool,
+}
+
+/// Where the gradient of a set of tables is, and what is to be done with it.
+pub struct SparseGradient<'a, F> {
+    /// Gradient of the pooled vectors: bag `k` of a sample in columns `k * dim..(k + 1) * dim`.
+    pub pooled: Mat<'a, F>,
+    /// `l2 * p` is added to the gradient of every element `p` of every row, touched or not. 0 is off.
+    pub l2: f32,
+}
+
+impl<F> Clone for SparseGradient<'_, F> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+impl<F> Copy for SparseGradient<'_, F> {}
+
+/// Identifies a dropout mask: the same numbers give the same mask on every device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MaskKey {
+    /// The run's seed.
+    pub seed: u64,
+    /// 1-based training step.
+    pub step: u64,
+    /// Number of the layer in its network.
+    pub layer: u16,
+}
+
+/// One application of the update rule.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Update {
+    /// The rule.
+    pub rule: OptimizerSpec,
+    /// Rate of this step, the schedule applied.
+    pub learning_rate: f64,
+    /// 1-based number of this step.
+    pub step: u64,
+    /// Every gradient is multiplied by this first (clipping).
+    pub scale: f32,
+}
+
+/// The operations that layers need. Windows of one call never overlap unless a text says so. All operations of a backend take
+/// place in the order in which they are called.
+pub trait Backend {
+    /// A buffer of f32.
+    type Floats;
+    /// A batch on the device.
+    type Input;
+    /// A set of embedding tables with their row weights and optimizer state.
+    type Tables;
+
+    // Memory
+
+    /// A buffer of `len` zeros; `what` names its purpose should memory run out.
+    fn zeros(&mut self, len: usize, what: &str) -> Result<Self::Floats>;
+
+    /// Copies `from` to elements `at..` of `to`.
+    fn write(&mut self, to: &mut Self::Floats, at: usize, from: &[f32]) -> Result<()>;
+
+    /// Copies elements `at..at + to.len()` of `from` to `to`, after everything asked for before is done.
+    fn read(&self, from: &Self::Floats, at: usize, to: &mut [f32]) -> Result<()>;
+
+    /// Copies a matrix out, row after row, after everything asked for before is done.
+    fn read_mat(&self, from: Mat<'_, Self::Floats>, to: &mut [f32]) -> Result<()>;
+
+    /// Sets all elements of a buffer.
+    fn fill(&mut self, to: &mut Self::Floats, value: f32) -> Result<()>;
+
+    // Batches
+
+    /// Buffers for batches up to a size.
+    fn input(&mut self, shape: &InputShape<'_>) -> Result<Self::Input>;
+
+    /// Brings a batch to the device. Errors if it does not fit: too many samples or ids, tables missing, an id not below its
+    /// table's number of rows.
+    fn upload(&mut self, batch: &Batch, input: &mut Self::Input) -> Result<()>;
+
+    /// The dense features of the uploaded batch, `[B, dense_width]`.
+    fn dense<'a>(&self, input: &'a Self::Input) -> Mat<'a, Self::Floats>;
+
+    // Embedding tables
+
+    /// The threads of the host that work for this device.
+    fn host_pool(&self) -> &Pool;
+
+    /// Tables of zeros, row weights of ones.
+    fn tables(&mut self, shape: &TablesShape<'_>) -> Result<Self::Tables>;
+
+    /// Lets `f` change table `index`, given its present values `[rows, dim]`; in place where the device's memory is the host's.
+    fn with_table(&mut self, tables: &mut Self::Tables, index: usize, f: &mut dyn FnMut(&mut [f32], &Pool)) -> Result<()>;
+
+    /// The same for the weights of the rows of table `index`, `[rows]`.
+    fn with_row_weights(&mut self, tables: &mut Self::Tables, index: usize, f: &mut dyn FnMut(&mut [f32], &Pool)) -> Result<()>;
+
+    /// Copies table `index` out.
+    fn read_table(&self, tables: &Self::Tables, index: usize, out: &mut [f32]) -> Result<()>;
+
+    /// Copies the weights of the rows of table `index` out.
+    fn read_row_weights(&self, tables: &Self::Tables, index: usize, out: &mut [f32]) -> Result<()>;
+
+    /// Pools the bags of all tables (`tables` x `dim` columns of `out`, table by table).
+    fn bags_forward(&mut self, tables: &Self::Tables, input: &Self::Input, out: MatMut<'_, Self::Floats>) -> Result<()>;
+
+    /// Finds which samples touch which row; once a batch, before [`Backend::sparse_sum_squares`] and [`Backend::sparse_update`].
+    fn group_rows(&mut self, input: &mut Self::Input) -> Result<()>;
+
+    /// Sum of squares of the gradient of all rows (summed over a row's occurrences first, `l2` term included) and of the row
+    /// weights, if trained.
+    fn sparse_sum_squares(
+        &mut self,
+        tables: &Self::Tables,
+        input: &Self::Input,
+        gradient: SparseGradient<'_, Self::Floats>,
+    ) -> Result<f64>;
+
+    /// Updates the rows that the batch touched, and all others where the rule or the `l2` term asks for it.
+    fn sparse_update(
+        &mut self,
+        tables: &mut Self::Tables,
+        input: &Self::Input,
+        gradient: SparseGradient<'_, Self::Floats>,
+        update: &Update,
+    ) -> Result<()>;
+
+    // Dense layers
+
+    /// `y = x W^T + b`, then ReLU if asked for. `x [B, inputs]`, `y [B, outputs]`.
+    fn linear_forward(
+        &mut self,
+        x: Mat<'_, Self::Floats>,
+        params: &Self::Floats,
+        layer: Linear,
+        relu: bool,
+        y: MatMut<'_, Self::Floats>,
+    ) -> Result<()>;
+
+    /// `dx = dy W`, then zero wherever `mask`, if given, is not above zero. `mask` has `dx`'s shape.
+    fn linear_backward_data(
+        &mut self,
+        dy: Mat<'_, Self::Floats>,
+        params: &Self::Floats,
+        layer: Linear,
+        mask: Option<Mat<'_, Self::Floats>>,
+        dx: MatMut<'_, Self::Floats>,
+    ) -> Result<()>;
+
+    /// `dW = dy^T x`, `db = sum of dy over the batch`, overwritten in `grads`.
+    fn linear_backward_weight(
+        &mut self,
+        dy: Mat<'_, Self::Floats>,
+        x: Mat<'_, Self::Floats>,
+        layer: Linear,
+        grads: &mut Self::Floats,
+    ) -> Result<()>;
+
+    /// Zero in `dx` wherever the activation `x` is not above zero.
+    fn relu_backward(&mut self, x: Mat<'_, Self::Floats>, dx: MatMut<'_, Self::Floats>) -> Result<()>;
+
+    /// `y = max(0, scale * (z - mean) / sqrt(var + eps) + shift)` with mean and biased variance of each column of this batch,
+    /// left in `stats` as `[mean, 1 / sqrt(var + eps)]`. The running statistics move by `momentum` towards the mean and the
+    /// unbiased variance.
+    fn batch_norm_train(
+        &mut self,
+        z: Mat<'_, Self::Floats>,
+        params: &Self::Floats,
+        norm: Norm,
+        running: &mut Self::Floats,
+        stats: &mut Self::Floats,
+        y: MatMut<'_, Self::Floats>,
+    ) -> Result<()>;
+
+    /// The same with the running statistics, which stay; `stats` is scratch space.
+    fn batch_norm_eval(
+        &mut self,
+        z: Mat<'_, Self::Floats>,
+        params: &Self::Floats,
+        norm: Norm,
+        running: &Self::Floats,
+        stats: &mut Self::Floats,
+        y: MatMut<'_, Self::Floats>,
+    ) -> Result<()>;
+
+    /// From the gradient `g` of the normalised output before its ReLU (already masked) to that of `z`, in place; gradients of
+    /// scale and shift are overwritten in `grads`.
+    fn batch_norm_backward(
+        &mut self,
+        z: Mat<'_, Self::Floats>,
+        params: &Self::Floats,
+        norm: Norm,
+        stats: &Self::Floats,
+        g: MatMut<'_, Self::Floats>,
+        grads: &mut Self::Floats,
+    ) -> Result<()>;
+
+    /// Zeroes elements with probability `p` and divides the others by `1 - p`, in place. Element `(r, c)` of a matrix with
+    /// `cols` columns draws word `r * cols + c` of the mask `key`; it is dropped if that word is below `p * 2^32`.
+    fn dropout(&mut self, key: MaskKey, p: f32, x: MatMut<'_, Self::Floats>) -> Result<()>;
+
+    /// Multiplies all elements by `factor`.
+    fn scale(&mut self, factor: f32, x: MatMut<'_, Self::Floats>) -> Result<()>;
+
+    // Interactions
+
+    /// `out = concat[T_0, <T_i, T_j> for i > j (i >= j)]`, zeros in the columns that remain.
+    fn dot_forward(&mut self, t: Mat<'_, Self::Floats>, shape: DotShape, out: MatMut<'_, Self::Floats>) -> Result<()>;
+
+    /// Gradient of `T`, overwritten.
+    fn dot_backward(
+        &mut self,
+        t: Mat<'_, Self::Floats>,
+        shape: DotShape,
+        dout: Mat<'_, Self::Floats>,
+        dt: MatMut<'_, Self::Floats>,
+    ) -> Result<()>;
+
+    /// `logits += sum of linear's columns + sum_{i<j} <v_i, v_j>`; `v [B, fields * dim]`, `linear [B, fields]`, `logits [B, 1]`.
+    fn fm_forward(
+        &mut self,
+        v: Mat<'_, Self::Floats>,
+        dim: usize,
+        linear: Mat<'_, Self::Floats>,
+        logits: MatMut<'_, Self::Floats>,
+    ) -> Result<()>;
+
+    /// `dv_i += dlogit * (sum_j v_j - v_i)`; `dlinear = dlogit` in all columns.
+    fn fm_backward(
+        &mut self,
+        v: Mat<'_, Self::Floats>,
+        dim: usize,
+        dlogits: Mat<'_, Self::Floats>,
+        dv: MatMut<'_, Self::Floats>,
+        dlinear: MatMut<'_, Self::Floats>,
+    ) -> Result<()>;
+
+    /// Fields of dense columns: `out[b, j * dim + k] = x[b, j] * w[j, k]`, `w` `[columns, dim]` at `weight` in `params`.
+    fn fields_forward(
+        &mut self,
+        x: Mat<'_, Self::Floats>,
+        params: &Self::Floats,
+        weight: usize,
+        dim: usize,
+        out: MatMut<'_, Self::Floats>,
+    ) -> Result<()>;
+
+    /// `dw[j, k] = sum_b x[b, j] * dout[b, j * dim + k]`, overwritten in `grads`.
+    fn fields_backward(
+        &mut self,
+        x: Mat<'_, Self::Floats>,
+        dout: Mat<'_, Self::Floats>,
+        weight: usize,
+        dim: usize,
+        grads: &mut Self::Floats,
+    ) -> Result<()>;
+
+    // Loss
+
+    /// Mean loss of the uploaded labels; its gradient by the logits in `dlogits [B, 1]`.
+    fn loss(
+        &mut self,
+        spec: &LossSpec,
+        logits: Mat<'_, Self::Floats>,
+        input: &Self::Input,
+        dlogits: MatMut<'_, Self::Floats>,
+    ) -> Result<f32>;
+
+    /// Sigmoids of the logits, to the host.
+    fn probabilities(&mut self, logits: Mat<'_, Self::Floats>, out: &mut [f32]) -> Result<()>;
+
+    // Update of dense parameters
+
+    /// Sum of squares of a buffer.
+    fn sum_squares(&mut self, x: &Self::Floats) -> Result<f64>;
+
+    /// Updates all dense parameters; `state` holds the rule's buffers of the same layout.
+    fn dense_update(
+        &mut self,
+        params: &mut Self::Floats,
+        grads: &Self::Floats,
+        state: &mut [Self::Floats],
+        update: &Update,
+    ) -> Result<()>;
+}

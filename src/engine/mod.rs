@@ -6,13 +6,16 @@ pub mod fused;
 pub mod phase;
 
 use crate::{
+    backend::BackendError,
     data::Batch,
-    model::{ModelSpec, ParamSpec},
+    model::{ModelSpec, ParamSpec, init::Initializer},
     optim::OptimizerConfig,
+    workload::EngineKind,
 };
 use serde::Serialize;
 
 pub use candle::CandleEngine;
+pub use fused::FusedEngine;
 pub use phase::{Phase, PhaseClock};
 
 /// What can go wrong in an engine.
@@ -45,6 +48,16 @@ pub enum EngineError {
         /// Amount.
         bytes: u64,
     },
+}
+
+impl From<BackendError> for EngineError {
+    fn from(error: BackendError) -> Self {
+        match error {
+            BackendError::Shape(what) => EngineError::Shape(what),
+            BackendError::Memory { what, bytes } => EngineError::Memory { what, bytes },
+            BackendError::Device(what) => EngineError::Unsupported(what),
+        }
+    }
 }
 
 /// Loss over the model's logit `z`, `p = sigmoid(z)`; always the mean over the batch.
@@ -121,4 +134,15 @@ pub trait Engine {
 
     /// Where the time went, if the engine keeps a clock.
     fn phases(&mut self) -> Option<&mut PhaseClock>;
+}
+
+/// The engine of this kind for `config`, its parameters filled by `init`, which is to be fresh.
+///
+/// # Errors
+/// [`EngineError::Memory`] if there is not enough, and whatever else an engine finds wrong with its configuration.
+pub fn build(kind: EngineKind, config: &EngineConfig, init: &mut Initializer) -> Result<Box<dyn Engine>, EngineError> {
+    Ok(match kind {
+        EngineKind::Fused => Box::new(FusedEngine::new(config, init)?),
+        EngineKind::Candle => Box::new(CandleEngine::new(config, init)?),
+    })
 }

@@ -1,1 +1,47 @@
-//! (being written)
+//! Our own engine: explicit forward and backward over buffers made once, no autograd, no allocation inside a step.
+//! One file a layer, forward and backward side by side; `dlrm` and `deepfm` put them together. Nothing here knows a device:
+//! all arithmetic is behind [`Backend`](crate::backend::Backend).
+
+mod batch_norm;
+mod deepfm;
+mod dlrm;
+mod dropout;
+mod embedding;
+mod engine;
+mod fields;
+mod fm;
+mod interaction;
+mod loss;
+mod mlp;
+mod store;
+
+#[cfg(test)]
+mod tests;
+
+pub use engine::FusedEngine;
+
+use crate::backend::Backend;
+use store::Store;
+
+/// What all layers of one pass share.
+pub(crate) struct Pass<'a, B: Backend> {
+    /// The device.
+    pub backend: &'a mut B,
+    /// Parameters and their gradients.
+    pub store: &'a mut Store<B>,
+    /// The uploaded batch.
+    pub input: &'a B::Input,
+    /// Samples of the batch.
+    pub rows: usize,
+    /// The training step, if this is one: batch statistics, dropout.
+    pub training: Option<TrainingStep>,
+}
+
+/// Which step it is; dropout draws from it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct TrainingStep {
+    /// The run's seed.
+    pub seed: u64,
+    /// 1-based.
+    pub step: u64,
+}

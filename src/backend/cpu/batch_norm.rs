@@ -1,0 +1,270 @@
+//! Batch normalisation with the ReLU behind it (Ioffe & Szegedy 2015, arXiv:1502.03167; torch.nn.BatchNorm1d).
+//!
+//! Columns are summed over blocks of [`BLOCK`] rows in f32, and blocks in their order in f64, so that sums depend neither on the
+//! number of threads nor much on the number of rows.
+
+use super::{
+    gemm::{Isa, Rows, RowsMut},
+    isa::vectorised,
+    pool::{Pool, SharedMut},
+};
+
+/// Rows of a block.
+const BLOCK: usize = 64;
+
+/// Sizes of one normalisation, and the constants that go with it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct NormShape {
+    /// Samples.
+    pub rows: usize,
+    /// Features.
+    pub cols: usize,
+    /// Added to the variance.
+    pub eps: f32,
+    /// Weight of a new batch in the running statistics.
+    pub momentum: f32,
+}
+
+impl NormShape {
+    /// Elements of scratch space for `rows` samples of `cols` features.
+    pub fn scratch(rows: usize, cols: usize) -> usize {
+        rows.div_ceil(BLOCK) * 2 * cols
+    }
+
+    fn blocks(&self) -> usize {
+        self.rows.div_ceil(BLOCK)
+    }
+
+    /// Rows of block `b`.
+    fn block(&self, b: usize) -> std::ops::Range<usize> {
+        b * BLOCK..self.rows.min((b + 1) * BLOCK)
+    }
+}
+
+/// Running statistics, `[cols]` each.
+#[derive(Debug)]
+pub struct Running<'a> {
+    /// Mean.
+    pub mean: &'a mut [f32],
+    /// Unbiased variance.
+    pub var: &'a mut [f32],
+}
+
+/// Mean and `1 / sqrt(biased variance + eps)` of the columns of `z` to `stats` `[2, cols]`; moves the running statistics.
+/// `scratch` holds [`NormShape::scratch`] elements.
+pub fn statistics(
+    pool: &Pool,
+    isa: Isa,
+    s: NormShape,
+    z: Rows<'_>,
+    running: &mut Running<'_>,
+    stats: &mut [f32],
+    scratch: &mut [f32],
+) {
+    let cols = s.cols;
+    let partial = SharedMut::new(&mut *scratch);
+    pool.run(s.blocks(), |b, _| {
+        // SAFETY: each block has its own piece of the scratch space.
+        let (mean, squares) = unsafe { partial.slice(b * 2 * cols, 2 * cols) }.split_at_mut(cols);
+        vectorised(isa, || block_moments(s.block(b), z, mean, squares));
+    });
+    let n = s.rows as f64;
+    let (mean, rstd) = stats.split_at_mut(cols);
+    for c in 0..cols {
+        // Blocks joined as in Chan, Golub & LeVeque 1979.
+        let (mut m, mut squares, mut count) = (0.0f64, 0.0f64, 0.0f64);
+        for b in 0..s.blocks() {
+            let k = s.block(b).len() as f64;
+            let delta = f64::from(scratch[b * 2 * cols + c]) - m;
+            squares += f64::from(scratch[(b * 2 + 1) * cols + c]) + delta * delta * count * k / (count + k);
+            m += delta * k / (count + k);
+            count += k;
+        }
+        mean[c] = m as f32;
+        rstd[c] = (1.0 / (squares / n + f64::from(s.eps)).sqrt()) as f32;
+        let unbiased = squares / (n - 1.0).max(1.0);
+        running.mean[c] += s.momentum * (m as f32 - running.mean[c]);
+        running.var[c] += s.momentum * (unbiased as f32 - running.var[c]);
+    }
+}
+
+/// Mean and sum of squared distances from it, of each column of some rows.
+#[inline(always)]
+fn block_moments(rows: std::ops::Range<usize>, z: Rows<'_>, mean: &mut [f32], squares: &mut [f32]) {
+    let cols = mean.len();
+    let row = |r: usize| &z.data[r * z.stride..][..cols];
+    mean.fill(0.0);
+    squares.fill(0.0);
+    let count = rows.len() as f32;
+    for r in rows.clone() {
+        mean.iter_mut().zip(row(r)).for_each(|(m, &v)| *m += v);
+    }
+    mean.iter_mut().for_each(|m| *m /= count);
+    for r in rows {
+        for ((q, &m), &v) in squares.iter_mut().zip(&*mean).zip(row(r)) {
+            *q += (v - m) * (v - m);
+        }
+    }
+}
+
+/// `y = max(0, scale * (z - mean) * rstd + shift)`, `stats` being `[mean, rstd]`.
+#[allow(clippy::too_many_arguments)]
+pub fn normalise(pool: &Pool, isa: Isa, s: NormShape, z: Rows<'_>, stats: &[f32], scale: &[f32], shift: &[f32], y: RowsMut<'_>) {
+    let cols = s.cols;
+    let (mean, rstd) = (&stats[..cols], &stats[cols..2 * cols]);
+    let (scale, shift) = (&scale[..cols], &shift[..cols]);
+    let (stride, out) = (y.stride, SharedMut::new(y.data));
+    pool.run(s.blocks(), |b, _| {
+        vectorised(isa, || {
+            for r in s.block(b) {
+                // SAFETY: rows do not overlap, and each belongs to one block.
+                let y = unsafe { out.slice(r * stride, cols) };
+                let z = &z.data[r * z.stride..][..cols];
+                for c in 0..cols {
+                    y[c] = ((z[c] - mean[c]) * rstd[c] * scale[c] + shift[c]).max(0.0);
+                }
+            }
+        });
+    });
+}
+
+/// From the gradient `g` of `scale * x + shift`, `x = (z - mean) * rstd`, to that of `z`, in place:
+/// `dz = scale * rstd * (g - mean(g) - x * mean(g * x))`; `d_scale = sum(g * x)`, `d_shift = sum(g)`.
+#[allow(clippy::too_many_arguments)]
+pub fn backward(
+    pool: &Pool,
+    isa: Isa,
+    s: NormShape,
+    z: Rows<'_>,
+    stats: &[f32],
+    scale: &[f32],
+    g: RowsMut<'_>,
+    d_scale: &mut [f32],
+    d_shift: &mut [f32],
+    scratch: &mut [f32],
+) {
+    let cols = s.cols;
+    let (mean, rstd) = (&stats[..cols], &stats[cols..2 * cols]);
+    let (d_scale, d_shift, scale) = (&mut d_scale[..cols], &mut d_shift[..cols], &scale[..cols]);
+    let (stride, gradient) = (g.stride, SharedMut::new(g.data));
+    let partial = SharedMut::new(&mut *scratch);
+    pool.run(s.blocks(), |b, _| {
+        // SAFETY: each block has its own piece of the scratch space.
+        let (sum, product) = unsafe { partial.slice(b * 2 * cols, 2 * cols) }.split_at_mut(cols);
+        vectorised(isa, || {
+            sum.fill(0.0);
+            product.fill(0.0);
+            for r in s.block(b) {
+                // SAFETY: rows do not overlap, and each belongs to one block.
+                let g = unsafe { gradient.slice(r * stride, cols) };
+                let z = &z.data[r * z.stride..][..cols];
+                for c in 0..cols {
+                    sum[c] += g[c];
+                    product[c] += g[c] * ((z[c] - mean[c]) * rstd[c]);
+                }
+            }
+        });
+    });
+    for c in 0..cols {
+        let at = |part: usize| (0..s.blocks()).map(|b| f64::from(scratch[(b * 2 + part) * cols + c])).sum::<f64>() as f32;
+        d_shift[c] = at(0);
+        d_scale[c] = at(1);
+    }
+    let (d_scale, d_shift) = (&*d_scale, &*d_shift);
+    let share = 1.0 / s.rows as f32;
+    pool.run(s.blocks(), |b, _| {
+        vectorised(isa, || {
+            for r in s.block(b) {
+                // SAFETY: rows do not overlap, and each belongs to one block.
+                let g = unsafe { gradient.slice(r * stride, cols) };
+                let z = &z.data[r * z.stride..][..cols];
+                for c in 0..cols {
+                    let x = (z[c] - mean[c]) * rstd[c];
+                    g[c] = scale[c] * rstd[c] * (g[c] - d_shift[c] * share - x * (d_scale[c] * share));
+                }
+            }
+        });
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Statistics in f64: mean, biased and unbiased variance of column `c`.
+    fn moments(z: &[f32], rows: usize, stride: usize, c: usize) -> (f64, f64, f64) {
+        let column: Vec<f64> = (0..rows).map(|r| f64::from(z[r * stride + c])).collect();
+        let mean = column.iter().sum::<f64>() / rows as f64;
+        let squares: f64 = column.iter().map(|v| (v - mean) * (v - mean)).sum();
+        (mean, squares / rows as f64, squares / (rows as f64 - 1.0).max(1.0))
+    }
+
+    fn values(n: usize, seed: u32) -> Vec<f32> {
+        (0..n as u32)
+            .map(|i| ((i ^ seed).wrapping_mul(2_654_435_761) >> 8) as f32 / 8_388_608.0 - 1.0 + 100.0 * (seed % 2) as f32)
+            .collect()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(30))]
+        #[test]
+        fn statistics_are_those_of_torch(rows in 2usize..300, cols in 1usize..40, gap in 0usize..3, seed: u32) {
+            let stride = cols + gap;
+            let z = values(rows * stride, seed);
+            let s = NormShape { rows, cols, eps: 1e-5, momentum: 0.1 };
+            let mut first = None;
+            for threads in [1, 2, 3] {
+                let (mut mean, mut var) = (vec![0.5f32; cols], vec![2.0f32; cols]);
+                let mut stats = vec![0.0; 2 * cols];
+                let mut scratch = vec![0.0; NormShape::scratch(rows, cols)];
+                let mut running = Running { mean: &mut mean, var: &mut var };
+                statistics(&Pool::new(threads), Isa::best(), s, Rows::new(&z, stride), &mut running, &mut stats, &mut scratch);
+                for c in 0..cols {
+                    let (m, v, u) = moments(&z, rows, stride, c);
+                    prop_assert!((f64::from(stats[c]) - m).abs() < 1e-5 * m.abs().max(1.0));
+                    prop_assert!((f64::from(stats[cols + c]) * (v + 1e-5).sqrt() - 1.0).abs() < 1e-4);
+                    prop_assert!((f64::from(mean[c]) - (0.45 + 0.1 * m)).abs() < 1e-5 * m.abs().max(1.0));
+                    prop_assert!((f64::from(var[c]) - (1.8 + 0.1 * u)).abs() < 1e-4);
+                }
+                let first = first.get_or_insert_with(|| stats.clone());
+                prop_assert_eq!(&*first, &stats);
+            }
+        }
+
+        #[test]
+        fn backward_is_the_derivative(rows in 2usize..150, cols in 1usize..8, seed: u32) {
+            let pool = Pool::new(2);
+            let z = values(rows * cols, seed & !1);
+            let (scale, shift) = (values(cols, 3 ^ seed & !1), vec![0.0; cols]);
+            let up = values(rows * cols, 5 ^ seed & !1);
+            let s = NormShape { rows, cols, eps: 1e-5, momentum: 0.1 };
+            let (mut mean, mut var) = (vec![0.0; cols], vec![0.0; cols]);
+            let (mut stats, mut scratch) = (vec![0.0; 2 * cols], vec![0.0; NormShape::scratch(rows, cols)]);
+            let mut running = Running { mean: &mut mean, var: &mut var };
+            statistics(&pool, Isa::best(), s, Rows::new(&z, cols), &mut running, &mut stats, &mut scratch);
+            let mut y = vec![0.0; rows * cols];
+            normalise(&pool, Isa::best(), s, Rows::new(&z, cols), &stats, &scale, &shift, RowsMut::new(&mut y, cols));
+            let mut g: Vec<f32> = up.iter().zip(&y).map(|(&u, &y)| if y > 0.0 { u } else { 0.0 }).collect();
+            let masked = g.clone();
+            let (mut d_scale, mut d_shift) = (vec![0.0; cols], vec![0.0; cols]);
+            let rows_of_g = RowsMut::new(&mut g, cols);
+            backward(&pool, Isa::best(), s, Rows::new(&z, cols), &stats, &scale, rows_of_g, &mut d_scale, &mut d_shift, &mut scratch);
+            // The formula in f64, from its own statistics.
+            for c in 0..cols {
+                let (m, v, _) = moments(&z, rows, cols, c);
+                let rstd = 1.0 / (v + 1e-5).sqrt();
+                let x = |r: usize| (f64::from(z[r * cols + c]) - m) * rstd;
+                let u = |r: usize| f64::from(masked[r * cols + c]);
+                let sum: f64 = (0..rows).map(u).sum();
+                let product: f64 = (0..rows).map(|r| u(r) * x(r)).sum();
+                prop_assert!((f64::from(d_shift[c]) - sum).abs() < 1e-4 * rows as f64);
+                prop_assert!((f64::from(d_scale[c]) - product).abs() < 1e-4 * rows as f64);
+                for r in 0..rows {
+                    let dz = f64::from(scale[c]) * rstd * (u(r) - sum / rows as f64 - x(r) * product / rows as f64);
+                    prop_assert!((f64::from(g[r * cols + c]) - dz).abs() < 1e-4 * rstd, "{} {}", g[r * cols + c], dz);
+                }
+            }
+        }
+    }
+}

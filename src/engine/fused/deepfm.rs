@@ -1,0 +1,103 @@
+//! DeepFM (Guo et al. 2017, arXiv:1703.04247) put together from its layers.
+
+use super::{
+    Pass,
+    embedding::Embedding,
+    fields::Fields,
+    fm::Fm,
+    loss::Loss,
+    mlp::{Mlp, MlpSpec, Scratch},
+    store::Layout,
+};
+use crate::{
+    backend::{Backend, Result, Window},
+    engine::{LossSpec, Phase, PhaseClock},
+    model::DeepFmSpec,
+};
+
+/// The network with its activations.
+pub(crate) struct DeepFm<B: Backend> {
+    vectors: Embedding,
+    scalars: Embedding,
+    dense: Option<Fields>,
+    fm: Fm,
+    dnn: Mlp<B>,
+    pub loss: Loss<B>,
+    scratch: Scratch<B>,
+    /// `V [B, fields, dim]`: dense fields, then tables. Also the DNN's input.
+    v: B::Floats,
+    /// Its gradient.
+    dv: B::Floats,
+    /// Linear terms `[B, fields]`.
+    linear: B::Floats,
+    /// Their gradient.
+    d_linear: B::Floats,
+}
+
+impl<B: Backend> DeepFm<B> {
+    /// Makes the buffers and finds the parameters.
+    pub fn new(backend: &mut B, layout: &Layout, model: &DeepFmSpec, loss: LossSpec, max_batch: usize) -> Result<Self> {
+        let (dim, fields, tables) = (model.dim, model.fields(), model.tables.len());
+        let (v, linear) = (Window::whole(fields * dim), Window::whole(fields));
+        let widths: Vec<usize> = model.hidden.iter().copied().chain([1]).collect();
+        let spec = MlpSpec {
+            input: v.cols,
+            widths: &widths,
+            name: &|i| format!("dnn.{i}"),
+            last_relu: false,
+            batch_norm: model.batch_norm,
+            dropout: model.dropout,
+        };
+        let widest = model.hidden.iter().copied().max().unwrap_or(0);
+        let l2 = model.embedding_l2;
+        Ok(DeepFm {
+            vectors: Embedding { set: 0, window: v.columns(model.dense * dim, tables * dim), l2 },
+            scalars: Embedding { set: 1, window: linear.columns(model.dense, tables), l2 },
+            dense: (model.dense > 0).then(|| Fields::new(layout, model, v, linear)),
+            fm: Fm { dim, vectors: v, linear },
+            dnn: Mlp::new(backend, layout, max_batch, &spec)?,
+            loss: Loss::new(backend, loss, max_batch)?,
+            scratch: Scratch::new(backend, max_batch, widest)?,
+            v: backend.zeros(max_batch * v.stride, "fields")?,
+            dv: backend.zeros(max_batch * v.stride, "gradient of the fields")?,
+            linear: backend.zeros(max_batch * linear.stride, "linear terms")?,
+            d_linear: backend.zeros(max_batch * linear.stride, "gradient of the linear terms")?,
+        })
+    }
+
+    /// From the batch to the logits.
+    pub fn forward(&mut self, pass: &mut Pass<'_, B>, clock: &mut PhaseClock) -> Result<()> {
+        let rows = pass.rows;
+        self.vectors.forward(pass, &mut self.v)?;
+        self.scalars.forward(pass, &mut self.linear)?;
+        if let Some(dense) = &self.dense {
+            dense.forward(pass, &mut self.v, &mut self.linear)?;
+        }
+        clock.lap(Phase::Embedding);
+        self.dnn.forward(pass, self.fm.vectors.of(&self.v, rows), self.loss.logits_mut(rows))?;
+        clock.lap(Phase::Mlp);
+        self.fm.forward(pass, &self.v, &self.linear, self.loss.logits_mut(rows))?;
+        clock.lap(Phase::Interaction);
+        Ok(())
+    }
+
+    /// From the gradient of the logits to those of dense parameters and pooled embeddings.
+    pub fn backward(&mut self, pass: &mut Pass<'_, B>, clock: &mut PhaseClock) -> Result<()> {
+        let rows = pass.rows;
+        let (x, dx) = (self.fm.vectors.of(&self.v, rows), self.fm.vectors.of_mut(&mut self.dv, rows));
+        self.dnn.backward(pass, &mut self.scratch, x, self.loss.gradient(rows), Some(dx))?;
+        clock.lap(Phase::Mlp);
+        self.fm.backward(pass, &self.v, self.loss.gradient(rows), &mut self.dv, &mut self.d_linear)?;
+        clock.lap(Phase::Interaction);
+        if let Some(dense) = &self.dense {
+            dense.backward(pass, &self.dv, &self.d_linear)?;
+            clock.lap(Phase::Embedding);
+        }
+        Ok(())
+    }
+
+    /// Sets of tables with the gradients of their pooled vectors.
+    pub fn sparse(&self) -> [(Embedding, &B::Floats); 2] {
+        [(self.vectors, &self.dv), (self.scalars, &self.d_linear)]
+    }
+}

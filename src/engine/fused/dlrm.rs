@@ -1,0 +1,97 @@
+//! DLRM (Naumov et al. 2019, arXiv:1906.00091) put together from its layers.
+
+use super::{
+    Pass,
+    embedding::Embedding,
+    interaction::Interaction,
+    loss::Loss,
+    mlp::{Mlp, MlpSpec, Scratch},
+    store::Layout,
+};
+use crate::{
+    backend::{Backend, Result, Window},
+    engine::{LossSpec, Phase, PhaseClock},
+    model::DlrmSpec,
+};
+
+/// The network with its activations.
+pub(crate) struct Dlrm<B: Backend> {
+    bottom: Mlp<B>,
+    embedding: Embedding,
+    interaction: Interaction<B>,
+    top: Mlp<B>,
+    pub loss: Loss<B>,
+    scratch: Scratch<B>,
+    /// Columns of the bottom MLP's output in `t`.
+    x: Window,
+    /// `T [B, n, d]`: the bottom MLP's output, then one pooled vector a table.
+    t: B::Floats,
+    /// Its gradient.
+    dt: B::Floats,
+}
+
+impl<B: Backend> Dlrm<B> {
+    /// Makes the buffers and finds the parameters.
+    pub fn new(backend: &mut B, layout: &Layout, model: &DlrmSpec, loss: LossSpec, max_batch: usize) -> Result<Self> {
+        let mlp = |prefix: &'static str| move |i: usize| format!("{prefix}.{}", 2 * i);
+        let spec = MlpSpec {
+            input: model.bottom_input(),
+            widths: &model.bottom,
+            name: &mlp("bot_l"),
+            last_relu: true,
+            batch_norm: false,
+            dropout: 0.0,
+        };
+        let bottom = Mlp::new(backend, layout, max_batch, &spec)?;
+        let spec = MlpSpec { input: model.top_input(), widths: &model.top, name: &mlp("top_l"), last_relu: false, ..spec };
+        let top = Mlp::new(backend, layout, max_batch, &spec)?;
+        let t = Window::whole(model.features() * model.dim);
+        let widest = model.bottom.iter().chain(&model.top).copied().max().unwrap_or(0);
+        Ok(Dlrm {
+            bottom,
+            embedding: Embedding { set: 0, window: t.columns(model.dim, model.tables.len() * model.dim), l2: 0.0 },
+            interaction: Interaction::new(backend, model, max_batch)?,
+            top,
+            loss: Loss::new(backend, loss, max_batch)?,
+            scratch: Scratch::new(backend, max_batch, widest)?,
+            x: t.columns(0, model.dim),
+            t: backend.zeros(max_batch * t.stride, "features")?,
+            dt: backend.zeros(max_batch * t.stride, "gradient of the features")?,
+        })
+    }
+
+    /// From the batch to the logits.
+    pub fn forward(&mut self, pass: &mut Pass<'_, B>, clock: &mut PhaseClock) -> Result<()> {
+        let rows = pass.rows;
+        self.embedding.forward(pass, &mut self.t)?;
+        clock.lap(Phase::Embedding);
+        let dense = pass.backend.dense(pass.input);
+        self.bottom.forward(pass, dense, self.x.of_mut(&mut self.t, rows))?;
+        clock.lap(Phase::Mlp);
+        self.interaction.forward(pass, &self.t)?;
+        clock.lap(Phase::Interaction);
+        let (top_input, _) = self.interaction.output(rows, &self.t, &mut self.dt);
+        self.top.forward(pass, top_input, self.loss.logits_mut(rows))?;
+        clock.lap(Phase::Mlp);
+        Ok(())
+    }
+
+    /// From the gradient of the logits to those of dense parameters and pooled embeddings.
+    pub fn backward(&mut self, pass: &mut Pass<'_, B>, clock: &mut PhaseClock) -> Result<()> {
+        let rows = pass.rows;
+        let (top_input, d_top_input) = self.interaction.output(rows, &self.t, &mut self.dt);
+        self.top.backward(pass, &mut self.scratch, top_input, self.loss.gradient(rows), Some(d_top_input))?;
+        clock.lap(Phase::Mlp);
+        self.interaction.backward(pass, &self.t, &mut self.dt)?;
+        clock.lap(Phase::Interaction);
+        let dense = pass.backend.dense(pass.input);
+        self.bottom.backward(pass, &mut self.scratch, dense, self.x.of(&self.dt, rows), None)?;
+        clock.lap(Phase::Mlp);
+        Ok(())
+    }
+
+    /// Sets of tables with the gradients of their pooled vectors.
+    pub fn sparse(&self) -> [(Embedding, &B::Floats); 1] {
+        [(self.embedding, &self.dt)]
+    }
+}

@@ -1,0 +1,39 @@
+//! Embedding bags: all tables of a set at once, pooled into the columns of a wider buffer.
+
+use super::Pass;
+use crate::backend::{Backend, Mat, MatMut, Result, SparseGradient, Update, Window};
+
+/// A set of tables in a network.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Embedding {
+    /// Which set.
+    pub set: usize,
+    /// Columns of its pooled vectors, and of their gradients, in the buffers given.
+    pub window: Window,
+    /// L2 regularisation of all rows.
+    pub l2: f32,
+}
+
+impl Embedding {
+    /// Pools all bags into the layer's columns of `out`.
+    pub fn forward<B: Backend>(&self, pass: &mut Pass<'_, B>, out: &mut B::Floats) -> Result<()> {
+        let out: MatMut<'_, B::Floats> = self.window.of_mut(out, pass.rows);
+        pass.backend.bags_forward(&pass.store.tables[self.set], pass.input, out)
+    }
+
+    fn gradient<'a, B: Backend>(&self, rows: usize, dout: &'a B::Floats) -> SparseGradient<'a, B::Floats> {
+        let pooled: Mat<'a, B::Floats> = self.window.of(dout, rows);
+        SparseGradient { pooled, l2: self.l2 }
+    }
+
+    /// Squared norm of the tables' gradient. There is no other backward: [`Embedding::update`] reads the pooled gradients.
+    pub fn sum_squares<B: Backend>(&self, pass: &mut Pass<'_, B>, dout: &B::Floats) -> Result<f64> {
+        pass.backend.sparse_sum_squares(&pass.store.tables[self.set], pass.input, self.gradient::<B>(pass.rows, dout))
+    }
+
+    /// Updates the rows from the gradient of the pooled vectors.
+    pub fn update<B: Backend>(&self, pass: &mut Pass<'_, B>, dout: &B::Floats, update: &Update) -> Result<()> {
+        let gradient = self.gradient::<B>(pass.rows, dout);
+        pass.backend.sparse_update(&mut pass.store.tables[self.set], pass.input, gradient, update)
+    }
+}

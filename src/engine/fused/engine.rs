@@ -1,0 +1,307 @@
+//! The fused engine: a network, its parameters, one device.
+
+use super::{
+    Pass, TrainingStep,
+    deepfm::DeepFm,
+    dlrm::Dlrm,
+    embedding::Embedding,
+    loss::Loss,
+    store::{Layout, Place, Store},
+};
+use crate::{
+    backend::{
+        Backend, InputShape, Result, TablesShape, Update,
+        cpu::{Cpu, CpuConfig, gemm::LinearShape},
+    },
+    data::Batch,
+    engine::{Engine, EngineConfig, EngineError, Phase, PhaseClock},
+    model::{ModelSpec, ParamKind, ParamSpec, Pooling, init::Initializer},
+};
+
+enum Network<B: Backend> {
+    Dlrm(Dlrm<B>),
+    DeepFm(DeepFm<B>),
+}
+
+impl<B: Backend> Network<B> {
+    fn forward(&mut self, pass: &mut Pass<'_, B>, clock: &mut PhaseClock) -> Result<()> {
+        match self {
+            Network::Dlrm(n) => n.forward(pass, clock),
+            Network::DeepFm(n) => n.forward(pass, clock),
+        }
+    }
+
+    fn backward(&mut self, pass: &mut Pass<'_, B>, clock: &mut PhaseClock) -> Result<()> {
+        match self {
+            Network::Dlrm(n) => n.backward(pass, clock),
+            Network::DeepFm(n) => n.backward(pass, clock),
+        }
+    }
+
+    fn loss(&mut self) -> &mut Loss<B> {
+        match self {
+            Network::Dlrm(n) => &mut n.loss,
+            Network::DeepFm(n) => &mut n.loss,
+        }
+    }
+
+    /// Calls `f` for each set of tables with the gradient of its pooled vectors.
+    fn sparse<E>(&self, mut f: impl FnMut(Embedding, &B::Floats) -> std::result::Result<(), E>) -> std::result::Result<(), E> {
+        match self {
+            Network::Dlrm(n) => n.sparse().into_iter().try_for_each(|(e, g)| f(e, g)),
+            Network::DeepFm(n) => n.sparse().into_iter().try_for_each(|(e, g)| f(e, g)),
+        }
+    }
+}
+
+/// Trains with hand-written forward and backward passes on a device `B`.
+pub struct FusedEngine<B: Backend = Cpu> {
+    backend: B,
+    config: EngineConfig,
+    store: Store<B>,
+    network: Network<B>,
+    input: B::Input,
+    clock: PhaseClock,
+    /// Training steps done.
+    step: u64,
+}
+
+impl FusedEngine<Cpu> {
+    /// The engine on the CPU, with `config.threads` threads, its parameters filled by `init` in the order of
+    /// [`ModelSpec::params`].
+    ///
+    /// # Errors
+    /// [`EngineError::Memory`] if there is not enough.
+    pub fn new(config: &EngineConfig, init: &mut Initializer) -> std::result::Result<Self, EngineError> {
+        Self::on(Cpu::new(&cpu_config(config))?, config, init)
+    }
+}
+
+impl<B: Backend> FusedEngine<B> {
+    /// The engine on a device.
+    ///
+    /// # Errors
+    /// Whatever the device says, above all that there is not enough memory.
+    pub fn on(mut backend: B, config: &EngineConfig, init: &mut Initializer) -> std::result::Result<Self, EngineError> {
+        let (model, rule, max_batch) = (&config.model, config.optimizer.rule, config.max_batch);
+        let layout = Layout::new(model.params(), model.tables().len());
+        let (sets, pooling, dense, dense_width) = match model {
+            ModelSpec::Dlrm(m) => (vec![m.dim], m.pooling, m.dense, m.bottom_input()),
+            ModelSpec::DeepFm(m) => (vec![m.dim, 1], Pooling::Sum, m.dense, m.dense),
+        };
+        let tables = sets
+            .into_iter()
+            .map(|dim| backend.tables(&TablesShape { rows: model.tables(), dim, pooling, rule }))
+            .collect::<Result<Vec<_>>>()?;
+        let mut store = Store::new(&mut backend, layout, tables, &rule)?;
+        for index in 0..store.layout.specs.len() {
+            store.edit(&mut backend, index, &mut |spec, values, pool| init.fill(index, spec, values, pool))?;
+        }
+        let input = backend.input(&InputShape {
+            max_batch,
+            dense,
+            dense_width,
+            rows: model.tables(),
+            max_hotness: &config.max_hotness,
+        })?;
+        let network = match model {
+            ModelSpec::Dlrm(m) => Network::Dlrm(Dlrm::new(&mut backend, &store.layout, m, config.loss, max_batch)?),
+            ModelSpec::DeepFm(m) => Network::DeepFm(DeepFm::new(&mut backend, &store.layout, m, config.loss, max_batch)?),
+        };
+        Ok(FusedEngine { backend, config: config.clone(), store, network, input, clock: PhaseClock::default(), step: 0 })
+    }
+
+    /// Uploads a batch and runs the network forward; with `training`, the loss and backward too.
+    fn pass(&mut self, batch: &Batch, training: bool) -> std::result::Result<Option<f32>, EngineError> {
+        self.clock.start();
+        self.backend.upload(batch, &mut self.input)?;
+        if training {
+            self.backend.group_rows(&mut self.input)?;
+        }
+        self.clock.lap(Phase::Embedding);
+        let step = TrainingStep { seed: self.config.seed, step: self.step + 1 };
+        let mut pass = Pass {
+            backend: &mut self.backend,
+            store: &mut self.store,
+            input: &self.input,
+            rows: batch.len,
+            training: training.then_some(step),
+        };
+        self.network.forward(&mut pass, &mut self.clock)?;
+        if !training {
+            return Ok(None);
+        }
+        let loss = self.network.loss().forward_backward(&mut pass)?;
+        self.clock.lap(Phase::Loss);
+        if !loss.is_finite() {
+            return Err(EngineError::NotFinite { what: "the loss", value: loss.into(), step: step.step });
+        }
+        self.network.backward(&mut pass, &mut self.clock)?;
+        Ok(Some(loss))
+    }
+
+    /// Clips and applies the gradients of the last pass.
+    fn update(&mut self, rows: usize, learning_rate: f64) -> Result<()> {
+        let FusedEngine { backend, store, network, input, config, .. } = self;
+        let mut scale = 1.0;
+        let mut pass = Pass { backend, store, input, rows, training: None };
+        if let Some(clip) = config.optimizer.clip_norm {
+            let mut squares = pass.backend.sum_squares(&pass.store.grads)?;
+            network.sparse(|embedding, gradient| embedding.sum_squares(&mut pass, gradient).map(|s| squares += s))?;
+            // torch.nn.utils.clip_grad_norm_
+            scale = (clip / (squares.sqrt() + 1e-6)).min(1.0) as f32;
+        }
+        let update = Update { rule: config.optimizer.rule, learning_rate, step: self.step, scale };
+        network.sparse(|embedding, gradient| embedding.update(&mut pass, gradient, &update))?;
+        let store = &mut *pass.store;
+        pass.backend.dense_update(&mut store.params, &store.grads, &mut store.state, &update)
+    }
+
+    /// Gradient of table `index` of a set and of its row weights, spread out, from the gradient `pooled` `[B, width]` of all
+    /// pooled vectors. On the host, for [`Engine::gradients`].
+    fn table_gradient(
+        &mut self,
+        batch: &Batch,
+        set: usize,
+        index: usize,
+        l2: f32,
+        pooled: &[f32],
+    ) -> Result<(Vec<f32>, Vec<f32>)> {
+        let (pooling, dim) = match &self.config.model {
+            ModelSpec::Dlrm(m) => (m.pooling, m.dim),
+            ModelSpec::DeepFm(m) => (Pooling::Sum, if set == 0 { m.dim } else { 1 }),
+        };
+        let width = dim * batch.bags.len();
+        let bags = &batch.bags[index];
+        let mut weights = Vec::new();
+        if matches!(pooling, Pooling::WeightedFixed | Pooling::WeightedLearned) {
+            self.backend.with_row_weights(&mut self.store.tables[set], index, &mut |w, _| weights = w.to_vec())?;
+        }
+        let mut out = (Vec::new(), vec![0.0; weights.len()]);
+        self.backend.with_table(&mut self.store.tables[set], index, &mut |rows, _| {
+            out.0 = rows.iter().map(|p| l2 * p).collect();
+            for b in 0..batch.len {
+                let g = &pooled[b * width + index * dim..][..dim];
+                let bag = bags.bag(b);
+                for &id in bag {
+                    let id = id as usize;
+                    let factor = match pooling {
+                        Pooling::Sum => 1.0,
+                        Pooling::Mean => 1.0 / bag.len() as f32,
+                        Pooling::WeightedFixed | Pooling::WeightedLearned => weights[id],
+                    };
+                    let at = id * dim;
+                    out.0[at..at + dim].iter_mut().zip(g).for_each(|(o, g)| *o += factor * g);
+                    if pooling == Pooling::WeightedLearned {
+                        out.1[id] += rows[at..at + dim].iter().zip(g).map(|(p, g)| p * g).sum::<f32>();
+                    }
+                }
+            }
+        })?;
+        Ok(out)
+    }
+
+    /// Gradients of all parameters after a training pass.
+    fn collect(&mut self, batch: &Batch) -> Result<Vec<Vec<f32>>> {
+        let specs = &self.store.layout.specs;
+        let mut all: Vec<Vec<f32>> = specs.iter().map(|s| vec![0.0; s.len()]).collect();
+        for (out, place) in all.iter_mut().zip(&self.store.layout.places) {
+            if let Place::Dense(at) = *place {
+                self.backend.read(&self.store.grads, at, out)?;
+            }
+        }
+        let mut pooled = Vec::new();
+        let backend = &mut self.backend;
+        self.network.sparse(|embedding, gradient| {
+            let mut values = vec![0.0; batch.len * embedding.window.cols];
+            let r = backend.read_mat(embedding.window.of(gradient, batch.len), &mut values);
+            pooled.push((embedding, values));
+            r
+        })?;
+        for (embedding, values) in pooled {
+            for table in 0..batch.bags.len() {
+                let (rows, weights) = self.table_gradient(batch, embedding.set, table, embedding.l2, &values)?;
+                for (out, place) in all.iter_mut().zip(&self.store.layout.places) {
+                    match *place {
+                        Place::Table { set, index } if (set, index) == (embedding.set, table) => out.copy_from_slice(&rows),
+                        Place::RowWeight { set, index } if (set, index) == (embedding.set, table) => {
+                            out.copy_from_slice(&weights)
+                        }
+                        _ => {}
+                    }
+                }
+            }
+        }
+        Ok(all)
+    }
+}
+
+/// Threads and largest shapes.
+fn cpu_config(config: &EngineConfig) -> CpuConfig {
+    let batch = config.max_batch;
+    let params = config.model.params();
+    let weights = params.iter().filter(|p| p.kind == ParamKind::Weight);
+    let norms = params.iter().filter(|p| p.kind == ParamKind::Scale);
+    CpuConfig {
+        threads: config.threads,
+        pin_threads: config.pin_threads,
+        linears: weights.map(|p| LinearShape { batch, input: p.shape[1], output: p.shape[0] }).collect(),
+        norm: (batch, norms.map(ParamSpec::len).max().unwrap_or(0)),
+    }
+}
+
+fn length(spec: &ParamSpec, got: usize) -> std::result::Result<(), EngineError> {
+    if spec.len() == got {
+        return Ok(());
+    }
+    Err(EngineError::Shape(format!("parameter {} has {} elements, the buffer {got}", spec.name, spec.len())))
+}
+
+impl<B: Backend> Engine for FusedEngine<B> {
+    fn name(&self) -> &'static str {
+        "fused"
+    }
+
+    fn params(&self) -> &[ParamSpec] {
+        &self.store.layout.specs
+    }
+
+    fn read(&self, index: usize, out: &mut [f32]) -> std::result::Result<(), EngineError> {
+        length(&self.store.layout.specs[index], out.len())?;
+        Ok(self.store.read(&self.backend, index, out)?)
+    }
+
+    fn write(&mut self, index: usize, values: &[f32]) -> std::result::Result<(), EngineError> {
+        length(&self.store.layout.specs[index], values.len())?;
+        Ok(self.store.edit(&mut self.backend, index, &mut |_, to, _| to.copy_from_slice(values))?)
+    }
+
+    fn train_step(&mut self, batch: &Batch, learning_rate: f64) -> std::result::Result<f32, EngineError> {
+        let loss = self.pass(batch, true)?.unwrap_or(f32::NAN);
+        self.step += 1;
+        self.update(batch.len, learning_rate)?;
+        self.clock.lap(Phase::Update);
+        Ok(loss)
+    }
+
+    fn predict(&mut self, batch: &Batch, out: &mut [f32]) -> std::result::Result<(), EngineError> {
+        if out.len() < batch.len {
+            return Err(EngineError::Shape(format!("{} predictions do not fit {} places", batch.len, out.len())));
+        }
+        self.pass(batch, false)?;
+        let logits = self.network.loss().logits(batch.len);
+        Ok(self.backend.probabilities(logits, &mut out[..batch.len])?)
+    }
+
+    fn gradients(&mut self, batch: &Batch) -> std::result::Result<(f32, Vec<Vec<f32>>), EngineError> {
+        let mut statistics = vec![0.0; self.store.layout.running];
+        self.backend.read(&self.store.running, 0, &mut statistics)?;
+        let loss = self.pass(batch, true)?.unwrap_or(f32::NAN);
+        self.backend.write(&mut self.store.running, 0, &statistics)?;
+        Ok((loss, self.collect(batch)?))
+    }
+
+    fn phases(&mut self) -> Option<&mut PhaseClock> {
+        Some(&mut self.clock)
+    }
+}

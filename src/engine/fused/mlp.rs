@@ -1,0 +1,152 @@
+//! Fully connected layers one after another: `x -> [linear -> (batch norm) -> ReLU -> (dropout)] ... -> y`.
+
+use super::{Pass, batch_norm::BatchNorm, dropout, store::Layout};
+use crate::backend::{Backend, Linear, Mat, MatMut, Result, Window};
+
+/// What an MLP is made of.
+pub(crate) struct MlpSpec<'a> {
+    /// Width of the input.
+    pub input: usize,
+    /// Width of each layer's output.
+    pub widths: &'a [usize],
+    /// Name of layer `i`'s parameters without `.weight` and `.bias`.
+    pub name: &'a dyn Fn(usize) -> String,
+    /// ReLU after the last layer too.
+    pub last_relu: bool,
+    /// Batch normalisation before each hidden ReLU.
+    pub batch_norm: bool,
+    /// Dropout after each hidden ReLU; 0 is off.
+    pub dropout: f32,
+}
+
+struct Layer<B: Backend> {
+    linear: Linear,
+    relu: bool,
+    norm: Option<BatchNorm<B>>,
+    /// The layer's output `[max_batch, outputs]`; the last layer writes where the caller says.
+    output: Option<B::Floats>,
+}
+
+/// Fully connected layers with the activations that backward needs.
+pub(crate) struct Mlp<B: Backend> {
+    layers: Vec<Layer<B>>,
+    dropout: f32,
+}
+
+/// Two buffers in which gradients of activations take turns, shared by all MLPs of a model.
+pub(crate) struct Scratch<B: Backend> {
+    buffers: [B::Floats; 2],
+}
+
+impl<B: Backend> Scratch<B> {
+    /// For the widest hidden layer of `widths`.
+    pub fn new(backend: &mut B, max_batch: usize, widest: usize) -> Result<Self> {
+        let mut buffer = || backend.zeros(max_batch * row(widest), "gradients of activations");
+        Ok(Scratch { buffers: [buffer()?, buffer()?] })
+    }
+}
+
+/// Elements from one row of activations to the next: whole cache lines.
+fn row(cols: usize) -> usize {
+    cols.next_multiple_of(16)
+}
+
+fn window(cols: usize) -> Window {
+    Window { at: 0, stride: row(cols), cols }
+}
+
+impl<B: Backend> Mlp<B> {
+    /// Makes the buffers and finds the parameters.
+    pub fn new(backend: &mut B, layout: &Layout, max_batch: usize, spec: &MlpSpec<'_>) -> Result<Self> {
+        let mut inputs = spec.input;
+        let mut layers = Vec::with_capacity(spec.widths.len());
+        for (i, &outputs) in spec.widths.iter().enumerate() {
+            let name = (spec.name)(i);
+            let linear = Linear {
+                weight: layout.offset(&format!("{name}.weight")),
+                bias: layout.offset(&format!("{name}.bias")),
+                inputs,
+                outputs,
+            };
+            let last = i + 1 == spec.widths.len();
+            let norm = if spec.batch_norm && !last {
+                Some(BatchNorm::new(backend, layout, &name, max_batch, window(outputs))?)
+            } else {
+                None
+            };
+            let output =
+                if last { None } else { Some(backend.zeros(max_batch * row(outputs), &format!("activations of {name}"))?) };
+            layers.push(Layer { linear, relu: !last || spec.last_relu, norm, output });
+            inputs = outputs;
+        }
+        Ok(Mlp { layers, dropout: spec.dropout })
+    }
+
+    /// Writes the last layer's output to `y`; keeps those of the others.
+    pub fn forward(&mut self, pass: &mut Pass<'_, B>, x: Mat<'_, B::Floats>, mut y: MatMut<'_, B::Floats>) -> Result<()> {
+        let rows = pass.rows;
+        for i in 0..self.layers.len() {
+            let (before, rest) = self.layers.split_at_mut(i);
+            let Layer { linear, relu, norm, output } = &mut rest[0];
+            let input = match before.last() {
+                Some(Layer { linear, output: Some(buffer), .. }) => window(linear.outputs).of(buffer, rows),
+                _ => x,
+            };
+            let hidden = output.is_some();
+            let mut out = match output {
+                Some(buffer) => window(linear.outputs).of_mut(buffer, rows),
+                None => y.reborrow(),
+            };
+            if let Some(norm) = norm {
+                pass.backend.linear_forward(input, &pass.store.params, *linear, false, norm.input(rows))?;
+                norm.forward(pass, out.reborrow())?;
+            } else {
+                pass.backend.linear_forward(input, &pass.store.params, *linear, *relu, out.reborrow())?;
+            }
+            if hidden {
+                dropout::forward(pass, self.dropout, i, out)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// From `dy`, the gradient of the last layer's output (already zero where a last ReLU is), to the gradients of all
+    /// parameters and, where asked for, of the input `x`.
+    pub fn backward(
+        &mut self,
+        pass: &mut Pass<'_, B>,
+        scratch: &mut Scratch<B>,
+        x: Mat<'_, B::Floats>,
+        dy: Mat<'_, B::Floats>,
+        mut dx: Option<MatMut<'_, B::Floats>>,
+    ) -> Result<()> {
+        let rows = pass.rows;
+        let [mut here, mut there] = scratch.buffers.each_mut();
+        for i in (0..self.layers.len()).rev() {
+            let (before, rest) = self.layers.split_at_mut(i);
+            let Layer { linear, norm, output, .. } = &mut rest[0];
+            let hidden = window(linear.outputs);
+            if output.is_some() {
+                dropout::backward(pass, self.dropout, hidden.of_mut(here, rows))?;
+                if let Some(norm) = norm {
+                    norm.backward(pass, hidden.of_mut(here, rows))?;
+                }
+            }
+            let dz = if output.is_some() { hidden.of(here, rows) } else { dy };
+            let input = match before.last() {
+                Some(Layer { linear, output: Some(buffer), .. }) => window(linear.outputs).of(buffer, rows),
+                _ => x,
+            };
+            pass.backend.linear_backward_weight(dz, input, *linear, &mut pass.store.grads)?;
+            if i > 0 {
+                // Every hidden layer ends in a ReLU, and where dropout struck its output is zero as well.
+                let d_input = window(linear.inputs).of_mut(there, rows);
+                pass.backend.linear_backward_data(dz, &pass.store.params, *linear, Some(input), d_input)?;
+                std::mem::swap(&mut here, &mut there);
+            } else if let Some(dx) = dx.take() {
+                pass.backend.linear_backward_data(dz, &pass.store.params, *linear, None, dx)?;
+            }
+        }
+        Ok(())
+    }
+}

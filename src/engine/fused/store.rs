@@ -1,0 +1,149 @@
+//! Where parameters live: all dense ones in one buffer (so that an update is one sweep), gradients in a second of the same
+//! layout, running statistics in a third, tables in sets of equal width.
+
+use crate::{
+    backend::{Backend, Result, cpu::pool::Pool},
+    model::{ParamKind, ParamSpec},
+    optim::OptimizerSpec,
+};
+
+/// Dense parameters start at multiples of this many elements (64 bytes).
+const ALIGN: usize = 16;
+
+/// Where a parameter is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// At an offset in the buffer of dense parameters.
+    Dense(usize),
+    /// At an offset in the buffer of running statistics.
+    Running(usize),
+    /// Table `index` of set `set`.
+    Table {
+        /// The set.
+        set: usize,
+        /// The table.
+        index: usize,
+    },
+    /// Row weights of table `index` of set `set`.
+    RowWeight {
+        /// The set.
+        set: usize,
+        /// The table.
+        index: usize,
+    },
+}
+
+/// Places of all parameters of a model.
+#[derive(Debug)]
+pub(crate) struct Layout {
+    /// The parameters, in the model's order.
+    pub specs: Vec<ParamSpec>,
+    /// Place of each.
+    pub places: Vec<Place>,
+    /// Elements of the dense buffer.
+    pub dense: usize,
+    /// Elements of the buffer of running statistics.
+    pub running: usize,
+}
+
+impl Layout {
+    /// Lays out the parameters. Tables fall into sets by their number: the first `tables` belong to set 0, the next to set 1.
+    pub fn new(specs: Vec<ParamSpec>, tables: usize) -> Self {
+        let (mut dense, mut running, mut table, mut row_weight) = (0, 0, 0, 0);
+        let mut places = Vec::with_capacity(specs.len());
+        for spec in &specs {
+            places.push(match spec.kind {
+                ParamKind::Weight | ParamKind::Bias | ParamKind::FieldWeight | ParamKind::Scale | ParamKind::Shift => {
+                    let at = dense;
+                    dense += spec.len().next_multiple_of(ALIGN);
+                    Place::Dense(at)
+                }
+                ParamKind::RunningMean | ParamKind::RunningVar => {
+                    let at = running;
+                    running += spec.len().next_multiple_of(ALIGN);
+                    Place::Running(at)
+                }
+                ParamKind::Table => {
+                    table += 1;
+                    Place::Table { set: (table - 1) / tables, index: (table - 1) % tables }
+                }
+                ParamKind::RowWeight => {
+                    row_weight += 1;
+                    Place::RowWeight { set: (row_weight - 1) / tables, index: (row_weight - 1) % tables }
+                }
+            });
+        }
+        Layout { specs, places, dense, running }
+    }
+
+    /// Offset of a dense parameter or running statistic in its buffer.
+    ///
+    /// # Panics
+    /// If the model has no such parameter.
+    pub fn offset(&self, name: &str) -> usize {
+        let index = self.specs.iter().position(|s| s.name == name);
+        match index.map(|i| self.places[i]) {
+            Some(Place::Dense(at) | Place::Running(at)) => at,
+            _ => panic!("the model has no dense parameter {name}"),
+        }
+    }
+}
+
+/// The parameters of a model on a device, with gradients and optimizer state.
+pub(crate) struct Store<B: Backend> {
+    /// Places by parameter.
+    pub layout: Layout,
+    /// All dense parameters.
+    pub params: B::Floats,
+    /// Their gradients.
+    pub grads: B::Floats,
+    /// Their optimizer state.
+    pub state: Vec<B::Floats>,
+    /// Running statistics of batch normalisation.
+    pub running: B::Floats,
+    /// Sets of tables.
+    pub tables: Vec<B::Tables>,
+}
+
+impl<B: Backend> Store<B> {
+    /// Buffers for `layout`, all zeros but the optimizer's initial state.
+    pub fn new(backend: &mut B, layout: Layout, tables: Vec<B::Tables>, rule: &OptimizerSpec) -> Result<Self> {
+        let params = backend.zeros(layout.dense, "dense parameters")?;
+        let grads = backend.zeros(layout.dense, "gradients of dense parameters")?;
+        let running = backend.zeros(layout.running, "running statistics")?;
+        let mut state = Vec::new();
+        for initial in crate::backend::cpu::plain::dense_state(rule) {
+            let mut buffer = backend.zeros(layout.dense, "optimizer state of dense parameters")?;
+            backend.fill(&mut buffer, initial)?;
+            state.push(buffer);
+        }
+        Ok(Store { layout, params, grads, state, running, tables })
+    }
+    /// Lets `f` change parameter `index`, given its present values.
+    pub fn edit(&mut self, backend: &mut B, index: usize, f: &mut dyn FnMut(&ParamSpec, &mut [f32], &Pool)) -> Result<()> {
+        let spec = &self.layout.specs[index];
+        match self.layout.places[index] {
+            Place::Table { set, index } => backend.with_table(&mut self.tables[set], index, &mut |v, pool| f(spec, v, pool)),
+            Place::RowWeight { set, index } => {
+                backend.with_row_weights(&mut self.tables[set], index, &mut |v, pool| f(spec, v, pool))
+            }
+            place @ (Place::Dense(at) | Place::Running(at)) => {
+                let buffer = if matches!(place, Place::Dense(_)) { &mut self.params } else { &mut self.running };
+                let mut values = vec![0.0; spec.len()];
+                backend.read(buffer, at, &mut values)?;
+                f(spec, &mut values, backend.host_pool());
+                backend.write(buffer, at, &values)
+            }
+        }
+    }
+
+    /// Copies parameter `index` out.
+    pub fn read(&self, backend: &B, index: usize, out: &mut [f32]) -> Result<()> {
+        match self.layout.places[index] {
+            Place::Dense(at) => backend.read(&self.params, at, out),
+            Place::Running(at) => backend.read(&self.running, at, out),
+            Place::Table { set, index } => backend.read_table(&self.tables[set], index, out),
+            Place::RowWeight { set, index } => backend.read_row_weights(&self.tables[set], index, out),
+        }
+    }
+}

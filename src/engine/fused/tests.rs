@@ -1,0 +1,290 @@
+//! The engine as a whole: gradients against differences, threads, learning.
+
+use super::FusedEngine;
+use crate::{
+    data::{Bags, Batch},
+    engine::{Engine, EngineConfig, EngineError, LossKind, LossSpec},
+    model::{
+        DeepFmSpec, DlrmSpec, EmbeddingInit, Interaction, MlpInit, ModelSpec, ParamKind, Pooling,
+        init::{InitSource, Initializer},
+    },
+    optim::{AdamForm, AdamRows, OptimizerConfig, OptimizerSpec},
+    random::philox::{Philox, Stream, unit_f32},
+};
+
+const ROWS: [usize; 3] = [7, 20, 5];
+const DENSE: usize = 5;
+
+fn dlrm(interaction: Interaction, pooling: Pooling) -> ModelSpec {
+    ModelSpec::Dlrm(DlrmSpec {
+        dense: DENSE,
+        dense_pad_to: 4,
+        tables: ROWS.to_vec(),
+        dim: 6,
+        bottom: vec![9, 6],
+        top: vec![11, 5, 1],
+        interaction,
+        pooling,
+        mlp_init: MlpInit::Facebook,
+        embedding_init: EmbeddingInit::Normal { std: 0.5 },
+    })
+}
+
+fn deepfm(batch_norm: bool, dropout: f32, dense: usize) -> ModelSpec {
+    ModelSpec::DeepFm(DeepFmSpec {
+        tables: ROWS.to_vec(),
+        dense,
+        dim: 4,
+        hidden: vec![9, 7],
+        batch_norm,
+        dropout,
+        embedding_l2: 0.01,
+        mlp_init: MlpInit::TorchLinear,
+        embedding_init: EmbeddingInit::Normal { std: 0.3 },
+    })
+}
+
+fn models() -> Vec<ModelSpec> {
+    vec![
+        dlrm(Interaction::Dot { itself: false, pad_to: 1 }, Pooling::Sum),
+        dlrm(Interaction::Dot { itself: true, pad_to: 8 }, Pooling::Mean),
+        dlrm(Interaction::Cat, Pooling::WeightedLearned),
+        dlrm(Interaction::Dot { itself: false, pad_to: 8 }, Pooling::WeightedFixed),
+        deepfm(false, 0.0, DENSE),
+        deepfm(true, 0.0, 0),
+        deepfm(true, 0.3, DENSE),
+        deepfm(false, 0.5, 0),
+    ]
+}
+
+fn config(model: ModelSpec, rule: OptimizerSpec, threads: usize) -> EngineConfig {
+    EngineConfig {
+        model,
+        loss: LossSpec { kind: LossKind::Bce, clamp: 0.0 },
+        optimizer: OptimizerConfig { rule, learning_rate: 0.1, clip_norm: None },
+        max_batch: 40,
+        max_hotness: vec![3; ROWS.len()],
+        threads,
+        pin_threads: false,
+        seed: 5,
+    }
+}
+
+fn engine(config: &EngineConfig) -> FusedEngine {
+    let mut init = Initializer::new(&config.model, InitSource::Philox { seed: 11 });
+    FusedEngine::new(config, &mut init).unwrap()
+}
+
+/// Bags of 0 to 3 ids; the label depends on one id and one dense feature.
+fn batch(model: &ModelSpec, number: u64, len: usize) -> Batch {
+    let dense = match model {
+        ModelSpec::Dlrm(m) => m.dense,
+        ModelSpec::DeepFm(m) => m.dense,
+    };
+    let g = Philox::new(99, Stream::Planted, number);
+    let mut position = 0;
+    let mut draw = || {
+        position += 1;
+        g.block(position)[0]
+    };
+    let mut b = Batch { bags: vec![Bags::default(); ROWS.len()], ..Batch::default() };
+    b.clear();
+    b.len = len;
+    for _ in 0..len {
+        b.dense.extend((0..dense).map(|_| unit_f32(draw()) * 2.0 - 1.0));
+        for (bags, &rows) in b.bags.iter_mut().zip(&ROWS) {
+            let hotness = draw() % 4;
+            bags.push((0..hotness).map(|_| draw() % rows as u32).collect::<Vec<_>>());
+        }
+        let id = b.bags[1].bag(b.labels.len()).first().map_or(0, |&id| id % 2);
+        b.labels.push(id as f32);
+    }
+    b
+}
+
+fn rules() -> Vec<OptimizerSpec> {
+    let adam = |form, rows| OptimizerSpec::Adam { beta1: 0.9, beta2: 0.999, eps: 1e-8, form, rows };
+    vec![
+        OptimizerSpec::Sgd,
+        OptimizerSpec::Adagrad { eps: 1e-10, initial_accumulator: 0.1, lr_decay: 0.001 },
+        OptimizerSpec::RowwiseAdagrad { eps: 1e-10, initial_accumulator: 0.0 },
+        adam(AdamForm::Torch, AdamRows::Dense),
+        adam(AdamForm::Tf, AdamRows::Lazy),
+    ]
+}
+
+fn all_params(e: &FusedEngine) -> Vec<Vec<f32>> {
+    let mut out: Vec<Vec<f32>> = e.params().iter().map(|s| vec![0.0; s.len()]).collect();
+    out.iter_mut().enumerate().for_each(|(i, p)| e.read(i, p).unwrap());
+    out
+}
+
+#[test]
+fn gradients_are_the_derivatives_of_the_loss() {
+    for model in models() {
+        let l2 = if let ModelSpec::DeepFm(m) = &model { m.embedding_l2 } else { 0.0 };
+        let config = config(model, OptimizerSpec::Sgd, 2);
+        let mut e = engine(&config);
+        let b = batch(&config.model, 1, 13);
+        let (loss, gradients) = e.gradients(&b).unwrap();
+        assert!(loss.is_finite());
+        let start = all_params(&e);
+        for (index, spec) in e.params().to_vec().iter().enumerate() {
+            let frozen = spec.kind == ParamKind::RowWeight
+                && matches!(&config.model, ModelSpec::Dlrm(m) if m.pooling == Pooling::WeightedFixed);
+            if frozen || matches!(spec.kind, ParamKind::RunningMean | ParamKind::RunningVar) {
+                assert!(gradients[index].iter().all(|&g| g == 0.0), "{}", spec.name);
+                continue;
+            }
+            // Along the gradient itself the change is largest, so that f32 forward passes resolve it.
+            let g = &gradients[index];
+            let norm = g.iter().map(|&v| f64::from(v) * f64::from(v)).sum::<f64>().sqrt();
+            if spec.name.contains("dnn") && spec.kind == ParamKind::Bias && norm < 1e-6 {
+                continue; // cancelled by the batch normalisation behind it
+            }
+            assert!(norm > 1e-7, "{} has no gradient", spec.name);
+            let h = 4e-4f64;
+            let mut at = |sign: f64| {
+                let moved: Vec<f32> =
+                    start[index].iter().zip(g).map(|(&p, &g)| (f64::from(p) + sign * h * f64::from(g) / norm) as f32).collect();
+                e.write(index, &moved).unwrap();
+                let (loss, _) = e.gradients(&b).unwrap();
+                let regular = if spec.kind == ParamKind::Table {
+                    f64::from(l2) / 2.0 * moved.iter().map(|&p| f64::from(p) * f64::from(p)).sum::<f64>()
+                } else {
+                    0.0
+                };
+                f64::from(loss) + regular
+            };
+            let (left, here, right) = (at(-1.0), at(0.0), at(1.0));
+            e.write(index, &start[index]).unwrap();
+            // A ReLU may switch on one side, rarely on both.
+            let fits = |slope: f64| (slope / h - norm).abs() < 1e-2 * norm + 1e-3;
+            assert!(fits(right - here) || fits(here - left), "{:?} {}: {left} {here} {right} {norm}", config.model, spec.name);
+        }
+    }
+}
+
+#[test]
+fn a_step_of_sgd_follows_the_gradient() {
+    for model in models() {
+        let config = config(model, OptimizerSpec::Sgd, 2);
+        let mut e = engine(&config);
+        let b = batch(&config.model, 2, 40);
+        let before = all_params(&e);
+        let (loss, gradients) = e.gradients(&b).unwrap();
+        assert_eq!(e.train_step(&b, 0.25).unwrap(), loss);
+        for (index, (after, spec)) in all_params(&e).iter().zip(e.params()).enumerate() {
+            if matches!(spec.kind, ParamKind::RunningMean | ParamKind::RunningVar) {
+                continue;
+            }
+            for ((a, b), g) in after.iter().zip(&before[index]).zip(&gradients[index]) {
+                assert!((a - (b - 0.25 * g)).abs() <= 1e-6, "{}: {a} {b} {g}", spec.name);
+            }
+        }
+    }
+}
+
+#[test]
+fn clipping_scales_by_the_norm_of_all_gradients() {
+    for model in models() {
+        let mut config = config(model, OptimizerSpec::Sgd, 2);
+        config.optimizer.clip_norm = Some(0.01);
+        let mut e = engine(&config);
+        let b = batch(&config.model, 3, 40);
+        let before = all_params(&e);
+        e.train_step(&b, 1.0).unwrap();
+        let mut moved = 0.0;
+        for ((a, b), spec) in all_params(&e).iter().zip(&before).zip(e.params()) {
+            if !matches!(spec.kind, ParamKind::RunningMean | ParamKind::RunningVar) {
+                moved += a.iter().zip(b).map(|(a, b)| f64::from(a - b).powi(2)).sum::<f64>();
+            }
+        }
+        assert!((moved.sqrt() - 0.01).abs() < 1e-4, "{}", moved.sqrt());
+    }
+}
+
+#[test]
+fn any_number_of_threads_gives_the_same_bits() {
+    for model in models() {
+        for rule in rules() {
+            let mut first: Option<(Vec<f32>, Vec<Vec<f32>>)> = None;
+            for threads in [1, 2, 3] {
+                let mut config = config(model.clone(), rule, threads);
+                config.optimizer.clip_norm = Some(1.0);
+                let mut e = engine(&config);
+                let losses: Vec<f32> =
+                    (0..20).map(|i| e.train_step(&batch(&config.model, i, 40 - i as usize % 3), 0.05).unwrap()).collect();
+                let result = (losses, all_params(&e));
+                assert!(*first.get_or_insert_with(|| result.clone()) == result, "{rule:?} {threads} threads");
+            }
+        }
+    }
+}
+
+#[test]
+fn every_model_learns_with_every_rule() {
+    for model in models() {
+        for rule in rules() {
+            let config = config(model.clone(), rule, 1);
+            let rate = match rule {
+                OptimizerSpec::Sgd => 0.5,
+                OptimizerSpec::Adam { .. } => 0.02,
+                _ => 0.3,
+            };
+            let mut e = engine(&config);
+            let losses: Vec<f32> = (0..300).map(|i| e.train_step(&batch(&config.model, i, 40), rate).unwrap()).collect();
+            let mean = |l: &[f32]| l.iter().sum::<f32>() / l.len() as f32;
+            let (early, late) = (mean(&losses[..20]), mean(&losses[280..]));
+            assert!(late < 0.8 * early, "{:?} {rule:?}: {early} -> {late}", config.model);
+        }
+    }
+}
+
+#[test]
+fn predictions_are_probabilities_and_change_nothing() {
+    for model in models() {
+        let config = config(model, OptimizerSpec::Sgd, 2);
+        let mut e = engine(&config);
+        e.train_step(&batch(&config.model, 0, 40), 0.1).unwrap();
+        let before = all_params(&e);
+        let b = batch(&config.model, 4, 17);
+        let mut out = vec![9.0; 20];
+        e.predict(&b, &mut out).unwrap();
+        assert!(out[..17].iter().all(|p| (0.0..=1.0).contains(p)) && out[17..] == [9.0; 3]);
+        let mut again = vec![0.0; 17];
+        e.predict(&b, &mut again).unwrap();
+        assert_eq!(again, out[..17]);
+        assert_eq!(all_params(&e), before);
+    }
+}
+
+#[test]
+fn batches_that_do_not_fit_are_refused() {
+    let config = config(models().remove(0), OptimizerSpec::Sgd, 1);
+    let mut e = engine(&config);
+    let good = batch(&config.model, 1, 8);
+    let mut refused = |change: &dyn Fn(&mut Batch), word: &str| {
+        let mut b = good.clone();
+        change(&mut b);
+        match e.train_step(&b, 0.1) {
+            Err(EngineError::Shape(what)) => assert!(what.contains(word), "{what}"),
+            other => panic!("{other:?}"),
+        }
+    };
+    refused(&|b| b.len = 0, "no samples");
+    refused(&|b| *b = batch(&config.model, 1, 41), "made for 40");
+    refused(&|b| b.bags.truncate(2), "2 tables, the model 3");
+    refused(&|b| b.dense.truncate(3), "5 dense features");
+    refused(&|b| b.labels.truncate(7), "7 labels");
+    refused(&|b| b.bags[0].offsets.truncate(8), "offsets of table 0");
+    refused(&|b| b.bags[1].indices[0] = 20, "table 1 has 20 rows, but the batch holds id 20");
+    let many = |b: &mut Batch| {
+        *b = batch(&config.model, 1, 40);
+        b.bags[2].clear();
+        (0..40).for_each(|_| b.bags[2].push([0, 1, 2, 3]));
+    };
+    refused(&many, "160 ids, the buffers were made for 120");
+    assert!(e.train_step(&good, 0.1).is_ok());
+    assert!(matches!(e.write(0, &[0.0]), Err(EngineError::Shape(_))));
+}
