@@ -3,9 +3,24 @@
 //! A layer is `Y = act(X W^T + b)` with `X [B, in]`, `W [out, in]` (torch's `nn.Linear` layout), `b [out]`, `Y [B, out]`; with
 //! `dZ [B, out]` the gradient of the loss by the layer's pre-activation, `dX = dZ W`, `dW = dZ^T X`, `db = sum_b dZ`.
 
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
 pub mod isa;
+mod kernel;
+mod plan;
+mod portable;
+mod product;
+mod scratch;
+mod simd;
+mod thin;
 
 use super::pool::{Pool, SharedMut};
+use kernel::Finish;
+use product::{Target, Weights};
+use scratch::Scratch;
+
 pub use isa::{Isa, IsaError};
 
 /// Sizes of one layer.
@@ -71,17 +86,38 @@ fn check(what: &str, len: usize, stride: usize, rows: usize, width: usize) {
 }
 
 /// Instruction set and scratch space of the matrix products, made once for the largest shapes; no call allocates.
+///
+/// Results depend on the shape and the instruction set, never on the number of threads.
 #[derive(Debug)]
 pub struct Gemm {
     isa: Isa,
+    scratch: Scratch,
+}
+
+/// Calls a function of the kernels of the instruction set in use.
+macro_rules! with_kernel {
+    ($isa:expr, $function:path, $($argument:expr),*) => {{
+        use $function as function;
+        match $isa {
+            Isa::Portable => function::<portable::Portable>($($argument),*),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 => function::<avx2::Avx2>($($argument),*),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512 => function::<avx512::Avx512>($($argument),*),
+            #[cfg(not(target_arch = "x86_64"))]
+            _ => unreachable!("refused when made"),
+        }
+    }};
 }
 
 impl Gemm {
     /// For pools of at most `threads` threads and for every layer of `shapes` at its `batch` or less.
+    ///
+    /// # Panics
+    /// If this machine does not have the instruction set; [`Isa::detect`] gives one that it has.
     pub fn new(isa: Isa, threads: usize, shapes: &[LinearShape]) -> Self {
         assert!(isa.available(), "this machine has no {}", isa.name());
-        let _ = (threads, shapes);
-        Gemm { isa }
+        Gemm { isa, scratch: Scratch::new(threads, shapes) }
     }
 
     /// The instruction set in use.
@@ -92,23 +128,23 @@ impl Gemm {
     /// `Y = act(X W^T + b)`: `x [batch, input]`, `w [output, input]` dense, `b [output]`, `y [batch, output]`.
     ///
     /// # Panics
-    /// If a slice is shorter than its shape, or the shape larger than those given to [`Gemm::new`].
+    /// If a slice is shorter than its shape, or the layer or the pool larger than those given to [`Gemm::new`].
     #[allow(clippy::too_many_arguments)]
     pub fn linear_forward(&mut self, pool: &Pool, s: LinearShape, x: Rows, w: &[f32], b: &[f32], act: Activation, y: RowsMut) {
         x.check("x", s.batch, s.input);
         check("w", w.len(), s.input, s.output, s.input);
         check("b", b.len(), s.output, 1, s.output);
         check("y", y.data.len(), y.stride, s.batch, s.output);
-        let out = SharedMut::new(y.data);
-        pool.run(s.batch, |r, _| {
-            // SAFETY: each chunk writes its own row.
-            let row = unsafe { out.slice(r * y.stride, s.output) };
-            let x = &x.data[r * x.stride..][..s.input];
-            for (j, z) in row.iter_mut().enumerate() {
-                let sum = b[j] + x.iter().zip(&w[j * s.input..][..s.input]).map(|(a, b)| a * b).sum::<f32>();
-                *z = if act == Activation::Relu { sum.max(0.0) } else { sum };
-            }
-        });
+        self.scratch.check(pool, s);
+        if s.batch == 0 {
+            return;
+        }
+        let y = Target { to: SharedMut::new(y.data), stride: y.stride };
+        if s.output == 1 {
+            return with_kernel!(self.isa, thin::forward, pool, s, x, w, b[0], act, y);
+        }
+        let (w, finish) = (&w[..s.output * s.input], Finish::Bias { bias: b.as_ptr(), relu: act == Activation::Relu });
+        with_kernel!(self.isa, product::with_weights, &mut self.scratch, pool, s, x, (w, Weights::Transposed), finish, y);
     }
 
     /// `dX = dZ W`: `dz [batch, output]`, `w [output, input]` dense, `dx [batch, input]`. With `mask = A [batch, input]`, the ReLU
@@ -124,18 +160,17 @@ impl Gemm {
         if let Some(a) = mask {
             a.check("mask", s.batch, s.input);
         }
-        let out = SharedMut::new(dx.data);
-        pool.run(s.batch, |r, _| {
-            // SAFETY: each chunk writes its own row.
-            let row = unsafe { out.slice(r * dx.stride, s.input) };
-            row.fill(0.0);
-            for (j, g) in dz.data[r * dz.stride..][..s.output].iter().enumerate() {
-                row.iter_mut().zip(&w[j * s.input..][..s.input]).for_each(|(d, w)| *d += g * w);
-            }
-            if let Some(a) = mask {
-                row.iter_mut().zip(&a.data[r * a.stride..]).for_each(|(d, a)| *d = if *a > 0.0 { *d } else { 0.0 });
-            }
-        });
+        self.scratch.check(pool, s);
+        if s.batch == 0 {
+            return;
+        }
+        let dx = Target { to: SharedMut::new(dx.data), stride: dx.stride };
+        if s.output == 1 {
+            return with_kernel!(self.isa, thin::data_gradient, pool, s, dz, w, mask, dx);
+        }
+        let finish = mask.map_or(Finish::Store, |a| Finish::Gate { gate: a.data.as_ptr(), stride: a.stride });
+        let w = &w[..s.output * s.input];
+        with_kernel!(self.isa, product::with_weights, &mut self.scratch, pool, s, dz, (w, Weights::Plain), finish, dx);
     }
 
     /// `dW = dZ^T X`, `db = sum over the batch of dZ`: `dz [batch, output]`, `x [batch, input]`, `dw [output, input]` dense,
@@ -148,18 +183,16 @@ impl Gemm {
         x.check("x", s.batch, s.input);
         check("dw", dw.len(), s.input, s.output, s.input);
         check("db", db.len(), s.output, 1, s.output);
-        let (dw, db) = (SharedMut::new(dw), SharedMut::new(db));
-        pool.run(s.output, |j, _| {
-            // SAFETY: each chunk writes its own row and its own element.
-            let (row, sum) = unsafe { (dw.slice(j * s.input, s.input), &mut db.slice(j, 1)[0]) };
-            row.fill(0.0);
-            *sum = 0.0;
-            for r in 0..s.batch {
-                let g = dz.data[r * dz.stride + j];
-                *sum += g;
-                row.iter_mut().zip(&x.data[r * x.stride..]).for_each(|(d, x)| *d += g * x);
-            }
-        });
+        self.scratch.check(pool, s);
+        let (dw, db) = (&mut dw[..s.output * s.input], &mut db[..s.output]);
+        if s.batch == 0 {
+            dw.fill(0.0);
+            db.fill(0.0);
+        } else if s.output == 1 {
+            with_kernel!(self.isa, thin::weight_gradient, &mut self.scratch, pool, s, dz, x, dw, &mut db[0]);
+        } else {
+            with_kernel!(self.isa, product::weight_gradient, &mut self.scratch, pool, s, dz, x, dw, db);
+        }
     }
 }
 

@@ -216,6 +216,12 @@ impl<T> SharedMut<T> {
         unsafe { std::slice::from_raw_parts_mut(self.0.add(at), len) }
     }
 
+    /// What lies from `at` on.
+    pub fn tail(&self, at: usize) -> Self {
+        assert!(at <= self.1, "tail at {at} of a slice of {}", self.1);
+        SharedMut(self.0.wrapping_add(at), self.1 - at)
+    }
+
     /// Pointer to the first element.
     pub fn as_ptr(&self) -> *mut T {
         self.0

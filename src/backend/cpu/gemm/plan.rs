@@ -1,0 +1,145 @@
+//! How a product is cut into chunks: by its shape and the instruction set's tile alone, never by the number of threads.
+
+/// Terms of the sum that are packed at once: a panel of that length and a tile's rows stay in the first-level cache.
+pub(super) const K_BLOCK: usize = 256;
+
+/// Most tiles and panels of one chunk that are packed for the thread that computes it. With `K_BLOCK` terms both fit into the
+/// second-level cache.
+pub(super) const MAX_TILES: usize = 20;
+pub(super) const MAX_PANELS: usize = 8;
+
+/// Multiply-adds that are worth a chunk of their own: some 10 microseconds.
+const CHUNK_WORK: usize = 1 << 20;
+
+/// Chunks of a product that has work enough: divides evenly among 2, 3, 4 and 6 threads.
+const CHUNKS: usize = 12;
+
+/// Most elements that partial sums of a weight gradient may hold.
+pub(super) const MAX_PARTIAL: usize = 1 << 20;
+
+/// Most parts of such a sum.
+pub(super) const MAX_PARTS: usize = CHUNKS;
+
+/// A range cut into blocks of equal size, the last one maybe shorter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Blocks {
+    pub total: usize,
+    pub size: usize,
+    pub count: usize,
+}
+
+impl Blocks {
+    /// Blocks of `most` or fewer, as equal as can be.
+    pub fn balanced(total: usize, most: usize) -> Self {
+        let count = total.div_ceil(most).max(1);
+        Blocks::of(total, total.div_ceil(count).max(1))
+    }
+
+    /// Blocks of `size`.
+    pub fn of(total: usize, size: usize) -> Self {
+        Blocks { total, size, count: total.div_ceil(size) }
+    }
+
+    /// First element and length of block `i`.
+    pub fn get(&self, i: usize) -> (usize, usize) {
+        let at = i * self.size;
+        (at, self.size.min(self.total - at))
+    }
+}
+
+/// The `i`-th of `parts` nearly equal shares of `0..n`.
+pub(super) fn share(n: usize, parts: usize, i: usize) -> std::ops::Range<usize> {
+    i * n / parts..(i + 1) * n / parts
+}
+
+/// How many chunks along the rows, the columns and the terms of a product.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Grid {
+    pub rows: usize,
+    pub cols: usize,
+    pub parts: usize,
+}
+
+impl Grid {
+    /// Number of chunks.
+    pub fn chunks(&self) -> usize {
+        self.rows * self.cols * self.parts
+    }
+
+    /// For a second operand that is packed beforehand: cut along the rows, and along the columns where rows are few.
+    pub fn with_packed_weights(m: &Blocks, panels: &Blocks, k: usize) -> Self {
+        let wanted = wanted(m.total * panels.total * k);
+        // Four tiles make good use of a panel that was brought into the first-level cache.
+        let rows = wanted.min((m.count / 4).max(1)).max(m.count.div_ceil(MAX_TILES));
+        // More than a thread could want if every chunk were as small as that: long batches get more chunks.
+        let rows = if rows >= CHUNKS { (m.count / 4 / CHUNKS * CHUNKS).clamp(CHUNKS, 4 * CHUNKS).max(rows) } else { rows };
+        Grid { rows, cols: wanted.div_ceil(rows).min(panels.count), parts: 1 }
+    }
+
+    /// For two operands that each chunk packs for itself, and a sum over `k` terms that may be cut in parts: the grid with the
+    /// least copying. An operand is packed once for each chunk along the other's side; partial sums are written and read.
+    pub fn with_fresh_operands(m: &Blocks, panels: &Blocks, k: usize) -> Self {
+        let (rows, cols) = (m.count.div_ceil(MAX_TILES), panels.count.div_ceil(MAX_PANELS));
+        let mut best = Grid { rows, cols, parts: 1 };
+        let wanted = wanted(m.total * panels.total * k);
+        let mut least = usize::MAX;
+        for rows in rows..=m.count.min(rows + CHUNKS) {
+            for cols in cols..=panels.count.min(cols + CHUNKS) {
+                for parts in 1..=MAX_PARTS {
+                    let grid = Grid { rows, cols, parts };
+                    let (enough, even) = (grid.chunks() >= wanted, grid.chunks().is_multiple_of(wanted));
+                    let partial = if parts > 1 { parts * m.total * panels.total } else { 0 };
+                    let long_enough = parts == 1 || (k / parts >= K_BLOCK / 2 && partial <= MAX_PARTIAL);
+                    let copied = k * (rows * panels.total + cols * m.total) + 2 * partial;
+                    if enough && even && long_enough && copied < least {
+                        (best, least) = (grid, copied);
+                    }
+                }
+            }
+        }
+        best
+    }
+}
+
+/// Chunks that this many multiply-adds are worth.
+fn wanted(work: usize) -> usize {
+    match work / CHUNK_WORK {
+        0 | 1 => 1,
+        n @ 2..CHUNKS => n & !1,
+        _ => CHUNKS,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn blocks_and_shares_cover_the_range(total in 0usize..3000, most in 1usize..300, parts in 1usize..40) {
+            let blocks = Blocks::balanced(total, most);
+            let mut at = 0;
+            for i in 0..blocks.count {
+                let (start, len) = blocks.get(i);
+                prop_assert!(start == at && len >= 1 && len <= most);
+                at += len;
+            }
+            prop_assert_eq!(at, total);
+            let shares: usize = (0..parts).map(|i| share(total, parts, i).len()).sum();
+            prop_assert_eq!(shares, total);
+        }
+
+        #[test]
+        fn grids_keep_chunks_within_the_scratch_space(m in 1usize..5000, n in 1usize..5000, k in 1usize..5000) {
+            let (m, panels) = (Blocks::balanced(m, 14), Blocks::of(n, 32));
+            for grid in [Grid::with_packed_weights(&m, &panels, k), Grid::with_fresh_operands(&m, &panels, k)] {
+                prop_assert!(m.count.div_ceil(grid.rows) <= MAX_TILES, "{:?}", grid);
+                prop_assert!(grid.rows <= m.count && grid.cols <= panels.count);
+            }
+            let grid = Grid::with_fresh_operands(&m, &panels, k);
+            prop_assert!(panels.count.div_ceil(grid.cols) <= MAX_PANELS);
+            prop_assert!(grid.parts == 1 || grid.parts * m.total * n <= MAX_PARTIAL && grid.parts <= k);
+        }
+    }
+}
