@@ -1,5 +1,6 @@
 //! Update rules, learning-rate schedules.
 
+pub mod rules;
 pub mod schedule;
 
 use serde::Serialize;

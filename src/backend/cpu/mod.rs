@@ -1,13 +1,23 @@
 //! Operations on multi-core CPUs. Instruction sets are chosen at run time; results do not depend on the number of threads.
 
 mod backend;
+pub mod bags;
 pub mod batch_norm;
+pub mod dense_update;
 pub mod elementwise;
 pub mod fields;
+pub mod fm;
 pub mod gemm;
+pub mod groups;
+pub mod interaction;
 pub mod isa;
+pub mod loss;
 pub mod memory;
 pub mod plain;
 pub mod pool;
+mod simd;
+pub mod sparse_update;
+#[cfg(test)]
+mod testing;
 
 pub use backend::{Cpu, CpuConfig};

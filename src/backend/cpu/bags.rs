@@ -1,0 +1,179 @@
+//! Embedding bags: the rows of each bag pooled into one vector, for all tables of a set in one parallel region.
+
+use super::{
+    gemm::{Isa, RowsMut},
+    pool::{Pool, SharedMut},
+    simd::{Kernel, Lanes, launch, prefetch_row},
+};
+use crate::{data::Bags, embedding::TableSet, model::Pooling};
+
+/// Samples of a chunk.
+const BLOCK: usize = 256;
+
+/// Ids ahead of the present one whose rows are asked for: memory answers in some 100 ns, a row of a one-hot bag takes about 5.
+const AHEAD: usize = 16;
+
+/// Pools bag `b` of table `k` into `out[b, k * d..(k + 1) * d]` for samples `0..samples` (`d = set.dim`).
+///
+/// # Panics
+/// If an id is not below its table's number of rows, or if shapes do not fit.
+pub fn forward(pool: &Pool, isa: Isa, samples: usize, set: &TableSet, bags: &[Bags], out: RowsMut<'_>) {
+    let (tables, dim) = (&set.tables, set.dim);
+    assert!(tables.iter().all(|t| t.dim() == dim), "tables of a set have the same dimension");
+    assert_eq!(tables.len(), bags.len(), "one set of bags for each table");
+    let needed = if samples == 0 { 0 } else { (samples - 1) * out.stride + tables.len() * dim };
+    assert!(out.data.len() >= needed && (out.stride >= tables.len() * dim || samples <= 1), "pooled vectors do not fit");
+    let blocks = samples.div_ceil(BLOCK);
+    let (stride, out) = (out.stride, SharedMut::new(out.data));
+    pool.run(blocks * tables.len(), |chunk, _| {
+        let (k, block) = (chunk / blocks, chunk % blocks);
+        let first = block * BLOCK;
+        let weights = set.weights.as_ref().map(|w| w.tables[k].values());
+        assert!(weights.is_none_or(|w| w.len() == tables[k].rows()), "one weight for each row");
+        let block = Block {
+            table: tables[k].values(),
+            rows: tables[k].rows(),
+            dim,
+            offsets: &bags[k].offsets[first..=samples.min(first + BLOCK)],
+            indices: &bags[k].indices,
+            mean: set.pooling == Pooling::Mean,
+            weights,
+            out: out.as_ptr().wrapping_add(first * stride + k * dim),
+            stride,
+        };
+        launch(isa, block);
+    });
+}
+
+/// Consecutive bags of one table.
+struct Block<'a> {
+    table: &'a [f32],
+    rows: usize,
+    dim: usize,
+    offsets: &'a [u32],
+    indices: &'a [u32],
+    mean: bool,
+    weights: Option<&'a [f32]>,
+    /// Where the first bag's vector goes; this block alone writes its bags' vectors.
+    out: *mut f32,
+    stride: usize,
+}
+
+impl Kernel for Block<'_> {
+    #[inline(always)]
+    unsafe fn run<L: Lanes>(self) {
+        let (first, last) = (self.offsets[0] as usize, self.offsets[self.offsets.len() - 1] as usize);
+        let ids = &self.indices[first..last];
+        let largest = ids.iter().fold(0, |a, &b| a.max(b)) as usize;
+        assert!(ids.is_empty() || largest < self.rows, "id {largest} of a table of {} rows", self.rows);
+        let one_hot = self.weights.is_none() && self.offsets.iter().enumerate().all(|(i, &o)| o as usize == first + i);
+        // SAFETY: ids are below `rows` as just seen; `forward` has checked that the vectors lie inside `out`; offsets are
+        // checked below.
+        unsafe {
+            match (one_hot, self.dim) {
+                (true, 1) => self.one_hot_scalar(ids),
+                (true, _) => self.one_hot::<L>(ids),
+                (false, _) => self.bags::<L>(first, ids),
+            }
+        }
+    }
+}
+
+impl Block<'_> {
+    #[inline(always)]
+    unsafe fn one_hot_scalar(&self, ids: &[u32]) {
+        for (b, &id) in ids.iter().enumerate() {
+            unsafe { *self.out.add(b * self.stride) = *self.table.get_unchecked(id as usize) };
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn one_hot<L: Lanes>(&self, ids: &[u32]) {
+        let d = self.dim;
+        for (b, &id) in ids.iter().enumerate() {
+            let ahead = ids[(b + AHEAD).min(ids.len() - 1)] as usize;
+            prefetch_row(self.table.as_ptr().wrapping_add(ahead * d), d);
+            unsafe {
+                let (row, out) = (self.table.as_ptr().add(id as usize * d), self.out.add(b * self.stride));
+                let mut c = 0;
+                while c + L::N <= d {
+                    L::store(out.add(c), L::load(row.add(c)));
+                    c += L::N;
+                }
+                if c < d {
+                    L::store_part(out.add(c), d - c, L::load_part(row.add(c), d - c));
+                }
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn bags<L: Lanes>(&self, first: usize, ids: &[u32]) {
+        let d = self.dim;
+        for (b, w) in self.offsets.windows(2).enumerate() {
+            let (from, to) = (w[0] as usize - first, w[1] as usize - first);
+            let bag = &ids[from..to];
+            // The rows of the bag after this one are fetched while this one is summed.
+            for &id in &ids[to..(to + bag.len().max(4)).min(ids.len())] {
+                prefetch_row(self.table.as_ptr().wrapping_add(id as usize * d), d);
+            }
+            let scale = if self.mean && bag.len() > 1 { 1.0 / bag.len() as f32 } else { 1.0 };
+            unsafe {
+                let out = self.out.add(b * self.stride);
+                let mut c = 0;
+                while c + 4 * L::N <= d {
+                    self.columns::<L, 4>(bag, c, scale, out);
+                    c += 4 * L::N;
+                }
+                while c + L::N <= d {
+                    self.columns::<L, 1>(bag, c, scale, out);
+                    c += L::N;
+                }
+                if c < d {
+                    self.tail::<L>(bag, c, scale, out);
+                }
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn weight(&self, id: u32) -> f32 {
+        match self.weights {
+            // SAFETY: as many weights as rows, and the id is below that.
+            Some(w) => unsafe { *w.get_unchecked(id as usize) },
+            None => 1.0,
+        }
+    }
+
+    /// `R` registers of columns from `c`.
+    #[inline(always)]
+    unsafe fn columns<L: Lanes, const R: usize>(&self, bag: &[u32], c: usize, scale: f32, out: *mut f32) {
+        unsafe {
+            let mut sum = [L::splat(0.0); R];
+            for &id in bag {
+                let row = self.table.as_ptr().add(id as usize * self.dim + c);
+                let weight = L::splat(self.weight(id));
+                for (r, s) in sum.iter_mut().enumerate() {
+                    *s = L::add(*s, L::mul(weight, L::load(row.add(r * L::N))));
+                }
+            }
+            for (r, s) in sum.iter().enumerate() {
+                L::store(out.add(c + r * L::N), L::mul(L::splat(scale), *s));
+            }
+        }
+    }
+
+    /// The last columns, fewer than a register.
+    #[inline(always)]
+    unsafe fn tail<L: Lanes>(&self, bag: &[u32], c: usize, scale: f32, out: *mut f32) {
+        unsafe {
+            let n = self.dim - c;
+            let mut sum = L::splat(0.0);
+            for &id in bag {
+                let row = self.table.as_ptr().add(id as usize * self.dim + c);
+                sum = L::add(sum, L::mul(L::splat(self.weight(id)), L::load_part(row, n)));
+            }
+            L::store_part(out.add(c), n, L::mul(L::splat(scale), sum));
+        }
+    }
+}

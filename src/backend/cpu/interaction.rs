@@ -1,0 +1,362 @@
+//! Dot interaction of DLRM (Naumov et al. 2019; facebookresearch/dlrm: dlrm_s_pytorch.py, `interact_features`).
+//!
+//! `T [B, n, d]` -> `R = concat[T_0, <T_i, T_j> for i > j]`, row-major over the lower triangle (`i >= j` with `itself`), zeros up to the
+//! width of `R`. A sample's matrices are far too small for a general matrix product, so each is kept in registers: forward multiplies
+//! blocks of rows of `T` by its transpose, backward blocks of rows of the gradient's triangle by `T`.
+
+use super::{
+    gemm::{Isa, Rows, RowsMut},
+    pool::{Pool, SharedMut},
+    simd::{Kernel, Lanes, launch},
+};
+
+/// Samples of a chunk.
+const BLOCK: usize = 32;
+
+/// Rows of a register block.
+const ROWS: usize = 8;
+
+/// Columns of scratch are padded to the widest register.
+const PAD: usize = 16;
+
+/// The interaction of `features` vectors of `dim` elements, with scratch space for each thread.
+#[derive(Debug)]
+pub struct Dot {
+    n: usize,
+    d: usize,
+    itself: bool,
+    /// For each thread, first `T` transposed `[d, padded]`, then the triangle `[n, padded]`.
+    scratch: Vec<f32>,
+    threads: usize,
+}
+
+impl Dot {
+    /// Scratch space for `features` (`n`, at least 1) vectors of `dim` (`d`, at least 1) elements on `threads` threads. `itself` keeps
+    /// `<T_i, T_i>`.
+    pub fn new(features: usize, dim: usize, itself: bool, threads: usize) -> Self {
+        assert!(features > 0 && dim > 0 && threads > 0, "an interaction has vectors, elements and threads");
+        let mut dot = Dot { n: features, d: dim, itself, scratch: Vec::new(), threads };
+        dot.scratch.resize(threads * dot.scratch_len(), 0.0);
+        dot
+    }
+
+    /// Elements of an output row before padding.
+    pub fn width(&self) -> usize {
+        self.d + self.n * (self.n - 1) / 2 + if self.itself { self.n } else { 0 }
+    }
+
+    fn padded(&self) -> usize {
+        self.n.next_multiple_of(PAD)
+    }
+
+    fn scratch_len(&self) -> usize {
+        (self.d + self.n) * self.padded()
+    }
+
+    /// `T` -> `R`; all `cols` columns of `R` are written. Row `b` of `t` is the `n * d` elements of sample `b`.
+    ///
+    /// # Panics
+    /// If shapes do not fit, or if the pool has more threads than this has scratch space for.
+    pub fn forward(&mut self, pool: &Pool, isa: Isa, samples: usize, t: Rows<'_>, cols: usize, out: RowsMut<'_>) {
+        self.check(pool, samples, cols, (t.data.len(), t.stride), (out.data.len(), out.stride));
+        let (n, d, itself, padded, len) = (self.n, self.d, self.itself, self.padded(), self.scratch_len());
+        let scratch = SharedMut::new(&mut self.scratch);
+        let shared = SharedMut::new(out.data);
+        pool.run(samples.div_ceil(BLOCK), |chunk, thread| {
+            let first = chunk * BLOCK;
+            launch(
+                isa,
+                Forward {
+                    n,
+                    d,
+                    itself,
+                    padded,
+                    samples: BLOCK.min(samples - first),
+                    t: t.data.as_ptr().wrapping_add(first * t.stride),
+                    t_stride: t.stride,
+                    cols,
+                    out: shared.as_ptr().wrapping_add(first * out.stride),
+                    out_stride: out.stride,
+                    transposed: scratch.as_ptr().wrapping_add(thread * len),
+                },
+            );
+        });
+    }
+
+    /// `dR` -> `dT`, every element overwritten.
+    ///
+    /// # Panics
+    /// As [`Dot::forward`].
+    pub fn backward(&mut self, pool: &Pool, isa: Isa, samples: usize, t: Rows<'_>, dout: Rows<'_>, dt: RowsMut<'_>) {
+        self.check(pool, samples, self.width(), (t.data.len(), t.stride), (dout.data.len(), dout.stride));
+        self.check(pool, samples, self.width(), (dt.data.len(), dt.stride), (dout.data.len(), dout.stride));
+        let (n, d, itself, padded, len) = (self.n, self.d, self.itself, self.padded(), self.scratch_len());
+        let scratch = SharedMut::new(&mut self.scratch);
+        let shared = SharedMut::new(dt.data);
+        pool.run(samples.div_ceil(BLOCK), |chunk, thread| {
+            let first = chunk * BLOCK;
+            launch(
+                isa,
+                Backward {
+                    n,
+                    d,
+                    itself,
+                    padded,
+                    samples: BLOCK.min(samples - first),
+                    t: t.data.as_ptr().wrapping_add(first * t.stride),
+                    t_stride: t.stride,
+                    dout: dout.data.as_ptr().wrapping_add(first * dout.stride),
+                    dout_stride: dout.stride,
+                    dt: shared.as_ptr().wrapping_add(first * dt.stride),
+                    dt_stride: dt.stride,
+                    triangle: scratch.as_ptr().wrapping_add(thread * len + d * padded),
+                },
+            );
+        });
+    }
+
+    fn check(&self, pool: &Pool, samples: usize, cols: usize, t: (usize, usize), r: (usize, usize)) {
+        assert!(pool.threads() <= self.threads, "scratch space for {} threads, the pool has {}", self.threads, pool.threads());
+        assert!(cols >= self.width(), "{cols} columns do not hold {}", self.width());
+        for ((len, stride), width) in [(t, self.n * self.d), (r, cols)] {
+            let needed = if samples == 0 { 0 } else { (samples - 1) * stride + width };
+            assert!(len >= needed && (stride >= width || samples <= 1), "{samples} rows of {width} do not fit");
+        }
+    }
+}
+
+/// Calls a method with its number of rows as a constant.
+macro_rules! with_rows {
+    ($rows:expr, $self:ident.$f:ident::<$l:ident, $c:literal>($($arg:expr),*)) => {
+        match $rows {
+            1 => $self.$f::<$l, 1, $c>($($arg),*),
+            2 => $self.$f::<$l, 2, $c>($($arg),*),
+            3 => $self.$f::<$l, 3, $c>($($arg),*),
+            4 => $self.$f::<$l, 4, $c>($($arg),*),
+            5 => $self.$f::<$l, 5, $c>($($arg),*),
+            6 => $self.$f::<$l, 6, $c>($($arg),*),
+            7 => $self.$f::<$l, 7, $c>($($arg),*),
+            _ => $self.$f::<$l, ROWS, $c>($($arg),*),
+        }
+    };
+}
+
+/// Pairs of the rows before row `i`.
+#[inline(always)]
+fn before(i: usize, itself: bool) -> usize {
+    if itself { i * (i + 1) / 2 } else { i * i.wrapping_sub(1) / 2 }
+}
+
+struct Forward {
+    n: usize,
+    d: usize,
+    itself: bool,
+    padded: usize,
+    samples: usize,
+    t: *const f32,
+    t_stride: usize,
+    cols: usize,
+    out: *mut f32,
+    out_stride: usize,
+    transposed: *mut f32,
+}
+
+impl Kernel for Forward {
+    #[inline(always)]
+    unsafe fn run<L: Lanes>(self) {
+        for b in 0..self.samples {
+            // SAFETY: `Dot::forward` has checked that all rows lie in their buffers; each chunk has its own samples, and each
+            // thread its own scratch.
+            unsafe {
+                let (t, out) = (self.t.add(b * self.t_stride), self.out.add(b * self.out_stride));
+                self.transpose::<L>(t);
+                std::ptr::copy_nonoverlapping(t, out, self.d);
+                let mut i = 0;
+                while i < self.n {
+                    let rows = ROWS.min(self.n - i);
+                    let mut j = 0;
+                    while j < i + rows {
+                        // Registers that hold any pair of these rows.
+                        if i + rows - j > L::N {
+                            with_rows!(rows, self.block::<L, 2>(t, i, j, out.add(self.d)));
+                            j += 2 * L::N;
+                        } else {
+                            with_rows!(rows, self.block::<L, 1>(t, i, j, out.add(self.d)));
+                            j += L::N;
+                        }
+                    }
+                    i += rows;
+                }
+                let width = self.d + before(self.n, self.itself);
+                std::ptr::write_bytes(out.add(width), 0, self.cols - width);
+            }
+        }
+    }
+}
+
+impl Forward {
+    #[inline(always)]
+    unsafe fn transpose<L: Lanes>(&self, t: *const f32) {
+        let mut k = 0;
+        while k < self.d {
+            let mut j = 0;
+            while j < self.n {
+                let (rows, cols) = (L::N.min(self.n - j), L::N.min(self.d - k));
+                unsafe {
+                    let to = self.transposed.add(k * self.padded + j);
+                    L::transpose(t.add(j * self.d + k), self.d, rows, cols, to, self.padded);
+                }
+                j += L::N;
+            }
+            k += L::N;
+        }
+    }
+
+    /// Products of rows `i..i + R` with columns `j..j + C * N` of the transpose, to their places among the pairs.
+    #[inline(always)]
+    unsafe fn block<L: Lanes, const R: usize, const C: usize>(&self, t: *const f32, i: usize, j: usize, pairs: *mut f32) {
+        unsafe {
+            let mut acc = [[L::splat(0.0); C]; R];
+            let rows = t.add(i * self.d);
+            for k in 0..self.d {
+                let column = self.transposed.add(k * self.padded + j);
+                let right: [L::V; C] = std::array::from_fn(|c| L::load(column.add(c * L::N)));
+                for (r, acc) in acc.iter_mut().enumerate() {
+                    let left = L::splat(*rows.add(r * self.d + k));
+                    for c in 0..C {
+                        acc[c] = L::fma(left, right[c], acc[c]);
+                    }
+                }
+            }
+            for (r, acc) in acc.iter().enumerate() {
+                let of_row = i + r + usize::from(self.itself);
+                for (c, &v) in acc.iter().enumerate() {
+                    let from = j + c * L::N;
+                    if from + L::N <= of_row {
+                        L::store(pairs.add(before(i + r, self.itself) + from), v);
+                    } else if from < of_row {
+                        L::store_part(pairs.add(before(i + r, self.itself) + from), of_row - from, v);
+                    }
+                }
+            }
+        }
+    }
+}
+
+struct Backward {
+    n: usize,
+    d: usize,
+    itself: bool,
+    padded: usize,
+    samples: usize,
+    t: *const f32,
+    t_stride: usize,
+    dout: *const f32,
+    dout_stride: usize,
+    dt: *mut f32,
+    dt_stride: usize,
+    /// `[n, padded]`, zero above the diagonal.
+    triangle: *mut f32,
+}
+
+impl Kernel for Backward {
+    #[inline(always)]
+    unsafe fn run<L: Lanes>(self) {
+        for b in 0..self.samples {
+            // SAFETY: as in `Forward`.
+            unsafe {
+                let (t, dt) = (self.t.add(b * self.t_stride), self.dt.add(b * self.dt_stride));
+                let dout = self.dout.add(b * self.dout_stride);
+                self.expand::<L>(dout.add(self.d));
+                let mut i = 0;
+                while i < self.n {
+                    let rows = ROWS.min(self.n - i);
+                    let mut c = 0;
+                    while L::N == 16 && c + 2 * L::N <= self.d {
+                        with_rows!(rows, self.block::<L, 2>(t, dout, i, c, dt));
+                        c += 2 * L::N;
+                    }
+                    while c < self.d {
+                        with_rows!(rows, self.block::<L, 1>(t, dout, i, c, dt));
+                        c += L::N;
+                    }
+                    i += rows;
+                }
+            }
+        }
+    }
+}
+
+impl Backward {
+    /// The packed pairs as a lower triangle, each row on its own. What is above stays zero from the beginning.
+    #[inline(always)]
+    unsafe fn expand<L: Lanes>(&self, pairs: *const f32) {
+        for i in 0..self.n {
+            let of_row = i + usize::from(self.itself);
+            unsafe {
+                let (from, to) = (pairs.add(before(i, self.itself)), self.triangle.add(i * self.padded));
+                let mut j = 0;
+                while j < of_row {
+                    let v = if of_row - j >= L::N { L::load(from.add(j)) } else { L::load_part(from.add(j), of_row - j) };
+                    L::store(to.add(j), v);
+                    j += L::N;
+                }
+            }
+        }
+    }
+
+    /// Rows `i..i + R`, columns `c..c + C * N` of `dT = (G + G^T) T`, `G` the triangle; the direct part goes to row 0. The last
+    /// register may hang over the end of the row (only with `C = 1`).
+    #[inline(always)]
+    unsafe fn block<L: Lanes, const R: usize, const C: usize>(
+        &self,
+        t: *const f32,
+        dout: *const f32,
+        i: usize,
+        c: usize,
+        dt: *mut f32,
+    ) {
+        unsafe {
+            let part = self.d - c;
+            let read = |p: *const f32| -> [L::V; C] {
+                std::array::from_fn(|r| if C > 1 || part >= L::N { L::load(p.add(r * L::N)) } else { L::load_part(p, part) })
+            };
+            let mut acc = [[L::splat(0.0); C]; R];
+            if i == 0 {
+                acc[0] = read(dout.add(c));
+            }
+            let g = self.triangle;
+            for j in 0..i + R {
+                let right = read(t.add(j * self.d + c));
+                for (r, acc) in acc.iter_mut().enumerate() {
+                    let left = L::splat(*g.add((i + r) * self.padded + j));
+                    for x in 0..C {
+                        acc[x] = L::fma(left, right[x], acc[x]);
+                    }
+                }
+            }
+            for j in i..self.n {
+                let right = read(t.add(j * self.d + c));
+                for (r, acc) in acc.iter_mut().enumerate() {
+                    let left = L::splat(*g.add(j * self.padded + i + r));
+                    for x in 0..C {
+                        acc[x] = L::fma(left, right[x], acc[x]);
+                    }
+                }
+            }
+            for (r, acc) in acc.iter().enumerate() {
+                let to = dt.add((i + r) * self.d + c);
+                for (x, &v) in acc.iter().enumerate() {
+                    if C > 1 || part >= L::N {
+                        L::store(to.add(x * L::N), v);
+                    } else {
+                        L::store_part(to, part, v);
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

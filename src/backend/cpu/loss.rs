@@ -1,0 +1,71 @@
+//! Losses over logits: value and gradient. Batches are small beside all else, so this is plain code on one thread.
+
+use crate::engine::{LossKind, LossSpec};
+
+/// `1 / (1 + e^-z)`.
+pub fn sigmoid(z: f32) -> f32 {
+    sigmoid64(f64::from(z)) as f32
+}
+
+fn sigmoid64(z: f64) -> f64 {
+    // The exponential never overflows, and small probabilities keep their relative precision.
+    let e = (-z.abs()).exp();
+    if z >= 0.0 { 1.0 / (1.0 + e) } else { e / (1.0 + e) }
+}
+
+/// Sigmoids of `logits`.
+pub fn probabilities(logits: &[f32], out: &mut [f32]) {
+    for (p, &z) in out.iter_mut().zip(logits) {
+        *p = sigmoid(z);
+    }
+}
+
+/// Mean loss over the batch, summed in f64 in the order of the samples; in `dlogits` its gradient. All three slices hold one element
+/// a sample, at least one.
+pub fn forward_backward(spec: &LossSpec, logits: &[f32], labels: &[f32], dlogits: &mut [f32]) -> f64 {
+    let n = logits.len();
+    assert!(n > 0 && labels.len() == n && dlogits.len() == n, "one label and one gradient for each logit");
+    let mut total = 0.0;
+    for ((&z, &y), g) in logits.iter().zip(labels).zip(dlogits.iter_mut()) {
+        let (loss, slope) = sample(spec, f64::from(z), f64::from(y));
+        total += loss;
+        *g = (slope / n as f64) as f32;
+    }
+    total / n as f64
+}
+
+/// Loss of one sample and its derivative by the logit.
+fn sample(spec: &LossSpec, z: f64, y: f64) -> (f64, f64) {
+    let clamp = f64::from(spec.clamp);
+    let p = sigmoid64(z);
+    let on = clamp > 0.0 && clamp < 1.0;
+    // A NaN is neither below nor above: it comes out as a NaN.
+    let (below, above) = (on && p < clamp, on && p > 1.0 - clamp);
+    let clamped = match (below, above) {
+        (true, _) => clamp,
+        (_, true) => 1.0 - clamp,
+        _ => p,
+    };
+    let bce = || {
+        let loss = if on {
+            -(y * clamped.ln() + (1.0 - y) * (1.0 - clamped).ln())
+        } else {
+            // -(y ln p + (1 - y) ln(1 - p)) with ln p = -ln(1 + e^-z), so that nothing is lost for large |z|.
+            z.max(0.0) - y * z + (-z.abs()).exp().ln_1p()
+        };
+        (loss, p - y)
+    };
+    let (loss, slope) = match spec.kind {
+        LossKind::Bce => bce(),
+        LossKind::Wbce { weights } => {
+            let w = f64::from(weights[usize::from(y.round() >= 1.0)]);
+            let (loss, slope) = bce();
+            (w * loss, w * slope)
+        }
+        LossKind::Mse => ((clamped - y).powi(2), 2.0 * (clamped - y) * p * (1.0 - p)),
+    };
+    (loss, if below || above { 0.0 } else { slope })
+}
+
+#[cfg(test)]
+mod tests;

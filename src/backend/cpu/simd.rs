@@ -1,0 +1,354 @@
+//! Registers of f32 for kernels that are written once and compiled for each instruction set.
+//!
+//! A kernel implements [`Kernel`]; [`launch`] runs it with the registers of an [`Isa`]. Its `run` must be `#[inline(always)]`, and
+//! so must be all that it calls with `L`, or the code is not compiled for the instruction set.
+
+use super::gemm::Isa;
+
+/// A register of f32.
+///
+/// # Safety
+/// All methods need the instruction set of the implementation. Loads and stores need valid memory for the lanes that they touch; no
+/// alignment is asked for.
+pub(crate) trait Lanes: Copy {
+    /// Floats in a register.
+    const N: usize;
+    /// A register.
+    type V: Copy;
+    /// All lanes `x`.
+    unsafe fn splat(x: f32) -> Self::V;
+    /// `N` floats at `p`.
+    unsafe fn load(p: *const f32) -> Self::V;
+    /// `n < N` floats at `p`, zeros in the other lanes.
+    unsafe fn load_part(p: *const f32, n: usize) -> Self::V;
+    /// Writes all lanes to `p`.
+    unsafe fn store(p: *mut f32, v: Self::V);
+    /// Writes the first `n < N` lanes to `p`.
+    unsafe fn store_part(p: *mut f32, n: usize, v: Self::V);
+    /// Lane by lane.
+    unsafe fn add(a: Self::V, b: Self::V) -> Self::V;
+    /// Lane by lane.
+    unsafe fn sub(a: Self::V, b: Self::V) -> Self::V;
+    /// Lane by lane.
+    unsafe fn mul(a: Self::V, b: Self::V) -> Self::V;
+    /// `a * b + c`, rounded once where the machine can.
+    unsafe fn fma(a: Self::V, b: Self::V, c: Self::V) -> Self::V;
+    /// Sum of all lanes, halves added to halves.
+    unsafe fn sum(v: Self::V) -> f32;
+    /// Reads `rows` by `cols` floats at `from` (both at most `N`), rows `stride` apart, and writes them at `to` with rows and columns
+    /// exchanged: `cols` rows, `to_stride` apart, of `N` floats, those from `rows` on zero.
+    unsafe fn transpose(from: *const f32, stride: usize, rows: usize, cols: usize, to: *mut f32, to_stride: usize);
+}
+
+/// Work that is compiled for each instruction set.
+pub(crate) trait Kernel {
+    /// Does the work. Must be `#[inline(always)]`.
+    ///
+    /// # Safety
+    /// The machine must have the instruction set of `L`.
+    unsafe fn run<L: Lanes>(self);
+}
+
+/// Runs a kernel with the registers of `isa`.
+#[inline]
+pub(crate) fn launch<K: Kernel>(isa: Isa, kernel: K) {
+    match isa {
+        // SAFETY: an `Isa` other than `Portable` is only made where the machine has it.
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512 => unsafe { x86::avx512(kernel) },
+        // SAFETY: as above.
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx2 => unsafe { x86::avx2(kernel) },
+        // SAFETY: plain Rust.
+        _ => unsafe { kernel.run::<Plain>() },
+    }
+}
+
+/// Asks for the cache line at `p` ahead of use. Any address will do.
+#[inline(always)]
+pub(crate) fn prefetch<T>(p: *const T) {
+    // SAFETY: a prefetch never faults.
+    #[cfg(target_arch = "x86_64")]
+    unsafe {
+        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(p.cast())
+    };
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = p;
+}
+
+/// Floats of a cache line.
+const LINE: usize = 16;
+
+/// Asks for `len` floats at `p`, at most eight cache lines of them (the hardware goes on by itself).
+#[inline(always)]
+pub(crate) fn prefetch_row(p: *const f32, len: usize) {
+    let mut at = 0;
+    while at < len.min(8 * LINE) {
+        prefetch(p.wrapping_add(at));
+        at += LINE;
+    }
+}
+
+/// Plain Rust.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Plain;
+
+const PLAIN: usize = 8;
+
+// SAFETY (all blocks): the trait asks the caller for valid pointers.
+impl Lanes for Plain {
+    const N: usize = PLAIN;
+    type V = [f32; PLAIN];
+
+    #[inline(always)]
+    unsafe fn splat(x: f32) -> Self::V {
+        [x; PLAIN]
+    }
+    #[inline(always)]
+    unsafe fn load(p: *const f32) -> Self::V {
+        unsafe { p.cast::<Self::V>().read_unaligned() }
+    }
+    #[inline(always)]
+    unsafe fn load_part(p: *const f32, n: usize) -> Self::V {
+        std::array::from_fn(|i| if i < n { unsafe { *p.add(i) } } else { 0.0 })
+    }
+    #[inline(always)]
+    unsafe fn store(p: *mut f32, v: Self::V) {
+        unsafe { p.cast::<Self::V>().write_unaligned(v) }
+    }
+    #[inline(always)]
+    unsafe fn store_part(p: *mut f32, n: usize, v: Self::V) {
+        for (i, &x) in v.iter().enumerate().take(n) {
+            unsafe { *p.add(i) = x };
+        }
+    }
+    #[inline(always)]
+    unsafe fn add(a: Self::V, b: Self::V) -> Self::V {
+        std::array::from_fn(|i| a[i] + b[i])
+    }
+    #[inline(always)]
+    unsafe fn sub(a: Self::V, b: Self::V) -> Self::V {
+        std::array::from_fn(|i| a[i] - b[i])
+    }
+    #[inline(always)]
+    unsafe fn mul(a: Self::V, b: Self::V) -> Self::V {
+        std::array::from_fn(|i| a[i] * b[i])
+    }
+    #[inline(always)]
+    unsafe fn fma(a: Self::V, b: Self::V, c: Self::V) -> Self::V {
+        std::array::from_fn(|i| a[i] * b[i] + c[i])
+    }
+    #[inline(always)]
+    unsafe fn sum(v: Self::V) -> f32 {
+        let four: [f32; 4] = std::array::from_fn(|i| v[i] + v[i + 4]);
+        (four[0] + four[2]) + (four[1] + four[3])
+    }
+    #[inline(always)]
+    unsafe fn transpose(from: *const f32, stride: usize, rows: usize, cols: usize, to: *mut f32, to_stride: usize) {
+        for c in 0..cols {
+            for r in 0..PLAIN {
+                unsafe { *to.add(c * to_stride + r) = if r < rows { *from.add(r * stride + c) } else { 0.0 } };
+            }
+        }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use super::{Kernel, Lanes};
+    use std::arch::x86_64::*;
+
+    #[target_feature(enable = "avx512f,avx2,fma")]
+    pub(super) fn avx512<K: Kernel>(kernel: K) {
+        // SAFETY: this function has the instruction set.
+        unsafe { kernel.run::<Avx512>() }
+    }
+
+    #[target_feature(enable = "avx2,fma")]
+    pub(super) fn avx2<K: Kernel>(kernel: K) {
+        // SAFETY: this function has the instruction set.
+        unsafe { kernel.run::<Avx2>() }
+    }
+
+    /// 16 floats.
+    #[derive(Debug, Clone, Copy)]
+    pub(crate) struct Avx512;
+
+    #[inline(always)]
+    fn mask16(n: usize) -> __mmask16 {
+        (1u32.wrapping_shl(n as u32) - 1) as __mmask16
+    }
+
+    // SAFETY (all blocks): the trait asks the caller for AVX-512F and valid pointers.
+    impl Lanes for Avx512 {
+        const N: usize = 16;
+        type V = __m512;
+
+        #[inline(always)]
+        unsafe fn splat(x: f32) -> __m512 {
+            unsafe { _mm512_set1_ps(x) }
+        }
+        #[inline(always)]
+        unsafe fn load(p: *const f32) -> __m512 {
+            unsafe { _mm512_loadu_ps(p) }
+        }
+        #[inline(always)]
+        unsafe fn load_part(p: *const f32, n: usize) -> __m512 {
+            unsafe { _mm512_maskz_loadu_ps(mask16(n), p) }
+        }
+        #[inline(always)]
+        unsafe fn store(p: *mut f32, v: __m512) {
+            unsafe { _mm512_storeu_ps(p, v) }
+        }
+        #[inline(always)]
+        unsafe fn store_part(p: *mut f32, n: usize, v: __m512) {
+            unsafe { _mm512_mask_storeu_ps(p, mask16(n), v) }
+        }
+        #[inline(always)]
+        unsafe fn add(a: __m512, b: __m512) -> __m512 {
+            unsafe { _mm512_add_ps(a, b) }
+        }
+        #[inline(always)]
+        unsafe fn sub(a: __m512, b: __m512) -> __m512 {
+            unsafe { _mm512_sub_ps(a, b) }
+        }
+        #[inline(always)]
+        unsafe fn mul(a: __m512, b: __m512) -> __m512 {
+            unsafe { _mm512_mul_ps(a, b) }
+        }
+        #[inline(always)]
+        unsafe fn fma(a: __m512, b: __m512, c: __m512) -> __m512 {
+            unsafe { _mm512_fmadd_ps(a, b, c) }
+        }
+        #[inline(always)]
+        unsafe fn sum(v: __m512) -> f32 {
+            unsafe { _mm512_reduce_add_ps(v) }
+        }
+        #[inline(always)]
+        unsafe fn transpose(from: *const f32, stride: usize, rows: usize, cols: usize, to: *mut f32, to_stride: usize) {
+            unsafe {
+                let mut a = [_mm512_setzero_ps(); 16];
+                for (r, v) in a.iter_mut().enumerate().take(rows) {
+                    *v = if cols == 16 { Self::load(from.add(r * stride)) } else { Self::load_part(from.add(r * stride), cols) };
+                }
+                // Pairs, then fours within each quarter of a register, then the quarters.
+                let mut b = a;
+                for i in (0..16).step_by(2) {
+                    b[i] = _mm512_unpacklo_ps(a[i], a[i + 1]);
+                    b[i + 1] = _mm512_unpackhi_ps(a[i], a[i + 1]);
+                }
+                for i in (0..16).step_by(4) {
+                    for h in 0..2 {
+                        let (x, y) = (_mm512_castps_pd(b[i + h]), _mm512_castps_pd(b[i + 2 + h]));
+                        a[i + 2 * h] = _mm512_castpd_ps(_mm512_unpacklo_pd(x, y));
+                        a[i + 2 * h + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(x, y));
+                    }
+                }
+                for i in 0..4 {
+                    let even = _mm512_shuffle_f32x4::<0x88>(a[i], a[i + 4]);
+                    let odd = _mm512_shuffle_f32x4::<0xdd>(a[i], a[i + 4]);
+                    let even2 = _mm512_shuffle_f32x4::<0x88>(a[i + 8], a[i + 12]);
+                    let odd2 = _mm512_shuffle_f32x4::<0xdd>(a[i + 8], a[i + 12]);
+                    b[i] = _mm512_shuffle_f32x4::<0x88>(even, even2);
+                    b[i + 4] = _mm512_shuffle_f32x4::<0x88>(odd, odd2);
+                    b[i + 8] = _mm512_shuffle_f32x4::<0xdd>(even, even2);
+                    b[i + 12] = _mm512_shuffle_f32x4::<0xdd>(odd, odd2);
+                }
+                for (c, &v) in b.iter().enumerate().take(cols) {
+                    Self::store(to.add(c * to_stride), v);
+                }
+            }
+        }
+    }
+
+    /// 8 floats.
+    #[derive(Debug, Clone, Copy)]
+    pub(crate) struct Avx2;
+
+    /// All bits of the first `n` lanes.
+    #[inline(always)]
+    unsafe fn mask8(n: usize) -> __m256i {
+        // SAFETY: the caller has AVX2.
+        unsafe { _mm256_cmpgt_epi32(_mm256_set1_epi32(n as i32), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7)) }
+    }
+
+    // SAFETY (all blocks): the trait asks the caller for AVX2, FMA and valid pointers.
+    impl Lanes for Avx2 {
+        const N: usize = 8;
+        type V = __m256;
+
+        #[inline(always)]
+        unsafe fn splat(x: f32) -> __m256 {
+            unsafe { _mm256_set1_ps(x) }
+        }
+        #[inline(always)]
+        unsafe fn load(p: *const f32) -> __m256 {
+            unsafe { _mm256_loadu_ps(p) }
+        }
+        #[inline(always)]
+        unsafe fn load_part(p: *const f32, n: usize) -> __m256 {
+            unsafe { _mm256_maskload_ps(p, mask8(n)) }
+        }
+        #[inline(always)]
+        unsafe fn store(p: *mut f32, v: __m256) {
+            unsafe { _mm256_storeu_ps(p, v) }
+        }
+        #[inline(always)]
+        unsafe fn store_part(p: *mut f32, n: usize, v: __m256) {
+            unsafe { _mm256_maskstore_ps(p, mask8(n), v) }
+        }
+        #[inline(always)]
+        unsafe fn add(a: __m256, b: __m256) -> __m256 {
+            unsafe { _mm256_add_ps(a, b) }
+        }
+        #[inline(always)]
+        unsafe fn sub(a: __m256, b: __m256) -> __m256 {
+            unsafe { _mm256_sub_ps(a, b) }
+        }
+        #[inline(always)]
+        unsafe fn mul(a: __m256, b: __m256) -> __m256 {
+            unsafe { _mm256_mul_ps(a, b) }
+        }
+        #[inline(always)]
+        unsafe fn fma(a: __m256, b: __m256, c: __m256) -> __m256 {
+            unsafe { _mm256_fmadd_ps(a, b, c) }
+        }
+        #[inline(always)]
+        unsafe fn sum(v: __m256) -> f32 {
+            unsafe {
+                let four = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps::<1>(v));
+                let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+                _mm_cvtss_f32(_mm_add_ss(two, _mm_shuffle_ps::<1>(two, two)))
+            }
+        }
+        #[inline(always)]
+        unsafe fn transpose(from: *const f32, stride: usize, rows: usize, cols: usize, to: *mut f32, to_stride: usize) {
+            unsafe {
+                let mut a = [_mm256_setzero_ps(); 8];
+                for (r, v) in a.iter_mut().enumerate().take(rows) {
+                    *v = if cols == 8 { Self::load(from.add(r * stride)) } else { Self::load_part(from.add(r * stride), cols) };
+                }
+                // Pairs, then fours within each half of a register, then the halves.
+                let mut b = a;
+                for i in (0..8).step_by(2) {
+                    b[i] = _mm256_unpacklo_ps(a[i], a[i + 1]);
+                    b[i + 1] = _mm256_unpackhi_ps(a[i], a[i + 1]);
+                }
+                for i in (0..8).step_by(4) {
+                    for h in 0..2 {
+                        let (x, y) = (_mm256_castps_pd(b[i + h]), _mm256_castps_pd(b[i + 2 + h]));
+                        a[i + 2 * h] = _mm256_castpd_ps(_mm256_unpacklo_pd(x, y));
+                        a[i + 2 * h + 1] = _mm256_castpd_ps(_mm256_unpackhi_pd(x, y));
+                    }
+                }
+                for i in 0..4 {
+                    b[i] = _mm256_permute2f128_ps::<0x20>(a[i], a[i + 4]);
+                    b[i + 4] = _mm256_permute2f128_ps::<0x31>(a[i], a[i + 4]);
+                }
+                for (c, &v) in b.iter().enumerate().take(cols) {
+                    Self::store(to.add(c * to_stride), v);
+                }
+            }
+        }
+    }
+}

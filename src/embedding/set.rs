@@ -1,0 +1,97 @@
+//! A set of tables that read the same bags, with row weights and optimizer state.
+
+use super::{EmbeddingError, Table, tables};
+use crate::{
+    model::Pooling,
+    optim::{AdamRows, OptimizerSpec, rules::StateShape},
+};
+
+/// Tables of equal dimension, their row weights if bags are weighted, and what the update rule keeps beside them.
+#[derive(Debug)]
+pub struct TableSet {
+    /// The rows `[rows, dim]`, one entry a table.
+    pub tables: Vec<Table>,
+    /// Elements of a row.
+    pub dim: usize,
+    /// How bags become vectors.
+    pub pooling: Pooling,
+    /// One scalar a row, if pooling is weighted.
+    pub weights: Option<RowWeights>,
+    /// State of the rule: up to two buffers, each one entry a table, `[rows, dim]` or `[rows, 1]`.
+    pub state: Vec<Vec<Table>>,
+    /// Whether the rule moves rows that a batch does not touch.
+    pub all_rows: bool,
+}
+
+/// Weights of rows in a weighted sum.
+#[derive(Debug)]
+pub struct RowWeights {
+    /// `[rows, 1]`, one entry a table.
+    pub tables: Vec<Table>,
+    /// Whether they are trained.
+    pub learned: bool,
+    /// State of the rule, if they are trained.
+    pub state: Vec<Vec<Table>>,
+}
+
+impl TableSet {
+    /// Tables of zeros, row weights of ones, state as `rule` has it at start.
+    ///
+    /// # Errors
+    /// If memory cannot be had.
+    pub fn new(rows: &[usize], dim: usize, pooling: Pooling, rule: &OptimizerSpec) -> Result<Self, EmbeddingError> {
+        let shape = StateShape::of(rule);
+        let what = |kind: &str| format!("{kind} of {} embedding tables of dimension {dim}", rows.len());
+        let filled = |width: usize, value: f32, kind: &str| -> Result<Vec<Table>, EmbeddingError> {
+            let mut set = tables(rows.iter().map(|&r| (r, width)), &what(kind))?;
+            if value != 0.0 {
+                set.iter_mut().for_each(|t| t.values_mut().fill(value));
+            }
+            Ok(set)
+        };
+        let state_of = |width: usize, kind: &str| -> Result<Vec<Vec<Table>>, EmbeddingError> {
+            (0..shape.buffers).map(|_| filled(shape.row_width(width), shape.initial, kind)).collect()
+        };
+        let learned = pooling == Pooling::WeightedLearned;
+        let weights = match pooling {
+            Pooling::Sum | Pooling::Mean => None,
+            Pooling::WeightedFixed | Pooling::WeightedLearned => Some(RowWeights {
+                tables: filled(1, 1.0, "row weights")?,
+                learned,
+                state: if learned { state_of(1, "optimizer state of row weights")? } else { Vec::new() },
+            }),
+        };
+        Ok(TableSet {
+            tables: filled(dim, 0.0, "rows")?,
+            dim,
+            pooling,
+            weights,
+            state: state_of(dim, "optimizer state")?,
+            all_rows: matches!(rule, OptimizerSpec::Adam { rows: AdamRows::Dense, .. }),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::optim::AdamForm;
+
+    #[test]
+    fn a_set_has_the_weights_and_state_that_its_rule_asks_for() {
+        let rule = OptimizerSpec::RowwiseAdagrad { eps: 1e-10, initial_accumulator: 0.1 };
+        let set = TableSet::new(&[3, 70_000], 16, Pooling::WeightedLearned, &rule).unwrap();
+        assert_eq!(set.tables[1].values().len(), 70_000 * 16);
+        assert!(set.state.len() == 1 && set.state[0][1].values().iter().all(|&v| v == 0.1));
+        assert_eq!(set.state[0][1].values().len(), 70_000, "one accumulator a row");
+        let weights = set.weights.unwrap();
+        assert!(weights.learned && weights.tables[0].values() == [1.0; 3] && weights.state.len() == 1);
+
+        let rule = OptimizerSpec::Adam { beta1: 0.9, beta2: 0.999, eps: 1e-8, form: AdamForm::Tf, rows: AdamRows::Dense };
+        let set = TableSet::new(&[5], 3, Pooling::WeightedFixed, &rule).unwrap();
+        assert!(set.all_rows && set.state.len() == 2 && set.state[1][0].values() == [0.0; 15]);
+        assert!(set.weights.is_some_and(|w| !w.learned && w.state.is_empty()));
+        let set = TableSet::new(&[5], 3, Pooling::Mean, &OptimizerSpec::Sgd).unwrap();
+        assert!(!set.all_rows && set.state.is_empty() && set.weights.is_none());
+    }
+}
