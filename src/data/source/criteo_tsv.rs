@@ -29,7 +29,8 @@ pub fn open(config: &CriteoTsvConfig) -> Result<Dataset, DataError> {
     let (train, eval, test) = (last.start, last.start..middle, middle..last.end);
     if train == 0 || eval.is_empty() {
         return Err(DataError::Invalid(format!(
-            "{} samples are too few: {train} in the training days and {} in the last one",
+            "{}: {} samples are too few: {train} in the training days and {} in the last one; must be at least 1 in each",
+            config.paths.iter().map(|p| p.display().to_string()).collect::<Vec<_>>().join(", "),
             samples.labels.len(),
             last.len()
         )));

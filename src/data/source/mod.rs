@@ -28,6 +28,7 @@ pub fn open(workload: &Workload) -> Result<Dataset, DataError> {
 pub fn schema(workload: &Workload) -> Result<Option<Schema>, DataError> {
     Ok(match &workload.data {
         DataConfig::NumpyRandom(c) => Some(numpy_random::schema(c)),
-        DataConfig::Planted(_) | DataConfig::CriteoTsv(_) | DataConfig::Csv(_) => None,
+        DataConfig::Planted(c) => Some(planted::schema(c)?),
+        DataConfig::CriteoTsv(_) | DataConfig::Csv(_) => None,
     })
 }

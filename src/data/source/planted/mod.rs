@@ -40,15 +40,7 @@ const CALIBRATION: usize = 1 << 16;
 /// [`DataError::Invalid`] naming the key of `[data]` that is wrong and what it may be.
 pub fn open(config: &PlantedConfig) -> Result<Dataset, DataError> {
     let spec = Spec::new(config)?;
-    let schema = Schema {
-        dense: spec.dense.len(),
-        tables: spec
-            .tables
-            .iter()
-            .enumerate()
-            .map(|(t, table)| Column { name: format!("C{}", t + 1), rows: table.rows as usize, max_hotness: table.hotness })
-            .collect(),
-    };
+    let schema = columns(&spec);
     let mut log = Log::new(&spec, config.seed);
     let raw = in_parallel(&log, Split::Calibration, CALIBRATION, |block, l| block.raw_logits[l]);
     log.truth.calibrate(&spec, &raw);
@@ -66,6 +58,26 @@ pub fn open(config: &PlantedConfig) -> Result<Dataset, DataError> {
         facts,
         numpy: None,
     })
+}
+
+/// The columns, before anything is drawn.
+///
+/// # Errors
+/// As [`open`].
+pub fn schema(config: &PlantedConfig) -> Result<Schema, DataError> {
+    Ok(columns(&Spec::new(config)?))
+}
+
+fn columns(spec: &Spec) -> Schema {
+    Schema {
+        dense: spec.dense.len(),
+        tables: spec
+            .tables
+            .iter()
+            .enumerate()
+            .map(|(t, table)| Column { name: format!("C{}", t + 1), rows: table.rows as usize, max_hotness: table.hotness })
+            .collect(),
+    }
 }
 
 /// What the truth reaches on the evaluation split.
