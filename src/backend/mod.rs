@@ -7,7 +7,12 @@
 pub mod cpu;
 mod mat;
 
-use crate::{data::Batch, engine::LossSpec, model::Pooling, optim::OptimizerSpec};
+use crate::{
+    data::Batch,
+    engine::LossSpec,
+    model::Pooling,
+    optim::{OptimizerSpec, rules::Step},
+};
 use cpu::pool::Pool;
 
 pub use mat::{Linear, Mat, MatMut, Norm, Window};
@@ -23,9 +28,6 @@ pub enum BackendError {
         /// Amount.
         bytes: u64,
     },
-    /// A batch that does not fit the buffers made for it.
-    #[error("batch does not fit the model: {0}")]
-    Shape(String),
     /// The device itself.
     #[error("{0}")]
     Device(String),
@@ -102,12 +104,8 @@ pub struct MaskKey {
 /// One application of the update rule.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Update {
-    /// The rule.
-    pub rule: OptimizerSpec,
-    /// Rate of this step, the schedule applied.
-    pub learning_rate: f64,
-    /// 1-based number of this step.
-    pub step: u64,
+    /// The rule with the constants of this step.
+    pub step: Step,
     /// Every gradient is multiplied by this first (clipping).
     pub scale: f32,
 }
@@ -133,9 +131,6 @@ pub trait Backend {
     /// Copies elements `at..at + to.len()` of `from` to `to`, after everything asked for before is done.
     fn read(&self, from: &Self::Floats, at: usize, to: &mut [f32]) -> Result<()>;
 
-    /// Copies a matrix out, row after row, after everything asked for before is done.
-    fn read_mat(&self, from: Mat<'_, Self::Floats>, to: &mut [f32]) -> Result<()>;
-
     /// Sets all elements of a buffer.
     fn fill(&mut self, to: &mut Self::Floats, value: f32) -> Result<()>;
 
@@ -144,8 +139,7 @@ pub trait Backend {
     /// Buffers for batches up to a size.
     fn input(&mut self, shape: &InputShape<'_>) -> Result<Self::Input>;
 
-    /// Brings a batch to the device. Errors if it does not fit: too many samples or ids, tables missing, an id not below its
-    /// table's number of rows.
+    /// Brings a batch to the device. It fits the shapes that `input` and the tables were made for: the engine has checked it.
     fn upload(&mut self, batch: &Batch, input: &mut Self::Input) -> Result<()>;
 
     /// The dense features of the uploaded batch, `[B, dense_width]`.
@@ -193,6 +187,17 @@ pub trait Backend {
         input: &Self::Input,
         gradient: SparseGradient<'_, Self::Floats>,
         update: &Update,
+    ) -> Result<()>;
+
+    /// Gradient of table `index`, `[rows, dim]`, and, if trained, of its row weights, `[rows]`, written out on the host. For tests and
+    /// diagnosis.
+    fn table_gradient(
+        &mut self,
+        tables: &Self::Tables,
+        index: usize,
+        input: &Self::Input,
+        gradient: SparseGradient<'_, Self::Floats>,
+        out: (&mut [f32], &mut [f32]),
     ) -> Result<()>;
 
     // Dense layers
@@ -274,17 +279,13 @@ pub trait Backend {
 
     // Interactions
 
-    /// `out = concat[T_0, <T_i, T_j> for i > j (i >= j)]`, zeros in the columns that remain.
-    fn dot_forward(&mut self, t: Mat<'_, Self::Floats>, shape: DotShape, out: MatMut<'_, Self::Floats>) -> Result<()>;
+    /// `out = concat[T_0, <T_i, T_j> for i > j (i >= j)]`, zeros in the columns that remain; `T [B, features * dim]`, dimensions as
+    /// the backend was made for.
+    fn dot_forward(&mut self, t: Mat<'_, Self::Floats>, out: MatMut<'_, Self::Floats>) -> Result<()>;
 
     /// Gradient of `T`, overwritten.
-    fn dot_backward(
-        &mut self,
-        t: Mat<'_, Self::Floats>,
-        shape: DotShape,
-        dout: Mat<'_, Self::Floats>,
-        dt: MatMut<'_, Self::Floats>,
-    ) -> Result<()>;
+    fn dot_backward(&mut self, t: Mat<'_, Self::Floats>, dout: Mat<'_, Self::Floats>, dt: MatMut<'_, Self::Floats>)
+    -> Result<()>;
 
     /// `logits += sum of linear's columns + sum_{i<j} <v_i, v_j>`; `v [B, fields * dim]`, `linear [B, fields]`, `logits [B, 1]`.
     fn fm_forward(
@@ -344,7 +345,7 @@ pub trait Backend {
     /// Sum of squares of a buffer.
     fn sum_squares(&mut self, x: &Self::Floats) -> Result<f64>;
 
-    /// Updates all dense parameters; `state` holds the rule's buffers of the same layout.
+    /// Updates all dense parameters; `state` holds the rule's buffers ([`crate::optim::rules::StateShape`]), in the same layout.
     fn dense_update(
         &mut self,
         params: &mut Self::Floats,

@@ -31,6 +31,10 @@ pub(crate) fn check_batch(config: &EngineConfig, batch: &Batch) -> Result<(), En
         if !spans {
             return shape(format!("table {k}: the {} offsets do not cut {} ids into {n} bags", offsets.len(), ids.len()));
         }
+        let hotness = config.max_hotness[k];
+        if ids.len() > n * hotness {
+            return shape(format!("table {k}: {} ids in {n} samples of at most {hotness}", ids.len()));
+        }
         if let Some(at) = ids.iter().position(|&id| id as usize >= rows) {
             let sample = offsets.partition_point(|&o| o as usize <= at) - 1;
             return shape(format!("table {k}, sample {sample}: id {} in a table of {rows} rows", ids[at]));

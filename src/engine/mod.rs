@@ -53,7 +53,6 @@ pub enum EngineError {
 impl From<BackendError> for EngineError {
     fn from(error: BackendError) -> Self {
         match error {
-            BackendError::Shape(what) => EngineError::Shape(what),
             BackendError::Memory { what, bytes } => EngineError::Memory { what, bytes },
             BackendError::Device(what) => EngineError::Unsupported(what),
         }

@@ -1,12 +1,15 @@
 //! [`Backend`] for CPUs: hands each operation to its kernel.
 
 use super::{
+    bags,
     batch_norm::{self, NormShape, Running},
-    elementwise, fields,
+    dense_update, elementwise, fields, fm,
     gemm::{Activation, Gemm, Isa, LinearShape},
+    interaction::Dot,
+    loss,
     memory::{Floats, Input},
-    plain,
     pool::Pool,
+    sparse_update::{self, BagGradient, SparseUpdate},
 };
 use crate::{
     backend::{
@@ -14,6 +17,7 @@ use crate::{
         Update, Window,
     },
     data::Batch,
+    embedding::{EmbeddingError, TableSet},
     engine::LossSpec,
 };
 
@@ -28,6 +32,10 @@ pub struct CpuConfig {
     pub linears: Vec<LinearShape>,
     /// Rows and columns of the largest batch normalisation.
     pub norm: (usize, usize),
+    /// Tables of a set, and columns of the widest.
+    pub tables: (usize, usize),
+    /// The dot interaction, if there is one.
+    pub dot: Option<DotShape>,
 }
 
 /// The CPU: a pool of threads and scratch space.
@@ -37,6 +45,9 @@ pub struct Cpu {
     isa: Isa,
     gemm: Gemm,
     norm_scratch: Vec<f32>,
+    dot: Option<Dot>,
+    sparse: SparseUpdate,
+    partial_sums: Vec<f64>,
 }
 
 impl Cpu {
@@ -47,13 +58,32 @@ impl Cpu {
     pub fn new(config: &CpuConfig) -> Result<Self> {
         let isa = Isa::detect().map_err(|e| BackendError::Device(e.to_string()))?;
         let (rows, cols) = config.norm;
+        let (tables, dim) = config.tables;
         Ok(Cpu {
-            pool: Pool::new(config.threads),
+            pool: Pool::with_pinning(config.threads, config.pin_threads),
             isa,
             gemm: Gemm::new(isa, config.threads, &config.linears),
             norm_scratch: vec![0.0; NormShape::scratch(rows, cols)],
+            dot: config.dot.map(|s| Dot::new(s.features, s.dim, s.itself, config.threads)),
+            sparse: SparseUpdate::new(dim, tables, config.threads),
+            partial_sums: Vec::new(),
         })
     }
+}
+
+impl From<EmbeddingError> for BackendError {
+    fn from(error: EmbeddingError) -> Self {
+        let EmbeddingError::Memory { what, bytes, .. } = error;
+        BackendError::Memory { what, bytes }
+    }
+}
+
+fn bag_gradient<'a>(input: &'a Input, gradient: SparseGradient<'a, Floats>) -> BagGradient<'a> {
+    BagGradient { bags: &input.bags, pooled: gradient.pooled.data(), l2: gradient.l2 }
+}
+
+fn no_dot() -> BackendError {
+    BackendError::Device("the backend was made without a dot interaction".to_string())
 }
 
 fn shape(layer: Linear, batch: usize) -> LinearShape {
@@ -74,7 +104,7 @@ fn two_parts(all: &mut [f32], a: usize, b: usize, n: usize) -> (&mut [f32], &mut
 impl Backend for Cpu {
     type Floats = Floats;
     type Input = Input;
-    type Tables = plain::Tables;
+    type Tables = TableSet;
 
     fn zeros(&mut self, len: usize, what: &str) -> Result<Floats> {
         Floats::zeros(len, what)
@@ -90,14 +120,6 @@ impl Backend for Cpu {
         Ok(())
     }
 
-    fn read_mat(&self, from: Mat<'_, Floats>, to: &mut [f32]) -> Result<()> {
-        let (cols, rows) = (from.window.cols, from.data());
-        for (r, to) in to.chunks_exact_mut(cols).enumerate() {
-            to.copy_from_slice(&rows.data[r * rows.stride..][..cols]);
-        }
-        Ok(())
-    }
-
     fn fill(&mut self, to: &mut Floats, value: f32) -> Result<()> {
         to.get_mut().fill(value);
         Ok(())
@@ -108,62 +130,82 @@ impl Backend for Cpu {
     }
 
     fn input(&mut self, shape: &InputShape<'_>) -> Result<Input> {
-        Input::new(shape)
+        Input::new(shape, self.pool.threads())
     }
 
     fn upload(&mut self, batch: &Batch, input: &mut Input) -> Result<()> {
-        input.upload(batch)
+        input.upload(batch);
+        Ok(())
     }
 
     fn dense<'a>(&self, input: &'a Input) -> Mat<'a, Floats> {
         Window::whole(input.dense_width()).of(&input.dense, input.len)
     }
 
-    fn tables(&mut self, shape: &TablesShape<'_>) -> Result<plain::Tables> {
-        Ok(plain::Tables::new(shape))
+    fn tables(&mut self, shape: &TablesShape<'_>) -> Result<TableSet> {
+        Ok(TableSet::new(shape.rows, shape.dim, shape.pooling, &shape.rule)?)
     }
 
-    fn with_table(&mut self, tables: &mut plain::Tables, index: usize, f: &mut dyn FnMut(&mut [f32], &Pool)) -> Result<()> {
-        f(&mut tables.tables[index].rows, &self.pool);
+    fn with_table(&mut self, tables: &mut TableSet, index: usize, f: &mut dyn FnMut(&mut [f32], &Pool)) -> Result<()> {
+        f(tables.tables[index].values_mut(), &self.pool);
         Ok(())
     }
 
-    fn with_row_weights(&mut self, tables: &mut plain::Tables, index: usize, f: &mut dyn FnMut(&mut [f32], &Pool)) -> Result<()> {
-        f(&mut tables.tables[index].weights, &self.pool);
+    fn with_row_weights(&mut self, tables: &mut TableSet, index: usize, f: &mut dyn FnMut(&mut [f32], &Pool)) -> Result<()> {
+        if let Some(weights) = &mut tables.weights {
+            f(weights.tables[index].values_mut(), &self.pool);
+        }
         Ok(())
     }
 
-    fn read_table(&self, tables: &plain::Tables, index: usize, out: &mut [f32]) -> Result<()> {
-        out.copy_from_slice(&tables.tables[index].rows);
+    fn read_table(&self, tables: &TableSet, index: usize, out: &mut [f32]) -> Result<()> {
+        out.copy_from_slice(tables.tables[index].values());
         Ok(())
     }
 
-    fn read_row_weights(&self, tables: &plain::Tables, index: usize, out: &mut [f32]) -> Result<()> {
-        out.copy_from_slice(&tables.tables[index].weights);
+    fn read_row_weights(&self, tables: &TableSet, index: usize, out: &mut [f32]) -> Result<()> {
+        if let Some(weights) = &tables.weights {
+            out.copy_from_slice(weights.tables[index].values());
+        }
         Ok(())
     }
 
-    fn bags_forward(&mut self, tables: &plain::Tables, input: &Input, out: MatMut<'_, Floats>) -> Result<()> {
-        plain::bags_forward(&self.pool, tables, input, out.data());
+    fn bags_forward(&mut self, tables: &TableSet, input: &Input, out: MatMut<'_, Floats>) -> Result<()> {
+        bags::forward(&self.pool, self.isa, input.len, tables, &input.bags, out.data());
         Ok(())
     }
 
-    fn group_rows(&mut self, _input: &mut Input) -> Result<()> {
+    fn group_rows(&mut self, input: &mut Input) -> Result<()> {
+        input.groups.sort(&self.pool, &input.bags);
         Ok(())
     }
 
-    fn sparse_sum_squares(&mut self, tables: &plain::Tables, input: &Input, g: SparseGradient<'_, Floats>) -> Result<f64> {
-        Ok(plain::sparse_sum_squares(tables, input, g.pooled.data(), g.l2))
+    fn sparse_sum_squares(&mut self, tables: &TableSet, input: &Input, gradient: SparseGradient<'_, Floats>) -> Result<f64> {
+        let gradient = bag_gradient(input, gradient);
+        Ok(self.sparse.sum_squares(&self.pool, self.isa, tables, &input.groups, gradient))
     }
 
     fn sparse_update(
         &mut self,
-        tables: &mut plain::Tables,
+        tables: &mut TableSet,
         input: &Input,
-        g: SparseGradient<'_, Floats>,
+        gradient: SparseGradient<'_, Floats>,
         update: &Update,
     ) -> Result<()> {
-        plain::sparse_update(&self.pool, tables, input, g.pooled.data(), g.l2, update);
+        let gradient = bag_gradient(input, gradient);
+        self.sparse.update(&self.pool, self.isa, tables, &input.groups, gradient, &update.step, update.scale);
+        Ok(())
+    }
+
+    fn table_gradient(
+        &mut self,
+        tables: &TableSet,
+        index: usize,
+        input: &Input,
+        gradient: SparseGradient<'_, Floats>,
+        (rows, weights): (&mut [f32], &mut [f32]),
+    ) -> Result<()> {
+        sparse_update::gradient(tables, index, &input.groups, bag_gradient(input, gradient), rows, weights);
         Ok(())
     }
 
@@ -278,18 +320,21 @@ impl Backend for Cpu {
         Ok(())
     }
 
-    fn dot_forward(&mut self, t: Mat<'_, Floats>, shape: DotShape, out: MatMut<'_, Floats>) -> Result<()> {
-        plain::dot_forward(&self.pool, t.rows, shape, t.data(), out.window.cols, out.data());
+    fn dot_forward(&mut self, t: Mat<'_, Floats>, out: MatMut<'_, Floats>) -> Result<()> {
+        let dot = self.dot.as_mut().ok_or_else(no_dot)?;
+        dot.forward(&self.pool, self.isa, t.rows, t.data(), out.window.cols, out.data());
         Ok(())
     }
 
-    fn dot_backward(&mut self, t: Mat<'_, Floats>, shape: DotShape, dout: Mat<'_, Floats>, dt: MatMut<'_, Floats>) -> Result<()> {
-        plain::dot_backward(&self.pool, t.rows, shape, t.data(), dout.data(), dt.data());
+    fn dot_backward(&mut self, t: Mat<'_, Floats>, dout: Mat<'_, Floats>, dt: MatMut<'_, Floats>) -> Result<()> {
+        let dot = self.dot.as_mut().ok_or_else(no_dot)?;
+        dot.backward(&self.pool, self.isa, t.rows, t.data(), dout.data(), dt.data());
         Ok(())
     }
 
     fn fm_forward(&mut self, v: Mat<'_, Floats>, dim: usize, linear: Mat<'_, Floats>, logits: MatMut<'_, Floats>) -> Result<()> {
-        plain::fm_forward(v.rows, linear.window.cols, dim, v.data(), linear.data(), logits.data());
+        let shape = (linear.window.cols, dim);
+        fm::forward(&self.pool, self.isa, v.rows, shape, v.data(), linear.data(), logits.data());
         Ok(())
     }
 
@@ -301,7 +346,8 @@ impl Backend for Cpu {
         dv: MatMut<'_, Floats>,
         dlinear: MatMut<'_, Floats>,
     ) -> Result<()> {
-        plain::fm_backward(v.rows, dlinear.window.cols, dim, v.data(), dlogits.data(), dv.data(), dlinear.data());
+        let shape = (dlinear.window.cols, dim);
+        fm::backward(&self.pool, self.isa, v.rows, shape, v.data(), dlogits.data(), dv.data(), dlinear.data());
         Ok(())
     }
 
@@ -332,25 +378,25 @@ impl Backend for Cpu {
     }
 
     fn loss(&mut self, spec: &LossSpec, logits: Mat<'_, Floats>, input: &Input, dlogits: MatMut<'_, Floats>) -> Result<f32> {
-        Ok(plain::loss(spec, logits.data(), &input.labels, dlogits.data()))
+        let n = input.len;
+        let loss = loss::forward_backward(spec, &logits.data().data[..n], &input.labels, &mut dlogits.data().data[..n]);
+        Ok(loss as f32)
     }
 
     fn probabilities(&mut self, logits: Mat<'_, Floats>, out: &mut [f32]) -> Result<()> {
-        let z = logits.data();
-        for (b, p) in out.iter_mut().enumerate() {
-            *p = (1.0 / (1.0 + (-f64::from(z.data[b * z.stride])).exp())) as f32;
-        }
+        loss::probabilities(&logits.data().data[..logits.rows], out);
         Ok(())
     }
 
     fn sum_squares(&mut self, x: &Floats) -> Result<f64> {
-        Ok(x.get().iter().map(|&v| f64::from(v) * f64::from(v)).sum())
+        Ok(dense_update::sum_squares(&self.pool, self.isa, x.get(), &mut self.partial_sums))
     }
 
     fn dense_update(&mut self, params: &mut Floats, grads: &Floats, state: &mut [Floats], update: &Update) -> Result<()> {
         let mut state = state.iter_mut().map(Floats::get_mut);
-        let (m, v) = (state.next().unwrap_or_default(), state.next().unwrap_or_default());
-        plain::dense_update(params.get_mut(), grads.get(), m, v, update);
+        let (s0, s1) = (state.next().unwrap_or_default(), state.next().unwrap_or_default());
+        let (p, g) = (params.get_mut(), grads.get());
+        dense_update::update(&self.pool, self.isa, &update.step, update.scale, p, g, s0, s1);
         Ok(())
     }
 }

@@ -1,5 +1,6 @@
 //! Operations on multi-core CPUs. Instruction sets are chosen at run time; results do not depend on the number of threads.
 
+mod affinity;
 mod backend;
 pub mod bags;
 pub mod batch_norm;
@@ -13,7 +14,6 @@ pub mod interaction;
 pub mod isa;
 pub mod loss;
 pub mod memory;
-pub mod plain;
 pub mod pool;
 mod simd;
 pub mod sparse_update;

@@ -3,6 +3,7 @@
 //! Kernels cut their work into chunks whose borders depend on shapes alone, never on the number of threads; each chunk writes
 //! its own output. Who runs a chunk then does not matter, which is what makes results bitwise equal for any thread count.
 
+use super::affinity;
 use std::{
     cell::UnsafeCell,
     sync::{
@@ -53,6 +54,12 @@ impl std::fmt::Debug for Pool {
 impl Pool {
     /// A pool of `threads` threads (at least 1), the caller included.
     pub fn new(threads: usize) -> Self {
+        Pool::with_pinning(threads, false)
+    }
+
+    /// The same; with `pin`, thread `i` keeps to the `i`-th core that the process may use. The caller stays free, because threads that
+    /// it starts later would inherit its core.
+    pub fn with_pinning(threads: usize, pin: bool) -> Self {
         let shared = Arc::new(Shared {
             job: UnsafeCell::new(None),
             chunks: AtomicUsize::new(0),
@@ -69,7 +76,12 @@ impl Pool {
                 let shared = Arc::clone(&shared);
                 std::thread::Builder::new()
                     .name(format!("kernel-{id}"))
-                    .spawn(move || worker(&shared, id))
+                    .spawn(move || {
+                        if pin {
+                            affinity::pin(id);
+                        }
+                        worker(&shared, id);
+                    })
                     .expect("the operating system gives a thread")
             })
             .collect();

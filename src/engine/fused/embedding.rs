@@ -21,7 +21,8 @@ impl Embedding {
         pass.backend.bags_forward(&pass.store.tables[self.set], pass.input, out)
     }
 
-    fn gradient<'a, B: Backend>(&self, rows: usize, dout: &'a B::Floats) -> SparseGradient<'a, B::Floats> {
+    /// The gradient, from that of the pooled vectors.
+    pub fn gradient<'a, B: Backend>(&self, rows: usize, dout: &'a B::Floats) -> SparseGradient<'a, B::Floats> {
         let pooled: Mat<'a, B::Floats> = self.window.of(dout, rows);
         SparseGradient { pooled, l2: self.l2 }
     }

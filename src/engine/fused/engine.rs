@@ -10,12 +10,13 @@ use super::{
 };
 use crate::{
     backend::{
-        Backend, InputShape, Result, TablesShape, Update,
+        Backend, DotShape, InputShape, Result, TablesShape, Update,
         cpu::{Cpu, CpuConfig, gemm::LinearShape},
     },
     data::Batch,
-    engine::{Engine, EngineConfig, EngineError, Phase, PhaseClock},
-    model::{ModelSpec, ParamKind, ParamSpec, Pooling, init::Initializer},
+    engine::{Engine, EngineConfig, EngineError, Phase, PhaseClock, check::check_batch},
+    model::{Interaction, ModelSpec, ParamKind, ParamSpec, Pooling, init::Initializer},
+    optim::rules::Step,
 };
 
 enum Network<B: Backend> {
@@ -46,7 +47,7 @@ impl<B: Backend> Network<B> {
     }
 
     /// Calls `f` for each set of tables with the gradient of its pooled vectors.
-    fn sparse<E>(&self, mut f: impl FnMut(Embedding, &B::Floats) -> std::result::Result<(), E>) -> std::result::Result<(), E> {
+    fn sparse(&self, mut f: impl FnMut(Embedding, &B::Floats) -> Result<()>) -> Result<()> {
         match self {
             Network::Dlrm(n) => n.sparse().into_iter().try_for_each(|(e, g)| f(e, g)),
             Network::DeepFm(n) => n.sparse().into_iter().try_for_each(|(e, g)| f(e, g)),
@@ -113,6 +114,7 @@ impl<B: Backend> FusedEngine<B> {
 
     /// Uploads a batch and runs the network forward; with `training`, the loss and backward too.
     fn pass(&mut self, batch: &Batch, training: bool) -> std::result::Result<Option<f32>, EngineError> {
+        check_batch(&self.config, batch)?;
         self.clock.start();
         self.backend.upload(batch, &mut self.input)?;
         if training {
@@ -151,87 +153,38 @@ impl<B: Backend> FusedEngine<B> {
             // torch.nn.utils.clip_grad_norm_
             scale = (clip / (squares.sqrt() + 1e-6)).min(1.0) as f32;
         }
-        let update = Update { rule: config.optimizer.rule, learning_rate, step: self.step, scale };
+        let update = Update { step: Step::new(&config.optimizer.rule, learning_rate, self.step), scale };
         network.sparse(|embedding, gradient| embedding.update(&mut pass, gradient, &update))?;
         let store = &mut *pass.store;
         pass.backend.dense_update(&mut store.params, &store.grads, &mut store.state, &update)
     }
 
-    /// Gradient of table `index` of a set and of its row weights, spread out, from the gradient `pooled` `[B, width]` of all
-    /// pooled vectors. On the host, for [`Engine::gradients`].
-    fn table_gradient(
-        &mut self,
-        batch: &Batch,
-        set: usize,
-        index: usize,
-        l2: f32,
-        pooled: &[f32],
-    ) -> Result<(Vec<f32>, Vec<f32>)> {
-        let (pooling, dim) = match &self.config.model {
-            ModelSpec::Dlrm(m) => (m.pooling, m.dim),
-            ModelSpec::DeepFm(m) => (Pooling::Sum, if set == 0 { m.dim } else { 1 }),
-        };
-        let width = dim * batch.bags.len();
-        let bags = &batch.bags[index];
-        let mut weights = Vec::new();
-        if matches!(pooling, Pooling::WeightedFixed | Pooling::WeightedLearned) {
-            self.backend.with_row_weights(&mut self.store.tables[set], index, &mut |w, _| weights = w.to_vec())?;
-        }
-        let mut out = (Vec::new(), vec![0.0; weights.len()]);
-        self.backend.with_table(&mut self.store.tables[set], index, &mut |rows, _| {
-            out.0 = rows.iter().map(|p| l2 * p).collect();
-            for b in 0..batch.len {
-                let g = &pooled[b * width + index * dim..][..dim];
-                let bag = bags.bag(b);
-                for &id in bag {
-                    let id = id as usize;
-                    let factor = match pooling {
-                        Pooling::Sum => 1.0,
-                        Pooling::Mean => 1.0 / bag.len() as f32,
-                        Pooling::WeightedFixed | Pooling::WeightedLearned => weights[id],
-                    };
-                    let at = id * dim;
-                    out.0[at..at + dim].iter_mut().zip(g).for_each(|(o, g)| *o += factor * g);
-                    if pooling == Pooling::WeightedLearned {
-                        out.1[id] += rows[at..at + dim].iter().zip(g).map(|(p, g)| p * g).sum::<f32>();
-                    }
-                }
-            }
-        })?;
-        Ok(out)
-    }
-
     /// Gradients of all parameters after a training pass.
-    fn collect(&mut self, batch: &Batch) -> Result<Vec<Vec<f32>>> {
-        let specs = &self.store.layout.specs;
-        let mut all: Vec<Vec<f32>> = specs.iter().map(|s| vec![0.0; s.len()]).collect();
-        for (out, place) in all.iter_mut().zip(&self.store.layout.places) {
+    fn collect(&mut self, rows: usize) -> Result<Vec<Vec<f32>>> {
+        let FusedEngine { backend, store, network, input, .. } = self;
+        let mut all: Vec<Vec<f32>> = store.layout.specs.iter().map(|s| vec![0.0; s.len()]).collect();
+        for (out, place) in all.iter_mut().zip(&store.layout.places) {
             if let Place::Dense(at) = *place {
-                self.backend.read(&self.store.grads, at, out)?;
+                backend.read(&store.grads, at, out)?;
             }
         }
-        let mut pooled = Vec::new();
-        let backend = &mut self.backend;
-        self.network.sparse(|embedding, gradient| {
-            let mut values = vec![0.0; batch.len * embedding.window.cols];
-            let r = backend.read_mat(embedding.window.of(gradient, batch.len), &mut values);
-            pooled.push((embedding, values));
-            r
-        })?;
-        for (embedding, values) in pooled {
-            for table in 0..batch.bags.len() {
-                let (rows, weights) = self.table_gradient(batch, embedding.set, table, embedding.l2, &values)?;
-                for (out, place) in all.iter_mut().zip(&self.store.layout.places) {
-                    match *place {
-                        Place::Table { set, index } if (set, index) == (embedding.set, table) => out.copy_from_slice(&rows),
-                        Place::RowWeight { set, index } if (set, index) == (embedding.set, table) => {
-                            out.copy_from_slice(&weights)
-                        }
-                        _ => {}
+        network.sparse(|embedding, gradient| {
+            let gradient = embedding.gradient::<B>(rows, gradient);
+            let tables = &store.tables[embedding.set];
+            for (i, place) in store.layout.places.iter().enumerate() {
+                let Place::Table { set, index } = *place else { continue };
+                if set == embedding.set {
+                    let weights = store.layout.places.iter().position(|p| *p == Place::RowWeight { set, index });
+                    let mut out = (std::mem::take(&mut all[i]), weights.map(|w| std::mem::take(&mut all[w])).unwrap_or_default());
+                    backend.table_gradient(tables, index, input, gradient, (&mut out.0, &mut out.1))?;
+                    all[i] = out.0;
+                    if let Some(w) = weights {
+                        all[w] = out.1;
                     }
                 }
             }
-        }
+            Ok(())
+        })?;
         Ok(all)
     }
 }
@@ -242,11 +195,20 @@ fn cpu_config(config: &EngineConfig) -> CpuConfig {
     let params = config.model.params();
     let weights = params.iter().filter(|p| p.kind == ParamKind::Weight);
     let norms = params.iter().filter(|p| p.kind == ParamKind::Scale);
+    let (dim, dot) = match &config.model {
+        ModelSpec::DeepFm(m) => (m.dim, None),
+        ModelSpec::Dlrm(m) => match m.interaction {
+            Interaction::Cat => (m.dim, None),
+            Interaction::Dot { itself, .. } => (m.dim, Some(DotShape { features: m.features(), dim: m.dim, itself })),
+        },
+    };
     CpuConfig {
         threads: config.threads,
         pin_threads: config.pin_threads,
         linears: weights.map(|p| LinearShape { batch, input: p.shape[1], output: p.shape[0] }).collect(),
         norm: (batch, norms.map(ParamSpec::len).max().unwrap_or(0)),
+        tables: (config.model.tables().len(), dim),
+        dot,
     }
 }
 
@@ -298,7 +260,7 @@ impl<B: Backend> Engine for FusedEngine<B> {
         self.backend.read(&self.store.running, 0, &mut statistics)?;
         let loss = self.pass(batch, true)?.unwrap_or(f32::NAN);
         self.backend.write(&mut self.store.running, 0, &statistics)?;
-        Ok((loss, self.collect(batch)?))
+        Ok((loss, self.collect(batch.len)?))
     }
 
     fn phases(&mut self) -> Option<&mut PhaseClock> {

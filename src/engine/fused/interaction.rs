@@ -2,7 +2,7 @@
 
 use super::Pass;
 use crate::{
-    backend::{Backend, DotShape, Mat, MatMut, Result, Window},
+    backend::{Backend, Mat, MatMut, Result, Window},
     model::{DlrmSpec, Interaction as Kind},
 };
 
@@ -16,7 +16,6 @@ pub(crate) struct Interaction<B: Backend> {
 }
 
 struct Dot<B: Backend> {
-    shape: DotShape,
     window: Window,
     output: B::Floats,
     d_output: B::Floats,
@@ -28,11 +27,10 @@ impl<B: Backend> Interaction<B> {
         let t = Window::whole(model.features() * model.dim);
         let dot = match model.interaction {
             Kind::Cat => None,
-            Kind::Dot { itself, .. } => {
+            Kind::Dot { .. } => {
                 let cols = model.top_input();
                 let stride = cols.next_multiple_of(16);
                 Some(Dot {
-                    shape: DotShape { features: model.features(), dim: model.dim, itself },
                     window: Window { at: 0, stride, cols },
                     output: backend.zeros(max_batch * stride, "interaction")?,
                     d_output: backend.zeros(max_batch * stride, "gradient of the interaction")?,
@@ -45,7 +43,7 @@ impl<B: Backend> Interaction<B> {
     /// Computes the interaction's output from `T`.
     pub fn forward(&mut self, pass: &mut Pass<'_, B>, t: &B::Floats) -> Result<()> {
         let Some(dot) = &mut self.dot else { return Ok(()) };
-        pass.backend.dot_forward(self.t.of(t, pass.rows), dot.shape, dot.window.of_mut(&mut dot.output, pass.rows))
+        pass.backend.dot_forward(self.t.of(t, pass.rows), dot.window.of_mut(&mut dot.output, pass.rows))
     }
 
     /// The output after [`Interaction::forward`], and where its gradient goes: `dt` itself for `cat`.
@@ -65,12 +63,7 @@ impl<B: Backend> Interaction<B> {
     pub fn backward(&mut self, pass: &mut Pass<'_, B>, t: &B::Floats, dt: &mut B::Floats) -> Result<()> {
         let rows = pass.rows;
         if let Some(dot) = &self.dot {
-            pass.backend.dot_backward(
-                self.t.of(t, rows),
-                dot.shape,
-                dot.window.of(&dot.d_output, rows),
-                self.t.of_mut(dt, rows),
-            )?;
+            pass.backend.dot_backward(self.t.of(t, rows), dot.window.of(&dot.d_output, rows), self.t.of_mut(dt, rows))?;
         }
         pass.backend.relu_backward(self.x.of(t, rows), self.x.of_mut(dt, rows))
     }

@@ -4,7 +4,7 @@
 use crate::{
     backend::{Backend, Result, cpu::pool::Pool},
     model::{ParamKind, ParamSpec},
-    optim::OptimizerSpec,
+    optim::{OptimizerSpec, rules::StateShape},
 };
 
 /// Dense parameters start at multiples of this many elements (64 bytes).
@@ -111,10 +111,11 @@ impl<B: Backend> Store<B> {
         let params = backend.zeros(layout.dense, "dense parameters")?;
         let grads = backend.zeros(layout.dense, "gradients of dense parameters")?;
         let running = backend.zeros(layout.running, "running statistics")?;
-        let mut state = Vec::new();
-        for initial in crate::backend::cpu::plain::dense_state(rule) {
+        let shape = StateShape::of(rule);
+        let mut state = Vec::with_capacity(shape.buffers);
+        for _ in 0..shape.buffers {
             let mut buffer = backend.zeros(layout.dense, "optimizer state of dense parameters")?;
-            backend.fill(&mut buffer, initial)?;
+            backend.fill(&mut buffer, shape.initial)?;
             state.push(buffer);
         }
         Ok(Store { layout, params, grads, state, running, tables })

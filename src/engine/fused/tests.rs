@@ -272,19 +272,19 @@ fn batches_that_do_not_fit_are_refused() {
             other => panic!("{other:?}"),
         }
     };
-    refused(&|b| b.len = 0, "no samples");
-    refused(&|b| *b = batch(&config.model, 1, 41), "made for 40");
-    refused(&|b| b.bags.truncate(2), "2 tables, the model 3");
-    refused(&|b| b.dense.truncate(3), "5 dense features");
+    refused(&|b| b.len = 0, "0 samples");
+    refused(&|b| *b = batch(&config.model, 1, 41), "41 samples; the engine takes 1 to 40");
+    refused(&|b| b.bags.truncate(2), "2 categorical columns");
+    refused(&|b| b.dense.truncate(3), "3 dense values");
     refused(&|b| b.labels.truncate(7), "7 labels");
-    refused(&|b| b.bags[0].offsets.truncate(8), "offsets of table 0");
-    refused(&|b| b.bags[1].indices[0] = 20, "table 1 has 20 rows, but the batch holds id 20");
+    refused(&|b| b.bags[0].offsets.truncate(8), "table 0: the 8 offsets");
+    refused(&|b| b.bags[1].indices[0] = 20, "id 20 in a table of 20 rows");
     let many = |b: &mut Batch| {
         *b = batch(&config.model, 1, 40);
         b.bags[2].clear();
         (0..40).for_each(|_| b.bags[2].push([0, 1, 2, 3]));
     };
-    refused(&many, "160 ids, the buffers were made for 120");
+    refused(&many, "table 2: 160 ids in 40 samples of at most 3");
     assert!(e.train_step(&good, 0.1).is_ok());
     assert!(matches!(e.write(0, &[0.0]), Err(EngineError::Shape(_))));
 }

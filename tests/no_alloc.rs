@@ -1,0 +1,42 @@
+//! A training step allocates nothing after the first.
+
+#[path = "support/counting.rs"]
+mod counting;
+#[path = "support/shapes.rs"]
+mod shapes;
+
+use dlrm_bench::{
+    engine::{Engine, FusedEngine},
+    model::{Interaction, Pooling},
+};
+use shapes::{HOTNESS, batch, config, deepfm, dlrm, init, rules};
+
+#[global_allocator]
+static ALLOCATOR: counting::Counting = counting::Counting;
+
+#[test]
+fn a_step_after_the_first_allocates_nothing() {
+    let dot = Interaction::Dot { itself: false, pad_to: 8 };
+    let models = [dlrm(dot, Pooling::Sum), dlrm(Interaction::Cat, Pooling::WeightedLearned), dlrm(dot, Pooling::Mean), deepfm()];
+    for model in models {
+        for rule in rules() {
+            let config = config(model.clone(), rule, 300);
+            let mut engine = FusedEngine::new(&config, &mut init(&model)).unwrap();
+            // The first batch is a short one, the largest comes late.
+            let batches: Vec<_> = [(20, 1, 1), (300, 1, 1), (299, 0, 2), (1, 0, HOTNESS), (300, HOTNESS, HOTNESS)]
+                .into_iter()
+                .enumerate()
+                .map(|(i, (len, low, high))| batch(&config, i as u64, len, (low, high)))
+                .collect();
+            let mut out = vec![0.0; 300];
+            engine.train_step(&batches[0], 0.01).unwrap();
+            let before = counting::calls();
+            for b in batches.iter().chain(&batches) {
+                engine.train_step(b, 0.01).unwrap();
+                engine.predict(b, &mut out).unwrap();
+            }
+            let made = counting::calls() - before;
+            assert_eq!(made, 0, "{rule:?} {model:?}");
+        }
+    }
+}

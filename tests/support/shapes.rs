@@ -1,0 +1,108 @@
+//! Models and batches of realistic proportions.
+
+use dlrm_bench::{
+    data::{Bags, Batch},
+    engine::{EngineConfig, LossKind, LossSpec},
+    model::{
+        DeepFmSpec, DlrmSpec, EmbeddingInit, Interaction, MlpInit, ModelSpec, Pooling,
+        init::{InitSource, Initializer},
+    },
+    optim::{AdamForm, AdamRows, OptimizerConfig, OptimizerSpec},
+    random::philox::{Philox, Stream, unit_f32},
+};
+
+/// Most ids of a bag.
+pub const HOTNESS: usize = 3;
+
+/// A DLRM with tables of uneven sizes.
+#[allow(dead_code)]
+pub fn dlrm(interaction: Interaction, pooling: Pooling) -> ModelSpec {
+    ModelSpec::Dlrm(DlrmSpec {
+        dense: 13,
+        dense_pad_to: 8,
+        tables: vec![3000, 40, 700, 11, 5000, 3],
+        dim: 16,
+        bottom: vec![64, 32, 16],
+        top: vec![96, 40, 1],
+        interaction,
+        pooling,
+        mlp_init: MlpInit::Facebook,
+        embedding_init: EmbeddingInit::UniformSqrtInvRows,
+    })
+}
+
+/// A DeepFM with everything switched on.
+#[allow(dead_code)]
+pub fn deepfm() -> ModelSpec {
+    ModelSpec::DeepFm(DeepFmSpec {
+        tables: vec![3000, 40, 700, 11, 5000, 3],
+        dense: 13,
+        dim: 10,
+        hidden: vec![80, 80],
+        batch_norm: true,
+        dropout: 0.2,
+        embedding_l2: 1e-5,
+        mlp_init: MlpInit::XavierNormal,
+        embedding_init: EmbeddingInit::Normal { std: 1e-2 },
+    })
+}
+
+/// Every update rule.
+#[allow(dead_code)]
+pub fn rules() -> Vec<OptimizerSpec> {
+    let adam = |form, rows| OptimizerSpec::Adam { beta1: 0.9, beta2: 0.999, eps: 1e-8, form, rows };
+    vec![
+        OptimizerSpec::Sgd,
+        OptimizerSpec::Adagrad { eps: 1e-10, initial_accumulator: 0.1, lr_decay: 0.01 },
+        OptimizerSpec::RowwiseAdagrad { eps: 1e-10, initial_accumulator: 0.0 },
+        adam(AdamForm::Torch, AdamRows::Dense),
+        adam(AdamForm::Torch, AdamRows::Lazy),
+        adam(AdamForm::Tf, AdamRows::Dense),
+        adam(AdamForm::Tf, AdamRows::Lazy),
+    ]
+}
+
+/// Everything else an engine has to know.
+pub fn config(model: ModelSpec, rule: OptimizerSpec, max_batch: usize) -> EngineConfig {
+    let max_hotness = vec![HOTNESS; model.tables().len()];
+    EngineConfig {
+        model,
+        loss: LossSpec { kind: LossKind::Bce, clamp: 0.0 },
+        optimizer: OptimizerConfig { rule, learning_rate: 0.01, clip_norm: Some(1.0) },
+        max_batch,
+        max_hotness,
+        threads: 2,
+        pin_threads: false,
+        seed: 3,
+    }
+}
+
+/// The initial values of a run with seed 1.
+pub fn init(model: &ModelSpec) -> Initializer {
+    Initializer::new(model, InitSource::Philox { seed: 1 })
+}
+
+/// A batch of random ids and labels with `low..=high` ids a bag.
+pub fn batch(config: &EngineConfig, number: u64, len: usize, (low, high): (usize, usize)) -> Batch {
+    let dense = match &config.model {
+        ModelSpec::Dlrm(m) => m.dense,
+        ModelSpec::DeepFm(m) => m.dense,
+    };
+    let g = Philox::new(99, Stream::Planted, number);
+    let mut position = 0;
+    let mut draw = || {
+        position += 1;
+        g.block(position)[0]
+    };
+    let mut b = Batch { len, bags: vec![Bags::default(); config.model.tables().len()], ..Batch::default() };
+    b.dense.extend((0..len * dense).map(|_| unit_f32(draw())));
+    b.labels.extend((0..len).map(|_| (draw() % 2) as f32));
+    for (bags, &rows) in b.bags.iter_mut().zip(config.model.tables()) {
+        bags.clear();
+        for _ in 0..len {
+            let hotness = low + draw() as usize % (high - low + 1);
+            bags.push((0..hotness).map(|_| draw() % rows as u32).collect::<Vec<_>>());
+        }
+    }
+    b
+}
