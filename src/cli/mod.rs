@@ -2,7 +2,9 @@
 
 mod explain;
 mod failure;
+mod progress;
 mod run;
+mod summary;
 
 pub use failure::Failure;
 pub use run::RunArgs;

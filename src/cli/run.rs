@@ -1,9 +1,23 @@
 //! `dlrm-bench run`.
 
-use super::{Exit, Failure, explain};
-use crate::workload::{self, Resolved};
+use super::{
+    Exit, Failure, explain,
+    progress::{Progress, Show},
+    summary,
+};
+use crate::{
+    engine::EngineError,
+    train::{self, Job, TrainError, events::StopReason},
+    workload::{self, Resolved},
+};
 use clap::Args;
-use std::path::PathBuf;
+use std::{
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -76,5 +90,47 @@ pub(super) fn run(args: &RunArgs) -> Result<Exit, Failure> {
         print!("{}", explain::explain(&resolved)?);
         return Ok(Exit::Done);
     }
-    Err(Failure::Internal("training is not in this build".to_owned()))
+    let stop = stop_flag()?;
+    let show = match (args.quiet, args.json) {
+        (true, _) => Show::Quiet,
+        (_, true) => Show::Json,
+        _ => Show::Auto,
+    };
+    let mut progress = Progress::new(show);
+    let job = Job { workload: &resolved.workload, stop: &stop };
+    let finished = train::run(&job, &mut [&mut progress])?;
+    if !args.json {
+        print!("{}", summary::summary(&resolved.workload, &finished));
+    }
+    Ok(match finished.outcome.reason {
+        StopReason::Interrupted => Exit::Interrupted,
+        _ if finished.outcome.success => Exit::Done,
+        _ => Exit::TargetMissed,
+    })
+}
+
+/// A flag that Ctrl-C and SIGTERM set. A second signal ends the process at once.
+fn stop_flag() -> Result<Arc<AtomicBool>, Failure> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let flag = Arc::clone(&stop);
+    ctrlc::set_handler(move || {
+        if flag.swap(true, Ordering::Relaxed) {
+            std::process::exit(Exit::Interrupted as i32);
+        }
+    })
+    .map_err(|e| Failure::Internal(format!("cannot catch Ctrl-C: {e}")))?;
+    Ok(stop)
+}
+
+impl From<TrainError> for Failure {
+    fn from(e: TrainError) -> Self {
+        match e {
+            TrainError::Workload(e) => e.into(),
+            TrainError::Data(e) => e.into(),
+            TrainError::Listener(e) => Failure::Output(format!("cannot write the run's log: {e}")),
+            TrainError::Engine(EngineError::Memory { .. }) => Failure::Memory(e.to_string()),
+            e if e.is_quality() => Failure::Quality(e.to_string()),
+            e => Failure::Internal(e.to_string()),
+        }
+    }
 }

@@ -55,6 +55,11 @@ impl PhaseClock {
         self.since = now;
     }
 
+    /// Charges `seconds` that were measured elsewhere.
+    pub fn charge(&mut self, phase: Phase, seconds: f64) {
+        self.seconds[phase as usize] += seconds;
+    }
+
     /// Seconds charged to `phase` so far.
     pub fn seconds(&self, phase: Phase) -> f64 {
         self.seconds[phase as usize]

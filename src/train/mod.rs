@@ -1,3 +1,58 @@
 //! The loop: batches, steps, evaluation, stop rules, and who is told of it.
 
+mod evaluate;
 pub mod events;
+mod run;
+
+pub use run::{Finished, Job, Prepared, prepare, run};
+
+use crate::{
+    data::DataError, engine::EngineError, metrics::MetricsError, optim::schedule::ScheduleError, workload::parse::WorkloadError,
+};
+
+/// Why a run could not go on.
+#[derive(Debug, thiserror::Error)]
+pub enum TrainError {
+    /// The workload does not fit the data.
+    #[error(transparent)]
+    Workload(#[from] WorkloadError),
+    /// The schedule cannot be followed.
+    #[error(transparent)]
+    Schedule(#[from] ScheduleError),
+    /// The data cannot be read.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// The engine failed.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// The loss of a step is not a number.
+    #[error(
+        "the loss is {loss} at step {step} (learning rate {rate:.3e}); a smaller optimizer.learning_rate, a warm-up or clip_norm may help"
+    )]
+    Loss {
+        /// NaN or infinite.
+        loss: f32,
+        /// 1-based.
+        step: u64,
+        /// Rate of that step.
+        rate: f64,
+    },
+    /// Predictions that cannot be judged.
+    #[error("evaluation after step {step}: {source}")]
+    Metrics {
+        /// Steps done before the evaluation.
+        step: u64,
+        /// What is wrong with them.
+        source: MetricsError,
+    },
+    /// A listener (the log, the record) failed.
+    #[error("cannot write the run's log: {0}")]
+    Listener(#[from] std::io::Error),
+}
+
+impl TrainError {
+    /// Whether it speaks of the quality of training (not of input or machine).
+    pub fn is_quality(&self) -> bool {
+        matches!(self, TrainError::Loss { .. } | TrainError::Metrics { .. } | TrainError::Engine(EngineError::NotFinite { .. }))
+    }
+}

@@ -1,0 +1,256 @@
+//! What a person or a program sees of a run while it goes on.
+
+use crate::train::events::{EvalEvent, Listener, Outcome, RunFacts, StepEvent};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use std::{
+    io::{IsTerminal, Write},
+    time::{Duration, Instant},
+};
+
+/// Seconds between plain progress lines in a pipe.
+const PLAIN_EVERY: Duration = Duration::from_secs(10);
+
+/// Seconds over which the shown throughput and loss are averaged.
+const WINDOW: f64 = 2.0;
+
+/// How progress is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Show {
+    /// A bar on a terminal, plain lines in a pipe.
+    Auto,
+    /// Nothing.
+    Quiet,
+    /// One JSON object a line on standard output: `run_start`, `eval`, `run_stop`, and a `step` about once a second.
+    Json,
+}
+
+/// Shows progress.
+pub struct Progress {
+    sink: Sink,
+    facts: Option<RunFacts>,
+    evals: Vec<(f64, f64)>,
+    window: Window,
+    clock: Instant,
+    last_line: Instant,
+}
+
+enum Sink {
+    Bar(ProgressBar),
+    Plain,
+    Json,
+    Quiet,
+}
+
+/// Sums since the last refresh.
+#[derive(Default)]
+struct Window {
+    samples: f64,
+    seconds: f64,
+    loss: f64,
+    rate: f64,
+    mean_loss: f64,
+}
+
+impl Window {
+    fn add(&mut self, s: &StepEvent) {
+        self.samples += f64::from(s.samples);
+        self.seconds += s.seconds;
+        self.loss += f64::from(s.loss) * f64::from(s.samples);
+        if self.seconds >= WINDOW || self.rate == 0.0 {
+            self.rate = self.samples / self.seconds.max(1e-9);
+            self.mean_loss = self.loss / self.samples.max(1.0);
+            if self.seconds >= WINDOW {
+                (self.samples, self.seconds, self.loss) = (0.0, 0.0, 0.0);
+            }
+        }
+    }
+}
+
+impl Progress {
+    /// A new display.
+    pub fn new(show: Show) -> Self {
+        let sink = match show {
+            Show::Quiet => Sink::Quiet,
+            Show::Json => Sink::Json,
+            Show::Auto if std::io::stderr().is_terminal() => Sink::Bar(bar()),
+            Show::Auto => Sink::Plain,
+        };
+        let now = Instant::now();
+        Progress { sink, facts: None, evals: Vec::new(), window: Window::default(), clock: now, last_line: now }
+    }
+
+    /// Seconds until the target is expected, from the trend of AUC over the logarithm of samples; `None` while unknown.
+    fn eta(&self, samples: f64) -> Option<f64> {
+        let facts = self.facts.as_ref()?;
+        let rate = (self.window.rate > 0.0).then_some(self.window.rate)?;
+        let left = (facts.max_steps as f64 / facts.steps_per_epoch as f64 * facts.train_samples as f64 - samples).max(0.0);
+        let to_target = facts.target_auc.and_then(|t| samples_to(&self.evals, t)).map(|n| (n - samples).max(0.0));
+        Some(to_target.map_or(left, |n| n.min(left)) / rate)
+    }
+
+    fn line(&self, step: &StepEvent, samples: f64) -> String {
+        let auc = self.evals.last().map_or_else(|| "-".into(), |e| format!("{:.5}", e.1));
+        let eta = self.eta(samples).map_or_else(|| "-".into(), clock);
+        format!(
+            "step {}  {} samples/s  loss {:.4}  AUC {auc}  ETA {eta}",
+            step.step,
+            thousands(self.window.rate.round() as u64),
+            self.window.mean_loss
+        )
+    }
+
+    fn samples_done(&self, step: &StepEvent) -> f64 {
+        self.facts.as_ref().map_or(0.0, |f| step.step as f64 / f.steps_per_epoch as f64 * f.train_samples as f64)
+    }
+
+    fn json(value: &serde_json::Value) -> std::io::Result<()> {
+        let mut out = std::io::stdout().lock();
+        writeln!(out, "{value}")?;
+        out.flush()
+    }
+}
+
+fn bar() -> ProgressBar {
+    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(8));
+    if let Ok(style) = ProgressStyle::with_template("{elapsed_precise} {bar:14} {msg}") {
+        bar.set_style(style.progress_chars("=> "));
+    }
+    bar.set_message("opening the data, making the model");
+    bar
+}
+
+impl Listener for Progress {
+    fn init_start(&mut self) -> std::io::Result<()> {
+        match &self.sink {
+            Sink::Bar(b) => b.tick(),
+            Sink::Plain => eprintln!("opening the data, making the model"),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn run_start(&mut self, facts: &RunFacts) -> std::io::Result<()> {
+        self.clock = Instant::now();
+        self.facts = Some(facts.clone());
+        match &self.sink {
+            Sink::Bar(b) => b.set_length(facts.max_steps),
+            Sink::Plain => {
+                let target = facts.target_auc.map_or_else(String::new, |t| format!(", target AUC {t:.5}"));
+                eprintln!("training: at most {} steps{target}", facts.max_steps);
+            }
+            Sink::Json => Self::json(&serde_json::json!({"event": "run_start", "facts": facts}))?,
+            Sink::Quiet => {}
+        }
+        Ok(())
+    }
+
+    fn step(&mut self, step: &StepEvent) -> std::io::Result<()> {
+        self.window.add(step);
+        let due = match &self.sink {
+            Sink::Quiet => false,
+            Sink::Bar(_) => self.last_line.elapsed() > Duration::from_millis(150),
+            Sink::Json => self.last_line.elapsed() > Duration::from_secs(1),
+            Sink::Plain => self.last_line.elapsed() > PLAIN_EVERY,
+        };
+        if !due {
+            return Ok(());
+        }
+        self.last_line = Instant::now();
+        let line = self.line(step, self.samples_done(step));
+        match &self.sink {
+            Sink::Bar(b) => {
+                b.set_position(step.step);
+                b.set_message(line);
+            }
+            Sink::Plain => eprintln!("{line}"),
+            Sink::Json => {
+                Self::json(&serde_json::json!({"event": "step", "samples_per_second": self.window.rate, "step": step}))?;
+            }
+            Sink::Quiet => {}
+        }
+        Ok(())
+    }
+
+    fn eval_stop(&mut self, e: &EvalEvent) -> std::io::Result<()> {
+        self.evals.push((e.samples as f64, e.quality.auc));
+        match &self.sink {
+            Sink::Bar(b) => b.tick(),
+            Sink::Plain => eprintln!(
+                "step {}  {} samples  AUC {:.5}  log loss {:.5}  {:.1} s",
+                e.step,
+                thousands(e.samples),
+                e.quality.auc,
+                e.quality.logloss,
+                e.elapsed
+            ),
+            Sink::Json => Self::json(&serde_json::json!({"event": "eval", "eval": e}))?,
+            Sink::Quiet => {}
+        }
+        Ok(())
+    }
+
+    fn run_stop(&mut self, outcome: &Outcome) -> std::io::Result<()> {
+        match &self.sink {
+            Sink::Bar(b) => b.finish_and_clear(),
+            Sink::Json => Self::json(&serde_json::json!({"event": "run_stop", "outcome": outcome}))?,
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+/// Samples at which the least-squares line of AUC over ln(samples) through the last evaluations meets `target`.
+fn samples_to(evals: &[(f64, f64)], target: f64) -> Option<f64> {
+    let last = &evals[evals.len().saturating_sub(4)..];
+    if last.len() < 2 {
+        return None;
+    }
+    let n = last.len() as f64;
+    let (mx, my) = last.iter().fold((0.0, 0.0), |(x, y), e| (x + e.0.ln() / n, y + e.1 / n));
+    let (mut sxy, mut sxx) = (0.0, 0.0);
+    for e in last {
+        sxy += (e.0.ln() - mx) * (e.1 - my);
+        sxx += (e.0.ln() - mx).powi(2);
+    }
+    let slope = sxy / sxx;
+    (slope > 1e-9).then(|| (mx + (target - my) / slope).exp()).filter(|n| n.is_finite())
+}
+
+/// `3:05` or `1:02:03`.
+fn clock(seconds: f64) -> String {
+    let s = seconds.round().min(359_999.0) as u64;
+    if s >= 3600 { format!("{}:{:02}:{:02}", s / 3600, s / 60 % 60, s % 60) } else { format!("{}:{:02}", s / 60, s % 60) }
+}
+
+/// `1234567` as `1,234,567`.
+pub(super) fn thousands(n: u64) -> String {
+    let digits = n.to_string();
+    let mut out = String::with_capacity(digits.len() * 4 / 3);
+    for (i, c) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(c);
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_trend_finds_the_sample_that_meets_the_target() {
+        let evals: Vec<(f64, f64)> = [1e5, 2e5, 4e5].iter().map(|&n: &f64| (n, 0.3 + 0.03 * n.ln())).collect();
+        let n = samples_to(&evals, 0.75).unwrap();
+        assert!((0.3 + 0.03 * n.ln() - 0.75).abs() < 1e-9);
+        assert_eq!(samples_to(&evals[..1], 0.75), None);
+        assert_eq!(samples_to(&[(1e5, 0.7), (2e5, 0.6)], 0.75), None);
+    }
+
+    #[test]
+    fn numbers_for_people() {
+        assert_eq!([0, 999, 1000, 1_234_567].map(thousands), ["0", "999", "1,000", "1,234,567"]);
+        assert_eq!([5.4, 185.0, 3723.0].map(clock), ["0:05", "3:05", "1:02:03"]);
+    }
+}

@@ -1,0 +1,376 @@
+//! From a workload to an outcome.
+
+use super::{
+    TrainError,
+    evaluate::{EvalError, EvalSplit},
+    events::{EvalEvent, Listener, Outcome, RunFacts, StepEvent, StopReason},
+};
+use crate::{
+    data::{
+        Dataset, Facts, Schema,
+        loader::{Loader, Plan},
+        source,
+    },
+    engine::{self, Engine, EngineConfig, Phase},
+    metrics::Quality,
+    model::init::{InitSource, Initializer},
+    optim::schedule::Schedule,
+    random::numpy::RandomState,
+    workload::{EvalEvery, InitRng, Monitor, Workload},
+};
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    time::Instant,
+};
+
+/// What to run.
+pub struct Job<'a> {
+    /// The workload, resolved.
+    pub workload: &'a Workload,
+    /// Set from outside (Ctrl-C) to end the run soon.
+    pub stop: &'a AtomicBool,
+}
+
+/// Data opened and model made.
+pub struct Prepared {
+    /// Columns of the data.
+    pub schema: Schema,
+    /// What is known of the data.
+    pub data_facts: Facts,
+    /// What the engine was made from.
+    pub config: EngineConfig,
+    /// The model at its initial parameters.
+    pub engine: Box<dyn Engine>,
+    /// Numbers that the listeners are told.
+    pub facts: RunFacts,
+    plan: Plan,
+    train: Box<dyn crate::data::Source>,
+    eval: EvalSplit,
+    test: Option<EvalSplit>,
+}
+
+/// A run that came to its end (target, budget, patience or interruption).
+pub struct Finished {
+    /// How it ended.
+    pub outcome: Outcome,
+    /// Columns of the data.
+    pub schema: Schema,
+    /// What is known of the data.
+    pub data_facts: Facts,
+    /// What the engine was made from.
+    pub config: EngineConfig,
+    /// The model with its final (or restored best) parameters.
+    pub engine: Box<dyn Engine>,
+    /// Numbers known at the start.
+    pub facts: RunFacts,
+    /// Seconds from `init_start` to `run_start`.
+    pub init_seconds: f64,
+    /// Seconds of training steps by phase, if the engine keeps a clock.
+    pub phases: Option<Vec<(Phase, f64)>>,
+}
+
+/// Opens the data and makes the model.
+pub fn prepare(workload: &Workload) -> Result<Prepared, TrainError> {
+    let Dataset { train, eval, test, facts: data_facts, numpy } = source::open(workload)?;
+    let schema = train.schema().clone();
+    let config = workload.engine_config(&schema)?;
+    let seed = workload.train.seed;
+    let init = match workload.model.init_rng() {
+        InitRng::Philox => InitSource::Philox { seed },
+        InitRng::Numpy => InitSource::Numpy(numpy.unwrap_or_else(|| RandomState::new(seed as u32))),
+    };
+    let mut initializer = Initializer::new(&config.model, init);
+    let engine = engine::build(workload.engine.kind, &config, &mut initializer)?;
+    let t = &workload.train;
+    let plan = Plan { batch_size: t.batch_size, epochs: t.epochs, drop_last: t.drop_last, max_batches: t.max_steps };
+    let train_samples = train.len().unwrap_or(u64::MAX);
+    let steps_per_epoch = plan.batches_per_epoch(train_samples);
+    let max_steps = steps_per_epoch.saturating_mul(t.epochs).min(t.max_steps.unwrap_or(u64::MAX));
+    let eval = EvalSplit::new(eval, workload.eval.batch_size);
+    let facts = RunFacts {
+        train_samples,
+        eval_samples: eval.len().unwrap_or(0),
+        steps_per_epoch,
+        max_steps,
+        target_auc: workload.target.resolve(data_facts.best_auc)?,
+        best_auc: data_facts.best_auc,
+    };
+    let test = test.map(|t| EvalSplit::new(t, workload.eval.batch_size));
+    Ok(Prepared { schema, data_facts, config, engine, facts, plan, train, eval, test })
+}
+
+/// Trains until the target, the budget, the patience or the stop flag ends it. Listeners hear of everything as it happens; if
+/// the run fails they hear [`Listener::run_stop`] with the reason before the error is returned.
+pub fn run(job: &Job<'_>, listeners: &mut [&mut dyn Listener]) -> Result<Finished, TrainError> {
+    let mut told = Told { listeners, state: State::default() };
+    match train(job, &mut told) {
+        Ok(finished) => Ok(finished),
+        Err(error) => {
+            let outcome = told.state.outcome(StopReason::Failed, false, Some(error.to_string()));
+            // The first error is the one to report; a log that cannot be closed has most likely caused it.
+            let _ = told.each(|l| l.run_stop(&outcome));
+            Err(error)
+        }
+    }
+}
+
+fn train(job: &Job<'_>, told: &mut Told<'_, '_>) -> Result<Finished, TrainError> {
+    let began = Instant::now();
+    told.each(|l| l.init_start())?;
+    let mut prepared = prepare(job.workload)?;
+    let init_seconds = began.elapsed().as_secs_f64();
+    told.each(|l| l.params_ready(prepared.engine.params()))?;
+    told.state.clock = Some(Instant::now());
+    told.each(|l| l.run_start(&prepared.facts))?;
+    let loader = Loader::start(prepared.train, prepared.plan)?;
+    let schedule = Schedule::new(&job.workload.schedule, job.workload.optimizer.learning_rate)?;
+    let every = match job.workload.eval.every {
+        EvalEvery::Steps(n) => n.max(1),
+        EvalEvery::Epochs(f) => ((prepared.facts.steps_per_epoch as f64 * f) as u64).max(1),
+        EvalEvery::AtEnd | EvalEvery::Never => u64::MAX,
+    };
+    let mut trainer = Trainer {
+        job,
+        facts: &prepared.facts,
+        engine: &mut *prepared.engine,
+        eval: prepared.eval,
+        loader,
+        schedule,
+        every,
+        best: None,
+    };
+    let reason = trainer.steps(told)?;
+    let phases = trainer.engine.phases().map(|c| Phase::ALL.iter().map(|&p| (p, c.seconds(p))).collect());
+    told.state.test = trainer.test(prepared.test, reason, told.state.steps)?;
+    let target_met = prepared.facts.target_auc.is_none() || reason == StopReason::Target;
+    let outcome = told.state.outcome(reason, target_met && reason != StopReason::Interrupted, None);
+    told.each(|l| l.run_stop(&outcome))?;
+    Ok(Finished {
+        outcome,
+        schema: prepared.schema,
+        data_facts: prepared.data_facts,
+        config: prepared.config,
+        engine: prepared.engine,
+        facts: prepared.facts,
+        init_seconds,
+        phases,
+    })
+}
+
+/// The listeners, and what has happened so far.
+struct Told<'a, 'b> {
+    listeners: &'a mut [&'b mut dyn Listener],
+    state: State,
+}
+
+impl Told<'_, '_> {
+    fn each(&mut self, mut tell: impl FnMut(&mut dyn Listener) -> std::io::Result<()>) -> std::io::Result<()> {
+        self.listeners.iter_mut().try_for_each(|l| tell(&mut **l))
+    }
+}
+
+#[derive(Default)]
+struct State {
+    clock: Option<Instant>,
+    steps: u64,
+    samples: u64,
+    train_seconds: f64,
+    last_eval: Option<EvalEvent>,
+    best_auc: f64,
+    test: Option<Quality>,
+}
+
+impl State {
+    fn elapsed(&self) -> f64 {
+        self.clock.map_or(0.0, |c| c.elapsed().as_secs_f64())
+    }
+
+    fn outcome(&self, reason: StopReason, success: bool, message: Option<String>) -> Outcome {
+        Outcome {
+            reason,
+            success,
+            message,
+            steps: self.steps,
+            samples: self.samples,
+            seconds: self.elapsed(),
+            train_seconds: self.train_seconds,
+            last_eval: self.last_eval.clone(),
+            test: self.test,
+        }
+    }
+}
+
+struct Trainer<'a> {
+    job: &'a Job<'a>,
+    facts: &'a RunFacts,
+    engine: &'a mut dyn Engine,
+    eval: EvalSplit,
+    loader: Loader,
+    schedule: Schedule,
+    /// Steps between evaluations.
+    every: u64,
+    best: Option<Best>,
+}
+
+/// The best evaluation so far.
+struct Best {
+    monitored: f64,
+    /// Evaluations since then.
+    age: u32,
+    /// Its parameters, if they are to be restored.
+    parameters: Option<Vec<Vec<f32>>>,
+}
+
+impl Trainer<'_> {
+    fn steps(&mut self, told: &mut Told<'_, '_>) -> Result<StopReason, TrainError> {
+        let mut epoch_open = None;
+        let mut mark = Instant::now();
+        let reason = loop {
+            if self.job.stop.load(Ordering::Relaxed) {
+                break StopReason::Interrupted;
+            }
+            let Some(loaded) = self.loader.next_batch()? else { break StopReason::Budget };
+            let data_wait = mark.elapsed().as_secs_f64();
+            if epoch_open != Some(loaded.epoch) {
+                told.each(|l| l.epoch_start(loaded.epoch))?;
+                epoch_open = Some(loaded.epoch);
+            }
+            let step = told.state.steps + 1;
+            let learning_rate = self.schedule.rate(step);
+            if let Some(clock) = self.engine.phases() {
+                clock.charge(Phase::DataWait, data_wait);
+            }
+            let loss = self.engine.train_step(&loaded.batch, learning_rate)?;
+            let seconds = mark.elapsed().as_secs_f64();
+            if !loss.is_finite() {
+                return Err(TrainError::Loss { loss, step, rate: learning_rate });
+            }
+            told.state.steps = step;
+            told.state.samples += loaded.batch.len as u64;
+            told.state.train_seconds += seconds;
+            let samples = loaded.batch.len as u32;
+            let event = StepEvent { step, epoch: loaded.epoch, samples, loss, learning_rate, seconds, data_wait };
+            told.each(|l| l.step(&event))?;
+            let (epoch, last_of_epoch) = (loaded.epoch, loaded.last_of_epoch);
+            self.loader.recycle(loaded);
+            let ended = if step.is_multiple_of(self.every) { self.evaluate(told)? } else { None };
+            if last_of_epoch || ended.is_some() {
+                told.each(|l| l.epoch_stop(epoch))?;
+                epoch_open = None;
+            }
+            if let Some(reason) = ended {
+                break reason;
+            }
+            mark = Instant::now();
+        };
+        let evaluated = told.state.last_eval.as_ref().map(|e| e.step);
+        let mut reason = reason;
+        if reason == StopReason::Budget
+            && self.job.workload.eval.every != EvalEvery::Never
+            && evaluated != Some(told.state.steps)
+            && let Some(r) = self.evaluate(told)?
+        {
+            reason = r;
+        }
+        if let Some(epoch) = epoch_open {
+            told.each(|l| l.epoch_stop(epoch))?;
+        }
+        Ok(reason)
+    }
+
+    /// Evaluates, tells the listeners, and says whether training is over.
+    fn evaluate(&mut self, told: &mut Told<'_, '_>) -> Result<Option<StopReason>, TrainError> {
+        let step = told.state.steps;
+        let progress = self.progress(step, told.state.samples);
+        told.each(|l| l.eval_start(progress))?;
+        let began = Instant::now();
+        let quality = match self.eval.evaluate(self.engine, self.job.stop) {
+            Ok(q) => q,
+            Err(EvalError::Interrupted) => return Ok(Some(StopReason::Interrupted)),
+            Err(e) => return Err(train_error(e, step)),
+        };
+        let state = &mut told.state;
+        state.best_auc = state.best_auc.max(quality.auc);
+        let event = EvalEvent {
+            step,
+            progress,
+            samples: state.samples,
+            elapsed: state.elapsed(),
+            seconds: began.elapsed().as_secs_f64(),
+            quality,
+            best_auc: state.best_auc,
+        };
+        state.last_eval = Some(event.clone());
+        told.each(|l| l.eval_stop(&event))?;
+        if self.facts.target_auc.is_some_and(|t| quality.auc >= t) {
+            return Ok(Some(StopReason::Target));
+        }
+        self.judge(&quality)
+    }
+
+    /// Keeps the best evaluation and applies the patience.
+    fn judge(&mut self, quality: &Quality) -> Result<Option<StopReason>, TrainError> {
+        let e = &self.job.workload.eval;
+        let monitored = match e.monitor {
+            Monitor::Auc => quality.auc,
+            Monitor::AucMinusLogloss => quality.auc - quality.logloss,
+            Monitor::Logloss => -quality.logloss,
+        };
+        self.schedule.on_eval(monitored);
+        match &mut self.best {
+            Some(best) if monitored < best.monitored + e.min_delta => {
+                best.age += 1;
+                return Ok(e.patience.is_some_and(|p| best.age >= p).then_some(StopReason::Patience));
+            }
+            _ => {}
+        }
+        let old = self.best.take().and_then(|b| b.parameters);
+        let parameters = if e.restore_best { Some(snapshot(self.engine, old)?) } else { None };
+        self.best = Some(Best { monitored, age: 0, parameters });
+        Ok(None)
+    }
+
+    /// Restores the best parameters if asked for (a run that met its target ends with those that met it), then judges the test split.
+    fn test(&mut self, test: Option<EvalSplit>, reason: StopReason, step: u64) -> Result<Option<Quality>, TrainError> {
+        if matches!(reason, StopReason::Budget | StopReason::Patience)
+            && let Some(Best { parameters: Some(values), .. }) = &self.best
+        {
+            for (i, v) in values.iter().enumerate() {
+                self.engine.write(i, v)?;
+            }
+        }
+        let Some(mut test) = test.filter(|_| reason != StopReason::Interrupted) else { return Ok(None) };
+        match test.evaluate(self.engine, self.job.stop) {
+            Ok(q) => Ok(Some(q)),
+            Err(EvalError::Interrupted) => Ok(None),
+            Err(e) => Err(train_error(e, step)),
+        }
+    }
+
+    /// Epochs done, from 0, fractions included: by samples, so that a short last batch counts for what it is.
+    fn progress(&self, step: u64, samples: u64) -> f64 {
+        if step.is_multiple_of(self.facts.steps_per_epoch) {
+            (step / self.facts.steps_per_epoch) as f64
+        } else {
+            samples as f64 / self.facts.train_samples as f64
+        }
+    }
+}
+
+fn train_error(e: EvalError, step: u64) -> TrainError {
+    match e {
+        EvalError::Data(e) => e.into(),
+        EvalError::Engine(e) => e.into(),
+        EvalError::Metrics(source) => TrainError::Metrics { step, source },
+        EvalError::Interrupted => unreachable!("an interruption ends the run without an error"),
+    }
+}
+
+/// Copies all parameters out, into old copies where there are some.
+fn snapshot(engine: &dyn Engine, old: Option<Vec<Vec<f32>>>) -> Result<Vec<Vec<f32>>, TrainError> {
+    let mut values = old.unwrap_or_else(|| engine.params().iter().map(|p| vec![0.0; p.len()]).collect());
+    for (i, v) in values.iter_mut().enumerate() {
+        engine.read(i, v)?;
+    }
+    Ok(values)
+}
