@@ -14,6 +14,7 @@
 //! | [`Stream::Shuffle`] | epoch | user's choice | run's |
 //! | [`Stream::Planted`] | user's choice below 2^56 (draws of sample `i`: field number) | sample number | data's |
 //! | [`Stream::PlantedTruth`] | table or pair of tables | id | data's |
+//! | [`Stream::Bootstrap`] | resample | block drawn / 4 | analysis's |
 
 /// Blocks made together; a multiple of the widest vector of 32-bit lanes.
 const LANES: usize = 16;
@@ -35,6 +36,8 @@ pub enum Stream {
     Planted = 4,
     /// Weights and latent vectors behind planted data.
     PlantedTruth = 5,
+    /// Starts of bootstrap blocks.
+    Bootstrap = 6,
 }
 
 /// A generator fixed to one seed, stream and index; what is left open is the position.
@@ -201,10 +204,10 @@ mod tests {
 
     #[test]
     fn streams_of_one_seed_differ() {
-        let streams = [Stream::Init, Stream::Dropout, Stream::Shuffle, Stream::Planted, Stream::PlantedTruth];
+        let streams = [Stream::Init, Stream::Dropout, Stream::Shuffle, Stream::Planted, Stream::PlantedTruth, Stream::Bootstrap];
         let first: std::collections::HashSet<_> =
             streams.iter().flat_map(|&s| [0, 1].map(|i| Philox::new(7, s, i).block(0))).collect();
-        assert_eq!(first.len(), 10);
+        assert_eq!(first.len(), 2 * streams.len());
         assert_ne!(Philox::dropout(7, 1, 0), Philox::dropout(7, 0, 1));
     }
 

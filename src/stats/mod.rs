@@ -1,1 +1,57 @@
-//! (being written)
+//! What can be said about noisy timings: intervals. Pure functions, no I/O; the same input gives the same bits.
+
+mod block_bootstrap;
+mod block_length;
+
+use serde::Serialize;
+
+pub use block_bootstrap::{Bootstrap, throughput, warmup_cut};
+
+/// An estimate with its confidence interval, all in the unit of the estimate.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Interval {
+    /// The estimate from the data as they are.
+    pub estimate: f64,
+    /// Lower end.
+    pub low: f64,
+    /// Upper end.
+    pub high: f64,
+    /// Share of repetitions of the whole measurement in which such an interval holds the truth, say 0.95.
+    pub confidence: f64,
+}
+
+/// Why there is no interval.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum StatsError {
+    /// Not enough data.
+    #[error("{steps} steps after the warm-up of {warmup}; an interval needs at least {needed}, so train for longer")]
+    TooFew {
+        /// Steps that are left.
+        steps: usize,
+        /// Steps that were cut.
+        warmup: usize,
+        /// The least that would do.
+        needed: usize,
+    },
+    /// Numbers of samples and times do not belong together.
+    #[error("{samples} numbers of samples for {seconds} step times; there must be one for each")]
+    Lengths {
+        /// Numbers of samples.
+        samples: usize,
+        /// Times.
+        seconds: usize,
+    },
+    /// A time or a number of samples that cannot be.
+    #[error("step {step} has {samples} samples in {seconds} s; both must be above 0")]
+    NotPositive {
+        /// Position from 0, warm-up included.
+        step: usize,
+        /// Its samples.
+        samples: f64,
+        /// Its time.
+        seconds: f64,
+    },
+    /// Not a confidence level.
+    #[error("a confidence of {0}; it must lie between 0 and 1, 0.95 say")]
+    Confidence(f64),
+}
