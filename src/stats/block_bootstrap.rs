@@ -109,7 +109,7 @@ fn resampled_rates(units: &[(f64, f64)], length: usize, how: &Bootstrap) -> Vec<
         .map(|r| {
             Philox::new(how.seed, Stream::Bootstrap, r as u64).fill_u32(0, &mut words);
             // `n` is at most MOST_UNITS, so the bias of this is below one in half a million.
-            let start = |word: u32| (u64::from(word) * n as u64 >> 32) as usize;
+            let start = |word: u32| ((u64::from(word) * n as u64) >> 32) as usize;
             let mut total = ends[start(words[whole])];
             for &word in &words[..whole] {
                 let block = blocks[start(word)];

@@ -7,7 +7,7 @@ use dlrm_bench::{
         DeepFmSpec, DlrmSpec, EmbeddingInit, Interaction, MlpInit, ModelSpec, ParamKind, Pooling,
         init::{InitSource, Initializer},
     },
-    optim::{OptimizerConfig, OptimizerSpec},
+    optim::{AdamForm, AdamRows, OptimizerConfig, OptimizerSpec},
     random::philox::{Philox, Stream, unit_f32},
 };
 use proptest::prelude::*;
@@ -30,6 +30,9 @@ pub struct Limits {
 
 /// So small that differences by hand are affordable.
 pub const SMALL: Limits = Limits { batch: 5, rows: 5, tables: 4, dim: 4, width: 5 };
+/// Past the widths of vector registers and of blocks.
+pub const LARGE: Limits = Limits { batch: 70, rows: 90, tables: 6, dim: 35, width: 70 };
+
 pub fn interactions() -> impl Strategy<Value = Interaction> {
     let dot =
         (any::<bool>(), prop::sample::select(vec![1, 3, 8])).prop_map(|(itself, pad_to)| Interaction::Dot { itself, pad_to });
@@ -44,6 +47,62 @@ pub fn losses() -> impl Strategy<Value = LossSpec> {
     let weights = [0.5, 3.0];
     let kinds = prop::sample::select(vec![LossKind::Bce, LossKind::Wbce { weights }, LossKind::Mse]);
     (kinds, prop::sample::select(vec![0.0, 0.45])).prop_map(|(kind, clamp)| LossSpec { kind, clamp })
+}
+
+/// Every update rule in every form.
+pub fn rules() -> impl Strategy<Value = OptimizerSpec> {
+    let mut rules = vec![
+        OptimizerSpec::Sgd,
+        OptimizerSpec::Adagrad { eps: 1e-10, initial_accumulator: 0.0, lr_decay: 0.0 },
+        OptimizerSpec::Adagrad { eps: 0.0, initial_accumulator: 0.1, lr_decay: 0.5 },
+        OptimizerSpec::RowwiseAdagrad { eps: 1e-10, initial_accumulator: 0.0 },
+        OptimizerSpec::RowwiseAdagrad { eps: 1e-8, initial_accumulator: 0.1 },
+    ];
+    for form in [AdamForm::Torch, AdamForm::Tf] {
+        for rows in [AdamRows::Lazy, AdamRows::Dense] {
+            rules.push(OptimizerSpec::Adam { beta1: 0.9, beta2: 0.999, eps: 1e-8, form, rows });
+        }
+    }
+    prop::sample::select(rules)
+}
+
+/// Models in which one layer does the work: no hidden layers, and nothing else that could hide a fault.
+pub fn single_layers() -> Vec<(&'static str, BoxedStrategy<ModelSpec>)> {
+    let dlrm = |change: fn(&mut DlrmSpec)| {
+        let simple = dlrms(LARGE).prop_map(move |model| {
+            let ModelSpec::Dlrm(mut m) = model else { return model };
+            (m.bottom, m.top, m.pooling, m.dense_pad_to) = (vec![m.dim], vec![1], Pooling::Sum, 1);
+            change(&mut m);
+            ModelSpec::Dlrm(m)
+        });
+        simple.boxed()
+    };
+    let deepfm = |change: fn(&mut DeepFmSpec)| {
+        let simple = deepfms(LARGE).prop_map(move |model| {
+            let ModelSpec::DeepFm(mut m) = model else { return model };
+            (m.batch_norm, m.dropout, m.embedding_l2) = (false, 0.0, 0.0);
+            m.hidden.truncate(1);
+            change(&mut m);
+            ModelSpec::DeepFm(m)
+        });
+        simple.boxed()
+    };
+    vec![
+        ("linear", dlrm(|m| m.interaction = Interaction::Cat)),
+        ("padding of the dense input", dlrm(|m| (m.interaction, m.dense_pad_to) = (Interaction::Cat, 16))),
+        ("MLP", dlrm(|m| (m.interaction, m.bottom) = (Interaction::Cat, vec![33, 20, m.dim]))),
+        ("mean of bags", dlrm(|m| (m.interaction, m.pooling) = (Interaction::Cat, Pooling::Mean))),
+        ("weighted sum of bags", dlrm(|m| (m.interaction, m.pooling) = (Interaction::Cat, Pooling::WeightedFixed))),
+        ("learned weights", dlrm(|m| (m.interaction, m.pooling) = (Interaction::Cat, Pooling::WeightedLearned))),
+        ("dot", dlrm(|m| m.interaction = Interaction::Dot { itself: false, pad_to: 1 })),
+        ("dot with itself", dlrm(|m| m.interaction = Interaction::Dot { itself: true, pad_to: 1 })),
+        ("padded dot", dlrm(|m| m.interaction = Interaction::Dot { itself: false, pad_to: 8 })),
+        ("factorisation machine", deepfm(|m| m.hidden = vec![])),
+        ("DNN", deepfm(|_| {})),
+        ("L2", deepfm(|m| m.embedding_l2 = 0.1)),
+        ("dropout", deepfm(|m| (m.hidden, m.dropout) = (vec![40], 0.3))),
+        ("batch normalisation", deepfm(|m| (m.hidden, m.batch_norm, m.dense) = (vec![20], true, 3))),
+    ]
 }
 
 pub fn dlrms(limits: Limits) -> impl Strategy<Value = ModelSpec> {
@@ -76,11 +135,16 @@ pub fn deepfms(limits: Limits) -> impl Strategy<Value = ModelSpec> {
     let dropout = prop::sample::select(vec![0.0, 0.2, 0.5]);
     let l2 = prop::sample::select(vec![0.0, 0.05]);
     (tables, 0..4usize, 1..=limits.dim, hidden, any::<bool>(), dropout, l2).prop_map(
-        |(tables, dense, dim, hidden, batch_norm, dropout, embedding_l2)| {
+        move |(mut tables, mut dense, dim, mut hidden, batch_norm, dropout, embedding_l2)| {
+            if batch_norm {
+                // It divides by the deviation over samples: something must make them differ, everywhere and by more than rounding.
+                dense = dense.max(1);
+                tables.iter_mut().for_each(|rows| *rows = (*rows).max(8.min(limits.rows)));
+                hidden.iter_mut().for_each(|width| *width = (*width).max(8.min(limits.width)));
+            }
             ModelSpec::DeepFm(DeepFmSpec {
                 tables,
-                // Batch normalisation divides by the deviation of samples: something must make them differ.
-                dense: dense.max(usize::from(batch_norm)),
+                dense,
                 dim,
                 hidden,
                 batch_norm,

@@ -188,7 +188,7 @@ impl Engine for CandleEngine {
         let pass = self.forward(batch)?;
         let loss = pass.loss.to_scalar::<f32>()?;
         if !loss.is_finite() {
-            return Err(EngineError::NotFinite { what: "loss", value: f64::from(loss), step: self.step + 1 });
+            return Err(EngineError::NotFinite { what: "the loss", value: f64::from(loss), step: self.step + 1 });
         }
         let mut store = pass.loss.backward()?;
         let mut grads = Vec::with_capacity(self.vars.len());
