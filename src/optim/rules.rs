@@ -244,3 +244,6 @@ impl StateShape {
         if self.rowwise { 1 } else { dim }
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

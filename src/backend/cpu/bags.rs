@@ -177,3 +177,6 @@ impl Block<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -112,3 +112,6 @@ pub(crate) fn sum_squares_block(x: &[f32]) -> f64 {
     }
     lanes.iter().sum()
 }
+
+#[cfg(test)]
+mod tests;

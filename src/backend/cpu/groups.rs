@@ -163,3 +163,6 @@ fn sort_part(table: &Keys, part: usize, bags: &Bags, counts: &mut [u32]) {
         std::mem::swap(&mut from, &mut to);
     }
 }
+
+#[cfg(test)]
+mod tests;

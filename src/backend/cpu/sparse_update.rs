@@ -481,3 +481,6 @@ impl<R: Rule> Visit for Apply<R> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,6 +8,11 @@ pub(crate) fn isas() -> impl Iterator<Item = Isa> {
     Isa::ALL.into_iter().filter(|isa| isa.available())
 }
 
+/// Every instruction set on one thread, the best one on two and three threads too.
+pub(crate) fn machines() -> impl Iterator<Item = (Isa, usize)> {
+    isas().map(|isa| (isa, 1)).chain([(Isa::best(), 2), (Isa::best(), 3)])
+}
+
 /// A stream of numbers for tests: a multiplicative congruential generator (L'Ecuyer 1999).
 #[derive(Debug, Clone)]
 pub(crate) struct Numbers(u64);

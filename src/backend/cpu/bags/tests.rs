@@ -1,0 +1,91 @@
+use super::*;
+use crate::{
+    backend::cpu::testing::{Numbers, bits, close, machines},
+    optim::OptimizerSpec,
+};
+use proptest::prelude::*;
+
+const POOLINGS: [Pooling; 4] = [Pooling::Sum, Pooling::Mean, Pooling::WeightedFixed, Pooling::WeightedLearned];
+
+/// Tables with random rows and row weights.
+fn set(numbers: &mut Numbers, rows: &[usize], dim: usize, pooling: Pooling) -> TableSet {
+    let mut set = TableSet::new(rows, dim, pooling, &OptimizerSpec::Sgd).unwrap();
+    let weights = set.weights.iter_mut().flat_map(|w| &mut w.tables);
+    for table in set.tables.iter_mut().chain(weights) {
+        table.values_mut().fill_with(|| numbers.float());
+    }
+    set
+}
+
+fn plain(set: &TableSet, bags: &[Bags], samples: usize) -> Vec<f64> {
+    let mut out = Vec::new();
+    for b in 0..samples {
+        for (k, table) in set.tables.iter().enumerate() {
+            let bag = bags[k].bag(b);
+            for c in 0..set.dim {
+                let weight = |id: u32| match &set.weights {
+                    Some(w) => f64::from(w.tables[k].values()[id as usize]),
+                    None if set.pooling == Pooling::Mean => 1.0 / bag.len() as f64,
+                    None => 1.0,
+                };
+                out.push(bag.iter().map(|&id| weight(id) * f64::from(table.row(id as usize)[c])).sum());
+            }
+        }
+    }
+    out
+}
+
+fn check(set: &TableSet, bags: &[Bags], samples: usize, gap: usize) {
+    let width = set.tables.len() * set.dim;
+    let stride = width + gap;
+    let want = plain(set, bags, samples);
+    let mut first: Option<Vec<u32>> = None;
+    for (isa, threads) in machines() {
+        let mut out = vec![f32::NAN; samples * stride];
+        forward(&Pool::new(threads), isa, samples, set, bags, RowsMut::new(&mut out, stride));
+        for b in 0..samples {
+            close(&out[b * stride..][..width], &want[b * width..][..width], 10.0, "pooled");
+            assert!(out[b * stride + width..][..gap].iter().all(|v| v.is_nan()), "what lies between is left alone");
+        }
+        let all = bits(&out);
+        assert!(first.get_or_insert_with(|| all.clone()) == &all, "{isa:?}, {threads} threads");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(40))]
+    #[test]
+    fn any_shape_agrees_with_plain_loops(
+        samples in 1usize..600, dim in 1usize..40, tables in 1usize..4, hotness in 0usize..6, gap in 0usize..3, seed: u64
+    ) {
+        let mut numbers = Numbers::new(seed);
+        let rows: Vec<usize> = (0..tables).map(|_| 1 + numbers.below(50)).collect();
+        let bags: Vec<Bags> = rows.iter().map(|&r| numbers.bags(samples, r, hotness)).collect();
+        for pooling in POOLINGS {
+            check(&set(&mut numbers, &rows, dim, pooling), &bags, samples, gap);
+        }
+    }
+}
+
+#[test]
+fn the_dimensions_of_the_workloads_agree_with_plain_loops() {
+    for dim in [1, 2, 10, 16, 64, 128, 130] {
+        for hotness in [0, 4] {
+            let mut numbers = Numbers::new(dim as u64);
+            let bags = [numbers.bags(300, 1000, hotness), numbers.bags(300, 7, hotness)];
+            for pooling in POOLINGS {
+                check(&set(&mut numbers, &[1000, 7], dim, pooling), &bags, 300, 0);
+            }
+        }
+    }
+}
+
+#[test]
+#[should_panic(expected = "id 7 of a table of 7 rows")]
+fn an_id_beyond_the_table_is_caught() {
+    let set = set(&mut Numbers::new(1), &[7], 3, Pooling::Sum);
+    let mut bags = Bags::default();
+    bags.clear();
+    bags.push([7]);
+    forward(&Pool::new(1), Isa::best(), 1, &set, &[bags], RowsMut::new(&mut [0.0; 3], 3));
+}

@@ -1,0 +1,231 @@
+use super::*;
+use crate::{
+    backend::cpu::testing::{Numbers, bits, close, machines},
+    optim::{AdamForm, AdamRows, OptimizerSpec, rules::tests::RULES, rules::tests::plain},
+};
+use proptest::prelude::*;
+
+const POOLINGS: [Pooling; 4] = [Pooling::Sum, Pooling::Mean, Pooling::WeightedFixed, Pooling::WeightedLearned];
+
+fn rules() -> Vec<OptimizerSpec> {
+    let dense = OptimizerSpec::Adam { beta1: 0.8, beta2: 0.99, eps: 1e-3, form: AdamForm::Torch, rows: AdamRows::Dense };
+    RULES.into_iter().chain([dense]).collect()
+}
+
+/// A batch and the tables that it is about.
+struct Case {
+    rows: Vec<usize>,
+    dim: usize,
+    samples: usize,
+    hotness: usize,
+    bags: Vec<Bags>,
+    pooled: Vec<f32>,
+    stride: usize,
+    values: Vec<Vec<f32>>,
+    weights: Vec<Vec<f32>>,
+    l2: f32,
+}
+
+impl Case {
+    fn new(samples: usize, rows: Vec<usize>, dim: usize, hotness: usize, l2: f32, seed: u64) -> Self {
+        let mut numbers = Numbers::new(seed);
+        let stride = rows.len() * dim + numbers.below(3);
+        Case {
+            bags: rows.iter().map(|&r| numbers.bags(samples, r, hotness)).collect(),
+            pooled: numbers.floats(samples * stride),
+            values: rows.iter().map(|&r| numbers.floats(r * dim)).collect(),
+            weights: rows.iter().map(|&r| numbers.floats(r)).collect(),
+            rows,
+            dim,
+            samples,
+            hotness,
+            stride,
+            l2,
+        }
+    }
+
+    fn set(&self, pooling: Pooling, rule: &OptimizerSpec) -> TableSet {
+        let mut set = TableSet::new(&self.rows, self.dim, pooling, rule).unwrap();
+        set.tables.iter_mut().zip(&self.values).for_each(|(t, v)| t.values_mut().copy_from_slice(v));
+        let weights = set.weights.iter_mut().flat_map(|w| &mut w.tables);
+        weights.zip(&self.weights).for_each(|(t, v)| t.values_mut().copy_from_slice(v));
+        set
+    }
+
+    fn gradient(&self) -> BagGradient<'_> {
+        BagGradient { bags: &self.bags, pooled: Rows::new(&self.pooled, self.stride), l2: self.l2 }
+    }
+
+    fn groups(&self, pool: &Pool) -> Groups {
+        let mut groups = Groups::new(&self.rows, &vec![self.hotness.max(1); self.rows.len()], self.samples, pool.threads());
+        groups.sort(pool, &self.bags);
+        groups
+    }
+
+    /// Gradient of table `k` and of its row weights in f64, and which rows are touched.
+    fn plain(&self, pooling: Pooling, k: usize) -> (Vec<f64>, Vec<f64>, Vec<bool>) {
+        let (d, rows) = (self.dim, self.rows[k]);
+        let mut g: Vec<f64> = self.values[k].iter().map(|&p| f64::from(self.l2) * f64::from(p)).collect();
+        let (mut dw, mut touched) = (vec![0.0; rows], vec![self.l2 != 0.0; rows]);
+        for b in 0..self.samples {
+            let bag = self.bags[k].bag(b);
+            for &id in bag {
+                let id = id as usize;
+                touched[id] = true;
+                for c in 0..d {
+                    let slope = f64::from(self.pooled[b * self.stride + k * d + c]);
+                    g[id * d + c] += slope
+                        * match pooling {
+                            Pooling::Sum => 1.0,
+                            Pooling::Mean => 1.0 / bag.len() as f64,
+                            Pooling::WeightedFixed | Pooling::WeightedLearned => f64::from(self.weights[k][id]),
+                        };
+                    dw[id] += slope * f64::from(self.values[k][id * d + c]);
+                }
+            }
+        }
+        (g, dw, touched)
+    }
+}
+
+fn wide(x: &[f32]) -> Vec<f64> {
+    x.iter().map(|&v| f64::from(v)).collect()
+}
+
+/// Everything that an update may move.
+fn all_bits(set: &TableSet) -> Vec<u32> {
+    let weights = set.weights.iter().flat_map(|w| w.tables.iter().chain(w.state.iter().flatten()));
+    set.tables.iter().chain(set.state.iter().flatten()).chain(weights).flat_map(|t| bits(t.values())).collect()
+}
+
+/// One step against f64.
+fn check_update(case: &Case, pooling: Pooling, rule: &OptimizerSpec, scale: f32) {
+    let mut of_isa: Option<(Isa, Vec<u32>)> = None;
+    for (isa, threads) in machines() {
+        let pool = Pool::new(threads);
+        let (groups, mut set) = (case.groups(&pool), case.set(pooling, rule));
+        let mut sparse = SparseUpdate::new(case.dim, case.rows.len(), threads);
+        sparse.update(&pool, isa, &mut set, &groups, case.gradient(), &Step::new(rule, 0.05, 1), scale);
+        let all = all_bits(&set);
+        match &of_isa {
+            // Only the gradient of a row weight may be rounded differently.
+            Some((other, bits)) if *other == isa || pooling != Pooling::WeightedLearned => {
+                assert!(bits == &all, "{isa:?}, {threads} threads");
+            }
+            _ => (0..case.rows.len()).for_each(|k| check_table(case, pooling, rule, scale, &set, k)),
+        }
+        of_isa = Some((isa, all));
+    }
+}
+
+fn check_table(case: &Case, pooling: Pooling, rule: &OptimizerSpec, scale: f32, set: &TableSet, k: usize) {
+    let (g, dw, touched) = case.plain(pooling, k);
+    let before = case.set(pooling, rule);
+    let learned = set.weights.as_ref().filter(|w| w.learned);
+    let old_state = |s: &[Vec<Table>], i: usize| s.get(i).map_or(vec![], |s| wide(s[k].values()));
+    let row_of = |x: &[f64], row: usize| -> Vec<f64> {
+        let width = x.len() / case.rows[k];
+        x[row * width..][..width].to_vec()
+    };
+    let scaled = |g: &[f64]| g.iter().map(|g| g * f64::from(scale)).collect::<Vec<f64>>();
+    for row in 0..case.rows[k] {
+        let mut p = wide(before.tables[k].row(row));
+        let [mut s0, mut s1] = [0, 1].map(|i| row_of(&old_state(&before.state, i), row));
+        if touched[row] || set.all_rows {
+            plain(rule, 0.05, 1, &mut p, &scaled(&row_of(&g, row)), [&mut s0, &mut s1], true);
+        }
+        close(set.tables[k].row(row), &p, 100.0, "rows");
+        for (i, s) in [s0, s1].iter().enumerate().filter(|(i, _)| *i < set.state.len()) {
+            close(set.state[i][k].row(row), s, 2000.0, "state");
+        }
+        if let Some(w) = learned {
+            let old = before.weights.as_ref().unwrap();
+            let mut p = wide(old.tables[k].row(row));
+            let [mut s0, mut s1] = [0, 1].map(|i| row_of(&old_state(&old.state, i), row));
+            if touched[row] || set.all_rows {
+                plain(rule, 0.05, 1, &mut p, &scaled(&[dw[row]]), [&mut s0, &mut s1], true);
+            }
+            close(w.tables[k].row(row), &p, 100.0, "row weights");
+        }
+    }
+}
+
+fn check_gradient(case: &Case, pooling: Pooling) {
+    let rule = OptimizerSpec::Sgd;
+    let (pool, set) = (Pool::new(2), case.set(pooling, &rule));
+    let groups = case.groups(&pool);
+    let mut total = 0.0;
+    for k in 0..case.rows.len() {
+        let (want, want_weights, _) = case.plain(pooling, k);
+        let (mut g, mut dw) = (vec![f32::NAN; want.len()], vec![f32::NAN; case.rows[k]]);
+        gradient(&set, k, &groups, case.gradient(), &mut g, &mut dw);
+        close(&g, &want, 50.0, "gradient of rows");
+        total += want.iter().map(|g| g * g).sum::<f64>();
+        if pooling == Pooling::WeightedLearned {
+            close(&dw, &want_weights, 50.0, "gradient of row weights");
+            total += want_weights.iter().map(|g| g * g).sum::<f64>();
+        } else {
+            assert!(dw.iter().all(|g| g.is_nan()));
+        }
+    }
+    let mut first = None;
+    for (isa, threads) in machines() {
+        let pool = Pool::new(threads);
+        let mut sparse = SparseUpdate::new(case.dim, case.rows.len(), threads);
+        let sum = sparse.sum_squares(&pool, isa, &set, &groups, case.gradient());
+        assert!((sum - total).abs() <= 1e-5 * total + 1e-12, "{sum}, should be {total}");
+        if isa == Isa::best() {
+            assert_eq!(*first.get_or_insert(sum.to_bits()), sum.to_bits(), "{threads} threads");
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(12))]
+    #[test]
+    fn any_shape_agrees_with_plain_loops(
+        samples in 1usize..700, tables in 1usize..4, dim in 1usize..40, hotness in 0usize..6,
+        l2 in prop::sample::select(vec![0.0f32, 0.1]), scale in prop::sample::select(vec![1.0f32, 0.37]), seed: u64
+    ) {
+        let mut numbers = Numbers::new(seed);
+        let rows: Vec<usize> = (0..tables).map(|_| 1 + numbers.below(600)).collect();
+        let case = Case::new(samples, rows, dim, hotness, l2, seed);
+        for pooling in POOLINGS {
+            check_gradient(&case, pooling);
+            for rule in rules() {
+                check_update(&case, pooling, &rule, scale);
+            }
+        }
+    }
+}
+
+#[test]
+fn the_dimensions_of_the_workloads_agree_with_plain_loops() {
+    for dim in [1, 2, 10, 16, 64, 128] {
+        let case = Case::new(600, vec![2000, 3], dim, 0, 0.0, dim as u64);
+        check_gradient(&case, Pooling::Sum);
+        rules().iter().for_each(|rule| check_update(&case, Pooling::Sum, rule, 1.0));
+    }
+}
+
+#[test]
+fn untouched_rows_keep_their_bits() {
+    let mut case = Case::new(4, vec![50], 16, 0, 0.0, 9);
+    case.values[0].fill(-0.0);
+    let pool = Pool::new(1);
+    for rule in RULES {
+        let (groups, mut set) = (case.groups(&pool), case.set(Pooling::Sum, &rule));
+        SparseUpdate::new(16, 1, 1).update(
+            &pool,
+            Isa::best(),
+            &mut set,
+            &groups,
+            case.gradient(),
+            &Step::new(&rule, 1.0, 1),
+            1.0,
+        );
+        for row in (0..50).filter(|&r| !case.bags[0].indices.contains(&r)) {
+            assert_eq!(bits(set.tables[0].row(row as usize)), vec![(-0.0f32).to_bits(); 16]);
+        }
+    }
+}
