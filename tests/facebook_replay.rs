@@ -157,7 +157,7 @@ fn kaggle_8000() {
 }
 
 /// The same by the training loop, without a touch. Which side of a tie an engine takes is its own affair, so losses agree to 1e-4 up to where
-/// the first tie shows, and to 5e-3 after it; the AUC does not mind.
+/// the first tie shows, and to 5e-3 after it; the AUC of the 571 samples to 2e-3.
 #[test]
 fn kaggle_8000_untouched() {
     let Some(theirs) = kaggle_reference() else { return };
@@ -167,7 +167,7 @@ fn kaggle_8000_untouched() {
         assert_close(&format!("{kind:?}, loss"), &heard.losses, &theirs.losses, 5e-3);
         let auc = |(q, t): (&Quality, &[f64; 6])| (q.auc, t[4]);
         let (ours, theirs): (Vec<_>, Vec<_>) = heard.evals.iter().zip(&theirs.tests).map(auc).unzip();
-        assert_close(&format!("{kind:?}, AUC"), &ours, &theirs, 5e-4);
+        assert_close(&format!("{kind:?}, AUC"), &ours, &theirs, 2e-3);
     }
 }
 
