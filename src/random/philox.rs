@@ -11,9 +11,9 @@
 //! |---|---|---|---|
 //! | [`Stream::Init`] | parameter number; redraws of truncated distributions add `attempt << 32` | element / 4; of a redraw: element | run's |
 //! | [`Stream::Dropout`] | `step << 16 \| layer` ([`Philox::dropout`]) | element / 4, row-major `[B, width]` | run's |
-//! | [`Stream::Shuffle`] | epoch | user's choice | run's |
-//! | [`Stream::Planted`] | user's choice below 2^56 (draws of sample `i`: field number) | sample number | data's |
-//! | [`Stream::PlantedTruth`] | table or pair of tables | id | data's |
+//! | [`Stream::Shuffle`] | epoch | sample number | run's |
+//! | [`Stream::Planted`] | `split << 48 \| attempt << 32 \| slot of the bag << 16 \| field` | sample number | data's |
+//! | [`Stream::PlantedTruth`] | table (scattering of its ids: position = round); `1 << 32 \| table` (keys of its weights), `2 << 32 \| dense column` (position 0) | as said | data's |
 //! | [`Stream::Bootstrap`] | resample | block drawn / 4 | analysis's |
 
 /// Blocks made together; a multiple of the widest vector of 32-bit lanes.
