@@ -67,16 +67,7 @@ pub(super) trait Kernel: Simd {
     /// Packs `cols` columns of `k` rows, `from[i * stride + c]`, into blocks of `width` columns: column `c` becomes
     /// `to[c / width * block + i * step + c % width]`. `width <= step`, `step` is `LANES` or `NR`; a block's columns up to `step`
     /// are filled with zeros.
-    unsafe fn pack_rows(
-        k: usize,
-        cols: usize,
-        from: *const f32,
-        stride: usize,
-        width: usize,
-        to: *mut f32,
-        step: usize,
-        block: usize,
-    );
+    unsafe fn pack_rows(k: usize, cols: usize, from: (*const f32, usize), width: usize, to: (*mut f32, usize), block: usize);
 
     /// Adds the sum over `k` of a packed first operand to `to[..rows]`.
     unsafe fn add_packed_sums(rows: usize, k: usize, a: *const f32, to: *mut f32);
@@ -101,17 +92,20 @@ pub(super) trait Kernel: Simd {
     unsafe fn sum_parts(parts: usize, n: usize, from: *const f32, stride: usize, to: *mut f32);
 }
 
-/// Rows ahead that are prefetched while packing.
-const AHEAD: usize = 8;
+/// Terms of a tile during which a cache line can arrive.
+const FAR: usize = 32;
 
 #[inline(always)]
 unsafe fn tile<S: Simd, const M: usize, const V: usize>(t: &Tile) {
     // SAFETY: the caller's pointers; `V` registers hold the tile's columns.
     unsafe {
-        for r in 0..M {
-            S::prefetch(t.c.add(r * t.c_stride));
-            if V > 1 {
-                S::prefetch(t.c.add(r * t.c_stride + S::LANES));
+        // What the end will need comes while the sums are made, if they take long enough.
+        for r in 0..if t.k < FAR { 0 } else { M } {
+            for at in [0, S::LANES, V * S::LANES - 1] {
+                S::prefetch(t.c.wrapping_add(r * t.c_stride + at));
+                if let Finish::Gate { gate, stride } = t.finish {
+                    S::prefetch(gate.wrapping_add(r * stride + at));
+                }
             }
         }
         let mut acc = [[S::zero(); V]; M];
@@ -181,15 +175,12 @@ unsafe fn pack_transposed<S: Simd, const LANES: usize>(
 }
 
 #[inline(always)]
-#[allow(clippy::too_many_arguments)]
 unsafe fn pack_rows<S: Simd>(
     k: usize,
     cols: usize,
-    from: *const f32,
-    stride: usize,
+    (from, stride): (*const f32, usize),
     width: usize,
-    to: *mut f32,
-    step: usize,
+    (to, step): (*mut f32, usize),
     block: usize,
 ) {
     // SAFETY: columns beyond `cols` are not read; a block's rows are `step` wide.
@@ -199,11 +190,9 @@ unsafe fn pack_rows<S: Simd>(
             let (mut c, mut at) = (0, to.add(i * step));
             while c < cols {
                 let n = width.min(cols - c);
-                S::prefetch(row.wrapping_add(AHEAD * stride + c));
                 S::store(at, S::load_up_to(row.add(c), n));
                 if step > S::LANES {
                     let rest = n.saturating_sub(S::LANES);
-                    S::prefetch(row.wrapping_add(AHEAD * stride + c + S::LANES));
                     S::store(at.add(S::LANES), S::load_up_to(row.wrapping_add(c + S::LANES), rest));
                 }
                 c += n;
@@ -380,9 +369,9 @@ macro_rules! kernel {
 
             $(#[$feature])*
             unsafe fn pack_rows(
-                k: usize, cols: usize, from: *const f32, stride: usize, width: usize, to: *mut f32, step: usize, block: usize,
+                k: usize, cols: usize, from: (*const f32, usize), width: usize, to: (*mut f32, usize), block: usize,
             ) {
-                unsafe { pack_rows::<$isa>(k, cols, from, stride, width, to, step, block) }
+                unsafe { pack_rows::<$isa>(k, cols, from, width, to, block) }
             }
 
             $(#[$feature])*

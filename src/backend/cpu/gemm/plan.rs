@@ -1,12 +1,22 @@
 //! How a product is cut into chunks: by its shape and the instruction set's tile alone, never by the number of threads.
 
-/// Terms of the sum that are packed at once: a panel of that length and a tile's rows stay in the first-level cache.
+use super::scratch::{MAX_LANES, STAGGER};
+
+/// Terms of the sum that are packed at once where the weights are packed beforehand: a panel of that length and a tile's rows
+/// stay in the first-level cache.
 pub(super) const K_BLOCK: usize = 256;
 
-/// Most tiles and panels of one chunk that are packed for the thread that computes it. With `K_BLOCK` terms both fit into the
-/// second-level cache.
-pub(super) const MAX_TILES: usize = 20;
-pub(super) const MAX_PANELS: usize = 8;
+/// Samples that are packed at once for a weight gradient. Packed tiles of all outputs, the rows they come from and the part of
+/// the gradient that they add to share the second-level cache.
+pub(super) const BATCH_BLOCK: usize = 128;
+
+/// Most tiles of a chunk, in blocks of `K_BLOCK` and of `BATCH_BLOCK`.
+const MAX_TILES: usize = 20;
+const MAX_GRADIENT_TILES: usize = 40;
+
+/// Floats of a chunk's packed tiles, staggers apart.
+pub(super) const TILE_ROOM: usize = MAX_TILES * K_BLOCK * MAX_LANES + MAX_GRADIENT_TILES * STAGGER;
+const _: () = assert!(MAX_TILES * K_BLOCK >= MAX_GRADIENT_TILES * BATCH_BLOCK && MAX_GRADIENT_TILES >= MAX_TILES);
 
 /// Multiply-adds that are worth a chunk of their own: some 10 microseconds.
 const CHUNK_WORK: usize = 1 << 20;
@@ -69,27 +79,27 @@ impl Grid {
     /// For a second operand that is packed beforehand: cut along the rows, and along the columns where rows are few.
     pub fn with_packed_weights(m: &Blocks, panels: &Blocks, k: usize) -> Self {
         let wanted = wanted(m.total * panels.total * k);
-        // Four tiles make good use of a panel that was brought into the first-level cache.
+        // Some tiles make good use of a panel that was brought into the first-level cache.
         let rows = wanted.min((m.count / 4).max(1)).max(m.count.div_ceil(MAX_TILES));
-        // More than a thread could want if every chunk were as small as that: long batches get more chunks.
-        let rows = if rows >= CHUNKS { (m.count / 4 / CHUNKS * CHUNKS).clamp(CHUNKS, 4 * CHUNKS).max(rows) } else { rows };
+        // Long batches get more chunks, so that threads that are held up lose less.
+        let rows = if rows >= CHUNKS { rows.max((m.count / 6 / CHUNKS * CHUNKS).min(4 * CHUNKS)) } else { rows };
         Grid { rows, cols: wanted.div_ceil(rows).min(panels.count), parts: 1 }
     }
 
     /// For two operands that each chunk packs for itself, and a sum over `k` terms that may be cut in parts: the grid with the
     /// least copying. An operand is packed once for each chunk along the other's side; partial sums are written and read.
     pub fn with_fresh_operands(m: &Blocks, panels: &Blocks, k: usize) -> Self {
-        let (rows, cols) = (m.count.div_ceil(MAX_TILES), panels.count.div_ceil(MAX_PANELS));
-        let mut best = Grid { rows, cols, parts: 1 };
+        let rows = m.count.div_ceil(MAX_GRADIENT_TILES);
+        let mut best = Grid { rows, cols: 1, parts: 1 };
         let wanted = wanted(m.total * panels.total * k);
         let mut least = usize::MAX;
         for rows in rows..=m.count.min(rows + CHUNKS) {
-            for cols in cols..=panels.count.min(cols + CHUNKS) {
+            for cols in 1..=panels.count.min(1 + CHUNKS) {
                 for parts in 1..=MAX_PARTS {
                     let grid = Grid { rows, cols, parts };
                     let (enough, even) = (grid.chunks() >= wanted, grid.chunks().is_multiple_of(wanted));
                     let partial = if parts > 1 { parts * m.total * panels.total } else { 0 };
-                    let long_enough = parts == 1 || (k / parts >= K_BLOCK / 2 && partial <= MAX_PARTIAL);
+                    let long_enough = parts == 1 || (k / parts >= BATCH_BLOCK && partial <= MAX_PARTIAL);
                     let copied = k * (rows * panels.total + cols * m.total) + 2 * partial;
                     if enough && even && long_enough && copied < least {
                         (best, least) = (grid, copied);
@@ -133,12 +143,10 @@ mod tests {
         #[test]
         fn grids_keep_chunks_within_the_scratch_space(m in 1usize..5000, n in 1usize..5000, k in 1usize..5000) {
             let (m, panels) = (Blocks::balanced(m, 14), Blocks::of(n, 32));
-            for grid in [Grid::with_packed_weights(&m, &panels, k), Grid::with_fresh_operands(&m, &panels, k)] {
-                prop_assert!(m.count.div_ceil(grid.rows) <= MAX_TILES, "{:?}", grid);
-                prop_assert!(grid.rows <= m.count && grid.cols <= panels.count);
-            }
+            let grid = Grid::with_packed_weights(&m, &panels, k);
+            prop_assert!(m.count.div_ceil(grid.rows) <= MAX_TILES && grid.rows <= m.count && grid.cols <= panels.count);
             let grid = Grid::with_fresh_operands(&m, &panels, k);
-            prop_assert!(panels.count.div_ceil(grid.cols) <= MAX_PANELS);
+            prop_assert!(m.count.div_ceil(grid.rows) <= MAX_GRADIENT_TILES && grid.rows <= m.count && grid.cols <= panels.count);
             prop_assert!(grid.parts == 1 || grid.parts * m.total * n <= MAX_PARTIAL && grid.parts <= k);
         }
     }

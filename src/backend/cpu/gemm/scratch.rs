@@ -2,17 +2,23 @@
 
 use super::{
     LinearShape,
-    plan::{K_BLOCK, MAX_PANELS, MAX_PARTIAL, MAX_PARTS, MAX_TILES},
+    plan::{K_BLOCK, MAX_PARTIAL, MAX_PARTS, TILE_ROOM},
     thin::MAX_CHUNKS,
 };
 use crate::backend::cpu::pool::{Pool, SharedMut};
 
 /// Floats of the widest register, and of a cache line.
-const MAX_LANES: usize = 16;
+pub(super) const MAX_LANES: usize = 16;
 
-/// Floats of a thread's packed tiles and packed panels.
-const TILES: usize = MAX_TILES * K_BLOCK * MAX_LANES;
-const PANELS: usize = MAX_PANELS * K_BLOCK * 2 * MAX_LANES;
+/// Columns of the narrowest panel.
+const MIN_PANEL: usize = 8;
+
+/// Floats between packed tiles and between packed panels. Without them the rows that packing writes at the same time would lie
+/// powers of two apart and push each other out of the first-level cache.
+pub(super) const STAGGER: usize = MAX_LANES;
+
+/// Floats of a thread's packed panel.
+const PANEL: usize = K_BLOCK * 2 * MAX_LANES;
 
 /// A cache line.
 #[derive(Debug, Clone, Copy)]
@@ -34,7 +40,7 @@ impl Scratch {
         let threads = threads.max(1);
         let shared = shapes.iter().map(|&s| needed(s)).max().unwrap_or(0);
         let lines = |n: usize| vec![Line([0.0; MAX_LANES]); n.div_ceil(MAX_LANES)];
-        Scratch { shared: lines(shared), own: lines(threads * (TILES + PANELS)), threads }
+        Scratch { shared: lines(shared), own: lines(threads * (TILE_ROOM + PANEL)), threads }
     }
 
     /// # Panics
@@ -58,8 +64,9 @@ fn flat(lines: &mut [Line]) -> &mut [f32] {
 
 /// Shared memory of a layer for any batch: both orders of packed weights with the widest panels, partial sums.
 fn needed(s: LinearShape) -> usize {
-    let panels = |n: usize| n.next_multiple_of(2 * MAX_LANES);
-    let weights = (panels(s.output) * s.input).max(panels(s.input) * s.output);
+    // Narrower panels are more in number, each with its stagger.
+    let packed = |n: usize, k: usize| n.next_multiple_of(2 * MAX_LANES) * k + n.div_ceil(MIN_PANEL) * STAGGER;
+    let weights = packed(s.output, s.input).max(packed(s.input, s.output));
     let partial = (MAX_PARTS * s.output * s.input).min(MAX_PARTIAL) + MAX_PARTS * s.output;
     weights.max(partial).max(if s.output == 1 { MAX_CHUNKS * s.input } else { 0 })
 }
@@ -71,7 +78,7 @@ impl Rooms {
     /// # Safety
     /// No two users of a thread's part at once.
     pub unsafe fn of(&self, thread: usize) -> Room {
-        Room(self.0.tail(thread * (TILES + PANELS)).as_ptr())
+        Room(self.0.tail(thread * (TILE_ROOM + PANEL)).as_ptr())
     }
 }
 
@@ -80,13 +87,13 @@ impl Rooms {
 pub(super) struct Room(*mut f32);
 
 impl Room {
-    /// Place of packed tile `t`.
-    pub fn a(self, t: usize, lanes: usize) -> *mut f32 {
-        self.0.wrapping_add(t * K_BLOCK * lanes)
+    /// Place of the packed tiles.
+    pub fn a(self) -> *mut f32 {
+        self.0
     }
 
-    /// Place of the packed panels.
+    /// Place of a packed panel.
     pub fn b(self) -> *mut f32 {
-        self.0.wrapping_add(TILES)
+        self.0.wrapping_add(TILE_ROOM)
     }
 }

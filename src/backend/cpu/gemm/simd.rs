@@ -32,7 +32,7 @@ pub(super) trait Simd: Copy + 'static {
     unsafe fn gate(v: Self::V, gate: Self::V) -> Self::V;
     /// Sum of the elements, in a fixed order.
     unsafe fn sum(v: Self::V) -> f32;
-    /// Hints that a cache line will be read soon; any address will do.
+    /// Hints that a cache line will be read soon: brings it to the first level. Any address will do.
     unsafe fn prefetch(at: *const f32);
     /// `LANES` registers, one a row, turned into one a column.
     unsafe fn transpose(rows: *mut Self::V);

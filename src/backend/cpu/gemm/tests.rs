@@ -12,7 +12,7 @@ fn values(n: usize, seed: u64) -> Vec<f32> {
             s ^= s >> 7;
             s ^= s << 17;
             let v = (s >> 40) as f32 / (1 << 23) as f32 - 1.0;
-            if s % 11 == 0 { 0.0 } else { v }
+            if s.is_multiple_of(11) { 0.0 } else { v }
         })
         .collect()
 }
