@@ -2,6 +2,7 @@
 
 mod explain;
 mod failure;
+mod kept;
 mod progress;
 mod run;
 mod summary;

@@ -2,6 +2,7 @@
 
 use super::{
     Exit, Failure, explain,
+    kept::Kept,
     progress::{Progress, Show},
     summary,
 };
@@ -96,11 +97,14 @@ pub(super) fn run(args: &RunArgs) -> Result<Exit, Failure> {
         (_, true) => Show::Json,
         _ => Show::Auto,
     };
+    let mut kept = Kept::open(&args.results, &resolved)?;
     let mut progress = Progress::new(show);
     let job = Job { workload: &resolved.workload, stop: &stop };
-    let finished = train::run(&job, &mut [&mut progress])?;
+    let done = train::run(&job, &mut [&mut kept.log, &mut kept.recorder, &mut progress]);
+    let (record, folder) = kept.close(&resolved.workload, done.as_ref().ok())?;
+    let finished = done?;
     if !args.json {
-        print!("{}", summary::summary(&resolved.workload, &finished));
+        print!("{}", summary::summary(&record, folder.path()));
     }
     Ok(match finished.outcome.reason {
         StopReason::Interrupted => Exit::Interrupted,
@@ -127,7 +131,7 @@ impl From<TrainError> for Failure {
         match e {
             TrainError::Workload(e) => e.into(),
             TrainError::Data(e) => e.into(),
-            TrainError::Listener(e) => Failure::Output(format!("cannot write the run's log: {e}")),
+            TrainError::Listener(_) => Failure::Output(e.to_string()),
             TrainError::Engine(EngineError::Memory { .. }) => Failure::Memory(e.to_string()),
             e if e.is_quality() => Failure::Quality(e.to_string()),
             e => Failure::Internal(e.to_string()),

@@ -2,57 +2,77 @@
 
 use super::progress::thousands;
 use crate::{
-    train::{
-        Finished,
-        events::{EvalEvent, StopReason},
-    },
-    workload::Workload,
+    results::RunRecord,
+    train::events::{Outcome, StopReason},
 };
-use std::fmt::Write;
+use std::{fmt::Write, path::Path};
 
-/// What a person wants to know when a run is over.
-pub(super) fn summary(workload: &Workload, run: &Finished) -> String {
-    let o = &run.outcome;
+/// What a person wants to know when a run is over; `folder` is where the rest stands.
+pub(super) fn summary(record: &RunRecord, folder: &Path) -> String {
     let mut out = String::new();
     let mut row = |name: &str, value: String| {
-        let _ = writeln!(out, "{name:<12} {value}");
+        let _ = writeln!(out, "{name:<11} {value}");
     };
-    let when = format!("after {:.1} s and {} samples ({} steps)", o.seconds, thousands(o.samples), thousands(o.steps));
-    let auc = o.last_eval.as_ref().map(|e| e.quality.auc);
-    row(
-        &workload.workload.name,
-        match (o.reason, run.facts.target_auc, auc) {
-            (StopReason::Target, Some(t), Some(a)) => format!("target AUC {t:.5} reached with {a:.5} {when}"),
-            (StopReason::Interrupted, ..) => format!("interrupted {when}"),
-            (StopReason::Patience, ..) => format!("stopped without further improvement {when}"),
-            (_, Some(t), Some(a)) => format!("target AUC {t:.5} NOT reached: {a:.5} {when}"),
-            _ => format!("trained to the end {when}"),
-        },
-    );
-    if let Some(e) = &o.last_eval {
-        row("quality", quality(e, run.facts.best_auc));
+    if let Some(o) = &record.outcome {
+        row("result", result(o, record.facts.as_ref().and_then(|f| f.target_auc)));
+        if let Some(e) = &o.last_eval {
+            let q = &e.quality;
+            row("quality", format!("AUC {:.5}, log loss {:.5}, accuracy {:.4}", q.auc, q.logloss, q.accuracy));
+        }
+        if let Some(q) = &o.test {
+            row("test split", format!("AUC {:.5}, log loss {:.5}, accuracy {:.4}", q.auc, q.logloss, q.accuracy));
+        }
     }
-    if let Some(t) = &o.test {
-        row("test", format!("AUC {:.5}, log loss {:.5}, accuracy {:.4}", t.auc, t.logloss, t.accuracy));
+    if let (Some(share), Some(best)) = (record.convergence.share_of_best, record.data.as_ref().and_then(|d| d.best_auc)) {
+        row("of the best", format!("{:.1}% of the way from chance to the best reachable AUC, {best:.5}", 100.0 * share));
     }
-    if let Some(phases) = &run.phases {
-        let all: f64 = phases.iter().map(|p| p.1).sum();
-        let shares: Vec<String> = phases
+    if let Some(t) = &record.throughput {
+        row(
+            "throughput",
+            match &t.steady {
+                Some(s) => format!(
+                    "{} samples/s while training ({:.0}% interval {} to {})",
+                    rounded(s.mean),
+                    100.0 * s.confidence,
+                    rounded(s.low),
+                    rounded(s.high)
+                ),
+                None => format!("{} samples/s while training", rounded(t.training)),
+            },
+        );
+        row("", format!("{} samples/s end to end, evaluation included", rounded(t.end_to_end)));
+    }
+    if !record.phases.is_empty() {
+        let shown: Vec<String> = record
+            .phases
             .iter()
-            .filter(|p| p.1 / all >= 0.005)
-            .map(|(p, s)| format!("{} {:.0}%", format!("{p:?}").to_lowercase(), 100.0 * s / all))
+            .filter(|p| p.share >= 0.005)
+            .map(|p| format!("{} {:.0}%", p.phase.replace('_', " "), 100.0 * p.share))
             .collect();
-        row("time", shares.join(", "));
+        row("time", shown.join(", "));
+    }
+    if let Some(d) = record.data.as_ref().filter(|d| d.skipped_lines > 0) {
+        row("skipped", format!("{} malformed lines", thousands(d.skipped_lines)));
+    }
+    row("log", folder.join("result_0.txt").display().to_string());
+    if folder.join("plots").is_dir() {
+        row("plots", folder.join("plots").display().to_string());
     }
     out
 }
 
-fn quality(e: &EvalEvent, best: Option<f64>) -> String {
-    let q = &e.quality;
-    let mut line = format!("AUC {:.5}, log loss {:.5}, normalised entropy {:.4}", q.auc, q.logloss, q.normalized_entropy);
-    if let Some(best) = best {
-        let share = (q.auc - 0.5) / (best - 0.5);
-        let _ = write!(line, "; {:.1}% of what can be learnt (best reachable AUC {best:.5})", 100.0 * share);
+fn result(o: &Outcome, target: Option<f64>) -> String {
+    let when = format!("{:.1} s and {} samples", o.seconds, thousands(o.samples));
+    match (o.reason, target) {
+        (StopReason::Target, Some(t)) => format!("target AUC {t:.5} reached after {when}"),
+        (StopReason::Interrupted, _) => format!("interrupted after {when}"),
+        (StopReason::Patience, Some(t)) => format!("target AUC {t:.5} NOT reached: no improvement any more after {when}"),
+        (StopReason::Patience, None) => format!("no improvement any more after {when}"),
+        (_, Some(t)) => format!("target AUC {t:.5} NOT reached within {when}"),
+        _ => format!("trained to the end: {when}"),
     }
-    line
+}
+
+fn rounded(rate: f64) -> String {
+    thousands(rate.round() as u64)
 }

@@ -1,1 +1,4 @@
-//! (being written)
+//! What people look at: pictures of a run.
+
+mod chart;
+pub mod plots;

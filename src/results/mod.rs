@@ -1,1 +1,63 @@
-//! (being written)
+//! What a run leaves behind: `results/<system>/<workload>/<run>/` with the MLPerf log, the record, the metrics and the plots.
+//!
+//! Everything but the log, which grows with the run, is written under another name and then renamed, so a reader never sees
+//! half a file. No folder is ever written twice.
+
+mod atomic;
+mod folder;
+pub mod metrics;
+pub mod record;
+mod recorder;
+#[cfg(test)]
+mod tests;
+mod time;
+
+pub use atomic::{replace, write_file};
+pub use folder::RunFolder;
+pub use record::RunRecord;
+pub use recorder::{Recorded, Recorder};
+
+use std::path::{Path, PathBuf};
+
+/// What can go wrong with results. Each message names the file.
+#[derive(Debug, thiserror::Error)]
+pub enum ResultsError {
+    /// A file or folder cannot be written.
+    #[error("cannot write {path}: {source}", path = path.display())]
+    Write {
+        /// The file or folder.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A file cannot be read.
+    #[error("cannot read {path}: {source}", path = path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A file is not what it should be.
+    #[error("{path}: {what}", path = path.display())]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, and what would be right.
+        what: String,
+    },
+}
+
+impl ResultsError {
+    fn write(path: &Path) -> impl FnOnce(std::io::Error) -> Self {
+        move |source| ResultsError::Write { path: path.into(), source }
+    }
+
+    fn read(path: &Path) -> impl FnOnce(std::io::Error) -> Self {
+        move |source| ResultsError::Read { path: path.into(), source }
+    }
+
+    fn malformed(path: &Path, what: impl Into<String>) -> Self {
+        ResultsError::Malformed { path: path.into(), what: what.into() }
+    }
+}

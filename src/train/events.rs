@@ -44,7 +44,7 @@ pub trait Listener {
 }
 
 /// What is known when the run starts.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RunFacts {
     /// Training samples of an epoch.
     pub train_samples: u64,

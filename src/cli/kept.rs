@@ -1,0 +1,85 @@
+//! What a run leaves in its results folder.
+
+use super::Failure;
+use crate::{
+    mllog::MlLog,
+    report::plots,
+    results::{
+        Recorder, ResultsError, RunFolder, RunRecord,
+        metrics::{self, Metrics},
+        record::{PhaseShare, Steady},
+    },
+    stats::{self, Bootstrap},
+    system::Machine,
+    train::Finished,
+    workload::{Resolved, Workload},
+};
+use std::path::Path;
+
+/// The open folder of a run: the two listeners that write to it, and what the record will say of the machine.
+pub(super) struct Kept {
+    folder: RunFolder,
+    system: String,
+    machine: Machine,
+    pub log: MlLog,
+    pub recorder: Recorder,
+}
+
+impl Kept {
+    /// Makes the folder, writes the resolved workload and opens the log.
+    pub fn open(root: &Path, resolved: &Resolved) -> Result<Self, Failure> {
+        let machine = Machine::inspect();
+        let w = &resolved.workload;
+        let system = w.mlperf.platform.clone().unwrap_or_else(|| machine.name());
+        let folder = RunFolder::create(root, &system, &w.workload.name, &w.sha256(), w.train.seed)?;
+        folder.write_workload(&w.to_toml())?;
+        let log =
+            MlLog::create(&folder.log(), w, &system).map_err(|source| ResultsError::Write { path: folder.log(), source })?;
+        let recorder = Recorder::new(folder.metrics());
+        Ok(Kept { folder, system, machine, log, recorder })
+    }
+
+    /// Writes metrics, record and plots. `finished` is missing if the run failed; the record then says why and has what was heard.
+    pub fn close(self, workload: &Workload, finished: Option<&Finished>) -> Result<(RunRecord, RunFolder), Failure> {
+        let Kept { folder, system, machine, log, recorder } = self;
+        drop(log);
+        let recorded = recorder.finish()?;
+        let metrics = metrics::read(&folder.metrics())?;
+        let mut record = RunRecord::new(&folder, &system, machine, workload, recorded, &metrics);
+        if let Some(throughput) = &mut record.throughput {
+            throughput.steady = steady(&metrics);
+        }
+        if let Some(run) = finished {
+            record.data = Some(run.data_facts.clone());
+            record.init_seconds = Some(run.init_seconds);
+            record.phases = PhaseShare::of(run.phases.as_deref().unwrap_or_default());
+        }
+        folder.write_record(&record)?;
+        if !metrics.is_empty() {
+            plots::write(&folder.plots(), &record, &metrics)?;
+        }
+        Ok((record, folder))
+    }
+}
+
+/// Throughput of the training steps after warm-up with its interval; `None` if there are too few of them.
+fn steady(metrics: &Metrics) -> Option<Steady> {
+    // The table counts samples from the start; a step's own are the difference.
+    let before = std::iter::once(0).chain(metrics.samples.iter().copied());
+    let samples: Vec<f64> = metrics.samples.iter().zip(before).map(|(&after, before)| (after - before) as f64).collect();
+    let warmup = stats::warmup_cut(samples.len());
+    let interval = stats::throughput(&samples, &metrics.seconds, &Bootstrap::after(warmup)).ok()?;
+    Some(Steady {
+        mean: interval.estimate,
+        low: interval.low,
+        high: interval.high,
+        confidence: interval.confidence,
+        warmup_steps: warmup as u64,
+    })
+}
+
+impl From<ResultsError> for Failure {
+    fn from(e: ResultsError) -> Self {
+        Failure::Output(e.to_string())
+    }
+}

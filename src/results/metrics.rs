@@ -1,0 +1,399 @@
+//! `metrics.parquet`: one row a step.
+//!
+//! | column | type | what |
+//! |---|---|---|
+//! | step | i64 | from 1 |
+//! | epoch | i64 | from 0 |
+//! | samples | i64 | training samples seen after this step, over all epochs |
+//! | loss | f32 | mean loss of the batch before the update |
+//! | learning_rate | f64 | rate of this update |
+//! | seconds | f64 | the step, data wait included, evaluation excluded |
+//! | data_wait | f64 | seconds of it spent waiting for data |
+//! | throughput | f64 | samples of the batch per second |
+//! | auc, logloss | f64, may be missing | of the evaluation that followed this step |
+
+use super::{
+    ResultsError,
+    atomic::{publish, temporary},
+};
+use crate::train::events::{EvalEvent, Listener, StepEvent};
+use parquet::{
+    basic::{Compression, Repetition, Type as Physical},
+    column::{reader::get_typed_column_reader, writer::ColumnWriterImpl},
+    data_type::{DataType, DoubleType, FloatType, Int64Type},
+    errors::ParquetError,
+    file::{
+        properties::WriterProperties,
+        reader::{FileReader, RowGroupReader, SerializedFileReader},
+        writer::{SerializedFileWriter, SerializedRowGroupWriter},
+    },
+    schema::types::{Type, TypePtr},
+};
+use std::{
+    fs::{self, File},
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+/// Rows that are held in memory (5 MiB) before they go to the file.
+const ROW_GROUP: usize = 1 << 16;
+
+/// The columns, row by row of the same length.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Metrics {
+    /// Steps, from 1.
+    pub step: Vec<i64>,
+    /// Epochs, from 0.
+    pub epoch: Vec<i64>,
+    /// Training samples seen after the step.
+    pub samples: Vec<i64>,
+    /// Mean loss of the batch before the update.
+    pub loss: Vec<f32>,
+    /// Rate of the update.
+    pub learning_rate: Vec<f64>,
+    /// Seconds of the step.
+    pub seconds: Vec<f64>,
+    /// Seconds of it spent waiting for data.
+    pub data_wait: Vec<f64>,
+    /// Samples per second.
+    pub throughput: Vec<f64>,
+    /// AUC of the evaluation that followed.
+    pub auc: Vec<Option<f64>>,
+    /// Log loss of the evaluation that followed.
+    pub logloss: Vec<Option<f64>>,
+}
+
+impl Metrics {
+    fn with_capacity(rows: usize) -> Self {
+        Metrics {
+            step: Vec::with_capacity(rows),
+            epoch: Vec::with_capacity(rows),
+            samples: Vec::with_capacity(rows),
+            loss: Vec::with_capacity(rows),
+            learning_rate: Vec::with_capacity(rows),
+            seconds: Vec::with_capacity(rows),
+            data_wait: Vec::with_capacity(rows),
+            throughput: Vec::with_capacity(rows),
+            auc: Vec::with_capacity(rows),
+            logloss: Vec::with_capacity(rows),
+        }
+    }
+
+    /// Steps.
+    pub fn len(&self) -> usize {
+        self.step.len()
+    }
+
+    /// Whether there are no steps.
+    pub fn is_empty(&self) -> bool {
+        self.step.is_empty()
+    }
+
+    fn push(&mut self, s: &StepEvent, seen: u64) {
+        self.step.push(s.step as i64);
+        self.epoch.push(s.epoch as i64);
+        self.samples.push(seen as i64);
+        self.loss.push(s.loss);
+        self.learning_rate.push(s.learning_rate);
+        self.seconds.push(s.seconds);
+        self.data_wait.push(s.data_wait);
+        self.throughput.push(f64::from(s.samples) / s.seconds);
+        self.auc.push(None);
+        self.logloss.push(None);
+    }
+
+    fn clear(&mut self) {
+        let Metrics { step, epoch, samples, loss, learning_rate, seconds, data_wait, throughput, auc, logloss } = self;
+        [step, epoch, samples].into_iter().for_each(Vec::clear);
+        loss.clear();
+        [learning_rate, seconds, data_wait, throughput].into_iter().for_each(Vec::clear);
+        [auc, logloss].into_iter().for_each(Vec::clear);
+    }
+}
+
+/// Writes `metrics.parquet` while training goes on. Up to [`ROW_GROUP`] rows wait in memory, the others in a temporary file,
+/// which takes its name when [`MetricsWriter::finish`] is called; a run of fewer steps has no file at all until then.
+#[derive(Debug)]
+pub struct MetricsWriter {
+    path: PathBuf,
+    rows: Metrics,
+    seen: u64,
+    file: Option<SerializedFileWriter<File>>,
+}
+
+impl MetricsWriter {
+    /// Will write to `path`.
+    pub fn new(path: PathBuf) -> Self {
+        MetricsWriter { path, rows: Metrics::with_capacity(ROW_GROUP), seen: 0, file: None }
+    }
+
+    /// Moves the rows in memory to the file.
+    fn spill(&mut self) -> Result<(), ParquetError> {
+        let file = match &mut self.file {
+            Some(file) => file,
+            None => {
+                let file = File::create(temporary(&self.path))?;
+                let properties = WriterProperties::builder().set_compression(Compression::SNAPPY).build();
+                self.file.insert(SerializedFileWriter::new(file, schema()?, Arc::new(properties))?)
+            }
+        };
+        let rows = &self.rows;
+        let mut group = file.next_row_group()?;
+        for column in [&rows.step, &rows.epoch, &rows.samples] {
+            put::<Int64Type>(&mut group, column)?;
+        }
+        put::<FloatType>(&mut group, &rows.loss)?;
+        for column in [&rows.learning_rate, &rows.seconds, &rows.data_wait, &rows.throughput] {
+            put::<DoubleType>(&mut group, column)?;
+        }
+        for column in [&rows.auc, &rows.logloss] {
+            put_optional(&mut group, column)?;
+        }
+        group.close()?;
+        self.rows.clear();
+        Ok(())
+    }
+
+    /// Writes what is left and puts the file in its place. A run without steps gets a file without rows.
+    pub fn finish(mut self) -> Result<(), ResultsError> {
+        let finished = self.spill().and_then(|()| self.file.take().map_or(Ok(()), |file| file.close().map(|_| ())));
+        finished
+            .map_err(io_error)
+            .and_then(|()| publish(&temporary(&self.path), &self.path))
+            .map_err(ResultsError::write(&self.path))
+    }
+}
+
+impl Drop for MetricsWriter {
+    fn drop(&mut self) {
+        // After `finish` there is none; before it, half a file is of no use.
+        let _ = fs::remove_file(temporary(&self.path));
+    }
+}
+
+impl Listener for MetricsWriter {
+    fn step(&mut self, step: &StepEvent) -> io::Result<()> {
+        // Not right after the last row of a group: an evaluation may still add to it.
+        if self.rows.len() == ROW_GROUP {
+            self.spill().map_err(io_error)?;
+        }
+        self.seen += u64::from(step.samples);
+        self.rows.push(step, self.seen);
+        Ok(())
+    }
+
+    fn eval_stop(&mut self, eval: &EvalEvent) -> io::Result<()> {
+        // An evaluation before the first step has no row.
+        if let (Some(auc), Some(logloss)) = (self.rows.auc.last_mut(), self.rows.logloss.last_mut()) {
+            *auc = Some(eval.quality.auc);
+            *logloss = Some(eval.quality.logloss);
+        }
+        Ok(())
+    }
+}
+
+fn io_error(e: ParquetError) -> io::Error {
+    match e {
+        ParquetError::External(inner) => match inner.downcast::<io::Error>() {
+            Ok(e) => *e,
+            Err(e) => io::Error::other(e),
+        },
+        e => io::Error::other(e),
+    }
+}
+
+fn schema() -> Result<TypePtr, ParquetError> {
+    let columns = [
+        ("step", Physical::INT64, Repetition::REQUIRED),
+        ("epoch", Physical::INT64, Repetition::REQUIRED),
+        ("samples", Physical::INT64, Repetition::REQUIRED),
+        ("loss", Physical::FLOAT, Repetition::REQUIRED),
+        ("learning_rate", Physical::DOUBLE, Repetition::REQUIRED),
+        ("seconds", Physical::DOUBLE, Repetition::REQUIRED),
+        ("data_wait", Physical::DOUBLE, Repetition::REQUIRED),
+        ("throughput", Physical::DOUBLE, Repetition::REQUIRED),
+        ("auc", Physical::DOUBLE, Repetition::OPTIONAL),
+        ("logloss", Physical::DOUBLE, Repetition::OPTIONAL),
+    ];
+    let fields = columns
+        .into_iter()
+        .map(|(name, physical, repetition)| {
+            Ok(Arc::new(Type::primitive_type_builder(name, physical).with_repetition(repetition).build()?))
+        })
+        .collect::<Result<_, ParquetError>>()?;
+    Ok(Arc::new(Type::group_type_builder("metrics").with_fields(fields).build()?))
+}
+
+fn put<T: DataType>(group: &mut SerializedRowGroupWriter<'_, File>, values: &[T::T]) -> Result<(), ParquetError> {
+    put_with::<T>(group, |column| column.write_batch(values, None, None))
+}
+
+fn put_optional(group: &mut SerializedRowGroupWriter<'_, File>, values: &[Option<f64>]) -> Result<(), ParquetError> {
+    let present: Vec<f64> = values.iter().flatten().copied().collect();
+    let levels: Vec<i16> = values.iter().map(|v| i16::from(v.is_some())).collect();
+    put_with::<DoubleType>(group, |column| column.write_batch(&present, Some(&levels), None))
+}
+
+fn put_with<T: DataType>(
+    group: &mut SerializedRowGroupWriter<'_, File>,
+    write: impl FnOnce(&mut ColumnWriterImpl<'_, T>) -> Result<usize, ParquetError>,
+) -> Result<(), ParquetError> {
+    let mut column = group.next_column()?.ok_or_else(|| ParquetError::General("more columns than the schema has".into()))?;
+    write(column.typed::<T>())?;
+    column.close()
+}
+
+/// Reads a `metrics.parquet`.
+pub fn read(path: &Path) -> Result<Metrics, ResultsError> {
+    let file = File::open(path).map_err(ResultsError::read(path))?;
+    let all = || -> Result<Metrics, ParquetError> {
+        let reader = SerializedFileReader::new(file)?;
+        let columns = reader.metadata().file_metadata().schema_descr();
+        let names = |s: &parquet::schema::types::SchemaDescriptor| -> Vec<(String, Physical)> {
+            s.columns().iter().map(|c| (c.name().to_owned(), c.physical_type())).collect()
+        };
+        let expected = names(&parquet::schema::types::SchemaDescriptor::new(schema()?));
+        if names(columns) != expected {
+            let names: Vec<_> = expected.iter().map(|(name, _)| name.as_str()).collect();
+            return Err(ParquetError::General(format!("the columns must be {}", names.join(", "))));
+        }
+        let mut rows = Metrics::default();
+        for i in 0..reader.num_row_groups() {
+            read_group(&*reader.get_row_group(i)?, &mut rows)?;
+        }
+        Ok(rows)
+    };
+    all().map_err(|e| ResultsError::malformed(path, format!("not a metrics file of this program: {e}")))
+}
+
+fn read_group(group: &dyn RowGroupReader, rows: &mut Metrics) -> Result<(), ParquetError> {
+    let n = usize::try_from(group.metadata().num_rows()).map_err(|e| ParquetError::General(e.to_string()))?;
+    let Metrics { step, epoch, samples, loss, learning_rate, seconds, data_wait, throughput, auc, logloss } = rows;
+    let mut next = 0..;
+    let mut index = || next.next().unwrap_or_default();
+    for column in [step, epoch, samples] {
+        get::<Int64Type>(group, index(), n, column)?;
+    }
+    get::<FloatType>(group, index(), n, loss)?;
+    for column in [learning_rate, seconds, data_wait, throughput] {
+        get::<DoubleType>(group, index(), n, column)?;
+    }
+    for column in [auc, logloss] {
+        let mut values = Vec::new();
+        let levels = get::<DoubleType>(group, index(), n, &mut values)?;
+        let mut values = values.into_iter();
+        column.extend(levels.iter().map(|&level| if level == 1 { values.next() } else { None }));
+    }
+    Ok(())
+}
+
+/// Appends a column's values and returns its definition levels (empty for a column without missing values).
+fn get<T: DataType>(
+    group: &dyn RowGroupReader,
+    index: usize,
+    rows: usize,
+    values: &mut Vec<T::T>,
+) -> Result<Vec<i16>, ParquetError> {
+    let mut reader = get_typed_column_reader::<T>(group.get_column_reader(index)?);
+    let mut levels = Vec::new();
+    let (records, ..) = reader.read_records(rows, Some(&mut levels), None, values)?;
+    if records != rows {
+        return Err(ParquetError::General(format!("column {index} has {records} of {rows} rows")));
+    }
+    Ok(levels)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metrics::Quality;
+
+    fn step(i: u64) -> StepEvent {
+        StepEvent {
+            step: i,
+            epoch: i / 100,
+            samples: 128,
+            loss: 1.0 / i as f32,
+            learning_rate: 0.1,
+            seconds: 0.5,
+            data_wait: 0.125,
+        }
+    }
+
+    fn eval(step: u64, auc: f64) -> EvalEvent {
+        let quality = Quality {
+            samples: 1,
+            auc,
+            logloss: 0.5,
+            accuracy: 0.0,
+            normalized_entropy: 0.0,
+            base_rate: 0.0,
+            precision: 0.0,
+            recall: 0.0,
+            f1: 0.0,
+            average_precision: 0.0,
+        };
+        EvalEvent { step, progress: 0.0, samples: 0, elapsed: 0.0, seconds: 0.0, quality, best_auc: auc }
+    }
+
+    #[test]
+    fn rows_come_back_bit_for_bit_over_several_row_groups() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("metrics.parquet");
+        let mut writer = MetricsWriter::new(path.clone());
+        let n = 2 * ROW_GROUP as u64 + 3;
+        for i in 1..=n {
+            writer.step(&step(i)).unwrap();
+            // One of them right on the last row of the first group.
+            if i == 1 || i == ROW_GROUP as u64 || i == n {
+                writer.eval_stop(&eval(i, 0.1 + 0.2)).unwrap();
+            }
+            assert!(!path.exists());
+        }
+        writer.finish().unwrap();
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "no temporary file is left");
+        let rows = read(&path).unwrap();
+        assert_eq!(rows.len() as u64, n);
+        let last = rows.len() - 1;
+        assert_eq!((rows.step[last], rows.samples[last], rows.throughput[last]), (n as i64, 128 * n as i64, 256.0));
+        assert!(rows.loss.iter().zip(1u64..).all(|(l, i)| l.to_bits() == (1.0 / i as f32).to_bits()));
+        let with_auc: Vec<_> = (0..rows.len()).filter(|&i| rows.auc[i].is_some()).collect();
+        assert_eq!(with_auc, [0, ROW_GROUP - 1, last]);
+        assert_eq!(rows.auc[last].map(f64::to_bits), Some((0.1f64 + 0.2).to_bits()));
+        assert_eq!(rows.logloss[0], Some(0.5));
+    }
+
+    #[test]
+    fn a_run_without_steps_leaves_no_rows_and_an_abandoned_one_no_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("metrics.parquet");
+        let mut writer = MetricsWriter::new(path.clone());
+        writer.eval_stop(&eval(0, 0.5)).unwrap();
+        writer.finish().unwrap();
+        assert!(read(&path).unwrap().is_empty());
+        fs::remove_file(&path).unwrap();
+
+        let mut writer = MetricsWriter::new(path);
+        (1..=ROW_GROUP as u64 + 1).for_each(|i| writer.step(&step(i)).unwrap());
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+        drop(writer);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn other_files_are_refused_by_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("metrics.parquet");
+        assert!(read(&path).unwrap_err().to_string().starts_with("cannot read "));
+        fs::write(&path, "no parquet").unwrap();
+        let error = read(&path).unwrap_err().to_string();
+        assert!(error.contains("metrics.parquet: not a metrics file"), "{error}");
+        let mut writer = MetricsWriter::new(path.clone());
+        writer.step(&step(1)).unwrap();
+        writer.finish().unwrap();
+        let bytes = fs::read(&path).unwrap();
+        fs::write(&path, &bytes[..bytes.len() / 2]).unwrap();
+        assert!(read(&path).is_err());
+    }
+}

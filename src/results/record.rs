@@ -1,0 +1,277 @@
+//! `run.json`: everything worth knowing about a run.
+
+use super::{Recorded, ResultsError, RunFolder, metrics::Metrics, write_file};
+use crate::{
+    data::Facts,
+    system::{Machine, Versions, peak_memory},
+    train::events::{EvalEvent, Outcome, RunFacts},
+    workload::Workload,
+};
+use serde::{Deserialize, Serialize};
+use std::{fs, path::Path};
+
+/// Version of the record's layout. Raised when a reader of the old layout would misread the new one.
+pub const SCHEMA_VERSION: u32 = 1;
+
+/// The record of a run. All times are seconds, all sizes bytes, all throughputs training samples per second.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RunRecord {
+    /// Layout of this file, [`SCHEMA_VERSION`].
+    pub schema_version: u32,
+    /// The run's name, that of its folder.
+    pub run: String,
+    /// When it began, UTC.
+    pub started: String,
+    /// The machine's name, that of its folder.
+    pub system: String,
+    /// The program.
+    pub versions: Versions,
+    /// The machine, before the run.
+    pub machine: Machine,
+    /// What was run.
+    pub workload: WorkloadFacts,
+    /// What computed it.
+    pub engine: EngineFacts,
+    /// What is known of the data; `None` if it could not be opened.
+    pub data: Option<Facts>,
+    /// Sizes and target; `None` if training never began.
+    pub facts: Option<RunFacts>,
+    /// How it ended; `None` if it never began.
+    pub outcome: Option<Outcome>,
+    /// How it got to the target.
+    pub convergence: Convergence,
+    /// How fast it was; `None` without steps.
+    pub throughput: Option<Throughput>,
+    /// From the program's start of work to `run_start`: data opened, model made.
+    pub init_seconds: Option<f64>,
+    /// Where the time of training steps went, if the engine keeps a clock.
+    pub phases: Vec<PhaseShare>,
+    /// Share of the training steps' time spent waiting for data.
+    pub data_wait_share: Option<f64>,
+    /// The most memory the process held at once.
+    pub peak_memory: Option<u64>,
+    /// What memory was to be used for, as worked out before anything was allocated.
+    pub memory_plan: Vec<MemoryItem>,
+    /// All evaluations.
+    pub evaluations: Vec<EvalEvent>,
+}
+
+/// What was run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct WorkloadFacts {
+    /// `workload.name`.
+    pub name: String,
+    /// `workload.description`.
+    pub description: String,
+    /// SHA-256 of the resolved workload (`workload.toml` beside the record).
+    pub sha256: String,
+    /// Behaviours of the original program that were asked for.
+    pub quirks: Vec<String>,
+    /// Seed of initial values, dropout and shuffling.
+    pub seed: u64,
+    /// Samples a step.
+    pub batch_size: usize,
+    /// MLPerf's name of the benchmark.
+    pub benchmark: String,
+    /// `open` or `closed`.
+    pub division: String,
+}
+
+/// What computed it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct EngineFacts {
+    /// `fused` or `candle`.
+    pub kind: String,
+    /// `cpu`.
+    pub device: String,
+    /// Threads that compute.
+    pub threads: usize,
+    /// Numbers in matrix products: `fp32`.
+    pub precision: String,
+}
+
+/// How a run got to its target.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Convergence {
+    /// Best AUC of all evaluations.
+    pub best_auc: Option<f64>,
+    /// `(best_auc - 0.5) / (best reachable AUC - 0.5)`, where the best reachable AUC is known: 0 is chance, 1 the truth.
+    pub share_of_best: Option<f64>,
+    /// From `run_start` to the end of the evaluation that met the target, evaluations included.
+    pub seconds_to_target: Option<f64>,
+    /// Training samples seen by then.
+    pub samples_to_target: Option<u64>,
+    /// Epochs done by then, from 0, fractions included.
+    pub epochs_to_target: Option<f64>,
+}
+
+/// How fast a run was.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Throughput {
+    /// Training steps after warm-up, evaluation excluded, with its interval; `None` if there are too few steps to tell.
+    pub steady: Option<Steady>,
+    /// All training steps, evaluation excluded.
+    pub training: f64,
+    /// From `run_start` to the end, evaluation included; MLPerf's view.
+    pub end_to_end: f64,
+}
+
+/// Throughput with its interval.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Steady {
+    /// Samples over seconds.
+    pub mean: f64,
+    /// Lower end of the interval.
+    pub low: f64,
+    /// Upper end.
+    pub high: f64,
+    /// Chance that the interval covers the true mean, 0.95 say.
+    pub confidence: f64,
+    /// Steps at the start that were left out.
+    pub warmup_steps: u64,
+}
+
+/// One phase of a step.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PhaseShare {
+    /// Its name.
+    pub phase: String,
+    /// Over all steps.
+    pub seconds: f64,
+    /// Of all phases together.
+    pub share: f64,
+}
+
+/// One use of memory.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemoryItem {
+    /// What for.
+    pub what: String,
+    /// How much.
+    pub bytes: u64,
+}
+
+impl RunRecord {
+    /// The record of a run that is over. What only its parts know (`data`, `init_seconds`, `phases`, `memory_plan`) is left
+    /// empty, for the caller to fill.
+    pub fn new(
+        folder: &RunFolder,
+        system: &str,
+        machine: Machine,
+        workload: &Workload,
+        recorded: Recorded,
+        metrics: &Metrics,
+    ) -> Self {
+        let Recorded { facts, evaluations, outcome } = recorded;
+        let waited: f64 = metrics.data_wait.iter().sum();
+        let stepped: f64 = metrics.seconds.iter().sum();
+        RunRecord {
+            schema_version: SCHEMA_VERSION,
+            run: folder.id().to_owned(),
+            started: folder.started().to_owned(),
+            system: system.to_owned(),
+            versions: Versions::this(),
+            machine,
+            workload: WorkloadFacts::of(workload),
+            engine: EngineFacts {
+                kind: word(&workload.engine.kind),
+                device: workload.engine.device.clone(),
+                threads: workload.engine.threads,
+                precision: "fp32".into(),
+            },
+            data: None,
+            convergence: Convergence::of(facts.as_ref(), &evaluations),
+            throughput: outcome.as_ref().and_then(|o| Throughput::of(o, stepped)),
+            init_seconds: None,
+            phases: Vec::new(),
+            data_wait_share: (stepped > 0.0).then(|| waited / stepped),
+            peak_memory: peak_memory(),
+            memory_plan: Vec::new(),
+            facts,
+            outcome,
+            evaluations,
+        }
+    }
+}
+
+impl WorkloadFacts {
+    fn of(w: &Workload) -> Self {
+        WorkloadFacts {
+            name: w.workload.name.clone(),
+            description: w.workload.description.clone(),
+            sha256: w.sha256(),
+            quirks: w.workload.quirks.iter().map(word).collect(),
+            seed: w.train.seed,
+            batch_size: w.train.batch_size,
+            benchmark: w.mlperf.benchmark.clone(),
+            division: w.mlperf.division.clone(),
+        }
+    }
+}
+
+impl Convergence {
+    fn of(facts: Option<&RunFacts>, evaluations: &[EvalEvent]) -> Self {
+        let best_auc = evaluations.iter().map(|e| e.quality.auc).max_by(f64::total_cmp);
+        let reachable = facts.and_then(|f| f.best_auc);
+        let target = facts.and_then(|f| f.target_auc);
+        let met = evaluations.iter().find(|e| target.is_some_and(|t| e.quality.auc >= t));
+        Convergence {
+            best_auc,
+            share_of_best: best_auc.zip(reachable).map(|(auc, best)| (auc - 0.5) / (best - 0.5)),
+            seconds_to_target: met.map(|e| e.elapsed),
+            samples_to_target: met.map(|e| e.samples),
+            epochs_to_target: met.map(|e| e.progress),
+        }
+    }
+}
+
+impl Throughput {
+    fn of(outcome: &Outcome, train_seconds: f64) -> Option<Self> {
+        let samples = outcome.samples as f64;
+        (outcome.samples > 0 && train_seconds > 0.0 && outcome.seconds > 0.0).then(|| Throughput {
+            steady: None,
+            training: samples / train_seconds,
+            end_to_end: samples / outcome.seconds,
+        })
+    }
+}
+
+impl PhaseShare {
+    /// Shares of seconds by phase; phases that took no time are left out.
+    pub fn of<T: Serialize>(phases: &[(T, f64)]) -> Vec<Self> {
+        let all: f64 = phases.iter().map(|(_, s)| s).sum();
+        let used = phases.iter().filter(|(_, s)| *s > 0.0);
+        used.map(|(phase, seconds)| PhaseShare { phase: word(phase), seconds: *seconds, share: seconds / all }).collect()
+    }
+}
+
+/// An enum's name as files spell it.
+fn word<T: Serialize>(value: &T) -> String {
+    match serde_json::to_value(value) {
+        Ok(serde_json::Value::String(s)) => s,
+        other => format!("{other:?}"),
+    }
+}
+
+/// Writes a record.
+pub(super) fn write(path: &Path, record: &RunRecord) -> Result<(), ResultsError> {
+    let mut text = serde_json::to_string_pretty(record).map_err(|e| ResultsError::malformed(path, e.to_string()))?;
+    text.push('\n');
+    write_file(path, text.as_bytes())
+}
+
+/// Reads a record (`run.json`).
+pub fn read(path: &Path) -> Result<RunRecord, ResultsError> {
+    #[derive(Deserialize)]
+    struct Version {
+        schema_version: u32,
+    }
+    let text = fs::read_to_string(path).map_err(ResultsError::read(path))?;
+    let wrong = |what: String| ResultsError::malformed(path, format!("not a run record: {what}"));
+    let Version { schema_version } = serde_json::from_str(&text).map_err(|e| wrong(e.to_string()))?;
+    if schema_version != SCHEMA_VERSION {
+        let what = format!("schema_version is {schema_version}, but this program reads {SCHEMA_VERSION}");
+        return Err(ResultsError::malformed(path, what));
+    }
+    serde_json::from_str(&text).map_err(|e| wrong(e.to_string()))
+}

@@ -1,0 +1,74 @@
+//! UTC as a date, without a calendar library.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// A moment in UTC, to the second.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Utc {
+    year: i64,
+    month: i64,
+    day: i64,
+    /// Seconds since midnight.
+    second: i64,
+}
+
+impl Utc {
+    /// Now, by the machine's clock.
+    pub fn now() -> Self {
+        Self::at(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs() as i64))
+    }
+
+    /// Seconds since 1970 (not negative) as a date. Years are counted from March, so that the leap day comes last and months
+    /// follow the 153-days-in-5-months rule.
+    fn at(seconds: i64) -> Self {
+        const DAYS_IN_400_YEARS: i64 = 146_097;
+        // 1970-01-01 is day 719,468 since 0000-03-01.
+        let days = seconds.div_euclid(86_400) + 719_468;
+        let (era, day) = (days.div_euclid(DAYS_IN_400_YEARS), days.rem_euclid(DAYS_IN_400_YEARS));
+        let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
+        let day = day - (365 * year + year / 4 - year / 100);
+        let month = (5 * day + 2) / 153;
+        let day = day - (153 * month + 2) / 5 + 1;
+        let (month, next) = if month < 10 { (month + 3, 0) } else { (month - 9, 1) };
+        Utc { year: era * 400 + year + next, month, day, second: seconds.rem_euclid(86_400) }
+    }
+
+    fn clock(&self) -> (i64, i64, i64) {
+        (self.second / 3600, self.second / 60 % 60, self.second % 60)
+    }
+
+    /// `2026-11-21T04:15:23Z` (RFC 3339).
+    pub fn rfc3339(&self) -> String {
+        let (h, m, s) = self.clock();
+        format!("{:04}-{:02}-{:02}T{h:02}:{m:02}:{s:02}Z", self.year, self.month, self.day)
+    }
+
+    /// `20261121T041523Z`, fit for file names and in order of time when sorted.
+    pub fn compact(&self) -> String {
+        let (h, m, s) = self.clock();
+        format!("{:04}{:02}{:02}T{h:02}{m:02}{s:02}Z", self.year, self.month, self.day)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates_are_those_of_the_date_command() {
+        // date -u -d @SECONDS +%FT%TZ
+        for (seconds, expected) in [
+            (0, "1970-01-01T00:00:00Z"),
+            (951_782_399, "2000-02-28T23:59:59Z"),
+            (951_782_400, "2000-02-29T00:00:00Z"),
+            (951_868_800, "2000-03-01T00:00:00Z"),
+            (1_709_164_800, "2024-02-29T00:00:00Z"),
+            (1_735_689_599, "2024-12-31T23:59:59Z"),
+            (1_795_234_523, "2026-11-21T04:15:23Z"),
+            (4_107_542_400, "2100-03-01T00:00:00Z"),
+        ] {
+            assert_eq!(Utc::at(seconds).rfc3339(), expected);
+        }
+        assert_eq!(Utc::at(1_795_234_523).compact(), "20261121T041523Z");
+    }
+}
