@@ -3,6 +3,8 @@
 use super::Failure;
 use crate::{
     data::source,
+    engine::memory::MemoryPlan,
+    train::memory::{available, gigabytes, memory_plan},
     workload::{DataConfig, Resolved},
 };
 use std::path::Path;
@@ -27,7 +29,8 @@ pub(super) fn explain(resolved: &Resolved) -> Result<String, Failure> {
             }
         }
     }
-    match source::schema(w)? {
+    let schema = source::schema(w)?;
+    match &schema {
         None => out += "#   columns and tables are known once the files have been read\n",
         Some(schema) => {
             let rows: usize = schema.tables.iter().map(|t| t.rows).sum();
@@ -35,7 +38,22 @@ pub(super) fn explain(resolved: &Resolved) -> Result<String, Failure> {
             out += &format!("#   {} dense columns, {n} tables of {rows} rows in all, up to {ids} ids a sample\n", schema.dense);
         }
     }
+    let config = schema.as_ref().map(|schema| w.engine_config(schema)).transpose()?;
+    out += &memory(&memory_plan(w, config.as_ref()), config.is_some());
     Ok(out)
+}
+
+/// The plan as a table. `whole` says whether the model is in it.
+fn memory(plan: &MemoryPlan, whole: bool) -> String {
+    let mut out = "#\n# Memory\n".to_owned();
+    let total = [("all", plan.total()), ("free now", available())];
+    for (what, bytes) in plan.items.iter().chain(&total) {
+        out += &format!("#   {:>12}  {what}\n", gigabytes(*bytes));
+    }
+    if !whole {
+        out += "#   and the model, whose size is known once the files have been read\n";
+    }
+    out
 }
 
 fn file(what: &str, path: &Path) -> String {

@@ -132,7 +132,7 @@ impl From<TrainError> for Failure {
             TrainError::Workload(e) => e.into(),
             TrainError::Data(e) => e.into(),
             TrainError::Listener(_) => Failure::Output(e.to_string()),
-            TrainError::Engine(EngineError::Memory { .. }) => Failure::Memory(e.to_string()),
+            TrainError::Memory(_) | TrainError::Engine(EngineError::Memory { .. }) => Failure::Memory(e.to_string()),
             e if e.is_quality() => Failure::Quality(e.to_string()),
             e => Failure::Internal(e.to_string()),
         }

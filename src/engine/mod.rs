@@ -3,6 +3,7 @@
 pub mod candle;
 mod check;
 pub mod fused;
+pub mod memory;
 pub mod phase;
 
 use crate::{

@@ -2,6 +2,7 @@
 
 mod evaluate;
 pub mod events;
+pub mod memory;
 mod run;
 
 pub use run::{Finished, Job, Prepared, prepare, run};
@@ -22,6 +23,9 @@ pub enum TrainError {
     /// The data cannot be read.
     #[error(transparent)]
     Data(#[from] DataError),
+    /// The run does not fit into memory.
+    #[error(transparent)]
+    Memory(#[from] memory::NotEnoughMemory),
     /// The engine failed.
     #[error(transparent)]
     Engine(#[from] EngineError),

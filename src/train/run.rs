@@ -4,6 +4,7 @@ use super::{
     TrainError,
     evaluate::{EvalError, EvalSplit},
     events::{EvalEvent, Listener, Outcome, RunFacts, StepEvent, StopReason},
+    memory::{check_memory, memory_plan},
 };
 use crate::{
     data::{
@@ -11,7 +12,7 @@ use crate::{
         loader::{Loader, Plan},
         source,
     },
-    engine::{self, Engine, EngineConfig, Phase},
+    engine::{self, Engine, EngineConfig, Phase, memory::plan},
     metrics::Quality,
     model::init::{InitSource, Initializer},
     optim::schedule::Schedule,
@@ -71,9 +72,15 @@ pub struct Finished {
 
 /// Opens the data and makes the model.
 pub fn prepare(workload: &Workload) -> Result<Prepared, TrainError> {
+    // Before anything is read: what is known without. Then again with all sizes, before the model is made.
+    let sizes = source::schema(workload)?.map(|schema| workload.engine_config(&schema)).transpose()?;
+    check_memory(&memory_plan(workload, sizes.as_ref()))?;
     let Dataset { train, eval, test, facts: data_facts, numpy } = source::open(workload)?;
     let schema = train.schema().clone();
     let config = workload.engine_config(&schema)?;
+    if sizes.is_none() {
+        check_memory(&plan(workload.engine.kind, &config))?;
+    }
     let seed = workload.train.seed;
     let init = match workload.model.init_rng() {
         InitRng::Philox => InitSource::Philox { seed },

@@ -7,6 +7,7 @@ pub mod planted;
 
 use super::{DataError, Dataset, Schema};
 use crate::workload::{DataConfig, Workload};
+use std::path::PathBuf;
 
 /// Opens the data of a workload.
 ///
@@ -31,4 +32,29 @@ pub fn schema(workload: &Workload) -> Result<Option<Schema>, DataError> {
         DataConfig::Planted(c) => Some(planted::schema(c)?),
         DataConfig::CriteoTsv(_) | DataConfig::Csv(_) => None,
     })
+}
+
+/// Samples of the evaluation split, where they are known before any data is read.
+pub fn eval_samples(workload: &Workload) -> Option<u64> {
+    match &workload.data {
+        DataConfig::Planted(c) => Some(c.eval_samples),
+        DataConfig::NumpyRandom(c) => Some(c.samples),
+        DataConfig::CriteoTsv(_) | DataConfig::Csv(_) => None,
+    }
+}
+
+/// About how many bytes the samples themselves take while a run goes on, judged by the sizes of files that are held in memory.
+pub fn resident_bytes(workload: &Workload) -> u64 {
+    let size = |path: &PathBuf| std::fs::metadata(path).map_or(0, |m| m.len());
+    let packed = |path: &PathBuf| path.extension().is_some_and(|e| e == "gz");
+    match &workload.data {
+        DataConfig::Planted(_) | DataConfig::NumpyRandom(_) => 0,
+        // A line of 240 bytes becomes 157; gzip makes it 90.
+        DataConfig::CriteoTsv(c) => {
+            let kept = 1.0 - 0.7 * c.sub_sample_rate;
+            c.paths.iter().map(|p| (size(p) as f64 * kept * if packed(p) { 1.75 } else { 0.65 }) as u64).sum()
+        }
+        // Four bytes a field.
+        DataConfig::Csv(c) => [Some(&c.train), Some(&c.eval), c.test.as_ref()].into_iter().flatten().map(size).sum(),
+    }
 }

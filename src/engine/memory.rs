@@ -1,0 +1,116 @@
+//! How much memory an engine will take, before it takes any. Counted from the shapes as the engines allocate them; the
+//! small change (plans, pool, code) is left out.
+
+use super::EngineConfig;
+use crate::{
+    model::{DeepFmSpec, DlrmSpec, Interaction, ModelSpec, ParamKind},
+    optim::{AdamRows, OptimizerSpec, rules::StateShape},
+    workload::EngineKind,
+};
+
+/// Bytes of an f32.
+const F32: u64 = 4;
+/// Candle keeps the input and the output of every operation until the gradients are made, and those beside them. Measured on
+/// a DLRM and a DeepFM (tests/memory_plan.rs): 4 to 6 times what the fused engine keeps.
+const CANDLE_COPIES: u64 = 6;
+
+/// Bytes by purpose, in the order in which they are taken.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct MemoryPlan {
+    /// Purpose and bytes; nothing is 0.
+    pub items: Vec<(&'static str, u64)>,
+}
+
+impl MemoryPlan {
+    /// Adds `bytes` for `what`, if any.
+    pub fn add(&mut self, what: &'static str, bytes: u64) {
+        if bytes > 0 {
+            self.items.push((what, bytes));
+        }
+    }
+
+    /// All bytes.
+    pub fn total(&self) -> u64 {
+        self.items.iter().map(|(_, bytes)| bytes).sum()
+    }
+}
+
+/// What an engine of `kind` takes for `config`.
+pub fn plan(kind: EngineKind, config: &EngineConfig) -> MemoryPlan {
+    let (mut tables, mut table_state, mut dense) = (0, 0, 0);
+    let shape = StateShape::of(&config.optimizer.rule);
+    for p in config.model.params() {
+        let bytes = p.len() as u64 * F32;
+        match p.kind {
+            ParamKind::Table | ParamKind::RowWeight => {
+                tables += bytes;
+                let width = p.shape[1].max(1);
+                table_state += bytes / width as u64 * (shape.buffers * shape.row_width(width)) as u64;
+            }
+            _ => dense += bytes,
+        }
+    }
+    let batch = config.max_batch as u64;
+    let ids: u64 = config.max_hotness.iter().map(|&h| h as u64).sum();
+    let mut plan = MemoryPlan::default();
+    plan.add("embedding tables", tables);
+    plan.add("optimizer state of tables", table_state);
+    plan.add("dense parameters", dense);
+    plan.add("gradients and optimizer state of dense parameters", dense * (1 + shape.buffers as u64));
+    let activations = batch * per_sample(&config.model) * F32;
+    match kind {
+        EngineKind::Fused => {
+            plan.add("activations and their gradients", activations);
+            // Each id with its sample, twice over for sorting, beside the batch itself.
+            plan.add("one batch and its ids sorted by row", batch * (ids * (4 + 16) + 4 * config.max_hotness.len() as u64));
+        }
+        EngineKind::Candle => {
+            plan.add("activations and their gradients", CANDLE_COPIES * activations);
+            // Gradients of whole tables and the new values beside the old ones, where untouched rows move too.
+            let whole = dense_rows(config);
+            plan.add("gradients and updates of whole tables", if whole { 2 * tables + table_state } else { 0 });
+        }
+    }
+    plan
+}
+
+/// Whether rows that a batch does not touch move.
+fn dense_rows(config: &EngineConfig) -> bool {
+    matches!(config.optimizer.rule, OptimizerSpec::Adam { rows: AdamRows::Dense, .. })
+        || matches!(&config.model, ModelSpec::DeepFm(m) if m.embedding_l2 > 0.0)
+}
+
+/// Elements of activations and their gradients that the fused engine keeps for a sample.
+fn per_sample(model: &ModelSpec) -> u64 {
+    let elements = match model {
+        ModelSpec::Dlrm(m) => dlrm(m),
+        ModelSpec::DeepFm(m) => deepfm(m),
+    };
+    elements as u64
+}
+
+/// Rows of activations are whole cache lines.
+fn row(width: usize) -> usize {
+    width.next_multiple_of(16)
+}
+
+/// Outputs of all layers but the last.
+fn hidden(widths: &[usize]) -> usize {
+    widths.iter().rev().skip(1).map(|&w| row(w)).sum()
+}
+
+fn dlrm(m: &DlrmSpec) -> usize {
+    let widest = m.bottom.iter().chain(&m.top).copied().max().unwrap_or(0);
+    let meeting = match m.interaction {
+        Interaction::Dot { .. } => 2 * row(m.top_input()),
+        Interaction::Cat => 0,
+    };
+    row(m.bottom_input()) + 2 * m.features() * m.dim + meeting + hidden(&m.bottom) + hidden(&m.top) + 2 * row(widest) + 2
+}
+
+fn deepfm(m: &DeepFmSpec) -> usize {
+    let widest = m.hidden.iter().copied().max().unwrap_or(0);
+    let layers: usize = m.hidden.iter().map(|&w| row(w)).sum();
+    let norm = if m.batch_norm { layers } else { 0 };
+    row(m.dense) + 2 * m.fields() * (m.dim + 1) + layers + norm + 2 * row(widest) + 2
+}

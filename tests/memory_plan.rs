@@ -1,0 +1,107 @@
+//! The memory plan against what the engines really take, as Linux counts it.
+#![cfg(target_os = "linux")]
+
+use dlrm_bench::{
+    data::{Bags, Batch},
+    engine::{self, memory},
+    model::init::{InitSource, Initializer},
+    workload::{Workload, parse},
+};
+use std::path::Path;
+
+fn workload(kind: &str, model: &str, optimizer: &str, tables: &str, batch: usize) -> Workload {
+    let text = format!(
+        "[workload]\nname = \"m\"\n[data]\nsource = \"planted\"\npreset = \"custom\"\ntables = {tables}\ndense = 13\n\
+         [model]\n{model}\n[engine]\nkind = \"{kind}\"\nthreads = 2\n[train]\nbatch_size = {batch}\n\
+         [optimizer]\nlearning_rate = 0.01\n{optimizer}\n[eval]\nbatch_size = {batch}\n"
+    );
+    parse::resolve(Path::new("m.toml"), text, &[]).unwrap().workload
+}
+
+/// A line of /proc/self/status in bytes.
+fn status(key: &str) -> u64 {
+    let text = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = text.lines().find_map(|l| l.strip_prefix(key)).unwrap();
+    1024 * line.split_whitespace().find_map(|w| w.parse::<u64>().ok()).unwrap()
+}
+
+/// Bytes planned, and bytes taken by making the engine and training three steps.
+fn measure(w: &Workload) -> (u64, u64) {
+    let schema = dlrm_bench::data::source::schema(w).unwrap().unwrap();
+    let config = w.engine_config(&schema).unwrap();
+    let planned = memory::plan(w.engine.kind, &config).total();
+    let mut batch = Batch { len: config.max_batch, ..Batch::default() };
+    batch.dense = vec![0.5; batch.len * schema.dense];
+    batch.labels = (0..batch.len).map(|i| (i % 2) as f32).collect();
+    batch.bags = schema
+        .tables
+        .iter()
+        .map(|t| {
+            let mut bags = Bags::default();
+            bags.clear();
+            (0..batch.len).for_each(|i| bags.push([(i * 7919 % t.rows) as u32]));
+            bags
+        })
+        .collect();
+    // Resets the high-water mark.
+    std::fs::write("/proc/self/clear_refs", "5").unwrap();
+    let before = status("VmRSS:");
+    let mut initializer = Initializer::new(&config.model, InitSource::Philox { seed: 1 });
+    let mut engine = engine::build(w.engine.kind, &config, &mut initializer).unwrap();
+    for _ in 0..3 {
+        engine.train_step(&batch, 0.01).unwrap();
+    }
+    (planned, status("VmHWM:") - before)
+}
+
+const DLRM: &str = "kind = \"dlrm\"\ndim = 32\nbottom = [256, 32]\ntop = [256, 64, 1]";
+const DEEPFM: &str = "kind = \"deepfm\"\ndim = 16\nhidden = [200, 200]\nbatch_norm = true\nembedding_l2 = 0.01";
+const SGD: &str = "kind = \"sgd\"";
+const ADAM: &str = "kind = \"adam\"\nrows = \"dense\"";
+const LARGE: &str = "[300000, 400000, 1000]";
+const SMALL: &str = "[1000, 2000, 3000, 4000, 500, 600, 700, 800]";
+
+/// Engine, model, optimizer, tables, batch.
+const CASES: [(&str, &str, &str, &str, usize); 8] = [
+    ("fused", DLRM, SGD, LARGE, 512),
+    ("fused", DLRM, ADAM, LARGE, 512),
+    ("fused", DLRM, "kind = \"rowwise_adagrad\"", SMALL, 16384),
+    ("fused", DEEPFM, ADAM, LARGE, 512),
+    ("fused", DEEPFM, ADAM, SMALL, 16384),
+    ("candle", DLRM, "kind = \"adagrad\"", SMALL, 8192),
+    ("candle", DEEPFM, ADAM, LARGE, 512),
+    ("candle", DEEPFM, ADAM, SMALL, 8192),
+];
+
+/// Names the case for the process that measures it.
+const CASE: &str = "DLRM_BENCH_TEST_MEMORY_CASE";
+
+/// Each case in a process of its own, so that none finds memory that another one has left.
+#[test]
+fn plans_are_near_the_truth() {
+    if let Ok(case) = std::env::var(CASE) {
+        let (kind, model, optimizer, tables, batch) = CASES[case.parse::<usize>().unwrap()];
+        let (planned, taken) = measure(&workload(kind, model, optimizer, tables, batch));
+        println!("measured {planned} {taken}");
+        return;
+    }
+    if std::fs::write("/proc/self/clear_refs", "5").is_err() {
+        eprintln!("skipped: /proc/self/clear_refs cannot be written");
+        return;
+    }
+    for (i, case) in CASES.iter().enumerate() {
+        let output = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "plans_are_near_the_truth", "--nocapture"])
+            .env(CASE, i.to_string())
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let numbers = text.split_once("measured ").unwrap_or_else(|| panic!("{text}")).1;
+        let numbers: Vec<f64> = numbers.split_whitespace().take(2).map(|n| n.parse().unwrap()).collect();
+        let ratio = numbers[0] / numbers[1];
+        println!("{case:?}: {} planned, {} taken, {ratio:.2}", numbers[0], numbers[1]);
+        // Candle's intermediate tensors come and go: a plan on the safe side is enough.
+        let range = if case.0 == "fused" { 0.9..1.15 } else { 0.9..1.8 };
+        assert!(range.contains(&ratio), "{case:?}: {ratio}");
+    }
+}
