@@ -7,6 +7,7 @@
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+mod gradient;
 pub mod isa;
 mod kernel;
 mod plan;
@@ -15,11 +16,13 @@ mod product;
 mod scratch;
 mod simd;
 mod thin;
+mod weighted;
 
 use super::pool::{Pool, SharedMut};
 use kernel::Finish;
-use product::{Target, Weights};
+use product::Target;
 use scratch::Scratch;
+use weighted::Order;
 
 pub use isa::{Isa, IsaError};
 
@@ -144,7 +147,7 @@ impl Gemm {
             return with_kernel!(self.isa, thin::forward, pool, s, x, w, b[0], act, y);
         }
         let (w, finish) = (&w[..s.output * s.input], Finish::Bias { bias: b.as_ptr(), relu: act == Activation::Relu });
-        with_kernel!(self.isa, product::with_weights, &mut self.scratch, pool, s, x, (w, Weights::Transposed), finish, y);
+        with_kernel!(self.isa, weighted::run, &mut self.scratch, pool, s, x, (w, Order::Transposed), finish, y);
     }
 
     /// `dX = dZ W`: `dz [batch, output]`, `w [output, input]` dense, `dx [batch, input]`. With `mask = A [batch, input]`, the ReLU
@@ -170,7 +173,7 @@ impl Gemm {
         }
         let finish = mask.map_or(Finish::Store, |a| Finish::Gate { gate: a.data.as_ptr(), stride: a.stride });
         let w = &w[..s.output * s.input];
-        with_kernel!(self.isa, product::with_weights, &mut self.scratch, pool, s, dz, (w, Weights::Plain), finish, dx);
+        with_kernel!(self.isa, weighted::run, &mut self.scratch, pool, s, dz, (w, Order::Plain), finish, dx);
     }
 
     /// `dW = dZ^T X`, `db = sum over the batch of dZ`: `dz [batch, output]`, `x [batch, input]`, `dw [output, input]` dense,
@@ -191,7 +194,7 @@ impl Gemm {
         } else if s.output == 1 {
             with_kernel!(self.isa, thin::weight_gradient, &mut self.scratch, pool, s, dz, x, dw, &mut db[0]);
         } else {
-            with_kernel!(self.isa, product::weight_gradient, &mut self.scratch, pool, s, dz, x, dw, db);
+            with_kernel!(self.isa, gradient::run, &mut self.scratch, pool, s, dz, x, dw, db);
         }
     }
 }

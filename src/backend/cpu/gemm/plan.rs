@@ -12,14 +12,18 @@ pub(super) const BATCH_BLOCK: usize = 128;
 
 /// Most tiles of a chunk, in blocks of `K_BLOCK` and of `BATCH_BLOCK`.
 const MAX_TILES: usize = 20;
+
+/// With no more tiles than that weights are not packed beforehand.
+pub(super) const FEW_TILES: usize = MAX_TILES;
+
 const MAX_GRADIENT_TILES: usize = 40;
 
 /// Floats of a chunk's packed tiles, staggers apart.
 pub(super) const TILE_ROOM: usize = MAX_TILES * K_BLOCK * MAX_LANES + MAX_GRADIENT_TILES * STAGGER;
 const _: () = assert!(MAX_TILES * K_BLOCK >= MAX_GRADIENT_TILES * BATCH_BLOCK && MAX_GRADIENT_TILES >= MAX_TILES);
 
-/// Multiply-adds that are worth a chunk of their own: some 10 microseconds.
-const CHUNK_WORK: usize = 1 << 20;
+/// Multiply-adds that are worth a chunk of their own: some 2 microseconds, as much as starting one costs.
+const CHUNK_WORK: usize = 1 << 18;
 
 /// Chunks of a product that has work enough: divides evenly among 2, 3, 4 and 6 threads.
 const CHUNKS: usize = 12;
@@ -76,8 +80,8 @@ impl Grid {
         self.rows * self.cols * self.parts
     }
 
-    /// For a second operand that is packed beforehand: cut along the rows, and along the columns where rows are few.
-    pub fn with_packed_weights(m: &Blocks, panels: &Blocks, k: usize) -> Self {
+    /// For weights that are packed beforehand: cut along the rows, and along the columns where rows are few.
+    pub fn of_rows(m: &Blocks, panels: &Blocks, k: usize) -> Self {
         let wanted = wanted(m.total * panels.total * k);
         // Some tiles make good use of a panel that was brought into the first-level cache.
         let rows = wanted.min((m.count / 4).max(1)).max(m.count.div_ceil(MAX_TILES));
@@ -86,22 +90,31 @@ impl Grid {
         Grid { rows, cols: wanted.div_ceil(rows).min(panels.count), parts: 1 }
     }
 
+    /// For weights that each chunk packs for itself, with at most [`FEW_TILES`]: cut along the columns only, so that no panel is
+    /// packed twice. A chunk packs all rows; two panels or more make that cheap.
+    pub fn of_columns(m: &Blocks, panels: &Blocks, k: usize) -> Self {
+        let wanted = wanted(m.total * panels.total * k);
+        let cols = [CHUNKS, CHUNKS / 2, 4].into_iter().find(|&cols| cols <= wanted && 2 * cols <= panels.count);
+        Grid { rows: 1, cols: cols.unwrap_or(panels.count.min(wanted).min(2)), parts: 1 }
+    }
+
     /// For two operands that each chunk packs for itself, and a sum over `k` terms that may be cut in parts: the grid with the
     /// least copying. An operand is packed once for each chunk along the other's side; partial sums are written and read.
     pub fn with_fresh_operands(m: &Blocks, panels: &Blocks, k: usize) -> Self {
         let rows = m.count.div_ceil(MAX_GRADIENT_TILES);
         let mut best = Grid { rows, cols: 1, parts: 1 };
         let wanted = wanted(m.total * panels.total * k);
+        let most_parts = (k / BATCH_BLOCK).clamp(1, MAX_PARTS);
         let mut least = usize::MAX;
         for rows in rows..=m.count.min(rows + CHUNKS) {
             for cols in 1..=panels.count.min(1 + CHUNKS) {
-                for parts in 1..=MAX_PARTS {
+                for parts in 1..=most_parts {
                     let grid = Grid { rows, cols, parts };
                     let (enough, even) = (grid.chunks() >= wanted, grid.chunks().is_multiple_of(wanted));
                     let partial = if parts > 1 { parts * m.total * panels.total } else { 0 };
-                    let long_enough = parts == 1 || (k / parts >= BATCH_BLOCK && partial <= MAX_PARTIAL);
+                    let fits = partial <= MAX_PARTIAL;
                     let copied = k * (rows * panels.total + cols * m.total) + 2 * partial;
-                    if enough && even && long_enough && copied < least {
+                    if enough && even && fits && copied < least {
                         (best, least) = (grid, copied);
                     }
                 }
@@ -143,7 +156,7 @@ mod tests {
         #[test]
         fn grids_keep_chunks_within_the_scratch_space(m in 1usize..5000, n in 1usize..5000, k in 1usize..5000) {
             let (m, panels) = (Blocks::balanced(m, 14), Blocks::of(n, 32));
-            let grid = Grid::with_packed_weights(&m, &panels, k);
+            let grid = if m.count > FEW_TILES { Grid::of_rows(&m, &panels, k) } else { Grid::of_columns(&m, &panels, k) };
             prop_assert!(m.count.div_ceil(grid.rows) <= MAX_TILES && grid.rows <= m.count && grid.cols <= panels.count);
             let grid = Grid::with_fresh_operands(&m, &panels, k);
             prop_assert!(m.count.div_ceil(grid.rows) <= MAX_GRADIENT_TILES && grid.rows <= m.count && grid.cols <= panels.count);

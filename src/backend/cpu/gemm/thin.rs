@@ -1,12 +1,6 @@
 //! Layers with one output, as the last of every click model: dot products, an outer product, a weighted sum of rows.
 
-use super::{
-    Activation, LinearShape, Rows,
-    kernel::Kernel,
-    plan::share,
-    product::{Target, sum_parts},
-    scratch::Scratch,
-};
+use super::{Activation, LinearShape, Rows, gradient::sum_parts, kernel::Kernel, plan::share, product::Target, scratch::Scratch};
 use crate::backend::cpu::pool::{Pool, SharedMut};
 
 /// Elements of the batch that are worth a chunk, and the most chunks.
