@@ -7,11 +7,11 @@ use crate::{
     results::{
         Recorder, ResultsError, RunFolder, RunRecord,
         metrics::{self, Metrics},
-        record::{PhaseShare, Steady},
+        record::{MemoryItem, PhaseShare, Steady},
     },
     stats::{self, Bootstrap},
     system::Machine,
-    train::Finished,
+    train::{Finished, memory::memory_plan},
     workload::{Resolved, Workload},
 };
 use std::path::Path;
@@ -52,6 +52,9 @@ impl Kept {
         if let Some(run) = finished {
             record.data = Some(run.data_facts.clone());
             record.init_seconds = Some(run.init_seconds);
+            let plan = memory_plan(workload, Some(&run.config));
+            record.memory_plan =
+                plan.items.into_iter().map(|(what, bytes)| MemoryItem { what: what.to_owned(), bytes }).collect();
             record.phases = PhaseShare::of(run.phases.as_deref().unwrap_or_default());
         }
         folder.write_record(&record)?;

@@ -1,0 +1,352 @@
+//! `dlrm-bench run` as a user runs it: what it leaves, how it ends, and what happens when something goes wrong.
+
+use dlrm_bench::{
+    results::{
+        RunRecord,
+        metrics::{self, Metrics},
+        record,
+    },
+    train::{
+        self, Job,
+        events::{Listener, StopReason},
+    },
+    workload,
+};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Output, Stdio},
+    sync::atomic::AtomicBool,
+    time::{Duration, Instant},
+};
+use tempfile::TempDir;
+
+const DLRM: &str = r#"
+[workload]
+name = "tiny"
+[data]
+source = "planted"
+preset = "criteo_kaggle"
+max_rows = 500
+train_samples = 4000
+eval_samples = 2000
+[model]
+kind = "dlrm"
+dim = 8
+bottom = [16, 8]
+top = [16, 1]
+[train]
+batch_size = 128
+seed = 3
+[optimizer]
+kind = "adagrad"
+learning_rate = 0.05
+[eval]
+every_steps = 10
+batch_size = 500
+"#;
+
+const DEEPFM: &str = r#"
+[workload]
+name = "tiny-deepfm"
+[data]
+source = "planted"
+preset = "criteo_kaggle"
+max_rows = 500
+train_samples = 4000
+eval_samples = 2000
+[model]
+kind = "deepfm"
+dim = 4
+hidden = [24, 16]
+batch_norm = true
+dropout = 0.2
+[train]
+batch_size = 128
+[optimizer]
+kind = "adam"
+learning_rate = 0.002
+clip_norm = 10.0
+[eval]
+every_epochs = 0.5
+batch_size = 700
+"#;
+
+/// A workload file and a place for results.
+struct Bench {
+    dir: TempDir,
+    file: PathBuf,
+}
+
+impl Bench {
+    fn new(text: &str) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("workload.toml");
+        fs::write(&file, text).unwrap();
+        Bench { dir, file }
+    }
+
+    fn results(&self) -> PathBuf {
+        self.dir.path().join("results")
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut c = Command::new(env!("CARGO_BIN_EXE_dlrm-bench"));
+        c.arg("run").arg(&self.file).arg("--results").arg(self.results()).args(args);
+        c
+    }
+
+    fn run(&self, args: &[&str]) -> Output {
+        self.command(args).output().unwrap()
+    }
+
+    /// The folders of all runs so far, in order of their names.
+    fn runs(&self) -> Vec<PathBuf> {
+        let mut runs = Vec::new();
+        for system in list(&self.results()) {
+            for workload in list(&system) {
+                runs.extend(list(&workload));
+            }
+        }
+        runs
+    }
+
+    fn only_run(&self) -> PathBuf {
+        let mut runs = self.runs();
+        assert_eq!(runs.len(), 1, "{runs:?}");
+        runs.remove(0)
+    }
+}
+
+fn list(dir: &Path) -> Vec<PathBuf> {
+    let mut all: Vec<_> = fs::read_dir(dir).map(|d| d.map(|e| e.unwrap().path()).collect()).unwrap_or_default();
+    all.sort();
+    all
+}
+
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).unwrap()
+}
+
+fn log(run: &Path) -> Vec<serde_json::Value> {
+    let log = fs::read_to_string(run.join("result_0.txt")).unwrap();
+    assert!(log.ends_with('\n'), "the last line is whole");
+    log.lines().map(|l| serde_json::from_str(l.strip_prefix(":::MLLOG ").unwrap()).unwrap()).collect()
+}
+
+fn keys(log: &[serde_json::Value]) -> Vec<&str> {
+    log.iter().map(|l| l["key"].as_str().unwrap()).collect()
+}
+
+fn read_metrics(run: &Path) -> Metrics {
+    metrics::read(&run.join("metrics.parquet")).unwrap()
+}
+
+fn read_record(run: &Path) -> RunRecord {
+    record::read(&run.join("run.json")).unwrap()
+}
+
+fn no_leftovers(run: &Path) {
+    for f in list(run).into_iter().chain(list(&run.join("plots"))) {
+        let name = f.file_name().unwrap().to_string_lossy();
+        assert!(!name.contains("tmp") && !name.starts_with('.'), "left behind: {}", f.display());
+    }
+}
+
+#[test]
+fn a_run_leaves_log_metrics_record_plots_and_a_workload_that_runs_again() {
+    for (text_of, steps, evals) in [(DLRM, 32, 4), (DEEPFM, 32, 2)] {
+        let bench = Bench::new(text_of);
+        let out = bench.run(&["--threads", "2"]);
+        assert!(out.status.success(), "{}", text(&out.stderr));
+        let run = bench.only_run();
+
+        let log = log(&run);
+        let keys = keys(&log);
+        let at = |key: &str| keys.iter().position(|k| *k == key).unwrap_or_else(|| panic!("{key} is logged"));
+        assert!(at("init_start") < at("init_stop") && at("init_stop") <= at("run_start") && at("run_start") < at("epoch_start"));
+        assert_eq!(keys.iter().filter(|k| **k == "eval_accuracy").count(), evals);
+        let stop = &log[at("run_stop")];
+        assert_eq!(stop["metadata"]["status"], "success");
+        assert!(log.windows(2).all(|w| w[0]["time_ms"].as_i64() <= w[1]["time_ms"].as_i64()));
+
+        let m = read_metrics(&run);
+        assert_eq!(m.step, (1..=steps).collect::<Vec<i64>>());
+        assert_eq!(m.samples.last(), Some(&4000));
+        assert_eq!(m.auc.iter().flatten().count(), evals);
+
+        let r = read_record(&run);
+        let outcome = r.outcome.unwrap();
+        assert_eq!((outcome.reason, outcome.steps, outcome.samples), (StopReason::Budget, steps as u64, 4000));
+        assert_eq!(r.evaluations.len(), evals);
+        assert_eq!(r.evaluations.last().map(|e| e.quality.auc), m.auc.iter().flatten().last().copied());
+        assert!(r.throughput.is_some_and(|t| t.training > t.end_to_end && t.end_to_end > 0.0));
+        assert!(!r.memory_plan.is_empty() && !r.phases.is_empty() && r.data.is_some_and(|d| d.best_auc.is_some()));
+
+        for name in ["loss", "auc", "throughput"] {
+            let png = fs::read(run.join(format!("plots/{name}.png"))).unwrap();
+            assert!(png.starts_with(b"\x89PNG\r\n") && png.len() > 5000, "{name}.png");
+            let svg = fs::read_to_string(run.join(format!("plots/{name}.svg"))).unwrap();
+            assert!(svg.contains("samples") && svg.trim_end().ends_with("</svg>"), "{name}.svg");
+        }
+        no_leftovers(&run);
+        let summary = text(&out.stdout);
+        assert!(summary.contains("samples/s") && summary.contains("result_0.txt"), "{summary}");
+
+        let again = Bench::new(&fs::read_to_string(run.join("workload.toml")).unwrap());
+        assert!(again.run(&["--quiet"]).status.success());
+        assert_eq!(read_metrics(&again.only_run()).loss, m.loss);
+        assert_eq!(read_record(&again.only_run()).workload.sha256, r.workload.sha256);
+    }
+}
+
+#[test]
+fn the_number_of_threads_changes_no_bit() {
+    struct Deaf;
+    impl Listener for Deaf {}
+    for text in [DLRM, DEEPFM] {
+        let mut first: Option<(Metrics, Vec<Vec<u32>>)> = None;
+        for threads in [1, 2, 3] {
+            let bench = Bench::new(text);
+            assert!(bench.run(&["--quiet", "--threads", &threads.to_string()]).status.success());
+            let m = read_metrics(&bench.only_run());
+            let resolved = workload::load(&bench.file, &[format!("engine.threads={threads}")]).unwrap();
+            let stop = AtomicBool::new(false);
+            let done = train::run(&Job { workload: &resolved.workload, stop: &stop }, &mut [&mut Deaf]).unwrap();
+            let params: Vec<Vec<u32>> = done
+                .engine
+                .params()
+                .iter()
+                .enumerate()
+                .map(|(i, p)| {
+                    let mut v = vec![0.0; p.len()];
+                    done.engine.read(i, &mut v).unwrap();
+                    v.iter().map(|x: &f32| x.to_bits()).collect()
+                })
+                .collect();
+            match &first {
+                None => first = Some((m, params)),
+                Some((m1, p1)) => {
+                    assert!(m.loss.iter().zip(&m1.loss).all(|(a, b)| a.to_bits() == b.to_bits()), "loss, {threads} threads");
+                    assert_eq!(m.learning_rate, m1.learning_rate);
+                    assert_eq!((&m.auc, &m.logloss), (&m1.auc, &m1.logloss));
+                    assert!(params == *p1, "parameters, {threads} threads");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn the_candle_engine_runs_the_same_way() {
+    let bench = Bench::new(DLRM);
+    assert!(bench.run(&["--quiet"]).status.success());
+    let ours = read_metrics(&bench.only_run());
+    let bench = Bench::new(DLRM);
+    assert!(bench.run(&["--quiet", "--engine", "candle"]).status.success());
+    let run = bench.only_run();
+    assert_eq!(read_record(&run).engine.kind, "candle");
+    let candle = read_metrics(&run);
+    for (a, b) in ours.loss.iter().zip(&candle.loss) {
+        assert!((a - b).abs() < 1e-3, "{a} and {b}");
+    }
+}
+
+#[test]
+fn a_target_ends_the_run_and_a_missed_one_is_an_exit_code_of_its_own() {
+    let bench = Bench::new(DLRM);
+    let out = bench.run(&["--set", "target.auc=0.501", "--set", "eval.every_steps=5"]);
+    assert_eq!(out.status.code(), Some(0), "{}", text(&out.stderr));
+    let r = read_record(&bench.only_run());
+    assert_eq!(r.outcome.as_ref().map(|o| o.reason), Some(StopReason::Target));
+    assert_eq!(r.convergence.samples_to_target, r.outcome.map(|o| o.samples));
+
+    let bench = Bench::new(DLRM);
+    let out = bench.run(&["--set", "target.auc=0.99"]);
+    assert_eq!(out.status.code(), Some(1));
+    assert!(text(&out.stdout).contains("NOT reached"), "{}", text(&out.stdout));
+    let log = log(&bench.only_run());
+    assert_eq!(log.iter().find(|l| l["key"] == "run_stop").unwrap()["metadata"]["status"], "aborted");
+}
+
+#[test]
+fn a_loss_that_is_no_number_aborts_and_names_the_step() {
+    let bench = Bench::new(DLRM);
+    let out = bench.run(&["--quiet", "--set", "optimizer.kind=sgd", "--set", "optimizer.learning_rate=1e30"]);
+    assert_eq!(out.status.code(), Some(4), "{}", text(&out.stderr));
+    let error = text(&out.stderr);
+    assert!(error.starts_with("error: ") && error.contains("step ") && error.lines().count() == 1, "{error}");
+    let run = bench.only_run();
+    assert_eq!(log(&run).iter().find(|l| l["key"] == "run_stop").unwrap()["metadata"]["status"], "aborted");
+    let outcome = read_record(&run).outcome.unwrap();
+    assert_eq!(outcome.reason, StopReason::Failed);
+    assert!(outcome.message.is_some_and(|m| error.contains(&m)));
+    no_leftovers(&run);
+}
+
+#[test]
+fn results_that_cannot_be_written_are_one_clear_line() {
+    let bench = Bench::new(DLRM);
+    fs::write(bench.results(), "a file where the folder should be").unwrap();
+    let out = bench.run(&["--quiet"]);
+    assert_eq!(out.status.code(), Some(74));
+    let error = text(&out.stderr);
+    assert!(error.lines().count() == 1 && error.contains("results"), "{error}");
+}
+
+/// Starts a run that would take minutes and waits until it trains.
+#[cfg(unix)]
+fn start_long(bench: &Bench) -> (std::process::Child, PathBuf) {
+    let long = ["--quiet", "--set", "data.train_samples=2000000000", "--set", "eval.every_steps=100000"];
+    let child = bench.command(&long).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let since = Instant::now();
+    loop {
+        assert!(since.elapsed() < Duration::from_secs(60), "training has not begun");
+        std::thread::sleep(Duration::from_millis(20));
+        if let Some(run) = bench.runs().first() {
+            let log = fs::read_to_string(run.join("result_0.txt")).unwrap_or_default();
+            if log.contains("epoch_start") {
+                return (child, run.clone());
+            }
+        }
+    }
+}
+
+#[cfg(unix)]
+fn signal(child: &std::process::Child, name: &str) {
+    assert!(Command::new("kill").arg(format!("-{name}")).arg(child.id().to_string()).status().unwrap().success());
+}
+
+#[cfg(unix)]
+#[test]
+fn an_interrupted_run_closes_its_log_and_leaves_a_record() {
+    for name in ["INT", "TERM"] {
+        let bench = Bench::new(DLRM);
+        let (child, run) = start_long(&bench);
+        std::thread::sleep(Duration::from_millis(200));
+        signal(&child, name);
+        let out = child.wait_with_output().unwrap();
+        assert_eq!(out.status.code(), Some(130), "{}", text(&out.stderr));
+        let log = log(&run);
+        let stops: Vec<_> = log.iter().filter(|l| l["key"] == "run_stop").collect();
+        assert_eq!(stops.len(), 1);
+        assert_eq!(stops[0]["metadata"]["status"], "aborted");
+        assert!(keys(&log).contains(&"epoch_stop"));
+        let outcome = read_record(&run).outcome.unwrap();
+        assert_eq!(outcome.reason, StopReason::Interrupted);
+        assert_eq!(read_metrics(&run).len() as u64, outcome.steps);
+        no_leftovers(&run);
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_killed_run_leaves_its_log_so_far_and_no_half_file() {
+    let bench = Bench::new(DLRM);
+    let (mut child, run) = start_long(&bench);
+    signal(&child, "KILL");
+    child.wait().unwrap();
+    assert!(keys(&log(&run)).contains(&"epoch_start"));
+    assert!(!run.join("run.json").exists() && !run.join("metrics.parquet").exists() && !run.join("plots").exists());
+    assert!(run.join("workload.toml").exists());
+}
