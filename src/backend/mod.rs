@@ -271,7 +271,8 @@ pub trait Backend {
     ) -> Result<()>;
 
     /// Zeroes elements with probability `p` and divides the others by `1 - p`, in place. Element `(r, c)` of a matrix with
-    /// `cols` columns draws word `r * cols + c` of the mask `key`; it is dropped if that word is below `p * 2^32`.
+    /// `cols` columns draws word `r * cols + c` of the mask `key` ([`crate::random::philox::Philox::dropout`]); it is dropped if that, as
+    /// a number in [0, 1), is below `p`.
     fn dropout(&mut self, key: MaskKey, p: f32, x: MatMut<'_, Self::Floats>) -> Result<()>;
 
     /// Multiplies all elements by `factor`.

@@ -9,42 +9,30 @@ use std::{
 pub struct Counting;
 
 static CALLS: AtomicUsize = AtomicUsize::new(0);
-static LIVE: AtomicUsize = AtomicUsize::new(0);
 
 /// Allocations so far, of all threads.
 pub fn calls() -> usize {
     CALLS.load(Relaxed)
 }
 
-/// Bytes that are allocated now.
-#[allow(dead_code)]
-pub fn live() -> usize {
-    LIVE.load(Relaxed)
-}
-
 // SAFETY: hands everything to the system's allocator.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         CALLS.fetch_add(1, Relaxed);
-        LIVE.fetch_add(layout.size(), Relaxed);
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         CALLS.fetch_add(1, Relaxed);
-        LIVE.fetch_add(layout.size(), Relaxed);
         unsafe { System.alloc_zeroed(layout) }
     }
 
     unsafe fn realloc(&self, p: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         CALLS.fetch_add(1, Relaxed);
-        LIVE.fetch_add(size, Relaxed);
-        LIVE.fetch_sub(layout.size(), Relaxed);
         unsafe { System.realloc(p, layout, size) }
     }
 
     unsafe fn dealloc(&self, p: *mut u8, layout: Layout) {
-        LIVE.fetch_sub(layout.size(), Relaxed);
         unsafe { System.dealloc(p, layout) }
     }
 }

@@ -12,6 +12,7 @@ use dlrm_bench::{
 };
 
 /// Most ids of a bag.
+#[allow(dead_code)]
 pub const HOTNESS: usize = 3;
 
 /// A DLRM with tables of uneven sizes.

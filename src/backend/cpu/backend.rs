@@ -130,6 +130,7 @@ impl Backend for Cpu {
     }
 
     fn input(&mut self, shape: &InputShape<'_>) -> Result<Input> {
+        self.sparse.reserve(shape.max_hotness.iter().map(|h| h * shape.max_batch));
         Input::new(shape, self.pool.threads())
     }
 

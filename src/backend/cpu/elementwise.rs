@@ -47,10 +47,11 @@ pub fn scale(pool: &Pool, isa: Isa, rows: usize, cols: usize, factor: f32, x: Ro
 const WORDS: usize = 256;
 
 /// Zeroes elements of `[rows, cols]` with probability `p` and divides the others by `1 - p`. Element `(r, c)` draws word
-/// `r * cols + c` of [`Philox::dropout`] and is dropped if that is below `p * 2^32`.
+/// `r * cols + c` of [`Philox::dropout`] and is dropped if that, as a number in [0, 1), is below `p`.
 pub fn dropout(pool: &Pool, isa: Isa, rows: usize, cols: usize, key: MaskKey, p: f32, x: RowsMut<'_>) {
     let bits = Philox::dropout(key.seed, key.step, key.layer);
-    let threshold = (f64::from(p) * 4_294_967_296.0) as u32;
+    // A word is dropped if its upper 24 bits, as a number in [0, 1), are below p.
+    let threshold = (f64::from(p) * 16_777_216.0).ceil() as u32;
     let factor = 1.0 / (1.0 - p);
     for_rows(pool, isa, rows, cols, x, |r, row| {
         let mut words = [0u32; WORDS];
@@ -62,7 +63,7 @@ pub fn dropout(pool: &Pool, isa: Isa, rows: usize, cols: usize, key: MaskKey, p:
             let n = (WORDS - skip).min(cols - done);
             bits.fill_u32((element / 4) as u64, &mut words[..skip + n]);
             for (v, &word) in row[done..done + n].iter_mut().zip(&words[skip..]) {
-                *v = if word < threshold { 0.0 } else { *v * factor };
+                *v = if word >> 8 < threshold { 0.0 } else { *v * factor };
             }
             done += n;
         }
@@ -72,6 +73,7 @@ pub fn dropout(pool: &Pool, isa: Isa, rows: usize, cols: usize, key: MaskKey, p:
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::random::philox::unit_f32;
     use proptest::prelude::*;
 
     proptest! {
@@ -87,7 +89,7 @@ mod tests {
                 for (i, &v) in x.iter().enumerate() {
                     let (r, c) = (i / stride, i % stride);
                     let e = r * cols + c;
-                    let dropped = f64::from(bits.block(e as u64 / 4)[e % 4]) < (f64::from(p) * 4_294_967_296.0).floor();
+                    let dropped = unit_f32(bits.block(e as u64 / 4)[e % 4]) < p;
                     let expected = if c >= cols { 2.0 } else if dropped { 0.0 } else { 2.0 * (1.0 / (1.0 - p)) };
                     prop_assert_eq!(v, expected);
                 }

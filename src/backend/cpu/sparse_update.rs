@@ -63,6 +63,12 @@ impl SparseUpdate {
         }
     }
 
+    /// Makes room for [`SparseUpdate::sum_squares`] of batches with up to `ids[k]` ids of table `k`.
+    pub fn reserve(&mut self, ids: impl Iterator<Item = usize>) {
+        let chunks = ids.map(|n| n.div_ceil(SPAN)).sum();
+        self.partials.reserve(chunks);
+    }
+
     /// Sum of squares of the gradient of all rows (coalesced, `l2` term included) and of row weights, if trained; in f64, in an order
     /// that depends on the batch alone.
     ///
