@@ -1,41 +1,70 @@
 //! The update rules, element by element and row by row: plain arithmetic that every backend must match.
 //!
 //! Computed in f32 in the order of torch's kernels; what depends on the step alone (bias corrections, decayed rates) is computed in
-//! f64 first. CPU kernels compile these very functions for the machine's instruction set; since nothing here is fused or
+//! f64 first. A rule is written once over [`Arithmetic`]; CPU kernels put whole registers in its place. Since nothing is fused or
 //! reordered, all of them give the same bits.
 
 use super::{AdamForm, OptimizerSpec};
 
-/// A rule at one step: constants ready, `apply` and `row` to be called for every element or row.
+/// What the rules compute with: one f32, or several side by side. Every operation is rounded once, as IEEE 754 says.
+pub trait Arithmetic: Copy {
+    /// A constant.
+    fn of(x: f32) -> Self;
+    /// `self + b`.
+    fn add(self, b: Self) -> Self;
+    /// `self - b`.
+    fn sub(self, b: Self) -> Self;
+    /// `self * b`.
+    fn mul(self, b: Self) -> Self;
+    /// `self / b`.
+    fn div(self, b: Self) -> Self;
+    /// Square root.
+    fn sqrt(self) -> Self;
+}
+
+impl Arithmetic for f32 {
+    #[inline(always)]
+    fn of(x: f32) -> f32 {
+        x
+    }
+    #[inline(always)]
+    fn add(self, b: f32) -> f32 {
+        self + b
+    }
+    #[inline(always)]
+    fn sub(self, b: f32) -> f32 {
+        self - b
+    }
+    #[inline(always)]
+    fn mul(self, b: f32) -> f32 {
+        self * b
+    }
+    #[inline(always)]
+    fn div(self, b: f32) -> f32 {
+        self / b
+    }
+    #[inline(always)]
+    fn sqrt(self) -> f32 {
+        self.sqrt()
+    }
+}
+
+/// A rule at one step, its constants ready.
 pub trait Rule: Copy + Send + Sync {
     /// State buffers kept beside the parameters: 0, 1 or 2.
     const STATES: usize;
 
-    /// Updates one dense parameter by its gradient. States beyond [`Rule::STATES`] are not looked at.
-    fn apply(self, p: &mut f32, g: f32, s0: &mut f32, s1: &mut f32);
+    /// Whether a row of a table has one accumulator for all its columns: then a kernel adds the mean of the squared gradient
+    /// ([`sum_squares`] over the number of columns) to it and calls [`Rule::apply_scaled`] for each element.
+    const ROWWISE: bool = false;
 
-    /// Updates a slice of dense parameters; states that the rule has are as long as `p`, the others empty.
-    #[inline(always)]
-    fn slice(self, p: &mut [f32], g: &[f32], s0: &mut [f32], s1: &mut [f32]) {
-        let n = p.len();
-        let g = &g[..n];
-        match Self::STATES {
-            0 => (0..n).for_each(|i| self.apply(&mut p[i], g[i], &mut 0.0, &mut 0.0)),
-            1 => {
-                let s0 = &mut s0[..n];
-                (0..n).for_each(|i| self.apply(&mut p[i], g[i], &mut s0[i], &mut 0.0));
-            }
-            _ => {
-                let (s0, s1) = (&mut s0[..n], &mut s1[..n]);
-                (0..n).for_each(|i| self.apply(&mut p[i], g[i], &mut s0[i], &mut s1[i]));
-            }
-        }
-    }
+    /// New parameter and state from a parameter, its gradient and state. States beyond [`Rule::STATES`] are passed through.
+    fn apply<A: Arithmetic>(self, p: A, g: A, s: [A; 2]) -> (A, [A; 2]);
 
-    /// Updates one row of an embedding table.
-    #[inline(always)]
-    fn row(self, p: &mut [f32], g: &[f32], s0: &mut [f32], s1: &mut [f32]) {
-        self.slice(p, g, s0, s1);
+    /// New parameter of a row whose accumulator, already raised, is `m`. Only for rules with [`Rule::ROWWISE`].
+    fn apply_scaled<A: Arithmetic>(self, p: A, g: A, m: A) -> A {
+        let _ = (g, m);
+        p
     }
 }
 
@@ -50,8 +79,8 @@ impl Rule for Sgd {
     const STATES: usize = 0;
 
     #[inline(always)]
-    fn apply(self, p: &mut f32, g: f32, _: &mut f32, _: &mut f32) {
-        *p -= self.lr * g;
+    fn apply<A: Arithmetic>(self, p: A, g: A, s: [A; 2]) -> (A, [A; 2]) {
+        (p.sub(A::of(self.lr).mul(g)), s)
     }
 }
 
@@ -68,13 +97,14 @@ impl Rule for Adagrad {
     const STATES: usize = 1;
 
     #[inline(always)]
-    fn apply(self, p: &mut f32, g: f32, sum: &mut f32, _: &mut f32) {
-        *sum += g * g;
-        *p -= self.lr * g / (sum.sqrt() + self.eps);
+    fn apply<A: Arithmetic>(self, p: A, g: A, [sum, rest]: [A; 2]) -> (A, [A; 2]) {
+        let sum = sum.add(g.mul(g));
+        let root = sum.sqrt().add(A::of(self.eps));
+        (p.sub(A::of(self.lr).mul(g).div(root)), [sum, rest])
     }
 }
 
-/// Rows share one accumulator: `m += mean_k(g_k^2); p -= lr * g / (sqrt(m) + eps)`; dense parameters as [`Adagrad`]
+/// Rows share one accumulator: `m += mean_k(g_k^2); p -= lr * (g / (sqrt(m) + eps))`; dense parameters as [`Adagrad`]
 /// (facebookresearch/dlrm: optim/rwsadagrad.py).
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct RowwiseAdagrad {
@@ -86,23 +116,21 @@ pub struct RowwiseAdagrad {
 
 impl Rule for RowwiseAdagrad {
     const STATES: usize = 1;
+    const ROWWISE: bool = true;
 
     #[inline(always)]
-    fn apply(self, p: &mut f32, g: f32, sum: &mut f32, s1: &mut f32) {
-        Adagrad { lr: self.lr, eps: self.eps }.apply(p, g, sum, s1);
+    fn apply<A: Arithmetic>(self, p: A, g: A, s: [A; 2]) -> (A, [A; 2]) {
+        Adagrad { lr: self.lr, eps: self.eps }.apply(p, g, s)
     }
 
     #[inline(always)]
-    fn row(self, p: &mut [f32], g: &[f32], m: &mut [f32], _: &mut [f32]) {
-        m[0] += sum_squares(g) / g.len() as f32;
-        let root = m[0].sqrt() + self.eps;
-        for (p, &g) in p.iter_mut().zip(g) {
-            *p -= self.lr * (g / root);
-        }
+    fn apply_scaled<A: Arithmetic>(self, p: A, g: A, m: A) -> A {
+        let root = m.sqrt().add(A::of(self.eps));
+        p.sub(A::of(self.lr).mul(g.div(root)))
     }
 }
 
-/// Adam; `torch`: `p -= rate * m / (sqrt(v) / root + eps)` with `rate = lr / (1 - b1^t)`, `root = sqrt(1 - b2^t)`
+/// Adam; torch: `p -= rate * m / (sqrt(v) / root + eps)` with `rate = lr / (1 - b1^t)`, `root = sqrt(1 - b2^t)`
 /// (pytorch: torch/optim/adam.py). TensorFlow's form (`p -= rate * m / (sqrt(v) + eps)`, `rate = lr * sqrt(1 - b2^t) / (1 - b1^t)`)
 /// is the same with `root = 1`.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -125,25 +153,21 @@ impl Rule for Adam {
     const STATES: usize = 2;
 
     #[inline(always)]
-    fn apply(self, p: &mut f32, g: f32, m: &mut f32, v: &mut f32) {
-        *m += self.one_minus_beta1 * (g - *m);
-        *v = *v * self.beta2 + self.one_minus_beta2 * g * g;
-        *p -= self.rate * *m / (v.sqrt() / self.root + self.eps);
+    fn apply<A: Arithmetic>(self, p: A, g: A, [m, v]: [A; 2]) -> (A, [A; 2]) {
+        let m = m.add(A::of(self.one_minus_beta1).mul(g.sub(m)));
+        let v = v.mul(A::of(self.beta2)).add(A::of(self.one_minus_beta2).mul(g).mul(g));
+        let root = v.sqrt().div(A::of(self.root)).add(A::of(self.eps));
+        (p.sub(A::of(self.rate).mul(m).div(root)), [m, v])
     }
 }
 
 /// Sum of squares in f32: sixteen running sums, then halves added to halves. The order depends on the length alone.
-#[inline(always)]
 pub fn sum_squares(x: &[f32]) -> f32 {
     let mut lanes = [0.0f32; 16];
-    let mut chunks = x.chunks_exact(16);
-    for c in &mut chunks {
+    for c in x.chunks(16) {
         for (l, &v) in lanes.iter_mut().zip(c) {
             *l += v * v;
         }
-    }
-    for (l, &v) in lanes.iter_mut().zip(chunks.remainder()) {
-        *l += v * v;
     }
     for half in [8, 4, 2, 1] {
         for i in 0..half {
@@ -196,23 +220,30 @@ impl Step {
     }
 }
 
-/// Updates dense parameters; the oracle for faster versions.
+/// Updates dense parameters, one by one. `s0` and `s1` are as long as `p` where the rule has that state, else empty.
 pub fn update(step: &Step, p: &mut [f32], g: &[f32], s0: &mut [f32], s1: &mut [f32]) {
+    fn all<R: Rule>(rule: R, p: &mut [f32], g: &[f32], s: [&mut [f32]; 2]) {
+        for i in 0..p.len() {
+            let old = [0, 1].map(|k| if k < R::STATES { s[k][i] } else { 0.0 });
+            let (new, state) = rule.apply(p[i], g[i], old);
+            p[i] = new;
+            (0..R::STATES).for_each(|k| s[k][i] = state[k]);
+        }
+    }
     match *step {
-        Step::Sgd(r) => r.slice(p, g, s0, s1),
-        Step::Adagrad(r) => r.slice(p, g, s0, s1),
-        Step::RowwiseAdagrad(r) => r.slice(p, g, s0, s1),
-        Step::Adam(r) => r.slice(p, g, s0, s1),
+        Step::Sgd(r) => all(r, p, g, [s0, s1]),
+        Step::Adagrad(r) => all(r, p, g, [s0, s1]),
+        Step::RowwiseAdagrad(r) => all(r, p, g, [s0, s1]),
+        Step::Adam(r) => all(r, p, g, [s0, s1]),
     }
 }
 
-/// Updates one row of a table; the oracle for faster versions.
+/// Updates one row of a table, element by element; state as [`StateShape`] has it for a row.
 pub fn update_row(step: &Step, p: &mut [f32], g: &[f32], s0: &mut [f32], s1: &mut [f32]) {
-    match *step {
-        Step::Sgd(r) => r.row(p, g, s0, s1),
-        Step::Adagrad(r) => r.row(p, g, s0, s1),
-        Step::RowwiseAdagrad(r) => r.row(p, g, s0, s1),
-        Step::Adam(r) => r.row(p, g, s0, s1),
+    let Step::RowwiseAdagrad(rule) = *step else { return update(step, p, g, s0, s1) };
+    s0[0] += sum_squares(g) / g.len() as f32;
+    for (p, &g) in p.iter_mut().zip(g) {
+        *p = rule.apply_scaled(*p, g, s0[0]);
     }
 }
 

@@ -3,7 +3,8 @@
 use super::{
     gemm::Isa,
     pool::{Pool, SharedMut},
-    simd::{Kernel, Lanes, launch},
+    rule,
+    simd::{Kernel, Lanes, launch, load_up_to},
 };
 use crate::optim::rules::{Rule, Step};
 
@@ -33,11 +34,10 @@ fn update_by<R: Rule>(pool: &Pool, isa: Isa, rule: R, scale: f32, p: &mut [f32],
     let state = state.map(SharedMut::new);
     pool.run(n.div_ceil(BLOCK), |chunk, _| {
         let (at, len) = (chunk * BLOCK, BLOCK.min(n - chunk * BLOCK));
-        let part = |i: usize| if i < R::STATES { (at, len) } else { (0, 0) };
         // SAFETY: chunks have elements of their own.
-        let (p, s0, s1) =
-            unsafe { (p.slice(at, len), state[0].slice(part(0).0, part(0).1), state[1].slice(part(1).0, part(1).1)) };
-        launch(isa, Update { rule, scale, p, g: &g[at..at + len], s0, s1 });
+        let p = unsafe { p.slice(at, len) };
+        let state = state.map(|s| s.as_ptr().wrapping_add(at));
+        launch(isa, Update { rule, scale, p, g: &g[at..at + len], state });
     });
 }
 
@@ -46,26 +46,15 @@ struct Update<'a, R> {
     scale: f32,
     p: &'a mut [f32],
     g: &'a [f32],
-    s0: &'a mut [f32],
-    s1: &'a mut [f32],
+    /// As long as `p`, as many as the rule has.
+    state: [*mut f32; 2],
 }
 
 impl<R: Rule> Kernel for Update<'_, R> {
     #[inline(always)]
     unsafe fn run<L: Lanes>(self) {
-        if self.scale == 1.0 {
-            return self.rule.slice(self.p, self.g, self.s0, self.s1);
-        }
-        let mut scaled = [0.0; 256];
-        let part = |i: usize, at: usize, len: usize| if i < R::STATES { at..at + len } else { 0..0 };
-        for (c, g) in self.g.chunks(scaled.len()).enumerate() {
-            let (at, len) = (c * scaled.len(), g.len());
-            for (s, &g) in scaled.iter_mut().zip(g) {
-                *s = self.scale * g;
-            }
-            let (s0, s1) = (&mut self.s0[part(0, at, len)], &mut self.s1[part(1, at, len)]);
-            self.rule.slice(&mut self.p[at..at + len], &scaled[..len], s0, s1);
-        }
+        // SAFETY: lengths have been checked by `update_by`; chunks have elements of their own.
+        unsafe { rule::update::<L, R>(self.rule, self.p.len(), self.scale, self.p.as_mut_ptr(), self.g.as_ptr(), self.state) }
     }
 }
 
@@ -93,24 +82,28 @@ struct Squares<'a> {
 impl Kernel for Squares<'_> {
     #[inline(always)]
     unsafe fn run<L: Lanes>(self) {
-        *self.sum = sum_squares_block(self.x);
+        let mut sums = [0.0; 16];
+        // SAFETY: the caller has the instruction set.
+        unsafe { add_squares::<L>(self.x, &mut sums) };
+        *self.sum = sums.iter().sum();
     }
 }
 
-/// Sum of squares in f64: sixteen running sums, added in order.
+/// Adds squares to sixteen running sums in turn, in f64.
+///
+/// # Safety
+/// The machine must have the instruction set of `L`.
 #[inline(always)]
-pub(crate) fn sum_squares_block(x: &[f32]) -> f64 {
-    let mut lanes = [0.0f64; 16];
-    let mut chunks = x.chunks_exact(16);
-    for c in &mut chunks {
-        for (l, &v) in lanes.iter_mut().zip(c) {
-            *l += f64::from(v) * f64::from(v);
+pub(crate) unsafe fn add_squares<L: Lanes>(x: &[f32], sums: &mut [f64; 16]) {
+    let mut i = 0;
+    while i < x.len() {
+        // SAFETY: inside `x`, and `N` divides 16.
+        unsafe {
+            let v = load_up_to::<L>(x.as_ptr().add(i), x.len() - i);
+            L::add_squares(v, sums.as_mut_ptr().add(i % 16));
         }
+        i += L::N;
     }
-    for (l, &v) in lanes.iter_mut().zip(chunks.remainder()) {
-        *l += f64::from(v) * f64::from(v);
-    }
-    lanes.iter().sum()
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 use super::{
     gemm::{Isa, Rows, RowsMut},
     pool::{Pool, SharedMut},
-    simd::{Kernel, Lanes, launch},
+    simd::{Kernel, Lanes, launch, load_up_to, store_up_to},
 };
 
 /// Samples of a chunk.
@@ -58,7 +58,7 @@ impl Kernel for Forward<'_> {
             unsafe {
                 let (mut sum, mut squares) = (L::splat(0.0), L::splat(0.0));
                 for vector in self.v.chunks_exact(self.dim) {
-                    let x = read::<L>(vector.as_ptr().add(c), self.dim - c);
+                    let x = load_up_to::<L>(vector.as_ptr().add(c), self.dim - c);
                     sum = L::add(sum, x);
                     squares = L::fma(x, x, squares);
                 }
@@ -68,13 +68,6 @@ impl Kernel for Forward<'_> {
         }
         *self.out = 0.5 * total;
     }
-}
-
-/// A register of the `left` floats at `p`, zeros behind them.
-#[inline(always)]
-unsafe fn read<L: Lanes>(p: *const f32, left: usize) -> L::V {
-    // SAFETY: the caller has `left` floats at `p`.
-    unsafe { if left >= L::N { L::load(p) } else { L::load_part(p, left) } }
 }
 
 /// `dv_i += dlogit * (sum_j v_j - v_i)`, `dlinear = dlogit` in all columns; shapes as in [`forward`].
@@ -125,14 +118,14 @@ impl Kernel for Backward<'_> {
             unsafe {
                 let mut sum = L::splat(0.0);
                 for vector in self.v.chunks_exact(self.dim) {
-                    sum = L::add(sum, read::<L>(vector.as_ptr().add(c), left));
+                    sum = L::add(sum, load_up_to::<L>(vector.as_ptr().add(c), left));
                 }
                 let dlogit = L::splat(self.dlogit);
                 for (vector, dv) in self.v.chunks_exact(self.dim).zip(self.dv.chunks_exact_mut(self.dim)) {
                     let to = dv.as_mut_ptr().add(c);
-                    let others = L::sub(sum, read::<L>(vector.as_ptr().add(c), left));
-                    let new = L::fma(dlogit, others, read::<L>(to, left));
-                    if left >= L::N { L::store(to, new) } else { L::store_part(to, left, new) }
+                    let others = L::sub(sum, load_up_to::<L>(vector.as_ptr().add(c), left));
+                    let new = L::fma(dlogit, others, load_up_to::<L>(to, left));
+                    store_up_to::<L>(to, left, new);
                 }
             }
             c += L::N;

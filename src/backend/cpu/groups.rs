@@ -102,6 +102,11 @@ impl Groups {
         &self.tables[k].keys
     }
 
+    /// The most occurrences of table `k` that there is room for.
+    pub(crate) fn capacity(&self, k: usize) -> usize {
+        self.tables[k].keys.capacity()
+    }
+
     /// Number of tables.
     pub fn tables(&self) -> usize {
         self.tables.len()

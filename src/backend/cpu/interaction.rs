@@ -7,7 +7,7 @@
 use super::{
     gemm::{Isa, Rows, RowsMut},
     pool::{Pool, SharedMut},
-    simd::{Kernel, Lanes, launch},
+    simd::{Kernel, Lanes, launch, load_up_to, prefetch},
 };
 
 /// Samples of a chunk.
@@ -141,6 +141,23 @@ macro_rules! with_rows {
     };
 }
 
+/// `C` registers of the floats at `p`; with `C = 1` only of the `left` that there are. (A closure would not do: it is not compiled for
+/// the instruction set unless the compiler happens to inline it.)
+#[inline(always)]
+unsafe fn read<L: Lanes, const C: usize>(p: *const f32, left: usize) -> [L::V; C] {
+    // SAFETY: the caller has `left` floats at `p`, and `C` registers if `C > 1`.
+    unsafe {
+        if C == 1 {
+            return [load_up_to::<L>(p, left); C];
+        }
+        let mut v = [L::splat(0.0); C];
+        for (c, v) in v.iter_mut().enumerate() {
+            *v = L::load(p.add(c * L::N));
+        }
+        v
+    }
+}
+
 /// Pairs of the rows before row `i`.
 #[inline(always)]
 fn before(i: usize, itself: bool) -> usize {
@@ -169,6 +186,7 @@ impl Kernel for Forward {
             // thread its own scratch.
             unsafe {
                 let (t, out) = (self.t.add(b * self.t_stride), self.out.add(b * self.out_stride));
+                prefetch_all(t.wrapping_add(self.t_stride), self.n * self.d);
                 self.transpose::<L>(t);
                 std::ptr::copy_nonoverlapping(t, out, self.d);
                 let mut i = 0;
@@ -220,7 +238,7 @@ impl Forward {
             let rows = t.add(i * self.d);
             for k in 0..self.d {
                 let column = self.transposed.add(k * self.padded + j);
-                let right: [L::V; C] = std::array::from_fn(|c| L::load(column.add(c * L::N)));
+                let right = read::<L, C>(column, C * L::N);
                 for (r, acc) in acc.iter_mut().enumerate() {
                     let left = L::splat(*rows.add(r * self.d + k));
                     for c in 0..C {
@@ -267,6 +285,8 @@ impl Kernel for Backward {
             unsafe {
                 let (t, dt) = (self.t.add(b * self.t_stride), self.dt.add(b * self.dt_stride));
                 let dout = self.dout.add(b * self.dout_stride);
+                prefetch_all(t.wrapping_add(self.t_stride), self.n * self.d);
+                prefetch_all(dout.wrapping_add(self.dout_stride), self.d + before(self.n, self.itself));
                 self.expand::<L>(dout.add(self.d));
                 let mut i = 0;
                 while i < self.n {
@@ -284,6 +304,16 @@ impl Kernel for Backward {
                 }
             }
         }
+    }
+}
+
+/// Asks for the `len` floats at `p`: the rows of one sample are not read in the order that the hardware would foresee.
+#[inline(always)]
+fn prefetch_all(p: *const f32, len: usize) {
+    let mut at = 0;
+    while at < len {
+        prefetch(p.wrapping_add(at));
+        at += PAD;
     }
 }
 
@@ -318,16 +348,13 @@ impl Backward {
     ) {
         unsafe {
             let part = self.d - c;
-            let read = |p: *const f32| -> [L::V; C] {
-                std::array::from_fn(|r| if C > 1 || part >= L::N { L::load(p.add(r * L::N)) } else { L::load_part(p, part) })
-            };
             let mut acc = [[L::splat(0.0); C]; R];
             if i == 0 {
-                acc[0] = read(dout.add(c));
+                acc[0] = read::<L, C>(dout.add(c), part);
             }
             let g = self.triangle;
             for j in 0..i + R {
-                let right = read(t.add(j * self.d + c));
+                let right = read::<L, C>(t.add(j * self.d + c), part);
                 for (r, acc) in acc.iter_mut().enumerate() {
                     let left = L::splat(*g.add((i + r) * self.padded + j));
                     for x in 0..C {
@@ -336,7 +363,7 @@ impl Backward {
                 }
             }
             for j in i..self.n {
-                let right = read(t.add(j * self.d + c));
+                let right = read::<L, C>(t.add(j * self.d + c), part);
                 for (r, acc) in acc.iter_mut().enumerate() {
                     let left = L::splat(*g.add(j * self.padded + i + r));
                     for x in 0..C {

@@ -15,6 +15,7 @@ pub mod isa;
 pub mod loss;
 pub mod memory;
 pub mod pool;
+mod rule;
 mod simd;
 pub mod sparse_update;
 #[cfg(test)]

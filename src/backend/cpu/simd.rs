@@ -31,10 +31,16 @@ pub(crate) trait Lanes: Copy {
     unsafe fn sub(a: Self::V, b: Self::V) -> Self::V;
     /// Lane by lane.
     unsafe fn mul(a: Self::V, b: Self::V) -> Self::V;
+    /// Lane by lane.
+    unsafe fn div(a: Self::V, b: Self::V) -> Self::V;
+    /// Lane by lane.
+    unsafe fn sqrt(a: Self::V) -> Self::V;
     /// `a * b + c`, rounded once where the machine can.
     unsafe fn fma(a: Self::V, b: Self::V, c: Self::V) -> Self::V;
     /// Sum of all lanes, halves added to halves.
     unsafe fn sum(v: Self::V) -> f32;
+    /// Adds the square of lane `i` to `sums[i]` for all lanes, in f64, where the product is exact.
+    unsafe fn add_squares(v: Self::V, sums: *mut f64);
     /// Reads `rows` by `cols` floats at `from` (both at most `N`), rows `stride` apart, and writes them at `to` with rows and columns
     /// exchanged: `cols` rows, `to_stride` apart, of `N` floats, those from `rows` on zero.
     unsafe fn transpose(from: *const f32, stride: usize, rows: usize, cols: usize, to: *mut f32, to_stride: usize);
@@ -89,6 +95,26 @@ pub(crate) fn prefetch_row(p: *const f32, len: usize) {
     }
 }
 
+/// A register of the `left` floats at `p`, if that is less than a register with zeros behind them.
+///
+/// # Safety
+/// As [`Lanes::load`], for `left` floats.
+#[inline(always)]
+pub(crate) unsafe fn load_up_to<L: Lanes>(p: *const f32, left: usize) -> L::V {
+    // SAFETY: the caller's promise.
+    unsafe { if left >= L::N { L::load(p) } else { L::load_part(p, left) } }
+}
+
+/// Writes a register, or only the first `left` lanes.
+///
+/// # Safety
+/// As [`Lanes::store`], for `left` floats.
+#[inline(always)]
+pub(crate) unsafe fn store_up_to<L: Lanes>(p: *mut f32, left: usize, v: L::V) {
+    // SAFETY: the caller's promise.
+    unsafe { if left >= L::N { L::store(p, v) } else { L::store_part(p, left, v) } }
+}
+
 /// Plain Rust.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Plain;
@@ -135,6 +161,14 @@ impl Lanes for Plain {
         std::array::from_fn(|i| a[i] * b[i])
     }
     #[inline(always)]
+    unsafe fn div(a: Self::V, b: Self::V) -> Self::V {
+        std::array::from_fn(|i| a[i] / b[i])
+    }
+    #[inline(always)]
+    unsafe fn sqrt(a: Self::V) -> Self::V {
+        a.map(f32::sqrt)
+    }
+    #[inline(always)]
     unsafe fn fma(a: Self::V, b: Self::V, c: Self::V) -> Self::V {
         std::array::from_fn(|i| a[i] * b[i] + c[i])
     }
@@ -144,12 +178,83 @@ impl Lanes for Plain {
         (four[0] + four[2]) + (four[1] + four[3])
     }
     #[inline(always)]
+    unsafe fn add_squares(v: Self::V, sums: *mut f64) {
+        for (i, &x) in v.iter().enumerate() {
+            unsafe { *sums.add(i) += f64::from(x) * f64::from(x) };
+        }
+    }
+    #[inline(always)]
     unsafe fn transpose(from: *const f32, stride: usize, rows: usize, cols: usize, to: *mut f32, to_stride: usize) {
         for c in 0..cols {
             for r in 0..PLAIN {
                 unsafe { *to.add(c * to_stride + r) = if r < rows { *from.add(r * stride + c) } else { 0.0 } };
             }
         }
+    }
+}
+
+/// One float, for rows of one element.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct One;
+
+// SAFETY (all blocks): the trait asks the caller for valid pointers.
+impl Lanes for One {
+    const N: usize = 1;
+    type V = f32;
+
+    #[inline(always)]
+    unsafe fn splat(x: f32) -> f32 {
+        x
+    }
+    #[inline(always)]
+    unsafe fn load(p: *const f32) -> f32 {
+        unsafe { *p }
+    }
+    #[inline(always)]
+    unsafe fn load_part(_: *const f32, _: usize) -> f32 {
+        0.0
+    }
+    #[inline(always)]
+    unsafe fn store(p: *mut f32, v: f32) {
+        unsafe { *p = v }
+    }
+    #[inline(always)]
+    unsafe fn store_part(_: *mut f32, _: usize, _: f32) {}
+    #[inline(always)]
+    unsafe fn add(a: f32, b: f32) -> f32 {
+        a + b
+    }
+    #[inline(always)]
+    unsafe fn sub(a: f32, b: f32) -> f32 {
+        a - b
+    }
+    #[inline(always)]
+    unsafe fn mul(a: f32, b: f32) -> f32 {
+        a * b
+    }
+    #[inline(always)]
+    unsafe fn div(a: f32, b: f32) -> f32 {
+        a / b
+    }
+    #[inline(always)]
+    unsafe fn sqrt(a: f32) -> f32 {
+        a.sqrt()
+    }
+    #[inline(always)]
+    unsafe fn fma(a: f32, b: f32, c: f32) -> f32 {
+        a * b + c
+    }
+    #[inline(always)]
+    unsafe fn sum(v: f32) -> f32 {
+        v
+    }
+    #[inline(always)]
+    unsafe fn add_squares(v: f32, sums: *mut f64) {
+        unsafe { *sums += f64::from(v) * f64::from(v) };
+    }
+    #[inline(always)]
+    unsafe fn transpose(from: *const f32, _: usize, _: usize, _: usize, to: *mut f32, _: usize) {
+        unsafe { *to = *from }
     }
 }
 
@@ -217,12 +322,29 @@ mod x86 {
             unsafe { _mm512_mul_ps(a, b) }
         }
         #[inline(always)]
+        unsafe fn div(a: __m512, b: __m512) -> __m512 {
+            unsafe { _mm512_div_ps(a, b) }
+        }
+        #[inline(always)]
+        unsafe fn sqrt(a: __m512) -> __m512 {
+            unsafe { _mm512_sqrt_ps(a) }
+        }
+        #[inline(always)]
         unsafe fn fma(a: __m512, b: __m512, c: __m512) -> __m512 {
             unsafe { _mm512_fmadd_ps(a, b, c) }
         }
         #[inline(always)]
         unsafe fn sum(v: __m512) -> f32 {
             unsafe { _mm512_reduce_add_ps(v) }
+        }
+        #[inline(always)]
+        unsafe fn add_squares(v: __m512, sums: *mut f64) {
+            unsafe {
+                let low = _mm512_cvtps_pd(_mm512_castps512_ps256(v));
+                let high = _mm512_cvtps_pd(_mm256_castsi256_ps(_mm512_extracti64x4_epi64::<1>(_mm512_castps_si512(v))));
+                _mm512_storeu_pd(sums, _mm512_fmadd_pd(low, low, _mm512_loadu_pd(sums)));
+                _mm512_storeu_pd(sums.add(8), _mm512_fmadd_pd(high, high, _mm512_loadu_pd(sums.add(8))));
+            }
         }
         #[inline(always)]
         unsafe fn transpose(from: *const f32, stride: usize, rows: usize, cols: usize, to: *mut f32, to_stride: usize) {
@@ -310,6 +432,14 @@ mod x86 {
             unsafe { _mm256_mul_ps(a, b) }
         }
         #[inline(always)]
+        unsafe fn div(a: __m256, b: __m256) -> __m256 {
+            unsafe { _mm256_div_ps(a, b) }
+        }
+        #[inline(always)]
+        unsafe fn sqrt(a: __m256) -> __m256 {
+            unsafe { _mm256_sqrt_ps(a) }
+        }
+        #[inline(always)]
         unsafe fn fma(a: __m256, b: __m256, c: __m256) -> __m256 {
             unsafe { _mm256_fmadd_ps(a, b, c) }
         }
@@ -319,6 +449,15 @@ mod x86 {
                 let four = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps::<1>(v));
                 let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
                 _mm_cvtss_f32(_mm_add_ss(two, _mm_shuffle_ps::<1>(two, two)))
+            }
+        }
+        #[inline(always)]
+        unsafe fn add_squares(v: __m256, sums: *mut f64) {
+            unsafe {
+                let low = _mm256_cvtps_pd(_mm256_castps256_ps128(v));
+                let high = _mm256_cvtps_pd(_mm256_extractf128_ps::<1>(v));
+                _mm256_storeu_pd(sums, _mm256_fmadd_pd(low, low, _mm256_loadu_pd(sums)));
+                _mm256_storeu_pd(sums.add(4), _mm256_fmadd_pd(high, high, _mm256_loadu_pd(sums.add(4))));
             }
         }
         #[inline(always)]

@@ -1,11 +1,12 @@
 //! Updates of embedding rows: gradients of bags summed by row in the order of the batch, then the rule, in one sweep.
 
 use super::{
-    dense_update::sum_squares_block,
+    dense_update::add_squares,
     gemm::{Isa, Rows},
     groups::{Groups, row_of, sample_of},
     pool::{Pool, SharedMut},
-    simd::{Kernel, Lanes, launch, prefetch_row},
+    rule,
+    simd::{Kernel, Lanes, One, launch, load_up_to, prefetch_row, store_up_to},
 };
 use crate::{
     data::Bags,
@@ -78,6 +79,8 @@ impl SparseUpdate {
         let all_rows = gradient.l2 != 0.0;
         let chunks = self.plan(pool, set, groups, gradient, all_rows);
         self.partials.clear();
+        // Room for the largest batch at once, so that no later one allocates.
+        self.partials.reserve(chunks.max((0..groups.tables()).map(|k| groups.capacity(k).div_ceil(SPAN)).sum()));
         self.partials.resize(chunks, 0.0);
         let partials = SharedMut::new(&mut self.partials);
         let rows = SharedMut::new(&mut self.rows);
@@ -87,7 +90,7 @@ impl SparseUpdate {
             let scratch = rows.as_ptr().wrapping_add(thread * row_len);
             // SAFETY: each chunk has its own sum.
             let sum = unsafe { &mut partials.slice(chunk, 1)[0] };
-            launch(isa, Sweep { work, scratch, visit: Squares { sum } });
+            launch(isa, Sweep { work, scratch, visit: Squares { sums: [0.0; 16], total: sum } });
         });
         self.partials.iter().sum()
     }
@@ -255,14 +258,17 @@ impl<'a> Work<'a> {
 
 /// What is done with a row and its gradient.
 trait Visit {
-    /// Asks for the memory that `visit` will need for a row.
-    fn prefetch(&self, row: usize, dim: usize);
+    /// Asks for the memory that `visit` will need for row `row`, whose `dim` elements are at `p`.
+    fn prefetch(&self, row: usize, p: *const f32, dim: usize);
 
     /// `p` are the elements of row `row`, `g` their gradient; `weight` the row's weight and its gradient, if trained.
     ///
     /// # Safety
-    /// The row, its weight and its state must belong to the caller alone.
-    unsafe fn visit(&mut self, row: usize, p: *mut f32, g: &[f32], weight: Option<(*mut f32, f32)>);
+    /// The row, its weight and its state must belong to the caller alone; the machine must have the instruction set of `L`.
+    unsafe fn visit<L: Lanes>(&mut self, row: usize, p: *mut f32, g: &[f32], weight: Option<(*mut f32, f32)>);
+
+    /// After the last row.
+    fn end(&mut self) {}
 }
 
 /// Computes the gradients of the rows of `work`, one at a time, and hands them to `visit`.
@@ -280,10 +286,11 @@ impl<V: Visit> Kernel for Sweep<'_, V> {
         // of their own.
         unsafe {
             match self.work.dim {
-                1 => self.sweep::<L, 1>(),
+                1 => self.sweep::<One, 1>(),
                 16 => self.sweep::<L, 16>(),
                 _ => self.sweep::<L, 0>(),
             }
+            self.visit.end();
         }
     }
 }
@@ -330,8 +337,7 @@ impl<V: Visit> Sweep<'_, V> {
         let d = if D == 0 { w.dim } else { D };
         let key = w.keys[(i + AHEAD).min(w.keys.len() - 1)];
         prefetch_row(w.pooled.wrapping_add(sample_of(key) * w.stride), d);
-        prefetch_row(w.values.wrapping_add(row_of(key) * d), d);
-        self.visit.prefetch(row_of(key), d);
+        self.visit.prefetch(row_of(key), w.values.wrapping_add(row_of(key) * d), d);
     }
 
     /// Gradient of one row from its occurrences.
@@ -347,27 +353,23 @@ impl<V: Visit> Sweep<'_, V> {
                 let part = d - c;
                 let mut sum = L::splat(0.0);
                 for &key in keys {
-                    let g = read::<L>(self.work.pooled.add(sample_of(key) * self.work.stride + c), part);
+                    let g = load_up_to::<L>(self.work.pooled.add(sample_of(key) * self.work.stride + c), part);
                     sum = if self.work.mean { L::add(sum, L::mul(self.share::<L>(key), g)) } else { L::add(sum, g) };
                 }
                 if let Some(weight) = weight {
-                    slope += L::sum(L::mul(sum, read::<L>(p.add(c), part)));
+                    slope += L::sum(L::mul(sum, load_up_to::<L>(p.add(c), part)));
                     sum = L::mul(sum, L::splat(*weight));
                 }
                 if self.work.l2 != 0.0 {
-                    sum = L::add(sum, L::mul(L::splat(self.work.l2), read::<L>(p.add(c), part)));
+                    sum = L::add(sum, L::mul(L::splat(self.work.l2), load_up_to::<L>(p.add(c), part)));
                 }
                 sum = L::mul(sum, L::splat(self.work.scale));
-                if part >= L::N {
-                    L::store(self.scratch.add(c), sum)
-                } else {
-                    L::store_part(self.scratch.add(c), part, sum)
-                }
+                store_up_to::<L>(self.scratch.add(c), part, sum);
                 c += L::N;
             }
             let g = std::slice::from_raw_parts(self.scratch, d);
             let weight = weight.filter(|_| self.work.learned).map(|w| (w, slope * self.work.scale));
-            self.visit.visit(row, p, g, weight);
+            self.visit.visit::<L>(row, p, g, weight);
         }
     }
 
@@ -382,28 +384,28 @@ impl<V: Visit> Sweep<'_, V> {
     }
 }
 
-/// A register of the `left` floats at `p`, zeros behind them.
-#[inline(always)]
-unsafe fn read<L: Lanes>(p: *const f32, left: usize) -> L::V {
-    // SAFETY: the caller has `left` floats at `p`.
-    unsafe { if left >= L::N { L::load(p) } else { L::load_part(p, left) } }
-}
-
 /// Sum of squares.
 struct Squares<'a> {
-    sum: &'a mut f64,
+    sums: [f64; 16],
+    total: &'a mut f64,
 }
 
 impl Visit for Squares<'_> {
     #[inline(always)]
-    fn prefetch(&self, _: usize, _: usize) {}
+    fn prefetch(&self, _: usize, _: *const f32, _: usize) {}
 
     #[inline(always)]
-    unsafe fn visit(&mut self, _: usize, _: *mut f32, g: &[f32], weight: Option<(*mut f32, f32)>) {
-        *self.sum += sum_squares_block(g);
+    unsafe fn visit<L: Lanes>(&mut self, _: usize, _: *mut f32, g: &[f32], weight: Option<(*mut f32, f32)>) {
+        // SAFETY: the caller has the instruction set.
+        unsafe { add_squares::<L>(g, &mut self.sums) };
         if let Some((_, g)) = weight {
-            *self.sum += f64::from(g) * f64::from(g);
+            self.sums[0] += f64::from(g) * f64::from(g);
         }
+    }
+
+    #[inline(always)]
+    fn end(&mut self) {
+        *self.total = self.sums.iter().sum();
     }
 }
 
@@ -415,10 +417,10 @@ struct WriteOut<'a> {
 
 impl Visit for WriteOut<'_> {
     #[inline(always)]
-    fn prefetch(&self, _: usize, _: usize) {}
+    fn prefetch(&self, _: usize, _: *const f32, _: usize) {}
 
     #[inline(always)]
-    unsafe fn visit(&mut self, row: usize, _: *mut f32, g: &[f32], weight: Option<(*mut f32, f32)>) {
+    unsafe fn visit<L: Lanes>(&mut self, row: usize, _: *mut f32, g: &[f32], weight: Option<(*mut f32, f32)>) {
         self.rows[row * g.len()..][..g.len()].copy_from_slice(g);
         if let Some((_, g)) = weight {
             self.weights[row] = g;
@@ -443,20 +445,10 @@ impl Slots {
         slots
     }
 
-    /// State of one row; empty where the rule has none.
-    ///
-    /// # Safety
-    /// The row must exist, and the caller must have it to itself.
+    /// State of one row; only for buffers that there are.
     #[inline(always)]
-    unsafe fn row_of<'a, R: Rule>(self, row: usize) -> [&'a mut [f32]; 2] {
-        let slice = |i: usize| -> &'a mut [f32] {
-            if i >= R::STATES {
-                return &mut [];
-            }
-            // SAFETY: in bounds and exclusive by the caller's promise.
-            unsafe { std::slice::from_raw_parts_mut(self.buffers[i].add(row * self.width), self.width) }
-        };
-        [slice(0), slice(1)]
+    fn row(self, row: usize) -> [*mut f32; 2] {
+        self.buffers.map(|b| b.wrapping_add(row * self.width))
     }
 }
 
@@ -469,20 +461,20 @@ struct Apply<R> {
 
 impl<R: Rule> Visit for Apply<R> {
     #[inline(always)]
-    fn prefetch(&self, row: usize, _: usize) {
-        for slot in &self.state.buffers[..R::STATES] {
-            prefetch_row(slot.wrapping_add(row * self.state.width), self.state.width);
+    fn prefetch(&self, row: usize, p: *const f32, dim: usize) {
+        prefetch_row(p, dim);
+        for state in &self.state.row(row)[..R::STATES] {
+            prefetch_row(*state, self.state.width);
         }
     }
 
     #[inline(always)]
-    unsafe fn visit(&mut self, row: usize, p: *mut f32, g: &[f32], weight: Option<(*mut f32, f32)>) {
+    unsafe fn visit<L: Lanes>(&mut self, row: usize, p: *mut f32, g: &[f32], weight: Option<(*mut f32, f32)>) {
+        // SAFETY: the row's state is as wide as the rule has it, and is the caller's alone.
         unsafe {
-            let [s0, s1] = self.state.row_of::<R>(row);
-            self.rule.row(std::slice::from_raw_parts_mut(p, g.len()), g, s0, s1);
+            rule::update_row::<L, R>(self.rule, g.len(), p, g.as_ptr(), self.state.row(row));
             if let (Some((w, g)), Some(state)) = (weight, self.weight_state) {
-                let [s0, s1] = state.row_of::<R>(row);
-                self.rule.row(std::slice::from_raw_parts_mut(w, 1), &[g], s0, s1);
+                rule::update_row::<One, R>(self.rule, 1, w, &g, state.row(row));
             }
         }
     }
