@@ -83,6 +83,7 @@ impl Block<'_> {
     #[inline(always)]
     unsafe fn one_hot_scalar(&self, ids: &[u32]) {
         for (b, &id) in ids.iter().enumerate() {
+            // SAFETY: see `run`: ids are rows of the table, vectors lie inside the output.
             unsafe { *self.out.add(b * self.stride) = *self.table.get_unchecked(id as usize) };
         }
     }
@@ -93,6 +94,7 @@ impl Block<'_> {
         for (b, &id) in ids.iter().enumerate() {
             let ahead = ids[(b + AHEAD).min(ids.len() - 1)] as usize;
             prefetch_row(self.table.as_ptr().wrapping_add(ahead * d), d);
+            // SAFETY: see `run`: ids are rows of the table, vectors lie inside the output.
             unsafe {
                 let (row, out) = (self.table.as_ptr().add(id as usize * d), self.out.add(b * self.stride));
                 let mut c = 0;
@@ -118,6 +120,7 @@ impl Block<'_> {
                 prefetch_row(self.table.as_ptr().wrapping_add(id as usize * d), d);
             }
             let scale = if self.mean && bag.len() > 1 { 1.0 / bag.len() as f32 } else { 1.0 };
+            // SAFETY: see `run`: ids are rows of the table, vectors lie inside the output.
             unsafe {
                 let out = self.out.add(b * self.stride);
                 let mut c = 0;
@@ -148,6 +151,7 @@ impl Block<'_> {
     /// `R` registers of columns from `c`.
     #[inline(always)]
     unsafe fn columns<L: Lanes, const R: usize>(&self, bag: &[u32], c: usize, scale: f32, out: *mut f32) {
+        // SAFETY: see `run`: ids are rows of the table, vectors lie inside the output.
         unsafe {
             let mut sum = [L::splat(0.0); R];
             for &id in bag {
@@ -166,6 +170,7 @@ impl Block<'_> {
     /// The last columns, fewer than a register.
     #[inline(always)]
     unsafe fn tail<L: Lanes>(&self, bag: &[u32], c: usize, scale: f32, out: *mut f32) {
+        // SAFETY: see `run`: ids are rows of the table, vectors lie inside the output.
         unsafe {
             let n = self.dim - c;
             let mut sum = L::splat(0.0);

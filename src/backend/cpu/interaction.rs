@@ -220,6 +220,7 @@ impl Forward {
             let mut j = 0;
             while j < self.n {
                 let (rows, cols) = (L::N.min(self.n - j), L::N.min(self.d - k));
+                // SAFETY: see `run`: all addresses lie in a row of a checked buffer or in the scratch space.
                 unsafe {
                     let to = self.transposed.add(k * self.padded + j);
                     L::transpose(t.add(j * self.d + k), self.d, rows, cols, to, self.padded);
@@ -233,6 +234,7 @@ impl Forward {
     /// Products of rows `i..i + R` with columns `j..j + C * N` of the transpose, to their places among the pairs.
     #[inline(always)]
     unsafe fn block<L: Lanes, const R: usize, const C: usize>(&self, t: *const f32, i: usize, j: usize, pairs: *mut f32) {
+        // SAFETY: see `run`: all addresses lie in a row of a checked buffer or in the scratch space.
         unsafe {
             let mut acc = [[L::splat(0.0); C]; R];
             let rows = t.add(i * self.d);
@@ -323,6 +325,7 @@ impl Backward {
     unsafe fn expand<L: Lanes>(&self, pairs: *const f32) {
         for i in 0..self.n {
             let of_row = i + usize::from(self.itself);
+            // SAFETY: see `run`: all addresses lie in a row of a checked buffer or in the scratch space.
             unsafe {
                 let (from, to) = (pairs.add(before(i, self.itself)), self.triangle.add(i * self.padded));
                 let mut j = 0;
@@ -346,6 +349,7 @@ impl Backward {
         c: usize,
         dt: *mut f32,
     ) {
+        // SAFETY: see `run`: all addresses lie in a row of a checked buffer or in the scratch space.
         unsafe {
             let part = self.d - c;
             let mut acc = [[L::splat(0.0); C]; R];

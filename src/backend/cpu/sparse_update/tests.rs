@@ -1,6 +1,7 @@
 use super::*;
 use crate::{
     backend::cpu::testing::{Numbers, bits, close, machines},
+    model::Pooling,
     optim::{AdamForm, AdamRows, OptimizerSpec, rules::tests::RULES, rules::tests::plain},
 };
 use proptest::prelude::*;

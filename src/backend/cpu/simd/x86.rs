@@ -1,0 +1,232 @@
+//! Registers of AVX-512 and AVX2.
+
+use super::{Kernel, Lanes};
+use std::arch::x86_64::*;
+
+#[target_feature(enable = "avx512f,avx2,fma")]
+pub(super) fn avx512<K: Kernel>(kernel: K) {
+    // SAFETY: this function has the instruction set.
+    unsafe { kernel.run::<Avx512>() }
+}
+
+#[target_feature(enable = "avx2,fma")]
+pub(super) fn avx2<K: Kernel>(kernel: K) {
+    // SAFETY: this function has the instruction set.
+    unsafe { kernel.run::<Avx2>() }
+}
+
+/// 16 floats.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Avx512;
+
+#[inline(always)]
+fn mask16(n: usize) -> __mmask16 {
+    (1u32.wrapping_shl(n as u32) - 1) as __mmask16
+}
+
+// SAFETY (all blocks): the trait asks the caller for AVX-512F and valid pointers.
+impl Lanes for Avx512 {
+    const N: usize = 16;
+    type V = __m512;
+
+    #[inline(always)]
+    unsafe fn splat(x: f32) -> __m512 {
+        unsafe { _mm512_set1_ps(x) }
+    }
+    #[inline(always)]
+    unsafe fn load(p: *const f32) -> __m512 {
+        unsafe { _mm512_loadu_ps(p) }
+    }
+    #[inline(always)]
+    unsafe fn load_part(p: *const f32, n: usize) -> __m512 {
+        unsafe { _mm512_maskz_loadu_ps(mask16(n), p) }
+    }
+    #[inline(always)]
+    unsafe fn store(p: *mut f32, v: __m512) {
+        unsafe { _mm512_storeu_ps(p, v) }
+    }
+    #[inline(always)]
+    unsafe fn store_part(p: *mut f32, n: usize, v: __m512) {
+        unsafe { _mm512_mask_storeu_ps(p, mask16(n), v) }
+    }
+    #[inline(always)]
+    unsafe fn add(a: __m512, b: __m512) -> __m512 {
+        unsafe { _mm512_add_ps(a, b) }
+    }
+    #[inline(always)]
+    unsafe fn sub(a: __m512, b: __m512) -> __m512 {
+        unsafe { _mm512_sub_ps(a, b) }
+    }
+    #[inline(always)]
+    unsafe fn mul(a: __m512, b: __m512) -> __m512 {
+        unsafe { _mm512_mul_ps(a, b) }
+    }
+    #[inline(always)]
+    unsafe fn div(a: __m512, b: __m512) -> __m512 {
+        unsafe { _mm512_div_ps(a, b) }
+    }
+    #[inline(always)]
+    unsafe fn sqrt(a: __m512) -> __m512 {
+        unsafe { _mm512_sqrt_ps(a) }
+    }
+    #[inline(always)]
+    unsafe fn fma(a: __m512, b: __m512, c: __m512) -> __m512 {
+        unsafe { _mm512_fmadd_ps(a, b, c) }
+    }
+    #[inline(always)]
+    unsafe fn sum(v: __m512) -> f32 {
+        unsafe { _mm512_reduce_add_ps(v) }
+    }
+    #[inline(always)]
+    unsafe fn add_squares(v: __m512, sums: *mut f64) {
+        unsafe {
+            let low = _mm512_cvtps_pd(_mm512_castps512_ps256(v));
+            let high = _mm512_cvtps_pd(_mm256_castsi256_ps(_mm512_extracti64x4_epi64::<1>(_mm512_castps_si512(v))));
+            _mm512_storeu_pd(sums, _mm512_fmadd_pd(low, low, _mm512_loadu_pd(sums)));
+            _mm512_storeu_pd(sums.add(8), _mm512_fmadd_pd(high, high, _mm512_loadu_pd(sums.add(8))));
+        }
+    }
+    #[inline(always)]
+    unsafe fn transpose(from: *const f32, stride: usize, rows: usize, cols: usize, to: *mut f32, to_stride: usize) {
+        unsafe {
+            let mut a = [_mm512_setzero_ps(); 16];
+            for (r, v) in a.iter_mut().enumerate().take(rows) {
+                *v = if cols == 16 { Self::load(from.add(r * stride)) } else { Self::load_part(from.add(r * stride), cols) };
+            }
+            // Pairs, then fours within each quarter of a register, then the quarters.
+            let mut b = a;
+            for i in (0..16).step_by(2) {
+                b[i] = _mm512_unpacklo_ps(a[i], a[i + 1]);
+                b[i + 1] = _mm512_unpackhi_ps(a[i], a[i + 1]);
+            }
+            for i in (0..16).step_by(4) {
+                for h in 0..2 {
+                    let (x, y) = (_mm512_castps_pd(b[i + h]), _mm512_castps_pd(b[i + 2 + h]));
+                    a[i + 2 * h] = _mm512_castpd_ps(_mm512_unpacklo_pd(x, y));
+                    a[i + 2 * h + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(x, y));
+                }
+            }
+            for i in 0..4 {
+                let even = _mm512_shuffle_f32x4::<0x88>(a[i], a[i + 4]);
+                let odd = _mm512_shuffle_f32x4::<0xdd>(a[i], a[i + 4]);
+                let even2 = _mm512_shuffle_f32x4::<0x88>(a[i + 8], a[i + 12]);
+                let odd2 = _mm512_shuffle_f32x4::<0xdd>(a[i + 8], a[i + 12]);
+                b[i] = _mm512_shuffle_f32x4::<0x88>(even, even2);
+                b[i + 4] = _mm512_shuffle_f32x4::<0x88>(odd, odd2);
+                b[i + 8] = _mm512_shuffle_f32x4::<0xdd>(even, even2);
+                b[i + 12] = _mm512_shuffle_f32x4::<0xdd>(odd, odd2);
+            }
+            for (c, &v) in b.iter().enumerate().take(cols) {
+                Self::store(to.add(c * to_stride), v);
+            }
+        }
+    }
+}
+
+/// 8 floats.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Avx2;
+
+/// All bits of the first `n` lanes.
+#[inline(always)]
+unsafe fn mask8(n: usize) -> __m256i {
+    // SAFETY: the caller has AVX2.
+    unsafe { _mm256_cmpgt_epi32(_mm256_set1_epi32(n as i32), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7)) }
+}
+
+// SAFETY (all blocks): the trait asks the caller for AVX2, FMA and valid pointers.
+impl Lanes for Avx2 {
+    const N: usize = 8;
+    type V = __m256;
+
+    #[inline(always)]
+    unsafe fn splat(x: f32) -> __m256 {
+        unsafe { _mm256_set1_ps(x) }
+    }
+    #[inline(always)]
+    unsafe fn load(p: *const f32) -> __m256 {
+        unsafe { _mm256_loadu_ps(p) }
+    }
+    #[inline(always)]
+    unsafe fn load_part(p: *const f32, n: usize) -> __m256 {
+        unsafe { _mm256_maskload_ps(p, mask8(n)) }
+    }
+    #[inline(always)]
+    unsafe fn store(p: *mut f32, v: __m256) {
+        unsafe { _mm256_storeu_ps(p, v) }
+    }
+    #[inline(always)]
+    unsafe fn store_part(p: *mut f32, n: usize, v: __m256) {
+        unsafe { _mm256_maskstore_ps(p, mask8(n), v) }
+    }
+    #[inline(always)]
+    unsafe fn add(a: __m256, b: __m256) -> __m256 {
+        unsafe { _mm256_add_ps(a, b) }
+    }
+    #[inline(always)]
+    unsafe fn sub(a: __m256, b: __m256) -> __m256 {
+        unsafe { _mm256_sub_ps(a, b) }
+    }
+    #[inline(always)]
+    unsafe fn mul(a: __m256, b: __m256) -> __m256 {
+        unsafe { _mm256_mul_ps(a, b) }
+    }
+    #[inline(always)]
+    unsafe fn div(a: __m256, b: __m256) -> __m256 {
+        unsafe { _mm256_div_ps(a, b) }
+    }
+    #[inline(always)]
+    unsafe fn sqrt(a: __m256) -> __m256 {
+        unsafe { _mm256_sqrt_ps(a) }
+    }
+    #[inline(always)]
+    unsafe fn fma(a: __m256, b: __m256, c: __m256) -> __m256 {
+        unsafe { _mm256_fmadd_ps(a, b, c) }
+    }
+    #[inline(always)]
+    unsafe fn sum(v: __m256) -> f32 {
+        unsafe {
+            let four = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps::<1>(v));
+            let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+            _mm_cvtss_f32(_mm_add_ss(two, _mm_shuffle_ps::<1>(two, two)))
+        }
+    }
+    #[inline(always)]
+    unsafe fn add_squares(v: __m256, sums: *mut f64) {
+        unsafe {
+            let low = _mm256_cvtps_pd(_mm256_castps256_ps128(v));
+            let high = _mm256_cvtps_pd(_mm256_extractf128_ps::<1>(v));
+            _mm256_storeu_pd(sums, _mm256_fmadd_pd(low, low, _mm256_loadu_pd(sums)));
+            _mm256_storeu_pd(sums.add(4), _mm256_fmadd_pd(high, high, _mm256_loadu_pd(sums.add(4))));
+        }
+    }
+    #[inline(always)]
+    unsafe fn transpose(from: *const f32, stride: usize, rows: usize, cols: usize, to: *mut f32, to_stride: usize) {
+        unsafe {
+            let mut a = [_mm256_setzero_ps(); 8];
+            for (r, v) in a.iter_mut().enumerate().take(rows) {
+                *v = if cols == 8 { Self::load(from.add(r * stride)) } else { Self::load_part(from.add(r * stride), cols) };
+            }
+            // Pairs, then fours within each half of a register, then the halves.
+            let mut b = a;
+            for i in (0..8).step_by(2) {
+                b[i] = _mm256_unpacklo_ps(a[i], a[i + 1]);
+                b[i + 1] = _mm256_unpackhi_ps(a[i], a[i + 1]);
+            }
+            for i in (0..8).step_by(4) {
+                for h in 0..2 {
+                    let (x, y) = (_mm256_castps_pd(b[i + h]), _mm256_castps_pd(b[i + 2 + h]));
+                    a[i + 2 * h] = _mm256_castpd_ps(_mm256_unpacklo_pd(x, y));
+                    a[i + 2 * h + 1] = _mm256_castpd_ps(_mm256_unpackhi_pd(x, y));
+                }
+            }
+            for i in 0..4 {
+                b[i] = _mm256_permute2f128_ps::<0x20>(a[i], a[i + 4]);
+                b[i + 4] = _mm256_permute2f128_ps::<0x31>(a[i], a[i + 4]);
+            }
+            for (c, &v) in b.iter().enumerate().take(cols) {
+                Self::store(to.add(c * to_stride), v);
+            }
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! What is done with the gradient of a row.
+
+use super::sweep::Visit;
+use crate::{
+    backend::cpu::{
+        dense_update::add_squares,
+        rule,
+        simd::{Lanes, One, prefetch_row},
+    },
+    embedding::Table,
+    optim::rules::Rule,
+};
+
+/// Sum of squares.
+pub(super) struct Squares<'a> {
+    pub(super) sums: [f64; 16],
+    pub(super) total: &'a mut f64,
+}
+
+impl Visit for Squares<'_> {
+    #[inline(always)]
+    fn prefetch(&self, _: usize, _: *const f32, _: usize) {}
+
+    #[inline(always)]
+    unsafe fn visit<L: Lanes>(&mut self, _: usize, _: *mut f32, g: &[f32], weight: Option<(*mut f32, f32)>) {
+        // SAFETY: the caller has the instruction set.
+        unsafe { add_squares::<L>(g, &mut self.sums) };
+        if let Some((_, g)) = weight {
+            self.sums[0] += f64::from(g) * f64::from(g);
+        }
+    }
+
+    #[inline(always)]
+    fn end(&mut self) {
+        *self.total = self.sums.iter().sum();
+    }
+}
+
+/// The gradients themselves.
+pub(super) struct WriteOut<'a> {
+    pub(super) rows: &'a mut [f32],
+    pub(super) weights: &'a mut [f32],
+}
+
+impl Visit for WriteOut<'_> {
+    #[inline(always)]
+    fn prefetch(&self, _: usize, _: *const f32, _: usize) {}
+
+    #[inline(always)]
+    unsafe fn visit<L: Lanes>(&mut self, row: usize, _: *mut f32, g: &[f32], weight: Option<(*mut f32, f32)>) {
+        self.rows[row * g.len()..][..g.len()].copy_from_slice(g);
+        if let Some((_, g)) = weight {
+            self.weights[row] = g;
+        }
+    }
+}
+
+/// State of a table's rows: pointers to up to two buffers, and their elements a row.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Slots {
+    buffers: [*mut f32; 2],
+    width: usize,
+}
+
+impl Slots {
+    pub(super) fn of(state: &[Vec<Table>], k: usize) -> Self {
+        let mut slots = Slots { buffers: [std::ptr::dangling_mut(); 2], width: 0 };
+        for (slot, tables) in slots.buffers.iter_mut().zip(state) {
+            *slot = tables[k].as_ptr();
+            slots.width = tables[k].dim();
+        }
+        slots
+    }
+
+    /// State of one row; only for buffers that there are.
+    #[inline(always)]
+    fn row(self, row: usize) -> [*mut f32; 2] {
+        self.buffers.map(|b| b.wrapping_add(row * self.width))
+    }
+}
+
+/// The update.
+pub(super) struct Apply<R> {
+    pub(super) rule: R,
+    pub(super) state: Slots,
+    pub(super) weight_state: Option<Slots>,
+}
+
+impl<R: Rule> Visit for Apply<R> {
+    #[inline(always)]
+    fn prefetch(&self, row: usize, p: *const f32, dim: usize) {
+        prefetch_row(p, dim);
+        for state in &self.state.row(row)[..R::STATES] {
+            prefetch_row(*state, self.state.width);
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn visit<L: Lanes>(&mut self, row: usize, p: *mut f32, g: &[f32], weight: Option<(*mut f32, f32)>) {
+        // SAFETY: the row's state is as wide as the rule has it, and is the caller's alone.
+        unsafe {
+            rule::update_row::<L, R>(self.rule, g.len(), p, g.as_ptr(), self.state.row(row));
+            if let (Some((w, g)), Some(state)) = (weight, self.weight_state) {
+                rule::update_row::<One, R>(self.rule, 1, w, &g, state.row(row));
+            }
+        }
+    }
+}
