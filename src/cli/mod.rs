@@ -88,4 +88,15 @@ mod tests {
             assert!(line.chars().count() <= 80, "{line}");
         }
     }
+
+    /// docs/command-line.md and `--help` list the same codes.
+    #[test]
+    fn exit_codes_are_documented() {
+        let codes = |lines: &mut dyn Iterator<Item = &str>| -> Vec<u8> {
+            lines.filter_map(|l| l.split([' ', '|']).find(|w| !w.is_empty())?.parse().ok()).collect()
+        };
+        let help = codes(&mut EXIT_CODES.lines());
+        assert_eq!(help, codes(&mut include_str!("../../docs/command-line.md").lines()));
+        assert!(help.len() == 9 && help.contains(&failure::USAGE) && help.contains(&(Exit::Interrupted as u8)));
+    }
 }

@@ -12,7 +12,8 @@ use std::{io, ops::Range, path::Path, sync::OnceLock};
 const SIZE: (u32, u32) = (1600, 1000);
 /// Generic, so that an SVG viewer takes its own; the PNG is set in DejaVu Sans, registered under this name.
 const FAMILY: &str = "sans-serif";
-const INK: RGBColor = RGBColor(40, 40, 40);
+/// Text, and a colour for lines where the others are taken.
+pub(super) const INK: RGBColor = RGBColor(40, 40, 40);
 const FAINT: RGBColor = RGBColor(110, 110, 110);
 
 /// Colours that people with colour-blindness tell apart (Okabe and Ito 2008).
@@ -41,6 +42,7 @@ pub(super) struct Chart {
 }
 
 pub(super) struct Series {
+    /// Name in the legend; if empty, it has none.
     pub label: String,
     pub colour: RGBColor,
     pub style: Style,
@@ -140,10 +142,10 @@ impl Chart {
             }
         }
         if series.style != Style::Dots {
-            chart
-                .draw_series(LineSeries::new(visible(), colour.stroke_width(4)))?
-                .label(&series.label)
-                .legend(move |(x, y)| PathElement::new([(x, y), (x + 52, y)], colour.stroke_width(4)));
+            let drawn = chart.draw_series(LineSeries::new(visible(), colour.stroke_width(4)))?;
+            if !series.label.is_empty() {
+                drawn.label(&series.label).legend(move |(x, y)| PathElement::new([(x, y), (x + 52, y)], colour.stroke_width(4)));
+            }
         }
         Ok(())
     }

@@ -1,8 +1,13 @@
 //! The workload file: what to train, on what, until when. Types here; reading and checking beside.
 
+mod data;
 pub mod parse;
 mod resolve;
 
+pub use data::{
+    CriteoSet, CriteoShuffle, CriteoTsvConfig, CsvConfig, DataConfig, DenseTransform, NumpyRandomConfig, OnError, PlantedConfig,
+    RandomIds,
+};
 pub use parse::{Origin, Resolved, WorkloadError, load};
 
 use crate::{
@@ -11,7 +16,6 @@ use crate::{
     optim::{OptimizerConfig, ScheduleSpec},
 };
 use serde::Serialize;
-use std::path::PathBuf;
 
 /// A workload, resolved: every default filled in, every override applied.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -61,187 +65,6 @@ pub enum Quirk {
     /// The README transcript's generator: targets of all batches drawn after all batches' inputs.
     #[serde(rename = "fb.targets-last")]
     FbTargetsLast,
-}
-
-/// `[data]`: the source and its own keys.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-#[serde(tag = "source", rename_all = "snake_case")]
-pub enum DataConfig {
-    /// Endless learnable click log with a known truth.
-    Planted(PlantedConfig),
-    /// facebook's random generator.
-    NumpyRandom(NumpyRandomConfig),
-    /// Raw Criteo logs.
-    CriteoTsv(CriteoTsvConfig),
-    /// Text with a header line.
-    Csv(CsvConfig),
-}
-
-/// Planted data.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct PlantedConfig {
-    /// Cardinalities, exponents and truth: `criteo_kaggle`, `criteo_terabyte`, or `custom` with the keys below.
-    pub preset: String,
-    /// No table has more rows than this.
-    pub max_rows: Option<usize>,
-    /// Rows of each table (preset `custom`).
-    pub tables: Vec<usize>,
-    /// Ids a sample holds in each table; empty = 1 each.
-    pub hotness: Vec<usize>,
-    /// Dense columns.
-    pub dense: Option<usize>,
-    /// Samples of a training "epoch"; the log is endless, this only gives the unit.
-    pub train_samples: u64,
-    /// Samples of the evaluation split.
-    pub eval_samples: u64,
-    /// Seed of the truth and of the samples; not the run's seed, so that runs with several seeds see one data set.
-    pub seed: u64,
-    /// Share of positive labels; `None` = the preset's.
-    pub positive_rate: Option<f64>,
-}
-
-/// facebook's random data (`--data-generation=random`).
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct NumpyRandomConfig {
-    /// Rows of each table.
-    pub tables: Vec<usize>,
-    /// Dense columns.
-    pub dense: usize,
-    /// `--data-size`.
-    pub samples: u64,
-    /// `--num-indices-per-lookup`.
-    pub indices_per_lookup: usize,
-    /// `--num-indices-per-lookup-fixed`.
-    pub fixed_indices: bool,
-    /// `--rand-data-dist`.
-    pub distribution: RandomIds,
-    /// `--round-targets`.
-    pub round_targets: bool,
-    /// `--numpy-rand-seed`.
-    pub seed: u32,
-}
-
-/// How random ids are drawn.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-#[serde(tag = "kind", rename_all = "snake_case")]
-pub enum RandomIds {
-    /// `round(u * (rows - 1))`, duplicates removed.
-    Uniform,
-    /// Normal, clipped to `[min, max]`, truncated, duplicates removed.
-    Gaussian {
-        /// Mean; the middle of the range if `None`.
-        mu: Option<f64>,
-        /// Standard deviation.
-        sigma: f64,
-        /// Lower bound.
-        min: f64,
-        /// Upper bound.
-        max: f64,
-    },
-}
-
-/// Raw Criteo logs, facebook's preprocessing.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct CriteoTsvConfig {
-    /// `kaggle`: one file cut into 7 "days"; `terabyte`: one file a day.
-    pub set: CriteoSet,
-    /// The file (kaggle) or the day files in order (terabyte); `.gz` is unpacked while reading. `${NAME}` takes the environment's value.
-    pub paths: Vec<PathBuf>,
-    /// Ids modulo this before they are numbered; `None` = off.
-    pub max_ind_range: Option<u32>,
-    /// Share of negatives dropped.
-    pub sub_sample_rate: f64,
-    /// Order of training samples.
-    pub shuffle: CriteoShuffle,
-    /// Malformed lines.
-    pub on_error: OnError,
-    /// numpy's seed for shuffling and sub-sampling.
-    pub seed: u32,
-}
-
-/// Which of Criteo's logs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum CriteoSet {
-    /// Criteo Kaggle display advertising challenge.
-    Kaggle,
-    /// Criteo 1TB click logs.
-    Terabyte,
-}
-
-/// `--data-randomize`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum CriteoShuffle {
-    /// All training days together.
-    Total,
-    /// Within each day.
-    Day,
-    /// Not at all.
-    None,
-}
-
-/// What to do with a malformed line.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum OnError {
-    /// Stop and name file and line.
-    Fail,
-    /// Leave it out, count it, say so in the record.
-    Skip,
-}
-
-/// Text with a header line.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct CsvConfig {
-    /// Training file.
-    pub train: PathBuf,
-    /// Evaluation file.
-    pub eval: PathBuf,
-    /// Test file.
-    pub test: Option<PathBuf>,
-    /// Column with the label.
-    pub label: String,
-    /// Values of the label column that mean 1, all others 0; if empty the labels are numbers from 0 to 1.
-    pub positive: Vec<String>,
-    /// Numeric columns.
-    pub dense: Vec<String>,
-    /// Categorical columns; empty = all that are neither label, nor dense, nor ignored.
-    pub categorical: Vec<String>,
-    /// Columns that are not read.
-    pub ignore: Vec<String>,
-    /// Column names where the file has no header line (Adult).
-    pub columns: Option<Vec<String>>,
-    /// Transform of dense columns.
-    pub dense_transform: DenseTransform,
-    /// Rarer values than this become the unknown id 0.
-    pub min_count: u32,
-    /// Field separator.
-    pub delimiter: char,
-    /// Lines that start with this character are left out.
-    pub comment: Option<char>,
-    /// New order of training samples every epoch (seeded by `train.seed`).
-    pub shuffle: bool,
-    /// Malformed lines.
-    pub on_error: OnError,
-}
-
-/// Named transforms of dense features.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum DenseTransform {
-    /// As they are.
-    Raw,
-    /// `ln(max(x, 0) + 1)` (facebook).
-    Log1pClamp0,
-    /// `ln(x + 2)` (OneFlow).
-    LogPlus2,
-    /// `ln(x + 3)` (NVIDIA, TorchRec).
-    LogPlus3,
-    /// `(x - min) / (max - min)` over the training split.
-    MinMax,
-    /// `(x - mean) / std` over the training split.
-    Standard,
 }
 
 /// `[model]`: what the data does not decide.

@@ -2,6 +2,7 @@
 
 use super::{error::WorkloadError, reader::Reader, words::*};
 use crate::workload::*;
+use std::path::PathBuf;
 
 type Result<T> = std::result::Result<T, WorkloadError>;
 

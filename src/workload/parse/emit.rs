@@ -7,6 +7,7 @@ use crate::{
     optim::{OptimizerSpec, ScheduleSpec},
     workload::*,
 };
+use std::path::PathBuf;
 use toml_edit::{Array, Value};
 
 /// Keys and values of the section being written.

@@ -8,6 +8,7 @@ use crate::{
     workload::*,
 };
 use proptest::prelude::*;
+use std::path::PathBuf;
 
 const SMALL: &str = r#"[workload]
 name = "small"
