@@ -298,10 +298,9 @@ fn results_that_cannot_be_written_are_one_clear_line() {
 #[cfg(unix)]
 fn start_long(bench: &Bench) -> (std::process::Child, PathBuf) {
     let long = ["--quiet", "--set", "data.train_samples=2000000000", "--set", "eval.every_steps=100000"];
-    let child = bench.command(&long).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut child = bench.command(&long).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
     let since = Instant::now();
-    loop {
-        assert!(since.elapsed() < Duration::from_secs(60), "training has not begun");
+    while since.elapsed() < Duration::from_secs(60) {
         std::thread::sleep(Duration::from_millis(20));
         if let Some(run) = bench.runs().first() {
             let log = fs::read_to_string(run.join("result_0.txt")).unwrap_or_default();
@@ -310,6 +309,9 @@ fn start_long(bench: &Bench) -> (std::process::Child, PathBuf) {
             }
         }
     }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    panic!("training has not begun");
 }
 
 #[cfg(unix)]

@@ -112,7 +112,7 @@ impl Metrics {
     }
 }
 
-/// Writes `metrics.parquet` while training goes on. Up to [`ROW_GROUP`] rows wait in memory, the others in a temporary file,
+/// Writes `metrics.parquet` while training goes on. Up to `ROW_GROUP` rows wait in memory, the others in a temporary file,
 /// which takes its name when [`MetricsWriter::finish`] is called; a run of fewer steps has no file at all until then.
 #[derive(Debug)]
 pub struct MetricsWriter {

@@ -1,6 +1,6 @@
 //! Batch normalisation with the ReLU behind it (Ioffe & Szegedy 2015, arXiv:1502.03167; torch.nn.BatchNorm1d).
 //!
-//! Columns are summed over blocks of [`BLOCK`] rows in f32, and blocks in their order in f64, so that sums depend neither on the
+//! Columns are summed over blocks of `BLOCK` rows in f32, and blocks in their order in f64, so that sums depend neither on the
 //! number of threads nor much on the number of rows.
 
 use super::{

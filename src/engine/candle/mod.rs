@@ -3,7 +3,7 @@
 //!
 //! Two things are done as a user who cares for speed would do them. Sums over the batch are products with a vector of ones, since
 //! candle's reductions over any but the last dimension are slow on the CPU. And where the optimizer leaves untouched rows alone,
-//! autograd sees the rows that a batch touches instead of whole tables (see [`lookup`]).
+//! autograd sees the rows that a batch touches instead of whole tables (see `lookup.rs`).
 
 mod deepfm;
 mod dlrm;
