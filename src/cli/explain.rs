@@ -4,7 +4,7 @@ use super::Failure;
 use crate::{
     data::source,
     engine::memory::MemoryPlan,
-    train::memory::{available, gigabytes, memory_plan},
+    train::memory::{available, memory_plan, shown},
     workload::{DataConfig, Resolved},
 };
 use std::path::Path;
@@ -48,7 +48,7 @@ fn memory(plan: &MemoryPlan, whole: bool) -> String {
     let mut out = "#\n# Memory\n".to_owned();
     let total = [("all", plan.total()), ("free now", available())];
     for (what, bytes) in plan.items.iter().chain(&total) {
-        out += &format!("#   {:>12}  {what}\n", gigabytes(*bytes));
+        out += &format!("#   {:>12}  {what}\n", shown(*bytes));
     }
     if !whole {
         out += "#   and the model, whose size is known once the files have been read\n";
@@ -58,7 +58,7 @@ fn memory(plan: &MemoryPlan, whole: bool) -> String {
 
 fn file(what: &str, path: &Path) -> String {
     let size = match std::fs::metadata(path) {
-        Ok(m) => format!("{:.1} MB", m.len() as f64 / 1e6),
+        Ok(m) => shown(m.len()),
         Err(e) => format!("cannot be read: {e}"),
     };
     format!("#   {what}: {} ({size})\n", path.display())

@@ -40,10 +40,11 @@ fn parse(text: &str) -> Result<Chart, String> {
     let mut curves: Vec<Curve> = Vec::new();
     for (i, line) in rows {
         let cells: Vec<&str> = line.split(',').collect();
-        let number = |k: usize| {
-            cells.get(k).and_then(|c| c.parse::<f64>().ok()).ok_or(format!("line {}: no number in column {}", i + 1, k + 1))
-        };
-        let (group, member, point) = (cells[0], cells.get(1).copied().unwrap_or_default(), (number(2)?, number(3)?));
+        if cells.len() != header.len() {
+            return Err(format!("line {}: {} cells below a header of {}", i + 1, cells.len(), header.len()));
+        }
+        let number = |k: usize| cells[k].parse::<f64>().ok().ok_or(format!("line {}: no number in column {}", i + 1, k + 1));
+        let (group, member, point) = (cells[0], cells[1], (number(2)?, number(3)?));
         match curves.iter_mut().find(|c| (c.group, c.member) == (group, member)) {
             Some(curve) => curve.points.push(point),
             None => curves.push(Curve { group, member, points: vec![point] }),
@@ -109,6 +110,7 @@ mod tests {
         assert!(parse("").is_err_and(|e| e == "the table is empty"));
         assert!(parse("a,b\n").is_err_and(|e| e.contains("must name group")));
         assert!(parse("a,b,c,d\n1,2,3,x\n").is_err_and(|e| e == "line 2: no number in column 4"));
+        assert!(parse("a,b,c,d\n1,2,3\n").is_err_and(|e| e == "line 2: 3 cells below a header of 4"));
         assert!(parse("a,b,c,d\n").is_err_and(|e| e.contains("no point")));
     }
 

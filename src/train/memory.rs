@@ -16,7 +16,7 @@ const PER_PREDICTION: u64 = 24;
 
 /// A run that does not fit.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("not enough memory: this takes about {}, most of it for {what}, but {} are free; {advice}", gigabytes(*.needed), gigabytes(*.available))]
+#[error("not enough memory: this takes about {}, most of it for {what}, but {} are free; {advice}", shown(*.needed), shown(*.available))]
 pub struct NotEnoughMemory {
     /// Bytes that the run takes.
     pub needed: u64,
@@ -28,9 +28,13 @@ pub struct NotEnoughMemory {
     pub advice: &'static str,
 }
 
-/// Bytes as gigabytes.
-pub fn gigabytes(bytes: u64) -> String {
-    format!("{:.2} GB", bytes as f64 / 1e9)
+/// Bytes for people: `1.50 GB`, `20.0 MB`, `3.0 kB`.
+pub fn shown(bytes: u64) -> String {
+    match bytes as f64 {
+        b if b >= 1e9 => format!("{:.2} GB", b / 1e9),
+        b if b >= 1e6 => format!("{:.1} MB", b / 1e6),
+        b => format!("{:.1} kB", b / 1e3),
+    }
 }
 
 /// What the whole run takes: the data, and the engine with its batches where `config` is known already.
