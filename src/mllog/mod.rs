@@ -1,11 +1,13 @@
 //! MLPerf training logs: `:::MLLOG {json}` lines, written as each event happens.
 //!
-//! What a benchmark's log holds is a row of [`benchmark::BENCHMARKS`]; [`writer::MlLog`] listens to the training loop and writes.
-//! Format and keys: mlcommons/logging, mlperf_logging/mllog and compliance_checker (package `mlperf-logging` 4.1.68).
+//! What a benchmark's log holds is a row of [`benchmark::BENCHMARKS`]; [`writer::MlLog`] listens to the training loop and writes;
+//! [`parse`] reads anybody's. Format and keys: mlcommons/logging, mlperf_logging/mllog and compliance_checker (package `mlperf-logging`
+//! 4.1.68).
 
 pub mod benchmark;
 mod json;
 mod keys;
+pub mod parse;
 #[cfg(test)]
 mod tests;
 pub mod writer;
