@@ -1,13 +1,16 @@
 //! Matrix products of fully connected layers at the shapes of the workloads, beside the `gemm` crate on the same data.
 //!
 //! The passes include what a layer needs with them (bias and ReLU, the mask of the previous ReLU, the bias gradient); the crate's
-//! calls are the bare products. `DLRM_BENCH_ISA=avx512|avx2|portable` picks our instruction set. Names are
+//! calls are the bare products in f32. `DLRM_BENCH_ISA=avx512bf16|avx512|avx2|portable` picks our instruction set. Names are
 //! `pass/batch x in x out/who`; for example `cargo bench --bench gemm -- 'forward/2048'` runs one pass at one batch.
 
 use criterion::{Bencher, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use dlrm_bench::backend::cpu::{
-    gemm::{Activation, Gemm, Isa, LinearShape, Rows, RowsMut},
-    pool::Pool,
+use dlrm_bench::backend::{
+    Precision,
+    cpu::{
+        gemm::{Activation, Gemm, Isa, LinearShape, Rows, RowsMut},
+        pool::Pool,
+    },
 };
 use std::time::Duration;
 
@@ -155,12 +158,15 @@ fn products(c: &mut Criterion) {
         for batch in [2048, 128] {
             for (input, output) in layers() {
                 let s = LinearShape { batch, input, output };
-                let (mut layer, mut gemm) = (Layer::new(s), Gemm::new(isa, threads, &[s]));
+                let mut layer = Layer::new(s);
                 let mut group = c.benchmark_group(format!("{name}/{batch}x{input}x{output}"));
                 group.sample_size(20).warm_up_time(Duration::from_millis(100)).measurement_time(Duration::from_millis(400));
                 group.throughput(Throughput::Elements((2 * batch * input * output) as u64));
-                let run = |b: &mut Bencher, _: &()| b.iter(|| ours(&mut layer, &mut gemm, &pool));
-                group.bench_with_input(BenchmarkId::from_parameter(isa.name()), &(), run);
+                for precision in Precision::ALL {
+                    let mut gemm = Gemm::new(isa, precision, threads, &[s]);
+                    let run = |b: &mut Bencher, _: &()| b.iter(|| ours(&mut layer, &mut gemm, &pool));
+                    group.bench_with_input(BenchmarkId::new(isa.name(), precision.name()), &(), run);
+                }
                 group.bench_with_input(BenchmarkId::from_parameter("crate"), &(), |b, ()| b.iter(|| theirs(&mut layer, threads)));
                 group.finish();
             }

@@ -1,61 +1,47 @@
-//! Whole training steps of both engines on DeepRec's DLRM: 13-512-256-64-16, 26 tables of 10,000 rows of 16, dot, 512-256-1, batch
-//! 2048, SGD (DeepRec-AI/DeepRec: modelzoo/DLRM). Batches are made beforehand. Two threads.
+//! Whole training steps (forward, backward, update) of both engines on the models of `support/systems.rs`, on all cores. Names are
+//! `train_step/system/engine/precision`: `cargo bench --bench train_step -- deeprec/fused` runs one system and engine.
 
-#[path = "../tests/support/shapes.rs"]
-mod shapes;
+#[path = "support/systems.rs"]
+mod systems;
 
-use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use dlrm_bench::{
-    engine::{Phase, build},
-    model::{DlrmSpec, EmbeddingInit, Interaction, MlpInit, ModelSpec, Pooling},
-    optim::OptimizerSpec,
-    workload::EngineKind,
-};
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use dlrm_bench::{backend::Precision, engine::Phase, workload::EngineKind};
 use std::time::Duration;
-
-const BATCH: usize = 2048;
-const BATCHES: usize = 8;
-
-fn deeprec() -> ModelSpec {
-    ModelSpec::Dlrm(DlrmSpec {
-        dense: 13,
-        dense_pad_to: 1,
-        tables: vec![10_000; 26],
-        dim: 16,
-        bottom: vec![512, 256, 64, 16],
-        top: vec![512, 256, 1],
-        interaction: Interaction::Dot { itself: false, pad_to: 1 },
-        pooling: Pooling::Sum,
-        mlp_init: MlpInit::GlorotUniform,
-        embedding_init: EmbeddingInit::TruncatedNormal,
-    })
-}
+use systems::{System, systems};
 
 fn train_step(c: &mut Criterion) {
-    let model = deeprec();
-    let mut config = shapes::config(model.clone(), OptimizerSpec::Sgd, BATCH);
-    config.max_hotness = vec![1; 26];
-    config.optimizer.clip_norm = None;
-    let batches: Vec<_> = (0..BATCHES).map(|i| shapes::batch(&config, i as u64, BATCH, (1, 1))).collect();
-    let mut group = c.benchmark_group("train_step");
-    group.throughput(Throughput::Elements(BATCH as u64)).sample_size(20).measurement_time(Duration::from_secs(4));
-    for (kind, name) in [(EngineKind::Fused, "fused"), (EngineKind::Candle, "candle")] {
-        let mut engine = build(kind, &config, &mut shapes::init(&model)).expect("the model fits memory");
-        let (mut step, mut total) = (0, 0);
-        group.bench_function(name, |b| {
-            if let Some(clock) = engine.phases() {
-                clock.reset();
-                total = 0;
+    for system in systems() {
+        for (kind, name) in [(EngineKind::Fused, "fused"), (EngineKind::Candle, "candle")] {
+            for precision in Precision::ALL {
+                if kind == EngineKind::Fused || precision == Precision::Fp32 {
+                    bench(c, &system, (kind, name), precision);
+                }
             }
-            b.iter(|| {
-                (step, total) = (step + 1, total + 1);
-                engine.train_step(&batches[step % BATCHES], 0.1).expect("a finite loss")
-            });
-        });
-        if let Some(clock) = engine.phases() {
-            let of = |phase| format!("{phase:?} {:.2} ms", clock.seconds(phase) * 1e3 / f64::from(total));
-            println!("{name} phases: {}", Phase::ALL.map(of).join(", "));
         }
+    }
+}
+
+fn bench(c: &mut Criterion, system: &System, (kind, name): (EngineKind, &str), precision: Precision) {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let mut group = c.benchmark_group(format!("train_step/{}", system.name));
+    group.throughput(Throughput::Elements(system.batch as u64)).sample_size(10).measurement_time(Duration::from_secs(4));
+    // Made when the first measurement asks for it, so that a filter spares the others.
+    let mut started = None;
+    let (mut step, mut total) = (0, 0);
+    group.bench_function(BenchmarkId::new(name, precision.name()), |b| {
+        let (engine, batches) = started.get_or_insert_with(|| system.start(kind, precision, threads));
+        if let Some(clock) = engine.phases() {
+            clock.reset();
+            total = 0;
+        }
+        b.iter(|| {
+            (step, total) = (step + 1, total + 1);
+            engine.train_step(&batches[step % batches.len()], system.rate()).expect("a finite loss")
+        });
+    });
+    if let Some(clock) = started.as_mut().and_then(|(engine, _)| engine.phases()) {
+        let of = |phase| format!("{phase:?} {:.2} ms", clock.seconds(phase) * 1e3 / f64::from(total));
+        println!("phases: {}", Phase::ALL.map(of).join(", "));
     }
     group.finish();
 }

@@ -6,6 +6,7 @@
 
 pub mod cpu;
 mod mat;
+mod precision;
 
 use crate::{
     data::Batch,
@@ -16,6 +17,7 @@ use crate::{
 use cpu::pool::Pool;
 
 pub use mat::{Linear, Mat, MatMut, Norm, Window};
+pub use precision::Precision;
 
 /// What can go wrong on a device.
 #[derive(Debug, thiserror::Error)]
@@ -342,6 +344,9 @@ pub trait Backend {
     fn probabilities(&mut self, logits: Mat<'_, Self::Floats>, out: &mut [f32]) -> Result<()>;
 
     // Update of dense parameters
+
+    /// Whether no element is infinite or NaN.
+    fn all_finite(&mut self, x: Mat<'_, Self::Floats>) -> Result<bool>;
 
     /// Sum of squares of a buffer.
     fn sum_squares(&mut self, x: &Self::Floats) -> Result<f64>;

@@ -7,10 +7,10 @@ pub mod memory;
 pub mod phase;
 
 use crate::{
-    backend::BackendError,
+    backend::{BackendError, Precision},
     data::Batch,
     model::{ModelSpec, ParamSpec, init::Initializer},
-    optim::OptimizerConfig,
+    optim::{LossScale, LossScaleSpec, OptimizerConfig},
     workload::EngineKind,
 };
 use serde::Serialize;
@@ -104,6 +104,10 @@ pub struct EngineConfig {
     pub threads: usize,
     /// Pin pool threads to cores.
     pub pin_threads: bool,
+    /// Rounding of the operands of the fused engine's matrix products.
+    pub precision: Precision,
+    /// Scaling of the fused engine's gradients.
+    pub loss_scale: LossScaleSpec,
     /// Seed of dropout masks.
     pub seed: u64,
 }
@@ -131,6 +135,11 @@ pub trait Engine {
     /// Loss and gradient of every parameter (row-major, tables dense, before clipping, regularisation included), without an
     /// update. Allocates; for tests and diagnosis.
     fn gradients(&mut self, batch: &Batch) -> Result<(f32, Vec<Vec<f32>>), EngineError>;
+
+    /// Where loss scaling stands, if there is any.
+    fn loss_scale(&self) -> Option<LossScale> {
+        None
+    }
 
     /// Where the time went, if the engine keeps a clock.
     fn phases(&mut self) -> Option<&mut PhaseClock>;

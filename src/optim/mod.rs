@@ -1,10 +1,12 @@
-//! Update rules, learning-rate schedules.
+//! Update rules, learning-rate schedules, loss scaling.
 
+pub mod loss_scale;
 pub mod rules;
 pub mod schedule;
 
 use serde::Serialize;
 
+pub use loss_scale::{LossScale, LossScaleSpec, LossScaler};
 pub use schedule::{Schedule, ScheduleError, ScheduleSpec};
 
 /// An update rule; `g` is the gradient of the mean loss, summed over duplicates of a row first.

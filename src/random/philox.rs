@@ -92,7 +92,7 @@ impl Philox {
     }
 
     /// Fills `out[i]` with `f` of word `i % 4` of the block at `position + i / 4`.
-    #[inline]
+    #[inline(always)]
     pub fn fill_with<T>(&self, position: u64, out: &mut [T], f: impl Fn(u32) -> T) {
         let mut at = position;
         let mut groups = out.chunks_exact_mut(4 * LANES);
@@ -114,7 +114,7 @@ impl Philox {
     }
 
     /// [`LANES`] blocks at once, word by word, written so that the compiler keeps each word in vector registers.
-    #[inline]
+    #[inline(always)]
     fn lanes(&self, position: u64) -> [[u32; LANES]; 4] {
         let (mut c0, mut c1) = ([0u32; LANES], [0u32; LANES]);
         for (lane, (lo, hi)) in c0.iter_mut().zip(&mut c1).enumerate() {

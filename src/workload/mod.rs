@@ -11,9 +11,10 @@ pub use data::{
 pub use parse::{Origin, Resolved, WorkloadError, load};
 
 use crate::{
+    backend::Precision,
     engine::LossSpec,
     model::{EmbeddingInit, Interaction, MlpInit, Pooling},
-    optim::{OptimizerConfig, ScheduleSpec},
+    optim::{LossScaleSpec, OptimizerConfig, ScheduleSpec},
 };
 use serde::Serialize;
 
@@ -135,6 +136,10 @@ pub struct EngineSection {
     pub threads: usize,
     /// Pin threads to cores.
     pub pin_threads: bool,
+    /// Rounding of the operands of matrix products.
+    pub precision: Precision,
+    /// Scaling of gradients; off unless the precision is fp16.
+    pub loss_scale: LossScaleSpec,
 }
 
 /// Which engine.

@@ -97,6 +97,8 @@ impl Workload {
             max_hotness: schema.tables.iter().map(|t| t.max_hotness).collect(),
             threads: self.engine.threads,
             pin_threads: self.engine.pin_threads,
+            precision: self.engine.precision,
+            loss_scale: self.engine.loss_scale,
             seed: self.train.seed,
         })
     }

@@ -1,13 +1,14 @@
 //! Models and batches of realistic proportions.
 
 use dlrm_bench::{
+    backend::Precision,
     data::{Bags, Batch},
     engine::{EngineConfig, LossKind, LossSpec},
     model::{
         DeepFmSpec, DlrmSpec, EmbeddingInit, Interaction, MlpInit, ModelSpec, Pooling,
         init::{InitSource, Initializer},
     },
-    optim::{AdamForm, AdamRows, OptimizerConfig, OptimizerSpec},
+    optim::{AdamForm, AdamRows, LossScaleSpec, OptimizerConfig, OptimizerSpec},
     random::philox::{Philox, Stream, unit_f32},
 };
 
@@ -74,6 +75,8 @@ pub fn config(model: ModelSpec, rule: OptimizerSpec, max_batch: usize) -> Engine
         max_hotness,
         threads: 2,
         pin_threads: false,
+        precision: Precision::Fp32,
+        loss_scale: LossScaleSpec::Off,
         seed: 3,
     }
 }

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     backend::{
-        Backend, BackendError, DotShape, InputShape, Linear, MaskKey, Mat, MatMut, Norm, Result, SparseGradient, TablesShape,
+        Backend, BackendError, DotShape, InputShape, Linear, MaskKey, Mat, MatMut, Norm, Precision, Result, SparseGradient, TablesShape,
         Update, Window,
     },
     data::Batch,
@@ -26,6 +26,8 @@ use crate::{
 pub struct CpuConfig {
     /// Threads of the pool, the caller included; at least 1.
     pub threads: usize,
+    /// Rounding of the operands of matrix products.
+    pub precision: Precision,
     /// Pin each thread to a core.
     pub pin_threads: bool,
     /// Every fully connected layer, at its largest batch.
@@ -62,7 +64,7 @@ impl Cpu {
         Ok(Cpu {
             pool: Pool::with_pinning(config.threads, config.pin_threads),
             isa,
-            gemm: Gemm::new(isa, config.threads, &config.linears),
+            gemm: Gemm::new(isa, config.precision, config.threads, &config.linears),
             norm_scratch: vec![0.0; NormShape::scratch(rows, cols)],
             dot: config.dot.map(|s| Dot::new(s.features, s.dim, s.itself, config.threads)),
             sparse: SparseUpdate::new(dim, tables, config.threads),
@@ -387,6 +389,10 @@ impl Backend for Cpu {
     fn probabilities(&mut self, logits: Mat<'_, Floats>, out: &mut [f32]) -> Result<()> {
         loss::probabilities(&logits.data().data[..logits.rows], out);
         Ok(())
+    }
+
+    fn all_finite(&mut self, x: Mat<'_, Floats>) -> Result<bool> {
+        Ok(elementwise::all_finite(&self.pool, self.isa, x.rows, x.window.cols, x.data()))
     }
 
     fn sum_squares(&mut self, x: &Floats) -> Result<f64> {

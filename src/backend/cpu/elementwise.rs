@@ -2,48 +2,105 @@
 
 use super::{
     gemm::{Isa, Rows, RowsMut},
-    isa::vectorised,
     pool::{Pool, SharedMut},
+    simd::{Kernel, Lanes, launch, load_up_to, store_up_to},
 };
 use crate::{backend::MaskKey, random::philox::Philox};
+use std::{
+    ops::Range,
+    sync::atomic::{AtomicBool, Ordering},
+};
 
 /// Elements of a chunk, about: enough to pay for handing it out.
 const CHUNK: usize = 1 << 14;
 
-/// Rows of a chunk for matrices of `cols` columns.
-fn rows_a_chunk(cols: usize) -> usize {
-    (CHUNK / cols.max(1)).max(1)
-}
-
-/// Calls `f(r, row)` for all rows in parallel.
-fn for_rows(pool: &Pool, isa: Isa, rows: usize, cols: usize, x: RowsMut<'_>, f: impl Fn(usize, &mut [f32]) + Sync) {
-    let step = rows_a_chunk(cols);
-    let (stride, out) = (x.stride, SharedMut::new(x.data));
-    pool.run(rows.div_ceil(step), |chunk, _| {
-        vectorised(isa, || {
-            for r in chunk * step..rows.min((chunk + 1) * step) {
-                // SAFETY: rows do not overlap, and each belongs to one chunk.
-                f(r, unsafe { out.slice(r * stride, cols) });
-            }
-        });
-    });
+/// Hands all rows of a matrix with `cols` columns to `work`, some at a time, in parallel.
+fn for_rows(pool: &Pool, rows: usize, cols: usize, work: impl Fn(Range<usize>) + Sync) {
+    let step = (CHUNK / cols.max(1)).max(1);
+    pool.run(rows.div_ceil(step), |chunk, _| work(chunk * step..rows.min((chunk + 1) * step)));
 }
 
 /// Zero in `dx` wherever the activation `x` is not above zero; both `[rows, cols]`.
 pub fn relu_backward(pool: &Pool, isa: Isa, rows: usize, cols: usize, x: Rows<'_>, dx: RowsMut<'_>) {
-    for_rows(pool, isa, rows, cols, dx, |r, row| {
-        for (g, &a) in row.iter_mut().zip(&x.data[r * x.stride..][..cols]) {
-            *g = if a > 0.0 { *g } else { 0.0 };
+    let (stride, dx) = (dx.stride, SharedMut::new(dx.data));
+    for_rows(pool, rows, cols, |rows| launch(isa, ReluBackward { rows, cols, x, dx, stride }));
+}
+
+struct ReluBackward<'a> {
+    rows: Range<usize>,
+    cols: usize,
+    x: Rows<'a>,
+    dx: SharedMut<f32>,
+    stride: usize,
+}
+
+impl Kernel for ReluBackward<'_> {
+    #[inline(always)]
+    unsafe fn run<L: Lanes>(self) {
+        for r in self.rows {
+            // SAFETY: rows do not overlap, and each belongs to one chunk.
+            let row = unsafe { self.dx.slice(r * self.stride, self.cols) };
+            for (g, &a) in row.iter_mut().zip(&self.x.data[r * self.x.stride..][..self.cols]) {
+                *g = if a > 0.0 { *g } else { 0.0 };
+            }
         }
-    });
+    }
 }
 
 /// Multiplies `[rows, cols]` by `factor`.
 pub fn scale(pool: &Pool, isa: Isa, rows: usize, cols: usize, factor: f32, x: RowsMut<'_>) {
-    for_rows(pool, isa, rows, cols, x, |_, row| row.iter_mut().for_each(|v| *v *= factor));
+    let (stride, x) = (x.stride, SharedMut::new(x.data));
+    for_rows(pool, rows, cols, |rows| launch(isa, Scale { rows, cols, factor, x, stride }));
 }
 
-/// Words of the mask made together.
+struct Scale {
+    rows: Range<usize>,
+    cols: usize,
+    factor: f32,
+    x: SharedMut<f32>,
+    stride: usize,
+}
+
+impl Kernel for Scale {
+    #[inline(always)]
+    unsafe fn run<L: Lanes>(self) {
+        for r in self.rows {
+            // SAFETY: rows do not overlap, and each belongs to one chunk.
+            let row = unsafe { self.x.slice(r * self.stride, self.cols) };
+            row.iter_mut().for_each(|v| *v *= self.factor);
+        }
+    }
+}
+
+/// Whether no element of `[rows, cols]` is infinite or NaN.
+pub fn all_finite(pool: &Pool, isa: Isa, rows: usize, cols: usize, x: Rows<'_>) -> bool {
+    let finite = AtomicBool::new(true);
+    for_rows(pool, rows, cols, |rows| launch(isa, AllFinite { rows, cols, x, finite: &finite }));
+    finite.into_inner()
+}
+
+struct AllFinite<'a> {
+    rows: Range<usize>,
+    cols: usize,
+    x: Rows<'a>,
+    finite: &'a AtomicBool,
+}
+
+impl Kernel for AllFinite<'_> {
+    #[inline(always)]
+    unsafe fn run<L: Lanes>(self) {
+        for r in self.rows {
+            let row = &self.x.data[r * self.x.stride..][..self.cols];
+            // An exponent of all ones is that of infinity and NaN.
+            let odd = row.iter().fold(0u32, |odd, v| odd | u32::from(v.to_bits() & 0x7f80_0000 == 0x7f80_0000));
+            if odd != 0 {
+                self.finite.store(false, Ordering::Relaxed);
+            }
+        }
+    }
+}
+
+/// Words of the mask made together; a multiple of 4.
 const WORDS: usize = 256;
 
 /// Zeroes elements of `[rows, cols]` with probability `p` and divides the others by `1 - p`. Element `(r, c)` draws word
@@ -53,21 +110,47 @@ pub fn dropout(pool: &Pool, isa: Isa, rows: usize, cols: usize, key: MaskKey, p:
     // A word is dropped if its upper 24 bits, as a number in [0, 1), are below p.
     let threshold = (f64::from(p) * 16_777_216.0).ceil() as u32;
     let factor = 1.0 / (1.0 - p);
-    for_rows(pool, isa, rows, cols, x, |r, row| {
-        let mut words = [0u32; WORDS];
-        // The first element of a piece may stand in the middle of a block of four words.
-        let mut done = 0;
-        while done < cols {
-            let element = r * cols + done;
-            let skip = element % 4;
-            let n = (WORDS - skip).min(cols - done);
-            bits.fill_u32((element / 4) as u64, &mut words[..skip + n]);
-            for (v, &word) in row[done..done + n].iter_mut().zip(&words[skip..]) {
-                *v = if word >> 8 < threshold { 0.0 } else { *v * factor };
+    let (stride, x) = (x.stride, SharedMut::new(x.data));
+    for_rows(pool, rows, cols, |rows| launch(isa, Dropout { rows, cols, bits, threshold, factor, x, stride }));
+}
+
+struct Dropout {
+    rows: Range<usize>,
+    cols: usize,
+    bits: Philox,
+    threshold: u32,
+    factor: f32,
+    x: SharedMut<f32>,
+    stride: usize,
+}
+
+impl Kernel for Dropout {
+    #[inline(always)]
+    unsafe fn run<L: Lanes>(self) {
+        for r in self.rows {
+            // SAFETY: rows do not overlap, and each belongs to one chunk.
+            let row = unsafe { self.x.slice(r * self.stride, self.cols) };
+            // What each element is multiplied by. The first may stand in the middle of a block of four words.
+            let mut factors = [0.0f32; WORDS];
+            let mut done = 0;
+            while done < self.cols {
+                let element = r * self.cols + done;
+                let skip = element % 4;
+                let n = (WORDS - skip).min(self.cols - done);
+                let kept = |word: u32| if word >> 8 < self.threshold { 0.0 } else { self.factor };
+                self.bits.fill_with((element / 4) as u64, &mut factors[..(skip + n).next_multiple_of(4)], kept);
+                for c in (0..n).step_by(L::N) {
+                    let left = n - c;
+                    // SAFETY: at most `left` elements are touched, all of this piece.
+                    unsafe {
+                        let (v, f) = (row.as_mut_ptr().add(done + c), factors.as_ptr().add(skip + c));
+                        store_up_to::<L>(v, left, L::mul(load_up_to::<L>(v, left), load_up_to::<L>(f, left)));
+                    }
+                }
+                done += n;
             }
-            done += n;
         }
-    });
+    }
 }
 
 #[cfg(test)]
@@ -104,6 +187,21 @@ mod tests {
         dropout(&Pool::new(2), Isa::best(), 1000, 999, key, 0.2, RowsMut::new(&mut x, 999));
         let share = x.iter().filter(|&&v| v == 0.0).count() as f64 / x.len() as f64;
         assert!((share - 0.2).abs() < 0.002, "{share}");
+    }
+
+    #[test]
+    fn a_number_that_is_none_is_found_wherever_it_stands() {
+        for isa in crate::backend::cpu::testing::isas() {
+            for (at, odd) in [(0, f32::NAN), (37, f32::INFINITY), (1233, f32::NEG_INFINITY)] {
+                let mut x = vec![f32::MAX; 100 * 13];
+                assert!(all_finite(&Pool::new(2), isa, 100, 12, Rows::new(&x, 13)));
+                x[at] = odd;
+                assert!(!all_finite(&Pool::new(2), isa, 100, 12, Rows::new(&x, 13)));
+                x[at] = -0.0;
+                x[12] = f32::NAN;
+                assert!(all_finite(&Pool::new(2), isa, 100, 12, Rows::new(&x, 13)), "what lies between rows does not count");
+            }
+        }
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! The matrix products of fully connected layers in f32: forward, data gradient, weight gradient.
+//! The matrix products of fully connected layers: forward, data gradient, weight gradient. Matrices are f32; on their way into a
+//! product they may be rounded to bf16 or f16 ([`Precision`]).
 //!
 //! A layer is `Y = act(X W^T + b)` with `X [B, in]`, `W [out, in]` (torch's `nn.Linear` layout), `b [out]`, `Y [B, out]`; with
 //! `dZ [B, out]` the gradient of the loss by the layer's pre-activation, `dX = dZ W`, `dW = dZ^T X`, `db = sum_b dZ`.
@@ -7,6 +8,7 @@
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+mod format;
 mod gradient;
 pub mod isa;
 mod kernel;
@@ -19,7 +21,8 @@ mod thin;
 mod weighted;
 
 use super::pool::{Pool, SharedMut};
-use kernel::Finish;
+use crate::backend::Precision;
+use kernel::{Finish, kernels};
 use product::Target;
 use scratch::Scratch;
 use weighted::Order;
@@ -88,25 +91,39 @@ fn check(what: &str, len: usize, stride: usize, rows: usize, width: usize) {
     assert!(len >= needed, "{what}: {rows} rows of {width} at a stride of {stride} need {needed} elements, there are {len}");
 }
 
-/// Instruction set and scratch space of the matrix products, made once for the largest shapes; no call allocates.
+/// Instruction set, precision and scratch space of the matrix products, made once for the largest shapes; no call allocates.
 ///
-/// Results depend on the shape and the instruction set, never on the number of threads.
+/// Results depend on the shape, the instruction set and the precision, never on the number of threads.
 #[derive(Debug)]
 pub struct Gemm {
     isa: Isa,
+    precision: Precision,
     scratch: Scratch,
 }
 
-/// Calls a function of the kernels of the instruction set in use.
+/// Calls a function of the kernels of the instruction set and precision in use.
 macro_rules! with_kernel {
-    ($isa:expr, $function:path, $($argument:expr),*) => {{
+    ($gemm:expr, $function:path, $($argument:expr),*) => {{
         use $function as function;
-        match $isa {
-            Isa::Portable => function::<portable::Portable>($($argument),*),
+        use Precision::*;
+        match ($gemm.isa, $gemm.precision) {
+            (Isa::Portable, Fp32) => function::<kernels::PortableF32>($($argument),*),
+            (Isa::Portable, Bf16) => function::<kernels::PortableBf16>($($argument),*),
+            (Isa::Portable, Fp16) => function::<kernels::PortableF16>($($argument),*),
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 => function::<avx2::Avx2>($($argument),*),
+            (Isa::Avx2, Fp32) => function::<kernels::Avx2F32>($($argument),*),
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 => function::<avx512::Avx512>($($argument),*),
+            (Isa::Avx2, Bf16) => function::<kernels::Avx2Bf16>($($argument),*),
+            #[cfg(target_arch = "x86_64")]
+            (Isa::Avx2, Fp16) => function::<kernels::Avx2F16>($($argument),*),
+            #[cfg(target_arch = "x86_64")]
+            (Isa::Avx512 | Isa::Avx512Bf16, Fp32) => function::<kernels::Avx512F32>($($argument),*),
+            #[cfg(target_arch = "x86_64")]
+            (Isa::Avx512, Bf16) => function::<kernels::Avx512Bf16>($($argument),*),
+            #[cfg(target_arch = "x86_64")]
+            (Isa::Avx512Bf16, Bf16) => function::<kernels::Avx512Bf16Pairs>($($argument),*),
+            #[cfg(target_arch = "x86_64")]
+            (Isa::Avx512 | Isa::Avx512Bf16, Fp16) => function::<kernels::Avx512F16>($($argument),*),
             #[cfg(not(target_arch = "x86_64"))]
             _ => unreachable!("refused when made"),
         }
@@ -118,9 +135,9 @@ impl Gemm {
     ///
     /// # Panics
     /// If this machine does not have the instruction set; [`Isa::detect`] gives one that it has.
-    pub fn new(isa: Isa, threads: usize, shapes: &[LinearShape]) -> Self {
+    pub fn new(isa: Isa, precision: Precision, threads: usize, shapes: &[LinearShape]) -> Self {
         assert!(isa.available(), "this machine has no {}", isa.name());
-        Gemm { isa, scratch: Scratch::new(threads, shapes) }
+        Gemm { isa, precision, scratch: Scratch::new(threads, shapes) }
     }
 
     /// The instruction set in use.
@@ -144,10 +161,10 @@ impl Gemm {
         }
         let y = Target { to: SharedMut::new(y.data), stride: y.stride };
         if s.output == 1 {
-            return with_kernel!(self.isa, thin::forward, pool, s, x, w, b[0], act, y);
+            return with_kernel!(self, thin::forward, pool, s, x, w, b[0], act, y);
         }
         let (w, finish) = (&w[..s.output * s.input], Finish::Bias { bias: b.as_ptr(), relu: act == Activation::Relu });
-        with_kernel!(self.isa, weighted::run, &mut self.scratch, pool, s, x, (w, Order::Transposed), finish, y);
+        with_kernel!(self, weighted::run, &mut self.scratch, pool, s, x, (w, Order::Transposed), finish, y);
     }
 
     /// `dX = dZ W`: `dz [batch, output]`, `w [output, input]` dense, `dx [batch, input]`. With `mask = A [batch, input]`, the ReLU
@@ -169,11 +186,11 @@ impl Gemm {
         }
         let dx = Target { to: SharedMut::new(dx.data), stride: dx.stride };
         if s.output == 1 {
-            return with_kernel!(self.isa, thin::data_gradient, pool, s, dz, w, mask, dx);
+            return with_kernel!(self, thin::data_gradient, pool, s, dz, w, mask, dx);
         }
         let finish = mask.map_or(Finish::Store, |a| Finish::Gate { gate: a.data.as_ptr(), stride: a.stride });
         let w = &w[..s.output * s.input];
-        with_kernel!(self.isa, weighted::run, &mut self.scratch, pool, s, dz, (w, Order::Plain), finish, dx);
+        with_kernel!(self, weighted::run, &mut self.scratch, pool, s, dz, (w, Order::Plain), finish, dx);
     }
 
     /// `dW = dZ^T X`, `db = sum over the batch of dZ`: `dz [batch, output]`, `x [batch, input]`, `dw [output, input]` dense,
@@ -192,9 +209,9 @@ impl Gemm {
             dw.fill(0.0);
             db.fill(0.0);
         } else if s.output == 1 {
-            with_kernel!(self.isa, thin::weight_gradient, &mut self.scratch, pool, s, dz, x, dw, &mut db[0]);
+            with_kernel!(self, thin::weight_gradient, &mut self.scratch, pool, s, dz, x, dw, &mut db[0]);
         } else {
-            with_kernel!(self.isa, gradient::run, &mut self.scratch, pool, s, dz, x, dw, db);
+            with_kernel!(self, gradient::run, &mut self.scratch, pool, s, dz, x, dw, db);
         }
     }
 }

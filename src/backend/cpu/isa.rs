@@ -10,7 +10,7 @@ pub fn vectorised<R>(isa: Isa, f: impl FnOnce() -> R) -> R {
     match isa {
         // SAFETY: an `Isa` other than `Portable` is only made where the machine has it.
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx512 => unsafe { avx512(f) },
+        Isa::Avx512 | Isa::Avx512Bf16 => unsafe { avx512(f) },
         // SAFETY: as above.
         #[cfg(target_arch = "x86_64")]
         Isa::Avx2 => unsafe { avx2(f) },

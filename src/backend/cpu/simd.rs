@@ -64,7 +64,7 @@ pub(crate) fn launch<K: Kernel>(isa: Isa, kernel: K) {
     match isa {
         // SAFETY: an `Isa` other than `Portable` is only made where the machine has it.
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx512 => unsafe { x86::avx512(kernel) },
+        Isa::Avx512 | Isa::Avx512Bf16 => unsafe { x86::avx512(kernel) },
         // SAFETY: as above.
         #[cfg(target_arch = "x86_64")]
         Isa::Avx2 => unsafe { x86::avx2(kernel) },

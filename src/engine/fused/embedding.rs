@@ -21,6 +21,11 @@ impl Embedding {
         pass.backend.bags_forward(&pass.store.tables[self.set], pass.input, out)
     }
 
+    /// The same layer for gradients that are `loss_scale` times too large: then its regularisation must be as well.
+    pub fn scaled(self, loss_scale: f64) -> Self {
+        Embedding { l2: (f64::from(self.l2) * loss_scale) as f32, ..self }
+    }
+
     /// The gradient, from that of the pooled vectors.
     pub fn gradient<'a, B: Backend>(&self, rows: usize, dout: &'a B::Floats) -> SparseGradient<'a, B::Floats> {
         let pooled: Mat<'a, B::Floats> = self.window.of(dout, rows);

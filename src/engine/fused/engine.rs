@@ -10,13 +10,13 @@ use super::{
 };
 use crate::{
     backend::{
-        Backend, DotShape, InputShape, Result, TablesShape, Update,
+        Backend, DotShape, InputShape, Result, TablesShape, Update, Window,
         cpu::{Cpu, CpuConfig, gemm::LinearShape},
     },
     data::Batch,
     engine::{Engine, EngineConfig, EngineError, Phase, PhaseClock, check::check_batch},
     model::{Interaction, ModelSpec, ParamKind, ParamSpec, Pooling, init::Initializer},
-    optim::rules::Step,
+    optim::{LossScale, LossScaler, rules::Step},
 };
 
 enum Network<B: Backend> {
@@ -63,7 +63,10 @@ pub struct FusedEngine<B: Backend = Cpu> {
     network: Network<B>,
     input: B::Input,
     clock: PhaseClock,
-    /// Training steps done.
+    scaler: LossScaler,
+    /// Training batches seen.
+    batches: u64,
+    /// Updates done: as many, less those that overflowed.
     step: u64,
 }
 
@@ -109,10 +112,12 @@ impl<B: Backend> FusedEngine<B> {
             ModelSpec::Dlrm(m) => Network::Dlrm(Dlrm::new(&mut backend, &store.layout, m, config.loss, max_batch)?),
             ModelSpec::DeepFm(m) => Network::DeepFm(DeepFm::new(&mut backend, &store.layout, m, config.loss, max_batch)?),
         };
-        Ok(FusedEngine { backend, config: config.clone(), store, network, input, clock: PhaseClock::default(), step: 0 })
+        let (config, scaler) = (config.clone(), LossScaler::new(config.loss_scale));
+        Ok(FusedEngine { backend, config, store, network, input, clock: PhaseClock::default(), scaler, batches: 0, step: 0 })
     }
 
-    /// Uploads a batch and runs the network forward; with `training`, the loss and backward too.
+    /// Uploads a batch and runs the network forward; with `training`, the loss and backward too. Gradients are then scaled by the
+    /// loss scale.
     fn pass(&mut self, batch: &Batch, training: bool) -> std::result::Result<Option<f32>, EngineError> {
         check_batch(&self.config, batch)?;
         self.clock.start();
@@ -121,7 +126,7 @@ impl<B: Backend> FusedEngine<B> {
             self.backend.group_rows(&mut self.input)?;
         }
         self.clock.lap(Phase::Embedding);
-        let step = TrainingStep { seed: self.config.seed, step: self.step + 1 };
+        let step = TrainingStep { seed: self.config.seed, step: self.batches + 1 };
         let mut pass = Pass {
             backend: &mut self.backend,
             store: &mut self.store,
@@ -133,7 +138,7 @@ impl<B: Backend> FusedEngine<B> {
         if !training {
             return Ok(None);
         }
-        let loss = self.network.loss().forward_backward(&mut pass)?;
+        let loss = self.network.loss().forward_backward(&mut pass, self.scaler.scale() as f32)?;
         self.clock.lap(Phase::Loss);
         if !loss.is_finite() {
             return Err(EngineError::NotFinite { what: "the loss", value: loss.into(), step: step.step });
@@ -142,26 +147,40 @@ impl<B: Backend> FusedEngine<B> {
         Ok(Some(loss))
     }
 
-    /// Clips and applies the gradients of the last pass.
-    fn update(&mut self, rows: usize, learning_rate: f64) -> Result<()> {
+    /// Whether the gradients of the last pass are numbers, all of them.
+    fn gradients_are_finite(&mut self, rows: usize) -> Result<bool> {
+        let FusedEngine { backend, store, network, .. } = self;
+        let dense = Window::whole(store.layout.dense);
+        let mut finite = backend.all_finite(dense.of(&store.grads, 1))?;
+        network.sparse(|embedding, gradient| {
+            finite = finite && backend.all_finite(embedding.window.of(gradient, rows))?;
+            Ok(())
+        })?;
+        Ok(finite)
+    }
+
+    /// Clips and applies the gradients of the last pass, which are `loss_scale` times too large.
+    fn update(&mut self, rows: usize, learning_rate: f64, loss_scale: f64) -> Result<()> {
         let FusedEngine { backend, store, network, input, config, .. } = self;
-        let mut scale = 1.0;
+        let mut scale = 1.0 / loss_scale;
         let mut pass = Pass { backend, store, input, rows, training: None };
         if let Some(clip) = config.optimizer.clip_norm {
             let mut squares = pass.backend.sum_squares(&pass.store.grads)?;
-            network.sparse(|embedding, gradient| embedding.sum_squares(&mut pass, gradient).map(|s| squares += s))?;
+            network.sparse(|embedding, gradient| {
+                embedding.scaled(loss_scale).sum_squares(&mut pass, gradient).map(|s| squares += s)
+            })?;
             // torch.nn.utils.clip_grad_norm_
-            scale = (clip / (squares.sqrt() + 1e-6)).min(1.0) as f32;
+            scale *= (clip / (squares.sqrt() / loss_scale + 1e-6)).min(1.0);
         }
-        let update = Update { step: Step::new(&config.optimizer.rule, learning_rate, self.step), scale };
-        network.sparse(|embedding, gradient| embedding.update(&mut pass, gradient, &update))?;
+        let update = Update { step: Step::new(&config.optimizer.rule, learning_rate, self.step), scale: scale as f32 };
+        network.sparse(|embedding, gradient| embedding.scaled(loss_scale).update(&mut pass, gradient, &update))?;
         let store = &mut *pass.store;
         pass.backend.dense_update(&mut store.params, &store.grads, &mut store.state, &update)
     }
 
     /// Gradients of all parameters after a training pass.
     fn collect(&mut self, rows: usize) -> Result<Vec<Vec<f32>>> {
-        let FusedEngine { backend, store, network, input, .. } = self;
+        let FusedEngine { backend, store, network, input, scaler, .. } = self;
         let mut all: Vec<Vec<f32>> = store.layout.specs.iter().map(|s| vec![0.0; s.len()]).collect();
         for (out, place) in all.iter_mut().zip(&store.layout.places) {
             if let Place::Dense(at) = *place {
@@ -169,7 +188,7 @@ impl<B: Backend> FusedEngine<B> {
             }
         }
         network.sparse(|embedding, gradient| {
-            let gradient = embedding.gradient::<B>(rows, gradient);
+            let gradient = embedding.scaled(scaler.scale()).gradient::<B>(rows, gradient);
             let tables = &store.tables[embedding.set];
             for (i, place) in store.layout.places.iter().enumerate() {
                 let Place::Table { set, index } = *place else { continue };
@@ -185,6 +204,8 @@ impl<B: Backend> FusedEngine<B> {
             }
             Ok(())
         })?;
+        let factor = (1.0 / scaler.scale()) as f32;
+        all.iter_mut().flatten().for_each(|g| *g *= factor);
         Ok(all)
     }
 }
@@ -205,6 +226,7 @@ fn cpu_config(config: &EngineConfig) -> CpuConfig {
     CpuConfig {
         threads: config.threads,
         pin_threads: config.pin_threads,
+        precision: config.precision,
         linears: weights.map(|p| LinearShape { batch, input: p.shape[1], output: p.shape[0] }).collect(),
         norm: (batch, norms.map(ParamSpec::len).max().unwrap_or(0)),
         tables: (config.model.tables().len(), dim),
@@ -240,8 +262,14 @@ impl<B: Backend> Engine for FusedEngine<B> {
 
     fn train_step(&mut self, batch: &Batch, learning_rate: f64) -> std::result::Result<f32, EngineError> {
         let loss = self.pass(batch, true)?.unwrap_or(f32::NAN);
-        self.step += 1;
-        self.update(batch.len, learning_rate)?;
+        self.batches += 1;
+        let scale = self.scaler.scale();
+        let overflow = self.scaler.is_on() && !self.gradients_are_finite(batch.len)?;
+        self.scaler.settle(overflow);
+        if !overflow {
+            self.step += 1;
+            self.update(batch.len, learning_rate, scale)?;
+        }
         self.clock.lap(Phase::Update);
         Ok(loss)
     }
@@ -261,6 +289,10 @@ impl<B: Backend> Engine for FusedEngine<B> {
         let loss = self.pass(batch, true)?.unwrap_or(f32::NAN);
         self.backend.write(&mut self.store.running, 0, &statistics)?;
         Ok((loss, self.collect(batch.len)?))
+    }
+
+    fn loss_scale(&self) -> Option<LossScale> {
+        self.scaler.state()
     }
 
     fn phases(&mut self) -> Option<&mut PhaseClock> {

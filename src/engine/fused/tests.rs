@@ -2,13 +2,14 @@
 
 use super::FusedEngine;
 use crate::{
+    backend::Precision,
     data::{Bags, Batch},
     engine::{Engine, EngineConfig, EngineError, LossKind, LossSpec},
     model::{
         DeepFmSpec, DlrmSpec, EmbeddingInit, Interaction, MlpInit, ModelSpec, ParamKind, Pooling,
         init::{InitSource, Initializer},
     },
-    optim::{AdamForm, AdamRows, OptimizerConfig, OptimizerSpec},
+    optim::{AdamForm, AdamRows, LossScaleSpec, OptimizerConfig, OptimizerSpec},
     random::philox::{Philox, Stream, unit_f32},
 };
 
@@ -66,6 +67,8 @@ fn config(model: ModelSpec, rule: OptimizerSpec, threads: usize) -> EngineConfig
         max_hotness: vec![3; ROWS.len()],
         threads,
         pin_threads: false,
+        precision: Precision::Fp32,
+        loss_scale: LossScaleSpec::Off,
         seed: 5,
     }
 }

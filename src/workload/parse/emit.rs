@@ -4,7 +4,7 @@ use super::words::*;
 use crate::{
     engine::LossKind,
     model::{EmbeddingInit, Interaction, MlpInit},
-    optim::{OptimizerSpec, ScheduleSpec},
+    optim::{LossScaleSpec, OptimizerSpec, ScheduleSpec},
     workload::*,
 };
 use std::path::PathBuf;
@@ -227,6 +227,21 @@ fn engine(s: &mut Section, e: &EngineSection) {
     s.put("device", &e.device);
     s.put("threads", &e.threads);
     s.put("pin_threads", &e.pin_threads);
+    if e.kind == EngineKind::Fused {
+        s.put("precision", &e.precision);
+    }
+    match e.loss_scale {
+        LossScaleSpec::Off => {}
+        LossScaleSpec::Static { scale } => {
+            s.put("loss_scaling", &LossScalingWord::Static);
+            s.put("loss_scale", &scale);
+        }
+        LossScaleSpec::Dynamic { initial, growth_steps } => {
+            s.put("loss_scaling", &LossScalingWord::Dynamic);
+            s.put("loss_scale", &initial);
+            s.put("loss_scale_growth_steps", &growth_steps);
+        }
+    }
 }
 
 fn train(s: &mut Section, t: &TrainSection) {

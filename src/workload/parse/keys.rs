@@ -67,6 +67,10 @@ pub const KEYS: &[(&str, &str)] = &[
     ("engine.device", ""),
     ("engine.threads", ""),
     ("engine.pin_threads", ""),
+    ("engine.precision", r#"engine.kind = "fused""#),
+    ("engine.loss_scaling", FP16),
+    ("engine.loss_scale", FP16),
+    ("engine.loss_scale_growth_steps", r#"engine.precision = "fp16" with engine.loss_scaling = "dynamic""#),
     ("train.batch_size", ""),
     ("train.epochs", ""),
     ("train.max_steps", ""),
@@ -121,6 +125,7 @@ const GAUSSIAN: &str = r#"data.distribution = "gaussian""#;
 const CRITEO: &str = r#"data.source = "criteo_tsv""#;
 const CSV: &str = r#"data.source = "csv""#;
 const DLRM: &str = r#"model.kind = "dlrm""#;
+const FP16: &str = r#"engine.precision = "fp16""#;
 const DOT: &str = r#"model.interaction = "dot""#;
 const DEEPFM: &str = r#"model.kind = "deepfm""#;
 const ADAM: &str = r#"optimizer.kind = "adam""#;

@@ -2,8 +2,9 @@
 
 use super::{data::data, error::WorkloadError, model::model, reader::Reader, words::*};
 use crate::{
+    backend::Precision,
     engine::{LossKind, LossSpec},
-    optim::{AdamForm, AdamRows, OptimizerConfig, OptimizerSpec, ScheduleSpec},
+    optim::{AdamForm, AdamRows, LossScaleSpec, OptimizerConfig, OptimizerSpec, ScheduleSpec},
     workload::*,
 };
 
@@ -56,11 +57,29 @@ fn engine(r: &Reader) -> Result<EngineSection> {
     let device = r.or("engine.device", DeviceWord::Cpu)?.word().to_owned();
     let threads = r.within("engine.threads", r.or("engine.threads", 0)?, |t| t <= MAX_THREADS, "from 0 (all cores) to 1024")?;
     let all_cores = || std::thread::available_parallelism().map_or(1, |n| n.get().min(MAX_THREADS));
+    // candle computes in f32 only.
+    let precision = if kind == EngineKind::Fused { r.or("engine.precision", Precision::Fp32)? } else { Precision::Fp32 };
     Ok(EngineSection {
         kind,
         device,
         threads: if threads == 0 { all_cores() } else { threads },
         pin_threads: r.or("engine.pin_threads", false)?,
+        precision,
+        loss_scale: if precision == Precision::Fp16 { loss_scale(r)? } else { LossScaleSpec::Off },
+    })
+}
+
+fn loss_scale(r: &Reader) -> Result<LossScaleSpec> {
+    let scale = |default| r.within("engine.loss_scale", r.or("engine.loss_scale", default)?, LossScaleSpec::allows, "from 2^-24 to 2^60");
+    Ok(match r.or("engine.loss_scaling", LossScalingWord::Dynamic)? {
+        LossScalingWord::Static => LossScaleSpec::Static { scale: scale(1024.0)? },
+        LossScalingWord::Dynamic => LossScaleSpec::Dynamic {
+            initial: scale(65_536.0)?,
+            growth_steps: {
+                let key = "engine.loss_scale_growth_steps";
+                r.within(key, r.or(key, 2000)?, |n| n >= 1, "at least 1")?
+            },
+        },
     })
 }
 

@@ -1,6 +1,7 @@
 //! The words that stand for the variants of simple enums, for reading and for writing.
 
 use crate::{
+    backend::Precision,
     model::{MlpInit, Pooling},
     optim::{AdamForm, AdamRows},
     workload::*,
@@ -52,6 +53,7 @@ twin! {
         "reduce_on_plateau" => ReduceOnPlateau,
     }
     PresetWord { "criteo_kaggle" => CriteoKaggle, "criteo_terabyte" => CriteoTerabyte, "custom" => Custom }
+    LossScalingWord { "static" => Static, "dynamic" => Dynamic }
     EveryWord { "end" => End, "never" => Never }
     DeviceWord { "cpu" => Cpu }
     BenchmarkWord { "dlrm" => Dlrm, "dlrm_dcnv2" => DlrmDcnv2, "deepfm" => DeepFm }
@@ -81,6 +83,7 @@ words! {
         "torch_linear" => TorchLinear,
     }
     InitRng { "philox" => Philox, "numpy" => Numpy }
+    Precision { "fp32" => Fp32, "bf16" => Bf16, "fp16" => Fp16 }
     EngineKind { "fused" => Fused, "candle" => Candle }
     AdamForm { "torch" => Torch, "tf" => Tf }
     AdamRows { "lazy" => Lazy, "dense" => Dense }

@@ -1,9 +1,9 @@
-//! AVX2 with FMA: 8 floats a register, 16 registers.
+//! AVX2 with FMA and F16C: 8 floats a register, 16 registers.
 
 use super::simd::Simd;
 use std::arch::x86_64::*;
 
-/// Marks code that needs AVX2 and FMA.
+/// Marks code that needs AVX2, FMA and F16C.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Avx2;
 
@@ -17,7 +17,7 @@ unsafe fn first(n: usize) -> __m256i {
     unsafe { _mm256_loadu_si256(LANE_MASKS.as_ptr().add(8 - n).cast()) }
 }
 
-// SAFETY (all blocks): the trait asks the caller for AVX2, FMA and valid pointers.
+// SAFETY (all blocks): the trait asks the caller for AVX2, FMA, F16C and valid pointers.
 impl Simd for Avx2 {
     const LANES: usize = 8;
     /// 12 accumulators, 2 registers of the second operand, 1 broadcast of the first.
@@ -93,6 +93,27 @@ impl Simd for Avx2 {
             let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
             _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)))
         }
+    }
+
+    /// Adds just under half of the last place kept, more by that place's bit, and cuts. A NaN is only cut; its highest bit is set so
+    /// that something of it stays.
+    #[inline(always)]
+    unsafe fn round_bf16(v: __m256) -> __m256 {
+        // SAFETY: see above.
+        unsafe {
+            let bits = _mm256_castps_si256(v);
+            let odd = _mm256_and_si256(_mm256_srli_epi32::<16>(bits), _mm256_set1_epi32(1));
+            let rounded = _mm256_castsi256_ps(_mm256_add_epi32(bits, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff))));
+            let quiet = _mm256_or_ps(v, _mm256_castsi256_ps(_mm256_set1_epi32(0x40_0000)));
+            let kept = _mm256_blendv_ps(rounded, quiet, _mm256_cmp_ps::<_CMP_UNORD_Q>(v, v));
+            _mm256_and_ps(kept, _mm256_castsi256_ps(_mm256_set1_epi32(0xffff_0000u32 as i32)))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn round_f16(v: __m256) -> __m256 {
+        // SAFETY: see above.
+        unsafe { _mm256_cvtph_ps(_mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(v)) }
     }
 
     #[inline(always)]

@@ -24,7 +24,7 @@ pub(super) fn run<K: Kernel>(
     db: &mut [f32],
 ) {
     let (m, panels) = (Blocks::balanced(s.output, K::MR), Blocks::of(s.input, K::NR));
-    let grid = Grid::with_fresh_operands(&m, &panels, s.batch);
+    let grid = Grid::with_fresh_operands(&m, &panels, s.batch, K::TERMS);
     let (weights, threads) = scratch.split();
     // With one part the sums go where they belong, else each part has a `dW` and a `db` of its own.
     let (size, whole) = (s.output * s.input, grid.parts == 1);
@@ -68,7 +68,7 @@ impl GradientChunk<'_> {
         let ((m, tiles), (n, panels)) = (&self.m, &self.n);
         let row = tiles.start * m.size;
         let rows = (tiles.end * m.size).min(m.total) - row;
-        let blocks = Blocks::balanced(self.samples.len(), BATCH_BLOCK);
+        let blocks = Blocks::balanced(self.samples.len(), BATCH_BLOCK * K::TERMS);
         let stride = tile_stride::<K>(blocks.size);
         let part = |rows: Rows, block: usize, col: usize, width: usize| {
             let (at, terms) = blocks.get(block);
@@ -128,7 +128,7 @@ unsafe fn add_sums<K: Kernel>(
             if set {
                 to.fill(0.0);
             }
-            K::add_packed_sums(rows, terms, a.add((t - tiles.start) * a_stride), to.as_mut_ptr());
+            K::add_packed_sums(rows, terms.div_ceil(K::TERMS), a.add((t - tiles.start) * a_stride), to.as_mut_ptr());
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Which instruction set the matrix products use.
 
-/// Overrides the choice of [`Isa::detect`]: `avx512`, `avx2` or `portable`.
+/// Overrides the choice of [`Isa::detect`]: `avx512bf16`, `avx512`, `avx2` or `portable`.
 pub const ISA_VARIABLE: &str = "DLRM_BENCH_ISA";
 
 /// An instruction set with kernels of its own.
@@ -8,15 +8,17 @@ pub const ISA_VARIABLE: &str = "DLRM_BENCH_ISA";
 pub enum Isa {
     /// Plain Rust; what the compiler makes of it for the target's baseline.
     Portable,
-    /// AVX2 with FMA: 8 floats a register.
+    /// AVX2 with FMA and F16C: 8 floats a register.
     Avx2,
     /// AVX-512F: 16 floats a register.
     Avx512,
+    /// AVX-512 with products of bf16 (AVX512-BF16, AVX512-BW).
+    Avx512Bf16,
 }
 
 impl Isa {
     /// Every instruction set, best last.
-    pub const ALL: [Isa; 3] = [Isa::Portable, Isa::Avx2, Isa::Avx512];
+    pub const ALL: [Isa; 4] = [Isa::Portable, Isa::Avx2, Isa::Avx512, Isa::Avx512Bf16];
 
     /// The best instruction set of this machine, or the one that the environment variable `DLRM_BENCH_ISA` names if this machine
     /// has it. An unknown or unavailable name is an error, so that nobody measures something else than was asked for.
@@ -39,12 +41,13 @@ impl Isa {
         if isa.available() { Ok(isa) } else { Err(IsaError::Unavailable(isa.name())) }
     }
 
-    /// Its name: `portable`, `avx2`, `avx512`.
+    /// Its name: `portable`, `avx2`, `avx512`, `avx512bf16`.
     pub fn name(self) -> &'static str {
         match self {
             Isa::Portable => "portable",
             Isa::Avx2 => "avx2",
             Isa::Avx512 => "avx512",
+            Isa::Avx512Bf16 => "avx512bf16",
         }
     }
 
@@ -53,9 +56,15 @@ impl Isa {
         match self {
             Isa::Portable => true,
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 => is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"),
+            Isa::Avx2 => {
+                is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("f16c")
+            }
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512 => is_x86_feature_detected!("avx512f") && Isa::Avx2.available(),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512Bf16 => {
+                is_x86_feature_detected!("avx512bf16") && is_x86_feature_detected!("avx512bw") && Isa::Avx512.available()
+            }
             #[cfg(not(target_arch = "x86_64"))]
             _ => false,
         }
@@ -66,7 +75,7 @@ impl Isa {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum IsaError {
     /// No such name.
-    #[error("{ISA_VARIABLE}={0}: unknown instruction set; use avx512, avx2 or portable")]
+    #[error("{ISA_VARIABLE}={0}: unknown instruction set; use avx512bf16, avx512, avx2 or portable")]
     Unknown(String),
     /// This machine lacks it.
     #[error("{ISA_VARIABLE}={0}: this machine does not have it; it has {best}", best = Isa::best().name())]
@@ -83,6 +92,6 @@ mod tests {
             assert_eq!(Isa::named(isa.name()), Ok(isa));
         }
         let error = Isa::named("sse9").unwrap_err().to_string();
-        assert!(error.contains("DLRM_BENCH_ISA=sse9") && error.contains("avx512, avx2 or portable"), "{error}");
+        assert!(error.contains("DLRM_BENCH_ISA=sse9") && error.contains("avx512bf16, avx512, avx2 or portable"), "{error}");
     }
 }

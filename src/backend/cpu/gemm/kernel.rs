@@ -1,9 +1,13 @@
 //! The inner loops, written once over [`Simd`] and compiled once for each instruction set.
 //!
 //! A *tile* is up to `MR` rows of the result, a *panel* up to `NR` columns. Packed operands are what the tile kernel streams
-//! through: the first operand as `[k][LANES]` a tile (rows beyond the tile's are padding), the second as `[k][NR]` a panel.
+//! through, in words of 32 bits that hold [`Kernel::TERMS`] terms of the sum: the first operand as `[words][LANES]` a tile (rows
+//! beyond the tile's are padding), the second as `[words][NR]` a panel.
 
-use super::simd::Simd;
+use super::{
+    format::{Bf16, F16, F32, Format},
+    simd::Simd,
+};
 
 /// What happens to a tile when its sum is complete.
 #[derive(Debug, Clone, Copy)]
@@ -35,15 +39,15 @@ impl Finish {
     }
 }
 
-/// One tile by one panel, over `k` terms.
+/// One tile by one panel, over `words` packed words.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Tile {
     pub rows: usize,
     pub cols: usize,
-    pub k: usize,
-    /// Packed `[k][LANES]`.
+    pub words: usize,
+    /// Packed `[words][LANES]`.
     pub a: *const f32,
-    /// Packed `[k][NR]`.
+    /// Packed `[words][NR]`.
     pub b: *const f32,
     pub c: *mut f32,
     pub c_stride: usize,
@@ -52,25 +56,36 @@ pub(super) struct Tile {
     pub finish: Finish,
 }
 
-/// The inner loops of one instruction set.
+/// The inner loops of one instruction set and one format of packed words.
 ///
 /// # Safety
 /// The machine must have the instruction set, and pointers must be valid for the elements that the arguments describe.
-pub(super) trait Kernel: Simd {
+pub(super) trait Kernel {
+    /// The registers.
+    type S: Simd;
+    /// Words in a register.
+    const LANES: usize = Self::S::LANES;
+    /// Rows of the largest tile.
+    const MR: usize = Self::S::MR;
+    /// Columns of a panel.
+    const NR: usize = Self::S::NR;
+    /// Terms of the sum that a packed word holds.
+    const TERMS: usize;
+
     /// Computes a tile of `1..=MR` rows and `1..=NR` columns.
     unsafe fn tile(t: &Tile);
 
-    /// Packs `rows <= LANES` rows of `k` consecutive elements, `from[r * stride + i]`, as `to[i * step + r]`; rows up to `LANES`
-    /// are filled with zeros.
+    /// Packs `rows <= LANES` rows of `k` consecutive terms, `from[r * stride + i]`: term `i` of row `r` goes to word
+    /// `to[i / TERMS * step + r]`. Rows up to `LANES` and terms of the last word beyond `k` are zeros.
     unsafe fn pack_transposed(rows: usize, k: usize, from: *const f32, stride: usize, to: *mut f32, step: usize);
 
-    /// Packs `cols` columns of `k` rows, `from[i * stride + c]`, into blocks of `width` columns: column `c` becomes
-    /// `to[c / width * block + i * step + c % width]`. `width <= step`, `step` is `LANES` or `NR`; a block's columns up to `step`
-    /// are filled with zeros.
+    /// Packs `cols` columns of `k` terms, `from[i * stride + c]`, into blocks of `width` columns: term `i` of column `c` goes to
+    /// word `to[c / width * block + i / TERMS * step + c % width]`. `width <= step`, `step` is `LANES` or `NR`; a block's columns up to
+    /// `step` and terms of the last word beyond `k` are zeros.
     unsafe fn pack_rows(k: usize, cols: usize, from: (*const f32, usize), width: usize, to: (*mut f32, usize), block: usize);
 
-    /// Adds the sum over `k` of a packed first operand to `to[..rows]`.
-    unsafe fn add_packed_sums(rows: usize, k: usize, a: *const f32, to: *mut f32);
+    /// Adds the sum of all terms in `words` words of a packed first operand to `to[..rows]`.
+    unsafe fn add_packed_sums(rows: usize, words: usize, a: *const f32, to: *mut f32);
 
     /// `y[r * y_stride] = act(<x[r], w> + bias)` for rows of `n` elements.
     unsafe fn dots(rows: usize, n: usize, x: (*const f32, usize), w: *const f32, bias: f32, relu: bool, y: (*mut f32, usize));
@@ -92,15 +107,15 @@ pub(super) trait Kernel: Simd {
     unsafe fn sum_parts(parts: usize, n: usize, from: *const f32, stride: usize, to: *mut f32);
 }
 
-/// Terms of a tile during which a cache line can arrive.
+/// Words of a tile during which a cache line can arrive.
 const FAR: usize = 32;
 
 #[inline(always)]
-unsafe fn tile<S: Simd, const M: usize, const V: usize>(t: &Tile) {
+unsafe fn tile<S: Simd, F: Format<S>, const M: usize, const V: usize>(t: &Tile) {
     // SAFETY: the caller's pointers; `V` registers hold the tile's columns.
     unsafe {
         // What the end will need comes while the sums are made, if they take long enough.
-        for r in 0..if t.k < FAR { 0 } else { M } {
+        for r in 0..if t.words < FAR { 0 } else { M } {
             for at in [0, S::LANES, V * S::LANES - 1] {
                 S::prefetch(t.c.wrapping_add(r * t.c_stride + at));
                 if let Finish::Gate { gate, stride } = t.finish {
@@ -110,7 +125,7 @@ unsafe fn tile<S: Simd, const M: usize, const V: usize>(t: &Tile) {
         }
         let mut acc = [[S::zero(); V]; M];
         let (mut a, mut b) = (t.a, t.b);
-        for _ in 0..t.k {
+        for _ in 0..t.words {
             let mut column = [S::zero(); V];
             for (v, x) in column.iter_mut().enumerate() {
                 *x = S::load(b.add(v * S::LANES));
@@ -118,7 +133,7 @@ unsafe fn tile<S: Simd, const M: usize, const V: usize>(t: &Tile) {
             for (r, row) in acc.iter_mut().enumerate() {
                 let x = S::splat(*a.add(r));
                 for (sum, y) in row.iter_mut().zip(column) {
-                    *sum = S::mul_add(x, y, *sum);
+                    *sum = F::mul_add(x, y, *sum);
                 }
             }
             a = a.add(S::LANES);
@@ -146,7 +161,7 @@ unsafe fn tile<S: Simd, const M: usize, const V: usize>(t: &Tile) {
 }
 
 #[inline(always)]
-unsafe fn pack_transposed<S: Simd, const LANES: usize>(
+unsafe fn pack_transposed<S: Simd, F: Format<S>, const LANES: usize>(
     rows: usize,
     k: usize,
     from: *const f32,
@@ -154,20 +169,24 @@ unsafe fn pack_transposed<S: Simd, const LANES: usize>(
     to: *mut f32,
     step: usize,
 ) {
-    // SAFETY: rows beyond `rows` and elements beyond `k` are not read; `LANES == S::LANES`.
+    // SAFETY: rows beyond `rows` and terms beyond `k` are not read; `LANES == S::LANES`.
     unsafe {
-        for i in (0..k).step_by(LANES) {
-            let n = (k - i).min(LANES);
+        for i in (0..k).step_by(F::TERMS * LANES) {
+            let n = (k - i).min(F::TERMS * LANES);
+            let words = n.div_ceil(F::TERMS);
             let mut block = [S::zero(); LANES];
             for (r, x) in block.iter_mut().enumerate() {
                 if r < rows {
-                    *x = S::load_up_to(from.add(r * stride + i), n);
+                    let at = from.add(r * stride + i);
+                    let low = S::load_up_to(at, n);
+                    let high = if F::TERMS == 1 { S::zero() } else { S::load_up_to(at.wrapping_add(LANES), n.saturating_sub(LANES)) };
+                    *x = F::pack(low, high);
                 }
             }
             S::transpose(block.as_mut_ptr());
             for (j, x) in block.into_iter().enumerate() {
-                if j < n {
-                    S::store(to.add((i + j) * step), x);
+                if j < words {
+                    S::store(to.add((i / F::TERMS + j) * step), x);
                 }
             }
         }
@@ -175,7 +194,7 @@ unsafe fn pack_transposed<S: Simd, const LANES: usize>(
 }
 
 #[inline(always)]
-unsafe fn pack_rows<S: Simd>(
+unsafe fn pack_rows<S: Simd, F: Format<S>>(
     k: usize,
     cols: usize,
     (from, stride): (*const f32, usize),
@@ -183,17 +202,25 @@ unsafe fn pack_rows<S: Simd>(
     (to, step): (*mut f32, usize),
     block: usize,
 ) {
-    // SAFETY: columns beyond `cols` are not read; a block's rows are `step` wide.
+    // SAFETY: columns beyond `cols` and rows beyond `k` are not read; a block's rows are `step` wide.
     unsafe {
-        for i in 0..k {
-            let row = from.add(i * stride);
-            let (mut c, mut at) = (0, to.add(i * step));
+        for i in (0..k).step_by(F::TERMS) {
+            let first = from.add(i * stride);
+            // A row that is not there is read up to its element 0, that is not at all.
+            let (second, there) = (first.wrapping_add(stride), F::TERMS == 2 && i + 1 < k);
+            let (mut c, mut at) = (0, to.add(i / F::TERMS * step));
             while c < cols {
                 let n = width.min(cols - c);
-                S::store(at, S::load_up_to(row.add(c), n));
-                if step > S::LANES {
-                    let rest = n.saturating_sub(S::LANES);
-                    S::store(at.add(S::LANES), S::load_up_to(row.wrapping_add(c + S::LANES), rest));
+                for (lane, left) in [(0, n), (S::LANES, n.saturating_sub(S::LANES))] {
+                    if lane < step {
+                        let low = S::load_up_to(first.wrapping_add(c + lane), left);
+                        let high = if F::TERMS == 1 {
+                            S::zero()
+                        } else {
+                            S::load_up_to(second.wrapping_add(c + lane), if there { left } else { 0 })
+                        };
+                        S::store(at.add(lane), F::zip(low, high));
+                    }
                 }
                 c += n;
                 at = at.wrapping_add(block);
@@ -203,17 +230,17 @@ unsafe fn pack_rows<S: Simd>(
 }
 
 #[inline(always)]
-unsafe fn add_packed_sums<S: Simd>(rows: usize, k: usize, a: *const f32, to: *mut f32) {
-    // SAFETY: `a` is packed `[k][LANES]`.
+unsafe fn add_packed_sums<S: Simd, F: Format<S>>(rows: usize, words: usize, a: *const f32, to: *mut f32) {
+    // SAFETY: `a` is packed `[words][LANES]`.
     unsafe {
         let mut sums = [S::zero(); 4];
-        for i in 0..k / 4 {
+        for i in 0..words / 4 {
             for (j, s) in sums.iter_mut().enumerate() {
-                *s = S::add(*s, S::load(a.add((4 * i + j) * S::LANES)));
+                *s = F::add_terms(*s, S::load(a.add((4 * i + j) * S::LANES)));
             }
         }
-        for i in k / 4 * 4..k {
-            sums[0] = S::add(sums[0], S::load(a.add(i * S::LANES)));
+        for i in words / 4 * 4..words {
+            sums[0] = F::add_terms(sums[0], S::load(a.add(i * S::LANES)));
         }
         let sum = S::add(S::add(sums[0], sums[1]), S::add(sums[2], sums[3]));
         S::store_up_to(to, rows, S::add(S::load_up_to(to, rows), sum));
@@ -339,80 +366,114 @@ unsafe fn sum_parts<S: Simd>(parts: usize, n: usize, from: *const f32, stride: u
     }
 }
 
-/// Compiles the inner loops for an instruction set: its tile heights, then the attributes that enable it.
+/// Compiles the inner loops for a name: its registers, its format, its tile heights, then the attributes that enable them.
 macro_rules! kernel {
-    ($isa:ident, [$($rows:literal)*] $(, #[$feature:meta])*) => {
-        impl $isa {
-            $(#[$feature])*
+    ($(#[$doc:meta])* $name:ident, $simd:ty, $format:ty, [$($rows:literal)*] $(, #[$feature:meta])?) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy)]
+        pub(in crate::backend::cpu::gemm) struct $name;
+
+        impl $name {
+            $(#[$feature])?
             unsafe fn tile_of<const M: usize, const V: usize>(t: &Tile) {
                 // SAFETY: as the caller's.
-                unsafe { tile::<$isa, M, V>(t) }
+                unsafe { tile::<$simd, $format, M, V>(t) }
             }
         }
 
         // SAFETY (all blocks): as the caller's.
-        impl Kernel for $isa {
+        impl Kernel for $name {
+            type S = $simd;
+            const TERMS: usize = <$format as Format<$simd>>::TERMS;
+
             unsafe fn tile(t: &Tile) {
                 unsafe {
-                    match (t.rows, t.cols > $isa::LANES) {
-                        $(($rows, false) => $isa::tile_of::<$rows, 1>(t),
-                        ($rows, true) => $isa::tile_of::<$rows, 2>(t),)*
+                    match (t.rows, t.cols > <$simd>::LANES) {
+                        $(($rows, false) => $name::tile_of::<$rows, 1>(t),
+                        ($rows, true) => $name::tile_of::<$rows, 2>(t),)*
                         _ => unreachable!("tiles of {} rows are not made", t.rows),
                     }
                 }
             }
 
-            $(#[$feature])*
+            $(#[$feature])?
             unsafe fn pack_transposed(rows: usize, k: usize, from: *const f32, stride: usize, to: *mut f32, step: usize) {
-                unsafe { pack_transposed::<$isa, { $isa::LANES }>(rows, k, from, stride, to, step) }
+                unsafe { pack_transposed::<$simd, $format, { <$simd>::LANES }>(rows, k, from, stride, to, step) }
             }
 
-            $(#[$feature])*
+            $(#[$feature])?
             unsafe fn pack_rows(
                 k: usize, cols: usize, from: (*const f32, usize), width: usize, to: (*mut f32, usize), block: usize,
             ) {
-                unsafe { pack_rows::<$isa>(k, cols, from, width, to, block) }
+                unsafe { pack_rows::<$simd, $format>(k, cols, from, width, to, block) }
             }
 
-            $(#[$feature])*
-            unsafe fn add_packed_sums(rows: usize, k: usize, a: *const f32, to: *mut f32) {
-                unsafe { add_packed_sums::<$isa>(rows, k, a, to) }
+            $(#[$feature])?
+            unsafe fn add_packed_sums(rows: usize, words: usize, a: *const f32, to: *mut f32) {
+                unsafe { add_packed_sums::<$simd, $format>(rows, words, a, to) }
             }
 
-            $(#[$feature])*
+            $(#[$feature])?
             unsafe fn dots(
                 rows: usize, n: usize, x: (*const f32, usize), w: *const f32, bias: f32, relu: bool, y: (*mut f32, usize),
             ) {
-                unsafe { dots::<$isa>(rows, n, x, w, bias, relu, y) }
+                unsafe { dots::<$simd>(rows, n, x, w, bias, relu, y) }
             }
 
-            $(#[$feature])*
+            $(#[$feature])?
             unsafe fn outer(
                 rows: usize, n: usize, g: (*const f32, usize), w: *const f32, gate: Option<(*const f32, usize)>,
                 dx: (*mut f32, usize),
             ) {
-                unsafe { outer::<$isa>(rows, n, g, w, gate, dx) }
+                unsafe { outer::<$simd>(rows, n, g, w, gate, dx) }
             }
 
-            $(#[$feature])*
+            $(#[$feature])?
             unsafe fn weighted_sum(rows: usize, n: usize, g: (*const f32, usize), x: (*const f32, usize), to: *mut f32) {
-                unsafe { weighted_sum::<$isa>(rows, n, g, x, to) }
+                unsafe { weighted_sum::<$simd>(rows, n, g, x, to) }
             }
 
-            $(#[$feature])*
+            $(#[$feature])?
             unsafe fn sum_parts(parts: usize, n: usize, from: *const f32, stride: usize, to: *mut f32) {
-                unsafe { sum_parts::<$isa>(parts, n, from, stride, to) }
+                unsafe { sum_parts::<$simd>(parts, n, from, stride, to) }
             }
         }
     };
 }
 
-use super::portable::Portable;
-#[cfg(target_arch = "x86_64")]
-use super::{avx2::Avx2, avx512::Avx512};
+/// Names of the kernels, one for each instruction set and format.
+pub(super) mod kernels {
+    use super::{super::portable::Portable, *};
+    #[cfg(target_arch = "x86_64")]
+    use super::super::{avx2::Avx2, avx512::Avx512, format::Bf16Pairs};
 
-kernel!(Portable, [1 2 3 4]);
-#[cfg(target_arch = "x86_64")]
-kernel!(Avx2, [1 2 3 4 5 6], #[target_feature(enable = "avx2,fma")]);
-#[cfg(target_arch = "x86_64")]
-kernel!(Avx512, [1 2 3 4 5 6 7 8 9 10 11 12 13 14], #[target_feature(enable = "avx512f,avx2,fma")]);
+    kernel!(PortableF32, Portable, F32, [1 2 3 4]);
+    kernel!(PortableBf16, Portable, Bf16, [1 2 3 4]);
+    kernel!(PortableF16, Portable, F16, [1 2 3 4]);
+
+    /// The AVX2 kernels.
+    #[cfg(target_arch = "x86_64")]
+    macro_rules! avx2 {
+        ($name:ident, $format:ty) => { kernel!($name, Avx2, $format, [1 2 3 4 5 6], #[target_feature(enable = "avx2,fma,f16c")]); };
+    }
+    /// The AVX-512 kernels.
+    #[cfg(target_arch = "x86_64")]
+    macro_rules! avx512 {
+        ($name:ident, $format:ty, $features:literal) => {
+            kernel!($name, Avx512, $format, [1 2 3 4 5 6 7 8 9 10 11 12 13 14], #[target_feature(enable = $features)]);
+        };
+    }
+    #[cfg(target_arch = "x86_64")]
+    mod x86 {
+        use super::*;
+        avx2!(Avx2F32, F32);
+        avx2!(Avx2Bf16, Bf16);
+        avx2!(Avx2F16, F16);
+        avx512!(Avx512F32, F32, "avx512f,avx2,fma");
+        avx512!(Avx512Bf16, Bf16, "avx512f,avx2,fma");
+        avx512!(Avx512F16, F16, "avx512f,avx2,fma");
+        avx512!(Avx512Bf16Pairs, Bf16Pairs, "avx512f,avx512bw,avx512bf16,avx2,fma");
+    }
+    #[cfg(target_arch = "x86_64")]
+    pub(in crate::backend::cpu::gemm) use x86::*;
+}

@@ -2,11 +2,11 @@
 
 use super::scratch::{MAX_LANES, STAGGER};
 
-/// Terms of the sum that are packed at once where the weights are packed beforehand: a panel of that length and a tile's rows
+/// Packed words of the sum that are made at once where the weights are packed beforehand: a panel of that length and a tile's rows
 /// stay in the first-level cache.
 pub(super) const K_BLOCK: usize = 256;
 
-/// Samples that are packed at once for a weight gradient. Packed tiles of all outputs, the rows they come from and the part of
+/// Packed words of samples that are made at once for a weight gradient. Packed tiles of all outputs, the rows they come from and the part of
 /// the gradient that they add to share the second-level cache.
 pub(super) const BATCH_BLOCK: usize = 128;
 
@@ -47,6 +47,11 @@ impl Blocks {
     pub fn balanced(total: usize, most: usize) -> Self {
         let count = total.div_ceil(most).max(1);
         Blocks::of(total, total.div_ceil(count).max(1))
+    }
+
+    /// Blocks of `most` or fewer, as equal as can be with all but the last a multiple of `unit`, which divides `most`.
+    pub fn even(total: usize, most: usize, unit: usize) -> Self {
+        Blocks::of(total, Blocks::balanced(total, most).size.next_multiple_of(unit))
     }
 
     /// Blocks of `size`.
@@ -100,11 +105,12 @@ impl Grid {
 
     /// For two operands that each chunk packs for itself, and a sum over `k` terms that may be cut in parts: the grid with the
     /// least copying. An operand is packed once for each chunk along the other's side; partial sums are written and read.
-    pub fn with_fresh_operands(m: &Blocks, panels: &Blocks, k: usize) -> Self {
+    /// A packed word holds `terms` of the sum's terms.
+    pub fn with_fresh_operands(m: &Blocks, panels: &Blocks, k: usize, terms: usize) -> Self {
         let rows = m.count.div_ceil(MAX_GRADIENT_TILES);
         let mut best = Grid { rows, cols: 1, parts: 1 };
         let wanted = wanted(m.total * panels.total * k);
-        let most_parts = (k / BATCH_BLOCK).clamp(1, MAX_PARTS);
+        let most_parts = (k / (BATCH_BLOCK * terms)).clamp(1, MAX_PARTS);
         let mut least = usize::MAX;
         for rows in rows..=m.count.min(rows + CHUNKS) {
             for cols in 1..=panels.count.min(1 + CHUNKS) {
@@ -158,7 +164,7 @@ mod tests {
             let (m, panels) = (Blocks::balanced(m, 14), Blocks::of(n, 32));
             let grid = if m.count > FEW_TILES { Grid::of_rows(&m, &panels, k) } else { Grid::of_columns(&m, &panels, k) };
             prop_assert!(m.count.div_ceil(grid.rows) <= MAX_TILES && grid.rows <= m.count && grid.cols <= panels.count);
-            let grid = Grid::with_fresh_operands(&m, &panels, k);
+            let grid = Grid::with_fresh_operands(&m, &panels, k, 1);
             prop_assert!(m.count.div_ceil(grid.rows) <= MAX_GRADIENT_TILES && grid.rows <= m.count && grid.cols <= panels.count);
             prop_assert!(grid.parts == 1 || grid.parts * m.total * n <= MAX_PARTIAL && grid.parts <= k);
         }

@@ -83,6 +83,16 @@ impl Simd for Portable {
     }
 
     #[inline(always)]
+    unsafe fn round_bf16(v: [f32; LANES]) -> [f32; LANES] {
+        each(|i| half::bf16::from_f32(v[i]).to_f32())
+    }
+
+    #[inline(always)]
+    unsafe fn round_f16(v: [f32; LANES]) -> [f32; LANES] {
+        each(|i| half::f16::from_f32(v[i]).to_f32())
+    }
+
+    #[inline(always)]
     unsafe fn prefetch(_: *const f32) {}
 
     #[inline(always)]

@@ -3,6 +3,7 @@
 
 use super::{
     kernel::{Finish, Kernel, Tile},
+    simd::Simd,
     plan::Blocks,
     scratch::{MAX_LANES, STAGGER},
 };
@@ -16,9 +17,9 @@ pub(super) struct Target {
     pub stride: usize,
 }
 
-/// Elements from one packed tile of blocks of `size` terms to the next.
+/// Words from one packed tile of blocks of `size` terms to the next.
 pub(super) fn tile_stride<K: Kernel>(size: usize) -> usize {
-    size * K::LANES + STAGGER
+    size.div_ceil(K::TERMS) * K::LANES + STAGGER
 }
 
 /// Packed operands over one block of terms.
@@ -54,7 +55,7 @@ pub(super) unsafe fn tiles_by_panel<K: Kernel, const AHEAD: usize>(
             K::tile(&Tile {
                 rows,
                 cols,
-                k: packed.terms,
+                words: packed.terms.div_ceil(K::TERMS),
                 a: packed.a.add((t - tiles.start) * packed.a_stride),
                 b: packed.b,
                 c: c.to.as_ptr().add(row * c.stride + col),
@@ -103,7 +104,7 @@ impl Ahead {
                 return;
             }
             // SAFETY: prefetching is safe at any address.
-            unsafe { K::prefetch(self.part.from.wrapping_add(self.row * self.part.stride + self.col)) };
+            unsafe { K::S::prefetch(self.part.from.wrapping_add(self.row * self.part.stride + self.col)) };
             self.col += MAX_LANES;
             if self.col >= self.part.width {
                 (self.row, self.col) = (self.row + 1, 0);

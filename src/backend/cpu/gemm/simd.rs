@@ -34,6 +34,10 @@ pub(super) trait Simd: Copy + 'static {
     unsafe fn sum(v: Self::V) -> f32;
     /// Hints that a cache line will be read soon: brings it to the first level. Any address will do.
     unsafe fn prefetch(at: *const f32);
+    /// Each element rounded to the nearest bf16, ties to even; NaN stays NaN.
+    unsafe fn round_bf16(v: Self::V) -> Self::V;
+    /// Each element rounded to the nearest f16, ties to even; NaN stays NaN.
+    unsafe fn round_f16(v: Self::V) -> Self::V;
     /// `LANES` registers, one a row, turned into one a column.
     unsafe fn transpose(rows: *mut Self::V);
 

@@ -60,9 +60,9 @@ impl Case {
         }
     }
 
-    fn run(&self, isa: Isa, threads: usize) -> Results {
+    fn run(&self, isa: Isa, precision: Precision, threads: usize) -> Results {
         let pool = Pool::new(threads);
-        let mut gemm = Gemm::new(isa, threads, &[self.s]);
+        let mut gemm = Gemm::new(isa, precision, threads, &[self.s]);
         let (s, si, so) = (self.s, self.stride_in, self.stride_out);
         // Outputs start as NANs: whatever is not written stays one.
         let nans = |n: usize| vec![f32::NAN; n];
@@ -81,6 +81,20 @@ impl Case {
         gemm.linear_backward_data(&pool, s, dz, &self.w, Some(x), RowsMut::new(&mut r.dx_masked, si));
         gemm.linear_backward_weight(&pool, s, dz, x, &mut r.dw, &mut r.db);
         r
+    }
+
+    /// The same with the operands rounded as a precision asks for.
+    fn rounded(&self, precision: Precision) -> Case {
+        let round = |m: &Vec<f32>| -> Vec<f32> {
+            let to = match precision {
+                _ if self.s.output == 1 => |v| v,
+                Precision::Fp32 => |v| v,
+                Precision::Bf16 => |v| half::bf16::from_f32(v).to_f32(),
+                Precision::Fp16 => |v| half::f16::from_f32(v).to_f32(),
+            };
+            m.iter().map(|&v: &f32| to(v)).collect()
+        };
+        Case { x: round(&self.x), w: round(&self.w), dz: round(&self.dz), b: self.b.clone(), ..*self }
     }
 
     fn x(&self, r: usize, i: usize) -> f64 {
@@ -142,11 +156,14 @@ fn paths() -> impl Iterator<Item = Isa> {
 }
 
 fn verify_everywhere(case: &Case) {
-    for isa in paths() {
-        let one = case.run(isa, 1);
-        case.verify(&one);
-        for threads in [2, 3] {
-            same_bits(&one, &case.run(isa, threads));
+    for precision in Precision::ALL {
+        let rounded = case.rounded(precision);
+        for isa in paths() {
+            let one = case.run(isa, precision, 1);
+            rounded.verify(&one);
+            for threads in [2, 3] {
+                same_bits(&one, &case.run(isa, precision, threads));
+            }
         }
     }
 }
@@ -187,7 +204,37 @@ fn shapes_of_the_models_match_plain_products() {
 fn an_empty_batch_gives_zero_gradients() {
     let case = Case::new(0, 5, 3, 0, 1);
     for isa in paths() {
-        let r = case.run(isa, 2);
+        let r = case.run(isa, Precision::Bf16, 2);
         assert!(r.dw.iter().chain(&r.db).all(|&v| v == 0.0));
+    }
+}
+
+/// Infinity, NaN and numbers that overflow on rounding end as what they should be, on every path.
+#[test]
+fn odd_numbers_survive_rounding() {
+    let s = LinearShape { batch: 1, input: 3, output: 2 };
+    for isa in paths() {
+        for (precision, x, want) in [
+            (Precision::Fp16, 65_519.0, 65_504.0),
+            (Precision::Fp16, 65_520.0, f32::INFINITY),
+            (Precision::Fp16, -1e9, f32::NEG_INFINITY),
+            (Precision::Fp16, 2f32.powi(-24), 2f32.powi(-24)),
+            (Precision::Fp16, 2f32.powi(-26), 0.0),
+            (Precision::Bf16, 1.0 + 1.0 / 256.0, 1.0),
+            (Precision::Bf16, 1.0 + 3.0 / 256.0, 1.0 + 1.0 / 64.0),
+            (Precision::Bf16, f32::MAX, f32::INFINITY),
+            (Precision::Bf16, f32::NEG_INFINITY, f32::NEG_INFINITY),
+            (Precision::Bf16, f32::NAN, f32::NAN),
+            (Precision::Bf16, f32::from_bits(0x7f80_0001), f32::NAN),
+            (Precision::Bf16, f32::from_bits(0xffff_ffff), f32::NAN),
+        ] {
+            let mut y = [0.0; 2];
+            let mut gemm = Gemm::new(isa, precision, 1, &[s]);
+            let w = [1.0, 0.0, 0.0, 1.0, 0.0, 0.0];
+            let (x, pool) = ([x, 0.0, 0.0], Pool::new(1));
+            gemm.linear_forward(&pool, s, Rows::new(&x, 3), &w, &[0.0; 2], Activation::None, RowsMut::new(&mut y, 2));
+            let same = |got: f32| got == want || got.is_nan() && want.is_nan();
+            assert!(y.into_iter().all(same), "{} {precision:?} of {}: {y:?} instead of {want}", isa.name(), x[0]);
+        }
     }
 }

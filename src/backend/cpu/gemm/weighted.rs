@@ -55,7 +55,7 @@ pub(super) fn run<K: Kernel>(
     c: Target,
 ) {
     let (k, n) = if order == Order::Transposed { (s.input, s.output) } else { (s.output, s.input) };
-    let (m, panels, blocks) = (Blocks::balanced(s.batch, K::MR), Blocks::of(n, K::NR), Blocks::balanced(k, K_BLOCK));
+    let (m, panels, blocks) = (Blocks::balanced(s.batch, K::MR), Blocks::of(n, K::NR), Blocks::even(k, K_BLOCK * K::TERMS, K::TERMS));
     let beforehand = m.count > FEW_TILES;
     let grid = if beforehand { Grid::of_rows(&m, &panels, k) } else { Grid::of_columns(&m, &panels, k) };
     let product = Product { a, w, order, input: s.input, finish, c, k, m, panels, blocks, grid };
@@ -79,9 +79,9 @@ pub(super) fn run<K: Kernel>(
 }
 
 impl Product<'_> {
-    /// Elements from one panel that is packed beforehand to the next.
+    /// Words from one panel that is packed beforehand to the next.
     fn panel_stride<K: Kernel>(&self) -> usize {
-        self.k * K::NR + STAGGER
+        self.k.div_ceil(K::TERMS) * K::NR + STAGGER
     }
 
     fn tiles(&self, chunk: usize) -> Range<usize> {
@@ -105,7 +105,7 @@ impl Product<'_> {
         }
     }
 
-    /// Packs one panel, `[terms][NR]`.
+    /// Packs one panel, `[words][NR]`.
     ///
     /// # Safety
     /// `to` has room for it.
@@ -152,7 +152,7 @@ impl Product<'_> {
             let finish = if last { self.finish } else { Finish::Store };
             for p in columns.clone() {
                 let (b, next_w) = match packed {
-                    Some(packed) => (packed.as_ptr().wrapping_add(p * self.panel_stride::<K>() + k0 * K::NR), Part::NONE),
+                    Some(packed) => (packed.as_ptr().wrapping_add(p * self.panel_stride::<K>() + k0 / K::TERMS * K::NR), Part::NONE),
                     None => {
                         // SAFETY: the room holds one panel.
                         unsafe { self.pack_panel::<K>(p, (k0, terms), room.b()) };
