@@ -14,6 +14,9 @@ pub enum Failure {
     /// The data are wrong.
     #[error(transparent)]
     Data(#[from] DataError),
+    /// A file to be judged or shown cannot be read, or is not what it should be.
+    #[error("{0}")]
+    Input(String),
     /// The loss or a prediction is not a number.
     #[error("{0}")]
     Quality(String),
@@ -34,7 +37,7 @@ impl Failure {
         match self {
             Failure::Quality(_) => 4,
             Failure::Workload(_) => USAGE,
-            Failure::Data(_) => 65,
+            Failure::Data(_) | Failure::Input(_) => 65,
             Failure::Internal(_) => 70,
             Failure::Memory(_) => 71,
             Failure::Output(_) => 74,

@@ -1,5 +1,6 @@
 //! The command line: one file a command.
 
+mod check;
 mod explain;
 mod failure;
 mod kept;
@@ -7,6 +8,7 @@ mod progress;
 mod run;
 mod summary;
 
+pub use check::CheckArgs;
 pub use failure::Failure;
 pub use run::RunArgs;
 
@@ -16,10 +18,10 @@ use std::process::ExitCode;
 /// How a command that did its work ends; see [`Failure`] for those that could not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
-    /// The target was reached, or there was none.
+    /// The target was reached, or there was none; the logs pass.
     Done = 0,
-    /// The run came to its end without reaching the target.
-    TargetMissed = 1,
+    /// The run came to its end without reaching the target, or a log does not pass.
+    Fails = 1,
     /// Ctrl-C or SIGTERM.
     Interrupted = 130,
 }
@@ -28,7 +30,7 @@ pub enum Exit {
 const EXIT_CODES: &str = "\
 Exit codes:
     0  done: the target was reached, or there was none
-    1  the run came to its end without reaching the target
+    1  run: came to its end without reaching the target; check: a log fails
     4  the run broke down: the loss or a prediction is not a number
    64  the command line or the workload file is wrong
    65  the data cannot be read or are malformed
@@ -48,6 +50,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Run(RunArgs),
+    Check(CheckArgs),
 }
 
 /// Runs the program on the process's arguments.
@@ -62,6 +65,7 @@ pub fn main() -> ExitCode {
     };
     let done = match cli.command {
         Command::Run(args) => run::run(&args),
+        Command::Check(args) => check::run(&args),
     };
     match done {
         Ok(exit) => ExitCode::from(exit as u8),

@@ -109,7 +109,7 @@ pub(super) fn run(args: &RunArgs) -> Result<Exit, Failure> {
     Ok(match finished.outcome.reason {
         StopReason::Interrupted => Exit::Interrupted,
         _ if finished.outcome.success => Exit::Done,
-        _ => Exit::TargetMissed,
+        _ => Exit::Fails,
     })
 }
 
