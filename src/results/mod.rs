@@ -2,15 +2,19 @@
 //!
 //! Everything but the log, which grows with the run, is written under another name and then renamed, so a reader never sees
 //! half a file. No folder is ever written twice.
+//!
+//! [`tree`] reads results back, anybody's; [`table`] sets them side by side.
 
 mod atomic;
 mod folder;
 pub mod metrics;
 pub mod record;
 mod recorder;
+pub mod table;
 #[cfg(test)]
 mod tests;
 mod time;
+pub mod tree;
 
 pub use atomic::{replace, write_file};
 pub use folder::RunFolder;

@@ -2,10 +2,12 @@
 
 mod block_bootstrap;
 mod block_length;
+mod olympic;
 
 use serde::Serialize;
 
 pub use block_bootstrap::{Bootstrap, throughput, warmup_cut};
+pub use olympic::{Score, mean, mean_interval, olympic_mean, score};
 
 /// An estimate with its confidence interval, all in the unit of the estimate.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]

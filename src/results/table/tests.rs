@@ -1,0 +1,173 @@
+//! Rows, groups, ratios.
+
+use super::*;
+use crate::results::tree::{Ending, Rates};
+
+fn run(system: &str, seed: u64, minutes: f64, ending: Ending) -> Run {
+    Run {
+        path: format!("r/{system}/{seed}"),
+        argument: "r".into(),
+        name: format!("run-{seed}"),
+        system: System { name: system.into(), ..System::default() },
+        workload: "w".into(),
+        task: Task {
+            benchmark: "dlrm".into(),
+            data: BTreeMap::from([("data.max_rows".into(), "10".into())]),
+            model: BTreeMap::from([("model.dim".into(), "16".into())]),
+            target: Some(0.75),
+        },
+        engine: Some("fused".into()),
+        program: None,
+        precision: Some("fp32".into()),
+        batch: Some(2048),
+        seed: Some(seed),
+        settings: BTreeMap::from([("optimizer.kind".into(), "\"sgd\"".into())]),
+        ending,
+        seconds: Some(60.0 * minutes),
+        samples: Some(6000.0),
+        epochs: Some(minutes / 10.0),
+        auc: Some(0.76),
+        throughput: Rates { end_to_end: Some(100.0 / minutes), training: Some(200.0 / minutes), steady: None, logged: None },
+        floor_share: None,
+        scaling_factor: None,
+        evaluations: Vec::new(),
+        warnings: Vec::new(),
+        key: system.into(),
+    }
+}
+
+fn runs(system: &str, minutes: &[f64]) -> Vec<Run> {
+    minutes.iter().zip(1..).map(|(&m, seed)| run(system, seed, m, Ending::Converged)).collect()
+}
+
+fn labels(c: &Comparison) -> Vec<Vec<&str>> {
+    c.groups.iter().map(|g| g.rows.iter().map(|r| r.label.as_str()).collect()).collect()
+}
+
+#[test]
+fn a_row_has_mlperf_s_score_and_means_with_intervals() {
+    let c = build(runs("a", &[1.0, 2.0, 4.0, 9.0]), &Options::default()).unwrap();
+    let row = &c.groups[0].rows[0];
+    assert_eq!((row.runs, row.converged, row.seconds_to_target), (4, 4, Some(180.0)));
+    assert!((row.epochs_to_target.unwrap() - 0.3).abs() < 1e-12);
+    let e = row.end_to_end.unwrap();
+    assert!((e.mean - (100.0 + 50.0 + 25.0 + 100.0 / 9.0) / 4.0).abs() < 1e-9 && e.low < Some(e.mean) && e.runs == 4);
+    assert_eq!((row.ratio, row.steady), (None, None));
+}
+
+#[test]
+fn missed_targets_count_and_unfinished_runs_do_not() {
+    let mut all = runs("a", &[1.0, 2.0, 3.0]);
+    all.push(run("a", 4, 1.0, Ending::NotConverged));
+    all.push(run("a", 5, 0.1, Ending::Unfinished));
+    let c = build(all.clone(), &Options::default()).unwrap();
+    let row = &c.groups[0].rows[0];
+    assert_eq!((row.runs, row.converged, row.unfinished, row.seconds_to_target), (4, 3, 1, Some(150.0)));
+    assert_eq!(row.notes, ["1 unfinished run left out"]);
+    all.push(run("a", 6, 1.0, Ending::NotConverged));
+    let c = build(all, &Options::default()).unwrap();
+    let row = &c.groups[0].rows[0];
+    assert_eq!(row.seconds_to_target, None);
+    assert_eq!(row.notes[1], "2 of 5 runs did not reach the target: no score");
+    // Without a target there is nothing to score, and nothing to complain of.
+    let c = build(vec![run("a", 1, 1.0, Ending::Finished)], &Options::default()).unwrap();
+    assert_eq!((c.groups[0].rows[0].seconds_to_target, c.groups[0].rows[0].notes.len()), (None, 0));
+}
+
+#[test]
+fn ratios_refer_to_the_best_or_to_the_baseline() {
+    let all = [runs("slow", &[4.0]), runs("fast", &[1.0]), runs("mid", &[2.0])].concat();
+    let ratios = |options: &Options| -> Vec<(String, f64)> {
+        let c = build(all.clone(), options).unwrap();
+        c.groups[0].rows.iter().map(|r| (r.label.clone(), r.ratio.unwrap())).collect()
+    };
+    let named = |r: &[(&str, f64)]| r.iter().map(|(n, x)| ((*n).to_owned(), *x)).collect::<Vec<_>>();
+    assert_eq!(ratios(&Options::default()), named(&[("fast", 1.0), ("mid", 0.5), ("slow", 0.25)]));
+    let options = Options { baseline: Some("mid".into()), sort: Sort::Time, ..Options::default() };
+    assert_eq!(ratios(&options), named(&[("fast", 2.0), ("mid", 1.0), ("slow", 0.5)]));
+    let wrong = |name: &str| build(all.clone(), &Options { baseline: Some(name.into()), ..Options::default() }).unwrap_err();
+    assert_eq!(wrong("nobody"), r#"--baseline nobody is none of the rows; must be one of "slow", "fast", "mid""#);
+    assert_eq!(wrong("fused"), r#"--baseline fused may be several rows; must be one of "fast", "mid", "slow""#);
+}
+
+#[test]
+fn other_tasks_are_set_apart_with_the_reason() {
+    let mut other = runs("big", &[1.0]);
+    other[0].task.data.insert("data.max_rows".into(), "1000".into());
+    let mut wide = runs("wide", &[1.0]);
+    wide[0].task.model.insert("model.dim".into(), "64".into());
+    let mut easy = runs("easy", &[1.0]);
+    easy[0].task.target = Some(0.7);
+    let all = [other, wide, easy, runs("a", &[1.0]), runs("b", &[2.0])].concat();
+    let c = build(all.clone(), &Options::default()).unwrap();
+    assert_eq!(labels(&c), [vec!["a", "b"], vec!["big"], vec!["wide"], vec!["easy"]]);
+    let why: Vec<Option<&str>> = c.groups.iter().map(|g| g.apart.as_deref()).collect();
+    assert_eq!(
+        why,
+        [
+            None,
+            Some("other data: data.max_rows 1000, not 10"),
+            Some("other model: model.dim 64, not 16"),
+            Some("other target: AUC 0.70000, not AUC 0.75000")
+        ]
+    );
+    assert!(c.groups[1..].iter().all(|g| g.rows[0].ratio.is_none()));
+    // The group of the baseline comes first; a baseline ranks nothing in other groups.
+    let c = build(all, &Options { baseline: Some("wide".into()), ..Options::default() }).unwrap();
+    assert_eq!(labels(&c)[0], ["wide"]);
+    assert!(c.groups[1].rows.iter().all(|r| r.ratio.is_none()));
+}
+
+#[test]
+fn differing_settings_are_rows_of_their_own_with_names_that_tell_them_apart() {
+    let mut candle = runs("a", &[2.0, 2.0]);
+    for r in &mut candle {
+        (r.engine, r.key) = (Some("candle".into()), "a candle".into());
+        r.path += "-candle";
+        r.settings.insert("optimizer.kind".into(), "\"adam\"".into());
+    }
+    let all = [runs("a", &[1.0, 1.0]), candle].concat();
+    let c = build(all.clone(), &Options::default()).unwrap();
+    assert_eq!(labels(&c), [["a fused", "a candle"]]);
+    assert_eq!(c.groups[0].rows[1].differences.as_deref(), Some("optimizer.kind \"adam\", not \"sgd\""));
+    let c = build(all.clone(), &Options { rows: Rows::Run, ..Options::default() }).unwrap();
+    assert_eq!(labels(&c)[0].len(), 4);
+    let c = build(all.clone(), &Options { group_by: Some(GroupBy::Engine), ..Options::default() }).unwrap();
+    assert_eq!(labels(&c), [["a fused"], ["a candle"]]);
+    assert_eq!(c.groups[1].apart.as_deref(), Some("grouped by itself: candle"));
+    let prices = vec![("a candle".to_owned(), 30.0)];
+    let c = build(all, &Options { price_per_hour: prices, ..Options::default() }).unwrap();
+    assert_eq!(c.groups[0].rows.iter().map(|r| r.cost).collect::<Vec<_>>(), [None, Some(1.0)]);
+}
+
+#[test]
+fn filters_keep_what_they_name() {
+    let mut all = [runs("Alpha", &[1.0]), runs("beta", &[2.0])].concat();
+    all[1].batch = Some(4096);
+    let kept = |filter: &str| -> Vec<String> {
+        let filter: Filter = filter.parse().unwrap();
+        all.iter().filter(|r| filter.keeps(r)).map(|r| r.system.name.clone()).collect()
+    };
+    assert_eq!(kept("system=alpha"), ["Alpha"]);
+    assert_eq!(kept("system!=ALP"), ["beta"]);
+    assert_eq!(kept("alp"), ["Alpha"]);
+    assert_eq!(kept("system=a"), ["Alpha", "beta"]);
+    assert_eq!(kept("system=a*"), ["Alpha"]);
+    assert_eq!(kept("batch=4096"), ["beta"]);
+    assert_eq!(kept("batch=409"), Vec::<String>::new());
+    assert_eq!(kept("ending=converged").len(), 2);
+    let error = |f: &str| f.parse::<Filter>().unwrap_err();
+    assert!(error("sytem=a").starts_with("no key \"sytem\"; must be one of system, workload, engine"));
+    assert_eq!(error("system="), "no text to look for; must be KEY=TEXT, KEY!=TEXT or TEXT");
+    let nothing = Options { filters: vec!["system=x".parse().unwrap()], ..Options::default() };
+    assert_eq!(build(all.clone(), &nothing).unwrap_err(), "none of the 2 runs passes the filters");
+    assert_eq!(build(Vec::new(), &Options::default()).unwrap_err(), "no results to compare");
+}
+
+#[test]
+fn json_reads_back() {
+    let c = build(runs("a", &[1.0, 2.0]), &Options::default()).unwrap();
+    let text = serde_json::to_string(&c).unwrap();
+    let back: Comparison = serde_json::from_str(&text).unwrap();
+    assert_eq!(serde_json::to_string(&back).unwrap(), text);
+}

@@ -1,0 +1,154 @@
+//! A run of ours, from its folder.
+
+use super::{Ending, Evaluation, Rates, Run, System, Task, log};
+use crate::{
+    results::{
+        ResultsError,
+        record::{self, RunRecord},
+    },
+    train::events::{Outcome, RunFacts, StopReason},
+};
+use serde_json::Value;
+use std::{collections::BTreeMap, fs, path::Path};
+use toml_edit::DocumentMut;
+
+/// Settings that a repetition may change, and words for people.
+const FREE: [&str; 2] = ["train.seed", "workload.description"];
+
+/// Lists and single values that are paths: the same files may lie anywhere.
+const PATHS: [&str; 4] = ["data.paths", "data.train", "data.eval", "data.test"];
+
+/// Reads `folder/run.json`, and `workload.toml` beside it.
+pub(super) fn read(folder: &Path) -> Result<Run, ResultsError> {
+    let path = folder.join("run.json");
+    let record = record::read(&path)?;
+    let mut warnings = Vec::new();
+    let mut settings = settings(&folder.join("workload.toml")).unwrap_or_else(|e| {
+        warnings.push(format!("{e}; taken for comparable only with runs of the same hash"));
+        BTreeMap::from([("data.sha256".into(), record.workload.sha256.clone())])
+    });
+    settings.retain(|key, _| !FREE.contains(&key.as_str()) && !key.starts_with("mlperf."));
+    if record.versions.profile != "release" {
+        warnings.push(format!("made by a {} build; its speed says nothing", record.versions.profile));
+    }
+    let program = match &record.versions.git_commit {
+        Some(commit) => format!("{} {commit}", record.versions.dlrm_bench),
+        None => record.versions.dlrm_bench.clone(),
+    };
+    let task = task(&record, &mut settings);
+    let system = System { name: record.system.clone(), folder: Some(record.system.clone()), ..System::default() };
+    let key = format!("{}\n{}\n{program}\n{task:?}\n{settings:?}", record.system, record.workload.name);
+    let ending = ending(record.outcome.as_ref(), task.target);
+    let end = record.outcome.as_ref();
+    Ok(Run {
+        path: folder.display().to_string(),
+        argument: String::new(),
+        name: record.run.clone(),
+        system,
+        workload: record.workload.name.clone(),
+        task,
+        engine: Some(record.engine.kind.clone()),
+        program: Some(program),
+        precision: Some(record.engine.precision.clone()),
+        batch: Some(record.workload.batch_size as u64),
+        seed: Some(record.workload.seed),
+        settings,
+        ending,
+        seconds: end.map(|o| o.seconds),
+        samples: end.map(|o| o.samples as f64),
+        epochs: end.and_then(|o| epochs(o, record.facts.as_ref()?)),
+        auc: record.evaluations.last().map(|e| e.quality.auc),
+        throughput: Rates {
+            end_to_end: record.throughput.as_ref().map(|t| t.end_to_end),
+            training: record.throughput.as_ref().map(|t| t.training),
+            steady: record.throughput.as_ref().and_then(|t| t.steady.clone()),
+            logged: None,
+        },
+        floor_share: floor_share(&path),
+        scaling_factor: None,
+        evaluations: record
+            .evaluations
+            .iter()
+            .map(|e| Evaluation { epochs: e.progress, samples: Some(e.samples as f64), seconds: e.elapsed, auc: e.quality.auc })
+            .collect(),
+        warnings,
+        key,
+    })
+}
+
+/// What had to be learnt; takes its keys out of `settings`. A run of the closed division has MLPerf's data and model by its rules.
+fn task(record: &RunRecord, settings: &mut BTreeMap<String, String>) -> Task {
+    let benchmark = record.workload.benchmark.clone();
+    let facts = record.facts.as_ref();
+    let is_data = |key: &str| key.starts_with("data.");
+    let is_model = |key: &str| key.starts_with("model.") || key.starts_with("train.loss");
+    let mut take = |of: &dyn Fn(&str) -> bool| -> BTreeMap<String, String> {
+        let keys: Vec<String> = settings.keys().filter(|k| of(k)).cloned().collect();
+        keys.into_iter().filter_map(|k| settings.remove_entry(&k)).collect()
+    };
+    let (data, model) = (take(&is_data), take(&is_model));
+    take(&|key| key.starts_with("target."));
+    if record.workload.division == "closed"
+        && let Some(task) = log::closed_task(&benchmark, facts.map(|f| f.train_samples as f64))
+    {
+        return task;
+    }
+    Task { benchmark, data, model, target: facts.and_then(|f| f.target_auc) }
+}
+
+/// Epochs done at the end.
+fn epochs(outcome: &Outcome, facts: &RunFacts) -> Option<f64> {
+    match &outcome.last_eval {
+        Some(e) if e.samples == outcome.samples => Some(e.progress),
+        _ => (facts.train_samples > 0).then(|| outcome.samples as f64 / facts.train_samples as f64),
+    }
+}
+
+fn ending(outcome: Option<&Outcome>, target: Option<f64>) -> Ending {
+    match outcome.map(|o| (o.reason, o.success)) {
+        None | Some((StopReason::Interrupted, _)) => Ending::Unfinished,
+        Some((StopReason::Failed, _)) => Ending::NotConverged,
+        Some(_) if target.is_none() => Ending::Finished,
+        Some((_, true)) => Ending::Converged,
+        Some((_, false)) => Ending::NotConverged,
+    }
+}
+
+/// Keys and values of a resolved workload.
+fn settings(path: &Path) -> Result<BTreeMap<String, String>, ResultsError> {
+    let text = fs::read_to_string(path).map_err(ResultsError::read(path))?;
+    let document: DocumentMut = text.parse().map_err(|e: toml_edit::TomlError| {
+        // The first line says where.
+        ResultsError::malformed(path, e.to_string().lines().next().unwrap_or_default())
+    })?;
+    let mut settings = BTreeMap::new();
+    for (section, table) in document.as_table() {
+        for (key, value) in table.as_table_like().into_iter().flat_map(|t| t.iter()) {
+            let Some(value) = value.as_value() else { continue };
+            let key = format!("{section}.{key}");
+            let text = match PATHS.contains(&key.as_str()) {
+                true => file_names(value),
+                false => value.to_string().trim().to_owned(),
+            };
+            settings.insert(key, text);
+        }
+    }
+    Ok(settings)
+}
+
+fn file_names(value: &toml_edit::Value) -> String {
+    let name = |v: &toml_edit::Value| {
+        let path = Path::new(v.as_str()?);
+        Some(path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned())
+    };
+    match value.as_array() {
+        Some(paths) => paths.iter().filter_map(name).collect::<Vec<_>>().join(", "),
+        None => name(value).unwrap_or_default(),
+    }
+}
+
+/// `floor_share` of a record that has one.
+fn floor_share(path: &Path) -> Option<f64> {
+    let record: Value = serde_json::from_str(&fs::read_to_string(path).ok()?).ok()?;
+    record.get("floor_share")?.as_f64()
+}

@@ -1,0 +1,90 @@
+//! What stands around a log in MLPerf's result tree:
+//! `ORG/systems/<system>.json` and `ORG/results/<system>/<benchmark>/{result_<n>.txt, scaling.json}` (mlcommons/policies, submission_rules).
+
+use super::System;
+use crate::results::ResultsError;
+use serde_json::Value;
+use std::{
+    collections::HashMap,
+    fs,
+    path::{Path, PathBuf},
+};
+
+/// System descriptions and scaling factors, each read once.
+#[derive(Debug, Default)]
+pub(super) struct Systems {
+    files: HashMap<PathBuf, Option<Value>>,
+    problems: Vec<ResultsError>,
+}
+
+/// Where a log stands.
+#[derive(Debug, Default)]
+pub(super) struct Place {
+    /// As far as the tree tells; `name` is empty if nothing does.
+    pub system: System,
+    /// The benchmark's folder.
+    pub benchmark: Option<String>,
+    /// The framework in the system's description.
+    pub framework: Option<String>,
+    /// Score's factor, once MLPerf's checker has written it.
+    pub scaling_factor: Option<f64>,
+    /// Logs of the same key belong to one submission.
+    pub key: String,
+}
+
+impl Systems {
+    /// What the surroundings of `log` say of it.
+    pub fn place(&mut self, log: &Path) -> Place {
+        let log = log.canonicalize().unwrap_or_else(|_| log.into());
+        let up = |n: usize| log.ancestors().nth(n);
+        let name = |n: usize| Some(up(n)?.file_name()?.to_string_lossy().into_owned());
+        let folder = up(1).unwrap_or(&log);
+        let mut place = Place { key: folder.display().to_string(), ..Place::default() };
+        place.system.round = log.ancestors().skip(1).find_map(round);
+        let scaling = folder.join("scaling.json");
+        if scaling.is_file() {
+            place.scaling_factor = self.json(&scaling).and_then(|j| j.get("scaling_factor")?.as_f64());
+        }
+        let (Some(org), Some("results")) = (up(4), name(3).as_deref()) else { return place };
+        (place.benchmark, place.system.folder, place.system.org) = (name(1), name(2), name(4));
+        if let Some(system) = &place.system.folder {
+            place.system.name.clone_from(system);
+            let description = org.join("systems").join(format!("{system}.json"));
+            if description.is_file()
+                && let Some(json) = self.json(&description)
+            {
+                let text = |key: &str| json.get(key)?.as_str().map(str::trim).filter(|s| !s.is_empty()).map(str::to_owned);
+                place.framework = text("framework");
+                place.system.org = text("submitter").or(place.system.org.take());
+                place.system.name = text("system_name").unwrap_or_else(|| system.clone());
+            }
+        }
+        place
+    }
+
+    /// Descriptions that could not be read, in order of paths.
+    pub fn problems(mut self) -> Vec<ResultsError> {
+        self.problems.sort_by_key(ToString::to_string);
+        self.problems
+    }
+
+    fn json(&mut self, path: &Path) -> Option<&Value> {
+        if !self.files.contains_key(path) {
+            let read = fs::read_to_string(path).map_err(ResultsError::read(path)).and_then(|text| {
+                serde_json::from_str(&text).map_err(|e| ResultsError::malformed(path, format!("broken JSON: {e}")))
+            });
+            let value = read.map_err(|problem| self.problems.push(problem)).ok();
+            self.files.insert(path.into(), value);
+        }
+        self.files.get(path)?.as_ref()
+    }
+}
+
+/// `v3.1` of `v3.1` or `training_results_v3.1`.
+fn round(folder: &Path) -> Option<String> {
+    let name = folder.file_name()?.to_str()?;
+    let version = name.strip_prefix("training_results_").unwrap_or(name);
+    let (major, minor) = version.strip_prefix('v')?.split_once('.')?;
+    let digits = |s: &str| !s.is_empty() && s.bytes().all(|b| b.is_ascii_digit());
+    (digits(major) && digits(minor)).then(|| version.to_owned())
+}
