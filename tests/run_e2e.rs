@@ -181,6 +181,7 @@ fn a_run_leaves_log_metrics_record_plots_and_a_workload_that_runs_again() {
         assert_eq!(r.evaluations.len(), evals);
         assert_eq!(r.evaluations.last().map(|e| e.quality.auc), m.auc.iter().flatten().last().copied());
         assert!(r.throughput.is_some_and(|t| t.training > t.end_to_end && t.end_to_end > 0.0));
+        assert!(r.ceilings.is_some_and(|c| c.threads == 2 && c.flops_f32 > 1e9 && c.rows.len() == 2));
         assert!(!r.memory_plan.is_empty() && !r.phases.is_empty() && r.data.is_some_and(|d| d.best_auc.is_some()));
 
         for name in ["loss", "auc", "throughput"] {
@@ -198,6 +199,18 @@ fn a_run_leaves_log_metrics_record_plots_and_a_workload_that_runs_again() {
         assert_eq!(read_metrics(&again.only_run()).loss, m.loss);
         assert_eq!(read_record(&again.only_run()).workload.sha256, r.workload.sha256);
     }
+}
+
+#[test]
+fn the_machine_and_its_ceilings_are_shown() {
+    let system = |args: &[&str]| Command::new(env!("CARGO_BIN_EXE_dlrm-bench")).arg("system").args(args).output().unwrap();
+    let out = system(&[]);
+    assert!(out.status.success() && text(&out.stdout).starts_with("Processor") && !text(&out.stdout).contains("FLOP"));
+    let out = system(&["--ceilings", "--threads", "1"]);
+    assert!(text(&out.stdout).contains("GFLOP/s") && text(&out.stdout).contains("Rows of 512 B in memory"), "{out:?}");
+    let json: serde_json::Value = serde_json::from_slice(&system(&["--json"]).stdout).unwrap();
+    assert!(json["machine"]["cpu"]["logical_cores"].as_u64() > Some(0) && json["ceilings"].is_null());
+    assert_eq!(system(&["--threads", "1"]).status.code(), Some(64), "threads measure only ceilings");
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use super::Failure;
 use crate::{
+    backend::cpu::gemm::Isa,
     mllog::MlLog,
     report::plots,
     results::{
@@ -10,8 +11,11 @@ use crate::{
         record::{MemoryItem, PhaseShare, Steady},
     },
     stats::{self, Bootstrap},
-    system::Machine,
-    train::{Finished, memory::memory_plan},
+    system::{Ceilings, Effort, Machine, forget_peak_memory},
+    train::{
+        Finished,
+        memory::{available, memory_plan},
+    },
     workload::{Resolved, Workload},
 };
 use std::path::Path;
@@ -21,31 +25,34 @@ pub(super) struct Kept {
     folder: RunFolder,
     system: String,
     machine: Machine,
+    ceilings: Option<Ceilings>,
     pub log: MlLog,
     pub recorder: Recorder,
 }
 
 impl Kept {
-    /// Makes the folder, writes the resolved workload and opens the log.
+    /// Makes the folder, writes the resolved workload, measures the machine and opens the log.
     pub fn open(root: &Path, resolved: &Resolved) -> Result<Self, Failure> {
         let machine = Machine::inspect();
         let w = &resolved.workload;
         let system = w.mlperf.platform.clone().unwrap_or_else(|| machine.name());
         let folder = RunFolder::create(root, &system, &w.workload.name, &w.sha256(), w.train.seed)?;
         folder.write_workload(&w.to_toml())?;
+        let ceilings = ceilings(w)?;
         let log =
             MlLog::create(&folder.log(), w, &system).map_err(|source| ResultsError::Write { path: folder.log(), source })?;
         let recorder = Recorder::new(folder.metrics());
-        Ok(Kept { folder, system, machine, log, recorder })
+        Ok(Kept { folder, system, machine, ceilings, log, recorder })
     }
 
     /// Writes metrics, record and plots. `finished` is missing if the run failed; the record then says why and has what was heard.
     pub fn close(self, workload: &Workload, finished: Option<&Finished>) -> Result<(RunRecord, RunFolder), Failure> {
-        let Kept { folder, system, machine, log, recorder } = self;
+        let Kept { folder, system, machine, ceilings, log, recorder } = self;
         drop(log);
         let recorded = recorder.finish()?;
         let metrics = metrics::read(&folder.metrics())?;
         let mut record = RunRecord::new(&folder, &system, machine, workload, recorded, &metrics);
+        record.ceilings = ceilings;
         if let Some(throughput) = &mut record.throughput {
             throughput.steady = steady(&metrics);
         }
@@ -63,6 +70,15 @@ impl Kept {
         }
         Ok((record, folder))
     }
+}
+
+/// The ceilings of this machine for the threads of `workload`, in about half a second; `None` where there is not enough memory.
+fn ceilings(workload: &Workload) -> Result<Option<Ceilings>, Failure> {
+    let isa = Isa::detect().map_err(|e| Failure::Internal(e.to_string()))?;
+    let engine = &workload.engine;
+    let measured = Ceilings::measure(engine.threads, engine.pin_threads, isa, Effort::Quick, available()).ok();
+    forget_peak_memory();
+    Ok(measured)
 }
 
 /// Throughput of the training steps after warm-up with its interval; `None` if there are too few of them.

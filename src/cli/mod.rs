@@ -7,10 +7,12 @@ mod kept;
 mod progress;
 mod run;
 mod summary;
+mod system;
 
 pub use check::CheckArgs;
 pub use failure::Failure;
 pub use run::RunArgs;
+pub use system::SystemArgs;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
@@ -51,6 +53,7 @@ struct Cli {
 enum Command {
     Run(RunArgs),
     Check(CheckArgs),
+    System(SystemArgs),
 }
 
 /// Runs the program on the process's arguments.
@@ -66,6 +69,7 @@ pub fn main() -> ExitCode {
     let done = match cli.command {
         Command::Run(args) => run::run(&args),
         Command::Check(args) => check::run(&args),
+        Command::System(args) => system::system(&args),
     };
     match done {
         Ok(exit) => ExitCode::from(exit as u8),

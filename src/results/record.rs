@@ -3,7 +3,7 @@
 use super::{Recorded, ResultsError, RunFolder, metrics::Metrics, write_file};
 use crate::{
     data::Facts,
-    system::{Machine, Versions, peak_memory},
+    system::{Ceilings, Machine, Versions, peak_memory},
     train::events::{EvalEvent, Outcome, RunFacts},
     workload::Workload,
 };
@@ -28,6 +28,10 @@ pub struct RunRecord {
     pub versions: Versions,
     /// The machine, before the run.
     pub machine: Machine,
+    /// What the machine could do at most, measured before the run; `None` in records of programs that did not measure it, and where there
+    /// was no memory to do so.
+    #[serde(default)]
+    pub ceilings: Option<Ceilings>,
     /// What was run.
     pub workload: WorkloadFacts,
     /// What computed it.
@@ -48,7 +52,7 @@ pub struct RunRecord {
     pub phases: Vec<PhaseShare>,
     /// Share of the training steps' time spent waiting for data.
     pub data_wait_share: Option<f64>,
-    /// The most memory the process held at once.
+    /// The most memory the process held at once, the measurement of ceilings left out.
     pub peak_memory: Option<u64>,
     /// What memory was to be used for, as worked out before anything was allocated.
     pub memory_plan: Vec<MemoryItem>,
@@ -152,7 +156,7 @@ pub struct MemoryItem {
 }
 
 impl RunRecord {
-    /// The record of a run that is over. What only its parts know (`data`, `init_seconds`, `phases`, `memory_plan`) is left
+    /// The record of a run that is over. What only its parts know (`ceilings`, `data`, `init_seconds`, `phases`, `memory_plan`) is left
     /// empty, for the caller to fill.
     pub fn new(
         folder: &RunFolder,
@@ -172,6 +176,7 @@ impl RunRecord {
             system: system.to_owned(),
             versions: Versions::this(),
             machine,
+            ceilings: None,
             workload: WorkloadFacts::of(workload),
             engine: EngineFacts {
                 kind: word(&workload.engine.kind),

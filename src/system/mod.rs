@@ -1,5 +1,6 @@
 //! The machine and the program, as a run records them.
 
+mod ceilings;
 mod cpu;
 mod linux;
 mod versions;
@@ -7,8 +8,9 @@ mod versions;
 use serde::{Deserialize, Serialize};
 use sysinfo::System;
 
+pub use ceilings::{Ceilings, Effort, RowCeiling};
 pub use cpu::{Cache, Cpu};
-pub use linux::peak_memory;
+pub use linux::{forget_peak_memory, peak_memory};
 pub use versions::Versions;
 
 /// The machine a run was made on. What cannot be read is `None`; the host's name is left out on purpose, since records are shared.

@@ -4,6 +4,7 @@ mod affinity;
 mod backend;
 pub mod bags;
 pub mod batch_norm;
+pub mod ceilings;
 pub mod dense_update;
 pub mod elementwise;
 pub mod fields;

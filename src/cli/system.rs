@@ -1,0 +1,70 @@
+//! `dlrm-bench system`.
+
+use super::{Exit, Failure};
+use crate::{
+    backend::cpu::gemm::Isa,
+    system::{Ceilings, Effort, Machine, Versions},
+    train::memory::available,
+};
+use clap::Args;
+use serde::Serialize;
+
+const EXAMPLES: &str = "\
+Examples:
+  dlrm-bench system
+  dlrm-bench system --ceilings
+  dlrm-bench system --ceilings --threads 1 --json";
+
+/// Show the machine, and measure what it can do at most
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct SystemArgs {
+    /// Measure the ceilings too: products a second, bandwidth, random rows;
+    /// takes a few seconds, on an idle machine
+    #[arg(long)]
+    pub ceilings: bool,
+    /// Threads that measure, 0 = all cores
+    #[arg(long, value_name = "N", default_value_t = 0, requires = "ceilings")]
+    pub threads: usize,
+    /// As one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What `--json` prints.
+#[derive(Serialize)]
+struct Report {
+    machine: Machine,
+    versions: Versions,
+    ceilings: Option<Ceilings>,
+}
+
+/// Runs the command.
+pub(super) fn system(args: &SystemArgs) -> Result<Exit, Failure> {
+    let machine = Machine::inspect();
+    let ceilings = args.ceilings.then(|| measure(args.threads)).transpose()?;
+    let report = Report { machine, versions: Versions::this(), ceilings };
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&report).map_err(|e| Failure::Internal(e.to_string()))?);
+        return Ok(Exit::Done);
+    }
+    for (label, value) in report.machine.lines() {
+        println!("{label:<24} {value}");
+    }
+    if let Some(ceilings) = &report.ceilings {
+        println!();
+        for (label, value) in ceilings.lines() {
+            println!("{label:<24} {value}");
+        }
+    }
+    Ok(Exit::Done)
+}
+
+fn measure(threads: usize) -> Result<Ceilings, Failure> {
+    let isa = Isa::detect().map_err(|e| Failure::Internal(e.to_string()))?;
+    let threads = match threads {
+        0 => std::thread::available_parallelism().map_or(1, |n| n.get()),
+        n => n,
+    };
+    Ceilings::measure(threads, false, isa, Effort::Thorough, available()).map_err(|e| Failure::Memory(e.to_string()))
+}

@@ -1,0 +1,139 @@
+//! What this machine can do at most. A run records it, so that its speed can be judged as a share of the machine's: a slower
+//! machine is then no slower program.
+
+use crate::{
+    backend::cpu::{
+        ceilings::{Meter, Visit},
+        gemm::Isa,
+    },
+    embedding::EmbeddingError,
+};
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+
+/// Memory that is measured: several times what caches hold.
+const MEMORY: u64 = 256 << 20;
+/// The least memory that tells anything.
+const LEAST: u64 = 16 << 20;
+/// Rows at random are visited within this much memory to measure them in the cache: more than a core's own, less than the shared.
+const CACHE: usize = 8 << 20;
+/// Sizes of the rows that are visited.
+const ROWS: [usize; 2] = [64, 512];
+
+/// How long to measure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Effort {
+    /// About half a second, before a run.
+    Quick,
+    /// A few seconds.
+    Thorough,
+}
+
+/// The measured ceilings of a machine, all threads together: the fastest of several bursts each.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Ceilings {
+    /// Threads that were at work.
+    pub threads: usize,
+    /// Instruction set: `portable`, `avx2` or `avx512`.
+    pub instruction_set: String,
+    /// Floating-point operations a second in f32 (a product and a sum are two), in registers.
+    pub flops_f32: f64,
+    /// The same for products of bf16 that are summed in f32; `None` where the machine has no instruction for it.
+    pub flops_bf16: Option<f64>,
+    /// Bytes a second read from memory, one after another.
+    pub read: f64,
+    /// Bytes a second, read and written together, of a copy.
+    pub copy: f64,
+    /// Rows at random places of `memory` bytes on huge pages, by size.
+    pub rows: Vec<RowCeiling>,
+    /// The same within 8 MiB, which caches hold.
+    pub rows_in_cache: Vec<RowCeiling>,
+    /// Bytes of memory that streams and rows went through.
+    pub memory: u64,
+}
+
+/// Rows of one size at random places.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct RowCeiling {
+    /// Bytes of a row.
+    pub bytes: u64,
+    /// Rows read a second.
+    pub gather: f64,
+    /// Rows read, changed and written back a second.
+    pub update: f64,
+}
+
+impl Ceilings {
+    /// Measures this machine with `threads` threads, taking at most an eighth of `available` bytes.
+    ///
+    /// # Errors
+    /// If the memory cannot be had.
+    pub fn measure(threads: usize, pin: bool, isa: Isa, effort: Effort, available: u64) -> Result<Self, EmbeddingError> {
+        let time = match effort {
+            Effort::Quick => Duration::from_millis(35),
+            Effort::Thorough => Duration::from_millis(350),
+        };
+        let memory = (available / 8).clamp(LEAST, MEMORY) as usize;
+        let mut meter = Meter::new(threads, pin, isa, memory, time)?;
+        let mut rows = |within: usize| {
+            ROWS.map(|bytes| RowCeiling {
+                bytes: bytes as u64,
+                gather: meter.rows(Visit::Gather, bytes, within),
+                update: meter.rows(Visit::Update, bytes, within),
+            })
+            .to_vec()
+        };
+        let (rows, rows_in_cache) = (rows(memory), rows(CACHE));
+        Ok(Ceilings {
+            threads,
+            instruction_set: isa.name().to_owned(),
+            flops_f32: meter.flops_f32(),
+            flops_bf16: meter.flops_bf16(),
+            read: meter.read(),
+            copy: meter.copy(),
+            rows,
+            rows_in_cache,
+            memory: meter.memory() as u64,
+        })
+    }
+
+    /// Label and value of each ceiling, for people.
+    pub fn lines(&self) -> Vec<(String, String)> {
+        let giga = |x: f64, unit: &str| format!("{:.1} {unit}", x / 1e9);
+        let bf16 = self.flops_bf16.map_or("no instruction for it".into(), |f| giga(f, "GFLOP/s"));
+        let mut lines = vec![
+            ("Threads".to_owned(), format!("{}, {}", self.threads, self.instruction_set)),
+            ("Products, f32".to_owned(), giga(self.flops_f32, "GFLOP/s")),
+            ("Products, bf16".to_owned(), bf16),
+            ("Reading memory".to_owned(), giga(self.read, "GB/s")),
+            ("Copying memory".to_owned(), giga(self.copy, "GB/s, read and written")),
+        ];
+        for (rows, place) in [(&self.rows, "memory"), (&self.rows_in_cache, "cache")] {
+            for r in rows {
+                let value = format!("{:.1} M/s read, {:.1} M/s updated", r.gather / 1e6, r.update / 1e6);
+                lines.push((format!("Rows of {} B in {place}", r.bytes), value));
+            }
+        }
+        lines
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_machine_is_measured_within_the_memory_allowed_and_reads_back() {
+        let c = Ceilings::measure(2, false, Isa::best(), Effort::Quick, 1).unwrap();
+        assert_eq!((c.threads, c.memory, c.instruction_set.as_str()), (2, LEAST, Isa::best().name()));
+        assert_eq!(c.rows.iter().map(|r| r.bytes).collect::<Vec<_>>(), [64, 512]);
+        // A row of eight lines is no faster than one of one line, and takes no longer than sixteen of them.
+        for r in [&c.rows, &c.rows_in_cache] {
+            assert!(r[0].gather > r[1].gather && r[1].gather > r[0].gather / 64.0, "{r:?}");
+        }
+        assert!(c.flops_bf16.is_none_or(|b| b > 0.8 * c.flops_f32));
+        let text = serde_json::to_string(&c).unwrap();
+        assert_eq!(serde_json::from_str::<Ceilings>(&text).unwrap(), c);
+        assert!(c.lines().iter().all(|(label, value)| !label.is_empty() && !value.is_empty()));
+    }
+}
