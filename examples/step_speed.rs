@@ -45,8 +45,10 @@ fn measure(args: &[String]) -> Result<serde_json::Value, String> {
         "candle" => EngineKind::Candle,
         other => return Err(format!("no engine {other}; there are fused and candle")),
     };
-    let precision =
-        Precision::ALL.into_iter().find(|p| p.name() == precision).ok_or(format!("no precision {precision}; use fp32, bf16, fp16"))?;
+    let precision = Precision::ALL
+        .into_iter()
+        .find(|p| p.name() == precision)
+        .ok_or(format!("no precision {precision}; use fp32, bf16, fp16"))?;
     if kind == EngineKind::Candle && precision != Precision::Fp32 {
         return Err("candle computes in fp32 only".into());
     }

@@ -15,8 +15,8 @@ use dlrm_bench::{
 
 /// Rows of MLPerf DLRM's tables (facebookresearch/dlrm on Criteo Terabyte, ids modulo 40 M).
 const TERABYTE: [usize; 26] = [
-    39884406, 39043, 17289, 7420, 20263, 3, 7120, 1543, 63, 38532951, 2953546, 403346, 10, 2208, 11938, 155, 4, 976, 14, 39979771,
-    25641295, 39664984, 585935, 12972, 108, 36,
+    39884406, 39043, 17289, 7420, 20263, 3, 7120, 1543, 63, 38532951, 2953546, 403346, 10, 2208, 11938, 155, 4, 976, 14,
+    39979771, 25641295, 39664984, 585935, 12972, 108, 36,
 ];
 
 /// A model with its optimizer, its batch and the ids of its bags.
@@ -60,8 +60,7 @@ pub fn systems() -> Vec<System> {
         mlp_init: MlpInit::XavierNormal,
         embedding_init: EmbeddingInit::Normal { std: 1e-4 },
     });
-    let adam =
-        |rows| OptimizerSpec::Adam { beta1: 0.9, beta2: 0.999, eps: 1e-8, form: AdamForm::Torch, rows };
+    let adam = |rows| OptimizerSpec::Adam { beta1: 0.9, beta2: 0.999, eps: 1e-8, form: AdamForm::Torch, rows };
     let sgd = OptimizerSpec::Sgd;
     let facebook = dlrm(512, vec![1_000_000; 8], 64, &[512, 64], &[1024, 1024, 1024, 1]);
     vec![

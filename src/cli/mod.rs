@@ -4,6 +4,7 @@ mod check;
 mod explain;
 mod failure;
 mod kept;
+mod package;
 mod progress;
 mod run;
 mod summary;
@@ -11,6 +12,7 @@ mod system;
 
 pub use check::CheckArgs;
 pub use failure::Failure;
+pub use package::PackageArgs;
 pub use run::RunArgs;
 pub use system::SystemArgs;
 
@@ -35,7 +37,7 @@ Exit codes:
     1  run: came to its end without reaching the target; check: a log fails
     4  the run broke down: the loss or a prediction is not a number
    64  the command line or the workload file is wrong
-   65  the data cannot be read or are malformed
+   65  the data or the results cannot be read or are malformed
    70  something else went wrong inside
    71  not enough memory
    74  the results cannot be written
@@ -54,6 +56,7 @@ enum Command {
     Run(RunArgs),
     Check(CheckArgs),
     System(SystemArgs),
+    Package(PackageArgs),
 }
 
 /// Runs the program on the process's arguments.
@@ -70,6 +73,7 @@ pub fn main() -> ExitCode {
         Command::Run(args) => run::run(&args),
         Command::Check(args) => check::run(&args),
         Command::System(args) => system::system(&args),
+        Command::Package(args) => package::run(&args),
     };
     match done {
         Ok(exit) => ExitCode::from(exit as u8),

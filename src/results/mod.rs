@@ -8,6 +8,7 @@
 mod atomic;
 mod folder;
 pub mod metrics;
+pub mod package;
 pub mod record;
 mod recorder;
 pub mod table;

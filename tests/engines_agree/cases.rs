@@ -162,7 +162,18 @@ pub fn deepfms(limits: Limits) -> impl Strategy<Value = ModelSpec> {
 pub fn config(model: ModelSpec, loss: LossSpec, rule: OptimizerSpec, max_batch: usize) -> EngineConfig {
     let max_hotness = vec![HOTNESS; model.tables().len()];
     let optimizer = OptimizerConfig { rule, learning_rate: 0.05, clip_norm: None };
-    EngineConfig { model, loss, optimizer, max_batch, max_hotness, threads: 2, pin_threads: false, precision: Precision::Fp32, loss_scale: LossScaleSpec::Off, seed: 17 }
+    EngineConfig {
+        model,
+        loss,
+        optimizer,
+        max_batch,
+        max_hotness,
+        threads: 2,
+        pin_threads: false,
+        precision: Precision::Fp32,
+        loss_scale: LossScaleSpec::Off,
+        seed: 17,
+    }
 }
 
 /// Moves parameters that start at ones and zeros, so that they matter and no ReLU sits at its kink.

@@ -13,8 +13,8 @@ use super::{
 };
 use crate::{
     backend::{
-        Backend, BackendError, DotShape, InputShape, Linear, MaskKey, Mat, MatMut, Norm, Precision, Result, SparseGradient, TablesShape,
-        Update, Window,
+        Backend, BackendError, DotShape, InputShape, Linear, MaskKey, Mat, MatMut, Norm, Precision, Result, SparseGradient,
+        TablesShape, Update, Window,
     },
     data::Batch,
     embedding::{EmbeddingError, TableSet},

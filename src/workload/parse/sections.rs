@@ -70,7 +70,8 @@ fn engine(r: &Reader) -> Result<EngineSection> {
 }
 
 fn loss_scale(r: &Reader) -> Result<LossScaleSpec> {
-    let scale = |default| r.within("engine.loss_scale", r.or("engine.loss_scale", default)?, LossScaleSpec::allows, "from 2^-24 to 2^60");
+    let scale =
+        |default| r.within("engine.loss_scale", r.or("engine.loss_scale", default)?, LossScaleSpec::allows, "from 2^-24 to 2^60");
     Ok(match r.or("engine.loss_scaling", LossScalingWord::Dynamic)? {
         LossScalingWord::Static => LossScaleSpec::Static { scale: scale(1024.0)? },
         LossScalingWord::Dynamic => LossScaleSpec::Dynamic {

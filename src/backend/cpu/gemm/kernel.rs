@@ -179,7 +179,8 @@ unsafe fn pack_transposed<S: Simd, F: Format<S>, const LANES: usize>(
                 if r < rows {
                     let at = from.add(r * stride + i);
                     let low = S::load_up_to(at, n);
-                    let high = if F::TERMS == 1 { S::zero() } else { S::load_up_to(at.wrapping_add(LANES), n.saturating_sub(LANES)) };
+                    let high =
+                        if F::TERMS == 1 { S::zero() } else { S::load_up_to(at.wrapping_add(LANES), n.saturating_sub(LANES)) };
                     *x = F::pack(low, high);
                 }
             }
@@ -443,9 +444,9 @@ macro_rules! kernel {
 
 /// Names of the kernels, one for each instruction set and format.
 pub(super) mod kernels {
-    use super::{super::portable::Portable, *};
     #[cfg(target_arch = "x86_64")]
     use super::super::{avx2::Avx2, avx512::Avx512, format::Bf16Pairs};
+    use super::{super::portable::Portable, *};
 
     kernel!(PortableF32, Portable, F32, [1 2 3 4]);
     kernel!(PortableBf16, Portable, Bf16, [1 2 3 4]);

@@ -3,9 +3,9 @@
 
 use super::{
     kernel::{Finish, Kernel, Tile},
-    simd::Simd,
     plan::Blocks,
     scratch::{MAX_LANES, STAGGER},
+    simd::Simd,
 };
 use crate::backend::cpu::pool::SharedMut;
 use std::ops::Range;

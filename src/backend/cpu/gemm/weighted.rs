@@ -55,7 +55,8 @@ pub(super) fn run<K: Kernel>(
     c: Target,
 ) {
     let (k, n) = if order == Order::Transposed { (s.input, s.output) } else { (s.output, s.input) };
-    let (m, panels, blocks) = (Blocks::balanced(s.batch, K::MR), Blocks::of(n, K::NR), Blocks::even(k, K_BLOCK * K::TERMS, K::TERMS));
+    let (m, panels, blocks) =
+        (Blocks::balanced(s.batch, K::MR), Blocks::of(n, K::NR), Blocks::even(k, K_BLOCK * K::TERMS, K::TERMS));
     let beforehand = m.count > FEW_TILES;
     let grid = if beforehand { Grid::of_rows(&m, &panels, k) } else { Grid::of_columns(&m, &panels, k) };
     let product = Product { a, w, order, input: s.input, finish, c, k, m, panels, blocks, grid };
@@ -152,7 +153,9 @@ impl Product<'_> {
             let finish = if last { self.finish } else { Finish::Store };
             for p in columns.clone() {
                 let (b, next_w) = match packed {
-                    Some(packed) => (packed.as_ptr().wrapping_add(p * self.panel_stride::<K>() + k0 / K::TERMS * K::NR), Part::NONE),
+                    Some(packed) => {
+                        (packed.as_ptr().wrapping_add(p * self.panel_stride::<K>() + k0 / K::TERMS * K::NR), Part::NONE)
+                    }
                     None => {
                         // SAFETY: the room holds one panel.
                         unsafe { self.pack_panel::<K>(p, (k0, terms), room.b()) };

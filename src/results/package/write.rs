@@ -1,0 +1,79 @@
+//! The submission's files.
+
+use super::{Entry, Package};
+use crate::results::ResultsError;
+use std::{
+    fs,
+    io::ErrorKind,
+    path::{Path, PathBuf},
+};
+
+impl Package {
+    /// Writes `dir/ORG/`, which must not be there yet, whole or not at all.
+    pub fn write(&self, dir: &Path) -> Result<PathBuf, ResultsError> {
+        let folder = dir.join(&self.org);
+        if folder.exists() {
+            let source = std::io::Error::new(ErrorKind::AlreadyExists, "it is there already; remove it, or choose another -o");
+            return Err(ResultsError::Write { path: folder, source });
+        }
+        fs::create_dir_all(dir).map_err(ResultsError::write(dir))?;
+        let hidden = dir.join(format!(".tmp-{}", self.org));
+        let written = self.fill(&hidden).and_then(|()| fs::rename(&hidden, &folder).map_err(ResultsError::write(&folder)));
+        if written.is_err() {
+            // It may never have come to be.
+            let _ = fs::remove_dir_all(&hidden);
+        }
+        written.map(|()| folder)
+    }
+
+    fn fill(&self, root: &Path) -> Result<(), ResultsError> {
+        for (name, description) in &self.systems {
+            let path = root.join("systems").join(format!("{name}.json"));
+            let text = serde_json::to_string_pretty(description).map_err(|e| ResultsError::malformed(&path, e.to_string()))?;
+            put(&path, format!("{text}\n").as_bytes())?;
+        }
+        for entry in &self.entries {
+            let name = entry.benchmark.name;
+            let results = root.join("results").join(&entry.system).join(name);
+            for (i, run) in entry.runs.iter().enumerate() {
+                put(&results.join(format!("result_{i}.txt")), &run.log)?;
+            }
+            let code = root.join("benchmarks").join(name).join("implementations/dlrm-bench");
+            put(&code.join(format!("{}.md", entry.system)), entry.how_to_run().as_bytes())?;
+            let workload = entry.runs[0].folder.join("workload.toml");
+            let text = fs::read(&workload).map_err(ResultsError::read(&workload))?;
+            put(&code.join(format!("{}.toml", entry.system)), &text)?;
+        }
+        Ok(())
+    }
+}
+
+impl Entry {
+    /// What one needs to run it again.
+    fn how_to_run(&self) -> String {
+        let record = &self.runs[0].record;
+        let (name, system) = (self.benchmark.name, &self.system);
+        let seeds: Vec<_> = self.runs.iter().map(|r| r.record.workload.seed.to_string()).collect();
+        let mut text = format!("# {name} on {system}\n\n");
+        if let Some(benchmark) = self.benchmark.rule_file {
+            text += &format!("No MLPerf round has this benchmark; its rules are those of dlrm-bench's `{benchmark}`.\n\n");
+        }
+        text += &format!("Program: dlrm-bench {}", record.versions.dlrm_bench);
+        if let Some(commit) = &record.versions.git_commit {
+            text += &format!(", commit {commit}");
+        }
+        text += &format!(" ({})\n\n", record.versions.target);
+        text += &format!(
+            "```\ndlrm-bench run {system}.toml --seed SEED\n```\n\nSeeds, in order of `result_<n>.txt`: {}.\n",
+            seeds.join(", ")
+        );
+        text
+    }
+}
+
+fn put(path: &Path, bytes: &[u8]) -> Result<(), ResultsError> {
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder).map_err(ResultsError::write(folder))?;
+    }
+    fs::write(path, bytes).map_err(ResultsError::write(path))
+}

@@ -1,0 +1,288 @@
+//! `dlrm-bench package`: what it writes passes MLPerf's package_checker and repo_checker, and what is no submission is refused.
+
+use dlrm_bench::{
+    data::{Column, Schema},
+    metrics::Quality,
+    mllog::MlLog,
+    train::events::{EvalEvent, Listener, Outcome, RunFacts, StopReason},
+    workload,
+};
+use serde_json::{Value, json};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Output},
+};
+
+const TINY: &str = r#"
+[workload]
+name = "tiny"
+[data]
+source = "planted"
+preset = "criteo_kaggle"
+max_rows = 100
+train_samples = 4000
+eval_samples = 1000
+[model]
+kind = "dlrm"
+dim = 8
+bottom = [16, 8]
+top = [16, 1]
+[train]
+batch_size = 100
+[optimizer]
+kind = "adagrad"
+learning_rate = 0.05
+[eval]
+every_steps = 20
+[target]
+auc = 0.501
+"#;
+
+fn dlrm_bench(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_dlrm-bench")).args(args).output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).unwrap()
+}
+
+/// Real runs with seeds 1 to `n`; returns their folders in that order.
+fn real_runs(dir: &Path, n: usize) -> Vec<PathBuf> {
+    let file = dir.join("tiny.toml");
+    fs::write(&file, TINY).unwrap();
+    let results = dir.join("results");
+    for seed in 1..=n {
+        let (file, results) = (file.display().to_string(), results.display().to_string());
+        let out = dlrm_bench(&["run", &file, "--quiet", "--results", &results, "--seed", &seed.to_string()]);
+        assert!(out.status.success(), "{}", text(&out.stderr));
+    }
+    let below = |dir: PathBuf| fs::read_dir(dir).unwrap().map(|e| e.unwrap().path());
+    let mut runs: Vec<_> = below(results).flat_map(below).flat_map(below).collect();
+    runs.sort_by_key(|r| r.to_string_lossy().rsplit("-s").next().map(ToOwned::to_owned));
+    runs
+}
+
+fn edit(path: &Path, change: impl Fn(&mut Value)) {
+    let mut record: Value = serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap();
+    change(&mut record);
+    fs::write(path, record.to_string()).unwrap();
+}
+
+/// Ten runs of closed DLRM-DCNv2 that nobody made, beside a real one whose record they take; with logs of our writer.
+fn closed_runs(dir: &Path, real: &Path) {
+    let mut w = workload::load(&real.join("workload.toml"), &[]).unwrap().workload;
+    w = workload::load(
+        &real.join("workload.toml"),
+        &["optimizer.eps=1e-8", "optimizer.learning_rate=0.004", "train.batch_size=65536"].map(Into::into),
+    )
+    .map_or(w, |r| r.workload);
+    w.mlperf.benchmark = "dlrm_dcnv2".into();
+    w.mlperf.division = "closed".into();
+    for seed in 0..10u64 {
+        let folder = dir.join(format!("big/closed/run-{seed}"));
+        fs::create_dir_all(&folder).unwrap();
+        fs::copy(real.join("workload.toml"), folder.join("workload.toml")).unwrap();
+        fs::copy(real.join("run.json"), folder.join("run.json")).unwrap();
+        edit(&folder.join("run.json"), |r| {
+            r["run"] = json!(format!("run-{seed}"));
+            r["started"] = json!(format!("2026-11-21T00:00:0{seed}Z"));
+            r["system"] = json!("big machine");
+            r["workload"]["benchmark"] = json!("dlrm_dcnv2");
+            r["workload"]["division"] = json!("closed");
+            r["workload"]["seed"] = json!(seed);
+            r["facts"]["train_samples"] = json!(4195197692u64);
+            r["facts"]["target_auc"] = json!(0.80275);
+            r["outcome"]["seconds"] = json!(60.0 * (seed + 1) as f64);
+        });
+        w.train.seed = seed;
+        write_log(&folder.join("result_0.txt"), &w);
+    }
+}
+
+fn write_log(path: &Path, w: &workload::Workload) {
+    let mut log = MlLog::create(path, w, "big machine").unwrap();
+    let column = Column { name: "C1".into(), rows: 10, max_hotness: 1 };
+    let schema = Schema { dense: 13, tables: vec![column; 26] };
+    let quality = Quality {
+        samples: 10,
+        auc: 0.80275,
+        logloss: 0.4,
+        accuracy: 0.8,
+        normalized_entropy: 0.9,
+        base_rate: 0.25,
+        precision: 0.5,
+        recall: 0.5,
+        f1: 0.5,
+        average_precision: 0.5,
+    };
+    let eval = EvalEvent { step: 5, progress: 0.8, samples: 500, elapsed: 2.0, seconds: 0.5, quality, best_auc: 0.80275 };
+    let facts = RunFacts {
+        train_samples: 4195197692,
+        eval_samples: 89137319,
+        steps_per_epoch: 100,
+        max_steps: 100,
+        target_auc: Some(0.80275),
+        best_auc: None,
+    };
+    let outcome = Outcome {
+        reason: StopReason::Target,
+        success: true,
+        message: None,
+        steps: 5,
+        samples: 500,
+        seconds: 2.0,
+        train_seconds: 1.5,
+        last_eval: None,
+        test: None,
+    };
+    log.init_start().unwrap();
+    log.params_ready(&w.model.resolve(&schema).unwrap().params()).unwrap();
+    log.run_start(&facts).unwrap();
+    log.epoch_start(0).unwrap();
+    log.eval_start(0.8).unwrap();
+    log.eval_stop(&eval).unwrap();
+    log.epoch_stop(0).unwrap();
+    log.run_stop(&outcome).unwrap();
+}
+
+/// What MLPerf's two checkers say of a submission; `None` where there are none. One process for both.
+fn checkers(folder: &Path, ruleset: &str) -> Option<String> {
+    const SCRIPT: &str = r#"
+import logging, sys
+logging.basicConfig(level=logging.INFO, stream=sys.stdout)
+from mlperf_logging.package_checker import package_checker
+from mlperf_logging.repo_checker import repo_checker
+package_checker.check_training_package(sys.argv[1], 'training', sys.argv[2], False, True, False, False, False, 'nowhere')
+repo_checker.run_checks(sys.argv[1])
+"#;
+    let Ok(python) = std::env::var("DLRM_BENCH_MLPERF_PYTHON") else {
+        eprintln!("skipped: DLRM_BENCH_MLPERF_PYTHON names no python with mlperf-logging 4.1.68");
+        return None;
+    };
+    let out = Command::new(python).args(["-c", SCRIPT]).arg(folder).arg(ruleset).output().unwrap();
+    Some(format!("{}{}", text(&out.stdout), text(&out.stderr)))
+}
+
+/// Both checkers find nothing, in words: their exit codes say nothing.
+fn passes(folder: &Path, ruleset: &str) {
+    let Some(said) = checkers(folder, ruleset) else { return };
+    assert!(said.contains("PACKAGE CHECKER FOUND NO ERRORS") && said.contains("ALL CHECKS PASSED"), "{said}");
+    assert!(!said.contains("ERROR:") && !said.contains("Skipping"), "{said}");
+}
+
+fn package(runs: &[&Path], output: &Path, more: &[&str]) -> Output {
+    let runs: Vec<_> = runs.iter().map(|r| r.display().to_string()).collect();
+    let output = output.display().to_string();
+    let mut args = vec!["package"];
+    args.extend(runs.iter().map(String::as_str));
+    args.extend(["--org", "dlrm-bench", "-o", &output]);
+    args.extend(more);
+    dlrm_bench(&args)
+}
+
+fn refused(out: &Output) -> &str {
+    assert_eq!(out.status.code(), Some(65), "{}{}", text(&out.stdout), text(&out.stderr));
+    assert!(out.stdout.is_empty());
+    text(&out.stderr)
+}
+
+#[test]
+fn five_real_runs_are_a_submission_of_dlrm() {
+    let dir = tempfile::tempdir().unwrap();
+    let runs = real_runs(dir.path(), 5);
+    let output = dir.path().join("out");
+    let out = package(&[&dir.path().join("results")], &output, &["--set", "cooling=Air"]);
+    let said = text(&out.stdout);
+    assert!(out.status.success(), "{said}{}", text(&out.stderr));
+    assert!(said.contains("5 runs, open division, ruleset 2.1.0; score 0.0"), "{said}");
+    assert!(said.contains("left empty, as nobody knows: host_processor_interconnect,") && !said.contains("cooling"), "{said}");
+    let org = output.join("dlrm-bench");
+    let record: Value = serde_json::from_str(&fs::read_to_string(runs[0].join("run.json")).unwrap()).unwrap();
+    let system = record["system"].as_str().unwrap();
+    for (i, run) in runs.iter().enumerate() {
+        let copied = fs::read(org.join(format!("results/{system}/dlrm/result_{i}.txt"))).unwrap();
+        assert!(copied == fs::read(run.join("result_0.txt")).unwrap(), "result_{i}.txt is the log of seed {}", i + 1);
+    }
+    let description: Value =
+        serde_json::from_str(&fs::read_to_string(org.join(format!("systems/{system}.json"))).unwrap()).unwrap();
+    let fields = description.as_object().unwrap();
+    assert_eq!((fields.len(), fields.values().all(Value::is_string)), (33, true));
+    assert_eq!(
+        (&fields["cooling"], &fields["division"], &fields["system_name"]),
+        (&json!("Air"), &json!("open"), &json!(system))
+    );
+    assert_eq!(fields["host_processor_model_name"], record["machine"]["cpu"]["model"]);
+    let how = org.join("benchmarks/dlrm/implementations/dlrm-bench");
+    assert!(fs::read_to_string(how.join(format!("{system}.md"))).unwrap().contains("1, 2, 3, 4, 5."));
+    assert!(workload::load(&how.join(format!("{system}.toml")), &[]).is_ok());
+    passes(&org, "2.1.0");
+
+    // Once written it is nobody's to write again.
+    let again = package(&[&dir.path().join("results")], &output, &[]);
+    assert_eq!(again.status.code(), Some(74));
+    assert!(text(&again.stderr).contains("it is there already"), "{}", text(&again.stderr));
+
+    // Fewer runs, the same seed twice, a broken log.
+    let four: Vec<&Path> = runs[..4].iter().map(PathBuf::as_path).collect();
+    let output = dir.path().join("four");
+    let out = package(&four, &output, &[]);
+    assert!(refused(&out).contains("dlrm: 4 runs, but a submission has 5; make 1 more, or say --allow-incomplete"));
+    assert!(!output.exists());
+    let out = package(&four, &output, &["--allow-incomplete"]);
+    assert!(out.status.success() && text(&out.stdout).contains("note: 4 runs"), "{}", text(&out.stdout));
+    if let Some(said) = checkers(&output.join("dlrm-bench"), "2.1.0") {
+        assert!(said.contains("FOUND ERRORS") && said.contains("found 4, expected 5"), "{said}");
+    }
+    for run in &runs[..2] {
+        let log = run.join("result_0.txt");
+        let broken = fs::read_to_string(&log).unwrap().replace("train_samples", "training_samples");
+        fs::write(&log, broken).unwrap();
+    }
+    let out = package(&[&dir.path().join("results")], &dir.path().join("broken"), &[]);
+    let error = refused(&out);
+    assert_eq!(error.matches("train_samples is missing").count(), 2, "{error}");
+    assert!(error.lines().all(|l| l.starts_with("error: ")), "{error}");
+}
+
+#[test]
+fn ten_closed_runs_are_a_submission_of_dlrm_dcnv2() {
+    let dir = tempfile::tempdir().unwrap();
+    let real = real_runs(dir.path(), 1).remove(0);
+    closed_runs(dir.path(), &real);
+    let big = dir.path().join("big");
+    let output = dir.path().join("out");
+    let out = package(&[&big], &output, &[]);
+    let said = text(&out.stdout);
+    assert!(out.status.success(), "{said}{}", text(&out.stderr));
+    // Minutes 1 to 10 without the first and the last.
+    assert!(said.contains("big_machine/dlrm_dcnv2: 10 runs, closed division, ruleset 6.0.0; score 5.500 min"), "{said}");
+    passes(&output.join("dlrm-bench"), "6.0.0");
+
+    // The closed division wants different seeds and one workload; everybody wants runs of ours.
+    let last = big.join("closed/run-9/run.json");
+    edit(&last, |r| r["workload"]["seed"] = json!(3));
+    let out = package(&[&big], &dir.path().join("seeds"), &[]);
+    assert!(refused(&out).contains("have the same seed, 3"), "{}", text(&out.stderr));
+    edit(&last, |r| r["workload"]["name"] = json!("another"));
+    let out = package(&[&big], &dir.path().join("workloads"), &[]);
+    assert!(refused(&out).contains("have workload another and tiny"), "{}", text(&out.stderr));
+    let log = big.join("closed/run-0/result_0.txt");
+    let alone = dir.path().join("result_0.txt");
+    fs::copy(log, &alone).unwrap();
+    let out = package(&[&alone], &dir.path().join("alone"), &[]);
+    assert!(refused(&out).contains("no run of this program's"), "{}", text(&out.stderr));
+}
+
+#[test]
+fn a_wrong_command_line_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let missing = dir.path().join("none");
+    let out = package(&[&missing], &dir.path().join("out"), &[]);
+    assert!(refused(&out).contains("none"));
+    let out = package(&[&missing], &dir.path().join("out"), &["--set", "colling=Air"]);
+    assert_eq!(out.status.code(), Some(64));
+    assert!(text(&out.stderr).contains("no field is called \"colling\"; must be one of status"), "{}", text(&out.stderr));
+    let out = dlrm_bench(&["package", &missing.display().to_string(), "--org", "A B", "-o", "out"]);
+    assert!(refused(&out).contains("the organisation's name is \"A B\", which holds a space; write _ for it"));
+}
