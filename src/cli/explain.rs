@@ -1,9 +1,11 @@
-//! `run --explain`: what would be run, on what data, before anything is read or allocated.
+//! `run --explain`: what would be run, on what data, before anything is read.
 
-use super::Failure;
+use super::{Failure, kept, progress::thousands};
 use crate::{
     data::source,
     engine::memory::MemoryPlan,
+    results::Floor,
+    system::{Ceilings, Machine},
     train::memory::{available, memory_plan, shown},
     workload::{DataConfig, Resolved},
 };
@@ -40,7 +42,24 @@ pub(super) fn explain(resolved: &Resolved) -> Result<String, Failure> {
     }
     let config = schema.as_ref().map(|schema| w.engine_config(schema)).transpose()?;
     out += &memory(&memory_plan(w, config.as_ref()), config.is_some());
+    if let (Some(schema), Some(config)) = (&schema, &config)
+        && let Some(ceilings) = kept::ceilings(w)?
+    {
+        out += &floor(&kept::floor(w, schema, config, &ceilings, &Machine::inspect()), &ceilings);
+    }
     Ok(out)
+}
+
+/// The floor of a step as a table.
+fn floor(floor: &Floor, ceilings: &Ceilings) -> String {
+    let threads = ceilings.threads;
+    let mut out = format!("#\n# Floor of a training step of {} samples, as measured now on {threads} threads\n", floor.batch);
+    let ms = |seconds: f64| format!("{:.3} ms", 1e3 * seconds);
+    for p in &floor.phases {
+        out += &format!("#   {:>12}  {}\n", ms(p.seconds), p.phase);
+    }
+    let rate = thousands(floor.samples_per_second.round() as u64);
+    out + &format!("#   {:>12}  all: {rate} samples/s at best\n", ms(floor.seconds))
 }
 
 /// The plan as a table. `whole` says whether the model is in it.

@@ -3,10 +3,12 @@
 use super::Failure;
 use crate::{
     backend::cpu::gemm::Isa,
+    data::{Schema, source::mean_ids},
+    engine::{EngineConfig, cost::cost},
     mllog::MlLog,
     report::plots,
     results::{
-        Recorder, ResultsError, RunFolder, RunRecord,
+        Floor, Recorder, ResultsError, RunFolder, RunRecord,
         metrics::{self, Metrics},
         record::{MemoryItem, PhaseShare, Steady},
     },
@@ -63,6 +65,10 @@ impl Kept {
             record.memory_plan =
                 plan.items.into_iter().map(|(what, bytes)| MemoryItem { what: what.to_owned(), bytes }).collect();
             record.phases = PhaseShare::of(run.phases.as_deref().unwrap_or_default());
+            if let Some(ceilings) = &record.ceilings {
+                let floor = floor(workload, &run.schema, &run.config, ceilings, &record.machine);
+                record.set_floor(floor);
+            }
         }
         folder.write_record(&record)?;
         if !metrics.is_empty() {
@@ -72,8 +78,14 @@ impl Kept {
     }
 }
 
+/// The floor of a training step.
+pub(super) fn floor(w: &Workload, schema: &Schema, config: &EngineConfig, ceilings: &Ceilings, machine: &Machine) -> Floor {
+    let batch = w.train.batch_size;
+    Floor::of(&cost(config, batch, &mean_ids(w, schema)), batch, ceilings, machine)
+}
+
 /// The ceilings of this machine for the threads of `workload`, in about half a second; `None` where there is not enough memory.
-fn ceilings(workload: &Workload) -> Result<Option<Ceilings>, Failure> {
+pub(super) fn ceilings(workload: &Workload) -> Result<Option<Ceilings>, Failure> {
     let isa = Isa::detect().map_err(|e| Failure::Internal(e.to_string()))?;
     let engine = &workload.engine;
     let measured = Ceilings::measure(engine.threads, engine.pin_threads, isa, Effort::Quick, available()).ok();

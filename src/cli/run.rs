@@ -58,7 +58,8 @@ pub struct RunArgs {
     #[arg(long, value_name = "DIR", default_value = "results")]
     pub results: PathBuf,
     /// Only print the workload with every default filled in and where each
-    /// value came from, the data to be read and the memory it will take
+    /// value came from, the data to be read, the memory it will take and how
+    /// fast a step could be at best on this machine
     #[arg(long)]
     pub explain: bool,
     /// No progress, only the summary

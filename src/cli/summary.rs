@@ -51,6 +51,12 @@ pub(super) fn summary(record: &RunRecord, folder: &Path) -> String {
             .collect();
         row("time", shown.join(", "));
     }
+    if let Some(share) = record.floor_share {
+        let phases = record.phases.iter().filter(|p| p.share >= 0.005);
+        let each = phases.filter_map(|p| Some(format!("{} {:.0}%", p.phase.replace('_', " "), 100.0 * p.floor_share?)));
+        let each: Vec<String> = each.collect();
+        row("floor", format!("{:.0}% of what this machine could do; {}", 100.0 * share, each.join(", ")));
+    }
     if let Some(d) = record.data.as_ref().filter(|d| d.skipped_lines > 0) {
         row("skipped", format!("{} malformed lines", thousands(d.skipped_lines)));
     }

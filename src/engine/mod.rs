@@ -2,6 +2,7 @@
 
 pub mod candle;
 mod check;
+pub mod cost;
 pub mod fused;
 pub mod memory;
 pub mod phase;

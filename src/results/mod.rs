@@ -6,6 +6,7 @@
 //! [`tree`] reads results back, anybody's; [`table`] sets them side by side.
 
 mod atomic;
+pub mod floor;
 mod folder;
 pub mod metrics;
 pub mod package;
@@ -18,6 +19,7 @@ mod time;
 pub mod tree;
 
 pub use atomic::{replace, write_file};
+pub use floor::Floor;
 pub use folder::RunFolder;
 pub use record::RunRecord;
 pub use recorder::{Recorded, Recorder};

@@ -1,6 +1,6 @@
 //! `run.json`: everything worth knowing about a run.
 
-use super::{Recorded, ResultsError, RunFolder, metrics::Metrics, write_file};
+use super::{Floor, Recorded, ResultsError, RunFolder, metrics::Metrics, write_file};
 use crate::{
     data::Facts,
     system::{Ceilings, Machine, Versions, peak_memory},
@@ -50,6 +50,12 @@ pub struct RunRecord {
     pub init_seconds: Option<f64>,
     /// Where the time of training steps went, if the engine keeps a clock.
     pub phases: Vec<PhaseShare>,
+    /// The least time of a training step: its work over the ceilings. `None` without ceilings.
+    #[serde(default)]
+    pub floor: Option<Floor>,
+    /// Share of the floor that training reached, [`Throughput::training`] over [`Floor::samples_per_second`]; 1 is the best that can be.
+    #[serde(default)]
+    pub floor_share: Option<f64>,
     /// Share of the training steps' time spent waiting for data.
     pub data_wait_share: Option<f64>,
     /// The most memory the process held at once, the measurement of ceilings left out.
@@ -144,6 +150,9 @@ pub struct PhaseShare {
     pub seconds: f64,
     /// Of all phases together.
     pub share: f64,
+    /// Share of the phase's floor that it reached, where it has one.
+    #[serde(default)]
+    pub floor_share: Option<f64>,
 }
 
 /// One use of memory.
@@ -156,7 +165,7 @@ pub struct MemoryItem {
 }
 
 impl RunRecord {
-    /// The record of a run that is over. What only its parts know (`ceilings`, `data`, `init_seconds`, `phases`, `memory_plan`) is left
+    /// The record of a run that is over. What only its parts know (`ceilings`, `data`, `init_seconds`, `phases`, `floor`, `memory_plan`) is left
     /// empty, for the caller to fill.
     pub fn new(
         folder: &RunFolder,
@@ -189,6 +198,8 @@ impl RunRecord {
             throughput: outcome.as_ref().and_then(|o| Throughput::of(o, stepped)),
             init_seconds: None,
             phases: Vec::new(),
+            floor: None,
+            floor_share: None,
             data_wait_share: (stepped > 0.0).then(|| waited / stepped),
             peak_memory: peak_memory(),
             memory_plan: Vec::new(),
@@ -246,12 +257,30 @@ impl PhaseShare {
     pub fn of<T: Serialize>(phases: &[(T, f64)]) -> Vec<Self> {
         let all: f64 = phases.iter().map(|(_, s)| s).sum();
         let used = phases.iter().filter(|(_, s)| *s > 0.0);
-        used.map(|(phase, seconds)| PhaseShare { phase: word(phase), seconds: *seconds, share: seconds / all }).collect()
+        let share = |(phase, seconds): &(T, f64)| PhaseShare {
+            phase: word(phase),
+            seconds: *seconds,
+            share: seconds / all,
+            floor_share: None,
+        };
+        used.map(share).collect()
+    }
+}
+
+impl RunRecord {
+    /// Records the floor of a step, and the shares of it that throughput and phases reached.
+    pub fn set_floor(&mut self, floor: Floor) {
+        let samples = self.outcome.as_ref().map_or(0, |o| o.samples);
+        for p in &mut self.phases {
+            p.floor_share = floor.share(&p.phase, samples, p.seconds);
+        }
+        self.floor_share = self.throughput.as_ref().map(|t| t.training / floor.samples_per_second);
+        self.floor = Some(floor);
     }
 }
 
 /// An enum's name as files spell it.
-fn word<T: Serialize>(value: &T) -> String {
+pub(super) fn word<T: Serialize>(value: &T) -> String {
     match serde_json::to_value(value) {
         Ok(serde_json::Value::String(s)) => s,
         other => format!("{other:?}"),

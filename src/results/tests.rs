@@ -88,6 +88,10 @@ fn a_record_holds_what_the_events_said_and_reads_back_the_same() {
         record.phases.iter().map(|p| (p.phase.as_str(), p.share)).collect::<Vec<_>>(),
         [("embedding", 0.25), ("mlp", 0.75)]
     );
+    let mlp = floor::PhaseFloor { phase: "mlp".into(), seconds: 0.1 };
+    record.set_floor(Floor { batch: 100, seconds: 0.2, samples_per_second: 500.0, phases: vec![mlp] });
+    assert_eq!(record.phases.iter().map(|p| p.floor_share).collect::<Vec<_>>(), [None, Some(1.0 / 3.0)]);
+    assert_eq!(record.floor_share, Some(0.4));
 
     folder.write_record(&record).unwrap();
     folder.write_workload(&workload.to_toml()).unwrap();
@@ -95,6 +99,25 @@ fn a_record_holds_what_the_events_said_and_reads_back_the_same() {
     let mut names: Vec<_> = fs::read_dir(folder.path()).unwrap().map(|f| f.unwrap().file_name()).collect();
     names.sort();
     assert_eq!(names, ["metrics.parquet", "run.json", "workload.toml"]);
+}
+
+/// Records of programs that knew no ceilings.
+#[test]
+fn records_without_ceilings_and_floors_are_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let workload = parse::resolve("w.toml".as_ref(), WORKLOAD.into(), &[]).unwrap().workload;
+    let folder = RunFolder::create(dir.path(), "epyc-2c", "tiny", &workload.sha256(), 7).unwrap();
+    let (recorded, metrics) = run(&folder);
+    let mut record = RunRecord::new(&folder, "epyc-2c", Machine::inspect(), &workload, recorded, &metrics);
+    record.phases = record::PhaseShare::of(&[("embedding", 1.0)]);
+    let mut json = serde_json::to_value(&record).unwrap();
+    for key in ["ceilings", "floor", "floor_share"] {
+        assert!(json.as_object_mut().unwrap().remove(key).is_some(), "{key}");
+    }
+    json["phases"][0].as_object_mut().unwrap().remove("floor_share").unwrap();
+    let path = dir.path().join("run.json");
+    fs::write(&path, json.to_string()).unwrap();
+    assert_eq!(record::read(&path).unwrap(), record);
 }
 
 #[test]

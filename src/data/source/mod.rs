@@ -34,6 +34,16 @@ pub fn schema(workload: &Workload) -> Result<Option<Schema>, DataError> {
     })
 }
 
+/// Ids that a sample holds in each table on average; before repeated ones are taken out, where a source does that.
+pub fn mean_ids(workload: &Workload, schema: &Schema) -> Vec<f64> {
+    let most = schema.tables.iter().map(|t| t.max_hotness as f64);
+    match &workload.data {
+        // The mean of round(max(1, u m)) over u in [0, 1).
+        DataConfig::NumpyRandom(c) if !c.fixed_indices => most.map(|m| 0.5 * m + 0.5 / m).collect(),
+        _ => most.collect(),
+    }
+}
+
 /// Samples of the evaluation split, where they are known before any data is read.
 pub fn eval_samples(workload: &Workload) -> Option<u64> {
     match &workload.data {

@@ -278,7 +278,10 @@ impl<B: Backend> Engine for FusedEngine<B> {
         if out.len() < batch.len {
             return Err(EngineError::Shape(format!("{} predictions do not fit {} places", batch.len, out.len())));
         }
+        // The clock is for training steps.
+        let clock = self.clock.clone();
         self.pass(batch, false)?;
+        self.clock = clock;
         let logits = self.network.loss().logits(batch.len);
         Ok(self.backend.probabilities(logits, &mut out[..batch.len])?)
     }

@@ -1,0 +1,196 @@
+//! The least work of a training step, counted from shapes alone: floating-point operations and rows of memory. Divided by what the
+//! machine can do ([`crate::results::floor`]) it says how fast a step could be at best.
+
+use super::EngineConfig;
+use crate::{
+    model::{Interaction, ModelSpec, ParamKind, Pooling},
+    optim::{AdamRows, OptimizerSpec, rules::StateShape},
+};
+
+/// Bytes of an f32.
+const F32: u64 = 4;
+/// Bytes of a cache line, the least that memory moves.
+const LINE: u64 = 64;
+
+/// Work of one step.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Cost {
+    /// Operations of the MLPs: a layer of `m` outputs and `n` inputs takes `2 B m n` forward, as many for the gradient of its weights, and as
+    /// many for that of its input, which a DLRM's first bottom layer does not need.
+    pub mlp_flops: f64,
+    /// Operations of the interaction. `dot` of `p` pairs of `d` elements: `2 B p d` forward and twice that backward. FM of `n` fields: a
+    /// sum and a sum of squares forward (`3 B n d`), a product, a difference and a sum backward (`3 B n d`).
+    pub interaction_flops: f64,
+    /// Rows that are read for bags.
+    pub lookups: Vec<Visits>,
+    /// Rows, and their optimizer state, that are changed.
+    pub updates: Vec<Visits>,
+    /// What is changed as a whole: dense parameters with gradients and state, and tables whose rows all move.
+    pub streams: Vec<Stream>,
+}
+
+/// Rows at random places of one table or of its state.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Visits {
+    /// Bytes of the whole table.
+    pub resident: u64,
+    /// Rows that a step visits: at most as many as there are, since a row's later visits find it in a cache, and of several rows
+    /// in a cache line one.
+    pub rows: f64,
+    /// Bytes of a row.
+    pub bytes: u64,
+}
+
+/// Memory that is gone through from end to end.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Stream {
+    /// Bytes that it holds.
+    pub resident: u64,
+    /// Bytes read and written.
+    pub moved: f64,
+}
+
+/// The work of a step of `batch` samples with `ids[k]` ids a sample in table `k` on average.
+///
+/// # Panics
+/// If there are not as many `ids` as tables.
+pub fn cost(config: &EngineConfig, batch: usize, ids: &[f64]) -> Cost {
+    let model = &config.model;
+    assert_eq!(ids.len(), model.tables().len(), "ids of each table");
+    let samples = batch as f64;
+    let mut cost = Cost { interaction_flops: samples * interaction(model), ..Cost::default() };
+    let state = StateShape::of(&config.optimizer.rule);
+    let (learned, all_rows) = (learned_weights(model), all_rows(config));
+    let (mut products, mut first, mut table, mut dense) = (0.0, true, 0, 0);
+    for p in model.params() {
+        match p.kind {
+            ParamKind::Table | ParamKind::RowWeight => {
+                let (rows, width) = (p.shape[0], p.shape[1]);
+                let visits = samples * ids[table % ids.len()];
+                table += 1;
+                cost.lookups.push(Visits::of(rows, width, visits));
+                if all_rows {
+                    let bytes = (rows * width) as u64 * F32;
+                    cost.streams.push(Stream::update(bytes, 0, state.buffers as u64));
+                } else if p.kind == ParamKind::Table || learned {
+                    cost.updates.push(Visits::of(rows, width, visits));
+                    let kept = Visits::of(rows, state.row_width(width), visits);
+                    cost.updates.extend(std::iter::repeat_n(kept, state.buffers));
+                }
+            }
+            ParamKind::Weight => {
+                // Forward, gradient of the weights, and of the input unless that is the data.
+                let times = if first && matches!(model, ModelSpec::Dlrm(_)) { 2.0 } else { 3.0 };
+                first = false;
+                products += times * 2.0 * p.len() as f64;
+                dense += p.len() as u64 * F32;
+            }
+            ParamKind::RunningMean | ParamKind::RunningVar => {}
+            _ => dense += p.len() as u64 * F32,
+        }
+    }
+    cost.mlp_flops = samples * products;
+    cost.streams.push(Stream::update(dense, dense, state.buffers as u64));
+    cost
+}
+
+impl Visits {
+    fn of(rows: usize, width: usize, visits: f64) -> Self {
+        let bytes = width as u64 * F32;
+        let resident = rows as u64 * bytes;
+        let places = if bytes < LINE { resident.div_ceil(LINE) } else { rows as u64 };
+        Visits { resident, rows: visits.min(places as f64), bytes }
+    }
+}
+
+impl Stream {
+    /// Parameters of `bytes` with `gradient` bytes of gradients: all are read, parameters and state written too.
+    fn update(bytes: u64, gradient: u64, states: u64) -> Self {
+        Stream { resident: bytes * (1 + states) + gradient, moved: (2 * bytes * (1 + states) + gradient) as f64 }
+    }
+}
+
+/// Operations of a sample, forward and backward.
+fn interaction(model: &ModelSpec) -> f64 {
+    match model {
+        ModelSpec::DeepFm(m) => (6 * m.fields() * m.dim) as f64,
+        ModelSpec::Dlrm(m) => match m.interaction {
+            Interaction::Cat => 0.0,
+            Interaction::Dot { itself, .. } => {
+                let n = m.features();
+                let pairs = if itself { n * (n + 1) / 2 } else { n * (n - 1) / 2 };
+                (6 * pairs * m.dim) as f64
+            }
+        },
+    }
+}
+
+fn learned_weights(model: &ModelSpec) -> bool {
+    matches!(model, ModelSpec::Dlrm(m) if m.pooling == Pooling::WeightedLearned)
+}
+
+/// Whether rows that a batch does not touch move too.
+fn all_rows(config: &EngineConfig) -> bool {
+    matches!(config.optimizer.rule, OptimizerSpec::Adam { rows: AdamRows::Dense, .. })
+        || matches!(&config.model, ModelSpec::DeepFm(m) if m.embedding_l2 > 0.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{data::source, workload::parse};
+
+    fn of(text: &str, batch: usize) -> Cost {
+        let w = parse::resolve("w.toml".as_ref(), text.into(), &[]).unwrap().workload;
+        let schema = source::schema(&w).unwrap().unwrap();
+        cost(&w.engine_config(&schema).unwrap(), batch, &source::mean_ids(&w, &schema))
+    }
+
+    /// DeepRec's DLRM, counted by hand.
+    #[test]
+    fn a_dlrm_counted_by_hand() {
+        let c = of(
+            r#"
+            workload.name = "a"
+            data = { source = "planted", max_rows = 1000 }
+            model = { kind = "dlrm", dim = 16, bottom = [512, 256, 64, 16], top = [512, 256, 1] }
+            train.batch_size = 10
+            optimizer = { kind = "adagrad", learning_rate = 0.1 }
+            "#,
+            100,
+        );
+        let first = 13 * 512;
+        let others = 512 * 256 + 256 * 64 + 64 * 16 + (16 + 27 * 26 / 2) * 512 + 512 * 256 + 256;
+        assert_eq!(c.mlp_flops, 100.0 * f64::from(4 * first + 6 * others));
+        assert_eq!(c.interaction_flops, 100.0 * f64::from(351 * 16 * 6));
+        assert_eq!(c.lookups.len(), 26);
+        assert!(c.lookups.iter().all(|v| v.bytes == 64 && v.rows <= 100.0 && v.resident <= 64_000));
+        assert!(c.lookups.contains(&Visits { resident: 3 * 64, rows: 3.0, bytes: 64 }), "a table of three rows");
+        assert_eq!(c.updates.len(), 52, "rows and accumulators");
+        // Weights and biases: parameters and accumulators read and written, gradients read.
+        let dense = 4 * (first + others + 512 + 256 + 64 + 16 + 512 + 256 + 1) as u64;
+        assert_eq!(c.streams, [Stream { resident: 3 * dense, moved: 5.0 * dense as f64 }]);
+    }
+
+    #[test]
+    fn a_deepfm_whose_rows_all_move() {
+        let text = r#"
+            workload.name = "a"
+            data = { source = "planted", preset = "custom", tables = [100, 50], dense = 3, positive_rate = 0.3 }
+            model = { kind = "deepfm", dim = 8, hidden = [20] }
+            train.batch_size = 10
+            optimizer = { kind = "adam", learning_rate = 0.1, rows = "dense" }
+            "#;
+        let c = of(text, 10);
+        assert_eq!(c.mlp_flops, 10.0 * 6.0 * f64::from(40 * 20 + 20));
+        assert_eq!(c.interaction_flops, 10.0 * f64::from(6 * 5 * 8));
+        // Rows of 4 bytes: 50 of them are 4 lines. Rows of 32 bytes: 50 are 25 lines.
+        assert_eq!(c.lookups[3], Visits { resident: 200, rows: 4.0, bytes: 4 });
+        assert_eq!(c.lookups[1], Visits { resident: 1600, rows: 10.0, bytes: 32 });
+        assert!(c.updates.is_empty());
+        assert_eq!(c.streams[0], Stream { resident: 3 * 3200, moved: 6.0 * 3200.0 });
+        assert_eq!(c.streams.len(), 5);
+        let lazy = of(&text.replace(", rows = \"dense\"", ""), 10);
+        assert_eq!((lazy.updates.len(), lazy.streams.len()), (12, 1));
+    }
+}
