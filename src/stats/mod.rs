@@ -3,11 +3,15 @@
 mod block_bootstrap;
 mod block_length;
 mod olympic;
+mod rcp;
+mod student;
 
 use serde::Serialize;
 
 pub use block_bootstrap::{Bootstrap, throughput, warmup_cut};
 pub use olympic::{Score, mean, mean_interval, olympic_mean, score};
+pub use rcp::{Accepted, Convergence, Judged, Origin, RcpError, Reference, ReferencePoint, margin};
+pub use student::{TTest, paired, smallest_detectable, welch, welch_ratio};
 
 /// An estimate with its confidence interval, all in the unit of the estimate.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
@@ -56,4 +60,23 @@ pub enum StatsError {
     /// Not a confidence level.
     #[error("a confidence of {0}; it must lie between 0 and 1, 0.95 say")]
     Confidence(f64),
+    /// Not enough values.
+    #[error("{values} values; at least {needed} are needed")]
+    Values {
+        /// Values that there are.
+        values: usize,
+        /// The least that would do.
+        needed: usize,
+    },
+    /// A value that is not a finite number (the logarithm of a value that is not above 0, say).
+    #[error("{0} is among the values; all must be finite numbers")]
+    NotFinite(f64),
+    /// Values that should be pairs.
+    #[error("{a} and {b} values; pairs need the same number of both")]
+    Pairs {
+        /// The first's.
+        a: usize,
+        /// The second's.
+        b: usize,
+    },
 }
