@@ -11,6 +11,9 @@ pub enum Failure {
     /// The workload is wrong.
     #[error(transparent)]
     Workload(#[from] WorkloadError),
+    /// What was asked for cannot be done.
+    #[error("{0}")]
+    Usage(String),
     /// The data are wrong.
     #[error(transparent)]
     Data(#[from] DataError),
@@ -36,7 +39,7 @@ impl Failure {
     pub fn code(&self) -> u8 {
         match self {
             Failure::Quality(_) => 4,
-            Failure::Workload(_) => USAGE,
+            Failure::Workload(_) | Failure::Usage(_) => USAGE,
             Failure::Data(_) | Failure::Input(_) => 65,
             Failure::Internal(_) => 70,
             Failure::Memory(_) => 71,

@@ -1,6 +1,7 @@
 //! The command line: one file a command.
 
 mod check;
+mod compare;
 mod explain;
 mod failure;
 mod kept;
@@ -11,6 +12,7 @@ mod summary;
 mod system;
 
 pub use check::CheckArgs;
+pub use compare::CompareArgs;
 pub use failure::Failure;
 pub use package::PackageArgs;
 pub use run::RunArgs;
@@ -26,6 +28,8 @@ pub enum Exit {
     Done = 0,
     /// The run came to its end without reaching the target, or a log does not pass.
     Fails = 1,
+    /// Some results could not be read (each was named); what is shown are the others.
+    Unreadable = 65,
     /// Ctrl-C or SIGTERM.
     Interrupted = 130,
 }
@@ -37,7 +41,7 @@ Exit codes:
     1  run: came to its end without reaching the target; check: a log fails
     4  the run broke down: the loss or a prediction is not a number
    64  the command line or the workload file is wrong
-   65  the data or the results cannot be read or are malformed
+   65  data or results cannot be read or are malformed
    70  something else went wrong inside
    71  not enough memory
    74  the results cannot be written
@@ -57,6 +61,7 @@ enum Command {
     Check(CheckArgs),
     System(SystemArgs),
     Package(PackageArgs),
+    Compare(CompareArgs),
 }
 
 /// Runs the program on the process's arguments.
@@ -74,6 +79,7 @@ pub fn main() -> ExitCode {
         Command::Check(args) => check::run(&args),
         Command::System(args) => system::system(&args),
         Command::Package(args) => package::run(&args),
+        Command::Compare(args) => compare::run(&args),
     };
     match done {
         Ok(exit) => ExitCode::from(exit as u8),

@@ -1,5 +1,9 @@
-//! What people look at: pictures of a run.
+//! What people look at: pictures of a run, tables of many; and what programs take: exports.
 
 mod chart;
 pub mod curves;
+pub mod export;
 pub mod plots;
+pub mod table;
+#[cfg(test)]
+mod tests;

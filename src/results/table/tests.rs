@@ -27,6 +27,7 @@ fn run(system: &str, seed: u64, minutes: f64, ending: Ending) -> Run {
         samples: Some(6000.0),
         epochs: Some(minutes / 10.0),
         auc: Some(0.76),
+        loss: Some(0.5),
         throughput: Rates { end_to_end: Some(100.0 / minutes), training: Some(200.0 / minutes), steady: None, logged: None },
         floor_share: None,
         scaling_factor: None,

@@ -22,7 +22,7 @@ const CLOSED: [(&str, f64, f64, f64); 2] =
 const ODD: f64 = 0.01;
 
 /// Hyperparameters, by the start of their keys.
-const SETTINGS: [&str; 5] = ["global_batch_size", "gradient_accumulation_steps", "opt_", "sgd_opt_", "lr_"];
+const SETTINGS: [&str; 4] = ["gradient_accumulation_steps", "opt_", "sgd_opt_", "lr_"];
 
 /// The task of a closed run that saw `train_samples` an epoch (the last, short batch may be dropped); `None` if no closed run can be so.
 pub(super) fn closed_task(benchmark: &str, train_samples: Option<f64>) -> Option<Task> {
@@ -170,7 +170,8 @@ impl Log {
 
     fn settings(&self) -> BTreeMap<String, String> {
         let is_setting = |key: &str| SETTINGS.iter().any(|s| key.starts_with(s));
-        let entry = |e: &Event| Some((e.key.clone(), e.value.as_ref()?.to_string()));
+        // 0 and 0.0 are one number.
+        let entry = |e: &Event| Some((e.key.clone(), e.number().map_or(e.value.as_ref()?.to_string(), |n| n.to_string())));
         self.events.iter().map(|(_, e)| e).filter(|e| is_setting(&e.key)).filter_map(entry).collect()
     }
 
@@ -234,6 +235,7 @@ impl Log {
             samples,
             epochs,
             auc: evaluations.last().map(|e| e.auc),
+            loss: None,
             throughput: Rates {
                 end_to_end,
                 training: samples.zip(train_seconds).map(|(n, s)| n / s),

@@ -3,17 +3,19 @@
 use super::{Ending, Evaluation, Rates, Run, System, Task, log};
 use crate::{
     results::{
-        ResultsError,
+        ResultsError, metrics,
         record::{self, RunRecord},
     },
     train::events::{Outcome, RunFacts, StopReason},
 };
-use serde_json::Value;
 use std::{collections::BTreeMap, fs, path::Path};
 use toml_edit::DocumentMut;
 
 /// Settings that a repetition may change, and words for people.
 const FREE: [&str; 2] = ["train.seed", "workload.description"];
+
+/// Settings that have a field of their own.
+const FIELDS: [&str; 3] = ["train.batch_size", "workload.name", "engine.kind"];
 
 /// Lists and single values that are paths: the same files may lie anywhere.
 const PATHS: [&str; 4] = ["data.paths", "data.train", "data.eval", "data.test"];
@@ -36,8 +38,14 @@ pub(super) fn read(folder: &Path) -> Result<Run, ResultsError> {
         None => record.versions.dlrm_bench.clone(),
     };
     let task = task(&record, &mut settings);
-    let system = System { name: record.system.clone(), folder: Some(record.system.clone()), ..System::default() };
+    let system = System {
+        name: record.system.clone(),
+        folder: Some(record.system.clone()),
+        architecture: record.versions.target.split('-').next().map(str::to_owned),
+        ..System::default()
+    };
     let key = format!("{}\n{}\n{program}\n{task:?}\n{settings:?}", record.system, record.workload.name);
+    settings.retain(|key, _| !FIELDS.contains(&key.as_str()));
     let ending = ending(record.outcome.as_ref(), task.target);
     let end = record.outcome.as_ref();
     Ok(Run {
@@ -58,13 +66,14 @@ pub(super) fn read(folder: &Path) -> Result<Run, ResultsError> {
         samples: end.map(|o| o.samples as f64),
         epochs: end.and_then(|o| epochs(o, record.facts.as_ref()?)),
         auc: record.evaluations.last().map(|e| e.quality.auc),
+        loss: last_loss(folder),
         throughput: Rates {
             end_to_end: record.throughput.as_ref().map(|t| t.end_to_end),
             training: record.throughput.as_ref().map(|t| t.training),
             steady: record.throughput.as_ref().and_then(|t| t.steady.clone()),
             logged: None,
         },
-        floor_share: floor_share(&path),
+        floor_share: record.floor_share,
         scaling_factor: None,
         evaluations: record
             .evaluations
@@ -147,8 +156,7 @@ fn file_names(value: &toml_edit::Value) -> String {
     }
 }
 
-/// `floor_share` of a record that has one.
-fn floor_share(path: &Path) -> Option<f64> {
-    let record: Value = serde_json::from_str(&fs::read_to_string(path).ok()?).ok()?;
-    record.get("floor_share")?.as_f64()
+/// The last line of `metrics.parquet`; a run without one is none the worse.
+fn last_loss(folder: &Path) -> Option<f64> {
+    metrics::read(&folder.join("metrics.parquet")).ok()?.loss.last().map(|&l| f64::from(l))
 }

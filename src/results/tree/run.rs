@@ -42,6 +42,8 @@ pub struct Run {
     pub epochs: Option<f64>,
     /// AUC of the last evaluation.
     pub auc: Option<f64>,
+    /// Mean loss of the last training batch.
+    pub loss: Option<f64>,
     /// How fast it was.
     pub throughput: Rates,
     /// Share of the time that this machine's ceilings allow, if measured: 1 is as fast as can be.
@@ -71,6 +73,8 @@ pub struct System {
     pub org: Option<String>,
     /// The round in whose tree it was found: `v3.1`.
     pub round: Option<String>,
+    /// Instruction set architecture, as `uname -m` names it.
+    pub architecture: Option<String>,
 }
 
 impl System {

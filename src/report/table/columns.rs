@@ -1,0 +1,175 @@
+//! What a table shows of a row.
+
+use crate::results::{
+    table::{Estimate, Group, Measure, Row},
+    tree::Ending,
+};
+
+/// One column of a group's table; cells in order of rows.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Column {
+    pub head: &'static str,
+    /// Numbers stand on the right.
+    pub is_number: bool,
+    /// `-` where nothing is known.
+    pub cells: Vec<String>,
+    /// One sentence for the legend.
+    pub legend: Option<String>,
+}
+
+/// Not known.
+const NONE: &str = "-";
+
+/// Times below this many seconds are shown in seconds.
+const SHORT: f64 = 120.0;
+
+impl Column {
+    fn new(group: &Group, head: &'static str, cell: impl Fn(&Row) -> Option<String>) -> Self {
+        let cells = group.rows.iter().map(|r| cell(r).unwrap_or_else(|| NONE.into())).collect();
+        Column { head, is_number: true, cells, legend: None }
+    }
+
+    fn legend(self, legend: impl Into<String>) -> Self {
+        Column { legend: Some(legend.into()), ..self }
+    }
+
+    fn words(self) -> Self {
+        Column { is_number: false, ..self }
+    }
+
+    fn says_something(&self) -> bool {
+        self.cells.iter().any(|c| c != NONE)
+    }
+}
+
+/// What all rows share goes into the title; the others, most telling first.
+#[derive(Debug)]
+pub(super) struct Columns {
+    /// `batch 2048, fp32`
+    pub shared: Vec<String>,
+    pub columns: Vec<Column>,
+}
+
+impl Columns {
+    pub fn of(group: &Group, baseline: Option<&str>) -> Self {
+        let mut columns = figures(group, baseline);
+        let mut shared = Vec::new();
+        for (column, in_words) in facts(group) {
+            match column.cells.first() {
+                Some(first) if column.cells.iter().all(|c| c == first) => {
+                    if column.says_something() {
+                        shared.push(in_words(first));
+                    }
+                }
+                _ => columns.push(column),
+            }
+        }
+        columns.retain(Column::says_something);
+        Columns { shared, columns }
+    }
+}
+
+/// Measurements, most telling first.
+fn figures(group: &Group, baseline: Option<&str>) -> Vec<Column> {
+    let column = |head, cell: &dyn Fn(&Row) -> Option<String>| Column::new(group, head, cell);
+    let rate = |measure: Measure| move |r: &Row| r.estimate(measure).map(estimate);
+    let without_eval = group.without_eval();
+    let (head, what) = match without_eval {
+        Measure::Steady => ("steady/s", "training samples per second after warm-up, evaluations excluded"),
+        _ => ("training/s", "training samples per second, evaluations excluded"),
+    };
+    let of = baseline.map_or("the best".to_owned(), |b| format!("{b}'s"));
+    let slowest = group.rows.iter().filter_map(|r| r.seconds_to_target).fold(0.0, f64::max);
+    let (unit, divisor) = if slowest < SHORT { ("seconds", 1.0) } else { ("minutes", 60.0) };
+    let minutes = |r: &Row| r.seconds_to_target.map(|s| decimals(s / divisor));
+    vec![
+        column("end to end/s", &rate(Measure::EndToEnd))
+            .legend("end to end/s: training samples per second from run_start to run_stop, with 95% interval"),
+        column("ratio", &|r| r.ratio.map(ratio)).legend(format!("ratio: of {}, to {of}", group.ratio_of.name())),
+        column(unit, &minutes).legend(format!("{unit}: to the target; mean without the fastest and the slowest run")),
+        column("epochs", &|r| r.epochs_to_target.map(|e| format!("{e:.3}"))).legend("epochs: to the target, likewise"),
+        column("AUC", &|r| r.auc.map(|a| format!("{a:.5}"))),
+        column(head, &rate(without_eval)).legend(format!("{head}: {what}")),
+        column("floor", &|r| r.floor_share.map(|f| format!("{:.0}%", 100.0 * f)))
+            .legend("floor: share of what this machine's measured ceilings allow"),
+        column("cost", &|r| r.cost.map(|c| format!("{c:.2}"))).legend("cost: of the time to target"),
+    ]
+}
+
+type InWords = fn(&str) -> String;
+
+/// What was run, and how to say it in the title.
+fn facts(group: &Group) -> [(Column, InWords); 5] {
+    let column = |head, cell: &dyn Fn(&Row) -> Option<String>| Column::new(group, head, cell);
+    [
+        (column("runs", &|r| Some(runs(r))), |n| if n == "1" { "1 run".into() } else { format!("{n} runs") }),
+        (column("batch", &|r| r.batch.map(|b| b.to_string())), |b| format!("batch {b}")),
+        (column("precision", &|r| r.precision.clone()).words(), str::to_owned),
+        (column("platform", &|r| r.system.platform.clone().filter(|p| *p != r.system.name)).words(), str::to_owned),
+        (column("engine", &|r| r.engine.clone()).words(), |e| format!("engine {e}")),
+    ]
+}
+
+/// `10`, or `9 of 10` if one missed the target.
+fn runs(row: &Row) -> String {
+    let missed = row.each.iter().filter(|r| r.ending == Ending::NotConverged).count();
+    match missed {
+        0 => row.runs.to_string(),
+        _ => format!("{} of {}", row.runs - missed, row.runs),
+    }
+}
+
+/// `13.55M ±0.2%`
+pub(super) fn estimate(e: &Estimate) -> String {
+    match e.relative() {
+        Some(relative) => format!("{} ±{}", rate(e.mean), percent(relative)),
+        None => rate(e.mean),
+    }
+}
+
+/// Four significant digits: `13.55M`, `252.1k`, `938.0`.
+pub(super) fn rate(x: f64) -> String {
+    const UNITS: [(f64, &str); 4] = [(1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, "")];
+    // 999,960 is 1.000M rather than 1000.0k.
+    let (unit, suffix) = UNITS.into_iter().find(|(unit, _)| x.abs() >= 0.99995 * unit).unwrap_or((1.0, ""));
+    let scaled = x / unit;
+    let digits = if scaled.abs() < 9.9995 {
+        3
+    } else if scaled.abs() < 99.995 {
+        2
+    } else {
+        1
+    };
+    format!("{scaled:.digits$}{suffix}")
+}
+
+fn percent(share: f64) -> String {
+    match 100.0 * share {
+        p if p < 0.095 => format!("{p:.2}%"),
+        p if p < 9.95 => format!("{p:.1}%"),
+        p => format!("{p:.0}%"),
+    }
+}
+
+fn ratio(x: f64) -> String {
+    if x < 0.0995 { format!("{x:.4}") } else { format!("{x:.2}") }
+}
+
+/// Two decimals below 10, else one.
+fn decimals(x: f64) -> String {
+    if x < 9.995 { format!("{x:.2}") } else { format!("{x:.1}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_short_and_keep_four_digits() {
+        let rates = [13_546_810.4, 252_127.5, 938.0, 0.5, 999_960.0, 999_940.0, 99_999.0, 1e9, 9999.6].map(rate);
+        assert_eq!(rates, ["13.55M", "252.1k", "938.0", "0.500", "1.000M", "999.9k", "100.0k", "1.000G", "10.00k"]);
+        assert_eq!([0.0004, 0.00123, 0.0996, 0.3].map(percent), ["0.04%", "0.1%", "10%", "30%"]);
+        assert_eq!([1.0, 0.0187, 0.0996, 12.345].map(ratio), ["1.00", "0.0187", "0.10", "12.35"]);
+        assert_eq!([3.8361, 227.138, 9.996].map(decimals), ["3.84", "227.1", "10.0"]);
+    }
+}

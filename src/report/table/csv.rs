@@ -1,0 +1,66 @@
+//! One line a row, all numbers in full: samples per second, seconds, epochs.
+
+use crate::results::table::{Comparison, Estimate, Row};
+
+/// The comparison as CSV (RFC 4180) with a header line. What is not known is empty.
+pub fn csv(comparison: &Comparison) -> Result<String, csv::Error> {
+    let mut out = csv::Writer::from_writer(Vec::new());
+    let heads = row_fields(None);
+    out.write_record(["group", "title", "target_auc", "apart"].into_iter().chain(heads.iter().map(|(head, _)| *head)))?;
+    for (i, group) in comparison.groups.iter().enumerate() {
+        for row in &group.rows {
+            let of_group =
+                [(i + 1).to_string(), group.title.clone(), number(group.task.target), group.apart.clone().unwrap_or_default()];
+            out.write_record(of_group.into_iter().chain(row_fields(Some(row)).into_iter().map(|(_, value)| value)))?;
+        }
+    }
+    let bytes = out.into_inner().map_err(|e| csv::Error::from(std::io::Error::other(e.to_string())))?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// Names and values of a row's fields; without a row the names.
+fn row_fields(row: Option<&Row>) -> Vec<(&'static str, String)> {
+    let text = |f: fn(&Row) -> Option<String>| row.and_then(f).unwrap_or_default();
+    let real = |f: fn(&Row) -> Option<f64>| number(row.and_then(f));
+    let mean = |f: fn(&Row) -> Option<Estimate>, part: fn(Estimate) -> Option<f64>| number(row.and_then(f).and_then(part));
+    let mut fields = vec![
+        ("label", text(|r| Some(r.label.clone()))),
+        ("system", text(|r| Some(r.system.name.clone()))),
+        ("platform", text(|r| r.system.platform.clone())),
+        ("org", text(|r| r.system.org.clone())),
+        ("round", text(|r| r.system.round.clone())),
+        ("workload", text(|r| Some(r.workload.clone()))),
+        ("engine", text(|r| r.engine.clone())),
+        ("program", text(|r| r.program.clone())),
+        ("precision", text(|r| r.precision.clone())),
+        ("batch", text(|r| Some(r.batch?.to_string()))),
+        ("runs", text(|r| Some(r.runs.to_string()))),
+        ("converged", text(|r| Some(r.converged.to_string()))),
+        ("unfinished", text(|r| Some(r.unfinished.to_string()))),
+    ];
+    let rates: [([&str; 3], fn(&Row) -> Option<Estimate>); 3] = [
+        (["end_to_end", "end_to_end_low", "end_to_end_high"], |r| r.end_to_end),
+        (["training", "training_low", "training_high"], |r| r.training),
+        (["steady", "steady_low", "steady_high"], |r| r.steady),
+    ];
+    for (names, of) in rates {
+        let parts: [fn(Estimate) -> Option<f64>; 3] = [|e| Some(e.mean), |e| e.low, |e| e.high];
+        fields.extend(names.into_iter().zip(parts).map(|(name, part)| (name, mean(of, part))));
+    }
+    fields.extend([
+        ("ratio", real(|r| r.ratio)),
+        ("seconds_to_target", real(|r| r.seconds_to_target)),
+        ("epochs_to_target", real(|r| r.epochs_to_target)),
+        ("scaling_factor", real(|r| r.scaling_factor)),
+        ("auc", real(|r| r.auc)),
+        ("floor_share", real(|r| r.floor_share)),
+        ("cost", real(|r| r.cost)),
+        ("differences", text(|r| r.differences.clone())),
+        ("notes", text(|r| Some(r.notes.join("; ")))),
+    ]);
+    fields
+}
+
+fn number(x: Option<f64>) -> String {
+    x.map(|x| x.to_string()).unwrap_or_default()
+}

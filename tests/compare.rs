@@ -1,0 +1,141 @@
+//! `dlrm-bench compare` as a user runs it, on runs made here.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Output},
+};
+use tempfile::TempDir;
+
+const WORKLOAD: &str = r#"
+workload.name = "tiny"
+data = { source = "planted", max_rows = 500, train_samples = 4000, eval_samples = 2000 }
+model = { kind = "dlrm", dim = 8, bottom = [16, 8], top = [16, 1] }
+train = { batch_size = 128, seed = 3 }
+optimizer = { kind = "adagrad", learning_rate = 0.05 }
+eval = { every_steps = 10, batch_size = 500 }
+target.auc = 0.501
+"#;
+
+struct Bench {
+    dir: TempDir,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("w.toml"), WORKLOAD).unwrap();
+        Bench { dir }
+    }
+
+    fn command(&self, args: &[&str]) -> Output {
+        Command::new(env!("CARGO_BIN_EXE_dlrm-bench")).current_dir(self.dir.path()).args(args).output().unwrap()
+    }
+
+    /// A run; its folder's results are below `results/<name>`.
+    fn run(&self, name: &str, args: &[&str]) {
+        let platform = format!("mlperf.platform={name}");
+        let out = self.command(&[&["run", "w.toml", "--quiet", "--set", &platform], args].concat());
+        assert!(matches!(out.status.code(), Some(0 | 1)), "{}", text(&out.stderr));
+    }
+
+    fn compare(&self, args: &[&str]) -> String {
+        let out = self.command(&[&["compare"], args].concat());
+        assert_eq!(out.status.code(), Some(0), "{}{}", text(&out.stdout), text(&out.stderr));
+        text(&out.stdout).to_owned()
+    }
+
+    fn json(&self, args: &[&str]) -> serde_json::Value {
+        serde_json::from_str(&self.compare(&[args, &["--format", "json"]].concat())).unwrap()
+    }
+}
+
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).unwrap()
+}
+
+fn first_log(folder: &Path) -> PathBuf {
+    for entry in fs::read_dir(folder).unwrap().map(|e| e.unwrap().path()) {
+        if entry.is_dir() {
+            return first_log(&entry);
+        }
+        if entry.ends_with("result_0.txt") {
+            return entry;
+        }
+    }
+    panic!("no log below {}", folder.display())
+}
+
+#[test]
+fn runs_of_seeds_are_a_row_and_other_tasks_are_set_apart() {
+    let bench = Bench::new();
+    for seed in ["1", "2", "3"] {
+        bench.run("one", &["--seed", seed, "--threads", "1"]);
+    }
+    bench.run("two", &["--threads", "2"]);
+    bench.run("two", &["--threads", "2", "--set", "data.max_rows=700"]);
+    let c = bench.json(&["results"]);
+    let groups = c["groups"].as_array().unwrap();
+    assert_eq!(groups.len(), 2);
+    assert_eq!(groups[1]["apart"], "other data: data.max_rows 700, not 500");
+    assert!(groups[1]["rows"][0]["ratio"].is_null());
+    let rows = groups[0]["rows"].as_array().unwrap();
+    let one = rows.iter().find(|r| r["label"] == "one").unwrap();
+    assert_eq!((&one["runs"], &one["converged"], one["each"].as_array().unwrap().len()), (&3.into(), &3.into(), 3));
+    // The record and the log beside it say the same.
+    let run = &one["each"][0];
+    let copy = bench.dir.path().join("copy.log");
+    fs::copy(bench.dir.path().join(run["path"].as_str().unwrap()).join("result_0.txt"), &copy).unwrap();
+    let alone = bench.json(&["copy.log"]);
+    let from_log = &alone["groups"][0]["rows"][0];
+    let near = |a: &serde_json::Value, b: &serde_json::Value, relative: f64| {
+        let (a, b) = (a.as_f64().unwrap(), b.as_f64().unwrap());
+        assert!((a / b - 1.0).abs() < relative, "{a} and {b}");
+    };
+    near(&from_log["auc"], &run["auc"], 1e-12);
+    near(&from_log["epochs_to_target"], &run["epochs"], 1e-9);
+    // Milliseconds of a run of some tens of them.
+    near(&from_log["end_to_end"]["mean"], &run["throughput"]["end_to_end"], 0.2);
+
+    let shown = bench.compare(&["results", "--baseline", "two"]);
+    assert!(shown.lines().all(|l| l.chars().count() <= 80), "{shown}");
+    assert!(shown.contains("not comparable with the first table: other data: data.max_rows 700, not 500"), "{shown}");
+    assert!(shown.contains("one: differs in engine.threads 1, not 2"), "{shown}");
+    assert!(bench.compare(&["results/*/tiny", "--filter", "system=one", "--rows", "run"]).matches("one 20").count() >= 3);
+    bench.compare(&["results", "-o", "t.md"]);
+    assert!(fs::read_to_string(bench.dir.path().join("t.md")).unwrap().starts_with("### tiny"));
+}
+
+#[test]
+fn what_cannot_be_read_is_named_and_the_others_are_shown() {
+    let bench = Bench::new();
+    bench.run("one", &[]);
+    let log = first_log(&bench.dir.path().join("results"));
+    let tree = bench.dir.path().join("Org/results/sys/dlrm");
+    fs::create_dir_all(&tree).unwrap();
+    fs::copy(&log, tree.join("result_0.txt")).unwrap();
+    fs::write(tree.join("result_1.txt"), "").unwrap();
+    let out = bench.command(&["compare", "Org", "nowhere"]);
+    assert_eq!(out.status.code(), Some(65));
+    assert_eq!(
+        text(&out.stderr),
+        "error: Org/results/sys/dlrm/result_1.txt: an empty file; must be an MLPerf log\n\
+         error: cannot read nowhere: No such file or directory (os error 2)\n"
+    );
+    assert!(text(&out.stdout).contains("sys"), "{}", text(&out.stdout));
+
+    let fails = |args: &[&str], code: i32, error: &str| {
+        let out = bench.command(&[&["compare", "results"], args].concat());
+        assert_eq!(out.status.code(), Some(code), "{args:?}");
+        assert_eq!(text(&out.stderr), format!("error: {error}\n"), "{args:?}");
+    };
+    fails(&["--filter", "system=none"], 64, "none of the 1 runs passes the filters");
+    fails(&["--baseline", "none"], 64, "--baseline none is none of the rows; must be one of \"one\"");
+    fails(&["-o", "no/such/folder"], 74, "cannot write no/such/folder: No such file or directory (os error 2)");
+    let out = bench.command(&["compare", "results", "--cost-per-hour", "one"]);
+    assert!(out.status.code() == Some(64) && text(&out.stderr).contains("must be SYSTEM=PRICE, as in my-epyc=1.25"));
+    fs::create_dir(bench.dir.path().join("hollow")).unwrap();
+    let out = bench.command(&["compare", "hollow"]);
+    assert_eq!(out.status.code(), Some(65));
+    assert_eq!(text(&out.stderr), "error: hollow: no results in this folder: neither run.json nor result_<n>.txt\n");
+}
