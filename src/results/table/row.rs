@@ -10,6 +10,9 @@ use serde::{Deserialize, Serialize};
 /// Confidence of all intervals.
 pub const CONFIDENCE: f64 = 0.95;
 
+/// Settings that have a column of their own, so that a difference shows there.
+const COLUMNS: [&str; 4] = ["train.batch_size", "global_batch_size", "engine.kind", "workload.name"];
+
 /// A mean with its confidence interval, in samples per second.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Estimate {
@@ -70,7 +73,7 @@ pub(super) fn row(runs: Vec<Run>) -> Option<Row> {
         (s.low, s.high) = (Some(of_run.low), Some(of_run.high));
     }
     let mut settings = first.settings.clone();
-    settings.retain(|k, v| runs.iter().all(|r| r.settings.get(k) == Some(v)));
+    settings.retain(|k, v| !COLUMNS.contains(&k.as_str()) && runs.iter().all(|r| r.settings.get(k) == Some(v)));
     Some(Row {
         label: String::new(),
         ratio: None,

@@ -22,7 +22,7 @@ const CLOSED: [(&str, f64, f64, f64); 2] =
 const ODD: f64 = 0.01;
 
 /// Hyperparameters, by the start of their keys.
-const SETTINGS: [&str; 4] = ["gradient_accumulation_steps", "opt_", "sgd_opt_", "lr_"];
+const SETTINGS: [&str; 5] = ["global_batch_size", "gradient_accumulation_steps", "opt_", "sgd_opt_", "lr_"];
 
 /// The task of a closed run that saw `train_samples` an epoch (the last, short batch may be dropped); `None` if no closed run can be so.
 pub(super) fn closed_task(benchmark: &str, train_samples: Option<f64>) -> Option<Task> {

@@ -14,9 +14,6 @@ use toml_edit::DocumentMut;
 /// Settings that a repetition may change, and words for people.
 const FREE: [&str; 2] = ["train.seed", "workload.description"];
 
-/// Settings that have a field of their own.
-const FIELDS: [&str; 3] = ["train.batch_size", "workload.name", "engine.kind"];
-
 /// Lists and single values that are paths: the same files may lie anywhere.
 const PATHS: [&str; 4] = ["data.paths", "data.train", "data.eval", "data.test"];
 
@@ -45,7 +42,6 @@ pub(super) fn read(folder: &Path) -> Result<Run, ResultsError> {
         ..System::default()
     };
     let key = format!("{}\n{}\n{program}\n{task:?}\n{settings:?}", record.system, record.workload.name);
-    settings.retain(|key, _| !FIELDS.contains(&key.as_str()));
     let ending = ending(record.outcome.as_ref(), task.target);
     let end = record.outcome.as_ref();
     Ok(Run {
