@@ -8,7 +8,7 @@ use criterion::{Bencher, BenchmarkId, Criterion, Throughput, criterion_group, cr
 use dlrm_bench::backend::{
     Precision,
     cpu::{
-        gemm::{Activation, Gemm, Isa, LinearShape, Rows, RowsMut},
+        gemm::{After, Gate, Gemm, Isa, LinearShape, Rows, RowsMut},
         pool::Pool,
     },
 };
@@ -119,7 +119,7 @@ const PASSES: [Pass; 3] = [
         "forward",
         |l, gemm, pool| {
             let (x, y) = (Rows::new(&l.x, l.s.input), RowsMut::new(&mut l.y, l.s.output));
-            gemm.linear_forward(pool, l.s, x, &l.w, &l.b, Activation::Relu, y);
+            gemm.linear_forward(pool, l.s, x, &l.w, &l.b, After { relu: true, dropout: None }, y);
         },
         |l, threads| {
             let LinearShape { batch, input, output } = l.s;
@@ -130,7 +130,8 @@ const PASSES: [Pass; 3] = [
         "data_gradient",
         |l, gemm, pool| {
             let (dz, dx) = (Rows::new(&l.dz, l.s.output), RowsMut::new(&mut l.dx, l.s.input));
-            gemm.linear_backward_data(pool, l.s, dz, &l.w, Some(Rows::new(&l.x, l.s.input)), dx);
+            let gate = Gate { activation: Rows::new(&l.x, l.s.input), factor: 1.0 };
+            gemm.linear_backward_data(pool, l.s, dz, &l.w, Some(gate), dx);
         },
         |l, threads| {
             let LinearShape { batch, input, output } = l.s;
@@ -163,7 +164,7 @@ fn products(c: &mut Criterion) {
                 group.sample_size(20).warm_up_time(Duration::from_millis(100)).measurement_time(Duration::from_millis(400));
                 group.throughput(Throughput::Elements((2 * batch * input * output) as u64));
                 for precision in Precision::ALL {
-                    let mut gemm = Gemm::new(isa, precision, threads, &[s]);
+                    let mut gemm = Gemm::new(isa, precision, threads, &[s]).expect("the layer fits memory");
                     let run = |b: &mut Bencher, _: &()| b.iter(|| ours(&mut layer, &mut gemm, &pool));
                     group.bench_with_input(BenchmarkId::new(isa.name(), precision.name()), &(), run);
                 }

@@ -103,6 +103,34 @@ pub struct MaskKey {
     pub layer: u16,
 }
 
+/// Zeroes elements with probability `p` and divides the others by `1 - p`. Element `(r, c)` of a matrix with `cols` columns draws
+/// word `r * cols + c` of the mask `key` ([`crate::random::philox::Philox::dropout`]); it is dropped if that, as a number in [0, 1), is below
+/// `p`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Dropout {
+    /// Which mask.
+    pub key: MaskKey,
+    /// Probability, below 1.
+    pub p: f32,
+}
+
+/// What follows the bias of a fully connected layer.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct After {
+    /// `max(z, 0)`.
+    pub relu: bool,
+    /// Last of all.
+    pub dropout: Option<Dropout>,
+}
+
+/// The ReLU, and the dropout behind it, that a gradient passes on its way back.
+pub struct Gate<'a, F> {
+    /// Their output: a dropped element is zero, as is one that the ReLU cut.
+    pub activation: Mat<'a, F>,
+    /// What the dropout multiplied by; 1 without one.
+    pub factor: f32,
+}
+
 /// One application of the update rule.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Update {
@@ -204,23 +232,24 @@ pub trait Backend {
 
     // Dense layers
 
-    /// `y = x W^T + b`, then ReLU if asked for. `x [B, inputs]`, `y [B, outputs]`.
+    /// `y = after(x W^T + b)`. `x [B, inputs]`, `y [B, outputs]`.
     fn linear_forward(
         &mut self,
         x: Mat<'_, Self::Floats>,
         params: &Self::Floats,
         layer: Linear,
-        relu: bool,
+        after: After,
         y: MatMut<'_, Self::Floats>,
     ) -> Result<()>;
 
-    /// `dx = dy W`, then zero wherever `mask`, if given, is not above zero. `mask` has `dx`'s shape.
+    /// `dx = dy W`, then, if there is a gate, zero wherever its activation, of `dx`'s shape, is not above zero, and times its
+    /// factor elsewhere.
     fn linear_backward_data(
         &mut self,
         dy: Mat<'_, Self::Floats>,
         params: &Self::Floats,
         layer: Linear,
-        mask: Option<Mat<'_, Self::Floats>>,
+        gate: Option<Gate<'_, Self::Floats>>,
         dx: MatMut<'_, Self::Floats>,
     ) -> Result<()>;
 
@@ -272,10 +301,8 @@ pub trait Backend {
         grads: &mut Self::Floats,
     ) -> Result<()>;
 
-    /// Zeroes elements with probability `p` and divides the others by `1 - p`, in place. Element `(r, c)` of a matrix with
-    /// `cols` columns draws word `r * cols + c` of the mask `key` ([`crate::random::philox::Philox::dropout`]); it is dropped if that, as
-    /// a number in [0, 1), is below `p`.
-    fn dropout(&mut self, key: MaskKey, p: f32, x: MatMut<'_, Self::Floats>) -> Result<()>;
+    /// Dropout in place.
+    fn dropout(&mut self, dropout: Dropout, x: MatMut<'_, Self::Floats>) -> Result<()>;
 
     /// Multiplies all elements by `factor`.
     fn scale(&mut self, factor: f32, x: MatMut<'_, Self::Floats>) -> Result<()>;

@@ -3,8 +3,10 @@
 use super::{
     bags,
     batch_norm::{self, NormShape, Running},
-    dense_update, elementwise, fields, fm,
-    gemm::{Activation, Gemm, Isa, LinearShape},
+    dense_update,
+    dropout::{self, DropoutBits},
+    elementwise, fields, fm,
+    gemm::{self, Gemm, Isa, LinearShape},
     interaction::Dot,
     loss,
     memory::{Floats, Input},
@@ -13,8 +15,8 @@ use super::{
 };
 use crate::{
     backend::{
-        Backend, BackendError, DotShape, InputShape, Linear, MaskKey, Mat, MatMut, Norm, Precision, Result, SparseGradient,
-        TablesShape, Update, Window,
+        After, Backend, BackendError, DotShape, Dropout, Gate, InputShape, Linear, Mat, MatMut, Norm, Precision, Result,
+        SparseGradient, TablesShape, Update, Window,
     },
     data::Batch,
     embedding::{EmbeddingError, TableSet},
@@ -34,6 +36,8 @@ pub struct CpuConfig {
     pub linears: Vec<LinearShape>,
     /// Rows and columns of the largest batch normalisation.
     pub norm: (usize, usize),
+    /// Rows and columns of the largest dropout.
+    pub dropout: (usize, usize),
     /// Tables of a set, and columns of the widest.
     pub tables: (usize, usize),
     /// The dot interaction, if there is one.
@@ -46,6 +50,7 @@ pub struct Cpu {
     pool: Pool,
     isa: Isa,
     gemm: Gemm,
+    mask: DropoutBits,
     norm_scratch: Vec<f32>,
     dot: Option<Dot>,
     sparse: SparseUpdate,
@@ -60,11 +65,13 @@ impl Cpu {
     pub fn new(config: &CpuConfig) -> Result<Self> {
         let isa = Isa::detect().map_err(|e| BackendError::Device(e.to_string()))?;
         let (rows, cols) = config.norm;
+        let (rows_dropped, cols_dropped) = config.dropout;
         let (tables, dim) = config.tables;
         Ok(Cpu {
             pool: Pool::with_pinning(config.threads, config.pin_threads),
             isa,
-            gemm: Gemm::new(isa, config.precision, config.threads, &config.linears),
+            gemm: Gemm::new(isa, config.precision, config.threads, &config.linears)?,
+            mask: DropoutBits::new(rows_dropped, cols_dropped),
             norm_scratch: vec![0.0; NormShape::scratch(rows, cols)],
             dot: config.dot.map(|s| Dot::new(s.features, s.dim, s.itself, config.threads)),
             sparse: SparseUpdate::new(dim, tables, config.threads),
@@ -217,14 +224,16 @@ impl Backend for Cpu {
         x: Mat<'_, Floats>,
         params: &Floats,
         layer: Linear,
-        relu: bool,
-        y: MatMut<'_, Floats>,
+        after: After,
+        mut y: MatMut<'_, Floats>,
     ) -> Result<()> {
         let (w, b) = (&params.get()[layer.weight..], &params.get()[layer.bias..]);
         let (w, b) = (&w[..layer.inputs * layer.outputs], &b[..layer.outputs]);
-        let activation = if relu { Activation::Relu } else { Activation::None };
-        self.gemm.linear_forward(&self.pool, shape(layer, x.rows), x.data(), w, b, activation, y.data());
-        Ok(())
+        let s = shape(layer, x.rows);
+        let (fused, alone) = if s.output > 1 { (after.dropout, None) } else { (None, after.dropout) };
+        let dropout = fused.map(|d| self.mask.draw(&self.pool, self.isa, s.batch, s.output, d));
+        self.gemm.linear_forward(&self.pool, s, x.data(), w, b, gemm::After { relu: after.relu, dropout }, y.reborrow().data());
+        alone.map_or(Ok(()), |dropout| self.dropout(dropout, y))
     }
 
     fn linear_backward_data(
@@ -232,11 +241,12 @@ impl Backend for Cpu {
         dy: Mat<'_, Floats>,
         params: &Floats,
         layer: Linear,
-        mask: Option<Mat<'_, Floats>>,
+        gate: Option<Gate<'_, Floats>>,
         dx: MatMut<'_, Floats>,
     ) -> Result<()> {
         let w = &params.get()[layer.weight..][..layer.inputs * layer.outputs];
-        self.gemm.linear_backward_data(&self.pool, shape(layer, dy.rows), dy.data(), w, mask.map(Mat::data), dx.data());
+        let gate = gate.map(|g| gemm::Gate { activation: g.activation.data(), factor: g.factor });
+        self.gemm.linear_backward_data(&self.pool, shape(layer, dy.rows), dy.data(), w, gate, dx.data());
         Ok(())
     }
 
@@ -313,8 +323,8 @@ impl Backend for Cpu {
         Ok(())
     }
 
-    fn dropout(&mut self, key: MaskKey, p: f32, x: MatMut<'_, Floats>) -> Result<()> {
-        elementwise::dropout(&self.pool, self.isa, x.rows, x.window.cols, key, p, x.data());
+    fn dropout(&mut self, dropout: Dropout, x: MatMut<'_, Floats>) -> Result<()> {
+        dropout::apply(&self.pool, self.isa, x.rows, x.window.cols, dropout, x.data());
         Ok(())
     }
 

@@ -5,9 +5,10 @@
 
 use super::{
     gemm::{Isa, Rows, RowsMut},
-    isa::vectorised,
     pool::{Pool, SharedMut},
+    simd::{Kernel, Lanes, launch},
 };
+use std::ops::Range;
 
 /// Rows of a block.
 const BLOCK: usize = 64;
@@ -36,7 +37,7 @@ impl NormShape {
     }
 
     /// Rows of block `b`.
-    fn block(&self, b: usize) -> std::ops::Range<usize> {
+    fn block(&self, b: usize) -> Range<usize> {
         b * BLOCK..self.rows.min((b + 1) * BLOCK)
     }
 }
@@ -66,7 +67,7 @@ pub fn statistics(
     pool.run(s.blocks(), |b, _| {
         // SAFETY: each block has its own piece of the scratch space.
         let (mean, squares) = unsafe { partial.slice(b * 2 * cols, 2 * cols) }.split_at_mut(cols);
-        vectorised(isa, || block_moments(s.block(b), z, mean, squares));
+        launch(isa, Moments { rows: s.block(b), z, mean, squares });
     });
     let n = s.rows as f64;
     let (mean, rstd) = stats.split_at_mut(cols);
@@ -89,20 +90,33 @@ pub fn statistics(
 }
 
 /// Mean and sum of squared distances from it, of each column of some rows.
-#[inline(always)]
-fn block_moments(rows: std::ops::Range<usize>, z: Rows<'_>, mean: &mut [f32], squares: &mut [f32]) {
-    let cols = mean.len();
-    let row = |r: usize| &z.data[r * z.stride..][..cols];
-    mean.fill(0.0);
-    squares.fill(0.0);
-    let count = rows.len() as f32;
-    for r in rows.clone() {
-        mean.iter_mut().zip(row(r)).for_each(|(m, &v)| *m += v);
-    }
-    mean.iter_mut().for_each(|m| *m /= count);
-    for r in rows {
-        for ((q, &m), &v) in squares.iter_mut().zip(&*mean).zip(row(r)) {
-            *q += (v - m) * (v - m);
+struct Moments<'a> {
+    rows: Range<usize>,
+    z: Rows<'a>,
+    mean: &'a mut [f32],
+    squares: &'a mut [f32],
+}
+
+impl Kernel for Moments<'_> {
+    #[inline(always)]
+    unsafe fn run<L: Lanes>(self) {
+        let Moments { rows, z, mean, squares } = self;
+        let cols = mean.len();
+        mean.fill(0.0);
+        squares.fill(0.0);
+        for r in rows.clone() {
+            for (m, &v) in mean.iter_mut().zip(&z.data[r * z.stride..][..cols]) {
+                *m += v;
+            }
+        }
+        let count = rows.len() as f32;
+        for m in mean.iter_mut() {
+            *m /= count;
+        }
+        for r in rows {
+            for ((q, &m), &v) in squares.iter_mut().zip(&*mean).zip(&z.data[r * z.stride..][..cols]) {
+                *q += (v - m) * (v - m);
+            }
         }
     }
 }
@@ -113,19 +127,35 @@ pub fn normalise(pool: &Pool, isa: Isa, s: NormShape, z: Rows<'_>, stats: &[f32]
     let cols = s.cols;
     let (mean, rstd) = (&stats[..cols], &stats[cols..2 * cols]);
     let (scale, shift) = (&scale[..cols], &shift[..cols]);
-    let (stride, out) = (y.stride, SharedMut::new(y.data));
-    pool.run(s.blocks(), |b, _| {
-        vectorised(isa, || {
-            for r in s.block(b) {
-                // SAFETY: rows do not overlap, and each belongs to one block.
-                let y = unsafe { out.slice(r * stride, cols) };
-                let z = &z.data[r * z.stride..][..cols];
-                for c in 0..cols {
-                    y[c] = ((z[c] - mean[c]) * rstd[c] * scale[c] + shift[c]).max(0.0);
-                }
+    let (stride, y) = (y.stride, SharedMut::new(y.data));
+    pool.run(s.blocks(), |b, _| launch(isa, Normalise { rows: s.block(b), z, mean, rstd, scale, shift, y, stride }));
+}
+
+struct Normalise<'a> {
+    rows: Range<usize>,
+    z: Rows<'a>,
+    mean: &'a [f32],
+    rstd: &'a [f32],
+    scale: &'a [f32],
+    shift: &'a [f32],
+    y: SharedMut<f32>,
+    stride: usize,
+}
+
+impl Kernel for Normalise<'_> {
+    #[inline(always)]
+    unsafe fn run<L: Lanes>(self) {
+        let Normalise { rows, z, mean, rstd, scale, shift, y, stride } = self;
+        let cols = mean.len();
+        for r in rows {
+            // SAFETY: rows do not overlap, and each belongs to one block.
+            let y = unsafe { y.slice(r * stride, cols) };
+            let z = &z.data[r * z.stride..][..cols];
+            for c in 0..cols {
+                y[c] = ((z[c] - mean[c]) * rstd[c] * scale[c] + shift[c]).max(0.0);
             }
-        });
-    });
+        }
+    }
 }
 
 /// From the gradient `g` of `scale * x + shift`, `x = (z - mean) * rstd`, to that of `z`, in place:
@@ -151,19 +181,7 @@ pub fn backward(
     pool.run(s.blocks(), |b, _| {
         // SAFETY: each block has its own piece of the scratch space.
         let (sum, product) = unsafe { partial.slice(b * 2 * cols, 2 * cols) }.split_at_mut(cols);
-        vectorised(isa, || {
-            sum.fill(0.0);
-            product.fill(0.0);
-            for r in s.block(b) {
-                // SAFETY: rows do not overlap, and each belongs to one block.
-                let g = unsafe { gradient.slice(r * stride, cols) };
-                let z = &z.data[r * z.stride..][..cols];
-                for c in 0..cols {
-                    sum[c] += g[c];
-                    product[c] += g[c] * ((z[c] - mean[c]) * rstd[c]);
-                }
-            }
-        });
+        launch(isa, Sums { rows: s.block(b), z, mean, rstd, g: gradient, stride, sum, product });
     });
     for c in 0..cols {
         let at = |part: usize| (0..s.blocks()).map(|b| f64::from(scratch[(b * 2 + part) * cols + c])).sum::<f64>() as f32;
@@ -173,18 +191,71 @@ pub fn backward(
     let (d_scale, d_shift) = (&*d_scale, &*d_shift);
     let share = 1.0 / s.rows as f32;
     pool.run(s.blocks(), |b, _| {
-        vectorised(isa, || {
-            for r in s.block(b) {
-                // SAFETY: rows do not overlap, and each belongs to one block.
-                let g = unsafe { gradient.slice(r * stride, cols) };
-                let z = &z.data[r * z.stride..][..cols];
-                for c in 0..cols {
-                    let x = (z[c] - mean[c]) * rstd[c];
-                    g[c] = scale[c] * rstd[c] * (g[c] - d_shift[c] * share - x * (d_scale[c] * share));
-                }
-            }
-        });
+        launch(isa, Backward { rows: s.block(b), z, mean, rstd, scale, d_scale, d_shift, share, g: gradient, stride });
     });
+}
+
+/// Sums of `g` and `g * x` over some rows.
+struct Sums<'a> {
+    rows: Range<usize>,
+    z: Rows<'a>,
+    mean: &'a [f32],
+    rstd: &'a [f32],
+    g: SharedMut<f32>,
+    stride: usize,
+    sum: &'a mut [f32],
+    product: &'a mut [f32],
+}
+
+impl Kernel for Sums<'_> {
+    #[inline(always)]
+    unsafe fn run<L: Lanes>(self) {
+        let Sums { rows, z, mean, rstd, g, stride, sum, product } = self;
+        let cols = mean.len();
+        sum.fill(0.0);
+        product.fill(0.0);
+        for r in rows {
+            // SAFETY: rows do not overlap, and each belongs to one block.
+            let g = unsafe { g.slice(r * stride, cols) };
+            let z = &z.data[r * z.stride..][..cols];
+            for c in 0..cols {
+                sum[c] += g[c];
+                product[c] += g[c] * ((z[c] - mean[c]) * rstd[c]);
+            }
+        }
+    }
+}
+
+/// The gradient of `z`, in place, once the sums are known.
+struct Backward<'a> {
+    rows: Range<usize>,
+    z: Rows<'a>,
+    mean: &'a [f32],
+    rstd: &'a [f32],
+    scale: &'a [f32],
+    d_scale: &'a [f32],
+    d_shift: &'a [f32],
+    /// One over the number of samples.
+    share: f32,
+    g: SharedMut<f32>,
+    stride: usize,
+}
+
+impl Kernel for Backward<'_> {
+    #[inline(always)]
+    unsafe fn run<L: Lanes>(self) {
+        let Backward { rows, z, mean, rstd, scale, d_scale, d_shift, share, g, stride } = self;
+        let cols = mean.len();
+        for r in rows {
+            // SAFETY: rows do not overlap, and each belongs to one block.
+            let g = unsafe { g.slice(r * stride, cols) };
+            let z = &z.data[r * z.stride..][..cols];
+            for c in 0..cols {
+                let x = (z[c] - mean[c]) * rstd[c];
+                g[c] = scale[c] * rstd[c] * (g[c] - d_shift[c] * share - x * (d_scale[c] * share));
+            }
+        }
+    }
 }
 
 #[cfg(test)]

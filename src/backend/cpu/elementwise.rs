@@ -3,9 +3,8 @@
 use super::{
     gemm::{Isa, Rows, RowsMut},
     pool::{Pool, SharedMut},
-    simd::{Kernel, Lanes, launch, load_up_to, store_up_to},
+    simd::{Kernel, Lanes, launch},
 };
-use crate::{backend::MaskKey, random::philox::Philox};
 use std::{
     ops::Range,
     sync::atomic::{AtomicBool, Ordering},
@@ -15,7 +14,7 @@ use std::{
 const CHUNK: usize = 1 << 14;
 
 /// Hands all rows of a matrix with `cols` columns to `work`, some at a time, in parallel.
-fn for_rows(pool: &Pool, rows: usize, cols: usize, work: impl Fn(Range<usize>) + Sync) {
+pub(super) fn for_rows(pool: &Pool, rows: usize, cols: usize, work: impl Fn(Range<usize>) + Sync) {
     let step = (CHUNK / cols.max(1)).max(1);
     pool.run(rows.div_ceil(step), |chunk, _| work(chunk * step..rows.min((chunk + 1) * step)));
 }
@@ -100,94 +99,9 @@ impl Kernel for AllFinite<'_> {
     }
 }
 
-/// Words of the mask made together; a multiple of 4.
-const WORDS: usize = 256;
-
-/// Zeroes elements of `[rows, cols]` with probability `p` and divides the others by `1 - p`. Element `(r, c)` draws word
-/// `r * cols + c` of [`Philox::dropout`] and is dropped if that, as a number in [0, 1), is below `p`.
-pub fn dropout(pool: &Pool, isa: Isa, rows: usize, cols: usize, key: MaskKey, p: f32, x: RowsMut<'_>) {
-    let bits = Philox::dropout(key.seed, key.step, key.layer);
-    // A word is dropped if its upper 24 bits, as a number in [0, 1), are below p.
-    let threshold = (f64::from(p) * 16_777_216.0).ceil() as u32;
-    let factor = 1.0 / (1.0 - p);
-    let (stride, x) = (x.stride, SharedMut::new(x.data));
-    for_rows(pool, rows, cols, |rows| launch(isa, Dropout { rows, cols, bits, threshold, factor, x, stride }));
-}
-
-struct Dropout {
-    rows: Range<usize>,
-    cols: usize,
-    bits: Philox,
-    threshold: u32,
-    factor: f32,
-    x: SharedMut<f32>,
-    stride: usize,
-}
-
-impl Kernel for Dropout {
-    #[inline(always)]
-    unsafe fn run<L: Lanes>(self) {
-        for r in self.rows {
-            // SAFETY: rows do not overlap, and each belongs to one chunk.
-            let row = unsafe { self.x.slice(r * self.stride, self.cols) };
-            // What each element is multiplied by. The first may stand in the middle of a block of four words.
-            let mut factors = [0.0f32; WORDS];
-            let mut done = 0;
-            while done < self.cols {
-                let element = r * self.cols + done;
-                let skip = element % 4;
-                let n = (WORDS - skip).min(self.cols - done);
-                let kept = |word: u32| if word >> 8 < self.threshold { 0.0 } else { self.factor };
-                self.bits.fill_with((element / 4) as u64, &mut factors[..(skip + n).next_multiple_of(4)], kept);
-                for c in (0..n).step_by(L::N) {
-                    let left = n - c;
-                    // SAFETY: at most `left` elements are touched, all of this piece.
-                    unsafe {
-                        let (v, f) = (row.as_mut_ptr().add(done + c), factors.as_ptr().add(skip + c));
-                        store_up_to::<L>(v, left, L::mul(load_up_to::<L>(v, left), load_up_to::<L>(f, left)));
-                    }
-                }
-                done += n;
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::random::philox::unit_f32;
-    use proptest::prelude::*;
-
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(40))]
-        #[test]
-        fn dropout_draws_by_element_and_leaves_what_lies_between_rows(rows in 1usize..9, cols in 1usize..600, gap in 0usize..5, p in 0.05f32..0.9) {
-            let stride = cols + gap;
-            let key = MaskKey { seed: 7, step: 3, layer: 2 };
-            let bits = Philox::dropout(7, 3, 2);
-            for threads in [1, 3] {
-                let mut x = vec![2.0f32; rows * stride];
-                dropout(&Pool::new(threads), Isa::best(), rows, cols, key, p, RowsMut::new(&mut x, stride));
-                for (i, &v) in x.iter().enumerate() {
-                    let (r, c) = (i / stride, i % stride);
-                    let e = r * cols + c;
-                    let dropped = unit_f32(bits.block(e as u64 / 4)[e % 4]) < p;
-                    let expected = if c >= cols { 2.0 } else if dropped { 0.0 } else { 2.0 * (1.0 / (1.0 - p)) };
-                    prop_assert_eq!(v, expected);
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn a_dropout_of_a_fifth_drops_a_fifth() {
-        let mut x = vec![1.0f32; 1000 * 999];
-        let key = MaskKey { seed: 1, step: 1, layer: 0 };
-        dropout(&Pool::new(2), Isa::best(), 1000, 999, key, 0.2, RowsMut::new(&mut x, 999));
-        let share = x.iter().filter(|&&v| v == 0.0).count() as f64 / x.len() as f64;
-        assert!((share - 0.2).abs() < 0.002, "{share}");
-    }
 
     #[test]
     fn a_number_that_is_none_is_found_wherever_it_stands() {

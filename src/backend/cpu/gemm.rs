@@ -21,7 +21,7 @@ mod thin;
 mod weighted;
 
 use super::pool::{Pool, SharedMut};
-use crate::backend::Precision;
+use crate::backend::{Precision, Result};
 use kernel::{Finish, kernels};
 use product::Target;
 use scratch::Scratch;
@@ -41,12 +41,32 @@ pub struct LinearShape {
 }
 
 /// What follows the bias.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Activation {
-    /// Nothing.
-    None,
+#[derive(Debug, Clone, Copy, Default)]
+pub struct After<'a> {
     /// `max(z, 0)`.
-    Relu,
+    pub relu: bool,
+    /// Dropout, last.
+    pub dropout: Option<Mask<'a>>,
+}
+
+/// Which elements of a result stay: bit `j % 8` of byte `r * stride + j / 8` for element `(r, j)`.
+#[derive(Debug, Clone, Copy)]
+pub struct Mask<'a> {
+    /// The bits; rows are whole words of 16.
+    pub bits: &'a [u8],
+    /// Bytes from one row to the next.
+    pub stride: usize,
+    /// What elements that stay are multiplied by.
+    pub factor: f32,
+}
+
+/// The ReLU, and the dropout behind it, that a gradient passes on its way back.
+#[derive(Debug, Clone, Copy)]
+pub struct Gate<'a> {
+    /// Their output: the gradient is zero wherever this is not positive.
+    pub activation: Rows<'a>,
+    /// What the dropout multiplied by; 1 without one.
+    pub factor: f32,
 }
 
 /// A matrix to read: row `r` starts at `data[r * stride]`.
@@ -133,11 +153,14 @@ macro_rules! with_kernel {
 impl Gemm {
     /// For pools of at most `threads` threads and for every layer of `shapes` at its `batch` or less.
     ///
+    /// # Errors
+    /// If the system refuses the memory.
+    ///
     /// # Panics
     /// If this machine does not have the instruction set; [`Isa::detect`] gives one that it has.
-    pub fn new(isa: Isa, precision: Precision, threads: usize, shapes: &[LinearShape]) -> Self {
+    pub fn new(isa: Isa, precision: Precision, threads: usize, shapes: &[LinearShape]) -> Result<Self> {
         assert!(isa.available(), "this machine has no {}", isa.name());
-        Gemm { isa, precision, scratch: Scratch::new(threads, shapes) }
+        Ok(Gemm { isa, precision, scratch: Scratch::new(threads, shapes)? })
     }
 
     /// The instruction set in use.
@@ -145,12 +168,13 @@ impl Gemm {
         self.isa
     }
 
-    /// `Y = act(X W^T + b)`: `x [batch, input]`, `w [output, input]` dense, `b [output]`, `y [batch, output]`.
+    /// `Y = after(X W^T + b)`: `x [batch, input]`, `w [output, input]` dense, `b [output]`, `y [batch, output]`.
     ///
     /// # Panics
-    /// If a slice is shorter than its shape, or the layer or the pool larger than those given to [`Gemm::new`].
+    /// If a slice is shorter than its shape, or the layer or the pool larger than those given to [`Gemm::new`]; if a layer with one
+    /// output has a dropout, which the caller can do better.
     #[allow(clippy::too_many_arguments)]
-    pub fn linear_forward(&mut self, pool: &Pool, s: LinearShape, x: Rows, w: &[f32], b: &[f32], act: Activation, y: RowsMut) {
+    pub fn linear_forward(&mut self, pool: &Pool, s: LinearShape, x: Rows, w: &[f32], b: &[f32], after: After, y: RowsMut) {
         x.check("x", s.batch, s.input);
         check("w", w.len(), s.input, s.output, s.input);
         check("b", b.len(), s.output, 1, s.output);
@@ -161,24 +185,29 @@ impl Gemm {
         }
         let y = Target { to: SharedMut::new(y.data), stride: y.stride };
         if s.output == 1 {
-            return with_kernel!(self, thin::forward, pool, s, x, w, b[0], act, y);
+            assert!(after.dropout.is_none(), "no dropout behind a single output");
+            return with_kernel!(self, thin::forward, pool, s, x, w, b[0], after.relu, y);
         }
-        let (w, finish) = (&w[..s.output * s.input], Finish::Bias { bias: b.as_ptr(), relu: act == Activation::Relu });
+        let (bits, stride, factor) = after.dropout.map_or((std::ptr::null(), 0, 1.0), |m| {
+            let width = s.output.div_ceil(16) * 2;
+            assert!(m.stride >= width && m.bits.len() >= (s.batch - 1) * m.stride + width, "a bit for each element");
+            (m.bits.as_ptr(), m.stride, m.factor)
+        });
+        let (w, finish) = (&w[..s.output * s.input], Finish::Bias { bias: b.as_ptr(), relu: after.relu, bits, stride, factor });
         with_kernel!(self, weighted::run, &mut self.scratch, pool, s, x, (w, Order::Transposed), finish, y);
     }
 
-    /// `dX = dZ W`: `dz [batch, output]`, `w [output, input]` dense, `dx [batch, input]`. With `mask = A [batch, input]`, the ReLU
-    /// output that was this layer's input, `dX` is zeroed where `A <= 0`: the gradient that leaves is by the previous layer's
-    /// pre-activation.
+    /// `dX = dZ W`: `dz [batch, output]`, `w [output, input]` dense, `dx [batch, input]`. With a gate, whose `activation [batch, input]`
+    /// was this layer's input, the gradient that leaves is by the previous layer's pre-activation.
     ///
     /// # Panics
     /// As [`Gemm::linear_forward`].
-    pub fn linear_backward_data(&mut self, pool: &Pool, s: LinearShape, dz: Rows, w: &[f32], mask: Option<Rows>, dx: RowsMut) {
+    pub fn linear_backward_data(&mut self, pool: &Pool, s: LinearShape, dz: Rows, w: &[f32], gate: Option<Gate>, dx: RowsMut) {
         dz.check("dz", s.batch, s.output);
         check("w", w.len(), s.input, s.output, s.input);
         check("dx", dx.data.len(), dx.stride, s.batch, s.input);
-        if let Some(a) = mask {
-            a.check("mask", s.batch, s.input);
+        if let Some(g) = gate {
+            g.activation.check("gate", s.batch, s.input);
         }
         self.scratch.check(pool, s);
         if s.batch == 0 {
@@ -186,9 +215,12 @@ impl Gemm {
         }
         let dx = Target { to: SharedMut::new(dx.data), stride: dx.stride };
         if s.output == 1 {
-            return with_kernel!(self, thin::data_gradient, pool, s, dz, w, mask, dx);
+            return with_kernel!(self, thin::data_gradient, pool, s, dz, w, gate, dx);
         }
-        let finish = mask.map_or(Finish::Store, |a| Finish::Gate { gate: a.data.as_ptr(), stride: a.stride });
+        let finish = gate.map_or(Finish::Store, |g| {
+            let Rows { data, stride } = g.activation;
+            Finish::Gate { gate: data.as_ptr(), stride, factor: g.factor }
+        });
         let w = &w[..s.output * s.input];
         with_kernel!(self, weighted::run, &mut self.scratch, pool, s, dz, (w, Order::Plain), finish, dx);
     }

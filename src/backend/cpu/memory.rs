@@ -3,45 +3,15 @@
 use super::{
     gemm::{Rows, RowsMut},
     groups::Groups,
+    pages::Pages,
 };
 use crate::{
     backend::{BackendError, InputShape, Mat, MatMut, Result},
     data::{Bags, Batch},
 };
 
-/// Elements of a cache line.
-const LINE: usize = 16;
-
-/// f32 that start at a cache line.
-#[derive(Debug)]
-pub struct Floats {
-    values: Vec<f32>,
-    start: usize,
-    len: usize,
-}
-
-impl Floats {
-    /// `len` zeros; `what` names their purpose should memory run out.
-    pub fn zeros(len: usize, what: &str) -> Result<Self> {
-        let mut values = Vec::new();
-        values
-            .try_reserve_exact(len + LINE)
-            .map_err(|_| BackendError::Memory { what: what.to_string(), bytes: len as u64 * 4 })?;
-        values.resize(len + LINE, 0.0);
-        let start = values.as_ptr().align_offset(LINE * size_of::<f32>()).min(LINE);
-        Ok(Floats { values, start, len })
-    }
-
-    /// The elements.
-    pub fn get(&self) -> &[f32] {
-        &self.values[self.start..self.start + self.len]
-    }
-
-    /// The elements, to change.
-    pub fn get_mut(&mut self) -> &mut [f32] {
-        &mut self.values[self.start..self.start + self.len]
-    }
-}
+/// A buffer of f32.
+pub type Floats = Pages;
 
 impl<'a> Mat<'a, Floats> {
     /// The rows, as kernels take them.

@@ -223,12 +223,17 @@ fn cpu_config(config: &EngineConfig) -> CpuConfig {
             Interaction::Dot { itself, .. } => (m.dim, Some(DotShape { features: m.features(), dim: m.dim, itself })),
         },
     };
+    let dropped = match &config.model {
+        ModelSpec::DeepFm(m) if m.dropout > 0.0 => m.hidden.iter().copied().max().unwrap_or(0),
+        _ => 0,
+    };
     CpuConfig {
         threads: config.threads,
         pin_threads: config.pin_threads,
         precision: config.precision,
         linears: weights.map(|p| LinearShape { batch, input: p.shape[1], output: p.shape[0] }).collect(),
         norm: (batch, norms.map(ParamSpec::len).max().unwrap_or(0)),
+        dropout: (if dropped > 0 { batch } else { 0 }, dropped),
         tables: (config.model.tables().len(), dim),
         dot,
     }

@@ -1,7 +1,7 @@
 //! Fully connected layers one after another: `x -> [linear -> (batch norm) -> ReLU -> (dropout)] ... -> y`.
 
 use super::{Pass, batch_norm::BatchNorm, dropout, store::Layout};
-use crate::backend::{Backend, Linear, Mat, MatMut, Result, Window};
+use crate::backend::{After, Backend, Gate, Linear, Mat, MatMut, Result, Window};
 
 /// What an MLP is made of.
 pub(crate) struct MlpSpec<'a> {
@@ -97,14 +97,15 @@ impl<B: Backend> Mlp<B> {
                 Some(buffer) => window(linear.outputs).of_mut(buffer, rows),
                 None => y.reborrow(),
             };
+            let dropout = if hidden { dropout::forward(pass.training, self.dropout, i) } else { None };
             if let Some(norm) = norm {
-                pass.backend.linear_forward(input, &pass.store.params, *linear, false, norm.input(rows))?;
+                pass.backend.linear_forward(input, &pass.store.params, *linear, After::default(), norm.input(rows))?;
                 norm.forward(pass, out.reborrow())?;
+                if let Some(dropout) = dropout {
+                    pass.backend.dropout(dropout, out)?;
+                }
             } else {
-                pass.backend.linear_forward(input, &pass.store.params, *linear, *relu, out.reborrow())?;
-            }
-            if hidden {
-                dropout::forward(pass, self.dropout, i, out)?;
+                pass.backend.linear_forward(input, &pass.store.params, *linear, After { relu: *relu, dropout }, out)?;
             }
         }
         Ok(())
@@ -126,11 +127,8 @@ impl<B: Backend> Mlp<B> {
             let (before, rest) = self.layers.split_at_mut(i);
             let Layer { linear, norm, output, .. } = &mut rest[0];
             let hidden = window(linear.outputs);
-            if output.is_some() {
-                dropout::backward(pass, self.dropout, hidden.of_mut(here, rows))?;
-                if let Some(norm) = norm {
-                    norm.backward(pass, hidden.of_mut(here, rows))?;
-                }
+            if let Some(norm) = norm {
+                norm.backward(pass, hidden.of_mut(here, rows))?;
             }
             let dz = if output.is_some() { hidden.of(here, rows) } else { dy };
             let input = match before.last() {
@@ -140,8 +138,9 @@ impl<B: Backend> Mlp<B> {
             pass.backend.linear_backward_weight(dz, input, *linear, &mut pass.store.grads)?;
             if i > 0 {
                 // Every hidden layer ends in a ReLU, and where dropout struck its output is zero as well.
+                let gate = Gate { activation: input, factor: dropout::backward(self.dropout) };
                 let d_input = window(linear.inputs).of_mut(there, rows);
-                pass.backend.linear_backward_data(dz, &pass.store.params, *linear, Some(input), d_input)?;
+                pass.backend.linear_backward_data(dz, &pass.store.params, *linear, Some(gate), d_input)?;
                 std::mem::swap(&mut here, &mut there);
             } else if let Some(dx) = dx.take() {
                 pass.backend.linear_backward_data(dz, &pass.store.params, *linear, None, dx)?;

@@ -63,6 +63,18 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
+    unsafe fn mul(a: __m512, b: __m512) -> __m512 {
+        // SAFETY: see above.
+        unsafe { _mm512_mul_ps(a, b) }
+    }
+
+    #[inline(always)]
+    unsafe fn keep(v: __m512, bits: *const u8, at: usize) -> __m512 {
+        // SAFETY: see above.
+        unsafe { _mm512_maskz_mov_ps(bits.add(at / 8).cast::<__mmask16>().read_unaligned(), v) }
+    }
+
+    #[inline(always)]
     unsafe fn mul_add(a: __m512, b: __m512, c: __m512) -> __m512 {
         // SAFETY: see above.
         unsafe { _mm512_fmadd_ps(a, b, c) }

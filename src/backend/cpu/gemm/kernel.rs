@@ -14,17 +14,24 @@ use super::{
 pub(super) enum Finish {
     /// Nothing: store it.
     Store,
-    /// Adds `bias[column]`, then ReLU if asked for.
+    /// Adds `bias[column]`, then ReLU if asked for, then dropout if there are bits.
     Bias {
         /// Bias of the tile's first column.
         bias: *const f32,
         relu: bool,
+        /// Bit of the tile's first element; null without dropout.
+        bits: *const u8,
+        /// Bytes from one row of bits to the next.
+        stride: usize,
+        /// What elements whose bit is set are multiplied by; the others become zero.
+        factor: f32,
     },
-    /// Zero where the gate's element is not positive.
+    /// Zero where the gate's element is not positive, else times `factor`.
     Gate {
         /// Gate of the tile's first element.
         gate: *const f32,
         stride: usize,
+        factor: f32,
     },
 }
 
@@ -33,8 +40,12 @@ impl Finish {
     pub fn at(self, row: usize, col: usize) -> Self {
         match self {
             Finish::Store => Finish::Store,
-            Finish::Bias { bias, relu } => Finish::Bias { bias: bias.wrapping_add(col), relu },
-            Finish::Gate { gate, stride } => Finish::Gate { gate: gate.wrapping_add(row * stride + col), stride },
+            Finish::Bias { bias, relu, bits, stride, factor } => {
+                // Panels begin at whole bytes.
+                let bits = if bits.is_null() { bits } else { bits.wrapping_add(row * stride + col / 8) };
+                Finish::Bias { bias: bias.wrapping_add(col), relu, bits, stride, factor }
+            }
+            Finish::Gate { gate, stride, factor } => Finish::Gate { gate: gate.wrapping_add(row * stride + col), stride, factor },
         }
     }
 }
@@ -90,13 +101,13 @@ pub(super) trait Kernel {
     /// `y[r * y_stride] = act(<x[r], w> + bias)` for rows of `n` elements.
     unsafe fn dots(rows: usize, n: usize, x: (*const f32, usize), w: *const f32, bias: f32, relu: bool, y: (*mut f32, usize));
 
-    /// `dx[r] = g[r * stride] * w`, gated, for rows of `n` elements.
+    /// `dx[r] = g[r * stride] * w`, gated as [`Finish::Gate`] says, for rows of `n` elements.
     unsafe fn outer(
         rows: usize,
         n: usize,
         g: (*const f32, usize),
         w: *const f32,
-        gate: Option<(*const f32, usize)>,
+        gate: Option<(*const f32, usize, f32)>,
         dx: (*mut f32, usize),
     );
 
@@ -118,7 +129,7 @@ unsafe fn tile<S: Simd, F: Format<S>, const M: usize, const V: usize>(t: &Tile) 
         for r in 0..if t.words < FAR { 0 } else { M } {
             for at in [0, S::LANES, V * S::LANES - 1] {
                 S::prefetch(t.c.wrapping_add(r * t.c_stride + at));
-                if let Finish::Gate { gate, stride } = t.finish {
+                if let Finish::Gate { gate, stride, .. } = t.finish {
                     S::prefetch(gate.wrapping_add(r * stride + at));
                 }
             }
@@ -139,20 +150,94 @@ unsafe fn tile<S: Simd, F: Format<S>, const M: usize, const V: usize>(t: &Tile) 
             a = a.add(S::LANES);
             b = b.add(S::NR);
         }
-        for (r, row) in acc.into_iter().enumerate() {
-            for (v, mut z) in row.into_iter().enumerate() {
+        if t.cols == V * S::LANES {
+            finish_whole::<S, M, V>(t, acc);
+        } else {
+            finish_part::<S, M, V>(t, acc);
+        }
+    }
+}
+
+/// The end of a tile whose registers are all full: one branch, then straight code. (Sums come by value: a reference would make the
+/// compiler keep them in memory, within the inner loop too.)
+#[inline(always)]
+unsafe fn finish_whole<S: Simd, const M: usize, const V: usize>(t: &Tile, mut acc: [[S::V; V]; M]) {
+    // SAFETY: as the caller's.
+    unsafe {
+        if t.accumulate {
+            for (r, row) in acc.iter_mut().enumerate() {
+                for (v, z) in row.iter_mut().enumerate() {
+                    *z = S::add(S::load(t.c.add(r * t.c_stride + v * S::LANES)), *z);
+                }
+            }
+        }
+        match t.finish {
+            Finish::Store => {}
+            Finish::Bias { bias, relu, bits, stride, factor } => {
+                let mut b = [S::zero(); V];
+                for (v, b) in b.iter_mut().enumerate() {
+                    *b = S::load(bias.add(v * S::LANES));
+                }
+                for row in acc.iter_mut() {
+                    for (z, b) in row.iter_mut().zip(b) {
+                        *z = S::add(*z, b);
+                    }
+                }
+                if relu {
+                    for row in acc.iter_mut() {
+                        for z in row.iter_mut() {
+                            *z = S::relu(*z);
+                        }
+                    }
+                }
+                if !bits.is_null() {
+                    let factor = S::splat(factor);
+                    for (r, row) in acc.iter_mut().enumerate() {
+                        for (v, z) in row.iter_mut().enumerate() {
+                            *z = S::keep(S::mul(*z, factor), bits.add(r * stride), v * S::LANES);
+                        }
+                    }
+                }
+            }
+            Finish::Gate { gate, stride, factor } => {
+                let factor = S::splat(factor);
+                for (r, row) in acc.iter_mut().enumerate() {
+                    for (v, z) in row.iter_mut().enumerate() {
+                        *z = S::gate(S::mul(*z, factor), S::load(gate.add(r * stride + v * S::LANES)));
+                    }
+                }
+            }
+        }
+        for (r, row) in acc.iter().enumerate() {
+            for (v, &z) in row.iter().enumerate() {
+                S::store(t.c.add(r * t.c_stride + v * S::LANES), z);
+            }
+        }
+    }
+}
+
+/// The end of a tile whose last registers are not full.
+#[inline(always)]
+unsafe fn finish_part<S: Simd, const M: usize, const V: usize>(t: &Tile, acc: [[S::V; V]; M]) {
+    // SAFETY: as the caller's; registers beyond the tile's columns are not stored.
+    unsafe {
+        for (r, row) in acc.iter().enumerate() {
+            for (v, &sum) in row.iter().enumerate() {
                 let (at, n) = (v * S::LANES, t.cols - v * S::LANES);
                 let c = t.c.add(r * t.c_stride + at);
-                if t.accumulate {
-                    z = S::add(S::load_up_to(c, n), z);
-                }
+                let mut z = if t.accumulate { S::add(S::load_up_to(c, n), sum) } else { sum };
                 match t.finish {
                     Finish::Store => {}
-                    Finish::Bias { bias, relu } => {
+                    Finish::Bias { bias, relu, bits, stride, factor } => {
                         z = S::add(z, S::load_up_to(bias.add(at), n));
                         z = if relu { S::relu(z) } else { z };
+                        if !bits.is_null() {
+                            z = S::keep(S::mul(z, S::splat(factor)), bits.add(r * stride), at);
+                        }
                     }
-                    Finish::Gate { gate, stride } => z = S::gate(z, S::load_up_to(gate.add(r * stride + at), n)),
+                    Finish::Gate { gate, stride, factor } => {
+                        z = S::gate(S::mul(z, S::splat(factor)), S::load_up_to(gate.add(r * stride + at), n));
+                    }
                 }
                 S::store_up_to(c, n, z);
             }
@@ -297,7 +382,7 @@ unsafe fn outer<S: Simd>(
     n: usize,
     (g, g_stride): (*const f32, usize),
     w: *const f32,
-    gate: Option<(*const f32, usize)>,
+    gate: Option<(*const f32, usize, f32)>,
     (dx, dx_stride): (*mut f32, usize),
 ) {
     // SAFETY: the caller's pointers; without a gate `w` stands in for the pointer that is not read.
@@ -307,9 +392,9 @@ unsafe fn outer<S: Simd>(
             let to = dx.add(r * dx_stride);
             for i in (0..n).step_by(S::LANES) {
                 let left = n - i;
-                let mut z = S::mul_add(scale, S::load_up_to(w.add(i), left), S::zero());
-                if let Some((gate, stride)) = gate {
-                    z = S::gate(z, S::load_up_to(gate.add(r * stride + i), left));
+                let mut z = S::mul(scale, S::load_up_to(w.add(i), left));
+                if let Some((gate, stride, factor)) = gate {
+                    z = S::gate(S::mul(z, S::splat(factor)), S::load_up_to(gate.add(r * stride + i), left));
                 }
                 S::store_up_to(to.add(i), left, z);
             }
@@ -423,7 +508,7 @@ macro_rules! kernel {
 
             $(#[$feature])?
             unsafe fn outer(
-                rows: usize, n: usize, g: (*const f32, usize), w: *const f32, gate: Option<(*const f32, usize)>,
+                rows: usize, n: usize, g: (*const f32, usize), w: *const f32, gate: Option<(*const f32, usize, f32)>,
                 dx: (*mut f32, usize),
             ) {
                 unsafe { outer::<$simd>(rows, n, g, w, gate, dx) }

@@ -61,6 +61,18 @@ impl Simd for Portable {
         each(|i| a[i] + b[i])
     }
 
+    #[inline(always)]
+    unsafe fn mul(a: [f32; LANES], b: [f32; LANES]) -> [f32; LANES] {
+        each(|i| a[i] * b[i])
+    }
+
+    #[inline(always)]
+    unsafe fn keep(v: [f32; LANES], bits: *const u8, at: usize) -> [f32; LANES] {
+        // SAFETY: see above.
+        let byte = unsafe { *bits.add(at / 8) } >> (at % 8);
+        each(|i| if byte >> i & 1 != 0 { v[i] } else { 0.0 })
+    }
+
     /// Two roundings: `f32::mul_add` is a library call where the machine has no such instruction.
     #[inline(always)]
     unsafe fn mul_add(a: [f32; LANES], b: [f32; LANES], c: [f32; LANES]) -> [f32; LANES] {

@@ -5,7 +5,13 @@ use super::{
     plan::{K_BLOCK, MAX_PARTIAL, MAX_PARTS, TILE_ROOM},
     thin::MAX_CHUNKS,
 };
-use crate::backend::cpu::pool::{Pool, SharedMut};
+use crate::backend::{
+    Result,
+    cpu::{
+        pages::Pages,
+        pool::{Pool, SharedMut},
+    },
+};
 
 /// Floats of the widest register, and of a cache line.
 pub(super) const MAX_LANES: usize = 16;
@@ -20,46 +26,37 @@ pub(super) const STAGGER: usize = MAX_LANES;
 /// Floats of a thread's packed panel.
 const PANEL: usize = K_BLOCK * 2 * MAX_LANES;
 
-/// A cache line.
-#[derive(Debug, Clone, Copy)]
-#[repr(C, align(64))]
-struct Line([f32; MAX_LANES]);
-
 /// Memory of all products, aligned to cache lines.
 #[derive(Debug)]
 pub(super) struct Scratch {
     /// Packed weights, or the partial sums of a weight gradient.
-    shared: Vec<Line>,
+    shared: Pages,
     /// Packed operands, one part a thread.
-    own: Vec<Line>,
+    own: Pages,
     threads: usize,
 }
 
 impl Scratch {
-    pub fn new(threads: usize, shapes: &[LinearShape]) -> Self {
+    pub fn new(threads: usize, shapes: &[LinearShape]) -> Result<Self> {
         let threads = threads.max(1);
         let shared = shapes.iter().map(|&s| needed(s)).max().unwrap_or(0);
-        let lines = |n: usize| vec![Line([0.0; MAX_LANES]); n.div_ceil(MAX_LANES)];
-        Scratch { shared: lines(shared), own: lines(threads * (TILE_ROOM + PANEL)), threads }
+        let (shared, own) =
+            (Pages::zeros(shared, "packed weights")?, Pages::zeros(threads * (TILE_ROOM + PANEL), "packed operands")?);
+        Ok(Scratch { shared, own, threads })
     }
 
     /// # Panics
     /// If the pool or the layer is larger than this memory was made for.
     pub fn check(&self, pool: &Pool, s: LinearShape) {
         assert!(pool.threads() <= self.threads, "made for {} threads, the pool has {}", self.threads, pool.threads());
-        let (needed, there) = (needed(s), self.shared.len() * MAX_LANES);
+        let (needed, there) = (needed(s), self.shared.get().len());
         assert!(needed <= there, "{s:?} needs {needed} elements of scratch space, made with {there}: a layer not named to `new`");
     }
 
     /// The shared part and the threads' parts.
     pub fn split(&mut self) -> (&mut [f32], Rooms) {
-        (flat(&mut self.shared), Rooms(SharedMut::new(flat(&mut self.own))))
+        (self.shared.get_mut(), Rooms(SharedMut::new(self.own.get_mut())))
     }
-}
-
-fn flat(lines: &mut [Line]) -> &mut [f32] {
-    // SAFETY: a line is an array of floats without padding.
-    unsafe { std::slice::from_raw_parts_mut(lines.as_mut_ptr().cast(), lines.len() * MAX_LANES) }
 }
 
 /// Shared memory of a layer for any batch: both orders of packed weights with the widest panels, partial sums.

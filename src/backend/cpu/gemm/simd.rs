@@ -24,12 +24,15 @@ pub(super) trait Simd: Copy + 'static {
     /// Stores the first `n < LANES` elements only.
     unsafe fn store_first(to: *mut f32, n: usize, v: Self::V);
     unsafe fn add(a: Self::V, b: Self::V) -> Self::V;
+    unsafe fn mul(a: Self::V, b: Self::V) -> Self::V;
     /// `a * b + c`.
     unsafe fn mul_add(a: Self::V, b: Self::V, c: Self::V) -> Self::V;
     /// `v` with negative elements replaced by zero; NaN stays.
     unsafe fn relu(v: Self::V) -> Self::V;
     /// `v` where `gate > 0`, zero elsewhere.
     unsafe fn gate(v: Self::V, gate: Self::V) -> Self::V;
+    /// Element `i` of `v` where bit `at + i` from `bits` on is set, zero elsewhere. `at` is a multiple of `LANES`.
+    unsafe fn keep(v: Self::V, bits: *const u8, at: usize) -> Self::V;
     /// Sum of the elements, in a fixed order.
     unsafe fn sum(v: Self::V) -> f32;
     /// Hints that a cache line will be read soon: brings it to the first level. Any address will do.

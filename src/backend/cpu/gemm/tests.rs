@@ -26,6 +26,8 @@ struct Case {
     w: Vec<f32>,
     b: Vec<f32>,
     dz: Vec<f32>,
+    /// Bits of a dropout.
+    bits: Vec<u8>,
 }
 
 /// What the three passes gave, gaps included.
@@ -57,12 +59,19 @@ impl Case {
             w: values(input * output, seed + 1),
             b: values(output, seed + 2),
             dz: gapped(batch, output, stride_out, seed + 3),
+            bits: values(batch * (output.div_ceil(16) * 2 + gap), seed + 4).iter().map(|v| (v.to_bits() >> 3) as u8).collect(),
         }
+    }
+
+    /// A dropout for every other case.
+    fn mask(&self) -> Option<Mask<'_>> {
+        let stride = self.bits.len() / self.s.batch.max(1);
+        (self.s.output > 1 && self.s.input.is_multiple_of(2)).then_some(Mask { bits: &self.bits, stride, factor: 1.25 })
     }
 
     fn run(&self, isa: Isa, precision: Precision, threads: usize) -> Results {
         let pool = Pool::new(threads);
-        let mut gemm = Gemm::new(isa, precision, threads, &[self.s]);
+        let mut gemm = Gemm::new(isa, precision, threads, &[self.s]).unwrap();
         let (s, si, so) = (self.s, self.stride_in, self.stride_out);
         // Outputs start as NANs: whatever is not written stays one.
         let nans = |n: usize| vec![f32::NAN; n];
@@ -75,10 +84,25 @@ impl Case {
             db: nans(s.output),
         };
         let (x, dz) = (Rows::new(&self.x, si), Rows::new(&self.dz, so));
-        gemm.linear_forward(&pool, s, x, &self.w, &self.b, Activation::None, RowsMut::new(&mut r.y, so));
-        gemm.linear_forward(&pool, s, x, &self.w, &self.b, Activation::Relu, RowsMut::new(&mut r.y_relu, so));
+        gemm.linear_forward(&pool, s, x, &self.w, &self.b, After::default(), RowsMut::new(&mut r.y, so));
+        gemm.linear_forward(
+            &pool,
+            s,
+            x,
+            &self.w,
+            &self.b,
+            After { relu: true, dropout: self.mask() },
+            RowsMut::new(&mut r.y_relu, so),
+        );
         gemm.linear_backward_data(&pool, s, dz, &self.w, None, RowsMut::new(&mut r.dx, si));
-        gemm.linear_backward_data(&pool, s, dz, &self.w, Some(x), RowsMut::new(&mut r.dx_masked, si));
+        gemm.linear_backward_data(
+            &pool,
+            s,
+            dz,
+            &self.w,
+            Some(Gate { activation: x, factor: 2.0 }),
+            RowsMut::new(&mut r.dx_masked, si),
+        );
         gemm.linear_backward_weight(&pool, s, dz, x, &mut r.dw, &mut r.db);
         r
     }
@@ -94,7 +118,7 @@ impl Case {
             };
             m.iter().map(|&v: &f32| to(v)).collect()
         };
-        Case { x: round(&self.x), w: round(&self.w), dz: round(&self.dz), b: self.b.clone(), ..*self }
+        Case { x: round(&self.x), w: round(&self.w), dz: round(&self.dz), b: self.b.clone(), bits: self.bits.clone(), ..*self }
     }
 
     fn x(&self, r: usize, i: usize) -> f64 {
@@ -120,7 +144,12 @@ impl Case {
                 }
                 let z = (0..input).map(|i| self.x(r, i) * self.w(j, i)).sum::<f64>() + f64::from(self.b[j]);
                 close(got.y[at], z, input, || format!("y[{r},{j}] of {:?}", self.s));
-                close(got.y_relu[at], z.max(0.0), input, || format!("relu y[{r},{j}] of {:?}", self.s));
+                let relu = match self.mask() {
+                    Some(m) if m.bits[r * m.stride + j / 8] >> (j % 8) & 1 == 0 => 0.0,
+                    Some(m) => z.max(0.0) * f64::from(m.factor),
+                    None => z.max(0.0),
+                };
+                close(got.y_relu[at], relu, 4 * input, || format!("relu y[{r},{j}] of {:?}", self.s));
             }
             for i in 0..self.stride_in {
                 let at = r * self.stride_in + i;
@@ -130,7 +159,7 @@ impl Case {
                 }
                 let d = (0..output).map(|j| self.dz(r, j) * self.w(j, i)).sum::<f64>();
                 close(got.dx[at], d, output, || format!("dx[{r},{i}] of {:?}", self.s));
-                let masked = if self.x(r, i) > 0.0 { got.dx[at] } else { 0.0 };
+                let masked = if self.x(r, i) > 0.0 { 2.0 * got.dx[at] } else { 0.0 };
                 assert_eq!(got.dx_masked[at], masked, "masked dx[{r},{i}] of {:?}", self.s);
             }
         }
@@ -229,10 +258,10 @@ fn odd_numbers_survive_rounding() {
             (Precision::Bf16, f32::from_bits(0xffff_ffff), f32::NAN),
         ] {
             let mut y = [0.0; 2];
-            let mut gemm = Gemm::new(isa, precision, 1, &[s]);
+            let mut gemm = Gemm::new(isa, precision, 1, &[s]).unwrap();
             let w = [1.0, 0.0, 0.0, 1.0, 0.0, 0.0];
             let (x, pool) = ([x, 0.0, 0.0], Pool::new(1));
-            gemm.linear_forward(&pool, s, Rows::new(&x, 3), &w, &[0.0; 2], Activation::None, RowsMut::new(&mut y, 2));
+            gemm.linear_forward(&pool, s, Rows::new(&x, 3), &w, &[0.0; 2], After::default(), RowsMut::new(&mut y, 2));
             let same = |got: f32| got == want || got.is_nan() && want.is_nan();
             assert!(y.into_iter().all(same), "{} {precision:?} of {}: {y:?} instead of {want}", isa.name(), x[0]);
         }

@@ -1,6 +1,6 @@
 //! Layers with one output, as the last of every click model: dot products, an outer product, a weighted sum of rows.
 
-use super::{Activation, LinearShape, Rows, gradient::sum_parts, kernel::Kernel, plan::share, product::Target, scratch::Scratch};
+use super::{Gate, LinearShape, Rows, gradient::sum_parts, kernel::Kernel, plan::share, product::Target, scratch::Scratch};
 use crate::backend::cpu::pool::{Pool, SharedMut};
 
 /// Elements of the batch that are worth a chunk, and the most chunks.
@@ -11,8 +11,8 @@ fn chunks(s: LinearShape) -> usize {
     (s.batch * s.input / CHUNK).clamp(1, MAX_CHUNKS).min(s.batch)
 }
 
-/// `y[r] = act(<x[r], w> + b)`.
-pub(super) fn forward<K: Kernel>(pool: &Pool, s: LinearShape, x: Rows, w: &[f32], b: f32, act: Activation, y: Target) {
+/// `y[r] = <x[r], w> + b`, then ReLU if asked for.
+pub(super) fn forward<K: Kernel>(pool: &Pool, s: LinearShape, x: Rows, w: &[f32], b: f32, relu: bool, y: Target) {
     let n = chunks(s);
     pool.run(n, |chunk, _| {
         let r = share(s.batch, n, chunk);
@@ -20,20 +20,21 @@ pub(super) fn forward<K: Kernel>(pool: &Pool, s: LinearShape, x: Rows, w: &[f32]
         unsafe {
             let x = (x.data.as_ptr().add(r.start * x.stride), x.stride);
             let y = (y.to.as_ptr().add(r.start * y.stride), y.stride);
-            K::dots(r.len(), s.input, x, w.as_ptr(), b, act == Activation::Relu, y);
+            K::dots(r.len(), s.input, x, w.as_ptr(), b, relu, y);
         }
     });
 }
 
 /// `dx[r] = dz[r] * w`, gated.
-pub(super) fn data_gradient<K: Kernel>(pool: &Pool, s: LinearShape, dz: Rows, w: &[f32], gate: Option<Rows>, dx: Target) {
+pub(super) fn data_gradient<K: Kernel>(pool: &Pool, s: LinearShape, dz: Rows, w: &[f32], gate: Option<Gate>, dx: Target) {
     let n = chunks(s);
     pool.run(n, |chunk, _| {
         let r = share(s.batch, n, chunk);
         // SAFETY: as above.
         unsafe {
             let dz = (dz.data.as_ptr().add(r.start * dz.stride), dz.stride);
-            let gate = gate.map(|a| (a.data.as_ptr().add(r.start * a.stride), a.stride));
+            let gate =
+                gate.map(|g| (g.activation.data.as_ptr().add(r.start * g.activation.stride), g.activation.stride, g.factor));
             let dx = (dx.to.as_ptr().add(r.start * dx.stride), dx.stride);
             K::outer(r.len(), s.input, dz, w.as_ptr(), gate, dx);
         }

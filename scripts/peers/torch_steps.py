@@ -1,0 +1,175 @@
+"""Training steps a second of PyTorch on a CPU, on the systems of benches/support/systems.rs, as one JSON line.
+
+usage: torch_steps.py SYSTEM MODE [--bf16] [--seconds S] [--threads N]
+
+SYSTEM is deeprec, mlperf, deepfm, deepfm-dense-adam or facebook. MODE says how embeddings are looked up and updated.
+DLRMs (plain SGD):
+  bags    one nn.EmbeddingBag(sparse=True) a table and torch.optim.SGD, as facebookresearch/dlrm does
+  joined  one nn.EmbeddingBag(sparse=True) for all tables, ids shifted
+  inplace index_select, and index_add_ for the update, without coalescing (single ids only)
+DeepFM:
+  sparse  nn.Embedding(sparse=True) and SparseAdam, fused Adam for the rest (deepfm)
+  fused   fused Adam for everything (deepfm-dense-adam)
+  plain   torch.optim.Adam as it comes (deepfm-dense-adam)
+
+--bf16 computes the network under autocast. Batches are made beforehand; nothing is loaded while the clock runs.
+"""
+
+import argparse
+import json
+import statistics
+import time
+
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+
+TERABYTE = [
+    39884406, 39043, 17289, 7420, 20263, 3, 7120, 1543, 63, 38532951, 2953546, 403346, 10, 2208, 11938, 155, 4, 976, 14,
+    39979771, 25641295, 39664984, 585935, 12972, 108, 36,
+]
+DLRMS = {
+    # dense, bottom, rows, dim, top, ids a bag, batch
+    "deeprec": (13, [512, 256, 64, 16], [10_000] * 26, 16, [512, 256, 1], 1, 2048),
+    "mlperf": (13, [512, 256, 128], [min(n, 500_000) for n in TERABYTE], 128, [1024, 1024, 512, 256, 1], 1, 2048),
+    "facebook": (512, [512, 64], [1_000_000] * 8, 64, [1024, 1024, 1024, 1], 100, 2048),
+}
+
+
+def mlp(inputs, widths, last_relu):
+    layers = []
+    for i, width in enumerate(widths):
+        layers.append(nn.Linear(inputs, width))
+        if last_relu or i + 1 < len(widths):
+            layers.append(nn.ReLU())
+        inputs = width
+    return nn.Sequential(*layers)
+
+
+class Dlrm(nn.Module):
+    """Everything but the embeddings; `e` is [batch, tables, dim]."""
+
+    def __init__(self, dense, bottom, tables, dim, top):
+        super().__init__()
+        pairs = torch.tril_indices(tables + 1, tables + 1, -1)
+        self.register_buffer("pairs", (pairs[0] * (tables + 1) + pairs[1]).contiguous())
+        self.bottom = mlp(dense, bottom, True)
+        self.top = mlp(dim + len(self.pairs), top, False)
+
+    def forward(self, x, e):
+        d = self.bottom(x)
+        t = torch.cat([d.unsqueeze(1), e.to(d.dtype)], 1)
+        z = torch.bmm(t, t.transpose(1, 2)).view(len(x), -1).index_select(1, self.pairs)
+        return self.top(torch.cat([d, z], 1)).squeeze(1)
+
+
+def dlrm(system, mode, bf16):
+    dense, bottom, rows, dim, top, hotness, batch = DLRMS[system]
+    tables, rate, count = len(rows), 0.01, 8 if hotness == 1 else 4
+    net = Dlrm(dense, bottom, tables, dim, top)
+    xs = [torch.rand(batch, dense) for _ in range(count)]
+    ys = [(torch.rand(batch) < 0.25).float() for _ in range(count)]
+    ids = [[torch.randint(0, n, (batch, hotness)) for n in rows] for _ in range(count)]
+    starts = torch.tensor([0] + rows[:-1]).cumsum(0)
+    params = list(net.parameters())
+    table = None
+    if mode == "bags":
+        bags = nn.ModuleList([nn.EmbeddingBag(n, dim, mode="sum", sparse=True) for n in rows])
+        params += bags.parameters()
+        offsets = torch.arange(batch) * hotness
+        flat = [[t.reshape(-1) for t in sample] for sample in ids]
+        lookup = lambda k: torch.stack([bag(i, offsets) for bag, i in zip(bags, flat[k])], 1)
+    else:
+        joined = [torch.stack([t + s for t, s in zip(sample, starts)], 1).reshape(-1) for sample in ids]
+        if mode == "joined":
+            bag = nn.EmbeddingBag(sum(rows), dim, mode="sum", sparse=True)
+            params += bag.parameters()
+            offsets = torch.arange(batch * tables) * hotness
+            lookup = lambda k: bag(joined[k], offsets).view(batch, tables, dim)
+        else:
+            assert hotness == 1, "inplace takes single ids"
+            table = torch.empty(sum(rows), dim).uniform_(-0.01, 0.01)
+            lookup = lambda k: table.index_select(0, joined[k]).view(batch, tables, dim).requires_grad_(True)
+    optimizer = torch.optim.SGD(params, lr=rate)
+
+    def step(k):
+        k %= count
+        optimizer.zero_grad(set_to_none=True)
+        e = lookup(k)
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16):
+            z = net(xs[k], e)
+        F.binary_cross_entropy_with_logits(z.float(), ys[k]).backward()
+        optimizer.step()
+        if table is not None:
+            with torch.no_grad():
+                table.index_add_(0, joined[k], e.grad.view(-1, dim).float(), alpha=-rate)
+
+    return step, batch
+
+
+def deepfm(mode, bf16):
+    fields, dim, hidden, batch, count = 39, 16, [1000] * 5, 10_000, 8
+    per, sparse = 1_000_000 // fields, mode == "sparse"
+    vectors = nn.Embedding(per * fields, dim, sparse=sparse)
+    scalars = nn.Embedding(per * fields, 1, sparse=sparse)
+    layers, inputs = [], fields * dim
+    for width in hidden:
+        layers += [nn.Linear(inputs, width), nn.ReLU(), nn.Dropout(0.2)]
+        inputs = width
+    net = nn.Sequential(*layers, nn.Linear(inputs, 1))
+    xs = [torch.randint(0, per, (batch, fields)) + torch.arange(fields) * per for _ in range(count)]
+    ys = [(torch.rand(batch) < 0.25).float() for _ in range(count)]
+    tables = [vectors.weight, scalars.weight]
+    if sparse:
+        optimizers = [torch.optim.SparseAdam(tables, lr=1e-4), torch.optim.Adam(net.parameters(), lr=1e-4, fused=True)]
+    else:
+        optimizers = [torch.optim.Adam([*tables, *net.parameters()], lr=1e-4, fused=mode == "fused" or None)]
+
+    def step(k):
+        k %= count
+        for optimizer in optimizers:
+            optimizer.zero_grad(set_to_none=True)
+        v, w = vectors(xs[k]), scalars(xs[k])
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16):
+            pairs = 0.5 * (v.sum(1) ** 2 - (v**2).sum(1)).sum(1)
+            z = net(v.flatten(1)).squeeze(1) + pairs + w.sum((1, 2))
+        F.binary_cross_entropy_with_logits(z.float(), ys[k]).backward()
+        for optimizer in optimizers:
+            optimizer.step()
+
+    return step, batch
+
+
+def main():
+    parser = argparse.ArgumentParser(usage=__doc__)
+    parser.add_argument("system", choices=[*DLRMS, "deepfm", "deepfm-dense-adam"])
+    parser.add_argument("mode", choices=["bags", "joined", "inplace", "sparse", "fused", "plain"])
+    parser.add_argument("--bf16", action="store_true")
+    parser.add_argument("--seconds", type=float, default=5.0)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    a = parser.parse_args()
+    torch.set_num_threads(a.threads)
+    torch.manual_seed(0)
+    step, batch = dlrm(a.system, a.mode, a.bf16) if a.system in DLRMS else deepfm(a.mode, a.bf16)
+    groups, number = 5, 0
+
+    def run(steps):
+        nonlocal number
+        began = time.perf_counter()
+        for _ in range(steps):
+            step(number)
+            number += 1
+        return (time.perf_counter() - began) / steps
+
+    run(5)
+    steps = max(2, int(a.seconds / groups / run(3)))
+    times = sorted(run(steps) for _ in range(groups))
+    print(json.dumps({
+        "system": a.system, "engine": f"torch {torch.__version__} {a.mode}", "precision": "bf16" if a.bf16 else "fp32",
+        "threads": a.threads, "batch": batch, "samples_per_second": round(batch / times[groups // 2]),
+        "lowest": round(batch / times[-1]), "highest": round(batch / times[0]), "seconds_a_step": times[groups // 2],
+    }))
+
+
+if __name__ == "__main__":
+    main()
