@@ -7,6 +7,7 @@ mod failure;
 mod kept;
 mod package;
 mod progress;
+mod report;
 mod run;
 mod summary;
 mod system;
@@ -15,6 +16,7 @@ pub use check::CheckArgs;
 pub use compare::CompareArgs;
 pub use failure::Failure;
 pub use package::PackageArgs;
+pub use report::ReportArgs;
 pub use run::RunArgs;
 pub use system::SystemArgs;
 
@@ -62,6 +64,7 @@ enum Command {
     System(SystemArgs),
     Package(PackageArgs),
     Compare(CompareArgs),
+    Report(ReportArgs),
 }
 
 /// Runs the program on the process's arguments.
@@ -80,6 +83,7 @@ pub fn main() -> ExitCode {
         Command::System(args) => system::system(&args),
         Command::Package(args) => package::run(&args),
         Command::Compare(args) => compare::run(&args),
+        Command::Report(args) => report::run(&args),
     };
     match done {
         Ok(exit) => ExitCode::from(exit as u8),

@@ -7,7 +7,7 @@ use crate::results::{
 
 /// One column of a group's table; cells in order of rows.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Column {
+pub(in crate::report) struct Column {
     pub head: &'static str,
     /// Numbers stand on the right.
     pub is_number: bool,
@@ -44,7 +44,7 @@ impl Column {
 
 /// What all rows share goes into the title; the others, most telling first.
 #[derive(Debug)]
-pub(super) struct Columns {
+pub(in crate::report) struct Columns {
     /// `batch 2048, fp32`
     pub shared: Vec<String>,
     pub columns: Vec<Column>,

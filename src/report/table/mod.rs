@@ -7,6 +7,8 @@ mod markdown;
 mod tests;
 mod text;
 
+pub(super) use columns::Columns;
 pub use csv::csv;
 pub use markdown::markdown;
 pub use text::text;
+pub(super) use text::{notes, title};

@@ -49,7 +49,7 @@ pub fn text(comparison: &Comparison, width: usize) -> String {
 }
 
 /// `dlrm_dcnv2: target AUC 0.80275, batch 55296`
-pub(super) fn title(group: &Group, shared: &[String]) -> String {
+pub(in crate::report) fn title(group: &Group, shared: &[String]) -> String {
     let target = match group.task.target {
         Some(auc) => format!("target AUC {auc:.5}"),
         None => "no target".to_owned(),
@@ -62,7 +62,7 @@ pub(super) fn title(group: &Group, shared: &[String]) -> String {
 }
 
 /// What a reader should know of the rows, each with its row's name where there are several.
-pub(super) fn notes(group: &Group) -> Vec<String> {
+pub(in crate::report) fn notes(group: &Group) -> Vec<String> {
     let mut notes = Vec::new();
     for row in &group.rows {
         let name = if group.rows.len() > 1 { format!("{}: ", row.label) } else { String::new() };

@@ -1,0 +1,66 @@
+//! `dlrm-bench report`.
+
+use super::{Exit, Failure};
+use crate::{
+    report::html,
+    results::{
+        self,
+        table::{self, Options},
+        tree,
+    },
+};
+use clap::Args;
+use std::path::PathBuf;
+
+const EXAMPLES: &str = "\
+Examples:
+  dlrm-bench report results
+  dlrm-bench report results ../published -o report.html --title 'Two machines'";
+
+/// Show runs on one HTML page
+///
+/// Writes a page that needs nothing but itself: compare's tables, curves of
+/// loss and AUC, where the time of a step went, machines and workloads. It can
+/// be sent, printed, and read on a phone. What cannot be read is named on
+/// standard error and on the page, and the exit code is 65.
+#[derive(Debug, Args)]
+#[command(after_help = after_help())]
+pub struct ReportArgs {
+    /// Run folders, MLPerf logs and result trees, or folders and patterns that
+    /// lead to some
+    #[arg(required = true)]
+    pub results: Vec<String>,
+    /// Where to write
+    #[arg(short, long, value_name = "FILE", default_value = "report.html")]
+    pub output: PathBuf,
+    /// The page's heading
+    #[arg(long, default_value = "Training of recommenders")]
+    pub title: String,
+    /// The row that ratios refer to, by a name of its system, workload or
+    /// engine [default: the best]
+    #[arg(long, value_name = "NAME")]
+    pub baseline: Option<String>,
+}
+
+fn after_help() -> String {
+    format!("{EXAMPLES}\n\n{}", super::EXIT_CODES)
+}
+
+/// Runs the command.
+pub(super) fn run(args: &ReportArgs) -> Result<Exit, Failure> {
+    let found = tree::read(&args.results);
+    let problems: Vec<String> = found.problems.iter().map(ToString::to_string).collect();
+    for problem in &problems {
+        eprintln!("error: {problem}");
+    }
+    if found.runs.is_empty() && !problems.is_empty() {
+        return Ok(Exit::Unreadable);
+    }
+    let options = Options { baseline: args.baseline.clone(), ..Options::default() };
+    let comparison = table::build(found.runs, &options).map_err(Failure::Usage)?;
+    let page =
+        html::page(&comparison, &args.title, &problems).map_err(|e| Failure::Internal(format!("cannot make the page: {e}")))?;
+    results::write_file(&args.output, page.as_bytes())?;
+    println!("written to {}", args.output.display());
+    Ok(if problems.is_empty() { Exit::Done } else { Exit::Unreadable })
+}

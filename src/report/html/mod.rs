@@ -1,0 +1,235 @@
+//! The report: one HTML page that needs nothing but itself.
+//!
+//! Tables, phases, machines and workloads are there without scripts; curves are drawn by `templates/report.js` from data that the page
+//! carries, so that they fit the screen they are on. Every name in it comes from files and is escaped, the data too.
+
+mod curves;
+mod parts;
+
+use super::table::{Columns, notes, title};
+use crate::results::{
+    metrics,
+    record::{self, RunRecord},
+    table::{Comparison, Group, Row},
+    tree::Run,
+};
+use askama::Template;
+use curves::{Curves, GroupCurves};
+use parts::{Facts, PhaseBars, RunLine};
+use serde::Serialize;
+use std::{collections::BTreeMap, fmt::Write, path::Path};
+
+/// What a run left beside its log.
+#[derive(Debug, Default)]
+struct Kept {
+    record: Option<RunRecord>,
+    workload: Option<String>,
+    curves: Curves,
+}
+
+#[derive(Template)]
+#[template(path = "report.html")]
+struct Page<'a> {
+    title: &'a str,
+    subtitle: String,
+    groups: Vec<GroupPart<'a>>,
+    legend: Vec<String>,
+    machines: Vec<Facts>,
+    workloads: Vec<WorkloadPart>,
+    missing: &'a [String],
+    version: &'static str,
+    css: &'static str,
+    js: &'static str,
+    data: String,
+}
+
+/// A task: its table, curves and phases.
+struct GroupPart<'a> {
+    heading: String,
+    apart: Option<&'a str>,
+    heads: Vec<&'static str>,
+    rows: Vec<RowPart<'a>>,
+    notes: Vec<String>,
+    has_auc: bool,
+    has_loss: bool,
+    phases: Vec<PhaseBars>,
+    /// Whether a floor of any phase is known.
+    floors: bool,
+    runs: Vec<RunLine>,
+}
+
+struct RowPart<'a> {
+    /// Colour of the row's curves.
+    colour: usize,
+    label: &'a str,
+    cells: Vec<Cell<'a>>,
+}
+
+/// A number, which is never broken, or words.
+struct Cell<'a> {
+    text: &'a str,
+    words: bool,
+}
+
+impl<'a> Cell<'a> {
+    fn of(text: &'a str) -> Self {
+        Cell {
+            text,
+            words: text.chars().count() > 14
+                && text.starts_with(|c: char| !c.is_ascii_digit() || text.contains(char::is_alphabetic)),
+        }
+    }
+}
+
+/// A resolved workload, and the rows that ran it.
+struct WorkloadPart {
+    rows: String,
+    toml: String,
+}
+
+/// Colours there are; further rows begin again.
+const COLOURS: usize = 8;
+
+/// The page of `comparison`. What could not be read is said at its end, in the words of `missing`.
+///
+/// # Errors
+/// If the template cannot be filled in.
+pub fn page(comparison: &Comparison, title: &str, missing: &[String]) -> Result<String, askama::Error> {
+    let runs: usize = rows(comparison).map(|r| r.each.len()).sum();
+    let points = curves::points_for(runs);
+    let mut missing = missing.to_vec();
+    let kept: BTreeMap<&str, Kept> =
+        rows(comparison).flat_map(|r| &r.each).map(|run| (run.path.as_str(), read(run, points, &mut missing))).collect();
+    let columns: Vec<Columns> = comparison.groups.iter().map(|g| Columns::of(g, comparison.baseline.as_deref())).collect();
+    let groups = comparison.groups.iter().zip(&columns).map(|(group, columns)| part(group, columns, &kept)).collect();
+    let mut legend: Vec<String> = Vec::new();
+    for sentence in columns.iter().flat_map(|c| &c.columns).filter_map(|c| c.legend.as_ref()) {
+        if !legend.contains(sentence) {
+            legend.push(sentence.clone());
+        }
+    }
+    let data = Data { groups: comparison.groups.iter().map(|g| GroupCurves::of(g, |path| &kept[path].curves)).collect() };
+    let page = Page {
+        title,
+        subtitle: subtitle(comparison, runs, &kept),
+        groups,
+        legend,
+        machines: machines(comparison, &kept),
+        workloads: workloads(comparison, &kept),
+        missing: &missing,
+        version: env!("CARGO_PKG_VERSION"),
+        css: include_str!("../../../templates/report.css"),
+        js: include_str!("../../../templates/report.js"),
+        data: embedded(&data),
+    };
+    page.render()
+}
+
+/// What the scripts read.
+#[derive(Serialize)]
+struct Data<'a> {
+    groups: Vec<GroupCurves<'a>>,
+}
+
+/// JSON that no name in it can break out of: `<` never stands in it.
+fn embedded(data: &Data) -> String {
+    // Numbers, strings and arrays always can be written.
+    serde_json::to_string(data)
+        .unwrap_or_default()
+        .replace('<', "\\u003c")
+        .replace('\u{2028}', "\\u2028")
+        .replace('\u{2029}', "\\u2029")
+}
+
+fn rows(comparison: &Comparison) -> impl Iterator<Item = &Row> {
+    comparison.groups.iter().flat_map(|g| &g.rows)
+}
+
+/// Reads what lies beside a run of ours; for others there is only the log, which has been read.
+fn read(run: &Run, points: usize, missing: &mut Vec<String>) -> Kept {
+    let folder = Path::new(&run.path);
+    let path = folder.join("run.json");
+    if !path.is_file() {
+        return Kept { curves: Curves::of(run, None, points), ..Kept::default() };
+    }
+    let mut or_said = |said: String| missing.push(said);
+    let record = record::read(&path).map_err(|e| or_said(e.to_string())).ok();
+    let table = folder.join("metrics.parquet");
+    // A run that broke down before its first step has none.
+    let metrics = table.is_file().then(|| metrics::read(&table).map_err(|e| or_said(e.to_string())).ok()).flatten();
+    let curves = Curves::of(run, metrics.as_ref().zip(record.as_ref()), points);
+    Kept { record, workload: std::fs::read_to_string(folder.join("workload.toml")).ok(), curves }
+}
+
+fn part<'a>(group: &'a Group, columns: &'a Columns, kept: &BTreeMap<&str, Kept>) -> GroupPart<'a> {
+    let of = |run: &Run| &kept[run.path.as_str()];
+    let any = |has: fn(&Curves) -> bool| group.rows.iter().flat_map(|r| &r.each).any(|run| has(&of(run).curves));
+    let row = |(i, row): (usize, &'a Row)| RowPart {
+        colour: i % COLOURS,
+        label: &row.label,
+        cells: columns.columns.iter().filter_map(|c| c.cells.get(i)).map(|text| Cell::of(text)).collect(),
+    };
+    let records_of = |row: &Row| row.each.iter().filter_map(|r| of(r).record.as_ref()).collect::<Vec<_>>();
+    let phases = parts::phases(group.rows.iter().map(|r| (r.label.as_str(), records_of(r))));
+    GroupPart {
+        heading: title(group, &columns.shared),
+        apart: group.apart.as_deref(),
+        heads: columns.columns.iter().map(|c| c.head).collect(),
+        rows: group.rows.iter().enumerate().map(row).collect(),
+        notes: notes(group),
+        has_auc: any(|c| !c.auc.is_empty()),
+        has_loss: any(|c| !c.loss.is_empty()),
+        floors: phases.iter().any(|p| p.floors),
+        phases,
+        runs: group
+            .rows
+            .iter()
+            .enumerate()
+            .flat_map(|(i, row)| row.each.iter().map(move |r| RunLine::of(i % COLOURS, row, r)))
+            .collect(),
+    }
+}
+
+/// `12 runs, 2 systems; 2026-11-20 to 2026-11-21`
+fn subtitle(comparison: &Comparison, runs: usize, kept: &BTreeMap<&str, Kept>) -> String {
+    let counted = |n: usize, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
+    let mut systems: Vec<_> = rows(comparison).map(|r| (&r.system.org, &r.system.name, &r.system.round)).collect();
+    systems.sort();
+    systems.dedup();
+    let mut out = format!("{} on {}", counted(runs, "run"), counted(systems.len(), "system"));
+    let days = || kept.values().filter_map(|k| k.record.as_ref()?.started.get(..10));
+    match (days().min(), days().max()) {
+        (Some(first), Some(last)) if first == last => out += &format!(", {first}"),
+        // Writing to a string cannot fail.
+        (Some(first), Some(last)) => drop(write!(out, ", {first} to {last}")),
+        _ => {}
+    }
+    out
+}
+
+/// One a system; the first record tells.
+fn machines(comparison: &Comparison, kept: &BTreeMap<&str, Kept>) -> Vec<Facts> {
+    let mut machines: Vec<Facts> = Vec::new();
+    for record in rows(comparison).flat_map(|r| &r.each).filter_map(|run| kept[run.path.as_str()].record.as_ref()) {
+        if !machines.iter().any(|m| m.name == record.system) {
+            machines.push(Facts::of(record));
+        }
+    }
+    machines
+}
+
+/// One a workload, with the rows that ran it; seeds differ and are shown with the runs.
+fn workloads(comparison: &Comparison, kept: &BTreeMap<&str, Kept>) -> Vec<WorkloadPart> {
+    let mut parts: Vec<WorkloadPart> = Vec::new();
+    for row in rows(comparison) {
+        let Some(toml) = row.each.iter().find_map(|run| kept[run.path.as_str()].workload.clone()) else { continue };
+        match parts.iter_mut().find(|p| p.toml == toml) {
+            Some(part) => part.rows += &format!(", {}", row.label),
+            None => parts.push(WorkloadPart { rows: row.label.clone(), toml }),
+        }
+    }
+    parts
+}
+
+#[cfg(test)]
+mod tests;
