@@ -10,7 +10,7 @@ use crate::{
     results::{
         Floor, Recorder, ResultsError, RunFolder, RunRecord,
         metrics::{self, Metrics},
-        record::{MemoryItem, PhaseShare, Steady},
+        record::{MemoryItem, PhaseShare, Series, Steady},
     },
     stats::{self, Bootstrap},
     system::{Ceilings, Effort, Machine, forget_peak_memory},
@@ -28,13 +28,14 @@ pub(super) struct Kept {
     system: String,
     machine: Machine,
     ceilings: Option<Ceilings>,
+    series: Option<Series>,
     pub log: MlLog,
     pub recorder: Recorder,
 }
 
 impl Kept {
     /// Makes the folder, writes the resolved workload, measures the machine and opens the log.
-    pub fn open(root: &Path, resolved: &Resolved) -> Result<Self, Failure> {
+    pub fn open(root: &Path, resolved: &Resolved, series: Option<Series>) -> Result<Self, Failure> {
         let machine = Machine::inspect();
         let w = &resolved.workload;
         let system = w.mlperf.platform.clone().unwrap_or_else(|| machine.name());
@@ -44,17 +45,19 @@ impl Kept {
         let log =
             MlLog::create(&folder.log(), w, &system).map_err(|source| ResultsError::Write { path: folder.log(), source })?;
         let recorder = Recorder::new(folder.metrics());
-        Ok(Kept { folder, system, machine, ceilings, log, recorder })
+        Ok(Kept { folder, system, machine, ceilings, series, log, recorder })
     }
 
     /// Writes metrics, record and plots. `finished` is missing if the run failed; the record then says why and has what was heard.
     pub fn close(self, workload: &Workload, finished: Option<&Finished>) -> Result<(RunRecord, RunFolder), Failure> {
-        let Kept { folder, system, machine, ceilings, log, recorder } = self;
+        let Kept { folder, system, machine, ceilings, series, log, recorder } = self;
         drop(log);
         let recorded = recorder.finish()?;
         let metrics = metrics::read(&folder.metrics())?;
         let mut record = RunRecord::new(&folder, &system, machine, workload, recorded, &metrics);
         record.ceilings = ceilings;
+        // The first of a series gives it its name.
+        record.series = series.map(|s| Series { id: s.id.or_else(|| Some(record.run.clone())), ..s });
         if let Some(throughput) = &mut record.throughput {
             throughput.steady = steady(&metrics);
         }
@@ -111,6 +114,9 @@ fn steady(metrics: &Metrics) -> Option<Steady> {
 
 impl From<ResultsError> for Failure {
     fn from(e: ResultsError) -> Self {
-        Failure::Output(e.to_string())
+        match e {
+            ResultsError::Write { .. } => Failure::Output(e.to_string()),
+            ResultsError::Read { .. } | ResultsError::Malformed { .. } => Failure::Input(e.to_string()),
+        }
     }
 }

@@ -2,13 +2,16 @@
 
 mod check;
 mod compare;
+mod convergence;
 mod explain;
 mod failure;
 mod kept;
 mod package;
 mod progress;
+mod record;
 mod report;
 mod run;
+mod series;
 mod summary;
 mod system;
 
@@ -16,6 +19,7 @@ pub use check::CheckArgs;
 pub use compare::CompareArgs;
 pub use failure::Failure;
 pub use package::PackageArgs;
+pub use record::RecordArgs;
 pub use report::ReportArgs;
 pub use run::RunArgs;
 pub use system::SystemArgs;
@@ -65,6 +69,7 @@ enum Command {
     Package(PackageArgs),
     Compare(CompareArgs),
     Report(ReportArgs),
+    Record(RecordArgs),
 }
 
 /// Runs the program on the process's arguments.
@@ -84,6 +89,7 @@ pub fn main() -> ExitCode {
         Command::Package(args) => package::run(&args),
         Command::Compare(args) => compare::run(&args),
         Command::Report(args) => report::run(&args),
+        Command::Record(args) => record::run(&args),
     };
     match done {
         Ok(exit) => ExitCode::from(exit as u8),

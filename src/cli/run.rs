@@ -1,18 +1,26 @@
 //! `dlrm-bench run`.
 
 use super::{
-    Exit, Failure, explain,
+    Exit, Failure,
+    convergence::{self, Judged},
+    explain,
     kept::Kept,
     progress::{Progress, Show},
+    series::series,
     summary,
 };
 use crate::{
     engine::EngineError,
-    train::{self, Job, TrainError, events::StopReason},
+    results::{RunFolder, RunRecord, record::Series, reference::ReferenceRecord, tree},
+    train::{
+        self, Job, TrainError,
+        events::{Outcome, StopReason},
+    },
     workload::{self, Resolved},
 };
 use clap::Args;
 use std::{
+    num::NonZeroU32,
     path::PathBuf,
     sync::{
         Arc,
@@ -24,6 +32,7 @@ const EXAMPLES: &str = "\
 Examples:
   dlrm-bench run workloads/quickstart.toml
   dlrm-bench run workloads/quickstart.toml --explain
+  dlrm-bench run workloads/quickstart.toml --runs 5
   dlrm-bench run workloads/quickstart.toml --set train.batch_size=4096 --seed 7
   FRAPPE=~/frappe_x1 dlrm-bench run workloads/frappe-deepfm.toml --json
 
@@ -54,6 +63,19 @@ pub struct RunArgs {
     /// train.seed=...
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,
+    /// Train N times, with seeds counted up from train.seed, and sum up as
+    /// MLPerf does: the mean time to target without the fastest and the
+    /// slowest run; one run that misses it may be the slowest, two are too
+    /// many. Each run leaves a folder of its own
+    #[arg(long, value_name = "N", default_value = "1")]
+    pub runs: NonZeroU32,
+    /// The seeds instead, as in --seeds 3,7,11
+    #[arg(long, value_name = "LIST", value_delimiter = ',', conflicts_with_all = ["runs", "seed"])]
+    pub seeds: Vec<u64>,
+    /// Say whether it converges like this record, made by dlrm-bench record
+    /// [default: the workload's own, where there is one]
+    #[arg(long, value_name = "FILE")]
+    pub reference: Option<PathBuf>,
     /// Folder for results
     #[arg(long, value_name = "DIR", default_value = "results")]
     pub results: PathBuf,
@@ -75,22 +97,40 @@ fn after_help() -> String {
 }
 
 impl RunArgs {
-    /// The workload with all overrides; `--engine`, `--threads` and `--seed` come after every `--set`.
-    pub fn load(&self) -> Result<Resolved, Failure> {
+    /// The workload with all overrides; `--engine`, `--threads` and the seed come after every `--set`.
+    pub fn load_with(&self, seed: Option<u64>) -> Result<Resolved, Failure> {
         let mut set = self.set.clone();
         set.extend(self.engine.as_ref().map(|e| format!("engine.kind={e}")));
         set.extend(self.threads.map(|n| format!("engine.threads={n}")));
-        set.extend(self.seed.map(|n| format!("train.seed={n}")));
+        set.extend(seed.map(|n| format!("train.seed={n}")));
         Ok(workload::load(&self.workload, &set)?)
+    }
+
+    /// Seeds of all runs; those that are not given count up from `first`.
+    fn seeds_from(&self, first: u64) -> Result<Vec<u64>, Failure> {
+        let seeds = match &self.seeds {
+            seeds if seeds.is_empty() => (0..self.runs.get() as u64).map(|i| first.saturating_add(i)).collect(),
+            seeds => seeds.clone(),
+        };
+        let mut sorted: Vec<u64> = seeds.clone();
+        sorted.sort_unstable();
+        match sorted.windows(2).find(|w| w[0] == w[1]) {
+            Some(twice) => Err(Failure::Usage(format!("seed {} twice; runs of a series need different seeds", twice[0]))),
+            None => Ok(seeds),
+        }
     }
 }
 
 /// Runs the command.
 pub(super) fn run(args: &RunArgs) -> Result<Exit, Failure> {
-    let resolved = args.load()?;
+    let resolved = args.load_with(args.seed)?;
     if args.explain {
         print!("{}", explain::explain(&resolved)?);
         return Ok(Exit::Done);
+    }
+    if let Some(path) = &args.reference {
+        // Said before the work, not after it.
+        ReferenceRecord::read(path)?;
     }
     let stop = stop_flag()?;
     let show = match (args.quiet, args.json) {
@@ -98,20 +138,52 @@ pub(super) fn run(args: &RunArgs) -> Result<Exit, Failure> {
         (_, true) => Show::Json,
         _ => Show::Auto,
     };
-    let mut kept = Kept::open(&args.results, &resolved)?;
-    let mut progress = Progress::new(show);
-    let job = Job { workload: &resolved.workload, stop: &stop };
-    let done = train::run(&job, &mut [&mut kept.log, &mut kept.recorder, &mut progress]);
-    let (record, folder) = kept.close(&resolved.workload, done.as_ref().ok())?;
-    let finished = done?;
-    if !args.json {
-        print!("{}", summary::summary(&record, folder.path()));
+    let seeds = args.seeds_from(resolved.workload.train.seed)?;
+    if seeds.len() > 1 {
+        return series(args, &seeds, show, &stop);
     }
-    Ok(match finished.outcome.reason {
+    let Ran { record, folder, outcome } = one(args, &resolved, show, &stop, None)?;
+    let outcome = outcome?;
+    let found = tree::read(&[folder.path().display().to_string()]);
+    let judged =
+        convergence::judge(args.reference.as_deref(), &found.runs)?.filter(|_| outcome.reason != StopReason::Interrupted);
+    if args.json {
+        if let Some(verdict) = judged.as_ref().and_then(Judged::verdict) {
+            println!("{}", serde_json::json!({"event": "convergence", "convergence": verdict}));
+        }
+    } else {
+        let sentence = judged.as_ref().map(Judged::sentence);
+        print!("{}", summary::summary(&record, folder.path(), sentence.as_deref()));
+    }
+    Ok(match outcome.reason {
         StopReason::Interrupted => Exit::Interrupted,
-        _ if finished.outcome.success => Exit::Done,
+        _ if outcome.success => Exit::Done,
         _ => Exit::Fails,
     })
+}
+
+/// A run that is over.
+pub(super) struct Ran {
+    pub record: RunRecord,
+    pub folder: RunFolder,
+    /// How it ended, or why it could not go on.
+    pub outcome: Result<Outcome, Failure>,
+}
+
+/// One run with all that it leaves. Errors are those that leave no record.
+pub(super) fn one(
+    args: &RunArgs,
+    resolved: &Resolved,
+    show: Show,
+    stop: &AtomicBool,
+    series: Option<Series>,
+) -> Result<Ran, Failure> {
+    let mut kept = Kept::open(&args.results, resolved, series)?;
+    let mut progress = Progress::new(show);
+    let job = Job { workload: &resolved.workload, stop };
+    let done = train::run(&job, &mut [&mut kept.log, &mut kept.recorder, &mut progress]);
+    let (record, folder) = kept.close(&resolved.workload, done.as_ref().ok())?;
+    Ok(Ran { record, folder, outcome: done.map(|finished| finished.outcome).map_err(Failure::from) })
 }
 
 /// A flag that Ctrl-C and SIGTERM set. A second signal ends the process at once.

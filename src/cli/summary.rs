@@ -7,8 +7,8 @@ use crate::{
 };
 use std::{fmt::Write, path::Path};
 
-/// What a person wants to know when a run is over; `folder` is where the rest stands.
-pub(super) fn summary(record: &RunRecord, folder: &Path) -> String {
+/// What a person wants to know when a run is over; `folder` is where the rest stands, `convergence` how it compares with its reference.
+pub(super) fn summary(record: &RunRecord, folder: &Path, convergence: Option<&str>) -> String {
     let mut out = String::new();
     let mut row = |name: &str, value: String| {
         let _ = writeln!(out, "{name:<11} {value}");
@@ -42,6 +42,9 @@ pub(super) fn summary(record: &RunRecord, folder: &Path) -> String {
         );
         row("", format!("{} samples/s end to end, evaluation included", rounded(t.end_to_end)));
     }
+    if let Some(sentence) = convergence {
+        row("convergence", sentence.to_owned());
+    }
     if !record.phases.is_empty() {
         let shown: Vec<String> = record
             .phases
@@ -67,7 +70,8 @@ pub(super) fn summary(record: &RunRecord, folder: &Path) -> String {
     out
 }
 
-fn result(o: &Outcome, target: Option<f64>) -> String {
+/// How it ended, and when.
+pub(super) fn result(o: &Outcome, target: Option<f64>) -> String {
     let when = format!("{:.1} s and {} samples", o.seconds, thousands(o.samples));
     match (o.reason, target) {
         (StopReason::Target, Some(t)) => format!("target AUC {t:.5} reached after {when}"),

@@ -12,6 +12,7 @@ pub mod metrics;
 pub mod package;
 pub mod record;
 mod recorder;
+pub mod reference;
 pub mod table;
 #[cfg(test)]
 mod tests;

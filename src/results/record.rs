@@ -22,6 +22,9 @@ pub struct RunRecord {
     pub run: String,
     /// When it began, UTC.
     pub started: String,
+    /// The series of runs with several seeds that it belongs to, if any.
+    #[serde(default)]
+    pub series: Option<Series>,
     /// The machine's name, that of its folder.
     pub system: String,
     /// The program.
@@ -64,6 +67,17 @@ pub struct RunRecord {
     pub memory_plan: Vec<MemoryItem>,
     /// All evaluations.
     pub evaluations: Vec<EvalEvent>,
+}
+
+/// A run's place in a series (`run --runs`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Series {
+    /// The name of the series' first run.
+    pub id: Option<String>,
+    /// From 1.
+    pub run: usize,
+    /// How many were to be made.
+    pub runs: usize,
 }
 
 /// What was run.
@@ -165,7 +179,7 @@ pub struct MemoryItem {
 }
 
 impl RunRecord {
-    /// The record of a run that is over. What only its parts know (`ceilings`, `data`, `init_seconds`, `phases`, `floor`, `memory_plan`) is left
+    /// The record of a run that is over. What only its parts know (`series`, `ceilings`, `data`, `init_seconds`, `phases`, `floor`, `memory_plan`) is left
     /// empty, for the caller to fill.
     pub fn new(
         folder: &RunFolder,
@@ -181,6 +195,7 @@ impl RunRecord {
         RunRecord {
             schema_version: SCHEMA_VERSION,
             run: folder.id().to_owned(),
+            series: None,
             started: folder.started().to_owned(),
             system: system.to_owned(),
             versions: Versions::this(),
