@@ -81,7 +81,7 @@
       // Single steps are noisy: what is read off the loss is its running mean, over a fortieth of the axis.
       const right = Math.max(...found.map((s) => s.xs[s.xs.length - 1]));
       for (const s of this.kind === 'loss' ? found : []) {
-        const reach = Math.floor((right / s.xs[s.xs.length - 1]) * (s.xs.length / 80));
+        const reach = Math.floor((right / s.xs[s.xs.length - 1]) * (s.xs.length / 80)) || 0;
         Object.assign(s, { raw: s.ys, ys: running(s.ys, Math.min(reach, s.xs.length >> 2)) });
       }
       return found;

@@ -53,6 +53,9 @@ pub(super) fn run(args: &ReportArgs) -> Result<Exit, Failure> {
     for problem in &problems {
         eprintln!("error: {problem}");
     }
+    for (benchmark, logs) in &found.passed_over {
+        eprintln!("note: {logs} logs of {benchmark} passed over; only dlrm and deepfm benchmarks are shown");
+    }
     if found.runs.is_empty() && !problems.is_empty() {
         return Ok(Exit::Unreadable);
     }

@@ -51,6 +51,8 @@ struct GroupPart<'a> {
     rows: Vec<RowPart<'a>>,
     notes: Vec<String>,
     has_auc: bool,
+    /// AUC of the true click probabilities, where they are known.
+    best: Option<String>,
     has_loss: bool,
     phases: Vec<PhaseBars>,
     /// Whether a floor of any phase is known.
@@ -178,6 +180,7 @@ fn part<'a>(group: &'a Group, columns: &'a Columns, kept: &BTreeMap<&str, Kept>)
         rows: group.rows.iter().enumerate().map(row).collect(),
         notes: notes(group),
         has_auc: any(|c| !c.auc.is_empty()),
+        best: best_reachable(group.rows.iter().flat_map(records_of)),
         has_loss: any(|c| !c.loss.is_empty()),
         floors: phases.iter().any(|p| p.floors),
         phases,
@@ -188,6 +191,11 @@ fn part<'a>(group: &'a Group, columns: &'a Columns, kept: &BTreeMap<&str, Kept>)
             .flat_map(|(i, row)| row.each.iter().map(move |r| RunLine::of(i % COLOURS, row, r)))
             .collect(),
     }
+}
+
+/// The best AUC that any of the records says can be reached; data of one task have one.
+fn best_reachable<'a>(mut records: impl Iterator<Item = &'a RunRecord>) -> Option<String> {
+    records.find_map(|r| r.facts.as_ref()?.best_auc).map(|best| format!("{best:.5}"))
 }
 
 /// `12 runs, 2 systems; 2026-11-20 to 2026-11-21`

@@ -54,7 +54,7 @@ fn folder(root: &Path, system: &str, steps: u64) -> RunFolder {
         steps_per_epoch: 10,
         max_steps: steps,
         target_auc: Some(0.65),
-        best_auc: None,
+        best_auc: Some(0.875),
     };
     recorder.run_start(&facts).unwrap();
     for step in 1..=steps {
@@ -109,7 +109,17 @@ fn a_page_holds_what_was_run_and_measured() {
     folder(dir.path(), "two", 10);
     let page = page_of(dir.path());
     // 50 samples in 1 s, 100 in 1.5 s.
-    for shown in ["target AUC 0.65", "50.00", "66.67", "data wait", "75%", "Operating system", "[optimizer]", "target reached"] {
+    for shown in [
+        "target AUC 0.65",
+        "best reachable 0.87500",
+        "50.00",
+        "66.67",
+        "data wait",
+        "75%",
+        "Operating system",
+        "[optimizer]",
+        "target reached",
+    ] {
         assert!(page.contains(shown), "{shown} is not on the page");
     }
     let data = data_of(&page);

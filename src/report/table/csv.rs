@@ -38,7 +38,8 @@ fn row_fields(row: Option<&Row>) -> Vec<(&'static str, String)> {
         ("converged", text(|r| Some(r.converged.to_string()))),
         ("unfinished", text(|r| Some(r.unfinished.to_string()))),
     ];
-    let rates: [([&str; 3], fn(&Row) -> Option<Estimate>); 3] = [
+    type Of = fn(&Row) -> Option<Estimate>;
+    let rates: [([&str; 3], Of); 3] = [
         (["end_to_end", "end_to_end_low", "end_to_end_high"], |r| r.end_to_end),
         (["training", "training_low", "training_high"], |r| r.training),
         (["steady", "steady_low", "steady_high"], |r| r.steady),
