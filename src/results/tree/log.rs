@@ -183,10 +183,11 @@ impl Log {
     fn run(mut self, path: &Path, place: Place) -> Run {
         let benchmark = self.text("submission_benchmark").or(place.benchmark).unwrap_or_else(|| "unknown".into());
         let logged = self.number("train_samples").filter(|&n| n > 0.0);
-        let closed = self.text("submission_division").is_some_and(|d| d.eq_ignore_ascii_case("closed"));
+        let division = self.text("submission_division").or(place.division);
+        let closed = division.as_ref().is_some_and(|d| d.eq_ignore_ascii_case("closed"));
         let task = match closed.then(|| closed_task(&benchmark, logged)).flatten() {
             Some(task) => task,
-            None => self.open_task(&benchmark),
+            None => self.open_task(&benchmark, division),
         };
         let assumed = || task.data.get("train_samples").filter(|n| *n != "unknown")?.parse().ok();
         let train_samples = logged.or_else(assumed);
@@ -197,7 +198,8 @@ impl Log {
         let evaluations = self.evaluations(train_samples, origin);
         let seconds = self.stop.map(|(_, stop)| (stop - self.start) / 1e3).filter(|&s| s > 0.0);
         let (samples, epochs) = self.progress(evaluations.last(), train_samples, origin);
-        let end_to_end = samples.zip(seconds).map(|(n, s)| n / s);
+        let finite = |x: &f64| x.is_finite();
+        let end_to_end = samples.zip(seconds).map(|(n, s)| n / s).filter(finite);
         let eval_seconds = self.eval_seconds(evaluations.len());
         let train_seconds = seconds.zip(eval_seconds).map(|(all, eval)| all - eval).filter(|&s| s > 0.0);
         let tracked = self.tracked();
@@ -238,7 +240,7 @@ impl Log {
             loss: None,
             throughput: Rates {
                 end_to_end,
-                training: samples.zip(train_seconds).map(|(n, s)| n / s),
+                training: samples.zip(train_seconds).map(|(n, s)| n / s).filter(finite),
                 steady: None,
                 logged: tracked,
             },
@@ -251,9 +253,9 @@ impl Log {
     }
 
     /// Outside the closed division a log does not say what data and model were; numbers of samples have to do.
-    fn open_task(&self, benchmark: &str) -> Task {
+    fn open_task(&self, benchmark: &str, division: Option<String>) -> Task {
         let known = |key: &str| (key.to_owned(), self.number(key).map_or("unknown".to_owned(), |n| n.to_string()));
-        let division = self.text("submission_division").unwrap_or_else(|| "unknown".into());
+        let division = division.unwrap_or_else(|| "unknown".into());
         Task {
             benchmark: benchmark.to_owned(),
             data: BTreeMap::from([known("train_samples"), known("eval_samples"), ("division".into(), division)]),

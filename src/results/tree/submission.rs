@@ -24,6 +24,8 @@ pub(super) struct Place {
     pub system: System,
     /// The benchmark's folder.
     pub benchmark: Option<String>,
+    /// `open` or `closed` in the system's description.
+    pub division: Option<String>,
     /// The framework in the system's description.
     pub framework: Option<String>,
     /// Score's factor, once MLPerf's checker has written it.
@@ -54,7 +56,7 @@ impl Systems {
                 && let Some(json) = self.json(&description)
             {
                 let text = |key: &str| json.get(key)?.as_str().map(str::trim).filter(|s| !s.is_empty()).map(str::to_owned);
-                place.framework = text("framework");
+                (place.framework, place.division) = (text("framework"), text("division"));
                 place.system.org = text("submitter").or(place.system.org.take());
                 place.system.name = text("system_name").unwrap_or_else(|| system.clone());
             }

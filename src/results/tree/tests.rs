@@ -1,6 +1,11 @@
 //! Logs as rounds and submitters write them.
 
 use super::*;
+use crate::{
+    report::table::{csv, markdown, text},
+    results::table::{self, Options},
+};
+use proptest::prelude::*;
 use std::{fs, path::PathBuf};
 use tempfile::TempDir;
 
@@ -188,4 +193,40 @@ fn a_published_tree_is_read_with_its_system_and_one_broken_file_costs_that_file(
     let found = place.read(tree);
     assert_eq!((found.runs.len(), found.runs[0].system.name.as_str()), (3, "sys"));
     assert!(place.problems(&found)[1].starts_with(&format!("{tree}/systems/sys.json: broken JSON: key must be a string")));
+}
+
+/// Where `at` points in `n` things.
+fn pick(at: &prop::sample::Index, n: usize) -> usize {
+    at.index(n.max(1))
+}
+
+proptest! {
+    /// Lines go missing, come twice, change places, lose their end or get other numbers: there is a run or a sentence, and the tables stand.
+    #[test]
+    fn no_spoilt_log_breaks_reading_or_tables(
+        edits in prop::collection::vec((any::<prop::sample::Index>(), any::<prop::sample::Index>(), 0..6, "[-0-9e.]{1,4}|null|\\{\\}|\"\""), 0..8)
+    ) {
+        let mut lines: Vec<String> = V1.lines().map(str::to_owned).collect();
+        for (at, other, edit, value) in &edits {
+            let i = pick(at, lines.len());
+            match edit {
+                0 => drop(lines.remove(i)),
+                1 => lines.insert(pick(other, lines.len()), lines[i].clone()),
+                2 => { let j = pick(other, lines.len()); lines.swap(i, j); }
+                3 => { let cut = pick(other, lines[i].len() + 1); lines[i].truncate(cut); }
+                4 => lines[i] = lines[i].replace("\"time_ms\":", &format!("\"time_ms\":{value}")),
+                _ => lines[i] = lines[i].replace("\"value\":", &format!("\"value\":{value},\"x\":")),
+            }
+            if lines.len() < 2 { break; }
+        }
+        let place = Place::new();
+        place.put("results/a/dlrm/result_0.txt", lines.join("\n"));
+        place.put("results/a/dlrm/result_1.txt", V1);
+        let found = place.read("results");
+        prop_assert_eq!(found.runs.len() + found.problems.len() + found.passed_over.len(), 2);
+        prop_assert!(found.problems.iter().all(|p| p.to_string().lines().count() == 1));
+        let c = table::build(found.runs, &Options::default()).unwrap();
+        prop_assert!(text(&c, 80).lines().all(|l| l.chars().count() <= 80));
+        prop_assert!(!markdown(&c).is_empty() && csv(&c).is_ok() && serde_json::to_string(&c).is_ok());
+    }
 }
