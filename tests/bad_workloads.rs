@@ -116,6 +116,26 @@ const BROKEN: &[(&str, &str, &str)] = &[
         "5: data.source: is \"parquet\"; must be \"planted\", \"numpy_random\", \"criteo_tsv\" or \"csv\"",
     ),
     ("dim = 16", "dim = 16\npooling = \"weighted_mean\"", "15: model.pooling: is \"weighted_mean\"; must be \"sum\", \"mean\", "),
+    (
+        "[eval]",
+        "[engine]\nprecision = \"tf32\"\n[eval]",
+        "26: engine.precision: is \"tf32\"; must be \"fp32\", \"bf16\" or \"fp16\"",
+    ),
+    (
+        "[eval]",
+        "[engine]\nkind = \"candle\"\nprecision = \"bf16\"\n[eval]",
+        "27: engine.precision: has no effect here, it belongs to engine.kind = \"fused\"",
+    ),
+    (
+        "[eval]",
+        "[engine]\nprecision = \"bf16\"\nloss_scale = 8\n[eval]",
+        "27: engine.loss_scale: has no effect here, it belongs to engine.precision = \"fp16\"",
+    ),
+    (
+        "[eval]",
+        "[engine]\nprecision = \"fp16\"\nloss_scale = 0\n[eval]",
+        "27: engine.loss_scale: is 0; must be from 2^-24 to 2^60",
+    ),
     ("[eval]", "[engine]\ndevice = \"tpu\"\n[eval]", "26: engine.device: is \"tpu\"; must be \"cpu\""),
     ("name = \"small\"", "name = \"a/b\"", "2: workload.name: is \"a/b\"; must be letters, digits, "),
     (

@@ -6,8 +6,10 @@ mod counting;
 mod shapes;
 
 use dlrm_bench::{
+    backend::Precision,
     engine::{Engine, FusedEngine},
     model::{Interaction, Pooling},
+    optim::LossScaleSpec,
 };
 use shapes::{HOTNESS, batch, config, deepfm, dlrm, init, rules};
 
@@ -19,8 +21,13 @@ fn a_step_after_the_first_allocates_nothing() {
     let dot = Interaction::Dot { itself: false, pad_to: 8 };
     let models = [dlrm(dot, Pooling::Sum), dlrm(Interaction::Cat, Pooling::WeightedLearned), dlrm(dot, Pooling::Mean), deepfm()];
     for model in models {
-        for rule in rules() {
-            let config = config(model.clone(), rule, 300);
+        for (i, rule) in rules().into_iter().enumerate() {
+            let mut config = config(model.clone(), rule, 300);
+            // Every precision has its turn.
+            config.precision = Precision::ALL[i % 3];
+            if config.precision == Precision::Fp16 {
+                config.loss_scale = LossScaleSpec::Dynamic { initial: 65_536.0, growth_steps: 3 };
+            }
             let mut engine = FusedEngine::new(&config, &mut init(&model)).unwrap();
             // The first batch is a short one, the largest comes late.
             let batches: Vec<_> = [(20, 1, 1), (300, 1, 1), (299, 0, 2), (1, 0, HOTNESS), (300, HOTNESS, HOTNESS)]

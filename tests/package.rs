@@ -126,6 +126,7 @@ fn write_log(path: &Path, w: &workload::Workload) {
         best_auc: None,
     };
     let outcome = Outcome {
+        loss_scale: None,
         reason: StopReason::Target,
         success: true,
         message: None,

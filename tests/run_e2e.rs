@@ -217,13 +217,14 @@ fn the_machine_and_its_ceilings_are_shown() {
 fn the_number_of_threads_changes_no_bit() {
     struct Deaf;
     impl Listener for Deaf {}
-    for text in [DLRM, DEEPFM] {
+    for (text, precision) in [(DLRM, "bf16"), (DEEPFM, "fp16"), (DLRM, "fp32"), (DEEPFM, "bf16")] {
+        let precision = format!("engine.precision={precision}");
         let mut first: Option<(Metrics, Vec<Vec<u32>>)> = None;
         for threads in [1, 2, 3] {
             let bench = Bench::new(text);
-            assert!(bench.run(&["--quiet", "--threads", &threads.to_string()]).status.success());
+            assert!(bench.run(&["--quiet", "--set", &precision, "--threads", &threads.to_string()]).status.success());
             let m = read_metrics(&bench.only_run());
-            let resolved = workload::load(&bench.file, &[format!("engine.threads={threads}")]).unwrap();
+            let resolved = workload::load(&bench.file, &[format!("engine.threads={threads}"), precision.clone()]).unwrap();
             let stop = AtomicBool::new(false);
             let done = train::run(&Job { workload: &resolved.workload, stop: &stop }, &mut [&mut Deaf]).unwrap();
             let params: Vec<Vec<u32>> = done
@@ -248,6 +249,21 @@ fn the_number_of_threads_changes_no_bit() {
             }
         }
     }
+}
+
+#[test]
+fn a_run_in_fp16_tells_of_its_loss_scale() {
+    let bench = Bench::new(DLRM);
+    let out = bench.run(&["--set", "engine.precision=fp16", "--set", "engine.loss_scale=1e12"]);
+    assert!(out.status.success() && text(&out.stdout).contains("steps skipped for overflow"), "{}", text(&out.stdout));
+    let run = bench.only_run();
+    let record = read_record(&run);
+    let scale = record.outcome.and_then(|o| o.loss_scale).unwrap();
+    assert!(record.engine.precision == "fp16" && scale.skipped_steps > 0 && scale.scale < 1e12, "{scale:?}");
+    let log = log(&run);
+    let line = |key: &str| log.iter().find(|l| l["key"] == key).unwrap();
+    assert_eq!(line("lowest_numerical_precision_in_linear")["value"], "fp16");
+    assert_eq!(line("loss_scale")["metadata"]["skipped_steps"], scale.skipped_steps);
 }
 
 #[test]

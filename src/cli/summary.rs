@@ -60,6 +60,9 @@ pub(super) fn summary(record: &RunRecord, folder: &Path, convergence: Option<&st
         let each: Vec<String> = each.collect();
         row("floor", format!("{:.0}% of what this machine could do; {}", 100.0 * share, each.join(", ")));
     }
+    if let Some(s) = record.outcome.as_ref().and_then(|o| o.loss_scale) {
+        row("loss scale", format!("{} at the end, {} steps skipped for overflow", s.scale, thousands(s.skipped_steps)));
+    }
     if let Some(d) = record.data.as_ref().filter(|d| d.skipped_lines > 0) {
         row("skipped", format!("{} malformed lines", thousands(d.skipped_lines)));
     }

@@ -95,8 +95,8 @@ pub(super) const REGULARISATION: &[Key] = &[
     }),
 ];
 
-/// Both engines compute and store in f32.
-pub(super) const PRECISION: &[Key] = &[key("lowest_numerical_precision_in_linear", |_| Some(json!("fp32")))];
+/// Operands of matrix products; what is stored is f32 in every precision.
+pub(super) const PRECISION: &[Key] = &[key("lowest_numerical_precision_in_linear", |w| Some(json!(w.engine.precision.name())))];
 
 /// The f64 that a person wrote when they wrote this f32: 0.1, not 0.10000000149.
 fn exact(value: f32) -> f64 {

@@ -63,6 +63,7 @@ fn eval(auc: f64) -> EvalEvent {
 
 fn outcome(success: bool) -> Outcome {
     Outcome {
+        loss_scale: None,
         reason: if success { StopReason::Target } else { StopReason::Interrupted },
         success,
         message: None,

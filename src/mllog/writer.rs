@@ -3,6 +3,7 @@
 use super::{Benchmark, benchmark::BENCHMARKS, json::dumps};
 use crate::{
     model::ParamSpec,
+    optim::LossScale,
     train::events::{EvalEvent, Listener, Outcome, RunFacts},
     workload::Workload,
 };
@@ -243,6 +244,10 @@ impl Listener for MlLog {
             let value = json!({"throughput": outcome.samples as f64 / outcome.seconds});
             let more = [("step", json!(outcome.steps))];
             self.line(EventType::PointInTime, "tracked_stats", &value, &more, Location::caller())?;
+        }
+        if let Some(LossScale { scale, skipped_steps }) = outcome.loss_scale {
+            let more = [("skipped_steps", json!(skipped_steps)), ("step", json!(outcome.steps))];
+            self.line(EventType::PointInTime, "loss_scale", &json!(scale), &more, Location::caller())?;
         }
         self.close(if outcome.success { "success" } else { "aborted" })
     }

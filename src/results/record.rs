@@ -110,7 +110,7 @@ pub struct EngineFacts {
     pub device: String,
     /// Threads that compute.
     pub threads: usize,
-    /// Numbers in matrix products: `fp32`.
+    /// Numbers in matrix products: `fp32`, `bf16` or `fp16`.
     pub precision: String,
 }
 
@@ -206,7 +206,7 @@ impl RunRecord {
                 kind: word(&workload.engine.kind),
                 device: workload.engine.device.clone(),
                 threads: workload.engine.threads,
-                precision: "fp32".into(),
+                precision: workload.engine.precision.name().to_owned(),
             },
             data: None,
             convergence: Convergence::of(facts.as_ref(), &evaluations),

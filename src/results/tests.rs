@@ -54,6 +54,7 @@ fn run(folder: &RunFolder) -> (Recorded, metrics::Metrics) {
         }
     }
     let outcome = Outcome {
+        loss_scale: None,
         reason: StopReason::Budget,
         success: true,
         message: None,

@@ -1,6 +1,6 @@
 //! What the training loop tells its listeners (progress bar, MLPerf log, metrics table), as it happens.
 
-use crate::{metrics::Quality, model::ParamSpec};
+use crate::{metrics::Quality, model::ParamSpec, optim::LossScale};
 use serde::{Deserialize, Serialize};
 
 /// Something that wants to know how training goes. All methods do nothing unless overridden. An error ends the run as aborted.
@@ -131,6 +131,9 @@ pub struct Outcome {
     pub seconds: f64,
     /// Seconds of training steps, evaluation excluded.
     pub train_seconds: f64,
+    /// Where loss scaling ended, and how many updates were skipped for overflow; `None` without loss scaling.
+    #[serde(default)]
+    pub loss_scale: Option<LossScale>,
     /// Last evaluation.
     pub last_eval: Option<EvalEvent>,
     /// Metrics on the test split with the final (or restored best) parameters.

@@ -15,7 +15,7 @@ use crate::{
     engine::{self, Engine, EngineConfig, Phase, memory::plan},
     metrics::Quality,
     model::init::{InitSource, Initializer},
-    optim::schedule::Schedule,
+    optim::{LossScale, schedule::Schedule},
     random::numpy::RandomState,
     workload::{EvalEvery, InitRng, Monitor, Workload},
 };
@@ -182,6 +182,7 @@ struct State {
     steps: u64,
     samples: u64,
     train_seconds: f64,
+    loss_scale: Option<LossScale>,
     last_eval: Option<EvalEvent>,
     best_auc: f64,
     test: Option<Quality>,
@@ -201,6 +202,7 @@ impl State {
             samples: self.samples,
             seconds: self.elapsed(),
             train_seconds: self.train_seconds,
+            loss_scale: self.loss_scale,
             last_eval: self.last_eval.clone(),
             test: self.test,
         }
@@ -253,6 +255,7 @@ impl Trainer<'_> {
                 return Err(TrainError::Loss { loss, step, rate: learning_rate });
             }
             told.state.steps = step;
+            told.state.loss_scale = self.engine.loss_scale();
             told.state.samples += loaded.batch.len as u64;
             told.state.train_seconds += seconds;
             let samples = loaded.batch.len as u32;

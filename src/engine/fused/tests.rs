@@ -207,19 +207,101 @@ fn clipping_scales_by_the_norm_of_all_gradients() {
     }
 }
 
+fn scaling(precision: Precision) -> LossScaleSpec {
+    match precision {
+        Precision::Fp16 => LossScaleSpec::Dynamic { initial: 65_536.0, growth_steps: 7 },
+        _ => LossScaleSpec::Off,
+    }
+}
+
 #[test]
 fn any_number_of_threads_gives_the_same_bits() {
-    for model in models() {
-        for rule in rules() {
+    for (m, model) in models().into_iter().enumerate() {
+        for (r, rule) in rules().into_iter().enumerate() {
+            let precision = Precision::ALL[(m + r) % 3];
             let mut first: Option<(Vec<f32>, Vec<Vec<f32>>)> = None;
             for threads in [1, 2, 3] {
                 let mut config = config(model.clone(), rule, threads);
                 config.optimizer.clip_norm = Some(1.0);
+                // Every precision has its turn.
+                config.precision = precision;
+                config.loss_scale = scaling(precision);
                 let mut e = engine(&config);
                 let losses: Vec<f32> =
                     (0..20).map(|i| e.train_step(&batch(&config.model, i, 40 - i as usize % 3), 0.05).unwrap()).collect();
                 let result = (losses, all_params(&e));
                 assert!(*first.get_or_insert_with(|| result.clone()) == result, "{rule:?} {threads} threads");
+            }
+        }
+    }
+}
+
+#[test]
+fn gradients_in_16_bits_are_near_those_in_32() {
+    for model in models() {
+        let exact = config(model.clone(), OptimizerSpec::Sgd, 2);
+        let b = batch(&model, 4, 40);
+        let (loss, want) = engine(&exact).gradients(&b).unwrap();
+        // A rounding to bf16 is 2^-9 at most, to f16 2^-12; several follow each other.
+        for (precision, loss_scale, tolerance) in [
+            (Precision::Bf16, LossScaleSpec::Off, 0.03),
+            (Precision::Fp16, LossScaleSpec::Off, 0.004),
+            (Precision::Fp16, LossScaleSpec::Static { scale: 1024.0 }, 0.004),
+        ] {
+            let config = EngineConfig { precision, loss_scale, ..exact.clone() };
+            let (rounded_loss, got) = engine(&config).gradients(&b).unwrap();
+            assert!((rounded_loss - loss).abs() < tolerance && rounded_loss != loss, "{precision:?} {loss} {rounded_loss}");
+            for (index, spec) in model.params().iter().enumerate() {
+                let size = want[index].iter().fold(0.0f32, |a, g| a.max(g.abs()));
+                let gap = got[index].iter().zip(&want[index]).fold(0.0f32, |a, (g, w)| a.max((g - w).abs()));
+                // A ReLU near its kink may fall on the other side, for one sample of forty.
+                assert!(gap <= tolerance * size + 0.03 * size + 1e-6, "{precision:?} {}: {gap} of {size}", spec.name);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_step_that_overflows_is_skipped_and_counted() {
+    let model = dlrm(Interaction::Dot { itself: false, pad_to: 8 }, Pooling::Sum);
+    let b = batch(&model, 1, 40);
+    let mut config = config(model, OptimizerSpec::Sgd, 2);
+    config.precision = Precision::Fp16;
+    config.loss_scale = LossScaleSpec::Static { scale: 2f64.powi(40) };
+    let mut e = engine(&config);
+    let before = all_params(&e);
+    e.train_step(&b, 0.1).unwrap();
+    assert!(all_params(&e) == before && e.loss_scale().is_some_and(|s| s.skipped_steps == 1));
+
+    config.loss_scale = LossScaleSpec::Dynamic { initial: 2f64.powi(40), growth_steps: 1000 };
+    let mut e = engine(&config);
+    for _ in 0..40 {
+        e.train_step(&b, 0.1).unwrap();
+    }
+    let scale = e.loss_scale().unwrap();
+    assert!(all_params(&e) != before && scale.skipped_steps > 0 && scale.skipped_steps < 40, "{scale:?}");
+    assert_eq!(scale.scale, 2f64.powi(40 - scale.skipped_steps as i32));
+}
+
+/// Scaling by a power of two and back changes no bit as long as nothing over- or underflows, regularisation and clipping included.
+#[test]
+fn a_loss_scale_by_itself_changes_nothing() {
+    for model in models() {
+        let plain = config(model, OptimizerSpec::Sgd, 2);
+        let mut scaled = plain.clone();
+        scaled.loss_scale = LossScaleSpec::Static { scale: 256.0 };
+        for clip in [None, Some(0.05)] {
+            let run = |config: &EngineConfig| {
+                let mut config = config.clone();
+                config.optimizer.clip_norm = clip;
+                let mut e = engine(&config);
+                for i in 0..3 {
+                    e.train_step(&batch(&config.model, i, 40), 0.1).unwrap();
+                }
+                all_params(&e)
+            };
+            for (a, b) in run(&plain).iter().flatten().zip(run(&scaled).iter().flatten()) {
+                assert!((a - b).abs() <= 1e-6 * (1.0 + a.abs()), "{a} {b}");
             }
         }
     }
