@@ -65,6 +65,7 @@ fn folder(root: &Path, system: &str, steps: u64) -> RunFolder {
         }
     }
     let outcome = Outcome {
+        loss_scale: None,
         reason: StopReason::Target,
         success: true,
         message: None,
