@@ -91,6 +91,7 @@ fn closed_runs(dir: &Path, real: &Path) {
             r["workload"]["benchmark"] = json!("dlrm_dcnv2");
             r["workload"]["division"] = json!("closed");
             r["workload"]["seed"] = json!(seed);
+            r["workload"]["batch_size"] = json!(65536);
             r["facts"]["train_samples"] = json!(4195197692u64);
             r["facts"]["target_auc"] = json!(0.80275);
             r["outcome"]["seconds"] = json!(60.0 * (seed + 1) as f64);
@@ -259,6 +260,34 @@ fn ten_closed_runs_are_a_submission_of_dlrm_dcnv2() {
     // Minutes 1 to 10 without the first and the last.
     assert!(said.contains("big_machine/dlrm_dcnv2: 10 runs, closed division, ruleset 6.0.0; score 5.500 min"), "{said}");
     passes(&output.join("dlrm-bench"), "6.0.0");
+
+    // All runs took 0.8 epochs. Between the two points 0.8 is like the reference; with another one it is too fast.
+    let rcp = |slow: f64| {
+        let point = |batch_size: u32, epochs: f64| {
+            let epochs: Vec<f64> = (0..20).map(|i| epochs + 0.001 * f64::from(i)).collect();
+            json!({"Benchmark": "dlrm_dcnv2", "BS": batch_size, "Hyperparams": {}, "Epochs to converge": epochs})
+        };
+        let path = dir.path().join("rcps.json");
+        fs::write(&path, json!({"a": point(32768, 0.7), "b": point(98304, slow)}).to_string()).unwrap();
+        path.display().to_string()
+    };
+    let out = package(&[&big], &dir.path().join("like"), &["--rcp", &rcp(0.88)]);
+    let said = text(&out.stdout);
+    assert!(
+        said.contains("note: converges like the reference: mean 0.80000 epochs, reference 0.79950 at batch size 65536"),
+        "{said}"
+    );
+    let out = package(&[&big], &dir.path().join("fast"), &["--rcp", &rcp(1.2)]);
+    assert!(
+        refused(&out).contains("dlrm_dcnv2: converges too fast to be accepted: mean 0.80000 epochs"),
+        "{}",
+        text(&out.stderr)
+    );
+    let out = package(&[&big], &dir.path().join("slow"), &["--rcp", &rcp(0.71)]);
+    assert!(text(&out.stdout).contains("converges more slowly than the reference"), "{}", text(&out.stdout));
+    let run_json = big.join("closed/run-9/run.json").display().to_string();
+    let out = package(&[&big], &dir.path().join("wrong"), &["--rcp", &run_json]);
+    assert!(refused(&out).contains("run.json: no reference convergence points"), "{}", text(&out.stderr));
 
     // The closed division wants different seeds and one workload; everybody wants runs of ours.
     let last = big.join("closed/run-9/run.json");

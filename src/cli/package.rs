@@ -37,6 +37,10 @@ pub struct PackageArgs {
     /// benchmark]
     #[arg(long, value_parser = PossibleValuesParser::new(check::rulesets()))]
     pub ruleset: Option<String>,
+    /// Reference convergence points to test the runs by, a file like MLPerf's
+    /// rcps_dlrm_dcnv2.json; runs that converge too fast are refused
+    #[arg(long, value_name = "FILE")]
+    pub rcp: Option<PathBuf>,
     /// Package fewer runs than the rules ask for
     #[arg(long)]
     pub allow_incomplete: bool,
@@ -66,6 +70,7 @@ pub(super) fn run(args: &PackageArgs) -> Result<Exit, Failure> {
     let options = Options {
         org: args.org.clone(),
         ruleset: args.ruleset.clone(),
+        reference_points: args.rcp.clone(),
         allow_incomplete: args.allow_incomplete,
         fields: args.set.iter().cloned().collect(),
     };

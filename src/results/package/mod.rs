@@ -11,6 +11,7 @@
 //! training_policies, training_rules.adoc.
 
 mod choose;
+mod convergence;
 mod system;
 mod write;
 
@@ -29,7 +30,12 @@ use crate::{
     },
     stats::{self, Score},
 };
-use std::{collections::BTreeMap, fs, path::PathBuf};
+use convergence::ReferencePoints;
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+};
 use system::Description;
 
 /// The largest file that MLPerf's repository takes, in bytes.
@@ -44,6 +50,8 @@ pub struct Options {
     pub ruleset: Option<String>,
     /// Package fewer runs than the rules ask for.
     pub allow_incomplete: bool,
+    /// Reference convergence points to judge the runs by, in MLPerf's form.
+    pub reference_points: Option<PathBuf>,
     /// Fields of the system description that are not to be what was found, by name; see [`FIELDS`].
     pub fields: BTreeMap<String, String>,
 }
@@ -108,6 +116,9 @@ pub fn plan<S: AsRef<str>>(paths: &[S], options: &Options) -> Result<Package, Ve
             Err(more) => problems.extend(more.into_iter().map(|p| format!("{system}/{benchmark}: {p}"))),
         }
     }
+    if let Some(path) = &options.reference_points {
+        judge_convergence(path, &mut entries, &mut problems);
+    }
     for entry in &entries {
         let new = Description::of(&entry.runs[0].record, options, entry.division, status(entry));
         if systems.get(&entry.system).is_some_and(|old| old.division != new.division) {
@@ -119,6 +130,20 @@ pub fn plan<S: AsRef<str>>(paths: &[S], options: &Options) -> Result<Package, Ve
         systems.insert(entry.system.clone(), new);
     }
     if problems.is_empty() { Ok(Package { org: options.org.clone(), entries, systems }) } else { Err(problems) }
+}
+
+/// Adds what the reference points say of each entry.
+fn judge_convergence(path: &Path, entries: &mut [Entry], problems: &mut Vec<String>) {
+    let points = match ReferencePoints::read(path) {
+        Ok(points) => points,
+        Err(e) => return problems.push(e.to_string()),
+    };
+    for entry in entries {
+        match points.judge(entry) {
+            Ok(said) => entry.notes.push(said),
+            Err(problem) => problems.push(format!("{}/{}: {problem}", entry.system, entry.benchmark.name)),
+        }
+    }
 }
 
 impl Package {
