@@ -161,7 +161,7 @@ impl Checked {
             }
         }
         let word = if self.passes { "pass" } else { "FAIL" };
-        let benchmark = verdict.benchmark.as_deref().unwrap_or("no benchmark");
+        let benchmark = verdict.benchmark.as_deref().map_or("no benchmark".into(), |b| b.escape_debug().to_string());
         let division = verdict.division.map_or("no division", |d| d.name());
         out + &format!("{log}: {word} ({benchmark}, {division}, ruleset {}){}\n", verdict.ruleset, counts(verdict))
     }

@@ -184,7 +184,8 @@ fn events(log: &[u8], findings: &mut Vec<Finding>) -> Vec<(usize, Event)> {
                 continue;
             }
         };
-        let key = event.key.as_str();
+        // Whatever the key holds, a finding is one line.
+        let key = &*event.key.escape_debug().to_string();
         if event.value.is_none() {
             found(
                 Severity::Error,

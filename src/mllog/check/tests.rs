@@ -127,6 +127,8 @@ fn lines_that_are_no_events_are_named() {
     assert_eq!(all[0], "2: error: broken JSON in column 17: EOF while parsing a value");
     assert_eq!(all[1], "3: note: no space after :::MLLOG; MLPerf's tools pass over such a line");
     assert_eq!(all[2], "4: error: a has no value; must be null if there is nothing to say");
+    let all_of_key = findings(":::MLLOG {\"key\": \"a\\n\\u001bb\", \"time_ms\": 1, \"value\": 2}\n");
+    assert_eq!(all_of_key[0], "1: error: a\\n\\u{1b}b has no metadata; must be an object, {} if there is nothing to say");
     assert_eq!(all[3], "4: error: a has no metadata; must be an object, {} if there is nothing to say");
 }
 
@@ -163,6 +165,22 @@ proptest! {
     #[test]
     fn no_bytes_break_it(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
         prop_assert!(!check(&bytes, None).passes(false));
+    }
+
+    #[test]
+    fn no_edits_of_a_good_line_break_it(edits in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>(), 0..3), 0..8)) {
+        let mut bytes = [header("deepfm", "open"), line("eval_start", "null", "\"epoch_num\": 0"), line("run_stop", "1", "")].concat().into_bytes();
+        for (at, byte, edit) in edits {
+            let at = at.index(bytes.len());
+            match edit {
+                0 => bytes[at] = byte,
+                1 => bytes.insert(at, byte),
+                _ => bytes.truncate(at.max(1)),
+            }
+        }
+        let verdict = check(&bytes, None);
+        prop_assert!(!verdict.passes(false));
+        prop_assert!(verdict.findings.iter().all(|f| f.to_string().lines().count() == 1), "{:?}", verdict.findings);
     }
 
     #[test]
