@@ -32,6 +32,7 @@
     const [unit, suffix] = [[1e9, ' G'], [1e6, ' M'], [1e3, ' k'], [1, '']].find(([u]) => Math.abs(x) >= u) ?? [1, ''];
     return trimmed(x / unit, 3) + suffix;
   };
+  const figure = (y) => (Math.abs(y) < 1e4 ? y.toFixed(5) : y.toPrecision(4));
   const axes = {
     samples: { label: 'training samples', shown: amount },
     seconds: { label: 'since run_start', shown: (s) => (s >= 5400 ? trimmed(s / 3600, 2) + ' h' : s >= 180 ? trimmed(s / 60, 2) + ' min' : trimmed(s, 2) + ' s') },
@@ -137,7 +138,7 @@
       const vertical = ticks(low, high, 5);
       for (const value of vertical.found) {
         svg('line', { x1: box.left, x2: box.right, y1: y(value), y2: y(value), class: 'grid' }, root);
-        svg('text', { x: box.left - 8, y: y(value) + 4, 'text-anchor': 'end' }, root, value.toFixed(vertical.digits));
+        svg('text', { x: box.left - 8, y: y(value) + 4, 'text-anchor': 'end' }, root, Math.abs(value) < 1e6 ? value.toFixed(vertical.digits) : value.toPrecision(2));
       }
       const per = unit(this.state.axis, right);
       for (const value of ticks(0, right / per, box.right - box.left < 380 ? 4 : 6).found) {
@@ -176,7 +177,7 @@
       for (const hit of hits) {
         if (hit.y >= low && hit.y <= high) svg('circle', { cx: x(hit.x), cy: y(hit.y), r: 3, class: `dot ${hit.s.colour}` }, this.marks);
       }
-      for (const { colour, label, shown } of hits.length > 8 ? this.spans(hits) : hits.map((h) => ({ ...h.s, shown: h.y.toFixed(5) }))) {
+      for (const { colour, label, shown } of hits.length > 8 ? this.spans(hits) : hits.map((h) => ({ ...h.s, shown: figure(h.y) }))) {
         const row = html('div', {}, this.tip);
         const name = html('span', {}, row);
         html('i', { className: `swatch ${colour}` }, name);
@@ -197,7 +198,7 @@
       return [...rows].slice(0, 12).map(([row, { colour, ys }]) => ({
         colour,
         label: `${row} (${ys.length})`,
-        shown: `${Math.min(...ys).toFixed(5)} to ${Math.max(...ys).toFixed(5)}`,
+        shown: `${figure(Math.min(...ys))} to ${figure(Math.max(...ys))}`,
       }));
     }
 
