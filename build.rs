@@ -27,6 +27,12 @@ fn main() {
     if let Some(version) = fs::read_to_string("Cargo.lock").ok().as_deref().and_then(|lock| locked(lock, "candle-core")) {
         println!("cargo::rustc-env=DLRM_BENCH_CANDLE={version}");
     }
+    // A build for tests of the gate: see src/train/slowdown.rs. Not a feature, so that nobody's release has it by accident.
+    println!("cargo::rustc-check-cfg=cfg(test_slowdown)");
+    println!("cargo::rerun-if-env-changed=DLRM_BENCH_BUILD_TEST_SLOWDOWN");
+    if env::var_os("DLRM_BENCH_BUILD_TEST_SLOWDOWN").is_some() {
+        println!("cargo::rustc-cfg=test_slowdown");
+    }
     for variable in ["PROFILE", "TARGET"] {
         println!("cargo::rustc-env=DLRM_BENCH_{variable}={}", env::var(variable).unwrap_or_default());
     }

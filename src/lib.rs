@@ -7,6 +7,7 @@ pub mod cli;
 pub mod data;
 pub mod embedding;
 pub mod engine;
+pub mod gate;
 pub mod metrics;
 pub mod mllog;
 pub mod model;

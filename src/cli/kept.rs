@@ -22,6 +22,15 @@ use crate::{
 };
 use std::path::Path;
 
+/// What takes time beside the run itself, and can be left out.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Extras {
+    /// Measure the machine before the run.
+    pub ceilings: bool,
+    /// Draw plots after it.
+    pub plots: bool,
+}
+
 /// The open folder of a run: the two listeners that write to it, and what the record will say of the machine.
 pub(super) struct Kept {
     folder: RunFolder,
@@ -29,28 +38,29 @@ pub(super) struct Kept {
     machine: Machine,
     ceilings: Option<Ceilings>,
     series: Option<Series>,
+    extras: Extras,
     pub log: MlLog,
     pub recorder: Recorder,
 }
 
 impl Kept {
     /// Makes the folder, writes the resolved workload, measures the machine and opens the log.
-    pub fn open(root: &Path, resolved: &Resolved, series: Option<Series>) -> Result<Self, Failure> {
+    pub fn open(root: &Path, resolved: &Resolved, series: Option<Series>, extras: Extras) -> Result<Self, Failure> {
         let machine = Machine::inspect();
         let w = &resolved.workload;
         let system = w.mlperf.platform.clone().unwrap_or_else(|| machine.name());
         let folder = RunFolder::create(root, &system, &w.workload.name, &w.sha256(), w.train.seed)?;
         folder.write_workload(&w.to_toml())?;
-        let ceilings = ceilings(w)?;
+        let ceilings = if extras.ceilings { ceilings(w)? } else { None };
         let log =
             MlLog::create(&folder.log(), w, &system).map_err(|source| ResultsError::Write { path: folder.log(), source })?;
         let recorder = Recorder::new(folder.metrics());
-        Ok(Kept { folder, system, machine, ceilings, series, log, recorder })
+        Ok(Kept { folder, system, machine, ceilings, series, extras, log, recorder })
     }
 
     /// Writes metrics, record and plots. `finished` is missing if the run failed; the record then says why and has what was heard.
     pub fn close(self, workload: &Workload, finished: Option<&Finished>) -> Result<(RunRecord, RunFolder), Failure> {
-        let Kept { folder, system, machine, ceilings, series, log, recorder } = self;
+        let Kept { folder, system, machine, ceilings, series, extras, log, recorder } = self;
         drop(log);
         let recorded = recorder.finish()?;
         let metrics = metrics::read(&folder.metrics())?;
@@ -74,7 +84,7 @@ impl Kept {
             }
         }
         folder.write_record(&record)?;
-        if !metrics.is_empty() {
+        if extras.plots && !metrics.is_empty() {
             plots::write(&folder.plots(), &record, &metrics)?;
         }
         Ok((record, folder))

@@ -5,6 +5,7 @@ mod compare;
 mod convergence;
 mod explain;
 mod failure;
+mod gate;
 mod kept;
 mod package;
 mod progress;
@@ -18,6 +19,7 @@ mod system;
 pub use check::CheckArgs;
 pub use compare::CompareArgs;
 pub use failure::Failure;
+pub use gate::GateArgs;
 pub use package::PackageArgs;
 pub use record::RecordArgs;
 pub use report::ReportArgs;
@@ -32,8 +34,16 @@ use std::process::ExitCode;
 pub enum Exit {
     /// The target was reached, or there was none; the logs pass.
     Done = 0,
-    /// The run came to its end without reaching the target, or a log does not pass.
+    /// The run came to its end without reaching the target, a log does not pass, or training got slower.
     Fails = 1,
+    /// `gate`: there is no baseline, or it cannot be read.
+    NoBaseline = 2,
+    /// `gate`: the two sides cannot be compared.
+    NotComparable = 3,
+    /// `gate`: a side's loss is not a number, or its AUC got worse.
+    QualityFailure = 4,
+    /// `gate`: not enough evidence for a verdict.
+    NotEnoughEvidence = 5,
     /// Some results could not be read (each was named); what is shown are the others.
     Unreadable = 65,
     /// Ctrl-C or SIGTERM.
@@ -43,9 +53,12 @@ pub enum Exit {
 /// Exit codes, as `--help` shows them.
 const EXIT_CODES: &str = "\
 Exit codes:
-    0  done: the target was reached, or there was none
-    1  run: came to its end without reaching the target; check: a log fails
-    4  the run broke down: the loss or a prediction is not a number
+    0  done: the target was reached, or there was none; gate: no regression
+    1  run: target not reached; check: a log fails; gate: regression
+    2  gate: no baseline, or it cannot be read
+    3  gate: not comparable
+    4  the loss or a prediction is not a number; gate: or the AUC got worse
+    5  gate: not enough evidence
    64  the command line or the workload file is wrong
    65  data or results cannot be read or are malformed
    70  something else went wrong inside
@@ -70,6 +83,7 @@ enum Command {
     Compare(CompareArgs),
     Report(ReportArgs),
     Record(RecordArgs),
+    Gate(GateArgs),
 }
 
 /// Runs the program on the process's arguments.
@@ -89,6 +103,7 @@ pub fn main() -> ExitCode {
         Command::Package(args) => package::run(&args),
         Command::Compare(args) => compare::run(&args),
         Command::Report(args) => report::run(&args),
+        Command::Gate(args) => gate::gate(&args),
         Command::Record(args) => record::run(&args),
     };
     match done {
@@ -125,6 +140,6 @@ mod tests {
         };
         let help = codes(&mut EXIT_CODES.lines());
         assert_eq!(help, codes(&mut include_str!("../../docs/command-line.md").lines()));
-        assert!(help.len() == 9 && help.contains(&failure::USAGE) && help.contains(&(Exit::Interrupted as u8)));
+        assert!(help.len() == 12 && help.contains(&failure::USAGE) && help.contains(&(Exit::Interrupted as u8)));
     }
 }

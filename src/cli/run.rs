@@ -4,7 +4,7 @@ use super::{
     Exit, Failure,
     convergence::{self, Judged},
     explain,
-    kept::Kept,
+    kept::{Extras, Kept},
     progress::{Progress, Show},
     series::series,
     summary,
@@ -84,6 +84,12 @@ pub struct RunArgs {
     /// fast a step could be at best on this machine
     #[arg(long)]
     pub explain: bool,
+    /// Do not measure what the machine can do at most (half a second)
+    #[arg(long)]
+    pub no_ceilings: bool,
+    /// Do not draw plots
+    #[arg(long)]
+    pub no_plots: bool,
     /// No progress, only the summary
     #[arg(long, short, conflicts_with = "json")]
     pub quiet: bool,
@@ -178,7 +184,7 @@ pub(super) fn one(
     stop: &AtomicBool,
     series: Option<Series>,
 ) -> Result<Ran, Failure> {
-    let mut kept = Kept::open(&args.results, resolved, series)?;
+    let mut kept = Kept::open(&args.results, resolved, series, Extras { ceilings: !args.no_ceilings, plots: !args.no_plots })?;
     let mut progress = Progress::new(show);
     let job = Job { workload: &resolved.workload, stop };
     let done = train::run(&job, &mut [&mut kept.log, &mut kept.recorder, &mut progress]);
@@ -187,7 +193,7 @@ pub(super) fn one(
 }
 
 /// A flag that Ctrl-C and SIGTERM set. A second signal ends the process at once.
-fn stop_flag() -> Result<Arc<AtomicBool>, Failure> {
+pub(super) fn stop_flag() -> Result<Arc<AtomicBool>, Failure> {
     let stop = Arc::new(AtomicBool::new(false));
     let flag = Arc::clone(&stop);
     ctrlc::set_handler(move || {

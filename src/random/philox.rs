@@ -15,6 +15,7 @@
 //! | [`Stream::Planted`] | `split << 48 \| attempt << 32 \| slot of the bag << 16 \| field` | sample number | data's |
 //! | [`Stream::PlantedTruth`] | table (scattering of its ids: position = round); `1 << 32 \| table` (keys of its weights), `2 << 32 \| dense column` (position 0) | as said | data's |
 //! | [`Stream::Bootstrap`] | resample | block drawn / 4 | analysis's |
+//! | [`Stream::Order`] | 0 | block of a comparison | comparison's |
 
 /// Blocks made together; a multiple of the widest vector of 32-bit lanes.
 const LANES: usize = 16;
@@ -38,6 +39,8 @@ pub enum Stream {
     PlantedTruth = 5,
     /// Starts of bootstrap blocks.
     Bootstrap = 6,
+    /// Which side of a comparison goes first.
+    Order = 7,
 }
 
 /// A generator fixed to one seed, stream and index; what is left open is the position.

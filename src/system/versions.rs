@@ -23,7 +23,12 @@ impl Versions {
     /// Of this program.
     pub fn this() -> Self {
         Versions {
-            dlrm_bench: env!("CARGO_PKG_VERSION").into(),
+            dlrm_bench: if cfg!(test_slowdown) {
+                concat!(env!("CARGO_PKG_VERSION"), "+test-slowdown")
+            } else {
+                env!("CARGO_PKG_VERSION")
+            }
+            .into(),
             git_commit: option_env!("DLRM_BENCH_GIT_COMMIT").map(Into::into),
             rustc: option_env!("DLRM_BENCH_RUSTC").map(Into::into),
             candle: option_env!("DLRM_BENCH_CANDLE").map(Into::into),

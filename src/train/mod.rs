@@ -4,6 +4,8 @@ mod evaluate;
 pub mod events;
 pub mod memory;
 mod run;
+#[cfg(test_slowdown)]
+mod slowdown;
 
 pub use run::{Finished, Job, Prepared, prepare, run};
 

@@ -250,6 +250,8 @@ impl Trainer<'_> {
                 clock.charge(Phase::DataWait, data_wait);
             }
             let loss = self.engine.train_step(&loaded.batch, learning_rate)?;
+            #[cfg(test_slowdown)]
+            super::slowdown::wait(mark);
             let seconds = mark.elapsed().as_secs_f64();
             if !loss.is_finite() {
                 return Err(TrainError::Loss { loss, step, rate: learning_rate });

@@ -1,0 +1,226 @@
+//! `dlrm-bench gate`.
+
+use super::{Exit, Failure, run::stop_flag};
+use crate::{
+    gate::{self, Outcome, Program, Settings, SliceError, Verdict},
+    results::write_file,
+    stats::Criteria,
+};
+use clap::Args;
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+const EXAMPLES: &str = "\
+Examples:
+  dlrm-bench gate WORKLOAD --a base/dlrm-bench --b head/dlrm-bench
+  dlrm-bench gate WORKLOAD --set-b engine.precision=bf16 --budget 60s
+  dlrm-bench gate WORKLOAD --record baseline.json
+  dlrm-bench gate WORKLOAD --baseline baseline.json --threshold 5%
+
+docs/gate.md says how it decides.";
+
+/// Say whether training got slower: exit code 1 if it did, 0 if surely not
+///
+/// Runs short slices of training, each a process of its own, and compares
+/// two programs or workloads in turns on this machine, or this program with a
+/// stored baseline. Writes verdict.json and summary.md, whatever the verdict.
+#[derive(Debug, Args)]
+#[command(after_help = after_help())]
+pub struct GateArgs {
+    /// The workload file (TOML)
+    pub workload: PathBuf,
+    /// The old program [default: this one]
+    #[arg(long, value_name = "BIN")]
+    pub a: Option<PathBuf>,
+    /// The new program [default: this one]
+    #[arg(long, value_name = "BIN")]
+    pub b: Option<PathBuf>,
+    /// The new program's workload file [default: WORKLOAD]
+    #[arg(long, value_name = "FILE")]
+    pub workload_b: Option<PathBuf>,
+    /// Replace a value of the workload on both sides, as `run --set`
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// Replace a value on the old side only
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub set_a: Vec<String>,
+    /// Replace a value on the new side only
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub set_b: Vec<String>,
+    /// Compare with this stored baseline: the share of the machine's floor
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["a", "workload_b", "set_a", "set_b", "record"])]
+    pub baseline: Option<PathBuf>,
+    /// Make this baseline, or add a session to it
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["a", "workload_b", "set_a", "set_b"])]
+    pub record: Option<PathBuf>,
+    /// A slowdown of this size must not slip through
+    #[arg(long, value_name = "SHARE", default_value = "3%", value_parser = share)]
+    pub threshold: f64,
+    /// A slowdown up to this size is no regression [default: a sixth of the
+    /// threshold; with --baseline, the threshold]
+    #[arg(long, value_name = "SHARE", value_parser = share)]
+    pub tolerance: Option<f64>,
+    /// Chance that a verdict is right, over all looks at the data
+    #[arg(long, value_name = "SHARE", default_value = "0.99", value_parser = share)]
+    pub confidence: f64,
+    /// Time for all of it; ends early once decided
+    #[arg(long, value_name = "TIME", default_value = "120s", value_parser = duration)]
+    pub budget: Duration,
+    /// Steps after which both sides' AUC is compared; 0 = not at all
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    pub quality_steps: u64,
+    /// How much smaller the new side's AUC may be
+    #[arg(long, value_name = "AUC", default_value_t = 0.005)]
+    pub max_auc_drop: f64,
+    /// Seed of the coin that decides which side goes first
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub seed: u64,
+    /// Folder for verdict.json and summary.md
+    #[arg(long, short, value_name = "DIR", default_value = "gate")]
+    pub output: PathBuf,
+    /// No progress
+    #[arg(long, short)]
+    pub quiet: bool,
+}
+
+fn after_help() -> String {
+    format!("{EXAMPLES}\n\n{}", super::EXIT_CODES)
+}
+
+/// Runs the command.
+pub(super) fn gate(args: &GateArgs) -> Result<Exit, Failure> {
+    let criteria = criteria(args)?;
+    let same =
+        args.a.is_none() && args.b.is_none() && args.workload_b.is_none() && args.set_a.is_empty() && args.set_b.is_empty();
+    if same && args.baseline.is_none() && args.record.is_none() {
+        let what =
+            "nothing to compare: give --a or --b BIN, --workload-b FILE, --set-b KEY=VALUE, --baseline FILE, or --record FILE";
+        return Err(Failure::Usage(what.into()));
+    }
+    let this = || std::env::current_exe().map_err(|e| Failure::Internal(format!("cannot find this program: {e}")));
+    let program = |binary: &Option<PathBuf>, workload: &Path, own: &[String]| -> Result<Program, Failure> {
+        let binary = binary.clone().map_or_else(this, Ok)?;
+        Ok(Program { binary, workload: workload.to_owned(), set: [&args.set, own].concat() })
+    };
+    let a = program(&args.a, &args.workload, &args.set_a)?;
+    let b = program(&args.b, args.workload_b.as_deref().unwrap_or(&args.workload), &args.set_b)?;
+    let stop = stop_flag()?;
+    let tell = |line: &str| {
+        if !args.quiet {
+            eprintln!("{line}");
+        }
+    };
+    std::fs::create_dir_all(&args.output).map_err(|e| Failure::Output(format!("cannot write {}: {e}", args.output.display())))?;
+    let settings = Settings {
+        criteria,
+        budget: args.budget,
+        quality_steps: args.quality_steps,
+        max_auc_drop: args.max_auc_drop,
+        seed: args.seed,
+        scratch: args.output.join("slices"),
+        stop: &stop,
+        tell: &tell,
+    };
+    let answer = if let Some(path) = &args.record {
+        gate::record(&b, path, &settings).map(|baseline| {
+            let slices = baseline.sessions.last().map_or(0, |s| s.efficiency.len());
+            println!("{}: {slices} slices recorded, {} session(s) in all", path.display(), baseline.sessions.len());
+            None
+        })
+    } else if let Some(path) = &args.baseline {
+        gate::against_baseline(&b, path, &settings).map(Some)
+    } else {
+        gate::interleaved(&a, &b, &settings).map(Some)
+    };
+    let _ = std::fs::remove_dir_all(&settings.scratch);
+    match answer {
+        Ok(Some(verdict)) => publish(&verdict, &args.output),
+        Ok(None) => Ok(Exit::Done),
+        Err(SliceError::Interrupted) => Ok(Exit::Interrupted),
+        Err(e) => Err(e.into()),
+    }
+}
+
+fn publish(verdict: &Verdict, folder: &Path) -> Result<Exit, Failure> {
+    let summary = verdict.markdown();
+    let mut json = serde_json::to_string_pretty(verdict).map_err(|e| Failure::Internal(e.to_string()))?;
+    json.push('\n');
+    write_file(&folder.join("summary.md"), summary.as_bytes())?;
+    write_file(&folder.join("verdict.json"), json.as_bytes())?;
+    print!("{summary}");
+    Ok(match verdict.verdict {
+        Outcome::NoRegression => Exit::Done,
+        Outcome::Regression => Exit::Fails,
+        Outcome::NoBaseline => Exit::NoBaseline,
+        Outcome::NotComparable => Exit::NotComparable,
+        Outcome::QualityFailure => Exit::QualityFailure,
+        Outcome::NotEnoughEvidence => Exit::NotEnoughEvidence,
+    })
+}
+
+fn criteria(args: &GateArgs) -> Result<Criteria, Failure> {
+    let (threshold, confidence) = (args.threshold, args.confidence);
+    let default = if args.baseline.is_some() { threshold } else { threshold / 6.0 };
+    let tolerance = args.tolerance.unwrap_or(default);
+    let refuse = |what: String| Err(Failure::Usage(what));
+    if !(threshold > 0.0 && threshold < 1.0) {
+        return refuse(format!("--threshold is {threshold}; it must be above 0 and below 1, as 3% or 0.03"));
+    }
+    if !(confidence > 0.5 && confidence < 1.0) {
+        return refuse(format!("--confidence is {confidence}; it must be above 0.5 and below 1, as 99% or 0.99"));
+    }
+    if !(0.0..=threshold).contains(&tolerance) {
+        return refuse(format!("--tolerance is {tolerance}; it must be from 0 to the threshold, {threshold}"));
+    }
+    if !(args.max_auc_drop >= 0.0) {
+        return refuse(format!("--max-auc-drop is {}; it must be 0 or more", args.max_auc_drop));
+    }
+    Ok(Criteria { threshold, tolerance, confidence })
+}
+
+/// `3%` or `0.03`.
+fn share(text: &str) -> Result<f64, String> {
+    let (number, scale) = text.strip_suffix('%').map_or((text, 1.0), |n| (n, 0.01));
+    let value = number.trim().parse::<f64>().ok().filter(|x| x.is_finite());
+    value.map(|x| x * scale).ok_or_else(|| "must be a share, as 3% or 0.03".into())
+}
+
+/// `120s`, `2m` or `120`.
+fn duration(text: &str) -> Result<Duration, String> {
+    let (number, scale) = match text.strip_suffix('m') {
+        Some(n) => (n, 60.0),
+        None => (text.strip_suffix('s').unwrap_or(text), 1.0),
+    };
+    let seconds = number.trim().parse::<f64>().ok().map(|x| x * scale).filter(|s| *s >= 1.0 && *s <= 86_400.0);
+    seconds.map(Duration::from_secs_f64).ok_or_else(|| "must be a time from 1s to 24 hours, as 120s or 2m".into())
+}
+
+impl From<SliceError> for Failure {
+    fn from(e: SliceError) -> Self {
+        match e {
+            SliceError::Quality(what) => Failure::Quality(what),
+            SliceError::Workload(what) => Failure::Usage(what),
+            SliceError::Memory(what) => Failure::Memory(what),
+            SliceError::Folder { .. } => Failure::Output(e.to_string()),
+            SliceError::Interrupted | SliceError::Failed(_) => Failure::Internal(e.to_string()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_and_times_are_read_as_people_write_them() {
+        assert_eq!((share("3%"), share("0.25")), (Ok(0.03), Ok(0.25)));
+        assert!(share("3 percent").is_err() && share("NaN").is_err() && share("%").is_err());
+        assert_eq!(
+            (duration("120s"), duration("2m"), duration("90")),
+            (Ok(Duration::from_secs(120)), Ok(Duration::from_secs(120)), Ok(Duration::from_secs(90)))
+        );
+        assert!(duration("0s").is_err() && duration("-5s").is_err() && duration("soon").is_err() && duration("NaN").is_err());
+    }
+}

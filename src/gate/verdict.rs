@@ -1,0 +1,279 @@
+//! What the gate says: for programs (`verdict.json`) and for people (`summary.md`).
+
+use crate::stats::{Criteria, Decision, Finding};
+use serde::Serialize;
+use std::fmt::Write;
+
+/// The gate's answer. Its number is the exit code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// Surely not slower by the threshold.
+    NoRegression = 0,
+    /// Surely slower by more than the tolerance.
+    Regression = 1,
+    /// There is no baseline, or it cannot be read.
+    NoBaseline = 2,
+    /// The two sides do not do the same work, or not on the same kind of machine.
+    NotComparable = 3,
+    /// A loss is not a number, or the AUC got worse.
+    QualityFailure = 4,
+    /// Neither is sure.
+    NotEnoughEvidence = 5,
+}
+
+/// The gate's answer and all it rests on.
+#[derive(Debug, Clone, Serialize)]
+pub struct Verdict {
+    /// Layout of this file, 1.
+    pub schema_version: u32,
+    /// The answer.
+    pub verdict: Outcome,
+    /// The process's exit code.
+    pub exit_code: u8,
+    /// Why, in a sentence.
+    pub reason: String,
+    /// `a_b` or `baseline`.
+    pub mode: &'static str,
+    /// The workload's name, where a slice was run.
+    pub workload: Option<String>,
+    /// The machine, where a slice was run.
+    pub system: Option<String>,
+    /// What counts as slower, and how sure one has to be.
+    pub criteria: Criteria,
+    /// Seconds that were allowed.
+    pub budget_seconds: f64,
+    /// Seconds that it took.
+    pub seconds: f64,
+    /// Slowdown and its bounds; `None` if there were too few slices.
+    pub finding: Option<Finding>,
+    /// Blocks of four slices (interleaved), or slices (against a baseline), that were compared.
+    pub units: usize,
+    /// The old side, or the baseline.
+    pub a: SideReport,
+    /// The new side.
+    pub b: SideReport,
+    /// Every slice, in order of time.
+    pub slices: Vec<SliceReport>,
+    /// What one should know.
+    pub notes: Vec<String>,
+}
+
+/// One side.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct SideReport {
+    /// What was run, or the baseline's file.
+    pub what: String,
+    /// Version and commit.
+    pub version: Option<String>,
+    /// Median samples a second of its slices, after warm-up, evaluation excluded.
+    pub samples_per_second: Option<f64>,
+    /// Median share of the floor of its slices.
+    pub efficiency: Option<f64>,
+    /// AUC after the steps for quality.
+    pub auc: Option<f64>,
+}
+
+/// One slice.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct SliceReport {
+    /// `a` or `b`.
+    pub side: String,
+    /// Its block, from 0.
+    pub block: u64,
+    /// Samples a second.
+    pub samples_per_second: f64,
+    /// Share of the floor.
+    pub efficiency: Option<f64>,
+    /// Seconds of the whole process.
+    pub seconds: f64,
+}
+
+impl Verdict {
+    /// A verdict in the making: not enough evidence, without any.
+    pub(super) fn new(mode: &'static str, criteria: Criteria, budget_seconds: f64) -> Self {
+        Verdict {
+            schema_version: 1,
+            verdict: Outcome::NotEnoughEvidence,
+            exit_code: Outcome::NotEnoughEvidence as u8,
+            reason: String::new(),
+            mode,
+            workload: None,
+            system: None,
+            criteria,
+            budget_seconds,
+            seconds: 0.0,
+            finding: None,
+            units: 0,
+            a: SideReport::default(),
+            b: SideReport::default(),
+            slices: Vec::new(),
+            notes: Vec::new(),
+        }
+    }
+
+    pub(super) fn decide(&mut self, verdict: Outcome, reason: String) {
+        (self.verdict, self.exit_code, self.reason) = (verdict, verdict as u8, reason);
+    }
+
+    /// Turns the finding into the answer, and fills the sides' medians.
+    pub(super) fn conclude(&mut self, fewest: &str) {
+        for (side, name) in [(&mut self.a, "a"), (&mut self.b, "b")] {
+            let of = |value: &dyn Fn(&SliceReport) -> Option<f64>| {
+                median(self.slices.iter().filter(|s| s.side == name).filter_map(value).collect())
+            };
+            side.samples_per_second = side.samples_per_second.or_else(|| of(&|s| Some(s.samples_per_second)));
+            side.efficiency = side.efficiency.or_else(|| of(&|s| s.efficiency));
+        }
+        let Some(f) = self.finding else {
+            let reason = format!(
+                "{} of at least {fewest} fitted into {}; give a longer --budget",
+                self.units,
+                seconds(self.budget_seconds)
+            );
+            return self.decide(Outcome::NotEnoughEvidence, reason);
+        };
+        let c = &self.criteria;
+        let (verdict, reason) = match f.decision {
+            Decision::Regression => {
+                (Outcome::Regression, format!("{}, surely more than {}", change(f.slowdown), percent(c.tolerance)))
+            }
+            Decision::NoRegression => {
+                let bound = f.high.map_or_else(String::new, |h| format!(": a slowdown is surely below {}", percent(h.max(0.0))));
+                (Outcome::NoRegression, format!("{}{bound}", change(f.slowdown)))
+            }
+            Decision::Undecided => (
+                Outcome::NotEnoughEvidence,
+                format!(
+                    "{}, but it may be anything from {} to {}; a longer --budget or a quieter machine would tell",
+                    change(f.slowdown),
+                    f.low.map_or("unknown".into(), change),
+                    f.high.map_or("unknown".into(), change)
+                ),
+            ),
+        };
+        self.decide(verdict, reason);
+    }
+
+    /// The summary as Markdown, to be shown as a comment: it always has the same shape, so "fine" and "not run" look different.
+    pub fn markdown(&self) -> String {
+        let mut out = format!("## Throughput gate: {}\n\n{}.\n\n", self.title(), capital(&self.reason));
+        let number = |x: Option<f64>, digits: usize| x.map_or("-".into(), |x| format!("{x:.digits$}"));
+        out += "| side | what | version | samples/s (median) | share of floor | AUC |\n|---|---|---|---|---|---|\n";
+        for (name, s) in [("a (old)", &self.a), ("b (new)", &self.b)] {
+            let version = s.version.as_deref().unwrap_or("-");
+            let (rate, share, auc) = (number(s.samples_per_second, 0), number(s.efficiency, 3), number(s.auc, 5));
+            let _ = writeln!(out, "| {name} | {} | {version} | {rate} | {share} | {auc} |", s.what.replace('|', "\\|"));
+        }
+        out += "\n| | |\n|---|---|\n";
+        let mut row = |name: &str, value: String| {
+            let _ = writeln!(out, "| {name} | {value} |");
+        };
+        let sure = |x: Option<f64>| x.map_or("unknown".into(), percent);
+        if let Some(f) = &self.finding {
+            row(
+                "slowdown (negative: faster)",
+                format!("{}, surely from {} to {}", percent(f.slowdown), sure(f.low), sure(f.high)),
+            );
+            row("smallest detectable slowdown", f.detectable.map_or("none".into(), percent));
+        }
+        let c = &self.criteria;
+        row("threshold, tolerance", format!("{}, {}", percent(c.threshold), percent(c.tolerance)));
+        row("confidence of each bound, over all looks", percent(c.confidence));
+        let units = if self.mode == "a_b" { "blocks of four slices" } else { "slices" };
+        row("measured", format!("{} {units} in {} of {}", self.units, seconds(self.seconds), seconds(self.budget_seconds)));
+        if let (Some(workload), Some(system)) = (&self.workload, &self.system) {
+            row("workload, machine", format!("{workload}, {system}"));
+        }
+        for note in &self.notes {
+            let _ = write!(out, "\nNote: {note}.\n");
+        }
+        out
+    }
+
+    /// The verdict in words.
+    pub fn title(&self) -> &'static str {
+        match self.verdict {
+            Outcome::NoRegression => "no regression",
+            Outcome::Regression => "regression",
+            Outcome::NoBaseline => "no baseline",
+            Outcome::NotComparable => "not comparable",
+            Outcome::QualityFailure => "quality failure",
+            Outcome::NotEnoughEvidence => "not enough evidence",
+        }
+    }
+}
+
+pub(super) fn median(mut values: Vec<f64>) -> Option<f64> {
+    values.sort_unstable_by(f64::total_cmp);
+    let last = values.len().checked_sub(1)?;
+    Some((values[last / 2] + values[values.len() / 2]) / 2.0)
+}
+
+/// `2.5%`.
+pub(super) fn percent(share: f64) -> String {
+    let text = format!("{:.2}", 100.0 * share);
+    let text = text.trim_end_matches('0').trim_end_matches('.');
+    format!("{}%", if text == "-0" { "0" } else { text })
+}
+
+/// `2.5% slower`, `1% faster`.
+pub(super) fn change(slowdown: f64) -> String {
+    let word = if slowdown >= 0.0 { "slower" } else { "faster" };
+    format!("{} {word}", percent(slowdown.abs()))
+}
+
+fn seconds(s: f64) -> String {
+    format!("{s:.0} s")
+}
+
+fn capital(text: &str) -> String {
+    let mut chars = text.chars();
+    chars.next().map_or_else(String::new, |c| c.to_uppercase().chain(chars).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn finding(decision: Decision) -> Finding {
+        Finding { slowdown: 0.0512, low: Some(0.03), high: Some(0.0741), detectable: Some(0.0282), alpha: 0.002, decision }
+    }
+
+    fn verdict(finding: Option<Finding>) -> Verdict {
+        let mut v = Verdict::new("a_b", Criteria { threshold: 0.03, tolerance: 0.005, confidence: 0.99 }, 120.0);
+        (v.finding, v.units, v.seconds) = (finding, 12, 60.4);
+        v.conclude("9 blocks");
+        v
+    }
+
+    #[test]
+    fn codes_are_those_of_the_documentation() {
+        let codes: Vec<u8> = [Decision::NoRegression, Decision::Regression, Decision::Undecided]
+            .map(|d| verdict(Some(finding(d))).exit_code)
+            .into();
+        assert_eq!(codes, [0, 1, 5]);
+        let none = verdict(None);
+        assert_eq!(none.exit_code, 5);
+        assert_eq!(none.reason, "12 of at least 9 blocks fitted into 120 s; give a longer --budget");
+        assert_eq!([Outcome::NoBaseline as u8, Outcome::NotComparable as u8, Outcome::QualityFailure as u8], [2, 3, 4]);
+    }
+
+    #[test]
+    fn the_summary_says_what_a_person_needs() {
+        let text = verdict(Some(finding(Decision::Regression))).markdown();
+        assert!(text.starts_with("## Throughput gate: regression\n\n5.12% slower, surely more than 0.5%.\n"), "{text}");
+        for piece in ["surely from 3% to 7.41%", "| 2.82% |", "| 3%, 0.5% |", "12 blocks of four slices in 60 s of 120 s"] {
+            assert!(text.contains(piece), "{piece}: {text}");
+        }
+        let json = serde_json::to_value(verdict(Some(finding(Decision::NoRegression)))).unwrap();
+        assert_eq!((json["verdict"].as_str(), json["exit_code"].as_u64()), (Some("no_regression"), Some(0)));
+    }
+
+    #[test]
+    fn shares_for_people() {
+        assert_eq!([0.03, 0.005, -0.00001, 0.99, 0.12345].map(percent), ["3%", "0.5%", "0%", "99%", "12.35%"]);
+        assert_eq!([change(0.02), change(-0.01)], ["2% slower", "1% faster"]);
+        assert_eq!((median(vec![3.0, 1.0, 2.0]), median(vec![2.0, 1.0]), median(vec![])), (Some(2.0), Some(1.5), None));
+    }
+}
