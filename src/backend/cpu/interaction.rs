@@ -252,10 +252,15 @@ impl Forward {
                 let of_row = i + r + usize::from(self.itself);
                 for (c, &v) in acc.iter().enumerate() {
                     let from = j + c * L::N;
-                    if from + L::N <= of_row {
-                        L::store(pairs.add(before(i + r, self.itself) + from), v);
-                    } else if from < of_row {
-                        L::store_part(pairs.add(before(i + r, self.itself) + from), of_row - from, v);
+                    let at = before(i + r, self.itself) + from;
+                    if from >= of_row {
+                        continue;
+                    }
+                    // Where one pass covers all columns, what hangs over is overwritten by the rows that follow.
+                    if from + L::N <= of_row || self.n <= 2 * L::N && at + L::N <= before(self.n, self.itself) {
+                        L::store(pairs.add(at), v);
+                    } else {
+                        L::store_part(pairs.add(at), of_row - from, v);
                     }
                 }
             }
