@@ -2,15 +2,18 @@
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use dlrm_bench::{
-    backend::cpu::{
-        bags,
-        gemm::{Isa, Rows, RowsMut},
-        groups::Groups,
-        pool::Pool,
-        sparse_update::{BagGradient, SparseUpdate},
+    backend::{
+        Update,
+        cpu::{
+            bags,
+            gemm::{Isa, Rows, RowsMut},
+            groups::Groups,
+            pool::Pool,
+            sparse_update::{BagGradient, SparseUpdate},
+        },
     },
     data::Bags,
-    embedding::TableSet,
+    embedding::{RowKind, TableSet},
     model::Pooling,
     optim::{AdamForm, AdamRows, OptimizerSpec, rules::Step},
 };
@@ -76,21 +79,22 @@ fn embedding(c: &mut Criterion) {
         group.throughput(Throughput::Elements((BATCH * shape.tables * shape.hotness) as u64));
         group.bench_function("sort", |b| b.iter(|| groups.sort(&pool, black_box(&bags))));
         groups.sort(&pool, &bags);
-        for (name, rule) in rules() {
-            let mut set = TableSet::new(&rows, shape.dim, Pooling::Sum, &rule).expect("memory for the tables");
-            set.tables.iter_mut().for_each(|t| t.values_mut().fill(0.5));
+        let in_16_bits = [RowKind::Bf16, RowKind::Fp16, RowKind::Bf16Split].map(|kind| (kind, "sgd", OptimizerSpec::Sgd));
+        for (kind, name, rule) in rules().into_iter().map(|(name, rule)| (RowKind::Fp32, name, rule)).chain(in_16_bits) {
+            let mut set = TableSet::new(kind, &rows, shape.dim, Pooling::Sum, &rule).expect("memory for the tables");
+            set.tables.iter_mut().for_each(|t| t.edit(1 << 20, |_, part| part.fill(0.5)));
             if name == "sgd" {
-                group.bench_function("forward", |b| {
+                group.bench_function(BenchmarkId::new("forward", kind.name()), |b| {
                     b.iter(|| {
                         let out = RowsMut::new(&mut out[shape.dim..], stride);
                         bags::forward(&pool, isa, BATCH, &set, black_box(&bags), out);
                     });
                 });
             }
-            let step = Step::new(&rule, 1e-9, 1);
+            let update = Update { step: Step::new(&rule, 1e-9, 1), scale: 1.0, noise: (1, 1) };
             let gradient = BagGradient { bags: &bags, pooled: Rows::new(&out[shape.dim..], stride), l2: 0.0 };
-            group.bench_function(BenchmarkId::new("update", name), |b| {
-                b.iter(|| sparse.update(&pool, isa, &mut set, &groups, gradient, &step, 1.0));
+            group.bench_function(BenchmarkId::new(format!("update {}", kind.name()), name), |b| {
+                b.iter(|| sparse.update(&pool, isa, &mut set, &groups, gradient, &update));
             });
         }
     }

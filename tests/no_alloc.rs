@@ -7,6 +7,7 @@ mod shapes;
 
 use dlrm_bench::{
     backend::Precision,
+    embedding::RowKind,
     engine::{Engine, FusedEngine},
     model::{Interaction, Pooling},
     optim::LossScaleSpec,
@@ -20,11 +21,12 @@ static ALLOCATOR: counting::Counting = counting::Counting;
 fn a_step_after_the_first_allocates_nothing() {
     let dot = Interaction::Dot { itself: false, pad_to: 8 };
     let models = [dlrm(dot, Pooling::Sum), dlrm(Interaction::Cat, Pooling::WeightedLearned), dlrm(dot, Pooling::Mean), deepfm()];
-    for model in models {
+    for (m, model) in models.into_iter().enumerate() {
         for (i, rule) in rules().into_iter().enumerate() {
             let mut config = config(model.clone(), rule, 300);
-            // Every precision has its turn.
+            // Every precision has its turn, and every rule meets every form of rows.
             config.precision = Precision::ALL[i % 3];
+            config.embedding_rows = RowKind::ALL[(m + i) % 4];
             if config.precision == Precision::Fp16 {
                 config.loss_scale = LossScaleSpec::Dynamic { initial: 65_536.0, growth_steps: 3 };
             }
@@ -43,7 +45,7 @@ fn a_step_after_the_first_allocates_nothing() {
                 engine.predict(b, &mut out).unwrap();
             }
             let made = counting::calls() - before;
-            assert_eq!(made, 0, "{rule:?} {model:?}");
+            assert_eq!(made, 0, "{rule:?} {:?} {model:?}", config.embedding_rows);
         }
     }
 }

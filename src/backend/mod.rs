@@ -10,6 +10,7 @@ mod precision;
 
 use crate::{
     data::Batch,
+    embedding::RowKind,
     engine::LossSpec,
     model::Pooling,
     optim::{OptimizerSpec, rules::Step},
@@ -60,6 +61,10 @@ pub struct TablesShape<'a> {
     pub rows: &'a [usize],
     /// Elements of a row.
     pub dim: usize,
+    /// In what form rows are kept.
+    pub kind: RowKind,
+    /// Number of the first table among all of the model.
+    pub first: usize,
     /// How bags become vectors; says also whether rows have weights and whether those are trained.
     pub pooling: Pooling,
     /// Decides the state kept beside the rows.
@@ -138,7 +143,13 @@ pub struct Update {
     pub step: Step,
     /// Every gradient is multiplied by this first (clipping).
     pub scale: f32,
+    /// The run's seed and the 1-based number of the update. With table, row and column they give the random bits by which 16-bit rows
+    /// are rounded.
+    pub noise: (u64, u64),
 }
+
+/// Elements of a table that are changed at a time where that cannot be done in place: 4 MiB in f32.
+pub const PART: usize = 1 << 20;
 
 /// The operations that layers need. Windows of one call never overlap unless a text says so. All operations of a backend take
 /// place in the order in which they are called.
@@ -183,8 +194,9 @@ pub trait Backend {
     /// Tables of zeros, row weights of ones.
     fn tables(&mut self, shape: &TablesShape<'_>) -> Result<Self::Tables>;
 
-    /// Lets `f` change table `index`, given its present values `[rows, dim]`; in place where the device's memory is the host's.
-    fn with_table(&mut self, tables: &mut Self::Tables, index: usize, f: &mut dyn FnMut(&mut [f32], &Pool)) -> Result<()>;
+    /// Lets `f` change table `index`, given its present values, in consecutive parts: `f(first element, part, pool)`. Parts begin at
+    /// multiples of [`PART`]; in place where the device's memory is the host's and rows are f32.
+    fn with_table(&mut self, tables: &mut Self::Tables, index: usize, f: &mut dyn FnMut(usize, &mut [f32], &Pool)) -> Result<()>;
 
     /// The same for the weights of the rows of table `index`, `[rows]`.
     fn with_row_weights(&mut self, tables: &mut Self::Tables, index: usize, f: &mut dyn FnMut(&mut [f32], &Pool)) -> Result<()>;

@@ -1,6 +1,6 @@
 //! A set of tables that read the same bags, with row weights and optimizer state.
 
-use super::{EmbeddingError, Table, tables};
+use super::{EmbeddingError, RowKind, RowTable, Table, rows::row_tables, tables};
 use crate::{
     model::Pooling,
     optim::{AdamRows, OptimizerSpec, rules::StateShape},
@@ -10,7 +10,9 @@ use crate::{
 #[derive(Debug)]
 pub struct TableSet {
     /// The rows `[rows, dim]`, one entry a table.
-    pub tables: Vec<Table>,
+    pub tables: Vec<RowTable>,
+    /// Number of the first table among all of a model: random bits of rounding depend on a table's number.
+    pub first: usize,
     /// Elements of a row.
     pub dim: usize,
     /// How bags become vectors.
@@ -35,15 +37,21 @@ pub struct RowWeights {
 }
 
 impl TableSet {
-    /// Tables of zeros, row weights of ones, state as `rule` has it at start.
+    /// Tables of zeros kept as `kind`, row weights of ones, state as `rule` has it at start.
     ///
     /// # Errors
     /// If memory cannot be had.
-    pub fn new(rows: &[usize], dim: usize, pooling: Pooling, rule: &OptimizerSpec) -> Result<Self, EmbeddingError> {
+    pub fn new(
+        kind: RowKind,
+        rows: &[usize],
+        dim: usize,
+        pooling: Pooling,
+        rule: &OptimizerSpec,
+    ) -> Result<Self, EmbeddingError> {
         let shape = StateShape::of(rule);
         let what = |kind: &str| format!("{kind} of {} embedding tables of dimension {dim}", rows.len());
         let filled = |width: usize, value: f32, kind: &str| -> Result<Vec<Table>, EmbeddingError> {
-            let mut set = tables(rows.iter().map(|&r| (r, width)), &what(kind))?;
+            let mut set: Vec<Table> = tables(rows.iter().map(|&r| (r, width)), &what(kind))?;
             if value != 0.0 {
                 set.iter_mut().for_each(|t| t.values_mut().fill(value));
             }
@@ -62,7 +70,8 @@ impl TableSet {
             }),
         };
         Ok(TableSet {
-            tables: filled(dim, 0.0, "rows")?,
+            tables: row_tables(kind, &rows.iter().map(|&r| (r, dim)).collect::<Vec<_>>(), &what("rows"))?,
+            first: 0,
             dim,
             pooling,
             weights,
@@ -80,18 +89,18 @@ mod tests {
     #[test]
     fn a_set_has_the_weights_and_state_that_its_rule_asks_for() {
         let rule = OptimizerSpec::RowwiseAdagrad { eps: 1e-10, initial_accumulator: 0.1 };
-        let set = TableSet::new(&[3, 70_000], 16, Pooling::WeightedLearned, &rule).unwrap();
-        assert_eq!(set.tables[1].values().len(), 70_000 * 16);
+        let set = TableSet::new(RowKind::Fp32, &[3, 70_000], 16, Pooling::WeightedLearned, &rule).unwrap();
+        assert_eq!(set.tables[1].elements(), 70_000 * 16);
         assert!(set.state.len() == 1 && set.state[0][1].values().iter().all(|&v| v == 0.1));
         assert_eq!(set.state[0][1].values().len(), 70_000, "one accumulator a row");
         let weights = set.weights.unwrap();
         assert!(weights.learned && weights.tables[0].values() == [1.0; 3] && weights.state.len() == 1);
 
         let rule = OptimizerSpec::Adam { beta1: 0.9, beta2: 0.999, eps: 1e-8, form: AdamForm::Tf, rows: AdamRows::Dense };
-        let set = TableSet::new(&[5], 3, Pooling::WeightedFixed, &rule).unwrap();
+        let set = TableSet::new(RowKind::Fp32, &[5], 3, Pooling::WeightedFixed, &rule).unwrap();
         assert!(set.all_rows && set.state.len() == 2 && set.state[1][0].values() == [0.0; 15]);
         assert!(set.weights.is_some_and(|w| !w.learned && w.state.is_empty()));
-        let set = TableSet::new(&[5], 3, Pooling::Mean, &OptimizerSpec::Sgd).unwrap();
+        let set = TableSet::new(RowKind::Fp32, &[5], 3, Pooling::Mean, &OptimizerSpec::Sgd).unwrap();
         assert!(!set.all_rows && set.state.is_empty() && set.weights.is_none());
     }
 }

@@ -3,6 +3,8 @@
 
 use super::EngineConfig;
 use crate::{
+    backend::Precision,
+    embedding::RowKind,
     model::{Interaction, ModelSpec, ParamKind, Pooling},
     optim::{AdamRows, OptimizerSpec, rules::StateShape},
 };
@@ -18,6 +20,8 @@ pub struct Cost {
     /// Operations of the MLPs: a layer of `m` outputs and `n` inputs takes `2 B m n` forward, as many for the gradient of its weights, and as
     /// many for that of its input, which a DLRM's first bottom layer does not need.
     pub mlp_flops: f64,
+    /// Numbers that these multiply.
+    pub precision: Precision,
     /// Operations of the interaction. `dot` of `p` pairs of `d` elements: `2 B p d` forward and twice that backward. FM of `n` fields: a
     /// sum and a sum of squares forward (`3 B n d`), a product, a difference and a sum backward (`3 B n d`).
     pub interaction_flops: f64,
@@ -58,7 +62,8 @@ pub fn cost(config: &EngineConfig, batch: usize, ids: &[f64]) -> Cost {
     let model = &config.model;
     assert_eq!(ids.len(), model.tables().len(), "ids of each table");
     let samples = batch as f64;
-    let mut cost = Cost { interaction_flops: samples * interaction(model), ..Cost::default() };
+    let interaction_flops = samples * interaction(model);
+    let mut cost = Cost { interaction_flops, precision: config.precision, ..Cost::default() };
     let state = StateShape::of(&config.optimizer.rule);
     let (learned, all_rows) = (learned_weights(model), all_rows(config));
     let (mut products, mut first, mut table, mut dense) = (0.0, true, 0, 0);
@@ -68,13 +73,15 @@ pub fn cost(config: &EngineConfig, batch: usize, ids: &[f64]) -> Cost {
                 let (rows, width) = (p.shape[0], p.shape[1]);
                 let visits = samples * ids[table % ids.len()];
                 table += 1;
-                cost.lookups.push(Visits::of(rows, width, visits));
+                let kind = if p.kind == ParamKind::Table { config.embedding_rows } else { RowKind::Fp32 };
+                cost.lookups.push(Visits::of(rows, width, kind.lookup_bytes(), visits));
                 if all_rows {
-                    let bytes = (rows * width) as u64 * F32;
-                    cost.streams.push(Stream::update(bytes, 0, state.buffers as u64));
+                    let (row, kept) = ((rows * width * kind.bytes()) as u64, (rows * state.row_width(width)) as u64 * F32);
+                    cost.streams.push(Stream::update(row, state.buffers as u64 * kept, 0));
                 } else if p.kind == ParamKind::Table || learned {
-                    cost.updates.push(Visits::of(rows, width, visits));
-                    let kept = Visits::of(rows, state.row_width(width), visits);
+                    let part = Visits::of(rows, width, kind.lookup_bytes(), visits);
+                    cost.updates.extend(std::iter::repeat_n(part, kind.bytes() / kind.lookup_bytes()));
+                    let kept = Visits::of(rows, state.row_width(width), F32 as usize, visits);
                     cost.updates.extend(std::iter::repeat_n(kept, state.buffers));
                 }
             }
@@ -90,13 +97,13 @@ pub fn cost(config: &EngineConfig, batch: usize, ids: &[f64]) -> Cost {
         }
     }
     cost.mlp_flops = samples * products;
-    cost.streams.push(Stream::update(dense, dense, state.buffers as u64));
+    cost.streams.push(Stream::update(dense, dense * state.buffers as u64, dense));
     cost
 }
 
 impl Visits {
-    fn of(rows: usize, width: usize, visits: f64) -> Self {
-        let bytes = width as u64 * F32;
+    fn of(rows: usize, width: usize, element: usize, visits: f64) -> Self {
+        let bytes = (width * element) as u64;
         let resident = rows as u64 * bytes;
         let places = if bytes < LINE { resident.div_ceil(LINE) } else { rows as u64 };
         Visits { resident, rows: visits.min(places as f64), bytes }
@@ -104,9 +111,9 @@ impl Visits {
 }
 
 impl Stream {
-    /// Parameters of `bytes` with `gradient` bytes of gradients: all are read, parameters and state written too.
-    fn update(bytes: u64, gradient: u64, states: u64) -> Self {
-        Stream { resident: bytes * (1 + states) + gradient, moved: (2 * bytes * (1 + states) + gradient) as f64 }
+    /// Bytes of parameters, of their state and of their gradients: all are read, parameters and state written too.
+    fn update(parameters: u64, state: u64, gradients: u64) -> Self {
+        Stream { resident: parameters + state + gradients, moved: (2 * (parameters + state) + gradients) as f64 }
     }
 }
 
@@ -192,5 +199,9 @@ mod tests {
         assert_eq!(c.streams.len(), 5);
         let lazy = of(&text.replace(", rows = \"dense\"", ""), 10);
         assert_eq!((lazy.updates.len(), lazy.streams.len()), (12, 1));
+        let lazy = text.replace(", rows = \"dense\"", "").replace("train.", "engine.embedding_rows = \"bf16-split\"\n train.");
+        let halves = of(&lazy, 10);
+        assert_eq!(halves.lookups[1], Visits { resident: 800, rows: 10.0, bytes: 16 });
+        assert_eq!((halves.updates.len(), halves.updates[2].bytes), (16, 32), "two halves and two moments");
     }
 }

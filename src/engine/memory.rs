@@ -3,6 +3,8 @@
 
 use super::EngineConfig;
 use crate::{
+    backend::PART,
+    embedding::RowKind,
     model::{DeepFmSpec, DlrmSpec, Interaction, ModelSpec, ParamKind},
     optim::{AdamRows, OptimizerSpec, rules::StateShape},
     workload::EngineKind,
@@ -43,7 +45,8 @@ pub fn plan(kind: EngineKind, config: &EngineConfig) -> MemoryPlan {
         let bytes = p.len() as u64 * F32;
         match p.kind {
             ParamKind::Table | ParamKind::RowWeight => {
-                tables += bytes;
+                let kept = if p.kind == ParamKind::Table { config.embedding_rows.bytes() as u64 } else { F32 };
+                tables += p.len() as u64 * kept;
                 let width = p.shape[1].max(1);
                 table_state += bytes / width as u64 * (shape.buffers * shape.row_width(width)) as u64;
             }
@@ -54,6 +57,10 @@ pub fn plan(kind: EngineKind, config: &EngineConfig) -> MemoryPlan {
     let ids: u64 = config.max_hotness.iter().map(|&h| h as u64).sum();
     let mut plan = MemoryPlan::default();
     plan.add("embedding tables", tables);
+    if config.embedding_rows != RowKind::Fp32 {
+        let largest = config.model.params().iter().filter(|p| p.kind == ParamKind::Table).map(|p| p.len()).max().unwrap_or(0);
+        plan.add("a part of a table in f32, while tables are made", largest.min(PART) as u64 * F32);
+    }
     plan.add("optimizer state of tables", table_state);
     plan.add("dense parameters", dense);
     plan.add("gradients and optimizer state of dense parameters", dense * (1 + shape.buffers as u64));

@@ -10,6 +10,7 @@ pub mod phase;
 use crate::{
     backend::{BackendError, Precision},
     data::Batch,
+    embedding::RowKind,
     model::{ModelSpec, ParamSpec, init::Initializer},
     optim::{LossScale, LossScaleSpec, OptimizerConfig},
     workload::EngineKind,
@@ -109,7 +110,9 @@ pub struct EngineConfig {
     pub precision: Precision,
     /// Scaling of the fused engine's gradients.
     pub loss_scale: LossScaleSpec,
-    /// Seed of dropout masks.
+    /// In what form embedding rows are kept (`fused` only; candle keeps f32).
+    pub embedding_rows: RowKind,
+    /// Seed of dropout masks and of stochastic rounding.
     pub seed: u64,
 }
 

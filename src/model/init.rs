@@ -83,12 +83,21 @@ impl Initializer {
     /// If the model has no parameter `index`, or `out` is not `spec.len()` long.
     pub fn fill(&mut self, index: usize, spec: &ParamSpec, out: &mut [f32], pool: &Pool) {
         assert_eq!(out.len(), spec.len(), "buffer of {}", spec.name);
+        self.fill_part(index, spec, 0, out, pool);
+    }
+
+    /// The same for elements `at..` of a parameter that is filled part by part, in order.
+    ///
+    /// # Panics
+    /// If the model has no parameter `index`, the part does not lie inside it, or `at` is not a multiple of 4.
+    pub fn fill_part(&mut self, index: usize, spec: &ParamSpec, at: usize, out: &mut [f32], pool: &Pool) {
+        assert!(at.is_multiple_of(4) && at + out.len() <= spec.len(), "part at {at} of {}", spec.name);
         let law = self.laws[index];
         match &mut self.source {
             _ if matches!(law, Law::Constant(_)) => out.fill(if law == Law::Constant(1.0) { 1.0 } else { 0.0 }),
             InitSource::Philox { seed } => {
                 let draw = Draw { seed: *seed, parameter: index as u64, law };
-                pool.for_each_chunk(out, CHUNK, |chunk, _, part| draw.fill(chunk * CHUNK, part));
+                pool.for_each_chunk(out, CHUNK, |chunk, _, part| draw.fill(at + chunk * CHUNK, part));
             }
             InitSource::Numpy(state) => out.iter_mut().for_each(|x| *x = from_numpy(state, law) as f32),
         }

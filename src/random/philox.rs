@@ -16,6 +16,7 @@
 //! | [`Stream::PlantedTruth`] | table (scattering of its ids: position = round); `1 << 32 \| table` (keys of its weights), `2 << 32 \| dense column` (position 0) | as said | data's |
 //! | [`Stream::Bootstrap`] | resample | block drawn / 4 | analysis's |
 //! | [`Stream::Order`] | 0 | block of a comparison | comparison's |
+//! | [`Stream::Rounding`] | `step << 16 \| table` ([`Philox::rounding`]) | 8 blocks for each 64 columns of a row: `(row * ceil(dim / 64) + column / 64) * 8` | run's |
 
 /// Blocks made together; a multiple of the widest vector of 32-bit lanes.
 const LANES: usize = 16;
@@ -41,6 +42,8 @@ pub enum Stream {
     Bootstrap = 6,
     /// Which side of a comparison goes first.
     Order = 7,
+    /// Stochastic rounding of embedding rows.
+    Rounding = 8,
 }
 
 /// A generator fixed to one seed, stream and index; what is left open is the position.
@@ -68,6 +71,44 @@ impl Philox {
     pub fn dropout(seed: u64, step: u64, layer: u16) -> Self {
         assert!(step < 1 << 40, "step {step} has more than 40 bits");
         Philox::new(seed, Stream::Dropout, step << 16 | u64::from(layer))
+    }
+
+    /// The generator of the bits that round rows of table number `table` at update number `step`.
+    ///
+    /// # Panics
+    /// If `step` has more than 40 bits.
+    pub fn rounding(seed: u64, step: u64, table: u16) -> Self {
+        assert!(step < 1 << 40, "step {step} has more than 40 bits");
+        Philox::new(seed, Stream::Rounding, step << 16 | u64::from(table))
+    }
+
+    /// 16 bits for each of 64 columns, two columns a word, the even one in the lower half: word `w` of the result is word `w / 8` of the
+    /// block at `position + w % 8`.
+    #[inline(always)]
+    pub fn columns(&self, position: u64, out: &mut [u32; 32]) {
+        let (mut c0, mut c1, mut c2, mut c3) = ([0u32; 8], [0u32; 8], [self.high[0]; 8], [self.high[1]; 8]);
+        for lane in 0..8 {
+            let at = position.wrapping_add(lane as u64);
+            (c0[lane], c1[lane]) = (at as u32, (at >> 32) as u32);
+        }
+        let mut k = self.key;
+        for _ in 0..ROUNDS {
+            for lane in 0..8 {
+                let p0 = u64::from(MULTIPLIERS[0]) * u64::from(c0[lane]);
+                let p1 = u64::from(MULTIPLIERS[1]) * u64::from(c2[lane]);
+                c0[lane] = (p1 >> 32) as u32 ^ c1[lane] ^ k[0];
+                c1[lane] = p1 as u32;
+                c2[lane] = (p0 >> 32) as u32 ^ c3[lane] ^ k[1];
+                c3[lane] = p0 as u32;
+            }
+            k = [k[0].wrapping_add(WEYL[0]), k[1].wrapping_add(WEYL[1])];
+        }
+        for lane in 0..8 {
+            out[lane] = c0[lane];
+            out[8 + lane] = c1[lane];
+            out[16 + lane] = c2[lane];
+            out[24 + lane] = c3[lane];
+        }
     }
 
     /// The four words at `position`.
@@ -205,9 +246,29 @@ mod tests {
         }
     }
 
+    proptest! {
+        #[test]
+        fn words_of_columns_are_those_of_blocks(seed: u64, step in 0u64..1 << 40, table: u16, position: u64) {
+            let g = Philox::rounding(seed, step, table);
+            let mut out = [0; 32];
+            g.columns(position, &mut out);
+            for (w, &word) in out.iter().enumerate() {
+                prop_assert_eq!(word, g.block(position.wrapping_add(w as u64 % 8))[w / 8]);
+            }
+        }
+    }
+
     #[test]
     fn streams_of_one_seed_differ() {
-        let streams = [Stream::Init, Stream::Dropout, Stream::Shuffle, Stream::Planted, Stream::PlantedTruth, Stream::Bootstrap];
+        let streams = [
+            Stream::Init,
+            Stream::Dropout,
+            Stream::Shuffle,
+            Stream::Planted,
+            Stream::PlantedTruth,
+            Stream::Bootstrap,
+            Stream::Rounding,
+        ];
         let first: std::collections::HashSet<_> =
             streams.iter().flat_map(|&s| [0, 1].map(|i| Philox::new(7, s, i).block(0))).collect();
         assert_eq!(first.len(), 2 * streams.len());

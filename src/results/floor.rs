@@ -4,6 +4,7 @@
 //! Ids are taken to be drawn evenly; where few ids make up most of the data, caches may beat the floor of embedding and update.
 
 use crate::{
+    backend::Precision,
     engine::{
         Phase,
         cost::{Cost, Stream, Visits},
@@ -37,7 +38,7 @@ pub struct PhaseFloor {
 impl Floor {
     /// Work over ceilings:
     ///
-    /// - mlp, interaction: operations over operations a second in f32 registers;
+    /// - mlp, interaction: operations over operations a second in registers, of bf16 where `mlp` multiplies those;
     /// - embedding: for each table, rows over random rows read a second;
     /// - update: the same with rows updated, and bytes of what moves as a whole over the bandwidth of a copy.
     ///
@@ -47,9 +48,12 @@ impl Floor {
         let lookups = visits(&cost.lookups, cache, |v, cached| row_seconds(rows(ceilings, cached), v.bytes, |r| r.gather));
         let updates = visits(&cost.updates, cache, |v, cached| row_seconds(rows(ceilings, cached), v.bytes, |r| r.update));
         let streams: f64 = cost.streams.iter().filter(|s| s.resident > cache).map(|s: &Stream| s.moved / ceilings.copy).sum();
+        // Only bf16 is faster than f32: f16 is widened before it is multiplied.
+        let bf16 = ceilings.flops_bf16.filter(|_| cost.precision == Precision::Bf16);
+        let products = bf16.unwrap_or(ceilings.flops_f32);
         let phases = [
             (Phase::Embedding, lookups),
-            (Phase::Mlp, cost.mlp_flops / ceilings.flops_f32),
+            (Phase::Mlp, cost.mlp_flops / products),
             (Phase::Interaction, cost.interaction_flops / ceilings.flops_f32),
             (Phase::Update, updates + streams),
         ];
@@ -105,7 +109,7 @@ mod tests {
             threads: 1,
             instruction_set: "portable".into(),
             flops_f32: 1e9,
-            flops_bf16: None,
+            flops_bf16: Some(4e9),
             read: 1e9,
             copy: 2e9,
             rows: vec![row(64, 1e6, 0.5e6), row(512, 1e6 / 8.0, 1e6 / 16.0)],
@@ -125,6 +129,7 @@ mod tests {
         let small = Visits { resident: 640, rows: 10.0, bytes: 64 };
         let cost = Cost {
             mlp_flops: 2e9,
+            precision: Precision::Bf16,
             interaction_flops: 0.5e9,
             lookups: vec![large, small],
             updates: vec![large],
@@ -133,12 +138,12 @@ mod tests {
         let floor = Floor::of(&cost, 64, &ceilings(), &machine);
         let seconds: Vec<_> = floor.phases.iter().map(|p| (p.phase.as_str(), p.seconds)).collect();
         // 100 rows of two lines at 2 us, 10 at 10 ns; 100 updates at 4 us and 8 GB at 2 GB/s.
-        let want = [("embedding", 200e-6 + 0.1e-6), ("mlp", 2.0), ("interaction", 0.5), ("update", 400e-6 + 4.0)];
+        let want = [("embedding", 200e-6 + 0.1e-6), ("mlp", 0.5), ("interaction", 0.5), ("update", 400e-6 + 4.0)];
         for (got, want) in seconds.iter().zip(&want) {
             assert!(got.0 == want.0 && (got.1 / want.1 - 1.0).abs() < 1e-9, "{got:?} {want:?}");
         }
         assert!((floor.samples_per_second * floor.seconds - 64.0).abs() < 1e-9);
-        assert_eq!(floor.share("mlp", 128, 8.0), Some(0.5));
+        assert_eq!(floor.share("mlp", 128, 8.0), Some(0.125));
         assert_eq!((floor.share("loss", 128, 8.0), floor.share("mlp", 0, 0.0)), (None, None));
     }
 

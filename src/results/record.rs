@@ -3,6 +3,7 @@
 use super::{Floor, Recorded, ResultsError, RunFolder, metrics::Metrics, write_file};
 use crate::{
     data::Facts,
+    embedding::RowKind,
     system::{Ceilings, Machine, Versions, peak_memory},
     train::events::{EvalEvent, Outcome, RunFacts},
     workload::Workload,
@@ -112,6 +113,9 @@ pub struct EngineFacts {
     pub threads: usize,
     /// Numbers in matrix products: `fp32`, `bf16` or `fp16`.
     pub precision: String,
+    /// Form of embedding rows in memory: `fp32`, `bf16`, `fp16` or `bf16-split`.
+    #[serde(default)]
+    pub embedding_rows: RowKind,
 }
 
 /// How a run got to its target.
@@ -207,6 +211,7 @@ impl RunRecord {
                 device: workload.engine.device.clone(),
                 threads: workload.engine.threads,
                 precision: workload.engine.precision.name().to_owned(),
+                embedding_rows: workload.engine.embedding_rows,
             },
             data: None,
             convergence: Convergence::of(facts.as_ref(), &evaluations),

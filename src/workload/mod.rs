@@ -12,6 +12,7 @@ pub use parse::{Origin, Resolved, WorkloadError, load};
 
 use crate::{
     backend::Precision,
+    embedding::RowKind,
     engine::LossSpec,
     model::{EmbeddingInit, Interaction, MlpInit, Pooling},
     optim::{LossScaleSpec, OptimizerConfig, ScheduleSpec},
@@ -138,6 +139,8 @@ pub struct EngineSection {
     pub pin_threads: bool,
     /// Rounding of the operands of matrix products.
     pub precision: Precision,
+    /// In what form embedding rows are kept.
+    pub embedding_rows: RowKind,
     /// Scaling of gradients; off unless the precision is fp16.
     pub loss_scale: LossScaleSpec,
 }

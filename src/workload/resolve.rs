@@ -98,6 +98,7 @@ impl Workload {
             threads: self.engine.threads,
             pin_threads: self.engine.pin_threads,
             precision: self.engine.precision,
+            embedding_rows: self.engine.embedding_rows,
             loss_scale: self.engine.loss_scale,
             seed: self.train.seed,
         })

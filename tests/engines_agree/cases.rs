@@ -3,6 +3,7 @@
 use dlrm_bench::{
     backend::Precision,
     data::{Bags, Batch},
+    embedding::RowKind,
     engine::{Engine, EngineConfig, LossKind, LossSpec},
     model::{
         DeepFmSpec, DlrmSpec, EmbeddingInit, Interaction, MlpInit, ModelSpec, ParamKind, Pooling,
@@ -170,6 +171,7 @@ pub fn config(model: ModelSpec, loss: LossSpec, rule: OptimizerSpec, max_batch: 
         max_hotness,
         threads: 2,
         pin_threads: false,
+        embedding_rows: RowKind::Fp32,
         precision: Precision::Fp32,
         loss_scale: LossScaleSpec::Off,
         seed: 17,

@@ -3,6 +3,7 @@
 use dlrm_bench::{
     backend::Precision,
     data::{Bags, Batch},
+    embedding::RowKind,
     engine::{EngineConfig, LossKind, LossSpec},
     model::{
         DeepFmSpec, DlrmSpec, EmbeddingInit, Interaction, MlpInit, ModelSpec, Pooling,
@@ -75,6 +76,7 @@ pub fn config(model: ModelSpec, rule: OptimizerSpec, max_batch: usize) -> Engine
         max_hotness,
         threads: 2,
         pin_threads: false,
+        embedding_rows: RowKind::Fp32,
         precision: Precision::Fp32,
         loss_scale: LossScaleSpec::Off,
         seed: 3,

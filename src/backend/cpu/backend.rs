@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     backend::{
-        After, Backend, BackendError, DotShape, Dropout, Gate, InputShape, Linear, Mat, MatMut, Norm, Precision, Result,
+        After, Backend, BackendError, DotShape, Dropout, Gate, InputShape, Linear, Mat, MatMut, Norm, PART, Precision, Result,
         SparseGradient, TablesShape, Update, Window,
     },
     data::Batch,
@@ -116,6 +116,8 @@ impl Backend for Cpu {
     type Tables = TableSet;
 
     fn zeros(&mut self, len: usize, what: &str) -> Result<Floats> {
+        // Room to sum its squares, now rather than in the first step whose gradients do not overflow.
+        self.partial_sums.reserve(dense_update::chunks(len));
         Floats::zeros(len, what)
     }
 
@@ -153,11 +155,13 @@ impl Backend for Cpu {
     }
 
     fn tables(&mut self, shape: &TablesShape<'_>) -> Result<TableSet> {
-        Ok(TableSet::new(shape.rows, shape.dim, shape.pooling, &shape.rule)?)
+        let mut set = TableSet::new(shape.kind, shape.rows, shape.dim, shape.pooling, &shape.rule)?;
+        set.first = shape.first;
+        Ok(set)
     }
 
-    fn with_table(&mut self, tables: &mut TableSet, index: usize, f: &mut dyn FnMut(&mut [f32], &Pool)) -> Result<()> {
-        f(tables.tables[index].values_mut(), &self.pool);
+    fn with_table(&mut self, tables: &mut TableSet, index: usize, f: &mut dyn FnMut(usize, &mut [f32], &Pool)) -> Result<()> {
+        tables.tables[index].edit(PART, |at, part| f(at, part, &self.pool));
         Ok(())
     }
 
@@ -169,7 +173,7 @@ impl Backend for Cpu {
     }
 
     fn read_table(&self, tables: &TableSet, index: usize, out: &mut [f32]) -> Result<()> {
-        out.copy_from_slice(tables.tables[index].values());
+        tables.tables[index].read(0, out);
         Ok(())
     }
 
@@ -203,7 +207,7 @@ impl Backend for Cpu {
         update: &Update,
     ) -> Result<()> {
         let gradient = bag_gradient(input, gradient);
-        self.sparse.update(&self.pool, self.isa, tables, &input.groups, gradient, &update.step, update.scale);
+        self.sparse.update(&self.pool, self.isa, tables, &input.groups, gradient, update);
         Ok(())
     }
 

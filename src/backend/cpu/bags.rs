@@ -3,9 +3,13 @@
 use super::{
     gemm::{Isa, RowsMut},
     pool::{Pool, SharedMut},
-    simd::{Kernel, Lanes, launch, prefetch_row},
+    simd::{Kernel, Lanes, One, launch, load_up_to, prefetch_row},
 };
-use crate::{data::Bags, embedding::TableSet, model::Pooling};
+use crate::{
+    data::Bags,
+    embedding::{RowPointer, TableSet},
+    model::Pooling,
+};
 
 /// Samples of a chunk.
 const BLOCK: usize = 256;
@@ -31,7 +35,7 @@ pub fn forward(pool: &Pool, isa: Isa, samples: usize, set: &TableSet, bags: &[Ba
         let weights = set.weights.as_ref().map(|w| w.tables[k].values());
         assert!(weights.is_none_or(|w| w.len() == tables[k].rows()), "one weight for each row");
         let block = Block {
-            table: tables[k].values(),
+            table: (),
             rows: tables[k].rows(),
             dim,
             offsets: &bags[k].offsets[first..=samples.min(first + BLOCK)],
@@ -41,13 +45,72 @@ pub fn forward(pool: &Pool, isa: Isa, samples: usize, set: &TableSet, bags: &[Ba
             out: out.as_ptr().wrapping_add(first * stride + k * dim),
             stride,
         };
-        launch(isa, block);
+        match tables[k].pointer() {
+            RowPointer::Fp32(p) => launch(isa, block.of(Fp32(p))),
+            RowPointer::Bf16(p) | RowPointer::Bf16Split { high: p, .. } => launch(isa, block.of(Bf16(p))),
+            RowPointer::Fp16(p) => launch(isa, block.of(Fp16(p))),
+        }
     });
 }
 
+/// Elements of a table in one of their forms.
+trait Elements: Copy {
+    /// `n` elements from `at` on, at most a register.
+    ///
+    /// # Safety
+    /// There must be so many, and the machine must have the instruction set of `L`.
+    unsafe fn load<L: Lanes>(self, at: usize, n: usize) -> L::V;
+
+    /// Asks for `n` elements from `at` on.
+    fn prefetch(self, at: usize, n: usize);
+}
+
+#[derive(Clone, Copy)]
+struct Fp32(*const f32);
+#[derive(Clone, Copy)]
+struct Bf16(*const u16);
+#[derive(Clone, Copy)]
+struct Fp16(*const u16);
+
+impl Elements for Fp32 {
+    #[inline(always)]
+    unsafe fn load<L: Lanes>(self, at: usize, n: usize) -> L::V {
+        // SAFETY: the caller's promise.
+        unsafe { load_up_to::<L>(self.0.add(at), n) }
+    }
+    #[inline(always)]
+    fn prefetch(self, at: usize, n: usize) {
+        prefetch_row(self.0.wrapping_add(at), n);
+    }
+}
+
+impl Elements for Bf16 {
+    #[inline(always)]
+    unsafe fn load<L: Lanes>(self, at: usize, n: usize) -> L::V {
+        // SAFETY: the caller's promise.
+        unsafe { L::load_bf16(self.0.add(at), n) }
+    }
+    #[inline(always)]
+    fn prefetch(self, at: usize, n: usize) {
+        prefetch_row(self.0.wrapping_add(at), n);
+    }
+}
+
+impl Elements for Fp16 {
+    #[inline(always)]
+    unsafe fn load<L: Lanes>(self, at: usize, n: usize) -> L::V {
+        // SAFETY: the caller's promise.
+        unsafe { L::load_f16(self.0.add(at), n) }
+    }
+    #[inline(always)]
+    fn prefetch(self, at: usize, n: usize) {
+        prefetch_row(self.0.wrapping_add(at), n);
+    }
+}
+
 /// Consecutive bags of one table.
-struct Block<'a> {
-    table: &'a [f32],
+struct Block<'a, E> {
+    table: E,
     rows: usize,
     dim: usize,
     offsets: &'a [u32],
@@ -59,7 +122,15 @@ struct Block<'a> {
     stride: usize,
 }
 
-impl Kernel for Block<'_> {
+impl<'a> Block<'a, ()> {
+    /// The block of a table whose elements are at `table`.
+    fn of<E: Elements>(self, table: E) -> Block<'a, E> {
+        let Block { table: (), rows, dim, offsets, indices, mean, weights, out, stride } = self;
+        Block { table, rows, dim, offsets, indices, mean, weights, out, stride }
+    }
+}
+
+impl<E: Elements> Kernel for Block<'_, E> {
     #[inline(always)]
     unsafe fn run<L: Lanes>(self) {
         let (first, last) = (self.offsets[0] as usize, self.offsets[self.offsets.len() - 1] as usize);
@@ -79,12 +150,12 @@ impl Kernel for Block<'_> {
     }
 }
 
-impl Block<'_> {
+impl<E: Elements> Block<'_, E> {
     #[inline(always)]
     unsafe fn one_hot_scalar(&self, ids: &[u32]) {
         for (b, &id) in ids.iter().enumerate() {
             // SAFETY: see `run`: ids are rows of the table, vectors lie inside the output.
-            unsafe { *self.out.add(b * self.stride) = *self.table.get_unchecked(id as usize) };
+            unsafe { *self.out.add(b * self.stride) = self.table.load::<One>(id as usize, 1) };
         }
     }
 
@@ -93,17 +164,17 @@ impl Block<'_> {
         let d = self.dim;
         for (b, &id) in ids.iter().enumerate() {
             let ahead = ids[(b + AHEAD).min(ids.len() - 1)] as usize;
-            prefetch_row(self.table.as_ptr().wrapping_add(ahead * d), d);
+            self.table.prefetch(ahead * d, d);
             // SAFETY: see `run`: ids are rows of the table, vectors lie inside the output.
             unsafe {
-                let (row, out) = (self.table.as_ptr().add(id as usize * d), self.out.add(b * self.stride));
+                let (row, out) = (id as usize * d, self.out.add(b * self.stride));
                 let mut c = 0;
                 while c + L::N <= d {
-                    L::store(out.add(c), L::load(row.add(c)));
+                    L::store(out.add(c), self.table.load::<L>(row + c, L::N));
                     c += L::N;
                 }
                 if c < d {
-                    L::store_part(out.add(c), d - c, L::load_part(row.add(c), d - c));
+                    L::store_part(out.add(c), d - c, self.table.load::<L>(row + c, d - c));
                 }
             }
         }
@@ -117,7 +188,7 @@ impl Block<'_> {
             let bag = &ids[from..to];
             // The rows of the bag after this one are fetched while this one is summed.
             for &id in &ids[to..(to + bag.len().max(4)).min(ids.len())] {
-                prefetch_row(self.table.as_ptr().wrapping_add(id as usize * d), d);
+                self.table.prefetch(id as usize * d, d);
             }
             let scale = if self.mean && bag.len() > 1 { 1.0 / bag.len() as f32 } else { 1.0 };
             // SAFETY: see `run`: ids are rows of the table, vectors lie inside the output.
@@ -155,10 +226,10 @@ impl Block<'_> {
         unsafe {
             let mut sum = [L::splat(0.0); R];
             for &id in bag {
-                let row = self.table.as_ptr().add(id as usize * self.dim + c);
+                let row = id as usize * self.dim + c;
                 let weight = L::splat(self.weight(id));
                 for (r, s) in sum.iter_mut().enumerate() {
-                    *s = L::add(*s, L::mul(weight, L::load(row.add(r * L::N))));
+                    *s = L::add(*s, L::mul(weight, self.table.load::<L>(row + r * L::N, L::N)));
                 }
             }
             for (r, s) in sum.iter().enumerate() {
@@ -175,8 +246,8 @@ impl Block<'_> {
             let n = self.dim - c;
             let mut sum = L::splat(0.0);
             for &id in bag {
-                let row = self.table.as_ptr().add(id as usize * self.dim + c);
-                sum = L::add(sum, L::mul(L::splat(self.weight(id)), L::load_part(row, n)));
+                let row = id as usize * self.dim + c;
+                sum = L::add(sum, L::mul(L::splat(self.weight(id)), self.table.load::<L>(row, n)));
             }
             L::store_part(out.add(c), n, L::mul(L::splat(scale), sum));
         }

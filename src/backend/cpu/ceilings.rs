@@ -193,7 +193,7 @@ impl<const R: usize> Kernel for Products<'_, R> {
 
 #[cfg(target_arch = "x86_64")]
 fn has_bf16(isa: Isa) -> bool {
-    isa >= Isa::Avx512 && is_x86_feature_detected!("avx512bf16")
+    isa == Isa::Avx512Bf16
 }
 
 #[cfg(not(target_arch = "x86_64"))]

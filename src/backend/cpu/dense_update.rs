@@ -58,10 +58,15 @@ impl<R: Rule> Kernel for Update<'_, R> {
     }
 }
 
+/// Partial sums that [`sum_squares`] of `len` numbers needs.
+pub fn chunks(len: usize) -> usize {
+    len.div_ceil(BLOCK)
+}
+
 /// Sum of squares in f64. Sums of fixed blocks are added in order, so the result does not depend on the number of threads.
 /// `partials` is scratch space, which grows once.
 pub fn sum_squares(pool: &Pool, isa: Isa, x: &[f32], partials: &mut Vec<f64>) -> f64 {
-    let chunks = x.len().div_ceil(BLOCK);
+    let chunks = chunks(x.len());
     partials.clear();
     partials.resize(chunks, 0.0);
     let shared = SharedMut::new(partials);

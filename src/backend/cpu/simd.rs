@@ -7,6 +7,7 @@
 mod x86;
 
 use super::gemm::Isa;
+use crate::embedding::sixteen;
 
 /// A register of f32.
 ///
@@ -47,6 +48,18 @@ pub(crate) trait Lanes: Copy {
     /// Reads `rows` by `cols` floats at `from` (both at most `N`), rows `stride` apart, and writes them at `to` with rows and columns
     /// exchanged: `cols` rows, `to_stride` apart, of `N` floats, those from `rows` on zero.
     unsafe fn transpose(from: *const f32, stride: usize, rows: usize, cols: usize, to: *mut f32, to_stride: usize);
+    /// `n` bf16 at `p` (at most `N`), zeros in the other lanes.
+    unsafe fn load_bf16(p: *const u16, n: usize) -> Self::V;
+    /// `n` f16 at `p` (at most `N`), zeros in the other lanes.
+    unsafe fn load_f16(p: *const u16, n: usize) -> Self::V;
+    /// `n` numbers (at most `N`) of halves at `high` and `low` ([`sixteen::split`]), zeros in the other lanes.
+    unsafe fn load_split(high: *const u16, low: *const u16, n: usize) -> Self::V;
+    /// Writes the first `n` lanes (at most `N`) as bf16, rounded with the `N` numbers at `noise` ([`sixteen::round_bf16`]).
+    unsafe fn store_bf16(p: *mut u16, n: usize, v: Self::V, noise: *const u16);
+    /// Writes the first `n` lanes (at most `N`) as f16, rounded with the `N` numbers at `noise` ([`sixteen::round_f16`]).
+    unsafe fn store_f16(p: *mut u16, n: usize, v: Self::V, noise: *const u16);
+    /// Writes the halves of the first `n` lanes (at most `N`).
+    unsafe fn store_split(high: *mut u16, low: *mut u16, n: usize, v: Self::V);
 }
 
 /// Work that is compiled for each instruction set.
@@ -85,16 +98,17 @@ pub(crate) fn prefetch<T>(p: *const T) {
     let _ = p;
 }
 
-/// Floats of a cache line.
-const LINE: usize = 16;
+/// Bytes of a cache line.
+const LINE: usize = 64;
 
-/// Asks for `len` floats at `p`, at most eight cache lines of them (the hardware goes on by itself).
+/// Asks for `len` numbers at `p`, at most eight cache lines of them (the hardware goes on by itself).
 #[inline(always)]
-pub(crate) fn prefetch_row(p: *const f32, len: usize) {
+pub(crate) fn prefetch_row<T>(p: *const T, len: usize) {
+    let line = LINE / size_of::<T>();
     let mut at = 0;
-    while at < len.min(8 * LINE) {
+    while at < len.min(8 * line) {
         prefetch(p.wrapping_add(at));
-        at += LINE;
+        at += line;
     }
 }
 
@@ -194,6 +208,48 @@ impl Lanes for Plain {
             }
         }
     }
+    #[inline(always)]
+    unsafe fn load_bf16(p: *const u16, n: usize) -> Self::V {
+        let mut v = [0.0; PLAIN];
+        for (i, x) in v.iter_mut().enumerate().take(n) {
+            *x = sixteen::from_bf16(unsafe { *p.add(i) });
+        }
+        v
+    }
+    #[inline(always)]
+    unsafe fn load_f16(p: *const u16, n: usize) -> Self::V {
+        let mut v = [0.0; PLAIN];
+        for (i, x) in v.iter_mut().enumerate().take(n) {
+            *x = sixteen::from_f16(unsafe { *p.add(i) });
+        }
+        v
+    }
+    #[inline(always)]
+    unsafe fn load_split(high: *const u16, low: *const u16, n: usize) -> Self::V {
+        let mut v = [0.0; PLAIN];
+        for (i, x) in v.iter_mut().enumerate().take(n) {
+            *x = unsafe { sixteen::join(*high.add(i), *low.add(i)) };
+        }
+        v
+    }
+    #[inline(always)]
+    unsafe fn store_bf16(p: *mut u16, n: usize, v: Self::V, noise: *const u16) {
+        for (i, &x) in v.iter().enumerate().take(n) {
+            unsafe { *p.add(i) = sixteen::round_bf16(x, *noise.add(i)) };
+        }
+    }
+    #[inline(always)]
+    unsafe fn store_f16(p: *mut u16, n: usize, v: Self::V, noise: *const u16) {
+        for (i, &x) in v.iter().enumerate().take(n) {
+            unsafe { *p.add(i) = sixteen::round_f16(x, *noise.add(i)) };
+        }
+    }
+    #[inline(always)]
+    unsafe fn store_split(high: *mut u16, low: *mut u16, n: usize, v: Self::V) {
+        for (i, &x) in v.iter().enumerate().take(n) {
+            unsafe { (*high.add(i), *low.add(i)) = sixteen::split(x) };
+        }
+    }
 }
 
 /// One float, for rows of one element.
@@ -258,5 +314,29 @@ impl Lanes for One {
     #[inline(always)]
     unsafe fn transpose(from: *const f32, _: usize, _: usize, _: usize, to: *mut f32, _: usize) {
         unsafe { *to = *from }
+    }
+    #[inline(always)]
+    unsafe fn load_bf16(p: *const u16, _: usize) -> f32 {
+        sixteen::from_bf16(unsafe { *p })
+    }
+    #[inline(always)]
+    unsafe fn load_f16(p: *const u16, _: usize) -> f32 {
+        sixteen::from_f16(unsafe { *p })
+    }
+    #[inline(always)]
+    unsafe fn load_split(high: *const u16, low: *const u16, _: usize) -> f32 {
+        unsafe { sixteen::join(*high, *low) }
+    }
+    #[inline(always)]
+    unsafe fn store_bf16(p: *mut u16, _: usize, v: f32, noise: *const u16) {
+        unsafe { *p = sixteen::round_bf16(v, *noise) }
+    }
+    #[inline(always)]
+    unsafe fn store_f16(p: *mut u16, _: usize, v: f32, noise: *const u16) {
+        unsafe { *p = sixteen::round_f16(v, *noise) }
+    }
+    #[inline(always)]
+    unsafe fn store_split(high: *mut u16, low: *mut u16, _: usize, v: f32) {
+        unsafe { (*high, *low) = sixteen::split(v) }
     }
 }

@@ -10,11 +10,12 @@ use super::{
     simd::launch,
 };
 use crate::{
+    backend::Update,
     data::Bags,
-    embedding::{Table, TableSet},
+    embedding::{RowTable, Table, TableSet},
     optim::rules::{Rule, Step},
 };
-use sweep::{Sweep, Work};
+use sweep::{SCRATCH, Sweep, Work};
 use visit::{Apply, Slots, Squares, WriteOut};
 
 /// Occurrences of a chunk when only touched rows move.
@@ -40,7 +41,7 @@ pub struct BagGradient<'a> {
 /// Scratch space of sparse updates, made once.
 #[derive(Debug)]
 pub struct SparseUpdate {
-    /// One row's gradient for each thread.
+    /// [`SCRATCH`] rows for each thread.
     rows: Vec<f32>,
     row_len: usize,
     threads: usize,
@@ -55,7 +56,7 @@ impl SparseUpdate {
     pub fn new(max_dim: usize, tables: usize, threads: usize) -> Self {
         let row_len = max_dim.next_multiple_of(PAD);
         SparseUpdate {
-            rows: vec![0.0; row_len * threads],
+            rows: vec![0.0; SCRATCH * row_len * threads],
             row_len,
             threads,
             partials: Vec::new(),
@@ -85,21 +86,19 @@ impl SparseUpdate {
         let rows = SharedMut::new(&mut self.rows);
         let (first_chunk, row_len) = (&self.first_chunk, self.row_len);
         pool.run(chunks, |chunk, thread| {
-            let work = Work::new(set, groups, gradient, all_rows, first_chunk, chunk, 1.0);
-            let scratch = rows.as_ptr().wrapping_add(thread * row_len);
+            let work = Work::new(set, groups, gradient, all_rows, first_chunk, chunk, 1.0, (0, 0));
+            let scratch = rows.as_ptr().wrapping_add(thread * SCRATCH * row_len);
             // SAFETY: each chunk has its own sum.
             let sum = unsafe { &mut partials.slice(chunk, 1)[0] };
-            launch(isa, Sweep { work, scratch, visit: Squares { sums: [0.0; 16], total: sum } });
+            launch(isa, Sweep { work, scratch, row_len, visit: Squares { sums: [0.0; 16], total: sum } });
         });
         self.partials.iter().sum()
     }
 
-    /// Updates the rows that the batch touched, and all others if the rule or `gradient.l2` asks for it. Gradients are multiplied by
-    /// `scale` first.
+    /// Updates the rows that the batch touched, and all others if the rule or `gradient.l2` asks for it.
     ///
     /// # Panics
     /// If shapes do not fit each other, or the set was made for another rule.
-    #[allow(clippy::too_many_arguments)]
     pub fn update(
         &mut self,
         pool: &Pool,
@@ -107,14 +106,13 @@ impl SparseUpdate {
         set: &mut TableSet,
         groups: &Groups,
         gradient: BagGradient<'_>,
-        step: &Step,
-        scale: f32,
+        update: &Update,
     ) {
-        match *step {
-            Step::Sgd(rule) => self.update_by(pool, isa, set, groups, gradient, rule, scale),
-            Step::Adagrad(rule) => self.update_by(pool, isa, set, groups, gradient, rule, scale),
-            Step::RowwiseAdagrad(rule) => self.update_by(pool, isa, set, groups, gradient, rule, scale),
-            Step::Adam(rule) => self.update_by(pool, isa, set, groups, gradient, rule, scale),
+        match update.step {
+            Step::Sgd(rule) => self.update_by(pool, isa, set, groups, gradient, rule, update),
+            Step::Adagrad(rule) => self.update_by(pool, isa, set, groups, gradient, rule, update),
+            Step::RowwiseAdagrad(rule) => self.update_by(pool, isa, set, groups, gradient, rule, update),
+            Step::Adam(rule) => self.update_by(pool, isa, set, groups, gradient, rule, update),
         }
     }
 
@@ -127,7 +125,7 @@ impl SparseUpdate {
         groups: &Groups,
         gradient: BagGradient<'_>,
         rule: R,
-        scale: f32,
+        update: &Update,
     ) {
         let learned = set.weights.as_ref().filter(|w| w.learned);
         let kept = |state: &[Vec<Table>], width: usize| {
@@ -141,13 +139,13 @@ impl SparseUpdate {
         let (first_chunk, row_len) = (&self.first_chunk, self.row_len);
         let set: &TableSet = set;
         pool.run(chunks, |chunk, thread| {
-            let work = Work::new(set, groups, gradient, all_rows, first_chunk, chunk, scale);
-            let scratch = rows.as_ptr().wrapping_add(thread * row_len);
+            let work = Work::new(set, groups, gradient, all_rows, first_chunk, chunk, update.scale, update.noise);
+            let scratch = rows.as_ptr().wrapping_add(thread * SCRATCH * row_len);
             let k = work.table;
             let state = Slots::of(&set.state, k);
             let learned = set.weights.as_ref().filter(|w| w.learned);
             let visit = Apply { rule, state, weight_state: learned.map(|w| Slots::of(&w.state, k)) };
-            launch(isa, Sweep { work, scratch, visit });
+            launch(isa, Sweep { work, scratch, row_len, visit });
         });
     }
 
@@ -175,7 +173,7 @@ impl SparseUpdate {
 }
 
 /// Whether there is a table of `width` columns for each of `tables`, with as many rows.
-fn same_shape(set: &[Table], tables: &[Table], width: usize) -> bool {
+fn same_shape(set: &[Table], tables: &[RowTable], width: usize) -> bool {
     set.len() == tables.len() && set.iter().zip(tables).all(|(s, t)| s.rows() == t.rows() && s.dim() == width)
 }
 
@@ -190,17 +188,17 @@ fn rows_a_chunk(dim: usize) -> usize {
 /// If shapes do not fit each other.
 pub fn gradient(set: &TableSet, k: usize, groups: &Groups, gradient: BagGradient<'_>, rows: &mut [f32], weights: &mut [f32]) {
     let table = &set.tables[k];
-    assert_eq!(rows.len(), table.values().len(), "the gradient of a table has its size");
+    assert_eq!(rows.len(), table.elements(), "the gradient of a table has its size");
     let learned = set.weights.as_ref().is_some_and(|w| w.learned);
     assert!(!learned || weights.len() == table.rows(), "the gradient of row weights has their size");
-    let mut scratch = vec![0.0; set.dim];
+    let mut scratch = vec![0.0; SCRATCH * set.dim];
     let mut plan = SparseUpdate::new(set.dim, set.tables.len(), 1);
     let pool = Pool::new(1);
     plan.plan(&pool, set, groups, gradient, true);
     for chunk in plan.first_chunk[k]..plan.first_chunk[k + 1] {
-        let work = Work::new(set, groups, gradient, true, &plan.first_chunk, chunk, 1.0);
+        let work = Work::new(set, groups, gradient, true, &plan.first_chunk, chunk, 1.0, (0, 0));
         let visit = WriteOut { rows: &mut *rows, weights: &mut *weights };
-        launch(Isa::best(), Sweep { work, scratch: scratch.as_mut_ptr(), visit });
+        launch(Isa::best(), Sweep { work, scratch: scratch.as_mut_ptr(), row_len: set.dim, visit });
     }
 }
 

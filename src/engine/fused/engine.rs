@@ -95,11 +95,15 @@ impl<B: Backend> FusedEngine<B> {
         };
         let tables = sets
             .into_iter()
-            .map(|dim| backend.tables(&TablesShape { rows: model.tables(), dim, pooling, rule }))
+            .enumerate()
+            .map(|(i, dim)| {
+                let (rows, kind) = (model.tables(), config.embedding_rows);
+                backend.tables(&TablesShape { rows, dim, kind, first: i * rows.len(), pooling, rule })
+            })
             .collect::<Result<Vec<_>>>()?;
         let mut store = Store::new(&mut backend, layout, tables, &rule)?;
         for index in 0..store.layout.specs.len() {
-            store.edit(&mut backend, index, &mut |spec, values, pool| init.fill(index, spec, values, pool))?;
+            store.edit(&mut backend, index, &mut |spec, at, values, pool| init.fill_part(index, spec, at, values, pool))?;
         }
         let input = backend.input(&InputShape {
             max_batch,
@@ -172,7 +176,8 @@ impl<B: Backend> FusedEngine<B> {
             // torch.nn.utils.clip_grad_norm_
             scale *= (clip / (squares.sqrt() / loss_scale + 1e-6)).min(1.0);
         }
-        let update = Update { step: Step::new(&config.optimizer.rule, learning_rate, self.step), scale: scale as f32 };
+        let step = Step::new(&config.optimizer.rule, learning_rate, self.step);
+        let update = Update { step, scale: scale as f32, noise: (config.seed, self.step) };
         network.sparse(|embedding, gradient| embedding.scaled(loss_scale).update(&mut pass, gradient, &update))?;
         let store = &mut *pass.store;
         pass.backend.dense_update(&mut store.params, &store.grads, &mut store.state, &update)
@@ -262,7 +267,7 @@ impl<B: Backend> Engine for FusedEngine<B> {
 
     fn write(&mut self, index: usize, values: &[f32]) -> std::result::Result<(), EngineError> {
         length(&self.store.layout.specs[index], values.len())?;
-        Ok(self.store.edit(&mut self.backend, index, &mut |_, to, _| to.copy_from_slice(values))?)
+        Ok(self.store.edit(&mut self.backend, index, &mut |_, at, to, _| to.copy_from_slice(&values[at..][..to.len()]))?)
     }
 
     fn train_step(&mut self, batch: &Batch, learning_rate: f64) -> std::result::Result<f32, EngineError> {

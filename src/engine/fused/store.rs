@@ -120,19 +120,22 @@ impl<B: Backend> Store<B> {
         }
         Ok(Store { layout, params, grads, state, running, tables })
     }
-    /// Lets `f` change parameter `index`, given its present values.
-    pub fn edit(&mut self, backend: &mut B, index: usize, f: &mut dyn FnMut(&ParamSpec, &mut [f32], &Pool)) -> Result<()> {
+
+    /// Lets `f` change parameter `index`, given its present values, in consecutive parts: `f(parameter, first element, part, pool)`.
+    pub fn edit(&mut self, backend: &mut B, index: usize, f: &mut dyn FnMut(&ParamSpec, usize, &mut [f32], &Pool)) -> Result<()> {
         let spec = &self.layout.specs[index];
         match self.layout.places[index] {
-            Place::Table { set, index } => backend.with_table(&mut self.tables[set], index, &mut |v, pool| f(spec, v, pool)),
+            Place::Table { set, index } => {
+                backend.with_table(&mut self.tables[set], index, &mut |at, v, pool| f(spec, at, v, pool))
+            }
             Place::RowWeight { set, index } => {
-                backend.with_row_weights(&mut self.tables[set], index, &mut |v, pool| f(spec, v, pool))
+                backend.with_row_weights(&mut self.tables[set], index, &mut |v, pool| f(spec, 0, v, pool))
             }
             place @ (Place::Dense(at) | Place::Running(at)) => {
                 let buffer = if matches!(place, Place::Dense(_)) { &mut self.params } else { &mut self.running };
                 let mut values = vec![0.0; spec.len()];
                 backend.read(buffer, at, &mut values)?;
-                f(spec, &mut values, backend.host_pool());
+                f(spec, 0, &mut values, backend.host_pool());
                 backend.write(buffer, at, &values)
             }
         }

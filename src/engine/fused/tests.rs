@@ -4,6 +4,7 @@ use super::FusedEngine;
 use crate::{
     backend::Precision,
     data::{Bags, Batch},
+    embedding::RowKind,
     engine::{Engine, EngineConfig, EngineError, LossKind, LossSpec},
     model::{
         DeepFmSpec, DlrmSpec, EmbeddingInit, Interaction, MlpInit, ModelSpec, ParamKind, Pooling,
@@ -67,6 +68,7 @@ fn config(model: ModelSpec, rule: OptimizerSpec, threads: usize) -> EngineConfig
         max_hotness: vec![3; ROWS.len()],
         threads,
         pin_threads: false,
+        embedding_rows: RowKind::Fp32,
         precision: Precision::Fp32,
         loss_scale: LossScaleSpec::Off,
         seed: 5,
@@ -372,4 +374,62 @@ fn batches_that_do_not_fit_are_refused() {
     refused(&many, "table 2: 160 ids in 40 samples of at most 3");
     assert!(e.train_step(&good, 0.1).is_ok());
     assert!(matches!(e.write(0, &[0.0]), Err(EngineError::Shape(_))));
+}
+
+/// A step with split rows is a step in f32 whose lookups see the rows rounded: the same gradients, applied to the rows themselves.
+#[test]
+fn split_rows_train_as_f32_masters_with_rounded_lookups() {
+    let plain = config(dlrm(Interaction::Dot { itself: false, pad_to: 1 }, Pooling::Sum), OptimizerSpec::Sgd, 2);
+    let split = EngineConfig { embedding_rows: RowKind::Bf16Split, ..plain.clone() };
+    let (mut a, mut b) = (engine(&split), engine(&plain));
+    assert_eq!(all_params(&a), all_params(&b), "masters begin as f32");
+    let is_table: Vec<bool> = a.params().iter().map(|p| p.kind == ParamKind::Table).collect();
+    let mut masters = all_params(&b);
+    for step in 0..6 {
+        let batch = batch(&plain.model, step, 40);
+        for i in (0..masters.len()).filter(|&i| is_table[i]) {
+            let rounded: Vec<f32> =
+                masters[i].iter().map(|x| f32::from_bits(x.to_bits().wrapping_add(0x8000) & 0xffff_0000)).collect();
+            b.write(i, &rounded).unwrap();
+        }
+        let (loss, gradients) = b.gradients(&batch).unwrap();
+        assert_eq!(a.train_step(&batch, 0.5).unwrap().to_bits(), loss.to_bits(), "step {step}");
+        b.train_step(&batch, 0.5).unwrap();
+        let (new, dense) = (all_params(&a), all_params(&b));
+        for i in 0..masters.len() {
+            if is_table[i] {
+                masters[i].iter_mut().zip(&gradients[i]).for_each(|(p, g)| *p -= 0.5 * g);
+            } else {
+                masters[i].clone_from(&dense[i]);
+            }
+        }
+        assert_eq!(new, masters, "step {step}");
+    }
+}
+
+#[test]
+fn rows_in_16_bits_learn_and_do_not_depend_on_threads() {
+    for kind in [RowKind::Bf16, RowKind::Fp16, RowKind::Bf16Split] {
+        for model in [dlrm(Interaction::Cat, Pooling::Mean), deepfm(true, 0.0, DENSE)] {
+            let mut first: Option<Vec<Vec<f32>>> = None;
+            for threads in [1, 3] {
+                let config = config(
+                    model.clone(),
+                    OptimizerSpec::Adagrad { eps: 1e-10, initial_accumulator: 0.1, lr_decay: 0.0 },
+                    threads,
+                );
+                let mut e = engine(&EngineConfig { embedding_rows: kind, ..config });
+                let losses: Vec<f32> = (0..150).map(|i| e.train_step(&batch(&model, i % 10, 40), 0.3).unwrap()).collect();
+                let mean = |l: &[f32]| l.iter().sum::<f32>() / l.len() as f32;
+                assert!(mean(&losses[140..]) < 0.7 * mean(&losses[..10]), "{kind:?}: {losses:?}");
+                let params = all_params(&e);
+                assert_eq!(first.get_or_insert_with(|| params.clone()), &params, "{kind:?}, {threads} threads");
+                // What is read is what there is: writing it back changes nothing.
+                for (i, p) in params.iter().enumerate() {
+                    e.write(i, p).unwrap();
+                }
+                assert_eq!(all_params(&e), params);
+            }
+        }
+    }
 }

@@ -229,6 +229,7 @@ fn engine(s: &mut Section, e: &EngineSection) {
     s.put("pin_threads", &e.pin_threads);
     if e.kind == EngineKind::Fused {
         s.put("precision", &e.precision);
+        s.put("embedding_rows", &e.embedding_rows);
     }
     match e.loss_scale {
         LossScaleSpec::Off => {}

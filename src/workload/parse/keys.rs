@@ -68,6 +68,7 @@ pub const KEYS: &[(&str, &str)] = &[
     ("engine.threads", ""),
     ("engine.pin_threads", ""),
     ("engine.precision", r#"engine.kind = "fused""#),
+    ("engine.embedding_rows", r#"engine.kind = "fused""#),
     ("engine.loss_scaling", FP16),
     ("engine.loss_scale", FP16),
     ("engine.loss_scale_growth_steps", r#"engine.precision = "fp16" with engine.loss_scaling = "dynamic""#),

@@ -3,6 +3,7 @@
 use super::{data::data, error::WorkloadError, model::model, reader::Reader, words::*};
 use crate::{
     backend::Precision,
+    embedding::RowKind,
     engine::{LossKind, LossSpec},
     optim::{AdamForm, AdamRows, LossScaleSpec, OptimizerConfig, OptimizerSpec, ScheduleSpec},
     workload::*,
@@ -59,12 +60,14 @@ fn engine(r: &Reader) -> Result<EngineSection> {
     let all_cores = || std::thread::available_parallelism().map_or(1, |n| n.get().min(MAX_THREADS));
     // candle computes in f32 only.
     let precision = if kind == EngineKind::Fused { r.or("engine.precision", Precision::Fp32)? } else { Precision::Fp32 };
+    let embedding_rows = if kind == EngineKind::Fused { r.or("engine.embedding_rows", RowKind::Fp32)? } else { RowKind::Fp32 };
     Ok(EngineSection {
         kind,
         device,
         threads: if threads == 0 { all_cores() } else { threads },
         pin_threads: r.or("engine.pin_threads", false)?,
         precision,
+        embedding_rows,
         loss_scale: if precision == Precision::Fp16 { loss_scale(r)? } else { LossScaleSpec::Off },
     })
 }

@@ -3,6 +3,7 @@
 use super::*;
 use crate::{
     backend::Precision,
+    embedding::RowKind,
     engine::{LossKind, LossSpec},
     model::*,
     optim::*,
@@ -343,10 +344,11 @@ fn workloads() -> impl Strategy<Value = Workload> {
         (0.5..1e6).prop_map(|scale| LossScaleSpec::Static { scale }),
         (1.0..1e9, 1u64..9999).prop_map(|(initial, growth_steps)| LossScaleSpec::Dynamic { initial, growth_steps }),
     ];
-    let engine = (pick(), pick(), scale, 1usize..64, any::<bool>()).prop_map(|(kind, precision, scale, threads, pin_threads)| {
-        let precision = if kind == EngineKind::Fused { precision } else { Precision::Fp32 };
+    let numbers = (pick(), pick());
+    let engine = (pick(), numbers, scale, 1usize..64, any::<bool>()).prop_map(|(kind, numbers, scale, threads, pin_threads)| {
+        let (precision, embedding_rows) = if kind == EngineKind::Fused { numbers } else { (Precision::Fp32, RowKind::Fp32) };
         let loss_scale = if precision == Precision::Fp16 { scale } else { LossScaleSpec::Off };
-        EngineSection { kind, device: "cpu".into(), threads, pin_threads, precision, loss_scale }
+        EngineSection { kind, device: "cpu".into(), threads, pin_threads, precision, embedding_rows, loss_scale }
     });
     let optimizer = (rule(), 1e-6..10.0, prop::option::of(0.001..100.0))
         .prop_map(|(rule, learning_rate, clip_norm)| OptimizerConfig { rule, learning_rate, clip_norm });

@@ -2,6 +2,7 @@
 
 use crate::{
     backend::Precision,
+    embedding::RowKind,
     model::{MlpInit, Pooling},
     optim::{AdamForm, AdamRows},
     workload::*,
@@ -84,6 +85,7 @@ words! {
     }
     InitRng { "philox" => Philox, "numpy" => Numpy }
     Precision { "fp32" => Fp32, "bf16" => Bf16, "fp16" => Fp16 }
+    RowKind { "fp32" => Fp32, "bf16" => Bf16, "fp16" => Fp16, "bf16-split" => Bf16Split }
     EngineKind { "fused" => Fused, "candle" => Candle }
     AdamForm { "torch" => Torch, "tf" => Tf }
     AdamRows { "lazy" => Lazy, "dense" => Dense }

@@ -1,6 +1,7 @@
 //! Registers of AVX-512 and AVX2.
 
 use super::{Kernel, Lanes};
+use crate::embedding::sixteen::{F16_NORMAL, F16_TINY};
 use std::arch::x86_64::*;
 
 #[target_feature(enable = "avx512f,avx2,fma")]
@@ -9,7 +10,7 @@ pub(super) fn avx512<K: Kernel>(kernel: K) {
     unsafe { kernel.run::<Avx512>() }
 }
 
-#[target_feature(enable = "avx2,fma")]
+#[target_feature(enable = "avx2,fma,f16c")]
 pub(super) fn avx2<K: Kernel>(kernel: K) {
     // SAFETY: this function has the instruction set.
     unsafe { kernel.run::<Avx2>() }
@@ -121,6 +122,80 @@ impl Lanes for Avx512 {
             }
         }
     }
+    #[inline(always)]
+    unsafe fn load_bf16(p: *const u16, n: usize) -> __m512 {
+        unsafe { _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(load16(p, n)))) }
+    }
+    #[inline(always)]
+    unsafe fn load_f16(p: *const u16, n: usize) -> __m512 {
+        unsafe { _mm512_cvtph_ps(load16(p, n)) }
+    }
+    #[inline(always)]
+    unsafe fn load_split(high: *const u16, low: *const u16, n: usize) -> __m512 {
+        unsafe {
+            let high = _mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(load16(high, n)));
+            _mm512_castsi512_ps(_mm512_add_epi32(high, _mm512_cvtepi16_epi32(load16(low, n))))
+        }
+    }
+    #[inline(always)]
+    unsafe fn store_bf16(p: *mut u16, n: usize, v: __m512, noise: *const u16) {
+        unsafe {
+            let noise = _mm512_cvtepu16_epi32(load16(noise, 16));
+            let moved = _mm512_add_epi32(_mm512_castps_si512(v), noise);
+            store16(p, n, _mm512_cvtepi32_epi16(_mm512_srli_epi32::<16>(moved)));
+        }
+    }
+    #[inline(always)]
+    unsafe fn store_f16(p: *mut u16, n: usize, v: __m512, noise: *const u16) {
+        unsafe {
+            let noise = _mm512_and_si512(_mm512_cvtepu16_epi32(load16(noise, 16)), _mm512_set1_epi32(0x1fff));
+            let (bits, minus) = (_mm512_castps_si512(v), _mm512_set1_epi32(i32::MIN));
+            let magnitude = _mm512_castsi512_ps(_mm512_andnot_si512(minus, bits));
+            let step = _mm512_castps_si512(_mm512_mul_ps(_mm512_cvtepi32_ps(noise), _mm512_set1_ps(F16_TINY)));
+            let tiny = _mm512_add_ps(v, _mm512_castsi512_ps(_mm512_or_si512(step, _mm512_and_si512(bits, minus))));
+            let normal = _mm512_castsi512_ps(_mm512_add_epi32(bits, noise));
+            let is_tiny = _mm512_cmp_ps_mask::<_CMP_LT_OQ>(magnitude, _mm512_set1_ps(F16_NORMAL));
+            let moved = _mm512_mask_blend_ps(is_tiny, normal, tiny);
+            store16(p, n, _mm512_cvtps_ph::<{ _MM_FROUND_TO_ZERO | _MM_FROUND_NO_EXC }>(moved));
+        }
+    }
+    #[inline(always)]
+    unsafe fn store_split(high: *mut u16, low: *mut u16, n: usize, v: __m512) {
+        unsafe {
+            let bits = _mm512_castps_si512(v);
+            let upper = _mm512_srli_epi32::<16>(_mm512_add_epi32(bits, _mm512_set1_epi32(0x8000)));
+            store16(high, n, _mm512_cvtepi32_epi16(upper));
+            store16(low, n, _mm512_cvtepi32_epi16(bits));
+        }
+    }
+}
+
+/// `n` numbers of 16 bits, zeros behind them.
+#[inline(always)]
+unsafe fn load16(p: *const u16, n: usize) -> __m256i {
+    // SAFETY: the caller has AVX2 and `n` numbers.
+    unsafe {
+        if n >= 16 {
+            return _mm256_loadu_si256(p.cast());
+        }
+        let mut whole = [0u16; 16];
+        std::ptr::copy_nonoverlapping(p, whole.as_mut_ptr(), n);
+        _mm256_loadu_si256(whole.as_ptr().cast())
+    }
+}
+
+/// Writes the first `n` numbers of 16 bits.
+#[inline(always)]
+unsafe fn store16(p: *mut u16, n: usize, v: __m256i) {
+    // SAFETY: the caller has AVX2 and room for `n` numbers.
+    unsafe {
+        if n >= 16 {
+            return _mm256_storeu_si256(p.cast(), v);
+        }
+        let mut whole = [0u16; 16];
+        _mm256_storeu_si256(whole.as_mut_ptr().cast(), v);
+        std::ptr::copy_nonoverlapping(whole.as_ptr(), p, n);
+    }
 }
 
 /// 8 floats.
@@ -228,5 +303,88 @@ impl Lanes for Avx2 {
                 Self::store(to.add(c * to_stride), v);
             }
         }
+    }
+    #[inline(always)]
+    unsafe fn load_bf16(p: *const u16, n: usize) -> __m256 {
+        unsafe { _mm256_castsi256_ps(_mm256_slli_epi32::<16>(_mm256_cvtepu16_epi32(load8(p, n)))) }
+    }
+    #[inline(always)]
+    unsafe fn load_f16(p: *const u16, n: usize) -> __m256 {
+        unsafe { _mm256_cvtph_ps(load8(p, n)) }
+    }
+    #[inline(always)]
+    unsafe fn load_split(high: *const u16, low: *const u16, n: usize) -> __m256 {
+        unsafe {
+            let high = _mm256_slli_epi32::<16>(_mm256_cvtepu16_epi32(load8(high, n)));
+            _mm256_castsi256_ps(_mm256_add_epi32(high, _mm256_cvtepi16_epi32(load8(low, n))))
+        }
+    }
+    #[inline(always)]
+    unsafe fn store_bf16(p: *mut u16, n: usize, v: __m256, noise: *const u16) {
+        unsafe {
+            let noise = _mm256_cvtepu16_epi32(load8(noise, 8));
+            store8(p, n, lower_halves(_mm256_srli_epi32::<16>(_mm256_add_epi32(_mm256_castps_si256(v), noise))));
+        }
+    }
+    #[inline(always)]
+    unsafe fn store_f16(p: *mut u16, n: usize, v: __m256, noise: *const u16) {
+        unsafe {
+            let noise = _mm256_and_si256(_mm256_cvtepu16_epi32(load8(noise, 8)), _mm256_set1_epi32(0x1fff));
+            let (bits, minus) = (_mm256_castps_si256(v), _mm256_set1_epi32(i32::MIN));
+            let magnitude = _mm256_castsi256_ps(_mm256_andnot_si256(minus, bits));
+            let step = _mm256_castps_si256(_mm256_mul_ps(_mm256_cvtepi32_ps(noise), _mm256_set1_ps(F16_TINY)));
+            let tiny = _mm256_add_ps(v, _mm256_castsi256_ps(_mm256_or_si256(step, _mm256_and_si256(bits, minus))));
+            let normal = _mm256_castsi256_ps(_mm256_add_epi32(bits, noise));
+            let is_tiny = _mm256_cmp_ps::<_CMP_LT_OQ>(magnitude, _mm256_set1_ps(F16_NORMAL));
+            let moved = _mm256_blendv_ps(normal, tiny, is_tiny);
+            store8(p, n, _mm256_cvtps_ph::<_MM_FROUND_TO_ZERO>(moved));
+        }
+    }
+    #[inline(always)]
+    unsafe fn store_split(high: *mut u16, low: *mut u16, n: usize, v: __m256) {
+        unsafe {
+            let bits = _mm256_castps_si256(v);
+            let upper = _mm256_srli_epi32::<16>(_mm256_add_epi32(bits, _mm256_set1_epi32(0x8000)));
+            store8(high, n, lower_halves(upper));
+            store8(low, n, lower_halves(_mm256_and_si256(bits, _mm256_set1_epi32(0xffff))));
+        }
+    }
+}
+
+/// The lower halves of words whose upper halves are zero.
+#[inline(always)]
+unsafe fn lower_halves(words: __m256i) -> __m128i {
+    // SAFETY: the caller has AVX2.
+    unsafe {
+        let packed = _mm256_packus_epi32(words, words);
+        _mm256_castsi256_si128(_mm256_permute4x64_epi64::<0b1000>(packed))
+    }
+}
+
+/// `n` numbers of 16 bits, zeros behind them.
+#[inline(always)]
+unsafe fn load8(p: *const u16, n: usize) -> __m128i {
+    // SAFETY: the caller has AVX2 and `n` numbers.
+    unsafe {
+        if n >= 8 {
+            return _mm_loadu_si128(p.cast());
+        }
+        let mut whole = [0u16; 8];
+        std::ptr::copy_nonoverlapping(p, whole.as_mut_ptr(), n);
+        _mm_loadu_si128(whole.as_ptr().cast())
+    }
+}
+
+/// Writes the first `n` numbers of 16 bits.
+#[inline(always)]
+unsafe fn store8(p: *mut u16, n: usize, v: __m128i) {
+    // SAFETY: the caller has AVX2 and room for `n` numbers.
+    unsafe {
+        if n >= 8 {
+            return _mm_storeu_si128(p.cast(), v);
+        }
+        let mut whole = [0u16; 8];
+        _mm_storeu_si128(whole.as_mut_ptr().cast(), v);
+        std::ptr::copy_nonoverlapping(whole.as_ptr(), p, n);
     }
 }

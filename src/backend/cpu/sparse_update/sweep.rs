@@ -6,12 +6,19 @@ use crate::{
         groups::{Groups, row_of, sample_of},
         simd::{Kernel, Lanes, One, load_up_to, prefetch_row, store_up_to},
     },
-    embedding::TableSet,
+    embedding::{RowPointer, TableSet},
     model::Pooling,
+    random::philox::Philox,
 };
 
 /// Occurrences ahead of the present one whose memory is asked for.
 const AHEAD: usize = 12;
+
+/// Rows of scratch space: the gradient; the row in f32 if it is kept otherwise; the row as lookups see it, if that differs.
+pub(super) const SCRATCH: usize = 3;
+
+/// Columns that share a draw of random bits ([`Philox::columns`]).
+const COLUMNS: usize = 64;
 
 /// A part of a table's rows and all that is needed to compute their gradients.
 pub(super) struct Work<'a> {
@@ -25,7 +32,9 @@ pub(super) struct Work<'a> {
     mean: bool,
     l2: f32,
     scale: f32,
-    values: *mut f32,
+    values: RowPointer,
+    /// Random bits of rounding.
+    noise: Philox,
     weights: Option<*mut f32>,
     learned: bool,
 }
@@ -47,6 +56,7 @@ impl<'a> Work<'a> {
         first_chunk: &[usize],
         chunk: usize,
         scale: f32,
+        (seed, number): (u64, u64),
     ) -> Self {
         let table = first_chunk.partition_point(|&c| c <= chunk) - 1;
         let (at, dim) = (chunk - first_chunk[table], set.dim);
@@ -68,7 +78,8 @@ impl<'a> Work<'a> {
             mean: set.pooling == Pooling::Mean,
             l2: gradient.l2,
             scale,
-            values: set.tables[table].as_ptr(),
+            values: set.tables[table].pointer(),
+            noise: Philox::rounding(seed, number, (set.first + table) as u16),
             weights: set.weights.as_ref().map(|w| w.tables[table].as_ptr()),
             learned: set.weights.as_ref().is_some_and(|w| w.learned),
         }
@@ -77,10 +88,13 @@ impl<'a> Work<'a> {
 
 /// What is done with a row and its gradient.
 pub(super) trait Visit {
-    /// Asks for the memory that `visit` will need for row `row`, whose `dim` elements are at `p`.
-    fn prefetch(&self, row: usize, p: *const f32, dim: usize);
+    /// Whether `visit` changes the row.
+    const CHANGES: bool;
 
-    /// `p` are the elements of row `row`, `g` their gradient; `weight` the row's weight and its gradient, if trained.
+    /// Asks for the memory that `visit` will need for row `row` beside the row itself.
+    fn prefetch(&self, row: usize);
+
+    /// `p` are the elements of row `row` in f32, `g` their gradient; `weight` the row's weight and its gradient, if trained.
     ///
     /// # Safety
     /// The row, its weight and its state must belong to the caller alone; the machine must have the instruction set of `L`.
@@ -93,8 +107,9 @@ pub(super) trait Visit {
 /// Computes the gradients of the rows of `work`, one at a time, and hands them to `visit`.
 pub(super) struct Sweep<'a, V> {
     pub(super) work: Work<'a>,
-    /// One row.
+    /// Room for [`SCRATCH`] rows, `row_len` apart.
     pub(super) scratch: *mut f32,
+    pub(super) row_len: usize,
     pub(super) visit: V,
 }
 
@@ -158,7 +173,18 @@ impl<V: Visit> Sweep<'_, V> {
         let d = if D == 0 { w.dim } else { D };
         let key = w.keys[(i + AHEAD).min(w.keys.len() - 1)];
         prefetch_row(w.pooled.wrapping_add(sample_of(key) * w.stride), d);
-        self.visit.prefetch(row_of(key), w.values.wrapping_add(row_of(key) * d), d);
+        let at = row_of(key) * d;
+        if V::CHANGES {
+            match w.values {
+                RowPointer::Fp32(p) => prefetch_row(p.wrapping_add(at), d),
+                RowPointer::Bf16(p) | RowPointer::Fp16(p) => prefetch_row(p.wrapping_add(at), d),
+                RowPointer::Bf16Split { high, low } => {
+                    prefetch_row(high.wrapping_add(at), d);
+                    prefetch_row(low.wrapping_add(at), d);
+                }
+            }
+        }
+        self.visit.prefetch(row_of(key));
     }
 
     /// Gradient of one row from its occurrences.
@@ -167,8 +193,8 @@ impl<V: Visit> Sweep<'_, V> {
         // SAFETY: see `run`: rows, samples and columns exist.
         unsafe {
             let d = if D == 0 { self.work.dim } else { D };
-            let p = self.work.values.add(row * d);
             let weight = self.work.weights.map(|w| w.add(row));
+            let (p, seen) = self.elements::<L>(row, d, weight.is_some());
             let mut slope = 0.0;
             let mut c = 0;
             while c < d {
@@ -179,7 +205,7 @@ impl<V: Visit> Sweep<'_, V> {
                     sum = if self.work.mean { L::add(sum, L::mul(self.share::<L>(key), g)) } else { L::add(sum, g) };
                 }
                 if let Some(weight) = weight {
-                    slope += L::sum(L::mul(sum, load_up_to::<L>(p.add(c), part)));
+                    slope += L::sum(L::mul(sum, load_up_to::<L>(seen.add(c), part)));
                     sum = L::mul(sum, L::splat(*weight));
                 }
                 if self.work.l2 != 0.0 {
@@ -192,6 +218,65 @@ impl<V: Visit> Sweep<'_, V> {
             let g = std::slice::from_raw_parts(self.scratch, d);
             let weight = weight.filter(|_| self.work.learned).map(|w| (w, slope * self.work.scale));
             self.visit.visit::<L>(row, p, g, weight);
+            if V::CHANGES {
+                self.keep::<L>(row, d, p);
+            }
+        }
+    }
+
+    /// Where the elements of a row are in f32, and where they are as lookups see them: in the table itself, or in scratch space, which is
+    /// filled only if somebody will look.
+    #[inline(always)]
+    unsafe fn elements<L: Lanes>(&self, row: usize, d: usize, weighted: bool) -> (*mut f32, *mut f32) {
+        let (values, at) = (self.work.values, row * d);
+        // SAFETY: see `run`: the row exists; scratch space has room for `SCRATCH` rows.
+        unsafe {
+            if let RowPointer::Fp32(p) = values {
+                return (p.add(at), p.add(at));
+            }
+            let (p, mut seen) = (self.scratch.add(self.row_len), self.scratch.add(self.row_len));
+            if V::CHANGES || weighted || self.work.l2 != 0.0 {
+                widen::<L>(values, at, d, p);
+            }
+            if let (RowPointer::Bf16Split { high, .. }, true) = (values, weighted) {
+                seen = self.scratch.add(2 * self.row_len);
+                widen::<L>(RowPointer::Bf16(high), at, d, seen);
+            }
+            (p, seen)
+        }
+    }
+
+    /// Puts a row that is not kept in f32 back from `p`.
+    #[inline(always)]
+    unsafe fn keep<L: Lanes>(&self, row: usize, d: usize, p: *const f32) {
+        let (values, at) = (self.work.values, row * d);
+        if let RowPointer::Fp32(_) = values {
+            return;
+        }
+        let mut words = [0u32; COLUMNS / 2];
+        let first = row * d.div_ceil(COLUMNS);
+        let mut c = 0;
+        while c < d {
+            let n = L::N.min(d - c);
+            // SAFETY: see `run`: the row exists. `L::N` divides `COLUMNS`, so that a register's noise lies inside `words`, whose
+            // lower halves come first.
+            unsafe {
+                let v = load_up_to::<L>(p.add(c), d - c);
+                if let RowPointer::Bf16Split { high, low } = values {
+                    L::store_split(high.add(at + c), low.add(at + c), n, v);
+                } else {
+                    if c.is_multiple_of(COLUMNS) {
+                        self.work.noise.columns(((first + c / COLUMNS) * 8) as u64, &mut words);
+                    }
+                    let noise = words.as_ptr().cast::<u16>().add(c % COLUMNS);
+                    match values {
+                        RowPointer::Bf16(to) => L::store_bf16(to.add(at + c), n, v, noise),
+                        RowPointer::Fp16(to) => L::store_f16(to.add(at + c), n, v, noise),
+                        RowPointer::Fp32(_) | RowPointer::Bf16Split { .. } => {}
+                    }
+                }
+            }
+            c += L::N;
         }
     }
 
@@ -204,5 +289,28 @@ impl<V: Visit> Sweep<'_, V> {
             let length = self.work.offsets.get_unchecked(sample + 1) - self.work.offsets.get_unchecked(sample);
             L::splat(1.0 / length as f32)
         }
+    }
+}
+
+/// Writes `d` elements from `at` on to `out` in f32.
+///
+/// # Safety
+/// There must be so many, and room for them; the machine must have the instruction set of `L`.
+#[inline(always)]
+unsafe fn widen<L: Lanes>(values: RowPointer, at: usize, d: usize, out: *mut f32) {
+    let mut c = 0;
+    while c < d {
+        let n = L::N.min(d - c);
+        // SAFETY: the caller's promise.
+        unsafe {
+            let v = match values {
+                RowPointer::Fp32(p) => load_up_to::<L>(p.add(at + c), n),
+                RowPointer::Bf16(p) => L::load_bf16(p.add(at + c), n),
+                RowPointer::Fp16(p) => L::load_f16(p.add(at + c), n),
+                RowPointer::Bf16Split { high, low } => L::load_split(high.add(at + c), low.add(at + c), n),
+            };
+            store_up_to::<L>(out.add(c), n, v);
+        }
+        c += L::N;
     }
 }

@@ -1,8 +1,10 @@
 use super::*;
 use crate::{
     backend::cpu::testing::{Numbers, bits, close, machines},
+    embedding::{RowKind, sixteen},
     model::Pooling,
     optim::{AdamForm, AdamRows, OptimizerSpec, rules::tests::RULES, rules::tests::plain},
+    random::philox::Philox,
 };
 use proptest::prelude::*;
 
@@ -46,8 +48,12 @@ impl Case {
     }
 
     fn set(&self, pooling: Pooling, rule: &OptimizerSpec) -> TableSet {
-        let mut set = TableSet::new(&self.rows, self.dim, pooling, rule).unwrap();
-        set.tables.iter_mut().zip(&self.values).for_each(|(t, v)| t.values_mut().copy_from_slice(v));
+        self.set_of(RowKind::Fp32, pooling, rule)
+    }
+
+    fn set_of(&self, kind: RowKind, pooling: Pooling, rule: &OptimizerSpec) -> TableSet {
+        let mut set = TableSet::new(kind, &self.rows, self.dim, pooling, rule).unwrap();
+        set.tables.iter_mut().zip(&self.values).for_each(|(t, v)| t.write(0, v));
         let weights = set.weights.iter_mut().flat_map(|w| &mut w.tables);
         weights.zip(&self.weights).for_each(|(t, v)| t.values_mut().copy_from_slice(v));
         set
@@ -93,10 +99,21 @@ fn wide(x: &[f32]) -> Vec<f64> {
     x.iter().map(|&v| f64::from(v)).collect()
 }
 
+fn values(table: &RowTable) -> Vec<f32> {
+    let mut out = vec![0.0; table.elements()];
+    table.read(0, &mut out);
+    out
+}
+
+fn update_of(rule: &OptimizerSpec, rate: f64, scale: f32) -> Update {
+    Update { step: Step::new(rule, rate, 1), scale, noise: (7, 1) }
+}
+
 /// Everything that an update may move.
 fn all_bits(set: &TableSet) -> Vec<u32> {
     let weights = set.weights.iter().flat_map(|w| w.tables.iter().chain(w.state.iter().flatten()));
-    set.tables.iter().chain(set.state.iter().flatten()).chain(weights).flat_map(|t| bits(t.values())).collect()
+    let rows = set.tables.iter().flat_map(|t| bits(&values(t)));
+    rows.chain(set.state.iter().flatten().chain(weights).flat_map(|t| bits(t.values()))).collect()
 }
 
 /// One step against f64.
@@ -106,7 +123,7 @@ fn check_update(case: &Case, pooling: Pooling, rule: &OptimizerSpec, scale: f32)
         let pool = Pool::new(threads);
         let (groups, mut set) = (case.groups(&pool), case.set(pooling, rule));
         let mut sparse = SparseUpdate::new(case.dim, case.rows.len(), threads);
-        sparse.update(&pool, isa, &mut set, &groups, case.gradient(), &Step::new(rule, 0.05, 1), scale);
+        sparse.update(&pool, isa, &mut set, &groups, case.gradient(), &update_of(rule, 0.05, scale));
         let all = all_bits(&set);
         match &of_isa {
             // Only the gradient of a row weight may be rounded differently.
@@ -130,12 +147,12 @@ fn check_table(case: &Case, pooling: Pooling, rule: &OptimizerSpec, scale: f32, 
     };
     let scaled = |g: &[f64]| g.iter().map(|g| g * f64::from(scale)).collect::<Vec<f64>>();
     for row in 0..case.rows[k] {
-        let mut p = wide(before.tables[k].row(row));
+        let mut p = wide(&before.tables[k].row(row));
         let [mut s0, mut s1] = [0, 1].map(|i| row_of(&old_state(&before.state, i), row));
         if touched[row] || set.all_rows {
             plain(rule, 0.05, 1, &mut p, &scaled(&row_of(&g, row)), [&mut s0, &mut s1], true);
         }
-        close(set.tables[k].row(row), &p, 100.0, "rows");
+        close(&set.tables[k].row(row), &p, 100.0, "rows");
         for (i, s) in [s0, s1].iter().enumerate().filter(|(i, _)| *i < set.state.len()) {
             close(set.state[i][k].row(row), s, 2000.0, "state");
         }
@@ -216,17 +233,82 @@ fn untouched_rows_keep_their_bits() {
     let pool = Pool::new(1);
     for rule in RULES {
         let (groups, mut set) = (case.groups(&pool), case.set(Pooling::Sum, &rule));
-        SparseUpdate::new(16, 1, 1).update(
-            &pool,
-            Isa::best(),
-            &mut set,
-            &groups,
-            case.gradient(),
-            &Step::new(&rule, 1.0, 1),
-            1.0,
-        );
+        SparseUpdate::new(16, 1, 1).update(&pool, Isa::best(), &mut set, &groups, case.gradient(), &update_of(&rule, 1.0, 1.0));
         for row in (0..50).filter(|&r| !case.bags[0].indices.contains(&r)) {
-            assert_eq!(bits(set.tables[0].row(row as usize)), vec![(-0.0f32).to_bits(); 16]);
+            assert_eq!(bits(&set.tables[0].row(row as usize)), vec![(-0.0f32).to_bits(); 16]);
         }
     }
+}
+
+/// The random bits of an element, as [`Philox`]'s documentation has them.
+fn noise(table: usize, row: usize, dim: usize, column: usize) -> u16 {
+    let word = column % 64 / 2;
+    let position = ((row * dim.div_ceil(64) + column / 64) * 8 + word % 8) as u64;
+    (Philox::rounding(7, 1, table as u16).block(position)[word / 8] >> (16 * (column % 2))) as u16
+}
+
+/// An update of rows in 16 bits is the update of the same rows in f32, rounded; split halves are not even rounded.
+fn check_narrow(case: &mut Case, kind: RowKind, pooling: Pooling, rule: &OptimizerSpec) {
+    let start = case.set_of(kind, pooling, rule);
+    case.values = start.tables.iter().map(values).collect();
+    for (isa, threads) in machines() {
+        let pool = Pool::new(threads);
+        let groups = case.groups(&pool);
+        let (mut wide, mut narrow) = (case.set(pooling, rule), case.set_of(kind, pooling, rule));
+        narrow.first = 3;
+        let mut sparse = SparseUpdate::new(case.dim, case.rows.len(), threads);
+        for set in [&mut wide, &mut narrow] {
+            sparse.update(&pool, isa, set, &groups, case.gradient(), &update_of(rule, 0.05, 1.0));
+        }
+        for (k, (wide, narrow)) in wide.tables.iter().zip(&narrow.tables).enumerate() {
+            let want = values(wide).into_iter().enumerate().map(|(i, x)| {
+                let noise = noise(3 + k, i / case.dim, case.dim, i % case.dim);
+                match kind {
+                    RowKind::Bf16 => sixteen::from_bf16(sixteen::round_bf16(x, noise)),
+                    RowKind::Fp16 => sixteen::from_f16(sixteen::round_f16(x, noise)),
+                    RowKind::Fp32 | RowKind::Bf16Split => x,
+                }
+            });
+            let want: Vec<f32> = want.collect();
+            assert_eq!(bits(&values(narrow)), bits(&want), "{isa:?}, {threads} threads, {kind:?}, {rule:?}");
+        }
+        for (wide, narrow) in wide.state.iter().flatten().zip(narrow.state.iter().flatten()) {
+            assert_eq!(bits(wide.values()), bits(narrow.values()), "{kind:?}, {rule:?}");
+        }
+        // Lookups see the upper halves, and so does the gradient of the weights.
+        if kind != RowKind::Bf16Split {
+            let weights =
+                |set: &TableSet| set.weights.iter().flat_map(|w| &w.tables).flat_map(|t| bits(t.values())).collect::<Vec<_>>();
+            assert_eq!(weights(&wide), weights(&narrow));
+        }
+    }
+}
+
+#[test]
+fn rows_in_16_bits_are_updated_in_f32_and_rounded_by_their_own_bits() {
+    for (i, dim) in [1, 3, 16, 64, 70, 130].into_iter().enumerate() {
+        let l2 = if i % 2 == 0 { 0.0 } else { 0.1 };
+        let mut case = Case::new(150, vec![200, 3], dim, 2, l2, dim as u64);
+        // Some of the numbers are subnormal in f16.
+        case.values.iter_mut().flatten().step_by(5).for_each(|x| *x *= 1e-4);
+        case.pooled.iter_mut().step_by(3).for_each(|g| *g *= 1e-4);
+        for kind in [RowKind::Bf16, RowKind::Fp16, RowKind::Bf16Split] {
+            rules().iter().for_each(|rule| check_narrow(&mut case, kind, Pooling::Mean, rule));
+            check_narrow(&mut case, kind, Pooling::WeightedLearned, &OptimizerSpec::Sgd);
+        }
+    }
+}
+
+/// With split halves, the gradient of a row's weight is its product with what the forward pass saw.
+#[test]
+fn weights_of_split_rows_learn_from_what_lookups_see() {
+    let mut case = Case::new(90, vec![40], 20, 3, 0.0, 4);
+    let split = case.set_of(RowKind::Bf16Split, Pooling::WeightedLearned, &OptimizerSpec::Sgd);
+    split.tables[0].seen(0, &mut case.values[0]);
+    let groups = case.groups(&Pool::new(1));
+    let (want, want_weights, _) = case.plain(Pooling::WeightedLearned, 0);
+    let (mut g, mut dw) = (vec![0.0; 40 * 20], vec![0.0; 40]);
+    gradient(&split, 0, &groups, case.gradient(), &mut g, &mut dw);
+    close(&g, &want, 50.0, "rows");
+    close(&dw, &want_weights, 50.0, "weights");
 }

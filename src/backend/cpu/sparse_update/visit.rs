@@ -18,8 +18,10 @@ pub(super) struct Squares<'a> {
 }
 
 impl Visit for Squares<'_> {
+    const CHANGES: bool = false;
+
     #[inline(always)]
-    fn prefetch(&self, _: usize, _: *const f32, _: usize) {}
+    fn prefetch(&self, _: usize) {}
 
     #[inline(always)]
     unsafe fn visit<L: Lanes>(&mut self, _: usize, _: *mut f32, g: &[f32], weight: Option<(*mut f32, f32)>) {
@@ -43,8 +45,10 @@ pub(super) struct WriteOut<'a> {
 }
 
 impl Visit for WriteOut<'_> {
+    const CHANGES: bool = false;
+
     #[inline(always)]
-    fn prefetch(&self, _: usize, _: *const f32, _: usize) {}
+    fn prefetch(&self, _: usize) {}
 
     #[inline(always)]
     unsafe fn visit<L: Lanes>(&mut self, row: usize, _: *mut f32, g: &[f32], weight: Option<(*mut f32, f32)>) {
@@ -87,9 +91,10 @@ pub(super) struct Apply<R> {
 }
 
 impl<R: Rule> Visit for Apply<R> {
+    const CHANGES: bool = true;
+
     #[inline(always)]
-    fn prefetch(&self, row: usize, p: *const f32, dim: usize) {
-        prefetch_row(p, dim);
+    fn prefetch(&self, row: usize) {
         for state in &self.state.row(row)[..R::STATES] {
             prefetch_row(*state, self.state.width);
         }
