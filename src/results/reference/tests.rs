@@ -1,7 +1,7 @@
 //! Records made of runs by hand.
 
 use super::*;
-use crate::results::tree::{Ending, Rates, Run, System};
+use crate::results::tree::{Ending, Rates, Run, System, own};
 
 fn run(seed: u64, epochs: f64) -> Run {
     Run {
@@ -137,6 +137,13 @@ fn records_that_the_program_carries_can_be_read() {
     for (name, _) in SHIPPED {
         let record = ReferenceRecord::shipped(name).unwrap();
         assert_eq!(record.workload, *name);
+        // The workload that is shipped is the one that the record is of.
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("workloads/{name}.toml"));
+        let workload = crate::workload::load(&path, &[]).unwrap().workload;
+        let mut settings = own::parse(&workload.to_toml()).unwrap();
+        assert_eq!(own::fixed(&mut settings), (record.task.data.clone(), record.task.model.clone()), "{name}");
+        let point = record.points.iter().find(|p| p.batch_size == workload.train.batch_size as u64).unwrap();
+        assert!(point.settings.iter().all(|(k, v)| settings.get(k) == Some(v)), "{name}");
         assert!(
             record.points.iter().all(|p| p.runs.len() >= 5 && p.runs.iter().all(|r| !r.auc.is_empty() && !r.loss.is_empty()))
         );

@@ -15,7 +15,7 @@
 
 mod find;
 mod log;
-mod own;
+pub(in crate::results) mod own;
 mod run;
 mod submission;
 #[cfg(test)]

@@ -85,20 +85,23 @@ pub(super) fn read(folder: &Path) -> Result<Run, ResultsError> {
 fn task(record: &RunRecord, settings: &mut BTreeMap<String, String>) -> Task {
     let benchmark = record.workload.benchmark.clone();
     let facts = record.facts.as_ref();
-    let is_data = |key: &str| key.starts_with("data.");
-    let is_model = |key: &str| key.starts_with("model.") || key.starts_with("train.loss");
-    let mut take = |of: &dyn Fn(&str) -> bool| -> BTreeMap<String, String> {
-        let keys: Vec<String> = settings.keys().filter(|k| of(k)).cloned().collect();
-        keys.into_iter().filter_map(|k| settings.remove_entry(&k)).collect()
-    };
-    let (data, model) = (take(&is_data), take(&is_model));
-    take(&|key| key.starts_with("target."));
+    let (data, model) = fixed(settings);
     if record.workload.division == "closed"
         && let Some(task) = log::closed_task(&benchmark, facts.map(|f| f.train_samples as f64))
     {
         return task;
     }
     Task { benchmark, data, model, target: facts.and_then(|f| f.target_auc) }
+}
+
+/// Takes out of a workload's `settings` what fixes the data, what fixes the model, and the target.
+pub(in crate::results) fn fixed(settings: &mut BTreeMap<String, String>) -> (BTreeMap<String, String>, BTreeMap<String, String>) {
+    let mut take = |starts: &[&str]| -> BTreeMap<String, String> {
+        let keys: Vec<String> = settings.keys().filter(|k| starts.iter().any(|s| k.starts_with(s))).cloned().collect();
+        keys.into_iter().filter_map(|k| settings.remove_entry(&k)).collect()
+    };
+    take(&["target."]);
+    (take(&["data."]), take(&["model.", "train.loss"]))
 }
 
 /// Epochs done at the end.
@@ -119,13 +122,17 @@ fn ending(outcome: Option<&Outcome>, target: Option<f64>) -> Ending {
     }
 }
 
-/// Keys and values of a resolved workload.
+/// Keys and values of the resolved workload `path`.
 fn settings(path: &Path) -> Result<BTreeMap<String, String>, ResultsError> {
     let text = fs::read_to_string(path).map_err(ResultsError::read(path))?;
-    let document: DocumentMut = text.parse().map_err(|e: toml_edit::TomlError| {
-        // The first line says where.
-        ResultsError::malformed(path, e.to_string().lines().next().unwrap_or_default())
-    })?;
+    parse(&text).map_err(|what| ResultsError::malformed(path, what))
+}
+
+/// Keys and values of a resolved workload.
+pub(in crate::results) fn parse(text: &str) -> Result<BTreeMap<String, String>, String> {
+    // The first line says where.
+    let first_line = |e: toml_edit::TomlError| e.to_string().lines().next().unwrap_or_default().to_owned();
+    let document: DocumentMut = text.parse().map_err(first_line)?;
     let mut settings = BTreeMap::new();
     for (section, table) in document.as_table() {
         for (key, value) in table.as_table_like().into_iter().flat_map(|t| t.iter()) {
