@@ -21,7 +21,7 @@ use std::{collections::BTreeMap, fs, path::Path};
 pub const SCHEMA_VERSION: u32 = 1;
 
 /// The records that the program carries within itself.
-const SHIPPED: &[(&str, &str)] = &[];
+const SHIPPED: &[(&str, &str)] = &[("quickstart", include_str!("../../../reference_logs/quickstart.json"))];
 
 /// How a workload converges.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
