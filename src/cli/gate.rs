@@ -174,7 +174,7 @@ fn criteria(args: &GateArgs) -> Result<Criteria, Failure> {
     if !(0.0..=threshold).contains(&tolerance) {
         return refuse(format!("--tolerance is {tolerance}; it must be from 0 to the threshold, {threshold}"));
     }
-    if !(args.max_auc_drop >= 0.0) {
+    if args.max_auc_drop.is_nan() || args.max_auc_drop < 0.0 {
         return refuse(format!("--max-auc-drop is {}; it must be 0 or more", args.max_auc_drop));
     }
     Ok(Criteria { threshold, tolerance, confidence })

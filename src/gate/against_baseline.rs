@@ -68,9 +68,7 @@ fn compare(
     }
     if baseline.quality_steps > 0 {
         v.b.auc = slicer.run(program, Task::Evaluate { steps: baseline.quality_steps })?.auc;
-        if let Some(reason) =
-            worse(baseline.auc, v.b.auc, &Settings { quality_steps: baseline.quality_steps, scratch: s.scratch.clone(), ..*s })
-        {
+        if let Some(reason) = worse(baseline.auc, v.b.auc, baseline.quality_steps, s.max_auc_drop) {
             v.decide(Outcome::QualityFailure, reason);
             return Ok(());
         }

@@ -5,7 +5,7 @@ use super::{
     slice::{Needed, Slice, Slicer, Task},
     slice_steps,
 };
-use crate::stats::{Decision, LOOKS, Sequential};
+use crate::stats::{self, Decision, LOOKS, Sequential};
 use toml_edit::{DocumentMut, Item};
 
 /// Compares `b` (new) with `a` (old): blocks of four slices, in the order a b b a or b a a b as a coin decides.
@@ -15,9 +15,7 @@ use toml_edit::{DocumentMut, Item};
 pub fn interleaved(a: &Program, b: &Program, settings: &Settings<'_>) -> Result<Verdict, SliceError> {
     let mut verdict = Verdict::new("a_b", settings.criteria, settings.budget.as_secs_f64());
     let mut clock = Clock::start(settings.budget);
-    for (side, program) in [(&mut verdict.a, a), (&mut verdict.b, b)] {
-        side.what = shown(program);
-    }
+    (verdict.a, verdict.b) = (SideReport::of(a), SideReport::of(b));
     let done = compare(&mut verdict, &mut clock, a, b, settings);
     verdict.seconds = clock.seconds();
     match done {
@@ -46,7 +44,7 @@ fn compare(v: &mut Verdict, clock: &mut Clock, a: &Program, b: &Program, s: &Set
         let task = Task::Evaluate { steps: s.quality_steps };
         v.a.auc = slicer.run(a, task)?.auc;
         v.b.auc = slicer.run(b, task)?.auc;
-        if let Some(reason) = worse(v.a.auc, v.b.auc, s) {
+        if let Some(reason) = worse(v.a.auc, v.b.auc, s.quality_steps, s.max_auc_drop) {
             v.decide(Outcome::QualityFailure, reason);
             return Ok(());
         }
@@ -54,7 +52,8 @@ fn compare(v: &mut Verdict, clock: &mut Clock, a: &Program, b: &Program, s: &Set
     clock.compare();
     let ratios = blocks(v, clock, &slicer, [(a, steps_a), (b, steps_b)], s)?;
     v.units = ratios;
-    v.conclude("9 blocks of four slices");
+    let fewest = stats::fewest(1.0 - s.criteria.confidence);
+    v.conclude(&format!("{fewest} blocks of four slices"));
     Ok(())
 }
 
@@ -66,8 +65,8 @@ fn blocks(
     sides: [(&Program, u64); 2],
     s: &Settings<'_>,
 ) -> Result<usize, SliceError> {
-    let stats = |e: crate::stats::StatsError| SliceError::Failed(e.to_string());
-    let mut sequential = Sequential::new(s.criteria).map_err(stats)?;
+    let failed = |e: stats::StatsError| SliceError::Failed(e.to_string());
+    let mut sequential = Sequential::new(s.criteria).map_err(failed)?;
     let mut ratios: Vec<f64> = Vec::new();
     let (mut longest, mut looked) = (0.0f64, 0.0);
     loop {
@@ -81,7 +80,7 @@ fn blocks(
         let due = if more { LOOKS.into_iter().rev().find(|&l| l < 1.0 && l <= clock.share()).unwrap_or(0.0) } else { 1.0 };
         if due > looked {
             looked = due;
-            if let Some(finding) = sequential.look_paired(&ratios, due).map_err(stats)? {
+            if let Some(finding) = sequential.look_paired(&ratios, due).map_err(failed)? {
                 v.finding = Some(finding);
                 let so_far = super::verdict::change(finding.slowdown);
                 (s.tell)(&format!("{} blocks, {:.0} s: {so_far}, {:?}", ratios.len(), clock.seconds(), finding.decision));
@@ -132,13 +131,11 @@ fn differing(a: &DocumentMut, b: &DocumentMut, section: &str) -> Option<String> 
     differs.map(|(key, _)| format!("{section}.{key}"))
 }
 
-/// Why the quality of b is worse than that of a.
-pub(super) fn worse(a: Option<f64>, b: Option<f64>, s: &Settings<'_>) -> Option<String> {
+/// Why the AUC of b after `steps` steps is too small; a drop of `most` is none.
+pub(super) fn worse(a: Option<f64>, b: Option<f64>, steps: u64, most: f64) -> Option<String> {
     let (a, b) = (a?, b?);
-    (b < a - s.max_auc_drop).then(|| {
-        let (steps, most) = (s.quality_steps, s.max_auc_drop);
-        format!("after {steps} steps the AUC is {b:.5}, that of the old side {a:.5}; it may be at most {most} smaller")
-    })
+    (b < a - most)
+        .then(|| format!("after {steps} steps the AUC is {b:.5}, that of the old side {a:.5}; it may be at most {most} smaller"))
 }
 
 pub(super) fn version(record: &Needed) -> String {
@@ -146,7 +143,7 @@ pub(super) fn version(record: &Needed) -> String {
     format!("{}{commit}", record.versions.dlrm_bench)
 }
 
-pub(super) fn shown(program: &Program) -> String {
+fn shown(program: &Program) -> String {
     let set: String = program.set.iter().map(|s| format!(" --set {s}")).collect();
     format!("{} {}{set}", program.binary.display(), program.workload.display())
 }

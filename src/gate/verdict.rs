@@ -243,7 +243,7 @@ mod tests {
     fn verdict(finding: Option<Finding>) -> Verdict {
         let mut v = Verdict::new("a_b", Criteria { threshold: 0.03, tolerance: 0.005, confidence: 0.99 }, 120.0);
         (v.finding, v.units, v.seconds) = (finding, 12, 60.4);
-        v.conclude("9 blocks");
+        v.conclude("7 blocks");
         v
     }
 
@@ -255,7 +255,7 @@ mod tests {
         assert_eq!(codes, [0, 1, 5]);
         let none = verdict(None);
         assert_eq!(none.exit_code, 5);
-        assert_eq!(none.reason, "12 of at least 9 blocks fitted into 120 s; give a longer --budget");
+        assert_eq!(none.reason, "12 of at least 7 blocks fitted into 120 s; give a longer --budget");
         assert_eq!([Outcome::NoBaseline as u8, Outcome::NotComparable as u8, Outcome::QualityFailure as u8], [2, 3, 4]);
     }
 

@@ -14,7 +14,7 @@ pub use block_bootstrap::{Bootstrap, throughput, warmup_cut};
 pub use olympic::{Score, mean, mean_interval, olympic_mean, score};
 pub use rcp::{Accepted, Convergence, Judged, Origin, RcpError, Reference, ReferencePoint, margin};
 pub use sequential::{Criteria, Decision, Finding, LOOKS, Sequential};
-pub use signed_rank::{Shift, signed_rank};
+pub use signed_rank::{Shift, fewest, signed_rank};
 pub use student::{TTest, paired, smallest_detectable, welch, welch_ratio};
 
 /// An estimate with its confidence interval, all in the unit of the estimate.

@@ -197,7 +197,7 @@ mod tests {
                 .chunks(4)
                 .enumerate()
                 .map(|(i, s)| {
-                    let sign = if coins.block(i as u64)[0] % 2 == 0 { 1.0 } else { -1.0 };
+                    let sign = if coins.block(i as u64)[0].is_multiple_of(2) { 1.0 } else { -1.0 };
                     sign * (s[1] + s[2] - s[0] - s[3]) / 2.0 + (1.0 - slowdown).ln()
                 })
                 .collect();
