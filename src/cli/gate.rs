@@ -119,7 +119,8 @@ pub(super) fn gate(args: &GateArgs) -> Result<Exit, Failure> {
         quality_steps: args.quality_steps,
         max_auc_drop: args.max_auc_drop,
         seed: args.seed,
-        scratch: args.output.join("slices"),
+        // Of its own, in case two gates write to one folder.
+        scratch: args.output.join(format!("slices-{}", std::process::id())),
         stop: &stop,
         tell: &tell,
     };
