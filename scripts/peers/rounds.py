@@ -44,7 +44,7 @@ def measure(command, environment, seconds):
     if done.returncode:
         print(f"{' '.join(command)} failed: {done.stderr.strip().splitlines()[-1:]}", file=sys.stderr)
         return None
-    return json.loads(done.stdout)["samples_per_second"]
+    return round(json.loads(done.stdout)["samples_per_second"])
 
 
 def table(system, results):
