@@ -103,11 +103,8 @@ impl Philox {
             }
             k = [k[0].wrapping_add(WEYL[0]), k[1].wrapping_add(WEYL[1])];
         }
-        for lane in 0..8 {
-            out[lane] = c0[lane];
-            out[8 + lane] = c1[lane];
-            out[16 + lane] = c2[lane];
-            out[24 + lane] = c3[lane];
+        for (eight, words) in out.chunks_exact_mut(8).zip([c0, c1, c2, c3]) {
+            eight.copy_from_slice(&words);
         }
     }
 

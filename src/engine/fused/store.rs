@@ -89,6 +89,9 @@ impl Layout {
     }
 }
 
+/// Changes part of a parameter: the parameter, the part's first element, its values, threads to work with.
+pub(crate) type Edit<'a> = dyn FnMut(&ParamSpec, usize, &mut [f32], &Pool) + 'a;
+
 /// The parameters of a model on a device, with gradients and optimizer state.
 pub(crate) struct Store<B: Backend> {
     /// Places by parameter.
@@ -122,7 +125,7 @@ impl<B: Backend> Store<B> {
     }
 
     /// Lets `f` change parameter `index`, given its present values, in consecutive parts: `f(parameter, first element, part, pool)`.
-    pub fn edit(&mut self, backend: &mut B, index: usize, f: &mut dyn FnMut(&ParamSpec, usize, &mut [f32], &Pool)) -> Result<()> {
+    pub fn edit(&mut self, backend: &mut B, index: usize, f: &mut Edit<'_>) -> Result<()> {
         let spec = &self.layout.specs[index];
         match self.layout.places[index] {
             Place::Table { set, index } => {

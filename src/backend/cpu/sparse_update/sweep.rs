@@ -48,6 +48,7 @@ pub(super) enum Part {
 }
 
 impl<'a> Work<'a> {
+    #[allow(clippy::too_many_arguments)]
     pub(super) fn new(
         set: &'a TableSet,
         groups: &'a Groups,
