@@ -63,7 +63,7 @@ fn good_day() -> String {
 fn run(dir: &Path, args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_dlrm-bench"))
         .current_dir(dir)
-        .args(["run", "w.toml", "--quiet", "--results", "results", "--threads", "1"])
+        .args(["run", "w.toml", "--quiet", "--no-plots", "--no-ceilings", "--results", "results", "--threads", "1"])
         .args(args)
         .output()
         .unwrap()

@@ -35,7 +35,8 @@ impl Bench {
     /// A run; its folder's results are below `results/<name>`.
     fn run(&self, name: &str, args: &[&str]) {
         let platform = format!("mlperf.platform={name}");
-        let out = self.command(&[&["run", "w.toml", "--quiet", "--set", &platform], args].concat());
+        let out =
+            self.command(&[&["run", "w.toml", "--quiet", "--no-plots", "--no-ceilings", "--set", &platform], args].concat());
         assert!(matches!(out.status.code(), Some(0 | 1)), "{}", text(&out.stderr));
     }
 

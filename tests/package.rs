@@ -54,7 +54,17 @@ fn real_runs(dir: &Path, n: usize) -> Vec<PathBuf> {
     let results = dir.join("results");
     for seed in 1..=n {
         let (file, results) = (file.display().to_string(), results.display().to_string());
-        let out = dlrm_bench(&["run", &file, "--quiet", "--results", &results, "--seed", &seed.to_string()]);
+        let out = dlrm_bench(&[
+            "run",
+            &file,
+            "--quiet",
+            "--no-plots",
+            "--no-ceilings",
+            "--results",
+            &results,
+            "--seed",
+            &seed.to_string(),
+        ]);
         assert!(out.status.success(), "{}", text(&out.stderr));
     }
     let below = |dir: PathBuf| fs::read_dir(dir).unwrap().map(|e| e.unwrap().path());

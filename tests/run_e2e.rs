@@ -222,7 +222,12 @@ fn the_number_of_threads_changes_no_bit() {
         let mut first: Option<(Metrics, Vec<Vec<u32>>)> = None;
         for threads in [1, 2, 3] {
             let bench = Bench::new(text);
-            assert!(bench.run(&["--quiet", "--set", &precision, "--threads", &threads.to_string()]).status.success());
+            assert!(
+                bench
+                    .run(&["--quiet", "--no-plots", "--no-ceilings", "--set", &precision, "--threads", &threads.to_string()])
+                    .status
+                    .success()
+            );
             let m = read_metrics(&bench.only_run());
             let resolved = workload::load(&bench.file, &[format!("engine.threads={threads}"), precision.clone()]).unwrap();
             let stop = AtomicBool::new(false);
