@@ -12,12 +12,15 @@ mod format;
 mod gradient;
 pub mod isa;
 mod kernel;
+mod pack;
 mod plan;
 mod portable;
 mod product;
 mod scratch;
 mod simd;
 mod thin;
+mod tile;
+mod vectors;
 mod weighted;
 
 use super::pool::{Pool, SharedMut};
