@@ -253,12 +253,12 @@ fn gradients_in_16_bits_are_near_those_in_32() {
             let config = EngineConfig { precision, loss_scale, ..exact.clone() };
             let (rounded_loss, got) = engine(&config).gradients(&b).unwrap();
             assert!((rounded_loss - loss).abs() < tolerance && rounded_loss != loss, "{precision:?} {loss} {rounded_loss}");
-            for (index, spec) in model.params().iter().enumerate() {
-                let size = want[index].iter().fold(0.0f32, |a, g| a.max(g.abs()));
-                let gap = got[index].iter().zip(&want[index]).fold(0.0f32, |a, (g, w)| a.max((g - w).abs()));
-                // A ReLU near its kink may fall on the other side, for one sample of forty.
-                assert!(gap <= tolerance * size + 0.03 * size + 1e-6, "{precision:?} {}: {gap} of {size}", spec.name);
-            }
+            // Norms over everything: a ReLU near its kink may fall on the other side and change a row that one sample alone touches.
+            let norm = |g: &mut dyn Iterator<Item = f64>| g.map(|g| g * g).sum::<f64>().sqrt();
+            let pairs = || got.iter().flatten().zip(want.iter().flatten());
+            let gap = norm(&mut pairs().map(|(g, w)| f64::from(g - w)));
+            let size = norm(&mut pairs().map(|(_, w)| f64::from(*w)));
+            assert!(gap > 0.0 && gap < f64::from(2.0 * tolerance) * size, "{precision:?} {:?}: {gap} of {size}", model);
         }
     }
 }
