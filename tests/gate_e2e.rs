@@ -122,15 +122,15 @@ fn other_work_is_3_broken_training_4_and_no_time_5() {
     assert!(code == 5 && reason(&verdict).contains("give a longer --budget"), "{verdict}");
 }
 
-/// An engine that takes several times as long is a regression, and the other way round an improvement, which never fails. On a machine so busy
-/// that the least number of blocks does not fit, the gate must say so.
+/// An engine that takes longer is a regression, and the other way round an improvement, which never fails. On a machine so busy that it cannot
+/// tell, the gate must say so.
 #[test]
 fn a_slower_side_is_1_and_a_faster_one_0() {
     let bench = Bench::new();
     for (args, expected) in [(["--set-b", "engine.kind=candle"], 1), (["--set-a", "engine.kind=candle"], 0)] {
         let (code, verdict) = bench.verdict(&[&args[..], &["--max-auc-drop", "1", "--budget", "40s"]].concat());
-        if verdict["finding"].is_null() {
-            println!("passed over: too few blocks fit, {}", reason(&verdict));
+        if verdict["finding"].is_null() || code == 5 {
+            println!("passed over: {}", reason(&verdict));
             assert_eq!(code, 5);
             continue;
         }
