@@ -127,6 +127,12 @@ fn other_work_is_3_broken_training_4_and_no_time_5() {
 #[test]
 fn a_slower_side_is_1_and_a_faster_one_0() {
     let bench = Bench::new();
+    // Large enough that the engines differ by their arithmetic.
+    let larger = WORKLOAD
+        .replace("= 32", "= 1024")
+        .replace("bottom = [8, 4]", "bottom = [256, 4]")
+        .replace("top = [8, 1]", "top = [256, 128, 1]");
+    fs::write(bench.path("w.toml"), larger).unwrap();
     for (args, expected) in [(["--set-b", "engine.kind=candle"], 1), (["--set-a", "engine.kind=candle"], 0)] {
         let (code, verdict) = bench.verdict(&[&args[..], &["--max-auc-drop", "1", "--budget", "40s"]].concat());
         if verdict["finding"].is_null() || code == 5 {
