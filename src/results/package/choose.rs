@@ -9,7 +9,11 @@ use crate::{
 /// The runs in order of time; if there are more than `wanted`, so many in a row. The rules forbid to pick runs, but allow the window of
 /// consecutive runs whose score is the median of all windows' scores.
 pub(super) fn runs(mut runs: Vec<Packaged>, wanted: usize) -> Vec<Packaged> {
-    runs.sort_by(|a, b| (&a.record.started, &a.record.run).cmp(&(&b.record.started, &b.record.run)));
+    // Runs that began in the same second by their seeds.
+    runs.sort_by(|a, b| {
+        let key = |p: &Packaged| (p.record.started.clone(), p.record.workload.seed, p.record.run.clone());
+        key(a).cmp(&key(b))
+    });
     if runs.len() <= wanted {
         return runs;
     }
