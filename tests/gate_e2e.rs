@@ -73,6 +73,12 @@ fn reason(verdict: &Value) -> &str {
     verdict["reason"].as_str().unwrap()
 }
 
+/// Neither is the slowdown surely above the tolerance, nor surely below the threshold (the default ones).
+fn undecided(finding: &Value) -> bool {
+    let bound = |name: &str| finding[name].as_f64();
+    bound("low").is_none_or(|low| low <= 0.005) && bound("high").is_none_or(|high| high >= 0.03)
+}
+
 #[test]
 fn wrong_command_lines_are_64_in_one_line() {
     let bench = Bench::new();
@@ -135,9 +141,11 @@ fn a_slower_side_is_1_and_a_faster_one_0() {
     fs::write(bench.path("w.toml"), larger).unwrap();
     for (args, expected) in [(["--set-b", "engine.kind=candle"], 1), (["--set-a", "engine.kind=candle"], 0)] {
         let (code, verdict) = bench.verdict(&[&args[..], &["--max-auc-drop", "1", "--budget", "40s"]].concat());
-        if verdict["finding"].is_null() || code == 5 {
+        // Only a machine too busy to tell leaves bounds that hold both answers.
+        if code == 5 {
+            let finding = &verdict["finding"];
+            assert!(finding.is_null() || undecided(finding), "{verdict}");
             println!("passed over: {}", reason(&verdict));
-            assert_eq!(code, 5);
             continue;
         }
         assert_eq!(code, expected, "{}", reason(&verdict));

@@ -4,7 +4,7 @@ use dlrm_bench::{
     results::{
         RunRecord,
         metrics::{self, Metrics},
-        record,
+        record, tree,
     },
     train::{
         self, Job,
@@ -268,6 +268,31 @@ fn a_run_in_fp16_tells_of_its_loss_scale() {
     let log = log(&run);
     let line = log.iter().find(|l| l["key"] == "loss_scale").unwrap();
     assert_eq!(line["metadata"]["skipped_steps"], scale.skipped_steps);
+}
+
+#[test]
+fn a_log_names_the_numbers_of_products_and_of_rows() {
+    for (workload, precision, rows, logged, shown) in [
+        (DLRM, "bf16", "fp32", "bfloat16", "bf16"),
+        (DEEPFM, "fp16", "fp32", "fp16", "fp16"),
+        (DEEPFM, "bf16", "bf16-split", "bfloat16", "bf16/bf16-split"),
+    ] {
+        let bench = Bench::new(workload);
+        let set = [format!("engine.precision={precision}"), format!("engine.embedding_rows={rows}")];
+        assert!(bench.run(&["--quiet", "--set", &set[0], "--set", &set[1]]).status.success());
+        let run = bench.only_run();
+        let log = log(&run);
+        let value = |key: &str| log.iter().find(|l| l["key"] == key).map(|l| l["value"].clone());
+        assert_eq!(value("lowest_numerical_precision_in_linear").unwrap(), logged);
+        assert_eq!(value("embedding_rows"), Some(rows).filter(|&r| r != "fp32").map(Into::into));
+        // A run and its log alone are read alike.
+        for path in [&run, &run.join("result_0.txt")] {
+            let found = tree::read(&[path.to_str().unwrap()]);
+            assert_eq!(found.runs[0].precision.as_deref(), Some(shown), "{}", path.display());
+        }
+        let checked = Command::new(env!("CARGO_BIN_EXE_dlrm-bench")).arg("check").arg(&run).output().unwrap();
+        assert!(checked.status.success(), "{}", text(&checked.stdout));
+    }
 }
 
 #[test]

@@ -53,7 +53,7 @@ pub const BENCHMARKS: &[Benchmark] = &[
         first_epoch: 1,
         submission_status: true,
         runs: 5,
-        keys: &[keys::COMMON, keys::SGD, keys::ADAGRAD, keys::ADAM],
+        keys: &[keys::PRECISION, keys::COMMON, keys::SGD, keys::ADAGRAD, keys::ADAM],
         tensors: DLRM_TENSORS,
     },
     Benchmark {

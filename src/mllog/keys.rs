@@ -4,6 +4,8 @@
 //! plain SGD) is left out rather than made up.
 
 use crate::{
+    backend::Precision,
+    embedding::RowKind,
     optim::{OptimizerSpec, ScheduleSpec},
     workload::{ModelConfig, Workload},
 };
@@ -95,8 +97,18 @@ pub(super) const REGULARISATION: &[Key] = &[
     }),
 ];
 
-/// Operands of matrix products; what is stored is f32 in every precision.
-pub(super) const PRECISION: &[Key] = &[key("lowest_numerical_precision_in_linear", |w| Some(json!(w.engine.precision.name())))];
+/// Operands of matrix products, which are rounded only on their way into a product, and rows of tables where they are stored in 16 bits.
+pub(super) const PRECISION: &[Key] = &[
+    key("lowest_numerical_precision_in_linear", |w| {
+        Some(json!(match w.engine.precision {
+            // The rulesets know no shorter name.
+            Precision::Bf16 => "bfloat16",
+            other => other.name(),
+        }))
+    }),
+    // A key of our own, which checkers pass over.
+    key("embedding_rows", |w| Some(w.engine.embedding_rows).filter(|&rows| rows != RowKind::Fp32).map(|rows| json!(rows.name()))),
+];
 
 /// The f64 that a person wrote when they wrote this f32: 0.1, not 0.10000000149.
 fn exact(value: f32) -> f64 {

@@ -165,6 +165,7 @@ fn dlrm_v1_line_by_line() {
         ("P", "weights_initialization", "null", r#""tensor": "top_mlp_dense3""#),
         ("P", "weights_initialization", "null", r#""tensor": "top_mlp_dense4""#),
         ("P", "weights_initialization", "null", r#""tensor": "top_mlp_dense5""#),
+        ("P", "lowest_numerical_precision_in_linear", r#""fp32""#, ""),
         ("P", "global_batch_size", "32768", ""),
         ("P", "gradient_accumulation_steps", "1", ""),
         ("P", "opt_name", r#""sgd""#, ""),

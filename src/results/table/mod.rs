@@ -60,7 +60,7 @@ pub struct Row {
     pub engine: Option<String>,
     /// The program's version.
     pub program: Option<String>,
-    /// Numbers in matrix products.
+    /// Numbers in matrix products, and in embedding rows after a slash where they are kept in 16 bits.
     pub precision: Option<String>,
     /// Samples a step.
     pub batch: Option<u64>,

@@ -5,7 +5,7 @@
 //! `run_start` is indispensable.
 
 use super::{
-    Ending, Evaluation, Rates, Run, Task,
+    Ending, Evaluation, Rates, Run, Task, run,
     submission::{Place, Systems},
 };
 use crate::{
@@ -228,7 +228,9 @@ impl Log {
             task,
             engine: place.framework,
             program: None,
-            precision: self.text("lowest_numerical_precision_in_linear"),
+            precision: self
+                .text("lowest_numerical_precision_in_linear")
+                .map(|products| run::precision(&products, &self.text("embedding_rows").unwrap_or_else(|| "fp32".into()))),
             batch: self.number("global_batch_size").filter(|&b| b >= 1.0).map(|b| b as u64),
             seed: self.number("seed").filter(|&s| s >= 0.0).map(|s| s as u64),
             settings: self.settings(),

@@ -1,6 +1,6 @@
 //! A run of ours, from its folder.
 
-use super::{Ending, Evaluation, Rates, Run, System, Task, log};
+use super::{Ending, Evaluation, Rates, Run, System, Task, log, run};
 use crate::{
     results::{
         ResultsError, metrics,
@@ -53,7 +53,7 @@ pub(super) fn read(folder: &Path) -> Result<Run, ResultsError> {
         task,
         engine: Some(record.engine.kind.clone()),
         program: Some(program),
-        precision: Some(record.engine.precision.clone()),
+        precision: Some(run::precision(&record.engine.precision, record.engine.embedding_rows.name())),
         batch: Some(record.workload.batch_size as u64),
         seed: Some(record.workload.seed),
         settings,

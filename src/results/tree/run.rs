@@ -1,6 +1,6 @@
 //! One run, whoever made it.
 
-use crate::results::record::Steady;
+use crate::{embedding::RowKind, results::record::Steady};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -24,7 +24,7 @@ pub struct Run {
     pub engine: Option<String>,
     /// The program's version, where the record has it.
     pub program: Option<String>,
-    /// Numbers in matrix products.
+    /// Numbers in matrix products, and after a slash those of embedding rows where they are kept in 16 bits: `bf16`, `bf16/bf16-split`.
     pub precision: Option<String>,
     /// Samples a step, over all workers.
     pub batch: Option<u64>,
@@ -170,4 +170,11 @@ pub struct Rates {
     pub steady: Option<Steady>,
     /// What the log itself says in `tracked_stats`.
     pub logged: Option<f64>,
+}
+
+/// [`Run::precision`] of a run's numbers in products and in rows.
+pub(super) fn precision(products: &str, rows: &str) -> String {
+    // Logs spell it out.
+    let products = if products == "bfloat16" { "bf16" } else { products };
+    if rows == RowKind::Fp32.name() { products.to_owned() } else { format!("{products}/{rows}") }
 }
