@@ -13,6 +13,7 @@ fn config(preset: &str) -> PlantedConfig {
         max_rows: None,
         tables: Vec::new(),
         hotness: Vec::new(),
+        exponents: Vec::new(),
         dense: None,
         train_samples: 1 << 40,
         eval_samples: 100_000,

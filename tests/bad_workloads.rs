@@ -217,6 +217,11 @@ const BROKEN: &[(&str, &str, &str)] = &[
         "9: data.hotness: has 1 entries, but data.tables has 2; must have one for each table",
     ),
     (
+        "dense = 3",
+        "dense = 3\nexponents = [1.1, 4.5]",
+        "9: data.exponents: is 4.5; must be exponents from 0 (all ids alike) to 4",
+    ),
+    (
         "[target]",
         "[mlperf]\nbenchmark = \"deepfm\"\n[target]",
         "29: mlperf.benchmark: is \"deepfm\", but model.kind is \"dlrm\"; must be \"dlrm\" or \"dlrm_dcnv2\"",

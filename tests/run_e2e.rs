@@ -257,6 +257,21 @@ fn the_number_of_threads_changes_no_bit() {
 }
 
 #[test]
+fn a_loader_can_be_timed_alone() {
+    let bench = Bench::new(DLRM);
+    let out = bench.run(&["--loader-only", "--json", "--set", "train.epochs=3"]);
+    assert!(out.status.success(), "{}", text(&out.stderr));
+    let speed: serde_json::Value = serde_json::from_str(text(&out.stdout)).unwrap();
+    assert_eq!((&speed["batches"], &speed["samples"]), (&(3 * 32).into(), &12_000.into()));
+    // 13 dense features, 26 ids and a label of 4 bytes.
+    let bytes = speed["bytes_per_second"].as_f64().unwrap() / speed["samples_per_second"].as_f64().unwrap();
+    assert!((bytes - 160.0).abs() < 1e-6, "{speed}");
+    let out = bench.run(&["--loader-only", "--set", "train.max_steps=1"]);
+    assert!(text(&out.stdout).contains("one batch is too little"), "{}", text(&out.stdout));
+    assert!(!bench.results().exists(), "nothing was run");
+}
+
+#[test]
 fn a_run_in_fp16_tells_of_its_loss_scale() {
     let bench = Bench::new(DLRM);
     let out = bench.run(&["--set", "engine.precision=fp16", "--set", "engine.loss_scale=1e12"]);

@@ -3,10 +3,12 @@
 mod check;
 mod compare;
 mod convergence;
+mod data;
 mod explain;
 mod failure;
 mod gate;
 mod kept;
+mod loader_only;
 mod package;
 mod progress;
 mod record;
@@ -18,6 +20,7 @@ mod system;
 
 pub use check::CheckArgs;
 pub use compare::CompareArgs;
+pub use data::DataArgs;
 pub use failure::Failure;
 pub use gate::GateArgs;
 pub use package::PackageArgs;
@@ -84,6 +87,7 @@ enum Command {
     Report(ReportArgs),
     Record(RecordArgs),
     Gate(GateArgs),
+    Data(DataArgs),
 }
 
 /// Runs the program on the process's arguments.
@@ -105,6 +109,7 @@ pub fn main() -> ExitCode {
         Command::Report(args) => report::run(&args),
         Command::Gate(args) => gate::gate(&args),
         Command::Record(args) => record::run(&args),
+        Command::Data(args) => data::run(&args),
     };
     match done {
         Ok(exit) => ExitCode::from(exit as u8),
@@ -125,8 +130,11 @@ mod tests {
         Cli::command().debug_assert();
         let mut command = Cli::command();
         let mut pages = vec![command.render_help().to_string()];
-        pages
-            .extend(command.get_subcommands_mut().map(|c| c.clone().max_term_width(80).term_width(80).render_help().to_string()));
+        let page = |c: &clap::Command| c.clone().max_term_width(80).term_width(80).render_help().to_string();
+        for c in command.get_subcommands_mut() {
+            pages.push(page(c));
+            pages.extend(c.get_subcommands().map(page));
+        }
         for line in pages.iter().flat_map(|p| p.lines()) {
             assert!(line.chars().count() <= 80, "{line}");
         }

@@ -5,6 +5,7 @@ use super::{
     convergence::{self, Judged},
     explain,
     kept::{Extras, Kept},
+    loader_only::loader_only,
     progress::{Progress, Show},
     series::series,
     summary,
@@ -84,6 +85,10 @@ pub struct RunArgs {
     /// fast a step could be at best on this machine
     #[arg(long)]
     pub explain: bool,
+    /// Do not train: only read the training data, batch by batch, for at most
+    /// ten seconds, and say how fast that goes
+    #[arg(long, conflicts_with_all = ["explain", "runs", "seeds", "reference"])]
+    pub loader_only: bool,
     /// Do not measure what the machine can do at most (half a second)
     #[arg(long)]
     pub no_ceilings: bool,
@@ -139,6 +144,9 @@ pub(super) fn run(args: &RunArgs) -> Result<Exit, Failure> {
         ReferenceRecord::read(path)?;
     }
     let stop = stop_flag()?;
+    if args.loader_only {
+        return loader_only(&resolved.workload, args.json, &stop);
+    }
     let show = match (args.quiet, args.json) {
         (true, _) => Show::Quiet,
         (_, true) => Show::Json,

@@ -2,6 +2,7 @@
 
 mod batch;
 pub mod loader;
+pub mod locality;
 pub mod preprocess;
 mod schema;
 pub mod source;

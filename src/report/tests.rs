@@ -28,6 +28,7 @@ fn run(system: &str, rate: f64, seconds: f64, target: f64) -> Run {
         loss: Some(0.125),
         throughput: Rates { end_to_end: Some(rate), training: Some(1.1256 * rate), steady: None, logged: None },
         floor_share: None,
+        joules: None,
         scaling_factor: None,
         evaluations: Vec::new(),
         warnings: Vec::new(),

@@ -50,6 +50,9 @@ pub struct RunRecord {
     pub convergence: Convergence,
     /// How fast it was; `None` without steps.
     pub throughput: Option<Throughput>,
+    /// Energy of processors and memory (not of the whole machine) from `run_start` to `run_stop`; `None` where nothing counts it.
+    #[serde(default)]
+    pub energy_joules: Option<f64>,
     /// From the program's start of work to `run_start`: data opened, model made.
     pub init_seconds: Option<f64>,
     /// Where the time of training steps went, if the engine keeps a clock.
@@ -193,7 +196,7 @@ impl RunRecord {
         recorded: Recorded,
         metrics: &Metrics,
     ) -> Self {
-        let Recorded { facts, evaluations, outcome } = recorded;
+        let Recorded { facts, evaluations, outcome, energy_joules } = recorded;
         let waited: f64 = metrics.data_wait.iter().sum();
         let stepped: f64 = metrics.seconds.iter().sum();
         RunRecord {
@@ -216,6 +219,7 @@ impl RunRecord {
             data: None,
             convergence: Convergence::of(facts.as_ref(), &evaluations),
             throughput: outcome.as_ref().and_then(|o| Throughput::of(o, stepped)),
+            energy_joules,
             init_seconds: None,
             phases: Vec::new(),
             floor: None,

@@ -2,6 +2,7 @@
 
 mod ceilings;
 mod cpu;
+mod energy;
 mod linux;
 mod versions;
 
@@ -10,6 +11,7 @@ use sysinfo::System;
 
 pub use ceilings::{Ceilings, Effort, RowCeiling};
 pub use cpu::{Cache, Cpu};
+pub use energy::EnergyMeter;
 pub use linux::{forget_peak_memory, peak_memory};
 pub use versions::Versions;
 

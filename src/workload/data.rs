@@ -28,6 +28,8 @@ pub struct PlantedConfig {
     pub tables: Vec<usize>,
     /// Ids a sample holds in each table; empty = 1 each.
     pub hotness: Vec<usize>,
+    /// Exponent of Zipf's law of each table (preset `custom`); empty = by its size.
+    pub exponents: Vec<f64>,
     /// Dense columns.
     pub dense: Option<usize>,
     /// Samples of a training "epoch"; the log is endless, this only gives the unit.
@@ -62,7 +64,7 @@ pub struct NumpyRandomConfig {
 }
 
 /// How random ids are drawn.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum RandomIds {
     /// `round(u * (rows - 1))`, duplicates removed.
@@ -78,6 +80,25 @@ pub enum RandomIds {
         /// Upper bound.
         max: f64,
     },
+    /// As the accesses that a file describes (`--data-generation=synthetic`), duplicates removed, modulo the table's rows.
+    Trace {
+        /// One file for each table, or one for all.
+        files: Vec<PathBuf>,
+        /// No new ids once as many were drawn as the largest stack distance (`--data-trace-enable-padding`).
+        padding: bool,
+        /// When what has been drawn is forgotten.
+        restart: TraceRestart,
+    },
+}
+
+/// When a trace begins anew.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TraceRestart {
+    /// With every bag, as facebook's program does: only what happens within a bag follows the file.
+    Bag,
+    /// At the start of an epoch: bags of a table follow one another as in the file's trace.
+    Epoch,
 }
 
 /// Raw Criteo logs, facebook's preprocessing.

@@ -6,7 +6,7 @@ mod resolve;
 
 pub use data::{
     CriteoSet, CriteoShuffle, CriteoTsvConfig, CsvConfig, DataConfig, DenseTransform, NumpyRandomConfig, OnError, PlantedConfig,
-    RandomIds,
+    RandomIds, TraceRestart,
 };
 pub use parse::{Origin, Resolved, WorkloadError, load};
 

@@ -7,15 +7,20 @@
 //! - `round(u * (rows - 1))` gives the first and the last row half the probability of the others;
 //! - duplicates are removed, so a bag may hold fewer ids than asked for (but a Gaussian's duplicates are removed before
 //!   truncation to integers, so that equal ids can remain);
+//! - a trace (`--data-generation=synthetic`) begins anew with every bag ([`TraceRestart::Bag`]), and ids beyond the table are taken
+//!   modulo its rows after duplicates have been removed, so that equal ids can remain;
 //! - the generator goes back to the seed at the first batch: every epoch and the test set hold the same data. (In the original one
 //!   generator serves both loaders, so a test in mid-epoch changes the rest of that epoch; here it does not.)
 
-use super::super::{Batch, Column, DataError, Dataset, Facts, Schema, Source};
+use super::super::{
+    Batch, Column, DataError, Dataset, Facts, Schema, Source,
+    locality::{AccessPattern, LruTrace},
+};
 use crate::{
     random::numpy::RandomState,
-    workload::{NumpyRandomConfig, Quirk, RandomIds},
+    workload::{NumpyRandomConfig, Quirk, RandomIds, TraceRestart},
 };
-use std::sync::Arc;
+use std::{path::PathBuf, sync::Arc};
 
 /// Opens the data set; evaluation sees the training data. `batch_size` is the training batch: the unit of drawing.
 ///
@@ -23,11 +28,13 @@ use std::sync::Arc;
 /// [`Quirk::FbDebugDataFirst`] or [`Quirk::FbTargetsLast`], after all data has been drawn once.
 ///
 /// # Errors
-/// If a size is 0, or a Gaussian's range does not lie within every table.
+/// If a size is 0, a Gaussian's range does not lie within every table, or the file of a trace cannot be read or is malformed.
 pub fn open(config: &NumpyRandomConfig, quirks: &[Quirk], batch_size: usize) -> Result<Dataset, DataError> {
     check(config, batch_size)?;
     let targets_last = quirks.contains(&Quirk::FbTargetsLast);
-    let mut generator = Generator::new(config.clone(), batch_size, targets_last);
+    let traces = traces(config)?;
+    let notes = beyond(config, &traces);
+    let mut generator = Generator::new(config.clone(), traces, batch_size, targets_last);
     if targets_last || quirks.contains(&Quirk::FbDebugDataFirst) {
         for number in 0..generator.batches() {
             generator.draw(number);
@@ -41,14 +48,14 @@ pub fn open(config: &NumpyRandomConfig, quirks: &[Quirk], batch_size: usize) -> 
     generator.reset();
     let schema = schema(config);
     let source = || Box::new(NumpyRandom { schema: schema.clone(), generator: generator.clone() });
-    Ok(Dataset { train: source(), eval: source(), test: None, facts: Facts::default(), numpy: Some(numpy) })
+    Ok(Dataset { train: source(), eval: source(), test: None, facts: Facts { notes, ..Facts::default() }, numpy: Some(numpy) })
 }
 
 /// The columns, before anything is drawn.
 pub fn schema(config: &NumpyRandomConfig) -> Schema {
-    let hotness = |rows: usize| match (config.distribution, config.fixed_indices) {
+    let hotness = |rows: usize| match (&config.distribution, config.fixed_indices) {
         // As many as are asked for, equal ones included.
-        (RandomIds::Gaussian { .. }, true) => config.indices_per_lookup,
+        (RandomIds::Gaussian { .. } | RandomIds::Trace { .. }, true) => config.indices_per_lookup,
         _ => config.indices_per_lookup.min(rows),
     };
     let column = |(k, &rows): (usize, &usize)| Column { name: format!("{k}"), rows, max_hotness: hotness(rows).max(1) };
@@ -76,6 +83,26 @@ fn check(config: &NumpyRandomConfig, batch_size: usize) -> Result<(), DataError>
         return invalid(format!("sigma = {sigma} must not be negative, and mu must be finite"));
     }
     Ok(())
+}
+
+/// The stream of each table; none if ids are not drawn from traces.
+fn traces(config: &NumpyRandomConfig) -> Result<Vec<LruTrace>, DataError> {
+    let RandomIds::Trace { files, padding, .. } = &config.distribution else { return Ok(Vec::new()) };
+    let read = |path: &PathBuf| Ok(LruTrace::new(Arc::new(AccessPattern::read(path)?), *padding));
+    let mut traces = files.iter().map(read).collect::<Result<Vec<_>, DataError>>()?;
+    if let [all] = &traces[..] {
+        traces = vec![all.clone(); config.tables.len()];
+    }
+    Ok(traces)
+}
+
+/// Which tables a trace's ids do not fit.
+fn beyond(config: &NumpyRandomConfig, traces: &[LruTrace]) -> Vec<String> {
+    let note = |(k, (trace, &rows)): (usize, (&LruTrace, &usize))| {
+        let largest = trace.pattern().ids.iter().copied().max().filter(|&id| id as usize >= rows)?;
+        Some(format!("table {k}: the trace holds ids up to {largest}; all are taken modulo the table's {rows} rows"))
+    };
+    traces.iter().zip(&config.tables).enumerate().filter_map(note).collect()
 }
 
 /// One split: copies samples out of the batches that the generator draws.
@@ -125,13 +152,15 @@ struct Generator {
     batch: Batch,
     /// Values of one bag before duplicates are removed.
     draws: Vec<f64>,
+    /// Where the ids of each table come from, with [`RandomIds::Trace`].
+    traces: Vec<LruTrace>,
 }
 
 impl Generator {
-    fn new(config: NumpyRandomConfig, batch_size: usize, targets_last: bool) -> Self {
+    fn new(config: NumpyRandomConfig, traces: Vec<LruTrace>, batch_size: usize, targets_last: bool) -> Self {
         let batch = Batch::with_capacity(&schema(&config), batch_size);
         let (state, draws) = (RandomState::new(config.seed), Vec::with_capacity(config.indices_per_lookup));
-        Generator { config, batch_size, state, targets: None, targets_last, next: 0, batch, draws }
+        Generator { config, batch_size, state, targets: None, targets_last, next: 0, batch, draws, traces }
     }
 
     fn batches(&self) -> u64 {
@@ -141,6 +170,7 @@ impl Generator {
     fn reset(&mut self) {
         self.state = RandomState::new(self.config.seed);
         self.next = 0;
+        self.traces.iter_mut().for_each(LruTrace::restart);
     }
 
     /// Makes `self.batch` batch `number`.
@@ -162,10 +192,21 @@ impl Generator {
         b.clear();
         b.len = n;
         b.dense.extend((0..n * self.config.dense).map(|_| state.random_sample() as f32));
-        for (bags, &rows) in b.bags.iter_mut().zip(&self.config.tables) {
+        let restart = matches!(self.config.distribution, RandomIds::Trace { restart: TraceRestart::Bag, .. });
+        for (k, (bags, &rows)) in b.bags.iter_mut().zip(&self.config.tables).enumerate() {
             for _ in 0..n {
                 let size = bag_size(&self.config, rows, state);
-                bags.push(draw_ids(self.config.distribution, rows, size, state, &mut self.draws));
+                self.draws.clear();
+                match self.traces.get_mut(k) {
+                    Some(trace) => {
+                        if restart {
+                            trace.restart();
+                        }
+                        self.draws.extend((0..size).map(|_| f64::from(trace.next(state.random_sample()))));
+                    }
+                    None => self.draws.extend((0..size).map(|_| draw(&self.config.distribution, rows, state))),
+                }
+                bags.push(distinct(&mut self.draws, rows));
             }
         }
         match &self.targets {
@@ -182,22 +223,20 @@ fn bag_size(config: &NumpyRandomConfig, rows: usize, state: &mut RandomState) ->
     if config.fixed_indices { k } else { (state.random_sample() * k.min(rows) as f64).max(1.0).round_ties_even() as usize }
 }
 
-/// Draws `size` ids below `rows`: sorted, duplicates removed.
-fn draw_ids<'a>(
-    distribution: RandomIds,
-    rows: usize,
-    size: usize,
-    state: &mut RandomState,
-    draws: &'a mut Vec<f64>,
-) -> impl Iterator<Item = u32> + use<'a> {
-    draws.clear();
-    draws.extend((0..size).map(|_| match distribution {
-        RandomIds::Uniform => (state.random_sample() * (rows - 1) as f64).round_ties_even(),
+/// Draws an id for a table of `rows`, not yet truncated to an integer.
+fn draw(distribution: &RandomIds, rows: usize, state: &mut RandomState) -> f64 {
+    match *distribution {
         RandomIds::Gaussian { mu, sigma, min, max } => state.normal(mu.unwrap_or((max + min) / 2.0), sigma).clamp(min, max),
-    }));
+        // Traces have a stream of their own.
+        RandomIds::Uniform | RandomIds::Trace { .. } => (state.random_sample() * (rows - 1) as f64).round_ties_even(),
+    }
+}
+
+/// What was drawn for a bag as ids below `rows`: sorted, duplicates removed.
+fn distinct(draws: &mut Vec<f64>, rows: usize) -> impl Iterator<Item = u32> {
     draws.sort_unstable_by(f64::total_cmp);
     draws.dedup();
-    draws.iter().map(|&x| x as u32)
+    draws.iter().map(move |&x| (x as u64 % rows as u64) as u32)
 }
 
 /// One target; rounded to 0 or 1 (halves to even, as numpy rounds) after narrowing to f32.
@@ -222,6 +261,53 @@ mod tests {
             round_targets: false,
             seed: 5,
         }
+    }
+
+    /// Bags drawn from a file, as `generate_synthetic_input_batch` draws them: the file is read anew for each.
+    #[test]
+    fn traces_are_drawn_as_facebook_draws_them() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("dist_emb_0.log");
+        let pattern = AccessPattern::new(vec![4, 9, 1, 7, 3], vec![0, 1, 2, 5], vec![0.3, 0.6, 0.7, 1.0]).unwrap();
+        std::fs::write(&file, pattern.to_text()).unwrap();
+        let trace = |restart| RandomIds::Trace { files: vec![file.clone()], padding: true, restart };
+        // The second table is too small for the trace's ids.
+        let faithful = NumpyRandomConfig { distribution: trace(TraceRestart::Bag), ..config(&[10, 5], 2, 7, 6) };
+        let mut data = open(&faithful, &[], 3).unwrap();
+        let note = "table 1: the trace holds ids up to 9; all are taken modulo the table's 5 rows";
+        assert_eq!(data.facts.notes, [note]);
+        let (mut state, mut found) = (RandomState::new(5), Batch::with_capacity(data.train.schema(), 3));
+        for (start, n) in [(0, 3), (3, 3), (6, 1)] {
+            data.train.fill(0, start, n, &mut found).unwrap();
+            let dense: Vec<f32> = (0..2 * n).map(|_| state.random_sample() as f32).collect();
+            assert_eq!(found.dense, dense);
+            for (bags, rows) in found.bags.iter().zip([10u32, 5]) {
+                for b in 0..n {
+                    let size = (state.random_sample() * f64::from(rows.min(6))).round_ties_even().max(1.0) as usize;
+                    let mut stream = LruTrace::new(Arc::new(pattern.clone()), true);
+                    let drawn: std::collections::BTreeSet<u32> = (0..size).map(|_| stream.next(state.random_sample())).collect();
+                    assert_eq!(bags.bag(b), drawn.into_iter().map(|id| id % rows).collect::<Vec<_>>());
+                }
+            }
+            // The targets.
+            for _ in 0..n {
+                state.random_sample();
+            }
+        }
+
+        // One stream an epoch: later bags do not begin with the trace's first id, and epochs are alike.
+        let mut data = open(&NumpyRandomConfig { distribution: trace(TraceRestart::Epoch), ..faithful }, &[], 3).unwrap();
+        let mut bags = |epoch| {
+            let mut batch = Batch::with_capacity(data.train.schema(), 7);
+            data.train.fill(epoch, 0, 7, &mut batch).unwrap();
+            batch.bags
+        };
+        let first = bags(0);
+        assert!((1..7).any(|b| !first[0].bag(b).contains(&4)), "{first:?}");
+        assert_eq!(first, bags(1));
+        std::fs::write(&file, "1\n").unwrap();
+        let error = open(&NumpyRandomConfig { distribution: trace(TraceRestart::Bag), ..config(&[10], 2, 7, 6) }, &[], 3);
+        assert!(error.err().unwrap().to_string().contains("1 lines with numbers; 3 are right"));
     }
 
     /// Number of ids, a checksum of them in drawing order, sum of dense features, sum of targets, next number of the stream.

@@ -92,6 +92,8 @@ fn figures(group: &Group, baseline: Option<&str>) -> Vec<Column> {
         column(head, &rate(without_eval)).legend(format!("{head}: {what}")),
         column("floor", &|r| r.floor_share.map(|f| format!("{:.0}%", 100.0 * f)))
             .legend("floor: share of what this machine's measured ceilings allow"),
+        column("kJ", &|r| r.joules_to_target.map(|j| decimals(j / 1e3)))
+            .legend("kJ: energy of processors and memory to the target, mean without the most and the least"),
         column("cost", &|r| r.cost.map(|c| format!("{c:.2}"))).legend("cost: of the time to target"),
     ]
 }

@@ -55,6 +55,7 @@ fn row_fields(row: Option<&Row>) -> Vec<(&'static str, String)> {
         ("scaling_factor", real(|r| r.scaling_factor)),
         ("auc", real(|r| r.auc)),
         ("floor_share", real(|r| r.floor_share)),
+        ("joules_to_target", real(|r| r.joules_to_target)),
         ("cost", real(|r| r.cost)),
         ("differences", text(|r| r.differences.clone())),
         ("notes", text(|r| Some(r.notes.join("; ")))),

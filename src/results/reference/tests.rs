@@ -30,6 +30,7 @@ fn run(seed: u64, epochs: f64) -> Run {
         loss: None,
         throughput: Rates::default(),
         floor_share: None,
+        joules: None,
         scaling_factor: None,
         evaluations: Vec::new(),
         warnings: Vec::new(),

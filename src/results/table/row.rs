@@ -50,18 +50,22 @@ pub(super) fn row(runs: Vec<Run>) -> Option<Row> {
     let rates = |f: &dyn Fn(&Run) -> Option<f64>| Estimate::over(of(f));
     let converged = counted.iter().filter(|r| r.ending == Ending::Converged).count();
     let mut notes = notes(&runs);
-    let (seconds_to_target, epochs_to_target) = match counted.iter().all(|r| r.ending == Ending::Finished) {
-        true => (None, None),
+    let (seconds_to_target, epochs_to_target, joules_to_target) = match counted.iter().all(|r| r.ending == Ending::Finished) {
+        true => (None, None, None),
         false => {
             let reached = |f: fn(&Run) -> Option<f64>| -> Vec<Option<f64>> {
                 counted.iter().map(|r| if r.ending == Ending::Converged { f(r) } else { None }).collect()
             };
-            let (seconds, epochs) = (stats::score(&reached(|r| r.seconds)), stats::score(&reached(|r| r.epochs)));
-            match seconds {
-                Score::Valid(seconds) => (Some(seconds), if let Score::Valid(e) = epochs { Some(e) } else { None }),
+            let score = |f: fn(&Run) -> Option<f64>| stats::score(&reached(f));
+            let valid = |score: Score| if let Score::Valid(x) = score { Some(x) } else { None };
+            let known = counted.iter().all(|r| r.ending != Ending::Converged || r.joules.is_some());
+            match score(|r| r.seconds) {
+                Score::Valid(seconds) => {
+                    (Some(seconds), valid(score(|r| r.epochs)), valid(score(|r| r.joules)).filter(|_| known))
+                }
                 Score::Invalid { missed, runs } => {
                     notes.push(format!("{missed} of {runs} runs did not reach the target: no score"));
-                    (None, None)
+                    (None, None, None)
                 }
             }
         }
@@ -87,6 +91,7 @@ pub(super) fn row(runs: Vec<Run>) -> Option<Row> {
         steady,
         seconds_to_target,
         epochs_to_target,
+        joules_to_target,
         auc: stats::mean(&of(&|r| r.auc)),
         floor_share: stats::mean(&of(&|r| r.floor_share)),
         scaling_factor: first.scaling_factor,

@@ -30,6 +30,7 @@ fn run(system: &str, seed: u64, minutes: f64, ending: Ending) -> Run {
         loss: Some(0.5),
         throughput: Rates { end_to_end: Some(100.0 / minutes), training: Some(200.0 / minutes), steady: None, logged: None },
         floor_share: None,
+        joules: None,
         scaling_factor: None,
         evaluations: Vec::new(),
         warnings: Vec::new(),
@@ -43,6 +44,20 @@ fn runs(system: &str, minutes: &[f64]) -> Vec<Run> {
 
 fn labels(c: &Comparison) -> Vec<Vec<&str>> {
     c.groups.iter().map(|g| g.rows.iter().map(|r| r.label.as_str()).collect()).collect()
+}
+
+#[test]
+fn energy_is_scored_like_time_where_all_runs_know_it() {
+    let mut all = runs("a", &[1.0, 2.0, 3.0, 4.0]);
+    for (run, joules) in all.iter_mut().zip([50.0, 10.0, 30.0, 20.0]) {
+        run.joules = Some(joules);
+    }
+    let score = |runs: &[Run]| build(runs.to_vec(), &Options::default()).unwrap().groups[0].rows[0].joules_to_target;
+    assert_eq!(score(&all), Some(25.0));
+    all[2].joules = None;
+    assert_eq!(score(&all), None);
+    all[2].ending = Ending::NotConverged;
+    assert_eq!(score(&all), Some(35.0));
 }
 
 #[test]

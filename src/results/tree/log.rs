@@ -247,6 +247,7 @@ impl Log {
                 logged: tracked,
             },
             floor_share: None,
+            joules: None,
             scaling_factor: place.scaling_factor,
             evaluations,
             warnings: self.warnings,

@@ -15,7 +15,7 @@ use toml_edit::DocumentMut;
 const FREE: [&str; 2] = ["train.seed", "workload.description"];
 
 /// Lists and single values that are paths: the same files may lie anywhere.
-const PATHS: [&str; 4] = ["data.paths", "data.train", "data.eval", "data.test"];
+const PATHS: [&str; 5] = ["data.paths", "data.train", "data.eval", "data.test", "data.traces"];
 
 /// Reads `folder/run.json`, and `workload.toml` beside it.
 pub(super) fn read(folder: &Path) -> Result<Run, ResultsError> {
@@ -70,6 +70,7 @@ pub(super) fn read(folder: &Path) -> Result<Run, ResultsError> {
             logged: None,
         },
         floor_share: record.floor_share,
+        joules: record.energy_joules,
         scaling_factor: None,
         evaluations: record
             .evaluations

@@ -48,6 +48,8 @@ pub struct Run {
     pub throughput: Rates,
     /// Share of the time that this machine's ceilings allow, if measured: 1 is as fast as can be.
     pub floor_share: Option<f64>,
+    /// Energy of processors and memory from `run_start` to `run_stop`.
+    pub joules: Option<f64>,
     /// `scaling_factor` beside a published log: the score's factor for converging faster than the reference.
     pub scaling_factor: Option<f64>,
     /// All evaluations, in order.

@@ -26,9 +26,15 @@ fn planted(r: &Reader) -> Result<PlantedConfig> {
     let custom = preset == PresetWord::Custom;
     let tables = if custom { tables(r)? } else { Vec::new() };
     let hotness: Vec<usize> = if custom { r.or("data.hotness", Vec::new())? } else { Vec::new() };
-    r.check("data.hotness", hotness.is_empty() || hotness.len() == tables.len(), || {
-        format!("has {} entries, but data.tables has {}; must have one for each table", hotness.len(), tables.len())
-    })?;
+    let exponents: Vec<f64> = if custom { r.or("data.exponents", Vec::new())? } else { Vec::new() };
+    for (key, entries) in [("data.hotness", hotness.len()), ("data.exponents", exponents.len())] {
+        r.check(key, entries == 0 || entries == tables.len(), || {
+            format!("has {entries} entries, but data.tables has {}; must have one for each table", tables.len())
+        })?;
+    }
+    for &q in &exponents {
+        r.within("data.exponents", q, |q| (0.0..=4.0).contains(&q), "exponents from 0 (all ids alike) to 4")?;
+    }
     for &h in &hotness {
         r.within("data.hotness", h, |h| (1..=MAX_HOTNESS).contains(&h), "ids a sample, from 1 to 1048576")?;
     }
@@ -44,6 +50,7 @@ fn planted(r: &Reader) -> Result<PlantedConfig> {
         )?,
         tables,
         hotness,
+        exponents,
         dense: r.within_opt("data.dense", dense, |d| d <= MAX_DENSE, "at most 1048576")?,
         train_samples: at_least_one(r, "data.train_samples", Some(40_000_000))?,
         eval_samples: at_least_one(r, "data.eval_samples", Some(200_000))?,
@@ -58,8 +65,14 @@ const MAX_DENSE: usize = 1 << 20;
 fn numpy_random(r: &Reader) -> Result<NumpyRandomConfig> {
     let dense = r.must("data.dense")?;
     let lookups = r.or("data.indices_per_lookup", 10)?;
+    let tables = tables(r)?;
     Ok(NumpyRandomConfig {
-        tables: tables(r)?,
+        distribution: match r.or("data.distribution", IdsWord::Uniform)? {
+            IdsWord::Uniform => RandomIds::Uniform,
+            IdsWord::Gaussian => gaussian(r)?,
+            IdsWord::Trace => trace(r, tables.len())?,
+        },
+        tables,
         dense: r.within("data.dense", dense, |d| d <= MAX_DENSE, "at most 1048576")?,
         samples: at_least_one(r, "data.samples", None)?,
         indices_per_lookup: r.within(
@@ -69,10 +82,6 @@ fn numpy_random(r: &Reader) -> Result<NumpyRandomConfig> {
             "from 1 to 1048576",
         )?,
         fixed_indices: r.or("data.fixed_indices", false)?,
-        distribution: match r.or("data.distribution", IdsWord::Uniform)? {
-            IdsWord::Uniform => RandomIds::Uniform,
-            IdsWord::Gaussian => gaussian(r)?,
-        },
         round_targets: r.or("data.round_targets", false)?,
         seed: r.or("data.seed", 123)?,
     })
@@ -84,6 +93,18 @@ fn gaussian(r: &Reader) -> Result<RandomIds> {
     r.check("data.max", max >= min, || format!("is {max}; must be at least data.min, {min}"))?;
     let sigma = r.within("data.sigma", r.or("data.sigma", 1.0)?, |s| s >= 0.0, "0 or more")?;
     Ok(RandomIds::Gaussian { mu: r.opt("data.mu")?, sigma, min, max })
+}
+
+fn trace(r: &Reader, tables: usize) -> Result<RandomIds> {
+    let files: Vec<PathBuf> = r.must("data.traces")?;
+    r.check("data.traces", files.len() == 1 || files.len() == tables, || {
+        format!("names {} files; must name one for each of the {tables} tables, or one for all", files.len())
+    })?;
+    Ok(RandomIds::Trace {
+        files,
+        padding: r.or("data.trace_padding", false)?,
+        restart: r.or("data.trace_restart", TraceRestart::Bag)?,
+    })
 }
 
 fn criteo_tsv(r: &Reader) -> Result<CriteoTsvConfig> {

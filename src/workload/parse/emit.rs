@@ -116,6 +116,7 @@ fn data(s: &mut Section, data: &DataConfig) {
             if d.preset == PresetWord::Custom.word() {
                 s.put("tables", &d.tables);
                 s.put("hotness", &d.hotness);
+                s.put("exponents", &Some(&d.exponents[..]).filter(|e| !e.is_empty()).map(<[f64]>::to_vec));
             }
             s.put("dense", &d.dense);
             s.put("train_samples", &d.train_samples);
@@ -145,14 +146,20 @@ fn numpy_random(s: &mut Section, d: &NumpyRandomConfig) {
     s.put("samples", &d.samples);
     s.put("indices_per_lookup", &d.indices_per_lookup);
     s.put("fixed_indices", &d.fixed_indices);
-    match d.distribution {
+    match &d.distribution {
         RandomIds::Uniform => s.put("distribution", &IdsWord::Uniform),
         RandomIds::Gaussian { mu, sigma, min, max } => {
             s.put("distribution", &IdsWord::Gaussian);
-            s.put("mu", &mu);
-            s.put("sigma", &sigma);
-            s.put("min", &min);
-            s.put("max", &max);
+            s.put("mu", mu);
+            s.put("sigma", sigma);
+            s.put("min", min);
+            s.put("max", max);
+        }
+        RandomIds::Trace { files, padding, restart } => {
+            s.put("distribution", &IdsWord::Trace);
+            s.put("traces", files);
+            s.put("trace_padding", padding);
+            s.put("trace_restart", restart);
         }
     }
     s.put("round_targets", &d.round_targets);

@@ -14,6 +14,7 @@ pub const KEYS: &[(&str, &str)] = &[
     ("data.max_rows", PLANTED),
     ("data.tables", r#"data.preset = "custom" or data.source = "numpy_random""#),
     ("data.hotness", CUSTOM),
+    ("data.exponents", CUSTOM),
     ("data.dense", r#"data.preset = "custom", data.source = "numpy_random" or "csv""#),
     ("data.train_samples", PLANTED),
     ("data.eval_samples", PLANTED),
@@ -27,6 +28,9 @@ pub const KEYS: &[(&str, &str)] = &[
     ("data.sigma", GAUSSIAN),
     ("data.min", GAUSSIAN),
     ("data.max", GAUSSIAN),
+    ("data.traces", TRACE),
+    ("data.trace_padding", TRACE),
+    ("data.trace_restart", TRACE),
     ("data.round_targets", NUMPY),
     ("data.set", CRITEO),
     ("data.paths", CRITEO),
@@ -123,6 +127,7 @@ const PLANTED: &str = r#"data.source = "planted""#;
 const CUSTOM: &str = r#"data.preset = "custom""#;
 const NUMPY: &str = r#"data.source = "numpy_random""#;
 const GAUSSIAN: &str = r#"data.distribution = "gaussian""#;
+const TRACE: &str = r#"data.distribution = "trace""#;
 const CRITEO: &str = r#"data.source = "criteo_tsv""#;
 const CSV: &str = r#"data.source = "csv""#;
 const DLRM: &str = r#"model.kind = "dlrm""#;

@@ -136,21 +136,23 @@ fn pick<T: words::Words + std::fmt::Debug>() -> impl Strategy<Value = T> {
 
 fn planted() -> impl Strategy<Value = DataConfig> {
     let custom = prop_oneof![
-        (Just("criteo_kaggle".to_owned()), Just(vec![]), Just(vec![]), Just(None)),
+        (Just("criteo_kaggle".to_owned()), Just(vec![]), Just(vec![]), Just(vec![]), Just(None)),
         (
             Just("custom".to_owned()),
             prop::collection::vec(1usize..99, 3),
             prop::collection::vec(1usize..9, 3),
+            prop_oneof![Just(vec![]), prop::collection::vec(0.0..4.0, 3)],
             prop::option::of(0usize..20)
         ),
     ];
     (custom, prop::option::of(1usize..99999), 1..u32::MAX as u64, 1u64..999999, seed(), prop::option::of(0.001..0.999)).prop_map(
-        |((preset, tables, hotness, dense), max_rows, train_samples, eval_samples, seed, positive_rate)| {
+        |((preset, tables, hotness, exponents, dense), max_rows, train_samples, eval_samples, seed, positive_rate)| {
             DataConfig::Planted(PlantedConfig {
                 preset,
                 max_rows,
                 tables,
                 hotness,
+                exponents,
                 dense,
                 train_samples,
                 eval_samples,
@@ -169,6 +171,11 @@ fn numpy_random() -> impl Strategy<Value = DataConfig> {
             sigma,
             min,
             max
+        }),
+        (any::<bool>(), any::<bool>()).prop_map(|(padding, bag)| RandomIds::Trace {
+            files: vec!["a trace.log".into()],
+            padding,
+            restart: if bag { TraceRestart::Bag } else { TraceRestart::Epoch },
         })
     ];
     (rows(), 1usize..50, 1u64..99999, 1usize..200, any::<bool>(), ids, any::<bool>(), any::<u32>()).prop_map(

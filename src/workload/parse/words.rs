@@ -40,7 +40,7 @@ macro_rules! twin {
 
 twin! {
     SourceWord { "planted" => Planted, "numpy_random" => NumpyRandom, "criteo_tsv" => CriteoTsv, "csv" => Csv }
-    IdsWord { "uniform" => Uniform, "gaussian" => Gaussian }
+    IdsWord { "uniform" => Uniform, "gaussian" => Gaussian, "trace" => Trace }
     ModelWord { "dlrm" => Dlrm, "deepfm" => DeepFm }
     InteractionWord { "dot" => Dot, "cat" => Cat }
     EmbeddingInitWord { "uniform_sqrt_inv_rows" => UniformSqrtInvRows, "normal" => Normal, "truncated_normal" => TruncatedNormal }
@@ -67,6 +67,7 @@ words! {
     CriteoSet { "kaggle" => Kaggle, "terabyte" => Terabyte }
     CriteoShuffle { "total" => Total, "day" => Day, "none" => None }
     OnError { "fail" => Fail, "skip" => Skip }
+    TraceRestart { "bag" => Bag, "epoch" => Epoch }
     DenseTransform {
         "raw" => Raw,
         "log1p_clamp0" => Log1pClamp0,

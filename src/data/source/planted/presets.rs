@@ -134,6 +134,10 @@ fn tables(config: &PlantedConfig, rows: &[usize], missing: &[u8]) -> Result<Vec<
         let (h, t) = (config.hotness.len(), rows.len());
         return Err(invalid(format!("data.hotness has {h} entries for {t} tables; give one a table, or none for 1 each")));
     }
+    if !config.exponents.is_empty() && config.exponents.len() != rows.len() {
+        let (e, t) = (config.exponents.len(), rows.len());
+        return Err(invalid(format!("data.exponents has {e} entries for {t} tables; give one a table, or none")));
+    }
     let mut tables = Vec::with_capacity(rows.len());
     for (i, &r) in rows.iter().enumerate() {
         let hotness = config.hotness.get(i).copied().unwrap_or(1);
@@ -145,17 +149,24 @@ fn tables(config: &PlantedConfig, rows: &[usize], missing: &[u8]) -> Result<Vec<
         }
         let rows = r.min(cap) as u32;
         let missing = if rows > 1 { percent(missing.get(i).copied().unwrap_or(0)) } else { 0.0 };
-        tables.push(Table { rows, hotness, missing, exponent: exponent(rows) });
+        let exponent = config.exponents.get(i).copied().unwrap_or_else(|| usual_exponent(rows));
+        if !(0.0..=4.0).contains(&exponent) {
+            return Err(invalid(format!("data.exponents[{i}] = {exponent} must lie between 0 and 4")));
+        }
+        tables.push(Table { rows, hotness, missing, exponent: lawful(exponent) });
     }
     Ok(tables)
 }
 
 /// Small tables are flatter, large ones steeper, as in real logs: there, a short column is a category (weekday, country), a
 /// long one is made of identifiers, few of which are seen often.
-fn exponent(rows: u32) -> f64 {
-    let q = SMALL + (LARGE - SMALL) * (f64::from(rows).log10() / 7.0).min(1.0);
-    // The law is written with 1 / (1 - q).
-    if (q - 1.0).abs() < 0.001 { 1.001 } else { q }
+fn usual_exponent(rows: u32) -> f64 {
+    SMALL + (LARGE - SMALL) * (f64::from(rows).log10() / 7.0).min(1.0)
+}
+
+/// The law is written with `1 / (1 - q)` and with `x^-q`: 1 and 0 are only come close to.
+fn lawful(q: f64) -> f64 {
+    if (q - 1.0).abs() < 0.001 { 1.001 } else { q.max(1e-6) }
 }
 
 /// Tables in order of their size; each meets the next one and the one `STRIDE` further on.

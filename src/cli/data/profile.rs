@@ -1,0 +1,216 @@
+//! `dlrm-bench data profile`.
+
+use super::super::{Exit, Failure};
+use crate::{
+    data::{
+        DataError,
+        locality::{Profile, profile_source, zipf_exponent},
+        source,
+    },
+    results::write_file,
+    workload,
+};
+use clap::Args;
+use serde::Serialize;
+use std::{fs, path::PathBuf};
+
+const EXAMPLES: &str = "\
+Examples:
+  dlrm-bench data profile workloads/quickstart.toml
+  dlrm-bench data profile my.toml --samples 10000000 --table C3
+  dlrm-bench data profile my.toml --patterns patterns/
+  dlrm-bench data profile --trace ids.txt --patterns patterns/";
+
+/// Sizes of LRU caches, in rows, whose hit rates the table shows.
+const CACHES: [u32; 3] = [1_000, 10_000, 100_000];
+
+/// Say how often and how soon ids come again, table by table
+///
+/// The exponent is that of the Zipf law that fits the counts of ids
+/// (data.exponents of planted data); the hit rates are those of LRU caches of
+/// so many rows. --patterns writes stack distances as facebook's program does,
+/// to be drawn from with data.distribution = "trace".
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct ProfileArgs {
+    /// The workload file whose training data to look at
+    #[arg(value_name = "WORKLOAD", required_unless_present = "trace", conflicts_with = "trace")]
+    pub workload: Option<PathBuf>,
+    /// Look at a list of ids instead: numbers separated by commas, blanks or
+    /// line ends
+    #[arg(long, value_name = "FILE")]
+    pub trace: Option<PathBuf>,
+    /// Replace one value of the workload, as `run --set`
+    #[arg(long, value_name = "KEY=VALUE", requires = "workload")]
+    pub set: Vec<String>,
+    /// Look at the first N samples, over several epochs if one is shorter
+    #[arg(long, value_name = "N", default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1..))]
+    pub samples: u64,
+    /// One table only, with the shares of its stack distances
+    #[arg(long, value_name = "NAME", requires = "workload")]
+    pub table: Option<String>,
+    /// Write DIR/dist_emb_0.log and so on, one for each table
+    #[arg(long, value_name = "DIR")]
+    pub patterns: Option<PathBuf>,
+    /// As one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What `--json` prints of a table.
+#[derive(Serialize)]
+struct Report {
+    table: String,
+    rows: Option<usize>,
+    accesses: u64,
+    distinct: usize,
+    zipf_exponent: Option<f64>,
+    /// Share of accesses that are the first to their id.
+    first_accesses: f64,
+    /// Hit rates of LRU caches, by their rows.
+    lru_hit_rate: Vec<(u32, f64)>,
+    /// Shares of first accesses, then of stack distances from 1, from 2, from 4, ... up.
+    stack_distances: Vec<f64>,
+}
+
+impl Report {
+    fn new(table: String, rows: Option<usize>, profile: &Profile) -> Self {
+        let stack_distances = profile.histogram();
+        Report {
+            table,
+            rows,
+            accesses: profile.accesses(),
+            distinct: profile.distinct(),
+            zipf_exponent: zipf_exponent(&profile.frequencies(), rows.unwrap_or(profile.distinct())),
+            first_accesses: stack_distances.first().copied().unwrap_or(0.0),
+            lru_hit_rate: CACHES.iter().map(|&rows| (rows, profile.hit_rate(rows))).collect(),
+            stack_distances,
+        }
+    }
+}
+
+/// Runs the command.
+pub(super) fn run(args: &ProfileArgs) -> Result<Exit, Failure> {
+    let tables = match (&args.trace, &args.workload) {
+        (Some(path), _) => vec![("trace".to_owned(), None, trace(path)?)],
+        (None, Some(path)) => of_workload(path, args)?,
+        (None, None) => return Err(Failure::Usage("give a workload file or --trace FILE".into())),
+    };
+    if let Some(dir) = &args.patterns {
+        write_patterns(dir, &tables)?;
+    }
+    let reports: Vec<Report> = tables.iter().map(|(name, rows, profile)| Report::new(name.clone(), *rows, profile)).collect();
+    if args.json {
+        let json = serde_json::to_string_pretty(&serde_json::json!({ "tables": reports }));
+        println!("{}", json.map_err(|e| Failure::Internal(e.to_string()))?);
+        return Ok(Exit::Done);
+    }
+    print!("{}", text(&reports));
+    if args.table.is_some() || args.trace.is_some() {
+        for report in &reports {
+            print!("\n{}", histogram(&report.stack_distances));
+        }
+    }
+    Ok(Exit::Done)
+}
+
+type Tables = Vec<(String, Option<usize>, Profile)>;
+
+fn of_workload(path: &std::path::Path, args: &ProfileArgs) -> Result<Tables, Failure> {
+    let resolved = workload::load(path, &args.set)?;
+    let mut train = source::open(&resolved.workload)?.train;
+    let columns = train.schema().tables.clone();
+    let wanted: Vec<usize> = match &args.table {
+        None => (0..columns.len()).collect(),
+        Some(name) => {
+            let at = columns.iter().position(|c| c.name == *name).ok_or_else(|| {
+                let names: Vec<&str> = columns.iter().map(|c| c.name.as_str()).collect();
+                Failure::Usage(format!("--table {name}: there is no such table; there are {}", names.join(", ")))
+            })?;
+            vec![at]
+        }
+    };
+    let profiles = profile_source(train.as_mut(), args.samples, &wanted)?;
+    Ok(wanted.into_iter().zip(profiles).map(|(k, p)| (columns[k].name.clone(), Some(columns[k].rows), p)).collect())
+}
+
+/// Ids of a text file.
+fn trace(path: &std::path::Path) -> Result<Profile, Failure> {
+    let text = fs::read_to_string(path).map_err(|source| DataError::Io { path: path.to_owned(), source })?;
+    let mut profile = Profile::default();
+    for (i, line) in text.lines().enumerate() {
+        for word in line.split([',', ' ', '\t']).filter(|w| !w.is_empty()) {
+            let id = word.parse().map_err(|_| DataError::Malformed {
+                path: path.to_owned(),
+                line: i as u64 + 1,
+                what: format!("{word:?} is no id; a number from 0 to 4294967295 is right"),
+            })?;
+            profile.access(id);
+        }
+    }
+    if profile.accesses() == 0 {
+        return Err(Failure::Input(format!(
+            "{}: holds no ids; numbers separated by commas, blanks or line ends are right",
+            path.display()
+        )));
+    }
+    Ok(profile)
+}
+
+fn write_patterns(dir: &std::path::Path, tables: &Tables) -> Result<(), Failure> {
+    fs::create_dir_all(dir).map_err(|e| Failure::Output(format!("{}: {e}", dir.display())))?;
+    for (k, (name, _, profile)) in tables.iter().enumerate() {
+        let pattern = profile.pattern().ok_or_else(|| Failure::Input(format!("table {name}: no sample holds an id")))?;
+        let path = dir.join(format!("dist_emb_{k}.log"));
+        write_file(&path, pattern.to_text().as_bytes())?;
+    }
+    Ok(())
+}
+
+/// One line a table, names to the left and numbers to the right.
+fn text(reports: &[Report]) -> String {
+    let percent = |share: f64| format!("{:.1}%", 100.0 * share);
+    let mut lines = vec![["table", "rows", "ids seen", "exponent", "first"].map(str::to_owned).to_vec()];
+    lines[0].extend(CACHES.map(|rows| format!("LRU {}k", rows / 1000)));
+    for r in reports {
+        let mut line = vec![
+            r.table.clone(),
+            r.rows.map_or("-".into(), |n| n.to_string()),
+            r.distinct.to_string(),
+            r.zipf_exponent.map_or("-".into(), |q| format!("{q:.2}")),
+            percent(r.first_accesses),
+        ];
+        line.extend(r.lru_hit_rate.iter().map(|(_, share)| percent(*share)));
+        lines.push(line);
+    }
+    let width = |column: usize| lines.iter().map(|l| l[column].chars().count()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..lines[0].len()).map(width).collect();
+    let mut text = String::new();
+    for line in &lines {
+        text += &format!("{:<1$}", line[0], widths[0]);
+        for (cell, width) in line.iter().zip(&widths).skip(1) {
+            text += &format!("  {cell:>width$}");
+        }
+        text.push('\n');
+    }
+    text
+}
+
+/// Bars of shares, first accesses on top.
+fn histogram(shares: &[f64]) -> String {
+    const WIDTH: f64 = 48.0;
+    let largest = shares.iter().copied().fold(f64::MIN_POSITIVE, f64::max);
+    let mut text = "stack distance\n".to_owned();
+    for (i, share) in shares.iter().enumerate() {
+        let label = match i {
+            0 => "first".to_owned(),
+            1 => "1".to_owned(),
+            _ => format!("{} to {}", 1u64 << (i - 1), (1u64 << i) - 1),
+        };
+        let bar = "#".repeat((share / largest * WIDTH).round() as usize);
+        text += &format!("{label:<22} {:>5.1}% {bar}", 100.0 * share);
+        text.truncate(text.trim_end().len());
+        text.push('\n');
+    }
+    text
+}
