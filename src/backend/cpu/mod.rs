@@ -22,5 +22,7 @@ mod simd;
 pub mod sparse_update;
 #[cfg(test)]
 mod testing;
+pub mod text;
 
 pub use backend::{Cpu, CpuConfig};
+pub(crate) use simd::prefetch;

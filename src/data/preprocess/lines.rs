@@ -10,6 +10,8 @@ use std::{
 
 const BUFFER: usize = 1 << 20;
 const GZIP: [u8; 2] = [0x1f, 0x8b];
+/// What some programs put in front of UTF-8 text.
+pub(super) const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// A text file read line by line; knows its place for messages.
 pub struct Lines {
@@ -31,7 +33,7 @@ impl Lines {
         Ok(Lines { path: path.to_owned(), reader, packed, line: Vec::new(), number: 0 })
     }
 
-    /// The next line without its end (`\n` or `\r\n`); `None` after the last.
+    /// The next line without its end (`\n` or `\r\n`), nor a byte-order mark in front of the first; `None` after the last.
     ///
     /// # Errors
     /// If the file cannot be read, or is gzip that ends early or is damaged; the message names the line reached.
@@ -44,7 +46,8 @@ impl Lines {
             Err(e) if self.packed => return Err(self.malformed(describe(&e))),
             Err(source) => return Err(DataError::Io { path: self.path.clone(), source }),
         }
-        let text = self.line.strip_suffix(b"\n").unwrap_or(&self.line);
+        let text = if self.number == 1 { self.line.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&self.line) } else { &self.line };
+        let text = text.strip_suffix(b"\n").unwrap_or(text);
         Ok(Some(text.strip_suffix(b"\r").unwrap_or(text)))
     }
 
@@ -54,7 +57,13 @@ impl Lines {
     }
 }
 
-fn describe(e: &io::Error) -> String {
+/// Whether a file is gzip, by its first bytes.
+pub(super) fn is_gzip(path: &Path) -> io::Result<bool> {
+    Ok(BufReader::with_capacity(GZIP.len(), File::open(path)?).fill_buf()?.starts_with(&GZIP))
+}
+
+/// What is wrong with packed data.
+pub(super) fn describe(e: &io::Error) -> String {
     match e.kind() {
         io::ErrorKind::UnexpectedEof => "the gzip data end early; the file is not complete".into(),
         _ => format!("the gzip data are damaged: {e}"),

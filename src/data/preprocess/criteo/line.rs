@@ -11,11 +11,13 @@ pub struct Line {
     pub dense: [i32; DENSE],
     /// C1..C26, as they are in the log.
     pub ids: [u32; TABLES],
+    /// Which columns are empty: bit 0 is I1, bit 13 is C1.
+    pub missing: u64,
 }
 
 impl Default for Line {
     fn default() -> Self {
-        Line { label: 0, dense: [0; DENSE], ids: [0; TABLES] }
+        Line { label: 0, dense: [0; DENSE], ids: [0; TABLES], missing: 0 }
     }
 }
 
@@ -45,6 +47,7 @@ fn read<'a>(fields: &mut impl Iterator<Item = &'a [u8]>, out: &mut Line) -> Resu
         }
     }
     let (label, rest) = (columns[0], &columns[1..]);
+    out.missing = rest.iter().enumerate().fold(0, |bits, (i, field)| bits | u64::from(field.is_empty()) << i);
     out.label = match label {
         b"0" => 0,
         b"1" => 1,
@@ -132,9 +135,11 @@ mod tests {
             let mut text = label.to_string();
             dense.iter().for_each(|x| text += &x.map_or("\t".into(), |x| format!("\t{x}")));
             ids.iter().for_each(|x| text += &x.map_or("\t".into(), |x| format!("\t{x:08x}")));
-            let mut line = Line { label: 9, dense: [9; DENSE], ids: [9; TABLES] };
+            let mut line = Line { label: 9, dense: [9; DENSE], ids: [9; TABLES], missing: 9 };
             parse(text.as_bytes(), &mut line).unwrap();
             prop_assert_eq!(line.label, label);
+            let all = dense.iter().map(Option::is_none).chain(ids.iter().map(Option::is_none));
+            prop_assert_eq!(line.missing, all.enumerate().fold(0, |bits, (i, none)| bits | u64::from(none) << i));
             prop_assert_eq!(line.dense, dense.map(Option::unwrap_or_default));
             prop_assert_eq!(line.ids.to_vec(), ids.into_iter().map(Option::unwrap_or_default).collect::<Vec<_>>());
         }

@@ -8,6 +8,8 @@
 //! Where the original fails or goes wrong, this differs: ids of 2^31 and more are kept (there they overflow an int32), and
 //! malformed lines are refused or skipped. A skipped line draws nothing and counts nowhere.
 
+mod blocks;
+mod columns;
 mod line;
 
 use super::{
@@ -20,6 +22,8 @@ use crate::{
 };
 use std::ops::Range;
 
+pub use blocks::Blocks;
+pub use columns::{BadLine, Columns};
 pub use line::{Line, parse};
 
 /// Integer columns.
@@ -75,7 +79,7 @@ pub fn read(config: &CriteoTsvConfig, numpy: &mut RandomState) -> Result<Samples
 }
 
 /// The borders of Kaggle's "days": equal numbers of lines, the first ones one more if it does not come out even.
-fn slice_ends(lines: u64) -> impl Iterator<Item = u64> {
+pub(super) fn slice_ends(lines: u64) -> impl Iterator<Item = u64> {
     (0..=KAGGLE_DAYS).map(move |d| d * (lines / KAGGLE_DAYS) + d.min(lines % KAGGLE_DAYS))
 }
 
