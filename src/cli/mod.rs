@@ -37,7 +37,7 @@ use std::process::ExitCode;
 pub enum Exit {
     /// The target was reached, or there was none; the logs pass.
     Done = 0,
-    /// The run came to its end without reaching the target, a log does not pass, or training got slower.
+    /// The run came to its end without reaching the target, a log does not pass, training got slower, or prepared data are damaged.
     Fails = 1,
     /// `gate`: there is no baseline, or it cannot be read.
     NoBaseline = 2,
@@ -57,7 +57,8 @@ pub enum Exit {
 const EXIT_CODES: &str = "\
 Exit codes:
     0  done: the target was reached, or there was none; gate: no regression
-    1  run: target not reached; check: a log fails; gate: regression
+    1  run: target not reached; check: a log fails; gate: regression;
+       data verify: a file is damaged
     2  gate: no baseline, or it cannot be read
     3  gate: not comparable
     4  the loss or a prediction is not a number; gate: or the AUC got worse
@@ -66,7 +67,7 @@ Exit codes:
    65  data or results cannot be read or are malformed
    70  something else went wrong inside
    71  not enough memory
-   74  the results cannot be written
+   74  the results cannot be written, or the disk is too small
   130  interrupted (Ctrl-C, SIGTERM); the log is closed properly";
 
 /// Trains DLRM and DeepFM to a target AUC as fast as the machine allows, and shows how fast that was.

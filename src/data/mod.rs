@@ -3,9 +3,12 @@
 mod batch;
 pub mod loader;
 pub mod locality;
+pub mod manifest;
+mod npz;
 pub mod preprocess;
 mod schema;
 pub mod source;
+pub mod whole;
 
 pub use batch::{Bags, Batch};
 pub use schema::{Column, Schema};

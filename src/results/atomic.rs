@@ -2,11 +2,12 @@
 
 use super::ResultsError;
 use std::{
-    ffi::OsString,
     fs::{self, File},
     io::Write,
-    path::{Path, PathBuf},
+    path::Path,
 };
+
+pub(super) use crate::data::whole::{publish, temporary};
 
 /// Writes `bytes` to `path` so that a reader, or a crash, finds the old file or the new one, never a part.
 pub fn write_file(path: &Path, bytes: &[u8]) -> Result<(), ResultsError> {
@@ -26,26 +27,6 @@ pub fn replace(path: &Path, fill: impl FnOnce(&Path) -> std::io::Result<()>) -> 
         let _ = fs::remove_file(&temporary);
         ResultsError::Write { path: path.into(), source }
     })
-}
-
-/// The name under which `path` is written: in the same folder, hidden, with the same ending (image writers go by it).
-pub(super) fn temporary(path: &Path) -> PathBuf {
-    let mut name = OsString::from(".tmp-");
-    name.push(path.file_name().unwrap_or_default());
-    path.with_file_name(name)
-}
-
-/// Moves a finished file to its place once the disk has it.
-pub(super) fn publish(temporary: &Path, path: &Path) -> std::io::Result<()> {
-    File::open(temporary)?.sync_all()?;
-    fs::rename(temporary, path)?;
-    // The rename itself is on disk once the folder is; not every system lets a folder be opened.
-    if let Some(folder) = path.parent()
-        && let Ok(folder) = File::open(folder)
-    {
-        let _ = folder.sync_all();
-    }
-    Ok(())
 }
 
 #[cfg(test)]

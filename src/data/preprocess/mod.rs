@@ -1,8 +1,12 @@
-//! Raw logs to encoded samples, one file a recipe.
+//! Raw logs to encoded samples, one file or folder a recipe.
 
+mod chunks;
 pub mod criteo;
+pub mod facebook;
 mod id_map;
+pub mod inputs;
 pub mod lines;
+mod numbering;
 
 pub use id_map::IdMap;
 pub use lines::Lines;

@@ -1,0 +1,266 @@
+//! `dlrm-bench data preprocess`.
+
+use super::{
+    super::{EXIT_CODES, Exit, Failure, progress::thousands, run::stop_flag},
+    bar::Bar,
+};
+use crate::{
+    backend::cpu::gemm::Isa,
+    data::{
+        manifest::Manifest,
+        preprocess::{
+            facebook::{self, Done, Job, Plan, PrepareError, Progress, Randomize, Recipe},
+            inputs,
+        },
+    },
+    system::peak_memory,
+    workload::OnError,
+};
+use clap::{Args, ValueEnum};
+use std::{
+    path::PathBuf,
+    time::{Duration, Instant},
+};
+
+const EXAMPLES: &str = "\
+Examples:
+  dlrm-bench data preprocess facebook-kaggle train.txt -o kaggle --plan
+  dlrm-bench data preprocess facebook-kaggle train.txt -o kaggle
+  dlrm-bench data preprocess mlperf-v1 criteo_1tb/ -o mlperf --memory 16GiB
+  dlrm-bench data verify kaggle
+
+docs/preprocessing.md explains recipes, files and what can go wrong.";
+
+/// Make encoded samples of raw click logs, as an original program does
+///
+/// Reads the logs once, in memory that does not grow with them, on all cores.
+/// Killed or interrupted, the same command goes on where it was. The folder
+/// gets the original's files and manifest.json with sizes, checksums and
+/// counts; the same command on it once more checks them and leaves them alone.
+#[derive(Debug, Args)]
+#[command(after_help = after_help())]
+pub struct PreprocessArgs {
+    /// Whose preparation of which log
+    pub recipe: RecipeName,
+    /// The log: a file, a folder of days, or a pattern in quotes; .gz or not
+    #[arg(required = true)]
+    pub raw: Vec<String>,
+    /// Folder for the output
+    #[arg(short, long, value_name = "DIR")]
+    pub output: PathBuf,
+    /// Print the exact bytes to be written, and the time by a sample; counts
+    /// the lines, and does nothing else
+    #[arg(long)]
+    pub plan: bool,
+    /// Memory that may be taken, as in 2GiB or 512MiB
+    #[arg(long, value_name = "SIZE", default_value = "2GiB", value_parser = size)]
+    pub memory: u64,
+    /// Threads, 0 = all cores. The output does not depend on it
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub threads: usize,
+    /// Malformed lines: stop and name the line, or leave it out and count it
+    #[arg(long, value_name = "HOW", default_value = "fail")]
+    pub on_error: OnErrorName,
+    /// Ids modulo N before they are numbered, 0 = off [default: the recipe's]
+    #[arg(long, value_name = "N")]
+    pub max_ind_range: Option<u32>,
+    /// Share of negatives to drop
+    #[arg(long, value_name = "SHARE", default_value_t = 0.0)]
+    pub sub_sample_rate: f64,
+    /// Order of training samples [default: the recipe's]
+    #[arg(long, value_name = "HOW")]
+    pub randomize: Option<RandomizeName>,
+    /// Seed of numpy's generator, for sub-sampling and order
+    #[arg(long, value_name = "N", default_value_t = 123)]
+    pub seed: u32,
+    /// Seconds of work that a kill may cost, at most
+    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+    pub checkpoint: u64,
+    /// The plan or the manifest as one JSON object on standard output
+    #[arg(long)]
+    pub json: bool,
+    /// No progress
+    #[arg(long, short)]
+    pub quiet: bool,
+}
+
+/// Whose preparation of which log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum RecipeName {
+    /// Criteo Kaggle, facebookresearch/dlrm
+    FacebookKaggle,
+    /// Criteo 1TB, facebookresearch/dlrm, ids modulo 10,000,000
+    FacebookTerabyte,
+    /// Criteo 1TB, MLPerf DLRM, ids modulo 40,000,000, shuffled
+    MlperfV1,
+}
+
+/// Order of training samples.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum RandomizeName {
+    /// As in the log
+    None,
+    /// Each day shuffled
+    Day,
+    /// Dealt to days at random, then each day shuffled
+    Total,
+}
+
+/// Malformed lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum OnErrorName {
+    /// Stop and name file and line
+    Fail,
+    /// Leave it out and count it
+    Skip,
+}
+
+fn after_help() -> String {
+    format!("{EXAMPLES}\n\n{EXIT_CODES}")
+}
+
+/// `2GiB`, `512MiB` or a number of bytes.
+fn size(text: &str) -> Result<u64, String> {
+    let units = [("GiB", 30), ("MiB", 20), ("KiB", 10), ("G", 30), ("M", 20), ("K", 10), ("", 0)];
+    let (number, shift) = units.iter().find_map(|&(unit, shift)| Some((text.strip_suffix(unit)?, shift))).unwrap_or((text, 0));
+    let bytes = number.trim().parse::<u64>().ok().and_then(|n| n.checked_mul(1 << shift));
+    bytes.ok_or_else(|| "must be a size, as 2GiB, 512MiB or a number of bytes".into())
+}
+
+impl PreprocessArgs {
+    fn job(&self) -> Result<Job, Failure> {
+        let recipe = match self.recipe {
+            RecipeName::FacebookKaggle => Recipe::FacebookKaggle,
+            RecipeName::FacebookTerabyte => Recipe::FacebookTerabyte,
+            RecipeName::MlperfV1 => Recipe::MlperfV1,
+        };
+        let mut parameters = recipe.parameters();
+        if let Some(range) = self.max_ind_range {
+            parameters.max_ind_range = Some(range).filter(|&r| r > 0);
+        }
+        if let Some(how) = self.randomize {
+            parameters.randomize = match how {
+                RandomizeName::None => Randomize::None,
+                RandomizeName::Day => Randomize::Day,
+                RandomizeName::Total => Randomize::Total,
+            };
+        }
+        parameters.on_error = match self.on_error {
+            OnErrorName::Fail => OnError::Fail,
+            OnErrorName::Skip => OnError::Skip,
+        };
+        (parameters.sub_sample_rate, parameters.seed) = (self.sub_sample_rate, self.seed);
+        Ok(Job {
+            recipe,
+            parameters,
+            raw: inputs::find_all(&self.raw)?,
+            output: self.output.clone(),
+            memory: self.memory,
+            threads: match self.threads {
+                0 => std::thread::available_parallelism().map_or(1, |n| n.get()),
+                n => n,
+            },
+            isa: Isa::detect().map_err(|e| Failure::Usage(e.to_string()))?,
+            checkpoint: Duration::from_secs(self.checkpoint),
+        })
+    }
+}
+
+/// Runs the command.
+pub(super) fn run(args: &PreprocessArgs) -> Result<Exit, Failure> {
+    let job = args.job()?;
+    let bar = Bar::new(args.quiet || args.json);
+    let show = |progress: Progress| match progress {
+        Progress::Encode { bytes, total, samples } => bar.tell("encoding", bytes, total, Some(samples)),
+        Progress::Other { what, bytes, total } => bar.tell(what, bytes, total, None),
+    };
+    if args.plan {
+        let plan = facebook::plan(&job, &show)?;
+        bar.finish();
+        print!("{}", if args.json { json(&plan)? } else { plan_lines(&plan, &job) });
+        return Ok(Exit::Done);
+    }
+    let stop = stop_flag()?;
+    let start = Instant::now();
+    let done = facebook::run(&job, &stop, &mut |progress| show(progress));
+    bar.finish();
+    let (manifest, how) = match done {
+        Ok(Done::Made(manifest, resumed)) => (manifest, if resumed { "made, from where an earlier run was" } else { "made" }),
+        Ok(Done::WasThere(manifest)) => (manifest, "was there already, from the same log, and is whole"),
+        Err(PrepareError::Interrupted) => {
+            eprintln!("{}", PrepareError::Interrupted);
+            return Ok(Exit::Interrupted);
+        }
+        Err(e) => return Err(e.into()),
+    };
+    print!("{}", if args.json { json(&manifest)? } else { summary(&manifest, &job, how, start.elapsed()) });
+    Ok(Exit::Done)
+}
+
+fn json(value: &impl serde::Serialize) -> Result<String, Failure> {
+    Ok(serde_json::to_string(value).map_err(|e| Failure::Internal(e.to_string()))? + "\n")
+}
+
+fn plan_lines(plan: &Plan, job: &Job) -> String {
+    let p = &job.parameters;
+    let fewer = if p.sub_sample_rate > 0.0 { "; sub-sampling will make it less" } else { "" };
+    let mut lines = format!("{} lines, {} bytes of raw files\n", thousands(plan.lines), thousands(plan.raw_bytes));
+    for (name, bytes) in &plan.files {
+        lines += &format!("{:>19} bytes  {}\n", thousands(*bytes), job.output.join(name).display());
+    }
+    lines += &format!("{:>19} bytes in all, and {} of some kB{fewer}\n", thousands(plan.bytes()), crate::data::manifest::NAME);
+    let free = facebook::free(&job.output).map_or_else(String::new, |n| format!("; {} are free there", thousands(n)));
+    lines += &format!("at most {} bytes on the disk at once, and 4 for each different id{free}\n", thousands(plan.peak_bytes));
+    if let Some(seconds) = plan.seconds {
+        lines += &format!(
+            "about {seconds:.0} s on {} threads, by {} samples read and encoded; a disk that is slower takes longer\n",
+            job.threads,
+            thousands(plan.sampled)
+        );
+    }
+    lines
+}
+
+fn summary(manifest: &Manifest, job: &Job, how: &str, elapsed: Duration) -> String {
+    let mut lines = format!("{}: {how}\n", job.output.display());
+    for split in &manifest.splits {
+        lines += &format!("{:>15} samples  {}\n", thousands(split.samples), split.file);
+    }
+    let ids: u64 = manifest.columns.iter().filter_map(|c| c.ids).sum();
+    let seconds = elapsed.as_secs_f64();
+    lines += &format!("{:.4}% positive, {} different ids, {seconds:.1} s\n", 100.0 * manifest.label_rate, thousands(ids));
+    if let Some(bytes) = peak_memory() {
+        lines += &format!("{} MiB of memory at most\n", bytes.div_ceil(1 << 20));
+    }
+    for (n, what) in [(manifest.skipped_lines, "malformed lines left out"), (manifest.dropped_samples, "negatives dropped")] {
+        if n > 0 {
+            lines += &format!("{} {what}\n", thousands(n));
+        }
+    }
+    lines
+}
+
+impl From<PrepareError> for Failure {
+    fn from(e: PrepareError) -> Self {
+        match e {
+            PrepareError::Data(e) => e.into(),
+            PrepareError::Manifest(e) => e.into(),
+            PrepareError::Usage(what) => Failure::Usage(what),
+            PrepareError::Stale(what) => Failure::Input(what),
+            PrepareError::Memory(what) => Failure::Memory(what),
+            PrepareError::Write { .. } | PrepareError::Disk(_) => Failure::Output(e.to_string()),
+            PrepareError::Interrupted => Failure::Internal(e.to_string()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_read_as_people_write_them() {
+        assert_eq!((size("2GiB"), size("512M"), size("1000")), (Ok(2 << 30), Ok(512 << 20), Ok(1000)));
+        assert!(["", "GiB", "two", "-1", "1.5GiB", "99999999999GiB"].iter().all(|t| size(t).is_err()));
+    }
+}

@@ -1,0 +1,263 @@
+//! What lies in a folder of prepared data and where it came from, so that what is stale or damaged is found and never used unseen.
+
+use super::{preprocess::inputs::Input, whole};
+use serde::{Deserialize, Serialize};
+use std::{
+    collections::BTreeMap,
+    fs::{self, File},
+    io::{self, Read},
+    path::{Path, PathBuf},
+};
+
+/// The manifest's name in its folder.
+pub const NAME: &str = "manifest.json";
+/// Version of the manifest's own form.
+const FORMAT: u32 = 1;
+/// Bytes that are read at once for a checksum.
+const BUFFER: usize = 1 << 20;
+
+/// What lies in a folder.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// 1.
+    pub format: u32,
+    /// Program and version.
+    pub made_by: String,
+    /// How the data came about.
+    pub recipe: String,
+    /// What the data depend on, beside the input.
+    pub parameters: BTreeMap<String, serde_json::Value>,
+    /// The raw files.
+    pub inputs: Vec<Input>,
+    /// Samples of each part.
+    pub splits: Vec<Split>,
+    /// Share of positive labels over all parts.
+    pub label_rate: f64,
+    /// Malformed lines that were left out.
+    pub skipped_lines: u64,
+    /// Samples that sub-sampling left out.
+    pub dropped_samples: u64,
+    /// The columns.
+    pub columns: Vec<ColumnFacts>,
+    /// The files.
+    pub files: Vec<FileFacts>,
+}
+
+/// A part of the data.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Split {
+    /// `train`, `test`, `val`.
+    pub name: String,
+    /// Its file.
+    pub file: String,
+    /// Its samples.
+    pub samples: u64,
+}
+
+/// A column.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ColumnFacts {
+    /// `I1`, `C1`, ...
+    pub name: String,
+    /// Different ids; categorical columns only.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub ids: Option<u64>,
+    /// Samples in which it is empty.
+    pub missing: u64,
+}
+
+/// A file as it was written.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileFacts {
+    /// Its name in the folder.
+    pub name: String,
+    /// Its size.
+    pub bytes: u64,
+    /// BLAKE3 of its bytes, in hexadecimal.
+    pub blake3: String,
+}
+
+/// Why a manifest cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ManifestError {
+    /// It cannot be read.
+    #[error("{path}: {source}", path = path.display())]
+    Read {
+        /// The manifest.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// It is no manifest.
+    #[error("{path}: is no manifest of prepared data: {what}", path = path.display())]
+    Malformed {
+        /// The manifest.
+        path: PathBuf,
+        /// What is wrong.
+        what: String,
+    },
+}
+
+/// A file that is not as it was written.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Damage {
+    /// Its name in the folder.
+    pub file: String,
+    /// How it differs.
+    pub what: String,
+}
+
+impl Manifest {
+    /// A manifest without samples, columns and files.
+    pub fn new(recipe: &str, parameters: BTreeMap<String, serde_json::Value>, inputs: Vec<Input>) -> Self {
+        Manifest {
+            format: FORMAT,
+            made_by: concat!("dlrm-bench ", env!("CARGO_PKG_VERSION")).into(),
+            recipe: recipe.into(),
+            parameters,
+            inputs,
+            splits: Vec::new(),
+            label_rate: 0.0,
+            skipped_lines: 0,
+            dropped_samples: 0,
+            columns: Vec::new(),
+            files: Vec::new(),
+        }
+    }
+
+    /// Reads the manifest of a folder; `None` if there is none.
+    ///
+    /// # Errors
+    /// If it cannot be read or is none.
+    pub fn read(folder: &Path) -> Result<Option<Manifest>, ManifestError> {
+        let path = folder.join(NAME);
+        let text = match fs::read(&path) {
+            Ok(text) => text,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(source) => return Err(ManifestError::Read { path, source }),
+        };
+        let manifest: Manifest = match serde_json::from_slice(&text) {
+            Ok(manifest) => manifest,
+            Err(e) => return Err(ManifestError::Malformed { path, what: e.to_string() }),
+        };
+        let plain = |f: &&FileFacts| Path::new(&f.name).file_name().is_none_or(|n| n != f.name.as_str());
+        if manifest.format != FORMAT {
+            let what = format!("its format is {}; this program knows {FORMAT}", manifest.format);
+            return Err(ManifestError::Malformed { path, what });
+        }
+        if let Some(file) = manifest.files.iter().find(plain) {
+            return Err(ManifestError::Malformed { path, what: format!("{:?} is no name of a file in its folder", file.name) });
+        }
+        Ok(Some(manifest))
+    }
+
+    /// Writes it to its folder, whole or not at all.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn write(&self, folder: &Path) -> io::Result<()> {
+        let mut text = serde_json::to_vec_pretty(self)?;
+        text.push(b'\n');
+        whole::write(&folder.join(NAME), &text)
+    }
+
+    /// Bytes of all files.
+    pub fn bytes(&self) -> u64 {
+        self.files.iter().map(|f| f.bytes).sum()
+    }
+
+    /// Compares every file with what was written, byte for byte; `tell` hears of bytes as they are read. Names files that differ, and how.
+    pub fn verify(&self, folder: &Path, mut tell: impl FnMut(u64)) -> Vec<Damage> {
+        let damage = |file: &FileFacts, what: String| Damage { file: file.name.clone(), what };
+        let mut found = Vec::new();
+        for file in &self.files {
+            let bytes = match fs::metadata(folder.join(&file.name)) {
+                Ok(meta) => meta.len(),
+                Err(e) => {
+                    found.push(damage(
+                        file,
+                        if e.kind() == io::ErrorKind::NotFound { "is missing".into() } else { e.to_string() },
+                    ));
+                    continue;
+                }
+            };
+            if bytes != file.bytes {
+                let (by, how) = if bytes < file.bytes { (file.bytes - bytes, "short") } else { (bytes - file.bytes, "long") };
+                found.push(damage(file, format!("has {bytes} bytes, {by} too {how}; {} were written", file.bytes)));
+                continue;
+            }
+            match hash(&folder.join(&file.name), &mut tell) {
+                Ok(hash) if hash == file.blake3 => {}
+                Ok(hash) => found.push(damage(
+                    file,
+                    format!("has the right size but other content: its BLAKE3 is {hash}; {} was written", file.blake3),
+                )),
+                Err(e) => found.push(damage(file, format!("cannot be read: {e}"))),
+            }
+        }
+        found
+    }
+}
+
+/// BLAKE3 of a file, in hexadecimal.
+///
+/// # Errors
+/// If it cannot be read.
+pub fn hash(path: &Path, tell: &mut impl FnMut(u64)) -> io::Result<String> {
+    let mut file = File::open(path)?;
+    let mut hasher = blake3::Hasher::new();
+    let mut buffer = vec![0; BUFFER];
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return Ok(hasher.finalize().to_hex().to_string()),
+            n => {
+                hasher.update(&buffer[..n]);
+                tell(n as u64);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn damage_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        let mut manifest = Manifest::new("test", BTreeMap::new(), vec![]);
+        for (name, text) in [("a", "one"), ("b", "two"), ("c", "three"), ("d", "four")] {
+            fs::write(at(name), text).unwrap();
+            let blake3 = hash(&at(name), &mut |_| ()).unwrap();
+            manifest.files.push(FileFacts { name: name.into(), bytes: text.len() as u64, blake3 });
+        }
+        assert_eq!(Manifest::read(dir.path()).unwrap(), None);
+        manifest.write(dir.path()).unwrap();
+        assert_eq!(Manifest::read(dir.path()).unwrap(), Some(manifest.clone()));
+        let mut read = 0;
+        assert_eq!(manifest.verify(dir.path(), |n| read += n), []);
+        assert_eq!((read, manifest.bytes()), (15, 15));
+        fs::write(at("a"), "ont").unwrap();
+        fs::write(at("b"), "tw").unwrap();
+        fs::remove_file(at("c")).unwrap();
+        let found: Vec<String> =
+            manifest.verify(dir.path(), |_| ()).into_iter().map(|d| format!("{} {}", d.file, d.what)).collect();
+        assert_eq!(found.len(), 3);
+        assert!(found[0].starts_with("a has the right size but other content"), "{}", found[0]);
+        assert_eq!(found[1..], ["b has 2 bytes, 1 too short; 3 were written", "c is missing"]);
+    }
+
+    #[test]
+    fn what_is_no_manifest_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut manifest = Manifest::new("test", BTreeMap::new(), vec![]);
+        for name in ["../passwd", "/etc/passwd", "", ".."] {
+            manifest.files = vec![FileFacts { name: name.into(), bytes: 0, blake3: String::new() }];
+            manifest.write(dir.path()).unwrap();
+            assert!(Manifest::read(dir.path()).unwrap_err().to_string().contains("is no name of a file"), "{name}");
+        }
+        fs::write(dir.path().join(NAME), "{}").unwrap();
+        assert!(Manifest::read(dir.path()).unwrap_err().to_string().contains("is no manifest of prepared data"));
+    }
+}

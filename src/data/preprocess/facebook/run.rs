@@ -1,0 +1,387 @@
+//! The whole way: what is there already, reading and encoding, cutting, the manifest.
+
+use super::{
+    Job, PrepareError, Progress, RECORD,
+    encode::Encoder,
+    plan::{check_disk, estimate},
+    split,
+    state::{Checkpoint, FOLDER, Growing, Stage, Written},
+    write::Writer,
+};
+use crate::{
+    backend::cpu::pool::Pool,
+    data::{
+        DataError,
+        manifest::{Manifest, NAME},
+        preprocess::{
+            chunks::Chunks,
+            criteo::{Blocks, TABLES},
+        },
+    },
+    random::numpy::RandomState,
+};
+use std::{
+    fs::{self, File, TryLockError},
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+    time::Instant,
+};
+
+/// Records of all days but the last (Kaggle: of all), and of the last.
+pub(super) const RECORDS: [&str; 2] = ["records.bin", "last-day.bin"];
+const KEPT: &str = "kept.bin";
+const LOCK: &str = "lock";
+
+/// What came of it.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Done {
+    /// The data were made; `true` if an earlier run had begun.
+    Made(Manifest, bool),
+    /// They were there already, made from the same input in the same way, and every byte is as it was written.
+    WasThere(Manifest),
+}
+
+/// Prepares data. Stops at a checkpoint soon after `stop` is set.
+///
+/// # Errors
+/// As [`PrepareError`] says. After an interruption, a full disk or too little memory the same job goes on where it was; if the raw data are
+/// wrong nothing is left.
+pub fn run(job: &Job, stop: &AtomicBool, tell: &mut dyn FnMut(Progress)) -> Result<Done, PrepareError> {
+    job.check()?;
+    let inputs = job.inputs()?;
+    let was_there = job.output.exists();
+    let work = job.output.join(FOLDER);
+    let fresh = Checkpoint::new(job.recipe, job.parameters, inputs);
+    if let Some(manifest) = Manifest::read(&job.output)? {
+        return reuse(job, &fresh, manifest, &work, tell).map(Done::WasThere);
+    }
+    fs::create_dir_all(&work).map_err(PrepareError::write(&work))?;
+    let lock = lock(&work)?;
+    let found = Checkpoint::read(&work)?;
+    let resumed = found.is_some();
+    let checkpoint = match found {
+        Some(found) => same_job(found, &fresh, &work)?,
+        None => {
+            let begun = nothing_in_the_way(job).and_then(|()| {
+                let plan = estimate(job, &fresh.inputs)?;
+                check_disk(&job.output, plan.peak_bytes)?;
+                fresh.write(&work)
+            });
+            if let Err(e) = begun {
+                clear(&work, was_there.then_some(&job.output));
+                return Err(e);
+            }
+            fresh
+        }
+    };
+    let worker = Worker { job, work: &work, stop, pool: Pool::new(job.threads) };
+    match worker.finish(checkpoint, tell) {
+        Ok(manifest) => {
+            drop(lock);
+            fs::remove_dir_all(&work).map_err(PrepareError::write(&work))?;
+            Ok(Done::Made(manifest, resumed))
+        }
+        Err(e) => {
+            // Wrong input stays wrong.
+            if matches!(e, PrepareError::Data(_)) {
+                clear(&work, was_there.then_some(&job.output));
+            }
+            Err(e)
+        }
+    }
+}
+
+/// Takes the folder of unfinished work away, and the output folder too if it was made for it.
+fn clear(work: &Path, keep: Option<&PathBuf>) {
+    let _ = fs::remove_dir_all(work);
+    if let (None, Some(output)) = (keep, work.parent()) {
+        // Only if it is empty.
+        let _ = fs::remove_dir(output);
+    }
+}
+
+/// Locked while this process lives.
+fn lock(work: &Path) -> Result<File, PrepareError> {
+    let path = work.join(LOCK);
+    let file = File::create(&path).map_err(PrepareError::write(&path))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(PrepareError::Usage(format!("{}: another process is at work here", work.display()))),
+        Err(TryLockError::Error(source)) => Err(PrepareError::Write { path, source }),
+    }
+}
+
+/// What is there already, if it is what would be made.
+fn reuse(
+    job: &Job,
+    fresh: &Checkpoint,
+    manifest: Manifest,
+    work: &Path,
+    tell: &mut dyn FnMut(Progress),
+) -> Result<Manifest, PrepareError> {
+    let output = job.output.display();
+    let (recipe, named) = (job.recipe.name(), job.parameters.named());
+    let other = if manifest.recipe != recipe {
+        Some(format!("made by {}", manifest.recipe))
+    } else if let Some((name, value)) = manifest.parameters.iter().find(|&(name, value)| named.get(name) != Some(value)) {
+        Some(format!("made with {name} = {value}"))
+    } else if !same_inputs(&manifest.inputs, &fresh.inputs) {
+        Some("made from other raw files".into())
+    } else {
+        None
+    };
+    if let Some(how) = other {
+        return Err(PrepareError::Stale(format!("{output}: holds data {how}; choose another folder, or delete this one")));
+    }
+    let (mut bytes, total) = (0, manifest.bytes());
+    let damaged = manifest.verify(&job.output, |n| {
+        bytes += n;
+        tell(Progress::Other { what: "verifying what is there", bytes, total });
+    });
+    if let Some(first) = damaged.first() {
+        return Err(PrepareError::Stale(format!(
+            "{output}: {} {}; {} of {} files are damaged; delete the folder to make them anew",
+            first.file,
+            first.what,
+            damaged.len(),
+            manifest.files.len()
+        )));
+    }
+    // A kill between the manifest and the end leaves it.
+    let _ = fs::remove_dir_all(work);
+    Ok(manifest)
+}
+
+fn same_inputs(a: &[super::Input], b: &[super::Input]) -> bool {
+    a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.same(b))
+}
+
+/// Unfinished work, if it is of this job.
+fn same_job(found: Checkpoint, fresh: &Checkpoint, work: &Path) -> Result<Checkpoint, PrepareError> {
+    let what = if found.recipe != fresh.recipe {
+        format!("by {}", found.recipe.name())
+    } else if found.parameters != fresh.parameters {
+        "with other settings".into()
+    } else if !same_inputs(&found.inputs, &fresh.inputs) {
+        "from other raw files, or they have changed".into()
+    } else {
+        return Ok(found);
+    };
+    let work = work.display();
+    Err(PrepareError::Stale(format!("{work}: work was begun here {what}; delete {work} to begin anew, or choose another folder")))
+}
+
+/// No file that will be written is there.
+fn nothing_in_the_way(job: &Job) -> Result<(), PrepareError> {
+    match job.recipe.files().iter().map(|name| job.output.join(name)).find(|path| path.exists()) {
+        Some(path) => Err(PrepareError::Stale(format!(
+            "{}: is there already, but no {NAME} that tells what it is; choose another folder, or delete it",
+            path.display()
+        ))),
+        None => Ok(()),
+    }
+}
+
+pub(super) struct Worker<'a> {
+    pub job: &'a Job,
+    pub work: &'a Path,
+    pub stop: &'a AtomicBool,
+    pub pool: Pool,
+}
+
+impl Worker<'_> {
+    fn finish(&self, mut checkpoint: Checkpoint, tell: &mut dyn FnMut(Progress)) -> Result<Manifest, PrepareError> {
+        if checkpoint.stage == Stage::Split {
+            // An earlier run wrote them.
+            for (name, counts) in RECORDS.iter().zip(&checkpoint.records) {
+                Growing::open(&self.path(name), counts, |_| self.interrupted())?;
+            }
+        }
+        if checkpoint.stage == Stage::Encode {
+            self.encode(&mut checkpoint, tell)?;
+            checkpoint.stage = Stage::Split;
+            checkpoint.write(self.work)?;
+        }
+        if checkpoint.stage == Stage::Split {
+            let parts = split::split(self, &checkpoint, tell)?;
+            checkpoint.stage = Stage::Place { parts };
+            checkpoint.write(self.work)?;
+        }
+        split::place(self, &checkpoint, tell)
+    }
+
+    pub fn interrupted(&self) -> Result<(), PrepareError> {
+        if self.stop.load(Ordering::Relaxed) { Err(PrepareError::Interrupted) } else { Ok(()) }
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.work.join(name)
+    }
+
+    /// Reads from where the checkpoint is to the end of the log.
+    fn encode(&self, checkpoint: &mut Checkpoint, tell: &mut dyn FnMut(Progress)) -> Result<(), PrepareError> {
+        let job = self.job;
+        let mut encoder = Encoder::new(job.parameters.max_ind_range, job.dictionaries());
+        let mut dictionaries = Vec::new();
+        for column in 0..TABLES {
+            dictionaries.push(self.dictionary(column, checkpoint, &mut encoder)?);
+        }
+        let kept = Growing::open(&self.path(KEPT), &checkpoint.kept, |_| Ok(()))?;
+        let numpy = checkpoint.generator(self.work)?;
+        let mut encoding = Encoding {
+            worker: self,
+            blocks: Blocks::new(job.isa, job.parameters.on_error, job.threads),
+            encoder,
+            dictionaries,
+            kept,
+            numpy,
+            checkpoint,
+        };
+        thread::scope(|scope| {
+            let chunks = Chunks::start(scope, &job.raw, encoding.checkpoint.place, job.chunk());
+            let mut current = encoding.day();
+            let mut writer = Writer::start(scope, encoding.records(current)?);
+            let mut last = Instant::now();
+            let total: u64 = encoding.checkpoint.inputs.iter().map(|i| i.bytes).sum();
+            while let Some(chunk) = chunks.next()? {
+                if self.stop.load(Ordering::Relaxed) {
+                    encoding.save(&writer, current)?;
+                    return Err(PrepareError::Interrupted);
+                }
+                let file = chunk.start.file;
+                if file != encoding.checkpoint.place.file {
+                    encoding.checkpoint.place = chunk.start;
+                }
+                if encoding.day() != current {
+                    encoding.checkpoint.records[current] = writer.finish()?;
+                    current = encoding.day();
+                    writer = Writer::start(scope, encoding.records(current)?);
+                }
+                let done: u64 = encoding.checkpoint.inputs[..file].iter().map(|i| i.bytes).sum::<u64>() + chunk.raw;
+                if let Err(e) = encoding.push(&chunk, &writer) {
+                    // More memory is all that it takes to go on.
+                    if matches!(e, PrepareError::Memory(_)) {
+                        encoding.save(&writer, current)?;
+                    }
+                    return Err(e);
+                }
+                chunks.recycle(chunk);
+                tell(Progress::Encode { bytes: done, total, samples: encoding.checkpoint.tally.total() });
+                if last.elapsed() >= job.checkpoint {
+                    encoding.save(&writer, current)?;
+                    last = Instant::now();
+                }
+            }
+            encoding.save(&writer, current)?;
+            writer.finish().map(drop)
+        })
+    }
+
+    /// The file of a column's ids, which are numbered again as it is read.
+    fn dictionary(&self, column: usize, checkpoint: &Checkpoint, encoder: &mut Encoder) -> Result<Growing, PrepareError> {
+        let path = self.path(&dictionary(column));
+        Growing::open(&path, &checkpoint.dictionaries[column], |bytes| {
+            let ids: Vec<u32> = bytes.as_chunks::<4>().0.iter().map(|&b| u32::from_le_bytes(b)).collect();
+            if encoder.restore(column, &ids)? {
+                return Ok(());
+            }
+            Err(PrepareError::Stale(format!(
+                "{}: holds an id twice; delete {} to begin anew",
+                path.display(),
+                self.work.display()
+            )))
+        })
+    }
+}
+
+/// The file of a column's ids, in order of their numbers.
+fn dictionary(column: usize) -> String {
+    format!("ids_C{}.u32", column + 1)
+}
+
+struct Encoding<'a> {
+    worker: &'a Worker<'a>,
+    blocks: Blocks,
+    encoder: Encoder,
+    dictionaries: Vec<Growing>,
+    kept: Growing,
+    numpy: RandomState,
+    checkpoint: &'a mut Checkpoint,
+}
+
+impl Encoding<'_> {
+    /// Which of the two files of records the place belongs to.
+    fn day(&self) -> usize {
+        let files = self.worker.job.raw.len();
+        usize::from(files > 1 && self.checkpoint.place.file + 1 >= files)
+    }
+
+    fn records(&self, which: usize) -> Result<Growing, PrepareError> {
+        Growing::open(&self.worker.path(RECORDS[which]), &self.checkpoint.records[which], |_| Ok(()))
+    }
+
+    fn push(&mut self, chunk: &super::super::chunks::Chunk, writer: &Writer) -> Result<(), PrepareError> {
+        let Worker { job, pool, .. } = self.worker;
+        let file = chunk.start.file;
+        self.blocks.fill(pool, &chunk.text).map_err(|bad| DataError::Malformed {
+            path: job.raw[file].clone(),
+            line: chunk.start.line + bad.index + 1,
+            what: bad.what,
+        })?;
+        let (mut lines, mut skipped) = (0, 0);
+        for columns in self.blocks.columns() {
+            lines += columns.len() as u64;
+            skipped += columns.skipped;
+        }
+        let (mut kept, drawn) = (Vec::new(), self.numpy.clone());
+        if job.parameters.sub_sample_rate > 0.0 {
+            self.blocks.sub_sample(pool, job.parameters.sub_sample_rate, &mut self.numpy, &mut kept);
+        }
+        // What is summed up counts only if all of it is.
+        let mut tally = self.checkpoint.tally.clone();
+        let mut records = writer.buffer();
+        if let Err(e) = self.encoder.encode(pool, &self.blocks, &mut records, &mut tally) {
+            // These lines will draw again.
+            self.numpy = drawn;
+            return Err(e);
+        }
+        tally.samples[file] += (records.len() / RECORD) as u64;
+        tally.lines += lines;
+        tally.skipped += skipped;
+        writer.send(records)?;
+        for (column, dictionary) in self.dictionaries.iter_mut().enumerate() {
+            let fresh: Vec<u8> = self.encoder.fresh(column).iter().flat_map(|id| id.to_le_bytes()).collect();
+            if !fresh.is_empty() {
+                dictionary.append(&fresh)?;
+            }
+        }
+        if job.recipe.one_file() && !kept.is_empty() {
+            self.kept.append(&kept)?;
+        }
+        self.checkpoint.tally = tally;
+        self.checkpoint.place = chunk.end;
+        Ok(())
+    }
+
+    /// Brings everything so far to the disk and says so.
+    fn save(&mut self, writer: &Writer, current: usize) -> Result<(), PrepareError> {
+        self.checkpoint.records[current] = writer.sync()?;
+        for (written, dictionary) in self.checkpoint.dictionaries.iter_mut().zip(&mut self.dictionaries) {
+            *written = dictionary.sync()?;
+        }
+        self.checkpoint.kept = self.kept.sync()?;
+        self.checkpoint.numpy = (self.worker.job.parameters.sub_sample_rate > 0.0).then(|| self.numpy.save());
+        self.checkpoint.write(self.worker.work)
+    }
+}
+
+/// The bytes that tell which lines of one file sub-sampling kept, as they count.
+pub(super) fn kept(worker: &Worker, counts: &Written) -> Result<Vec<u8>, PrepareError> {
+    let mut all = Vec::new();
+    Growing::open(&worker.path(KEPT), counts, |bytes| {
+        all.extend_from_slice(bytes);
+        Ok(())
+    })?;
+    Ok(all)
+}

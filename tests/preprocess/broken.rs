@@ -1,0 +1,168 @@
+//! What is wrong is said in one line that names the place, and leaves nothing that looks whole.
+
+use super::{data, error, files, log::realistic, program};
+use std::{
+    fs,
+    io::Write,
+    path::{Path, PathBuf},
+    process::Output,
+};
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut packer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    packer.write_all(bytes).unwrap();
+    packer.finish().unwrap()
+}
+
+fn write(dir: &Path, name: &str, bytes: impl AsRef<[u8]>) -> PathBuf {
+    let path = dir.join(name);
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(&path, bytes).unwrap();
+    path
+}
+
+fn preprocess(recipe: &str, raw: &Path, output: &Path, more: &[&str]) -> Output {
+    data(&[&["preprocess", recipe, raw.to_str().unwrap(), "-o", output.to_str().unwrap(), "--quiet"], more].concat())
+}
+
+/// One line, and this code.
+fn refused(output: &Output, code: i32, what: &[&str]) {
+    let error = error(output);
+    assert_eq!(output.status.code(), Some(code), "{error}");
+    assert!(error.starts_with("error: ") && error.trim_end().lines().count() == 1, "{error}");
+    what.iter().for_each(|w| assert!(error.contains(w), "{error}\n{w}"));
+}
+
+#[test]
+fn broken_logs_are_named_and_leave_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    let text = realistic(3000, 1);
+    let lines: Vec<&str> = text.lines().collect();
+    let with = |i: usize, line: &[u8]| {
+        let mut changed: Vec<&[u8]> = lines.iter().map(|l| l.as_bytes()).collect();
+        changed[i] = line;
+        [&changed.join(&b'\n')[..], b"\n"].concat()
+    };
+    let packed = gzip(text.as_bytes());
+    let short = lines[2000].rsplit_once('\t').unwrap().0;
+    let cases = [
+        ("39", with(2000, short.as_bytes()), ":2001: 39 columns; 40 are right (label, 13 integers"),
+        ("41", with(7, format!("{}\t1", lines[7]).as_bytes()), ":8: 41 columns; 40 are right"),
+        ("label", with(0, format!("2{}", &lines[0][1..]).as_bytes()), ":1: column 1 (label) is \"2\"; 0 or 1 is right"),
+        ("binary", with(1500, &[0xff; 100_000]), ":1501: byte 1 of the line is not UTF-8 text"),
+        ("blank", with(2999, b""), ":3000: 1 columns; 40 are right"),
+        ("cut.gz", packed[..packed.len() / 2].to_vec(), "the gzip data end early; the file is not complete"),
+        ("empty", Vec::new(), ": is empty; a log has a line a sample"),
+        ("few", lines[..3].join("\n").into_bytes(), ": 3 samples are too few: 3 in the training days and 0 in the last one"),
+    ];
+    for (name, bytes, what) in cases {
+        let raw = write(dir.path(), name, bytes);
+        let output = at("out");
+        let place = format!("{}{}", raw.display(), if name.ends_with("gz") { ":" } else { what });
+        refused(&preprocess("facebook-kaggle", &raw, &output, &["--memory", "64MiB"]), 65, &[&place, what]);
+        assert!(!output.exists(), "{name}");
+    }
+    refused(&preprocess("facebook-kaggle", &at("none"), &at("out"), &[]), 65, &["none: "]);
+    // The broken day of three; and what was there stays.
+    for (day, bytes) in [text.as_bytes(), &with(100, b"x"), text.as_bytes()].into_iter().enumerate() {
+        write(dir.path(), &format!("days/day_{day}"), bytes);
+    }
+    let kept = write(dir.path(), "out/notes.txt", "mine");
+    refused(&preprocess("facebook-terabyte", &at("days"), &at("out"), &[]), 65, &["day_1:101: 1 columns"]);
+    assert_eq!(files(&at("out")).len(), 1);
+    assert_eq!(fs::read(kept).unwrap(), b"mine");
+    let skipped = preprocess("facebook-terabyte", &at("days"), &at("out"), &["--on-error", "skip"]);
+    assert!(skipped.status.success(), "{}", error(&skipped));
+    assert!(String::from_utf8_lossy(&skipped.stdout).contains("1 malformed lines left out"));
+}
+
+#[test]
+fn what_cannot_be_done_is_said_before_anything_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let raw = write(dir.path(), "train.txt", realistic(50, 1));
+    let output = dir.path().join("out");
+    let refuse = |recipe: &str, more: &[&str], code, what: &str| {
+        refused(&preprocess(recipe, &raw, &output, more), code, &[what]);
+        assert!(!output.exists());
+    };
+    refuse("mlperf-v1", &[], 64, "mlperf-v1: the log has 2 days or more");
+    refuse("facebook-kaggle", &["--sub-sample-rate", "1"], 64, "from 0 to less than 1 is right");
+    refuse("facebook-kaggle", &["--memory", "1MiB"], 64, "must be at least 64 MiB");
+    refuse("facebook-kaggle", &["--max-ind-range", "3000000000"], 64, "the range of ids is from 1 to 2147483647");
+    let mut command = program();
+    command.args(["data", "preprocess", "facebook-kaggle"]).arg(&raw).arg("-o").arg(&output).arg("--quiet");
+    let full = command.env("DLRM_BENCH_DISK_LIMIT", "1000").output().unwrap();
+    refused(&full, 74, &["out: about 0.0 GB will be written, but 0.0 GB are free on this disk"]);
+    assert!(!output.exists());
+    let planned = preprocess("facebook-kaggle", &raw, &output, &["--plan"]);
+    let plan = String::from_utf8_lossy(&planned.stdout).into_owned();
+    assert!(planned.status.success() && !output.exists(), "{plan}");
+    assert!(plan.contains("50 lines") && plan.contains(" 6,880 bytes  ") && plan.contains("_train.bin"), "{plan}");
+}
+
+#[test]
+fn stale_and_damaged_output_is_found() {
+    let dir = tempfile::tempdir().unwrap();
+    let raw = write(dir.path(), "train.txt", realistic(300, 1));
+    let output = dir.path().join("out");
+    let again = |more: &[&str]| preprocess("facebook-kaggle", &raw, &output, more);
+    assert!(again(&[]).status.success());
+    let once_more = again(&[]);
+    assert!(once_more.status.success() && String::from_utf8_lossy(&once_more.stdout).contains("was there already"));
+    let verify = || data(&["verify", output.to_str().unwrap(), "--quiet"]);
+    assert!(verify().status.success());
+    refused(&again(&["--max-ind-range", "7"]), 65, &["holds data made with max_ind_range = null; choose another folder"]);
+    fs::write(&raw, realistic(301, 1)).unwrap();
+    refused(&again(&[]), 65, &["holds data made from other raw files"]);
+    fs::write(&raw, realistic(300, 1)).unwrap();
+
+    let train = output.join("kaggleAdDisplayChallenge_processed_train.bin");
+    let good = fs::read(&train).unwrap();
+    let mut bytes = good.clone();
+    bytes[777] ^= 1;
+    for (bytes, what) in [(&bytes[..], "has the right size but other content"), (&good[160..], "160 too short")] {
+        fs::write(&train, bytes).unwrap();
+        refused(&again(&[]), 65, &["_train.bin ", what, "1 of 4 files are damaged"]);
+        let found = verify();
+        let said = String::from_utf8_lossy(&found.stdout).into_owned();
+        assert_eq!(found.status.code(), Some(1));
+        assert!(said.starts_with(&format!("{}: ", train.display())) && said.contains(what), "{said}");
+    }
+    fs::remove_file(output.join("manifest.json")).unwrap();
+    refused(&verify(), 65, &["has no manifest.json"]);
+    refused(&again(&[]), 65, &["is there already, but no manifest.json that tells what it is"]);
+}
+
+/// Too little memory ends at a checkpoint; with more the work goes on, unless what is there was touched.
+#[test]
+fn unfinished_work_goes_on_only_if_it_is_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    // Ids of which none comes twice.
+    let line = |i: u32| {
+        let ids: String = (0..26).map(|c| format!("\t{:08x}", i.wrapping_mul(0x9e37_79b1).rotate_left(c))).collect();
+        format!("{}{}{ids}\n", i % 2, "\t1".repeat(13))
+    };
+    let raw = write(dir.path(), "train.txt", (0..60_000).map(line).collect::<String>());
+    let output = dir.path().join("out");
+    let again = |more: &[&str]| {
+        preprocess("facebook-kaggle", &raw, &output, &[&["--sub-sample-rate", "0.1", "--checkpoint", "1000"], more].concat())
+    };
+    refused(&again(&["--memory", "64MiB"]), 71, &["different ids fill the memory", "give more with --memory"]);
+    refused(&again(&["--seed", "4"]), 65, &["work was begun here with other settings"]);
+    let records = output.join(".partial/records.bin");
+    let good = fs::read(&records).unwrap();
+    assert!(!good.is_empty());
+    fs::write(&records, [&[9][..], &good[1..]].concat()).unwrap();
+    refused(&again(&["--memory", "256MiB"]), 65, &["records.bin: its first ", " bytes are not those that were written"]);
+    fs::write(&records, &good[..good.len() - 1]).unwrap();
+    refused(&again(&["--memory", "256MiB"]), 65, &["records.bin: has less than the "]);
+    fs::write(&records, &good).unwrap();
+    let done = again(&["--memory", "256MiB"]);
+    assert!(done.status.success(), "{}", error(&done));
+    assert!(String::from_utf8_lossy(&done.stdout).contains("made, from where an earlier run was"));
+    let whole = dir.path().join("whole");
+    let whole_run = preprocess("facebook-kaggle", &raw, &whole, &["--memory", "1GiB", "--sub-sample-rate", "0.1"]);
+    assert!(whole_run.status.success());
+    assert!(files(&output) == files(&whole));
+}
