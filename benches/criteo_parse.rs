@@ -1,4 +1,5 @@
-//! Criteo's text to columns, and the whole recipe `facebook-kaggle`: lines and bytes a second, of a made-up log in memory.
+//! Criteo's text to columns, and the whole recipe `facebook-kaggle`: lines a second of a made-up log of a million. `CRITEO_LOG=FILE` keeps it, for
+//! scripts/criteo-peers.sh.
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use dlrm_bench::{
@@ -13,7 +14,7 @@ use dlrm_bench::{
     },
     workload::{OnError, PlantedConfig},
 };
-use std::{fmt::Write, fs, hint::black_box, sync::atomic::AtomicBool, time::Duration};
+use std::{fmt::Write, fs, hint::black_box, path::PathBuf, sync::atomic::AtomicBool, time::Duration};
 
 const LINES: usize = 1_000_000;
 /// Lines that are in memory at once while they are read.
@@ -96,7 +97,7 @@ fn criteo(c: &mut Criterion) {
     }
     group.finish();
     let dir = tempfile::tempdir().expect("a folder");
-    let raw = dir.path().join("train.txt");
+    let raw = std::env::var_os("CRITEO_LOG").map_or_else(|| dir.path().join("train.txt"), PathBuf::from);
     fs::write(&raw, &text).expect("room for the log");
     let mut group = c.benchmark_group("facebook_kaggle");
     group.sample_size(10).throughput(Throughput::Elements(LINES as u64));

@@ -133,7 +133,7 @@ impl Manifest {
         let path = folder.join(NAME);
         let text = match fs::read(&path) {
             Ok(text) => text,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => return Ok(None),
             Err(source) => return Err(ManifestError::Read { path, source }),
         };
         let manifest: Manifest = match serde_json::from_slice(&text) {

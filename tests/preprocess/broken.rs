@@ -101,6 +101,27 @@ fn what_cannot_be_done_is_said_before_anything_is() {
     assert!(plan.contains("50 lines") && plan.contains(" 6,880 bytes  ") && plan.contains("_train.bin"), "{plan}");
 }
 
+/// Folders that cannot be read or made.
+#[cfg(unix)]
+#[test]
+fn folders_without_permission_are_named() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = tempfile::tempdir().unwrap();
+    let raw = write(dir.path(), "train.txt", realistic(50, 1));
+    // A file is where the folder should be.
+    let taken = write(dir.path(), "taken", "x");
+    refused(&preprocess("facebook-kaggle", &raw, &taken.join("out"), &[]), 74, &["taken/out"]);
+    let days = dir.path().join("days");
+    write(&days, "day_0", realistic(50, 1));
+    fs::set_permissions(&days, fs::Permissions::from_mode(0)).unwrap();
+    if fs::read_dir(&days).is_ok() {
+        eprintln!("skipped: who runs this may read everything");
+    } else {
+        refused(&preprocess("facebook-terabyte", &days, &dir.path().join("out"), &[]), 65, &["days: ", "ermission denied"]);
+    }
+    fs::set_permissions(&days, fs::Permissions::from_mode(0o700)).unwrap();
+}
+
 #[test]
 fn stale_and_damaged_output_is_found() {
     let dir = tempfile::tempdir().unwrap();

@@ -1,0 +1,15 @@
+#!/usr/bin/env bash
+# How fast others read a Criteo log: polars (columns, hexadecimal ids to integers), pyarrow (columns, ids stay text), and the loop of Python
+# that facebook's program runs over each line (on the first 100,000). Prints lines a second, the median of several passes.
+#
+#   CRITEO_LOG=/tmp/train.txt cargo bench --bench criteo_parse      # ours; keeps the log
+#   scripts/criteo-peers.sh /tmp/train.txt
+#
+# Needs python3 with venv and pip; the packages go outside the tree, ${DLRM_BENCH_PEERS:-~/.cache/dlrm-bench/peers}. Nothing else should run.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+log=${1:?usage: scripts/criteo-peers.sh LOG}
+home=${DLRM_BENCH_PEERS:-${XDG_CACHE_HOME:-$HOME/.cache}/dlrm-bench/peers}/criteo
+[ -x "$home/bin/python" ] || python3 -m venv "$home"
+"$home/bin/python" -c 'import numpy, polars, pyarrow' 2>/dev/null || "$home/bin/pip" install --quiet numpy polars pyarrow
+"$home/bin/python" scripts/peers/criteo.py "$log"
