@@ -173,6 +173,25 @@ mod tests {
         assert!((sum - NORMAL_SUM).abs() < 1e-9, "{sum}");
     }
 
+    /// `numpy.random.seed(123)`: `randint(low, high)` is `low + interval(high - low - 1)`, whether drawn as an array or one by one.
+    #[test]
+    fn integers_equal_numpy() {
+        let mut r = RandomState::new(123);
+        // randint(0, 23, size=10), then five of randint(0, 23)
+        let drawn: Vec<u64> = (0..15).map(|_| r.interval(22)).collect();
+        assert_eq!(drawn, [13, 2, 2, 6, 17, 19, 10, 22, 1, 0, 17, 15, 9, 0, 14]);
+        // randint(0, 1, size=4) draws nothing; then six of randint(0, 2)
+        let drawn: Vec<u64> = [0, 0, 0, 0, 1, 1, 1, 1, 1, 1].map(|max| r.interval(max)).to_vec();
+        assert_eq!(drawn, [0, 0, 0, 0, 0, 1, 1, 1, 0, 1]);
+        // randint(0, 23, size=100003), then permutation(range(13)), then random_sample()
+        let sum: u64 = (0..100_003).map(|i| r.interval(22) * i % 1_000_003).sum();
+        assert_eq!(sum, 35_288_568_827);
+        let mut p: Vec<u32> = (0..13).collect();
+        r.shuffle(&mut p);
+        assert_eq!(p, [1, 11, 7, 4, 8, 2, 10, 12, 9, 5, 0, 6, 3]);
+        assert_eq!(r.random_sample(), 0.33698716364451453);
+    }
+
     #[test]
     fn a_saved_generator_goes_on() {
         let mut r = RandomState::new(9);

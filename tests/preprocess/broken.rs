@@ -113,7 +113,7 @@ fn folders_without_permission_are_named() {
     refused(&preprocess("facebook-kaggle", &raw, &taken.join("out"), &[]), 74, &["taken/out"]);
     let days = dir.path().join("days");
     write(&days, "day_0", realistic(50, 1));
-    fs::set_permissions(&days, fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(&days, fs::Permissions::from_mode(0o000)).unwrap();
     if fs::read_dir(&days).is_ok() {
         eprintln!("skipped: who runs this may read everything");
     } else {

@@ -11,6 +11,7 @@ use dlrm_bench::{
     workload::OnError,
 };
 use proptest::prelude::*;
+use sha2::{Digest, Sha256};
 use std::{
     collections::HashMap,
     path::{Path, PathBuf},
@@ -75,6 +76,47 @@ fn kaggle_lines_equal_what_facebook_wrote() {
     let ids: Vec<f64> = manifest.columns[DENSE..].iter().map(|c| c.ids.unwrap() as f64).collect();
     assert_eq!(ids, theirs["counts"].values);
     assert_eq!(manifest.splits.iter().map(|s| s.samples).collect::<Vec<_>>(), [6858, 571, 571]);
+}
+
+/// Four days of the sample, through numpy itself: digests that transcription.py prints (numpy 2.4.6).
+#[test]
+fn days_equal_what_numpy_makes_of_them() {
+    use Recipe::{FacebookTerabyte, MlperfV1};
+    let raw = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/data/criteo_sample/kaggle_8000.txt"));
+    let Ok(text) = std::fs::read_to_string(raw) else {
+        eprintln!("skipped: {} is not there", raw.display());
+        return;
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let lines: Vec<&str> = text.lines().collect();
+    let mut days = Vec::new();
+    for (d, lines) in lines.chunks(2000).enumerate() {
+        days.push(dir.path().join(format!("day_{d}")));
+        std::fs::write(&days[d], lines.join("\n")).unwrap();
+    }
+    let cases = [
+        (MlperfV1, MlperfV1.parameters(), ["549dc321f9818247", "9c83c36e56a81805", "e5166eb3346bc6a6"]),
+        (FacebookTerabyte, FacebookTerabyte.parameters(), ["7d86ba80f8483d9f", "8e8b2ab346b51b4d", "55dbb2e9cd87d649"]),
+        (
+            MlperfV1,
+            Parameters { max_ind_range: Some(1000), sub_sample_rate: 0.4, seed: 7, ..MlperfV1.parameters() },
+            ["31f23dc364a6891f", "7e206eb751e9137d", "fcc17c11cd2db9d9"],
+        ),
+        (
+            FacebookTerabyte,
+            Parameters { max_ind_range: None, sub_sample_rate: 0.2, randomize: Randomize::Day, ..FacebookTerabyte.parameters() },
+            ["1f3935114c2a1c21", "0ffe35bccae2fb17", "1bcccbadc8688707"],
+        ),
+    ];
+    for (i, (recipe, parameters, digests)) in cases.into_iter().enumerate() {
+        let output = dir.path().join(format!("out-{i}"));
+        let Done::Made(manifest, _) = run(&job(recipe, parameters, days.clone(), &output)) else { panic!() };
+        for (split, digest) in manifest.splits.iter().zip(digests) {
+            let sum = Sha256::digest(std::fs::read(output.join(&split.file)).unwrap());
+            let start: String = sum.iter().take(8).map(|b| format!("{b:02x}")).collect();
+            assert_eq!(start, digest, "{} of {}, {parameters:?}", split.file, recipe.name());
+        }
+    }
 }
 
 /// Train, test, val as records, and counts.

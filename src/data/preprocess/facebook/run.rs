@@ -194,8 +194,8 @@ impl Worker<'_> {
     fn finish(&self, mut checkpoint: Checkpoint, tell: &mut dyn FnMut(Progress)) -> Result<Manifest, PrepareError> {
         if checkpoint.stage == Stage::Split {
             // An earlier run wrote them.
-            for (name, counts) in RECORDS.iter().zip(&checkpoint.records) {
-                Growing::open(&self.path(name), counts, |_| self.interrupted())?;
+            for which in 0..RECORDS.len() {
+                self.records(which, &checkpoint, tell)?;
             }
         }
         if checkpoint.stage == Stage::Encode {
@@ -241,7 +241,11 @@ impl Worker<'_> {
         thread::scope(|scope| {
             let chunks = Chunks::start(scope, &job.raw, encoding.checkpoint.place, job.chunk());
             let mut current = encoding.day();
-            let mut writer = Writer::start(scope, encoding.records(current)?);
+            // Whole days of an earlier run are checked too.
+            for which in 0..current {
+                self.records(which, encoding.checkpoint, tell)?;
+            }
+            let mut writer = Writer::start(scope, self.records(current, encoding.checkpoint, tell)?);
             let mut last = Instant::now();
             let total: u64 = encoding.checkpoint.inputs.iter().map(|i| i.bytes).sum();
             while let Some(chunk) = chunks.next()? {
@@ -256,7 +260,7 @@ impl Worker<'_> {
                 if encoding.day() != current {
                     encoding.checkpoint.records[current] = writer.finish()?;
                     current = encoding.day();
-                    writer = Writer::start(scope, encoding.records(current)?);
+                    writer = Writer::start(scope, self.records(current, encoding.checkpoint, tell)?);
                 }
                 let done: u64 = encoding.checkpoint.inputs[..file].iter().map(|i| i.bytes).sum::<u64>() + chunk.raw;
                 if let Err(e) = encoding.push(&chunk, &writer) {
@@ -275,6 +279,17 @@ impl Worker<'_> {
             }
             encoding.save(&writer, current)?;
             writer.finish().map(drop)
+        })
+    }
+
+    /// A file of records, to go on with; what an earlier run wrote is checked.
+    fn records(&self, which: usize, checkpoint: &Checkpoint, tell: &mut dyn FnMut(Progress)) -> Result<Growing, PrepareError> {
+        let counts = &checkpoint.records[which];
+        let (mut bytes, total) = (0, counts.bytes);
+        Growing::open(&self.path(RECORDS[which]), counts, |part| {
+            bytes += part.len() as u64;
+            tell(Progress::Other { what: "checking what is there", bytes, total });
+            self.interrupted()
         })
     }
 
@@ -315,10 +330,6 @@ impl Encoding<'_> {
     fn day(&self) -> usize {
         let files = self.worker.job.raw.len();
         usize::from(files > 1 && self.checkpoint.place.file + 1 >= files)
-    }
-
-    fn records(&self, which: usize) -> Result<Growing, PrepareError> {
-        Growing::open(&self.worker.path(RECORDS[which]), &self.checkpoint.records[which], |_| Ok(()))
     }
 
     fn push(&mut self, chunk: &super::super::chunks::Chunk, writer: &Writer) -> Result<(), PrepareError> {
