@@ -27,6 +27,7 @@ fn log() -> String {
         max_rows: None,
         tables: Vec::new(),
         hotness: Vec::new(),
+        exponents: Vec::new(),
         dense: None,
         train_samples: LINES as u64,
         eval_samples: 1000,
