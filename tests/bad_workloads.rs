@@ -112,8 +112,8 @@ const BROKEN: &[(&str, &str, &str)] = &[
     ),
     (
         "source = \"planted\"",
-        "source = \"parquet\"",
-        "5: data.source: is \"parquet\"; must be \"planted\", \"numpy_random\", \"criteo_tsv\" or \"csv\"",
+        "source = \"hdf5\"",
+        "5: data.source: is \"hdf5\"; must be \"planted\", \"numpy_random\", \"criteo_tsv\", \"csv\", \"bin40\" or \"parquet\"",
     ),
     ("dim = 16", "dim = 16\npooling = \"weighted_mean\"", "15: model.pooling: is \"weighted_mean\"; must be \"sum\", \"mean\", "),
     (

@@ -30,6 +30,15 @@ pub(super) fn explain(resolved: &Resolved) -> Result<String, Failure> {
                 out += &file("test", test);
             }
         }
+        DataConfig::Bin40(c) => {
+            let files = [("train", Some(&c.train)), ("eval", Some(&c.eval)), ("test", c.test.as_ref())];
+            out.extend(files.into_iter().filter_map(|(what, path)| Some(file(what, path?))));
+        }
+        DataConfig::Parquet(c) => {
+            for (what, paths) in [("train", &c.train), ("eval", &c.eval), ("test", &c.test)] {
+                out.extend(paths.iter().map(|path| file(what, path)));
+            }
+        }
     }
     let schema = source::schema(w)?;
     match &schema {

@@ -132,7 +132,7 @@ mod tests {
         let mut command = Cli::command();
         let mut pages = vec![command.render_help().to_string()];
         let page = |c: &clap::Command| c.clone().max_term_width(80).term_width(80).render_help().to_string();
-        for c in command.get_subcommands_mut() {
+        for c in command.get_subcommands() {
             pages.push(page(c));
             pages.extend(c.get_subcommands().map(page));
         }

@@ -1,11 +1,16 @@
-//! Where samples come from: sources, preprocessing of raw logs, and the loader that the trainer sees.
+//! Where samples come from: sources, file formats, preprocessing of raw logs, and the loader that the trainer sees.
 
 mod batch;
+mod cardinality;
+pub mod dense;
+pub mod format;
+pub mod inspect;
 pub mod loader;
 pub mod locality;
 pub mod manifest;
 mod npz;
 pub mod preprocess;
+pub mod rows;
 mod schema;
 pub mod source;
 pub mod whole;
@@ -33,6 +38,24 @@ pub enum DataError {
         path: PathBuf,
         /// Its line, counted from 1.
         line: u64,
+        /// What is wrong, and what would be right.
+        what: String,
+    },
+    /// A row of a file is not what the format, or the one it goes to, asks for.
+    #[error("{path}: row {row}: {what}", path = path.display())]
+    Row {
+        /// The file.
+        path: PathBuf,
+        /// Its row, counted from 1.
+        row: u64,
+        /// What is wrong, and what would be right.
+        what: String,
+    },
+    /// A file as a whole is not what the format asks for.
+    #[error("{path}: {what}", path = path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
         /// What is wrong, and what would be right.
         what: String,
     },

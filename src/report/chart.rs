@@ -9,7 +9,7 @@ use plotters::{
 use std::{io, ops::Range, path::Path, sync::OnceLock};
 
 /// Pixels of the PNG, units of the SVG.
-const SIZE: (u32, u32) = (1600, 1000);
+pub(super) const SIZE: (u32, u32) = (1600, 1000);
 /// Generic, so that an SVG viewer takes its own; the PNG is set in DejaVu Sans, registered under this name.
 const FAMILY: &str = "sans-serif";
 /// Text, and a colour for lines where the others are taken.
@@ -151,12 +151,12 @@ impl Chart {
     }
 }
 
-fn font(size: u32, colour: RGBColor) -> TextStyle<'static> {
+pub(super) fn font(size: u32, colour: RGBColor) -> TextStyle<'static> {
     (FAMILY, size).into_font().color(&colour).pos(text_anchor::Pos::default())
 }
 
 /// Makes DejaVu Sans known to the bitmap backend.
-fn fonts() {
+pub(super) fn fonts() {
     static REGISTERED: OnceLock<()> = OnceLock::new();
     REGISTERED.get_or_init(|| {
         // A font that this crate carries: if it could not be read, the tests would say so.
@@ -164,7 +164,7 @@ fn fonts() {
     });
 }
 
-fn failed<E: std::error::Error + Send + Sync>(e: DrawingAreaErrorKind<E>) -> io::Error {
+pub(super) fn failed<E: std::error::Error + Send + Sync>(e: DrawingAreaErrorKind<E>) -> io::Error {
     io::Error::other(e.to_string())
 }
 

@@ -3,6 +3,7 @@
 mod chart;
 pub mod curves;
 pub mod export;
+pub mod histogram;
 pub mod html;
 pub mod plots;
 pub mod table;

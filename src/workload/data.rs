@@ -15,6 +15,10 @@ pub enum DataConfig {
     CriteoTsv(CriteoTsvConfig),
     /// Text with a header line.
     Csv(CsvConfig),
+    /// Binary records of 160 bytes.
+    Bin40(Bin40Config),
+    /// Parquet files.
+    Parquet(ParquetConfig),
 }
 
 /// Planted data.
@@ -185,6 +189,76 @@ pub struct CsvConfig {
     pub shuffle: bool,
     /// Malformed lines.
     pub on_error: OnError,
+}
+
+/// facebook's and MLPerf's binary records: a label, 13 counts and 26 ids of 32 bits each.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Bin40Config {
+    /// Training file.
+    pub train: PathBuf,
+    /// Evaluation file.
+    pub eval: PathBuf,
+    /// Test file.
+    pub test: Option<PathBuf>,
+    /// Rows of each of the 26 tables; `None` = one more than the largest id in the files.
+    pub tables: Option<Vec<usize>>,
+    /// Ids modulo this; `None` = off.
+    pub max_ind_range: Option<u32>,
+    /// Transform of the counts.
+    pub dense_transform: DenseTransform,
+    /// Order of training samples.
+    pub shuffle: BatchShuffle,
+}
+
+/// `--mlperf-bin-shuffle`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BatchShuffle {
+    /// As in the file.
+    None,
+    /// Whole batches in a new order every epoch.
+    Batch,
+}
+
+/// Parquet files.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ParquetConfig {
+    /// Training files, and folders of some.
+    pub train: Vec<PathBuf>,
+    /// Evaluation files.
+    pub eval: Vec<PathBuf>,
+    /// Test files; empty = none.
+    pub test: Vec<PathBuf>,
+    /// Column with the label; `None` = the first of the usual names that is there.
+    pub label: Option<String>,
+    /// Dense columns; empty = those of fractions and those called `I1`, `I2`, ...
+    pub dense: Vec<String>,
+    /// Categorical columns; empty = all others.
+    pub categorical: Vec<String>,
+    /// Columns that are not read.
+    pub ignore: Vec<String>,
+    /// Rows of each table; `None` = one more than the largest id in the files.
+    pub tables: Option<Vec<usize>>,
+    /// The most ids of a sample in each table; `None` = as many as the files hold.
+    pub hotness: Option<Vec<usize>>,
+    /// Ids of column k (from 0) start at k times this.
+    pub id_stride: u32,
+    /// Ids modulo this; `None` = off.
+    pub max_ind_range: Option<u32>,
+    /// Transform of the dense columns.
+    pub dense_transform: DenseTransform,
+    /// Order of training samples.
+    pub shuffle: GroupShuffle,
+}
+
+/// Order of the row groups of parquet files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum GroupShuffle {
+    /// As in the files.
+    None,
+    /// Row groups of all files in a new order every epoch (Petastorm's `shuffle_row_groups`).
+    RowGroup,
 }
 
 /// Named transforms of dense features.

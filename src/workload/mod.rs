@@ -5,8 +5,8 @@ pub mod parse;
 mod resolve;
 
 pub use data::{
-    CriteoSet, CriteoShuffle, CriteoTsvConfig, CsvConfig, DataConfig, DenseTransform, NumpyRandomConfig, OnError, PlantedConfig,
-    RandomIds, TraceRestart,
+    BatchShuffle, Bin40Config, CriteoSet, CriteoShuffle, CriteoTsvConfig, CsvConfig, DataConfig, DenseTransform, GroupShuffle,
+    NumpyRandomConfig, OnError, ParquetConfig, PlantedConfig, RandomIds, TraceRestart,
 };
 pub use parse::{Origin, Resolved, WorkloadError, load};
 

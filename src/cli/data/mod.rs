@@ -1,14 +1,22 @@
 //! `dlrm-bench data`: everything about data but training on them; one file a command.
 
 mod bar;
+mod convert;
+mod generate;
+mod inspect;
+mod output;
 mod preprocess;
 mod profile;
 mod verify;
 
 use super::{EXIT_CODES, Exit, Failure};
-use clap::{Args, Subcommand};
+use crate::data::format::{Format, columns::Columns};
+use clap::{Args, Subcommand, builder::PossibleValuesParser};
 
-/// Prepare data sets, check them and look at them
+/// Prepare, convert, make, check and look at data
+///
+/// docs/data-formats.md describes the formats. They are told by the endings of
+/// file names, or named by their words.
 #[derive(Debug, Args)]
 #[command(after_help = EXIT_CODES)]
 pub struct DataArgs {
@@ -20,6 +28,9 @@ pub struct DataArgs {
 enum Command {
     Preprocess(preprocess::PreprocessArgs),
     Verify(verify::VerifyArgs),
+    Convert(convert::ConvertArgs),
+    Inspect(inspect::InspectArgs),
+    Generate(generate::GenerateArgs),
     Profile(profile::ProfileArgs),
 }
 
@@ -28,6 +39,52 @@ pub(super) fn run(args: &DataArgs) -> Result<Exit, Failure> {
     match &args.command {
         Command::Preprocess(args) => preprocess::run(args),
         Command::Verify(args) => verify::run(args),
+        Command::Convert(args) => convert::run(args),
+        Command::Inspect(args) => inspect::run(args),
+        Command::Generate(args) => generate::run(args),
         Command::Profile(args) => profile::run(args),
+    }
+}
+
+/// Which columns to read, for formats whose files name them.
+#[derive(Debug, Args)]
+struct ColumnArgs {
+    /// The column with the label, 0 or 1 [default: label, clicked, click or y,
+    /// whichever is there]
+    #[arg(long, value_name = "NAME")]
+    label: Option<String>,
+    /// Dense columns, as in --dense age,price [default: those of fractions,
+    /// and I1, I2, ...]
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    dense: Vec<String>,
+    /// Categorical columns [default: all others]
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    categorical: Vec<String>,
+    /// Columns to leave out
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    ignore: Vec<String>,
+}
+
+impl ColumnArgs {
+    fn columns(&self) -> Columns {
+        Columns {
+            label: self.label.clone(),
+            dense: self.dense.clone(),
+            categorical: self.categorical.clone(),
+            ignore: self.ignore.clone(),
+        }
+    }
+}
+
+/// Takes the word of a format.
+fn formats() -> PossibleValuesParser {
+    PossibleValuesParser::new(Format::ALL.iter().map(|(word, _)| *word))
+}
+
+/// The format that `word` names, or the one that the file's name tells.
+fn format(path: &std::path::Path, word: Option<&str>, option: &str) -> Result<Format, Failure> {
+    match word.and_then(|w| Format::ALL.iter().find(|(known, _)| *known == w)) {
+        Some((_, format)) => Ok(*format),
+        None => Format::of(path).map_err(|e| Failure::Usage(format!("{e} with {option}"))),
     }
 }

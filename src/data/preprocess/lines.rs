@@ -16,7 +16,7 @@ pub(super) const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 /// A text file read line by line; knows its place for messages.
 pub struct Lines {
     path: PathBuf,
-    reader: Box<dyn BufRead>,
+    reader: Box<dyn BufRead + Send>,
     packed: bool,
     line: Vec<u8>,
     number: u64,
@@ -28,7 +28,7 @@ impl Lines {
         let io = |source| DataError::Io { path: path.to_owned(), source };
         let mut file = BufReader::with_capacity(BUFFER, File::open(path).map_err(io)?);
         let packed = file.fill_buf().map_err(io)?.starts_with(&GZIP);
-        let reader: Box<dyn BufRead> =
+        let reader: Box<dyn BufRead + Send> =
             if packed { Box::new(BufReader::with_capacity(BUFFER, MultiGzDecoder::new(file))) } else { Box::new(file) };
         Ok(Lines { path: path.to_owned(), reader, packed, line: Vec::new(), number: 0 })
     }

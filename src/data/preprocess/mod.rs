@@ -3,6 +3,7 @@
 mod chunks;
 pub mod criteo;
 pub mod facebook;
+pub(crate) mod fields;
 mod id_map;
 pub mod inputs;
 pub mod lines;

@@ -1,11 +1,15 @@
 //! Sources, one file a format.
 
+pub mod bin40;
 pub mod criteo_tsv;
 pub mod csv;
+mod ids;
 pub mod numpy_random;
+mod order;
+pub mod parquet;
 pub mod planted;
 
-use super::{DataError, Dataset, Schema};
+use super::{DataError, Dataset, Schema, format::bin40::RECORD};
 use crate::workload::{DataConfig, Workload};
 use std::path::PathBuf;
 
@@ -19,6 +23,8 @@ pub fn open(workload: &Workload) -> Result<Dataset, DataError> {
         DataConfig::NumpyRandom(c) => numpy_random::open(c, &workload.workload.quirks, workload.train.batch_size),
         DataConfig::CriteoTsv(c) => criteo_tsv::open(c),
         DataConfig::Csv(c) => csv::open(c, workload.train.seed),
+        DataConfig::Bin40(c) => bin40::open(c, &workload.train),
+        DataConfig::Parquet(c) => parquet::open(c, &workload.train),
     }
 }
 
@@ -30,7 +36,8 @@ pub fn schema(workload: &Workload) -> Result<Option<Schema>, DataError> {
     Ok(match &workload.data {
         DataConfig::NumpyRandom(c) => Some(numpy_random::schema(c)),
         DataConfig::Planted(c) => Some(planted::schema(c)?),
-        DataConfig::CriteoTsv(_) | DataConfig::Csv(_) => None,
+        DataConfig::Bin40(c) => c.tables.as_deref().map(bin40::schema),
+        DataConfig::CriteoTsv(_) | DataConfig::Csv(_) | DataConfig::Parquet(_) => None,
     })
 }
 
@@ -49,7 +56,8 @@ pub fn eval_samples(workload: &Workload) -> Option<u64> {
     match &workload.data {
         DataConfig::Planted(c) => Some(c.eval_samples),
         DataConfig::NumpyRandom(c) => Some(c.samples),
-        DataConfig::CriteoTsv(_) | DataConfig::Csv(_) => None,
+        DataConfig::Bin40(c) => Some(std::fs::metadata(&c.eval).map_or(0, |m| m.len() / RECORD as u64)),
+        DataConfig::CriteoTsv(_) | DataConfig::Csv(_) | DataConfig::Parquet(_) => None,
     }
 }
 
@@ -58,7 +66,8 @@ pub fn resident_bytes(workload: &Workload) -> u64 {
     let size = |path: &PathBuf| std::fs::metadata(path).map_or(0, |m| m.len());
     let packed = |path: &PathBuf| path.extension().is_some_and(|e| e == "gz");
     match &workload.data {
-        DataConfig::Planted(_) | DataConfig::NumpyRandom(_) => 0,
+        // Files of records are mapped, of parquet files a row group's columns are held, which is little.
+        DataConfig::Planted(_) | DataConfig::NumpyRandom(_) | DataConfig::Bin40(_) | DataConfig::Parquet(_) => 0,
         // A line of 240 bytes becomes 157; gzip makes it 90.
         DataConfig::CriteoTsv(c) => {
             let kept = 1.0 - 0.7 * c.sub_sample_rate;

@@ -1,7 +1,7 @@
 //! `[data]`.
 
 use super::{error::WorkloadError, reader::Reader, words::*};
-use crate::workload::*;
+use crate::{data::rows::CRITEO_TABLES, workload::*};
 use std::path::PathBuf;
 
 type Result<T> = std::result::Result<T, WorkloadError>;
@@ -18,6 +18,8 @@ pub(super) fn data(r: &Reader) -> Result<DataConfig> {
         SourceWord::NumpyRandom => DataConfig::NumpyRandom(numpy_random(r)?),
         SourceWord::CriteoTsv => DataConfig::CriteoTsv(criteo_tsv(r)?),
         SourceWord::Csv => DataConfig::Csv(csv(r)?),
+        SourceWord::Bin40 => DataConfig::Bin40(bin40(r)?),
+        SourceWord::Parquet => DataConfig::Parquet(parquet(r)?),
     })
 }
 
@@ -119,12 +121,11 @@ fn criteo_tsv(r: &Reader) -> Result<CriteoTsvConfig> {
             paths.len()
         )
     })?;
-    let range = r.opt("data.max_ind_range")?;
     let rate = r.or("data.sub_sample_rate", 0.0)?;
     Ok(CriteoTsvConfig {
         set,
         paths,
-        max_ind_range: r.within_opt("data.max_ind_range", range, |m| m >= 1, "at least 1; leave it out for no limit")?,
+        max_ind_range: max_ind_range(r)?,
         sub_sample_rate: r.within("data.sub_sample_rate", rate, |s| (0.0..1.0).contains(&s), "from 0 to below 1")?,
         shuffle: r.or("data.shuffle", CriteoShuffle::Total)?,
         on_error: r.or("data.on_error", OnError::Fail)?,
@@ -161,23 +162,100 @@ fn csv(r: &Reader) -> Result<CsvConfig> {
     Ok(config)
 }
 
+fn bin40(r: &Reader) -> Result<Bin40Config> {
+    let tables = file_tables(r)?;
+    r.check("data.tables", tables.as_ref().is_none_or(|t| t.len() == CRITEO_TABLES), || {
+        let n = tables.as_ref().map_or(0, Vec::len);
+        format!("has {n} entries; must have {CRITEO_TABLES}, one for each categorical column of bin40")
+    })?;
+    Ok(Bin40Config {
+        train: r.must("data.train")?,
+        eval: r.must("data.eval")?,
+        test: r.opt("data.test")?,
+        tables,
+        max_ind_range: max_ind_range(r)?,
+        dense_transform: row_transform(r, DenseTransform::Log1pClamp0)?,
+        shuffle: r.or("data.shuffle", BatchShuffle::None)?,
+    })
+}
+
+fn parquet(r: &Reader) -> Result<ParquetConfig> {
+    let paths = |key: &'static str| -> Result<Vec<PathBuf>> {
+        let paths: Vec<PathBuf> = r.must(key)?;
+        r.check(key, !paths.is_empty(), || "names no file; must name at least one".to_owned())?;
+        Ok(paths)
+    };
+    let tables = file_tables(r)?;
+    let hotness: Option<Vec<usize>> = r.opt("data.hotness")?;
+    for &h in hotness.iter().flatten() {
+        r.within("data.hotness", h, |h| (1..=MAX_HOTNESS).contains(&h), "ids a sample, from 1 to 1048576")?;
+    }
+    if let (Some(tables), Some(hotness)) = (&tables, &hotness) {
+        r.check("data.hotness", hotness.len() == tables.len(), || {
+            format!("has {} entries, but data.tables has {}; must have one for each table", hotness.len(), tables.len())
+        })?;
+    }
+    let config = ParquetConfig {
+        train: paths("data.train")?,
+        eval: paths("data.eval")?,
+        test: r.or("data.test", Vec::new())?,
+        label: r.opt("data.label")?,
+        dense: r.or("data.dense", Vec::new())?,
+        categorical: r.or("data.categorical", Vec::new())?,
+        ignore: r.or("data.ignore", Vec::new())?,
+        tables,
+        hotness,
+        id_stride: r.or("data.id_stride", 0)?,
+        max_ind_range: max_ind_range(r)?,
+        dense_transform: row_transform(r, DenseTransform::Raw)?,
+        shuffle: r.or("data.shuffle", GroupShuffle::None)?,
+    };
+    let label: Vec<String> = config.label.iter().cloned().collect();
+    roles(r, [&label, &config.dense, &config.categorical, &config.ignore], None)?;
+    Ok(config)
+}
+
+/// Rows of the tables of a file, where they are given.
+fn file_tables(r: &Reader) -> Result<Option<Vec<usize>>> {
+    let given: Option<Vec<usize>> = r.opt("data.tables")?;
+    if given.is_some() { tables(r).map(Some) } else { Ok(None) }
+}
+
+fn max_ind_range(r: &Reader) -> Result<Option<u32>> {
+    let range = r.opt("data.max_ind_range")?;
+    r.within_opt("data.max_ind_range", range, |m| m >= 1, "at least 1; leave it out for no limit")
+}
+
+/// A transform of files that are not looked at as a whole before training.
+fn row_transform(r: &Reader, default: DenseTransform) -> Result<DenseTransform> {
+    let transform = r.or("data.dense_transform", default)?;
+    r.check("data.dense_transform", !matches!(transform, DenseTransform::MinMax | DenseTransform::Standard), || {
+        let word = transform.word();
+        format!("is \"{word}\", which needs all of the data at once; must be \"raw\", \"log1p_clamp0\", \"log_plus2\" or \"log_plus3\"")
+    })?;
+    Ok(transform)
+}
+
 /// No column may have two roles, and with `columns` each must be there.
 fn csv_columns(r: &Reader, c: &CsvConfig) -> Result<()> {
     if let Some(columns) = &c.columns {
         let twice = columns.iter().enumerate().find(|(i, n)| columns[..*i].contains(n));
         r.check("data.columns", twice.is_none(), || format!("names \"{}\" twice", twice.map_or("", |(_, n)| n)))?;
     }
-    let label = std::slice::from_ref(&c.label);
-    let roles =
-        [("data.label", label), ("data.dense", &c.dense), ("data.categorical", &c.categorical), ("data.ignore", &c.ignore)];
+    roles(r, [std::slice::from_ref(&c.label), &c.dense, &c.categorical, &c.ignore], c.columns.as_deref())
+}
+
+/// Label, dense, categorical and ignored columns: each named once, and in `columns` where those are given.
+fn roles(r: &Reader, lists: [&[String]; 4], columns: Option<&[String]>) -> Result<()> {
+    let keys = ["data.label", "data.dense", "data.categorical", "data.ignore"];
     let mut seen: Vec<(&str, &str)> = Vec::new();
-    for (key, names) in roles {
+    for (key, names) in keys.into_iter().zip(lists) {
         for name in names {
             if let Some((other, _)) = seen.iter().find(|(_, n)| n == name) {
                 return Err(r.error(key, format!("names \"{name}\", which {other} names already; must name each column once")));
             }
-            if c.columns.as_ref().is_some_and(|all| !all.contains(name)) {
-                let all = c.columns.as_ref().map(|a| a.join(", ")).unwrap_or_default();
+            if let Some(all) = columns.filter(|all| !all.contains(name)) {
+                let all = all.join(", ");
                 return Err(r.error(key, format!("names \"{name}\", which is not in data.columns ({all})")));
             }
             seen.push((key, name));

@@ -136,6 +136,17 @@ fn data(s: &mut Section, data: &DataConfig) {
             s.put("seed", &d.seed);
         }
         DataConfig::Csv(d) => csv(s, d),
+        DataConfig::Bin40(d) => {
+            s.put("source", &SourceWord::Bin40);
+            s.put("train", &d.train);
+            s.put("eval", &d.eval);
+            s.put("test", &d.test);
+            s.put("tables", &d.tables);
+            s.put("max_ind_range", &d.max_ind_range);
+            s.put("dense_transform", &d.dense_transform);
+            s.put("shuffle", &d.shuffle);
+        }
+        DataConfig::Parquet(d) => parquet(s, d),
     }
 }
 
@@ -183,6 +194,23 @@ fn csv(s: &mut Section, d: &CsvConfig) {
     s.put("comment", &d.comment);
     s.put("shuffle", &d.shuffle);
     s.put("on_error", &d.on_error);
+}
+
+fn parquet(s: &mut Section, d: &ParquetConfig) {
+    s.put("source", &SourceWord::Parquet);
+    s.put("train", &d.train);
+    s.put("eval", &d.eval);
+    s.put("test", &d.test);
+    s.put("label", &d.label);
+    s.put("dense", &d.dense);
+    s.put("categorical", &d.categorical);
+    s.put("ignore", &d.ignore);
+    s.put("tables", &d.tables);
+    s.put("hotness", &d.hotness);
+    s.put("id_stride", &d.id_stride);
+    s.put("max_ind_range", &d.max_ind_range);
+    s.put("dense_transform", &d.dense_transform);
+    s.put("shuffle", &d.shuffle);
 }
 
 fn model(s: &mut Section, model: &ModelConfig) {

@@ -12,10 +12,10 @@ pub const KEYS: &[(&str, &str)] = &[
     ("data.source", ""),
     ("data.preset", PLANTED),
     ("data.max_rows", PLANTED),
-    ("data.tables", r#"data.preset = "custom" or data.source = "numpy_random""#),
-    ("data.hotness", CUSTOM),
+    ("data.tables", r#"data.preset = "custom" or data.source = "numpy_random", "bin40" or "parquet""#),
+    ("data.hotness", r#"data.preset = "custom" or data.source = "parquet""#),
     ("data.exponents", CUSTOM),
-    ("data.dense", r#"data.preset = "custom", data.source = "numpy_random" or "csv""#),
+    ("data.dense", r#"data.preset = "custom", data.source = "numpy_random", "csv" or "parquet""#),
     ("data.train_samples", PLANTED),
     ("data.eval_samples", PLANTED),
     ("data.positive_rate", PLANTED),
@@ -34,19 +34,20 @@ pub const KEYS: &[(&str, &str)] = &[
     ("data.round_targets", NUMPY),
     ("data.set", CRITEO),
     ("data.paths", CRITEO),
-    ("data.max_ind_range", CRITEO),
+    ("data.max_ind_range", r#"data.source = "criteo_tsv", "bin40" or "parquet""#),
     ("data.sub_sample_rate", CRITEO),
-    ("data.shuffle", r#"data.source = "criteo_tsv" or "csv""#),
+    ("data.shuffle", r#"data.source = "criteo_tsv", "csv", "bin40" or "parquet""#),
     ("data.on_error", r#"data.source = "criteo_tsv" or "csv""#),
-    ("data.train", CSV),
-    ("data.eval", CSV),
-    ("data.test", CSV),
-    ("data.label", CSV),
+    ("data.train", FILES),
+    ("data.eval", FILES),
+    ("data.test", FILES),
+    ("data.label", NAMED),
     ("data.positive", CSV),
-    ("data.categorical", CSV),
-    ("data.ignore", CSV),
+    ("data.categorical", NAMED),
+    ("data.ignore", NAMED),
     ("data.columns", CSV),
-    ("data.dense_transform", CSV),
+    ("data.dense_transform", FILES),
+    ("data.id_stride", r#"data.source = "parquet""#),
     ("data.min_count", CSV),
     ("data.delimiter", CSV),
     ("data.comment", CSV),
@@ -130,6 +131,8 @@ const GAUSSIAN: &str = r#"data.distribution = "gaussian""#;
 const TRACE: &str = r#"data.distribution = "trace""#;
 const CRITEO: &str = r#"data.source = "criteo_tsv""#;
 const CSV: &str = r#"data.source = "csv""#;
+const FILES: &str = r#"data.source = "csv", "bin40" or "parquet""#;
+const NAMED: &str = r#"data.source = "csv" or "parquet""#;
 const DLRM: &str = r#"model.kind = "dlrm""#;
 const FP16: &str = r#"engine.precision = "fp16""#;
 const DOT: &str = r#"model.interaction = "dot""#;

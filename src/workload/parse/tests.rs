@@ -238,6 +238,58 @@ fn csv() -> impl Strategy<Value = DataConfig> {
     )
 }
 
+/// The transforms that need no look at all of the data.
+fn row_transform() -> impl Strategy<Value = DenseTransform> {
+    use DenseTransform::*;
+    prop::sample::select(vec![Raw, Log1pClamp0, LogPlus2, LogPlus3])
+}
+
+fn bin40() -> impl Strategy<Value = DataConfig> {
+    let tables = prop::option::of(prop::collection::vec(1usize..99999, 26));
+    (path(), path(), prop::option::of(path()), tables, prop::option::of(1u32..), row_transform(), pick()).prop_map(
+        |(train, eval, test, tables, max_ind_range, dense_transform, shuffle)| {
+            DataConfig::Bin40(Bin40Config { train, eval, test, tables, max_ind_range, dense_transform, shuffle })
+        },
+    )
+}
+
+fn parquet() -> impl Strategy<Value = DataConfig> {
+    let paths = |least| prop::collection::vec(path(), least..4);
+    let list = |tag: &'static str| prop::collection::vec(text().prop_map(move |t| format!("{tag}{t}")), 0..2);
+    let names = (prop::option::of(text().prop_map(|t| format!("l{t}"))), list("d"), list("c"), list("i"));
+    let sizes = prop::option::of(prop::collection::vec((1usize..99999, 1usize..9), 1..5));
+    let rest = (any::<bool>(), any::<u32>(), prop::option::of(1u32..), row_transform(), pick());
+    (paths(1), paths(1), paths(0), names, sizes, rest).prop_map(
+        |(
+            train,
+            eval,
+            test,
+            (label, dense, categorical, ignore),
+            sizes,
+            (hot, id_stride, max_ind_range, dense_transform, shuffle),
+        )| {
+            let (tables, hotness): (Option<Vec<_>>, Option<Vec<_>>) =
+                sizes.map_or((None, None), |s| (Some(s.iter().map(|x| x.0).collect()), Some(s.iter().map(|x| x.1).collect())));
+            let hotness = hotness.filter(|_| hot);
+            DataConfig::Parquet(ParquetConfig {
+                train,
+                eval,
+                test,
+                label,
+                dense,
+                categorical,
+                ignore,
+                tables,
+                hotness,
+                id_stride,
+                max_ind_range,
+                dense_transform,
+                shuffle,
+            })
+        },
+    )
+}
+
 fn model() -> impl Strategy<Value = ModelConfig> {
     let table_init = || {
         prop_oneof![
@@ -346,7 +398,7 @@ fn mlperf() -> impl Strategy<Value = MlperfSection> {
 }
 
 fn workloads() -> impl Strategy<Value = Workload> {
-    let data = prop_oneof![planted(), numpy_random(), criteo(), csv()];
+    let data = prop_oneof![planted(), numpy_random(), criteo(), csv(), bin40(), parquet()];
     let scale = prop_oneof![
         (0.5..1e6).prop_map(|scale| LossScaleSpec::Static { scale }),
         (1.0..1e9, 1u64..9999).prop_map(|(initial, growth_steps)| LossScaleSpec::Dynamic { initial, growth_steps }),

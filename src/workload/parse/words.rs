@@ -39,7 +39,7 @@ macro_rules! twin {
 }
 
 twin! {
-    SourceWord { "planted" => Planted, "numpy_random" => NumpyRandom, "criteo_tsv" => CriteoTsv, "csv" => Csv }
+    SourceWord { "planted" => Planted, "numpy_random" => NumpyRandom, "criteo_tsv" => CriteoTsv, "csv" => Csv, "bin40" => Bin40, "parquet" => Parquet }
     IdsWord { "uniform" => Uniform, "gaussian" => Gaussian, "trace" => Trace }
     ModelWord { "dlrm" => Dlrm, "deepfm" => DeepFm }
     InteractionWord { "dot" => Dot, "cat" => Cat }
@@ -66,6 +66,8 @@ words! {
     Quirk { "fb.lr-plateau" => FbLrPlateau, "fb.debug-data-first" => FbDebugDataFirst, "fb.targets-last" => FbTargetsLast }
     CriteoSet { "kaggle" => Kaggle, "terabyte" => Terabyte }
     CriteoShuffle { "total" => Total, "day" => Day, "none" => None }
+    BatchShuffle { "none" => None, "batch" => Batch }
+    GroupShuffle { "none" => None, "row_group" => RowGroup }
     OnError { "fail" => Fail, "skip" => Skip }
     TraceRestart { "bag" => Bag, "epoch" => Epoch }
     DenseTransform {

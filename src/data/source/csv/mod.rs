@@ -4,14 +4,13 @@
 //! fields are not part of them; fields may be quoted; gzip is unpacked while reading.
 
 mod encode;
-mod fields;
 mod read;
 
-use super::super::{Batch, Column, DataError, Dataset, Facts, Schema, Source};
-use crate::{
-    random::philox::{Philox, Stream},
-    workload::CsvConfig,
+use super::{
+    super::{Batch, Column, DataError, Dataset, Facts, Schema, Source},
+    order::Order,
 };
+use crate::workload::CsvConfig;
 use encode::{Encoded, Samples, Training};
 use std::path::Path;
 
@@ -48,7 +47,7 @@ pub fn open(config: &CsvConfig, seed: u64) -> Result<Dataset, DataError> {
     let test = config.test.as_deref().map(|path| held_out("test", path)).transpose()?;
     facts.base_rate = Some(eval.labels.iter().map(|&y| f64::from(y)).sum::<f64>() / eval.labels.len() as f64);
     let source = |samples, order| -> Box<dyn Source> { Box::new(Csv { schema: schema.clone(), samples, order }) };
-    let order = if config.shuffle { Some(Order::new(seed, train.labels.len())) } else { None };
+    let order = if config.shuffle { Some(Order::new(seed, train.labels.len() as u32)) } else { None };
     Ok(Dataset { eval: source(eval, None), test: test.map(|t| source(t, None)), train: source(train, order), facts, numpy: None })
 }
 
@@ -63,35 +62,6 @@ fn both_classes(path: &Path, samples: &Samples) -> Result<(), DataError> {
         format!("every label is {first}; must hold both classes (is data.positive right?)")
     };
     Err(DataError::Invalid(format!("{}: {what}", path.display())))
-}
-
-/// The order of the samples in one epoch.
-struct Order {
-    seed: u64,
-    epoch: Option<u64>,
-    samples: Vec<u32>,
-}
-
-impl Order {
-    fn new(seed: u64, len: usize) -> Self {
-        Order { seed, epoch: None, samples: (0..len as u32).collect() }
-    }
-
-    /// Fisher and Yates' shuffle of 0..n; swap `i` is drawn from position `i` of the epoch's stream.
-    fn of_epoch(&mut self, epoch: u64) -> &[u32] {
-        if self.epoch != Some(epoch) {
-            self.epoch = Some(epoch);
-            self.samples.iter_mut().zip(0..).for_each(|(s, i)| *s = i);
-            let philox = Philox::new(self.seed, Stream::Shuffle, epoch);
-            for i in (1..self.samples.len()).rev() {
-                let word = philox.block_u64(i as u64)[0];
-                // The high half of word * (i + 1): uniform on 0..=i up to 2^-32.
-                let j = (u128::from(word) * (i as u128 + 1)) >> 64;
-                self.samples.swap(i, j as usize);
-            }
-        }
-        &self.samples
-    }
 }
 
 /// One split.

@@ -1,8 +1,10 @@
 //! A delimited file, sample by sample.
 
-use super::fields::Fields;
 use crate::{
-    data::{DataError, preprocess::lines::Lines},
+    data::{
+        DataError,
+        preprocess::{fields::Fields, lines::Lines},
+    },
     workload::{CsvConfig, DenseTransform, OnError},
 };
 use std::path::Path;

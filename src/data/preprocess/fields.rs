@@ -2,7 +2,7 @@
 
 /// The fields of a line, without the spaces around them and without quotes.
 #[derive(Default)]
-pub(super) struct Fields {
+pub(crate) struct Fields {
     text: Vec<u8>,
     ends: Vec<usize>,
 }

@@ -1,0 +1,102 @@
+//! How fast files feed the loader: samples a second of `Source::fill`, in batches of 2048, from files in the page cache.
+
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use dlrm_bench::{
+    data::{
+        Batch, Source,
+        format::{CHUNK, Format, create, planted::PlantedReader},
+        rows::Rows,
+        source,
+    },
+    engine::{LossKind, LossSpec},
+    workload::{BatchShuffle, Bin40Config, DenseTransform, GroupShuffle, ParquetConfig, PlantedConfig, TrainSection},
+};
+use std::{hint::black_box, path::Path};
+
+const SAMPLES: u64 = 1 << 19;
+const BATCH: usize = 2048;
+/// Tables are capped so that the labels' truth is made quickly; the files hold four bytes an id whatever its size.
+const MAX_ROWS: usize = 1_000_000;
+
+fn write(path: &Path, format: Format) {
+    use dlrm_bench::data::format::Reader;
+    let config = PlantedConfig {
+        preset: "criteo_kaggle".into(),
+        max_rows: Some(MAX_ROWS),
+        tables: Vec::new(),
+        hotness: Vec::new(),
+        exponents: Vec::new(),
+        dense: None,
+        train_samples: SAMPLES,
+        eval_samples: 10_000,
+        seed: 1,
+        positive_rate: None,
+    };
+    let mut reader = PlantedReader::new(source::planted::open(&config).unwrap().train, 0, SAMPLES);
+    let mut writer = create(path, format, reader.layout()).unwrap();
+    let mut rows = Rows::new(reader.layout());
+    loop {
+        reader.read(CHUNK, &mut rows).unwrap();
+        if rows.is_empty() {
+            return writer.finish().unwrap();
+        }
+        writer.write(&rows).unwrap();
+    }
+}
+
+fn fill(c: &mut Criterion, name: &str, mut source: Box<dyn Source>) {
+    let mut batch = Batch::with_capacity(source.schema(), BATCH);
+    let mut group = c.benchmark_group("fill");
+    group.throughput(Throughput::Elements(BATCH as u64));
+    let mut at = 0;
+    group.bench_function(name, |b| {
+        b.iter(|| {
+            source.fill(at / SAMPLES, at % SAMPLES, BATCH, &mut batch).unwrap();
+            at += BATCH as u64;
+            black_box(&batch);
+        });
+    });
+    group.finish();
+}
+
+fn formats(c: &mut Criterion) {
+    let dir = tempfile::tempdir().unwrap();
+    let loss = LossSpec { kind: LossKind::Bce, clamp: 0.0 };
+    let train = TrainSection { batch_size: BATCH, epochs: 1, max_steps: None, drop_last: false, seed: 1, loss };
+    let (bin, parquet) = (dir.path().join("a.bin"), dir.path().join("a.parquet"));
+    write(&bin, Format::Bin40);
+    write(&parquet, Format::Parquet);
+    for (name, shuffle) in [("bin40", BatchShuffle::None), ("bin40, batches shuffled", BatchShuffle::Batch)] {
+        let config = Bin40Config {
+            train: bin.clone(),
+            eval: bin.clone(),
+            test: None,
+            tables: Some(vec![MAX_ROWS; 26]),
+            max_ind_range: None,
+            dense_transform: DenseTransform::Log1pClamp0,
+            shuffle,
+        };
+        fill(c, name, source::bin40::open(&config, &train).unwrap().train);
+    }
+    for (name, shuffle) in [("parquet", GroupShuffle::None), ("parquet, row groups shuffled", GroupShuffle::RowGroup)] {
+        let config = ParquetConfig {
+            train: vec![parquet.clone()],
+            eval: vec![parquet.clone()],
+            test: Vec::new(),
+            label: None,
+            dense: Vec::new(),
+            categorical: Vec::new(),
+            ignore: Vec::new(),
+            tables: Some(vec![MAX_ROWS; 26]),
+            hotness: None,
+            id_stride: 0,
+            max_ind_range: None,
+            dense_transform: DenseTransform::Log1pClamp0,
+            shuffle,
+        };
+        fill(c, name, source::parquet::open(&config, &train).unwrap().train);
+    }
+}
+
+criterion_group!(benches, formats);
+criterion_main!(benches);

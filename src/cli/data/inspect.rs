@@ -1,0 +1,255 @@
+//! `dlrm-bench data inspect`.
+
+use super::{
+    super::{Exit, Failure, check::Format as Shape, progress::thousands, run::stop_flag},
+    ColumnArgs, format, formats,
+};
+use crate::{
+    data::{
+        format::{CHUNK, Format, files, open},
+        inspect::{ColumnFacts, Facts, Histogram, Inspector, Kind},
+        rows::{Layout, Rows},
+    },
+    report::histogram,
+    results,
+    train::memory::shown,
+};
+use clap::Args;
+use serde::Serialize;
+use std::{
+    io::Write,
+    path::PathBuf,
+    sync::atomic::{AtomicBool, Ordering},
+};
+
+const EXAMPLES: &str = "\
+Examples:
+  dlrm-bench data inspect train.bin
+  dlrm-bench data inspect train.parquet --column I1 --plot I1.png
+  dlrm-bench data inspect train.parquet --limit 100000 --format json";
+
+/// Say what a data file holds
+///
+/// Reads the file once: rows, share of positive labels, and for each column
+/// what is missing, how many values differ (counted up to 131,072, estimated
+/// within some percent beyond), their range, and the first rows.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct InspectArgs {
+    /// The file to read
+    path: PathBuf,
+    /// Its format [default: by its ending]
+    #[arg(long, value_parser = formats())]
+    from: Option<String>,
+    #[command(flatten)]
+    columns: ColumnArgs,
+    /// Look at the first N rows only
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    limit: Option<u64>,
+    /// First rows to show, up to 5
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u64).range(0..=5))]
+    head: u64,
+    /// Show how the values of this column are distributed (reads the file
+    /// a second time)
+    #[arg(long, value_name = "NAME")]
+    column: Option<String>,
+    /// Draw that distribution (PNG)
+    #[arg(long, value_name = "FILE", requires = "column")]
+    plot: Option<PathBuf>,
+    /// How to say it
+    #[arg(long, value_enum, default_value_t = Shape::Text)]
+    format: Shape,
+}
+
+/// All that is found.
+#[derive(Serialize)]
+struct Report {
+    path: PathBuf,
+    format: &'static str,
+    bytes: u64,
+    /// Whether `facts` are about all rows.
+    complete: bool,
+    #[serde(flatten)]
+    facts: Facts,
+    histogram: Option<Histogram>,
+}
+
+/// Runs the command.
+pub(super) fn run(args: &InspectArgs) -> Result<Exit, Failure> {
+    let from = format(&args.path, args.from.as_deref(), "--from")?;
+    if let Some(path) = args.plot.as_ref().filter(|p| p.extension().is_none_or(|e| e != "png")) {
+        return Err(Failure::Usage(format!("--plot {}: the name must end in .png", path.display())));
+    }
+    let stop = stop_flag()?;
+    let mut head: Option<Rows> = None;
+    let mut layout: Option<Layout> = None;
+    let mut inspector: Option<Inspector> = None;
+    let complete = each(args, from, &stop, &mut |l, rows| {
+        inspector.get_or_insert_with(|| Inspector::new(l)).add(rows);
+        layout.get_or_insert_with(|| l.clone());
+        if head.is_none() && !rows.is_empty() {
+            head = Some(rows.clone());
+        }
+    })?;
+    let (Some(complete), Some(inspector), Some(layout)) = (complete, inspector, layout) else { return Ok(Exit::Interrupted) };
+    let facts = inspector.facts();
+    let mut histogram = None;
+    if let Some(name) = &args.column {
+        let mut counted = Histogram::new(&layout, &facts, name).ok_or_else(|| nothing(args, &facts, name))?;
+        if each(args, from, &stop, &mut |_, rows| counted.add(rows))?.is_none() {
+            return Ok(Exit::Interrupted);
+        }
+        histogram = Some(counted);
+    }
+    if let (Some(path), Some(h)) = (&args.plot, &histogram) {
+        results::replace(path, |file| histogram::draw(file, &h.column, &h.bounds, &h.counts))?;
+    }
+    let bytes = files(&args.path, from, &layout).iter().filter_map(|f| std::fs::metadata(f).ok()).map(|m| m.len()).sum();
+    let report = Report { path: args.path.clone(), format: from.word(), bytes, complete, facts, histogram };
+    let text = match args.format {
+        Shape::Text => report.text(&layout, &head.unwrap_or_default(), args.head as usize),
+        Shape::Json => serde_json::to_string_pretty(&report).map_err(|e| Failure::Internal(format!("cannot print: {e}")))? + "\n",
+    };
+    // Whoever closes the pipe has read enough.
+    let _ = std::io::stdout().write_all(text.as_bytes());
+    Ok(Exit::Done)
+}
+
+/// Gives the rows of the file to `take`, at least once. Whether those were all of them; `None` if `stop` was set.
+fn each(
+    args: &InspectArgs,
+    from: Format,
+    stop: &AtomicBool,
+    take: &mut dyn FnMut(&Layout, &Rows),
+) -> Result<Option<bool>, Failure> {
+    let mut reader = open(&args.path, from, &args.columns.columns())?;
+    let layout = reader.layout().clone();
+    let mut rows = Rows::new(&layout);
+    take(&layout, &rows);
+    let mut left = args.limit.unwrap_or(u64::MAX);
+    loop {
+        if stop.load(Ordering::Relaxed) {
+            return Ok(None);
+        }
+        // One row more tells whether the limit has cut anything off.
+        reader.read((CHUNK as u64).min(left.max(1)) as usize, &mut rows)?;
+        if rows.is_empty() || left == 0 {
+            return Ok(Some(rows.is_empty()));
+        }
+        left -= rows.len() as u64;
+        take(&layout, &rows);
+    }
+}
+
+fn nothing(args: &InspectArgs, facts: &Facts, name: &str) -> Failure {
+    let path = args.path.display();
+    if facts.columns.iter().any(|c| c.name == name) {
+        return Failure::Input(format!("{path}: column {name} has no finite values to show"));
+    }
+    let names: Vec<&str> = facts.columns.iter().take(50).map(|c| c.name.as_str()).collect();
+    Failure::Usage(format!("{path}: there is no column {name}; must be one of {}", names.join(", ")))
+}
+
+/// Characters of a column's name that are shown.
+const NAME: usize = 14;
+
+impl Report {
+    fn text(&self, layout: &Layout, head: &Rows, rows: usize) -> String {
+        let facts = &self.facts;
+        let mut out = format!("{}: {}, {}\n", self.path.display(), self.format, shown(self.bytes));
+        let first = if self.complete { "" } else { "first " };
+        let share = facts.positives as f64 / facts.rows.max(1) as f64;
+        out += &format!("{first}{} rows, {:.2}% of labels are 1\n\n", thousands(facts.rows), 100.0 * share);
+        out += &format!("{:<NAME$} {:>8} {:>12} {:>13} {:>13} {:>13}\n", "column", "missing", "different", "min", "max", "mean");
+        for c in &facts.columns {
+            out += &line(c, facts.rows);
+        }
+        if facts.columns.iter().any(|c| c.kind == Kind::Categorical && c.most > 1) {
+            out += "\nmean of a categorical column: ids of a row\n";
+        }
+        if rows.min(head.len()) > 0 {
+            out += &self.head(layout, head, rows.min(head.len()));
+        }
+        match &self.histogram {
+            Some(h) => out + &format!("\n{}\n", h.column) + &histogram::text(&h.bounds, &h.counts),
+            None => out,
+        }
+    }
+
+    /// The first rows, a column each.
+    fn head(&self, layout: &Layout, rows: &Rows, n: usize) -> String {
+        let mut out = format!("\n{:<NAME$}", "row");
+        (1..=n).for_each(|i| out += &format!(" {i:>12}"));
+        out += &format!("\n{}", cut(&layout.label));
+        (0..n).for_each(|i| out += &format!(" {:>12}", rows.labels[i]));
+        for (k, name) in layout.dense.iter().enumerate() {
+            out += &format!("\n{}", cut(name));
+            (0..n).for_each(|i| out += &format!(" {:>12}", number(Some(rows.dense_row(i)[k]).filter(|x| !x.is_nan()))));
+        }
+        for (column, bags) in layout.ids.iter().zip(&rows.ids) {
+            out += &format!("\n{}", cut(&column.name));
+            for i in 0..n {
+                let cell = match bags.bag(i) {
+                    [] => "-".to_owned(),
+                    [id] => id.to_string(),
+                    [first, rest @ ..] => format!("{first} +{}", rest.len()),
+                };
+                out += &format!(" {cell:>12}");
+            }
+        }
+        out + "\n"
+    }
+}
+
+fn line(c: &ColumnFacts, rows: u64) -> String {
+    let missing = format!("{:.1}%", 100.0 * c.missing as f64 / rows.max(1) as f64);
+    let about = if c.distinct_is_exact { "" } else { "~" };
+    let different = format!("{about}{}", thousands(c.distinct));
+    let mean = if c.kind == Kind::Categorical && c.most <= 1 { None } else { c.mean };
+    format!("{} {missing:>8} {different:>12} {:>13} {:>13} {:>13}\n", cut(&c.name), number(c.min), number(c.max), number(mean))
+}
+
+/// A name, cut and padded to [`NAME`] characters.
+fn cut(name: &str) -> String {
+    let long = name.chars().count() > NAME;
+    let name: String =
+        name.chars().map(|c| if c.is_control() { '?' } else { c }).take(if long { NAME - 1 } else { NAME }).collect();
+    if long { format!("{name}~") } else { format!("{name:<NAME$}") }
+}
+
+/// A number in at most 12 characters.
+fn number(x: Option<f64>) -> String {
+    match x {
+        None => "-".to_owned(),
+        Some(x) if x.fract() == 0.0 && x.abs() < 1e11 => format!("{x:.0}"),
+        Some(x) if (0.001..1e6).contains(&x.abs()) => format!("{x:.4}"),
+        Some(x) => format!("{x:.4e}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cells_fit_their_columns() {
+        for x in [0.0, -0.5, 1e10, -99_999_999_999.0, 1e11, 123_456.789, -123_456.789, 1e-300, f64::MAX, f64::MIN, f64::INFINITY]
+        {
+            assert!(number(Some(x)).chars().count() <= 12, "{}", number(Some(x)));
+        }
+        assert_eq!([number(None), number(Some(3.0)), number(Some(-2.5)), number(Some(1e-9))], ["-", "3", "-2.5000", "1.0000e-9"]);
+        assert_eq!([cut("C1"), cut("a_rather_long_name")], ["C1            ", "a_rather_long~"]);
+        let c = ColumnFacts {
+            name: "a_rather_long_name".into(),
+            kind: Kind::Categorical,
+            missing: 10,
+            distinct: 187_767_399,
+            distinct_is_exact: false,
+            min: Some(0.0),
+            max: Some(4_294_967_295.0),
+            mean: Some(26.5),
+            most: 100,
+        };
+        assert!(line(&c, 10).trim_end().chars().count() <= 80, "{}", line(&c, 10));
+    }
+}

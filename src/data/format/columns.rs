@@ -1,0 +1,129 @@
+//! Which columns of a file to take, where its columns have names.
+
+use crate::data::{DataError, rows::wrong};
+use std::path::Path;
+
+/// What a user says of the columns; empty lists leave it to the file.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Columns {
+    /// The label; `None` = the first of [`LABELS`] that the file has.
+    pub label: Option<String>,
+    /// Dense columns.
+    pub dense: Vec<String>,
+    /// Categorical columns.
+    pub categorical: Vec<String>,
+    /// Columns to leave alone.
+    pub ignore: Vec<String>,
+}
+
+/// What the label is called in the files of OneFlow and FuxiCTR, DeepRec, BARS, facebook.
+pub const LABELS: [&str; 4] = ["label", "clicked", "click", "y"];
+
+/// Numbers of the columns that were chosen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Chosen {
+    /// The label.
+    pub label: usize,
+    /// Dense columns.
+    pub dense: Vec<usize>,
+    /// Categorical columns.
+    pub categorical: Vec<usize>,
+}
+
+impl Columns {
+    /// Chooses among the columns of `path`. `names` are all of them; `fraction` says whether the values of one are fractions.
+    ///
+    /// What is not said is guessed: `I` and a number is a dense column, as in Criteo's logs, and so is one of fractions; all others
+    /// are categorical.
+    ///
+    /// # Errors
+    /// If a column is missing or has two roles.
+    pub fn choose(&self, path: &Path, names: &[String], fraction: impl Fn(usize) -> bool) -> Result<Chosen, DataError> {
+        let shown = || names.iter().take(50).cloned().collect::<Vec<_>>().join(", ");
+        let find = |name: &String| {
+            let at = names.iter().position(|n| n == name);
+            at.ok_or_else(|| wrong(path, format!("there is no column {name}; the columns are {}", shown())))
+        };
+        let label = match &self.label {
+            Some(name) => find(name)?,
+            None => LABELS.iter().find_map(|l| names.iter().position(|n| n == l)).ok_or_else(|| {
+                wrong(path, format!("no column is called {}; name the label, one of {}", LABELS.join(", "), shown()))
+            })?,
+        };
+        let all = |list: &[String]| list.iter().map(find).collect::<Result<Vec<_>, _>>();
+        let (mut dense, mut categorical, ignored) = (all(&self.dense)?, all(&self.categorical)?, all(&self.ignore)?);
+        let mut given: Vec<usize> = [&[label][..], &dense, &categorical, &ignored].concat();
+        given.sort_unstable();
+        if let Some(twice) = given.windows(2).find(|w| w[0] == w[1]) {
+            return Err(wrong(path, format!("column {} has two roles; name each column once", names[twice[0]])));
+        }
+        let (guess_dense, guess_categorical) = (self.dense.is_empty(), self.categorical.is_empty());
+        for (i, name) in names.iter().enumerate().filter(|(i, _)| given.binary_search(i).is_err()) {
+            let integer = name.strip_prefix('I').is_some_and(|d| !d.is_empty() && d.bytes().all(|b| b.is_ascii_digit()));
+            match integer || fraction(i) {
+                true if guess_dense => dense.push(i),
+                // Whoever names the dense columns has named all of them.
+                _ if guess_categorical => categorical.push(i),
+                _ => {}
+            }
+        }
+        if dense.is_empty() && categorical.is_empty() {
+            return Err(wrong(path, "there is no column but the label and those ignored"));
+        }
+        Ok(Chosen { label, dense, categorical })
+    }
+
+    /// Refuses choices for a format whose columns are fixed.
+    ///
+    /// # Errors
+    /// If anything was chosen.
+    pub fn unused(&self, path: &Path, format: &str) -> Result<(), DataError> {
+        match *self == Columns::default() {
+            true => Ok(()),
+            false => Err(wrong(path, format!("columns were chosen by name, but those of {format} have no names; choose none"))),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn choose(columns: &Columns, names: &[&str]) -> Result<Chosen, String> {
+        let names: Vec<String> = names.iter().map(|n| n.to_string()).collect();
+        columns.choose(Path::new("f"), &names, |i| names[i].starts_with("price")).map_err(|e| e.to_string())
+    }
+
+    fn list(names: &[&str]) -> Vec<String> {
+        names.iter().map(|n| n.to_string()).collect()
+    }
+
+    #[test]
+    fn what_is_not_said_is_guessed() {
+        let names = ["clicked", "I1", "I12", "C1", "price", "user", "I", "Ix"];
+        let guessed = choose(&Columns::default(), &names).unwrap();
+        assert_eq!(guessed, Chosen { label: 0, dense: vec![1, 2, 4], categorical: vec![3, 5, 6, 7] });
+        let said = Columns { label: Some("user".into()), ignore: list(&["clicked"]), ..Columns::default() };
+        assert_eq!(choose(&said, &names).unwrap(), Chosen { label: 5, dense: vec![1, 2, 4], categorical: vec![3, 6, 7] });
+        let said = Columns { dense: list(&["user"]), ..Columns::default() };
+        assert_eq!(choose(&said, &names).unwrap(), Chosen { label: 0, dense: vec![5], categorical: vec![1, 2, 3, 4, 6, 7] });
+        let said = Columns { categorical: list(&["user", "C1"]), ..Columns::default() };
+        assert_eq!(choose(&said, &names).unwrap(), Chosen { label: 0, dense: vec![1, 2, 4], categorical: vec![5, 3] });
+    }
+
+    #[test]
+    fn columns_that_are_not_there_or_twice_are_named() {
+        let said = |dense: &[&str], categorical: &[&str]| {
+            let c = Columns { dense: list(dense), categorical: list(categorical), ..Columns::default() };
+            choose(&c, &["y", "a", "b"]).unwrap_err()
+        };
+        assert_eq!(said(&["x"], &[]), "f: there is no column x; the columns are y, a, b");
+        assert_eq!(said(&["a"], &["b", "a"]), "f: column a has two roles; name each column once");
+        let error = choose(&Columns::default(), &["a"]).unwrap_err();
+        assert_eq!(error, "f: no column is called label, clicked, click, y; name the label, one of a");
+        let ignore = Columns { ignore: list(&["a", "b"]), ..Columns::default() };
+        assert!(choose(&ignore, &["y", "a", "b"]).unwrap_err().contains("no column but the label"));
+        assert!(ignore.unused(Path::new("f.bin"), "bin40").is_err());
+        Columns::default().unused(Path::new("f.bin"), "bin40").unwrap();
+    }
+}

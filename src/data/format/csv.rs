@@ -1,0 +1,395 @@
+//! Delimited text. `csv`: a header line with names, ids in decimal digits. `deeprec`: DeepRec's files for Criteo (modelzoo/DLRM), no header,
+//! `clicked,I1..I13,C1..C26`, the categories as in Criteo's logs, 8 hexadecimal digits. In both an empty field is a missing value.
+
+use super::{
+    Reader, Writer,
+    columns::Columns,
+    text::{TextWriter, shown},
+};
+use crate::data::{
+    DataError,
+    preprocess::{Lines, fields::Fields},
+    rows::{Hotness, IdColumn, Layout, Numbers, Rows, wrong},
+};
+use std::{fmt::Write as _, path::Path};
+
+/// Lines that are looked at to tell columns of fractions from those of whole numbers.
+const LOOK: usize = 100;
+
+/// Which of the two.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dialect {
+    /// With a header line.
+    Named,
+    /// DeepRec's.
+    DeepRec,
+}
+
+/// Reads a file, packed by gzip or not.
+pub struct CsvReader {
+    dialect: Dialect,
+    lines: Lines,
+    fields: Fields,
+    layout: Layout,
+    /// Fields of a line, and which of them are read.
+    width: usize,
+    label: usize,
+    dense: Vec<usize>,
+    ids: Vec<usize>,
+}
+
+impl CsvReader {
+    /// Opens a file with a header line.
+    ///
+    /// # Errors
+    /// If it cannot be read, or lacks a column.
+    pub fn named(path: &Path, columns: &Columns) -> Result<Self, DataError> {
+        let mut lines = Lines::open(path)?;
+        let mut fields = Fields::default();
+        let names = match header(&mut lines, &mut fields)? {
+            Some(names) => names,
+            None => return Err(wrong(path, "the file is empty; must start with a header line")),
+        };
+        let fractions = fractions(path, names.len())?;
+        let chosen = columns.choose(path, &names, |i| fractions[i])?;
+        let name = |&i: &usize| names[i].clone();
+        let layout = Layout {
+            label: names[chosen.label].clone(),
+            dense: chosen.dense.iter().map(name).collect(),
+            numbers: Numbers::Float64,
+            ids: chosen.categorical.iter().map(|i| IdColumn { name: name(i), hotness: Hotness::One }).collect(),
+        };
+        let width = names.len();
+        Ok(CsvReader {
+            dialect: Dialect::Named,
+            lines,
+            fields,
+            layout,
+            width,
+            label: chosen.label,
+            dense: chosen.dense,
+            ids: chosen.categorical,
+        })
+    }
+
+    /// Opens a file of DeepRec's.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    pub fn deeprec(path: &Path) -> Result<Self, DataError> {
+        let layout = Layout { label: "clicked".into(), ..Layout::criteo(Numbers::Float64) };
+        Ok(CsvReader {
+            dialect: Dialect::DeepRec,
+            lines: Lines::open(path)?,
+            fields: Fields::default(),
+            layout,
+            width: 40,
+            label: 0,
+            dense: (1..14).collect(),
+            ids: (14..40).collect(),
+        })
+    }
+
+    /// Takes the fields at hand as a row.
+    fn take(&self, rows: &mut Rows) -> Result<(), String> {
+        let (fields, layout) = (&self.fields, &self.layout);
+        if fields.len() != self.width {
+            return Err(format!("has {} fields; must have {}, one for each column", fields.len(), self.width));
+        }
+        let wrong = |i: usize, name: &str, right: &str| format!("column {name} is {}; must be {right}", shown(fields.get(i)));
+        let label = match number(fields.get(self.label)) {
+            Some(y) if y == 0.0 || y == 1.0 => y as f32,
+            _ => return Err(wrong(self.label, &layout.label, "0 or 1, since it is the label")),
+        };
+        for (&i, name) in self.dense.iter().zip(&layout.dense) {
+            let text = fields.get(i);
+            rows.dense.push(match text {
+                [] => f64::NAN,
+                _ => number(text).ok_or_else(|| wrong(i, name, "a number or nothing"))?,
+            });
+        }
+        for ((&i, column), bags) in self.ids.iter().zip(&layout.ids).zip(&mut rows.ids) {
+            let text = fields.get(i);
+            let id = || match self.dialect {
+                Dialect::Named => {
+                    decimal(text).ok_or_else(|| wrong(i, &column.name, "a whole number below 2^32 (an id) or nothing"))
+                }
+                Dialect::DeepRec => {
+                    hexadecimal(text).ok_or_else(|| wrong(i, &column.name, "up to 8 hexadecimal digits or nothing"))
+                }
+            };
+            bags.push(if text.is_empty() { None } else { Some(id()?) });
+        }
+        rows.labels.push(label);
+        Ok(())
+    }
+}
+
+/// The names in the first line that is not blank, without a byte-order mark.
+fn header(lines: &mut Lines, fields: &mut Fields) -> Result<Option<Vec<String>>, DataError> {
+    let mut first = true;
+    while let Some(line) = lines.next_line()? {
+        let line = if std::mem::take(&mut first) { line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line) } else { line };
+        if line.trim_ascii().is_empty() {
+            continue;
+        }
+        let names =
+            fields.split(line, b',').map(|()| fields.iter().map(|f| String::from_utf8_lossy(f).into_owned()).collect::<Vec<_>>());
+        let names = names.map_err(|what| lines.malformed(what))?;
+        if let Some((i, name)) = names.iter().enumerate().find(|(i, n)| names[..*i].contains(n)) {
+            return Err(lines.malformed(format!("the header names {name} twice, the second time as column {}", i + 1)));
+        }
+        return Ok(Some(names));
+    }
+    Ok(None)
+}
+
+/// Which of the columns have fractions in the first lines.
+fn fractions(path: &Path, width: usize) -> Result<Vec<bool>, DataError> {
+    let (mut lines, mut fields) = (Lines::open(path)?, Fields::default());
+    header(&mut lines, &mut fields)?;
+    let mut found = vec![false; width];
+    for _ in 0..LOOK {
+        let Some(line) = lines.next_line()? else { break };
+        if fields.split(line, b',').is_ok() && fields.len() == width {
+            for (found, text) in found.iter_mut().zip(fields.iter()) {
+                *found |= number(text).is_some() && decimal(text.strip_prefix(b"-").unwrap_or(text)).is_none();
+            }
+        }
+    }
+    Ok(found)
+}
+
+fn number(text: &[u8]) -> Option<f64> {
+    std::str::from_utf8(text).ok()?.parse().ok().filter(|x: &f64| x.is_finite())
+}
+
+fn decimal(text: &[u8]) -> Option<u32> {
+    // The standard parser takes a plus sign, too.
+    std::str::from_utf8(text).ok().filter(|t| !t.starts_with('+'))?.parse().ok()
+}
+
+fn hexadecimal(text: &[u8]) -> Option<u32> {
+    let text = std::str::from_utf8(text).ok().filter(|t| t.len() <= 8 && !t.starts_with('+'))?;
+    u32::from_str_radix(text, 16).ok()
+}
+
+impl Reader for CsvReader {
+    fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    fn len(&self) -> Option<u64> {
+        None
+    }
+
+    fn read(&mut self, n: usize, rows: &mut Rows) -> Result<(), DataError> {
+        rows.clear();
+        while rows.len() < n {
+            let Some(line) = self.lines.next_line()? else { break };
+            if line.trim_ascii().is_empty() {
+                continue;
+            }
+            let cut = self.fields.split(line, b',');
+            if let Err(what) = cut.and_then(|()| self.take(rows)) {
+                return Err(self.lines.malformed(what));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Writes a file.
+pub struct CsvWriter {
+    dialect: Dialect,
+    text: TextWriter,
+    layout: Layout,
+}
+
+impl CsvWriter {
+    /// Starts a file.
+    ///
+    /// # Errors
+    /// If it cannot be written, or a column may hold other than one id; for [`Dialect::DeepRec`] also if the columns are other than
+    /// Criteo's.
+    pub fn create(path: &Path, layout: &Layout, dialect: Dialect) -> Result<Self, DataError> {
+        match dialect {
+            Dialect::DeepRec => layout.check_criteo(path, "DeepRec's csv")?,
+            Dialect::Named => layout.check_single(path, "csv")?,
+        }
+        let mut text = TextWriter::create(path)?;
+        if dialect == Dialect::Named {
+            let names = [&layout.label].into_iter().chain(&layout.dense).chain(layout.ids.iter().map(|c| &c.name));
+            for (i, name) in names.enumerate() {
+                if name.contains(['\n', '\r']) {
+                    return Err(wrong(path, format!("column {name:?} has a line end in its name, which csv cannot hold here")));
+                }
+                if i > 0 {
+                    text.line().push(',');
+                }
+                let plain = !name.is_empty() && name.trim() == name && !name.contains([',', '"', '\u{feff}']);
+                match plain {
+                    true => text.line().push_str(name),
+                    false => text.whole(format!("\"{}\"", name.replace('"', "\"\""))),
+                }
+            }
+            text.end()?;
+        }
+        Ok(CsvWriter { dialect, text, layout: layout.clone() })
+    }
+}
+
+impl Writer for CsvWriter {
+    fn write(&mut self, rows: &Rows) -> Result<(), DataError> {
+        for i in 0..rows.len() {
+            self.text.whole(rows.labels[i]);
+            for &x in rows.dense_row(i) {
+                self.text.line().push(',');
+                if !x.is_nan() {
+                    self.text.number(x, self.layout.numbers);
+                }
+            }
+            for bags in &rows.ids {
+                self.text.line().push(',');
+                if let [id] = bags.bag(i) {
+                    let _ = match self.dialect {
+                        Dialect::Named => write!(self.text.line(), "{id}"),
+                        Dialect::DeepRec => write!(self.text.line(), "{id:08x}"),
+                    };
+                }
+            }
+            self.text.end()?;
+        }
+        Ok(())
+    }
+
+    fn finish(self: Box<Self>) -> Result<(), DataError> {
+        self.text.finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::format::{
+        Format,
+        testing::{Kind, arbitrary, python, read_all, round_trip, same, write_all},
+    };
+    use proptest::prelude::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(48))]
+
+        #[test]
+        fn what_was_written_is_read(
+            floats in arbitrary(Kind { numbers: Numbers::Float32, many: false, ..Kind::ANY }),
+            doubles in arbitrary(Kind { many: false, ..Kind::ANY }),
+            criteo in arbitrary(Kind { largest_id: u32::MAX, ..Kind::CRITEO_INT32 }),
+            packed: bool,
+            chunk in 1usize..40,
+        ) {
+            for (mut layout, rows) in [floats, doubles] {
+                let back = round_trip(Format::Csv, if packed { "a.csv.gz" } else { "a.csv" }, &layout, &rows, chunk, &Columns::default());
+                layout.numbers = Numbers::Float64;
+                prop_assert!(back.0 == layout, "{:?} {:?}", back.0, layout);
+                let narrow = |r: &Rows| Rows { dense: r.dense.iter().map(|&x| f64::from(x as f32)).collect(), ..r.clone() };
+                prop_assert!(same(&back.1, &rows) || same(&narrow(&back.1), &rows));
+            }
+            let (layout, rows) = criteo;
+            let back = round_trip(Format::DeepRec, "train.csv", &layout, &rows, chunk, &Columns::default());
+            prop_assert!(same(&back.1, &rows));
+        }
+
+        #[test]
+        fn no_bytes_make_it_panic(bytes in prop_oneof![prop::collection::vec(any::<u8>(), 0..500), "(label,I1,C1\n)?[01,\\n\"-9a-f.]{0,200}".prop_map(String::into_bytes)]) {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("a.csv");
+            std::fs::write(&path, &bytes).unwrap();
+            for format in [Format::Csv, Format::DeepRec] {
+                let _ = read_all(format, &path, 7, &Columns::default());
+            }
+        }
+    }
+
+    #[test]
+    fn names_with_commas_and_quotes_come_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.csv");
+        let names = ["a,b", " c", "d\"e", "\u{feff}f", "ü"];
+        let layout = Layout {
+            label: "y".into(),
+            dense: vec![],
+            numbers: Numbers::Float64,
+            ids: names.map(|n| IdColumn { name: n.into(), hotness: Hotness::One }).to_vec(),
+        };
+        let mut rows = Rows::new(&layout);
+        rows.labels.push(1.0);
+        rows.ids.iter_mut().for_each(|b| b.push([7]));
+        write_all(Format::Csv, &path, &layout, &rows, 1).unwrap();
+        let back = read_all(Format::Csv, &path, 1, &Columns::default()).unwrap();
+        assert!(back.0 == layout && same(&back.1, &rows), "{:?}", back.0);
+    }
+
+    #[test]
+    fn files_of_others_are_read_and_what_is_wrong_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.csv");
+        let read = |text: &[u8], columns: &Columns| {
+            std::fs::write(&path, text).unwrap();
+            read_all(Format::Csv, &path, 9, columns).map_err(|e| e.to_string())
+        };
+        let text = b"\xef\xbb\xbfclick,price,user,I9\r\n1,0.5,7,\r\n\r\n0, 2 ,\"8\",-3";
+        let (layout, rows) = read(text, &Columns::default()).unwrap();
+        assert_eq!((layout.dense.join(" "), layout.ids[0].name.as_str(), rows.len()), ("price I9".into(), "user", 2));
+        assert_eq!((rows.dense[0], rows.dense[1].is_nan(), &rows.dense[2..]), (0.5, true, &[2.0, -3.0][..]));
+        assert_eq!((&rows.labels[..], &rows.ids[0].indices[..]), (&[1.0, 0.0][..], &[7, 8][..]));
+        for (bad, what) in [
+            ("1,2", "has 2 fields; must have 3, one for each column"),
+            ("2,1,1", "column label is \"2\"; must be 0 or 1, since it is the label"),
+            (",1,1", "column label is \"\"; must be 0 or 1, since it is the label"),
+            ("1,x,1", "column I1 is \"x\"; must be a number or nothing"),
+            ("1,inf,1", "column I1 is \"inf\"; must be a number or nothing"),
+            ("1,1,-1", "column C1 is \"-1\"; must be a whole number below 2^32 (an id) or nothing"),
+            ("1,1,68fd1e64", "column C1 is \"68fd1e64\"; must be a whole number below 2^32 (an id) or nothing"),
+            ("1,\"1,1", "the quote of field 2 is not closed on its line; close it, or double it if it is part of the text"),
+        ] {
+            let error = read(format!("label,I1,C1\n0,1,1\n{bad}\n").as_bytes(), &Columns::default()).unwrap_err();
+            assert_eq!(error, format!("{}:3: {what}", path.display()));
+        }
+        assert!(read(b"", &Columns::default()).unwrap_err().ends_with("the file is empty; must start with a header line"));
+        assert!(
+            read(b"y,a,a\n", &Columns::default())
+                .unwrap_err()
+                .ends_with(":1: the header names a twice, the second time as column 3")
+        );
+        std::fs::write(&path, "1,2\n").unwrap();
+        let error = read_all(Format::DeepRec, &path, 9, &Columns::default()).unwrap_err().to_string();
+        assert!(error.ends_with(":1: has 2 fields; must have 40, one for each column"), "{error}");
+    }
+
+    /// What pandas makes of a data frame, missing values included, and what it reads of ours.
+    #[test]
+    fn pandas_and_we_read_each_other() {
+        let dir = tempfile::tempdir().unwrap();
+        let script = r#"
+import sys, pandas as pd
+d = sys.argv[1]
+f = pd.DataFrame({"label": [1, 0, 1], "price": [0.1, None, 1e-7], "user": pd.array([4294967295, None, 3], "UInt32")})
+f.to_csv(d + "/a.csv", index=False)
+"#;
+        if !python(&["pandas"], script, &[dir.path()]) {
+            return;
+        }
+        let (layout, rows) = read_all(Format::Csv, &dir.path().join("a.csv"), 2, &Columns::default()).unwrap();
+        assert_eq!((rows.dense[0], rows.dense[1].is_nan(), rows.dense[2]), (0.1, true, 1e-7));
+        assert_eq!((rows.ids[0].bag(0), rows.ids[0].bag(1)), (&[u32::MAX][..], &[][..]));
+        write_all(Format::Csv, &dir.path().join("b.csv"), &layout, &rows, 2).unwrap();
+        let script = r#"
+import sys, pandas as pd
+d = sys.argv[1]
+a, b = (pd.read_csv(d + name, dtype={"user": "UInt32"}) for name in ("/a.csv", "/b.csv"))
+pd.testing.assert_frame_equal(a, b, check_exact=True)
+"#;
+        python(&["pandas"], script, &[dir.path()]);
+    }
+}

@@ -1,0 +1,224 @@
+//! One column of a row group, read piece by piece, whatever type its numbers have.
+
+use crate::data::{
+    Bags, DataError,
+    rows::{Place, wrong},
+};
+use parquet::{
+    basic::{ConvertedType, Type as Physical},
+    column::reader::{ColumnReader, ColumnReaderImpl},
+    data_type::{BoolType, DataType, DoubleType, FloatType, Int32Type, Int64Type},
+    errors::Result,
+    schema::types::ColumnDescriptor,
+};
+use std::path::Path;
+
+/// A column that is read.
+#[derive(Debug, Clone)]
+pub(super) struct Leaf {
+    /// Number among all leaves of the file.
+    pub index: usize,
+    /// Name of the column.
+    pub name: String,
+    /// Whether it holds lists.
+    pub list: bool,
+    /// Whether it holds numbers of 32 bits without a sign (pandas' uint32).
+    pub unsigned: bool,
+    /// Definition level of a value that is there.
+    max_def: i16,
+}
+
+impl Leaf {
+    /// Column `index`, described by `d`.
+    ///
+    /// # Errors
+    /// If it holds no numbers, or lists of lists.
+    pub fn new(path: &Path, index: usize, d: &ColumnDescriptor) -> std::result::Result<Self, DataError> {
+        let name = d.path().parts().first().cloned().unwrap_or_default();
+        let refuse = |what: String| Err(wrong(path, format!("column {name} {what}; must be numbers, or lists of them for ids")));
+        if !matches!(
+            d.physical_type(),
+            Physical::BOOLEAN | Physical::INT32 | Physical::INT64 | Physical::FLOAT | Physical::DOUBLE
+        ) {
+            return refuse(format!("is of type {}", d.physical_type()));
+        }
+        let (depth, list) = (d.path().parts().len(), d.max_rep_level() == 1);
+        // A list is three levels deep as the format asks for, or two or one as older programs write it.
+        if d.max_rep_level() > 1 || depth > 3 || (depth > 1 && !list) {
+            return refuse("is nested".to_owned());
+        }
+        let unsigned = d.physical_type() == Physical::INT32 && d.converted_type() == ConvertedType::UINT_32;
+        Ok(Leaf { index, name, list, unsigned, max_def: d.max_def_level() })
+    }
+}
+
+/// Whether values of the type are fractions.
+pub(super) fn fraction(physical: Physical) -> bool {
+    matches!(physical, Physical::FLOAT | Physical::DOUBLE)
+}
+
+/// A reader of one column of one row group with its buffers.
+pub(super) struct Column {
+    defs: Vec<i16>,
+    reps: Vec<i16>,
+    values: Values,
+}
+
+enum Values {
+    Bool(Typed<BoolType>),
+    I32(Typed<Int32Type>),
+    I64(Typed<Int64Type>),
+    F32(Typed<FloatType>),
+    F64(Typed<DoubleType>),
+    /// No numbers; [`Leaf::new`] lets no such column through.
+    Other,
+}
+
+struct Typed<T: DataType> {
+    reader: ColumnReaderImpl<T>,
+    buffer: Vec<T::T>,
+}
+
+impl<T: DataType> Typed<T> {
+    fn new(reader: ColumnReaderImpl<T>) -> Self {
+        Typed { reader, buffer: Vec::new() }
+    }
+
+    /// Reads `n` rows into the buffer.
+    fn read(&mut self, n: usize, defs: &mut Vec<i16>, reps: &mut Vec<i16>) -> Result<usize> {
+        self.buffer.clear();
+        Ok(self.reader.read_records(n, Some(defs), Some(reps), &mut self.buffer)?.0)
+    }
+}
+
+/// Calls `$body` with the typed reader.
+macro_rules! typed {
+    ($values:expr, $t:ident => $body:expr, $other:expr) => {
+        match $values {
+            Values::Bool($t) => $body,
+            Values::I32($t) => $body,
+            Values::I64($t) => $body,
+            Values::F32($t) => $body,
+            Values::F64($t) => $body,
+            Values::Other => $other,
+        }
+    };
+}
+
+impl Column {
+    /// Takes over the reader of a row group's column.
+    pub fn new(reader: ColumnReader) -> Self {
+        let values = match reader {
+            ColumnReader::BoolColumnReader(r) => Values::Bool(Typed::new(r)),
+            ColumnReader::Int32ColumnReader(r) => Values::I32(Typed::new(r)),
+            ColumnReader::Int64ColumnReader(r) => Values::I64(Typed::new(r)),
+            ColumnReader::FloatColumnReader(r) => Values::F32(Typed::new(r)),
+            ColumnReader::DoubleColumnReader(r) => Values::F64(Typed::new(r)),
+            _ => Values::Other,
+        };
+        Column { defs: Vec::new(), reps: Vec::new(), values }
+    }
+
+    /// Passes over `n` rows.
+    pub fn skip(&mut self, n: usize) -> Result<usize> {
+        typed!(&mut self.values, t => t.reader.skip_records(n), Ok(0))
+    }
+
+    /// Reads the next `n` rows into the buffers and returns how many there were.
+    pub fn read(&mut self, n: usize) -> Result<usize> {
+        self.defs.clear();
+        self.reps.clear();
+        let (defs, reps) = (&mut self.defs, &mut self.reps);
+        typed!(&mut self.values, t => t.read(n, defs, reps), Ok(0))
+    }
+
+    /// The rows read last as numbers, to every `stride`-th place of `out`; NaN where null.
+    pub fn numbers(&self, leaf: &Leaf, out: &mut [f64], stride: usize) {
+        let out = out.iter_mut().step_by(stride);
+        match &self.values {
+            Values::Bool(t) => self.spread(leaf, &t.buffer, out, |x| f64::from(u8::from(x))),
+            Values::I32(t) if leaf.unsigned => self.spread(leaf, &t.buffer, out, |x| f64::from(x as u32)),
+            Values::I32(t) => self.spread(leaf, &t.buffer, out, f64::from),
+            Values::I64(t) => self.spread(leaf, &t.buffer, out, |x| x as f64),
+            Values::F32(t) => self.spread(leaf, &t.buffer, out, f64::from),
+            Values::F64(t) => self.spread(leaf, &t.buffer, out, |x| x),
+            Values::Other => {}
+        }
+    }
+
+    fn spread<'a, V: Copy>(&self, leaf: &Leaf, values: &[V], out: impl Iterator<Item = &'a mut f64>, to: impl Fn(V) -> f64) {
+        // Nothing is null.
+        if leaf.max_def == 0 || values.len() == self.defs.len() {
+            out.zip(values).for_each(|(o, &v)| *o = to(v));
+            return;
+        }
+        let mut values = values.iter();
+        for (o, &def) in out.zip(&self.defs) {
+            *o = match def == leaf.max_def {
+                true => values.next().map_or(f64::NAN, |&v| to(v)),
+                false => f64::NAN,
+            };
+        }
+    }
+
+    /// The rows read last as bags of ids, appended to `bags`; none where null. `place` tells the place of a row, `offset` is taken off
+    /// each id.
+    pub fn ids<'a>(
+        &self,
+        leaf: &Leaf,
+        offset: i64,
+        bags: &mut Bags,
+        place: impl Fn(usize) -> Place<'a>,
+    ) -> std::result::Result<(), DataError> {
+        let id = |row: usize, x: i64| place(row).id(&leaf.name, x.wrapping_sub(offset));
+        let whole = |row: usize, x: f64| match x as i64 {
+            i if i as f64 == x => id(row, i),
+            _ => Err(place(row).error(format!("column {} is {x}; must be a whole number, since it is an id", leaf.name))),
+        };
+        match &self.values {
+            Values::Bool(t) => self.gather(leaf, &t.buffer, bags, |r, x| id(r, i64::from(x))),
+            Values::I32(t) if leaf.unsigned => self.gather(leaf, &t.buffer, bags, |r, x| id(r, i64::from(x as u32))),
+            Values::I32(t) => self.gather(leaf, &t.buffer, bags, |r, x| id(r, i64::from(x))),
+            Values::I64(t) => self.gather(leaf, &t.buffer, bags, id),
+            Values::F32(t) => self.gather(leaf, &t.buffer, bags, |r, x| whole(r, f64::from(x))),
+            Values::F64(t) => self.gather(leaf, &t.buffer, bags, whole),
+            Values::Other => Ok(()),
+        }
+    }
+
+    fn gather<V: Copy>(
+        &self,
+        leaf: &Leaf,
+        values: &[V],
+        bags: &mut Bags,
+        id: impl Fn(usize, V) -> std::result::Result<u32, DataError>,
+    ) -> std::result::Result<(), DataError> {
+        if leaf.max_def == 0 || (!leaf.list && values.len() == self.defs.len()) {
+            let start = bags.indices.len();
+            bags.indices.reserve(values.len());
+            for (row, &v) in values.iter().enumerate() {
+                bags.indices.push(id(row, v)?);
+            }
+            bags.offsets.extend(start as u32 + 1..=(start + values.len()) as u32);
+            return Ok(());
+        }
+        // A level with repetition 0 begins a row; one of the full definition level has a value.
+        let mut values = values.iter();
+        let mut row = 0;
+        for (i, &def) in self.defs.iter().enumerate() {
+            if i > 0 && (!leaf.list || self.reps.get(i) == Some(&0)) {
+                bags.push([]);
+                row += 1;
+            }
+            if def == leaf.max_def
+                && let Some(&v) = values.next()
+            {
+                bags.indices.push(id(row, v)?);
+            }
+        }
+        if !self.defs.is_empty() {
+            bags.push([]);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,354 @@
+//! Parquet files, read row group by row group: OneFlow's, FuxiCTR's, one's own.
+//!
+//! Row groups of all files may be dealt in a new order every epoch, as Petastorm does (`shuffle_row_groups`, OneFlow's reader); the rows of
+//! one stay together and in order. One file is open at a time, since a data set may have more files than a process may open.
+
+use super::{
+    super::{
+        Batch, Column, DataError, Dataset, Facts, Schema, Source,
+        dense::Dense,
+        format::{columns::Columns, parquet::Table},
+        rows::{Hotness, Layout, Place, Rows, io, wrong},
+    },
+    ids::{Ids, untransformed},
+    order::Order,
+};
+use crate::workload::{GroupShuffle, ParquetConfig, TrainSection};
+use std::path::{Path, PathBuf};
+
+/// Rows that are read together when the largest ids are sought.
+const CHUNK: u64 = 1 << 14;
+
+/// Opens the files. Where the sizes of the tables are not given, they are taken from the statistics of the files, or where those are
+/// missing, all rows are read once.
+///
+/// # Errors
+/// If a file cannot be read, lacks a column or has one of another type, or a split has no rows.
+pub fn open(config: &ParquetConfig, train: &TrainSection) -> Result<Dataset, DataError> {
+    let mut columns = Columns {
+        label: config.label.clone(),
+        dense: config.dense.clone(),
+        categorical: config.categorical.clone(),
+        ignore: config.ignore.clone(),
+    };
+    let mut layout = None;
+    let mut splits = Vec::new();
+    for paths in [&config.train, &config.eval, &config.test] {
+        if !paths.is_empty() {
+            splits.push(Files::open(paths, &mut columns, config.id_stride, &mut layout)?);
+        }
+    }
+    let Some(layout) = layout else { return Err(DataError::Invalid("data.train names no file".into())) };
+    let mut notes = vec![format!("train: {} samples, eval: {} samples", splits[0].len(), splits[1].len())];
+    let (rows, hotness) = sizes(config, &layout, &splits, &mut notes)?;
+    let schema = schema(&layout, &rows, &hotness);
+    let mut splits = splits.into_iter();
+    let mut source = |shuffle: GroupShuffle| -> Result<Option<Box<dyn Source>>, DataError> {
+        let Some(files) = splits.next() else { return Ok(None) };
+        let order = match shuffle {
+            GroupShuffle::None => None,
+            GroupShuffle::RowGroup => Some(Order::new(train.seed, files.groups.len() as u32)),
+        };
+        Ok(Some(Box::new(Parquet {
+            schema: schema.clone(),
+            rows: Rows::new(&layout),
+            layout: layout.clone(),
+            dense: Dense::new(config.dense_transform).ok_or_else(untransformed)?,
+            ids: Ids { rows: rows.clone(), range: config.max_ind_range },
+            hotness: hotness.clone(),
+            files,
+            order,
+            laid_out: None,
+            starts: Vec::new(),
+        })))
+    };
+    let none = || DataError::Invalid("a split is missing".into());
+    Ok(Dataset {
+        train: source(config.shuffle)?.ok_or_else(none)?,
+        eval: source(GroupShuffle::None)?.ok_or_else(none)?,
+        test: source(GroupShuffle::None)?,
+        facts: Facts { notes, ..Facts::default() },
+        numpy: None,
+    })
+}
+
+fn schema(layout: &Layout, rows: &[usize], hotness: &[usize]) -> Schema {
+    let column = |k: usize| Column { name: layout.ids[k].name.clone(), rows: rows[k], max_hotness: hotness[k] };
+    Schema { dense: layout.dense.len(), tables: (0..rows.len()).map(column).collect() }
+}
+
+/// Rows and most ids of a sample of each table: as given, or as the files have it.
+fn sizes(
+    config: &ParquetConfig,
+    layout: &Layout,
+    splits: &[Files],
+    notes: &mut Vec<String>,
+) -> Result<(Vec<usize>, Vec<usize>), DataError> {
+    let n = layout.ids.len();
+    for (key, list) in [("data.tables", &config.tables), ("data.hotness", &config.hotness)] {
+        if let Some(given) = list.as_ref().map(Vec::len).filter(|&len| len != n) {
+            let names = layout.ids.iter().map(|c| c.name.as_str()).collect::<Vec<_>>().join(", ");
+            return Err(DataError::Invalid(format!(
+                "{key} has {given} entries; must have {n}, one for each categorical column ({names})"
+            )));
+        }
+    }
+    let lists = layout.ids.iter().any(|c| c.hotness != Hotness::One);
+    let mut found = Found { largest: vec![0; n], hotness: vec![1; n] };
+    let mut known = true;
+    if config.tables.is_none() {
+        for files in splits {
+            known = known && files.largest(&mut found)?;
+        }
+    }
+    if !known || (lists && config.hotness.is_none()) {
+        for files in splits {
+            files.scan(layout, &mut found)?;
+        }
+    }
+    if config.tables.is_none() {
+        notes.push("rows of the tables by the largest ids in the files".into());
+    }
+    let limit = config.max_ind_range.map_or(usize::MAX, |r| r as usize);
+    let rows = || found.largest.iter().map(|&id| (id as usize + 1).min(limit)).collect();
+    Ok((config.tables.clone().unwrap_or_else(rows), config.hotness.clone().unwrap_or(found.hotness)))
+}
+
+/// What is known of the ids.
+struct Found {
+    largest: Vec<u32>,
+    hotness: Vec<usize>,
+}
+
+/// The files of a split, one of them open.
+struct Files {
+    paths: Vec<PathBuf>,
+    columns: Columns,
+    stride: u32,
+    /// File, number within it, and rows of each row group.
+    groups: Vec<(usize, usize, u64)>,
+    open: Option<(usize, Table)>,
+}
+
+impl Files {
+    /// Reads the ends of all files. The first file of all decides about the columns of the others.
+    fn open(paths: &[PathBuf], columns: &mut Columns, stride: u32, layout: &mut Option<Layout>) -> Result<Self, DataError> {
+        let paths = expand(paths)?;
+        let mut groups = Vec::new();
+        for (f, path) in paths.iter().enumerate() {
+            let table = Table::open(path, columns, stride)?;
+            match layout {
+                None => {
+                    let l = table.layout();
+                    let ids = l.ids.iter().map(|c| c.name.clone()).collect();
+                    *columns =
+                        Columns { label: Some(l.label.clone()), dense: l.dense.clone(), categorical: ids, ignore: Vec::new() };
+                    *layout = Some(l.clone());
+                }
+                Some(first) => {
+                    if let Some((column, _)) = table.layout().ids.iter().zip(&first.ids).find(|(a, b)| a.hotness != b.hotness) {
+                        let what = format!("column {} holds lists in one file and single ids in another", column.name);
+                        return Err(wrong(path, what));
+                    }
+                }
+            }
+            groups.extend(table.groups().enumerate().filter(|(_, rows)| *rows > 0).map(|(g, rows)| (f, g, rows)));
+        }
+        if groups.is_empty() {
+            return Err(wrong(&paths[0], "there are no rows; must be at least one"));
+        }
+        if groups.len() > u32::MAX as usize {
+            return Err(wrong(&paths[0], "there are too many row groups"));
+        }
+        Ok(Files { paths, columns: columns.clone(), stride, groups, open: None })
+    }
+
+    fn len(&self) -> u64 {
+        self.groups.iter().map(|(_, _, rows)| rows).sum()
+    }
+
+    fn table(&self, f: usize) -> Result<Table, DataError> {
+        Table::open(&self.paths[f], &self.columns, self.stride)
+    }
+
+    /// Takes the largest ids from the statistics of the files; whether all have some.
+    fn largest(&self, found: &mut Found) -> Result<bool, DataError> {
+        for f in 0..self.paths.len() {
+            let table = self.table(f)?;
+            for (k, largest) in found.largest.iter_mut().enumerate() {
+                match table.largest_id(k).map(u32::try_from) {
+                    Some(Ok(id)) => *largest = id.max(*largest),
+                    // Reading the rows will say which of them is wrong.
+                    _ => return Ok(false),
+                }
+            }
+        }
+        Ok(true)
+    }
+
+    /// Reads all ids.
+    fn scan(&self, layout: &Layout, found: &mut Found) -> Result<(), DataError> {
+        let mut rows = Rows::new(layout);
+        for f in 0..self.paths.len() {
+            let mut table = self.table(f)?;
+            for (group, n) in table.groups().collect::<Vec<_>>().into_iter().enumerate() {
+                let start = table.start(group);
+                for at in (start..start + n).step_by(CHUNK as usize) {
+                    rows.clear();
+                    table.append(group, at, CHUNK.min(start + n - at) as usize, &mut rows)?;
+                    for (k, bags) in rows.ids.iter().enumerate() {
+                        found.largest[k] = bags.indices.iter().copied().fold(found.largest[k], u32::max);
+                        let most = bags.offsets.windows(2).map(|w| (w[1] - w[0]) as usize).max();
+                        found.hotness[k] = most.unwrap_or(0).max(found.hotness[k]);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Row group `g` of the split: its file and the number within it.
+    fn enter(&mut self, g: usize) -> Result<(&mut Table, usize), DataError> {
+        let (f, group, _) = self.groups[g];
+        let table = match self.open.take() {
+            Some((open, table)) if open == f => table,
+            _ => self.table(f)?,
+        };
+        Ok((&mut self.open.insert((f, table)).1, group))
+    }
+}
+
+/// Files as they are, folders as their parquet files in order of their names.
+fn expand(paths: &[PathBuf]) -> Result<Vec<PathBuf>, DataError> {
+    let mut all = Vec::new();
+    for path in paths {
+        if !path.is_dir() {
+            all.push(path.clone());
+            continue;
+        }
+        let mut files = Vec::new();
+        for entry in std::fs::read_dir(path).map_err(io(path))? {
+            let file = entry.map_err(io(path))?.path();
+            if file.extension().is_some_and(|e| e == "parquet") && !hidden(&file) {
+                files.push(file);
+            }
+        }
+        if files.is_empty() {
+            return Err(wrong(path, "no file in this folder ends in .parquet"));
+        }
+        files.sort();
+        all.append(&mut files);
+    }
+    Ok(all)
+}
+
+/// Spark and others keep files of their own beside the data.
+fn hidden(file: &Path) -> bool {
+    file.file_name().is_some_and(|n| n.as_encoded_bytes().starts_with(b".") || n.as_encoded_bytes().starts_with(b"_"))
+}
+
+/// One split.
+struct Parquet {
+    schema: Schema,
+    layout: Layout,
+    dense: Dense,
+    ids: Ids,
+    hotness: Vec<usize>,
+    files: Files,
+    order: Option<Order>,
+    /// The epoch for which `starts` holds.
+    laid_out: Option<u64>,
+    /// First sample of each row group in the epoch's order.
+    starts: Vec<u64>,
+    rows: Rows,
+}
+
+impl Source for Parquet {
+    fn schema(&self) -> &Schema {
+        &self.schema
+    }
+
+    fn len(&self) -> Option<u64> {
+        Some(self.files.len())
+    }
+
+    fn fill(&mut self, epoch: u64, start: u64, n: usize, batch: &mut Batch) -> Result<(), DataError> {
+        batch.clear();
+        self.lay_out(epoch);
+        let (mut at, end) = (start, start + n as u64);
+        while at < end {
+            // The last row group that starts at or before `at`.
+            let place = self.starts.partition_point(|&s| s <= at) - 1;
+            let g = self.order.as_mut().map_or(place, |o| o.of_epoch(epoch)[place] as usize);
+            let within = at - self.starts[place];
+            let part = (self.files.groups[g].2 - within).min(end - at);
+            self.rows.clear();
+            let (table, group) = self.files.enter(g)?;
+            let row = table.start(group) + within;
+            table.append(group, row, part as usize, &mut self.rows)?;
+            self.encode(g, row, batch)?;
+            at += part;
+        }
+        Ok(())
+    }
+}
+
+impl Parquet {
+    fn lay_out(&mut self, epoch: u64) {
+        if self.laid_out == Some(epoch) || (self.order.is_none() && self.laid_out.is_some()) {
+            return;
+        }
+        self.laid_out = Some(epoch);
+        self.starts.clear();
+        let mut next = 0;
+        for place in 0..self.files.groups.len() {
+            let g = self.order.as_mut().map_or(place, |o| o.of_epoch(epoch)[place] as usize);
+            self.starts.push(next);
+            next += self.files.groups[g].2;
+        }
+    }
+
+    /// Appends the rows read last, which start at row `first` of the file of row group `g`. What is missing counts as 0.
+    fn encode(&self, g: usize, first: u64, batch: &mut Batch) -> Result<(), DataError> {
+        let path = &self.files.paths[self.files.groups[g].0];
+        let place = |i: usize| Place { path, row: first + i as u64 + 1 };
+        let (n, width) = (self.rows.len(), self.layout.dense.len());
+        batch.len += n;
+        batch.labels.extend_from_slice(&self.rows.labels);
+        for (at, &x) in self.rows.dense.iter().enumerate() {
+            let y = self.dense.apply(x).ok_or_else(|| {
+                let name = &self.layout.dense[at % width];
+                place(at / width).error(format!("column {name} is {x}; must be {}", self.dense.domain()))
+            })?;
+            batch.dense.push(y);
+        }
+        for (k, (to, from)) in batch.bags.iter_mut().zip(&self.rows.ids).enumerate() {
+            let (column, start) = (&self.layout.ids[k], to.indices.len());
+            if from.is_one_hot() {
+                to.indices.extend_from_slice(&from.indices);
+                to.offsets.extend(start as u32 + 1..=(start + n) as u32);
+            } else {
+                for i in 0..n {
+                    let bag = from.bag(i);
+                    if bag.len() > self.hotness[k] {
+                        let (ids, most) = (bag.len(), self.hotness[k]);
+                        let what = format!("column {} holds {ids} ids; must be at most {most} (data.hotness)", column.name);
+                        return Err(place(i).error(what));
+                    }
+                    let missing = bag.is_empty() && column.hotness == Hotness::One;
+                    to.push(bag.iter().copied().chain(missing.then_some(0)));
+                }
+            }
+            if let Err(at) = self.ids.wide_rows(k, &mut to.indices[start..]) {
+                // Which row the id at this place belongs to: as many bags have ended before it.
+                let i = to.offsets[to.offsets.len() - n..].partition_point(|&end| end as usize <= start + at);
+                let id = to.indices[start + at];
+                return Err(place(i).error(format!("column {} {}", column.name, self.ids.beyond(k, id))));
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,321 @@
+//! Data files through the binary: made, converted, looked at, trained on; and refused in one line where they are broken.
+
+use dlrm_bench::results::metrics;
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Output},
+};
+
+fn dlrm(dir: &Path, args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_dlrm-bench")).current_dir(dir).args(args).output().unwrap()
+}
+
+/// Standard output of a command that must work.
+fn good(dir: &Path, args: &[&str]) -> String {
+    let output = dlrm(dir, args);
+    assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// The one line on standard error, without `error: `, of a command that must fail with `code`.
+fn refused(dir: &Path, args: &[&str], code: i32) -> String {
+    let output = dlrm(dir, args);
+    let err = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(code), "{args:?}: {err}");
+    let line = err.strip_prefix("error: ").unwrap_or_else(|| panic!("{err:?}")).strip_suffix('\n').unwrap();
+    assert!(!line.contains('\n'), "{err}");
+    line.to_owned()
+}
+
+/// Makes `NAME.bin` of planted data.
+fn generate(dir: &Path, split: &str, samples: &str, name: &str) {
+    let planted = ["data", "generate", "criteo_kaggle", "--max-rows", "60", "--seed", "5"];
+    let said = good(dir, &[&planted[..], &["--split", split, "--samples", samples, "-o", name]].concat());
+    assert!(said.contains(" rows, ") && said.contains("best reachable AUC 0."), "{said}");
+}
+
+const WORKLOAD: &str = r#"[workload]
+name = "from-a-file"
+[data]
+source = "bin40"
+train = "train.bin"
+eval = "eval.bin"
+[model]
+kind = "dlrm"
+dim = 4
+bottom = [16, 4]
+top = [16, 1]
+[train]
+batch_size = 64
+epochs = 2
+[optimizer]
+kind = "sgd"
+learning_rate = 0.1
+[eval]
+every_epochs = 0.5
+"#;
+
+/// Loss and AUC of every step, as bits.
+fn curve(dir: &Path, set: &[&str]) -> (Vec<u32>, Vec<u64>) {
+    fs::write(dir.join("w.toml"), WORKLOAD).unwrap();
+    let results = dir.join("results");
+    let _ = fs::remove_dir_all(&results);
+    let set = set.iter().flat_map(|s| ["--set", s]);
+    let args: Vec<&str> =
+        ["run", "w.toml", "-q", "--no-plots", "--no-ceilings", "--threads", "1"].into_iter().chain(set).collect();
+    good(dir, &args);
+    let rows = metrics::read(&found(&results, "metrics.parquet")).unwrap();
+    (rows.loss.iter().map(|l| l.to_bits()).collect(), rows.auc.iter().flatten().map(|a| a.to_bits()).collect())
+}
+
+fn found(dir: &Path, name: &str) -> PathBuf {
+    let mut folders = vec![dir.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap().map(|e| e.unwrap().path()) {
+            match entry.is_dir() {
+                true => folders.push(entry),
+                false if entry.ends_with(name) => return entry,
+                false => {}
+            }
+        }
+    }
+    panic!("no {name}");
+}
+
+#[test]
+fn the_same_samples_train_the_same_model_from_any_format() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    generate(dir, "train", "1500", "train.bin");
+    generate(dir, "eval", "700", "eval.bin");
+    let records = curve(dir, &[]);
+    assert_eq!(records.0.len(), 2 * 24);
+    assert!(records.1.len() >= 4 && records.0.windows(2).any(|w| w[0] != w[1]));
+
+    good(dir, &["data", "convert", "train.bin", "-o", "train.parquet"]);
+    good(dir, &["data", "convert", "eval.bin", "-o", "eval.parquet"]);
+    let parquet =
+        ["data.source=parquet", "data.train=train.parquet", "data.eval=eval.parquet", "data.dense_transform=log1p_clamp0"];
+    assert_eq!(curve(dir, &parquet), records);
+    // Written by the generator at once, it is the same file.
+    let planted = ["data", "generate", "criteo_kaggle", "--max-rows", "60", "--seed", "5", "--samples", "1500", "--force"];
+    let bytes = fs::read(dir.join("train.parquet")).unwrap();
+    good(dir, &[&planted[..], &["-o", "train.parquet"]].concat());
+    assert_eq!(fs::read(dir.join("train.parquet")).unwrap(), bytes);
+    // And back again.
+    good(dir, &["data", "convert", "train.parquet", "-o", "again.bin"]);
+    assert_eq!(fs::read(dir.join("again.bin")).unwrap(), fs::read(dir.join("train.bin")).unwrap());
+
+    let shuffled = curve(dir, &["data.shuffle=batch"]);
+    assert_ne!(shuffled.0, records.0);
+    assert_eq!(curve(dir, &["data.shuffle=batch"]), shuffled, "a seed has one order");
+    assert_ne!(curve(dir, &["data.shuffle=batch", "train.seed=2"]), shuffled);
+}
+
+/// facebook's own preprocessing has the ids that planted data stands for; a log of it is what bin40 trains on.
+#[test]
+fn explain_names_the_files_and_the_model() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    generate(dir, "train", "100", "train.bin");
+    generate(dir, "eval", "100", "eval.bin");
+    fs::write(dir.join("w.toml"), WORKLOAD).unwrap();
+    let plain = good(dir, &["run", "w.toml", "--explain"]);
+    assert!(plain.contains("#   train: train.bin (16.0 kB)") && plain.contains("once the files have been read"), "{plain}");
+    let tables = format!("data.tables=[{}]", vec!["60"; 26].join(", "));
+    let sized = good(dir, &["run", "w.toml", "--explain", "--set", &tables]);
+    assert!(sized.contains("13 dense columns, 26 tables of 1560 rows in all, up to 26 ids a sample"), "{sized}");
+}
+
+#[test]
+fn inspect_says_what_a_file_holds_in_80_columns() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    generate(dir, "train", "1500", "train.bin");
+    let text = good(dir, &["data", "inspect", "train.bin", "--column", "I2", "--plot", "i2.png"]);
+    assert!(text.lines().all(|l| l.chars().count() <= 80), "{text}");
+    for part in ["train.bin: bin40, 240.0 kB", "1,500 rows, 2", "% of labels are 1", "\nC26 ", "\nI13 ", "\nrow ", "\nI2\n", "#"]
+    {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    assert!(fs::read(dir.join("i2.png")).unwrap().starts_with(b"\x89PNG"));
+    let json: serde_json::Value =
+        serde_json::from_str(&good(dir, &["data", "inspect", "train.bin", "--format", "json", "--limit", "1000"])).unwrap();
+    assert_eq!(
+        (json["rows"].as_u64(), json["complete"].as_bool(), json["format"].as_str()),
+        (Some(1000), Some(false), Some("bin40"))
+    );
+    assert_eq!(json["columns"].as_array().map(Vec::len), Some(39));
+    assert_eq!(json["columns"][15]["name"], "C3");
+    assert!(json["columns"][15]["distinct"].as_u64().is_some_and(|n| (10..=60).contains(&n)));
+    let whole = good(dir, &["data", "inspect", "train.bin", "--format", "json", "--limit", "1500"]);
+    assert!(whole.contains("\"complete\": true"));
+    assert!(
+        refused(dir, &["data", "inspect", "train.bin", "--column", "x"], 64)
+            .contains("there is no column x; must be one of I1, I2")
+    );
+    assert!(
+        refused(dir, &["data", "inspect", "train.bin", "--column", "I2", "--plot", "a.svg"], 64).contains("must end in .png")
+    );
+}
+
+#[test]
+fn outputs_appear_whole_or_not_at_all() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let files = || -> Vec<String> {
+        let mut all: Vec<String> = fs::read_dir(dir).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        all.sort();
+        all
+    };
+    generate(dir, "train", "300", "a.bin");
+    let said = refused(dir, &["data", "convert", "a.bin", "-o", "a.bin"], 64);
+    assert_eq!(said, "a.bin is there already; --force writes over it");
+    let before = fs::read(dir.join("a.bin")).unwrap();
+    good(dir, &["data", "convert", "a.bin", "-o", "a.bin", "--force"]);
+    assert_eq!(fs::read(dir.join("a.bin")).unwrap(), before);
+
+    // A label spoilt in the middle: nothing is left of the output, and the message names the input.
+    let mut bytes = before;
+    bytes[160 * 200] = 9;
+    fs::write(dir.join("bad.bin"), &bytes).unwrap();
+    let said = refused(dir, &["data", "convert", "bad.bin", "-o", "b.parquet"], 65);
+    assert_eq!(said, "bad.bin: row 201: the label (column label) is 9; must be 0 or 1");
+    assert_eq!(files(), ["a.bin", "bad.bin"]);
+
+    // What the output cannot hold names the output, not the file in which it waits.
+    good(dir, &["data", "generate", "custom", "--tables", "5", "--dense", "1", "--samples", "9", "-o", "c.parquet"]);
+    let said = refused(dir, &["data", "convert", "c.parquet", "-o", "c.bin"], 65);
+    assert_eq!(said, "c.bin: bin40 holds 13 dense and 26 categorical columns, but there are 1 and 1; use another format");
+    let said = refused(dir, &["data", "convert", "a.bin", "-o", "none/a.parquet"], 74);
+    assert!(said.starts_with("cannot write none/a.parquet: "), "{said}");
+    assert_eq!(files(), ["a.bin", "bad.bin", "c.parquet"]);
+    assert!(refused(dir, &["data", "convert", "a.bin", "-o", "a.xyz"], 64).contains("must end in .bin, .parquet"));
+    assert!(refused(dir, &["data", "convert", "nothing.bin", "-o", "a.parquet"], 65).starts_with("nothing.bin: No such file"));
+    assert!(
+        refused(dir, &["data", "convert", "a.bin", "-o", "a.parquet", "--label", "y"], 65)
+            .contains("those of bin40 have no names")
+    );
+    let said = refused(dir, &["data", "generate", "custom", "--samples", "9", "-o", "d.bin", "--tables", "0"], 64);
+    assert!(said.contains("--tables[0] = 0 must lie between"), "{said}");
+}
+
+/// Ctrl-C in the middle of a large file leaves nothing.
+#[cfg(unix)]
+#[test]
+fn an_interrupted_command_leaves_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let args = ["data", "generate", "criteo_kaggle", "--max-rows", "9", "--samples", "1000000000", "-o", "big.bin"];
+    let mut child = Command::new(env!("CARGO_BIN_EXE_dlrm-bench")).current_dir(dir.path()).args(args).spawn().unwrap();
+    let waiting = dir.path().join(".tmp-big.bin");
+    while !waiting.exists() {
+        assert!(child.try_wait().unwrap().is_none(), "ended early");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    let id = child.id().to_string();
+    assert!(Command::new("kill").args(["-INT", &id]).status().unwrap().success());
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn broken_files_stop_a_run_in_one_line() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    generate(dir, "train", "100", "train.bin");
+    generate(dir, "eval", "100", "eval.bin");
+    fs::write(dir.join("w.toml"), WORKLOAD).unwrap();
+    fs::write(dir.join("cut.bin"), [0; 999]).unwrap();
+    fs::write(dir.join("empty.bin"), []).unwrap();
+    let run = |set: &[&str], code: i32| {
+        let set = set.iter().flat_map(|s| ["--set", s]);
+        let args: Vec<&str> =
+            ["run", "w.toml", "-q", "--no-plots", "--no-ceilings", "--threads", "1"].into_iter().chain(set).collect();
+        refused(dir, &args, code)
+    };
+    assert!(run(&["data.train=cut.bin"], 65).starts_with("cut.bin: 999 bytes are 6 records of 160 bytes and 39 more; must be"));
+    assert!(run(&["data.eval=empty.bin"], 65).starts_with("empty.bin: the file is empty"));
+    assert!(run(&["data.train=none.bin"], 65).starts_with("none.bin: No such file"));
+    assert!(run(&["data.train=."], 65).contains("is no plain file"));
+    let tables = format!("data.tables=[{}]", vec!["3"; 26].join(", "));
+    assert!(run(&[&tables], 65).contains("; must be below 3, the rows of its table"));
+    assert!(run(&["data.tables=[3, 4]"], 64).contains("has 2 entries; must have 26"));
+    assert!(run(&["data.dense_transform=min_max"], 64).contains("which needs all of the data at once; must be"));
+    assert!(run(&["data.shuffle=row_group"], 64).contains("must be \"none\" or \"batch\""));
+    assert!(run(&["data.label=y"], 64).contains("has no effect here"));
+    let parquet = ["data.source=parquet", "data.train=train.bin"];
+    assert!(run(&parquet, 65).starts_with("train.bin: no parquet file: "));
+}
+
+/// Through every format and back to the same bytes.
+#[test]
+fn samples_survive_every_format() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    generate(dir, "train", "500", "a.bin");
+    let convert = |from: &str, to: &str, more: &[&str]| good(dir, &[&["data", "convert", from, "-o", to][..], more].concat());
+    convert("a.bin", "a.tsv.gz", &[]);
+    convert("a.tsv.gz", "a.txt", &["--to", "deeprec"]);
+    convert("a.txt", "a.csv", &["--from", "deeprec"]);
+    convert("a.csv", "a.npz", &[]);
+    let said = convert("a.npz", "day_0_labels.npy", &[]);
+    assert!(said.starts_with("500 rows, "), "{said}");
+    for part in ["dense", "sparse", "labels"] {
+        assert!(dir.join(format!("day_0_{part}.npy")).exists());
+    }
+    convert("day_0_sparse.npy", "b.parquet", &[]);
+    convert("b.parquet", "b.bin", &[]);
+    assert!(fs::read(dir.join("a.bin")).unwrap() == fs::read(dir.join("b.bin")).unwrap());
+    assert_eq!(
+        refused(dir, &["data", "convert", "a.bin", "-o", "day_0_dense.npy"], 64),
+        "day_0_dense.npy is there already; --force writes over it"
+    );
+
+    // Several ids a column go where there is room for them, and with logarithms.
+    good(
+        dir,
+        &[
+            "data",
+            "generate",
+            "custom",
+            "--tables",
+            "9,99",
+            "--hotness",
+            "1,3",
+            "--dense",
+            "2",
+            "--samples",
+            "50",
+            "-o",
+            "m.parquet",
+        ],
+    );
+    assert!(
+        refused(dir, &["data", "convert", "m.parquet", "-o", "m.csv"], 65)
+            .contains("csv holds one id a column, but C2 may hold others")
+    );
+    good(
+        dir,
+        &[
+            "data",
+            "generate",
+            "custom",
+            "--tables",
+            "9,99",
+            "--hotness",
+            "1,3",
+            "--dense",
+            "2",
+            "--samples",
+            "50",
+            "-o",
+            "m_dense.npy",
+        ],
+    );
+    convert("m_dense.npy", "again.parquet", &[]);
+    convert("m.parquet", "log.csv", &["--ignore", "C2", "--dense-transform", "log_plus3"]);
+    let log = good(dir, &["data", "inspect", "log.csv", "--format", "json"]);
+    let log: serde_json::Value = serde_json::from_str(&log).unwrap();
+    assert!((log["columns"][0]["min"].as_f64().unwrap() - 3f64.ln()).abs() < 1e-6, "{log}");
+}
