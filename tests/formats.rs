@@ -319,3 +319,53 @@ fn samples_survive_every_format() {
     let log: serde_json::Value = serde_json::from_str(&log).unwrap();
     assert!((log["columns"][0]["min"].as_f64().unwrap() - 3f64.ln()).abs() < 1e-6, "{log}");
 }
+
+/// OneFlow's files as pyarrow writes them (counts + 1 in f32, ids numbered through all columns, several files) train the same model as the
+/// records that they are made of: `ln(x + 1)` of a count + 1 is `ln(x + 2)` of the count.
+#[test]
+fn files_in_the_layout_of_oneflow_train_the_same_model() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    generate(dir, "train", "1500", "train.bin");
+    generate(dir, "eval", "700", "eval.bin");
+    let script = r#"
+import numpy as np, os, pyarrow as pa, pyarrow.parquet as pq
+for split, files in (("train", 3), ("eval", 1)):
+    rows = np.fromfile(split + ".bin", np.int32).reshape(-1, 40)
+    os.mkdir(split)
+    for f, part in enumerate(np.array_split(rows, files)):
+        columns = {"label": part[:, 0].astype(np.float32)}
+        columns |= {"I%d" % (i + 1): (part[:, 1 + i] + 1).astype(np.float32) for i in range(13)}
+        columns |= {"C%d" % (i + 1): part[:, 14 + i].astype(np.int64) + 40_000_001 * i for i in range(26)}
+        pq.write_table(pa.table(columns), "%s/part-%05d.parquet" % (split, f), row_group_size=256)
+"#;
+    let python = std::env::var("DLRM_BENCH_PYTHON").unwrap_or_else(|_| "python3".into());
+    let run = |code: &str| Command::new(&python).current_dir(dir).args(["-c", code]).output();
+    if !run("import numpy, pyarrow").is_ok_and(|o| o.status.success()) {
+        eprintln!("skipped: {python} with numpy and pyarrow is not there");
+        return;
+    }
+    let made = run(script).unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let records = curve(dir, &["data.dense_transform=log_plus2"]);
+    let oneflow = [
+        "data.source=parquet",
+        "data.train=train",
+        "data.eval=eval",
+        "data.id_stride=40000001",
+        "data.dense_transform=log1p_clamp0",
+    ];
+    assert_eq!(curve(dir, &oneflow), records);
+    let shuffled = curve(dir, &[&oneflow[..], &["data.shuffle=row_group"]].concat());
+    assert_eq!(shuffled.0.len(), records.0.len());
+    assert_ne!(shuffled, records);
+    // Without the stride the tables would be as large as all columns together.
+    let unlike =
+        ["run", "w.toml", "-q", "--no-plots", "--no-ceilings", "--set", "data.source=parquet", "--set", "data.train=train"];
+    let tables = format!("data.tables=[{}]", vec!["60"; 26].join(", "));
+    let said = refused(dir, &[&unlike[..], &["--set", "data.eval=eval", "--set", &tables]].concat(), 65);
+    assert!(
+        said.starts_with("train/part-00000.parquet: row 1: column C2 is 400000") && said.contains("must be below 60"),
+        "{said}"
+    );
+}

@@ -213,8 +213,7 @@ fn one_line(what: String) -> String {
 
 /// Wraps an error of the file system.
 pub fn io(path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> DataError {
-    let path = path.into();
-    |source| DataError::Io { path, source }
+    |source| DataError::Io { path: path.into(), source }
 }
 
 #[cfg(test)]
