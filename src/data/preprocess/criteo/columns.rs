@@ -82,6 +82,12 @@ impl Columns {
         // Where a line starts: in the text, and in the list of separators.
         let (mut start, mut first) = (0, 0);
         let mut ends = lines.as_slice();
+        // The first line's fields may be too near to the text's start; it shall not cost seven others.
+        if let Some((&feed, rest)) = ends.split_first() {
+            let end = at[feed as usize] as usize;
+            self.push_line(&text[..end], on_error)?;
+            (start, first, ends) = (end + 1, feed as usize + 1, rest);
+        }
         while !ends.is_empty() {
             let group = &ends[..ends.len().min(GROUP)];
             if let Some(places) = regular(first, group, at)
