@@ -6,8 +6,8 @@
 //! Where the original fails, this differs as [`criteo`](super::criteo) says.
 //!
 //! One pass over the text writes records and dictionaries ([`encode`]), in memory that does not grow with the input but for the
-//! dictionaries; then the parts are cut out ([`split`]) and, if asked for, shuffled ([`shuffle`]). What is on disk is known by checksums
-//! at all times ([`state`]), so that a killed run goes on where it was.
+//! dictionaries; then the parts are cut out (`split.rs`) and, if asked for, shuffled (`shuffle.rs`). What is on disk is known by checksums
+//! at all times (`state.rs`), so that a killed run goes on where it was.
 
 mod encode;
 mod plan;
