@@ -87,14 +87,14 @@ fn figures(group: &Group, baseline: Option<&str>) -> Vec<Column> {
             .legend("end to end/s: training samples per second from run_start to run_stop, with 95% interval"),
         column("ratio", &|r| r.ratio.map(ratio)).legend(format!("ratio: of {}, to {of}", group.ratio_of.name())),
         column(unit, &minutes).legend(format!("{unit}: to the target; mean without the fastest and the slowest run")),
-        column("epochs", &|r| r.epochs_to_target.map(|e| format!("{e:.3}"))).legend("epochs: to the target, likewise"),
-        column("AUC", &|r| r.auc.map(|a| format!("{a:.5}"))),
+        column("epochs", &|r| r.epochs_to_target.map(|e| fixed(e, 3))).legend("epochs: to the target, likewise"),
+        column("AUC", &|r| r.auc.map(|a| fixed(a, 5))),
         column(head, &rate(without_eval)).legend(format!("{head}: {what}")),
-        column("floor", &|r| r.floor_share.map(|f| format!("{:.0}%", 100.0 * f)))
+        column("floor", &|r| r.floor_share.map(|f| fixed(100.0 * f, 0) + "%"))
             .legend("floor: share of what this machine's measured ceilings allow"),
         column("kJ", &|r| r.joules_to_target.map(|j| decimals(j / 1e3)))
             .legend("kJ: energy of processors and memory to the target, mean without the most and the least"),
-        column("cost", &|r| r.cost.map(|c| format!("{c:.2}"))).legend("cost: of the time to target"),
+        column("cost", &|r| r.cost.map(|c| fixed(c, 2))).legend("cost: of the time to target"),
     ]
 }
 
@@ -142,24 +142,29 @@ pub(super) fn rate(x: f64) -> String {
     } else {
         1
     };
-    format!("{scaled:.digits$}{suffix}")
+    fixed(scaled, digits) + suffix
 }
 
 fn percent(share: f64) -> String {
     match 100.0 * share {
         p if p < 0.095 => format!("{p:.2}%"),
         p if p < 9.95 => format!("{p:.1}%"),
-        p => format!("{p:.0}%"),
+        p => fixed(p, 0) + "%",
     }
 }
 
 fn ratio(x: f64) -> String {
-    if x < 0.0995 { format!("{x:.4}") } else { format!("{x:.2}") }
+    if x < 0.0995 { format!("{x:.4}") } else { fixed(x, 2) }
 }
 
 /// Two decimals below 10, else one.
 fn decimals(x: f64) -> String {
-    if x < 9.995 { format!("{x:.2}") } else { format!("{x:.1}") }
+    if x < 9.995 { format!("{x:.2}") } else { fixed(x, 1) }
+}
+
+/// A log can say anything: what no run reaches is written with an exponent, so that no table grows beyond its page.
+fn fixed(x: f64, digits: usize) -> String {
+    if x.abs() < 1e9 { format!("{x:.digits$}") } else { format!("{x:.3e}") }
 }
 
 #[cfg(test)]
@@ -172,6 +177,7 @@ mod tests {
         assert_eq!(rates, ["13.55M", "252.1k", "938.0", "0.500", "1.000M", "999.9k", "100.0k", "1.000G", "10.00k"]);
         assert_eq!([0.0004, 0.00123, 0.0996, 0.3].map(percent), ["0.04%", "0.1%", "10%", "30%"]);
         assert_eq!([1.0, 0.0187, 0.0996, 12.345].map(ratio), ["1.00", "0.0187", "0.10", "12.35"]);
-        assert_eq!([3.8361, 227.138, 9.996].map(decimals), ["3.84", "227.1", "10.0"]);
+        assert_eq!([3.8361, 227.138, 9.996, 1e74].map(decimals), ["3.84", "227.1", "10.0", "1.000e74"]);
+        assert_eq!((rate(-1e80), ratio(1e30), percent(1e70)), ("-1.000e71G".into(), "1.000e30".into(), "1.000e72%".into()));
     }
 }

@@ -5,7 +5,7 @@
 //! The last day (Kaggle: the last of seven slices) is cut in two: its first half, rounded up, is `test`, the rest `val`; all before is `train`.
 //! Where the original fails, this differs as [`criteo`](super::criteo) says.
 //!
-//! One pass over the text writes records and dictionaries ([`encode`]), in memory that does not grow with the input but for the
+//! One pass over the text writes records and dictionaries (`encode.rs`), in memory that does not grow with the input but for the
 //! dictionaries; then the parts are cut out (`split.rs`) and, if asked for, shuffled (`shuffle.rs`). What is on disk is known by checksums
 //! at all times (`state.rs`), so that a killed run goes on where it was.
 
