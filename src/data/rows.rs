@@ -1,6 +1,6 @@
 //! Samples on their way between formats: what every reader gives and every writer takes.
 
-use super::{Bags, DataError};
+use super::{Bags, DataError, preprocess::criteo};
 use std::path::{Path, PathBuf};
 
 /// How many ids a sample holds in a categorical column.
@@ -47,11 +47,6 @@ pub struct Layout {
     pub ids: Vec<IdColumn>,
 }
 
-/// Dense columns of Criteo's logs.
-pub const CRITEO_DENSE: usize = 13;
-/// Categorical columns of Criteo's logs.
-pub const CRITEO_TABLES: usize = 26;
-
 impl Layout {
     /// Columns without names of their own: `label`, `I1`..., `C1`..., as Criteo's are called.
     pub fn numbered(dense: usize, numbers: Numbers, hotness: impl IntoIterator<Item = Hotness>) -> Self {
@@ -66,7 +61,7 @@ impl Layout {
 
     /// The columns of Criteo's logs.
     pub fn criteo(numbers: Numbers) -> Self {
-        Layout::numbered(CRITEO_DENSE, numbers, [Hotness::One; CRITEO_TABLES])
+        Layout::numbered(criteo::DENSE, numbers, [Hotness::One; criteo::TABLES])
     }
 
     /// Refuses a layout for a `format` that holds one id a column.
@@ -88,11 +83,12 @@ impl Layout {
     /// If there are others.
     pub fn check_criteo(&self, path: &Path, format: &str) -> Result<(), DataError> {
         let (dense, tables) = (self.dense.len(), self.ids.len());
-        if (dense, tables) == (CRITEO_DENSE, CRITEO_TABLES) {
+        if (dense, tables) == (criteo::DENSE, criteo::TABLES) {
             return self.check_single(path, format);
         }
+        let (right, all) = (criteo::DENSE, criteo::TABLES);
         let what = format!(
-            "{format} holds {CRITEO_DENSE} dense and {CRITEO_TABLES} categorical columns, but there are {dense} and {tables}; \
+            "{format} holds {right} dense and {all} categorical columns, but there are {dense} and {tables}; \
              use another format"
         );
         Err(wrong(path, what))

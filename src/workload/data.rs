@@ -1,6 +1,6 @@
 //! `[data]`: a source and its keys.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
 /// `[data]`: the source and its own keys.
@@ -147,7 +147,7 @@ pub enum CriteoShuffle {
 }
 
 /// What to do with a malformed line.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OnError {
     /// Stop and name file and line.

@@ -5,7 +5,8 @@ use super::{Reader, Writer};
 use crate::{
     data::{
         DataError,
-        rows::{CRITEO_DENSE, CRITEO_TABLES, Layout, Numbers, Place, Rows, io, wrong},
+        preprocess::criteo::{DENSE, RECORD},
+        rows::{Layout, Numbers, Place, Rows, io, wrong},
     },
     embedding::MappedFile,
 };
@@ -14,9 +15,6 @@ use std::{
     io::{BufWriter, Write},
     path::{Path, PathBuf},
 };
-
-/// Bytes of a sample.
-pub const RECORD: usize = 4 * (1 + CRITEO_DENSE + CRITEO_TABLES);
 
 /// A file of records, mapped.
 #[derive(Debug)]
@@ -108,9 +106,9 @@ impl Reader for Bin40Reader {
         for (record, row) in records.iter().zip(self.next + 1..) {
             let place = Place { path: self.records.path(), row };
             rows.labels.push(place.label(&self.layout.label, number(record, 0).into())?);
-            rows.dense.extend((0..CRITEO_DENSE).map(|k| f64::from(number(record, 1 + k))));
+            rows.dense.extend((0..DENSE).map(|k| f64::from(number(record, 1 + k))));
             for (k, (bags, column)) in rows.ids.iter_mut().zip(&self.layout.ids).enumerate() {
-                bags.push([place.id(&column.name, number(record, 1 + CRITEO_DENSE + k).into())?]);
+                bags.push([place.id(&column.name, number(record, 1 + DENSE + k).into())?]);
             }
         }
         self.next += n as u64;
@@ -158,7 +156,7 @@ impl Writer for Bin40Writer {
                         i32::MAX
                     ))
                 })?;
-                put(1 + CRITEO_DENSE + k, id);
+                put(1 + DENSE + k, id);
             }
             self.file.write_all(&record).map_err(io(&self.path))?;
         }

@@ -6,7 +6,7 @@ use crate::data::{
     DataError,
     preprocess::{
         Lines,
-        criteo::{Line, parse},
+        criteo::{DENSE, Line, parse},
     },
     rows::{Layout, Numbers, Place, Rows},
 };
@@ -45,13 +45,11 @@ impl Reader for CriteoReader {
             if let Err(what) = parse(text, &mut parsed) {
                 return Err(self.lines.malformed(what));
             }
-            // The parser has seen that there are as many fields as columns, and takes an empty one as 0.
-            let mut fields = text.split(|&b| b == b'\t').skip(1);
-            let mut missing = || fields.next().is_none_or(<[u8]>::is_empty);
+            let there = |column: usize| parsed.missing >> column & 1 == 0;
             rows.labels.push(f32::from(parsed.label));
-            rows.dense.extend(parsed.dense.iter().map(|&x| if missing() { f64::NAN } else { f64::from(x) }));
-            for (bags, &id) in rows.ids.iter_mut().zip(&parsed.ids) {
-                bags.push((!missing()).then_some(id));
+            rows.dense.extend(parsed.dense.iter().enumerate().map(|(i, &x)| if there(i) { f64::from(x) } else { f64::NAN }));
+            for (j, (bags, &id)) in rows.ids.iter_mut().zip(&parsed.ids).enumerate() {
+                bags.push(there(DENSE + j).then_some(id));
             }
         }
         Ok(())

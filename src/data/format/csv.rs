@@ -1,14 +1,10 @@
 //! Delimited text. `csv`: a header line with names, ids in decimal digits. `deeprec`: DeepRec's files for Criteo (modelzoo/DLRM), no header,
 //! `clicked,I1..I13,C1..C26`, the categories as in Criteo's logs, 8 hexadecimal digits. In both an empty field is a missing value.
 
-use super::{
-    Reader, Writer,
-    columns::Columns,
-    text::{TextWriter, shown},
-};
+use super::{Reader, Writer, columns::Columns, text::TextWriter};
 use crate::data::{
     DataError,
-    preprocess::{Lines, fields::Fields},
+    preprocess::{Lines, criteo::hexadecimal, fields::Fields, lines::shown},
     rows::{Hotness, IdColumn, Layout, Numbers, Rows, wrong},
 };
 use std::{fmt::Write as _, path::Path};
@@ -167,11 +163,6 @@ fn number(text: &[u8]) -> Option<f64> {
 fn decimal(text: &[u8]) -> Option<u32> {
     // The standard parser takes a plus sign, too.
     std::str::from_utf8(text).ok().filter(|t| !t.starts_with('+'))?.parse().ok()
-}
-
-fn hexadecimal(text: &[u8]) -> Option<u32> {
-    let text = std::str::from_utf8(text).ok().filter(|t| t.len() <= 8 && !t.starts_with('+'))?;
-    u32::from_str_radix(text, 16).ok()
 }
 
 impl Reader for CsvReader {

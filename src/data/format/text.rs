@@ -86,12 +86,3 @@ impl TextWriter {
         done.map_err(io(&self.path))
     }
 }
-
-/// Bytes of a file as text for a message, cut if they are long.
-pub(super) fn shown(bytes: &[u8]) -> String {
-    let text = String::from_utf8_lossy(bytes);
-    match text.char_indices().nth(24) {
-        Some((cut, _)) => format!("{:?}...", &text[..cut]),
-        None => format!("{text:?}"),
-    }
-}

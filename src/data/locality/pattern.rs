@@ -1,6 +1,6 @@
 //! An access pattern, and facebook's files of it.
 
-use super::super::DataError;
+use super::super::{DataError, preprocess::lines::shown};
 use std::{fmt::Write, fs, path::Path};
 
 /// How one table is read: its ids, and how soon they come again.
@@ -71,13 +71,9 @@ impl AccessPattern {
 
 fn numbers<T: std::str::FromStr>(line: &str, right: &str) -> Result<Vec<T>, String> {
     let number = |(i, field): (usize, &str)| {
-        field.trim().parse().map_err(|_| format!("number {} is {:?}; {right} is right", i + 1, shorten(field.trim())))
+        field.trim().parse().map_err(|_| format!("number {} is {}; {right} is right", i + 1, shown(field.trim().as_bytes())))
     };
     line.split(',').enumerate().map(number).collect()
-}
-
-fn shorten(text: &str) -> &str {
-    text.char_indices().nth(24).map_or(text, |(end, _)| &text[..end])
 }
 
 fn line<T: std::fmt::Display>(to: &mut String, numbers: &[T]) {

@@ -62,6 +62,15 @@ pub(super) fn is_gzip(path: &Path) -> io::Result<bool> {
     Ok(BufReader::with_capacity(GZIP.len(), File::open(path)?).fill_buf()?.starts_with(&GZIP))
 }
 
+/// A field in quotes, for a message; cut if it is long.
+pub(in crate::data) fn shown(field: &[u8]) -> String {
+    let text = String::from_utf8_lossy(field);
+    match text.char_indices().nth(24) {
+        Some((cut, _)) => format!("{:?}...", &text[..cut]),
+        None => format!("{text:?}"),
+    }
+}
+
 /// What is wrong with packed data.
 pub(super) fn describe(e: &io::Error) -> String {
     match e.kind() {

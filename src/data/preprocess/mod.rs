@@ -4,10 +4,8 @@ mod chunks;
 pub mod criteo;
 pub mod facebook;
 pub(crate) mod fields;
-mod id_map;
 pub mod inputs;
 pub mod lines;
 mod numbering;
 
-pub use id_map::IdMap;
 pub use lines::Lines;

@@ -91,11 +91,7 @@ impl Numbering {
                 }
             }
             for &id in &folded[..raw.len()] {
-                let number = match &self.slots {
-                    Slots::Direct(slots) => slots[id as usize].checked_sub(1),
-                    Slots::Hashed(slots) => find(slots, id).ok(),
-                };
-                let number = match number {
+                let number = match self.find(id) {
                     Some(n) => n,
                     None => {
                         self.insert(id, budget)?;
@@ -107,6 +103,25 @@ impl Numbering {
             }
         }
         Ok(())
+    }
+
+    /// The number of one raw id, taken modulo the range; a new one if it has none.
+    ///
+    /// # Errors
+    /// As [`Numbering::number`].
+    pub fn number_one(&mut self, raw: u32, budget: &Budget) -> Result<u32, Full> {
+        let id = self.range.map_or(raw, |range| raw % range);
+        match self.find(id) {
+            Some(number) => Ok(number),
+            None => self.insert(id, budget).map(|()| self.len - 1),
+        }
+    }
+
+    fn find(&self, id: u32) -> Option<u32> {
+        match &self.slots {
+            Slots::Direct(slots) => slots[id as usize].checked_sub(1),
+            Slots::Hashed(slots) => find(slots, id).ok(),
+        }
     }
 
     /// Numbers ids that are all new, as [`Numbering::number`] told them; false if one is not new.
@@ -199,8 +214,8 @@ fn find(slots: &[u64], id: u32) -> Result<u32, usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::preprocess::IdMap;
     use proptest::prelude::*;
+    use std::collections::HashMap;
 
     proptest! {
         #[test]
@@ -210,8 +225,9 @@ mod tests {
             cut in any::<prop::sample::Index>(),
         ) {
             let range = range.filter(|&r| r > 0);
-            let mut map = IdMap::default();
-            let expected: Vec<u32> = raw.iter().map(|&x| map.number(range.map_or(x, |r| x % r))).collect();
+            let mut map = HashMap::new();
+            let mut plain = |x: u32| { let next = map.len() as u32; *map.entry(range.map_or(x, |r| x % r)).or_insert(next) };
+            let expected: Vec<u32> = raw.iter().map(|&x| plain(x)).collect();
             let budget = Budget::new(1 << 30);
             let (mut numbering, mut numbers, mut fresh) = (Numbering::new(range), vec![], vec![]);
             let (head, tail) = raw.split_at(cut.index(raw.len() + 1));
@@ -220,6 +236,9 @@ mod tests {
             let mut again = Numbering::new(range);
             prop_assert_eq!(again.restore(&fresh, &budget), Ok(true));
             again.number(tail, &mut numbers, &mut fresh, &budget).unwrap();
+            let mut one_by_one = Numbering::new(range);
+            let ones: Result<Vec<u32>, Full> = raw.iter().map(|&x| one_by_one.number_one(x, &budget)).collect();
+            prop_assert_eq!(ones.as_ref(), Ok(&expected));
             prop_assert_eq!(numbers, expected);
             prop_assert_eq!((again.ids() as usize, fresh.len()), (map.len(), map.len()));
             if !fresh.is_empty() {

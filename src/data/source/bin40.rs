@@ -8,8 +8,9 @@ use super::{
     super::{
         Batch, Column, DataError, Dataset, Facts, Schema, Source,
         dense::Dense,
-        format::bin40::{RECORD, Records, number},
-        rows::{CRITEO_DENSE, CRITEO_TABLES, Layout, Numbers, Place, wrong},
+        format::bin40::{Records, number},
+        preprocess::criteo::{DENSE, RECORD, TABLES},
+        rows::{Layout, Numbers, Place, wrong},
     },
     ids::{Ids, untransformed},
     order::Order,
@@ -61,7 +62,7 @@ pub fn open(config: &Bin40Config, train: &TrainSection) -> Result<Dataset, DataE
 /// The columns for tables of `rows`.
 pub fn schema(rows: &[usize]) -> Schema {
     let column = |(&rows, k): (&usize, usize)| Column { name: format!("C{k}"), rows, max_hotness: 1 };
-    Schema { dense: CRITEO_DENSE, tables: rows.iter().zip(1..).map(column).collect() }
+    Schema { dense: DENSE, tables: rows.iter().zip(1..).map(column).collect() }
 }
 
 fn records(path: &Path) -> Result<Records, DataError> {
@@ -74,13 +75,13 @@ fn records(path: &Path) -> Result<Records, DataError> {
 
 /// One more than the largest id of each column, at most `range`.
 fn rows_of(files: &[Records], range: Option<u32>) -> Result<Vec<usize>, DataError> {
-    let mut largest = [0i32; CRITEO_TABLES];
+    let mut largest = [0i32; TABLES];
     for file in files {
         for start in (0..file.len()).step_by(CHUNK as usize) {
             let n = CHUNK.min(file.len() - start) as usize;
             for (record, row) in file.range(start, n)?.iter().zip(start + 1..) {
                 for (k, largest) in largest.iter_mut().enumerate() {
-                    let id = number(record, 1 + CRITEO_DENSE + k);
+                    let id = number(record, 1 + DENSE + k);
                     if id < 0 {
                         return Err(negative(file.path(), row, k, id));
                     }
@@ -168,7 +169,7 @@ impl Bin40 {
         batch.len += n;
         for (i, record) in records.iter().enumerate() {
             batch.labels.push(place(i).label(&self.layout.label, number(record, 0).into())?);
-            for k in 0..CRITEO_DENSE {
+            for k in 0..DENSE {
                 let x = f64::from(number(record, 1 + k));
                 let y = self.dense.apply(x).ok_or_else(|| {
                     place(i).error(format!("column {} is {x}; must be {}", self.layout.dense[k], self.dense.domain()))
@@ -180,7 +181,7 @@ impl Bin40 {
         for (block, first) in records.chunks(BLOCK).zip((start..).step_by(BLOCK)) {
             for (k, bags) in batch.bags.iter_mut().enumerate() {
                 let from = bags.indices.len();
-                bags.indices.extend(block.iter().map(|r| number(r, 1 + CRITEO_DENSE + k) as u32));
+                bags.indices.extend(block.iter().map(|r| number(r, 1 + DENSE + k) as u32));
                 if let Err(i) = self.ids.rows(k, &mut bags.indices[from..]) {
                     return Err(self.refuse(&block[i], first + i as u64, k));
                 }
@@ -193,7 +194,7 @@ impl Bin40 {
     /// The error that column `k` of a record, sample `at`, holds no row of its table.
     #[cold]
     fn refuse(&self, record: &[u8; RECORD], at: u64, k: usize) -> DataError {
-        let (id, place) = (number(record, 1 + CRITEO_DENSE + k), Place { path: self.records.path(), row: at + 1 });
+        let (id, place) = (number(record, 1 + DENSE + k), Place { path: self.records.path(), row: at + 1 });
         match u32::try_from(id) {
             Err(_) => negative(place.path, place.row, k, id),
             Ok(id) => place.error(format!("column C{} {}", k + 1, self.ids.beyond(k, id))),

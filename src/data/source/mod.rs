@@ -9,7 +9,7 @@ mod order;
 pub mod parquet;
 pub mod planted;
 
-use super::{DataError, Dataset, Schema, format::bin40::RECORD};
+use super::{DataError, Dataset, Schema, preprocess::criteo::RECORD};
 use crate::workload::{DataConfig, Workload};
 use std::path::PathBuf;
 

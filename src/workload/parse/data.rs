@@ -1,7 +1,7 @@
 //! `[data]`.
 
 use super::{error::WorkloadError, reader::Reader, words::*};
-use crate::{data::rows::CRITEO_TABLES, workload::*};
+use crate::{data::preprocess::criteo::TABLES, workload::*};
 use std::path::PathBuf;
 
 type Result<T> = std::result::Result<T, WorkloadError>;
@@ -164,9 +164,9 @@ fn csv(r: &Reader) -> Result<CsvConfig> {
 
 fn bin40(r: &Reader) -> Result<Bin40Config> {
     let tables = file_tables(r)?;
-    r.check("data.tables", tables.as_ref().is_none_or(|t| t.len() == CRITEO_TABLES), || {
+    r.check("data.tables", tables.as_ref().is_none_or(|t| t.len() == TABLES), || {
         let n = tables.as_ref().map_or(0, Vec::len);
-        format!("has {n} entries; must have {CRITEO_TABLES}, one for each categorical column of bin40")
+        format!("has {n} entries; must have {TABLES}, one for each categorical column of bin40")
     })?;
     Ok(Bin40Config {
         train: r.must("data.train")?,

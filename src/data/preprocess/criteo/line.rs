@@ -1,6 +1,6 @@
 //! One line of Criteo's logs: `label \t I1..I13 (decimal or empty) \t C1..C26 (hexadecimal or empty)`.
 
-use super::{DENSE, TABLES};
+use super::{super::lines::shown, DENSE, TABLES};
 
 /// A line as numbers; what is missing is 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,17 +51,17 @@ fn read<'a>(fields: &mut impl Iterator<Item = &'a [u8]>, out: &mut Line) -> Resu
     out.label = match label {
         b"0" => 0,
         b"1" => 1,
-        _ => return Err(format!("column 1 (label) is {}; 0 or 1 is right", show(label))),
+        _ => return Err(format!("column 1 (label) is {}; 0 or 1 is right", shown(label))),
     };
     for (i, (x, field)) in out.dense.iter_mut().zip(rest).enumerate() {
         *x = integer(field).ok_or_else(|| {
-            format!("column {} (I{}) is {}; an integer of 32 bits or nothing is right", i + 2, i + 1, show(field))
+            format!("column {} (I{}) is {}; an integer of 32 bits or nothing is right", i + 2, i + 1, shown(field))
         })?;
     }
     for (i, (x, field)) in out.ids.iter_mut().zip(&rest[DENSE..]).enumerate() {
         *x = hexadecimal(field).ok_or_else(|| {
             let column = i + 2 + DENSE;
-            format!("column {column} (C{}) is {}; up to 8 hexadecimal digits or nothing are right", i + 1, show(field))
+            format!("column {column} (C{}) is {}; up to 8 hexadecimal digits or nothing are right", i + 1, shown(field))
         })?;
     }
     Ok(true)
@@ -86,7 +86,8 @@ fn integer(field: &[u8]) -> Option<i32> {
     i32::try_from(if negative { -x } else { x }).ok()
 }
 
-fn hexadecimal(field: &[u8]) -> Option<u32> {
+/// Up to 8 hexadecimal digits; 0 for none.
+pub(in crate::data) fn hexadecimal(field: &[u8]) -> Option<u32> {
     if field.len() > 8 {
         return None;
     }
@@ -109,15 +110,6 @@ fn not_utf8(text: &[u8]) -> Option<String> {
         "byte {} of the line is not UTF-8 text; is this a Criteo log (tab-separated text, or gzip of it)?",
         error.valid_up_to() + 1
     ))
-}
-
-/// A field in quotes, cut if it is long.
-fn show(field: &[u8]) -> String {
-    let text = String::from_utf8_lossy(field);
-    match text.char_indices().nth(24) {
-        Some((cut, _)) => format!("{:?}...", &text[..cut]),
-        None => format!("{text:?}"),
-    }
 }
 
 #[cfg(test)]

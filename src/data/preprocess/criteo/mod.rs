@@ -14,7 +14,8 @@ mod line;
 
 use super::{
     super::DataError,
-    {IdMap, Lines},
+    Lines,
+    numbering::{Budget, Numbering},
 };
 use crate::{
     random::numpy::RandomState,
@@ -24,12 +25,15 @@ use std::ops::Range;
 
 pub use blocks::Blocks;
 pub use columns::{BadLine, Columns};
+pub(in crate::data) use line::hexadecimal;
 pub use line::{Line, parse};
 
 /// Integer columns.
 pub const DENSE: usize = 13;
 /// Categorical columns.
 pub const TABLES: usize = 26;
+/// Bytes of a sample in facebook's and MLPerf's binary files: label and columns, 32 bits each.
+pub const RECORD: usize = 4 * (1 + DENSE + TABLES);
 /// Parts of equal size into which the one Kaggle file is cut.
 const KAGGLE_DAYS: u64 = 7;
 
@@ -70,7 +74,7 @@ pub fn read(config: &CriteoTsvConfig, numpy: &mut RandomState) -> Result<Samples
         ends.push(encoder.samples.labels.len());
     }
     let Encoder { mut samples, maps, kept, .. } = encoder;
-    samples.rows = maps.map(|m| m.len());
+    samples.rows = maps.map(|m| m.ids() as usize);
     if config.set == CriteoSet::Kaggle {
         ends = slice_ends(kept.lines).map(|end| kept.before(end)).collect();
     }
@@ -84,10 +88,10 @@ pub(super) fn slice_ends(lines: u64) -> impl Iterator<Item = u64> {
 }
 
 struct Encoder<'a> {
-    max_ind_range: Option<u32>,
     sub_sample_rate: f64,
     numpy: &'a mut RandomState,
-    maps: [IdMap; TABLES],
+    budget: Budget,
+    maps: [Numbering; TABLES],
     kept: Kept,
     samples: Samples,
 }
@@ -95,10 +99,11 @@ struct Encoder<'a> {
 impl<'a> Encoder<'a> {
     fn new(config: &CriteoTsvConfig, numpy: &'a mut RandomState) -> Self {
         Encoder {
-            max_ind_range: config.max_ind_range.filter(|&m| m > 0),
             sub_sample_rate: config.sub_sample_rate,
             numpy,
-            maps: Default::default(),
+            // The samples take more than the ids do.
+            budget: Budget::new(u64::MAX),
+            maps: std::array::from_fn(|_| Numbering::new(config.max_ind_range)),
             kept: Kept::default(),
             samples: Samples::default(),
         }
@@ -114,8 +119,10 @@ impl<'a> Encoder<'a> {
             return Err(DataError::Invalid(format!("the logs hold more than {} samples, the most that fit", u32::MAX)));
         }
         let mut ids = line.ids;
-        for (id, map) in ids.iter_mut().zip(&mut self.maps) {
-            *id = map.number(self.max_ind_range.map_or(*id, |m| *id % m));
+        for (j, (id, map)) in ids.iter_mut().zip(&mut self.maps).enumerate() {
+            *id = map.number_one(*id, &self.budget).map_err(|_| {
+                DataError::Invalid(format!("C{} has more than 2^31 different ids; fold them with data.max_ind_range", j + 1))
+            })?;
         }
         self.samples.ids.push(ids);
         self.samples.dense.push(line.dense.map(|x| x.max(0)));

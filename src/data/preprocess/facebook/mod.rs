@@ -20,13 +20,10 @@ mod write;
 pub use plan::{Plan, free, plan};
 pub use run::{Done, run};
 
-use super::{
-    criteo::{DENSE, TABLES},
-    inputs::Input,
-};
+use super::inputs::Input;
 use crate::{
     backend::cpu::gemm::Isa,
-    data::{DataError, manifest::ManifestError},
+    data::{DataError, manifest::ManifestError, preprocess::criteo::RECORD},
     workload::OnError,
 };
 use serde::{Deserialize, Serialize};
@@ -37,8 +34,6 @@ use std::{
     time::Duration,
 };
 
-/// Bytes of a sample.
-pub const RECORD: usize = 4 * (1 + DENSE + TABLES);
 /// Bytes that the program itself, its buffers aside, may take.
 const PROGRAM: u64 = 32 << 20;
 /// The least budget.
@@ -133,28 +128,9 @@ pub struct Parameters {
     /// The order of training samples.
     pub randomize: Randomize,
     /// Malformed lines.
-    #[serde(with = "on_error")]
     pub on_error: OnError,
     /// Of numpy's generator, for sub-sampling and shuffling.
     pub seed: u32,
-}
-
-/// [`OnError`] by its name; workload files read it in their own way.
-mod on_error {
-    use super::OnError;
-    use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
-
-    pub fn serialize<S: Serializer>(x: &OnError, to: S) -> Result<S::Ok, S::Error> {
-        x.serialize(to)
-    }
-
-    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<OnError, D::Error> {
-        match String::deserialize(from)?.as_str() {
-            "fail" => Ok(OnError::Fail),
-            "skip" => Ok(OnError::Skip),
-            other => Err(D::Error::custom(format!("{other:?} is neither fail nor skip"))),
-        }
-    }
 }
 
 impl Parameters {

@@ -22,7 +22,7 @@ fn file(dir: &Path, name: &str, n: usize) -> PathBuf {
     let mut rows = Rows::new(&layout);
     for i in 0..n {
         rows.labels.push((i % 2) as f32);
-        rows.dense.extend([i as f64; CRITEO_DENSE]);
+        rows.dense.extend([i as f64; DENSE]);
         rows.ids.iter_mut().enumerate().for_each(|(k, b)| b.push([(i + k) as u32]));
     }
     writer.write(&rows).unwrap();
