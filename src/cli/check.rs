@@ -45,9 +45,9 @@ pub struct CheckArgs {
 /// How verdicts are printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Format {
-    /// A line a finding, a line a log.
+    /// For people.
     Text,
-    /// One object.
+    /// One JSON object.
     Json,
 }
 

@@ -139,6 +139,12 @@ mod tests {
         for line in pages.iter().flat_map(|p| p.lines()) {
             assert!(line.chars().count() <= 80, "{line}");
         }
+        // What follows the options is to be typed as it stands: wrapping would break it.
+        for page in command.get_subcommands().flat_map(|c| std::iter::once(c).chain(c.get_subcommands())) {
+            for line in page.get_after_help().map(ToString::to_string).unwrap_or_default().lines() {
+                assert!(line.chars().count() <= 80, "{}: {line}", page.get_name());
+            }
+        }
     }
 
     /// docs/command-line.md and `--help` list the same codes.

@@ -8,6 +8,7 @@ pub mod inspect;
 pub mod loader;
 pub mod locality;
 pub mod manifest;
+mod npy;
 mod npz;
 pub mod preprocess;
 pub mod rows;

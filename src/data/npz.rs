@@ -1,75 +1,133 @@
-//! Writes numpy's `.npz`: a zip of `.npy` files (numpy's format description, NEP 1, version 1.0), stored without packing, the same bytes
-//! for the same arrays.
+//! numpy's archives, `.npz`: a zip of `.npy` files ([`super::npy`]), as `np.savez` and `np.savez_compressed` write them.
 
+use super::{
+    DataError,
+    npy::{Array, ArrayWriter, Elements, Header, Type},
+    rows::{io, wrong},
+};
+use flate2::{Crc, read::DeflateDecoder};
 use std::{
     fs::File,
-    io::{self, BufWriter, Write},
+    io::{BufReader, BufWriter, Read, Seek, SeekFrom},
     path::Path,
 };
-use zip::{CompressionMethod, DateTime, ZipWriter, write::SimpleFileOptions};
+use zip::{CompressionMethod, DateTime, ZipArchive, ZipWriter, write::SimpleFileOptions};
 
-/// A file that arrays are added to.
-pub struct Npz(ZipWriter<BufWriter<File>>);
-
-impl Npz {
-    /// A new file, in place of one that is there.
-    ///
-    /// # Errors
-    /// If it cannot be written.
-    pub fn create(path: &Path) -> io::Result<Npz> {
-        Ok(Npz(ZipWriter::new(BufWriter::with_capacity(1 << 20, File::create(path)?))))
-    }
-
-    /// Starts an array of 32-bit integers, row-major; its elements are then written, little-endian.
-    ///
-    /// # Errors
-    /// If it cannot be written.
-    pub fn start_i32(&mut self, name: &str, shape: &[u64]) -> io::Result<&mut impl Write> {
-        let elements: u64 = shape.iter().product();
-        let options = SimpleFileOptions::default()
-            .compression_method(CompressionMethod::Stored)
-            .last_modified_time(DateTime::default())
-            .large_file(elements * 4 > u64::from(u32::MAX / 2));
-        self.0.start_file(format!("{name}.npy"), options).map_err(io::Error::other)?;
-        self.0.write_all(&header("<i4", shape))?;
-        Ok(&mut self.0)
-    }
-
-    /// Ends the file and brings it to the disk.
-    ///
-    /// # Errors
-    /// If it cannot be written.
-    pub fn finish(self) -> io::Result<()> {
-        self.0.finish().map_err(io::Error::other)?.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()
-    }
-}
-
-/// Magic, version, length, then a Python dict as text, filled up to a multiple of 64 bytes.
-fn header(descr: &str, shape: &[u64]) -> Vec<u8> {
-    let mut sizes: String = shape.iter().map(|n| format!("{n}, ")).collect();
-    sizes.truncate(sizes.len().saturating_sub(if shape.len() == 1 { 1 } else { 2 }));
-    let mut dict = format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': ({sizes}), }}");
-    let unpadded = 10 + dict.len() + 1;
-    dict.extend(std::iter::repeat_n(' ', unpadded.next_multiple_of(64) - unpadded));
-    dict.push('\n');
-    [b"\x93NUMPY\x01\x00", &(dict.len() as u16).to_le_bytes()[..], dict.as_bytes()].concat()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// As numpy 2.4 writes them.
-    #[test]
-    fn headers_are_numpys() {
-        let text = |shape: &[u64]| String::from_utf8_lossy(&header("<i4", shape)[10..]).trim_end().to_owned();
-        assert_eq!(text(&[26]), "{'descr': '<i4', 'fortran_order': False, 'shape': (26,), }");
-        assert_eq!(text(&[8, 13]), "{'descr': '<i4', 'fortran_order': False, 'shape': (8, 13), }");
-        assert_eq!(text(&[]), "{'descr': '<i4', 'fortran_order': False, 'shape': (), }");
-        for shape in [&[1][..], &[123_456_789, 26]] {
-            let bytes = header("<i4", shape);
-            assert!(bytes.len().is_multiple_of(64) && bytes.ends_with(b"\n") && bytes.starts_with(b"\x93NUMPY\x01\x00"));
-            assert_eq!(u16::from_le_bytes([bytes[8], bytes[9]]) as usize, bytes.len() - 10);
+/// Opens the member `name` of the archive at `path`; `None` if there is none.
+///
+/// # Errors
+/// As [`Array::open`], and if the archive is damaged or packed in a way other than `np.savez` and `np.savez_compressed` do.
+pub fn member(path: &Path, name: &str) -> Result<Option<Array>, DataError> {
+    let damaged = |e: &dyn std::fmt::Display| wrong(path, format!("no archive of numpy: {}", one_line(e)));
+    let mut archive = ZipArchive::new(BufReader::new(File::open(path).map_err(io(path))?)).map_err(|e| damaged(&e))?;
+    let Some(index) = archive.index_for_name(&format!("{name}.npy")) else { return Ok(None) };
+    let (start, packed, size, method, sum) = {
+        let entry = archive.by_index_raw(index).map_err(|e| damaged(&e))?;
+        let start = entry.data_start().ok_or_else(|| damaged(&"an entry has no place"))?;
+        (start, entry.compressed_size(), entry.size(), entry.compression(), entry.crc32())
+    };
+    let mut file = File::open(path).map_err(io(path))?;
+    file.seek(SeekFrom::Start(start)).map_err(io(path))?;
+    let packed = BufReader::with_capacity(1 << 16, file).take(packed);
+    let data: Box<dyn Read + Send> = match method {
+        CompressionMethod::Stored => Box::new(packed),
+        CompressionMethod::Deflated => Box::new(DeflateDecoder::new(packed)),
+        other => return Err(wrong(path, format!("{name} is packed by {other}; must be stored or deflated"))),
+    };
+    let mut data = Checked { from: data, sum: Crc::new(), left: size, want: sum };
+    let header = Header::read(&mut data).map_err(|what| wrong(path, format!("{name} is no array: {what}")))?;
+    let left = data.left;
+    let from = match header.fortran && header.shape.len() > 1 {
+        true => {
+            // Rows of it lie all over the array: unpacked, they can be gathered.
+            let mut file = tempfile::tempfile().map_err(io(std::env::temp_dir()))?;
+            std::io::copy(&mut data, &mut file).map_err(|e| wrong(path, format!("{name} cannot be read: {e}")))?;
+            Elements::Columns { file, start: 0, scratch: Vec::new() }
         }
+        false => Elements::Rows(Box::new(data)),
+    };
+    Array::new(path, name, &header, from, left).map(Some)
+}
+
+/// A member of an archive, of known length, whose checksum is judged with its last byte.
+struct Checked {
+    from: Box<dyn Read + Send>,
+    sum: Crc,
+    left: u64,
+    want: u32,
+}
+
+impl Read for Checked {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let most = buffer.len().min(usize::try_from(self.left).unwrap_or(usize::MAX));
+        let n = self.from.read(&mut buffer[..most])?;
+        self.sum.update(&buffer[..n]);
+        self.left -= n as u64;
+        if n > 0 && self.left == 0 && self.sum.sum() != self.want {
+            return Err(std::io::Error::new(std::io::ErrorKind::InvalidData, "the checksum is wrong; the file is damaged"));
+        }
+        Ok(n)
     }
+}
+
+fn one_line(e: &dyn std::fmt::Display) -> String {
+    e.to_string().split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// Whether what goes into an archive is packed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Packing {
+    /// As `np.savez` leaves it.
+    Stored,
+    /// As `np.savez_compressed` does.
+    Deflated,
+}
+
+/// An array on its way into an archive: it waits in a file without a name, since its length is known only at the end.
+pub struct Member {
+    name: String,
+    array: ArrayWriter,
+}
+
+impl Member {
+    /// Starts the array `name` of the archive that `path` will be.
+    ///
+    /// # Errors
+    /// If no file can be made in the folder of `path`.
+    pub fn new(path: &Path, name: &str, of: Type, width: Option<u64>) -> std::io::Result<Self> {
+        let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let array = ArrayWriter::new(tempfile::tempfile_in(folder)?, of, width)?;
+        Ok(Member { name: name.to_owned(), array })
+    }
+
+    /// Appends the bytes of elements.
+    ///
+    /// # Errors
+    /// If they cannot be written.
+    pub fn write(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        self.array.write(bytes)
+    }
+}
+
+/// Writes the archive `path` of arrays, each with the number of its rows, and brings it to the disk. The same arrays are the same bytes.
+///
+/// # Errors
+/// If it cannot be written.
+pub fn pack(path: &Path, packing: Packing, members: impl IntoIterator<Item = (Member, u64)>) -> std::io::Result<()> {
+    let method = match packing {
+        Packing::Stored => CompressionMethod::Stored,
+        Packing::Deflated => CompressionMethod::Deflated,
+    };
+    let mut zip = ZipWriter::new(BufWriter::with_capacity(1 << 20, File::create(path)?));
+    for (Member { name, array }, rows) in members {
+        let mut file = array.finish(rows)?;
+        let bytes = file.seek(SeekFrom::End(0))?;
+        file.seek(SeekFrom::Start(0))?;
+        let options = SimpleFileOptions::default().compression_method(method).last_modified_time(DateTime::default());
+        // Four bytes of a size are not enough for more than this, packed or not.
+        let options = options.large_file(bytes > u64::from(u32::MAX) / 2);
+        zip.start_file(format!("{name}.npy"), options).map_err(std::io::Error::other)?;
+        std::io::copy(&mut file, &mut zip)?;
+    }
+    zip.finish().map_err(std::io::Error::other)?.into_inner().map_err(std::io::IntoInnerError::into_error)?.sync_all()
 }

@@ -18,15 +18,15 @@ use std::path::PathBuf;
 const EXAMPLES: &str = "\
 Examples:
   dlrm-bench data convert terabyte_train.bin -o train.parquet
-  dlrm-bench data convert clicks.parquet --label click --ignore day -o clicks.bin
-  dlrm-bench data convert day_0.bin --dense-transform log_plus3 \
+  dlrm-bench data convert clicks.csv --label click --ignore day -o a.bin
+  dlrm-bench data convert day_0.bin --dense-transform log_plus3 \\
     -o day_0_dense.npy";
 
 /// Convert a data file to another format
 ///
-/// Values stay as they are, but for --dense-transform. What is missing stays so where the new format has
-/// a word for it, and is 0 elsewhere. A value that the new format cannot hold
-/// is an error that names its row and column.
+/// Values stay as they are, but for --dense-transform. What is missing stays so
+/// where the new format has a word for it, and is 0 elsewhere. A value that the
+/// new format cannot hold is an error that names its row and column.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct ConvertArgs {
@@ -37,10 +37,10 @@ pub(super) struct ConvertArgs {
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
     /// Format of INPUT [default: by its ending]
-    #[arg(long, value_parser = formats())]
+    #[arg(long, value_name = "FORMAT", value_parser = formats())]
     from: Option<String>,
     /// Format of FILE [default: by its ending]
-    #[arg(long, value_parser = formats())]
+    #[arg(long, value_name = "FORMAT", value_parser = formats())]
     to: Option<String>,
     #[command(flatten)]
     columns: ColumnArgs,

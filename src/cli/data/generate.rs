@@ -15,7 +15,7 @@ use std::path::PathBuf;
 const EXAMPLES: &str = "\
 Examples:
   dlrm-bench data generate criteo_kaggle --samples 1000000 -o train.bin
-  dlrm-bench data generate criteo_kaggle --split eval --samples 100000 -o eval.bin
+  dlrm-bench data generate criteo_kaggle --split eval --samples 100000 -o a.bin
   dlrm-bench data generate custom --tables 1000,50 --hotness 3,1 --dense 4 \\
     --samples 10000 -o tiny.parquet";
 
@@ -40,7 +40,7 @@ pub(super) struct GenerateArgs {
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
     /// Format of FILE [default: by its ending]
-    #[arg(long, value_parser = formats())]
+    #[arg(long, value_name = "FORMAT", value_parser = formats())]
     to: Option<String>,
     /// Which of the two logs
     #[arg(long, value_enum, default_value_t = Split::Train)]

@@ -39,7 +39,7 @@ pub(super) struct InspectArgs {
     /// The file to read
     path: PathBuf,
     /// Its format [default: by its ending]
-    #[arg(long, value_parser = formats())]
+    #[arg(long, value_name = "FORMAT", value_parser = formats())]
     from: Option<String>,
     #[command(flatten)]
     columns: ColumnArgs,

@@ -5,7 +5,6 @@ pub mod bin40;
 pub mod columns;
 pub mod criteo;
 pub mod csv;
-mod npy;
 pub mod npz;
 pub mod parquet;
 pub mod planted;

@@ -2,20 +2,14 @@
 //! `terabyte_processed.npz`): `X_int` `[n, 13]` counts before any logarithm, `X_cat` `[n, 26]` contiguous ids, `y` `[n]`, and `counts`, the
 //! number of ids of each column. Any number of columns is read and written.
 
-use super::{
-    Reader, Writer,
-    npy::{Array, ArrayWriter, Type},
-};
+use super::{Reader, Writer};
 use crate::data::{
     DataError,
+    npy::{Array, Type},
+    npz::{Member, Packing, member, pack},
     rows::{Hotness, Layout, Numbers, Place, Rows, io, wrong},
 };
-use std::{
-    fs::File,
-    io::{BufWriter, Seek, SeekFrom, Write},
-    path::{Path, PathBuf},
-};
-use zip::{CompressionMethod, DateTime, ZipWriter, write::SimpleFileOptions};
+use std::path::{Path, PathBuf};
 
 /// What the dense columns of an array are.
 pub(super) fn numbers(of: Type) -> Numbers {
@@ -48,11 +42,11 @@ impl NpzReader {
     /// # Errors
     /// If it cannot be read, lacks an array, or its arrays differ in their numbers of rows.
     pub fn open(path: &Path) -> Result<Self, DataError> {
-        let member = |name| {
-            let array = Array::member(path, name)?;
+        let array = |name| {
+            let array = member(path, name)?;
             array.ok_or_else(|| wrong(path, format!("there is no array {name}; must hold X_int, X_cat and y")))
         };
-        let (dense, ids, labels) = (member("X_int")?, member("X_cat")?, member("y")?);
+        let (dense, ids, labels) = (array("X_int")?, array("X_cat")?, array("y")?);
         let rows = [("X_int", dense.rows()), ("X_cat", ids.rows())];
         if let Some((name, n)) = rows.into_iter().find(|(_, n)| *n != labels.rows()) {
             return Err(wrong(path, format!("{name} has {n} rows and y has {}; must be equal", labels.rows())));
@@ -91,51 +85,6 @@ impl Reader for NpzReader {
     }
 }
 
-/// An array on its way into an archive: it waits in a file without a name, since its length is known only at the end.
-pub(super) struct Member {
-    name: String,
-    array: ArrayWriter,
-}
-
-impl Member {
-    /// Starts the array `name` of the archive that `path` will be.
-    ///
-    /// # Errors
-    /// If no file can be made in the folder of `path`.
-    pub fn new(path: &Path, name: &str, of: Type, width: Option<u64>) -> Result<Self, DataError> {
-        let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let array = tempfile::tempfile_in(folder).and_then(|file| ArrayWriter::new(file, of, width)).map_err(io(path))?;
-        Ok(Member { name: name.to_owned(), array })
-    }
-
-    /// Appends the bytes of elements.
-    ///
-    /// # Errors
-    /// If they cannot be written.
-    pub fn write(&mut self, bytes: &[u8]) -> std::io::Result<()> {
-        self.array.write(bytes)
-    }
-}
-
-/// Writes the archive `path` of arrays, each with the number of its rows, as `np.savez_compressed` does.
-pub(super) fn pack(path: &Path, members: impl IntoIterator<Item = (Member, u64)>) -> Result<(), DataError> {
-    let pack = || -> std::io::Result<()> {
-        let mut zip = ZipWriter::new(BufWriter::with_capacity(1 << 20, File::create(path)?));
-        for (Member { name, array }, rows) in members {
-            let mut file = array.finish(rows)?;
-            let bytes = file.seek(SeekFrom::End(0))?;
-            file.seek(SeekFrom::Start(0))?;
-            let options = SimpleFileOptions::default().compression_method(CompressionMethod::Deflated);
-            // Four bytes of a size are not enough for more than this, packed or not.
-            let options = options.last_modified_time(DateTime::default()).large_file(bytes > u64::from(u32::MAX) / 2);
-            zip.start_file(format!("{name}.npy"), options).map_err(std::io::Error::other)?;
-            std::io::copy(&mut file, &mut zip)?;
-        }
-        zip.finish().map_err(std::io::Error::other)?.flush()
-    };
-    pack().map_err(io(path))
-}
-
 /// Writes an archive. What is missing becomes 0.
 pub struct NpzWriter {
     path: PathBuf,
@@ -154,11 +103,11 @@ impl NpzWriter {
     /// If it cannot be written, or a column may hold other than one id.
     pub fn create(path: &Path, layout: &Layout) -> Result<Self, DataError> {
         layout.check_single(path, "facebook's npz")?;
-        let int = Type::Int(4);
+        let array = |name, width| Member::new(path, name, Type::Int(4), width).map_err(io(path));
         Ok(NpzWriter {
-            dense: Member::new(path, "X_int", int, Some(layout.dense.len() as u64))?,
-            ids: Member::new(path, "X_cat", int, Some(layout.ids.len() as u64))?,
-            labels: Member::new(path, "y", int, None)?,
+            dense: array("X_int", Some(layout.dense.len() as u64))?,
+            ids: array("X_cat", Some(layout.ids.len() as u64))?,
+            labels: array("y", None)?,
             path: path.to_owned(),
             layout: layout.clone(),
             counts: vec![0; layout.ids.len()],
@@ -188,9 +137,16 @@ impl Writer for NpzWriter {
 
     fn finish(self: Box<Self>) -> Result<(), DataError> {
         let NpzWriter { path, labels, dense, ids, counts, rows, .. } = *self;
-        let mut numbers = Member::new(&path, "counts", Type::Int(4), None)?;
-        counts.iter().try_for_each(|c| numbers.write(&c.to_le_bytes())).map_err(io(&path))?;
-        pack(&path, [(dense, rows), (ids, rows), (labels, rows), (numbers, counts.len() as u64)])
+        // facebook's are int32; where a column has more ids than that, wider ones say the same.
+        let wide = counts.iter().any(|&n| n > i32::MAX as u32);
+        let write = || {
+            let mut numbers = Member::new(&path, "counts", Type::Int(if wide { 8 } else { 4 }), None)?;
+            for &n in &counts {
+                if wide { numbers.write(&i64::from(n).to_le_bytes()) } else { numbers.write(&n.to_le_bytes()) }?;
+            }
+            pack(&path, Packing::Deflated, [(dense, rows), (ids, rows), (labels, rows), (numbers, counts.len() as u64)])
+        };
+        write().map_err(io(&path))
     }
 }
 
@@ -209,7 +165,7 @@ mod tests {
 
         #[test]
         fn what_was_written_is_read(
-            rows in arbitrary(Kind { numbers: Numbers::Int32, many: false, missing: false, largest_id: i32::MAX as u32 - 1, criteo: false }),
+            rows in arbitrary(Kind { numbers: Numbers::Int32, many: false, missing: false, largest_id: i32::MAX as u32, criteo: false }),
             chunk in 1usize..40,
         ) {
             let (layout, rows) = rows;
@@ -244,6 +200,24 @@ mod tests {
                 // What is not said to be damaged (a date, say) has all its samples as they were.
                 Ok((_, read)) => prop_assert!(same(&read, &rows)),
             }
+        }
+    }
+
+    #[test]
+    fn counts_of_the_largest_id_keep_their_sign() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.npz");
+        let layout = Layout::numbered(0, Numbers::Int32, [Hotness::One, Hotness::One]);
+        for (largest, of) in [(i32::MAX as u32 - 1, Type::Int(4)), (i32::MAX as u32, Type::Int(8))] {
+            let mut rows = Rows::new(&layout);
+            rows.labels.push(1.0);
+            rows.ids[0].push([largest]);
+            rows.ids[1].push([3]);
+            write_all(Format::Npz, &path, &layout, &rows, 1).unwrap();
+            let mut counts = member(&path, "counts").unwrap().unwrap();
+            counts.read(2).unwrap();
+            assert_eq!(counts.of(), of);
+            assert_eq!([counts.number(0, 0), counts.number(1, 0)], [f64::from(largest) + 1.0, 4.0]);
         }
     }
 
@@ -285,21 +259,21 @@ for name in a.files:
         let open = || read_all(Format::Npz, &path, 9, &Columns::default()).map(drop).unwrap_err().to_string();
         std::fs::write(&path, b"").unwrap();
         assert!(open().contains("a.npz: no archive of numpy: "), "{}", open());
-        let member = |name: &str, width, n: usize| {
+        let array = |name: &str, width, n: usize| {
             let mut m = Member::new(&path, name, Type::Int(4), width).unwrap();
             m.write(&vec![1; 4 * n]).unwrap();
             m
         };
-        let two = |name| (member(name, Some(2), 6), 3);
-        pack(&path, [two("X_int"), two("X_cat")]).unwrap();
+        let two = |name| (array(name, Some(2), 6), 3);
+        pack(&path, Packing::Stored, [two("X_int"), two("X_cat")]).unwrap();
         assert!(open().ends_with("there is no array y; must hold X_int, X_cat and y"));
-        pack(&path, [two("X_int"), two("X_cat"), (member("y", None, 4), 4)]).unwrap();
+        pack(&path, Packing::Stored, [two("X_int"), two("X_cat"), (array("y", None, 4), 4)]).unwrap();
         assert!(open().ends_with("X_int has 3 rows and y has 4; must be equal"));
-        pack(&path, [two("X_int"), two("X_cat"), two("y")]).unwrap();
+        pack(&path, Packing::Stored, [two("X_int"), two("X_cat"), two("y")]).unwrap();
         assert!(open().ends_with("y is 2 wide; must be 1"));
-        pack(&path, [two("X_int"), two("X_cat"), (member("y", None, 3), 3)]).unwrap();
+        pack(&path, Packing::Stored, [two("X_int"), two("X_cat"), (array("y", None, 3), 3)]).unwrap();
         assert!(open().ends_with("row 1: the label (column y) is 16843009; must be 0 or 1"));
-        pack(&path, [two("X_int"), (member("X_cat", Some(2), 6), 4), (member("y", None, 3), 3)]).unwrap();
+        pack(&path, Packing::Stored, [two("X_int"), (array("X_cat", Some(2), 6), 4), (array("y", None, 3), 3)]).unwrap();
         assert!(open().ends_with("X_cat should have 4 rows of 2, but has 24 bytes; is the file cut short?"));
     }
 }

@@ -4,11 +4,12 @@
 
 use super::{
     Reader, Writer,
-    npy::{Array, ArrayWriter, Type},
-    npz,
+    npz::{narrow, numbers},
 };
 use crate::data::{
     DataError,
+    npy::{Array, ArrayWriter, Type},
+    npz::{self, Packing},
     rows::{Hotness, IdColumn, Layout, Place, Rows, io, wrong},
 };
 use std::{
@@ -70,7 +71,7 @@ impl TorchRecReader {
         let archive = path == many || !one.exists() && many.exists();
         let mut ids = Vec::new();
         if archive {
-            while let Some(table) = Array::member(&many, &ids.len().to_string())? {
+            while let Some(table) = npz::member(&many, &ids.len().to_string())? {
                 ids.push(table);
             }
         } else {
@@ -88,7 +89,7 @@ impl TorchRecReader {
             true => ids.iter().map(|a| if a.width() == 1 { Hotness::One } else { Hotness::Fixed(a.width()) }).collect(),
             false => vec![Hotness::One; ids[0].width()],
         };
-        let layout = Layout::numbered(dense.width(), npz::numbers(dense.of()), hotness);
+        let layout = Layout::numbered(dense.width(), numbers(dense.of()), hotness);
         let paths = [part(path, LABELS), if archive { many } else { one }];
         Ok(TorchRecReader { paths, layout, labels, dense, archive, ids, next: 0 })
     }
@@ -167,7 +168,7 @@ impl TorchRecWriter {
             let width = |h| if let Hotness::Fixed(n) = h { n } else { 1 };
             let member =
                 |(k, c): (usize, &IdColumn)| npz::Member::new(path, &k.to_string(), Type::Int(4), Some(width(c.hotness) as u64));
-            Ids::Many(tables().map(member).collect::<Result<_, _>>()?)
+            Ids::Many(tables().map(member).collect::<Result<_, _>>().map_err(io(path))?)
         } else {
             Ids::One(array(SPARSE, Type::Int(4), layout.ids.len() as u64)?)
         };
@@ -198,7 +199,7 @@ impl Writer for TorchRecWriter {
             for (k, column) in self.layout.ids.iter().enumerate() {
                 match &mut self.ids {
                     Ids::One(array) => {
-                        let id = npz::narrow(rows.id(k, i), place, &column.name)?;
+                        let id = narrow(rows.id(k, i), place, &column.name)?;
                         array.write(&id.to_le_bytes()).map_err(io(&sparse))?;
                     }
                     Ids::Many(members) => {
@@ -212,7 +213,7 @@ impl Writer for TorchRecWriter {
                         }
                         let bag: &[u32] = if bag.is_empty() { &[0] } else { bag };
                         for &id in bag {
-                            members[k].write(&npz::narrow(id, place, &column.name)?.to_le_bytes()).map_err(io(&sparse))?;
+                            members[k].write(&narrow(id, place, &column.name)?.to_le_bytes()).map_err(io(&sparse))?;
                         }
                     }
                 }
@@ -226,7 +227,10 @@ impl Writer for TorchRecWriter {
         dense.finish(rows).map_err(io(part(&path, DENSE)))?;
         match ids {
             Ids::One(array) => array.finish(rows).map(drop).map_err(io(part(&path, SPARSE)))?,
-            Ids::Many(members) => npz::pack(&part(&path, MULTI_HOT), members.into_iter().map(|m| (m, rows)))?,
+            Ids::Many(members) => {
+                let ids = part(&path, MULTI_HOT);
+                npz::pack(&ids, Packing::Deflated, members.into_iter().map(|m| (m, rows))).map_err(io(ids))?;
+            }
         }
         labels.finish(rows).map(drop).map_err(io(part(&path, LABELS)))
     }

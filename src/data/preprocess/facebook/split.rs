@@ -9,12 +9,13 @@ use super::{
 use crate::data::{
     DataError,
     manifest::{ColumnFacts, FileFacts, Manifest, Split, hash},
-    npz::Npz,
+    npy::Type,
+    npz::{Member, Packing, pack},
     preprocess::criteo::{DENSE, TABLES, slice_ends},
 };
 use std::{
     fs::{self, File, OpenOptions},
-    io::{BufReader, Read, Seek, SeekFrom, Write},
+    io::{BufReader, Read, Seek, SeekFrom},
     path::Path,
 };
 
@@ -123,12 +124,11 @@ fn counts(worker: &Worker, checkpoint: &Checkpoint) -> Result<(String, Written),
     let name = worker.job.recipe.counts_file();
     let path = worker.path(name);
     let write = || -> std::io::Result<()> {
-        let mut npz = Npz::create(&path)?;
-        let to = npz.start_i32("counts", &[TABLES as u64])?;
+        let mut counts = Member::new(&path, "counts", Type::Int(4), None)?;
         for dictionary in &checkpoint.dictionaries {
-            to.write_all(&((dictionary.bytes / 4) as u32).to_le_bytes())?;
+            counts.write(&((dictionary.bytes / 4) as u32).to_le_bytes())?;
         }
-        npz.finish()
+        pack(&path, Packing::Stored, [(counts, TABLES as u64)])
     };
     write().map_err(PrepareError::write(&path))?;
     let bytes = fs::metadata(&path).map_err(PrepareError::write(&path))?.len();

@@ -1,0 +1,148 @@
+//! Reading of arrays, row by row.
+
+use super::header::{Header, Type};
+use crate::data::{
+    DataError,
+    rows::{Place, io, wrong},
+};
+use std::{
+    fs::File,
+    io::{BufReader, Read, Seek, SeekFrom},
+    path::{Path, PathBuf},
+};
+
+/// A matrix that is read row by row.
+pub struct Array {
+    path: PathBuf,
+    /// How it is called in messages.
+    name: String,
+    of: Type,
+    rows: u64,
+    width: usize,
+    next: u64,
+    from: Elements,
+    bytes: Vec<u8>,
+}
+
+/// Where the elements are.
+pub enum Elements {
+    /// Row after row.
+    Rows(Box<dyn Read + Send>),
+    /// Column after column, unpacked if need be, from this byte on.
+    Columns { file: File, start: u64, scratch: Vec<u8> },
+}
+
+impl Array {
+    /// Opens a `.npy` file.
+    ///
+    /// # Errors
+    /// If it cannot be read, or is no array of numbers with one or two dimensions.
+    pub fn open(path: &Path, name: &str) -> Result<Self, DataError> {
+        let mut file = BufReader::new(File::open(path).map_err(io(path))?);
+        let header = Header::read(&mut file).map_err(|what| wrong(path, format!("no array: {what}")))?;
+        let start = file.stream_position().map_err(io(path))?;
+        let length = file.get_ref().metadata().map_err(io(path))?.len();
+        let from = match header.fortran && header.shape.len() > 1 {
+            true => Elements::Columns { file: file.into_inner(), start, scratch: Vec::new() },
+            false => Elements::Rows(Box::new(file)),
+        };
+        Array::new(path, name, &header, from, length.saturating_sub(start))
+    }
+
+    /// An array of `bytes` bytes of elements, which `header` describes.
+    ///
+    /// # Errors
+    /// If it has other than one or two dimensions, or they do not fit the bytes.
+    pub(in crate::data) fn new(path: &Path, name: &str, header: &Header, from: Elements, bytes: u64) -> Result<Self, DataError> {
+        let (rows, width) = match header.shape[..] {
+            [rows] => (rows, 1),
+            [rows, width] => (rows, width),
+            _ => return Err(wrong(path, format!("{name} has {} dimensions; must have 1 or 2", header.shape.len()))),
+        };
+        let needed = rows.checked_mul(width).and_then(|n| n.checked_mul(header.of.size() as u64));
+        match usize::try_from(width) {
+            Ok(width) if needed == Some(bytes) && width <= 1 << 24 => Ok(Array {
+                path: path.to_owned(),
+                name: name.to_owned(),
+                of: header.of,
+                rows,
+                width,
+                next: 0,
+                from,
+                bytes: Vec::new(),
+            }),
+            _ => {
+                let what = format!("{name} should have {rows} rows of {width}, but has {bytes} bytes; is the file cut short?");
+                Err(wrong(path, what))
+            }
+        }
+    }
+
+    /// Rows.
+    pub fn rows(&self) -> u64 {
+        self.rows
+    }
+
+    /// Elements of a row.
+    pub fn width(&self) -> usize {
+        self.width
+    }
+
+    /// Type of the elements.
+    pub fn of(&self) -> Type {
+        self.of
+    }
+
+    /// Reads the next `n` rows, which there must be; [`Array::number`] and [`Array::id`] then tell their elements.
+    ///
+    /// # Errors
+    /// If the file is damaged.
+    pub fn read(&mut self, n: usize) -> Result<(), DataError> {
+        let size = self.of.size();
+        self.bytes.resize(n * self.width * size, 0);
+        let done = match &mut self.from {
+            Elements::Rows(from) => from.read_exact(&mut self.bytes),
+            Elements::Columns { file, start, scratch } => {
+                scratch.resize(n * size, 0);
+                (0..self.width).try_for_each(|k| {
+                    file.seek(SeekFrom::Start(*start + (k as u64 * self.rows + self.next) * size as u64))?;
+                    file.read_exact(scratch)?;
+                    let places = self.bytes.chunks_exact_mut(size).skip(k).step_by(self.width);
+                    places.zip(scratch.chunks_exact(size)).for_each(|(to, from)| to.copy_from_slice(from));
+                    Ok::<(), std::io::Error>(())
+                })
+            }
+        };
+        done.map_err(|e| wrong(&self.path, format!("{} cannot be read after row {}: {e}", self.name, self.next)))?;
+        self.next += n as u64;
+        Ok(())
+    }
+
+    fn element(&self, row: usize, column: usize) -> &[u8] {
+        let size = self.of.size();
+        &self.bytes[(row * self.width + column) * size..][..size]
+    }
+
+    /// Element `column` of row `row` of those read last.
+    pub fn number(&self, row: usize, column: usize) -> f64 {
+        self.of.number(self.element(row, column))
+    }
+
+    /// The same as an id, named `name` in messages.
+    ///
+    /// # Errors
+    /// If it is none.
+    pub fn id(&self, row: usize, column: usize, place: Place, name: &str) -> Result<u32, DataError> {
+        let bytes = self.element(row, column);
+        match self.of {
+            Type::F32 | Type::F64 => {
+                let x = self.of.number(bytes);
+                match x as i64 {
+                    i if i as f64 == x => place.id(name, i),
+                    _ => Err(place.error(format!("column {name} is {x}; must be a whole number, since it is an id"))),
+                }
+            }
+            _ => place.id(name, self.of.integer(bytes)),
+        }
+    }
+}
