@@ -369,3 +369,44 @@ for split, files in (("train", 3), ("eval", 1)):
         "{said}"
     );
 }
+
+/// A set of several files, one of which other sets share.
+#[test]
+fn nvidias_splits_share_a_spec() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    generate(dir, "train", "500", "a.bin");
+    let convert = |from: &str, to: &str, more: &[&str]| {
+        [&["data", "convert", from, "-o", to][..], more].concat().iter().map(|s| s.to_string()).collect::<Vec<_>>()
+    };
+    let run = |args: Vec<String>| good(dir, &args.iter().map(String::as_str).collect::<Vec<_>>());
+    let log = ["--dense-transform", "log_plus3"];
+    run(convert("a.bin", "data/train", &[&log[..], &["--to", "nvidia"]].concat()));
+    run(convert("a.bin", "data/test", &log));
+    let all = |folder: &str| {
+        let mut all: Vec<String> =
+            fs::read_dir(dir.join(folder)).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        all.sort();
+        all
+    };
+    assert_eq!(all("data"), ["feature_spec.yaml", "test", "train"]);
+    assert_eq!(all("data/test").len(), 28);
+    // What has been rounded to 16 bits stays.
+    run(convert("data/test", "b.csv", &[]));
+    run(convert("b.csv", "again/train", &["--to", "nvidia"]));
+    for file in all("data/train") {
+        assert!(
+            fs::read(dir.join("data/train").join(&file)).unwrap() == fs::read(dir.join("again/train").join(&file)).unwrap(),
+            "{file}"
+        );
+    }
+    assert!(good(dir, &["data", "inspect", "data/train"]).starts_with("data/train: nvidia, 3"));
+    assert!(refused(dir, &["data", "convert", "a.bin", "-o", "data/test"], 64).contains("label.bin is there already; --force"));
+    let spec = fs::read(dir.join("data/feature_spec.yaml")).unwrap();
+    let mut bytes = fs::read(dir.join("a.bin")).unwrap();
+    bytes[160 * 300] = 7;
+    fs::write(dir.join("bad.bin"), bytes).unwrap();
+    assert!(refused(dir, &["data", "convert", "bad.bin", "-o", "data/val"], 65).starts_with("bad.bin: row 301: "));
+    assert_eq!(all("data"), ["feature_spec.yaml", "test", "train"]);
+    assert_eq!(fs::read(dir.join("data/feature_spec.yaml")).unwrap(), spec);
+}

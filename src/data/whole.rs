@@ -7,6 +7,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
+/// What names of unfinished files begin with.
+const PREFIX: &str = ".tmp-";
+
 /// Writes `bytes` to `path` so that a reader, or a crash, finds the old file or the new one, never a part.
 ///
 /// # Errors
@@ -22,9 +25,20 @@ pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
 
 /// The name under which `path` is written: in the same folder, hidden, with the same ending (image writers go by it).
 pub fn temporary(path: &Path) -> PathBuf {
-    let mut name = OsString::from(".tmp-");
+    let mut name = OsString::from(PREFIX);
     name.push(path.file_name().unwrap_or_default());
     path.with_file_name(name)
+}
+
+/// Whether `path` is one of [`temporary`].
+pub fn is_temporary(path: &Path) -> bool {
+    path.file_name().is_some_and(|n| n.as_encoded_bytes().starts_with(PREFIX.as_bytes()))
+}
+
+/// The last part of a path, or the one that it will have when it is moved to its place.
+pub fn name(path: &Path) -> String {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    name.strip_prefix(PREFIX).unwrap_or(&name).to_owned()
 }
 
 /// Moves a finished file to its place once the disk has it.

@@ -39,7 +39,8 @@ pub(super) enum Written {
 impl Output<'_> {
     /// Refuses a file that is there already.
     fn check(&self, layout: &Layout) -> Result<(), Failure> {
-        let there = format::files(self.path, self.format, layout).into_iter().find(|f| f.exists());
+        let there =
+            format::files(self.path, self.format, layout).into_iter().find(|f| f.exists() && !format::is_shared(f, self.format));
         match there {
             Some(file) if !self.force => {
                 Err(Failure::Usage(format!("{} is there already; --force writes over it", file.display())))
@@ -68,6 +69,10 @@ impl Output<'_> {
                 // It may never have come to be.
                 let _ = fs::remove_file(file);
             }
+        }
+        // Where a data set is a folder, its files have been moved out of the one in which they waited.
+        if waiting.is_dir() {
+            let _ = fs::remove_dir(&waiting);
         }
         written
     }
@@ -130,7 +135,8 @@ impl Output<'_> {
 fn publish_all(pairs: &[(PathBuf, PathBuf)]) -> Result<u64, Failure> {
     let mut bytes = 0;
     for (from, to) in pairs {
-        let put = fs::metadata(from).and_then(|m| publish(from, to).map(|()| m.len()));
+        let folder = to.parent().filter(|p| !p.as_os_str().is_empty()).map_or(Ok(()), fs::create_dir_all);
+        let put = folder.and_then(|()| fs::metadata(from)).and_then(|m| publish(from, to).map(|()| m.len()));
         bytes += put.map_err(|e| Failure::Output(format!("cannot write {}: {e}", to.display())))?;
     }
     Ok(bytes)

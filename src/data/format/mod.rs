@@ -6,6 +6,7 @@ pub mod columns;
 pub mod criteo;
 pub mod csv;
 pub mod npz;
+pub mod nvidia;
 pub mod parquet;
 pub mod planted;
 #[cfg(test)]
@@ -76,6 +77,8 @@ pub enum Format {
     Csv,
     /// DeepRec's text.
     DeepRec,
+    /// NVIDIA's split binary files.
+    Nvidia,
 }
 
 impl Format {
@@ -88,6 +91,7 @@ impl Format {
         ("criteo", Format::Criteo),
         ("csv", Format::Csv),
         ("deeprec", Format::DeepRec),
+        ("nvidia", Format::Nvidia),
     ];
 
     /// The format's word.
@@ -112,6 +116,7 @@ impl Format {
             (Some("npz"), _) => Ok(Format::Npz),
             (_, Some("tsv")) => Ok(Format::Criteo),
             (_, Some("csv")) => Ok(Format::Csv),
+            _ if nvidia::beside_spec(path) => Ok(Format::Nvidia),
             _ => Err(super::rows::wrong(
                 path,
                 format!("the name does not tell the format; must end in {ENDINGS}, or name the format"),
@@ -139,6 +144,7 @@ pub fn open(path: &Path, format: Format, columns: &Columns) -> Result<Box<dyn Re
         Format::Criteo => Box::new(criteo::CriteoReader::open(path)?),
         Format::Csv => Box::new(csv::CsvReader::named(path, columns)?),
         Format::DeepRec => Box::new(csv::CsvReader::deeprec(path)?),
+        Format::Nvidia => Box::new(nvidia::NvidiaReader::open(path)?),
     })
 }
 
@@ -155,13 +161,20 @@ pub fn create(path: &Path, format: Format, layout: &Layout) -> Result<Box<dyn Wr
         Format::Criteo => Box::new(criteo::CriteoWriter::create(path, layout)?),
         Format::Csv => Box::new(csv::CsvWriter::create(path, layout, csv::Dialect::Named)?),
         Format::DeepRec => Box::new(csv::CsvWriter::create(path, layout, csv::Dialect::DeepRec)?),
+        Format::Nvidia => Box::new(nvidia::NvidiaWriter::create(path, layout)?),
     })
+}
+
+/// Whether a data set of several files shares this one with others, so that it may be there already.
+pub fn is_shared(file: &Path, format: Format) -> bool {
+    format == Format::Nvidia && file.file_name().is_some_and(|n| n == nvidia::NAME)
 }
 
 /// The files that make up a data set of `layout` which is named by `path`.
 pub fn files(path: &Path, format: Format, layout: &Layout) -> Vec<PathBuf> {
     match format {
         Format::TorchRec => torchrec::files(path, layout),
+        Format::Nvidia => nvidia::files(path, layout),
         _ => vec![path.to_owned()],
     }
 }

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 /// What the dense columns of an array are.
 pub(super) fn numbers(of: Type) -> Numbers {
     match of {
-        Type::F32 => Numbers::Float32,
+        Type::F16 | Type::F32 => Numbers::Float32,
         Type::F64 | Type::Int(8) | Type::Unsigned(4 | 8) => Numbers::Float64,
         Type::Bool | Type::Int(_) | Type::Unsigned(_) => Numbers::Int32,
     }

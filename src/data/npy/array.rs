@@ -133,16 +133,6 @@ impl Array {
     /// # Errors
     /// If it is none.
     pub fn id(&self, row: usize, column: usize, place: Place, name: &str) -> Result<u32, DataError> {
-        let bytes = self.element(row, column);
-        match self.of {
-            Type::F32 | Type::F64 => {
-                let x = self.of.number(bytes);
-                match x as i64 {
-                    i if i as f64 == x => place.id(name, i),
-                    _ => Err(place.error(format!("column {name} is {x}; must be a whole number, since it is an id"))),
-                }
-            }
-            _ => place.id(name, self.of.integer(bytes)),
-        }
+        self.of.id(self.element(row, column), place, name)
     }
 }

@@ -1,5 +1,6 @@
 //! What stands in front of an array's elements (numpy/lib/format.py): magic, version, length, a Python dictionary as text.
 
+use crate::data::{DataError, rows::Place};
 use std::io::Read;
 
 const MAGIC: &[u8] = b"\x93NUMPY";
@@ -17,6 +18,8 @@ pub enum Type {
     Int(usize),
     /// Unsigned, of as many.
     Unsigned(usize),
+    /// `<f2`
+    F16,
     /// `<f4`
     F32,
     /// `<f8`
@@ -29,6 +32,7 @@ impl Type {
         let known = matches!(order, "<" | "|");
         match kind.split_at_checked(1).filter(|_| known)? {
             ("b", "1") => Some(Type::Bool),
+            ("f", "2") => Some(Type::F16),
             ("f", "4") => Some(Type::F32),
             ("f", "8") => Some(Type::F64),
             (kind @ ("i" | "u"), size @ ("1" | "2" | "4" | "8")) => {
@@ -44,6 +48,7 @@ impl Type {
             Type::Bool => "|b1".into(),
             Type::Int(n) => format!("{}i{n}", if n == 1 { '|' } else { '<' }),
             Type::Unsigned(n) => format!("{}u{n}", if n == 1 { '|' } else { '<' }),
+            Type::F16 => "<f2".into(),
             Type::F32 => "<f4".into(),
             Type::F64 => "<f8".into(),
         }
@@ -54,14 +59,36 @@ impl Type {
         match self {
             Type::Bool => 1,
             Type::Int(n) | Type::Unsigned(n) => n,
+            Type::F16 => 2,
             Type::F32 => 4,
             Type::F64 => 8,
+        }
+    }
+
+    /// Whether the elements are fractions.
+    pub fn fraction(self) -> bool {
+        matches!(self, Type::F16 | Type::F32 | Type::F64)
+    }
+
+    /// The type that numpy calls `name`: `bool`, `int8`, `uint32`, `float16`, ...
+    pub fn named(name: &str) -> Option<Type> {
+        let bits =
+            |prefix: &str| name.strip_prefix(prefix).filter(|n| ["8", "16", "32", "64"].contains(n))?.parse::<usize>().ok();
+        match (bits("int"), bits("uint"), bits("float"), name) {
+            (Some(n), ..) => Some(Type::Int(n / 8)),
+            (_, Some(n), ..) => Some(Type::Unsigned(n / 8)),
+            (_, _, Some(16), _) => Some(Type::F16),
+            (_, _, Some(32), _) => Some(Type::F32),
+            (_, _, Some(64), _) => Some(Type::F64),
+            (.., "bool") => Some(Type::Bool),
+            _ => None,
         }
     }
 
     /// The element in `bytes` as a number.
     pub fn number(self, bytes: &[u8]) -> f64 {
         match self {
+            Type::F16 => f64::from(half::f16::from_le_bytes(word(bytes))),
             Type::F32 => f64::from(f32::from_le_bytes(word(bytes))),
             Type::F64 => f64::from_le_bytes(word(bytes)),
             Type::Int(_) => self.integer(bytes) as f64,
@@ -70,12 +97,29 @@ impl Type {
     }
 
     /// The element in `bytes`, of a type of whole numbers; those beyond 2^63 are negative.
-    pub fn integer(self, bytes: &[u8]) -> i64 {
+    fn integer(self, bytes: &[u8]) -> i64 {
         let bits = u64::from_le_bytes(word(bytes));
         match self {
             // Up to the sign bit and back, which copies it down.
             Type::Int(n) => (bits << (64 - 8 * n)) as i64 >> (64 - 8 * n),
             _ => bits as i64,
+        }
+    }
+}
+
+impl Type {
+    /// The element in `bytes` as an id, named `name` in messages.
+    ///
+    /// # Errors
+    /// If it is none.
+    pub fn id(self, bytes: &[u8], place: Place, name: &str) -> Result<u32, DataError> {
+        if !self.fraction() {
+            return place.id(name, self.integer(bytes));
+        }
+        let x = self.number(bytes);
+        match x as i64 {
+            i if i as f64 == x => place.id(name, i),
+            _ => Err(place.error(format!("column {name} is {x}; must be a whole number, since it is an id"))),
         }
     }
 }
@@ -135,7 +179,7 @@ impl Header {
         let quoted = descr.strip_prefix('\'').and_then(|d| d.split_once('\'')).map(|(d, _)| d);
         let of = quoted.and_then(Type::parse).ok_or_else(|| {
             let shown: String = quoted.unwrap_or(descr).chars().take(24).collect();
-            format!("its elements are of type {shown:?}; must be little-endian whole numbers or fractions (i1 to i8, u1 to u8, f4, f8, b1)")
+            format!("its elements are of type {shown:?}; must be little-endian whole numbers or fractions (i1 to i8, u1 to u8, f2 to f8, b1)")
         })?;
         let order = after("fortran_order").ok_or_else(bad)?;
         let fortran = order.starts_with("True");
@@ -183,11 +227,12 @@ mod tests {
         ] {
             assert!(parse(bad).unwrap_err().contains("which is none of numpy's"), "{bad}");
         }
-        for of in [">i4", "<f2", "|O", "<i3", "<U5", "ß"] {
+        for of in [">i4", "<f1", "|O", "<i3", "<U5", "ß"] {
             let text = format!("{{'descr': '{of}', 'fortran_order': False, 'shape': (1,)}}");
             assert!(parse(&text).unwrap_err().contains(&format!("of type {of:?}; must be")), "{of}");
         }
-        for of in [Type::Bool, Type::Int(1), Type::Int(8), Type::Unsigned(1), Type::Unsigned(4), Type::F32, Type::F64] {
+        for of in [Type::Bool, Type::Int(1), Type::Int(8), Type::Unsigned(1), Type::Unsigned(4), Type::F16, Type::F32, Type::F64]
+        {
             for shape in [vec![7], vec![u64::MAX, u64::MAX]] {
                 let header = Header { of, fortran: false, shape };
                 assert_eq!(header.bytes().len(), HEADER);
@@ -206,9 +251,26 @@ mod tests {
             (Type::Unsigned(8), &[0, 0, 0, 0, 0, 0, 0, 0x80], 9_223_372_036_854_775_808.0),
             (Type::Unsigned(4), &[0, 0, 0, 0x80], 2_147_483_648.0),
             (Type::Bool, &[1], 1.0),
+            (Type::F16, &[0, 0xbc], -1.0),
             (Type::F32, &[0, 0, 0x80, 0xbf], -1.0),
         ] {
             assert_eq!(of.number(bytes), number, "{of:?}");
+        }
+    }
+
+    #[test]
+    fn types_have_the_names_that_numpy_gives_them() {
+        for (name, of) in [
+            ("bool", Type::Bool),
+            ("int8", Type::Int(1)),
+            ("uint64", Type::Unsigned(8)),
+            ("float16", Type::F16),
+            ("float64", Type::F64),
+        ] {
+            assert_eq!(Type::named(name), Some(of));
+        }
+        for name in ["", "int", "int9", "float8", "float", "uint128", "Bool", "object"] {
+            assert_eq!(Type::named(name), None, "{name}");
         }
     }
 
