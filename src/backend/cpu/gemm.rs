@@ -17,6 +17,7 @@ mod plan;
 mod portable;
 mod product;
 mod scratch;
+mod shared_gradient;
 mod simd;
 mod thin;
 mod tile;

@@ -6,6 +6,7 @@ use super::{
     plan::{BATCH_BLOCK, Blocks, Grid, share},
     product::{Ahead, Packed, Part, Target, tile_stride, tiles_by_panel},
     scratch::{Room, Scratch},
+    shared_gradient,
 };
 use crate::backend::cpu::pool::{Pool, SharedMut};
 use std::ops::Range;
@@ -24,7 +25,11 @@ pub(super) fn run<K: Kernel>(
     db: &mut [f32],
 ) {
     let (m, panels) = (Blocks::balanced(s.output, K::MR), Blocks::of(s.input, K::NR));
-    let grid = Grid::with_fresh_operands(&m, &panels, s.batch, K::TERMS);
+    let (grid, copied) = Grid::with_fresh_operands(&m, &panels, s.batch, K::TERMS);
+    let (shared, copied_shared) = Grid::with_shared_panels(&m, &panels, s.batch);
+    if copied_shared < copied {
+        return shared_gradient::run::<K>(scratch, pool, s, (m, panels, shared), dz, x, dw, db);
+    }
     let (weights, threads) = scratch.split();
     // With one part the sums go where they belong, else each part has a `dW` and a `db` of its own.
     let (size, whole) = (s.output * s.input, grid.parts == 1);
@@ -113,7 +118,7 @@ impl GradientChunk<'_> {
 ///
 /// # Safety
 /// `a` holds the packed tiles, whose elements of `db` are the caller's alone.
-unsafe fn add_sums<K: Kernel>(
+pub(super) unsafe fn add_sums<K: Kernel>(
     (m, tiles): (&Blocks, Range<usize>),
     (a, a_stride): (*const f32, usize),
     terms: usize,

@@ -31,6 +31,17 @@ const CHUNKS: usize = 12;
 /// Most elements that partial sums of a weight gradient may hold.
 pub(super) const MAX_PARTIAL: usize = 1 << 20;
 
+/// Most packed words that a weight gradient may share among its chunks: a quarter of a third-level cache.
+const MAX_SHARED: usize = 1 << 21;
+
+/// Elements whose copying takes as long as one more round of the threads.
+const ROUND: usize = 1 << 19;
+
+/// Packed words of samples that a weight gradient shares at once, for layers of `inputs`: whole blocks of [`K_BLOCK`].
+pub(super) fn words_at_once(inputs: usize) -> usize {
+    (MAX_SHARED / (K_BLOCK * inputs)).max(1) * K_BLOCK
+}
+
 /// Most parts of such a sum.
 pub(super) const MAX_PARTS: usize = CHUNKS;
 
@@ -105,8 +116,8 @@ impl Grid {
 
     /// For two operands that each chunk packs for itself, and a sum over `k` terms that may be cut in parts: the grid with the
     /// least copying. An operand is packed once for each chunk along the other's side; partial sums are written and read.
-    /// A packed word holds `terms` of the sum's terms.
-    pub fn with_fresh_operands(m: &Blocks, panels: &Blocks, k: usize, terms: usize) -> Self {
+    /// A packed word holds `terms` of the sum's terms. Told with the elements that are copied.
+    pub fn with_fresh_operands(m: &Blocks, panels: &Blocks, k: usize, terms: usize) -> (Self, usize) {
         let rows = m.count.div_ceil(MAX_GRADIENT_TILES);
         let mut best = Grid { rows, cols: 1, parts: 1 };
         let wanted = wanted(m.total * panels.total * k);
@@ -126,7 +137,14 @@ impl Grid {
                 }
             }
         }
-        best
+        (best, least)
+    }
+
+    /// For panels that are packed once for all chunks, and tiles that each chunk packs for itself. Told with the elements that are copied: what
+    /// is packed for others is written and read.
+    pub fn with_shared_panels(m: &Blocks, panels: &Blocks, k: usize) -> (Self, usize) {
+        let grid = Grid::of_rows(m, panels, k);
+        (grid, k * (2 * panels.total + grid.cols * m.total) + ROUND)
     }
 }
 
@@ -164,8 +182,10 @@ mod tests {
             let (m, panels) = (Blocks::balanced(m, 14), Blocks::of(n, 32));
             let grid = if m.count > FEW_TILES { Grid::of_rows(&m, &panels, k) } else { Grid::of_columns(&m, &panels, k) };
             prop_assert!(m.count.div_ceil(grid.rows) <= MAX_TILES && grid.rows <= m.count && grid.cols <= panels.count);
-            let grid = Grid::with_fresh_operands(&m, &panels, k, 1);
+            let (grid, _) = Grid::with_fresh_operands(&m, &panels, k, 1);
             prop_assert!(m.count.div_ceil(grid.rows) <= MAX_GRADIENT_TILES && grid.rows <= m.count && grid.cols <= panels.count);
+            let (shared, _) = Grid::with_shared_panels(&m, &panels, k);
+            prop_assert!(m.count.div_ceil(shared.rows) <= MAX_TILES && shared.rows <= m.count && shared.cols <= panels.count);
             prop_assert!(grid.parts == 1 || grid.parts * m.total * n <= MAX_PARTIAL && grid.parts <= k);
         }
     }

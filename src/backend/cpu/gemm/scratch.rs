@@ -2,7 +2,7 @@
 
 use super::{
     LinearShape,
-    plan::{K_BLOCK, MAX_PARTIAL, MAX_PARTS, TILE_ROOM},
+    plan::{K_BLOCK, MAX_PARTIAL, MAX_PARTS, TILE_ROOM, words_at_once},
     thin::MAX_CHUNKS,
 };
 use crate::backend::{
@@ -29,7 +29,7 @@ const PANEL: usize = K_BLOCK * 2 * MAX_LANES;
 /// Memory of all products, aligned to cache lines.
 #[derive(Debug)]
 pub(super) struct Scratch {
-    /// Packed weights, or the partial sums of a weight gradient.
+    /// Packed weights, or packed inputs or the partial sums of a weight gradient.
     shared: Pages,
     /// Packed operands, one part a thread.
     own: Pages,
@@ -59,13 +59,14 @@ impl Scratch {
     }
 }
 
-/// Shared memory of a layer for any batch: both orders of packed weights with the widest panels, partial sums.
+/// Shared memory of a layer for its batch or less: both orders of packed weights with the widest panels, packed inputs, partial sums.
 fn needed(s: LinearShape) -> usize {
     // Narrower panels are more in number, each with its stagger.
     let packed = |n: usize, k: usize| n.next_multiple_of(2 * MAX_LANES) * k + n.div_ceil(MIN_PANEL) * STAGGER;
     let weights = packed(s.output, s.input).max(packed(s.input, s.output));
     let partial = (MAX_PARTS * s.output * s.input).min(MAX_PARTIAL) + MAX_PARTS * s.output;
-    weights.max(partial).max(if s.output == 1 { MAX_CHUNKS * s.input } else { 0 })
+    let inputs = packed(s.input, words_at_once(s.input).min(s.batch.max(1)));
+    weights.max(inputs).max(partial).max(if s.output == 1 { MAX_CHUNKS * s.input } else { 0 })
 }
 
 /// The threads' parts.
