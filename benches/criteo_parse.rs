@@ -8,7 +8,7 @@ use dlrm_bench::{
         Batch, Source,
         preprocess::{
             criteo::{Blocks, Line, parse},
-            facebook::{self, Job, Recipe},
+            prepare::{self, Job, Recipe},
         },
         source::planted,
     },
@@ -116,7 +116,7 @@ fn criteo(c: &mut Criterion) {
                     isa: Isa::best(),
                     checkpoint: Duration::from_secs(30),
                 };
-                black_box(facebook::run(&job, &AtomicBool::new(false), &mut |_| ()).expect("a good log"));
+                black_box(prepare::run(&job, &AtomicBool::new(false), &mut |_| ()).expect("a good log"));
                 fs::remove_dir_all(&output).expect("the output");
             });
         });

@@ -6,7 +6,7 @@ use std::{
     collections::BTreeMap,
     fs::{self, File},
     io::{self, Read},
-    path::{Path, PathBuf},
+    path::{Component, Path, PathBuf},
 };
 
 /// The manifest's name in its folder.
@@ -48,7 +48,7 @@ pub struct Manifest {
 pub struct Split {
     /// `train`, `test`, `val`.
     pub name: String,
-    /// Its file.
+    /// Its file, or the folder of its files.
     pub file: String,
     /// Its samples.
     pub samples: u64,
@@ -69,7 +69,7 @@ pub struct ColumnFacts {
 /// A file as it was written.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileFacts {
-    /// Its name in the folder.
+    /// Its name in the folder, with `/` where it lies in a folder there.
     pub name: String,
     /// Its size.
     pub bytes: u64,
@@ -140,12 +140,16 @@ impl Manifest {
             Ok(manifest) => manifest,
             Err(e) => return Err(ManifestError::Malformed { path, what: e.to_string() }),
         };
-        let plain = |f: &&FileFacts| Path::new(&f.name).file_name().is_none_or(|n| n != f.name.as_str());
+        // No way out of the folder, in any notation.
+        let stray = |f: &&FileFacts| {
+            let mut parts = Path::new(&f.name).components();
+            f.name.is_empty() || f.name.contains('\\') || !parts.all(|part| matches!(part, Component::Normal(_)))
+        };
         if manifest.format != FORMAT {
             let what = format!("its format is {}; this program knows {FORMAT}", manifest.format);
             return Err(ManifestError::Malformed { path, what });
         }
-        if let Some(file) = manifest.files.iter().find(plain) {
+        if let Some(file) = manifest.files.iter().find(stray) {
             return Err(ManifestError::Malformed { path, what: format!("{:?} is no name of a file in its folder", file.name) });
         }
         Ok(Some(manifest))
@@ -252,7 +256,7 @@ mod tests {
     fn what_is_no_manifest_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         let mut manifest = Manifest::new("test", BTreeMap::new(), vec![]);
-        for name in ["../passwd", "/etc/passwd", "", ".."] {
+        for name in ["../passwd", "/etc/passwd", "", "..", "train/../../passwd", "train\\x"] {
             manifest.files = vec![FileFacts { name: name.into(), bytes: 0, blake3: String::new() }];
             manifest.write(dir.path()).unwrap();
             assert!(Manifest::read(dir.path()).unwrap_err().to_string().contains("is no name of a file"), "{name}");

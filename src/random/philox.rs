@@ -16,6 +16,7 @@
 //! | [`Stream::PlantedTruth`] | table (scattering of its ids: position = round); `1 << 32 \| table` (keys of its weights), `2 << 32 \| dense column` (position 0) | as said | data's |
 //! | [`Stream::Bootstrap`] | resample | block drawn / 4 | analysis's |
 //! | [`Stream::Order`] | 0 | block of a comparison | comparison's |
+//! | [`Stream::Deal`] | 0 | sample number / 2, two words each | recipe's |
 //! | [`Stream::Rounding`] | `step << 16 \| table` ([`Philox::rounding`]) | 8 blocks for each 64 columns of a row: `(row * ceil(dim / 64) + column / 64) * 8` | run's |
 
 /// Blocks made together; a multiple of the widest vector of 32-bit lanes.
@@ -44,6 +45,8 @@ pub enum Stream {
     Order = 7,
     /// Stochastic rounding of embedding rows.
     Rounding = 8,
+    /// Order of samples that are prepared.
+    Deal = 9,
 }
 
 /// A generator fixed to one seed, stream and index; what is left open is the position.
@@ -265,6 +268,7 @@ mod tests {
             Stream::PlantedTruth,
             Stream::Bootstrap,
             Stream::Rounding,
+            Stream::Deal,
         ];
         let first: std::collections::HashSet<_> =
             streams.iter().flat_map(|&s| [0, 1].map(|i| Philox::new(7, s, i).block(0))).collect();

@@ -54,7 +54,7 @@ fn broken_logs_are_named_and_leave_nothing() {
         ("blank", with(2999, b""), ":3000: 1 columns; 40 are right"),
         ("cut.gz", packed[..packed.len() / 2].to_vec(), "the gzip data end early; the file is not complete"),
         ("empty", Vec::new(), ": is empty; a log has a line a sample"),
-        ("few", lines[..3].join("\n").into_bytes(), ": 3 samples are too few: 3 in the training days and 0 in the last one"),
+        ("few", lines[..3].join("\n").into_bytes(), ": 3 samples are too few: 3 in the training days, 0 in the last one"),
     ];
     for (name, bytes, what) in cases {
         let raw = write(dir.path(), name, bytes);

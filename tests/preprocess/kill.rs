@@ -67,6 +67,26 @@ fn a_packed_and_sub_sampled_log_survives_kills() {
     kill("facebook-kaggle", &raw, dir.path(), &["--sub-sample-rate", "0.3"]);
 }
 
+#[test]
+fn shuffled_parquet_survives_kills() {
+    let dir = tempfile::tempdir().unwrap();
+    let raw = dir.path().join("raw");
+    fs::create_dir(&raw).unwrap();
+    for day in 0..3 {
+        fs::write(raw.join(format!("day_{day}")), realistic(5000, day)).unwrap();
+    }
+    kill("oneflow-dlrm", &raw, dir.path(), &["--shard-rows", "1500"]);
+}
+
+#[test]
+fn folds_survive_kills() {
+    let dir = tempfile::tempdir().unwrap();
+    let raw = dir.path().join("train.txt");
+    fs::write(&raw, realistic(10_000, 8)).unwrap();
+    kill("oneflow-deepfm", &raw, dir.path(), &["--shard-rows", "1000"]);
+    kill("deeprec", &raw, dir.path(), &[]);
+}
+
 /// SIGTERM ends at a checkpoint, with a code and a word of its own.
 #[cfg(unix)]
 #[test]

@@ -6,7 +6,7 @@ use super::{
 };
 use dlrm_bench::{
     backend::cpu::gemm::Isa,
-    data::preprocess::facebook::{self, Done, Job, Parameters, Randomize, Recipe},
+    data::preprocess::prepare::{self, Done, Job, Parameters, PlannedFile, Randomize, Recipe},
     random::numpy::RandomState,
     workload::OnError,
 };
@@ -35,8 +35,8 @@ fn job(recipe: Recipe, parameters: Parameters, raw: Vec<PathBuf>, output: &Path)
     }
 }
 
-fn run(job: &Job) -> facebook::Done {
-    facebook::run(job, &AtomicBool::new(false), &mut |_| ()).unwrap()
+fn run(job: &Job) -> prepare::Done {
+    prepare::run(job, &AtomicBool::new(false), &mut |_| ()).unwrap()
 }
 
 fn integers(bytes: &[u8]) -> Vec<i32> {
@@ -229,7 +229,8 @@ proptest! {
             raw.push(path);
         }
         let on_error = if spoilt { OnError::Skip } else { OnError::Fail };
-        let parameters = Parameters { max_ind_range: range, sub_sample_rate: rate, randomize, on_error, seed };
+        let parameters =
+            Parameters { max_ind_range: range, sub_sample_rate: rate, randomize, on_error, seed, ..recipe.parameters() };
         let (expected, counts) = obvious(recipe, &parameters, &days);
         let output = dir.path().join("out");
         let job = Job { threads, ..job(recipe, parameters, raw, &output) };
@@ -267,10 +268,9 @@ fn threads_memory_and_instruction_sets_change_no_byte() {
         run(&job);
         let written = files(&output);
         assert!(*first.get_or_insert(written.clone()) == written, "{threads} threads, {memory} bytes, {}", isa.name());
-        let plan = facebook::plan(&job, &|_| ()).unwrap();
-        let sizes: Vec<(String, u64)> = plan.files.clone();
+        let plan = prepare::plan(&job, &|_| ()).unwrap();
         assert!(plan.exact && plan.lines == 18_000 && plan.seconds.is_some());
-        for (name, bytes) in sizes {
+        for PlannedFile { name, bytes, .. } in plan.files {
             assert_eq!(written[&name].len() as u64, bytes, "{name}");
         }
     }

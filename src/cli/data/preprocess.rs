@@ -9,8 +9,8 @@ use crate::{
     data::{
         manifest::Manifest,
         preprocess::{
-            facebook::{self, Done, Job, Plan, PrepareError, Progress, Randomize, Recipe},
             inputs,
+            prepare::{self, Done, Job, NullId, Plan, PlannedFile, PrepareError, Progress, Randomize, Recipe},
         },
     },
     system::peak_memory,
@@ -27,6 +27,7 @@ Examples:
   dlrm-bench data preprocess facebook-kaggle train.txt -o kaggle --plan
   dlrm-bench data preprocess facebook-kaggle train.txt -o kaggle
   dlrm-bench data preprocess mlperf-v1 criteo_1tb/ -o mlperf --memory 16GiB
+  dlrm-bench data preprocess oneflow-deepfm train.txt.gz -o deepfm
   dlrm-bench data verify kaggle
 
 docs/preprocessing.md explains recipes, files and what can go wrong.";
@@ -48,8 +49,8 @@ pub struct PreprocessArgs {
     /// Folder for the output
     #[arg(short, long, value_name = "DIR")]
     pub output: PathBuf,
-    /// Print the exact bytes to be written, and the time by a sample; counts
-    /// the lines, and does nothing else
+    /// Print the bytes to be written, exactly or at most, and the time by a
+    /// sample; counts the lines, and does nothing else
     #[arg(long)]
     pub plan: bool,
     /// Memory that may be taken, as in 2GiB or 512MiB
@@ -61,18 +62,24 @@ pub struct PreprocessArgs {
     /// Malformed lines: stop and name the line, or leave it out and count it
     #[arg(long, value_name = "HOW", default_value = "fail")]
     pub on_error: OnErrorName,
-    /// Ids modulo N before they are numbered, 0 = off [default: the recipe's]
+    /// Ids modulo N, 0 = off [default: the recipe's]
     #[arg(long, value_name = "N")]
     pub max_ind_range: Option<u32>,
-    /// Share of negatives to drop
-    #[arg(long, value_name = "SHARE", default_value_t = 0.0)]
-    pub sub_sample_rate: f64,
+    /// Share of negatives to drop [default: 0]
+    #[arg(long, value_name = "SHARE")]
+    pub sub_sample_rate: Option<f64>,
     /// Order of training samples [default: the recipe's]
     #[arg(long, value_name = "HOW")]
     pub randomize: Option<RandomizeName>,
-    /// Seed of numpy's generator, for sub-sampling and order
-    #[arg(long, value_name = "N", default_value_t = 123)]
-    pub seed: u32,
+    /// Seed of what is drawn: samples, folds, order [default: the recipe's]
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u32>,
+    /// What a missing id becomes, for oneflow-dlrm [default: own]
+    #[arg(long, value_name = "WHICH")]
+    pub null_id: Option<NullIdName>,
+    /// Samples of a parquet file [default: 4194304]
+    #[arg(long, value_name = "N")]
+    pub shard_rows: Option<u64>,
     /// Seconds of work that a kill may cost, at most
     #[arg(long, value_name = "SECONDS", default_value_t = 30)]
     pub checkpoint: u64,
@@ -93,6 +100,21 @@ pub enum RecipeName {
     FacebookTerabyte,
     /// Criteo 1TB, MLPerf DLRM, ids modulo 40,000,000, shuffled
     MlperfV1,
+    /// Criteo 1TB, OneFlow's DLRM: parquet, ids numbered through, shuffled
+    OneflowDlrm,
+    /// Criteo Kaggle, OneFlow's DeepFM: parquet, all columns hashed
+    OneflowDeepfm,
+    /// Criteo Kaggle, DeepRec's DLRM: train.csv and eval.csv
+    Deeprec,
+}
+
+/// What a missing id becomes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum NullIdName {
+    /// An id of its own in each column (criteo1t_parquet.scala)
+    Own,
+    /// The first id of the next column (criteo1t_parquet.py)
+    Next,
 }
 
 /// Order of training samples.
@@ -128,12 +150,32 @@ fn size(text: &str) -> Result<u64, String> {
 }
 
 impl PreprocessArgs {
+    /// Settings that belong to other recipes.
+    fn refuse_foreign(&self, recipe: Recipe) -> Result<(), Failure> {
+        let given = [
+            ("max_ind_range", self.max_ind_range.is_some()),
+            ("sub_sample_rate", self.sub_sample_rate.is_some()),
+            ("randomize", self.randomize.is_some()),
+            ("seed", self.seed.is_some()),
+            ("null_id", self.null_id.is_some()),
+            ("shard_rows", self.shard_rows.is_some()),
+        ];
+        match given.iter().find(|(name, given)| *given && !recipe.takes().contains(name)) {
+            Some((name, _)) => Err(PrepareError::foreign(recipe, name).into()),
+            None => Ok(()),
+        }
+    }
+
     fn job(&self) -> Result<Job, Failure> {
         let recipe = match self.recipe {
             RecipeName::FacebookKaggle => Recipe::FacebookKaggle,
             RecipeName::FacebookTerabyte => Recipe::FacebookTerabyte,
             RecipeName::MlperfV1 => Recipe::MlperfV1,
+            RecipeName::OneflowDlrm => Recipe::OneflowDlrm,
+            RecipeName::OneflowDeepfm => Recipe::OneflowDeepfm,
+            RecipeName::Deeprec => Recipe::Deeprec,
         };
+        self.refuse_foreign(recipe)?;
         let mut parameters = recipe.parameters();
         if let Some(range) = self.max_ind_range {
             parameters.max_ind_range = Some(range).filter(|&r| r > 0);
@@ -149,7 +191,15 @@ impl PreprocessArgs {
             OnErrorName::Fail => OnError::Fail,
             OnErrorName::Skip => OnError::Skip,
         };
-        (parameters.sub_sample_rate, parameters.seed) = (self.sub_sample_rate, self.seed);
+        parameters.sub_sample_rate = self.sub_sample_rate.unwrap_or(parameters.sub_sample_rate);
+        parameters.seed = self.seed.unwrap_or(parameters.seed);
+        parameters.shard_rows = self.shard_rows.unwrap_or(parameters.shard_rows);
+        if let Some(which) = self.null_id {
+            parameters.null_id = match which {
+                NullIdName::Own => NullId::Own,
+                NullIdName::Next => NullId::Next,
+            };
+        }
         Ok(Job {
             recipe,
             parameters,
@@ -175,14 +225,14 @@ pub(super) fn run(args: &PreprocessArgs) -> Result<Exit, Failure> {
         Progress::Other { what, bytes, total } => bar.tell(what, bytes, total, None),
     };
     if args.plan {
-        let plan = facebook::plan(&job, &show)?;
+        let plan = prepare::plan(&job, &show)?;
         bar.finish();
         print!("{}", if args.json { json(&plan)? } else { plan_lines(&plan, &job) });
         return Ok(Exit::Done);
     }
     let stop = stop_flag()?;
     let start = Instant::now();
-    let done = facebook::run(&job, &stop, &mut |progress| show(progress));
+    let done = prepare::run(&job, &stop, &mut |progress| show(progress));
     bar.finish();
     let (manifest, how) = match done {
         Ok(Done::Made(manifest, resumed)) => (manifest, if resumed { "made, from where an earlier run was" } else { "made" }),
@@ -205,12 +255,15 @@ fn plan_lines(plan: &Plan, job: &Job) -> String {
     let p = &job.parameters;
     let fewer = if p.sub_sample_rate > 0.0 { "; sub-sampling will make it less" } else { "" };
     let mut lines = format!("{} lines, {} bytes of raw files\n", thousands(plan.lines), thousands(plan.raw_bytes));
-    for (name, bytes) in &plan.files {
-        lines += &format!("{:>19} bytes  {}\n", thousands(*bytes), job.output.join(name).display());
+    for PlannedFile { name, files, bytes, exact } in &plan.files {
+        let most = if *exact { "" } else { ", or less" };
+        let many = if *files == 1 { String::new() } else { format!(", {} files", thousands(*files)) };
+        lines += &format!("{:>19} bytes  {}{many}{most}\n", thousands(*bytes), job.output.join(name).display());
     }
     lines += &format!("{:>19} bytes in all, and {} of some kB{fewer}\n", thousands(plan.bytes()), crate::data::manifest::NAME);
-    let free = facebook::free(&job.output).map_or_else(String::new, |n| format!("; {} are free there", thousands(n)));
-    lines += &format!("at most {} bytes on the disk at once, and 4 for each different id{free}\n", thousands(plan.peak_bytes));
+    let free = prepare::free(&job.output).map_or_else(String::new, |n| format!("; {} are free there", thousands(n)));
+    let ids = if job.recipe.numbers() { ", and 4 for each different id" } else { "" };
+    lines += &format!("at most {} bytes on the disk at once{ids}{free}\n", thousands(plan.peak_bytes));
     if let Some(seconds) = plan.seconds {
         lines += &format!(
             "about {seconds:.0} s on {} threads, by {} samples read and encoded; a disk that is slower takes longer\n",
@@ -228,7 +281,8 @@ fn summary(manifest: &Manifest, job: &Job, how: &str, elapsed: Duration) -> Stri
     }
     let ids: u64 = manifest.columns.iter().filter_map(|c| c.ids).sum();
     let seconds = elapsed.as_secs_f64();
-    lines += &format!("{:.4}% positive, {} different ids, {seconds:.1} s\n", 100.0 * manifest.label_rate, thousands(ids));
+    let ids = if ids > 0 { format!(", {} different ids", thousands(ids)) } else { String::new() };
+    lines += &format!("{:.4}% positive{ids}, {seconds:.1} s\n", 100.0 * manifest.label_rate);
     if let Some(bytes) = peak_memory() {
         lines += &format!("{} MiB of memory at most\n", bytes.div_ceil(1 << 20));
     }

@@ -1,11 +1,11 @@
-//! Raw logs to encoded samples, one file or folder a recipe.
+//! Raw logs to encoded samples, one pass for all recipes.
 
 mod chunks;
 pub mod criteo;
-pub mod facebook;
 pub(crate) mod fields;
 pub mod inputs;
 pub mod lines;
 mod numbering;
+pub mod prepare;
 
 pub use lines::Lines;

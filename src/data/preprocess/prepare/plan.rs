@@ -1,13 +1,13 @@
 //! What will be written and how long it will take, before anything is done.
 
-use super::{Job, PrepareError, Progress, RECORD, Randomize, encode::Encoder, state::Checkpoint};
+use super::{Job, Outcome, PrepareError, Progress, encode::Encoder, state::Checkpoint};
 use crate::{
     backend::cpu::pool::Pool,
     data::{
         DataError,
         preprocess::{
             chunks::{Chunk, Chunks, Place, count_lines},
-            criteo::{Blocks, slice_ends},
+            criteo::Blocks,
             inputs::Input,
         },
     },
@@ -24,8 +24,6 @@ use std::{
     time::Instant,
 };
 
-/// Bytes of `*_fea_count.npz`: an array of 26 integers in a zip of one file.
-const COUNTS: u64 = 128 + 104 + 2 * "counts.npy".len() as u64 + 30 + 46 + 22;
 /// Bytes of text by which lines are measured.
 const SAMPLE: usize = 4 << 20;
 /// Bytes that may be written, instead of what is free.
@@ -43,7 +41,7 @@ pub struct Plan {
     /// Bytes of the raw files.
     pub raw_bytes: u64,
     /// Files and their sizes. With sub-sampling, or if lines are skipped, they will be smaller.
-    pub files: Vec<(String, u64)>,
+    pub files: Vec<PlannedFile>,
     /// The most that is on the disk at once, dictionaries aside (4 bytes for each different id).
     pub peak_bytes: u64,
     /// Seconds that reading and encoding takes, by a sample; writing and shuffling come on top where the disk is slower.
@@ -52,35 +50,41 @@ pub struct Plan {
     pub sampled: u64,
 }
 
+/// A file that will be written, or a folder of such.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct PlannedFile {
+    /// Its name in the output folder.
+    pub name: String,
+    /// How many files.
+    pub files: u64,
+    /// Their size.
+    pub bytes: u64,
+    /// Whether that is their size for certain, and not only the most that it can be.
+    pub exact: bool,
+}
+
+impl PlannedFile {
+    /// A file of known size.
+    pub(super) fn exact(name: &str, bytes: u64) -> Self {
+        PlannedFile { name: name.into(), files: 1, bytes, exact: true }
+    }
+
+    /// A file that is not larger than this.
+    pub(super) fn at_most(name: &str, bytes: u64) -> Self {
+        PlannedFile { exact: false, ..PlannedFile::exact(name, bytes) }
+    }
+}
+
 impl Plan {
     fn new(job: &Job, lines: &[u64], raw_bytes: u64, exact: bool) -> Plan {
-        let all: u64 = lines.iter().sum();
-        let days: Vec<u64> = if job.recipe.one_file() {
-            let ends: Vec<u64> = slice_ends(all).collect();
-            ends.windows(2).map(|e| e[1] - e[0]).collect()
-        } else {
-            lines.to_vec()
-        };
-        let record = RECORD as u64;
-        let last = days.last().copied().unwrap_or(0);
-        let (train, test) = ((all - last) * record, last.div_ceil(2) * record);
-        let largest = days.iter().copied().max().unwrap_or(0) * record;
-        let peak = all * record
-            + last * record
-            + match job.parameters.randomize {
-                Randomize::None => 0,
-                Randomize::Day => train + largest,
-                Randomize::Total => train + 3 * largest,
-            };
-        let sizes = [("train", train), ("test", test), ("val", last * record - test)];
-        let mut files: Vec<(String, u64)> = sizes.iter().map(|&(part, bytes)| (job.recipe.file(part), bytes)).collect();
-        files.push((job.recipe.counts_file().into(), COUNTS));
-        Plan { exact, lines: all, raw_bytes, files, peak_bytes: peak, seconds: None, sampled: 0 }
+        let Outcome { files, peak } = job.recipe.finish().plan(job, lines);
+        let lines = lines.iter().sum();
+        Plan { exact, lines, raw_bytes, files, peak_bytes: peak, seconds: None, sampled: 0 }
     }
 
     /// Bytes of all files.
     pub fn bytes(&self) -> u64 {
-        self.files.iter().map(|f| f.1).sum()
+        self.files.iter().map(|f| f.bytes).sum()
     }
 }
 
@@ -140,7 +144,7 @@ pub fn plan(job: &Job, tell: &(dyn Fn(Progress) + Sync)) -> Result<Plan, Prepare
 /// Reads and encodes the log's start as it will be done. Malformed lines are left for later.
 fn time(job: &Job, inputs: &[Input], pool: &Pool) -> Result<(u64, f64), PrepareError> {
     let mut blocks = Blocks::new(job.isa, OnError::Skip, job.threads);
-    let mut encoder = Encoder::new(job.parameters.max_ind_range, job.dictionaries());
+    let mut encoder = Encoder::new(job.recipe.form(), job.parameters.max_ind_range, job.dictionaries());
     let mut tally = Checkpoint::new(job.recipe, job.parameters, inputs.to_vec()).tally;
     let (mut records, mut samples) = (Vec::new(), 0);
     let start = Instant::now();
@@ -151,7 +155,7 @@ fn time(job: &Job, inputs: &[Input], pool: &Pool) -> Result<(u64, f64), PrepareE
             // Nothing is refused.
             if blocks.fill(pool, &chunk.text).is_ok() {
                 encoder.encode(pool, &blocks, &mut records, &mut tally)?;
-                samples += (records.len() / RECORD) as u64;
+                samples += (records.len() / job.recipe.form().bytes()) as u64;
             }
             chunks.recycle(chunk);
         }

@@ -1,6 +1,6 @@
 //! What is on disk while the work goes on: files that only grow, and a checkpoint that says how far each of them counts.
 
-use super::{Parameters, PrepareError, Recipe};
+use super::{Made, MadeFile, Parameters, PrepareError, Recipe, Worker};
 use crate::{
     data::{
         preprocess::{
@@ -23,7 +23,7 @@ use std::{
 pub const FOLDER: &str = ".partial";
 const CHECKPOINT: &str = "checkpoint.json";
 /// Version of the checkpoint and of what it speaks of.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 /// Bytes that are read at once to check what is there.
 const BUFFER: usize = 1 << 20;
 
@@ -68,12 +68,12 @@ impl Tally {
 pub enum Stage {
     /// Read on from [`Checkpoint::place`].
     Encode,
-    /// All is read; cut and shuffle from the start.
-    Split,
-    /// The parts are there, under their own names in the folder of unfinished work or already in their places.
+    /// All is read; make the recipe's files.
+    Make,
+    /// They are there, in the folder of unfinished work or already in their places.
     Place {
-        /// File, and what is in it.
-        parts: Vec<(String, Written)>,
+        /// The files.
+        made: Made,
     },
 }
 
@@ -87,7 +87,7 @@ pub struct Checkpoint {
     pub stage: Stage,
     pub place: Place,
     pub tally: Tally,
-    /// Records of all days but the last (Kaggle: of all), and of the last.
+    /// Samples of all days but the last (of one file: of all), and of the last.
     pub records: [Written; 2],
     /// New ids of each column.
     pub dictionaries: Vec<Written>,
@@ -95,6 +95,10 @@ pub struct Checkpoint {
     pub kept: Written,
     /// numpy's generator; only while sub-sampling.
     pub numpy: Option<Vec<u32>>,
+    /// Files that are made, by their names in the folder of unfinished work.
+    pub made: Vec<(String, Written)>,
+    /// Samples of parts, where that is known from the samples alone; what they mean is the recipe's.
+    pub sizes: Vec<u64>,
 }
 
 impl Checkpoint {
@@ -112,6 +116,8 @@ impl Checkpoint {
             dictionaries: vec![Written::default(); TABLES],
             kept: Written::default(),
             numpy: None,
+            made: Vec::new(),
+            sizes: Vec::new(),
         }
     }
 
@@ -133,6 +139,25 @@ impl Checkpoint {
             return Err(stale("is of another version of this program".into()));
         }
         Ok(Some(checkpoint))
+    }
+
+    /// A file that is made, if it is.
+    pub fn find(&self, name: &str) -> Option<&Written> {
+        self.made.iter().find(|(made, _)| made == name).map(|(_, written)| written)
+    }
+
+    /// Notes that a file is made and on the disk.
+    pub fn done(&mut self, worker: &Worker, name: &str, written: Written) -> Result<(), PrepareError> {
+        self.made.push((name.into(), written));
+        self.write(worker.work)
+    }
+
+    /// Files that are made, of so many samples each, as they go to the output folder.
+    pub fn files(&self, names: &[(String, u64)]) -> Vec<MadeFile> {
+        let file = |(name, _): &(String, u64)| {
+            self.find(name).map(|written| MadeFile { name: name.clone(), from: name.clone(), written: written.clone() })
+        };
+        names.iter().filter_map(file).collect()
     }
 
     /// numpy's generator as sub-sampling left it, or seeded if nothing was drawn.
@@ -207,16 +232,26 @@ impl Growing {
 
     /// Appends.
     pub fn append(&mut self, bytes: &[u8]) -> Result<(), PrepareError> {
-        self.file.write_all(bytes).map_err(PrepareError::write(&self.path))?;
-        self.hasher.update(bytes);
-        self.bytes += bytes.len() as u64;
-        Ok(())
+        self.write_all(bytes).map_err(PrepareError::write(&self.path))
     }
 
     /// Brings it to the disk, and tells how far it counts.
     pub fn sync(&mut self) -> Result<Written, PrepareError> {
         self.file.sync_data().map_err(PrepareError::write(&self.path))?;
         Ok(Written { bytes: self.bytes, blake3: self.hasher.finalize().to_hex().to_string() })
+    }
+}
+
+impl Write for Growing {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let n = self.file.write(bytes)?;
+        self.hasher.update(&bytes[..n]);
+        self.bytes += n as u64;
+        Ok(n)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
     }
 }
 

@@ -1,6 +1,6 @@
-//! Columns to records: dictionaries column by column, then records block by block, each on all threads.
+//! Columns to samples of fixed size: dictionaries column by column, then samples block by block, each on all threads.
 
-use super::{PrepareError, RECORD, state::Tally};
+use super::{PrepareError, RECORD, recipe::Form, state::Tally};
 use crate::{
     backend::cpu::pool::Pool,
     data::preprocess::{
@@ -11,6 +11,7 @@ use crate::{
 
 /// Numbers ids and writes records.
 pub struct Encoder {
+    form: Form,
     budget: Budget,
     columns: Vec<Column>,
 }
@@ -24,6 +25,7 @@ struct Column {
 
 /// The records of some columns, and what is summed up while they are written.
 struct Part<'a> {
+    form: Form,
     columns: &'a Columns,
     /// Samples before them.
     first: usize,
@@ -33,15 +35,21 @@ struct Part<'a> {
 }
 
 impl Encoder {
-    /// Dictionaries without ids, which may take `memory` bytes.
-    pub fn new(max_ind_range: Option<u32>, memory: u64) -> Self {
+    /// Dictionaries without ids, which may take `memory` bytes; none where the form has raw ids.
+    pub fn new(form: Form, max_ind_range: Option<u32>, memory: u64) -> Self {
         let column = || Column { numbering: Numbering::new(max_ind_range), numbers: Vec::new(), fresh: Vec::new(), full: None };
-        Encoder { budget: Budget::new(memory), columns: (0..TABLES).map(|_| column()).collect() }
+        let columns = if form == Form::Numbered { TABLES } else { 0 };
+        Encoder { form, budget: Budget::new(memory), columns: (0..columns).map(|_| column()).collect() }
     }
 
-    /// The ids of a column that came anew with the last [`Encoder::encode`], in order.
-    pub fn fresh(&self, column: usize) -> &[u32] {
-        &self.columns[column].fresh
+    /// Columns with a dictionary.
+    pub fn columns(&self) -> usize {
+        self.columns.len()
+    }
+
+    /// The ids of each column that came anew with the last [`Encoder::encode`], in order.
+    pub fn fresh(&self) -> impl Iterator<Item = &[u32]> {
+        self.columns.iter().map(|c| c.fresh.as_slice())
     }
 
     /// Numbers ids that were numbered before; false if one is there twice.
@@ -68,11 +76,12 @@ impl Encoder {
             return Err(self.refusal(j, full));
         }
         let samples: usize = blocks.columns().map(Columns::len).sum();
-        records.resize(samples * RECORD, 0);
+        let width = self.form.bytes();
+        records.resize(samples * width, 0);
         let (mut parts, mut rest, mut first) = (Vec::new(), records.as_mut_slice(), 0);
         for columns in blocks.columns() {
-            let (records, after) = rest.split_at_mut(columns.len() * RECORD);
-            parts.push(Part { columns, first, records, positives: 0, missing: [0; DENSE + TABLES] });
+            let (records, after) = rest.split_at_mut(columns.len() * width);
+            parts.push(Part { form: self.form, columns, first, records, positives: 0, missing: [0; DENSE + TABLES] });
             (rest, first) = (after, first + columns.len());
         }
         let columns = &self.columns;
@@ -102,17 +111,23 @@ impl Encoder {
 
 impl Part<'_> {
     fn write(&mut self, numbered: &[Column]) {
-        let Columns { labels, dense, ids: _, missing, .. } = self.columns;
+        let Columns { labels, dense, ids: raw, missing, .. } = self.columns;
         let range = self.first..self.first + labels.len();
-        let ids: [&[u32]; TABLES] = std::array::from_fn(|j| &numbered[j].numbers[range.clone()]);
-        for (i, (record, &label)) in self.records.chunks_exact_mut(RECORD).zip(labels).enumerate() {
-            let (words, _) = record.as_chunks_mut::<4>();
+        let (least, ids): (i32, [&[u32]; TABLES]) = match self.form {
+            Form::Numbered => (0, std::array::from_fn(|j| &numbered[j].numbers[range.clone()])),
+            Form::Raw => (i32::MIN, std::array::from_fn(|j| raw[j].as_slice())),
+        };
+        for (i, (record, &label)) in self.records.chunks_exact_mut(self.form.bytes()).zip(labels).enumerate() {
+            let (words, _) = record[..RECORD].as_chunks_mut::<4>();
             words[0] = i32::from(label).to_le_bytes();
             for (word, column) in words[1..].iter_mut().zip(dense) {
-                *word = column[i].max(0).to_le_bytes();
+                *word = column[i].max(least).to_le_bytes();
             }
             for (word, column) in words[1 + DENSE..].iter_mut().zip(&ids) {
                 *word = column[i].to_le_bytes();
+            }
+            if self.form == Form::Raw {
+                record[RECORD..].copy_from_slice(&missing[i].to_le_bytes());
             }
         }
         self.positives = labels.iter().map(|&y| u64::from(y)).sum();

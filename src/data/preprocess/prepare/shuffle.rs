@@ -5,9 +5,9 @@
 //! A day that does not fit in memory is first dealt out to files of consecutive places, each of which does.
 
 use super::{
-    PrepareError, Progress, RECORD, Randomize,
+    PrepareError, Progress, RECORD, Randomize, Tell,
+    facebook::reader,
     run::{RECORDS, Worker},
-    split::reader,
     state::{Checkpoint, Growing, Written},
 };
 use crate::random::numpy::RandomState;
@@ -23,13 +23,7 @@ const MOVED: u32 = 1 << 31;
 const ROOM: u64 = 16 << 20;
 
 /// Writes the training samples to the file `to` in their new order.
-pub fn shuffle(
-    worker: &Worker,
-    checkpoint: &Checkpoint,
-    days: &[u64],
-    to: &str,
-    tell: &mut dyn FnMut(Progress),
-) -> Result<Written, PrepareError> {
+pub fn shuffle(worker: &Worker, checkpoint: &Checkpoint, days: &[u64], to: &str, tell: Tell) -> Result<Written, PrepareError> {
     // Sub-sampling has drawn before, from the same generator.
     let mut numpy = checkpoint.generator(worker.work)?;
     let memory = worker.job.memory;
@@ -70,7 +64,7 @@ fn bucket(worker: &Worker, day: usize) -> PathBuf {
 }
 
 /// Sends each training sample to a day.
-fn deal(worker: &Worker, days: &[u64], numpy: &mut RandomState, tell: &mut dyn FnMut(Progress)) -> Result<(), PrepareError> {
+fn deal(worker: &Worker, days: &[u64], numpy: &mut RandomState, tell: Tell) -> Result<(), PrepareError> {
     let training = &days[..days.len() - 1];
     let last = training.len() as u64 - 1;
     let mut buckets = Vec::new();

@@ -1,10 +1,10 @@
-//! The whole way: what is there already, reading and encoding, cutting, the manifest.
+//! The whole way: what is there already, reading and encoding, the recipe's files, the manifest.
 
 use super::{
-    Job, PrepareError, Progress, RECORD,
+    Job, PrepareError, Progress, Tell,
     encode::Encoder,
-    plan::{check_disk, estimate},
-    split,
+    place::place,
+    plan::{Plan, check_disk, estimate},
     state::{Checkpoint, FOLDER, Growing, Stage, Written},
     write::Writer,
 };
@@ -13,10 +13,7 @@ use crate::{
     data::{
         DataError,
         manifest::{Manifest, NAME},
-        preprocess::{
-            chunks::Chunks,
-            criteo::{Blocks, TABLES},
-        },
+        preprocess::{chunks::Chunks, criteo::Blocks},
     },
     random::numpy::RandomState,
 };
@@ -28,7 +25,7 @@ use std::{
     time::Instant,
 };
 
-/// Records of all days but the last (Kaggle: of all), and of the last.
+/// Samples of all days but the last (of one file: of all), and of the last.
 pub(super) const RECORDS: [&str; 2] = ["records.bin", "last-day.bin"];
 const KEPT: &str = "kept.bin";
 const LOCK: &str = "lock";
@@ -47,7 +44,7 @@ pub enum Done {
 /// # Errors
 /// As [`PrepareError`] says. After an interruption, a full disk or too little memory the same job goes on where it was; if the raw data are
 /// wrong nothing is left.
-pub fn run(job: &Job, stop: &AtomicBool, tell: &mut dyn FnMut(Progress)) -> Result<Done, PrepareError> {
+pub fn run(job: &Job, stop: &AtomicBool, tell: &mut (dyn FnMut(Progress) + Send)) -> Result<Done, PrepareError> {
     job.check()?;
     let inputs = job.inputs()?;
     let was_there = job.output.exists();
@@ -63,8 +60,8 @@ pub fn run(job: &Job, stop: &AtomicBool, tell: &mut dyn FnMut(Progress)) -> Resu
     let checkpoint = match found {
         Some(found) => same_job(found, &fresh, &work)?,
         None => {
-            let begun = nothing_in_the_way(job).and_then(|()| {
-                let plan = estimate(job, &fresh.inputs)?;
+            let begun = estimate(job, &fresh.inputs).and_then(|plan| {
+                nothing_in_the_way(job, &plan)?;
                 check_disk(&job.output, plan.peak_bytes)?;
                 fresh.write(&work)
             });
@@ -113,15 +110,9 @@ fn lock(work: &Path) -> Result<File, PrepareError> {
 }
 
 /// What is there already, if it is what would be made.
-fn reuse(
-    job: &Job,
-    fresh: &Checkpoint,
-    manifest: Manifest,
-    work: &Path,
-    tell: &mut dyn FnMut(Progress),
-) -> Result<Manifest, PrepareError> {
+fn reuse(job: &Job, fresh: &Checkpoint, manifest: Manifest, work: &Path, tell: Tell) -> Result<Manifest, PrepareError> {
     let output = job.output.display();
-    let (recipe, named) = (job.recipe.name(), job.parameters.named());
+    let (recipe, named) = (job.recipe.name(), job.parameters.named(job.recipe));
     let other = if manifest.recipe != recipe {
         Some(format!("made by {}", manifest.recipe))
     } else if let Some((name, value)) = manifest.parameters.iter().find(|&(name, value)| named.get(name) != Some(value)) {
@@ -173,8 +164,8 @@ fn same_job(found: Checkpoint, fresh: &Checkpoint, work: &Path) -> Result<Checkp
 }
 
 /// No file that will be written is there.
-fn nothing_in_the_way(job: &Job) -> Result<(), PrepareError> {
-    match job.recipe.files().iter().map(|name| job.output.join(name)).find(|path| path.exists()) {
+fn nothing_in_the_way(job: &Job, plan: &Plan) -> Result<(), PrepareError> {
+    match plan.files.iter().map(|file| job.output.join(&file.name)).find(|path| path.exists()) {
         Some(path) => Err(PrepareError::Stale(format!(
             "{}: is there already, but no {NAME} that tells what it is; choose another folder, or delete it",
             path.display()
@@ -191,24 +182,27 @@ pub(super) struct Worker<'a> {
 }
 
 impl Worker<'_> {
-    fn finish(&self, mut checkpoint: Checkpoint, tell: &mut dyn FnMut(Progress)) -> Result<Manifest, PrepareError> {
-        if checkpoint.stage == Stage::Split {
+    fn finish(&self, mut checkpoint: Checkpoint, tell: Tell) -> Result<Manifest, PrepareError> {
+        if checkpoint.stage == Stage::Make {
             // An earlier run wrote them.
             for which in 0..RECORDS.len() {
                 self.records(which, &checkpoint, tell)?;
             }
+            for (name, counts) in &checkpoint.made {
+                self.check(&self.path(name), counts, tell)?;
+            }
         }
         if checkpoint.stage == Stage::Encode {
             self.encode(&mut checkpoint, tell)?;
-            checkpoint.stage = Stage::Split;
+            checkpoint.stage = Stage::Make;
             checkpoint.write(self.work)?;
         }
-        if checkpoint.stage == Stage::Split {
-            let parts = split::split(self, &checkpoint, tell)?;
-            checkpoint.stage = Stage::Place { parts };
+        if checkpoint.stage == Stage::Make {
+            let made = self.job.recipe.finish().make(self, &mut checkpoint, tell)?;
+            checkpoint.stage = Stage::Place { made };
             checkpoint.write(self.work)?;
         }
-        split::place(self, &checkpoint, tell)
+        place(self, &checkpoint, tell)
     }
 
     pub fn interrupted(&self) -> Result<(), PrepareError> {
@@ -220,11 +214,11 @@ impl Worker<'_> {
     }
 
     /// Reads from where the checkpoint is to the end of the log.
-    fn encode(&self, checkpoint: &mut Checkpoint, tell: &mut dyn FnMut(Progress)) -> Result<(), PrepareError> {
+    fn encode(&self, checkpoint: &mut Checkpoint, tell: Tell) -> Result<(), PrepareError> {
         let job = self.job;
-        let mut encoder = Encoder::new(job.parameters.max_ind_range, job.dictionaries());
+        let mut encoder = Encoder::new(job.recipe.form(), job.parameters.max_ind_range, job.dictionaries());
         let mut dictionaries = Vec::new();
-        for column in 0..TABLES {
+        for column in 0..encoder.columns() {
             dictionaries.push(self.dictionary(column, checkpoint, &mut encoder)?);
         }
         let kept = Growing::open(&self.path(KEPT), &checkpoint.kept, |_| Ok(()))?;
@@ -282,11 +276,14 @@ impl Worker<'_> {
         })
     }
 
-    /// A file of records, to go on with; what an earlier run wrote is checked.
-    fn records(&self, which: usize, checkpoint: &Checkpoint, tell: &mut dyn FnMut(Progress)) -> Result<Growing, PrepareError> {
-        let counts = &checkpoint.records[which];
+    /// A file of samples, to go on with; what an earlier run wrote is checked.
+    fn records(&self, which: usize, checkpoint: &Checkpoint, tell: Tell) -> Result<Growing, PrepareError> {
+        self.check(&self.path(RECORDS[which]), &checkpoint.records[which], tell)
+    }
+
+    fn check(&self, path: &Path, counts: &Written, tell: Tell) -> Result<Growing, PrepareError> {
         let (mut bytes, total) = (0, counts.bytes);
-        Growing::open(&self.path(RECORDS[which]), counts, |part| {
+        Growing::open(path, counts, |part| {
             bytes += part.len() as u64;
             tell(Progress::Other { what: "checking what is there", bytes, total });
             self.interrupted()
@@ -357,12 +354,12 @@ impl Encoding<'_> {
             self.numpy = drawn;
             return Err(e);
         }
-        tally.samples[file] += (records.len() / RECORD) as u64;
+        tally.samples[file] += (records.len() / job.recipe.form().bytes()) as u64;
         tally.lines += lines;
         tally.skipped += skipped;
         writer.send(records)?;
-        for (column, dictionary) in self.dictionaries.iter_mut().enumerate() {
-            let fresh: Vec<u8> = self.encoder.fresh(column).iter().flat_map(|id| id.to_le_bytes()).collect();
+        for (dictionary, fresh) in self.dictionaries.iter_mut().zip(self.encoder.fresh()) {
+            let fresh: Vec<u8> = fresh.iter().flat_map(|id| id.to_le_bytes()).collect();
             if !fresh.is_empty() {
                 dictionary.append(&fresh)?;
             }

@@ -1,0 +1,178 @@
+//! The files of facebook's program for its binary loader (facebookresearch/dlrm: data_utils.py, `getCriteoAdData` with `--memory-map`, and
+//! data_loader_terabyte.py, `numpy_to_binary`): 160 bytes a sample, 40 little-endian 32-bit integers: the label, I1..I13 (what is
+//! missing or negative is 0), C1..C26 (numbered in order of first appearance; missing is the id 0).
+//!
+//! The last day (Kaggle: the last of seven slices) is cut in two: its first half, rounded up, is `test`, the rest `val`; all before is `train`.
+
+use super::{
+    Finish, Job, Made, MadeFile, Outcome, PlannedFile, PrepareError, Progress, RECORD, Randomize, Recipe, Tell,
+    run::{RECORDS, Worker, kept},
+    shuffle::shuffle,
+    state::{Checkpoint, Growing, Written},
+};
+use crate::data::{
+    manifest::hash,
+    npy::Type,
+    npz::{Member, Packing, pack},
+    preprocess::criteo::{TABLES, slice_ends},
+};
+use std::{
+    fs::{self, File},
+    io::{BufReader, Read, Seek, SeekFrom},
+    path::Path,
+};
+
+/// Bytes that are copied at once.
+const BUFFER: usize = RECORD << 13;
+/// Bytes of `*_fea_count.npz`: an array of 26 integers in a zip of one file.
+const COUNTS: u64 = 128 + 104 + 2 * "counts.npy".len() as u64 + 30 + 46 + 22;
+
+pub struct Facebook;
+
+/// The name that the original gives `train`, `test` or `val`.
+fn file(recipe: Recipe, part: &str) -> String {
+    let stem = if recipe.one_file() { "kaggleAdDisplayChallenge_processed" } else { "terabyte_processed" };
+    format!("{stem}_{part}.bin")
+}
+
+/// The name that the original gives the numbers of different ids; its loader looks for it beside the raw log.
+fn counts_file(recipe: Recipe) -> &'static str {
+    if recipe.one_file() { "train_fea_count.npz" } else { "day_fea_count.npz" }
+}
+
+impl Finish for Facebook {
+    fn plan(&self, job: &Job, lines: &[u64]) -> Outcome {
+        let all: u64 = lines.iter().sum();
+        let days: Vec<u64> = if job.recipe.one_file() {
+            let ends: Vec<u64> = slice_ends(all).collect();
+            ends.windows(2).map(|e| e[1] - e[0]).collect()
+        } else {
+            lines.to_vec()
+        };
+        let record = RECORD as u64;
+        let last = days.last().copied().unwrap_or(0);
+        let (train, test) = ((all - last) * record, last.div_ceil(2) * record);
+        let largest = days.iter().copied().max().unwrap_or(0) * record;
+        let peak = all * record
+            + last * record
+            + match job.parameters.randomize {
+                Randomize::None => 0,
+                Randomize::Day => train + largest,
+                Randomize::Total => train + 3 * largest,
+            };
+        let sizes = [("train", train), ("test", test), ("val", last * record - test)];
+        let mut files: Vec<PlannedFile> =
+            sizes.iter().map(|&(part, bytes)| PlannedFile::exact(&file(job.recipe, part), bytes)).collect();
+        files.push(PlannedFile::exact(counts_file(job.recipe), COUNTS));
+        Outcome { files, peak }
+    }
+
+    fn make(&self, worker: &Worker, checkpoint: &mut Checkpoint, tell: Tell) -> Result<Made, PrepareError> {
+        let recipe = worker.job.recipe;
+        let days = days(worker, checkpoint)?;
+        let last = days.last().copied().unwrap_or(0);
+        let (train, test) = (days.iter().sum::<u64>() - last, last.div_ceil(2));
+        worker.refuse_empty(&[("the training days", train), ("the last one", last)])?;
+        let (tail, start) = if recipe.one_file() { (RECORDS[0], train) } else { (RECORDS[1], 0) };
+        let mut splits = vec![("train".to_owned(), file(recipe, "train"), train)];
+        for (part, first, samples) in [("test", start, test), ("val", start + test, last - test)] {
+            let name = file(recipe, part);
+            if checkpoint.find(&name).is_none() {
+                let written = copy(worker, tail, first, samples, Some(&name), tell)?;
+                checkpoint.done(worker, &name, written)?;
+            }
+            splits.push((part.into(), name, samples));
+        }
+        let train_file = file(recipe, "train");
+        if checkpoint.parameters.randomize != Randomize::None && checkpoint.find(&train_file).is_none() {
+            let written = shuffle(worker, checkpoint, &days, &train_file, tell)?;
+            checkpoint.done(worker, &train_file, written)?;
+        }
+        if checkpoint.find(counts_file(recipe)).is_none() {
+            let written = counts(worker, checkpoint)?;
+            checkpoint.done(worker, counts_file(recipe), written)?;
+        }
+        let names =
+            [train_file.clone(), file(recipe, "test"), file(recipe, "val"), counts_file(recipe).into()].map(|name| (name, 0));
+        let mut files = checkpoint.files(&names);
+        if checkpoint.parameters.randomize == Randomize::None {
+            // The samples lie there as they are; in one file, those of the last slice are behind them.
+            let written = match recipe.one_file() {
+                true => copy(worker, RECORDS[0], 0, train, None, tell)?,
+                false => checkpoint.records[0].clone(),
+            };
+            files.insert(0, MadeFile { name: train_file, from: RECORDS[0].into(), written });
+        }
+        let ids = checkpoint.dictionaries.iter().enumerate().map(|(j, d)| (format!("C{}", j + 1), d.bytes / 4)).collect();
+        Ok(Made { files, splits, ids })
+    }
+}
+
+/// Samples of each day, or of each slice of one file.
+fn days(worker: &Worker, checkpoint: &Checkpoint) -> Result<Vec<u64>, PrepareError> {
+    if !worker.job.recipe.one_file() {
+        return Ok(checkpoint.tally.samples.clone());
+    }
+    let ends: Vec<u64> = slice_ends(checkpoint.tally.lines).collect();
+    if checkpoint.parameters.sub_sample_rate == 0.0 {
+        return Ok(ends.windows(2).map(|e| e[1] - e[0]).collect());
+    }
+    // Slices have equal numbers of lines, those that sub-sampling drops included.
+    let kept = kept(worker, &checkpoint.kept)?;
+    let kept_in = |e: &[u64]| kept[e[0] as usize..e[1] as usize].iter().map(|&k| u64::from(k)).sum();
+    Ok(ends.windows(2).map(kept_in).collect())
+}
+
+/// Copies samples to a file of their own, or only takes their checksum.
+fn copy(worker: &Worker, from: &str, first: u64, samples: u64, to: Option<&str>, tell: Tell) -> Result<Written, PrepareError> {
+    let path = worker.path(from);
+    let total = samples * RECORD as u64;
+    let mut file = reader(&path, first)?;
+    let mut out = to.map(|name| Growing::open(&worker.path(name), &Written::default(), |_| Ok(()))).transpose()?;
+    let mut hasher = blake3::Hasher::new();
+    let mut buffer = vec![0; BUFFER];
+    let mut bytes = 0;
+    while bytes < total {
+        worker.interrupted()?;
+        let n = BUFFER.min((total - bytes) as usize);
+        file.read_exact(&mut buffer[..n]).map_err(PrepareError::write(&path))?;
+        match &mut out {
+            Some(out) => out.append(&buffer[..n])?,
+            None => {
+                hasher.update(&buffer[..n]);
+            }
+        }
+        bytes += n as u64;
+        tell(Progress::Other { what: "cutting", bytes, total });
+    }
+    match out {
+        Some(mut out) => out.sync(),
+        None => Ok(Written { bytes: total, blake3: hasher.finalize().to_hex().to_string() }),
+    }
+}
+
+/// The numbers of different ids, where the original's loader looks for them.
+fn counts(worker: &Worker, checkpoint: &Checkpoint) -> Result<Written, PrepareError> {
+    let path = worker.path(counts_file(worker.job.recipe));
+    let write = || -> std::io::Result<()> {
+        let mut counts = Member::new(&path, "counts", Type::Int(4), None)?;
+        for dictionary in &checkpoint.dictionaries {
+            counts.write(&((dictionary.bytes / 4) as u32).to_le_bytes())?;
+        }
+        pack(&path, Packing::Stored, [(counts, TABLES as u64)])
+    };
+    write().map_err(PrepareError::write(&path))?;
+    let bytes = fs::metadata(&path).map_err(PrepareError::write(&path))?.len();
+    let blake3 = hash(&path, &mut |_| ()).map_err(PrepareError::write(&path))?;
+    Ok(Written { bytes, blake3 })
+}
+
+/// Reads the samples of a file from one on.
+pub(super) fn reader(path: &Path, first: u64) -> Result<BufReader<File>, PrepareError> {
+    let open = || -> std::io::Result<BufReader<File>> {
+        let mut file = File::open(path)?;
+        file.seek(SeekFrom::Start(first * RECORD as u64))?;
+        Ok(BufReader::with_capacity(BUFFER, file))
+    };
+    open().map_err(PrepareError::write(path))
+}

@@ -1,0 +1,219 @@
+//! OneFlow's parquet files: folders `train`, `val` and `test` with columns `label`, `I1` to `I13`, `C1` to `C26`.
+//!
+//! - `oneflow-dlrm` (Oneflow-Inc/models, RecommenderSystems/dlrm/tools/criteo1t_parquet.scala): integers + 1, 1 if missing; ids modulo R = 40,000,000,
+//!   those of all columns numbered through: column k from 0 starts at k (R + 1), and R itself is for what is missing. criteo1t_parquet.py starts
+//!   at k R, so that what is missing in one column is id 0 of the next ([`NullId::Next`]). The first half of the last day, rounded up,
+//!   is `test`, the rest `val`; training samples are shuffled.
+//! - `oneflow-deepfm` (RecommenderSystems/deepfm/tools/deepfm_parquet.scala): Kaggle's log in the ten folds of Criteo_x4 (`folds.rs`): the first is `test`,
+//!   the second `val`, the others are shuffled to `train`. Each of the 39 columns becomes Spark's `xxhash64(column number, text)`.
+//!
+//! Spark draws the order by chance; here it is that of random keys (`order.rs`), by the seed.
+
+use super::{
+    Finish, Job, Made, NullId, Outcome, Parameters, PlannedFile, PrepareError, Randomize, Tell,
+    folds::{self, ORDERED, Sizes},
+    order::{Part, deal, random_keys},
+    recipe::{Form, column_name},
+    records::{Record, Records},
+    run::{RECORDS, Worker},
+    state::Checkpoint,
+    table::{self, Columns, Waiting},
+};
+use crate::data::preprocess::criteo::{DENSE, TABLES};
+use twox_hash::XxHash64;
+
+/// Spark's seed of hashes (org.apache.spark.sql.catalyst.expressions.XxHash64).
+const SPARK_SEED: u64 = 42;
+
+pub struct Dlrm;
+
+impl Finish for Dlrm {
+    fn check(&self, parameters: &Parameters) -> Result<(), PrepareError> {
+        no_days(parameters)?;
+        match (parameters.max_ind_range, parameters.null_id) {
+            (None, NullId::Next) => Err(PrepareError::Usage(
+                "oneflow-dlrm: without --max-ind-range ids are hashed, and --null-id next has no meaning; leave one of them out"
+                    .into(),
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    fn plan(&self, job: &Job, lines: &[u64]) -> Outcome {
+        let (last, days) = lines.split_last().map_or((0, &[][..]), |(last, days)| (*last, days));
+        let train: u64 = days.iter().sum();
+        let test = last.div_ceil(2);
+        let sizes = [("train", train), ("val", last - test), ("test", test)];
+        let ordered = if job.parameters.randomize == Randomize::None { 0 } else { train };
+        plan(job, &sizes, &dlrm_columns(), train + last, ordered)
+    }
+
+    fn make(&self, worker: &Worker, checkpoint: &mut Checkpoint, tell: Tell) -> Result<Made, PrepareError> {
+        let last = checkpoint.tally.samples.last().copied().unwrap_or(0);
+        let train = checkpoint.tally.total() - last;
+        let test = last.div_ceil(2);
+        worker.refuse_empty(&[("train", train), ("val", last - test), ("test", test)])?;
+        let shuffled = checkpoint.parameters.randomize != Randomize::None;
+        if shuffled {
+            if checkpoint.find(ORDERED).is_none() {
+                let keys = random_keys(checkpoint.parameters.seed);
+                let parts = [Part { samples: train, sorted: true }];
+                let written = deal(worker, Form::Raw, RECORDS[0], &parts, |sample| (0, keys(sample)), ORDERED, tell)?;
+                checkpoint.done(worker, ORDERED, written)?;
+            }
+            worker.drop_records(checkpoint, 0)?;
+        }
+        let first = if shuffled { ORDERED } else { RECORDS[0] };
+        let sources = [("train", first, 0, train), ("val", RECORDS[1], test, last - test), ("test", RECORDS[1], 0, test)];
+        let (range, null_id) = (checkpoint.parameters.max_ind_range, checkpoint.parameters.null_id);
+        shards(worker, checkpoint, &sources, &dlrm_columns(), tell, |record, row| {
+            row.floats[0].push(f32::from(record.label()));
+            for (i, column) in row.floats[1..].iter_mut().enumerate() {
+                // To f32 first, as the original does.
+                column.push(record.dense_there(i).map_or(1.0, |x| x as f32 + 1.0));
+            }
+            for (j, column) in row.longs.iter_mut().enumerate() {
+                column.push(global_id(range, null_id, j, record.id_there(j)));
+            }
+        })
+    }
+}
+
+fn dlrm_columns() -> Columns {
+    let floats = ["label".into()].into_iter().chain((0..DENSE).map(column_name)).collect();
+    Columns { floats, longs: (DENSE..DENSE + TABLES).map(column_name).collect() }
+}
+
+/// The id of column `j` from 0 among those of all columns.
+fn global_id(range: Option<u32>, null_id: NullId, j: usize, id: Option<u32>) -> i64 {
+    let Some(range) = range else { return hash_id(j, id) };
+    let range = i64::from(range);
+    let start = j as i64 * (range + i64::from(null_id == NullId::Own));
+    start + id.map_or(range, |id| i64::from(id) % range)
+}
+
+pub struct DeepFm;
+
+impl Finish for DeepFm {
+    fn check(&self, parameters: &Parameters) -> Result<(), PrepareError> {
+        no_days(parameters)
+    }
+
+    fn plan(&self, job: &Job, lines: &[u64]) -> Outcome {
+        let all: u64 = lines.iter().sum();
+        let Sizes { test, val, train } = folds::most(all);
+        plan(job, &[("train", train), ("val", val), ("test", test)], &deepfm_columns(), all, all)
+    }
+
+    fn make(&self, worker: &Worker, checkpoint: &mut Checkpoint, tell: Tell) -> Result<Made, PrepareError> {
+        let Sizes { test, val, train } = folds::order(worker, checkpoint, tell)?;
+        let sources = [("train", ORDERED, test + val, train), ("val", ORDERED, test, val), ("test", ORDERED, 0, test)];
+        shards(worker, checkpoint, &sources, &deepfm_columns(), tell, |record, row| {
+            row.floats[0].push(f32::from(record.label()));
+            let (dense, ids) = row.longs.split_at_mut(DENSE);
+            for (i, column) in dense.iter_mut().enumerate() {
+                column.push(hash_dense(i, record.dense_there(i)));
+            }
+            for (j, column) in ids.iter_mut().enumerate() {
+                column.push(hash_id(j, record.id_there(j)));
+            }
+        })
+    }
+}
+
+fn deepfm_columns() -> Columns {
+    Columns { floats: vec!["label".into()], longs: (0..DENSE + TABLES).map(column_name).collect() }
+}
+
+fn no_days(parameters: &Parameters) -> Result<(), PrepareError> {
+    match parameters.randomize {
+        Randomize::Day => {
+            Err(PrepareError::Usage("OneFlow's samples are shuffled as a whole or not at all: --randomize total or none".into()))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Spark's `xxhash64(number, text)`: each value is hashed with the hash of those before it as the seed, and a missing one leaves it as it was. Criteo
+/// writes integers without superfluous zeros.
+fn hash_dense(i: usize, x: Option<i32>) -> i64 {
+    hash(i, x.map(|x| x.to_string()))
+}
+
+/// The same of an id, which Criteo writes with eight digits in small letters.
+fn hash_id(j: usize, id: Option<u32>) -> i64 {
+    hash(j, id.map(|id| format!("{id:08x}")))
+}
+
+fn hash(column: usize, text: Option<String>) -> i64 {
+    let seed = XxHash64::oneshot(SPARK_SEED, &(column as u32 + 1).to_le_bytes());
+    text.map_or(seed, |text| XxHash64::oneshot(seed, text.as_bytes())) as i64
+}
+
+/// Files of a part of so many samples.
+fn shard_names(part: &str, samples: u64, shard_rows: u64) -> impl Iterator<Item = String> {
+    (0..samples.div_ceil(shard_rows)).map(move |k| format!("{part}/part-{k:05}.parquet"))
+}
+
+fn plan(job: &Job, sizes: &[(&str, u64)], columns: &Columns, samples: u64, ordered: u64) -> Outcome {
+    let file = |&(part, samples): &(&str, u64)| {
+        let files = samples.div_ceil(job.parameters.shard_rows);
+        PlannedFile { files, ..PlannedFile::at_most(part, columns.most_bytes(samples, files)) }
+    };
+    let files: Vec<PlannedFile> = sizes.iter().map(file).collect();
+    let record = Form::Raw.bytes() as u64;
+    let written: u64 = files.iter().map(|f| f.bytes).sum();
+    // While samples are put in order they lie there three times, with a key once.
+    let ordering = (3 * record + 8) * ordered + record * (samples - ordered);
+    let peak = if ordered > 0 { ordering.max(record * samples + written) } else { record * samples + written };
+    Outcome { files, peak }
+}
+
+/// Writes parts of files, `(name, file, first sample, samples)`, as folders of parquet files.
+fn shards(
+    worker: &Worker,
+    checkpoint: &mut Checkpoint,
+    parts: &[(&str, &str, u64, u64)],
+    columns: &Columns,
+    tell: Tell,
+    push: impl Fn(Record, &mut Waiting) + Sync,
+) -> Result<Made, PrepareError> {
+    let shard_rows = checkpoint.parameters.shard_rows;
+    let (mut files, mut ranges, mut splits) = (Vec::new(), Vec::new(), Vec::new());
+    for &(part, from, first, samples) in parts {
+        for (k, name) in shard_names(part, samples, shard_rows).enumerate() {
+            let start = k as u64 * shard_rows;
+            files.push((name, shard_rows.min(samples - start)));
+            ranges.push((from, first + start));
+        }
+        splits.push((part.to_owned(), part.to_owned(), samples));
+    }
+    worker.make(checkpoint, &files, tell, |i, path, turn| {
+        let (from, first) = ranges[i];
+        let records = Records::open(&worker.path(from), Form::Raw, first, files[i].1)?;
+        table::write(path, records, columns, turn, &push)
+    })?;
+    Ok(Made { files: checkpoint.files(&files), splits, ids: Vec::new() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hashes_are_sparks() {
+        // `SELECT xxhash64('Spark', array(123), 2)` of Spark's documentation: an array hashes its elements.
+        let seed = XxHash64::oneshot(SPARK_SEED, b"Spark");
+        let seed = XxHash64::oneshot(seed, &123u32.to_le_bytes());
+        assert_eq!(XxHash64::oneshot(seed, &2u32.to_le_bytes()) as i64, 5_602_566_077_635_097_486);
+        assert_ne!(hash_dense(0, None), hash_dense(1, None));
+    }
+
+    #[test]
+    fn missing_ids_have_a_place_of_their_own_or_the_next_columns_first() {
+        let id = |null_id, j, id| global_id(Some(40_000_000), null_id, j, id);
+        assert_eq!(id(NullId::Own, 2, Some(40_000_003)), 80_000_005);
+        assert_eq!(id(NullId::Own, 0, None) + 1, id(NullId::Own, 1, Some(0)));
+        assert_eq!(id(NullId::Next, 0, None), id(NullId::Next, 1, Some(0)));
+    }
+}

@@ -1,0 +1,170 @@
+//! Samples brought into another order, in memory that does not depend on their number: each goes to a file of samples whose keys are near to its own; then
+//! these files, of which each fits in memory, are sorted one after the other.
+
+use super::{
+    PrepareError, Progress, Tell,
+    recipe::Form,
+    records::Records,
+    run::Worker,
+    state::{Growing, Written},
+};
+use crate::random::philox::{Philox, Stream};
+use std::{
+    fs::{self, OpenOptions},
+    io::Write,
+    path::PathBuf,
+};
+
+/// The least memory for samples.
+const ROOM: u64 = 16 << 20;
+/// Bytes of a key.
+const KEY: usize = 8;
+
+/// Where samples go: all of a part lie together, in order of their keys, and those of equal keys as they came.
+pub struct Part {
+    /// How many go there.
+    pub samples: u64,
+    /// Whether keys count; otherwise all stay as they came.
+    pub sorted: bool,
+}
+
+/// A random key for each sample: sorted by it, all orders are equally likely.
+pub fn random_keys(seed: u32) -> impl Fn(u64) -> u64 {
+    let philox = Philox::new(u64::from(seed), Stream::Deal, 0);
+    move |sample| philox.block_u64(sample / 2)[(sample % 2) as usize]
+}
+
+/// Writes the samples of file `from` to file `to`, part by part. `go` tells part and key of each.
+///
+/// # Errors
+/// If a file cannot be read or written, or the work is interrupted.
+pub fn deal(
+    worker: &Worker,
+    form: Form,
+    from: &str,
+    parts: &[Part],
+    mut go: impl FnMut(u64) -> (usize, u64),
+    to: &str,
+    tell: Tell,
+) -> Result<Written, PrepareError> {
+    let samples: u64 = parts.iter().map(|p| p.samples).sum();
+    let total = 2 * samples * form.bytes() as u64;
+    let mut buckets = Buckets::new(worker, form, parts)?;
+    let mut records = Records::open(&worker.path(from), form, 0, samples)?;
+    let mut sample = 0;
+    loop {
+        worker.interrupted()?;
+        let batch = records.next()?;
+        if batch.len() == 0 {
+            break;
+        }
+        for record in batch {
+            let (part, key) = go(sample);
+            buckets.push(part, key, record.bytes())?;
+            sample += 1;
+        }
+        tell(Progress::Other { what: "dealing samples", bytes: sample * form.bytes() as u64, total });
+    }
+    let mut out = Growing::open(&worker.path(to), &Written::default(), |_| Ok(()))?;
+    let mut bytes = total / 2;
+    buckets.write(worker, &mut out, &mut |n| {
+        bytes += n;
+        tell(Progress::Other { what: "putting samples in order", bytes, total });
+    })?;
+    out.sync()
+}
+
+struct Bucket {
+    path: PathBuf,
+    waiting: Vec<u8>,
+    sorted: bool,
+}
+
+/// Files of samples with keys.
+struct Buckets {
+    /// The first bucket of each part, and the number of them.
+    of_part: Vec<(usize, usize)>,
+    buckets: Vec<Bucket>,
+    /// Bytes that wait in memory before they are written.
+    buffer: usize,
+    width: usize,
+}
+
+impl Buckets {
+    fn new(worker: &Worker, form: Form, parts: &[Part]) -> Result<Self, PrepareError> {
+        let width = form.bytes() + KEY;
+        // Sorting takes 16 bytes for each sample more, and buckets are not quite equal.
+        let room = (worker.job.memory / 4).max(ROOM);
+        let (mut of_part, mut buckets) = (Vec::new(), Vec::new());
+        for part in parts {
+            let n = if part.sorted { (part.samples * (width as u64 + 16)).div_ceil(room).max(1) } else { 1 };
+            of_part.push((buckets.len(), n as usize));
+            for _ in 0..n {
+                let path = worker.path(&format!("bucket_{}.bin", buckets.len()));
+                // An earlier run may have left one.
+                fs::write(&path, []).map_err(PrepareError::write(&path))?;
+                buckets.push(Bucket { path, waiting: Vec::new(), sorted: part.sorted });
+            }
+        }
+        let buffer = (worker.job.memory as usize / 16 / buckets.len()).clamp(8 << 10, 1 << 20);
+        Ok(Buckets { of_part, buckets, buffer, width })
+    }
+
+    fn push(&mut self, part: usize, key: u64, record: &[u8]) -> Result<(), PrepareError> {
+        let (first, n) = self.of_part[part];
+        let bucket = &mut self.buckets[first + ((u128::from(key) * n as u128) >> 64) as usize];
+        bucket.waiting.extend_from_slice(&key.to_le_bytes());
+        bucket.waiting.extend_from_slice(record);
+        if bucket.waiting.len() >= self.buffer { bucket.flush() } else { Ok(()) }
+    }
+
+    /// Appends all samples to `out`, in order, and removes the files.
+    fn write(self, worker: &Worker, out: &mut Growing, tell: &mut dyn FnMut(u64)) -> Result<(), PrepareError> {
+        let mut sorted = Vec::new();
+        for mut bucket in self.buckets {
+            worker.interrupted()?;
+            bucket.flush()?;
+            let io = || PrepareError::write(&bucket.path);
+            if bucket.sorted {
+                let all = fs::read(&bucket.path).map_err(io())?;
+                let key = |record: &[u8]| u64::from_le_bytes(std::array::from_fn(|i| record[i]));
+                let mut order: Vec<(u64, u32)> = all.chunks_exact(self.width).zip(0..).map(|(r, i)| (key(r), i)).collect();
+                order.sort_unstable();
+                for piece in order.chunks(1 << 13) {
+                    sorted.clear();
+                    for &(_, i) in piece {
+                        sorted.extend_from_slice(&all[i as usize * self.width + KEY..][..self.width - KEY]);
+                    }
+                    out.append(&sorted)?;
+                }
+                tell(all.len() as u64);
+            } else {
+                let mut file = fs::File::open(&bucket.path).map_err(io())?;
+                let mut piece = vec![0; self.width << 13];
+                let mut left = file.metadata().map_err(io())?.len();
+                while left > 0 {
+                    worker.interrupted()?;
+                    let n = (piece.len() as u64).min(left) as usize;
+                    std::io::Read::read_exact(&mut file, &mut piece[..n]).map_err(io())?;
+                    sorted.clear();
+                    piece[..n].chunks_exact(self.width).for_each(|r| sorted.extend_from_slice(&r[KEY..]));
+                    out.append(&sorted)?;
+                    left -= n as u64;
+                    tell(n as u64);
+                }
+            }
+            fs::remove_file(&bucket.path).map_err(io())?;
+        }
+        Ok(())
+    }
+}
+
+impl Bucket {
+    fn flush(&mut self) -> Result<(), PrepareError> {
+        // Opened anew each time: there may be more of them than files that a process may have open.
+        let append = || OpenOptions::new().append(true).open(&self.path)?.write_all(&self.waiting);
+        append().map_err(PrepareError::write(&self.path))?;
+        self.waiting.clear();
+        Ok(())
+    }
+}

@@ -1,0 +1,68 @@
+//! Files put in their places, and the manifest that tells what they are.
+
+use super::{
+    MadeFile, PrepareError, Progress, Tell,
+    recipe::column_name,
+    run::Worker,
+    state::{Checkpoint, Stage},
+};
+use crate::data::manifest::{ColumnFacts, FileFacts, Manifest, Split, hash};
+use std::{
+    fs::{self, OpenOptions},
+    path::Path,
+};
+
+/// Moves all files to their places and writes the manifest, the last of all. Can be done again if it was not done to the end.
+pub fn place(worker: &Worker, checkpoint: &Checkpoint, tell: Tell) -> Result<Manifest, PrepareError> {
+    let job = worker.job;
+    let Stage::Place { made } = &checkpoint.stage else { return Err(worker.unusable()) };
+    for MadeFile { name, from, written } in &made.files {
+        let from = worker.path(from);
+        let to = job.output.join(name);
+        if from.exists() {
+            move_file(&from, &to, written.bytes).map_err(PrepareError::write(&to))?;
+            continue;
+        }
+        // It was moved before a kill.
+        let (mut bytes, total) = (0, written.bytes);
+        let found = hash(&to, &mut |n| {
+            bytes += n;
+            tell(Progress::Other { what: "verifying", bytes, total });
+        });
+        if found.map_err(PrepareError::write(&to))? != written.blake3 {
+            let work = worker.work.display();
+            return Err(PrepareError::Stale(format!(
+                "{}: is not as it was written; delete it and {work} to begin anew",
+                to.display()
+            )));
+        }
+    }
+    let Checkpoint { recipe, parameters, inputs, tally, .. } = checkpoint;
+    let mut manifest = Manifest::new(recipe.name(), parameters.named(*recipe), inputs.clone());
+    let split =
+        |(name, file, samples): &(String, String, u64)| Split { name: name.clone(), file: file.clone(), samples: *samples };
+    manifest.splits = made.splits.iter().map(split).collect();
+    manifest.label_rate = tally.positives as f64 / tally.total() as f64;
+    manifest.skipped_lines = tally.skipped;
+    manifest.dropped_samples = tally.lines - tally.total();
+    for (column, &missing) in tally.missing.iter().enumerate() {
+        let name = column_name(column);
+        let ids = made.ids.iter().find(|(of, _)| *of == name).map(|(_, ids)| *ids);
+        manifest.columns.push(ColumnFacts { name, ids, missing });
+    }
+    let file = |f: &MadeFile| FileFacts { name: f.name.clone(), bytes: f.written.bytes, blake3: f.written.blake3.clone() };
+    manifest.files = made.files.iter().map(file).collect();
+    manifest.write(&job.output).map_err(PrepareError::write(&job.output))?;
+    Ok(manifest)
+}
+
+fn move_file(from: &Path, to: &Path, bytes: u64) -> std::io::Result<()> {
+    let file = OpenOptions::new().write(true).open(from)?;
+    if file.metadata()?.len() != bytes {
+        file.set_len(bytes)?;
+    }
+    if let Some(folder) = to.parent() {
+        fs::create_dir_all(folder)?;
+    }
+    crate::data::whole::publish(from, to)
+}

@@ -1,0 +1,94 @@
+//! Samples as they lie on the disk between reading and the output ([`Form`]).
+
+use super::{
+    super::criteo::{DENSE, TABLES},
+    PrepareError,
+    recipe::Form,
+};
+use std::{
+    fs::File,
+    io::{BufReader, Read, Seek, SeekFrom},
+    path::{Path, PathBuf},
+};
+
+/// Samples that are read at once.
+pub const BATCH: usize = 1 << 13;
+
+/// Reads the samples of a file one batch after the other.
+pub struct Records {
+    path: PathBuf,
+    file: BufReader<File>,
+    width: usize,
+    left: u64,
+    batch: Vec<u8>,
+}
+
+impl Records {
+    /// `samples` of a file, from sample number `first` on.
+    pub fn open(path: &Path, form: Form, first: u64, samples: u64) -> Result<Self, PrepareError> {
+        let width = form.bytes();
+        let open = || -> std::io::Result<BufReader<File>> {
+            let mut file = File::open(path)?;
+            file.seek(SeekFrom::Start(first * width as u64))?;
+            Ok(BufReader::with_capacity(1 << 16, file))
+        };
+        let file = open().map_err(PrepareError::write(path))?;
+        Ok(Records { path: path.to_owned(), file, width, left: samples, batch: Vec::new() })
+    }
+
+    /// The next samples, at most [`BATCH`]; none after the last.
+    pub fn next(&mut self) -> Result<impl ExactSizeIterator<Item = Record<'_>> + Clone, PrepareError> {
+        let n = self.left.min(BATCH as u64);
+        self.left -= n;
+        self.batch.resize(n as usize * self.width, 0);
+        self.file.read_exact(&mut self.batch).map_err(PrepareError::write(&self.path))?;
+        Ok(self.batch.chunks_exact(self.width).map(Record))
+    }
+}
+
+/// A sample.
+#[derive(Debug, Clone, Copy)]
+pub struct Record<'a>(&'a [u8]);
+
+impl<'a> Record<'a> {
+    fn word(self, i: usize) -> [u8; 4] {
+        let mut word = [0; 4];
+        word.copy_from_slice(&self.0[4 * i..4 * i + 4]);
+        word
+    }
+
+    /// All of it.
+    pub fn bytes(self) -> &'a [u8] {
+        self.0
+    }
+
+    /// 0 or 1.
+    pub fn label(self) -> u8 {
+        self.0[0]
+    }
+
+    /// An integer; 0 if it is missing.
+    pub fn dense(self, i: usize) -> i32 {
+        i32::from_le_bytes(self.word(1 + i))
+    }
+
+    /// An id; 0 if it is missing.
+    pub fn id(self, j: usize) -> u32 {
+        u32::from_le_bytes(self.word(1 + DENSE + j))
+    }
+
+    /// An integer, of [`Form::Raw`].
+    pub fn dense_there(self, i: usize) -> Option<i32> {
+        (!self.missing(i)).then(|| self.dense(i))
+    }
+
+    /// An id, of [`Form::Raw`].
+    pub fn id_there(self, j: usize) -> Option<u32> {
+        (!self.missing(DENSE + j)).then(|| self.id(j))
+    }
+
+    fn missing(self, column: usize) -> bool {
+        let at = 4 * (1 + DENSE + TABLES) + column / 8;
+        self.0[at] >> (column % 8) & 1 == 1
+    }
+}
