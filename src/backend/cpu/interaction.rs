@@ -16,6 +16,9 @@ const BLOCK: usize = 32;
 /// Rows of a register block.
 const ROWS: usize = 8;
 
+/// Elements of a gradient that no cache keeps until the update reads it: 16 MiB.
+const STREAM: usize = 1 << 22;
+
 /// Columns of scratch are padded to the widest register.
 const PAD: usize = 16;
 
@@ -110,6 +113,7 @@ impl Dot {
                     dt: shared.as_ptr().wrapping_add(first * dt.stride),
                     dt_stride: dt.stride,
                     triangle: scratch.as_ptr().wrapping_add(thread * len + d * padded),
+                    stream: samples * n * d >= STREAM,
                 },
             );
         });
@@ -282,6 +286,8 @@ struct Backward {
     dt_stride: usize,
     /// `[n, padded]`, zero above the diagonal.
     triangle: *mut f32,
+    /// Write past the caches.
+    stream: bool,
 }
 
 impl Kernel for Backward {
@@ -311,6 +317,7 @@ impl Kernel for Backward {
                 }
             }
         }
+        L::fence();
     }
 }
 
@@ -384,7 +391,11 @@ impl Backward {
                 let to = dt.add((i + r) * self.d + c);
                 for (x, &v) in acc.iter().enumerate() {
                     if C > 1 || part >= L::N {
-                        L::store(to.add(x * L::N), v);
+                        if self.stream {
+                            L::stream(to.add(x * L::N), v);
+                        } else {
+                            L::store(to.add(x * L::N), v);
+                        }
                     } else {
                         L::store_part(to, part, v);
                     }

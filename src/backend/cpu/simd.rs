@@ -29,6 +29,15 @@ pub(crate) trait Lanes: Copy {
     unsafe fn store(p: *mut f32, v: Self::V);
     /// Writes the first `n < N` lanes to `p`.
     unsafe fn store_part(p: *mut f32, n: usize, v: Self::V);
+    /// As `store`, past the caches where `p` is aligned to a register and the instruction set can. Other threads see it after [`Lanes::fence`].
+    #[inline(always)]
+    unsafe fn stream(p: *mut f32, v: Self::V) {
+        // SAFETY: as the caller's.
+        unsafe { Self::store(p, v) }
+    }
+    /// Ends what was streamed.
+    #[inline(always)]
+    fn fence() {}
     /// Lane by lane.
     unsafe fn add(a: Self::V, b: Self::V) -> Self::V;
     /// Lane by lane.

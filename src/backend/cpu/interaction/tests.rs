@@ -120,3 +120,26 @@ fn the_gradient_is_that_of_the_forward() {
         }
     }
 }
+
+#[test]
+fn a_gradient_written_past_the_caches_has_the_same_bits() {
+    // Aligned to cache lines, and not: a gap of 1 moves every row.
+    for gap in [0, 1] {
+        let (n, d, itself) = (2, 1024, false);
+        let whole = Case { samples: STREAM / (n * d) + 3, n, d, itself, pad: 0, gap };
+        let (t_stride, r_stride) = (n * d + gap, d + 1 + gap);
+        let mut numbers = Numbers::new(9);
+        let t = numbers.floats(whole.samples * t_stride);
+        let dr = numbers.floats(whole.samples * r_stride);
+        for isa in isas() {
+            let (_, dt) = run(&whole, isa, 2, &t, &dr);
+            let half = whole.samples / 2;
+            for (first, samples) in [(0, half), (half, whole.samples - half)] {
+                let part = Case { samples, ..whole };
+                let (from, to) = (first * t_stride, (first + samples) * t_stride);
+                let (_, expected) = run(&part, isa, 2, &t[from..to], &dr[first * r_stride..(first + samples) * r_stride]);
+                assert_eq!(bits(&dt[from..to]), bits(&expected));
+            }
+        }
+    }
+}

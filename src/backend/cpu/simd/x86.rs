@@ -47,6 +47,15 @@ impl Lanes for Avx512 {
         unsafe { _mm512_storeu_ps(p, v) }
     }
     #[inline(always)]
+    unsafe fn stream(p: *mut f32, v: __m512) {
+        unsafe { if p.addr().is_multiple_of(64) { _mm512_stream_ps(p, v) } else { _mm512_storeu_ps(p, v) } }
+    }
+    #[inline(always)]
+    fn fence() {
+        // SAFETY: every machine with AVX-512 has it.
+        unsafe { _mm_sfence() }
+    }
+    #[inline(always)]
     unsafe fn store_part(p: *mut f32, n: usize, v: __m512) {
         unsafe { _mm512_mask_storeu_ps(p, mask16(n), v) }
     }
