@@ -264,7 +264,22 @@ fn samples_survive_every_format() {
     for part in ["dense", "sparse", "labels"] {
         assert!(dir.join(format!("day_0_{part}.npy")).exists());
     }
-    convert("day_0_sparse.npy", "b.parquet", &[]);
+    convert("day_0_sparse.npy", "day_0.npz", &["--to", "npz-day"]);
+    convert("day_0.npz", "day_0_intermediate_s.npy", &[]);
+    convert("day_0_intermediate_y.npy", "day_0_reordered.npz", &[]);
+    convert("day_0_reordered.npz", "day_0.raw", &["--to", "hugectr"]);
+    convert("day_0.raw", "day_0.libsvm", &["--from", "hugectr"]);
+    convert("day_0.libsvm", "day_0.libfm", &[]);
+    convert("day_0.libfm", "day_0.npy", &[]);
+    for name in ["train.csv", "train.npz", "train.parquet"] {
+        convert("day_0.npy", name, &["--to", "fuxictr"]);
+        fs::remove_file(dir.join("b.parquet")).unwrap_or_default();
+        convert(name, "b.parquet", &["--from", "fuxictr"]);
+    }
+    let said = refused(dir, &["data", "convert", "day_0.npy", "-o", "train.csv", "--to", "fuxictr"], 64);
+    assert_eq!(said, "train.csv is there already; --force writes over it");
+    let said = refused(dir, &["data", "convert", "day_0.npy", "-o", "other.libsvm", "--label", "3"], 65);
+    assert!(said.contains("columns were chosen by name, but those of an array with a description have no names"), "{said}");
     convert("b.parquet", "b.bin", &[]);
     assert!(fs::read(dir.join("a.bin")).unwrap() == fs::read(dir.join("b.bin")).unwrap());
     assert_eq!(

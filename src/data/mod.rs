@@ -11,6 +11,7 @@ pub mod manifest;
 mod npy;
 mod npz;
 pub mod preprocess;
+mod quiet;
 pub mod rows;
 mod schema;
 pub mod source;

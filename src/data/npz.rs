@@ -18,6 +18,28 @@ use zip::{CompressionMethod, DateTime, ZipArchive, ZipWriter, write::SimpleFileO
 /// # Errors
 /// As [`Array::open`], and if the archive is damaged or packed in a way other than `np.savez` and `np.savez_compressed` do.
 pub fn member(path: &Path, name: &str) -> Result<Option<Array>, DataError> {
+    find(path, name, false)
+}
+
+/// Names of the arrays of the archive at `path`.
+///
+/// # Errors
+/// If it cannot be read or is no archive.
+pub fn names(path: &Path) -> Result<Vec<String>, DataError> {
+    let archive = ZipArchive::new(BufReader::new(File::open(path).map_err(io(path))?));
+    let archive = archive.map_err(|e| wrong(path, format!("no archive of numpy: {}", one_line(&e))))?;
+    Ok(archive.file_names().filter_map(|n| n.ok()?.strip_suffix(".npy").map(str::to_owned)).collect())
+}
+
+/// The same with rows for columns.
+///
+/// # Errors
+/// As [`member`].
+pub fn transposed_member(path: &Path, name: &str) -> Result<Option<Array>, DataError> {
+    find(path, name, true)
+}
+
+fn find(path: &Path, name: &str, transposed: bool) -> Result<Option<Array>, DataError> {
     let damaged = |e: &dyn std::fmt::Display| wrong(path, format!("no archive of numpy: {}", one_line(e)));
     let mut archive = ZipArchive::new(BufReader::new(File::open(path).map_err(io(path))?)).map_err(|e| damaged(&e))?;
     let Some(index) = archive.index_for_name(&format!("{name}.npy")) else { return Ok(None) };
@@ -36,6 +58,7 @@ pub fn member(path: &Path, name: &str) -> Result<Option<Array>, DataError> {
     };
     let mut data = Checked { from: data, sum: Crc::new(), left: size, want: sum };
     let header = Header::read(&mut data).map_err(|what| wrong(path, format!("{name} is no array: {what}")))?;
+    let header = if transposed { header.transposed() } else { header };
     let left = data.left;
     let from = match header.fortran && header.shape.len() > 1 {
         true => {
@@ -98,6 +121,11 @@ impl Member {
         let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let array = ArrayWriter::new(tempfile::tempfile_in(folder)?, of, width)?;
         Ok(Member { name: name.to_owned(), array })
+    }
+
+    /// The array will have its rows for columns, as `np.transpose` makes it of the one that is written.
+    pub fn transposed(self) -> Self {
+        Member { array: self.array.transposed(), ..self }
     }
 
     /// Appends the bytes of elements.

@@ -53,8 +53,8 @@ struct ColumnArgs {
     /// whichever is there]
     #[arg(long, value_name = "NAME")]
     label: Option<String>,
-    /// Dense columns, as in --dense age,price [default: those of fractions,
-    /// and I1, I2, ...]
+    /// Dense columns, as in --dense age,price, in libsvm and numpy by number
+    /// [default: those of fractions, and I1, I2, ...]
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     dense: Vec<String>,
     /// Categorical columns [default: all others]
@@ -72,19 +72,20 @@ impl ColumnArgs {
             dense: self.dense.clone(),
             categorical: self.categorical.clone(),
             ignore: self.ignore.clone(),
+            only: false,
         }
     }
 }
 
 /// Takes the word of a format.
 fn formats() -> PossibleValuesParser {
-    PossibleValuesParser::new(Format::ALL.iter().map(|(word, _)| *word))
+    PossibleValuesParser::new(Format::words())
 }
 
 /// The format that `word` names, or the one that the file's name tells.
 fn format(path: &std::path::Path, word: Option<&str>, option: &str) -> Result<Format, Failure> {
-    match word.and_then(|w| Format::ALL.iter().find(|(known, _)| *known == w)) {
-        Some((_, format)) => Ok(*format),
+    match word.and_then(Format::named) {
+        Some(format) => Ok(format),
         None => Format::of(path).map_err(|e| Failure::Usage(format!("{e} with {option}"))),
     }
 }

@@ -174,12 +174,12 @@ mod tests {
     use crate::data::format::{
         Format,
         columns::Columns,
-        testing::{Kind, arbitrary, read_all, round_trip, same, write_all},
+        testing::{Kind, arbitrary, fuzz_cases, read_all, round_trip, same, write_all},
     };
     use proptest::prelude::*;
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(32))]
+        #![proptest_config(fuzz_cases(32))]
 
         #[test]
         fn what_was_written_is_read(rows in arbitrary(Kind::CRITEO_INT32), chunk in 1usize..40) {

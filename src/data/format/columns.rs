@@ -14,6 +14,8 @@ pub struct Columns {
     pub categorical: Vec<String>,
     /// Columns to leave alone.
     pub ignore: Vec<String>,
+    /// Whether all columns have been named, so that the file's others are left alone.
+    pub only: bool,
 }
 
 /// What the label is called in the files of OneFlow and FuxiCTR, DeepRec, BARS, facebook.
@@ -57,7 +59,7 @@ impl Columns {
         if let Some(twice) = given.windows(2).find(|w| w[0] == w[1]) {
             return Err(wrong(path, format!("column {} has two roles; name each column once", names[twice[0]])));
         }
-        let (guess_dense, guess_categorical) = (self.dense.is_empty(), self.categorical.is_empty());
+        let (guess_dense, guess_categorical) = (!self.only && self.dense.is_empty(), !self.only && self.categorical.is_empty());
         for (i, name) in names.iter().enumerate().filter(|(i, _)| given.binary_search(i).is_err()) {
             let integer = name.strip_prefix('I').is_some_and(|d| !d.is_empty() && d.bytes().all(|b| b.is_ascii_digit()));
             match integer || fraction(i) {

@@ -109,12 +109,12 @@ mod tests {
     use crate::data::format::{
         Format,
         columns::Columns,
-        testing::{Kind, arbitrary, read_all, round_trip, same, write_all},
+        testing::{Kind, arbitrary, fuzz_cases, read_all, round_trip, same, write_all},
     };
     use proptest::prelude::*;
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(32))]
+        #![proptest_config(fuzz_cases(32))]
 
         #[test]
         fn what_was_written_is_read(rows in arbitrary(Kind { largest_id: u32::MAX, ..Kind::CRITEO_INT32 }), packed: bool, chunk in 1usize..40) {

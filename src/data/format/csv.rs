@@ -264,12 +264,12 @@ mod tests {
     use super::*;
     use crate::data::format::{
         Format,
-        testing::{Kind, arbitrary, python, read_all, round_trip, same, write_all},
+        testing::{Kind, arbitrary, fuzz_cases, python, read_all, round_trip, same, write_all},
     };
     use proptest::prelude::*;
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(48))]
+        #![proptest_config(fuzz_cases(48))]
 
         #[test]
         fn what_was_written_is_read(

@@ -1,14 +1,25 @@
 //! File formats, one file each: readers and writers that pass samples on in chunks, so that memory does not grow with the file.
 //! docs/data-formats.md describes each format.
 
+mod arrays;
 pub mod bin40;
 pub mod columns;
 pub mod criteo;
 pub mod csv;
+pub mod fuxictr;
+#[cfg(feature = "hdf5")]
+mod h5;
+pub mod hugectr;
+pub mod intermediate;
+pub mod libsvm;
 pub mod npz;
+pub mod numpy;
 pub mod nvidia;
 pub mod parquet;
 pub mod planted;
+mod registry;
+mod sidecar;
+mod spool;
 #[cfg(test)]
 mod testing;
 mod text;
@@ -69,6 +80,12 @@ pub enum Format {
     Parquet,
     /// facebook's preprocessed archive.
     Npz,
+    /// facebook's archive of a day in numbers.
+    NpzDay,
+    /// facebook's archive of a shuffled day.
+    NpzReordered,
+    /// facebook's arrays of a day that is being shuffled.
+    Intermediate,
     /// TorchRec's arrays.
     TorchRec,
     /// Criteo's raw log.
@@ -79,24 +96,32 @@ pub enum Format {
     DeepRec,
     /// NVIDIA's split binary files.
     Nvidia,
+    /// HugeCTR's raw records.
+    HugeCtr,
+    /// Sparse text, indices from 1.
+    LibSvm,
+    /// Sparse text, indices from 0.
+    LibFm,
+    /// A plain array.
+    Numpy,
+    /// FuxiCTR's prepared data.
+    FuxiCtr,
 }
 
 impl Format {
-    /// Each format with its word on the command line.
-    pub const ALL: &[(&str, Format)] = &[
-        ("bin40", Format::Bin40),
-        ("parquet", Format::Parquet),
-        ("npz", Format::Npz),
-        ("torchrec", Format::TorchRec),
-        ("criteo", Format::Criteo),
-        ("csv", Format::Csv),
-        ("deeprec", Format::DeepRec),
-        ("nvidia", Format::Nvidia),
-    ];
+    /// The words of all formats.
+    pub fn words() -> impl Iterator<Item = &'static str> {
+        registry::FORMATS.iter().map(|f| f.word)
+    }
+
+    /// The format that `word` names.
+    pub fn named(word: &str) -> Option<Format> {
+        registry::FORMATS.iter().find(|f| f.word == word).map(|f| f.format)
+    }
 
     /// The format's word.
     pub fn word(self) -> &'static str {
-        Self::ALL.iter().find(|(_, f)| *f == self).map_or("", |(w, _)| *w)
+        registry::of(self).word
     }
 
     /// The format of a file by the ending of its name.
@@ -108,12 +133,22 @@ impl Format {
         if torchrec::ENDINGS.iter().any(|e| name.ends_with(e)) {
             return Ok(Format::TorchRec);
         }
+        if intermediate::ENDINGS.iter().any(|e| name.ends_with(e)) {
+            return Ok(Format::Intermediate);
+        }
+        if name.ends_with("_reordered.npz") {
+            return Ok(Format::NpzReordered);
+        }
         // Text may be packed.
         let text = name.strip_suffix(".gz").unwrap_or(&name);
         match (name.rsplit_once('.').map(|(_, ending)| ending), text.rsplit_once('.').map(|(_, ending)| ending)) {
             (Some("bin"), _) => Ok(Format::Bin40),
             (Some("parquet"), _) => Ok(Format::Parquet),
             (Some("npz"), _) => Ok(Format::Npz),
+            (Some("npy"), _) => Ok(Format::Numpy),
+            (Some("h5"), _) => Ok(Format::FuxiCtr),
+            (_, Some("libsvm" | "svm")) => Ok(Format::LibSvm),
+            (_, Some("libfm")) => Ok(Format::LibFm),
             (_, Some("tsv")) => Ok(Format::Criteo),
             (_, Some("csv")) => Ok(Format::Csv),
             _ if nvidia::beside_spec(path) => Ok(Format::Nvidia),
@@ -126,26 +161,18 @@ impl Format {
 }
 
 /// Endings that tell a format, for messages.
-const ENDINGS: &str = ".bin, .parquet, .npz, _dense.npy, .tsv or .csv";
+const ENDINGS: &str = ".bin, .parquet, .npz, .npy, .h5, .tsv, .csv, .libsvm or .libfm";
 
 /// Opens a file. `columns` says which columns of it to take, for formats whose files name them.
 ///
 /// # Errors
 /// If the file cannot be read, is not of the format, or lacks a column.
 pub fn open(path: &Path, format: Format, columns: &Columns) -> Result<Box<dyn Reader>, DataError> {
-    if !matches!(format, Format::Parquet | Format::Csv) {
-        columns.unused(path, format.word())?;
+    let entry = registry::of(format);
+    if !entry.named {
+        columns.unused(path, entry.word)?;
     }
-    Ok(match format {
-        Format::Bin40 => Box::new(bin40::Bin40Reader::open(path)?),
-        Format::Parquet => Box::new(parquet::ParquetReader::open(path, columns)?),
-        Format::Npz => Box::new(npz::NpzReader::open(path)?),
-        Format::TorchRec => Box::new(torchrec::TorchRecReader::open(path)?),
-        Format::Criteo => Box::new(criteo::CriteoReader::open(path)?),
-        Format::Csv => Box::new(csv::CsvReader::named(path, columns)?),
-        Format::DeepRec => Box::new(csv::CsvReader::deeprec(path)?),
-        Format::Nvidia => Box::new(nvidia::NvidiaReader::open(path)?),
-    })
+    (entry.open)(path, columns)
 }
 
 /// Starts a file for samples of `layout`.
@@ -153,28 +180,15 @@ pub fn open(path: &Path, format: Format, columns: &Columns) -> Result<Box<dyn Re
 /// # Errors
 /// If the file cannot be written, or the format cannot hold such samples.
 pub fn create(path: &Path, format: Format, layout: &Layout) -> Result<Box<dyn Writer>, DataError> {
-    Ok(match format {
-        Format::Bin40 => Box::new(bin40::Bin40Writer::create(path, layout)?),
-        Format::Parquet => Box::new(parquet::ParquetWriter::create(path, layout)?),
-        Format::Npz => Box::new(npz::NpzWriter::create(path, layout)?),
-        Format::TorchRec => Box::new(torchrec::TorchRecWriter::create(path, layout)?),
-        Format::Criteo => Box::new(criteo::CriteoWriter::create(path, layout)?),
-        Format::Csv => Box::new(csv::CsvWriter::create(path, layout, csv::Dialect::Named)?),
-        Format::DeepRec => Box::new(csv::CsvWriter::create(path, layout, csv::Dialect::DeepRec)?),
-        Format::Nvidia => Box::new(nvidia::NvidiaWriter::create(path, layout)?),
-    })
+    (registry::of(format).create)(path, layout)
 }
 
 /// Whether a data set of several files shares this one with others, so that it may be there already.
 pub fn is_shared(file: &Path, format: Format) -> bool {
-    format == Format::Nvidia && file.file_name().is_some_and(|n| n == nvidia::NAME)
+    registry::of(format).shared.is_some_and(|shared| file.file_name().is_some_and(|n| n == shared))
 }
 
 /// The files that make up a data set of `layout` which is named by `path`.
 pub fn files(path: &Path, format: Format, layout: &Layout) -> Vec<PathBuf> {
-    match format {
-        Format::TorchRec => torchrec::files(path, layout),
-        Format::Nvidia => nvidia::files(path, layout),
-        _ => vec![path.to_owned()],
-    }
+    (registry::of(format).files)(path, layout)
 }

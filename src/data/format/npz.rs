@@ -1,12 +1,17 @@
-//! facebook's preprocessed archives (facebookresearch/dlrm, data_utils.py: `kaggleAdDisplayChallenge_processed.npz`,
-//! `terabyte_processed.npz`): `X_int` `[n, 13]` counts before any logarithm, `X_cat` `[n, 26]` contiguous ids, `y` `[n]`, and `counts`, the
-//! number of ids of each column. Any number of columns is read and written.
+//! The archives of facebook's preprocessing (facebookresearch/dlrm, data_utils.py), which all hold `X_int` `[n, 13]`, counts before any
+//! logarithm, ids `[n, 26]` and `y` `[n]`. Any number of columns is read and written. The stages:
+//!
+//! - `{raw}_{d}.npz`: the log in numbers; ids as they stand there, modulo the range if one was given, in `X_cat_t`, transposed. int32, so that
+//!   ids from 2^31 on are negative, as older versions of numpy left them.
+//! - `{raw}_{d}_processed.npz`: contiguous ids in `X_cat`, of a day; `kaggleAdDisplayChallenge_processed.npz`, `terabyte_processed.npz`: of all
+//!   days, with `counts`, the number of ids of each column.
+//! - `{raw}_{d}_reordered.npz`: the same after a shuffle, all of float64 (`--memory-map`).
 
 use super::{Reader, Writer};
 use crate::data::{
     DataError,
     npy::{Array, Type},
-    npz::{Member, Packing, member, pack},
+    npz::{Member, Packing, member, pack, transposed_member},
     rows::{Hotness, Layout, Numbers, Place, Rows, io, wrong},
 };
 use std::path::{Path, PathBuf};
@@ -26,13 +31,26 @@ pub(super) fn narrow(id: u32, place: Place, name: &str) -> Result<i32, DataError
         .map_err(|_| place.error(format!("column {name} is {id}; must be at most {}, since the array is of int32", i32::MAX)))
 }
 
-/// Reads an archive.
+/// What an archive is to hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// `{raw}_{d}.npz`
+    Day,
+    /// `*_processed.npz`
+    Processed,
+    /// `{raw}_{d}_reordered.npz`
+    Reordered,
+}
+
+/// Reads an archive of any stage.
 pub struct NpzReader {
     path: PathBuf,
     layout: Layout,
     labels: Array,
     dense: Array,
     ids: Array,
+    /// Whether ids from 2^31 on are negative.
+    wraps: bool,
     next: u64,
 }
 
@@ -46,7 +64,11 @@ impl NpzReader {
             let array = member(path, name)?;
             array.ok_or_else(|| wrong(path, format!("there is no array {name}; must hold X_int, X_cat and y")))
         };
-        let (dense, ids, labels) = (array("X_int")?, array("X_cat")?, array("y")?);
+        let dense = array("X_int")?;
+        let raw = transposed_member(path, "X_cat_t")?;
+        let wraps = raw.as_ref().is_some_and(|a| a.of() == Type::Int(4));
+        let ids = raw.map_or_else(|| array("X_cat"), Ok)?;
+        let labels = array("y")?;
         let rows = [("X_int", dense.rows()), ("X_cat", ids.rows())];
         if let Some((name, n)) = rows.into_iter().find(|(_, n)| *n != labels.rows()) {
             return Err(wrong(path, format!("{name} has {n} rows and y has {}; must be equal", labels.rows())));
@@ -55,7 +77,15 @@ impl NpzReader {
             return Err(wrong(path, format!("y is {} wide; must be 1", labels.width())));
         }
         let layout = Layout::numbered(dense.width(), numbers(dense.of()), vec![Hotness::One; ids.width()]);
-        Ok(NpzReader { path: path.to_owned(), layout: Layout { label: "y".into(), ..layout }, labels, dense, ids, next: 0 })
+        Ok(NpzReader {
+            path: path.to_owned(),
+            layout: Layout { label: "y".into(), ..layout },
+            labels,
+            dense,
+            ids,
+            wraps,
+            next: 0,
+        })
     }
 }
 
@@ -77,7 +107,10 @@ impl Reader for NpzReader {
             rows.labels.push(place.label(&self.layout.label, self.labels.number(i, 0))?);
             rows.dense.extend((0..self.dense.width()).map(|k| self.dense.number(i, k)));
             for (k, (bags, column)) in rows.ids.iter_mut().zip(&self.layout.ids).enumerate() {
-                bags.push([self.ids.id(i, k, place, &column.name)?]);
+                bags.push([match self.wraps {
+                    true => self.ids.number(i, k) as i32 as u32,
+                    false => self.ids.id(i, k, place, &column.name)?,
+                }]);
             }
         }
         self.next += n as u64;
@@ -88,6 +121,7 @@ impl Reader for NpzReader {
 /// Writes an archive. What is missing becomes 0.
 pub struct NpzWriter {
     path: PathBuf,
+    stage: Stage,
     layout: Layout,
     labels: Member,
     dense: Member,
@@ -101,50 +135,64 @@ impl NpzWriter {
     ///
     /// # Errors
     /// If it cannot be written, or a column may hold other than one id.
-    pub fn create(path: &Path, layout: &Layout) -> Result<Self, DataError> {
+    pub fn create(path: &Path, stage: Stage, layout: &Layout) -> Result<Self, DataError> {
         layout.check_single(path, "facebook's npz")?;
-        let array = |name, width| Member::new(path, name, Type::Int(4), width).map_err(io(path));
+        let of = if stage == Stage::Reordered { Type::F64 } else { Type::Int(4) };
+        let array = |name, width| Member::new(path, name, of, width).map_err(io(path));
+        let width = Some(layout.ids.len() as u64);
         Ok(NpzWriter {
             dense: array("X_int", Some(layout.dense.len() as u64))?,
-            ids: array("X_cat", Some(layout.ids.len() as u64))?,
+            ids: if stage == Stage::Day { array("X_cat_t", width)?.transposed() } else { array("X_cat", width)? },
             labels: array("y", None)?,
             path: path.to_owned(),
+            stage,
             layout: layout.clone(),
             counts: vec![0; layout.ids.len()],
             rows: 0,
         })
     }
+
+    /// A number in the form of the stage.
+    fn put(stage: Stage, to: &mut Member, x: i32) -> std::io::Result<()> {
+        if stage == Stage::Reordered { to.write(&f64::from(x).to_le_bytes()) } else { to.write(&x.to_le_bytes()) }
+    }
 }
 
 impl Writer for NpzWriter {
     fn write(&mut self, rows: &Rows) -> Result<(), DataError> {
+        let stage = self.stage;
         for i in 0..rows.len() {
             self.rows += 1;
             let place = Place { path: &self.path, row: self.rows };
-            self.labels.write(&(rows.labels[i] as i32).to_le_bytes()).map_err(io(&self.path))?;
+            NpzWriter::put(stage, &mut self.labels, rows.labels[i] as i32).map_err(io(&self.path))?;
             for (&x, name) in rows.dense_row(i).iter().zip(&self.layout.dense) {
                 let x = place.whole(name, x, "facebook's npz")?;
-                self.dense.write(&x.to_le_bytes()).map_err(io(&self.path))?;
+                NpzWriter::put(stage, &mut self.dense, x).map_err(io(&self.path))?;
             }
             for (k, column) in self.layout.ids.iter().enumerate() {
-                let id = narrow(rows.id(k, i), place, &column.name)?;
-                self.counts[k] = self.counts[k].max(id as u32 + 1);
-                self.ids.write(&id.to_le_bytes()).map_err(io(&self.path))?;
+                let id = rows.id(k, i);
+                let narrow = if stage == Stage::Day { id as i32 } else { narrow(id, place, &column.name)? };
+                self.counts[k] = self.counts[k].max(id.saturating_add(1));
+                NpzWriter::put(stage, &mut self.ids, narrow).map_err(io(&self.path))?;
             }
         }
         Ok(())
     }
 
     fn finish(self: Box<Self>) -> Result<(), DataError> {
-        let NpzWriter { path, labels, dense, ids, counts, rows, .. } = *self;
-        // facebook's are int32; where a column has more ids than that, wider ones say the same.
-        let wide = counts.iter().any(|&n| n > i32::MAX as u32);
-        let write = || {
-            let mut numbers = Member::new(&path, "counts", Type::Int(if wide { 8 } else { 4 }), None)?;
-            for &n in &counts {
-                if wide { numbers.write(&i64::from(n).to_le_bytes()) } else { numbers.write(&n.to_le_bytes()) }?;
+        let NpzWriter { path, stage, labels, dense, ids, counts, rows, .. } = *self;
+        let mut members = vec![(dense, rows), (ids, rows), (labels, rows)];
+        let mut write = || {
+            if stage == Stage::Processed {
+                // facebook's are int32; where a column has more ids than that, wider ones say the same.
+                let wide = counts.iter().any(|&n| n > i32::MAX as u32);
+                let mut numbers = Member::new(&path, "counts", Type::Int(if wide { 8 } else { 4 }), None)?;
+                for &n in &counts {
+                    if wide { numbers.write(&i64::from(n).to_le_bytes()) } else { numbers.write(&n.to_le_bytes()) }?;
+                }
+                members.push((numbers, counts.len() as u64));
             }
-            pack(&path, Packing::Deflated, [(dense, rows), (ids, rows), (labels, rows), (numbers, counts.len() as u64)])
+            pack(&path, Packing::Deflated, members.drain(..))
         };
         write().map_err(io(&path))
     }
@@ -156,12 +204,12 @@ mod tests {
     use crate::data::format::{
         Format,
         columns::Columns,
-        testing::{Kind, arbitrary, python, read_all, round_trip, same, write_all},
+        testing::{Kind, arbitrary, fuzz_cases, python, read_all, round_trip, same, write_all},
     };
     use proptest::prelude::*;
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(32))]
+        #![proptest_config(fuzz_cases(32))]
 
         #[test]
         fn what_was_written_is_read(
@@ -172,6 +220,13 @@ mod tests {
             let layout = Layout { label: "y".into(), ..layout };
             let back = round_trip(Format::Npz, "a.npz", &layout, &rows, chunk, &Columns::default());
             prop_assert!(back.0 == layout && same(&back.1, &rows));
+            let back = round_trip(Format::NpzDay, "a.npz", &layout, &rows, chunk, &Columns::default());
+            prop_assert!(back.0 == layout && same(&back.1, &rows));
+            let back = round_trip(Format::NpzReordered, "a_reordered.npz", &layout, &rows, chunk, &Columns::default());
+            let wide = Layout { numbers: Numbers::Float64, ..layout.clone() };
+            prop_assert!(back.0 == wide && same(&back.1, &rows));
+            let back = round_trip(Format::Intermediate, "a_intermediate_y.npy", &layout, &rows, chunk, &Columns::default());
+            prop_assert!(back.0.ids == layout.ids && same(&back.1, &rows));
         }
 
         #[test]
@@ -200,6 +255,59 @@ mod tests {
                 // What is not said to be damaged (a date, say) has all its samples as they were.
                 Ok((_, read)) => prop_assert!(same(&read, &rows)),
             }
+        }
+    }
+
+    /// All stages as the calls in data_utils.py write them.
+    #[test]
+    fn stages_of_facebook_and_ours_are_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = Layout { label: "y".into(), ..Layout::numbered(2, Numbers::Int32, [Hotness::One; 3]) };
+        let mut rows = Rows::new(&layout);
+        for i in 0..7u32 {
+            rows.labels.push((i % 2) as f32);
+            rows.dense.extend([f64::from(i), -2.0]);
+            rows.ids.iter_mut().zip(1..).for_each(|(b, k)| b.push([i * k]));
+        }
+        let mut raw = rows.clone();
+        raw.ids[1].indices[3] = 0xdead_beef;
+        let at = |name: &str| dir.path().join(name);
+        write_all(Format::NpzDay, &at("day_0.npz"), &layout, &raw, 3).unwrap();
+        write_all(Format::NpzReordered, &at("day_0_reordered.npz"), &layout, &rows, 3).unwrap();
+        write_all(Format::Intermediate, &at("day_0_intermediate_s.npy"), &layout, &rows, 3).unwrap();
+        let script = r#"
+import sys, numpy as np
+d = sys.argv[1]
+i = np.arange(7)
+y, X_int, X_cat = (i % 2).astype(np.int32), np.stack([i, np.full(7, -2)], 1).astype(np.int32), np.stack([i, 2 * i, 3 * i], 1).astype(np.int32)
+raw = X_cat.copy(); raw[3, 1] = np.uint32(0xdeadbeef).astype(np.int32)
+def same(a, b):
+    assert a.dtype == b.dtype and a.shape == b.shape and (a == b).all(), (a, b)
+a = np.load(d + "/day_0.npz")
+assert sorted(a.files) == ["X_cat_t", "X_int", "y"]
+same(a["X_cat_t"], np.transpose(raw)); same(a["X_int"], X_int); same(a["y"], y)
+assert not a["X_cat_t"].flags.c_contiguous
+a = np.load(d + "/day_0_reordered.npz")
+assert sorted(a.files) == ["X_cat", "X_int", "y"]
+same(a["X_cat"], X_cat.astype(float)); same(a["X_int"], X_int.astype(float)); same(a["y"], y.astype(float))
+for part, want in ("y", y), ("d", X_int), ("s", X_cat):
+    same(np.load(d + f"/day_0_intermediate_{part}.npy"), want.astype(float))
+    np.save(d + f"/day_1_intermediate_{part}.npy", want.astype(float))
+np.savez_compressed(d + "/day_1.npz", X_int=X_int, X_cat_t=np.transpose(raw), y=y)
+np.savez_compressed(d + "/day_2.npz", X_int=X_int, X_cat_t=np.ascontiguousarray(np.transpose(raw)), y=y)
+np.savez_compressed(d + "/day_1_reordered.npz", X_cat=X_cat.astype(float), X_int=X_int.astype(float), y=y.astype(float))
+"#;
+        if !python(&["numpy"], script, &[dir.path()]) {
+            return;
+        }
+        let read = |format, name| read_all(format, &at(name), 2, &Columns::default()).unwrap();
+        for (format, name, want) in [
+            (Format::Npz, "day_1.npz", &raw),
+            (Format::NpzDay, "day_2.npz", &raw),
+            (Format::NpzReordered, "day_1_reordered.npz", &rows),
+            (Format::Intermediate, "day_1_intermediate_d.npy", &rows),
+        ] {
+            assert!(same(&read(format, name).1, want), "{name}");
         }
     }
 

@@ -132,6 +132,27 @@ pub fn same(a: &Rows, b: &Rows) -> bool {
     a.labels == b.labels && a.ids == b.ids && a.dense.len() == b.dense.len() && a.dense.iter().zip(&b.dense).all(number)
 }
 
+/// The same where a format has no word for what is missing.
+pub fn zeroed(rows: &Rows) -> Rows {
+    let mut out = rows.clone();
+    out.dense.iter_mut().filter(|x| x.is_nan()).for_each(|x| *x = 0.0);
+    for (to, from) in out.ids.iter_mut().zip(&rows.ids) {
+        to.clear();
+        (0..rows.len()).for_each(|i| match from.bag(i) {
+            [] => to.push([0]),
+            bag => to.push(bag.iter().copied()),
+        });
+    }
+    out
+}
+
+/// So many cases, and as many times more as the environment variable `PROPTEST_CASES` is times 256, proptest's own number: how all tests with
+/// random and damaged files are run for long (CONTRIBUTING.md).
+pub fn fuzz_cases(usual: u32) -> ProptestConfig {
+    let factor = std::env::var("PROPTEST_CASES").ok().and_then(|v| v.parse().ok()).map_or(1, |n: u32| n.div_ceil(256));
+    ProptestConfig::with_cases(usual.saturating_mul(factor))
+}
+
 /// Runs `script` with Python (`DLRM_BENCH_PYTHON`, or `python3`), where that has the modules; says so where it has not.
 ///
 /// # Panics

@@ -242,13 +242,13 @@ mod tests {
     use crate::data::format::{
         Format,
         columns::Columns,
-        testing::{Kind, arbitrary, python, read_all, round_trip, same, write_all},
+        testing::{Kind, arbitrary, fuzz_cases, python, read_all, round_trip, same, write_all},
     };
     use crate::data::rows::Numbers;
     use proptest::prelude::*;
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(32))]
+        #![proptest_config(fuzz_cases(32))]
 
         #[test]
         fn what_was_written_is_read(

@@ -118,6 +118,11 @@ impl Array {
         Ok(())
     }
 
+    /// The bytes of the rows read last, row after row.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
     fn element(&self, row: usize, column: usize) -> &[u8] {
         let size = self.of.size();
         &self.bytes[(row * self.width + column) * size..][..size]

@@ -192,13 +192,19 @@ impl Header {
         Ok(Header { of, fortran, shape })
     }
 
+    /// Of the same elements with rows for columns.
+    pub fn transposed(self) -> Self {
+        Header { fortran: !self.fortran, shape: self.shape.into_iter().rev().collect(), ..self }
+    }
+
     /// As [`HEADER`] bytes.
     pub fn bytes(&self) -> Vec<u8> {
         let shape: String = match &self.shape[..] {
             [n] => format!("({n},)"),
             many => format!("({})", many.iter().map(u64::to_string).collect::<Vec<_>>().join(", ")),
         };
-        let text = format!("{{'descr': '{}', 'fortran_order': False, 'shape': {shape}, }}", self.of.descr());
+        let order = if self.fortran { "True" } else { "False" };
+        let text = format!("{{'descr': '{}', 'fortran_order': {order}, 'shape': {shape}, }}", self.of.descr());
         let mut bytes = [MAGIC, &[1, 0], &((HEADER - 10) as u16).to_le_bytes(), text.as_bytes()].concat();
         bytes.resize(HEADER - 1, b' ');
         bytes.push(b'\n');

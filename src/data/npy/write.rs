@@ -10,6 +10,7 @@ use std::{
 pub struct ArrayWriter {
     file: BufWriter<File>,
     header: Header,
+    transposed: bool,
 }
 
 impl ArrayWriter {
@@ -21,7 +22,12 @@ impl ArrayWriter {
         let header = Header { of, fortran: false, shape: [0].into_iter().chain(width).collect() };
         let mut file = BufWriter::with_capacity(1 << 18, file);
         file.write_all(&header.bytes())?;
-        Ok(ArrayWriter { file, header })
+        Ok(ArrayWriter { file, header, transposed: false })
+    }
+
+    /// The array will have its rows for columns, without an element moved (numpy's `fortran_order`).
+    pub fn transposed(self) -> Self {
+        ArrayWriter { transposed: true, ..self }
     }
 
     /// Appends the bytes of elements.
@@ -39,7 +45,8 @@ impl ArrayWriter {
     pub fn finish(mut self, rows: u64) -> std::io::Result<File> {
         self.header.shape[0] = rows;
         self.file.seek(SeekFrom::Start(0))?;
-        self.file.write_all(&self.header.bytes())?;
+        let header = if self.transposed { self.header.transposed() } else { self.header };
+        self.file.write_all(&header.bytes())?;
         self.file.into_inner().map_err(std::io::IntoInnerError::into_error)
     }
 }

@@ -30,6 +30,7 @@ pub fn open(config: &ParquetConfig, train: &TrainSection) -> Result<Dataset, Dat
         dense: config.dense.clone(),
         categorical: config.categorical.clone(),
         ignore: config.ignore.clone(),
+        only: false,
     };
     let mut layout = None;
     let mut splits = Vec::new();
@@ -141,8 +142,13 @@ impl Files {
                 None => {
                     let l = table.layout();
                     let ids = l.ids.iter().map(|c| c.name.clone()).collect();
-                    *columns =
-                        Columns { label: Some(l.label.clone()), dense: l.dense.clone(), categorical: ids, ignore: Vec::new() };
+                    *columns = Columns {
+                        label: Some(l.label.clone()),
+                        dense: l.dense.clone(),
+                        categorical: ids,
+                        ignore: Vec::new(),
+                        only: true,
+                    };
                     *layout = Some(l.clone());
                 }
                 Some(first) => {

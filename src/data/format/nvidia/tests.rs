@@ -4,7 +4,7 @@ use crate::data::{
     format::{
         Format, Writer,
         columns::Columns,
-        testing::{Kind, arbitrary, part, python, read_all, same, write_all},
+        testing::{Kind, arbitrary, fuzz_cases, part, python, read_all, same, write_all},
     },
     rows::{Hotness, Numbers, Rows},
 };
@@ -38,7 +38,7 @@ fn stored(rows: &Rows) -> Rows {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(32))]
+    #![proptest_config(fuzz_cases(32))]
 
     #[test]
     fn what_was_written_is_read(

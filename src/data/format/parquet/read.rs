@@ -6,6 +6,7 @@ use super::{
 };
 use crate::data::{
     DataError,
+    quiet::caught,
     rows::{Hotness, IdColumn, Layout, Numbers, Place, Rows, io, wrong},
 };
 use parquet::{
@@ -18,7 +19,6 @@ use parquet::{
 };
 use std::{
     fs::File,
-    panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
 };
 
@@ -271,7 +271,7 @@ impl Reader for ParquetReader {
 /// program.
 fn guarded<T>(call: impl FnOnce() -> Result<T, ParquetError>) -> Result<T, ParquetError> {
     // Whatever was half done is given up with the error.
-    catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|_| Err(ParquetError::General("the file is damaged".into())))
+    caught(call).unwrap_or_else(|| Err(ParquetError::General("the file is damaged".into())))
 }
 
 /// A message of the parquet crate, which may have several lines, in one.

@@ -3,7 +3,7 @@ use crate::data::{
     format::{
         Format, Reader, Writer,
         columns::Columns,
-        testing::{Kind, arbitrary, drain, part, python, read_all, round_trip, same, write_all},
+        testing::{Kind, arbitrary, drain, fuzz_cases, part, python, read_all, round_trip, same, write_all},
     },
     rows::{Hotness, Layout, Numbers, Rows},
 };
@@ -11,7 +11,7 @@ use proptest::prelude::*;
 use std::path::Path;
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(48))]
+    #![proptest_config(fuzz_cases(48))]
 
     #[test]
     fn what_was_written_is_read(
@@ -107,6 +107,7 @@ fn files_that_do_not_fit_are_refused_in_one_line() {
         dense: dense.iter().map(|s| s.to_string()).collect(),
         categorical: categorical.iter().map(|s| s.to_string()).collect(),
         ignore: Vec::new(),
+        only: false,
     };
     assert!(open(named("y", &[], &[])).ends_with("there is no column y; the columns are label, I1, I2, C1, C2"));
     assert!(open(named("label", &["C2"], &[])).ends_with("column C2 holds lists; only categorical columns may"));
@@ -125,7 +126,7 @@ fn files_that_do_not_fit_are_refused_in_one_line() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(256))]
+    #![proptest_config(fuzz_cases(256))]
 
     #[test]
     fn no_damage_makes_it_panic(cut in any::<prop::sample::Index>(), bytes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..6), junk: Vec<u8>) {
@@ -178,6 +179,7 @@ for name, options in [("v1", dict(row_group_size=300)), ("v2", dict(data_page_ve
     let columns = Columns {
         categorical: ["C1", "C2", "C3", "C4"].map(String::from).to_vec(),
         ignore: vec!["user".into()],
+        only: false,
         ..Columns::default()
     };
     for name in ["v1", "v2", "lz4", "none"] {

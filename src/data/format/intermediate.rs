@@ -1,0 +1,125 @@
+//! facebook's arrays of a day that is being shuffled (data_utils.py with `--memory-map`, first pass): `PREFIX_intermediate_y.npy` `[n]`, the labels,
+//! `PREFIX_intermediate_d.npy` `[n, 13]`, the counts, and `PREFIX_intermediate_s.npy` `[n, 26]`, the contiguous ids; all of float64.
+
+use super::{Reader, Writer, npz::numbers};
+use crate::data::{
+    DataError,
+    npy::{Array, ArrayWriter, Type},
+    rows::{Hotness, Layout, Place, Rows, io, wrong},
+};
+use std::{
+    fs::File,
+    path::{Path, PathBuf},
+};
+
+/// Endings that name such a set of files: labels, dense columns, ids.
+pub const ENDINGS: [&str; 3] = ["_intermediate_y.npy", "_intermediate_d.npy", "_intermediate_s.npy"];
+
+/// The files of the set named by `path`: any of its files, or what they have in common.
+pub fn files(path: &Path) -> Vec<PathBuf> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let prefix = ENDINGS.iter().find_map(|e| name.strip_suffix(e)).unwrap_or(&name);
+    ENDINGS.iter().map(|e| path.with_file_name(format!("{prefix}{e}"))).collect()
+}
+
+/// Reads a set.
+pub struct IntermediateReader {
+    paths: Vec<PathBuf>,
+    layout: Layout,
+    labels: Array,
+    dense: Array,
+    ids: Array,
+    next: u64,
+}
+
+impl IntermediateReader {
+    /// Opens the files.
+    ///
+    /// # Errors
+    /// If one is missing or damaged, or they differ in their numbers of rows.
+    pub fn open(path: &Path) -> Result<Self, DataError> {
+        let paths = files(path);
+        let open = |k: usize| Array::open(&paths[k], "the array");
+        let (labels, dense, ids) = (open(0)?, open(1)?, open(2)?);
+        if labels.width() != 1 {
+            return Err(wrong(&paths[0], format!("the array of labels is {} wide; must be 1", labels.width())));
+        }
+        for (array, path) in [(&dense, &paths[1]), (&ids, &paths[2])] {
+            if array.rows() != labels.rows() {
+                let what = format!("{} rows, but {} labels; must be equal", array.rows(), labels.rows());
+                return Err(wrong(path, what));
+            }
+        }
+        let layout = Layout::numbered(dense.width(), numbers(dense.of()), vec![Hotness::One; ids.width()]);
+        Ok(IntermediateReader { paths, layout: Layout { label: "y".into(), ..layout }, labels, dense, ids, next: 0 })
+    }
+}
+
+impl Reader for IntermediateReader {
+    fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    fn len(&self) -> Option<u64> {
+        Some(self.labels.rows())
+    }
+
+    fn read(&mut self, n: usize, rows: &mut Rows) -> Result<(), DataError> {
+        rows.clear();
+        let n = (self.labels.rows() - self.next).min(n as u64) as usize;
+        [&mut self.labels, &mut self.dense, &mut self.ids].into_iter().try_for_each(|a| a.read(n))?;
+        for i in 0..n {
+            let place = |k: usize| Place { path: &self.paths[k], row: self.next + i as u64 + 1 };
+            rows.labels.push(place(0).label(&self.layout.label, self.labels.number(i, 0))?);
+            rows.dense.extend((0..self.dense.width()).map(|k| self.dense.number(i, k)));
+            for (k, (bags, column)) in rows.ids.iter_mut().zip(&self.layout.ids).enumerate() {
+                bags.push([self.ids.id(i, k, place(2), &column.name)?]);
+            }
+        }
+        self.next += n as u64;
+        Ok(())
+    }
+}
+
+/// Writes a set. What is missing becomes 0.
+pub struct IntermediateWriter {
+    paths: Vec<PathBuf>,
+    /// In the order of the paths.
+    arrays: [ArrayWriter; 3],
+    rows: u64,
+}
+
+impl IntermediateWriter {
+    /// Starts the files.
+    ///
+    /// # Errors
+    /// If they cannot be written, or a column may hold other than one id.
+    pub fn create(path: &Path, layout: &Layout) -> Result<Self, DataError> {
+        layout.check_single(path, "facebook's set of arrays")?;
+        let paths = files(path);
+        let array = |k: usize, width: Option<usize>| {
+            let width = width.map(|n| n as u64);
+            File::create(&paths[k]).and_then(|f| ArrayWriter::new(f, Type::F64, width)).map_err(io(&paths[k]))
+        };
+        let arrays = [array(0, None)?, array(1, Some(layout.dense.len()))?, array(2, Some(layout.ids.len()))?];
+        Ok(IntermediateWriter { paths, arrays, rows: 0 })
+    }
+}
+
+impl Writer for IntermediateWriter {
+    fn write(&mut self, rows: &Rows) -> Result<(), DataError> {
+        self.rows += rows.len() as u64;
+        let [labels, dense, ids] = &mut self.arrays;
+        let put = |to: &mut ArrayWriter, x: f64| to.write(&x.to_le_bytes());
+        rows.labels.iter().try_for_each(|&y| put(labels, y.into())).map_err(io(&self.paths[0]))?;
+        let known = |x: f64| if x.is_nan() { 0.0 } else { x };
+        rows.dense.iter().try_for_each(|&x| put(dense, known(x))).map_err(io(&self.paths[1]))?;
+        let all = (0..rows.len()).flat_map(|i| (0..rows.ids.len()).map(move |k| rows.id(k, i)));
+        all.map(f64::from).try_for_each(|id| put(ids, id)).map_err(io(&self.paths[2]))
+    }
+
+    fn finish(self: Box<Self>) -> Result<(), DataError> {
+        let IntermediateWriter { paths, arrays, rows } = *self;
+        arrays.into_iter().zip(paths).try_for_each(|(array, path)| array.finish(rows).map(drop).map_err(io(path)))
+    }
+}
