@@ -89,25 +89,29 @@ impl Philox {
     /// block at `position + w % 8`.
     #[inline(always)]
     pub fn columns(&self, position: u64, out: &mut [u32; 32]) {
-        let (mut c0, mut c1, mut c2, mut c3) = ([0u32; 8], [0u32; 8], [self.high[0]; 8], [self.high[1]; 8]);
+        // Words in the lower halves of 64 bits, what lies above is left as it comes: rounds then need no narrowing and widening.
+        let wide = |x: u32| [u64::from(x); 8];
+        let (mut c0, mut c1, mut c2, mut c3) = (wide(0), wide(0), wide(self.high[0]), wide(self.high[1]));
         for lane in 0..8 {
             let at = position.wrapping_add(lane as u64);
-            (c0[lane], c1[lane]) = (at as u32, (at >> 32) as u32);
+            (c0[lane], c1[lane]) = (at, at >> 32);
         }
         let mut k = self.key;
         for _ in 0..ROUNDS {
             for lane in 0..8 {
-                let p0 = u64::from(MULTIPLIERS[0]) * u64::from(c0[lane]);
-                let p1 = u64::from(MULTIPLIERS[1]) * u64::from(c2[lane]);
-                c0[lane] = (p1 >> 32) as u32 ^ c1[lane] ^ k[0];
-                c1[lane] = p1 as u32;
-                c2[lane] = (p0 >> 32) as u32 ^ c3[lane] ^ k[1];
-                c3[lane] = p0 as u32;
+                let p0 = u64::from(MULTIPLIERS[0]) * u64::from(c0[lane] as u32);
+                let p1 = u64::from(MULTIPLIERS[1]) * u64::from(c2[lane] as u32);
+                c0[lane] = p1 >> 32 ^ c1[lane] ^ u64::from(k[0]);
+                c1[lane] = p1;
+                c2[lane] = p0 >> 32 ^ c3[lane] ^ u64::from(k[1]);
+                c3[lane] = p0;
             }
             k = [k[0].wrapping_add(WEYL[0]), k[1].wrapping_add(WEYL[1])];
         }
         for (eight, words) in out.chunks_exact_mut(8).zip([c0, c1, c2, c3]) {
-            eight.copy_from_slice(&words);
+            for (to, word) in eight.iter_mut().zip(words) {
+                *to = word as u32;
+            }
         }
     }
 
