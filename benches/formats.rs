@@ -9,7 +9,7 @@ use dlrm_bench::{
         source,
     },
     engine::{LossKind, LossSpec},
-    workload::{BatchShuffle, Bin40Config, DenseTransform, GroupShuffle, ParquetConfig, PlantedConfig, TrainSection},
+    workload::{Bin40Config, DenseTransform, GroupShuffle, ParquetConfig, PlantedConfig, RecordShuffle, TrainSection},
 };
 use std::{hint::black_box, path::Path};
 
@@ -66,15 +66,16 @@ fn formats(c: &mut Criterion) {
     let (bin, parquet) = (dir.path().join("a.bin"), dir.path().join("a.parquet"));
     write(&bin, Format::Bin40);
     write(&parquet, Format::Parquet);
-    for (name, shuffle) in [("bin40", BatchShuffle::None), ("bin40, batches shuffled", BatchShuffle::Batch)] {
+    for (name, shuffle) in [("bin40", RecordShuffle::None), ("bin40, batches shuffled", RecordShuffle::Batch)] {
         let config = Bin40Config {
-            train: bin.clone(),
+            train: vec![bin.clone()],
             eval: bin.clone(),
             test: None,
             tables: Some(vec![MAX_ROWS; 26]),
             max_ind_range: None,
             dense_transform: DenseTransform::Log1pClamp0,
             shuffle,
+            buffer: None,
         };
         fill(c, name, source::bin40::open(&config, &train).unwrap().train);
     }
@@ -93,6 +94,7 @@ fn formats(c: &mut Criterion) {
             max_ind_range: None,
             dense_transform: DenseTransform::Log1pClamp0,
             shuffle,
+            buffer: None,
         };
         fill(c, name, source::parquet::open(&config, &train).unwrap().train);
     }

@@ -11,7 +11,7 @@ use dlrm_bench::{
         source::bin40,
     },
     engine::{LossKind, LossSpec},
-    workload::{BatchShuffle, Bin40Config, DenseTransform, TrainSection},
+    workload::{Bin40Config, DenseTransform, RecordShuffle, TrainSection},
 };
 
 #[global_allocator]
@@ -33,13 +33,14 @@ fn reading_records_allocates_nothing() {
     let loss = LossSpec { kind: LossKind::Bce, clamp: 0.0 };
     let train = TrainSection { batch_size: 64, epochs: 3, max_steps: None, drop_last: false, seed: 1, loss };
     let config = Bin40Config {
-        train: path.clone(),
+        train: vec![path.clone()],
         eval: path,
         test: None,
         tables: Some(vec![40; 26]),
         max_ind_range: Some(40),
         dense_transform: DenseTransform::Log1pClamp0,
-        shuffle: BatchShuffle::Batch,
+        shuffle: RecordShuffle::Batch,
+        buffer: None,
     };
     let mut source = bin40::open(&config, &train).unwrap().train;
     let mut batch = Batch::with_capacity(source.schema(), 64);

@@ -269,6 +269,22 @@ fn a_loader_can_be_timed_alone() {
     let out = bench.run(&["--loader-only", "--set", "train.max_steps=1"]);
     assert!(text(&out.stdout).contains("one batch is too little"), "{}", text(&out.stdout));
     assert!(!bench.results().exists(), "nothing was run");
+    // The other process's part.
+    let out = bench.run(&["--loader-only", "--json", "--set", "loader.shards=3", "--set", "loader.shard=1"]);
+    let speed: serde_json::Value = serde_json::from_str(text(&out.stdout)).unwrap();
+    let (all, batch) = (4000, 128);
+    let left = all % (3 * batch);
+    assert_eq!(speed["samples"], (all / (3 * batch) * batch + left / 3 + usize::from(left % 3 > 1)), "{speed}");
+    let queue = format!("loader.queue={}", bench.results().with_extension("queue").display());
+    let part = ["--loader-only", "--json", "--set", &queue, "--set", "loader.slice=1280"];
+    let first = bench.run(&[&part[..], &["--set", "train.max_steps=10"]].concat());
+    let second = bench.run(&part);
+    for (out, batches) in [(first, 10), (second, 22)] {
+        let speed: serde_json::Value = serde_json::from_str(text(&out.stdout)).unwrap();
+        assert_eq!(speed["batches"], batches, "{speed}");
+    }
+    let out = bench.run(&["--loader-only", "--no-plots"]);
+    assert!(text(&out.stderr).contains("cannot be used with"), "{}", text(&out.stderr));
 }
 
 #[test]

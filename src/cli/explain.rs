@@ -31,8 +31,9 @@ pub(super) fn explain(resolved: &Resolved) -> Result<String, Failure> {
             }
         }
         DataConfig::Bin40(c) => {
-            let files = [("train", Some(&c.train)), ("eval", Some(&c.eval)), ("test", c.test.as_ref())];
-            out.extend(files.into_iter().filter_map(|(what, path)| Some(file(what, path?))));
+            out.extend(c.train.iter().map(|path| file("train", path)));
+            out += &file("eval", &c.eval);
+            out.extend(c.test.iter().map(|path| file("test", path)));
         }
         DataConfig::Parquet(c) => {
             for (what, paths) in [("train", &c.train), ("eval", &c.eval), ("test", &c.test)] {

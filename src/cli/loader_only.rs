@@ -36,9 +36,7 @@ struct Speed {
 /// Takes batches from the loader as fast as it makes them.
 pub(super) fn loader_only(workload: &Workload, json: bool, stop: &AtomicBool) -> Result<Exit, Failure> {
     let begun = Instant::now();
-    let t = &workload.train;
-    let plan = Plan { batch_size: t.batch_size, epochs: t.epochs, drop_last: t.drop_last, max_batches: t.max_steps };
-    let mut loader = Loader::start(source::open(workload)?.train, plan)?;
+    let mut loader = Loader::start(source::open(workload)?.train, Plan::of(workload))?;
     let (mut first, mut batches, mut samples, mut timed, mut bytes) = (None, 0, 0, 0, 0);
     while let Some(loaded) = loader.next_batch()? {
         let batch = &loaded.batch;

@@ -87,7 +87,7 @@ pub struct RunArgs {
     pub explain: bool,
     /// Do not train: only read the training data, batch by batch, for at most
     /// ten seconds, and say how fast that goes
-    #[arg(long, conflicts_with_all = ["explain", "runs", "seeds", "reference"])]
+    #[arg(long, conflicts_with_all = ["explain", "runs", "seeds", "reference", "no_ceilings", "no_plots"])]
     pub loader_only: bool,
     /// Do not measure what the machine can do at most (half a second)
     #[arg(long)]

@@ -70,6 +70,18 @@ impl Batch {
         }
     }
 
+    /// Appends the samples of another batch of the same columns.
+    pub fn append(&mut self, other: &Batch) {
+        self.len += other.len;
+        self.dense.extend_from_slice(&other.dense);
+        self.labels.extend_from_slice(&other.labels);
+        for (to, from) in self.bags.iter_mut().zip(&other.bags) {
+            let start = to.indices.len() as u32;
+            to.indices.extend_from_slice(&from.indices);
+            to.offsets.extend(from.offsets.iter().skip(1).map(|end| start + end));
+        }
+    }
+
     /// Empties the batch, keeping its memory.
     pub fn clear(&mut self) {
         self.len = 0;

@@ -1,19 +1,23 @@
 //! Order and prefetch: the only thing the trainer sees of the data.
 //!
-//! One thread asks the source for consecutive batches and keeps a few of them ready. Batches travel in a circle, so that after
-//! the first round nothing is allocated.
+//! One thread asks the source for consecutive batches, of the whole epoch or of slices from a queue, and keeps a few of them ready. Batches travel in
+//! a circle, so that after the first round nothing is allocated.
 
-use super::{Batch, DataError, Schema, Source};
+use super::{
+    Batch, DataError, Schema, Source,
+    work_queue::{Slice, WorkQueue},
+};
+use crate::workload::{SliceQueue, Workload};
 use std::{
     sync::mpsc::{Receiver, SyncSender, sync_channel},
     thread::JoinHandle,
 };
 
-/// Batches that are ready or being made.
+/// Batches that are ready or being made, unless more or fewer are asked for.
 const DEPTH: usize = 4;
 
 /// Which batches a loader makes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
     /// Samples a batch.
     pub batch_size: usize,
@@ -23,12 +27,29 @@ pub struct Plan {
     pub drop_last: bool,
     /// Batches at most over all epochs.
     pub max_batches: Option<u64>,
+    /// Batches that are ready or being made.
+    pub prefetch: usize,
+    /// Take slices from this queue instead of whole epochs.
+    pub queue: Option<SliceQueue>,
 }
 
 impl Plan {
     /// One pass over all samples.
     pub fn once(batch_size: usize) -> Self {
-        Plan { batch_size, epochs: 1, drop_last: false, max_batches: None }
+        Plan { batch_size, epochs: 1, drop_last: false, max_batches: None, prefetch: DEPTH, queue: None }
+    }
+
+    /// As a workload asks for.
+    pub fn of(workload: &Workload) -> Self {
+        let (t, l) = (&workload.train, &workload.loader);
+        Plan {
+            batch_size: t.batch_size,
+            epochs: t.epochs,
+            drop_last: t.drop_last,
+            max_batches: t.max_steps,
+            prefetch: l.prefetch.unwrap_or(DEPTH),
+            queue: l.queue.clone(),
+        }
     }
 
     /// Batches in an epoch of `samples`.
@@ -63,9 +84,15 @@ impl Loader {
         if source.len().is_none() && plan.max_batches.is_none() {
             return Err(DataError::Invalid("an endless source needs train.max_steps".into()));
         }
-        let (ready_in, ready) = sync_channel(DEPTH);
-        let (spent, spent_out) = sync_channel(DEPTH + 2);
-        for _ in 0..DEPTH {
+        if source.len().is_none() && plan.queue.is_some() {
+            return Err(DataError::Invalid(
+                "loader.queue deals out slices of an epoch, but these data have no end; remove it".into(),
+            ));
+        }
+        // One is with the trainer, one is being made, the others are ready.
+        let (ready_in, ready) = sync_channel(plan.prefetch.saturating_sub(1));
+        let (spent, spent_out) = sync_channel(plan.prefetch + 2);
+        for _ in 0..=plan.prefetch {
             let _ = spent.try_send(Batch::with_capacity(source.schema(), plan.batch_size));
         }
         let thread = std::thread::Builder::new()
@@ -105,30 +132,70 @@ impl Drop for Loader {
     }
 }
 
+/// The slices of a run, in order.
+struct Slices {
+    /// Samples of an epoch that make batches.
+    samples: u64,
+    epochs: u64,
+    next: u64,
+    queue: Option<WorkQueue>,
+}
+
+impl Slices {
+    fn new(len: Option<u64>, plan: &Plan) -> Self {
+        let (all, epochs) = match len {
+            Some(len) => (len, plan.epochs),
+            None => (u64::MAX, 1),
+        };
+        let short = all % plan.batch_size as u64;
+        let samples = if plan.drop_last && len.is_some() { all - short } else { all };
+        let queue = plan.queue.as_ref().map(|q| WorkQueue::new(&q.path, samples, q.slice, epochs));
+        Slices { samples, epochs, next: 0, queue }
+    }
+
+    /// Whole epochs, or what the queue has.
+    fn take(&mut self) -> Result<Option<Slice>, DataError> {
+        if let Some(queue) = &self.queue {
+            return queue.take();
+        }
+        let epoch = self.next;
+        self.next += 1;
+        Ok((epoch < self.epochs && self.samples > 0).then_some(Slice { epoch, start: 0, n: self.samples }))
+    }
+}
+
 fn work(mut source: Box<dyn Source>, plan: Plan, ready: &SyncSender<Result<Loaded, DataError>>, spent: &Receiver<Batch>) {
     let b = plan.batch_size as u64;
-    let (len, epochs) = match source.len() {
-        Some(len) => (len, plan.epochs),
-        None => (u64::MAX, 1),
-    };
+    let mut slices = Slices::new(source.len(), &plan);
     let mut left = plan.max_batches.unwrap_or(u64::MAX);
-    for epoch in 0..epochs {
-        let mut start = 0;
-        while start < len && !(plan.drop_last && len - start < b) {
-            if left == 0 {
-                return;
-            }
-            left -= 1;
-            let n = b.min(len - start);
-            let Ok(mut batch) = spent.recv() else { return };
-            let filled = source.fill(epoch, start, n as usize, &mut batch);
-            start += n;
-            let last_of_epoch = start >= len || (plan.drop_last && len - start < b);
-            let failed = filled.is_err();
-            if ready.send(filled.map(|()| Loaded { epoch, last_of_epoch, batch })).is_err() || failed {
-                return;
+    let mut make = || -> Result<(), DataError> {
+        let mut next = if left == 0 { None } else { slices.take()? };
+        while let Some(Slice { epoch, mut start, n }) = next.take() {
+            let end = start + n;
+            while start < end {
+                if left == 0 {
+                    return Ok(());
+                }
+                left -= 1;
+                let n = b.min(end - start);
+                let Ok(mut batch) = spent.recv() else { return Ok(()) };
+                source.fill(epoch, start, n as usize, &mut batch)?;
+                start += n;
+                // Whether an epoch ends is known once its last slice is over, and nothing is taken that is not wanted.
+                if start >= end && left > 0 {
+                    next = slices.take()?;
+                }
+                let last_of_epoch = start >= end && (start >= slices.samples || next.is_some_and(|s| s.epoch != epoch));
+                if ready.send(Ok(Loaded { epoch, last_of_epoch, batch })).is_err() {
+                    return Ok(());
+                }
             }
         }
+        Ok(())
+    };
+    if let Err(e) = make() {
+        // Whoever has hung up does not want to know.
+        let _ = ready.send(Err(e));
     }
 }
 
@@ -204,14 +271,15 @@ mod tests {
 
     #[test]
     fn epochs_short_batches_and_limits() {
-        let plan = Plan { batch_size: 4, epochs: 2, drop_last: false, max_batches: None };
-        let all = sizes(&mut Loader::start(Counter::new(Some(10), u64::MAX), plan).unwrap());
+        let plan = Plan { epochs: 2, ..Plan::once(4) };
+        let all = sizes(&mut Loader::start(Counter::new(Some(10), u64::MAX), plan.clone()).unwrap());
         let want = [(0, 4, 0, false), (0, 4, 4, false), (0, 2, 8, true), (1, 4, 0, false), (1, 4, 4, false), (1, 2, 8, true)];
         assert_eq!(all, want);
-        let dropped = sizes(&mut Loader::start(Counter::new(Some(10), u64::MAX), Plan { drop_last: true, ..plan }).unwrap());
+        let dropped =
+            sizes(&mut Loader::start(Counter::new(Some(10), u64::MAX), Plan { drop_last: true, ..plan.clone() }).unwrap());
         assert_eq!(dropped, [(0, 4, 0, false), (0, 4, 4, true), (1, 4, 0, false), (1, 4, 4, true)]);
-        assert_eq!((plan.batches_per_epoch(10), Plan { drop_last: true, ..plan }.batches_per_epoch(10)), (3, 2));
-        let limited = Plan { max_batches: Some(9), ..plan };
+        assert_eq!((plan.batches_per_epoch(10), Plan { drop_last: true, ..plan.clone() }.batches_per_epoch(10)), (3, 2));
+        let limited = Plan { max_batches: Some(9), ..plan.clone() };
         assert_eq!(sizes(&mut Loader::start(Counter::new(None, u64::MAX), limited).unwrap()).len(), 9);
         assert!(Loader::start(Counter::new(None, u64::MAX), plan).is_err());
     }
@@ -237,5 +305,31 @@ mod tests {
             l.recycle(b);
         }
         assert!(seen.len() <= DEPTH + 1, "{} buffers", seen.len());
+    }
+
+    /// Two loaders with one queue, as two processes have it, one of which goes on where a third was.
+    #[test]
+    fn loaders_share_a_queue() {
+        let dir = tempfile::tempdir().unwrap();
+        let queue = SliceQueue { path: dir.path().join("queue"), slice: 8 };
+        let plan = Plan { epochs: 2, queue: Some(queue), ..Plan::once(4) };
+        let start = |plan: &Plan| Loader::start(Counter::new(Some(50), u64::MAX), plan.clone()).unwrap();
+        let one = sizes(&mut start(&Plan { max_batches: Some(3), ..plan.clone() }));
+        assert_eq!(one, [(0, 4, 0, false), (0, 4, 4, false), (0, 4, 8, false)]);
+        let (mut a, mut b) = (start(&plan), start(&plan));
+        let mut seen = sizes(&mut a);
+        seen.extend(sizes(&mut b));
+        for epoch in 0..2 {
+            let mut starts: Vec<u32> = seen.iter().filter(|s| s.0 == epoch).map(|s| s.2).collect();
+            starts.sort_unstable();
+            // What the third had taken and not used is lost.
+            let first = if epoch == 0 { 16 } else { 0 };
+            assert_eq!(starts, (first..50).step_by(4).collect::<Vec<_>>());
+        }
+        assert!(seen.iter().all(|s| s.1 == 4 || s.2 == 48));
+        assert!(seen.iter().any(|s| s.3));
+        assert!(Loader::start(Counter::new(None, u64::MAX), Plan { max_batches: Some(1), ..plan.clone() }).is_err());
+        std::fs::write(dir.path().join("queue"), "x").unwrap();
+        assert!(start(&plan).next_batch().unwrap_err().to_string().contains("is no work queue"));
     }
 }

@@ -16,6 +16,7 @@ pub mod rows;
 mod schema;
 pub mod source;
 pub mod whole;
+pub mod work_queue;
 
 pub use batch::{Bags, Batch};
 pub use schema::{Column, Schema};

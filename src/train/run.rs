@@ -89,7 +89,7 @@ pub fn prepare(workload: &Workload) -> Result<Prepared, TrainError> {
     let mut initializer = Initializer::new(&config.model, init);
     let engine = engine::build(workload.engine.kind, &config, &mut initializer)?;
     let t = &workload.train;
-    let plan = Plan { batch_size: t.batch_size, epochs: t.epochs, drop_last: t.drop_last, max_batches: t.max_steps };
+    let plan = Plan::of(workload);
     let train_samples = train.len().unwrap_or(u64::MAX);
     let steps_per_epoch = plan.batches_per_epoch(train_samples);
     let max_steps = steps_per_epoch.saturating_mul(t.epochs).min(t.max_steps.unwrap_or(u64::MAX));

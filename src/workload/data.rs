@@ -194,8 +194,8 @@ pub struct CsvConfig {
 /// facebook's and MLPerf's binary records: a label, 13 counts and 26 ids of 32 bits each.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Bin40Config {
-    /// Training file.
-    pub train: PathBuf,
+    /// Training files, one after another: a day each.
+    pub train: Vec<PathBuf>,
     /// Evaluation file.
     pub eval: PathBuf,
     /// Test file.
@@ -207,17 +207,23 @@ pub struct Bin40Config {
     /// Transform of the counts.
     pub dense_transform: DenseTransform,
     /// Order of training samples.
-    pub shuffle: BatchShuffle,
+    pub shuffle: RecordShuffle,
+    /// Samples of a buffer through which training samples pass after that; `None` = off.
+    pub buffer: Option<usize>,
 }
 
-/// `--mlperf-bin-shuffle`.
+/// Order of records of one size, all new every epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum BatchShuffle {
-    /// As in the file.
+pub enum RecordShuffle {
+    /// As in the files.
     None,
-    /// Whole batches in a new order every epoch.
+    /// Whole batches (`--mlperf-bin-shuffle`).
     Batch,
+    /// Samples of each file, files one after another (`--data-randomize=day`).
+    Day,
+    /// Samples of all files (`--data-randomize=total`).
+    Total,
 }
 
 /// Parquet files.
@@ -249,6 +255,8 @@ pub struct ParquetConfig {
     pub dense_transform: DenseTransform,
     /// Order of training samples.
     pub shuffle: GroupShuffle,
+    /// Samples of a buffer through which training samples pass after that; `None` = off.
+    pub buffer: Option<usize>,
 }
 
 /// Order of the row groups of parquet files.

@@ -5,8 +5,8 @@ pub mod parse;
 mod resolve;
 
 pub use data::{
-    BatchShuffle, Bin40Config, CriteoSet, CriteoShuffle, CriteoTsvConfig, CsvConfig, DataConfig, DenseTransform, GroupShuffle,
-    NumpyRandomConfig, OnError, ParquetConfig, PlantedConfig, RandomIds, TraceRestart,
+    Bin40Config, CriteoSet, CriteoShuffle, CriteoTsvConfig, CsvConfig, DataConfig, DenseTransform, GroupShuffle,
+    NumpyRandomConfig, OnError, ParquetConfig, PlantedConfig, RandomIds, RecordShuffle, TraceRestart,
 };
 pub use parse::{Origin, Resolved, WorkloadError, load};
 
@@ -18,6 +18,7 @@ use crate::{
     optim::{LossScaleSpec, OptimizerConfig, ScheduleSpec},
 };
 use serde::Serialize;
+use std::path::PathBuf;
 
 /// A workload, resolved: every default filled in, every override applied.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -26,6 +27,8 @@ pub struct Workload {
     pub workload: About,
     /// `[data]`
     pub data: DataConfig,
+    /// `[loader]`
+    pub loader: LoaderSection,
     /// `[model]`
     pub model: ModelConfig,
     /// `[engine]`
@@ -153,6 +156,35 @@ pub enum EngineKind {
     Fused,
     /// candle's tensors and autograd.
     Candle,
+}
+
+/// `[loader]`
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct LoaderSection {
+    /// The part of the training samples that this process takes; `None` = all.
+    pub shards: Option<Shard>,
+    /// A queue of slices that several processes take from; `None` = each takes all, or its part.
+    pub queue: Option<SliceQueue>,
+    /// Batches that are made ahead of their use; `None` = a few.
+    pub prefetch: Option<usize>,
+}
+
+/// Which of several processes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Shard {
+    /// From 0.
+    pub shard: usize,
+    /// Processes.
+    pub of: usize,
+}
+
+/// A queue of slices of the training samples.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct SliceQueue {
+    /// The file that says which slice is next.
+    pub path: PathBuf,
+    /// Samples of a slice, a multiple of the batch size.
+    pub slice: u64,
 }
 
 /// `[train]`

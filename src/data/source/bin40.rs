@@ -12,11 +12,12 @@ use super::{
         preprocess::criteo::{DENSE, RECORD, TABLES},
         rows::{Layout, Numbers, Place, wrong},
     },
+    buffered::Buffered,
     ids::{Ids, untransformed},
     order::Order,
 };
-use crate::workload::{BatchShuffle, Bin40Config, TrainSection};
-use std::path::Path;
+use crate::workload::{Bin40Config, RecordShuffle, TrainSection};
+use std::path::{Path, PathBuf};
 
 /// Records that are looked at together when the largest ids are sought.
 const CHUNK: u64 = 1 << 14;
@@ -28,32 +29,36 @@ const BLOCK: usize = 64;
 /// # Errors
 /// If a file cannot be read, holds no whole records or none at all, or if an id is negative.
 pub fn open(config: &Bin40Config, train: &TrainSection) -> Result<Dataset, DataError> {
-    let files = [Some(&config.train), Some(&config.eval), config.test.as_ref()].into_iter().flatten();
-    let records = files.map(|path| records(path)).collect::<Result<Vec<_>, _>>()?;
-    let mut notes = vec![format!("train: {} samples, eval: {} samples", records[0].len(), records[1].len())];
+    let eval = std::slice::from_ref(&config.eval);
+    let test = config.test.as_ref().map(std::slice::from_ref);
+    let files = [Some(&config.train[..]), Some(eval), test].into_iter().flatten();
+    let splits = files.map(Days::open).collect::<Result<Vec<_>, _>>()?;
+    let mut notes = vec![format!("train: {} samples, eval: {} samples", splits[0].len(), splits[1].len())];
     let rows = match &config.tables {
         Some(rows) => rows.clone(),
         None => {
             notes.push("rows of the tables by the largest ids in the files".into());
-            rows_of(&records, config.max_ind_range)?
+            rows_of(splits.iter().flat_map(|s| &s.files), config.max_ind_range)?
         }
     };
-    let (schema, mut records) = (schema(&rows), records.into_iter());
-    let mut source = |shuffle: BatchShuffle| -> Result<Option<Box<dyn Source>>, DataError> {
-        let Some(records) = records.next() else { return Ok(None) };
+    let (schema, mut splits) = (schema(&rows), splits.into_iter());
+    let mut source = |shuffle: RecordShuffle| -> Result<Option<Box<dyn Source>>, DataError> {
+        let Some(days) = splits.next() else { return Ok(None) };
         let dense = Dense::new(config.dense_transform).ok_or_else(untransformed)?;
         let ids = Ids { rows: rows.clone(), range: config.max_ind_range };
-        let order = match shuffle {
-            BatchShuffle::None => None,
-            BatchShuffle::Batch => Some(Batches::new(train, &records)?),
-        };
-        Ok(Some(Box::new(Bin40 { schema: schema.clone(), layout: Layout::criteo(Numbers::Int32), records, dense, ids, order })))
+        let layout = Layout::criteo(Numbers::Int32);
+        let order = Places::new(shuffle, train, &days)?;
+        Ok(Some(Box::new(Bin40 { schema: schema.clone(), layout, days, dense, ids, order, scratch: Vec::new() })))
     };
     let none = || DataError::Invalid("a split is missing".into());
+    let ordered = source(config.shuffle)?.ok_or_else(none)?;
     Ok(Dataset {
-        train: source(config.shuffle)?.ok_or_else(none)?,
-        eval: source(BatchShuffle::None)?.ok_or_else(none)?,
-        test: source(BatchShuffle::None)?,
+        train: match config.buffer {
+            Some(room) => Box::new(Buffered::new(ordered, room, train.seed)),
+            None => ordered,
+        },
+        eval: source(RecordShuffle::None)?.ok_or_else(none)?,
+        test: source(RecordShuffle::None)?,
         facts: Facts { notes, ..Facts::default() },
         numpy: None,
     })
@@ -74,7 +79,7 @@ fn records(path: &Path) -> Result<Records, DataError> {
 }
 
 /// One more than the largest id of each column, at most `range`.
-fn rows_of(files: &[Records], range: Option<u32>) -> Result<Vec<usize>, DataError> {
+fn rows_of<'a>(files: impl Iterator<Item = &'a Records>, range: Option<u32>) -> Result<Vec<usize>, DataError> {
     let mut largest = [0i32; TABLES];
     for file in files {
         for start in (0..file.len()).step_by(CHUNK as usize) {
@@ -98,34 +103,83 @@ fn negative(path: &Path, row: u64, k: usize, id: i32) -> DataError {
     Place { path, row }.error(format!("column C{} is {id}; must be an id, 0 or more", k + 1))
 }
 
-/// Whole batches in a new order every epoch.
-struct Batches {
-    size: u64,
-    whole: u64,
-    order: Order,
+/// The files of a split, one after another.
+struct Days {
+    files: Vec<Records>,
+    /// First record of each, and the number of all.
+    starts: Vec<u64>,
 }
 
-impl Batches {
-    fn new(train: &TrainSection, records: &Records) -> Result<Self, DataError> {
-        let size = train.batch_size as u64;
-        let whole = records.len() / size;
-        let n = u32::try_from(whole).map_err(|_| {
-            wrong(
-                records.path(),
-                format!("{whole} batches are too many to shuffle; make train.batch_size larger, or data.shuffle none"),
-            )
-        })?;
-        Ok(Batches { size, whole, order: Order::new(train.seed, n) })
+impl Days {
+    fn open(paths: &[PathBuf]) -> Result<Self, DataError> {
+        let files = paths.iter().map(|path| records(path)).collect::<Result<Vec<_>, _>>()?;
+        let mut starts = vec![0];
+        files.iter().for_each(|f| starts.push(starts[starts.len() - 1] + f.len()));
+        Ok(Days { files, starts })
     }
 
-    /// Where the file holds position `at` of epoch `epoch`, and how many samples follow there.
+    fn len(&self) -> u64 {
+        self.starts[self.files.len()]
+    }
+
+    /// The file that holds record `at`, its number there, and how many follow in that file.
+    fn find(&self, at: u64) -> (&Records, u64, u64) {
+        let day = self.starts.partition_point(|&s| s <= at) - 1;
+        (&self.files[day], at - self.starts[day], self.starts[day + 1] - at)
+    }
+
+    /// Where record `at` is, for messages.
+    fn place(&self, at: u64) -> Place<'_> {
+        let (file, at, _) = self.find(at);
+        Place { path: file.path(), row: at + 1 }
+    }
+}
+
+/// Which record is where in the order of an epoch.
+enum Places {
+    /// As in the files.
+    Same,
+    /// Whole batches of `size` are dealt anew, those after `whole` of them stay.
+    Batches { size: u64, whole: u64, order: Order },
+    /// Each record for itself.
+    Each(Order),
+}
+
+impl Places {
+    fn new(shuffle: RecordShuffle, train: &TrainSection, days: &Days) -> Result<Self, DataError> {
+        let number = |n: u64, what: &str| {
+            let advice = format!("{n} {what} are too many to shuffle; let data.shuffle be none or batch, with larger batches");
+            u32::try_from(n).map_err(|_| wrong(days.files[0].path(), advice))
+        };
+        Ok(match shuffle {
+            RecordShuffle::None => Places::Same,
+            RecordShuffle::Batch => {
+                let size = train.batch_size as u64;
+                let whole = days.len() / size;
+                Places::Batches { size, whole, order: Order::new(train.seed, number(whole, "batches")?) }
+            }
+            RecordShuffle::Total => Places::Each(Order::new(train.seed, number(days.len(), "samples")?)),
+            RecordShuffle::Day => {
+                number(days.len(), "samples")?;
+                let sizes: Vec<u32> = days.files.iter().map(|f| f.len() as u32).collect();
+                Places::Each(Order::grouped(train.seed, &sizes))
+            }
+        })
+    }
+
+    /// The record at position `at` of epoch `epoch`, and how many follow it in the order as in the files.
     fn find(&mut self, epoch: u64, at: u64) -> (u64, u64) {
-        let (batch, within) = (at / self.size, at % self.size);
-        if batch >= self.whole {
-            return (at, u64::MAX);
+        match self {
+            Places::Same => (at, u64::MAX),
+            Places::Each(order) => (order.of_epoch(epoch)[at as usize].into(), 1),
+            Places::Batches { size, whole, order } => match at / *size {
+                batch if batch >= *whole => (at, u64::MAX),
+                batch => {
+                    let (from, within) = (u64::from(order.of_epoch(epoch)[batch as usize]), at % *size);
+                    (from * *size + within, *size - within)
+                }
+            },
         }
-        let from = u64::from(self.order.of_epoch(epoch)[batch as usize]);
-        (from * self.size + within, self.size - within)
     }
 }
 
@@ -133,10 +187,12 @@ impl Batches {
 struct Bin40 {
     schema: Schema,
     layout: Layout,
-    records: Records,
+    days: Days,
     dense: Dense,
     ids: Ids,
-    order: Option<Batches>,
+    order: Places,
+    /// Records from all over the files, with their numbers.
+    scratch: Vec<(u64, [u8; RECORD])>,
 }
 
 impl Source for Bin40 {
@@ -145,16 +201,28 @@ impl Source for Bin40 {
     }
 
     fn len(&self) -> Option<u64> {
-        Some(self.records.len())
+        Some(self.days.len())
     }
 
     fn fill(&mut self, epoch: u64, start: u64, n: usize, batch: &mut Batch) -> Result<(), DataError> {
         batch.clear();
         let (mut at, end) = (start, start + n as u64);
+        if let Places::Each(_) = self.order {
+            self.scratch.clear();
+            for at in at..end {
+                let (from, _) = self.order.find(epoch, at);
+                let (file, within, _) = self.days.find(from);
+                self.scratch.push((from, file.range(within, 1)?[0]));
+            }
+            let (records, place) = (self.scratch.iter().map(|(_, r)| r), |i: usize| self.days.place(self.scratch[i].0));
+            return self.append(records, place, batch);
+        }
         while at < end {
-            let (from, follow) = self.order.as_mut().map_or((at, u64::MAX), |o| o.find(epoch, at));
-            let part = follow.min(end - at);
-            self.append(from, part as usize, batch)?;
+            let (from, follow) = self.order.find(epoch, at);
+            let (file, within, there) = self.days.find(from);
+            let part = follow.min(there).min(end - at);
+            let place = |i: usize| Place { path: file.path(), row: within + i as u64 + 1 };
+            self.append(file.range(within, part as usize)?.iter(), place, batch)?;
             at += part;
         }
         Ok(())
@@ -162,12 +230,15 @@ impl Source for Bin40 {
 }
 
 impl Bin40 {
-    /// Appends records `start..start + n` of the file.
-    fn append(&self, start: u64, n: usize, batch: &mut Batch) -> Result<(), DataError> {
-        let records = self.records.range(start, n)?;
-        let place = |i: usize| Place { path: self.records.path(), row: start + i as u64 + 1 };
-        batch.len += n;
-        for (i, record) in records.iter().enumerate() {
+    /// Appends records; `place` tells where each is, for messages.
+    fn append<'a, 'b>(
+        &self,
+        mut records: impl Iterator<Item = &'a [u8; RECORD]> + Clone,
+        place: impl Fn(usize) -> Place<'b>,
+        batch: &mut Batch,
+    ) -> Result<(), DataError> {
+        for (i, record) in records.clone().enumerate() {
+            batch.len += 1;
             batch.labels.push(place(i).label(&self.layout.label, number(record, 0).into())?);
             for k in 0..DENSE {
                 let x = f64::from(number(record, 1 + k));
@@ -178,23 +249,31 @@ impl Bin40 {
             }
         }
         // A block of records stays in the first-level cache while its columns are taken one by one.
-        for (block, first) in records.chunks(BLOCK).zip((start..).step_by(BLOCK)) {
+        let mut first = 0;
+        loop {
+            let block = records.clone().take(BLOCK);
+            let mut n = 0;
             for (k, bags) in batch.bags.iter_mut().enumerate() {
                 let from = bags.indices.len();
-                bags.indices.extend(block.iter().map(|r| number(r, 1 + DENSE + k) as u32));
+                bags.indices.extend(block.clone().map(|r| number(r, 1 + DENSE + k) as u32));
+                n = bags.indices.len() - from;
                 if let Err(i) = self.ids.rows(k, &mut bags.indices[from..]) {
-                    return Err(self.refuse(&block[i], first + i as u64, k));
+                    let id = block.clone().nth(i).map_or(0, |r| number(r, 1 + DENSE + k));
+                    return Err(self.refuse(id, place(first + i), k));
                 }
-                bags.offsets.extend(from as u32 + 1..=(from + block.len()) as u32);
+                bags.offsets.extend(from as u32 + 1..=(from + n) as u32);
             }
+            if n == 0 {
+                return Ok(());
+            }
+            records.nth(n - 1);
+            first += n;
         }
-        Ok(())
     }
 
-    /// The error that column `k` of a record, sample `at`, holds no row of its table.
+    /// The error that `id` in column `k` is no row of its table.
     #[cold]
-    fn refuse(&self, record: &[u8; RECORD], at: u64, k: usize) -> DataError {
-        let (id, place) = (number(record, 1 + DENSE + k), Place { path: self.records.path(), row: at + 1 });
+    fn refuse(&self, id: i32, place: Place, k: usize) -> DataError {
         match u32::try_from(id) {
             Err(_) => negative(place.path, place.row, k, id),
             Ok(id) => place.error(format!("column C{} {}", k + 1, self.ids.beyond(k, id))),

@@ -1,6 +1,7 @@
 //! Sources, one file a format.
 
 pub mod bin40;
+mod buffered;
 pub mod criteo_tsv;
 pub mod csv;
 mod ids;
@@ -8,9 +9,13 @@ pub mod numpy_random;
 mod order;
 pub mod parquet;
 pub mod planted;
+mod sharded;
+#[cfg(test)]
+mod testing;
 
 use super::{DataError, Dataset, Schema, preprocess::criteo::RECORD};
-use crate::workload::{DataConfig, Workload};
+use crate::workload::{DataConfig, Shard, Workload};
+use sharded::Sharded;
 use std::path::PathBuf;
 
 /// Opens the data of a workload.
@@ -18,14 +23,23 @@ use std::path::PathBuf;
 /// # Errors
 /// If a file cannot be read or is malformed, or the data do not fit what the workload asks for.
 pub fn open(workload: &Workload) -> Result<Dataset, DataError> {
-    match &workload.data {
+    let mut data = match &workload.data {
         DataConfig::Planted(c) => planted::open(c),
         DataConfig::NumpyRandom(c) => numpy_random::open(c, &workload.workload.quirks, workload.train.batch_size),
         DataConfig::CriteoTsv(c) => criteo_tsv::open(c),
         DataConfig::Csv(c) => csv::open(c, workload.train.seed),
         DataConfig::Bin40(c) => bin40::open(c, &workload.train),
         DataConfig::Parquet(c) => parquet::open(c, &workload.train),
+    }?;
+    if let Some(Shard { shard, of }) = workload.loader.shards {
+        data.train = Box::new(Sharded::new(data.train, workload.train.batch_size, shard, of));
+        if data.train.is_empty() {
+            return Err(DataError::Invalid(format!(
+                "the training split has too few samples for process {shard} of {of} to have one"
+            )));
+        }
     }
+    Ok(data)
 }
 
 /// The columns, where they are known before any data is read.

@@ -10,6 +10,7 @@ use super::{
         format::{columns::Columns, parquet::Table},
         rows::{Hotness, Layout, Place, Rows, io, wrong},
     },
+    buffered::Buffered,
     ids::{Ids, untransformed},
     order::Order,
 };
@@ -64,8 +65,12 @@ pub fn open(config: &ParquetConfig, train: &TrainSection) -> Result<Dataset, Dat
         })))
     };
     let none = || DataError::Invalid("a split is missing".into());
+    let ordered = source(config.shuffle)?.ok_or_else(none)?;
     Ok(Dataset {
-        train: source(config.shuffle)?.ok_or_else(none)?,
+        train: match config.buffer {
+            Some(room) => Box::new(Buffered::new(ordered, room, train.seed)),
+            None => ordered,
+        },
         eval: source(GroupShuffle::None)?.ok_or_else(none)?,
         test: source(GroupShuffle::None)?,
         facts: Facts { notes, ..Facts::default() },

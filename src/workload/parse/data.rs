@@ -8,6 +8,8 @@ type Result<T> = std::result::Result<T, WorkloadError>;
 
 /// Ids are 32-bit.
 const MAX_ROWS: usize = u32::MAX as usize;
+/// A larger shuffling buffer is a slip.
+const MAX_BUFFER: usize = 1 << 30;
 /// A bag longer than this is a slip.
 const MAX_HOTNESS: usize = 1 << 20;
 
@@ -169,22 +171,30 @@ fn bin40(r: &Reader) -> Result<Bin40Config> {
         format!("has {n} entries; must have {TABLES}, one for each categorical column of bin40")
     })?;
     Ok(Bin40Config {
-        train: r.must("data.train")?,
+        train: paths(r, "data.train")?,
         eval: r.must("data.eval")?,
         test: r.opt("data.test")?,
         tables,
         max_ind_range: max_ind_range(r)?,
         dense_transform: row_transform(r, DenseTransform::Log1pClamp0)?,
-        shuffle: r.or("data.shuffle", BatchShuffle::None)?,
+        shuffle: r.or("data.shuffle", RecordShuffle::None)?,
+        buffer: buffer(r)?,
     })
 }
 
+/// One file or more.
+fn paths(r: &Reader, key: &'static str) -> Result<Vec<PathBuf>> {
+    let paths: Vec<PathBuf> = r.must(key)?;
+    r.check(key, !paths.is_empty(), || "names no file; must name at least one".to_owned())?;
+    Ok(paths)
+}
+
+/// Room of a shuffling buffer.
+fn buffer(r: &Reader) -> Result<Option<usize>> {
+    r.within_opt("data.buffer", r.opt("data.buffer")?, |n| (1..=MAX_BUFFER).contains(&n), "samples from 1 to 1073741824")
+}
+
 fn parquet(r: &Reader) -> Result<ParquetConfig> {
-    let paths = |key: &'static str| -> Result<Vec<PathBuf>> {
-        let paths: Vec<PathBuf> = r.must(key)?;
-        r.check(key, !paths.is_empty(), || "names no file; must name at least one".to_owned())?;
-        Ok(paths)
-    };
     let tables = file_tables(r)?;
     let hotness: Option<Vec<usize>> = r.opt("data.hotness")?;
     for &h in hotness.iter().flatten() {
@@ -196,8 +206,8 @@ fn parquet(r: &Reader) -> Result<ParquetConfig> {
         })?;
     }
     let config = ParquetConfig {
-        train: paths("data.train")?,
-        eval: paths("data.eval")?,
+        train: paths(r, "data.train")?,
+        eval: paths(r, "data.eval")?,
         test: r.or("data.test", Vec::new())?,
         label: r.opt("data.label")?,
         dense: r.or("data.dense", Vec::new())?,
@@ -209,6 +219,7 @@ fn parquet(r: &Reader) -> Result<ParquetConfig> {
         max_ind_range: max_ind_range(r)?,
         dense_transform: row_transform(r, DenseTransform::Raw)?,
         shuffle: r.or("data.shuffle", GroupShuffle::None)?,
+        buffer: buffer(r)?,
     };
     let label: Vec<String> = config.label.iter().cloned().collect();
     roles(r, [&label, &config.dense, &config.categorical, &config.ignore], None)?;

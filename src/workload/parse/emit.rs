@@ -81,9 +81,10 @@ pub(super) type Keys = Vec<(&'static str, Value)>;
 /// All sections with their keys and values; a section without keys is left out.
 pub(super) fn sections(w: &Workload) -> Vec<(&'static str, Keys)> {
     type Write<'a> = &'a dyn Fn(&mut Section);
-    let all: [(&str, Write); 10] = [
+    let all: [(&str, Write); 11] = [
         ("workload", &|s| about(s, &w.workload)),
         ("data", &|s| data(s, &w.data)),
+        ("loader", &|s| loader(s, &w.loader)),
         ("model", &|s| model(s, &w.model)),
         ("engine", &|s| engine(s, &w.engine)),
         ("train", &|s| train(s, &w.train)),
@@ -145,6 +146,7 @@ fn data(s: &mut Section, data: &DataConfig) {
             s.put("max_ind_range", &d.max_ind_range);
             s.put("dense_transform", &d.dense_transform);
             s.put("shuffle", &d.shuffle);
+            s.put("buffer", &d.buffer);
         }
         DataConfig::Parquet(d) => parquet(s, d),
     }
@@ -211,6 +213,15 @@ fn parquet(s: &mut Section, d: &ParquetConfig) {
     s.put("max_ind_range", &d.max_ind_range);
     s.put("dense_transform", &d.dense_transform);
     s.put("shuffle", &d.shuffle);
+    s.put("buffer", &d.buffer);
+}
+
+fn loader(s: &mut Section, l: &LoaderSection) {
+    s.put("shards", &l.shards.map(|s| s.of));
+    s.put("shard", &l.shards.map(|s| s.shard));
+    s.put("queue", &l.queue.as_ref().map(|q| q.path.clone()));
+    s.put("slice", &l.queue.as_ref().map(|q| q.slice));
+    s.put("prefetch", &l.prefetch);
 }
 
 fn model(s: &mut Section, model: &ModelConfig) {

@@ -1,8 +1,8 @@
 //! Every key that a workload file may hold. docs/workload-file.md explains each (a test compares the two).
 
 /// Sections in the order in which they are written.
-pub const SECTIONS: [&str; 10] =
-    ["workload", "data", "model", "engine", "train", "optimizer", "schedule", "eval", "target", "mlperf"];
+pub const SECTIONS: [&str; 11] =
+    ["workload", "data", "loader", "model", "engine", "train", "optimizer", "schedule", "eval", "target", "mlperf"];
 
 /// Key, and the setting that it belongs to (empty: it always has a meaning).
 pub const KEYS: &[(&str, &str)] = &[
@@ -37,6 +37,7 @@ pub const KEYS: &[(&str, &str)] = &[
     ("data.max_ind_range", r#"data.source = "criteo_tsv", "bin40" or "parquet""#),
     ("data.sub_sample_rate", CRITEO),
     ("data.shuffle", r#"data.source = "criteo_tsv", "csv", "bin40" or "parquet""#),
+    ("data.buffer", r#"data.source = "bin40" or "parquet""#),
     ("data.on_error", r#"data.source = "criteo_tsv" or "csv""#),
     ("data.train", FILES),
     ("data.eval", FILES),
@@ -51,6 +52,11 @@ pub const KEYS: &[(&str, &str)] = &[
     ("data.min_count", CSV),
     ("data.delimiter", CSV),
     ("data.comment", CSV),
+    ("loader.shards", ""),
+    ("loader.shard", "loader.shards"),
+    ("loader.queue", ""),
+    ("loader.slice", "loader.queue"),
+    ("loader.prefetch", ""),
     ("model.kind", ""),
     ("model.dim", ""),
     ("model.bottom", DLRM),

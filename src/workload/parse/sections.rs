@@ -15,6 +15,10 @@ type Result<T> = std::result::Result<T, WorkloadError>;
 const MAX_BATCH: usize = 1 << 24;
 /// No more threads than this; more is a slip.
 const MAX_THREADS: usize = 1024;
+/// More processes than this are a slip.
+const MAX_SHARDS: usize = 1 << 20;
+/// More batches ahead than this are a slip.
+const MAX_PREFETCH: usize = 4096;
 /// Range of a batch size, in words.
 const BATCH_RANGE: &str = "from 1 to 16777216";
 
@@ -24,10 +28,12 @@ pub(super) fn workload(r: &Reader) -> Result<Workload> {
     let quirk = workload.quirks.contains(&Quirk::FbLrPlateau);
     let data = data(r)?;
     let model = model(r)?;
+    let train = train(r)?;
     Ok(Workload {
         workload,
         engine: engine(r)?,
-        train: train(r)?,
+        loader: loader(r, train.batch_size)?,
+        train,
         optimizer: optimizer(r)?,
         schedule: schedule(r, quirk)?,
         eval: eval(r, &data)?,
@@ -51,6 +57,36 @@ fn about(r: &Reader) -> Result<About> {
     let twice = quirks.iter().enumerate().find(|(i, q)| quirks[..*i].contains(q));
     r.check("workload.quirks", twice.is_none(), || "names a quirk twice; remove one".to_owned())?;
     Ok(About { name, description, quirks })
+}
+
+fn loader(r: &Reader, batch_size: usize) -> Result<LoaderSection> {
+    let of = r.opt("loader.shards")?;
+    let of = r.within_opt("loader.shards", of, |n| (1..=MAX_SHARDS).contains(&n), "processes, from 1 to 1048576")?;
+    let shards = match of {
+        Some(of) => {
+            let shard = r.must("loader.shard")?;
+            let right = format!("from 0 to {}, the number of this process", of - 1);
+            Some(Shard { shard: r.within("loader.shard", shard, |k| k < of, &right)?, of })
+        }
+        None => None,
+    };
+    let queue = match r.opt("loader.queue")? {
+        Some(path) => {
+            let slice = r.or("loader.slice", 64 * batch_size as u64)?;
+            r.check("loader.slice", slice > 0 && slice % batch_size as u64 == 0, || {
+                format!("is {slice}; must be a multiple of train.batch_size, {batch_size}")
+            })?;
+            Some(SliceQueue { path, slice })
+        }
+        None => None,
+    };
+    r.check("loader.queue", queue.is_none() || shards.is_none(), || {
+        "deals out samples to whichever process is free, and loader.shards deals them out beforehand; remove one of them"
+            .to_owned()
+    })?;
+    let prefetch = r.opt("loader.prefetch")?;
+    let prefetch = r.within_opt("loader.prefetch", prefetch, |n| (1..=MAX_PREFETCH).contains(&n), "batches, from 1 to 4096")?;
+    Ok(LoaderSection { shards, queue, prefetch })
 }
 
 fn engine(r: &Reader) -> Result<EngineSection> {

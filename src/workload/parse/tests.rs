@@ -246,9 +246,11 @@ fn row_transform() -> impl Strategy<Value = DenseTransform> {
 
 fn bin40() -> impl Strategy<Value = DataConfig> {
     let tables = prop::option::of(prop::collection::vec(1usize..99999, 26));
-    (path(), path(), prop::option::of(path()), tables, prop::option::of(1u32..), row_transform(), pick()).prop_map(
-        |(train, eval, test, tables, max_ind_range, dense_transform, shuffle)| {
-            DataConfig::Bin40(Bin40Config { train, eval, test, tables, max_ind_range, dense_transform, shuffle })
+    let order = (pick(), prop::option::of(1usize..1 << 30));
+    let train = prop::collection::vec(path(), 1..4);
+    (train, path(), prop::option::of(path()), tables, prop::option::of(1u32..), row_transform(), order).prop_map(
+        |(train, eval, test, tables, max_ind_range, dense_transform, (shuffle, buffer))| {
+            DataConfig::Bin40(Bin40Config { train, eval, test, tables, max_ind_range, dense_transform, shuffle, buffer })
         },
     )
 }
@@ -258,7 +260,8 @@ fn parquet() -> impl Strategy<Value = DataConfig> {
     let list = |tag: &'static str| prop::collection::vec(text().prop_map(move |t| format!("{tag}{t}")), 0..2);
     let names = (prop::option::of(text().prop_map(|t| format!("l{t}"))), list("d"), list("c"), list("i"));
     let sizes = prop::option::of(prop::collection::vec((1usize..99999, 1usize..9), 1..5));
-    let rest = (any::<bool>(), any::<u32>(), prop::option::of(1u32..), row_transform(), pick());
+    let order = (pick(), prop::option::of(1usize..1 << 30));
+    let rest = (any::<bool>(), any::<u32>(), prop::option::of(1u32..), row_transform(), order);
     (paths(1), paths(1), paths(0), names, sizes, rest).prop_map(
         |(
             train,
@@ -266,7 +269,7 @@ fn parquet() -> impl Strategy<Value = DataConfig> {
             test,
             (label, dense, categorical, ignore),
             sizes,
-            (hot, id_stride, max_ind_range, dense_transform, shuffle),
+            (hot, id_stride, max_ind_range, dense_transform, (shuffle, buffer)),
         )| {
             let (tables, hotness): (Option<Vec<_>>, Option<Vec<_>>) =
                 sizes.map_or((None, None), |s| (Some(s.iter().map(|x| x.0).collect()), Some(s.iter().map(|x| x.1).collect())));
@@ -285,6 +288,7 @@ fn parquet() -> impl Strategy<Value = DataConfig> {
                 max_ind_range,
                 dense_transform,
                 shuffle,
+                buffer,
             })
         },
     )
@@ -385,6 +389,15 @@ fn eval() -> impl Strategy<Value = EvalSection> {
     )
 }
 
+fn loader(
+    train: &TrainSection,
+    (kind, shard, more, path, prefetch): (i32, usize, usize, PathBuf, Option<usize>),
+) -> LoaderSection {
+    let shards = (kind == 1).then_some(Shard { shard, of: shard + more });
+    let queue = (kind == 2).then(|| SliceQueue { path, slice: (more * train.batch_size) as u64 });
+    LoaderSection { shards, queue, prefetch }
+}
+
 fn mlperf() -> impl Strategy<Value = MlperfSection> {
     (text(), prop::option::of(text()), prop::sample::select(vec!["cloud", "onprem", "preview", "research"])).prop_map(
         |(org, platform, status)| MlperfSection {
@@ -413,8 +426,9 @@ fn workloads() -> impl Strategy<Value = Workload> {
         .prop_map(|(rule, learning_rate, clip_norm)| OptimizerConfig { rule, learning_rate, clip_norm });
     let about = (name(), text());
     let aim = prop::option::of(0.501..0.999);
-    (about, data, model(), engine, train(), optimizer, schedule(), eval(), aim, mlperf()).prop_map(
-        |((name, description), data, model, engine, train, optimizer, mut schedule, mut eval, mut aim, mut mlperf)| {
+    let loading = (0..4, 0usize..9, 1usize..9, path(), prop::option::of(1usize..4096));
+    (about, (data, loading), model(), engine, train(), optimizer, schedule(), eval(), aim, mlperf()).prop_map(
+        |((name, description), (data, loading), model, engine, train, optimizer, mut schedule, mut eval, mut aim, mut mlperf)| {
             // Labels that are no classes cannot be evaluated.
             if matches!(data, DataConfig::NumpyRandom(NumpyRandomConfig { round_targets: false, .. })) {
                 (aim, eval.patience, eval.restore_best, eval.every) = (None, None, false, EvalEvery::Never);
@@ -430,7 +444,8 @@ fn workloads() -> impl Strategy<Value = Workload> {
                 TargetSection { auc: aim, share_of_best: None }
             };
             let workload = About { name, description, quirks };
-            Workload { workload, data, model, engine, train, optimizer, schedule, eval, target, mlperf }
+            let loader = loader(&train, loading);
+            Workload { workload, data, loader, model, engine, train, optimizer, schedule, eval, target, mlperf }
         },
     )
 }

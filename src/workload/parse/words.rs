@@ -66,7 +66,7 @@ words! {
     Quirk { "fb.lr-plateau" => FbLrPlateau, "fb.debug-data-first" => FbDebugDataFirst, "fb.targets-last" => FbTargetsLast }
     CriteoSet { "kaggle" => Kaggle, "terabyte" => Terabyte }
     CriteoShuffle { "total" => Total, "day" => Day, "none" => None }
-    BatchShuffle { "none" => None, "batch" => Batch }
+    RecordShuffle { "none" => None, "batch" => Batch, "day" => Day, "total" => Total }
     GroupShuffle { "none" => None, "row_group" => RowGroup }
     OnError { "fail" => Fail, "skip" => Skip }
     TraceRestart { "bag" => Bag, "epoch" => Epoch }

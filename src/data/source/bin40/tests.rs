@@ -32,13 +32,14 @@ fn file(dir: &Path, name: &str, n: usize) -> PathBuf {
 
 fn config(train: PathBuf, eval: PathBuf) -> Bin40Config {
     Bin40Config {
-        train,
+        train: vec![train],
         eval,
         test: None,
         tables: None,
         max_ind_range: None,
         dense_transform: DenseTransform::Raw,
-        shuffle: BatchShuffle::None,
+        shuffle: RecordShuffle::None,
+        buffer: None,
     }
 }
 
@@ -83,7 +84,7 @@ proptest! {
     ) {
         let dir = tempfile::tempdir().unwrap();
         let path = file(dir.path(), "a.bin", n);
-        let shuffle = if shuffled { BatchShuffle::Batch } else { BatchShuffle::None };
+        let shuffle = if shuffled { RecordShuffle::Batch } else { RecordShuffle::None };
         let c = Bin40Config { shuffle, ..config(path.clone(), path) };
         let mut data = open(&c, &train(size)).unwrap();
         let wholes: Vec<Vec<u32>> = (0..3).map(|e| samples(&mut *data.train, e, 0, n)).collect();
@@ -105,6 +106,51 @@ proptest! {
             let m = m.min(n - start);
             prop_assert_eq!(&samples(&mut *data.train, epoch, start as u64, m)[..], &wholes[epoch as usize][start..start + m]);
             prop_assert_eq!(samples(&mut *data.eval, epoch, start as u64, m), (start as u32..(start + m) as u32).collect::<Vec<_>>());
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(32))]
+
+    /// Days one after another, each shuffled for itself or all together, then through a buffer or not; ranges are repeatable.
+    #[test]
+    fn samples_of_several_days_are_shuffled(
+        days in prop::collection::vec(1usize..30, 1..4),
+        total: bool,
+        buffer in prop::option::of(1usize..40),
+        asks in prop::collection::vec((0u64..3, 0usize..90, 0usize..60), 0..8),
+    ) {
+        let dir = tempfile::tempdir().unwrap();
+        let n: usize = days.iter().sum();
+        let whole = file(dir.path(), "all.bin", n);
+        let bytes = std::fs::read(&whole).unwrap();
+        let mut ends = vec![0];
+        for (d, len) in days.iter().enumerate() {
+            let start = ends[d];
+            std::fs::write(dir.path().join(format!("day_{d}.bin")), &bytes[start * RECORD..(start + len) * RECORD]).unwrap();
+            ends.push(start + len);
+        }
+        let train_files = (0..days.len()).map(|d| dir.path().join(format!("day_{d}.bin"))).collect();
+        let shuffle = if total { RecordShuffle::Total } else { RecordShuffle::Day };
+        let c = Bin40Config { train: train_files, shuffle, buffer, ..config(whole.clone(), whole) };
+        let mut data = open(&c, &train(5)).unwrap();
+        let wholes: Vec<Vec<u32>> = (0..3).map(|e| samples(&mut *data.train, e, 0, n)).collect();
+        for whole in &wholes {
+            let mut sorted = whole.clone();
+            sorted.sort_unstable();
+            prop_assert_eq!(sorted, (0..n as u32).collect::<Vec<_>>());
+            if !total && buffer.is_none() {
+                for day in ends.windows(2) {
+                    prop_assert!(whole[day[0]..day[1]].iter().all(|&x| (day[0]..day[1]).contains(&(x as usize))));
+                }
+            }
+        }
+        prop_assert!(n < 30 || wholes[0] != wholes[1]);
+        for (epoch, start, m) in asks {
+            let start = start.min(n);
+            let m = m.min(n - start);
+            prop_assert_eq!(&samples(&mut *data.train, epoch, start as u64, m)[..], &wholes[epoch as usize][start..start + m]);
         }
     }
 }
@@ -142,6 +188,8 @@ fn what_does_not_fit_is_named() {
     std::fs::write(&bad, &bytes).unwrap();
     let c = Bin40Config { dense_transform: DenseTransform::LogPlus2, ..c };
     assert!(message(&c).ends_with("row 1: column I1 is -2; must be above -2 for dense_transform = \"log_plus2\""));
+    let c = Bin40Config { shuffle: RecordShuffle::Total, train: vec![good.clone(), bad.clone()], ..c };
+    assert!(message(&c).ends_with("bad.bin: row 1: column I1 is -2; must be above -2 for dense_transform = \"log_plus2\""));
     std::fs::write(&bad, &bytes[..999]).unwrap();
     assert!(message(&config(bad, good)).contains("999 bytes are 6 records of 160 bytes and 39 more"));
 }

@@ -53,6 +53,7 @@ fn config(train: &Path, eval: &Path) -> ParquetConfig {
         max_ind_range: None,
         dense_transform: DenseTransform::Raw,
         shuffle: GroupShuffle::None,
+        buffer: None,
     }
 }
 
