@@ -50,9 +50,21 @@ impl Dense {
             DenseTransform::Log1pClamp0 => libm::logf(x.max(0.0) + 1.0),
             DenseTransform::LogPlus2 => libm::logf(x + 2.0),
             DenseTransform::LogPlus3 => libm::logf(x + 3.0),
+            DenseTransform::LogSqBucket => log_sq_bucket(f64::from(x)) as f32,
             DenseTransform::Raw | DenseTransform::MinMax | DenseTransform::Standard => x,
         };
         y.is_finite().then_some(y)
+    }
+}
+
+/// FuxiCTR's buckets of counts (model_zoo/DeepFM, `convert_to_bucket`), in f64: a whole number.
+pub fn log_sq_bucket(x: f64) -> f64 {
+    if x > 2.0 {
+        let ln = libm::log(x);
+        (ln * ln).floor()
+    } else {
+        // No negative zero.
+        x.trunc() + 0.0
     }
 }
 
@@ -70,6 +82,8 @@ mod tests {
         assert_eq!(facebook.apply(f64::INFINITY), None);
         assert_eq!(of(DenseTransform::LogPlus2).apply(-2.0), None);
         assert_eq!(of(DenseTransform::LogPlus3).apply(-2.0), Some(0.0));
+        let buckets = [-1.5, -1.0, 0.0, 2.0, 3.0, 100.0, 65535.0].map(|x| of(DenseTransform::LogSqBucket).apply(x).unwrap());
+        assert_eq!(buckets, [-1.0, -1.0, 0.0, 2.0, 1.0, 21.0, 122.0]);
         assert_eq!(of(DenseTransform::Raw).apply(-0.5), Some(-0.5));
         assert_eq!(of(DenseTransform::Raw).apply(1e300), None);
         assert!(Dense::new(DenseTransform::MinMax).is_none() && Dense::new(DenseTransform::Standard).is_none());
@@ -78,7 +92,8 @@ mod tests {
     proptest! {
         #[test]
         fn the_table_changes_no_bit(x in prop_oneof![(-9i32..9000).prop_map(f64::from), -9.0..5000.0, any::<f64>()]) {
-            for t in [DenseTransform::Raw, DenseTransform::Log1pClamp0, DenseTransform::LogPlus2, DenseTransform::LogPlus3] {
+            use DenseTransform::{Log1pClamp0, LogPlus2, LogPlus3, LogSqBucket, Raw};
+            for t in [Raw, Log1pClamp0, LogPlus2, LogPlus3, LogSqBucket] {
                 let dense = Dense::new(t).unwrap();
                 let plain = dense.compute(if x.is_nan() { 0.0 } else { x });
                 prop_assert_eq!(dense.apply(x).map(f32::to_bits), plain.map(f32::to_bits));

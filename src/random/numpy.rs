@@ -93,6 +93,12 @@ impl RandomState {
         }
     }
 
+    /// `pareto(a)`.
+    pub fn pareto(&mut self, a: f64) -> f64 {
+        let exponential = -(1.0 - self.random_sample()).ln();
+        (exponential / a).exp() - 1.0
+    }
+
     /// `normal(mean, std)`.
     pub fn normal(&mut self, mean: f64, std: f64) -> f64 {
         mean + std * self.standard_normal()
@@ -190,6 +196,18 @@ mod tests {
         r.shuffle(&mut p);
         assert_eq!(p, [1, 11, 7, 4, 8, 2, 10, 12, 9, 5, 0, 6, 3]);
         assert_eq!(r.random_sample(), 0.33698716364451453);
+    }
+
+    #[test]
+    fn paretos_equal_numpy() {
+        // numpy.random.seed(0); pareto(0.25, 6)
+        let mut r = RandomState::new(0);
+        let drawn: Vec<f64> = (0..6).map(|_| r.pareto(0.25)).collect();
+        let expected =
+            [23.131017173702325, 150.976066599029, 39.16084769951183, 22.308185532144666, 8.062943567678355, 62.601507937519855];
+        for (ours, theirs) in drawn.iter().zip(expected) {
+            assert!((ours / theirs - 1.0).abs() < 1e-14, "{ours} {theirs}");
+        }
     }
 
     #[test]

@@ -281,6 +281,8 @@ pub enum DenseTransform {
     LogPlus2,
     /// `ln(x + 3)` (NVIDIA, TorchRec).
     LogPlus3,
+    /// `floor(ln(x)^2)` above 2, cut to a whole number below (FuxiCTR).
+    LogSqBucket,
     /// `(x - min) / (max - min)` over the training split.
     MinMax,
     /// `(x - mean) / std` over the training split.

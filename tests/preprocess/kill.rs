@@ -76,6 +76,9 @@ fn shuffled_parquet_survives_kills() {
         fs::write(raw.join(format!("day_{day}")), realistic(5000, day)).unwrap();
     }
     kill("oneflow-dlrm", &raw, dir.path(), &["--shard-rows", "1500"]);
+    kill("nvidia", &raw, dir.path(), &[]);
+    let rows = "--table-rows=400,39,17,7,20,3,7,15,63,1000,300,4052,10,22,11,155,4,97,14,40,400,4000,590,129,108,36";
+    kill("mlperf-v2", &raw, dir.path(), &[rows]);
 }
 
 #[test]
@@ -85,6 +88,7 @@ fn folds_survive_kills() {
     fs::write(&raw, realistic(10_000, 8)).unwrap();
     kill("oneflow-deepfm", &raw, dir.path(), &["--shard-rows", "1000"]);
     kill("deeprec", &raw, dir.path(), &[]);
+    kill("fuxictr-criteo-x4", &raw, dir.path(), &[]);
 }
 
 /// SIGTERM ends at a checkpoint, with a code and a word of its own.

@@ -44,7 +44,7 @@ pub fn realistic(n: usize, seed: u64) -> String {
             let bits = next() % 20;
             match next() % 6 {
                 0 => text += "\t",
-                1 => text += &format!("\t-{}", 1 + next() % 3),
+                1 => text += &format!("\t-{}", 1 + next() % 2),
                 _ => text += &format!("\t{}", next() % (1 << bits)),
             }
         }

@@ -165,7 +165,166 @@ def deeprec(output, days):
             sys.exit(f"{name} differs")
 
 
+def fuxictr(output, days):
+    """FuxiCTR's FeatureProcessor on Criteo_x4's split; ties in frequency by value."""
+    import json
+
+    import pyarrow.parquet as pq
+
+    def value(column, text):
+        if column >= 13:
+            return text
+        v = float(text or 0)
+        return int(np.floor(np.log(v) ** 2)) if v > 2 else int(v)
+
+    test, valid, train = criteo_x4(days[0])
+    vocabulary = {}
+    for column, name in enumerate(DENSE + IDS):
+        counts = {}
+        for fields in train:
+            token = value(column, fields[1 + column])
+            counts[token] = counts.get(token, 0) + 1
+        na = 0 if column < 13 else ""
+        words = [t for t, n in sorted(counts.items(), key=lambda kv: (-kv[1], kv[0])) if n >= 10 and t != na]
+        vocabulary[name] = {"__PAD__": 0, **{str(t): i for i, t in enumerate(words, 1)}, "__OOV__": len(words) + 1}
+    if json.dumps(vocabulary, indent=4) != (output / "feature_vocab.json").read_text():
+        sys.exit("feature_vocab.json differs")
+    sizes = [len(words) for words in vocabulary.values()]
+    theirs = {
+        "dataset_id": "criteo_x4",
+        "num_fields": 39,
+        "total_features": sum(sizes),
+        "input_length": 39,
+        "labels": ["Label"],
+        "features": [
+            {name: {"source": "", "type": "categorical", "padding_idx": 0, "vocab_size": size}}
+            for name, size in zip(vocabulary, sizes)
+        ],
+    }
+    if json.dumps(theirs, indent=4) != (output / "feature_map.json").read_text():
+        sys.exit("feature_map.json differs")
+    for name, lines in [("train", train), ("valid", valid), ("test", test)]:
+        table = pq.read_table(output / f"{name}.parquet")
+        assert [f.name for f in table.schema] == ["Label", *DENSE, *IDS], table.schema
+        assert [str(f.type) for f in table.schema] == ["float"] + ["int64"] * 39, table.schema
+        rows = []
+        for fields in lines:
+            ids = [
+                words.get(str(value(column, fields[1 + column])), words["__OOV__"])
+                for column, words in enumerate(vocabulary.values())
+            ]
+            rows.append([int(fields[0])] + ids)
+        ours = np.column_stack([column.to_numpy().astype(np.int64) for column in table.columns])
+        same(name, ours, np.array(rows, dtype=np.int64))
+
+
+def nvidia(output, days, limit=15, shuffled=True):
+    """spark_data_utils.py, parquet to binary and split_dataset.py; ties in frequency by value."""
+    import yaml
+
+    models = []
+    for column in range(14, 40):
+        counts = {}
+        for fields in (fields for day in days for fields in day):
+            if fields[column]:
+                counts[fields[column]] = counts.get(fields[column], 0) + 1
+        kept = sorted((-n, text) for text, n in counts.items() if n >= limit)
+        models.append({text: i for i, (_, text) in enumerate(kept, 1)})
+    types = [next(t for t in (np.int8, np.int16, np.int32) if len(m) + 1 < np.iinfo(t).max) for m in models]
+    names = [f"cat_{i}.bin" for i in range(26)]
+    numbers = [f"num_{i}" for i in range(13)]
+    features = {n: {"dtype": str(np.dtype(t)), "cardinality": len(m) + 1} for n, t, m in zip(names, types, models)}
+    features |= {n: {"dtype": "float16"} for n in numbers} | {"label": {"dtype": "bool"}}
+
+    def chunks(split):
+        parts = [(numbers, "numerical.bin"), (["label"], "label.bin")] + [([n], n) for n in names]
+        return [{"type": "split_binary", "features": f, "files": [f"{split}/{file}"]} for f, file in parts]
+
+    theirs = {
+        "channel_spec": {"categorical": names, "numerical": numbers, "label": ["label"]},
+        "feature_spec": features,
+        "source_spec": {split: chunks(split) for split in ("train", "test")},
+        "metadata": {},
+    }
+    ours = yaml.safe_load((output / "feature_spec.yaml").read_text())
+    for spec in (ours, theirs):
+        for split in spec["source_spec"].values():
+            split.sort(key=lambda chunk: chunk["files"])
+    if ours != theirs:
+        sys.exit(f"feature_spec.yaml differs: {ours}")
+    last = days[-1]
+    middle = len(last) // 2
+    splits = {"train": [f for day in days[:-1] for f in day], "test": last[:middle], "validation": last[middle:]}
+    for split, lines in splits.items():
+        folder = output / split
+        assert len(list(folder.iterdir())) == 28
+        rows = []
+        for fields in lines:
+            dense = [np.log(np.float64(int(x) + 3)) if x != "" and int(x) > -3 else 0.0 for x in fields[1:14]]
+            dense = np.array(dense).astype(np.float32).astype(np.float16)
+            rows.append([int(fields[0]), *dense, *(m.get(x, 0) for m, x in zip(models, fields[14:]))])
+        theirs = np.array(rows, dtype=np.float64)
+        n = len(lines)
+        columns = [np.fromfile(folder / "label.bin", dtype=bool).reshape(n, 1)]
+        columns.append(np.fromfile(folder / "numerical.bin", dtype=np.float16).reshape(n, 13))
+        columns += [np.fromfile(folder / name, dtype=t).reshape(n, 1) for name, t in zip(names, types)]
+        ours = np.hstack([c.astype(np.float64) for c in columns])
+        if split == "train" and shuffled:
+            assert not np.array_equal(ours, theirs)
+            ours, theirs = sort(ours), sort(theirs)
+        same(split, ours, theirs)
+
+
+def mlperf_v2(output, days, pareto=False, shuffled=True):
+    """torchrec's BinaryCriteoUtils (ids whole all the way), materialize_synthetic_multihot_dataset.py and multi_hot.py."""
+    rows = [400, 39, 17, 7, 20, 3, 7, 15, 63, 1000, 300, 4052, 10, 22, 11, 155, 4, 97, 14, 40, 400, 4000, 590, 129, 108, 36]
+    hotness = [3, 2, 1, 2, 6, 1, 1, 1, 1, 7, 3, 8, 1, 6, 9, 5, 1, 1, 1, 12, 100, 27, 10, 3, 1, 1]
+    np.random.seed(0)
+    tables = []
+    for n, size in zip(rows, hotness):
+        ids = np.arange(n)[:, np.newaxis]
+        if pareto:
+            with np.errstate(invalid="ignore"):
+                synthetic = np.random.pareto(a=0.25, size=(n, size - 1)).astype(np.int32) % n
+        else:
+            synthetic = np.random.randint(0, n, size=(n, size - 1))
+        tables.append(np.concatenate((ids, synthetic), axis=-1).astype(np.int32))
+    numbers = [{} for _ in range(26)]
+    made = []
+    for lines in days:
+        day = []
+        for fields in lines:
+            ids = [int(x or "0", 16) for x in fields[14:]]
+            ids = [known.setdefault(x, len(known) + 2) for known, x in zip(numbers, ids)]
+            day.append([int(x or "0") for x in fields[:14]] + ids)
+        made.append(np.array(day, dtype=np.int64))
+    if shuffled:
+        train = np.concatenate(made[:-1])
+        np.random.seed(0)
+        np.random.shuffle(train)
+        ends = np.cumsum([len(day) for day in made[:-1]])
+        made[:-1] = np.split(train, ends[:-1])
+    for d, day in enumerate(made):
+        dense = np.load(output / f"day_{d}_dense.npy")
+        assert dense.dtype == np.float32 and dense.shape == (len(day), 13)
+        # numpy's own logarithm of 32 bits is good to four units.
+        np.testing.assert_array_max_ulp(dense, np.log(day[:, 1:14].astype(np.int32) + 3, dtype=np.float32), 4)
+        labels = np.load(output / f"day_{d}_labels.npy")
+        assert labels.dtype == np.int32
+        same(f"labels of day {d}", labels, day[:, :1].astype(np.int32))
+        archive = np.load(output / f"day_{d}_sparse_multi_hot.npz")
+        assert archive.files == [str(i) for i in range(26)], archive.files
+        for i, table in enumerate(tables):
+            assert archive[str(i)].dtype == np.int32
+            same(f"table {i} of day {d}", archive[str(i)], table[day[:, 14 + i] % rows[i]])
+
+
 RECIPES = {
+    "mlperf-v2": mlperf_v2,
+    "mlperf-v2-pareto": lambda output, days: mlperf_v2(output, days, pareto=True, shuffled=False),
+    "fuxictr-criteo-x4": fuxictr,
+    "nvidia": nvidia,
+    "nvidia-all": lambda output, days: nvidia(output, days, limit=0, shuffled=False),
     "oneflow-dlrm": oneflow_dlrm,
     "oneflow-dlrm-next": lambda output, days: oneflow_dlrm(output, days, null_id="next", shuffled=False),
     "oneflow-deepfm": oneflow_deepfm,

@@ -10,14 +10,14 @@ use std::{
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/preprocess/originals.py");
 const SAMPLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/data/criteo_sample/kaggle_8000.txt");
 
-/// Python with numpy and pyarrow, if there is one.
+/// Python with numpy, pyarrow and yaml, if there is one.
 fn python() -> Option<String> {
     let python = std::env::var("DLRM_BENCH_PYTHON").unwrap_or_else(|_| "python3".into());
-    let found = Command::new(&python).args(["-c", "import numpy, pyarrow"]).output();
+    let found = Command::new(&python).args(["-c", "import numpy, pyarrow, yaml"]).output();
     if found.is_ok_and(|output| output.status.success()) {
         return Some(python);
     }
-    eprintln!("skipped: {python} has no numpy and pyarrow (DLRM_BENCH_PYTHON names another)");
+    eprintln!("skipped: {python} has no numpy, pyarrow and yaml (DLRM_BENCH_PYTHON names another)");
     None
 }
 
@@ -76,6 +76,46 @@ fn deeprec_is_the_log_with_commas() {
     check("deeprec", "deeprec", 1, &[]);
 }
 
+#[test]
+fn fuxictr_has_the_words_of_its_processor() {
+    check("fuxictr-criteo-x4", "fuxictr-criteo-x4", 1, &[]);
+}
+
+#[test]
+fn nvidia_is_as_its_scripts_make_it() {
+    check("nvidia", "nvidia", 3, &[]);
+    check("nvidia", "nvidia-all", 2, &["--min-count", "0", "--randomize", "none"]);
+}
+
+/// Smaller tables than the recipe's.
+const TABLE_ROWS: &str = "--table-rows=400,39,17,7,20,3,7,15,63,1000,300,4052,10,22,11,155,4,97,14,40,400,4000,590,129,108,36";
+
+#[test]
+fn mlperf_v2_draws_the_ids_of_its_script() {
+    check("mlperf-v2", "mlperf-v2", 3, &[TABLE_ROWS]);
+    check("mlperf-v2", "mlperf-v2-pareto", 2, &[TABLE_ROWS, "--multi-hot", "pareto", "--randomize", "none"]);
+}
+
+/// An integer without a logarithm is named with its line.
+#[test]
+fn mlperf_v2_refuses_what_has_no_logarithm() {
+    let dir = tempfile::tempdir().unwrap();
+    for day in 0..2 {
+        let mut lines: Vec<String> = realistic(500, day).lines().map(str::to_owned).collect();
+        if day == 1 {
+            let ids = lines[122].splitn(4, '\t').nth(3).unwrap().to_owned();
+            lines[122] = format!("1\t5\t-3\t{ids}");
+        }
+        fs::write(dir.path().join(format!("day_{day}")), lines.join("\n")).unwrap();
+    }
+    let output = dir.path().join("out");
+    let words = ["preprocess", "mlperf-v2", dir.path().to_str().unwrap(), "-o", output.to_str().unwrap(), "-q", TABLE_ROWS];
+    let refused = data(&words);
+    assert_eq!(refused.status.code(), Some(65), "{}", error(&refused));
+    assert!(error(&refused).contains("day_1:123: column 3 (I2) is -3; must be at least -2 for mlperf-v2"), "{}", error(&refused));
+    assert!(!output.exists());
+}
+
 /// Threads, memory and instruction sets change no byte of any recipe.
 #[test]
 fn how_it_is_made_changes_no_byte() {
@@ -90,6 +130,9 @@ fn how_it_is_made_changes_no_byte() {
         ("oneflow-dlrm", &days, &["--shard-rows", "20000"][..]),
         ("oneflow-deepfm", &one, &["--shard-rows", "7000"]),
         ("deeprec", &one, &[]),
+        ("fuxictr-criteo-x4", &one, &[]),
+        ("nvidia", &days, &["--min-count", "3"]),
+        ("mlperf-v2", &days, &[TABLE_ROWS]),
     ] {
         let mut first = None;
         for (threads, memory, isa) in [("1", "64MiB", "portable"), ("3", "64MiB", ""), ("2", "1GiB", "")] {
@@ -119,6 +162,8 @@ fn settings_of_other_recipes_are_refused() {
         ("oneflow-deepfm", &["--null-id", "own"], "oneflow-deepfm: --null-id does not belong"),
         ("facebook-kaggle", &["--shard-rows", "7"], "facebook-kaggle: --shard-rows does not belong"),
         ("oneflow-deepfm", &["--randomize", "day"], "--randomize total or none"),
+        ("mlperf-v2", &["--hotness", "3,1"], "--hotness has 2 numbers; must be 26"),
+        ("nvidia", &["--hotness", "3,1"], "nvidia: --hotness does not belong"),
         ("oneflow-deepfm", &["--shard-rows", "0"], "a file of 0 samples cannot be"),
         ("oneflow-dlrm", &["--null-id", "next", "--max-ind-range", "0"], "leave one of them out"),
     ] {

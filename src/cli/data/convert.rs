@@ -45,9 +45,9 @@ pub(super) struct ConvertArgs {
     #[command(flatten)]
     columns: ColumnArgs,
     /// Transform the dense columns, for formats that hold logarithms: ln(x + 1)
-    /// with negative x as 0 (facebook, OneFlow), ln(x + 2), or ln(x + 3)
-    /// (TorchRec, NVIDIA)
-    #[arg(long, value_name = "WORD", value_parser = ["raw", "log1p_clamp0", "log_plus2", "log_plus3"], default_value = "raw")]
+    /// with negative x as 0 (facebook, OneFlow), ln(x + 2), ln(x + 3)
+    /// (TorchRec, NVIDIA), or floor(ln(x)^2) above 2 (FuxiCTR)
+    #[arg(long, value_name = "WORD", value_parser = ["raw", "log1p_clamp0", "log_plus2", "log_plus3", "log_sq_bucket"], default_value = "raw")]
     dense_transform: String,
     /// Write over FILE if it is there
     #[arg(long)]
@@ -68,6 +68,7 @@ pub(super) fn run(args: &ConvertArgs) -> Result<Exit, Failure> {
         "log1p_clamp0" => Dense::new(DenseTransform::Log1pClamp0),
         "log_plus2" => Dense::new(DenseTransform::LogPlus2),
         "log_plus3" => Dense::new(DenseTransform::LogPlus3),
+        "log_sq_bucket" => Dense::new(DenseTransform::LogSqBucket),
         _ => None,
     };
     if let Some(dense) = transform {

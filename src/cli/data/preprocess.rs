@@ -10,7 +10,7 @@ use crate::{
         manifest::Manifest,
         preprocess::{
             inputs,
-            prepare::{self, Done, Job, NullId, Plan, PlannedFile, PrepareError, Progress, Randomize, Recipe},
+            prepare::{self, Done, Job, MultiHot, NullId, Plan, PlannedFile, PrepareError, Progress, Randomize, Recipe},
         },
     },
     system::peak_memory,
@@ -77,6 +77,20 @@ pub struct PreprocessArgs {
     /// What a missing id becomes, for oneflow-dlrm [default: own]
     #[arg(long, value_name = "WHICH")]
     pub null_id: Option<NullIdName>,
+    /// How often a value must occur to have an id [default: the recipe's]
+    #[arg(long, value_name = "N")]
+    pub min_count: Option<u32>,
+    /// Rows of the 26 tables, as in 40000000,39060,..., for mlperf-v2
+    /// [default: the recipe's]
+    #[arg(long, value_name = "ROWS", value_delimiter = ',')]
+    pub table_rows: Option<Vec<u32>>,
+    /// Ids of a sample in the 26 tables, as in 3,2,1,..., for mlperf-v2
+    /// [default: the recipe's]
+    #[arg(long, value_name = "IDS", value_delimiter = ',')]
+    pub hotness: Option<Vec<u32>>,
+    /// How ids are drawn, for mlperf-v2 [default: uniform]
+    #[arg(long, value_name = "HOW")]
+    pub multi_hot: Option<MultiHotName>,
     /// Samples of a parquet file [default: 4194304]
     #[arg(long, value_name = "N")]
     pub shard_rows: Option<u64>,
@@ -100,12 +114,27 @@ pub enum RecipeName {
     FacebookTerabyte,
     /// Criteo 1TB, MLPerf DLRM, ids modulo 40,000,000, shuffled
     MlperfV1,
+    /// Criteo 1TB, MLPerf DLRM-DCNv2: npy, several ids a sample, shuffled
+    MlperfV2,
     /// Criteo 1TB, OneFlow's DLRM: parquet, ids numbered through, shuffled
     OneflowDlrm,
     /// Criteo Kaggle, OneFlow's DeepFM: parquet, all columns hashed
     OneflowDeepfm,
     /// Criteo Kaggle, DeepRec's DLRM: train.csv and eval.csv
     Deeprec,
+    /// Criteo Kaggle, FuxiCTR's Criteo_x4: parquet, words of 10 and more
+    FuxictrCriteoX4,
+    /// Criteo 1TB, NVIDIA's DLRM: split binary, ids of 15 and more
+    Nvidia,
+}
+
+/// How the ids that come with an id are drawn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum MultiHotName {
+    /// All alike
+    Uniform,
+    /// Small ones more often
+    Pareto,
 }
 
 /// What a missing id becomes.
@@ -159,6 +188,10 @@ impl PreprocessArgs {
             ("seed", self.seed.is_some()),
             ("null_id", self.null_id.is_some()),
             ("shard_rows", self.shard_rows.is_some()),
+            ("min_count", self.min_count.is_some()),
+            ("table_rows", self.table_rows.is_some()),
+            ("hotness", self.hotness.is_some()),
+            ("multi_hot", self.multi_hot.is_some()),
         ];
         match given.iter().find(|(name, given)| *given && !recipe.takes().contains(name)) {
             Some((name, _)) => Err(PrepareError::foreign(recipe, name).into()),
@@ -171,9 +204,12 @@ impl PreprocessArgs {
             RecipeName::FacebookKaggle => Recipe::FacebookKaggle,
             RecipeName::FacebookTerabyte => Recipe::FacebookTerabyte,
             RecipeName::MlperfV1 => Recipe::MlperfV1,
+            RecipeName::MlperfV2 => Recipe::MlperfV2,
             RecipeName::OneflowDlrm => Recipe::OneflowDlrm,
             RecipeName::OneflowDeepfm => Recipe::OneflowDeepfm,
             RecipeName::Deeprec => Recipe::Deeprec,
+            RecipeName::FuxictrCriteoX4 => Recipe::FuxictrCriteoX4,
+            RecipeName::Nvidia => Recipe::Nvidia,
         };
         self.refuse_foreign(recipe)?;
         let mut parameters = recipe.parameters();
@@ -194,6 +230,22 @@ impl PreprocessArgs {
         parameters.sub_sample_rate = self.sub_sample_rate.unwrap_or(parameters.sub_sample_rate);
         parameters.seed = self.seed.unwrap_or(parameters.seed);
         parameters.shard_rows = self.shard_rows.unwrap_or(parameters.shard_rows);
+        parameters.min_count = self.min_count.unwrap_or(parameters.min_count);
+        if let Some(how) = self.multi_hot {
+            parameters.multi_hot = match how {
+                MultiHotName::Uniform => MultiHot::Uniform,
+                MultiHotName::Pareto => MultiHot::Pareto,
+            };
+        }
+        for (flag, given, to) in
+            [("table-rows", &self.table_rows, &mut parameters.table_rows), ("hotness", &self.hotness, &mut parameters.hotness)]
+        {
+            if let Some(given) = given {
+                *to = given.as_slice().try_into().map_err(|_| {
+                    Failure::Usage(format!("--{flag} has {} numbers; must be {}, one for each table", given.len(), to.len()))
+                })?;
+            }
+        }
         if let Some(which) = self.null_id {
             parameters.null_id = match which {
                 NullIdName::Own => NullId::Own,

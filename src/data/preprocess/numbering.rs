@@ -41,6 +41,9 @@ pub enum Full {
     Ids,
 }
 
+/// Stands for the number of an id that has none.
+pub const NONE: u32 = u32::MAX;
+
 /// Numbers 0, 1, ... for raw ids below `range` (any if `None`).
 pub struct Numbering {
     range: Option<u32>,
@@ -65,6 +68,43 @@ impl Slots {
 }
 
 impl Numbering {
+    /// The ids of a list, numbered by their places in it; `None` if they do not fit into `budget` or one is there twice.
+    pub fn of(ids: &[u32], budget: &Budget) -> Option<Self> {
+        let mut numbering = Numbering::new(None);
+        let fits = numbering.reserve(ids.len(), budget).is_ok();
+        (fits && numbering.restore(ids, budget) == Ok(true)).then_some(numbering)
+    }
+
+    /// Makes room for so many ids at once: as much as a table takes that has grown to them. For a numbering without ids.
+    ///
+    /// # Errors
+    /// If it does not fit.
+    pub fn reserve(&mut self, ids: usize, budget: &Budget) -> Result<(), Full> {
+        let mut slots = SMALLEST;
+        while ids * 10 > slots * 7 {
+            slots *= 2;
+            if let Some(range) = self.direct(slots) {
+                if !budget.take(u64::from(range) * 4) {
+                    return Err(Full::Memory);
+                }
+                self.slots = Slots::Direct(vec![0; range as usize]);
+                return Ok(());
+            }
+        }
+        if slots > SMALLEST {
+            if !budget.take(8 * slots as u64) {
+                return Err(Full::Memory);
+            }
+            self.slots = Slots::Hashed(vec![0; slots]);
+        }
+        Ok(())
+    }
+
+    /// The range, if a place for each id in it takes no more than so many slots.
+    fn direct(&self, slots: usize) -> Option<u32> {
+        self.range.filter(|&range| u64::from(range) * 4 <= slots as u64 * 8)
+    }
+
     /// No ids. Takes 8 KiB, whatever the budget.
     pub fn new(range: Option<u32>) -> Self {
         Numbering { range: range.filter(|&r| r > 0), slots: Slots::Hashed(vec![0; SMALLEST]), len: 0 }
@@ -83,13 +123,7 @@ impl Numbering {
         numbers.reserve(raw.len());
         let mut folded = [0; AHEAD];
         for raw in raw.chunks(AHEAD) {
-            for (id, &raw) in folded.iter_mut().zip(raw) {
-                *id = self.range.map_or(raw, |range| raw % range);
-                match &self.slots {
-                    Slots::Direct(slots) => prefetch(&slots[*id as usize]),
-                    Slots::Hashed(slots) => prefetch(&slots[place(slots, *id)]),
-                }
-            }
+            self.look_ahead(raw, &mut folded);
             for &id in &folded[..raw.len()] {
                 let number = match self.find(id) {
                     Some(n) => n,
@@ -103,6 +137,39 @@ impl Numbering {
             }
         }
         Ok(())
+    }
+
+    /// Appends the numbers of `raw` (taken modulo the range), [`NONE`] for those without one.
+    pub fn look_up(&self, raw: &[u32], numbers: &mut Vec<u32>) {
+        let mut folded = [0; AHEAD];
+        for raw in raw.chunks(AHEAD) {
+            self.look_ahead(raw, &mut folded);
+            numbers.extend(folded[..raw.len()].iter().map(|&id| self.find(id).unwrap_or(NONE)));
+        }
+    }
+
+    /// The number of an id, if it has one.
+    pub fn get(&self, raw: u32) -> Option<u32> {
+        self.find(self.range.map_or(raw, |range| raw % range))
+    }
+
+    /// Takes ids modulo the range, and asks for their places in memory.
+    fn look_ahead(&self, raw: &[u32], folded: &mut [u32; AHEAD]) {
+        for (id, &raw) in folded.iter_mut().zip(raw) {
+            *id = self.range.map_or(raw, |range| raw % range);
+            match &self.slots {
+                Slots::Direct(slots) => prefetch(&slots[*id as usize]),
+                Slots::Hashed(slots) => prefetch(&slots[place(slots, *id)]),
+            }
+        }
+    }
+
+    /// All ids (modulo the range) with their numbers, in no order.
+    pub fn entries(&self) -> Box<dyn Iterator<Item = (u32, u32)> + '_> {
+        match &self.slots {
+            Slots::Hashed(slots) => Box::new(slots.iter().filter(|&&e| e != 0).map(|&e| (e as u32, (e >> 32) as u32 - 1))),
+            Slots::Direct(slots) => Box::new(slots.iter().zip(0..).filter(|(e, _)| **e != 0).map(|(e, id)| (id, e - 1))),
+        }
     }
 
     /// The number of one raw id, taken modulo the range; a new one if it has none.
@@ -160,7 +227,7 @@ impl Numbering {
     fn grow(&mut self, budget: &Budget) -> Result<(), Full> {
         let Slots::Hashed(old) = &self.slots else { return Ok(()) };
         let doubled = 2 * old.len();
-        let direct = self.range.filter(|&range| u64::from(range) * 4 <= doubled as u64 * 8);
+        let direct = self.direct(doubled);
         let bytes = direct.map_or(doubled as u64 * 8, |range| u64::from(range) * 4);
         if !budget.take(bytes) {
             return Err(Full::Memory);
@@ -235,6 +302,18 @@ mod tests {
             // As after a restart.
             let mut again = Numbering::new(range);
             prop_assert_eq!(again.restore(&fresh, &budget), Ok(true));
+            let mut reserved = Numbering::new(range);
+            prop_assert_eq!(reserved.reserve(fresh.len(), &budget), Ok(()));
+            prop_assert_eq!(reserved.restore(&fresh, &budget), Ok(true));
+            prop_assert_eq!(reserved.slots.bytes(), again.slots.bytes());
+            let mut entries: Vec<_> = reserved.entries().map(|(id, number)| (number, id)).collect();
+            entries.sort_unstable();
+            prop_assert_eq!(entries, (0..).zip(fresh.iter().copied()).collect::<Vec<(u32, u32)>>());
+            let mut known = vec![];
+            reserved.look_up(&raw, &mut known);
+            for (&known, &number) in known.iter().zip(&expected) {
+                prop_assert_eq!(known, if (number as usize) < fresh.len() { number } else { NONE });
+            }
             again.number(tail, &mut numbers, &mut fresh, &budget).unwrap();
             let mut one_by_one = Numbering::new(range);
             let ones: Result<Vec<u32>, Full> = raw.iter().map(|&x| one_by_one.number_one(x, &budget)).collect();

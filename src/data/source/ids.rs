@@ -53,7 +53,9 @@ impl Ids {
 
 /// The error that a transform looks at the whole training split. The workload's reader refuses it before, with file and line.
 pub(super) fn untransformed() -> DataError {
-    DataError::Invalid("data.dense_transform must be raw, log1p_clamp0, log_plus2 or log_plus3 for these files".into())
+    DataError::Invalid(
+        "data.dense_transform must be raw, log1p_clamp0, log_plus2, log_plus3 or log_sq_bucket for these files".into(),
+    )
 }
 
 #[cfg(test)]

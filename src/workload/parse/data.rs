@@ -242,7 +242,7 @@ fn row_transform(r: &Reader, default: DenseTransform) -> Result<DenseTransform> 
     let transform = r.or("data.dense_transform", default)?;
     r.check("data.dense_transform", !matches!(transform, DenseTransform::MinMax | DenseTransform::Standard), || {
         let word = transform.word();
-        format!("is \"{word}\", which needs all of the data at once; must be \"raw\", \"log1p_clamp0\", \"log_plus2\" or \"log_plus3\"")
+        format!("is \"{word}\", which needs all of the data at once; must be \"raw\", \"log1p_clamp0\", \"log_plus2\", \"log_plus3\" or \"log_sq_bucket\"")
     })?;
     Ok(transform)
 }

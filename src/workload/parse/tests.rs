@@ -241,7 +241,7 @@ fn csv() -> impl Strategy<Value = DataConfig> {
 /// The transforms that need no look at all of the data.
 fn row_transform() -> impl Strategy<Value = DenseTransform> {
     use DenseTransform::*;
-    prop::sample::select(vec![Raw, Log1pClamp0, LogPlus2, LogPlus3])
+    prop::sample::select(vec![Raw, Log1pClamp0, LogPlus2, LogPlus3, LogSqBucket])
 }
 
 fn bin40() -> impl Strategy<Value = DataConfig> {

@@ -75,6 +75,7 @@ words! {
         "log1p_clamp0" => Log1pClamp0,
         "log_plus2" => LogPlus2,
         "log_plus3" => LogPlus3,
+        "log_sq_bucket" => LogSqBucket,
         "min_max" => MinMax,
         "standard" => Standard,
     }

@@ -13,7 +13,8 @@ mod write;
 
 pub use read::NvidiaReader;
 pub use spec::NAME;
-pub use write::NvidiaWriter;
+pub(in crate::data) use write::size as id_bytes;
+pub use write::{NvidiaWriter, feature_spec};
 
 use crate::data::{rows::Layout, whole};
 use std::path::{Path, PathBuf};

@@ -91,8 +91,12 @@ impl Spec {
 
     /// Writes it, whole or not at all.
     pub fn write(&self, path: &Path) -> Result<(), DataError> {
-        let text = serde_saphyr::to_string(self).map_err(|e| wrong(path, format!("cannot be written as YAML: {e}")))?;
-        whole::write(path, text.as_bytes()).map_err(io(path))
+        whole::write(path, self.text(path)?.as_bytes()).map_err(io(path))
+    }
+
+    /// What stands in the file at `path`.
+    pub fn text(&self, path: &Path) -> Result<String, DataError> {
+        serde_saphyr::to_string(self).map_err(|e| wrong(path, format!("cannot be written as YAML: {e}")))
     }
 
     fn check(&self) -> Result<(), String> {

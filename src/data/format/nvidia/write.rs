@@ -112,7 +112,10 @@ impl NvidiaWriter {
 }
 
 /// Bytes of an id of a column with so many: NVIDIA's `get_categorical_feature_type`.
-fn size(path: &Path, k: usize, cardinality: u64) -> Result<usize, DataError> {
+///
+/// # Errors
+/// If there are more than its files hold.
+pub fn size(path: &Path, k: usize, cardinality: u64) -> Result<usize, DataError> {
     match cardinality {
         n if n < i8::MAX as u64 => Ok(1),
         n if n < i16::MAX as u64 => Ok(2),
@@ -219,16 +222,36 @@ impl Writer for NvidiaWriter {
             feature_spec: features(&self.layout, &cardinalities),
             ..Spec::default()
         });
-        let Channels { categorical, label, numerical } = spec.channel_spec.clone();
-        let chunk = |features: Vec<String>, file: &str| Chunk::new(features, format!("{name}/{file}"));
-        let mut chunks = vec![chunk(label, LABEL)];
-        if !numerical.is_empty() {
-            chunks.push(chunk(numerical, NUMERICAL));
-        }
-        chunks.extend(categorical.into_iter().enumerate().map(|(k, c)| chunk(vec![c], &category(k))));
+        let chunks = chunks(&name, spec.channel_spec.clone());
         spec.source_spec.insert(name, chunks);
         spec.write(&spec_file(&self.path))
     }
+}
+
+/// The files of a split.
+fn chunks(split: &str, channels: Channels) -> Vec<Chunk> {
+    let Channels { categorical, label, numerical } = channels;
+    let chunk = |features: Vec<String>, file: &str| Chunk::new(features, format!("{split}/{file}"));
+    let mut chunks = vec![chunk(label, LABEL)];
+    if !numerical.is_empty() {
+        chunks.push(chunk(numerical, NUMERICAL));
+    }
+    chunks.extend(categorical.into_iter().enumerate().map(|(k, c)| chunk(vec![c], &category(k))));
+    chunks
+}
+
+/// The text of a feature spec of splits that this program names as [`NvidiaWriter`] does.
+///
+/// # Errors
+/// If it cannot be written as YAML.
+pub fn feature_spec(splits: &[&str], layout: &Layout, cardinalities: &[u64]) -> Result<String, DataError> {
+    let spec = Spec {
+        channel_spec: channels(layout),
+        feature_spec: features(layout, cardinalities),
+        source_spec: splits.iter().map(|&split| (split.to_owned(), chunks(split, channels(layout)))).collect(),
+        ..Spec::default()
+    };
+    spec.text(Path::new(NAME))
 }
 
 /// Takes the upper bytes of the 32-bit numbers of a file away, which are 0.

@@ -38,7 +38,7 @@ impl Encoder {
     /// Dictionaries without ids, which may take `memory` bytes; none where the form has raw ids.
     pub fn new(form: Form, max_ind_range: Option<u32>, memory: u64) -> Self {
         let column = || Column { numbering: Numbering::new(max_ind_range), numbers: Vec::new(), fresh: Vec::new(), full: None };
-        let columns = if form == Form::Numbered { TABLES } else { 0 };
+        let columns = if form == Form::Raw { 0 } else { TABLES };
         Encoder { form, budget: Budget::new(memory), columns: (0..columns).map(|_| column()).collect() }
     }
 
@@ -113,9 +113,10 @@ impl Part<'_> {
     fn write(&mut self, numbered: &[Column]) {
         let Columns { labels, dense, ids: raw, missing, .. } = self.columns;
         let range = self.first..self.first + labels.len();
-        let (least, ids): (i32, [&[u32]; TABLES]) = match self.form {
-            Form::Numbered => (0, std::array::from_fn(|j| &numbered[j].numbers[range.clone()])),
-            Form::Raw => (i32::MIN, std::array::from_fn(|j| raw[j].as_slice())),
+        let least = if self.form == Form::Numbered { 0 } else { i32::MIN };
+        let ids: [&[u32]; TABLES] = match self.form {
+            Form::Numbered | Form::Signed => std::array::from_fn(|j| &numbered[j].numbers[range.clone()]),
+            Form::Raw => std::array::from_fn(|j| raw[j].as_slice()),
         };
         for (i, (record, &label)) in self.records.chunks_exact_mut(self.form.bytes()).zip(labels).enumerate() {
             let (words, _) = record[..RECORD].as_chunks_mut::<4>();

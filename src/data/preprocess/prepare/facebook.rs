@@ -11,13 +11,12 @@ use super::{
     state::{Checkpoint, Growing, Written},
 };
 use crate::data::{
-    manifest::hash,
     npy::Type,
     npz::{Member, Packing, pack},
     preprocess::criteo::{TABLES, slice_ends},
 };
 use std::{
-    fs::{self, File},
+    fs::File,
     io::{BufReader, Read, Seek, SeekFrom},
     path::Path,
 };
@@ -162,9 +161,7 @@ fn counts(worker: &Worker, checkpoint: &Checkpoint) -> Result<Written, PrepareEr
         pack(&path, Packing::Stored, [(counts, TABLES as u64)])
     };
     write().map_err(PrepareError::write(&path))?;
-    let bytes = fs::metadata(&path).map_err(PrepareError::write(&path))?.len();
-    let blake3 = hash(&path, &mut |_| ()).map_err(PrepareError::write(&path))?;
-    Ok(Written { bytes, blake3 })
+    worker.written(&path)
 }
 
 /// Reads the samples of a file from one on.

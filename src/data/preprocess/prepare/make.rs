@@ -5,7 +5,7 @@ use super::{
     run::{RECORDS, Worker},
     state::{Checkpoint, Written},
 };
-use crate::data::DataError;
+use crate::data::{DataError, manifest::hash};
 use std::{
     fs,
     path::Path,
@@ -61,6 +61,13 @@ impl Worker<'_> {
         Ok(())
     }
 
+    /// What lies in a file.
+    pub fn written(&self, path: &Path) -> Result<Written, PrepareError> {
+        let bytes = fs::metadata(path).map_err(PrepareError::write(path))?.len();
+        let blake3 = hash(path, &mut |_| ()).map_err(PrepareError::write(path))?;
+        Ok(Written { bytes, blake3 })
+    }
+
     /// Takes one of [`RECORDS`] away, since another file has what is in it.
     pub fn drop_records(&self, checkpoint: &mut Checkpoint, which: usize) -> Result<(), PrepareError> {
         if checkpoint.records[which] != Written::default() {
@@ -101,6 +108,15 @@ impl Worker<'_> {
         )))
     }
 
+    /// The error that a column has more ids than there is memory for.
+    pub fn too_many_words(&self) -> PrepareError {
+        PrepareError::Memory(
+            "there is no memory for the ids that occur often enough; give more with --memory, and the same command goes on from here, \
+             or ask for more occurrences with --min-count in a new folder"
+                .into(),
+        )
+    }
+
     /// The error that the checkpoint lacks what it should have.
     pub fn unusable(&self) -> PrepareError {
         let work = self.work.display();
@@ -108,7 +124,8 @@ impl Worker<'_> {
     }
 }
 
-fn folder(path: &Path) -> Result<(), PrepareError> {
+/// Makes the folder of a file.
+pub fn folder(path: &Path) -> Result<(), PrepareError> {
     match path.parent() {
         Some(folder) => fs::create_dir_all(folder).map_err(PrepareError::write(folder)),
         None => Ok(()),

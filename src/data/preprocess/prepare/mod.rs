@@ -9,9 +9,13 @@ mod deeprec;
 mod encode;
 mod facebook;
 mod folds;
+mod fuxictr;
 mod make;
+mod mlperf_v2;
+mod nvidia;
 mod oneflow;
 mod order;
+mod partition;
 mod place;
 mod plan;
 mod recipe;
@@ -20,10 +24,11 @@ mod run;
 mod shuffle;
 mod state;
 mod table;
+mod vocabulary;
 mod write;
 
 pub use plan::{Plan, PlannedFile, free, plan};
-pub use recipe::{NullId, Parameters, Randomize, Recipe};
+pub use recipe::{MultiHot, NullId, Parameters, Randomize, Recipe};
 pub use run::{Done, run};
 
 use super::inputs::Input;

@@ -1,7 +1,10 @@
 //! The systems whose preparation is reproduced, and what may be set about each.
 
-use super::{Finish, PrepareError, deeprec, facebook, oneflow};
-use crate::{data::preprocess::criteo::DENSE, workload::OnError};
+use super::{Finish, PrepareError, deeprec, facebook, fuxictr, mlperf_v2, nvidia, oneflow};
+use crate::{
+    data::preprocess::criteo::{DENSE, TABLES},
+    workload::OnError,
+};
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, path::PathBuf};
 
@@ -15,12 +18,18 @@ pub enum Recipe {
     FacebookTerabyte,
     /// facebookresearch/dlrm, bench/run_and_time.sh, MLPerf training rounds 0.7 to 2.1.
     MlperfV1,
+    /// facebookresearch/dlrm, torchrec_dlrm, MLPerf training rounds 3.0 and later.
+    MlperfV2,
     /// Oneflow-Inc/models, RecommenderSystems/dlrm/tools/criteo1t_parquet.scala.
     OneflowDlrm,
     /// Oneflow-Inc/models, RecommenderSystems/deepfm/tools/deepfm_parquet.scala.
     OneflowDeepfm,
     /// DeepRec-AI/DeepRec, modelzoo/DLRM.
     Deeprec,
+    /// reczoo/FuxiCTR with the settings of BARS' DeepFM_criteo_x4_001.
+    FuxictrCriteoX4,
+    /// NVIDIA/DeepLearningExamples, PyTorch/Recommendation/DLRM.
+    Nvidia,
 }
 
 /// In which order the training samples are written; the last day is never mixed.
@@ -54,8 +63,12 @@ pub(super) mod setting {
     pub const SEED: &str = "seed";
     pub const NULL_ID: &str = "null_id";
     pub const SHARD_ROWS: &str = "shard_rows";
+    pub const MIN_COUNT: &str = "min_count";
+    pub const TABLE_ROWS: &str = "table_rows";
+    pub const HOTNESS: &str = "hotness";
+    pub const MULTI_HOT: &str = "multi_hot";
 }
-use setting::{NULL_ID, ON_ERROR, RANDOMIZE, RANGE, SEED, SHARD_ROWS, SUB_SAMPLE};
+use setting::{HOTNESS, MIN_COUNT, MULTI_HOT, NULL_ID, ON_ERROR, RANDOMIZE, RANGE, SEED, SHARD_ROWS, SUB_SAMPLE, TABLE_ROWS};
 
 /// What the output depends on, beside recipe and input. A recipe takes some of it; the rest is as [`Recipe::parameters`] has it.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -74,6 +87,24 @@ pub struct Parameters {
     pub null_id: NullId,
     /// Samples of a file, for recipes that write many.
     pub shard_rows: u64,
+    /// How often a value must occur to have an id of its own.
+    pub min_count: u32,
+    /// Rows of each table.
+    pub table_rows: [u32; TABLES],
+    /// Ids of a sample in each table.
+    pub hotness: [u32; TABLES],
+    /// How the ids that come with an id are drawn.
+    pub multi_hot: MultiHot,
+}
+
+/// How the ids that come with an id are drawn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum MultiHot {
+    /// All alike.
+    Uniform,
+    /// By a Pareto distribution of shape 0.25, modulo the rows.
+    Pareto,
 }
 
 /// How samples lie on the disk between reading and the output.
@@ -81,6 +112,8 @@ pub struct Parameters {
 pub(super) enum Form {
     /// 160 bytes, as bin40: ids numbered by first appearance, negative integers 0.
     Numbered,
+    /// The same, but negative integers stay.
+    Signed,
     /// 168 bytes: integers and ids as in the log, then which columns are empty, 64 bits as
     /// [`Columns::missing`](super::super::criteo::Columns).
     Raw,
@@ -90,7 +123,7 @@ impl Form {
     /// Bytes of a sample.
     pub fn bytes(self) -> usize {
         match self {
-            Form::Numbered => super::RECORD,
+            Form::Numbered | Form::Signed => super::RECORD,
             Form::Raw => super::RECORD + 8,
         }
     }
@@ -98,13 +131,16 @@ impl Form {
 
 impl Recipe {
     /// All of them.
-    pub const ALL: [Recipe; 6] = [
+    pub const ALL: [Recipe; 9] = [
         Recipe::FacebookKaggle,
         Recipe::FacebookTerabyte,
         Recipe::MlperfV1,
+        Recipe::MlperfV2,
         Recipe::OneflowDlrm,
         Recipe::OneflowDeepfm,
         Recipe::Deeprec,
+        Recipe::FuxictrCriteoX4,
+        Recipe::Nvidia,
     ];
 
     /// Its name on the command line.
@@ -113,40 +149,52 @@ impl Recipe {
             Recipe::FacebookKaggle => "facebook-kaggle",
             Recipe::FacebookTerabyte => "facebook-terabyte",
             Recipe::MlperfV1 => "mlperf-v1",
+            Recipe::MlperfV2 => "mlperf-v2",
             Recipe::OneflowDlrm => "oneflow-dlrm",
             Recipe::OneflowDeepfm => "oneflow-deepfm",
             Recipe::Deeprec => "deeprec",
+            Recipe::FuxictrCriteoX4 => "fuxictr-criteo-x4",
+            Recipe::Nvidia => "nvidia",
         }
     }
 
     /// Whether the log is one file, which is cut by lines, and not one file a day.
     pub(super) fn one_file(self) -> bool {
         match self {
-            Recipe::FacebookKaggle | Recipe::OneflowDeepfm | Recipe::Deeprec => true,
-            Recipe::FacebookTerabyte | Recipe::MlperfV1 | Recipe::OneflowDlrm => false,
+            Recipe::FacebookKaggle | Recipe::OneflowDeepfm | Recipe::Deeprec | Recipe::FuxictrCriteoX4 => true,
+            Recipe::FacebookTerabyte | Recipe::MlperfV1 | Recipe::MlperfV2 | Recipe::OneflowDlrm | Recipe::Nvidia => false,
         }
     }
 
     pub(super) fn form(self) -> Form {
         match self {
             Recipe::FacebookKaggle | Recipe::FacebookTerabyte | Recipe::MlperfV1 => Form::Numbered,
-            Recipe::OneflowDlrm | Recipe::OneflowDeepfm | Recipe::Deeprec => Form::Raw,
+            Recipe::MlperfV2 => Form::Signed,
+            Recipe::OneflowDlrm | Recipe::OneflowDeepfm | Recipe::Deeprec | Recipe::FuxictrCriteoX4 | Recipe::Nvidia => Form::Raw,
         }
+    }
+
+    /// The least integer that it can take, if not all.
+    pub(super) fn least_integer(self) -> Option<i32> {
+        (self == Recipe::MlperfV2).then_some(mlperf_v2::LEAST)
     }
 
     /// What is done once all is read.
     pub(super) fn finish(self) -> &'static dyn Finish {
         match self {
             Recipe::FacebookKaggle | Recipe::FacebookTerabyte | Recipe::MlperfV1 => &facebook::Facebook,
+            Recipe::MlperfV2 => &mlperf_v2::MlperfV2,
             Recipe::OneflowDlrm => &oneflow::Dlrm,
             Recipe::OneflowDeepfm => &oneflow::DeepFm,
             Recipe::Deeprec => &deeprec::DeepRec,
+            Recipe::FuxictrCriteoX4 => &fuxictr::FuxiCtr,
+            Recipe::Nvidia => &nvidia::Nvidia,
         }
     }
 
     /// Whether it numbers ids by first appearance, which takes dictionaries.
     pub fn numbers(self) -> bool {
-        self.form() == Form::Numbered
+        self.form() != Form::Raw
     }
 
     /// Names of the settings that it takes.
@@ -155,21 +203,32 @@ impl Recipe {
             Recipe::FacebookKaggle | Recipe::FacebookTerabyte | Recipe::MlperfV1 => {
                 &[RANGE, SUB_SAMPLE, RANDOMIZE, ON_ERROR, SEED]
             }
+            Recipe::MlperfV2 => &[RANDOMIZE, ON_ERROR, SEED, TABLE_ROWS, HOTNESS, MULTI_HOT],
             Recipe::OneflowDlrm => &[RANGE, RANDOMIZE, ON_ERROR, SEED, NULL_ID, SHARD_ROWS],
             Recipe::OneflowDeepfm => &[RANDOMIZE, ON_ERROR, SEED, SHARD_ROWS],
             Recipe::Deeprec => &[ON_ERROR],
+            Recipe::FuxictrCriteoX4 => &[ON_ERROR, SEED, MIN_COUNT],
+            Recipe::Nvidia => &[RANDOMIZE, ON_ERROR, SEED, MIN_COUNT],
         }
     }
 
     /// What the original's scripts set.
     pub fn parameters(self) -> Parameters {
+        let min_count = match self {
+            Recipe::FuxictrCriteoX4 => 10,
+            Recipe::Nvidia => 15,
+            _ => 0,
+        };
         let (max_ind_range, randomize, seed) = match self {
             Recipe::FacebookKaggle => (None, Randomize::None, 123),
             Recipe::FacebookTerabyte => (Some(10_000_000), Randomize::None, 123),
             Recipe::MlperfV1 => (Some(40_000_000), Randomize::Total, 123),
+            Recipe::MlperfV2 => (None, Randomize::Total, 0),
             Recipe::OneflowDlrm => (Some(40_000_000), Randomize::Total, 1234),
             Recipe::OneflowDeepfm => (None, Randomize::Total, 2018),
             Recipe::Deeprec => (None, Randomize::None, 0),
+            Recipe::FuxictrCriteoX4 => (None, Randomize::None, 2018),
+            Recipe::Nvidia => (None, Randomize::Total, 12345),
         };
         Parameters {
             max_ind_range,
@@ -179,6 +238,10 @@ impl Recipe {
             seed,
             null_id: NullId::Own,
             shard_rows: 1 << 22,
+            min_count,
+            table_rows: mlperf_v2::ROWS,
+            hotness: mlperf_v2::HOTNESS,
+            multi_hot: MultiHot::Uniform,
         }
     }
 
@@ -217,6 +280,10 @@ impl Parameters {
             (SEED, self.seed != fixed.seed),
             (NULL_ID, self.null_id != fixed.null_id),
             (SHARD_ROWS, self.shard_rows != fixed.shard_rows),
+            (MIN_COUNT, self.min_count != fixed.min_count),
+            (TABLE_ROWS, self.table_rows != fixed.table_rows),
+            (HOTNESS, self.hotness != fixed.hotness),
+            (MULTI_HOT, self.multi_hot != fixed.multi_hot),
         ];
         if let Some((name, _)) = differs.iter().find(|(name, differs)| *differs && !recipe.takes().contains(name)) {
             return Err(PrepareError::foreign(recipe, name));

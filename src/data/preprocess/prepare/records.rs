@@ -36,6 +36,11 @@ impl Records {
         Ok(Records { path: path.to_owned(), file, width, left: samples, batch: Vec::new() })
     }
 
+    /// Samples that are still to come.
+    pub fn left(&self) -> u64 {
+        self.left
+    }
+
     /// The next samples, at most [`BATCH`]; none after the last.
     pub fn next(&mut self) -> Result<impl ExactSizeIterator<Item = Record<'_>> + Clone, PrepareError> {
         let n = self.left.min(BATCH as u64);

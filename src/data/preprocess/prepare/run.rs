@@ -13,7 +13,10 @@ use crate::{
     data::{
         DataError,
         manifest::{Manifest, NAME},
-        preprocess::{chunks::Chunks, criteo::Blocks},
+        preprocess::{
+            chunks::{Chunk, Chunks},
+            criteo::{Blocks, Line, parse},
+        },
     },
     random::numpy::RandomState,
 };
@@ -329,7 +332,7 @@ impl Encoding<'_> {
         usize::from(files > 1 && self.checkpoint.place.file + 1 >= files)
     }
 
-    fn push(&mut self, chunk: &super::super::chunks::Chunk, writer: &Writer) -> Result<(), PrepareError> {
+    fn push(&mut self, chunk: &Chunk, writer: &Writer) -> Result<(), PrepareError> {
         let Worker { job, pool, .. } = self.worker;
         let file = chunk.start.file;
         self.blocks.fill(pool, &chunk.text).map_err(|bad| DataError::Malformed {
@@ -337,6 +340,7 @@ impl Encoding<'_> {
             line: chunk.start.line + bad.index + 1,
             what: bad.what,
         })?;
+        self.check_integers(chunk)?;
         let (mut lines, mut skipped) = (0, 0);
         for columns in self.blocks.columns() {
             lines += columns.len() as u64;
@@ -369,6 +373,32 @@ impl Encoding<'_> {
         }
         self.checkpoint.tally = tally;
         self.checkpoint.place = chunk.end;
+        Ok(())
+    }
+
+    /// # Errors
+    /// If an integer is too small for the recipe, which no line that is well-formed tells.
+    fn check_integers(&self, chunk: &Chunk) -> Result<(), PrepareError> {
+        let job = self.worker.job;
+        let Some(least) = job.recipe.least_integer() else { return Ok(()) };
+        let small = |x: &i32| *x < least;
+        if !self.blocks.columns().any(|columns| columns.dense.iter().flatten().any(small)) {
+            return Ok(());
+        }
+        let mut line = Line::default();
+        for (text, number) in chunk.text.split(|&b| b == b'\n').zip(chunk.start.line + 1..) {
+            let read = parse(text.strip_suffix(b"\r").unwrap_or(text), &mut line).is_ok();
+            if let Some(i) = line.dense.iter().position(small).filter(|_| read) {
+                let what = format!(
+                    "column {} (I{}) is {}; must be at least {least} for {}",
+                    i + 2,
+                    i + 1,
+                    line.dense[i],
+                    job.recipe.name()
+                );
+                return Err(DataError::Malformed { path: job.raw[chunk.start.file].clone(), line: number, what }.into());
+            }
+        }
         Ok(())
     }
 

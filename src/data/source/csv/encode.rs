@@ -1,7 +1,7 @@
 //! From text and raw numbers to ids and features, by the training file alone.
 
 use super::read::Sink;
-use crate::workload::DenseTransform;
+use crate::{data::dense::log_sq_bucket, workload::DenseTransform};
 use std::collections::HashMap;
 
 /// Samples of one file, encoded.
@@ -60,6 +60,7 @@ impl Scale {
             DenseTransform::Log1pClamp0 => libm::log(x.max(0.0) + 1.0),
             DenseTransform::LogPlus2 => libm::log(x + 2.0),
             DenseTransform::LogPlus3 => libm::log(x + 3.0),
+            DenseTransform::LogSqBucket => log_sq_bucket(x),
             DenseTransform::MinMax | DenseTransform::Standard => (x - self.shift) / self.width,
         }) as f32
     }

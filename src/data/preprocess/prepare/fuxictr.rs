@@ -1,0 +1,181 @@
+//! FuxiCTR's preparation of Criteo_x4 (reczoo/FuxiCTR, fuxictr/preprocess, with the settings of BARS' DeepFM_criteo_x4_001): the folds of `folds.rs` as
+//! `test`, `valid` and `train`, in which every column is a category.
+//!
+//! An integer v becomes floor(ln(v)^2) above 2 and stays as it is below; 0, which is also what is missing, is no word. Values that occur at least ten times
+//! in `train` are words, numbered from 1 by frequency; 0 pads, and the last number is for all others. Among equally frequent ones the original's
+//! order depends on chance; here the smaller comes first.
+
+use super::{
+    Finish, Job, Made, Outcome, PlannedFile, PrepareError, Tell,
+    folds::{self, ORDERED, Sizes},
+    recipe::{Form, column_name},
+    records::{Record, Records},
+    run::Worker,
+    state::{Checkpoint, Growing, Written},
+    table::{self, Columns},
+    vocabulary::{self, Value},
+};
+use crate::data::{
+    dense::log_sq_bucket,
+    preprocess::{
+        criteo::{DENSE, TABLES},
+        numbering::{Budget, Numbering},
+    },
+};
+use serde::Serialize;
+use serde_json::ser::PrettyFormatter;
+use std::io::Write;
+
+/// All columns.
+const COLUMNS: usize = DENSE + TABLES;
+const MAP: &str = "feature_map.json";
+const VOCABULARY: &str = "feature_vocab.json";
+/// The most bytes of a word in the file of words.
+const WORD: u64 = 40;
+
+pub struct FuxiCtr;
+
+struct Words;
+
+impl Value for Words {
+    fn of(&self, record: Record, column: usize) -> Option<u32> {
+        match column.checked_sub(DENSE) {
+            None => Some(log_sq_bucket(f64::from(record.dense(column))) as i32 as u32).filter(|&bucket| bucket != 0),
+            Some(j) => record.id_there(j),
+        }
+    }
+
+    fn rank(&self, column: usize, value: u32) -> i64 {
+        if column < DENSE { i64::from(value as i32) } else { i64::from(value) }
+    }
+}
+
+fn columns() -> Columns {
+    Columns { floats: vec!["Label".into()], longs: (0..COLUMNS).map(column_name).collect() }
+}
+
+impl Finish for FuxiCtr {
+    fn plan(&self, _job: &Job, lines: &[u64]) -> Outcome {
+        let all: u64 = lines.iter().sum();
+        let Sizes { test, val, train } = folds::most(all);
+        let columns = columns();
+        let file = |(name, samples): (&str, u64)| PlannedFile::at_most(name, columns.most_bytes(samples, 1));
+        let mut files: Vec<PlannedFile> =
+            [("train.parquet", train), ("valid.parquet", val), ("test.parquet", test)].map(file).into();
+        files.push(PlannedFile::at_most(MAP, 20_000));
+        // A word that occurs ten times, in each column.
+        files.push(PlannedFile::at_most(VOCABULARY, (train / 10 * COLUMNS as u64 + 1000) * WORD));
+        let written: u64 = files.iter().map(|f| f.bytes).sum();
+        let record = Form::Raw.bytes() as u64;
+        Outcome { files, peak: all * record + written.max(all * (2 * record + 8)) }
+    }
+
+    fn make(&self, worker: &Worker, checkpoint: &mut Checkpoint, tell: Tell) -> Result<Made, PrepareError> {
+        let Sizes { test, val, train } = folds::order(worker, checkpoint, tell)?;
+        let least = checkpoint.parameters.min_count;
+        vocabulary::count(worker, checkpoint, &[(ORDERED, test + val, train)], 0..COLUMNS, least, &Words, tell)?;
+        let mut words = Vec::new();
+        let budget = Budget::new(worker.job.dictionaries());
+        for column in 0..COLUMNS {
+            let found = vocabulary::read(worker, column)?;
+            words.push(Numbering::of(&found, &budget).ok_or_else(|| worker.too_many_words())?);
+        }
+        let parts = [
+            ("train", "train.parquet", test + val, train),
+            ("valid", "valid.parquet", test, val),
+            ("test", "test.parquet", 0, test),
+        ];
+        let mut files = parts.map(|(_, name, _, samples)| (name.to_owned(), samples)).to_vec();
+        worker.make(checkpoint, &files, tell, |i, path, turn| {
+            let (_, _, first, samples) = parts[i];
+            let records = Records::open(&worker.path(ORDERED), Form::Raw, first, samples)?;
+            table::write(path, records, &columns(), turn, |record, row| {
+                row.floats[0].push(f32::from(record.label()));
+                for (column, (to, words)) in row.longs.iter_mut().zip(&words).enumerate() {
+                    let number = Words.of(record, column).and_then(|value| words.get(value)).unwrap_or(words.ids());
+                    to.push(i64::from(number) + 1);
+                }
+            })
+        })?;
+        if checkpoint.find(MAP).is_none() {
+            let sizes: Vec<u64> = words.iter().map(|w| u64::from(w.ids()) + 2).collect();
+            let written = feature_map(worker, &sizes)?;
+            checkpoint.done(worker, MAP, written)?;
+        }
+        if checkpoint.find(VOCABULARY).is_none() {
+            let written = feature_vocabulary(worker)?;
+            checkpoint.done(worker, VOCABULARY, written)?;
+        }
+        files.extend([MAP, VOCABULARY].map(|name| (name.to_owned(), 0)));
+        let splits = parts.map(|(part, name, _, samples)| (part.to_owned(), name.to_owned(), samples));
+        let ids = words.iter().enumerate().map(|(column, w)| (column_name(column), u64::from(w.ids()) + 2));
+        Ok(Made { files: checkpoint.files(&files), splits: splits.into(), ids: ids.collect() })
+    }
+}
+
+/// What FuxiCTR's `FeatureMap` writes of columns.
+#[derive(Serialize)]
+struct FeatureMap {
+    dataset_id: &'static str,
+    num_fields: usize,
+    total_features: u64,
+    input_length: usize,
+    labels: [&'static str; 1],
+    features: Vec<std::collections::BTreeMap<String, Feature>>,
+}
+
+#[derive(Serialize)]
+struct Feature {
+    source: &'static str,
+    #[serde(rename = "type")]
+    kind: &'static str,
+    padding_idx: u32,
+    vocab_size: u64,
+}
+
+fn feature_map(worker: &Worker, sizes: &[u64]) -> Result<Written, PrepareError> {
+    let feature = |(column, &vocab_size): (usize, &u64)| {
+        let feature = Feature { source: "", kind: "categorical", padding_idx: 0, vocab_size };
+        [(column_name(column), feature)].into_iter().collect()
+    };
+    let map = FeatureMap {
+        dataset_id: "criteo_x4",
+        num_fields: sizes.len(),
+        total_features: sizes.iter().sum(),
+        input_length: sizes.len(),
+        labels: ["Label"],
+        features: sizes.iter().enumerate().map(feature).collect(),
+    };
+    let path = worker.path(MAP);
+    let mut out = Growing::open(&path, &Written::default(), |_| Ok(()))?;
+    let mut json = serde_json::Serializer::with_formatter(&mut out, PrettyFormatter::with_indent(b"    "));
+    map.serialize(&mut json).map_err(|e| PrepareError::write(&path)(e.into()))?;
+    out.sync()
+}
+
+/// The words of each column and their numbers, as Python's `json.dumps(..., indent=4)` lays them out.
+fn feature_vocabulary(worker: &Worker) -> Result<Written, PrepareError> {
+    let path = worker.path(VOCABULARY);
+    let mut out = Growing::open(&path, &Written::default(), |_| Ok(()))?;
+    let mut text = b"{".to_vec();
+    // Memory takes whatever is written.
+    for column in 0..COLUMNS {
+        let comma = if column == 0 { "" } else { "," };
+        let _ = write!(text, "{comma}\n    \"{}\": {{\n        \"__PAD__\": 0", column_name(column));
+        let words = vocabulary::read(worker, column)?;
+        for (&word, number) in words.iter().zip(1u64..) {
+            let _ = match column {
+                0..DENSE => write!(text, ",\n        \"{}\": {number}", word as i32),
+                _ => write!(text, ",\n        \"{word:08x}\": {number}"),
+            };
+            if text.len() > 1 << 20 {
+                out.append(&text)?;
+                text.clear();
+            }
+        }
+        let _ = write!(text, ",\n        \"__OOV__\": {}\n    }}", words.len() + 1);
+    }
+    text.extend_from_slice(b"\n}");
+    out.append(&text)?;
+    out.sync()
+}

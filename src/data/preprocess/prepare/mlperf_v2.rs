@@ -1,0 +1,304 @@
+//! The multi-hot data of MLPerf's DLRM-DCNv2 (facebookresearch/dlrm, torchrec_dlrm: process_Criteo_1TB_Click_Logs_dataset.sh, which is torchrec's
+//! `BinaryCriteoUtils`, then materialize_synthetic_multihot_dataset.py and multi_hot.py): for each day `day_N_dense.npy`, `day_N_labels.npy` and
+//! `day_N_sparse_multi_hot.npz`.
+//!
+//! Ids are numbered from 2 in order of first appearance (what is missing is the id 0 of the log), then taken modulo the rows of their table. An id then stands for
+//! itself and others that numpy's generator (seed 0) has drawn for it: for each table in order, row by row, uniformly or by a Pareto
+//! distribution. Integers become ln(x + 3), 0 where they are missing before. Samples of all days but the last are shuffled together by
+//! numpy's generator (seed 0) and go to days of the old sizes. torchrec shuffles ids as 32-bit fractions, which rounds those above 2^24; here they stay whole.
+
+use super::{
+    Finish, Job, Made, Outcome, Parameters, PlannedFile, PrepareError, Randomize, Tell,
+    make::Turn,
+    order::{Part, deal},
+    recipe::{Form, MultiHot, column_name},
+    records::{Record, Records},
+    run::{RECORDS, Worker},
+    state::{Checkpoint, Growing, Written},
+};
+use crate::{
+    data::{
+        dense::Dense,
+        npy::{Header, Type},
+        npz::{Member, Packing, pack},
+        preprocess::criteo::{DENSE, TABLES},
+    },
+    random::numpy::RandomState,
+    workload::DenseTransform,
+};
+use std::{
+    fs::File,
+    io::{Read, Seek, SeekFrom},
+    path::{Path, PathBuf},
+};
+
+/// Rows of the tables and ids of a sample in each, of rounds 3.0 and later.
+pub const ROWS: [u32; TABLES] = [
+    40_000_000, 39_060, 17_295, 7_424, 20_265, 3, 7_122, 1_543, 63, 40_000_000, 3_067_956, 405_282, 10, 2_209, 11_938, 155, 4,
+    976, 14, 40_000_000, 40_000_000, 40_000_000, 590_152, 12_973, 108, 36,
+];
+/// See [`ROWS`].
+pub const HOTNESS: [u32; TABLES] = [3, 2, 1, 2, 6, 1, 1, 1, 1, 7, 3, 8, 1, 6, 9, 5, 1, 1, 1, 12, 100, 27, 10, 3, 1, 1];
+/// Seed of the ids that are drawn.
+const SEED: u32 = 0;
+/// The number of a column's first id; 0 and 1 are left free for what torchrec can do with rare ids.
+const FIRST: u32 = 2;
+/// The least integer that has a logarithm.
+pub const LEAST: i32 = -2;
+
+/// Training samples in their new order.
+const ORDERED: &str = "ordered.bin";
+/// The ids that were drawn, table by table.
+const DRAWN: &str = "drawn.i32";
+/// Bytes of an array's header.
+const HEADER: u64 = 128;
+
+pub struct MlperfV2;
+
+impl Finish for MlperfV2 {
+    fn check(&self, parameters: &Parameters) -> Result<(), PrepareError> {
+        let usage = |what: String| Err(PrepareError::Usage(what));
+        if parameters.randomize == Randomize::Day {
+            return usage("mlperf-v2: samples are shuffled as a whole or not at all: --randomize total or none".into());
+        }
+        let tables = parameters.table_rows.iter().zip(parameters.hotness).enumerate();
+        let mut wrong = tables.filter(|&(_, (rows, hotness))| !(1..=i32::MAX as u32).contains(rows) || hotness == 0);
+        match wrong.next() {
+            Some((k, (rows, hotness))) => {
+                usage(format!("table {k} has {rows} rows and {hotness} ids a sample; must be at least 1 of each"))
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn plan(&self, job: &Job, lines: &[u64]) -> Outcome {
+        let hotness = job.parameters.hotness;
+        let mut files = Vec::new();
+        for (day, &samples) in lines.iter().enumerate() {
+            files.push(PlannedFile::exact(&dense_file(day), HEADER + samples * 4 * DENSE as u64));
+            files.push(PlannedFile::exact(&labels_file(day), HEADER + samples * 4));
+            let ids: u64 = hotness.iter().map(|&h| 4 * u64::from(h) * samples + HEADER + 200).sum();
+            files.push(PlannedFile::at_most(&ids_file(day), ids));
+        }
+        let all: u64 = lines.iter().sum();
+        let train = all - lines.last().copied().unwrap_or(0);
+        let record = Form::Signed.bytes() as u64;
+        let largest = files.iter().map(|f| f.bytes).max().unwrap_or(0);
+        let written: u64 =
+            files.iter().map(|f| f.bytes).sum::<u64>() + largest * job.threads as u64 + drawn_starts(&job.parameters)[TABLES];
+        let ordering = if job.parameters.randomize == Randomize::None { 0 } else { train * (2 * record + 8) };
+        Outcome { files, peak: all * record + ordering.max(written) }
+    }
+
+    fn make(&self, worker: &Worker, checkpoint: &mut Checkpoint, tell: Tell) -> Result<Made, PrepareError> {
+        let days = checkpoint.tally.samples.clone();
+        let last = days.last().copied().unwrap_or(0);
+        let train = checkpoint.tally.total() - last;
+        worker.refuse_empty(&[("the training days", train), ("the last one", last)])?;
+        let shuffled = checkpoint.parameters.randomize != Randomize::None;
+        if shuffled {
+            if checkpoint.find(ORDERED).is_none() {
+                let places = places(worker, train, checkpoint.parameters.seed)?;
+                let key = |sample: u64| ((u128::from(places[sample as usize]) << 64) / u128::from(train)) as u64;
+                let parts = [Part { samples: train, sorted: true }];
+                let written = deal(worker, Form::Signed, RECORDS[0], &parts, |sample| (0, key(sample)), ORDERED, tell)?;
+                checkpoint.done(worker, ORDERED, written)?;
+            }
+            worker.drop_records(checkpoint, 0)?;
+        }
+        let parameters = checkpoint.parameters;
+        if checkpoint.find(DRAWN).is_none() {
+            let written = draw(worker, &parameters)?;
+            checkpoint.done(worker, DRAWN, written)?;
+        }
+        let drawn = Drawn::open(worker, &parameters)?;
+        let from = if shuffled { ORDERED } else { RECORDS[0] };
+        let (mut files, mut sources, mut splits, mut before) = (Vec::new(), Vec::new(), Vec::new(), 0);
+        for (day, &samples) in days.iter().enumerate() {
+            let source = if day + 1 == days.len() { (RECORDS[1], 0) } else { (from, before) };
+            for name in [dense_file(day), labels_file(day), ids_file(day)] {
+                files.push((name, samples));
+                sources.push(source);
+            }
+            splits.push((format!("day_{day}"), ids_file(day), samples));
+            before += samples;
+        }
+        let dense = Dense::new(DenseTransform::LogPlus3).ok_or_else(|| worker.unusable())?;
+        worker.make(checkpoint, &files, tell, |i, path, turn| {
+            let (from, first) = sources[i];
+            let records = Records::open(&worker.path(from), Form::Signed, first, files[i].1)?;
+            match i % 3 {
+                0 => array(path, records, turn, Type::F32, DENSE as u64, |record, bytes| {
+                    for k in 0..DENSE {
+                        // All have a logarithm: the log was looked through.
+                        let y = dense.apply(f64::from(record.dense(k))).unwrap_or(f32::NAN);
+                        bytes.extend_from_slice(&y.to_le_bytes());
+                    }
+                }),
+                1 => array(path, records, turn, Type::Int(4), 1, |record, bytes| {
+                    bytes.extend_from_slice(&i32::from(record.label()).to_le_bytes());
+                }),
+                _ => ids(worker, path, records, turn, &drawn),
+            }
+        })?;
+        let ids = checkpoint.dictionaries.iter().enumerate().map(|(k, d)| (column_name(DENSE + k), d.bytes / 4)).collect();
+        Ok(Made { files: checkpoint.files(&files), splits, ids })
+    }
+}
+
+fn dense_file(day: usize) -> String {
+    format!("day_{day}_dense.npy")
+}
+
+fn labels_file(day: usize) -> String {
+    format!("day_{day}_labels.npy")
+}
+
+fn ids_file(day: usize) -> String {
+    format!("day_{day}_sparse_multi_hot.npz")
+}
+
+/// Where each training sample goes: `numpy.random.seed(seed); numpy.random.shuffle(samples)`.
+fn places(worker: &Worker, samples: u64, seed: u32) -> Result<Vec<u32>, PrepareError> {
+    worker.enough(8 * samples, "shuffling as numpy does")?;
+    let n = u32::try_from(samples).map_err(|_| {
+        PrepareError::Usage(format!("{samples} training samples are more than can be shuffled; take --randomize none"))
+    })?;
+    let mut order: Vec<u32> = (0..n).collect();
+    RandomState::new(seed).shuffle(&mut order);
+    let mut places = vec![0; order.len()];
+    for (place, &sample) in (0..n).zip(&order) {
+        places[sample as usize] = place;
+    }
+    Ok(places)
+}
+
+/// Bytes that were drawn before each table, and in all.
+fn drawn_starts(parameters: &Parameters) -> Vec<u64> {
+    let mut starts = vec![0];
+    for (&rows, hotness) in parameters.table_rows.iter().zip(parameters.hotness) {
+        starts.push(starts[starts.len() - 1] + 4 * u64::from(rows) * u64::from(hotness - 1));
+    }
+    starts
+}
+
+/// Draws the ids that come with each id of each table.
+fn draw(worker: &Worker, parameters: &Parameters) -> Result<Written, PrepareError> {
+    let mut numpy = RandomState::new(SEED);
+    let mut out = Growing::open(&worker.path(DRAWN), &Written::default(), |_| Ok(()))?;
+    let mut bytes = Vec::new();
+    for (&rows, hotness) in parameters.table_rows.iter().zip(parameters.hotness) {
+        let most = u64::from(rows) - 1;
+        for _ in 0..u64::from(rows) * u64::from(hotness - 1) {
+            let id = if parameters.multi_hot == MultiHot::Pareto {
+                // What is too large for 32 bits becomes the least integer, as x86 processors convert it.
+                let x = numpy.pareto(0.25);
+                let whole = if x < 2_147_483_648.0 { x as i32 } else { i32::MIN };
+                i64::from(whole).rem_euclid(i64::from(rows)) as u32
+            } else {
+                numpy.interval(most) as u32
+            };
+            bytes.extend_from_slice(&id.to_le_bytes());
+            if bytes.len() >= 1 << 20 {
+                worker.interrupted()?;
+                out.append(&bytes)?;
+                bytes.clear();
+            }
+        }
+    }
+    out.append(&bytes)?;
+    out.sync()
+}
+
+/// What was drawn: in memory if there is room, else on the disk.
+struct Drawn {
+    rows: [u32; TABLES],
+    hotness: [u32; TABLES],
+    /// Bytes before each table's.
+    starts: Vec<u64>,
+    path: PathBuf,
+    memory: Option<Vec<u8>>,
+}
+
+impl Drawn {
+    fn open(worker: &Worker, parameters: &Parameters) -> Result<Self, PrepareError> {
+        let (path, starts) = (worker.path(DRAWN), drawn_starts(parameters));
+        let fits = starts[TABLES] <= worker.job.dictionaries() / 2;
+        let memory = if fits { Some(std::fs::read(&path).map_err(PrepareError::write(&path))?) } else { None };
+        Ok(Drawn { rows: parameters.table_rows, hotness: parameters.hotness, starts, path, memory })
+    }
+
+    /// Appends id `id` of table `k` and those that come with it.
+    fn push(&self, file: &mut File, k: usize, id: u32, to: &mut Vec<u8>) -> Result<(), PrepareError> {
+        to.extend_from_slice(&id.to_le_bytes());
+        let bytes = 4 * (self.hotness[k] as usize - 1);
+        let start = self.starts[k] + u64::from(id) * bytes as u64;
+        match &self.memory {
+            Some(all) => to.extend_from_slice(&all[start as usize..][..bytes]),
+            None if bytes == 0 => {}
+            None => {
+                let at = to.len();
+                to.resize(at + bytes, 0);
+                let read = file.seek(SeekFrom::Start(start)).and_then(|_| file.read_exact(&mut to[at..]));
+                read.map_err(PrepareError::write(&self.path))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Writes an array of numpy's.
+fn array(
+    path: &Path,
+    mut records: Records,
+    turn: Turn,
+    of: Type,
+    width: u64,
+    mut push: impl FnMut(Record, &mut Vec<u8>),
+) -> Result<Written, PrepareError> {
+    let mut out = Growing::open(path, &Written::default(), |_| Ok(()))?;
+    out.append(&Header { of, fortran: false, shape: vec![records.left(), width] }.bytes())?;
+    let mut bytes = Vec::new();
+    loop {
+        bytes.clear();
+        let batch = records.next()?;
+        let n = batch.len();
+        if n == 0 {
+            return out.sync();
+        }
+        batch.for_each(|record| push(record, &mut bytes));
+        out.append(&bytes)?;
+        turn(n as u64)?;
+    }
+}
+
+/// Writes the archive of a day's ids.
+fn ids(worker: &Worker, path: &Path, mut records: Records, turn: Turn, drawn: &Drawn) -> Result<Written, PrepareError> {
+    let io = || PrepareError::write(path);
+    let mut members = Vec::new();
+    for k in 0..TABLES {
+        let width = u64::from(drawn.hotness[k]);
+        members.push(Member::new(path, &k.to_string(), Type::Int(4), Some(width)).map_err(io())?);
+    }
+    let mut file = File::open(&drawn.path).map_err(PrepareError::write(&drawn.path))?;
+    let (mut rows, mut bytes) = (0, Vec::new());
+    loop {
+        let batch = records.next()?;
+        let n = batch.len() as u64;
+        if n == 0 {
+            break;
+        }
+        for (k, member) in members.iter_mut().enumerate() {
+            bytes.clear();
+            for record in batch.clone() {
+                drawn.push(&mut file, k, (record.id(k) + FIRST) % drawn.rows[k], &mut bytes)?;
+            }
+            member.write(&bytes).map_err(io())?;
+        }
+        rows += n;
+        turn(n)?;
+    }
+    worker.interrupted()?;
+    pack(path, Packing::Stored, members.into_iter().map(|member| (member, rows))).map_err(io())?;
+    worker.written(path)
+}
