@@ -5,6 +5,8 @@
 //! at the granularity of a kernel. A new device is a new implementation of this trait and touches no layer.
 
 pub mod cpu;
+pub mod cuda;
+mod device;
 mod mat;
 mod precision;
 
@@ -17,6 +19,7 @@ use crate::{
 };
 use cpu::pool::Pool;
 
+pub use device::Device;
 pub use mat::{Linear, Mat, MatMut, Norm, Window};
 pub use precision::Precision;
 

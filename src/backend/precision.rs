@@ -13,18 +13,21 @@ pub enum Precision {
     Fp32,
     /// To bf16: 8 bits of exponent, 8 significant bits.
     Bf16,
+    /// To TF32, by the tensor cores of a GPU: 8 bits of exponent, 11 significant bits. Of CUDA devices only.
+    Tf32,
     /// To f16: 5 bits of exponent, 11 significant bits, nothing above 65,504. Small gradients vanish unless the loss is scaled.
     Fp16,
 }
 
 impl Precision {
-    /// Every precision.
+    /// Every precision that all devices have.
     pub const ALL: [Precision; 3] = [Precision::Fp32, Precision::Bf16, Precision::Fp16];
 
-    /// `fp32`, `bf16` or `fp16`.
+    /// `fp32`, `tf32`, `bf16` or `fp16`.
     pub fn name(self) -> &'static str {
         match self {
             Precision::Fp32 => "fp32",
+            Precision::Tf32 => "tf32",
             Precision::Bf16 => "bf16",
             Precision::Fp16 => "fp16",
         }

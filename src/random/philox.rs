@@ -76,6 +76,11 @@ impl Philox {
         Philox::new(seed, Stream::Dropout, step << 16 | u64::from(layer))
     }
 
+    /// The key, and the upper words of all counters: for kernels that compute blocks themselves.
+    pub(crate) fn words(&self) -> ([u32; 2], [u32; 2]) {
+        (self.key, self.high)
+    }
+
     /// The generator of the bits that round rows of table number `table` at update number `step`.
     ///
     /// # Panics

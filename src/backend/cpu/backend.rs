@@ -61,8 +61,11 @@ impl Cpu {
     /// Starts the threads and makes the scratch space.
     ///
     /// # Errors
-    /// If `DLRM_BENCH_ISA` asks for an instruction set that there is not.
+    /// If `DLRM_BENCH_ISA` asks for an instruction set that there is not, or the precision is one that CPUs have not.
     pub fn new(config: &CpuConfig) -> Result<Self> {
+        if config.precision == Precision::Tf32 {
+            return Err(BackendError::Device("precision tf32 is one of CUDA devices; a CPU has fp32, bf16 and fp16".into()));
+        }
         let isa = Isa::detect().map_err(|e| BackendError::Device(e.to_string()))?;
         let (rows, cols) = config.norm;
         let (rows_dropped, cols_dropped) = config.dropout;

@@ -131,17 +131,17 @@ macro_rules! with_kernel {
         use $function as function;
         use Precision::*;
         match ($gemm.isa, $gemm.precision) {
-            (Isa::Portable, Fp32) => function::<kernels::PortableF32>($($argument),*),
+            (Isa::Portable, Fp32 | Tf32) => function::<kernels::PortableF32>($($argument),*),
             (Isa::Portable, Bf16) => function::<kernels::PortableBf16>($($argument),*),
             (Isa::Portable, Fp16) => function::<kernels::PortableF16>($($argument),*),
             #[cfg(target_arch = "x86_64")]
-            (Isa::Avx2, Fp32) => function::<kernels::Avx2F32>($($argument),*),
+            (Isa::Avx2, Fp32 | Tf32) => function::<kernels::Avx2F32>($($argument),*),
             #[cfg(target_arch = "x86_64")]
             (Isa::Avx2, Bf16) => function::<kernels::Avx2Bf16>($($argument),*),
             #[cfg(target_arch = "x86_64")]
             (Isa::Avx2, Fp16) => function::<kernels::Avx2F16>($($argument),*),
             #[cfg(target_arch = "x86_64")]
-            (Isa::Avx512 | Isa::Avx512Bf16, Fp32) => function::<kernels::Avx512F32>($($argument),*),
+            (Isa::Avx512 | Isa::Avx512Bf16, Fp32 | Tf32) => function::<kernels::Avx512F32>($($argument),*),
             #[cfg(target_arch = "x86_64")]
             (Isa::Avx512, Bf16) => function::<kernels::Avx512Bf16>($($argument),*),
             #[cfg(target_arch = "x86_64")]

@@ -21,7 +21,7 @@ mod rule;
 mod simd;
 pub mod sparse_update;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 pub mod text;
 
 pub use backend::{Cpu, CpuConfig};

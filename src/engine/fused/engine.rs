@@ -12,10 +12,11 @@ use crate::{
     backend::{
         Backend, DotShape, InputShape, Result, TablesShape, Update, Window,
         cpu::{Cpu, CpuConfig, gemm::LinearShape},
+        cuda::{Cuda, CudaConfig},
     },
     data::Batch,
     engine::{Engine, EngineConfig, EngineError, Phase, PhaseClock, check::check_batch},
-    model::{Interaction, ModelSpec, ParamKind, ParamSpec, Pooling, init::Initializer},
+    model::{DeepFmSpec, DlrmSpec, Interaction, ModelSpec, ParamKind, ParamSpec, Pooling, init::Initializer},
     optim::{LossScale, LossScaler, rules::Step},
 };
 
@@ -78,6 +79,16 @@ impl FusedEngine<Cpu> {
     /// [`EngineError::Memory`] if there is not enough.
     pub fn new(config: &EngineConfig, init: &mut Initializer) -> std::result::Result<Self, EngineError> {
         Self::on(Cpu::new(&cpu_config(config))?, config, init)
+    }
+}
+
+impl FusedEngine<Cuda> {
+    /// The engine on GPU number `ordinal`, its parameters filled as on the CPU.
+    ///
+    /// # Errors
+    /// What is missing: the driver, the GPU, a library, memory.
+    pub fn on_gpu(ordinal: u32, config: &EngineConfig, init: &mut Initializer) -> std::result::Result<Self, EngineError> {
+        Self::on(Cuda::open(ordinal, &cuda_config(config))?, config, init)
     }
 }
 
@@ -221,13 +232,7 @@ fn cpu_config(config: &EngineConfig) -> CpuConfig {
     let params = config.model.params();
     let weights = params.iter().filter(|p| p.kind == ParamKind::Weight);
     let norms = params.iter().filter(|p| p.kind == ParamKind::Scale);
-    let (dim, dot) = match &config.model {
-        ModelSpec::DeepFm(m) => (m.dim, None),
-        ModelSpec::Dlrm(m) => match m.interaction {
-            Interaction::Cat => (m.dim, None),
-            Interaction::Dot { itself, .. } => (m.dim, Some(DotShape { features: m.features(), dim: m.dim, itself })),
-        },
-    };
+    let (ModelSpec::DeepFm(DeepFmSpec { dim, .. }) | ModelSpec::Dlrm(DlrmSpec { dim, .. })) = config.model;
     let dropped = match &config.model {
         ModelSpec::DeepFm(m) if m.dropout > 0.0 => m.hidden.iter().copied().max().unwrap_or(0),
         _ => 0,
@@ -240,7 +245,28 @@ fn cpu_config(config: &EngineConfig) -> CpuConfig {
         norm: (batch, norms.map(ParamSpec::len).max().unwrap_or(0)),
         dropout: (if dropped > 0 { batch } else { 0 }, dropped),
         tables: (config.model.tables().len(), dim),
-        dot,
+        dot: dot_shape(&config.model),
+    }
+}
+
+/// What a GPU has to be ready for.
+pub(super) fn cuda_config(config: &EngineConfig) -> CudaConfig {
+    CudaConfig {
+        threads: config.threads,
+        pin_threads: config.pin_threads,
+        precision: config.precision,
+        dot: dot_shape(&config.model),
+    }
+}
+
+/// The model's dot interaction.
+fn dot_shape(model: &ModelSpec) -> Option<DotShape> {
+    match model {
+        ModelSpec::Dlrm(m) => match m.interaction {
+            Interaction::Cat => None,
+            Interaction::Dot { itself, .. } => Some(DotShape { features: m.features(), dim: m.dim, itself }),
+        },
+        ModelSpec::DeepFm(_) => None,
     }
 }
 

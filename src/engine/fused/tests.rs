@@ -14,6 +14,9 @@ use crate::{
     random::philox::{Philox, Stream, unit_f32},
 };
 
+#[cfg(target_os = "linux")]
+mod cuda;
+
 const ROWS: [usize; 3] = [7, 20, 5];
 const DENSE: usize = 5;
 

@@ -112,7 +112,7 @@ impl Case {
         let round = |m: &Vec<f32>| -> Vec<f32> {
             let to = match precision {
                 _ if self.s.output == 1 => |v| v,
-                Precision::Fp32 => |v| v,
+                Precision::Fp32 | Precision::Tf32 => |v| v,
                 Precision::Bf16 => |v| half::bf16::from_f32(v).to_f32(),
                 Precision::Fp16 => |v| half::f16::from_f32(v).to_f32(),
             };

@@ -1,0 +1,350 @@
+//! [`Backend`] for GPUs of NVIDIA's: hands each operation to its launcher.
+
+use super::{
+    bags, batch_norm, dense_update,
+    driver::{Address, DeviceInfo, Driver, bytes_of, bytes_of_mut, real::Gpu},
+    dropout, elementwise, fm, groups,
+    interaction::Dot,
+    linear::{Params, Products},
+    loss,
+    memory::{Floats, Input},
+    scratch::Scratch,
+    sparse_update::Sparse,
+    tables::Tables,
+};
+use crate::{
+    backend::{
+        After, Backend, BackendError, DotShape, Dropout, Gate, InputShape, Linear, Mat, MatMut, Norm, Precision, Result,
+        SparseGradient, TablesShape, Update, Window, cpu::pool::Pool,
+    },
+    data::Batch,
+    engine::LossSpec,
+};
+use std::rc::Rc;
+
+/// What a CUDA backend has to be ready for.
+#[derive(Debug, Clone, Copy)]
+pub struct CudaConfig {
+    /// Threads of the host that work for it, the caller included; at least 1.
+    pub threads: usize,
+    /// Pin each of them to a core.
+    pub pin_threads: bool,
+    /// Rounding of the operands of matrix products.
+    pub precision: Precision,
+    /// The dot interaction, if there is one.
+    pub dot: Option<DotShape>,
+}
+
+/// A GPU with scratch space.
+#[derive(Debug)]
+pub struct Cuda {
+    driver: Rc<dyn Driver>,
+    pool: Pool,
+    precision: Precision,
+    dot: Option<Dot>,
+    scratch: Scratch,
+}
+
+impl Cuda {
+    /// GPU number `ordinal`.
+    ///
+    /// # Errors
+    /// What is missing: the driver, the GPU, a library.
+    pub fn open(ordinal: u32, config: &CudaConfig) -> Result<Self> {
+        Cuda::on(Gpu::open(ordinal)?, config)
+    }
+
+    /// A device whose driver is given.
+    ///
+    /// # Errors
+    /// If an interaction is too large for it.
+    pub(crate) fn on(driver: Rc<dyn Driver>, config: &CudaConfig) -> Result<Self> {
+        Ok(Cuda {
+            pool: Pool::with_pinning(config.threads, config.pin_threads),
+            precision: config.precision,
+            dot: config.dot.map(Dot::new).transpose()?,
+            scratch: Scratch::new(&driver),
+            driver,
+        })
+    }
+
+    /// What the device is.
+    pub fn device(&self) -> &DeviceInfo {
+        self.driver.device()
+    }
+
+    fn products(&mut self) -> Products<'_> {
+        Products { driver: &*self.driver, scratch: &mut self.scratch, precision: self.precision }
+    }
+
+    fn sparse<'a>(&'a mut self, tables: &'a Tables, input: &'a Input, gradient: SparseGradient<'_, Floats>) -> Sparse<'a> {
+        let (pooled, l2) = (gradient.pooled.place(), gradient.l2);
+        Sparse { driver: &self.driver, scratch: &mut self.scratch, tables, input, pooled, l2 }
+    }
+
+    fn dot(&self) -> Result<Dot> {
+        self.dot.ok_or_else(|| BackendError::Device("the backend was made without a dot interaction".into()))
+    }
+}
+
+/// A layer's parameters, or their gradients.
+fn params(buffer: &Floats, layer: Linear) -> Params {
+    let Linear { weight, bias, inputs, outputs } = layer;
+    Params { weight: buffer.at(weight, inputs * outputs), bias: buffer.at(bias, outputs), inputs, outputs }
+}
+
+/// Two parameters of a normalisation, `norm.cols` elements each.
+fn two(buffer: &Floats, norm: Norm, first: usize, second: usize) -> (Address, Address) {
+    (buffer.at(first, norm.cols), buffer.at(second, norm.cols))
+}
+
+impl Backend for Cuda {
+    type Floats = Floats;
+    type Input = Input;
+    type Tables = Tables;
+
+    fn zeros(&mut self, len: usize, what: &str) -> Result<Floats> {
+        Floats::zeros(&self.driver, len, what)
+    }
+
+    fn write(&mut self, to: &mut Floats, at: usize, from: &[f32]) -> Result<()> {
+        self.driver.to_device(to.at(at, from.len()), bytes_of(from))
+    }
+
+    fn read(&self, from: &Floats, at: usize, to: &mut [f32]) -> Result<()> {
+        self.driver.to_host(from.at(at, to.len()), bytes_of_mut(to))
+    }
+
+    fn fill(&mut self, to: &mut Floats, value: f32) -> Result<()> {
+        elementwise::fill(&*self.driver, to.at(0, to.len()), to.len(), value)
+    }
+
+    fn input(&mut self, shape: &InputShape<'_>) -> Result<Input> {
+        Input::new(&self.driver, shape)
+    }
+
+    fn upload(&mut self, batch: &Batch, input: &mut Input) -> Result<()> {
+        input.upload(&*self.driver, batch)
+    }
+
+    fn dense<'a>(&self, input: &'a Input) -> Mat<'a, Floats> {
+        Window::whole(input.dense_width).of(&input.words, input.len)
+    }
+
+    fn host_pool(&self) -> &Pool {
+        &self.pool
+    }
+
+    fn tables(&mut self, shape: &TablesShape<'_>) -> Result<Tables> {
+        Tables::new(&self.driver, shape)
+    }
+
+    fn with_table(&mut self, tables: &mut Tables, index: usize, f: &mut dyn FnMut(usize, &mut [f32], &Pool)) -> Result<()> {
+        tables.edit(&*self.driver, &mut self.scratch, index, |at, part| f(at, part, &self.pool))
+    }
+
+    fn with_row_weights(&mut self, tables: &mut Tables, index: usize, f: &mut dyn FnMut(&mut [f32], &Pool)) -> Result<()> {
+        tables.edit_weights(&*self.driver, index, |weights| f(weights, &self.pool))
+    }
+
+    fn read_table(&self, tables: &Tables, index: usize, out: &mut [f32]) -> Result<()> {
+        tables.read(&self.driver, index, out)
+    }
+
+    fn read_row_weights(&self, tables: &Tables, index: usize, out: &mut [f32]) -> Result<()> {
+        tables.read_weights(&*self.driver, index, out)
+    }
+
+    fn bags_forward(&mut self, tables: &Tables, input: &Input, out: MatMut<'_, Floats>) -> Result<()> {
+        bags::forward(&*self.driver, tables, input, out.place())
+    }
+
+    fn group_rows(&mut self, input: &mut Input) -> Result<()> {
+        groups::sort(&*self.driver, input)
+    }
+
+    fn sparse_sum_squares(&mut self, tables: &Tables, input: &Input, gradient: SparseGradient<'_, Floats>) -> Result<f64> {
+        self.sparse(tables, input, gradient).sum_squares()
+    }
+
+    fn sparse_update(
+        &mut self,
+        tables: &mut Tables,
+        input: &Input,
+        gradient: SparseGradient<'_, Floats>,
+        update: &Update,
+    ) -> Result<()> {
+        self.sparse(tables, input, gradient).update(update)
+    }
+
+    fn table_gradient(
+        &mut self,
+        tables: &Tables,
+        index: usize,
+        input: &Input,
+        gradient: SparseGradient<'_, Floats>,
+        (rows, weights): (&mut [f32], &mut [f32]),
+    ) -> Result<()> {
+        self.sparse(tables, input, gradient).gradient(index, rows, weights)
+    }
+
+    fn linear_forward(
+        &mut self,
+        x: Mat<'_, Floats>,
+        buffer: &Floats,
+        layer: Linear,
+        after: After,
+        y: MatMut<'_, Floats>,
+    ) -> Result<()> {
+        self.products().forward(x.place(), params(buffer, layer), after.relu, y.place())?;
+        after.dropout.map_or(Ok(()), |dropout| self.dropout(dropout, y))
+    }
+
+    fn linear_backward_data(
+        &mut self,
+        dy: Mat<'_, Floats>,
+        buffer: &Floats,
+        layer: Linear,
+        gate: Option<Gate<'_, Floats>>,
+        dx: MatMut<'_, Floats>,
+    ) -> Result<()> {
+        let gate = gate.map(|g| (g.activation.place(), g.factor));
+        self.products().backward_data(dy.place(), params(buffer, layer), gate, dx.place())
+    }
+
+    fn linear_backward_weight(
+        &mut self,
+        dy: Mat<'_, Floats>,
+        x: Mat<'_, Floats>,
+        layer: Linear,
+        grads: &mut Floats,
+    ) -> Result<()> {
+        self.products().backward_weight(dy.place(), x.place(), params(grads, layer))
+    }
+
+    fn relu_backward(&mut self, x: Mat<'_, Floats>, dx: MatMut<'_, Floats>) -> Result<()> {
+        elementwise::gate(&*self.driver, x.place(), 1.0, dx.place())
+    }
+
+    fn batch_norm_train(
+        &mut self,
+        z: Mat<'_, Floats>,
+        params: &Floats,
+        norm: Norm,
+        running: &mut Floats,
+        stats: &mut Floats,
+        y: MatMut<'_, Floats>,
+    ) -> Result<()> {
+        let (driver, z, stats) = (&*self.driver, z.place(), stats.at(0, 2 * norm.cols));
+        let running = two(running, norm, norm.mean, norm.var);
+        batch_norm::statistics(driver, &mut self.scratch, z, (norm.eps, norm.momentum), running, stats)?;
+        batch_norm::normalise(driver, z, stats, two(params, norm, norm.scale, norm.shift), y.place())
+    }
+
+    fn batch_norm_eval(
+        &mut self,
+        z: Mat<'_, Floats>,
+        params: &Floats,
+        norm: Norm,
+        running: &Floats,
+        stats: &mut Floats,
+        y: MatMut<'_, Floats>,
+    ) -> Result<()> {
+        let (driver, stats) = (&*self.driver, stats.at(0, 2 * norm.cols));
+        batch_norm::running(driver, two(running, norm, norm.mean, norm.var), norm.cols, norm.eps, stats)?;
+        batch_norm::normalise(driver, z.place(), stats, two(params, norm, norm.scale, norm.shift), y.place())
+    }
+
+    fn batch_norm_backward(
+        &mut self,
+        z: Mat<'_, Floats>,
+        params: &Floats,
+        norm: Norm,
+        stats: &Floats,
+        g: MatMut<'_, Floats>,
+        grads: &mut Floats,
+    ) -> Result<()> {
+        let given = (stats.at(0, 2 * norm.cols), params.at(norm.scale, norm.cols));
+        let wanted = two(grads, norm, norm.scale, norm.shift);
+        batch_norm::backward(&*self.driver, &mut self.scratch, z.place(), given, g.place(), wanted)
+    }
+
+    fn dropout(&mut self, dropout: Dropout, x: MatMut<'_, Floats>) -> Result<()> {
+        dropout::apply(&*self.driver, dropout, x.place())
+    }
+
+    fn scale(&mut self, factor: f32, x: MatMut<'_, Floats>) -> Result<()> {
+        elementwise::scale(&*self.driver, factor, x.place())
+    }
+
+    fn dot_forward(&mut self, t: Mat<'_, Floats>, out: MatMut<'_, Floats>) -> Result<()> {
+        self.dot()?.forward(&*self.driver, t.place(), out.place())
+    }
+
+    fn dot_backward(&mut self, t: Mat<'_, Floats>, dout: Mat<'_, Floats>, dt: MatMut<'_, Floats>) -> Result<()> {
+        self.dot()?.backward(&*self.driver, t.place(), dout.place(), dt.place())
+    }
+
+    fn fm_forward(&mut self, v: Mat<'_, Floats>, dim: usize, linear: Mat<'_, Floats>, logits: MatMut<'_, Floats>) -> Result<()> {
+        fm::forward(&*self.driver, v.place(), dim, linear.place(), logits.place())
+    }
+
+    fn fm_backward(
+        &mut self,
+        v: Mat<'_, Floats>,
+        dim: usize,
+        dlogits: Mat<'_, Floats>,
+        dv: MatMut<'_, Floats>,
+        dlinear: MatMut<'_, Floats>,
+    ) -> Result<()> {
+        fm::backward(&*self.driver, v.place(), dim, dlogits.place(), dv.place(), dlinear.place())
+    }
+
+    fn fields_forward(
+        &mut self,
+        x: Mat<'_, Floats>,
+        params: &Floats,
+        weight: usize,
+        dim: usize,
+        out: MatMut<'_, Floats>,
+    ) -> Result<()> {
+        let weight = params.at(weight, x.window.cols * dim);
+        fm::fields_forward(&*self.driver, x.place(), weight, dim, out.place())
+    }
+
+    fn fields_backward(
+        &mut self,
+        x: Mat<'_, Floats>,
+        dout: Mat<'_, Floats>,
+        weight: usize,
+        dim: usize,
+        grads: &mut Floats,
+    ) -> Result<()> {
+        let dw = grads.at(weight, x.window.cols * dim);
+        fm::fields_backward(&*self.driver, &mut self.scratch, x.place(), dout.place(), dim, dw)
+    }
+
+    fn loss(&mut self, spec: &LossSpec, logits: Mat<'_, Floats>, input: &Input, dlogits: MatMut<'_, Floats>) -> Result<f32> {
+        let places = (logits.place().at, input.labels());
+        loss::forward_backward(&*self.driver, &mut self.scratch, spec, input.len, places, dlogits.place().at)
+    }
+
+    fn probabilities(&mut self, logits: Mat<'_, Floats>, out: &mut [f32]) -> Result<()> {
+        loss::probabilities(&*self.driver, &mut self.scratch, logits.place().at, &mut out[..logits.rows])
+    }
+
+    fn all_finite(&mut self, x: Mat<'_, Floats>) -> Result<bool> {
+        elementwise::all_finite(&*self.driver, &mut self.scratch, x.place())
+    }
+
+    fn sum_squares(&mut self, x: &Floats) -> Result<f64> {
+        elementwise::sum_squares(&*self.driver, &mut self.scratch, x.at(0, x.len()), x.len())
+    }
+
+    fn dense_update(&mut self, params: &mut Floats, grads: &Floats, state: &mut [Floats], update: &Update) -> Result<()> {
+        let n = params.len();
+        let state = [0, 1].map(|k| state.get(k).map_or(0, |s| s.at(0, n)));
+        let places = (params.at(0, n), grads.at(0, n));
+        dense_update::update(&*self.driver, &mut self.scratch, n, places, state, update)
+    }
+}

@@ -1,0 +1,232 @@
+//! A device for tests: the kernels' own text, built by the host's C++ compiler (emulated.h), and plain loops for matrix products.
+
+use super::{
+    Address, DeviceInfo, Driver, Launch, Source,
+    gemm::{Compute, Epilogue, Gemm, Number, Operand},
+};
+use crate::{
+    backend::{BackendError, Result},
+    embedding::sixteen,
+};
+use libloading::Library;
+use std::{
+    cell::{Cell, RefCell},
+    collections::HashMap,
+    ffi::c_void,
+    path::{Path, PathBuf},
+    process::Command,
+    rc::Rc,
+    sync::{Mutex, OnceLock, PoisonError},
+};
+
+/// The device.
+#[derive(Debug)]
+pub(crate) struct Emulated {
+    info: DeviceInfo,
+    /// Where memory begins that is in use, the mapping around it, and what was asked for.
+    memory: RefCell<HashMap<Address, (usize, usize, usize)>>,
+    in_use: Cell<usize>,
+    /// Whether products have no ends of their own, as on a device whose library lacks them.
+    bare: bool,
+}
+
+type Entry = unsafe extern "C" fn(*const u32, *const u32, u32, *mut *mut c_void);
+
+/// Kernels have static memory: one launch at a time, whoever asks.
+static MODULES: OnceLock<Mutex<HashMap<&'static str, Library>>> = OnceLock::new();
+
+/// Bytes of the device: little, so that tests can run out of it.
+const MEMORY: usize = 1 << 30;
+const PAGE: usize = 4096;
+
+/// The compiler's name, if there is one.
+pub(crate) fn compiler() -> Option<&'static str> {
+    static FOUND: OnceLock<Option<&str>> = OnceLock::new();
+    let works = |name: &&str| Command::new(name).arg("--version").output().is_ok_and(|o| o.status.success());
+    *FOUND.get_or_init(|| ["c++", "g++", "clang++"].into_iter().find(works))
+}
+
+impl Emulated {
+    /// A device, or a word why not where there is no compiler.
+    pub(crate) fn open(bare: bool) -> Option<Rc<dyn Driver>> {
+        if compiler().is_none() {
+            eprintln!("skipped: no C++ compiler (c++, g++, clang++) to build the kernels for the host");
+            return None;
+        }
+        let info = DeviceInfo {
+            name: "emulated".into(),
+            ordinal: 0,
+            capability: "9.0".into(),
+            memory: MEMORY as u64,
+            multiprocessors: 2,
+            driver: "0.0".into(),
+        };
+        Some(Rc::new(Emulated { info, memory: RefCell::default(), in_use: Cell::new(0), bare }))
+    }
+}
+
+/// The source as a library of this machine, built unless an earlier test has done so.
+fn build(source: &Source) -> PathBuf {
+    const OPTIONS: [&str; 8] =
+        ["-std=c++17", "-O1", "-fPIC", "-shared", "-fvisibility=hidden", "-fno-exceptions", "-ffp-contract=off", "-w"];
+    let kernels = source.text();
+    let names = kernels.lines().filter_map(|l| l.strip_prefix("KERNEL ")?.split('(').next());
+    let text = format!("{}{kernels}{}", include_str!("emulated.h"), names.map(|n| format!("EMULATE({n})\n")).collect::<String>());
+    let folder = std::env::temp_dir().join("dlrm-bench-emulated");
+    std::fs::create_dir_all(&folder).unwrap();
+    let path = folder.join(format!("{}-{}.so", source.name, blake3::hash(text.as_bytes()).to_hex()));
+    if !path.exists() {
+        let work = tempfile::tempdir_in(&folder).unwrap();
+        let (cpp, so) = (work.path().join("k.cpp"), work.path().join("k.so"));
+        std::fs::write(&cpp, text).unwrap();
+        let out = Command::new(compiler().unwrap()).args(OPTIONS).arg("-o").arg(&so).arg(&cpp).output().unwrap();
+        assert!(out.status.success(), "{}.cu: {}", source.name, String::from_utf8_lossy(&out.stderr));
+        std::fs::rename(so, &path).unwrap();
+    }
+    path
+}
+
+fn load(path: &Path) -> Library {
+    // SAFETY: the library has no initialisers.
+    unsafe { Library::new(path) }.unwrap()
+}
+
+impl Driver for Emulated {
+    fn device(&self) -> &DeviceInfo {
+        &self.info
+    }
+
+    /// The end of the memory is the end of a page, with one behind it that nobody may touch.
+    fn alloc(&self, bytes: usize) -> Result<Option<Address>> {
+        if self.in_use.get() + bytes > MEMORY {
+            return Ok(None);
+        }
+        self.in_use.set(self.in_use.get() + bytes);
+        let asked = bytes;
+        let bytes = bytes.next_multiple_of(16);
+        let mapped = bytes.next_multiple_of(PAGE) + PAGE;
+        // SAFETY: a new anonymous mapping, and its own last page.
+        unsafe {
+            let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+            let base = libc::mmap(std::ptr::null_mut(), mapped, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0);
+            assert_ne!(base, libc::MAP_FAILED);
+            assert_eq!(libc::mprotect(base.add(mapped - PAGE), PAGE, libc::PROT_NONE), 0);
+            let at = base as usize + mapped - PAGE - bytes;
+            std::ptr::write_bytes(at as *mut u8, 0xff, bytes);
+            self.memory.borrow_mut().insert(at as Address, (base as usize, mapped, asked));
+            Ok(Some(at as Address))
+        }
+    }
+
+    fn free(&self, at: Address) {
+        let (base, mapped, asked) = self.memory.borrow_mut().remove(&at).unwrap();
+        self.in_use.set(self.in_use.get() - asked);
+        // SAFETY: mapped by `alloc`.
+        assert_eq!(unsafe { libc::munmap(base as *mut c_void, mapped) }, 0);
+    }
+
+    fn available(&self) -> Result<u64> {
+        Ok((MEMORY - self.in_use.get()) as u64)
+    }
+
+    fn zero(&self, at: Address, bytes: usize) -> Result<()> {
+        // SAFETY: the caller's memory.
+        unsafe { std::ptr::write_bytes(at as *mut u8, 0, bytes) };
+        Ok(())
+    }
+
+    fn to_device(&self, at: Address, from: &[u8]) -> Result<()> {
+        // SAFETY: the caller's memory.
+        unsafe { std::ptr::copy_nonoverlapping(from.as_ptr(), at as *mut u8, from.len()) };
+        Ok(())
+    }
+
+    fn to_host(&self, at: Address, to: &mut [u8]) -> Result<()> {
+        // SAFETY: the caller's memory.
+        unsafe { std::ptr::copy_nonoverlapping(at as *const u8, to.as_mut_ptr(), to.len()) };
+        Ok(())
+    }
+
+    fn synchronize(&self) -> Result<()> {
+        Ok(())
+    }
+
+    unsafe fn launch(
+        &self,
+        source: &'static Source,
+        kernel: &'static str,
+        launch: Launch,
+        args: &mut [*mut c_void],
+    ) -> Result<()> {
+        let modules = MODULES.get_or_init(Mutex::default);
+        let mut modules = modules.lock().unwrap_or_else(PoisonError::into_inner);
+        let library = modules.entry(source.name).or_insert_with(|| load(&build(source)));
+        // SAFETY: every kernel has such an entry (EMULATE).
+        let entry = unsafe { library.get::<Entry>(format!("emulated_{kernel}").as_bytes()) };
+        let entry = entry.map_err(|e| BackendError::Device(format!("{}.cu has no kernel {kernel}: {e}", source.name)))?;
+        // SAFETY: the caller's promise.
+        unsafe { entry(launch.grid.as_ptr(), launch.block.as_ptr(), launch.shared, args.as_mut_ptr()) };
+        Ok(())
+    }
+
+    unsafe fn gemm(&self, gemm: &Gemm) -> Result<bool> {
+        if self.bare && gemm.epilogue != Epilogue::None {
+            return Ok(false);
+        }
+        // SAFETY: the caller's promise.
+        unsafe { product(gemm) };
+        Ok(true)
+    }
+}
+
+/// Element `(i, j)` of op(matrix).
+unsafe fn element(o: Operand, number: Number, compute: Compute, i: usize, j: usize) -> f32 {
+    let (i, j) = if o.transposed { (j, i) } else { (i, j) };
+    let at = i + j * o.stride;
+    // SAFETY: the caller's promise.
+    unsafe {
+        match number {
+            Number::F32 => {
+                let x = *(o.at as *const f32).add(at);
+                match compute {
+                    Compute::Plain => x,
+                    // To 10 bits behind the point, ties away from zero.
+                    Compute::Tf32 => f32::from_bits(x.to_bits().wrapping_add(0x1000) & !0x1fff),
+                }
+            }
+            Number::Bf16 => sixteen::from_bf16(*(o.at as *const u16).add(at)),
+            Number::F16 => sixteen::from_f16(*(o.at as *const u16).add(at)),
+        }
+    }
+}
+
+/// cuBLASLt's definition, summed in f64.
+unsafe fn product(g: &Gemm) {
+    assert!(!g.d.transposed && g.d.stride >= g.m, "columns of D hold {} elements", g.m);
+    let rows = |o: Operand, rows: usize, cols: usize| assert!(o.stride >= if o.transposed { cols } else { rows }, "{g:?}");
+    rows(g.a, g.m, g.k);
+    rows(g.b, g.k, g.n);
+    // SAFETY: the caller's promise.
+    unsafe {
+        for j in 0..g.n {
+            for i in 0..g.m {
+                let term = |k| {
+                    let (a, b) = (element(g.a, g.number, g.compute, i, k), element(g.b, g.number, g.compute, k, j));
+                    f64::from(a) * f64::from(b)
+                };
+                let mut sum = (0..g.k).map(term).sum::<f64>() as f32;
+                if let Epilogue::Bias(bias) | Epilogue::BiasRelu(bias) = g.epilogue {
+                    sum += *(bias as *const f32).add(i);
+                }
+                if let Epilogue::BiasRelu(_) = g.epilogue {
+                    sum = sum.max(0.0);
+                }
+                *(g.d.at as *mut f32).add(i + j * g.d.stride) = sum;
+            }
+            if let Epilogue::SumsOfB(out) = g.epilogue {
+                let sum: f64 = (0..g.k).map(|k| f64::from(element(g.b, g.number, Compute::Plain, k, j))).sum();
+                *(out as *mut f32).add(j) = sum as f32;
+            }
+        }
+    }
+}

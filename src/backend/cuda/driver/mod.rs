@@ -1,0 +1,188 @@
+//! The driver boundary: the few things that kernels' launchers ask of a device.
+//!
+//! [`real`] asks NVIDIA's driver, NVRTC and cuBLASLt. Tests have a second one, `emulated`, which runs the same kernels on the CPU, so that
+//! launchers, indices and layouts are tried where there is no GPU.
+
+pub mod cache;
+#[cfg(test)]
+pub(crate) mod emulated;
+pub mod gemm;
+pub mod libraries;
+pub mod nvrtc;
+pub mod real;
+
+use crate::backend::{BackendError, Result};
+use gemm::Gemm;
+use std::{ffi::c_void, fmt::Debug, rc::Rc};
+
+/// An address in the device's memory.
+pub type Address = u64;
+
+/// The text of a few kernels that are compiled together.
+#[derive(Debug)]
+pub struct Source {
+    /// Name of the file without its ending.
+    pub name: &'static str,
+    /// The file behind the pieces that it builds on.
+    pub parts: &'static [&'static str],
+}
+
+impl Source {
+    /// The whole text.
+    pub fn text(&self) -> String {
+        self.parts.concat()
+    }
+}
+
+/// How many blocks of how many threads, and bytes of dynamic shared memory a block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Launch {
+    /// Blocks.
+    pub grid: [u32; 3],
+    /// Threads of a block.
+    pub block: [u32; 3],
+    /// Bytes.
+    pub shared: u32,
+}
+
+/// What a kernel takes as an argument: numbers and structs of the size and layout that it has in the kernel.
+///
+/// # Safety
+/// Without padding or references.
+pub unsafe trait Plain: Copy {}
+// SAFETY: numbers.
+unsafe impl Plain for u32 {}
+// SAFETY: numbers.
+unsafe impl Plain for u64 {}
+// SAFETY: numbers.
+unsafe impl Plain for f32 {}
+
+/// Where an argument is.
+pub fn arg<T: Plain>(value: &T) -> *mut c_void {
+    std::ptr::from_ref(value).cast_mut().cast()
+}
+
+/// A device and all that is asked of it. All work is done in the order in which it is asked for.
+pub trait Driver: Debug {
+    /// What the device is.
+    fn device(&self) -> &DeviceInfo;
+
+    /// Memory, its contents undefined; `None` if there is not enough. Aligned to 256 bytes.
+    fn alloc(&self, bytes: usize) -> Result<Option<Address>>;
+
+    /// Gives memory back.
+    fn free(&self, at: Address);
+
+    /// Bytes free now.
+    fn available(&self) -> Result<u64>;
+
+    /// Sets bytes to zero.
+    fn zero(&self, at: Address, bytes: usize) -> Result<()>;
+
+    /// Copies to the device. `from` may be changed again at once.
+    fn to_device(&self, at: Address, from: &[u8]) -> Result<()>;
+
+    /// Copies from the device, after all that was asked for before.
+    fn to_host(&self, at: Address, to: &mut [u8]) -> Result<()>;
+
+    /// Waits until all is done.
+    fn synchronize(&self) -> Result<()>;
+
+    /// Starts a kernel of a source, which is compiled when it is first needed.
+    ///
+    /// # Safety
+    /// The arguments must be those that the kernel takes, and lead it to memory that it may use so.
+    unsafe fn launch(
+        &self,
+        source: &'static Source,
+        kernel: &'static str,
+        launch: Launch,
+        args: &mut [*mut c_void],
+    ) -> Result<()>;
+
+    /// A matrix product; `false` if this device has none of this kind with that end, and nothing was done.
+    ///
+    /// # Safety
+    /// The matrices must lie in memory that may be used so.
+    unsafe fn gemm(&self, gemm: &Gemm) -> Result<bool>;
+}
+
+/// What a device is, as records state it.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct DeviceInfo {
+    /// Its name, as in `NVIDIA H200`.
+    pub name: String,
+    /// Its number among the devices of the machine.
+    pub ordinal: u32,
+    /// Compute capability, as in `9.0`.
+    pub capability: String,
+    /// Bytes of memory.
+    pub memory: u64,
+    /// Streaming multiprocessors.
+    pub multiprocessors: u32,
+    /// The CUDA version that the driver supports, as in `13.0`.
+    pub driver: String,
+}
+
+impl DeviceInfo {
+    /// Label and value of each fact, for people.
+    pub fn lines(&self) -> Vec<(&'static str, String)> {
+        let memory = self.memory as f64 / (1u64 << 30) as f64;
+        vec![
+            ("GPU", format!("{} (cuda:{}, compute capability {})", self.name, self.ordinal, self.capability)),
+            ("GPU memory", format!("{memory:.1} GiB")),
+            ("GPU multiprocessors", self.multiprocessors.to_string()),
+            ("GPU driver", format!("CUDA {}", self.driver)),
+        ]
+    }
+}
+
+/// Memory of a device, given back when dropped.
+#[derive(Debug)]
+pub struct Memory {
+    driver: Rc<dyn Driver>,
+    at: Address,
+    bytes: usize,
+}
+
+impl Memory {
+    /// Zeros; `what` names their purpose should memory run out.
+    ///
+    /// # Errors
+    /// [`BackendError::Memory`] if there is not enough.
+    pub fn zeros(driver: &Rc<dyn Driver>, bytes: usize, what: &str) -> Result<Self> {
+        let refused = || BackendError::Memory { what: format!("{what} on the GPU"), bytes: bytes as u64 };
+        let at = driver.alloc(bytes.max(1))?.ok_or_else(refused)?;
+        let memory = Memory { driver: Rc::clone(driver), at, bytes };
+        driver.zero(at, bytes)?;
+        Ok(memory)
+    }
+
+    /// Where it is.
+    pub fn at(&self) -> Address {
+        self.at
+    }
+
+    /// How much it is.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        self.driver.free(self.at);
+    }
+}
+
+/// Bytes of numbers.
+pub fn bytes_of<T: Plain>(values: &[T]) -> &[u8] {
+    // SAFETY: `Plain` has no padding.
+    unsafe { std::slice::from_raw_parts(values.as_ptr().cast(), size_of_val(values)) }
+}
+
+/// Bytes of numbers, to change.
+pub fn bytes_of_mut<T: Plain>(values: &mut [T]) -> &mut [u8] {
+    // SAFETY: `Plain` has no padding, and all bit patterns of its numbers are numbers.
+    unsafe { std::slice::from_raw_parts_mut(values.as_mut_ptr().cast(), size_of_val(values)) }
+}

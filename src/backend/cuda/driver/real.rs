@@ -1,0 +1,235 @@
+//! A GPU of NVIDIA's, through its driver.
+
+use super::{
+    Address, DeviceInfo, Driver, Launch, Source, cache,
+    gemm::Gemm,
+    libraries::{self, Library},
+    nvrtc,
+};
+use crate::backend::{BackendError, Result};
+use blas_lt::BlasLt;
+use cudarc::driver::{result, sys};
+use std::{
+    cell::{OnceCell, RefCell},
+    collections::HashMap,
+    ffi::{CString, c_void},
+    path::PathBuf,
+    rc::Rc,
+};
+
+#[path = "blas_lt.rs"]
+mod blas_lt;
+
+/// The oldest GPUs that the kernels are compiled for: Ampere.
+const OLDEST: (i32, i32) = (8, 0);
+
+/// A GPU.
+#[derive(Debug)]
+pub struct Gpu {
+    info: DeviceInfo,
+    architecture: String,
+    device: sys::CUdevice,
+    stream: sys::CUstream,
+    kernels: RefCell<HashMap<(&'static str, &'static str), sys::CUfunction>>,
+    modules: RefCell<HashMap<&'static str, sys::CUmodule>>,
+    cache: Option<PathBuf>,
+    /// Made when the first product is asked for.
+    blas: OnceCell<BlasLt>,
+}
+
+/// Every GPU of this machine.
+///
+/// # Errors
+/// If there is no driver, or it does not start.
+pub fn devices() -> Result<Vec<DeviceInfo>> {
+    Ok(all()?.into_iter().map(|(_, info)| info).collect())
+}
+
+fn all() -> Result<Vec<(sys::CUdevice, DeviceInfo)>> {
+    // SAFETY: it opens the driver's library, if there is one.
+    if !unsafe { sys::is_culib_present() } {
+        return Err(BackendError::Device("there is no NVIDIA driver on this machine (libcuda.so.1 is not found)".into()));
+    }
+    result::init().map_err(|e| BackendError::Device(format!("the NVIDIA driver does not start: {}", reason(&e))))?;
+    let count = result::device::get_count().map_err(failed("counting GPUs"))?;
+    let device = |ordinal: i32| {
+        let device = result::device::get(ordinal).map_err(failed("looking for the device"))?;
+        Ok((device, inspect(device, ordinal as u32)?))
+    };
+    (0..count).map(device).collect()
+}
+
+fn failed(what: &str) -> impl Fn(result::DriverError) -> BackendError + '_ {
+    move |e| BackendError::Device(format!("the GPU failed while {what}: {}", reason(&e)))
+}
+
+impl Gpu {
+    /// GPU number `ordinal`, once all that it needs has been found: driver, NVRTC and cuBLASLt.
+    ///
+    /// # Errors
+    /// What is missing: the driver, the GPU, a library; or that the GPU is too old.
+    pub fn open(ordinal: u32) -> Result<Rc<dyn Driver>> {
+        let device_error = |what: String| BackendError::Device(what);
+        let all = all().map_err(|e| device_error(format!("cuda:{ordinal}: {e}")))?;
+        let count = all.len();
+        let Some((device, info)) = all.into_iter().nth(ordinal as usize) else {
+            return Err(device_error(format!("cuda:{ordinal}: this machine has {count} NVIDIA GPU(s), counted from 0")));
+        };
+        let version: Vec<i32> = info.capability.split('.').filter_map(|n| n.parse().ok()).collect();
+        if (version[0], version[1]) < OLDEST {
+            let (major, minor) = OLDEST;
+            let what = format!("{} has compute capability {}; {major}.{minor} is the least", info.name, info.capability);
+            return Err(device_error(format!("cuda:{ordinal}: {what}")));
+        }
+        for library in [Library::Nvrtc, Library::CublasLt] {
+            libraries::load(library).map_err(|e| device_error(format!("cuda:{ordinal}: {e}")))?;
+        }
+        // SAFETY: the driver has started, the device exists; the context is this process's own and stays.
+        let context = unsafe { result::primary_ctx::retain(device) }.map_err(failed("making a context"))?;
+        // SAFETY: just made.
+        unsafe { result::ctx::set_current(context) }.map_err(failed("making a context"))?;
+        let stream = result::stream::create(result::stream::StreamKind::NonBlocking).map_err(failed("making a stream"))?;
+        Ok(Rc::new(Gpu {
+            architecture: format!("sm_{}{}", version[0], version[1]),
+            info,
+            device,
+            stream,
+            kernels: RefCell::default(),
+            modules: RefCell::default(),
+            cache: cache::folder(),
+            blas: OnceCell::new(),
+        }))
+    }
+
+    /// The machine code of a source, loaded.
+    fn module(&self, source: &'static Source) -> Result<sys::CUmodule> {
+        if let Some(&module) = self.modules.borrow().get(source.name) {
+            return Ok(module);
+        }
+        let code = nvrtc::cubin(source, &self.architecture, self.cache.as_deref());
+        let code = code.map_err(|e| BackendError::Device(e.to_string()))?;
+        // SAFETY: a cubin for this device.
+        let module = unsafe { result::module::load_data(code.as_ptr().cast()) }.map_err(failed("loading kernels"))?;
+        self.modules.borrow_mut().insert(source.name, module);
+        Ok(module)
+    }
+
+    fn kernel(&self, source: &'static Source, name: &'static str) -> Result<sys::CUfunction> {
+        if let Some(&kernel) = self.kernels.borrow().get(&(source.name, name)) {
+            return Ok(kernel);
+        }
+        let module = self.module(source)?;
+        let c_name = CString::new(name).map_err(|e| BackendError::Device(e.to_string()))?;
+        // SAFETY: the module is loaded for good.
+        let kernel = unsafe { result::module::get_function(module, c_name) }.map_err(failed("looking for a kernel"))?;
+        self.kernels.borrow_mut().insert((source.name, name), kernel);
+        Ok(kernel)
+    }
+}
+
+fn reason(e: &result::DriverError) -> String {
+    e.error_string().ok().map(|s| s.to_string_lossy().into_owned()).unwrap_or_else(|| format!("{e:?}"))
+}
+
+/// What a device says of itself.
+fn inspect(device: sys::CUdevice, ordinal: u32) -> Result<DeviceInfo> {
+    use sys::CUdevice_attribute as A;
+    // SAFETY: the device exists.
+    let attribute = |a| unsafe { result::device::get_attribute(device, a) }.map_err(failed("asking the device"));
+    let (major, minor) = (
+        attribute(A::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)?,
+        attribute(A::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR)?,
+    );
+    let mut driver = 0;
+    // SAFETY: a valid pointer.
+    unsafe { sys::cuDriverGetVersion(&mut driver) }.result().map_err(failed("asking the driver"))?;
+    Ok(DeviceInfo {
+        name: result::device::get_name(device).map_err(failed("asking the device"))?,
+        ordinal,
+        capability: format!("{major}.{minor}"),
+        // SAFETY: the device exists.
+        memory: unsafe { result::device::total_mem(device) }.map_err(failed("asking the device"))? as u64,
+        multiprocessors: attribute(A::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)? as u32,
+        driver: format!("{}.{}", driver / 1000, driver % 1000 / 10),
+    })
+}
+
+// SAFETY (all blocks): the context is current in the thread that has the driver, addresses come from `alloc`, callers promise the rest.
+impl Driver for Gpu {
+    fn device(&self) -> &DeviceInfo {
+        &self.info
+    }
+
+    fn alloc(&self, bytes: usize) -> Result<Option<Address>> {
+        match unsafe { result::malloc_sync(bytes) } {
+            Ok(at) => Ok(Some(at)),
+            Err(e) if e.0 == sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY => Ok(None),
+            Err(e) => Err(failed("allocating memory")(e)),
+        }
+    }
+
+    fn free(&self, at: Address) {
+        // Kernels that use it may still be running; nothing can be done about a failure here.
+        let _ = self.synchronize();
+        let _ = unsafe { result::free_sync(at) };
+    }
+
+    fn available(&self) -> Result<u64> {
+        Ok(result::mem_get_info().map_err(failed("asking for free memory"))?.0 as u64)
+    }
+
+    fn zero(&self, at: Address, bytes: usize) -> Result<()> {
+        unsafe { result::memset_d8_async(at, 0, bytes, self.stream) }.map_err(failed("clearing memory"))
+    }
+
+    fn to_device(&self, at: Address, from: &[u8]) -> Result<()> {
+        unsafe { result::memcpy_htod_async(at, from, self.stream) }.map_err(failed("copying to it"))
+    }
+
+    fn to_host(&self, at: Address, to: &mut [u8]) -> Result<()> {
+        unsafe { result::memcpy_dtoh_async(to, at, self.stream) }.map_err(failed("copying from it"))?;
+        self.synchronize()
+    }
+
+    fn synchronize(&self) -> Result<()> {
+        unsafe { result::stream::synchronize(self.stream) }.map_err(failed("computing"))
+    }
+
+    unsafe fn launch(
+        &self,
+        source: &'static Source,
+        kernel: &'static str,
+        launch: Launch,
+        args: &mut [*mut c_void],
+    ) -> Result<()> {
+        let Launch { grid: [gx, gy, gz], block: [bx, by, bz], shared } = launch;
+        let function = self.kernel(source, kernel)?;
+        if shared > 48 << 10 {
+            let limit = sys::CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
+            unsafe { result::function::set_function_attribute(function, limit, shared as i32) }.map_err(failed(kernel))?;
+        }
+        unsafe { result::launch_kernel(function, (gx, gy, gz), (bx, by, bz), shared, self.stream, args) }.map_err(failed(kernel))
+    }
+
+    unsafe fn gemm(&self, gemm: &Gemm) -> Result<bool> {
+        if self.blas.get().is_none() {
+            let _ = self.blas.set(BlasLt::new(self.stream)?);
+        }
+        let Some(blas) = self.blas.get() else { return Ok(false) };
+        unsafe { blas.gemm(gemm) }
+    }
+}
+
+impl Drop for Gpu {
+    fn drop(&mut self) {
+        self.blas.take();
+        // SAFETY: nobody uses them after this. Failures leave them to the end of the process.
+        unsafe {
+            for (_, module) in self.modules.borrow_mut().drain() {
+                let _ = result::module::unload(module);
+            }
+            let _ = result::stream::destroy(self.stream);
+            let _ = result::primary_ctx::release(self.device);
+        }
+    }
+}

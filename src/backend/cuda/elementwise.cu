@@ -1,0 +1,74 @@
+// dx = x > 0 ? dx * factor : 0
+KERNEL gate(const float* x, u32 x_stride, float* dx, u32 dx_stride, u32 rows, u32 cols, float factor) {
+    FOR_ROWS(r, rows) FOR_COLS(c, cols) {
+        float* g = dx + r * dx_stride + c;
+        *g = x[r * x_stride + c] > 0.0f ? *g * factor : 0.0f;
+    }
+}
+
+// x *= factor
+KERNEL scale(float* x, u32 stride, u32 rows, u32 cols, float factor) {
+    FOR_ROWS(r, rows) FOR_COLS(c, cols) x[r * stride + c] *= factor;
+}
+
+// flag = 1 if an element is infinite or NaN. Whoever writes, writes the same.
+KERNEL not_finite(const float* x, u32 stride, u32 rows, u32 cols, u32* flag) {
+    FOR_ROWS(r, rows) FOR_COLS(c, cols) {
+        if ((__float_as_uint(x[r * stride + c]) & 0x7f800000u) == 0x7f800000u) *flag = 1;
+    }
+}
+
+// x = value
+KERNEL fill(float* x, u64 n, float value) { FOR_ALL(i, n) x[i] = value; }
+
+// y = max(y + bias, 0) or y + bias
+KERNEL bias_relu(float* y, u32 stride, u32 rows, u32 cols, const float* bias, u32 relu) {
+    FOR_ROWS(r, rows) FOR_COLS(c, cols) {
+        float* p = y + r * stride + c;
+        float v = *p + bias[c];
+        *p = relu && !(v > 0.0f) ? 0.0f : v;
+    }
+}
+
+// out = x, each element rounded to the nearest of a 16-bit kind; zeros in columns cols..padded
+KERNEL round16(const float* x, u32 stride, u32 rows, u32 cols, u16* out, u32 padded, u32 kind) {
+    FOR_ROWS(r, rows) FOR_COLS(c, padded) {
+        float v = c < cols ? x[r * stride + c] : 0.0f;
+        out[r * padded + c] = kind == BF16 ? to_bf16(v) : to_f16(v);
+    }
+}
+
+// Block `b` of `block` rows: partial[b, c] = sum of x over its rows, in their order.
+KERNEL column_sums_part(const float* x, u32 stride, u32 rows, u32 cols, u32 block, float* partial) {
+    u32 b = blockIdx.x, c = blockIdx.y * blockDim.x + threadIdx.x;
+    if (c >= cols) return;
+    u64 end = min((u64)rows, (u64)(b + 1) * block);
+    float sum = 0.0f;
+    for (u64 r = (u64)b * block; r < end; ++r) sum += x[r * stride + c];
+    partial[(u64)b * cols + c] = sum;
+}
+
+// out[c] = sum of partial[.., c] in the order of the blocks, in f64
+KERNEL column_sums_join(const float* partial, u32 blocks, u32 cols, float* out) {
+    u32 c = blockIdx.x * blockDim.x + threadIdx.x;
+    if (c >= cols) return;
+    double sum = 0.0;
+    for (u32 b = 0; b < blocks; ++b) sum += (double)partial[(u64)b * cols + c];
+    out[c] = (float)sum;
+}
+
+// Block `blockIdx.x`: partial = sum of squares of its elements in f64
+KERNEL squares_part(const float* x, u64 n, double* partial) {
+    double sum = 0.0;
+    FOR_ALL(i, n) sum += (double)x[i] * (double)x[i];
+    sum = block_sum(sum);
+    if (threadIdx.x == 0) partial[blockIdx.x] = sum;
+}
+
+// out = sum of n numbers; one block
+KERNEL sum_join(const double* partial, u64 n, double* out) {
+    double sum = 0.0;
+    for (u64 i = threadIdx.x; i < n; i += blockDim.x) sum += partial[i];
+    sum = block_sum(sum);
+    if (threadIdx.x == 0) *out = sum;
+}

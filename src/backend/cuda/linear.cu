@@ -1,0 +1,52 @@
+// Fully connected layers with a single output: bound by memory, so the operands are not rounded. 32 lanes a row.
+
+// y[r] = act(<x_r, w> + b)
+KERNEL thin_forward(const float* x, u32 stride, u32 rows, u32 inputs, const float* w, const float* b, u32 relu, float* y,
+                    u32 y_stride) {
+    u32 lane = threadIdx.x;
+    FOR_ROWS(r, rows) {
+        float sum = 0.0f;
+        for (u32 c = lane; c < inputs; c += 32) sum = fmaf(x[r * stride + c], w[c], sum);
+        for (u32 step = 16; step > 0; step /= 2) sum += __shfl_xor_sync(FULL, sum, step);
+        if (lane == 0) {
+            float v = sum + *b;
+            y[r * y_stride] = relu && !(v > 0.0f) ? 0.0f : v;
+        }
+    }
+}
+
+// dx[r, c] = dy[r] * w[c], gated by `activation` if there is one
+KERNEL thin_backward_data(const float* dy, u32 dy_stride, u32 rows, u32 inputs, const float* w, const float* activation,
+                          u32 activation_stride, float factor, float* dx, u32 dx_stride) {
+    FOR_ROWS(r, rows) {
+        float g = dy[r * dy_stride];
+        FOR_COLS(c, inputs) {
+            float v = g * w[c];
+            if (activation) v = activation[r * activation_stride + c] > 0.0f ? v * factor : 0.0f;
+            dx[r * dx_stride + c] = v;
+        }
+    }
+}
+
+// Block `b` of `block` rows: partial[b, c] = sum of dy[r] * x[r, c], and in column `inputs` the sum of dy
+KERNEL thin_backward_weight(const float* dy, u32 dy_stride, const float* x, u32 stride, u32 rows, u32 inputs, u32 block,
+                            float* partial) {
+    u32 b = blockIdx.x, c = blockIdx.y * blockDim.x + threadIdx.x;
+    if (c > inputs) return;
+    u64 end = min((u64)rows, (u64)(b + 1) * block);
+    float sum = 0.0f;
+    for (u64 r = (u64)b * block; r < end; ++r) {
+        float g = dy[r * dy_stride];
+        sum = c < inputs ? fmaf(g, x[r * stride + c], sum) : sum + g;
+    }
+    partial[(u64)b * (inputs + 1) + c] = sum;
+}
+
+// dw[c], db = sums of the partials in the order of the blocks
+KERNEL thin_backward_join(const float* partial, u32 blocks, u32 inputs, float* dw, float* db) {
+    u32 c = blockIdx.x * blockDim.x + threadIdx.x;
+    if (c > inputs) return;
+    double sum = 0.0;
+    for (u32 b = 0; b < blocks; ++b) sum += (double)partial[(u64)b * (inputs + 1) + c];
+    *(c < inputs ? dw + c : db) = (float)sum;
+}

@@ -1,0 +1,52 @@
+// Losses over logits, in f64, as src/backend/cpu/loss.rs has them.
+
+enum LossKind { BCE = 0, WBCE = 1, MSE = 2 };
+
+__device__ __forceinline__ double sigmoid64(double z) {
+    double e = exp(-fabs(z));
+    return z >= 0.0 ? 1.0 / (1.0 + e) : e / (1.0 + e);
+}
+
+struct Sample { double loss, slope; };
+
+__device__ __forceinline__ Sample cross_entropy(bool on, double z, double y, double p, double clamped) {
+    // -(y ln p + (1 - y) ln(1 - p)) with ln p = -ln(1 + e^-z), so that nothing is lost for large |z|.
+    double loss = on ? -(y * log(clamped) + (1.0 - y) * log(1.0 - clamped)) : (z > 0.0 ? z : 0.0) - y * z + log1p(exp(-fabs(z)));
+    return Sample{loss, p - y};
+}
+
+// Block `blockIdx.x`: dlogits of its samples, partial = their losses' sum
+KERNEL loss_part(u32 kind, float clamp, float weight0, float weight1, const float* logits, const float* labels, u32 n,
+                 float* dlogits, double* partial) {
+    double total = 0.0;
+    bool on = clamp > 0.0f && clamp < 1.0f;
+    FOR_ALL(i, n) {
+        double z = logits[i], y = labels[i], p = sigmoid64(z), c = clamp;
+        bool below = on && p < c, above = on && p > 1.0 - c;
+        double clamped = below ? c : above ? 1.0 - c : p;
+        Sample s;
+        if (kind == MSE) {
+            s = Sample{(clamped - y) * (clamped - y), 2.0 * (clamped - y) * p * (1.0 - p)};
+        } else {
+            s = cross_entropy(on, z, y, p, clamped);
+            // A label belongs to the nearer class, 0.5 to class 1.
+            double w = kind == BCE ? 1.0 : y >= 0.5 ? weight1 : weight0;
+            s = Sample{w * s.loss, w * s.slope};
+        }
+        total += s.loss;
+        dlogits[i] = (float)((below || above ? 0.0 : s.slope) / (double)n);
+    }
+    total = block_sum(total);
+    if (threadIdx.x == 0) partial[blockIdx.x] = total;
+}
+
+// out = sum of partials / n; one block
+KERNEL loss_join(const double* partial, u32 parts, u32 n, float* out) {
+    double sum = 0.0;
+    for (u32 i = threadIdx.x; i < parts; i += blockDim.x) sum += partial[i];
+    sum = block_sum(sum);
+    if (threadIdx.x == 0) *out = (float)(sum / (double)n);
+}
+
+// out = sigmoid(logits)
+KERNEL probabilities(const float* logits, u32 n, float* out) { FOR_ALL(i, n) out[i] = (float)sigmoid64((double)logits[i]); }

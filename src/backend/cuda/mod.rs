@@ -1,0 +1,46 @@
+//! Operations on GPUs of NVIDIA's. Each operation is a file of kernels (`.cu`) with its launcher (`.rs`) beside it; the kernels are compiled
+//! for the GPU at hand when they are first needed ([`driver`]), so that this program is built and starts where there is neither a GPU nor
+//! a toolkit.
+//!
+//! Results are the same at every run: sums have a fixed order that depends on shapes alone, and no float is ever added atomically.
+
+mod backend;
+mod bags;
+mod batch_norm;
+mod dense_update;
+pub mod driver;
+mod dropout;
+mod elementwise;
+mod fm;
+mod groups;
+mod interaction;
+mod launch;
+mod linear;
+mod loss;
+mod memory;
+mod scratch;
+mod sparse_update;
+mod tables;
+#[cfg(all(test, target_os = "linux"))]
+pub(crate) mod testing;
+#[cfg(all(test, target_os = "linux"))]
+mod tests;
+
+pub use backend::{Cuda, CudaConfig};
+
+use driver::Source;
+
+/// Every file of kernels.
+pub const SOURCES: [&Source; 11] = [
+    &bags::SOURCE,
+    &batch_norm::SOURCE,
+    &dense_update::SOURCE,
+    &dropout::SOURCE,
+    &elementwise::SOURCE,
+    &fm::SOURCE,
+    &groups::SOURCE,
+    &interaction::SOURCE,
+    &linear::SOURCE,
+    &loss::SOURCE,
+    &sparse_update::SOURCE,
+];

@@ -1,0 +1,241 @@
+// Updates of embedding rows: gradients of bags summed by row in the order of the batch, then the rule, in one sweep over the sorted
+// occurrences. A group of 1 to 32 lanes takes SPAN occurrences, four columns a lane. A row whose occurrences reach beyond a span
+// leaves sums of its parts, which `join_spans` adds in their order: popular rows are summed by many groups, and no order ever varies.
+
+#define SPAN 32u
+
+enum Mode { UPDATE = 0, SQUARES = 1, WRITE_OUT = 2 };
+
+struct Work {
+    const Rows* tables;
+    // Sorted occurrences.
+    const u32* keys;
+    const u32* samples;
+    // First occurrence and first row of each table, and one more.
+    const u32* id_base;
+    const u32* row_base;
+    // Null if every bag has one id.
+    const u32* offsets;
+    // Gradient of the pooled vectors; table t in columns t * dim.
+    const float* pooled;
+    // Sums of parts of rows, [spans, 2, dim]: of a row that began before the span, and of one that goes on behind it.
+    float* parts;
+    const Step* step;
+    // One sum a block.
+    double* squares;
+    float* out_rows;
+    float* out_weights;
+    u32 stride, n, table_count, batch, kind, dim, first_table, mean, weighted, learned, mode, lanes, row_from, row_to;
+    float l2;
+    u32 unused;
+};
+
+struct Group { u32 lane, mask, index, count; };
+
+__device__ __forceinline__ Group group_of(const Work& w) {
+    u32 lanes = w.lanes, in_warp = threadIdx.x % 32;
+    u32 mask = lanes == 32 ? FULL : ((1u << lanes) - 1u) << (in_warp / lanes * lanes);
+    u32 each = blockDim.x / lanes;
+    return Group{threadIdx.x % lanes, mask, blockIdx.x * each + threadIdx.x / lanes, gridDim.x * each};
+}
+
+template <class T>
+__device__ __forceinline__ T group_sum(const Work& w, const Group& g, T v) {
+    for (u32 step = w.lanes / 2; step > 0; step /= 2) v += __shfl_xor_sync(g.mask, v, step);
+    return v;
+}
+
+// Column of element k of a lane's sweep s: neighbours of a group read neighbours in memory.
+#define COLUMN(s, k) (g.lane + (4 * (s) + (k)) * w.lanes)
+// Wide rows stay loops: unrolled, their addresses alone would take more registers than there are.
+#define EACH(s, k) \
+    _Pragma("unroll (S <= 2 ? S : 1)") for (u32 s = 0; s < S; ++s) _Pragma("unroll") for (u32 k = 0; k < 4; ++k) if (COLUMN(s, k) < w.dim)
+
+// sum += share of occurrence i
+template <u32 S>
+__device__ __forceinline__ void add(const Work& w, const Group& g, u32 t, u32 i, float (&sum)[S][4]) {
+    u32 sample = w.samples[i];
+    const float* row = w.pooled + (u64)sample * w.stride + (u64)t * w.dim;
+    if (w.mean && w.offsets) {
+        const u32* bag = w.offsets + (u64)t * (w.batch + 1) + sample;
+        float share = __fdiv_rn(1.0f, (float)(bag[1] - bag[0]));
+        EACH(s, k) sum[s][k] += share * row[COLUMN(s, k)];
+    } else {
+        EACH(s, k) sum[s][k] += row[COLUMN(s, k)];
+    }
+}
+
+// Noise of column c of a row, 16 bits: src/random/philox.rs, `columns`.
+__device__ __forceinline__ u32 noise(const Work& w, const Step& r, u32 t, u32 row, u32 c) {
+    u32 word = c % 64 / 2;
+    u64 position = ((u64)row * ((w.dim + 63) / 64) + c / 64) * 8 + word % 8;
+    u64 index = ((u64)r.number[1] << 32 | r.number[0]) << 16 | (w.first_table + t) | (u64)8 << 56;
+    Words words = philox(r.key[0], r.key[1], position, (u32)index, (u32)(index >> 32));
+    u32 k = word / 8, chosen = k == 0 ? words.w[0] : k == 1 ? words.w[1] : k == 2 ? words.w[2] : words.w[3];
+    return chosen >> (c % 2 * 16) & 0xffffu;
+}
+
+// The rule for row `row` of table t, whose gradient is `sum` before weight, regularisation and scale; or what else is asked for.
+template <u32 S>
+__device__ __forceinline__ void finish(const Work& w, const Group& g, u32 t, u32 row, float (&sum)[S][4], double& squares) {
+    Rows table = w.tables[t];
+    u64 at = (u64)row * w.dim;
+    float slope = 0.0f;
+    if (w.weighted) {
+        float weight = reinterpret_cast<const float*>(table.weights)[row];
+        EACH(s, k) {
+            slope += sum[s][k] * seen(w.kind, table.values, at + COLUMN(s, k));
+            sum[s][k] *= weight;
+        }
+        slope = group_sum(w, g, slope);
+    }
+    Step r = {};
+    r.scale = 1.0f;
+    if (w.mode == UPDATE) r = *w.step;
+    EACH(s, k) {
+        if (w.l2 != 0.0f) sum[s][k] += w.l2 * whole(w.kind, table, at + COLUMN(s, k));
+        sum[s][k] *= r.scale;
+    }
+    slope *= r.scale;
+    bool learned = w.learned && g.lane == 0;
+    if (w.mode == SQUARES) {
+        EACH(s, k) squares += (double)sum[s][k] * (double)sum[s][k];
+        if (learned) squares += (double)slope * (double)slope;
+        return;
+    }
+    if (w.mode == WRITE_OUT) {
+        EACH(s, k) w.out_rows[at + COLUMN(s, k)] = sum[s][k];
+        if (learned) w.out_weights[row] = slope;
+        return;
+    }
+    u32 kept = states(r.kind);
+    float* s0 = reinterpret_cast<float*>(table.state[0]);
+    float* s1 = reinterpret_cast<float*>(table.state[1]);
+    float m = 0.0f;
+    bool rowwise = r.kind == ROWWISE_ADAGRAD;
+    if (rowwise) {
+        float own = 0.0f;
+        EACH(s, k) own += sum[s][k] * sum[s][k];
+        m = s0[row] + __fdiv_rn(group_sum(w, g, own), (float)w.dim);
+    }
+    // All lanes have read what lane 0 is about to change.
+    __syncwarp(g.mask);
+    if (rowwise && g.lane == 0) s0[row] = m;
+    EACH(s, k) {
+        u32 c = COLUMN(s, k);
+        float p = whole(w.kind, table, at + c), v[2] = {0.0f, 0.0f};
+        if (rowwise) {
+            p = apply_scaled(r, p, sum[s][k], m);
+        } else {
+            if (kept > 0) v[0] = s0[at + c];
+            if (kept > 1) v[1] = s1[at + c];
+            p = apply(r, p, sum[s][k], v);
+            if (kept > 0) s0[at + c] = v[0];
+            if (kept > 1) s1[at + c] = v[1];
+        }
+        keep(w.kind, table, at + c, p, w.kind == BF16 || w.kind == FP16 ? noise(w, r, t, row, c) : 0u);
+    }
+    if (learned) {
+        float* weight = reinterpret_cast<float*>(table.weights) + row;
+        float v[2] = {0.0f, 0.0f};
+        s0 = reinterpret_cast<float*>(table.weight_state[0]) + row;
+        s1 = reinterpret_cast<float*>(table.weight_state[1]) + row;
+        if (rowwise) {
+            *s0 += slope * slope;
+            *weight = apply_scaled(r, *weight, slope, *s0);
+        } else {
+            if (kept > 0) v[0] = *s0;
+            if (kept > 1) v[1] = *s1;
+            *weight = apply(r, *weight, slope, v);
+            if (kept > 0) *s0 = v[0];
+            if (kept > 1) *s1 = v[1];
+        }
+    }
+}
+
+__device__ __forceinline__ void end(const Work& w, double squares) {
+    if (w.mode != SQUARES) return;
+    squares = block_sum(squares);
+    if (threadIdx.x == 0) w.squares[blockIdx.x] = squares;
+}
+
+// Rows inside one span are done here; sums of the others' parts are left.
+template <u32 S>
+__device__ __forceinline__ void spans(const Work& w) {
+    Group g = group_of(w);
+    double squares = 0.0;
+    for (u32 q = g.index; (u64)q * SPAN < w.n; q += g.count) {
+        u32 first = q * SPAN, last = min(first + SPAN, w.n), i = first;
+        u32 t = table_of(w.id_base, w.table_count, first);
+        while (i < last) {
+            u32 begin = i, key = w.keys[i];
+            float sum[S][4] = {};
+            while (begin >= w.id_base[t + 1]) ++t;
+            while (i < last && w.keys[i] == key) add<S>(w, g, t, i++, sum);
+            bool before = begin == first && first > 0 && w.keys[first - 1] == key;
+            bool behind = i == last && last < w.n && w.keys[last] == key;
+            if (before || behind) {
+                float* part = w.parts + ((u64)q * 2 + (before ? 0 : 1)) * w.dim;
+                EACH(s, k) part[COLUMN(s, k)] = sum[s][k];
+            } else {
+                finish<S>(w, g, t, key - w.row_base[t], sum, squares);
+            }
+        }
+    }
+    end(w, squares);
+}
+
+// Rows that begin in a span and reach beyond it.
+template <u32 S>
+__device__ __forceinline__ void join_spans(const Work& w) {
+    Group g = group_of(w);
+    double squares = 0.0;
+    for (u32 q = g.index; (u64)(q + 1) * SPAN < w.n; q += g.count) {
+        u32 first = q * SPAN, last = first + SPAN, key = w.keys[last - 1];
+        if (w.keys[last] != key || (first > 0 && w.keys[first - 1] == key)) continue;
+        u32 t = table_of(w.id_base, w.table_count, last);
+        // The first occurrence of another row.
+        u32 low = last, high = w.id_base[t + 1];
+        while (low < high) {
+            u32 middle = (low + high) / 2;
+            if (w.keys[middle] == key) low = middle + 1; else high = middle;
+        }
+        float sum[S][4] = {};
+        EACH(s, k) sum[s][k] = w.parts[((u64)q * 2 + 1) * w.dim + COLUMN(s, k)];
+        u32 parts_end = (low - 1) / SPAN;
+        for (u32 p = q + 1; p <= parts_end; ++p) {
+            EACH(s, k) sum[s][k] += w.parts[(u64)p * 2 * w.dim + COLUMN(s, k)];
+        }
+        finish<S>(w, g, t, key - w.row_base[t], sum, squares);
+    }
+    end(w, squares);
+}
+
+// All rows `row_from..row_to` of the model, touched or not.
+template <u32 S>
+__device__ __forceinline__ void all_rows(const Work& w) {
+    Group g = group_of(w);
+    double squares = 0.0;
+    for (u64 row = (u64)w.row_from + g.index; row < w.row_to; row += g.count) {
+        u32 t = table_of(w.row_base, w.table_count, (u32)row);
+        u32 low = w.id_base[t], end = w.id_base[t + 1], high = end;
+        while (low < high) {
+            u32 middle = (low + high) / 2;
+            if (w.keys[middle] < row) low = middle + 1; else high = middle;
+        }
+        float sum[S][4] = {};
+        for (u32 i = low; i < end && w.keys[i] == row; ++i) add<S>(w, g, t, i, sum);
+        finish<S>(w, g, t, (u32)row - w.row_base[t], sum, squares);
+    }
+    end(w, squares);
+}
+
+KERNEL spans_1(Work w) { spans<1>(w); }
+KERNEL spans_2(Work w) { spans<2>(w); }
+KERNEL spans_8(Work w) { spans<8>(w); }
+KERNEL join_spans_1(Work w) { join_spans<1>(w); }
+KERNEL join_spans_2(Work w) { join_spans<2>(w); }
+KERNEL join_spans_8(Work w) { join_spans<8>(w); }
+KERNEL all_rows_1(Work w) { all_rows<1>(w); }
+KERNEL all_rows_2(Work w) { all_rows<2>(w); }
+KERNEL all_rows_8(Work w) { all_rows<8>(w); }

@@ -1,0 +1,234 @@
+//! Updates of embedding rows: gradients of bags summed by row in the order of the batch, then the rule, in one sweep.
+
+use super::{
+    dense_update,
+    driver::{Address, Driver, Launch, Memory, Plain, Source, bytes_of_mut},
+    elementwise, groups,
+    launch::launch,
+    memory::{Input, Place},
+    scratch::{Purpose, Scratch},
+    tables::Tables,
+};
+use crate::{
+    backend::{BackendError, Result, Update},
+    model::Pooling,
+};
+use std::rc::Rc;
+
+pub(super) static SOURCE: Source = Source {
+    name: "sparse_update",
+    parts: &[
+        include_str!("common/common.cuh"),
+        include_str!("common/philox.cuh"),
+        include_str!("common/sixteen.cuh"),
+        include_str!("common/rules.cuh"),
+        include_str!("sparse_update.cu"),
+    ],
+};
+
+/// Occurrences of a span (`SPAN` in sparse_update.cu).
+const SPAN: usize = 32;
+
+/// Columns of the widest row: a group's lanes keep a row's gradient in registers.
+pub(super) const MAX_DIM: usize = 1024;
+
+/// What is done with the gradient of a row; numbers as in sparse_update.cu.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
+enum Mode {
+    Update = 0,
+    Squares = 1,
+    WriteOut = 2,
+}
+
+/// `Work` of sparse_update.cu.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+struct Work {
+    tables: Address,
+    keys: Address,
+    samples: Address,
+    id_base: Address,
+    row_base: Address,
+    offsets: Address,
+    pooled: Address,
+    parts: Address,
+    step: Address,
+    squares: Address,
+    out_rows: Address,
+    out_weights: Address,
+    stride: u32,
+    n: u32,
+    table_count: u32,
+    batch: u32,
+    kind: u32,
+    dim: u32,
+    first_table: u32,
+    mean: u32,
+    weighted: u32,
+    learned: u32,
+    mode: u32,
+    lanes: u32,
+    row_from: u32,
+    row_to: u32,
+    l2: f32,
+    unused: u32,
+}
+// SAFETY: twelve addresses, then sixteen numbers of 32 bits.
+unsafe impl Plain for Work {}
+
+/// Gradients of a set of tables, from those of the pooled vectors.
+pub(super) struct Sparse<'a> {
+    pub driver: &'a Rc<dyn Driver>,
+    pub scratch: &'a mut Scratch,
+    pub tables: &'a Tables,
+    pub input: &'a Input,
+    pub pooled: Place,
+    pub l2: f32,
+}
+
+impl Sparse<'_> {
+    /// Sum of squares of the gradient of all rows and of row weights, if trained.
+    pub(super) fn sum_squares(&mut self) -> Result<f64> {
+        let mut work = self.work(Mode::Squares)?;
+        if self.l2 != 0.0 {
+            let shape = self.all_rows_shape(&work);
+            let blocks = shape.grid[0] as usize;
+            work.squares = self.scratch.get(Purpose::Partials, blocks * size_of::<f64>())?;
+            self.launch_all_rows(shape, work)?;
+            return elementwise::sum(&**self.driver, self.scratch, work.squares, blocks);
+        }
+        if self.input.ids == 0 {
+            return Ok(0.0);
+        }
+        let shape = self.spans_shape(&work);
+        let blocks = shape.grid[0] as usize;
+        work.squares = self.scratch.get(Purpose::Partials, 2 * blocks * size_of::<f64>())?;
+        self.launch_spans(shape, work)?;
+        let behind = Work { squares: work.squares + (blocks * size_of::<f64>()) as Address, ..work };
+        self.launch_joins(shape, behind)?;
+        elementwise::sum(&**self.driver, self.scratch, work.squares, 2 * blocks)
+    }
+
+    /// Updates the rows that the batch touched, and all others if the rule or the regularisation asks for it.
+    pub(super) fn update(&mut self, update: &Update) -> Result<()> {
+        let mut work = self.work(Mode::Update)?;
+        work.step = dense_update::constants(&**self.driver, self.scratch, update)?;
+        if self.tables.all_rows || self.l2 != 0.0 {
+            return self.launch_all_rows(self.all_rows_shape(&work), work);
+        }
+        if self.input.ids == 0 {
+            return Ok(());
+        }
+        let shape = self.spans_shape(&work);
+        self.launch_spans(shape, work)?;
+        self.launch_joins(shape, work)
+    }
+
+    /// The gradient of table `k` written out, and that of its row weights if they are trained. For tests and diagnosis.
+    pub(super) fn gradient(&mut self, k: usize, rows: &mut [f32], weights: &mut [f32]) -> Result<()> {
+        let mut work = self.work(Mode::WriteOut)?;
+        let out = Memory::zeros(self.driver, size_of_val(rows), "the gradient of a table")?;
+        let out_weights = Memory::zeros(self.driver, size_of_val(weights), "the gradient of row weights")?;
+        let first: usize = self.tables.rows[..k].iter().sum();
+        (work.row_from, work.row_to) = (first as u32, (first + self.tables.rows[k]) as u32);
+        (work.out_rows, work.out_weights) = (out.at(), out_weights.at());
+        self.launch_all_rows(self.all_rows_shape(&work), work)?;
+        self.driver.to_host(out.at(), bytes_of_mut(rows))?;
+        if self.tables.learned() {
+            self.driver.to_host(out_weights.at(), bytes_of_mut(weights))?;
+        }
+        Ok(())
+    }
+
+    fn work(&mut self, mode: Mode) -> Result<Work> {
+        let (t, input) = (self.tables, self.input);
+        assert!(self.pooled.cols as usize == t.rows.len() * t.dim && self.pooled.rows as usize == input.len, "pooled gradients");
+        assert!(t.rows.len() == input.tables && t.rows.iter().sum::<usize>() == input.rows, "tables of the batch");
+        let (keys, samples) = groups::sorted(input);
+        let spans = input.max_ids.div_ceil(SPAN);
+        Ok(Work {
+            tables: t.at(),
+            keys,
+            samples,
+            id_base: input.id_base(),
+            row_base: input.row_base.at(),
+            offsets: input.offsets(),
+            pooled: self.pooled.at,
+            parts: self.scratch.get(Purpose::Parts, spans * 2 * t.dim * size_of::<f32>())?,
+            step: 0,
+            squares: 0,
+            out_rows: 0,
+            out_weights: 0,
+            stride: self.pooled.stride,
+            n: input.ids as u32,
+            table_count: t.rows.len() as u32,
+            batch: input.len as u32,
+            kind: t.kind as u32,
+            dim: t.dim as u32,
+            first_table: t.first as u32,
+            mean: u32::from(t.pooling == Pooling::Mean),
+            weighted: u32::from(t.weighted()),
+            learned: u32::from(t.learned()),
+            mode: mode as u32,
+            lanes: t.dim.div_ceil(4).next_power_of_two().min(32) as u32,
+            row_from: 0,
+            row_to: input.rows as u32,
+            l2: self.l2,
+            unused: 0,
+        })
+    }
+
+    /// A group of lanes for each span.
+    fn spans_shape(&self, work: &Work) -> Launch {
+        Launch::all(self.input.ids.div_ceil(SPAN) * work.lanes as usize)
+    }
+
+    /// A group of lanes for each row, in turn.
+    fn all_rows_shape(&self, work: &Work) -> Launch {
+        Launch::all((work.row_to - work.row_from) as usize * work.lanes as usize)
+    }
+
+    fn launch_spans(&self, shape: Launch, work: Work) -> Result<()> {
+        let driver = &**self.driver;
+        match sweeps(&work) {
+            1 => launch!(driver, SOURCE, "spans_1", shape, work),
+            2 => launch!(driver, SOURCE, "spans_2", shape, work),
+            _ => launch!(driver, SOURCE, "spans_8", shape, work),
+        }
+    }
+
+    fn launch_joins(&self, shape: Launch, work: Work) -> Result<()> {
+        let driver = &**self.driver;
+        match sweeps(&work) {
+            1 => launch!(driver, SOURCE, "join_spans_1", shape, work),
+            2 => launch!(driver, SOURCE, "join_spans_2", shape, work),
+            _ => launch!(driver, SOURCE, "join_spans_8", shape, work),
+        }
+    }
+
+    fn launch_all_rows(&self, shape: Launch, work: Work) -> Result<()> {
+        let driver = &**self.driver;
+        match sweeps(&work) {
+            1 => launch!(driver, SOURCE, "all_rows_1", shape, work),
+            2 => launch!(driver, SOURCE, "all_rows_2", shape, work),
+            _ => launch!(driver, SOURCE, "all_rows_8", shape, work),
+        }
+    }
+}
+
+/// Times that a group's lanes go over four columns each to see a row.
+fn sweeps(work: &Work) -> u32 {
+    work.dim.div_ceil(4 * work.lanes)
+}
+
+/// Whether rows of `dim` columns can be updated.
+///
+/// # Errors
+/// If they are too wide.
+pub(super) fn check_dim(dim: usize) -> Result<()> {
+    if dim <= MAX_DIM {
+        return Ok(());
+    }
+    Err(BackendError::Device(format!("embedding rows of {dim} columns; a GPU's kernels take up to {MAX_DIM}")))
+}

@@ -1,0 +1,190 @@
+//! Embedding tables in a GPU's memory, with row weights and optimizer state.
+
+use super::{
+    bags,
+    driver::{Address, Driver, Memory, Plain, bytes_of, bytes_of_mut},
+    elementwise,
+    scratch::{Purpose, Scratch},
+    sparse_update,
+};
+use crate::{
+    backend::{PART, Result, TablesShape},
+    embedding::RowKind,
+    model::Pooling,
+    optim::{AdamRows, OptimizerSpec, rules::StateShape},
+};
+use std::rc::Rc;
+
+/// Where a table is, as kernels read it (`Rows` in sixteen.cuh); 0 for what there is not.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default)]
+struct Pointers {
+    values: Address,
+    low: Address,
+    weights: Address,
+    state: [Address; 2],
+    weight_state: [Address; 2],
+}
+// SAFETY: seven addresses.
+unsafe impl Plain for Pointers {}
+
+/// A set of tables of equal width that read the same bags.
+#[derive(Debug)]
+pub struct Tables {
+    /// Rows of each.
+    pub(super) rows: Vec<usize>,
+    /// Elements of a row.
+    pub(super) dim: usize,
+    /// In what form rows are kept.
+    pub(super) kind: Kind,
+    /// Number of the first table among all of the model.
+    pub(super) first: usize,
+    pub(super) pooling: Pooling,
+    /// Whether the rule moves rows that a batch does not touch.
+    pub(super) all_rows: bool,
+    pointers: Vec<Pointers>,
+    on_device: Memory,
+    /// Everything that the pointers lead to.
+    _memory: Vec<Memory>,
+}
+
+/// [`RowKind`] with the numbers of sixteen.cuh.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
+pub(super) enum Kind {
+    Fp32 = 0,
+    Bf16 = 1,
+    Fp16 = 2,
+    Bf16Split = 3,
+}
+
+impl From<RowKind> for Kind {
+    fn from(kind: RowKind) -> Self {
+        match kind {
+            RowKind::Fp32 => Kind::Fp32,
+            RowKind::Bf16 => Kind::Bf16,
+            RowKind::Fp16 => Kind::Fp16,
+            RowKind::Bf16Split => Kind::Bf16Split,
+        }
+    }
+}
+
+impl Tables {
+    /// Tables of zeros, row weights of ones, state as the rule has it at start.
+    pub(super) fn new(driver: &Rc<dyn Driver>, shape: &TablesShape<'_>) -> Result<Self> {
+        let &TablesShape { rows, dim, kind, first, pooling, rule } = shape;
+        sparse_update::check_dim(dim)?;
+        let state = StateShape::of(&rule);
+        let mut memory = Vec::new();
+        let mut make = |elements: usize, bytes: usize, value: f32, what: &str| -> Result<Address> {
+            let what = format!("{what} of {} embedding tables of dimension {dim}", rows.len());
+            let piece = Memory::zeros(driver, elements * bytes, &what)?;
+            if value != 0.0 {
+                elementwise::fill(&**driver, piece.at(), elements, value)?;
+            }
+            memory.push(piece);
+            Ok(memory[memory.len() - 1].at())
+        };
+        let weighted = matches!(pooling, Pooling::WeightedFixed | Pooling::WeightedLearned);
+        let mut pointers = Vec::with_capacity(rows.len());
+        for &n in rows {
+            let mut p = Pointers { values: make(n * dim, kind.lookup_bytes(), 0.0, "rows")?, ..Pointers::default() };
+            if kind == RowKind::Bf16Split {
+                p.low = make(n * dim, 2, 0.0, "rows")?;
+            }
+            for s in &mut p.state[..state.buffers] {
+                *s = make(n * state.row_width(dim), 4, state.initial, "optimizer state")?;
+            }
+            if weighted {
+                p.weights = make(n, 4, 1.0, "row weights")?;
+            }
+            if pooling == Pooling::WeightedLearned {
+                for s in &mut p.weight_state[..state.buffers] {
+                    *s = make(n * state.row_width(1), 4, state.initial, "optimizer state of row weights")?;
+                }
+            }
+            pointers.push(p);
+        }
+        let on_device = Memory::zeros(driver, size_of_val(&*pointers), "the tables' addresses")?;
+        driver.to_device(on_device.at(), bytes_of(&pointers))?;
+        Ok(Tables {
+            rows: rows.to_vec(),
+            dim,
+            kind: kind.into(),
+            first,
+            pooling,
+            all_rows: matches!(rule, OptimizerSpec::Adam { rows: AdamRows::Dense, .. }),
+            pointers,
+            on_device,
+            _memory: memory,
+        })
+    }
+
+    /// Where the tables' addresses are.
+    pub(super) fn at(&self) -> Address {
+        self.on_device.at()
+    }
+
+    /// Whether rows have weights.
+    pub(super) fn weighted(&self) -> bool {
+        matches!(self.pooling, Pooling::WeightedFixed | Pooling::WeightedLearned)
+    }
+
+    /// Whether those are trained.
+    pub(super) fn learned(&self) -> bool {
+        self.pooling == Pooling::WeightedLearned
+    }
+
+    /// Copies table `k` out.
+    pub(super) fn read(&self, driver: &Rc<dyn Driver>, k: usize, out: &mut [f32]) -> Result<()> {
+        assert_eq!(out.len(), self.rows[k] * self.dim, "a table has its elements");
+        let part = Memory::zeros(driver, out.len().min(PART) * size_of::<f32>(), "a part of a table")?;
+        for (i, out) in out.chunks_mut(PART).enumerate() {
+            bags::widen(&**driver, self, k, i * PART, out.len(), part.at())?;
+            driver.to_host(part.at(), bytes_of_mut(out))?;
+        }
+        Ok(())
+    }
+
+    /// Lets `f` change table `k` in parts, given the present values: `f(first element, part)`.
+    pub(super) fn edit(
+        &mut self,
+        driver: &dyn Driver,
+        scratch: &mut Scratch,
+        k: usize,
+        mut f: impl FnMut(usize, &mut [f32]),
+    ) -> Result<()> {
+        let all = self.rows[k] * self.dim;
+        let at = scratch.get(Purpose::Table, all.min(PART) * size_of::<f32>())?;
+        let mut part = vec![0.0f32; all.min(PART)];
+        for first in (0..all).step_by(PART) {
+            let part = &mut part[..PART.min(all - first)];
+            bags::widen(driver, self, k, first, part.len(), at)?;
+            driver.to_host(at, bytes_of_mut(part))?;
+            f(first, part);
+            driver.to_device(at, bytes_of(part))?;
+            bags::narrow(driver, self, k, first, part.len(), at)?;
+        }
+        Ok(())
+    }
+
+    /// Copies the row weights of table `k` out, if there are any.
+    pub(super) fn read_weights(&self, driver: &dyn Driver, k: usize, out: &mut [f32]) -> Result<()> {
+        if !self.weighted() {
+            return Ok(());
+        }
+        assert_eq!(out.len(), self.rows[k], "one weight for each row");
+        driver.to_host(self.pointers[k].weights, bytes_of_mut(out))
+    }
+
+    /// Lets `f` change the row weights of table `k`, if there are any.
+    pub(super) fn edit_weights(&mut self, driver: &dyn Driver, k: usize, f: impl FnOnce(&mut [f32])) -> Result<()> {
+        if !self.weighted() {
+            return Ok(());
+        }
+        let mut values = vec![0.0f32; self.rows[k]];
+        driver.to_host(self.pointers[k].weights, bytes_of_mut(&mut values))?;
+        f(&mut values);
+        driver.to_device(self.pointers[k].weights, bytes_of(&values))
+    }
+}
