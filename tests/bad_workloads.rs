@@ -119,7 +119,17 @@ const BROKEN: &[(&str, &str, &str)] = &[
     (
         "[eval]",
         "[engine]\nprecision = \"tf32\"\n[eval]",
-        "26: engine.precision: is \"tf32\"; must be \"fp32\", \"bf16\" or \"fp16\"",
+        "26: engine.precision: \"tf32\" is computed by GPUs only; use \"fp32\", or engine.device = \"cuda:0\"",
+    ),
+    (
+        "[eval]",
+        "[engine]\nprecision = \"fp8\"\n[eval]",
+        "26: engine.precision: is \"fp8\"; must be \"fp32\", \"tf32\", \"bf16\" or \"fp16\"",
+    ),
+    (
+        "[eval]",
+        "[engine]\nkind = \"candle\"\ndevice = \"cuda:0\"\n[eval]",
+        "27: engine.device: candle computes on the CPU here; use \"cpu\", or engine.kind = \"fused\"",
     ),
     (
         "[eval]",
@@ -136,7 +146,7 @@ const BROKEN: &[(&str, &str, &str)] = &[
         "[engine]\nprecision = \"fp16\"\nloss_scale = 0\n[eval]",
         "27: engine.loss_scale: is 0; must be from 2^-24 to 2^60",
     ),
-    ("[eval]", "[engine]\ndevice = \"tpu\"\n[eval]", "26: engine.device: is \"tpu\"; must be \"cpu\""),
+    ("[eval]", "[engine]\ndevice = \"tpu\"\n[eval]", "26: engine.device: is \"tpu\"; must be \"cpu\", \"cuda:N\""),
     ("name = \"small\"", "name = \"a/b\"", "2: workload.name: is \"a/b\"; must be letters, digits, "),
     (
         "name = \"small\"",

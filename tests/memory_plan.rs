@@ -48,7 +48,7 @@ fn measure(w: &Workload) -> (u64, u64) {
     std::fs::write("/proc/self/clear_refs", "5").unwrap();
     let before = status("VmRSS:");
     let mut initializer = Initializer::new(&config.model, InitSource::Philox { seed: 1 });
-    let mut engine = engine::build(w.engine.kind, &config, &mut initializer).unwrap();
+    let mut engine = engine::build(w.engine.kind, w.engine.device, &config, &mut initializer).unwrap();
     for _ in 0..3 {
         engine.train_step(&batch, 0.01).unwrap();
     }

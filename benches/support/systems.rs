@@ -101,7 +101,8 @@ impl System {
         config.optimizer.clip_norm = None;
         let batches = if self.hotness == 1 { 8 } else { 4 };
         let batch = |i| shapes::batch(&config, i, self.batch, (self.hotness, self.hotness));
-        let engine = build(kind, &config, &mut shapes::init(&self.model)).expect("the model fits memory");
+        let engine = build(kind, dlrm_bench::backend::Device::Cpu, &config, &mut shapes::init(&self.model))
+            .expect("the model fits memory");
         (engine, (0..batches).map(batch).collect())
     }
 

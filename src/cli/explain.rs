@@ -2,11 +2,12 @@
 
 use super::{Failure, kept, progress::thousands};
 use crate::{
+    backend::Device,
     data::source,
-    engine::memory::MemoryPlan,
+    engine::{EngineConfig, memory::MemoryPlan},
     results::Floor,
     system::{Ceilings, Machine},
-    train::memory::{available, memory_plan, shown},
+    train::memory::{available, device_plan, fits, memory_plan, shown},
     workload::{DataConfig, Resolved},
 };
 use std::path::Path;
@@ -52,6 +53,9 @@ pub(super) fn explain(resolved: &Resolved) -> Result<String, Failure> {
     }
     let config = schema.as_ref().map(|schema| w.engine_config(schema)).transpose()?;
     out += &memory(&memory_plan(w, config.as_ref()), config.is_some());
+    if let Some(config) = &config {
+        out += &device_memory(w.engine.device, config);
+    }
     if let (Some(schema), Some(config)) = (&schema, &config)
         && let Some(ceilings) = kept::ceilings(w)?
     {
@@ -70,6 +74,25 @@ fn floor(floor: &Floor, ceilings: &Ceilings) -> String {
     }
     let rate = thousands(floor.samples_per_second.round() as u64);
     out + &format!("#   {:>12}  all: {rate} samples/s at best\n", ms(floor.seconds))
+}
+
+/// The plan of a GPU's memory as a table, if one is to compute; what it lacks does not keep the rest from being explained.
+fn device_memory(device: Device, config: &EngineConfig) -> String {
+    let Some(plan) = device_plan(device, config) else { return String::new() };
+    let mut out = format!("#\n# Memory of {device}\n");
+    for (what, bytes) in plan.items.iter().chain(&[("all", plan.total())]) {
+        out += &format!("#   {:>12}  {what}\n", shown(*bytes));
+    }
+    let free = device.open().and_then(|driver| driver.map(|d| d.available()).transpose());
+    match free {
+        Ok(free) => {
+            let free = free.unwrap_or_default();
+            out += &format!("#   {:>12}  free now\n", shown(free));
+            out += &fits(device, config, free).err().map(|e| format!("#   {e}\n")).unwrap_or_default();
+        }
+        Err(e) => out += &format!("#   {e}\n"),
+    }
+    out
 }
 
 /// The plan as a table. `whole` says whether the model is in it.

@@ -23,6 +23,9 @@ pub enum Failure {
     /// The loss or a prediction is not a number.
     #[error("{0}")]
     Quality(String),
+    /// The device that is to compute is not there, or lacks something (EX_UNAVAILABLE).
+    #[error("{0}")]
+    Device(String),
     /// The machine has not enough memory.
     #[error("{0}")]
     Memory(String),
@@ -41,6 +44,7 @@ impl Failure {
             Failure::Quality(_) => 4,
             Failure::Workload(_) | Failure::Usage(_) => USAGE,
             Failure::Data(_) | Failure::Input(_) => 65,
+            Failure::Device(_) => 69,
             Failure::Internal(_) => 70,
             Failure::Memory(_) => 71,
             Failure::Output(_) => 74,

@@ -2,7 +2,7 @@
 
 use super::Failure;
 use crate::{
-    backend::cpu::gemm::Isa,
+    backend::{Device, cpu::gemm::Isa},
     data::{Schema, source::mean_ids},
     engine::{EngineConfig, cost::cost},
     mllog::MlLog,
@@ -16,7 +16,7 @@ use crate::{
     system::{Ceilings, Effort, Machine, forget_peak_memory},
     train::{
         Finished,
-        memory::{available, memory_plan},
+        memory::{available, device_plan, memory_plan},
     },
     workload::{Resolved, Workload},
 };
@@ -46,8 +46,10 @@ pub(super) struct Kept {
 impl Kept {
     /// Makes the folder, writes the resolved workload, measures the machine and opens the log.
     pub fn open(root: &Path, resolved: &Resolved, series: Option<Series>, extras: Extras) -> Result<Self, Failure> {
-        let machine = Machine::inspect();
         let w = &resolved.workload;
+        let mut machine = Machine::inspect();
+        let gpu = w.engine.device.open().map_err(|e| Failure::Device(e.to_string()))?;
+        machine.gpu = gpu.map(|gpu| gpu.device().clone());
         let system = w.mlperf.platform.clone().unwrap_or_else(|| machine.name());
         let folder = RunFolder::create(root, &system, &w.workload.name, &w.sha256(), w.train.seed)?;
         folder.write_workload(&w.to_toml())?;
@@ -77,6 +79,9 @@ impl Kept {
             let plan = memory_plan(workload, Some(&run.config));
             record.memory_plan =
                 plan.items.into_iter().map(|(what, bytes)| MemoryItem { what: what.to_owned(), bytes }).collect();
+            let on_device = device_plan(workload.engine.device, &run.config).unwrap_or_default();
+            let item = |(what, bytes)| MemoryItem { what: format!("{what}, on the GPU"), bytes };
+            record.memory_plan.extend(on_device.items.into_iter().map(item));
             record.phases = PhaseShare::of(run.phases.as_deref().unwrap_or_default());
             if let Some(ceilings) = &record.ceilings {
                 let floor = floor(workload, &run.schema, &run.config, ceilings, &record.machine);
@@ -97,8 +102,12 @@ pub(super) fn floor(w: &Workload, schema: &Schema, config: &EngineConfig, ceilin
     Floor::of(&cost(config, batch, &mean_ids(w, schema)), batch, ceilings, machine)
 }
 
-/// The ceilings of this machine for the threads of `workload`, in about half a second; `None` where there is not enough memory.
+/// The ceilings of this machine for the threads of `workload`, in about half a second; `None` where there is not enough memory, and where a
+/// GPU computes, whose steps they do not bound.
 pub(super) fn ceilings(workload: &Workload) -> Result<Option<Ceilings>, Failure> {
+    if matches!(workload.engine.device, Device::Cuda(_)) {
+        return Ok(None);
+    }
     let isa = Isa::detect().map_err(|e| Failure::Internal(e.to_string()))?;
     let engine = &workload.engine;
     let measured = Ceilings::measure(engine.threads, engine.pin_threads, isa, Effort::Quick, available()).ok();

@@ -65,6 +65,7 @@ Exit codes:
     5  gate: not enough evidence
    64  the command line or the workload file is wrong
    65  data or results cannot be read or are malformed
+   69  the device that is to compute, or what it needs, is not there
    70  something else went wrong inside
    71  not enough memory
    74  the results cannot be written, or the disk is too small

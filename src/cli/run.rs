@@ -56,6 +56,11 @@ pub struct RunArgs {
     /// Who computes: fused (ours) or candle; short for --set engine.kind=...
     #[arg(long, value_parser = ["fused", "candle"])]
     pub engine: Option<String>,
+    /// What computes: cpu, cuda:N (GPU number N), or auto (cuda:0 where all
+    /// that it needs is there, else the CPU; says which); short for --set
+    /// engine.device=...
+    #[arg(long, value_name = "DEVICE")]
+    pub device: Option<String>,
     /// Threads, 0 = all cores; short for --set engine.threads=... Results do
     /// not depend on it
     #[arg(long, value_name = "N")]
@@ -108,12 +113,21 @@ fn after_help() -> String {
 }
 
 impl RunArgs {
-    /// The workload with all overrides; `--engine`, `--threads` and the seed come after every `--set`.
+    /// The workload with all overrides; `--engine`, `--device`, `--threads` and the seed come after every `--set`.
     pub fn load_with(&self, seed: Option<u64>) -> Result<Resolved, Failure> {
         let mut set = self.set.clone();
         set.extend(self.engine.as_ref().map(|e| format!("engine.kind={e}")));
+        set.extend(self.device.as_ref().map(|d| format!("engine.device=\"{d}\"")));
         set.extend(self.threads.map(|n| format!("engine.threads={n}")));
         set.extend(seed.map(|n| format!("train.seed={n}")));
+        let resolved = workload::load(&self.workload, &set)?;
+        // What computes belongs to a result: `auto` is settled before anything is written down.
+        let (device, why) = resolved.workload.engine.device.settle();
+        let Some(why) = why else { return Ok(resolved) };
+        if !self.quiet {
+            eprintln!("{why}");
+        }
+        set.push(format!("engine.device=\"{device}\""));
         Ok(workload::load(&self.workload, &set)?)
     }
 
@@ -219,7 +233,9 @@ impl From<TrainError> for Failure {
             TrainError::Workload(e) => e.into(),
             TrainError::Data(e) => e.into(),
             TrainError::Listener(_) => Failure::Output(e.to_string()),
-            TrainError::Memory(_) | TrainError::Engine(EngineError::Memory { .. }) => Failure::Memory(e.to_string()),
+            TrainError::Memory(_) | TrainError::DeviceMemory(_) | TrainError::Engine(EngineError::Memory { .. }) => {
+                Failure::Memory(e.to_string())
+            }
             e if e.is_quality() => Failure::Quality(e.to_string()),
             e => Failure::Internal(e.to_string()),
         }

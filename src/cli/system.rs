@@ -2,7 +2,10 @@
 
 use super::{Exit, Failure};
 use crate::{
-    backend::cpu::gemm::Isa,
+    backend::{
+        cpu::gemm::Isa,
+        cuda::driver::{DeviceInfo, real},
+    },
     system::{Ceilings, Effort, Machine, Versions},
     train::memory::available,
 };
@@ -36,6 +39,8 @@ pub struct SystemArgs {
 struct Report {
     machine: Machine,
     versions: Versions,
+    /// GPUs that can be computed on, as far as the driver knows.
+    gpus: Vec<DeviceInfo>,
     ceilings: Option<Ceilings>,
 }
 
@@ -43,13 +48,21 @@ struct Report {
 pub(super) fn system(args: &SystemArgs) -> Result<Exit, Failure> {
     let machine = Machine::inspect();
     let ceilings = args.ceilings.then(|| measure(args.threads)).transpose()?;
-    let report = Report { machine, versions: Versions::this(), ceilings };
+    let gpus = real::devices();
+    let no_gpu = gpus.as_ref().err().map(ToString::to_string);
+    let report = Report { machine, versions: Versions::this(), gpus: gpus.unwrap_or_default(), ceilings };
     if args.json {
         println!("{}", serde_json::to_string_pretty(&report).map_err(|e| Failure::Internal(e.to_string()))?);
         return Ok(Exit::Done);
     }
     for (label, value) in report.machine.lines() {
         println!("{label:<24} {value}");
+    }
+    for (label, value) in report.gpus.iter().flat_map(DeviceInfo::lines) {
+        println!("{label:<24} {value}");
+    }
+    if let Some(why) = no_gpu {
+        println!("{:<24} none: {why}", "GPU");
     }
     if let Some(ceilings) = &report.ceilings {
         println!();

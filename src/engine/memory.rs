@@ -3,7 +3,7 @@
 
 use super::EngineConfig;
 use crate::{
-    backend::PART,
+    backend::{PART, Precision},
     embedding::RowKind,
     model::{DeepFmSpec, DlrmSpec, Interaction, ModelSpec, ParamKind},
     optim::{AdamRows, OptimizerSpec, rules::StateShape},
@@ -39,20 +39,8 @@ impl MemoryPlan {
 
 /// What an engine of `kind` takes for `config`.
 pub fn plan(kind: EngineKind, config: &EngineConfig) -> MemoryPlan {
-    let (mut tables, mut table_state, mut dense) = (0, 0, 0);
     let shape = StateShape::of(&config.optimizer.rule);
-    for p in config.model.params() {
-        let bytes = p.len() as u64 * F32;
-        match p.kind {
-            ParamKind::Table | ParamKind::RowWeight => {
-                let kept = if p.kind == ParamKind::Table { config.embedding_rows.bytes() as u64 } else { F32 };
-                tables += p.len() as u64 * kept;
-                let width = p.shape[1].max(1);
-                table_state += bytes / width as u64 * (shape.buffers * shape.row_width(width)) as u64;
-            }
-            _ => dense += bytes,
-        }
-    }
+    let Parameters { tables, table_state, dense } = parameters(config);
     let batch = config.max_batch as u64;
     let ids: u64 = config.max_hotness.iter().map(|&h| h as u64).sum();
     let mut plan = MemoryPlan::default();
@@ -78,6 +66,60 @@ pub fn plan(kind: EngineKind, config: &EngineConfig) -> MemoryPlan {
             plan.add("gradients and updates of whole tables", if whole { 2 * tables + table_state } else { 0 });
         }
     }
+    plan
+}
+
+/// Bytes of parameters and of the state beside them.
+struct Parameters {
+    tables: u64,
+    table_state: u64,
+    dense: u64,
+}
+
+fn parameters(config: &EngineConfig) -> Parameters {
+    let mut all = Parameters { tables: 0, table_state: 0, dense: 0 };
+    let shape = StateShape::of(&config.optimizer.rule);
+    for p in config.model.params() {
+        let bytes = p.len() as u64 * F32;
+        match p.kind {
+            ParamKind::Table | ParamKind::RowWeight => {
+                let kept = if p.kind == ParamKind::Table { config.embedding_rows.bytes() as u64 } else { F32 };
+                all.tables += p.len() as u64 * kept;
+                let width = p.shape[1].max(1);
+                all.table_state += bytes / width as u64 * (shape.buffers * shape.row_width(width)) as u64;
+            }
+            _ => all.dense += bytes,
+        }
+    }
+    all
+}
+
+/// What the fused engine takes of a GPU's memory for `config`.
+pub fn gpu_plan(config: &EngineConfig) -> MemoryPlan {
+    let shape = StateShape::of(&config.optimizer.rule);
+    let Parameters { tables, table_state, dense } = parameters(config);
+    let (batch, model) = (config.max_batch as u64, &config.model);
+    let ids = batch * config.max_hotness.iter().map(|&h| h as u64).sum::<u64>();
+    let (dim, columns, widest) = match model {
+        ModelSpec::Dlrm(m) => {
+            (m.dim, m.bottom_input(), m.bottom.iter().chain(&m.top).copied().max().unwrap_or(0).max(m.top_input()))
+        }
+        ModelSpec::DeepFm(m) => (m.dim, m.dense, m.hidden.iter().copied().max().unwrap_or(0).max(m.fields() * m.dim)),
+    };
+    let mut plan = MemoryPlan::default();
+    plan.add("embedding tables", tables);
+    plan.add("optimizer state of tables", table_state);
+    plan.add("a part of a table in f32, while tables are made", PART as u64 * F32);
+    plan.add("dense parameters", dense);
+    plan.add("gradients and optimizer state of dense parameters", dense * (1 + shape.buffers as u64));
+    plan.add("activations and their gradients", batch * per_sample(model) * F32);
+    plan.add("one batch", F32 * (batch * (columns + 1 + config.max_hotness.len()) as u64 + ids));
+    // Each id's row and sample, twice over, and a sum for the rows that cross one of the spans of 32.
+    plan.add("ids sorted by row and sums of their gradients", 4 * F32 * ids + ids.div_ceil(32) * 2 * dim as u64 * F32);
+    if matches!(config.precision, Precision::Bf16 | Precision::Fp16) {
+        plan.add("operands of matrix products in 16 bits", 2 * 2 * batch * widest as u64);
+    }
+    plan.add("work space of matrix products", 32 << 20);
     plan
 }
 

@@ -8,7 +8,7 @@ pub mod memory;
 pub mod phase;
 
 use crate::{
-    backend::{BackendError, Precision},
+    backend::{BackendError, Device, Precision},
     data::Batch,
     embedding::RowKind,
     model::{ModelSpec, ParamSpec, init::Initializer},
@@ -149,13 +149,23 @@ pub trait Engine {
     fn phases(&mut self) -> Option<&mut PhaseClock>;
 }
 
-/// The engine of this kind for `config`, its parameters filled by `init`, which is to be fresh.
+/// The engine of this kind on `device` for `config`, its parameters filled by `init`, which is to be fresh.
 ///
 /// # Errors
-/// [`EngineError::Memory`] if there is not enough, and whatever else an engine finds wrong with its configuration.
-pub fn build(kind: EngineKind, config: &EngineConfig, init: &mut Initializer) -> Result<Box<dyn Engine>, EngineError> {
-    Ok(match kind {
-        EngineKind::Fused => Box::new(FusedEngine::new(config, init)?),
-        EngineKind::Candle => Box::new(CandleEngine::new(config, init)?),
+/// [`EngineError::Memory`] if there is not enough, [`EngineError::Unsupported`] if the device lacks something, and whatever else an
+/// engine finds wrong with its configuration.
+pub fn build(
+    kind: EngineKind,
+    device: Device,
+    config: &EngineConfig,
+    init: &mut Initializer,
+) -> Result<Box<dyn Engine>, EngineError> {
+    Ok(match (kind, device.settle().0) {
+        (EngineKind::Fused, Device::Cuda(n)) => Box::new(FusedEngine::on_gpu(n, config, init)?),
+        (EngineKind::Fused, _) => Box::new(FusedEngine::new(config, init)?),
+        (EngineKind::Candle, Device::Cuda(n)) => {
+            return Err(EngineError::Unsupported(format!("cuda:{n}: candle computes on the CPU here; use the fused engine")));
+        }
+        (EngineKind::Candle, _) => Box::new(CandleEngine::new(config, init)?),
     })
 }

@@ -110,7 +110,7 @@ pub struct WorkloadFacts {
 pub struct EngineFacts {
     /// `fused` or `candle`.
     pub kind: String,
-    /// `cpu`.
+    /// `cpu` or `cuda:N`.
     pub device: String,
     /// Threads that compute.
     pub threads: usize,
@@ -211,7 +211,7 @@ impl RunRecord {
             workload: WorkloadFacts::of(workload),
             engine: EngineFacts {
                 kind: word(&workload.engine.kind),
-                device: workload.engine.device.clone(),
+                device: workload.engine.device.to_string(),
                 threads: workload.engine.threads,
                 precision: workload.engine.precision.name().to_owned(),
                 embedding_rows: workload.engine.embedding_rows,

@@ -6,6 +6,7 @@ mod energy;
 mod linux;
 mod versions;
 
+use crate::backend::cuda::driver::DeviceInfo;
 use serde::{Deserialize, Serialize};
 use sysinfo::System;
 
@@ -36,6 +37,9 @@ pub struct Machine {
     pub transparent_huge_pages: Option<String>,
     /// Hypervisor or other virtualisation, where the processor says so.
     pub virtual_machine: Option<bool>,
+    /// The GPU that computes, if one does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gpu: Option<DeviceInfo>,
 }
 
 impl Machine {
@@ -58,11 +62,16 @@ impl Machine {
             load_average: System::load_average().ok().map(|l| l.one),
             transparent_huge_pages: linux::chosen("/sys/kernel/mm/transparent_hugepage/enabled"),
             virtual_machine: linux::is_virtual(),
+            gpu: None,
         }
     }
 
-    /// A name for the results folder, made from the processor: `amd-epyc-9654-192c`, `amd-epyc-2c`.
+    /// A name for the results folder, made from the GPU if one computes, else from the processor: `nvidia-h200`, `amd-epyc-9654-192c`,
+    /// `amd-epyc-2c`.
     pub fn name(&self) -> String {
+        if let Some(gpu) = &self.gpu {
+            return slug(&gpu.name);
+        }
         format!("{}-{}c", slug(&self.cpu.model), self.cpu.logical_cores)
     }
 
@@ -79,6 +88,7 @@ impl Machine {
             memory += &format!(", limited to {:.1} GiB", gib(limit));
         }
         lines.push(("Memory", memory));
+        lines.extend(self.gpu.iter().flat_map(DeviceInfo::lines));
         lines.push(("Transparent huge pages", known(&self.transparent_huge_pages)));
         lines.push(("Operating system", known(&self.os)));
         lines.push(("Kernel", known(&self.kernel)));

@@ -1,8 +1,14 @@
 //! Whether a run fits into memory: asked before anything large is allocated, so that the answer is a sentence and not a kill.
 
+use super::TrainError;
 use crate::{
+    backend::Device,
     data::source,
-    engine::{EngineConfig, memory::MemoryPlan, memory::plan},
+    embedding::RowKind,
+    engine::{
+        EngineConfig, EngineError,
+        memory::{MemoryPlan, gpu_plan, plan},
+    },
     model::ModelSpec,
     workload::Workload,
 };
@@ -37,12 +43,15 @@ pub fn shown(bytes: u64) -> String {
     }
 }
 
-/// What the whole run takes: the data, and the engine with its batches where `config` is known already.
+/// What the whole run takes of the host's memory: the data, and the engine with its batches where `config` is known already.
 pub fn memory_plan(workload: &Workload, config: Option<&EngineConfig>) -> MemoryPlan {
     let mut all = MemoryPlan::default();
     all.add(DATA, source::resident_bytes(workload));
     let Some(config) = config else { return all };
-    let engine = plan(workload.engine.kind, config);
+    let engine = match workload.engine.device {
+        Device::Cuda(_) => MemoryPlan::default(),
+        Device::Cpu | Device::Auto => plan(workload.engine.kind, config),
+    };
     let parameters = config.model.params().iter().map(|p| 4 * p.len() as u64).sum();
     all.items.extend(engine.items);
     if workload.eval.restore_best {
@@ -57,6 +66,91 @@ pub fn memory_plan(workload: &Workload, config: Option<&EngineConfig>) -> Memory
     all.add("batches ahead of their use", BATCHES * config.max_batch as u64 * 4 * (1 + dense + ids + hotness.len() as u64));
     all.add("predictions of an evaluation", PER_PREDICTION * source::eval_samples(workload).unwrap_or(0));
     all
+}
+
+/// What the run takes of a GPU's memory, if it is to compute.
+pub fn device_plan(device: Device, config: &EngineConfig) -> Option<MemoryPlan> {
+    matches!(device, Device::Cuda(_)).then(|| gpu_plan(config))
+}
+
+/// A run that does not fit into a GPU's memory.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "not enough memory on {device}: this takes about {}, most of it for {what}, but {} are free, {} too little; {}",
+    shown(*.needed), shown(*.available), shown(.needed - .available), advice(.fitting)
+)]
+pub struct TooLarge {
+    /// Which GPU.
+    pub device: Device,
+    /// Bytes that the run takes.
+    pub needed: u64,
+    /// Bytes that are free.
+    pub available: u64,
+    /// What takes most.
+    pub what: &'static str,
+    /// Changes that would make it fit, with the bytes that it would then take.
+    pub fitting: Vec<(String, u64)>,
+}
+
+fn advice(fitting: &[(String, u64)]) -> String {
+    let all: Vec<String> = fitting.iter().map(|(change, bytes)| format!("{change} would take {}", shown(*bytes))).collect();
+    if all.is_empty() { "make train.batch_size, eval.batch_size or model.dim smaller".into() } else { all.join("; ") }
+}
+
+/// Refuses what does not fit into the memory that is free on the GPU that is to compute, if one is.
+///
+/// # Errors
+/// [`TooLarge`], with changes that would fit; or what the GPU lacks.
+pub fn check_device(device: Device, config: &EngineConfig) -> Result<(), TrainError> {
+    let Some(driver) = device.open().map_err(EngineError::from)? else { return Ok(()) };
+    let available = driver.available().map_err(EngineError::from)?;
+    Ok(fits(device, config, available)?)
+}
+
+/// Refuses what takes more than `available` bytes.
+pub fn fits(device: Device, config: &EngineConfig, available: u64) -> Result<(), TooLarge> {
+    let plan = gpu_plan(config);
+    let needed = plan.total();
+    match plan.items.iter().max_by_key(|(_, bytes)| *bytes) {
+        Some((what, _)) if needed > available => {
+            Err(TooLarge { device, needed, available, what, fitting: changes(config, available) })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Changes of a workload's tables that would make it fit, the least first.
+fn changes(config: &EngineConfig, available: u64) -> Vec<(String, u64)> {
+    const CAPS: [usize; 7] = [100_000_000, 40_000_000, 10_000_000, 4_000_000, 1_000_000, 400_000, 100_000];
+    let rows = "engine.embedding_rows = \"bf16\"";
+    let narrow = EngineConfig { embedding_rows: RowKind::Bf16, ..config.clone() };
+    let takes = |config: &EngineConfig| Some(gpu_plan(config).total()).filter(|&bytes| bytes <= available);
+    let capped = |config: &EngineConfig| {
+        let largest = config.model.tables().iter().copied().max().unwrap_or(0);
+        CAPS.into_iter().filter(|&cap| cap < largest).find_map(|cap| Some((cap, takes(&with_cap(config, cap))?)))
+    };
+    let mut all = Vec::new();
+    let halved = if config.embedding_rows.bytes() > 2 { takes(&narrow) } else { None };
+    all.extend(halved.map(|bytes| (rows.to_owned(), bytes)));
+    if let Some((cap, bytes)) = capped(config) {
+        all.push((format!("tables of at most {cap} rows (data.max_rows, data.max_ind_range)"), bytes));
+    }
+    if halved.is_none()
+        && config.embedding_rows.bytes() > 2
+        && let Some((cap, bytes)) = capped(&narrow)
+    {
+        all.push((format!("{rows} with tables of at most {cap} rows"), bytes));
+    }
+    all
+}
+
+/// The model with no table above `cap` rows.
+fn with_cap(config: &EngineConfig, cap: usize) -> EngineConfig {
+    let mut config = config.clone();
+    let (ModelSpec::Dlrm(crate::model::DlrmSpec { tables, .. }) | ModelSpec::DeepFm(crate::model::DeepFmSpec { tables, .. })) =
+        &mut config.model;
+    tables.iter_mut().for_each(|rows| *rows = (*rows).min(cap));
+    config
 }
 
 const DATA: &str = "samples held in memory";
@@ -114,6 +208,25 @@ mod tests {
             "not enough memory: this takes about 3.01 GB, most of it for embedding tables, but 2.00 GB are free; make the tables \
              (data.max_rows, data.max_ind_range) or model.dim smaller"
         );
+    }
+
+    #[test]
+    fn what_does_not_fit_on_a_gpu_is_told_what_would() {
+        let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("workloads/quickstart.toml");
+        let set = ["data.max_rows=50000000", "model.dim=64", "model.bottom=[64]", "train.batch_size=256"].map(str::to_owned);
+        let w = crate::workload::load(&file, &set).unwrap().workload;
+        let config = w.engine_config(&source::schema(&w).unwrap().unwrap()).unwrap();
+        let (gpu, needed) = (Device::Cuda(1), gpu_plan(&config).total());
+        assert_eq!(fits(gpu, &config, needed), Ok(()));
+        let refused = fits(gpu, &config, needed - 1_000_000).unwrap_err();
+        let text = refused.to_string();
+        assert!(text.contains("cuda:1") && text.contains("1.0 MB too little") && refused.what == "embedding tables", "{text}");
+        assert!(
+            text.contains("bf16") && text.contains("tables of at most") && refused.fitting.iter().all(|f| f.1 < needed),
+            "{text}"
+        );
+        let tight = fits(gpu, &config, 200_000_000).unwrap_err().to_string();
+        assert!(tight.contains("\"bf16\" with tables of at most") || !tight.contains("bf16"), "{tight}");
     }
 
     #[test]

@@ -28,6 +28,9 @@ pub enum TrainError {
     /// The run does not fit into memory.
     #[error(transparent)]
     Memory(#[from] memory::NotEnoughMemory),
+    /// The run does not fit into a GPU's memory.
+    #[error(transparent)]
+    DeviceMemory(#[from] memory::TooLarge),
     /// The engine failed.
     #[error(transparent)]
     Engine(#[from] EngineError),

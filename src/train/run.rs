@@ -4,7 +4,7 @@ use super::{
     TrainError,
     evaluate::{EvalError, EvalSplit},
     events::{EvalEvent, Listener, Outcome, RunFacts, StepEvent, StopReason},
-    memory::{check_memory, memory_plan},
+    memory::{check_device, check_memory, memory_plan},
 };
 use crate::{
     data::{
@@ -12,7 +12,7 @@ use crate::{
         loader::{Loader, Plan},
         source,
     },
-    engine::{self, Engine, EngineConfig, Phase, memory::plan},
+    engine::{self, Engine, EngineConfig, Phase},
     metrics::Quality,
     model::init::{InitSource, Initializer},
     optim::{LossScale, schedule::Schedule},
@@ -74,20 +74,24 @@ pub struct Finished {
 pub fn prepare(workload: &Workload) -> Result<Prepared, TrainError> {
     // Before anything is read: what is known without. Then again with all sizes, before the model is made.
     let sizes = source::schema(workload)?.map(|schema| workload.engine_config(&schema)).transpose()?;
+    if let Some(sizes) = &sizes {
+        check_device(workload.engine.device, sizes)?;
+    }
     check_memory(&memory_plan(workload, sizes.as_ref()))?;
     let Dataset { train, eval, test, facts: data_facts, numpy } = source::open(workload)?;
     let schema = train.schema().clone();
     let config = workload.engine_config(&schema)?;
     if sizes.is_none() {
-        check_memory(&plan(workload.engine.kind, &config))?;
+        check_memory(&memory_plan(workload, Some(&config)))?;
     }
+    check_device(workload.engine.device, &config)?;
     let seed = workload.train.seed;
     let init = match workload.model.init_rng() {
         InitRng::Philox => InitSource::Philox { seed },
         InitRng::Numpy => InitSource::Numpy(numpy.unwrap_or_else(|| RandomState::new(seed as u32))),
     };
     let mut initializer = Initializer::new(&config.model, init);
-    let engine = engine::build(workload.engine.kind, &config, &mut initializer)?;
+    let engine = engine::build(workload.engine.kind, workload.engine.device, &config, &mut initializer)?;
     let t = &workload.train;
     let plan = Plan::of(workload);
     let train_samples = train.len().unwrap_or(u64::MAX);

@@ -11,7 +11,7 @@ pub use data::{
 pub use parse::{Origin, Resolved, WorkloadError, load};
 
 use crate::{
-    backend::Precision,
+    backend::{Device, Precision},
     embedding::RowKind,
     engine::LossSpec,
     model::{EmbeddingInit, Interaction, MlpInit, Pooling},
@@ -134,8 +134,8 @@ pub enum InitRng {
 pub struct EngineSection {
     /// `fused` or `candle`.
     pub kind: EngineKind,
-    /// `cpu`.
-    pub device: String,
+    /// What computes.
+    pub device: Device,
     /// Threads; 0 in the file = all cores, resolved here.
     pub threads: usize,
     /// Pin threads to cores.

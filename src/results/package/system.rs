@@ -90,15 +90,22 @@ fn found(field: &str, record: &RunRecord, options: &Options, division: Division,
             cpu.caches.iter().map(|c| format!("{} {} KiB", c.name, c.size / 1024)).collect::<Vec<_>>().join(", ")
         }
         "host_memory_capacity" => format!("{:.1} GiB", machine.memory? as f64 / (1u64 << 30) as f64),
-        "accelerators_per_node" => "0".into(),
-        "accelerator_model_name" | "accelerator_memory_capacity" => "N/A".into(),
+        "accelerators_per_node" => u8::from(machine.gpu.is_some()).to_string(),
+        "accelerator_model_name" => machine.gpu.as_ref().map_or("N/A".into(), |gpu| gpu.name.clone()),
+        "accelerator_memory_capacity" => {
+            machine.gpu.as_ref().map_or("N/A".into(), |gpu| format!("{:.1} GiB", gpu.memory as f64 / (1u64 << 30) as f64))
+        }
         "hw_notes" => notes([
             (machine.virtual_machine == Some(true)).then(|| "a virtual machine".to_owned()),
             cpu.quota.map(|q| format!("limited to {q:.2} processors' worth of time")),
             machine.memory_limit.map(|m| format!("limited to {:.1} GiB", m as f64 / (1u64 << 30) as f64)),
         ]),
         "framework" => format!("dlrm-bench {}", versions.dlrm_bench),
-        "other_software_stack" => notes([versions.rustc.clone(), versions.candle.as_ref().map(|v| format!("candle-core {v}"))]),
+        "other_software_stack" => notes([
+            versions.rustc.clone(),
+            versions.candle.as_ref().map(|v| format!("candle-core {v}")),
+            machine.gpu.as_ref().map(|gpu| format!("CUDA {}", gpu.driver)),
+        ]),
         "operating_system" => notes([machine.os.clone(), machine.kernel.as_ref().map(|k| format!("kernel {k}"))]),
         "sw_notes" => {
             let engine = &record.engine;

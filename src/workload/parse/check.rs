@@ -2,6 +2,7 @@
 
 use super::{error::WorkloadError, tree::Tree};
 use crate::{
+    backend::{Device, Precision},
     optim::{ScheduleSpec, schedule::Schedule},
     workload::*,
 };
@@ -16,6 +17,13 @@ pub(super) fn check(w: &Workload, tree: &Tree) -> Result<(), WorkloadError> {
             "model.init_rng",
             "\"numpy\" goes on from the generator of the data, so data.source must be \"numpy_random\" or \"criteo_tsv\"; use \"philox\"",
         );
+    }
+    let EngineSection { kind, device, precision, .. } = w.engine;
+    if kind == EngineKind::Candle && matches!(device, Device::Cuda(_)) {
+        return refuse("engine.device", "candle computes on the CPU here; use \"cpu\", or engine.kind = \"fused\"");
+    }
+    if precision == Precision::Tf32 && device == Device::Cpu {
+        return refuse("engine.precision", "\"tf32\" is computed by GPUs only; use \"fp32\", or engine.device = \"cuda:0\"");
     }
     for quirk in &w.workload.quirks {
         match quirk {

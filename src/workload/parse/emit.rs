@@ -270,7 +270,7 @@ fn inits(s: &mut Section, mlp: MlpInit, embedding: EmbeddingInit, rng: InitRng) 
 
 fn engine(s: &mut Section, e: &EngineSection) {
     s.put("kind", &e.kind);
-    s.put("device", &e.device);
+    s.put("device", &e.device.to_string());
     s.put("threads", &e.threads);
     s.put("pin_threads", &e.pin_threads);
     if e.kind == EngineKind::Fused {

@@ -1,6 +1,7 @@
 //! Typed reading of the flat table.
 
 use super::{error::WorkloadError, keys, tree::Tree, words::Words};
+use crate::backend::Device;
 use std::{cell::RefCell, collections::BTreeSet, path::PathBuf};
 use toml_edit::Value;
 
@@ -156,6 +157,15 @@ impl FromToml for String {
     }
     fn from_toml(value: &Value) -> Result<Self, String> {
         value.as_str().map(str::to_owned).ok_or_else(|| wrong::<Self>(value))
+    }
+}
+
+impl FromToml for Device {
+    fn what() -> String {
+        Device::WORDS.to_owned()
+    }
+    fn from_toml(value: &Value) -> Result<Self, String> {
+        value.as_str().and_then(|word| word.parse().ok()).ok_or_else(|| wrong::<Self>(value))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::{data::data, error::WorkloadError, model::model, reader::Reader, words::*};
 use crate::{
-    backend::Precision,
+    backend::{Device, Precision},
     embedding::RowKind,
     engine::{LossKind, LossSpec},
     optim::{AdamForm, AdamRows, LossScaleSpec, OptimizerConfig, OptimizerSpec, ScheduleSpec},
@@ -91,7 +91,7 @@ fn loader(r: &Reader, batch_size: usize) -> Result<LoaderSection> {
 
 fn engine(r: &Reader) -> Result<EngineSection> {
     let kind = r.or("engine.kind", EngineKind::Fused)?;
-    let device = r.or("engine.device", DeviceWord::Cpu)?.word().to_owned();
+    let device = r.or("engine.device", Device::Cpu)?;
     let threads = r.within("engine.threads", r.or("engine.threads", 0)?, |t| t <= MAX_THREADS, "from 0 (all cores) to 1024")?;
     let all_cores = || std::thread::available_parallelism().map_or(1, |n| n.get().min(MAX_THREADS));
     // candle computes in f32 only.

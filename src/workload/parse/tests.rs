@@ -420,7 +420,12 @@ fn workloads() -> impl Strategy<Value = Workload> {
     let engine = (pick(), numbers, scale, 1usize..64, any::<bool>()).prop_map(|(kind, numbers, scale, threads, pin_threads)| {
         let (precision, embedding_rows) = if kind == EngineKind::Fused { numbers } else { (Precision::Fp32, RowKind::Fp32) };
         let loss_scale = if precision == Precision::Fp16 { scale } else { LossScaleSpec::Off };
-        EngineSection { kind, device: "cpu".into(), threads, pin_threads, precision, embedding_rows, loss_scale }
+        let device = match precision {
+            Precision::Tf32 => Device::Cuda(threads as u32),
+            _ if pin_threads && kind == EngineKind::Fused => Device::Auto,
+            _ => Device::Cpu,
+        };
+        EngineSection { kind, device, threads, pin_threads, precision, embedding_rows, loss_scale }
     });
     let optimizer = (rule(), 1e-6..10.0, prop::option::of(0.001..100.0))
         .prop_map(|(rule, learning_rate, clip_norm)| OptimizerConfig { rule, learning_rate, clip_norm });

@@ -56,7 +56,6 @@ twin! {
     PresetWord { "criteo_kaggle" => CriteoKaggle, "criteo_terabyte" => CriteoTerabyte, "custom" => Custom }
     LossScalingWord { "static" => Static, "dynamic" => Dynamic }
     EveryWord { "end" => End, "never" => Never }
-    DeviceWord { "cpu" => Cpu }
     BenchmarkWord { "dlrm" => Dlrm, "dlrm_dcnv2" => DlrmDcnv2, "deepfm" => DeepFm }
     DivisionWord { "open" => Open, "closed" => Closed }
     StatusWord { "cloud" => Cloud, "onprem" => Onprem, "preview" => Preview, "research" => Research }
@@ -88,7 +87,7 @@ words! {
         "torch_linear" => TorchLinear,
     }
     InitRng { "philox" => Philox, "numpy" => Numpy }
-    Precision { "fp32" => Fp32, "bf16" => Bf16, "fp16" => Fp16 }
+    Precision { "fp32" => Fp32, "tf32" => Tf32, "bf16" => Bf16, "fp16" => Fp16 }
     RowKind { "fp32" => Fp32, "bf16" => Bf16, "fp16" => Fp16, "bf16-split" => Bf16Split }
     EngineKind { "fused" => Fused, "candle" => Candle }
     AdamForm { "torch" => Torch, "tf" => Tf }
