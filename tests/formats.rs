@@ -425,3 +425,39 @@ fn nvidias_splits_share_a_spec() {
     assert_eq!(all("data"), ["feature_spec.yaml", "test", "train"]);
     assert_eq!(fs::read(dir.join("data/feature_spec.yaml")).unwrap(), spec);
 }
+
+/// The parquet crate panics at this damage (the kind of a page), which is caught and not shown.
+#[test]
+fn what_others_panic_at_is_one_line_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    good(dir, &["data", "generate", "custom", "--tables", "5", "--dense", "1", "--samples", "9", "-o", "a.parquet"]);
+    let mut bytes = fs::read(dir.join("a.parquet")).unwrap();
+    bytes[5] = 2;
+    fs::write(dir.join("a.parquet"), bytes).unwrap();
+    let said = refused(dir, &["data", "inspect", "a.parquet"], 65);
+    assert_eq!(said, "a.parquet: row group 0 cannot be read: Parquet error: the file is damaged");
+}
+
+/// Whatever the format: nothing there, an empty file, a folder, bytes of something else.
+#[test]
+fn files_of_no_format_are_refused_in_one_line() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    fs::write(dir.join("empty"), b"").unwrap();
+    fs::write(dir.join("noise"), (0..999u32).map(|i| (i * i % 251) as u8).collect::<Vec<_>>()).unwrap();
+    fs::write(dir.join("cut.gz"), [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3, 1, 2, 3]).unwrap();
+    fs::create_dir(dir.join("folder")).unwrap();
+    let words = "bin40 parquet npz npz-day npz-reordered npy-intermediate numpy torchrec nvidia hugectr fuxictr criteo csv deeprec libsvm libfm";
+    for word in words.split(' ') {
+        for file in ["nothing", "empty", "noise", "cut.gz", "folder"] {
+            // A file of no bytes has no records, and text of no lines no rows.
+            if file == "empty" && matches!(word, "bin40" | "hugectr" | "criteo" | "deeprec" | "libsvm" | "libfm") {
+                good(dir, &["data", "inspect", file, "--from", word]);
+                continue;
+            }
+            let said = refused(dir, &["data", "inspect", file, "--from", word], 65);
+            assert!(said.contains(file) || said.contains("feature_spec"), "{word} {file}: {said}");
+        }
+    }
+}

@@ -269,6 +269,39 @@ mod tests {
             let back = round_trip(Format::TorchRec, "day_0", &layout, &rows, chunk, &Columns::default());
             prop_assert!(back.0 == layout && same(&back.1, &rows));
         }
+
+        #[test]
+        fn no_damage_makes_it_panic(
+            spoilt in prop::collection::vec((any::<prop::sample::Index>(), any::<prop::sample::Index>(), any::<u8>()), 0..6),
+            many: bool,
+            cut in any::<prop::sample::Index>(),
+        ) {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("a_dense.npy");
+            let layout = Layout::numbered(2, Numbers::Float32, [Hotness::One, if many { Hotness::Fixed(2) } else { Hotness::One }]);
+            let mut rows = Rows::new(&layout);
+            for i in 0..9 {
+                rows.labels.push(1.0);
+                rows.dense.extend([0.5, 2.0]);
+                rows.ids[0].push([i]);
+                rows.ids[1].push([i; 2].into_iter().take(1 + usize::from(many)));
+            }
+            write_all(Format::TorchRec, &path, &layout, &rows, 4).unwrap();
+            let all = files(&path, &layout);
+            for (file, at, byte) in spoilt {
+                let mut bytes = std::fs::read(file.get(&all)).unwrap();
+                let at = at.index(bytes.len());
+                bytes[at] = byte;
+                std::fs::write(file.get(&all), bytes).unwrap();
+            }
+            if cut.index(4) == 0 {
+                let bytes = std::fs::read(cut.get(&all)).unwrap();
+                std::fs::write(cut.get(&all), &bytes[..cut.index(bytes.len())]).unwrap();
+            }
+            if let Err(e) = read_all(Format::TorchRec, &path, 7, &Columns::default()) {
+                prop_assert!(!e.to_string().contains('\n'), "{}", e);
+            }
+        }
     }
 
     #[test]

@@ -176,6 +176,16 @@ impl Column {
             _ => Err(place(row).error(format!("column {} is {x}; must be a whole number, since it is an id", leaf.name))),
         };
         match &self.values {
+            Values::I64(t)
+                if self.plain(leaf, t.buffer.len())
+                    && t.buffer.iter().fold(0, |all, &x| all | x.wrapping_sub(offset)) >> 32 == 0 =>
+            {
+                // All are ids, as one look at all of them has shown: the loop has no branch.
+                let start = bags.indices.len();
+                bags.indices.extend(t.buffer.iter().map(|&x| x.wrapping_sub(offset) as u32));
+                bags.offsets.extend(start as u32 + 1..=(start + t.buffer.len()) as u32);
+                Ok(())
+            }
             Values::Bool(t) => self.gather(leaf, &t.buffer, bags, |r, x| id(r, i64::from(x))),
             Values::I32(t) if leaf.unsigned => self.gather(leaf, &t.buffer, bags, |r, x| id(r, i64::from(x as u32))),
             Values::I32(t) => self.gather(leaf, &t.buffer, bags, |r, x| id(r, i64::from(x))),
@@ -186,6 +196,11 @@ impl Column {
         }
     }
 
+    /// Whether each of the rows read last has one of the `values`.
+    fn plain(&self, leaf: &Leaf, values: usize) -> bool {
+        leaf.max_def == 0 || (!leaf.list && values == self.defs.len())
+    }
+
     fn gather<V: Copy>(
         &self,
         leaf: &Leaf,
@@ -193,7 +208,7 @@ impl Column {
         bags: &mut Bags,
         id: impl Fn(usize, V) -> std::result::Result<u32, DataError>,
     ) -> std::result::Result<(), DataError> {
-        if leaf.max_def == 0 || (!leaf.list && values.len() == self.defs.len()) {
+        if self.plain(leaf, values.len()) {
             let start = bags.indices.len();
             bags.indices.reserve(values.len());
             for (row, &v) in values.iter().enumerate() {
