@@ -1,6 +1,10 @@
 //! What is wrong is said in one line that names the place, and leaves nothing that looks whole.
 
-use super::{data, error, files, log::realistic, program};
+use super::{
+    data, error, files,
+    log::{different_ids, realistic},
+    program,
+};
 use std::{
     fs,
     io::Write,
@@ -155,35 +159,68 @@ fn stale_and_damaged_output_is_found() {
     refused(&again(&[]), 65, &["is there already, but no manifest.json that tells what it is"]);
 }
 
-/// Too little memory ends at a checkpoint; with more the work goes on, unless what is there was touched.
+/// Too little memory ends where the work can go on with more, unless what is there was touched.
 #[test]
 fn unfinished_work_goes_on_only_if_it_is_whole() {
     let dir = tempfile::tempdir().unwrap();
-    // Ids of which none comes twice.
-    let line = |i: u32| {
-        let ids: String = (0..26).map(|c| format!("\t{:08x}", i.wrapping_mul(0x9e37_79b1).rotate_left(c))).collect();
-        format!("{}{}{ids}\n", i % 2, "\t1".repeat(13))
-    };
-    let raw = write(dir.path(), "train.txt", (0..60_000).map(line).collect::<String>());
+    let raw = write(dir.path(), "train.txt", different_ids(60_000));
     let output = dir.path().join("out");
-    let again = |more: &[&str]| {
-        preprocess("facebook-kaggle", &raw, &output, &[&["--sub-sample-rate", "0.1", "--checkpoint", "1000"], more].concat())
+    // Every id is a word, more of them than fit.
+    let prepare = |output: &Path, more: &[&str]| {
+        preprocess("fuxictr-criteo-x4", &raw, output, &[&["--min-count", "1", "--checkpoint", "1000"], more].concat())
     };
-    refused(&again(&["--memory", "64MiB"]), 71, &["different ids fill the memory", "give more with --memory"]);
+    let again = |more: &[&str]| prepare(&output, more);
+    refused(&again(&["--memory", "64MiB"]), 71, &["no memory for the ids that occur often enough", "give more with --memory"]);
     refused(&again(&["--seed", "4"]), 65, &["work was begun here with other settings"]);
-    let records = output.join(".partial/records.bin");
-    let good = fs::read(&records).unwrap();
+    let ordered = output.join(".partial/ordered.bin");
+    let good = fs::read(&ordered).unwrap();
     assert!(!good.is_empty());
-    fs::write(&records, [&[9][..], &good[1..]].concat()).unwrap();
-    refused(&again(&["--memory", "256MiB"]), 65, &["records.bin: its first ", " bytes are not those that were written"]);
-    fs::write(&records, &good[..good.len() - 1]).unwrap();
-    refused(&again(&["--memory", "256MiB"]), 65, &["records.bin: has less than the "]);
-    fs::write(&records, &good).unwrap();
+    fs::write(&ordered, [&[9][..], &good[1..]].concat()).unwrap();
+    refused(&again(&["--memory", "256MiB"]), 65, &["ordered.bin: its first ", " bytes are not those that were written"]);
+    fs::write(&ordered, &good[..good.len() - 1]).unwrap();
+    refused(&again(&["--memory", "256MiB"]), 65, &["ordered.bin: has less than the "]);
+    fs::write(&ordered, &good).unwrap();
     let done = again(&["--memory", "256MiB"]);
     assert!(done.status.success(), "{}", error(&done));
     assert!(String::from_utf8_lossy(&done.stdout).contains("made, from where an earlier run was"));
     let whole = dir.path().join("whole");
-    let whole_run = preprocess("facebook-kaggle", &raw, &whole, &["--memory", "1GiB", "--sub-sample-rate", "0.1"]);
-    assert!(whole_run.status.success());
+    assert!(prepare(&whole, &["--memory", "1GiB"]).status.success());
     assert!(files(&output) == files(&whole));
+}
+
+/// Dictionaries, and counts of values, that do not fit in memory change no byte.
+#[test]
+fn what_does_not_fit_waits_on_the_disk() {
+    let dir = tempfile::tempdir().unwrap();
+    // Most ids are new, some come again, and a few come late and often.
+    let mut text = different_ids(50_000);
+    text += &different_ids(20_000);
+    text += &realistic(5000, 3);
+    let one = write(dir.path(), "train.txt", &text);
+    let days = dir.path().join("days");
+    for (day, text) in [&text, &realistic(3000, 9), &different_ids(30_000)].into_iter().enumerate() {
+        write(&days, &format!("day_{day}"), text);
+    }
+    for (recipe, raw, more) in [
+        ("facebook-kaggle", &one, &["--sub-sample-rate", "0.1"][..]),
+        ("mlperf-v1", &days, &[]),
+        ("facebook-terabyte", &days, &["--max-ind-range", "4000000"]),
+        ("nvidia", &days, &["--min-count", "2"]),
+    ] {
+        let made = ["64MiB", "2GiB"].map(|memory| {
+            let output = dir.path().join(format!("{recipe}-{memory}"));
+            let words = ["preprocess", recipe, raw.to_str().unwrap(), "-o", output.to_str().unwrap(), "--memory", memory];
+            let done = data(&[&words[..], more].concat());
+            assert!(done.status.success(), "{recipe}: {}", error(&done));
+            // It says what it does; of what is counted it does not.
+            let waited = error(&done).contains("numbering what was left");
+            assert_eq!(waited, memory == "64MiB" && recipe != "nvidia", "{recipe}");
+            files(&output)
+        });
+        let [less, more] = made;
+        for (name, bytes) in &more {
+            assert!(less[name] == *bytes, "{recipe}: {name}");
+        }
+        assert_eq!(less.len(), more.len());
+    }
 }

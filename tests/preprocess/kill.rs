@@ -1,6 +1,10 @@
 //! A kill at any moment costs time, never a byte.
 
-use super::{error, files, log::realistic, program};
+use super::{
+    error, files,
+    log::{different_ids, realistic},
+    program,
+};
 use std::{
     fs,
     io::Write,
@@ -9,7 +13,9 @@ use std::{
     time::{Duration, Instant},
 };
 
+/// Kills of a recipe; fewer where what is special about it takes a part of the time only.
 const KILLS: u32 = 20;
+const FEWER: u32 = 8;
 
 fn command(recipe: &str, raw: &Path, output: &Path, more: &[&str]) -> Command {
     let mut command = program();
@@ -19,8 +25,8 @@ fn command(recipe: &str, raw: &Path, output: &Path, more: &[&str]) -> Command {
     command
 }
 
-/// Kills `recipe` 20 times, wherever it is then, and lets it end: the output is that of a run in one piece.
-fn kill(recipe: &str, raw: &Path, dir: &Path, more: &[&str]) {
+/// Kills `recipe` so many times, wherever it is then, and lets it end: the output is that of a run in one piece.
+fn kill(kills_in_all: u32, recipe: &str, raw: &Path, dir: &Path, more: &[&str]) {
     let whole = dir.join(format!("{recipe}-whole"));
     let start = Instant::now();
     let done = command(recipe, raw, &whole, more).output().unwrap();
@@ -28,7 +34,7 @@ fn kill(recipe: &str, raw: &Path, dir: &Path, more: &[&str]) {
     let time = start.elapsed();
     let output = dir.join(format!("{recipe}-killed"));
     let (mut state, mut kills) = (1u64, 0);
-    while kills < KILLS {
+    while kills < kills_in_all {
         let mut child = command(recipe, raw, &output, more).spawn().unwrap();
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         std::thread::sleep(time.mul_f64((state >> 40) as f64 / (1u64 << 24) as f64));
@@ -54,7 +60,7 @@ fn shuffled_days_survive_kills() {
     for day in 0..4 {
         fs::write(raw.join(format!("day_{day}")), realistic(5000, day)).unwrap();
     }
-    kill("mlperf-v1", &raw, dir.path(), &[]);
+    kill(KILLS, "mlperf-v1", &raw, dir.path(), &[]);
 }
 
 #[test]
@@ -64,7 +70,7 @@ fn a_packed_and_sub_sampled_log_survives_kills() {
     let mut packer = flate2::write::GzEncoder::new(fs::File::create(&raw).unwrap(), flate2::Compression::fast());
     packer.write_all(realistic(20_000, 9).as_bytes()).unwrap();
     packer.finish().unwrap();
-    kill("facebook-kaggle", &raw, dir.path(), &["--sub-sample-rate", "0.3"]);
+    kill(KILLS, "facebook-kaggle", &raw, dir.path(), &["--sub-sample-rate", "0.3"]);
 }
 
 #[test]
@@ -75,10 +81,10 @@ fn shuffled_parquet_survives_kills() {
     for day in 0..3 {
         fs::write(raw.join(format!("day_{day}")), realistic(5000, day)).unwrap();
     }
-    kill("oneflow-dlrm", &raw, dir.path(), &["--shard-rows", "1500"]);
-    kill("nvidia", &raw, dir.path(), &[]);
+    kill(KILLS, "oneflow-dlrm", &raw, dir.path(), &["--shard-rows", "1500"]);
+    kill(FEWER, "nvidia", &raw, dir.path(), &[]);
     let rows = "--table-rows=400,39,17,7,20,3,7,15,63,1000,300,4052,10,22,11,155,4,97,14,40,400,4000,590,129,108,36";
-    kill("mlperf-v2", &raw, dir.path(), &[rows]);
+    kill(FEWER, "mlperf-v2", &raw, dir.path(), &[rows]);
 }
 
 #[test]
@@ -86,9 +92,18 @@ fn folds_survive_kills() {
     let dir = tempfile::tempdir().unwrap();
     let raw = dir.path().join("train.txt");
     fs::write(&raw, realistic(10_000, 8)).unwrap();
-    kill("oneflow-deepfm", &raw, dir.path(), &["--shard-rows", "1000"]);
-    kill("deeprec", &raw, dir.path(), &[]);
-    kill("fuxictr-criteo-x4", &raw, dir.path(), &[]);
+    kill(FEWER, "oneflow-deepfm", &raw, dir.path(), &["--shard-rows", "1000"]);
+    kill(FEWER, "deeprec", &raw, dir.path(), &[]);
+    kill(FEWER, "fuxictr-criteo-x4", &raw, dir.path(), &[]);
+}
+
+/// More ids than fit in memory, so that some get their numbers at the end.
+#[test]
+fn ids_that_wait_survive_kills() {
+    let dir = tempfile::tempdir().unwrap();
+    let raw = dir.path().join("train.txt");
+    fs::write(&raw, different_ids(60_000)).unwrap();
+    kill(KILLS, "facebook-kaggle", &raw, dir.path(), &[]);
 }
 
 /// SIGTERM ends at a checkpoint, with a code and a word of its own.

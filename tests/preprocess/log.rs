@@ -60,3 +60,12 @@ pub fn realistic(n: usize, seed: u64) -> String {
     }
     text
 }
+
+/// `n` lines with ids of which none comes twice in a column.
+pub fn different_ids(n: u32) -> String {
+    let line = |i: u32| {
+        let ids: String = (0..TABLES as u32).map(|c| format!("\t{:08x}", i.wrapping_mul(0x9e37_79b1).rotate_left(c))).collect();
+        format!("{}{}{ids}\n", i % 2, "\t1".repeat(DENSE))
+    };
+    (0..n).map(line).collect()
+}

@@ -150,7 +150,12 @@ impl Numbering {
 
     /// The number of an id, if it has one.
     pub fn get(&self, raw: u32) -> Option<u32> {
-        self.find(self.range.map_or(raw, |range| raw % range))
+        self.find(self.fold(raw))
+    }
+
+    /// An id modulo the range.
+    pub fn fold(&self, raw: u32) -> u32 {
+        self.range.map_or(raw, |range| raw % range)
     }
 
     /// Takes ids modulo the range, and asks for their places in memory.

@@ -1,11 +1,15 @@
 //! Columns to samples of fixed size: dictionaries column by column, then samples block by block, each on all threads.
 
-use super::{PrepareError, RECORD, recipe::Form, state::Tally};
+use super::{
+    PrepareError, RECORD,
+    recipe::{Form, column_name},
+    state::Tally,
+};
 use crate::{
     backend::cpu::pool::Pool,
     data::preprocess::{
         criteo::{Blocks, Columns, DENSE, TABLES},
-        numbering::{Budget, Full, Numbering},
+        numbering::{Budget, Full, NONE, Numbering},
     },
 };
 
@@ -20,7 +24,11 @@ struct Column {
     numbering: Numbering,
     numbers: Vec<u32>,
     fresh: Vec<u32>,
-    full: Option<Full>,
+    /// There was no memory for an id, so that nothing new goes into the dictionary any more.
+    full: bool,
+    /// Samples and their ids without a number.
+    left: Vec<(usize, u32)>,
+    failed: Option<Full>,
 }
 
 /// The records of some columns, and what is summed up while they are written.
@@ -37,7 +45,14 @@ struct Part<'a> {
 impl Encoder {
     /// Dictionaries without ids, which may take `memory` bytes; none where the form has raw ids.
     pub fn new(form: Form, max_ind_range: Option<u32>, memory: u64) -> Self {
-        let column = || Column { numbering: Numbering::new(max_ind_range), numbers: Vec::new(), fresh: Vec::new(), full: None };
+        let column = || Column {
+            numbering: Numbering::new(max_ind_range),
+            numbers: Vec::new(),
+            fresh: Vec::new(),
+            full: false,
+            left: Vec::new(),
+            failed: None,
+        };
         let columns = if form == Form::Raw { 0 } else { TABLES };
         Encoder { form, budget: Budget::new(memory), columns: (0..columns).map(|_| column()).collect() }
     }
@@ -52,10 +67,26 @@ impl Encoder {
         self.columns.iter().map(|c| c.fresh.as_slice())
     }
 
-    /// Numbers ids that were numbered before; false if one is there twice.
+    /// Samples of the last [`Encoder::encode`], counted from 0, that hold the placeholder [`NONE`] in a column, and the ids that they should.
+    pub fn left(&self) -> impl Iterator<Item = &[(usize, u32)]> {
+        self.columns.iter().map(|c| c.left.as_slice())
+    }
+
+    /// Makes room for ids that were numbered before; nothing new will be numbered if ids were left out before.
+    pub fn reserve(&mut self, column: usize, ids: u64, full: bool) -> Result<(), PrepareError> {
+        self.columns[column].full = full;
+        self.columns[column].numbering.reserve(ids as usize, &self.budget).map_err(|_| {
+            PrepareError::Memory(format!(
+                "there is no memory for the dictionaries of what was done before, from C{} on; give as much with --memory as there was, and \
+                 the same command goes on from here",
+                column + 1
+            ))
+        })
+    }
+
+    /// Numbers ids that were numbered before, of those that there is room for; false if one is there twice.
     pub fn restore(&mut self, column: usize, fresh: &[u32]) -> Result<bool, PrepareError> {
-        let restored = self.columns[column].numbering.restore(fresh, &self.budget);
-        restored.map_err(|full| self.refusal(column, full))
+        self.columns[column].numbering.restore(fresh, &self.budget).map_err(|_| too_many(column))
     }
 
     /// Puts the records of all samples of `blocks` into `records`, in place of what was there, and adds to `tally` (but for the samples of
@@ -66,14 +97,12 @@ impl Encoder {
     pub fn encode(&mut self, pool: &Pool, blocks: &Blocks, records: &mut Vec<u8>, tally: &mut Tally) -> Result<(), PrepareError> {
         let budget = &self.budget;
         pool.for_each_chunk(&mut self.columns, 1, |j, _, column| {
-            for Column { numbering, numbers, fresh, full } in column {
-                numbers.clear();
-                fresh.clear();
-                *full = blocks.columns().try_for_each(|c| numbering.number(&c.ids[j], numbers, fresh, budget)).err();
+            for column in column {
+                column.number(blocks.columns().map(|c| c.ids[j].as_slice()), budget);
             }
         });
-        if let Some((j, full)) = self.columns.iter().enumerate().find_map(|(j, c)| c.full.map(|full| (j, full))) {
-            return Err(self.refusal(j, full));
+        if let Some(j) = self.columns.iter().position(|c| c.failed.is_some()) {
+            return Err(too_many(j));
         }
         let samples: usize = blocks.columns().map(Columns::len).sum();
         let width = self.form.bytes();
@@ -92,19 +121,39 @@ impl Encoder {
         }
         Ok(())
     }
+}
 
-    fn refusal(&self, column: usize, full: Full) -> PrepareError {
-        let name = column + 1;
-        let ids: u64 = self.columns.iter().map(|c| u64::from(c.numbering.ids())).sum();
-        match full {
-            Full::Memory => PrepareError::Memory(format!(
-                "the dictionaries of {ids} different ids fill the memory that is left for them, and C{name} has more; give more with --memory, \
-                 and the same command goes on from here, or fold ids with --max-ind-range in a new folder"
-            )),
-            Full::Ids => PrepareError::Usage(format!(
-                "C{name} has more than {} different ids, which 32-bit integers do not hold; fold them with --max-ind-range",
-                1u64 << 31
-            )),
+/// The error that a column has more ids than the formats hold.
+pub fn too_many(column: usize) -> PrepareError {
+    let (name, most) = (column_name(DENSE + column), 1u64 << 31);
+    PrepareError::Usage(format!(
+        "{name} has more than {most} different ids, which 32-bit integers do not hold; fold them with --max-ind-range"
+    ))
+}
+
+impl Column {
+    /// Numbers the ids of some blocks.
+    fn number<'a>(&mut self, blocks: impl Iterator<Item = &'a [u32]>, budget: &Budget) {
+        self.numbers.clear();
+        self.fresh.clear();
+        self.left.clear();
+        for raw in blocks {
+            let first = self.numbers.len();
+            if !self.full {
+                match self.numbering.number(raw, &mut self.numbers, &mut self.fresh, budget) {
+                    Ok(()) => continue,
+                    Err(Full::Memory) => self.full = true,
+                    Err(full) => self.failed = Some(full),
+                }
+            }
+            // What was numbered before memory was full stays so.
+            let done = self.numbers.len() - first;
+            self.numbering.look_up(&raw[done..], &mut self.numbers);
+            for (&id, (&number, sample)) in raw[done..].iter().zip(self.numbers[first + done..].iter().zip(first + done..)) {
+                if number == NONE {
+                    self.left.push((sample, self.numbering.fold(id)));
+                }
+            }
         }
     }
 }

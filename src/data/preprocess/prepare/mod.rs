@@ -20,6 +20,7 @@ mod place;
 mod plan;
 mod recipe;
 mod records;
+mod resolve;
 mod run;
 mod shuffle;
 mod state;

@@ -16,7 +16,7 @@ use std::{
 };
 
 /// The least memory for samples.
-const ROOM: u64 = 16 << 20;
+const ROOM: u64 = 8 << 20;
 /// Bytes of a key.
 const KEY: usize = 8;
 
@@ -94,7 +94,7 @@ impl Buckets {
     fn new(worker: &Worker, form: Form, parts: &[Part]) -> Result<Self, PrepareError> {
         let width = form.bytes() + KEY;
         // Sorting takes 16 bytes for each sample more, and buckets are not quite equal.
-        let room = (worker.job.memory / 4).max(ROOM);
+        let room = (worker.job.memory / 8).max(ROOM);
         let (mut of_part, mut buckets) = (Vec::new(), Vec::new());
         for part in parts {
             let n = if part.sorted { (part.samples * (width as u64 + 16)).div_ceil(room).max(1) } else { 1 };

@@ -5,6 +5,7 @@ use super::{
     encode::Encoder,
     place::place,
     plan::{Plan, check_disk, estimate},
+    resolve::resolve,
     state::{Checkpoint, FOLDER, Growing, Stage, Written},
     write::Writer,
 };
@@ -197,6 +198,12 @@ impl Worker<'_> {
         }
         if checkpoint.stage == Stage::Encode {
             self.encode(&mut checkpoint, tell)?;
+            let complete = checkpoint.left.iter().all(|left| left.bytes == 0);
+            checkpoint.stage = if complete { Stage::Make } else { Stage::Resolve };
+            checkpoint.write(self.work)?;
+        }
+        if checkpoint.stage == Stage::Resolve {
+            resolve(self, &mut checkpoint, tell)?;
             checkpoint.stage = Stage::Make;
             checkpoint.write(self.work)?;
         }
@@ -221,8 +228,12 @@ impl Worker<'_> {
         let job = self.job;
         let mut encoder = Encoder::new(job.recipe.form(), job.parameters.max_ind_range, job.dictionaries());
         let mut dictionaries = Vec::new();
+        let mut lefts = Vec::new();
         for column in 0..encoder.columns() {
+            let full = checkpoint.left[column].bytes > 0;
+            encoder.reserve(column, checkpoint.dictionaries[column].bytes / 4, full)?;
             dictionaries.push(self.dictionary(column, checkpoint, &mut encoder)?);
+            lefts.push(Growing::open(&self.path(&left(column)), &checkpoint.left[column], |_| Ok(()))?);
         }
         let kept = Growing::open(&self.path(KEPT), &checkpoint.kept, |_| Ok(()))?;
         let numpy = checkpoint.generator(self.work)?;
@@ -231,6 +242,7 @@ impl Worker<'_> {
             blocks: Blocks::new(job.isa, job.parameters.on_error, job.threads),
             encoder,
             dictionaries,
+            lefts,
             kept,
             numpy,
             checkpoint,
@@ -260,13 +272,7 @@ impl Worker<'_> {
                     writer = Writer::start(scope, self.records(current, encoding.checkpoint, tell)?);
                 }
                 let done: u64 = encoding.checkpoint.inputs[..file].iter().map(|i| i.bytes).sum::<u64>() + chunk.raw;
-                if let Err(e) = encoding.push(&chunk, &writer) {
-                    // More memory is all that it takes to go on.
-                    if matches!(e, PrepareError::Memory(_)) {
-                        encoding.save(&writer, current)?;
-                    }
-                    return Err(e);
-                }
+                encoding.push(&chunk, &writer)?;
                 chunks.recycle(chunk);
                 tell(Progress::Encode { bytes: done, total, samples: encoding.checkpoint.tally.total() });
                 if last.elapsed() >= job.checkpoint {
@@ -311,8 +317,13 @@ impl Worker<'_> {
 }
 
 /// The file of a column's ids, in order of their numbers.
-fn dictionary(column: usize) -> String {
+pub(super) fn dictionary(column: usize) -> String {
     format!("ids_C{}.u32", column + 1)
+}
+
+/// The file of places whose ids have no numbers yet.
+pub(super) fn left(column: usize) -> String {
+    format!("left_C{}.u32", column + 1)
 }
 
 struct Encoding<'a> {
@@ -320,6 +331,7 @@ struct Encoding<'a> {
     blocks: Blocks,
     encoder: Encoder,
     dictionaries: Vec<Growing>,
+    lefts: Vec<Growing>,
     kept: Growing,
     numpy: RandomState,
     checkpoint: &'a mut Checkpoint,
@@ -346,18 +358,14 @@ impl Encoding<'_> {
             lines += columns.len() as u64;
             skipped += columns.skipped;
         }
-        let (mut kept, drawn) = (Vec::new(), self.numpy.clone());
+        let mut kept = Vec::new();
         if job.parameters.sub_sample_rate > 0.0 {
             self.blocks.sub_sample(pool, job.parameters.sub_sample_rate, &mut self.numpy, &mut kept);
         }
         // What is summed up counts only if all of it is.
         let mut tally = self.checkpoint.tally.clone();
         let mut records = writer.buffer();
-        if let Err(e) = self.encoder.encode(pool, &self.blocks, &mut records, &mut tally) {
-            // These lines will draw again.
-            self.numpy = drawn;
-            return Err(e);
-        }
+        self.encoder.encode(pool, &self.blocks, &mut records, &mut tally)?;
         tally.samples[file] += (records.len() / job.recipe.form().bytes()) as u64;
         tally.lines += lines;
         tally.skipped += skipped;
@@ -366,6 +374,17 @@ impl Encoding<'_> {
             let fresh: Vec<u8> = fresh.iter().flat_map(|id| id.to_le_bytes()).collect();
             if !fresh.is_empty() {
                 dictionary.append(&fresh)?;
+            }
+        }
+        let before = self.checkpoint.tally.total();
+        for (file, left) in self.lefts.iter_mut().zip(self.encoder.left()) {
+            let place = |&(sample, id): &(usize, u32)| {
+                let sample = before + sample as u64;
+                [sample as u32, (sample >> 32) as u32, id].map(u32::to_le_bytes)
+            };
+            let bytes: Vec<u8> = left.iter().flat_map(place).flatten().collect();
+            if !bytes.is_empty() {
+                file.append(&bytes)?;
             }
         }
         if job.recipe.one_file() && !kept.is_empty() {
@@ -407,6 +426,11 @@ impl Encoding<'_> {
         self.checkpoint.records[current] = writer.sync()?;
         for (written, dictionary) in self.checkpoint.dictionaries.iter_mut().zip(&mut self.dictionaries) {
             *written = dictionary.sync()?;
+        }
+        for (written, left) in self.checkpoint.left.iter_mut().zip(&mut self.lefts) {
+            if !left.is_empty() {
+                *written = left.sync()?;
+            }
         }
         self.checkpoint.kept = self.kept.sync()?;
         self.checkpoint.numpy = (self.worker.job.parameters.sub_sample_rate > 0.0).then(|| self.numpy.save());

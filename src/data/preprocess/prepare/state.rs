@@ -23,7 +23,7 @@ use std::{
 pub const FOLDER: &str = ".partial";
 const CHECKPOINT: &str = "checkpoint.json";
 /// Version of the checkpoint and of what it speaks of.
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 /// Bytes that are read at once to check what is there.
 const BUFFER: usize = 1 << 20;
 
@@ -68,7 +68,9 @@ impl Tally {
 pub enum Stage {
     /// Read on from [`Checkpoint::place`].
     Encode,
-    /// All is read; make the recipe's files.
+    /// All is read, and some ids have no numbers yet.
+    Resolve,
+    /// Make the recipe's files.
     Make,
     /// They are there, in the folder of unfinished work or already in their places.
     Place {
@@ -91,6 +93,8 @@ pub struct Checkpoint {
     pub records: [Written; 2],
     /// New ids of each column.
     pub dictionaries: Vec<Written>,
+    /// Places in the samples of each column whose ids have no numbers yet (`resolve.rs`).
+    pub left: Vec<Written>,
     /// A byte for each well-formed line, 1 = kept; only while sub-sampling slices of one file.
     pub kept: Written,
     /// numpy's generator; only while sub-sampling.
@@ -114,6 +118,7 @@ impl Checkpoint {
             place: Place::default(),
             records: Default::default(),
             dictionaries: vec![Written::default(); TABLES],
+            left: vec![Written::default(); TABLES],
             kept: Written::default(),
             numpy: None,
             made: Vec::new(),
@@ -133,6 +138,7 @@ impl Checkpoint {
             |what: String| PrepareError::Stale(format!("{}: {what}; delete {} to begin anew", path.display(), work.display()));
         let checkpoint: Checkpoint = serde_json::from_slice(&text).map_err(|e| stale(format!("is no checkpoint: {e}")))?;
         let shape = checkpoint.dictionaries.len() == TABLES
+            && checkpoint.left.len() == TABLES
             && checkpoint.tally.missing.len() == DENSE + TABLES
             && checkpoint.tally.samples.len() == checkpoint.inputs.len();
         if checkpoint.format != FORMAT || !shape {
@@ -233,6 +239,11 @@ impl Growing {
     /// Appends.
     pub fn append(&mut self, bytes: &[u8]) -> Result<(), PrepareError> {
         self.write_all(bytes).map_err(PrepareError::write(&self.path))
+    }
+
+    /// Whether nothing was ever written to it.
+    pub fn is_empty(&self) -> bool {
+        self.bytes == 0
     }
 
     /// Brings it to the disk, and tells how far it counts.
