@@ -7,6 +7,7 @@
 
 mod deeprec;
 mod encode;
+mod encoding;
 mod facebook;
 mod folds;
 mod fuxictr;
