@@ -126,10 +126,11 @@ const BROKEN: &[(&str, &str, &str)] = &[
         "[engine]\nprecision = \"fp8\"\n[eval]",
         "26: engine.precision: is \"fp8\"; must be \"fp32\", \"tf32\", \"bf16\" or \"fp16\"",
     ),
+    #[cfg(not(feature = "candle-cuda"))]
     (
         "[eval]",
         "[engine]\nkind = \"candle\"\ndevice = \"cuda:0\"\n[eval]",
-        "27: engine.device: candle computes on the CPU here; use \"cpu\", or engine.kind = \"fused\"",
+        "27: engine.device: this program has no CUDA side of candle's (cargo build --features candle-cuda); use the fused engine, or the CPU",
     ),
     (
         "[eval]",

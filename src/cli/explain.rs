@@ -8,7 +8,7 @@ use crate::{
     results::Floor,
     system::{Ceilings, Machine},
     train::memory::{available, device_plan, fits, memory_plan, shown},
-    workload::{DataConfig, Resolved},
+    workload::{DataConfig, EngineKind, Resolved},
 };
 use std::path::Path;
 
@@ -54,7 +54,7 @@ pub(super) fn explain(resolved: &Resolved) -> Result<String, Failure> {
     let config = schema.as_ref().map(|schema| w.engine_config(schema)).transpose()?;
     out += &memory(&memory_plan(w, config.as_ref()), config.is_some());
     if let Some(config) = &config {
-        out += &device_memory(w.engine.device, config);
+        out += &device_memory(w.engine.kind, w.engine.device, config);
     }
     if let (Some(schema), Some(config)) = (&schema, &config)
         && let Some(ceilings) = kept::ceilings(w)?
@@ -77,8 +77,8 @@ fn floor(floor: &Floor, ceilings: &Ceilings) -> String {
 }
 
 /// The plan of a GPU's memory as a table, if one is to compute; what it lacks does not keep the rest from being explained.
-fn device_memory(device: Device, config: &EngineConfig) -> String {
-    let Some(plan) = device_plan(device, config) else { return String::new() };
+fn device_memory(kind: EngineKind, device: Device, config: &EngineConfig) -> String {
+    let Some(plan) = device_plan(kind, device, config) else { return String::new() };
     let mut out = format!("#\n# Memory of {device}\n");
     for (what, bytes) in plan.items.iter().chain(&[("all", plan.total())]) {
         out += &format!("#   {:>12}  {what}\n", shown(*bytes));
@@ -88,7 +88,7 @@ fn device_memory(device: Device, config: &EngineConfig) -> String {
         Ok(free) => {
             let free = free.unwrap_or_default();
             out += &format!("#   {:>12}  free now\n", shown(free));
-            out += &fits(device, config, free).err().map(|e| format!("#   {e}\n")).unwrap_or_default();
+            out += &fits(kind, device, config, free).err().map(|e| format!("#   {e}\n")).unwrap_or_default();
         }
         Err(e) => out += &format!("#   {e}\n"),
     }

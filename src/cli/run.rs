@@ -11,7 +11,7 @@ use super::{
     summary,
 };
 use crate::{
-    engine::EngineError,
+    engine::{self, EngineError},
     results::{RunFolder, RunRecord, record::Series, reference::ReferenceRecord, tree},
     train::{
         self, Job, TrainError,
@@ -122,7 +122,7 @@ impl RunArgs {
         set.extend(seed.map(|n| format!("train.seed={n}")));
         let resolved = workload::load(&self.workload, &set)?;
         // What computes belongs to a result: `auto` is settled before anything is written down.
-        let (device, why) = resolved.workload.engine.device.settle();
+        let (device, why) = engine::settle(resolved.workload.engine.kind, resolved.workload.engine.device);
         let Some(why) = why else { return Ok(resolved) };
         if !self.quiet {
             eprintln!("{why}");

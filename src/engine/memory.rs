@@ -95,7 +95,10 @@ fn parameters(config: &EngineConfig) -> Parameters {
 }
 
 /// What the fused engine takes of a GPU's memory for `config`.
-pub fn gpu_plan(config: &EngineConfig) -> MemoryPlan {
+pub fn gpu_plan(kind: EngineKind, config: &EngineConfig) -> MemoryPlan {
+    if kind == EngineKind::Candle {
+        return plan(kind, config);
+    }
     let shape = StateShape::of(&config.optimizer.rule);
     let Parameters { tables, table_state, dense } = parameters(config);
     let (batch, model) = (config.max_batch as u64, &config.model);

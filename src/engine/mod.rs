@@ -160,12 +160,26 @@ pub fn build(
     config: &EngineConfig,
     init: &mut Initializer,
 ) -> Result<Box<dyn Engine>, EngineError> {
-    Ok(match (kind, device.settle().0) {
+    Ok(match (kind, settle(kind, device).0) {
         (EngineKind::Fused, Device::Cuda(n)) => Box::new(FusedEngine::on_gpu(n, config, init)?),
         (EngineKind::Fused, _) => Box::new(FusedEngine::new(config, init)?),
-        (EngineKind::Candle, Device::Cuda(n)) => {
-            return Err(EngineError::Unsupported(format!("cuda:{n}: candle computes on the CPU here; use the fused engine")));
-        }
-        (EngineKind::Candle, _) => Box::new(CandleEngine::new(config, init)?),
+        (EngineKind::Candle, device) => Box::new(CandleEngine::new(device, config, init)?),
     })
+}
+
+/// Whether this program has candle's CUDA side, which takes a CUDA toolkit to build and CUDA's libraries to start.
+pub const CANDLE_CUDA: bool = cfg!(feature = "candle-cuda");
+
+/// What a program without it says.
+pub const NO_CANDLE_CUDA: &str =
+    "this program has no CUDA side of candle's (cargo build --features candle-cuda); use the fused engine, or the CPU";
+
+/// The device on which an engine of this kind computes, and where that was left open a sentence which says what it came to and why.
+pub fn settle(kind: EngineKind, device: Device) -> (Device, Option<String>) {
+    match (kind, device) {
+        (EngineKind::Candle, Device::Auto) if !CANDLE_CUDA => {
+            (Device::Cpu, Some("device auto: computing on the CPU, since this program has no CUDA side of candle's".into()))
+        }
+        _ => device.settle(),
+    }
 }

@@ -10,7 +10,7 @@ use crate::{
         memory::{MemoryPlan, gpu_plan, plan},
     },
     model::ModelSpec,
-    workload::Workload,
+    workload::{EngineKind, Workload},
 };
 
 /// Sets how many bytes may be taken, instead of what the machine has left.
@@ -69,8 +69,8 @@ pub fn memory_plan(workload: &Workload, config: Option<&EngineConfig>) -> Memory
 }
 
 /// What the run takes of a GPU's memory, if it is to compute.
-pub fn device_plan(device: Device, config: &EngineConfig) -> Option<MemoryPlan> {
-    matches!(device, Device::Cuda(_)).then(|| gpu_plan(config))
+pub fn device_plan(kind: EngineKind, device: Device, config: &EngineConfig) -> Option<MemoryPlan> {
+    matches!(device, Device::Cuda(_)).then(|| gpu_plan(kind, config))
 }
 
 /// A run that does not fit into a GPU's memory.
@@ -101,42 +101,44 @@ fn advice(fitting: &[(String, u64)]) -> String {
 ///
 /// # Errors
 /// [`TooLarge`], with changes that would fit; or what the GPU lacks.
-pub fn check_device(device: Device, config: &EngineConfig) -> Result<(), TrainError> {
+pub fn check_device(kind: EngineKind, device: Device, config: &EngineConfig) -> Result<(), TrainError> {
     let Some(driver) = device.open().map_err(EngineError::from)? else { return Ok(()) };
     let available = driver.available().map_err(EngineError::from)?;
-    Ok(fits(device, config, available)?)
+    Ok(fits(kind, device, config, available)?)
 }
 
 /// Refuses what takes more than `available` bytes.
-pub fn fits(device: Device, config: &EngineConfig, available: u64) -> Result<(), TooLarge> {
-    let plan = gpu_plan(config);
+pub fn fits(kind: EngineKind, device: Device, config: &EngineConfig, available: u64) -> Result<(), TooLarge> {
+    let plan = gpu_plan(kind, config);
     let needed = plan.total();
     match plan.items.iter().max_by_key(|(_, bytes)| *bytes) {
         Some((what, _)) if needed > available => {
-            Err(TooLarge { device, needed, available, what, fitting: changes(config, available) })
+            Err(TooLarge { device, needed, available, what, fitting: changes(kind, config, available) })
         }
         _ => Ok(()),
     }
 }
 
 /// Changes of a workload's tables that would make it fit, the least first.
-fn changes(config: &EngineConfig, available: u64) -> Vec<(String, u64)> {
+fn changes(kind: EngineKind, config: &EngineConfig, available: u64) -> Vec<(String, u64)> {
     const CAPS: [usize; 7] = [100_000_000, 40_000_000, 10_000_000, 4_000_000, 1_000_000, 400_000, 100_000];
     let rows = "engine.embedding_rows = \"bf16\"";
     let narrow = EngineConfig { embedding_rows: RowKind::Bf16, ..config.clone() };
-    let takes = |config: &EngineConfig| Some(gpu_plan(config).total()).filter(|&bytes| bytes <= available);
+    let takes = |config: &EngineConfig| Some(gpu_plan(kind, config).total()).filter(|&bytes| bytes <= available);
     let capped = |config: &EngineConfig| {
         let largest = config.model.tables().iter().copied().max().unwrap_or(0);
         CAPS.into_iter().filter(|&cap| cap < largest).find_map(|cap| Some((cap, takes(&with_cap(config, cap))?)))
     };
     let mut all = Vec::new();
-    let halved = if config.embedding_rows.bytes() > 2 { takes(&narrow) } else { None };
+    // Candle keeps rows in f32.
+    let wide = kind == EngineKind::Fused && config.embedding_rows.bytes() > 2;
+    let halved = if wide { takes(&narrow) } else { None };
     all.extend(halved.map(|bytes| (rows.to_owned(), bytes)));
     if let Some((cap, bytes)) = capped(config) {
         all.push((format!("tables of at most {cap} rows (data.max_rows, data.max_ind_range)"), bytes));
     }
     if halved.is_none()
-        && config.embedding_rows.bytes() > 2
+        && wide
         && let Some((cap, bytes)) = capped(&narrow)
     {
         all.push((format!("{rows} with tables of at most {cap} rows"), bytes));
@@ -216,16 +218,16 @@ mod tests {
         let set = ["data.max_rows=50000000", "model.dim=64", "model.bottom=[64]", "train.batch_size=256"].map(str::to_owned);
         let w = crate::workload::load(&file, &set).unwrap().workload;
         let config = w.engine_config(&source::schema(&w).unwrap().unwrap()).unwrap();
-        let (gpu, needed) = (Device::Cuda(1), gpu_plan(&config).total());
-        assert_eq!(fits(gpu, &config, needed), Ok(()));
-        let refused = fits(gpu, &config, needed - 1_000_000).unwrap_err();
+        let (gpu, needed) = (Device::Cuda(1), gpu_plan(EngineKind::Fused, &config).total());
+        assert_eq!(fits(EngineKind::Fused, gpu, &config, needed), Ok(()));
+        let refused = fits(EngineKind::Fused, gpu, &config, needed - 1_000_000).unwrap_err();
         let text = refused.to_string();
         assert!(text.contains("cuda:1") && text.contains("1.0 MB too little") && refused.what == "embedding tables", "{text}");
         assert!(
             text.contains("bf16") && text.contains("tables of at most") && refused.fitting.iter().all(|f| f.1 < needed),
             "{text}"
         );
-        let tight = fits(gpu, &config, 200_000_000).unwrap_err().to_string();
+        let tight = fits(EngineKind::Fused, gpu, &config, 200_000_000).unwrap_err().to_string();
         assert!(tight.contains("\"bf16\" with tables of at most") || !tight.contains("bf16"), "{tight}");
     }
 

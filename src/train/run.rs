@@ -75,7 +75,7 @@ pub fn prepare(workload: &Workload) -> Result<Prepared, TrainError> {
     // Before anything is read: what is known without. Then again with all sizes, before the model is made.
     let sizes = source::schema(workload)?.map(|schema| workload.engine_config(&schema)).transpose()?;
     if let Some(sizes) = &sizes {
-        check_device(workload.engine.device, sizes)?;
+        check_device(workload.engine.kind, workload.engine.device, sizes)?;
     }
     check_memory(&memory_plan(workload, sizes.as_ref()))?;
     let Dataset { train, eval, test, facts: data_facts, numpy } = source::open(workload)?;
@@ -84,7 +84,7 @@ pub fn prepare(workload: &Workload) -> Result<Prepared, TrainError> {
     if sizes.is_none() {
         check_memory(&memory_plan(workload, Some(&config)))?;
     }
-    check_device(workload.engine.device, &config)?;
+    check_device(workload.engine.kind, workload.engine.device, &config)?;
     let seed = workload.train.seed;
     let init = match workload.model.init_rng() {
         InitRng::Philox => InitSource::Philox { seed },

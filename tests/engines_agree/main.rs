@@ -5,6 +5,7 @@ mod plain;
 
 use cases::{BCE, LARGE, SMALL};
 use dlrm_bench::{
+    backend::Device,
     data::Batch,
     engine::{CandleEngine, Engine, EngineConfig, FusedEngine, LossSpec},
     model::{ModelSpec, ParamKind, ParamSpec, Pooling},
@@ -13,7 +14,7 @@ use dlrm_bench::{
 use proptest::{prelude::*, strategy::ValueTree, test_runner::TestRunner};
 
 fn candle(config: &EngineConfig) -> Box<dyn Engine> {
-    let mut engine = CandleEngine::new(config, &mut cases::initializer(config)).unwrap();
+    let mut engine = CandleEngine::new(Device::Cpu, config, &mut cases::initializer(config)).unwrap();
     cases::shake(&mut engine);
     Box::new(engine)
 }

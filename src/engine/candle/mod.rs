@@ -14,7 +14,7 @@ mod optim;
 
 use super::{Engine, EngineConfig, EngineError, PhaseClock, check::check_batch};
 use crate::{
-    backend::cpu::pool::Pool,
+    backend::{self, cpu::pool::Pool},
     data::Batch,
     model::{ModelSpec, ParamKind, ParamSpec, Pooling, init::Initializer},
     optim::{AdamRows, OptimizerSpec},
@@ -56,12 +56,12 @@ struct Pass {
 }
 
 impl CandleEngine {
-    /// An engine with the initial values of `init`.
+    /// An engine on `device` with the initial values of `init`.
     ///
     /// # Errors
-    /// If candle cannot make a tensor.
-    pub fn new(config: &EngineConfig, init: &mut Initializer) -> Result<Self, EngineError> {
-        let device = Device::Cpu;
+    /// If candle cannot make a tensor, or does not get the device.
+    pub fn new(device: backend::Device, config: &EngineConfig, init: &mut Initializer) -> Result<Self, EngineError> {
+        let device = open(device)?;
         let specs = config.model.params();
         let pool = Pool::new(config.threads);
         let mut vars = Vec::with_capacity(specs.len());
@@ -246,6 +246,23 @@ impl Engine for CandleEngine {
 
     fn phases(&mut self) -> Option<&mut PhaseClock> {
         None
+    }
+}
+
+/// The device as candle knows it.
+#[cfg(feature = "candle-cuda")]
+fn open(device: backend::Device) -> Result<Device, EngineError> {
+    Ok(match device {
+        backend::Device::Cuda(n) => Device::new_cuda(n as usize)?,
+        backend::Device::Cpu | backend::Device::Auto => Device::Cpu,
+    })
+}
+
+#[cfg(not(feature = "candle-cuda"))]
+fn open(device: backend::Device) -> Result<Device, EngineError> {
+    match device {
+        backend::Device::Cuda(_) => Err(EngineError::Unsupported(format!("{device}: {}", super::NO_CANDLE_CUDA))),
+        backend::Device::Cpu | backend::Device::Auto => Ok(Device::Cpu),
     }
 }
 

@@ -3,6 +3,7 @@
 use super::{error::WorkloadError, tree::Tree};
 use crate::{
     backend::{Device, Precision},
+    engine,
     optim::{ScheduleSpec, schedule::Schedule},
     workload::*,
 };
@@ -19,8 +20,8 @@ pub(super) fn check(w: &Workload, tree: &Tree) -> Result<(), WorkloadError> {
         );
     }
     let EngineSection { kind, device, precision, .. } = w.engine;
-    if kind == EngineKind::Candle && matches!(device, Device::Cuda(_)) {
-        return refuse("engine.device", "candle computes on the CPU here; use \"cpu\", or engine.kind = \"fused\"");
+    if kind == EngineKind::Candle && matches!(device, Device::Cuda(_)) && !engine::CANDLE_CUDA {
+        return refuse("engine.device", engine::NO_CANDLE_CUDA);
     }
     if precision == Precision::Tf32 && device == Device::Cpu {
         return refuse("engine.precision", "\"tf32\" is computed by GPUs only; use \"fp32\", or engine.device = \"cuda:0\"");

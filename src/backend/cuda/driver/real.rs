@@ -46,8 +46,7 @@ pub fn devices() -> Result<Vec<DeviceInfo>> {
 }
 
 fn all() -> Result<Vec<(sys::CUdevice, DeviceInfo)>> {
-    // SAFETY: it opens the driver's library, if there is one.
-    if !unsafe { sys::is_culib_present() } {
+    if !driver_is_there() {
         return Err(BackendError::Device("there is no NVIDIA driver on this machine (libcuda.so.1 is not found)".into()));
     }
     result::init().map_err(|e| BackendError::Device(format!("the NVIDIA driver does not start: {}", reason(&e))))?;
@@ -57,6 +56,18 @@ fn all() -> Result<Vec<(sys::CUdevice, DeviceInfo)>> {
         Ok((device, inspect(device, ordinal as u32)?))
     };
     (0..count).map(device).collect()
+}
+
+#[cfg(not(feature = "candle-cuda"))]
+fn driver_is_there() -> bool {
+    // SAFETY: it opens the driver's library, if there is one.
+    unsafe { sys::is_culib_present() }
+}
+
+/// Such a program is linked to the driver and does not start without it.
+#[cfg(feature = "candle-cuda")]
+fn driver_is_there() -> bool {
+    true
 }
 
 fn failed(what: &str) -> impl Fn(result::DriverError) -> BackendError + '_ {
