@@ -124,7 +124,7 @@ impl Backend for Cuda {
     }
 
     fn upload(&mut self, batch: &Batch, input: &mut Input) -> Result<()> {
-        input.upload(&*self.driver, batch)
+        input.upload(&self.pool, batch)
     }
 
     fn dense<'a>(&self, input: &'a Input) -> Mat<'a, Floats> {

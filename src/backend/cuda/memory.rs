@@ -1,11 +1,20 @@
 //! Buffers of f32 and of batches in a GPU's memory.
 
-use super::driver::{Address, Driver, Memory, bytes_of};
+use super::driver::{Address, Driver, Memory, Staging, bytes_of};
 use crate::{
-    backend::{BackendError, InputShape, Mat, MatMut, Result, Window},
+    backend::{
+        BackendError, InputShape, Mat, MatMut, Result, Window,
+        cpu::pool::{Pool, SharedMut},
+    },
     data::Batch,
 };
-use std::rc::Rc;
+use std::{
+    rc::Rc,
+    sync::atomic::{AtomicBool, Ordering},
+};
+
+/// Rows of dense features that a thread copies at a time.
+const BLOCK: usize = 1024;
 
 /// A buffer of f32.
 #[derive(Debug)]
@@ -84,7 +93,7 @@ pub struct Input {
     one_hot: bool,
     /// `[dense [len, dense_width] | labels [len] | first id of each table, and their number | ids | offsets [tables, len + 1]]`.
     pub(super) words: Floats,
-    staging: Vec<u32>,
+    staging: Staging,
     /// First row of each table among the rows of all, and their number.
     pub(super) row_base: Memory,
     /// Rows of all tables.
@@ -123,7 +132,7 @@ impl Input {
             ids: 0,
             one_hot: false,
             words: Floats::zeros(driver, words, "a batch")?,
-            staging: Vec::with_capacity(words),
+            staging: Staging::new(driver, words)?,
             row_base: base,
             rows,
             max_ids,
@@ -132,37 +141,52 @@ impl Input {
         })
     }
 
-    /// Brings a batch over.
+    /// Brings a batch over: the host's threads put it together in memory that the device reads.
     ///
     /// # Panics
     /// If it is larger than what there is room for.
-    pub(super) fn upload(&mut self, driver: &dyn Driver, batch: &Batch) -> Result<()> {
-        let (n, to) = (batch.len, &mut self.staging);
-        assert!(n <= self.max_batch && batch.labels.len() == n && batch.bags.len() == self.tables);
-        to.clear();
-        if self.dense_columns > 0 {
-            for row in batch.dense.chunks_exact(self.dense_columns) {
-                to.extend(row.iter().map(|x| x.to_bits()));
-                to.resize(to.len() + self.dense_width - self.dense_columns, 0);
+    pub(super) fn upload(&mut self, pool: &Pool, batch: &Batch) -> Result<()> {
+        let (n, width, columns, tables) = (batch.len, self.dense_width, self.dense_columns, self.tables);
+        assert!(n <= self.max_batch && batch.labels.len() == n && batch.bags.len() == tables && batch.dense.len() == n * columns);
+        let ids: usize = batch.bags.iter().map(|b| b.indices.len()).sum();
+        assert!(ids <= self.max_ids && batch.bags.iter().all(|b| b.offsets.len() == n + 1));
+        let to = self.staging.words()?;
+        let (dense, rest) = to.split_at_mut(n * width);
+        let (labels, rest) = rest.split_at_mut(n);
+        let (base, rest) = rest.split_at_mut(tables + 1);
+        let (all_ids, offsets) = rest.split_at_mut(ids);
+        labels.iter_mut().zip(&batch.labels).for_each(|(to, x)| *to = x.to_bits());
+        base[0] = 0;
+        for (k, bags) in batch.bags.iter().enumerate() {
+            base[k + 1] = base[k] + bags.indices.len() as u32;
+        }
+        let (base, all_ids, one_hot) = (&*base, SharedMut::new(all_ids), AtomicBool::new(true));
+        pool.run(tables, |k, _| {
+            let bags = &batch.bags[k];
+            // SAFETY: each table has its own ids.
+            unsafe { all_ids.slice(base[k] as usize, bags.indices.len()) }.copy_from_slice(&bags.indices);
+            if !bags.is_one_hot() {
+                one_hot.store(false, Ordering::Relaxed);
             }
-        } else {
-            to.resize(n * self.dense_width, 0);
-        }
-        to.extend(batch.labels.iter().map(|x| x.to_bits()));
-        let mut first = 0;
-        to.push(0);
-        for bags in &batch.bags {
-            first += bags.indices.len();
-            to.push(first as u32);
-        }
-        assert!(first <= self.max_ids);
-        batch.bags.iter().for_each(|bags| to.extend_from_slice(&bags.indices));
-        self.one_hot = batch.bags.iter().all(crate::data::Bags::is_one_hot);
+        });
+        let (dense, blocks) = (SharedMut::new(dense), if width > 0 { n.div_ceil(BLOCK) } else { 0 });
+        pool.run(blocks, |block, _| {
+            for r in block * BLOCK..n.min((block + 1) * BLOCK) {
+                // SAFETY: each row belongs to one block.
+                let (row, padding) = unsafe { dense.slice(r * width, width) }.split_at_mut(columns);
+                row.iter_mut().zip(&batch.dense[r * columns..]).for_each(|(to, x)| *to = x.to_bits());
+                padding.fill(0);
+            }
+        });
+        (self.len, self.ids, self.one_hot) = (n, ids, one_hot.into_inner());
+        let mut words = n * (width + 1) + tables + 1 + ids;
         if !self.one_hot {
-            batch.bags.iter().for_each(|bags| to.extend_from_slice(&bags.offsets));
+            for (to, bags) in offsets.chunks_exact_mut(n + 1).zip(&batch.bags) {
+                to.copy_from_slice(&bags.offsets);
+            }
+            words += tables * (n + 1);
         }
-        (self.len, self.ids) = (n, first);
-        driver.to_device(self.words.at(0, to.len()), bytes_of(to))
+        self.staging.send(self.words.at(0, words), words)
     }
 
     /// Where the labels are.

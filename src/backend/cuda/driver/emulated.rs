@@ -1,7 +1,7 @@
 //! A device for tests: the kernels' own text, built by the host's C++ compiler (emulated.h), and plain loops for matrix products.
 
 use super::{
-    Address, DeviceInfo, Driver, Launch, Source,
+    Address, DeviceInfo, Driver, HostAddress, Launch, Source,
     gemm::{Compute, Epilogue, Gemm, Number, Operand},
 };
 use crate::{
@@ -139,6 +139,19 @@ impl Driver for Emulated {
         // SAFETY: the caller's memory.
         unsafe { std::ptr::copy_nonoverlapping(from.as_ptr(), at as *mut u8, from.len()) };
         Ok(())
+    }
+
+    fn staging(&self, bytes: usize) -> Result<Option<HostAddress>> {
+        Ok(self.alloc(bytes)?.map(|at| at as HostAddress))
+    }
+
+    fn free_staging(&self, at: HostAddress) {
+        self.free(at as Address);
+    }
+
+    unsafe fn send_staging(&self, at: Address, from: HostAddress, bytes: usize) -> Result<()> {
+        // SAFETY: the caller's promise.
+        self.to_device(at, unsafe { std::slice::from_raw_parts(from as *const u8, bytes) })
     }
 
     fn to_host(&self, at: Address, to: &mut [u8]) -> Result<()> {

@@ -18,6 +18,9 @@ use std::{ffi::c_void, fmt::Debug, rc::Rc};
 /// An address in the device's memory.
 pub type Address = u64;
 
+/// An address in memory of the host that a device can read.
+pub type HostAddress = usize;
+
 /// The text of a few kernels that are compiled together.
 #[derive(Debug)]
 pub struct Source {
@@ -81,6 +84,19 @@ pub trait Driver: Debug {
 
     /// Copies to the device. `from` may be changed again at once.
     fn to_device(&self, at: Address, from: &[u8]) -> Result<()>;
+
+    /// Memory of the host that [`Driver::send_staging`] copies from at full speed.
+    fn staging(&self, bytes: usize) -> Result<Option<HostAddress>>;
+
+    /// Gives such memory back.
+    fn free_staging(&self, at: HostAddress);
+
+    /// Begins to copy `bytes` from staging memory to the device. The memory must not be changed before [`Driver::synchronize`] or
+    /// [`Driver::to_host`] has returned.
+    ///
+    /// # Safety
+    /// There must be so many bytes on either side.
+    unsafe fn send_staging(&self, at: Address, from: HostAddress, bytes: usize) -> Result<()>;
 
     /// Copies from the device, after all that was asked for before.
     fn to_host(&self, at: Address, to: &mut [u8]) -> Result<()>;
@@ -172,6 +188,60 @@ impl Memory {
 impl Drop for Memory {
     fn drop(&mut self) {
         self.driver.free(self.at);
+    }
+}
+
+/// Words of the host's memory on their way to the device, given back when dropped.
+#[derive(Debug)]
+pub struct Staging {
+    driver: Rc<dyn Driver>,
+    at: HostAddress,
+    words: usize,
+    /// Whether a copy may still be under way.
+    busy: bool,
+}
+
+impl Staging {
+    /// Room for so many words of 32 bits.
+    ///
+    /// # Errors
+    /// [`BackendError::Memory`] if there is not enough.
+    pub fn new(driver: &Rc<dyn Driver>, words: usize) -> Result<Self> {
+        let bytes = words.max(1) * size_of::<u32>();
+        let at = driver.staging(bytes)?;
+        let at =
+            at.ok_or_else(|| BackendError::Memory { what: "batches on their way to the GPU".into(), bytes: bytes as u64 })?;
+        Ok(Staging { driver: Rc::clone(driver), at, words, busy: false })
+    }
+
+    /// The words, once no copy of them is under way.
+    ///
+    /// # Errors
+    /// If the device has failed meanwhile.
+    pub fn words(&mut self) -> Result<&mut [u32]> {
+        if self.busy {
+            self.driver.synchronize()?;
+            self.busy = false;
+        }
+        // SAFETY: so many words, which are this value's alone; any bits are numbers.
+        Ok(unsafe { std::slice::from_raw_parts_mut(self.at as *mut u32, self.words) })
+    }
+
+    /// Begins to copy the first `words` to the device, where there is room for them.
+    ///
+    /// # Errors
+    /// If the device fails.
+    pub fn send(&mut self, to: Address, words: usize) -> Result<()> {
+        assert!(words <= self.words, "{words} words of {}", self.words);
+        self.busy = true;
+        // SAFETY: so many words are there, and the caller has room for them; `words` waits before they change.
+        unsafe { self.driver.send_staging(to, self.at, words * size_of::<u32>()) }
+    }
+}
+
+impl Drop for Staging {
+    fn drop(&mut self) {
+        self.driver.free_staging(self.at);
     }
 }
 

@@ -1,7 +1,7 @@
 //! A GPU of NVIDIA's, through its driver.
 
 use super::{
-    Address, DeviceInfo, Driver, Launch, Source, cache,
+    Address, DeviceInfo, Driver, HostAddress, Launch, Source, cache,
     gemm::Gemm,
     libraries::{self, Library},
     nvrtc,
@@ -194,6 +194,24 @@ impl Driver for Gpu {
     }
 
     fn to_device(&self, at: Address, from: &[u8]) -> Result<()> {
+        unsafe { result::memcpy_htod_async(at, from, self.stream) }.map_err(failed("copying to it"))
+    }
+
+    fn staging(&self, bytes: usize) -> Result<Option<HostAddress>> {
+        match unsafe { result::malloc_host(bytes, 0) } {
+            Ok(at) => Ok(Some(at as HostAddress)),
+            Err(e) if e.0 == sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY => Ok(None),
+            Err(e) => Err(failed("allocating the host's memory for it")(e)),
+        }
+    }
+
+    fn free_staging(&self, at: HostAddress) {
+        let _ = self.synchronize();
+        let _ = unsafe { result::free_host(at as *mut c_void) };
+    }
+
+    unsafe fn send_staging(&self, at: Address, from: HostAddress, bytes: usize) -> Result<()> {
+        let from = unsafe { std::slice::from_raw_parts(from as *const u8, bytes) };
         unsafe { result::memcpy_htod_async(at, from, self.stream) }.map_err(failed("copying to it"))
     }
 
