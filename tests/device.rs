@@ -69,3 +69,17 @@ fn explain_prints_the_memory_of_the_gpu_without_one() {
     let text = String::from_utf8_lossy(&out.stdout).into_owned();
     assert!(out.status.success() && text.contains("# Memory of cuda:0") && text.contains("embedding tables"), "{text}");
 }
+
+/// Where there is a GPU it passes; elsewhere the same line as from a run.
+#[test]
+fn a_gpu_is_checked_or_missed() {
+    let mut check = Command::new(env!("CARGO_BIN_EXE_dlrm-bench"));
+    let out = check.args(["system", "--check-device", "cuda:0", "--batch", "512", "--json"]).output().unwrap();
+    let (text, why) = (String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
+    match Device::Cuda(0).open() {
+        Ok(_) => assert!(out.status.success() && text.contains("\"failed\": []"), "{text}{why}"),
+        Err(missing) => assert!(out.status.code() == Some(69) && why.contains(&missing.to_string()), "{why}"),
+    }
+    let cpu = Command::new(env!("CARGO_BIN_EXE_dlrm-bench")).args(["system", "--check-device", "cpu"]).output().unwrap();
+    assert_eq!(cpu.status.code(), Some(64));
+}

@@ -1,6 +1,7 @@
 //! The command line: one file a command.
 
 mod check;
+mod check_device;
 mod compare;
 mod convergence;
 mod data;

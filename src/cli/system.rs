@@ -1,8 +1,9 @@
 //! `dlrm-bench system`.
 
-use super::{Exit, Failure};
+use super::{Exit, Failure, check_device::check_device};
 use crate::{
     backend::{
+        Device,
         cpu::gemm::Isa,
         cuda::driver::{DeviceInfo, real},
     },
@@ -16,7 +17,8 @@ const EXAMPLES: &str = "\
 Examples:
   dlrm-bench system
   dlrm-bench system --ceilings
-  dlrm-bench system --ceilings --threads 1 --json";
+  dlrm-bench system --ceilings --threads 1 --json
+  dlrm-bench system --check-device cuda:0";
 
 /// Show the machine, and measure what it can do at most
 #[derive(Debug, Args)]
@@ -29,6 +31,13 @@ pub struct SystemArgs {
     /// Threads that measure, 0 = all cores
     #[arg(long, value_name = "N", default_value_t = 0, requires = "ceilings")]
     pub threads: usize,
+    /// Compare every operation on a GPU with the CPU, twice, and measure how
+    /// fast each is; exit code 1 if one is wrong. Takes a minute
+    #[arg(long, value_name = "DEVICE", conflicts_with = "ceilings")]
+    pub check_device: Option<Device>,
+    /// Samples of a batch that is measured with
+    #[arg(long, value_name = "N", default_value_t = 65_536, requires = "check_device")]
+    pub batch: usize,
     /// As one JSON object
     #[arg(long)]
     pub json: bool,
@@ -46,6 +55,9 @@ struct Report {
 
 /// Runs the command.
 pub(super) fn system(args: &SystemArgs) -> Result<Exit, Failure> {
+    if let Some(device) = args.check_device {
+        return check_device(device, args.batch.max(1), args.json);
+    }
     let machine = Machine::inspect();
     let ceilings = args.ceilings.then(|| measure(args.threads)).transpose()?;
     let gpus = real::devices();

@@ -21,7 +21,7 @@ mod rule;
 mod simd;
 pub mod sparse_update;
 #[cfg(test)]
-pub(crate) mod testing;
+mod testing;
 pub mod text;
 
 pub use backend::{Cpu, CpuConfig};

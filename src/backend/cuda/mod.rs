@@ -7,6 +7,7 @@
 mod backend;
 mod bags;
 mod batch_norm;
+pub mod check;
 mod dense_update;
 pub mod driver;
 mod dropout;

@@ -1,0 +1,388 @@
+//! Work whose results are compared between a device and the CPU.
+
+use super::numbers::Numbers;
+use crate::{
+    backend::{
+        After, Backend, DotShape, Dropout, Gate, InputShape, Linear, MaskKey, Norm, Precision, Result, SparseGradient,
+        TablesShape, Update, Window,
+        cpu::{CpuConfig, gemm::LinearShape},
+    },
+    data::{Bags, Batch},
+    embedding::RowKind,
+    engine::{LossKind, LossSpec},
+    model::Pooling,
+    optim::{
+        OptimizerSpec,
+        rules::{StateShape, Step},
+    },
+};
+use std::fmt::Debug;
+
+/// What an operation leaves, piece by piece.
+pub(crate) type Left = Vec<Vec<f32>>;
+
+/// A piece of work, for any backend.
+pub(crate) trait Case: Debug {
+    /// What is tried.
+    fn name(&self) -> &'static str;
+
+    /// How far an element may be from the CPU's, as a share of the largest of its piece; 0 asks for the same bits.
+    fn tolerance(&self) -> f32;
+
+    /// Does the work.
+    fn run<B: Backend>(&self, backend: &mut B) -> Result<Left>;
+
+    /// The shapes that the CPU wants to know.
+    fn config(&self) -> CpuConfig {
+        bare()
+    }
+}
+
+/// Nothing to be ready for.
+fn bare() -> CpuConfig {
+    CpuConfig {
+        threads: 2,
+        precision: Precision::Fp32,
+        pin_threads: false,
+        linears: Vec::new(),
+        norm: (0, 0),
+        dropout: (0, 0),
+        tables: (0, 0),
+        dot: None,
+    }
+}
+
+/// A buffer with random rows every `stride` elements, and its window.
+fn matrix<B: Backend>(b: &mut B, numbers: &mut Numbers, rows: usize, cols: usize, gap: usize) -> Result<(B::Floats, Window)> {
+    let window = Window { at: gap, stride: cols + gap, cols };
+    let values = numbers.floats(gap + rows * window.stride);
+    let mut buffer = b.zeros(values.len(), "a test")?;
+    b.write(&mut buffer, 0, &values)?;
+    Ok((buffer, window))
+}
+
+fn all<B: Backend>(b: &B, buffer: &B::Floats, n: usize) -> Result<Vec<f32>> {
+    let mut out = vec![0.0; n];
+    b.read(buffer, 0, &mut out)?;
+    Ok(out)
+}
+
+/// Forward and both gradients of a fully connected layer.
+#[derive(Debug)]
+pub(crate) struct LinearCase {
+    pub shape: LinearShape,
+    pub gap: usize,
+    pub relu: bool,
+    pub precision: Precision,
+    pub seed: u64,
+}
+
+impl Case for LinearCase {
+    fn name(&self) -> &'static str {
+        "fully connected layer"
+    }
+
+    fn tolerance(&self) -> f32 {
+        // Where the library has no sums at the end of a product, gradients of biases are summed before they are rounded to 16 bits.
+        if self.precision == Precision::Fp32 { 1e-5f32.max(2e-6 * self.shape.batch as f32) } else { 4e-3 }
+    }
+
+    fn config(&self) -> CpuConfig {
+        let LinearShape { batch, output, .. } = self.shape;
+        CpuConfig { precision: self.precision, linears: vec![self.shape], dropout: (batch, output), ..bare() }
+    }
+
+    fn run<B: Backend>(&self, b: &mut B) -> Result<Left> {
+        let LinearShape { batch, input, output } = self.shape;
+        let mut n = Numbers::new(self.seed);
+        let layer = Linear { weight: 0, bias: input * output, inputs: input, outputs: output };
+        let len = output * (input + 1);
+        let (params, _) = matrix(b, &mut n, 1, len, 0)?;
+        let mut grads = b.zeros(len, "gradients")?;
+        let (x, wx) = matrix(b, &mut n, batch, input, self.gap)?;
+        let (mut y, wy) = matrix(b, &mut n, batch, output, self.gap)?;
+        let (dy, wdy) = matrix(b, &mut n, batch, output, 0)?;
+        let (mut dx, wdx) = matrix(b, &mut n, batch, input, self.gap)?;
+        let key = MaskKey { seed: 3, step: 9, layer: 1 };
+        let after = After { relu: self.relu, dropout: self.relu.then_some(Dropout { key, p: 0.3 }) };
+        b.linear_forward(wx.of(&x, batch), &params, layer, after, wy.of_mut(&mut y, batch))?;
+        let gate = self.relu.then(|| Gate { activation: wx.of(&x, batch), factor: 1.25 });
+        b.linear_backward_data(wdy.of(&dy, batch), &params, layer, gate, wdx.of_mut(&mut dx, batch))?;
+        b.linear_backward_weight(wdy.of(&dy, batch), wx.of(&x, batch), layer, &mut grads)?;
+        let gap = self.gap;
+        Ok(vec![all(b, &y, gap + batch * wy.stride)?, all(b, &dx, gap + batch * wdx.stride)?, all(b, &grads, len)?])
+    }
+}
+
+/// Forward and gradient of a dot interaction.
+#[derive(Debug)]
+pub(crate) struct DotCase {
+    pub shape: DotShape,
+    pub batch: usize,
+    pub gap: usize,
+}
+
+impl Case for DotCase {
+    fn name(&self) -> &'static str {
+        "dot interaction"
+    }
+
+    fn tolerance(&self) -> f32 {
+        1e-5
+    }
+
+    fn config(&self) -> CpuConfig {
+        CpuConfig { dot: Some(self.shape), ..bare() }
+    }
+
+    fn run<B: Backend>(&self, b: &mut B) -> Result<Left> {
+        let DotShape { features, dim, itself } = self.shape;
+        let mut n = Numbers::new(1);
+        let cols = dim + features * (features - 1) / 2 + if itself { features } else { 0 } + self.gap;
+        let (t, wt) = matrix(b, &mut n, self.batch, features * dim, 0)?;
+        let (mut dt, wdt) = matrix(b, &mut n, self.batch, features * dim, self.gap)?;
+        let (mut out, wo) = matrix(b, &mut n, self.batch, cols, self.gap)?;
+        let (dout, wdo) = matrix(b, &mut n, self.batch, cols, 1)?;
+        b.dot_forward(wt.of(&t, self.batch), wo.of_mut(&mut out, self.batch))?;
+        b.dot_backward(wt.of(&t, self.batch), wdo.of(&dout, self.batch), wdt.of_mut(&mut dt, self.batch))?;
+        Ok(vec![all(b, &out, self.gap + self.batch * wo.stride)?, all(b, &dt, self.gap + self.batch * wdt.stride)?])
+    }
+}
+
+/// Element by element work, normalisation, dropout, fields, factorisation machine.
+#[derive(Debug)]
+pub(crate) struct RowsCase {
+    pub rows: usize,
+    pub cols: usize,
+    pub dim: usize,
+    pub gap: usize,
+}
+
+impl Case for RowsCase {
+    fn name(&self) -> &'static str {
+        "rows: ReLU, dropout, normalisation, fields, FM"
+    }
+
+    fn tolerance(&self) -> f32 {
+        2e-5
+    }
+
+    fn config(&self) -> CpuConfig {
+        CpuConfig { norm: (self.rows, self.cols), dropout: (self.rows, self.cols), ..bare() }
+    }
+
+    fn run<B: Backend>(&self, b: &mut B) -> Result<Left> {
+        let &RowsCase { rows, cols, dim, gap } = self;
+        let mut n = Numbers::new(7);
+        let n = &mut n;
+        let len = gap + rows * (cols + gap);
+        let (x, wx) = matrix(b, n, rows, cols, gap)?;
+        let mut left = Vec::new();
+
+        let (mut y, wy) = matrix(b, n, rows, cols, gap)?;
+        b.relu_backward(wx.of(&x, rows), wy.of_mut(&mut y, rows))?;
+        b.scale(0.75, wy.of_mut(&mut y, rows))?;
+        b.dropout(Dropout { key: MaskKey { seed: 1 << 40, step: 5, layer: 2 }, p: 0.4 }, wy.of_mut(&mut y, rows))?;
+        left.push(all(b, &y, len)?);
+        left.push(vec![b.sum_squares(&y)? as f32, f32::from(u8::from(b.all_finite(wy.of(&y, rows))?))]);
+        let mut odd = all(b, &y, len)?;
+        odd[len - 1] = f32::INFINITY;
+        b.write(&mut y, 0, &odd)?;
+        left.push(vec![f32::from(u8::from(b.all_finite(wy.of(&y, rows))?))]);
+        b.fill(&mut y, 2.5)?;
+        left.push(all(b, &y, len)?);
+
+        let norm = Norm { scale: 0, shift: cols, mean: cols, var: 0, cols, eps: 1e-5, momentum: 0.1 };
+        let (params, _) = matrix(b, n, 1, 2 * cols, 0)?;
+        let (mut running, _) = matrix(b, n, 1, 2 * cols, 0)?;
+        let (mut stats, _) = matrix(b, n, 1, 2 * cols, 0)?;
+        let (mut grads, _) = matrix(b, n, 1, 2 * cols, 0)?;
+        let (mut g, wg) = matrix(b, n, rows, cols, 0)?;
+        b.batch_norm_train(wx.of(&x, rows), &params, norm, &mut running, &mut stats, wy.of_mut(&mut y, rows))?;
+        left.extend([all(b, &y, len)?, all(b, &running, 2 * cols)?, all(b, &stats, 2 * cols)?]);
+        b.batch_norm_backward(wx.of(&x, rows), &params, norm, &stats, wg.of_mut(&mut g, rows), &mut grads)?;
+        left.extend([all(b, &g, rows * cols)?, all(b, &grads, 2 * cols)?]);
+        b.fill(&mut running, 0.7)?;
+        b.batch_norm_eval(wx.of(&x, rows), &params, norm, &running, &mut stats, wy.of_mut(&mut y, rows))?;
+        left.push(all(b, &y, len)?);
+
+        let (w, _) = matrix(b, n, 1, 3 + cols * dim, 0)?;
+        let mut dw = b.zeros(3 + cols * dim, "gradients")?;
+        let (mut v, wv) = matrix(b, n, rows, cols * dim, gap)?;
+        b.fields_forward(wx.of(&x, rows), &w, 3, dim, wv.of_mut(&mut v, rows))?;
+        b.fields_backward(wx.of(&x, rows), wv.of(&v, rows), 3, dim, &mut dw)?;
+        left.extend([all(b, &v, gap + rows * wv.stride)?, all(b, &dw, 3 + cols * dim)?]);
+
+        let (mut logits, wl) = matrix(b, n, rows, 1, 0)?;
+        b.fm_forward(wv.of(&v, rows), dim, wx.of(&x, rows), wl.of_mut(&mut logits, rows))?;
+        let (mut dv, wdv) = matrix(b, n, rows, cols * dim, 0)?;
+        let (mut d_linear, wd) = matrix(b, n, rows, cols, gap)?;
+        let d = wd.of_mut(&mut d_linear, rows);
+        b.fm_backward(wv.of(&v, rows), dim, wl.of(&logits, rows), wdv.of_mut(&mut dv, rows), d)?;
+        left.extend([all(b, &logits, rows)?, all(b, &dv, rows * cols * dim)?, all(b, &d_linear, len)?]);
+        Ok(left)
+    }
+}
+
+/// A batch, its lookup, gradients of tables, updates; and losses.
+#[derive(Debug)]
+pub(crate) struct TablesCase {
+    pub rows: Vec<usize>,
+    pub dim: usize,
+    pub kind: RowKind,
+    pub pooling: Pooling,
+    pub rule: OptimizerSpec,
+    pub batch: usize,
+    pub hotness: usize,
+    pub l2: f32,
+    pub gap: usize,
+}
+
+impl Case for TablesCase {
+    fn name(&self) -> &'static str {
+        "tables: bags, sorting, update, loss"
+    }
+
+    fn tolerance(&self) -> f32 {
+        // Sums of many occurrences are cut otherwise than on the CPU; a 16-bit row may then fall on the other side of its noise.
+        match self.kind {
+            RowKind::Fp32 => 2e-5,
+            RowKind::Fp16 => 2e-3,
+            RowKind::Bf16 | RowKind::Bf16Split => 1e-2,
+        }
+    }
+
+    fn config(&self) -> CpuConfig {
+        CpuConfig { tables: (self.rows.len(), self.dim), ..bare() }
+    }
+
+    fn run<B: Backend>(&self, b: &mut B) -> Result<Left> {
+        let &TablesCase { dim, kind, pooling, rule, batch, hotness, l2, gap, .. } = self;
+        let rows = &self.rows[..];
+        let mut n = Numbers::new(5);
+        let (dense, width) = (3, 5);
+        let most = vec![hotness.max(1); rows.len()];
+        let shape = InputShape { max_batch: batch + 1, dense, dense_width: width, rows, max_hotness: &most };
+        let mut input = b.input(&shape)?;
+        let mut tables = b.tables(&TablesShape { rows, dim, kind, first: 2, pooling, rule })?;
+        for k in 0..rows.len() {
+            b.with_table(&mut tables, k, &mut |_, part, _| part.iter_mut().for_each(|v| *v = n.float()))?;
+            b.with_row_weights(&mut tables, k, &mut |part, _| part.iter_mut().for_each(|v| *v = n.float()))?;
+        }
+        let mut left = Vec::new();
+        let (mut out, w) = matrix(b, &mut n, batch, rows.len() * dim, gap)?;
+        let (pooled, wp) = matrix(b, &mut n, batch, rows.len() * dim, gap)?;
+        let (logits, _) = matrix(b, &mut n, 1, batch, 0)?;
+        for step in 1..=2 {
+            let bags = rows.iter().map(|&r| n.bags(batch, r, hotness)).collect();
+            let labels = (0..batch).map(|_| n.below(2) as f32).collect();
+            b.upload(&Batch { len: batch, dense: n.floats(batch * dense), bags, labels }, &mut input)?;
+            left.push(all(b, b.dense(&input).buf, batch * width)?);
+            b.bags_forward(&tables, &input, w.of_mut(&mut out, batch))?;
+            left.push(all(b, &out, gap + batch * w.stride)?);
+            b.group_rows(&mut input)?;
+            let gradient = SparseGradient { pooled: wp.of(&pooled, batch), l2 };
+            left.push(vec![b.sparse_sum_squares(&tables, &input, gradient)? as f32]);
+            for (k, &r) in rows.iter().enumerate().filter(|(_, r)| **r < 1000) {
+                let (mut g, mut gw) = (vec![0.0; r * dim], vec![0.0; r]);
+                b.table_gradient(&tables, k, &input, gradient, (&mut g, &mut gw))?;
+                left.extend([g, gw]);
+            }
+            let update = Update { step: Step::new(&rule, 0.1, step), scale: 0.5, noise: (77, step) };
+            b.sparse_update(&mut tables, &input, gradient, &update)?;
+            for (k, &r) in rows.iter().enumerate() {
+                let (mut t, mut tw) = (vec![0.0; r * dim], vec![0.0; r]);
+                b.read_table(&tables, k, &mut t)?;
+                b.read_row_weights(&tables, k, &mut tw)?;
+                left.extend([t, tw]);
+            }
+            let kinds = [LossKind::Bce, LossKind::Wbce { weights: [0.5, 2.0] }, LossKind::Mse];
+            for (kind, clamp) in kinds.into_iter().flat_map(|k| [(k, 0.0), (k, 0.3)]) {
+                let column = Window::whole(1);
+                let mut d = b.zeros(batch, "gradients")?;
+                let spec = LossSpec { kind, clamp };
+                let loss = b.loss(&spec, column.of(&logits, batch), &input, column.of_mut(&mut d, batch))?;
+                left.extend([vec![loss], all(b, &d, batch)?]);
+            }
+            let mut p = vec![0.0; batch];
+            b.probabilities(Window::whole(1).of(&logits, batch), &mut p)?;
+            left.push(p);
+        }
+        Ok(left)
+    }
+}
+
+/// As a [`TablesCase`], each sample with a row of its own: nothing is summed in another order.
+#[derive(Debug)]
+pub(crate) struct OneEach(pub TablesCase);
+
+impl Case for OneEach {
+    fn name(&self) -> &'static str {
+        "tables, one occurrence a row"
+    }
+
+    fn tolerance(&self) -> f32 {
+        0.0
+    }
+
+    fn config(&self) -> CpuConfig {
+        self.0.config()
+    }
+
+    fn run<B: Backend>(&self, b: &mut B) -> Result<Left> {
+        let &TablesCase { dim, kind, pooling, rule, batch, l2, .. } = &self.0;
+        let rows = &self.0.rows[..];
+        let mut n = Numbers::new(3);
+        let shape = InputShape { max_batch: batch, dense: 0, dense_width: 0, rows, max_hotness: &[1, 1] };
+        let mut input = b.input(&shape)?;
+        let mut tables = b.tables(&TablesShape { rows, dim, kind, first: 1, pooling, rule })?;
+        for k in 0..2 {
+            b.with_table(&mut tables, k, &mut |_, part, _| part.iter_mut().for_each(|v| *v = n.float()))?;
+        }
+        let mut bags = vec![Bags::default(); 2];
+        bags.iter_mut().for_each(Bags::clear);
+        (0..batch as u32).for_each(|i| bags.iter_mut().for_each(|b| b.push([i])));
+        b.upload(&Batch { len: batch, dense: Vec::new(), bags, labels: vec![0.0; batch] }, &mut input)?;
+        b.group_rows(&mut input)?;
+        let (pooled, w) = matrix(b, &mut n, batch, 2 * dim, 0)?;
+        let mut left = Vec::new();
+        for step in 1..4 {
+            let update = Update { step: Step::new(&rule, 0.1, step), scale: 0.3, noise: (1 << 33, step) };
+            b.sparse_update(&mut tables, &input, SparseGradient { pooled: w.of(&pooled, batch), l2 }, &update)?;
+            for (k, &r) in rows.iter().enumerate() {
+                let mut t = vec![0.0; r * dim];
+                b.read_table(&tables, k, &mut t)?;
+                left.push(t);
+            }
+        }
+        Ok(left)
+    }
+}
+
+/// Dense parameters under a rule.
+#[derive(Debug)]
+pub(crate) struct Dense(pub OptimizerSpec);
+impl Case for Dense {
+    fn name(&self) -> &'static str {
+        "dense update"
+    }
+
+    fn tolerance(&self) -> f32 {
+        0.0
+    }
+
+    fn run<B: Backend>(&self, b: &mut B) -> Result<Left> {
+        let (mut n, len) = (Numbers::new(2), 1000);
+        let (mut p, _) = matrix(b, &mut n, 1, len, 0)?;
+        let (g, _) = matrix(b, &mut n, 1, len, 0)?;
+        let mut state = Vec::new();
+        for _ in 0..StateShape::of(&self.0).buffers {
+            state.push(b.zeros(len, "state")?);
+        }
+        for step in 1..4 {
+            let update = Update { step: Step::new(&self.0, 0.1, step), scale: 0.3, noise: (1, step) };
+            b.dense_update(&mut p, &g, &mut state, &update)?;
+        }
+        std::iter::once(&p).chain(&state).map(|x| all(b, x, len)).collect()
+    }
+}

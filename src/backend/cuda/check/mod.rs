@@ -1,0 +1,126 @@
+//! Whether a GPU computes what the CPU does, the same at every run, and how fast: for machines where nothing but this program is
+//! installed (`dlrm-bench system --check-device`), and for tests.
+
+pub(crate) mod cases;
+mod numbers;
+pub(super) mod speed;
+
+use super::{Cuda, CudaConfig, driver::Driver};
+use crate::{
+    backend::{DotShape, Precision, Result, cpu::Cpu, cpu::gemm::LinearShape},
+    embedding::RowKind,
+    model::Pooling,
+    optim::{AdamForm, AdamRows, OptimizerSpec},
+};
+use cases::{Case, Dense, DotCase, LinearCase, OneEach, RowsCase, TablesCase};
+use serde::Serialize;
+use std::rc::Rc;
+
+pub use speed::{Speed, speeds};
+
+/// How a device did in one case.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Verdict {
+    /// What was tried.
+    pub operation: &'static str,
+    /// The shapes and whatever else it depends on.
+    pub case: String,
+    /// Largest difference from the CPU, as a share of the largest element beside it.
+    pub difference: f32,
+    /// What it may be.
+    pub tolerance: f32,
+    /// Whether a second run gave the same bits.
+    pub repeatable: bool,
+}
+
+impl Verdict {
+    /// Whether all is well.
+    pub fn passes(&self) -> bool {
+        self.difference <= self.tolerance && self.repeatable
+    }
+}
+
+/// Runs a case on the CPU and twice on a device.
+///
+/// # Errors
+/// If the device fails.
+pub(crate) fn compare(driver: &Rc<dyn Driver>, case: &impl Case) -> Result<Verdict> {
+    let config = case.config();
+    let want = case.run(&mut Cpu::new(&config)?)?;
+    let run = || {
+        let cuda = CudaConfig { threads: config.threads, pin_threads: false, precision: config.precision, dot: config.dot };
+        case.run(&mut Cuda::on(Rc::clone(driver), &cuda)?)
+    };
+    let (got, again) = (run()?, run()?);
+    let bits = |left: &cases::Left| left.iter().flatten().map(|x| x.to_bits()).collect::<Vec<_>>();
+    let shape = |left: &cases::Left| left.iter().map(Vec::len).collect::<Vec<_>>();
+    let mut difference = if shape(&got) == shape(&want) { 0.0f32 } else { f32::INFINITY };
+    for (got, want) in got.iter().zip(&want) {
+        let largest = want.iter().fold(f32::MIN_POSITIVE, |m, v| m.max(v.abs()));
+        for (g, w) in got.iter().zip(want).filter(|(g, w)| g != w) {
+            let apart = (g - w).abs() / largest;
+            // A NaN is no nearer than infinity.
+            difference = if apart.is_nan() { f32::INFINITY } else { difference.max(apart) };
+        }
+    }
+    Ok(Verdict {
+        operation: case.name(),
+        case: format!("{case:?}"),
+        difference,
+        tolerance: case.tolerance(),
+        repeatable: bits(&got) == bits(&again),
+    })
+}
+
+/// Every update rule.
+pub(crate) fn rules() -> Vec<OptimizerSpec> {
+    let adam = |form, rows| OptimizerSpec::Adam { beta1: 0.9, beta2: 0.999, eps: 1e-3, form, rows };
+    vec![
+        OptimizerSpec::Sgd,
+        OptimizerSpec::Adagrad { eps: 1e-3, initial_accumulator: 0.1, lr_decay: 0.001 },
+        OptimizerSpec::RowwiseAdagrad { eps: 1e-3, initial_accumulator: 0.1 },
+        adam(AdamForm::Torch, AdamRows::Dense),
+        adam(AdamForm::Tf, AdamRows::Lazy),
+    ]
+}
+
+/// Every way to pool.
+pub(crate) const POOLINGS: [Pooling; 4] = [Pooling::Sum, Pooling::Mean, Pooling::WeightedFixed, Pooling::WeightedLearned];
+
+/// Tries every operation in shapes of all kinds: `tell` hears of each case as it is done.
+///
+/// # Errors
+/// If the device fails.
+pub fn check(driver: &Rc<dyn Driver>, tell: &mut dyn FnMut(Verdict)) -> Result<()> {
+    for precision in Precision::ALL {
+        for (batch, input, output) in [(1, 1, 2), (7, 13, 512), (512, 479, 1024), (300, 256, 1), (129, 33, 65)] {
+            let shape = LinearShape { batch, input, output };
+            for relu in [false, true] {
+                tell(compare(driver, &LinearCase { shape, gap: 3 * usize::from(relu), relu, precision, seed: 1 })?);
+            }
+        }
+    }
+    for (features, dim, itself) in [(1, 1, true), (27, 128, false), (5, 3, false), (40, 33, true), (9, 16, true)] {
+        tell(compare(driver, &DotCase { shape: DotShape { features, dim, itself }, batch: 70, gap: 1 })?);
+    }
+    for (rows, cols, dim) in [(2, 1, 1), (200, 39, 10), (130, 400, 1), (65, 17, 33)] {
+        tell(compare(driver, &RowsCase { rows, cols, dim, gap: 1 })?);
+    }
+    for rule in rules() {
+        tell(compare(driver, &Dense(rule))?);
+        for (kind, pooling) in RowKind::ALL.into_iter().zip(POOLINGS) {
+            let case =
+                |dim, l2| TablesCase { rows: vec![3, 900, 40], dim, kind, pooling, rule, batch: 700, hotness: 3, l2, gap: 4 };
+            for (dim, l2) in [(128, 0.0), (16, 0.01), (10, 0.0), (1, 0.01), (200, 0.0)] {
+                tell(compare(driver, &case(dim, l2))?);
+            }
+            // The CPU sums a row's squares in another order.
+            if !matches!(rule, OptimizerSpec::RowwiseAdagrad { .. }) {
+                let plain =
+                    TablesCase { rows: vec![5, 9], pooling: Pooling::Sum, batch: 5, hotness: 0, gap: 0, ..case(130, 0.0) };
+                tell(compare(driver, &OneEach(plain))?);
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,53 @@
+//! Numbers to work on.
+
+use crate::{
+    data::Bags,
+    random::philox::{Philox, Stream, unit_f32},
+};
+
+/// A stream of them.
+#[derive(Debug)]
+pub(super) struct Numbers {
+    words: Philox,
+    position: u64,
+}
+
+impl Numbers {
+    /// A stream for each seed.
+    pub(super) fn new(seed: u64) -> Self {
+        Numbers { words: Philox::new(seed, Stream::Init, 0), position: 0 }
+    }
+
+    fn word(&mut self) -> u32 {
+        self.position += 1;
+        self.words.block(self.position)[0]
+    }
+
+    /// Uniform in 0..n.
+    pub(super) fn below(&mut self, n: usize) -> usize {
+        ((u64::from(self.word()) * n as u64) >> 32) as usize
+    }
+
+    /// Uniform in [-1, 1).
+    pub(super) fn float(&mut self) -> f32 {
+        2.0 * unit_f32(self.word()) - 1.0
+    }
+
+    /// Many of them.
+    pub(super) fn floats(&mut self, n: usize) -> Vec<f32> {
+        (0..n).map(|_| self.float()).collect()
+    }
+
+    /// Bags of 0 to `hotness` ids below `rows`, half of them from the first rows, so that rows repeat; one each if `hotness` is 0.
+    pub(super) fn bags(&mut self, samples: usize, rows: usize, hotness: usize) -> Bags {
+        let mut bags = Bags::default();
+        bags.clear();
+        for _ in 0..samples {
+            let n = if hotness == 0 { 1 } else { self.below(hotness + 1) };
+            let mut id = || if self.below(2) == 0 { self.below(rows) } else { self.below(rows.min(3)) } as u32;
+            let ids: Vec<u32> = (0..n).map(|_| id()).collect();
+            bags.push(ids);
+        }
+        bags
+    }
+}

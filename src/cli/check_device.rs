@@ -1,0 +1,72 @@
+//! `dlrm-bench system --check-device`: whether a GPU computes what the CPU does, and how fast.
+
+use super::{Exit, Failure};
+use crate::backend::{
+    BackendError, Device,
+    cuda::{
+        check::{Speed, Verdict, check, speeds},
+        driver::DeviceInfo,
+    },
+};
+use serde::Serialize;
+
+/// What `--json` prints.
+#[derive(Serialize)]
+struct Report {
+    device: DeviceInfo,
+    passed: usize,
+    failed: Vec<Verdict>,
+    speeds: Vec<Speed>,
+}
+
+/// Compares every operation, then measures them with batches of `batch` samples.
+pub(super) fn check_device(device: Device, batch: usize, json: bool) -> Result<Exit, Failure> {
+    let driver = device.open().map_err(|e| Failure::Device(e.to_string()))?;
+    let Some(driver) = driver else { return Err(Failure::Usage(format!("--check-device {device}: name a GPU, as in cuda:0"))) };
+    let broken = |e: BackendError| match e {
+        BackendError::Memory { .. } => Failure::Memory(e.to_string()),
+        BackendError::Device(_) => Failure::Device(e.to_string()),
+    };
+    let info = driver.device().clone();
+    let mut report = Report { device: info, passed: 0, failed: Vec::new(), speeds: Vec::new() };
+    check(&driver, &mut |verdict| {
+        if verdict.passes() {
+            report.passed += 1;
+        } else {
+            report.failed.push(verdict);
+        }
+    })
+    .map_err(broken)?;
+    report.speeds = speeds(&driver, batch).map_err(broken)?;
+    if json {
+        println!("{}", serde_json::to_string_pretty(&report).map_err(|e| Failure::Internal(e.to_string()))?);
+    } else {
+        print!("{}", table(&report));
+    }
+    Ok(if report.failed.is_empty() { Exit::Done } else { Exit::Fails })
+}
+
+fn table(report: &Report) -> String {
+    let mut out = String::new();
+    for (label, value) in report.device.lines() {
+        out += &format!("{label:<24} {value}\n");
+    }
+    for v in &report.failed {
+        let why = if v.repeatable {
+            format!("off by {:.1e}, {:.1e} is right", v.difference, v.tolerance)
+        } else {
+            "differs from run to run".into()
+        };
+        out += &format!("FAILED {}: {why}: {}\n", v.operation, v.case);
+    }
+    let all = report.passed + report.failed.len();
+    out += &format!("{:<24} {} of {all} as on the CPU, bit by bit the same twice\n", "Comparisons", report.passed);
+    for s in &report.speeds {
+        let (rate, unit) = match s.unit {
+            "FLOP" => (s.work / s.seconds / 1e12, "TFLOP/s"),
+            _ => (s.work / s.seconds / 1e9, "GB/s"),
+        };
+        out += &format!("{:>10.3} ms {rate:>10.1} {unit:<8} {}\n", 1e3 * s.seconds, s.operation);
+    }
+    out
+}
