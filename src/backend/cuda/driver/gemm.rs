@@ -76,9 +76,9 @@ impl Gemm {
         let kind = |o: Operand| Operand { at: aligned(o.at), ..o };
         let epilogue = match self.epilogue {
             Epilogue::None => Epilogue::None,
-            Epilogue::Bias(_) => Epilogue::Bias(0),
-            Epilogue::BiasRelu(_) => Epilogue::BiasRelu(0),
-            Epilogue::SumsOfB(_) => Epilogue::SumsOfB(0),
+            Epilogue::Bias(at) => Epilogue::Bias(aligned(at)),
+            Epilogue::BiasRelu(at) => Epilogue::BiasRelu(aligned(at)),
+            Epilogue::SumsOfB(at) => Epilogue::SumsOfB(aligned(at)),
         };
         Gemm { a: kind(self.a), b: kind(self.b), d: kind(self.d), epilogue, ..*self }
     }
