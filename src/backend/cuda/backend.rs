@@ -174,6 +174,7 @@ impl Backend for Cuda {
         gradient: SparseGradient<'_, Floats>,
         update: &Update,
     ) -> Result<()> {
+        tables.touch();
         self.sparse(tables, input, gradient).update(update)
     }
 

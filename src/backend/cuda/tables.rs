@@ -42,6 +42,8 @@ pub struct Tables {
     pub(super) pooling: Pooling,
     /// Whether the rule moves rows that a batch does not touch.
     pub(super) all_rows: bool,
+    /// Which tables have not been changed since they were made, so that nobody has to look what is in them.
+    untouched: Vec<bool>,
     pointers: Vec<Pointers>,
     on_device: Memory,
     /// Everything that the pointers lead to.
@@ -114,6 +116,7 @@ impl Tables {
             first,
             pooling,
             all_rows: matches!(rule, OptimizerSpec::Adam { rows: AdamRows::Dense, .. }),
+            untouched: vec![true; rows.len()],
             pointers,
             on_device,
             _memory: memory,
@@ -123,6 +126,11 @@ impl Tables {
     /// Where the tables' addresses are.
     pub(super) fn at(&self) -> Address {
         self.on_device.at()
+    }
+
+    /// To be called before an update of any of the rows.
+    pub(super) fn touch(&mut self) {
+        self.untouched.fill(false);
     }
 
     /// Whether rows have weights.
@@ -159,12 +167,17 @@ impl Tables {
         let mut part = vec![0.0f32; all.min(PART)];
         for first in (0..all).step_by(PART) {
             let part = &mut part[..PART.min(all - first)];
-            bags::widen(driver, self, k, first, part.len(), at)?;
-            driver.to_host(at, bytes_of_mut(part))?;
+            if self.untouched[k] {
+                part.fill(0.0);
+            } else {
+                bags::widen(driver, self, k, first, part.len(), at)?;
+                driver.to_host(at, bytes_of_mut(part))?;
+            }
             f(first, part);
             driver.to_device(at, bytes_of(part))?;
             bags::narrow(driver, self, k, first, part.len(), at)?;
         }
+        self.untouched[k] = false;
         Ok(())
     }
 
