@@ -1,0 +1,96 @@
+#!/usr/bin/env python3
+"""What scripts/gpu-check.sh found, as a table and as gpu-check.json. Exits with 1 if anything failed."""
+
+import json
+import pathlib
+import re
+import sys
+
+# AUC of a few hundred steps on two devices: sums are cut otherwise, and the runs drift apart slowly.
+AUC_APART = 2e-3
+
+
+def record(out, name):
+    found = sorted((out / "results" / name).rglob("run.json"))
+    return json.loads(found[-1].read_text()) if found else None
+
+
+def quality(run):
+    return [(e["step"], e["quality"]["auc"], e["quality"]["logloss"]) for e in run["evaluations"]]
+
+
+def main():
+    out, device = pathlib.Path(sys.argv[1]), sys.argv[2]
+    rows, report = [], {"device": device, "steps": [], "throughput": {}}
+    codes = {}
+    for line in (out / "steps.tsv").read_text().splitlines():
+        name, code, seconds = line.split("\t")
+        codes[name] = int(code)
+        report["steps"].append({"name": name, "exit": int(code), "seconds": float(seconds)})
+
+    def row(what, passed, said):
+        rows.append((what, "ok" if passed else "FAILED", said))
+
+    def why(name):
+        lines = (out / f"{name}.err").read_text(errors="replace").strip().splitlines()
+        return f"exit {codes[name]}: {lines[-1] if lines else 'nothing said'}"
+
+    if "operations" in codes:
+        try:
+            operations = json.loads((out / "operations.out").read_text())
+        except ValueError:
+            row("operations against the CPU", False, why("operations"))
+        else:
+            report["operations"] = operations
+            failed = operations["failed"]
+            said = f"{operations['passed']} of {operations['passed'] + len(failed)} pass"
+            row("operations against the CPU", not failed and codes["operations"] == 0, said)
+            for f in failed[:10]:
+                row(f"  {f['operation']}", False, str(f["case"]))
+    if "tests" in codes:
+        counts = re.findall(r"test result: .*", (out / "tests.out").read_text(errors="replace"))
+        row("tests", codes["tests"] == 0, counts[-1].removeprefix("test result: ") if counts else why("tests"))
+
+    runs = {name: record(out, name) for name in codes}
+    same = [runs.get("same-1"), runs.get("same-2")]
+    if all(same) and all(quality(r) for r in same):
+        equal = quality(same[0]) == quality(same[1])
+        row("the same bits twice", equal, f"AUC {same[0]['evaluations'][-1]['quality']['auc']!r} after 400 steps")
+        cpu = runs.get("on-the-cpu")
+        if cpu and quality(cpu):
+            apart = max(abs(a[1] - b[1]) for a, b in zip(quality(same[0]), quality(cpu), strict=True))
+            row("AUC beside the CPU", apart <= AUC_APART, f"{apart:.1e} apart, at most {AUC_APART:.0e} is right")
+        else:
+            row("AUC beside the CPU", False, why("on-the-cpu"))
+    else:
+        row("the same bits twice", False, why("same-1"))
+    quickstart = runs.get("quickstart")
+    if quickstart and codes["quickstart"] == 0:
+        outcome = quickstart["outcome"]
+        row("the quick start's target", outcome["success"], f"{outcome['seconds']:.1f} s, {outcome['samples']:,} samples")
+    else:
+        row("the quick start's target", False, why("quickstart"))
+    for name, run in runs.items():
+        if not name.startswith(("terabyte-", "deepfm-")):
+            continue
+        steady = ((run or {}).get("throughput") or {}).get("steady")
+        rate = steady and steady["mean"] or ((run or {}).get("throughput") or {}).get("training")
+        if codes[name] != 0 or not rate:
+            row(name, False, why(name))
+            continue
+        report["throughput"][name] = run["throughput"]
+        phases = {p["phase"]: p["share"] for p in run.get("phases") or []}
+        most = ", ".join(f"{k} {100 * v:.0f}%" for k, v in sorted(phases.items(), key=lambda kv: -kv[1])[:3])
+        row(name, True, f"{rate:,.0f} samples/s ({most})")
+
+    report["rows"] = [dict(zip(("what", "result", "said"), r)) for r in rows]
+    (out / "gpu-check.json").write_text(json.dumps(report, indent=1) + "\n")
+    width = max(len(r[0]) for r in rows)
+    for what, result, said in rows:
+        print(f"{what:<{width}}  {result:<6}  {said}")
+    print(f"all of it: {out}/gpu-check.json")
+    return 1 if any(r[1] == "FAILED" for r in rows) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

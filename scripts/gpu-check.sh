@@ -1,0 +1,76 @@
+#!/usr/bin/env bash
+# All that a machine with a GPU can say, by a program built elsewhere: no Rust, no registry, no network.
+#
+#   scripts/gpu-check.sh [--device cuda:0] [--tests TEST_BINARY] [--out DIR] [--steps N] BINARY
+#
+# BINARY is target/release/dlrm-bench, stripped or not (glibc 2.34 or later there). TEST_BINARY is the library's, which
+# `cargo test --lib --no-run` names: its tests of backend::cuda take the GPU where there is one. Needs python3, and what docs/cuda.md lists.
+# In turn: what the machine is; every operation against the CPU, twice, and how fast; the tests; the same training twice, bit by bit, and
+# beside the CPU; the quick start to its target; whole training of large models in each precision. Leaves everything in DIR (gpu-check),
+# gpu-check.json among it, and prints a table last. Exits with 1 if anything failed; no step keeps the others from being tried.
+set -uo pipefail
+root=$(cd "$(dirname "$0")/.." && pwd)
+device=cuda:0 tests='' out=gpu-check steps=400
+while [ $# -gt 1 ]; do
+    case $1 in
+        --device) device=$2; shift 2 ;;
+        --tests) tests=$2; shift 2 ;;
+        --out) out=$2; shift 2 ;;
+        --steps) steps=$2; shift 2 ;;
+        *) echo "$1 is no option; see the head of $0" >&2; exit 64 ;;
+    esac
+done
+[ $# = 1 ] && [ -x "$1" ] || { echo "name the program: $0 [OPTION...] target/release/dlrm-bench" >&2; exit 64; }
+binary=$(realpath "$1")
+[ -z "$tests" ] || tests=$(realpath "$tests")
+mkdir -p "$out" && out=$(realpath "$out")
+command -v python3 >/dev/null || { echo 'python3 is missing: it reads the results' >&2; exit 1; }
+: > "$out/steps.tsv"
+
+# step NAME LIMIT COMMAND...: runs it with a limit in seconds, keeps what it says and how it ended.
+step() {
+    local name=$1 limit=$2 began rc
+    shift 2
+    printf '== %s\n' "$name" >&2
+    began=$(date +%s.%N)
+    (cd "$root" && timeout --signal=INT --kill-after=20 "$limit" "$@") > "$out/$name.out" 2> "$out/$name.err"
+    rc=$?
+    printf '%s\t%d\t%s\n' "$name" "$rc" "$(python3 -c "import time; print(round(time.time() - $began, 2))")" >> "$out/steps.tsv"
+    [ "$rc" = 0 ] || tail -n 3 "$out/$name.err" >&2
+}
+
+# train NAME LIMIT WORKLOAD OPTION...: its results go to a folder of its own.
+train() {
+    local name=$1 limit=$2 workload=$3
+    shift 3
+    step "$name" "$limit" "$binary" run "$workload" --quiet --no-plots --results "$out/results/$name" "$@"
+}
+
+nvidia-smi > "$out/nvidia-smi.out" 2>&1 || true
+step system 60 "$binary" system --json
+case $device in
+    cuda:*) step operations 300 "$binary" system --check-device "$device" --json ;;
+esac
+if [ -n "$tests" ]; then
+    step tests 600 "$tests" backend::cuda --test-threads 1
+fi
+
+short=(--set target.share_of_best= --set train.max_steps=400 --set eval.every_steps=200 --set eval.every_epochs= --no-ceilings)
+train same-1 120 workloads/quickstart.toml "${short[@]}" --device "$device"
+train same-2 120 workloads/quickstart.toml "${short[@]}" --device "$device"
+train on-the-cpu 240 workloads/quickstart.toml "${short[@]}" --device cpu
+train quickstart 300 workloads/quickstart.toml --device "$device"
+
+# Throughput of whole training steps, data included; the first hundred steps are warm-up.
+for precision in fp32 tf32 bf16 fp16; do
+    case $device-$precision in cpu-tf32) continue ;; esac
+    timed=(--set engine.precision=$precision --set "train.max_steps=$steps" --set eval.every=never --set train.epochs=1000
+        --no-ceilings --device "$device")
+    train "terabyte-$precision" 300 workloads/terabyte-planted.toml "${timed[@]}" --set eval.every_steps= --set model.dim=128 \
+        --set 'model.bottom=[512, 256, 128]' --set 'model.top=[1024, 1024, 512, 256, 1]' --set train.batch_size=65536
+    train "deepfm-$precision" 300 tests/workloads/deepfm-planted.toml "${timed[@]}" --set eval.every_epochs= --set target.auc= \
+        --set data.max_rows=1000000 --set data.train_samples=20000000 --set model.dim=16 --set train.batch_size=10000 \
+        --set 'model.hidden=[1000, 1000, 1000, 1000, 1000]' --set model.dropout=0.2
+done
+
+exec python3 "$root/scripts/gpu-check.py" "$out" "$device"
