@@ -157,6 +157,6 @@ mod tests {
         };
         let help = codes(&mut EXIT_CODES.lines());
         assert_eq!(help, codes(&mut include_str!("../../docs/command-line.md").lines()));
-        assert!(help.len() == 12 && help.contains(&failure::USAGE) && help.contains(&(Exit::Interrupted as u8)));
+        assert!(help.len() == 13 && help.contains(&failure::USAGE) && help.contains(&(Exit::Interrupted as u8)));
     }
 }

@@ -290,7 +290,7 @@ impl Case for TablesCase {
             }
             let update = Update { step: Step::new(&rule, 0.1, step), scale: 0.5, noise: (77, step) };
             b.sparse_update(&mut tables, &input, gradient, &update)?;
-            b.with_table(&mut tables, 0, &mut |_, part, _| part[0] += 1.0)?;
+            b.with_table(&mut tables, 0, &mut |first, part, _| part[0] += if first == 0 { 1.0 } else { 0.0 })?;
             for (k, &r) in rows.iter().enumerate() {
                 let (mut t, mut tw) = (vec![0.0; r * dim], vec![0.0; r]);
                 b.read_table(&tables, k, &mut t)?;
