@@ -68,7 +68,7 @@ const BROKEN: &[(&str, &str, &str)] = &[
     ("name = \"small\"", "name = small", "2: not valid TOML: "),
     // Sections and keys that do not exist, or stand in the wrong place.
     ("[train]", "[training]", "18: training: unknown section; did you mean [train]?"),
-    ("[train]", "[zebra]", "18: zebra: unknown section; the sections are [workload] [data] [model] "),
+    ("[train]", "[zebra]", "18: zebra: unknown section; the sections are [workload] [data] [loader] [model] "),
     ("batch_size = 128", "batchsize = 128", "19: train.batchsize: unknown key; did you mean batch_size?"),
     ("batch_size = 128", "batch_size = 128\nauc = 0.8", "20: train.auc: unknown key; did you mean target.auc?"),
     (
