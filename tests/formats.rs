@@ -242,7 +242,7 @@ fn broken_files_stop_a_run_in_one_line() {
     assert!(run(&[&tables], 65).contains("; must be below 3, the rows of its table"));
     assert!(run(&["data.tables=[3, 4]"], 64).contains("has 2 entries; must have 26"));
     assert!(run(&["data.dense_transform=min_max"], 64).contains("which needs all of the data at once; must be"));
-    assert!(run(&["data.shuffle=row_group"], 64).contains("must be \"none\" or \"batch\""));
+    assert!(run(&["data.shuffle=row_group"], 64).contains("must be \"none\", \"batch\", \"day\" or \"total\""));
     assert!(run(&["data.label=y"], 64).contains("has no effect here"));
     let parquet = ["data.source=parquet", "data.train=train.bin"];
     assert!(run(&parquet, 65).starts_with("train.bin: no parquet file: "));
