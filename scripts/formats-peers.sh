@@ -9,7 +9,5 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 files=${1:?usage: scripts/formats-peers.sh FOLDER}
-home=${DLRM_BENCH_PEERS:-${XDG_CACHE_HOME:-$HOME/.cache}/dlrm-bench/peers}/criteo
-[ -x "$home/bin/python" ] || python3 -m venv "$home"
-"$home/bin/python" -c 'import numpy, polars, pyarrow' 2>/dev/null || "$home/bin/pip" install --quiet numpy polars pyarrow
-"$home/bin/python" scripts/peers/formats.py "$files"
+. scripts/peers/readers.sh
+"$python" scripts/peers/formats.py "$files"

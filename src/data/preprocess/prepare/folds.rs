@@ -4,7 +4,7 @@
 
 use super::{
     PrepareError, Randomize, Tell,
-    order::{Part, deal, random_keys},
+    order::{ORDERED, Part, deal, random_keys},
     recipe::Form,
     records::Records,
     run::{RECORDS, Worker},
@@ -14,9 +14,6 @@ use crate::random::numpy::RandomState;
 
 /// Folds.
 pub const FOLDS: usize = 10;
-
-/// The samples of all folds, one part behind the other.
-pub const ORDERED: &str = "ordered.bin";
 
 /// Samples of the parts of Criteo_x4: the first fold is for testing, the second one for validation.
 #[derive(Debug, Clone, Copy)]

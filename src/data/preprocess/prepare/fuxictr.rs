@@ -7,7 +7,8 @@
 
 use super::{
     Finish, Job, Made, Outcome, PlannedFile, PrepareError, Tell,
-    folds::{self, ORDERED, Sizes},
+    folds::{self, Sizes},
+    order::ORDERED,
     recipe::{Form, column_name},
     records::{Record, Records},
     run::Worker,

@@ -10,7 +10,7 @@
 use super::{
     Finish, Job, Made, Outcome, Parameters, PlannedFile, PrepareError, Randomize, Tell,
     make::Turn,
-    order::{Part, deal},
+    order,
     recipe::{Form, MultiHot, column_name},
     records::{Record, Records},
     run::{RECORDS, Worker},
@@ -46,8 +46,6 @@ const FIRST: u32 = 2;
 /// The least integer that has a logarithm.
 pub const LEAST: i32 = -2;
 
-/// Training samples in their new order.
-const ORDERED: &str = "ordered.bin";
 /// The ids that were drawn, table by table.
 const DRAWN: &str = "drawn.i32";
 /// Bytes of an array's header.
@@ -95,24 +93,18 @@ impl Finish for MlperfV2 {
         let last = days.last().copied().unwrap_or(0);
         let train = checkpoint.tally.total() - last;
         worker.refuse_empty(&[("the training days", train), ("the last one", last)])?;
-        let shuffled = checkpoint.parameters.randomize != Randomize::None;
-        if shuffled {
-            if checkpoint.find(ORDERED).is_none() {
-                let places = places(worker, train, checkpoint.parameters.seed)?;
-                let key = |sample: u64| ((u128::from(places[sample as usize]) << 64) / u128::from(train)) as u64;
-                let parts = [Part { samples: train, sorted: true }];
-                let written = deal(worker, Form::Signed, RECORDS[0], &parts, |sample| (0, key(sample)), ORDERED, tell)?;
-                checkpoint.done(worker, ORDERED, written)?;
-            }
-            worker.drop_records(checkpoint, 0)?;
-        }
+        let seed = checkpoint.parameters.seed;
+        let keys = || {
+            let places = places(worker, train, seed)?;
+            Ok(move |sample: u64| ((u128::from(places[sample as usize]) << 64) / u128::from(train)) as u64)
+        };
+        let from = order::training(worker, checkpoint, Form::Signed, train, keys, tell)?;
         let parameters = checkpoint.parameters;
         if checkpoint.find(DRAWN).is_none() {
             let written = draw(worker, &parameters)?;
             checkpoint.done(worker, DRAWN, written)?;
         }
         let drawn = Drawn::open(worker, &parameters)?;
-        let from = if shuffled { ORDERED } else { RECORDS[0] };
         let (mut files, mut sources, mut splits, mut before) = (Vec::new(), Vec::new(), Vec::new(), 0);
         for (day, &samples) in days.iter().enumerate() {
             let source = if day + 1 == days.len() { (RECORDS[1], 0) } else { (from, before) };

@@ -7,7 +7,7 @@
 
 use super::{
     Finish, Job, Made, Outcome, Parameters, PlannedFile, PrepareError, Progress, Randomize, Tell,
-    order::{Part, deal, random_keys},
+    order::{self, random_keys},
     recipe::{Form, column_name},
     records::{Record, Records},
     run::{RECORDS, Worker},
@@ -23,9 +23,6 @@ use crate::data::{
     rows::{Layout, Numbers},
 };
 use half::f16;
-
-/// Training samples in their new order.
-const ORDERED: &str = "ordered.bin";
 
 pub struct Nvidia;
 
@@ -85,17 +82,8 @@ impl Finish for Nvidia {
         worker.refuse_empty(&[("train", train), ("test", test), ("validation", last - test)])?;
         let (least, all) = (checkpoint.parameters.min_count, [(RECORDS[0], 0, train), (RECORDS[1], 0, last)]);
         vocabulary::count(worker, checkpoint, &all, DENSE..DENSE + TABLES, least, &Ids, tell)?;
-        let shuffled = checkpoint.parameters.randomize != Randomize::None;
-        if shuffled {
-            if checkpoint.find(ORDERED).is_none() {
-                let keys = random_keys(checkpoint.parameters.seed);
-                let parts = [Part { samples: train, sorted: true }];
-                let written = deal(worker, Form::Raw, RECORDS[0], &parts, |sample| (0, keys(sample)), ORDERED, tell)?;
-                checkpoint.done(worker, ORDERED, written)?;
-            }
-            worker.drop_records(checkpoint, 0)?;
-        }
-        let from = if shuffled { ORDERED } else { RECORDS[0] };
+        let seed = checkpoint.parameters.seed;
+        let from = order::training(worker, checkpoint, Form::Raw, train, || Ok(random_keys(seed)), tell)?;
         let splits = [
             Split { name: "train", from, first: 0, samples: train },
             Split { name: "test", from: RECORDS[1], first: 0, samples: test },

@@ -11,8 +11,8 @@
 
 use super::{
     Finish, Job, Made, NullId, Outcome, Parameters, PlannedFile, PrepareError, Randomize, Tell,
-    folds::{self, ORDERED, Sizes},
-    order::{Part, deal, random_keys},
+    folds::{self, Sizes},
+    order::{self, ORDERED, random_keys},
     recipe::{Form, column_name},
     records::{Record, Records},
     run::{RECORDS, Worker},
@@ -53,17 +53,8 @@ impl Finish for Dlrm {
         let train = checkpoint.tally.total() - last;
         let test = last.div_ceil(2);
         worker.refuse_empty(&[("train", train), ("val", last - test), ("test", test)])?;
-        let shuffled = checkpoint.parameters.randomize != Randomize::None;
-        if shuffled {
-            if checkpoint.find(ORDERED).is_none() {
-                let keys = random_keys(checkpoint.parameters.seed);
-                let parts = [Part { samples: train, sorted: true }];
-                let written = deal(worker, Form::Raw, RECORDS[0], &parts, |sample| (0, keys(sample)), ORDERED, tell)?;
-                checkpoint.done(worker, ORDERED, written)?;
-            }
-            worker.drop_records(checkpoint, 0)?;
-        }
-        let first = if shuffled { ORDERED } else { RECORDS[0] };
+        let seed = checkpoint.parameters.seed;
+        let first = order::training(worker, checkpoint, Form::Raw, train, || Ok(random_keys(seed)), tell)?;
         let sources = [("train", first, 0, train), ("val", RECORDS[1], test, last - test), ("test", RECORDS[1], 0, test)];
         let (range, null_id) = (checkpoint.parameters.max_ind_range, checkpoint.parameters.null_id);
         shards(worker, checkpoint, &sources, &dlrm_columns(), tell, |record, row| {

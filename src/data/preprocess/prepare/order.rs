@@ -2,11 +2,11 @@
 //! these files, of which each fits in memory, are sorted one after the other.
 
 use super::{
-    PrepareError, Progress, Tell,
+    PrepareError, Progress, Randomize, Tell,
     recipe::Form,
     records::Records,
-    run::Worker,
-    state::{Growing, Written},
+    run::{RECORDS, Worker},
+    state::{Checkpoint, Growing, Written},
 };
 use crate::random::philox::{Philox, Stream};
 use std::{
@@ -15,6 +15,8 @@ use std::{
     path::PathBuf,
 };
 
+/// Samples in their new order.
+pub const ORDERED: &str = "ordered.bin";
 /// The least memory for samples.
 const ROOM: u64 = 8 << 20;
 /// Bytes of a key.
@@ -32,6 +34,31 @@ pub struct Part {
 pub fn random_keys(seed: u32) -> impl Fn(u64) -> u64 {
     let philox = Philox::new(u64::from(seed), Stream::Deal, 0);
     move |sample| philox.block_u64(sample / 2)[(sample % 2) as usize]
+}
+
+/// The file of the training samples, all days but the last: in order of their keys, in place of the file that was read from the log, unless they
+/// are to stay as in the log. `keys` is asked for only if there is work.
+///
+/// # Errors
+/// As [`deal`], and of `keys`.
+pub fn training<K: Fn(u64) -> u64>(
+    worker: &Worker,
+    checkpoint: &mut Checkpoint,
+    form: Form,
+    samples: u64,
+    keys: impl FnOnce() -> Result<K, PrepareError>,
+    tell: Tell,
+) -> Result<&'static str, PrepareError> {
+    if checkpoint.parameters.randomize == Randomize::None {
+        return Ok(RECORDS[0]);
+    }
+    if checkpoint.find(ORDERED).is_none() {
+        let (keys, parts) = (keys()?, [Part { samples, sorted: true }]);
+        let written = deal(worker, form, RECORDS[0], &parts, |sample| (0, keys(sample)), ORDERED, tell)?;
+        checkpoint.done(worker, ORDERED, written)?;
+    }
+    worker.drop_records(checkpoint, 0)?;
+    Ok(ORDERED)
 }
 
 /// Writes the samples of file `from` to file `to`, part by part. `go` tells part and key of each.
