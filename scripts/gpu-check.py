@@ -70,18 +70,52 @@ def main():
         row("the quick start's target", outcome["success"], f"{outcome['seconds']:.1f} s, {outcome['samples']:,} samples")
     else:
         row("the quick start's target", False, why("quickstart"))
+    if "ceilings" in codes:
+        try:
+            ceilings = json.loads((out / "ceilings.out").read_text())["ceilings"]
+        except ValueError:
+            row("ceilings", False, why("ceilings"))
+        else:
+            report["ceilings"] = ceilings
+            kinds = [(n, ceilings.get(f"flops_{n}")) for n in ("f32", "tf32", "bf16", "f16")]
+            products = ", ".join(f"{n} {f / 1e12:,.1f}" for n, f in kinds if f)
+            row("ceilings", True, f"{products} TFLOP/s; copying {ceilings['copy'] / 1e9:,.0f} GB/s")
+
+    def throughput(name):
+        of = (runs[name] or {}).get("throughput") or {}
+        return codes[name] == 0 and ((of.get("steady") or {}).get("mean") or of.get("training"))
+
+    ours = {}
     for name, run in runs.items():
-        if not name.startswith(("terabyte-", "deepfm-")):
+        if not name.startswith(("terabyte-", "deepfm-", "beside-")):
             continue
-        steady = ((run or {}).get("throughput") or {}).get("steady")
-        rate = steady and steady["mean"] or ((run or {}).get("throughput") or {}).get("training")
-        if codes[name] != 0 or not rate:
+        rate = throughput(name)
+        if not rate:
             row(name, False, why(name))
             continue
-        report["throughput"][name] = run["throughput"]
+        ours[name] = rate
+        report["throughput"][name] = {**run["throughput"], "floor_share": run.get("floor_share")}
+        said = []
+        if run.get("floor_share"):
+            said.append(f"{100 * run['floor_share']:.0f}% of the floor")
         phases = {p["phase"]: p["share"] for p in run.get("phases") or []}
-        most = ", ".join(f"{k} {100 * v:.0f}%" for k, v in sorted(phases.items(), key=lambda kv: -kv[1])[:3])
-        row(name, True, f"{rate:,.0f} samples/s ({most})")
+        said += [f"{k} {100 * v:.0f}%" for k, v in sorted(phases.items(), key=lambda kv: -kv[1])[:3]]
+        row(name, True, f"{rate:,.0f} samples/s" + (f" ({', '.join(said)})" if said else ""))
+    if "beside-candle" in ours and "beside-fused" in ours:
+        row("fused beside candle", True, f"{ours['beside-fused'] / ours['beside-candle']:.2f} times as fast")
+    for name in codes:
+        if not name.startswith("torch-"):
+            continue
+        # That a peer cannot run here says nothing of us.
+        try:
+            peer = json.loads((out / f"{name}.out").read_text().splitlines()[-1])
+        except (ValueError, IndexError):
+            rows.append((name, "-", why(name)))
+            continue
+        report["throughput"][name] = peer
+        beside = ours.get("-".join(name.split("-")[1:3]))
+        ratio = f"; ours, data included, {beside / peer['samples_per_second']:.2f} times as fast" if beside else ""
+        row(name, True, f"{peer['samples_per_second']:,} samples/s{ratio}")
 
     report["rows"] = [dict(zip(("what", "result", "said"), r)) for r in rows]
     (out / "gpu-check.json").write_text(json.dumps(report, indent=1) + "\n")

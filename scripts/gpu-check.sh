@@ -1,20 +1,24 @@
 #!/usr/bin/env bash
 # All that a machine with a GPU can say, by a program built elsewhere: no Rust, no registry, no network.
 #
-#   scripts/gpu-check.sh [--device cuda:0] [--tests TEST_BINARY] [--out DIR] [--steps N] BINARY
+#   scripts/gpu-check.sh [--device cuda:0] [--tests TEST_BINARY] [--candle BINARY] [--max-rows N] [--steps N] [--out DIR] BINARY
 #
 # BINARY is target/release/dlrm-bench, stripped or not (glibc 2.34 or later there). TEST_BINARY is the library's, which
 # `cargo test --lib --no-run` names: its tests of backend::cuda take the GPU where there is one. Needs python3, and what docs/cuda.md lists.
-# In turn: what the machine is; every operation against the CPU, twice, and how fast; the tests; the same training twice, bit by bit, and
-# beside the CPU; the quick start to its target; whole training of large models in each precision. Leaves everything in DIR (gpu-check),
-# gpu-check.json among it, and prints a table last. Exits with 1 if anything failed; no step keeps the others from being tried.
+# In turn: what the machine is and can do at most; every operation against the CPU, twice, and how fast; the tests; the same training twice, bit
+# by bit, and beside the CPU; the quick start to its target; whole training of large models in each precision, MLPerf's DLRM with tables of up to N
+# rows (all 187.8 M where 120 GiB of memory are there, else a million), beside the PyTorch of python3 if it has that GPU, and with --candle (the
+# program built with candle-cuda) beside candle. Leaves everything in DIR (gpu-check), gpu-check.json among it, and prints a table last. Exits
+# with 1 if anything failed; no step keeps the others from being tried.
 set -uo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
-device=cuda:0 tests='' out=gpu-check steps=400
+device=cuda:0 tests='' candle='' out=gpu-check steps=400 max_rows=''
 while [ $# -gt 1 ]; do
     case $1 in
         --device) device=$2; shift 2 ;;
         --tests) tests=$2; shift 2 ;;
+        --candle) candle=$2; shift 2 ;;
+        --max-rows) max_rows=$2; shift 2 ;;
         --out) out=$2; shift 2 ;;
         --steps) steps=$2; shift 2 ;;
         *) echo "$1 is no option; see the head of $0" >&2; exit 64 ;;
@@ -23,6 +27,7 @@ done
 [ $# = 1 ] && [ -x "$1" ] || { echo "name the program: $0 [OPTION...] target/release/dlrm-bench" >&2; exit 64; }
 binary=$(realpath "$1")
 [ -z "$tests" ] || tests=$(realpath "$tests")
+[ -z "$candle" ] || candle=$(realpath "$candle")
 mkdir -p "$out" && out=$(realpath "$out")
 command -v python3 >/dev/null || { echo 'python3 is missing: it reads the results' >&2; exit 1; }
 : > "$out/steps.tsv"
@@ -43,11 +48,16 @@ step() {
 train() {
     local name=$1 limit=$2 workload=$3
     shift 3
-    step "$name" "$limit" "$binary" run "$workload" --quiet --no-plots --results "$out/results/$name" "$@"
+    step "$name" "$limit" "${program:-$binary}" run "$workload" --quiet --no-plots --results "$out/results/$name" "$@"
 }
 
 nvidia-smi > "$out/nvidia-smi.out" 2>&1 || true
 step system 60 "$binary" system --json
+if [ -z "$max_rows" ]; then
+    memory=$(python3 -c 'import json, sys; print(max([0] + [g["memory"] for g in json.load(open(sys.argv[1]))["gpus"]]) >> 30)' "$out/system.out")
+    max_rows=$([ "${memory:-0}" -ge 120 ] && echo 40000000 || echo 1000000)
+fi
+step ceilings 120 "$binary" system --ceilings --device "$device" --json
 case $device in
     cuda:*) step operations 300 "$binary" system --check-device "$device" --json ;;
 esac
@@ -64,13 +74,37 @@ train quickstart 300 workloads/quickstart.toml --device "$device"
 # Throughput of whole training steps, data included; the first hundred steps are warm-up.
 for precision in fp32 tf32 bf16 fp16; do
     case $device-$precision in cpu-tf32) continue ;; esac
-    timed=(--set engine.precision=$precision --set "train.max_steps=$steps" --set eval.every=never --set train.epochs=1000
-        --no-ceilings --device "$device")
+    timed=(--set engine.precision=$precision --set "train.max_steps=$steps" --set eval.every=never --set train.epochs=1000 --device "$device")
     train "terabyte-$precision" 300 workloads/terabyte-planted.toml "${timed[@]}" --set eval.every_steps= --set model.dim=128 \
+        --set "data.max_rows=$max_rows" \
         --set 'model.bottom=[512, 256, 128]' --set 'model.top=[1024, 1024, 512, 256, 1]' --set train.batch_size=65536
     train "deepfm-$precision" 300 tests/workloads/deepfm-planted.toml "${timed[@]}" --set eval.every_epochs= --set target.auc= \
         --set data.max_rows=1000000 --set data.train_samples=20000000 --set model.dim=16 --set train.batch_size=10000 \
         --set 'model.hidden=[1000, 1000, 1000, 1000, 1000]' --set model.dropout=0.2
 done
+
+# Others on the same GPU: whole steps on batches that are there already.
+if [ "${device%%:*}" = cuda ] && python3 -c 'import sys, torch; sys.exit(not torch.cuda.is_available())' 2> /dev/null; then
+    torch() {
+        local name=$1
+        shift
+        step "torch-$name" 300 env CUDA_VISIBLE_DEVICES="${device#cuda:}" python3 scripts/peers/torch_steps.py "$@" --device cuda
+    }
+    for precision in tf32 bf16; do
+        for how in '' --graph '--compile --graph'; do
+            # shellcheck disable=SC2086
+            torch "terabyte-$precision-inplace${how// /}" terabyte inplace "--$precision" --max-rows "$max_rows" $how
+            # shellcheck disable=SC2086
+            torch "deepfm-$precision-fused${how// /}" deepfm-dense-adam fused "--$precision" $how
+        done
+        torch "deepfm-$precision-sparse" deepfm sparse "--$precision"
+    done
+fi
+if [ -n "$candle" ]; then
+    for engine in candle fused; do
+        program=$candle train "beside-$engine" 300 workloads/terabyte-planted.toml --engine $engine --set "train.max_steps=$steps" --set eval.every=never \
+            --set eval.every_steps= --set data.max_rows=10000 --device "$device"
+    done
+fi
 
 exec python3 "$root/scripts/gpu-check.py" "$out" "$device"

@@ -1,8 +1,9 @@
-"""Training steps a second of PyTorch on a CPU, on the systems of benches/support/systems.rs, as one JSON line.
+"""Training steps a second of PyTorch on a CPU or a GPU, on the systems of benches/support/systems.rs, as one JSON line.
 
-usage: torch_steps.py SYSTEM MODE [--bf16] [--seconds S] [--threads N]
+usage: torch_steps.py SYSTEM MODE [--bf16 | --tf32] [--seconds S] [--threads N] [--device cpu|cuda] [--compile] [--graph]
 
-SYSTEM is deeprec, mlperf, deepfm, deepfm-dense-adam or facebook. MODE says how embeddings are looked up and updated.
+SYSTEM is deeprec, mlperf, deepfm, deepfm-dense-adam, facebook, or terabyte: mlperf with all of its 187.8 M rows (--max-rows N for fewer)
+and batches of 65,536 (--batch N for others). MODE says how embeddings are looked up and updated.
 DLRMs (plain SGD):
   bags    one nn.EmbeddingBag(sparse=True) a table and torch.optim.SGD, as facebookresearch/dlrm does
   joined  one nn.EmbeddingBag(sparse=True) for all tables, ids shifted
@@ -12,12 +13,13 @@ DeepFM:
   fused   fused Adam for everything (deepfm-dense-adam)
   plain   torch.optim.Adam as it comes (deepfm-dense-adam)
 
---bf16 computes the network under autocast. Batches are made beforehand; nothing is loaded while the clock runs.
+--bf16 computes the network under autocast, --tf32 lets a GPU round the operands of f32 products. --compile is torch.compile of the network, --graph
+captures a whole step in a CUDA graph and replays it, batches being copied to its place (inplace, fused). Batches are made beforehand, on
+the device; nothing is loaded while the clock runs.
 """
 
 import argparse
 import json
-import statistics
 import time
 
 import torch
@@ -33,6 +35,7 @@ DLRMS = {
     "deeprec": (13, [512, 256, 64, 16], [10_000] * 26, 16, [512, 256, 1], 1, 2048),
     "mlperf": (13, [512, 256, 128], [min(n, 500_000) for n in TERABYTE], 128, [1024, 1024, 512, 256, 1], 1, 2048),
     "facebook": (512, [512, 64], [1_000_000] * 8, 64, [1024, 1024, 1024, 1], 100, 2048),
+    "terabyte": (13, [512, 256, 128], TERABYTE, 128, [1024, 1024, 512, 256, 1], 1, 65_536),
 }
 
 
@@ -63,10 +66,35 @@ class Dlrm(nn.Module):
         return self.top(torch.cat([d, z], 1)).squeeze(1)
 
 
-def dlrm(system, mode, bf16):
+def captured(step, sets, graph):
+    """`step(tensors)` on the sets of tensors in turn; with `graph`, captured once and replayed on copies of them."""
+    if not graph:
+        return lambda k: step(sets[k % len(sets)])
+    place = [t.clone() for t in sets[0]]
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        for _ in range(3):
+            step(place)
+    torch.cuda.current_stream().wait_stream(side)
+    recorded = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(recorded):
+        step(place)
+
+    def replay(k):
+        for to, tensor in zip(place, sets[k % len(sets)]):
+            to.copy_(tensor, non_blocking=True)
+        recorded.replay()
+
+    return replay
+
+
+def dlrm(system, mode, a):
     dense, bottom, rows, dim, top, hotness, batch = DLRMS[system]
+    rows, batch = [min(n, a.max_rows or n) for n in rows], a.batch or batch
     tables, rate, count = len(rows), 0.01, 8 if hotness == 1 else 4
     net = Dlrm(dense, bottom, tables, dim, top)
+    run_net = torch.compile(net) if a.compile else net
     xs = [torch.rand(batch, dense) for _ in range(count)]
     ys = [(torch.rand(batch) < 0.25).float() for _ in range(count)]
     ids = [[torch.randint(0, n, (batch, hotness)) for n in rows] for _ in range(count)]
@@ -77,38 +105,38 @@ def dlrm(system, mode, bf16):
         bags = nn.ModuleList([nn.EmbeddingBag(n, dim, mode="sum", sparse=True) for n in rows])
         params += bags.parameters()
         offsets = torch.arange(batch) * hotness
-        flat = [[t.reshape(-1) for t in sample] for sample in ids]
-        lookup = lambda k: torch.stack([bag(i, offsets) for bag, i in zip(bags, flat[k])], 1)
+        flat = [torch.stack([t.reshape(-1) for t in sample]) for sample in ids]
+        lookup = lambda i: torch.stack([bag(ids, offsets) for bag, ids in zip(bags, i)], 1)
     else:
-        joined = [torch.stack([t + s for t, s in zip(sample, starts)], 1).reshape(-1) for sample in ids]
+        flat = [torch.stack([t + s for t, s in zip(sample, starts)], 1).reshape(-1) for sample in ids]
         if mode == "joined":
             bag = nn.EmbeddingBag(sum(rows), dim, mode="sum", sparse=True)
             params += bag.parameters()
             offsets = torch.arange(batch * tables) * hotness
-            lookup = lambda k: bag(joined[k], offsets).view(batch, tables, dim)
+            lookup = lambda i: bag(i, offsets).view(batch, tables, dim)
         else:
             assert hotness == 1, "inplace takes single ids"
             table = torch.empty(sum(rows), dim).uniform_(-0.01, 0.01)
-            lookup = lambda k: table.index_select(0, joined[k]).view(batch, tables, dim).requires_grad_(True)
+            lookup = lambda i: table.index_select(0, i).view(batch, tables, dim).requires_grad_(True)
     optimizer = torch.optim.SGD(params, lr=rate)
 
-    def step(k):
-        k %= count
+    def step(tensors):
+        x, y, i = tensors
         optimizer.zero_grad(set_to_none=True)
-        e = lookup(k)
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16):
-            z = net(xs[k], e)
-        F.binary_cross_entropy_with_logits(z.float(), ys[k]).backward()
+        e = lookup(i)
+        with torch.autocast(a.device, dtype=torch.bfloat16, enabled=a.bf16):
+            z = run_net(x, e)
+        F.binary_cross_entropy_with_logits(z.float(), y).backward()
         optimizer.step()
         if table is not None:
             with torch.no_grad():
-                table.index_add_(0, joined[k], e.grad.view(-1, dim).float(), alpha=-rate)
+                table.index_add_(0, i, e.grad.view(-1, dim).float(), alpha=-rate)
 
-    return step, batch
+    return captured(step, list(zip(xs, ys, flat)), a.graph), batch
 
 
-def deepfm(mode, bf16):
-    fields, dim, hidden, batch, count = 39, 16, [1000] * 5, 10_000, 8
+def deepfm(mode, a):
+    fields, dim, hidden, batch, count = 39, 16, [1000] * 5, a.batch or 10_000, 8
     per, sparse = 1_000_000 // fields, mode == "sparse"
     vectors = nn.Embedding(per * fields, dim, sparse=sparse)
     scalars = nn.Embedding(per * fields, 1, sparse=sparse)
@@ -117,55 +145,74 @@ def deepfm(mode, bf16):
         layers += [nn.Linear(inputs, width), nn.ReLU(), nn.Dropout(0.2)]
         inputs = width
     net = nn.Sequential(*layers, nn.Linear(inputs, 1))
+    run_net = torch.compile(net) if a.compile else net
     xs = [torch.randint(0, per, (batch, fields)) + torch.arange(fields) * per for _ in range(count)]
     ys = [(torch.rand(batch) < 0.25).float() for _ in range(count)]
     tables = [vectors.weight, scalars.weight]
     if sparse:
         optimizers = [torch.optim.SparseAdam(tables, lr=1e-4), torch.optim.Adam(net.parameters(), lr=1e-4, fused=True)]
     else:
-        optimizers = [torch.optim.Adam([*tables, *net.parameters()], lr=1e-4, fused=mode == "fused" or None)]
+        optimizers = [
+            torch.optim.Adam([*tables, *net.parameters()], lr=1e-4, fused=mode == "fused" or None, capturable=a.graph)
+        ]
 
-    def step(k):
-        k %= count
+    def step(tensors):
+        x, y = tensors
         for optimizer in optimizers:
             optimizer.zero_grad(set_to_none=True)
-        v, w = vectors(xs[k]), scalars(xs[k])
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16):
+        v, w = vectors(x), scalars(x)
+        with torch.autocast(a.device, dtype=torch.bfloat16, enabled=a.bf16):
             pairs = 0.5 * (v.sum(1) ** 2 - (v**2).sum(1)).sum(1)
-            z = net(v.flatten(1)).squeeze(1) + pairs + w.sum((1, 2))
-        F.binary_cross_entropy_with_logits(z.float(), ys[k]).backward()
+            z = run_net(v.flatten(1)).squeeze(1) + pairs + w.sum((1, 2))
+        F.binary_cross_entropy_with_logits(z.float(), y).backward()
         for optimizer in optimizers:
             optimizer.step()
 
-    return step, batch
+    return captured(step, list(zip(xs, ys)), a.graph), batch
 
 
 def main():
     parser = argparse.ArgumentParser(usage=__doc__)
     parser.add_argument("system", choices=[*DLRMS, "deepfm", "deepfm-dense-adam"])
     parser.add_argument("mode", choices=["bags", "joined", "inplace", "sparse", "fused", "plain"])
-    parser.add_argument("--bf16", action="store_true")
+    precision = parser.add_mutually_exclusive_group()
+    precision.add_argument("--bf16", action="store_true")
+    precision.add_argument("--tf32", action="store_true")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument("--compile", action="store_true")
+    parser.add_argument("--graph", action="store_true")
+    parser.add_argument("--batch", type=int)
+    parser.add_argument("--max-rows", type=int)
     parser.add_argument("--seconds", type=float, default=5.0)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     a = parser.parse_args()
+    if a.graph and (a.device == "cpu" or a.mode not in ("inplace", "fused")):
+        parser.error("--graph wants --device cuda and a mode without sparse gradients: inplace, fused")
     torch.set_num_threads(a.threads)
     torch.manual_seed(0)
-    step, batch = dlrm(a.system, a.mode, a.bf16) if a.system in DLRMS else deepfm(a.mode, a.bf16)
+    torch.set_default_device(a.device)
+    torch.set_float32_matmul_precision("high" if a.tf32 else "highest")
+    step, batch = dlrm(a.system, a.mode, a) if a.system in DLRMS else deepfm(a.mode, a)
+    wait = torch.cuda.synchronize if a.device == "cuda" else lambda: None
     groups, number = 5, 0
 
     def run(steps):
         nonlocal number
+        wait()
         began = time.perf_counter()
         for _ in range(steps):
             step(number)
             number += 1
+        wait()
         return (time.perf_counter() - began) / steps
 
     run(5)
     steps = max(2, int(a.seconds / groups / run(3)))
     times = sorted(run(steps) for _ in range(groups))
+    how = [a.mode, *(["compile"] if a.compile else []), *(["graph"] if a.graph else [])]
+    precision = "bf16" if a.bf16 else "tf32" if a.tf32 else "fp32"
     print(json.dumps({
-        "system": a.system, "engine": f"torch {torch.__version__} {a.mode}", "precision": "bf16" if a.bf16 else "fp32",
+        "system": a.system, "engine": f"torch {torch.__version__} {' '.join(how)}", "precision": precision, "device": a.device,
         "threads": a.threads, "batch": batch, "samples_per_second": round(batch / times[groups // 2]),
         "lowest": round(batch / times[-1]), "highest": round(batch / times[0]), "seconds_a_step": times[groups // 2],
     }))

@@ -56,18 +56,21 @@ pub(super) fn explain(resolved: &Resolved) -> Result<String, Failure> {
     if let Some(config) = &config {
         out += &device_memory(w.engine.kind, w.engine.device, config);
     }
-    if let (Some(schema), Some(config)) = (&schema, &config)
-        && let Some(ceilings) = kept::ceilings(w)?
-    {
-        out += &floor(&kept::floor(w, schema, config, &ceilings, &Machine::inspect()), &ceilings);
+    if let (Some(schema), Some(config)) = (&schema, &config) {
+        match kept::ceilings(w) {
+            Ok(Some(ceilings)) => out += &floor(&kept::floor(w, schema, config, &ceilings, &Machine::inspect()), &ceilings),
+            // The plan of its memory has said what a GPU lacks.
+            Ok(None) | Err(Failure::Device(_)) => {}
+            Err(e) => return Err(e),
+        }
     }
     Ok(out)
 }
 
 /// The floor of a step as a table.
 fn floor(floor: &Floor, ceilings: &Ceilings) -> String {
-    let threads = ceilings.threads;
-    let mut out = format!("#\n# Floor of a training step of {} samples, as measured now on {threads} threads\n", floor.batch);
+    let on = ceilings.gpu.clone().unwrap_or_else(|| format!("{} threads", ceilings.threads));
+    let mut out = format!("#\n# Floor of a training step of {} samples, as measured now on {on}\n", floor.batch);
     let ms = |seconds: f64| format!("{:.3} ms", 1e3 * seconds);
     for p in &floor.phases {
         out += &format!("#   {:>12}  {}\n", ms(p.seconds), p.phase);

@@ -2,7 +2,7 @@
 
 use super::Failure;
 use crate::{
-    backend::{Device, cpu::gemm::Isa},
+    backend::{BackendError, cpu::gemm::Isa},
     data::{Schema, source::mean_ids},
     engine::{EngineConfig, cost::cost},
     mllog::MlLog,
@@ -56,7 +56,7 @@ impl Kept {
         let ceilings = if extras.ceilings { ceilings(w)? } else { None };
         let log =
             MlLog::create(&folder.log(), w, &system).map_err(|source| ResultsError::Write { path: folder.log(), source })?;
-        let recorder = Recorder::new(folder.metrics());
+        let recorder = Recorder::new(folder.metrics(), machine.gpu.clone());
         Ok(Kept { folder, system, machine, ceilings, series, extras, log, recorder })
     }
 
@@ -102,11 +102,14 @@ pub(super) fn floor(w: &Workload, schema: &Schema, config: &EngineConfig, ceilin
     Floor::of(&cost(config, batch, &mean_ids(w, schema)), batch, ceilings, machine)
 }
 
-/// The ceilings of this machine for the threads of `workload`, in about half a second; `None` where there is not enough memory, and where a
-/// GPU computes, whose steps they do not bound.
+/// The ceilings of what computes `workload`, the GPU or as many threads, in about half a second; `None` where there is not enough memory.
 pub(super) fn ceilings(workload: &Workload) -> Result<Option<Ceilings>, Failure> {
-    if matches!(workload.engine.device, Device::Cuda(_)) {
-        return Ok(None);
+    if let Some(gpu) = workload.engine.device.open().map_err(|e| Failure::Device(e.to_string()))? {
+        return match Ceilings::of_gpu(&gpu, Effort::Quick) {
+            Ok(measured) => Ok(Some(measured)),
+            Err(BackendError::Memory { .. }) => Ok(None),
+            Err(e @ BackendError::Device(_)) => Err(Failure::Device(e.to_string())),
+        };
     }
     let isa = Isa::detect().map_err(|e| Failure::Internal(e.to_string()))?;
     let engine = &workload.engine;

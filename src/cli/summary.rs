@@ -61,7 +61,8 @@ pub(super) fn summary(record: &RunRecord, folder: &Path, convergence: Option<&st
         row("floor", format!("{:.0}% of what this machine could do; {}", 100.0 * share, each.join(", ")));
     }
     if let Some(joules) = record.energy_joules {
-        row("energy", format!("{:.2} kJ of processors and memory", joules / 1e3));
+        let of = if record.energy_of.is_empty() { "processors and memory".into() } else { record.energy_of.join(", ") };
+        row("energy", format!("{:.2} kJ of {of}", joules / 1e3));
     }
     if let Some(s) = record.outcome.as_ref().and_then(|o| o.loss_scale) {
         row("loss scale", format!("{} at the end, {} steps skipped for overflow", s.scale, thousands(s.skipped_steps)));

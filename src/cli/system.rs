@@ -18,6 +18,7 @@ Examples:
   dlrm-bench system
   dlrm-bench system --ceilings
   dlrm-bench system --ceilings --threads 1 --json
+  dlrm-bench system --ceilings --device cuda:0
   dlrm-bench system --check-device cuda:0";
 
 /// Show the machine, and measure what it can do at most
@@ -31,6 +32,9 @@ pub struct SystemArgs {
     /// Threads that measure, 0 = all cores
     #[arg(long, value_name = "N", default_value_t = 0, requires = "ceilings")]
     pub threads: usize,
+    /// What is measured: cpu, cuda:N or auto
+    #[arg(long, value_name = "DEVICE", default_value_t = Device::Cpu, requires = "ceilings", conflicts_with = "threads")]
+    pub device: Device,
     /// Compare every operation on a GPU with the CPU, twice, and measure how
     /// fast each is; exit code 1 if one is wrong. Takes a minute
     #[arg(long, value_name = "DEVICE", conflicts_with = "ceilings")]
@@ -59,7 +63,7 @@ pub(super) fn system(args: &SystemArgs) -> Result<Exit, Failure> {
         return check_device(device, args.batch.max(1), args.json);
     }
     let machine = Machine::inspect();
-    let ceilings = args.ceilings.then(|| measure(args.threads)).transpose()?;
+    let ceilings = args.ceilings.then(|| measure(args.device, args.threads)).transpose()?;
     let gpus = real::devices();
     let no_gpu = gpus.as_ref().err().map(ToString::to_string);
     let report = Report { machine, versions: Versions::this(), gpus: gpus.unwrap_or_default(), ceilings };
@@ -85,7 +89,10 @@ pub(super) fn system(args: &SystemArgs) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-fn measure(threads: usize) -> Result<Ceilings, Failure> {
+fn measure(device: Device, threads: usize) -> Result<Ceilings, Failure> {
+    if let Some(gpu) = device.settle().0.open().map_err(|e| Failure::Device(e.to_string()))? {
+        return Ceilings::of_gpu(&gpu, Effort::Thorough).map_err(|e| Failure::Device(e.to_string()));
+    }
     let isa = Isa::detect().map_err(|e| Failure::Internal(e.to_string()))?;
     let threads = match threads {
         0 => std::thread::available_parallelism().map_or(1, |n| n.get()),

@@ -44,17 +44,24 @@ impl Floor {
     ///
     /// The smallest tables, as many as the largest cache of `machine` holds, are taken to be in it, and so are dense parameters that fit.
     pub fn of(cost: &Cost, batch: usize, ceilings: &Ceilings, machine: &Machine) -> Self {
-        let cache = machine.cpu.caches.iter().map(|c| c.size).max().unwrap_or(0);
+        let cache = ceilings.cache.unwrap_or_else(|| machine.cpu.caches.iter().map(|c| c.size).max().unwrap_or(0));
         let lookups = visits(&cost.lookups, cache, |v, cached| row_seconds(rows(ceilings, cached), v.bytes, |r| r.gather));
         let updates = visits(&cost.updates, cache, |v, cached| row_seconds(rows(ceilings, cached), v.bytes, |r| r.update));
         let streams: f64 = cost.streams.iter().filter(|s| s.resident > cache).map(|s: &Stream| s.moved / ceilings.copy).sum();
-        // Only bf16 is faster than f32: f16 is widened before it is multiplied.
-        let bf16 = ceilings.flops_bf16.filter(|_| cost.precision == Precision::Bf16);
-        let products = bf16.unwrap_or(ceilings.flops_f32);
+        let faster = match cost.precision {
+            Precision::Fp32 => None,
+            Precision::Tf32 => ceilings.flops_tf32,
+            Precision::Bf16 => ceilings.flops_bf16,
+            // On the CPU f16 is widened before it is multiplied.
+            Precision::Fp16 => ceilings.flops_f16,
+        };
+        let products = faster.unwrap_or(ceilings.flops_f32);
+        // A GPU's interaction may use the units of its products; that of the CPU computes in f32.
+        let interaction = if ceilings.gpu.is_some() { products } else { ceilings.flops_f32 };
         let phases = [
             (Phase::Embedding, lookups),
             (Phase::Mlp, cost.mlp_flops / products),
-            (Phase::Interaction, cost.interaction_flops / ceilings.flops_f32),
+            (Phase::Interaction, cost.interaction_flops / interaction),
             (Phase::Update, updates + streams),
         ];
         let seconds: f64 = phases.iter().map(|(_, s)| s).sum();
@@ -106,10 +113,14 @@ mod tests {
     fn ceilings() -> Ceilings {
         let row = |bytes, gather, update| RowCeiling { bytes, gather, update };
         Ceilings {
+            gpu: None,
             threads: 1,
             instruction_set: "portable".into(),
             flops_f32: 1e9,
             flops_bf16: Some(4e9),
+            flops_tf32: None,
+            flops_f16: None,
+            cache: None,
             read: 1e9,
             copy: 2e9,
             rows: vec![row(64, 1e6, 0.5e6), row(512, 1e6 / 8.0, 1e6 / 16.0)],
@@ -143,6 +154,13 @@ mod tests {
             assert!(got.0 == want.0 && (got.1 / want.1 - 1.0).abs() < 1e-9, "{got:?} {want:?}");
         }
         assert!((floor.samples_per_second * floor.seconds - 64.0).abs() < 1e-9);
+        // A GPU has a cache and products of its own.
+        let gpu = Ceilings { gpu: Some("a GPU".into()), cache: Some(2000), flops_f16: Some(8e9), ..ceilings() };
+        let there = Floor::of(&Cost { precision: Precision::Fp16, ..cost.clone() }, 64, &gpu, &machine);
+        let seconds: Vec<_> = there.phases.iter().map(|p| p.seconds).collect();
+        for (got, want) in seconds.iter().zip([200e-6 + 0.1e-6, 0.25, 0.0625, 400e-6 + 4.0]) {
+            assert!((got / want - 1.0).abs() < 1e-9, "{got} {want}");
+        }
         assert_eq!(floor.share("mlp", 128, 8.0), Some(0.125));
         assert_eq!((floor.share("loss", 128, 8.0), floor.share("mlp", 0, 0.0)), (None, None));
     }

@@ -50,9 +50,12 @@ pub struct RunRecord {
     pub convergence: Convergence,
     /// How fast it was; `None` without steps.
     pub throughput: Option<Throughput>,
-    /// Energy of processors and memory (not of the whole machine) from `run_start` to `run_stop`; `None` where nothing counts it.
+    /// Energy of processors, memory and GPU (not of the whole machine) from `run_start` to `run_stop`; `None` where nothing counts it.
     #[serde(default)]
     pub energy_joules: Option<f64>,
+    /// Whose energy that is: what could be counted. Empty in records of programs that did not say.
+    #[serde(default)]
+    pub energy_of: Vec<String>,
     /// From the program's start of work to `run_start`: data opened, model made.
     pub init_seconds: Option<f64>,
     /// Where the time of training steps went, if the engine keeps a clock.
@@ -196,7 +199,7 @@ impl RunRecord {
         recorded: Recorded,
         metrics: &Metrics,
     ) -> Self {
-        let Recorded { facts, evaluations, outcome, energy_joules } = recorded;
+        let Recorded { facts, evaluations, outcome, energy } = recorded;
         let waited: f64 = metrics.data_wait.iter().sum();
         let stepped: f64 = metrics.seconds.iter().sum();
         RunRecord {
@@ -219,7 +222,8 @@ impl RunRecord {
             data: None,
             convergence: Convergence::of(facts.as_ref(), &evaluations),
             throughput: outcome.as_ref().and_then(|o| Throughput::of(o, stepped)),
-            energy_joules,
+            energy_joules: energy.as_ref().map(|e| e.joules),
+            energy_of: energy.map(|e| e.of).unwrap_or_default(),
             init_seconds: None,
             phases: Vec::new(),
             floor: None,

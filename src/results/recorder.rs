@@ -2,6 +2,7 @@
 
 use super::{ResultsError, metrics::MetricsWriter};
 use crate::{
+    backend::cuda::driver::DeviceInfo,
     system::EnergyMeter,
     train::events::{EvalEvent, Listener, Outcome, RunFacts, StepEvent},
 };
@@ -15,7 +16,17 @@ pub struct Recorder {
     evaluations: Vec<EvalEvent>,
     outcome: Option<Outcome>,
     meter: Option<EnergyMeter>,
-    energy_joules: Option<f64>,
+    energy: Option<Energy>,
+    gpu: Option<DeviceInfo>,
+}
+
+/// Energy that was used from the start of training to its end.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Energy {
+    /// Joules of all together.
+    pub joules: f64,
+    /// Whose, as in `package-0`, `dram`, `NVIDIA H200`.
+    pub of: Vec<String>,
 }
 
 /// What was heard of a run.
@@ -27,39 +38,35 @@ pub struct Recorded {
     pub evaluations: Vec<EvalEvent>,
     /// How it ended; `None` if it never began.
     pub outcome: Option<Outcome>,
-    /// What processors and memory used from the start of training to its end; `None` where nothing counts it.
-    pub energy_joules: Option<f64>,
+    /// What processors, memory and the GPU used; `None` where nothing counts it.
+    pub energy: Option<Energy>,
 }
 
 impl Recorder {
-    /// Will write its metrics to `metrics`.
-    pub fn new(metrics: PathBuf) -> Self {
+    /// Will write its metrics to `metrics`, and ask `gpu` for its energy if one computes.
+    pub fn new(metrics: PathBuf, gpu: Option<DeviceInfo>) -> Self {
         Recorder {
             metrics: MetricsWriter::new(metrics),
             facts: None,
             evaluations: Vec::new(),
             outcome: None,
             meter: None,
-            energy_joules: None,
+            energy: None,
+            gpu,
         }
     }
 
     /// Completes `metrics.parquet`; to be called when the run is over, whatever the reason.
     pub fn finish(self) -> Result<Recorded, ResultsError> {
         self.metrics.finish()?;
-        Ok(Recorded {
-            facts: self.facts,
-            evaluations: self.evaluations,
-            outcome: self.outcome,
-            energy_joules: self.energy_joules,
-        })
+        Ok(Recorded { facts: self.facts, evaluations: self.evaluations, outcome: self.outcome, energy: self.energy })
     }
 }
 
 impl Listener for Recorder {
     fn run_start(&mut self, facts: &RunFacts) -> io::Result<()> {
         self.facts = Some(facts.clone());
-        self.meter = EnergyMeter::open();
+        self.meter = EnergyMeter::open(self.gpu.as_ref().map(|gpu| (gpu.name.as_str(), gpu.uuid.as_str())));
         Ok(())
     }
 
@@ -79,7 +86,7 @@ impl Listener for Recorder {
     }
 
     fn run_stop(&mut self, outcome: &Outcome) -> io::Result<()> {
-        self.energy_joules = self.meter.as_mut().map(EnergyMeter::joules);
+        self.energy = self.meter.as_mut().map(|meter| Energy { joules: meter.joules(), of: meter.counted() });
         self.outcome = Some(outcome.clone());
         Ok(())
     }

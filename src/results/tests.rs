@@ -36,7 +36,7 @@ fn eval(step: u64, auc: f64) -> EvalEvent {
 
 /// Ten steps of half a second each, an evaluation at every second one with AUC 0.6, 0.65, 0.7, ...; target 0.7 of at most 0.9.
 fn run(folder: &RunFolder) -> (Recorded, metrics::Metrics) {
-    let mut recorder = Recorder::new(folder.metrics());
+    let mut recorder = Recorder::new(folder.metrics(), None);
     let facts = RunFacts {
         train_samples: 1000,
         eval_samples: 10,

@@ -2,14 +2,24 @@
 //! machine is then no slower program.
 
 use crate::{
-    backend::cpu::{
-        ceilings::{Meter, Visit},
-        gemm::Isa,
+    backend::{
+        self,
+        cpu::{
+            ceilings::{Meter, Visit},
+            gemm::Isa,
+        },
+        cuda::{
+            ceilings::Meter as GpuMeter,
+            driver::{
+                Driver,
+                gemm::{Compute, Number},
+            },
+        },
     },
     embedding::EmbeddingError,
 };
 use serde::{Deserialize, Serialize};
-use std::time::Duration;
+use std::{rc::Rc, time::Duration};
 
 /// Memory that is measured: several times what caches hold.
 const MEMORY: u64 = 256 << 20;
@@ -17,6 +27,12 @@ const MEMORY: u64 = 256 << 20;
 const LEAST: u64 = 16 << 20;
 /// Rows at random are visited within this much memory to measure them in the cache: more than a core's own, less than the shared.
 const CACHE: usize = 8 << 20;
+/// Memory of a GPU that is measured.
+const GPU_MEMORY: u64 = 4 << 30;
+/// The share of a GPU's cache in which rows are visited; the rest is left to what else is there.
+const GPU_CACHE_SHARE: u64 = 4;
+/// Rounds of a GPU's products in a burst: a millisecond or two.
+const GPU_ROUNDS: u32 = 1 << 14;
 /// Sizes of the rows that are visited.
 const ROWS: [usize; 2] = [64, 512];
 
@@ -32,22 +48,34 @@ pub enum Effort {
 /// The measured ceilings of a machine, all threads together: the fastest of several bursts each.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Ceilings {
-    /// Threads that were at work.
+    /// The GPU that was measured; `None` for the processors.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gpu: Option<String>,
+    /// Threads that were at work; of a GPU, its multiprocessors.
     pub threads: usize,
-    /// Instruction set: `portable`, `avx2` or `avx512`.
+    /// Instruction set: `portable`, `avx2` or `avx512`; of a GPU, its compute capability.
     pub instruction_set: String,
     /// Floating-point operations a second in f32 (a product and a sum are two), in registers.
     pub flops_f32: f64,
     /// The same for products of bf16 that are summed in f32; `None` where the machine has no instruction for it.
     pub flops_bf16: Option<f64>,
+    /// The same for f32 rounded to TF32; a GPU's, by large products.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub flops_tf32: Option<f64>,
+    /// The same for f16 that is summed in f32; a GPU's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub flops_f16: Option<f64>,
     /// Bytes a second read from memory, one after another.
     pub read: f64,
     /// Bytes a second, read and written together, of a copy.
     pub copy: f64,
     /// Rows at random places of `memory` bytes on huge pages, by size.
     pub rows: Vec<RowCeiling>,
-    /// The same within 8 MiB, which caches hold.
+    /// The same within 8 MiB, which caches hold; on a GPU, within a quarter of its cache.
     pub rows_in_cache: Vec<RowCeiling>,
+    /// Bytes of a GPU's cache; that of the processors is the machine's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache: Option<u64>,
     /// Bytes of memory that streams and rows went through.
     pub memory: u64,
 }
@@ -85,10 +113,14 @@ impl Ceilings {
         };
         let (rows, rows_in_cache) = (rows(memory), rows(CACHE));
         Ok(Ceilings {
+            gpu: None,
             threads,
             instruction_set: isa.name().to_owned(),
             flops_f32: meter.flops_f32(),
             flops_bf16: meter.flops_bf16(),
+            flops_tf32: None,
+            flops_f16: None,
+            cache: None,
             read: meter.read(),
             copy: meter.copy(),
             rows,
@@ -97,17 +129,68 @@ impl Ceilings {
         })
     }
 
+    /// Measures a GPU, taking at most an eighth of its free memory.
+    ///
+    /// # Errors
+    /// If the memory cannot be had, or the device fails.
+    pub fn of_gpu(driver: &Rc<dyn Driver>, effort: Effort) -> backend::Result<Self> {
+        let (time, rounds) = match effort {
+            Effort::Quick => (Duration::from_millis(20), GPU_ROUNDS),
+            Effort::Thorough => (Duration::from_millis(250), 8 * GPU_ROUNDS),
+        };
+        let bytes = (driver.available()? / 8).clamp(LEAST, GPU_MEMORY);
+        Ceilings::of_gpu_within(driver, bytes as usize, rounds, time)
+    }
+
+    fn of_gpu_within(driver: &Rc<dyn Driver>, bytes: usize, rounds: u32, time: Duration) -> backend::Result<Self> {
+        let info = driver.device().clone();
+        let meter = GpuMeter::new(driver, bytes, rounds, time)?;
+        let rows = |within: usize| {
+            let ceiling = |bytes: usize| {
+                let (gather, update) = (meter.rows(Visit::Gather, bytes, within)?, meter.rows(Visit::Update, bytes, within)?);
+                Ok(RowCeiling { bytes: bytes as u64, gather, update })
+            };
+            ROWS.into_iter().map(ceiling).collect::<backend::Result<Vec<_>>>()
+        };
+        let (largest, of_cache) = (ROWS[ROWS.len() - 1], (info.cache / GPU_CACHE_SHARE) as usize);
+        // Products before anything changes what they multiply.
+        let [flops_bf16, flops_tf32, flops_f16] =
+            [(Number::Bf16, Compute::Plain), (Number::F32, Compute::Tf32), (Number::F16, Compute::Plain)]
+                .map(|(number, compute)| meter.flops_of_products(number, compute));
+        Ok(Ceilings {
+            flops_bf16: flops_bf16?,
+            flops_tf32: flops_tf32?,
+            flops_f16: flops_f16?,
+            flops_f32: meter.flops_f32()?,
+            rows: rows(meter.memory())?,
+            rows_in_cache: rows(of_cache.max(largest))?,
+            read: meter.read()?,
+            copy: meter.copy()?,
+            memory: meter.memory() as u64,
+            cache: Some(info.cache),
+            threads: info.multiprocessors as usize,
+            instruction_set: info.capability,
+            gpu: Some(info.name),
+        })
+    }
+
     /// Label and value of each ceiling, for people.
     pub fn lines(&self) -> Vec<(String, String)> {
         let giga = |x: f64, unit: &str| format!("{:.1} {unit}", x / 1e9);
         let bf16 = self.flops_bf16.map_or("no instruction for it".into(), |f| giga(f, "GFLOP/s"));
-        let mut lines = vec![
-            ("Threads".to_owned(), format!("{}, {}", self.threads, self.instruction_set)),
-            ("Products, f32".to_owned(), giga(self.flops_f32, "GFLOP/s")),
-            ("Products, bf16".to_owned(), bf16),
+        let whose = match &self.gpu {
+            Some(name) => ("GPU".to_owned(), format!("{name}, {} multiprocessors", self.threads)),
+            None => ("Threads".to_owned(), format!("{}, {}", self.threads, self.instruction_set)),
+        };
+        let mut lines =
+            vec![whose, ("Products, f32".to_owned(), giga(self.flops_f32, "GFLOP/s")), ("Products, bf16".to_owned(), bf16)];
+        for (label, flops) in [("Products, tf32", self.flops_tf32), ("Products, f16", self.flops_f16)] {
+            lines.extend(flops.map(|f| (label.to_owned(), giga(f, "GFLOP/s"))));
+        }
+        lines.extend([
             ("Reading memory".to_owned(), giga(self.read, "GB/s")),
             ("Copying memory".to_owned(), giga(self.copy, "GB/s, read and written")),
-        ];
+        ]);
         for (rows, place) in [(&self.rows, "memory"), (&self.rows_in_cache, "cache")] {
             for r in rows {
                 let value = format!("{:.1} M/s read, {:.1} M/s updated", r.gather / 1e6, r.update / 1e6);
@@ -133,5 +216,19 @@ mod tests {
         let text = serde_json::to_string(&c).unwrap();
         assert_eq!(serde_json::from_str::<Ceilings>(&text).unwrap(), c);
         assert!(c.lines().iter().all(|(label, value)| !label.is_empty() && !value.is_empty()));
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_gpu_is_measured_with_its_own_cache_and_products() {
+        for driver in crate::backend::cuda::testing::devices().into_iter().take(1) {
+            let c = Ceilings::of_gpu_within(&driver, 1 << 15, 2, Duration::ZERO).unwrap();
+            let info = driver.device();
+            assert_eq!((c.threads, c.memory, c.cache), (info.multiprocessors as usize, 1 << 15, Some(info.cache)));
+            let rates = c.rows.iter().chain(&c.rows_in_cache).flat_map(|r| [r.gather, r.update]);
+            let rates = rates.chain([c.flops_f32, c.read, c.copy]).chain(c.flops_tf32).chain(c.flops_bf16);
+            assert!(rates.into_iter().all(|x| x > 0.0 && x.is_finite()), "{c:?}");
+            assert!(c.lines()[0].1.contains(&info.name), "{:?}", c.lines());
+        }
     }
 }

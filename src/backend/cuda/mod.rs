@@ -7,6 +7,7 @@
 mod backend;
 mod bags;
 mod batch_norm;
+pub mod ceilings;
 pub mod check;
 mod dense_update;
 pub mod driver;
@@ -32,9 +33,10 @@ pub use backend::{Cuda, CudaConfig};
 use driver::Source;
 
 /// Every file of kernels.
-pub const SOURCES: [&Source; 11] = [
+pub const SOURCES: [&Source; 12] = [
     &bags::SOURCE,
     &batch_norm::SOURCE,
+    &ceilings::SOURCE,
     &dense_update::SOURCE,
     &dropout::SOURCE,
     &elementwise::SOURCE,

@@ -47,7 +47,7 @@ fn folder(root: &Path, system: &str, steps: u64) -> RunFolder {
         average_precision: 0.5,
     };
     let eval = EvalEvent { step: 2, progress: 0.2, samples: 20, elapsed: 0.7, seconds: 0.5, quality, best_auc: 0.7 };
-    let mut recorder = Recorder::new(folder.metrics());
+    let mut recorder = Recorder::new(folder.metrics(), None);
     let facts = RunFacts {
         train_samples: 100,
         eval_samples: 10,

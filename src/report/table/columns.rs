@@ -93,7 +93,7 @@ fn figures(group: &Group, baseline: Option<&str>) -> Vec<Column> {
         column("floor", &|r| r.floor_share.map(|f| fixed(100.0 * f, 0) + "%"))
             .legend("floor: share of what this machine's measured ceilings allow"),
         column("kJ", &|r| r.joules_to_target.map(|j| decimals(j / 1e3)))
-            .legend("kJ: energy of processors and memory to the target, mean without the most and the least"),
+            .legend("kJ: energy of processors, memory and GPU to the target, mean without the most and the least"),
         column("cost", &|r| r.cost.map(|c| fixed(c, 2))).legend("cost: of the time to target"),
     ]
 }

@@ -92,6 +92,14 @@ fn found(field: &str, record: &RunRecord, options: &Options, division: Division,
         "host_memory_capacity" => format!("{:.1} GiB", machine.memory? as f64 / (1u64 << 30) as f64),
         "accelerators_per_node" => u8::from(machine.gpu.is_some()).to_string(),
         "accelerator_model_name" => machine.gpu.as_ref().map_or("N/A".into(), |gpu| gpu.name.clone()),
+        "accelerator_frequency" => match &machine.gpu {
+            Some(gpu) if gpu.clock_mhz == 0 => return None,
+            gpu => gpu.as_ref().map_or("N/A".into(), |gpu| format!("{} MHz", gpu.clock_mhz)),
+        },
+        "accelerator_on-chip_memories" => match &machine.gpu {
+            Some(gpu) if gpu.cache == 0 => return None,
+            gpu => gpu.as_ref().map_or("N/A".into(), |gpu| format!("L2 {} MiB", gpu.cache >> 20)),
+        },
         "accelerator_memory_capacity" => {
             machine.gpu.as_ref().map_or("N/A".into(), |gpu| format!("{:.1} GiB", gpu.memory as f64 / (1u64 << 30) as f64))
         }

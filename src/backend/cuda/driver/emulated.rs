@@ -59,7 +59,10 @@ impl Emulated {
             capability: "9.0".into(),
             memory: MEMORY as u64,
             multiprocessors: 2,
+            cache: 1 << 20,
+            clock_mhz: 1000,
             driver: "0.0".into(),
+            uuid: String::new(),
         };
         Some(Rc::new(Emulated { info, memory: RefCell::default(), in_use: Cell::new(0), bare }))
     }

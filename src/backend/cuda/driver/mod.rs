@@ -136,20 +136,37 @@ pub struct DeviceInfo {
     pub memory: u64,
     /// Streaming multiprocessors.
     pub multiprocessors: u32,
+    /// Bytes of the second-level cache, 0 if not known.
+    #[serde(default)]
+    pub cache: u64,
+    /// The highest clock of the multiprocessors in MHz, 0 if not known.
+    #[serde(default)]
+    pub clock_mhz: u32,
     /// The CUDA version that the driver supports, as in `13.0`.
     pub driver: String,
+    /// What NVIDIA's tools call it (`GPU-...`). Stays out of records, which are shared.
+    #[serde(skip)]
+    pub uuid: String,
 }
 
 impl DeviceInfo {
     /// Label and value of each fact, for people.
     pub fn lines(&self) -> Vec<(&'static str, String)> {
         let memory = self.memory as f64 / (1u64 << 30) as f64;
-        vec![
+        let mut multiprocessors = self.multiprocessors.to_string();
+        if self.clock_mhz > 0 {
+            multiprocessors += &format!(", up to {} MHz", self.clock_mhz);
+        }
+        let mut lines = vec![
             ("GPU", format!("{} (cuda:{}, compute capability {})", self.name, self.ordinal, self.capability)),
             ("GPU memory", format!("{memory:.1} GiB")),
-            ("GPU multiprocessors", self.multiprocessors.to_string()),
+            ("GPU multiprocessors", multiprocessors),
             ("GPU driver", format!("CUDA {}", self.driver)),
-        ]
+        ];
+        if self.cache > 0 {
+            lines.insert(3, ("GPU cache", format!("{} MiB", self.cache >> 20)));
+        }
+        lines
     }
 }
 

@@ -142,6 +142,16 @@ fn reason(e: &result::DriverError) -> String {
     e.error_string().ok().map(|s| s.to_string_lossy().into_owned()).unwrap_or_else(|| format!("{e:?}"))
 }
 
+/// As nvidia-smi writes it: `GPU-` and 16 bytes in groups of hexadecimal digits.
+fn uuid(id: &sys::CUuuid) -> String {
+    let mut text = "GPU".to_owned();
+    for (i, byte) in id.bytes.iter().enumerate() {
+        let dash = if matches!(i, 0 | 4 | 6 | 8 | 10) { "-" } else { "" };
+        text += &format!("{dash}{:02x}", *byte as u8);
+    }
+    text
+}
+
 /// What a device says of itself.
 fn inspect(device: sys::CUdevice, ordinal: u32) -> Result<DeviceInfo> {
     use sys::CUdevice_attribute as A;
@@ -161,7 +171,11 @@ fn inspect(device: sys::CUdevice, ordinal: u32) -> Result<DeviceInfo> {
         // SAFETY: the device exists.
         memory: unsafe { result::device::total_mem(device) }.map_err(failed("asking the device"))? as u64,
         multiprocessors: attribute(A::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)? as u32,
+        cache: attribute(A::CU_DEVICE_ATTRIBUTE_L2_CACHE_SIZE)? as u64,
+        // The driver tells kHz.
+        clock_mhz: attribute(A::CU_DEVICE_ATTRIBUTE_CLOCK_RATE)? as u32 / 1000,
         driver: format!("{}.{}", driver / 1000, driver % 1000 / 10),
+        uuid: result::device::get_uuid(device).map(|id| uuid(&id)).map_err(failed("asking the device"))?,
     })
 }
 
