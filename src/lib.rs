@@ -7,6 +7,7 @@ pub mod cli;
 pub mod data;
 pub mod embedding;
 pub mod engine;
+pub(crate) mod exact;
 pub mod gate;
 pub mod metrics;
 pub mod mllog;

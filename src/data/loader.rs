@@ -5,7 +5,7 @@
 
 use super::{
     Batch, DataError, Schema, Source,
-    work_queue::{Slice, WorkQueue},
+    ranges::{Range, Ranges},
 };
 use crate::workload::{SliceQueue, Workload};
 use std::{
@@ -132,63 +132,14 @@ impl Drop for Loader {
     }
 }
 
-/// The slices of a run, in order.
-struct Slices {
-    /// Samples of an epoch that make batches.
-    samples: u64,
-    epochs: u64,
-    next: u64,
-    queue: Option<WorkQueue>,
-}
-
-impl Slices {
-    fn new(len: Option<u64>, plan: &Plan) -> Self {
-        let (all, epochs) = match len {
-            Some(len) => (len, plan.epochs),
-            None => (u64::MAX, 1),
-        };
-        let short = all % plan.batch_size as u64;
-        let samples = if plan.drop_last && len.is_some() { all - short } else { all };
-        let queue = plan.queue.as_ref().map(|q| WorkQueue::new(&q.path, samples, q.slice, epochs));
-        Slices { samples, epochs, next: 0, queue }
-    }
-
-    /// Whole epochs, or what the queue has.
-    fn take(&mut self) -> Result<Option<Slice>, DataError> {
-        if let Some(queue) = &self.queue {
-            return queue.take();
-        }
-        let epoch = self.next;
-        self.next += 1;
-        Ok((epoch < self.epochs && self.samples > 0).then_some(Slice { epoch, start: 0, n: self.samples }))
-    }
-}
-
 fn work(mut source: Box<dyn Source>, plan: Plan, ready: &SyncSender<Result<Loaded, DataError>>, spent: &Receiver<Batch>) {
-    let b = plan.batch_size as u64;
-    let mut slices = Slices::new(source.len(), &plan);
-    let mut left = plan.max_batches.unwrap_or(u64::MAX);
+    let mut ranges = Ranges::new(source.len(), plan);
     let mut make = || -> Result<(), DataError> {
-        let mut next = if left == 0 { None } else { slices.take()? };
-        while let Some(Slice { epoch, mut start, n }) = next.take() {
-            let end = start + n;
-            while start < end {
-                if left == 0 {
-                    return Ok(());
-                }
-                left -= 1;
-                let n = b.min(end - start);
-                let Ok(mut batch) = spent.recv() else { return Ok(()) };
-                source.fill(epoch, start, n as usize, &mut batch)?;
-                start += n;
-                // Whether an epoch ends is known once its last slice is over, and nothing is taken that is not wanted.
-                if start >= end && left > 0 {
-                    next = slices.take()?;
-                }
-                let last_of_epoch = start >= end && (start >= slices.samples || next.is_some_and(|s| s.epoch != epoch));
-                if ready.send(Ok(Loaded { epoch, last_of_epoch, batch })).is_err() {
-                    return Ok(());
-                }
+        while let Some(Range { epoch, start, n, last_of_epoch }) = ranges.take()? {
+            let Ok(mut batch) = spent.recv() else { return Ok(()) };
+            source.fill(epoch, start, n, &mut batch)?;
+            if ready.send(Ok(Loaded { epoch, last_of_epoch, batch })).is_err() {
+                return Ok(());
             }
         }
         Ok(())

@@ -7,11 +7,13 @@ pub mod format;
 pub mod inspect;
 pub mod loader;
 pub mod locality;
+mod made;
 pub mod manifest;
 mod npy;
 mod npz;
 pub mod preprocess;
 mod quiet;
+pub mod ranges;
 pub mod rows;
 mod schema;
 pub mod source;
@@ -19,6 +21,7 @@ pub mod whole;
 pub mod work_queue;
 
 pub use batch::{Bags, Batch};
+pub use made::{Recipe, Samples, Span};
 pub use schema::{Column, Schema};
 
 use std::path::PathBuf;
@@ -86,6 +89,11 @@ pub trait Source: Send {
     /// Clears `batch` and fills it with samples `start..start + n` of epoch `epoch` (counted from 0).
     /// Sources with an order of their own shuffle by epoch here. `start + n` never passes [`Source::len`].
     fn fill(&mut self, epoch: u64, start: u64, n: usize, batch: &mut Batch) -> Result<(), DataError>;
+
+    /// How a device makes these samples itself, if they can be made from their numbers.
+    fn recipe(&self) -> Option<Recipe> {
+        None
+    }
 }
 
 /// An opened data set.

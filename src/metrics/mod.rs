@@ -1,7 +1,11 @@
 //! Quality of predictions: exact, in f64.
 
+mod counts;
 mod pointwise;
 mod ranking;
+
+pub use counts::Counts;
+pub use pointwise::Confusion;
 
 use serde::{Deserialize, Serialize};
 
@@ -89,29 +93,16 @@ pub enum MetricsError {
 /// # Ok::<(), dlrm_bench::metrics::MetricsError>(())
 /// ```
 pub fn quality(predictions: &[f32], labels: &[f32]) -> Result<Quality, MetricsError> {
+    counts(predictions, labels)?.quality()
+}
+
+/// The sums that the quality of predictions is made of.
+///
+/// # Errors
+/// As [`quality`], but for equal labels.
+pub fn counts(predictions: &[f32], labels: &[f32]) -> Result<Counts, MetricsError> {
     check(predictions, labels)?;
-    let counts = pointwise::confusion(predictions, labels);
-    let n = predictions.len() as f64;
-    match counts.positives() {
-        0 => return Err(MetricsError::OneClass { samples: predictions.len(), class: 0 }),
-        p if p == predictions.len() as u64 => return Err(MetricsError::OneClass { samples: predictions.len(), class: 1 }),
-        _ => {}
-    }
-    let base_rate = counts.positives() as f64 / n;
-    let logloss = pointwise::logloss(predictions, labels);
-    let ranking = ranking::rank(predictions, labels);
-    Ok(Quality {
-        samples: predictions.len() as u64,
-        auc: ranking.auc,
-        logloss,
-        accuracy: counts.accuracy(),
-        normalized_entropy: logloss / pointwise::entropy(base_rate),
-        base_rate,
-        precision: counts.precision(),
-        recall: counts.recall(),
-        f1: counts.f1(),
-        average_precision: ranking.average_precision,
-    })
+    Ok(Counts::of(predictions, labels))
 }
 
 fn check(predictions: &[f32], labels: &[f32]) -> Result<(), MetricsError> {
@@ -122,16 +113,22 @@ fn check(predictions: &[f32], labels: &[f32]) -> Result<(), MetricsError> {
         return Err(MetricsError::Empty);
     }
     if let Some(position) = predictions.iter().position(|p| !(0.0..=1.0).contains(p)) {
-        let value = predictions[position];
-        return Err(match value.is_nan() {
-            true => MetricsError::NotANumber { position },
-            false => MetricsError::NotAProbability { position, value },
-        });
+        return Err(MetricsError::prediction(position, predictions[position]));
     }
     if let Some(position) = labels.iter().position(|&y| y != 0.0 && y != 1.0) {
         return Err(MetricsError::NotBinary { position, value: labels[position] });
     }
     Ok(())
+}
+
+impl MetricsError {
+    /// Why `value` is no probability.
+    pub(crate) fn prediction(position: usize, value: f32) -> Self {
+        match value.is_nan() {
+            true => MetricsError::NotANumber { position },
+            false => MetricsError::NotAProbability { position, value },
+        }
+    }
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! Metrics that are means over samples: log loss, accuracy, precision and recall.
 
+use crate::exact;
+
 /// Probabilities are kept this far from 0 and 1 in the log loss: the machine epsilon of f32, as sklearn's `log_loss`
 /// does for float32 predictions. One sample then costs at most 15.94.
 const EPSILON: f64 = f32::EPSILON as f64;
@@ -7,16 +9,16 @@ const EPSILON: f64 = f32::EPSILON as f64;
 /// Factors below that are multiplied before a logarithm is taken: `EPSILON^32` is about 1e-222, still a normal number.
 const FACTORS: usize = 32;
 
-/// `-mean(y ln p + (1 - y) ln(1 - p))` with `p` cut to `[EPSILON, 1 - EPSILON]`; labels are 0 or 1.
+/// Units of a logarithm in [`loss`]: the largest, 32 * 15.94, is below 2^53 of them.
+pub(super) const LOSS_UNITS: f64 = 17_592_186_044_416.0;
+
+/// `-sum(y ln p + (1 - y) ln(1 - p))` with `p` cut to `[EPSILON, 1 - EPSILON]`, in units of `1 / LOSS_UNITS`; labels are 0 or 1.
 ///
 /// The logarithm is taken of products of 32 likelihoods: 32 times fewer logarithms, and fewer roundings too.
-pub(super) fn logloss(predictions: &[f32], labels: &[f32]) -> f64 {
-    let sum: f64 = predictions
-        .chunks(FACTORS)
-        .zip(labels.chunks(FACTORS))
-        .map(|(p, y)| libm::log(p.iter().zip(y).map(|(&p, &y)| likelihood(p, y)).product()))
-        .sum();
-    -sum / predictions.len() as f64
+pub(super) fn loss(predictions: &[f32], labels: &[f32]) -> u128 {
+    let chunks = predictions.chunks(FACTORS).zip(labels.chunks(FACTORS));
+    let products = chunks.map(|(p, y)| p.iter().zip(y).map(|(&p, &y)| likelihood(p, y)).product());
+    products.map(|product: f64| u128::from((-exact::ln(product) * LOSS_UNITS) as u64)).sum()
 }
 
 fn likelihood(p: f32, y: f32) -> f64 {
@@ -31,7 +33,7 @@ pub(super) fn entropy(rate: f64) -> f64 {
 
 /// How predicted classes, `round(p)`, meet the labels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Confusion {
+pub struct Confusion {
     true_positives: u64,
     false_positives: u64,
     false_negatives: u64,
@@ -47,15 +49,25 @@ pub(super) fn confusion(predictions: &[f32], labels: &[f32]) -> Confusion {
         predicted += p;
         actual += y;
     }
-    Confusion {
-        true_positives: both,
-        false_positives: predicted - both,
-        false_negatives: actual - both,
-        true_negatives: predictions.len() as u64 + both - predicted - actual,
-    }
+    Confusion::new(predictions.len() as u64, actual, predicted, both)
 }
 
 impl Confusion {
+    /// Of so many samples, of class 1, predicted to be of class 1, and both.
+    pub fn new(samples: u64, positives: u64, predicted: u64, both: u64) -> Self {
+        Confusion {
+            true_positives: both,
+            false_positives: predicted - both,
+            false_negatives: positives - both,
+            true_negatives: samples + both - predicted - positives,
+        }
+    }
+
+    /// All samples.
+    pub fn samples(&self) -> u64 {
+        self.true_positives + self.false_positives + self.false_negatives + self.true_negatives
+    }
+
     /// Samples of class 1.
     pub fn positives(&self) -> u64 {
         self.true_positives + self.false_negatives
@@ -63,8 +75,7 @@ impl Confusion {
 
     /// Share of right predictions.
     pub fn accuracy(&self) -> f64 {
-        let right = self.true_positives + self.true_negatives;
-        right as f64 / (right + self.false_positives + self.false_negatives) as f64
+        (self.true_positives + self.true_negatives) as f64 / self.samples() as f64
     }
 
     /// Share of right ones among predicted positives; 0 if there are none (sklearn's `zero_division`).
@@ -91,6 +102,10 @@ fn ratio(a: u64, b: u64) -> f64 {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    fn logloss(predictions: &[f32], labels: &[f32]) -> f64 {
+        loss(predictions, labels) as f64 / LOSS_UNITS / predictions.len() as f64
+    }
 
     #[test]
     fn certainty_costs_a_finite_amount() {

@@ -1,32 +1,31 @@
 //! Metrics of the order of predictions: ROC AUC and average precision, exact, from one sort.
 
-/// What the order of predictions is worth.
-pub(super) struct Ranking {
-    /// Area under the ROC curve, ties half credit.
-    pub auc: f64,
-    /// `sum_t (R_t - R_{t-1}) P_t` over the distinct predictions from the highest to the lowest.
-    pub average_precision: f64,
-}
+/// Units of a precision in [`rank`]: none is above 1, and those above a half lose nothing.
+pub(super) const PRECISION_UNITS: f64 = 9_007_199_254_740_992.0;
 
-/// Ranks probabilities in [0, 1] with labels 0 or 1, both classes present.
+/// Ranks probabilities in [0, 1] with labels 0 or 1. Returns
 ///
-/// The AUC is the Mann-Whitney statistic, counted in integers: (pairs in the right order + half of the tied pairs) / pairs.
-/// Average precision is sklearn's: tied predictions are one step (`sklearn.metrics.average_precision_score`).
-pub(super) fn rank(predictions: &[f32], labels: &[f32]) -> Ranking {
+/// - twice the pairs of a positive and a negative in the right order, and the tied ones once: over twice the number of pairs that is the
+///   area under the ROC curve (Mann and Whitney's statistic), ties half credit;
+/// - the sum over all positives of the precision at their prediction, each in units of `1 / PRECISION_UNITS`: over the number of positives that is
+///   the average precision, `sum_t (R_t - R_{t-1}) P_t` over the distinct predictions from the highest to the lowest. It is sklearn's: tied
+///   predictions are one step (`sklearn.metrics.average_precision_score`).
+pub(super) fn rank(predictions: &[f32], labels: &[f32]) -> (u128, u128) {
     // The bits of floats >= 0 sort as the floats do, and those of [0, 1] leave a bit for the label. `+ 0.0` turns -0 into 0.
     let mut keys: Vec<u32> =
         predictions.iter().zip(labels).map(|(&p, &y)| ((p + 0.0).to_bits() << 1) | u32::from(y == 1.0)).collect();
     keys.sort_unstable();
-    let (mut hits, mut misses, mut doubled_area, mut precision_sum) = (0u64, 0u64, 0u128, 0.0);
+    let (mut hits, mut misses, mut doubled_area, mut precision_sum) = (0u64, 0u64, 0u128, 0u128);
     for group in keys.chunk_by(|a, b| a >> 1 == b >> 1).rev() {
         let p = group.iter().map(|k| u64::from(k & 1)).sum::<u64>();
         let n = group.len() as u64 - p;
         doubled_area += u128::from(n) * u128::from(2 * hits + p);
         hits += p;
         misses += n;
-        precision_sum += p as f64 * (hits as f64 / (hits + misses) as f64);
+        let precision = hits as f64 / (hits + misses) as f64;
+        precision_sum += u128::from(p) * u128::from((precision * PRECISION_UNITS) as u64);
     }
-    Ranking { auc: doubled_area as f64 / (2.0 * hits as f64 * misses as f64), average_precision: precision_sum / hits as f64 }
+    (doubled_area, precision_sum)
 }
 
 #[cfg(test)]
@@ -34,8 +33,17 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    fn positives(y: &[f32]) -> f64 {
+        y.iter().filter(|&&y| y == 1.0).count() as f64
+    }
+
     fn auc(p: &[f32], y: &[f32]) -> f64 {
-        rank(p, y).auc
+        let hits = positives(y);
+        rank(p, y).0 as f64 / (2.0 * hits * (y.len() as f64 - hits))
+    }
+
+    fn average_precision(p: &[f32], y: &[f32]) -> f64 {
+        rank(p, y).1 as f64 / PRECISION_UNITS / positives(y)
     }
 
     /// Compares each positive with each negative.
@@ -83,9 +91,9 @@ mod tests {
         // The smallest f32 counts as a difference.
         assert_eq!(auc(&[0.0, f32::from_bits(1)], &[0.0, 1.0]), 1.0);
         // All tied: one step, precision = base rate.
-        assert_eq!(rank(&[0.5; 4], &[1.0, 0.0, 0.0, 0.0]).average_precision, 0.25);
+        assert_eq!(average_precision(&[0.5; 4], &[1.0, 0.0, 0.0, 0.0]), 0.25);
         // Ranked 1, 0, 1: precisions 1 and 2/3.
-        assert_eq!(rank(&[0.9, 0.5, 0.1], &[1.0, 0.0, 1.0]).average_precision, (1.0 + 2.0 / 3.0) / 2.0);
+        assert_eq!(average_precision(&[0.9, 0.5, 0.1], &[1.0, 0.0, 1.0]), (1.0 + 2.0 / 3.0) / 2.0);
     }
 
     #[test]
@@ -104,9 +112,8 @@ mod tests {
             let p: Vec<f32> = samples.iter().map(|s| f32::from(s.0) / 19.0).collect();
             let mut y: Vec<f32> = samples.iter().map(|s| f32::from(u8::from(s.1))).collect();
             (y[0], y[1]) = (0.0, 1.0);
-            let r = rank(&p, &y);
-            prop_assert!((r.auc - auc_by_pairs(&p, &y)).abs() < 1e-12);
-            prop_assert!((r.average_precision - average_precision_by_thresholds(&p, &y)).abs() < 1e-12);
+            prop_assert!((auc(&p, &y) - auc_by_pairs(&p, &y)).abs() < 1e-12);
+            prop_assert!((average_precision(&p, &y) - average_precision_by_thresholds(&p, &y)).abs() < 1e-12);
         }
 
         #[test]

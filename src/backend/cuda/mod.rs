@@ -20,6 +20,9 @@ mod launch;
 mod linear;
 mod loss;
 mod memory;
+mod planted;
+mod radix;
+mod scores;
 mod scratch;
 mod sparse_update;
 mod tables;
@@ -33,7 +36,7 @@ pub use backend::{Cuda, CudaConfig};
 use driver::Source;
 
 /// Every file of kernels.
-pub const SOURCES: [&Source; 12] = [
+pub const SOURCES: [&Source; 14] = [
     &bags::SOURCE,
     &batch_norm::SOURCE,
     &ceilings::SOURCE,
@@ -45,5 +48,7 @@ pub const SOURCES: [&Source; 12] = [
     &interaction::SOURCE,
     &linear::SOURCE,
     &loss::SOURCE,
+    &planted::SOURCE,
+    &scores::SOURCE,
     &sparse_update::SOURCE,
 ];

@@ -2,6 +2,7 @@
 //! installed (`dlrm-bench system --check-device`), and for tests.
 
 pub(crate) mod cases;
+pub(crate) mod data;
 mod numbers;
 pub(super) mod speed;
 
@@ -122,5 +123,5 @@ pub fn check(driver: &Rc<dyn Driver>, tell: &mut dyn FnMut(Verdict)) -> Result<(
             }
         }
     }
-    Ok(())
+    data::check(driver, tell)
 }

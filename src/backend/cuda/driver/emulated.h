@@ -250,9 +250,16 @@ static inline unsigned atomicAdd(unsigned* p, unsigned v) {
     *p += v;
     return old;
 }
+static inline unsigned long long atomicMax(unsigned long long* p, unsigned long long v) {
+    unsigned long long old = *p;
+    if (v > old) *p = v;
+    return old;
+}
 static inline int __popc(unsigned x) { return __builtin_popcount(x); }
 static inline unsigned __float_as_uint(float x) { return emulated::of_bits<unsigned>(emulated::to_bits(x)); }
 static inline float __uint_as_float(unsigned x) { return emulated::of_bits<float>(x); }
+static inline long long __double_as_longlong(double x) { return (long long)emulated::to_bits(x); }
+static inline double __longlong_as_double(long long x) { return emulated::of_bits<double>((unsigned long long)x); }
 static inline float __fdiv_rn(float a, float b) { return a / b; }
 static inline float __fsqrt_rn(float a) { return sqrtf(a); }
 template <class A, class B> auto min(A a, B b) -> decltype(a + b) { return a < b ? a : b; }

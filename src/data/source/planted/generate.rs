@@ -8,13 +8,15 @@
 
 use super::{
     BLOCK,
-    math::{exp, floor, ln, open_unit, select, to_u32},
     presets::{Count, Spec, Table},
     scatter::Scatter,
     truth::{BagSums, Lanes, Truth},
     zipf::Zipf,
 };
-use crate::random::philox::{Philox, Stream};
+use crate::{
+    exact::{exp, floor, ln, open_unit, select, to_u32},
+    random::philox::{Philox, Stream},
+};
 
 /// Which endless stream of samples.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,22 +36,22 @@ const LARGEST_LOG_COUNT: f64 = 15.0;
 /// A planted log: everything that a sample depends on, but its number.
 #[derive(Debug, Clone)]
 pub struct Log {
-    seed: u64,
-    columns: Vec<IdColumn>,
-    dense: Vec<Count>,
+    pub(super) seed: u64,
+    pub(super) columns: Vec<IdColumn>,
+    pub(super) dense: Vec<Count>,
     /// The click probabilities.
     pub truth: Truth,
 }
 
 #[derive(Debug, Clone)]
-struct IdColumn {
-    hotness: usize,
+pub(super) struct IdColumn {
+    pub hotness: usize,
     /// 0, or 1 where id 0 stands for missing values.
-    base: u32,
+    pub base: u32,
     /// A value is missing if its random word is below this.
-    missing: u32,
-    zipf: Zipf,
-    scatter: Scatter,
+    pub missing: u32,
+    pub zipf: Zipf,
+    pub scatter: Scatter,
 }
 
 /// A block of samples, column by column. Made once, refilled.
@@ -133,7 +135,7 @@ impl IdColumn {
         IdColumn {
             hotness: table.hotness,
             base,
-            missing: (table.missing * 4_294_967_296.0) as u32,
+            missing: threshold(table.missing),
             zipf: Zipf::new(values, table.exponent),
             scatter: Scatter::new(seed, t as u64, values),
         }
@@ -195,10 +197,15 @@ fn words(generator: Philox, first: u64) -> [Lanes<u32>; 4] {
     out
 }
 
+/// What a random word is below with probability `share`.
+pub(super) fn threshold(share: f64) -> u32 {
+    (share * 4_294_967_296.0) as u32
+}
+
 /// `ln(x + 1)` of a heavy-tailed count `x`, 0 where missing.
 #[inline(always)]
 fn draw_counts(count: &Count, value: &Lanes<u32>, missing: &Lanes<u32>, out: &mut Lanes<f32>) {
-    let threshold = (count.missing * 4_294_967_296.0) as u32;
+    let threshold = threshold(count.missing);
     for l in 0..BLOCK {
         let u = open_unit(value[l], 0x8000_0000);
         let log = count.location + count.scale * ln(u / (1.0 - u));

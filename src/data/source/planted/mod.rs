@@ -13,7 +13,7 @@
 //!   goes into [`Facts::best_auc`].
 
 mod generate;
-mod math;
+mod numbers;
 mod presets;
 mod scatter;
 mod truth;
@@ -22,9 +22,10 @@ mod zipf;
 #[cfg(test)]
 mod tests;
 
-use super::super::{Batch, Column, DataError, Dataset, Facts, Schema, Source};
+use super::super::{Batch, Column, DataError, Dataset, Facts, Recipe, Schema, Source};
 use crate::{metrics, workload::PlantedConfig};
 use generate::{Block, Log, Split};
+pub use numbers::{Column as ColumnNumbers, Dense as DenseNumbers, Numbers, Pair as PairNumbers};
 use presets::Spec;
 use std::sync::Arc;
 
@@ -49,8 +50,11 @@ pub fn open(config: &PlantedConfig) -> Result<Dataset, DataError> {
         .filter(|&n| n <= 1 << 30)
         .ok_or_else(|| DataError::Invalid(format!("data.eval_samples = {} must be at most {}", config.eval_samples, 1 << 30)))?;
     let facts = facts(config, &log, eval_len)?;
-    let log = Arc::new(log);
-    let split = |split, len| Box::new(PlantedSource::new(Arc::clone(&log), split, schema.clone(), len)) as Box<dyn Source>;
+    let (numbers, log) = (Arc::new(log.numbers()), Arc::new(log));
+    let split = |split, len| {
+        let source = PlantedSource::new(Arc::clone(&log), Arc::clone(&numbers), split, schema.clone(), len);
+        Box::new(source) as Box<dyn Source>
+    };
     Ok(Dataset {
         train: split(Split::Train, config.train_samples),
         eval: split(Split::Eval, config.eval_samples),
@@ -128,6 +132,7 @@ fn in_parallel<T: Copy + Send>(log: &Log, split: Split, n: usize, pick: impl Fn(
 /// One split of a planted log.
 struct PlantedSource {
     log: Arc<Log>,
+    numbers: Arc<Numbers>,
     split: Split,
     schema: Schema,
     len: u64,
@@ -135,9 +140,14 @@ struct PlantedSource {
 }
 
 impl PlantedSource {
-    fn new(log: Arc<Log>, split: Split, schema: Schema, len: u64) -> Self {
+    fn new(log: Arc<Log>, numbers: Arc<Numbers>, split: Split, schema: Schema, len: u64) -> Self {
         let block = log.new_block();
-        PlantedSource { log, split, schema, len, block }
+        PlantedSource { log, numbers, split, schema, len, block }
+    }
+
+    /// Training goes on through the log; the other splits are the same in every epoch.
+    fn epoch(&self) -> u64 {
+        if self.split == Split::Train { self.len } else { 0 }
     }
 }
 
@@ -152,15 +162,16 @@ impl Source for PlantedSource {
 
     fn fill(&mut self, epoch: u64, start: u64, n: usize, batch: &mut Batch) -> Result<(), DataError> {
         batch.clear();
-        let first = match self.split {
-            Split::Train => epoch.wrapping_mul(self.len).wrapping_add(start),
-            _ => start,
-        };
+        let first = epoch.wrapping_mul(self.epoch()).wrapping_add(start);
         for done in (0..n).step_by(BLOCK) {
             self.log.fill(self.split, first.wrapping_add(done as u64), &mut self.block);
             append(&self.block, BLOCK.min(n - done), batch);
         }
         Ok(())
+    }
+
+    fn recipe(&self) -> Option<Recipe> {
+        Some(Recipe { log: Arc::clone(&self.numbers), split: self.split as u32, epoch: self.epoch() })
     }
 }
 

@@ -8,16 +8,16 @@
 
 use crate::random::philox::{Philox, Stream};
 
-const ROUNDS: usize = 4;
+pub(super) const ROUNDS: usize = 4;
 
 /// A bijection on `[0, m)`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Scatter {
-    m: u32,
-    mask: u32,
-    shift: u32,
-    odd: [[u32; 2]; ROUNDS],
-    turn: [u32; ROUNDS],
+    pub(super) m: u32,
+    pub(super) mask: u32,
+    pub(super) shift: u32,
+    pub(super) odd: [[u32; 2]; ROUNDS],
+    pub(super) turn: [u32; ROUNDS],
 }
 
 impl Scatter {

@@ -10,12 +10,11 @@
 // One index walks several arrays in lockstep; that is also the form that vectorises.
 #![allow(clippy::needless_range_loop)]
 
-use super::{
-    BLOCK,
-    math::{self, ln},
-    presets::Spec,
+use super::{BLOCK, presets::Spec};
+use crate::{
+    exact::{self, ln},
+    random::philox::{Philox, Stream, unit_f64},
 };
-use crate::random::philox::{Philox, Stream, unit_f64};
 
 /// Width of a latent vector.
 pub const LATENT: usize = 4;
@@ -44,28 +43,28 @@ impl Default for BagSums {
 
 /// Hash keys of one table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Keys {
-    weight: u32,
-    latent: u32,
+pub(super) struct Keys {
+    pub weight: u32,
+    pub latent: u32,
 }
 
 /// One dense term.
 #[derive(Debug, Clone, Copy, PartialEq)]
-struct Smooth {
-    centre: f32,
-    inverse_width: f32,
-    rise: f32,
-    hump: f32,
+pub(super) struct Smooth {
+    pub centre: f32,
+    pub inverse_width: f32,
+    pub rise: f32,
+    pub hump: f32,
 }
 
 /// Everything that makes a logit.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Truth {
-    keys: Vec<Keys>,
+    pub(super) keys: Vec<Keys>,
     /// Standard deviation of a table's weight over that of the hash.
-    weight_scale: Vec<f32>,
-    pairs: Vec<(usize, usize, f32)>,
-    dense: Vec<Smooth>,
+    pub(super) weight_scale: Vec<f32>,
+    pub(super) pairs: Vec<(usize, usize, f32)>,
+    pub(super) dense: Vec<Smooth>,
     /// Common factor.
     pub gain: f64,
     /// Added at the end.
@@ -135,7 +134,7 @@ impl Truth {
     /// Probability of a click.
     #[inline(always)]
     pub fn probability(&self, raw_logit: f32) -> f64 {
-        math::sigmoid(self.bias + self.gain * f64::from(raw_logit))
+        exact::sigmoid(self.bias + self.gain * f64::from(raw_logit))
     }
 
     /// Sets gain and bias so that over the raw logits of a sample of the log the standard deviation and the mean probability are
@@ -162,7 +161,7 @@ impl Smooth {
         let [a, b] = Philox::new(seed, Stream::PlantedTruth, 2 << 32 | d as u64).block_u64(0);
         // Both terms have a standard deviation near 0.6 and 0.3 where z is near standard normal.
         let signed = |u: f64| if u < 0.5 { -0.6 - u } else { u + 0.1 };
-        let median = math::exp(count.location);
+        let median = exact::exp(count.location);
         Smooth {
             centre: ln(1.0 + median) as f32,
             inverse_width: (1.0 / (1.5 * count.scale * median / (1.0 + median) + 0.2)) as f32,

@@ -5,7 +5,7 @@
 //! `x = H^-1(y)` and `k = round(x)`, which is taken if `y >= H(k + 0.5) - k^-q`. Since the exact border lies only about
 //! `q(q+1) / (24 k^2)` above `k - 0.5`, a bound on that distance settles all but about one draw in a hundred without a second power.
 
-use super::math::{exp, floor, ln, select};
+use crate::exact::{exp, floor, ln, select};
 
 /// The law of one column.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -57,6 +57,11 @@ impl Zipf {
         // The range of y begins where rank 1 has its exact share, so that rank 1 is never refused.
         let sure = (x - rank + 0.5) * (rank * rank) >= self.squeeze || rank < 1.5;
         Candidate { t, rank, sure }
+    }
+
+    /// `[n, p, 1 / p, first, span, squeeze]`.
+    pub fn numbers(&self) -> [f64; 6] {
+        [self.n, self.p, self.inverse_p, self.first, self.span, self.squeeze]
     }
 
     /// The exact test, for a candidate that is not sure.
