@@ -113,7 +113,7 @@ impl ArraysReader {
 
 /// What holds the numbers of all columns.
 fn numbers(columns: &[Box<dyn Column>]) -> Numbers {
-    let mut all = columns.iter().map(|c| super::npz::numbers(c.of()));
+    let mut all = columns.iter().map(|c| super::matrices::numbers(c.of()));
     let Some(first) = all.next() else { return Numbers::Int32 };
     all.fold(first, |a, b| if a == b { a } else { Numbers::Float64 })
 }

@@ -1,11 +1,14 @@
 //! facebook's arrays of a day that is being shuffled (data_utils.py with `--memory-map`, first pass): `PREFIX_intermediate_y.npy` `[n]`, the labels,
 //! `PREFIX_intermediate_d.npy` `[n, 13]`, the counts, and `PREFIX_intermediate_s.npy` `[n, 26]`, the contiguous ids; all of float64.
 
-use super::{Reader, Writer, npz::numbers};
+use super::{
+    Writer,
+    matrices::{Ids, Matrices},
+};
 use crate::data::{
     DataError,
     npy::{Array, ArrayWriter, Type},
-    rows::{Hotness, Layout, Place, Rows, io, wrong},
+    rows::{Layout, Rows, io},
 };
 use std::{
     fs::File,
@@ -22,63 +25,15 @@ pub fn files(path: &Path) -> Vec<PathBuf> {
     ENDINGS.iter().map(|e| path.with_file_name(format!("{prefix}{e}"))).collect()
 }
 
-/// Reads a set.
-pub struct IntermediateReader {
-    paths: Vec<PathBuf>,
-    layout: Layout,
-    labels: Array,
-    dense: Array,
-    ids: Array,
-    next: u64,
-}
-
-impl IntermediateReader {
-    /// Opens the files.
-    ///
-    /// # Errors
-    /// If one is missing or damaged, or they differ in their numbers of rows.
-    pub fn open(path: &Path) -> Result<Self, DataError> {
-        let paths = files(path);
-        let open = |k: usize| Array::open(&paths[k], "the array");
-        let (labels, dense, ids) = (open(0)?, open(1)?, open(2)?);
-        if labels.width() != 1 {
-            return Err(wrong(&paths[0], format!("the array of labels is {} wide; must be 1", labels.width())));
-        }
-        for (array, path) in [(&dense, &paths[1]), (&ids, &paths[2])] {
-            if array.rows() != labels.rows() {
-                let what = format!("{} rows, but {} labels; must be equal", array.rows(), labels.rows());
-                return Err(wrong(path, what));
-            }
-        }
-        let layout = Layout::numbered(dense.width(), numbers(dense.of()), vec![Hotness::One; ids.width()]);
-        Ok(IntermediateReader { paths, layout: Layout { label: "y".into(), ..layout }, labels, dense, ids, next: 0 })
-    }
-}
-
-impl Reader for IntermediateReader {
-    fn layout(&self) -> &Layout {
-        &self.layout
-    }
-
-    fn len(&self) -> Option<u64> {
-        Some(self.labels.rows())
-    }
-
-    fn read(&mut self, n: usize, rows: &mut Rows) -> Result<(), DataError> {
-        rows.clear();
-        let n = (self.labels.rows() - self.next).min(n as u64) as usize;
-        [&mut self.labels, &mut self.dense, &mut self.ids].into_iter().try_for_each(|a| a.read(n))?;
-        for i in 0..n {
-            let place = |k: usize| Place { path: &self.paths[k], row: self.next + i as u64 + 1 };
-            rows.labels.push(place(0).label(&self.layout.label, self.labels.number(i, 0))?);
-            rows.dense.extend((0..self.dense.width()).map(|k| self.dense.number(i, k)));
-            for (k, (bags, column)) in rows.ids.iter_mut().zip(&self.layout.ids).enumerate() {
-                bags.push([self.ids.id(i, k, place(2), &column.name)?]);
-            }
-        }
-        self.next += n as u64;
-        Ok(())
-    }
+/// Opens the files.
+///
+/// # Errors
+/// If one is missing or damaged, or they differ in their numbers of rows.
+pub fn open(path: &Path) -> Result<Matrices, DataError> {
+    let paths = files(path);
+    let open = |k: usize, name| Array::open(&paths[k], name);
+    let (labels, dense) = (open(0, "the array of labels")?, open(1, "the array of dense features")?);
+    Matrices::new("y", labels, dense, Ids::Together(open(2, "the array of ids")?))
 }
 
 /// Writes a set. What is missing becomes 0.

@@ -12,6 +12,7 @@ mod h5;
 pub mod hugectr;
 pub mod intermediate;
 pub mod libsvm;
+pub mod matrices;
 pub mod npz;
 pub mod numpy;
 pub mod nvidia;

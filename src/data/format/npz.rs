@@ -7,23 +7,17 @@
 //!   days, with `counts`, the number of ids of each column.
 //! - `{raw}_{d}_reordered.npz`: the same after a shuffle, all of float64 (`--memory-map`).
 
-use super::{Reader, Writer};
+use super::{
+    Writer,
+    matrices::{Ids, Matrices},
+};
 use crate::data::{
     DataError,
-    npy::{Array, Type},
+    npy::Type,
     npz::{Member, Packing, member, pack, transposed_member},
-    rows::{Hotness, Layout, Numbers, Place, Rows, io, wrong},
+    rows::{Layout, Place, Rows, io, wrong},
 };
 use std::path::{Path, PathBuf};
-
-/// What the dense columns of an array are.
-pub(super) fn numbers(of: Type) -> Numbers {
-    match of {
-        Type::F16 | Type::F32 => Numbers::Float32,
-        Type::F64 | Type::Int(8) | Type::Unsigned(4 | 8) => Numbers::Float64,
-        Type::Bool | Type::Int(_) | Type::Unsigned(_) => Numbers::Int32,
-    }
-}
 
 /// An id as the signed number of 32 bits that the arrays hold.
 pub(super) fn narrow(id: u32, place: Place, name: &str) -> Result<i32, DataError> {
@@ -42,80 +36,22 @@ pub enum Stage {
     Reordered,
 }
 
-/// Reads an archive of any stage.
-pub struct NpzReader {
-    path: PathBuf,
-    layout: Layout,
-    labels: Array,
-    dense: Array,
-    ids: Array,
-    /// Whether ids from 2^31 on are negative.
-    wraps: bool,
-    next: u64,
-}
-
-impl NpzReader {
-    /// Opens an archive.
-    ///
-    /// # Errors
-    /// If it cannot be read, lacks an array, or its arrays differ in their numbers of rows.
-    pub fn open(path: &Path) -> Result<Self, DataError> {
-        let array = |name| {
-            let array = member(path, name)?;
-            array.ok_or_else(|| wrong(path, format!("there is no array {name}; must hold X_int, X_cat and y")))
-        };
-        let dense = array("X_int")?;
-        let raw = transposed_member(path, "X_cat_t")?;
-        let wraps = raw.as_ref().is_some_and(|a| a.of() == Type::Int(4));
-        let ids = raw.map_or_else(|| array("X_cat"), Ok)?;
-        let labels = array("y")?;
-        let rows = [("X_int", dense.rows()), ("X_cat", ids.rows())];
-        if let Some((name, n)) = rows.into_iter().find(|(_, n)| *n != labels.rows()) {
-            return Err(wrong(path, format!("{name} has {n} rows and y has {}; must be equal", labels.rows())));
-        }
-        if labels.width() != 1 {
-            return Err(wrong(path, format!("y is {} wide; must be 1", labels.width())));
-        }
-        let layout = Layout::numbered(dense.width(), numbers(dense.of()), vec![Hotness::One; ids.width()]);
-        Ok(NpzReader {
-            path: path.to_owned(),
-            layout: Layout { label: "y".into(), ..layout },
-            labels,
-            dense,
-            ids,
-            wraps,
-            next: 0,
-        })
-    }
-}
-
-impl Reader for NpzReader {
-    fn layout(&self) -> &Layout {
-        &self.layout
-    }
-
-    fn len(&self) -> Option<u64> {
-        Some(self.labels.rows())
-    }
-
-    fn read(&mut self, n: usize, rows: &mut Rows) -> Result<(), DataError> {
-        rows.clear();
-        let n = (self.labels.rows() - self.next).min(n as u64) as usize;
-        [&mut self.labels, &mut self.dense, &mut self.ids].into_iter().try_for_each(|a| a.read(n))?;
-        for i in 0..n {
-            let place = Place { path: &self.path, row: self.next + i as u64 + 1 };
-            rows.labels.push(place.label(&self.layout.label, self.labels.number(i, 0))?);
-            rows.dense.extend((0..self.dense.width()).map(|k| self.dense.number(i, k)));
-            for (k, (bags, column)) in rows.ids.iter_mut().zip(&self.layout.ids).enumerate() {
-                bags.push([match self.wraps {
-                    true => self.ids.number(i, k) as i32 as u32,
-                    false => self.ids.id(i, k, place, &column.name)?,
-                }]);
-            }
-        }
-        self.next += n as u64;
-        Ok(())
-    }
+/// Opens an archive of any stage.
+///
+/// # Errors
+/// If it cannot be read, lacks an array, or its arrays differ in their numbers of rows.
+pub fn open(path: &Path) -> Result<Matrices, DataError> {
+    let array = |name| {
+        let array = member(path, name)?;
+        array.ok_or_else(|| wrong(path, format!("there is no array {name}; must hold X_int, X_cat and y")))
+    };
+    let dense = array("X_int")?;
+    let ids = match transposed_member(path, "X_cat_t")? {
+        Some(raw) if raw.of() == Type::Int(4) => Ids::Wrapped(raw),
+        Some(raw) => Ids::Together(raw),
+        None => Ids::Together(array("X_cat")?),
+    };
+    Matrices::new("y", array("y")?, dense, ids)
 }
 
 /// Writes an archive. What is missing becomes 0.
@@ -201,10 +137,13 @@ impl Writer for NpzWriter {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::format::{
-        Format,
-        columns::Columns,
-        testing::{Kind, arbitrary, fuzz_cases, python, read_all, round_trip, same, write_all},
+    use crate::data::{
+        format::{
+            Format,
+            columns::Columns,
+            testing::{Kind, arbitrary, fuzz_cases, python, read_all, round_trip, same, write_all},
+        },
+        rows::{Hotness, Numbers},
     };
     use proptest::prelude::*;
 

@@ -37,7 +37,7 @@ impl NumpyReader {
     /// If it cannot be read, or its width is not that of its description, or columns were chosen that it does not have.
     pub fn open(path: &Path, columns: &Columns) -> Result<Self, DataError> {
         let array = Array::open(path, "the array")?;
-        let numbers = super::npz::numbers(array.of());
+        let numbers = super::matrices::numbers(array.of());
         let described = Sidecar::read(path)?.map(|s| s.layout(numbers));
         let plain = *columns == Columns::default();
         let layout = match described {

@@ -3,8 +3,9 @@
 //! `PREFIX_sparse_multi_hot.npz` (arrays `0`, `1`, ... of i32, one a table, with a fixed number of ids a sample).
 
 use super::{
-    Reader, Writer,
-    npz::{narrow, numbers},
+    Writer,
+    matrices::{self, Matrices},
+    npz::narrow,
 };
 use crate::data::{
     DataError,
@@ -45,89 +46,24 @@ pub fn files(path: &Path, layout: &Layout) -> Vec<PathBuf> {
     [DENSE, ids, LABELS].map(|e| part(path, e)).to_vec()
 }
 
-/// Reads a set.
-pub struct TorchRecReader {
-    /// Where the labels and where the ids are.
-    paths: [PathBuf; 2],
-    layout: Layout,
-    labels: Array,
-    dense: Array,
-    /// Whether each table has an array of its own.
-    archive: bool,
-    /// One array of all columns, or one a table.
-    ids: Vec<Array>,
-    next: u64,
-}
-
-impl TorchRecReader {
-    /// Opens the files. Where both forms of ids are there, `path` decides: the archive is taken if it is named.
-    ///
-    /// # Errors
-    /// If one is missing or damaged, or they differ in their numbers of rows.
-    pub fn open(path: &Path) -> Result<Self, DataError> {
-        let (one, many) = (part(path, SPARSE), part(path, MULTI_HOT));
-        let labels = Array::open(&part(path, LABELS), "the array of labels")?;
-        let dense = Array::open(&part(path, DENSE), "the array of dense features")?;
-        let archive = path == many || !one.exists() && many.exists();
-        let mut ids = Vec::new();
-        if archive {
-            while let Some(table) = npz::member(&many, &ids.len().to_string())? {
-                ids.push(table);
-            }
-        } else {
-            ids.push(Array::open(&one, "the array of ids")?);
+/// Opens the files. Where both forms of ids are there, `path` decides: the archive is taken if it is named.
+///
+/// # Errors
+/// If one is missing or damaged, or they differ in their numbers of rows.
+pub fn open(path: &Path) -> Result<Matrices, DataError> {
+    let (one, many) = (part(path, SPARSE), part(path, MULTI_HOT));
+    let labels = Array::open(&part(path, LABELS), "the array of labels")?;
+    let dense = Array::open(&part(path, DENSE), "the array of dense features")?;
+    let ids = if path == many || !one.exists() && many.exists() {
+        let mut tables = Vec::new();
+        while let Some(table) = npz::member(&many, &tables.len().to_string())? {
+            tables.push(table);
         }
-        if labels.width() != 1 {
-            return Err(wrong(&part(path, LABELS), format!("the array of labels is {} wide; must be 1", labels.width())));
-        }
-        let differs = [&dense].into_iter().chain(&ids).find(|a| a.rows() != labels.rows());
-        if let Some(other) = differs {
-            let what = format!("{} labels, but {} rows in another file of the set; must be equal", labels.rows(), other.rows());
-            return Err(wrong(&part(path, LABELS), what));
-        }
-        let hotness: Vec<Hotness> = match archive {
-            true => ids.iter().map(|a| if a.width() == 1 { Hotness::One } else { Hotness::Fixed(a.width()) }).collect(),
-            false => vec![Hotness::One; ids[0].width()],
-        };
-        let layout = Layout::numbered(dense.width(), numbers(dense.of()), hotness);
-        let paths = [part(path, LABELS), if archive { many } else { one }];
-        Ok(TorchRecReader { paths, layout, labels, dense, archive, ids, next: 0 })
-    }
-}
-
-impl Reader for TorchRecReader {
-    fn layout(&self) -> &Layout {
-        &self.layout
-    }
-
-    fn len(&self) -> Option<u64> {
-        Some(self.labels.rows())
-    }
-
-    fn read(&mut self, n: usize, rows: &mut Rows) -> Result<(), DataError> {
-        rows.clear();
-        let n = (self.labels.rows() - self.next).min(n as u64) as usize;
-        self.labels.read(n)?;
-        self.dense.read(n)?;
-        self.ids.iter_mut().try_for_each(|a| a.read(n))?;
-        let [labels, ids] = &self.paths;
-        for i in 0..n {
-            let row = self.next + i as u64 + 1;
-            rows.labels.push(Place { path: labels, row }.label(&self.layout.label, self.labels.number(i, 0))?);
-            rows.dense.extend((0..self.dense.width()).map(|k| self.dense.number(i, k)));
-            let place = Place { path: ids, row };
-            for (k, (bags, column)) in rows.ids.iter_mut().zip(&self.layout.ids).enumerate() {
-                let (array, columns) =
-                    if self.archive { (&self.ids[k], 0..self.ids[k].width()) } else { (&self.ids[0], k..k + 1) };
-                for c in columns {
-                    bags.indices.push(array.id(i, c, place, &column.name)?);
-                }
-                bags.push([]);
-            }
-        }
-        self.next += n as u64;
-        Ok(())
-    }
+        matrices::Ids::Apart(tables)
+    } else {
+        matrices::Ids::Together(Array::open(&one, "the array of ids")?)
+    };
+    Matrices::new("label", labels, dense, ids)
 }
 
 /// Writes a set. What is missing becomes 0.

@@ -78,6 +78,16 @@ impl Array {
         }
     }
 
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// How it is called in messages.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// Rows.
     pub fn rows(&self) -> u64 {
         self.rows

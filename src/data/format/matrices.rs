@@ -1,0 +1,117 @@
+//! Labels, dense values and ids in arrays that lie side by side, row by row: how facebook's and TorchRec's files are read.
+
+use super::Reader;
+use crate::data::{
+    DataError,
+    npy::{Array, Type},
+    rows::{Hotness, Layout, Numbers, Place, Rows, wrong},
+};
+
+/// Where the ids are.
+pub(super) enum Ids {
+    /// All columns in one array, one id each.
+    Together(Array),
+    /// The same as signed numbers of 32 bits, so that ids from 2^31 on are negative.
+    Wrapped(Array),
+    /// An array a column, as wide as the column has ids.
+    Apart(Vec<Array>),
+}
+
+/// Reads arrays side by side.
+pub struct Matrices {
+    layout: Layout,
+    labels: Array,
+    dense: Array,
+    ids: Ids,
+    next: u64,
+}
+
+/// What the dense columns of an array are.
+pub(super) fn numbers(of: Type) -> Numbers {
+    match of {
+        Type::F16 | Type::F32 => Numbers::Float32,
+        Type::F64 | Type::Int(8) | Type::Unsigned(4 | 8) => Numbers::Float64,
+        Type::Bool | Type::Int(_) | Type::Unsigned(_) => Numbers::Int32,
+    }
+}
+
+impl Matrices {
+    /// Columns are called as [`Layout::numbered`] has it, but for the label.
+    ///
+    /// # Errors
+    /// If the arrays differ in their numbers of rows, or there is more than one label a row.
+    pub(super) fn new(label: &str, labels: Array, dense: Array, ids: Ids) -> Result<Self, DataError> {
+        let apart = match &ids {
+            Ids::Together(all) | Ids::Wrapped(all) => std::slice::from_ref(all),
+            Ids::Apart(columns) => columns,
+        };
+        if labels.width() != 1 {
+            return Err(wrong(labels.path(), format!("{} is {} wide; must be 1", labels.name(), labels.width())));
+        }
+        if let Some(other) = [&dense].into_iter().chain(apart).find(|a| a.rows() != labels.rows()) {
+            let (rows, all) = (other.rows(), labels.rows());
+            let what = format!("{} has {rows} rows and {} has {all}; must be equal", other.name(), labels.name());
+            return Err(wrong(other.path(), what));
+        }
+        let hotness: Vec<Hotness> = match &ids {
+            Ids::Together(all) | Ids::Wrapped(all) => vec![Hotness::One; all.width()],
+            Ids::Apart(columns) => {
+                columns.iter().map(|a| if a.width() == 1 { Hotness::One } else { Hotness::Fixed(a.width()) }).collect()
+            }
+        };
+        let layout = Layout::numbered(dense.width(), numbers(dense.of()), hotness);
+        Ok(Matrices { layout: Layout { label: label.into(), ..layout }, labels, dense, ids, next: 0 })
+    }
+}
+
+impl Reader for Matrices {
+    fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    fn len(&self) -> Option<u64> {
+        Some(self.labels.rows())
+    }
+
+    fn read(&mut self, n: usize, rows: &mut Rows) -> Result<(), DataError> {
+        rows.clear();
+        let n = (self.labels.rows() - self.next).min(n as u64) as usize;
+        self.labels.read(n)?;
+        self.dense.read(n)?;
+        for i in 0..n {
+            let place = Place { path: self.labels.path(), row: self.next + i as u64 + 1 };
+            rows.labels.push(place.label(&self.layout.label, self.labels.number(i, 0))?);
+            rows.dense.extend((0..self.dense.width()).map(|k| self.dense.number(i, k)));
+        }
+        let columns = rows.ids.iter_mut().zip(&self.layout.ids).enumerate();
+        match &mut self.ids {
+            Ids::Together(all) => {
+                all.read(n)?;
+                for (k, (bags, column)) in columns {
+                    for i in 0..n {
+                        let place = Place { path: all.path(), row: self.next + i as u64 + 1 };
+                        bags.push([all.id(i, k, place, &column.name)?]);
+                    }
+                }
+            }
+            Ids::Wrapped(all) => {
+                all.read(n)?;
+                columns.for_each(|(k, (bags, _))| (0..n).for_each(|i| bags.push([all.number(i, k) as i32 as u32])));
+            }
+            Ids::Apart(arrays) => {
+                for (array, (_, (bags, column))) in arrays.iter_mut().zip(columns) {
+                    array.read(n)?;
+                    for i in 0..n {
+                        let place = Place { path: array.path(), row: self.next + i as u64 + 1 };
+                        for c in 0..array.width() {
+                            bags.indices.push(array.id(i, c, place, &column.name)?);
+                        }
+                        bags.push([]);
+                    }
+                }
+            }
+        }
+        self.next += n as u64;
+        Ok(())
+    }
+}
