@@ -86,7 +86,11 @@ fn formats(c: &mut Criterion) {
         };
         fill(c, name, source::bin40::open(&config, &train).unwrap().train);
     }
-    for (name, shuffle) in [("parquet", GroupShuffle::None), ("parquet, row groups shuffled", GroupShuffle::RowGroup)] {
+    for (name, shuffle, threads) in [
+        ("parquet", GroupShuffle::None, 1),
+        ("parquet, 2 threads", GroupShuffle::None, 2),
+        ("parquet, row groups shuffled, 2 threads", GroupShuffle::RowGroup, 2),
+    ] {
         let config = ParquetConfig {
             train: vec![parquet.clone()],
             eval: vec![parquet.clone()],
@@ -103,7 +107,7 @@ fn formats(c: &mut Criterion) {
             shuffle,
             buffer: None,
         };
-        fill(c, name, source::parquet::open(&config, &train).unwrap().train);
+        fill(c, name, source::parquet::open(&config, &train, threads).unwrap().train);
     }
 }
 

@@ -239,14 +239,19 @@ impl Bin40 {
     ) -> Result<(), DataError> {
         for (i, record) in records.clone().enumerate() {
             batch.len += 1;
-            batch.labels.push(place(i).label(&self.layout.label, number(record, 0).into())?);
-            for k in 0..DENSE {
-                let x = f64::from(number(record, 1 + k));
-                let y = self.dense.apply(x).ok_or_else(|| {
+            batch.labels.push(match number(record, 0) {
+                0 => 0.0,
+                1 => 1.0,
+                other => place(i).label(&self.layout.label, other.into())?,
+            });
+            let mut row = [0.0; DENSE];
+            for (k, y) in row.iter_mut().enumerate() {
+                let x = number(record, 1 + k);
+                *y = self.dense.apply_whole(x).ok_or_else(|| {
                     place(i).error(format!("column {} is {x}; must be {}", self.layout.dense[k], self.dense.domain()))
                 })?;
-                batch.dense.push(y);
             }
+            batch.dense.extend_from_slice(&row);
         }
         // A block of records stays in the first-level cache while its columns are taken one by one.
         let mut first = 0;

@@ -29,7 +29,7 @@ pub fn open(workload: &Workload) -> Result<Dataset, DataError> {
         DataConfig::CriteoTsv(c) => criteo_tsv::open(c),
         DataConfig::Csv(c) => csv::open(c, workload.train.seed),
         DataConfig::Bin40(c) => bin40::open(c, &workload.train),
-        DataConfig::Parquet(c) => parquet::open(c, &workload.train),
+        DataConfig::Parquet(c) => parquet::open(c, &workload.train, workload.engine.threads),
     }?;
     if let Some(Shard { shard, of }) = workload.loader.shards {
         data.train = Box::new(Sharded::new(data.train, workload.train.batch_size, shard, of));

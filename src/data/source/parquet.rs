@@ -5,27 +5,35 @@
 
 use super::{
     super::{
-        Batch, Column, DataError, Dataset, Facts, Schema, Source,
+        Bags, Batch, Column, DataError, Dataset, Facts, Schema, Source,
         dense::Dense,
-        format::{columns::Columns, parquet::Table},
-        rows::{Hotness, Layout, Place, Rows, io, wrong},
+        format::{
+            columns::Columns,
+            parquet::{Part, Table},
+        },
+        rows::{Hotness, Layout, Rows, io, wrong},
     },
     buffered::Buffered,
     ids::{Ids, untransformed},
     order::Order,
 };
-use crate::workload::{GroupShuffle, ParquetConfig, TrainSection};
+use crate::{
+    backend::cpu::pool::Pool,
+    workload::{GroupShuffle, ParquetConfig, TrainSection},
+};
 use std::path::{Path, PathBuf};
 
 /// Rows that are read together when the largest ids are sought.
 const CHUNK: u64 = 1 << 14;
+/// More threads than this wait for each other more than they read.
+const MOST_THREADS: usize = 8;
 
-/// Opens the files. Where the sizes of the tables are not given, they are taken from the statistics of the files, or where those are
+/// Opens the files, to be read by as many as `threads` threads. Where the sizes of the tables are not given, they are taken from the statistics of the files, or where those are
 /// missing, all rows are read once.
 ///
 /// # Errors
 /// If a file cannot be read, lacks a column or has one of another type, or a split has no rows.
-pub fn open(config: &ParquetConfig, train: &TrainSection) -> Result<Dataset, DataError> {
+pub fn open(config: &ParquetConfig, train: &TrainSection, threads: usize) -> Result<Dataset, DataError> {
     let mut columns = Columns {
         label: config.label.clone(),
         dense: config.dense.clone(),
@@ -53,11 +61,15 @@ pub fn open(config: &ParquetConfig, train: &TrainSection) -> Result<Dataset, Dat
         };
         Ok(Some(Box::new(Parquet {
             schema: schema.clone(),
-            rows: Rows::new(&layout),
-            layout: layout.clone(),
-            dense: Dense::new(config.dense_transform).ok_or_else(untransformed)?,
-            ids: Ids { rows: rows.clone(), range: config.max_ind_range },
-            hotness: hotness.clone(),
+            outs: std::iter::repeat_with(Out::default).take(1 + layout.dense.len() + layout.ids.len()).collect(),
+            encode: Encode {
+                layout: layout.clone(),
+                dense: Dense::new(config.dense_transform).ok_or_else(untransformed)?,
+                ids: Ids { rows: rows.clone(), range: config.max_ind_range },
+                hotness: hotness.clone(),
+            },
+            threads,
+            pool: None,
             files,
             order,
             laid_out: None,
@@ -218,6 +230,11 @@ impl Files {
         Ok(())
     }
 
+    /// First row of row group `g` of the split in its file.
+    fn start(&mut self, g: usize) -> Result<u64, DataError> {
+        self.enter(g).map(|(table, group)| table.start(group))
+    }
+
     /// Row group `g` of the split: its file and the number within it.
     fn enter(&mut self, g: usize) -> Result<(&mut Table, usize), DataError> {
         let (f, group, _) = self.groups[g];
@@ -261,17 +278,18 @@ fn hidden(file: &Path) -> bool {
 /// One split.
 struct Parquet {
     schema: Schema,
-    layout: Layout,
-    dense: Dense,
-    ids: Ids,
-    hotness: Vec<usize>,
+    encode: Encode,
     files: Files,
+    /// Threads that read columns; they start with the first batch.
+    threads: usize,
+    pool: Option<Pool>,
+    /// One for each column: label, dense, categorical.
+    outs: Vec<Out>,
     order: Option<Order>,
     /// The epoch for which `starts` holds.
     laid_out: Option<u64>,
     /// First sample of each row group in the epoch's order.
     starts: Vec<u64>,
-    rows: Rows,
 }
 
 impl Source for Parquet {
@@ -293,11 +311,8 @@ impl Source for Parquet {
             let g = self.order.as_mut().map_or(place, |o| o.of_epoch(epoch)[place] as usize);
             let within = at - self.starts[place];
             let part = (self.files.groups[g].2 - within).min(end - at);
-            self.rows.clear();
-            let (table, group) = self.files.enter(g)?;
-            let row = table.start(group) + within;
-            table.append(group, row, part as usize, &mut self.rows)?;
-            self.encode(g, row, batch)?;
+            let first = self.files.start(g)? + within;
+            self.append(g, first, part as usize, batch)?;
             at += part;
         }
         Ok(())
@@ -319,43 +334,95 @@ impl Parquet {
         }
     }
 
-    /// Appends the rows read last, which start at row `first` of the file of row group `g`. What is missing counts as 0.
-    fn encode(&self, g: usize, first: u64, batch: &mut Batch) -> Result<(), DataError> {
-        let path = &self.files.paths[self.files.groups[g].0];
-        let place = |i: usize| Place { path, row: first + i as u64 + 1 };
-        let (n, width) = (self.rows.len(), self.layout.dense.len());
-        batch.len += n;
-        batch.labels.extend_from_slice(&self.rows.labels);
-        for (at, &x) in self.rows.dense.iter().enumerate() {
-            let y = self.dense.apply(x).ok_or_else(|| {
-                let name = &self.layout.dense[at % width];
-                place(at / width).error(format!("column {name} is {x}; must be {}", self.dense.domain()))
-            })?;
-            batch.dense.push(y);
+    /// Appends `n` rows of row group `g` from row `first` of its file on. What is missing counts as 0.
+    fn append(&mut self, g: usize, first: u64, n: usize, batch: &mut Batch) -> Result<(), DataError> {
+        let pool = self.pool.get_or_insert_with(|| Pool::new(self.threads.min(MOST_THREADS)));
+        let (table, group) = self.files.enter(g)?;
+        let (encode, dense) = (&self.encode, self.encode.layout.dense.len());
+        // Each column's part of the batch goes to the thread that reads the column.
+        let (labels, rest) = self.outs.split_at_mut(1);
+        labels[0].values.append(&mut batch.labels);
+        rest[dense..].iter_mut().zip(&mut batch.bags).for_each(|(out, bags)| std::mem::swap(&mut out.bags, bags));
+        let done = table.each_column(group, first, n, pool, &mut self.outs, |k, part, out| match k.checked_sub(1) {
+            None => part.labels(&mut out.numbers, &mut out.values),
+            Some(k) if k < dense => encode.dense(k, &part, n, out),
+            Some(k) => encode.ids(k - dense, &part, n, out),
+        });
+        let (labels, rest) = self.outs.split_at_mut(1);
+        batch.labels.append(&mut labels[0].values);
+        rest[dense..].iter_mut().zip(&mut batch.bags).for_each(|(out, bags)| std::mem::swap(&mut out.bags, bags));
+        done?;
+        let start = batch.dense.len();
+        batch.dense.resize(start + n * dense, 0.0);
+        for (k, out) in rest[..dense].iter().enumerate() {
+            batch.dense[start + k..].iter_mut().step_by(dense).zip(&out.values).for_each(|(to, &x)| *to = x);
         }
-        for (k, (to, from)) in batch.bags.iter_mut().zip(&self.rows.ids).enumerate() {
-            let (column, start) = (&self.layout.ids[k], to.indices.len());
-            if from.is_one_hot() {
-                to.indices.extend_from_slice(&from.indices);
-                to.offsets.extend(start as u32 + 1..=(start + n) as u32);
-            } else {
-                for i in 0..n {
-                    let bag = from.bag(i);
-                    if bag.len() > self.hotness[k] {
-                        let (ids, most) = (bag.len(), self.hotness[k]);
-                        let what = format!("column {} holds {ids} ids; must be at most {most} (data.hotness)", column.name);
-                        return Err(place(i).error(what));
-                    }
-                    let missing = bag.is_empty() && column.hotness == Hotness::One;
-                    to.push(bag.iter().copied().chain(missing.then_some(0)));
+        batch.len += n;
+        Ok(())
+    }
+}
+
+/// What a column's thread reads to.
+#[derive(Default)]
+struct Out {
+    numbers: Vec<f64>,
+    /// Labels, or dense features.
+    values: Vec<f32>,
+    bags: Bags,
+    /// Ids before it is looked at how many each sample has.
+    raw: Bags,
+}
+
+/// From the numbers of a file to those of a batch.
+struct Encode {
+    layout: Layout,
+    dense: Dense,
+    ids: Ids,
+    hotness: Vec<usize>,
+}
+
+impl Encode {
+    /// Dense column `k`, in place of what was in `out`.
+    fn dense(&self, k: usize, part: &Part, n: usize, out: &mut Out) -> Result<(), DataError> {
+        out.numbers.clear();
+        out.numbers.resize(n, f64::NAN);
+        part.numbers(&mut out.numbers, 1);
+        out.values.clear();
+        for (i, &x) in out.numbers.iter().enumerate() {
+            out.values.push(self.dense.apply(x).ok_or_else(|| {
+                let name = &self.layout.dense[k];
+                part.place(i).error(format!("column {name} is {x}; must be {}", self.dense.domain()))
+            })?);
+        }
+        Ok(())
+    }
+
+    /// Appends the ids of categorical column `k`.
+    fn ids(&self, k: usize, part: &Part, n: usize, out: &mut Out) -> Result<(), DataError> {
+        let (column, start) = (&self.layout.ids[k], out.bags.indices.len());
+        out.raw.clear();
+        part.ids(&mut out.raw)?;
+        let (from, to) = (&out.raw, &mut out.bags);
+        if from.is_one_hot() {
+            to.indices.extend_from_slice(&from.indices);
+            to.offsets.extend(start as u32 + 1..=(start + n) as u32);
+        } else {
+            for i in 0..n {
+                let bag = from.bag(i);
+                if bag.len() > self.hotness[k] {
+                    let (ids, most) = (bag.len(), self.hotness[k]);
+                    let what = format!("column {} holds {ids} ids; must be at most {most} (data.hotness)", column.name);
+                    return Err(part.place(i).error(what));
                 }
+                let missing = bag.is_empty() && column.hotness == Hotness::One;
+                to.push(bag.iter().copied().chain(missing.then_some(0)));
             }
-            if let Err(at) = self.ids.wide_rows(k, &mut to.indices[start..]) {
-                // Which row the id at this place belongs to: as many bags have ended before it.
-                let i = to.offsets[to.offsets.len() - n..].partition_point(|&end| end as usize <= start + at);
-                let id = to.indices[start + at];
-                return Err(place(i).error(format!("column {} {}", column.name, self.ids.beyond(k, id))));
-            }
+        }
+        if let Err(at) = self.ids.wide_rows(k, &mut to.indices[start..]) {
+            // Which row the id at this place belongs to: as many bags have ended before it.
+            let i = to.offsets[to.offsets.len() - n..].partition_point(|&end| end as usize <= start + at);
+            let id = to.indices[start + at];
+            return Err(part.place(i).error(format!("column {} {}", column.name, self.ids.beyond(k, id))));
         }
         Ok(())
     }

@@ -2,16 +2,24 @@
 
 use crate::data::{
     Bags, DataError,
+    quiet::caught,
     rows::{Place, wrong},
 };
 use parquet::{
     basic::{ConvertedType, Type as Physical},
     column::reader::{ColumnReader, ColumnReaderImpl},
     data_type::{BoolType, DataType, DoubleType, FloatType, Int32Type, Int64Type},
-    errors::Result,
+    errors::{ParquetError, Result},
     schema::types::ColumnDescriptor,
 };
 use std::path::Path;
+
+/// Calls into the parquet crate. It looks at most of what it reads, but takes some of it on trust, and a damaged file must not end the
+/// program.
+pub(super) fn guarded<T>(call: impl FnOnce() -> Result<T>) -> Result<T> {
+    // Whatever was half done is given up with the error.
+    caught(call).unwrap_or_else(|| Err(ParquetError::General("the file is damaged".into())))
+}
 
 /// A column that is read.
 #[derive(Debug, Clone)]
@@ -119,17 +127,22 @@ impl Column {
         Column { defs: Vec::new(), reps: Vec::new(), values }
     }
 
-    /// Passes over `n` rows.
-    pub fn skip(&mut self, n: usize) -> Result<usize> {
-        typed!(&mut self.values, t => t.reader.skip_records(n), Ok(0))
-    }
-
-    /// Reads the next `n` rows into the buffers and returns how many there were.
-    pub fn read(&mut self, n: usize) -> Result<usize> {
-        self.defs.clear();
-        self.reps.clear();
-        let (defs, reps) = (&mut self.defs, &mut self.reps);
-        typed!(&mut self.values, t => t.read(n, defs, reps), Ok(0))
+    /// Passes over `skip` rows, and reads the next `n` into the buffers.
+    ///
+    /// # Errors
+    /// If the file is damaged, or there are not as many.
+    pub fn advance(&mut self, skip: usize, n: usize) -> Result<()> {
+        let short = || ParquetError::General("it ends early".into());
+        guarded(|| {
+            if skip > 0 && typed!(&mut self.values, t => t.reader.skip_records(skip)?, 0) != skip {
+                return Err(short());
+            }
+            self.defs.clear();
+            self.reps.clear();
+            let (defs, reps) = (&mut self.defs, &mut self.reps);
+            let read = typed!(&mut self.values, t => t.read(n, defs, reps)?, 0);
+            if read == n { Ok(()) } else { Err(short()) }
+        })
     }
 
     /// The rows read last as numbers, to every `stride`-th place of `out`; NaN where null.

@@ -7,7 +7,7 @@ mod column;
 mod read;
 mod write;
 
-pub use read::{ParquetReader, Table};
+pub use read::{ParquetReader, Part, Table};
 pub use write::ParquetWriter;
 
 #[cfg(test)]

@@ -2,12 +2,14 @@
 
 use super::{
     super::{Reader, columns::Columns},
-    column::{Column, Leaf, fraction},
+    column::{Column, Leaf, fraction, guarded},
 };
-use crate::data::{
-    DataError,
-    quiet::caught,
-    rows::{Hotness, IdColumn, Layout, Numbers, Place, Rows, io, wrong},
+use crate::{
+    backend::cpu::pool::Pool,
+    data::{
+        Bags, DataError,
+        rows::{Hotness, IdColumn, Layout, Numbers, Place, Rows, io, wrong},
+    },
 };
 use parquet::{
     basic::Type as Physical,
@@ -35,6 +37,7 @@ pub struct Table {
     /// Taken off the ids of categorical column `k`, `k` times.
     stride: u32,
     at: Option<Cursor>,
+    scratch: Vec<f64>,
 }
 
 /// A row group that is being read.
@@ -101,7 +104,7 @@ impl Table {
             let rows = u64::try_from(group.num_rows()).map_err(|_| wrong(path, "a row group has a negative number of rows"))?;
             starts.push(starts[starts.len() - 1].saturating_add(rows));
         }
-        Ok(Table { path: path.to_owned(), file, label, dense, ids, layout, starts, stride, at: None })
+        Ok(Table { path: path.to_owned(), file, label, dense, ids, layout, starts, stride, at: None, scratch: Vec::new() })
     }
 
     /// The file.
@@ -162,27 +165,80 @@ impl Table {
         if n == 0 {
             return Ok(());
         }
-        let row = row - self.starts[group];
-        let damaged = |path: &Path, e: &ParquetError| wrong(path, format!("row group {group} cannot be read: {}", one_line(e)));
-        let mut at = match self.at.take() {
-            Some(at) if at.group == group && at.row <= row => at,
-            _ => guarded(|| self.enter(group)).map_err(|e| damaged(&self.path, &e))?,
-        };
-        let skip = (row - at.row) as usize;
+        let (mut at, skip) = self.seek(group, row)?;
         for column in &mut at.columns {
-            let short = || ParquetError::General("it ends early".into());
-            let read = guarded(|| {
-                if skip > 0 && column.skip(skip)? != skip {
-                    return Err(short());
-                }
-                if column.read(n)? == n { Ok(()) } else { Err(short()) }
-            });
-            read.map_err(|e| damaged(&self.path, &e))?;
+            column.advance(skip, n).map_err(|e| damaged(&self.path, group, &e))?;
         }
-        self.collect(&at.columns, self.starts[group] + row, n, rows)?;
-        at.row = row + n as u64;
+        let mut scratch = std::mem::take(&mut self.scratch);
+        let leaves = [&self.label].into_iter().chain(&self.dense).chain(&self.ids);
+        let offsets = (0..).map(|k: usize| k.checked_sub(1 + self.dense.len()).map_or(0, |k| self.offset(k)));
+        let (start, width) = (rows.dense.len(), self.dense.len());
+        rows.dense.resize(start + n * width, f64::NAN);
+        for (k, ((column, leaf), offset)) in at.columns.iter().zip(leaves).zip(offsets).enumerate() {
+            let part = Part { column, leaf, offset, path: &self.path, first: row, n };
+            match k.checked_sub(1) {
+                None => part.labels(&mut scratch, &mut rows.labels)?,
+                Some(k) if k < width => part.numbers(&mut rows.dense[start + k..], width),
+                Some(k) => part.ids(&mut rows.ids[k - width])?,
+            }
+        }
+        at.row = row - self.starts[group] + n as u64;
+        (self.at, self.scratch) = (Some(at), scratch);
+        Ok(())
+    }
+
+    /// Reads rows as [`Table::append`] does, columns on all threads of `pool`: `take` is called for each, in the order label, dense, categorical, with
+    /// its entry of `to`, which has one for each.
+    ///
+    /// # Errors
+    /// As [`Table::append`], and the first column's for which `take` fails.
+    pub fn each_column<S: Send>(
+        &mut self,
+        group: usize,
+        row: u64,
+        n: usize,
+        pool: &Pool,
+        to: &mut [S],
+        take: impl Fn(usize, Part, &mut S) -> Result<(), DataError> + Sync,
+    ) -> Result<(), DataError> {
+        struct Job<'a, S> {
+            column: &'a mut Column,
+            leaf: &'a Leaf,
+            to: &'a mut S,
+            done: Result<(), DataError>,
+        }
+        if n == 0 {
+            return Ok(());
+        }
+        let (mut at, skip) = self.seek(group, row)?;
+        let leaves = [&self.label].into_iter().chain(&self.dense).chain(&self.ids);
+        let columns = at.columns.iter_mut().zip(leaves).zip(to);
+        let mut jobs: Vec<_> = columns.map(|((column, leaf), to)| Job { column, leaf, to, done: Ok(()) }).collect();
+        let (path, stride, singles) = (&self.path, self.stride, 1 + self.dense.len());
+        pool.for_each_chunk(&mut jobs, 1, |k, _, jobs| {
+            for Job { column, leaf, to, done } in jobs {
+                let offset = k.checked_sub(singles).map_or(0, |k| k as i64 * i64::from(stride));
+                *done = column.advance(skip, n).map_err(|e| damaged(path, group, &e)).and_then(|()| {
+                    let part = Part { column, leaf, offset, path, first: row, n };
+                    take(k, part, to)
+                });
+            }
+        });
+        jobs.into_iter().try_for_each(|job| job.done)?;
+        at.row = row - self.starts[group] + n as u64;
         self.at = Some(at);
         Ok(())
+    }
+
+    /// The open row group, or `group` anew, and the rows to pass over from where it stands.
+    fn seek(&mut self, group: usize, row: u64) -> Result<(Cursor, usize), DataError> {
+        let row = row - self.starts[group];
+        let at = match self.at.take() {
+            Some(at) if at.group == group && at.row <= row => at,
+            _ => guarded(|| self.enter(group)).map_err(|e| damaged(&self.path, group, &e))?,
+        };
+        let skip = (row - at.row) as usize;
+        Ok((at, skip))
     }
 
     fn enter(&self, group: usize) -> Result<Cursor, ParquetError> {
@@ -191,36 +247,62 @@ impl Table {
         let columns = leaves.map(|l| reader.get_column_reader(l.index).map(Column::new)).collect::<Result<_, _>>()?;
         Ok(Cursor { group, row: 0, columns })
     }
+}
 
-    /// Takes what the columns have read, `n` rows from `first` on.
-    fn collect(&self, columns: &[Column], first: u64, n: usize, rows: &mut Rows) -> Result<(), DataError> {
-        let place = |i: usize| Place { path: &self.path, row: first + i as u64 + 1 };
-        let (label, rest) = columns.split_at(1);
-        let (dense, ids) = rest.split_at(self.dense.len());
-        // The labels pass through the place of the dense values.
-        let (start, width) = (rows.dense.len(), self.dense.len());
-        rows.dense.resize(start + n * width.max(1), f64::NAN);
-        label[0].numbers(&self.label, &mut rows.dense[start..start + n], 1);
-        for i in 0..n {
-            let y = rows.dense[start + i];
+fn damaged(path: &Path, group: usize, e: &ParquetError) -> DataError {
+    wrong(path, format!("row group {group} cannot be read: {}", one_line(e)))
+}
+
+/// What a column has read: `n` rows from `first` on.
+pub struct Part<'a> {
+    column: &'a Column,
+    leaf: &'a Leaf,
+    /// Taken off ids.
+    offset: i64,
+    path: &'a Path,
+    first: u64,
+    n: usize,
+}
+
+impl Part<'_> {
+    /// Where row `i` of them is.
+    pub fn place(&self, i: usize) -> Place<'_> {
+        Place { path: self.path, row: self.first + i as u64 + 1 }
+    }
+
+    /// Appends labels; `scratch` is scratch space.
+    ///
+    /// # Errors
+    /// If one is missing or not 0 or 1.
+    pub fn labels(&self, scratch: &mut Vec<f64>, labels: &mut Vec<f32>) -> Result<(), DataError> {
+        scratch.clear();
+        scratch.resize(self.n, f64::NAN);
+        self.numbers(scratch, 1);
+        for (i, &y) in scratch.iter().enumerate() {
             if y.is_nan() {
-                return Err(place(i).error(format!("the label (column {}) is missing; must be 0 or 1", self.label.name)));
+                let what = format!("the label (column {}) is missing; must be 0 or 1", self.leaf.name);
+                return Err(self.place(i).error(what));
             }
-            rows.labels.push(place(i).label(&self.label.name, y)?);
+            labels.push(self.place(i).label(&self.leaf.name, y)?);
         }
-        rows.dense.truncate(start + n * width);
-        for (k, (column, leaf)) in dense.iter().zip(&self.dense).enumerate() {
-            column.numbers(leaf, &mut rows.dense[start + k..], width);
-        }
-        for (k, (column, leaf)) in ids.iter().zip(&self.ids).enumerate() {
-            let before = rows.ids[k].offsets.len();
-            column.ids(leaf, self.offset(k), &mut rows.ids[k], place)?;
-            if rows.ids[k].offsets.len() - before != n {
-                return Err(wrong(
-                    &self.path,
-                    format!("column {} has not as many rows as the label; the file is damaged", leaf.name),
-                ));
-            }
+        Ok(())
+    }
+
+    /// Puts numbers to every `stride`-th place of `out`; NaN where they are missing.
+    pub fn numbers(&self, out: &mut [f64], stride: usize) {
+        self.column.numbers(self.leaf, out, stride);
+    }
+
+    /// Appends ids.
+    ///
+    /// # Errors
+    /// If a value is none.
+    pub fn ids(&self, bags: &mut Bags) -> Result<(), DataError> {
+        let before = bags.offsets.len();
+        self.column.ids(self.leaf, self.offset, bags, |i| self.place(i))?;
+        if bags.offsets.len() - before != self.n {
+            let what = format!("column {} has not as many rows as the label; the file is damaged", self.leaf.name);
+            return Err(wrong(self.path, what));
         }
         Ok(())
     }
@@ -265,13 +347,6 @@ impl Reader for ParquetReader {
         }
         Ok(())
     }
-}
-
-/// Calls into the parquet crate. It looks at most of what it reads, but takes some of it on trust, and a damaged file must not end the
-/// program.
-fn guarded<T>(call: impl FnOnce() -> Result<T, ParquetError>) -> Result<T, ParquetError> {
-    // Whatever was half done is given up with the error.
-    caught(call).unwrap_or_else(|| Err(ParquetError::General("the file is damaged".into())))
 }
 
 /// A message of the parquet crate, which may have several lines, in one.

@@ -85,6 +85,7 @@ proptest! {
         more in 1usize..40,
         group in 1usize..12,
         shuffled: bool,
+        threads in 1usize..5,
         asks in prop::collection::vec((0u64..3, 0usize..80, 0usize..80), 0..8),
     ) {
         let (dir, n) = (tempfile::tempdir().unwrap(), cut + more);
@@ -96,7 +97,7 @@ proptest! {
         file(&eval, 0, n, 100);
         let shuffle = if shuffled { GroupShuffle::RowGroup } else { GroupShuffle::None };
         let c = ParquetConfig { shuffle, ..config(&dir.path().join("train"), &eval) };
-        let mut data = open(&c, &train()).unwrap();
+        let mut data = open(&c, &train(), threads).unwrap();
         prop_assert_eq!(data.train.len(), Some(n as u64));
         let wholes: Vec<Vec<usize>> = (0..3).map(|e| samples(&mut *data.train, e, 0, n)).collect();
         for whole in &wholes {
@@ -125,7 +126,7 @@ fn tables_are_as_large_as_the_files_ask_for() {
     let path = dir.path().join("a.parquet");
     file(&path, 0, 20, 6);
     let sizes = |c: &ParquetConfig| {
-        let data = open(c, &train()).unwrap();
+        let data = open(c, &train(), 1).unwrap();
         data.train.schema().tables.iter().map(|t| (t.rows, t.max_hotness)).collect::<Vec<_>>()
     };
     let c = config(&path, &path);
@@ -141,13 +142,18 @@ fn what_does_not_fit_is_named() {
     let path = dir.path().join("a.parquet");
     file(&path, 0, 20, 6);
     let c = config(&path, &path);
-    let message = |c: &ParquetConfig| {
-        let mut data = match open(c, &train()) {
+    let said = |c: &ParquetConfig, threads| {
+        let mut data = match open(c, &train(), threads) {
             Ok(data) => data,
             Err(e) => return e.to_string(),
         };
         let mut batch = Batch::with_capacity(data.train.schema(), 20);
         data.train.fill(0, 0, 20, &mut batch).unwrap_err().to_string()
+    };
+    let message = |c: &ParquetConfig| {
+        let one = said(c, 1);
+        assert!((2..5).all(|threads| said(c, threads) == one));
+        one
     };
     let tables = |tables: &[usize], hotness: &[usize]| ParquetConfig {
         tables: Some(tables.to_vec()),
