@@ -8,7 +8,7 @@ use super::{
 use flate2::{Crc, read::DeflateDecoder};
 use std::{
     fs::File,
-    io::{BufReader, BufWriter, Read, Seek, SeekFrom},
+    io::{BufReader, BufWriter, Read, Seek, SeekFrom, Write},
     path::Path,
 };
 use zip::{CompressionMethod, DateTime, ZipArchive, ZipWriter, write::SimpleFileOptions};
@@ -142,20 +142,106 @@ impl Member {
 /// # Errors
 /// If it cannot be written.
 pub fn pack(path: &Path, packing: Packing, members: impl IntoIterator<Item = (Member, u64)>) -> std::io::Result<()> {
+    let arrays = members.into_iter().map(|(Member { name, array }, rows)| Ok((name, array.finish(rows)?)));
+    let out = BufWriter::with_capacity(1 << 20, File::create(path)?);
+    zip(out, packing, arrays)?.into_inner().map_err(std::io::IntoInnerError::into_error)?.sync_all()
+}
+
+fn zip<W: Write + Seek>(
+    out: W,
+    packing: Packing,
+    arrays: impl Iterator<Item = std::io::Result<(String, File)>>,
+) -> std::io::Result<W> {
     let method = match packing {
         Packing::Stored => CompressionMethod::Stored,
         Packing::Deflated => CompressionMethod::Deflated,
     };
-    let mut zip = ZipWriter::new(BufWriter::with_capacity(1 << 20, File::create(path)?));
-    for (Member { name, array }, rows) in members {
-        let mut file = array.finish(rows)?;
+    let mut zip = ZipWriter::new(out);
+    for array in arrays {
+        let (name, mut file) = array?;
         let bytes = file.seek(SeekFrom::End(0))?;
         file.seek(SeekFrom::Start(0))?;
         let options = SimpleFileOptions::default().compression_method(method).last_modified_time(DateTime::default());
-        // Four bytes of a size are not enough for more than this, packed or not.
-        let options = options.large_file(bytes > u64::from(u32::MAX) / 2);
+        let options = options.large_file(large(bytes));
         zip.start_file(format!("{name}.npy"), options).map_err(std::io::Error::other)?;
         std::io::copy(&mut file, &mut zip)?;
     }
-    zip.finish().map_err(std::io::Error::other)?.into_inner().map_err(std::io::IntoInnerError::into_error)?.sync_all()
+    zip.finish().map_err(std::io::Error::other)
+}
+
+/// Whether four bytes may not be enough for the size of a member, packed or not.
+fn large(bytes: u64) -> bool {
+    bytes > u64::from(u32::MAX) / 2
+}
+
+/// Bytes of the archive that [`pack`] makes without packing of arrays with these names and bytes of elements: what the zip format's "local file
+/// header", "central directory header" and "end of central directory record" take, and their additions for 64-bit sizes and places.
+pub fn stored_bytes<'a>(arrays: impl IntoIterator<Item = (&'a str, u64)>) -> u64 {
+    const MOST: u64 = u32::MAX as u64;
+    let (mut at, mut directory) = (0, 0);
+    for (name, elements) in arrays {
+        let (name, bytes) = ((name.len() + ".npy".len()) as u64, Header::BYTES as u64 + elements);
+        let sizes = if large(bytes) { 16 } else { 0 };
+        let place = if at >= MOST { 8 } else { 0 };
+        directory += 46 + name + if sizes + place > 0 { 4 + sizes + place } else { 0 };
+        at += 30 + name + if sizes > 0 { 4 + sizes } else { 0 } + bytes;
+    }
+    at + directory + 22 + if at.max(directory) > MOST { 56 + 20 } else { 0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Takes bytes and keeps none.
+    #[derive(Default)]
+    struct Counting {
+        at: u64,
+        len: u64,
+    }
+
+    impl Write for Counting {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.at += bytes.len() as u64;
+            self.len = self.len.max(self.at);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl Seek for Counting {
+        fn seek(&mut self, to: SeekFrom) -> std::io::Result<u64> {
+            let to = match to {
+                SeekFrom::Start(n) => Some(n),
+                SeekFrom::End(n) => self.len.checked_add_signed(n),
+                SeekFrom::Current(n) => self.at.checked_add_signed(n),
+            };
+            self.at = to.ok_or_else(|| std::io::Error::other("before the start"))?;
+            Ok(self.at)
+        }
+    }
+
+    /// Also where sizes and places do not fit into 32 bits: the arrays are holes in files, which take no disk.
+    #[test]
+    fn sizes_of_archives_are_known_beforehand() {
+        let (half, header) = (u64::from(u32::MAX) / 2, Header::BYTES as u64);
+        for arrays in [
+            &[][..],
+            &[("counts", 104)],
+            &[("0", 7), ("10", 0), ("25", 1 << 20)],
+            &[("a", half - header), ("b", 9)],
+            &[("a", half - header + 1), ("b", half + 1000), ("c", 3)],
+        ] {
+            let file = |&(name, bytes): &(&str, u64)| {
+                let file = tempfile::tempfile()?;
+                file.set_len(header + bytes)?;
+                Ok((name.to_owned(), file))
+            };
+            let written = zip(Counting::default(), Packing::Stored, arrays.iter().map(file)).unwrap();
+            assert_eq!(stored_bytes(arrays.iter().copied()), written.len, "{arrays:?}");
+        }
+    }
 }

@@ -2,6 +2,7 @@
 
 use super::{data, error, files, log::realistic};
 use std::{
+    collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
     process::Command,
@@ -147,8 +148,40 @@ fn how_it_is_made_changes_no_byte() {
             assert!(done.status.success(), "{}", error(&done));
             let written = files(&output);
             assert!(*first.get_or_insert(written.clone()) == written, "{recipe}, {threads} threads, {memory}");
+            let words = ["preprocess", recipe, raw.to_str().unwrap(), "-o", output.to_str().unwrap(), "--memory", memory];
+            let plan = data(&[&words[..], more, &["--plan", "--json", "-q"]].concat());
+            assert!(plan.status.success(), "{}", error(&plan));
+            planned(recipe, &serde_json::from_slice(&plan.stdout).unwrap(), &written);
         }
     }
+}
+
+/// What the plan said against what was written: exact sizes, upper bounds, and sizes by a sample, which are right within a tenth.
+fn planned(recipe: &str, plan: &serde_json::Value, written: &BTreeMap<String, Vec<u8>>) {
+    let entries = plan["files"].as_array().unwrap();
+    let mut found = 0;
+    for entry in entries {
+        let name = entry["name"].as_str().unwrap();
+        let sizes: Vec<usize> =
+            written.iter().filter(|(n, _)| *n == name || n.starts_with(&format!("{name}/"))).map(|(_, b)| b.len()).collect();
+        let (count, bytes) = (sizes.len() as u64, sizes.iter().sum::<usize>() as u64);
+        assert_eq!(entry["files"], count, "{recipe}: {entry}");
+        found += count;
+        let most = entry["bytes"].as_u64().unwrap();
+        let exact = entry["exact"].as_bool().unwrap();
+        assert!(if exact { bytes == most } else { bytes <= most }, "{recipe}: {bytes}, but {entry}");
+        if let Some(about) = entry["about"].as_u64() {
+            assert!(about.abs_diff(bytes) * 10 <= bytes && !exact, "{recipe}: {bytes}, but {entry}");
+        }
+        let known = match recipe {
+            "deeprec" | "mlperf-v2" => exact,
+            "nvidia" => exact || name.ends_with(".yaml"),
+            "oneflow-dlrm" | "oneflow-deepfm" => entry["about"].is_u64(),
+            _ => true,
+        };
+        assert!(known, "{recipe}: {entry}");
+    }
+    assert_eq!(found + 1, written.len() as u64, "{recipe}: all but the manifest");
 }
 
 #[test]

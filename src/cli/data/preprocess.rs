@@ -307,12 +307,17 @@ fn plan_lines(plan: &Plan, job: &Job) -> String {
     let p = &job.parameters;
     let fewer = if p.sub_sample_rate > 0.0 { "; sub-sampling will make it less" } else { "" };
     let mut lines = format!("{} lines, {} bytes of raw files\n", thousands(plan.lines), thousands(plan.raw_bytes));
-    for PlannedFile { name, files, bytes, exact } in &plan.files {
-        let most = if *exact { "" } else { ", or less" };
+    for PlannedFile { name, files, bytes, exact, about, .. } in &plan.files {
+        let (size, most) = match about {
+            Some(about) => (format!("about {}", thousands(*about)), format!("; at most {}", thousands(*bytes))),
+            None if *exact => (thousands(*bytes), String::new()),
+            None => (thousands(*bytes), ", or less".into()),
+        };
         let many = if *files == 1 { String::new() } else { format!(", {} files", thousands(*files)) };
-        lines += &format!("{:>19} bytes  {}{many}{most}\n", thousands(*bytes), job.output.join(name).display());
+        lines += &format!("{size:>19} bytes  {}{many}{most}\n", job.output.join(name).display());
     }
-    lines += &format!("{:>19} bytes in all, and {} of some kB{fewer}\n", thousands(plan.bytes()), crate::data::manifest::NAME);
+    let all = if plan.files.iter().all(|f| f.exact) { "in all" } else { "in all at most" };
+    lines += &format!("{:>19} bytes {all}, and {} of some kB{fewer}\n", thousands(plan.bytes()), crate::data::manifest::NAME);
     let free = prepare::free(&job.output).map_or_else(String::new, |n| format!("; {} are free there", thousands(n)));
     let ids = if job.recipe.numbers() { ", and 4 for each different id" } else { "" };
     lines += &format!("at most {} bytes on the disk at once{ids}{free}\n", thousands(plan.peak_bytes));

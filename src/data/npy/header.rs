@@ -6,8 +6,6 @@ use std::io::Read;
 const MAGIC: &[u8] = b"\x93NUMPY";
 /// Longer headers are damage: there is no need for one.
 const LONGEST_HEADER: usize = 1 << 16;
-/// Bytes of the headers that are written: a multiple of 64, as numpy pads them, with room for any number of rows.
-const HEADER: usize = 128;
 
 /// Type of an array's elements.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -192,12 +190,15 @@ impl Header {
         Ok(Header { of, fortran, shape })
     }
 
+    /// Bytes of the headers that are written: a multiple of 64, as numpy pads them, with room for any number of rows.
+    pub const BYTES: usize = 128;
+
     /// Of the same elements with rows for columns.
     pub fn transposed(self) -> Self {
         Header { fortran: !self.fortran, shape: self.shape.into_iter().rev().collect(), ..self }
     }
 
-    /// As [`HEADER`] bytes.
+    /// As [`Header::BYTES`] bytes.
     pub fn bytes(&self) -> Vec<u8> {
         let shape: String = match &self.shape[..] {
             [n] => format!("({n},)"),
@@ -205,8 +206,8 @@ impl Header {
         };
         let order = if self.fortran { "True" } else { "False" };
         let text = format!("{{'descr': '{}', 'fortran_order': {order}, 'shape': {shape}, }}", self.of.descr());
-        let mut bytes = [MAGIC, &[1, 0], &((HEADER - 10) as u16).to_le_bytes(), text.as_bytes()].concat();
-        bytes.resize(HEADER - 1, b' ');
+        let mut bytes = [MAGIC, &[1, 0], &((Header::BYTES - 10) as u16).to_le_bytes(), text.as_bytes()].concat();
+        bytes.resize(Header::BYTES - 1, b' ');
         bytes.push(b'\n');
         bytes
     }
@@ -241,7 +242,7 @@ mod tests {
         {
             for shape in [vec![7], vec![u64::MAX, u64::MAX]] {
                 let header = Header { of, fortran: false, shape };
-                assert_eq!(header.bytes().len(), HEADER);
+                assert_eq!(header.bytes().len(), Header::BYTES);
                 assert_eq!(Header::read(&mut &header.bytes()[..]), Ok(header));
             }
         }

@@ -1,11 +1,13 @@
 //! Raw text files in stretches of whole lines, read and unpacked ahead by a thread of its own.
 
 use super::super::DataError;
-use super::lines::{BYTE_ORDER_MARK, describe, is_gzip};
-use flate2::bufread::MultiGzDecoder;
+use super::{
+    lines::{BYTE_ORDER_MARK, describe, is_gzip},
+    unpack::Unpacked,
+};
 use std::{
     fs::File,
-    io::{self, BufReader, Read, Seek, SeekFrom},
+    io::{self, Read, Seek, SeekFrom},
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -17,8 +19,6 @@ use std::{
 
 /// The least that a stretch holds. A longer line is cut here; it is malformed either way.
 pub const SMALLEST: usize = 64 << 10;
-/// Buffer for packed data.
-const PACKED: usize = 1 << 20;
 
 /// Where to go on in a file: bytes of its unpacked text before the place, and lines.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -51,8 +51,15 @@ pub struct Chunks {
 }
 
 impl Chunks {
-    /// Reads `files` from `from` on by stretches of about `size` bytes. At most three of them are in memory.
-    pub fn start<'scope>(scope: &'scope Scope<'scope, '_>, files: &'scope [PathBuf], from: Place, size: usize) -> Chunks {
+    /// Reads `files` from `from` on by stretches of about `size` bytes. At most three of them are in memory. Packed files are unpacked by
+    /// `unpackers` threads.
+    pub fn start<'scope>(
+        scope: &'scope Scope<'scope, '_>,
+        files: &'scope [PathBuf],
+        from: Place,
+        size: usize,
+        unpackers: usize,
+    ) -> Chunks {
         let (to, full) = sync_channel(1);
         let (empty, recycled) = channel();
         scope.spawn(move || {
@@ -60,7 +67,8 @@ impl Chunks {
             for (file, path) in files.iter().enumerate().skip(from.file) {
                 let from = if file == from.file { from } else { Place { file, ..Place::default() } };
                 // Nobody listens any more if a sending fails.
-                if !send_file(path, from, size, &to, &recycled) {
+                let text = Text::open(path, from, unpackers);
+                if !send_file(text, size, &to, &recycled) {
                     return;
                 }
             }
@@ -84,13 +92,12 @@ impl Chunks {
 }
 
 fn send_file(
-    path: &Path,
-    from: Place,
+    text: Result<Text, DataError>,
     size: usize,
     to: &SyncSender<Result<Chunk, DataError>>,
     recycled: &Receiver<Vec<u8>>,
 ) -> bool {
-    let mut text = match Text::open(path, from) {
+    let mut text = match text {
         Ok(text) => text,
         Err(e) => {
             let _ = to.send(Err(e));
@@ -129,21 +136,19 @@ struct Text {
 }
 
 impl Text {
-    fn open(path: &Path, from: Place) -> Result<Text, DataError> {
+    fn open(path: &Path, from: Place, unpackers: usize) -> Result<Text, DataError> {
         let io = |source| DataError::Io { path: path.to_owned(), source };
         let packed = is_gzip(path).map_err(io)?;
-        let mut file = File::open(path).map_err(io)?;
-        let raw = Arc::new(AtomicU64::new(0));
-        if !packed {
-            file.seek(SeekFrom::Start(from.offset)).map_err(io)?;
-            raw.store(from.offset, Ordering::Relaxed);
-        }
-        let counted = Counted { inner: file, bytes: Arc::clone(&raw) };
-        let mut reader: Box<dyn Read + Send> =
-            if packed { Box::new(MultiGzDecoder::new(BufReader::with_capacity(PACKED, counted))) } else { Box::new(counted) };
-        if packed {
-            io::copy(&mut (&mut reader).take(from.offset), &mut io::sink()).map_err(io)?;
-        }
+        let raw = Arc::new(AtomicU64::new(if packed { 0 } else { from.offset }));
+        let reader: Box<dyn Read + Send> = if packed {
+            let mut text = Unpacked::open(path, unpackers, Arc::clone(&raw)).map_err(io)?;
+            io::copy(&mut (&mut text).take(from.offset), &mut io::sink()).map_err(io)?;
+            Box::new(text)
+        } else {
+            let mut inner = File::open(path).map_err(io)?;
+            inner.seek(SeekFrom::Start(from.offset)).map_err(io)?;
+            Box::new(Counted { inner, bytes: Arc::clone(&raw) })
+        };
         Ok(Text { path: path.to_owned(), reader, packed, raw, at: from, rest: Vec::new(), ended: false })
     }
 
@@ -234,12 +239,12 @@ impl Read for Counted {
     }
 }
 
-/// Lines of a file, malformed ones too: counted as fast as it can be read and unpacked.
+/// Lines of a file, malformed ones too: counted as fast as it can be read and unpacked, by `unpackers` threads.
 ///
 /// # Errors
 /// If it cannot be read, or is gzip that ends early or is damaged.
-pub fn count_lines(path: &Path, mut tell: impl FnMut(u64)) -> Result<u64, DataError> {
-    let mut text = Text::open(path, Place::default())?;
+pub fn count_lines(path: &Path, unpackers: usize, mut tell: impl FnMut(u64)) -> Result<u64, DataError> {
+    let mut text = Text::open(path, Place::default(), unpackers)?;
     let mut buffer = Vec::new();
     let mut lines = 0;
     while let Some((_, end)) = text.next(1 << 20, &mut buffer)? {
@@ -264,8 +269,10 @@ mod tests {
 
     /// Everything of all files.
     fn read_all(files: &[PathBuf], from: Place, size: usize) -> Result<Vec<Chunk>, DataError> {
+        // Packed files by one thread and by two.
+        let unpackers = 1 + size % 2;
         std::thread::scope(|scope| {
-            let chunks = Chunks::start(scope, files, from, size);
+            let chunks = Chunks::start(scope, files, from, size, unpackers);
             let mut all = Vec::new();
             while let Some(chunk) = chunks.next()? {
                 all.push(chunk);
@@ -300,9 +307,9 @@ mod tests {
             let path = folder.path().join("day_0");
             std::fs::write(&path, if packed { gzip(&bytes) } else { bytes }).unwrap();
             let files = [path];
-            let chunks = read_all(&files, Place::default(), SMALLEST).unwrap();
+            let chunks = read_all(&files, Place::default(), SMALLEST + usize::from(marked)).unwrap();
             prop_assert!(joined(&chunks) == text);
-            prop_assert_eq!(count_lines(&files[0], |_| ()).unwrap(), lengths.len() as u64);
+            prop_assert_eq!(count_lines(&files[0], 2, |_| ()).unwrap(), lengths.len() as u64);
             prop_assert_eq!(chunks.last().unwrap().end.line, lengths.len() as u64);
             for (i, chunk) in chunks.iter().enumerate() {
                 prop_assert!(i + 1 == chunks.len() || chunk.text.ends_with(b"\n") && chunk.end == chunks[i + 1].start);
@@ -335,7 +342,7 @@ mod tests {
         let text: String = (0..20_000).map(|i| format!("{}\n", i * 7919 % 100_003)).collect();
         let packed = gzip(text.as_bytes());
         std::fs::write(&path, &packed[..packed.len() / 2]).unwrap();
-        let error = count_lines(&path, |_| ()).unwrap_err().to_string();
+        let error = count_lines(&path, 2, |_| ()).unwrap_err().to_string();
         assert!(error.contains("day_0.gz:") && error.ends_with("the gzip data end early; the file is not complete"), "{error}");
     }
 }

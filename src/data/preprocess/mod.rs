@@ -7,5 +7,6 @@ pub mod inputs;
 pub mod lines;
 mod numbering;
 pub mod prepare;
+mod unpack;
 
 pub use lines::Lines;

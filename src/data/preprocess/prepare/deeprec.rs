@@ -9,8 +9,15 @@ use super::{
     records::Records,
     run::{RECORDS, Worker},
     state::{Checkpoint, Growing, Written},
+    survey::{self, Survey},
 };
-use crate::data::preprocess::criteo::{DENSE, TABLES};
+use crate::{
+    backend::cpu::pool::Pool,
+    data::preprocess::{
+        chunks::Place,
+        criteo::{Blocks, Columns, DENSE, TABLES},
+    },
+};
 use std::{io::Write, path::Path};
 
 /// One line in so many is for evaluation.
@@ -28,9 +35,13 @@ fn parts(samples: u64) -> [(&'static str, &'static str, u64, u64); 2] {
 impl Finish for DeepRec {
     fn plan(&self, _job: &Job, lines: &[u64]) -> Outcome {
         let all: u64 = lines.iter().sum();
-        let file = |(_, name, _, samples): (_, &str, _, u64)| PlannedFile::at_most(name, samples * LINE);
+        let file = |(_, name, _, samples): (_, &str, _, u64)| PlannedFile::at_most(name, samples, samples * LINE);
         let peak = all * (Form::Raw.bytes() as u64 + LINE);
         Outcome { files: parts(all).map(file).into(), peak }
+    }
+
+    fn survey(&self, _job: &Job) -> Option<Box<dyn Survey>> {
+        Some(Box::new(Lengths::default()))
     }
 
     fn make(&self, worker: &Worker, checkpoint: &mut Checkpoint, tell: Tell) -> Result<Made, PrepareError> {
@@ -44,6 +55,55 @@ impl Finish for DeepRec {
         })?;
         let splits = parts.map(|(part, name, _, samples)| (part.to_owned(), name.to_owned(), samples));
         Ok(Made { files: checkpoint.files(&files), splits: splits.into(), ids: Vec::new() })
+    }
+}
+
+/// Sums of samples and bytes of their lines up to each stretch of text.
+#[derive(Default)]
+struct Lengths {
+    before: Vec<(Place, u64, u64)>,
+    samples: u64,
+    bytes: u64,
+}
+
+/// Bytes of the line of sample `i`.
+fn length(columns: &Columns, i: usize) -> u64 {
+    let there = !columns.missing[i];
+    let digits = |k: usize| u64::from(columns.dense[k][i].unsigned_abs().checked_ilog10().unwrap_or(0)) + 1;
+    let sign = |k: usize| u64::from(columns.dense[k][i] < 0);
+    let dense: u64 = (0..DENSE).filter(|k| there >> k & 1 == 1).map(|k| digits(k) + sign(k)).sum();
+    let ids = (there >> DENSE & ((1 << TABLES) - 1)).count_ones();
+    // The label, a comma before each other field, the end.
+    (1 + DENSE + TABLES + 1) as u64 + dense + 8 * u64::from(ids)
+}
+
+impl Survey for Lengths {
+    fn see(&mut self, _pool: &Pool, place: Place, blocks: &Blocks) {
+        self.before.push((place, self.samples, self.bytes));
+        for columns in blocks.columns() {
+            self.samples += columns.len() as u64;
+            self.bytes += (0..columns.len()).map(|i| length(columns, i)).sum::<u64>();
+        }
+    }
+
+    fn files(&self, job: &Job, pool: &Pool, samples: &[u64]) -> Result<Vec<PlannedFile>, PrepareError> {
+        let parts = parts(samples.iter().sum());
+        let train = parts[0].3;
+        let mut bytes = self.bytes;
+        // Where the evaluation's lines begin, the stretch is read again.
+        if let Some(&(place, first, before)) = self.before.iter().rev().find(|b| b.1 <= train) {
+            bytes = before;
+            let mut left = train - first;
+            survey::again(job, pool, place, |all| {
+                for columns in all {
+                    let n = left.min(columns.len() as u64);
+                    bytes += (0..n as usize).map(|i| length(columns, i)).sum::<u64>();
+                    left -= n;
+                }
+            })?;
+        }
+        let sizes = [bytes, self.bytes - bytes];
+        Ok(parts.iter().zip(sizes).map(|(&(_, name, _, samples), bytes)| PlannedFile::exact(name, samples, bytes)).collect())
     }
 }
 

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::data::{
     npy::Type,
-    npz::{Member, Packing, pack},
+    npz::{Member, Packing, pack, stored_bytes},
     preprocess::criteo::{TABLES, slice_ends},
 };
 use std::{
@@ -23,8 +23,6 @@ use std::{
 
 /// Bytes that are copied at once.
 const BUFFER: usize = RECORD << 13;
-/// Bytes of `*_fea_count.npz`: an array of 26 integers in a zip of one file.
-const COUNTS: u64 = 128 + 104 + 2 * "counts.npy".len() as u64 + 30 + 46 + 22;
 
 pub struct Facebook;
 
@@ -50,19 +48,19 @@ impl Finish for Facebook {
         };
         let record = RECORD as u64;
         let last = days.last().copied().unwrap_or(0);
-        let (train, test) = ((all - last) * record, last.div_ceil(2) * record);
+        let test = last.div_ceil(2);
         let largest = days.iter().copied().max().unwrap_or(0) * record;
         let peak = all * record
             + last * record
             + match job.parameters.randomize {
                 Randomize::None => 0,
-                Randomize::Day => train + largest,
-                Randomize::Total => train + 3 * largest,
+                Randomize::Day => (all - last) * record + largest,
+                Randomize::Total => (all - last) * record + 3 * largest,
             };
-        let sizes = [("train", train), ("test", test), ("val", last * record - test)];
-        let mut files: Vec<PlannedFile> =
-            sizes.iter().map(|&(part, bytes)| PlannedFile::exact(&file(job.recipe, part), bytes)).collect();
-        files.push(PlannedFile::exact(counts_file(job.recipe), COUNTS));
+        let sizes = [("train", all - last), ("test", test), ("val", last - test)];
+        let part = |(part, samples): (&str, u64)| PlannedFile::exact(&file(job.recipe, part), samples, samples * record);
+        let mut files: Vec<PlannedFile> = sizes.map(part).into();
+        files.push(PlannedFile::exact(counts_file(job.recipe), 0, stored_bytes([("counts", 4 * TABLES as u64)])));
         Outcome { files, peak }
     }
 

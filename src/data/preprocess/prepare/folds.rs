@@ -5,12 +5,19 @@
 use super::{
     PrepareError, Randomize, Tell,
     order::{ORDERED, Part, deal, random_keys},
+    partition,
+    permutation::Places,
     recipe::Form,
     records::Records,
     run::{RECORDS, Worker},
-    state::Checkpoint,
+    state::{Checkpoint, Growing, Written},
 };
 use crate::random::numpy::RandomState;
+use std::{
+    fs::File,
+    io::{BufReader, Read},
+    path::PathBuf,
+};
 
 /// Folds.
 pub const FOLDS: usize = 10;
@@ -35,22 +42,27 @@ pub fn most(samples: u64) -> Sizes {
 /// If a part has no samples, or memory does not suffice; or as [`deal`].
 pub fn order(worker: &Worker, checkpoint: &mut Checkpoint, tell: Tell) -> Result<Sizes, PrepareError> {
     if checkpoint.find(ORDERED).is_none() {
-        let samples = checkpoint.tally.total();
-        // Labels and folds, a permutation of the larger class.
-        worker.enough(6 * samples, "cutting folds")?;
+        let (samples, positives) = (checkpoint.tally.total(), checkpoint.tally.positives);
         let seed = checkpoint.parameters.seed;
-        let folds = folds(&labels(worker, samples)?, seed);
-        let mut parts: Vec<Part> = (0..FOLDS).map(|_| Part { samples: 0, sorted: false }).collect();
-        folds.iter().for_each(|&fold| parts[usize::from(fold)].samples += 1);
-        let sizes = [parts[0].samples, parts[1].samples, parts[2..].iter().map(|p| p.samples).sum()];
+        let mut folds = Folds::draw(worker, [samples - positives, positives], seed)?;
+        let (path, of_fold) = deal_folds(worker, samples, &mut folds)?;
+        drop(folds);
+        let mut parts: Vec<Part> = of_fold.iter().map(|&samples| Part { samples, sorted: false }).collect();
+        let sizes = [of_fold[0], of_fold[1], of_fold[2..].iter().sum()];
         worker.refuse_empty(&[("test", sizes[0]), ("val", sizes[1]), ("train", sizes[2])])?;
         if checkpoint.parameters.randomize != Randomize::None {
             parts.truncate(2);
             parts.push(Part { samples: sizes[2], sorted: true });
         }
-        let keys = random_keys(seed);
-        let go = |sample| (usize::from(folds[sample as usize]).min(parts.len() - 1), keys(sample));
+        let (keys, last) = (random_keys(seed), parts.len() - 1);
+        let mut folds = File::open(&path).map(BufReader::new).map_err(PrepareError::write(&path))?;
+        let go = |sample| {
+            let mut fold = [0];
+            folds.read_exact(&mut fold).map_err(PrepareError::write(&path))?;
+            Ok((usize::from(fold[0]).min(last), keys(sample)?))
+        };
         let written = deal(worker, Form::Raw, RECORDS[0], &parts, go, ORDERED, tell)?;
+        partition::remove(&[path])?;
         checkpoint.sizes = sizes.into();
         checkpoint.done(worker, ORDERED, written)?;
     }
@@ -59,48 +71,58 @@ pub fn order(worker: &Worker, checkpoint: &mut Checkpoint, tell: Tell) -> Result
     Ok(Sizes { test, val, train })
 }
 
-fn labels(worker: &Worker, samples: u64) -> Result<Vec<u8>, PrepareError> {
-    let mut labels = Vec::with_capacity(samples as usize);
+/// Writes the fold of each sample to a file, a byte each. Tells its path, and how many samples each fold has.
+fn deal_folds(worker: &Worker, samples: u64, folds: &mut Folds) -> Result<(PathBuf, [u64; FOLDS]), PrepareError> {
+    let path = worker.path("folds.u8");
+    let mut out = Growing::open(&path, &Written::default(), |_| Ok(()))?;
     let mut records = Records::open(&worker.path(RECORDS[0]), Form::Raw, 0, samples)?;
+    let (mut of_fold, mut bytes) = ([0; FOLDS], Vec::new());
     loop {
         worker.interrupted()?;
         let batch = records.next()?;
         if batch.len() == 0 {
-            return Ok(labels);
+            return Ok((path, of_fold));
         }
-        labels.extend(batch.map(|record| record.label()));
+        bytes.clear();
+        for record in batch {
+            let fold = folds.next(record.label())?;
+            of_fold[usize::from(fold)] += 1;
+            bytes.push(fold);
+        }
+        out.append(&bytes)?;
     }
 }
 
-/// The fold of each sample, by labels of 0 and 1.
-fn folds(labels: &[u8], seed: u32) -> Vec<u8> {
-    let mut numpy = RandomState::new(seed);
-    let mut of_class = [0, 1].map(|class| {
-        let count = labels.iter().filter(|&&y| y == class).count();
-        if count == 0 { Vec::new() } else { class_folds(count, &mut numpy) }.into_iter()
-    });
-    labels.iter().map(|&y| of_class[usize::from(y)].next().unwrap_or(0)).collect()
+/// Tells folds, by labels of 0 and 1 in order of the samples.
+struct Folds {
+    /// Of each class: the places that its samples are shuffled to, and how many places there are.
+    classes: [(Places, u64); 2],
 }
 
-/// The fold of each of `count` samples.
-fn class_folds(count: usize, numpy: &mut RandomState) -> Vec<u8> {
-    // Of fewer samples than folds the original shuffles as many as there are folds.
-    let places = count.max(FOLDS);
-    let mut order: Vec<u32> = (0..places as u32).collect();
-    numpy.shuffle(&mut order);
-    let mut folds = vec![0; count];
-    let (size, larger) = (places / FOLDS, places % FOLDS);
-    let mut rest = order.as_slice();
-    for fold in 0..FOLDS {
-        let (members, after) = rest.split_at(size + usize::from(fold < larger));
-        rest = after;
-        for &member in members {
-            if let Some(place) = folds.get_mut(member as usize) {
-                *place = fold as u8;
-            }
-        }
+impl Folds {
+    /// For so many samples of label 0 and of label 1.
+    fn draw(worker: &Worker, counts: [u64; 2], seed: u32) -> Result<Self, PrepareError> {
+        let mut numpy = RandomState::new(seed);
+        let mut class = |name, count: u64| {
+            // A class without samples draws nothing; of fewer samples than folds the original shuffles as many as there are folds.
+            let places = if count == 0 { 0 } else { count.max(FOLDS as u64) };
+            Ok::<_, PrepareError>((Places::shuffled(worker, name, places, &mut numpy, 8)?, places))
+        };
+        Ok(Folds { classes: [class("negative", counts[0])?, class("positive", counts[1])?] })
     }
-    folds
+
+    /// The fold of the next sample of this label.
+    fn next(&mut self, label: u8) -> Result<u8, PrepareError> {
+        let (places, all) = &mut self.classes[usize::from(label)];
+        Ok(fold(u64::from(places.next()?), *all))
+    }
+}
+
+/// The fold of a place among so many: all have equally many, the first ones one more if it does not come out even.
+fn fold(place: u64, places: u64) -> u8 {
+    let (size, larger) = (places / FOLDS as u64, places % FOLDS as u64);
+    let in_larger = larger * (size + 1);
+    (if place < in_larger { place / (size + 1) } else { larger + (place - in_larger) / size }) as u8
 }
 
 #[cfg(test)]
@@ -108,19 +130,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn folds_have_equal_shares_of_each_class() {
-        let labels: Vec<u8> = (0..1234).map(|i| u8::from(i % 7 < 2)).collect();
-        let found = folds(&labels, 2018);
-        let count = |fold: u8, class: u8| found.iter().zip(&labels).filter(|&(&f, &y)| f == fold && y == class).count();
-        let positives = labels.iter().filter(|&&y| y == 1).count();
-        for fold in 0..FOLDS as u8 {
-            for (class, all) in [(0, labels.len() - positives), (1, positives)] {
-                assert_eq!(count(fold, class), all / FOLDS + usize::from(usize::from(fold) < all % FOLDS));
+    fn folds_are_equal_ranges_of_places() {
+        for places in [10, 11, 19, 20, 1234] {
+            let of: Vec<u8> = (0..places).map(|place| fold(place, places)).collect();
+            assert!(of.is_sorted());
+            for fold in 0..FOLDS as u64 {
+                let size = of.iter().filter(|&&f| u64::from(f) == fold).count() as u64;
+                assert_eq!(size, places / 10 + u64::from(fold < places % 10), "{places}");
             }
         }
-        assert_ne!(folds(&labels, 1), found);
-        // Fewer positives than folds.
-        assert_eq!(folds(&[1, 0, 1], 5).len(), 3);
-        assert!(folds(&[], 5).is_empty());
     }
 }

@@ -60,12 +60,12 @@ impl Finish for FuxiCtr {
         let all: u64 = lines.iter().sum();
         let Sizes { test, val, train } = folds::most(all);
         let columns = columns();
-        let file = |(name, samples): (&str, u64)| PlannedFile::at_most(name, columns.most_bytes(samples, 1));
+        let file = |(name, samples): (&str, u64)| PlannedFile::at_most(name, samples, columns.most_bytes(samples, 1));
         let mut files: Vec<PlannedFile> =
             [("train.parquet", train), ("valid.parquet", val), ("test.parquet", test)].map(file).into();
-        files.push(PlannedFile::at_most(MAP, 20_000));
+        files.push(PlannedFile::at_most(MAP, 0, 20_000));
         // A word that occurs ten times, in each column.
-        files.push(PlannedFile::at_most(VOCABULARY, (train / 10 * COLUMNS as u64 + 1000) * WORD));
+        files.push(PlannedFile::at_most(VOCABULARY, 0, (train / 10 * COLUMNS as u64 + 1000) * WORD));
         let written: u64 = files.iter().map(|f| f.bytes).sum();
         let record = Form::Raw.bytes() as u64;
         Outcome { files, peak: all * record + written.max(all * (2 * record + 8)) }

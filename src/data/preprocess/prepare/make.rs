@@ -95,19 +95,6 @@ impl Worker<'_> {
         ))))
     }
 
-    /// # Errors
-    /// If `bytes` are more than there may be taken.
-    pub fn enough(&self, bytes: u64, what: &str) -> Result<(), PrepareError> {
-        let needed = bytes + super::PROGRAM;
-        if needed <= self.job.memory {
-            return Ok(());
-        }
-        Err(PrepareError::Memory(format!(
-            "{what} takes {} MiB of memory; give more with --memory, and the same command goes on from here",
-            needed.div_ceil(1 << 20)
-        )))
-    }
-
     /// The error that a column has more ids than there is memory for.
     pub fn too_many_words(&self) -> PrepareError {
         PrepareError::Memory(

@@ -11,6 +11,7 @@ use super::{
     Finish, Job, Made, Outcome, Parameters, PlannedFile, PrepareError, Randomize, Tell,
     make::Turn,
     order,
+    permutation::{self, Places},
     recipe::{Form, MultiHot, column_name},
     records::{Record, Records},
     run::{RECORDS, Worker},
@@ -20,7 +21,7 @@ use crate::{
     data::{
         dense::Dense,
         npy::{Header, Type},
-        npz::{Member, Packing, pack},
+        npz::{Member, Packing, pack, stored_bytes},
         preprocess::criteo::{DENSE, TABLES},
     },
     random::numpy::RandomState,
@@ -48,8 +49,6 @@ pub const LEAST: i32 = -2;
 
 /// The ids that were drawn, table by table.
 const DRAWN: &str = "drawn.i32";
-/// Bytes of an array's header.
-const HEADER: u64 = 128;
 
 pub struct MlperfV2;
 
@@ -73,10 +72,12 @@ impl Finish for MlperfV2 {
         let hotness = job.parameters.hotness;
         let mut files = Vec::new();
         for (day, &samples) in lines.iter().enumerate() {
-            files.push(PlannedFile::exact(&dense_file(day), HEADER + samples * 4 * DENSE as u64));
-            files.push(PlannedFile::exact(&labels_file(day), HEADER + samples * 4));
-            let ids: u64 = hotness.iter().map(|&h| 4 * u64::from(h) * samples + HEADER + 200).sum();
-            files.push(PlannedFile::at_most(&ids_file(day), ids));
+            let header = Header::BYTES as u64;
+            files.push(PlannedFile::exact(&dense_file(day), samples, header + samples * 4 * DENSE as u64));
+            files.push(PlannedFile::exact(&labels_file(day), samples, header + samples * 4));
+            let names: Vec<String> = (0..TABLES).map(|k| k.to_string()).collect();
+            let tables = names.iter().zip(hotness).map(|(name, h)| (name.as_str(), 4 * u64::from(h) * samples));
+            files.push(PlannedFile::exact(&ids_file(day), samples, stored_bytes(tables)));
         }
         let all: u64 = lines.iter().sum();
         let train = all - lines.last().copied().unwrap_or(0);
@@ -84,7 +85,7 @@ impl Finish for MlperfV2 {
         let largest = files.iter().map(|f| f.bytes).max().unwrap_or(0);
         let written: u64 =
             files.iter().map(|f| f.bytes).sum::<u64>() + largest * job.threads as u64 + drawn_starts(&job.parameters)[TABLES];
-        let ordering = if job.parameters.randomize == Randomize::None { 0 } else { train * (2 * record + 8) };
+        let ordering = if job.parameters.randomize == Randomize::None { 0 } else { train * (2 * record + 8 + permutation::DISK) };
         Outcome { files, peak: all * record + ordering.max(written) }
     }
 
@@ -95,8 +96,9 @@ impl Finish for MlperfV2 {
         worker.refuse_empty(&[("the training days", train), ("the last one", last)])?;
         let seed = checkpoint.parameters.seed;
         let keys = || {
-            let places = places(worker, train, seed)?;
-            Ok(move |sample: u64| ((u128::from(places[sample as usize]) << 64) / u128::from(train)) as u64)
+            // `numpy.random.seed(seed); numpy.random.shuffle(samples)`.
+            let mut places = Places::shuffled(worker, "shuffle", train, &mut RandomState::new(seed), 4)?;
+            Ok(move |_| Ok(((u128::from(places.next()?) << 64) / u128::from(train)) as u64))
         };
         let from = order::training(worker, checkpoint, Form::Signed, train, keys, tell)?;
         let parameters = checkpoint.parameters;
@@ -148,21 +150,6 @@ fn labels_file(day: usize) -> String {
 
 fn ids_file(day: usize) -> String {
     format!("day_{day}_sparse_multi_hot.npz")
-}
-
-/// Where each training sample goes: `numpy.random.seed(seed); numpy.random.shuffle(samples)`.
-fn places(worker: &Worker, samples: u64, seed: u32) -> Result<Vec<u32>, PrepareError> {
-    worker.enough(8 * samples, "shuffling as numpy does")?;
-    let n = u32::try_from(samples).map_err(|_| {
-        PrepareError::Usage(format!("{samples} training samples are more than can be shuffled; take --randomize none"))
-    })?;
-    let mut order: Vec<u32> = (0..n).collect();
-    RandomState::new(seed).shuffle(&mut order);
-    let mut places = vec![0; order.len()];
-    for (place, &sample) in (0..n).zip(&order) {
-        places[sample as usize] = place;
-    }
-    Ok(places)
 }
 
 /// Bytes that were drawn before each table, and in all.

@@ -17,6 +17,7 @@ mod nvidia;
 mod oneflow;
 mod order;
 mod partition;
+mod permutation;
 mod place;
 mod plan;
 mod recipe;
@@ -25,6 +26,7 @@ mod resolve;
 mod run;
 mod shuffle;
 mod state;
+mod survey;
 mod table;
 mod vocabulary;
 mod write;
@@ -33,7 +35,7 @@ pub use plan::{Plan, PlannedFile, free, plan};
 pub use recipe::{MultiHot, NullId, Parameters, Randomize, Recipe};
 pub use run::{Done, run};
 
-use super::inputs::Input;
+use super::{inputs::Input, lines::is_gzip, unpack};
 use crate::{
     backend::cpu::gemm::Isa,
     data::{DataError, manifest::ManifestError, preprocess::criteo::RECORD},
@@ -46,6 +48,7 @@ use std::{
     path::{Path, PathBuf},
     time::Duration,
 };
+use survey::Survey;
 
 /// Bytes that the program itself, its buffers aside, may take.
 const PROGRAM: u64 = 32 << 20;
@@ -62,6 +65,16 @@ trait Finish: Sync {
 
     /// What will be written, for a log of so many lines in each file.
     fn plan(&self, job: &Job, lines: &[u64]) -> Outcome;
+
+    /// What looks at all samples, if that is how the sizes of the files become known.
+    fn survey(&self, _job: &Job) -> Option<Box<dyn Survey>> {
+        None
+    }
+
+    /// Bytes that a sample takes in files of which only the most is known, by some samples from the start of the log, as they lie on the disk.
+    fn measure(&self, _job: &Job, _records: &[u8]) -> Option<f64> {
+        None
+    }
 
     /// Makes the files in the folder of unfinished work, each by [`Worker::make`], which leaves alone what was made before a kill.
     ///
@@ -127,9 +140,17 @@ impl Job {
         (self.memory / 128).clamp(super::chunks::SMALLEST as u64, 16 << 20) as usize
     }
 
+    /// Threads that unpack a file; each takes memory.
+    fn unpackers(&self) -> usize {
+        let packed = self.raw.iter().any(|path| is_gzip(path).unwrap_or(false));
+        let room = (self.memory / 8 / unpack::MEMORY) as usize;
+        if packed { self.threads.min(room).max(1) } else { 1 }
+    }
+
     /// Bytes left for dictionaries.
     fn dictionaries(&self) -> u64 {
-        self.memory.saturating_sub(PROGRAM + 24 * self.chunk() as u64)
+        let unpacking = self.unpackers() as u64 - 1;
+        self.memory.saturating_sub(PROGRAM + 24 * self.chunk() as u64 + unpacking * unpack::MEMORY)
     }
 
     fn check(&self) -> Result<(), PrepareError> {

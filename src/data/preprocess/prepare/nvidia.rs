@@ -12,17 +12,26 @@ use super::{
     records::{Record, Records},
     run::{RECORDS, Worker},
     state::{Checkpoint, Growing, Written},
-    vocabulary::{self, Value},
+    survey::Survey,
+    vocabulary::{self, Counts, Value},
 };
-use crate::data::{
-    format::nvidia as format,
-    preprocess::{
-        criteo::{DENSE, TABLES},
-        numbering::{Budget, NONE, Numbering},
+use crate::{
+    backend::cpu::pool::Pool,
+    data::{
+        format::nvidia as format,
+        preprocess::{
+            chunks::Place,
+            criteo::{Blocks, DENSE, TABLES},
+            numbering::{Budget, NONE, Numbering},
+        },
+        rows::{Layout, Numbers},
     },
-    rows::{Layout, Numbers},
 };
 use half::f16;
+use std::path::Path;
+
+/// The most bytes of an id.
+const WIDEST: usize = 4;
 
 pub struct Nvidia;
 
@@ -61,18 +70,18 @@ impl Finish for Nvidia {
         let all: u64 = lines.iter().sum();
         let last = lines.last().copied().unwrap_or(0);
         let train = all - last;
-        // A byte for the label, two an integer, at most four an id.
-        let bytes = (1 + 2 * DENSE + 4 * TABLES) as u64;
-        let split = |(name, samples): (&str, u64)| PlannedFile {
-            files: 2 + TABLES as u64,
-            ..PlannedFile::at_most(name, samples * bytes)
-        };
-        let mut files: Vec<PlannedFile> =
-            [("train", train), ("test", last / 2), ("validation", last - last / 2)].map(split).into();
-        files.push(PlannedFile::at_most(format::NAME, 20_000));
+        let (files, bytes) = (folders(lines, 4 * TABLES as u64, false), sample_bytes(4 * TABLES as u64));
         let record = Form::Raw.bytes() as u64;
         let ordering = if job.parameters.randomize == Randomize::None { 0 } else { train * (2 * record + 8) };
         Outcome { files, peak: all * record + ordering.max(all * bytes) }
+    }
+
+    fn survey(&self, job: &Job) -> Option<Box<dyn Survey>> {
+        let least = job.parameters.min_count;
+        // As many bytes for counts as for the tables.
+        let budget = || Budget::new(job.dictionaries() / (2 * TABLES as u64));
+        let column = |k| Words { column: k, least, counts: Counts::new(), budget: budget(), enough: false };
+        Some(Box::new(Cardinalities { columns: (0..TABLES).map(column).collect() }))
     }
 
     fn make(&self, worker: &Worker, checkpoint: &mut Checkpoint, tell: Tell) -> Result<Made, PrepareError> {
@@ -105,6 +114,76 @@ impl Finish for Nvidia {
         let ids = cardinalities.iter().enumerate().map(|(k, &n)| (column_name(DENSE + k), n)).collect();
         let splits = splits.map(|split| (split.name.to_owned(), split.name.to_owned(), split.samples));
         Ok(Made { files: checkpoint.files(&names), splits: splits.into(), ids })
+    }
+}
+
+/// Bytes of a sample: one for the label, two an integer, and its ids.
+fn sample_bytes(ids: u64) -> u64 {
+    (1 + 2 * DENSE) as u64 + ids
+}
+
+/// What will be written of days of so many lines, with so many bytes for all ids of a sample.
+fn folders(lines: &[u64], ids: u64, exact: bool) -> Vec<PlannedFile> {
+    let last = lines.last().copied().unwrap_or(0);
+    let train = lines.iter().sum::<u64>() - last;
+    let split = |(name, samples): (&str, u64)| PlannedFile {
+        files: 2 + TABLES as u64,
+        exact,
+        ..PlannedFile::at_most(name, samples, samples * sample_bytes(ids))
+    };
+    let mut files: Vec<PlannedFile> = [("train", train), ("test", last / 2), ("validation", last - last / 2)].map(split).into();
+    files.push(PlannedFile::at_most(format::NAME, 0, 20_000));
+    files
+}
+
+/// How many ids of each column will have numbers, as far as it takes to know their bytes.
+struct Cardinalities {
+    columns: Vec<Words>,
+}
+
+struct Words {
+    column: usize,
+    least: u32,
+    counts: Counts,
+    budget: Budget,
+    /// There are so many that no more of them make ids wider.
+    enough: bool,
+}
+
+impl Words {
+    /// Bytes of an id, if there are no more frequent ids than are known.
+    fn bytes(&self) -> usize {
+        let cardinality = self.counts.frequent(self.least.into()) + 1;
+        // Too many ids are refused when they are written.
+        format::id_bytes(Path::new(""), self.column, cardinality).unwrap_or(WIDEST)
+    }
+
+    fn see(&mut self, blocks: &Blocks) {
+        if self.enough {
+            return;
+        }
+        for columns in blocks.columns() {
+            let there = |&(_, missing): &(&u32, &u64)| missing >> (DENSE + self.column) & 1 == 0;
+            let ids: Vec<u32> = columns.ids[self.column].iter().zip(&columns.missing).filter(there).map(|(&id, _)| id).collect();
+            self.counts.push(&ids, &self.budget, |_| ());
+        }
+        if self.bytes() == WIDEST {
+            // What has been counted is of no more use.
+            (self.enough, self.counts) = (true, Counts::new());
+        }
+    }
+}
+
+impl Survey for Cardinalities {
+    fn see(&mut self, pool: &Pool, _place: Place, blocks: &Blocks) {
+        pool.for_each_chunk(&mut self.columns, 1, |_, _, columns| columns.iter_mut().for_each(|column| column.see(blocks)));
+    }
+
+    fn files(&self, _job: &Job, _pool: &Pool, samples: &[u64]) -> Result<Vec<PlannedFile>, PrepareError> {
+        // Ids beyond those that memory held may be frequent as well.
+        let exact = self.columns.iter().all(|column| column.enough || !column.counts.full);
+        let bytes = |column: &Words| if column.enough || column.counts.full { WIDEST } else { column.bytes() };
+        Ok(folders(samples, self.columns.iter().map(|column| bytes(column) as u64).sum(), exact))
     }
 }
 

@@ -14,7 +14,7 @@ use super::{
     folds::{self, Sizes},
     order::{self, ORDERED, random_keys},
     recipe::{Form, column_name},
-    records::{Record, Records},
+    records::{self, Record, Records},
     run::{RECORDS, Worker},
     state::Checkpoint,
     table::{self, Columns, Waiting},
@@ -48,6 +48,12 @@ impl Finish for Dlrm {
         plan(job, &sizes, &dlrm_columns(), train + last, ordered)
     }
 
+    fn measure(&self, job: &Job, records: &[u8]) -> Option<f64> {
+        table::measure(records::of(a_file(job, records), Form::Raw), &dlrm_columns(), |record, row| {
+            dlrm_row(&job.parameters, record, row)
+        })
+    }
+
     fn make(&self, worker: &Worker, checkpoint: &mut Checkpoint, tell: Tell) -> Result<Made, PrepareError> {
         let last = checkpoint.tally.samples.last().copied().unwrap_or(0);
         let train = checkpoint.tally.total() - last;
@@ -56,17 +62,19 @@ impl Finish for Dlrm {
         let seed = checkpoint.parameters.seed;
         let first = order::training(worker, checkpoint, Form::Raw, train, || Ok(random_keys(seed)), tell)?;
         let sources = [("train", first, 0, train), ("val", RECORDS[1], test, last - test), ("test", RECORDS[1], 0, test)];
-        let (range, null_id) = (checkpoint.parameters.max_ind_range, checkpoint.parameters.null_id);
-        shards(worker, checkpoint, &sources, &dlrm_columns(), tell, |record, row| {
-            row.floats[0].push(f32::from(record.label()));
-            for (i, column) in row.floats[1..].iter_mut().enumerate() {
-                // To f32 first, as the original does.
-                column.push(record.dense_there(i).map_or(1.0, |x| x as f32 + 1.0));
-            }
-            for (j, column) in row.longs.iter_mut().enumerate() {
-                column.push(global_id(range, null_id, j, record.id_there(j)));
-            }
-        })
+        let parameters = checkpoint.parameters;
+        shards(worker, checkpoint, &sources, &dlrm_columns(), tell, |record, row| dlrm_row(&parameters, record, row))
+    }
+}
+
+fn dlrm_row(parameters: &Parameters, record: Record, row: &mut Waiting) {
+    row.floats[0].push(f32::from(record.label()));
+    for (i, column) in row.floats[1..].iter_mut().enumerate() {
+        // To f32 first, as the original does.
+        column.push(record.dense_there(i).map_or(1.0, |x| x as f32 + 1.0));
+    }
+    for (j, column) in row.longs.iter_mut().enumerate() {
+        column.push(global_id(parameters.max_ind_range, parameters.null_id, j, record.id_there(j)));
     }
 }
 
@@ -96,19 +104,25 @@ impl Finish for DeepFm {
         plan(job, &[("train", train), ("val", val), ("test", test)], &deepfm_columns(), all, all)
     }
 
+    fn measure(&self, job: &Job, records: &[u8]) -> Option<f64> {
+        table::measure(records::of(a_file(job, records), Form::Raw), &deepfm_columns(), deepfm_row)
+    }
+
     fn make(&self, worker: &Worker, checkpoint: &mut Checkpoint, tell: Tell) -> Result<Made, PrepareError> {
         let Sizes { test, val, train } = folds::order(worker, checkpoint, tell)?;
         let sources = [("train", ORDERED, test + val, train), ("val", ORDERED, test, val), ("test", ORDERED, 0, test)];
-        shards(worker, checkpoint, &sources, &deepfm_columns(), tell, |record, row| {
-            row.floats[0].push(f32::from(record.label()));
-            let (dense, ids) = row.longs.split_at_mut(DENSE);
-            for (i, column) in dense.iter_mut().enumerate() {
-                column.push(hash_dense(i, record.dense_there(i)));
-            }
-            for (j, column) in ids.iter_mut().enumerate() {
-                column.push(hash_id(j, record.id_there(j)));
-            }
-        })
+        shards(worker, checkpoint, &sources, &deepfm_columns(), tell, deepfm_row)
+    }
+}
+
+fn deepfm_row(record: Record, row: &mut Waiting) {
+    row.floats[0].push(f32::from(record.label()));
+    let (dense, ids) = row.longs.split_at_mut(DENSE);
+    for (i, column) in dense.iter_mut().enumerate() {
+        column.push(hash_dense(i, record.dense_there(i)));
+    }
+    for (j, column) in ids.iter_mut().enumerate() {
+        column.push(hash_id(j, record.id_there(j)));
     }
 }
 
@@ -141,6 +155,12 @@ fn hash(column: usize, text: Option<String>) -> i64 {
     text.map_or(seed, |text| XxHash64::oneshot(seed, text.as_bytes())) as i64
 }
 
+/// As many samples as a file holds: fewer take more bytes each.
+fn a_file<'a>(job: &Job, records: &'a [u8]) -> &'a [u8] {
+    let bytes = job.parameters.shard_rows.saturating_mul(Form::Raw.bytes() as u64);
+    &records[..records.len().min(usize::try_from(bytes).unwrap_or(usize::MAX))]
+}
+
 /// Files of a part of so many samples.
 fn shard_names(part: &str, samples: u64, shard_rows: u64) -> impl Iterator<Item = String> {
     (0..samples.div_ceil(shard_rows)).map(move |k| format!("{part}/part-{k:05}.parquet"))
@@ -149,7 +169,7 @@ fn shard_names(part: &str, samples: u64, shard_rows: u64) -> impl Iterator<Item 
 fn plan(job: &Job, sizes: &[(&str, u64)], columns: &Columns, samples: u64, ordered: u64) -> Outcome {
     let file = |&(part, samples): &(&str, u64)| {
         let files = samples.div_ceil(job.parameters.shard_rows);
-        PlannedFile { files, ..PlannedFile::at_most(part, columns.most_bytes(samples, files)) }
+        PlannedFile { files, ..PlannedFile::at_most(part, samples, columns.most_bytes(samples, files)) }
     };
     let files: Vec<PlannedFile> = sizes.iter().map(file).collect();
     let record = Form::Raw.bytes() as u64;

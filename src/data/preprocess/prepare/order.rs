@@ -31,17 +31,17 @@ pub struct Part {
 }
 
 /// A random key for each sample: sorted by it, all orders are equally likely.
-pub fn random_keys(seed: u32) -> impl Fn(u64) -> u64 {
+pub fn random_keys(seed: u32) -> impl Fn(u64) -> Result<u64, PrepareError> {
     let philox = Philox::new(u64::from(seed), Stream::Deal, 0);
-    move |sample| philox.block_u64(sample / 2)[(sample % 2) as usize]
+    move |sample| Ok(philox.block_u64(sample / 2)[(sample % 2) as usize])
 }
 
 /// The file of the training samples, all days but the last: in order of their keys, in place of the file that was read from the log, unless they
-/// are to stay as in the log. `keys` is asked for only if there is work.
+/// are to stay as in the log. `keys` is asked for only if there is work, and then tells the key of each sample in order.
 ///
 /// # Errors
 /// As [`deal`], and of `keys`.
-pub fn training<K: Fn(u64) -> u64>(
+pub fn training<K: FnMut(u64) -> Result<u64, PrepareError>>(
     worker: &Worker,
     checkpoint: &mut Checkpoint,
     form: Form,
@@ -53,15 +53,15 @@ pub fn training<K: Fn(u64) -> u64>(
         return Ok(RECORDS[0]);
     }
     if checkpoint.find(ORDERED).is_none() {
-        let (keys, parts) = (keys()?, [Part { samples, sorted: true }]);
-        let written = deal(worker, form, RECORDS[0], &parts, |sample| (0, keys(sample)), ORDERED, tell)?;
+        let (mut keys, parts) = (keys()?, [Part { samples, sorted: true }]);
+        let written = deal(worker, form, RECORDS[0], &parts, |sample| Ok((0, keys(sample)?)), ORDERED, tell)?;
         checkpoint.done(worker, ORDERED, written)?;
     }
     worker.drop_records(checkpoint, 0)?;
     Ok(ORDERED)
 }
 
-/// Writes the samples of file `from` to file `to`, part by part. `go` tells part and key of each.
+/// Writes the samples of file `from` to file `to`, part by part. `go` is asked for part and key of each, in order.
 ///
 /// # Errors
 /// If a file cannot be read or written, or the work is interrupted.
@@ -70,7 +70,7 @@ pub fn deal(
     form: Form,
     from: &str,
     parts: &[Part],
-    mut go: impl FnMut(u64) -> (usize, u64),
+    mut go: impl FnMut(u64) -> Result<(usize, u64), PrepareError>,
     to: &str,
     tell: Tell,
 ) -> Result<Written, PrepareError> {
@@ -86,7 +86,7 @@ pub fn deal(
             break;
         }
         for record in batch {
-            let (part, key) = go(sample);
+            let (part, key) = go(sample)?;
             buckets.push(part, key, record.bytes())?;
             sample += 1;
         }

@@ -20,11 +20,17 @@ pub fn of(id: u32, files: usize) -> usize {
 /// Files of 32-bit words that grow side by side.
 pub struct Words {
     files: Vec<(PathBuf, Vec<u8>)>,
+    buffer: usize,
 }
 
 impl Words {
     /// `n` empty files in `folder`.
     pub fn create(folder: &Path, name: &str, n: usize) -> Result<Self, PrepareError> {
+        Words::create_with(folder, name, n, BUFFER)
+    }
+
+    /// The same with so many bytes of memory for each.
+    pub fn create_with(folder: &Path, name: &str, n: usize, buffer: usize) -> Result<Self, PrepareError> {
         let mut files = Vec::new();
         for i in 0..n {
             let path = folder.join(format!("{name}_{i}.u32"));
@@ -32,13 +38,25 @@ impl Words {
             File::create(&path).map_err(PrepareError::write(&path))?;
             files.push((path, Vec::new()));
         }
-        Ok(Words { files })
+        Ok(Words { files, buffer: buffer.min(BUFFER) })
     }
 
     pub fn push(&mut self, file: usize, word: u32) -> Result<(), PrepareError> {
+        self.push_all(file, &[word])
+    }
+
+    pub fn push_all(&mut self, file: usize, words: &[u32]) -> Result<(), PrepareError> {
         let (path, waiting) = &mut self.files[file];
-        waiting.extend_from_slice(&word.to_le_bytes());
-        if waiting.len() >= BUFFER { flush(path, waiting) } else { Ok(()) }
+        words.iter().for_each(|word| waiting.extend_from_slice(&word.to_le_bytes()));
+        if waiting.len() >= self.buffer { flush(path, waiting) } else { Ok(()) }
+    }
+
+    /// Writes what waits for one file, and gives its path.
+    pub fn take(&mut self, file: usize) -> Result<PathBuf, PrepareError> {
+        let (path, waiting) = &mut self.files[file];
+        flush(path, waiting)?;
+        *waiting = Vec::new();
+        Ok(path.clone())
     }
 
     /// Writes what waits, and gives the paths.

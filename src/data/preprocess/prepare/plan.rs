@@ -1,6 +1,6 @@
 //! What will be written and how long it will take, before anything is done.
 
-use super::{Job, Outcome, PrepareError, Progress, encode::Encoder, state::Checkpoint};
+use super::{Job, Outcome, PrepareError, Progress, encode::Encoder, state::Checkpoint, survey::look};
 use crate::{
     backend::cpu::pool::Pool,
     data::{
@@ -28,8 +28,10 @@ use std::{
 const SAMPLE: usize = 4 << 20;
 /// Bytes that may be written, instead of what is free.
 const LIMIT: &str = "DLRM_BENCH_DISK_LIMIT";
-/// The most stretches of text that the speed is measured on.
+/// Stretches of text that the speed is measured on, or more until there are [`MEASURED`] samples.
 const TIMED: usize = 4;
+/// Samples by which sizes of files are told: a row group's.
+const MEASURED: usize = 1 << 16;
 
 /// What a job will do.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -57,21 +59,25 @@ pub struct PlannedFile {
     pub name: String,
     /// How many files.
     pub files: u64,
+    /// The samples in them; 0 where there are none.
+    pub samples: u64,
     /// Their size.
     pub bytes: u64,
     /// Whether that is their size for certain, and not only the most that it can be.
     pub exact: bool,
+    /// What it will be about, by samples from the start of the log, where it is not certain.
+    pub about: Option<u64>,
 }
 
 impl PlannedFile {
     /// A file of known size.
-    pub(super) fn exact(name: &str, bytes: u64) -> Self {
-        PlannedFile { name: name.into(), files: 1, bytes, exact: true }
+    pub(super) fn exact(name: &str, samples: u64, bytes: u64) -> Self {
+        PlannedFile { name: name.into(), files: 1, samples, bytes, exact: true, about: None }
     }
 
     /// A file that is not larger than this.
-    pub(super) fn at_most(name: &str, bytes: u64) -> Self {
-        PlannedFile { exact: false, ..PlannedFile::exact(name, bytes) }
+    pub(super) fn at_most(name: &str, samples: u64, bytes: u64) -> Self {
+        PlannedFile { exact: false, ..PlannedFile::exact(name, samples, bytes) }
     }
 }
 
@@ -103,7 +109,7 @@ pub(super) fn estimate(job: &Job, inputs: &[Input]) -> Result<Plan, PrepareError
 }
 
 fn first_chunk(job: &Job, file: usize, size: usize) -> Result<Option<Chunk>, DataError> {
-    thread::scope(|scope| Chunks::start(scope, &job.raw[..=file], Place { file, ..Place::default() }, size).next())
+    thread::scope(|scope| Chunks::start(scope, &job.raw[..=file], Place { file, ..Place::default() }, size, 1).next())
 }
 
 /// Counts lines, which reads (and unpacks) all files, and measures the speed on the first ones. Writes nothing.
@@ -114,12 +120,35 @@ pub fn plan(job: &Job, tell: &(dyn Fn(Progress) + Sync)) -> Result<Plan, Prepare
     job.check()?;
     let inputs = job.inputs()?;
     let pool = Pool::new(job.threads);
+    let raw_bytes = inputs.iter().map(|i| i.bytes).sum();
+    let mut plan = match job.recipe.finish().survey(job) {
+        None => Plan::new(job, &count(job, &inputs, &pool, tell)?, raw_bytes, true),
+        Some(mut survey) => {
+            let samples = look(job, &inputs, &pool, survey.as_mut(), tell)?;
+            Plan { files: survey.files(job, &pool, &samples)?, ..Plan::new(job, &samples, raw_bytes, true) }
+        }
+    };
+    let (samples, seconds, records) = time(job, &inputs, &pool)?;
+    plan.sampled = samples;
+    plan.seconds = (samples > 0).then(|| seconds / samples as f64 * plan.lines as f64);
+    if let Some(bytes) = job.recipe.finish().measure(job, &records) {
+        for file in plan.files.iter_mut().filter(|f| !f.exact && f.samples > 0) {
+            file.about = Some(((bytes * file.samples as f64) as u64).min(file.bytes));
+        }
+    }
+    Ok(plan)
+}
+
+/// Lines of each file, as many at a time as there are threads.
+fn count(job: &Job, inputs: &[Input], pool: &Pool, tell: &(dyn Fn(Progress) + Sync)) -> Result<Vec<u64>, PrepareError> {
     let total: u64 = inputs.iter().map(|i| i.bytes).sum();
     let done: Vec<AtomicU64> = inputs.iter().map(|_| AtomicU64::new(0)).collect();
     let failed = Mutex::new(Vec::new());
     let mut lines = vec![0; inputs.len()];
+    // Of few files each has several threads.
+    let unpackers = job.unpackers() / inputs.len().min(pool.threads());
     pool.for_each_chunk(&mut lines, 1, |i, _, lines| {
-        let counted = count_lines(&job.raw[i], |raw| {
+        let counted = count_lines(&job.raw[i], unpackers, |raw| {
             done[i].store(raw, Ordering::Relaxed);
             let bytes = done.iter().map(|d| d.load(Ordering::Relaxed)).sum();
             tell(Progress::Other { what: "counting lines", bytes, total });
@@ -131,37 +160,40 @@ pub fn plan(job: &Job, tell: &(dyn Fn(Progress) + Sync)) -> Result<Plan, Prepare
     });
     let mut failed = failed.into_inner().unwrap_or_else(PoisonError::into_inner);
     failed.sort_by_key(|f| f.0);
-    if let Some((_, e)) = failed.into_iter().next() {
-        return Err(e.into());
+    match failed.into_iter().next() {
+        Some((_, e)) => Err(e.into()),
+        None => Ok(lines),
     }
-    let mut plan = Plan::new(job, &lines, total, true);
-    let (samples, seconds) = time(job, &inputs, &pool)?;
-    plan.sampled = samples;
-    plan.seconds = (samples > 0).then(|| seconds / samples as f64 * plan.lines as f64);
-    Ok(plan)
 }
 
-/// Reads and encodes the log's start as it will be done. Malformed lines are left for later.
-fn time(job: &Job, inputs: &[Input], pool: &Pool) -> Result<(u64, f64), PrepareError> {
+/// Reads and encodes the log's start as it will be done: samples, seconds, and the first samples as they will lie on the disk. Malformed lines
+/// are left for later.
+fn time(job: &Job, inputs: &[Input], pool: &Pool) -> Result<(u64, f64, Vec<u8>), PrepareError> {
     let mut blocks = Blocks::new(job.isa, OnError::Skip, job.threads);
     let mut encoder = Encoder::new(job.recipe.form(), job.parameters.max_ind_range, job.dictionaries());
     let mut tally = Checkpoint::new(job.recipe, job.parameters, inputs.to_vec()).tally;
-    let (mut records, mut samples) = (Vec::new(), 0);
-    let start = Instant::now();
+    let (mut records, mut first, width) = (Vec::new(), Vec::new(), job.recipe.form().bytes());
+    let (mut samples, mut seconds) = (0, 0.0);
     thread::scope(|scope| -> Result<(), PrepareError> {
-        let chunks = Chunks::start(scope, &job.raw, Place::default(), job.chunk());
-        for _ in 0..TIMED {
+        let chunks = Chunks::start(scope, &job.raw, Place::default(), job.chunk(), job.unpackers());
+        let mut seen = 0;
+        while seen < TIMED || samples < MEASURED {
+            records.clear();
+            let start = Instant::now();
             let Some(chunk) = chunks.next()? else { break };
             // Nothing is refused.
             if blocks.fill(pool, &chunk.text).is_ok() {
                 encoder.encode(pool, &blocks, &mut records, &mut tally)?;
-                samples += (records.len() / job.recipe.form().bytes()) as u64;
+                samples += records.len() / width;
             }
             chunks.recycle(chunk);
+            seconds += start.elapsed().as_secs_f64();
+            first.extend_from_slice(&records[..records.len().min(MEASURED * width - first.len())]);
+            seen += 1;
         }
         Ok(())
     })?;
-    Ok((samples, start.elapsed().as_secs_f64()))
+    Ok((samples as u64, seconds, first))
 }
 
 /// Refuses a disk that cannot hold `needed` bytes.

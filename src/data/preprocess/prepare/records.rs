@@ -51,6 +51,11 @@ impl Records {
     }
 }
 
+/// The samples that lie in `bytes`.
+pub fn of(bytes: &[u8], form: Form) -> impl ExactSizeIterator<Item = Record<'_>> + Clone {
+    bytes.chunks_exact(form.bytes()).map(Record)
+}
+
 /// A sample.
 #[derive(Debug, Clone, Copy)]
 pub struct Record<'a>(&'a [u8]);

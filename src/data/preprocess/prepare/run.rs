@@ -244,7 +244,7 @@ impl Worker<'_> {
             checkpoint,
         };
         thread::scope(|scope| {
-            let chunks = Chunks::start(scope, &job.raw, encoding.checkpoint.place, job.chunk());
+            let chunks = Chunks::start(scope, &job.raw, encoding.checkpoint.place, job.chunk(), job.unpackers());
             let mut current = encoding.day();
             // Whole days of an earlier run are checked too.
             for which in 0..current {

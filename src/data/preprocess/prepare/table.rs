@@ -16,7 +16,7 @@ use parquet::{
     },
     schema::types::{Type, TypePtr},
 };
-use std::{path::Path, sync::Arc};
+use std::{io::Write, path::Path, sync::Arc};
 
 /// Rows of a row group.
 const GROUP: usize = 1 << 16;
@@ -56,26 +56,70 @@ pub fn write(
     mut push: impl FnMut(Record, &mut Waiting),
 ) -> Result<Written, PrepareError> {
     let failed = |e: ParquetError| PrepareError::write(path)(std::io::Error::other(e.to_string()));
-    let out = Growing::open(path, &Written::default(), |_| Ok(()))?;
-    let properties = WriterProperties::builder().set_compression(Compression::SNAPPY).build();
-    let mut file = schema(columns).and_then(|s| SerializedFileWriter::new(out, s, Arc::new(properties))).map_err(failed)?;
-    let mut waiting = Waiting { floats: vec![Vec::new(); columns.floats.len()], longs: vec![Vec::new(); columns.longs.len()] };
-    let mut rows = 0;
+    let mut table = Table::new(Growing::open(path, &Written::default(), |_| Ok(()))?, columns).map_err(failed)?;
     loop {
         let batch = records.next()?;
         let n = batch.len();
-        batch.for_each(|record| push(record, &mut waiting));
-        rows += n;
-        turn(n as u64)?;
-        if rows >= GROUP || n == 0 && rows > 0 {
-            put(&mut file, &waiting).map_err(failed)?;
-            waiting.floats.iter_mut().for_each(Vec::clear);
-            waiting.longs.iter_mut().for_each(Vec::clear);
-            rows = 0;
-        }
         if n == 0 {
-            return file.into_inner().map_err(failed)?.sync();
+            return table.finish().map_err(failed)?.sync();
         }
+        table.append(batch, &mut push).map_err(failed)?;
+        turn(n as u64)?;
+    }
+}
+
+/// Bytes that a sample takes in a file of these; `None` if there are none.
+pub fn measure<'a>(
+    records: impl ExactSizeIterator<Item = Record<'a>> + Clone,
+    columns: &Columns,
+    mut push: impl FnMut(Record, &mut Waiting),
+) -> Option<f64> {
+    let n = records.len();
+    let mut table = Table::new(Vec::new(), columns).ok()?;
+    table.append(records, &mut push).ok()?;
+    let bytes = table.finish().ok()?.len();
+    (n > 0).then(|| bytes as f64 / n as f64)
+}
+
+/// A file of rows.
+struct Table<W: Write + Send> {
+    file: SerializedFileWriter<W>,
+    waiting: Waiting,
+    rows: usize,
+}
+
+impl<W: Write + Send> Table<W> {
+    fn new(out: W, columns: &Columns) -> Result<Self, ParquetError> {
+        let properties = WriterProperties::builder().set_compression(Compression::SNAPPY).build();
+        let file = SerializedFileWriter::new(out, schema(columns)?, Arc::new(properties))?;
+        let waiting = Waiting { floats: vec![Vec::new(); columns.floats.len()], longs: vec![Vec::new(); columns.longs.len()] };
+        Ok(Table { file, waiting, rows: 0 })
+    }
+
+    /// Appends samples, of which [`GROUP`] make a row group; all calls but the last one with a part of them that comes out even.
+    fn append<'a>(
+        &mut self,
+        records: impl ExactSizeIterator<Item = Record<'a>>,
+        push: &mut impl FnMut(Record, &mut Waiting),
+    ) -> Result<(), ParquetError> {
+        self.rows += records.len();
+        records.for_each(|record| push(record, &mut self.waiting));
+        if self.rows >= GROUP { self.put() } else { Ok(()) }
+    }
+
+    fn put(&mut self) -> Result<(), ParquetError> {
+        let mut group = self.file.next_row_group()?;
+        self.waiting.floats.iter_mut().try_for_each(|values| column::<W, FloatType>(&mut group, values))?;
+        self.waiting.longs.iter_mut().try_for_each(|values| column::<W, Int64Type>(&mut group, values))?;
+        self.rows = 0;
+        group.close().map(drop)
+    }
+
+    fn finish(mut self) -> Result<W, ParquetError> {
+        if self.rows > 0 {
+            self.put()?;
+        }
+        self.file.into_inner()
     }
 }
 
@@ -89,14 +133,13 @@ fn schema(columns: &Columns) -> Result<TypePtr, ParquetError> {
     Ok(Arc::new(Type::group_type_builder("schema").with_fields(fields).build()?))
 }
 
-fn put(file: &mut SerializedFileWriter<Growing>, waiting: &Waiting) -> Result<(), ParquetError> {
-    fn one<T: DataType>(group: &mut SerializedRowGroupWriter<'_, Growing>, values: &[T::T]) -> Result<(), ParquetError> {
-        let mut column = group.next_column()?.ok_or_else(|| ParquetError::General("more columns than the schema has".into()))?;
-        column.typed::<T>().write_batch(values, None, None)?;
-        column.close()
-    }
-    let mut group = file.next_row_group()?;
-    waiting.floats.iter().try_for_each(|values| one::<FloatType>(&mut group, values))?;
-    waiting.longs.iter().try_for_each(|values| one::<Int64Type>(&mut group, values))?;
-    group.close().map(drop)
+/// Writes the next column, and empties it.
+fn column<W: Write + Send, T: DataType>(
+    group: &mut SerializedRowGroupWriter<'_, W>,
+    values: &mut Vec<T::T>,
+) -> Result<(), ParquetError> {
+    let mut column = group.next_column()?.ok_or_else(|| ParquetError::General("more columns than the schema has".into()))?;
+    column.typed::<T>().write_batch(values, None, None)?;
+    values.clear();
+    column.close()
 }

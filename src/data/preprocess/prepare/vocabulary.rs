@@ -60,7 +60,7 @@ pub fn count(
     let mut counters = Vec::new();
     for column in columns {
         let left = Growing::open(&worker.path(&format!("left_{}.u32", column_name(column))), &Written::default(), |_| Ok(()))?;
-        counters.push(Counter { column, table: Numbering::new(None), counts: Vec::new(), left, full: false, failed: None });
+        counters.push(Counter { column, counts: Counts::new(), left, failed: None });
     }
     let width = Form::Raw.bytes() as u64;
     let (mut done, total) = (0, sources.iter().map(|s| s.2).sum::<u64>() * width);
@@ -103,19 +103,21 @@ pub fn count(
     Ok(())
 }
 
-struct Counter {
-    column: usize,
+/// How often values occur, of as many different ones as there is memory for.
+pub struct Counts {
     table: Numbering,
     counts: Vec<u64>,
-    /// Values for which there was no memory, once for each time that they occur.
-    left: Growing,
     /// Once there is no memory, nothing new goes into the table: what is in it is counted there and nowhere else.
-    full: bool,
-    failed: Option<PrepareError>,
+    pub full: bool,
 }
 
-impl Counter {
-    fn push(&mut self, values: &[u32], budget: &Budget) -> Result<(), PrepareError> {
+impl Counts {
+    pub fn new() -> Self {
+        Counts { table: Numbering::new(None), counts: Vec::new(), full: false }
+    }
+
+    /// Counts values; calls `left` with each for which there is no memory, every time that it occurs.
+    pub fn push(&mut self, values: &[u32], budget: &Budget, mut left: impl FnMut(u32)) {
         let (mut numbers, mut fresh) = (Vec::with_capacity(values.len()), Vec::new());
         if !self.full {
             match self.table.number(values, &mut numbers, &mut fresh, budget) {
@@ -126,19 +128,38 @@ impl Counter {
         }
         let counted = numbers.len();
         self.table.look_up(&values[counted..], &mut numbers);
-        let mut left = Vec::new();
-        for (&number, value) in numbers.iter().zip(values) {
+        for (&number, &value) in numbers.iter().zip(values) {
             match self.counts.get_mut(number as usize) {
                 Some(count) => *count += 1,
-                None => left.extend_from_slice(&value.to_le_bytes()),
+                None => left(value),
             }
         }
+    }
+
+    /// How many of the values counted here occur at least `least` times.
+    pub fn frequent(&self, least: u64) -> u64 {
+        self.counts.iter().filter(|&&count| count >= least).count() as u64
+    }
+}
+
+struct Counter {
+    column: usize,
+    counts: Counts,
+    /// Values for which there was no memory, once for each time that they occur.
+    left: Growing,
+    failed: Option<PrepareError>,
+}
+
+impl Counter {
+    fn push(&mut self, values: &[u32], budget: &Budget) -> Result<(), PrepareError> {
+        let mut left = Vec::new();
+        self.counts.push(values, budget, |value| left.extend_from_slice(&value.to_le_bytes()));
         self.left.append(&left)
     }
 
     /// Values that occur at least `least` times, and how often.
     fn finish(self, worker: &Worker, least: u64) -> Result<Vec<(u32, u64)>, PrepareError> {
-        let Counter { column, table, counts, mut left, .. } = self;
+        let Counter { column, counts: Counts { table, counts, .. }, mut left, .. } = self;
         let frequent = |&(_, count): &(u32, u64)| count >= least;
         let mut kept: Vec<_> = table.entries().map(|(id, number)| (id, counts[number as usize])).filter(frequent).collect();
         drop((table, counts));

@@ -1,0 +1,76 @@
+//! What a recipe must know of all samples before it can tell the sizes of its files: a pass over the log that writes nothing.
+
+use super::{Job, PlannedFile, PrepareError, Progress};
+use crate::{
+    backend::cpu::pool::Pool,
+    data::preprocess::{
+        chunks::{Chunks, Place},
+        criteo::{Blocks, Columns},
+        inputs::Input,
+    },
+    workload::OnError,
+};
+use std::thread;
+
+/// Looks at samples.
+pub trait Survey {
+    /// The samples of a stretch of text that starts at `place`, in order.
+    fn see(&mut self, pool: &Pool, place: Place, blocks: &Blocks);
+
+    /// The files that will be written, once all samples have been seen: so many in each file of the log.
+    ///
+    /// # Errors
+    /// If the log cannot be read once more where that is needed.
+    fn files(&self, job: &Job, pool: &Pool, samples: &[u64]) -> Result<Vec<PlannedFile>, PrepareError>;
+}
+
+/// Shows all samples to `survey`. Tells how many there are in each file; malformed lines do not count.
+///
+/// # Errors
+/// If a file cannot be read.
+pub fn look(
+    job: &Job,
+    inputs: &[Input],
+    pool: &Pool,
+    survey: &mut dyn Survey,
+    tell: &dyn Fn(Progress),
+) -> Result<Vec<u64>, PrepareError> {
+    let mut blocks = Blocks::new(job.isa, OnError::Skip, job.threads);
+    let mut samples = vec![0; inputs.len()];
+    let total = inputs.iter().map(|i| i.bytes).sum();
+    thread::scope(|scope| {
+        let chunks = Chunks::start(scope, &job.raw, Place::default(), job.chunk(), job.unpackers());
+        while let Some(chunk) = chunks.next()? {
+            let file = chunk.start.file;
+            let done = inputs[..file].iter().map(|i| i.bytes).sum::<u64>() + chunk.raw;
+            // Nothing is refused here.
+            if blocks.fill(pool, &chunk.text).is_ok() {
+                survey.see(pool, chunk.start, &blocks);
+                samples[file] += blocks.columns().map(|c| c.len() as u64).sum::<u64>();
+            }
+            chunks.recycle(chunk);
+            tell(Progress::Other { what: "looking at all samples", bytes: done, total });
+        }
+        Ok(samples)
+    })
+}
+
+/// Shows the samples of one stretch of text to `see`, as it was seen before.
+///
+/// # Errors
+/// If the file cannot be read.
+pub fn again(
+    job: &Job,
+    pool: &Pool,
+    place: Place,
+    see: impl FnOnce(&mut dyn Iterator<Item = &Columns>),
+) -> Result<(), PrepareError> {
+    let mut blocks = Blocks::new(job.isa, OnError::Skip, job.threads);
+    let chunk = thread::scope(|scope| Chunks::start(scope, &job.raw, place, job.chunk(), 1).next())?;
+    if let Some(chunk) = chunk
+        && blocks.fill(pool, &chunk.text).is_ok()
+    {
+        see(&mut blocks.columns());
+    }
+    Ok(())
+}
