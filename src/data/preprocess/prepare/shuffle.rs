@@ -5,7 +5,7 @@
 //! A day that does not fit in memory is first dealt out to files of consecutive places, each of which does.
 
 use super::{
-    PrepareError, Progress, RECORD, Randomize, Tell,
+    PROGRAM, PrepareError, Progress, RECORD, Randomize, Tell,
     facebook::reader,
     run::{RECORDS, Worker},
     state::{Checkpoint, Growing, Written},
@@ -20,7 +20,7 @@ use std::{
 /// The highest bit of a place marks it as moved.
 const MOVED: u32 = 1 << 31;
 /// The least memory for records.
-const ROOM: u64 = 16 << 20;
+const ROOM: u64 = 8 << 20;
 
 /// Writes the training samples to the file `to` in their new order.
 pub fn shuffle(worker: &Worker, checkpoint: &Checkpoint, days: &[u64], to: &str, tell: Tell) -> Result<Written, PrepareError> {
@@ -28,11 +28,12 @@ pub fn shuffle(worker: &Worker, checkpoint: &Checkpoint, days: &[u64], to: &str,
     let mut numpy = checkpoint.generator(worker.work)?;
     let memory = worker.job.memory;
     let largest = days.iter().copied().max().unwrap_or(0);
-    if largest >= u64::from(MOVED) || 4 * largest + ROOM > memory {
+    let least = PROGRAM + 4 * largest + ROOM;
+    if largest >= u64::from(MOVED) || least > memory {
         return Err(PrepareError::Memory(format!(
             "shuffling a day of {largest} samples takes {} MiB of memory, and of more than {MOVED} it cannot be done; give more with \
              --memory, and the same command goes on from here",
-            (4 * largest + ROOM).div_ceil(1 << 20)
+            least.div_ceil(1 << 20)
         )));
     }
     let training = &days[..days.len() - 1];
@@ -47,7 +48,7 @@ pub fn shuffle(worker: &Worker, checkpoint: &Checkpoint, days: &[u64], to: &str,
         let mut order: Vec<u32> = (0..samples as u32).collect();
         numpy.shuffle(&mut order);
         let (path, start) = if total { (bucket(worker, day), 0) } else { (worker.path(RECORDS[0]), first) };
-        let room = memory.saturating_sub(4 * samples).max(ROOM);
+        let room = memory.saturating_sub(PROGRAM + 4 * samples).max(ROOM);
         let source = Source { worker, path: &path, start };
         source.permute(order, room as usize, &mut out)?;
         first += samples;
