@@ -3,17 +3,14 @@
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use dlrm_bench::{
-    backend::{
-        Dropout, MaskKey,
-        cpu::{
-            batch_norm::{self, NormShape, Running},
-            dense_update,
-            dropout::{self, DropoutBits},
-            elementwise,
-            gemm::{Isa, Rows, RowsMut},
-            loss,
-            pool::Pool,
-        },
+    backend::cpu::{
+        batch_norm::{self, NormShape, Running},
+        dense_update,
+        dropout::{self, Dropout, DropoutBits, MaskKey},
+        elementwise,
+        gemm::{Isa, Rows, RowsMut},
+        loss,
+        pool::Pool,
     },
     engine::{LossKind, LossSpec},
     optim::{AdamForm, AdamRows, OptimizerSpec, rules::Step},

@@ -4,21 +4,17 @@
 //! offset and a row stride, so that one buffer can hold the outputs of several layers side by side), and asks for operations
 //! at the granularity of a kernel. A new device is a new implementation of this trait and touches no layer.
 
+pub mod course;
 pub mod cpu;
 pub mod cuda;
 mod device;
 mod mat;
 mod precision;
 
-use crate::{
-    data::Batch,
-    embedding::RowKind,
-    engine::LossSpec,
-    model::Pooling,
-    optim::{OptimizerSpec, rules::Step},
-};
+use crate::{data::Batch, embedding::RowKind, engine::LossSpec, model::Pooling, optim::OptimizerSpec};
 use cpu::pool::Pool;
 
+pub use course::{Course, StepEnd, StepStart, Update};
 pub use device::Device;
 pub use mat::{Linear, Mat, MatMut, Norm, Window};
 pub use precision::Precision;
@@ -89,7 +85,7 @@ pub struct DotShape {
 pub struct SparseGradient<'a, F> {
     /// Gradient of the pooled vectors: bag `k` of a sample in columns `k * dim..(k + 1) * dim`.
     pub pooled: Mat<'a, F>,
-    /// `l2 * p` is added to the gradient of every element `p` of every row, touched or not. 0 is off.
+    /// `l2 * p`, times the loss scale, is added to the gradient of every element `p` of every row, touched or not. 0 is off.
     pub l2: f32,
 }
 
@@ -100,24 +96,13 @@ impl<F> Clone for SparseGradient<'_, F> {
 }
 impl<F> Copy for SparseGradient<'_, F> {}
 
-/// Identifies a dropout mask: the same numbers give the same mask on every device.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct MaskKey {
-    /// The run's seed.
-    pub seed: u64,
-    /// 1-based training step.
-    pub step: u64,
-    /// Number of the layer in its network.
-    pub layer: u16,
-}
-
 /// Zeroes elements with probability `p` and divides the others by `1 - p`. Element `(r, c)` of a matrix with `cols` columns draws
-/// word `r * cols + c` of the mask `key` ([`crate::random::philox::Philox::dropout`]); it is dropped if that, as a number in [0, 1), is below
-/// `p`.
+/// word `r * cols + c` of the mask of its layer in the present step ([`crate::random::philox::Philox::dropout`]); it is dropped if that, as
+/// a number in [0, 1), is below `p`. The same seed, step and layer give the same mask on every device.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Dropout {
-    /// Which mask.
-    pub key: MaskKey,
+    /// Number of the layer in its network.
+    pub layer: u16,
     /// Probability, below 1.
     pub p: f32,
 }
@@ -139,24 +124,19 @@ pub struct Gate<'a, F> {
     pub factor: f32,
 }
 
-/// One application of the update rule.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Update {
-    /// The rule with the constants of this step.
-    pub step: Step,
-    /// Every gradient is multiplied by this first (clipping).
-    pub scale: f32,
-    /// The run's seed and the 1-based number of the update. With table, row and column they give the random bits by which 16-bit rows
-    /// are rounded.
-    pub noise: (u64, u64),
-}
-
 /// Elements of a table that are changed at a time where that cannot be done in place: 4 MiB in f32.
 pub const PART: usize = 1 << 20;
 
 /// The operations that layers need. Windows of one call never overlap unless a text says so. All operations of a backend take
-/// place in the order in which they are called.
+/// place in the order in which they are called; a device may still be at work when they return, unless they hand something to the host.
+///
+/// A backend keeps the course of one training: [`Backend::begin`] starts it. A step is [`Backend::begin_step`], [`Backend::loss`], as many of
+/// [`Backend::watch`], [`Backend::add_squares`] and [`Backend::add_sparse_squares`] as are wanted, [`Backend::settle`], the updates, and
+/// [`Backend::end_step`]. What a step decides (overflow, clipping, the constants of the update) never passes through the host.
 pub trait Backend {
+    /// Steps that may have begun and not been asked for ([`Backend::finished`]) when another one ends. 1: operations are done when they return.
+    const AHEAD: usize;
+
     /// A buffer of f32.
     type Floats;
     /// A batch on the device.
@@ -213,25 +193,24 @@ pub trait Backend {
     /// Pools the bags of all tables (`tables` x `dim` columns of `out`, table by table).
     fn bags_forward(&mut self, tables: &Self::Tables, input: &Self::Input, out: MatMut<'_, Self::Floats>) -> Result<()>;
 
-    /// Finds which samples touch which row; once a batch, before [`Backend::sparse_sum_squares`] and [`Backend::sparse_update`].
+    /// Finds which samples touch which row; once a batch, before [`Backend::add_sparse_squares`] and [`Backend::sparse_update`].
     fn group_rows(&mut self, input: &mut Self::Input) -> Result<()>;
 
-    /// Sum of squares of the gradient of all rows (summed over a row's occurrences first, `l2` term included) and of the row
-    /// weights, if trained.
-    fn sparse_sum_squares(
+    /// Adds the sum of squares of the gradient of all rows (summed over a row's occurrences first, `l2` term included) and of the row
+    /// weights, if trained, to that of the step.
+    fn add_sparse_squares(
         &mut self,
         tables: &Self::Tables,
         input: &Self::Input,
         gradient: SparseGradient<'_, Self::Floats>,
-    ) -> Result<f64>;
+    ) -> Result<()>;
 
-    /// Updates the rows that the batch touched, and all others where the rule or the `l2` term asks for it.
+    /// Updates the rows that the batch touched, and all others where the rule or the `l2` term asks for it, if the step has an update.
     fn sparse_update(
         &mut self,
         tables: &mut Self::Tables,
         input: &Self::Input,
         gradient: SparseGradient<'_, Self::Floats>,
-        update: &Update,
     ) -> Result<()>;
 
     /// Gradient of table `index`, `[rows, dim]`, and, if trained, of its row weights, `[rows]`, written out on the host. For tests and
@@ -319,9 +298,6 @@ pub trait Backend {
     /// Dropout in place.
     fn dropout(&mut self, dropout: Dropout, x: MatMut<'_, Self::Floats>) -> Result<()>;
 
-    /// Multiplies all elements by `factor`.
-    fn scale(&mut self, factor: f32, x: MatMut<'_, Self::Floats>) -> Result<()>;
-
     // Interactions
 
     /// `out = concat[T_0, <T_i, T_j> for i > j (i >= j)]`, zeros in the columns that remain; `T [B, features * dim]`, dimensions as
@@ -371,34 +347,50 @@ pub trait Backend {
         grads: &mut Self::Floats,
     ) -> Result<()>;
 
-    // Loss
+    // The course of a training
 
-    /// Mean loss of the uploaded labels; its gradient by the logits in `dlogits [B, 1]`.
+    /// Begins a training.
+    fn begin(&mut self, course: &Course) -> Result<()>;
+
+    /// Begins a step. The host has asked for the end of all but `AHEAD - 1` steps before.
+    fn begin_step(&mut self, step: &StepStart) -> Result<()>;
+
+    /// Does `work` on the uploaded batch: a step from [`Backend::group_rows`] to the updates. It must ask for the same operations on the same
+    /// buffers at each call for a batch of as many samples, so that a device may note down what is asked for and repeat it by itself.
+    fn repeat(&mut self, input: &mut Self::Input, work: &mut dyn FnMut(&mut Self, &mut Self::Input) -> Result<()>) -> Result<()>;
+
+    /// Mean loss of the uploaded labels, which the step ends with; its gradient by the logits, times the loss scale, in `dlogits [B, 1]`.
     fn loss(
         &mut self,
         spec: &LossSpec,
         logits: Mat<'_, Self::Floats>,
         input: &Self::Input,
         dlogits: MatMut<'_, Self::Floats>,
-    ) -> Result<f32>;
+    ) -> Result<()>;
+
+    /// If an element is infinite or NaN the step has overflowed: there will be no update.
+    fn watch(&mut self, x: Mat<'_, Self::Floats>) -> Result<()>;
+
+    /// Adds the sum of squares of a buffer to that of the step.
+    fn add_squares(&mut self, x: &Self::Floats) -> Result<()>;
+
+    /// Decides on the update, once gradients have been watched and squared, and moves the loss scale on.
+    fn settle(&mut self) -> Result<()>;
+
+    /// Updates all dense parameters, if the step has an update; `state` holds the rule's buffers ([`crate::optim::rules::StateShape`]), in the
+    /// same layout.
+    fn dense_update(&mut self, params: &mut Self::Floats, grads: &Self::Floats, state: &mut [Self::Floats]) -> Result<()>;
+
+    /// Ends a step.
+    fn end_step(&mut self) -> Result<()>;
+
+    /// How the oldest step came out that has ended and not been asked for; `None` if there is none, or if it is not known yet and nobody wants
+    /// to `wait`.
+    fn finished(&mut self, wait: bool) -> Result<Option<StepEnd>>;
+
+    /// Goes on after a loss that was not finite. All steps have been asked for.
+    fn resume(&mut self) -> Result<()>;
 
     /// Sigmoids of the logits, to the host.
     fn probabilities(&mut self, logits: Mat<'_, Self::Floats>, out: &mut [f32]) -> Result<()>;
-
-    // Update of dense parameters
-
-    /// Whether no element is infinite or NaN.
-    fn all_finite(&mut self, x: Mat<'_, Self::Floats>) -> Result<bool>;
-
-    /// Sum of squares of a buffer.
-    fn sum_squares(&mut self, x: &Self::Floats) -> Result<f64>;
-
-    /// Updates all dense parameters; `state` holds the rule's buffers ([`crate::optim::rules::StateShape`]), in the same layout.
-    fn dense_update(
-        &mut self,
-        params: &mut Self::Floats,
-        grads: &Self::Floats,
-        state: &mut [Self::Floats],
-        update: &Update,
-    ) -> Result<()>;
 }

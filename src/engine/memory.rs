@@ -116,7 +116,8 @@ pub fn gpu_plan(kind: EngineKind, config: &EngineConfig) -> MemoryPlan {
     plan.add("dense parameters", dense);
     plan.add("gradients and optimizer state of dense parameters", dense * (1 + shape.buffers as u64));
     plan.add("activations and their gradients", batch * per_sample(model) * F32);
-    plan.add("one batch", F32 * (batch * (columns + 1 + config.max_hotness.len()) as u64 + ids));
+    // One is computed on while the next one comes.
+    plan.add("two batches", 2 * F32 * (batch * (columns + 1 + config.max_hotness.len()) as u64 + ids));
     // Each id's row and sample, twice over, and a sum for the rows that cross one of the spans of 32.
     plan.add("ids sorted by row and sums of their gradients", 4 * F32 * ids + ids.div_ceil(32) * 2 * dim as u64 * F32);
     if matches!(config.precision, Precision::Bf16 | Precision::Fp16) {

@@ -8,7 +8,7 @@ pub mod memory;
 pub mod phase;
 
 use crate::{
-    backend::{BackendError, Device, Precision},
+    backend::{BackendError, Device, Precision, StepEnd},
     data::Batch,
     embedding::RowKind,
     model::{ModelSpec, ParamSpec, init::Initializer},
@@ -130,8 +130,30 @@ pub trait Engine {
     /// Sets parameter `index`.
     fn write(&mut self, index: usize, values: &[f32]) -> Result<(), EngineError>;
 
-    /// Forward, backward, update. Returns the mean loss of the batch before the update.
-    fn train_step(&mut self, batch: &Batch, learning_rate: f64) -> Result<f32, EngineError>;
+    /// Begins a training step: forward, backward, update. The batch may be changed when this returns, but the device may still be at work on
+    /// it: [`Engine::finished`] tells how it came out.
+    ///
+    /// # Errors
+    /// If the batch does not fit, the device fails, or it is known already that a loss is not finite ([`Engine::finished`]).
+    fn begin_step(&mut self, batch: &Batch, learning_rate: f64) -> Result<(), EngineError>;
+
+    /// How the oldest step came out that was begun and has not been told of; `None` if there is none, or if that is not known yet and
+    /// nobody wants to `wait`.
+    ///
+    /// # Errors
+    /// [`EngineError::NotFinite`] if its loss is not a number. Then neither it nor those begun after it have changed a parameter, but for the
+    /// running statistics of its batch, and they count as never begun.
+    fn finished(&mut self, wait: bool) -> Result<Option<StepEnd>, EngineError>;
+
+    /// One training step from beginning to end. Returns the mean loss of the batch before the update.
+    fn train_step(&mut self, batch: &Batch, learning_rate: f64) -> Result<f32, EngineError> {
+        self.begin_step(batch, learning_rate)?;
+        let mut loss = f32::NAN;
+        while let Some(end) = self.finished(true)? {
+            loss = end.loss;
+        }
+        Ok(loss)
+    }
 
     /// Probabilities of a batch (dropout off, batch normalisation by running statistics), `out[..batch.len]`.
     fn predict(&mut self, batch: &Batch, out: &mut [f32]) -> Result<(), EngineError>;
@@ -140,12 +162,12 @@ pub trait Engine {
     /// update. Allocates; for tests and diagnosis.
     fn gradients(&mut self, batch: &Batch) -> Result<(f32, Vec<Vec<f32>>), EngineError>;
 
-    /// Where loss scaling stands, if there is any.
+    /// Where loss scaling stood after the last step that was told of, if there is any.
     fn loss_scale(&self) -> Option<LossScale> {
         None
     }
 
-    /// Where the time went, if the engine keeps a clock.
+    /// Where the time went, if the engine can say.
     fn phases(&mut self) -> Option<&mut PhaseClock>;
 }
 

@@ -23,9 +23,6 @@ pub enum LossScaleSpec {
     },
 }
 
-/// The factor never leaves this range, so that it and its inverse are f32.
-const RANGE: std::ops::RangeInclusive<f64> = 1.0 / (1u64 << 24) as f64..=(1u64 << 60) as f64;
-
 /// The factor of the present step.
 #[derive(Debug, Clone)]
 pub struct LossScaler {
@@ -70,6 +67,11 @@ impl LossScaler {
         self.is_on().then_some(self.state)
     }
 
+    /// The same with a factor of 1 and no skipped step where there is no scaling.
+    pub fn standing(&self) -> LossScale {
+        self.state
+    }
+
     /// Moves on after a step: `overflow` if a gradient was not finite, which must then not be applied.
     pub fn settle(&mut self, overflow: bool) {
         let LossScaleSpec::Dynamic { growth_steps, .. } = self.spec else {
@@ -79,21 +81,24 @@ impl LossScaler {
         if overflow {
             self.state.skipped_steps += 1;
             self.good = 0;
-            self.state.scale = (self.state.scale / 2.0).max(*RANGE.start());
+            self.state.scale = (self.state.scale / 2.0).max(*LossScaleSpec::RANGE.start());
         } else {
             self.good += 1;
             if self.good == growth_steps {
                 self.good = 0;
-                self.state.scale = (self.state.scale * 2.0).min(*RANGE.end());
+                self.state.scale = (self.state.scale * 2.0).min(*LossScaleSpec::RANGE.end());
             }
         }
     }
 }
 
 impl LossScaleSpec {
+    /// The factor never leaves this range, so that it and its inverse are f32.
+    pub const RANGE: std::ops::RangeInclusive<f64> = 1.0 / (1u64 << 24) as f64..=(1u64 << 60) as f64;
+
     /// Whether a factor may be used.
     pub fn allows(scale: f64) -> bool {
-        RANGE.contains(&scale)
+        Self::RANGE.contains(&scale)
     }
 }
 

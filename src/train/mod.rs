@@ -6,6 +6,7 @@ pub mod memory;
 mod run;
 #[cfg(test_slowdown)]
 mod slowdown;
+mod under_way;
 
 pub use run::{Finished, Job, Prepared, prepare, run};
 

@@ -3,13 +3,14 @@
 use super::{
     TrainError,
     evaluate::{EvalError, EvalSplit},
-    events::{EvalEvent, Listener, Outcome, RunFacts, StepEvent, StopReason},
+    events::{EvalEvent, Listener, Outcome, RunFacts, StopReason},
     memory::{check_device, check_memory, memory_plan},
+    under_way::{Begun, UnderWay},
 };
 use crate::{
     data::{
         Dataset, Facts, Schema,
-        loader::{Loader, Plan},
+        loader::{Loaded, Loader, Plan},
         source,
     },
     engine::{self, Engine, EngineConfig, Phase},
@@ -149,8 +150,13 @@ fn train(job: &Job<'_>, told: &mut Told<'_, '_>) -> Result<Finished, TrainError>
         schedule,
         every,
         best: None,
+        begun: 0,
+        under_way: UnderWay::new(),
     };
-    let reason = trainer.steps(told)?;
+    let reason = trainer.steps(told).inspect_err(|_| {
+        // What is done is told of, whatever else went wrong.
+        let _ = trainer.tell(told, true);
+    })?;
     let phases = trainer.engine.phases().map(|c| Phase::ALL.iter().map(|&p| (p, c.seconds(p))).collect());
     told.state.test = trainer.test(prepared.test, reason, told.state.steps)?;
     let target_met = prepared.facts.target_auc.is_none() || reason == StopReason::Target;
@@ -223,6 +229,9 @@ struct Trainer<'a> {
     /// Steps between evaluations.
     every: u64,
     best: Option<Best>,
+    /// Steps begun.
+    begun: u64,
+    under_way: UnderWay,
 }
 
 /// The best evaluation so far.
@@ -237,39 +246,24 @@ struct Best {
 impl Trainer<'_> {
     fn steps(&mut self, told: &mut Told<'_, '_>) -> Result<StopReason, TrainError> {
         let mut epoch_open = None;
-        let mut mark = Instant::now();
-        let reason = loop {
+        let mut reason = loop {
             if self.job.stop.load(Ordering::Relaxed) {
                 break StopReason::Interrupted;
             }
+            self.under_way.restart_clock();
+            let began = Instant::now();
             let Some(loaded) = self.loader.next_batch()? else { break StopReason::Budget };
-            let data_wait = mark.elapsed().as_secs_f64();
-            if epoch_open != Some(loaded.epoch) {
-                told.each(|l| l.epoch_start(loaded.epoch))?;
-                epoch_open = Some(loaded.epoch);
+            let data_wait = began.elapsed().as_secs_f64();
+            let epoch = loaded.epoch;
+            if epoch_open != Some(epoch) {
+                told.each(|l| l.epoch_start(epoch))?;
+                epoch_open = Some(epoch);
             }
-            let step = told.state.steps + 1;
-            let learning_rate = self.schedule.rate(step);
-            if let Some(clock) = self.engine.phases() {
-                clock.charge(Phase::DataWait, data_wait);
-            }
-            let loss = self.engine.train_step(&loaded.batch, learning_rate)?;
-            #[cfg(test_slowdown)]
-            super::slowdown::wait(mark);
-            let seconds = mark.elapsed().as_secs_f64();
-            if !loss.is_finite() {
-                return Err(TrainError::Loss { loss, step, rate: learning_rate });
-            }
-            told.state.steps = step;
-            told.state.loss_scale = self.engine.loss_scale();
-            told.state.samples += loaded.batch.len as u64;
-            told.state.train_seconds += seconds;
-            let samples = loaded.batch.len as u32;
-            let event = StepEvent { step, epoch: loaded.epoch, samples, loss, learning_rate, seconds, data_wait };
-            told.each(|l| l.step(&event))?;
-            let (epoch, last_of_epoch) = (loaded.epoch, loaded.last_of_epoch);
-            self.loader.recycle(loaded);
-            let ended = if step.is_multiple_of(self.every) { self.evaluate(told)? } else { None };
+            let last_of_epoch = loaded.last_of_epoch;
+            self.begin(loaded, data_wait)?;
+            let evaluates = self.begun.is_multiple_of(self.every);
+            self.tell(told, evaluates || last_of_epoch)?;
+            let ended = if evaluates { self.evaluate(told)? } else { None };
             if last_of_epoch || ended.is_some() {
                 told.each(|l| l.epoch_stop(epoch))?;
                 epoch_open = None;
@@ -277,10 +271,9 @@ impl Trainer<'_> {
             if let Some(reason) = ended {
                 break reason;
             }
-            mark = Instant::now();
         };
+        self.tell(told, true)?;
         let evaluated = told.state.last_eval.as_ref().map(|e| e.step);
-        let mut reason = reason;
         if reason == StopReason::Budget
             && self.job.workload.eval.every != EvalEvery::Never
             && evaluated != Some(told.state.steps)
@@ -292,6 +285,34 @@ impl Trainer<'_> {
             told.each(|l| l.epoch_stop(epoch))?;
         }
         Ok(reason)
+    }
+
+    /// Begins a step on a batch that was waited for, and gives the batch back.
+    fn begin(&mut self, loaded: Loaded, data_wait: f64) -> Result<(), TrainError> {
+        let step = self.begun + 1;
+        let learning_rate = self.schedule.rate(step);
+        if let Some(clock) = self.engine.phases() {
+            clock.charge(Phase::DataWait, data_wait);
+        }
+        let samples = loaded.batch.len as u32;
+        self.engine.begin_step(&loaded.batch, learning_rate)?;
+        #[cfg(test_slowdown)]
+        super::slowdown::wait(self.under_way.mark());
+        self.begun = step;
+        self.under_way.push(Begun { step, epoch: loaded.epoch, samples, learning_rate, data_wait });
+        self.loader.recycle(loaded);
+        Ok(())
+    }
+
+    /// Tells the listeners of the steps that are done; with `wait` of all that were begun.
+    fn tell(&mut self, told: &mut Told<'_, '_>, wait: bool) -> Result<(), TrainError> {
+        self.under_way.tell(self.engine, wait, |event, loss_scale| {
+            let state = &mut told.state;
+            (state.steps, state.loss_scale) = (event.step, loss_scale);
+            state.samples += u64::from(event.samples);
+            state.train_seconds += event.seconds;
+            told.each(|l| l.step(event))
+        })
     }
 
     /// Evaluates, tells the listeners, and says whether training is over.

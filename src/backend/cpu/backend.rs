@@ -3,8 +3,9 @@
 use super::{
     bags,
     batch_norm::{self, NormShape, Running},
+    course::Standing,
     dense_update,
-    dropout::{self, DropoutBits},
+    dropout::{self, DropoutBits, MaskKey},
     elementwise, fields, fm,
     gemm::{self, Gemm, Isa, LinearShape},
     interaction::Dot,
@@ -15,8 +16,8 @@ use super::{
 };
 use crate::{
     backend::{
-        After, Backend, BackendError, DotShape, Dropout, Gate, InputShape, Linear, Mat, MatMut, Norm, PART, Precision, Result,
-        SparseGradient, TablesShape, Update, Window,
+        After, Backend, BackendError, Course, DotShape, Dropout, Gate, InputShape, Linear, Mat, MatMut, Norm, PART, Precision,
+        Result, SparseGradient, StepEnd, StepStart, TablesShape, Window,
     },
     data::Batch,
     embedding::{EmbeddingError, TableSet},
@@ -55,6 +56,7 @@ pub struct Cpu {
     dot: Option<Dot>,
     sparse: SparseUpdate,
     partial_sums: Vec<f64>,
+    standing: Standing,
 }
 
 impl Cpu {
@@ -79,7 +81,20 @@ impl Cpu {
             dot: config.dot.map(|s| Dot::new(s.features, s.dim, s.itself, config.threads)),
             sparse: SparseUpdate::new(dim, tables, config.threads),
             partial_sums: Vec::new(),
+            standing: Standing::none(),
         })
+    }
+
+    /// A dropout of the present step.
+    fn drawn(&self, Dropout { layer, p }: Dropout) -> dropout::Dropout {
+        let (seed, step) = self.standing.key();
+        dropout::Dropout { key: MaskKey { seed, step, layer }, p }
+    }
+
+    /// A gradient with its regularisation as much too large as itself.
+    fn bag_gradient<'a>(&self, input: &'a Input, gradient: SparseGradient<'a, Floats>) -> BagGradient<'a> {
+        let l2 = (f64::from(gradient.l2) * self.standing.loss_scale()) as f32;
+        BagGradient { bags: &input.bags, pooled: gradient.pooled.data(), l2 }
     }
 }
 
@@ -88,10 +103,6 @@ impl From<EmbeddingError> for BackendError {
         let EmbeddingError::Memory { what, bytes, .. } = error;
         BackendError::Memory { what, bytes }
     }
-}
-
-fn bag_gradient<'a>(input: &'a Input, gradient: SparseGradient<'a, Floats>) -> BagGradient<'a> {
-    BagGradient { bags: &input.bags, pooled: gradient.pooled.data(), l2: gradient.l2 }
 }
 
 fn no_dot() -> BackendError {
@@ -114,6 +125,8 @@ fn two_parts(all: &mut [f32], a: usize, b: usize, n: usize) -> (&mut [f32], &mut
 }
 
 impl Backend for Cpu {
+    const AHEAD: usize = 1;
+
     type Floats = Floats;
     type Input = Input;
     type Tables = TableSet;
@@ -197,20 +210,20 @@ impl Backend for Cpu {
         Ok(())
     }
 
-    fn sparse_sum_squares(&mut self, tables: &TableSet, input: &Input, gradient: SparseGradient<'_, Floats>) -> Result<f64> {
-        let gradient = bag_gradient(input, gradient);
-        Ok(self.sparse.sum_squares(&self.pool, self.isa, tables, &input.groups, gradient))
+    fn add_sparse_squares(&mut self, tables: &TableSet, input: &Input, gradient: SparseGradient<'_, Floats>) -> Result<()> {
+        if self.standing.goes_on() {
+            let gradient = self.bag_gradient(input, gradient);
+            let squares = self.sparse.sum_squares(&self.pool, self.isa, tables, &input.groups, gradient);
+            self.standing.add_squares(squares);
+        }
+        Ok(())
     }
 
-    fn sparse_update(
-        &mut self,
-        tables: &mut TableSet,
-        input: &Input,
-        gradient: SparseGradient<'_, Floats>,
-        update: &Update,
-    ) -> Result<()> {
-        let gradient = bag_gradient(input, gradient);
-        self.sparse.update(&self.pool, self.isa, tables, &input.groups, gradient, update);
+    fn sparse_update(&mut self, tables: &mut TableSet, input: &Input, gradient: SparseGradient<'_, Floats>) -> Result<()> {
+        let gradient = self.bag_gradient(input, gradient);
+        if let Some(update) = self.standing.update() {
+            self.sparse.update(&self.pool, self.isa, tables, &input.groups, gradient, update);
+        }
         Ok(())
     }
 
@@ -222,7 +235,7 @@ impl Backend for Cpu {
         gradient: SparseGradient<'_, Floats>,
         (rows, weights): (&mut [f32], &mut [f32]),
     ) -> Result<()> {
-        sparse_update::gradient(tables, index, &input.groups, bag_gradient(input, gradient), rows, weights);
+        sparse_update::gradient(tables, index, &input.groups, self.bag_gradient(input, gradient), rows, weights);
         Ok(())
     }
 
@@ -238,6 +251,7 @@ impl Backend for Cpu {
         let (w, b) = (&w[..layer.inputs * layer.outputs], &b[..layer.outputs]);
         let s = shape(layer, x.rows);
         let (fused, alone) = if s.output > 1 { (after.dropout, None) } else { (None, after.dropout) };
+        let fused = fused.map(|d| self.drawn(d));
         let dropout = fused.map(|d| self.mask.draw(&self.pool, self.isa, s.batch, s.output, d));
         self.gemm.linear_forward(&self.pool, s, x.data(), w, b, gemm::After { relu: after.relu, dropout }, y.reborrow().data());
         alone.map_or(Ok(()), |dropout| self.dropout(dropout, y))
@@ -331,12 +345,7 @@ impl Backend for Cpu {
     }
 
     fn dropout(&mut self, dropout: Dropout, x: MatMut<'_, Floats>) -> Result<()> {
-        dropout::apply(&self.pool, self.isa, x.rows, x.window.cols, dropout, x.data());
-        Ok(())
-    }
-
-    fn scale(&mut self, factor: f32, x: MatMut<'_, Floats>) -> Result<()> {
-        elementwise::scale(&self.pool, self.isa, x.rows, x.window.cols, factor, x.data());
+        dropout::apply(&self.pool, self.isa, x.rows, x.window.cols, self.drawn(dropout), x.data());
         Ok(())
     }
 
@@ -397,30 +406,77 @@ impl Backend for Cpu {
         Ok(())
     }
 
-    fn loss(&mut self, spec: &LossSpec, logits: Mat<'_, Floats>, input: &Input, dlogits: MatMut<'_, Floats>) -> Result<f32> {
-        let n = input.len;
-        let loss = loss::forward_backward(spec, &logits.data().data[..n], &input.labels, &mut dlogits.data().data[..n]);
-        Ok(loss as f32)
-    }
-
-    fn probabilities(&mut self, logits: Mat<'_, Floats>, out: &mut [f32]) -> Result<()> {
-        loss::probabilities(&logits.data().data[..logits.rows], out);
+    fn begin(&mut self, course: &Course) -> Result<()> {
+        self.standing = Standing::new(*course);
         Ok(())
     }
 
-    fn all_finite(&mut self, x: Mat<'_, Floats>) -> Result<bool> {
-        Ok(elementwise::all_finite(&self.pool, self.isa, x.rows, x.window.cols, x.data()))
+    fn begin_step(&mut self, step: &StepStart) -> Result<()> {
+        self.standing.begin(step);
+        Ok(())
     }
 
-    fn sum_squares(&mut self, x: &Floats) -> Result<f64> {
-        Ok(dense_update::sum_squares(&self.pool, self.isa, x.get(), &mut self.partial_sums))
+    fn repeat(&mut self, input: &mut Input, work: &mut dyn FnMut(&mut Self, &mut Input) -> Result<()>) -> Result<()> {
+        work(self, input)
     }
 
-    fn dense_update(&mut self, params: &mut Floats, grads: &Floats, state: &mut [Floats], update: &Update) -> Result<()> {
+    fn loss(&mut self, spec: &LossSpec, logits: Mat<'_, Floats>, input: &Input, mut dlogits: MatMut<'_, Floats>) -> Result<()> {
+        let n = input.len;
+        let d = &mut dlogits.reborrow().data().data[..n];
+        self.standing.set_loss(loss::forward_backward(spec, &logits.data().data[..n], &input.labels, d) as f32);
+        let scale = self.standing.loss_scale() as f32;
+        if scale != 1.0 {
+            elementwise::scale(&self.pool, self.isa, n, 1, scale, dlogits.data());
+        }
+        Ok(())
+    }
+
+    fn watch(&mut self, x: Mat<'_, Floats>) -> Result<()> {
+        let (rows, cols) = (x.rows, x.window.cols);
+        if self.standing.goes_on() && !elementwise::all_finite(&self.pool, self.isa, rows, cols, x.data()) {
+            self.standing.overflows();
+        }
+        Ok(())
+    }
+
+    fn add_squares(&mut self, x: &Floats) -> Result<()> {
+        if self.standing.goes_on() {
+            let squares = dense_update::sum_squares(&self.pool, self.isa, x.get(), &mut self.partial_sums);
+            self.standing.add_squares(squares);
+        }
+        Ok(())
+    }
+
+    fn settle(&mut self) -> Result<()> {
+        self.standing.settle();
+        Ok(())
+    }
+
+    fn dense_update(&mut self, params: &mut Floats, grads: &Floats, state: &mut [Floats]) -> Result<()> {
+        let Some(update) = self.standing.update() else { return Ok(()) };
         let mut state = state.iter_mut().map(Floats::get_mut);
         let (s0, s1) = (state.next().unwrap_or_default(), state.next().unwrap_or_default());
         let (p, g) = (params.get_mut(), grads.get());
         dense_update::update(&self.pool, self.isa, &update.step, update.scale, p, g, s0, s1);
+        Ok(())
+    }
+
+    fn end_step(&mut self) -> Result<()> {
+        self.standing.end();
+        Ok(())
+    }
+
+    fn finished(&mut self, _wait: bool) -> Result<Option<StepEnd>> {
+        Ok(self.standing.finished())
+    }
+
+    fn resume(&mut self) -> Result<()> {
+        self.standing.resume();
+        Ok(())
+    }
+
+    fn probabilities(&mut self, logits: Mat<'_, Floats>, out: &mut [f32]) -> Result<()> {
+        loss::probabilities(&logits.data().data[..logits.rows], out);
         Ok(())
     }
 }

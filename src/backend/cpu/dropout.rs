@@ -7,7 +7,7 @@ use super::{
     pool::{Pool, SharedMut},
     simd::{Kernel, Lanes, launch},
 };
-use crate::{backend::Dropout, random::philox::Philox};
+use crate::random::philox::Philox;
 use std::ops::Range;
 
 /// Elements whose words are drawn together.
@@ -15,6 +15,26 @@ const PIECE: usize = 256;
 
 /// Flags of a piece: its first word may stand inside a block of four, and the generator likes whole groups of 64.
 const FLAGS: usize = PIECE + 64;
+
+/// Identifies a dropout mask: the same numbers give the same mask on every device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MaskKey {
+    /// The run's seed.
+    pub seed: u64,
+    /// 1-based training step.
+    pub step: u64,
+    /// Number of the layer in its network.
+    pub layer: u16,
+}
+
+/// [`crate::backend::Dropout`] in a step.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Dropout {
+    /// Which mask.
+    pub key: MaskKey,
+    /// Probability, below 1.
+    pub p: f32,
+}
 
 /// Memory for the bits of one matrix at a time.
 #[derive(Debug)]
@@ -133,10 +153,7 @@ impl Kernel for Apply {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        backend::{MaskKey, cpu::testing::machines},
-        random::philox::unit_f32,
-    };
+    use crate::{backend::cpu::testing::machines, random::philox::unit_f32};
     use proptest::prelude::*;
 
     proptest! {

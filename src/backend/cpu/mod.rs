@@ -5,6 +5,7 @@ mod backend;
 pub mod bags;
 pub mod batch_norm;
 pub mod ceilings;
+mod course;
 pub mod dense_update;
 pub mod dropout;
 pub mod elementwise;

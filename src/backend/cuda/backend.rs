@@ -1,9 +1,13 @@
 //! [`Backend`] for GPUs of NVIDIA's: hands each operation to its launcher.
 
 use super::{
-    bags, batch_norm, dense_update,
+    bags, batch_norm,
+    course::{AHEAD, Standing},
+    dense_update,
     driver::{Address, DeviceInfo, Driver, bytes_of, bytes_of_mut, real::Gpu},
-    dropout, elementwise, fm, groups,
+    dropout, elementwise, fm,
+    graphs::{self, Graphs, Way},
+    groups,
     interaction::Dot,
     linear::{Params, Products},
     loss,
@@ -14,8 +18,8 @@ use super::{
 };
 use crate::{
     backend::{
-        After, Backend, BackendError, DotShape, Dropout, Gate, InputShape, Linear, Mat, MatMut, Norm, Precision, Result,
-        SparseGradient, TablesShape, Update, Window, cpu::pool::Pool,
+        After, Backend, BackendError, Course, DotShape, Dropout, Gate, InputShape, Linear, Mat, MatMut, Norm, Precision, Result,
+        SparseGradient, StepEnd, StepStart, TablesShape, Window, cpu::pool::Pool,
     },
     data::Batch,
     engine::LossSpec,
@@ -33,6 +37,8 @@ pub struct CudaConfig {
     pub precision: Precision,
     /// The dot interaction, if there is one.
     pub dot: Option<DotShape>,
+    /// Note steps down and repeat them as a whole (CUDA graphs), instead of asking for each operation anew.
+    pub graphs: bool,
 }
 
 /// A GPU with scratch space.
@@ -43,6 +49,8 @@ pub struct Cuda {
     precision: Precision,
     dot: Option<Dot>,
     scratch: Scratch,
+    standing: Standing,
+    graphs: Graphs,
 }
 
 impl Cuda {
@@ -51,7 +59,8 @@ impl Cuda {
     /// # Errors
     /// What is missing: the driver, the GPU, a library.
     pub fn open(ordinal: u32, config: &CudaConfig) -> Result<Self> {
-        Cuda::on(Gpu::open(ordinal)?, config)
+        let graphs = config.graphs && graphs::asked_for()?;
+        Cuda::on(Gpu::open(ordinal)?, &CudaConfig { graphs, ..*config })
     }
 
     /// A device whose driver is given.
@@ -64,6 +73,8 @@ impl Cuda {
             precision: config.precision,
             dot: config.dot.map(Dot::new).transpose()?,
             scratch: Scratch::new(&driver),
+            standing: Standing::new(&driver)?,
+            graphs: Graphs::new(&driver, config.graphs),
             driver,
         })
     }
@@ -73,13 +84,18 @@ impl Cuda {
         self.driver.device()
     }
 
+    /// Steps that were repeated as they had been noted down.
+    pub fn replays(&self) -> u64 {
+        self.graphs.replays
+    }
+
     fn products(&mut self) -> Products<'_> {
         Products { driver: &*self.driver, scratch: &mut self.scratch, precision: self.precision }
     }
 
     fn sparse<'a>(&'a mut self, tables: &'a Tables, input: &'a Input, gradient: SparseGradient<'_, Floats>) -> Sparse<'a> {
         let (pooled, l2) = (gradient.pooled.place(), gradient.l2);
-        Sparse { driver: &self.driver, scratch: &mut self.scratch, tables, input, pooled, l2 }
+        Sparse { driver: &self.driver, scratch: &mut self.scratch, standing: &self.standing, tables, input, pooled, l2 }
     }
 
     fn dot(&self) -> Result<Dot> {
@@ -99,6 +115,8 @@ fn two(buffer: &Floats, norm: Norm, first: usize, second: usize) -> (Address, Ad
 }
 
 impl Backend for Cuda {
+    const AHEAD: usize = AHEAD;
+
     type Floats = Floats;
     type Input = Input;
     type Tables = Tables;
@@ -128,7 +146,7 @@ impl Backend for Cuda {
     }
 
     fn dense<'a>(&self, input: &'a Input) -> Mat<'a, Floats> {
-        Window::whole(input.dense_width).of(&input.words, input.len)
+        Window::whole(input.dense_width).of(input.words(), input.len)
     }
 
     fn host_pool(&self) -> &Pool {
@@ -163,19 +181,13 @@ impl Backend for Cuda {
         groups::sort(&*self.driver, input)
     }
 
-    fn sparse_sum_squares(&mut self, tables: &Tables, input: &Input, gradient: SparseGradient<'_, Floats>) -> Result<f64> {
-        self.sparse(tables, input, gradient).sum_squares()
+    fn add_sparse_squares(&mut self, tables: &Tables, input: &Input, gradient: SparseGradient<'_, Floats>) -> Result<()> {
+        self.sparse(tables, input, gradient).add_squares()
     }
 
-    fn sparse_update(
-        &mut self,
-        tables: &mut Tables,
-        input: &Input,
-        gradient: SparseGradient<'_, Floats>,
-        update: &Update,
-    ) -> Result<()> {
+    fn sparse_update(&mut self, tables: &mut Tables, input: &Input, gradient: SparseGradient<'_, Floats>) -> Result<()> {
         tables.touch();
-        self.sparse(tables, input, gradient).update(update)
+        self.sparse(tables, input, gradient).update()
     }
 
     fn table_gradient(
@@ -238,7 +250,7 @@ impl Backend for Cuda {
     ) -> Result<()> {
         let (driver, z, stats) = (&*self.driver, z.place(), stats.at(0, 2 * norm.cols));
         let running = two(running, norm, norm.mean, norm.var);
-        batch_norm::statistics(driver, &mut self.scratch, z, (norm.eps, norm.momentum), running, stats)?;
+        batch_norm::statistics(driver, &mut self.scratch, &self.standing, z, (norm.eps, norm.momentum), running, stats)?;
         batch_norm::normalise(driver, z, stats, two(params, norm, norm.scale, norm.shift), y.place())
     }
 
@@ -271,11 +283,7 @@ impl Backend for Cuda {
     }
 
     fn dropout(&mut self, dropout: Dropout, x: MatMut<'_, Floats>) -> Result<()> {
-        dropout::apply(&*self.driver, dropout, x.place())
-    }
-
-    fn scale(&mut self, factor: f32, x: MatMut<'_, Floats>) -> Result<()> {
-        elementwise::scale(&*self.driver, factor, x.place())
+        dropout::apply(&*self.driver, &self.standing, dropout, x.place())
     }
 
     fn dot_forward(&mut self, t: Mat<'_, Floats>, out: MatMut<'_, Floats>) -> Result<()> {
@@ -325,27 +333,67 @@ impl Backend for Cuda {
         fm::fields_backward(&*self.driver, &mut self.scratch, x.place(), dout.place(), dim, dw)
     }
 
-    fn loss(&mut self, spec: &LossSpec, logits: Mat<'_, Floats>, input: &Input, dlogits: MatMut<'_, Floats>) -> Result<f32> {
+    fn begin(&mut self, course: &Course) -> Result<()> {
+        self.standing.begin(course)
+    }
+
+    fn begin_step(&mut self, step: &StepStart) -> Result<()> {
+        self.standing.begin_step(step)
+    }
+
+    fn repeat(&mut self, input: &mut Input, work: &mut dyn FnMut(&mut Self, &mut Input) -> Result<()>) -> Result<()> {
+        let key = input.form();
+        match self.graphs.way(key) {
+            Way::Singly => work(self, input),
+            Way::Capture => {
+                // Out of the way, since the work has all of this value meanwhile.
+                let mut graphs = std::mem::replace(&mut self.graphs, Graphs::new(&self.driver, false));
+                let captured = graphs.capture(key, || work(self, input));
+                self.graphs = graphs;
+                if captured { self.graphs.replay(key) } else { work(self, input) }
+            }
+            Way::Replay => self.graphs.replay(key),
+        }
+    }
+
+    fn loss(&mut self, spec: &LossSpec, logits: Mat<'_, Floats>, input: &Input, dlogits: MatMut<'_, Floats>) -> Result<()> {
         let places = (logits.place().at, input.labels());
-        loss::forward_backward(&*self.driver, &mut self.scratch, spec, input.len, places, dlogits.place().at)
+        let (driver, standing) = (&*self.driver, &self.standing);
+        loss::forward_backward(driver, &mut self.scratch, standing, spec, input.len, places, dlogits.place().at)
+    }
+
+    fn watch(&mut self, x: Mat<'_, Floats>) -> Result<()> {
+        elementwise::watch(&*self.driver, x.place(), self.standing.overflow())
+    }
+
+    fn add_squares(&mut self, x: &Floats) -> Result<()> {
+        elementwise::add_squares(&*self.driver, &mut self.scratch, x.at(0, x.len()), x.len(), self.standing.squares())
+    }
+
+    fn settle(&mut self) -> Result<()> {
+        self.standing.settle()
+    }
+
+    fn dense_update(&mut self, params: &mut Floats, grads: &Floats, state: &mut [Floats]) -> Result<()> {
+        let n = params.len();
+        let state = [0, 1].map(|k| state.get(k).map_or(0, |s| s.at(0, n)));
+        let places = (params.at(0, n), grads.at(0, n));
+        dense_update::update(&*self.driver, n, places, state, self.standing.update())
+    }
+
+    fn end_step(&mut self) -> Result<()> {
+        self.standing.end_step()
+    }
+
+    fn finished(&mut self, wait: bool) -> Result<Option<StepEnd>> {
+        self.standing.finished(wait)
+    }
+
+    fn resume(&mut self) -> Result<()> {
+        self.standing.resume()
     }
 
     fn probabilities(&mut self, logits: Mat<'_, Floats>, out: &mut [f32]) -> Result<()> {
         loss::probabilities(&*self.driver, &mut self.scratch, logits.place().at, &mut out[..logits.rows])
-    }
-
-    fn all_finite(&mut self, x: Mat<'_, Floats>) -> Result<bool> {
-        elementwise::all_finite(&*self.driver, &mut self.scratch, x.place())
-    }
-
-    fn sum_squares(&mut self, x: &Floats) -> Result<f64> {
-        elementwise::sum_squares(&*self.driver, &mut self.scratch, x.at(0, x.len()), x.len())
-    }
-
-    fn dense_update(&mut self, params: &mut Floats, grads: &Floats, state: &mut [Floats], update: &Update) -> Result<()> {
-        let n = params.len();
-        let state = [0, 1].map(|k| state.get(k).map_or(0, |s| s.at(0, n)));
-        let places = (params.at(0, n), grads.at(0, n));
-        dense_update::update(&*self.driver, &mut self.scratch, n, places, state, update)
     }
 }

@@ -17,9 +17,10 @@ KERNEL moments_part(const float* z, u32 stride, u32 rows, u32 cols, u32 block, f
     partial[((u64)b * 2 + 1) * cols + c] = squares;
 }
 
-// stats = [mean, 1 / sqrt(biased variance + eps)]; blocks joined as in Chan, Golub & LeVeque 1979. The running statistics move.
-KERNEL moments_join(const float* partial, u32 rows, u32 cols, u32 block, float eps, float momentum, float* stats, float* running_mean,
-                    float* running_var) {
+// stats = [mean, 1 / sqrt(biased variance + eps)]; blocks joined as in Chan, Golub & LeVeque 1979. The running statistics
+// move, unless the training has stopped before this step.
+KERNEL moments_join(const float* partial, u32 rows, u32 cols, u32 block, float eps, float momentum, const u32* stopped, float* stats,
+                    float* running_mean, float* running_var) {
     u32 c = blockIdx.x * blockDim.x + threadIdx.x;
     if (c >= cols) return;
     double mean = 0.0, squares = 0.0, count = 0.0, n = rows;
@@ -32,6 +33,7 @@ KERNEL moments_join(const float* partial, u32 rows, u32 cols, u32 block, float e
     }
     stats[c] = (float)mean;
     stats[cols + c] = (float)(1.0 / sqrt(squares / n + (double)eps));
+    if (*stopped) return;
     double unbiased = squares / (n > 2.0 ? n - 1.0 : 1.0);
     running_mean[c] += momentum * ((float)mean - running_mean[c]);
     running_var[c] += momentum * ((float)unbiased - running_var[c]);

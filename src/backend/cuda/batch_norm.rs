@@ -1,6 +1,7 @@
 //! Batch normalisation with the ReLU behind it.
 
 use super::{
+    course::Standing,
     driver::{Address, Driver, Launch, Source},
     launch::{SUM_ROWS, launch},
     memory::Place,
@@ -15,6 +16,7 @@ pub(super) static SOURCE: Source =
 pub(super) fn statistics(
     driver: &dyn Driver,
     scratch: &mut Scratch,
+    standing: &Standing,
     z: Place,
     (eps, momentum): (f32, f32),
     (mean, var): (Address, Address),
@@ -24,8 +26,8 @@ pub(super) fn statistics(
     let partial = scratch.get(Purpose::Partials, rows.div_ceil(SUM_ROWS) * 2 * cols * size_of::<f32>())?;
     let block = SUM_ROWS as u32;
     launch!(driver, SOURCE, "moments_part", Launch::columns(rows, cols), z.at, z.stride, z.rows, z.cols, block, partial)?;
-    let shape = Launch::each(cols);
-    launch!(driver, SOURCE, "moments_join", shape, partial, z.rows, z.cols, block, eps, momentum, stats, mean, var)
+    let (shape, stopped) = (Launch::each(cols), standing.stopped());
+    launch!(driver, SOURCE, "moments_join", shape, partial, z.rows, z.cols, block, eps, momentum, stopped, stats, mean, var)
 }
 
 /// `stats` from the running statistics (mean, variance).

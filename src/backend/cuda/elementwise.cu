@@ -6,11 +6,6 @@ KERNEL gate(const float* x, u32 x_stride, float* dx, u32 dx_stride, u32 rows, u3
     }
 }
 
-// x *= factor
-KERNEL scale(float* x, u32 stride, u32 rows, u32 cols, float factor) {
-    FOR_ROWS(r, rows) FOR_COLS(c, cols) x[r * stride + c] *= factor;
-}
-
 // flag = 1 if an element is infinite or NaN. Whoever writes, writes the same.
 KERNEL not_finite(const float* x, u32 stride, u32 rows, u32 cols, u32* flag) {
     FOR_ROWS(r, rows) FOR_COLS(c, cols) {
@@ -65,10 +60,10 @@ KERNEL squares_part(const float* x, u64 n, double* partial) {
     if (threadIdx.x == 0) partial[blockIdx.x] = sum;
 }
 
-// out = sum of n numbers; one block
-KERNEL sum_join(const double* partial, u64 n, double* out) {
+// out += sum of n numbers; one block
+KERNEL add_sum(const double* partial, u64 n, double* out) {
     double sum = 0.0;
     for (u64 i = threadIdx.x; i < n; i += blockDim.x) sum += partial[i];
     sum = block_sum(sum);
-    if (threadIdx.x == 0) *out = sum;
+    if (threadIdx.x == 0) *out += sum;
 }

@@ -1,7 +1,7 @@
 //! Element by element work, and sums of columns and of squares.
 
 use super::{
-    driver::{Address, Driver, Source, bytes_of_mut},
+    driver::{Address, Driver, Source},
     launch::{SUM_ROWS, launch},
     memory::Place,
     scratch::{Purpose, Scratch},
@@ -22,21 +22,10 @@ pub(super) fn gate(driver: &dyn Driver, x: Place, factor: f32, dx: Place) -> Res
     launch!(driver, SOURCE, "gate", shape, x.at, x.stride, dx.at, dx.stride, dx.rows, dx.cols, factor)
 }
 
-/// `x *= factor`.
-pub(super) fn scale(driver: &dyn Driver, factor: f32, x: Place) -> Result<()> {
+/// Sets `flag`, a number of 32 bits, to 1 if an element is infinite or NaN.
+pub(super) fn watch(driver: &dyn Driver, x: Place, flag: Address) -> Result<()> {
     let shape = Launch::rows(x.rows as usize, x.cols as usize);
-    launch!(driver, SOURCE, "scale", shape, x.at, x.stride, x.rows, x.cols, factor)
-}
-
-/// Whether no element is infinite or NaN.
-pub(super) fn all_finite(driver: &dyn Driver, scratch: &mut Scratch, x: Place) -> Result<bool> {
-    let flag = scratch.get(Purpose::Answer, size_of::<u32>())?;
-    driver.zero(flag, size_of::<u32>())?;
-    let shape = Launch::rows(x.rows as usize, x.cols as usize);
-    launch!(driver, SOURCE, "not_finite", shape, x.at, x.stride, x.rows, x.cols, flag)?;
-    let mut found = [0u32];
-    driver.to_host(flag, bytes_of_mut(&mut found))?;
-    Ok(found[0] == 0)
+    launch!(driver, SOURCE, "not_finite", shape, x.at, x.stride, x.rows, x.cols, flag)
 }
 
 /// Sets `n` elements.
@@ -70,19 +59,16 @@ pub(super) fn join_columns(driver: &dyn Driver, partial: Address, blocks: usize,
     launch!(driver, SOURCE, "column_sums_join", Launch::each(cols), partial, blocks as u32, cols as u32, out)
 }
 
-/// Sum of squares of `n` elements, in f64.
-pub(super) fn sum_squares(driver: &dyn Driver, scratch: &mut Scratch, x: Address, n: usize) -> Result<f64> {
+/// Adds the sum of squares of `n` elements to `to`, in f64.
+pub(super) fn add_squares(driver: &dyn Driver, scratch: &mut Scratch, x: Address, n: usize, to: Address) -> Result<()> {
     let shape = Launch::sums(n);
-    let partial = scratch.get(Purpose::Partials, shape.grid[0] as usize * size_of::<f64>())?;
+    let blocks = shape.grid[0] as usize;
+    let partial = scratch.get(Purpose::Partials, blocks * size_of::<f64>())?;
     launch!(driver, SOURCE, "squares_part", shape, x, n as u64, partial)?;
-    sum(driver, scratch, partial, shape.grid[0] as usize)
+    add_sum(driver, partial, blocks, to)
 }
 
-/// Sum of `n` numbers of f64, to the host.
-pub(super) fn sum(driver: &dyn Driver, scratch: &mut Scratch, numbers: Address, n: usize) -> Result<f64> {
-    let out = scratch.get(Purpose::Answer, size_of::<f64>())?;
-    launch!(driver, SOURCE, "sum_join", Launch::one(), numbers, n as u64, out)?;
-    let mut sum = [0u64];
-    driver.to_host(out, bytes_of_mut(&mut sum))?;
-    Ok(f64::from_bits(sum[0]))
+/// Adds the sum of `n` numbers of f64 to `to`.
+pub(super) fn add_sum(driver: &dyn Driver, numbers: Address, n: usize, to: Address) -> Result<()> {
+    launch!(driver, SOURCE, "add_sum", Launch::one(), numbers, n as u64, to)
 }

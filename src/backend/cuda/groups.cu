@@ -2,6 +2,8 @@
 // tables, a value the sample. Radix sort, eight bits a pass, stable and without an order that could vary: tiles count their digits,
 // the counts of all tiles are summed, tiles put their keys in place.
 
+// How many keys there are stands in memory: launches are for the most there can be, and tiles behind the last key count nothing.
+
 // Items of a thread of radix_count and radix_scatter, which have 256 of them.
 #define ITEMS 16
 #define TILE (256 * ITEMS)
@@ -24,9 +26,9 @@ KERNEL occurrences(const u32* offsets, const u32* id_base, const u32* ids, const
 }
 
 // counts[digit, tile] = keys of the tile that have the digit
-KERNEL radix_count(const u32* keys, u32 n, u32 shift, u32* counts) {
+KERNEL radix_count(const u32* keys, const u32* count, u32 shift, u32* counts) {
     __shared__ u32 own[256];
-    u32 tile = blockIdx.x, thread = threadIdx.x;
+    u32 tile = blockIdx.x, thread = threadIdx.x, n = *count;
     own[thread] = 0;
     __syncthreads();
     for (u32 k = 0; k < ITEMS; ++k) {
@@ -71,9 +73,9 @@ KERNEL radix_scan(u32* counts, u32 n) {
 
 // Keys and values to their places by one digit. A warp takes 32 * ITEMS keys in their order; equal digits of 32 neighbours are told apart by
 // their lanes.
-KERNEL radix_scatter(const u32* keys, const u32* values, u32 n, u32 shift, const u32* counts, u32* to_keys, u32* to_values) {
+KERNEL radix_scatter(const u32* keys, const u32* values, const u32* count, u32 shift, const u32* counts, u32* to_keys, u32* to_values) {
     __shared__ u32 places[8][257];
-    u32 tile = blockIdx.x, thread = threadIdx.x, lane = thread % 32, warp = thread / 32;
+    u32 tile = blockIdx.x, thread = threadIdx.x, lane = thread % 32, warp = thread / 32, n = *count;
     for (u32 w = 0; w < 8; ++w) places[w][thread] = 0;
     __syncthreads();
     u64 first = (u64)tile * TILE + warp * (32 * ITEMS) + lane;

@@ -22,18 +22,25 @@ pub(super) fn words(max_ids: usize) -> usize {
 
 /// Where the sorted keys and their samples are.
 pub(super) fn sorted(input: &Input) -> (Address, Address) {
-    pair(input, input.turn)
+    pair(input, passes(input) % 2)
 }
 
-fn pair(input: &Input, turn: usize) -> (Address, Address) {
+/// One of the two places, which take turns.
+fn pair(input: &Input, turn: u32) -> (Address, Address) {
+    let turn = turn as usize;
     let word = |n: usize| input.sorted.at() + (n * size_of::<u32>()) as Address;
     (word(2 * turn * input.max_ids), word((2 * turn + 1) * input.max_ids))
 }
 
-/// Sorts the occurrences of the uploaded batch.
-pub(super) fn sort(driver: &dyn Driver, input: &mut Input) -> Result<()> {
-    input.turn = 0;
-    if input.ids == 0 {
+/// Passes that tell all rows apart.
+fn passes(input: &Input) -> u32 {
+    (usize::BITS - input.rows.saturating_sub(1).leading_zeros()).div_ceil(DIGIT)
+}
+
+/// Sorts the occurrences of the present batch.
+pub(super) fn sort(driver: &dyn Driver, input: &Input) -> Result<()> {
+    let most = input.most_ids();
+    if most == 0 {
         return Ok(());
     }
     let (keys, samples) = pair(input, 0);
@@ -41,18 +48,15 @@ pub(super) fn sort(driver: &dyn Driver, input: &mut Input) -> Result<()> {
     shape.grid[1] = input.tables as u32;
     let (offsets, base, ids, rows) = (input.offsets(), input.id_base(), input.ids(), input.row_base.at());
     launch!(driver, SOURCE, "occurrences", shape, offsets, base, ids, rows, input.len as u32, keys, samples)?;
-    let n = input.ids as u32;
-    let tiles = input.ids.div_ceil(TILE);
+    let (count, tiles) = (input.id_count(), most.div_ceil(TILE));
     let counts = input.sorted.at() + (4 * input.max_ids * size_of::<u32>()) as Address;
     let tiled = Launch { grid: [tiles as u32, 1, 1], ..Launch::all(1) };
-    let bits = usize::BITS - input.rows.saturating_sub(1).leading_zeros();
-    for pass in 0..bits.div_ceil(DIGIT) {
+    for pass in 0..passes(input) {
         let shift = pass * DIGIT;
-        let ((keys, samples), (to_keys, to_samples)) = (pair(input, input.turn), pair(input, 1 - input.turn));
-        launch!(driver, SOURCE, "radix_count", tiled, keys, n, shift, counts)?;
+        let ((keys, samples), (to_keys, to_samples)) = (pair(input, pass % 2), pair(input, (pass + 1) % 2));
+        launch!(driver, SOURCE, "radix_count", tiled, keys, count, shift, counts)?;
         launch!(driver, SOURCE, "radix_scan", Launch::one(), counts, (tiles << DIGIT) as u32)?;
-        launch!(driver, SOURCE, "radix_scatter", tiled, keys, samples, n, shift, counts, to_keys, to_samples)?;
-        input.turn = 1 - input.turn;
+        launch!(driver, SOURCE, "radix_scatter", tiled, keys, samples, count, shift, counts, to_keys, to_samples)?;
     }
     Ok(())
 }

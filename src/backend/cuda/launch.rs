@@ -15,7 +15,7 @@ pub(super) const SUM_ROWS: usize = 64;
 macro_rules! launch {
     ($driver:expr, $source:expr, $kernel:literal, $launch:expr, $($arg:expr),* $(,)?) => {
         // SAFETY: a launcher passes what the kernel beside it takes, and places whose sizes it has checked.
-        unsafe { $driver.launch(&$source, $kernel, $launch, &mut [$($crate::backend::cuda::driver::arg(&$arg)),*]) }
+        unsafe { $driver.launch(&$source, $kernel, $launch, &[$($crate::backend::cuda::driver::arg(&$arg)),*]) }
     };
 }
 pub(super) use launch;

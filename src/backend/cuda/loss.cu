@@ -15,10 +15,11 @@ __device__ __forceinline__ Sample cross_entropy(bool on, double z, double y, dou
     return Sample{loss, p - y};
 }
 
-// Block `blockIdx.x`: dlogits of its samples, partial = their losses' sum
+// Block `blockIdx.x`: dlogits of its samples times the loss scale, partial = their losses' sum
 KERNEL loss_part(u32 kind, float clamp, float weight0, float weight1, const float* logits, const float* labels, u32 n,
-                 float* dlogits, double* partial) {
+                 const double* loss_scale, float* dlogits, double* partial) {
     double total = 0.0;
+    float scale = (float)*loss_scale;
     bool on = clamp > 0.0f && clamp < 1.0f;
     FOR_ALL(i, n) {
         double z = logits[i], y = labels[i], p = sigmoid64(z), c = clamp;
@@ -34,18 +35,21 @@ KERNEL loss_part(u32 kind, float clamp, float weight0, float weight1, const floa
             s = Sample{w * s.loss, w * s.slope};
         }
         total += s.loss;
-        dlogits[i] = (float)((below || above ? 0.0 : s.slope) / (double)n);
+        dlogits[i] = (float)((below || above ? 0.0 : s.slope) / (double)n) * scale;
     }
     total = block_sum(total);
     if (threadIdx.x == 0) partial[blockIdx.x] = total;
 }
 
-// out = sum of partials / n; one block
-KERNEL loss_join(const double* partial, u32 parts, u32 n, float* out) {
+// out = sum of partials / n; one block. A loss that is not finite stops the training.
+KERNEL loss_join(const double* partial, u32 parts, u32 n, float* out, u32* stopped) {
     double sum = 0.0;
     for (u32 i = threadIdx.x; i < parts; i += blockDim.x) sum += partial[i];
     sum = block_sum(sum);
-    if (threadIdx.x == 0) *out = (float)(sum / (double)n);
+    if (threadIdx.x > 0) return;
+    float loss = (float)(sum / (double)n);
+    *out = loss;
+    if ((__float_as_uint(loss) & 0x7f800000u) == 0x7f800000u) *stopped = 1;
 }
 
 // out = sigmoid(logits)

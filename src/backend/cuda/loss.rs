@@ -1,6 +1,7 @@
 //! Losses over logits.
 
 use super::{
+    course::Standing,
     driver::{Address, Driver, Launch, Source, bytes_of_mut},
     launch::launch,
     scratch::{Purpose, Scratch},
@@ -12,15 +13,16 @@ use crate::{
 
 pub(super) static SOURCE: Source = Source { name: "loss", parts: &[include_str!("common/common.cuh"), include_str!("loss.cu")] };
 
-/// Mean loss of `n` samples; its gradient by the logits in `dlogits`.
+/// Mean loss of `n` samples, for the step's answer; its gradient by the logits, times the loss scale, in `dlogits`.
 pub(super) fn forward_backward(
     driver: &dyn Driver,
     scratch: &mut Scratch,
+    standing: &Standing,
     spec: &LossSpec,
     n: usize,
     (logits, labels): (Address, Address),
     dlogits: Address,
-) -> Result<f32> {
+) -> Result<()> {
     let (kind, weights) = match spec.kind {
         LossKind::Bce => (0u32, [1.0; 2]),
         LossKind::Wbce { weights } => (1, weights),
@@ -29,13 +31,10 @@ pub(super) fn forward_backward(
     let shape = Launch::sums(n);
     let parts = shape.grid[0];
     let partial = scratch.get(Purpose::Partials, parts as usize * size_of::<f64>())?;
-    let (clamp, [w0, w1]) = (spec.clamp, weights);
-    launch!(driver, SOURCE, "loss_part", shape, kind, clamp, w0, w1, logits, labels, n as u32, dlogits, partial)?;
-    let out = scratch.get(Purpose::Answer, size_of::<f32>())?;
-    launch!(driver, SOURCE, "loss_join", Launch::one(), partial, parts, n as u32, out)?;
-    let mut loss = [0.0f32];
-    driver.to_host(out, bytes_of_mut(&mut loss))?;
-    Ok(loss[0])
+    let (clamp, [w0, w1], scale) = (spec.clamp, weights, standing.loss_scale());
+    launch!(driver, SOURCE, "loss_part", shape, kind, clamp, w0, w1, logits, labels, n as u32, scale, dlogits, partial)?;
+    let (loss, stopped) = (standing.loss(), standing.stopped());
+    launch!(driver, SOURCE, "loss_join", Launch::one(), partial, parts, n as u32, loss, stopped)
 }
 
 /// Sigmoids of `logits`, to the host.

@@ -1,6 +1,9 @@
 //! Buffers of f32 and of batches in a GPU's memory.
 
-use super::driver::{Address, Driver, Memory, Staging, bytes_of};
+use super::driver::{
+    Address, Driver, Memory, bytes_of,
+    stream::{Event, Staging, Stream},
+};
 use crate::{
     backend::{
         BackendError, InputShape, Mat, MatMut, Result, Window,
@@ -78,39 +81,59 @@ impl MatMut<'_, Floats> {
     }
 }
 
-/// A batch: one buffer of 32-bit words, which comes over in one piece.
+/// Batches that may be on the device at a time: one is computed on while the next one comes.
+const SLOTS: usize = 2;
+
+/// Room for a batch: 32-bit words, which come over in one piece.
+#[derive(Debug)]
+struct Slot {
+    /// `[dense [len, dense_width] | labels [len] | first id of each table, and their number | offsets [tables, len + 1] | ids]`.
+    words: Floats,
+    staging: Staging,
+    /// When all that reads the words is done.
+    free: Event,
+}
+
+/// What a batch looks like: where its parts are depends on nothing else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Form {
+    /// Samples.
+    pub len: usize,
+    /// Whether each bag has exactly one id; then there are no offsets.
+    pub one_hot: bool,
+}
+
+/// Batches on their way and one to compute on.
 #[derive(Debug)]
 pub struct Input {
     dense_columns: usize,
     pub(super) dense_width: usize,
     max_batch: usize,
     pub(super) tables: usize,
-    /// Samples.
+    /// Samples of the present batch.
     pub(super) len: usize,
-    /// Ids of all tables.
-    pub(super) ids: usize,
-    /// Whether each bag has exactly one id; then there are no offsets.
     one_hot: bool,
-    /// `[dense [len, dense_width] | labels [len] | first id of each table, and their number | ids | offsets [tables, len + 1]]`.
-    pub(super) words: Floats,
-    staging: Staging,
+    slots: [Slot; SLOTS],
+    /// Which of them has the present batch.
+    present: usize,
     /// First row of each table among the rows of all, and their number.
     pub(super) row_base: Memory,
     /// Rows of all tables.
     pub(super) rows: usize,
-    /// Most ids of all tables.
+    /// Most ids of a sample, all tables together.
+    hotness: usize,
+    /// Most ids of a batch.
     pub(super) max_ids: usize,
     /// Occurrences by row: keys and samples, twice each, and counters.
     pub(super) sorted: Memory,
-    /// Which of the two are sorted.
-    pub(super) turn: usize,
 }
 
 impl Input {
     /// Room for batches up to `shape`.
     pub(super) fn new(driver: &Rc<dyn Driver>, shape: &InputShape<'_>) -> Result<Self> {
         let tables = shape.rows.len();
-        let max_ids = shape.max_hotness.iter().sum::<usize>() * shape.max_batch;
+        let hotness = shape.max_hotness.iter().sum::<usize>();
+        let max_ids = hotness.max(tables) * shape.max_batch;
         let mut row_base = vec![0u32];
         let mut rows = 0;
         for &n in shape.rows {
@@ -123,50 +146,63 @@ impl Input {
         let base = Memory::zeros(driver, row_base.len() * size_of::<u32>(), "the tables' sizes")?;
         driver.to_device(base.at(), bytes_of(&row_base))?;
         let sorted = super::groups::words(max_ids) * size_of::<u32>();
+        let slot = || -> Result<Slot> {
+            let (words, staging) = (Floats::zeros(driver, words, "a batch")?, Staging::new(driver, words)?);
+            let free = Event::new(driver)?;
+            // Its zeros come first.
+            free.record(Stream::Compute)?;
+            Ok(Slot { words, staging, free })
+        };
         Ok(Input {
             dense_columns: shape.dense,
             dense_width: shape.dense_width,
             max_batch: shape.max_batch,
             tables,
             len: 0,
-            ids: 0,
             one_hot: false,
-            words: Floats::zeros(driver, words, "a batch")?,
-            staging: Staging::new(driver, words)?,
+            slots: [slot()?, slot()?],
+            present: 0,
             row_base: base,
             rows,
+            hotness,
             max_ids,
             sorted: Memory::zeros(driver, sorted, "a batch's ids sorted by row")?,
-            turn: 0,
         })
     }
 
-    /// Brings a batch over: the host's threads put it together in memory that the device reads.
+    /// Brings a batch over, beside what the device is doing: the host's threads put it together in memory that the device reads.
     ///
     /// # Panics
     /// If it is larger than what there is room for.
     pub(super) fn upload(&mut self, pool: &Pool, batch: &Batch) -> Result<()> {
         let (n, width, columns, tables) = (batch.len, self.dense_width, self.dense_columns, self.tables);
         assert!(n <= self.max_batch && batch.labels.len() == n && batch.bags.len() == tables && batch.dense.len() == n * columns);
+        let several = AtomicBool::new(false);
+        pool.run(tables, |k, _| {
+            several.fetch_or(!batch.bags[k].is_one_hot(), Ordering::Relaxed);
+        });
+        self.next(Form { len: n, one_hot: !several.into_inner() })?;
         let ids: usize = batch.bags.iter().map(|b| b.indices.len()).sum();
-        assert!(ids <= self.max_ids && batch.bags.iter().all(|b| b.offsets.len() == n + 1));
-        let to = self.staging.words()?;
-        let (dense, rest) = to.split_at_mut(n * width);
+        assert!(ids <= self.most_ids() && batch.bags.iter().all(|b| b.offsets.len() == n + 1), "{ids} ids");
+        let offsets = if self.one_hot { 0 } else { tables * (n + 1) };
+        let slot = &mut self.slots[self.present];
+        let (dense, rest) = slot.staging.words()?.split_at_mut(n * width);
         let (labels, rest) = rest.split_at_mut(n);
         let (base, rest) = rest.split_at_mut(tables + 1);
-        let (all_ids, offsets) = rest.split_at_mut(ids);
+        let (all_offsets, all_ids) = rest.split_at_mut(offsets);
         labels.iter_mut().zip(&batch.labels).for_each(|(to, x)| *to = x.to_bits());
         base[0] = 0;
         for (k, bags) in batch.bags.iter().enumerate() {
             base[k + 1] = base[k] + bags.indices.len() as u32;
         }
-        let (base, all_ids, one_hot) = (&*base, SharedMut::new(all_ids), AtomicBool::new(true));
+        let (base, all_ids, all_offsets) = (&*base, SharedMut::new(all_ids), SharedMut::new(all_offsets));
         pool.run(tables, |k, _| {
             let bags = &batch.bags[k];
             // SAFETY: each table has its own ids.
             unsafe { all_ids.slice(base[k] as usize, bags.indices.len()) }.copy_from_slice(&bags.indices);
-            if !bags.is_one_hot() {
-                one_hot.store(false, Ordering::Relaxed);
+            if offsets > 0 {
+                // SAFETY: and its own offsets.
+                unsafe { all_offsets.slice(k * (n + 1), n + 1) }.copy_from_slice(&bags.offsets);
             }
         });
         let (dense, blocks) = (SharedMut::new(dense), if width > 0 { n.div_ceil(BLOCK) } else { 0 });
@@ -178,30 +214,46 @@ impl Input {
                 padding.fill(0);
             }
         });
-        (self.len, self.ids, self.one_hot) = (n, ids, one_hot.into_inner());
-        let mut words = n * (width + 1) + tables + 1 + ids;
-        if !self.one_hot {
-            for (to, bags) in offsets.chunks_exact_mut(n + 1).zip(&batch.bags) {
-                to.copy_from_slice(&bags.offsets);
-            }
-            words += tables * (n + 1);
-        }
-        self.staging.send(self.words.at(0, words), words)
+        let words = n * (width + 1) + tables + 1 + offsets + ids;
+        slot.staging.send(slot.words.at(0, words), words, &slot.free)
+    }
+
+    /// Goes on to the next slot, for a batch of this form; what is asked for from now on is about that one.
+    pub(super) fn next(&mut self, form: Form) -> Result<()> {
+        self.slots[self.present].free.record(Stream::Compute)?;
+        self.present = (self.present + 1) % SLOTS;
+        (self.len, self.one_hot) = (form.len, form.one_hot);
+        Ok(())
+    }
+
+    /// What the present batch looks like, and which slot it is in.
+    pub(super) fn form(&self) -> (Form, usize) {
+        (Form { len: self.len, one_hot: self.one_hot }, self.present)
+    }
+
+    /// The words of the present batch; its dense features come first.
+    pub(super) fn words(&self) -> &Floats {
+        &self.slots[self.present].words
+    }
+
+    /// Most ids that a batch of this form has.
+    pub(super) fn most_ids(&self) -> usize {
+        self.len * if self.one_hot { self.tables } else { self.hotness }
     }
 
     /// Where the labels are.
     pub(super) fn labels(&self) -> Address {
-        self.words.at(self.len * self.dense_width, self.len)
+        self.words().at(self.len * self.dense_width, self.len)
     }
 
     /// Where the first id of each table among all is said.
     pub(super) fn id_base(&self) -> Address {
-        self.words.at(self.len * (self.dense_width + 1), self.tables + 1)
+        self.words().at(self.len * (self.dense_width + 1), self.tables + 1)
     }
 
-    /// Where the ids are.
-    pub(super) fn ids(&self) -> Address {
-        self.words.at(self.len * (self.dense_width + 1) + self.tables + 1, self.ids)
+    /// Where the number of ids is said.
+    pub(super) fn id_count(&self) -> Address {
+        self.words().at(self.len * (self.dense_width + 1) + self.tables, 1)
     }
 
     /// Where the offsets are; null if each bag has exactly one id.
@@ -209,8 +261,13 @@ impl Input {
         if self.one_hot {
             return 0;
         }
-        let at = self.len * (self.dense_width + 1) + self.tables + 1 + self.ids;
-        self.words.at(at, self.tables * (self.len + 1))
+        self.words().at(self.len * (self.dense_width + 1) + self.tables + 1, self.tables * (self.len + 1))
+    }
+
+    /// Where the ids are.
+    pub(super) fn ids(&self) -> Address {
+        let offsets = if self.one_hot { 0 } else { self.tables * (self.len + 1) };
+        self.words().at(self.len * (self.dense_width + 1) + self.tables + 1 + offsets, self.most_ids())
     }
 }
 

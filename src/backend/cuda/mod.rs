@@ -9,11 +9,13 @@ mod bags;
 mod batch_norm;
 pub mod ceilings;
 pub mod check;
+mod course;
 mod dense_update;
 pub mod driver;
 mod dropout;
 mod elementwise;
 mod fm;
+mod graphs;
 mod groups;
 mod interaction;
 mod launch;
@@ -36,10 +38,11 @@ pub use backend::{Cuda, CudaConfig};
 use driver::Source;
 
 /// Every file of kernels.
-pub const SOURCES: [&Source; 14] = [
+pub const SOURCES: [&Source; 15] = [
     &bags::SOURCE,
     &batch_norm::SOURCE,
     &ceilings::SOURCE,
+    &course::SOURCE,
     &dense_update::SOURCE,
     &dropout::SOURCE,
     &elementwise::SOURCE,

@@ -9,10 +9,6 @@ use std::rc::Rc;
 pub(super) enum Purpose {
     /// Sums of blocks.
     Partials,
-    /// A result on its way to the host.
-    Answer,
-    /// The constants of an update.
-    Step,
     /// The left operand of a product in 16 bits.
     Left,
     /// The right one.
@@ -27,7 +23,7 @@ pub(super) enum Purpose {
 #[derive(Debug)]
 pub(super) struct Scratch {
     driver: Rc<dyn Driver>,
-    pieces: [Option<Memory>; 7],
+    pieces: [Option<Memory>; 5],
 }
 
 impl Scratch {

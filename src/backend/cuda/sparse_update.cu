@@ -21,14 +21,21 @@ struct Work {
     // Sums of parts of rows, [spans, 2, dim]: of a row that began before the span, and of one that goes on behind it.
     float* parts;
     const Step* step;
+    // The factor by which gradients are too large.
+    const double* loss_scale;
     // One sum a block.
     double* squares;
     float* out_rows;
     float* out_weights;
-    u32 stride, n, table_count, batch, kind, dim, first_table, mean, weighted, learned, mode, lanes, row_from, row_to;
+    u32 stride, table_count, batch, kind, dim, first_table, mean, weighted, learned, mode, lanes, row_from, row_to;
     float l2;
-    u32 unused;
 };
+
+// Occurrences.
+__device__ __forceinline__ u32 occurrences(const Work& w) { return w.id_base[w.table_count]; }
+
+// Whether there is nothing to do.
+__device__ __forceinline__ bool idle(const Work& w) { return w.mode == UPDATE && !w.step->on; }
 
 struct Group { u32 lane, mask, index, count; };
 
@@ -92,8 +99,10 @@ __device__ __forceinline__ void finish(const Work& w, const Group& g, u32 t, u32
     Step r = {};
     r.scale = 1.0f;
     if (w.mode == UPDATE) r = *w.step;
+    // The regularisation is as much too large as all else.
+    float l2 = w.l2 != 0.0f ? (float)((double)w.l2 * *w.loss_scale) : 0.0f;
     EACH(s, k) {
-        if (w.l2 != 0.0f) sum[s][k] += w.l2 * whole(w.kind, table, at + COLUMN(s, k));
+        if (w.l2 != 0.0f) sum[s][k] += l2 * whole(w.kind, table, at + COLUMN(s, k));
         sum[s][k] *= r.scale;
     }
     slope *= r.scale;
@@ -162,10 +171,12 @@ __device__ __forceinline__ void end(const Work& w, double squares) {
 // Rows inside one span are done here; sums of the others' parts are left.
 template <u32 S>
 __device__ __forceinline__ void spans(const Work& w) {
+    if (idle(w)) return;
     Group g = group_of(w);
     double squares = 0.0;
-    for (u32 q = g.index; (u64)q * SPAN < w.n; q += g.count) {
-        u32 first = q * SPAN, last = min(first + SPAN, w.n), i = first;
+    u32 n = occurrences(w);
+    for (u32 q = g.index; (u64)q * SPAN < n; q += g.count) {
+        u32 first = q * SPAN, last = min(first + SPAN, n), i = first;
         u32 t = table_of(w.id_base, w.table_count, first);
         while (i < last) {
             u32 begin = i, key = w.keys[i];
@@ -173,7 +184,7 @@ __device__ __forceinline__ void spans(const Work& w) {
             while (begin >= w.id_base[t + 1]) ++t;
             while (i < last && w.keys[i] == key) add<S>(w, g, t, i++, sum);
             bool before = begin == first && first > 0 && w.keys[first - 1] == key;
-            bool behind = i == last && last < w.n && w.keys[last] == key;
+            bool behind = i == last && last < n && w.keys[last] == key;
             if (before || behind) {
                 float* part = w.parts + ((u64)q * 2 + (before ? 0 : 1)) * w.dim;
                 EACH(s, k) part[COLUMN(s, k)] = sum[s][k];
@@ -188,9 +199,11 @@ __device__ __forceinline__ void spans(const Work& w) {
 // Rows that begin in a span and reach beyond it.
 template <u32 S>
 __device__ __forceinline__ void join_spans(const Work& w) {
+    if (idle(w)) return;
     Group g = group_of(w);
     double squares = 0.0;
-    for (u32 q = g.index; (u64)(q + 1) * SPAN < w.n; q += g.count) {
+    u32 n = occurrences(w);
+    for (u32 q = g.index; (u64)(q + 1) * SPAN < n; q += g.count) {
         u32 first = q * SPAN, last = first + SPAN, key = w.keys[last - 1];
         if (w.keys[last] != key || (first > 0 && w.keys[first - 1] == key)) continue;
         u32 t = table_of(w.id_base, w.table_count, last);
@@ -214,6 +227,7 @@ __device__ __forceinline__ void join_spans(const Work& w) {
 // All rows `row_from..row_to` of the model, touched or not.
 template <u32 S>
 __device__ __forceinline__ void all_rows(const Work& w) {
+    if (idle(w)) return;
     Group g = group_of(w);
     double squares = 0.0;
     for (u64 row = (u64)w.row_from + g.index; row < w.row_to; row += g.count) {

@@ -1,7 +1,7 @@
 //! Updates of embedding rows: gradients of bags summed by row in the order of the batch, then the rule, in one sweep.
 
 use super::{
-    dense_update,
+    course::Standing,
     driver::{Address, Driver, Launch, Memory, Plain, Source, bytes_of_mut},
     elementwise, groups,
     launch::launch,
@@ -10,7 +10,7 @@ use super::{
     tables::Tables,
 };
 use crate::{
-    backend::{BackendError, Result, Update},
+    backend::{BackendError, Result},
     model::Pooling,
 };
 use std::rc::Rc;
@@ -54,11 +54,11 @@ struct Work {
     pooled: Address,
     parts: Address,
     step: Address,
+    loss_scale: Address,
     squares: Address,
     out_rows: Address,
     out_weights: Address,
     stride: u32,
-    n: u32,
     table_count: u32,
     batch: u32,
     kind: u32,
@@ -72,15 +72,15 @@ struct Work {
     row_from: u32,
     row_to: u32,
     l2: f32,
-    unused: u32,
 }
-// SAFETY: twelve addresses, then sixteen numbers of 32 bits.
+// SAFETY: thirteen addresses, then fourteen numbers of 32 bits.
 unsafe impl Plain for Work {}
 
 /// Gradients of a set of tables, from those of the pooled vectors.
 pub(super) struct Sparse<'a> {
     pub driver: &'a Rc<dyn Driver>,
     pub scratch: &'a mut Scratch,
+    pub standing: &'a Standing,
     pub tables: &'a Tables,
     pub input: &'a Input,
     pub pooled: Place,
@@ -88,18 +88,19 @@ pub(super) struct Sparse<'a> {
 }
 
 impl Sparse<'_> {
-    /// Sum of squares of the gradient of all rows and of row weights, if trained.
-    pub(super) fn sum_squares(&mut self) -> Result<f64> {
+    /// Adds the sum of squares of the gradient of all rows and of row weights, if trained, to that of the step.
+    pub(super) fn add_squares(&mut self) -> Result<()> {
         let mut work = self.work(Mode::Squares)?;
+        let (driver, to) = (&**self.driver, self.standing.squares());
         if self.l2 != 0.0 {
             let shape = self.all_rows_shape(&work);
             let blocks = shape.grid[0] as usize;
             work.squares = self.scratch.get(Purpose::Partials, blocks * size_of::<f64>())?;
             self.launch_all_rows(shape, work)?;
-            return elementwise::sum(&**self.driver, self.scratch, work.squares, blocks);
+            return elementwise::add_sum(driver, work.squares, blocks, to);
         }
-        if self.input.ids == 0 {
-            return Ok(0.0);
+        if self.input.most_ids() == 0 {
+            return Ok(());
         }
         let shape = self.spans_shape(&work);
         let blocks = shape.grid[0] as usize;
@@ -107,17 +108,16 @@ impl Sparse<'_> {
         self.launch_spans(shape, work)?;
         let behind = Work { squares: work.squares + (blocks * size_of::<f64>()) as Address, ..work };
         self.launch_joins(shape, behind)?;
-        elementwise::sum(&**self.driver, self.scratch, work.squares, 2 * blocks)
+        elementwise::add_sum(driver, work.squares, 2 * blocks, to)
     }
 
     /// Updates the rows that the batch touched, and all others if the rule or the regularisation asks for it.
-    pub(super) fn update(&mut self, update: &Update) -> Result<()> {
-        let mut work = self.work(Mode::Update)?;
-        work.step = dense_update::constants(&**self.driver, self.scratch, update)?;
+    pub(super) fn update(&mut self) -> Result<()> {
+        let work = self.work(Mode::Update)?;
         if self.tables.all_rows || self.l2 != 0.0 {
             return self.launch_all_rows(self.all_rows_shape(&work), work);
         }
-        if self.input.ids == 0 {
+        if self.input.most_ids() == 0 {
             return Ok(());
         }
         let shape = self.spans_shape(&work);
@@ -156,12 +156,12 @@ impl Sparse<'_> {
             offsets: input.offsets(),
             pooled: self.pooled.at,
             parts: self.scratch.get(Purpose::Parts, spans * 2 * t.dim * size_of::<f32>())?,
-            step: 0,
+            step: self.standing.update(),
+            loss_scale: self.standing.loss_scale(),
             squares: 0,
             out_rows: 0,
             out_weights: 0,
             stride: self.pooled.stride,
-            n: input.ids as u32,
             table_count: t.rows.len() as u32,
             batch: input.len as u32,
             kind: t.kind as u32,
@@ -175,13 +175,12 @@ impl Sparse<'_> {
             row_from: 0,
             row_to: input.rows as u32,
             l2: self.l2,
-            unused: 0,
         })
     }
 
-    /// A group of lanes for each span.
+    /// A group of lanes for each span that there may be.
     fn spans_shape(&self, work: &Work) -> Launch {
-        Launch::all(self.input.ids.div_ceil(SPAN) * work.lanes as usize)
+        Launch::all(self.input.most_ids().div_ceil(SPAN) * work.lanes as usize)
     }
 
     /// A group of lanes for each row, in turn.

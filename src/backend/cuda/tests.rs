@@ -5,7 +5,7 @@ use super::{
     check::{
         POOLINGS,
         cases::{Case, Dense, DotCase, LinearCase, OneEach, RowsCase, TablesCase},
-        compare, rules, speed,
+        compare, courses, rules, speed,
     },
     testing::devices,
 };
@@ -110,6 +110,11 @@ fn dense_updates_have_the_bits_of_the_cpu() {
 }
 
 #[test]
+fn a_training_takes_the_course_that_it_takes_on_the_cpu() {
+    courses().for_each(|case| check(&case));
+}
+
+#[test]
 fn operations_on_tables_are_measured() {
     for driver in devices() {
         let mut speeds = Vec::new();
@@ -121,7 +126,7 @@ fn operations_on_tables_are_measured() {
 #[test]
 fn memory_that_is_not_there_is_refused_by_name() {
     for driver in devices() {
-        let config = CudaConfig { threads: 1, pin_threads: false, precision: Precision::Fp32, dot: None };
+        let config = CudaConfig { threads: 1, pin_threads: false, precision: Precision::Fp32, dot: None, graphs: false };
         let mut cuda = Cuda::on(driver, &config).unwrap();
         let error = cuda.zeros(usize::MAX / 8, "activations").unwrap_err().to_string();
         assert!(error.contains("activations on the GPU"), "{error}");

@@ -14,15 +14,16 @@ mod optim;
 
 use super::{Engine, EngineConfig, EngineError, PhaseClock, check::check_batch};
 use crate::{
-    backend::{self, cpu::pool::Pool},
+    backend::{self, StepEnd, cpu::pool::Pool},
     data::Batch,
     model::{ModelSpec, ParamKind, ParamSpec, Pooling, init::Initializer},
-    optim::{AdamRows, OptimizerSpec},
+    optim::{AdamRows, LossScaleSpec, LossScaler, OptimizerSpec},
 };
 use candle_core::{DType, Device, Tensor, Var, backprop::GradStore};
 use layers::Mode;
 use lookup::Lookup;
 use optim::Optimizer;
+use std::collections::VecDeque;
 
 /// A model and its optimizer in candle tensors.
 pub struct CandleEngine {
@@ -37,6 +38,8 @@ pub struct CandleEngine {
     slots: Vec<Vec<u32>>,
     /// Updates done.
     step: u64,
+    /// Steps that nobody has been told of.
+    ended: VecDeque<StepEnd>,
     device: Device,
 }
 
@@ -84,6 +87,7 @@ impl CandleEngine {
             slots: config.model.tables().iter().map(|_| Vec::new()).collect(),
             specs,
             step: 0,
+            ended: VecDeque::new(),
             device,
         })
     }
@@ -184,7 +188,7 @@ impl Engine for CandleEngine {
         Ok(self.vars[index].set(&Tensor::from_slice(values, shape, &self.device)?)?)
     }
 
-    fn train_step(&mut self, batch: &Batch, learning_rate: f64) -> Result<f32, EngineError> {
+    fn begin_step(&mut self, batch: &Batch, learning_rate: f64) -> Result<(), EngineError> {
         let pass = self.forward(batch)?;
         let loss = pass.loss.to_scalar::<f32>()?;
         if !loss.is_finite() {
@@ -210,7 +214,13 @@ impl Engine for CandleEngine {
         for (index, value) in &pass.running {
             self.vars[*index].set(value)?;
         }
-        Ok(loss)
+        let loss_scale = LossScaler::new(LossScaleSpec::Off).standing();
+        self.ended.push_back(StepEnd { number: self.step, loss, loss_scale, updates: self.step });
+        Ok(())
+    }
+
+    fn finished(&mut self, _wait: bool) -> Result<Option<StepEnd>, EngineError> {
+        Ok(self.ended.pop_front())
     }
 
     fn predict(&mut self, batch: &Batch, out: &mut [f32]) -> Result<(), EngineError> {

@@ -42,7 +42,7 @@ impl<B: Backend> BatchNorm<B> {
     pub fn forward(&mut self, pass: &mut Pass<'_, B>, y: MatMut<'_, B::Floats>) -> Result<()> {
         let z = self.window.of(&self.input, pass.rows);
         let store = &mut *pass.store;
-        if pass.training.is_some() {
+        if pass.training {
             pass.backend.batch_norm_train(z, &store.params, self.norm, &mut store.running, &mut self.stats, y)
         } else {
             pass.backend.batch_norm_eval(z, &store.params, self.norm, &store.running, &mut self.stats, y)

@@ -1,7 +1,7 @@
 //! Embedding bags: all tables of a set at once, pooled into the columns of a wider buffer.
 
 use super::Pass;
-use crate::backend::{Backend, Mat, MatMut, Result, SparseGradient, Update, Window};
+use crate::backend::{Backend, Mat, MatMut, Result, SparseGradient, Window};
 
 /// A set of tables in a network.
 #[derive(Debug, Clone, Copy)]
@@ -21,25 +21,21 @@ impl Embedding {
         pass.backend.bags_forward(&pass.store.tables[self.set], pass.input, out)
     }
 
-    /// The same layer for gradients that are `loss_scale` times too large: then its regularisation must be as well.
-    pub fn scaled(self, loss_scale: f64) -> Self {
-        Embedding { l2: (f64::from(self.l2) * loss_scale) as f32, ..self }
-    }
-
     /// The gradient, from that of the pooled vectors.
     pub fn gradient<'a, B: Backend>(&self, rows: usize, dout: &'a B::Floats) -> SparseGradient<'a, B::Floats> {
         let pooled: Mat<'a, B::Floats> = self.window.of(dout, rows);
         SparseGradient { pooled, l2: self.l2 }
     }
 
-    /// Squared norm of the tables' gradient. There is no other backward: [`Embedding::update`] reads the pooled gradients.
-    pub fn sum_squares<B: Backend>(&self, pass: &mut Pass<'_, B>, dout: &B::Floats) -> Result<f64> {
-        pass.backend.sparse_sum_squares(&pass.store.tables[self.set], pass.input, self.gradient::<B>(pass.rows, dout))
+    /// Adds the squared norm of the tables' gradient to that of the step. There is no other backward: [`Embedding::update`] reads the pooled
+    /// gradients.
+    pub fn add_squares<B: Backend>(&self, pass: &mut Pass<'_, B>, dout: &B::Floats) -> Result<()> {
+        pass.backend.add_sparse_squares(&pass.store.tables[self.set], pass.input, self.gradient::<B>(pass.rows, dout))
     }
 
     /// Updates the rows from the gradient of the pooled vectors.
-    pub fn update<B: Backend>(&self, pass: &mut Pass<'_, B>, dout: &B::Floats, update: &Update) -> Result<()> {
+    pub fn update<B: Backend>(&self, pass: &mut Pass<'_, B>, dout: &B::Floats) -> Result<()> {
         let gradient = self.gradient::<B>(pass.rows, dout);
-        pass.backend.sparse_update(&mut pass.store.tables[self.set], pass.input, gradient, update)
+        pass.backend.sparse_update(&mut pass.store.tables[self.set], pass.input, gradient)
     }
 }

@@ -1,7 +1,7 @@
 //! The fused engine: a network, its parameters, one device.
 
 use super::{
-    Pass, TrainingStep,
+    Pass,
     deepfm::DeepFm,
     dlrm::Dlrm,
     embedding::Embedding,
@@ -10,15 +10,16 @@ use super::{
 };
 use crate::{
     backend::{
-        Backend, DotShape, InputShape, Result, TablesShape, Update, Window,
+        Backend, Course, DotShape, InputShape, Result, StepEnd, StepStart, TablesShape, Window,
         cpu::{Cpu, CpuConfig, gemm::LinearShape},
         cuda::{Cuda, CudaConfig},
     },
     data::Batch,
     engine::{Engine, EngineConfig, EngineError, Phase, PhaseClock, check::check_batch},
     model::{DeepFmSpec, DlrmSpec, Interaction, ModelSpec, ParamKind, ParamSpec, Pooling, init::Initializer},
-    optim::{LossScale, LossScaler, rules::Step},
+    optim::{LossScale, LossScaleSpec, LossScaler, OptimizerConfig},
 };
+use std::collections::VecDeque;
 
 enum Network<B: Backend> {
     Dlrm(Dlrm<B>),
@@ -58,17 +59,20 @@ impl<B: Backend> Network<B> {
 
 /// Trains with hand-written forward and backward passes on a device `B`.
 pub struct FusedEngine<B: Backend = Cpu> {
-    backend: B,
+    pub(super) backend: B,
     config: EngineConfig,
     store: Store<B>,
     network: Network<B>,
     input: B::Input,
     clock: PhaseClock,
-    scaler: LossScaler,
     /// Training batches seen.
     batches: u64,
-    /// Updates done: as many, less those that overflowed.
-    step: u64,
+    /// Steps that the device has not been asked for.
+    under_way: usize,
+    /// Steps that nobody has been told of.
+    ended: VecDeque<StepEnd>,
+    /// After the last step that somebody has been told of.
+    loss_scale: LossScale,
 }
 
 impl FusedEngine<Cpu> {
@@ -127,76 +131,96 @@ impl<B: Backend> FusedEngine<B> {
             ModelSpec::Dlrm(m) => Network::Dlrm(Dlrm::new(&mut backend, &store.layout, m, config.loss, max_batch)?),
             ModelSpec::DeepFm(m) => Network::DeepFm(DeepFm::new(&mut backend, &store.layout, m, config.loss, max_batch)?),
         };
-        let (config, scaler) = (config.clone(), LossScaler::new(config.loss_scale));
-        Ok(FusedEngine { backend, config, store, network, input, clock: PhaseClock::default(), scaler, batches: 0, step: 0 })
+        let OptimizerConfig { clip_norm, .. } = config.optimizer;
+        backend.begin(&Course { rule, clip_norm, loss_scale: config.loss_scale, seed: config.seed })?;
+        Ok(FusedEngine {
+            backend,
+            config: config.clone(),
+            store,
+            network,
+            input,
+            clock: PhaseClock::default(),
+            batches: 0,
+            under_way: 0,
+            ended: VecDeque::with_capacity(2 * B::AHEAD),
+            loss_scale: LossScaler::new(config.loss_scale).standing(),
+        })
     }
 
-    /// Uploads a batch and runs the network forward; with `training`, the loss and backward too. Gradients are then scaled by the
-    /// loss scale.
-    fn pass(&mut self, batch: &Batch, training: bool) -> std::result::Result<Option<f32>, EngineError> {
+    /// Begins a step on a batch: up to the gradients, times the loss scale, or with `update` to the end.
+    fn step(&mut self, batch: &Batch, learning_rate: f64, update: bool) -> std::result::Result<(), EngineError> {
         check_batch(&self.config, batch)?;
+        while self.under_way >= B::AHEAD {
+            let end = self.take(true)?;
+            self.ended.extend(end);
+            if let Some(StepEnd { loss, number, .. }) = end.filter(|e| !e.loss.is_finite()) {
+                return Err(not_finite(loss, number));
+            }
+        }
         self.clock.start();
         self.backend.upload(batch, &mut self.input)?;
-        if training {
-            self.backend.group_rows(&mut self.input)?;
-        }
-        self.clock.lap(Phase::Embedding);
-        let step = TrainingStep { seed: self.config.seed, step: self.batches + 1 };
-        let mut pass = Pass {
-            backend: &mut self.backend,
-            store: &mut self.store,
-            input: &self.input,
-            rows: batch.len,
-            training: training.then_some(step),
-        };
-        self.network.forward(&mut pass, &mut self.clock)?;
-        if !training {
-            return Ok(None);
-        }
-        let loss = self.network.loss().forward_backward(&mut pass, self.scaler.scale() as f32)?;
-        self.clock.lap(Phase::Loss);
-        if !loss.is_finite() {
-            return Err(EngineError::NotFinite { what: "the loss", value: loss.into(), step: step.step });
-        }
-        self.network.backward(&mut pass, &mut self.clock)?;
-        Ok(Some(loss))
-    }
-
-    /// Whether the gradients of the last pass are numbers, all of them.
-    fn gradients_are_finite(&mut self, rows: usize) -> Result<bool> {
-        let FusedEngine { backend, store, network, .. } = self;
-        let dense = Window::whole(store.layout.dense);
-        let mut finite = backend.all_finite(dense.of(&store.grads, 1))?;
-        network.sparse(|embedding, gradient| {
-            finite = finite && backend.all_finite(embedding.window.of(gradient, rows))?;
+        self.backend.begin_step(&StepStart { number: self.batches + 1, learning_rate })?;
+        let FusedEngine { backend, store, network, input, config, clock, .. } = self;
+        let rows = batch.len;
+        let work = &mut |backend: &mut B, input: &mut B::Input| {
+            backend.group_rows(input)?;
+            clock.lap(Phase::Embedding);
+            let mut pass = Pass { backend, store, input, rows, training: true };
+            network.forward(&mut pass, clock)?;
+            network.loss().forward_backward(&mut pass)?;
+            clock.lap(Phase::Loss);
+            network.backward(&mut pass, clock)?;
+            if update {
+                Self::update(&mut pass, network, config)?;
+                clock.lap(Phase::Update);
+            }
             Ok(())
-        })?;
-        Ok(finite)
-    }
-
-    /// Clips and applies the gradients of the last pass, which are `loss_scale` times too large.
-    fn update(&mut self, rows: usize, learning_rate: f64, loss_scale: f64) -> Result<()> {
-        let FusedEngine { backend, store, network, input, config, .. } = self;
-        let mut scale = 1.0 / loss_scale;
-        let mut pass = Pass { backend, store, input, rows, training: None };
-        if let Some(clip) = config.optimizer.clip_norm {
-            let mut squares = pass.backend.sum_squares(&pass.store.grads)?;
-            network.sparse(|embedding, gradient| {
-                embedding.scaled(loss_scale).sum_squares(&mut pass, gradient).map(|s| squares += s)
-            })?;
-            // torch.nn.utils.clip_grad_norm_
-            scale *= (clip / (squares.sqrt() / loss_scale + 1e-6)).min(1.0);
+        };
+        if update {
+            backend.repeat(input, work)?
+        } else {
+            work(backend, input)?
         }
-        let step = Step::new(&config.optimizer.rule, learning_rate, self.step);
-        let update = Update { step, scale: scale as f32, noise: (config.seed, self.step) };
-        network.sparse(|embedding, gradient| embedding.scaled(loss_scale).update(&mut pass, gradient, &update))?;
-        let store = &mut *pass.store;
-        pass.backend.dense_update(&mut store.params, &store.grads, &mut store.state, &update)
+        self.backend.end_step()?;
+        self.under_way += 1;
+        Ok(())
     }
 
-    /// Gradients of all parameters after a training pass.
-    fn collect(&mut self, rows: usize) -> Result<Vec<Vec<f32>>> {
-        let FusedEngine { backend, store, network, input, scaler, .. } = self;
+    /// Checks, clips and applies the gradients of the pass.
+    fn update(pass: &mut Pass<'_, B>, network: &Network<B>, config: &EngineConfig) -> Result<()> {
+        let rows = pass.rows;
+        if config.loss_scale != LossScaleSpec::Off {
+            pass.backend.watch(Window::whole(pass.store.layout.dense).of(&pass.store.grads, 1))?;
+            network.sparse(|embedding, gradient| pass.backend.watch(embedding.window.of(gradient, rows)))?;
+        }
+        if config.optimizer.clip_norm.is_some() {
+            pass.backend.add_squares(&pass.store.grads)?;
+            network.sparse(|embedding, gradient| embedding.add_squares(pass, gradient))?;
+        }
+        pass.backend.settle()?;
+        network.sparse(|embedding, gradient| embedding.update(pass, gradient))?;
+        let store = &mut *pass.store;
+        pass.backend.dense_update(&mut store.params, &store.grads, &mut store.state)
+    }
+
+    /// The next step that the device is done with.
+    fn take(&mut self, wait: bool) -> Result<Option<StepEnd>> {
+        let end = self.backend.finished(wait)?;
+        self.under_way -= usize::from(end.is_some());
+        Ok(end)
+    }
+
+    /// Forgets the steps that were begun behind one without a loss, which have changed nothing.
+    fn go_back_before(&mut self, number: u64) -> Result<()> {
+        while self.take(true)?.is_some() {}
+        self.ended.clear();
+        self.batches = number - 1;
+        self.backend.resume()
+    }
+
+    /// Gradients of all parameters after a training pass, which were made `loss_scale` times too large.
+    fn collect(&mut self, rows: usize, loss_scale: f64) -> Result<Vec<Vec<f32>>> {
+        let FusedEngine { backend, store, network, input, .. } = self;
         let mut all: Vec<Vec<f32>> = store.layout.specs.iter().map(|s| vec![0.0; s.len()]).collect();
         for (out, place) in all.iter_mut().zip(&store.layout.places) {
             if let Place::Dense(at) = *place {
@@ -204,7 +228,7 @@ impl<B: Backend> FusedEngine<B> {
             }
         }
         network.sparse(|embedding, gradient| {
-            let gradient = embedding.scaled(scaler.scale()).gradient::<B>(rows, gradient);
+            let gradient = embedding.gradient::<B>(rows, gradient);
             let tables = &store.tables[embedding.set];
             for (i, place) in store.layout.places.iter().enumerate() {
                 let Place::Table { set, index } = *place else { continue };
@@ -220,10 +244,14 @@ impl<B: Backend> FusedEngine<B> {
             }
             Ok(())
         })?;
-        let factor = (1.0 / scaler.scale()) as f32;
+        let factor = (1.0 / loss_scale) as f32;
         all.iter_mut().flatten().for_each(|g| *g *= factor);
         Ok(all)
     }
+}
+
+fn not_finite(loss: f32, step: u64) -> EngineError {
+    EngineError::NotFinite { what: "the loss", value: loss.into(), step }
 }
 
 /// Threads and largest shapes.
@@ -256,6 +284,7 @@ pub(super) fn cuda_config(config: &EngineConfig) -> CudaConfig {
         pin_threads: config.pin_threads,
         precision: config.precision,
         dot: dot_shape(&config.model),
+        graphs: true,
     }
 }
 
@@ -296,27 +325,34 @@ impl<B: Backend> Engine for FusedEngine<B> {
         Ok(self.store.edit(&mut self.backend, index, &mut |_, at, to, _| to.copy_from_slice(&values[at..][..to.len()]))?)
     }
 
-    fn train_step(&mut self, batch: &Batch, learning_rate: f64) -> std::result::Result<f32, EngineError> {
-        let loss = self.pass(batch, true)?.unwrap_or(f32::NAN);
+    fn begin_step(&mut self, batch: &Batch, learning_rate: f64) -> std::result::Result<(), EngineError> {
+        self.step(batch, learning_rate, true)?;
         self.batches += 1;
-        let scale = self.scaler.scale();
-        let overflow = self.scaler.is_on() && !self.gradients_are_finite(batch.len)?;
-        self.scaler.settle(overflow);
-        if !overflow {
-            self.step += 1;
-            self.update(batch.len, learning_rate, scale)?;
+        Ok(())
+    }
+
+    fn finished(&mut self, wait: bool) -> std::result::Result<Option<StepEnd>, EngineError> {
+        let next = self.ended.pop_front();
+        let Some(end) = next.map_or_else(|| self.take(wait), |end| Ok(Some(end)))? else { return Ok(None) };
+        self.loss_scale = end.loss_scale;
+        if !end.loss.is_finite() {
+            self.go_back_before(end.number)?;
+            return Err(not_finite(end.loss, end.number));
         }
-        self.clock.lap(Phase::Update);
-        Ok(loss)
+        Ok(Some(end))
     }
 
     fn predict(&mut self, batch: &Batch, out: &mut [f32]) -> std::result::Result<(), EngineError> {
+        check_batch(&self.config, batch)?;
         if out.len() < batch.len {
             return Err(EngineError::Shape(format!("{} predictions do not fit {} places", batch.len, out.len())));
         }
         // The clock is for training steps.
         let clock = self.clock.clone();
-        self.pass(batch, false)?;
+        self.backend.upload(batch, &mut self.input)?;
+        let FusedEngine { backend, store, input, .. } = self;
+        let mut pass = Pass { backend, store, input, rows: batch.len, training: false };
+        self.network.forward(&mut pass, &mut self.clock)?;
         self.clock = clock;
         let logits = self.network.loss().logits(batch.len);
         Ok(self.backend.probabilities(logits, &mut out[..batch.len])?)
@@ -325,16 +361,27 @@ impl<B: Backend> Engine for FusedEngine<B> {
     fn gradients(&mut self, batch: &Batch) -> std::result::Result<(f32, Vec<Vec<f32>>), EngineError> {
         let mut statistics = vec![0.0; self.store.layout.running];
         self.backend.read(&self.store.running, 0, &mut statistics)?;
-        let loss = self.pass(batch, true)?.unwrap_or(f32::NAN);
+        self.step(batch, 0.0, false)?;
         self.backend.write(&mut self.store.running, 0, &statistics)?;
-        Ok((loss, self.collect(batch.len)?))
+        // Steps begun before come first, and are told of as usual.
+        let mut last = None;
+        while let Some(end) = self.take(true)? {
+            self.ended.extend(last.replace(end));
+        }
+        let Some(StepEnd { loss, number, loss_scale, .. }) = last else { return Err(not_finite(f32::NAN, self.batches)) };
+        if !loss.is_finite() {
+            self.go_back_before(number)?;
+            return Err(not_finite(loss, number));
+        }
+        Ok((loss, self.collect(batch.len, loss_scale.scale)?))
     }
 
     fn loss_scale(&self) -> Option<LossScale> {
-        self.scaler.state()
+        (self.config.loss_scale != LossScaleSpec::Off).then_some(self.loss_scale)
     }
 
+    /// None where the device computes beside the host: what the host sees there is when operations are asked for, not when they are done.
     fn phases(&mut self) -> Option<&mut PhaseClock> {
-        Some(&mut self.clock)
+        (B::AHEAD == 1).then_some(&mut self.clock)
     }
 }

@@ -35,14 +35,10 @@ impl<B: Backend> Loss<B> {
         Window::whole(1).of(&self.d_logits, rows)
     }
 
-    /// Mean loss of the batch; leaves the gradient of the logits, times `scale`.
-    pub fn forward_backward(&mut self, pass: &mut Pass<'_, B>, scale: f32) -> Result<f32> {
+    /// The mean loss of the batch, which the step ends with; leaves the gradient of the logits, times the loss scale.
+    pub fn forward_backward(&mut self, pass: &mut Pass<'_, B>) -> Result<()> {
         let column = Window::whole(1);
         let d = column.of_mut(&mut self.d_logits, pass.rows);
-        let loss = pass.backend.loss(&self.spec, column.of(&self.logits, pass.rows), pass.input, d)?;
-        if scale != 1.0 {
-            pass.backend.scale(scale, column.of_mut(&mut self.d_logits, pass.rows))?;
-        }
-        Ok(loss)
+        pass.backend.loss(&self.spec, column.of(&self.logits, pass.rows), pass.input, d)
     }
 }

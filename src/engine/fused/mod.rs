@@ -33,15 +33,6 @@ pub(crate) struct Pass<'a, B: Backend> {
     pub input: &'a B::Input,
     /// Samples of the batch.
     pub rows: usize,
-    /// The training step, if this is one: batch statistics, dropout.
-    pub training: Option<TrainingStep>,
-}
-
-/// Which step it is; dropout draws from it.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct TrainingStep {
-    /// The run's seed.
-    pub seed: u64,
-    /// 1-based.
-    pub step: u64,
+    /// Whether this is a training step: batch statistics, dropout.
+    pub training: bool,
 }

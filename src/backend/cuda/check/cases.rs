@@ -3,18 +3,15 @@
 use super::numbers::Numbers;
 use crate::{
     backend::{
-        After, Backend, DotShape, Dropout, Gate, InputShape, Linear, MaskKey, Norm, Precision, Result, SparseGradient,
-        TablesShape, Update, Window,
+        After, Backend, BackendError, Course, DotShape, Dropout, Gate, InputShape, Linear, Norm, Precision, Result,
+        SparseGradient, StepStart, TablesShape, Window,
         cpu::{CpuConfig, gemm::LinearShape},
     },
     data::{Bags, Batch},
     embedding::RowKind,
     engine::{LossKind, LossSpec},
     model::Pooling,
-    optim::{
-        OptimizerSpec,
-        rules::{StateShape, Step},
-    },
+    optim::{LossScaleSpec, OptimizerSpec, rules::StateShape},
 };
 use std::fmt::Debug;
 
@@ -61,6 +58,24 @@ fn matrix<B: Backend>(b: &mut B, numbers: &mut Numbers, rows: usize, cols: usize
     Ok((buffer, window))
 }
 
+/// A training whose gradients come out `scale` times too large.
+fn course(rule: OptimizerSpec, clip_norm: Option<f64>, scale: f64) -> Course {
+    Course { rule, clip_norm, loss_scale: LossScaleSpec::Static { scale }, seed: 1 << 33 }
+}
+
+/// Step `number` of it.
+fn step<B: Backend>(b: &mut B, number: u64) -> Result<()> {
+    b.begin_step(&StepStart { number, learning_rate: 0.1 })
+}
+
+/// Ends a step: its number and how many have been skipped and not, its loss, the loss scale.
+fn end<B: Backend>(b: &mut B) -> Result<[Vec<f32>; 3]> {
+    b.end_step()?;
+    let end = b.finished(true)?.ok_or_else(|| BackendError::Device("a step that ended is not told of".into()))?;
+    let counts = [end.number, end.loss_scale.skipped_steps, end.updates].map(|n| n as f32);
+    Ok([counts.to_vec(), vec![end.loss], vec![end.loss_scale.scale as f32]])
+}
+
 fn all<B: Backend>(b: &B, buffer: &B::Floats, n: usize) -> Result<Vec<f32>> {
     let mut out = vec![0.0; n];
     b.read(buffer, 0, &mut out)?;
@@ -103,8 +118,9 @@ impl Case for LinearCase {
         let (mut y, wy) = matrix(b, &mut n, batch, output, self.gap)?;
         let (dy, wdy) = matrix(b, &mut n, batch, output, 0)?;
         let (mut dx, wdx) = matrix(b, &mut n, batch, input, self.gap)?;
-        let key = MaskKey { seed: 3, step: 9, layer: 1 };
-        let after = After { relu: self.relu, dropout: self.relu.then_some(Dropout { key, p: 0.3 }) };
+        b.begin(&course(OptimizerSpec::Sgd, None, 1.0))?;
+        step(b, 9)?;
+        let after = After { relu: self.relu, dropout: self.relu.then_some(Dropout { layer: 1, p: 0.3 }) };
         b.linear_forward(wx.of(&x, batch), &params, layer, after, wy.of_mut(&mut y, batch))?;
         let gate = self.relu.then(|| Gate { activation: wx.of(&x, batch), factor: 1.25 });
         b.linear_backward_data(wdy.of(&dy, batch), &params, layer, gate, wdx.of_mut(&mut dx, batch))?;
@@ -181,14 +197,10 @@ impl Case for RowsCase {
 
         let (mut y, wy) = matrix(b, n, rows, cols, gap)?;
         b.relu_backward(wx.of(&x, rows), wy.of_mut(&mut y, rows))?;
-        b.scale(0.75, wy.of_mut(&mut y, rows))?;
-        b.dropout(Dropout { key: MaskKey { seed: 1 << 40, step: 5, layer: 2 }, p: 0.4 }, wy.of_mut(&mut y, rows))?;
+        b.begin(&course(OptimizerSpec::Sgd, None, 1.0))?;
+        step(b, (1 << 39) + 5)?;
+        b.dropout(Dropout { layer: 2, p: 0.4 }, wy.of_mut(&mut y, rows))?;
         left.push(all(b, &y, len)?);
-        left.push(vec![b.sum_squares(&y)? as f32, f32::from(u8::from(b.all_finite(wy.of(&y, rows))?))]);
-        let mut odd = all(b, &y, len)?;
-        odd[len - 1] = f32::INFINITY;
-        b.write(&mut y, 0, &odd)?;
-        left.push(vec![f32::from(u8::from(b.all_finite(wy.of(&y, rows))?))]);
         b.fill(&mut y, 2.5)?;
         left.push(all(b, &y, len)?);
 
@@ -273,23 +285,26 @@ impl Case for TablesCase {
         let (mut out, w) = matrix(b, &mut n, batch, rows.len() * dim, gap)?;
         let (pooled, wp) = matrix(b, &mut n, batch, rows.len() * dim, gap)?;
         let (logits, _) = matrix(b, &mut n, 1, batch, 0)?;
-        for step in 1..=2 {
+        b.begin(&course(rule, Some(0.5), 2.0))?;
+        for number in 1..=2 {
             let bags = rows.iter().map(|&r| n.bags(batch, r, hotness)).collect();
             let labels = (0..batch).map(|_| n.below(2) as f32).collect();
             b.upload(&Batch { len: batch, dense: n.floats(batch * dense), bags, labels }, &mut input)?;
             left.push(all(b, b.dense(&input).buf, batch * width)?);
+            step(b, number)?;
             b.bags_forward(&tables, &input, w.of_mut(&mut out, batch))?;
             left.push(all(b, &out, gap + batch * w.stride)?);
             b.group_rows(&mut input)?;
             let gradient = SparseGradient { pooled: wp.of(&pooled, batch), l2 };
-            left.push(vec![b.sparse_sum_squares(&tables, &input, gradient)? as f32]);
+            b.add_sparse_squares(&tables, &input, gradient)?;
             for (k, &r) in rows.iter().enumerate().filter(|(_, r)| **r < 1000) {
                 let (mut g, mut gw) = (vec![0.0; r * dim], vec![0.0; r]);
                 b.table_gradient(&tables, k, &input, gradient, (&mut g, &mut gw))?;
                 left.extend([g, gw]);
             }
-            let update = Update { step: Step::new(&rule, 0.1, step), scale: 0.5, noise: (77, step) };
-            b.sparse_update(&mut tables, &input, gradient, &update)?;
+            b.settle()?;
+            b.sparse_update(&mut tables, &input, gradient)?;
+            left.extend(end(b)?);
             b.with_table(&mut tables, 0, &mut |first, part, _| part[0] += if first == 0 { 1.0 } else { 0.0 })?;
             for (k, &r) in rows.iter().enumerate() {
                 let (mut t, mut tw) = (vec![0.0; r * dim], vec![0.0; r]);
@@ -302,8 +317,9 @@ impl Case for TablesCase {
                 let column = Window::whole(1);
                 let mut d = b.zeros(batch, "gradients")?;
                 let spec = LossSpec { kind, clamp };
-                let loss = b.loss(&spec, column.of(&logits, batch), &input, column.of_mut(&mut d, batch))?;
-                left.extend([vec![loss], all(b, &d, batch)?]);
+                b.loss(&spec, column.of(&logits, batch), &input, column.of_mut(&mut d, batch))?;
+                left.extend(end(b)?);
+                left.push(all(b, &d, batch)?);
             }
             let mut p = vec![0.0; batch];
             b.probabilities(Window::whole(1).of(&logits, batch), &mut p)?;
@@ -347,9 +363,12 @@ impl Case for OneEach {
         b.group_rows(&mut input)?;
         let (pooled, w) = matrix(b, &mut n, batch, 2 * dim, 0)?;
         let mut left = Vec::new();
-        for step in 1..4 {
-            let update = Update { step: Step::new(&rule, 0.1, step), scale: 0.3, noise: (1 << 33, step) };
-            b.sparse_update(&mut tables, &input, SparseGradient { pooled: w.of(&pooled, batch), l2 }, &update)?;
+        b.begin(&course(rule, None, 3.0))?;
+        for number in 1..4 {
+            step(b, number)?;
+            b.settle()?;
+            b.sparse_update(&mut tables, &input, SparseGradient { pooled: w.of(&pooled, batch), l2 })?;
+            end(b)?;
             for (k, &r) in rows.iter().enumerate() {
                 let mut t = vec![0.0; r * dim];
                 b.read_table(&tables, k, &mut t)?;
@@ -380,10 +399,86 @@ impl Case for Dense {
         for _ in 0..StateShape::of(&self.0).buffers {
             state.push(b.zeros(len, "state")?);
         }
-        for step in 1..4 {
-            let update = Update { step: Step::new(&self.0, 0.1, step), scale: 0.3, noise: (1, step) };
-            b.dense_update(&mut p, &g, &mut state, &update)?;
+        b.begin(&course(self.0, None, 3.0))?;
+        for number in 1..4 {
+            step(b, number)?;
+            b.settle()?;
+            b.dense_update(&mut p, &g, &mut state)?;
+            end(b)?;
         }
         std::iter::once(&p).chain(&state).map(|x| all(b, x, len)).collect()
+    }
+}
+
+/// What steps leave to each other: loss scale, overflow, clipping, a loss that is not finite.
+#[derive(Debug)]
+pub(crate) struct CourseCase {
+    pub rule: OptimizerSpec,
+    pub clip_norm: Option<f64>,
+    pub loss_scale: LossScaleSpec,
+    /// Steps whose gradients are not finite.
+    pub overflows: [bool; 6],
+    /// The step, counted from 0, whose loss is not finite; none if there are not so many.
+    pub stops: usize,
+}
+
+impl Case for CourseCase {
+    fn name(&self) -> &'static str {
+        "course of a training"
+    }
+
+    fn tolerance(&self) -> f32 {
+        // Norms and losses are sums in another order.
+        2e-6
+    }
+
+    fn run<B: Backend>(&self, b: &mut B) -> Result<Left> {
+        let (mut n, len, column) = (Numbers::new(5), 3000, Window::whole(1));
+        let (mut p, _) = matrix(b, &mut n, 1, len, 0)?;
+        let mut state = Vec::new();
+        for _ in 0..StateShape::of(&self.rule).buffers {
+            state.push(b.zeros(len, "state")?);
+        }
+        let mut input = b.input(&InputShape { max_batch: 2, dense: 0, dense_width: 0, rows: &[], max_hotness: &[] })?;
+        b.upload(&Batch { len: 2, dense: Vec::new(), bags: Vec::new(), labels: vec![0.0, 1.0] }, &mut input)?;
+        let mut d = b.zeros(2, "gradients")?;
+        b.begin(&Course { rule: self.rule, clip_norm: self.clip_norm, loss_scale: self.loss_scale, seed: 1 })?;
+        let mut left = Vec::new();
+        for (k, &overflow) in self.overflows.iter().enumerate() {
+            let (mut logits, _) = matrix(b, &mut n, 1, 2, 0)?;
+            if k == self.stops {
+                b.write(&mut logits, 1, &[f32::NAN])?;
+            }
+            let mut values = n.floats(len);
+            if overflow && self.loss_scale != LossScaleSpec::Off {
+                values[n.below(len)] = f32::INFINITY;
+            }
+            let mut g = b.zeros(len, "gradients")?;
+            b.write(&mut g, 0, &values)?;
+            step(b, k as u64 + 1)?;
+            let spec = LossSpec { kind: LossKind::Bce, clamp: 0.0 };
+            b.loss(&spec, column.of(&logits, 2), &input, column.of_mut(&mut d, 2))?;
+            if self.loss_scale != LossScaleSpec::Off {
+                b.watch(Window::whole(len).of(&g, 1))?;
+            }
+            if self.clip_norm.is_some() {
+                b.add_squares(&g)?;
+            }
+            b.settle()?;
+            b.dense_update(&mut p, &g, &mut state)?;
+            let mut told = end(b)?;
+            // NaN is not equal to itself.
+            told[1][0] = if told[1][0].is_finite() { told[1][0] } else { -1.0 };
+            left.extend(told);
+            if k != self.stops {
+                left.push(all(b, &d, 2)?);
+            }
+            left.push(all(b, &p, len)?);
+        }
+        b.resume()?;
+        step(b, 7)?;
+        b.settle()?;
+        left.extend(end(b)?);
+        Ok(left)
     }
 }

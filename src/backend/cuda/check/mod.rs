@@ -11,9 +11,9 @@ use crate::{
     backend::{DotShape, Precision, Result, cpu::Cpu, cpu::gemm::LinearShape},
     embedding::RowKind,
     model::Pooling,
-    optim::{AdamForm, AdamRows, OptimizerSpec},
+    optim::{AdamForm, AdamRows, LossScaleSpec, OptimizerSpec},
 };
-use cases::{Case, Dense, DotCase, LinearCase, OneEach, RowsCase, TablesCase};
+use cases::{Case, CourseCase, Dense, DotCase, LinearCase, OneEach, RowsCase, TablesCase};
 use serde::Serialize;
 use std::rc::Rc;
 
@@ -49,7 +49,13 @@ pub(crate) fn compare(driver: &Rc<dyn Driver>, case: &impl Case) -> Result<Verdi
     let config = case.config();
     let want = case.run(&mut Cpu::new(&config)?)?;
     let run = || {
-        let cuda = CudaConfig { threads: config.threads, pin_threads: false, precision: config.precision, dot: config.dot };
+        let cuda = CudaConfig {
+            threads: config.threads,
+            pin_threads: false,
+            precision: config.precision,
+            dot: config.dot,
+            graphs: false,
+        };
         case.run(&mut Cuda::on(Rc::clone(driver), &cuda)?)
     };
     let (got, again) = (run()?, run()?);
@@ -85,6 +91,24 @@ pub(crate) fn rules() -> Vec<OptimizerSpec> {
     ]
 }
 
+/// Every rule through six steps: clipped or not, scaled in every way, some of them overflowing, the fifth or none without a loss.
+pub(crate) fn courses() -> impl Iterator<Item = CourseCase> {
+    let scales = [
+        LossScaleSpec::Off,
+        LossScaleSpec::Static { scale: 1000.0 },
+        LossScaleSpec::Dynamic { initial: 65_536.0, growth_steps: 2 },
+    ];
+    rules().into_iter().enumerate().flat_map(move |(r, rule)| {
+        scales.into_iter().enumerate().map(move |(s, loss_scale)| CourseCase {
+            rule,
+            clip_norm: [None, Some(0.75), Some(1e9)][(r + s) % 3],
+            loss_scale,
+            overflows: std::array::from_fn(|k| (k + r) % 3 == 1),
+            stops: if (r + s) % 2 == 0 { 4 } else { 9 },
+        })
+    })
+}
+
 /// Every way to pool.
 pub(crate) const POOLINGS: [Pooling; 4] = [Pooling::Sum, Pooling::Mean, Pooling::WeightedFixed, Pooling::WeightedLearned];
 
@@ -106,6 +130,9 @@ pub fn check(driver: &Rc<dyn Driver>, tell: &mut dyn FnMut(Verdict)) -> Result<(
     }
     for (rows, cols, dim) in [(2, 1, 1), (200, 39, 10), (130, 400, 1), (65, 17, 33)] {
         tell(compare(driver, &RowsCase { rows, cols, dim, gap: 1 })?);
+    }
+    for case in courses() {
+        tell(compare(driver, &case)?);
     }
     for rule in rules() {
         tell(compare(driver, &Dense(rule))?);

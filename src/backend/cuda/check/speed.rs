@@ -3,13 +3,13 @@
 use super::numbers::Numbers;
 use crate::{
     backend::{
-        After, Backend, DotShape, InputShape, Linear, Precision, Result, SparseGradient, TablesShape, Update, Window,
+        After, Backend, Course, DotShape, InputShape, Linear, Precision, Result, SparseGradient, StepStart, TablesShape, Window,
         cuda::{Cuda, CudaConfig, driver::Driver},
     },
     data::Batch,
     embedding::RowKind,
     model::Pooling,
-    optim::{OptimizerSpec, rules::Step},
+    optim::{LossScaleSpec, OptimizerSpec},
 };
 use serde::Serialize;
 use std::{rc::Rc, time::Instant};
@@ -66,7 +66,7 @@ fn measure(driver: &Rc<dyn Driver>, mut f: impl FnMut() -> Result<()>) -> Result
 
 /// The widest layer of the top MLP, forward and backward.
 fn products(driver: &Rc<dyn Driver>, precision: Precision, batch: usize, all: &mut Vec<Speed>) -> Result<()> {
-    let mut b = Cuda::on(Rc::clone(driver), &CudaConfig { threads: 1, pin_threads: false, precision, dot: None })?;
+    let mut b = Cuda::on(Rc::clone(driver), &CudaConfig { threads: 1, pin_threads: false, precision, dot: None, graphs: false })?;
     let n = 1024;
     let layer = Linear { weight: 0, bias: n * n, inputs: n, outputs: n };
     let (params, mut grads) = (b.zeros(n * n + n, "a layer")?, b.zeros(n * n + n, "gradients")?);
@@ -87,7 +87,7 @@ fn products(driver: &Rc<dyn Driver>, precision: Precision, batch: usize, all: &m
 /// Lookups, sorting, updates and the interaction.
 pub(in crate::backend::cuda) fn tables(driver: &Rc<dyn Driver>, batch: usize, all: &mut Vec<Speed>) -> Result<()> {
     let shape = DotShape { features: TABLES + 1, dim: DIM, itself: false };
-    let config = CudaConfig { threads: 1, pin_threads: false, precision: Precision::Fp32, dot: Some(shape) };
+    let config = CudaConfig { threads: 1, pin_threads: false, precision: Precision::Fp32, dot: Some(shape), graphs: false };
     let mut b = Cuda::on(Rc::clone(driver), &config)?;
     let (rows, most) = ([ROWS * batch; TABLES], [1; TABLES]);
     let inputs = InputShape { max_batch: batch, dense: 13, dense_width: 16, rows: &rows, max_hotness: &most };
@@ -111,9 +111,11 @@ pub(in crate::backend::cuda) fn tables(driver: &Rc<dyn Driver>, batch: usize, al
         let (row, out) = ((DIM * kind.lookup_bytes()) as f64, (DIM * 4) as f64);
         let seconds = measure(driver, || b.bags_forward(&set, &input, pooled.of_mut(&mut x, batch)))?;
         add(&format!("lookup, rows in {}", kind.name()), seconds, ids * (row + out));
-        let update = Update { step: Step::new(&rule, 0.0, 1), scale: 1.0, noise: (1, 1) };
+        b.begin(&Course { rule, clip_norm: None, loss_scale: LossScaleSpec::Off, seed: 1 })?;
+        b.begin_step(&StepStart { number: 1, learning_rate: 0.0 })?;
+        b.settle()?;
         let gradient = SparseGradient { pooled: pooled.of(&dx, batch), l2: 0.0 };
-        let seconds = measure(driver, || b.sparse_update(&mut set, &input, gradient, &update))?;
+        let seconds = measure(driver, || b.sparse_update(&mut set, &input, gradient))?;
         add(&format!("update by SGD, rows in {}", kind.name()), seconds, ids * (2.0 * row + out));
     }
     let cols = DIM + TABLES * (TABLES + 1) / 2;

@@ -11,6 +11,8 @@ struct Step {
     // What 16-bit rows are rounded with: key and upper counter words less the table.
     u32 key[2];
     u32 number[2];
+    // Whether there is an update at all.
+    u32 on;
 };
 
 // New value of a parameter `p` with gradient `g` and state `s`, which moves too. Rows of a row-wise rule go by `apply_scaled`.

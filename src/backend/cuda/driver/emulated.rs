@@ -1,8 +1,11 @@
-//! A device for tests: the kernels' own text, built by the host's C++ compiler (emulated.h), and plain loops for matrix products.
+//! A device for tests: the kernels' own text, built by the host's C++ compiler (emulated.h), and plain loops for matrix products. Its
+//! streams (`emulated_streams.rs`) do their work as late as they may, or one of them as early as it may, so that order that nobody has
+//! asked for is not there.
 
 use super::{
     Address, DeviceInfo, Driver, HostAddress, Launch, Source,
     gemm::{Compute, Epilogue, Gemm, Number, Operand},
+    stream::Stream,
 };
 use crate::{
     backend::{BackendError, Result},
@@ -18,6 +21,10 @@ use std::{
     rc::Rc,
     sync::{Mutex, OnceLock, PoisonError},
 };
+use streams::{Streams, Task};
+
+#[path = "emulated_streams.rs"]
+mod streams;
 
 /// The device.
 #[derive(Debug)]
@@ -26,8 +33,10 @@ pub(crate) struct Emulated {
     /// Where memory begins that is in use, the mapping around it, and what was asked for.
     memory: RefCell<HashMap<Address, (usize, usize, usize)>>,
     in_use: Cell<usize>,
+    freed: Cell<u64>,
     /// Whether products have no ends of their own, as on a device whose library lacks them.
     bare: bool,
+    streams: RefCell<Streams>,
 }
 
 type Entry = unsafe extern "C" fn(*const u32, *const u32, u32, *mut *mut c_void);
@@ -47,7 +56,8 @@ pub(crate) fn compiler() -> Option<&'static str> {
 }
 
 impl Emulated {
-    /// A device, or a word why not where there is no compiler.
+    /// A device, or a word why not where there is no compiler. One that is `bare` has its copies done as early as they may, the other its
+    /// kernels.
     pub(crate) fn open(bare: bool) -> Option<Rc<dyn Driver>> {
         if compiler().is_none() {
             eprintln!("skipped: no C++ compiler (c++, g++, clang++) to build the kernels for the host");
@@ -64,7 +74,12 @@ impl Emulated {
             driver: "0.0".into(),
             uuid: String::new(),
         };
-        Some(Rc::new(Emulated { info, memory: RefCell::default(), in_use: Cell::new(0), bare }))
+        let streams = RefCell::new(Streams::new(if bare { Stream::Copy } else { Stream::Compute }));
+        Some(Rc::new(Emulated { info, memory: RefCell::default(), in_use: Cell::new(0), freed: Cell::new(0), bare, streams }))
+    }
+
+    fn ask(&self, stream: Stream, task: Task) -> Result<()> {
+        self.streams.borrow_mut().ask(stream, task)
     }
 }
 
@@ -101,6 +116,7 @@ impl Driver for Emulated {
 
     /// The end of the memory is the end of a page, with one behind it that nobody may touch.
     fn alloc(&self, bytes: usize) -> Result<Option<Address>> {
+        self.streams.borrow().not_captured("memory")?;
         if self.in_use.get() + bytes > MEMORY {
             return Ok(None);
         }
@@ -122,10 +138,16 @@ impl Driver for Emulated {
     }
 
     fn free(&self, at: Address) {
+        self.streams.borrow_mut().finish();
         let (base, mapped, asked) = self.memory.borrow_mut().remove(&at).unwrap();
         self.in_use.set(self.in_use.get() - asked);
+        self.freed.set(self.freed.get() + 1);
         // SAFETY: mapped by `alloc`.
         assert_eq!(unsafe { libc::munmap(base as *mut c_void, mapped) }, 0);
+    }
+
+    fn freed(&self) -> u64 {
+        self.freed.get()
     }
 
     fn available(&self) -> Result<u64> {
@@ -133,15 +155,12 @@ impl Driver for Emulated {
     }
 
     fn zero(&self, at: Address, bytes: usize) -> Result<()> {
-        // SAFETY: the caller's memory.
-        unsafe { std::ptr::write_bytes(at as *mut u8, 0, bytes) };
-        Ok(())
+        self.ask(Stream::Compute, Task::Zero { at, bytes })
     }
 
     fn to_device(&self, at: Address, from: &[u8]) -> Result<()> {
-        // SAFETY: the caller's memory.
-        unsafe { std::ptr::copy_nonoverlapping(from.as_ptr(), at as *mut u8, from.len()) };
-        Ok(())
+        self.streams.borrow().not_captured("a copy")?;
+        self.ask(Stream::Compute, Task::Write { at, bytes: from.to_vec() })
     }
 
     fn staging(&self, bytes: usize) -> Result<Option<HostAddress>> {
@@ -153,46 +172,97 @@ impl Driver for Emulated {
     }
 
     unsafe fn send_staging(&self, at: Address, from: HostAddress, bytes: usize) -> Result<()> {
-        // SAFETY: the caller's promise.
-        self.to_device(at, unsafe { std::slice::from_raw_parts(from as *const u8, bytes) })
+        self.ask(Stream::Copy, Task::Copy { to: at, from: from as Address, bytes })
+    }
+
+    unsafe fn fetch_staging(&self, to: HostAddress, from: Address, bytes: usize) -> Result<()> {
+        self.streams.borrow().not_captured("a copy")?;
+        self.ask(Stream::Compute, Task::Copy { to: to as Address, from, bytes })
     }
 
     fn to_host(&self, at: Address, to: &mut [u8]) -> Result<()> {
+        self.streams.borrow().not_captured("a copy")?;
+        self.streams.borrow_mut().finish_stream(Stream::Compute);
         // SAFETY: the caller's memory.
         unsafe { std::ptr::copy_nonoverlapping(at as *const u8, to.as_mut_ptr(), to.len()) };
         Ok(())
     }
 
     fn synchronize(&self) -> Result<()> {
+        self.streams.borrow().not_captured("waiting")?;
+        self.streams.borrow_mut().finish();
         Ok(())
     }
 
-    unsafe fn launch(
-        &self,
-        source: &'static Source,
-        kernel: &'static str,
-        launch: Launch,
-        args: &mut [*mut c_void],
-    ) -> Result<()> {
+    fn event(&self) -> Result<u64> {
+        Ok(self.streams.borrow_mut().event())
+    }
+
+    fn free_event(&self, _event: u64) {}
+
+    fn record(&self, event: u64, stream: Stream) -> Result<()> {
+        self.streams.borrow().not_captured("an event")?;
+        self.streams.borrow_mut().record(event, stream)
+    }
+
+    fn wait(&self, stream: Stream, event: u64) -> Result<()> {
+        self.streams.borrow().not_captured("an event")?;
+        self.streams.borrow_mut().wait(stream, event)
+    }
+
+    fn wait_here(&self, event: u64) -> Result<()> {
+        self.streams.borrow_mut().wait_here(event);
+        Ok(())
+    }
+
+    fn is_done(&self, event: u64) -> Result<bool> {
+        Ok(self.streams.borrow().is_done(event))
+    }
+
+    fn begin_capture(&self) -> Result<()> {
+        self.streams.borrow_mut().begin_capture()
+    }
+
+    fn end_capture(&self) -> Result<u64> {
+        self.streams.borrow_mut().end_capture()
+    }
+
+    unsafe fn replay(&self, graph: u64) -> Result<()> {
+        self.streams.borrow_mut().replay(graph)
+    }
+
+    fn free_graph(&self, graph: u64) {
+        self.streams.borrow_mut().free_graph(graph);
+    }
+
+    unsafe fn launch(&self, source: &'static Source, kernel: &'static str, launch: Launch, args: &[&[u8]]) -> Result<()> {
         let modules = MODULES.get_or_init(Mutex::default);
         let mut modules = modules.lock().unwrap_or_else(PoisonError::into_inner);
         let library = modules.entry(source.name).or_insert_with(|| load(&build(source)));
         // SAFETY: every kernel has such an entry (EMULATE).
         let entry = unsafe { library.get::<Entry>(format!("emulated_{kernel}").as_bytes()) };
-        let entry = entry.map_err(|e| BackendError::Device(format!("{}.cu has no kernel {kernel}: {e}", source.name)))?;
-        // SAFETY: the caller's promise.
-        unsafe { entry(launch.grid.as_ptr(), launch.block.as_ptr(), launch.shared, args.as_mut_ptr()) };
-        Ok(())
+        let entry = *entry.map_err(|e| BackendError::Device(format!("{}.cu has no kernel {kernel}: {e}", source.name)))?;
+        drop(modules);
+        self.ask(Stream::Compute, Task::Launch { entry, launch, args: args.iter().map(|a| words(a)).collect() })
     }
 
     unsafe fn gemm(&self, gemm: &Gemm) -> Result<bool> {
         if self.bare && gemm.epilogue != Epilogue::None {
             return Ok(false);
         }
-        // SAFETY: the caller's promise.
-        unsafe { product(gemm) };
+        self.ask(Stream::Compute, Task::Product(*gemm))?;
         Ok(true)
     }
+}
+
+/// An argument, aligned as any may be.
+fn words(bytes: &[u8]) -> Vec<u128> {
+    let word = |chunk: &[u8]| {
+        let mut word = [0; 16];
+        word[..chunk.len()].copy_from_slice(chunk);
+        u128::from_ne_bytes(word)
+    };
+    bytes.chunks(16).map(word).collect()
 }
 
 /// Element `(i, j)` of op(matrix).

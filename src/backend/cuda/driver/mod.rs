@@ -10,10 +10,12 @@ pub mod gemm;
 pub mod libraries;
 pub mod nvrtc;
 pub mod real;
+pub mod stream;
 
 use crate::backend::{BackendError, Result};
 use gemm::Gemm;
-use std::{ffi::c_void, fmt::Debug, rc::Rc};
+use std::{fmt::Debug, rc::Rc};
+use stream::Stream;
 
 /// An address in the device's memory.
 pub type Address = u64;
@@ -60,12 +62,13 @@ unsafe impl Plain for u64 {}
 // SAFETY: numbers.
 unsafe impl Plain for f32 {}
 
-/// Where an argument is.
-pub fn arg<T: Plain>(value: &T) -> *mut c_void {
-    std::ptr::from_ref(value).cast_mut().cast()
+/// An argument of a kernel.
+pub fn arg<T: Plain>(value: &T) -> &[u8] {
+    bytes_of(std::slice::from_ref(value))
 }
 
-/// A device and all that is asked of it. All work is done in the order in which it is asked for.
+/// A device and all that is asked of it. Work is done in the order in which it is asked for, all of it on [`Stream::Compute`] but copies
+/// from staging memory, which go their own way ([`Stream::Copy`]): events bring the two in order.
 pub trait Driver: Debug {
     /// What the device is.
     fn device(&self) -> &DeviceInfo;
@@ -75,6 +78,9 @@ pub trait Driver: Debug {
 
     /// Gives memory back.
     fn free(&self, at: Address);
+
+    /// How often memory was given back.
+    fn freed(&self) -> u64;
 
     /// Bytes free now.
     fn available(&self) -> Result<u64>;
@@ -91,12 +97,17 @@ pub trait Driver: Debug {
     /// Gives such memory back.
     fn free_staging(&self, at: HostAddress);
 
-    /// Begins to copy `bytes` from staging memory to the device. The memory must not be changed before [`Driver::synchronize`] or
-    /// [`Driver::to_host`] has returned.
+    /// Begins to copy `bytes` from staging memory to the device, on [`Stream::Copy`].
     ///
     /// # Safety
-    /// There must be so many bytes on either side.
+    /// There must be so many bytes on either side, which stay as they are until the copy is done.
     unsafe fn send_staging(&self, at: Address, from: HostAddress, bytes: usize) -> Result<()>;
+
+    /// Begins to copy `bytes` from the device to staging memory, on [`Stream::Compute`].
+    ///
+    /// # Safety
+    /// There must be so many bytes on either side, and nobody looks at them until the copy is done.
+    unsafe fn fetch_staging(&self, to: HostAddress, from: Address, bytes: usize) -> Result<()>;
 
     /// Copies from the device, after all that was asked for before.
     fn to_host(&self, at: Address, to: &mut [u8]) -> Result<()>;
@@ -104,17 +115,44 @@ pub trait Driver: Debug {
     /// Waits until all is done.
     fn synchronize(&self) -> Result<()>;
 
+    /// A new event, of which nothing has been recorded; see [`stream::Event`].
+    fn event(&self) -> Result<u64>;
+
+    /// Gives an event back.
+    fn free_event(&self, event: u64);
+
+    /// The event now stands for all that was asked of the stream so far.
+    fn record(&self, event: u64, stream: Stream) -> Result<()>;
+
+    /// What is asked of the stream from now on waits for what the event stands for.
+    fn wait(&self, stream: Stream, event: u64) -> Result<()>;
+
+    /// Waits for what the event stands for.
+    fn wait_here(&self, event: u64) -> Result<()>;
+
+    /// Whether what the event stands for is done.
+    fn is_done(&self, event: u64) -> Result<bool>;
+
+    /// From now on kernels, products and zeroing are noted down and not done. Nothing else may be asked for meanwhile.
+    fn begin_capture(&self) -> Result<()>;
+
+    /// Ends that; what was noted down can then be asked for as a whole ([`stream::Graph`]).
+    fn end_capture(&self) -> Result<u64>;
+
+    /// Does what was noted down, on [`Stream::Compute`].
+    ///
+    /// # Safety
+    /// The memory that it uses must still be there.
+    unsafe fn replay(&self, graph: u64) -> Result<()>;
+
+    /// Gives such notes back.
+    fn free_graph(&self, graph: u64);
+
     /// Starts a kernel of a source, which is compiled when it is first needed.
     ///
     /// # Safety
     /// The arguments must be those that the kernel takes, and lead it to memory that it may use so.
-    unsafe fn launch(
-        &self,
-        source: &'static Source,
-        kernel: &'static str,
-        launch: Launch,
-        args: &mut [*mut c_void],
-    ) -> Result<()>;
+    unsafe fn launch(&self, source: &'static Source, kernel: &'static str, launch: Launch, args: &[&[u8]]) -> Result<()>;
 
     /// A matrix product; `false` if this device has none of this kind with that end, and nothing was done.
     ///
@@ -205,60 +243,6 @@ impl Memory {
 impl Drop for Memory {
     fn drop(&mut self) {
         self.driver.free(self.at);
-    }
-}
-
-/// Words of the host's memory on their way to the device, given back when dropped.
-#[derive(Debug)]
-pub struct Staging {
-    driver: Rc<dyn Driver>,
-    at: HostAddress,
-    words: usize,
-    /// Whether a copy may still be under way.
-    busy: bool,
-}
-
-impl Staging {
-    /// Room for so many words of 32 bits.
-    ///
-    /// # Errors
-    /// [`BackendError::Memory`] if there is not enough.
-    pub fn new(driver: &Rc<dyn Driver>, words: usize) -> Result<Self> {
-        let bytes = words.max(1) * size_of::<u32>();
-        let at = driver.staging(bytes)?;
-        let at =
-            at.ok_or_else(|| BackendError::Memory { what: "batches on their way to the GPU".into(), bytes: bytes as u64 })?;
-        Ok(Staging { driver: Rc::clone(driver), at, words, busy: false })
-    }
-
-    /// The words, once no copy of them is under way.
-    ///
-    /// # Errors
-    /// If the device has failed meanwhile.
-    pub fn words(&mut self) -> Result<&mut [u32]> {
-        if self.busy {
-            self.driver.synchronize()?;
-            self.busy = false;
-        }
-        // SAFETY: so many words, which are this value's alone; any bits are numbers.
-        Ok(unsafe { std::slice::from_raw_parts_mut(self.at as *mut u32, self.words) })
-    }
-
-    /// Begins to copy the first `words` to the device, where there is room for them.
-    ///
-    /// # Errors
-    /// If the device fails.
-    pub fn send(&mut self, to: Address, words: usize) -> Result<()> {
-        assert!(words <= self.words, "{words} words of {}", self.words);
-        self.busy = true;
-        // SAFETY: so many words are there, and the caller has room for them; `words` waits before they change.
-        unsafe { self.driver.send_staging(to, self.at, words * size_of::<u32>()) }
-    }
-}
-
-impl Drop for Staging {
-    fn drop(&mut self) {
-        self.driver.free_staging(self.at);
     }
 }
 

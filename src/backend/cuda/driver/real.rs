@@ -5,12 +5,13 @@ use super::{
     gemm::Gemm,
     libraries::{self, Library},
     nvrtc,
+    stream::Stream,
 };
 use crate::backend::{BackendError, Result};
 use blas_lt::BlasLt;
 use cudarc::driver::{result, sys};
 use std::{
-    cell::{OnceCell, RefCell},
+    cell::{Cell, OnceCell, RefCell},
     collections::HashMap,
     ffi::{CString, c_void},
     path::PathBuf,
@@ -23,6 +24,9 @@ mod blas_lt;
 /// The oldest GPUs that the kernels are compiled for: Ampere.
 const OLDEST: (i32, i32) = (8, 0);
 
+/// Most arguments of a kernel.
+const MAX_ARGS: usize = 32;
+
 /// A GPU.
 #[derive(Debug)]
 pub struct Gpu {
@@ -30,9 +34,11 @@ pub struct Gpu {
     architecture: String,
     device: sys::CUdevice,
     stream: sys::CUstream,
+    copies: sys::CUstream,
     kernels: RefCell<HashMap<(&'static str, &'static str), sys::CUfunction>>,
     modules: RefCell<HashMap<&'static str, sys::CUmodule>>,
     cache: Option<PathBuf>,
+    freed: Cell<u64>,
     /// Made when the first product is asked for.
     blas: OnceCell<BlasLt>,
 }
@@ -99,17 +105,26 @@ impl Gpu {
         let context = unsafe { result::primary_ctx::retain(device) }.map_err(failed("making a context"))?;
         // SAFETY: just made.
         unsafe { result::ctx::set_current(context) }.map_err(failed("making a context"))?;
-        let stream = result::stream::create(result::stream::StreamKind::NonBlocking).map_err(failed("making a stream"))?;
+        let stream = || result::stream::create(result::stream::StreamKind::NonBlocking).map_err(failed("making a stream"));
         Ok(Rc::new(Gpu {
             architecture: format!("sm_{}{}", version[0], version[1]),
             info,
             device,
-            stream,
+            stream: stream()?,
+            copies: stream()?,
             kernels: RefCell::default(),
             modules: RefCell::default(),
             cache: cache::folder(),
+            freed: Cell::new(0),
             blas: OnceCell::new(),
         }))
+    }
+
+    fn stream(&self, stream: Stream) -> sys::CUstream {
+        match stream {
+            Stream::Compute => self.stream,
+            Stream::Copy => self.copies,
+        }
     }
 
     /// The machine code of a source, loaded.
@@ -197,6 +212,11 @@ impl Driver for Gpu {
         // Kernels that use it may still be running; nothing can be done about a failure here.
         let _ = self.synchronize();
         let _ = unsafe { result::free_sync(at) };
+        self.freed.set(self.freed.get() + 1);
+    }
+
+    fn freed(&self) -> u64 {
+        self.freed.get()
     }
 
     fn available(&self) -> Result<u64> {
@@ -226,31 +246,95 @@ impl Driver for Gpu {
 
     unsafe fn send_staging(&self, at: Address, from: HostAddress, bytes: usize) -> Result<()> {
         let from = unsafe { std::slice::from_raw_parts(from as *const u8, bytes) };
-        unsafe { result::memcpy_htod_async(at, from, self.stream) }.map_err(failed("copying to it"))
+        unsafe { result::memcpy_htod_async(at, from, self.copies) }.map_err(failed("copying to it"))
+    }
+
+    unsafe fn fetch_staging(&self, to: HostAddress, from: Address, bytes: usize) -> Result<()> {
+        let to = unsafe { std::slice::from_raw_parts_mut(to as *mut u8, bytes) };
+        unsafe { result::memcpy_dtoh_async(to, from, self.stream) }.map_err(failed("copying from it"))
     }
 
     fn to_host(&self, at: Address, to: &mut [u8]) -> Result<()> {
         unsafe { result::memcpy_dtoh_async(to, at, self.stream) }.map_err(failed("copying from it"))?;
-        self.synchronize()
-    }
-
-    fn synchronize(&self) -> Result<()> {
         unsafe { result::stream::synchronize(self.stream) }.map_err(failed("computing"))
     }
 
-    unsafe fn launch(
-        &self,
-        source: &'static Source,
-        kernel: &'static str,
-        launch: Launch,
-        args: &mut [*mut c_void],
-    ) -> Result<()> {
+    fn synchronize(&self) -> Result<()> {
+        unsafe { result::stream::synchronize(self.copies) }.map_err(failed("copying to it"))?;
+        unsafe { result::stream::synchronize(self.stream) }.map_err(failed("computing"))
+    }
+
+    fn event(&self) -> Result<u64> {
+        let event = result::event::create(sys::CUevent_flags::CU_EVENT_DISABLE_TIMING).map_err(failed("making an event"))?;
+        Ok(event as u64)
+    }
+
+    fn free_event(&self, event: u64) {
+        let _ = unsafe { result::event::destroy(event as sys::CUevent) };
+    }
+
+    fn record(&self, event: u64, stream: Stream) -> Result<()> {
+        unsafe { result::event::record(event as sys::CUevent, self.stream(stream)) }.map_err(failed("recording an event"))
+    }
+
+    fn wait(&self, stream: Stream, event: u64) -> Result<()> {
+        let flags = sys::CUevent_wait_flags::CU_EVENT_WAIT_DEFAULT;
+        unsafe { result::stream::wait_event(self.stream(stream), event as sys::CUevent, flags) }
+            .map_err(failed("bringing streams in order"))
+    }
+
+    fn wait_here(&self, event: u64) -> Result<()> {
+        unsafe { result::event::synchronize(event as sys::CUevent) }.map_err(failed("computing"))
+    }
+
+    fn is_done(&self, event: u64) -> Result<bool> {
+        match unsafe { result::event::query(event as sys::CUevent) } {
+            Ok(()) => Ok(true),
+            Err(e) if e.0 == sys::CUresult::CUDA_ERROR_NOT_READY => Ok(false),
+            Err(e) => Err(failed("computing")(e)),
+        }
+    }
+
+    fn begin_capture(&self) -> Result<()> {
+        // Calls of this thread that a graph cannot hold fail; those of other threads are none of its business.
+        let mode = sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
+        unsafe { result::stream::begin_capture(self.stream, mode) }.map_err(failed("beginning a capture"))
+    }
+
+    fn end_capture(&self) -> Result<u64> {
+        let graph = unsafe { result::stream::end_capture(self.stream) }.map_err(failed("ending a capture"))?;
+        if graph.is_null() {
+            return Err(BackendError::Device("the GPU failed while ending a capture".into()));
+        }
+        let flags = sys::CUgraphInstantiate_flags(0);
+        let whole = unsafe { result::graph::instantiate(graph, flags) }.map_err(failed("making a graph"));
+        let _ = unsafe { result::graph::destroy(graph) };
+        Ok(whole? as u64)
+    }
+
+    unsafe fn replay(&self, graph: u64) -> Result<()> {
+        unsafe { result::graph::launch(graph as sys::CUgraphExec, self.stream) }.map_err(failed("starting a graph"))
+    }
+
+    fn free_graph(&self, graph: u64) {
+        // It may still be at work.
+        let _ = self.synchronize();
+        let _ = unsafe { result::graph::exec_destroy(graph as sys::CUgraphExec) };
+    }
+
+    unsafe fn launch(&self, source: &'static Source, kernel: &'static str, launch: Launch, args: &[&[u8]]) -> Result<()> {
         let Launch { grid: [gx, gy, gz], block: [bx, by, bz], shared } = launch;
         let function = self.kernel(source, kernel)?;
         if shared > 48 << 10 {
             let limit = sys::CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
             unsafe { result::function::set_function_attribute(function, limit, shared as i32) }.map_err(failed(kernel))?;
         }
+        let mut places = [std::ptr::null_mut(); MAX_ARGS];
+        let Some(places) = places.get_mut(..args.len()) else {
+            return Err(BackendError::Device(format!("kernel {kernel} has more than {MAX_ARGS} arguments")));
+        };
+        places.iter_mut().zip(args).for_each(|(place, arg)| *place = arg.as_ptr().cast_mut().cast::<c_void>());
+        let args = places;
         unsafe { result::launch_kernel(function, (gx, gy, gz), (bx, by, bz), shared, self.stream, args) }.map_err(failed(kernel))
     }
 
@@ -272,6 +356,7 @@ impl Drop for Gpu {
                 let _ = result::module::unload(module);
             }
             let _ = result::stream::destroy(self.stream);
+            let _ = result::stream::destroy(self.copies);
             let _ = result::primary_ctx::release(self.device);
         }
     }

@@ -3,14 +3,18 @@
 use super::*;
 use crate::backend::{
     Backend,
-    cuda::{Cuda, driver::Driver, testing::devices},
+    cuda::{Cuda, CudaConfig, driver::Driver, testing::devices},
 };
 use std::rc::Rc;
 
 fn on(driver: &Rc<dyn Driver>, config: &EngineConfig) -> FusedEngine<Cuda> {
+    with_graphs(driver, config, true)
+}
+
+fn with_graphs(driver: &Rc<dyn Driver>, config: &EngineConfig, graphs: bool) -> FusedEngine<Cuda> {
     let mut init = Initializer::new(&config.model, InitSource::Philox { seed: 11 });
-    let cuda = Cuda::on(Rc::clone(driver), &super::super::engine::cuda_config(config)).unwrap();
-    FusedEngine::on(cuda, config, &mut init).unwrap()
+    let wanted = CudaConfig { graphs, ..super::super::engine::cuda_config(config) };
+    FusedEngine::on(Cuda::on(Rc::clone(driver), &wanted).unwrap(), config, &mut init).unwrap()
 }
 
 fn params<B: Backend>(e: &FusedEngine<B>) -> Vec<Vec<f32>> {
@@ -84,6 +88,126 @@ fn training_goes_the_way_of_the_cpu_and_is_repeated_bit_by_bit() {
                 }
                 assert_eq!(cpu.loss_scale(), gpu.loss_scale());
             }
+        }
+    }
+}
+
+/// Bits of whatever may be NaN.
+fn bits(all: &[Vec<f32>]) -> Vec<Vec<u32>> {
+    all.iter().map(|v| v.iter().map(|x| x.to_bits()).collect()).collect()
+}
+
+/// Short batches between full ones, and a learning rate that changes.
+const LENGTHS: [usize; 14] = [40, 40, 40, 40, 40, 17, 40, 40, 40, 1, 40, 40, 40, 40];
+
+fn rate(step: usize) -> f64 {
+    0.01 / (1.0 + step as f64)
+}
+
+/// Steps one by one, each waited for, with a look at predictions and parameters in between.
+fn patiently(e: &mut FusedEngine<Cuda>, batches: &[Batch]) -> Vec<f32> {
+    let mut out = vec![0.0; 40];
+    let losses = batches.iter().enumerate().map(|(i, b)| {
+        if i == 8 {
+            e.predict(b, &mut out).unwrap();
+            params(e);
+        }
+        e.train_step(b, rate(i)).unwrap()
+    });
+    losses.collect()
+}
+
+/// As many steps ahead as there may be.
+fn ahead(e: &mut FusedEngine<Cuda>, batches: &[Batch]) -> Vec<f32> {
+    let mut ends = Vec::new();
+    for (i, b) in batches.iter().enumerate() {
+        e.begin_step(b, rate(i)).unwrap();
+        ends.extend(std::iter::from_fn(|| e.finished(false).unwrap()));
+        assert!(ends.len() <= i + 1 && ends.len() + Cuda::AHEAD > i, "{} of {i}", ends.len());
+    }
+    ends.extend(std::iter::from_fn(|| e.finished(true).unwrap()));
+    assert!(ends.iter().zip(1..).all(|(e, number)| e.number == number), "{ends:?}");
+    ends.iter().map(|e| e.loss).collect()
+}
+
+/// Whatever a step depends on: repeated from notes or asked for one by one, waited for or not, it has the same bits.
+#[test]
+fn steps_that_are_repeated_or_ahead_have_the_same_bits() {
+    for driver in devices() {
+        for (m, model) in models().into_iter().enumerate() {
+            for (r, rule) in rules().into_iter().enumerate() {
+                let mut config = config(model.clone(), rule, 2);
+                config.precision = Precision::ALL[(m + r) % 3];
+                config.loss_scale = match (m + 2 * r) % 3 {
+                    0 => LossScaleSpec::Off,
+                    // The first steps overflow, and then some.
+                    1 => LossScaleSpec::Dynamic { initial: 2f64.powi(40), growth_steps: 2 },
+                    _ => LossScaleSpec::Static { scale: 2f64.powi(if r % 2 == 0 { 10 } else { 36 }) },
+                };
+                config.embedding_rows = RowKind::ALL[(m + r) % 4];
+                config.optimizer.clip_norm = (r % 2 == 0).then_some(0.5);
+                // Every bag has one id: the other form of a batch.
+                let single = (m + r) % 4 == 3;
+                let make = |(i, &len): (usize, &usize)| {
+                    let mut b = batch(&config.model, i as u64, len);
+                    if single {
+                        b.bags.iter_mut().for_each(Bags::clear);
+                        (0..len).for_each(|s| b.bags.iter_mut().for_each(|bags| bags.push([(s * (i + 1) % 5) as u32])));
+                    }
+                    b
+                };
+                let batches: Vec<Batch> = LENGTHS.iter().enumerate().map(make).collect();
+                let mut plain = with_graphs(&driver, &config, false);
+                let mut others = [on(&driver, &config), on(&driver, &config), with_graphs(&driver, &config, false)];
+                let want = (patiently(&mut plain, &batches), bits(&params(&plain)), plain.loss_scale());
+                for (k, e) in others.iter_mut().enumerate() {
+                    let losses = if k == 0 { patiently(e, &batches) } else { ahead(e, &batches) };
+                    assert!((losses, bits(&params(e)), e.loss_scale()) == want, "{k}: {config:?}");
+                }
+                // Two slots are noted down after the first step, again after memory was given back, and short batches are not.
+                let replays = others.each_ref().map(|e| e.backend.replays());
+                assert!(replays[0] >= 8 && replays[1] >= 8 && replays[2] == 0 && plain.backend.replays() == 0, "{replays:?}");
+                let skipped = plain.loss_scale().map_or(0, |s| s.skipped_steps);
+                assert!(skipped > 0 || config.precision != Precision::Fp16 || (m + 2 * r) % 3 != 1, "{config:?}");
+            }
+        }
+    }
+}
+
+/// A loss that is not a number ends the training with its step; what was begun behind it has changed nothing, and training can go on.
+#[test]
+fn steps_behind_a_loss_that_is_no_number_change_nothing() {
+    for driver in devices() {
+        for model in models() {
+            let mut config = config(model, rules()[3], 2);
+            config.loss_scale = LossScaleSpec::Dynamic { initial: 8.0, growth_steps: 2 };
+            let mut batches: Vec<Batch> = (0..8).map(|i| batch(&config.model, i, 40)).collect();
+            batches[4].labels[7] = f32::NAN;
+            let (mut patient, mut hasty) = (with_graphs(&driver, &config, false), on(&driver, &config));
+            let refused = |got: Result<f32, EngineError>| matches!(got, Err(EngineError::NotFinite { step: 5, .. }));
+            batches[..4].iter().for_each(|b| assert!(patient.train_step(b, 0.01).is_ok()));
+            assert!(refused(patient.train_step(&batches[4], 0.01)));
+            let mut told = Vec::new();
+            for b in &batches {
+                // Some more can begin before the device has come to the fifth; none once it is known.
+                if hasty.begin_step(b, 0.01).is_err() {
+                    break;
+                }
+                told.extend(std::iter::from_fn(|| hasty.finished(false).ok().flatten()));
+            }
+            let failed = loop {
+                match hasty.finished(true) {
+                    Ok(end) => told.extend(end),
+                    Err(e) => break e,
+                }
+            };
+            assert!(refused(Err(failed)) && hasty.finished(true).unwrap().is_none());
+            assert_eq!(told.iter().map(|end| end.number).collect::<Vec<_>>(), [1, 2, 3, 4]);
+            assert!(params(&patient) == params(&hasty));
+            for b in &batches[5..] {
+                assert_eq!(patient.train_step(b, 0.01).unwrap(), hasty.train_step(b, 0.01).unwrap());
+            }
+            assert!(params(&patient) == params(&hasty) && patient.loss_scale() == hasty.loss_scale());
         }
     }
 }

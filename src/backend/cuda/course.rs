@@ -1,0 +1,262 @@
+//! The course of a training in the GPU's memory: the host says what it has to say about a step when it begins, and hears how it came out some steps
+//! later. Nothing in between waits.
+
+use super::{
+    driver::{Address, Driver, Launch, Memory, Plain, Source, bytes_of, stream::Staging},
+    launch::launch,
+};
+use crate::{
+    backend::{Course, Result, StepEnd, StepStart, Update},
+    optim::{LossScale, LossScaleSpec, LossScaler, OptimizerSpec, rules::Step},
+};
+use std::{mem::offset_of, rc::Rc};
+
+pub(super) static SOURCE: Source = Source {
+    name: "course",
+    parts: &[include_str!("common/common.cuh"), include_str!("common/rules.cuh"), include_str!("course.cu")],
+};
+
+/// Steps that may be under way (`AHEAD` in course.cu): enough that the GPU finds the next one when it is done with one.
+pub(super) const AHEAD: usize = 3;
+
+/// `Step` of rules.cuh.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default)]
+struct Constants {
+    kind: u32,
+    lr: f32,
+    eps: f32,
+    one_minus_beta1: f32,
+    beta2: f32,
+    one_minus_beta2: f32,
+    rate: f32,
+    root: f32,
+    scale: f32,
+    key: [u32; 2],
+    number: [u32; 2],
+    on: u32,
+}
+// SAFETY: fourteen numbers of 32 bits.
+unsafe impl Plain for Constants {}
+
+impl Constants {
+    fn of(update: &Update) -> Self {
+        let (seed, number) = update.noise;
+        let words = |x: u64| [x as u32, (x >> 32) as u32];
+        let common = Constants { scale: update.scale, key: words(seed), number: words(number), ..Constants::default() };
+        match update.step {
+            Step::Sgd(r) => Constants { kind: 0, lr: r.lr, ..common },
+            Step::Adagrad(r) => Constants { kind: 1, lr: r.lr, eps: r.eps, ..common },
+            Step::RowwiseAdagrad(r) => Constants { kind: 2, lr: r.lr, eps: r.eps, ..common },
+            Step::Adam(r) => Constants {
+                kind: 3,
+                eps: r.eps,
+                one_minus_beta1: r.one_minus_beta1,
+                beta2: r.beta2,
+                one_minus_beta2: r.one_minus_beta2,
+                rate: r.rate,
+                root: r.root,
+                ..common
+            },
+        }
+    }
+}
+
+/// `Course` of course.cu.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default)]
+struct State {
+    answer: Answer,
+    used: f64,
+    squares: f64,
+    good: u64,
+    first: u64,
+    overflow: u32,
+    unused: u32,
+    step: Constants,
+    candidates: [Constants; AHEAD],
+}
+// SAFETY: numbers, those of 64 bits on even places.
+unsafe impl Plain for State {}
+
+/// Its beginning, which the host is told.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default)]
+struct Answer {
+    number: u64,
+    skipped: u64,
+    updates: u64,
+    scale: f64,
+    loss: f32,
+    stopped: u32,
+}
+
+/// `Plan` of course.cu.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+struct Plan {
+    number: u64,
+    first: u64,
+    candidates: [Constants; AHEAD],
+}
+// SAFETY: two numbers of 64 bits, then numbers of 32 bits, an even number of them.
+unsafe impl Plain for Plan {}
+
+/// `Rules` of course.cu.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+struct Rules {
+    clip: f64,
+    least: f64,
+    most: f64,
+    growth: u64,
+    scaling: u32,
+    clips: u32,
+}
+// SAFETY: four numbers of 64 bits, two of 32.
+unsafe impl Plain for Rules {}
+
+/// A training on a GPU.
+#[derive(Debug)]
+pub(super) struct Standing {
+    driver: Rc<dyn Driver>,
+    course: Course,
+    state: Memory,
+    /// Answers on their way to the host, in turn.
+    answers: [Staging; AHEAD],
+    /// Which is the oldest, and how many there are.
+    oldest: usize,
+    under_way: usize,
+    /// Updates done when the last step ended that the host has heard of.
+    updates: u64,
+}
+
+impl Standing {
+    /// Room for one, as if it began with plain gradient descent.
+    pub(super) fn new(driver: &Rc<dyn Driver>) -> Result<Self> {
+        let answer = || Staging::new(driver, size_of::<Answer>() / size_of::<u32>());
+        let mut standing = Standing {
+            driver: Rc::clone(driver),
+            course: Course { rule: OptimizerSpec::Sgd, clip_norm: None, loss_scale: LossScaleSpec::Off, seed: 0 },
+            state: Memory::zeros(driver, size_of::<State>(), "the course of a training")?,
+            answers: [answer()?, answer()?, answer()?],
+            oldest: 0,
+            under_way: 0,
+            updates: 0,
+        };
+        standing.begin(&standing.course.clone())?;
+        Ok(standing)
+    }
+
+    /// Begins a training.
+    pub(super) fn begin(&mut self, course: &Course) -> Result<()> {
+        while self.finished(true)?.is_some() {}
+        (self.course, self.updates) = (*course, 0);
+        let scale = LossScaler::new(course.loss_scale).scale();
+        let state = State { answer: Answer { scale, ..Answer::default() }, used: scale, ..State::default() };
+        self.driver.to_device(self.state.at(), bytes_of(&[state]))
+    }
+
+    /// Begins a step.
+    ///
+    /// # Panics
+    /// If [`AHEAD`] steps are under way.
+    pub(super) fn begin_step(&mut self, step: &StepStart) -> Result<()> {
+        assert!(self.under_way < AHEAD, "step {} begins while {AHEAD} are under way", step.number);
+        // Each step under way may overflow, or not.
+        let surely = if self.course.loss_scale == LossScaleSpec::Off { self.under_way } else { 0 };
+        let first = self.updates + surely as u64;
+        let mut candidates = [Constants::default(); AHEAD];
+        for (update, constants) in (first + 1..).zip(&mut candidates[..=self.under_way - surely]) {
+            *constants = Constants::of(&self.course.update(step.learning_rate, update, 1.0));
+        }
+        let (plan, state) = (Plan { number: step.number, first, candidates }, self.state.at());
+        launch!(&*self.driver, SOURCE, "begin_step", SINGLE, plan, state)
+    }
+
+    /// Decides on the update.
+    pub(super) fn settle(&self) -> Result<()> {
+        let (least, most) = LossScaleSpec::RANGE.into_inner();
+        let (scaling, growth) = match self.course.loss_scale {
+            LossScaleSpec::Off => (0, 0),
+            LossScaleSpec::Static { .. } => (1, 0),
+            LossScaleSpec::Dynamic { growth_steps, .. } => (2, growth_steps),
+        };
+        let (clip, clips) = (self.course.clip_norm.unwrap_or(0.0), u32::from(self.course.clip_norm.is_some()));
+        let (rules, state) = (Rules { clip, least, most, growth, scaling, clips }, self.state.at());
+        launch!(&*self.driver, SOURCE, "settle", SINGLE, rules, state)
+    }
+
+    /// Ends a step: its answer is on the way.
+    pub(super) fn end_step(&mut self) -> Result<()> {
+        self.answers[(self.oldest + self.under_way) % AHEAD].fetch(self.state.at())?;
+        self.under_way += 1;
+        Ok(())
+    }
+
+    /// How the oldest step under way came out.
+    pub(super) fn finished(&mut self, wait: bool) -> Result<Option<StepEnd>> {
+        let answer = &mut self.answers[self.oldest];
+        if self.under_way == 0 || !(wait || answer.is_done()?) {
+            return Ok(None);
+        }
+        let words = answer.words()?;
+        let long = |k: usize| u64::from(words[k]) | u64::from(words[k + 1]) << 32;
+        let end = StepEnd {
+            number: long(0),
+            loss: f32::from_bits(words[8]),
+            loss_scale: LossScale { skipped_steps: long(2), scale: f64::from_bits(long(6)) },
+            updates: long(4),
+        };
+        (self.oldest, self.under_way, self.updates) = ((self.oldest + 1) % AHEAD, self.under_way - 1, end.updates);
+        Ok(Some(end))
+    }
+
+    /// Goes on after a loss that was not finite.
+    pub(super) fn resume(&self) -> Result<()> {
+        self.driver.zero(self.stopped(), size_of::<u32>())
+    }
+
+    /// The run's seed.
+    pub(super) fn seed(&self) -> u64 {
+        self.course.seed
+    }
+
+    /// Where the number of the step is.
+    pub(super) fn number(&self) -> Address {
+        self.state.at() + (offset_of!(State, answer) + offset_of!(Answer, number)) as Address
+    }
+
+    /// Where its loss is.
+    pub(super) fn loss(&self) -> Address {
+        self.state.at() + (offset_of!(State, answer) + offset_of!(Answer, loss)) as Address
+    }
+
+    /// Where it is said that a loss was not finite.
+    pub(super) fn stopped(&self) -> Address {
+        self.state.at() + (offset_of!(State, answer) + offset_of!(Answer, stopped)) as Address
+    }
+
+    /// Where the factor is, in f64, by which gradients of the step are too large.
+    pub(super) fn loss_scale(&self) -> Address {
+        self.state.at() + offset_of!(State, used) as Address
+    }
+
+    /// Where squares are added up, in f64.
+    pub(super) fn squares(&self) -> Address {
+        self.state.at() + offset_of!(State, squares) as Address
+    }
+
+    /// Where it is said that a gradient is not finite.
+    pub(super) fn overflow(&self) -> Address {
+        self.state.at() + offset_of!(State, overflow) as Address
+    }
+
+    /// Where the update is, once settled (`Step` of rules.cuh).
+    pub(super) fn update(&self) -> Address {
+        self.state.at() + offset_of!(State, step) as Address
+    }
+}
+
+/// One thread.
+const SINGLE: Launch = Launch { grid: [1; 3], block: [1; 3], shared: 0 };

@@ -1,0 +1,202 @@
+//! Streams, events and captures of the emulated device.
+//!
+//! Work waits in its stream's queue. One stream is eager: it goes on as far as its events let it whenever something is asked of it. The
+//! other does nothing before somebody waits for it. So kernels whose copies nobody waited for find old numbers, copies that did not wait
+//! for the kernels before them destroy what those read, and staging memory that is written too early arrives as it then is.
+
+use super::{Entry, MODULES, product};
+use crate::backend::{
+    BackendError, Result,
+    cuda::driver::{Address, Launch, gemm::Gemm, stream::Stream},
+};
+use std::{
+    collections::{HashMap, VecDeque},
+    ffi::c_void,
+    sync::PoisonError,
+};
+
+/// A piece of work.
+#[derive(Debug, Clone)]
+pub(super) enum Task {
+    Zero {
+        at: Address,
+        bytes: usize,
+    },
+    Write {
+        at: Address,
+        bytes: Vec<u8>,
+    },
+    Copy {
+        to: Address,
+        from: Address,
+        bytes: usize,
+    },
+    Launch {
+        entry: Entry,
+        launch: Launch,
+        args: Vec<Vec<u128>>,
+    },
+    Product(Gemm),
+    /// The event has passed for the so manieth time.
+    Pass(u64, u64),
+    /// Nothing goes on before that.
+    Await(u64, u64),
+}
+
+/// How often an event was recorded, and has passed.
+#[derive(Debug, Clone, Copy, Default)]
+struct Times {
+    recorded: u64,
+    passed: u64,
+}
+
+#[derive(Debug)]
+pub(super) struct Streams {
+    eager: Stream,
+    queues: [VecDeque<Task>; 2],
+    events: Vec<Times>,
+    captured: Option<Vec<Task>>,
+    graphs: HashMap<u64, Vec<Task>>,
+    next_graph: u64,
+}
+
+impl Streams {
+    pub(super) fn new(eager: Stream) -> Self {
+        Streams { eager, queues: Default::default(), events: Vec::new(), captured: None, graphs: HashMap::new(), next_graph: 0 }
+    }
+
+    /// Refuses what a graph cannot hold.
+    pub(super) fn not_captured(&self, what: &str) -> Result<()> {
+        match self.captured {
+            Some(_) => Err(BackendError::Device(format!("{what} is asked for during a capture"))),
+            None => Ok(()),
+        }
+    }
+
+    pub(super) fn ask(&mut self, stream: Stream, task: Task) -> Result<()> {
+        if let Some(captured) = self.captured.as_mut().filter(|_| stream == Stream::Compute) {
+            captured.push(task);
+            return Ok(());
+        }
+        self.queues[stream as usize].push_back(task);
+        self.go_on(self.eager);
+        Ok(())
+    }
+
+    /// Does what the stream may do.
+    fn go_on(&mut self, stream: Stream) {
+        while let Some(task) = self.queues[stream as usize].pop_front() {
+            if let Task::Await(event, time) = task
+                && self.events[event as usize].passed < time
+            {
+                self.queues[stream as usize].push_front(task);
+                return;
+            }
+            self.work(task);
+        }
+    }
+
+    fn work(&mut self, task: Task) {
+        // SAFETY (all blocks): promised by whoever asked for it.
+        match task {
+            Task::Zero { at, bytes } => unsafe { std::ptr::write_bytes(at as *mut u8, 0, bytes) },
+            Task::Write { at, bytes } => unsafe {
+                std::ptr::copy_nonoverlapping(bytes.as_ptr(), at as *mut u8, bytes.len());
+            },
+            Task::Copy { to, from, bytes } => unsafe {
+                std::ptr::copy_nonoverlapping(from as *const u8, to as *mut u8, bytes);
+            },
+            Task::Launch { entry, launch, args } => {
+                // Kernels have static memory: one at a time, whoever asks.
+                let _one = MODULES.get_or_init(Default::default).lock().unwrap_or_else(PoisonError::into_inner);
+                let mut args: Vec<*mut c_void> = args.iter().map(|a| a.as_ptr().cast_mut().cast()).collect();
+                unsafe { entry(launch.grid.as_ptr(), launch.block.as_ptr(), launch.shared, args.as_mut_ptr()) };
+            }
+            Task::Product(gemm) => unsafe { product(&gemm) },
+            Task::Pass(event, time) => self.events[event as usize].passed = time,
+            Task::Await(..) => {}
+        }
+    }
+
+    /// Does all that a stream was asked for, and of the other what that waits for.
+    pub(super) fn finish_stream(&mut self, stream: Stream) {
+        while !self.queues[stream as usize].is_empty() {
+            self.one(stream);
+        }
+    }
+
+    pub(super) fn finish(&mut self) {
+        self.finish_stream(Stream::Copy);
+        self.finish_stream(Stream::Compute);
+    }
+
+    pub(super) fn event(&mut self) -> u64 {
+        self.events.push(Times::default());
+        self.events.len() as u64 - 1
+    }
+
+    pub(super) fn record(&mut self, event: u64, stream: Stream) -> Result<()> {
+        let times = &mut self.events[event as usize];
+        times.recorded += 1;
+        let time = times.recorded;
+        self.ask(stream, Task::Pass(event, time))
+    }
+
+    pub(super) fn wait(&mut self, stream: Stream, event: u64) -> Result<()> {
+        let time = self.events[event as usize].recorded;
+        self.ask(stream, Task::Await(event, time))
+    }
+
+    pub(super) fn wait_here(&mut self, event: u64) {
+        for stream in [Stream::Compute, Stream::Copy] {
+            let recorded = self.events[event as usize].recorded;
+            let is_here = |task: &Task| matches!(task, Task::Pass(e, t) if (*e, *t) == (event, recorded));
+            // Up to the event and no further.
+            while self.queues[stream as usize].iter().any(is_here) {
+                self.one(stream);
+            }
+        }
+    }
+
+    /// Does the next piece of work of a stream, and of the other what that waits for.
+    fn one(&mut self, stream: Stream) {
+        let Some(task) = self.queues[stream as usize].pop_front() else { return };
+        if let Task::Await(event, time) = task {
+            let other = if stream == Stream::Compute { Stream::Copy } else { Stream::Compute };
+            while self.events[event as usize].passed < time {
+                assert!(!self.queues[other as usize].is_empty(), "a stream waits for what nobody asked for");
+                self.one(other);
+            }
+        }
+        self.work(task);
+    }
+
+    pub(super) fn is_done(&self, event: u64) -> bool {
+        let times = self.events[event as usize];
+        times.passed == times.recorded
+    }
+
+    pub(super) fn begin_capture(&mut self) -> Result<()> {
+        self.not_captured("a capture")?;
+        self.captured = Some(Vec::new());
+        Ok(())
+    }
+
+    pub(super) fn end_capture(&mut self) -> Result<u64> {
+        let tasks = self.captured.take().ok_or_else(|| BackendError::Device("nothing is captured".into()))?;
+        self.next_graph += 1;
+        self.graphs.insert(self.next_graph, tasks);
+        Ok(self.next_graph)
+    }
+
+    pub(super) fn replay(&mut self, graph: u64) -> Result<()> {
+        self.not_captured("a graph")?;
+        let tasks = self.graphs[&graph].clone();
+        tasks.into_iter().try_for_each(|task| self.ask(Stream::Compute, task))
+    }
+
+    pub(super) fn free_graph(&mut self, graph: u64) {
+        self.finish();
+        self.graphs.remove(&graph);
+    }
+}
