@@ -98,7 +98,7 @@ fn bits(all: &[Vec<f32>]) -> Vec<Vec<u32>> {
 }
 
 /// Short batches between full ones, and a learning rate that changes.
-const LENGTHS: [usize; 14] = [40, 40, 40, 40, 40, 17, 40, 40, 40, 1, 40, 40, 40, 40];
+const LENGTHS: [usize; 11] = [40, 40, 40, 40, 17, 40, 40, 1, 40, 40, 40];
 
 fn rate(step: usize) -> f64 {
     0.01 / (1.0 + step as f64)
@@ -108,7 +108,7 @@ fn rate(step: usize) -> f64 {
 fn patiently(e: &mut FusedEngine<Cuda>, batches: &[Batch]) -> Vec<f32> {
     let mut out = vec![0.0; 40];
     let losses = batches.iter().enumerate().map(|(i, b)| {
-        if i == 8 {
+        if i == 7 {
             e.predict(b, &mut out).unwrap();
             params(e);
         }
@@ -133,9 +133,13 @@ fn ahead(e: &mut FusedEngine<Cuda>, batches: &[Batch]) -> Vec<f32> {
 /// Whatever a step depends on: repeated from notes or asked for one by one, waited for or not, it has the same bits.
 #[test]
 fn steps_that_are_repeated_or_ahead_have_the_same_bits() {
-    for driver in devices() {
+    for (d, driver) in devices().into_iter().enumerate() {
         for (m, model) in models().into_iter().enumerate() {
             for (r, rule) in rules().into_iter().enumerate() {
+                // Each on one of the emulated devices, all on a GPU.
+                if d < 2 && (m + r) % 2 != d {
+                    continue;
+                }
                 let mut config = config(model.clone(), rule, 2);
                 config.precision = Precision::ALL[(m + r) % 3];
                 config.loss_scale = match (m + 2 * r) % 3 {
@@ -166,7 +170,7 @@ fn steps_that_are_repeated_or_ahead_have_the_same_bits() {
                 }
                 // Two slots are noted down after the first step, again after memory was given back, and short batches are not.
                 let replays = others.each_ref().map(|e| e.backend.replays());
-                assert!(replays[0] >= 8 && replays[1] >= 8 && replays[2] == 0 && plain.backend.replays() == 0, "{replays:?}");
+                assert_eq!((replays, plain.backend.replays()), ([7, 8, 0], 0));
                 let skipped = plain.loss_scale().map_or(0, |s| s.skipped_steps);
                 assert!(skipped > 0 || config.precision != Precision::Fp16 || (m + 2 * r) % 3 != 1, "{config:?}");
             }
@@ -188,15 +192,11 @@ fn steps_behind_a_loss_that_is_no_number_change_nothing() {
             batches[..4].iter().for_each(|b| assert!(patient.train_step(b, 0.01).is_ok()));
             assert!(refused(patient.train_step(&batches[4], 0.01)));
             let mut told = Vec::new();
-            for b in &batches {
-                // Some more can begin before the device has come to the fifth; none once it is known.
-                if hasty.begin_step(b, 0.01).is_err() {
-                    break;
-                }
-                told.extend(std::iter::from_fn(|| hasty.finished(false).ok().flatten()));
-            }
+            let mut rest = batches.iter();
             let failed = loop {
-                match hasty.finished(true) {
+                // Some more can begin before the device has come to the fifth; none once it is known.
+                let begun = rest.next().is_some_and(|b| hasty.begin_step(b, 0.01).is_ok());
+                match hasty.finished(!begun) {
                     Ok(end) => told.extend(end),
                     Err(e) => break e,
                 }
