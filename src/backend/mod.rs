@@ -11,7 +11,14 @@ mod device;
 mod mat;
 mod precision;
 
-use crate::{data::Batch, embedding::RowKind, engine::LossSpec, model::Pooling, optim::OptimizerSpec};
+use crate::{
+    data::{Batch, Span, source::planted::Numbers},
+    embedding::RowKind,
+    engine::LossSpec,
+    metrics::{Counts, MetricsError},
+    model::Pooling,
+    optim::OptimizerSpec,
+};
 use cpu::pool::Pool;
 
 pub use course::{Course, StepEnd, StepStart, Update};
@@ -143,6 +150,10 @@ pub trait Backend {
     type Input;
     /// A set of embedding tables with their row weights and optimizer state.
     type Tables;
+    /// What makes samples on the device.
+    type Maker;
+    /// Predictions with their labels that stay on the device.
+    type Scores;
 
     // Memory
 
@@ -165,6 +176,12 @@ pub trait Backend {
 
     /// Brings a batch to the device. It fits the shapes that `input` and the tables were made for: the engine has checked it.
     fn upload(&mut self, batch: &Batch, input: &mut Self::Input) -> Result<()>;
+
+    /// What makes the samples of a log on the device; `None` where that is the host's work.
+    fn maker(&mut self, log: &Numbers) -> Result<Option<Self::Maker>>;
+
+    /// Makes samples where [`Backend::upload`] would bring them. They fit, as there.
+    fn make(&mut self, maker: &Self::Maker, span: Span, input: &mut Self::Input) -> Result<()>;
 
     /// The dense features of the uploaded batch, `[B, dense_width]`.
     fn dense<'a>(&self, input: &'a Self::Input) -> Mat<'a, Self::Floats>;
@@ -391,6 +408,18 @@ pub trait Backend {
     /// Goes on after a loss that was not finite. All steps have been asked for.
     fn resume(&mut self) -> Result<()>;
 
+    // Evaluation
+
     /// Sigmoids of the logits, to the host.
     fn probabilities(&mut self, logits: Mat<'_, Self::Floats>, out: &mut [f32]) -> Result<()>;
+
+    /// Makes room for the predictions of `samples` samples in `scores`, and forgets those that were there. `false` if this device keeps none, or
+    /// not so many.
+    fn begin_scores(&mut self, samples: u64, scores: &mut Option<Self::Scores>) -> Result<bool>;
+
+    /// Keeps the sigmoids of the logits, with the labels of the batch.
+    fn add_scores(&mut self, logits: Mat<'_, Self::Floats>, input: &Self::Input, scores: &mut Self::Scores) -> Result<()>;
+
+    /// What the predictions are worth that were kept, or what is wrong with them.
+    fn count_scores(&mut self, scores: &mut Self::Scores) -> Result<std::result::Result<Counts, MetricsError>>;
 }

@@ -2,13 +2,15 @@
 
 use super::{Failure, kept, progress::thousands};
 use crate::{
-    backend::Device,
     data::source,
     engine::{EngineConfig, memory::MemoryPlan},
     results::Floor,
     system::{Ceilings, Machine},
-    train::memory::{available, device_plan, fits, memory_plan, shown},
-    workload::{DataConfig, EngineKind, Resolved},
+    train::{
+        made_on_device,
+        memory::{available, device_plan, fits, memory_plan, shown},
+    },
+    workload::{DataConfig, Resolved, Workload},
 };
 use std::path::Path;
 
@@ -18,6 +20,9 @@ pub(super) fn explain(resolved: &Resolved) -> Result<String, Failure> {
     let w = &resolved.workload;
     out += &format!("\n# sha256 of this workload: {}\n#\n# Data\n", w.sha256());
     match &w.data {
+        DataConfig::Planted(_) if made_on_device(w) => {
+            out += &format!("#   made while training, on {}; no file is read\n", w.engine.device);
+        }
         DataConfig::Planted(_) | DataConfig::NumpyRandom(_) => out += "#   made while training; no file is read\n",
         DataConfig::CriteoTsv(c) => {
             for path in &c.paths {
@@ -54,7 +59,7 @@ pub(super) fn explain(resolved: &Resolved) -> Result<String, Failure> {
     let config = schema.as_ref().map(|schema| w.engine_config(schema)).transpose()?;
     out += &memory(&memory_plan(w, config.as_ref()), config.is_some());
     if let Some(config) = &config {
-        out += &device_memory(w.engine.kind, w.engine.device, config);
+        out += &device_memory(w, config);
     }
     if let (Some(schema), Some(config)) = (&schema, &config) {
         match kept::ceilings(w) {
@@ -80,8 +85,9 @@ fn floor(floor: &Floor, ceilings: &Ceilings) -> String {
 }
 
 /// The plan of a GPU's memory as a table, if one is to compute; what it lacks does not keep the rest from being explained.
-fn device_memory(kind: EngineKind, device: Device, config: &EngineConfig) -> String {
-    let Some(plan) = device_plan(kind, device, config) else { return String::new() };
+fn device_memory(workload: &Workload, config: &EngineConfig) -> String {
+    let Some(plan) = device_plan(workload, config) else { return String::new() };
+    let device = workload.engine.device;
     let mut out = format!("#\n# Memory of {device}\n");
     for (what, bytes) in plan.items.iter().chain(&[("all", plan.total())]) {
         out += &format!("#   {:>12}  {what}\n", shown(*bytes));
@@ -91,7 +97,7 @@ fn device_memory(kind: EngineKind, device: Device, config: &EngineConfig) -> Str
         Ok(free) => {
             let free = free.unwrap_or_default();
             out += &format!("#   {:>12}  free now\n", shown(free));
-            out += &fits(kind, device, config, free).err().map(|e| format!("#   {e}\n")).unwrap_or_default();
+            out += &fits(workload, config, free).err().map(|e| format!("#   {e}\n")).unwrap_or_default();
         }
         Err(e) => out += &format!("#   {e}\n"),
     }

@@ -79,7 +79,7 @@ impl Kept {
             let plan = memory_plan(workload, Some(&run.config));
             record.memory_plan =
                 plan.items.into_iter().map(|(what, bytes)| MemoryItem { what: what.to_owned(), bytes }).collect();
-            let on_device = device_plan(workload.engine.kind, workload.engine.device, &run.config).unwrap_or_default();
+            let on_device = device_plan(workload, &run.config).unwrap_or_default();
             let item = |(what, bytes)| MemoryItem { what: format!("{what}, on the GPU"), bytes };
             record.memory_plan.extend(on_device.items.into_iter().map(item));
             record.phases = PhaseShare::of(run.phases.as_deref().unwrap_or_default());

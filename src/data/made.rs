@@ -41,7 +41,15 @@ pub enum Samples<'a> {
     Made(Span),
 }
 
-impl Samples<'_> {
+impl<'a> Samples<'a> {
+    /// The batch in the host's memory, if there is one.
+    pub fn host(self) -> Option<&'a Batch> {
+        match self {
+            Samples::Host(batch) => Some(batch),
+            Samples::Made(_) => None,
+        }
+    }
+
     /// How many.
     pub fn len(&self) -> usize {
         match self {

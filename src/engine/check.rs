@@ -1,21 +1,19 @@
 //! Whether a batch fits a model. Sources make batches that do; this is for the ones that do not, before a kernel reads past an end.
 
 use super::{EngineConfig, EngineError};
-use crate::{data::Batch, model::ModelSpec};
+use crate::{
+    data::{Batch, source::planted::Numbers},
+    model::ModelSpec,
+};
 
 /// Checks sizes, offsets and ids of `batch` against the model and the buffers of `config`; allocates nothing unless it fails.
 ///
 /// # Errors
 /// [`EngineError::Shape`], naming the table and the sample at fault.
 pub(crate) fn check_batch(config: &EngineConfig, batch: &Batch) -> Result<(), EngineError> {
-    let (tables, dense) = match &config.model {
-        ModelSpec::Dlrm(m) => (&m.tables, m.dense),
-        ModelSpec::DeepFm(m) => (&m.tables, m.dense),
-    };
+    let (tables, dense) = columns(config);
     let n = batch.len;
-    if n == 0 || n > config.max_batch {
-        return shape(format!("{n} samples; the engine takes 1 to {}", config.max_batch));
-    }
+    check_len(config, n)?;
     if batch.dense.len() != n * dense {
         return shape(format!("{} dense values for {n} samples of {dense} columns", batch.dense.len()));
     }
@@ -45,6 +43,49 @@ pub(crate) fn check_batch(config: &EngineConfig, batch: &Batch) -> Result<(), En
         }
     }
     Ok(())
+}
+
+/// Checks the number of samples of a batch.
+///
+/// # Errors
+/// [`EngineError::Shape`].
+pub(crate) fn check_len(config: &EngineConfig, n: usize) -> Result<(), EngineError> {
+    if n == 0 || n > config.max_batch {
+        return shape(format!("{n} samples; the engine takes 1 to {}", config.max_batch));
+    }
+    Ok(())
+}
+
+/// Checks that all samples of a log fit the model and the buffers of `config`.
+///
+/// # Errors
+/// [`EngineError::Shape`], naming the column at fault.
+pub(crate) fn check_log(config: &EngineConfig, log: &Numbers) -> Result<(), EngineError> {
+    let (tables, dense) = columns(config);
+    if log.columns.len() != tables.len() {
+        return shape(format!("{} categorical columns; the model has {} tables", log.columns.len(), tables.len()));
+    }
+    if log.dense.len() != dense {
+        return shape(format!("{} dense columns; the model has {dense}", log.dense.len()));
+    }
+    for (k, (column, &rows)) in log.columns.iter().zip(tables).enumerate() {
+        let ids = column.base as usize + column.values as usize;
+        if ids > rows {
+            return shape(format!("table {k}: {ids} ids in a table of {rows} rows"));
+        }
+        if column.hotness as usize > config.max_hotness[k] {
+            return shape(format!("table {k}: {} ids in samples of at most {}", column.hotness, config.max_hotness[k]));
+        }
+    }
+    Ok(())
+}
+
+/// Rows of the model's tables, and its dense columns.
+fn columns(config: &EngineConfig) -> (&[usize], usize) {
+    match &config.model {
+        ModelSpec::Dlrm(m) => (&m.tables, m.dense),
+        ModelSpec::DeepFm(m) => (&m.tables, m.dense),
+    }
 }
 
 /// Whether no number is below the one before it.

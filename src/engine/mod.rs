@@ -9,8 +9,9 @@ pub mod phase;
 
 use crate::{
     backend::{BackendError, Device, Precision, StepEnd},
-    data::Batch,
+    data::{Batch, Samples, source::planted::Numbers},
     embedding::RowKind,
+    metrics::{Counts, MetricsError},
     model::{ModelSpec, ParamSpec, init::Initializer},
     optim::{LossScale, LossScaleSpec, OptimizerConfig},
     workload::EngineKind,
@@ -130,12 +131,20 @@ pub trait Engine {
     /// Sets parameter `index`.
     fn write(&mut self, index: usize, values: &[f32]) -> Result<(), EngineError>;
 
+    /// Gives the device a log whose samples it is to make itself ([`Samples::Made`]). `false` if it does not do that.
+    ///
+    /// # Errors
+    /// [`EngineError::Shape`] if the log's samples do not fit the model, and whatever the device says.
+    fn learn(&mut self, _log: &Numbers) -> Result<bool, EngineError> {
+        Ok(false)
+    }
+
     /// Begins a training step: forward, backward, update. The batch may be changed when this returns, but the device may still be at work on
     /// it: [`Engine::finished`] tells how it came out.
     ///
     /// # Errors
     /// If the batch does not fit, the device fails, or it is known already that a loss is not finite ([`Engine::finished`]).
-    fn begin_step(&mut self, batch: &Batch, learning_rate: f64) -> Result<(), EngineError>;
+    fn begin_step(&mut self, samples: Samples<'_>, learning_rate: f64) -> Result<(), EngineError>;
 
     /// How the oldest step came out that was begun and has not been told of; `None` if there is none, or if that is not known yet and
     /// nobody wants to `wait`.
@@ -147,7 +156,7 @@ pub trait Engine {
 
     /// One training step from beginning to end. Returns the mean loss of the batch before the update.
     fn train_step(&mut self, batch: &Batch, learning_rate: f64) -> Result<f32, EngineError> {
-        self.begin_step(batch, learning_rate)?;
+        self.begin_step(Samples::Host(batch), learning_rate)?;
         let mut loss = f32::NAN;
         while let Some(end) = self.finished(true)? {
             loss = end.loss;
@@ -157,6 +166,31 @@ pub trait Engine {
 
     /// Probabilities of a batch (dropout off, batch normalisation by running statistics), `out[..batch.len]`.
     fn predict(&mut self, batch: &Batch, out: &mut [f32]) -> Result<(), EngineError>;
+
+    /// Begins an evaluation of `samples` samples whose predictions stay on the device ([`Engine::score`]). `false` if they do not, and
+    /// [`Engine::predict`] has to hand them out.
+    ///
+    /// # Errors
+    /// [`EngineError::Memory`] if the device has no room for them.
+    fn begin_scores(&mut self, _samples: u64) -> Result<bool, EngineError> {
+        Ok(false)
+    }
+
+    /// Predicts some samples, as [`Engine::predict`] does, and keeps the predictions with the labels. May return before the device is done.
+    ///
+    /// # Errors
+    /// If the samples do not fit, or no evaluation was begun.
+    fn score(&mut self, _samples: Samples<'_>) -> Result<(), EngineError> {
+        Err(EngineError::Unsupported(NO_SCORES.into()))
+    }
+
+    /// What the predictions are worth that were kept since the evaluation began; or what is wrong with them.
+    ///
+    /// # Errors
+    /// If the device fails, or no evaluation was begun.
+    fn count_scores(&mut self) -> Result<Result<Counts, MetricsError>, EngineError> {
+        Err(EngineError::Unsupported(NO_SCORES.into()))
+    }
 
     /// Loss and gradient of every parameter (row-major, tables dense, before clipping, regularisation included), without an
     /// update. Allocates; for tests and diagnosis.
@@ -170,6 +204,11 @@ pub trait Engine {
     /// Where the time went, if the engine can say.
     fn phases(&mut self) -> Option<&mut PhaseClock>;
 }
+
+/// What an engine says that is to work on samples which it does not make.
+const NO_LOG: &str = "samples of a log that the device was not given";
+
+const NO_SCORES: &str = "no evaluation was begun on this device";
 
 /// The engine of this kind on `device` for `config`, its parameters filled by `init`, which is to be fresh.
 ///

@@ -1,7 +1,7 @@
 //! Evaluation over a whole split.
 
 use crate::{
-    data::{Batch, DataError, Source, loader},
+    data::{Batch, DataError, Recipe, Samples, Source, loader},
     engine::{Engine, EngineError},
     metrics::{self, MetricsError, Quality},
 };
@@ -18,10 +18,30 @@ pub(super) enum EvalError {
     Interrupted,
 }
 
+impl From<DataError> for EvalError {
+    fn from(error: DataError) -> Self {
+        EvalError::Data(error)
+    }
+}
+
+impl From<EngineError> for EvalError {
+    fn from(error: EngineError) -> Self {
+        EvalError::Engine(error)
+    }
+}
+
+impl From<MetricsError> for EvalError {
+    fn from(error: MetricsError) -> Self {
+        EvalError::Metrics(error)
+    }
+}
+
 /// A split to evaluate on, again and again.
 pub(super) struct EvalSplit {
     source: Box<dyn Source>,
     batch_size: usize,
+    /// The device makes the samples itself.
+    recipe: Option<Recipe>,
     cache: Option<Vec<Batch>>,
     scratch: Batch,
     predictions: Vec<f32>,
@@ -29,47 +49,57 @@ pub(super) struct EvalSplit {
 }
 
 impl EvalSplit {
-    pub fn new(source: Box<dyn Source>, batch_size: usize) -> Self {
-        EvalSplit { source, batch_size, cache: None, scratch: Batch::default(), predictions: Vec::new(), labels: Vec::new() }
+    /// A split, whose samples the device makes itself if there is a recipe.
+    pub fn new(source: Box<dyn Source>, batch_size: usize, recipe: Option<Recipe>) -> Self {
+        let (predictions, labels) = (Vec::new(), Vec::new());
+        EvalSplit { source, batch_size, recipe, cache: None, scratch: Batch::default(), predictions, labels }
     }
 
-    pub fn len(&self) -> Option<u64> {
-        self.source.len()
-    }
-
-    /// Predicts the whole split and judges the predictions.
+    /// Predicts the whole split and judges the predictions: where the device keeps them, there.
     pub fn evaluate(&mut self, engine: &mut dyn Engine, stop: &AtomicBool) -> Result<Quality, EvalError> {
         let len = self.source.len().unwrap_or(0);
-        if self.cache.is_none() && len * loader::bytes_per_sample(self.source.schema()) <= CACHE_BYTES {
-            self.cache = Some(loader::read_all(&mut *self.source, self.batch_size).map_err(EvalError::Data)?);
+        if engine.begin_scores(len)? {
+            self.each(stop, |samples| Ok(engine.score(samples)?))?;
+            return Ok(engine.count_scores()??.quality()?);
         }
-        self.predictions.clear();
-        self.labels.clear();
-        if self.cache.is_none() && self.scratch.bags.is_empty() {
-            self.scratch = Batch::with_capacity(self.source.schema(), self.batch_size);
-        }
-        let (predictions, labels) = (&mut self.predictions, &mut self.labels);
-        let mut judge = |batch: &Batch| {
-            if stop.load(Ordering::Relaxed) {
-                return Err(EvalError::Interrupted);
-            }
+        let (mut predictions, mut labels) = (std::mem::take(&mut self.predictions), std::mem::take(&mut self.labels));
+        predictions.clear();
+        labels.clear();
+        self.each(stop, |samples| {
+            let Some(batch) = samples.host() else { return Ok(engine.score(samples)?) };
             let at = predictions.len();
             predictions.resize(at + batch.len, 0.0);
-            engine.predict(batch, &mut predictions[at..]).map_err(EvalError::Engine)?;
+            engine.predict(batch, &mut predictions[at..])?;
             labels.extend_from_slice(&batch.labels);
             Ok(())
-        };
+        })?;
+        let quality = metrics::quality(&predictions, &labels);
+        (self.predictions, self.labels) = (predictions, labels);
+        Ok(quality?)
+    }
+
+    /// Hands out the split batch by batch.
+    fn each(&mut self, stop: &AtomicBool, mut f: impl FnMut(Samples<'_>) -> Result<(), EvalError>) -> Result<(), EvalError> {
+        let mut f = |samples: Samples<'_>| if stop.load(Ordering::Relaxed) { Err(EvalError::Interrupted) } else { f(samples) };
+        let len = self.source.len().unwrap_or(0);
+        if self.recipe.is_none() && self.cache.is_none() && len * loader::bytes_per_sample(self.source.schema()) <= CACHE_BYTES {
+            self.cache = Some(loader::read_all(&mut *self.source, self.batch_size)?);
+        }
         if let Some(cache) = &self.cache {
-            cache.iter().try_for_each(&mut judge)?;
-        } else {
-            let mut start = 0;
-            while start < len {
-                let n = (len - start).min(self.batch_size as u64);
-                self.source.fill(0, start, n as usize, &mut self.scratch).map_err(EvalError::Data)?;
-                judge(&self.scratch)?;
-                start += n;
+            return cache.iter().try_for_each(|batch| f(Samples::Host(batch)));
+        }
+        if self.recipe.is_none() && self.scratch.bags.is_empty() {
+            self.scratch = Batch::with_capacity(self.source.schema(), self.batch_size);
+        }
+        for start in (0..len).step_by(self.batch_size) {
+            let n = (len - start).min(self.batch_size as u64) as usize;
+            if let Some(recipe) = &self.recipe {
+                f(Samples::Made(recipe.span(0, start, n)))?;
+            } else {
+                self.source.fill(0, start, n, &mut self.scratch)?;
+                f(Samples::Host(&self.scratch))?;
             }
         }
-        metrics::quality(predictions, labels).map_err(EvalError::Metrics)
+        Ok(())
     }
 }

@@ -2,7 +2,7 @@
 
 use super::TrainError;
 use crate::{
-    backend::Device,
+    backend::{Device, cuda::scores_bytes},
     data::source,
     embedding::RowKind,
     engine::{
@@ -64,13 +64,25 @@ pub fn memory_plan(workload: &Workload, config: Option<&EngineConfig>) -> Memory
         ModelSpec::DeepFm(m) => m.dense as u64,
     };
     all.add("batches ahead of their use", BATCHES * config.max_batch as u64 * 4 * (1 + dense + ids + hotness.len() as u64));
-    all.add("predictions of an evaluation", PER_PREDICTION * source::eval_samples(workload).unwrap_or(0));
+    if !(workload.engine.kind == EngineKind::Fused && matches!(workload.engine.device, Device::Cuda(_))) {
+        all.add(PREDICTIONS, PER_PREDICTION * source::eval_samples(workload).unwrap_or(0));
+    }
     all
 }
 
 /// What the run takes of a GPU's memory, if it is to compute.
-pub fn device_plan(kind: EngineKind, device: Device, config: &EngineConfig) -> Option<MemoryPlan> {
-    matches!(device, Device::Cuda(_)).then(|| gpu_plan(kind, config))
+pub fn device_plan(workload: &Workload, config: &EngineConfig) -> Option<MemoryPlan> {
+    matches!(workload.engine.device, Device::Cuda(_)).then(|| on_gpu(workload, config))
+}
+
+/// What a run would take of a GPU's memory.
+fn on_gpu(workload: &Workload, config: &EngineConfig) -> MemoryPlan {
+    let kind = workload.engine.kind;
+    let mut plan = gpu_plan(kind, config);
+    if kind == EngineKind::Fused {
+        plan.add(PREDICTIONS, scores_bytes(source::eval_samples(workload).unwrap_or(0)));
+    }
+    plan
 }
 
 /// A run that does not fit into a GPU's memory.
@@ -101,37 +113,38 @@ fn advice(fitting: &[(String, u64)]) -> String {
 ///
 /// # Errors
 /// [`TooLarge`], with changes that would fit; or what the GPU lacks.
-pub fn check_device(kind: EngineKind, device: Device, config: &EngineConfig) -> Result<(), TrainError> {
-    let Some(driver) = device.open().map_err(EngineError::from)? else { return Ok(()) };
+pub fn check_device(workload: &Workload, config: &EngineConfig) -> Result<(), TrainError> {
+    let Some(driver) = workload.engine.device.open().map_err(EngineError::from)? else { return Ok(()) };
     let available = driver.available().map_err(EngineError::from)?;
-    Ok(fits(kind, device, config, available)?)
+    Ok(fits(workload, config, available)?)
 }
 
 /// Refuses what takes more than `available` bytes.
-pub fn fits(kind: EngineKind, device: Device, config: &EngineConfig, available: u64) -> Result<(), TooLarge> {
-    let plan = gpu_plan(kind, config);
+pub fn fits(workload: &Workload, config: &EngineConfig, available: u64) -> Result<(), TooLarge> {
+    let plan = on_gpu(workload, config);
     let needed = plan.total();
     match plan.items.iter().max_by_key(|(_, bytes)| *bytes) {
         Some((what, _)) if needed > available => {
-            Err(TooLarge { device, needed, available, what, fitting: changes(kind, config, available) })
+            let device = workload.engine.device;
+            Err(TooLarge { device, needed, available, what, fitting: changes(workload, config, available) })
         }
         _ => Ok(()),
     }
 }
 
 /// Changes of a workload's tables that would make it fit, the least first.
-fn changes(kind: EngineKind, config: &EngineConfig, available: u64) -> Vec<(String, u64)> {
+fn changes(workload: &Workload, config: &EngineConfig, available: u64) -> Vec<(String, u64)> {
     const CAPS: [usize; 7] = [100_000_000, 40_000_000, 10_000_000, 4_000_000, 1_000_000, 400_000, 100_000];
     let rows = "engine.embedding_rows = \"bf16\"";
     let narrow = EngineConfig { embedding_rows: RowKind::Bf16, ..config.clone() };
-    let takes = |config: &EngineConfig| Some(gpu_plan(kind, config).total()).filter(|&bytes| bytes <= available);
+    let takes = |config: &EngineConfig| Some(on_gpu(workload, config).total()).filter(|&bytes| bytes <= available);
     let capped = |config: &EngineConfig| {
         let largest = config.model.tables().iter().copied().max().unwrap_or(0);
         CAPS.into_iter().filter(|&cap| cap < largest).find_map(|cap| Some((cap, takes(&with_cap(config, cap))?)))
     };
     let mut all = Vec::new();
     // Candle keeps rows in f32.
-    let wide = kind == EngineKind::Fused && config.embedding_rows.bytes() > 2;
+    let wide = workload.engine.kind == EngineKind::Fused && config.embedding_rows.bytes() > 2;
     let halved = if wide { takes(&narrow) } else { None };
     all.extend(halved.map(|bytes| (rows.to_owned(), bytes)));
     if let Some((cap, bytes)) = capped(config) {
@@ -155,6 +168,7 @@ fn with_cap(config: &EngineConfig, cap: usize) -> EngineConfig {
     config
 }
 
+const PREDICTIONS: &str = "predictions of an evaluation";
 const DATA: &str = "samples held in memory";
 
 /// Refuses a plan that does not fit into the memory that is free (or into `DLRM_BENCH_MEMORY_LIMIT` bytes).
@@ -216,18 +230,21 @@ mod tests {
     fn what_does_not_fit_on_a_gpu_is_told_what_would() {
         let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("workloads/quickstart.toml");
         let set = ["data.max_rows=50000000", "model.dim=64", "model.bottom=[64]", "train.batch_size=256"].map(str::to_owned);
-        let w = crate::workload::load(&file, &set).unwrap().workload;
+        let mut w = crate::workload::load(&file, &set).unwrap().workload;
+        w.engine.device = Device::Cuda(1);
         let config = w.engine_config(&source::schema(&w).unwrap().unwrap()).unwrap();
-        let (gpu, needed) = (Device::Cuda(1), gpu_plan(EngineKind::Fused, &config).total());
-        assert_eq!(fits(EngineKind::Fused, gpu, &config, needed), Ok(()));
-        let refused = fits(EngineKind::Fused, gpu, &config, needed - 1_000_000).unwrap_err();
+        let needed = device_plan(&w, &config).unwrap().total();
+        // Two words for each prediction, and something for sorting them.
+        assert!(needed - gpu_plan(EngineKind::Fused, &config).total() > 8 * 100_000);
+        assert_eq!(fits(&w, &config, needed), Ok(()));
+        let refused = fits(&w, &config, needed - 1_000_000).unwrap_err();
         let text = refused.to_string();
         assert!(text.contains("cuda:1") && text.contains("1.0 MB too little") && refused.what == "embedding tables", "{text}");
         assert!(
             text.contains("bf16") && text.contains("tables of at most") && refused.fitting.iter().all(|f| f.1 < needed),
             "{text}"
         );
-        let tight = fits(EngineKind::Fused, gpu, &config, 200_000_000).unwrap_err().to_string();
+        let tight = fits(&w, &config, 200_000_000).unwrap_err().to_string();
         assert!(tight.contains("\"bf16\" with tables of at most") || !tight.contains("bf16"), "{tight}");
     }
 

@@ -2,12 +2,14 @@
 
 mod evaluate;
 pub mod events;
+mod feed;
 pub mod memory;
 mod run;
 #[cfg(test_slowdown)]
 mod slowdown;
 mod under_way;
 
+pub use feed::made_on_device;
 pub use run::{Finished, Job, Prepared, prepare, run};
 
 use crate::{

@@ -4,15 +4,12 @@ use super::{
     TrainError,
     evaluate::{EvalError, EvalSplit},
     events::{EvalEvent, Listener, Outcome, RunFacts, StopReason},
+    feed::{self, Feed, Given},
     memory::{check_device, check_memory, memory_plan},
     under_way::{Begun, UnderWay},
 };
 use crate::{
-    data::{
-        Dataset, Facts, Schema,
-        loader::{Loaded, Loader, Plan},
-        source,
-    },
+    data::{Dataset, Facts, Recipe, Schema, loader::Plan, source},
     engine::{self, Engine, EngineConfig, Phase},
     metrics::Quality,
     model::init::{InitSource, Initializer},
@@ -47,6 +44,8 @@ pub struct Prepared {
     pub facts: RunFacts,
     plan: Plan,
     train: Box<dyn crate::data::Source>,
+    /// How the device makes the training samples itself, if it does.
+    recipe: Option<Recipe>,
     eval: EvalSplit,
     test: Option<EvalSplit>,
 }
@@ -76,39 +75,46 @@ pub fn prepare(workload: &Workload) -> Result<Prepared, TrainError> {
     // Before anything is read: what is known without. Then again with all sizes, before the model is made.
     let sizes = source::schema(workload)?.map(|schema| workload.engine_config(&schema)).transpose()?;
     if let Some(sizes) = &sizes {
-        check_device(workload.engine.kind, workload.engine.device, sizes)?;
+        check_device(workload, sizes)?;
     }
     check_memory(&memory_plan(workload, sizes.as_ref()))?;
-    let Dataset { train, eval, test, facts: data_facts, numpy } = source::open(workload)?;
+    let Dataset { train, eval, test, facts: mut data_facts, numpy } = source::open(workload)?;
     let schema = train.schema().clone();
     let config = workload.engine_config(&schema)?;
     if sizes.is_none() {
         check_memory(&memory_plan(workload, Some(&config)))?;
     }
-    check_device(workload.engine.kind, workload.engine.device, &config)?;
+    check_device(workload, &config)?;
     let seed = workload.train.seed;
     let init = match workload.model.init_rng() {
         InitRng::Philox => InitSource::Philox { seed },
         InitRng::Numpy => InitSource::Numpy(numpy.unwrap_or_else(|| RandomState::new(seed as u32))),
     };
     let mut initializer = Initializer::new(&config.model, init);
-    let engine = engine::build(workload.engine.kind, workload.engine.device, &config, &mut initializer)?;
+    let mut engine = engine::build(workload.engine.kind, workload.engine.device, &config, &mut initializer)?;
     let t = &workload.train;
     let plan = Plan::of(workload);
     let train_samples = train.len().unwrap_or(u64::MAX);
     let steps_per_epoch = plan.batches_per_epoch(train_samples);
     let max_steps = steps_per_epoch.saturating_mul(t.epochs).min(t.max_steps.unwrap_or(u64::MAX));
-    let eval = EvalSplit::new(eval, workload.eval.batch_size);
+    let eval_samples = eval.len().unwrap_or(0);
+    let [recipe, eval_recipe] = feed::learn(&mut *engine, [&*train, &*eval])?;
+    // Room for the predictions is taken now; without it they are judged on the host, which then needs the samples' labels too.
+    let keeps = engine.begin_scores(eval_samples)?;
+    let eval = EvalSplit::new(eval, workload.eval.batch_size, eval_recipe.filter(|_| keeps));
+    if recipe.is_some() {
+        data_facts.notes.push(format!("training samples are made on {}", workload.engine.device));
+    }
     let facts = RunFacts {
         train_samples,
-        eval_samples: eval.len().unwrap_or(0),
+        eval_samples,
         steps_per_epoch,
         max_steps,
         target_auc: workload.target.resolve(data_facts.best_auc)?,
         best_auc: data_facts.best_auc,
     };
-    let test = test.map(|t| EvalSplit::new(t, workload.eval.batch_size));
-    Ok(Prepared { schema, data_facts, config, engine, facts, plan, train, eval, test })
+    let test = test.map(|t| EvalSplit::new(t, workload.eval.batch_size, None));
+    Ok(Prepared { schema, data_facts, config, engine, facts, plan, train, recipe, eval, test })
 }
 
 /// Trains until the target, the budget, the patience or the stop flag ends it. Listeners hear of everything as it happens; if
@@ -134,7 +140,7 @@ fn train(job: &Job<'_>, told: &mut Told<'_, '_>) -> Result<Finished, TrainError>
     told.each(|l| l.params_ready(prepared.engine.params()))?;
     told.state.clock = Some(Instant::now());
     told.each(|l| l.run_start(&prepared.facts))?;
-    let loader = Loader::start(prepared.train, prepared.plan)?;
+    let feed = Feed::start(prepared.train, prepared.plan, prepared.recipe)?;
     let schedule = Schedule::new(&job.workload.schedule, job.workload.optimizer.learning_rate)?;
     let every = match job.workload.eval.every {
         EvalEvery::Steps(n) => n.max(1),
@@ -146,7 +152,7 @@ fn train(job: &Job<'_>, told: &mut Told<'_, '_>) -> Result<Finished, TrainError>
         facts: &prepared.facts,
         engine: &mut *prepared.engine,
         eval: prepared.eval,
-        loader,
+        feed,
         schedule,
         every,
         best: None,
@@ -224,7 +230,7 @@ struct Trainer<'a> {
     facts: &'a RunFacts,
     engine: &'a mut dyn Engine,
     eval: EvalSplit,
-    loader: Loader,
+    feed: Feed,
     schedule: Schedule,
     /// Steps between evaluations.
     every: u64,
@@ -252,15 +258,15 @@ impl Trainer<'_> {
             }
             self.under_way.restart_clock();
             let began = Instant::now();
-            let Some(loaded) = self.loader.next_batch()? else { break StopReason::Budget };
+            let Some(given) = self.feed.next()? else { break StopReason::Budget };
             let data_wait = began.elapsed().as_secs_f64();
-            let epoch = loaded.epoch;
+            let epoch = given.epoch();
             if epoch_open != Some(epoch) {
                 told.each(|l| l.epoch_start(epoch))?;
                 epoch_open = Some(epoch);
             }
-            let last_of_epoch = loaded.last_of_epoch;
-            self.begin(loaded, data_wait)?;
+            let last_of_epoch = given.last_of_epoch();
+            self.begin(given, data_wait)?;
             let evaluates = self.begun.is_multiple_of(self.every);
             self.tell(told, evaluates || last_of_epoch)?;
             let ended = if evaluates { self.evaluate(told)? } else { None };
@@ -287,20 +293,20 @@ impl Trainer<'_> {
         Ok(reason)
     }
 
-    /// Begins a step on a batch that was waited for, and gives the batch back.
-    fn begin(&mut self, loaded: Loaded, data_wait: f64) -> Result<(), TrainError> {
+    /// Begins a step on samples that were waited for, and gives them back.
+    fn begin(&mut self, given: Given, data_wait: f64) -> Result<(), TrainError> {
         let step = self.begun + 1;
         let learning_rate = self.schedule.rate(step);
         if let Some(clock) = self.engine.phases() {
             clock.charge(Phase::DataWait, data_wait);
         }
-        let samples = loaded.batch.len as u32;
-        self.engine.begin_step(&loaded.batch, learning_rate)?;
+        let samples = given.samples().len() as u32;
+        self.engine.begin_step(given.samples(), learning_rate)?;
         #[cfg(test_slowdown)]
         super::slowdown::wait(self.under_way.mark());
         self.begun = step;
-        self.under_way.push(Begun { step, epoch: loaded.epoch, samples, learning_rate, data_wait });
-        self.loader.recycle(loaded);
+        self.under_way.push(Begun { step, epoch: given.epoch(), samples, learning_rate, data_wait });
+        self.feed.recycle(given);
         Ok(())
     }
 

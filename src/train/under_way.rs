@@ -106,7 +106,11 @@ impl UnderWay {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{data::Batch, engine::PhaseClock, model::ParamSpec};
+    use crate::{
+        data::{Batch, Samples},
+        engine::PhaseClock,
+        model::ParamSpec,
+    };
     use std::time::Duration;
 
     /// Is done with a step when `lag` more have begun, or somebody waits; its loss is its number, and `bad`'s is not one.
@@ -130,7 +134,7 @@ mod tests {
         fn write(&mut self, _: usize, _: &[f32]) -> Result<(), EngineError> {
             Ok(())
         }
-        fn begin_step(&mut self, _: &Batch, _: f64) -> Result<(), EngineError> {
+        fn begin_step(&mut self, _: Samples<'_>, _: f64) -> Result<(), EngineError> {
             self.begun += 1;
             Ok(())
         }
@@ -157,7 +161,7 @@ mod tests {
     }
 
     fn begin(engine: &mut Lagging, under_way: &mut UnderWay, step: u64) {
-        engine.begin_step(&Batch::default(), 0.1).unwrap();
+        engine.begin_step(Samples::Host(&Batch::default()), 0.1).unwrap();
         under_way.push(Begun { step, epoch: 0, samples: 10, learning_rate: step as f64, data_wait: 0.0 });
     }
 

@@ -19,10 +19,12 @@ use crate::{
         After, Backend, BackendError, Course, DotShape, Dropout, Gate, InputShape, Linear, Mat, MatMut, Norm, PART, Precision,
         Result, SparseGradient, StepEnd, StepStart, TablesShape, Window,
     },
-    data::Batch,
+    data::{Batch, Span, source::planted::Numbers},
     embedding::{EmbeddingError, TableSet},
     engine::LossSpec,
+    metrics::{Counts, MetricsError},
 };
+use std::convert::Infallible;
 
 /// What a CPU backend has to be ready for.
 #[derive(Debug, Clone)]
@@ -130,6 +132,8 @@ impl Backend for Cpu {
     type Floats = Floats;
     type Input = Input;
     type Tables = TableSet;
+    type Maker = Infallible;
+    type Scores = Infallible;
 
     fn zeros(&mut self, len: usize, what: &str) -> Result<Floats> {
         // Room to sum its squares, now rather than in the first step whose gradients do not overflow.
@@ -164,6 +168,14 @@ impl Backend for Cpu {
     fn upload(&mut self, batch: &Batch, input: &mut Input) -> Result<()> {
         input.upload(batch);
         Ok(())
+    }
+
+    fn maker(&mut self, _log: &Numbers) -> Result<Option<Infallible>> {
+        Ok(None)
+    }
+
+    fn make(&mut self, maker: &Infallible, _span: Span, _input: &mut Input) -> Result<()> {
+        match *maker {}
     }
 
     fn dense<'a>(&self, input: &'a Input) -> Mat<'a, Floats> {
@@ -478,5 +490,17 @@ impl Backend for Cpu {
     fn probabilities(&mut self, logits: Mat<'_, Floats>, out: &mut [f32]) -> Result<()> {
         loss::probabilities(&logits.data().data[..logits.rows], out);
         Ok(())
+    }
+
+    fn begin_scores(&mut self, _samples: u64, _scores: &mut Option<Infallible>) -> Result<bool> {
+        Ok(false)
+    }
+
+    fn add_scores(&mut self, _logits: Mat<'_, Floats>, _input: &Input, scores: &mut Infallible) -> Result<()> {
+        match *scores {}
+    }
+
+    fn count_scores(&mut self, scores: &mut Infallible) -> Result<std::result::Result<Counts, MetricsError>> {
+        match *scores {}
     }
 }

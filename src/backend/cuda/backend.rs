@@ -12,6 +12,8 @@ use super::{
     linear::{Params, Products},
     loss,
     memory::{Floats, Input},
+    planted::Planted,
+    scores::Scores,
     scratch::Scratch,
     sparse_update::Sparse,
     tables::Tables,
@@ -21,8 +23,9 @@ use crate::{
         After, Backend, BackendError, Course, DotShape, Dropout, Gate, InputShape, Linear, Mat, MatMut, Norm, Precision, Result,
         SparseGradient, StepEnd, StepStart, TablesShape, Window, cpu::pool::Pool,
     },
-    data::Batch,
+    data::{Batch, Span, source::planted::Numbers},
     engine::LossSpec,
+    metrics::{Counts, MetricsError},
 };
 use std::rc::Rc;
 
@@ -120,6 +123,8 @@ impl Backend for Cuda {
     type Floats = Floats;
     type Input = Input;
     type Tables = Tables;
+    type Maker = Planted;
+    type Scores = Scores;
 
     fn zeros(&mut self, len: usize, what: &str) -> Result<Floats> {
         Floats::zeros(&self.driver, len, what)
@@ -143,6 +148,14 @@ impl Backend for Cuda {
 
     fn upload(&mut self, batch: &Batch, input: &mut Input) -> Result<()> {
         input.upload(&self.pool, batch)
+    }
+
+    fn maker(&mut self, log: &Numbers) -> Result<Option<Planted>> {
+        Planted::new(&self.driver, log).map(Some)
+    }
+
+    fn make(&mut self, maker: &Planted, span: Span, input: &mut Input) -> Result<()> {
+        input.make(&*self.driver, maker, span)
     }
 
     fn dense<'a>(&self, input: &'a Input) -> Mat<'a, Floats> {
@@ -394,6 +407,21 @@ impl Backend for Cuda {
     }
 
     fn probabilities(&mut self, logits: Mat<'_, Floats>, out: &mut [f32]) -> Result<()> {
-        loss::probabilities(&*self.driver, &mut self.scratch, logits.place().at, &mut out[..logits.rows])
+        let n = logits.rows;
+        let at = loss::probabilities(&*self.driver, &mut self.scratch, logits.place().at, n)?;
+        self.driver.to_host(at, bytes_of_mut(&mut out[..n]))
+    }
+
+    fn begin_scores(&mut self, samples: u64, scores: &mut Option<Scores>) -> Result<bool> {
+        Scores::begin(&self.driver, scores, samples)
+    }
+
+    fn add_scores(&mut self, logits: Mat<'_, Floats>, input: &Input, scores: &mut Scores) -> Result<()> {
+        let at = loss::probabilities(&*self.driver, &mut self.scratch, logits.place().at, logits.rows)?;
+        scores.add(at, input.labels(), logits.rows)
+    }
+
+    fn count_scores(&mut self, scores: &mut Scores) -> Result<std::result::Result<Counts, MetricsError>> {
+        scores.count()
     }
 }

@@ -1,12 +1,5 @@
-// Which samples touch which row: occurrences sorted by row, and by sample within a row. A key is the row's number among the rows of all
-// tables, a value the sample. Radix sort, eight bits a pass, stable and without an order that could vary: tiles count their digits,
-// the counts of all tiles are summed, tiles put their keys in place.
-
-// How many keys there are stands in memory: launches are for the most there can be, and tiles behind the last key count nothing.
-
-// Items of a thread of radix_count and radix_scatter, which have 256 of them.
-#define ITEMS 16
-#define TILE (256 * ITEMS)
+// Which samples touch which row: occurrences sorted by row, and by sample within a row (radix.cuh). A key is the row's number among the rows of
+// all tables, a value the sample.
 
 // Keys and values in the order of the tables, then of the samples; `blockIdx.y` is the table. Offsets as in bags.cu.
 KERNEL occurrences(const u32* offsets, const u32* id_base, const u32* ids, const u32* row_base, u32 samples, u32* keys, u32* values) {
@@ -21,89 +14,6 @@ KERNEL occurrences(const u32* offsets, const u32* id_base, const u32* ids, const
         for (u32 i = from; i < to; ++i) {
             keys[base + i] = row + ids[base + i];
             values[base + i] = (u32)b;
-        }
-    }
-}
-
-// counts[digit, tile] = keys of the tile that have the digit
-KERNEL radix_count(const u32* keys, const u32* count, u32 shift, u32* counts) {
-    __shared__ u32 own[256];
-    u32 tile = blockIdx.x, thread = threadIdx.x, n = *count;
-    own[thread] = 0;
-    __syncthreads();
-    for (u32 k = 0; k < ITEMS; ++k) {
-        u64 i = (u64)tile * TILE + k * 256 + thread;
-        if (i < n) atomicAdd(own + (keys[i] >> shift & 255u), 1u);
-    }
-    __syncthreads();
-    counts[(u64)thread * gridDim.x + tile] = own[thread];
-}
-
-// counts = for each element the sum of those before it; one block of 1024
-KERNEL radix_scan(u32* counts, u32 n) {
-    __shared__ u32 sums[32];
-    u32 thread = threadIdx.x, lane = thread % 32, warp = thread / 32;
-    u32 span = (n + 1023) / 1024;
-    u32 from = min(thread * span, n), to = min(from + span, n);
-    u32 total = 0;
-    for (u32 i = from; i < to; ++i) total += counts[i];
-    u32 before = total;
-    for (u32 step = 1; step < 32; step *= 2) {
-        u32 other = __shfl_up_sync(FULL, before, step);
-        if (lane >= step) before += other;
-    }
-    if (lane == 31) sums[warp] = before;
-    __syncthreads();
-    if (warp == 0) {
-        u32 sum = sums[lane];
-        for (u32 step = 1; step < 32; step *= 2) {
-            u32 other = __shfl_up_sync(FULL, sum, step);
-            if (lane >= step) sum += other;
-        }
-        sums[lane] = sum;
-    }
-    __syncthreads();
-    before += (warp > 0 ? sums[warp - 1] : 0) - total;
-    for (u32 i = from; i < to; ++i) {
-        u32 count = counts[i];
-        counts[i] = before;
-        before += count;
-    }
-}
-
-// Keys and values to their places by one digit. A warp takes 32 * ITEMS keys in their order; equal digits of 32 neighbours are told apart by
-// their lanes.
-KERNEL radix_scatter(const u32* keys, const u32* values, const u32* count, u32 shift, const u32* counts, u32* to_keys, u32* to_values) {
-    __shared__ u32 places[8][257];
-    u32 tile = blockIdx.x, thread = threadIdx.x, lane = thread % 32, warp = thread / 32, n = *count;
-    for (u32 w = 0; w < 8; ++w) places[w][thread] = 0;
-    __syncthreads();
-    u64 first = (u64)tile * TILE + warp * (32 * ITEMS) + lane;
-    u32 rank[ITEMS];
-    for (u32 k = 0; k < ITEMS; ++k) {
-        u64 i = first + k * 32;
-        u32 digit = i < n ? keys[i] >> shift & 255u : 256u;
-        u32 same = __match_any_sync(FULL, digit);
-        u32 before = digit < 256u ? places[warp][digit] : 0u;
-        rank[k] = before + __popc(same & ((1u << lane) - 1u));
-        __syncwarp(FULL);
-        if (digit < 256u && (same >> lane) == 1u) places[warp][digit] = rank[k] + 1u;
-        __syncwarp(FULL);
-    }
-    __syncthreads();
-    u32 place = counts[(u64)thread * gridDim.x + tile];
-    for (u32 w = 0; w < 8; ++w) {
-        u32 count = places[w][thread];
-        places[w][thread] = place;
-        place += count;
-    }
-    __syncthreads();
-    for (u32 k = 0; k < ITEMS; ++k) {
-        u64 i = first + k * 32;
-        if (i < n) {
-            u32 key = keys[i], at = places[warp][key >> shift & 255u] + rank[k];
-            to_keys[at] = key;
-            to_values[at] = values[i];
         }
     }
 }

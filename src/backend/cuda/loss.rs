@@ -2,7 +2,7 @@
 
 use super::{
     course::Standing,
-    driver::{Address, Driver, Launch, Source, bytes_of_mut},
+    driver::{Address, Driver, Launch, Source},
     launch::launch,
     scratch::{Purpose, Scratch},
 };
@@ -37,10 +37,9 @@ pub(super) fn forward_backward(
     launch!(driver, SOURCE, "loss_join", Launch::one(), partial, parts, n as u32, loss, stopped)
 }
 
-/// Sigmoids of `logits`, to the host.
-pub(super) fn probabilities(driver: &dyn Driver, scratch: &mut Scratch, logits: Address, out: &mut [f32]) -> Result<()> {
-    let n = out.len();
-    let at = scratch.get(Purpose::Partials, size_of_val(out))?;
+/// Sigmoids of `n` logits, in scratch space.
+pub(super) fn probabilities(driver: &dyn Driver, scratch: &mut Scratch, logits: Address, n: usize) -> Result<Address> {
+    let at = scratch.get(Purpose::Partials, n * size_of::<f32>())?;
     launch!(driver, SOURCE, "probabilities", Launch::all(n), logits, n as u32, at)?;
-    driver.to_host(at, bytes_of_mut(out))
+    Ok(at)
 }

@@ -1,15 +1,18 @@
 //! Buffers of f32 and of batches in a GPU's memory.
 
-use super::driver::{
-    Address, Driver, Memory, bytes_of,
-    stream::{Event, Staging, Stream},
+use super::{
+    driver::{
+        Address, Driver, Memory, bytes_of,
+        stream::{Event, Staging, Stream},
+    },
+    planted::{Places, Planted},
 };
 use crate::{
     backend::{
         BackendError, InputShape, Mat, MatMut, Result, Window,
         cpu::pool::{Pool, SharedMut},
     },
-    data::Batch,
+    data::{Batch, Span},
 };
 use std::{
     rc::Rc,
@@ -216,6 +219,26 @@ impl Input {
         });
         let words = n * (width + 1) + tables + 1 + offsets + ids;
         slot.staging.send(slot.words.at(0, words), words, &slot.free)
+    }
+
+    /// Lets the device make the samples of a batch where one would be brought.
+    ///
+    /// # Panics
+    /// If there is no room for them.
+    pub(super) fn make(&mut self, driver: &dyn Driver, log: &Planted, span: Span) -> Result<()> {
+        assert!(span.len <= self.max_batch && log.tables() == self.tables, "{span:?}");
+        self.next(Form { len: span.len, one_hot: log.one_hot() })?;
+        assert!(log.ids(span.len) <= self.most_ids(), "{span:?}");
+        let width = self.dense_width;
+        let places = Places {
+            dense: self.words().at(0, span.len * width),
+            width,
+            labels: self.labels(),
+            id_base: self.id_base(),
+            ids: self.ids(),
+            offsets: self.offsets(),
+        };
+        log.make(driver, span, places)
     }
 
     /// Goes on to the next slot, for a batch of this form; what is asked for from now on is about that one.

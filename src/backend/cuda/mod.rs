@@ -34,6 +34,8 @@ pub(crate) mod testing;
 mod tests;
 
 pub use backend::{Cuda, CudaConfig};
+pub use planted::Planted;
+pub use scores::{Scores, scores_bytes};
 
 use driver::Source;
 

@@ -21,6 +21,11 @@ pub(super) fn tiles(keys: usize) -> usize {
     keys.div_ceil(TILE).max(1)
 }
 
+/// In which of the two places keys of so many bits are when they are sorted.
+pub(super) fn turn(bits: u32) -> usize {
+    bits.div_ceil(DIGIT) as usize % 2
+}
+
 /// What is to be sorted.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Sort {
@@ -39,20 +44,18 @@ pub(super) struct Sort {
 }
 
 impl Sort {
-    /// Sorts what lies in the first place; says in which place it then is.
-    pub(super) fn run(&self, driver: &dyn Driver) -> Result<usize> {
+    /// Sorts what lies in the first place into place [`turn`].
+    pub(super) fn run(&self, driver: &dyn Driver) -> Result<()> {
         let Sort { source, count, most, bits, counters, pairs } = *self;
         let tiles = tiles(most);
         let tiled = Launch { grid: [tiles as u32, 1, 1], ..Launch::all(1) };
-        let mut turn = 0;
         for pass in 0..bits.div_ceil(DIGIT) {
             let shift = pass * DIGIT;
-            let ((keys, values), (to_keys, to_values)) = (pairs[turn], pairs[1 - turn]);
+            let ((keys, values), (to_keys, to_values)) = (pairs[pass as usize % 2], pairs[(pass as usize + 1) % 2]);
             launch!(driver, *source, "radix_count", tiled, keys, count, shift, counters)?;
             launch!(driver, *source, "radix_scan", Launch::one(), counters, (tiles << DIGIT) as u32)?;
             launch!(driver, *source, "radix_scatter", tiled, keys, values, count, shift, counters, to_keys, to_values)?;
-            turn = 1 - turn;
         }
-        Ok(turn)
+        Ok(())
     }
 }

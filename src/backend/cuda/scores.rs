@@ -26,6 +26,8 @@ const BITS: u32 = 31;
 /// Sums over samples, and over sorted predictions (`POINTS` and `RANKS` in scores.cu).
 const POINTS: u32 = 5;
 const RANKS: u32 = 3;
+/// Predictions at most: their numbers and the sums of products of them stay within their words.
+const MOST: u64 = 1 << 30;
 /// What is read back: both, and two faults.
 const RESULTS: usize = 10;
 
@@ -45,6 +47,12 @@ pub struct Scores {
     /// Predictions that there is room for, and that there are.
     room: usize,
     len: usize,
+}
+
+/// Bytes of the device's memory that the predictions of `samples` samples take.
+pub fn scores_bytes(samples: u64) -> u64 {
+    let n = samples.min(MOST) as usize;
+    (2 * size_of::<u32>() * n + size_of::<u32>() * radix::counters(n) + partial(n)) as u64
 }
 
 fn partial(samples: usize) -> usize {
@@ -67,6 +75,20 @@ impl Scores {
             room,
             len: 0,
         })
+    }
+
+    /// Makes room for so many predictions in `scores`, and forgets all that were there; `false` if they are too many.
+    pub(super) fn begin(driver: &Rc<dyn Driver>, scores: &mut Option<Scores>, samples: u64) -> Result<bool> {
+        if samples > MOST {
+            return Ok(false);
+        }
+        let samples = samples as usize;
+        if scores.as_ref().is_none_or(|s| s.room < samples) {
+            // First the old ones go: there may not be room for both.
+            *scores = None;
+            *scores = Some(Scores::new(driver, samples)?);
+        }
+        scores.as_mut().map_or(Ok(()), Scores::clear).map(|()| true)
     }
 
     /// Forgets all predictions.
@@ -109,7 +131,8 @@ impl Scores {
             counters,
             pairs: [(keys, 0), (self.keys[1].at(), 0)],
         };
-        let sorted = self.keys[sort.run(driver)?].at();
+        sort.run(driver)?;
+        let sorted = self.keys[radix::turn(BITS)].at();
         let tiled = Launch { grid: [tiles(self.len) as u32, 1, 1], ..Launch::all(1) };
         launch!(driver, SOURCE, "score_tiles", tiled, sorted, n, counters)?;
         launch!(driver, SOURCE, "radix_scan", Launch::one(), counters, tiled.grid[0])?;

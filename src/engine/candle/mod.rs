@@ -12,10 +12,10 @@ mod lookup;
 mod loss;
 mod optim;
 
-use super::{Engine, EngineConfig, EngineError, PhaseClock, check::check_batch};
+use super::{Engine, EngineConfig, EngineError, NO_LOG, PhaseClock, check::check_batch};
 use crate::{
     backend::{self, StepEnd, cpu::pool::Pool},
-    data::Batch,
+    data::{Batch, Samples},
     model::{ModelSpec, ParamKind, ParamSpec, Pooling, init::Initializer},
     optim::{AdamRows, LossScaleSpec, LossScaler, OptimizerSpec},
 };
@@ -188,7 +188,8 @@ impl Engine for CandleEngine {
         Ok(self.vars[index].set(&Tensor::from_slice(values, shape, &self.device)?)?)
     }
 
-    fn begin_step(&mut self, batch: &Batch, learning_rate: f64) -> Result<(), EngineError> {
+    fn begin_step(&mut self, samples: Samples<'_>, learning_rate: f64) -> Result<(), EngineError> {
+        let batch = samples.host().ok_or_else(|| EngineError::Unsupported(NO_LOG.into()))?;
         let pass = self.forward(batch)?;
         let loss = pass.loss.to_scalar::<f32>()?;
         if !loss.is_finite() {

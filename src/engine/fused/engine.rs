@@ -14,20 +14,21 @@ use crate::{
         cpu::{Cpu, CpuConfig, gemm::LinearShape},
         cuda::{Cuda, CudaConfig},
     },
-    data::Batch,
-    engine::{Engine, EngineConfig, EngineError, Phase, PhaseClock, check::check_batch},
+    data::{Batch, Samples, source::planted::Numbers},
+    engine::{Engine, EngineConfig, EngineError, Phase, PhaseClock},
+    metrics::{Counts, MetricsError},
     model::{DeepFmSpec, DlrmSpec, Interaction, ModelSpec, ParamKind, ParamSpec, Pooling, init::Initializer},
     optim::{LossScale, LossScaleSpec, LossScaler, OptimizerConfig},
 };
 use std::collections::VecDeque;
 
-enum Network<B: Backend> {
+pub(super) enum Network<B: Backend> {
     Dlrm(Dlrm<B>),
     DeepFm(DeepFm<B>),
 }
 
 impl<B: Backend> Network<B> {
-    fn forward(&mut self, pass: &mut Pass<'_, B>, clock: &mut PhaseClock) -> Result<()> {
+    pub(super) fn forward(&mut self, pass: &mut Pass<'_, B>, clock: &mut PhaseClock) -> Result<()> {
         match self {
             Network::Dlrm(n) => n.forward(pass, clock),
             Network::DeepFm(n) => n.forward(pass, clock),
@@ -41,7 +42,7 @@ impl<B: Backend> Network<B> {
         }
     }
 
-    fn loss(&mut self) -> &mut Loss<B> {
+    pub(super) fn loss(&mut self) -> &mut Loss<B> {
         match self {
             Network::Dlrm(n) => &mut n.loss,
             Network::DeepFm(n) => &mut n.loss,
@@ -60,11 +61,15 @@ impl<B: Backend> Network<B> {
 /// Trains with hand-written forward and backward passes on a device `B`.
 pub struct FusedEngine<B: Backend = Cpu> {
     pub(super) backend: B,
-    config: EngineConfig,
-    store: Store<B>,
-    network: Network<B>,
-    input: B::Input,
-    clock: PhaseClock,
+    pub(super) config: EngineConfig,
+    pub(super) store: Store<B>,
+    pub(super) network: Network<B>,
+    pub(super) input: B::Input,
+    /// What makes samples on the device, once it has been given their log.
+    pub(super) maker: Option<B::Maker>,
+    /// Predictions that stay there.
+    pub(super) scores: Option<B::Scores>,
+    pub(super) clock: PhaseClock,
     /// Training batches seen.
     batches: u64,
     /// Steps that the device has not been asked for.
@@ -93,6 +98,18 @@ impl FusedEngine<Cuda> {
     /// What is missing: the driver, the GPU, a library, memory.
     pub fn on_gpu(ordinal: u32, config: &EngineConfig, init: &mut Initializer) -> std::result::Result<Self, EngineError> {
         Self::on(Cuda::open(ordinal, &cuda_config(config))?, config, init)
+    }
+}
+
+#[cfg(test)]
+impl FusedEngine<Cuda> {
+    /// The engine on a GPU whose driver is given.
+    pub(crate) fn on_driver(
+        driver: &std::rc::Rc<dyn crate::backend::cuda::driver::Driver>,
+        config: &EngineConfig,
+        init: &mut Initializer,
+    ) -> std::result::Result<Self, EngineError> {
+        Self::on(Cuda::on(std::rc::Rc::clone(driver), &cuda_config(config))?, config, init)
     }
 }
 
@@ -139,6 +156,8 @@ impl<B: Backend> FusedEngine<B> {
             store,
             network,
             input,
+            maker: None,
+            scores: None,
             clock: PhaseClock::default(),
             batches: 0,
             under_way: 0,
@@ -147,9 +166,9 @@ impl<B: Backend> FusedEngine<B> {
         })
     }
 
-    /// Begins a step on a batch: up to the gradients, times the loss scale, or with `update` to the end.
-    fn step(&mut self, batch: &Batch, learning_rate: f64, update: bool) -> std::result::Result<(), EngineError> {
-        check_batch(&self.config, batch)?;
+    /// Begins a step on some samples: up to the gradients, times the loss scale, or with `update` to the end.
+    fn step(&mut self, samples: Samples<'_>, learning_rate: f64, update: bool) -> std::result::Result<(), EngineError> {
+        self.check(samples)?;
         while self.under_way >= B::AHEAD {
             let end = self.take(true)?;
             self.ended.extend(end);
@@ -158,10 +177,10 @@ impl<B: Backend> FusedEngine<B> {
             }
         }
         self.clock.start();
-        self.backend.upload(batch, &mut self.input)?;
+        self.bring(samples)?;
         self.backend.begin_step(&StepStart { number: self.batches + 1, learning_rate })?;
         let FusedEngine { backend, store, network, input, config, clock, .. } = self;
-        let rows = batch.len;
+        let rows = samples.len();
         let work = &mut |backend: &mut B, input: &mut B::Input| {
             backend.group_rows(input)?;
             clock.lap(Phase::Embedding);
@@ -325,8 +344,12 @@ impl<B: Backend> Engine for FusedEngine<B> {
         Ok(self.store.edit(&mut self.backend, index, &mut |_, at, to, _| to.copy_from_slice(&values[at..][..to.len()]))?)
     }
 
-    fn begin_step(&mut self, batch: &Batch, learning_rate: f64) -> std::result::Result<(), EngineError> {
-        self.step(batch, learning_rate, true)?;
+    fn learn(&mut self, log: &Numbers) -> std::result::Result<bool, EngineError> {
+        self.learn_log(log)
+    }
+
+    fn begin_step(&mut self, samples: Samples<'_>, learning_rate: f64) -> std::result::Result<(), EngineError> {
+        self.step(samples, learning_rate, true)?;
         self.batches += 1;
         Ok(())
     }
@@ -343,25 +366,25 @@ impl<B: Backend> Engine for FusedEngine<B> {
     }
 
     fn predict(&mut self, batch: &Batch, out: &mut [f32]) -> std::result::Result<(), EngineError> {
-        check_batch(&self.config, batch)?;
-        if out.len() < batch.len {
-            return Err(EngineError::Shape(format!("{} predictions do not fit {} places", batch.len, out.len())));
-        }
-        // The clock is for training steps.
-        let clock = self.clock.clone();
-        self.backend.upload(batch, &mut self.input)?;
-        let FusedEngine { backend, store, input, .. } = self;
-        let mut pass = Pass { backend, store, input, rows: batch.len, training: false };
-        self.network.forward(&mut pass, &mut self.clock)?;
-        self.clock = clock;
-        let logits = self.network.loss().logits(batch.len);
-        Ok(self.backend.probabilities(logits, &mut out[..batch.len])?)
+        self.predict_batch(batch, out)
+    }
+
+    fn begin_scores(&mut self, samples: u64) -> std::result::Result<bool, EngineError> {
+        Ok(self.backend.begin_scores(samples, &mut self.scores)?)
+    }
+
+    fn score(&mut self, samples: Samples<'_>) -> std::result::Result<(), EngineError> {
+        self.score_samples(samples)
+    }
+
+    fn count_scores(&mut self) -> std::result::Result<std::result::Result<Counts, MetricsError>, EngineError> {
+        self.count()
     }
 
     fn gradients(&mut self, batch: &Batch) -> std::result::Result<(f32, Vec<Vec<f32>>), EngineError> {
         let mut statistics = vec![0.0; self.store.layout.running];
         self.backend.read(&self.store.running, 0, &mut statistics)?;
-        self.step(batch, 0.0, false)?;
+        self.step(Samples::Host(batch), 0.0, false)?;
         self.backend.write(&mut self.store.running, 0, &statistics)?;
         // Steps begun before come first, and are told of as usual.
         let mut last = None;

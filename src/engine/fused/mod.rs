@@ -13,6 +13,7 @@ mod fm;
 mod interaction;
 mod loss;
 mod mlp;
+mod samples;
 mod store;
 
 #[cfg(test)]

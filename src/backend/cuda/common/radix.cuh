@@ -1,5 +1,6 @@
 // Radix sort, eight bits a pass, stable and without an order that could vary: tiles count their digits, the counts of all tiles are summed, tiles
-// put their keys in place. The number of keys lies on the device.
+// put their keys in place. How many keys there are stands in memory: launches are for the most there can be, and tiles behind the last key count
+// nothing.
 
 // Items of a thread of radix_count and radix_scatter, which have 256 of them.
 #define ITEMS 16
@@ -30,14 +31,14 @@ __device__ __forceinline__ u32 sum_before(u32 v) {
 }
 
 // counts[digit, tile] = keys of the tile that have the digit
-KERNEL radix_count(const u32* keys, const u32* n, u32 shift, u32* counts) {
+KERNEL radix_count(const u32* keys, const u32* count, u32 shift, u32* counts) {
     __shared__ u32 own[256];
-    u32 tile = blockIdx.x, thread = threadIdx.x;
+    u32 tile = blockIdx.x, thread = threadIdx.x, n = *count;
     own[thread] = 0;
     __syncthreads();
     for (u32 k = 0; k < ITEMS; ++k) {
         u64 i = (u64)tile * TILE + k * 256 + thread;
-        if (i < *n) atomicAdd(own + (keys[i] >> shift & 255u), 1u);
+        if (i < n) atomicAdd(own + (keys[i] >> shift & 255u), 1u);
     }
     __syncthreads();
     counts[(u64)thread * gridDim.x + tile] = own[thread];
@@ -59,16 +60,16 @@ KERNEL radix_scan(u32* counts, u32 n) {
 
 // Keys, and values where there are any, to their places by one digit. A warp takes 32 * ITEMS keys in their order; equal digits of 32 neighbours
 // are told apart by their lanes.
-KERNEL radix_scatter(const u32* keys, const u32* values, const u32* n, u32 shift, const u32* counts, u32* to_keys, u32* to_values) {
+KERNEL radix_scatter(const u32* keys, const u32* values, const u32* count, u32 shift, const u32* counts, u32* to_keys, u32* to_values) {
     __shared__ u32 places[8][257];
-    u32 tile = blockIdx.x, thread = threadIdx.x, lane = thread % 32, warp = thread / 32;
+    u32 tile = blockIdx.x, thread = threadIdx.x, lane = thread % 32, warp = thread / 32, n = *count;
     for (u32 w = 0; w < 8; ++w) places[w][thread] = 0;
     __syncthreads();
     u64 first = (u64)tile * TILE + warp * (32 * ITEMS) + lane;
     u32 rank[ITEMS];
     for (u32 k = 0; k < ITEMS; ++k) {
         u64 i = first + k * 32;
-        u32 digit = i < *n ? keys[i] >> shift & 255u : 256u;
+        u32 digit = i < n ? keys[i] >> shift & 255u : 256u;
         u32 same = __match_any_sync(FULL, digit);
         u32 before = digit < 256u ? places[warp][digit] : 0u;
         rank[k] = before + __popc(same & ((1u << lane) - 1u));
@@ -86,7 +87,7 @@ KERNEL radix_scatter(const u32* keys, const u32* values, const u32* n, u32 shift
     __syncthreads();
     for (u32 k = 0; k < ITEMS; ++k) {
         u64 i = first + k * 32;
-        if (i < *n) {
+        if (i < n) {
             u32 key = keys[i], at = places[warp][key >> shift & 255u] + rank[k];
             to_keys[at] = key;
             if (values) to_values[at] = values[i];

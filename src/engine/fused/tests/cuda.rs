@@ -1,9 +1,12 @@
 //! The same engine on a GPU, emulated where there is none, against the CPU's.
 
 use super::*;
-use crate::backend::{
-    Backend,
-    cuda::{Cuda, CudaConfig, driver::Driver, testing::devices},
+use crate::{
+    backend::{
+        Backend,
+        cuda::{Cuda, CudaConfig, driver::Driver, testing::devices},
+    },
+    data::Samples,
 };
 use std::rc::Rc;
 
@@ -121,7 +124,7 @@ fn patiently(e: &mut FusedEngine<Cuda>, batches: &[Batch]) -> Vec<f32> {
 fn ahead(e: &mut FusedEngine<Cuda>, batches: &[Batch]) -> Vec<f32> {
     let mut ends = Vec::new();
     for (i, b) in batches.iter().enumerate() {
-        e.begin_step(b, rate(i)).unwrap();
+        e.begin_step(Samples::Host(b), rate(i)).unwrap();
         ends.extend(std::iter::from_fn(|| e.finished(false).unwrap()));
         assert!(ends.len() <= i + 1 && ends.len() + Cuda::AHEAD > i, "{} of {i}", ends.len());
     }
@@ -195,7 +198,7 @@ fn steps_behind_a_loss_that_is_no_number_change_nothing() {
             let mut rest = batches.iter();
             let failed = loop {
                 // Some more can begin before the device has come to the fifth; none once it is known.
-                let begun = rest.next().is_some_and(|b| hasty.begin_step(b, 0.01).is_ok());
+                let begun = rest.next().is_some_and(|b| hasty.begin_step(Samples::Host(b), 0.01).is_ok());
                 match hasty.finished(!begun) {
                     Ok(end) => told.extend(end),
                     Err(e) => break e,

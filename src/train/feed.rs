@@ -1,0 +1,102 @@
+//! Where a run takes its training samples from: a loader's thread, or the device, which makes them itself.
+
+use crate::{
+    backend::Device,
+    data::{
+        DataError, Recipe, Samples, Source, Span,
+        loader::{Loaded, Loader, Plan},
+        ranges::{Range, Ranges},
+    },
+    engine::{Engine, EngineError},
+    workload::{DataConfig, EngineKind, Workload},
+};
+use std::sync::Arc;
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests;
+
+/// The source of batches.
+pub(super) enum Feed {
+    /// Batches in the host's memory, made ahead of their use.
+    Loader(Loader),
+    /// The numbers of samples.
+    Device { recipe: Recipe, ranges: Ranges },
+}
+
+/// The samples of a step.
+pub(super) enum Given {
+    Loaded(Loaded),
+    Made { range: Range, span: Span },
+}
+
+/// Lets the device make the samples of some splits itself, where it does that: how it makes each, or nothing.
+///
+/// # Errors
+/// If the samples do not fit the model, or the device fails.
+pub(super) fn learn(engine: &mut dyn Engine, splits: [&dyn Source; 2]) -> Result<[Option<Recipe>; 2], EngineError> {
+    let recipes = splits.map(Source::recipe);
+    let Some(log) = recipes.iter().flatten().next().map(|r| Arc::clone(&r.log)) else { return Ok([None, None]) };
+    if !engine.learn(&log)? {
+        return Ok([None, None]);
+    }
+    Ok(recipes.map(|recipe| recipe.filter(|r| Arc::ptr_eq(&r.log, &log))))
+}
+
+/// Whether training samples of this workload are made by the device on which it is computed.
+pub fn made_on_device(workload: &Workload) -> bool {
+    let (data, engine) = (&workload.data, &workload.engine);
+    let numbered = matches!(data, DataConfig::Planted(_)) && workload.loader.shards.is_none();
+    numbered && engine.kind == EngineKind::Fused && matches!(engine.device, Device::Cuda(_))
+}
+
+impl Feed {
+    /// Begins with the first batch of `plan`; with a recipe the device makes them.
+    pub fn start(source: Box<dyn Source>, plan: Plan, recipe: Option<Recipe>) -> Result<Self, DataError> {
+        match recipe {
+            Some(recipe) => Ok(Feed::Device { recipe, ranges: Ranges::new(source.len(), plan) }),
+            None => Ok(Feed::Loader(Loader::start(source, plan)?)),
+        }
+    }
+
+    /// The samples of the next step; `None` after the last one.
+    pub fn next(&mut self) -> Result<Option<Given>, DataError> {
+        match self {
+            Feed::Loader(loader) => Ok(loader.next_batch()?.map(Given::Loaded)),
+            Feed::Device { recipe, ranges } => Ok(ranges.take()?.map(|range| {
+                let span = recipe.span(range.epoch, range.start, range.n);
+                Given::Made { range, span }
+            })),
+        }
+    }
+
+    /// Gives back what a step has been begun on.
+    pub fn recycle(&mut self, given: Given) {
+        if let (Feed::Loader(loader), Given::Loaded(loaded)) = (self, given) {
+            loader.recycle(loaded);
+        }
+    }
+}
+
+impl Given {
+    /// 0-based.
+    pub fn epoch(&self) -> u64 {
+        match self {
+            Given::Loaded(loaded) => loaded.epoch,
+            Given::Made { range, .. } => range.epoch,
+        }
+    }
+
+    pub fn last_of_epoch(&self) -> bool {
+        match self {
+            Given::Loaded(loaded) => loaded.last_of_epoch,
+            Given::Made { range, .. } => range.last_of_epoch,
+        }
+    }
+
+    pub fn samples(&self) -> Samples<'_> {
+        match self {
+            Given::Loaded(loaded) => Samples::Host(&loaded.batch),
+            Given::Made { span, .. } => Samples::Made(*span),
+        }
+    }
+}
