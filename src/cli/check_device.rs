@@ -64,6 +64,7 @@ fn table(report: &Report) -> String {
     for s in &report.speeds {
         let (rate, unit) = match s.unit {
             "FLOP" => (s.work / s.seconds / 1e12, "TFLOP/s"),
+            "samples" => (s.work / s.seconds / 1e6, "M/s"),
             _ => (s.work / s.seconds / 1e9, "GB/s"),
         };
         out += &format!("{:>10.3} ms {rate:>10.1} {unit:<8} {}\n", 1e3 * s.seconds, s.operation);

@@ -1,6 +1,6 @@
 //! Whether a run fits into memory: asked before anything large is allocated, so that the answer is a sentence and not a kill.
 
-use super::TrainError;
+use super::{TrainError, made_on_device};
 use crate::{
     backend::{Device, cuda::scores_bytes},
     data::source,
@@ -63,7 +63,8 @@ pub fn memory_plan(workload: &Workload, config: Option<&EngineConfig>) -> Memory
         ModelSpec::Dlrm(m) => m.dense as u64,
         ModelSpec::DeepFm(m) => m.dense as u64,
     };
-    all.add("batches ahead of their use", BATCHES * config.max_batch as u64 * 4 * (1 + dense + ids + hotness.len() as u64));
+    let batches = if made_on_device(workload) { 0 } else { BATCHES };
+    all.add("batches ahead of their use", batches * config.max_batch as u64 * 4 * (1 + dense + ids + hotness.len() as u64));
     if !(workload.engine.kind == EngineKind::Fused && matches!(workload.engine.device, Device::Cuda(_))) {
         all.add(PREDICTIONS, PER_PREDICTION * source::eval_samples(workload).unwrap_or(0));
     }

@@ -1,6 +1,6 @@
 //! Samples made on a device and predictions judged there, beside the CPU's: integers and bits, so they are the same or wrong.
 
-use super::Verdict;
+use super::{Speed, Verdict, speed::measure};
 use crate::{
     backend::{
         BackendError, Result,
@@ -10,7 +10,7 @@ use crate::{
             scores::Scores,
         },
     },
-    data::{Batch, Span, source::planted},
+    data::{Batch, DataError, Span, source::planted},
     metrics::{self, Counts, MetricsError},
     workload::PlantedConfig,
 };
@@ -19,24 +19,38 @@ use std::rc::Rc;
 /// A batch as it lies on the device, in words: dense features, labels, first ids, ids, offsets.
 pub(crate) type Parts = [Vec<u32>; 5];
 
+/// Room on the device for a batch of a log, with `width` dense columns.
+struct Room {
+    memory: Vec<Memory>,
+    places: Places,
+}
+
+impl Room {
+    fn new(driver: &Rc<dyn Driver>, log: &Planted, n: usize, width: usize) -> Result<Self> {
+        let offsets = if log.one_hot() { 0 } else { log.tables() * (n + 1) };
+        let mut memory = Vec::with_capacity(5);
+        for words in [n * width, n, log.tables() + 1, log.ids(n), offsets] {
+            let piece = Memory::zeros(driver, words * size_of::<u32>(), "a test")?;
+            // What nobody writes shows.
+            driver.to_device(piece.at(), bytes_of(&vec![u32::MAX; words]))?;
+            memory.push(piece);
+        }
+        let at = |k: usize| memory[k].at();
+        let offsets = if log.one_hot() { 0 } else { at(4) };
+        let places = Places { dense: at(0), width, labels: at(1), id_base: at(2), ids: at(3), offsets };
+        Ok(Room { memory, places })
+    }
+}
+
 /// A batch made on the device, with `width` dense columns.
 ///
 /// # Errors
 /// If the device fails.
 pub(crate) fn made(driver: &Rc<dyn Driver>, log: &Planted, span: Span, width: usize) -> Result<Parts> {
-    let offsets = if log.one_hot() { 0 } else { log.tables() * (span.len + 1) };
-    let mut memory = Vec::with_capacity(5);
-    for words in [span.len * width, span.len, log.tables() + 1, log.ids(span.len), offsets] {
-        let piece = Memory::zeros(driver, words * size_of::<u32>(), "a test")?;
-        // What nobody writes shows.
-        driver.to_device(piece.at(), bytes_of(&vec![u32::MAX; words]))?;
-        memory.push(piece);
-    }
-    let at = |k: usize| memory[k].at();
-    let offsets = if log.one_hot() { 0 } else { at(4) };
-    log.make(&**driver, span, Places { dense: at(0), width, labels: at(1), id_base: at(2), ids: at(3), offsets })?;
+    let room = Room::new(driver, log, span.len, width)?;
+    log.make(&**driver, span, room.places)?;
     let mut parts = Parts::default();
-    for (part, piece) in parts.iter_mut().zip(&memory) {
+    for (part, piece) in parts.iter_mut().zip(&room.memory) {
         part.resize(piece.bytes() / size_of::<u32>(), 0);
         driver.to_host(piece.at(), bytes_of_mut(part))?;
     }
@@ -90,25 +104,12 @@ pub(crate) fn counted(
 /// # Errors
 /// If the device fails.
 pub(super) fn check(driver: &Rc<dyn Driver>, tell: &mut dyn FnMut(Verdict)) -> Result<()> {
-    for (preset, hotness) in [("criteo_kaggle", 1), ("criteo_terabyte", 1), ("custom", 3)] {
-        let custom = preset == "custom";
-        let config = PlantedConfig {
-            preset: preset.into(),
-            max_rows: None,
-            tables: if custom { vec![40_000_000, 3, 1, 70_000] } else { Vec::new() },
-            hotness: if custom { vec![hotness; 4] } else { Vec::new() },
-            exponents: Vec::new(),
-            dense: None,
-            train_samples: 1 << 33,
-            eval_samples: 10_000,
-            seed: 1 << 40,
-            positive_rate: None,
-        };
+    let (tables, hotness) = (vec![40_000_000, 3, 1, 70_000], vec![3, 1, 2, 4]);
+    for config in [preset("criteo_kaggle"), preset("criteo_terabyte"), PlantedConfig { tables, hotness, ..preset("custom") }] {
         tell(stretch(driver, &config, 1 << 33, 5000)?);
     }
     let n = 100_003;
-    let scattered = |i: usize| (i as u32).wrapping_mul(0x9E37_79B9);
-    let labels: Vec<f32> = (0..n).map(|i| f32::from(u8::from(scattered(i + n) % 5 == 0))).collect();
+    let labels: Vec<f32> = (0..n).map(|i| f32::from(u8::from(scattered(i + n).is_multiple_of(5)))).collect();
     for ties in [1u32 << 24, 10] {
         let predictions: Vec<f32> = (0..n).map(|i| (scattered(i) % ties) as f32 / ties as f32).collect();
         let run = || counted(driver, &predictions, &labels, 9999);
@@ -125,7 +126,6 @@ pub(super) fn check(driver: &Rc<dyn Driver>, tell: &mut dyn FnMut(Verdict)) -> R
 }
 
 fn stretch(driver: &Rc<dyn Driver>, config: &PlantedConfig, start: u64, n: usize) -> Result<Verdict> {
-    let broken = |e: crate::data::DataError| BackendError::Device(e.to_string());
     let mut train = planted::open(config).map_err(broken)?.train;
     let recipe = train.recipe().ok_or_else(|| BackendError::Device("planted data cannot be made on a device".into()))?;
     let mut batch = Batch::with_capacity(train.schema(), n);
@@ -135,6 +135,56 @@ fn stretch(driver: &Rc<dyn Driver>, config: &PlantedConfig, start: u64, n: usize
     let (got, again) = (run()?, run()?);
     let right = got == wanted(&batch, dense, dense + 3);
     Ok(verdict("planted samples", format!("{} from {start}: {config:?}", batch.len), right, got == again))
+}
+
+/// How fast samples of MLPerf's DLRM are made, and how fast 150 batches of predictions are kept and judged.
+///
+/// # Errors
+/// If the device fails, or has not enough memory.
+pub(super) fn speeds(driver: &Rc<dyn Driver>, batch: usize, all: &mut Vec<Speed>) -> Result<()> {
+    const BATCHES: usize = 150;
+    let train = planted::open(&preset("criteo_terabyte")).map_err(broken)?.train;
+    let Some(recipe) = train.recipe() else { return Ok(()) };
+    let log = Planted::new(driver, &recipe.log)?;
+    let room = Room::new(driver, &log, batch, train.schema().dense)?;
+    let seconds = measure(driver, || log.make(&**driver, recipe.span(1, 0, batch), room.places))?;
+    all.push(Speed { operation: "planted samples, terabyte".into(), seconds, work: batch as f64, unit: "samples" });
+    let predictions: Vec<f32> = (0..batch).map(|i| scattered(i) as f32 / u32::MAX as f32).collect();
+    let there = Memory::zeros(driver, batch * size_of::<f32>(), "a test")?;
+    driver.to_device(there.at(), bytes_of(&predictions))?;
+    let mut scores = Scores::new(driver, BATCHES * batch)?;
+    let seconds = measure(driver, || {
+        scores.clear()?;
+        (0..BATCHES).try_for_each(|_| scores.add(there.at(), room.places.labels, batch))?;
+        scores.count().map(|_| ())
+    })?;
+    let work = (BATCHES * batch) as f64;
+    all.push(Speed { operation: format!("metrics of {BATCHES} batches"), seconds, work, unit: "samples" });
+    Ok(())
+}
+
+/// Scatters numbers over all of 32 bits.
+fn scattered(i: usize) -> u32 {
+    (i as u32).wrapping_mul(0x9E37_79B9)
+}
+
+fn broken(e: DataError) -> BackendError {
+    BackendError::Device(e.to_string())
+}
+
+fn preset(preset: &str) -> PlantedConfig {
+    PlantedConfig {
+        preset: preset.into(),
+        max_rows: None,
+        tables: Vec::new(),
+        hotness: Vec::new(),
+        exponents: Vec::new(),
+        dense: None,
+        train_samples: 1 << 33,
+        eval_samples: 10_000,
+        seed: 1 << 40,
+        positive_rate: None,
+    }
 }
 
 fn verdict(operation: &'static str, case: String, right: bool, repeatable: bool) -> Verdict {
@@ -156,6 +206,9 @@ mod tests {
             })
             .unwrap();
             assert_eq!(verdicts, 5);
+            let mut all = Vec::new();
+            speeds(&driver, 8, &mut all).unwrap();
+            assert!(all.len() == 2 && all.iter().all(|s| s.seconds > 0.0 && s.work >= 8.0));
         }
     }
 }

@@ -23,7 +23,7 @@ pub struct Speed {
     pub seconds: f64,
     /// Work of one, in `unit`.
     pub work: f64,
-    /// `FLOP` or `B` (bytes read and written).
+    /// `FLOP`, `B` (bytes read and written) or `samples`.
     pub unit: &'static str,
 }
 
@@ -47,10 +47,11 @@ pub fn speeds(driver: &Rc<dyn Driver>, batch: usize) -> Result<Vec<Speed>> {
         products(driver, precision, batch, &mut all)?;
     }
     tables(driver, batch, &mut all)?;
+    super::data::speeds(driver, batch, &mut all)?;
     Ok(all)
 }
 
-fn measure(driver: &Rc<dyn Driver>, mut f: impl FnMut() -> Result<()>) -> Result<f64> {
+pub(super) fn measure(driver: &Rc<dyn Driver>, mut f: impl FnMut() -> Result<()>) -> Result<f64> {
     f()?;
     let mut seconds = Vec::with_capacity(ROUNDS);
     for _ in 0..ROUNDS {
