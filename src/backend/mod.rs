@@ -160,6 +160,14 @@ pub trait Backend {
     /// A buffer of `len` zeros; `what` names its purpose should memory run out.
     fn zeros(&mut self, len: usize, what: &str) -> Result<Self::Floats>;
 
+    /// A buffer of `len` zeros for what matrix products read and write. A backend may keep it in the numbers that products round
+    /// their operands to. It may be given to [`Backend::bags_forward`], [`Backend::sparse_update`] and its like, the layers of a
+    /// network without dropout, [`Backend::relu_backward`], [`Backend::watch`] and the dot interaction, and be read, written and
+    /// filled; all else wants f32.
+    fn operands(&mut self, len: usize, what: &str) -> Result<Self::Floats> {
+        self.zeros(len, what)
+    }
+
     /// Copies `from` to elements `at..` of `to`.
     fn write(&mut self, to: &mut Self::Floats, at: usize, from: &[f32]) -> Result<()>;
 

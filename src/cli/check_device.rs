@@ -4,7 +4,7 @@ use super::{Exit, Failure};
 use crate::backend::{
     BackendError, Device,
     cuda::{
-        check::{Speed, Verdict, check, speeds},
+        check::{End, Speed, Verdict, check, ends, speeds},
         driver::DeviceInfo,
     },
 };
@@ -16,6 +16,7 @@ struct Report {
     device: DeviceInfo,
     passed: usize,
     failed: Vec<Verdict>,
+    ends: Vec<End>,
     speeds: Vec<Speed>,
 }
 
@@ -28,7 +29,7 @@ pub(super) fn check_device(device: Device, batch: usize, json: bool) -> Result<E
         BackendError::Device(_) => Failure::Device(e.to_string()),
     };
     let info = driver.device().clone();
-    let mut report = Report { device: info, passed: 0, failed: Vec::new(), speeds: Vec::new() };
+    let mut report = Report { device: info, passed: 0, failed: Vec::new(), ends: Vec::new(), speeds: Vec::new() };
     check(&driver, &mut |verdict| {
         if verdict.passes() {
             report.passed += 1;
@@ -37,6 +38,7 @@ pub(super) fn check_device(device: Device, batch: usize, json: bool) -> Result<E
         }
     })
     .map_err(broken)?;
+    report.ends = ends(&driver, batch).map_err(broken)?;
     report.speeds = speeds(&driver, batch).map_err(broken)?;
     if json {
         println!("{}", serde_json::to_string_pretty(&report).map_err(|e| Failure::Internal(e.to_string()))?);
@@ -61,6 +63,11 @@ fn table(report: &Report) -> String {
     }
     let all = report.passed + report.failed.len();
     out += &format!("{:<24} {} of {all} as on the CPU, bit by bit the same twice\n", "Comparisons", report.passed);
+    let there = report.ends.iter().filter(|e| e.there).count();
+    out += &format!("{:<24} {there} of {} by cuBLASLt\n", "Ends of products", report.ends.len());
+    for e in report.ends.iter().filter(|e| !e.there) {
+        out += &format!("  by a kernel of ours: layer {}: {}\n", e.product, e.end);
+    }
     for s in &report.speeds {
         let (rate, unit) = match s.unit {
             "FLOP" => (s.work / s.seconds / 1e12, "TFLOP/s"),

@@ -52,7 +52,7 @@ pub fn plan(kind: EngineKind, config: &EngineConfig) -> MemoryPlan {
     plan.add("optimizer state of tables", table_state);
     plan.add("dense parameters", dense);
     plan.add("gradients and optimizer state of dense parameters", dense * (1 + shape.buffers as u64));
-    let activations = batch * per_sample(&config.model) * F32;
+    let activations = batch * per_sample(&config.model).all() * F32;
     match kind {
         EngineKind::Fused => {
             plan.add("activations and their gradients", activations);
@@ -115,13 +115,22 @@ pub fn gpu_plan(kind: EngineKind, config: &EngineConfig) -> MemoryPlan {
     plan.add("a part of a table in f32, while tables are made", PART as u64 * F32);
     plan.add("dense parameters", dense);
     plan.add("gradients and optimizer state of dense parameters", dense * (1 + shape.buffers as u64));
-    plan.add("activations and their gradients", batch * per_sample(model) * F32);
+    let Elements { floats, operands, gated } = per_sample(model);
+    let sixteen = matches!(config.precision, Precision::Bf16 | Precision::Fp16);
+    let number = if sixteen { 2 } else { F32 };
+    plan.add("activations and their gradients", batch * (floats * F32 + operands * number + gated.div_ceil(8)));
     // One is computed on while the next one comes.
     plan.add("two batches", 2 * F32 * (batch * (columns + 1 + config.max_hotness.len()) as u64 + ids));
     // Each id's row and sample, twice over, and a sum for the rows that cross one of the spans of 32.
     plan.add("ids sorted by row and sums of their gradients", 4 * F32 * ids + ids.div_ceil(32) * 2 * dim as u64 * F32);
-    if matches!(config.precision, Precision::Bf16 | Precision::Fp16) {
-        plan.add("operands of matrix products in 16 bits", 2 * 2 * batch * widest as u64);
+    if sixteen {
+        // What is not kept in them is copied for each product: weights, dense features and, in a DeepFM, whatever is behind a
+        // dropout.
+        let copied = match model {
+            ModelSpec::Dlrm(_) => columns,
+            ModelSpec::DeepFm(_) => 2 * widest,
+        };
+        plan.add("operands of matrix products in 16 bits", 2 * (batch * copied as u64 + dense / F32));
     }
     plan.add("work space of matrix products", 32 << 20);
     plan
@@ -134,12 +143,26 @@ fn dense_rows(config: &EngineConfig) -> bool {
 }
 
 /// Elements of activations and their gradients that the fused engine keeps for a sample.
-fn per_sample(model: &ModelSpec) -> u64 {
-    let elements = match model {
+struct Elements {
+    /// Always in f32.
+    floats: u64,
+    /// In the numbers that products read ([`crate::backend::Backend::operands`]).
+    operands: u64,
+    /// Those of them that have a bit beside them, which says whether a ReLU let them pass.
+    gated: u64,
+}
+
+impl Elements {
+    fn all(&self) -> u64 {
+        self.floats + self.operands
+    }
+}
+
+fn per_sample(model: &ModelSpec) -> Elements {
+    match model {
         ModelSpec::Dlrm(m) => dlrm(m),
         ModelSpec::DeepFm(m) => deepfm(m),
-    };
-    elements as u64
+    }
 }
 
 /// Rows of activations are whole cache lines.
@@ -152,18 +175,25 @@ fn hidden(widths: &[usize]) -> usize {
     widths.iter().rev().skip(1).map(|&w| row(w)).sum()
 }
 
-fn dlrm(m: &DlrmSpec) -> usize {
+fn dlrm(m: &DlrmSpec) -> Elements {
     let widest = m.bottom.iter().chain(&m.top).copied().max().unwrap_or(0);
     let meeting = match m.interaction {
         Interaction::Dot { .. } => 2 * row(m.top_input()),
         Interaction::Cat => 0,
     };
-    row(m.bottom_input()) + 2 * m.features() * m.dim + meeting + hidden(&m.bottom) + hidden(&m.top) + 2 * row(widest) + 2
+    let gated = hidden(&m.bottom) + hidden(&m.top);
+    let operands = 2 * m.features() * m.dim + meeting + gated + 2 * row(widest);
+    Elements { floats: row(m.bottom_input()) as u64 + 2, operands: operands as u64, gated: gated as u64 }
 }
 
-fn deepfm(m: &DeepFmSpec) -> usize {
+fn deepfm(m: &DeepFmSpec) -> Elements {
     let widest = m.hidden.iter().copied().max().unwrap_or(0);
     let layers: usize = m.hidden.iter().map(|&w| row(w)).sum();
     let norm = if m.batch_norm { layers } else { 0 };
-    row(m.dense) + 2 * m.fields() * (m.dim + 1) + layers + norm + 2 * row(widest) + 2
+    let floats = row(m.dense) + 2 * m.fields() * (m.dim + 1) + norm + 2;
+    let dnn = layers + 2 * row(widest);
+    // Only products read what is between layers without dropout and normalisation.
+    let plain = !m.batch_norm && m.dropout == 0.0;
+    let (operands, gated) = if plain { (dnn, layers) } else { (0, 0) };
+    Elements { floats: (floats + dnn - operands) as u64, operands: operands as u64, gated: gated as u64 }
 }

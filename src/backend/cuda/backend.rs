@@ -4,12 +4,12 @@ use super::{
     bags, batch_norm,
     course::{AHEAD, Standing},
     dense_update,
-    driver::{Address, DeviceInfo, Driver, bytes_of, bytes_of_mut, real::Gpu},
+    driver::{Address, DeviceInfo, Driver, bytes_of_mut, real::Gpu},
     dropout, elementwise, fm,
     graphs::{self, Graphs, Way},
     groups,
     interaction::Dot,
-    linear::{Params, Products},
+    linear::{self, Params, Products},
     loss,
     memory::{Floats, Input},
     planted::Planted,
@@ -74,7 +74,7 @@ impl Cuda {
         Ok(Cuda {
             pool: Pool::with_pinning(config.threads, config.pin_threads),
             precision: config.precision,
-            dot: config.dot.map(Dot::new).transpose()?,
+            dot: config.dot.map(|shape| Dot::new(shape, config.precision)).transpose()?,
             scratch: Scratch::new(&driver),
             standing: Standing::new(&driver)?,
             graphs: Graphs::new(&driver, config.graphs),
@@ -97,7 +97,7 @@ impl Cuda {
     }
 
     fn sparse<'a>(&'a mut self, tables: &'a Tables, input: &'a Input, gradient: SparseGradient<'_, Floats>) -> Sparse<'a> {
-        let (pooled, l2) = (gradient.pooled.place(), gradient.l2);
+        let (pooled, l2) = (gradient.pooled.operand(), gradient.l2);
         Sparse { driver: &self.driver, scratch: &mut self.scratch, standing: &self.standing, tables, input, pooled, l2 }
     }
 
@@ -130,16 +130,22 @@ impl Backend for Cuda {
         Floats::zeros(&self.driver, len, what)
     }
 
+    fn operands(&mut self, len: usize, what: &str) -> Result<Floats> {
+        Floats::operands(&self.driver, len, linear::operands(self.precision), what)
+    }
+
     fn write(&mut self, to: &mut Floats, at: usize, from: &[f32]) -> Result<()> {
-        self.driver.to_device(to.at(at, from.len()), bytes_of(from))
+        to.write(&*self.driver, at, from)
     }
 
     fn read(&self, from: &Floats, at: usize, to: &mut [f32]) -> Result<()> {
-        self.driver.to_host(from.at(at, to.len()), bytes_of_mut(to))
+        from.read(&*self.driver, at, to)
     }
 
     fn fill(&mut self, to: &mut Floats, value: f32) -> Result<()> {
-        elementwise::fill(&*self.driver, to.at(0, to.len()), to.len(), value)
+        let n = to.len();
+        let row = Window::whole(n).of_mut(to, 1).operand();
+        elementwise::fill(&*self.driver, row.at, row.number, n, value)
     }
 
     fn input(&mut self, shape: &InputShape<'_>) -> Result<Input> {
@@ -187,7 +193,7 @@ impl Backend for Cuda {
     }
 
     fn bags_forward(&mut self, tables: &Tables, input: &Input, out: MatMut<'_, Floats>) -> Result<()> {
-        bags::forward(&*self.driver, tables, input, out.place())
+        bags::forward(&*self.driver, tables, input, out.operand())
     }
 
     fn group_rows(&mut self, input: &mut Input) -> Result<()> {
@@ -220,9 +226,14 @@ impl Backend for Cuda {
         buffer: &Floats,
         layer: Linear,
         after: After,
-        y: MatMut<'_, Floats>,
+        mut y: MatMut<'_, Floats>,
     ) -> Result<()> {
-        self.products().forward(x.place(), params(buffer, layer), after.relu, y.place())?;
+        let out = y.operand();
+        // A dropout behind the ReLU is known by its zeros alone.
+        let mask = if after.relu && after.dropout.is_none() { y.mask(&self.driver)? } else { None };
+        if self.products().forward(x.operand(), params(buffer, layer), after.relu, out, mask)? {
+            y.set_masked();
+        }
         after.dropout.map_or(Ok(()), |dropout| self.dropout(dropout, y))
     }
 
@@ -234,8 +245,8 @@ impl Backend for Cuda {
         gate: Option<Gate<'_, Floats>>,
         dx: MatMut<'_, Floats>,
     ) -> Result<()> {
-        let gate = gate.map(|g| (g.activation.place(), g.factor));
-        self.products().backward_data(dy.place(), params(buffer, layer), gate, dx.place())
+        let gate = gate.map(|Gate { activation: a, factor }| linear::Gate { activation: a.operand(), factor, mask: a.mask() });
+        self.products().backward_data(dy.operand(), params(buffer, layer), gate, dx.operand())
     }
 
     fn linear_backward_weight(
@@ -245,11 +256,11 @@ impl Backend for Cuda {
         layer: Linear,
         grads: &mut Floats,
     ) -> Result<()> {
-        self.products().backward_weight(dy.place(), x.place(), params(grads, layer))
+        self.products().backward_weight(dy.operand(), x.operand(), params(grads, layer))
     }
 
     fn relu_backward(&mut self, x: Mat<'_, Floats>, dx: MatMut<'_, Floats>) -> Result<()> {
-        elementwise::gate(&*self.driver, x.place(), 1.0, dx.place())
+        elementwise::gate(&*self.driver, x.operand(), 1.0, dx.operand())
     }
 
     fn batch_norm_train(
@@ -300,11 +311,11 @@ impl Backend for Cuda {
     }
 
     fn dot_forward(&mut self, t: Mat<'_, Floats>, out: MatMut<'_, Floats>) -> Result<()> {
-        self.dot()?.forward(&*self.driver, t.place(), out.place())
+        self.dot()?.forward(&*self.driver, t.operand(), out.operand())
     }
 
     fn dot_backward(&mut self, t: Mat<'_, Floats>, dout: Mat<'_, Floats>, dt: MatMut<'_, Floats>) -> Result<()> {
-        self.dot()?.backward(&*self.driver, t.place(), dout.place(), dt.place())
+        self.dot()?.backward(&*self.driver, t.operand(), dout.operand(), dt.operand())
     }
 
     fn fm_forward(&mut self, v: Mat<'_, Floats>, dim: usize, linear: Mat<'_, Floats>, logits: MatMut<'_, Floats>) -> Result<()> {
@@ -376,7 +387,7 @@ impl Backend for Cuda {
     }
 
     fn watch(&mut self, x: Mat<'_, Floats>) -> Result<()> {
-        elementwise::watch(&*self.driver, x.place(), self.standing.overflow())
+        elementwise::watch(&*self.driver, x.operand(), self.standing.overflow())
     }
 
     fn add_squares(&mut self, x: &Floats) -> Result<()> {

@@ -22,10 +22,24 @@ __device__ __forceinline__ Four load_four(u32 kind, u64 values, u64 at, u32 n, u
     return f;
 }
 
+// Elements at..at + n of numbers of a kind (FP32, BF16, FP16), at most four; at once where `aligned`.
+__device__ __forceinline__ void store_four(u32 kind, u64 values, u64 at, Four f, u32 n, u32 aligned) {
+    if (aligned && kind == FP32) {
+        reinterpret_cast<float4*>(values)[at / 4] = float4{f.v[0], f.v[1], f.v[2], f.v[3]};
+    } else if (aligned) {
+        u32 h[4];
+        for (u32 i = 0; i < 4; ++i) h[i] = kind == FP16 ? to_f16(f.v[i]) : to_bf16(f.v[i]);
+        reinterpret_cast<uint2*>(values)[at / 4] = uint2{h[0] | h[1] << 16, h[2] | h[3] << 16};
+    } else {
+        for (u32 i = 0; i < 4; ++i)
+            if (i < n) set(kind, values, at + i, f.v[i]);
+    }
+}
+
 // out[b, t * dim + c] = share * sum over the bag of weight * row. `offsets` are null if every bag has one id; those of table t begin at
 // t * (samples + 1), its ids at id_base[t].
 KERNEL bags_forward(const Rows* tables, u32 kind, u32 dim, u32 aligned, const u32* offsets, const u32* id_base, const u32* ids,
-                    u32 samples, u32 mean, u32 weighted, float* out, u32 stride, u32 out_aligned) {
+                    u32 samples, u32 mean, u32 weighted, u64 out, u32 out_kind, u32 stride, u32 out_aligned) {
     u32 t = blockIdx.y;
     u64 values = tables[t].values;
     const float* weights = weighted ? reinterpret_cast<const float*>(tables[t].weights) : nullptr;
@@ -45,13 +59,9 @@ KERNEL bags_forward(const Rows* tables, u32 kind, u32 dim, u32 aligned, const u3
                 Four row = load_four(kind, values, (u64)id * dim + c, dim - c, aligned);
                 for (u32 k = 0; k < 4; ++k) sum.v[k] += weight * row.v[k];
             }
-            float* to_row = out + b * stride + (u64)t * dim + c;
+            u64 at = b * stride + (u64)t * dim + c;
             for (u32 k = 0; k < 4; ++k) sum.v[k] *= share;
-            if (out_aligned) {
-                *reinterpret_cast<float4*>(to_row) = float4{sum.v[0], sum.v[1], sum.v[2], sum.v[3]};
-            } else {
-                for (u32 k = 0; k < 4 && c + k < dim; ++k) to_row[k] = sum.v[k];
-            }
+            store_four(out_kind, out, at, sum, dim - c, out_aligned);
         }
     }
 }

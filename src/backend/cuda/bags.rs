@@ -27,7 +27,9 @@ pub(super) fn forward(driver: &dyn Driver, tables: &Tables, input: &Input, out: 
     let mut shape = Launch::lanes(input.len, lanes);
     shape.grid[1] = count as u32;
     let aligned = u32::from(dim.is_multiple_of(4));
-    let out_aligned = u32::from(dim.is_multiple_of(4) && out.stride.is_multiple_of(4) && out.at.is_multiple_of(16));
+    let four = 4 * out.number.bytes() as u64;
+    let out_aligned = u32::from(dim.is_multiple_of(4) && out.stride.is_multiple_of(4) && out.at.is_multiple_of(four));
+    let out_kind = out.number.kind();
     let (mean, weighted) = (u32::from(tables.pooling == Pooling::Mean), u32::from(tables.weighted()));
     launch!(
         driver,
@@ -45,6 +47,7 @@ pub(super) fn forward(driver: &dyn Driver, tables: &Tables, input: &Input, out: 
         mean,
         weighted,
         out.at,
+        out_kind,
         out.stride,
         out_aligned
     )

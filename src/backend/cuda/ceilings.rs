@@ -102,7 +102,7 @@ impl Meter {
         let operand = |at: usize, transposed| gemm::Operand { at: self.memory.at() + at as Address, stride: n, transposed };
         let (m, k) = (n, n);
         let (a, b, d) = (operand(0, true), operand(n * n * size_in, false), operand(2 * n * n * size_in, false));
-        let product = gemm::Gemm { m, n, k, a, b, number, d, compute, epilogue: gemm::Epilogue::None };
+        let product = gemm::Gemm { m, n, k, a, b, number, d, result: gemm::Number::F32, compute, epilogue: gemm::Epilogue::None };
         let mut there = true;
         let rate = self.best(2.0 * (n as f64).powi(3), || {
             // SAFETY: all three matrices lie in the memory of this meter.

@@ -1,27 +1,26 @@
-// dx = x > 0 ? dx * factor : 0
-KERNEL gate(const float* x, u32 x_stride, float* dx, u32 dx_stride, u32 rows, u32 cols, float factor) {
+// dx = x > 0 ? dx * factor : 0, each of its own kind of numbers
+KERNEL gate(u64 x, u32 x_kind, u32 x_stride, u64 dx, u32 dx_kind, u32 dx_stride, u32 rows, u32 cols, float factor) {
     FOR_ROWS(r, rows) FOR_COLS(c, cols) {
-        float* g = dx + r * dx_stride + c;
-        *g = x[r * x_stride + c] > 0.0f ? *g * factor : 0.0f;
+        u64 at = r * dx_stride + c;
+        set(dx_kind, dx, at, seen(x_kind, x, r * x_stride + c) > 0.0f ? seen(dx_kind, dx, at) * factor : 0.0f);
     }
 }
 
 // flag = 1 if an element is infinite or NaN. Whoever writes, writes the same.
-KERNEL not_finite(const float* x, u32 stride, u32 rows, u32 cols, u32* flag) {
+KERNEL not_finite(u64 x, u32 kind, u32 stride, u32 rows, u32 cols, u32* flag) {
     FOR_ROWS(r, rows) FOR_COLS(c, cols) {
-        if ((__float_as_uint(x[r * stride + c]) & 0x7f800000u) == 0x7f800000u) *flag = 1;
+        if ((__float_as_uint(seen(kind, x, r * stride + c)) & 0x7f800000u) == 0x7f800000u) *flag = 1;
     }
 }
 
 // x = value
-KERNEL fill(float* x, u64 n, float value) { FOR_ALL(i, n) x[i] = value; }
+KERNEL fill(u64 x, u32 kind, u64 n, float value) { FOR_ALL(i, n) set(kind, x, i, value); }
 
-// y = max(y + bias, 0) or y + bias
-KERNEL bias_relu(float* y, u32 stride, u32 rows, u32 cols, const float* bias, u32 relu) {
+// y = max(z + bias, 0) or z + bias, the bias rounded to y's numbers as cuBLASLt wants it
+KERNEL bias_relu(const float* z, u32 z_stride, u32 rows, u32 cols, const float* bias, u32 relu, u64 y, u32 kind, u32 stride) {
     FOR_ROWS(r, rows) FOR_COLS(c, cols) {
-        float* p = y + r * stride + c;
-        float v = *p + bias[c];
-        *p = relu && !(v > 0.0f) ? 0.0f : v;
+        float v = z[r * z_stride + c] + nearest(kind, bias[c]);
+        set(kind, y, r * stride + c, relu && !(v > 0.0f) ? 0.0f : v);
     }
 }
 
@@ -34,12 +33,12 @@ KERNEL round16(const float* x, u32 stride, u32 rows, u32 cols, u16* out, u32 pad
 }
 
 // Block `b` of `block` rows: partial[b, c] = sum of x over its rows, in their order.
-KERNEL column_sums_part(const float* x, u32 stride, u32 rows, u32 cols, u32 block, float* partial) {
+KERNEL column_sums_part(u64 x, u32 kind, u32 stride, u32 rows, u32 cols, u32 block, float* partial) {
     u32 b = blockIdx.x, c = blockIdx.y * blockDim.x + threadIdx.x;
     if (c >= cols) return;
     u64 end = min((u64)rows, (u64)(b + 1) * block);
     float sum = 0.0f;
-    for (u64 r = (u64)b * block; r < end; ++r) sum += x[r * stride + c];
+    for (u64 r = (u64)b * block; r < end; ++r) sum += seen(kind, x, r * stride + c);
     partial[(u64)b * cols + c] = sum;
 }
 

@@ -1,7 +1,7 @@
 //! Element by element work, and sums of columns and of squares.
 
 use super::{
-    driver::{Address, Driver, Source},
+    driver::{Address, Driver, Source, gemm::Number},
     launch::{SUM_ROWS, launch},
     memory::Place,
     scratch::{Purpose, Scratch},
@@ -19,28 +19,31 @@ use super::driver::Launch;
 pub(super) fn gate(driver: &dyn Driver, x: Place, factor: f32, dx: Place) -> Result<()> {
     assert!(x.rows == dx.rows && x.cols == dx.cols, "a gate has its gradient's shape");
     let shape = Launch::rows(dx.rows as usize, dx.cols as usize);
-    launch!(driver, SOURCE, "gate", shape, x.at, x.stride, dx.at, dx.stride, dx.rows, dx.cols, factor)
+    let (x_kind, dx_kind) = (x.number.kind(), dx.number.kind());
+    launch!(driver, SOURCE, "gate", shape, x.at, x_kind, x.stride, dx.at, dx_kind, dx.stride, dx.rows, dx.cols, factor)
 }
 
 /// Sets `flag`, a number of 32 bits, to 1 if an element is infinite or NaN.
 pub(super) fn watch(driver: &dyn Driver, x: Place, flag: Address) -> Result<()> {
     let shape = Launch::rows(x.rows as usize, x.cols as usize);
-    launch!(driver, SOURCE, "not_finite", shape, x.at, x.stride, x.rows, x.cols, flag)
+    launch!(driver, SOURCE, "not_finite", shape, x.at, x.number.kind(), x.stride, x.rows, x.cols, flag)
 }
 
 /// Sets `n` elements.
-pub(super) fn fill(driver: &dyn Driver, at: Address, n: usize, value: f32) -> Result<()> {
-    launch!(driver, SOURCE, "fill", Launch::all(n), at, n as u64, value)
+pub(super) fn fill(driver: &dyn Driver, at: Address, number: Number, n: usize, value: f32) -> Result<()> {
+    launch!(driver, SOURCE, "fill", Launch::all(n), at, number.kind(), n as u64, value)
 }
 
-/// `y += bias`, then `max(y, 0)` if `relu`: the end of a product where cuBLASLt has none.
-pub(super) fn bias_relu(driver: &dyn Driver, y: Place, bias: Address, relu: bool) -> Result<()> {
-    let shape = Launch::rows(y.rows as usize, y.cols as usize);
-    launch!(driver, SOURCE, "bias_relu", shape, y.at, y.stride, y.rows, y.cols, bias, u32::from(relu))
+/// `y = z + bias`, then `max(y, 0)` if `relu`: the end of a product where cuBLASLt has none. `z` is f32; it may be `y`.
+pub(super) fn bias_relu(driver: &dyn Driver, z: Place, bias: Address, relu: bool, y: Place) -> Result<()> {
+    assert!(z.rows == y.rows && z.cols == y.cols && z.number == Number::F32, "a product and its end");
+    let (shape, relu, kind) = (Launch::rows(y.rows as usize, y.cols as usize), u32::from(relu), y.number.kind());
+    launch!(driver, SOURCE, "bias_relu", shape, z.at, z.stride, z.rows, z.cols, bias, relu, y.at, kind, y.stride)
 }
 
-/// Rounds `x` to 16 bits (`kind` as in sixteen.cuh), rows of `padded` elements.
-pub(super) fn round16(driver: &dyn Driver, x: Place, to: Address, padded: usize, kind: u32) -> Result<()> {
+/// Rounds `x`, f32, to 16-bit numbers, rows of `padded` elements.
+pub(super) fn round16(driver: &dyn Driver, x: Place, to: Address, padded: usize, number: Number) -> Result<()> {
+    let kind = number.kind();
     let shape = Launch::rows(x.rows as usize, padded);
     launch!(driver, SOURCE, "round16", shape, x.at, x.stride, x.rows, x.cols, to, padded as u32, kind)
 }
@@ -50,7 +53,8 @@ pub(super) fn column_sums(driver: &dyn Driver, scratch: &mut Scratch, x: Place, 
     let (rows, cols) = (x.rows as usize, x.cols as usize);
     let partial = scratch.get(Purpose::Partials, rows.div_ceil(SUM_ROWS) * cols * size_of::<f32>())?;
     let shape = Launch::columns(rows, cols);
-    launch!(driver, SOURCE, "column_sums_part", shape, x.at, x.stride, x.rows, x.cols, SUM_ROWS as u32, partial)?;
+    let kind = x.number.kind();
+    launch!(driver, SOURCE, "column_sums_part", shape, x.at, kind, x.stride, x.rows, x.cols, SUM_ROWS as u32, partial)?;
     join_columns(driver, partial, rows.div_ceil(SUM_ROWS), cols, out)
 }
 

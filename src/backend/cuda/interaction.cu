@@ -1,9 +1,6 @@
 // Dot interaction of DLRM (facebookresearch/dlrm: dlrm_s_pytorch.py, `interact_features`), a sample a block.
 // T [n, d] -> R = concat[T_0, <T_i, T_j> for i > j], row-major over the lower triangle (i >= j with `itself`), zeros up to `cols`.
 
-// Pairs of the rows before row i.
-__device__ __forceinline__ u32 pairs_before(u32 i, u32 itself) { return itself ? i * (i + 1) / 2 : i * (i - 1) / 2; }
-
 // Blocks of 4 x 4 products; four neighbouring lanes share one, each taking every fourth column of T. T waits in shared memory, rows
 // of `pitch` floats (a multiple of 4, and not of 32), `tiles` * 4 of them, zeros in those that T has not.
 KERNEL dot_forward(const float* t, u32 t_stride, u32 samples, u32 n, u32 d, u32 itself, u32 pitch, float* out, u32 out_stride,

@@ -1,25 +1,30 @@
-//! Dot interaction of DLRM.
+//! Dot interaction of DLRM: in f32 here, by tensor cores where products round their operands ([`super::dot_tensor`]).
 
 use super::{
+    dot_tensor,
     driver::{Driver, Launch, Source},
     launch::launch,
+    linear,
     memory::Place,
 };
-use crate::backend::{BackendError, DotShape, Result};
+use crate::backend::{BackendError, DotShape, Precision, Result};
 
-pub(super) static SOURCE: Source =
-    Source { name: "interaction", parts: &[include_str!("common/common.cuh"), include_str!("interaction.cu")] };
+pub(super) static SOURCE: Source = Source {
+    name: "interaction",
+    parts: &[include_str!("common/common.cuh"), include_str!("common/pairs.cuh"), include_str!("interaction.cu")],
+};
 
 /// Bytes of shared memory that a block may have on all GPUs from Ampere on.
-const SHARED: usize = 160 << 10;
+pub(super) const SHARED: usize = 160 << 10;
 
 /// Most blocks of a launch.
-const BLOCKS: usize = 1 << 16;
+pub(super) const BLOCKS: usize = 1 << 16;
 
 /// The interaction of vectors of one shape.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Dot {
     shape: DotShape,
+    precision: Precision,
     /// Floats from one row of `T` to the next in shared memory: whole vectors of four, not all beginning at the same bank.
     pitch: usize,
 }
@@ -27,9 +32,13 @@ pub(super) struct Dot {
 impl Dot {
     /// # Errors
     /// If the vectors of a sample do not fit into shared memory.
-    pub(super) fn new(shape: DotShape) -> Result<Self> {
+    pub(super) fn new(shape: DotShape, precision: Precision) -> Result<Self> {
         let pitch = shape.dim.next_multiple_of(4);
-        let dot = Dot { shape, pitch: if pitch.is_multiple_of(32) { pitch + 4 } else { pitch } };
+        let dot = Dot { shape, precision, pitch: if pitch.is_multiple_of(32) { pitch + 4 } else { pitch } };
+        if precision != Precision::Fp32 {
+            dot_tensor::check(shape, dot.width(), linear::operands(precision))?;
+            return Ok(dot);
+        }
         let bytes = dot.forward_shared().max(dot.backward_shared());
         if bytes <= SHARED {
             return Ok(dot);
@@ -64,6 +73,9 @@ impl Dot {
     pub(super) fn forward(&self, driver: &dyn Driver, t: Place, out: Place) -> Result<()> {
         let DotShape { features, dim, itself } = self.shape;
         assert!(t.cols as usize == features * dim && out.cols as usize >= self.width() && t.rows == out.rows, "shapes");
+        if self.precision != Precision::Fp32 {
+            return dot_tensor::forward(driver, self.shape, self.width(), t, out);
+        }
         let tiles = features.div_ceil(4);
         let warps = (tiles * (tiles + 1) / 2).div_ceil(8).clamp(1, 8);
         let shape = Launch {
@@ -80,6 +92,9 @@ impl Dot {
         let DotShape { features, dim, itself } = self.shape;
         assert!(t.cols as usize == features * dim && dt.cols == t.cols && dout.cols as usize >= self.width(), "shapes");
         assert!(t.rows == dout.rows && t.rows == dt.rows, "as many samples everywhere");
+        if self.precision != Precision::Fp32 {
+            return dot_tensor::backward(driver, self.shape, self.width(), t, dout, dt);
+        }
         let shape = Launch {
             grid: [(t.rows as usize).clamp(1, BLOCKS) as u32, 1, 1],
             block: [dim.next_multiple_of(32).min(256) as u32, 1, 1],

@@ -2,7 +2,8 @@
 
 use super::{
     driver::{
-        Address, Driver, Memory, bytes_of,
+        Address, Driver, Memory, bytes_of, bytes_of_mut,
+        gemm::{BitMask, Number},
         stream::{Event, Staging, Stream},
     },
     planted::{Places, Planted},
@@ -13,28 +14,49 @@ use crate::{
         cpu::pool::{Pool, SharedMut},
     },
     data::{Batch, Span},
+    embedding::sixteen,
 };
 use std::{
+    cell::Cell,
     rc::Rc,
     sync::atomic::{AtomicBool, Ordering},
 };
 
+/// What the rows of a bit mask are a multiple of: 16 bytes.
+const BITS: usize = 128;
+
 /// Rows of dense features that a thread copies at a time.
 const BLOCK: usize = 1024;
 
-/// A buffer of f32.
+/// A buffer of f32, or of the 16-bit numbers that products read.
 #[derive(Debug)]
 pub struct Floats {
     memory: Memory,
     len: usize,
+    number: Number,
+    /// Whether products read it: then the product that fills it may leave a bit for each element that its ReLU let pass.
+    operand: bool,
+    /// Those bits: bit `k` is element `k`'s.
+    mask: Option<Memory>,
+    /// The matrix that they speak of, and its rows. Any other write to the buffer ends that.
+    masked: Cell<Option<(Window, usize)>>,
 }
 
 impl Floats {
     /// Zeros.
     pub(super) fn zeros(driver: &Rc<dyn Driver>, len: usize, what: &str) -> Result<Self> {
-        let bytes = len.checked_mul(size_of::<f32>());
+        Floats::new(driver, len, Number::F32, false, what)
+    }
+
+    /// Zeros in the numbers that products read.
+    pub(super) fn operands(driver: &Rc<dyn Driver>, len: usize, number: Number, what: &str) -> Result<Self> {
+        Floats::new(driver, len, number, true, what)
+    }
+
+    fn new(driver: &Rc<dyn Driver>, len: usize, number: Number, operand: bool, what: &str) -> Result<Self> {
+        let bytes = len.checked_mul(number.bytes());
         let bytes = bytes.ok_or_else(|| BackendError::Memory { what: what.to_string(), bytes: u64::MAX })?;
-        Ok(Floats { memory: Memory::zeros(driver, bytes, what)?, len })
+        Ok(Floats { memory: Memory::zeros(driver, bytes, what)?, len, number, operand, mask: None, masked: Cell::new(None) })
     }
 
     /// Elements.
@@ -42,13 +64,44 @@ impl Floats {
         self.len
     }
 
-    /// Where `n` elements from `at` on are.
+    /// Where `n` elements of f32 from `at` on are.
     ///
     /// # Panics
-    /// If there are not so many.
+    /// If there are not so many, or they are no f32.
     pub(super) fn at(&self, at: usize, n: usize) -> Address {
+        assert_eq!(self.number, Number::F32, "numbers of an operand where an operation takes f32");
+        self.address(at, n)
+    }
+
+    fn address(&self, at: usize, n: usize) -> Address {
         assert!(at + n <= self.len, "{n} elements from {at} on, of {}", self.len);
-        self.memory.at() + (at * size_of::<f32>()) as Address
+        self.memory.at() + (at * self.number.bytes()) as Address
+    }
+
+    /// Copies `from` to elements `at..`, rounded to the nearest if these are 16-bit numbers.
+    pub(super) fn write(&mut self, driver: &dyn Driver, at: usize, from: &[f32]) -> Result<()> {
+        self.masked.set(None);
+        let to = self.address(at, from.len());
+        let narrow = |f: fn(f32) -> u16| from.iter().map(|&x| f(x)).collect::<Vec<_>>();
+        match self.number {
+            Number::F32 => driver.to_device(to, bytes_of(from)),
+            Number::Bf16 => driver.to_device(to, bytes_of(&narrow(sixteen::to_bf16))),
+            Number::F16 => driver.to_device(to, bytes_of(&narrow(sixteen::to_f16))),
+        }
+    }
+
+    /// Copies elements `at..` out, after everything asked for before is done.
+    pub(super) fn read(&self, driver: &dyn Driver, at: usize, to: &mut [f32]) -> Result<()> {
+        let from = self.address(at, to.len());
+        let widen: fn(u16) -> f32 = match self.number {
+            Number::F32 => return driver.to_host(from, bytes_of_mut(to)),
+            Number::Bf16 => sixteen::from_bf16,
+            Number::F16 => sixteen::from_f16,
+        };
+        let mut narrow = vec![0u16; to.len()];
+        driver.to_host(from, bytes_of_mut(&mut narrow))?;
+        to.iter_mut().zip(narrow).for_each(|(to, x)| *to = widen(x));
+        Ok(())
     }
 }
 
@@ -61,6 +114,7 @@ pub(super) struct Place {
     pub stride: u32,
     pub rows: u32,
     pub cols: u32,
+    pub number: Number,
 }
 
 impl Place {
@@ -68,19 +122,75 @@ impl Place {
         let Window { at, stride, cols } = window;
         let needed = if rows == 0 { 0 } else { (rows - 1) * stride + cols };
         assert!(stride >= cols || rows <= 1, "rows of {cols} columns every {stride}");
-        Place { at: buffer.at(at, needed), stride: stride as u32, rows: rows as u32, cols: cols as u32 }
+        let number = buffer.number;
+        Place { at: buffer.address(at, needed), stride: stride as u32, rows: rows as u32, cols: cols as u32, number }
+    }
+
+    /// For operations that know f32 alone.
+    fn floats(self) -> Place {
+        assert_eq!(self.number, Number::F32, "numbers of an operand where an operation takes f32");
+        self
+    }
+
+    /// Whether elements can be read and written in pieces of 16 bytes, wherever a piece begins at a multiple of its elements.
+    pub(super) fn in_pieces(self) -> bool {
+        self.at.is_multiple_of(16) && (self.stride as usize * self.number.bytes()).is_multiple_of(16)
     }
 }
 
 impl Mat<'_, Floats> {
+    /// A matrix of f32.
     pub(super) fn place(&self) -> Place {
+        self.operand().floats()
+    }
+
+    /// A matrix of any numbers.
+    pub(super) fn operand(&self) -> Place {
         Place::new(self.buf, self.window, self.rows)
+    }
+
+    /// The bits of the elements that a ReLU let pass, if a product has left them.
+    pub(super) fn mask(&self) -> Option<BitMask> {
+        let (window, rows) = self.buf.masked.get()?;
+        let known = window == self.window && self.rows <= rows;
+        self.buf.mask.as_ref().filter(|_| known).map(|m| bits(m, window))
     }
 }
 
+/// The bits of the elements of a window.
+fn bits(mask: &Memory, window: Window) -> BitMask {
+    BitMask { at: mask.at() + (window.at / 8) as Address, stride: window.stride }
+}
+
 impl MatMut<'_, Floats> {
+    /// A matrix of f32, about to be written.
     pub(super) fn place(&self) -> Place {
+        self.operand().floats()
+    }
+
+    /// A matrix of any numbers, about to be written.
+    pub(super) fn operand(&self) -> Place {
+        self.buf.masked.set(None);
         Place::new(self.buf, self.window, self.rows)
+    }
+
+    /// Where a product may leave the bits of the elements that its ReLU lets pass. Only where the library takes such bits: whole
+    /// rows of an operand, every multiple of 128 elements. Made when first asked for.
+    pub(super) fn mask(&mut self, driver: &Rc<dyn Driver>) -> Result<Option<BitMask>> {
+        let Window { at, stride, cols } = self.window;
+        let (buf, whole) = (&mut *self.buf, stride - cols < BITS && stride.is_multiple_of(BITS) && at.is_multiple_of(BITS));
+        if !(buf.operand && whole) {
+            return Ok(None);
+        }
+        if buf.mask.is_none() {
+            buf.mask = Some(Memory::zeros(driver, buf.len.div_ceil(8), "bits of activations")?);
+        }
+        Ok(buf.mask.as_ref().map(|m| bits(m, self.window)))
+    }
+
+    /// Says that the bits are there now.
+    pub(super) fn set_masked(&mut self) {
+        self.buf.masked.set(Some((self.window, self.rows)));
     }
 }
 

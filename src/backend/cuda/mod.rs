@@ -11,6 +11,7 @@ pub mod ceilings;
 pub mod check;
 mod course;
 mod dense_update;
+mod dot_tensor;
 pub mod driver;
 mod dropout;
 mod elementwise;
@@ -32,6 +33,7 @@ mod tables;
 pub(crate) mod testing;
 #[cfg(all(test, target_os = "linux"))]
 mod tests;
+mod thin;
 
 pub use backend::{Cuda, CudaConfig};
 pub use planted::Planted;
@@ -40,20 +42,21 @@ pub use scores::{Scores, scores_bytes};
 use driver::Source;
 
 /// Every file of kernels.
-pub const SOURCES: [&Source; 15] = [
+pub const SOURCES: [&Source; 16] = [
     &bags::SOURCE,
     &batch_norm::SOURCE,
     &ceilings::SOURCE,
     &course::SOURCE,
     &dense_update::SOURCE,
+    &dot_tensor::SOURCE,
     &dropout::SOURCE,
     &elementwise::SOURCE,
     &fm::SOURCE,
     &groups::SOURCE,
     &interaction::SOURCE,
-    &linear::SOURCE,
     &loss::SOURCE,
     &planted::SOURCE,
     &scores::SOURCE,
     &sparse_update::SOURCE,
+    &thin::SOURCE,
 ];

@@ -13,6 +13,10 @@ pub(super) enum Purpose {
     Left,
     /// The right one.
     Right,
+    /// A bias in 16 bits.
+    Bias,
+    /// A product whose end is a kernel of ours.
+    Product,
     /// Sums of parts of rows.
     Parts,
     /// A part of a table in f32.
@@ -23,7 +27,7 @@ pub(super) enum Purpose {
 #[derive(Debug)]
 pub(super) struct Scratch {
     driver: Rc<dyn Driver>,
-    pieces: [Option<Memory>; 5],
+    pieces: [Option<Memory>; 7],
 }
 
 impl Scratch {

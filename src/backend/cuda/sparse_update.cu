@@ -16,8 +16,8 @@ struct Work {
     const u32* row_base;
     // Null if every bag has one id.
     const u32* offsets;
-    // Gradient of the pooled vectors; table t in columns t * dim.
-    const float* pooled;
+    // Gradient of the pooled vectors, numbers of `pooled_kind`; table t in columns t * dim.
+    u64 pooled;
     // Sums of parts of rows, [spans, 2, dim]: of a row that began before the span, and of one that goes on behind it.
     float* parts;
     const Step* step;
@@ -29,6 +29,7 @@ struct Work {
     float* out_weights;
     u32 stride, table_count, batch, kind, dim, first_table, mean, weighted, learned, mode, lanes, row_from, row_to;
     float l2;
+    u32 pooled_kind, unused;
 };
 
 // Occurrences.
@@ -58,18 +59,33 @@ __device__ __forceinline__ T group_sum(const Work& w, const Group& g, T v) {
 #define EACH(s, k) \
     _Pragma("unroll (S <= 2 ? S : 1)") for (u32 s = 0; s < S; ++s) _Pragma("unroll") for (u32 k = 0; k < 4; ++k) if (COLUMN(s, k) < w.dim)
 
+// sum += share * row, if there is a share
+template <u32 S, class Number, class Widen>
+__device__ __forceinline__ void add_row(const Work& w, const Group& g, const Number* row, bool shared, float share, float (&sum)[S][4],
+                                        Widen widen) {
+    if (shared) {
+        EACH(s, k) sum[s][k] += share * widen(row[COLUMN(s, k)]);
+    } else {
+        EACH(s, k) sum[s][k] += widen(row[COLUMN(s, k)]);
+    }
+}
+
 // sum += share of occurrence i
 template <u32 S>
 __device__ __forceinline__ void add(const Work& w, const Group& g, u32 t, u32 i, float (&sum)[S][4]) {
     u32 sample = w.samples[i];
-    const float* row = w.pooled + (u64)sample * w.stride + (u64)t * w.dim;
-    if (w.mean && w.offsets) {
+    u64 at = (u64)sample * w.stride + (u64)t * w.dim;
+    bool shared = w.mean && w.offsets;
+    float share = 1.0f;
+    if (shared) {
         const u32* bag = w.offsets + (u64)t * (w.batch + 1) + sample;
-        float share = __fdiv_rn(1.0f, (float)(bag[1] - bag[0]));
-        EACH(s, k) sum[s][k] += share * row[COLUMN(s, k)];
-    } else {
-        EACH(s, k) sum[s][k] += row[COLUMN(s, k)];
+        share = __fdiv_rn(1.0f, (float)(bag[1] - bag[0]));
     }
+    const float* floats = reinterpret_cast<const float*>(w.pooled) + at;
+    const u16* halves = reinterpret_cast<const u16*>(w.pooled) + at;
+    if (w.pooled_kind == FP32) add_row<S>(w, g, floats, shared, share, sum, [](float x) { return x; });
+    else if (w.pooled_kind == BF16) add_row<S>(w, g, halves, shared, share, sum, [](u16 x) { return from_bf16(x); });
+    else add_row<S>(w, g, halves, shared, share, sum, [](u16 x) { return from_f16(x); });
 }
 
 // Noise of column c of a row, 16 bits: src/random/philox.rs, `columns`.

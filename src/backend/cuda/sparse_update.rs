@@ -72,8 +72,10 @@ struct Work {
     row_from: u32,
     row_to: u32,
     l2: f32,
+    pooled_kind: u32,
+    unused: u32,
 }
-// SAFETY: thirteen addresses, then fourteen numbers of 32 bits.
+// SAFETY: thirteen addresses, then sixteen numbers of 32 bits.
 unsafe impl Plain for Work {}
 
 /// Gradients of a set of tables, from those of the pooled vectors.
@@ -175,6 +177,8 @@ impl Sparse<'_> {
             row_from: 0,
             row_to: input.rows as u32,
             l2: self.l2,
+            pooled_kind: self.pooled.number.kind(),
+            unused: 0,
         })
     }
 

@@ -2,7 +2,7 @@
 
 use super::{
     bags,
-    driver::{Address, Driver, Memory, Plain, bytes_of, bytes_of_mut},
+    driver::{Address, Driver, Memory, Plain, bytes_of, bytes_of_mut, gemm::Number},
     elementwise,
     scratch::{Purpose, Scratch},
     sparse_update,
@@ -82,7 +82,7 @@ impl Tables {
             let what = format!("{what} of {} embedding tables of dimension {dim}", rows.len());
             let piece = Memory::zeros(driver, elements * bytes, &what)?;
             if value != 0.0 {
-                elementwise::fill(&**driver, piece.at(), elements, value)?;
+                elementwise::fill(&**driver, piece.at(), Number::F32, elements, value)?;
             }
             memory.push(piece);
             Ok(memory[memory.len() - 1].at())

@@ -3,19 +3,23 @@
 use super::{
     Cuda, CudaConfig,
     check::{
-        POOLINGS,
-        cases::{Case, Dense, DotCase, LinearCase, OneEach, RowsCase, TablesCase},
-        compare, courses, rules, speed,
+        POOLINGS, PRECISIONS,
+        cases::{Case, Dense, LinearCase, OneEach, RowsCase, TablesCase},
+        compare, courses, ends,
+        operand_cases::{DotCase, NetworkCase, PooledCase},
+        rules, speed,
     },
+    memory::Floats,
     testing::devices,
 };
 use crate::{
-    backend::{Backend, DotShape, Precision, TablesShape, cpu::gemm::LinearShape},
+    backend::{After, Backend, DotShape, Dropout, Linear, Precision, TablesShape, Window, cpu::gemm::LinearShape},
     embedding::RowKind,
     model::Pooling,
     optim::OptimizerSpec,
 };
 use proptest::prelude::*;
+use std::rc::Rc;
 
 /// Runs a case on every device.
 fn check(case: &impl Case) {
@@ -29,15 +33,38 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
 
     #[test]
-    fn layers(batch in 1usize..150, input in 1usize..40, output in 1usize..30, thin: bool, gap in 0usize..3, relu: bool, p in 0usize..3, seed in 0u64..100) {
+    fn layers(
+        batch in 1usize..150, input in 1usize..40, output in 1usize..30, thin: bool, gap in 0usize..3, relu: bool, p in 0usize..4,
+        seed in 0u64..100
+    ) {
         let shape = LinearShape { batch, input, output: if thin { 1 } else { output } };
-        let precision = Precision::ALL[p];
+        let precision = PRECISIONS[p];
         check(&LinearCase { shape, gap, relu, precision, seed });
     }
 
     #[test]
-    fn interactions(features in 1usize..40, dim in 1usize..70, itself: bool, batch in 1usize..5, gap in 0usize..4) {
-        check(&DotCase { shape: DotShape { features, dim, itself }, batch, gap });
+    fn interactions(
+        features in 1usize..70, dim in 1usize..70, eights: bool, itself: bool, batch in 1usize..8, gap in 0usize..4, p in 0usize..4
+    ) {
+        let (dim, gap) = if eights { (dim.next_multiple_of(8), 8 * gap) } else { (dim, gap) };
+        check(&DotCase { shape: DotShape { features, dim, itself }, precision: PRECISIONS[p], batch, gap });
+    }
+
+    #[test]
+    fn layers_with_operands_between_them(
+        batch in 1usize..60, widths in proptest::array::uniform4(1usize..30), wide in 0usize..16, p in 0usize..4, seed in 0u64..100
+    ) {
+        // Bits of a ReLU are left where a width is a multiple of 128 or little less.
+        let width = |k: usize| if wide >> k & 1 == 1 { 128 - widths[k] % 4 * 5 } else { widths[k] };
+        check(&NetworkCase { batch, widths: [0, 1, 2, 3].map(width), precision: PRECISIONS[p], seed });
+    }
+
+    #[test]
+    fn pooled_vectors_for_products(
+        rows in proptest::collection::vec(1usize..100, 1..4), dim in 1usize..40, batch in 1usize..80, hotness in 1usize..4, half: bool
+    ) {
+        let precision = if half { Precision::Fp16 } else { Precision::Bf16 };
+        check(&PooledCase { precision, rows, dim, batch, hotness });
     }
 
     #[test]
@@ -109,6 +136,48 @@ fn dense_updates_have_the_bits_of_the_cpu() {
     rules().into_iter().for_each(|rule| check(&Dense(rule)));
 }
 
+/// A product leaves bits of its ReLU for the gradient's, where the library can; nothing that is written later is taken for what
+/// they speak of.
+#[test]
+fn bits_of_a_relu_are_those_of_what_is_in_the_buffer() {
+    let devices = devices();
+    for (d, driver) in devices.iter().enumerate() {
+        let config = CudaConfig { threads: 1, pin_threads: false, precision: Precision::Bf16, dot: None, graphs: false };
+        let mut cuda = Cuda::on(Rc::clone(driver), &config).unwrap();
+        let layer = Linear { weight: 0, bias: 8 * 128, inputs: 8, outputs: 128 };
+        let params = cuda.zeros(9 * 128, "a layer").unwrap();
+        let (x, mut y) = (cuda.operands(3 * 8, "input").unwrap(), cuda.operands(3 * 128, "output").unwrap());
+        let (wide, narrow) = (Window::whole(128), Window { at: 0, stride: 128, cols: 64 });
+        let after = |relu, dropout| After { relu, dropout };
+        let forward = |cuda: &mut Cuda, y: &mut Floats, rows, after| {
+            cuda.linear_forward(Window::whole(8).of(&x, rows), &params, layer, after, wide.of_mut(y, rows)).unwrap();
+        };
+        forward(&mut cuda, &mut y, 2, after(true, None));
+        // The first device is the emulated one with ends of products, the second the one without.
+        let left = wide.of(&y, 2).mask();
+        assert!(d > 1 || left.is_some() == (d == 0), "device {d}");
+        assert!(narrow.of(&y, 2).mask().is_none() && wide.of(&y, 3).mask().is_none() && wide.of(&x, 0).mask().is_none());
+        cuda.write(&mut y, 5, &[1.0]).unwrap();
+        assert!(wide.of(&y, 2).mask().is_none(), "written to");
+        forward(&mut cuda, &mut y, 2, after(true, None));
+        assert_eq!(wide.of(&y, 2).mask(), left, "there again, and in the same place");
+        forward(&mut cuda, &mut y, 2, after(false, None));
+        assert!(wide.of(&y, 2).mask().is_none(), "without a ReLU");
+        let mut plain = cuda.zeros(3 * 128, "output").unwrap();
+        forward(&mut cuda, &mut plain, 2, after(true, Some(Dropout { layer: 0, p: 0.5 })));
+        assert!(wide.of(&plain, 2).mask().is_none(), "with a dropout");
+    }
+}
+
+#[test]
+fn ends_that_a_library_lacks_are_named() {
+    for (d, driver) in devices().iter().enumerate() {
+        let ends = ends(driver, 2).unwrap();
+        // The first device is the emulated one with ends of products, the second the one without.
+        assert!(ends.len() == 48 && (d > 1 || ends.iter().all(|e| e.there == (d == 0))), "{ends:?}");
+    }
+}
+
 #[test]
 fn a_training_takes_the_course_that_it_takes_on_the_cpu() {
     courses().for_each(|case| check(&case));
@@ -118,8 +187,11 @@ fn a_training_takes_the_course_that_it_takes_on_the_cpu() {
 fn operations_on_tables_are_measured() {
     for driver in devices() {
         let mut speeds = Vec::new();
-        speed::tables(&driver, 8, &mut speeds).unwrap();
-        assert!(speeds.len() == 8 && speeds.iter().all(|s| s.seconds > 0.0 && s.work > 0.0));
+        for precision in [Precision::Fp32, Precision::Bf16] {
+            speed::tables(&driver, precision, 8, &mut speeds).unwrap();
+            speed::interaction(&driver, precision, 8, &mut speeds).unwrap();
+        }
+        assert!(speeds.len() == 14 && speeds.iter().all(|s| s.seconds > 0.0 && s.work > 0.0));
     }
 }
 

@@ -57,7 +57,7 @@ impl<B: Backend> DeepFm<B> {
             fm: Fm { dim, vectors: v, linear },
             dnn: Mlp::new(backend, layout, max_batch, &spec)?,
             loss: Loss::new(backend, loss, max_batch)?,
-            scratch: Scratch::new(backend, max_batch, widest)?,
+            scratch: Scratch::new(backend, max_batch, widest, spec.plain())?,
             v: backend.zeros(max_batch * v.stride, "fields")?,
             dv: backend.zeros(max_batch * v.stride, "gradient of the fields")?,
             linear: backend.zeros(max_batch * linear.stride, "linear terms")?,

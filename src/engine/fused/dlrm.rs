@@ -53,10 +53,10 @@ impl<B: Backend> Dlrm<B> {
             interaction: Interaction::new(backend, model, max_batch)?,
             top,
             loss: Loss::new(backend, loss, max_batch)?,
-            scratch: Scratch::new(backend, max_batch, widest)?,
+            scratch: Scratch::new(backend, max_batch, widest, spec.plain())?,
             x: t.columns(0, model.dim),
-            t: backend.zeros(max_batch * t.stride, "features")?,
-            dt: backend.zeros(max_batch * t.stride, "gradient of the features")?,
+            t: backend.operands(max_batch * t.stride, "features")?,
+            dt: backend.operands(max_batch * t.stride, "gradient of the features")?,
         })
     }
 

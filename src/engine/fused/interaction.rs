@@ -32,8 +32,8 @@ impl<B: Backend> Interaction<B> {
                 let stride = cols.next_multiple_of(16);
                 Some(Dot {
                     window: Window { at: 0, stride, cols },
-                    output: backend.zeros(max_batch * stride, "interaction")?,
-                    d_output: backend.zeros(max_batch * stride, "gradient of the interaction")?,
+                    output: backend.operands(max_batch * stride, "interaction")?,
+                    d_output: backend.operands(max_batch * stride, "gradient of the interaction")?,
                 })
             }
         };

@@ -19,6 +19,18 @@ pub(crate) struct MlpSpec<'a> {
     pub dropout: f32,
 }
 
+impl MlpSpec<'_> {
+    /// Whether hidden layers are nothing but products with bias and ReLU: then only products read what is between them.
+    pub fn plain(&self) -> bool {
+        !self.batch_norm && self.dropout == 0.0
+    }
+}
+
+/// A buffer for what is between layers.
+fn between<B: Backend>(backend: &mut B, len: usize, what: &str, plain: bool) -> Result<B::Floats> {
+    if plain { backend.operands(len, what) } else { backend.zeros(len, what) }
+}
+
 struct Layer<B: Backend> {
     linear: Linear,
     relu: bool,
@@ -39,9 +51,9 @@ pub(crate) struct Scratch<B: Backend> {
 }
 
 impl<B: Backend> Scratch<B> {
-    /// For the widest hidden layer of `widths`.
-    pub fn new(backend: &mut B, max_batch: usize, widest: usize) -> Result<Self> {
-        let mut buffer = || backend.zeros(max_batch * row(widest), "gradients of activations");
+    /// For hidden layers up to `widest`; `plain` as [`MlpSpec::plain`] of all MLPs.
+    pub fn new(backend: &mut B, max_batch: usize, widest: usize, plain: bool) -> Result<Self> {
+        let mut buffer = || between(backend, max_batch * row(widest), "gradients of activations", plain);
         Ok(Scratch { buffers: [buffer()?, buffer()?] })
     }
 }
@@ -74,8 +86,8 @@ impl<B: Backend> Mlp<B> {
             } else {
                 None
             };
-            let output =
-                if last { None } else { Some(backend.zeros(max_batch * row(outputs), &format!("activations of {name}"))?) };
+            let what = format!("activations of {name}");
+            let output = if last { None } else { Some(between(backend, max_batch * row(outputs), &what, spec.plain())?) };
             layers.push(Layer { linear, relu: !last || spec.last_relu, norm, output });
             inputs = outputs;
         }

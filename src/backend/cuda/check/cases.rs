@@ -3,8 +3,8 @@
 use super::numbers::Numbers;
 use crate::{
     backend::{
-        After, Backend, BackendError, Course, DotShape, Dropout, Gate, InputShape, Linear, Norm, Precision, Result,
-        SparseGradient, StepStart, TablesShape, Window,
+        After, Backend, BackendError, Course, Dropout, Gate, InputShape, Linear, Norm, Precision, Result, SparseGradient,
+        StepStart, TablesShape, Window,
         cpu::{CpuConfig, gemm::LinearShape},
     },
     data::{Bags, Batch},
@@ -36,7 +36,7 @@ pub(crate) trait Case: Debug {
 }
 
 /// Nothing to be ready for.
-fn bare() -> CpuConfig {
+pub(super) fn bare() -> CpuConfig {
     CpuConfig {
         threads: 2,
         precision: Precision::Fp32,
@@ -50,7 +50,13 @@ fn bare() -> CpuConfig {
 }
 
 /// A buffer with random rows every `stride` elements, and its window.
-fn matrix<B: Backend>(b: &mut B, numbers: &mut Numbers, rows: usize, cols: usize, gap: usize) -> Result<(B::Floats, Window)> {
+pub(super) fn matrix<B: Backend>(
+    b: &mut B,
+    numbers: &mut Numbers,
+    rows: usize,
+    cols: usize,
+    gap: usize,
+) -> Result<(B::Floats, Window)> {
     let window = Window { at: gap, stride: cols + gap, cols };
     let values = numbers.floats(gap + rows * window.stride);
     let mut buffer = b.zeros(values.len(), "a test")?;
@@ -59,24 +65,24 @@ fn matrix<B: Backend>(b: &mut B, numbers: &mut Numbers, rows: usize, cols: usize
 }
 
 /// A training whose gradients come out `scale` times too large.
-fn course(rule: OptimizerSpec, clip_norm: Option<f64>, scale: f64) -> Course {
+pub(super) fn course(rule: OptimizerSpec, clip_norm: Option<f64>, scale: f64) -> Course {
     Course { rule, clip_norm, loss_scale: LossScaleSpec::Static { scale }, seed: 1 << 33 }
 }
 
 /// Step `number` of it.
-fn step<B: Backend>(b: &mut B, number: u64) -> Result<()> {
+pub(super) fn step<B: Backend>(b: &mut B, number: u64) -> Result<()> {
     b.begin_step(&StepStart { number, learning_rate: 0.1 })
 }
 
 /// Ends a step: its number and how many have been skipped and not, its loss, the loss scale.
-fn end<B: Backend>(b: &mut B) -> Result<[Vec<f32>; 3]> {
+pub(super) fn end<B: Backend>(b: &mut B) -> Result<[Vec<f32>; 3]> {
     b.end_step()?;
     let end = b.finished(true)?.ok_or_else(|| BackendError::Device("a step that ended is not told of".into()))?;
     let counts = [end.number, end.loss_scale.skipped_steps, end.updates].map(|n| n as f32);
     Ok([counts.to_vec(), vec![end.loss], vec![end.loss_scale.scale as f32]])
 }
 
-fn all<B: Backend>(b: &B, buffer: &B::Floats, n: usize) -> Result<Vec<f32>> {
+pub(super) fn all<B: Backend>(b: &B, buffer: &B::Floats, n: usize) -> Result<Vec<f32>> {
     let mut out = vec![0.0; n];
     b.read(buffer, 0, &mut out)?;
     Ok(out)
@@ -99,7 +105,11 @@ impl Case for LinearCase {
 
     fn tolerance(&self) -> f32 {
         // Where the library has no sums at the end of a product, gradients of biases are summed before they are rounded to 16 bits.
-        if self.precision == Precision::Fp32 { 1e-5f32.max(2e-6 * self.shape.batch as f32) } else { 4e-3 }
+        match self.precision {
+            Precision::Fp32 => 1e-5f32.max(2e-6 * self.shape.batch as f32),
+            Precision::Tf32 => 2e-3,
+            Precision::Bf16 | Precision::Fp16 => 4e-3,
+        }
     }
 
     fn config(&self) -> CpuConfig {
@@ -127,41 +137,6 @@ impl Case for LinearCase {
         b.linear_backward_weight(wdy.of(&dy, batch), wx.of(&x, batch), layer, &mut grads)?;
         let gap = self.gap;
         Ok(vec![all(b, &y, gap + batch * wy.stride)?, all(b, &dx, gap + batch * wdx.stride)?, all(b, &grads, len)?])
-    }
-}
-
-/// Forward and gradient of a dot interaction.
-#[derive(Debug)]
-pub(crate) struct DotCase {
-    pub shape: DotShape,
-    pub batch: usize,
-    pub gap: usize,
-}
-
-impl Case for DotCase {
-    fn name(&self) -> &'static str {
-        "dot interaction"
-    }
-
-    fn tolerance(&self) -> f32 {
-        1e-5
-    }
-
-    fn config(&self) -> CpuConfig {
-        CpuConfig { dot: Some(self.shape), ..bare() }
-    }
-
-    fn run<B: Backend>(&self, b: &mut B) -> Result<Left> {
-        let DotShape { features, dim, itself } = self.shape;
-        let mut n = Numbers::new(1);
-        let cols = dim + features * (features - 1) / 2 + if itself { features } else { 0 } + self.gap;
-        let (t, wt) = matrix(b, &mut n, self.batch, features * dim, 0)?;
-        let (mut dt, wdt) = matrix(b, &mut n, self.batch, features * dim, self.gap)?;
-        let (mut out, wo) = matrix(b, &mut n, self.batch, cols, self.gap)?;
-        let (dout, wdo) = matrix(b, &mut n, self.batch, cols, 1)?;
-        b.dot_forward(wt.of(&t, self.batch), wo.of_mut(&mut out, self.batch))?;
-        b.dot_backward(wt.of(&t, self.batch), wdo.of(&dout, self.batch), wdt.of_mut(&mut dt, self.batch))?;
-        Ok(vec![all(b, &out, self.gap + self.batch * wo.stride)?, all(b, &dt, self.gap + self.batch * wdt.stride)?])
     }
 }
 

@@ -3,20 +3,27 @@
 
 pub(crate) mod cases;
 pub(crate) mod data;
+mod ends;
 mod numbers;
+pub(crate) mod operand_cases;
 pub(super) mod speed;
 
 use super::{Cuda, CudaConfig, driver::Driver};
 use crate::{
-    backend::{DotShape, Precision, Result, cpu::Cpu, cpu::gemm::LinearShape},
+    backend::{
+        DotShape, Precision, Result,
+        cpu::{Cpu, CpuConfig, gemm::LinearShape},
+    },
     embedding::RowKind,
     model::Pooling,
     optim::{AdamForm, AdamRows, LossScaleSpec, OptimizerSpec},
 };
-use cases::{Case, CourseCase, Dense, DotCase, LinearCase, OneEach, RowsCase, TablesCase};
+use cases::{Case, CourseCase, Dense, LinearCase, OneEach, RowsCase, TablesCase};
+use operand_cases::{DotCase, NetworkCase, PooledCase};
 use serde::Serialize;
 use std::rc::Rc;
 
+pub use ends::{End, ends};
 pub use speed::{Speed, speeds};
 
 /// How a device did in one case.
@@ -47,7 +54,9 @@ impl Verdict {
 /// If the device fails.
 pub(crate) fn compare(driver: &Rc<dyn Driver>, case: &impl Case) -> Result<Verdict> {
     let config = case.config();
-    let want = case.run(&mut Cpu::new(&config)?)?;
+    // A CPU has no TF32; it shows what would be right.
+    let precision = if config.precision == Precision::Tf32 { Precision::Fp32 } else { config.precision };
+    let want = case.run(&mut Cpu::new(&CpuConfig { precision, ..config.clone() })?)?;
     let run = || {
         let cuda = CudaConfig {
             threads: config.threads,
@@ -78,6 +87,9 @@ pub(crate) fn compare(driver: &Rc<dyn Driver>, case: &impl Case) -> Result<Verdi
         repeatable: bits(&got) == bits(&again),
     })
 }
+
+/// Every precision of a GPU.
+pub(crate) const PRECISIONS: [Precision; 4] = [Precision::Fp32, Precision::Tf32, Precision::Bf16, Precision::Fp16];
 
 /// Every update rule.
 pub(crate) fn rules() -> Vec<OptimizerSpec> {
@@ -117,16 +129,26 @@ pub(crate) const POOLINGS: [Pooling; 4] = [Pooling::Sum, Pooling::Mean, Pooling:
 /// # Errors
 /// If the device fails.
 pub fn check(driver: &Rc<dyn Driver>, tell: &mut dyn FnMut(Verdict)) -> Result<()> {
-    for precision in Precision::ALL {
+    for precision in PRECISIONS {
         for (batch, input, output) in [(1, 1, 2), (7, 13, 512), (512, 479, 1024), (300, 256, 1), (129, 33, 65)] {
             let shape = LinearShape { batch, input, output };
             for relu in [false, true] {
                 tell(compare(driver, &LinearCase { shape, gap: 3 * usize::from(relu), relu, precision, seed: 1 })?);
             }
         }
+        // Widths of which the library leaves bits of a ReLU, and others.
+        for widths in [[13, 512, 256, 128], [480, 1024, 1024, 512], [200, 384, 100, 1], [5, 16, 3, 40]] {
+            tell(compare(driver, &NetworkCase { batch: 300, widths, precision, seed: 2 })?);
+        }
+        for (features, dim, itself) in [(1, 1, true), (27, 128, false), (5, 3, false), (40, 33, true), (9, 16, true)] {
+            let shape = DotShape { features, dim, itself };
+            tell(compare(driver, &DotCase { shape, precision, batch: 70, gap: 1 })?);
+            tell(compare(driver, &DotCase { shape, precision, batch: 71, gap: 16 })?);
+        }
     }
-    for (features, dim, itself) in [(1, 1, true), (27, 128, false), (5, 3, false), (40, 33, true), (9, 16, true)] {
-        tell(compare(driver, &DotCase { shape: DotShape { features, dim, itself }, batch: 70, gap: 1 })?);
+    for precision in [Precision::Bf16, Precision::Fp16] {
+        tell(compare(driver, &PooledCase { precision, rows: vec![3, 900, 40], dim: 128, batch: 700, hotness: 3 })?);
+        tell(compare(driver, &PooledCase { precision, rows: vec![77], dim: 9, batch: 100, hotness: 1 })?);
     }
     for (rows, cols, dim) in [(2, 1, 1), (200, 39, 10), (130, 400, 1), (65, 17, 33)] {
         tell(compare(driver, &RowsCase { rows, cols, dim, gap: 1 })?);

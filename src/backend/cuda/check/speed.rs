@@ -3,8 +3,9 @@
 use super::numbers::Numbers;
 use crate::{
     backend::{
-        After, Backend, Course, DotShape, InputShape, Linear, Precision, Result, SparseGradient, StepStart, TablesShape, Window,
-        cuda::{Cuda, CudaConfig, driver::Driver},
+        After, Backend, Course, DotShape, Gate, InputShape, Linear, Precision, Result, SparseGradient, StepStart, TablesShape,
+        Window,
+        cuda::{Cuda, CudaConfig, driver::Driver, linear},
     },
     data::Batch,
     embedding::RowKind,
@@ -43,10 +44,16 @@ const ROWS: usize = 6;
 /// If the device fails, or has not enough memory.
 pub fn speeds(driver: &Rc<dyn Driver>, batch: usize) -> Result<Vec<Speed>> {
     let mut all = Vec::new();
-    for precision in [Precision::Fp32, Precision::Tf32, Precision::Bf16] {
+    let precisions = [Precision::Fp32, Precision::Tf32, Precision::Bf16];
+    for precision in precisions {
         products(driver, precision, batch, &mut all)?;
     }
-    tables(driver, batch, &mut all)?;
+    for precision in [Precision::Fp32, Precision::Bf16] {
+        tables(driver, precision, batch, &mut all)?;
+    }
+    for precision in precisions {
+        interaction(driver, precision, batch, &mut all)?;
+    }
     super::data::speeds(driver, batch, &mut all)?;
     Ok(all)
 }
@@ -65,30 +72,40 @@ pub(super) fn measure(driver: &Rc<dyn Driver>, mut f: impl FnMut() -> Result<()>
     Ok(seconds[ROUNDS / 2])
 }
 
-/// The widest layer of the top MLP, forward and backward.
+/// The widest layer of the top MLP, forward and backward, as it is between two others.
 fn products(driver: &Rc<dyn Driver>, precision: Precision, batch: usize, all: &mut Vec<Speed>) -> Result<()> {
     let mut b = Cuda::on(Rc::clone(driver), &CudaConfig { threads: 1, pin_threads: false, precision, dot: None, graphs: false })?;
     let n = 1024;
     let layer = Linear { weight: 0, bias: n * n, inputs: n, outputs: n };
     let (params, mut grads) = (b.zeros(n * n + n, "a layer")?, b.zeros(n * n + n, "gradients")?);
-    let (x, mut y) = (b.zeros(batch * n, "activations")?, b.zeros(batch * n, "activations")?);
+    let mut buffer = || b.operands(batch * n, "activations");
+    let (mut x, mut y, mut dx) = (buffer()?, buffer()?, buffer()?);
     let w = Window::whole(n);
     let (name, work) = (precision.name(), 2.0 * (batch * n * n) as f64);
     let mut add = |what: &str, seconds| all.push(Speed { operation: format!("{what}, {name}"), seconds, work, unit: "FLOP" });
     let after = After { relu: true, dropout: None };
+    // Once the other way round: what comes in is a ReLU's output as well.
+    b.linear_forward(w.of(&y, batch), &params, layer, after, w.of_mut(&mut x, batch))?;
     let seconds = measure(driver, || b.linear_forward(w.of(&x, batch), &params, layer, after, w.of_mut(&mut y, batch)))?;
     add("layer 1024 x 1024 forward", seconds);
-    let seconds = measure(driver, || b.linear_backward_data(w.of(&x, batch), &params, layer, None, w.of_mut(&mut y, batch)))?;
+    let seconds = measure(driver, || {
+        let gate = Gate { activation: w.of(&x, batch), factor: 1.0 };
+        b.linear_backward_data(w.of(&y, batch), &params, layer, Some(gate), w.of_mut(&mut dx, batch))
+    })?;
     add("layer 1024 x 1024, gradient of its input", seconds);
-    let seconds = measure(driver, || b.linear_backward_weight(w.of(&x, batch), w.of(&y, batch), layer, &mut grads))?;
+    let seconds = measure(driver, || b.linear_backward_weight(w.of(&y, batch), w.of(&x, batch), layer, &mut grads))?;
     add("layer 1024 x 1024, gradient of its weight", seconds);
     Ok(())
 }
 
-/// Lookups, sorting, updates and the interaction.
-pub(in crate::backend::cuda) fn tables(driver: &Rc<dyn Driver>, batch: usize, all: &mut Vec<Speed>) -> Result<()> {
-    let shape = DotShape { features: TABLES + 1, dim: DIM, itself: false };
-    let config = CudaConfig { threads: 1, pin_threads: false, precision: Precision::Fp32, dot: Some(shape), graphs: false };
+/// Lookups, sorting and updates, where products are computed in `precision`.
+pub(in crate::backend::cuda) fn tables(
+    driver: &Rc<dyn Driver>,
+    precision: Precision,
+    batch: usize,
+    all: &mut Vec<Speed>,
+) -> Result<()> {
+    let config = CudaConfig { threads: 1, pin_threads: false, precision, dot: None, graphs: false };
     let mut b = Cuda::on(Rc::clone(driver), &config)?;
     let (rows, most) = ([ROWS * batch; TABLES], [1; TABLES]);
     let inputs = InputShape { max_batch: batch, dense: 13, dense_width: 16, rows: &rows, max_hotness: &most };
@@ -98,34 +115,58 @@ pub(in crate::backend::cuda) fn tables(driver: &Rc<dyn Driver>, batch: usize, al
     let data = Batch { len: batch, dense: vec![0.5; 13 * batch], bags, labels: vec![0.0; batch] };
     let ids = (batch * TABLES) as f64;
     let mut add = |what: &str, seconds, work: f64| all.push(Speed { operation: what.into(), seconds, work, unit: "B" });
-    let seconds = measure(driver, || b.upload(&data, &mut input))?;
-    add("upload of a batch", seconds, 4.0 * (batch * (16 + 1 + TABLES)) as f64);
-    let seconds = measure(driver, || b.group_rows(&mut input))?;
-    // Keys and samples are read and written by each of the passes.
-    add("sorting of its ids", seconds, 16.0 * 4.0 * ids);
-    let t = Window::whole((TABLES + 1) * DIM);
-    let pooled = t.columns(DIM, TABLES * DIM);
-    let (mut x, mut dx) = (b.zeros(batch * t.stride, "features")?, b.zeros(batch * t.stride, "gradients")?);
+    let upload = measure(driver, || b.upload(&data, &mut input))?;
+    let sort = measure(driver, || b.group_rows(&mut input))?;
+    if precision == Precision::Fp32 {
+        add("upload of a batch", upload, 4.0 * (batch * (16 + 1 + TABLES)) as f64);
+        // Keys and samples are read and written by each of the passes.
+        add("sorting of its ids", sort, 16.0 * 4.0 * ids);
+    }
+    let t = Window::whole(TABLES * DIM);
+    let (mut x, dx) = (b.operands(batch * t.stride, "vectors")?, b.operands(batch * t.stride, "gradients")?);
     for kind in [RowKind::Fp32, RowKind::Bf16] {
         let rule = OptimizerSpec::Sgd;
         let mut set = b.tables(&TablesShape { rows: &rows, dim: DIM, kind, first: 0, pooling: Pooling::Sum, rule })?;
-        let (row, out) = ((DIM * kind.lookup_bytes()) as f64, (DIM * 4) as f64);
-        let seconds = measure(driver, || b.bags_forward(&set, &input, pooled.of_mut(&mut x, batch)))?;
-        add(&format!("lookup, rows in {}", kind.name()), seconds, ids * (row + out));
+        let (row, vector) = ((DIM * kind.lookup_bytes()) as f64, (DIM * number_bytes(precision)) as f64);
+        let (rows, vectors) = (kind.name(), precision.name());
+        let seconds = measure(driver, || b.bags_forward(&set, &input, t.of_mut(&mut x, batch)))?;
+        add(&format!("lookup, rows in {rows}, vectors in {vectors}"), seconds, ids * (row + vector));
         b.begin(&Course { rule, clip_norm: None, loss_scale: LossScaleSpec::Off, seed: 1 })?;
         b.begin_step(&StepStart { number: 1, learning_rate: 0.0 })?;
         b.settle()?;
-        let gradient = SparseGradient { pooled: pooled.of(&dx, batch), l2: 0.0 };
+        let gradient = SparseGradient { pooled: t.of(&dx, batch), l2: 0.0 };
         let seconds = measure(driver, || b.sparse_update(&mut set, &input, gradient))?;
-        add(&format!("update by SGD, rows in {}", kind.name()), seconds, ids * (2.0 * row + out));
+        add(&format!("update by SGD, rows in {rows}, gradients in {vectors}"), seconds, ids * (2.0 * row + vector));
     }
+    Ok(())
+}
+
+/// The dot interaction, forward and backward.
+pub(in crate::backend::cuda) fn interaction(
+    driver: &Rc<dyn Driver>,
+    precision: Precision,
+    batch: usize,
+    all: &mut Vec<Speed>,
+) -> Result<()> {
+    let dot = Some(DotShape { features: TABLES + 1, dim: DIM, itself: false });
+    let mut b = Cuda::on(Rc::clone(driver), &CudaConfig { threads: 1, pin_threads: false, precision, dot, graphs: false })?;
+    let t = Window::whole((TABLES + 1) * DIM);
     let cols = DIM + TABLES * (TABLES + 1) / 2;
     let r = Window { at: 0, stride: cols.next_multiple_of(16), cols };
-    let mut out = b.zeros(batch * r.stride, "interaction")?;
-    let bytes = 4.0 * (batch * (t.stride + cols)) as f64;
+    let (x, mut dx) = (b.operands(batch * t.stride, "features")?, b.operands(batch * t.stride, "gradients")?);
+    let mut out = b.operands(batch * r.stride, "interaction")?;
+    let bytes = (number_bytes(precision) * batch * (t.stride + cols)) as f64;
+    let mut add = |what: &str, seconds, work: f64| {
+        all.push(Speed { operation: format!("{what}, {}", precision.name()), seconds, work, unit: "B" });
+    };
     let seconds = measure(driver, || b.dot_forward(t.of(&x, batch), r.of_mut(&mut out, batch)))?;
     add("interaction forward", seconds, bytes);
     let seconds = measure(driver, || b.dot_backward(t.of(&x, batch), r.of(&out, batch), t.of_mut(&mut dx, batch)))?;
-    add("interaction, gradient", seconds, bytes + 4.0 * (batch * t.stride) as f64);
+    add("interaction, gradient", seconds, bytes + (number_bytes(precision) * batch * t.stride) as f64);
     Ok(())
+}
+
+/// Bytes of a number that products read.
+fn number_bytes(precision: Precision) -> usize {
+    linear::operands(precision).bytes()
 }

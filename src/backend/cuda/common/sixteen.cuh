@@ -85,3 +85,17 @@ __device__ __forceinline__ void keep(u32 kind, const Rows& t, u64 at, float x, u
         reinterpret_cast<u16*>(t.values)[at] = kind == FP16 ? round_f16(x, noise) : round_bf16(x, noise);
     }
 }
+
+// A number as a kind keeps it, the nearest, and in f32 again.
+__device__ __forceinline__ float nearest(u32 kind, float x) {
+    return kind == FP32 ? x : kind == FP16 ? from_f16(to_f16(x)) : from_bf16(to_bf16(x));
+}
+
+// Sets element `at` of numbers of a kind that are kept in one piece (FP32, BF16, FP16) to the nearest.
+__device__ __forceinline__ void set(u32 kind, u64 values, u64 at, float x) {
+    if (kind == FP32) {
+        reinterpret_cast<float*>(values)[at] = x;
+    } else {
+        reinterpret_cast<u16*>(values)[at] = kind == FP16 ? to_f16(x) : to_bf16(x);
+    }
+}

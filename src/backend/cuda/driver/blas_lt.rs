@@ -36,6 +36,12 @@ fn failed(what: &str) -> impl Fn(result::CublasError) -> BackendError + '_ {
     move |e| BackendError::Device(format!("cuBLASLt failed while {what}: {:?}", e.0))
 }
 
+/// Whether the library objects to what it was asked for, rather than failing at it.
+fn refused(e: result::CublasError) -> bool {
+    use sys::cublasStatus_t::{CUBLAS_STATUS_INVALID_VALUE, CUBLAS_STATUS_NOT_SUPPORTED};
+    matches!(e.0, CUBLAS_STATUS_INVALID_VALUE | CUBLAS_STATUS_NOT_SUPPORTED)
+}
+
 /// All that describes a product but the addresses.
 #[derive(Debug)]
 struct Plan {
@@ -63,20 +69,31 @@ impl BlasLt {
     /// The matrices must lie in memory that may be used so.
     pub(super) unsafe fn gemm(&self, gemm: &Gemm) -> Result<bool> {
         let mut plans = self.plans.borrow_mut();
-        let plan = match plans.entry(gemm.kind()) {
+        let known = match plans.entry(gemm.kind()) {
             Entry::Occupied(plan) => plan.into_mut(),
             Entry::Vacant(place) => {
                 let plan = Plan::new(self.handle, place.key())?;
                 place.insert(plan)
             }
         };
-        let Some(plan) = plan else { return Ok(false) };
-        let (one, zero) = (1.0f32, 0.0f32);
+        let Some(plan) = known else { return Ok(false) };
         // SAFETY: the plan's parts live; the caller promises the rest.
-        unsafe {
-            if let Epilogue::Bias(at) | Epilogue::BiasRelu(at) | Epilogue::SumsOfB(at) = gemm.epilogue {
-                set(plan.description, Attribute::CUBLASLT_MATMUL_DESC_BIAS_POINTER, &at).map_err(failed("describing"))?;
+        match unsafe { self.start(plan, gemm) } {
+            Ok(()) => Ok(true),
+            // Some objections come only now. Nothing has been started then, and we do without this end from here on.
+            Err(e) if refused(e) && gemm.epilogue != Epilogue::None => {
+                *known = None;
+                Ok(false)
             }
+            Err(e) => Err(failed("multiplying")(e)),
+        }
+    }
+
+    unsafe fn start(&self, plan: &Plan, gemm: &Gemm) -> std::result::Result<(), result::CublasError> {
+        let (one, zero) = (1.0f32, 0.0f32);
+        // SAFETY: the caller's promise.
+        unsafe {
+            plan.point(&gemm.epilogue)?;
             result::matmul(
                 self.handle,
                 plan.description,
@@ -95,9 +112,7 @@ impl BlasLt {
                 WORKSPACE,
                 self.stream.cast(),
             )
-            .map_err(failed("multiplying"))?;
         }
-        Ok(true)
     }
 }
 
@@ -114,6 +129,7 @@ impl Drop for BlasLt {
 
 use sys::cublasLtMatmulDescAttributes_t as Attribute;
 use sys::cublasLtMatmulPreferenceAttributes_t as Preference;
+use sys::cublasLtReductionScheme_t as Scheme;
 
 /// Sets an attribute of a description.
 unsafe fn set<T>(
@@ -129,11 +145,12 @@ impl Plan {
     /// A plan for a kind of product ([`Gemm::kind`]), if the library has an algorithm for it.
     fn new(handle: sys::cublasLtHandle_t, kind: &Gemm) -> Result<Option<Self>> {
         use sys::{cublasComputeType_t as Type, cudaDataType_t as Data};
-        let number = match kind.number {
+        let data = |number| match number {
             Number::F32 => Data::CUDA_R_32F,
             Number::Bf16 => Data::CUDA_R_16BF,
             Number::F16 => Data::CUDA_R_16F,
         };
+        let (number, result) = (data(kind.number), data(kind.result));
         let compute = match (kind.number, kind.compute) {
             (Number::F32, Compute::Tf32) => Type::CUBLAS_COMPUTE_32F_FAST_TF32,
             _ => Type::CUBLAS_COMPUTE_32F,
@@ -147,7 +164,7 @@ impl Plan {
             description: result::create_matmul_desc(compute, Data::CUDA_R_32F).map_err(&described)?,
             a: layout(kind.a, number, kind.m, kind.k).map_err(&described)?,
             b: layout(kind.b, number, kind.k, kind.n).map_err(&described)?,
-            d: layout(kind.d, Data::CUDA_R_32F, kind.m, kind.n).map_err(&described)?,
+            d: layout(kind.d, result, kind.m, kind.n).map_err(&described)?,
             algorithm: sys::cublasLtMatmulAlgo_t { data: [0; 8] },
         };
         // CUBLAS_OP_N and CUBLAS_OP_T.
@@ -156,6 +173,8 @@ impl Plan {
             Epilogue::None => sys::cublasLtEpilogue_t::CUBLASLT_EPILOGUE_DEFAULT,
             Epilogue::Bias(_) => sys::cublasLtEpilogue_t::CUBLASLT_EPILOGUE_BIAS,
             Epilogue::BiasRelu(_) => sys::cublasLtEpilogue_t::CUBLASLT_EPILOGUE_RELU_BIAS,
+            Epilogue::BiasReluMask(..) => sys::cublasLtEpilogue_t::CUBLASLT_EPILOGUE_RELU_AUX_BIAS,
+            Epilogue::ReluGradient(_) => sys::cublasLtEpilogue_t::CUBLASLT_EPILOGUE_DRELU,
             Epilogue::SumsOfB(_) => sys::cublasLtEpilogue_t::CUBLASLT_EPILOGUE_BGRADB,
         };
         // SAFETY: the parts have just been made.
@@ -163,13 +182,30 @@ impl Plan {
             set(plan.description, Attribute::CUBLASLT_MATMUL_DESC_TRANSA, &operation(kind.a)).map_err(&described)?;
             set(plan.description, Attribute::CUBLASLT_MATMUL_DESC_TRANSB, &operation(kind.b)).map_err(&described)?;
             set(plan.description, Attribute::CUBLASLT_MATMUL_DESC_EPILOGUE, &end).map_err(&described)?;
-            if let Epilogue::Bias(at) | Epilogue::BiasRelu(at) | Epilogue::SumsOfB(at) = kind.epilogue {
-                let bias = Data::CUDA_R_32F;
-                set(plan.description, Attribute::CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, &bias).map_err(&described)?;
-                // Nobody looks there yet, but some algorithms ask what the address is a multiple of.
-                set(plan.description, Attribute::CUBLASLT_MATMUL_DESC_BIAS_POINTER, &at).map_err(&described)?;
+            if kind.epilogue.vector().is_some() {
+                set(plan.description, Attribute::CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, &result).map_err(&described)?;
             }
+            if let Some(mask) = kind.epilogue.mask() {
+                let stride = mask.stride as i64;
+                set(plan.description, Attribute::CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD, &stride).map_err(&described)?;
+            }
+            // Nobody looks there yet, but some algorithms ask what the addresses are multiples of.
+            plan.point(&kind.epilogue).map_err(&described)?;
             plan.choose(handle, kind)
+        }
+    }
+
+    /// Says where bias, sums and bits of the end are.
+    unsafe fn point(&self, end: &Epilogue) -> std::result::Result<(), result::CublasError> {
+        // SAFETY: the plan's parts live.
+        unsafe {
+            if let Some(at) = end.vector() {
+                set(self.description, Attribute::CUBLASLT_MATMUL_DESC_BIAS_POINTER, &at)?;
+            }
+            match end.mask() {
+                Some(mask) => set(self.description, Attribute::CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, &mask.at),
+                None => Ok(()),
+            }
         }
     }
 
@@ -177,8 +213,11 @@ impl Plan {
     unsafe fn choose(mut self, handle: sys::cublasLtHandle_t, kind: &Gemm) -> Result<Option<Self>> {
         let described = failed("choosing an algorithm");
         let preference = result::create_matmul_pref().map_err(&described)?;
-        // Addresses of a kind say what the real ones are multiples of.
+        // Addresses of a kind say what the real ones are multiples of. Of the ways to cut a long sum only that one is allowed which
+        // keeps the parts in f32 and adds them in their order in a pass of its own: the others add into the result as parts arrive,
+        // or round each of them to its numbers.
         let wishes = [
+            (Preference::CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, Scheme::CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE as u32),
             (Preference::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, kind.a.at as u32),
             (Preference::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, kind.b.at as u32),
             (Preference::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, kind.d.at as u32),

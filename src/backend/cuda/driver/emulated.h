@@ -20,6 +20,7 @@
 struct Index { unsigned x, y, z; };
 struct alignas(16) float4 { float x, y, z, w; };
 struct alignas(8) uint2 { unsigned x, y; };
+struct alignas(16) uint4 { unsigned x, y, z, w; };
 
 static Index threadIdx, blockIdx, blockDim, gridDim;
 static unsigned char* dynamic_shared_memory;

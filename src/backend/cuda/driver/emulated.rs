@@ -4,13 +4,10 @@
 
 use super::{
     Address, DeviceInfo, Driver, HostAddress, Launch, Source,
-    gemm::{Compute, Epilogue, Gemm, Number, Operand},
+    gemm::{Epilogue, Gemm},
     stream::Stream,
 };
-use crate::{
-    backend::{BackendError, Result},
-    embedding::sixteen,
-};
+use crate::backend::{BackendError, Result};
 use libloading::Library;
 use std::{
     cell::{Cell, RefCell},
@@ -25,6 +22,9 @@ use streams::{Streams, Task};
 
 #[path = "emulated_streams.rs"]
 mod streams;
+
+#[path = "emulated_products.rs"]
+mod products;
 
 /// The device.
 #[derive(Debug)]
@@ -89,7 +89,8 @@ fn build(source: &Source) -> PathBuf {
         ["-std=c++17", "-O1", "-fPIC", "-shared", "-fvisibility=hidden", "-fno-exceptions", "-ffp-contract=off", "-w"];
     let kernels = source.text();
     let names = kernels.lines().filter_map(|l| l.strip_prefix("KERNEL ")?.split('(').next());
-    let text = format!("{}{kernels}{}", include_str!("emulated.h"), names.map(|n| format!("EMULATE({n})\n")).collect::<String>());
+    let device = concat!(include_str!("emulated.h"), include_str!("emulated_mma.h"));
+    let text = format!("{device}{kernels}{}", names.map(|n| format!("EMULATE({n})\n")).collect::<String>());
     let folder = std::env::temp_dir().join("dlrm-bench-emulated");
     std::fs::create_dir_all(&folder).unwrap();
     let path = folder.join(format!("{}-{}.so", source.name, blake3::hash(text.as_bytes()).to_hex()));
@@ -263,56 +264,4 @@ fn words(bytes: &[u8]) -> Vec<u128> {
         u128::from_ne_bytes(word)
     };
     bytes.chunks(16).map(word).collect()
-}
-
-/// Element `(i, j)` of op(matrix).
-unsafe fn element(o: Operand, number: Number, compute: Compute, i: usize, j: usize) -> f32 {
-    let (i, j) = if o.transposed { (j, i) } else { (i, j) };
-    let at = i + j * o.stride;
-    // SAFETY: the caller's promise.
-    unsafe {
-        match number {
-            Number::F32 => {
-                let x = *(o.at as *const f32).add(at);
-                match compute {
-                    Compute::Plain => x,
-                    // To 10 bits behind the point, ties away from zero.
-                    Compute::Tf32 => f32::from_bits(x.to_bits().wrapping_add(0x1000) & !0x1fff),
-                }
-            }
-            Number::Bf16 => sixteen::from_bf16(*(o.at as *const u16).add(at)),
-            Number::F16 => sixteen::from_f16(*(o.at as *const u16).add(at)),
-        }
-    }
-}
-
-/// cuBLASLt's definition, summed in f64.
-unsafe fn product(g: &Gemm) {
-    assert!(!g.d.transposed && g.d.stride >= g.m, "columns of D hold {} elements", g.m);
-    let rows = |o: Operand, rows: usize, cols: usize| assert!(o.stride >= if o.transposed { cols } else { rows }, "{g:?}");
-    rows(g.a, g.m, g.k);
-    rows(g.b, g.k, g.n);
-    // SAFETY: the caller's promise.
-    unsafe {
-        for j in 0..g.n {
-            for i in 0..g.m {
-                let term = |k| {
-                    let (a, b) = (element(g.a, g.number, g.compute, i, k), element(g.b, g.number, g.compute, k, j));
-                    f64::from(a) * f64::from(b)
-                };
-                let mut sum = (0..g.k).map(term).sum::<f64>() as f32;
-                if let Epilogue::Bias(bias) | Epilogue::BiasRelu(bias) = g.epilogue {
-                    sum += *(bias as *const f32).add(i);
-                }
-                if let Epilogue::BiasRelu(_) = g.epilogue {
-                    sum = sum.max(0.0);
-                }
-                *(g.d.at as *mut f32).add(i + j * g.d.stride) = sum;
-            }
-            if let Epilogue::SumsOfB(out) = g.epilogue {
-                let sum: f64 = (0..g.k).map(|k| f64::from(element(g.b, g.number, Compute::Plain, k, j))).sum();
-                *(out as *mut f32).add(j) = sum as f32;
-            }
-        }
-    }
 }

@@ -4,7 +4,7 @@
 //! other does nothing before somebody waits for it. So kernels whose copies nobody waited for find old numbers, copies that did not wait
 //! for the kernels before them destroy what those read, and staging memory that is written too early arrives as it then is.
 
-use super::{Entry, MODULES, product};
+use super::{Entry, MODULES, products::product};
 use crate::backend::{
     BackendError, Result,
     cuda::driver::{Address, Launch, gemm::Gemm, stream::Stream},

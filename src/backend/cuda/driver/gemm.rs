@@ -13,6 +13,25 @@ pub enum Number {
     F16,
 }
 
+impl Number {
+    /// Bytes of one.
+    pub fn bytes(self) -> usize {
+        match self {
+            Number::F32 => 4,
+            Number::Bf16 | Number::F16 => 2,
+        }
+    }
+
+    /// The number that kernels know it by (`RowKind` in sixteen.cuh).
+    pub fn kind(self) -> u32 {
+        match self {
+            Number::F32 => 0,
+            Number::Bf16 => 1,
+            Number::F16 => 2,
+        }
+    }
+}
+
 /// How products are computed; sums are f32.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Compute {
@@ -33,7 +52,16 @@ pub struct Operand {
     pub transposed: bool,
 }
 
-/// What follows a product.
+/// A bit for each element of a matrix, column by column: that of `(i, j)` is bit `i + j * stride`, lowest bits of a byte first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct BitMask {
+    /// Of the first byte; a multiple of 16.
+    pub at: Address,
+    /// Bits from one column to the next: a multiple of 128.
+    pub stride: usize,
+}
+
+/// What follows a product, in f32 and before the result is rounded to its numbers. Biases have the result's numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Epilogue {
     /// Nothing.
@@ -42,6 +70,10 @@ pub enum Epilogue {
     Bias(Address),
     /// The same, then `max(D, 0)`.
     BiasRelu(Address),
+    /// The same, and sets the bits of the elements above zero.
+    BiasReluMask(Address, BitMask),
+    /// `D[i, j] = 0` where such a bit is not set.
+    ReluGradient(BitMask),
     /// `out[j] = sum over k of op(B)[k, j]`, `n` elements of f32.
     SumsOfB(Address),
 }
@@ -61,12 +93,32 @@ pub struct Gemm {
     pub b: Operand,
     /// Numbers of both.
     pub number: Number,
-    /// The product, f32 and not transposed.
+    /// The product, not transposed.
     pub d: Operand,
+    /// Its numbers: f32 or those of the operands.
+    pub result: Number,
     /// How.
     pub compute: Compute,
     /// And then.
     pub epilogue: Epilogue,
+}
+
+impl Epilogue {
+    /// Where the bias is, or where the sums go.
+    pub fn vector(&self) -> Option<Address> {
+        match *self {
+            Epilogue::None | Epilogue::ReluGradient(_) => None,
+            Epilogue::Bias(at) | Epilogue::BiasRelu(at) | Epilogue::BiasReluMask(at, _) | Epilogue::SumsOfB(at) => Some(at),
+        }
+    }
+
+    /// The bits that it writes or reads.
+    pub fn mask(&self) -> Option<BitMask> {
+        match *self {
+            Epilogue::BiasReluMask(_, mask) | Epilogue::ReluGradient(mask) => Some(mask),
+            _ => None,
+        }
+    }
 }
 
 impl Gemm {
@@ -74,10 +126,13 @@ impl Gemm {
     pub fn kind(&self) -> Gemm {
         let aligned = |at: Address| 1 << at.trailing_zeros().min(8);
         let kind = |o: Operand| Operand { at: aligned(o.at), ..o };
+        let mask = |m: BitMask| BitMask { at: aligned(m.at), ..m };
         let epilogue = match self.epilogue {
             Epilogue::None => Epilogue::None,
             Epilogue::Bias(at) => Epilogue::Bias(aligned(at)),
             Epilogue::BiasRelu(at) => Epilogue::BiasRelu(aligned(at)),
+            Epilogue::BiasReluMask(at, m) => Epilogue::BiasReluMask(aligned(at), mask(m)),
+            Epilogue::ReluGradient(m) => Epilogue::ReluGradient(mask(m)),
             Epilogue::SumsOfB(at) => Epilogue::SumsOfB(aligned(at)),
         };
         Gemm { a: kind(self.a), b: kind(self.b), d: kind(self.d), epilogue, ..*self }

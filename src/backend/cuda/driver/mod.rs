@@ -56,6 +56,8 @@ pub struct Launch {
 /// Without padding or references.
 pub unsafe trait Plain: Copy {}
 // SAFETY: numbers.
+unsafe impl Plain for u16 {}
+// SAFETY: numbers.
 unsafe impl Plain for u32 {}
 // SAFETY: numbers.
 unsafe impl Plain for u64 {}

@@ -1,43 +1,44 @@
-// Fully connected layers with a single output: bound by memory, so the operands are not rounded. 32 lanes a row.
+// Fully connected layers with a single output: bound by memory, so nothing is rounded that is not kept so. 32 lanes a row. Matrices
+// of the batch come with the kind of their numbers.
 
 // y[r] = act(<x_r, w> + b)
-KERNEL thin_forward(const float* x, u32 stride, u32 rows, u32 inputs, const float* w, const float* b, u32 relu, float* y,
+KERNEL thin_forward(u64 x, u32 x_kind, u32 stride, u32 rows, u32 inputs, const float* w, const float* b, u32 relu, u64 y, u32 y_kind,
                     u32 y_stride) {
     u32 lane = threadIdx.x;
     FOR_ROWS(r, rows) {
         float sum = 0.0f;
-        for (u32 c = lane; c < inputs; c += 32) sum = fmaf(x[r * stride + c], w[c], sum);
+        for (u32 c = lane; c < inputs; c += 32) sum = fmaf(seen(x_kind, x, r * stride + c), w[c], sum);
         for (u32 step = 16; step > 0; step /= 2) sum += __shfl_xor_sync(FULL, sum, step);
         if (lane == 0) {
             float v = sum + *b;
-            y[r * y_stride] = relu && !(v > 0.0f) ? 0.0f : v;
+            set(y_kind, y, r * y_stride, relu && !(v > 0.0f) ? 0.0f : v);
         }
     }
 }
 
 // dx[r, c] = dy[r] * w[c], gated by `activation` if there is one
-KERNEL thin_backward_data(const float* dy, u32 dy_stride, u32 rows, u32 inputs, const float* w, const float* activation,
-                          u32 activation_stride, float factor, float* dx, u32 dx_stride) {
+KERNEL thin_backward_data(u64 dy, u32 dy_kind, u32 dy_stride, u32 rows, u32 inputs, const float* w, u64 activation, u32 activation_kind,
+                          u32 activation_stride, float factor, u64 dx, u32 dx_kind, u32 dx_stride) {
     FOR_ROWS(r, rows) {
-        float g = dy[r * dy_stride];
+        float g = seen(dy_kind, dy, r * dy_stride);
         FOR_COLS(c, inputs) {
             float v = g * w[c];
-            if (activation) v = activation[r * activation_stride + c] > 0.0f ? v * factor : 0.0f;
-            dx[r * dx_stride + c] = v;
+            if (activation) v = seen(activation_kind, activation, r * activation_stride + c) > 0.0f ? v * factor : 0.0f;
+            set(dx_kind, dx, r * dx_stride + c, v);
         }
     }
 }
 
 // Block `b` of `block` rows: partial[b, c] = sum of dy[r] * x[r, c], and in column `inputs` the sum of dy
-KERNEL thin_backward_weight(const float* dy, u32 dy_stride, const float* x, u32 stride, u32 rows, u32 inputs, u32 block,
+KERNEL thin_backward_weight(u64 dy, u32 dy_kind, u32 dy_stride, u64 x, u32 x_kind, u32 stride, u32 rows, u32 inputs, u32 block,
                             float* partial) {
     u32 b = blockIdx.x, c = blockIdx.y * blockDim.x + threadIdx.x;
     if (c > inputs) return;
     u64 end = min((u64)rows, (u64)(b + 1) * block);
     float sum = 0.0f;
     for (u64 r = (u64)b * block; r < end; ++r) {
-        float g = dy[r * dy_stride];
-        sum = c < inputs ? fmaf(g, x[r * stride + c], sum) : sum + g;
+        float g = seen(dy_kind, dy, r * dy_stride);
+        sum = c < inputs ? fmaf(g, seen(x_kind, x, r * stride + c), sum) : sum + g;
     }
     partial[(u64)b * (inputs + 1) + c] = sum;
 }

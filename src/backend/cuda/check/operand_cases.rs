@@ -1,0 +1,242 @@
+//! Work on buffers that products read, which a device may keep in 16 bits.
+
+use super::{
+    cases::{Case, Left, all, bare, course, end, step},
+    numbers::Numbers,
+};
+use crate::{
+    backend::{
+        After, Backend, DotShape, Gate, InputShape, Linear, Precision, Result, SparseGradient, TablesShape, Window,
+        cpu::{CpuConfig, gemm::LinearShape},
+    },
+    data::Batch,
+    embedding::RowKind,
+    model::Pooling,
+    optim::OptimizerSpec,
+};
+
+/// A buffer with random rows every `stride` numbers, and its window; one that products read if `operand`. Numbers are `step` times
+/// a whole number up to `most`, so that rounding them to 16 bits changes nothing: what is compared then is what comes behind.
+fn exact<B: Backend>(
+    b: &mut B,
+    n: &mut Numbers,
+    shape: [usize; 3],
+    grid: (usize, f32),
+    operand: bool,
+) -> Result<(B::Floats, Window)> {
+    let [rows, cols, gap] = shape;
+    let window = Window { at: gap, stride: cols + gap, cols };
+    let values = whole(n, gap + rows * window.stride, grid);
+    let mut buffer = if operand { b.operands(values.len(), "a test")? } else { b.zeros(values.len(), "a test")? };
+    b.write(&mut buffer, 0, &values)?;
+    Ok((buffer, window))
+}
+
+fn whole(n: &mut Numbers, len: usize, (most, step): (usize, f32)) -> Vec<f32> {
+    (0..len).map(|_| (n.below(2 * most + 1) as f32 - most as f32) * step).collect()
+}
+
+/// Numbers from -1 to 1 that all kinds of numbers have.
+const FINE: (usize, f32) = (128, 1.0 / 128.0);
+/// Minus one, zero and one.
+const SIGNS: (usize, f32) = (1, 1.0);
+
+/// The part of the largest element by which one may be off that is rounded once: half of the last of 8 or 11 significant bits, and
+/// a little for sums in another order.
+fn rounding(precision: Precision) -> f32 {
+    let half = match precision {
+        Precision::Fp32 | Precision::Tf32 => 0.0,
+        Precision::Fp16 => 0.5f32.powi(11),
+        Precision::Bf16 => 0.5f32.powi(8),
+    };
+    half + 1e-5
+}
+
+/// Forward and gradients of three layers, the way an MLP without dropout goes: what is between them is for products alone. Of whole
+/// numbers and biases between them, so that no ReLU's input is near zero and sums are the same in any order.
+#[derive(Debug)]
+pub(crate) struct NetworkCase {
+    pub batch: usize,
+    /// Of the input and the outputs.
+    pub widths: [usize; 4],
+    pub precision: Precision,
+    pub seed: u64,
+}
+
+impl NetworkCase {
+    fn layers(&self) -> [(usize, usize); 3] {
+        let [a, b, c, d] = self.widths;
+        [(a, b), (b, c), (c, d)]
+    }
+}
+
+impl Case for NetworkCase {
+    fn name(&self) -> &'static str {
+        "layers with 16-bit activations between them"
+    }
+
+    fn tolerance(&self) -> f32 {
+        // Sums of gradients over the batch are of rounded ones.
+        2.0 * rounding(self.precision)
+    }
+
+    fn config(&self) -> CpuConfig {
+        let linears = self.layers().map(|(input, output)| LinearShape { batch: self.batch, input, output }).to_vec();
+        CpuConfig { precision: self.precision, linears, ..bare() }
+    }
+
+    fn run<B: Backend>(&self, b: &mut B) -> Result<Left> {
+        let (batch, mut n) = (self.batch, Numbers::new(self.seed));
+        let mut len = 0;
+        let layers = self.layers().map(|(inputs, outputs)| {
+            let weight = len;
+            len += inputs * outputs + outputs;
+            Linear { weight, bias: weight + inputs * outputs, inputs, outputs }
+        });
+        let mut values = whole(&mut n, len, SIGNS);
+        for l in layers {
+            values[l.bias..][..l.outputs].iter_mut().for_each(|b| *b += 0.5);
+        }
+        let (mut params, mut grads) = (b.zeros(len, "a test")?, b.zeros(len, "gradients")?);
+        b.write(&mut params, 0, &values)?;
+        let (x, wx) = exact(b, &mut n, [batch, layers[0].inputs, 0], SIGNS, false)?;
+        let (dy, wy) = exact(b, &mut n, [batch, layers[2].outputs, 0], SIGNS, false)?;
+        let mut y = b.zeros(batch * wy.stride, "outputs")?;
+        let [w1, w2] = [layers[0], layers[1]].map(|l| {
+            let cols = l.outputs;
+            Window { at: 0, stride: cols.next_multiple_of(16), cols }
+        });
+        let mut hidden = |w: Window| b.operands(batch * w.stride, "activations");
+        let (mut h1, mut h2, mut d1, mut d2) = (hidden(w1)?, hidden(w2)?, hidden(w1)?, hidden(w2)?);
+        let (relu, last) = (After { relu: true, dropout: None }, After::default());
+        // Twice, so that bits of a ReLU are those of its last forward pass.
+        for rows in [batch, batch.div_ceil(2)] {
+            b.linear_forward(wx.of(&x, rows), &params, layers[0], relu, w1.of_mut(&mut h1, rows))?;
+            b.linear_forward(w1.of(&h1, rows), &params, layers[1], relu, w2.of_mut(&mut h2, rows))?;
+            b.linear_forward(w2.of(&h2, rows), &params, layers[2], last, wy.of_mut(&mut y, rows))?;
+            let gate = |a| Some(Gate { activation: a, factor: 1.0 });
+            b.linear_backward_weight(wy.of(&dy, rows), w2.of(&h2, rows), layers[2], &mut grads)?;
+            b.linear_backward_data(wy.of(&dy, rows), &params, layers[2], gate(w2.of(&h2, rows)), w2.of_mut(&mut d2, rows))?;
+            b.linear_backward_weight(w2.of(&d2, rows), w1.of(&h1, rows), layers[1], &mut grads)?;
+            b.linear_backward_data(w2.of(&d2, rows), &params, layers[1], gate(w1.of(&h1, rows)), w1.of_mut(&mut d1, rows))?;
+            b.linear_backward_weight(w1.of(&d1, rows), wx.of(&x, rows), layers[0], &mut grads)?;
+        }
+        b.relu_backward(w1.of(&h1, batch), w1.of_mut(&mut d1, batch))?;
+        b.begin(&course(OptimizerSpec::Sgd, None, 1.0))?;
+        step(b, 1)?;
+        b.watch(w1.of(&d1, batch))?;
+        b.settle()?;
+        let mut left = vec![all(b, &y, batch * wy.stride)?];
+        left.extend(end(b)?);
+        for (buffer, w) in [(&h1, w1), (&h2, w2), (&d1, w1), (&d2, w2)] {
+            left.push(all(b, buffer, batch * w.stride)?);
+        }
+        b.write(&mut d2, w2.at + 1, &[f32::NAN])?;
+        step(b, 2)?;
+        b.watch(w2.of(&d2, batch))?;
+        b.settle()?;
+        left.extend(end(b)?);
+        b.fill(&mut d2, 2.5)?;
+        left.push(all(b, &d2, batch * w2.stride)?);
+        let grads = all(b, &grads, len)?;
+        left.extend(
+            layers.iter().flat_map(|l| [&grads[l.weight..l.bias], &grads[l.bias..l.bias + l.outputs]]).map(<[f32]>::to_vec),
+        );
+        Ok(left)
+    }
+}
+
+/// Forward and gradient of a dot interaction.
+#[derive(Debug)]
+pub(crate) struct DotCase {
+    pub shape: DotShape,
+    pub precision: Precision,
+    pub batch: usize,
+    pub gap: usize,
+}
+
+impl Case for DotCase {
+    fn name(&self) -> &'static str {
+        "dot interaction"
+    }
+
+    fn tolerance(&self) -> f32 {
+        rounding(self.precision)
+    }
+
+    fn config(&self) -> CpuConfig {
+        CpuConfig { dot: Some(self.shape), precision: self.precision, ..bare() }
+    }
+
+    fn run<B: Backend>(&self, b: &mut B) -> Result<Left> {
+        let DotShape { features, dim, itself } = self.shape;
+        let mut n = Numbers::new(1);
+        let cols = dim + features * (features - 1) / 2 + if itself { features } else { 0 } + self.gap;
+        let (t, wt) = exact(b, &mut n, [self.batch, features * dim, 0], FINE, true)?;
+        let (mut dt, wdt) = exact(b, &mut n, [self.batch, features * dim, self.gap], FINE, true)?;
+        let (mut out, wo) = exact(b, &mut n, [self.batch, cols, self.gap], FINE, true)?;
+        let (dout, wdo) = exact(b, &mut n, [self.batch, cols, 1], FINE, true)?;
+        b.dot_forward(wt.of(&t, self.batch), wo.of_mut(&mut out, self.batch))?;
+        b.dot_backward(wt.of(&t, self.batch), wdo.of(&dout, self.batch), wdt.of_mut(&mut dt, self.batch))?;
+        Ok(vec![all(b, &out, self.gap + self.batch * wo.stride)?, all(b, &dt, self.gap + self.batch * wdt.stride)?])
+    }
+}
+
+/// Pooled vectors and their gradients where products read them.
+#[derive(Debug)]
+pub(crate) struct PooledCase {
+    pub precision: Precision,
+    pub rows: Vec<usize>,
+    pub dim: usize,
+    pub batch: usize,
+    pub hotness: usize,
+}
+
+impl Case for PooledCase {
+    fn name(&self) -> &'static str {
+        "tables with 16-bit pooled vectors"
+    }
+
+    fn tolerance(&self) -> f32 {
+        rounding(self.precision)
+    }
+
+    fn config(&self) -> CpuConfig {
+        CpuConfig { tables: (self.rows.len(), self.dim), precision: self.precision, ..bare() }
+    }
+
+    fn run<B: Backend>(&self, b: &mut B) -> Result<Left> {
+        let &PooledCase { dim, batch, hotness, .. } = self;
+        let (rows, rule) = (&self.rows[..], OptimizerSpec::Sgd);
+        let mut n = Numbers::new(6);
+        let most = vec![hotness; rows.len()];
+        let shape = InputShape { max_batch: batch, dense: 1, dense_width: 1, rows, max_hotness: &most };
+        let mut input = b.input(&shape)?;
+        let kind = RowKind::Fp32;
+        let mut tables = b.tables(&TablesShape { rows, dim, kind, first: 0, pooling: Pooling::Mean, rule })?;
+        for k in 0..rows.len() {
+            b.with_table(&mut tables, k, &mut |_, part, _| part.copy_from_slice(&whole(&mut n, part.len(), FINE)))?;
+        }
+        let bags = rows.iter().map(|&r| n.bags(batch, r, hotness)).collect();
+        b.upload(&Batch { len: batch, dense: n.floats(batch), bags, labels: vec![0.0; batch] }, &mut input)?;
+        let (mut out, w) = exact(b, &mut n, [batch, rows.len() * dim, 0], FINE, true)?;
+        let (pooled, wp) = exact(b, &mut n, [batch, rows.len() * dim, 0], FINE, true)?;
+        b.bags_forward(&tables, &input, w.of_mut(&mut out, batch))?;
+        let mut left = vec![all(b, &out, batch * w.stride)?];
+        b.group_rows(&mut input)?;
+        let gradient = SparseGradient { pooled: wp.of(&pooled, batch), l2: 0.0 };
+        b.begin(&course(rule, Some(0.5), 2.0))?;
+        step(b, 1)?;
+        b.add_sparse_squares(&tables, &input, gradient)?;
+        b.watch(wp.of(&pooled, batch))?;
+        b.settle()?;
+        b.sparse_update(&mut tables, &input, gradient)?;
+        left.extend(end(b)?);
+        for (k, &r) in rows.iter().enumerate() {
+            let mut table = vec![0.0; r * dim];
+            b.read_table(&tables, k, &mut table)?;
+            left.push(table);
+        }
+        Ok(left)
+    }
+}
