@@ -5,6 +5,7 @@
 
 mod column;
 mod read;
+mod shared;
 mod write;
 
 pub use read::{ParquetReader, Part, Table};

@@ -3,6 +3,7 @@
 use super::{
     super::{Reader, columns::Columns},
     column::{Column, Leaf, fraction, guarded},
+    shared::Shared,
 };
 use crate::{
     backend::cpu::pool::Pool,
@@ -27,7 +28,7 @@ use std::{
 /// A file with the columns that are read of it, and where it stands.
 pub struct Table {
     path: PathBuf,
-    file: SerializedFileReader<File>,
+    file: SerializedFileReader<Shared>,
     label: Leaf,
     dense: Vec<Leaf>,
     ids: Vec<Leaf>,
@@ -61,6 +62,7 @@ impl Table {
         if metadata.len() == 0 {
             return Err(wrong(path, "the file is empty; must be a parquet file"));
         }
+        let file = Shared::new(file, metadata.len());
         let file = guarded(|| SerializedFileReader::new(file));
         let file = file.map_err(|e| wrong(path, format!("no parquet file: {}", one_line(&e))))?;
         let schema = file.metadata().file_metadata().schema_descr();

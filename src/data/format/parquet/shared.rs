@@ -1,0 +1,79 @@
+//! A file that several threads read at once, each at places of its own.
+//!
+//! The parquet crate's own reading of a [`File`] moves the one position that all of its copies share: two threads would read each other's pieces.
+
+use bytes::Bytes;
+use parquet::{
+    errors::Result,
+    file::reader::{ChunkReader, Length},
+};
+use std::{
+    fs::File,
+    io::{self, BufReader, Read},
+    sync::Arc,
+};
+
+/// The file, and its length when it was opened.
+pub(super) struct Shared {
+    file: Arc<File>,
+    len: u64,
+}
+
+impl Shared {
+    pub(super) fn new(file: File, len: u64) -> Self {
+        Shared { file: Arc::new(file), len }
+    }
+
+    fn from(&self, at: u64) -> Piece {
+        Piece { file: Arc::clone(&self.file), at }
+    }
+}
+
+impl Length for Shared {
+    fn len(&self) -> u64 {
+        self.len
+    }
+}
+
+impl ChunkReader for Shared {
+    type T = BufReader<Piece>;
+
+    fn get_read(&self, start: u64) -> Result<BufReader<Piece>> {
+        Ok(BufReader::new(self.from(start)))
+    }
+
+    fn get_bytes(&self, start: u64, length: usize) -> Result<Bytes> {
+        // A broken file may ask for more than there is.
+        let there = usize::try_from(self.len.saturating_sub(start)).unwrap_or(usize::MAX);
+        if length > there {
+            return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
+        }
+        let mut bytes = vec![0; length];
+        self.from(start).read_exact(&mut bytes)?;
+        Ok(bytes.into())
+    }
+}
+
+/// A place in the file from which is read on.
+pub(super) struct Piece {
+    file: Arc<File>,
+    at: u64,
+}
+
+impl Read for Piece {
+    fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
+        let n = read_at(&self.file, to, self.at)?;
+        self.at += n as u64;
+        Ok(n)
+    }
+}
+
+#[cfg(unix)]
+fn read_at(file: &File, to: &mut [u8], at: u64) -> io::Result<usize> {
+    std::os::unix::fs::FileExt::read_at(file, to, at)
+}
+
+#[cfg(windows)]
+fn read_at(file: &File, to: &mut [u8], at: u64) -> io::Result<usize> {
+    std::os::windows::fs::FileExt::seek_read(file, to, at)
+}
