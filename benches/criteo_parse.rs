@@ -22,18 +22,7 @@ const CHUNK: usize = 16 << 20;
 
 /// A planted log with the cardinalities of Criteo Kaggle, written as Criteo's: some fields missing, 250 bytes a line.
 fn log() -> String {
-    let config = PlantedConfig {
-        preset: "criteo_kaggle".into(),
-        max_rows: None,
-        tables: Vec::new(),
-        hotness: Vec::new(),
-        exponents: Vec::new(),
-        dense: None,
-        train_samples: LINES as u64,
-        eval_samples: 1000,
-        seed: 1,
-        positive_rate: None,
-    };
+    let config = PlantedConfig { train_samples: LINES as u64, eval_samples: 1000, ..PlantedConfig::of("criteo_kaggle") };
     let mut source: Box<dyn Source> = planted::open(&config).expect("a preset").train;
     let mut batch = Batch::with_capacity(source.schema(), 8192);
     let mut text = String::with_capacity(LINES * 260);

@@ -26,16 +26,10 @@ const MAX_ROWS: usize = 1_000_000;
 fn write(path: &Path, format: Format) {
     use dlrm_bench::data::format::Reader;
     let config = PlantedConfig {
-        preset: "criteo_kaggle".into(),
         max_rows: Some(MAX_ROWS),
-        tables: Vec::new(),
-        hotness: Vec::new(),
-        exponents: Vec::new(),
-        dense: None,
         train_samples: SAMPLES,
         eval_samples: 10_000,
-        seed: 1,
-        positive_rate: None,
+        ..PlantedConfig::of("criteo_kaggle")
     };
     let mut reader = PlantedReader::new(source::planted::open(&config).unwrap().train, 0, SAMPLES);
     let mut writer = create(path, format, reader.layout()).unwrap();

@@ -8,18 +8,7 @@ use dlrm_bench::{
 use std::hint::black_box;
 
 fn config(preset: &str) -> PlantedConfig {
-    PlantedConfig {
-        preset: preset.into(),
-        max_rows: None,
-        tables: Vec::new(),
-        hotness: Vec::new(),
-        exponents: Vec::new(),
-        dense: None,
-        train_samples: 1 << 40,
-        eval_samples: 100_000,
-        seed: 1,
-        positive_rate: None,
-    }
+    PlantedConfig { train_samples: 1 << 40, eval_samples: 100_000, ..PlantedConfig::of(preset) }
 }
 
 fn generate(c: &mut Criterion) {

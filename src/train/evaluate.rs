@@ -10,6 +10,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 /// A split that is kept in memory when it is no larger than this; larger ones are read anew at each evaluation.
 const CACHE_BYTES: u64 = 1 << 30;
 
+/// An engine that lets a device make samples keeps the predictions there too (`Engine::learn`).
+const ELSEWHERE: &str = "the samples are on a device that does not judge predictions";
+
 /// What can go wrong while evaluating.
 pub(super) enum EvalError {
     Data(DataError),
@@ -66,7 +69,7 @@ impl EvalSplit {
         predictions.clear();
         labels.clear();
         self.each(stop, |samples| {
-            let Some(batch) = samples.host() else { return Ok(engine.score(samples)?) };
+            let batch = samples.host().ok_or_else(|| EngineError::Unsupported(ELSEWHERE.into()))?;
             let at = predictions.len();
             predictions.resize(at + batch.len, 0.0);
             engine.predict(batch, &mut predictions[at..])?;

@@ -46,6 +46,24 @@ pub struct PlantedConfig {
     pub positive_rate: Option<f64>,
 }
 
+impl PlantedConfig {
+    /// A preset with every other key as it is when a workload file leaves it out.
+    pub fn of(preset: &str) -> Self {
+        PlantedConfig {
+            preset: preset.into(),
+            max_rows: None,
+            tables: Vec::new(),
+            hotness: Vec::new(),
+            exponents: Vec::new(),
+            dense: None,
+            train_samples: 40_000_000,
+            eval_samples: 200_000,
+            seed: 1,
+            positive_rate: None,
+        }
+    }
+}
+
 /// facebook's random data (`--data-generation=random`).
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct NumpyRandomConfig {

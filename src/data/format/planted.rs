@@ -62,16 +62,11 @@ mod tests {
     #[test]
     fn counts_have_the_logarithms_that_planted_data_has() {
         let config = PlantedConfig {
-            preset: "criteo_kaggle".into(),
             max_rows: Some(1000),
-            tables: Vec::new(),
-            hotness: Vec::new(),
-            exponents: Vec::new(),
-            dense: None,
             train_samples: 1,
             eval_samples: 5000,
             seed: 3,
-            positive_rate: None,
+            ..PlantedConfig::of("criteo_kaggle")
         };
         let open = || planted::open(&config).unwrap();
         let n = 20_000;

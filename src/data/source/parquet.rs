@@ -7,11 +7,8 @@ use super::{
     super::{
         Bags, Batch, Column, DataError, Dataset, Facts, Schema, Source,
         dense::Dense,
-        format::{
-            columns::Columns,
-            parquet::{Part, Table},
-        },
-        rows::{Hotness, Layout, Rows, io, wrong},
+        format::{columns::Columns, parquet::Part},
+        rows::{Hotness, Layout},
     },
     buffered::Buffered,
     ids::{Ids, untransformed},
@@ -21,15 +18,15 @@ use crate::{
     backend::cpu::pool::Pool,
     workload::{GroupShuffle, ParquetConfig, TrainSection},
 };
-use std::path::{Path, PathBuf};
+use files::{Files, Found};
 
-/// Rows that are read together when the largest ids are sought.
-const CHUNK: u64 = 1 << 14;
+mod files;
+
 /// More threads than this wait for each other more than they read.
 const MOST_THREADS: usize = 8;
 
-/// Opens the files, to be read by as many as `threads` threads. Where the sizes of the tables are not given, they are taken from the statistics of the files, or where those are
-/// missing, all rows are read once.
+/// Opens the files, to be read by as many as `threads` threads. Where the sizes of the tables are not given, they are taken from the
+/// statistics of the files, or where those are missing, all rows are read once.
 ///
 /// # Errors
 /// If a file cannot be read, lacks a column or has one of another type, or a split has no rows.
@@ -130,149 +127,6 @@ fn sizes(
     let limit = config.max_ind_range.map_or(usize::MAX, |r| r as usize);
     let rows = || found.largest.iter().map(|&id| (id as usize + 1).min(limit)).collect();
     Ok((config.tables.clone().unwrap_or_else(rows), config.hotness.clone().unwrap_or(found.hotness)))
-}
-
-/// What is known of the ids.
-struct Found {
-    largest: Vec<u32>,
-    hotness: Vec<usize>,
-}
-
-/// The files of a split, one of them open.
-struct Files {
-    paths: Vec<PathBuf>,
-    columns: Columns,
-    stride: u32,
-    /// File, number within it, and rows of each row group.
-    groups: Vec<(usize, usize, u64)>,
-    open: Option<(usize, Table)>,
-}
-
-impl Files {
-    /// Reads the ends of all files. The first file of all decides about the columns of the others.
-    fn open(paths: &[PathBuf], columns: &mut Columns, stride: u32, layout: &mut Option<Layout>) -> Result<Self, DataError> {
-        let paths = expand(paths)?;
-        let mut groups = Vec::new();
-        for (f, path) in paths.iter().enumerate() {
-            let table = Table::open(path, columns, stride)?;
-            match layout {
-                None => {
-                    let l = table.layout();
-                    let ids = l.ids.iter().map(|c| c.name.clone()).collect();
-                    *columns = Columns {
-                        label: Some(l.label.clone()),
-                        dense: l.dense.clone(),
-                        categorical: ids,
-                        ignore: Vec::new(),
-                        only: true,
-                    };
-                    *layout = Some(l.clone());
-                }
-                Some(first) => {
-                    if let Some((column, _)) = table.layout().ids.iter().zip(&first.ids).find(|(a, b)| a.hotness != b.hotness) {
-                        let what = format!("column {} holds lists in one file and single ids in another", column.name);
-                        return Err(wrong(path, what));
-                    }
-                }
-            }
-            groups.extend(table.groups().enumerate().filter(|(_, rows)| *rows > 0).map(|(g, rows)| (f, g, rows)));
-        }
-        if groups.is_empty() {
-            return Err(wrong(&paths[0], "there are no rows; must be at least one"));
-        }
-        if groups.len() > u32::MAX as usize {
-            return Err(wrong(&paths[0], "there are too many row groups"));
-        }
-        Ok(Files { paths, columns: columns.clone(), stride, groups, open: None })
-    }
-
-    fn len(&self) -> u64 {
-        self.groups.iter().map(|(_, _, rows)| rows).sum()
-    }
-
-    fn table(&self, f: usize) -> Result<Table, DataError> {
-        Table::open(&self.paths[f], &self.columns, self.stride)
-    }
-
-    /// Takes the largest ids from the statistics of the files; whether all have some.
-    fn largest(&self, found: &mut Found) -> Result<bool, DataError> {
-        for f in 0..self.paths.len() {
-            let table = self.table(f)?;
-            for (k, largest) in found.largest.iter_mut().enumerate() {
-                match table.largest_id(k).map(u32::try_from) {
-                    Some(Ok(id)) => *largest = id.max(*largest),
-                    // Reading the rows will say which of them is wrong.
-                    _ => return Ok(false),
-                }
-            }
-        }
-        Ok(true)
-    }
-
-    /// Reads all ids.
-    fn scan(&self, layout: &Layout, found: &mut Found) -> Result<(), DataError> {
-        let mut rows = Rows::new(layout);
-        for f in 0..self.paths.len() {
-            let mut table = self.table(f)?;
-            for (group, n) in table.groups().collect::<Vec<_>>().into_iter().enumerate() {
-                let start = table.start(group);
-                for at in (start..start + n).step_by(CHUNK as usize) {
-                    rows.clear();
-                    table.append(group, at, CHUNK.min(start + n - at) as usize, &mut rows)?;
-                    for (k, bags) in rows.ids.iter().enumerate() {
-                        found.largest[k] = bags.indices.iter().copied().fold(found.largest[k], u32::max);
-                        let most = bags.offsets.windows(2).map(|w| (w[1] - w[0]) as usize).max();
-                        found.hotness[k] = most.unwrap_or(0).max(found.hotness[k]);
-                    }
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// First row of row group `g` of the split in its file.
-    fn start(&mut self, g: usize) -> Result<u64, DataError> {
-        self.enter(g).map(|(table, group)| table.start(group))
-    }
-
-    /// Row group `g` of the split: its file and the number within it.
-    fn enter(&mut self, g: usize) -> Result<(&mut Table, usize), DataError> {
-        let (f, group, _) = self.groups[g];
-        let table = match self.open.take() {
-            Some((open, table)) if open == f => table,
-            _ => self.table(f)?,
-        };
-        Ok((&mut self.open.insert((f, table)).1, group))
-    }
-}
-
-/// Files as they are, folders as their parquet files in order of their names.
-fn expand(paths: &[PathBuf]) -> Result<Vec<PathBuf>, DataError> {
-    let mut all = Vec::new();
-    for path in paths {
-        if !path.is_dir() {
-            all.push(path.clone());
-            continue;
-        }
-        let mut files = Vec::new();
-        for entry in std::fs::read_dir(path).map_err(io(path))? {
-            let file = entry.map_err(io(path))?.path();
-            if file.extension().is_some_and(|e| e == "parquet") && !hidden(&file) {
-                files.push(file);
-            }
-        }
-        if files.is_empty() {
-            return Err(wrong(path, "no file in this folder ends in .parquet"));
-        }
-        files.sort();
-        all.append(&mut files);
-    }
-    Ok(all)
-}
-
-/// Spark and others keep files of their own beside the data.
-fn hidden(file: &Path) -> bool {
-    file.file_name().is_some_and(|n| n.as_encoded_bytes().starts_with(b".") || n.as_encoded_bytes().starts_with(b"_"))
 }
 
 /// One split.

@@ -44,8 +44,8 @@ fn planted(r: &Reader) -> Result<PlantedConfig> {
     }
     let dense = if custom { r.opt("data.dense")? } else { None };
     let rate = r.opt("data.positive_rate")?;
+    let unsaid = PlantedConfig::of(preset.word());
     Ok(PlantedConfig {
-        preset: preset.word().to_owned(),
         max_rows: r.within_opt(
             "data.max_rows",
             r.opt("data.max_rows")?,
@@ -56,9 +56,10 @@ fn planted(r: &Reader) -> Result<PlantedConfig> {
         hotness,
         exponents,
         dense: r.within_opt("data.dense", dense, |d| d <= MAX_DENSE, "at most 1048576")?,
-        train_samples: at_least_one(r, "data.train_samples", Some(40_000_000))?,
-        eval_samples: at_least_one(r, "data.eval_samples", Some(200_000))?,
-        seed: r.or("data.seed", 1)?,
+        train_samples: at_least_one(r, "data.train_samples", Some(unsaid.train_samples))?,
+        eval_samples: at_least_one(r, "data.eval_samples", Some(unsaid.eval_samples))?,
+        seed: r.or("data.seed", unsaid.seed)?,
+        preset: unsaid.preset,
         positive_rate: r.within_opt("data.positive_rate", rate, |p| p > 0.0 && p < 1.0, "above 0 and below 1")?,
     })
 }

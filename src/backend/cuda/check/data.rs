@@ -173,18 +173,7 @@ fn broken(e: DataError) -> BackendError {
 }
 
 fn preset(preset: &str) -> PlantedConfig {
-    PlantedConfig {
-        preset: preset.into(),
-        max_rows: None,
-        tables: Vec::new(),
-        hotness: Vec::new(),
-        exponents: Vec::new(),
-        dense: None,
-        train_samples: 1 << 33,
-        eval_samples: 10_000,
-        seed: 1 << 40,
-        positive_rate: None,
-    }
+    PlantedConfig { train_samples: 1 << 33, eval_samples: 10_000, seed: 1 << 40, ..PlantedConfig::of(preset) }
 }
 
 fn verdict(operation: &'static str, case: String, right: bool, repeatable: bool) -> Verdict {

@@ -12,18 +12,7 @@ use crate::{
 use proptest::prelude::*;
 
 fn config(preset: &str, seed: u64) -> PlantedConfig {
-    PlantedConfig {
-        preset: preset.into(),
-        max_rows: None,
-        tables: Vec::new(),
-        hotness: Vec::new(),
-        exponents: Vec::new(),
-        dense: None,
-        train_samples: 12_345_678_901,
-        eval_samples: 2000,
-        seed,
-        positive_rate: None,
-    }
+    PlantedConfig { train_samples: 12_345_678_901, eval_samples: 2000, seed, ..PlantedConfig::of(preset) }
 }
 
 /// Some stretches of both splits on every device.

@@ -77,3 +77,43 @@ fn read_at(file: &File, to: &mut [u8], at: u64) -> io::Result<usize> {
 fn read_at(file: &File, to: &mut [u8], at: u64) -> io::Result<usize> {
     std::os::windows::fs::FileExt::seek_read(file, to, at)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    /// Whatever is read elsewhere in between, a reader goes on where it was.
+    #[test]
+    fn readers_have_places_of_their_own() {
+        let mut file = tempfile::tempfile().unwrap();
+        let bytes: Vec<u8> = (0..40_000u32).map(|i| ((i * i) >> 7) as u8).collect();
+        file.write_all(&bytes).unwrap();
+        let shared = Shared::new(file, bytes.len() as u64);
+        let starts = [0, 20_000, 39_000];
+        let mut readers = starts.map(|at| shared.get_read(at).unwrap());
+        let mut read = [(); 3].map(|()| Vec::new());
+        // Each reads more than its buffer holds, in turns.
+        for _ in 0..200 {
+            for (reader, read) in readers.iter_mut().zip(&mut read) {
+                reader.take(100).read_to_end(read).unwrap();
+                assert_eq!(shared.get_bytes(777, 50).unwrap(), bytes[777..827]);
+            }
+        }
+        for (start, read) in starts.into_iter().zip(read) {
+            let start = start as usize;
+            assert!(read == bytes[start..(start + 20_000).min(bytes.len())], "from {start}");
+        }
+    }
+
+    #[test]
+    fn no_more_is_made_room_for_than_the_file_holds() {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(&[7; 10]).unwrap();
+        let shared = Shared::new(file, 10);
+        assert_eq!(shared.get_bytes(4, 6).unwrap(), [7u8; 6][..]);
+        for (start, length) in [(4, 7), (10, 1), (11, 1), (0, usize::MAX), (u64::MAX, 1)] {
+            assert!(shared.get_bytes(start, length).is_err(), "{start} {length}");
+        }
+    }
+}

@@ -163,6 +163,21 @@ impl Job {
         Ok(())
     }
 
+    /// What tests do in a folder: with one thread, nothing lost by a kill.
+    #[cfg(test)]
+    fn test(recipe: Recipe, output: &std::path::Path, memory: u64) -> Self {
+        Job {
+            recipe,
+            parameters: recipe.parameters(),
+            raw: Vec::new(),
+            output: output.into(),
+            memory,
+            threads: 1,
+            isa: Isa::best(),
+            checkpoint: Duration::ZERO,
+        }
+    }
+
     fn inputs(&self) -> Result<Vec<Input>, PrepareError> {
         self.raw.iter().map(|path| Ok(Input::probe(path)?)).collect()
     }

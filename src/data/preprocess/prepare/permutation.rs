@@ -226,9 +226,9 @@ impl Shuffle<'_> {
 mod tests {
     use super::super::{Job, Recipe, state::FOLDER};
     use super::*;
-    use crate::backend::cpu::{gemm::Isa, pool::Pool};
+    use crate::backend::cpu::pool::Pool;
     use proptest::prelude::*;
-    use std::{fs, sync::atomic::AtomicBool, time::Duration};
+    use std::{fs, sync::atomic::AtomicBool};
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(40))]
@@ -238,16 +238,7 @@ mod tests {
             let dir = tempfile::tempdir().unwrap();
             let work = dir.path().join(FOLDER);
             fs::create_dir(&work).unwrap();
-            let job = Job {
-                recipe: Recipe::MlperfV2,
-                parameters: Recipe::MlperfV2.parameters(),
-                raw: vec![],
-                output: dir.path().into(),
-                memory: 64 << 20,
-                threads: 1,
-                isa: Isa::best(),
-                checkpoint: Duration::ZERO,
-            };
+            let job = Job::test(Recipe::MlperfV2, dir.path(), 64 << 20);
             let worker = Worker { job: &job, work: &work, stop: &AtomicBool::new(false), pool: Pool::new(1) };
             let mut plain: Vec<u32> = (0..n as u32).collect();
             let mut numpy = RandomState::new(seed);
@@ -282,16 +273,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let work = dir.path().join(FOLDER);
         fs::create_dir(&work).unwrap();
-        let job = Job {
-            recipe: Recipe::MlperfV2,
-            parameters: Recipe::MlperfV2.parameters(),
-            raw: vec![],
-            output: dir.path().into(),
-            memory: 64 << 20,
-            threads: 1,
-            isa: Isa::best(),
-            checkpoint: Duration::ZERO,
-        };
+        let job = Job::test(Recipe::MlperfV2, dir.path(), 64 << 20);
         let worker = Worker { job: &job, work: &work, stop: &AtomicBool::new(false), pool: Pool::new(1) };
         let shuffled = |share| Places::shuffled(&worker, "a", 100_000, &mut RandomState::new(5), share);
         let mut plain: Vec<u32> = (0..100_000).collect();

@@ -2,12 +2,13 @@ use super::*;
 use crate::{
     data::{
         format::{Writer, parquet::ParquetWriter},
-        rows::{IdColumn, Numbers},
+        rows::{IdColumn, Numbers, Rows},
     },
     engine::{LossKind, LossSpec},
     workload::DenseTransform,
 };
 use proptest::prelude::*;
+use std::path::Path;
 
 fn train() -> TrainSection {
     let loss = LossSpec { kind: LossKind::Bce, clamp: 0.0 };

@@ -3,18 +3,7 @@ use proptest::prelude::*;
 use sha2::{Digest, Sha256};
 
 fn config(preset: &str) -> PlantedConfig {
-    PlantedConfig {
-        preset: preset.into(),
-        max_rows: None,
-        tables: Vec::new(),
-        hotness: Vec::new(),
-        exponents: Vec::new(),
-        dense: None,
-        train_samples: 1 << 20,
-        eval_samples: 20_000,
-        seed: 1,
-        positive_rate: None,
-    }
+    PlantedConfig { train_samples: 1 << 20, eval_samples: 20_000, ..PlantedConfig::of(preset) }
 }
 
 fn custom(tables: &[usize], hotness: &[usize], dense: usize) -> PlantedConfig {
