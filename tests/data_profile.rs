@@ -95,6 +95,35 @@ fn patterns_of_planted_data_make_data_of_the_same_locality() {
     assert!(run.status.success(), "{}", text(&run.stderr));
 }
 
+/// A file has the profile of the samples that are in it, in whatever format.
+#[test]
+fn files_are_profiled_as_their_source() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("planted.toml"), PLANTED).unwrap();
+    let read = |args: &[&str]| -> Vec<Value> {
+        let out = profile(dir.path(), &[args, &["--samples", "3000", "--json"]].concat());
+        assert!(out.status.success(), "{}", text(&out.stderr));
+        let tables = serde_json::from_str::<Value>(text(&out.stdout)).unwrap()["tables"].as_array().unwrap().clone();
+        // A file does not say how many rows its tables have.
+        let of_ids = |key: &str| matches!(key, "table" | "accesses" | "distinct" | "lru_hit_rate" | "stack_distances");
+        let ids =
+            |t: &Value| t.as_object().unwrap().iter().filter(|(k, _)| of_ids(k)).map(|(k, v)| (k.clone(), v.clone())).collect();
+        tables.iter().map(ids).collect()
+    };
+    let source = read(&["planted.toml"]);
+    for file in ["a.parquet", "a_dense.npy"] {
+        let made = Command::new(env!("CARGO_BIN_EXE_dlrm-bench"))
+            .current_dir(dir.path())
+            .args(["data", "generate", "custom", "--tables", "300,300,40000", "--exponents", "0.5,1.5,1.2", "--hotness", "1,2,1"])
+            .args(["--dense", "2", "--samples", "4000", "-q", "-o", file])
+            .output()
+            .unwrap();
+        assert!(made.status.success(), "{}", text(&made.stderr));
+        assert_eq!(read(&[file]), source);
+    }
+    assert_eq!(read(&["a.parquet", "--table", "C2"]), source[1..2]);
+}
+
 #[test]
 fn a_table_and_a_trace_are_shown_in_80_columns() {
     let dir = tempfile::tempdir().unwrap();
@@ -123,6 +152,10 @@ fn what_cannot_be_profiled_is_one_clear_line() {
         (&["--trace", "none.txt"], 65, "none.txt"),
         (&["--trace", "bad.txt"], 65, "bad.txt:2: \"x\" is no id; a number from 0 to 4294967295 is right"),
         (&["--trace", "empty.txt"], 65, "empty.txt: holds no ids"),
+        (&["bad.txt"], 64, "bad.txt: "),
+        (&["bad.txt", "--from", "bin40"], 65, "bad.txt"),
+        (&["planted.toml", "--dense", "I1"], 64, "choose columns of a data file"),
+        (&["bad.csv", "--set", "data.seed=2"], 64, "--set data.seed=2: replaces values of a workload file (.toml)"),
         (&["planted.toml", "--samples", "100", "--patterns", "bad.txt"], 74, "bad.txt"),
     ] {
         let out = profile(dir.path(), args);

@@ -66,6 +66,11 @@ struct ColumnArgs {
 }
 
 impl ColumnArgs {
+    /// Whether any is given.
+    fn any(&self) -> bool {
+        self.label.is_some() || [&self.dense, &self.categorical, &self.ignore].into_iter().any(|names| !names.is_empty())
+    }
+
     fn columns(&self) -> Columns {
         Columns {
             label: self.label.clone(),

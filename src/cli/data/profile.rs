@@ -1,10 +1,14 @@
 //! `dlrm-bench data profile`.
 
-use super::super::{Exit, Failure};
+use super::{
+    super::{Exit, Failure},
+    ColumnArgs, format, formats,
+};
 use crate::{
     data::{
         DataError,
-        locality::{Profile, profile_source, zipf_exponent},
+        format::open,
+        locality::{Profile, profile_file, profile_source, zipf_exponent},
         source,
     },
     results::write_file,
@@ -12,10 +16,14 @@ use crate::{
 };
 use clap::Args;
 use serde::Serialize;
-use std::{fs, path::PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 const EXAMPLES: &str = "\
 Examples:
+  dlrm-bench data profile train.bin
   dlrm-bench data profile workloads/quickstart.toml
   dlrm-bench data profile my.toml --samples 10000000 --table C3
   dlrm-bench data profile my.toml --patterns patterns/
@@ -32,29 +40,36 @@ const CACHES: [u32; 3] = [1_000, 10_000, 100_000];
 /// to be drawn from with data.distribution = "trace".
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
-pub struct ProfileArgs {
-    /// The workload file whose training data to look at
-    #[arg(value_name = "WORKLOAD", required_unless_present = "trace", conflicts_with = "trace")]
-    pub workload: Option<PathBuf>,
+pub(super) struct ProfileArgs {
+    /// The data file, or the workload file (.toml) with the training data, to
+    /// look at
+    #[arg(value_name = "PATH", required_unless_present = "trace", conflicts_with = "trace")]
+    path: Option<PathBuf>,
+    /// Format of a data file [default: by its ending]
+    #[arg(long, value_name = "FORMAT", value_parser = formats(), requires = "path")]
+    from: Option<String>,
+    #[command(flatten)]
+    columns: ColumnArgs,
     /// Look at a list of ids instead: numbers separated by commas, blanks or
     /// line ends
     #[arg(long, value_name = "FILE")]
-    pub trace: Option<PathBuf>,
+    trace: Option<PathBuf>,
     /// Replace one value of the workload, as `run --set`
-    #[arg(long, value_name = "KEY=VALUE", requires = "workload")]
-    pub set: Vec<String>,
-    /// Look at the first N samples, over several epochs if one is shorter
+    #[arg(long, value_name = "KEY=VALUE", requires = "path")]
+    set: Vec<String>,
+    /// Look at the first N samples; of a workload over several epochs if one is
+    /// shorter
     #[arg(long, value_name = "N", default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1..))]
-    pub samples: u64,
+    samples: u64,
     /// One table only, with the shares of its stack distances
-    #[arg(long, value_name = "NAME", requires = "workload")]
-    pub table: Option<String>,
+    #[arg(long, value_name = "NAME", requires = "path")]
+    table: Option<String>,
     /// Write DIR/dist_emb_0.log and so on, one for each table
     #[arg(long, value_name = "DIR")]
-    pub patterns: Option<PathBuf>,
+    patterns: Option<PathBuf>,
     /// As one JSON object
     #[arg(long)]
-    pub json: bool,
+    json: bool,
 }
 
 /// What `--json` prints of a table.
@@ -91,10 +106,15 @@ impl Report {
 
 /// Runs the command.
 pub(super) fn run(args: &ProfileArgs) -> Result<Exit, Failure> {
-    let tables = match (&args.trace, &args.workload) {
-        (Some(path), _) => vec![("trace".to_owned(), None, trace(path)?)],
-        (None, Some(path)) => of_workload(path, args)?,
-        (None, None) => return Err(Failure::Usage("give a workload file or --trace FILE".into())),
+    let workload = args.path.as_ref().filter(|path| args.from.is_none() && path.extension().is_some_and(|e| e == "toml"));
+    if (workload.is_some() || args.trace.is_some()) && args.columns.any() {
+        return Err(Failure::Usage("--label, --dense, --categorical and --ignore choose columns of a data file".into()));
+    }
+    let tables = match (&args.trace, workload, &args.path) {
+        (Some(path), ..) => vec![("trace".to_owned(), None, trace(path)?)],
+        (None, Some(path), _) => of_workload(path, args)?,
+        (None, None, Some(path)) => of_file(path, args)?,
+        (None, None, None) => return Err(Failure::Usage("give a data file, a workload file or --trace FILE".into())),
     };
     if let Some(dir) = &args.patterns {
         write_patterns(dir, &tables)?;
@@ -116,26 +136,39 @@ pub(super) fn run(args: &ProfileArgs) -> Result<Exit, Failure> {
 
 type Tables = Vec<(String, Option<usize>, Profile)>;
 
-fn of_workload(path: &std::path::Path, args: &ProfileArgs) -> Result<Tables, Failure> {
+fn of_workload(path: &Path, args: &ProfileArgs) -> Result<Tables, Failure> {
     let resolved = workload::load(path, &args.set)?;
     let mut train = source::open(&resolved.workload)?.train;
     let columns = train.schema().tables.clone();
-    let wanted: Vec<usize> = match &args.table {
-        None => (0..columns.len()).collect(),
-        Some(name) => {
-            let at = columns.iter().position(|c| c.name == *name).ok_or_else(|| {
-                let names: Vec<&str> = columns.iter().map(|c| c.name.as_str()).collect();
-                Failure::Usage(format!("--table {name}: there is no such table; there are {}", names.join(", ")))
-            })?;
-            vec![at]
-        }
-    };
+    let wanted = wanted(args, &columns.iter().map(|c| c.name.as_str()).collect::<Vec<_>>())?;
     let profiles = profile_source(train.as_mut(), args.samples, &wanted)?;
     Ok(wanted.into_iter().zip(profiles).map(|(k, p)| (columns[k].name.clone(), Some(columns[k].rows), p)).collect())
 }
 
+fn of_file(path: &Path, args: &ProfileArgs) -> Result<Tables, Failure> {
+    if !args.set.is_empty() {
+        return Err(Failure::Usage(format!("--set {}: replaces values of a workload file (.toml)", args.set[0])));
+    }
+    let from = format(path, args.from.as_deref(), "--from")?;
+    let mut reader = open(path, from, &args.columns.columns())?;
+    let names: Vec<String> = reader.layout().ids.iter().map(|c| c.name.clone()).collect();
+    if names.is_empty() {
+        return Err(Failure::Input(format!("{}: has no categorical columns", path.display())));
+    }
+    let wanted = wanted(args, &names.iter().map(String::as_str).collect::<Vec<_>>())?;
+    let profiles = profile_file(reader.as_mut(), args.samples, &wanted)?;
+    Ok(wanted.into_iter().zip(profiles).map(|(k, p)| (names[k].clone(), None, p)).collect())
+}
+
+/// Positions of the tables that are asked for.
+fn wanted(args: &ProfileArgs, names: &[&str]) -> Result<Vec<usize>, Failure> {
+    let Some(name) = &args.table else { return Ok((0..names.len()).collect()) };
+    let at = names.iter().position(|n| n == name);
+    Ok(vec![at.ok_or_else(|| Failure::Usage(format!("--table {name}: there is no such table; there are {}", names.join(", "))))?])
+}
+
 /// Ids of a text file.
-fn trace(path: &std::path::Path) -> Result<Profile, Failure> {
+fn trace(path: &Path) -> Result<Profile, Failure> {
     let text = fs::read_to_string(path).map_err(|source| DataError::Io { path: path.to_owned(), source })?;
     let mut profile = Profile::default();
     for (i, line) in text.lines().enumerate() {
@@ -157,7 +190,7 @@ fn trace(path: &std::path::Path) -> Result<Profile, Failure> {
     Ok(profile)
 }
 
-fn write_patterns(dir: &std::path::Path, tables: &Tables) -> Result<(), Failure> {
+fn write_patterns(dir: &Path, tables: &Tables) -> Result<(), Failure> {
     fs::create_dir_all(dir).map_err(|e| Failure::Output(format!("{}: {e}", dir.display())))?;
     for (k, (name, _, profile)) in tables.iter().enumerate() {
         let pattern = profile.pattern().ok_or_else(|| Failure::Input(format!("table {name}: no sample holds an id")))?;

@@ -11,7 +11,7 @@ mod trace;
 mod zipf_fit;
 
 pub use pattern::AccessPattern;
-pub use scan::profile_source;
+pub use scan::{profile_file, profile_source};
 pub use stack::{Profile, StackDistances};
 pub use trace::LruTrace;
 pub use zipf_fit::zipf_exponent;

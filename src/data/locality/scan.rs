@@ -1,7 +1,7 @@
-//! Profiles of a source's tables.
+//! Profiles of the tables of a source or a file.
 
 use super::{
-    super::{Batch, DataError, Source},
+    super::{Bags, Batch, DataError, Source, format::Reader, rows::Rows},
     Profile,
 };
 
@@ -15,20 +15,62 @@ const CHUNK: u64 = 1 << 16;
 /// If the source cannot be read.
 pub fn profile_source(source: &mut dyn Source, samples: u64, tables: &[usize]) -> Result<Vec<Profile>, DataError> {
     let epoch_len = source.len().unwrap_or(u64::MAX);
-    let mut profiles: Vec<Profile> = tables.iter().map(|_| Profile::default()).collect();
-    if epoch_len == 0 || tables.is_empty() {
-        return Ok(profiles);
+    let mut scan = Scan::new(tables);
+    if epoch_len == 0 {
+        return Ok(scan.profiles);
     }
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let share = tables.len().div_ceil(threads);
     let mut batch = Batch::with_capacity(source.schema(), CHUNK as usize);
     let (mut epoch, mut start, mut left) = (0, 0, samples);
     while left > 0 {
         let n = CHUNK.min(left).min(epoch_len - start);
         source.fill(epoch, start, n as usize, &mut batch)?;
+        scan.add(&batch.bags);
+        left -= n;
+        start += n;
+        if start == epoch_len {
+            (epoch, start) = (epoch + 1, 0);
+        }
+    }
+    Ok(scan.profiles)
+}
+
+/// The same of a file's categorical columns, over at most `samples` samples.
+///
+/// # Errors
+/// If the file cannot be read.
+pub fn profile_file(reader: &mut dyn Reader, samples: u64, columns: &[usize]) -> Result<Vec<Profile>, DataError> {
+    let mut scan = Scan::new(columns);
+    let mut rows = Rows::new(reader.layout());
+    let mut left = samples;
+    while left > 0 {
+        reader.read(CHUNK.min(left) as usize, &mut rows)?;
+        if rows.is_empty() {
+            break;
+        }
+        scan.add(&rows.ids);
+        left -= rows.len() as u64;
+    }
+    Ok(scan.profiles)
+}
+
+/// Profiles that grow, dealt out to threads.
+struct Scan<'a> {
+    tables: &'a [usize],
+    profiles: Vec<Profile>,
+    /// Tables of a thread, at least 1.
+    share: usize,
+}
+
+impl<'a> Scan<'a> {
+    fn new(tables: &'a [usize]) -> Self {
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        let profiles = tables.iter().map(|_| Profile::default()).collect();
+        Scan { tables, profiles, share: tables.len().div_ceil(threads).max(1) }
+    }
+
+    fn add(&mut self, bags: &[Bags]) {
         std::thread::scope(|scope| {
-            for (profiles, tables) in profiles.chunks_mut(share).zip(tables.chunks(share)) {
-                let bags = &batch.bags;
+            for (profiles, tables) in self.profiles.chunks_mut(self.share).zip(self.tables.chunks(self.share)) {
                 scope.spawn(move || {
                     for (profile, &table) in profiles.iter_mut().zip(tables) {
                         bags[table].indices.iter().for_each(|&id| profile.access(id));
@@ -36,11 +78,5 @@ pub fn profile_source(source: &mut dyn Source, samples: u64, tables: &[usize]) -
                 });
             }
         });
-        left -= n;
-        start += n;
-        if start == epoch_len {
-            (epoch, start) = (epoch + 1, 0);
-        }
     }
-    Ok(profiles)
 }
