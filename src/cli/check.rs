@@ -1,6 +1,6 @@
 //! `dlrm-bench check`.
 
-use super::{Exit, Failure, progress::thousands};
+use super::{Exit, Failure, examples, progress::thousands};
 use crate::mllog::check::{self, Severity, Verdict};
 use clap::{Args, ValueEnum, builder::PossibleValuesParser};
 use serde::Serialize;
@@ -26,7 +26,7 @@ Examples:
 /// and rule of all that is wrong. Errors fail a log, warnings only with
 /// --werror, notes never: they tell what MLPerf's other tools will stumble on.
 #[derive(Debug, Args)]
-#[command(after_help = after_help())]
+#[command(after_help = examples(EXAMPLES))]
 pub struct CheckArgs {
     /// Logs, or folders of which every result_*.txt is taken
     #[arg(required = true, value_name = "LOG")]
@@ -49,10 +49,6 @@ pub enum Format {
     Text,
     /// One JSON object.
     Json,
-}
-
-fn after_help() -> String {
-    format!("{EXAMPLES}\n\n{}", super::EXIT_CODES)
 }
 
 /// The verdict on one file.

@@ -1,6 +1,6 @@
 //! `dlrm-bench compare`.
 
-use super::{Exit, Failure};
+use super::{Exit, Failure, examples};
 use crate::{
     report::{export, table as tables},
     results::{
@@ -35,7 +35,7 @@ others are compared, and the exit code is 65.";
 /// ranked within one task (same data, model and target); other tasks are set
 /// apart, with the reason.
 #[derive(Debug, Args)]
-#[command(after_help = EXAMPLES)]
+#[command(after_help = examples(EXAMPLES))]
 pub struct CompareArgs {
     /// What to compare: folders, logs, patterns
     #[arg(value_name = "PATH", required = true)]

@@ -108,7 +108,9 @@ fn device_memory(workload: &Workload, config: &EngineConfig) -> String {
 fn memory(plan: &MemoryPlan, whole: bool) -> String {
     let mut out = "#\n# Memory\n".to_owned();
     let total = [("all", plan.total()), ("free now", available())];
-    for (what, bytes) in plan.items.iter().chain(&total) {
+    // Of files whose sizes are unknown yet there is nothing to sum up.
+    let total = if plan.items.is_empty() { &total[1..] } else { &total[..] };
+    for (what, bytes) in plan.items.iter().chain(total) {
         out += &format!("#   {:>12}  {what}\n", shown(*bytes));
     }
     if !whole {

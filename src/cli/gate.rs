@@ -1,6 +1,6 @@
 //! `dlrm-bench gate`.
 
-use super::{Exit, Failure, run::stop_flag};
+use super::{Exit, Failure, examples, from_0, run::stop_flag};
 use crate::{
     gate::{self, Outcome, Program, Settings, SliceError, Verdict},
     results::write_file,
@@ -27,7 +27,7 @@ docs/gate.md says how it decides.";
 /// two programs or workloads in turns on this machine, or this program with a
 /// stored baseline. Writes verdict.json and summary.md, whatever the verdict.
 #[derive(Debug, Args)]
-#[command(after_help = after_help())]
+#[command(after_help = examples(EXAMPLES))]
 pub struct GateArgs {
     /// The workload file (TOML)
     pub workload: PathBuf,
@@ -75,7 +75,7 @@ pub struct GateArgs {
     #[arg(long, value_name = "AUC", default_value_t = 0.005)]
     pub max_auc_drop: f64,
     /// Seed of the coin that decides which side goes first
-    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(long, value_name = "N", default_value_t = 1, allow_negative_numbers = true, value_parser = from_0::<u64>)]
     pub seed: u64,
     /// Folder for verdict.json and summary.md
     #[arg(long, short, value_name = "DIR", default_value = "gate")]
@@ -83,10 +83,6 @@ pub struct GateArgs {
     /// No progress
     #[arg(long, short)]
     pub quiet: bool,
-}
-
-fn after_help() -> String {
-    format!("{EXAMPLES}\n\n{}", super::EXIT_CODES)
 }
 
 /// Runs the command.
@@ -140,6 +136,10 @@ pub(super) fn gate(args: &GateArgs) -> Result<Exit, Failure> {
         Ok(Some(verdict)) => publish(&verdict, &args.output),
         Ok(None) => Ok(Exit::Done),
         Err(SliceError::Interrupted) => Ok(Exit::Interrupted),
+        Err(e @ SliceError::TooFew(_)) => {
+            eprintln!("error: {e}");
+            Ok(Exit::NotEnoughEvidence)
+        }
         Err(e) => Err(e.into()),
     }
 }
@@ -205,7 +205,7 @@ impl From<SliceError> for Failure {
             SliceError::Workload(what) => Failure::Usage(what),
             SliceError::Memory(what) => Failure::Memory(what),
             SliceError::Folder { .. } => Failure::Output(e.to_string()),
-            SliceError::Interrupted | SliceError::Failed(_) => Failure::Internal(e.to_string()),
+            SliceError::Interrupted | SliceError::TooFew(_) | SliceError::Failed(_) => Failure::Internal(e.to_string()),
         }
     }
 }

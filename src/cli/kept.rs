@@ -44,20 +44,27 @@ pub(super) struct Kept {
 }
 
 impl Kept {
-    /// Makes the folder, writes the resolved workload, measures the machine and opens the log.
+    /// Measures the machine, makes the folder, writes the resolved workload and opens the log.
     pub fn open(root: &Path, resolved: &Resolved, series: Option<Series>, extras: Extras) -> Result<Self, Failure> {
         let w = &resolved.workload;
         let mut machine = Machine::inspect();
         let gpu = w.engine.device.open().map_err(|e| Failure::Device(e.to_string()))?;
         machine.gpu = gpu.map(|gpu| gpu.device().clone());
         let system = w.mlperf.platform.clone().unwrap_or_else(|| machine.name());
+        let ceilings = if extras.ceilings { ceilings(w)? } else { None };
         let folder = RunFolder::create(root, &system, &w.workload.name, &w.sha256(), w.train.seed)?;
         folder.write_workload(&w.to_toml())?;
-        let ceilings = if extras.ceilings { ceilings(w)? } else { None };
         let log =
             MlLog::create(&folder.log(), w, &system).map_err(|source| ResultsError::Write { path: folder.log(), source })?;
         let recorder = Recorder::new(folder.metrics(), machine.gpu.clone());
         Ok(Kept { folder, system, machine, ceilings, series, extras, log, recorder })
+    }
+
+    /// Leaves nothing of a run that failed before it began: there is nothing to be compared or judged.
+    pub fn discard(self) {
+        let Kept { folder, log, recorder, .. } = self;
+        drop((log, recorder));
+        folder.discard();
     }
 
     /// Writes metrics, record and plots. `finished` is missing if the run failed; the record then says why and has what was heard.
@@ -111,7 +118,7 @@ pub(super) fn ceilings(workload: &Workload) -> Result<Option<Ceilings>, Failure>
             Err(e @ BackendError::Device(_)) => Err(Failure::Device(e.to_string())),
         };
     }
-    let isa = Isa::detect().map_err(|e| Failure::Internal(e.to_string()))?;
+    let isa = Isa::detect().map_err(|e| Failure::Usage(e.to_string()))?;
     let engine = &workload.engine;
     let measured = Ceilings::measure(engine.threads, engine.pin_threads, isa, Effort::Quick, available()).ok();
     forget_peak_memory();

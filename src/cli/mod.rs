@@ -30,8 +30,9 @@ pub use report::ReportArgs;
 pub use run::RunArgs;
 pub use system::SystemArgs;
 
+use crate::{backend::cpu::gemm::Isa, data::preprocess::prepare::DISK_LIMIT, train};
 use clap::{Parser, Subcommand};
-use std::process::ExitCode;
+use std::{num::NonZeroU32, process::ExitCode, str::FromStr};
 
 /// How a command that did its work ends; see [`Failure`] for those that could not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,7 +60,8 @@ const EXIT_CODES: &str = "\
 Exit codes:
     0  done: the target was reached, or there was none; gate: no regression
     1  run: target not reached; check: a log fails; gate: regression;
-       data verify: a file is damaged
+       data verify: a file is damaged; system --check-device: an operation
+       is wrong
     2  gate: no baseline, or it cannot be read
     3  gate: not comparable
     4  the loss or a prediction is not a number; gate: or the AUC got worse
@@ -71,6 +73,34 @@ Exit codes:
    71  not enough memory
    74  the results cannot be written, or the disk is too small
   130  interrupted (Ctrl-C, SIGTERM); the log is closed properly";
+
+/// What stands at the end of a command's help.
+fn examples(text: &str) -> String {
+    format!("{text}\n\n{EXIT_CODES}")
+}
+
+/// Takes a whole number; clap's own words do not say what would be right.
+fn from_0<T: FromStr>(text: &str) -> Result<T, String> {
+    text.parse().map_err(|_| "must be a whole number from 0".to_owned())
+}
+
+/// The same without 0.
+fn from_1(text: &str) -> Result<NonZeroU32, String> {
+    text.parse().map_err(|_| "must be a whole number from 1".to_owned())
+}
+
+/// Refuses environment variables that cannot be followed, whatever the command is: nothing is measured otherwise than was asked for.
+fn check_environment() -> Result<(), Failure> {
+    Isa::detect().map_err(|e| Failure::Usage(e.to_string()))?;
+    for name in [train::memory::LIMIT, DISK_LIMIT] {
+        if let Some(value) = std::env::var_os(name)
+            && value.to_str().is_none_or(|v| v.trim().parse::<u64>().is_err())
+        {
+            return Err(Failure::Usage(format!("{name}={}: must be a number of bytes", value.display())));
+        }
+    }
+    Ok(())
+}
 
 /// Trains DLRM and DeepFM to a target AUC as fast as the machine allows, and shows how fast that was.
 #[derive(Debug, Parser)]
@@ -103,7 +133,7 @@ pub fn main() -> ExitCode {
             return if e.use_stderr() { ExitCode::from(failure::USAGE) } else { ExitCode::SUCCESS };
         }
     };
-    let done = match cli.command {
+    let done = check_environment().and_then(|()| match cli.command {
         Command::Run(args) => run::run(&args),
         Command::Check(args) => check::run(&args),
         Command::System(args) => system::system(&args),
@@ -113,7 +143,7 @@ pub fn main() -> ExitCode {
         Command::Gate(args) => gate::gate(&args),
         Command::Record(args) => record::run(&args),
         Command::Data(args) => data::run(&args),
-    };
+    });
     match done {
         Ok(exit) => ExitCode::from(exit as u8),
         Err(failure) => {

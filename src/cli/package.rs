@@ -1,6 +1,6 @@
 //! `dlrm-bench package`.
 
-use super::{Exit, Failure};
+use super::{Exit, Failure, examples};
 use crate::{
     mllog::check,
     results::package::{self, Entry, FIELDS, Options},
@@ -22,7 +22,7 @@ Examples:
 /// one system belong together: 5 of dlrm and deepfm, 10 of dlrm_dcnv2, of one
 /// workload, with different seeds. Logs are copied as they are, and checked.
 #[derive(Debug, Args)]
-#[command(after_help = after_help())]
+#[command(after_help = examples(EXAMPLES))]
 pub struct PackageArgs {
     /// Run folders of ours, or folders and patterns that lead to some
     #[arg(required = true)]
@@ -48,10 +48,6 @@ pub struct PackageArgs {
     /// has wrong, as in --set cooling=Air; may be given many times
     #[arg(long = "set", value_name = "FIELD=VALUE", value_parser = field)]
     pub set: Vec<(String, String)>,
-}
-
-fn after_help() -> String {
-    format!("{EXAMPLES}\n\n{}", super::EXIT_CODES)
 }
 
 fn field(text: &str) -> Result<(String, String), String> {

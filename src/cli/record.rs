@@ -1,6 +1,6 @@
 //! `dlrm-bench record`.
 
-use super::{Exit, Failure};
+use super::{Exit, Failure, examples};
 use crate::results::{reference::ReferenceRecord, tree};
 use clap::Args;
 use std::path::PathBuf;
@@ -16,7 +16,7 @@ Examples:
 /// The runs are of one workload with different seeds, at least 3 at each batch
 /// size (10 are better), and all reached the target.
 #[derive(Debug, Args)]
-#[command(after_help = EXAMPLES)]
+#[command(after_help = examples(EXAMPLES))]
 pub struct RecordArgs {
     /// Run folders, or folders and patterns that lead to some
     #[arg(value_name = "RESULTS", required = true)]

@@ -1,6 +1,6 @@
 //! `dlrm-bench report`.
 
-use super::{Exit, Failure};
+use super::{Exit, Failure, examples};
 use crate::{
     report::html,
     results::{
@@ -24,7 +24,7 @@ Examples:
 /// be sent, printed, and read on a phone. What cannot be read is named on
 /// standard error and on the page, and the exit code is 65.
 #[derive(Debug, Args)]
-#[command(after_help = after_help())]
+#[command(after_help = examples(EXAMPLES))]
 pub struct ReportArgs {
     /// Run folders, MLPerf logs and result trees, or folders and patterns that
     /// lead to some
@@ -36,14 +36,10 @@ pub struct ReportArgs {
     /// The page's heading
     #[arg(long, default_value = "Training of recommenders")]
     pub title: String,
-    /// The row that ratios refer to, by a name of its system, workload or
-    /// engine [default: the best]
+    /// The row that ratios refer to, instead of the best: its name, or that of
+    /// its system, engine, workload or run
     #[arg(long, value_name = "NAME")]
     pub baseline: Option<String>,
-}
-
-fn after_help() -> String {
-    format!("{EXAMPLES}\n\n{}", super::EXIT_CODES)
 }
 
 /// Runs the command.

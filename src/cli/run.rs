@@ -3,7 +3,7 @@
 use super::{
     Exit, Failure,
     convergence::{self, Judged},
-    explain,
+    examples, explain, from_0, from_1,
     kept::{Extras, Kept},
     loader_only::loader_only,
     progress::{Progress, Show},
@@ -44,7 +44,7 @@ docs/workload-file.md explains every key of a workload file.";
 /// Reads the workload file, trains, evaluates, and leaves a folder with the
 /// MLPerf log, the record, plots and the resolved workload.
 #[derive(Debug, Args)]
-#[command(after_help = after_help())]
+#[command(after_help = examples(EXAMPLES))]
 pub struct RunArgs {
     /// The workload file (TOML): what to train, on what data, until when
     pub workload: PathBuf,
@@ -63,17 +63,17 @@ pub struct RunArgs {
     pub device: Option<String>,
     /// Threads, 0 = all cores; short for --set engine.threads=... Results do
     /// not depend on it
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = from_0::<usize>)]
     pub threads: Option<usize>,
     /// Seed of initial values, dropout and order; short for --set
     /// train.seed=...
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = from_0::<u64>)]
     pub seed: Option<u64>,
     /// Train N times, with seeds counted up from train.seed, and sum up as
     /// MLPerf does: the mean time to target without the fastest and the
     /// slowest run; one run that misses it may be the slowest, two are too
     /// many. Each run leaves a folder of its own
-    #[arg(long, value_name = "N", default_value = "1")]
+    #[arg(long, value_name = "N", default_value = "1", allow_negative_numbers = true, value_parser = from_1)]
     pub runs: NonZeroU32,
     /// The seeds instead, as in --seeds 3,7,11
     #[arg(long, value_name = "LIST", value_delimiter = ',', conflicts_with_all = ["runs", "seed"])]
@@ -106,10 +106,6 @@ pub struct RunArgs {
     /// Progress and summary as JSON, one object a line, on standard output
     #[arg(long)]
     pub json: bool,
-}
-
-fn after_help() -> String {
-    format!("{EXAMPLES}\n\n{}", super::EXIT_CODES)
 }
 
 impl RunArgs {
@@ -209,7 +205,13 @@ pub(super) fn one(
     let mut kept = Kept::open(&args.results, resolved, series, Extras { ceilings: !args.no_ceilings, plots: !args.no_plots })?;
     let mut progress = Progress::new(show);
     let job = Job { workload: &resolved.workload, stop };
-    let done = train::run(&job, &mut [&mut kept.log, &mut kept.recorder, &mut progress]);
+    let done = match train::run(&job, &mut [&mut kept.log, &mut kept.recorder, &mut progress]) {
+        Err(failed) if !kept.recorder.begun() => {
+            kept.discard();
+            return Err(failed.into());
+        }
+        done => done,
+    };
     let (record, folder) = kept.close(&resolved.workload, done.as_ref().ok())?;
     Ok(Ran { record, folder, outcome: done.map(|finished| finished.outcome).map_err(Failure::from) })
 }

@@ -1,6 +1,6 @@
 //! The few lines that end a run on the terminal.
 
-use super::progress::thousands;
+use super::progress::{counted, thousands};
 use crate::{
     results::RunRecord,
     train::events::{Outcome, StopReason},
@@ -68,7 +68,7 @@ pub(super) fn summary(record: &RunRecord, folder: &Path, convergence: Option<&st
         row("loss scale", format!("{} at the end, {} steps skipped for overflow", s.scale, thousands(s.skipped_steps)));
     }
     if let Some(d) = record.data.as_ref().filter(|d| d.skipped_lines > 0) {
-        row("skipped", format!("{} malformed lines", thousands(d.skipped_lines)));
+        row("skipped", counted(d.skipped_lines, "malformed line"));
     }
     row("log", folder.join("result_0.txt").display().to_string());
     if folder.join("plots").is_dir() {

@@ -1,6 +1,6 @@
 //! `dlrm-bench system`.
 
-use super::{Exit, Failure, check_device::check_device};
+use super::{Exit, Failure, check_device::check_device, examples, from_0};
 use crate::{
     backend::{
         Device,
@@ -23,14 +23,14 @@ Examples:
 
 /// Show the machine, and measure what it can do at most
 #[derive(Debug, Args)]
-#[command(after_help = EXAMPLES)]
+#[command(after_help = examples(EXAMPLES))]
 pub struct SystemArgs {
     /// Measure the ceilings too: products a second, bandwidth, random rows;
     /// takes a few seconds, on an idle machine
     #[arg(long)]
     pub ceilings: bool,
     /// Threads that measure, 0 = all cores
-    #[arg(long, value_name = "N", default_value_t = 0, requires = "ceilings")]
+    #[arg(long, value_name = "N", default_value_t = 0, requires = "ceilings", value_parser = from_0::<usize>)]
     pub threads: usize,
     /// What is measured: cpu, cuda:N or auto
     #[arg(long, value_name = "DEVICE", default_value_t = Device::Cpu, requires = "ceilings", conflicts_with = "threads")]
@@ -93,7 +93,7 @@ fn measure(device: Device, threads: usize) -> Result<Ceilings, Failure> {
     if let Some(gpu) = device.settle().0.open().map_err(|e| Failure::Device(e.to_string()))? {
         return Ceilings::of_gpu(&gpu, Effort::Thorough).map_err(|e| Failure::Device(e.to_string()));
     }
-    let isa = Isa::detect().map_err(|e| Failure::Internal(e.to_string()))?;
+    let isa = Isa::detect().map_err(|e| Failure::Usage(e.to_string()))?;
     let threads = match threads {
         0 => std::thread::available_parallelism().map_or(1, |n| n.get()),
         n => n,

@@ -32,6 +32,8 @@ pub struct Ranges {
     left: u64,
     /// What remains of the present slice.
     slice: Option<Slice>,
+    /// Whether a slice has been had.
+    begun: bool,
 }
 
 impl Ranges {
@@ -45,13 +47,13 @@ impl Ranges {
         let samples = if plan.drop_last && len.is_some() { all - all % batch_size } else { all };
         let queue = plan.queue.as_ref().map(|q| WorkQueue::new(&q.path, samples, q.slice, epochs));
         let left = plan.max_batches.unwrap_or(u64::MAX);
-        Ranges { batch_size, samples, epochs, next_epoch: 0, queue, left, slice: None }
+        Ranges { batch_size, samples, epochs, next_epoch: 0, queue, left, slice: None, begun: false }
     }
 
     /// The samples of the next batch; `None` after the last one.
     ///
     /// # Errors
-    /// Of the queue.
+    /// Of the queue; if nothing was left in it from the start.
     pub fn take(&mut self) -> Result<Option<Range>, DataError> {
         if self.left == 0 {
             return Ok(None);
@@ -74,7 +76,13 @@ impl Ranges {
     /// Whole epochs, or what the queue has.
     fn take_slice(&mut self) -> Result<Option<Slice>, DataError> {
         if let Some(queue) = &self.queue {
-            return queue.take();
+            let slice = queue.take()?;
+            // A run that gets nothing at all has trained nothing; more often than not the file is an old one.
+            if slice.is_none() && !self.begun && self.samples > 0 {
+                return Err(queue.empty());
+            }
+            self.begun = true;
+            return Ok(slice);
         }
         let epoch = self.next_epoch;
         self.next_epoch += 1;

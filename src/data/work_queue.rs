@@ -64,6 +64,11 @@ impl WorkQueue {
         Ok(Some(Slice { epoch: next / slices, start, n: self.slice.min(self.samples - start) }))
     }
 
+    /// The error that nothing is left.
+    pub fn empty(&self) -> DataError {
+        wrong(&self.path, "all slices of this queue have been taken; delete the file to begin anew")
+    }
+
     fn text(&self, next: u64) -> String {
         let (samples, slice) = (self.samples, self.slice);
         format!("{FIRST}\nsamples {samples:0DIGITS$}\nslice   {slice:0DIGITS$}\nnext    {next:0DIGITS$}\n")

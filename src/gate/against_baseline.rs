@@ -155,7 +155,7 @@ pub fn record(program: &Program, path: &Path, settings: &Settings<'_>) -> Result
     }
     let n = session.efficiency.len();
     if n < FEWEST {
-        return Err(SliceError::Failed(format!(
+        return Err(SliceError::TooFew(format!(
             "{n} of at least {FEWEST} slices fitted into the budget; give a longer --budget"
         )));
     }

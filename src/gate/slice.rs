@@ -35,6 +35,9 @@ pub enum SliceError {
     /// Not enough memory.
     #[error("{0}")]
     Memory(String),
+    /// The budget is over before there are slices enough.
+    #[error("{0}")]
+    TooFew(String),
     /// Ctrl-C.
     #[error("interrupted")]
     Interrupted,

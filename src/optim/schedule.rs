@@ -152,7 +152,7 @@ impl Schedule {
     }
 }
 
-/// W, S and D of workloads.md 0.4; `s` counts from 1.
+/// `W`, `S`, `D` of facebook's `LRPolicyScheduler`; `s` counts from 1.
 fn facebook(base: f64, s: u64, warmup: u64, start: u64, decay: u64, plateau_quirk: bool) -> f64 {
     if s < warmup {
         base * (s as f64 / warmup as f64)
@@ -310,7 +310,7 @@ mod tests {
         near(&rates(&oneflow(), 24.0, &[1, 2, 2750, 2751, 49315]), &want);
         let decay = |k: f64| 24.0 * (1.0 - k / 27772.0) * (1.0 - k / 27772.0);
         near(&rates(&oneflow(), 24.0, &[49316, 49317, 60000]), &[24.0, decay(1.0), decay(10684.0)]);
-        // The last of 75,000 steps, as workloads.md has it.
+        // The last of 75,000 steps.
         assert!((rates(&oneflow(), 24.0, &[75_000])[0] - 0.1357).abs() < 5e-5);
         assert_eq!(rates(&oneflow(), 24.0, &[49315 + 27772 + 1, u64::MAX]), [0.0, 0.0]);
     }

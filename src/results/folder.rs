@@ -38,6 +38,17 @@ impl RunFolder {
         }
     }
 
+    /// Takes the folder away with all that is in it, and those above it that it leaves empty.
+    pub fn discard(self) {
+        // What cannot be removed is no reason to hide why the run has failed.
+        let _ = fs::remove_dir_all(&self.path);
+        for above in self.path.ancestors().skip(1).take(2) {
+            if fs::remove_dir(above).is_err() {
+                break;
+            }
+        }
+    }
+
     /// The folder.
     pub fn path(&self) -> &Path {
         &self.path

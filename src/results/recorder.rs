@@ -56,6 +56,11 @@ impl Recorder {
         }
     }
 
+    /// Whether the run has begun: what comes before it is no run.
+    pub fn begun(&self) -> bool {
+        self.facts.is_some()
+    }
+
     /// Completes `metrics.parquet`; to be called when the run is over, whatever the reason.
     pub fn finish(self) -> Result<Recorded, ResultsError> {
         self.metrics.finish()?;

@@ -14,7 +14,8 @@ use crate::{
 };
 
 /// Sets how many bytes may be taken, instead of what the machine has left.
-const LIMIT: &str = "DLRM_BENCH_MEMORY_LIMIT";
+/// Bytes that a run may take instead of those that are free.
+pub const LIMIT: &str = "DLRM_BENCH_MEMORY_LIMIT";
 /// Batches on their way between loader and engine.
 const BATCHES: u64 = 6;
 /// A prediction with its label, and both again sorted, for the metrics.

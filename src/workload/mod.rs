@@ -54,14 +54,14 @@ pub struct About {
     pub name: String,
     /// One line for people.
     pub description: String,
-    /// Names of quirks of the original program to reproduce (workloads.md section 11), those that are known.
+    /// Names of quirks of the original program to reproduce, those that are known.
     pub quirks: Vec<Quirk>,
 }
 
 /// A behaviour of an original program that is off unless asked for, since it is a bug or a surprise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub enum Quirk {
-    /// Q4: the plateau of facebook's schedule.
+    /// The plateau of facebook's schedule.
     #[serde(rename = "fb.lr-plateau")]
     FbLrPlateau,
     /// `--debug-mode` draws (and prints) all training data before the model's parameters, so these start later in the stream.

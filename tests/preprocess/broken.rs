@@ -97,7 +97,7 @@ fn what_cannot_be_done_is_said_before_anything_is() {
     let mut command = program();
     command.args(["data", "preprocess", "facebook-kaggle"]).arg(&raw).arg("-o").arg(&output).arg("--quiet");
     let full = command.env("DLRM_BENCH_DISK_LIMIT", "1000").output().unwrap();
-    refused(&full, 74, &["out: about 0.0 GB will be written, but 0.0 GB are free on this disk"]);
+    refused(&full, 74, &["out: about ", " will be written, but 0.001 MB are free on this disk"]);
     assert!(!output.exists());
     let planned = preprocess("facebook-kaggle", &raw, &output, &["--plan"]);
     let plan = String::from_utf8_lossy(&planned.stdout).into_owned();
@@ -148,7 +148,7 @@ fn stale_and_damaged_output_is_found() {
     bytes[777] ^= 1;
     for (bytes, what) in [(&bytes[..], "has the right size but other content"), (&good[160..], "160 too short")] {
         fs::write(&train, bytes).unwrap();
-        refused(&again(&[]), 65, &["_train.bin ", what, "1 of 4 files are damaged"]);
+        refused(&again(&[]), 65, &["_train.bin ", what, "damaged files: 1 of 4"]);
         let found = verify();
         let said = String::from_utf8_lossy(&found.stdout).into_owned();
         assert_eq!(found.status.code(), Some(1));

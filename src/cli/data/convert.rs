@@ -1,7 +1,7 @@
 //! `dlrm-bench data convert`.
 
 use super::{
-    super::{Exit, Failure, run::stop_flag},
+    super::{Exit, Failure, examples, run::stop_flag},
     ColumnArgs, format, formats,
     output::{Output, Written, summary},
 };
@@ -28,7 +28,7 @@ Examples:
 /// where the new format has a word for it, and is 0 elsewhere. A value that the
 /// new format cannot hold is an error that names its row and column.
 #[derive(Debug, Args)]
-#[command(after_help = EXAMPLES)]
+#[command(after_help = examples(EXAMPLES))]
 pub(super) struct ConvertArgs {
     /// The file to read
     #[arg(value_name = "INPUT")]

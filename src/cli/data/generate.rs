@@ -1,7 +1,7 @@
 //! `dlrm-bench data generate`.
 
 use super::{
-    super::{Exit, Failure, run::stop_flag},
+    super::{Exit, Failure, examples, from_0, run::stop_flag},
     format, formats,
     output::{Output, Written, summary},
 };
@@ -28,7 +28,7 @@ const EVAL_SAMPLES: u64 = 200_000;
 /// AUC is known. Dense columns are counts before any logarithm. Sample i
 /// depends on the seed, the split and i alone.
 #[derive(Debug, Args)]
-#[command(after_help = EXAMPLES)]
+#[command(after_help = examples(EXAMPLES))]
 pub(super) struct GenerateArgs {
     /// Cardinalities, id distributions and truth
     #[arg(value_parser = ["criteo_kaggle", "criteo_terabyte", "custom"])]
@@ -49,7 +49,7 @@ pub(super) struct GenerateArgs {
     #[arg(long, value_name = "N", default_value_t = 0)]
     start: u64,
     /// Seed of truth and samples
-    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(long, value_name = "N", default_value_t = 1, allow_negative_numbers = true, value_parser = from_0::<u64>)]
     seed: u64,
     /// No table has more rows than this
     #[arg(long, value_name = "N")]

@@ -1,7 +1,7 @@
 //! `dlrm-bench data inspect`.
 
 use super::{
-    super::{Exit, Failure, check::Format as Shape, progress::thousands, run::stop_flag},
+    super::{Exit, Failure, check::Format as Shape, examples, progress::thousands, run::stop_flag},
     ColumnArgs, format, formats,
 };
 use crate::{
@@ -32,9 +32,9 @@ Examples:
 ///
 /// Reads the file once: rows, share of positive labels, and for each column
 /// what is missing, how many values differ (counted up to 131,072, estimated
-/// within some percent beyond), their range, and the first rows.
+/// with a standard error of 0.8% beyond), their range, and the first rows.
 #[derive(Debug, Args)]
-#[command(after_help = EXAMPLES)]
+#[command(after_help = examples(EXAMPLES))]
 pub(super) struct InspectArgs {
     /// The file to read
     path: PathBuf,

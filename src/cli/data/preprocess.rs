@@ -1,7 +1,11 @@
 //! `dlrm-bench data preprocess`.
 
 use super::{
-    super::{EXIT_CODES, Exit, Failure, progress::thousands, run::stop_flag},
+    super::{
+        Exit, Failure, examples, from_0,
+        progress::{counted, thousands},
+        run::stop_flag,
+    },
     bar::Bar,
 };
 use crate::{
@@ -39,7 +43,7 @@ docs/preprocessing.md explains recipes, files and what can go wrong.";
 /// gets the original's files and manifest.json with sizes, checksums and
 /// counts; the same command on it once more checks them and leaves them alone.
 #[derive(Debug, Args)]
-#[command(after_help = after_help())]
+#[command(after_help = examples(EXAMPLES))]
 pub struct PreprocessArgs {
     /// Whose preparation of which log
     pub recipe: RecipeName,
@@ -57,7 +61,7 @@ pub struct PreprocessArgs {
     #[arg(long, value_name = "SIZE", default_value = "2GiB", value_parser = size)]
     pub memory: u64,
     /// Threads, 0 = all cores. The output does not depend on it
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    #[arg(long, value_name = "N", default_value_t = 0, allow_negative_numbers = true, value_parser = from_0::<usize>)]
     pub threads: usize,
     /// Malformed lines: stop and name the line, or leave it out and count it
     #[arg(long, value_name = "HOW", default_value = "fail")]
@@ -72,7 +76,7 @@ pub struct PreprocessArgs {
     #[arg(long, value_name = "HOW")]
     pub randomize: Option<RandomizeName>,
     /// Seed of what is drawn: samples, folds, order [default: the recipe's]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = from_0::<u32>)]
     pub seed: Option<u32>,
     /// What a missing id becomes, for oneflow-dlrm [default: own]
     #[arg(long, value_name = "WHICH")]
@@ -164,10 +168,6 @@ pub enum OnErrorName {
     Fail,
     /// Leave it out and count it
     Skip,
-}
-
-fn after_help() -> String {
-    format!("{EXAMPLES}\n\n{EXIT_CODES}")
 }
 
 /// `2GiB`, `512MiB` or a number of bytes.
@@ -343,9 +343,11 @@ fn summary(manifest: &Manifest, job: &Job, how: &str, elapsed: Duration) -> Stri
     if let Some(bytes) = peak_memory() {
         lines += &format!("{} MiB of memory at most\n", bytes.div_ceil(1 << 20));
     }
-    for (n, what) in [(manifest.skipped_lines, "malformed lines left out"), (manifest.dropped_samples, "negatives dropped")] {
+    for (n, thing, what) in
+        [(manifest.skipped_lines, "malformed line", "left out"), (manifest.dropped_samples, "negative", "dropped")]
+    {
         if n > 0 {
-            lines += &format!("{} {what}\n", thousands(n));
+            lines += &format!("{} {what}\n", counted(n, thing));
         }
     }
     lines

@@ -1,7 +1,7 @@
 //! `dlrm-bench data profile`.
 
 use super::{
-    super::{Exit, Failure},
+    super::{Exit, Failure, examples},
     ColumnArgs, format, formats,
 };
 use crate::{
@@ -39,7 +39,7 @@ const CACHES: [u32; 3] = [1_000, 10_000, 100_000];
 /// so many rows. --patterns writes stack distances as facebook's program does,
 /// to be drawn from with data.distribution = "trace".
 #[derive(Debug, Args)]
-#[command(after_help = EXAMPLES)]
+#[command(after_help = examples(EXAMPLES))]
 pub(super) struct ProfileArgs {
     /// The data file, or the workload file (.toml) with the training data, to
     /// look at

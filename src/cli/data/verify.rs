@@ -1,7 +1,7 @@
 //! `dlrm-bench data verify`.
 
 use super::{
-    super::{EXIT_CODES, Exit, Failure, progress::thousands},
+    super::{Exit, Failure, examples, progress::thousands},
     bar::Bar,
 };
 use crate::data::manifest::{Manifest, ManifestError, NAME};
@@ -19,7 +19,7 @@ Examples:
 /// BLAKE3 with what was written; says which are damaged, and how. The exit code
 /// is 1 if one is.
 #[derive(Debug, Args)]
-#[command(after_help = after_help())]
+#[command(after_help = examples(EXAMPLES))]
 pub struct VerifyArgs {
     /// The folder, or its manifest.json
     pub path: PathBuf,
@@ -29,10 +29,6 @@ pub struct VerifyArgs {
     /// No progress
     #[arg(long, short)]
     pub quiet: bool,
-}
-
-fn after_help() -> String {
-    format!("{EXAMPLES}\n\n{EXIT_CODES}")
 }
 
 /// Runs the command.
@@ -69,7 +65,7 @@ pub(super) fn run(args: &VerifyArgs) -> Result<Exit, Failure> {
                 manifest.recipe
             );
         } else {
-            println!("{}: {} of {} files are damaged", folder.display(), damaged.len(), manifest.files.len());
+            println!("{}: damaged files: {} of {}", folder.display(), damaged.len(), manifest.files.len());
         }
     }
     Ok(if damaged.is_empty() { Exit::Done } else { Exit::Fails })

@@ -79,11 +79,10 @@ pub fn find(raw: &str) -> Result<Vec<PathBuf>, DataError> {
     if path.is_dir() {
         return folder(path);
     }
-    if path.exists() {
-        return Ok(vec![path.to_owned()]);
-    }
-    if !raw.contains(['*', '?', '[']) {
-        return Err(DataError::Io { path: path.to_owned(), source: io::ErrorKind::NotFound.into() });
+    match path.metadata() {
+        Ok(_) => return Ok(vec![path.to_owned()]),
+        Err(source) if !raw.contains(['*', '?', '[']) => return Err(DataError::Io { path: path.to_owned(), source }),
+        Err(_) => {}
     }
     let matches = match glob::glob(raw) {
         Ok(matches) => matches,

@@ -48,7 +48,7 @@ impl Dlrm {
         layers::mlp(met, &values[self.mlps[1]..], false)?.flatten_all()
     }
 
-    /// Lets the features `n x [B, d]` meet: `[B, top_input]` (workloads.md 0.1).
+    /// Lets the features `n x [B, d]` meet: `[B, top_input]`.
     fn interact(&self, features: &[Tensor], batch: usize) -> Result<Tensor> {
         let all = Tensor::cat(features, 1)?;
         let Interaction::Dot { .. } = self.spec.interaction else { return Ok(all) };

@@ -141,7 +141,7 @@ fn label(rows: &mut [Row], by: Rows) {
         |r| r.precision.clone(),
         |r| Some(format!("batch {}", r.batch?)),
         |r| r.system.round.clone().or_else(|| Some(r.program.as_ref()?.split_once(' ')?.1.chars().take(7).collect())),
-        |r| r.settings.get("engine.threads").map(|n| format!("{n} threads")),
+        |r| r.settings.get("engine.threads").map(|n| format!("{n} thread{}", if n == "1" { "" } else { "s" })),
     ];
     // A detail is worth its place where it tells rows of one name apart.
     for detail in details {

@@ -1,7 +1,10 @@
 //! `[data]`.
 
 use super::{error::WorkloadError, reader::Reader, words::*};
-use crate::{data::preprocess::criteo::TABLES, workload::*};
+use crate::{
+    data::{preprocess::criteo::TABLES, source::planted},
+    workload::*,
+};
 use std::path::PathBuf;
 
 type Result<T> = std::result::Result<T, WorkloadError>;
@@ -40,18 +43,19 @@ fn planted(r: &Reader) -> Result<PlantedConfig> {
         r.within("data.exponents", q, |q| (0.0..=4.0).contains(&q), "exponents from 0 (all ids alike) to 4")?;
     }
     for &h in &hotness {
-        r.within("data.hotness", h, |h| (1..=MAX_HOTNESS).contains(&h), "ids a sample, from 1 to 1048576")?;
+        r.within("data.hotness", h, |h| (1..=planted::MAX_HOTNESS).contains(&h), "ids a sample, from 1 to 4096")?;
     }
     let dense = if custom { r.opt("data.dense")? } else { None };
     let rate = r.opt("data.positive_rate")?;
+    let max_rows =
+        r.within_opt("data.max_rows", r.opt("data.max_rows")?, |m| (1..=MAX_ROWS).contains(&m), "from 1 to 4294967295")?;
+    for &rows in &tables {
+        let fits = |rows: usize| rows.min(max_rows.unwrap_or(rows)) <= planted::MAX_ROWS;
+        r.within("data.tables", rows, fits, "rows up to 2147483648 where data.max_rows does not cap them")?;
+    }
     let unsaid = PlantedConfig::of(preset.word());
     Ok(PlantedConfig {
-        max_rows: r.within_opt(
-            "data.max_rows",
-            r.opt("data.max_rows")?,
-            |m| (1..=MAX_ROWS).contains(&m),
-            "from 1 to 4294967295",
-        )?,
+        max_rows,
         tables,
         hotness,
         exponents,
@@ -60,7 +64,12 @@ fn planted(r: &Reader) -> Result<PlantedConfig> {
         eval_samples: at_least_one(r, "data.eval_samples", Some(unsaid.eval_samples))?,
         seed: r.or("data.seed", unsaid.seed)?,
         preset: unsaid.preset,
-        positive_rate: r.within_opt("data.positive_rate", rate, |p| p > 0.0 && p < 1.0, "above 0 and below 1")?,
+        positive_rate: r.within_opt(
+            "data.positive_rate",
+            rate,
+            |p| planted::POSITIVE_RATES.contains(&p),
+            "from 0.001 to 0.999",
+        )?,
     })
 }
 

@@ -31,7 +31,7 @@ mod table;
 mod vocabulary;
 mod write;
 
-pub use plan::{Plan, PlannedFile, free, plan};
+pub use plan::{LIMIT as DISK_LIMIT, Plan, PlannedFile, free, plan};
 pub use recipe::{MultiHot, NullId, Parameters, Randomize, Recipe};
 pub use run::{Done, run};
 

@@ -27,7 +27,8 @@ use std::{
 /// Bytes of text by which lines are measured.
 const SAMPLE: usize = 4 << 20;
 /// Bytes that may be written, instead of what is free.
-const LIMIT: &str = "DLRM_BENCH_DISK_LIMIT";
+/// Bytes that are taken to be free on a disk instead of those that are.
+pub const LIMIT: &str = "DLRM_BENCH_DISK_LIMIT";
 /// Stretches of text that the speed is measured on, or more until there are [`MEASURED`] samples.
 const TIMED: usize = 4;
 /// Samples by which sizes of files are told: a row group's.
@@ -202,12 +203,14 @@ fn time(job: &Job, inputs: &[Input], pool: &Pool) -> Result<(u64, f64, Vec<u8>),
 /// If there is less room where `folder` is.
 pub(super) fn check_disk(folder: &Path, needed: u64) -> Result<(), PrepareError> {
     match free(folder) {
-        Some(free) if free < needed => Err(PrepareError::Disk(format!(
-            "{}: about {:.1} GB will be written, but {:.1} GB are free on this disk",
-            folder.display(),
-            needed as f64 / 1e9,
-            free as f64 / 1e9
-        ))),
+        Some(free) if free < needed => {
+            let shown = |bytes: u64| match bytes as f64 {
+                b if b >= 1e9 => format!("{:.1} GB", b / 1e9),
+                b => format!("{:.3} MB", b / 1e6),
+            };
+            let (folder, needed, free) = (folder.display(), shown(needed), shown(free));
+            Err(PrepareError::Disk(format!("{folder}: about {needed} will be written, but {free} are free on this disk")))
+        }
         _ => Ok(()),
     }
 }

@@ -132,7 +132,7 @@ fn reuse(job: &Job, fresh: &Checkpoint, manifest: Manifest, work: &Path, tell: T
     });
     if let Some(first) = damaged.first() {
         return Err(PrepareError::Stale(format!(
-            "{output}: {} {}; {} of {} files are damaged; delete the folder to make them anew",
+            "{output}: {} {}; damaged files: {} of {}; delete the folder to make them anew",
             first.file,
             first.what,
             damaged.len(),

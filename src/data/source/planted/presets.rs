@@ -1,6 +1,7 @@
 //! What the columns of planted data look like and how much each adds to the truth: presets, and the rules for custom tables.
 
 use crate::{data::DataError, workload::PlantedConfig};
+use std::ops::RangeInclusive;
 
 /// Cardinalities of the Criteo Kaggle data after facebook's preprocessing (no `max_ind_range`).
 const KAGGLE_ROWS: [usize; 26] = [
@@ -31,8 +32,12 @@ const CRITEO_DENSE: [(u8, f64, f64); 13] = [
     (20, 1.7, 0.65),
 ];
 /// No column is longer: the scattering works in 32 bits.
-const MAX_ROWS: usize = 1 << 31;
-const MAX_HOTNESS: usize = 4096;
+/// Rows of the largest table.
+pub const MAX_ROWS: usize = 1 << 31;
+/// Most ids of a sample in a table.
+pub const MAX_HOTNESS: usize = 4096;
+/// Shares of positive labels that a truth can be made for.
+pub const POSITIVE_RATES: RangeInclusive<f64> = 0.001..=0.999;
 
 /// One categorical column.
 #[derive(Debug, Clone, PartialEq)]
@@ -109,7 +114,7 @@ impl Spec {
         }
         let tables = tables(config, rows, missing)?;
         let positive_rate = config.positive_rate.unwrap_or(rate);
-        if !(0.001..=0.999).contains(&positive_rate) {
+        if !POSITIVE_RATES.contains(&positive_rate) {
             return Err(invalid(format!("data.positive_rate = {positive_rate} must lie between 0.001 and 0.999")));
         }
         if tables.is_empty() && dense.is_empty() {
