@@ -80,8 +80,8 @@ pub fn run(job: &Job, stop: &AtomicBool, tell: &mut (dyn FnMut(Progress) + Send)
             Ok(Done::Made(manifest, resumed))
         }
         Err(e) => {
-            // Wrong input stays wrong.
-            if matches!(e, PrepareError::Data(_)) {
+            // Wrong input stays wrong. A disk or a network that fails may come back, and what is done stays done.
+            if matches!(&e, PrepareError::Data(e) if !matches!(e, DataError::Io { .. })) {
                 clear(&work, was_there.then_some(&job.output));
             }
             Err(e)
