@@ -100,7 +100,8 @@ fn assert_skipped(dir: &Path, lines: u64) {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let summary = String::from_utf8_lossy(&output.stdout);
     let row = summary.lines().find_map(|l| l.strip_prefix("skipped")).map(str::trim);
-    assert_eq!(row, Some(format!("{lines} malformed lines").as_str()), "{summary}");
+    let expected = if lines == 1 { "1 malformed line".to_owned() } else { format!("{lines} malformed lines") };
+    assert_eq!(row, Some(expected.as_str()), "{summary}");
     let record = files_named(&dir.join("results"), "run.json").into_iter().find_map(|path| {
         let record: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
         find(&record, "skipped_lines").and_then(|v| v.as_u64())
@@ -227,5 +228,26 @@ fn a_run_that_does_not_fit_into_memory_is_refused_before_it_starts() {
         let err = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(71), "{err}");
         assert!(err.starts_with("error: not enough memory: ") && err.contains(refused_by) && err.lines().count() == 1, "{err}");
+    }
+    let left = std::fs::read_dir(dir.path().join("results")).map_or(0, |entries| entries.count());
+    assert_eq!(left, 0, "nothing has begun");
+}
+
+#[test]
+fn variables_that_cannot_be_followed_are_refused() {
+    let dir = csv_folder(GOOD_CSV.as_bytes(), GOOD_CSV);
+    for (name, value, right) in [
+        ("DLRM_BENCH_MEMORY_LIMIT", "1GB", "DLRM_BENCH_MEMORY_LIMIT=1GB: must be a number of bytes"),
+        ("DLRM_BENCH_DISK_LIMIT", "-1", "DLRM_BENCH_DISK_LIMIT=-1: must be a number of bytes"),
+        ("DLRM_BENCH_ISA", "sse2", "avx512"),
+    ] {
+        for words in [&["run", "w.toml", "--no-ceilings"][..], &["system"]] {
+            let output =
+                Command::new(env!("CARGO_BIN_EXE_dlrm-bench")).current_dir(dir.path()).env(name, value).args(words).output();
+            let output = output.unwrap();
+            let err = String::from_utf8_lossy(&output.stderr);
+            assert_eq!(output.status.code(), Some(64), "{err}");
+            assert!(err.starts_with("error: ") && err.contains(right) && err.lines().count() == 1, "{err}");
+        }
     }
 }

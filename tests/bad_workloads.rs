@@ -274,6 +274,9 @@ fn broken_overrides_are_refused_in_one_line() {
     for (set, message) in [
         ("train.batch_size=0", "--set train.batch_size: is 0; must be from 1 to 16777216"),
         ("train.batch_size=lots", "--set train.batch_size: is \"lots\"; must be a whole number that is not negative"),
+        ("data.positive_rate=0.0001", "--set data.positive_rate: is 0.0001; must be from 0.001 to 0.999"),
+        ("data.hotness=[5000, 1]", "--set data.hotness: is 5000; must be ids a sample, from 1 to 4096"),
+        ("data.tables=[3000000000, 60]", "--set data.tables: is 3000000000; must be rows up to 2147483648"),
         ("model.dim=8", "w.toml:15: model.bottom: last width is 16, but model.dim is 8; make them equal"),
         ("train.batch_size", "--set train.batch_size: must be KEY=VALUE, as in --set train.batch_size=4096"),
         ("traim.batch_size=1", "--set traim.batch_size: unknown section; did you mean [train]?"),
@@ -302,10 +305,18 @@ fn files_that_are_no_workloads_are_refused_in_one_line() {
 #[test]
 fn a_wrong_command_line_is_a_usage_error() {
     let dir = tempfile::tempdir().unwrap();
-    for args in [&["--engine", "torch"][..], &["--threads", "-1"], &["--no-such-flag"], &["--quiet", "--json"]] {
+    for (args, right) in [
+        (&["--engine", "torch"][..], "[possible values: "),
+        (&["--threads", "-1"], "must be a whole number from 0"),
+        (&["--seed", "x"], "must be a whole number from 0"),
+        (&["--runs", "0"], "must be a whole number from 1"),
+        (&["--no-such-flag"], "unexpected argument"),
+        (&["--quiet", "--json"], "cannot be used with"),
+    ] {
         let output = run(dir.path(), "w.toml", args);
         assert_eq!(output.status.code(), Some(64));
-        assert!(String::from_utf8_lossy(&output.stderr).starts_with("error: "));
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(error.starts_with("error: ") && error.contains(right), "{error}");
     }
 }
 

@@ -283,6 +283,16 @@ fn a_loader_can_be_timed_alone() {
         let speed: serde_json::Value = serde_json::from_str(text(&out.stdout)).unwrap();
         assert_eq!(speed["batches"], batches, "{speed}");
     }
+    // Nothing is left for a third.
+    for out in [bench.run(&part), bench.run(&part[2..])] {
+        assert_eq!(out.status.code(), Some(65), "{}", text(&out.stdout));
+        let error = text(&out.stderr);
+        assert!(
+            error.contains("all slices of this queue have been taken; delete the file") && error.lines().count() == 1,
+            "{error}"
+        );
+    }
+    assert!(!bench.results().exists(), "nothing was run");
     let out = bench.run(&["--loader-only", "--no-plots"]);
     assert!(text(&out.stderr).contains("cannot be used with"), "{}", text(&out.stderr));
 }

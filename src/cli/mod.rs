@@ -30,7 +30,7 @@ pub use report::ReportArgs;
 pub use run::RunArgs;
 pub use system::SystemArgs;
 
-use crate::{backend::cpu::gemm::Isa, data::preprocess::prepare::DISK_LIMIT, train};
+use crate::{backend::cpu::gemm::Isa, data::preprocess::prepare::DISK_LIMIT, train, workload::MAX_THREADS};
 use clap::{Parser, Subcommand};
 use std::{num::NonZeroU32, process::ExitCode, str::FromStr};
 
@@ -87,6 +87,12 @@ fn from_0<T: FromStr>(text: &str) -> Result<T, String> {
 /// The same without 0.
 fn from_1(text: &str) -> Result<NonZeroU32, String> {
     text.parse().map_err(|_| "must be a whole number from 1".to_owned())
+}
+
+/// Takes a number of threads.
+fn threads(text: &str) -> Result<usize, String> {
+    let n = text.parse().ok().filter(|&n| n <= MAX_THREADS);
+    n.ok_or_else(|| format!("must be a whole number from 0 (all cores) to {MAX_THREADS}"))
 }
 
 /// Refuses environment variables that cannot be followed, whatever the command is: nothing is measured otherwise than was asked for.

@@ -1,6 +1,6 @@
 //! `dlrm-bench system`.
 
-use super::{Exit, Failure, check_device::check_device, examples, from_0};
+use super::{Exit, Failure, check_device::check_device, examples, threads};
 use crate::{
     backend::{
         Device,
@@ -30,7 +30,7 @@ pub struct SystemArgs {
     #[arg(long)]
     pub ceilings: bool,
     /// Threads that measure, 0 = all cores
-    #[arg(long, value_name = "N", default_value_t = 0, requires = "ceilings", value_parser = from_0::<usize>)]
+    #[arg(long, value_name = "N", default_value_t = 0, requires = "ceilings", value_parser = threads)]
     pub threads: usize,
     /// What is measured: cpu, cuda:N or auto
     #[arg(long, value_name = "DEVICE", default_value_t = Device::Cpu, requires = "ceilings", conflicts_with = "threads")]

@@ -20,6 +20,9 @@ use crate::{
 use serde::Serialize;
 use std::path::PathBuf;
 
+/// No more threads than this; more is a slip.
+pub const MAX_THREADS: usize = 1024;
+
 /// A workload, resolved: every default filled in, every override applied.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Workload {

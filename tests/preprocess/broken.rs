@@ -78,7 +78,7 @@ fn broken_logs_are_named_and_leave_nothing() {
     assert_eq!(fs::read(kept).unwrap(), b"mine");
     let skipped = preprocess("facebook-terabyte", &at("days"), &at("out"), &["--on-error", "skip"]);
     assert!(skipped.status.success(), "{}", error(&skipped));
-    assert!(String::from_utf8_lossy(&skipped.stdout).contains("1 malformed lines left out"));
+    assert!(String::from_utf8_lossy(&skipped.stdout).contains("1 malformed line left out"));
 }
 
 #[test]
@@ -93,6 +93,7 @@ fn what_cannot_be_done_is_said_before_anything_is() {
     refuse("mlperf-v1", &[], 64, "mlperf-v1: the log has 2 days or more");
     refuse("facebook-kaggle", &["--sub-sample-rate", "1"], 64, "from 0 to less than 1 is right");
     refuse("facebook-kaggle", &["--memory", "1MiB"], 64, "must be at least 64 MiB");
+    refuse("mlperf-v2", &["--hotness", &["4294967295"; 26].join(",")], 64, "must be from 1 to 2147483647 and 1048576");
     refuse("facebook-kaggle", &["--max-ind-range", "3000000000"], 64, "the range of ids is from 1 to 2147483647");
     let mut command = program();
     command.args(["data", "preprocess", "facebook-kaggle"]).arg(&raw).arg("-o").arg(&output).arg("--quiet");
@@ -103,6 +104,32 @@ fn what_cannot_be_done_is_said_before_anything_is() {
     let plan = String::from_utf8_lossy(&planned.stdout).into_owned();
     assert!(planned.status.success() && !output.exists(), "{plan}");
     assert!(plan.contains("50 lines") && plan.contains(" 6,880 bytes  ") && plan.contains("_train.bin"), "{plan}");
+}
+
+/// What cannot be known before all samples are seen is planned for the worst: all different, all written out.
+#[test]
+fn no_more_is_written_than_was_planned() {
+    let dir = tempfile::tempdir().unwrap();
+    let raw = write(dir.path(), "train.txt", different_ids(70_000));
+    let days = dir.path().join("days");
+    for day in 0..2 {
+        write(&days, &format!("day_{day}"), different_ids(70_000));
+    }
+    for (recipe, raw, more) in [
+        ("fuxictr-criteo-x4", &raw, ["--min-count", "1"]),
+        ("oneflow-dlrm", &days, ["--max-ind-range", "0"]),
+        ("oneflow-deepfm", &raw, ["--seed", "1"]),
+    ] {
+        let output = dir.path().join(recipe);
+        let planned = preprocess(recipe, raw, &output, &[&more[..], &["--plan"]].concat());
+        let plan = String::from_utf8(planned.stdout).unwrap();
+        let all = plan.lines().find(|l| l.contains(" bytes in all")).unwrap();
+        let most: u64 = all.split_whitespace().next().unwrap().replace(',', "").parse().unwrap();
+        assert!(preprocess(recipe, raw, &output, &more).status.success());
+        let written: u64 =
+            files(&output).iter().filter(|(name, _)| name.as_str() != "manifest.json").map(|(_, b)| b.len() as u64).sum();
+        assert!(written <= most, "{recipe}: {written} bytes, but {plan}");
+    }
 }
 
 /// Folders that cannot be read or made.

@@ -5,6 +5,7 @@ use super::{
         Exit, Failure, examples, from_0,
         progress::{counted, thousands},
         run::stop_flag,
+        threads,
     },
     bar::Bar,
 };
@@ -61,7 +62,7 @@ pub struct PreprocessArgs {
     #[arg(long, value_name = "SIZE", default_value = "2GiB", value_parser = size)]
     pub memory: u64,
     /// Threads, 0 = all cores. The output does not depend on it
-    #[arg(long, value_name = "N", default_value_t = 0, allow_negative_numbers = true, value_parser = from_0::<usize>)]
+    #[arg(long, value_name = "N", default_value_t = 0, allow_negative_numbers = true, value_parser = threads)]
     pub threads: usize,
     /// Malformed lines: stop and name the line, or leave it out and count it
     #[arg(long, value_name = "HOW", default_value = "fail")]

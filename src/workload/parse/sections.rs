@@ -13,8 +13,6 @@ type Result<T> = std::result::Result<T, WorkloadError>;
 
 /// No batch is larger than this: positions in a batch are 32-bit.
 const MAX_BATCH: usize = 1 << 24;
-/// No more threads than this; more is a slip.
-const MAX_THREADS: usize = 1024;
 /// More processes than this are a slip.
 const MAX_SHARDS: usize = 1 << 20;
 /// More batches ahead than this are a slip.

@@ -56,7 +56,7 @@ fn columns() -> Columns {
 }
 
 impl Finish for FuxiCtr {
-    fn plan(&self, _job: &Job, lines: &[u64]) -> Outcome {
+    fn plan(&self, job: &Job, lines: &[u64]) -> Outcome {
         let all: u64 = lines.iter().sum();
         let Sizes { test, val, train } = folds::most(all);
         let columns = columns();
@@ -64,8 +64,9 @@ impl Finish for FuxiCtr {
         let mut files: Vec<PlannedFile> =
             [("train.parquet", train), ("valid.parquet", val), ("test.parquet", test)].map(file).into();
         files.push(PlannedFile::at_most(MAP, 0, 20_000));
-        // A word that occurs ten times, in each column.
-        files.push(PlannedFile::at_most(VOCABULARY, 0, (train / 10 * COLUMNS as u64 + 1000) * WORD));
+        // Words that occur no more often than they must, in each column.
+        let words = train / u64::from(job.parameters.min_count.max(1));
+        files.push(PlannedFile::at_most(VOCABULARY, 0, (words * COLUMNS as u64 + 1000) * WORD));
         let written: u64 = files.iter().map(|f| f.bytes).sum();
         let record = Form::Raw.bytes() as u64;
         Outcome { files, peak: all * record + written.max(all * (2 * record + 8)) }

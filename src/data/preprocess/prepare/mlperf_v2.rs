@@ -52,6 +52,9 @@ const DRAWN: &str = "drawn.i32";
 
 pub struct MlperfV2;
 
+/// Ids of a sample in a table; more are a slip.
+const MOST_IDS: u32 = 1 << 20;
+
 impl Finish for MlperfV2 {
     fn check(&self, parameters: &Parameters) -> Result<(), PrepareError> {
         let usage = |what: String| Err(PrepareError::Usage(what));
@@ -59,11 +62,13 @@ impl Finish for MlperfV2 {
             return usage("mlperf-v2: samples are shuffled as a whole or not at all: --randomize total or none".into());
         }
         let tables = parameters.table_rows.iter().zip(parameters.hotness).enumerate();
-        let mut wrong = tables.filter(|&(_, (rows, hotness))| !(1..=i32::MAX as u32).contains(rows) || hotness == 0);
+        let mut wrong =
+            tables.filter(|&(_, (rows, hotness))| !(1..=i32::MAX as u32).contains(rows) || !(1..=MOST_IDS).contains(&hotness));
         match wrong.next() {
-            Some((k, (rows, hotness))) => {
-                usage(format!("table {k} has {rows} rows and {hotness} ids a sample; must be at least 1 of each"))
-            }
+            Some((k, (rows, hotness))) => usage(format!(
+                "table {k} has {rows} rows and {hotness} ids a sample; must be from 1 to {} and {MOST_IDS}",
+                i32::MAX
+            )),
             None => Ok(()),
         }
     }

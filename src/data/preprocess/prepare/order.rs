@@ -19,6 +19,8 @@ use std::{
 pub const ORDERED: &str = "ordered.bin";
 /// The least memory for samples.
 const ROOM: u64 = 8 << 20;
+/// The least that waits in memory for a file: smaller writes would take all the time.
+const BUFFER: u64 = 8 << 10;
 /// Bytes of a key.
 const KEY: usize = 8;
 
@@ -123,8 +125,19 @@ impl Buckets {
         // Sorting takes 16 bytes for each sample more, and buckets are not quite equal.
         let room = (worker.job.memory / 8).max(ROOM);
         let (mut of_part, mut buckets) = (Vec::new(), Vec::new());
+        let number = |part: &Part| if part.sorted { (part.samples * (width as u64 + 16)).div_ceil(room).max(1) } else { 1 };
+        let waiting = parts.iter().map(number).sum::<u64>() * BUFFER;
+        if waiting > room {
+            let samples: u64 = parts.iter().map(|p| p.samples).sum();
+            // Twice the memory makes half as many files, of which twice as many may be.
+            let least = worker.job.memory as f64 * (waiting as f64 / room as f64).sqrt();
+            return Err(PrepareError::Memory(format!(
+                "sorting {samples} samples takes {:.0} MiB of memory; give more with --memory, and the same command goes on from here",
+                (least / f64::from(1 << 20)).ceil()
+            )));
+        }
         for part in parts {
-            let n = if part.sorted { (part.samples * (width as u64 + 16)).div_ceil(room).max(1) } else { 1 };
+            let n = number(part);
             of_part.push((buckets.len(), n as usize));
             for _ in 0..n {
                 let path = worker.path(&format!("bucket_{}.bin", buckets.len()));
@@ -133,7 +146,7 @@ impl Buckets {
                 buckets.push(Bucket { path, waiting: Vec::new(), sorted: part.sorted });
             }
         }
-        let buffer = (worker.job.memory as usize / 16 / buckets.len()).clamp(8 << 10, 1 << 20);
+        let buffer = (worker.job.memory as usize / 16 / buckets.len()).min(1 << 20);
         Ok(Buckets { of_part, buckets, buffer, width })
     }
 

@@ -13,6 +13,7 @@ use super::{
 use crate::{
     backend::cpu::pool::Pool,
     data::{
+        DataError,
         manifest::{Manifest, NAME},
         preprocess::{chunks::Chunks, criteo::Blocks},
     },

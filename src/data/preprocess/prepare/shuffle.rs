@@ -21,6 +21,8 @@ use std::{
 const MOVED: u32 = 1 << 31;
 /// The least memory for records.
 const ROOM: u64 = 8 << 20;
+/// Files that a day is dealt to; all are open at once.
+const PARTS: u64 = 256;
 
 /// Writes the training samples to the file `to` in their new order.
 pub fn shuffle(worker: &Worker, checkpoint: &Checkpoint, days: &[u64], to: &str, tell: Tell) -> Result<Written, PrepareError> {
@@ -28,7 +30,7 @@ pub fn shuffle(worker: &Worker, checkpoint: &Checkpoint, days: &[u64], to: &str,
     let mut numpy = checkpoint.generator(worker.work)?;
     let memory = worker.job.memory;
     let largest = days.iter().copied().max().unwrap_or(0);
-    let least = PROGRAM + 4 * largest + ROOM;
+    let least = (PROGRAM + 4 * largest + ROOM.max((largest * RECORD as u64).div_ceil(PARTS))) * 16 / 15;
     if largest >= u64::from(MOVED) || least > memory {
         return Err(PrepareError::Memory(format!(
             "shuffling a day of {largest} samples takes {} MiB of memory, and of more than {MOVED} it cannot be done; give more with \
@@ -138,10 +140,12 @@ impl Source<'_> {
         invert(&mut order);
         let places = room / RECORD;
         let mut parts = Vec::new();
-        for i in 0..order.len().div_ceil(places) {
+        let n = order.len().div_ceil(places);
+        let buffer = (room / n).clamp(RECORD, RECORD << 10);
+        for i in 0..n {
             let path = self.worker.path(&format!("part_{i}.bin"));
             let file = File::create(&path).map_err(PrepareError::write(&path))?;
-            parts.push((path, BufWriter::with_capacity(RECORD << 10, file)));
+            parts.push((path, BufWriter::with_capacity(buffer, file)));
         }
         let mut record = [0; RECORD];
         for (i, &place) in order.iter().enumerate() {

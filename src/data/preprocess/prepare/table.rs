@@ -32,8 +32,9 @@ pub struct Columns {
 impl Columns {
     /// The most bytes of files of so many rows in all: values as they are, dictionaries that did not pay, and what else is in a file.
     pub fn most_bytes(&self, rows: u64, files: u64) -> u64 {
-        let values = rows * (4 * self.floats.len() + 8 * self.longs.len()) as u64;
-        values * 5 / 4 + rows.div_ceil(GROUP as u64) * (16 << 10) + files * (20 << 10)
+        // A number of a dictionary may take two bytes, whatever the value takes.
+        let values = rows * (6 * self.floats.len() + 10 * self.longs.len()) as u64;
+        values + rows.div_ceil(GROUP as u64) * (16 << 10) + files * (20 << 10)
     }
 }
 

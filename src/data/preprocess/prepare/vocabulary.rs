@@ -12,6 +12,9 @@ use super::{
 use crate::data::preprocess::numbering::{Budget, Full, Numbering};
 use std::cmp::Reverse;
 
+/// Bytes that a frequent value takes while the values of a column are put in order.
+const KEPT: usize = size_of::<(u32, u64)>();
+
 /// Values of a column that a sample has.
 pub trait Value: Sync {
     /// The value of `column`, I1 first; `None` where it counts for nothing.
@@ -163,6 +166,12 @@ impl Counter {
         let frequent = |&(_, count): &(u32, u64)| count >= least;
         let mut kept: Vec<_> = table.entries().map(|(id, number)| (id, counts[number as usize])).filter(frequent).collect();
         drop((table, counts));
+        // They are sorted in memory, and become a table.
+        let fits = |kept: &Vec<(u32, u64)>| match (kept.len() * KEPT) as u64 > worker.job.dictionaries() {
+            true => Err(worker.too_many_words()),
+            false => Ok(()),
+        };
+        fits(&kept)?;
         let words = left.sync()?.bytes / 4;
         let path = worker.path(&format!("left_{}.u32", column_name(column)));
         if words > 0 {
@@ -178,6 +187,7 @@ impl Counter {
             for part in &dealt {
                 worker.interrupted()?;
                 kept.extend(runs(part, (room / 4) as usize)?.into_iter().filter(frequent));
+                fits(&kept)?;
             }
             partition::remove(&dealt)?;
         }
