@@ -39,12 +39,18 @@ impl Unpacked {
     /// # Errors
     /// If it cannot be opened.
     pub fn open(path: &Path, threads: usize, raw: Arc<AtomicU64>) -> io::Result<Self> {
-        let file = Counted { file: File::open(path)?, raw: Arc::clone(&raw) };
-        let from = if threads < 2 {
-            From::One(one(file))
-        } else {
-            let decoder = Decoder::builder().decoder_threads(threads).build().map_err(io::Error::other)?;
-            From::Several(decoder.reader(file).map_err(io::Error::other)?)
+        let file = || Ok::<_, io::Error>(Counted { file: File::open(path)?, raw: Arc::clone(&raw) });
+        // Where not even the first header is whole, one thread tells what is wrong.
+        let several = match threads {
+            0 | 1 => None,
+            n => Decoder::builder().decoder_threads(n).build().map_err(io::Error::other)?.reader(file()?).ok(),
+        };
+        let from = match several {
+            Some(several) => From::Several(several),
+            None => {
+                raw.store(0, Ordering::Relaxed);
+                From::One(one(file()?))
+            }
         };
         Ok(Unpacked { path: path.to_owned(), from, passed: 0, raw })
     }
@@ -174,6 +180,17 @@ mod tests {
             // How much comes before an error depends on how much is asked for at once.
             let n = text.len().min(plain.len());
             prop_assert!(text[..n] == plain[..n] && (said.is_some() || text.len() == plain.len()));
+        }
+    }
+
+    #[test]
+    fn a_file_cut_within_its_header_is_what_one_thread_says() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("day_0.gz");
+        let whole = packed(b"0\t1\n", 6);
+        for n in 0..whole.len() {
+            std::fs::write(&path, &whole[..n]).unwrap();
+            assert_eq!(read(&path, 3, 1000), read(&path, 1, 1000), "{n} bytes");
         }
     }
 
