@@ -219,6 +219,67 @@ fn an_interrupted_command_leaves_nothing() {
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
 }
 
+/// A second command for the same file is refused while the first is at it, and a kill of that keeps nobody out.
+#[cfg(unix)]
+#[test]
+fn one_command_at_a_time_writes_a_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    generate(dir, "train", "30", "a.bin");
+    let sets = [
+        ("out.bin", "bin40", "./out.bin", ".tmp-out.bin"),
+        ("b_dense.npy", "torchrec", "b_labels.npy", ".tmp-b_dense.npy"),
+        ("data/train", "nvidia", "data/train", "data/.tmp-train"),
+    ];
+    for (first, format, second, waiting) in sets {
+        // Counts do not fit in NVIDIA's files.
+        let what: &[&str] = if format == "nvidia" { &["custom", "--tables", "9", "--dense", "0"] } else { &["criteo_kaggle"] };
+        let args = [&["data", "generate"], what, &["--samples", "1000000000", "--to", format, "-o", first]].concat();
+        let mut child = Command::new(env!("CARGO_BIN_EXE_dlrm-bench")).current_dir(dir).args(args).spawn().unwrap();
+        while !dir.join(waiting).exists() {
+            assert!(child.try_wait().unwrap().is_none(), "ended early");
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+        let convert = ["data", "convert", "a.bin", "--dense-transform", "raw", "--to", format, "--force", "-o", second];
+        let said = refused(dir, &convert, 64);
+        assert_eq!(said, format!("{second}: another process is writing it; wait for its end, or choose another name"));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let transform = if format == "bin40" { "raw" } else { "log_plus3" };
+        good(dir, &["data", "convert", "a.bin", "--dense-transform", transform, "--to", format, "-o", second]);
+        let left = fs::read_dir(dir.join(waiting).parent().unwrap()).unwrap();
+        let left: Vec<_> = left.map(|e| e.unwrap().file_name()).filter(|n| n.as_encoded_bytes().starts_with(b".tmp-")).collect();
+        assert!(left.is_empty(), "{left:?}");
+    }
+    assert_eq!(fs::read(dir.join("out.bin")).unwrap(), fs::read(dir.join("a.bin")).unwrap());
+}
+
+/// Names that are not UTF-8 stay what they are.
+#[cfg(unix)]
+#[test]
+fn sets_of_files_may_have_any_name() {
+    use std::{ffi::OsStr, os::unix::ffi::OsStrExt};
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    generate(dir, "train", "30", "a.bin");
+    for (name, others) in [
+        (&b"\xff_dense.npy"[..], [&b"\xff_labels.npy"[..], b"\xff_sparse.npy"]),
+        (b"a\xfe_intermediate_y.npy", [b"a\xfe_intermediate_d.npy", b"a\xfe_intermediate_s.npy"]),
+    ] {
+        let name = OsStr::from_bytes(name);
+        let command = || {
+            let mut command = Command::new(env!("CARGO_BIN_EXE_dlrm-bench"));
+            command.current_dir(dir).args(["data", "convert"]);
+            command
+        };
+        assert!(command().args(["a.bin", "-o"]).arg(name).status().unwrap().success());
+        assert!(others.iter().all(|o| dir.join(OsStr::from_bytes(o)).is_file()) && dir.join(name).is_file());
+        assert!(command().arg(name).args(["--force", "-o", "b.bin"]).status().unwrap().success());
+        assert_eq!(fs::read(dir.join("b.bin")).unwrap(), fs::read(dir.join("a.bin")).unwrap());
+    }
+    assert_eq!(fs::read_dir(dir).unwrap().count(), 2 + 6);
+}
+
 #[test]
 fn broken_files_stop_a_run_in_one_line() {
     let dir = tempfile::tempdir().unwrap();

@@ -3,7 +3,7 @@
 
 use super::{
     Writer,
-    matrices::{Ids, Matrices},
+    matrices::{Ids, Matrices, part},
 };
 use crate::data::{
     DataError,
@@ -20,9 +20,7 @@ pub const ENDINGS: [&str; 3] = ["_intermediate_y.npy", "_intermediate_d.npy", "_
 
 /// The files of the set named by `path`: any of its files, or what they have in common.
 pub fn files(path: &Path) -> Vec<PathBuf> {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let prefix = ENDINGS.iter().find_map(|e| name.strip_suffix(e)).unwrap_or(&name);
-    ENDINGS.iter().map(|e| path.with_file_name(format!("{prefix}{e}"))).collect()
+    ENDINGS.iter().map(|e| part(path, &ENDINGS, e)).collect()
 }
 
 /// Opens the files.

@@ -6,6 +6,30 @@ use crate::data::{
     npy::{Array, Type},
     rows::{Hotness, Layout, Numbers, Place, Rows, wrong},
 };
+use std::{
+    ffi::OsStr,
+    path::{Path, PathBuf},
+};
+
+/// The file that ends in `ending` of the set that is named by `path`: any of its files, which end in `endings`, or what they have in common.
+pub(super) fn part(path: &Path, endings: &[&str], ending: &str) -> PathBuf {
+    let name = path.file_name().unwrap_or_default();
+    let mut file = endings.iter().find_map(|e| without(name, e)).unwrap_or(name).to_owned();
+    file.push(ending);
+    path.with_file_name(file)
+}
+
+/// The name before `ending`, which need not be UTF-8.
+#[cfg(unix)]
+fn without<'a>(name: &'a OsStr, ending: &str) -> Option<&'a OsStr> {
+    use std::os::unix::ffi::OsStrExt;
+    name.as_bytes().strip_suffix(ending.as_bytes()).map(OsStr::from_bytes)
+}
+
+#[cfg(not(unix))]
+fn without<'a>(name: &'a OsStr, ending: &str) -> Option<&'a OsStr> {
+    name.to_str()?.strip_suffix(ending).map(OsStr::new)
+}
 
 /// Where the ids are.
 pub(super) enum Ids {

@@ -19,7 +19,7 @@ pub(super) struct Entry {
     pub named: bool,
     pub open: Open,
     pub create: Create,
-    /// The files of a data set.
+    /// The files of a data set, those that say what the others are last.
     pub files: fn(&Path, &Layout) -> Vec<PathBuf>,
     /// The one of them that several data sets share.
     pub shared: Option<&'static str>,

@@ -14,7 +14,6 @@ use crate::data::{
     rows::{Hotness, IdColumn, Layout, Place, Rows, io, wrong},
 };
 use std::{
-    ffi::OsString,
     fs::File,
     path::{Path, PathBuf},
 };
@@ -28,11 +27,7 @@ pub const ENDINGS: [&str; 4] = [DENSE, LABELS, SPARSE, MULTI_HOT];
 
 /// The file of the set named by `path` (any of its files, or what they have in common) that ends in `ending`.
 fn part(path: &Path, ending: &str) -> PathBuf {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let prefix = ENDINGS.iter().find_map(|e| name.strip_suffix(e)).unwrap_or(&name);
-    let mut file = OsString::from(prefix);
-    file.push(ending);
-    path.with_file_name(file)
+    matrices::part(path, &ENDINGS, ending)
 }
 
 /// Whether the ids take the form of an archive.

@@ -180,3 +180,116 @@ fn what_does_not_fit_is_refused_in_one_line() {
     let other = Layout::numbered(2, Numbers::Int32, [Hotness::One]);
     assert!(create("b.csv", &other).ends_with("has other columns than these samples; write them to another folder"));
 }
+
+/// A map of somebody else's, with all that FuxiCTR puts there.
+const THEIRS: &str = r#"{
+  "dataset_id": "theirs_x1",
+  "num_fields": 4,
+  "total_features": 31,
+  "input_length": 6,
+  "labels": ["label"],
+  "features": [
+    {"I1": {"source": "user", "type": "numeric", "normalizer": "StandardScaler"}},
+    {"group": {"type": "meta", "remap": false}},
+    {"C1": {"type": "categorical", "source": "", "padding_idx": 0, "oov_idx": 9, "vocab_size": 10, "pretrained_emb": "a.h5"}},
+    {"C2": {"type": "categorical", "source": "", "padding_idx": 0, "oov_idx": 9, "vocab_size": 10, "share_embedding": "C1"}},
+    {"tags": {"vocab_size": 10, "type": "sequence", "max_len": 3, "feature_encoder": null, "share": 0.5}}
+  ],
+  "default_emb_dim": 16
+}
+"#;
+
+/// Their columns, and samples whose largest ids are these.
+fn theirs(ids: [u32; 3]) -> (Layout, Rows) {
+    let mut layout = Layout::numbered(1, Numbers::Float32, [Hotness::One; 2]);
+    layout.ids.push(crate::data::rows::IdColumn { name: "tags".into(), hotness: Hotness::Fixed(3) });
+    let mut rows = Rows::new(&layout);
+    rows.labels.push(1.0);
+    rows.dense.push(0.5);
+    rows.ids[0].push([ids[0]]);
+    rows.ids[1].push([ids[1]]);
+    rows.ids[2].push([ids[2], 1, 0]);
+    (layout, rows)
+}
+
+#[test]
+fn a_map_of_others_only_gets_room_for_more_ids() {
+    let dir = tempfile::tempdir().unwrap();
+    let map = dir.path().join(NAME);
+    let write = |ids: [u32; 3]| {
+        fs::write(&map, THEIRS).unwrap();
+        let (layout, rows) = theirs(ids);
+        write_all(Format::FuxiCtr, &dir.path().join("test.npz"), &layout, &rows, 4).unwrap();
+        let back = read_all(Format::FuxiCtr, &dir.path().join("test.npz"), 4, &Columns::default()).unwrap();
+        assert!(same(&back.1, &rows));
+        fs::read_to_string(&map).unwrap()
+    };
+    assert_eq!(write([9, 9, 9]), THEIRS);
+    let plain = |text: &str| text.split_whitespace().collect::<String>();
+    let tags = THEIRS.replace(r#""vocab_size": 10, "type""#, r#""vocab_size": 21, "type""#);
+    assert_eq!(plain(&write([0, 0, 20])), plain(&tags.replace(": 31", ": 42")));
+    // Columns of one table grow together, whichever has the larger id.
+    let both = THEIRS.replace(r#""oov_idx": 9, "vocab_size": 10"#, r#""oov_idx": 9, "vocab_size": 13"#).replace(": 31", ": 37");
+    assert_eq!(plain(&write([2, 12, 0])), plain(&both));
+    assert_eq!(plain(&write([12, 11, 0])), plain(&both));
+
+    let (mut layout, _) = theirs([0; 3]);
+    let mut refused = |hotness: [Hotness; 3]| {
+        layout.ids.iter_mut().zip(hotness).for_each(|(c, h)| c.hotness = h);
+        let error = FuxiWriter::create(&dir.path().join("b.npz"), &layout).map(drop).unwrap_err().to_string();
+        error.replace(dir.path().to_str().unwrap(), "D")
+    };
+    assert_eq!(
+        refused([Hotness::One; 3]),
+        "D/feature_map.json: column tags is a sequence of 3 ids, but these samples hold one id; must be equal; use another folder"
+    );
+    assert!(
+        refused([Hotness::One, Hotness::One, Hotness::Fixed(4)])
+            .contains("tags is a sequence of 3 ids, but these samples hold 4 ids")
+    );
+    assert!(refused([Hotness::Fixed(2); 3]).contains("column C1 is categorical, of one id, but these samples hold 2 ids"));
+    assert_eq!(plain(&fs::read_to_string(&map).unwrap()), plain(&both));
+}
+
+#[test]
+fn the_order_of_features_of_version_1_stays() {
+    let dir = tempfile::tempdir().unwrap();
+    let (map, layout) = (dir.path().join(NAME), Layout::numbered(0, Numbers::Int32, [Hotness::One; 2]));
+    let text = r#"{"label_name": "label", "feature_specs": {"C2": {"type": "categorical", "vocab_size": 3, "index": 0},
+        "C1": {"type": "categorical", "vocab_size": 3, "index": 1}}, "num_feature": 6}"#;
+    fs::write(&map, text).unwrap();
+    let mut rows = Rows::new(&layout);
+    rows.labels.push(1.0);
+    rows.ids[0].push([2]);
+    rows.ids[1].push([7]);
+    write_all(Format::FuxiCtr, &dir.path().join("a.csv"), &layout, &rows, 4).unwrap();
+    let plain = |text: &str| text.split_whitespace().collect::<String>();
+    assert_eq!(plain(&fs::read_to_string(&map).unwrap()), plain(&text.replacen(": 3", ": 8", 1)));
+}
+
+#[test]
+fn files_that_are_written_at_the_same_time_share_a_map() {
+    let dir = tempfile::tempdir().unwrap();
+    let layout = Layout::numbered(0, Numbers::Int32, [Hotness::One; 2]);
+    let begin = |name: &str, ids: [u32; 2]| {
+        let mut rows = Rows::new(&layout);
+        rows.labels.push(1.0);
+        rows.ids.iter_mut().zip(ids).for_each(|(bags, id)| bags.push([id]));
+        let mut writer = FuxiWriter::create(&dir.path().join(name), &layout).unwrap();
+        writer.write(&rows).unwrap();
+        Box::new(writer)
+    };
+    let (train, test) = (begin("train.csv", [5, 70]), begin("test.csv", [60, 7]));
+    train.finish().unwrap();
+    test.finish().unwrap();
+    for (name, ids) in [("train.csv", [5, 70]), ("test.csv", [60, 7])] {
+        let rows = read_all(Format::FuxiCtr, &dir.path().join(name), 4, &Columns::default()).unwrap().1;
+        assert_eq!((rows.ids[0].indices[0], rows.ids[1].indices[0]), (ids[0], ids[1]));
+    }
+    let late = begin("late.csv", [1, 1]);
+    fs::write(dir.path().join(NAME), THEIRS).unwrap();
+    assert!(
+        late.finish().unwrap_err().to_string().ends_with("has other columns than these samples; write them to another folder")
+    );
+    assert_eq!(fs::read_to_string(dir.path().join(NAME)).unwrap(), THEIRS);
+}

@@ -227,3 +227,76 @@ fn what_does_not_fit_is_refused_in_one_line() {
     assert!(spec(&good.replace("train/cat_1.bin", "../cat_1.bin")).contains("does not lie beside the spec"));
     assert!(spec(&good.replace("split_binary", "csv")).contains("split train: each entry must be of type split_binary"));
 }
+
+#[test]
+fn splits_that_are_written_at_the_same_time_share_a_spec() {
+    let dir = tempfile::tempdir().unwrap();
+    let (layout, rows) = sample(10);
+    let open = |name: &str| read_all(Format::Nvidia, &dir.path().join(name), 9, &Columns::default());
+    let begin = |name: &str, rows: &Rows| {
+        let mut writer = NvidiaWriter::create(&dir.path().join(name), &layout).unwrap();
+        writer.write(rows).unwrap();
+        Box::new(writer)
+    };
+    let few = part(&rows, &layout, 0, 3);
+    let (train, test, large) = (begin("train", &rows), begin("test", &few), begin("large", &rows));
+    train.finish().unwrap();
+    test.finish().unwrap();
+    assert!(same(&open("train").unwrap().1, &stored(&rows)) && same(&open("test").unwrap().1, &stored(&few)));
+    // The first to end decides, here that of small ids.
+    fs::remove_file(dir.path().join(NAME)).unwrap();
+    let test = begin("test", &few);
+    test.finish().unwrap();
+    assert_eq!(
+        large.finish().unwrap_err().to_string().replace(dir.path().to_str().unwrap(), "D"),
+        "D/large: column C1 holds 6; must be below 3, its cardinality by the other splits; write the one with the largest ids first"
+    );
+    let later = begin("later", &few);
+    NvidiaWriter::with_cardinalities(&dir.path().join("other"), &layout, &[9, 9, 9]).map(Box::new).unwrap().finish().unwrap();
+    let said = later.finish().unwrap_err().to_string();
+    assert!(
+        said.ends_with("column C1 has 9 ids by the other splits, but had 3 when this one was begun; write it anew"),
+        "{said}"
+    );
+    assert!(open("test").unwrap_err().to_string().contains("there is no split test"));
+}
+
+#[test]
+fn a_split_is_refused_beside_others_of_other_types() {
+    let dir = tempfile::tempdir().unwrap();
+    let (layout, rows) = sample(10);
+    write_all(Format::Nvidia, &dir.path().join("train"), &layout, &rows, 9).unwrap();
+    let spec = dir.path().join(NAME);
+    let good = fs::read_to_string(&spec).unwrap();
+    let write = |from: &str, to: &str| {
+        fs::write(&spec, good.replacen(from, to, 1)).unwrap();
+        let written = write_all(Format::Nvidia, &dir.path().join("test"), &layout, &rows, 9);
+        written.map_err(|e| e.to_string().replace(dir.path().to_str().unwrap(), "D"))
+    };
+    for (from, to, column) in [
+        ("float16", "int16", "num_0"),
+        ("float16", "float32", "num_0"),
+        ("bool", "int32", "label"),
+        ("int8", "int32", "cat_0.bin"),
+        ("int16", "uint16", "cat_1.bin"),
+    ] {
+        let want =
+            format!("D/{NAME}: column {column} is of type {to}, but is written as {from}; must be equal; use another folder");
+        assert_eq!(write(from, to).unwrap_err(), want);
+    }
+    write("float16", "float16").unwrap();
+    let (_, back) = read_all(Format::Nvidia, &dir.path().join("test"), 9, &Columns::default()).unwrap();
+    assert!(same(&back, &stored(&rows)));
+}
+
+#[cfg(unix)]
+#[test]
+fn a_split_whose_name_the_spec_cannot_hold_is_refused() {
+    use std::os::unix::ffi::OsStrExt;
+    let dir = tempfile::tempdir().unwrap();
+    let (layout, _) = sample(1);
+    let path = dir.path().join(std::ffi::OsStr::from_bytes(b"\xfftrain"));
+    let said = NvidiaWriter::create(&path, &layout).map(drop).unwrap_err().to_string();
+    assert!(said.ends_with("feature_spec.yaml holds the names of splits; must be UTF-8"), "{said}");
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+}

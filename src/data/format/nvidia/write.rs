@@ -29,8 +29,8 @@ pub struct NvidiaWriter {
     numerical: BufWriter<File>,
     ids: Vec<Category>,
     rows: u64,
-    /// What the other splits have fixed.
-    spec: Option<Spec>,
+    /// Whether a feature spec with other columns is replaced.
+    replaces: bool,
 }
 
 /// A categorical column.
@@ -48,28 +48,11 @@ impl NvidiaWriter {
     /// # Errors
     /// If a file cannot be written, a column may hold other than one id, or the other splits have other columns.
     pub fn create(path: &Path, layout: &Layout) -> Result<Self, DataError> {
-        let at = path.with_file_name(NAME);
-        let mut spec = Spec::read(&at)?;
-        if let Some(spec) = &mut spec {
-            spec.source_spec.remove(&whole::name(path));
-        }
-        let spec = spec.filter(|s| !s.source_spec.is_empty());
-        let cardinalities = match &spec {
-            Some(s) => {
-                let (dense, ids) = (s.channel_spec.numerical.len(), s.channel_spec.categorical.len());
-                if (dense, ids) != (layout.dense.len(), layout.ids.len()) {
-                    let what = format!(
-                        "the splits there have {dense} dense and {ids} categorical columns, but there are {} and {}; must be equal",
-                        layout.dense.len(),
-                        layout.ids.len()
-                    );
-                    return Err(wrong(&at, what));
-                }
-                Some(s.channel_spec.categorical.iter().map(|c| s.feature_spec[c].cardinality.unwrap_or(0)).collect())
-            }
+        let cardinalities = match others(path)? {
+            Some(spec) => Some(cardinalities(&spec, layout, path)?),
             None => None,
         };
-        NvidiaWriter::start(path, layout, cardinalities, spec)
+        NvidiaWriter::start(path, layout, cardinalities, false)
     }
 
     /// The same with cardinalities that are known beforehand; a feature spec that is there is replaced when the split is complete, unless
@@ -78,14 +61,14 @@ impl NvidiaWriter {
     /// # Errors
     /// As [`NvidiaWriter::create`].
     pub fn with_cardinalities(path: &Path, layout: &Layout, cardinalities: &[u64]) -> Result<Self, DataError> {
-        let at = path.with_file_name(NAME);
-        let same = |s: &Spec| s.channel_spec == channels(layout) && s.feature_spec == features(layout, cardinalities);
-        let spec = Spec::read(&at)?.filter(same);
-        NvidiaWriter::start(path, layout, Some(cardinalities.to_vec()), spec)
+        NvidiaWriter::start(path, layout, Some(cardinalities.to_vec()), true)
     }
 
-    fn start(path: &Path, layout: &Layout, cardinalities: Option<Vec<u64>>, spec: Option<Spec>) -> Result<Self, DataError> {
+    fn start(path: &Path, layout: &Layout, cardinalities: Option<Vec<u64>>, replaces: bool) -> Result<Self, DataError> {
         layout.check_single(path, "NVIDIA's split binary")?;
+        if path.file_name().is_some_and(|n| n.to_str().is_none()) {
+            return Err(wrong(path, format!("{NAME} holds the names of splits; must be UTF-8")));
+        }
         fs::create_dir_all(path).map_err(io(path))?;
         let create = |name: &str| {
             let file = path.join(name);
@@ -106,9 +89,85 @@ impl NvidiaWriter {
             path: path.to_owned(),
             layout: layout.clone(),
             rows: 0,
-            spec,
+            replaces,
         })
     }
+
+    /// What the other splits have fixed by now: their spec and the cardinalities.
+    ///
+    /// # Errors
+    /// If this split does not fit.
+    fn settled(&self) -> Result<Option<(Spec, Vec<u64>)>, DataError> {
+        let Some(spec) = others(&self.path)? else { return Ok(None) };
+        let known: Option<Vec<u64>> = self.ids.iter().map(|to| to.known.map(|(n, _)| n)).collect();
+        if self.replaces {
+            let same = |n: &[u64]| spec.channel_spec == channels(&self.layout) && spec.feature_spec == features(&self.layout, n);
+            return Ok(known.filter(|n| same(n)).map(|n| (spec, n)));
+        }
+        let found = cardinalities(&spec, &self.layout, &self.path)?;
+        for ((to, column), &n) in self.ids.iter().zip(&self.layout.ids).zip(&found) {
+            match to.known {
+                Some((known, _)) if known != n => {
+                    let what = format!(
+                        "column {} has {n} ids by the other splits, but had {known} when this one was begun; write it anew",
+                        column.name
+                    );
+                    return Err(wrong(&self.path, what));
+                }
+                None if self.rows > 0 && u64::from(to.largest) >= n => {
+                    let what = format!("column {} holds {}; must be below {n}, {BY_OTHERS}", column.name, to.largest);
+                    return Err(wrong(&self.path, what));
+                }
+                _ => {}
+            }
+        }
+        Ok(Some((spec, found)))
+    }
+}
+
+/// Why an id is too large.
+const BY_OTHERS: &str = "its cardinality by the other splits; write the one with the largest ids first";
+
+/// The spec beside the split in the folder `path`, without that; `None` if there is none, or no other split.
+fn others(path: &Path) -> Result<Option<Spec>, DataError> {
+    let mut spec = Spec::read(&path.with_file_name(NAME))?;
+    if let Some(spec) = &mut spec {
+        spec.source_spec.remove(&whole::name(path));
+    }
+    Ok(spec.filter(|s| !s.source_spec.is_empty()))
+}
+
+/// The cardinalities of the splits of `spec`, which lies beside the folder `path`.
+///
+/// # Errors
+/// If it says other than what is written of `layout`.
+fn cardinalities(spec: &Spec, layout: &Layout, path: &Path) -> Result<Vec<u64>, DataError> {
+    let at = path.with_file_name(NAME);
+    let Channels { categorical, label, numerical } = &spec.channel_spec;
+    if (numerical.len(), categorical.len()) != (layout.dense.len(), layout.ids.len()) {
+        let what = format!(
+            "the splits there have {} dense and {} categorical columns, but there are {} and {}; must be equal",
+            numerical.len(),
+            categorical.len(),
+            layout.dense.len(),
+            layout.ids.len()
+        );
+        return Err(wrong(&at, what));
+    }
+    // `Spec::read` has seen that each has one.
+    let all: Vec<u64> = categorical.iter().map(|c| spec.feature_spec[c].cardinality.unwrap_or(0)).collect();
+    // Columns may have other names than those of NVIDIA's programs.
+    let Channels { categorical: ids, label: labels, numerical: dense } = channels(layout);
+    let written = features(layout, &all);
+    let theirs = label.iter().chain(numerical).chain(categorical);
+    for (column, ours) in theirs.zip(labels.iter().chain(&dense).chain(&ids)) {
+        let (there, here) = (&spec.feature_spec[column].dtype, &written[ours].dtype);
+        if there != here {
+            let what = format!("column {column} is of type {there}, but is written as {here}; must be equal; use another folder");
+            return Err(wrong(&at, what));
+        }
+    }
+    Ok(all)
 }
 
 /// Bytes of an id of a column with so many: NVIDIA's `get_categorical_feature_type`.
@@ -183,11 +242,7 @@ impl Writer for NvidiaWriter {
                 let id = rows.id(k, i);
                 let below = to.known.map_or(i32::MAX as u64, |(n, _)| n);
                 if u64::from(id) >= below {
-                    let why = if to.known.is_some() {
-                        "its cardinality by the other splits; write the one with the largest ids first"
-                    } else {
-                        "since NVIDIA's files hold no larger id"
-                    };
+                    let why = if to.known.is_some() { BY_OTHERS } else { "since NVIDIA's files hold no larger id" };
                     let what = format!("column {} is {id}; must be below {below}, {why}", column.name);
                     return Err(Place { path: &self.path, row: first + i as u64 }.error(what));
                 }
@@ -202,6 +257,8 @@ impl Writer for NvidiaWriter {
     fn finish(mut self: Box<Self>) -> Result<(), DataError> {
         self.label.flush().map_err(io(self.path.join(LABEL)))?;
         self.numerical.flush().map_err(io(self.path.join(NUMERICAL)))?;
+        // Another process may have written splits since this one was begun.
+        let settled = self.settled()?;
         let mut cardinalities = Vec::new();
         for (k, mut to) in std::mem::take(&mut self.ids).into_iter().enumerate() {
             let path = self.path.join(category(k));
@@ -209,7 +266,8 @@ impl Writer for NvidiaWriter {
             let cardinality = match to.known {
                 Some((n, _)) => n,
                 None => {
-                    let n = if self.rows == 0 { 0 } else { u64::from(to.largest) + 1 };
+                    let own = if self.rows == 0 { 0 } else { u64::from(to.largest) + 1 };
+                    let n = settled.as_ref().map_or(own, |(_, all)| all[k]);
                     narrow(&path, size(&self.path, k, n)?).map_err(io(&path))?;
                     n
                 }
@@ -217,7 +275,7 @@ impl Writer for NvidiaWriter {
             cardinalities.push(cardinality);
         }
         let name = whole::name(&self.path);
-        let mut spec = self.spec.take().unwrap_or_else(|| Spec {
+        let mut spec = settled.map(|(spec, _)| spec).unwrap_or_else(|| Spec {
             channel_spec: channels(&self.layout),
             feature_spec: features(&self.layout, &cardinalities),
             ..Spec::default()
