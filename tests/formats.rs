@@ -199,6 +199,9 @@ fn outputs_appear_whole_or_not_at_all() {
     );
     let said = refused(dir, &["data", "generate", "custom", "--samples", "9", "-o", "d.bin", "--tables", "0"], 64);
     assert!(said.contains("--tables[0] = 0 must lie between"), "{said}");
+    let wide = ["data", "generate", "custom", "--samples", "9", "-o", "d.csv", "--tables", "5", "--dense", "99999999999"];
+    let said = refused(dir, &wide, 64);
+    assert!(said.ends_with("--dense = 99999999999 must be at most 1048576"), "{said}");
 }
 
 /// Ctrl-C in the middle of a large file leaves nothing.

@@ -184,6 +184,17 @@ impl Place<'_> {
         u32::try_from(value).map_err(|_| self.error(format!("column {column} is {value}; must be an id from 0 to {}", u32::MAX)))
     }
 
+    /// Refuses an infinite `value` for a `format` that has no word for it.
+    ///
+    /// # Errors
+    /// If it is infinite.
+    pub fn finite(self, column: &str, value: f64, format: &str) -> Result<(), DataError> {
+        match value.is_infinite() {
+            true => Err(self.error(format!("column {column} is {value}; must be finite, since {format} holds no other number"))),
+            false => Ok(()),
+        }
+    }
+
     /// `value` as a whole number of 32 bits; a missing one is 0.
     ///
     /// # Errors

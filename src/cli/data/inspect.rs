@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     data::{
-        format::{CHUNK, Format, files, open},
+        format::{Format, chunk, files, open},
         inspect::{ColumnFacts, Facts, Histogram, Inspector, Kind},
         rows::{Layout, Rows},
     },
@@ -126,13 +126,13 @@ fn each(
     let layout = reader.layout().clone();
     let mut rows = Rows::new(&layout);
     take(&layout, &rows);
-    let mut left = args.limit.unwrap_or(u64::MAX);
+    let (chunk, mut left) = (chunk(&layout), args.limit.unwrap_or(u64::MAX));
     loop {
         if stop.load(Ordering::Relaxed) {
             return Ok(None);
         }
         // One row more tells whether the limit has cut anything off.
-        reader.read((CHUNK as u64).min(left.max(1)) as usize, &mut rows)?;
+        reader.read((chunk as u64).min(left.max(1)) as usize, &mut rows)?;
         if rows.is_empty() || left == 0 {
             return Ok(Some(rows.is_empty()));
         }

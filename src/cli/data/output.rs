@@ -4,7 +4,7 @@ use super::super::{Failure, progress::thousands};
 use crate::{
     data::{
         DataError,
-        format::{self, CHUNK, Format, Reader},
+        format::{self, Format, Reader},
         rows::{Layout, Rows},
         whole::{Lock, publish, temporary},
     },
@@ -139,12 +139,12 @@ impl Output<'_> {
     ) -> Result<Option<u64>, DataError> {
         let mut rows = Rows::new(reader.layout());
         let mut writer = format::create(path, self.format, reader.layout())?;
-        let mut done = 0;
+        let (chunk, mut done) = (format::chunk(reader.layout()), 0);
         loop {
             if stop.load(Ordering::Relaxed) {
                 return Ok(None);
             }
-            reader.read(CHUNK, &mut rows)?;
+            reader.read(chunk, &mut rows)?;
             if rows.is_empty() {
                 break;
             }

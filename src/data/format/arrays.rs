@@ -93,6 +93,9 @@ impl ArraysReader {
                 return Err(wrong(path, format!("column {} is {} wide; only ids may be", names[i], column.width())));
             }
         }
+        if let Some((&i, _)) = chosen.categorical.iter().zip(&ids).find(|(_, column)| column.width() == 0) {
+            return Err(wrong(path, format!("column {} has no ids a row; must have one or more", names[i])));
+        }
         let all = chosen.dense.iter().zip(&dense).chain(chosen.categorical.iter().zip(&ids));
         for (&i, column) in all {
             if column.rows() != label.rows() {

@@ -1,6 +1,6 @@
 //! Which columns of a file to take, where its columns have names.
 
-use crate::data::{DataError, rows::wrong};
+use crate::data::{DataError, preprocess::lines::shown_name, rows::wrong};
 use std::path::Path;
 
 /// What a user says of the columns; empty lists leave it to the file.
@@ -41,11 +41,9 @@ impl Columns {
     /// # Errors
     /// If a column is missing or has two roles.
     pub fn choose(&self, path: &Path, names: &[String], fraction: impl Fn(usize) -> bool) -> Result<Chosen, DataError> {
-        let shown = || names.iter().take(50).cloned().collect::<Vec<_>>().join(", ");
-        let find = |name: &String| {
-            let at = names.iter().position(|n| n == name);
-            at.ok_or_else(|| wrong(path, format!("there is no column {name}; the columns are {}", shown())))
-        };
+        let shown = || names.iter().take(50).map(|n| shown_name(n)).collect::<Vec<_>>().join(", ");
+        let missing = |name: &str| wrong(path, format!("there is no column {}; the columns are {}", shown_name(name), shown()));
+        let find = |name: &String| names.iter().position(|n| n == name).ok_or_else(|| missing(name));
         let label = match &self.label {
             Some(name) => find(name)?,
             None => LABELS.iter().find_map(|l| names.iter().position(|n| n == l)).ok_or_else(|| {
@@ -53,11 +51,20 @@ impl Columns {
             })?,
         };
         let all = |list: &[String]| list.iter().map(find).collect::<Result<Vec<_>, _>>();
-        let (mut dense, mut categorical, ignored) = (all(&self.dense)?, all(&self.categorical)?, all(&self.ignore)?);
+        let (mut dense, mut categorical) = (all(&self.dense)?, all(&self.categorical)?);
+        // A struct of parquet's has as many columns of its name as it has fields.
+        let mut ignored = Vec::new();
+        for name in &self.ignore {
+            let before = ignored.len();
+            ignored.extend((0..names.len()).filter(|&i| names[i] == *name));
+            if ignored.len() == before {
+                return Err(missing(name));
+            }
+        }
         let mut given: Vec<usize> = [&[label][..], &dense, &categorical, &ignored].concat();
         given.sort_unstable();
         if let Some(twice) = given.windows(2).find(|w| w[0] == w[1]) {
-            return Err(wrong(path, format!("column {} has two roles; name each column once", names[twice[0]])));
+            return Err(wrong(path, format!("column {} has two roles; name each column once", shown_name(&names[twice[0]]))));
         }
         let (guess_dense, guess_categorical) = (!self.only && self.dense.is_empty(), !self.only && self.categorical.is_empty());
         for (i, name) in names.iter().enumerate().filter(|(i, _)| given.binary_search(i).is_err()) {
@@ -125,6 +132,13 @@ mod tests {
         assert_eq!(error, "f: no column is called label, clicked, click, y; name the label, one of a");
         let ignore = Columns { ignore: list(&["a", "b"]), ..Columns::default() };
         assert!(choose(&ignore, &["y", "a", "b"]).unwrap_err().contains("no column but the label"));
+        // A name that several columns have is that of all of them.
+        let ignore = Columns { ignore: list(&["s"]), ..Columns::default() };
+        assert_eq!(choose(&ignore, &["y", "s", "a", "s"]).unwrap(), Chosen { label: 0, dense: vec![], categorical: vec![2] });
+        let ignore = Columns { ignore: list(&["t"]), ..Columns::default() };
+        assert_eq!(choose(&ignore, &["y", "s"]).unwrap_err(), "f: there is no column t; the columns are y, s");
+        let long = "0".repeat(400_000);
+        assert!(choose(&Columns::default(), &[&long]).unwrap_err().len() < 200);
         assert!(ignore.unused(Path::new("f.bin"), "bin40").is_err());
         Columns::default().unused(Path::new("f.bin"), "bin40").unwrap();
     }

@@ -4,8 +4,13 @@
 use super::{Reader, Writer, columns::Columns, text::TextWriter};
 use crate::data::{
     DataError,
-    preprocess::{Lines, criteo::hexadecimal, fields::Fields, lines::shown},
-    rows::{Hotness, IdColumn, Layout, Numbers, Rows, wrong},
+    preprocess::{
+        Lines,
+        criteo::hexadecimal,
+        fields::{Fields, twice},
+        lines::{shown, shown_name},
+    },
+    rows::{Hotness, IdColumn, Layout, Numbers, Place, Rows, wrong},
 };
 use std::{fmt::Write as _, path::Path};
 
@@ -92,9 +97,13 @@ impl CsvReader {
         if fields.len() != self.width {
             return Err(format!("has {} fields; must have {}, one for each column", fields.len(), self.width));
         }
-        let wrong = |i: usize, name: &str, right: &str| format!("column {name} is {}; must be {right}", shown(fields.get(i)));
+        let wrong = |i: usize, name: &str, right: &str| {
+            format!("column {} is {}; must be {right}", shown_name(name), shown(fields.get(i)))
+        };
         let label = match number(fields.get(self.label)) {
-            Some(y) if y == 0.0 || y == 1.0 => y as f32,
+            // -0 is 0, and written so.
+            Some(0.0) => 0.0,
+            Some(1.0) => 1.0,
             _ => return Err(wrong(self.label, &layout.label, "0 or 1, since it is the label")),
         };
         for (&i, name) in self.dense.iter().zip(&layout.dense) {
@@ -107,9 +116,13 @@ impl CsvReader {
         for ((&i, column), bags) in self.ids.iter().zip(&layout.ids).zip(&mut rows.ids) {
             let text = fields.get(i);
             let id = || match self.dialect {
-                Dialect::Named => {
-                    decimal(text).ok_or_else(|| wrong(i, &column.name, "a whole number below 2^32 (an id) or nothing"))
-                }
+                Dialect::Named => decimal(text).ok_or_else(|| match number(text) {
+                    None => wrong(i, &column.name, "a whole number below 2^32 (an id) or nothing"),
+                    Some(_) => {
+                        let right = "a whole number below 2^32 (an id) or nothing (name dense columns with --dense)";
+                        wrong(i, &column.name, right)
+                    }
+                }),
                 Dialect::DeepRec => {
                     hexadecimal(text).ok_or_else(|| wrong(i, &column.name, "up to 8 hexadecimal digits or nothing"))
                 }
@@ -132,8 +145,9 @@ fn header(lines: &mut Lines, fields: &mut Fields) -> Result<Option<Vec<String>>,
         let names =
             fields.split(line, b',').map(|()| fields.iter().map(|f| String::from_utf8_lossy(f).into_owned()).collect::<Vec<_>>());
         let names = names.map_err(|what| lines.malformed(what))?;
-        if let Some((i, name)) = names.iter().enumerate().find(|(i, n)| names[..*i].contains(n)) {
-            return Err(lines.malformed(format!("the header names {name} twice, the second time as column {}", i + 1)));
+        if let Some((i, name)) = twice(&names) {
+            let what = format!("the header names {} twice, the second time as column {}", shown_name(name), i + 1);
+            return Err(lines.malformed(what));
         }
         return Ok(Some(names));
     }
@@ -149,11 +163,18 @@ fn fractions(path: &Path, width: usize) -> Result<Vec<bool>, DataError> {
         let Some(line) = lines.next_line()? else { break };
         if fields.split(line, b',').is_ok() && fields.len() == width {
             for (found, text) in found.iter_mut().zip(fields.iter()) {
-                *found |= number(text).is_some() && decimal(text.strip_prefix(b"-").unwrap_or(text)).is_none();
+                *found |= fraction(text);
             }
         }
     }
     Ok(found)
+}
+
+/// Whether a field is a number that is not just digits, whatever their sign and number: a whole number that is no id does not make a column
+/// dense, it is a wrong id.
+fn fraction(text: &[u8]) -> bool {
+    let digits = text.strip_prefix(b"-").or(text.strip_prefix(b"+")).unwrap_or(text);
+    !digits.iter().all(u8::is_ascii_digit) && std::str::from_utf8(text).is_ok_and(|t| t.parse::<f64>().is_ok())
 }
 
 fn number(text: &[u8]) -> Option<f64> {
@@ -195,6 +216,7 @@ pub struct CsvWriter {
     dialect: Dialect,
     text: TextWriter,
     layout: Layout,
+    rows: u64,
 }
 
 impl CsvWriter {
@@ -226,15 +248,17 @@ impl CsvWriter {
             }
             text.end()?;
         }
-        Ok(CsvWriter { dialect, text, layout: layout.clone() })
+        Ok(CsvWriter { dialect, text, layout: layout.clone(), rows: 0 })
     }
 }
 
 impl Writer for CsvWriter {
     fn write(&mut self, rows: &Rows) -> Result<(), DataError> {
         for i in 0..rows.len() {
+            self.rows += 1;
             self.text.whole(rows.labels[i]);
-            for &x in rows.dense_row(i) {
+            for (&x, name) in rows.dense_row(i).iter().zip(&self.layout.dense) {
+                Place { path: self.text.path(), row: self.rows }.finite(name, x, "csv")?;
                 self.text.line().push(',');
                 if !x.is_nan() {
                     self.text.number(x, self.layout.numbers);
@@ -340,7 +364,10 @@ mod tests {
             (",1,1", "column label is \"\"; must be 0 or 1, since it is the label"),
             ("1,x,1", "column I1 is \"x\"; must be a number or nothing"),
             ("1,inf,1", "column I1 is \"inf\"; must be a number or nothing"),
-            ("1,1,-1", "column C1 is \"-1\"; must be a whole number below 2^32 (an id) or nothing"),
+            (
+                "1,1,-1",
+                "column C1 is \"-1\"; must be a whole number below 2^32 (an id) or nothing (name dense columns with --dense)",
+            ),
             ("1,1,68fd1e64", "column C1 is \"68fd1e64\"; must be a whole number below 2^32 (an id) or nothing"),
             ("1,\"1,1", "the quote of field 2 is not closed on its line; close it, or double it if it is part of the text"),
         ] {
@@ -356,6 +383,49 @@ mod tests {
         std::fs::write(&path, "1,2\n").unwrap();
         let error = read_all(Format::DeepRec, &path, 9, &Columns::default()).unwrap_err().to_string();
         assert!(error.ends_with(":1: has 2 fields; must have 40, one for each column"), "{error}");
+    }
+
+    /// A column of ids does not become one of numbers by one that is too large, and none of a sign.
+    #[test]
+    fn only_fractions_make_a_column_dense() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.csv");
+        let read = |text: &str| {
+            std::fs::write(&path, text).unwrap();
+            read_all(Format::Csv, &path, 9, &Columns::default()).map_err(|e| e.to_string())
+        };
+        for id in ["5000000000", "4294967296", "-5000000000", "-1", "+7", "99999999999999999999999"] {
+            let right = "a whole number below 2^32 (an id) or nothing (name dense columns with --dense)";
+            let error = read(&format!("label,user\n1,{id}\n")).unwrap_err();
+            assert_eq!(error, format!("{}:2: column user is \"{id}\"; must be {right}", path.display()));
+        }
+        for x in ["0.5", "-1.0", "1e3", ".5", "5.", "1E-7"] {
+            let (layout, rows) = read(&format!("label,x,user\n1,{x},4294967295\n0,7,\n")).unwrap();
+            assert_eq!((layout.dense.join(" "), rows.dense[0]), ("x".into(), x.parse().unwrap()));
+        }
+        for x in ["nan", "inf", "-inf"] {
+            assert!(read(&format!("label,x\n1,{x}\n")).unwrap_err().ends_with("; must be a number or nothing"));
+        }
+    }
+
+    #[test]
+    fn what_is_written_can_be_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, to) = (dir.path().join("a.csv"), dir.path().join("b.csv"));
+        std::fs::write(&path, "label,I1\n-0,1\n-0.0,-0\n1.0,2\n").unwrap();
+        let (layout, mut rows) = read_all(Format::Csv, &path, 9, &Columns::default()).unwrap();
+        write_all(Format::Csv, &to, &layout, &rows, 2).unwrap();
+        assert_eq!(std::fs::read_to_string(&to).unwrap(), "label,I1\n0,1\n0,-0\n1,2\n");
+        let write = |layout: &Layout, rows: &Rows| write_all(Format::Csv, &to, layout, rows, 2).unwrap_err().to_string();
+        rows.dense[2] = f64::INFINITY;
+        let what = "row 3: column I1 is inf; must be finite, since csv holds no other number";
+        assert_eq!(write(&layout, &rows), format!("{}: {what}", to.display()));
+        let wide = Layout::numbered(300_000, Numbers::Float64, []);
+        let mut rows = Rows::new(&wide);
+        rows.labels.push(0.0);
+        rows.dense.resize(300_000, 0.125);
+        let error = write(&wide, &rows);
+        assert!(error.contains("; must be at most 1048576, since no longer one is read; use another format"), "{error}");
     }
 
     /// What pandas makes of a data frame, missing values included, and what it reads of ours.

@@ -15,7 +15,7 @@ use super::{
 use crate::data::{
     DataError,
     preprocess::{Lines, lines::shown},
-    rows::{Hotness, IdColumn, Layout, Numbers, Rows, io, wrong},
+    rows::{Hotness, IdColumn, Layout, Numbers, Place as RowPlace, Rows, io, wrong},
 };
 use std::path::{Path, PathBuf};
 
@@ -23,6 +23,10 @@ use std::path::{Path, PathBuf};
 const FEATURES: &str = "features";
 /// Samples that hold one id more often than this are a slip.
 const MOST: f64 = 65536.0;
+/// Ids of a sample beyond this are a slip, too, as in a description beside a file.
+const MOST_IDS: usize = 1 << 20;
+/// Ids that are passed on together, but for one sample more: a few lines can stand for many.
+const CHUNK_IDS: usize = 1 << 22;
 
 /// The two ways to count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -164,7 +168,9 @@ impl Columned {
             _ => return Err(format!("the label is {}; must be 0 or 1, or -1 or 1", shown(label))),
         };
         let first = rows.dense.len();
-        rows.dense.resize(first + self.layout.dense.len(), 0.0);
+        // What has not been named yet is not a number.
+        rows.dense.resize(first + self.layout.dense.len(), f64::NAN);
+        let mut ids_in_all = 0;
         // The ids of all columns in the order of the line; those of a column follow one another once sorted.
         for word in words {
             let cut = word.iter().position(|&c| c == b':').map(|at| (&word[..at], &word[at + 1..]));
@@ -178,7 +184,14 @@ impl Columned {
                     let last = self.end.map_or(u64::from(u32::MAX), |end| end - 1);
                     return Err(format!("there is index {index}; must be at most {last}, by the columns"));
                 }
-                Some(Place::Dense(k)) => rows.dense[first + k] = value,
+                Some(Place::Dense(k)) => {
+                    let x = &mut rows.dense[first + k];
+                    if !x.is_nan() {
+                        let name = &self.layout.dense[k];
+                        return Err(format!("index {index}, which is dense column {name}, is there twice; must be there once"));
+                    }
+                    *x = value;
+                }
                 Some(Place::Id(k, id)) => {
                     if value.fract() != 0.0 || !(0.0..=MOST).contains(&value) {
                         return Err(format!(
@@ -187,10 +200,15 @@ impl Columned {
                             self.layout.ids[k].name
                         ));
                     }
+                    ids_in_all += value as usize;
+                    if ids_in_all > MOST_IDS {
+                        return Err(format!("there are more than {MOST_IDS} ids; must be at most as many a sample"));
+                    }
                     rows.ids[k].indices.extend(std::iter::repeat_n(id, value as usize));
                 }
             }
         }
+        rows.dense[first..].iter_mut().filter(|x| x.is_nan()).for_each(|x| *x = 0.0);
         for (bags, column) in rows.ids.iter_mut().zip(&self.layout.ids) {
             let ids = bags.indices.len() - bags.offsets.last().map_or(0, |&o| o as usize);
             let (right, fits) = match column.hotness {
@@ -227,7 +245,7 @@ impl Reader for LibSvmReader {
 
     fn read(&mut self, n: usize, rows: &mut Rows) -> Result<(), DataError> {
         rows.clear();
-        while rows.len() < n {
+        while rows.len() < n && rows.ids.iter().map(|b| b.indices.len()).sum::<usize>() < CHUNK_IDS {
             let Some(line) = self.lines.next_line()? else { break };
             let line = line.split(|&c| c == b'#').next().unwrap_or_default();
             if line.trim_ascii().is_empty() {
@@ -249,6 +267,7 @@ pub struct LibSvmWriter {
     base: Base,
     waiting: Spool,
     largest: Largest,
+    rows: u64,
 }
 
 impl LibSvmWriter {
@@ -264,12 +283,25 @@ impl LibSvmWriter {
             base,
             waiting: Spool::beside(path).map_err(io(path))?,
             largest: Largest::new(layout),
+            rows: 0,
         })
     }
 }
 
 impl Writer for LibSvmWriter {
     fn write(&mut self, rows: &Rows) -> Result<(), DataError> {
+        for i in 0..rows.len() {
+            self.rows += 1;
+            let place = RowPlace { path: &self.path, row: self.rows };
+            for (&x, name) in rows.dense_row(i).iter().zip(&self.layout.dense) {
+                place.finite(name, x, self.base.name())?;
+            }
+            let ids: usize = rows.ids.iter().map(|bags| bags.bag(i).len()).sum();
+            if ids > MOST_IDS {
+                let format = self.base.name();
+                return Err(place.error(format!("has {ids} ids; must have at most {MOST_IDS}, since {format} reads no more")));
+            }
+        }
         for (k, bags) in rows.ids.iter().enumerate() {
             bags.indices.iter().for_each(|&id| self.largest.see(k, id));
         }
@@ -277,7 +309,7 @@ impl Writer for LibSvmWriter {
     }
 
     fn finish(self: Box<Self>) -> Result<(), DataError> {
-        let LibSvmWriter { path, mut text, layout, base, waiting, largest } = *self;
+        let LibSvmWriter { path, mut text, layout, base, waiting, largest, .. } = *self;
         let sidecar = Sidecar::new(&layout, largest.rows());
         let starts: Vec<u64> = Columned::described(&sidecar, base).ids.iter().map(|(start, _)| *start).collect();
         let mut bag = Vec::new();

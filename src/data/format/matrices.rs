@@ -31,6 +31,9 @@ fn without<'a>(name: &'a OsStr, ending: &str) -> Option<&'a OsStr> {
     name.to_str()?.strip_suffix(ending).map(OsStr::new)
 }
 
+/// An array that claims more columns is damaged, and their names alone would take a lot of memory.
+const MOST_COLUMNS: usize = 1 << 20;
+
 /// Where the ids are.
 pub(super) enum Ids {
     /// All columns in one array, one id each.
@@ -59,6 +62,15 @@ pub(super) fn numbers(of: Type) -> Numbers {
     }
 }
 
+/// Refuses an array whose columns are too many.
+pub(super) fn few_columns(array: &Array) -> Result<(), DataError> {
+    let (name, width) = (array.name(), array.width());
+    match width > MOST_COLUMNS {
+        true => Err(wrong(array.path(), format!("{name} has {width} columns; must have at most {MOST_COLUMNS}"))),
+        false => Ok(()),
+    }
+}
+
 impl Matrices {
     /// Columns are called as [`Layout::numbered`] has it, but for the label.
     ///
@@ -76,6 +88,15 @@ impl Matrices {
             let (rows, all) = (other.rows(), labels.rows());
             let what = format!("{} has {rows} rows and {} has {all}; must be equal", other.name(), labels.name());
             return Err(wrong(other.path(), what));
+        }
+        if let Ids::Apart(columns) = &ids
+            && let Some(none) = columns.iter().find(|a| a.width() == 0)
+        {
+            return Err(wrong(none.path(), format!("{} has no ids a row; must have one or more", none.name())));
+        }
+        few_columns(&dense)?;
+        if let Ids::Together(all) | Ids::Wrapped(all) = &ids {
+            few_columns(all)?;
         }
         let hotness: Vec<Hotness> = match &ids {
             Ids::Together(all) | Ids::Wrapped(all) => vec![Hotness::One; all.width()],

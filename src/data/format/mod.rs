@@ -29,13 +29,24 @@ pub mod transformed;
 
 use super::{
     DataError,
-    rows::{Layout, Rows},
+    rows::{Hotness, Layout, Rows},
 };
 use columns::Columns;
 use std::path::{Path, PathBuf};
 
 /// Rows that are passed on together.
 pub const CHUNK: usize = 1 << 13;
+
+/// Bytes that rows which are passed on together may take.
+const MOST_BYTES: usize = 16 << 20;
+
+/// Rows of `layout` to pass on together: [`CHUNK`], or fewer where a row is wide, at least 1.
+pub fn chunk(layout: &Layout) -> usize {
+    // A column of one id has its end beside it, a dense value or one of many ids is at most 8 bytes in any file.
+    let ids = layout.ids.iter().map(|c| if let Hotness::Fixed(n) = c.hotness { n.saturating_add(1) } else { 2 });
+    let row = ids.fold(layout.dense.len(), usize::saturating_add).saturating_mul(8);
+    (MOST_BYTES / row.max(1)).clamp(1, CHUNK)
+}
 
 /// Gives the samples of a file, in order.
 pub trait Reader: Send {
@@ -198,4 +209,19 @@ pub fn shared(path: &Path, format: Format) -> Option<PathBuf> {
 /// The files that make up a data set of `layout` which is named by `path`; those that say what the others are come last.
 pub fn files(path: &Path, format: Format, layout: &Layout) -> Vec<PathBuf> {
     (registry::of(format).files)(path, layout)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::rows::Numbers;
+
+    #[test]
+    fn wide_rows_are_passed_on_a_few_at_a_time() {
+        let rows = |dense, hotness: &[Hotness]| chunk(&Layout::numbered(dense, Numbers::Int32, hotness.iter().copied()));
+        assert_eq!(chunk(&Layout::criteo(Numbers::Int32)), CHUNK);
+        assert_eq!((rows(0, &[]), rows(2, &[Hotness::Any])), (CHUNK, CHUNK));
+        assert_eq!((rows(1 << 20, &[]), rows(1 << 15, &[]), rows(0, &[Hotness::Fixed(1 << 14)])), (2, 64, 127));
+        assert_eq!((rows(1 << 22, &[]), rows(0, &[Hotness::Fixed(usize::MAX); 3])), (1, 1));
+    }
 }

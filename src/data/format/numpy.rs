@@ -46,6 +46,7 @@ impl NumpyReader {
             None => None,
         };
         let Some(layout) = layout else {
+            super::matrices::few_columns(&array)?;
             let names: Vec<String> = (0..array.width()).map(|k| k.to_string()).collect();
             let chosen = columns.choose(path, &names, |_| false)?;
             let name = |&k: &usize| names[k].clone();

@@ -2,7 +2,8 @@
 
 use crate::data::{
     DataError,
-    rows::{Numbers, io},
+    preprocess::lines::LONGEST,
+    rows::{Numbers, io, wrong},
 };
 use flate2::{Compression, write::GzEncoder};
 use std::{
@@ -63,8 +64,15 @@ impl TextWriter {
     /// Ends the line at hand.
     ///
     /// # Errors
-    /// If it cannot be written.
+    /// If it cannot be written, or is longer than the lines that are read.
     pub fn end(&mut self) -> Result<(), DataError> {
+        if self.line.len() > LONGEST {
+            let what = format!(
+                "a line would be {} bytes long; must be at most {LONGEST}, since no longer one is read; use another format",
+                self.line.len()
+            );
+            return Err(wrong(&self.path, what));
+        }
         self.line.push('\n');
         let done = match &mut self.file {
             Kind::Plain(f) => f.write_all(self.line.as_bytes()),

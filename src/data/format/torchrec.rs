@@ -175,7 +175,7 @@ mod tests {
         columns::Columns,
         testing::{Kind, arbitrary, fuzz_cases, python, read_all, round_trip, same, write_all},
     };
-    use crate::data::rows::Numbers;
+    use crate::data::{npy::Header, rows::Numbers};
     use proptest::prelude::*;
 
     proptest! {
@@ -298,6 +298,21 @@ np.save(d + "/day_3_dense.npy", dense); np.save(d + "/day_3_labels.npy", labels)
         assert!(open().contains("a_sparse.npy: no array: its header cannot be read"));
         std::fs::remove_file(&sparse).unwrap();
         assert!(open().contains("a_sparse.npy: No such file"));
+        // No ids, and no end of dense columns, which are those that have names.
+        let many = dir.path().join("a_sparse_multi_hot.npz");
+        let none = npz::Member::new(&many, "0", Type::Int(4), Some(0)).unwrap();
+        npz::pack(&many, Packing::Stored, [(none, 1)]).unwrap();
+        assert!(open().ends_with("a_sparse_multi_hot.npz: 0 has no ids a row; must have one or more"), "{}", open());
+        for (file, width) in [("a_labels.npy", 1), ("a_dense.npy", 1 << 21), ("a_sparse.npy", 1)] {
+            let of = if width == 1 { Type::Int(4) } else { Type::F32 };
+            let header = Header { of, fortran: false, shape: vec![0, width] };
+            std::fs::write(dir.path().join(file), header.bytes()).unwrap();
+        }
+        assert!(
+            open().ends_with("a_dense.npy: the array of dense features has 2097152 columns; must have at most 1048576"),
+            "{}",
+            open()
+        );
         let any = Layout::numbered(1, Numbers::Float32, [Hotness::Any]);
         assert!(TorchRecWriter::create(&path, &any).err().unwrap().to_string().contains("but C1 may hold any"));
     }

@@ -1,7 +1,11 @@
 //! Profiles of the tables of a source or a file.
 
 use super::{
-    super::{Bags, Batch, DataError, Source, format::Reader, rows::Rows},
+    super::{
+        Bags, Batch, DataError, Source,
+        format::{Reader, chunk},
+        rows::Rows,
+    },
     Profile,
 };
 
@@ -41,9 +45,11 @@ pub fn profile_source(source: &mut dyn Source, samples: u64, tables: &[usize]) -
 pub fn profile_file(reader: &mut dyn Reader, samples: u64, columns: &[usize]) -> Result<Vec<Profile>, DataError> {
     let mut scan = Scan::new(columns);
     let mut rows = Rows::new(reader.layout());
+    // Fewer where a row is wide, as when it is converted.
+    let most = CHUNK.min(8 * chunk(reader.layout()) as u64);
     let mut left = samples;
     while left > 0 {
-        reader.read(CHUNK.min(left) as usize, &mut rows)?;
+        reader.read(most.min(left) as usize, &mut rows)?;
         if rows.is_empty() {
             break;
         }

@@ -109,7 +109,17 @@ impl Array {
     /// If the file is damaged.
     pub fn read(&mut self, n: usize) -> Result<(), DataError> {
         let size = self.of.size();
-        self.bytes.resize(n * self.width * size, 0);
+        // The header says how much it is, and may say anything.
+        self.bytes.clear();
+        let bytes = n.checked_mul(self.width * size).filter(|&all| self.bytes.try_reserve_exact(all).is_ok());
+        let Some(bytes) = bytes else {
+            let (name, width) = (&self.name, self.width);
+            return Err(wrong(
+                &self.path,
+                format!("{name}: there is no memory for {n} rows of {width} elements of {size} bytes"),
+            ));
+        };
+        self.bytes.resize(bytes, 0);
         let done = match &mut self.from {
             Elements::Rows(from) => from.read_exact(&mut self.bytes),
             Elements::Columns { file, start, scratch } => {
@@ -149,5 +159,23 @@ impl Array {
     /// If it is none.
     pub fn id(&self, row: usize, column: usize, place: Place, name: &str) -> Result<u32, DataError> {
         self.of.id(self.element(row, column), place, name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a header says is believed only as far as there is memory.
+    #[test]
+    fn rows_that_do_not_fit_into_memory_are_an_error() {
+        let (rows, width) = (u64::from(u32::MAX), 1u64 << 24);
+        let header = Header { of: Type::F64, fortran: false, shape: vec![rows, width] };
+        let from = Elements::Rows(Box::new(std::io::empty()));
+        let mut array = Array::new(Path::new("a.npz"), "C1", &header, from, rows * width * 8).unwrap();
+        let error = array.read(rows as usize).unwrap_err().to_string();
+        assert_eq!(error, "a.npz: C1: there is no memory for 4294967295 rows of 16777216 elements of 8 bytes");
+        let error = array.read(1).unwrap_err().to_string();
+        assert!(error.starts_with("a.npz: C1 cannot be read after row 0: "), "{error}");
     }
 }

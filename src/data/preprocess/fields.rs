@@ -1,5 +1,7 @@
 //! One line of delimited text, cut into fields.
 
+use std::collections::HashSet;
+
 /// The fields of a line, without the spaces around them and without quotes.
 #[derive(Default)]
 pub(crate) struct Fields {
@@ -78,6 +80,12 @@ impl Fields {
     pub fn iter(&self) -> impl Iterator<Item = &[u8]> {
         (0..self.len()).map(|i| self.get(i))
     }
+}
+
+/// The first name that stands among `names` a second time, and where.
+pub(crate) fn twice(names: &[String]) -> Option<(usize, &str)> {
+    let mut seen = HashSet::new();
+    names.iter().enumerate().find(|(_, n)| !seen.insert(n.as_str())).map(|(i, n)| (i, n.as_str()))
 }
 
 #[cfg(test)]

@@ -4,11 +4,13 @@ use super::super::DataError;
 use flate2::bufread::MultiGzDecoder;
 use std::{
     fs::File,
-    io::{self, BufRead, BufReader},
+    io::{self, BufRead, BufReader, Read},
     path::{Path, PathBuf},
 };
 
 const BUFFER: usize = 1 << 20;
+/// Bytes of the longest line, without its end. What is longer is no text, or a few kilobytes of gzip that stand for gigabytes.
+pub(in crate::data) const LONGEST: usize = 1 << 20;
 const GZIP: [u8; 2] = [0x1f, 0x8b];
 /// What some programs put in front of UTF-8 text.
 pub(super) const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
@@ -36,11 +38,12 @@ impl Lines {
     /// The next line without its end (`\n` or `\r\n`), nor a byte-order mark in front of the first; `None` after the last.
     ///
     /// # Errors
-    /// If the file cannot be read, or is gzip that ends early or is damaged; the message names the line reached.
+    /// If the file cannot be read, or is gzip that ends early or is damaged, or a line is longer than 1 MiB; the message names the line reached.
     pub fn next_line(&mut self) -> Result<Option<&[u8]>, DataError> {
         self.line.clear();
         self.number += 1;
-        match self.reader.read_until(b'\n', &mut self.line) {
+        let most = LONGEST + BYTE_ORDER_MARK.len() + b"\r\n".len();
+        match (&mut self.reader).take(most as u64).read_until(b'\n', &mut self.line) {
             Ok(0) => return Ok(None),
             Ok(_) => {}
             Err(e) if self.packed => return Err(self.malformed(describe(&e))),
@@ -48,7 +51,11 @@ impl Lines {
         }
         let text = if self.number == 1 { self.line.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&self.line) } else { &self.line };
         let text = text.strip_suffix(b"\n").unwrap_or(text);
-        Ok(Some(text.strip_suffix(b"\r").unwrap_or(text)))
+        let text = text.strip_suffix(b"\r").unwrap_or(text);
+        if text.len() > LONGEST {
+            return Err(self.malformed(format!("the line is longer than {LONGEST} bytes; must be text, a sample a line")));
+        }
+        Ok(Some(text))
     }
 
     /// An error at the line handed out last.
@@ -71,10 +78,53 @@ pub(in crate::data) fn shown(field: &[u8]) -> String {
     }
 }
 
+/// The name of a column for a message; cut if it is long.
+pub(in crate::data) fn shown_name(name: &str) -> String {
+    match name.char_indices().nth(64) {
+        Some((cut, _)) => format!("{}...", &name[..cut]),
+        None => name.to_owned(),
+    }
+}
+
 /// What is wrong with packed data.
 pub(super) fn describe(e: &io::Error) -> String {
     match e.kind() {
         io::ErrorKind::UnexpectedEof => "the gzip data end early; the file is not complete".into(),
         _ => format!("the gzip data are damaged: {e}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use flate2::{Compression, write::GzEncoder};
+    use std::io::Write;
+
+    #[test]
+    fn a_line_has_a_largest_length() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.csv");
+        let long = vec![b'0'; LONGEST];
+        std::fs::write(&path, [BYTE_ORDER_MARK, &long, b"\r\nx\n", &long].concat()).unwrap();
+        let mut lines = Lines::open(&path).unwrap();
+        for length in [LONGEST, 1, LONGEST] {
+            assert_eq!(lines.next_line().unwrap().map(<[u8]>::len), Some(length));
+        }
+        assert!(lines.next_line().unwrap().is_none());
+        for end in ["1", "1\n", "22\r\n", "333333"] {
+            std::fs::write(&path, [&b"x\n"[..], &long, end.as_bytes()].concat()).unwrap();
+            let mut lines = Lines::open(&path).unwrap();
+            assert_eq!(lines.next_line().unwrap(), Some(&b"x"[..]));
+            let error = lines.next_line().unwrap_err().to_string();
+            let right = "the line is longer than 1048576 bytes; must be text, a sample a line";
+            assert_eq!(error, format!("{}:2: {right}", path.display()));
+        }
+        // Packed, it is small; no more of it is unpacked than a line may have.
+        let mut gzip = GzEncoder::new(std::fs::File::create(&path).unwrap(), Compression::fast());
+        (0..100).for_each(|_| gzip.write_all(&long).unwrap());
+        gzip.finish().unwrap();
+        let mut lines = Lines::open(&path).unwrap();
+        assert!(lines.next_line().unwrap_err().to_string().contains(":1: the line is longer than"));
+        assert!(lines.line.capacity() < 4 * LONGEST);
     }
 }

@@ -240,7 +240,7 @@ impl Encode {
     fn dense(&self, k: usize, part: &Part, n: usize, out: &mut Out) -> Result<(), DataError> {
         out.numbers.clear();
         out.numbers.resize(n, f64::NAN);
-        part.numbers(&mut out.numbers, 1);
+        part.numbers(&mut out.numbers, 1)?;
         out.values.clear();
         for (i, &x) in out.numbers.iter().enumerate() {
             out.values.push(self.dense.apply(x).ok_or_else(|| {

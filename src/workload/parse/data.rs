@@ -59,7 +59,7 @@ fn planted(r: &Reader) -> Result<PlantedConfig> {
         tables,
         hotness,
         exponents,
-        dense: r.within_opt("data.dense", dense, |d| d <= MAX_DENSE, "at most 1048576")?,
+        dense: r.within_opt("data.dense", dense, |d| d <= planted::MAX_DENSE, "at most 1048576")?,
         train_samples: at_least_one(r, "data.train_samples", Some(unsaid.train_samples))?,
         eval_samples: at_least_one(r, "data.eval_samples", Some(unsaid.eval_samples))?,
         seed: r.or("data.seed", unsaid.seed)?,
@@ -73,9 +73,6 @@ fn planted(r: &Reader) -> Result<PlantedConfig> {
     })
 }
 
-/// Dense columns beyond this are a slip.
-const MAX_DENSE: usize = 1 << 20;
-
 fn numpy_random(r: &Reader) -> Result<NumpyRandomConfig> {
     let dense = r.must("data.dense")?;
     let lookups = r.or("data.indices_per_lookup", 10)?;
@@ -87,7 +84,7 @@ fn numpy_random(r: &Reader) -> Result<NumpyRandomConfig> {
             IdsWord::Trace => trace(r, tables.len())?,
         },
         tables,
-        dense: r.within("data.dense", dense, |d| d <= MAX_DENSE, "at most 1048576")?,
+        dense: r.within("data.dense", dense, |d| d <= planted::MAX_DENSE, "at most 1048576")?,
         samples: at_least_one(r, "data.samples", None)?,
         indices_per_lookup: r.within(
             "data.indices_per_lookup",

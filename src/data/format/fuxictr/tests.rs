@@ -4,6 +4,8 @@ use crate::data::{
         Format,
         testing::{Kind, arbitrary, fuzz_cases, python, read_all, same, write_all, zeroed},
     },
+    npy::Type,
+    npz,
     rows::Numbers,
 };
 use proptest::prelude::*;
@@ -162,6 +164,27 @@ if len(sys.argv) > 2:
     assert!(spoilt("[", "{").starts_with("D/theirs/feature_map.json: no feature map of FuxiCTR's: "));
     fs::remove_file(&map).unwrap();
     assert!(theirs("csv").unwrap_err().to_string().contains("there is no feature_map.json beside it"));
+}
+
+/// Sizes that a damaged file may claim.
+#[test]
+fn arrays_without_ids_or_without_end_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("train.npz");
+    let member = |name: &str, width, n: usize| {
+        let mut member = npz::Member::new(&path, name, Type::Int(4), width).unwrap();
+        member.write(&vec![0; 4 * n]).unwrap();
+        (member, 3)
+    };
+    let open = |width: u64| {
+        let arrays = [member("label", None, 3), member("C1", Some(width), 3 * width as usize)];
+        npz::pack(&path, npz::Packing::Stored, arrays).unwrap();
+        read_all(Format::FuxiCtr, &path, 9, &Columns::default()).map_err(|e| e.to_string())
+    };
+    let spec = r#"{"labels": ["label"], "features": [{"C1": {"type": "sequence", "vocab_size": 5}}]}"#;
+    fs::write(dir.path().join(NAME), spec).unwrap();
+    assert_eq!(open(2).unwrap().1.ids[0].indices, [0; 6]);
+    assert!(open(0).unwrap_err().ends_with("train.npz: column C1 has no ids a row; must have one or more"));
 }
 
 #[test]

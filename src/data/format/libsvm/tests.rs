@@ -121,3 +121,41 @@ fn a_line_has_the_columns_one_after_another() {
     write_all(Format::LibFm, &path, &layout, &rows, 1).unwrap();
     assert_eq!(fs::read_to_string(&path).unwrap(), "1 1:7 6:1 7:1 9:2\n0 0:-1\n");
 }
+
+#[test]
+fn a_line_cannot_stand_for_any_number_of_ids_nor_say_a_value_twice() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.libsvm");
+    let read = |text: &str, dense: &[&str]| {
+        fs::write(&path, text).unwrap();
+        let columns = Columns { dense: dense.iter().map(|s| s.to_string()).collect(), ..Columns::default() };
+        read_all(Format::LibSvm, &path, 9000, &columns).map_err(|e| e.to_string().replace(path.to_str().unwrap(), "a"))
+    };
+    assert_eq!(
+        read("1 1:2 2:1 1:3\n", &["1"]).unwrap_err(),
+        "a:1: index 1, which is dense column 1, is there twice; must be there once"
+    );
+    assert!(read("1 1:0 1:0\n", &["1"]).is_err());
+    let many: String = (1..=16).map(|i| format!(" {i}:65536")).collect();
+    let (_, rows) = read(&format!("1{many}\n").repeat(3), &["99"]).unwrap();
+    assert_eq!((rows.len(), rows.ids[0].bag(1).len()), (3, 1 << 20));
+    assert_eq!(
+        read(&format!("1 3:1\n1{many} 17:1\n"), &[]).unwrap_err(),
+        "a:2: there are more than 1048576 ids; must be at most as many a sample"
+    );
+    // A few lines of it are passed on together.
+    fs::write(&path, format!("1{many}\n").repeat(9)).unwrap();
+    let mut reader = LibSvmReader::open(&path, Base::LibSvm, &Columns::default()).unwrap();
+    let mut rows = Rows::new(reader.layout());
+    for n in [4, 4, 1, 0] {
+        reader.read(9000, &mut rows).unwrap();
+        assert_eq!(rows.len(), n);
+    }
+    let layout = Layout::numbered(1, Numbers::Float64, [Hotness::One]);
+    let mut rows = Rows::new(&layout);
+    rows.labels.push(0.0);
+    rows.dense.push(f64::NEG_INFINITY);
+    rows.ids[0].push([0]);
+    let error = write_all(Format::LibFm, &path, &layout, &rows, 1).unwrap_err().to_string();
+    assert!(error.ends_with("row 1: column I1 is -inf; must be finite, since libfm holds no other number"), "{error}");
+}

@@ -6,13 +6,16 @@ use crate::data::{
     rows::{Place, wrong},
 };
 use parquet::{
-    basic::{ConvertedType, Type as Physical},
+    basic::{ConvertedType, IntType, LogicalType, Type as Physical},
     column::reader::{ColumnReader, ColumnReaderImpl},
     data_type::{BoolType, DataType, DoubleType, FloatType, Int32Type, Int64Type},
     errors::{ParquetError, Result},
     schema::types::ColumnDescriptor,
 };
 use std::path::Path;
+
+/// All whole numbers up to this are fractions of 64 bits, too; beyond it some would change without a word.
+const EXACT: u64 = 1 << 53;
 
 /// Calls into the parquet crate. It looks at most of what it reads, but takes some of it on trust, and a damaged file must not end the
 /// program.
@@ -30,7 +33,7 @@ pub(super) struct Leaf {
     pub name: String,
     /// Whether it holds lists.
     pub list: bool,
-    /// Whether it holds numbers of 32 bits without a sign (pandas' uint32).
+    /// Whether it holds whole numbers without a sign, all bits of which count (pandas' uint32 and uint64).
     pub unsigned: bool,
     /// Definition level of a value that is there.
     max_def: i16,
@@ -40,7 +43,7 @@ impl Leaf {
     /// Column `index`, described by `d`.
     ///
     /// # Errors
-    /// If it holds no numbers, or lists of lists.
+    /// If it holds no numbers, or what a program stores as numbers (a date, a decimal fraction), or lists of lists.
     pub fn new(path: &Path, index: usize, d: &ColumnDescriptor) -> std::result::Result<Self, DataError> {
         let name = d.path().parts().first().cloned().unwrap_or_default();
         let refuse = |what: String| Err(wrong(path, format!("column {name} {what}; must be numbers, or lists of them for ids")));
@@ -50,14 +53,51 @@ impl Leaf {
         ) {
             return refuse(format!("is of type {}", d.physical_type()));
         }
+        if let Some(other) = other_meaning(d) {
+            return refuse(format!("is of type {other}, stored as {}", d.physical_type()));
+        }
         let (depth, list) = (d.path().parts().len(), d.max_rep_level() == 1);
         // A list is three levels deep as the format asks for, or two or one as older programs write it.
         if d.max_rep_level() > 1 || depth > 3 || (depth > 1 && !list) {
             return refuse("is nested".to_owned());
         }
-        let unsigned = d.physical_type() == Physical::INT32 && d.converted_type() == ConvertedType::UINT_32;
+        let unsigned = matches!(
+            (d.physical_type(), d.converted_type(), d.logical_type_ref()),
+            (Physical::INT32, ConvertedType::UINT_32, _)
+                | (Physical::INT64, ConvertedType::UINT_64, _)
+                | (Physical::INT32, _, Some(LogicalType::Integer(IntType { bit_width: 32, is_signed: false })))
+                | (Physical::INT64, _, Some(LogicalType::Integer(IntType { bit_width: 64, is_signed: false })))
+        );
         Ok(Leaf { index, name, list, unsigned, max_def: d.max_def_level() })
     }
+}
+
+/// What the numbers of a column stand for, where that is not the numbers themselves: 125 may be 1.25, or a day.
+fn other_meaning(d: &ColumnDescriptor) -> Option<String> {
+    let converted = d.converted_type();
+    match d.logical_type_ref() {
+        // Unknown is a column of nulls.
+        None | Some(LogicalType::Integer(_) | LogicalType::Unknown) => {}
+        Some(LogicalType::Decimal(_)) => return Some("DECIMAL".into()),
+        Some(LogicalType::Date) => return Some("DATE".into()),
+        Some(LogicalType::Time(_)) => return Some("TIME".into()),
+        Some(LogicalType::Timestamp(_)) => return Some("TIMESTAMP".into()),
+        Some(_) if converted == ConvertedType::NONE => return Some("no number".into()),
+        Some(_) => return Some(converted.to_string()),
+    }
+    let whole = matches!(
+        converted,
+        ConvertedType::NONE
+            | ConvertedType::INT_8
+            | ConvertedType::INT_16
+            | ConvertedType::INT_32
+            | ConvertedType::INT_64
+            | ConvertedType::UINT_8
+            | ConvertedType::UINT_16
+            | ConvertedType::UINT_32
+            | ConvertedType::UINT_64
+    );
+    (!whole).then(|| converted.to_string())
 }
 
 /// Whether values of the type are fractions.
@@ -145,18 +185,40 @@ impl Column {
         })
     }
 
-    /// The rows read last as numbers, to every `stride`-th place of `out`; NaN where null.
-    pub fn numbers(&self, leaf: &Leaf, out: &mut [f64], stride: usize) {
+    /// The rows read last as numbers, to every `stride`-th place of `out`; NaN where null. `place` tells the place of a row.
+    ///
+    /// # Errors
+    /// If a whole number is beyond those that a fraction of 64 bits holds.
+    pub fn numbers<'a>(
+        &self,
+        leaf: &Leaf,
+        out: &mut [f64],
+        stride: usize,
+        place: impl Fn(usize) -> Place<'a>,
+    ) -> std::result::Result<(), DataError> {
+        if let Values::I64(t) = &self.values {
+            let magnitude = |x: i64| if leaf.unsigned { x as u64 } else { x.unsigned_abs() };
+            if let Some(at) = t.buffer.iter().position(|&x| magnitude(x) > EXACT) {
+                // The row of this value: as many before it have one.
+                let there = |(_, def): &(usize, &i16)| leaf.max_def == 0 || **def == leaf.max_def;
+                let row = self.defs.iter().enumerate().filter(there).nth(at).map_or(at, |(row, _)| row);
+                let x = t.buffer[at];
+                let x = if leaf.unsigned { (x as u64).to_string() } else { x.to_string() };
+                return Err(place(row).error(format!("column {} is {x}; must be at most 2^53 in magnitude", leaf.name)));
+            }
+        }
         let out = out.iter_mut().step_by(stride);
         match &self.values {
             Values::Bool(t) => self.spread(leaf, &t.buffer, out, |x| f64::from(u8::from(x))),
             Values::I32(t) if leaf.unsigned => self.spread(leaf, &t.buffer, out, |x| f64::from(x as u32)),
             Values::I32(t) => self.spread(leaf, &t.buffer, out, f64::from),
+            // No number with another sign is left.
             Values::I64(t) => self.spread(leaf, &t.buffer, out, |x| x as f64),
             Values::F32(t) => self.spread(leaf, &t.buffer, out, f64::from),
             Values::F64(t) => self.spread(leaf, &t.buffer, out, |x| x),
             Values::Other => {}
         }
+        Ok(())
     }
 
     fn spread<'a, V: Copy>(&self, leaf: &Leaf, values: &[V], out: impl Iterator<Item = &'a mut f64>, to: impl Fn(V) -> f64) {
@@ -202,6 +264,13 @@ impl Column {
             Values::Bool(t) => self.gather(leaf, &t.buffer, bags, |r, x| id(r, i64::from(x))),
             Values::I32(t) if leaf.unsigned => self.gather(leaf, &t.buffer, bags, |r, x| id(r, i64::from(x as u32))),
             Values::I32(t) => self.gather(leaf, &t.buffer, bags, |r, x| id(r, i64::from(x))),
+            Values::I64(t) if leaf.unsigned => self.gather(leaf, &t.buffer, bags, |r, x| match x {
+                0.. => id(r, x),
+                _ => {
+                    let what = format!("column {} is {}; must be an id from 0 to {}", leaf.name, x as u64, u32::MAX);
+                    Err(place(r).error(what))
+                }
+            }),
             Values::I64(t) => self.gather(leaf, &t.buffer, bags, id),
             Values::F32(t) => self.gather(leaf, &t.buffer, bags, |r, x| whole(r, f64::from(x))),
             Values::F64(t) => self.gather(leaf, &t.buffer, bags, whole),

@@ -180,7 +180,7 @@ impl Table {
             let part = Part { column, leaf, offset, path: &self.path, first: row, n };
             match k.checked_sub(1) {
                 None => part.labels(&mut scratch, &mut rows.labels)?,
-                Some(k) if k < width => part.numbers(&mut rows.dense[start + k..], width),
+                Some(k) if k < width => part.numbers(&mut rows.dense[start + k..], width)?,
                 Some(k) => part.ids(&mut rows.ids[k - width])?,
             }
         }
@@ -279,7 +279,7 @@ impl Part<'_> {
     pub fn labels(&self, scratch: &mut Vec<f64>, labels: &mut Vec<f32>) -> Result<(), DataError> {
         scratch.clear();
         scratch.resize(self.n, f64::NAN);
-        self.numbers(scratch, 1);
+        self.numbers(scratch, 1)?;
         for (i, &y) in scratch.iter().enumerate() {
             if y.is_nan() {
                 let what = format!("the label (column {}) is missing; must be 0 or 1", self.leaf.name);
@@ -291,8 +291,11 @@ impl Part<'_> {
     }
 
     /// Puts numbers to every `stride`-th place of `out`; NaN where they are missing.
-    pub fn numbers(&self, out: &mut [f64], stride: usize) {
-        self.column.numbers(self.leaf, out, stride);
+    ///
+    /// # Errors
+    /// If a whole number is beyond 2^53 in magnitude.
+    pub fn numbers(&self, out: &mut [f64], stride: usize) -> Result<(), DataError> {
+        self.column.numbers(self.leaf, out, stride, |i| self.place(i))
     }
 
     /// Appends ids.

@@ -7,8 +7,14 @@ use crate::data::{
     },
     rows::{Hotness, Layout, Numbers, Rows},
 };
+use parquet::{
+    basic::{ConvertedType, Repetition, Type as Physical},
+    data_type::{Int32Type, Int64Type},
+    file::writer::SerializedFileWriter,
+    schema::types::Type,
+};
 use proptest::prelude::*;
-use std::path::Path;
+use std::{path::Path, sync::Arc};
 
 proptest! {
     #![proptest_config(fuzz_cases(48))]
@@ -203,6 +209,117 @@ for name, options in [("v1", dict(row_group_size=300)), ("v2", dict(data_page_ve
     assert!(text.ends_with("column user is of type BYTE_ARRAY; must be numbers, or lists of them for ids"), "{text}");
     let zstd = open("zstd.parquet", &columns);
     assert!(zstd.contains("zstd"), "{zstd}");
+}
+
+/// A file of one column of whole numbers beside the label, of the given types, with nulls where there is nothing.
+fn whole_numbers(path: &Path, physical: Physical, converted: ConvertedType, values: &[Option<i64>]) {
+    let column = |name: &'static str, of| Type::primitive_type_builder(name, of).with_repetition(Repetition::OPTIONAL);
+    let mut fields = vec![column("label", Physical::INT32).build().unwrap()];
+    let (precision, scale) = if converted == ConvertedType::DECIMAL { (7, 2) } else { (-1, -1) };
+    let x = column("x", physical).with_converted_type(converted).with_precision(precision).with_scale(scale);
+    fields.push(x.build().unwrap());
+    let fields = fields.into_iter().map(Arc::new).collect();
+    let schema = Type::group_type_builder("schema").with_fields(fields).build().unwrap();
+    let file = std::fs::File::create(path).unwrap();
+    let mut file = SerializedFileWriter::new(file, Arc::new(schema), Arc::default()).unwrap();
+    let mut group = file.next_row_group().unwrap();
+    let mut labels = group.next_column().unwrap().unwrap();
+    let n = values.len();
+    labels.typed::<Int32Type>().write_batch(&vec![1; n], Some(&vec![1; n]), None).unwrap();
+    labels.close().unwrap();
+    let defs: Vec<i16> = values.iter().map(|x| i16::from(x.is_some())).collect();
+    let there: Vec<i64> = values.iter().flatten().copied().collect();
+    let narrow: Vec<i32> = there.iter().map(|&x| x as i32).collect();
+    let mut column = group.next_column().unwrap().unwrap();
+    match physical {
+        Physical::INT32 => column.typed::<Int32Type>().write_batch(&narrow, Some(&defs), None).unwrap(),
+        _ => column.typed::<Int64Type>().write_batch(&there, Some(&defs), None).unwrap(),
+    };
+    column.close().unwrap();
+    group.close().unwrap();
+    file.close().unwrap();
+}
+
+#[test]
+fn numbers_that_stand_for_something_else_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.parquet");
+    let read = |dense: bool| {
+        let columns = Columns { dense: if dense { vec!["x".into()] } else { vec![] }, ..Columns::default() };
+        let said = |e: crate::data::DataError| e.to_string().replace(path.to_str().unwrap(), "a");
+        read_all(Format::Parquet, &path, 9, &columns).map(|(_, rows)| rows).map_err(said)
+    };
+    for (physical, converted, shown) in [
+        (Physical::INT32, ConvertedType::DECIMAL, "DECIMAL, stored as INT32"),
+        (Physical::INT64, ConvertedType::DECIMAL, "DECIMAL, stored as INT64"),
+        (Physical::INT32, ConvertedType::DATE, "DATE, stored as INT32"),
+        (Physical::INT32, ConvertedType::TIME_MILLIS, "TIME_MILLIS, stored as INT32"),
+        (Physical::INT64, ConvertedType::TIMESTAMP_MICROS, "TIMESTAMP_MICROS, stored as INT64"),
+    ] {
+        whole_numbers(&path, physical, converted, &[Some(125)]);
+        for dense in [true, false] {
+            let error = read(dense).unwrap_err();
+            assert_eq!(error, format!("a: column x is of type {shown}; must be numbers, or lists of them for ids"));
+        }
+    }
+    for (physical, converted) in [
+        (Physical::INT32, ConvertedType::NONE),
+        (Physical::INT32, ConvertedType::INT_8),
+        (Physical::INT32, ConvertedType::UINT_16),
+        (Physical::INT64, ConvertedType::INT_64),
+        (Physical::INT64, ConvertedType::UINT_64),
+    ] {
+        whole_numbers(&path, physical, converted, &[Some(125), None]);
+        assert_eq!(read(true).unwrap().dense[0], 125.0);
+        assert_eq!(read(false).unwrap().ids[0].indices, [125]);
+    }
+}
+
+#[test]
+fn whole_numbers_of_64_bits_are_exact_or_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.parquet");
+    let read = |columns: &Columns| {
+        let said = |e: crate::data::DataError| e.to_string().replace(path.to_str().unwrap(), "a");
+        read_all(Format::Parquet, &path, 9, columns).map(|(_, rows)| rows).map_err(said)
+    };
+    let dense = Columns { dense: vec!["x".into()], ..Columns::default() };
+    let exact = 1i64 << 53;
+    for x in [exact, -exact] {
+        whole_numbers(&path, Physical::INT64, ConvertedType::NONE, &[None, Some(x)]);
+        assert_eq!(read(&dense).unwrap().dense[1], x as f64);
+    }
+    let large = i64::MIN + 5;
+    for (x, converted, shown) in [
+        (exact + 1, ConvertedType::NONE, "9007199254740993"),
+        (-exact - 1, ConvertedType::INT_64, "-9007199254740993"),
+        (i64::MIN, ConvertedType::NONE, "-9223372036854775808"),
+        (large, ConvertedType::UINT_64, "9223372036854775813"),
+    ] {
+        whole_numbers(&path, Physical::INT64, converted, &[Some(1), None, Some(x), None]);
+        assert_eq!(read(&dense).unwrap_err(), format!("a: row 3: column x is {shown}; must be at most 2^53 in magnitude"));
+        let error = read(&Columns::default()).unwrap_err();
+        assert_eq!(error, format!("a: row 3: column x is {shown}; must be an id from 0 to 4294967295"));
+    }
+    assert_eq!(Table::open(&path, &Columns::default(), 0).unwrap().largest_id(0), None);
+}
+
+/// A struct is a column of several leaves, which have one name.
+#[test]
+fn a_struct_is_left_out_as_a_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    let script = r#"
+import sys, pyarrow as pa, pyarrow.parquet as pq
+s = pa.array([{"a": 1, "b": 2.5, "c": "x"}] * 3)
+pq.write_table(pa.table({"label": [0, 1, 1], "s": s, "C1": [4, 5, 6]}), sys.argv[1] + "/a.parquet")
+"#;
+    if !python(&["pyarrow"], script, &[dir.path()]) {
+        return;
+    }
+    let read = |columns: &Columns| read_all(Format::Parquet, &dir.path().join("a.parquet"), 9, columns);
+    assert!(read(&Columns::default()).unwrap_err().to_string().contains("column s is nested; must be numbers"));
+    let (layout, rows) = read(&Columns { ignore: vec!["s".into()], ..Columns::default() }).unwrap();
+    assert_eq!((layout.dense.len(), layout.ids.len(), &rows.ids[0].indices[..]), (0, 1, &[4, 5, 6][..]));
 }
 
 /// What is written, pyarrow reads.

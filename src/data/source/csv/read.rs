@@ -3,7 +3,10 @@
 use crate::{
     data::{
         DataError,
-        preprocess::{fields::Fields, lines::Lines},
+        preprocess::{
+            fields::{Fields, twice},
+            lines::{Lines, shown_name},
+        },
     },
     workload::{CsvConfig, DenseTransform, OnError},
 };
@@ -76,14 +79,13 @@ pub(super) fn read(path: &Path, c: &CsvConfig, roles: Option<&Roles>, sink: &mut
 
 /// Finds the columns of `names`, the header.
 fn lay_out(names: &[String], c: &CsvConfig, roles: Option<&Roles>) -> Result<(Layout, Roles), String> {
-    if let Some((i, name)) = names.iter().enumerate().find(|(i, n)| names[..*i].contains(n)) {
-        return Err(format!("the header names \"{name}\" twice, the second time as column {}", i + 1));
+    if let Some((i, name)) = twice(names) {
+        return Err(format!("the header names \"{}\" twice, the second time as column {}", shown_name(name), i + 1));
     }
+    let shown = || names.iter().take(50).map(|n| shown_name(n)).collect::<Vec<_>>().join(", ");
     let find = |key: &str, name: &String| {
-        names
-            .iter()
-            .position(|n| n == name)
-            .ok_or_else(|| format!("no column \"{name}\" ({key}); the columns are {}", names.join(", ")))
+        let at = names.iter().position(|n| n == name);
+        at.ok_or_else(|| format!("no column \"{}\" ({key}); the columns are {}", shown_name(name), shown()))
     };
     let label = find("data.label", &c.label)?;
     let roles = match roles {

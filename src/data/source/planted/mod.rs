@@ -27,7 +27,7 @@ use crate::{metrics, workload::PlantedConfig};
 use generate::{Block, Log, Split};
 pub use numbers::{Column as ColumnNumbers, Dense as DenseNumbers, Numbers, Pair as PairNumbers};
 use presets::Spec;
-pub use presets::{MAX_HOTNESS, MAX_ROWS, POSITIVE_RATES};
+pub use presets::{MAX_DENSE, MAX_HOTNESS, MAX_ROWS, POSITIVE_RATES};
 use std::sync::Arc;
 
 /// Samples made together: small enough for the first-level cache, a multiple of every vector length.

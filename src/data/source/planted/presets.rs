@@ -36,6 +36,8 @@ const CRITEO_DENSE: [(u8, f64, f64); 13] = [
 pub const MAX_ROWS: usize = 1 << 31;
 /// Most ids of a sample in a table.
 pub const MAX_HOTNESS: usize = 4096;
+/// Most dense columns; more are a slip.
+pub const MAX_DENSE: usize = 1 << 20;
 /// Shares of positive labels that a truth can be made for.
 pub const POSITIVE_RATES: RangeInclusive<f64> = 0.001..=0.999;
 
@@ -98,6 +100,9 @@ impl Spec {
     /// # Errors
     /// [`DataError::Invalid`] naming the key and what it may be.
     pub fn new(config: &PlantedConfig) -> Result<Self, DataError> {
+        if let Some(dense) = config.dense.filter(|&d| d > MAX_DENSE) {
+            return Err(invalid(format!("data.dense = {dense} must be at most {MAX_DENSE}")));
+        }
         let criteo_dense = || CRITEO_DENSE.iter().map(|&(m, location, scale)| Count { missing: percent(m), location, scale });
         let (rows, missing, dense, rate): (&[usize], &[u8], Vec<Count>, f64) = match config.preset.as_str() {
             "criteo_kaggle" => (&KAGGLE_ROWS, &CRITEO_MISSING, criteo_dense().collect(), 0.256),
