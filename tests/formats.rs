@@ -236,7 +236,8 @@ fn one_command_at_a_time_writes_a_file() {
     ];
     for (first, format, second, waiting) in sets {
         // Counts do not fit in NVIDIA's files.
-        let what: &[&str] = if format == "nvidia" { &["custom", "--tables", "9", "--dense", "0"] } else { &["criteo_kaggle"] };
+        let what: &[&str] =
+            if format == "nvidia" { &["custom", "--tables", "9", "--dense", "0"] } else { &["criteo_kaggle", "--max-rows", "9"] };
         let args = [&["data", "generate"], what, &["--samples", "1000000000", "--to", format, "-o", first]].concat();
         let mut child = Command::new(env!("CARGO_BIN_EXE_dlrm-bench")).current_dir(dir).args(args).spawn().unwrap();
         while !dir.join(waiting).exists() {
@@ -275,9 +276,9 @@ fn sets_of_files_may_have_any_name() {
             command.current_dir(dir).args(["data", "convert"]);
             command
         };
-        assert!(command().args(["a.bin", "-o"]).arg(name).status().unwrap().success());
+        assert!(command().args(["a.bin", "-o"]).arg(name).output().unwrap().status.success());
         assert!(others.iter().all(|o| dir.join(OsStr::from_bytes(o)).is_file()) && dir.join(name).is_file());
-        assert!(command().arg(name).args(["--force", "-o", "b.bin"]).status().unwrap().success());
+        assert!(command().arg(name).args(["--force", "-o", "b.bin"]).output().unwrap().status.success());
         assert_eq!(fs::read(dir.join("b.bin")).unwrap(), fs::read(dir.join("a.bin")).unwrap());
     }
     assert_eq!(fs::read_dir(dir).unwrap().count(), 2 + 6);
