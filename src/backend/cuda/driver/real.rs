@@ -228,12 +228,20 @@ impl Driver for Gpu {
     }
 
     fn to_device(&self, at: Address, from: &[u8]) -> Result<()> {
-        unsafe { result::memcpy_htod_async(at, from, self.stream) }.map_err(failed("copying to it"))
+        if from.is_empty() {
+            return Ok(());
+        }
+        unsafe { result::memcpy_htod_async(at, from, self.stream) }.map_err(failed("copying to it"))?;
+        // Where the GPU reads pageable memory itself it may do so after the call, and `from` may change or be gone by then.
+        unsafe { result::stream::synchronize(self.stream) }.map_err(failed("copying to it"))
     }
 
     fn staging(&self, bytes: usize) -> Result<Option<HostAddress>> {
         match unsafe { result::malloc_host(bytes, 0) } {
             Ok(at) => Ok(Some(at as HostAddress)),
+        if bytes == 0 {
+            return Ok(());
+        }
             Err(e) if e.0 == sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY => Ok(None),
             Err(e) => Err(failed("allocating the host's memory for it")(e)),
         }
@@ -255,7 +263,9 @@ impl Driver for Gpu {
     }
 
     fn to_host(&self, at: Address, to: &mut [u8]) -> Result<()> {
-        unsafe { result::memcpy_dtoh_async(to, at, self.stream) }.map_err(failed("copying from it"))?;
+        if !to.is_empty() {
+            unsafe { result::memcpy_dtoh_async(to, at, self.stream) }.map_err(failed("copying from it"))?;
+        }
         unsafe { result::stream::synchronize(self.stream) }.map_err(failed("computing"))
     }
 
