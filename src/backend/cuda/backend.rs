@@ -74,7 +74,7 @@ impl Cuda {
         Ok(Cuda {
             pool: Pool::with_pinning(config.threads, config.pin_threads),
             precision: config.precision,
-            dot: config.dot.map(|shape| Dot::new(shape, config.precision)).transpose()?,
+            dot: config.dot.map(|shape| Dot::new(shape, config.precision, driver.shared_memory())).transpose()?,
             scratch: Scratch::new(&driver),
             standing: Standing::new(&driver)?,
             graphs: Graphs::new(&driver, config.graphs),

@@ -75,6 +75,9 @@ pub trait Driver: Debug {
     /// What the device is.
     fn device(&self) -> &DeviceInfo;
 
+    /// Bytes of shared memory that a block can have.
+    fn shared_memory(&self) -> usize;
+
     /// Memory, its contents undefined; `None` if there is not enough. Aligned to 256 bytes.
     fn alloc(&self, bytes: usize) -> Result<Option<Address>>;
 
