@@ -172,6 +172,10 @@ impl Backend for Cuda {
         &self.pool
     }
 
+    fn notes(&self) -> Vec<String> {
+        vec![self.graphs.note()]
+    }
+
     fn tables(&mut self, shape: &TablesShape<'_>) -> Result<Tables> {
         Tables::new(&self.driver, shape)
     }
