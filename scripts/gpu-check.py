@@ -19,6 +19,14 @@ def quality(run):
     return [(e["step"], e["quality"]["auc"], e["quality"]["logloss"]) for e in run["evaluations"]]
 
 
+def replays(run):
+    """How many steps a run repeated as CUDA graphs, and what its record says of it."""
+    notes = [n for n in (run.get("data") or {}).get("notes") or [] if n.startswith("CUDA graphs: ")]
+    said = notes[-1].removeprefix("CUDA graphs: ") if notes else "the record says nothing of CUDA graphs"
+    found = re.match(r"(\d+) steps repeated", said)
+    return int(found[1]) if found else 0, said
+
+
 def main():
     out, device = pathlib.Path(sys.argv[1]), sys.argv[2]
     rows, report = [], {"device": device, "steps": [], "throughput": {}}
@@ -62,6 +70,11 @@ def main():
         for what, other in zip(("the same bits twice", "the same bits without graphs"), same[1:]):
             equal = quality(same[0]) == quality(other)
             row(what, equal, f"AUC {same[0]['evaluations'][-1]['quality']['auc']!r} after 400 steps")
+        if device.startswith("cuda"):
+            # Else the last two would be two runs without graphs.
+            for what, run, right in (("steps as CUDA graphs", same[0], True), ("none of them where they are off", same[2], False)):
+                repeated, said = replays(run)
+                row(what, (repeated > 0) == right and "could not" not in said, said)
         cpu = runs.get("on-the-cpu")
         if cpu and quality(cpu):
             apart = max(abs(a[1] - b[1]) for a, b in zip(quality(same[0]), quality(cpu), strict=True))

@@ -380,6 +380,11 @@ pub trait Backend {
     /// Begins a step. The host has asked for the end of all but `AHEAD - 1` steps before.
     fn begin_step(&mut self, step: &StepStart) -> Result<()>;
 
+    /// What the record of a run should say of how steps were done.
+    fn notes(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// Does `work` on the uploaded batch: a step from [`Backend::group_rows`] to the updates. It must ask for the same operations on the same
     /// buffers at each call for a batch of as many samples, so that a device may note down what is asked for and repeat it by itself.
     fn repeat(&mut self, input: &mut Self::Input, work: &mut dyn FnMut(&mut Self, &mut Self::Input) -> Result<()>) -> Result<()>;

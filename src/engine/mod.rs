@@ -201,6 +201,11 @@ pub trait Engine {
         None
     }
 
+    /// What the record of a run should say of how steps were done.
+    fn notes(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// Where the time went, if the engine can say.
     fn phases(&mut self) -> Option<&mut PhaseClock>;
 }

@@ -164,6 +164,7 @@ fn train(job: &Job<'_>, told: &mut Told<'_, '_>) -> Result<Finished, TrainError>
         let _ = trainer.tell(told, true);
     })?;
     let phases = trainer.engine.phases().map(|c| Phase::ALL.iter().map(|&p| (p, c.seconds(p))).collect());
+    prepared.data_facts.notes.extend(trainer.engine.notes());
     told.state.test = trainer.test(prepared.test, reason, told.state.steps)?;
     let target_met = prepared.facts.target_auc.is_none() || reason == StopReason::Target;
     let outcome = told.state.outcome(reason, target_met && reason != StopReason::Interrupted, None);

@@ -74,7 +74,7 @@ impl Cuda {
         Ok(Cuda {
             pool: Pool::with_pinning(config.threads, config.pin_threads),
             precision: config.precision,
-            dot: config.dot.map(|shape| Dot::new(shape, config.precision)).transpose()?,
+            dot: config.dot.map(|shape| Dot::new(shape, config.precision, driver.shared_memory())).transpose()?,
             scratch: Scratch::new(&driver),
             standing: Standing::new(&driver)?,
             graphs: Graphs::new(&driver, config.graphs),
@@ -170,6 +170,10 @@ impl Backend for Cuda {
 
     fn host_pool(&self) -> &Pool {
         &self.pool
+    }
+
+    fn notes(&self) -> Vec<String> {
+        vec![self.graphs.note()]
     }
 
     fn tables(&mut self, shape: &TablesShape<'_>) -> Result<Tables> {

@@ -2,7 +2,7 @@
 
 use super::{
     driver::{Driver, Launch, Plain, Source, gemm::Number},
-    interaction::{BLOCKS, SHARED},
+    interaction::BLOCKS,
     launch::launch,
     memory::Place,
 };
@@ -47,23 +47,23 @@ fn sample_bytes(width: usize, number: Number) -> usize {
     (width * number.bytes()).next_multiple_of(16)
 }
 
-/// Whether a sample's output of `width` elements can be waited for in shared memory.
+/// Whether a sample's output of `width` elements can be waited for in `shared` bytes of shared memory.
 ///
 /// # Errors
 /// If it is too much.
-pub(super) fn check(shape: DotShape, width: usize, number: Number) -> Result<()> {
+pub(super) fn check(shape: DotShape, width: usize, number: Number, shared: usize) -> Result<()> {
     let bytes = sample_bytes(width, number);
-    if bytes <= SHARED {
+    if bytes <= shared {
         return Ok(());
     }
     let features = shape.features;
-    let what = format!("an interaction of {features} vectors needs {bytes} bytes of shared memory, {SHARED} are there");
+    let what = format!("an interaction of {features} vectors needs {bytes} bytes of shared memory, {shared} are there");
     Err(BackendError::Device(what))
 }
 
-/// Blocks of as many samples as fit.
-fn blocks(samples: u32, bytes: usize) -> Launch {
-    let warps = (SHARED / bytes.max(1)).clamp(1, WARPS);
+/// Blocks of as many samples as fit into `shared` bytes. Each sample is one warp's alone: how many share a block changes no sum.
+fn blocks(samples: u32, bytes: usize, shared: usize) -> Launch {
+    let warps = (shared / bytes.max(1)).clamp(1, WARPS);
     let grid = (samples as usize).div_ceil(warps).clamp(1, BLOCKS) as u32;
     Launch { grid: [grid, 1, 1], block: [32 * warps as u32, 1, 1], shared: (warps * bytes) as u32 }
 }
@@ -89,9 +89,12 @@ fn shape(dot: DotShape, width: usize, t: Place, r: Place, dt: Place) -> Shape {
     }
 }
 
-/// `T` -> `R`, `width` elements of it before padding.
-pub(super) fn forward(driver: &dyn Driver, dot: DotShape, width: usize, t: Place, out: Place) -> Result<()> {
-    let (launch, shape) = (blocks(t.rows, sample_bytes(width, t.number)), shape(dot, width, t, out, t));
+/// The vectors, the elements of `R` before padding, and the bytes of shared memory that a block can have.
+type Room = (DotShape, usize, usize);
+
+/// `T` -> `R`.
+pub(super) fn forward(driver: &dyn Driver, (dot, width, shared): Room, t: Place, out: Place) -> Result<()> {
+    let (launch, shape) = (blocks(t.rows, sample_bytes(width, t.number), shared), shape(dot, width, t, out, t));
     match t.number {
         Number::F32 => launch!(driver, SOURCE, "dot_forward_tf32", launch, shape, t.at, out.at),
         Number::Bf16 => launch!(driver, SOURCE, "dot_forward_bf16", launch, shape, t.at, out.at),
@@ -100,11 +103,28 @@ pub(super) fn forward(driver: &dyn Driver, dot: DotShape, width: usize, t: Place
 }
 
 /// `dR` -> `dT`, every element overwritten.
-pub(super) fn backward(driver: &dyn Driver, dot: DotShape, width: usize, t: Place, dout: Place, dt: Place) -> Result<()> {
-    let (launch, shape) = (blocks(t.rows, sample_bytes(width, t.number)), shape(dot, width, t, dout, dt));
+pub(super) fn backward(driver: &dyn Driver, (dot, width, shared): Room, t: Place, dout: Place, dt: Place) -> Result<()> {
+    let (launch, shape) = (blocks(t.rows, sample_bytes(width, t.number), shared), shape(dot, width, t, dout, dt));
     match t.number {
         Number::F32 => launch!(driver, SOURCE, "dot_backward_tf32", launch, shape, t.at, dout.at, dt.at),
         Number::Bf16 => launch!(driver, SOURCE, "dot_backward_bf16", launch, shape, t.at, dout.at, dt.at),
         Number::F16 => launch!(driver, SOURCE, "dot_backward_f16", launch, shape, t.at, dout.at, dt.at),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blocks_take_as_many_samples_as_their_memory_holds() {
+        let of = |kib: usize, bytes| {
+            let Launch { grid, block, shared } = blocks(70, bytes, kib << 10);
+            assert!(shared as usize <= kib << 10);
+            (grid[0], block[0], shared as usize)
+        };
+        assert_eq!(of(227, 40_000), (18, 128, 160_000));
+        assert_eq!(of(99, 40_000), (35, 64, 80_000));
+        assert_eq!(of(99, 99 << 10), (70, 32, 99 << 10));
     }
 }

@@ -25,7 +25,7 @@ pub(super) fn gate(driver: &dyn Driver, x: Place, factor: f32, dx: Place) -> Res
 
 /// Sets `flag`, a number of 32 bits, to 1 if an element is infinite or NaN.
 pub(super) fn watch(driver: &dyn Driver, x: Place, flag: Address) -> Result<()> {
-    let shape = Launch::rows(x.rows as usize, x.cols as usize);
+    let shape = Launch::wide(x.rows as usize, x.cols as usize);
     launch!(driver, SOURCE, "not_finite", shape, x.at, x.number.kind(), x.stride, x.rows, x.cols, flag)
 }
 

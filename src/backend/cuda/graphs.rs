@@ -47,6 +47,8 @@ pub(super) struct Graphs {
     last: Option<Form>,
     /// Steps repeated so far.
     pub(super) replays: u64,
+    /// Why a step could not be noted down.
+    failed: Option<BackendError>,
 }
 
 /// How a step is to be done.
@@ -63,7 +65,7 @@ pub(super) enum Way {
 impl Graphs {
     /// None yet, and none ever if they are not `wanted`.
     pub(super) fn new(driver: &Rc<dyn Driver>, wanted: bool) -> Self {
-        Graphs { driver: Rc::clone(driver), wanted, kept: Vec::new(), freed: 0, last: None, replays: 0 }
+        Graphs { driver: Rc::clone(driver), wanted, kept: Vec::new(), freed: 0, last: None, replays: 0, failed: None }
     }
 
     /// How the next step is to be done. The first of a form is done singly: it finds out how much scratch space it takes. The second in a row is noted
@@ -85,18 +87,28 @@ impl Graphs {
         }
     }
 
-    /// Notes down `work`. `false` if it cannot be noted down, and nothing was done: then none is ever again.
+    /// Notes down `work`. `false` if it cannot be noted down, and nothing was done: then none is ever again, and [`Graphs::note`] says why.
     pub(super) fn capture(&mut self, key: Key, work: impl FnOnce() -> Result<()>) -> bool {
-        let graph = Graph::capture(&self.driver, work);
-        self.wanted = graph.is_ok();
-        if let Ok(graph) = graph {
-            if self.kept.len() == KEPT {
-                self.kept.remove(0);
+        match Graph::capture(&self.driver, work) {
+            Ok(graph) => {
+                if self.kept.len() == KEPT {
+                    self.kept.remove(0);
+                }
+                self.kept.push((key, graph));
+                self.freed = self.driver.freed();
             }
-            self.kept.push((key, graph));
-            self.freed = self.driver.freed();
+            Err(e) => (self.wanted, self.failed) = (false, Some(e)),
         }
         self.wanted
+    }
+
+    /// How steps were done, for the record; scripts/gpu-check.py reads the number.
+    pub(super) fn note(&self) -> String {
+        match &self.failed {
+            Some(e) => format!("CUDA graphs: {} steps repeated; then a step could not be noted down: {e}", self.replays),
+            None if self.wanted => format!("CUDA graphs: {} steps repeated", self.replays),
+            None => "CUDA graphs: off".into(),
+        }
     }
 
     /// Repeats what was noted down for this key.
@@ -112,8 +124,7 @@ impl Graphs {
 
 #[cfg(test)]
 mod tests {
-    use super::says;
-    use std::ffi::OsStr;
+    use super::*;
 
     #[test]
     fn the_switch_is_on_or_off() {
@@ -121,5 +132,29 @@ mod tests {
         assert!(!says(Some(OsStr::new("off"))).unwrap());
         let error = says(Some(OsStr::new("no"))).unwrap_err().to_string();
         assert_eq!(error, "DLRM_BENCH_CUDA_GRAPHS is \"no\"; it may be on or off");
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_step_that_cannot_be_noted_down_is_told_of() {
+        for driver in crate::backend::cuda::testing::devices() {
+            let memory = crate::backend::cuda::driver::Memory::zeros(&driver, 4, "a test").unwrap();
+            let key = (Form { len: 1, one_hot: true }, 0);
+            let mut graphs = Graphs::new(&driver, true);
+            assert_eq!([graphs.way(key), graphs.way(key)], [Way::Singly, Way::Capture]);
+            assert!(graphs.capture(key, || driver.zero(memory.at(), 4)));
+            assert_eq!(graphs.way(key), Way::Replay);
+            graphs.replay(key).unwrap();
+            assert_eq!(graphs.note(), "CUDA graphs: 1 steps repeated");
+            // No graph can hold that the host waits.
+            let other = (key.0, 1);
+            assert_eq!(graphs.way(other), Way::Capture);
+            assert!(!graphs.capture(other, || driver.synchronize()));
+            assert_eq!([graphs.way(key), graphs.way(other)], [Way::Singly; 2]);
+            let note = graphs.note();
+            assert!(note.starts_with("CUDA graphs: 1 steps repeated; then a step could not be noted down: "), "{note}");
+            assert!(driver.device().name != "emulated" || note.ends_with("waiting is asked for during a capture"), "{note}");
+            assert_eq!(Graphs::new(&driver, false).note(), "CUDA graphs: off");
+        }
     }
 }

@@ -14,9 +14,6 @@ pub(super) static SOURCE: Source = Source {
     parts: &[include_str!("common/common.cuh"), include_str!("common/pairs.cuh"), include_str!("interaction.cu")],
 };
 
-/// Bytes of shared memory that a block may have on all GPUs from Ampere on.
-pub(super) const SHARED: usize = 160 << 10;
-
 /// Most blocks of a launch.
 pub(super) const BLOCKS: usize = 1 << 16;
 
@@ -27,25 +24,29 @@ pub(super) struct Dot {
     precision: Precision,
     /// Floats from one row of `T` to the next in shared memory: whole vectors of four, not all beginning at the same bank.
     pitch: usize,
+    /// Bytes of shared memory that a block can have.
+    shared: usize,
 }
 
 impl Dot {
+    /// On a device whose blocks can have `shared` bytes of shared memory.
+    ///
     /// # Errors
-    /// If the vectors of a sample do not fit into shared memory.
-    pub(super) fn new(shape: DotShape, precision: Precision) -> Result<Self> {
+    /// If the vectors of a sample do not fit into them.
+    pub(super) fn new(shape: DotShape, precision: Precision, shared: usize) -> Result<Self> {
         let pitch = shape.dim.next_multiple_of(4);
-        let dot = Dot { shape, precision, pitch: if pitch.is_multiple_of(32) { pitch + 4 } else { pitch } };
+        let dot = Dot { shape, precision, pitch: if pitch.is_multiple_of(32) { pitch + 4 } else { pitch }, shared };
         if precision != Precision::Fp32 {
-            dot_tensor::check(shape, dot.width(), linear::operands(precision))?;
+            dot_tensor::check(shape, dot.width(), linear::operands(precision), shared)?;
             return Ok(dot);
         }
         let bytes = dot.forward_shared().max(dot.backward_shared());
-        if bytes <= SHARED {
+        if bytes <= shared {
             return Ok(dot);
         }
         let DotShape { features, dim, .. } = shape;
         let what = format!(
-            "an interaction of {features} vectors of {dim} elements needs {bytes} bytes of shared memory, {SHARED} are there"
+            "an interaction of {features} vectors of {dim} elements needs {bytes} bytes of shared memory, {shared} are there"
         );
         Err(BackendError::Device(what))
     }
@@ -74,7 +75,7 @@ impl Dot {
         let DotShape { features, dim, itself } = self.shape;
         assert!(t.cols as usize == features * dim && out.cols as usize >= self.width() && t.rows == out.rows, "shapes");
         if self.precision != Precision::Fp32 {
-            return dot_tensor::forward(driver, self.shape, self.width(), t, out);
+            return dot_tensor::forward(driver, (self.shape, self.width(), self.shared), t, out);
         }
         let tiles = features.div_ceil(4);
         let warps = (tiles * (tiles + 1) / 2).div_ceil(8).clamp(1, 8);
@@ -93,7 +94,7 @@ impl Dot {
         assert!(t.cols as usize == features * dim && dt.cols == t.cols && dout.cols as usize >= self.width(), "shapes");
         assert!(t.rows == dout.rows && t.rows == dt.rows, "as many samples everywhere");
         if self.precision != Precision::Fp32 {
-            return dot_tensor::backward(driver, self.shape, self.width(), t, dout, dt);
+            return dot_tensor::backward(driver, (self.shape, self.width(), self.shared), t, dout, dt);
         }
         let shape = Launch {
             grid: [(t.rows as usize).clamp(1, BLOCKS) as u32, 1, 1],
@@ -118,5 +119,26 @@ impl Dot {
             dt.at,
             dt.stride
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_fits_depends_on_the_shared_memory_of_the_device() {
+        let fits = |features, dim, precision, kib: usize| {
+            let made = Dot::new(DotShape { features, dim, itself: false }, precision, kib << 10);
+            made.map(|_| ()).map_err(|e| e.to_string())
+        };
+        // 200 rows of 208 floats.
+        let refused = fits(200, 64, Precision::Fp32, 99).unwrap_err();
+        assert!(refused.contains("needs 166400 bytes of shared memory, 101376 are there"), "{refused}");
+        assert_eq!(fits(200, 64, Precision::Fp32, 163), Ok(()));
+        // 64 elements and 79,800 pairs, in 16 bits and in 32.
+        assert!(fits(400, 64, Precision::Bf16, 99).unwrap_err().contains("159728 bytes"));
+        assert_eq!(fits(400, 64, Precision::Bf16, 163), Ok(()));
+        assert!(fits(400, 64, Precision::Tf32, 227).is_err());
     }
 }

@@ -41,6 +41,13 @@ impl Launch {
         Launch::lanes(rows, cols.next_power_of_two().min(THREADS))
     }
 
+    /// As [`Launch::rows`], with several blocks a row (`blockIdx.y`) where there are few rows: one would leave most of the device idle.
+    pub(super) fn wide(rows: usize, cols: usize) -> Launch {
+        let rows = Launch::rows(rows, cols);
+        let blocks = cols.div_ceil(4 * THREADS).clamp(1, (BLOCKS / rows.grid[0] as usize).max(1));
+        Launch { grid: [rows.grid[0], blocks as u32, 1], ..rows }
+    }
+
     /// Work on rows with `lanes` threads each.
     pub(super) fn lanes(rows: usize, lanes: usize) -> Launch {
         let at_once = THREADS / lanes;
@@ -64,5 +71,18 @@ impl Launch {
     /// Work with a thread for each of `n` elements.
     pub(super) fn each(n: usize) -> Launch {
         Launch { grid: [n.div_ceil(128).max(1) as u32, 1, 1], block: [128, 1, 1], shared: 0 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wide_rows_are_shared_among_blocks() {
+        assert_eq!(Launch::wide(1, 2_400_000).grid, [1, 2344, 1]);
+        assert_eq!(Launch::wide(1, 1 << 30).grid, [1, 1 << 14, 1]);
+        assert_eq!((Launch::wide(1, 1024).grid, Launch::wide(1, 1025).grid), ([1, 1, 1], [1, 2, 1]));
+        assert_eq!((Launch::wide(65_536, 3328).grid, Launch::wide(3, 3328).grid), ([1 << 14, 1, 1], [3, 4, 1]));
     }
 }

@@ -3,11 +3,11 @@
 use super::{
     Cuda, CudaConfig,
     check::{
-        POOLINGS, PRECISIONS,
+        LARGE, POOLINGS, PRECISIONS, Trials, Verdict,
         cases::{Case, Dense, LinearCase, OneEach, RowsCase, TablesCase},
         compare, courses, ends,
         operand_cases::{DotCase, NetworkCase, PooledCase},
-        rules, speed,
+        operations, rules, speed,
     },
     memory::Floats,
     testing::devices,
@@ -192,6 +192,49 @@ fn operations_on_tables_are_measured() {
             speed::interaction(&driver, precision, 8, &mut speeds).unwrap();
         }
         assert!(speeds.len() == 14 && speeds.iter().all(|s| s.seconds > 0.0 && s.work > 0.0));
+    }
+}
+
+/// Cases that a GPU is asked for as they stand, on every device: none is met there for the first time.
+fn all_operations(chosen: fn(usize) -> bool, least: usize) {
+    for driver in devices() {
+        let mut cases = 0;
+        let mut tell = |verdict: Verdict| {
+            assert!(verdict.passes(), "{verdict:?}");
+            cases += 1;
+        };
+        operations(&mut Trials { driver: &driver, chosen, tell: &mut tell }).unwrap();
+        assert!(cases >= least, "{cases} cases");
+    }
+}
+
+const HEAVY: usize = 20_000_000;
+
+#[test]
+#[ignore = "takes minutes: --ignored"]
+fn every_case_for_a_gpu_passes_here() {
+    all_operations(|work| work <= HEAVY, 228);
+}
+
+#[test]
+#[ignore = "takes minutes: --ignored"]
+fn every_heavy_case_for_a_gpu_passes_here() {
+    all_operations(|work| work > HEAVY, 20);
+}
+
+#[test]
+#[ignore = "takes minutes: --ignored"]
+fn every_speed_for_a_gpu_is_measured_here() {
+    for driver in devices() {
+        let speeds = speed::speeds(&driver, 2).unwrap();
+        assert!(speeds.len() == 27 && speeds.iter().all(|s| s.seconds > 0.0 && s.work > 0.0), "{speeds:?}");
+    }
+}
+
+#[test]
+fn interactions_may_take_much_shared_memory() {
+    for (shape, precision) in LARGE.into_iter().flat_map(|s| PRECISIONS.map(|p| (s, p))) {
+        check(&DotCase { shape, precision, batch: 3, gap: 1 });
     }
 }
 

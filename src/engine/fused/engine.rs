@@ -403,6 +403,10 @@ impl<B: Backend> Engine for FusedEngine<B> {
         (self.config.loss_scale != LossScaleSpec::Off).then_some(self.loss_scale)
     }
 
+    fn notes(&self) -> Vec<String> {
+        self.backend.notes()
+    }
+
     /// None where the device computes beside the host: what the host sees there is when operations are asked for, not when they are done.
     fn phases(&mut self) -> Option<&mut PhaseClock> {
         (B::AHEAD == 1).then_some(&mut self.clock)

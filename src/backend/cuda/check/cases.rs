@@ -29,6 +29,11 @@ pub(crate) trait Case: Debug {
     /// Does the work.
     fn run<B: Backend>(&self, backend: &mut B) -> Result<Left>;
 
+    /// Multiply-adds of its products, more or less: what takes long where they are emulated.
+    fn work(&self) -> usize {
+        0
+    }
+
     /// The shapes that the CPU wants to know.
     fn config(&self) -> CpuConfig {
         bare()
@@ -110,6 +115,11 @@ impl Case for LinearCase {
             Precision::Tf32 => 2e-3,
             Precision::Bf16 | Precision::Fp16 => 4e-3,
         }
+    }
+
+    fn work(&self) -> usize {
+        let LinearShape { batch, input, output } = self.shape;
+        3 * batch * input * output
     }
 
     fn config(&self) -> CpuConfig {

@@ -124,53 +124,89 @@ pub(crate) fn courses() -> impl Iterator<Item = CourseCase> {
 /// Every way to pool.
 pub(crate) const POOLINGS: [Pooling; 4] = [Pooling::Sum, Pooling::Mean, Pooling::WeightedFixed, Pooling::WeightedLearned];
 
+/// Interactions whose blocks take more than the 48 KiB of shared memory that need not be asked for, in f32 and in other numbers, and which fit on
+/// all GPUs from Ampere on.
+pub(crate) const LARGE: [DotShape; 2] =
+    [DotShape { features: 150, dim: 100, itself: false }, DotShape { features: 115, dim: 64, itself: true }];
+
+/// Cases, one after another.
+pub(crate) struct Trials<'a> {
+    /// Where.
+    pub driver: &'a Rc<dyn Driver>,
+    /// Which, by their [`Case::work`].
+    pub chosen: fn(usize) -> bool,
+    /// Hears of each as it is done.
+    pub tell: &'a mut dyn FnMut(Verdict),
+}
+
+impl Trials<'_> {
+    fn of(&mut self, case: &impl Case) -> Result<()> {
+        if (self.chosen)(case.work()) {
+            (self.tell)(compare(self.driver, case)?);
+        }
+        Ok(())
+    }
+}
+
 /// Tries every operation in shapes of all kinds: `tell` hears of each case as it is done.
 ///
 /// # Errors
 /// If the device fails.
 pub fn check(driver: &Rc<dyn Driver>, tell: &mut dyn FnMut(Verdict)) -> Result<()> {
+    operations(&mut Trials { driver, chosen: |_| true, tell })?;
+    data::check(driver, tell)
+}
+
+/// All cases but those of samples and metrics.
+///
+/// # Errors
+/// If the device fails.
+pub(crate) fn operations(trials: &mut Trials<'_>) -> Result<()> {
     for precision in PRECISIONS {
         for (batch, input, output) in [(1, 1, 2), (7, 13, 512), (512, 479, 1024), (300, 256, 1), (129, 33, 65)] {
             let shape = LinearShape { batch, input, output };
             for relu in [false, true] {
-                tell(compare(driver, &LinearCase { shape, gap: 3 * usize::from(relu), relu, precision, seed: 1 })?);
+                trials.of(&LinearCase { shape, gap: 3 * usize::from(relu), relu, precision, seed: 1 })?;
             }
         }
         // Widths of which the library leaves bits of a ReLU, and others.
         for widths in [[13, 512, 256, 128], [480, 1024, 1024, 512], [200, 384, 100, 1], [5, 16, 3, 40]] {
-            tell(compare(driver, &NetworkCase { batch: 300, widths, precision, seed: 2 })?);
+            trials.of(&NetworkCase { batch: 300, widths, precision, seed: 2 })?;
         }
         for (features, dim, itself) in [(1, 1, true), (27, 128, false), (5, 3, false), (40, 33, true), (9, 16, true)] {
             let shape = DotShape { features, dim, itself };
-            tell(compare(driver, &DotCase { shape, precision, batch: 70, gap: 1 })?);
-            tell(compare(driver, &DotCase { shape, precision, batch: 71, gap: 16 })?);
+            trials.of(&DotCase { shape, precision, batch: 70, gap: 1 })?;
+            trials.of(&DotCase { shape, precision, batch: 71, gap: 16 })?;
+        }
+        for shape in LARGE {
+            trials.of(&DotCase { shape, precision, batch: 9, gap: 1 })?;
         }
     }
     for precision in [Precision::Bf16, Precision::Fp16] {
-        tell(compare(driver, &PooledCase { precision, rows: vec![3, 900, 40], dim: 128, batch: 700, hotness: 3 })?);
-        tell(compare(driver, &PooledCase { precision, rows: vec![77], dim: 9, batch: 100, hotness: 1 })?);
+        trials.of(&PooledCase { precision, rows: vec![3, 900, 40], dim: 128, batch: 700, hotness: 3 })?;
+        trials.of(&PooledCase { precision, rows: vec![77], dim: 9, batch: 100, hotness: 1 })?;
     }
     for (rows, cols, dim) in [(2, 1, 1), (200, 39, 10), (130, 400, 1), (65, 17, 33)] {
-        tell(compare(driver, &RowsCase { rows, cols, dim, gap: 1 })?);
+        trials.of(&RowsCase { rows, cols, dim, gap: 1 })?;
     }
     for case in courses() {
-        tell(compare(driver, &case)?);
+        trials.of(&case)?;
     }
     for rule in rules() {
-        tell(compare(driver, &Dense(rule))?);
+        trials.of(&Dense(rule))?;
         for (kind, pooling) in RowKind::ALL.into_iter().zip(POOLINGS) {
             let case =
                 |dim, l2| TablesCase { rows: vec![3, 900, 40], dim, kind, pooling, rule, batch: 700, hotness: 3, l2, gap: 4 };
             for (dim, l2) in [(128, 0.0), (16, 0.01), (10, 0.0), (1, 0.01), (200, 0.0)] {
-                tell(compare(driver, &case(dim, l2))?);
+                trials.of(&case(dim, l2))?;
             }
             // The CPU sums a row's squares in another order.
             if !matches!(rule, OptimizerSpec::RowwiseAdagrad { .. }) {
                 let plain =
                     TablesCase { rows: vec![5, 9], pooling: Pooling::Sum, batch: 5, hotness: 0, gap: 0, ..case(130, 0.0) };
-                tell(compare(driver, &OneEach(plain))?);
+                trials.of(&OneEach(plain))?;
             }
         }
     }
-    data::check(driver, tell)
+    Ok(())
 }

@@ -1,11 +1,14 @@
 //! How fast the operations of a full-size DLRM step are on a device.
 
-use super::numbers::Numbers;
+use super::{
+    numbers::Numbers,
+    operand_cases::{FINE, whole},
+};
 use crate::{
     backend::{
         After, Backend, Course, DotShape, Gate, InputShape, Linear, Precision, Result, SparseGradient, StepStart, TablesShape,
         Window,
-        cuda::{Cuda, CudaConfig, driver::Driver, linear},
+        cuda::{Cuda, CudaConfig, driver::Driver, linear, memory::Floats},
     },
     data::Batch,
     embedding::RowKind,
@@ -35,7 +38,8 @@ const REPEATS: usize = 10;
 /// MLPerf's DLRM.
 const DIM: usize = 128;
 const TABLES: usize = 26;
-/// Rows of a table for each sample of a batch: enough that hardly any are in a cache.
+/// Rows of a table for each sample of a batch. Each sample has a row of its own, so that every id is a row that is moved, and all tables
+/// together are far larger than any cache.
 const ROWS: usize = 6;
 
 /// Measures with batches of `batch` samples.
@@ -72,14 +76,23 @@ pub(super) fn measure(driver: &Rc<dyn Driver>, mut f: impl FnMut() -> Result<()>
     Ok(seconds[ROUNDS / 2])
 }
 
+/// Fills `len` elements with random numbers: on zeros a GPU takes less power, and keeps a higher clock, than it ever does in training.
+fn scatter(b: &mut Cuda, to: &mut Floats, len: usize) -> Result<()> {
+    // The same again and again: making them all would take longer than what is measured.
+    let part = whole(&mut Numbers::new(1), len.min(1 << 20), FINE);
+    (0..len).step_by(part.len().max(1)).try_for_each(|at| b.write(to, at, &part[..part.len().min(len - at)]))
+}
+
 /// The widest layer of the top MLP, forward and backward, as it is between two others.
 fn products(driver: &Rc<dyn Driver>, precision: Precision, batch: usize, all: &mut Vec<Speed>) -> Result<()> {
     let mut b = Cuda::on(Rc::clone(driver), &CudaConfig { threads: 1, pin_threads: false, precision, dot: None, graphs: false })?;
     let n = 1024;
     let layer = Linear { weight: 0, bias: n * n, inputs: n, outputs: n };
-    let (params, mut grads) = (b.zeros(n * n + n, "a layer")?, b.zeros(n * n + n, "gradients")?);
+    let (mut params, mut grads) = (b.zeros(n * n + n, "a layer")?, b.zeros(n * n + n, "gradients")?);
     let mut buffer = || b.operands(batch * n, "activations");
     let (mut x, mut y, mut dx) = (buffer()?, buffer()?, buffer()?);
+    scatter(&mut b, &mut params, n * n + n)?;
+    scatter(&mut b, &mut y, batch * n)?;
     let w = Window::whole(n);
     let (name, work) = (precision.name(), 2.0 * (batch * n * n) as f64);
     let mut add = |what: &str, seconds| all.push(Speed { operation: format!("{what}, {name}"), seconds, work, unit: "FLOP" });
@@ -111,7 +124,7 @@ pub(in crate::backend::cuda) fn tables(
     let inputs = InputShape { max_batch: batch, dense: 13, dense_width: 16, rows: &rows, max_hotness: &most };
     let mut input = b.input(&inputs)?;
     let mut n = Numbers::new(1);
-    let bags = (0..TABLES).map(|_| n.bags(batch, ROWS * batch, 0)).collect();
+    let bags = (0..TABLES).map(|_| n.scattered(batch, ROWS)).collect();
     let data = Batch { len: batch, dense: vec![0.5; 13 * batch], bags, labels: vec![0.0; batch] };
     let ids = (batch * TABLES) as f64;
     let mut add = |what: &str, seconds, work: f64| all.push(Speed { operation: what.into(), seconds, work, unit: "B" });
@@ -123,7 +136,8 @@ pub(in crate::backend::cuda) fn tables(
         add("sorting of its ids", sort, 16.0 * 4.0 * ids);
     }
     let t = Window::whole(TABLES * DIM);
-    let (mut x, dx) = (b.operands(batch * t.stride, "vectors")?, b.operands(batch * t.stride, "gradients")?);
+    let (mut x, mut dx) = (b.operands(batch * t.stride, "vectors")?, b.operands(batch * t.stride, "gradients")?);
+    scatter(&mut b, &mut dx, batch * t.stride)?;
     for kind in [RowKind::Fp32, RowKind::Bf16] {
         let rule = OptimizerSpec::Sgd;
         let mut set = b.tables(&TablesShape { rows: &rows, dim: DIM, kind, first: 0, pooling: Pooling::Sum, rule })?;
@@ -153,7 +167,8 @@ pub(in crate::backend::cuda) fn interaction(
     let t = Window::whole((TABLES + 1) * DIM);
     let cols = DIM + TABLES * (TABLES + 1) / 2;
     let r = Window { at: 0, stride: cols.next_multiple_of(16), cols };
-    let (x, mut dx) = (b.operands(batch * t.stride, "features")?, b.operands(batch * t.stride, "gradients")?);
+    let (mut x, mut dx) = (b.operands(batch * t.stride, "features")?, b.operands(batch * t.stride, "gradients")?);
+    scatter(&mut b, &mut x, batch * t.stride)?;
     let mut out = b.operands(batch * r.stride, "interaction")?;
     let bytes = (number_bytes(precision) * batch * (t.stride + cols)) as f64;
     let mut add = |what: &str, seconds, work: f64| {

@@ -44,17 +44,24 @@ KERNEL radix_count(const u32* keys, const u32* count, u32 shift, u32* counts) {
     counts[(u64)thread * gridDim.x + tile] = own[thread];
 }
 
-// counts = for each element the sum of those before it; one block of 1024
+// counts = for each element the sum of those before it; one block, which goes from chunk to chunk with four neighbours a thread
 KERNEL radix_scan(u32* counts, u32 n) {
-    u32 span = (n + 1023) / 1024;
-    u32 from = min(threadIdx.x * span, n), to = min(from + span, n);
-    u32 total = 0;
-    for (u32 i = from; i < to; ++i) total += counts[i];
-    u32 before = sum_before(total);
-    for (u32 i = from; i < to; ++i) {
-        u32 count = counts[i];
-        counts[i] = before;
-        before += count;
+    __shared__ u32 total;
+    u32 done = 0;
+    for (u32 first = 0; first < n; first += 4 * blockDim.x) {
+        u32 at = first + 4 * threadIdx.x, own[4], sum = 0;
+        for (u32 k = 0; k < 4; ++k) {
+            own[k] = at + k < n ? counts[at + k] : 0u;
+            sum += own[k];
+        }
+        u32 before = done + sum_before(sum);
+        if (threadIdx.x == blockDim.x - 1) total = before + sum;
+        for (u32 k = 0; k < 4; ++k) {
+            if (at + k < n) counts[at + k] = before;
+            before += own[k];
+        }
+        __syncthreads();
+        done = total;
     }
 }
 

@@ -5,6 +5,7 @@ use crate::backend::{
     cuda::driver::{
         Address,
         gemm::{Compute, Epilogue, Gemm, Number, Operand},
+        libraries::{self, Library, OtherVersion},
     },
 };
 use cudarc::{
@@ -18,6 +19,14 @@ use std::{
     mem::size_of,
     ptr::from_ref,
 };
+
+/// Whether the library, which has been loaded, is the one that was meant.
+pub(super) fn check_version() -> std::result::Result<(), OtherVersion> {
+    // SAFETY: the library is loaded; the function only tells.
+    let version = unsafe { sys::cublasLtGetVersion() };
+    // 130401 is 13.4.1. Before CUDA 12 it was 11401 for 11.4.1.
+    libraries::check_major(Library::CublasLt, if version >= 100_000 { version / 10_000 } else { version / 1000 })
+}
 
 /// Memory that products may use meanwhile: what NVIDIA advises for Hopper.
 const WORKSPACE: usize = 32 << 20;
@@ -257,6 +266,19 @@ impl Drop for Plan {
             for layout in [self.a, self.b, self.d] {
                 let _ = result::destroy_matrix_layout(layout);
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_library_that_is_found_is_the_one_that_is_called() {
+        match libraries::load(Library::CublasLt) {
+            Ok(()) => assert_eq!(check_version(), Ok(())),
+            Err(missing) => eprintln!("skipped: {missing}"),
         }
     }
 }

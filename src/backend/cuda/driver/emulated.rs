@@ -33,6 +33,8 @@ pub(crate) struct Emulated {
     /// Where memory begins that is in use, the mapping around it, and what was asked for.
     memory: RefCell<HashMap<Address, (usize, usize, usize)>>,
     in_use: Cell<usize>,
+    /// Bytes of shared memory of a block.
+    shared: usize,
     freed: Cell<u64>,
     /// Whether products have no ends of their own, as on a device whose library lacks them.
     bare: bool,
@@ -57,7 +59,7 @@ pub(crate) fn compiler() -> Option<&'static str> {
 
 impl Emulated {
     /// A device, or a word why not where there is no compiler. One that is `bare` has its copies done as early as they may, the other its
-    /// kernels.
+    /// kernels; it has the shared memory of Hopper, the other the least of all GPUs from Ampere on.
     pub(crate) fn open(bare: bool) -> Option<Rc<dyn Driver>> {
         if compiler().is_none() {
             eprintln!("skipped: no C++ compiler (c++, g++, clang++) to build the kernels for the host");
@@ -75,7 +77,9 @@ impl Emulated {
             uuid: String::new(),
         };
         let streams = RefCell::new(Streams::new(if bare { Stream::Copy } else { Stream::Compute }));
-        Some(Rc::new(Emulated { info, memory: RefCell::default(), in_use: Cell::new(0), freed: Cell::new(0), bare, streams }))
+        let shared = if bare { 227 << 10 } else { 99 << 10 };
+        let (memory, in_use, freed) = (RefCell::default(), Cell::new(0), Cell::new(0));
+        Some(Rc::new(Emulated { info, memory, in_use, shared, freed, bare, streams }))
     }
 
     fn ask(&self, stream: Stream, task: Task) -> Result<()> {
@@ -113,6 +117,10 @@ fn load(path: &Path) -> Library {
 impl Driver for Emulated {
     fn device(&self) -> &DeviceInfo {
         &self.info
+    }
+
+    fn shared_memory(&self) -> usize {
+        self.shared
     }
 
     /// The end of the memory is the end of a page, with one behind it that nobody may touch.
@@ -237,6 +245,13 @@ impl Driver for Emulated {
     }
 
     unsafe fn launch(&self, source: &'static Source, kernel: &'static str, launch: Launch, args: &[&[u8]]) -> Result<()> {
+        if launch.shared as usize > self.shared {
+            let bytes = launch.shared;
+            return Err(BackendError::Device(format!(
+                "kernel {kernel} asks for {bytes} bytes of shared memory of {}",
+                self.shared
+            )));
+        }
         let modules = MODULES.get_or_init(Mutex::default);
         let mut modules = modules.lock().unwrap_or_else(PoisonError::into_inner);
         let library = modules.entry(source.name).or_insert_with(|| load(&build(source)));

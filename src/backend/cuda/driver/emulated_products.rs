@@ -88,14 +88,20 @@ pub(in crate::backend::cuda::driver) unsafe fn product(g: &Gemm) {
     rows(g.b, g.k, g.n);
     // SAFETY: the caller's promise.
     unsafe {
+        // Read once, not for each column: large products would take minutes.
+        let mut a = Vec::with_capacity(g.m * g.k);
+        for k in 0..g.k {
+            a.extend((0..g.m).map(|i| f64::from(element(g.a, g.number, g.compute, i, k))));
+        }
+        let mut sums = vec![0.0f64; g.m];
         for j in 0..g.n {
-            for i in 0..g.m {
-                let term = |k| {
-                    let (a, b) = (element(g.a, g.number, g.compute, i, k), element(g.b, g.number, g.compute, k, j));
-                    f64::from(a) * f64::from(b)
-                };
-                let sum = (0..g.k).map(term).sum::<f64>() as f32;
-                store(g.d.at, g.result, i + j * g.d.stride, end(g, i, j, sum));
+            sums.fill(0.0);
+            for k in 0..g.k {
+                let b = f64::from(element(g.b, g.number, g.compute, k, j));
+                sums.iter_mut().zip(&a[k * g.m..]).for_each(|(sum, a)| *sum += a * b);
+            }
+            for (i, &sum) in sums.iter().enumerate() {
+                store(g.d.at, g.result, i + j * g.d.stride, end(g, i, j, sum as f32));
             }
             if let Epilogue::SumsOfB(out) = g.epilogue {
                 let sum: f64 = (0..g.k).map(|k| f64::from(element(g.b, g.number, Compute::Plain, k, j))).sum();

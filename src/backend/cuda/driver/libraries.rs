@@ -56,6 +56,26 @@ pub struct MissingLibrary {
     looked: Vec<PathBuf>,
 }
 
+/// A library of another CUDA than the bindings are made for, which the system's search finds before the one that was loaded: the bindings
+/// ask for a file without a version first.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the system finds {file} of CUDA {major} before {file}.{MAJOR}: take its folder out of LD_LIBRARY_PATH, or the link that has no version",
+    file = library.file()
+)]
+pub struct OtherVersion {
+    library: Library,
+    major: usize,
+}
+
+/// Whether the library that is called is the one that was meant, by the major version that it says itself.
+///
+/// # Errors
+/// If it is another.
+pub fn check_major(library: Library, major: usize) -> Result<(), OtherVersion> {
+    if MAJOR.parse() == Ok(major) { Ok(()) } else { Err(OtherVersion { library, major }) }
+}
+
 /// The major version that the bindings are made for.
 const MAJOR: &str = "13";
 
@@ -179,6 +199,13 @@ mod tests {
         assert_eq!(versioned(&lib, "libnvrtc.so"), Some(lib.join("libnvrtc.so.13")));
         assert_eq!(versioned(&lib, "libnvrtc-builtins.so"), Some(lib.join("libnvrtc-builtins.so.13.0")));
         assert_eq!(versioned(&lib, "libcublasLt.so"), None);
+    }
+
+    #[test]
+    fn a_library_of_another_major_version_is_refused() {
+        assert_eq!(check_major(Library::Nvrtc, 13), Ok(()));
+        let refused = check_major(Library::CublasLt, 12).unwrap_err().to_string();
+        assert!(refused.contains("finds libcublasLt.so of CUDA 12 before libcublasLt.so.13"), "{refused}");
     }
 
     #[test]

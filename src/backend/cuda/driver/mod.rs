@@ -75,6 +75,9 @@ pub trait Driver: Debug {
     /// What the device is.
     fn device(&self) -> &DeviceInfo;
 
+    /// Bytes of shared memory that a block can have.
+    fn shared_memory(&self) -> usize;
+
     /// Memory, its contents undefined; `None` if there is not enough. Aligned to 256 bytes.
     fn alloc(&self, bytes: usize) -> Result<Option<Address>>;
 
@@ -90,7 +93,7 @@ pub trait Driver: Debug {
     /// Sets bytes to zero.
     fn zero(&self, at: Address, bytes: usize) -> Result<()>;
 
-    /// Copies to the device. `from` may be changed again at once.
+    /// Copies to the device. `from` may be changed again at once. May wait until it is done: steps copy from staging memory instead.
     fn to_device(&self, at: Address, from: &[u8]) -> Result<()>;
 
     /// Memory of the host that [`Driver::send_staging`] copies from at full speed.

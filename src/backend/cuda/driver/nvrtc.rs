@@ -2,7 +2,7 @@
 
 use super::{
     Source, cache,
-    libraries::{self, Library, MissingLibrary},
+    libraries::{self, Library, MissingLibrary, OtherVersion},
 };
 use cudarc::nvrtc::{result, sys};
 use std::{ffi::CString, path::Path};
@@ -13,6 +13,9 @@ pub enum CompileError {
     /// No compiler.
     #[error(transparent)]
     Missing(#[from] MissingLibrary),
+    /// A compiler of another CUDA.
+    #[error(transparent)]
+    Other(#[from] OtherVersion),
     /// The compiler itself.
     #[error("NVRTC: {0}")]
     Nvrtc(String),
@@ -43,13 +46,15 @@ const OPTIONS: [&str; 3] = ["--std=c++17", "-fmad=false", "--ptxas-options=-v"];
 /// NVRTC's version.
 ///
 /// # Errors
-/// If there is none.
+/// If there is none, or one of another CUDA.
 pub fn version() -> Result<(i32, i32), CompileError> {
     libraries::load(Library::Nvrtc)?;
     let (mut major, mut minor) = (0, 0);
     // SAFETY: the library is loaded, both pointers are valid.
     let status = unsafe { sys::nvrtcVersion(&mut major, &mut minor) };
-    status.result().map(|()| (major, minor)).map_err(|e| CompileError::Nvrtc(e.to_string()))
+    status.result().map_err(|e| CompileError::Nvrtc(e.to_string()))?;
+    libraries::check_major(Library::Nvrtc, major as usize)?;
+    Ok((major, minor))
 }
 
 /// Compiles a source for an architecture such as `sm_90`.

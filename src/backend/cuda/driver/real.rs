@@ -32,7 +32,8 @@ const MAX_ARGS: usize = 32;
 pub struct Gpu {
     info: DeviceInfo,
     architecture: String,
-    device: sys::CUdevice,
+    /// Bytes of shared memory that a block can have.
+    shared: usize,
     stream: sys::CUstream,
     copies: sys::CUstream,
     kernels: RefCell<HashMap<(&'static str, &'static str), sys::CUfunction>>,
@@ -101,6 +102,11 @@ impl Gpu {
         for library in [Library::Nvrtc, Library::CublasLt] {
             libraries::load(library).map_err(|e| device_error(format!("cuda:{ordinal}: {e}")))?;
         }
+        nvrtc::version().map_err(|e| device_error(format!("cuda:{ordinal}: {e}")))?;
+        blas_lt::check_version().map_err(|e| device_error(format!("cuda:{ordinal}: {e}")))?;
+        let most_shared = sys::CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN;
+        // SAFETY: the device exists.
+        let shared = unsafe { result::device::get_attribute(device, most_shared) }.map_err(failed("asking the device"))?;
         // SAFETY: the driver has started, the device exists; the context is this process's own and stays.
         let context = unsafe { result::primary_ctx::retain(device) }.map_err(failed("making a context"))?;
         // SAFETY: just made.
@@ -109,7 +115,7 @@ impl Gpu {
         Ok(Rc::new(Gpu {
             architecture: format!("sm_{}{}", version[0], version[1]),
             info,
-            device,
+            shared: shared as usize,
             stream: stream()?,
             copies: stream()?,
             kernels: RefCell::default(),
@@ -200,6 +206,10 @@ impl Driver for Gpu {
         &self.info
     }
 
+    fn shared_memory(&self) -> usize {
+        self.shared
+    }
+
     fn alloc(&self, bytes: usize) -> Result<Option<Address>> {
         match unsafe { result::malloc_sync(bytes) } {
             Ok(at) => Ok(Some(at)),
@@ -224,11 +234,19 @@ impl Driver for Gpu {
     }
 
     fn zero(&self, at: Address, bytes: usize) -> Result<()> {
+        if bytes == 0 {
+            return Ok(());
+        }
         unsafe { result::memset_d8_async(at, 0, bytes, self.stream) }.map_err(failed("clearing memory"))
     }
 
     fn to_device(&self, at: Address, from: &[u8]) -> Result<()> {
-        unsafe { result::memcpy_htod_async(at, from, self.stream) }.map_err(failed("copying to it"))
+        if from.is_empty() {
+            return Ok(());
+        }
+        unsafe { result::memcpy_htod_async(at, from, self.stream) }.map_err(failed("copying to it"))?;
+        // Where the GPU reads pageable memory itself it may do so after the call, and `from` may change or be gone by then.
+        unsafe { result::stream::synchronize(self.stream) }.map_err(failed("copying to it"))
     }
 
     fn staging(&self, bytes: usize) -> Result<Option<HostAddress>> {
@@ -255,7 +273,9 @@ impl Driver for Gpu {
     }
 
     fn to_host(&self, at: Address, to: &mut [u8]) -> Result<()> {
-        unsafe { result::memcpy_dtoh_async(to, at, self.stream) }.map_err(failed("copying from it"))?;
+        if !to.is_empty() {
+            unsafe { result::memcpy_dtoh_async(to, at, self.stream) }.map_err(failed("copying from it"))?;
+        }
         unsafe { result::stream::synchronize(self.stream) }.map_err(failed("computing"))
     }
 
@@ -357,7 +377,8 @@ impl Drop for Gpu {
             }
             let _ = result::stream::destroy(self.stream);
             let _ = result::stream::destroy(self.copies);
-            let _ = result::primary_ctx::release(self.device);
         }
+        // The context stays to the end of the process: a run opens its GPU several times, and each time a new one would be made, and
+        // libraries that have worked in the old one keep things of it.
     }
 }

@@ -156,9 +156,10 @@ impl Graph {
     pub fn capture(driver: &Rc<dyn Driver>, work: impl FnOnce() -> Result<()>) -> Result<Self> {
         driver.begin_capture()?;
         let asked = work();
-        let id = driver.end_capture();
-        let graph = Graph { id: id?, driver: Rc::clone(driver) };
-        asked.map(|()| graph)
+        let graph = driver.end_capture().map(|id| Graph { id, driver: Rc::clone(driver) });
+        // What was refused says more than that the capture came to nothing.
+        asked?;
+        graph
     }
 
     /// Does it all, after what was asked for before.

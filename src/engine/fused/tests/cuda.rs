@@ -194,6 +194,8 @@ fn steps_that_are_repeated_or_ahead_have_the_same_bits() {
                 // Two slots are noted down after the first step, again after memory was given back, and short batches are not.
                 let replays = others.each_ref().map(|e| e.backend.replays());
                 assert_eq!((replays, plain.backend.replays()), ([7, 8, 0], 0));
+                let notes = others.each_ref().map(|e| e.notes().join("; "));
+                assert_eq!(notes, ["CUDA graphs: 7 steps repeated", "CUDA graphs: 8 steps repeated", "CUDA graphs: off"]);
                 let skipped = plain.loss_scale().map_or(0, |s| s.skipped_steps);
                 assert!(skipped > 0 || config.precision != Precision::Fp16 || (m + 2 * r) % 3 != 1, "{config:?}");
             }
