@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Feeds random and damaged input to all parsers, each family of them for a while: its property tests over and over, with new seeds.
+# Feeds random and damaged input to the parsers of files, each family of them for a while: its property tests over and over, with new seeds.
 #
 #   scripts/fuzz.sh [MINUTES [FAMILY]...]      # 10 minutes each of all families; a family is a module of the library
 #
@@ -13,7 +13,7 @@ shift || true
 families=("$@")
 if [ ${#families[@]} = 0 ]; then
     families=(data::format::{bin40,criteo,csv,fuxictr,hugectr,libsvm,npz,numpy,nvidia,parquet,torchrec} data::preprocess::{criteo,fields,chunks,unpack}
-        data::npy data::locality data::source::parquet data::source::bin40 mllog::parse workload::parse)
+        data::npy data::locality data::source::parquet data::source::bin40 mllog::parse mllog::check results::tree workload::parse)
 fi
 
 program=$(cargo test --lib --no-run --message-format=json |
