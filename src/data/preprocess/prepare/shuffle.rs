@@ -21,7 +21,7 @@ use std::{
 const MOVED: u32 = 1 << 31;
 /// The least memory for records.
 const ROOM: u64 = 8 << 20;
-/// Files that a day is dealt to; all are open at once.
+/// Files that a day is dealt to, about; all are open at once.
 const PARTS: u64 = 256;
 
 /// Writes the training samples to the file `to` in their new order.
@@ -138,10 +138,11 @@ impl Source<'_> {
         }
         // From now on: where each sample goes.
         invert(&mut order);
-        let places = room / RECORD;
+        // What waits for the files is there beside the part that is put in order.
+        let places = (room * 3 / 4 / RECORD).max(1);
         let mut parts = Vec::new();
         let n = order.len().div_ceil(places);
-        let buffer = (room / n).clamp(RECORD, RECORD << 10);
+        let buffer = (room / 4 / n).clamp(RECORD, RECORD << 10);
         for i in 0..n {
             let path = self.worker.path(&format!("part_{i}.bin"));
             let file = File::create(&path).map_err(PrepareError::write(&path))?;
@@ -156,7 +157,7 @@ impl Source<'_> {
             let (path, part) = &mut parts[place as usize / places];
             part.write_all(&record).map_err(PrepareError::write(path))?;
         }
-        let mut sorted = vec![0; room.min(order.len() * RECORD)];
+        let mut sorted = vec![0; places.min(order.len()) * RECORD];
         for (i, (path, mut part)) in parts.into_iter().enumerate() {
             part.flush().map_err(PrepareError::write(&path))?;
             drop(part);
