@@ -307,9 +307,11 @@ fn a_wrong_command_line_is_a_usage_error() {
     let dir = tempfile::tempdir().unwrap();
     for (args, right) in [
         (&["--engine", "torch"][..], "[possible values: "),
-        (&["--threads", "-1"], "must be a whole number from 0"),
+        (&["--threads", "-1"], "must be a whole number from 0 to 1024"),
         (&["--seed", "x"], "must be a whole number from 0"),
-        (&["--runs", "0"], "must be a whole number from 1"),
+        (&["--seed", "18446744073709551616"], "must be a whole number from 0 to 18446744073709551615"),
+        (&["--seeds", "1,-2"], "must be a whole number from 0"),
+        (&["--runs", "0"], "must be a whole number from 1 to 4294967295"),
         (&["--no-such-flag"], "unexpected argument"),
         (&["--quiet", "--json"], "cannot be used with"),
     ] {

@@ -1,6 +1,6 @@
 //! `dlrm-bench gate`.
 
-use super::{Exit, Failure, examples, from_0, run::stop_flag};
+use super::{Exit, Failure, examples, run::stop_flag, seed};
 use crate::{
     gate::{self, Outcome, Program, Settings, SliceError, Verdict},
     results::write_file,
@@ -75,7 +75,7 @@ pub struct GateArgs {
     #[arg(long, value_name = "AUC", default_value_t = 0.005)]
     pub max_auc_drop: f64,
     /// Seed of the coin that decides which side goes first
-    #[arg(long, value_name = "N", default_value_t = 1, allow_negative_numbers = true, value_parser = from_0::<u64>)]
+    #[arg(long, value_name = "N", default_value_t = 1, allow_negative_numbers = true, value_parser = seed)]
     pub seed: u64,
     /// Folder for verdict.json and summary.md
     #[arg(long, short, value_name = "DIR", default_value = "gate")]

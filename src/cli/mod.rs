@@ -32,7 +32,7 @@ pub use system::SystemArgs;
 
 use crate::{backend::cpu::gemm::Isa, data::preprocess::prepare::DISK_LIMIT, train, workload::MAX_THREADS};
 use clap::{Parser, Subcommand};
-use std::{num::NonZeroU32, process::ExitCode, str::FromStr};
+use std::process::ExitCode;
 
 /// How a command that did its work ends; see [`Failure`] for those that could not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,20 +79,20 @@ fn examples(text: &str) -> String {
     format!("{text}\n\n{EXIT_CODES}")
 }
 
-/// Takes a whole number; clap's own words do not say what would be right.
-fn from_0<T: FromStr>(text: &str) -> Result<T, String> {
-    text.parse().map_err(|_| "must be a whole number from 0".to_owned())
+/// Takes a whole number from `FROM` to `MOST`; clap's own words do not say what would be right.
+fn whole<T: TryFrom<u64>, const FROM: u64, const MOST: u64>(text: &str) -> Result<T, String> {
+    let n = text.parse().ok().filter(|n| (FROM..=MOST).contains(n)).and_then(|n| T::try_from(n).ok());
+    n.ok_or_else(|| format!("must be a whole number from {FROM} to {MOST}"))
 }
 
-/// The same without 0.
-fn from_1(text: &str) -> Result<NonZeroU32, String> {
-    text.parse().map_err(|_| "must be a whole number from 1".to_owned())
+/// Takes a seed.
+fn seed(text: &str) -> Result<u64, String> {
+    whole::<u64, 0, { u64::MAX }>(text)
 }
 
-/// Takes a number of threads.
+/// Takes a number of threads, 0 for all cores.
 fn threads(text: &str) -> Result<usize, String> {
-    let n = text.parse().ok().filter(|&n| n <= MAX_THREADS);
-    n.ok_or_else(|| format!("must be a whole number from 0 (all cores) to {MAX_THREADS}"))
+    whole::<usize, 0, { MAX_THREADS as u64 }>(text)
 }
 
 /// Refuses environment variables that cannot be followed, whatever the command is: nothing is measured otherwise than was asked for.

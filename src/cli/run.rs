@@ -3,12 +3,13 @@
 use super::{
     Exit, Failure,
     convergence::{self, Judged},
-    examples, explain, from_0, from_1,
+    examples, explain,
     kept::{Extras, Kept},
     loader_only::loader_only,
     progress::{Progress, Show},
+    seed,
     series::series,
-    summary,
+    summary, threads, whole,
 };
 use crate::{
     engine::{self, EngineError},
@@ -21,7 +22,6 @@ use crate::{
 };
 use clap::Args;
 use std::{
-    num::NonZeroU32,
     path::PathBuf,
     sync::{
         Arc,
@@ -63,20 +63,20 @@ pub struct RunArgs {
     pub device: Option<String>,
     /// Threads, 0 = all cores; short for --set engine.threads=... Results do
     /// not depend on it
-    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = from_0::<usize>)]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = threads)]
     pub threads: Option<usize>,
     /// Seed of initial values, dropout and order; short for --set
     /// train.seed=...
-    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = from_0::<u64>)]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = seed)]
     pub seed: Option<u64>,
     /// Train N times, with seeds counted up from train.seed, and sum up as
     /// MLPerf does: the mean time to target without the fastest and the
     /// slowest run; one run that misses it may be the slowest, two are too
     /// many. Each run leaves a folder of its own
-    #[arg(long, value_name = "N", default_value = "1", allow_negative_numbers = true, value_parser = from_1)]
-    pub runs: NonZeroU32,
+    #[arg(long, value_name = "N", default_value = "1", allow_negative_numbers = true, value_parser = whole::<u32, 1, { u32::MAX as u64 }>)]
+    pub runs: u32,
     /// The seeds instead, as in --seeds 3,7,11
-    #[arg(long, value_name = "LIST", value_delimiter = ',', conflicts_with_all = ["runs", "seed"])]
+    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = seed, conflicts_with_all = ["runs", "seed"])]
     pub seeds: Vec<u64>,
     /// Say whether it converges like this record, made by dlrm-bench record
     /// [default: the workload's own, where there is one]
@@ -130,7 +130,7 @@ impl RunArgs {
     /// Seeds of all runs; those that are not given count up from `first`.
     fn seeds_from(&self, first: u64) -> Result<Vec<u64>, Failure> {
         let seeds = match &self.seeds {
-            seeds if seeds.is_empty() => (0..self.runs.get() as u64).map(|i| first.saturating_add(i)).collect(),
+            seeds if seeds.is_empty() => (0..u64::from(self.runs)).map(|i| first.saturating_add(i)).collect(),
             seeds => seeds.clone(),
         };
         let mut sorted: Vec<u64> = seeds.clone();

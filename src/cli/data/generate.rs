@@ -1,7 +1,7 @@
 //! `dlrm-bench data generate`.
 
 use super::{
-    super::{Exit, Failure, examples, from_0, run::stop_flag},
+    super::{Exit, Failure, examples, run::stop_flag, seed},
     format, formats,
     output::{Output, Written, summary},
 };
@@ -49,7 +49,7 @@ pub(super) struct GenerateArgs {
     #[arg(long, value_name = "N", default_value_t = 0)]
     start: u64,
     /// Seed of truth and samples
-    #[arg(long, value_name = "N", default_value_t = 1, allow_negative_numbers = true, value_parser = from_0::<u64>)]
+    #[arg(long, value_name = "N", default_value_t = 1, allow_negative_numbers = true, value_parser = seed)]
     seed: u64,
     /// No table has more rows than this
     #[arg(long, value_name = "N")]

@@ -53,7 +53,8 @@ impl Output<'_> {
         }
     }
 
-    /// Passes all rows of `reader` on; refuses to write over a file that is there already, or that another process is writing. They go to files of other names in the same folder, which take their names at the end.
+    /// Passes all rows of `reader` on; refuses to write over a file that is there already, or that another process is writing. They go to files
+    /// of other names in the same folder, which take their names at the end.
     pub fn write(&self, reader: &mut dyn Reader, stop: &AtomicBool) -> Result<Written, Failure> {
         let layout = reader.layout();
         self.check(layout)?;

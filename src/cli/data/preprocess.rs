@@ -2,10 +2,10 @@
 
 use super::{
     super::{
-        Exit, Failure, examples, from_0,
+        Exit, Failure, examples,
         progress::{counted, thousands},
         run::stop_flag,
-        threads,
+        threads, whole,
     },
     bar::Bar,
 };
@@ -77,7 +77,7 @@ pub struct PreprocessArgs {
     #[arg(long, value_name = "HOW")]
     pub randomize: Option<RandomizeName>,
     /// Seed of what is drawn: samples, folds, order [default: the recipe's]
-    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = from_0::<u32>)]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = whole::<u32, 0, { u32::MAX as u64 }>)]
     pub seed: Option<u32>,
     /// What a missing id becomes, for oneflow-dlrm [default: own]
     #[arg(long, value_name = "WHICH")]

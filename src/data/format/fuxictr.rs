@@ -4,7 +4,6 @@
 //! All files of a folder share the map.
 
 mod map;
-mod ordered;
 
 use super::{
     Reader, Writer,

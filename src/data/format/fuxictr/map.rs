@@ -1,6 +1,5 @@
 //! `feature_map.json`.
 
-use super::ordered::Json;
 use crate::data::{
     DataError,
     format::columns::Columns,
@@ -128,10 +127,10 @@ impl FeatureMap {
         if wanted.is_empty() {
             return Ok(self.text.clone());
         }
-        let mut map: Json = serde_json::from_slice(&self.text)?;
+        let mut map: Value = serde_json::from_slice(&self.text)?;
         // Columns that share a table of embeddings have as many ids: that of the table's own column, in which the others find theirs.
         let shared: Vec<(String, String)> = features(&mut map)
-            .filter_map(|(name, spec)| Some((name.clone(), spec.get("share_embedding")?.plain()?.as_str()?.to_owned())))
+            .filter_map(|(name, spec)| Some((name.clone(), spec["share_embedding"].as_str()?.to_owned())))
             .collect();
         let mut tables: BTreeMap<&str, u64> = BTreeMap::new();
         let table = |name: &str| shared.iter().find(|(sharer, _)| sharer == name).map(|(_, table)| &**table);
@@ -142,13 +141,13 @@ impl FeatureMap {
         let mut more = 0;
         for (name, spec) in features(&mut map) {
             let Some(&ids) = tables.get(table(name).unwrap_or(name)) else { continue };
-            if let Some(Json::Plain(there)) = spec.get_mut("vocab_size")
+            if let Some(there) = spec.get_mut("vocab_size")
                 && let Some(n) = there.as_u64().filter(|n| *n < ids)
             {
                 (more, *there) = (more + (ids - n), ids.into());
             }
         }
-        if let Some(Json::Plain(total)) = map.get_mut("total_features")
+        if let Some(total) = map.get_mut("total_features")
             && let Some(n) = total.as_u64()
         {
             *total = n.saturating_add(more).into();
@@ -189,14 +188,14 @@ impl FeatureMap {
 }
 
 /// The features of a map, which are a list of objects of one each or, in version 1, an object of all.
-fn features(map: &mut Json) -> impl Iterator<Item = (&mut String, &mut Json)> {
+fn features(map: &mut Value) -> impl Iterator<Item = (&String, &mut Value)> {
     let key = if map.get("features").is_some() { "features" } else { "feature_specs" };
     let list = match map.get_mut(key) {
-        Some(Json::List(list)) => &mut list[..],
+        Some(Value::Array(list)) => &mut list[..],
         Some(all) => std::slice::from_mut(all),
         None => &mut [],
     };
-    list.iter_mut().flat_map(Json::entries)
+    list.iter_mut().filter_map(Value::as_object_mut).flatten()
 }
 
 /// The text of a map.
