@@ -86,11 +86,7 @@ fn check_against_plain(engine: &mut dyn Engine, config: &EngineConfig, batch: &B
 
 /// The gradients of both engines, candle's first; with the losses, they are to agree: 1e-5 by [`distance`], candle's as the measure, and
 /// 1e-4 after a batch normalisation, for the reason that [`check_against_plain`] gives.
-fn agreed_gradients(
-    candle: &mut dyn Engine,
-    fused: &mut dyn Engine,
-    batch: &Batch,
-) -> Result<(Vec<Vec<f32>>, Vec<Vec<f32>>), String> {
+fn agreed_gradients(candle: &mut dyn Engine, fused: &mut dyn Engine, batch: &Batch) -> Result<[Vec<Vec<f32>>; 2], String> {
     let ((want_loss, want), (got_loss, got)) = (candle.gradients(batch).unwrap(), fused.gradients(batch).unwrap());
     let off = (want_loss - got_loss).abs();
     if off > 1e-5 * want_loss.abs() + 1e-7 {
@@ -101,7 +97,7 @@ fn agreed_gradients(
     if d > if normalised { 1e-4 } else { 1e-5 } {
         return Err(format!("gradient of {}: {d:e}\nfused {:?}\ncandle {:?}", candle.params()[i].name, got[i], want[i]));
     }
-    Ok((want, got))
+    Ok([want, got])
 }
 
 fn check_gradients(model: &ModelSpec, loss: LossSpec, n: usize, one_hot: bool, seed: u64) -> Result<(), String> {
@@ -130,7 +126,7 @@ fn check_training(config: &EngineConfig, n: usize, one_hot: bool, seed: u64) -> 
         // The last batch is a short one.
         let batch = cases::batch(&config.model, if step == 2 { n.div_ceil(2) } else { n }, one_hot, seed.wrapping_add(step));
         let at = |e: String| format!("step {step}: {e}");
-        let (want, got) = agreed_gradients(&mut *candle, &mut *fused, &batch).map_err(at)?;
+        let [want, got] = agreed_gradients(&mut *candle, &mut *fused, &batch).map_err(at)?;
         if adaptive {
             for (unsure, (a, b)) in unsure.iter_mut().flatten().zip(want.iter().flatten().zip(got.iter().flatten())) {
                 *unsure |= (a - b).abs() > 1e-4 * a.abs();

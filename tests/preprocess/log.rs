@@ -61,11 +61,12 @@ pub fn realistic(n: usize, seed: u64) -> String {
     text
 }
 
-/// `n` lines with ids of which none comes twice in a column.
+/// `n` lines with ids of which none comes twice in a column, and as many different integers as a field can hold.
 pub fn different_ids(n: u32) -> String {
     let line = |i: u32| {
         let ids: String = (0..TABLES as u32).map(|c| format!("\t{:08x}", i.wrapping_mul(0x9e37_79b1).rotate_left(c))).collect();
-        format!("{}{}{ids}\n", i % 2, "\t1".repeat(DENSE))
+        let dense: String = (0..DENSE as u32).map(|c| format!("\t{}", i.wrapping_mul(0x85eb_ca6b).rotate_left(c) >> 1)).collect();
+        format!("{}{dense}{ids}\n", i % 2)
     };
     (0..n).map(line).collect()
 }

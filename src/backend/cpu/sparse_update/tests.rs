@@ -1,6 +1,6 @@
 use super::*;
 use crate::{
-    backend::cpu::testing::{Numbers, bits, close, machines},
+    backend::cpu::testing::{Numbers, bits, machines},
     embedding::{RowKind, sixteen},
     model::Pooling,
     optim::{AdamForm, AdamRows, OptimizerSpec, rules::tests::RULES, rules::tests::plain},
@@ -69,29 +69,100 @@ impl Case {
         groups
     }
 
-    /// Gradient of table `k` and of its row weights in f64, and which rows are touched.
-    fn plain(&self, pooling: Pooling, k: usize) -> (Vec<f64>, Vec<f64>, Vec<bool>) {
+    /// Gradients of table `k` in f64.
+    fn plain(&self, pooling: Pooling, k: usize) -> Plain {
         let (d, rows) = (self.dim, self.rows[k]);
-        let mut g: Vec<f64> = self.values[k].iter().map(|&p| f64::from(self.l2) * f64::from(p)).collect();
-        let (mut dw, mut touched) = (vec![0.0; rows], vec![self.l2 != 0.0; rows]);
+        let (mut g, mut dw) = (Sums::zeros(rows * d), Sums::zeros(rows));
+        self.values[k].iter().enumerate().for_each(|(i, &p)| g.add(i, f64::from(self.l2) * f64::from(p)));
+        let mut touched = vec![self.l2 != 0.0; rows];
         for b in 0..self.samples {
             let bag = self.bags[k].bag(b);
             for &id in bag {
                 let id = id as usize;
                 touched[id] = true;
+                let share = match pooling {
+                    Pooling::Sum => 1.0,
+                    Pooling::Mean => 1.0 / bag.len() as f64,
+                    Pooling::WeightedFixed | Pooling::WeightedLearned => f64::from(self.weights[k][id]),
+                };
                 for c in 0..d {
                     let slope = f64::from(self.pooled[b * self.stride + k * d + c]);
-                    g[id * d + c] += slope
-                        * match pooling {
-                            Pooling::Sum => 1.0,
-                            Pooling::Mean => 1.0 / bag.len() as f64,
-                            Pooling::WeightedFixed | Pooling::WeightedLearned => f64::from(self.weights[k][id]),
-                        };
-                    dw[id] += slope * f64::from(self.values[k][id * d + c]);
+                    g.add(id * d + c, slope * share);
+                    dw.add(id, slope * f64::from(self.values[k][id * d + c]));
                 }
             }
         }
-        (g, dw, touched)
+        Plain { rows: g, weights: dw, touched }
+    }
+}
+
+/// Gradients of a table and of its row weights, and which rows are touched.
+struct Plain {
+    rows: Sums,
+    weights: Sums,
+    touched: Vec<bool>,
+}
+
+/// Sums of terms in f64, and how far off sums of the same terms in f32 may be. The rounding of an addition is up to 2^-24 of the sum so far; of
+/// a few thousand terms of random signs, that is well below this share of their sizes.
+#[derive(Clone)]
+struct Sums {
+    sum: Vec<f64>,
+    size: Vec<f64>,
+}
+
+const ROUNDING: f64 = 2e-6;
+
+impl Sums {
+    fn zeros(n: usize) -> Self {
+        Sums { sum: vec![0.0; n], size: vec![0.0; n] }
+    }
+
+    fn add(&mut self, at: usize, term: f64) {
+        self.sum[at] += term;
+        self.size[at] += term.abs();
+    }
+
+    #[track_caller]
+    fn check(&self, got: &[f32], what: &str) {
+        assert_eq!(got.len(), self.sum.len(), "{what}");
+        for (i, &g) in got.iter().enumerate() {
+            let (sum, size) = (self.sum[i], self.size[i]);
+            assert!((f64::from(g) - sum).abs() <= ROUNDING * size, "{what}: element {i} is {g}, should be {sum} of {size}");
+        }
+    }
+
+    /// Row `row` of `width` elements times `scale`: as it is, and as far off as it may be to either side, upwards and outwards.
+    fn row(&self, row: usize, width: usize, scale: f64) -> [Vec<f64>; 5] {
+        let elements = row * width..(row + 1) * width;
+        let moved = |up: f64, out: f64| {
+            let one = |i: usize| (self.sum[i] + ROUNDING * self.size[i] * (up + out * self.sum[i].signum())) * scale;
+            elements.clone().map(one).collect()
+        };
+        [moved(0.0, 0.0), moved(1.0, 0.0), moved(-1.0, 0.0), moved(0.0, 1.0), moved(0.0, -1.0)]
+    }
+}
+
+/// What f32 makes of a row must lie between what the formula makes of the gradients that it may have.
+struct Between {
+    low: Vec<f64>,
+    high: Vec<f64>,
+}
+
+impl Between {
+    fn of(values: &[&[f64]]) -> Self {
+        let ends =
+            |pick: fn(f64, f64) -> f64| (0..values[0].len()).map(|i| values.iter().map(|v| v[i]).reduce(pick).unwrap()).collect();
+        Between { low: ends(f64::min), high: ends(f64::max) }
+    }
+
+    #[track_caller]
+    fn check(&self, got: &[f32], what: &str) {
+        assert_eq!(got.len(), self.low.len(), "{what}");
+        for (&g, (&low, &high)) in got.iter().zip(self.low.iter().zip(&self.high)) {
+            let (g, off) = (f64::from(g), 1e-6 * (1.0 + high.abs()));
+            assert!((low - off..=high + off).contains(&g), "{what}: {g}, should be {low} to {high}");
+        }
     }
 }
 
@@ -137,33 +208,33 @@ fn check_update(case: &Case, pooling: Pooling, rule: &OptimizerSpec, scale: f32)
 }
 
 fn check_table(case: &Case, pooling: Pooling, rule: &OptimizerSpec, scale: f32, set: &TableSet, k: usize) {
-    let (g, dw, touched) = case.plain(pooling, k);
+    let gradients = case.plain(pooling, k);
     let before = case.set(pooling, rule);
-    let learned = set.weights.as_ref().filter(|w| w.learned);
-    let old_state = |s: &[Vec<Table>], i: usize| s.get(i).map_or(vec![], |s| wide(s[k].values()));
-    let row_of = |x: &[f64], row: usize| -> Vec<f64> {
-        let width = x.len() / case.rows[k];
-        x[row * width..][..width].to_vec()
-    };
-    let scaled = |g: &[f64]| g.iter().map(|g| g * f64::from(scale)).collect::<Vec<f64>>();
-    for row in 0..case.rows[k] {
-        let mut p = wide(&before.tables[k].row(row));
-        let [mut s0, mut s1] = [0, 1].map(|i| row_of(&old_state(&before.state, i), row));
-        if touched[row] || set.all_rows {
-            plain(rule, 0.05, 1, &mut p, &scaled(&row_of(&g, row)), [&mut s0, &mut s1], true);
-        }
-        close(&set.tables[k].row(row), &p, 100.0, "rows");
-        for (i, s) in [s0, s1].iter().enumerate().filter(|(i, _)| *i < set.state.len()) {
-            close(set.state[i][k].row(row), s, 2000.0, "state");
-        }
-        if let Some(w) = learned {
-            let old = before.weights.as_ref().unwrap();
-            let mut p = wide(old.tables[k].row(row));
-            let [mut s0, mut s1] = [0, 1].map(|i| row_of(&old_state(&old.state, i), row));
-            if touched[row] || set.all_rows {
-                plain(rule, 0.05, 1, &mut p, &scaled(&[dw[row]]), [&mut s0, &mut s1], true);
+    let check = |got: [&[f32]; 3], old: [Vec<f64>; 3], gradients: [Vec<f64>; 5], moves: bool, what: &str| {
+        let after = gradients.map(|g| {
+            let [mut p, mut s0, mut s1] = old.clone();
+            if moves {
+                plain(rule, 0.05, 1, &mut p, &g, [&mut s0, &mut s1], true);
             }
-            close(w.tables[k].row(row), &p, 100.0, "row weights");
+            [p, s0, s1]
+        });
+        for (i, got) in got.into_iter().enumerate().filter(|(i, _)| !old[*i].is_empty()) {
+            Between::of(&after.each_ref().map(|a| &a[i][..])).check(got, [what, "first state", "second state"][i]);
+        }
+    };
+    fn state(state: &[Vec<Table>], k: usize, row: usize) -> [&[f32]; 2] {
+        [0, 1].map(|i| state.get(i).map_or(&[][..], |s| s[k].row(row)))
+    }
+    let all = |row: &[f32], [s0, s1]: [&[f32]; 2]| [wide(row), wide(s0), wide(s1)];
+    for row in 0..case.rows[k] {
+        let moves = gradients.touched[row] || set.all_rows;
+        let ([s0, s1], got) = (state(&set.state, k, row), set.tables[k].row(row));
+        let old = all(&before.tables[k].row(row), state(&before.state, k, row));
+        check([&got, s0, s1], old, gradients.rows.row(row, case.dim, scale.into()), moves, "rows");
+        if let Some(w) = set.weights.as_ref().filter(|w| w.learned) {
+            let (was, [s0, s1]) = (before.weights.as_ref().unwrap(), state(&w.state, k, row));
+            let old = all(was.tables[k].row(row), state(&was.state, k, row));
+            check([w.tables[k].row(row), s0, s1], old, gradients.weights.row(row, 1, scale.into()), moves, "row weights");
         }
     }
 }
@@ -174,14 +245,14 @@ fn check_gradient(case: &Case, pooling: Pooling) {
     let groups = case.groups(&pool);
     let mut total = 0.0;
     for k in 0..case.rows.len() {
-        let (want, want_weights, _) = case.plain(pooling, k);
-        let (mut g, mut dw) = (vec![f32::NAN; want.len()], vec![f32::NAN; case.rows[k]]);
+        let want = case.plain(pooling, k);
+        let (mut g, mut dw) = (vec![f32::NAN; case.rows[k] * case.dim], vec![f32::NAN; case.rows[k]]);
         gradient(&set, k, &groups, case.gradient(), &mut g, &mut dw);
-        close(&g, &want, 50.0, "gradient of rows");
-        total += want.iter().map(|g| g * g).sum::<f64>();
+        want.rows.check(&g, "gradient of rows");
+        total += want.rows.sum.iter().map(|g| g * g).sum::<f64>();
         if pooling == Pooling::WeightedLearned {
-            close(&dw, &want_weights, 50.0, "gradient of row weights");
-            total += want_weights.iter().map(|g| g * g).sum::<f64>();
+            want.weights.check(&dw, "gradient of row weights");
+            total += want.weights.sum.iter().map(|g| g * g).sum::<f64>();
         } else {
             assert!(dw.iter().all(|g| g.is_nan()));
         }
@@ -306,9 +377,9 @@ fn weights_of_split_rows_learn_from_what_lookups_see() {
     let split = case.set_of(RowKind::Bf16Split, Pooling::WeightedLearned, &OptimizerSpec::Sgd);
     split.tables[0].seen(0, &mut case.values[0]);
     let groups = case.groups(&Pool::new(1));
-    let (want, want_weights, _) = case.plain(Pooling::WeightedLearned, 0);
+    let want = case.plain(Pooling::WeightedLearned, 0);
     let (mut g, mut dw) = (vec![0.0; 40 * 20], vec![0.0; 40]);
     gradient(&split, 0, &groups, case.gradient(), &mut g, &mut dw);
-    close(&g, &want, 50.0, "rows");
-    close(&dw, &want_weights, 50.0, "weights");
+    want.rows.check(&g, "rows");
+    want.weights.check(&dw, "weights");
 }

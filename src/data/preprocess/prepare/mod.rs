@@ -28,6 +28,8 @@ mod shuffle;
 mod state;
 mod survey;
 mod table;
+#[cfg(test)]
+mod testing;
 mod vocabulary;
 mod write;
 
@@ -161,21 +163,6 @@ impl Job {
             return Err(PrepareError::Usage(format!("{given} bytes of memory are too few; must be at least {least} MiB")));
         }
         Ok(())
-    }
-
-    /// What tests do in a folder: with one thread, nothing lost by a kill.
-    #[cfg(test)]
-    fn test(recipe: Recipe, output: &std::path::Path, memory: u64) -> Self {
-        Job {
-            recipe,
-            parameters: recipe.parameters(),
-            raw: Vec::new(),
-            output: output.into(),
-            memory,
-            threads: 1,
-            isa: Isa::best(),
-            checkpoint: Duration::ZERO,
-        }
     }
 
     fn inputs(&self) -> Result<Vec<Input>, PrepareError> {

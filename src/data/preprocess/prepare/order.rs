@@ -208,3 +208,30 @@ impl Bucket {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Recipe, testing::Workplace};
+    use super::*;
+
+    /// Each file of samples has to wait in memory a little, so the budget bounds how many there may be.
+    #[test]
+    fn more_samples_than_the_budget_can_sort_are_refused() {
+        let place = Workplace::new(Recipe::Nvidia, 64 << 20);
+        let buckets = |samples| Buckets::new(&place.worker(), Form::Raw, &[Part { samples, sorted: true }]);
+        let fits = buckets(40_000_000).unwrap();
+        assert!(fits.buckets.len() * fits.buffer <= ROOM as usize && fits.buckets.len() > 800, "{}", fits.buckets.len());
+        let refused = buckets(80_000_000).err().unwrap().to_string();
+        let (before, after) = ("sorting 80000000 samples takes ", " MiB of memory; give more with --memory, and the same");
+        let mib: u64 = refused.strip_prefix(before).and_then(|rest| rest.split_once(after)).expect(&refused).0.parse().unwrap();
+        // With as much as it asks for, and hardly with less.
+        let with = |mib: u64| {
+            let place = Workplace::new(Recipe::Nvidia, mib << 20);
+            Buckets::new(&place.worker(), Form::Raw, &[Part { samples: 80_000_000, sorted: true }]).is_ok()
+        };
+        assert!(with(mib) && !with(mib - 2), "{mib}");
+        // What is not sorted takes one file.
+        let plain = Buckets::new(&place.worker(), Form::Raw, &[Part { samples: 80_000_000, sorted: false }]).unwrap();
+        assert_eq!(plain.buckets.len(), 1);
+    }
+}

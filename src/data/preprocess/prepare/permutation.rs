@@ -224,22 +224,18 @@ impl Shuffle<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Job, Recipe, state::FOLDER};
+    use super::super::{Recipe, testing::Workplace};
     use super::*;
-    use crate::backend::cpu::pool::Pool;
     use proptest::prelude::*;
-    use std::{fs, sync::atomic::AtomicBool};
+    use std::fs;
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(40))]
 
         #[test]
         fn the_disk_shuffles_as_memory_does(n in 0u64..700, stretch in 1u32..900, seed: u32) {
-            let dir = tempfile::tempdir().unwrap();
-            let work = dir.path().join(FOLDER);
-            fs::create_dir(&work).unwrap();
-            let job = Job::test(Recipe::MlperfV2, dir.path(), 64 << 20);
-            let worker = Worker { job: &job, work: &work, stop: &AtomicBool::new(false), pool: Pool::new(1) };
+            let place = Workplace::new(Recipe::MlperfV2, 64 << 20);
+            let worker = place.worker();
             let mut plain: Vec<u32> = (0..n as u32).collect();
             let mut numpy = RandomState::new(seed);
             numpy.shuffle(&mut plain);
@@ -263,18 +259,15 @@ mod tests {
                 prop_assert_eq!(on_disk.next().unwrap(), place);
             }
             prop_assert!(in_memory.next().is_err() && on_disk.next().is_err());
-            prop_assert_eq!(fs::read_dir(&work).unwrap().count(), 0);
+            prop_assert_eq!(fs::read_dir(worker.work).unwrap().count(), 0);
         }
     }
 
     /// Through the front door, with a small share of memory and with too small a one.
     #[test]
     fn little_memory_is_enough_and_too_little_is_refused() {
-        let dir = tempfile::tempdir().unwrap();
-        let work = dir.path().join(FOLDER);
-        fs::create_dir(&work).unwrap();
-        let job = Job::test(Recipe::MlperfV2, dir.path(), 64 << 20);
-        let worker = Worker { job: &job, work: &work, stop: &AtomicBool::new(false), pool: Pool::new(1) };
+        let place = Workplace::new(Recipe::MlperfV2, 64 << 20);
+        let worker = place.worker();
         let shuffled = |share| Places::shuffled(&worker, "a", 100_000, &mut RandomState::new(5), share);
         let mut plain: Vec<u32> = (0..100_000).collect();
         RandomState::new(5).shuffle(&mut plain);

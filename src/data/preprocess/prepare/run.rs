@@ -332,3 +332,53 @@ pub(super) fn kept(worker: &Worker, counts: &Written) -> Result<Vec<u8>, Prepare
     })?;
     Ok(all)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Recipe, testing::Workplace};
+    use super::*;
+
+    fn day(lines: u32, seed: u32) -> String {
+        let ids = |i: u32| (0..26).map(|c| format!("\t{:08x}", (i * 26 + c).wrapping_mul(seed) % 5000)).collect::<String>();
+        (0..lines).map(|i| format!("{}{}{}\n", i % 2, "\t7".repeat(13), ids(i))).collect()
+    }
+
+    /// A disk or a network that fails for a while costs nothing of what is done.
+    #[test]
+    fn a_file_that_cannot_be_read_for_a_while_costs_no_work() {
+        let (mut place, whole) =
+            (Workplace::new(Recipe::FacebookTerabyte, 64 << 20), Workplace::new(Recipe::FacebookTerabyte, 64 << 20));
+        let raw = tempfile::tempdir().unwrap();
+        let days: Vec<PathBuf> = (0..2).map(|i| raw.path().join(format!("day_{i}"))).collect();
+        // Long enough for the second to be out of reach before the first is read to its end.
+        fs::write(&days[0], day(40_000, 0x9e37_79b1)).unwrap();
+        fs::write(&days[1], day(1000, 0x85eb_ca6b)).unwrap();
+        place.job.raw = days.clone();
+        let job = Job { raw: days.clone(), ..whole.job.clone() };
+        let Done::Made(expected, false) = run(&job, &AtomicBool::new(false), &mut |_| {}).unwrap() else { panic!("was there") };
+
+        let away = raw.path().join("away");
+        let failed = run(&place.job, &AtomicBool::new(false), &mut |progress| {
+            if matches!(progress, Progress::Encode { .. }) && !away.exists() {
+                fs::rename(&days[1], &away).unwrap();
+            }
+        });
+        let failed = failed.unwrap_err();
+        assert!(matches!(failed, PrepareError::Data(DataError::Io { .. })) && failed.to_string().contains("day_1"), "{failed}");
+        let done = Checkpoint::read(&place.work).unwrap().expect("what was done is kept");
+        assert!(done.tally.total() > 0);
+        fs::rename(&away, &days[1]).unwrap();
+        let Done::Made(manifest, true) = run(&place.job, &AtomicBool::new(false), &mut |_| {}).unwrap() else {
+            panic!("began anew")
+        };
+        assert_eq!(manifest, expected);
+        assert!(manifest.verify(&place.job.output, |_| {}).is_empty() && !place.work.exists());
+
+        // What is wrong stays wrong.
+        let mut wrong = Workplace::new(Recipe::FacebookTerabyte, 64 << 20);
+        fs::write(&days[1], "x").unwrap();
+        wrong.job.raw = days;
+        assert!(run(&wrong.job, &AtomicBool::new(false), &mut |_| {}).is_err());
+        assert!(!wrong.work.exists());
+    }
+}

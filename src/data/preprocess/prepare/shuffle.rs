@@ -196,21 +196,16 @@ fn invert(order: &mut [u32]) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Job, Recipe, state::FOLDER};
+    use super::super::{Recipe, testing::Workplace};
     use super::*;
-    use crate::backend::cpu::pool::Pool;
     use proptest::prelude::*;
-    use std::sync::atomic::AtomicBool;
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(30))]
         #[test]
         fn samples_come_in_the_drawn_order_with_any_memory(n in 1usize..400, seed: u32, places in 1usize..500) {
-            let dir = tempfile::tempdir().unwrap();
-            let job = Job::test(Recipe::MlperfV1, dir.path(), 1 << 30);
-            let work = dir.path().join(FOLDER);
-            fs::create_dir(&work).unwrap();
-            let worker = Worker { job: &job, work: &work, stop: &AtomicBool::new(false), pool: Pool::new(1) };
+            let place = Workplace::new(Recipe::MlperfV1, 1 << 30);
+            let worker = place.worker();
             let path = worker.path("from.bin");
             fs::write(&path, (0..n as u32 + 3).flat_map(|i| [i.to_le_bytes(); RECORD / 4].concat()).collect::<Vec<u8>>()).unwrap();
             let mut order: Vec<u32> = (0..n as u32).collect();
@@ -219,7 +214,7 @@ mod tests {
             Source { worker: &worker, path: &path, start: 3 }.permute(order.clone(), places * RECORD, &mut out).unwrap();
             let expected: Vec<u8> = order.iter().flat_map(|i| [(i + 3).to_le_bytes(); RECORD / 4].concat()).collect();
             prop_assert!(fs::read(worker.path("to.bin")).unwrap() == expected);
-            prop_assert_eq!(fs::read_dir(&work).unwrap().count(), 2);
+            prop_assert_eq!(fs::read_dir(worker.work).unwrap().count(), 2);
             let mut inverse = order.clone();
             invert(&mut inverse);
             prop_assert!(order.iter().enumerate().all(|(i, &p)| inverse[p as usize] == i as u32));

@@ -215,3 +215,35 @@ fn runs(path: &std::path::Path, words: usize) -> Result<Vec<(u32, u64)>, Prepare
         });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Recipe, testing::Workplace};
+    use super::*;
+
+    /// Frequent values have to fit in memory; those that are not may be any number, and wait on the disk.
+    #[test]
+    fn frequent_values_beyond_the_budget_are_refused() {
+        let place = Workplace::new(Recipe::FuxictrCriteoX4, 64 << 20);
+        let worker = place.worker();
+        let many = (worker.job.dictionaries() / KEPT as u64) as u32 + 1;
+        for in_memory in [true, false] {
+            let budget = Budget::new(if in_memory { 1 << 30 } else { 1 << 20 });
+            let finish = |values: u32, least| {
+                let left = Growing::open(&worker.path("left_C1.u32"), &Written::default(), |_| Ok(())).unwrap();
+                let mut counter = Counter { column: 13, counts: Counts::new(), left, failed: None };
+                let values: Vec<u32> = (0..values).collect();
+                counter.push(&values, &budget).unwrap();
+                counter.push(&values[..3], &budget).unwrap();
+                assert_eq!(counter.counts.full, !in_memory);
+                counter.finish(&worker, least)
+            };
+            let mut twice = finish(many, 2).unwrap();
+            twice.sort_unstable();
+            assert_eq!(twice, [(0, 2), (1, 2), (2, 2)]);
+            assert_eq!(finish(many - 1, 1).unwrap().len() as u32, many - 1);
+            let refused = finish(many, 1).unwrap_err();
+            assert!(matches!(refused, PrepareError::Memory(_)), "{refused}");
+        }
+    }
+}
