@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Feeds random and damaged input to the parsers of files, each family of them for a while: its property tests over and over, with new seeds.
+# Looks for counterexamples: the property tests of each family over and over for a while, with new seeds. The parsers of files get random and damaged
+# input, the kernels and the statistics random shapes and numbers.
 #
 #   scripts/fuzz.sh [MINUTES [FAMILY]...]      # 10 minutes each of all families; a family is a module of the library
 #
@@ -13,7 +14,9 @@ shift || true
 families=("$@")
 if [ ${#families[@]} = 0 ]; then
     families=(data::format::{bin40,criteo,csv,fuxictr,hugectr,libsvm,npz,numpy,nvidia,parquet,torchrec} data::preprocess::{criteo,fields,chunks,unpack}
-        data::npy data::locality data::source::parquet data::source::bin40 mllog::parse mllog::check results::tree workload::parse)
+        data::npy data::locality data::source::parquet data::source::bin40 mllog::parse mllog::check results::tree workload::parse
+        backend::cpu::{bags,batch_norm,dense_update,dropout,fm,gemm,groups,interaction,sparse_update} data::preprocess::prepare data::source::planted
+        metrics random stats)
 fi
 
 program=$(cargo test --lib --no-run --message-format=json |

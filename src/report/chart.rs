@@ -14,7 +14,7 @@ pub(super) const SIZE: (u32, u32) = (1600, 1000);
 const FAMILY: &str = "sans-serif";
 /// Text, and a colour for lines where the others are taken.
 pub(super) const INK: RGBColor = RGBColor(40, 40, 40);
-const FAINT: RGBColor = RGBColor(110, 110, 110);
+pub(super) const FAINT: RGBColor = RGBColor(110, 110, 110);
 
 /// Colours that people with colour-blindness tell apart (Okabe and Ito 2008).
 pub(super) const BLUE: RGBColor = RGBColor(0, 114, 178);

@@ -1,6 +1,6 @@
 //! How the values of a column are distributed, as text and as a picture. Bars have one width each, whatever bins they stand for.
 
-use super::chart::{BLUE, INK, SIZE, amount, failed, font, fonts};
+use super::chart::{BLUE, FAINT, INK, SIZE, amount, failed, font, fonts};
 use plotters::{coord::Shift, prelude::*};
 use std::{io, path::Path};
 
@@ -19,24 +19,25 @@ pub fn text(bounds: &[f64], counts: &[u64]) -> String {
     out
 }
 
-/// Draws the bins into a PNG file.
+/// Draws the bins into a PNG file, under the name of the column and, smaller, what it is of.
 ///
 /// # Errors
 /// If the file cannot be written.
-pub fn draw(path: &Path, title: &str, bounds: &[f64], counts: &[u64]) -> io::Result<()> {
+pub fn draw(path: &Path, titles: [&str; 2], bounds: &[f64], counts: &[u64]) -> io::Result<()> {
     fonts();
-    bars(&BitMapBackend::new(path, SIZE).into_drawing_area(), title, bounds, counts).map_err(failed)
+    bars(&BitMapBackend::new(path, SIZE).into_drawing_area(), titles, bounds, counts).map_err(failed)
 }
 
 fn bars<B: DrawingBackend>(
     root: &DrawingArea<B, Shift>,
-    title: &str,
+    [title, subtitle]: [&str; 2],
     bounds: &[f64],
     counts: &[u64],
 ) -> Result<(), DrawingAreaErrorKind<B::ErrorType>> {
     root.fill(&WHITE)?;
-    let (head, body) = root.split_vertically(80);
+    let (head, body) = root.split_vertically(112);
     head.draw(&Text::new(title.to_owned(), (48, 24), font(40, INK)))?;
+    head.draw(&Text::new(subtitle.to_owned(), (48, 76), font(26, FAINT)))?;
     let most = counts.iter().copied().max().unwrap_or(0).max(1);
     let n = counts.len();
     let mut chart = ChartBuilder::on(&body)
@@ -89,13 +90,18 @@ mod tests {
     fn a_picture_has_bars_of_the_right_height() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("h.png");
-        draw(&path, "I1", &[0.0, 1.0, 2.0, 4.0], &[10, 5, 0]).unwrap();
+        draw(&path, ["I1", "a.csv"], &[0.0, 1.0, 2.0, 4.0], &[10, 5, 0]).unwrap();
         assert!(std::fs::read(&path).unwrap().starts_with(b"\x89PNG"));
         let (w, h) = (SIZE.0 as usize, SIZE.1 as usize);
         let mut pixels = vec![0u8; 3 * w * h];
         fonts();
-        bars(&BitMapBackend::with_buffer(&mut pixels, SIZE).into_drawing_area(), "I1", &[0.0, 1.0, 2.0, 4.0], &[10, 5, 0])
-            .unwrap();
+        bars(
+            &BitMapBackend::with_buffer(&mut pixels, SIZE).into_drawing_area(),
+            ["I1", "a.csv"],
+            &[0.0, 1.0, 2.0, 4.0],
+            &[10, 5, 0],
+        )
+        .unwrap();
         let blue = |x: usize| (0..h).filter(|y| pixels[3 * (y * w + x)..][..3] == [BLUE.0, BLUE.1, BLUE.2]).count();
         // The middles of the three bars.
         let (left, width) = (148, w - 148 - 56);

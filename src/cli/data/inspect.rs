@@ -102,7 +102,9 @@ pub(super) fn run(args: &InspectArgs) -> Result<Exit, Failure> {
         histogram = Some(counted);
     }
     if let (Some(path), Some(h)) = (&args.plot, &histogram) {
-        results::replace(path, |file| histogram::draw(file, &h.column, &h.bounds, &h.counts))?;
+        let name = args.path.file_name().unwrap_or(args.path.as_os_str()).to_string_lossy();
+        let of = format!("{name}, {} values", thousands(h.counts.iter().sum()));
+        results::replace(path, |file| histogram::draw(file, [&h.column, &of], &h.bounds, &h.counts))?;
     }
     let bytes = files(&args.path, from, &layout).iter().filter_map(|f| std::fs::metadata(f).ok()).map(|m| m.len()).sum();
     let report = Report { path: args.path.clone(), format: from.word(), bytes, complete, facts, histogram };
