@@ -170,7 +170,8 @@ impl Manifest {
         self.files.iter().map(|f| f.bytes).sum()
     }
 
-    /// Compares every file with what was written, byte for byte; `tell` hears of bytes as they are read. Names files that differ, and how.
+    /// Compares every file with what was written, byte for byte; `tell` hears of bytes as they are read. Names files that differ, and how,
+    /// and files that were not written: in folders of parts, where readers take every file for one of the part.
     pub fn verify(&self, folder: &Path, mut tell: impl FnMut(u64)) -> Vec<Damage> {
         let damage = |file: &FileFacts, what: String| Damage { file: file.name.clone(), what };
         let mut found = Vec::new();
@@ -199,6 +200,23 @@ impl Manifest {
                 Err(e) => found.push(damage(file, format!("cannot be read: {e}"))),
             }
         }
+        found.extend(self.foreign(folder));
+        found
+    }
+
+    fn foreign(&self, folder: &Path) -> Vec<Damage> {
+        let mut found = Vec::new();
+        for part in self.splits.iter().map(|split| &split.file) {
+            // A part of one file is no folder, and a folder that is missing was told of by its files.
+            for entry in fs::read_dir(folder.join(part)).into_iter().flatten().flatten() {
+                let file = format!("{part}/{}", entry.file_name().to_string_lossy());
+                if !self.files.iter().any(|f| f.name == file) {
+                    found.push(Damage { file, what: "does not belong here; it was not written with the others".into() });
+                }
+            }
+        }
+        found.sort_by(|a, b| a.file.cmp(&b.file));
+        found.dedup();
         found
     }
 }
@@ -250,6 +268,28 @@ mod tests {
         assert_eq!(found.len(), 3);
         assert!(found[0].starts_with("a has the right size but other content"), "{}", found[0]);
         assert_eq!(found[1..], ["b has 2 bytes, 1 too short; 3 were written", "c is missing"]);
+    }
+
+    #[test]
+    fn a_foreign_file_among_those_of_a_part_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut manifest = Manifest::new("test", BTreeMap::new(), vec![]);
+        fs::create_dir(dir.path().join("train")).unwrap();
+        for name in ["train/0.parquet", "test.bin"] {
+            fs::write(dir.path().join(name), "x").unwrap();
+            let blake3 = hash(&dir.path().join(name), &mut |_| ()).unwrap();
+            manifest.files.push(FileFacts { name: name.into(), bytes: 1, blake3 });
+        }
+        manifest.splits = ["train", "test.bin"].map(|f| Split { name: f.into(), file: f.into(), samples: 1 }).into();
+        // What lies beside the parts is the user's own.
+        fs::write(dir.path().join("notes"), "x").unwrap();
+        assert_eq!(manifest.verify(dir.path(), |_| ()), []);
+        fs::write(dir.path().join("train/1.parquet"), "x").unwrap();
+        let found = manifest.verify(dir.path(), |_| ());
+        assert!(
+            found.len() == 1 && found[0].file == "train/1.parquet" && found[0].what.starts_with("does not belong"),
+            "{found:?}"
+        );
     }
 
     #[test]

@@ -165,9 +165,14 @@ fn stale_and_damaged_output_is_found() {
     let verify = || data(&["verify", output.to_str().unwrap(), "--quiet"]);
     assert!(verify().status.success());
     refused(&again(&["--max-ind-range", "7"]), 65, &["holds data made with max_ind_range = null; choose another folder"]);
+    let modified = fs::metadata(&raw).unwrap().modified().unwrap();
+    let at = |time| fs::File::options().append(true).open(&raw).unwrap().set_modified(time).unwrap();
     fs::write(&raw, realistic(301, 1)).unwrap();
     refused(&again(&[]), 65, &["holds data made from other raw files"]);
     fs::write(&raw, realistic(300, 1)).unwrap();
+    at(modified + std::time::Duration::from_secs(1));
+    refused(&again(&[]), 65, &["holds data made from", "as it was at another time", "touch -d @"]);
+    at(modified);
 
     let train = output.join("kaggleAdDisplayChallenge_processed_train.bin");
     let good = fs::read(&train).unwrap();

@@ -6,6 +6,7 @@ use std::{
     fs::{self, File},
     io::{self, Read, Seek, SeekFrom},
     path::{Path, PathBuf},
+    time::UNIX_EPOCH,
 };
 
 /// Bytes at a file's start and at its end that are looked at to know it again.
@@ -18,8 +19,12 @@ pub struct Input {
     pub path: PathBuf,
     /// Its size as it lies there, packed or not.
     pub bytes: u64,
-    /// BLAKE3 of its size, its first and its last MiB: enough to tell another file or another version, cheap for a terabyte.
+    /// BLAKE3 of its size, its first and its last MiB: enough to tell another file, cheap for a terabyte.
     pub probe: String,
+    /// When it was last written to, in microseconds since 1970 began: tells a change between its ends. `None` where files have no such
+    /// time, and in manifests of older versions.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub modified: Option<u64>,
 }
 
 impl Input {
@@ -48,12 +53,25 @@ impl Input {
             Ok(())
         };
         add(&mut hasher).and_then(|()| add(&mut hasher)).map_err(io)?;
-        Ok(Input { path: path.to_owned(), bytes, probe: hasher.finalize().to_hex().to_string() })
+        let modified = meta.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+        let modified = modified.and_then(|since| since.as_micros().try_into().ok());
+        Ok(Input { path: path.to_owned(), bytes, probe: hasher.finalize().to_hex().to_string(), modified })
     }
 
-    /// Whether it is the same file, wherever it lies.
-    pub fn same(&self, other: &Input) -> bool {
-        (self.bytes, &self.probe) == (other.bytes, &other.probe)
+    /// How files that were read differ from those that are there now, wherever they lie; `None` if they are the same.
+    pub fn difference(read: &[Input], now: &[Input]) -> Option<String> {
+        let ends = |inputs: &[Input]| inputs.iter().map(|i| (i.bytes, i.probe.clone())).collect::<Vec<_>>();
+        if ends(read) != ends(now) {
+            return Some("other raw files, or they have changed".into());
+        }
+        let (then, now) = read.iter().zip(now).find(|(a, b)| a.modified.zip(b.modified).is_some_and(|(a, b)| a != b))?;
+        let micros = then.modified?;
+        Some(format!(
+            "{now} as it was at another time (if nothing in it has changed, give it that time back: touch -d @{}.{:06} {now})",
+            micros / 1_000_000,
+            micros % 1_000_000,
+            now = now.path.display(),
+        ))
     }
 }
 
@@ -213,18 +231,34 @@ mod tests {
     fn a_changed_file_is_known() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("train.txt");
-        let look = |bytes: &[u8]| {
+        let time = |seconds: u64| UNIX_EPOCH + std::time::Duration::from_millis(seconds * 1000 + 250);
+        let look = |bytes: &[u8], seconds| {
             fs::write(&path, bytes).unwrap();
+            File::options().append(true).open(&path).unwrap().set_modified(time(seconds)).unwrap();
             Input::probe(&path)
         };
         let mut bytes = vec![7; 3 << 20];
-        let first = look(&bytes).unwrap();
-        assert!(first.same(&look(&bytes).unwrap()));
+        let first = [look(&bytes, 1000).unwrap()];
+        let now = |bytes: &[u8], seconds| Input::difference(&first, &[look(bytes, seconds).unwrap()]);
+        assert_eq!(now(&bytes, 1000), None);
+        let other = Some("other raw files, or they have changed".to_owned());
         *bytes.last_mut().unwrap() = 8;
-        assert!(!first.same(&look(&bytes).unwrap()));
+        assert_eq!(now(&bytes, 1000), other);
         bytes.pop();
-        assert!(!first.same(&look(&bytes).unwrap()));
-        assert!(look(b"").unwrap_err().to_string().ends_with("train.txt: is empty; a log has a line a sample"));
+        assert_eq!(now(&bytes, 1000), other);
+        assert_eq!(Input::difference(&first, &[]), other);
+        // Between its ends; the same bytes may have come again.
+        let mut bytes = vec![7; 3 << 20];
+        bytes[3 << 19] = 9;
+        let shown = path.display();
+        let at_another_time = format!(
+            "{shown} as it was at another time (if nothing in it has changed, give it that time back: touch -d @1000.250000 {shown})"
+        );
+        assert_eq!(now(&bytes, 1001), Some(at_another_time));
+        // Older manifests tell no time.
+        let old = [Input { modified: None, ..first[0].clone() }];
+        assert_eq!(Input::difference(&old, &[look(&[7; 3 << 20], 1002).unwrap()]), None);
+        assert!(look(b"", 1).unwrap_err().to_string().ends_with("train.txt: is empty; a log has a line a sample"));
         assert!(Input::probe(folder.path()).is_err());
     }
 }

@@ -1,7 +1,7 @@
 //! The whole way: what is there already, reading and encoding, the recipe's files, the manifest.
 
 use super::{
-    Job, PrepareError, Progress, Tell,
+    Input, Job, PrepareError, Progress, Tell,
     encode::Encoder,
     encoding::Encoding,
     place::place,
@@ -118,10 +118,8 @@ fn reuse(job: &Job, fresh: &Checkpoint, manifest: Manifest, work: &Path, tell: T
         Some(format!("made by {}", manifest.recipe))
     } else if let Some((name, value)) = manifest.parameters.iter().find(|&(name, value)| named.get(name) != Some(value)) {
         Some(format!("made with {name} = {value}"))
-    } else if !same_inputs(&manifest.inputs, &fresh.inputs) {
-        Some("made from other raw files".into())
     } else {
-        None
+        Input::difference(&manifest.inputs, &fresh.inputs).map(|what| format!("made from {what}"))
     };
     if let Some(how) = other {
         return Err(PrepareError::Stale(format!("{output}: holds data {how}; choose another folder, or delete this one")));
@@ -145,18 +143,14 @@ fn reuse(job: &Job, fresh: &Checkpoint, manifest: Manifest, work: &Path, tell: T
     Ok(manifest)
 }
 
-fn same_inputs(a: &[super::Input], b: &[super::Input]) -> bool {
-    a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.same(b))
-}
-
 /// Unfinished work, if it is of this job.
 fn same_job(found: Checkpoint, fresh: &Checkpoint, work: &Path) -> Result<Checkpoint, PrepareError> {
     let what = if found.recipe != fresh.recipe {
         format!("by {}", found.recipe.name())
     } else if found.parameters != fresh.parameters {
         "with other settings".into()
-    } else if !same_inputs(&found.inputs, &fresh.inputs) {
-        "from other raw files, or they have changed".into()
+    } else if let Some(what) = Input::difference(&found.inputs, &fresh.inputs) {
+        format!("from {what}")
     } else {
         return Ok(found);
     };
@@ -195,6 +189,10 @@ impl Worker<'_> {
         }
         if checkpoint.stage == Stage::Encode {
             self.encode(&mut checkpoint, tell)?;
+            if let Some(what) = Input::difference(&checkpoint.inputs, &self.job.inputs()?) {
+                // Nobody knows which of its bytes were read before.
+                return Err(DataError::Invalid(format!("the raw data changed while they were read: it began from {what}")).into());
+            }
             let complete = checkpoint.left.iter().all(|left| left.bytes == 0);
             checkpoint.stage = if complete { Stage::Make } else { Stage::Resolve };
             checkpoint.write(self.work)?;
