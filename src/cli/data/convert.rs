@@ -2,7 +2,7 @@
 
 use super::{
     super::{Exit, Failure, examples, run::stop_flag},
-    ColumnArgs, format, formats,
+    ColumnArgs, format, formats, input,
     output::{Output, Written, summary},
 };
 use crate::{
@@ -59,7 +59,7 @@ pub(super) struct ConvertArgs {
 
 /// Runs the command.
 pub(super) fn run(args: &ConvertArgs) -> Result<Exit, Failure> {
-    let from = format(&args.input, args.from.as_deref(), "--from")?;
+    let from = input(&args.input, args.from.as_deref())?;
     let to = format(&args.output, args.to.as_deref(), "--to")?;
     let output = Output { path: &args.output, format: to, force: args.force, quiet: args.quiet };
     let stop = stop_flag()?;

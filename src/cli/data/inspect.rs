@@ -2,7 +2,7 @@
 
 use super::{
     super::{Exit, Failure, check::Format as Shape, examples, progress::thousands, run::stop_flag},
-    ColumnArgs, format, formats,
+    ColumnArgs, formats, input,
 };
 use crate::{
     data::{
@@ -76,7 +76,7 @@ struct Report {
 
 /// Runs the command.
 pub(super) fn run(args: &InspectArgs) -> Result<Exit, Failure> {
-    let from = format(&args.path, args.from.as_deref(), "--from")?;
+    let from = input(&args.path, args.from.as_deref())?;
     if let Some(path) = args.plot.as_ref().filter(|p| p.extension().is_none_or(|e| e != "png")) {
         return Err(Failure::Usage(format!("--plot {}: the name must end in .png", path.display())));
     }

@@ -10,8 +10,9 @@ mod profile;
 mod verify;
 
 use super::{EXIT_CODES, Exit, Failure};
-use crate::data::format::{Format, columns::Columns};
+use crate::data::format::{Format, columns::Columns, found};
 use clap::{Args, Subcommand, builder::PossibleValuesParser};
+use std::path::Path;
 
 /// Prepare, convert, make, check and look at data
 ///
@@ -87,10 +88,24 @@ fn formats() -> PossibleValuesParser {
     PossibleValuesParser::new(Format::words())
 }
 
-/// The format that `word` names, or the one that the file's name tells.
-fn format(path: &std::path::Path, word: Option<&str>, option: &str) -> Result<Format, Failure> {
-    match word.and_then(Format::named) {
-        Some(format) => Ok(format),
-        None => Format::of(path).map_err(|e| Failure::Usage(format!("{e} with {option}"))),
+/// The format that `word` names, or the one that the name of the file to write tells.
+fn format(path: &Path, word: Option<&str>, option: &str) -> Result<Format, Failure> {
+    let found = word.and_then(Format::named).map_or_else(|| Format::of(path), Ok);
+    found.map_err(|e| Failure::Usage(format!("{e}, or name the format with {option}")))
+}
+
+/// The format that `word` names, or the one that a file to read is found to have.
+fn input(path: &Path, word: Option<&str>) -> Result<Format, Failure> {
+    match path.metadata() {
+        Ok(meta) if meta.is_file() && meta.len() == 0 => {
+            return Err(Failure::Input(format!("{}: is empty; a file of samples has at least one", path.display())));
+        }
+        // Some formats have sets of files that share the start of their names.
+        _ => {}
     }
+    let found = word.and_then(Format::named).map_or_else(|| found::format(path), Ok);
+    found.map_err(|e| match path.is_dir() {
+        true => Failure::Usage(e.to_string()),
+        false => Failure::Usage(format!("{e}, or name the format with --from")),
+    })
 }

@@ -2,7 +2,7 @@
 
 use super::{
     super::{Exit, Failure, examples},
-    ColumnArgs, format, formats,
+    ColumnArgs, formats, input,
 };
 use crate::{
     data::{
@@ -149,7 +149,7 @@ fn of_file(path: &Path, args: &ProfileArgs) -> Result<Tables, Failure> {
     if !args.set.is_empty() {
         return Err(Failure::Usage(format!("--set {}: replaces values of a workload file (.toml)", args.set[0])));
     }
-    let from = format(path, args.from.as_deref(), "--from")?;
+    let from = input(path, args.from.as_deref())?;
     let mut reader = open(path, from, &args.columns.columns())?;
     let names: Vec<String> = reader.layout().ids.iter().map(|c| c.name.clone()).collect();
     if names.is_empty() {

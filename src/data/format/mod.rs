@@ -6,6 +6,7 @@ pub mod bin40;
 pub mod columns;
 pub mod criteo;
 pub mod csv;
+pub mod found;
 pub mod fuxictr;
 #[cfg(feature = "hdf5")]
 mod h5;
@@ -136,7 +137,7 @@ impl Format {
         registry::of(self).word
     }
 
-    /// The format of a file by the ending of its name.
+    /// The format of a file by the ending of its name, or by the names that Criteo's logs have.
     ///
     /// # Errors
     /// If the name tells nothing; the message names the endings that do.
@@ -153,6 +154,10 @@ impl Format {
         }
         // Text may be packed.
         let text = name.strip_suffix(".gz").unwrap_or(&name);
+        let day = text.strip_prefix("day_").is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()));
+        if day || matches!(text, "train.txt" | "test.txt") {
+            return Ok(Format::Criteo);
+        }
         match (name.rsplit_once('.').map(|(_, ending)| ending), text.rsplit_once('.').map(|(_, ending)| ending)) {
             (Some("bin"), _) => Ok(Format::Bin40),
             (Some("parquet"), _) => Ok(Format::Parquet),
@@ -164,10 +169,7 @@ impl Format {
             (_, Some("tsv")) => Ok(Format::Criteo),
             (_, Some("csv")) => Ok(Format::Csv),
             _ if nvidia::beside_spec(path) => Ok(Format::Nvidia),
-            _ => Err(super::rows::wrong(
-                path,
-                format!("the name does not tell the format; must end in {ENDINGS}, or name the format"),
-            )),
+            _ => Err(super::rows::wrong(path, format!("the name does not tell the format; must end in {ENDINGS}"))),
         }
     }
 }

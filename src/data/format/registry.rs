@@ -54,9 +54,12 @@ pub(super) const FORMATS: &[Entry] = &[
         format: Format::Parquet,
         word: "parquet",
         named: true,
-        open: |path, columns| Ok(Box::new(parquet::ParquetReader::open(path, columns)?)),
+        open: |path, columns| match path.is_dir() {
+            true => Ok(Box::new(parquet::Shards::open(path, columns)?)),
+            false => Ok(Box::new(parquet::ParquetReader::open(path, columns)?)),
+        },
         create: |path, layout| Ok(Box::new(parquet::ParquetWriter::create(path, layout)?)),
-        files: one,
+        files: |path, layout| parquet::files_of(path).unwrap_or_else(|_| one(path, layout)),
         shared: None,
     },
     Entry {

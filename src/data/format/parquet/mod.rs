@@ -5,10 +5,12 @@
 
 mod column;
 mod read;
+mod shards;
 mod shared;
 mod write;
 
 pub use read::{ParquetReader, Part, Table};
+pub use shards::{Shards, files_of};
 pub use write::ParquetWriter;
 
 #[cfg(test)]

@@ -2,10 +2,13 @@
 
 use super::super::super::{
     DataError,
-    format::{columns::Columns, parquet::Table},
-    rows::{Layout, Rows, io, wrong},
+    format::{
+        columns::Columns,
+        parquet::{Table, files_of},
+    },
+    rows::{Layout, Rows, wrong},
 };
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// Rows that are read together when the largest ids are sought.
 const CHUNK: u64 = 1 << 14;
@@ -132,23 +135,7 @@ fn expand(paths: &[PathBuf]) -> Result<Vec<PathBuf>, DataError> {
             all.push(path.clone());
             continue;
         }
-        let mut files = Vec::new();
-        for entry in std::fs::read_dir(path).map_err(io(path))? {
-            let file = entry.map_err(io(path))?.path();
-            if file.extension().is_some_and(|e| e == "parquet") && !hidden(&file) {
-                files.push(file);
-            }
-        }
-        if files.is_empty() {
-            return Err(wrong(path, "no file in this folder ends in .parquet"));
-        }
-        files.sort();
-        all.append(&mut files);
+        all.append(&mut files_of(path)?);
     }
     Ok(all)
-}
-
-/// Spark and others keep files of their own beside the data.
-fn hidden(file: &Path) -> bool {
-    file.file_name().is_some_and(|n| n.as_encoded_bytes().starts_with(b".") || n.as_encoded_bytes().starts_with(b"_"))
 }
