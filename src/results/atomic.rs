@@ -21,7 +21,8 @@ pub fn write_file(path: &Path, bytes: &[u8]) -> Result<(), ResultsError> {
 /// is left of it.
 pub fn replace(path: &Path, fill: impl FnOnce(&Path) -> std::io::Result<()>) -> Result<(), ResultsError> {
     let temporary = temporary(path);
-    let put = fill(&temporary).and_then(|()| publish(&temporary, path));
+    // Made before it is filled: what is wrong with the folder is said in the system's words, whoever fills it.
+    let put = File::create(&temporary).and_then(|_| fill(&temporary)).and_then(|()| publish(&temporary, path));
     put.map_err(|source| {
         // It may never have come to be.
         let _ = fs::remove_file(&temporary);
@@ -54,5 +55,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("none/run.json");
         assert!(write_file(&path, b"x").unwrap_err().to_string().contains("none/run.json"));
+        let error = replace(&path, |_| Err(std::io::Error::other("what a drawing library makes of it"))).unwrap_err().to_string();
+        assert!(error.contains("none/run.json: No such file"), "{error}");
     }
 }

@@ -136,7 +136,7 @@ fn no_more_is_written_than_was_planned() {
 #[cfg(unix)]
 #[test]
 fn folders_without_permission_are_named() {
-    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::{fs::PermissionsExt, process::CommandExt};
     let dir = tempfile::tempdir().unwrap();
     let raw = write(dir.path(), "train.txt", realistic(50, 1));
     // A file is where the folder should be.
@@ -144,11 +144,21 @@ fn folders_without_permission_are_named() {
     refused(&preprocess("facebook-kaggle", &raw, &taken.join("out"), &[]), 74, &["taken/out"]);
     let days = dir.path().join("days");
     write(&days, "day_0", realistic(50, 1));
-    fs::set_permissions(&days, fs::Permissions::from_mode(0o000)).unwrap();
+    let open_to = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    open_to(&days, 0o000);
+    let mut command = program();
     if fs::read_dir(&days).is_ok() {
-        eprintln!("skipped: who runs this may read everything");
-    } else {
-        refused(&preprocess("facebook-terabyte", &days, &dir.path().join("out"), &[]), 65, &["days: ", "ermission denied"]);
+        // Who runs this may read everything, so somebody else does, with a copy that he can reach.
+        let copy = dir.path().join("program");
+        fs::copy(command.get_program(), &copy).unwrap();
+        open_to(dir.path(), 0o755);
+        command = std::process::Command::new(copy);
+        command.uid(65534).gid(65534);
+    }
+    command.args(["data", "preprocess", "facebook-terabyte", "--quiet", "-o"]).arg(dir.path().join("out")).arg(&days);
+    match command.output() {
+        Ok(output) => refused(&output, 65, &["days: ", "ermission denied"]),
+        Err(e) => eprintln!("skipped: nobody else can run the program here: {e}"),
     }
     fs::set_permissions(&days, fs::Permissions::from_mode(0o700)).unwrap();
 }

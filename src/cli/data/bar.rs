@@ -1,6 +1,7 @@
 //! How the progress of work on files is shown.
 
 use super::super::progress::thousands;
+use crate::train::memory::shown;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::{
     io::IsTerminal,
@@ -65,7 +66,7 @@ impl Bar {
             let left =
                 if new || share == 0.0 { String::new() } else { format!("  ETA {:.0} s", elapsed / share * (1.0 - share)) };
             let samples = samples.map_or_else(String::new, |n| format!("  {} samples", thousands(n)));
-            eprintln!("{what}: {:.0}% of {:.2} GB{samples}{left}", 100.0 * share, total as f64 / 1e9);
+            eprintln!("{what}: {:.0}% of {}{samples}{left}", 100.0 * share, shown(total));
         }
     }
 

@@ -83,3 +83,44 @@ impl Reader for Shards {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::{
+        format::{Format, testing},
+        rows::{Hotness, Numbers},
+    };
+    use std::fs;
+
+    #[test]
+    fn a_folder_is_read_as_one_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = |dense| Layout::numbered(dense, Numbers::Int32, [Hotness::One]);
+        let write = |name: &str, layout: &Layout, ids: std::ops::Range<u32>| {
+            let mut rows = Rows::new(layout);
+            for id in ids {
+                rows.labels.push((id % 2) as f32);
+                rows.dense.extend(layout.dense.iter().map(|_| f64::from(id)));
+                rows.ids[0].push([id]);
+            }
+            testing::write_all(Format::Parquet, &dir.path().join(name), layout, &rows, 4).unwrap();
+        };
+        let read = |chunk| testing::read_all(Format::Parquet, dir.path(), chunk, &Columns::default());
+        assert!(read(1).unwrap_err().to_string().ends_with("no file in this folder ends in .parquet"));
+        // In the order of their names, an empty one among them.
+        for (name, ids) in [("b", 5..11), ("a", 0..5), ("ab", 5..5), ("c", 11..12)] {
+            write(&format!("{name}.parquet"), &layout(1), ids);
+        }
+        fs::write(dir.path().join("_SUCCESS"), "").unwrap();
+        fs::write(dir.path().join(".c.parquet"), "no parquet").unwrap();
+        for chunk in [1, 3, 100] {
+            let rows = read(chunk).unwrap().1;
+            assert_eq!(rows.ids[0].indices, (0..12).collect::<Vec<u32>>());
+        }
+        assert_eq!(Shards::open(dir.path(), &Columns::default()).unwrap().len(), Some(12));
+        write("d.parquet", &layout(2), 12..13);
+        let error = read(1).unwrap_err().to_string();
+        assert!(error.contains("d.parquet: has other columns than ") && error.contains("a.parquet; files that"), "{error}");
+    }
+}
