@@ -80,6 +80,9 @@ pub struct Loader {
 
 impl Loader {
     /// Starts to load. The source's length must be known or `plan.max_batches` given (an endless source has no epochs).
+    ///
+    /// # Errors
+    /// If the source is endless and the plan is too, or no thread can be started.
     pub fn start(source: Box<dyn Source>, plan: Plan) -> Result<Self, DataError> {
         if source.len().is_none() && plan.max_batches.is_none() {
             return Err(DataError::Invalid("an endless source needs train.max_steps".into()));
@@ -103,6 +106,9 @@ impl Loader {
     }
 
     /// The next batch; `None` after the last one. Give it back with [`Loader::recycle`].
+    ///
+    /// # Errors
+    /// If the source cannot give it; no more batches come after that.
     pub fn next_batch(&mut self) -> Result<Option<Loaded>, DataError> {
         match self.ready.as_ref().map(Receiver::recv) {
             Some(Ok(r)) => r.map(Some),
@@ -151,6 +157,9 @@ fn work(mut source: Box<dyn Source>, plan: Plan, ready: &SyncSender<Result<Loade
 }
 
 /// Reads a whole split into batches, for evaluation sets that are visited again and again.
+///
+/// # Errors
+/// If the source is endless or cannot be read.
 pub fn read_all(source: &mut dyn Source, batch_size: usize) -> Result<Vec<Batch>, DataError> {
     let len = source.len().ok_or_else(|| DataError::Invalid("an evaluation split needs an end".into()))?;
     let mut batches = Vec::new();

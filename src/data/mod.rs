@@ -88,6 +88,9 @@ pub trait Source: Send {
 
     /// Clears `batch` and fills it with samples `start..start + n` of epoch `epoch` (counted from 0).
     /// Sources with an order of their own shuffle by epoch here. `start + n` never passes [`Source::len`].
+    ///
+    /// # Errors
+    /// If a file cannot be read, or a sample is malformed; the message names file and row.
     fn fill(&mut self, epoch: u64, start: u64, n: usize, batch: &mut Batch) -> Result<(), DataError>;
 
     /// How a device makes these samples itself, if they can be made from their numbers.

@@ -126,9 +126,15 @@ pub trait Engine {
     fn params(&self) -> &[ParamSpec];
 
     /// Copies parameter `index` out.
+    ///
+    /// # Errors
+    /// If `out` has another length than the parameter, or the device fails.
     fn read(&self, index: usize, out: &mut [f32]) -> Result<(), EngineError>;
 
     /// Sets parameter `index`.
+    ///
+    /// # Errors
+    /// If `values` has another length than the parameter, or the device fails.
     fn write(&mut self, index: usize, values: &[f32]) -> Result<(), EngineError>;
 
     /// Gives the device a log whose samples it is to make itself ([`Samples::Made`]). `false` if it does not do that.
@@ -155,6 +161,9 @@ pub trait Engine {
     fn finished(&mut self, wait: bool) -> Result<Option<StepEnd>, EngineError>;
 
     /// One training step from beginning to end. Returns the mean loss of the batch before the update.
+    ///
+    /// # Errors
+    /// As [`Engine::begin_step`] and [`Engine::finished`].
     fn train_step(&mut self, batch: &Batch, learning_rate: f64) -> Result<f32, EngineError> {
         self.begin_step(Samples::Host(batch), learning_rate)?;
         let mut loss = f32::NAN;
@@ -165,6 +174,9 @@ pub trait Engine {
     }
 
     /// Probabilities of a batch (dropout off, batch normalisation by running statistics), `out[..batch.len]`.
+    ///
+    /// # Errors
+    /// If the batch or `out` does not fit, or the device fails.
     fn predict(&mut self, batch: &Batch, out: &mut [f32]) -> Result<(), EngineError>;
 
     /// Begins an evaluation of `samples` samples whose predictions stay on the device ([`Engine::score`]). `false` if they do not, and
@@ -194,6 +206,9 @@ pub trait Engine {
 
     /// Loss and gradient of every parameter (row-major, tables dense, before clipping, regularisation included), without an
     /// update. Allocates; for tests and diagnosis.
+    ///
+    /// # Errors
+    /// If the batch does not fit, its loss is not a number, or the device fails.
     fn gradients(&mut self, batch: &Batch) -> Result<(f32, Vec<Vec<f32>>), EngineError>;
 
     /// Where loss scaling stood after the last step that was told of, if there is any.

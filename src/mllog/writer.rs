@@ -99,6 +99,9 @@ impl Serialize for Metadata<'_> {
 impl MlLog {
     /// Creates the log at `path`; what was there is lost. `platform` is the system's name where the workload gives none.
     /// Nothing is written before the first event.
+    ///
+    /// # Errors
+    /// If the benchmark is none that logs are written for, or the file cannot be made.
     pub fn create(path: &Path, workload: &Workload, platform: &str) -> io::Result<Self> {
         let name = &workload.mlperf.benchmark;
         let benchmark = Benchmark::named(name).ok_or_else(|| {

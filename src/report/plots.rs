@@ -10,6 +10,9 @@ const POINTS: usize = 2000;
 
 /// Draws `loss`, `auc` and `throughput`, each as SVG and PNG, into `folder`. A picture without a point (no steps, no
 /// evaluations) is left out.
+///
+/// # Errors
+/// If a file cannot be written.
 pub fn write(folder: &Path, record: &RunRecord, metrics: &Metrics) -> Result<(), ResultsError> {
     fs::create_dir_all(folder).map_err(|source| ResultsError::Write { path: folder.into(), source })?;
     let charts = [("loss", loss(record, metrics)), ("auc", auc(record)), ("throughput", throughput(record, metrics))];

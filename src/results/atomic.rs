@@ -10,6 +10,9 @@ use std::{
 pub(super) use crate::data::whole::{publish, temporary};
 
 /// Writes `bytes` to `path` so that a reader, or a crash, finds the old file or the new one, never a part.
+///
+/// # Errors
+/// If it cannot be written; then the old file is still there.
 pub fn write_file(path: &Path, bytes: &[u8]) -> Result<(), ResultsError> {
     replace(path, |temporary| {
         let mut file = File::create(temporary)?;
@@ -19,6 +22,9 @@ pub fn write_file(path: &Path, bytes: &[u8]) -> Result<(), ResultsError> {
 
 /// Lets `fill` write a file under a temporary name in `path`'s folder, then puts it in `path`'s place. If `fill` fails, nothing
 /// is left of it.
+///
+/// # Errors
+/// If `fill` fails, or the file cannot be put in its place.
 pub fn replace(path: &Path, fill: impl FnOnce(&Path) -> std::io::Result<()>) -> Result<(), ResultsError> {
     let temporary = temporary(path);
     // Made before it is filled: what is wrong with the folder is said in the system's words, whoever fills it.

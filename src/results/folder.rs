@@ -18,6 +18,9 @@ pub struct RunFolder {
 impl RunFolder {
     /// Makes a new folder. The run's name is the time in UTC, the first 8 digits of the resolved workload's hash, and the seed;
     /// a second run of the same second gets a number behind it.
+    ///
+    /// # Errors
+    /// If it cannot be made.
     pub fn create(root: &Path, system: &str, workload: &str, hash: &str, seed: u64) -> Result<Self, ResultsError> {
         Self::create_at(Utc::now(), root, system, workload, hash, seed)
     }
@@ -80,11 +83,17 @@ impl RunFolder {
     }
 
     /// Writes the resolved workload.
+    ///
+    /// # Errors
+    /// If the file cannot be written.
     pub fn write_workload(&self, toml: &str) -> Result<(), ResultsError> {
         write_file(&self.path.join("workload.toml"), toml.as_bytes())
     }
 
     /// Writes the record.
+    ///
+    /// # Errors
+    /// If the file cannot be written.
     pub fn write_record(&self, record: &RunRecord) -> Result<(), ResultsError> {
         record::write(&self.path.join("run.json"), record)
     }

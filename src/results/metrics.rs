@@ -156,6 +156,9 @@ impl MetricsWriter {
     }
 
     /// Writes what is left and puts the file in its place. A run without steps gets a file without rows.
+    ///
+    /// # Errors
+    /// If the file cannot be written.
     pub fn finish(mut self) -> Result<(), ResultsError> {
         let finished = self.spill().and_then(|()| self.file.take().map_or(Ok(()), |file| file.close().map(|_| ())));
         finished
@@ -245,6 +248,9 @@ fn put_with<T: DataType>(
 }
 
 /// Reads a `metrics.parquet`.
+///
+/// # Errors
+/// If the file cannot be read or lacks a column.
 pub fn read(path: &Path) -> Result<Metrics, ResultsError> {
     let file = File::open(path).map_err(ResultsError::read(path))?;
     let all = || -> Result<Metrics, ParquetError> {

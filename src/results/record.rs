@@ -323,6 +323,9 @@ pub(super) fn write(path: &Path, record: &RunRecord) -> Result<(), ResultsError>
 }
 
 /// Reads a record (`run.json`).
+///
+/// # Errors
+/// If the file cannot be read, is no record, or is of a version that this program does not know.
 pub fn read(path: &Path) -> Result<RunRecord, ResultsError> {
     #[derive(Deserialize)]
     struct Version {

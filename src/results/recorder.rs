@@ -62,6 +62,9 @@ impl Recorder {
     }
 
     /// Completes `metrics.parquet`; to be called when the run is over, whatever the reason.
+    ///
+    /// # Errors
+    /// If the file cannot be written.
     pub fn finish(self) -> Result<Recorded, ResultsError> {
         self.metrics.finish()?;
         Ok(Recorded { facts: self.facts, evaluations: self.evaluations, outcome: self.outcome, energy: self.energy })

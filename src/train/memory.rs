@@ -122,6 +122,9 @@ pub fn check_device(workload: &Workload, config: &EngineConfig) -> Result<(), Tr
 }
 
 /// Refuses what takes more than `available` bytes.
+///
+/// # Errors
+/// [`TooLarge`], with what takes how much and what would fit.
 pub fn fits(workload: &Workload, config: &EngineConfig, available: u64) -> Result<(), TooLarge> {
     let plan = on_gpu(workload, config);
     let needed = plan.total();
@@ -174,6 +177,9 @@ const PREDICTIONS: &str = "predictions of an evaluation";
 const DATA: &str = "samples held in memory";
 
 /// Refuses a plan that does not fit into the memory that is free (or into `DLRM_BENCH_MEMORY_LIMIT` bytes).
+///
+/// # Errors
+/// [`NotEnoughMemory`], with what takes how much.
 pub fn check_memory(plan: &MemoryPlan) -> Result<(), NotEnoughMemory> {
     check_against(plan, available())
 }

@@ -71,6 +71,9 @@ pub struct Finished {
 }
 
 /// Opens the data and makes the model.
+///
+/// # Errors
+/// If the data cannot be opened, do not fit the workload, or the memory does not suffice.
 pub fn prepare(workload: &Workload) -> Result<Prepared, TrainError> {
     // Before anything is read: what is known without. Then again with all sizes, before the model is made.
     let sizes = source::schema(workload)?.map(|schema| workload.engine_config(&schema)).transpose()?;
@@ -119,6 +122,9 @@ pub fn prepare(workload: &Workload) -> Result<Prepared, TrainError> {
 
 /// Trains until the target, the budget, the patience or the stop flag ends it. Listeners hear of everything as it happens; if
 /// the run fails they hear [`Listener::run_stop`] with the reason before the error is returned.
+///
+/// # Errors
+/// If the data, the engine or a listener fails, or a loss or a prediction is not a number.
 pub fn run(job: &Job<'_>, listeners: &mut [&mut dyn Listener]) -> Result<Finished, TrainError> {
     let mut told = Told { listeners, state: State::default() };
     match train(job, &mut told) {

@@ -8,7 +8,10 @@ use crate::{
 };
 
 impl TargetSection {
-    /// The AUC to reach on data whose best reachable AUC is `best`, if known. Errors if a share of an unknown best is asked for.
+    /// The AUC to reach on data whose best reachable AUC is `best`, if known.
+    ///
+    /// # Errors
+    /// If a share of an unknown best is asked for.
     pub fn resolve(&self, best: Option<f64>) -> Result<Option<f64>, WorkloadError> {
         match (self.share_of_best, best) {
             (None, _) => Ok(self.auc),
@@ -29,7 +32,10 @@ impl ModelConfig {
         }
     }
 
-    /// The model for data of `schema`. Errors where the two do not fit.
+    /// The model for data of `schema`.
+    ///
+    /// # Errors
+    /// Where the two do not fit.
     pub fn resolve(&self, schema: &Schema) -> Result<ModelSpec, WorkloadError> {
         let tables: Vec<usize> = schema.tables.iter().map(|t| t.rows).collect();
         match self {
@@ -75,6 +81,9 @@ impl ModelConfig {
 
 impl Workload {
     /// What an engine needs to make its buffers for data of `schema`.
+    ///
+    /// # Errors
+    /// If the data do not fit the model, or a batch has more ids than positions have bits for.
     pub fn engine_config(&self, schema: &Schema) -> Result<EngineConfig, WorkloadError> {
         let max_batch = self.train.batch_size.max(self.eval.batch_size);
         // Positions in a batch's ids are 32-bit.

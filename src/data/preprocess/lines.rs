@@ -26,6 +26,9 @@ pub struct Lines {
 
 impl Lines {
     /// Opens `path`; gzip (also of several members) is recognised by its first bytes.
+    ///
+    /// # Errors
+    /// If the file cannot be opened or read.
     pub fn open(path: &Path) -> Result<Self, DataError> {
         let io = |source| DataError::Io { path: path.to_owned(), source };
         let mut file = BufReader::with_capacity(BUFFER, File::open(path).map_err(io)?);

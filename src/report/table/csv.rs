@@ -3,6 +3,9 @@
 use crate::results::table::{Comparison, Estimate, Row};
 
 /// The comparison as CSV (RFC 4180) with a header line. What is not known is empty.
+///
+/// # Errors
+/// If a row cannot be written, which into memory does not happen.
 pub fn csv(comparison: &Comparison) -> Result<String, csv::Error> {
     let mut out = csv::Writer::from_writer(Vec::new());
     let heads = row_fields(None);

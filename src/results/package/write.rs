@@ -10,6 +10,9 @@ use std::{
 
 impl Package {
     /// Writes `dir/ORG/`, which must not be there yet, whole or not at all.
+    ///
+    /// # Errors
+    /// If it is there, or a file cannot be read or written.
     pub fn write(&self, dir: &Path) -> Result<PathBuf, ResultsError> {
         let folder = dir.join(&self.org);
         if folder.exists() {

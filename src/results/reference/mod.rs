@@ -72,6 +72,9 @@ pub struct Curve {
 
 impl ReferenceRecord {
     /// Reads a record.
+    ///
+    /// # Errors
+    /// If the file cannot be read or is no record of convergence.
     pub fn read(path: &Path) -> Result<Self, ResultsError> {
         let text = fs::read_to_string(path).map_err(ResultsError::read(path))?;
         Self::parse(&text).map_err(|what| ResultsError::malformed(path, what))
@@ -100,6 +103,9 @@ impl ReferenceRecord {
     }
 
     /// Writes the record.
+    ///
+    /// # Errors
+    /// If the file cannot be written.
     pub fn write(&self, path: &Path) -> Result<(), ResultsError> {
         let mut text = serde_json::to_string(self).map_err(|e| ResultsError::malformed(path, e.to_string()))?;
         // A line a run: short, and a difference between two records can be read.

@@ -37,6 +37,9 @@ pub struct Resolved {
 /// Reads the workload file `path`, applies `overrides` (`section.key=VALUE`, in order) and checks the result.
 ///
 /// Relative paths in it are relative to the current directory; `${NAME}` in a path takes the environment's value.
+///
+/// # Errors
+/// If the file cannot be read, a key is unknown, missing or wrong, or keys do not go together; the message names file, line and key.
 pub fn load(path: &Path, overrides: &[String]) -> Result<Resolved, WorkloadError> {
     let unreadable = |what: String| WorkloadError::Unreadable { place: path.display().to_string(), what };
     let bytes = std::fs::read(path).map_err(|e| unreadable(format!("cannot be read: {e}")))?;
@@ -46,6 +49,9 @@ pub fn load(path: &Path, overrides: &[String]) -> Result<Resolved, WorkloadError
 }
 
 /// Like [`load`] with the file's text at hand; `path` is only named in messages.
+///
+/// # Errors
+/// As [`load`].
 pub fn resolve(path: &Path, source: String, overrides: &[String]) -> Result<Resolved, WorkloadError> {
     let mut tree = Tree::parse(path, &source)?;
     for assignment in overrides {

@@ -21,7 +21,10 @@ impl Default for Line {
     }
 }
 
-/// Reads one line (without its end) into `out`. The error says what is wrong and what would be right.
+/// Reads one line (without its end) into `out`.
+///
+/// # Errors
+/// What is wrong and what would be right.
 pub fn parse(text: &[u8], out: &mut Line) -> Result<(), String> {
     let mut fields = text.split(|&b| b == b'\t');
     let complete = read(&mut fields, out).map_err(|e| not_utf8(text).unwrap_or(e))?;
