@@ -4,6 +4,7 @@ mod broken;
 mod kill;
 mod log;
 mod original;
+mod plan;
 mod recipes;
 
 use std::{

@@ -15,7 +15,7 @@ use crate::{
         manifest::Manifest,
         preprocess::{
             inputs,
-            prepare::{self, Done, Job, MultiHot, NullId, Plan, PlannedFile, PrepareError, Progress, Randomize, Recipe},
+            prepare::{self, Done, Job, MultiHot, NullId, Plan, PlannedFile, PrepareError, Progress, Randomize, Recipe, There},
         },
     },
     system::peak_memory,
@@ -54,8 +54,8 @@ pub struct PreprocessArgs {
     /// Folder for the output
     #[arg(short, long, value_name = "DIR")]
     pub output: PathBuf,
-    /// Print the bytes to be written, exactly or at most, and the time by a
-    /// sample; counts the lines, and does nothing else
+    /// Print the bytes to be written, and the time of reading by a sample,
+    /// and refuse what a run would; counts the lines, and writes nothing
     #[arg(long)]
     pub plan: bool,
     /// Memory that may be taken, as in 2GiB or 512MiB
@@ -281,6 +281,7 @@ pub(super) fn run(args: &PreprocessArgs) -> Result<Exit, Failure> {
         let plan = prepare::plan(&job, &show)?;
         bar.finish();
         print!("{}", if args.json { json(&plan)? } else { plan_lines(&plan, &job) });
+        prepare::refuse_small_disk(&job, &plan)?;
         return Ok(Exit::Done);
     }
     let stop = stop_flag()?;
@@ -317,17 +318,30 @@ fn plan_lines(plan: &Plan, job: &Job) -> String {
         let many = if *files == 1 { String::new() } else { format!(", {} files", thousands(*files)) };
         lines += &format!("{size:>19} bytes  {}{many}{most}\n", job.output.join(name).display());
     }
-    let all = if plan.files.iter().all(|f| f.exact) { "in all" } else { "in all at most" };
+    let about: u64 = plan.files.iter().map(|f| f.about.unwrap_or(f.bytes)).sum();
+    let all = match plan.files.iter().all(|f| f.exact) {
+        true => "in all".into(),
+        false if about < plan.bytes() => format!("in all at most, about {}", thousands(about)),
+        false => "in all at most".to_owned(),
+    };
     lines += &format!("{:>19} bytes {all}, and {} of some kB{fewer}\n", thousands(plan.bytes()), crate::data::manifest::NAME);
     let free = prepare::free(&job.output).map_or_else(String::new, |n| format!("; {} are free there", thousands(n)));
-    let ids = if job.recipe.numbers() { ", and 4 for each different id" } else { "" };
-    lines += &format!("at most {} bytes on the disk at once{ids}{free}\n", thousands(plan.peak_bytes));
+    let likely = match plan.likely_peak_bytes < plan.peak_bytes {
+        true => format!("; {} if new ids come no more often than at the start of each file", thousands(plan.likely_peak_bytes)),
+        false => String::new(),
+    };
+    lines += &format!("at most {} bytes on the disk at once{likely}{free}\n", thousands(plan.peak_bytes));
     if let Some(seconds) = plan.seconds {
         lines += &format!(
-            "about {seconds:.0} s on {} threads, by {} samples read and encoded; a disk that is slower takes longer\n",
+            "reading and encoding takes about {seconds:.0} s on {} threads, by {} samples; shuffling and writing come after it\n",
             job.threads,
             thousands(plan.sampled)
         );
+    }
+    match plan.there {
+        There::Nothing => {}
+        There::Begun => lines += "work was begun in this folder and goes on from there\n",
+        There::Finished => lines += "these data are there already; a run only checks them\n",
     }
     lines
 }

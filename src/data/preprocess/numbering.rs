@@ -41,6 +41,13 @@ pub enum Full {
     Ids,
 }
 
+/// The most bytes that a table of so many ids (below `range`) has taken of a budget once it has grown.
+pub fn most_bytes(ids: u64, range: Option<u32>) -> u64 {
+    let slots = (ids.saturating_mul(10)).div_ceil(7).next_power_of_two();
+    let hashed = if slots > SMALLEST as u64 { slots.saturating_mul(8) } else { 0 };
+    range.filter(|&r| r > 0).map_or(hashed, |range| hashed.min(4 * u64::from(range)))
+}
+
 /// Stands for the number of an id that has none.
 pub const NONE: u32 = u32::MAX;
 

@@ -8,6 +8,7 @@ use super::{
     recipe::Form,
     records::Records,
     run::{RECORDS, Worker},
+    spill::Fresh,
     state::{Checkpoint, Growing, Written},
     survey::{self, Survey},
 };
@@ -33,7 +34,7 @@ fn parts(samples: u64) -> [(&'static str, &'static str, u64, u64); 2] {
 }
 
 impl Finish for DeepRec {
-    fn plan(&self, _job: &Job, lines: &[u64]) -> Outcome {
+    fn plan(&self, _job: &Job, lines: &[u64], _fresh: &Fresh) -> Outcome {
         let all: u64 = lines.iter().sum();
         let file = |(_, name, _, samples): (_, &str, _, u64)| PlannedFile::at_most(name, samples, samples * LINE);
         let peak = all * (Form::Raw.bytes() as u64 + LINE);

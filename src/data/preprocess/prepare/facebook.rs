@@ -8,6 +8,7 @@ use super::{
     Finish, Job, Made, MadeFile, Outcome, PlannedFile, PrepareError, Progress, RECORD, Randomize, Recipe, Tell,
     run::{RECORDS, Worker, kept},
     shuffle::shuffle,
+    spill::{self, Fresh},
     state::{Checkpoint, Growing, Written},
 };
 use crate::data::{
@@ -38,7 +39,7 @@ fn counts_file(recipe: Recipe) -> &'static str {
 }
 
 impl Finish for Facebook {
-    fn plan(&self, job: &Job, lines: &[u64]) -> Outcome {
+    fn plan(&self, job: &Job, lines: &[u64], fresh: &Fresh) -> Outcome {
         let all: u64 = lines.iter().sum();
         let days: Vec<u64> = if job.recipe.one_file() {
             let ends: Vec<u64> = slice_ends(all).collect();
@@ -50,13 +51,14 @@ impl Finish for Facebook {
         let last = days.last().copied().unwrap_or(0);
         let test = last.div_ceil(2);
         let largest = days.iter().copied().max().unwrap_or(0) * record;
-        let peak = all * record
-            + last * record
-            + match job.parameters.randomize {
-                Randomize::None => 0,
-                Randomize::Day => (all - last) * record + largest,
-                Randomize::Total => (all - last) * record + 3 * largest,
-            };
+        let shuffling = match job.parameters.randomize {
+            Randomize::None => 0,
+            Randomize::Day => (all - last) * record + largest,
+            Randomize::Total => (all - last) * record + 3 * largest,
+        };
+        // A byte for each line tells which of them sub-sampling kept.
+        let kept = if job.parameters.sub_sample_rate > 0.0 { all } else { 0 };
+        let peak = kept + all * record + spill::numbering(job, all, fresh).max(last * record + shuffling);
         let sizes = [("train", all - last), ("test", test), ("val", last - test)];
         let part = |(part, samples): (&str, u64)| PlannedFile::exact(&file(job.recipe, part), samples, samples * record);
         let mut files: Vec<PlannedFile> = sizes.map(part).into();
@@ -115,9 +117,17 @@ fn days(worker: &Worker, checkpoint: &Checkpoint) -> Result<Vec<u64>, PrepareErr
         return Ok(ends.windows(2).map(|e| e[1] - e[0]).collect());
     }
     // Slices have equal numbers of lines, those that sub-sampling drops included.
-    let kept = kept(worker, &checkpoint.kept)?;
-    let kept_in = |e: &[u64]| kept[e[0] as usize..e[1] as usize].iter().map(|&k| u64::from(k)).sum();
-    Ok(ends.windows(2).map(kept_in).collect())
+    let (mut days, mut day, mut line) = (vec![0; ends.len() - 1], 0, 0);
+    kept(worker, &checkpoint.kept, |bytes| {
+        for &kept in bytes {
+            while day + 1 < days.len() && line >= ends[day + 1] {
+                day += 1;
+            }
+            days[day] += u64::from(kept);
+            line += 1;
+        }
+    })?;
+    Ok(days)
 }
 
 /// Copies samples to a file of their own, or only takes their checksum.

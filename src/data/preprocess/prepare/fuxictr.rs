@@ -10,10 +10,11 @@ use super::{
     folds::{self, Sizes},
     order::ORDERED,
     recipe::{Form, column_name},
-    records::{Record, Records},
+    records::{self, Record, Records},
     run::Worker,
+    spill::{self, Fresh},
     state::{Checkpoint, Growing, Written},
-    table::{self, Columns},
+    table::{self, Columns, Waiting},
     vocabulary::{self, Value},
 };
 use crate::data::{
@@ -25,10 +26,11 @@ use crate::data::{
 };
 use serde::Serialize;
 use serde_json::ser::PrettyFormatter;
-use std::io::Write;
+use std::{cmp::Reverse, io::Write};
 
 /// All columns.
 const COLUMNS: usize = DENSE + TABLES;
+const TRAIN: &str = "train.parquet";
 const MAP: &str = "feature_map.json";
 const VOCABULARY: &str = "feature_vocab.json";
 /// The most bytes of a word in the file of words.
@@ -56,20 +58,52 @@ fn columns() -> Columns {
 }
 
 impl Finish for FuxiCtr {
-    fn plan(&self, job: &Job, lines: &[u64]) -> Outcome {
+    fn plan(&self, job: &Job, lines: &[u64], fresh: &Fresh) -> Outcome {
         let all: u64 = lines.iter().sum();
         let Sizes { test, val, train } = folds::most(all);
         let columns = columns();
         let file = |(name, samples): (&str, u64)| PlannedFile::at_most(name, samples, columns.most_bytes(samples, 1));
-        let mut files: Vec<PlannedFile> =
-            [("train.parquet", train), ("valid.parquet", val), ("test.parquet", test)].map(file).into();
+        let mut files: Vec<PlannedFile> = [(TRAIN, train), ("valid.parquet", val), ("test.parquet", test)].map(file).into();
         files.push(PlannedFile::at_most(MAP, 0, 20_000));
         // Words that occur no more often than they must, in each column.
         let words = train / u64::from(job.parameters.min_count.max(1));
         files.push(PlannedFile::at_most(VOCABULARY, 0, (words * COLUMNS as u64 + 1000) * WORD));
         let written: u64 = files.iter().map(|f| f.bytes).sum();
         let record = Form::Raw.bytes() as u64;
-        Outcome { files, peak: all * record + written.max(all * (2 * record + 8)) }
+        // While samples are put in order they lie there twice more, with a key once, and the number of a fold.
+        let counted = spill::counting(job, all, 0..COLUMNS, fresh);
+        let making = counted.during.max(counted.words + written);
+        Outcome { files, peak: all * record + making.max(all * (2 * record + 9)) }
+    }
+
+    fn measure(&self, job: &Job, records: &[u8], fresh: &Fresh, files: &mut [PlannedFile]) {
+        let records = records::of(records, Form::Raw);
+        let train = files.iter().find(|f| f.name == TRAIN).map_or(0, |f| f.samples);
+        if records.len() == 0 || train == 0 {
+            return;
+        }
+        // Of fewer samples fewer are enough.
+        let seen = records.len() as u64;
+        let least = (f64::from(job.parameters.min_count) * seen as f64 / train as f64).round().max(1.0) as u64;
+        let budget = Budget::new(job.dictionaries());
+        let words = (0..COLUMNS).map(|column| frequent(records.clone(), column, least, &budget));
+        // Without memory for the words of the samples nothing is known but the most.
+        let Some(words) = words.collect::<Option<Vec<_>>>() else { return };
+        table::measure(records, &columns(), u64::MAX, files, |record, row| push(record, row, &words));
+        let counts: Vec<u64> = (0..COLUMNS)
+            .map(|column| match seen < train {
+                true => spill::words(job, train).min(fresh.values(column, train)),
+                false => words[column].ids().into(),
+            })
+            .collect();
+        for file in files {
+            let mut text = Vec::new();
+            file.about = match file.name.as_str() {
+                MAP => write_map(&counts.iter().map(|n| n + 2).collect::<Vec<_>>(), &mut text).ok().map(|()| text.len() as u64),
+                VOCABULARY => Some(counts.iter().enumerate().map(|(column, &n)| vocabulary_bytes(column, n)).sum()),
+                _ => file.about,
+            };
+        }
     }
 
     fn make(&self, worker: &Worker, checkpoint: &mut Checkpoint, tell: Tell) -> Result<Made, PrepareError> {
@@ -82,22 +116,13 @@ impl Finish for FuxiCtr {
             let found = vocabulary::read(worker, column)?;
             words.push(Numbering::of(&found, &budget).ok_or_else(|| worker.too_many_words())?);
         }
-        let parts = [
-            ("train", "train.parquet", test + val, train),
-            ("valid", "valid.parquet", test, val),
-            ("test", "test.parquet", 0, test),
-        ];
+        let parts =
+            [("train", TRAIN, test + val, train), ("valid", "valid.parquet", test, val), ("test", "test.parquet", 0, test)];
         let mut files = parts.map(|(_, name, _, samples)| (name.to_owned(), samples)).to_vec();
         worker.make(checkpoint, &files, tell, |i, path, turn| {
             let (_, _, first, samples) = parts[i];
             let records = Records::open(&worker.path(ORDERED), Form::Raw, first, samples)?;
-            table::write(path, records, &columns(), turn, |record, row| {
-                row.floats[0].push(f32::from(record.label()));
-                for (column, (to, words)) in row.longs.iter_mut().zip(&words).enumerate() {
-                    let number = Words.of(record, column).and_then(|value| words.get(value)).unwrap_or(words.ids());
-                    to.push(i64::from(number) + 1);
-                }
-            })
+            table::write(path, records, &columns(), turn, |record, row| push(record, row, &words))
         })?;
         if checkpoint.find(MAP).is_none() {
             let sizes: Vec<u64> = words.iter().map(|w| u64::from(w.ids()) + 2).collect();
@@ -113,6 +138,23 @@ impl Finish for FuxiCtr {
         let ids = words.iter().enumerate().map(|(column, w)| (column_name(column), u64::from(w.ids()) + 2));
         Ok(Made { files: checkpoint.files(&files), splits: splits.into(), ids: ids.collect() })
     }
+}
+
+fn push(record: Record, row: &mut Waiting, words: &[Numbering]) {
+    row.floats[0].push(f32::from(record.label()));
+    for (column, (to, words)) in row.longs.iter_mut().zip(words).enumerate() {
+        let number = Words.of(record, column).and_then(|value| words.get(value)).unwrap_or(words.ids());
+        to.push(i64::from(number) + 1);
+    }
+}
+
+/// The values of a column that occur at least so often in some samples, the most frequent first; `None` if they do not fit.
+fn frequent<'a>(records: impl Iterator<Item = Record<'a>>, column: usize, least: u64, budget: &Budget) -> Option<Numbering> {
+    let mut values: Vec<u32> = records.filter_map(|record| Words.of(record, column)).collect();
+    values.sort_unstable();
+    let mut runs: Vec<&[u32]> = values.chunk_by(|a, b| a == b).filter(|run| run.len() as u64 >= least).collect();
+    runs.sort_by_key(|run| Reverse(run.len()));
+    Numbering::of(&runs.iter().map(|run| run[0]).collect::<Vec<_>>(), budget)
 }
 
 /// What FuxiCTR's `FeatureMap` writes of columns.
@@ -136,6 +178,13 @@ struct Feature {
 }
 
 fn feature_map(worker: &Worker, sizes: &[u64]) -> Result<Written, PrepareError> {
+    let path = worker.path(MAP);
+    let mut out = Growing::open(&path, &Written::default(), |_| Ok(()))?;
+    write_map(sizes, &mut out).map_err(|e| PrepareError::write(&path)(e.into()))?;
+    out.sync()
+}
+
+fn write_map(sizes: &[u64], out: impl Write) -> serde_json::Result<()> {
     let feature = |(column, &vocab_size): (usize, &u64)| {
         let feature = Feature { source: "", kind: "categorical", padding_idx: 0, vocab_size };
         [(column_name(column), feature)].into_iter().collect()
@@ -148,11 +197,15 @@ fn feature_map(worker: &Worker, sizes: &[u64]) -> Result<Written, PrepareError> 
         labels: ["Label"],
         features: sizes.iter().enumerate().map(feature).collect(),
     };
-    let path = worker.path(MAP);
-    let mut out = Growing::open(&path, &Written::default(), |_| Ok(()))?;
-    let mut json = serde_json::Serializer::with_formatter(&mut out, PrettyFormatter::with_indent(b"    "));
-    map.serialize(&mut json).map_err(|e| PrepareError::write(&path)(e.into()))?;
-    out.sync()
+    map.serialize(&mut serde_json::Serializer::with_formatter(out, PrettyFormatter::with_indent(b"    ")))
+}
+
+/// About how many bytes a column of so many words takes of their file.
+fn vocabulary_bytes(column: usize, words: u64) -> u64 {
+    // A word of three digits or eight, its number, and what stands around them; then the column's name, and the words that are
+    // none.
+    let word = if column < DENSE { 17 } else { 22 };
+    words * (word + 1 + u64::from(words.max(1).ilog10())) + 65
 }
 
 /// The words of each column and their numbers, as Python's `json.dumps(..., indent=4)` lays them out.

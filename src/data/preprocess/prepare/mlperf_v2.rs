@@ -15,6 +15,7 @@ use super::{
     recipe::{Form, MultiHot, column_name},
     records::{Record, Records},
     run::{RECORDS, Worker},
+    spill::{self, Fresh},
     state::{Checkpoint, Growing, Written},
 };
 use crate::{
@@ -73,7 +74,7 @@ impl Finish for MlperfV2 {
         }
     }
 
-    fn plan(&self, job: &Job, lines: &[u64]) -> Outcome {
+    fn plan(&self, job: &Job, lines: &[u64], fresh: &Fresh) -> Outcome {
         let hotness = job.parameters.hotness;
         let mut files = Vec::new();
         for (day, &samples) in lines.iter().enumerate() {
@@ -91,7 +92,7 @@ impl Finish for MlperfV2 {
         let written: u64 =
             files.iter().map(|f| f.bytes).sum::<u64>() + largest * job.threads as u64 + drawn_starts(&job.parameters)[TABLES];
         let ordering = if job.parameters.randomize == Randomize::None { 0 } else { train * (2 * record + 8 + permutation::DISK) };
-        Outcome { files, peak: all * record + ordering.max(written) }
+        Outcome { files, peak: all * record + spill::numbering(job, all, fresh).max(ordering).max(written) }
     }
 
     fn make(&self, worker: &Worker, checkpoint: &mut Checkpoint, tell: Tell) -> Result<Made, PrepareError> {

@@ -25,6 +25,7 @@ mod records;
 mod resolve;
 mod run;
 mod shuffle;
+mod spill;
 mod state;
 mod survey;
 mod table;
@@ -33,7 +34,7 @@ mod testing;
 mod vocabulary;
 mod write;
 
-pub use plan::{LIMIT as DISK_LIMIT, Plan, PlannedFile, free, plan};
+pub use plan::{LIMIT as DISK_LIMIT, Plan, PlannedFile, There, free, plan, refuse_small_disk};
 pub use recipe::{MultiHot, NullId, Parameters, Randomize, Recipe};
 pub use run::{Done, run};
 
@@ -44,6 +45,7 @@ use crate::{
 };
 use run::Worker;
 use serde::{Deserialize, Serialize};
+use spill::Fresh;
 use state::{Checkpoint, Written};
 use std::{
     io,
@@ -65,18 +67,17 @@ trait Finish: Sync {
         Ok(())
     }
 
-    /// What will be written, for a log of so many lines in each file.
-    fn plan(&self, job: &Job, lines: &[u64]) -> Outcome;
+    /// What will be written, for a log of so many lines in each file, in which new values come so often.
+    fn plan(&self, job: &Job, lines: &[u64], fresh: &Fresh) -> Outcome;
 
     /// What looks at all samples, if that is how the sizes of the files become known.
     fn survey(&self, _job: &Job) -> Option<Box<dyn Survey>> {
         None
     }
 
-    /// Bytes that a sample takes in files of which only the most is known, by some samples from the start of the log, as they lie on the disk.
-    fn measure(&self, _job: &Job, _records: &[u8]) -> Option<f64> {
-        None
-    }
+    /// Tells what files will be about of which only the most is known, by some samples from the start of the log, as they lie on
+    /// the disk.
+    fn measure(&self, _job: &Job, _records: &[u8], _fresh: &Fresh, _files: &mut [PlannedFile]) {}
 
     /// Makes the files in the folder of unfinished work, each by [`Worker::make`], which leaves alone what was made before a kill.
     ///

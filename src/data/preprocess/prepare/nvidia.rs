@@ -11,6 +11,7 @@ use super::{
     recipe::{Form, column_name},
     records::{Record, Records},
     run::{RECORDS, Worker},
+    spill::{self, Fresh},
     state::{Checkpoint, Growing, Written},
     survey::Survey,
     vocabulary::{self, Counts, Value},
@@ -66,14 +67,15 @@ impl Finish for Nvidia {
         }
     }
 
-    fn plan(&self, job: &Job, lines: &[u64]) -> Outcome {
+    fn plan(&self, job: &Job, lines: &[u64], fresh: &Fresh) -> Outcome {
         let all: u64 = lines.iter().sum();
         let last = lines.last().copied().unwrap_or(0);
         let train = all - last;
         let (files, bytes) = (folders(lines, 4 * TABLES as u64, false), sample_bytes(4 * TABLES as u64));
+        let counted = spill::counting(job, all, DENSE..DENSE + TABLES, fresh);
         let record = Form::Raw.bytes() as u64;
         let ordering = if job.parameters.randomize == Randomize::None { 0 } else { train * (2 * record + 8) };
-        Outcome { files, peak: all * record + ordering.max(all * bytes) }
+        Outcome { files, peak: all * record + counted.during.max(counted.words + ordering.max(all * bytes)) }
     }
 
     fn survey(&self, job: &Job) -> Option<Box<dyn Survey>> {

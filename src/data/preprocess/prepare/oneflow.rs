@@ -16,6 +16,7 @@ use super::{
     recipe::{Form, column_name},
     records::{self, Record, Records},
     run::{RECORDS, Worker},
+    spill::Fresh,
     state::Checkpoint,
     table::{self, Columns, Waiting},
 };
@@ -39,7 +40,7 @@ impl Finish for Dlrm {
         }
     }
 
-    fn plan(&self, job: &Job, lines: &[u64]) -> Outcome {
+    fn plan(&self, job: &Job, lines: &[u64], _fresh: &Fresh) -> Outcome {
         let (last, days) = lines.split_last().map_or((0, &[][..]), |(last, days)| (*last, days));
         let train: u64 = days.iter().sum();
         let test = last.div_ceil(2);
@@ -48,10 +49,9 @@ impl Finish for Dlrm {
         plan(job, &sizes, &dlrm_columns(), train + last, ordered)
     }
 
-    fn measure(&self, job: &Job, records: &[u8]) -> Option<f64> {
-        table::measure(records::of(a_file(job, records), Form::Raw), &dlrm_columns(), |record, row| {
-            dlrm_row(&job.parameters, record, row)
-        })
+    fn measure(&self, job: &Job, records: &[u8], _fresh: &Fresh, files: &mut [PlannedFile]) {
+        let (records, most) = (records::of(records, Form::Raw), job.parameters.shard_rows);
+        table::measure(records, &dlrm_columns(), most, files, |record, row| dlrm_row(&job.parameters, record, row));
     }
 
     fn make(&self, worker: &Worker, checkpoint: &mut Checkpoint, tell: Tell) -> Result<Made, PrepareError> {
@@ -98,14 +98,14 @@ impl Finish for DeepFm {
         no_days(parameters)
     }
 
-    fn plan(&self, job: &Job, lines: &[u64]) -> Outcome {
+    fn plan(&self, job: &Job, lines: &[u64], _fresh: &Fresh) -> Outcome {
         let all: u64 = lines.iter().sum();
         let Sizes { test, val, train } = folds::most(all);
         plan(job, &[("train", train), ("val", val), ("test", test)], &deepfm_columns(), all, all)
     }
 
-    fn measure(&self, job: &Job, records: &[u8]) -> Option<f64> {
-        table::measure(records::of(a_file(job, records), Form::Raw), &deepfm_columns(), deepfm_row)
+    fn measure(&self, job: &Job, records: &[u8], _fresh: &Fresh, files: &mut [PlannedFile]) {
+        table::measure(records::of(records, Form::Raw), &deepfm_columns(), job.parameters.shard_rows, files, deepfm_row);
     }
 
     fn make(&self, worker: &Worker, checkpoint: &mut Checkpoint, tell: Tell) -> Result<Made, PrepareError> {
@@ -155,12 +155,6 @@ fn hash(column: usize, text: Option<String>) -> i64 {
     text.map_or(seed, |text| XxHash64::oneshot(seed, text.as_bytes())) as i64
 }
 
-/// As many samples as a file holds: fewer take more bytes each.
-fn a_file<'a>(job: &Job, records: &'a [u8]) -> &'a [u8] {
-    let bytes = job.parameters.shard_rows.saturating_mul(Form::Raw.bytes() as u64);
-    &records[..records.len().min(usize::try_from(bytes).unwrap_or(usize::MAX))]
-}
-
 /// Files of a part of so many samples.
 fn shard_names(part: &str, samples: u64, shard_rows: u64) -> impl Iterator<Item = String> {
     (0..samples.div_ceil(shard_rows)).map(move |k| format!("{part}/part-{k:05}.parquet"))
@@ -174,8 +168,8 @@ fn plan(job: &Job, sizes: &[(&str, u64)], columns: &Columns, samples: u64, order
     let files: Vec<PlannedFile> = sizes.iter().map(file).collect();
     let record = Form::Raw.bytes() as u64;
     let written: u64 = files.iter().map(|f| f.bytes).sum();
-    // While samples are put in order they lie there three times, with a key once.
-    let ordering = (3 * record + 8) * ordered + record * (samples - ordered);
+    // While samples are put in order they lie there three times, with a key once, and the number of a fold.
+    let ordering = (3 * record + 9) * ordered + record * (samples - ordered);
     let peak = if ordered > 0 { ordering.max(record * samples + written) } else { record * samples + written };
     Outcome { files, peak }
 }

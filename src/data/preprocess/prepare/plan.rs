@@ -1,6 +1,12 @@
 //! What will be written and how long it will take, before anything is done.
 
-use super::{Job, Outcome, PrepareError, Progress, encode::Encoder, state::Checkpoint, survey::look};
+use super::{
+    Fresh, Job, Outcome, PrepareError, Progress,
+    encode::Encoder,
+    run::{nothing_in_the_way, there},
+    state::Checkpoint,
+    survey::look,
+};
 use crate::{
     backend::cpu::pool::Pool,
     data::{
@@ -26,11 +32,14 @@ use std::{
 
 /// Bytes of text by which lines are measured.
 const SAMPLE: usize = 4 << 20;
-/// Bytes that may be written, instead of what is free.
 /// Bytes that are taken to be free on a disk instead of those that are.
 pub const LIMIT: &str = "DLRM_BENCH_DISK_LIMIT";
 /// Stretches of text that the speed is measured on, or more until there are [`MEASURED`] samples.
 const TIMED: usize = 4;
+/// The most bytes of a checkpoint and of the one that is written in its place, files aside.
+const CHECKPOINT: u64 = 64 << 10;
+/// The same for each file that they name, and of the manifest.
+const NAMED: u64 = 1 << 10;
 /// Samples by which sizes of files are told: a row group's.
 const MEASURED: usize = 1 << 16;
 
@@ -45,12 +54,28 @@ pub struct Plan {
     pub raw_bytes: u64,
     /// Files and their sizes. With sub-sampling, or if lines are skipped, they will be smaller.
     pub files: Vec<PlannedFile>,
-    /// The most that is on the disk at once, dictionaries aside (4 bytes for each different id).
+    /// The most that is on the disk at once, whatever the log holds.
     pub peak_bytes: u64,
-    /// Seconds that reading and encoding takes, by a sample; writing and shuffling come on top where the disk is slower.
+    /// The same if new values come no more often than at the start of each file. A run refuses a disk that has less.
+    pub likely_peak_bytes: u64,
+    /// What is in the output folder.
+    pub there: There,
+    /// Seconds that reading and encoding takes, by a sample; shuffling and writing come after it.
     pub seconds: Option<f64>,
     /// Samples by which that was measured.
     pub sampled: u64,
+}
+
+/// What of a job is there before it runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum There {
+    /// Nothing.
+    Nothing,
+    /// Work that goes on.
+    Begun,
+    /// Data that will only be checked.
+    Finished,
 }
 
 /// A file that will be written, or a folder of such.
@@ -83,10 +108,22 @@ impl PlannedFile {
 }
 
 impl Plan {
-    fn new(job: &Job, lines: &[u64], raw_bytes: u64, exact: bool) -> Plan {
-        let Outcome { files, peak } = job.recipe.finish().plan(job, lines);
-        let lines = lines.iter().sum();
-        Plan { exact, lines, raw_bytes, files, peak_bytes: peak, seconds: None, sampled: 0 }
+    fn new(job: &Job, lines: &[u64], raw_bytes: u64, exact: bool, fresh: &Fresh) -> Plan {
+        let recipe = job.recipe.finish();
+        let Outcome { files, peak } = recipe.plan(job, lines, fresh);
+        let most = recipe.plan(job, lines, &Fresh::all()).peak;
+        let checkpoint = CHECKPOINT + NAMED * files.iter().map(|f| f.files).sum::<u64>();
+        Plan {
+            exact,
+            lines: lines.iter().sum(),
+            raw_bytes,
+            files,
+            peak_bytes: most + checkpoint,
+            likely_peak_bytes: peak + checkpoint,
+            there: There::Nothing,
+            seconds: None,
+            sampled: 0,
+        }
     }
 
     /// Bytes of all files.
@@ -97,16 +134,27 @@ impl Plan {
 
 /// Measures lines at the start of each file.
 pub(super) fn estimate(job: &Job, inputs: &[Input]) -> Result<Plan, PrepareError> {
-    let mut lines = Vec::new();
+    let (lines, fresh) = look_at_starts(job, inputs)?;
+    Ok(Plan::new(job, &lines, inputs.iter().map(|i| i.bytes).sum(), false, &fresh))
+}
+
+/// About how many lines each file has, and how often new values come at its start.
+fn look_at_starts(job: &Job, inputs: &[Input]) -> Result<(Vec<u64>, Fresh), PrepareError> {
+    let (mut lines, mut fresh) = (Vec::new(), Fresh::none());
+    let (pool, mut blocks) = (Pool::new(job.threads), Blocks::new(job.isa, OnError::Skip, job.threads));
     for (i, input) in inputs.iter().enumerate() {
         let sample = first_chunk(job, i, SAMPLE)?;
         let n = sample.as_ref().map_or(0, |c| c.end.line);
+        // What is malformed is said when it is read.
+        if sample.as_ref().is_some_and(|chunk| blocks.fill(&pool, &chunk.text).is_ok()) {
+            fresh.see(job, &pool, &blocks);
+        }
         // Of a packed file more is read than is unpacked: the first line's share is too large rather than too small.
         let read = sample.as_ref().map_or(1, |c| c.raw.min(input.bytes)).max(1);
         let whole = sample.is_none_or(|c| c.raw >= input.bytes && (c.text.len() as u64) < SAMPLE as u64);
         lines.push(if whole { n } else { (n as f64 * input.bytes as f64 / read as f64) as u64 });
     }
-    Ok(Plan::new(job, &lines, inputs.iter().map(|i| i.bytes).sum(), false))
+    Ok((lines, fresh.or_all()))
 }
 
 fn first_chunk(job: &Job, file: usize, size: usize) -> Result<Option<Chunk>, DataError> {
@@ -122,20 +170,26 @@ pub fn plan(job: &Job, tell: &(dyn Fn(Progress) + Sync)) -> Result<Plan, Prepare
     let inputs = job.inputs()?;
     let pool = Pool::new(job.threads);
     let raw_bytes = inputs.iter().map(|i| i.bytes).sum();
+    let there = there(job, &Checkpoint::new(job.recipe, job.parameters, inputs.clone()))?;
+    let (about, fresh) = look_at_starts(job, &inputs)?;
+    if there == There::Nothing {
+        // Names do not depend on how many lines there are.
+        nothing_in_the_way(job, &Plan::new(job, &about, raw_bytes, false, &fresh))?;
+    }
     let mut plan = match job.recipe.finish().survey(job) {
-        None => Plan::new(job, &count(job, &inputs, &pool, tell)?, raw_bytes, true),
+        None => Plan::new(job, &count(job, &inputs, &pool, tell)?, raw_bytes, true, &fresh),
         Some(mut survey) => {
             let samples = look(job, &inputs, &pool, survey.as_mut(), tell)?;
-            Plan { files: survey.files(job, &pool, &samples)?, ..Plan::new(job, &samples, raw_bytes, true) }
+            Plan { files: survey.files(job, &pool, &samples)?, ..Plan::new(job, &samples, raw_bytes, true, &fresh) }
         }
     };
     let (samples, seconds, records) = time(job, &inputs, &pool)?;
     plan.sampled = samples;
     plan.seconds = (samples > 0).then(|| seconds / samples as f64 * plan.lines as f64);
-    if let Some(bytes) = job.recipe.finish().measure(job, &records) {
-        for file in plan.files.iter_mut().filter(|f| !f.exact && f.samples > 0) {
-            file.about = Some(((bytes * file.samples as f64) as u64).min(file.bytes));
-        }
+    plan.there = there;
+    job.recipe.finish().measure(job, &records, &fresh, &mut plan.files);
+    for file in &mut plan.files {
+        file.about = file.about.map(|about| about.min(file.bytes));
     }
     Ok(plan)
 }
@@ -195,6 +249,17 @@ fn time(job: &Job, inputs: &[Input], pool: &Pool) -> Result<(u64, f64, Vec<u8>),
         Ok(())
     })?;
     Ok((samples as u64, seconds, first))
+}
+
+/// Refuses a disk on which a run that begins would not.
+///
+/// # Errors
+/// As of [`run`](super::run()).
+pub fn refuse_small_disk(job: &Job, plan: &Plan) -> Result<(), PrepareError> {
+    match plan.there {
+        There::Nothing => check_disk(&job.output, plan.likely_peak_bytes),
+        There::Begun | There::Finished => Ok(()),
+    }
 }
 
 /// Refuses a disk that cannot hold `needed` bytes.

@@ -192,11 +192,6 @@ impl Recipe {
         }
     }
 
-    /// Whether it numbers ids by first appearance, which takes dictionaries.
-    pub fn numbers(self) -> bool {
-        self.form() != Form::Raw
-    }
-
     /// Names of the settings that it takes.
     pub fn takes(self) -> &'static [&'static str] {
         match self {

@@ -5,7 +5,7 @@ use super::{
     encode::Encoder,
     encoding::Encoding,
     place::place,
-    plan::{Plan, check_disk, estimate},
+    plan::{Plan, There, check_disk, estimate},
     resolve::resolve,
     state::{Checkpoint, FOLDER, Growing, Stage, Written},
     write::Writer,
@@ -15,11 +15,15 @@ use crate::{
     data::{
         DataError,
         manifest::{Manifest, NAME},
-        preprocess::{chunks::Chunks, criteo::Blocks},
+        preprocess::{
+            chunks::Chunks,
+            criteo::{Blocks, TABLES},
+        },
     },
 };
 use std::{
     fs::{self, File, TryLockError},
+    io::{self, ErrorKind},
     path::{Path, PathBuf},
     sync::atomic::{AtomicBool, Ordering},
     thread,
@@ -51,8 +55,9 @@ pub fn run(job: &Job, stop: &AtomicBool, tell: &mut (dyn FnMut(Progress) + Send)
     let was_there = job.output.exists();
     let work = job.output.join(FOLDER);
     let fresh = Checkpoint::new(job.recipe, job.parameters, inputs);
-    if let Some(manifest) = Manifest::read(&job.output)? {
-        return reuse(job, &fresh, manifest, &work, tell).map(Done::WasThere);
+    refuse_file(&job.output)?;
+    if let Some(manifest) = finished(job, &fresh)? {
+        return reuse(job, manifest, &work, tell).map(Done::WasThere);
     }
     fs::create_dir_all(&work).map_err(PrepareError::write(&work))?;
     let lock = lock(&work)?;
@@ -63,7 +68,7 @@ pub fn run(job: &Job, stop: &AtomicBool, tell: &mut (dyn FnMut(Progress) + Send)
         None => {
             let begun = estimate(job, &fresh.inputs).and_then(|plan| {
                 nothing_in_the_way(job, &plan)?;
-                check_disk(&job.output, plan.peak_bytes)?;
+                check_disk(&job.output, plan.likely_peak_bytes)?;
                 fresh.write(&work)
             });
             if let Err(e) = begun {
@@ -110,8 +115,36 @@ fn lock(work: &Path) -> Result<File, PrepareError> {
     }
 }
 
-/// What is there already, if it is what would be made.
-fn reuse(job: &Job, fresh: &Checkpoint, manifest: Manifest, work: &Path, tell: Tell) -> Result<Manifest, PrepareError> {
+/// What of this job is there, for who only asks.
+///
+/// # Errors
+/// As of [`run`], if it is something else.
+pub(super) fn there(job: &Job, fresh: &Checkpoint) -> Result<There, PrepareError> {
+    refuse_file(&job.output)?;
+    if finished(job, fresh)?.is_some() {
+        return Ok(There::Finished);
+    }
+    let work = job.output.join(FOLDER);
+    match Checkpoint::read(&work)? {
+        Some(found) => same_job(found, fresh, &work).map(|_| There::Begun),
+        None => Ok(There::Nothing),
+    }
+}
+
+/// Refuses an output that is, or lies below, what is no folder.
+fn refuse_file(output: &Path) -> Result<(), PrepareError> {
+    let what = match output.ancestors().find(|path| path.exists()) {
+        Some(there) if there.is_dir() => return Ok(()),
+        Some(there) if there == output => "is a file; must be a folder, or not be there yet".into(),
+        Some(there) => format!("cannot be a folder, since {} is a file", there.display()),
+        None => return Ok(()),
+    };
+    Err(PrepareError::write(output)(io::Error::new(ErrorKind::NotADirectory, what)))
+}
+
+/// The manifest of finished data, if they are what would be made; `None` if there are none.
+fn finished(job: &Job, fresh: &Checkpoint) -> Result<Option<Manifest>, PrepareError> {
+    let Some(manifest) = Manifest::read(&job.output)? else { return Ok(None) };
     let output = job.output.display();
     let (recipe, named) = (job.recipe.name(), job.parameters.named(job.recipe));
     let other = if manifest.recipe != recipe {
@@ -121,9 +154,15 @@ fn reuse(job: &Job, fresh: &Checkpoint, manifest: Manifest, work: &Path, tell: T
     } else {
         Input::difference(&manifest.inputs, &fresh.inputs).map(|what| format!("made from {what}"))
     };
-    if let Some(how) = other {
-        return Err(PrepareError::Stale(format!("{output}: holds data {how}; choose another folder, or delete this one")));
+    match other {
+        Some(how) => Err(PrepareError::Stale(format!("{output}: holds data {how}; choose another folder, or delete this one"))),
+        None => Ok(Some(manifest)),
     }
+}
+
+/// What is there already, if every byte is as it was written.
+fn reuse(job: &Job, manifest: Manifest, work: &Path, tell: Tell) -> Result<Manifest, PrepareError> {
+    let output = job.output.display();
     let (mut bytes, total) = (0, manifest.bytes());
     let damaged = manifest.verify(&job.output, |n| {
         bytes += n;
@@ -159,7 +198,7 @@ fn same_job(found: Checkpoint, fresh: &Checkpoint, work: &Path) -> Result<Checkp
 }
 
 /// No file that will be written is there.
-fn nothing_in_the_way(job: &Job, plan: &Plan) -> Result<(), PrepareError> {
+pub(super) fn nothing_in_the_way(job: &Job, plan: &Plan) -> Result<(), PrepareError> {
     match plan.files.iter().map(|file| job.output.join(&file.name)).find(|path| path.exists()) {
         Some(path) => Err(PrepareError::Stale(format!(
             "{}: is there already, but no {NAME} that tells what it is; choose another folder, or delete it",
@@ -203,11 +242,23 @@ impl Worker<'_> {
             checkpoint.write(self.work)?;
         }
         if checkpoint.stage == Stage::Make {
+            self.drop_dictionaries()?;
             let made = self.job.recipe.finish().make(self, &mut checkpoint, tell)?;
             checkpoint.stage = Stage::Place { made };
             checkpoint.write(self.work)?;
         }
         place(self, &checkpoint, tell)
+    }
+
+    /// Takes away what only numbering needed: the samples have their numbers now.
+    fn drop_dictionaries(&self) -> Result<(), PrepareError> {
+        for path in (0..TABLES).flat_map(|column| [self.path(&dictionary(column)), self.path(&left(column))]) {
+            match fs::remove_file(&path) {
+                Err(e) if e.kind() != ErrorKind::NotFound => return Err(PrepareError::write(&path)(e)),
+                _ => {}
+            }
+        }
+        Ok(())
     }
 
     pub fn interrupted(&self) -> Result<(), PrepareError> {
@@ -321,14 +372,13 @@ pub(super) fn left(column: usize) -> String {
     format!("left_C{}.u32", column + 1)
 }
 
-/// The bytes that tell which lines of one file sub-sampling kept, as they count.
-pub(super) fn kept(worker: &Worker, counts: &Written) -> Result<Vec<u8>, PrepareError> {
-    let mut all = Vec::new();
+/// Shows the bytes that tell which lines of one file sub-sampling kept, as they count, in pieces.
+pub(super) fn kept(worker: &Worker, counts: &Written, mut see: impl FnMut(&[u8])) -> Result<(), PrepareError> {
     Growing::open(&worker.path(KEPT), counts, |bytes| {
-        all.extend_from_slice(bytes);
+        see(bytes);
         Ok(())
-    })?;
-    Ok(all)
+    })
+    .map(drop)
 }
 
 #[cfg(test)]

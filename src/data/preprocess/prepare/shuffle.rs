@@ -31,10 +31,15 @@ pub fn shuffle(worker: &Worker, checkpoint: &Checkpoint, days: &[u64], to: &str,
     let memory = worker.job.memory;
     let largest = days.iter().copied().max().unwrap_or(0);
     let least = (PROGRAM + 4 * largest + ROOM.max((largest * RECORD as u64).div_ceil(PARTS))) * 16 / 15;
-    if largest >= u64::from(MOVED) || least > memory {
+    if largest >= u64::from(MOVED) {
+        return Err(PrepareError::Usage(format!(
+            "a day of {largest} samples cannot be shuffled; must have fewer than {MOVED}: take --randomize none in a new folder"
+        )));
+    }
+    if least > memory {
         return Err(PrepareError::Memory(format!(
-            "shuffling a day of {largest} samples takes {} MiB of memory, and of more than {MOVED} it cannot be done; give more with \
-             --memory, and the same command goes on from here",
+            "shuffling a day of {largest} samples takes {} MiB of memory; give more with --memory, and the same command goes on from \
+             here",
             least.div_ceil(1 << 20)
         )));
     }

@@ -1,7 +1,7 @@
 //! Parquet files of a recipe: columns of numbers without nulls, row groups of [`GROUP`] rows, packed by Snappy.
 
 use super::{
-    PrepareError,
+    PlannedFile, PrepareError,
     make::Turn,
     records::{BATCH, Record, Records},
     state::{Growing, Written},
@@ -69,17 +69,36 @@ pub fn write(
     }
 }
 
-/// Bytes that a sample takes in a file of these; `None` if there are none.
+/// Tells what files will be about whose size is not certain, of which each has `most` rows at the most: as files of as many of
+/// these samples are, and of more as a row group of them all is. No more samples than that.
 pub fn measure<'a>(
     records: impl ExactSizeIterator<Item = Record<'a>> + Clone,
     columns: &Columns,
+    most: u64,
+    files: &mut [PlannedFile],
     mut push: impl FnMut(Record, &mut Waiting),
-) -> Option<f64> {
-    let n = records.len();
-    let mut table = Table::new(Vec::new(), columns).ok()?;
-    table.append(records, &mut push).ok()?;
-    let bytes = table.finish().ok()?.len();
-    (n > 0).then(|| bytes as f64 / n as f64)
+) {
+    let n = records.len() as u64;
+    let mut bytes = |rows: u64| -> Option<u64> {
+        let mut table = Table::new(Vec::new(), columns).ok()?;
+        table.append(records.clone().take(rows as usize), &mut push).ok()?;
+        Some(table.finish().ok()?.len() as u64)
+    };
+    if n == 0 {
+        return;
+    }
+    let (Some(one), Some(all)) = (bytes(1), bytes(n)) else { return };
+    let mut file = |rows: u64| match rows {
+        0 => Some(0),
+        _ if rows < n => bytes(rows),
+        // Each file has names and places of columns, whatever is in it.
+        _ => Some(one + ((all - one) as f64 * rows as f64 / n as f64) as u64),
+    };
+    for planned in files.iter_mut().filter(|f| !f.exact && f.samples > 0) {
+        let full = planned.samples / most;
+        let of_full = if full > 0 { file(most) } else { Some(0) };
+        planned.about = of_full.zip(file(planned.samples % most)).map(|(of_full, rest)| full * of_full + rest);
+    }
 }
 
 /// A file of rows.
