@@ -450,6 +450,73 @@ for split, files in (("train", 3), ("eval", 1)):
     );
 }
 
+/// OneFlow's samples for DeepFM are 64-bit hashes in all of their columns, counts too: ids modulo a number.
+#[test]
+fn hashes_are_read_modulo_a_number() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    generate(dir, "train", "400", "log.tsv");
+    good(dir, &["data", "preprocess", "oneflow-deepfm", "log.tsv", "-o", "hashed", "-q"]);
+    let part = "hashed/train/part-00000.parquet";
+    let plain = refused(dir, &["data", "inspect", part], 65);
+    assert!(plain.contains("row 1: column I1 is ") && plain.contains("; must be an id from 0 to 4294967295, or be"), "{plain}");
+    assert!(plain.ends_with("taken modulo a number (--max-ind-range N, in a workload data.max_ind_range)"), "{plain}");
+    let range = ["--max-ind-range", "1000"];
+    let json = good(dir, &[&["data", "inspect", part, "--format", "json"], &range[..]].concat());
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    let columns = json["columns"].as_array().unwrap();
+    assert_eq!((columns.len(), &columns[0]["name"], &columns[38]["name"]), (39, &"I1".into(), &"C26".into()));
+    for c in columns {
+        assert!(c["kind"] == "categorical" && c["max"].as_f64().is_some_and(|id| id < 1000.0), "{c}");
+    }
+    good(dir, &[&["data", "convert", part, "-o", "part.csv"], &range[..]].concat());
+    // The same ids whether they are taken modulo the number at once or in steps.
+    good(dir, &["data", "convert", part, "--max-ind-range", "1000000", "-o", "large.parquet"]);
+    let names: Vec<String> = (1..=13).map(|k| format!("I{k}")).chain((1..=26).map(|k| format!("C{k}"))).collect();
+    let ids = ["--categorical", &names.join(",")];
+    good(dir, &[&["data", "convert", "large.parquet", "-o", "large.csv"], &ids[..], &range].concat());
+    assert_eq!(fs::read(dir.join("large.csv")).unwrap(), fs::read(dir.join("part.csv")).unwrap());
+    // And those of other formats, which have 32 bits.
+    good(dir, &[&["data", "convert", "part.csv", "-o", "small.csv", "--max-ind-range", "10"], &ids[..]].concat());
+    good(dir, &[&["data", "convert", part, "-o", "of-hashes.csv", "--max-ind-range", "10"], &ids[..]].concat());
+    assert_eq!(fs::read(dir.join("small.csv")).unwrap(), fs::read(dir.join("of-hashes.csv")).unwrap());
+    good(dir, &["data", "profile", part, "--max-ind-range", "1000", "--table", "C3"]);
+    let text = fs::read_to_string(dir.join("part.csv")).unwrap();
+    let script = r#"
+import csv, pyarrow.parquet as pq
+hashes = pq.read_table("hashed/train/part-00000.parquet").to_pylist()
+rows = list(csv.DictReader(open("part.csv")))
+assert len(rows) == len(hashes) > 0
+for row, of in zip(rows, hashes):
+    assert all(int(row[c]) == of[c] % (1 << 64) % 1000 for c in of if c != "label"), (row, of)
+"#;
+    let python = std::env::var("DLRM_BENCH_PYTHON").unwrap_or_else(|_| "python3".into());
+    match Command::new(&python).current_dir(dir).args(["-c", "import pyarrow"]).output().is_ok_and(|o| o.status.success()) {
+        true => {
+            let compared = Command::new(&python).current_dir(dir).args(["-c", script]).output().unwrap();
+            assert!(compared.status.success(), "{}", String::from_utf8_lossy(&compared.stderr));
+        }
+        false => eprintln!("skipped: {python} with pyarrow is not there"),
+    }
+    assert!(text.starts_with("label,I1,"), "{text}");
+
+    fs::write(dir.join("w.toml"), WORKLOAD.replace("bottom = [16, 4]\ntop = [16, 1]", "hidden = [16]")).unwrap();
+    let mut run = vec!["run", "w.toml", "-q", "--loader-only"];
+    for set in [
+        "data.source=parquet",
+        "data.train=hashed/train",
+        "data.eval=hashed/val",
+        "model.kind=deepfm",
+        "optimizer.kind=adam",
+        "data.max_ind_range=1000",
+    ] {
+        run.extend(["--set", set]);
+    }
+    good(dir, &run);
+    run.truncate(run.len() - 2);
+    assert!(refused(dir, &run, 65).ends_with("(--max-ind-range N, in a workload data.max_ind_range)"));
+}
+
 /// A set of several files, one of which other sets share.
 #[test]
 fn nvidias_splits_share_a_spec() {

@@ -64,12 +64,17 @@ struct ColumnArgs {
     /// Columns to leave out
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     ignore: Vec<String>,
+    /// Ids modulo N, in parquet with all of their 64 bits: hashes, too
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    max_ind_range: Option<u32>,
 }
 
 impl ColumnArgs {
     /// Whether any is given.
     fn any(&self) -> bool {
-        self.label.is_some() || [&self.dense, &self.categorical, &self.ignore].into_iter().any(|names| !names.is_empty())
+        self.label.is_some()
+            || self.max_ind_range.is_some()
+            || [&self.dense, &self.categorical, &self.ignore].into_iter().any(|names| !names.is_empty())
     }
 
     fn columns(&self) -> Columns {
@@ -79,6 +84,7 @@ impl ColumnArgs {
             categorical: self.categorical.clone(),
             ignore: self.ignore.clone(),
             only: false,
+            range: self.max_ind_range,
         }
     }
 }

@@ -108,7 +108,9 @@ impl Report {
 pub(super) fn run(args: &ProfileArgs) -> Result<Exit, Failure> {
     let workload = args.path.as_ref().filter(|path| args.from.is_none() && path.extension().is_some_and(|e| e == "toml"));
     if (workload.is_some() || args.trace.is_some()) && args.columns.any() {
-        return Err(Failure::Usage("--label, --dense, --categorical and --ignore choose columns of a data file".into()));
+        return Err(Failure::Usage(
+            "--label, --dense, --categorical and --ignore choose columns of a data file, --max-ind-range is about its ids".into(),
+        ));
     }
     let tables = match (&args.trace, workload, &args.path) {
         (Some(path), ..) => vec![("trace".to_owned(), None, trace(path)?)],

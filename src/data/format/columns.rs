@@ -16,6 +16,8 @@ pub struct Columns {
     pub ignore: Vec<String>,
     /// Whether all columns have been named, so that the file's others are left alone.
     pub only: bool,
+    /// Ids modulo this, those of parquet files with all of their 64 bits.
+    pub range: Option<u32>,
 }
 
 /// What the label is called in the files of OneFlow and FuxiCTR, DeepRec, BARS, facebook.
@@ -41,6 +43,21 @@ impl Columns {
     /// # Errors
     /// If a column is missing or has two roles.
     pub fn choose(&self, path: &Path, names: &[String], fraction: impl Fn(usize) -> bool) -> Result<Chosen, DataError> {
+        self.choose_among(path, names, fraction, |_| false)
+    }
+
+    /// The same where `hashed` says whether the values of a column are too large to be anything but hashes, whatever its name is: such
+    /// a column is categorical.
+    ///
+    /// # Errors
+    /// As [`Columns::choose`].
+    pub fn choose_among(
+        &self,
+        path: &Path,
+        names: &[String],
+        fraction: impl Fn(usize) -> bool,
+        hashed: impl Fn(usize) -> bool,
+    ) -> Result<Chosen, DataError> {
         let shown = || names.iter().take(50).map(|n| shown_name(n)).collect::<Vec<_>>().join(", ");
         let missing = |name: &str| wrong(path, format!("there is no column {}; the columns are {}", shown_name(name), shown()));
         let find = |name: &String| names.iter().position(|n| n == name).ok_or_else(|| missing(name));
@@ -69,7 +86,7 @@ impl Columns {
         let (guess_dense, guess_categorical) = (!self.only && self.dense.is_empty(), !self.only && self.categorical.is_empty());
         for (i, name) in names.iter().enumerate().filter(|(i, _)| given.binary_search(i).is_err()) {
             let integer = name.strip_prefix('I').is_some_and(|d| !d.is_empty() && d.bytes().all(|b| b.is_ascii_digit()));
-            match integer || fraction(i) {
+            match (integer || fraction(i)) && !hashed(i) {
                 true if guess_dense => dense.push(i),
                 // Whoever names the dense columns has named all of them.
                 _ if guess_categorical => categorical.push(i),
@@ -87,7 +104,7 @@ impl Columns {
     /// # Errors
     /// If anything was chosen.
     pub fn unused(&self, path: &Path, format: &str) -> Result<(), DataError> {
-        match *self == Columns::default() {
+        match (Columns { range: None, ..self.clone() }) == Columns::default() {
             true => Ok(()),
             false => Err(wrong(path, format!("columns were chosen by name, but those of {format} have no names; choose none"))),
         }

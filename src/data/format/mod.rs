@@ -19,6 +19,7 @@ pub mod numpy;
 pub mod nvidia;
 pub mod parquet;
 pub mod planted;
+mod reduced;
 mod registry;
 mod sidecar;
 mod spool;
@@ -177,7 +178,7 @@ impl Format {
 /// Endings that tell a format, for messages.
 const ENDINGS: &str = ".bin, .parquet, .npz, .npy, .h5, .tsv, .csv, .libsvm or .libfm";
 
-/// Opens a file. `columns` says which columns of it to take, for formats whose files name them.
+/// Opens a file. `columns` says which columns of it to take, for formats whose files name them, and modulo what to take ids.
 ///
 /// # Errors
 /// If the file cannot be read, is not of the format, or lacks a column.
@@ -186,7 +187,12 @@ pub fn open(path: &Path, format: Format, columns: &Columns) -> Result<Box<dyn Re
     if !entry.named {
         columns.unused(path, entry.word)?;
     }
-    (entry.open)(path, columns)
+    let reader = (entry.open)(path, columns)?;
+    Ok(match columns.range {
+        // Parquet's have more bits before than after.
+        Some(range) if format != Format::Parquet => Box::new(reduced::Reduced::new(reader, range)),
+        _ => reader,
+    })
 }
 
 /// Starts a file for samples of `layout`.

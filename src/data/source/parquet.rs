@@ -37,6 +37,7 @@ pub fn open(config: &ParquetConfig, train: &TrainSection, threads: usize) -> Res
         categorical: config.categorical.clone(),
         ignore: config.ignore.clone(),
         only: false,
+        range: config.max_ind_range,
     };
     let mut layout = None;
     let mut splits = Vec::new();
@@ -62,7 +63,8 @@ pub fn open(config: &ParquetConfig, train: &TrainSection, threads: usize) -> Res
             encode: Encode {
                 layout: layout.clone(),
                 dense: Dense::new(config.dense_transform).ok_or_else(untransformed)?,
-                ids: Ids { rows: rows.clone(), range: config.max_ind_range },
+                // They have been taken modulo `data.max_ind_range` before they had 32 bits.
+                ids: Ids { rows: rows.clone(), range: None },
                 hotness: hotness.clone(),
             },
             threads,
@@ -124,8 +126,7 @@ fn sizes(
     if config.tables.is_none() {
         notes.push("rows of the tables by the largest ids in the files".into());
     }
-    let limit = config.max_ind_range.map_or(usize::MAX, |r| r as usize);
-    let rows = || found.largest.iter().map(|&id| (id as usize + 1).min(limit)).collect();
+    let rows = || found.largest.iter().map(|&id| id as usize + 1).collect();
     Ok((config.tables.clone().unwrap_or_else(rows), config.hotness.clone().unwrap_or(found.hotness)))
 }
 

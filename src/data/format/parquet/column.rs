@@ -24,6 +24,51 @@ pub(super) fn guarded<T>(call: impl FnOnce() -> Result<T>) -> Result<T> {
     caught(call).unwrap_or_else(|| Err(ParquetError::General("the file is damaged".into())))
 }
 
+/// What becomes of the whole numbers of a column of ids.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct ToId {
+    /// Taken off each.
+    pub offset: i64,
+    /// Then modulo this. A number without a sign is meant, which a hash that was stored as a negative one is by its bits. Where an offset
+    /// is taken off, the numbers have been counted, and one below it is wrong.
+    pub range: Option<u32>,
+}
+
+impl ToId {
+    /// The id that stands for `x`, all bits of which count if it is `unsigned`.
+    ///
+    /// # Errors
+    /// If there is none.
+    fn of(self, x: i64, unsigned: bool, name: &str, place: Place) -> std::result::Result<u32, DataError> {
+        let ToId { offset, range } = self;
+        let left = x.wrapping_sub(offset);
+        // What has been counted is not below the offset.
+        let counted = if unsigned { x as u64 >= offset as u64 } else { x >= offset };
+        match (range, u32::try_from(left)) {
+            (Some(range), _) if counted || offset == 0 => Ok((left as u64 % u64::from(range)) as u32),
+            (None, Ok(id)) => Ok(id),
+            (Some(_), _) => place.id(name, left),
+            (None, Err(_)) => {
+                let most = u32::MAX;
+                let said = format!("must be an id from 0 to {most}, or be taken modulo a number ({RANGE})");
+                Err(place.error(match unsigned && counted {
+                    true => format!("column {name} is {}; {said}", left as u64),
+                    false => format!("column {name} is {left}; {said}"),
+                }))
+            }
+        }
+    }
+}
+
+/// What takes ids modulo a number.
+const RANGE: &str = "--max-ind-range N, in a workload data.max_ind_range";
+
+/// Whether `x` is too large to be anything but a hash: a dense value would not be what stands in the file.
+pub(super) fn beyond_numbers(x: i64, unsigned: bool) -> bool {
+    let magnitude = if unsigned { x as u64 } else { x.unsigned_abs() };
+    magnitude > EXACT
+}
+
 /// A column that is read.
 #[derive(Debug, Clone)]
 pub(super) struct Leaf {
@@ -197,14 +242,18 @@ impl Column {
         place: impl Fn(usize) -> Place<'a>,
     ) -> std::result::Result<(), DataError> {
         if let Values::I64(t) = &self.values {
-            let magnitude = |x: i64| if leaf.unsigned { x as u64 } else { x.unsigned_abs() };
-            if let Some(at) = t.buffer.iter().position(|&x| magnitude(x) > EXACT) {
+            if let Some(at) = t.buffer.iter().position(|&x| beyond_numbers(x, leaf.unsigned)) {
                 // The row of this value: as many before it have one.
                 let there = |(_, def): &(usize, &i16)| leaf.max_def == 0 || **def == leaf.max_def;
                 let row = self.defs.iter().enumerate().filter(there).nth(at).map_or(at, |(row, _)| row);
                 let x = t.buffer[at];
                 let x = if leaf.unsigned { (x as u64).to_string() } else { x.to_string() };
-                return Err(place(row).error(format!("column {} is {x}; must be at most 2^53 in magnitude", leaf.name)));
+                let name = &leaf.name;
+                let what = format!(
+                    "column {name} is {x}; must be at most 2^53 in magnitude as a dense value; hashes are ids (--categorical {name}, \
+                     --max-ind-range N; in a workload data.categorical, data.max_ind_range)"
+                );
+                return Err(place(row).error(what));
             }
         }
         let out = out.iter_mut().step_by(stride);
@@ -236,17 +285,22 @@ impl Column {
         }
     }
 
-    /// The rows read last as bags of ids, appended to `bags`; none where null. `place` tells the place of a row, `offset` is taken off
-    /// each id.
+    /// The rows read last as bags of ids, appended to `bags`; none where null. `place` tells the place of a row, `to` makes ids of the
+    /// numbers.
     pub fn ids<'a>(
         &self,
         leaf: &Leaf,
-        offset: i64,
+        to: ToId,
         bags: &mut Bags,
         place: impl Fn(usize) -> Place<'a>,
     ) -> std::result::Result<(), DataError> {
-        let id = |row: usize, x: i64| place(row).id(&leaf.name, x.wrapping_sub(offset));
+        let ToId { offset, range } = to;
+        let id = |row: usize, x: i64| to.of(x, leaf.unsigned, &leaf.name, place(row));
+        // The bits of 32 are those of a number without a sign, too, where hashes are meant.
+        let bits = leaf.unsigned || (range.is_some() && offset == 0);
         let whole = |row: usize, x: f64| match x as i64 {
+            // No fraction is a hash: it would have lost some of its bits.
+            i if i as f64 == x && (i < 0 || i.unsigned_abs() > EXACT) => place(row).id(&leaf.name, i.wrapping_sub(offset)),
             i if i as f64 == x => id(row, i),
             _ => Err(place(row).error(format!("column {} is {x}; must be a whole number, since it is an id", leaf.name))),
         };
@@ -259,18 +313,14 @@ impl Column {
                 let start = bags.indices.len();
                 bags.indices.extend(t.buffer.iter().map(|&x| x.wrapping_sub(offset) as u32));
                 bags.offsets.extend(start as u32 + 1..=(start + t.buffer.len()) as u32);
+                if let Some(range) = range {
+                    bags.indices[start..].iter_mut().for_each(|id| *id %= range);
+                }
                 Ok(())
             }
             Values::Bool(t) => self.gather(leaf, &t.buffer, bags, |r, x| id(r, i64::from(x))),
-            Values::I32(t) if leaf.unsigned => self.gather(leaf, &t.buffer, bags, |r, x| id(r, i64::from(x as u32))),
+            Values::I32(t) if bits => self.gather(leaf, &t.buffer, bags, |r, x| id(r, i64::from(x as u32))),
             Values::I32(t) => self.gather(leaf, &t.buffer, bags, |r, x| id(r, i64::from(x))),
-            Values::I64(t) if leaf.unsigned => self.gather(leaf, &t.buffer, bags, |r, x| match x {
-                0.. => id(r, x),
-                _ => {
-                    let what = format!("column {} is {}; must be an id from 0 to {}", leaf.name, x as u64, u32::MAX);
-                    Err(place(r).error(what))
-                }
-            }),
             Values::I64(t) => self.gather(leaf, &t.buffer, bags, id),
             Values::F32(t) => self.gather(leaf, &t.buffer, bags, |r, x| whole(r, f64::from(x))),
             Values::F64(t) => self.gather(leaf, &t.buffer, bags, whole),

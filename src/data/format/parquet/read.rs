@@ -2,7 +2,7 @@
 
 use super::{
     super::{Reader, columns::Columns},
-    column::{Column, Leaf, fraction, guarded},
+    column::{Column, Leaf, ToId, beyond_numbers, fraction, guarded},
     shared::Shared,
 };
 use crate::{
@@ -37,6 +37,8 @@ pub struct Table {
     starts: Vec<u64>,
     /// Taken off the ids of categorical column `k`, `k` times.
     stride: u32,
+    /// Ids modulo this, after that.
+    range: Option<u32>,
     at: Option<Cursor>,
     scratch: Vec<f64>,
 }
@@ -52,7 +54,7 @@ struct Cursor {
 
 impl Table {
     /// Opens a file. Ids of categorical column `k` (from 0) start at `k * stride`, which is taken off (OneFlow's are numbered
-    /// through all columns; 0 where each starts at 0).
+    /// through all columns; 0 where each starts at 0); then they are taken modulo `columns.range`.
     ///
     /// # Errors
     /// If it cannot be read, is no parquet file, or lacks a column or has one of another type.
@@ -70,7 +72,17 @@ impl Table {
         let names: Vec<String> = schema.columns().iter().filter_map(|c| c.path().parts().first().cloned()).collect();
         let physical = |i: usize| schema.column(i).physical_type();
         let list = |i: usize| schema.column(i).max_rep_level() > 0;
-        let chosen = columns.choose(path, &names, |i| fraction(physical(i)) && !list(i))?;
+        // OneFlow's files for DeepFM have hashes as I1 and so on, too.
+        let hashed = |i: usize| {
+            let leaf = Leaf::new(path, i, &schema.column(i)).ok();
+            let groups = file.metadata().row_groups().iter();
+            let mut extremes = groups.filter_map(|g| match g.columns().get(i)?.statistics()? {
+                Statistics::Int64(s) => Some([s.min_opt().copied(), s.max_opt().copied()]),
+                _ => None,
+            });
+            leaf.is_some_and(|leaf| extremes.any(|x| x.into_iter().flatten().any(|x| beyond_numbers(x, leaf.unsigned))))
+        };
+        let chosen = columns.choose_among(path, &names, |i| fraction(physical(i)) && !list(i), hashed)?;
         let leaf = |&i: &usize| Leaf::new(path, i, &schema.column(i));
         let label = leaf(&chosen.label)?;
         let dense = chosen.dense.iter().map(leaf).collect::<Result<Vec<_>, _>>()?;
@@ -106,7 +118,8 @@ impl Table {
             let rows = u64::try_from(group.num_rows()).map_err(|_| wrong(path, "a row group has a negative number of rows"))?;
             starts.push(starts[starts.len() - 1].saturating_add(rows));
         }
-        Ok(Table { path: path.to_owned(), file, label, dense, ids, layout, starts, stride, at: None, scratch: Vec::new() })
+        let (path, range) = (path.to_owned(), columns.range);
+        Ok(Table { path, file, label, dense, ids, layout, starts, stride, range, at: None, scratch: Vec::new() })
     }
 
     /// The file.
@@ -139,24 +152,34 @@ impl Table {
         self.starts[group]
     }
 
-    /// The largest id of categorical column `k` by the file's own statistics; `None` where a row group has none.
+    /// The largest id of categorical column `k` by the file's own statistics; `None` where a row group has none. Of ids modulo a number, the
+    /// largest that there may be.
     pub fn largest_id(&self, k: usize) -> Option<i64> {
         if self.ids[k].unsigned {
             return None;
         }
         let groups = self.file.metadata().row_groups();
         groups.iter().filter(|g| g.num_rows() > 0).try_fold(0, |largest: i64, group| {
-            let max = match group.column(self.ids[k].index).statistics()? {
-                Statistics::Int32(s) => i64::from(*s.max_opt()?),
-                Statistics::Int64(s) => *s.max_opt()?,
+            let (min, max) = match group.column(self.ids[k].index).statistics()? {
+                Statistics::Int32(s) => (s.min_opt().copied().map(i64::from), i64::from(*s.max_opt()?)),
+                Statistics::Int64(s) => (s.min_opt().copied(), *s.max_opt()?),
                 _ => return None,
             };
-            Some(largest.max(max.wrapping_sub(self.offset(k))))
+            let max = max.wrapping_sub(self.offset(k));
+            Some(largest.max(match self.range.map(i64::from) {
+                Some(range) if min? < 0 || !(0..range).contains(&max) => range - 1,
+                _ => max,
+            }))
         })
     }
 
     fn offset(&self, k: usize) -> i64 {
         k as i64 * i64::from(self.stride)
+    }
+
+    /// What becomes of the numbers of column `at`, from the label on.
+    fn to_id(&self, at: usize) -> ToId {
+        ToId { offset: at.checked_sub(1 + self.dense.len()).map_or(0, |k| self.offset(k)), range: self.range }
     }
 
     /// Appends `n` rows from `row` on, which all lie in row group `group`. Quick where it goes on from the last call.
@@ -173,11 +196,10 @@ impl Table {
         }
         let mut scratch = std::mem::take(&mut self.scratch);
         let leaves = [&self.label].into_iter().chain(&self.dense).chain(&self.ids);
-        let offsets = (0..).map(|k: usize| k.checked_sub(1 + self.dense.len()).map_or(0, |k| self.offset(k)));
         let (start, width) = (rows.dense.len(), self.dense.len());
         rows.dense.resize(start + n * width, f64::NAN);
-        for (k, ((column, leaf), offset)) in at.columns.iter().zip(leaves).zip(offsets).enumerate() {
-            let part = Part { column, leaf, offset, path: &self.path, first: row, n };
+        for (k, (column, leaf)) in at.columns.iter().zip(leaves).enumerate() {
+            let part = Part { column, leaf, to: self.to_id(k), path: &self.path, first: row, n };
             match k.checked_sub(1) {
                 None => part.labels(&mut scratch, &mut rows.labels)?,
                 Some(k) if k < width => part.numbers(&mut rows.dense[start + k..], width)?,
@@ -206,6 +228,7 @@ impl Table {
         struct Job<'a, S> {
             column: &'a mut Column,
             leaf: &'a Leaf,
+            to_id: ToId,
             to: &'a mut S,
             done: Result<(), DataError>,
         }
@@ -214,14 +237,14 @@ impl Table {
         }
         let (mut at, skip) = self.seek(group, row)?;
         let leaves = [&self.label].into_iter().chain(&self.dense).chain(&self.ids);
-        let columns = at.columns.iter_mut().zip(leaves).zip(to);
-        let mut jobs: Vec<_> = columns.map(|((column, leaf), to)| Job { column, leaf, to, done: Ok(()) }).collect();
-        let (path, stride, singles) = (&self.path, self.stride, 1 + self.dense.len());
+        let columns = at.columns.iter_mut().zip(leaves).zip(to).enumerate();
+        let mut jobs: Vec<_> =
+            columns.map(|(k, ((column, leaf), to))| Job { column, leaf, to_id: self.to_id(k), to, done: Ok(()) }).collect();
+        let path = &self.path;
         pool.for_each_chunk(&mut jobs, 1, |k, _, jobs| {
-            for Job { column, leaf, to, done } in jobs {
-                let offset = k.checked_sub(singles).map_or(0, |k| k as i64 * i64::from(stride));
+            for Job { column, leaf, to_id, to, done } in jobs {
                 *done = column.advance(skip, n).map_err(|e| damaged(path, group, &e)).and_then(|()| {
-                    let part = Part { column, leaf, offset, path, first: row, n };
+                    let part = Part { column, leaf, to: *to_id, path, first: row, n };
                     take(k, part, to)
                 });
             }
@@ -259,8 +282,7 @@ fn damaged(path: &Path, group: usize, e: &ParquetError) -> DataError {
 pub struct Part<'a> {
     column: &'a Column,
     leaf: &'a Leaf,
-    /// Taken off ids.
-    offset: i64,
+    to: ToId,
     path: &'a Path,
     first: u64,
     n: usize,
@@ -304,7 +326,7 @@ impl Part<'_> {
     /// If a value is none.
     pub fn ids(&self, bags: &mut Bags) -> Result<(), DataError> {
         let before = bags.offsets.len();
-        self.column.ids(self.leaf, self.offset, bags, |i| self.place(i))?;
+        self.column.ids(self.leaf, self.to, bags, |i| self.place(i))?;
         if bags.offsets.len() - before != self.n {
             let what = format!("column {} has not as many rows as the label; the file is damaged", self.leaf.name);
             return Err(wrong(self.path, what));

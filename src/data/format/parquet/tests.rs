@@ -9,12 +9,12 @@ use crate::data::{
 };
 use parquet::{
     basic::{ConvertedType, Repetition, Type as Physical},
-    data_type::{Int32Type, Int64Type},
+    data_type::{FloatType, Int32Type, Int64Type},
     file::writer::SerializedFileWriter,
     schema::types::Type,
 };
 use proptest::prelude::*;
-use std::{path::Path, sync::Arc};
+use std::{fs::File, path::Path, sync::Arc};
 
 proptest! {
     #![proptest_config(fuzz_cases(48))]
@@ -113,7 +113,7 @@ fn files_that_do_not_fit_are_refused_in_one_line() {
         dense: dense.iter().map(|s| s.to_string()).collect(),
         categorical: categorical.iter().map(|s| s.to_string()).collect(),
         ignore: Vec::new(),
-        only: false,
+        ..Columns::default()
     };
     assert!(open(named("y", &[], &[])).ends_with("there is no column y; the columns are label, I1, I2, C1, C2"));
     assert!(open(named("label", &["C2"], &[])).ends_with("column C2 holds lists; only categorical columns may"));
@@ -185,7 +185,6 @@ for name, options in [("v1", dict(row_group_size=300)), ("v2", dict(data_page_ve
     let columns = Columns {
         categorical: ["C1", "C2", "C3", "C4"].map(String::from).to_vec(),
         ignore: vec!["user".into()],
-        only: false,
         ..Columns::default()
     };
     for name in ["v1", "v2", "lz4", "none"] {
@@ -297,11 +296,92 @@ fn whole_numbers_of_64_bits_are_exact_or_refused() {
         (large, ConvertedType::UINT_64, "9223372036854775813"),
     ] {
         whole_numbers(&path, Physical::INT64, converted, &[Some(1), None, Some(x), None]);
-        assert_eq!(read(&dense).unwrap_err(), format!("a: row 3: column x is {shown}; must be at most 2^53 in magnitude"));
+        assert_eq!(
+            read(&dense).unwrap_err(),
+            format!(
+                "a: row 3: column x is {shown}; must be at most 2^53 in magnitude as a dense value; hashes are ids (--categorical x, \
+             --max-ind-range N; in a workload data.categorical, data.max_ind_range)"
+            )
+        );
         let error = read(&Columns::default()).unwrap_err();
-        assert_eq!(error, format!("a: row 3: column x is {shown}; must be an id from 0 to 4294967295"));
+        assert_eq!(
+            error,
+            format!(
+                "a: row 3: column x is {shown}; must be an id from 0 to 4294967295, or be taken modulo a number (--max-ind-range N, in a \
+             workload data.max_ind_range)"
+            )
+        );
     }
     assert_eq!(Table::open(&path, &Columns::default(), 0).unwrap().largest_id(0), None);
+}
+
+/// Hashes are numbers without a sign, whatever the type of their column is; what has been counted from an offset on is not below it.
+#[test]
+fn hashes_are_taken_modulo_a_number() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.parquet");
+    let columns = Columns { categorical: vec!["x".into()], range: Some(1000), ..Columns::default() };
+    let ids = |columns: &Columns, stride: u32| -> Result<Vec<u32>, String> {
+        let mut table = Table::open(&path, columns, stride).unwrap();
+        let mut rows = Rows::new(table.layout());
+        let n = table.len() as usize;
+        table.append(0, 0, n, &mut rows).map_err(|e| e.to_string())?;
+        Ok(rows.ids[rows.ids.len() - 1].indices.clone())
+    };
+    // 2^64 - 1, 2^63 and 2^32 - 1 end in 615, 808 and 295.
+    for converted in [ConvertedType::NONE, ConvertedType::UINT_64] {
+        whole_numbers(&path, Physical::INT64, converted, &[Some(-1), Some(i64::MIN), None, Some(1_234_567), Some(5_000_000_042)]);
+        assert_eq!(ids(&columns, 0).unwrap(), [615, 808, 567, 42]);
+        // Such a column is categorical by what it holds.
+        assert_eq!(ids(&Columns { range: Some(1000), ..Columns::default() }, 0).unwrap(), [615, 808, 567, 42]);
+        // The quick way of ids that fit.
+        whole_numbers(&path, Physical::INT64, converted, &[Some(4_000_000_001), Some(999), Some(1000)]);
+        assert_eq!(ids(&columns, 0).unwrap(), [1, 999, 0]);
+        // An offset comes off before.
+        let second = Columns { categorical: vec!["x".into(), "y".into()], ..columns.clone() };
+        two_columns(&path, converted, [7, 1000 + 40_000_001]);
+        assert_eq!(ids(&second, 40_000_001).unwrap(), [0]);
+        two_columns(&path, converted, [7, 40_000_000]);
+        let error = ids(&second, 40_000_001).unwrap_err();
+        assert!(error.contains("row 1: column y is -1; must be an id from 0 to 4294967295"), "{error}");
+    }
+    for converted in [ConvertedType::NONE, ConvertedType::UINT_32] {
+        whole_numbers(&path, Physical::INT32, converted, &[Some(-1), None, Some(1001)]);
+        assert_eq!(ids(&columns, 0).unwrap(), [295, 1]);
+    }
+    let table = |x: &[Option<i64>], columns: &Columns| {
+        whole_numbers(&path, Physical::INT64, ConvertedType::NONE, x);
+        Table::open(&path, columns, 0).unwrap().largest_id(0)
+    };
+    assert_eq!(table(&[Some(3), Some(400)], &columns), Some(400));
+    assert_eq!(table(&[Some(3), Some(4000)], &columns), Some(999));
+    assert_eq!(table(&[Some(-3), Some(4)], &columns), Some(999));
+}
+
+/// A row of the columns `x` and `y`.
+fn two_columns(path: &Path, converted: ConvertedType, values: [i64; 2]) {
+    let field = |name, physical, converted| {
+        let plain = Type::primitive_type_builder(name, physical).with_repetition(Repetition::REQUIRED);
+        Arc::new(plain.with_converted_type(converted).build().unwrap())
+    };
+    let fields = vec![
+        field("label", Physical::FLOAT, ConvertedType::NONE),
+        field("x", Physical::INT64, converted),
+        field("y", Physical::INT64, converted),
+    ];
+    let schema = Arc::new(Type::group_type_builder("schema").with_fields(fields).build().unwrap());
+    let mut file = SerializedFileWriter::new(File::create(path).unwrap(), schema, Default::default()).unwrap();
+    let mut group = file.next_row_group().unwrap();
+    let mut column = group.next_column().unwrap().unwrap();
+    column.typed::<FloatType>().write_batch(&[1.0], None, None).unwrap();
+    column.close().unwrap();
+    for value in values {
+        let mut column = group.next_column().unwrap().unwrap();
+        column.typed::<Int64Type>().write_batch(&[value], None, None).unwrap();
+        column.close().unwrap();
+    }
+    group.close().unwrap();
+    file.close().unwrap();
 }
 
 /// A struct is a column of several leaves, which have one name.

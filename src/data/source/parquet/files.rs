@@ -46,6 +46,7 @@ impl Files {
                         categorical: ids,
                         ignore: Vec::new(),
                         only: true,
+                        range: columns.range,
                     };
                     *layout = Some(l.clone());
                 }

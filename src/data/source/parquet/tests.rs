@@ -137,6 +137,24 @@ fn tables_are_as_large_as_the_files_ask_for() {
     assert_eq!(sizes(&given), [(50, 1), (60, 4)]);
 }
 
+/// A range comes before the sizes of the tables, and the same samples have the same rows of them whether the files have statistics or not.
+#[test]
+fn a_range_takes_ids_before_they_are_looked_at() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.parquet");
+    file(&path, 0, 20, 6);
+    let c = ParquetConfig { max_ind_range: Some(6), ..config(&path, &path) };
+    let mut data = open(&c, &train(), 2).unwrap();
+    let mut batch = Batch::with_capacity(data.train.schema(), 20);
+    data.train.fill(0, 0, 20, &mut batch).unwrap();
+    let want: Vec<u32> = (0..20).map(|i| if i % 7 == 0 { 0 } else { i % 6 }).collect();
+    assert_eq!(batch.bags[0].indices, want);
+    let small = ParquetConfig { tables: Some(vec![5, 6]), ..c };
+    let mut data = open(&small, &train(), 2).unwrap();
+    let error = data.train.fill(0, 0, 20, &mut batch).unwrap_err().to_string();
+    assert!(error.contains("row 6: column C1 is 5; must be below 5, the rows of its table"), "{error}");
+}
+
 #[test]
 fn what_does_not_fit_is_named() {
     let dir = tempfile::tempdir().unwrap();
