@@ -5,6 +5,9 @@ mod kill;
 mod log;
 mod original;
 mod recipes;
+#[cfg(unix)]
+#[path = "../support/signal.rs"]
+mod signal;
 
 use std::{
     collections::BTreeMap,
