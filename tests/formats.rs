@@ -1,5 +1,9 @@
 //! Data files through the binary: made, converted, looked at, trained on; and refused in one line where they are broken.
 
+#[cfg(unix)]
+#[path = "support/signal.rs"]
+mod signal;
+
 use dlrm_bench::results::metrics;
 use std::{
     fs,
@@ -216,8 +220,7 @@ fn an_interrupted_command_leaves_nothing() {
         assert!(child.try_wait().unwrap().is_none(), "ended early");
         std::thread::sleep(std::time::Duration::from_millis(20));
     }
-    let id = child.id().to_string();
-    assert!(Command::new("kill").args(["-INT", &id]).status().unwrap().success());
+    signal::send(&child, libc::SIGINT);
     assert_eq!(child.wait().unwrap().code(), Some(130));
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
 }

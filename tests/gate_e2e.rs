@@ -50,6 +50,8 @@ impl Bench {
 
     fn gate(&self, args: &[&str]) -> Output {
         let mut c = Command::new(env!("CARGO_BIN_EXE_dlrm-bench"));
+        // candle's threads, which `engine.threads` has no say in.
+        c.env("RAYON_NUM_THREADS", "2");
         c.current_dir(self.dir.path()).args(["gate", "w.toml", "--quality-steps", "5", "--quiet"]).args(args).output().unwrap()
     }
 
@@ -138,13 +140,13 @@ fn a_slower_side_is_1_and_a_faster_one_0() {
         .replace("= 32", "= 1024")
         .replace("bottom = [8, 4]", "bottom = [256, 4]")
         .replace("top = [8, 1]", "top = [256, 128, 1]");
-    fs::write(bench.path("w.toml"), larger).unwrap();
+    // By that and not by how many cores they make use of: each has two threads.
+    fs::write(bench.path("w.toml"), larger + "[engine]\nthreads = 2\n").unwrap();
     for (args, expected) in [(["--set-b", "engine.kind=candle"], 1), (["--set-a", "engine.kind=candle"], 0)] {
         let (code, verdict) = bench.verdict(&[&args[..], &["--max-auc-drop", "1", "--budget", "40s"]].concat());
         // Only a machine too busy to tell leaves bounds that hold both answers.
         if code == 5 {
-            let finding = &verdict["finding"];
-            assert!(finding.is_null() || undecided(finding), "{verdict}");
+            assert!(undecided(&verdict["finding"]), "{verdict}");
             println!("passed over: {}", reason(&verdict));
             continue;
         }
@@ -162,7 +164,7 @@ fn a_recorded_baseline_tells_slower_from_faster_and_from_another_machine() {
     let bench = Bench::new();
     let output = bench.gate(&["--record", "base.json", "--budget", "25s"]);
     let said = String::from_utf8_lossy(&output.stderr);
-    if output.status.code() == Some(70) && said.contains("fitted into the budget") {
+    if output.status.code() == Some(5) && said.contains("fitted into the budget") {
         println!("passed over: this machine is too busy to record a baseline");
         return;
     }
@@ -178,7 +180,7 @@ fn a_recorded_baseline_tells_slower_from_faster_and_from_another_machine() {
     for (factor, expected) in [(10.0, 1), (0.1, 0)] {
         scaled(factor);
         let (code, verdict) = bench.verdict(&["--baseline", "scaled.json", "--budget", "20s"]);
-        if verdict["finding"].is_null() {
+        if code == 5 && undecided(&verdict["finding"]) {
             println!("passed over: {}", reason(&verdict));
             continue;
         }

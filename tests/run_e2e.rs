@@ -1,5 +1,9 @@
 //! `dlrm-bench run` as a user runs it: what it leaves, how it ends, and what happens when something goes wrong.
 
+#[cfg(unix)]
+#[path = "support/signal.rs"]
+mod signal;
+
 use dlrm_bench::{
     results::{
         RunRecord,
@@ -415,18 +419,13 @@ fn start_long(bench: &Bench) -> (std::process::Child, PathBuf) {
 }
 
 #[cfg(unix)]
-fn signal(child: &std::process::Child, name: &str) {
-    assert!(Command::new("kill").arg(format!("-{name}")).arg(child.id().to_string()).status().unwrap().success());
-}
-
-#[cfg(unix)]
 #[test]
 fn an_interrupted_run_closes_its_log_and_leaves_a_record() {
-    for name in ["INT", "TERM"] {
+    for signal in [libc::SIGINT, libc::SIGTERM] {
         let bench = Bench::new(DLRM);
         let (child, run) = start_long(&bench);
         std::thread::sleep(Duration::from_millis(200));
-        signal(&child, name);
+        signal::send(&child, signal);
         let out = child.wait_with_output().unwrap();
         assert_eq!(out.status.code(), Some(130), "{}", text(&out.stderr));
         let log = log(&run);
@@ -446,7 +445,7 @@ fn an_interrupted_run_closes_its_log_and_leaves_a_record() {
 fn a_killed_run_leaves_its_log_so_far_and_no_half_file() {
     let bench = Bench::new(DLRM);
     let (mut child, run) = start_long(&bench);
-    signal(&child, "KILL");
+    signal::send(&child, libc::SIGKILL);
     child.wait().unwrap();
     assert!(keys(&log(&run)).contains(&"epoch_start"));
     assert!(!run.join("run.json").exists() && !run.join("metrics.parquet").exists() && !run.join("plots").exists());

@@ -119,7 +119,7 @@ fn an_interruption_says_how_to_go_on() {
     while !output.join(".partial/records.bin").exists() && start.elapsed() < Duration::from_secs(60) {
         std::thread::sleep(Duration::from_millis(1));
     }
-    Command::new("kill").arg(child.id().to_string()).status().unwrap();
+    super::signal::send(&child, libc::SIGTERM);
     let ended = child.wait_with_output().unwrap();
     // It may have been done before the signal came.
     if ended.status.code() == Some(130) {

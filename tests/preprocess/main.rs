@@ -6,6 +6,9 @@ mod log;
 mod original;
 mod plan;
 mod recipes;
+#[cfg(unix)]
+#[path = "../support/signal.rs"]
+mod signal;
 
 use std::{
     collections::BTreeMap,

@@ -95,7 +95,10 @@ fn build(source: &Source) -> PathBuf {
     let names = kernels.lines().filter_map(|l| l.strip_prefix("KERNEL ")?.split('(').next());
     let device = concat!(include_str!("emulated.h"), include_str!("emulated_mma.h"));
     let text = format!("{device}{kernels}{}", names.map(|n| format!("EMULATE({n})\n")).collect::<String>());
-    let folder = std::env::temp_dir().join("dlrm-bench-emulated");
+    // One for each user: nobody else may write to it.
+    // SAFETY: takes nothing, and cannot fail.
+    let user = unsafe { libc::getuid() };
+    let folder = std::env::temp_dir().join(format!("dlrm-bench-emulated-{user}"));
     std::fs::create_dir_all(&folder).unwrap();
     let path = folder.join(format!("{}-{}.so", source.name, blake3::hash(text.as_bytes()).to_hex()));
     if !path.exists() {

@@ -61,7 +61,8 @@ proptest! {
             rows.dense.push(1.0);
             rows.ids.iter_mut().for_each(|b| b.push([i]));
         }
-        for form in FORMS {
+        // A damaged h5 is libhdf5's to read, a library in C that may bring down all tests with it; its map is ours.
+        for form in FORMS.iter().filter(|form| map || **form != "h5") {
             let path = dir.path().join(format!("train.{form}"));
             write_all(Format::FuxiCtr, &path, &layout, &rows, 5).unwrap();
             let spoil = if map { dir.path().join(NAME) } else { path.clone() };
