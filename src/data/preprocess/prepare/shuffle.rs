@@ -205,6 +205,22 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    /// More memory helps where a day is large, and not where it is too large.
+    #[test]
+    fn days_that_are_too_large_are_refused() {
+        let place = Workplace::new(Recipe::MlperfV1, 64 << 20);
+        let (worker, parameters) = (place.worker(), place.job.parameters);
+        let refused = |day| {
+            let checkpoint = Checkpoint::new(Recipe::MlperfV1, parameters, Vec::new());
+            shuffle(&worker, &checkpoint, &[day, 1], "to.bin", &mut |_| {}).unwrap_err().to_string()
+        };
+        let large = refused((1 << 31) - 1);
+        assert!(large.contains("MiB of memory; give more with --memory"), "{large}");
+        let too_large = refused(1 << 31);
+        assert!(too_large.starts_with("a day of 2147483648 samples cannot be shuffled; must have fewer"), "{too_large}");
+        assert!(!too_large.contains("--memory"));
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(30))]
         #[test]
