@@ -61,7 +61,7 @@ fn distance(specs: &[ParamSpec], a: &[Vec<f64>], b: &[Vec<f64>]) -> (f64, usize)
     (0..specs.len()).map(one).max_by(|x, y| x.0.total_cmp(&y.0)).unwrap_or((0.0, 0))
 }
 
-/// How far off f32 may be of what ReLUs and clamps are given, which is about 1 and a sum of some dozens of terms: well above its 2^-24.
+/// How far off f32 may be in what ReLUs and clamps are given, sums of some dozens of terms of about 1: well above its 2^-24.
 const RESOLVED: f64 = 1e-6;
 
 /// Loss and gradients of `engine` against plain f64. Batch normalisation over a few samples that differ little is badly conditioned: it
@@ -80,7 +80,8 @@ fn check_against_plain(engine: &mut dyn Engine, config: &EngineConfig, batch: &B
         _ => true,
     };
     let plain::Forward { loss: want, margin } = plain::forward(config, &params, batch);
-    // An f32 next to 1 is off by up to 2^-24 and so is the logarithm of it, which weighs up to three times, beside roundings before it.
+    // An f32 next to 1 is off by up to 2^-24, and so is its logarithm, which weighs up to three times; and there are roundings
+    // before it.
     prop_assert!((f64::from(loss) - want).abs() <= loss_tolerance * want.abs() + 5e-7, "loss {loss}, plain {want}");
     if margin < RESOLVED {
         return Err(TestCaseError::reject("f32 may be on the other side of a kink"));
@@ -169,9 +170,9 @@ fn check_training(config: &EngineConfig, n: usize, one_hot: bool, seed: u64) -> 
     }
 }
 
-/// Fails where four batches in a row do: where the input of a ReLU is zero but for rounding, the engines may take different sides, about once
-/// in a thousand cases. More often than chance has it another batch follows suit, since it is the model that brings such inputs
-/// about. A fault fails always.
+/// Fails where four batches in a row do: where the input of a ReLU is zero but for rounding, the engines may take different
+/// sides, about once in a thousand cases. More often than chance has it another batch follows suit, since it is the model that
+/// brings such inputs about. A fault fails always.
 fn repeatedly(seed: u64, check: impl Fn(u64) -> Result<(), String>) -> Result<(), TestCaseError> {
     let mut errors = Vec::new();
     for batch in 0..4 {

@@ -132,8 +132,8 @@ impl Sums {
         }
     }
 
-    /// The sum of squares, and how far off a sum of the squares of sums in f32 may be: that many times as those are off, twice what they
-    /// are plus how far off they are, which is much of the total only where terms cancel.
+    /// The sum of squares, and how far off it may be in f32: where an element g is off by d, its square is off by up to
+    /// (2|g| + d) d. That is much of the total only where terms cancel.
     fn squares(&self) -> [f64; 2] {
         let each = self.sum.iter().zip(&self.size).map(|(g, size)| (g, ROUNDING * size));
         each.fold([0.0; 2], |[total, off], (g, d)| [total + g * g, off + (2.0 * g.abs() + d) * d])

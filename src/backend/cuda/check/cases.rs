@@ -93,8 +93,8 @@ pub(super) fn all<B: Backend>(b: &B, buffer: &B::Floats, n: usize) -> Result<Vec
     Ok(out)
 }
 
-/// A piece of sums, and behind it how large one of them usually is. Differences are measured by the largest of a piece; where there are few sums
-/// and all of them happen to cancel, that would be nothing like the terms whose roundings make the difference.
+/// A piece of sums, and behind it how large one of them usually is. Differences are measured by the largest of a piece; where
+/// there are few sums and all of them happen to cancel, that would be nothing like the terms whose roundings make the difference.
 fn sums(mut piece: Vec<f32>, usual: f32) -> Vec<f32> {
     piece.push(usual);
     piece
