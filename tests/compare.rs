@@ -95,8 +95,8 @@ fn runs_of_seeds_are_a_row_and_other_tasks_are_set_apart() {
     };
     near(&from_log["auc"], &run["auc"], 1e-12);
     near(&from_log["epochs_to_target"], &run["epochs"], 1e-9);
-    // A log's times are whole milliseconds, a fair part of so short a run: its rate is what its own lines give. The record's is only in
-    // `tracked_stats`, as it is.
+    // A log's times are whole milliseconds, a fair part of so short a run: its rate is what its own lines give. The record's is
+    // only in `tracked_stats`, as it is.
     let lines = fs::read_to_string(&copy).unwrap();
     let at = |key: &str| -> f64 {
         let line =

@@ -85,8 +85,8 @@ fn a_series_leaves_a_folder_a_seed_and_sums_up() {
     let summary = text(&out.stdout);
     assert_eq!(summary.lines().filter(|l| l.starts_with("seed ")).count(), 4, "{summary}");
     assert!(line(summary, "runs").ends_with("4, 4 reached the target"), "{summary}");
-    // The score is the mean of the two in the middle, and compare says the same. What counts is a run's whole time: the target is met a little
-    // earlier, before the last lines of the log are written.
+    // The score is the mean of the two in the middle, and compare says the same. What counts is a run's whole time: the target is
+    // met a little earlier, before the last lines of the log are written.
     assert!(records.iter().all(|r| r.convergence.seconds_to_target.unwrap() <= r.outcome.as_ref().unwrap().seconds));
     let mut seconds: Vec<f64> = records.iter().map(|r| r.outcome.as_ref().unwrap().seconds).collect();
     seconds.sort_by(f64::total_cmp);

@@ -61,6 +61,9 @@ fn distance(specs: &[ParamSpec], a: &[Vec<f64>], b: &[Vec<f64>]) -> (f64, usize)
     (0..specs.len()).map(one).max_by(|x, y| x.0.total_cmp(&y.0)).unwrap_or((0.0, 0))
 }
 
+/// How far off f32 may be in what ReLUs and clamps are given, sums of some dozens of terms of about 1: well above its 2^-24.
+const RESOLVED: f64 = 1e-6;
+
 /// Loss and gradients of `engine` against plain f64. Batch normalisation over a few samples that differ little is badly conditioned: it
 /// divides f32's roundings by a small deviation.
 fn check_against_plain(engine: &mut dyn Engine, config: &EngineConfig, batch: &Batch) -> Result<(), TestCaseError> {
@@ -76,8 +79,13 @@ fn check_against_plain(engine: &mut dyn Engine, config: &EngineConfig, batch: &B
         ParamKind::RowWeight => !fixed,
         _ => true,
     };
-    let want = plain::loss(config, &params, batch);
-    prop_assert!((f64::from(loss) - want).abs() <= loss_tolerance * want.abs() + 1e-7, "loss {loss}, plain {want}");
+    let plain::Forward { loss: want, margin } = plain::forward(config, &params, batch);
+    // An f32 next to 1 is off by up to 2^-24, and so is its logarithm, which weighs up to three times; and there are roundings
+    // before it.
+    prop_assert!((f64::from(loss) - want).abs() <= loss_tolerance * want.abs() + 5e-7, "loss {loss}, plain {want}");
+    if margin < RESOLVED {
+        return Err(TestCaseError::reject("f32 may be on the other side of a kink"));
+    }
     let Some(want) = plain::gradients(config, &params, batch, trained) else { return Err(TestCaseError::reject("at a kink")) };
     let (d, i) = distance(engine.params(), &widen(&grads), &want);
     prop_assert!(d <= tolerance, "gradient of {}: {d:e}\n{:?}\n{:?}", engine.params()[i].name, grads[i], want[i]);
@@ -162,12 +170,18 @@ fn check_training(config: &EngineConfig, n: usize, one_hot: bool, seed: u64) -> 
     }
 }
 
-/// Accepts a failure that another batch does not repeat: where the input of a ReLU is zero but for rounding, the engines may take
-/// different sides, about once in a thousand cases. A fault fails twice.
-fn twice(seed: u64, check: impl Fn(u64) -> Result<(), String>) -> Result<(), TestCaseError> {
-    check(seed).or_else(|first| {
-        check(seed.wrapping_add(1000)).map_err(|second| TestCaseError::fail(format!("{first}\nand with another batch: {second}")))
-    })
+/// Fails where four batches in a row do: where the input of a ReLU is zero but for rounding, the engines may take different
+/// sides, about once in a thousand cases. More often than chance has it another batch follows suit, since it is the model that
+/// brings such inputs about. A fault fails always.
+fn repeatedly(seed: u64, check: impl Fn(u64) -> Result<(), String>) -> Result<(), TestCaseError> {
+    let mut errors = Vec::new();
+    for batch in 0..4 {
+        match check(seed.wrapping_add(1000 * batch)) {
+            Ok(()) => return Ok(()),
+            Err(e) => errors.push(e),
+        }
+    }
+    Err(TestCaseError::fail(errors.join("\nand with another batch: ")))
 }
 
 /// Random sizes of batches; for batch normalisation at least 8, since deviations of fewer samples may be hardly more than rounding.
@@ -181,7 +195,9 @@ fn samples(model: &ModelSpec, n: usize) -> usize {
 /// `cases` cases a property, times `PROPTEST_CASES / 256` if that is set.
 fn settings(cases: u32) -> ProptestConfig {
     let factor = std::env::var("PROPTEST_CASES").ok().and_then(|v| v.parse().ok()).map_or(1, |n: u32| n.div_ceil(256));
-    ProptestConfig { cases: cases * factor, failure_persistence: None, ..ProptestConfig::default() }
+    let cases = cases * factor;
+    // A few in a hundred are too near a kink.
+    ProptestConfig { cases, max_global_rejects: 4 * cases, failure_persistence: None, ..ProptestConfig::default() }
 }
 
 proptest! {
@@ -216,7 +232,7 @@ proptest! {
         model in prop_oneof![cases::dlrms(LARGE), cases::deepfms(LARGE)],
         loss in cases::losses(), n in 1..=LARGE.batch, one_hot in any::<bool>(), seed in any::<u64>(),
     ) {
-        twice(seed, |seed| check_gradients(&model, loss, samples(&model, n), one_hot, seed))?;
+        repeatedly(seed, |seed| check_gradients(&model, loss, samples(&model, n), one_hot, seed))?;
     }
 
     #[test]
@@ -228,7 +244,7 @@ proptest! {
         let n = samples(&model, n);
         let mut config = cases::config(model, BCE, rule, n);
         config.optimizer.clip_norm = clip;
-        twice(seed, |seed| check_training(&config, n, one_hot, seed))?;
+        repeatedly(seed, |seed| check_training(&config, n, one_hot, seed))?;
     }
 }
 
@@ -238,7 +254,7 @@ fn gradients_of_each_layer_agree() {
         let mut runner = TestRunner::new(settings(24));
         let inputs = (models, cases::losses(), 1..=LARGE.batch, any::<bool>(), any::<u64>());
         let result = runner.run(&inputs, |(model, loss, n, one_hot, seed)| {
-            twice(seed, |seed| check_gradients(&model, loss, samples(&model, n), one_hot, seed))
+            repeatedly(seed, |seed| check_gradients(&model, loss, samples(&model, n), one_hot, seed))
         });
         result.unwrap_or_else(|e| panic!("{layer}: {e}"));
     }

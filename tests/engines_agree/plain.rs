@@ -15,16 +15,44 @@ const KINK: f64 = 1e-5;
 
 type Params = [Vec<f64>];
 
-/// Mean loss of the first training step.
-pub fn loss(config: &EngineConfig, params: &Params, batch: &Batch) -> f64 {
+/// What comes of the forward pass of the first training step.
+pub struct Forward {
+    /// Mean loss.
+    pub loss: f64,
+    /// How far the nearest kink (of a ReLU or a clamp) is away, over how much larger roundings have become until there.
+    pub margin: f64,
+}
+
+/// The distance to the nearest kink so far, as [`Forward::margin`] has it.
+struct Margin {
+    nearest: f64,
+    /// What a rounding has been multiplied by at most: a batch normalisation divides it by a deviation.
+    growth: f64,
+}
+
+impl Margin {
+    fn new() -> Self {
+        Margin { nearest: f64::INFINITY, growth: 1.0 }
+    }
+
+    fn kink(&mut self, distance: f64) {
+        self.nearest = self.nearest.min(distance.abs() / self.growth);
+    }
+}
+
+/// Loss of the first training step, and how far it is from a kink.
+pub fn forward(config: &EngineConfig, params: &Params, batch: &Batch) -> Forward {
+    let mut margin = Margin::new();
     let logits = match &config.model {
-        ModelSpec::Dlrm(m) => dlrm(m, params, batch),
-        ModelSpec::DeepFm(m) => deepfm(m, params, batch, config.seed),
+        ModelSpec::Dlrm(m) => dlrm(m, params, batch, &mut margin),
+        ModelSpec::DeepFm(m) => deepfm(m, params, batch, config.seed, &mut margin),
     };
     let terms = logits.iter().zip(&batch.labels).map(|(&z, &y)| {
         let (mut p, y) = (1.0 / (1.0 + (-z).exp()), f64::from(y));
         let c = f64::from(config.loss.clamp);
         if c > 0.0 && c < 1.0 {
+            margin.kink(p - c);
+            margin.kink(p - (1.0 - c));
             p = p.clamp(c, 1.0 - c);
         }
         let bce = -(y * p.ln() + (1.0 - y) * (1.0 - p).ln());
@@ -34,7 +62,8 @@ pub fn loss(config: &EngineConfig, params: &Params, batch: &Batch) -> f64 {
             LossKind::Mse => (p - y).powi(2),
         }
     });
-    terms.sum::<f64>() / batch.len as f64
+    let loss = terms.sum::<f64>() / batch.len as f64;
+    Forward { loss, margin: margin.nearest }
 }
 
 /// What a step minimises: the loss, and half the squared norm of DeepFM's tables times `embedding_l2`.
@@ -45,7 +74,7 @@ fn objective(config: &EngineConfig, params: &Params, batch: &Batch) -> f64 {
         }
         ModelSpec::Dlrm(_) => 0.0,
     };
-    loss(config, params, batch) + l2
+    forward(config, params, batch).loss + l2
 }
 
 /// Gradient of every parameter for which `trained` holds, zeros for the others; `None` next to a kink, where differences mean nothing.
@@ -98,20 +127,23 @@ fn dot(a: &[f64], b: &[f64]) -> f64 {
     a.iter().zip(b).map(|(a, b)| a * b).sum()
 }
 
-fn relu(x: &mut [f64]) {
-    x.iter_mut().for_each(|x| *x = x.max(0.0));
+fn relu(x: &mut [f64], margin: &mut Margin) {
+    for x in x {
+        margin.kink(*x);
+        *x = x.max(0.0);
+    }
 }
 
-fn dlrm(m: &DlrmSpec, params: &Params, batch: &Batch) -> Vec<f64> {
+fn dlrm(m: &DlrmSpec, params: &Params, batch: &Batch, margin: &mut Margin) -> Vec<f64> {
     let tables = m.tables.len();
     let weighted = matches!(m.pooling, Pooling::WeightedFixed | Pooling::WeightedLearned);
     let (bottom, top) = params[if weighted { 2 * tables } else { tables }..].split_at(2 * m.bottom.len());
-    let sample = |b: usize| {
+    let mut sample = |b: usize| {
         let mut x: Vec<f64> = batch.dense[b * m.dense..(b + 1) * m.dense].iter().map(|&x| x.into()).collect();
         x.resize(m.bottom_input(), 0.0);
         for layer in bottom.chunks(2) {
             x = linear(&x, &layer[0], &layer[1]);
-            relu(&mut x);
+            relu(&mut x, margin);
         }
         let mut features = vec![x];
         for k in 0..tables {
@@ -134,15 +166,15 @@ fn dlrm(m: &DlrmSpec, params: &Params, batch: &Batch) -> Vec<f64> {
         for (i, layer) in top.chunks(2).enumerate() {
             x = linear(&x, &layer[0], &layer[1]);
             if i + 1 < m.top.len() {
-                relu(&mut x);
+                relu(&mut x, margin);
             }
         }
         x[0]
     };
-    (0..batch.len).map(sample).collect()
+    (0..batch.len).map(&mut sample).collect()
 }
 
-fn deepfm(m: &DeepFmSpec, params: &Params, batch: &Batch, seed: u64) -> Vec<f64> {
+fn deepfm(m: &DeepFmSpec, params: &Params, batch: &Batch, seed: u64, margin: &mut Margin) -> Vec<f64> {
     let (tables, d) = (m.tables.len(), m.dim);
     let mut rest = &params[2 * tables..];
     let dense = (m.dense > 0).then(|| {
@@ -172,10 +204,10 @@ fn deepfm(m: &DeepFmSpec, params: &Params, batch: &Batch, seed: u64) -> Vec<f64>
     for (layer, &width) in m.hidden.iter().enumerate() {
         xs.iter_mut().for_each(|x| *x = linear(x, &rest[0], &rest[1]));
         if m.batch_norm {
-            batch_norm(&mut xs, &rest[2], &rest[3]);
+            batch_norm(&mut xs, &rest[2], &rest[3], margin);
         }
         rest = &rest[if m.batch_norm { 6 } else { 2 }..];
-        xs.iter_mut().for_each(|x| relu(x));
+        xs.iter_mut().for_each(|x| relu(x, margin));
         if m.dropout > 0.0 {
             let mut u = vec![0f32; batch.len * width];
             Philox::dropout(seed, 1, layer as u16).fill_unit_f32(0, &mut u);
@@ -188,11 +220,16 @@ fn deepfm(m: &DeepFmSpec, params: &Params, batch: &Batch, seed: u64) -> Vec<f64>
     xs.iter().zip(shallow).map(|(x, logit)| logit + linear(x, &rest[0], &rest[1])[0]).collect()
 }
 
-fn batch_norm(xs: &mut [Vec<f64>], scale: &[f64], shift: &[f64]) {
+fn batch_norm(xs: &mut [Vec<f64>], scale: &[f64], shift: &[f64], margin: &mut Margin) {
     let n = xs.len() as f64;
+    let mut growth = 1.0f64;
     for j in 0..scale.len() {
         let mean = xs.iter().map(|x| x[j]).sum::<f64>() / n;
         let var = xs.iter().map(|x| (x[j] - mean).powi(2)).sum::<f64>() / n;
-        xs.iter_mut().for_each(|x| x[j] = scale[j] * (x[j] - mean) / (var + 1e-5).sqrt() + shift[j]);
+        let factor = scale[j] / (var + 1e-5).sqrt();
+        xs.iter_mut().for_each(|x| x[j] = factor * (x[j] - mean) + shift[j]);
+        // A single sample is its own mean, whatever its rounding.
+        growth = if xs.len() > 1 { growth.max(factor) } else { growth };
     }
+    margin.growth *= growth;
 }

@@ -93,6 +93,25 @@ pub(super) fn all<B: Backend>(b: &B, buffer: &B::Floats, n: usize) -> Result<Vec
     Ok(out)
 }
 
+/// A piece of sums, and behind it how large one of them usually is. Differences are measured by the largest of a piece; where
+/// there are few sums and all of them happen to cancel, that would be nothing like the terms whose roundings make the difference.
+fn sums(mut piece: Vec<f32>, usual: f32) -> Vec<f32> {
+    piece.push(usual);
+    piece
+}
+
+/// The root of the mean square of a sum of so many products of two of [`Numbers::float`].
+fn of_products(terms: usize) -> f32 {
+    (terms as f32).sqrt() / 3.0
+}
+
+/// How often the id is there that is there most often.
+fn most_often(bags: &Bags, rows: usize) -> usize {
+    let mut times = vec![0; rows];
+    bags.indices.iter().for_each(|&id| times[id as usize] += 1);
+    times.into_iter().max().unwrap_or(0)
+}
+
 /// Forward and both gradients of a fully connected layer.
 #[derive(Debug)]
 pub(crate) struct LinearCase {
@@ -145,8 +164,10 @@ impl Case for LinearCase {
         let gate = self.relu.then(|| Gate { activation: wx.of(&x, batch), factor: 1.25 });
         b.linear_backward_data(wdy.of(&dy, batch), &params, layer, gate, wdx.of_mut(&mut dx, batch))?;
         b.linear_backward_weight(wdy.of(&dy, batch), wx.of(&x, batch), layer, &mut grads)?;
-        let gap = self.gap;
-        Ok(vec![all(b, &y, gap + batch * wy.stride)?, all(b, &dx, gap + batch * wdx.stride)?, all(b, &grads, len)?])
+        let (y, dx) = (all(b, &y, self.gap + batch * wy.stride)?, all(b, &dx, self.gap + batch * wdx.stride)?);
+        // A gradient of a bias may be off by the roundings of `batch` terms of up to 1, whatever it is itself.
+        let grads = sums(all(b, &grads, len)?, (batch as f32).sqrt());
+        Ok(vec![sums(y, of_products(input + 1)), sums(dx, of_products(output)), grads])
     }
 }
 
@@ -272,7 +293,8 @@ impl Case for TablesCase {
         let (logits, _) = matrix(b, &mut n, 1, batch, 0)?;
         b.begin(&course(rule, Some(0.5), 2.0))?;
         for number in 1..=2 {
-            let bags = rows.iter().map(|&r| n.bags(batch, r, hotness)).collect();
+            let bags: Vec<Bags> = rows.iter().map(|&r| n.bags(batch, r, hotness)).collect();
+            let terms: Vec<usize> = bags.iter().zip(rows).map(|(bags, &r)| most_often(bags, r)).collect();
             let labels = (0..batch).map(|_| n.below(2) as f32).collect();
             b.upload(&Batch { len: batch, dense: n.floats(batch * dense), bags, labels }, &mut input)?;
             left.push(all(b, b.dense(&input).buf, batch * width)?);
@@ -285,7 +307,9 @@ impl Case for TablesCase {
             for (k, &r) in rows.iter().enumerate().filter(|(_, r)| **r < 1000) {
                 let (mut g, mut gw) = (vec![0.0; r * dim], vec![0.0; r]);
                 b.table_gradient(&tables, k, &input, gradient, (&mut g, &mut gw))?;
-                left.extend([g, gw]);
+                left.push(sums(g, of_products(terms[k])));
+                // Without learned weights nothing is summed, and nothing may be there.
+                left.push(if pooling == Pooling::WeightedLearned { sums(gw, of_products(terms[k] * dim)) } else { gw });
             }
             b.settle()?;
             b.sparse_update(&mut tables, &input, gradient)?;
