@@ -454,7 +454,7 @@ fn planted_data_is_written_in_every_format() {
         };
         fs::create_dir_all(dir.join("made")).unwrap();
         let make = [&planted[..], &["--to", word, "-o", &name]].concat();
-        // Formats of whole numbers hold the counts, and others the logarithms too; in 16 bits there is no room for the counts.
+        // In 16 bits there is no room for the counts.
         if word == "nvidia" {
             let said = refused(dir, &make, 65);
             assert!(said.ends_with("(as ln(x + 3), --dense-transform log_plus3)"), "{said}");
@@ -462,7 +462,8 @@ fn planted_data_is_written_in_every_format() {
             good(dir, &make);
             means(&name, word);
         }
-        if matches!(word, "bin40" | "npz" | "npz-day" | "npz-reordered" | "npy-intermediate" | "criteo") {
+        // Each command takes seconds to say the best reachable AUC.
+        if !matches!(word, "nvidia" | "torchrec" | "csv") {
             continue;
         }
         let force = ["--dense-transform", "log_plus3", "--force"];
