@@ -4,7 +4,7 @@
 #[path = "support/signal.rs"]
 mod signal;
 
-use dlrm_bench::results::metrics;
+use dlrm_bench::{data::format::Format, results::metrics};
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -144,6 +144,8 @@ fn inspect_says_what_a_file_holds_in_80_columns() {
         assert!(text.contains(part), "{part}: {text}");
     }
     assert!(fs::read(dir.join("i2.png")).unwrap().starts_with(b"\x89PNG"));
+    good(dir, &["data", "inspect", "train.bin", "--column", "I2", "--plot", "I2.PNG"]);
+    assert!(fs::read(dir.join("I2.PNG")).unwrap() == fs::read(dir.join("i2.png")).unwrap());
     let json: serde_json::Value =
         serde_json::from_str(&good(dir, &["data", "inspect", "train.bin", "--format", "json", "--limit", "1000"])).unwrap();
     assert_eq!(
@@ -191,7 +193,9 @@ fn outputs_appear_whole_or_not_at_all() {
     // What the output cannot hold names the output, not the file in which it waits.
     good(dir, &["data", "generate", "custom", "--tables", "5", "--dense", "1", "--samples", "9", "-o", "c.parquet"]);
     let said = refused(dir, &["data", "convert", "c.parquet", "-o", "c.bin"], 65);
-    assert_eq!(said, "c.bin: bin40 holds 13 dense and 26 categorical columns, but there are 1 and 1; use another format");
+    let others = "formats that hold these columns: parquet, npz, npz-day, npz-reordered, npy-intermediate, numpy, torchrec, nvidia, hugectr, \
+                  fuxictr, csv, libsvm, libfm";
+    assert_eq!(said, format!("c.bin: bin40 holds 13 dense and 26 categorical columns, but there are 1 and 1; {others}"));
     let said = refused(dir, &["data", "convert", "a.bin", "-o", "none/a.parquet"], 74);
     assert!(said.starts_with("cannot write none/a.parquet: "), "{said}");
     assert_eq!(files(), ["a.bin", "bad.bin", "c.parquet"]);
@@ -374,10 +378,9 @@ fn samples_survive_every_format() {
             "m.parquet",
         ],
     );
-    assert!(
-        refused(dir, &["data", "convert", "m.parquet", "-o", "m.csv"], 65)
-            .contains("csv holds one id a column, but C2 may hold others")
-    );
+    let said = refused(dir, &["data", "convert", "m.parquet", "-o", "m.csv"], 65);
+    let others = "formats that hold these columns: parquet, fuxictr (.parquet), libsvm, libfm";
+    assert_eq!(said, format!("m.parquet: row 1: column C2 holds 3 ids, and csv holds one a column; {others}"));
     good(
         dir,
         &[
@@ -401,6 +404,121 @@ fn samples_survive_every_format() {
     let log = good(dir, &["data", "inspect", "log.csv", "--format", "json"]);
     let log: serde_json::Value = serde_json::from_str(&log).unwrap();
     assert!((log["columns"][0]["min"].as_f64().unwrap() - 3f64.ln()).abs() < 1e-6, "{log}");
+}
+
+/// A set keeps the name that it is given by one of its files, and is found by the name of any.
+#[test]
+fn sets_may_be_named_in_capitals() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    generate(dir, "train", "30", "a.bin");
+    let all = || {
+        let mut all: Vec<String> = fs::read_dir(dir).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        all.sort();
+        all.retain(|name| !name.ends_with(".bin"));
+        all.iter().for_each(|name| fs::rename(dir.join(name), dir.join(format!("{name}.bin"))).unwrap());
+        all
+    };
+    for (name, other, files) in [
+        ("B_DENSE.NPY", "B_LABELS.NPY", ["B_DENSE.NPY", "B_LABELS.NPY", "B_SPARSE.NPY"]),
+        ("d_SPARSE.NPY", "d_DENSE.NPY", ["d_DENSE.NPY", "d_LABELS.NPY", "d_SPARSE.NPY"]),
+        ("e_Dense.npy", "e_Dense.npy", ["e_Dense.npy", "e_labels.npy", "e_sparse.npy"]),
+        ("_INTERMEDIATE_Y.NPY", "_INTERMEDIATE_D.NPY", ["_INTERMEDIATE_D.NPY", "_INTERMEDIATE_S.NPY", "_INTERMEDIATE_Y.NPY"]),
+    ] {
+        good(dir, &["data", "convert", "a.bin", "-o", name]);
+        good(dir, &["data", "convert", other, "-o", "again.bin", "--force"]);
+        assert_eq!(fs::read(dir.join("again.bin")).unwrap(), fs::read(dir.join("a.bin")).unwrap(), "{name}");
+        assert_eq!(all(), files);
+    }
+}
+
+/// Planted data takes every format's form; where logarithms are asked for, the message names what takes them.
+#[test]
+fn planted_data_is_written_in_every_format() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let planted = ["data", "generate", "criteo_kaggle", "--max-rows", "60", "--samples", "200"];
+    let counts = good(dir, &[&planted[..], &["-o", "a.tsv"]].concat());
+    assert!(counts.starts_with("200 rows, "), "{counts}");
+    good(dir, &["data", "convert", "a.tsv", "--dense-transform", "log_plus3", "-o", "logs.parquet"]);
+    let means = |path: &str, from: &str| -> Vec<f64> {
+        let json = good(dir, &["data", "inspect", path, "--from", from, "--format", "json"]);
+        let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+        assert_eq!((json["rows"].as_u64(), json["columns"].as_array().unwrap().len()), (Some(200), 39), "{from}");
+        json["columns"].as_array().unwrap()[..13].iter().map(|c| c["mean"].as_f64().unwrap()).collect()
+    };
+    let logs = means("logs.parquet", "parquet");
+    for word in Format::words() {
+        let name = match word {
+            "fuxictr" => "made/train.parquet".to_owned(),
+            "torchrec" => "made/x_dense.npy".to_owned(),
+            "npy-intermediate" => "made/x_intermediate_y.npy".to_owned(),
+            _ => format!("made/{word}.x"),
+        };
+        fs::create_dir_all(dir.join("made")).unwrap();
+        let make = [&planted[..], &["--to", word, "-o", &name]].concat();
+        // In 16 bits there is no room for the counts.
+        if word == "nvidia" {
+            let said = refused(dir, &make, 65);
+            assert!(said.ends_with("(as ln(x + 3), --dense-transform log_plus3)"), "{said}");
+        } else {
+            good(dir, &make);
+            means(&name, word);
+        }
+        // Each command takes seconds to say the best reachable AUC.
+        if !matches!(word, "nvidia" | "torchrec" | "csv") {
+            continue;
+        }
+        let force = ["--dense-transform", "log_plus3", "--force"];
+        good(dir, &[&make[..], &force].concat());
+        for (mean, want) in means(&name, word).iter().zip(&logs) {
+            assert!((mean - want).abs() < 2e-3, "{word}: {mean} {want}");
+        }
+    }
+}
+
+/// Lists of parquet and libsvm may have any length; where all of a column's are as long, formats of a fixed number of ids take them.
+#[test]
+fn lists_of_one_length_go_where_the_length_is_fixed() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let custom = ["data", "generate", "custom", "--tables", "9,99,5", "--hotness", "1,3,2", "--dense", "2", "--samples"];
+    good(dir, &[&custom[..], &["70", "-o", "a_dense.npy"]].concat());
+    let convert = |from: &str, to: &str, more: &[&str]| good(dir, &[&["data", "convert", from, "-o", to][..], more].concat());
+    convert("a_dense.npy", "a.parquet", &[]);
+    convert("a.parquet", "b_dense.npy", &[]);
+    for part in ["dense.npy", "labels.npy", "sparse_multi_hot.npz"] {
+        assert!(fs::read(dir.join(format!("a_{part}"))).unwrap() == fs::read(dir.join(format!("b_{part}"))).unwrap(), "{part}");
+    }
+    // Through each format that holds several, and back.
+    for (name, to) in [("a.raw", "hugectr"), ("a.npy", "numpy"), ("a.npz", "fuxictr")] {
+        convert("a.parquet", name, &["--to", to]);
+        convert(name, "c.parquet", &["--from", to, "--force"]);
+        convert("c.parquet", "c_dense.npy", &["--force"]);
+        let ids = |set: &str| fs::read(dir.join(format!("{set}_sparse_multi_hot.npz"))).unwrap();
+        assert!(ids("a") == ids("c"), "{to}");
+    }
+    // Where a sample has one id or none, it is as any column of one.
+    fs::write(dir.join("one.svm"), "1 1:0.5 2:1\n0 1:1 \n0 3:1\n").unwrap();
+    convert("one.svm", "one.csv", &["--dense", "1", "--categorical", "2"]);
+    assert_eq!(fs::read_to_string(dir.join("one.csv")).unwrap(), "label,1,2\n1,0.5,0\n0,1,\n0,0,1\n");
+
+    fs::write(dir.join("many.svm"), "1 2:1 3:1 9:1\n0 2:1 4:1 9:1\n0 2:1 3:1 4:1 9:1\n").unwrap();
+    for (to, name) in [("torchrec", "m_dense.npy"), ("hugectr", "m.raw"), ("numpy", "m.npy")] {
+        let said = refused(dir, &["data", "convert", "many.svm", "--categorical", "2,9", "--to", to, "-o", name], 65);
+        let others = "formats that hold these columns: parquet, fuxictr (.parquet), libsvm, libfm";
+        let want = format!("row 3: column 2 holds 3 ids, but 2 in row 1, and {to} holds as many in every row; {others}");
+        assert_eq!(said, format!("many.svm: {want}"));
+    }
+    // What is there already is said before all rows are read.
+    let said = refused(dir, &["data", "convert", "many.svm", "-o", "a.raw", "--to", "hugectr"], 64);
+    assert_eq!(said, "a.raw is there already; --force writes over it");
+    // A column of several ids that is no list has no room for one either.
+    let said = refused(dir, &["data", "convert", "a_dense.npy", "-o", "a.csv"], 65);
+    assert!(
+        said.contains("csv holds one id a column, but C2 may hold others; formats that hold these columns: parquet, numpy,"),
+        "{said}"
+    );
 }
 
 /// OneFlow's files as pyarrow writes them (counts + 1 in f32, ids numbered through all columns, several files) train the same model as the

@@ -1,6 +1,6 @@
 //! Samples on their way between formats: what every reader gives and every writer takes.
 
-use super::{Bags, DataError, preprocess::criteo};
+use super::{Bags, DataError, format::holding, preprocess::criteo};
 use std::path::{Path, PathBuf};
 
 /// How many ids a sample holds in a categorical column.
@@ -71,7 +71,8 @@ impl Layout {
     pub fn check_single(&self, path: &Path, format: &str) -> Result<(), DataError> {
         match self.ids.iter().find(|c| c.hotness != Hotness::One) {
             Some(c) => {
-                Err(wrong(path, format!("{format} holds one id a column, but {} may hold others; use another format", c.name)))
+                let what = format!("{format} holds one id a column, but {} may hold others; {}", c.name, holding(self));
+                Err(wrong(path, what))
             }
             None => Ok(()),
         }
@@ -88,8 +89,8 @@ impl Layout {
         }
         let (right, all) = (criteo::DENSE, criteo::TABLES);
         let what = format!(
-            "{format} holds {right} dense and {all} categorical columns, but there are {dense} and {tables}; \
-             use another format"
+            "{format} holds {right} dense and {all} categorical columns, but there are {dense} and {tables}; {}",
+            holding(self)
         );
         Err(wrong(path, what))
     }
@@ -250,7 +251,8 @@ mod tests {
         let mut rows = Rows::new(&layout);
         assert_eq!((rows.width(), rows.is_empty()), (0, true));
         let error = layout.check_single(Path::new("a.csv"), "csv").unwrap_err().to_string();
-        assert_eq!(error, "a.csv: csv holds one id a column, but C2 may hold others; use another format");
+        let others = "formats that hold these columns: parquet, fuxictr (.parquet), libsvm, libfm";
+        assert_eq!(error, format!("a.csv: csv holds one id a column, but C2 may hold others; {others}"));
         rows.labels.push(1.0);
         rows.ids[0].push([]);
         rows.ids[1].push([4, 5]);

@@ -2,15 +2,12 @@
 
 use super::{
     super::{Exit, Failure, examples, run::stop_flag},
-    ColumnArgs, format, formats, input,
+    ColumnArgs, TransformArgs, format, formats, input,
     output::{Output, Written, summary},
 };
-use crate::{
-    data::{
-        dense::Dense,
-        format::{open, transformed::Transformed},
-    },
-    workload::DenseTransform,
+use crate::data::format::{
+    hotness::{Counted, Counter},
+    open,
 };
 use clap::Args;
 use std::path::PathBuf;
@@ -26,7 +23,9 @@ Examples:
 ///
 /// Values stay as they are, but for --dense-transform. What is missing stays so
 /// where the new format has a word for it, and is 0 elsewhere. A value that the
-/// new format cannot hold is an error that names its row and column.
+/// new format cannot hold is an error that names its row and column. Where it
+/// holds a fixed number of ids a column and INPUT may hold any, INPUT is read
+/// twice.
 #[derive(Debug, Args)]
 #[command(after_help = examples(EXAMPLES))]
 pub(super) struct ConvertArgs {
@@ -44,11 +43,8 @@ pub(super) struct ConvertArgs {
     to: Option<String>,
     #[command(flatten)]
     columns: ColumnArgs,
-    /// Transform the dense columns, for formats that hold logarithms: ln(x + 1)
-    /// with negative x as 0 (facebook, OneFlow), ln(x + 2), ln(x + 3)
-    /// (TorchRec, NVIDIA), or floor(ln(x)^2) above 2 (FuxiCTR)
-    #[arg(long, value_name = "WORD", value_parser = ["raw", "log1p_clamp0", "log_plus2", "log_plus3", "log_sq_bucket"], default_value = "raw")]
-    dense_transform: String,
+    #[command(flatten)]
+    transform: TransformArgs,
     /// Write over FILE if it is there
     #[arg(long)]
     force: bool,
@@ -64,16 +60,16 @@ pub(super) fn run(args: &ConvertArgs) -> Result<Exit, Failure> {
     let output = Output { path: &args.output, format: to, force: args.force, quiet: args.quiet };
     let stop = stop_flag()?;
     let mut reader = open(&args.input, from, &args.columns.columns())?;
-    let transform = match args.dense_transform.as_str() {
-        "log1p_clamp0" => Dense::new(DenseTransform::Log1pClamp0),
-        "log_plus2" => Dense::new(DenseTransform::LogPlus2),
-        "log_plus3" => Dense::new(DenseTransform::LogPlus3),
-        "log_sq_bucket" => Dense::new(DenseTransform::LogSqBucket),
-        _ => None,
-    };
-    if let Some(dense) = transform {
-        reader = Box::new(Transformed::new(reader, dense, args.input.clone()));
+    // What is no file (a pipe) cannot be read twice.
+    let counter = Counter::new(&args.input, reader.layout(), &args.output, to).filter(|_| args.input.is_file());
+    if let Some(counter) = counter {
+        let mut first = open(&args.input, from, &args.columns.columns())?;
+        match output.count(&mut *first, counter, &stop)? {
+            Some(layout) => reader = Box::new(Counted::new(reader, layout)),
+            None => return Ok(Exit::Interrupted),
+        }
     }
+    let mut reader = args.transform.apply(reader, &args.input);
     match output.write(&mut *reader, &stop)? {
         Written::Whole { rows, bytes } => {
             println!("{}", summary(&args.output, rows, bytes));

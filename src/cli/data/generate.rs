@@ -2,7 +2,7 @@
 
 use super::{
     super::{Exit, Failure, examples, run::stop_flag, seed},
-    format, formats,
+    TransformArgs, format, formats,
     output::{Output, Written, summary},
 };
 use crate::{
@@ -16,6 +16,8 @@ const EXAMPLES: &str = "\
 Examples:
   dlrm-bench data generate criteo_kaggle --samples 1000000 -o train.bin
   dlrm-bench data generate criteo_kaggle --split eval --samples 100000 -o a.bin
+  dlrm-bench data generate criteo_kaggle --samples 100000 \\
+    --dense-transform log_plus3 --to nvidia -o data/train
   dlrm-bench data generate custom --tables 1000,50 --hotness 3,1 --dense 4 \\
     --samples 10000 -o tiny.parquet";
 
@@ -25,8 +27,8 @@ const EVAL_SAMPLES: u64 = 200_000;
 /// Write planted data to a file
 ///
 /// The same log as with data.source = "planted", so that its best reachable
-/// AUC is known. Dense columns are counts before any logarithm. Sample i
-/// depends on the seed, the split and i alone.
+/// AUC is known. Dense columns are counts before any logarithm but that of
+/// --dense-transform. Sample i depends on the seed, the split and i alone.
 #[derive(Debug, Args)]
 #[command(after_help = examples(EXAMPLES))]
 pub(super) struct GenerateArgs {
@@ -70,6 +72,8 @@ pub(super) struct GenerateArgs {
     /// Share of positive labels [default: the preset's]
     #[arg(long, value_name = "SHARE")]
     positive_rate: Option<f64>,
+    #[command(flatten)]
+    transform: TransformArgs,
     /// Write over FILE if it is there
     #[arg(long)]
     force: bool,
@@ -112,7 +116,8 @@ pub(super) fn run(args: &GenerateArgs) -> Result<Exit, Failure> {
     let data = planted::open(&config).map_err(|e| Failure::Usage(options(e.to_string())))?;
     let stop = stop_flag()?;
     let split = if args.split == Split::Train { data.train } else { data.eval };
-    match output.write(&mut PlantedReader::new(split, args.start, args.samples), &stop)? {
+    let planted = Box::new(PlantedReader::new(split, args.start, args.samples));
+    match output.write(&mut *args.transform.apply(planted, &args.output), &stop)? {
         Written::Whole { rows, bytes } => {
             println!("{}", summary(&args.output, rows, bytes));
             if let Some(best) = data.facts.best_auc {

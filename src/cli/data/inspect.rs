@@ -77,7 +77,7 @@ struct Report {
 /// Runs the command.
 pub(super) fn run(args: &InspectArgs) -> Result<Exit, Failure> {
     let from = input(&args.path, args.from.as_deref())?;
-    if let Some(path) = args.plot.as_ref().filter(|p| p.extension().is_none_or(|e| e != "png")) {
+    if let Some(path) = args.plot.as_ref().filter(|p| p.extension().is_none_or(|e| !e.eq_ignore_ascii_case("png"))) {
         return Err(Failure::Usage(format!("--plot {}: the name must end in .png", path.display())));
     }
     let stop = stop_flag()?;

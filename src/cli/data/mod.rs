@@ -10,7 +10,13 @@ mod profile;
 mod verify;
 
 use super::{EXIT_CODES, Exit, Failure};
-use crate::data::format::{Format, columns::Columns, found};
+use crate::{
+    data::{
+        dense::Dense,
+        format::{Format, Reader, columns::Columns, found, transformed::Transformed},
+    },
+    workload::DenseTransform,
+};
 use clap::{Args, Subcommand, builder::PossibleValuesParser};
 use std::path::Path;
 
@@ -85,6 +91,33 @@ impl ColumnArgs {
             ignore: self.ignore.clone(),
             only: false,
             range: self.max_ind_range,
+        }
+    }
+}
+
+/// What is done to the dense columns on their way.
+#[derive(Debug, Args)]
+struct TransformArgs {
+    /// Transform the dense columns, for formats that hold logarithms: ln(x + 1)
+    /// with negative x as 0 (facebook, OneFlow), ln(x + 2), ln(x + 3)
+    /// (TorchRec, NVIDIA), or floor(ln(x)^2) above 2 (FuxiCTR)
+    #[arg(long, value_name = "WORD", value_parser = ["raw", "log1p_clamp0", "log_plus2", "log_plus3", "log_sq_bucket"], default_value = "raw")]
+    dense_transform: String,
+}
+
+impl TransformArgs {
+    /// The samples that `reader` reads of `path`, transformed.
+    fn apply(&self, reader: Box<dyn Reader>, path: &Path) -> Box<dyn Reader> {
+        let transform = match self.dense_transform.as_str() {
+            "log1p_clamp0" => Dense::new(DenseTransform::Log1pClamp0),
+            "log_plus2" => Dense::new(DenseTransform::LogPlus2),
+            "log_plus3" => Dense::new(DenseTransform::LogPlus3),
+            "log_sq_bucket" => Dense::new(DenseTransform::LogSqBucket),
+            _ => None,
+        };
+        match transform {
+            Some(dense) => Box::new(Transformed::new(reader, dense, path.to_owned())),
+            None => reader,
         }
     }
 }

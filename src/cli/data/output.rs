@@ -4,7 +4,7 @@ use super::super::{Failure, progress::thousands};
 use crate::{
     data::{
         DataError,
-        format::{self, Format, Reader},
+        format::{self, Format, Reader, hotness::Counter},
         rows::{Layout, Rows},
         whole::{Lock, publish, temporary},
     },
@@ -86,6 +86,28 @@ impl Output<'_> {
             let _ = fs::remove_dir_all(&waiting);
         }
         written
+    }
+
+    /// Counts the ids of all rows of `reader`, unless the file is there already: the columns with as many as each row has; `None` if `stop`
+    /// was set.
+    pub fn count(&self, reader: &mut dyn Reader, mut counter: Counter, stop: &AtomicBool) -> Result<Option<Layout>, Failure> {
+        self.check(reader.layout())?;
+        let bar = self.bar(reader.len());
+        let (chunk, mut rows) = (format::chunk(reader.layout()), Rows::new(reader.layout()));
+        let mut all = || {
+            while !stop.load(Ordering::Relaxed) {
+                reader.read(chunk, &mut rows)?;
+                if rows.is_empty() {
+                    return Ok(true);
+                }
+                counter.add(&rows)?;
+                bar.inc(rows.len() as u64);
+            }
+            Ok(false)
+        };
+        let counted: Result<bool, DataError> = all();
+        bar.finish_and_clear();
+        Ok(counted?.then(|| counter.layout()))
     }
 
     /// Whether a data set is a folder.

@@ -6,7 +6,7 @@
 mod map;
 
 use super::{
-    Reader, Writer,
+    Reader, Room, Writer,
     arrays::{ArchiveWriter, ArraysReader},
     columns::Columns,
     csv,
@@ -45,13 +45,23 @@ enum Form {
 
 impl Form {
     fn of(path: &Path) -> Result<Form, DataError> {
-        match path.extension().and_then(|e| e.to_str()) {
+        match path.extension().and_then(|e| e.to_str()).map(str::to_ascii_lowercase).as_deref() {
             Some("csv") => Ok(Form::Csv),
             Some("parquet") => Ok(Form::Parquet),
             Some("npz") => Ok(Form::Npz),
             Some("h5" | "hdf5") => Ok(Form::H5),
             _ => Err(wrong(path, "FuxiCTR's files are csv, parquet, npz or h5; the name must end so")),
         }
+    }
+}
+
+/// Ids of a sample in a column of the file at `path`.
+pub fn room(path: &Path) -> Room {
+    match Form::of(path) {
+        Ok(Form::Csv) => Room::One,
+        Ok(Form::Npz | Form::H5) => Room::Fixed,
+        // Another name is refused when the file is made.
+        Ok(Form::Parquet) | Err(_) => Room::Any,
     }
 }
 

@@ -7,28 +7,40 @@ use crate::data::{
     rows::{Hotness, Layout, Numbers, Place, Rows, wrong},
 };
 use std::{
-    ffi::OsStr,
+    ffi::{OsStr, OsString},
     path::{Path, PathBuf},
 };
 
 /// The file that ends in `ending` of the set that is named by `path`: any of its files, which end in `endings`, or what they have in common.
+///
+/// A file keeps the name by which it is given; where its ending has capitals alone, those of the others have, too.
 pub(super) fn part(path: &Path, endings: &[&str], ending: &str) -> PathBuf {
     let name = path.file_name().unwrap_or_default();
-    let mut file = endings.iter().find_map(|e| without(name, e)).unwrap_or(name).to_owned();
-    file.push(ending);
-    path.with_file_name(file)
+    let Some((given, (common, written))) = endings.iter().find_map(|e| Some((*e, without(name, e)?))) else {
+        return path.with_file_name([name, OsStr::new(ending)].into_iter().collect::<OsString>());
+    };
+    if given == ending {
+        return path.to_owned();
+    }
+    let capitals = !written.bytes().any(|b| b.is_ascii_lowercase());
+    let ending = if capitals { ending.to_ascii_uppercase() } else { ending.to_owned() };
+    path.with_file_name([common, OsStr::new(&ending)].into_iter().collect::<OsString>())
 }
 
-/// The name before `ending`, which need not be UTF-8.
+/// The name before `ending` in capitals or small letters, which need not be UTF-8, and how the ending is written.
 #[cfg(unix)]
-fn without<'a>(name: &'a OsStr, ending: &str) -> Option<&'a OsStr> {
+fn without<'a>(name: &'a OsStr, ending: &str) -> Option<(&'a OsStr, &'a str)> {
     use std::os::unix::ffi::OsStrExt;
-    name.as_bytes().strip_suffix(ending.as_bytes()).map(OsStr::from_bytes)
+    let (common, written) = name.as_bytes().split_at_checked(name.len().checked_sub(ending.len())?)?;
+    let written = std::str::from_utf8(written).ok().filter(|w| w.eq_ignore_ascii_case(ending))?;
+    Some((OsStr::from_bytes(common), written))
 }
 
 #[cfg(not(unix))]
-fn without<'a>(name: &'a OsStr, ending: &str) -> Option<&'a OsStr> {
-    name.to_str()?.strip_suffix(ending).map(OsStr::new)
+fn without<'a>(name: &'a OsStr, ending: &str) -> Option<(&'a OsStr, &'a str)> {
+    let name = name.to_str()?;
+    let (common, written) = name.split_at_checked(name.len().checked_sub(ending.len())?)?;
+    written.eq_ignore_ascii_case(ending).then(|| (OsStr::new(common), written))
 }
 
 /// An array that claims more columns is damaged, and their names alone would take a lot of memory.

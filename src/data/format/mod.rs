@@ -10,6 +10,7 @@ pub mod found;
 pub mod fuxictr;
 #[cfg(feature = "hdf5")]
 mod h5;
+pub mod hotness;
 pub mod hugectr;
 pub mod intermediate;
 pub mod libsvm;
@@ -34,6 +35,7 @@ use super::{
     rows::{Hotness, Layout, Rows},
 };
 use columns::Columns;
+pub use registry::{Room, holding};
 use std::path::{Path, PathBuf};
 
 /// Rows that are passed on together.
@@ -201,6 +203,11 @@ pub fn open(path: &Path, format: Format, columns: &Columns) -> Result<Box<dyn Re
 /// If the file cannot be written, or the format cannot hold such samples.
 pub fn create(path: &Path, format: Format, layout: &Layout) -> Result<Box<dyn Writer>, DataError> {
     (registry::of(format).create)(path, layout)
+}
+
+/// How many ids of a sample a categorical column of the data set at `path` has room for.
+pub fn room(path: &Path, format: Format) -> Room {
+    (registry::of(format).room)(path)
 }
 
 /// Whether a data set of several files shares this one with others, so that it may be there already.

@@ -4,7 +4,11 @@ use super::{
     Format, Reader, Writer, bin40, columns::Columns, criteo, csv, fuxictr, hugectr, intermediate, libsvm, npz, numpy, nvidia,
     parquet, sidecar, torchrec,
 };
-use crate::data::{DataError, rows::Layout};
+use crate::data::{
+    DataError,
+    preprocess::criteo::{DENSE, TABLES},
+    rows::{Hotness, Layout},
+};
 use std::path::{Path, PathBuf};
 
 type Open = fn(&Path, &Columns) -> Result<Box<dyn Reader>, DataError>;
@@ -23,6 +27,50 @@ pub(super) struct Entry {
     pub files: fn(&Path, &Layout) -> Vec<PathBuf>,
     /// The one of them that several data sets share.
     pub shared: Option<&'static str>,
+    /// Ids of a sample in a column of such a file.
+    pub room: fn(&Path) -> Room,
+    /// Whether the columns are those of Criteo's logs.
+    pub criteo: bool,
+}
+
+/// How many ids of a sample a categorical column has room for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Room {
+    /// One, or none where it is missing.
+    One,
+    /// As many as in every other row.
+    Fixed,
+    /// Any number.
+    Any,
+}
+
+impl Room {
+    /// What the columns of `layout` need.
+    pub fn needed(layout: &Layout) -> Room {
+        let of = |hotness| match hotness {
+            Hotness::One => Room::One,
+            Hotness::Fixed(_) => Room::Fixed,
+            Hotness::Any => Room::Any,
+        };
+        layout.ids.iter().map(|c| of(c.hotness)).max().unwrap_or(Room::One)
+    }
+}
+
+/// The words of the formats that have room for the columns of `layout`, for messages.
+pub fn holding(layout: &Layout) -> String {
+    let need = Room::needed(layout);
+    let criteo = (layout.dense.len(), layout.ids.len()) == (DENSE, TABLES);
+    let mut words = Vec::new();
+    for entry in FORMATS.iter().filter(|f| criteo || !f.criteo) {
+        match entry.format {
+            // Its files are of several kinds, all of which hold single ids.
+            Format::FuxiCtr if need == Room::One => words.push(entry.word.to_owned()),
+            Format::FuxiCtr => words.push(format!("{} (.parquet)", entry.word)),
+            _ if (entry.room)(Path::new("")) >= need => words.push(entry.word.to_owned()),
+            _ => {}
+        }
+    }
+    format!("formats that hold these columns: {}", words.join(", "))
 }
 
 /// The entry of `format`.
@@ -49,6 +97,8 @@ pub(super) const FORMATS: &[Entry] = &[
         create: |path, layout| Ok(Box::new(bin40::Bin40Writer::create(path, layout)?)),
         files: one,
         shared: None,
+        room: |_| Room::One,
+        criteo: true,
     },
     Entry {
         format: Format::Parquet,
@@ -61,6 +111,8 @@ pub(super) const FORMATS: &[Entry] = &[
         create: |path, layout| Ok(Box::new(parquet::ParquetWriter::create(path, layout)?)),
         files: |path, layout| parquet::files_of(path).unwrap_or_else(|_| one(path, layout)),
         shared: None,
+        room: |_| Room::Any,
+        criteo: false,
     },
     Entry {
         format: Format::Npz,
@@ -70,6 +122,8 @@ pub(super) const FORMATS: &[Entry] = &[
         create: |path, layout| Ok(Box::new(npz::NpzWriter::create(path, npz::Stage::Processed, layout)?)),
         files: one,
         shared: None,
+        room: |_| Room::One,
+        criteo: false,
     },
     Entry {
         format: Format::NpzDay,
@@ -79,6 +133,8 @@ pub(super) const FORMATS: &[Entry] = &[
         create: |path, layout| Ok(Box::new(npz::NpzWriter::create(path, npz::Stage::Day, layout)?)),
         files: one,
         shared: None,
+        room: |_| Room::One,
+        criteo: false,
     },
     Entry {
         format: Format::NpzReordered,
@@ -88,6 +144,8 @@ pub(super) const FORMATS: &[Entry] = &[
         create: |path, layout| Ok(Box::new(npz::NpzWriter::create(path, npz::Stage::Reordered, layout)?)),
         files: one,
         shared: None,
+        room: |_| Room::One,
+        criteo: false,
     },
     Entry {
         format: Format::Intermediate,
@@ -97,6 +155,8 @@ pub(super) const FORMATS: &[Entry] = &[
         create: |path, layout| Ok(Box::new(intermediate::IntermediateWriter::create(path, layout)?)),
         files: |path, _| intermediate::files(path),
         shared: None,
+        room: |_| Room::One,
+        criteo: false,
     },
     Entry {
         format: Format::Numpy,
@@ -106,6 +166,8 @@ pub(super) const FORMATS: &[Entry] = &[
         create: |path, layout| Ok(Box::new(numpy::NumpyWriter::create(path, layout)?)),
         files: described,
         shared: None,
+        room: |_| Room::Fixed,
+        criteo: false,
     },
     Entry {
         format: Format::TorchRec,
@@ -115,6 +177,8 @@ pub(super) const FORMATS: &[Entry] = &[
         create: |path, layout| Ok(Box::new(torchrec::TorchRecWriter::create(path, layout)?)),
         files: torchrec::files,
         shared: None,
+        room: |_| Room::Fixed,
+        criteo: false,
     },
     Entry {
         format: Format::Nvidia,
@@ -124,6 +188,8 @@ pub(super) const FORMATS: &[Entry] = &[
         create: |path, layout| Ok(Box::new(nvidia::NvidiaWriter::create(path, layout)?)),
         files: nvidia::files,
         shared: Some(nvidia::NAME),
+        room: |_| Room::One,
+        criteo: false,
     },
     Entry {
         format: Format::HugeCtr,
@@ -133,6 +199,8 @@ pub(super) const FORMATS: &[Entry] = &[
         create: |path, layout| Ok(Box::new(hugectr::HugeCtrWriter::create(path, layout)?)),
         files: described,
         shared: None,
+        room: |_| Room::Fixed,
+        criteo: false,
     },
     Entry {
         format: Format::FuxiCtr,
@@ -142,6 +210,8 @@ pub(super) const FORMATS: &[Entry] = &[
         create: |path, layout| Ok(Box::new(fuxictr::FuxiWriter::create(path, layout)?)),
         files: |path, _| fuxictr::files(path),
         shared: Some(fuxictr::NAME),
+        room: fuxictr::room,
+        criteo: false,
     },
     Entry {
         format: Format::Criteo,
@@ -151,6 +221,8 @@ pub(super) const FORMATS: &[Entry] = &[
         create: |path, layout| Ok(Box::new(criteo::CriteoWriter::create(path, layout)?)),
         files: one,
         shared: None,
+        room: |_| Room::One,
+        criteo: true,
     },
     Entry {
         format: Format::Csv,
@@ -160,6 +232,8 @@ pub(super) const FORMATS: &[Entry] = &[
         create: |path, layout| Ok(Box::new(csv::CsvWriter::create(path, layout, csv::Dialect::Named)?)),
         files: one,
         shared: None,
+        room: |_| Room::One,
+        criteo: false,
     },
     Entry {
         format: Format::DeepRec,
@@ -169,6 +243,8 @@ pub(super) const FORMATS: &[Entry] = &[
         create: |path, layout| Ok(Box::new(csv::CsvWriter::create(path, layout, csv::Dialect::DeepRec)?)),
         files: one,
         shared: None,
+        room: |_| Room::One,
+        criteo: true,
     },
     Entry {
         format: Format::LibSvm,
@@ -178,6 +254,8 @@ pub(super) const FORMATS: &[Entry] = &[
         create: |path, layout| Ok(Box::new(libsvm::LibSvmWriter::create(path, libsvm::Base::LibSvm, layout)?)),
         files: described,
         shared: None,
+        room: |_| Room::Any,
+        criteo: false,
     },
     Entry {
         format: Format::LibFm,
@@ -187,12 +265,42 @@ pub(super) const FORMATS: &[Entry] = &[
         create: |path, layout| Ok(Box::new(libsvm::LibSvmWriter::create(path, libsvm::Base::LibFm, layout)?)),
         files: described,
         shared: None,
+        room: |_| Room::Any,
+        criteo: false,
     },
 ];
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data::rows::Numbers;
+
+    /// What is said to hold columns takes them, and nothing else does.
+    #[test]
+    fn a_format_takes_the_columns_it_is_said_to_hold() {
+        for (dense, tables) in [(DENSE, TABLES), (2, 3)] {
+            for hotness in [Hotness::One, Hotness::Fixed(2), Hotness::Any] {
+                let layout = Layout::numbered(dense, Numbers::Int32, vec![hotness; tables]);
+                let said = holding(&layout);
+                let words: Vec<&str> = said.split(": ").nth(1).unwrap().split(", ").collect();
+                for (entry, ending) in FORMATS.iter().flat_map(|f| ["csv", "parquet", "npz"].map(|ending| (f, ending))) {
+                    let dir = tempfile::tempdir().unwrap();
+                    let path = dir.path().join(format!("a.{ending}"));
+                    let taken = (entry.create)(&path, &layout).is_ok();
+                    let room = (entry.room)(&path) >= Room::needed(&layout) && (!entry.criteo || dense == DENSE);
+                    assert_eq!(taken, room, "{} {ending} {layout:?}", entry.word);
+                    let word = match entry.format {
+                        Format::FuxiCtr if hotness != Hotness::One => format!("fuxictr (.{ending})"),
+                        Format::FuxiCtr => "fuxictr".to_owned(),
+                        _ => entry.word.to_owned(),
+                    };
+                    // An archive of FuxiCTR's holds a fixed number, too, but one that holds any is enough to name.
+                    let told = words.contains(&&*word) || (word == "fuxictr (.npz)" && hotness == Hotness::Fixed(2));
+                    assert_eq!(told, taken, "{} {ending} {said}", entry.word);
+                }
+            }
+        }
+    }
 
     #[test]
     fn each_format_has_one_entry_and_is_documented() {

@@ -1,5 +1,6 @@
 //! `FILE.columns.json`: what the columns of a file are, beside files of formats that have no room to say so.
 
+use super::holding;
 use crate::data::{
     DataError,
     rows::{Hotness, IdColumn, Layout, Numbers, io, wrong},
@@ -159,7 +160,8 @@ pub(super) fn fixed(column: &IdColumn, bag: &[u32]) -> Result<Vec<u32>, String> 
 pub(super) fn check_fixed(layout: &Layout, path: &Path, format: &str) -> Result<(), DataError> {
     match layout.ids.iter().find(|c| c.hotness == Hotness::Any) {
         Some(c) => {
-            let what = format!("{format} holds a fixed number of ids a column, but {} may hold any; use another format", c.name);
+            let (name, others) = (&c.name, holding(layout));
+            let what = format!("{format} holds a fixed number of ids a column, but {name} may hold any; {others}");
             Err(wrong(path, what))
         }
         None => Ok(()),

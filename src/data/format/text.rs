@@ -68,7 +68,7 @@ impl TextWriter {
     pub fn end(&mut self) -> Result<(), DataError> {
         if self.line.len() > LONGEST {
             let what = format!(
-                "a line would be {} bytes long; must be at most {LONGEST}, since no longer one is read; use another format",
+                "a line would be {} bytes long; must be at most {LONGEST}, since no longer one is read; parquet has no lines",
                 self.line.len()
             );
             return Err(wrong(&self.path, what));

@@ -6,12 +6,13 @@ use super::{
     Writer,
     matrices::{self, Matrices},
     npz::narrow,
+    sidecar::check_fixed,
 };
 use crate::data::{
     DataError,
     npy::{Array, ArrayWriter, Type},
     npz::{self, Packing},
-    rows::{Hotness, IdColumn, Layout, Place, Rows, io, wrong},
+    rows::{Hotness, IdColumn, Layout, Place, Rows, io},
 };
 use std::{
     fs::File,
@@ -82,13 +83,7 @@ impl TorchRecWriter {
     /// # Errors
     /// If they cannot be written, or a column may hold varying numbers of ids.
     pub fn create(path: &Path, layout: &Layout) -> Result<Self, DataError> {
-        if let Some(column) = layout.ids.iter().find(|c| c.hotness == Hotness::Any) {
-            let what = format!(
-                "TorchRec's files hold a fixed number of ids a column, but {} may hold any; use another format",
-                column.name
-            );
-            return Err(wrong(path, what));
-        }
+        check_fixed(layout, path, "a set of TorchRec's")?;
         let array = |ending, of, width| {
             let file = part(path, ending);
             let array = File::create(&file).and_then(|f| ArrayWriter::new(f, of, Some(width)));

@@ -133,7 +133,7 @@ fn what_is_written_can_be_read() {
     rows.labels.push(0.0);
     rows.dense.resize(300_000, 0.125);
     let error = write(&wide, &rows);
-    assert!(error.contains("; must be at most 1048576, since no longer one is read; use another format"), "{error}");
+    assert!(error.contains("; must be at most 1048576, since no longer one is read; parquet has no lines"), "{error}");
 }
 
 /// What pandas makes of a data frame, missing values included, and what it reads of ours.

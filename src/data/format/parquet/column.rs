@@ -241,20 +241,20 @@ impl Column {
         stride: usize,
         place: impl Fn(usize) -> Place<'a>,
     ) -> std::result::Result<(), DataError> {
-        if let Values::I64(t) = &self.values {
-            if let Some(at) = t.buffer.iter().position(|&x| beyond_numbers(x, leaf.unsigned)) {
-                // The row of this value: as many before it have one.
-                let there = |(_, def): &(usize, &i16)| leaf.max_def == 0 || **def == leaf.max_def;
-                let row = self.defs.iter().enumerate().filter(there).nth(at).map_or(at, |(row, _)| row);
-                let x = t.buffer[at];
-                let x = if leaf.unsigned { (x as u64).to_string() } else { x.to_string() };
-                let name = &leaf.name;
-                let what = format!(
-                    "column {name} is {x}; must be at most 2^53 in magnitude as a dense value; hashes are ids (--categorical {name}, \
-                     --max-ind-range N; in a workload data.categorical, data.max_ind_range)"
-                );
-                return Err(place(row).error(what));
-            }
+        if let Values::I64(t) = &self.values
+            && let Some(at) = t.buffer.iter().position(|&x| beyond_numbers(x, leaf.unsigned))
+        {
+            // The row of this value: as many before it have one.
+            let there = |(_, def): &(usize, &i16)| leaf.max_def == 0 || **def == leaf.max_def;
+            let row = self.defs.iter().enumerate().filter(there).nth(at).map_or(at, |(row, _)| row);
+            let x = t.buffer[at];
+            let x = if leaf.unsigned { (x as u64).to_string() } else { x.to_string() };
+            let name = &leaf.name;
+            let what = format!(
+                "column {name} is {x}; must be at most 2^53 in magnitude as a dense value; hashes are ids (--categorical {name}, \
+                 --max-ind-range N; in a workload data.categorical, data.max_ind_range)"
+            );
+            return Err(place(row).error(what));
         }
         let out = out.iter_mut().step_by(stride);
         match &self.values {
