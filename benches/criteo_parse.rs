@@ -1,5 +1,5 @@
-//! Criteo's text to columns, and the whole recipe `facebook-kaggle`: lines a second of a made-up log of a million. `CRITEO_LOG=FILE` keeps it, for
-//! scripts/criteo-peers.sh.
+//! Criteo's text to columns, and the whole recipe `facebook-kaggle`: lines a second of a made-up log of a million.
+//! `CRITEO_LOG=FILE` keeps it, for scripts/criteo-peers.sh.
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use dlrm_bench::{

@@ -1,5 +1,5 @@
-//! What stands between the matrix products: dropout, batch normalisation, masks, losses, the dense update. Elements a second, at DeepFM's
-//! shape (10,000 samples, 1,000 wide) and with the dense parameters of its MLP and of MLPerf's DLRM.
+//! What stands between the matrix products: dropout, batch normalisation, masks, losses, the dense update. Elements a second, at
+//! DeepFM's shape (10,000 samples, 1,000 wide) and with the dense parameters of its MLP and of MLPerf's DLRM.
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use dlrm_bench::{

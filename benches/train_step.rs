@@ -1,5 +1,5 @@
-//! Whole training steps (forward, backward, update) of both engines on the models of `support/systems.rs`, on all cores. Names are
-//! `train_step/system/engine/precision`: `cargo bench --bench train_step -- deeprec/fused` runs one system and engine.
+//! Whole training steps (forward, backward, update) of both engines on the models of `support/systems.rs`, on all cores. Names
+//! are `train_step/system/engine/precision`: `cargo bench --bench train_step -- deeprec/fused` runs one system and engine.
 
 #[path = "support/systems.rs"]
 mod systems;

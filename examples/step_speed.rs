@@ -1,11 +1,12 @@
-//! Training steps a second of one engine on one of the models of `benches/support/systems.rs`, as one JSON line. Made to take turns with
-//! other programs (`scripts/peers.sh`).
+//! Training steps a second of one engine on one of the models of `benches/support/systems.rs`, as one JSON line. Made to take
+//! turns with other programs (`scripts/peers.sh`).
 //!
 //! ```text
 //! cargo run --release --example step_speed -- SYSTEM ENGINE PRECISION [SECONDS]
 //! ```
 //!
-//! SYSTEM is `deeprec`, `mlperf`, `deepfm`, `deepfm-dense-adam` or `facebook`; ENGINE `fused` or `candle`; PRECISION `fp32`, `bf16` or `fp16`.
+//! SYSTEM is `deeprec`, `mlperf`, `deepfm`, `deepfm-dense-adam` or `facebook`; ENGINE `fused` or `candle`; PRECISION `fp32`,
+//! `bf16` or `fp16`.
 
 #[path = "../benches/support/systems.rs"]
 mod systems;

@@ -1,6 +1,7 @@
-//! Elementary functions made of IEEE additions, multiplications, divisions and integer operations only, in a fixed order: the same bits on
-//! every platform, whatever its C library, and on a GPU (`backend/cuda/common/exact.cuh` is the same text, compiled with contraction off).
-//! They have no branches, so that loops over columns vectorise. Planted data and the log loss are made of them.
+//! Elementary functions made of IEEE additions, multiplications, divisions and integer operations only, in a fixed order: the
+//! same bits on every platform, whatever its C library, and on a GPU (`backend/cuda/common/exact.cuh` is the same text, compiled
+//! with contraction off). They have no branches, so that loops over columns vectorise. Planted data and the log loss are made of
+//! them.
 
 use std::f64::consts::{LN_2, LOG2_E, SQRT_2};
 

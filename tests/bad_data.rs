@@ -1,5 +1,5 @@
-//! Broken data, file by file through the binary: each is refused in one line that names file and line and what would be right, with
-//! exit code 65; with `data.on_error = "skip"` a malformed line is left out and counted.
+//! Broken data, file by file through the binary: each is refused in one line that names file and line and what would be right,
+//! with exit code 65; with `data.on_error = "skip"` a malformed line is left out and counted.
 
 use std::{
     io::Write,

@@ -156,8 +156,8 @@ fn kaggle_8000() {
     }
 }
 
-/// The same by the training loop, without a touch. Which side of a tie an engine takes is its own affair, so losses agree to 1e-4 up to where
-/// the first tie shows, and to 5e-3 after it; the AUC of the 571 samples to 2e-3.
+/// The same by the training loop, without a touch. Which side of a tie an engine takes is its own affair, so losses agree to 1e-4
+/// up to where the first tie shows, and to 5e-3 after it; the AUC of the 571 samples to 2e-3.
 #[test]
 fn kaggle_8000_untouched() {
     let Some(theirs) = kaggle_reference() else { return };
@@ -185,11 +185,11 @@ fn kaggle_reference() -> Option<Transcript> {
     Some(theirs)
 }
 
-/// Units whose input, somewhere in the 54 steps of `kaggle_8000`, is 0 but for rounding: within 3e-7 of the sum of its terms' sizes, out of
-/// some 11 million inputs. There ReLU lets a gradient pass or not as the order of a sum happens to round, and the two
-/// continuations drift apart by 1e-3 in loss. `(bias, unit, sign of the input in the original)`; found by replaying the run in
-/// numpy, where two of them (step 12, `bot_l.2` unit 203; step 18, `top_l.2` unit 227) had to be turned over by hand for
-/// all 54 losses to agree with the original within 1e-6.
+/// Units whose input, somewhere in the 54 steps of `kaggle_8000`, is 0 but for rounding: within 3e-7 of the sum of its terms'
+/// sizes, out of some 11 million inputs. There ReLU lets a gradient pass or not as the order of a sum happens to round, and the
+/// two continuations drift apart by 1e-3 in loss. `(bias, unit, sign of the input in the original)`; found by replaying the run
+/// in numpy, where two of them (step 12, `bot_l.2` unit 203; step 18, `top_l.2` unit 227) had to be turned over by hand for all
+/// 54 losses to agree with the original within 1e-6.
 const TIES: [(&str, usize, f32); 19] = [
     ("bot_l.0.bias", 428, 1.0),
     ("bot_l.0.bias", 264, 1.0),
@@ -241,8 +241,8 @@ fn evaluate(engine: &mut dyn Engine, batches: &[Batch]) -> Quality {
     metrics::quality(&predictions, &labels).unwrap()
 }
 
-/// Moves the initial bias of each tied unit by 1e-6 to the original's side: more than rounding, and a hundredth of what the losses are
-/// held to.
+/// Moves the initial bias of each tied unit by 1e-6 to the original's side: more than rounding, and a hundredth of what the
+/// losses are held to.
 fn settle_ties(engine: &mut dyn Engine) {
     for (name, unit, sign) in TIES {
         let index = engine.params().iter().position(|p| p.name == name).unwrap();

@@ -477,7 +477,8 @@ fn planted_data_is_written_in_every_format() {
     }
 }
 
-/// Lists of parquet and libsvm may have any length; where all of a column's are as long, formats of a fixed number of ids take them.
+/// Lists of parquet and libsvm may have any length; where all of a column's are as long, formats of a fixed number of ids take
+/// them.
 #[test]
 fn lists_of_one_length_go_where_the_length_is_fixed() {
     let dir = tempfile::tempdir().unwrap();
@@ -521,8 +522,8 @@ fn lists_of_one_length_go_where_the_length_is_fixed() {
     );
 }
 
-/// OneFlow's files as pyarrow writes them (counts + 1 in f32, ids numbered through all columns, several files) train the same model as the
-/// records that they are made of: `ln(x + 1)` of a count + 1 is `ln(x + 2)` of the count.
+/// OneFlow's files as pyarrow writes them (counts + 1 in f32, ids numbered through all columns, several files) train the same
+/// model as the records that they are made of: `ln(x + 1)` of a count + 1 is `ln(x + 2)` of the count.
 #[test]
 fn files_in_the_layout_of_oneflow_train_the_same_model() {
     let dir = tempfile::tempdir().unwrap();

@@ -130,8 +130,8 @@ fn other_work_is_3_broken_training_4_and_no_time_5() {
     assert!(code == 5 && reason(&verdict).contains("give a longer --budget"), "{verdict}");
 }
 
-/// An engine that takes longer is a regression, and the other way round an improvement, which never fails. On a machine so busy that it cannot
-/// tell, the gate must say so.
+/// An engine that takes longer is a regression, and the other way round an improvement, which never fails. On a machine so busy
+/// that it cannot tell, the gate must say so.
 #[test]
 fn a_slower_side_is_1_and_a_faster_one_0() {
     let bench = Bench::new();

@@ -1,5 +1,5 @@
-//! Every kernel for GPUs, compiled by NVRTC for each generation: needs no GPU. Skips with a word where NVRTC is not found; the folder that
-//! holds it may be named by `DLRM_BENCH_CUDA_LIB`.
+//! Every kernel for GPUs, compiled by NVRTC for each generation: needs no GPU. Skips with a word where NVRTC is not found; the
+//! folder that holds it may be named by `DLRM_BENCH_CUDA_LIB`.
 
 use dlrm_bench::backend::cuda::{
     SOURCES,

@@ -44,8 +44,8 @@ fn dlrm(dense: usize, tables: Vec<usize>, dim: usize, bottom: &[usize], top: &[u
     })
 }
 
-/// The systems: DeepRec's DLRM (DeepRec-AI/DeepRec: modelzoo/DLRM) with 10,000 rows a table, MLPerf's DLRM with tables capped at 500,000 rows,
-/// OneFlow's and FuxiCTR's DeepFM with 39 fields and a million rows in all, and facebook's random benchmark
+/// The systems: DeepRec's DLRM (DeepRec-AI/DeepRec: modelzoo/DLRM) with 10,000 rows a table, MLPerf's DLRM with tables capped at
+/// 500,000 rows, OneFlow's and FuxiCTR's DeepFM with 39 fields and a million rows in all, and facebook's random benchmark
 /// (facebookresearch/dlrm: bench/dlrm_s_benchmark.sh).
 pub fn systems() -> Vec<System> {
     let capped = TERABYTE.iter().map(|&rows| rows.min(500_000)).collect();

@@ -1,7 +1,7 @@
 //! The course of a training: what a device keeps from one step to the next, and what it tells the host of each.
 //!
-//! A device that computes beside the host never waits for an answer: loss, overflow, norm, loss scale and the count of updates stay in its
-//! memory, where the next operations read them, and come to the host when they come ([`StepEnd`]).
+//! A device that computes beside the host never waits for an answer: loss, overflow, norm, loss scale and the count of updates
+//! stay in its memory, where the next operations read them, and come to the host when they come ([`StepEnd`]).
 
 use crate::optim::{LossScale, LossScaleSpec, OptimizerSpec, rules::Step};
 
@@ -32,7 +32,8 @@ pub struct StepStart {
 pub struct StepEnd {
     /// Its number.
     pub number: u64,
-    /// Mean loss of its batch before the update. If it is not finite nothing was updated, nor will be before [`crate::backend::Backend::resume`].
+    /// Mean loss of its batch before the update. If it is not finite nothing was updated, nor will be before
+    /// [`crate::backend::Backend::resume`].
     pub loss: f32,
     /// Where loss scaling stands after it; a scale of 1 if there is none.
     pub loss_scale: LossScale,
@@ -47,8 +48,8 @@ pub struct Update {
     pub step: Step,
     /// Every gradient is multiplied by this first (loss scale, clipping).
     pub scale: f32,
-    /// The run's seed and the 1-based number of the update. With table, row and column they give the random bits by which 16-bit rows
-    /// are rounded.
+    /// The run's seed and the 1-based number of the update. With table, row and column they give the random bits by which 16-bit
+    /// rows are rounded.
     pub noise: (u64, u64),
 }
 

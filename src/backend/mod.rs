@@ -104,8 +104,8 @@ impl<F> Clone for SparseGradient<'_, F> {
 impl<F> Copy for SparseGradient<'_, F> {}
 
 /// Zeroes elements with probability `p` and divides the others by `1 - p`. Element `(r, c)` of a matrix with `cols` columns draws
-/// word `r * cols + c` of the mask of its layer in the present step ([`crate::random::philox::Philox::dropout`]); it is dropped if that, as
-/// a number in [0, 1), is below `p`. The same seed, step and layer give the same mask on every device.
+/// word `r * cols + c` of the mask of its layer in the present step ([`crate::random::philox::Philox::dropout`]); it is dropped
+/// if that, as a number in [0, 1), is below `p`. The same seed, step and layer give the same mask on every device.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Dropout {
     /// Number of the layer in its network.
@@ -135,13 +135,16 @@ pub struct Gate<'a, F> {
 pub const PART: usize = 1 << 20;
 
 /// The operations that layers need. Windows of one call never overlap unless a text says so. All operations of a backend take
-/// place in the order in which they are called; a device may still be at work when they return, unless they hand something to the host.
+/// place in the order in which they are called; a device may still be at work when they return, unless they hand something to the
+/// host.
 ///
-/// A backend keeps the course of one training: [`Backend::begin`] starts it. A step is [`Backend::begin_step`], [`Backend::loss`], as many of
-/// [`Backend::watch`], [`Backend::add_squares`] and [`Backend::add_sparse_squares`] as are wanted, [`Backend::settle`], the updates, and
-/// [`Backend::end_step`]. What a step decides (overflow, clipping, the constants of the update) never passes through the host.
+/// A backend keeps the course of one training: [`Backend::begin`] starts it. A step is [`Backend::begin_step`],
+/// [`Backend::loss`], as many of [`Backend::watch`], [`Backend::add_squares`] and [`Backend::add_sparse_squares`] as are wanted,
+/// [`Backend::settle`], the updates, and [`Backend::end_step`]. What a step decides (overflow, clipping, the constants of the
+/// update) never passes through the host.
 pub trait Backend {
-    /// Steps that may have begun and not been asked for ([`Backend::finished`]) when another one ends. 1: operations are done when they return.
+    /// Steps that may have begun and not been asked for ([`Backend::finished`]) when another one ends. 1: operations are done
+    /// when they return.
     const AHEAD: usize;
 
     /// A buffer of f32.
@@ -202,8 +205,8 @@ pub trait Backend {
     /// Tables of zeros, row weights of ones.
     fn tables(&mut self, shape: &TablesShape<'_>) -> Result<Self::Tables>;
 
-    /// Lets `f` change table `index`, given its present values, in consecutive parts: `f(first element, part, pool)`. Parts begin at
-    /// multiples of [`PART`]; in place where the device's memory is the host's and rows are f32.
+    /// Lets `f` change table `index`, given its present values, in consecutive parts: `f(first element, part, pool)`. Parts begin
+    /// at multiples of [`PART`]; in place where the device's memory is the host's and rows are f32.
     fn with_table(&mut self, tables: &mut Self::Tables, index: usize, f: &mut dyn FnMut(usize, &mut [f32], &Pool)) -> Result<()>;
 
     /// The same for the weights of the rows of table `index`, `[rows]`.
@@ -221,8 +224,8 @@ pub trait Backend {
     /// Finds which samples touch which row; once a batch, before [`Backend::add_sparse_squares`] and [`Backend::sparse_update`].
     fn group_rows(&mut self, input: &mut Self::Input) -> Result<()>;
 
-    /// Adds the sum of squares of the gradient of all rows (summed over a row's occurrences first, `l2` term included) and of the row
-    /// weights, if trained, to that of the step.
+    /// Adds the sum of squares of the gradient of all rows (summed over a row's occurrences first, `l2` term included) and of the
+    /// row weights, if trained, to that of the step.
     fn add_sparse_squares(
         &mut self,
         tables: &Self::Tables,
@@ -230,7 +233,8 @@ pub trait Backend {
         gradient: SparseGradient<'_, Self::Floats>,
     ) -> Result<()>;
 
-    /// Updates the rows that the batch touched, and all others where the rule or the `l2` term asks for it, if the step has an update.
+    /// Updates the rows that the batch touched, and all others where the rule or the `l2` term asks for it, if the step has an
+    /// update.
     fn sparse_update(
         &mut self,
         tables: &mut Self::Tables,
@@ -238,8 +242,8 @@ pub trait Backend {
         gradient: SparseGradient<'_, Self::Floats>,
     ) -> Result<()>;
 
-    /// Gradient of table `index`, `[rows, dim]`, and, if trained, of its row weights, `[rows]`, written out on the host. For tests and
-    /// diagnosis.
+    /// Gradient of table `index`, `[rows, dim]`, and, if trained, of its row weights, `[rows]`, written out on the host. For
+    /// tests and diagnosis.
     fn table_gradient(
         &mut self,
         tables: &Self::Tables,
@@ -325,8 +329,8 @@ pub trait Backend {
 
     // Interactions
 
-    /// `out = concat[T_0, <T_i, T_j> for i > j (i >= j)]`, zeros in the columns that remain; `T [B, features * dim]`, dimensions as
-    /// the backend was made for.
+    /// `out = concat[T_0, <T_i, T_j> for i > j (i >= j)]`, zeros in the columns that remain; `T [B, features * dim]`, dimensions
+    /// as the backend was made for.
     fn dot_forward(&mut self, t: Mat<'_, Self::Floats>, out: MatMut<'_, Self::Floats>) -> Result<()>;
 
     /// Gradient of `T`, overwritten.
@@ -385,11 +389,13 @@ pub trait Backend {
         Vec::new()
     }
 
-    /// Does `work` on the uploaded batch: a step from [`Backend::group_rows`] to the updates. It must ask for the same operations on the same
-    /// buffers at each call for a batch of as many samples, so that a device may note down what is asked for and repeat it by itself.
+    /// Does `work` on the uploaded batch: a step from [`Backend::group_rows`] to the updates. It must ask for the same operations
+    /// on the same buffers at each call for a batch of as many samples, so that a device may note down what is asked for and
+    /// repeat it by itself.
     fn repeat(&mut self, input: &mut Self::Input, work: &mut dyn FnMut(&mut Self, &mut Self::Input) -> Result<()>) -> Result<()>;
 
-    /// Mean loss of the uploaded labels, which the step ends with; its gradient by the logits, times the loss scale, in `dlogits [B, 1]`.
+    /// Mean loss of the uploaded labels, which the step ends with; its gradient by the logits, times the loss scale, in `dlogits
+    /// [B, 1]`.
     fn loss(
         &mut self,
         spec: &LossSpec,
@@ -407,15 +413,15 @@ pub trait Backend {
     /// Decides on the update, once gradients have been watched and squared, and moves the loss scale on.
     fn settle(&mut self) -> Result<()>;
 
-    /// Updates all dense parameters, if the step has an update; `state` holds the rule's buffers ([`crate::optim::rules::StateShape`]), in the
-    /// same layout.
+    /// Updates all dense parameters, if the step has an update; `state` holds the rule's buffers
+    /// ([`crate::optim::rules::StateShape`]), in the same layout.
     fn dense_update(&mut self, params: &mut Self::Floats, grads: &Self::Floats, state: &mut [Self::Floats]) -> Result<()>;
 
     /// Ends a step.
     fn end_step(&mut self) -> Result<()>;
 
-    /// How the oldest step came out that has ended and not been asked for; `None` if there is none, or if it is not known yet and nobody wants
-    /// to `wait`.
+    /// How the oldest step came out that has ended and not been asked for; `None` if there is none, or if it is not known yet and
+    /// nobody wants to `wait`.
     fn finished(&mut self, wait: bool) -> Result<Option<StepEnd>>;
 
     /// Goes on after a loss that was not finite. All steps have been asked for.
@@ -426,8 +432,8 @@ pub trait Backend {
     /// Sigmoids of the logits, to the host.
     fn probabilities(&mut self, logits: Mat<'_, Self::Floats>, out: &mut [f32]) -> Result<()>;
 
-    /// Makes room for the predictions of `samples` samples in `scores`, and forgets those that were there. `false` if this device keeps none, or
-    /// not so many.
+    /// Makes room for the predictions of `samples` samples in `scores`, and forgets those that were there. `false` if this device
+    /// keeps none, or not so many.
     fn begin_scores(&mut self, samples: u64, scores: &mut Option<Self::Scores>) -> Result<bool>;
 
     /// Keeps the sigmoids of the logits, with the labels of the batch.

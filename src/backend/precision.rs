@@ -2,10 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-/// How the operands of matrix products are rounded on their way into the product. Parameters, activations and gradients are kept in
-/// f32, products are summed in f32: mixed precision with f32 master weights (Micikevicius et al. 2018, arXiv:1710.03740). Layers
-/// with a single output are not rounded: they are bound by memory, so nothing would be gained. A GPU keeps activations and their
-/// gradients as products round them (docs/cuda.md).
+/// How the operands of matrix products are rounded on their way into the product. Parameters, activations and gradients are kept
+/// in f32, products are summed in f32: mixed precision with f32 master weights (Micikevicius et al. 2018, arXiv:1710.03740).
+/// Layers with a single output are not rounded: they are bound by memory, so nothing would be gained. A GPU keeps activations and
+/// their gradients as products round them (docs/cuda.md).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Precision {

@@ -67,7 +67,8 @@ impl Kept {
         folder.discard();
     }
 
-    /// Writes metrics, record and plots. `finished` is missing if the run failed; the record then says why and has what was heard.
+    /// Writes metrics, record and plots. `finished` is missing if the run failed; the record then says why and has what was
+    /// heard.
     pub fn close(self, workload: &Workload, finished: Option<&Finished>) -> Result<(RunRecord, RunFolder), Failure> {
         let Kept { folder, system, machine, ceilings, series, extras, log, recorder } = self;
         drop(log);
@@ -109,7 +110,8 @@ pub(super) fn floor(w: &Workload, schema: &Schema, config: &EngineConfig, ceilin
     Floor::of(&cost(config, batch, &mean_ids(w, schema)), batch, ceilings, machine)
 }
 
-/// The ceilings of what computes `workload`, the GPU or as many threads, in about half a second; `None` where there is not enough memory.
+/// The ceilings of what computes `workload`, the GPU or as many threads, in about half a second; `None` where there is not enough
+/// memory.
 pub(super) fn ceilings(workload: &Workload) -> Result<Option<Ceilings>, Failure> {
     if let Some(gpu) = workload.engine.device.open().map_err(|e| Failure::Device(e.to_string()))? {
         return match Ceilings::of_gpu(&gpu, Effort::Quick) {

@@ -39,7 +39,8 @@ use std::process::ExitCode;
 pub enum Exit {
     /// The target was reached, or there was none; the logs pass.
     Done = 0,
-    /// The run came to its end without reaching the target, a log does not pass, training got slower, or prepared data are damaged.
+    /// The run came to its end without reaching the target, a log does not pass, training got slower, or prepared data are
+    /// damaged.
     Fails = 1,
     /// `gate`: there is no baseline, or it cannot be read.
     NoBaseline = 2,
@@ -95,7 +96,8 @@ fn threads(text: &str) -> Result<usize, String> {
     whole::<usize, 0, { MAX_THREADS as u64 }>(text)
 }
 
-/// Refuses environment variables that cannot be followed, whatever the command is: nothing is measured otherwise than was asked for.
+/// Refuses environment variables that cannot be followed, whatever the command is: nothing is measured otherwise than was asked
+/// for.
 fn check_environment() -> Result<(), Failure> {
     Isa::detect().map_err(|e| Failure::Usage(e.to_string()))?;
     for name in [train::memory::LIMIT, DISK_LIMIT] {

@@ -21,8 +21,8 @@ use std::{
     sync::atomic::{AtomicBool, Ordering},
 };
 
-/// Runs `args.workload` once for each of `seeds`, then sums up. A run whose loss is not a number counts as one that missed the target; any other
-/// failure ends the series.
+/// Runs `args.workload` once for each of `seeds`, then sums up. A run whose loss is not a number counts as one that missed the
+/// target; any other failure ends the series.
 pub(super) fn series(args: &RunArgs, seeds: &[u64], show: Show, stop: &AtomicBool) -> Result<Exit, Failure> {
     let mut folders: Vec<PathBuf> = Vec::new();
     let mut id = None;

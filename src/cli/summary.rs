@@ -7,7 +7,8 @@ use crate::{
 };
 use std::{fmt::Write, path::Path};
 
-/// What a person wants to know when a run is over; `folder` is where the rest stands, `convergence` how it compares with its reference.
+/// What a person wants to know when a run is over; `folder` is where the rest stands, `convergence` how it compares with its
+/// reference.
 pub(super) fn summary(record: &RunRecord, folder: &Path, convergence: Option<&str>) -> String {
     let mut out = String::new();
     let mut row = |name: &str, value: String| {

@@ -9,8 +9,8 @@ const BITS: u32 = 14;
 
 /// Counts different values: exactly up to 131,072, beyond that by HyperLogLog (Flajolet, Fusy, Gandouet and Meunier, 2007).
 ///
-/// That estimate's correction for small numbers is not needed, since those are counted, nor the one for large numbers, since hashes have
-/// 64 bits.
+/// That estimate's correction for small numbers is not needed, since those are counted, nor the one for large numbers, since
+/// hashes have 64 bits.
 #[derive(Debug, Clone, Default)]
 pub struct Cardinality {
     seen: HashSet<u64>,
@@ -54,7 +54,8 @@ impl Cardinality {
     }
 }
 
-/// A bijection that spreads every bit (splitmix64's finaliser: Steele, Lea and Flood, 2014), so that equal hashes are equal values.
+/// A bijection that spreads every bit (splitmix64's finaliser: Steele, Lea and Flood, 2014), so that equal hashes are equal
+/// values.
 fn mix(value: u64) -> u64 {
     let z = value.wrapping_add(0x9e37_79b9_7f4a_7c15);
     let z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);

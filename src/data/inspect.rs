@@ -158,8 +158,8 @@ enum At {
 const BINS: usize = 20;
 
 impl Histogram {
-    /// An empty histogram of the column `name` of a file with `facts`; `None` if there is no such column, or no value in it. Fractions
-    /// have bins of equal width; whole numbers have one for each value if they are few, else bounds double.
+    /// An empty histogram of the column `name` of a file with `facts`; `None` if there is no such column, or no value in it.
+    /// Fractions have bins of equal width; whole numbers have one for each value if they are few, else bounds double.
     pub fn new(layout: &Layout, facts: &Facts, name: &str) -> Option<Self> {
         let k = facts.columns.iter().position(|c| c.name == name)?;
         let (min, max) = facts.columns[k].min.zip(facts.columns[k].max)?;

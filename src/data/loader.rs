@@ -1,7 +1,7 @@
 //! Order and prefetch: the only thing the trainer sees of the data.
 //!
-//! One thread asks the source for consecutive batches, of the whole epoch or of slices from a queue, and keeps a few of them ready. Batches travel in
-//! a circle, so that after the first round nothing is allocated.
+//! One thread asks the source for consecutive batches, of the whole epoch or of slices from a queue, and keeps a few of them
+//! ready. Batches travel in a circle, so that after the first round nothing is allocated.
 
 use super::{
     Batch, DataError, Schema, Source,

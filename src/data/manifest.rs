@@ -1,4 +1,5 @@
-//! What lies in a folder of prepared data and where it came from, so that what is stale or damaged is found and never used unseen.
+//! What lies in a folder of prepared data and where it came from, so that what is stale or damaged is found and never used
+//! unseen.
 
 use super::{preprocess::inputs::Input, whole};
 use serde::{Deserialize, Serialize};
@@ -170,8 +171,8 @@ impl Manifest {
         self.files.iter().map(|f| f.bytes).sum()
     }
 
-    /// Compares every file with what was written, byte for byte; `tell` hears of bytes as they are read. Names files that differ, and how,
-    /// and files that were not written: in folders of parts, where readers take every file for one of the part.
+    /// Compares every file with what was written, byte for byte; `tell` hears of bytes as they are read. Names files that differ,
+    /// and how, and files that were not written: in folders of parts, where readers take every file for one of the part.
     pub fn verify(&self, folder: &Path, mut tell: impl FnMut(u64)) -> Vec<Damage> {
         let damage = |file: &FileFacts, what: String| Damage { file: file.name.clone(), what };
         let mut found = Vec::new();

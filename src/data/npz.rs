@@ -137,7 +137,8 @@ impl Member {
     }
 }
 
-/// Writes the archive `path` of arrays, each with the number of its rows, and brings it to the disk. The same arrays are the same bytes.
+/// Writes the archive `path` of arrays, each with the number of its rows, and brings it to the disk. The same arrays are the same
+/// bytes.
 ///
 /// # Errors
 /// If it cannot be written.
@@ -174,8 +175,9 @@ fn large(bytes: u64) -> bool {
     bytes > u64::from(u32::MAX) / 2
 }
 
-/// Bytes of the archive that [`pack`] makes without packing of arrays with these names and bytes of elements: what the zip format's "local file
-/// header", "central directory header" and "end of central directory record" take, and their additions for 64-bit sizes and places.
+/// Bytes of the archive that [`pack`] makes without packing of arrays with these names and bytes of elements: what the zip
+/// format's "local file header", "central directory header" and "end of central directory record" take, and their additions for
+/// 64-bit sizes and places.
 pub fn stored_bytes<'a>(arrays: impl IntoIterator<Item = (&'a str, u64)>) -> u64 {
     const MOST: u64 = u32::MAX as u64;
     let (mut at, mut directory) = (0, 0);

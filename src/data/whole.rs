@@ -10,8 +10,8 @@ use std::{
 /// What names of unfinished files begin with.
 const PREFIX: &str = ".tmp-";
 
-/// Writes `bytes` to `path` so that a reader, or a crash, finds the old file or the new one, never a part. Of several processes that write the
-/// same file, one waits for the other.
+/// Writes `bytes` to `path` so that a reader, or a crash, finds the old file or the new one, never a part. Of several processes
+/// that write the same file, one waits for the other.
 ///
 /// # Errors
 /// If it cannot be written; nothing is left of it then.
@@ -29,8 +29,8 @@ pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     })
 }
 
-/// The right to write a file, of which one process at a time has it. It is a locked file beside it, which goes when this is dropped, and keeps nobody
-/// out if a kill leaves it.
+/// The right to write a file, of which one process at a time has it. It is a locked file beside it, which goes when this is
+/// dropped, and keeps nobody out if a kill leaves it.
 #[derive(Debug)]
 pub struct Lock {
     path: PathBuf,
@@ -74,7 +74,8 @@ impl Drop for Lock {
     }
 }
 
-/// Opens `path`, which is made if need be, and passes it through `lock`; `None` if whoever had it before moved it or took it away meanwhile.
+/// Opens `path`, which is made if need be, and passes it through `lock`; `None` if whoever had it before moved it or took it away
+/// meanwhile.
 fn held(path: &Path, lock: impl FnOnce(&File) -> io::Result<()>) -> io::Result<Option<File>> {
     let file = OpenOptions::new().write(true).create(true).truncate(false).open(path)?;
     match lock(&file) {

@@ -1,6 +1,6 @@
-//! Slices of the training samples that several processes take from one file, as DeepRec's WorkQueue (docs, `WorkQueue(works, num_epochs, ...,
-//! num_slices)`) deals them out: whoever is faster takes more. The file says which slice is next, so that processes may come, go, be killed
-//! and go on. A slice counts as done when it is taken.
+//! Slices of the training samples that several processes take from one file, as DeepRec's WorkQueue (docs, `WorkQueue(works,
+//! num_epochs, ..., num_slices)`) deals them out: whoever is faster takes more. The file says which slice is next, so that
+//! processes may come, go, be killed and go on. A slice counts as done when it is taken.
 
 use super::{
     DataError,
@@ -39,7 +39,8 @@ pub struct WorkQueue {
 }
 
 impl WorkQueue {
-    /// The queue in the file at `path`, which is made by whoever comes first, for `epochs` epochs of `samples` in slices of `slice`.
+    /// The queue in the file at `path`, which is made by whoever comes first, for `epochs` epochs of `samples` in slices of
+    /// `slice`.
     pub fn new(path: &Path, samples: u64, slice: u64, epochs: u64) -> Self {
         WorkQueue { path: path.to_owned(), samples, slice: slice.max(1), epochs }
     }

@@ -13,15 +13,15 @@ pub enum RowKind {
     #[default]
     #[serde(rename = "fp32")]
     Fp32,
-    /// bf16, rounded stochastically after each update: up or down with a chance such that the mean is exact. The random bits are a function of
-    /// seed, step, table, row and column ([`crate::random::philox::Philox::rounding`]).
+    /// bf16, rounded stochastically after each update: up or down with a chance such that the mean is exact. The random bits are
+    /// a function of seed, step, table, row and column ([`crate::random::philox::Philox::rounding`]).
     #[serde(rename = "bf16")]
     Bf16,
     /// f16, rounded in the same way. Finer than bf16, but numbers end at 65,504 and have steps of at least 2^-24.
     #[serde(rename = "fp16")]
     Fp16,
-    /// f32 in two halves of 16 bits, apart in memory: lookups read the upper ones only, which are the numbers rounded to the nearest bf16
-    /// (ties away from zero); updates read and write both and are exactly those of f32.
+    /// f32 in two halves of 16 bits, apart in memory: lookups read the upper ones only, which are the numbers rounded to the
+    /// nearest bf16 (ties away from zero); updates read and write both and are exactly those of f32.
     #[serde(rename = "bf16-split")]
     Bf16Split,
 }
@@ -176,8 +176,8 @@ impl RowTable {
         }
     }
 
-    /// Lets `f` change all elements, given the present ones: `f(first element, part)`. All at once and in place where rows are f32, else in
-    /// consecutive parts of up to `len` elements, through one part's worth of memory.
+    /// Lets `f` change all elements, given the present ones: `f(first element, part)`. All at once and in place where rows are
+    /// f32, else in consecutive parts of up to `len` elements, through one part's worth of memory.
     pub fn edit(&mut self, len: usize, mut f: impl FnMut(usize, &mut [f32])) {
         if let Some(values) = self.fp32_mut() {
             return f(0, values);

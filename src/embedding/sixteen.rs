@@ -42,8 +42,8 @@ pub(crate) const F16_NORMAL: f32 = 6.103_515_6e-5;
 /// What 13 bits of noise below an f16's last bit count where f16 is subnormal: 2^-37.
 pub(crate) const F16_TINY: f32 = 1.0 / (1u64 << 37) as f32;
 
-/// As [`round_bf16`] to f16 with the lower 13 bits of `noise`. What is finite stays so: beyond 65,504 there is no way further. What is not
-/// stays so too, though noise may turn infinity into NaN.
+/// As [`round_bf16`] to f16 with the lower 13 bits of `noise`. What is finite stays so: beyond 65,504 there is no way further.
+/// What is not stays so too, though noise may turn infinity into NaN.
 #[inline(always)]
 pub(crate) fn round_f16(x: f32, noise: u16) -> u16 {
     let noise = u32::from(noise & 0x1fff);

@@ -1,4 +1,5 @@
-//! Whether a batch fits a model. Sources make batches that do; this is for the ones that do not, before a kernel reads past an end.
+//! Whether a batch fits a model. Sources make batches that do; this is for the ones that do not, before a kernel reads past an
+//! end.
 
 use super::{EngineConfig, EngineError};
 use crate::{

@@ -1,5 +1,5 @@
-//! The least work of a training step, counted from shapes alone: floating-point operations and rows of memory. Divided by what the
-//! machine can do ([`crate::results::floor`]) it says how fast a step could be at best.
+//! The least work of a training step, counted from shapes alone: floating-point operations and rows of memory. Divided by what
+//! the machine can do ([`crate::results::floor`]) it says how fast a step could be at best.
 
 use super::EngineConfig;
 use crate::{
@@ -17,13 +17,13 @@ const LINE: u64 = 64;
 /// Work of one step.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Cost {
-    /// Operations of the MLPs: a layer of `m` outputs and `n` inputs takes `2 B m n` forward, as many for the gradient of its weights, and as
-    /// many for that of its input, which a DLRM's first bottom layer does not need.
+    /// Operations of the MLPs: a layer of `m` outputs and `n` inputs takes `2 B m n` forward, as many for the gradient of its
+    /// weights, and as many for that of its input, which a DLRM's first bottom layer does not need.
     pub mlp_flops: f64,
     /// Numbers that these multiply.
     pub precision: Precision,
-    /// Operations of the interaction. `dot` of `p` pairs of `d` elements: `2 B p d` forward and twice that backward. FM of `n` fields: a
-    /// sum and a sum of squares forward (`3 B n d`), a product, a difference and a sum backward (`3 B n d`).
+    /// Operations of the interaction. `dot` of `p` pairs of `d` elements: `2 B p d` forward and twice that backward. FM of `n`
+    /// fields: a sum and a sum of squares forward (`3 B n d`), a product, a difference and a sum backward (`3 B n d`).
     pub interaction_flops: f64,
     /// Rows that are read for bags.
     pub lookups: Vec<Visits>,

@@ -78,8 +78,8 @@ pub struct LossSpec {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum LossKind {
-    /// `-mean(y ln p + (1 - y) ln(1 - p))`, computed from the logit. With `clamp`, from the clamped probability. Differs from torch's
-    /// BCELoss (each logarithm cut at -100) only where |z| > 16.
+    /// `-mean(y ln p + (1 - y) ln(1 - p))`, computed from the logit. With `clamp`, from the clamped probability. Differs from
+    /// torch's BCELoss (each logarithm cut at -100) only where |z| > 16.
     Bce,
     /// `mean(w[y] * bce)`, `w = weights[round(y)]` for the label's class.
     Wbce {
@@ -145,19 +145,19 @@ pub trait Engine {
         Ok(false)
     }
 
-    /// Begins a training step: forward, backward, update. The batch may be changed when this returns, but the device may still be at work on
-    /// it: [`Engine::finished`] tells how it came out.
+    /// Begins a training step: forward, backward, update. The batch may be changed when this returns, but the device may still be
+    /// at work on it: [`Engine::finished`] tells how it came out.
     ///
     /// # Errors
     /// If the batch does not fit, the device fails, or it is known already that a loss is not finite ([`Engine::finished`]).
     fn begin_step(&mut self, samples: Samples<'_>, learning_rate: f64) -> Result<(), EngineError>;
 
-    /// How the oldest step came out that was begun and has not been told of; `None` if there is none, or if that is not known yet and
-    /// nobody wants to `wait`.
+    /// How the oldest step came out that was begun and has not been told of; `None` if there is none, or if that is not known yet
+    /// and nobody wants to `wait`.
     ///
     /// # Errors
-    /// [`EngineError::NotFinite`] if its loss is not a number. Then neither it nor those begun after it have changed a parameter, but for the
-    /// running statistics of its batch, and they count as never begun.
+    /// [`EngineError::NotFinite`] if its loss is not a number. Then neither it nor those begun after it have changed a parameter,
+    /// but for the running statistics of its batch, and they count as never begun.
     fn finished(&mut self, wait: bool) -> Result<Option<StepEnd>, EngineError>;
 
     /// One training step from beginning to end. Returns the mean loss of the batch before the update.
@@ -179,8 +179,8 @@ pub trait Engine {
     /// If the batch or `out` does not fit, or the device fails.
     fn predict(&mut self, batch: &Batch, out: &mut [f32]) -> Result<(), EngineError>;
 
-    /// Begins an evaluation of `samples` samples whose predictions stay on the device ([`Engine::score`]). `false` if they do not, and
-    /// [`Engine::predict`] has to hand them out.
+    /// Begins an evaluation of `samples` samples whose predictions stay on the device ([`Engine::score`]). `false` if they do
+    /// not, and [`Engine::predict`] has to hand them out.
     ///
     /// # Errors
     /// [`EngineError::Memory`] if the device has no room for them.
@@ -188,7 +188,8 @@ pub trait Engine {
         Ok(false)
     }
 
-    /// Predicts some samples, as [`Engine::predict`] does, and keeps the predictions with the labels. May return before the device is done.
+    /// Predicts some samples, as [`Engine::predict`] does, and keeps the predictions with the labels. May return before the
+    /// device is done.
     ///
     /// # Errors
     /// If the samples do not fit, or no evaluation was begun.
@@ -233,8 +234,8 @@ const NO_SCORES: &str = "no evaluation was begun on this device";
 /// The engine of this kind on `device` for `config`, its parameters filled by `init`, which is to be fresh.
 ///
 /// # Errors
-/// [`EngineError::Memory`] if there is not enough, [`EngineError::Unsupported`] if the device lacks something, and whatever else an
-/// engine finds wrong with its configuration.
+/// [`EngineError::Memory`] if there is not enough, [`EngineError::Unsupported`] if the device lacks something, and whatever else
+/// an engine finds wrong with its configuration.
 pub fn build(
     kind: EngineKind,
     device: Device,
@@ -255,7 +256,8 @@ pub const CANDLE_CUDA: bool = cfg!(feature = "candle-cuda");
 pub const NO_CANDLE_CUDA: &str =
     "this program has no CUDA side of candle's (cargo build --features candle-cuda); use the fused engine, or the CPU";
 
-/// The device on which an engine of this kind computes, and where that was left open a sentence which says what it came to and why.
+/// The device on which an engine of this kind computes, and where that was left open a sentence which says what it came to and
+/// why.
 pub fn settle(kind: EngineKind, device: Device) -> (Device, Option<String>) {
     match (kind, device) {
         (EngineKind::Candle, Device::Auto) if !CANDLE_CUDA => {

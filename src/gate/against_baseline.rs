@@ -13,7 +13,8 @@ use std::path::Path;
 /// The fewest slices of a recording.
 const FEWEST: usize = 5;
 
-/// Compares `program` with the baseline in `path`: the share of the floor that each reached, which a slower machine does not change much.
+/// Compares `program` with the baseline in `path`: the share of the floor that each reached, which a slower machine does not
+/// change much.
 ///
 /// # Errors
 /// If a slice cannot be run for a reason that is no verdict.
@@ -122,7 +123,8 @@ fn slices(
 /// Records `program` for the whole budget: adds a session to the baseline in `path`, or makes it.
 ///
 /// # Errors
-/// If a slice cannot be run, fewer than 5 fit into the budget, or the file cannot be written or belongs to another workload or machine.
+/// If a slice cannot be run, fewer than 5 fit into the budget, or the file cannot be written or belongs to another workload or
+/// machine.
 pub fn record(program: &Program, path: &Path, settings: &Settings<'_>) -> Result<Baseline, SliceError> {
     let failed = |e: crate::results::ResultsError| SliceError::Failed(e.to_string());
     let old = if path.exists() { Some(Baseline::read(path).map_err(failed)?) } else { None };

@@ -1,5 +1,5 @@
-//! Whether a program got slower: it is run in short slices, each a process of its own, and the slices are compared. docs/gate.md says how
-//! it decides.
+//! Whether a program got slower: it is run in short slices, each a process of its own, and the slices are compared. docs/gate.md
+//! says how it decides.
 
 mod against_baseline;
 mod baseline;

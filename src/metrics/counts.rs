@@ -1,4 +1,5 @@
-//! What the quality of predictions is made of: sums of integers, so that the order of samples, the number of threads and the device cannot matter.
+//! What the quality of predictions is made of: sums of integers, so that the order of samples, the number of threads and the
+//! device cannot matter.
 
 use super::{MetricsError, Quality, pointwise, pointwise::Confusion, ranking};
 

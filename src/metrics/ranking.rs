@@ -5,11 +5,11 @@ pub(super) const PRECISION_UNITS: f64 = 9_007_199_254_740_992.0;
 
 /// Ranks probabilities in [0, 1] with labels 0 or 1. Returns
 ///
-/// - twice the pairs of a positive and a negative in the right order, and the tied ones once: over twice the number of pairs that is the
-///   area under the ROC curve (Mann and Whitney's statistic), ties half credit;
-/// - the sum over all positives of the precision at their prediction, each in units of `1 / PRECISION_UNITS`: over the number of positives that is
-///   the average precision, `sum_t (R_t - R_{t-1}) P_t` over the distinct predictions from the highest to the lowest. It is sklearn's: tied
-///   predictions are one step (`sklearn.metrics.average_precision_score`).
+/// - twice the pairs of a positive and a negative in the right order, and the tied ones once: over twice the number of pairs that
+///   is the area under the ROC curve (Mann and Whitney's statistic), ties half credit;
+/// - the sum over all positives of the precision at their prediction, each in units of `1 / PRECISION_UNITS`: over the number of
+///   positives that is the average precision, `sum_t (R_t - R_{t-1}) P_t` over the distinct predictions from the highest to the
+///   lowest. It is sklearn's: tied predictions are one step (`sklearn.metrics.average_precision_score`).
 pub(super) fn rank(predictions: &[f32], labels: &[f32]) -> (u128, u128) {
     // The bits of floats >= 0 sort as the floats do, and those of [0, 1] leave a bit for the label. `+ 0.0` turns -0 into 0.
     let mut keys: Vec<u32> =

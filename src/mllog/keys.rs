@@ -97,7 +97,8 @@ pub(super) const REGULARISATION: &[Key] = &[
     }),
 ];
 
-/// Operands of matrix products, which are rounded only on their way into a product, and rows of tables where they are stored in 16 bits.
+/// Operands of matrix products, which are rounded only on their way into a product, and rows of tables where they are stored in
+/// 16 bits.
 pub(super) const PRECISION: &[Key] = &[
     key("lowest_numerical_precision_in_linear", |w| {
         Some(json!(match w.engine.precision {

@@ -1,9 +1,10 @@
 //! Reads MLPerf logs, ours and everybody's.
 //!
-//! What counts as a line is what MLPerf's own parser takes for one (mlcommons/logging, mlperf_logging/compliance_checker/mlp_parser): the
-//! token `:::MLLOG ` may stand behind any prefix (`[0] `, `0: `), and only what follows its last occurrence counts; lines without it are
-//! other output. JSON may be compact or not, with keys in any order; lines may end in CRLF. Nothing here judges a log: a line that the
-//! checker dies on is handed out with what is wrong, for a validator to report and a reader to pass over.
+//! What counts as a line is what MLPerf's own parser takes for one (mlcommons/logging,
+//! mlperf_logging/compliance_checker/mlp_parser): the token `:::MLLOG ` may stand behind any prefix (`[0] `, `0: `), and only
+//! what follows its last occurrence counts; lines without it are other output. JSON may be compact or not, with keys in any
+//! order; lines may end in CRLF. Nothing here judges a log: a line that the checker dies on is handed out with what is wrong, for
+//! a validator to report and a reader to pass over.
 //!
 //! ```
 //! use dlrm_bench::mllog::parse;
@@ -38,7 +39,8 @@ pub struct Event {
     pub namespace: Option<String>,
     /// Milliseconds since 1970; always finite. Some writers make a float or a string of it.
     pub time_ms: f64,
-    /// `INTERVAL_START`, `INTERVAL_END` or `POINT_IN_TIME`; some submitters write `INTERVAL_START` for `init_stop`, so do not rely on it.
+    /// `INTERVAL_START`, `INTERVAL_END` or `POINT_IN_TIME`; some submitters write `INTERVAL_START` for `init_stop`, so do not
+    /// rely on it.
     pub event_type: Option<String>,
     /// What happened.
     pub key: String,

@@ -18,7 +18,8 @@ pub enum InitSource {
         /// The run's seed.
         seed: u64,
     },
-    /// numpy's legacy generator, drawn from in the order of [`ModelSpec::params`], in f64 and then narrowed, as facebook's program does.
+    /// numpy's legacy generator, drawn from in the order of [`ModelSpec::params`], in f64 and then narrowed, as facebook's
+    /// program does.
     Numpy(RandomState),
 }
 
@@ -76,8 +77,8 @@ impl Initializer {
     }
 
     /// Fills `out` with the initial values of parameter `index`, row-major. To be called for all of [`ModelSpec::params`] in
-    /// order, since numpy's generator moves on with each; values from Philox depend on `index` alone. Neither depends on the number of
-    /// threads.
+    /// order, since numpy's generator moves on with each; values from Philox depend on `index` alone. Neither depends on the
+    /// number of threads.
     ///
     /// # Panics
     /// If the model has no parameter `index`, or `out` is not `spec.len()` long.
@@ -201,7 +202,8 @@ fn standard_normals(words: Philox, position: u64, out: &mut [f32]) {
     }
 }
 
-/// Four standard normal numbers from four words (Box & Muller 1958). libm's functions, unlike the platform's, give the same bits everywhere.
+/// Four standard normal numbers from four words (Box & Muller 1958). libm's functions, unlike the platform's, give the same bits
+/// everywhere.
 fn normal_block(w: [u32; 4]) -> [f32; 4] {
     let [a, b] = normal_pair(w[0], w[1]);
     let [c, d] = normal_pair(w[2], w[3]);
@@ -337,8 +339,9 @@ mod tests {
         }
     }
 
-    /// `python dlrm_s_pytorch.py --arch-embedding-size=4-3-2 ...` without `--debug-mode` draws its parameters first: expected numbers from numpy
-    /// 2.4.6, seed 123, uniform(-0.5, 0.5, (4, 2)), uniform(-sqrt(1/3), sqrt(1/3), (3, 2)), normal(0, sqrt(2/7), (3, 4)), normal(0, sqrt(1/3), 3).
+    /// `python dlrm_s_pytorch.py --arch-embedding-size=4-3-2 ...` without `--debug-mode` draws its parameters first: expected
+    /// numbers from numpy 2.4.6, seed 123, uniform(-0.5, 0.5, (4, 2)), uniform(-sqrt(1/3), sqrt(1/3), (3, 2)), normal(0,
+    /// sqrt(2/7), (3, 4)), normal(0, sqrt(1/3), 3).
     #[test]
     fn numpy_draws_in_facebook_order() {
         let ModelSpec::Dlrm(mut spec) = dlrm(MlpInit::Facebook, EmbeddingInit::UniformSqrtInvRows) else { unreachable!() };

@@ -80,7 +80,8 @@ pub struct DeepFmSpec {
     /// Rows of each table: a `dim`-wide and a 1-wide one a column.
     pub tables: Vec<usize>,
     /// Dense features of the data. Each is a field of its own: value times a learned `dim`-wide vector and a learned scalar
-    /// (`dense_emb` `[dense, dim]` and `dense_linear` `[dense, 1]`). Dense fields come before the categorical ones in the DNN's input.
+    /// (`dense_emb` `[dense, dim]` and `dense_linear` `[dense, 1]`). Dense fields come before the categorical ones in the DNN's
+    /// input.
     pub dense: usize,
     /// Embedding dimension.
     pub dim: usize,

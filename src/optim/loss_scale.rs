@@ -14,7 +14,8 @@ pub enum LossScaleSpec {
         /// The factor.
         scale: f64,
     },
-    /// Halved when a gradient overflows, doubled after so many steps without (torch's GradScaler, OneFlow's DynamicLossScalePolicy).
+    /// Halved when a gradient overflows, doubled after so many steps without (torch's GradScaler, OneFlow's
+    /// DynamicLossScalePolicy).
     Dynamic {
         /// The factor at start: 65,536 in torch, 2^30 in OneFlow.
         initial: f64,

@@ -1,8 +1,8 @@
 //! The update rules, element by element and row by row: plain arithmetic that every backend must match.
 //!
-//! Computed in f32 in the order of torch's kernels; what depends on the step alone (bias corrections, decayed rates) is computed in
-//! f64 first. A rule is written once over [`Arithmetic`]; CPU kernels put whole registers in its place. Since nothing is fused or
-//! reordered, all of them give the same bits.
+//! Computed in f32 in the order of torch's kernels; what depends on the step alone (bias corrections, decayed rates) is computed
+//! in f64 first. A rule is written once over [`Arithmetic`]; CPU kernels put whole registers in its place. Since nothing is fused
+//! or reordered, all of them give the same bits.
 
 use super::{AdamForm, OptimizerSpec};
 
@@ -130,9 +130,9 @@ impl Rule for RowwiseAdagrad {
     }
 }
 
-/// Adam; torch: `p -= rate * m / (sqrt(v) / root + eps)` with `rate = lr / (1 - b1^t)`, `root = sqrt(1 - b2^t)`
-/// (pytorch: torch/optim/adam.py). TensorFlow's form (`p -= rate * m / (sqrt(v) + eps)`, `rate = lr * sqrt(1 - b2^t) / (1 - b1^t)`)
-/// is the same with `root = 1`.
+/// Adam; torch: `p -= rate * m / (sqrt(v) / root + eps)` with `rate = lr / (1 - b1^t)`, `root = sqrt(1 - b2^t)` (pytorch:
+/// torch/optim/adam.py). TensorFlow's form (`p -= rate * m / (sqrt(v) + eps)`, `rate = lr * sqrt(1 - b2^t) / (1 - b1^t)`) is the
+/// same with `root = 1`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Adam {
     /// `1 - beta1`.

@@ -273,7 +273,8 @@ mod tests {
         }
     }
 
-    /// `--learning-rate=0.5 --lr-num-warmup-steps=5 --lr-decay-start-step=10 --lr-num-decay-steps=6`: the original's rates, by hand.
+    /// `--learning-rate=0.5 --lr-num-warmup-steps=5 --lr-decay-start-step=10 --lr-num-decay-steps=6`: the original's rates, by
+    /// hand.
     #[test]
     fn facebooks_policy_with_its_plateau() {
         let steps: Vec<u64> = (1..=18).collect();

@@ -27,7 +27,8 @@ impl RandomState {
         RandomState { words, at: N, gauss: None }
     }
 
-    /// What [`RandomState::restore`] goes on from: the words, and where it is in them. A second normal number that waits is left out.
+    /// What [`RandomState::restore`] goes on from: the words, and where it is in them. A second normal number that waits is left
+    /// out.
     pub fn save(&self) -> Vec<u32> {
         self.words.iter().copied().chain([self.at as u32]).collect()
     }
@@ -179,7 +180,8 @@ mod tests {
         assert!((sum - NORMAL_SUM).abs() < 1e-9, "{sum}");
     }
 
-    /// `numpy.random.seed(123)`: `randint(low, high)` is `low + interval(high - low - 1)`, whether drawn as an array or one by one.
+    /// `numpy.random.seed(123)`: `randint(low, high)` is `low + interval(high - low - 1)`, whether drawn as an array or one by
+    /// one.
     #[test]
     fn integers_equal_numpy() {
         let mut r = RandomState::new(123);

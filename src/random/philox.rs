@@ -90,8 +90,8 @@ impl Philox {
         Philox::new(seed, Stream::Rounding, step << 16 | u64::from(table))
     }
 
-    /// 16 bits for each of 64 columns, two columns a word, the even one in the lower half: word `w` of the result is word `w / 8` of the
-    /// block at `position + w % 8`.
+    /// 16 bits for each of 64 columns, two columns a word, the even one in the lower half: word `w` of the result is word `w / 8`
+    /// of the block at `position + w % 8`.
     #[inline(always)]
     pub fn columns(&self, position: u64, out: &mut [u32; 32]) {
         // Words in the lower halves of 64 bits, what lies above is left as it comes: rounds then need no narrowing and widening.

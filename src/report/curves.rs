@@ -9,9 +9,9 @@ const COLOURS: [RGBColor; 5] = [BLUE, VERMILION, GREEN, INK, PALE];
 
 /// Draws `NAME.svg` and `NAME.png` beside `NAME.csv`.
 ///
-/// The table's columns are group, member, x, y, by position; what follows is not drawn. A group (a program, say) has one colour and one
-/// entry in the legend, a member (a seed) one line. The names of x and y are those of the header. Lines that start with `# title:`,
-/// `# subtitle:` and `# from:` (the least y that is shown) come before it.
+/// The table's columns are group, member, x, y, by position; what follows is not drawn. A group (a program, say) has one colour
+/// and one entry in the legend, a member (a seed) one line. The names of x and y are those of the header. Lines that start with
+/// `# title:`, `# subtitle:` and `# from:` (the least y that is shown) come before it.
 ///
 /// # Errors
 /// If the table cannot be read, or a picture not written.

@@ -1,4 +1,5 @@
-//! How fast a training step could be at best on a machine: its work ([`crate::engine::cost`]) over the machine's measured ceilings.
+//! How fast a training step could be at best on a machine: its work ([`crate::engine::cost`]) over the machine's measured
+//! ceilings.
 //!
 //! Real steps cannot reach it: phases do not overlap here, but nothing else is counted either (loss, grouping of ids, copies).
 //! Ids are taken to be drawn evenly; where few ids make up most of the data, caches may beat the floor of embedding and update.
@@ -42,7 +43,8 @@ impl Floor {
     /// - embedding: for each table, rows over random rows read a second;
     /// - update: the same with rows updated, and bytes of what moves as a whole over the bandwidth of a copy.
     ///
-    /// The smallest tables, as many as the largest cache of `machine` holds, are taken to be in it, and so are dense parameters that fit.
+    /// The smallest tables, as many as the largest cache of `machine` holds, are taken to be in it, and so are dense parameters
+    /// that fit.
     pub fn of(cost: &Cost, batch: usize, ceilings: &Ceilings, machine: &Machine) -> Self {
         let cache = ceilings.cache.unwrap_or_else(|| machine.cpu.caches.iter().map(|c| c.size).max().unwrap_or(0));
         let lookups = visits(&cost.lookups, cache, |v, cached| row_seconds(rows(ceilings, cached), v.bytes, |r| r.gather));

@@ -32,8 +32,8 @@ pub struct RunRecord {
     pub versions: Versions,
     /// The machine, before the run.
     pub machine: Machine,
-    /// What the machine could do at most, measured before the run; `None` in records of programs that did not measure it, and where there
-    /// was no memory to do so.
+    /// What the machine could do at most, measured before the run; `None` in records of programs that did not measure it, and
+    /// where there was no memory to do so.
     #[serde(default)]
     pub ceilings: Option<Ceilings>,
     /// What was run.
@@ -50,7 +50,8 @@ pub struct RunRecord {
     pub convergence: Convergence,
     /// How fast it was; `None` without steps.
     pub throughput: Option<Throughput>,
-    /// Energy of processors, memory and GPU (not of the whole machine) from `run_start` to `run_stop`; `None` where nothing counts it.
+    /// Energy of processors, memory and GPU (not of the whole machine) from `run_start` to `run_stop`; `None` where nothing
+    /// counts it.
     #[serde(default)]
     pub energy_joules: Option<f64>,
     /// Whose energy that is: what could be counted. Empty in records of programs that did not say.
@@ -63,7 +64,8 @@ pub struct RunRecord {
     /// The least time of a training step: its work over the ceilings. `None` without ceilings.
     #[serde(default)]
     pub floor: Option<Floor>,
-    /// Share of the floor that training reached, [`Throughput::training`] over [`Floor::samples_per_second`]; 1 is the best that can be.
+    /// Share of the floor that training reached, [`Throughput::training`] over [`Floor::samples_per_second`]; 1 is the best that
+    /// can be.
     #[serde(default)]
     pub floor_share: Option<f64>,
     /// Share of the training steps' time spent waiting for data.
@@ -189,8 +191,8 @@ pub struct MemoryItem {
 }
 
 impl RunRecord {
-    /// The record of a run that is over. What only its parts know (`series`, `ceilings`, `data`, `init_seconds`, `phases`, `floor`, `memory_plan`) is left
-    /// empty, for the caller to fill.
+    /// The record of a run that is over. What only its parts know (`series`, `ceilings`, `data`, `init_seconds`, `phases`,
+    /// `floor`, `memory_plan`) is left empty, for the caller to fill.
     pub fn new(
         folder: &RunFolder,
         system: &str,

@@ -1,9 +1,9 @@
 //! Throughput of a run with an interval, by a block bootstrap of its steps.
 //!
-//! Step times are not independent: caches, frequency, neighbours and the loader make slow steps come together. Drawing single steps
-//! would make the interval too narrow. Blocks of consecutive steps keep the dependence inside them (Kunsch, "The jackknife and the
-//! bootstrap for general stationary observations", Annals of Statistics 17, 1989). Blocks wrap around the end, so that each step
-//! is drawn equally often (Politis & Romano, "A circular block-resampling procedure for stationary data", 1992).
+//! Step times are not independent: caches, frequency, neighbours and the loader make slow steps come together. Drawing single
+//! steps would make the interval too narrow. Blocks of consecutive steps keep the dependence inside them (Kunsch, "The jackknife
+//! and the bootstrap for general stationary observations", Annals of Statistics 17, 1989). Blocks wrap around the end, so that
+//! each step is drawn equally often (Politis & Romano, "A circular block-resampling procedure for stationary data", 1992).
 
 use super::{Interval, StatsError, block_length::block_length};
 use crate::random::philox::{Philox, Stream};
@@ -34,8 +34,8 @@ impl Bootstrap {
     }
 }
 
-/// The first steps that do not count, of a run of `steps`: a tenth of them, at most 100. In these, memory is touched for the first
-/// time, the processor finds its frequency and the loader fills its queue.
+/// The first steps that do not count, of a run of `steps`: a tenth of them, at most 100. In these, memory is touched for the
+/// first time, the processor finds its frequency and the loader fills its queue.
 pub fn warmup_cut(steps: usize) -> usize {
     (steps / 10).min(100)
 }

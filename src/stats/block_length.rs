@@ -1,11 +1,11 @@
-//! How long the blocks of a bootstrap should be, from the data (Politis & White, "Automatic block-length selection for the dependent
-//! bootstrap", Econometric Reviews 23, 2004, with the correction by Patton, Politis & White, 28, 2009).
+//! How long the blocks of a bootstrap should be, from the data (Politis & White, "Automatic block-length selection for the
+//! dependent bootstrap", Econometric Reviews 23, 2004, with the correction by Patton, Politis & White, 28, 2009).
 
 /// Correlations of fewer than this many lags in a row below the threshold do not end the search.
 const QUIET_LAGS: usize = 5;
 
-/// Block length for a circular block bootstrap of the mean of `x`: 1 for independent values, more the slower their correlation dies out.
-/// At most `min(3 sqrt(n), n / 3)`.
+/// Block length for a circular block bootstrap of the mean of `x`: 1 for independent values, more the slower their correlation
+/// dies out. At most `min(3 sqrt(n), n / 3)`.
 pub(super) fn block_length(x: &[f64]) -> usize {
     let n = x.len();
     let mean = x.iter().sum::<f64>() / n as f64;

@@ -22,8 +22,8 @@ pub fn mean(values: &[f64]) -> Option<f64> {
     (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
 }
 
-/// Mean of independent, about normal `values` with Student's interval, `mean +- t s / sqrt(n)`, s with n - 1 degrees of freedom; `None`
-/// for fewer than 2 values or a confidence outside (0, 1).
+/// Mean of independent, about normal `values` with Student's interval, `mean +- t s / sqrt(n)`, s with n - 1 degrees of freedom;
+/// `None` for fewer than 2 values or a confidence outside (0, 1).
 pub fn mean_interval(values: &[f64], confidence: f64) -> Option<Interval> {
     let n = values.len() as f64;
     if values.len() < 2 || !(confidence > 0.0 && confidence < 1.0) {
@@ -50,9 +50,9 @@ pub enum Score {
     },
 }
 
-/// MLPerf's score: the mean time to target without the fastest and the slowest run. `None` stands for a run that missed the target: one
-/// may take the place of the slowest, two invalidate the set (training_policies, training_rules.adoc, "Benchmark results"). With fewer
-/// than 3 runs there is nothing to leave out: the score is the plain mean, and none may miss.
+/// MLPerf's score: the mean time to target without the fastest and the slowest run. `None` stands for a run that missed the
+/// target: one may take the place of the slowest, two invalidate the set (training_policies, training_rules.adoc, "Benchmark
+/// results"). With fewer than 3 runs there is nothing to leave out: the score is the plain mean, and none may miss.
 ///
 /// ```
 /// use dlrm_bench::stats::{Score, score};

@@ -1,10 +1,11 @@
 //! Whether runs converge like a reference: MLPerf's test of reference convergence points (RCP), and the other side of it.
 //!
-//! A reference point is the epochs that many runs of the reference took at one batch size. With m their mean without fastest and slowest
-//! and s the standard deviation of all of them (divided by n), the mean of a submission is accepted from
-//! `m - t s sqrt(1/n + 1/k)` on, t the 0.95 quantile of Student's distribution with n + k - 2 degrees of freedom, n the reference's
-//! runs without two, k the submission's without two. MLPerf's rcp_checker (mlcommons/logging, `rcp_checker.py`) finds the same limit by
-//! bisection to 1e-4. It lets any slow convergence pass; we judge slowness too, by the mirrored limit `m + t s sqrt(1/n + 1/k)`.
+//! A reference point is the epochs that many runs of the reference took at one batch size. With m their mean without fastest and
+//! slowest and s the standard deviation of all of them (divided by n), the mean of a submission is accepted from `m - t s
+//! sqrt(1/n + 1/k)` on, t the 0.95 quantile of Student's distribution with n + k - 2 degrees of freedom, n the reference's runs
+//! without two, k the submission's without two. MLPerf's rcp_checker (mlcommons/logging, `rcp_checker.py`) finds the same limit
+//! by bisection to 1e-4. It lets any slow convergence pass; we judge slowness too, by the mirrored limit `m + t s sqrt(1/n +
+//! 1/k)`.
 
 use super::{Score, mean, olympic_mean, score};
 use statrs::distribution::{ContinuousCDF, StudentsT};
@@ -136,11 +137,12 @@ pub enum RcpError {
 }
 
 impl Reference {
-    /// The reference made of `points`, for submissions of `runs` runs. As MLPerf does, drops points with a smaller batch size than the
-    /// fastest one, and then points that converge slower than their neighbours let expect.
+    /// The reference made of `points`, for submissions of `runs` runs. As MLPerf does, drops points with a smaller batch size
+    /// than the fastest one, and then points that converge slower than their neighbours let expect.
     ///
     /// # Errors
-    /// If there is no point, two have one batch size, or one has fewer than 3 runs or epochs that are not above 0; or if `runs` < 3.
+    /// If there is no point, two have one batch size, or one has fewer than 3 runs or epochs that are not above 0; or if `runs` <
+    /// 3.
     pub fn new(points: &[ReferencePoint], runs: usize) -> Result<Self, RcpError> {
         if runs < 3 {
             return Err(RcpError::Submission(runs));
@@ -154,7 +156,8 @@ impl Reference {
         all.retain(|p| p.batch_size >= fastest);
         let mut i = 1;
         while i + 1 < all.len() {
-            // After a removal the next point is judged by the new neighbours, but no earlier one again (mlcommons/logging issue 368).
+            // After a removal the next point is judged by the new neighbours, but no earlier one again (mlcommons/logging issue
+            // 368).
             let (mean, _) = between(&all[i - 1], &all[i + 1], all[i].batch_size);
             if all[i].mean > mean {
                 all.remove(i);
@@ -193,8 +196,9 @@ impl Reference {
         Ok(Accepted { mean, stdev, fastest: mean - margin, slowest: mean + margin, from })
     }
 
-    /// Judges the epochs to target of a submission's runs, `None` for one that missed the target. One such run may take the place of the
-    /// slowest. Limits are those for the number of runs given to [`Reference::new`], whatever the number of runs here: as MLPerf has it.
+    /// Judges the epochs to target of a submission's runs, `None` for one that missed the target. One such run may take the place
+    /// of the slowest. Limits are those for the number of runs given to [`Reference::new`], whatever the number of runs here: as
+    /// MLPerf has it.
     ///
     /// # Errors
     /// As [`Reference::at`], and for fewer than 3 runs.
@@ -218,9 +222,9 @@ impl Reference {
     }
 }
 
-/// `t s sqrt(1/n + 1/k)`: how far the mean of `submission` runs may lie from the mean of `reference` runs, both taken from runs of standard
-/// deviation `stdev`, one-sided at 5 %. With `submission` = 1 it is the margin of a single run. 0 where both are single runs, which tells
-/// nothing.
+/// `t s sqrt(1/n + 1/k)`: how far the mean of `submission` runs may lie from the mean of `reference` runs, both taken from runs
+/// of standard deviation `stdev`, one-sided at 5 %. With `submission` = 1 it is the margin of a single run. 0 where both are
+/// single runs, which tells nothing.
 pub fn margin(stdev: f64, reference: usize, submission: usize) -> f64 {
     let (n, k) = (reference as f64, submission as f64);
     let t = StudentsT::new(0.0, 1.0, n + k - 2.0).map_or(0.0, |t| t.inverse_cdf(1.0 - ALPHA));
@@ -327,8 +331,8 @@ mod tests {
     }
 
     proptest! {
-        /// A kept point never lies above the line through its kept neighbours at the time of its judgement: between the ends of a convex
-        /// set of points all are kept, and of any set the first kept is the fastest.
+        /// A kept point never lies above the line through its kept neighbours at the time of its judgement: between the ends of a
+        /// convex set of points all are kept, and of any set the first kept is the fastest.
         #[test]
         fn pruning_keeps_convex_references(start in 0.2f64..1.0, slopes in prop::collection::vec(0.0f64..0.1, 1..6)) {
             let mut slopes = slopes;

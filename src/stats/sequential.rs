@@ -1,10 +1,11 @@
 //! Deciding between "slower" and "not slower" while measurements come in, without crying wolf.
 //!
-//! Looking at the data several times and stopping when they look significant finds differences where there are none. So each look may only
-//! spend a part of the allowed chance of error: up to the share t of the budget, `alpha t^2` in all (the power family of K. Kim & D. L. DeMets,
-//! "Design and analysis of group sequential tests based on the type I error spending rate function", Biometrika 74, 1987, after
-//! K. K. G. Lan & D. L. DeMets, Biometrika 70, 1983). What a look spends is the level of its own test. By the union bound all looks together
-//! err with a chance of at most alpha, however they depend on one another; exact joint limits would be a little tighter.
+//! Looking at the data several times and stopping when they look significant finds differences where there are none. So each look
+//! may only spend a part of the allowed chance of error: up to the share t of the budget, `alpha t^2` in all (the power family of
+//! K. Kim & D. L. DeMets, "Design and analysis of group sequential tests based on the type I error spending rate function",
+//! Biometrika 74, 1987, after K. K. G. Lan & D. L. DeMets, Biometrika 70, 1983). What a look spends is the level of its own test.
+//! By the union bound all looks together err with a chance of at most alpha, however they depend on one another; exact joint
+//! limits would be a little tighter.
 
 use super::{
     StatsError,
@@ -23,7 +24,8 @@ pub const LOOKS: [f64; 4] = [0.3, 0.5, 0.75, 1.0];
 pub struct Criteria {
     /// A slowdown of this size must not slip through: "no regression" is only said when the slowdown is surely smaller.
     pub threshold: f64,
-    /// Slowdowns up to here are nobody's business: "regression" is only said when the slowdown is surely greater. Below the threshold or equal.
+    /// Slowdowns up to here are nobody's business: "regression" is only said when the slowdown is surely greater. Below the
+    /// threshold or equal.
     pub tolerance: f64,
     /// Chance that each of the two sentences is right when said, over all looks.
     pub confidence: f64,
@@ -83,8 +85,9 @@ impl Sequential {
         Ok(Sequential { criteria, spent: 0.0 })
     }
 
-    /// Looks at paired measurements after the share `time` of the budget: `ln(new rate / old rate)` of each block in which a coin decided the
-    /// order, by signed ranks. `None` if there are too few blocks for what this look may spend; then it spends nothing.
+    /// Looks at paired measurements after the share `time` of the budget: `ln(new rate / old rate)` of each block in which a coin
+    /// decided the order, by signed ranks. `None` if there are too few blocks for what this look may spend; then it spends
+    /// nothing.
     ///
     /// # Errors
     /// For values that are not finite.
@@ -99,8 +102,8 @@ impl Sequential {
         Ok(Some(self.find(difference, alpha)))
     }
 
-    /// Looks at two independent sets of rates after the share `time` of the budget, by Welch's test of their logarithms. `None` if there are fewer than
-    /// 3 rates in either; then it spends nothing.
+    /// Looks at two independent sets of rates after the share `time` of the budget, by Welch's test of their logarithms. `None`
+    /// if there are fewer than 3 rates in either; then it spends nothing.
     ///
     /// # Errors
     /// For rates that are not above 0.
@@ -157,8 +160,8 @@ mod tests {
 
     const DEFAULT: Criteria = Criteria { threshold: 0.03, tolerance: 0.005, confidence: 0.99 };
 
-    /// A machine's noise: rates of slices (log) that drift as an autoregression, with effects of single processes, a trend, and now and then another
-    /// program that takes up to a third of the machine for some slices.
+    /// A machine's noise: rates of slices (log) that drift as an autoregression, with effects of single processes, a trend, and
+    /// now and then another program that takes up to a third of the machine for some slices.
     struct Noise {
         drift: f64,
         process: f64,

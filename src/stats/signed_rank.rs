@@ -1,10 +1,10 @@
 //! Wilcoxon's signed-rank statistics: bounds of a shift that outliers hardly move.
 //!
-//! If each of n differences is as likely to be above as below the shift, symmetrically (which it is by design where a coin decides the order of
-//! the two sides of a comparison), then the sum W of the ranks of those above has a known distribution, whatever the noise (F. Wilcoxon,
-//! "Individual comparisons by ranking methods", Biometrics Bulletin 1, 1945). Turned round, it bounds the shift by ordered means of pairs of
-//! differences, and their median estimates it (J. L. Hodges & E. L. Lehmann, "Estimates of location based on rank tests", Annals of
-//! Mathematical Statistics 34, 1963).
+//! If each of n differences is as likely to be above as below the shift, symmetrically (which it is by design where a coin
+//! decides the order of the two sides of a comparison), then the sum W of the ranks of those above has a known distribution,
+//! whatever the noise (F. Wilcoxon, "Individual comparisons by ranking methods", Biometrics Bulletin 1, 1945). Turned round, it
+//! bounds the shift by ordered means of pairs of differences, and their median estimates it (J. L. Hodges & E. L. Lehmann,
+//! "Estimates of location based on rank tests", Annals of Mathematical Statistics 34, 1963).
 
 use super::StatsError;
 use statrs::distribution::{ContinuousCDF, Normal};
@@ -63,7 +63,8 @@ pub fn fewest(alpha: f64) -> usize {
     (1.0 / alpha).log2().ceil() as usize
 }
 
-/// How many of the smallest means lie below the lower bound: the number of values k with P(W <= k - 1) <= alpha; `None` if even W = 0 is likelier.
+/// How many of the smallest means lie below the lower bound: the number of values k with P(W <= k - 1) <= alpha; `None` if even W
+/// = 0 is likelier.
 fn outside(n: usize, alpha: f64) -> Option<usize> {
     if n > EXACT {
         let n = n as f64;
@@ -99,8 +100,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// Critical values of W at a one-sided 5, 2.5, 1 and 0.5 % that every printed table has (Wilcoxon & Wilcox, "Some rapid approximate
-    /// statistical procedures", 1964; `qsignrank` of R): W up to the value is significant.
+    /// Critical values of W at a one-sided 5, 2.5, 1 and 0.5 % that every printed table has (Wilcoxon & Wilcox, "Some rapid
+    /// approximate statistical procedures", 1964; `qsignrank` of R): W up to the value is significant.
     #[test]
     fn critical_values_are_those_of_tables() {
         let table: [(usize, [Option<usize>; 4]); 5] = [
@@ -118,8 +119,9 @@ mod tests {
         assert_eq!([fewest(0.05), fewest(0.005)], [5, 8]);
     }
 
-    /// Darwin's maize, crossed over self-fertilised heights in eighths of an inch (R. A. Fisher, "The design of experiments", 1935, section 16).
-    /// R's `wilcox.test(..., conf.int = TRUE)`: W 96 of 120 (two-sided p 0.04126), median of means 25.0 eighths.
+    /// Darwin's maize, crossed over self-fertilised heights in eighths of an inch (R. A. Fisher, "The design of experiments",
+    /// 1935, section 16). R's `wilcox.test(..., conf.int = TRUE)`: W 96 of 120 (two-sided p 0.04126), median of means 25.0
+    /// eighths.
     #[test]
     fn darwins_maize() {
         let d = [49.0, -67.0, 8.0, 16.0, 6.0, 23.0, 28.0, 41.0, 14.0, 29.0, 56.0, 24.0, 75.0, 60.0, -48.0];

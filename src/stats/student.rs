@@ -18,9 +18,9 @@ pub struct TTest {
     pub p: f64,
 }
 
-/// Welch's test of the difference `mean(b) - mean(a)` of two independent samples that may differ in size and variance (B. L. Welch, "The
-/// generalization of 'Student's' problem when several different population variances are involved", Biometrika 34, 1947; degrees of freedom
-/// after Satterthwaite).
+/// Welch's test of the difference `mean(b) - mean(a)` of two independent samples that may differ in size and variance (B. L.
+/// Welch, "The generalization of 'Student's' problem when several different population variances are involved", Biometrika 34,
+/// 1947; degrees of freedom after Satterthwaite).
 ///
 /// # Errors
 /// For fewer than 2 values in either, values that are not finite, or a confidence outside (0, 1).
@@ -40,8 +40,8 @@ pub fn welch(a: &[f64], b: &[f64], confidence: f64) -> Result<TTest, StatsError>
     judge(mean_b - mean_a, (va + vb).sqrt(), freedom, confidence)
 }
 
-/// Ratio `b / a` of two independent samples' geometric means with its interval: [`welch`] on logarithms. For rates and times, whose errors
-/// are shares rather than amounts.
+/// Ratio `b / a` of two independent samples' geometric means with its interval: [`welch`] on logarithms. For rates and times,
+/// whose errors are shares rather than amounts.
 ///
 /// # Errors
 /// As [`welch`], and for values that are not above 0.
@@ -69,9 +69,10 @@ pub(super) fn exponential(log: Interval) -> Interval {
     Interval { estimate: estimate.exp(), low: low.exp(), high: high.exp(), confidence }
 }
 
-/// The smallest difference of means that a two-sided test at `1 - confidence` finds with probability `power`, for samples of `n` and `m` values
-/// with standard deviation `stdev` each: `(t(1 - alpha/2) + t(power)) stdev sqrt(1/n + 1/m)`, n + m - 2 degrees of freedom (J. Cohen,
-/// "Statistical power analysis for the behavioral sciences", 2nd ed., 1988, chapter 2; Student's quantile in place of the noncentral one).
+/// The smallest difference of means that a two-sided test at `1 - confidence` finds with probability `power`, for samples of `n`
+/// and `m` values with standard deviation `stdev` each: `(t(1 - alpha/2) + t(power)) stdev sqrt(1/n + 1/m)`, n + m - 2 degrees of
+/// freedom (J. Cohen, "Statistical power analysis for the behavioral sciences", 2nd ed., 1988, chapter 2; Student's quantile in
+/// place of the noncentral one).
 ///
 /// # Errors
 /// For fewer than 2 values in either, or a confidence or power outside (0, 1).
@@ -145,9 +146,9 @@ mod tests {
         }
     }
 
-    /// Student's own example, "The probable error of a mean" (Biometrika 6, 1908), section IX: additional hours of sleep under two drugs,
-    /// the same ten patients. R's documentation of `t.test` prints, for `sleep`: Welch t = -1.8608, df = 17.776, p = 0.07939, interval
-    /// -3.3654832 to 0.2054832; paired t = -4.0621, df = 9, p = 0.002833, interval -2.4598858 to -0.7001142.
+    /// Student's own example, "The probable error of a mean" (Biometrika 6, 1908), section IX: additional hours of sleep under
+    /// two drugs, the same ten patients. R's documentation of `t.test` prints, for `sleep`: Welch t = -1.8608, df = 17.776, p =
+    /// 0.07939, interval -3.3654832 to 0.2054832; paired t = -4.0621, df = 9, p = 0.002833, interval -2.4598858 to -0.7001142.
     #[test]
     fn students_sleep() {
         let one = [0.7, -1.6, -0.2, -1.2, -0.1, 3.4, 3.7, 0.8, 0.0, 2.0];
@@ -217,7 +218,8 @@ mod tests {
             }
         }
 
-        /// Paired differences have the mean's interval; equal sizes and variances make Welch the pooled test with 2n - 2 degrees of freedom.
+        /// Paired differences have the mean's interval; equal sizes and variances make Welch the pooled test with 2n - 2 degrees
+        /// of freedom.
         #[test]
         fn closed_forms(x in prop::collection::vec(-2.0f64..2.0, 3..20), shift in -1.0f64..1.0) {
             let moved: Vec<f64> = x.iter().map(|x| x + shift).collect();

@@ -1,7 +1,7 @@
 //! Energy of processors and memory, where the kernel counts it and lets us read it, and of a GPU.
 //!
-//! Linux' power capping framework (kernel documentation: power/powercap) has a folder for each domain with its `name`, a counter in
-//! microjoules, `energy_uj`, and the value at which that begins anew, `max_energy_range_uj`. Since 2020 only root may read the
+//! Linux' power capping framework (kernel documentation: power/powercap) has a folder for each domain with its `name`, a counter
+//! in microjoules, `energy_uj`, and the value at which that begins anew, `max_energy_range_uj`. Since 2020 only root may read the
 //! counter, and virtual machines mostly have none.
 //!
 //! NVIDIA's GPUs count millijoules since the driver was loaded (NVML, `nvmlDeviceGetTotalEnergyConsumption`), from Volta on.
@@ -113,7 +113,8 @@ fn nvml(uuid: &str) -> Option<impl Fn() -> Option<u64> + 'static> {
 }
 
 impl Domain {
-    /// Whole processors and memory beside them; cores and graphics are part of a processor, the platform (`psys`) is more than both.
+    /// Whole processors and memory beside them; cores and graphics are part of a processor, the platform (`psys`) is more than
+    /// both.
     fn open(folder: &Path) -> Option<Self> {
         let name = fs::read_to_string(folder.join("name")).ok()?;
         let counted = name.starts_with("package-") || name.trim() == "dram";

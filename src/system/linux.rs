@@ -29,8 +29,8 @@ pub fn peak_memory() -> Option<u64> {
     kib(&fs::read_to_string("/proc/self/status").ok()?, "VmHWM:")
 }
 
-/// Lets [`peak_memory`] count from what the process holds now (proc(5), `clear_refs`). Where the system does not allow that, it goes on
-/// counting from the start.
+/// Lets [`peak_memory`] count from what the process holds now (proc(5), `clear_refs`). Where the system does not allow that, it
+/// goes on counting from the start.
 pub fn forget_peak_memory() {
     let _ = fs::write("/proc/self/clear_refs", "5");
 }

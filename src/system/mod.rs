@@ -16,7 +16,8 @@ pub use energy::EnergyMeter;
 pub use linux::{forget_peak_memory, peak_memory};
 pub use versions::Versions;
 
-/// The machine a run was made on. What cannot be read is `None`; the host's name is left out on purpose, since records are shared.
+/// The machine a run was made on. What cannot be read is `None`; the host's name is left out on purpose, since records are
+/// shared.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Machine {
     /// The processor.
@@ -66,8 +67,8 @@ impl Machine {
         }
     }
 
-    /// A name for the results folder, made from the GPU if one computes, else from the processor: `nvidia-h200`, `amd-epyc-9654-192c`,
-    /// `amd-epyc-2c`.
+    /// A name for the results folder, made from the GPU if one computes, else from the processor: `nvidia-h200`,
+    /// `amd-epyc-9654-192c`, `amd-epyc-2c`.
     pub fn name(&self) -> String {
         if let Some(gpu) = &self.gpu {
             return slug(&gpu.name);

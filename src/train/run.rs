@@ -380,7 +380,8 @@ impl Trainer<'_> {
         Ok(None)
     }
 
-    /// Restores the best parameters if asked for (a run that met its target ends with those that met it), then judges the test split.
+    /// Restores the best parameters if asked for (a run that met its target ends with those that met it), then judges the test
+    /// split.
     fn test(&mut self, test: Option<EvalSplit>, reason: StopReason, step: u64) -> Result<Option<Quality>, TrainError> {
         if matches!(reason, StopReason::Budget | StopReason::Patience)
             && let Some(Best { parameters: Some(values), .. }) = &self.best

@@ -53,8 +53,8 @@ impl UnderWay {
         self.begun.push_back(begun);
     }
 
-    /// Calls `tell` for each step that is done, with the loss scale after it; with `wait` for all that were begun. The seconds of a step are
-    /// those from when the step before was known to be done; steps that are found done together share them.
+    /// Calls `tell` for each step that is done, with the loss scale after it; with `wait` for all that were begun. The seconds of
+    /// a step are those from when the step before was known to be done; steps that are found done together share them.
     pub(super) fn tell(
         &mut self,
         engine: &mut dyn Engine,

@@ -128,7 +128,8 @@ pub enum TraceRestart {
 pub struct CriteoTsvConfig {
     /// `kaggle`: one file cut into 7 "days"; `terabyte`: one file a day.
     pub set: CriteoSet,
-    /// The file (kaggle) or the day files in order (terabyte); `.gz` is unpacked while reading. `${NAME}` takes the environment's value.
+    /// The file (kaggle) or the day files in order (terabyte); `.gz` is unpacked while reading. `${NAME}` takes the environment's
+    /// value.
     pub paths: Vec<PathBuf>,
     /// Ids modulo this before they are numbered; `None` = off.
     pub max_ind_range: Option<u32>,

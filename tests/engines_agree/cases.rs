@@ -139,7 +139,8 @@ pub fn deepfms(limits: Limits) -> impl Strategy<Value = ModelSpec> {
     (tables, 0..4usize, 1..=limits.dim, hidden, any::<bool>(), dropout, l2).prop_map(
         move |(mut tables, mut dense, dim, mut hidden, batch_norm, dropout, embedding_l2)| {
             if batch_norm {
-                // It divides by the deviation over samples: something must make them differ, everywhere and by more than rounding.
+                // It divides by the deviation over samples: something must make them differ, everywhere and by more than
+                // rounding.
                 dense = dense.max(1);
                 tables.iter_mut().for_each(|rows| *rows = (*rows).max(8.min(limits.rows)));
                 hidden.iter_mut().for_each(|width| *width = (*width).max(8.min(limits.width)));

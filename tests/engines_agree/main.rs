@@ -47,9 +47,10 @@ fn cancelled(specs: &[ParamSpec], i: usize) -> bool {
     specs[i].kind == ParamKind::Bias && specs.get(i + 1).is_some_and(|next| next.kind == ParamKind::Scale)
 }
 
-/// The distance of two sets of gradients: the worst `||a - b|| / (||b|| + ||all b|| / 100 + 1/1000)` over the parameters, in 2-norms, and
-/// where it is. The second term is for gradients that are small sums of large terms, the third for models that have nothing to
-/// learn from the batch, where `p - y` in f32 is rounding. For [`cancelled`] biases it is `||a - b|| / (||all b|| + 1/1000)`.
+/// The distance of two sets of gradients: the worst `||a - b|| / (||b|| + ||all b|| / 100 + 1/1000)` over the parameters, in
+/// 2-norms, and where it is. The second term is for gradients that are small sums of large terms, the third for models that have
+/// nothing to learn from the batch, where `p - y` in f32 is rounding. For [`cancelled`] biases it is `||a - b|| / (||all b|| +
+/// 1/1000)`.
 fn distance(specs: &[ParamSpec], a: &[Vec<f64>], b: &[Vec<f64>]) -> (f64, usize) {
     let all = norm(b.iter().flatten().copied());
     let one = |i: usize| {
@@ -64,8 +65,8 @@ fn distance(specs: &[ParamSpec], a: &[Vec<f64>], b: &[Vec<f64>]) -> (f64, usize)
 /// How far off f32 may be in what ReLUs and clamps are given, sums of some dozens of terms of about 1: well above its 2^-24.
 const RESOLVED: f64 = 1e-6;
 
-/// Loss and gradients of `engine` against plain f64. Batch normalisation over a few samples that differ little is badly conditioned: it
-/// divides f32's roundings by a small deviation.
+/// Loss and gradients of `engine` against plain f64. Batch normalisation over a few samples that differ little is badly
+/// conditioned: it divides f32's roundings by a small deviation.
 fn check_against_plain(engine: &mut dyn Engine, config: &EngineConfig, batch: &Batch) -> Result<(), TestCaseError> {
     let (loss_tolerance, tolerance) = match &config.model {
         ModelSpec::DeepFm(m) if m.batch_norm => (1e-4, 3e-2),
@@ -92,8 +93,8 @@ fn check_against_plain(engine: &mut dyn Engine, config: &EngineConfig, batch: &B
     Ok(())
 }
 
-/// The gradients of both engines, candle's first; with the losses, they are to agree: 1e-5 by [`distance`], candle's as the measure, and
-/// 1e-4 after a batch normalisation, for the reason that [`check_against_plain`] gives.
+/// The gradients of both engines, candle's first; with the losses, they are to agree: 1e-5 by [`distance`], candle's as the
+/// measure, and 1e-4 after a batch normalisation, for the reason that [`check_against_plain`] gives.
 fn agreed_gradients(candle: &mut dyn Engine, fused: &mut dyn Engine, batch: &Batch) -> Result<[Vec<Vec<f32>>; 2], String> {
     let ((want_loss, want), (got_loss, got)) = (candle.gradients(batch).unwrap(), fused.gradients(batch).unwrap());
     let off = (want_loss - got_loss).abs();
@@ -117,11 +118,12 @@ fn check_gradients(model: &ModelSpec, loss: LossSpec, n: usize, one_hot: bool, s
     agreed_gradients(&mut *candle, &mut *fused, &cases::batch(model, n, one_hot, seed)).map(|_| ())
 }
 
-/// Three steps of training, each from the same parameters: the gradients, what each parameter moves by (within 3e-4), and predictions.
+/// Three steps of training, each from the same parameters: the gradients, what each parameter moves by (within 3e-4), and
+/// predictions.
 ///
-/// An adaptive rule divides a gradient by its own size: where nothing but rounding is left of one, the rule makes a full step of it,
-/// to one side or the other. Elements whose gradient the engines have ever told apart by 1e-4 of itself are therefore left out of
-/// what such a rule moves. They cannot be many, or large, since the gradients as a whole agree.
+/// An adaptive rule divides a gradient by its own size: where nothing but rounding is left of one, the rule makes a full step of
+/// it, to one side or the other. Elements whose gradient the engines have ever told apart by 1e-4 of itself are therefore left
+/// out of what such a rule moves. They cannot be many, or large, since the gradients as a whole agree.
 fn check_training(config: &EngineConfig, n: usize, one_hot: bool, seed: u64) -> Result<(), String> {
     let (mut candle, mut fused) = (candle(config), fused(config));
     let adaptive = config.optimizer.rule != OptimizerSpec::Sgd;
@@ -184,7 +186,8 @@ fn repeatedly(seed: u64, check: impl Fn(u64) -> Result<(), String>) -> Result<()
     Err(TestCaseError::fail(errors.join("\nand with another batch: ")))
 }
 
-/// Random sizes of batches; for batch normalisation at least 8, since deviations of fewer samples may be hardly more than rounding.
+/// Random sizes of batches; for batch normalisation at least 8, since deviations of fewer samples may be hardly more than
+/// rounding.
 fn samples(model: &ModelSpec, n: usize) -> usize {
     match model {
         ModelSpec::DeepFm(m) if m.batch_norm => n.max(8),

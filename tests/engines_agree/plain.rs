@@ -1,5 +1,5 @@
-//! The forward pass of both models in plain loops over f64, straight from the formulas, and gradients by central differences: slow,
-//! independent of both engines, and easy to check by eye.
+//! The forward pass of both models in plain loops over f64, straight from the formulas, and gradients by central differences:
+//! slow, independent of both engines, and easy to check by eye.
 
 use dlrm_bench::{
     data::{Bags, Batch},
@@ -77,7 +77,8 @@ fn objective(config: &EngineConfig, params: &Params, batch: &Batch) -> f64 {
     forward(config, params, batch).loss + l2
 }
 
-/// Gradient of every parameter for which `trained` holds, zeros for the others; `None` next to a kink, where differences mean nothing.
+/// Gradient of every parameter for which `trained` holds, zeros for the others; `None` next to a kink, where differences mean
+/// nothing.
 pub fn gradients(
     config: &EngineConfig,
     params: &Params,

@@ -1,4 +1,5 @@
-//! `data preprocess` and `data verify`: what the original makes, from any threads and memory, after any kill; and clear about what is broken.
+//! `data preprocess` and `data verify`: what the original makes, from any threads and memory, after any kill; and clear about
+//! what is broken.
 
 mod broken;
 mod kill;

@@ -1,4 +1,5 @@
-//! Each recipe against the original's steps written out in numpy (`originals.py`), on made-up logs and on real lines where they are there.
+//! Each recipe against the original's steps written out in numpy (`originals.py`), on made-up logs and on real lines where they
+//! are there.
 
 use super::{data, error, files, log::realistic};
 use std::{

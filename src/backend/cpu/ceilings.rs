@@ -1,6 +1,6 @@
-//! What this machine can do at most, measured by the plainest loops there are: products in registers, streams over memory, rows at
-//! random. They use the registers, the threads and the huge pages that the kernels use, so that a kernel's speed can be
-//! stated as a share of what it could be.
+//! What this machine can do at most, measured by the plainest loops there are: products in registers, streams over memory, rows
+//! at random. They use the registers, the threads and the huge pages that the kernels use, so that a kernel's speed can be stated
+//! as a share of what it could be.
 
 use super::{
     gemm::Isa,
@@ -96,7 +96,8 @@ impl Meter {
         })
     }
 
-    /// The same with products of bf16 summed in f32 (`vdpbf16ps`, four operations an element); `None` where there is no such instruction.
+    /// The same with products of bf16 summed in f32 (`vdpbf16ps`, four operations an element); `None` where there is no such
+    /// instruction.
     pub fn flops_bf16(&self) -> Option<f64> {
         if !has_bf16(self.isa) {
             return None;
@@ -138,8 +139,8 @@ impl Meter {
         })
     }
 
-    /// Rows of `row_bytes` (a multiple of 64) a second that all threads visit at random, each thread in a part of its own of the first
-    /// `within` bytes.
+    /// Rows of `row_bytes` (a multiple of 64) a second that all threads visit at random, each thread in a part of its own of the
+    /// first `within` bytes.
     ///
     /// # Panics
     /// If a row is not a whole number of cache lines, or a thread's part holds none.

@@ -88,8 +88,8 @@ impl Draw {
         Draw { cols, words: Philox::dropout(key.seed, key.step, key.layer), threshold, factor: 1.0 / (1.0 - p) }
     }
 
-    /// One flag for each of the `PIECE` elements of row `r` from column `c` on (1: it stays), and where the first one is. Flags of elements
-    /// that are not there mean nothing.
+    /// One flag for each of the `PIECE` elements of row `r` from column `c` on (1: it stays), and where the first one is. Flags
+    /// of elements that are not there mean nothing.
     #[inline(always)]
     fn flags(&self, r: usize, c: usize, flags: &mut [u8; FLAGS]) -> usize {
         let element = r * self.cols + c;

@@ -175,8 +175,8 @@ impl Gemm {
     /// `Y = after(X W^T + b)`: `x [batch, input]`, `w [output, input]` dense, `b [output]`, `y [batch, output]`.
     ///
     /// # Panics
-    /// If a slice is shorter than its shape, or the layer or the pool larger than those given to [`Gemm::new`]; if a layer with one
-    /// output has a dropout, which the caller can do better.
+    /// If a slice is shorter than its shape, or the layer or the pool larger than those given to [`Gemm::new`]; if a layer with
+    /// one output has a dropout, which the caller can do better.
     #[allow(clippy::too_many_arguments)]
     pub fn linear_forward(&mut self, pool: &Pool, s: LinearShape, x: Rows, w: &[f32], b: &[f32], after: After, y: RowsMut) {
         x.check("x", s.batch, s.input);
@@ -201,8 +201,8 @@ impl Gemm {
         with_kernel!(self, weighted::run, &mut self.scratch, pool, s, x, (w, Order::Transposed), finish, y);
     }
 
-    /// `dX = dZ W`: `dz [batch, output]`, `w [output, input]` dense, `dx [batch, input]`. With a gate, whose `activation [batch, input]`
-    /// was this layer's input, the gradient that leaves is by the previous layer's pre-activation.
+    /// `dX = dZ W`: `dz [batch, output]`, `w [output, input]` dense, `dx [batch, input]`. With a gate, whose `activation [batch,
+    /// input]` was this layer's input, the gradient that leaves is by the previous layer's pre-activation.
     ///
     /// # Panics
     /// As [`Gemm::linear_forward`].

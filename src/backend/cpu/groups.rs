@@ -1,7 +1,7 @@
 //! Which samples touch which row: the occurrences of each table sorted by row, and by sample within a row.
 //!
-//! A stable radix sort of keys `row << 32 | sample`. Sorted keys need no further index: whoever works on positions `a..b` takes the
-//! rows that begin there, so work can be cut anywhere, and a range of rows is found by bisection.
+//! A stable radix sort of keys `row << 32 | sample`. Sorted keys need no further index: whoever works on positions `a..b` takes
+//! the rows that begin there, so work can be cut anywhere, and a range of rows is found by bisection.
 
 use super::pool::{Pool, SharedMut};
 use crate::data::Bags;
@@ -84,8 +84,8 @@ impl Groups {
             let k = first_part.partition_point(|&p| p <= chunk) - 1;
             // SAFETY: counters belong to the thread.
             let counts = unsafe { counts.slice(thread * COUNTS, COUNTS) };
-            // SAFETY: `k` is below the number of tables; parts of a table only read the vectors' headers and write the keys of their
-            // own rows.
+            // SAFETY: `k` is below the number of tables; parts of a table only read the vectors' headers and write the keys of
+            // their own rows.
             let table = unsafe { &*tables.as_ptr().add(k) };
             sort_part(table, chunk - first_part[k], &bags[k], counts);
         });

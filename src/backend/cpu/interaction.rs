@@ -1,8 +1,8 @@
 //! Dot interaction of DLRM (Naumov et al. 2019; facebookresearch/dlrm: dlrm_s_pytorch.py, `interact_features`).
 //!
-//! `T [B, n, d]` -> `R = concat[T_0, <T_i, T_j> for i > j]`, row-major over the lower triangle (`i >= j` with `itself`), zeros up to the
-//! width of `R`. A sample's matrices are far too small for a general matrix product, so each is kept in registers: forward multiplies
-//! blocks of rows of `T` by its transpose, backward blocks of rows of the gradient's triangle by `T`.
+//! `T [B, n, d]` -> `R = concat[T_0, <T_i, T_j> for i > j]`, row-major over the lower triangle (`i >= j` with `itself`), zeros up
+//! to the width of `R`. A sample's matrices are far too small for a general matrix product, so each is kept in registers: forward
+//! multiplies blocks of rows of `T` by its transpose, backward blocks of rows of the gradient's triangle by `T`.
 
 use super::{
     gemm::{Isa, Rows, RowsMut},
@@ -34,8 +34,8 @@ pub struct Dot {
 }
 
 impl Dot {
-    /// Scratch space for `features` (`n`, at least 1) vectors of `dim` (`d`, at least 1) elements on `threads` threads. `itself` keeps
-    /// `<T_i, T_i>`.
+    /// Scratch space for `features` (`n`, at least 1) vectors of `dim` (`d`, at least 1) elements on `threads` threads. `itself`
+    /// keeps `<T_i, T_i>`.
     pub fn new(features: usize, dim: usize, itself: bool, threads: usize) -> Self {
         assert!(features > 0 && dim > 0 && threads > 0, "an interaction has vectors, elements and threads");
         let mut dot = Dot { n: features, d: dim, itself, scratch: Vec::new(), threads };
@@ -145,8 +145,8 @@ macro_rules! with_rows {
     };
 }
 
-/// `C` registers of the floats at `p`; with `C = 1` only of the `left` that there are. (A closure would not do: it is not compiled for
-/// the instruction set unless the compiler happens to inline it.)
+/// `C` registers of the floats at `p`; with `C = 1` only of the `left` that there are. (A closure would not do: it is not
+/// compiled for the instruction set unless the compiler happens to inline it.)
 #[inline(always)]
 unsafe fn read<L: Lanes, const C: usize>(p: *const f32, left: usize) -> [L::V; C] {
     // SAFETY: the caller has `left` floats at `p`, and `C` registers if `C > 1`.

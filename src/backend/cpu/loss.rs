@@ -20,8 +20,8 @@ pub fn probabilities(logits: &[f32], out: &mut [f32]) {
     }
 }
 
-/// Mean loss over the batch, summed in f64 in the order of the samples; in `dlogits` its gradient. All three slices hold one element
-/// a sample, at least one.
+/// Mean loss over the batch, summed in f64 in the order of the samples; in `dlogits` its gradient. All three slices hold one
+/// element a sample, at least one.
 pub fn forward_backward(spec: &LossSpec, logits: &[f32], labels: &[f32], dlogits: &mut [f32]) -> f64 {
     let n = logits.len();
     assert!(n > 0 && labels.len() == n && dlogits.len() == n, "one label and one gradient for each logit");

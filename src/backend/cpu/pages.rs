@@ -1,5 +1,5 @@
-//! Memory for large buffers: zeros from the system, on huge pages where there is enough of it to fill one. Kernels walk across rows that lie
-//! kilobytes apart, so that on 4 KiB pages each step is a page of its own to translate.
+//! Memory for large buffers: zeros from the system, on huge pages where there is enough of it to fill one. Kernels walk across
+//! rows that lie kilobytes apart, so that on 4 KiB pages each step is a page of its own to translate.
 
 use crate::backend::{BackendError, Result};
 use memmap2::MmapMut;

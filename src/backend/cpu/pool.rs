@@ -57,8 +57,8 @@ impl Pool {
         Pool::with_pinning(threads, false)
     }
 
-    /// The same; with `pin`, thread `i` keeps to the `i`-th core that the process may use. The caller stays free, because threads that
-    /// it starts later would inherit its core.
+    /// The same; with `pin`, thread `i` keeps to the `i`-th core that the process may use. The caller stays free, because threads
+    /// that it starts later would inherit its core.
     pub fn with_pinning(threads: usize, pin: bool) -> Self {
         let shared = Arc::new(Shared {
             job: UnsafeCell::new(None),
@@ -133,8 +133,8 @@ impl Pool {
         assert!(!s.panicked.swap(false, Ordering::Relaxed), "a kernel thread panicked");
     }
 
-    /// Calls `f(chunk, thread, part)` once for every part of `slice`, cut into chunks of `len` elements (the last may be shorter).
-    /// The safe form of [`Pool::run`] with [`SharedMut`] where each chunk writes one contiguous part.
+    /// Calls `f(chunk, thread, part)` once for every part of `slice`, cut into chunks of `len` elements (the last may be
+    /// shorter). The safe form of [`Pool::run`] with [`SharedMut`] where each chunk writes one contiguous part.
     ///
     /// # Panics
     /// If `len` is 0, and as [`Pool::run`].

@@ -44,8 +44,8 @@ impl<L: Lanes> Arithmetic for Register<L> {
 /// Updates `n` parameters by `scale * g`.
 ///
 /// # Safety
-/// The machine must have the instruction set of `L`; `p`, `g` and the state that the rule has must hold `n` floats, nobody else may
-/// look at `p` and the state meanwhile.
+/// The machine must have the instruction set of `L`; `p`, `g` and the state that the rule has must hold `n` floats, nobody else
+/// may look at `p` and the state meanwhile.
 #[inline(always)]
 pub(crate) unsafe fn update<L: Lanes, R: Rule>(rule: R, n: usize, scale: f32, p: *mut f32, g: *const f32, state: [*mut f32; 2]) {
     let mut i = 0;

@@ -1,7 +1,7 @@
 //! Registers of f32 for kernels that are written once and compiled for each instruction set.
 //!
-//! A kernel implements [`Kernel`]; [`launch`] runs it with the registers of an [`Isa`]. Its `run` must be `#[inline(always)]`, and
-//! so must be all that it calls with `L`, or the code is not compiled for the instruction set.
+//! A kernel implements [`Kernel`]; [`launch`] runs it with the registers of an [`Isa`]. Its `run` must be `#[inline(always)]`,
+//! and so must be all that it calls with `L`, or the code is not compiled for the instruction set.
 
 #[cfg(target_arch = "x86_64")]
 mod x86;
@@ -12,8 +12,8 @@ use crate::embedding::sixteen;
 /// A register of f32.
 ///
 /// # Safety
-/// All methods need the instruction set of the implementation. Loads and stores need valid memory for the lanes that they touch; no
-/// alignment is asked for.
+/// All methods need the instruction set of the implementation. Loads and stores need valid memory for the lanes that they touch;
+/// no alignment is asked for.
 pub(crate) trait Lanes: Copy {
     /// Floats in a register.
     const N: usize;
@@ -29,7 +29,8 @@ pub(crate) trait Lanes: Copy {
     unsafe fn store(p: *mut f32, v: Self::V);
     /// Writes the first `n < N` lanes to `p`.
     unsafe fn store_part(p: *mut f32, n: usize, v: Self::V);
-    /// As `store`, past the caches where `p` is aligned to a register and the instruction set can. Other threads see it after [`Lanes::fence`].
+    /// As `store`, past the caches where `p` is aligned to a register and the instruction set can. Other threads see it after
+    /// [`Lanes::fence`].
     #[inline(always)]
     unsafe fn stream(p: *mut f32, v: Self::V) {
         // SAFETY: as the caller's.
@@ -54,8 +55,8 @@ pub(crate) trait Lanes: Copy {
     unsafe fn sum(v: Self::V) -> f32;
     /// Adds the square of lane `i` to `sums[i]` for all lanes, in f64, where the product is exact.
     unsafe fn add_squares(v: Self::V, sums: *mut f64);
-    /// Reads `rows` by `cols` floats at `from` (both at most `N`), rows `stride` apart, and writes them at `to` with rows and columns
-    /// exchanged: `cols` rows, `to_stride` apart, of `N` floats, those from `rows` on zero.
+    /// Reads `rows` by `cols` floats at `from` (both at most `N`), rows `stride` apart, and writes them at `to` with rows and
+    /// columns exchanged: `cols` rows, `to_stride` apart, of `N` floats, those from `rows` on zero.
     unsafe fn transpose(from: *const f32, stride: usize, rows: usize, cols: usize, to: *mut f32, to_stride: usize);
     /// `n` bf16 at `p` (at most `N`), zeros in the other lanes.
     unsafe fn load_bf16(p: *const u16, n: usize) -> Self::V;

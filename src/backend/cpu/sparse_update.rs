@@ -70,8 +70,8 @@ impl SparseUpdate {
         self.partials.reserve(chunks);
     }
 
-    /// Sum of squares of the gradient of all rows (coalesced, `l2` term included) and of row weights, if trained; in f64, in an order
-    /// that depends on the batch alone.
+    /// Sum of squares of the gradient of all rows (coalesced, `l2` term included) and of row weights, if trained; in f64, in an
+    /// order that depends on the batch alone.
     ///
     /// # Panics
     /// If shapes do not fit each other.

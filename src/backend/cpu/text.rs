@@ -1,8 +1,8 @@
 //! Text made of fields: where its separators are, and fields of digits as numbers, many bytes at a time.
 //!
-//! It lives here because it needs an instruction set chosen at run time and `unsafe`; it knows tabs, line feeds and digits, but no format.
-//! Eight fields are read at once: eight characters each, behind leading zeros (the bytes in front of a shorter field are replaced),
-//! pairs of digits joined three times over.
+//! It lives here because it needs an instruction set chosen at run time and `unsafe`; it knows tabs, line feeds and digits, but
+//! no format. Eight fields are read at once: eight characters each, behind leading zeros (the bytes in front of a shorter field
+//! are replaced), pairs of digits joined three times over.
 
 #[cfg(target_arch = "x86_64")]
 mod x86;
@@ -58,8 +58,8 @@ impl Separators {
     }
 }
 
-/// Reads columns of eight fields: `out[c][i]` is the number in the `lens[c][i]` bytes of `text` before `ends[c][i]`, 0 if there are none.
-/// Whether all of them are digits; if not, the numbers mean nothing.
+/// Reads columns of eight fields: `out[c][i]` is the number in the `lens[c][i]` bytes of `text` before `ends[c][i]`, 0 if there
+/// are none. Whether all of them are digits; if not, the numbers mean nothing.
 ///
 /// # Panics
 /// If the slices differ in length, or a field ends before byte 8 or behind the text, or is longer than [`LONGEST`].
@@ -143,7 +143,8 @@ impl Separators {
         // Four at a time: most blocks have some ten, and a loop of unknown length is guessed wrong at its end.
         while both != 0 {
             for _ in 0..4 {
-                // SAFETY: at most 64 separators in steps of four, and there is room for 64. What is written behind the last one is not kept.
+                // SAFETY: at most 64 separators in steps of four, and there is room for 64. What is written behind the last one
+                // is not kept.
                 unsafe { to.write(start + (both.trailing_zeros() & 63)) };
                 to = to.wrapping_add(1);
                 both &= both.wrapping_sub(1);

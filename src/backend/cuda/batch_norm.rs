@@ -48,7 +48,8 @@ pub(super) fn normalise(
     launch!(driver, SOURCE, "normalise", shape, z.at, z.stride, z.rows, z.cols, stats, scale, shift, y.at, y.stride)
 }
 
-/// From the gradient `g` of the normalised output to that of `z`, in place; gradients of scale and shift to `d_scale` and `d_shift`.
+/// From the gradient `g` of the normalised output to that of `z`, in place; gradients of scale and shift to `d_scale` and
+/// `d_shift`.
 pub(super) fn backward(
     driver: &dyn Driver,
     scratch: &mut Scratch,

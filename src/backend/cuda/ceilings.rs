@@ -39,7 +39,8 @@ pub struct Meter {
 }
 
 impl Meter {
-    /// Takes about `bytes` of the GPU's memory; each measurement will take about `time`, of which a burst of products takes `rounds`.
+    /// Takes about `bytes` of the GPU's memory; each measurement will take about `time`, of which a burst of products takes
+    /// `rounds`.
     ///
     /// # Errors
     /// If the memory cannot be had, or the device fails.
@@ -88,8 +89,8 @@ impl Meter {
         self.best(work, || launch!(self.driver, SOURCE, "chains", self.shape(), self.out.at(), self.rounds, 0.999f32, 0.001f32))
     }
 
-    /// Operations a second of a product of large square matrices, `None` where the device has no such product. Tensor cores are reached through
-    /// NVIDIA's library alone, so this is the ceiling of products by that library.
+    /// Operations a second of a product of large square matrices, `None` where the device has no such product. Tensor cores are
+    /// reached through NVIDIA's library alone, so this is the ceiling of products by that library.
     ///
     /// # Errors
     /// If the device fails.
@@ -135,8 +136,8 @@ impl Meter {
         })
     }
 
-    /// Rows of `row_bytes` (a multiple of 16) a second that are visited at random within the first `within` bytes, rounded down to a power of two
-    /// of rows.
+    /// Rows of `row_bytes` (a multiple of 16) a second that are visited at random within the first `within` bytes, rounded down
+    /// to a power of two of rows.
     ///
     /// # Errors
     /// If the device fails.

@@ -1,5 +1,5 @@
-//! The course of a training in the GPU's memory: the host says what it has to say about a step when it begins, and hears how it came out some steps
-//! later. Nothing in between waits.
+//! The course of a training in the GPU's memory: the host says what it has to say about a step when it begins, and hears how it
+//! came out some steps later. Nothing in between waits.
 
 use super::{
     driver::{Address, Driver, Launch, Memory, Plain, Source, bytes_of, stream::Staging},

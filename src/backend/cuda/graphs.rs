@@ -1,7 +1,7 @@
 //! Steps that are noted down and repeated as a whole: one request instead of a hundred.
 //!
-//! What is noted down has the addresses and shapes of its step in it, so there is a graph for each form of a batch and for each slot that
-//! batches come in. All else that changes from step to step is in the device's memory.
+//! What is noted down has the addresses and shapes of its step in it, so there is a graph for each form of a batch and for each
+//! slot that batches come in. All else that changes from step to step is in the device's memory.
 
 use super::{
     driver::{Driver, stream::Graph},
@@ -68,8 +68,8 @@ impl Graphs {
         Graphs { driver: Rc::clone(driver), wanted, kept: Vec::new(), freed: 0, last: None, replays: 0, failed: None }
     }
 
-    /// How the next step is to be done. The first of a form is done singly: it finds out how much scratch space it takes. The second in a row is noted
-    /// down; so the short last batch of an epoch never is.
+    /// How the next step is to be done. The first of a form is done singly: it finds out how much scratch space it takes. The
+    /// second in a row is noted down; so the short last batch of an epoch never is.
     pub(super) fn way(&mut self, key: Key) -> Way {
         // A graph uses memory that may be gone.
         if self.freed != self.driver.freed() {
@@ -87,7 +87,8 @@ impl Graphs {
         }
     }
 
-    /// Notes down `work`. `false` if it cannot be noted down, and nothing was done: then none is ever again, and [`Graphs::note`] says why.
+    /// Notes down `work`. `false` if it cannot be noted down, and nothing was done: then none is ever again, and [`Graphs::note`]
+    /// says why.
     pub(super) fn capture(&mut self, key: Key, work: impl FnOnce() -> Result<()>) -> bool {
         match Graph::capture(&self.driver, work) {
             Ok(graph) => {

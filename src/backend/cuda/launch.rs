@@ -41,7 +41,8 @@ impl Launch {
         Launch::lanes(rows, cols.next_power_of_two().min(THREADS))
     }
 
-    /// As [`Launch::rows`], with several blocks a row (`blockIdx.y`) where there are few rows: one would leave most of the device idle.
+    /// As [`Launch::rows`], with several blocks a row (`blockIdx.y`) where there are few rows: one would leave most of the device
+    /// idle.
     pub(super) fn wide(rows: usize, cols: usize) -> Launch {
         let rows = Launch::rows(rows, cols);
         let blocks = cols.div_ceil(4 * THREADS).clamp(1, (BLOCKS / rows.grid[0] as usize).max(1));

@@ -1,8 +1,9 @@
 //! Fully connected layers: products by cuBLASLt with bias, ReLU, the ReLU's gradient and the bias's gradient at their ends; those
-//! of a single output by kernels of our own ([`super::thin`]). In 16-bit precisions both operands are rounded on their way into the
-//! product, as on the CPU, unless a product before has left them so.
+//! of a single output by kernels of our own ([`super::thin`]). In 16-bit precisions both operands are rounded on their way into
+//! the product, as on the CPU, unless a product before has left them so.
 //!
-//! cuBLASLt thinks in columns: a matrix `[rows, cols]` of ours with rows `stride` apart is a `cols x rows` matrix of its, columns `stride` apart.
+//! cuBLASLt thinks in columns: a matrix `[rows, cols]` of ours with rows `stride` apart is a `cols x rows` matrix of its, columns
+//! `stride` apart.
 
 use super::{
     driver::{
@@ -126,8 +127,8 @@ impl Products<'_> {
         Ok(())
     }
 
-    /// `D = op(A) op(B)` in cuBLASLt's view of our matrices, each given with whether that view is transposed; `d` has the columns of
-    /// op(A)'s rows. Operands are in their numbers after this.
+    /// `D = op(A) op(B)` in cuBLASLt's view of our matrices, each given with whether that view is transposed; `d` has the columns
+    /// of op(A)'s rows. Operands are in their numbers after this.
     fn product(&mut self, a: (Place, bool), b: (Place, bool), d: Place) -> Result<Gemm> {
         let (m, n) = (d.cols as usize, d.rows as usize);
         let k = if b.1 { b.0.rows } else { b.0.cols } as usize;

@@ -110,7 +110,8 @@ fn wide_rows_and_many_occurrences() {
     }
 }
 
-/// Where nothing is summed in another order there is not a bit's difference: one occurrence a row, every rule but the row-wise one.
+/// Where nothing is summed in another order there is not a bit's difference: one occurrence a row, every rule but the row-wise
+/// one.
 #[test]
 fn single_occurrences_have_the_bits_of_the_cpu() {
     for (r, rule) in rules().into_iter().enumerate().filter(|&(r, _)| r != 2) {

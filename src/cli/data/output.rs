@@ -53,8 +53,8 @@ impl Output<'_> {
         }
     }
 
-    /// Passes all rows of `reader` on; refuses to write over a file that is there already, or that another process is writing. They go to files
-    /// of other names in the same folder, which take their names at the end.
+    /// Passes all rows of `reader` on; refuses to write over a file that is there already, or that another process is writing.
+    /// They go to files of other names in the same folder, which take their names at the end.
     pub fn write(&self, reader: &mut dyn Reader, stop: &AtomicBool) -> Result<Written, Failure> {
         let layout = reader.layout();
         self.check(layout)?;
@@ -88,8 +88,8 @@ impl Output<'_> {
         written
     }
 
-    /// Counts the ids of all rows of `reader`, unless the file is there already: the columns with as many as each row has; `None` if `stop`
-    /// was set.
+    /// Counts the ids of all rows of `reader`, unless the file is there already: the columns with as many as each row has; `None`
+    /// if `stop` was set.
     pub fn count(&self, reader: &mut dyn Reader, mut counter: Counter, stop: &AtomicBool) -> Result<Option<Layout>, Failure> {
         self.check(reader.layout())?;
         let bar = self.bar(reader.len());
@@ -183,8 +183,8 @@ impl Output<'_> {
         Ok(Some(done))
     }
 
-    /// Gives each file its name and adds up their bytes. A kill leaves the old set, the new one, or one that lacks a file and is not read; never
-    /// parts of both, or data without the file that says what they are.
+    /// Gives each file its name and adds up their bytes. A kill leaves the old set, the new one, or one that lacks a file and is
+    /// not read; never parts of both, or data without the file that says what they are.
     fn publish_all(&self, pairs: &[(PathBuf, PathBuf)]) -> Result<u64, Failure> {
         let failed = |to: &Path, e: io::Error| Failure::Output(format!("cannot write {}: {e}", to.display()));
         let mut bytes = 0;
@@ -253,7 +253,8 @@ impl Step<'_> {
     }
 }
 
-/// How a set takes its place: the old one goes, unless one rename does it all, and files that say what the others are come first and go last.
+/// How a set takes its place: the old one goes, unless one rename does it all, and files that say what the others are come first
+/// and go last.
 fn steps(pairs: &[(PathBuf, PathBuf)], format: Format) -> Vec<Step<'_>> {
     let own = || pairs.iter().map(|(_, to)| to).filter(|to| !format::is_shared(to, format));
     let several = own().count() > 1;

@@ -1,5 +1,5 @@
-//! Files of one array a column, `[n]` or, for columns of several ids, `[n, h]`: FuxiCTR's npz and h5 (preprocess.py: `save_npz`, `save_h5`; in
-//! sequences, short ones are filled up with 0).
+//! Files of one array a column, `[n]` or, for columns of several ids, `[n, h]`: FuxiCTR's npz and h5 (preprocess.py: `save_npz`,
+//! `save_h5`; in sequences, short ones are filled up with 0).
 
 use super::{Reader, columns::Columns};
 use crate::data::{

@@ -37,8 +37,8 @@ pub struct Chosen {
 impl Columns {
     /// Chooses among the columns of `path`. `names` are all of them; `fraction` says whether the values of one are fractions.
     ///
-    /// What is not said is guessed: `I` and a number is a dense column, as in Criteo's logs, and so is one of fractions; all others
-    /// are categorical.
+    /// What is not said is guessed: `I` and a number is a dense column, as in Criteo's logs, and so is one of fractions; all
+    /// others are categorical.
     ///
     /// # Errors
     /// If a column is missing or has two roles.
@@ -46,8 +46,8 @@ impl Columns {
         self.choose_among(path, names, fraction, |_| false)
     }
 
-    /// The same where `hashed` says whether the values of a column are too large to be anything but hashes, whatever its name is: such
-    /// a column is categorical.
+    /// The same where `hashed` says whether the values of a column are too large to be anything but hashes, whatever its name is:
+    /// such a column is categorical.
     ///
     /// # Errors
     /// As [`Columns::choose`].

@@ -1,5 +1,5 @@
-//! Criteo's raw logs: `label \t I1..I13 (decimal or empty) \t C1..C26 (8 hexadecimal digits or empty)`, no header. Ids are taken as they
-//! stand; `data preprocess` numbers them.
+//! Criteo's raw logs: `label \t I1..I13 (decimal or empty) \t C1..C26 (8 hexadecimal digits or empty)`, no header. Ids are taken
+//! as they stand; `data preprocess` numbers them.
 
 use super::{Reader, Writer, text::TextWriter};
 use crate::data::{

@@ -1,5 +1,6 @@
-//! Delimited text. `csv`: a header line with names, ids in decimal digits. `deeprec`: DeepRec's files for Criteo (modelzoo/DLRM), no header,
-//! `clicked,I1..I13,C1..C26`, the categories as in Criteo's logs, 8 hexadecimal digits. In both an empty field is a missing value.
+//! Delimited text. `csv`: a header line with names, ids in decimal digits. `deeprec`: DeepRec's files for Criteo (modelzoo/DLRM),
+//! no header, `clicked,I1..I13,C1..C26`, the categories as in Criteo's logs, 8 hexadecimal digits. In both an empty field is a
+//! missing value.
 
 use super::{Reader, Writer, columns::Columns, text::TextWriter};
 use crate::data::{
@@ -170,8 +171,8 @@ fn fractions(path: &Path, width: usize) -> Result<Vec<bool>, DataError> {
     Ok(found)
 }
 
-/// Whether a field is a number that is not just digits, whatever their sign and number: a whole number that is no id does not make a column
-/// dense, it is a wrong id.
+/// Whether a field is a number that is not just digits, whatever their sign and number: a whole number that is no id does not
+/// make a column dense, it is a wrong id.
 fn fraction(text: &[u8]) -> bool {
     let digits = text.strip_prefix(b"-").or(text.strip_prefix(b"+")).unwrap_or(text);
     !digits.iter().all(u8::is_ascii_digit) && std::str::from_utf8(text).is_ok_and(|t| t.parse::<f64>().is_ok())
@@ -223,8 +224,8 @@ impl CsvWriter {
     /// Starts a file.
     ///
     /// # Errors
-    /// If it cannot be written, or a column may hold other than one id; for [`Dialect::DeepRec`] also if the columns are other than
-    /// Criteo's.
+    /// If it cannot be written, or a column may hold other than one id; for [`Dialect::DeepRec`] also if the columns are other
+    /// than Criteo's.
     pub fn create(path: &Path, layout: &Layout, dialect: Dialect) -> Result<Self, DataError> {
         match dialect {
             Dialect::DeepRec => layout.check_criteo(path, "DeepRec's csv")?,

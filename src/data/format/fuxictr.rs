@@ -1,5 +1,6 @@
-//! FuxiCTR's prepared data (fuxictr/features.py, preprocess/): csv, parquet, npz or h5, told by the ending of the file's name, and beside it
-//! `feature_map.json`, which says what each column is and how many ids it has. Ids count from 0, which stands for padding.
+//! FuxiCTR's prepared data (fuxictr/features.py, preprocess/): csv, parquet, npz or h5, told by the ending of the file's name,
+//! and beside it `feature_map.json`, which says what each column is and how many ids it has. Ids count from 0, which stands for
+//! padding.
 //!
 //! All files of a folder share the map.
 

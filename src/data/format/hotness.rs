@@ -20,7 +20,8 @@ pub struct Counter<'a> {
 }
 
 impl<'a> Counter<'a> {
-    /// For rows of `layout` in the file `from` that are to become the data set `to` of `format`; `None` if there is nothing to count.
+    /// For rows of `layout` in the file `from` that are to become the data set `to` of `format`; `None` if there is nothing to
+    /// count.
     pub fn new(from: &'a Path, layout: &Layout, to: &Path, format: Format) -> Option<Self> {
         let room = room(to, format);
         let first = vec![None; layout.ids.len()];

@@ -1,5 +1,6 @@
-//! HugeCTR's raw files (HugeCTR user guide, "Raw"; `float_label_dense = true`): no header; of each sample the label and the dense features as
-//! 32-bit fractions, then the ids of all columns, each of 32 bits, without offsets; a column of several ids has a fixed number of them.
+//! HugeCTR's raw files (HugeCTR user guide, "Raw"; `float_label_dense = true`): no header; of each sample the label and the dense
+//! features as 32-bit fractions, then the ids of all columns, each of 32 bits, without offsets; a column of several ids has a
+//! fixed number of them.
 //!
 //! HugeCTR is told of the columns in its own configuration. Here they are Criteo's unless a description lies beside the file.
 

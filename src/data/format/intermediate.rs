@@ -1,5 +1,6 @@
-//! facebook's arrays of a day that is being shuffled (data_utils.py with `--memory-map`, first pass): `PREFIX_intermediate_y.npy` `[n]`, the labels,
-//! `PREFIX_intermediate_d.npy` `[n, 13]`, the counts, and `PREFIX_intermediate_s.npy` `[n, 26]`, the contiguous ids; all of float64.
+//! facebook's arrays of a day that is being shuffled (data_utils.py with `--memory-map`, first pass): `PREFIX_intermediate_y.npy`
+//! `[n]`, the labels, `PREFIX_intermediate_d.npy` `[n, 13]`, the counts, and `PREFIX_intermediate_s.npy` `[n, 26]`, the
+//! contiguous ids; all of float64.
 
 use super::{
     Writer,

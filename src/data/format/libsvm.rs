@@ -1,9 +1,10 @@
-//! Sparse text: `label index:value index:value ...`, a line a sample. libsvm counts indices from 1, libfm (libFM 1.4.2 manual) from 0; what is
-//! not there is 0. After a `#` comes a comment. Labels are 1 and 0, or 1 and -1.
+//! Sparse text: `label index:value index:value ...`, a line a sample. libsvm counts indices from 1, libfm (libFM 1.4.2 manual)
+//! from 0; what is not there is 0. After a `#` comes a comment. Labels are 1 and 0, or 1 and -1.
 //!
-//! All columns share the indices: the dense ones come first, one each, then the ids of each categorical column, one after another, with how
-//! often the sample holds them as their value. Which index begins a column is in a description beside the file. Without one, the user names
-//! the indices of dense columns and the first ones of categorical columns; if nothing is named, all indices are one column of ids.
+//! All columns share the indices: the dense ones come first, one each, then the ids of each categorical column, one after
+//! another, with how often the sample holds them as their value. Which index begins a column is in a description beside the file.
+//! Without one, the user names the indices of dense columns and the first ones of categorical columns; if nothing is named, all
+//! indices are one column of ids.
 
 use super::{
     Reader, Writer,

@@ -11,7 +11,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// The file that ends in `ending` of the set that is named by `path`: any of its files, which end in `endings`, or what they have in common.
+/// The file that ends in `ending` of the set that is named by `path`: any of its files, which end in `endings`, or what they have
+/// in common.
 ///
 /// A file keeps the name by which it is given; where its ending has capitals alone, those of the others have, too.
 pub(super) fn part(path: &Path, endings: &[&str], ending: &str) -> PathBuf {

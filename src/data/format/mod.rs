@@ -215,8 +215,9 @@ pub fn is_shared(file: &Path, format: Format) -> bool {
     registry::of(format).shared.is_some_and(|shared| file.file_name().is_some_and(|n| n == shared))
 }
 
-/// The file that the data set at `path` shares with others, if there is one. Whoever writes a data set beside others must have its
-/// [`Lock`](super::whole::Lock) from [`Writer::finish`], which takes up what the others have written there, until it has been put in its place.
+/// The file that the data set at `path` shares with others, if there is one. Whoever writes a data set beside others must have
+/// its [`Lock`](super::whole::Lock) from [`Writer::finish`], which takes up what the others have written there, until it has been
+/// put in its place.
 pub fn shared(path: &Path, format: Format) -> Option<PathBuf> {
     registry::of(format).shared.map(|shared| path.with_file_name(shared))
 }

@@ -1,10 +1,10 @@
-//! The archives of facebook's preprocessing (facebookresearch/dlrm, data_utils.py), which all hold `X_int` `[n, 13]`, counts before any
-//! logarithm, ids `[n, 26]` and `y` `[n]`. Any number of columns is read and written. The stages:
+//! The archives of facebook's preprocessing (facebookresearch/dlrm, data_utils.py), which all hold `X_int` `[n, 13]`, counts
+//! before any logarithm, ids `[n, 26]` and `y` `[n]`. Any number of columns is read and written. The stages:
 //!
-//! - `{raw}_{d}.npz`: the log in numbers; ids as they stand there, modulo the range if one was given, in `X_cat_t`, transposed. int32, so that
-//!   ids from 2^31 on are negative, as older versions of numpy left them.
-//! - `{raw}_{d}_processed.npz`: contiguous ids in `X_cat`, of a day; `kaggleAdDisplayChallenge_processed.npz`, `terabyte_processed.npz`: of all
-//!   days, with `counts`, the number of ids of each column.
+//! - `{raw}_{d}.npz`: the log in numbers; ids as they stand there, modulo the range if one was given, in `X_cat_t`, transposed.
+//!   int32, so that ids from 2^31 on are negative, as older versions of numpy left them.
+//! - `{raw}_{d}_processed.npz`: contiguous ids in `X_cat`, of a day; `kaggleAdDisplayChallenge_processed.npz`,
+//!   `terabyte_processed.npz`: of all days, with `counts`, the number of ids of each column.
 //! - `{raw}_{d}_reordered.npz`: the same after a shuffle, all of float64 (`--memory-map`).
 
 use super::{

@@ -1,7 +1,8 @@
-//! A plain array of numpy's, `.npy`: a row a sample, the label first, then the dense columns, then the ids, of any type of numbers.
+//! A plain array of numpy's, `.npy`: a row a sample, the label first, then the dense columns, then the ids, of any type of
+//! numbers.
 //!
-//! An array has no names: they and what each column is are in a description beside the file. Without one, an array of 40 columns is
-//! taken for Criteo's, and in any other the columns are called 0, 1, 2, ...; the user says which is the label.
+//! An array has no names: they and what each column is are in a description beside the file. Without one, an array of 40 columns
+//! is taken for Criteo's, and in any other the columns are called 0, 1, 2, ...; the user says which is the label.
 
 use super::{
     Reader, Writer,
@@ -121,7 +122,8 @@ impl Reader for NumpyReader {
     }
 }
 
-/// Writes an array and its description: of int64 if all numbers are whole, and then what is missing becomes 0, else of float64 with NaN.
+/// Writes an array and its description: of int64 if all numbers are whole, and then what is missing becomes 0, else of float64
+/// with NaN.
 pub struct NumpyWriter {
     path: PathBuf,
     layout: Layout,

@@ -40,8 +40,8 @@ impl Reader for PlantedReader {
         self.source.fill(0, self.next, n, &mut self.batch)?;
         self.next += n as u64;
         rows.labels.extend_from_slice(&self.batch.labels);
-        // The source gives ln(x + 1) of a whole x below 2^22. In f32 that tells x for sure up to about a million, and beyond that one
-        // with the same logarithm to the last bit but one.
+        // The source gives ln(x + 1) of a whole x below 2^22. In f32 that tells x for sure up to about a million, and beyond that
+        // one with the same logarithm to the last bit but one.
         rows.dense.extend(self.batch.dense.iter().map(|&y| libm::expm1(f64::from(y)).round()));
         for (to, from) in rows.ids.iter_mut().zip(&self.batch.bags) {
             to.clone_from(from);

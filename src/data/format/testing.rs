@@ -146,8 +146,8 @@ pub fn zeroed(rows: &Rows) -> Rows {
     out
 }
 
-/// So many cases, and as many times more as the environment variable `PROPTEST_CASES` is times 256, proptest's own number: how all tests with
-/// random and damaged files are run for long (CONTRIBUTING.md).
+/// So many cases, and as many times more as the environment variable `PROPTEST_CASES` is times 256, proptest's own number: how
+/// all tests with random and damaged files are run for long (CONTRIBUTING.md).
 pub fn fuzz_cases(usual: u32) -> ProptestConfig {
     let factor = std::env::var("PROPTEST_CASES").ok().and_then(|v| v.parse().ok()).map_or(1, |n: u32| n.div_ceil(256));
     ProptestConfig::with_cases(usual.saturating_mul(factor))

@@ -1,6 +1,6 @@
-//! TorchRec's files for Criteo (torchrec/datasets/criteo.py and the reference of MLPerf's dlrm_dcnv2): of one day `PREFIX_dense.npy` (f32,
-//! logarithms already taken), `PREFIX_labels.npy` (i32), and the ids as `PREFIX_sparse.npy` (i32, one a column) or
-//! `PREFIX_sparse_multi_hot.npz` (arrays `0`, `1`, ... of i32, one a table, with a fixed number of ids a sample).
+//! TorchRec's files for Criteo (torchrec/datasets/criteo.py and the reference of MLPerf's dlrm_dcnv2): of one day
+//! `PREFIX_dense.npy` (f32, logarithms already taken), `PREFIX_labels.npy` (i32), and the ids as `PREFIX_sparse.npy` (i32, one a
+//! column) or `PREFIX_sparse_multi_hot.npz` (arrays `0`, `1`, ... of i32, one a table, with a fixed number of ids a sample).
 
 use super::{
     Writer,

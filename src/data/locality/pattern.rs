@@ -40,8 +40,8 @@ impl AccessPattern {
         }
     }
 
-    /// Reads a file as facebook's program writes it (facebookresearch/dlrm, dlrm_data_pytorch.py, `read_dist_from_file`): three lines of
-    /// numbers separated by commas: ids, distances, cumulative shares.
+    /// Reads a file as facebook's program writes it (facebookresearch/dlrm, dlrm_data_pytorch.py, `read_dist_from_file`): three
+    /// lines of numbers separated by commas: ids, distances, cumulative shares.
     ///
     /// # Errors
     /// If the file cannot be read, or does not hold that; the message names file and line.

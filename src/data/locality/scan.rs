@@ -12,8 +12,8 @@ use super::{
 /// Samples read at once.
 const CHUNK: u64 = 1 << 16;
 
-/// Profiles `tables` (positions in the schema) over the first `samples` samples, epoch after epoch if one is shorter. Tables are worked on
-/// by all cores.
+/// Profiles `tables` (positions in the schema) over the first `samples` samples, epoch after epoch if one is shorter. Tables are
+/// worked on by all cores.
 ///
 /// # Errors
 /// If the source cannot be read.

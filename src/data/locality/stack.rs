@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, HashMap};
 
 /// Measures stack distances of a stream of ids (Mattson et al., "Evaluation techniques for storage hierarchies", 1970).
 ///
-/// The distance of an access is the number of different ids from the last access to the same id (included) up to now: 1 for an id that
-/// comes twice in a row, 0 for one that has not been seen before. An access takes `log n` steps for `n` different ids, memory is
-/// proportional to `n` (Bennett and Kruskal, "LRU stack processing", 1975: a tree over times of last access).
+/// The distance of an access is the number of different ids from the last access to the same id (included) up to now: 1 for an id
+/// that comes twice in a row, 0 for one that has not been seen before. An access takes `log n` steps for `n` different ids,
+/// memory is proportional to `n` (Bennett and Kruskal, "LRU stack processing", 1975: a tree over times of last access).
 #[derive(Debug, Default)]
 pub struct StackDistances {
     /// Time of each id's last access.

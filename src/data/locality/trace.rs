@@ -6,9 +6,9 @@ use std::{collections::VecDeque, sync::Arc};
 /// A stream of ids with the stack distances of a pattern (facebookresearch/dlrm, dlrm_data_pytorch.py, `trace_generate_lru` and
 /// `generate_stack_distance`).
 ///
-/// Each uniform number becomes a distance. While fewer ids have been drawn than the largest distance, only distances that can be met
-/// are drawn; afterwards, with `padding`, no new ids are (there are none left). Distance 0 takes the next new id, or the one not used
-/// for longest if all have been; distance `d` the one used `d` different ids ago.
+/// Each uniform number becomes a distance. While fewer ids have been drawn than the largest distance, only distances that can be
+/// met are drawn; afterwards, with `padding`, no new ids are (there are none left). Distance 0 takes the next new id, or the one
+/// not used for longest if all have been; distance `d` the one used `d` different ids ago.
 #[derive(Debug, Clone)]
 pub struct LruTrace {
     pattern: Arc<AccessPattern>,

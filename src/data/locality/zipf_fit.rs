@@ -5,12 +5,12 @@ const MAX: f64 = 4.0;
 /// Ranks that are summed one by one; beyond them the sum is an integral with its first corrections.
 const EXACT: usize = 256;
 
-/// The exponent `q >= 0` under which frequencies, the largest first, are likeliest if rank `k` of `ranks` has a probability proportional to
-/// `k^-q`; `None` without a sample, or if there is only one rank.
+/// The exponent `q >= 0` under which frequencies, the largest first, are likeliest if rank `k` of `ranks` has a probability
+/// proportional to `k^-q`; `None` without a sample, or if there is only one rank.
 ///
-/// With `ranks` = the table's rows rather than the ids seen, ids that did not occur count as well. At the maximum of the likelihood
-/// the mean of `ln k` is the expected one (Clauset, Shalizi and Newman, "Power-law distributions in empirical data", 2009, appendix B);
-/// it falls as `q` grows, so halving intervals finds it.
+/// With `ranks` = the table's rows rather than the ids seen, ids that did not occur count as well. At the maximum of the
+/// likelihood the mean of `ln k` is the expected one (Clauset, Shalizi and Newman, "Power-law distributions in empirical data",
+/// 2009, appendix B); it falls as `q` grows, so halving intervals finds it.
 pub fn zipf_exponent(frequencies: &[u64], ranks: usize) -> Option<f64> {
     let total: f64 = frequencies.iter().map(|&n| n as f64).sum();
     if total == 0.0 || ranks < 2 || frequencies.len() > ranks {

@@ -51,8 +51,8 @@ pub struct Chunks {
 }
 
 impl Chunks {
-    /// Reads `files` from `from` on by stretches of about `size` bytes. At most three of them are in memory. Packed files are unpacked by
-    /// `unpackers` threads.
+    /// Reads `files` from `from` on by stretches of about `size` bytes. At most three of them are in memory. Packed files are
+    /// unpacked by `unpackers` threads.
     pub fn start<'scope>(
         scope: &'scope Scope<'scope, '_>,
         files: &'scope [PathBuf],
@@ -183,8 +183,8 @@ impl Text {
         Ok(Some((start, self.at)))
     }
 
-    /// Keeps the start of a line that is too long, and passes over the rest of it. Tells by how many bytes the place in the file moves
-    /// further than the buffer says.
+    /// Keeps the start of a line that is too long, and passes over the rest of it. Tells by how many bytes the place in the file
+    /// moves further than the buffer says.
     fn drop_line(&mut self, buffer: &mut Vec<u8>) -> Result<u64, DataError> {
         let mut passed = (buffer.len() - SMALLEST.min(buffer.len())) as u64;
         buffer.truncate(SMALLEST);

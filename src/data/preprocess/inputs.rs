@@ -21,8 +21,8 @@ pub struct Input {
     pub bytes: u64,
     /// BLAKE3 of its size, its first and its last MiB: enough to tell another file, cheap for a terabyte.
     pub probe: String,
-    /// When it was last written to, in microseconds since 1970 began: tells a change between its ends. `None` where files have no such
-    /// time, and in manifests of older versions.
+    /// When it was last written to, in microseconds since 1970 began: tells a change between its ends. `None` where files have no
+    /// such time, and in manifests of older versions.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub modified: Option<u64>,
 }
@@ -86,8 +86,8 @@ pub fn find_all(raw: &[String]) -> Result<Vec<PathBuf>, DataError> {
     }
 }
 
-/// The raw files that `raw` names: a file; a folder with `train.txt` or with `day_0`, `day_1`, ... (each perhaps with `.gz`); or a
-/// pattern (`logs/day_*.gz`). In the order of the numbers in their names.
+/// The raw files that `raw` names: a file; a folder with `train.txt` or with `day_0`, `day_1`, ... (each perhaps with `.gz`); or
+/// a pattern (`logs/day_*.gz`). In the order of the numbers in their names.
 ///
 /// # Errors
 /// If there are none, or a day is missing or there twice.

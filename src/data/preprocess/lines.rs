@@ -41,7 +41,8 @@ impl Lines {
     /// The next line without its end (`\n` or `\r\n`), nor a byte-order mark in front of the first; `None` after the last.
     ///
     /// # Errors
-    /// If the file cannot be read, or is gzip that ends early or is damaged, or a line is longer than 1 MiB; the message names the line reached.
+    /// If the file cannot be read, or is gzip that ends early or is damaged, or a line is longer than 1 MiB; the message names
+    /// the line reached.
     pub fn next_line(&mut self) -> Result<Option<&[u8]>, DataError> {
         self.line.clear();
         self.number += 1;

@@ -1,5 +1,5 @@
-//! Numbers raw ids in the order in which they first appear, in little memory: 8 bytes a slot of a table that is at most seven tenths
-//! full, or 4 bytes for each id that there can be, whichever is less.
+//! Numbers raw ids in the order in which they first appear, in little memory: 8 bytes a slot of a table that is at most seven
+//! tenths full, or 4 bytes for each id that there can be, whichever is less.
 
 use crate::backend::cpu::prefetch;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -269,8 +269,8 @@ impl Numbering {
     }
 }
 
-/// Where an id is looked for first: upper bits of one multiplication. Raw ids are hashes already, but small ones after a modulo must
-/// spread as well.
+/// Where an id is looked for first: upper bits of one multiplication. Raw ids are hashes already, but small ones after a modulo
+/// must spread as well.
 #[inline]
 fn place(slots: &[u64], id: u32) -> usize {
     (u64::from(id).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as usize & (slots.len() - 1)

@@ -1,5 +1,5 @@
-//! Gzip unpacked as it is read: by one thread, or by several that begin at places where a block of the packed data seems to start, and whose
-//! guesses are confirmed in order (rapidgzip). What is read is the same.
+//! Gzip unpacked as it is read: by one thread, or by several that begin at places where a block of the packed data seems to
+//! start, and whose guesses are confirmed in order (rapidgzip). What is read is the same.
 
 use flate2::bufread::MultiGzDecoder;
 use rapidgzip_core::{Decoder, DecoderReader, ReadAt};
@@ -152,7 +152,8 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(24))]
 
-        /// Members of all kinds one behind the other, whole, cut short or spoilt: any number of threads reads what one reads, and says what one says.
+        /// Members of all kinds one behind the other, whole, cut short or spoilt: any number of threads reads what one reads, and
+        /// says what one says.
         #[test]
         fn any_number_of_threads_reads_the_same(
             members in prop::collection::vec((0usize..3_000_000, 0u32..10, any::<u64>()), 1..4),

@@ -1,8 +1,8 @@
 //! Binary records of facebook and MLPerf, read as they are needed from files that are mapped into memory.
 //!
 //! As `CriteoBinDataset` (facebookresearch/dlrm, data_loader_terabyte.py) reads them: `ln(x + 1)` of the counts and ids modulo
-//! `max_ind_range` at reading. Its `--mlperf-bin-shuffle` deals whole batches in a new order every epoch and leaves the samples of a
-//! batch together; here the short batch at the end stays there, so that every batch but the last is whole.
+//! `max_ind_range` at reading. Its `--mlperf-bin-shuffle` deals whole batches in a new order every epoch and leaves the samples
+//! of a batch together; here the short batch at the end stays there, so that every batch but the last is whole.
 
 use super::{
     super::{

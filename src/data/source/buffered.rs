@@ -1,5 +1,5 @@
-//! Samples shuffled on their way through a buffer, as tf.data's `shuffle(N)` and Petastorm's shuffling queue do: the first N fill it, then each
-//! one that leaves, drawn at random, makes room for the next.
+//! Samples shuffled on their way through a buffer, as tf.data's `shuffle(N)` and Petastorm's shuffling queue do: the first N fill
+//! it, then each one that leaves, drawn at random, makes room for the next.
 //!
 //! A sample cannot come more than N places earlier than it is stored, but however much later.
 

@@ -1,7 +1,7 @@
 //! Raw Criteo logs, prepared as facebook's program does ([`criteo`]) and held in memory (157 bytes a sample).
 //!
-//! All days but the last are for training; the first half of the last (rounded up) is for evaluation (the original's "test"), the rest
-//! (its "val") is looked at once at the end. The original's shuffles are drawn once, so that every epoch has the same order.
+//! All days but the last are for training; the first half of the last (rounded up) is for evaluation (the original's "test"), the
+//! rest (its "val") is looked at once at the end. The original's shuffles are drawn once, so that every epoch has the same order.
 
 use super::super::{
     Batch, Column, DataError, Dataset, Facts, Schema, Source,
@@ -15,8 +15,8 @@ use std::{ops::Range, sync::Arc};
 
 /// Reads, encodes, splits and shuffles.
 ///
-/// [`Dataset::numpy`] is the generator as the original leaves it: it makes its data set twice, once for training and once for testing,
-/// and draws the shuffle of the training days each time; the first one counts.
+/// [`Dataset::numpy`] is the generator as the original leaves it: it makes its data set twice, once for training and once for
+/// testing, and draws the shuffle of the training days each time; the first one counts.
 ///
 /// # Errors
 /// If a file is missing or malformed, or a split would be empty.

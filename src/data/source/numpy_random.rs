@@ -1,16 +1,16 @@
 //! facebook's random data, bit for bit (facebookresearch/dlrm, dlrm_data_pytorch.py: `RandomDataset`,
 //! `generate_dist_input_batch`, `generate_random_output_batch`).
 //!
-//! A mini-batch of `n` samples is drawn as a whole: dense features `[n, D]`; then, table by table and sample by sample, the bag's size
-//! and its ids; then the `n` targets. So the samples depend on the batch size. Surprises of the original that are kept, since they
-//! are what the generator *is*:
+//! A mini-batch of `n` samples is drawn as a whole: dense features `[n, D]`; then, table by table and sample by sample, the bag's
+//! size and its ids; then the `n` targets. So the samples depend on the batch size. Surprises of the original that are kept,
+//! since they are what the generator *is*:
 //! - `round(u * (rows - 1))` gives the first and the last row half the probability of the others;
 //! - duplicates are removed, so a bag may hold fewer ids than asked for (but a Gaussian's duplicates are removed before
 //!   truncation to integers, so that equal ids can remain);
-//! - a trace (`--data-generation=synthetic`) begins anew with every bag ([`TraceRestart::Bag`]), and ids beyond the table are taken
-//!   modulo its rows after duplicates have been removed, so that equal ids can remain;
-//! - the generator goes back to the seed at the first batch: every epoch and the test set hold the same data. (In the original one
-//!   generator serves both loaders, so a test in mid-epoch changes the rest of that epoch; here it does not.)
+//! - a trace (`--data-generation=synthetic`) begins anew with every bag ([`TraceRestart::Bag`]), and ids beyond the table are
+//!   taken modulo its rows after duplicates have been removed, so that equal ids can remain;
+//! - the generator goes back to the seed at the first batch: every epoch and the test set hold the same data. (In the original
+//!   one generator serves both loaders, so a test in mid-epoch changes the rest of that epoch; here it does not.)
 
 use super::super::{
     Batch, Column, DataError, Dataset, Facts, Schema, Source,

@@ -1,7 +1,8 @@
 //! Parquet files, read row group by row group: OneFlow's, FuxiCTR's, one's own.
 //!
-//! Row groups of all files may be dealt in a new order every epoch, as Petastorm does (`shuffle_row_groups`, OneFlow's reader); the rows of
-//! one stay together and in order. One file is open at a time, since a data set may have more files than a process may open.
+//! Row groups of all files may be dealt in a new order every epoch, as Petastorm does (`shuffle_row_groups`, OneFlow's reader);
+//! the rows of one stay together and in order. One file is open at a time, since a data set may have more files than a process
+//! may open.
 
 use super::{
     super::{
@@ -25,8 +26,8 @@ mod files;
 /// More threads than this wait for each other more than they read.
 const MOST_THREADS: usize = 8;
 
-/// Opens the files, to be read by as many as `threads` threads. Where the sizes of the tables are not given, they are taken from the
-/// statistics of the files, or where those are missing, all rows are read once.
+/// Opens the files, to be read by as many as `threads` threads. Where the sizes of the tables are not given, they are taken from
+/// the statistics of the files, or where those are missing, all rows are read once.
 ///
 /// # Errors
 /// If a file cannot be read, lacks a column or has one of another type, or a split has no rows.

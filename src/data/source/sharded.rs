@@ -1,8 +1,8 @@
 //! The part of a source that one of several processes trains on.
 //!
-//! Step t of `of` processes with batches of B samples is what step t of one process with batches of `of * B` would be: the k-th process takes the
-//! k-th part of each such batch. What is left at the end of an epoch is dealt out as evenly as it goes, so that numbers of steps differ by one at
-//! most, and only where fewer samples are left than there are processes.
+//! Step t of `of` processes with batches of B samples is what step t of one process with batches of `of * B` would be: the k-th
+//! process takes the k-th part of each such batch. What is left at the end of an epoch is dealt out as evenly as it goes, so that
+//! numbers of steps differ by one at most, and only where fewer samples are left than there are processes.
 
 use super::super::{Batch, DataError, Schema, Source};
 
@@ -86,7 +86,8 @@ mod tests {
     }
 
     proptest! {
-        /// Parts together are the whole, each sample once; their t-th batches are the whole's t-th batch of as many times the size.
+        /// Parts together are the whole, each sample once; their t-th batches are the whole's t-th batch of as many times the
+        /// size.
         #[test]
         fn parts_are_the_whole(n in 0u64..200, batch in 1usize..12, of in 1usize..6, asks in prop::collection::vec((0u64..200, 0usize..60), 0..6)) {
             let mut steps: Vec<Vec<u32>> = Vec::new();

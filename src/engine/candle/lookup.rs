@@ -1,8 +1,8 @@
 //! Embedding bags: which rows of a table a batch reads, and how they are pooled.
 //!
 //! candle's gradient of `index_select` is a tensor of the table's full size, which at millions of rows costs far more than the
-//! model itself. Where untouched rows need no gradient, the distinct rows of the batch are therefore copied into a leaf of their own
-//! `[U, d]`; the ids are then positions in that leaf, and the gradient has `U` rows, duplicates summed.
+//! model itself. Where untouched rows need no gradient, the distinct rows of the batch are therefore copied into a leaf of their
+//! own `[U, d]`; the ids are then positions in that leaf, and the gradient has `U` rows, duplicates summed.
 
 use crate::{data::Bags, model::Pooling};
 use candle_core::{DType, Device, Result, Tensor};

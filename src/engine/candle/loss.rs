@@ -1,5 +1,5 @@
-//! Losses over logits, in forms whose values and gradients are finite at any logit. (candle's own binary cross entropy gives NaN at
-//! +-200, and so does the gradient of `1 / (1 + exp(-z))`.)
+//! Losses over logits, in forms whose values and gradients are finite at any logit. (candle's own binary cross entropy gives NaN
+//! at +-200, and so does the gradient of `1 / (1 + exp(-z))`.)
 
 use super::{
     super::{LossKind, LossSpec},
@@ -27,8 +27,9 @@ pub(super) fn mean_loss(spec: &LossSpec, logits: &Tensor, labels: &Tensor) -> Re
     }
 }
 
-/// `-(y ln p + (1 - y) ln(1 - p))` as `max(z, 0) (1 - y) + max(-z, 0) y + ln(1 + exp(-|z|))`. Of the three terms' gradients at most two
-/// are not zero for a label of 0 or 1, and these never cancel: a confident prediction keeps all digits of its small gradient.
+/// `-(y ln p + (1 - y) ln(1 - p))` as `max(z, 0) (1 - y) + max(-z, 0) y + ln(1 + exp(-|z|))`. Of the three terms' gradients at
+/// most two are not zero for a label of 0 or 1, and these never cancel: a confident prediction keeps all digits of its small
+/// gradient.
 fn bce(z: &Tensor, y: &Tensor) -> Result<Tensor> {
     let tail = (z.abs()?.neg()?.exp()? + 1.0)?.log()?;
     let above = (z.relu()? * y.affine(-1.0, 1.0)?)?;

@@ -27,8 +27,8 @@ impl Embedding {
         SparseGradient { pooled, l2: self.l2 }
     }
 
-    /// Adds the squared norm of the tables' gradient to that of the step. There is no other backward: [`Embedding::update`] reads the pooled
-    /// gradients.
+    /// Adds the squared norm of the tables' gradient to that of the step. There is no other backward: [`Embedding::update`] reads
+    /// the pooled gradients.
     pub fn add_squares<B: Backend>(&self, pass: &mut Pass<'_, B>, dout: &B::Floats) -> Result<()> {
         pass.backend.add_sparse_squares(&pass.store.tables[self.set], pass.input, self.gradient::<B>(pass.rows, dout))
     }

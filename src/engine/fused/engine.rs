@@ -407,7 +407,8 @@ impl<B: Backend> Engine for FusedEngine<B> {
         self.backend.notes()
     }
 
-    /// None where the device computes beside the host: what the host sees there is when operations are asked for, not when they are done.
+    /// None where the device computes beside the host: what the host sees there is when operations are asked for, not when they
+    /// are done.
     fn phases(&mut self) -> Option<&mut PhaseClock> {
         (B::AHEAD == 1).then_some(&mut self.clock)
     }

@@ -124,7 +124,8 @@ impl<B: Backend> Store<B> {
         Ok(Store { layout, params, grads, state, running, tables })
     }
 
-    /// Lets `f` change parameter `index`, given its present values, in consecutive parts: `f(parameter, first element, part, pool)`.
+    /// Lets `f` change parameter `index`, given its present values, in consecutive parts: `f(parameter, first element, part,
+    /// pool)`.
     pub fn edit(&mut self, backend: &mut B, index: usize, f: &mut Edit<'_>) -> Result<()> {
         let spec = &self.layout.specs[index];
         match self.layout.places[index] {

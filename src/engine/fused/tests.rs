@@ -256,7 +256,8 @@ fn gradients_in_16_bits_are_near_those_in_32() {
             let config = EngineConfig { precision, loss_scale, ..exact.clone() };
             let (rounded_loss, got) = engine(&config).gradients(&b).unwrap();
             assert!((rounded_loss - loss).abs() < tolerance && rounded_loss != loss, "{precision:?} {loss} {rounded_loss}");
-            // Norms over everything: a ReLU near its kink may fall on the other side and change a row that one sample alone touches.
+            // Norms over everything: a ReLU near its kink may fall on the other side and change a row that one sample alone
+            // touches.
             let norm = |g: &mut dyn Iterator<Item = f64>| g.map(|g| g * g).sum::<f64>().sqrt();
             let pairs = || got.iter().flatten().zip(want.iter().flatten());
             let gap = norm(&mut pairs().map(|(g, w)| f64::from(g - w)));
@@ -288,7 +289,8 @@ fn a_step_that_overflows_is_skipped_and_counted() {
     assert_eq!(scale.scale, 2f64.powi(40 - scale.skipped_steps as i32));
 }
 
-/// Scaling by a power of two and back changes no bit as long as nothing over- or underflows, regularisation and clipping included.
+/// Scaling by a power of two and back changes no bit as long as nothing over- or underflows, regularisation and clipping
+/// included.
 #[test]
 fn a_loss_scale_by_itself_changes_nothing() {
     for model in models() {
@@ -379,7 +381,8 @@ fn batches_that_do_not_fit_are_refused() {
     assert!(matches!(e.write(0, &[0.0]), Err(EngineError::Shape(_))));
 }
 
-/// A step with split rows is a step in f32 whose lookups see the rows rounded: the same gradients, applied to the rows themselves.
+/// A step with split rows is a step in f32 whose lookups see the rows rounded: the same gradients, applied to the rows
+/// themselves.
 #[test]
 fn split_rows_train_as_f32_masters_with_rounded_lookups() {
     let plain = config(dlrm(Interaction::Dot { itself: false, pad_to: 1 }, Pooling::Sum), OptimizerSpec::Sgd, 2);

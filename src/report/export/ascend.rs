@@ -1,7 +1,7 @@
-//! The summary that the training scripts of Ascend's ModelZoo leave (`test/output/<device>/<CaseName>.log`): `Key = value`, a line each.
-//! Keys of DLRM-for-PyTorch: Network, RankSize, BatchSize, DeviceType, CaseName, ActualFPS, TrainingTime, TrainAccuracy, ActualLoss,
-//! E2ETrainingTime. TrainingTime is milliseconds a step, `BatchSize * 1000 / ActualFPS`, as those scripts compute it; E2ETrainingTime is
-//! seconds of the whole run.
+//! The summary that the training scripts of Ascend's ModelZoo leave (`test/output/<device>/<CaseName>.log`): `Key = value`, a
+//! line each. Keys of DLRM-for-PyTorch: Network, RankSize, BatchSize, DeviceType, CaseName, ActualFPS, TrainingTime,
+//! TrainAccuracy, ActualLoss, E2ETrainingTime. TrainingTime is milliseconds a step, `BatchSize * 1000 / ActualFPS`, as those
+//! scripts compute it; E2ETrainingTime is seconds of the whole run.
 
 use super::rows;
 use crate::{

@@ -1,5 +1,6 @@
-//! Bencher Metric Format, for `bencher run --adapter json --file FILE`: benchmark -> measure -> `{value, lower_value, upper_value}`
-//! (bencher.dev, reference "Bencher Metric Format"). Measures are slugs: `throughput` is built in, the others are made on first sight.
+//! Bencher Metric Format, for `bencher run --adapter json --file FILE`: benchmark -> measure -> `{value, lower_value,
+//! upper_value}` (bencher.dev, reference "Bencher Metric Format"). Measures are slugs: `throughput` is built in, the others are
+//! made on first sight.
 
 use super::{json, name, rows};
 use crate::results::table::{Comparison, Estimate};

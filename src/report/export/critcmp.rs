@@ -1,5 +1,6 @@
-//! A baseline of `critcmp` (BurntSushi/critcmp, what its `--export` writes and its `src/data.rs` reads): criterion's estimates in nanoseconds by
-//! name of benchmark. The time is that of a step, the elements are its samples, so that critcmp's column of throughput is ours.
+//! A baseline of `critcmp` (BurntSushi/critcmp, what its `--export` writes and its `src/data.rs` reads): criterion's estimates in
+//! nanoseconds by name of benchmark. The time is that of a step, the elements are its samples, so that critcmp's column of
+//! throughput is ours.
 
 use super::json;
 use crate::results::table::{Comparison, Group, Row};
@@ -9,7 +10,8 @@ use std::collections::BTreeMap;
 /// Standard deviations of a normal distribution to each side of a 95% interval.
 const Z: f64 = 1.959_964;
 
-/// All rows of one system as a baseline of the system's name, benchmarks named by workload. Throughput is without evaluations where it is known.
+/// All rows of one system as a baseline of the system's name, benchmarks named by workload. Throughput is without evaluations
+/// where it is known.
 ///
 /// # Errors
 /// If there are several systems, since a file holds one baseline, or two rows of one workload.

@@ -1,5 +1,6 @@
-//! For the GitHub action `benchmark-action/github-action-benchmark`, tool `customBiggerIsBetter`: an array of `{name, unit, value, range,
-//! extra}` (its README, "Custom benchmarks"). Only throughputs: the action takes bigger for better throughout one file.
+//! For the GitHub action `benchmark-action/github-action-benchmark`, tool `customBiggerIsBetter`: an array of `{name, unit,
+//! value, range, extra}` (its README, "Custom benchmarks"). Only throughputs: the action takes bigger for better throughout one
+//! file.
 
 use super::{json, name, rows};
 use crate::results::table::{Comparison, Estimate, Row};

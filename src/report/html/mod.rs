@@ -1,7 +1,7 @@
 //! The report: one HTML page that needs nothing but itself.
 //!
-//! Tables, phases, machines and workloads are there without scripts; curves are drawn by `templates/report.js` from data that the page
-//! carries, so that they fit the screen they are on. Every name in it comes from files and is escaped, the data too.
+//! Tables, phases, machines and workloads are there without scripts; curves are drawn by `templates/report.js` from data that the
+//! page carries, so that they fit the screen they are on. Every name in it comes from files and is escaped, the data too.
 
 mod curves;
 mod parts;

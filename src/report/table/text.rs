@@ -1,5 +1,5 @@
-//! Tables for a terminal or a pipe, of a given width. Columns that do not fit stand in a further table below, behind the rows' names; no
-//! number is ever broken.
+//! Tables for a terminal or a pipe, of a given width. Columns that do not fit stand in a further table below, behind the rows'
+//! names; no number is ever broken.
 
 use super::columns::{Column, Columns};
 use crate::results::table::{Comparison, Group};

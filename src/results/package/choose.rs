@@ -6,8 +6,8 @@ use crate::{
     stats::{self, Score},
 };
 
-/// The runs in order of time; if there are more than `wanted`, so many in a row. The rules forbid to pick runs, but allow the window of
-/// consecutive runs whose score is the median of all windows' scores.
+/// The runs in order of time; if there are more than `wanted`, so many in a row. The rules forbid to pick runs, but allow the
+/// window of consecutive runs whose score is the median of all windows' scores.
 pub(super) fn runs(mut runs: Vec<Packaged>, wanted: usize) -> Vec<Packaged> {
     // Runs that began in the same second by their seeds.
     runs.sort_by(|a, b| {

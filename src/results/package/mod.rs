@@ -6,9 +6,9 @@
 //! ORG/benchmarks/<benchmark>/implementations/dlrm-bench/
 //! ```
 //!
-//! Logs are copied as they are. What the rules do not allow (too few runs, runs of different workloads, logs that break a rule) is an
-//! error here, so that the official checkers find nothing. Layout and rules: mlcommons/logging, `package_checker` and `repo_checker`;
-//! training_policies, training_rules.adoc.
+//! Logs are copied as they are. What the rules do not allow (too few runs, runs of different workloads, logs that break a rule)
+//! is an error here, so that the official checkers find nothing. Layout and rules: mlcommons/logging, `package_checker` and
+//! `repo_checker`; training_policies, training_rules.adoc.
 
 mod choose;
 mod convergence;

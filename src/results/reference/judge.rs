@@ -47,11 +47,12 @@ impl ReferenceRecord {
         Reference::new(&self.points.iter().map(point).collect::<Vec<_>>(), runs)
     }
 
-    /// Judges `runs` of one batch size. Unfinished ones do not count, those that missed the target are slowest. Fewer than 3 runs are held
-    /// against the margin of their number, with their plain mean.
+    /// Judges `runs` of one batch size. Unfinished ones do not count, those that missed the target are slowest. Fewer than 3 runs
+    /// are held against the margin of their number, with their plain mean.
     ///
     /// # Errors
-    /// If the runs are of another task than the record's, none counts, or their batch size is above those of all points. One sentence.
+    /// If the runs are of another task than the record's, none counts, or their batch size is above those of all points. One
+    /// sentence.
     pub fn judge(&self, runs: &[Run]) -> Result<Verdict, String> {
         let counted: Vec<&Run> = runs.iter().filter(|r| r.ending != Ending::Unfinished).collect();
         let first = counted.first().ok_or("no run came to its end")?;

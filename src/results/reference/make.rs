@@ -19,8 +19,8 @@ fn is_how(key: &str) -> bool {
 }
 
 impl ReferenceRecord {
-    /// The record of `runs`: of one task, one batch size a point, each run with a seed of its own. Runs that did not reach the target are refused:
-    /// a reference that fails is none.
+    /// The record of `runs`: of one task, one batch size a point, each run with a seed of its own. Runs that did not reach the
+    /// target are refused: a reference that fails is none.
     ///
     /// # Errors
     /// If there are none, they differ in task, a seed comes twice, or one missed the target.

@@ -1,10 +1,10 @@
-//! Convergence records (`reference_logs/<workload>.json`): how a workload is known to converge over many seeds, and whether other runs
-//! converge like that.
+//! Convergence records (`reference_logs/<workload>.json`): how a workload is known to converge over many seeds, and whether other
+//! runs converge like that.
 //!
-//! A record holds a *point* for each batch size: the epochs to target of every run, with its AUC and loss curves. Runs are judged by MLPerf's
-//! test of reference convergence points in both directions ([`crate::stats::Reference`]): too fast is suspicious, too slow is a loss.
-//! What may differ from the record's runs is how it was computed (engine, precision, optimizer, learning rate), since that is what the test is
-//! for; data, model and target may not.
+//! A record holds a *point* for each batch size: the epochs to target of every run, with its AUC and loss curves. Runs are judged
+//! by MLPerf's test of reference convergence points in both directions ([`crate::stats::Reference`]): too fast is suspicious, too
+//! slow is a loss. What may differ from the record's runs is how it was computed (engine, precision, optimizer, learning rate),
+//! since that is what the test is for; data, model and target may not.
 
 mod judge;
 mod make;

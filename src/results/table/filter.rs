@@ -31,8 +31,8 @@ const FIELDS: [(&str, Field); 9] = [
     ("path", Field::Path),
 ];
 
-/// `KEY=TEXT`, `KEY!=TEXT` or `TEXT`: keeps runs whose KEY (or anything, without one) holds TEXT, upper or lower case. `*` and `?` make TEXT a
-/// pattern for the whole value.
+/// `KEY=TEXT`, `KEY!=TEXT` or `TEXT`: keeps runs whose KEY (or anything, without one) holds TEXT, upper or lower case. `*` and
+/// `?` make TEXT a pattern for the whole value.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Filter {
     field: Field,

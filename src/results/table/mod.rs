@@ -88,7 +88,8 @@ pub struct Row {
     pub auc: Option<f64>,
     /// Mean share of the time that the machine's ceilings allow.
     pub floor_share: Option<f64>,
-    /// Energy of processors and memory to the target in joules, mean without the most and the least; `None` unless every run knows it.
+    /// Energy of processors and memory to the target in joules, mean without the most and the least; `None` unless every run
+    /// knows it.
     pub joules_to_target: Option<f64>,
     /// Price of the time to target, if the system's price is known.
     pub cost: Option<f64>,

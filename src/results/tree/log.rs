@@ -14,7 +14,8 @@ use crate::{
 };
 use std::{collections::BTreeMap, fs, path::Path};
 
-/// What the closed division fixes: training and evaluation samples, and the AUC to reach (training_policies, training_rules.adoc).
+/// What the closed division fixes: training and evaluation samples, and the AUC to reach (training_policies,
+/// training_rules.adoc).
 const CLOSED: [(&str, f64, f64, f64); 2] =
     [("dlrm", 4_195_197_692.0, 89_137_319.0, 0.8025), ("dlrm_dcnv2", 4_195_197_692.0, 89_137_319.0, 0.80275)];
 
@@ -24,7 +25,8 @@ const ODD: f64 = 0.01;
 /// Hyperparameters, by the start of their keys.
 const SETTINGS: [&str; 5] = ["global_batch_size", "gradient_accumulation_steps", "opt_", "sgd_opt_", "lr_"];
 
-/// The task of a closed run that saw `train_samples` an epoch (the last, short batch may be dropped); `None` if no closed run can be so.
+/// The task of a closed run that saw `train_samples` an epoch (the last, short batch may be dropped); `None` if no closed run can
+/// be so.
 pub(super) fn closed_task(benchmark: &str, train_samples: Option<f64>) -> Option<Task> {
     let (_, all, eval, target) = CLOSED.iter().copied().find(|(name, ..)| *name == benchmark)?;
     if train_samples.is_some_and(|n| (n / all - 1.0).abs() > ODD) {
@@ -161,8 +163,8 @@ impl Log {
         (samples.or_else(|| Some(epochs? * train_samples?)), epochs)
     }
 
-    /// `epoch_num` where training starts: DLRM v1 counts from 1, but not every submitter's (mlcommons/logging issue #79). The rules ask
-    /// for an evaluation each twentieth of an epoch, so that a first one past 1 tells.
+    /// `epoch_num` where training starts: DLRM v1 counts from 1, but not every submitter's (mlcommons/logging issue #79). The
+    /// rules ask for an evaluation each twentieth of an epoch, so that a first one past 1 tells.
     fn origin(&self, benchmark: &str) -> f64 {
         let first = self.all("eval_accuracy").find_map(|e| e.meta_number("epoch_num"));
         if benchmark == "dlrm" && first.is_some_and(|e| e > 1.0) { 1.0 } else { 0.0 }

@@ -10,8 +10,8 @@
 //! | any other folder | everything of that kind below it; hidden folders and links to folders are passed over |
 //! | a pattern (`results/*/quickstart`) that is no file's name | all that it matches |
 //!
-//! Everything ends in one type, [`Run`]. A file that cannot be read costs that file: it becomes a [`Problem`](Found::problems) that
-//! names it, and reading goes on.
+//! Everything ends in one type, [`Run`]. A file that cannot be read costs that file: it becomes a [`Problem`](Found::problems)
+//! that names it, and reading goes on.
 
 mod find;
 mod log;

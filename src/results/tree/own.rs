@@ -82,7 +82,8 @@ pub(super) fn read(folder: &Path) -> Result<Run, ResultsError> {
     })
 }
 
-/// What had to be learnt; takes its keys out of `settings`. A run of the closed division has MLPerf's data and model by its rules.
+/// What had to be learnt; takes its keys out of `settings`. A run of the closed division has MLPerf's data and model by its
+/// rules.
 fn task(record: &RunRecord, settings: &mut BTreeMap<String, String>) -> Task {
     let benchmark = record.workload.benchmark.clone();
     let facts = record.facts.as_ref();

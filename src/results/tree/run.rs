@@ -24,7 +24,8 @@ pub struct Run {
     pub engine: Option<String>,
     /// The program's version, where the record has it.
     pub program: Option<String>,
-    /// Numbers in matrix products, and after a slash those of embedding rows where they are kept in 16 bits: `bf16`, `bf16/bf16-split`.
+    /// Numbers in matrix products, and after a slash those of embedding rows where they are kept in 16 bits: `bf16`,
+    /// `bf16/bf16-split`.
     pub precision: Option<String>,
     /// Samples a step, over all workers.
     pub batch: Option<u64>,

@@ -1,5 +1,5 @@
-//! What stands around a log in MLPerf's result tree:
-//! `ORG/systems/<system>.json` and `ORG/results/<system>/<benchmark>/{result_<n>.txt, scaling.json}` (mlcommons/policies, submission_rules).
+//! What stands around a log in MLPerf's result tree: `ORG/systems/<system>.json` and
+//! `ORG/results/<system>/<benchmark>/{result_<n>.txt, scaling.json}` (mlcommons/policies, submission_rules).
 
 use super::System;
 use crate::results::ResultsError;

@@ -201,7 +201,8 @@ fn pick(at: &prop::sample::Index, n: usize) -> usize {
 }
 
 proptest! {
-    /// Lines go missing, come twice, change places, lose their end or get other numbers: there is a run or a sentence, and the tables stand.
+    /// Lines go missing, come twice, change places, lose their end or get other numbers: there is a run or a sentence, and the
+    /// tables stand.
     #[test]
     fn no_spoilt_log_breaks_reading_or_tables(
         edits in prop::collection::vec((any::<prop::sample::Index>(), any::<prop::sample::Index>(), 0..6, "[-0-9e.]{1,4}|null|\\{\\}|\"\""), 0..8)

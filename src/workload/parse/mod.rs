@@ -39,7 +39,8 @@ pub struct Resolved {
 /// Relative paths in it are relative to the current directory; `${NAME}` in a path takes the environment's value.
 ///
 /// # Errors
-/// If the file cannot be read, a key is unknown, missing or wrong, or keys do not go together; the message names file, line and key.
+/// If the file cannot be read, a key is unknown, missing or wrong, or keys do not go together; the message names file, line and
+/// key.
 pub fn load(path: &Path, overrides: &[String]) -> Result<Resolved, WorkloadError> {
     let unreadable = |what: String| WorkloadError::Unreadable { place: path.display().to_string(), what };
     let bytes = std::fs::read(path).map_err(|e| unreadable(format!("cannot be read: {e}")))?;

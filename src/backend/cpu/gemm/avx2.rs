@@ -111,8 +111,8 @@ impl Simd for Avx2 {
         }
     }
 
-    /// Adds just under half of the last place kept, more by that place's bit, and cuts. A NaN is only cut; its highest bit is set so
-    /// that something of it stays.
+    /// Adds just under half of the last place kept, more by that place's bit, and cuts. A NaN is only cut; its highest bit is set
+    /// so that something of it stays.
     #[inline(always)]
     unsafe fn round_bf16(v: __m256) -> __m256 {
         // SAFETY: see above.

@@ -1,4 +1,5 @@
-//! The kernels: inner loops (`tile.rs`, `pack.rs`, `vectors.rs`), written once over [`Simd`] and compiled once for each instruction set.
+//! The kernels: inner loops (`tile.rs`, `pack.rs`, `vectors.rs`), written once over [`Simd`] and compiled once for each
+//! instruction set.
 //!
 //! A *tile* is up to `MR` rows of the result, a *panel* up to `NR` columns. Packed operands are what the tile kernel streams
 //! through, in words of 32 bits that hold [`Kernel::TERMS`] terms of the sum: the first operand as `[words][LANES]` a tile (rows
@@ -94,8 +95,8 @@ pub(super) trait Kernel {
     unsafe fn pack_transposed(rows: usize, k: usize, from: *const f32, stride: usize, to: *mut f32, step: usize);
 
     /// Packs `cols` columns of `k` terms, `from[i * stride + c]`, into blocks of `width` columns: term `i` of column `c` goes to
-    /// word `to[c / width * block + i / TERMS * step + c % width]`. `width <= step`, `step` is `LANES` or `NR`; a block's columns up to
-    /// `step` and terms of the last word beyond `k` are zeros.
+    /// word `to[c / width * block + i / TERMS * step + c % width]`. `width <= step`, `step` is `LANES` or `NR`; a block's columns
+    /// up to `step` and terms of the last word beyond `k` are zeros.
     unsafe fn pack_rows(k: usize, cols: usize, from: (*const f32, usize), width: usize, to: (*mut f32, usize), block: usize);
 
     /// Adds the sum of all terms in `words` words of a packed first operand to `to[..rows]`.

@@ -2,12 +2,12 @@
 
 use super::scratch::{MAX_LANES, STAGGER};
 
-/// Packed words of the sum that are made at once where the weights are packed beforehand: a panel of that length and a tile's rows
-/// stay in the first-level cache.
+/// Packed words of the sum that are made at once where the weights are packed beforehand: a panel of that length and a tile's
+/// rows stay in the first-level cache.
 pub(super) const K_BLOCK: usize = 256;
 
-/// Packed words of samples that are made at once for a weight gradient. Packed tiles of all outputs, the rows they come from and the part of
-/// the gradient that they add to share the second-level cache.
+/// Packed words of samples that are made at once for a weight gradient. Packed tiles of all outputs, the rows they come from and
+/// the part of the gradient that they add to share the second-level cache.
 pub(super) const BATCH_BLOCK: usize = 128;
 
 /// Most tiles of a chunk, in blocks of `K_BLOCK` and of `BATCH_BLOCK`.
@@ -140,8 +140,8 @@ impl Grid {
         (best, least)
     }
 
-    /// For panels that are packed once for all chunks, and tiles that each chunk packs for itself. Told with the elements that are copied: what
-    /// is packed for others is written and read.
+    /// For panels that are packed once for all chunks, and tiles that each chunk packs for itself. Told with the elements that
+    /// are copied: what is packed for others is written and read.
     pub fn with_shared_panels(m: &Blocks, panels: &Blocks, k: usize) -> (Self, usize) {
         let grid = Grid::of_rows(m, panels, k);
         (grid, k * (2 * panels.total + grid.cols * m.total) + ROUND)

@@ -59,7 +59,8 @@ impl Scratch {
     }
 }
 
-/// Shared memory of a layer for its batch or less: both orders of packed weights with the widest panels, packed inputs, partial sums.
+/// Shared memory of a layer for its batch or less: both orders of packed weights with the widest panels, packed inputs, partial
+/// sums.
 fn needed(s: LinearShape) -> usize {
     // Narrower panels are more in number, each with its stagger.
     let packed = |n: usize, k: usize| n.next_multiple_of(2 * MAX_LANES) * k + n.div_ceil(MIN_PANEL) * STAGGER;

@@ -1,5 +1,5 @@
-//! Weight gradients whose inputs are packed once for all chunks: for sums long and wide enough that packing them anew for every chunk
-//! costs more than writing the packed form to memory and reading it back.
+//! Weight gradients whose inputs are packed once for all chunks: for sums long and wide enough that packing them anew for every
+//! chunk costs more than writing the packed form to memory and reading it back.
 
 use super::{
     LinearShape, Rows,
@@ -44,7 +44,8 @@ pub(super) fn run<K: Kernel>(
         });
         pool.run(grid.chunks(), |chunk, thread| {
             let job = Chunk { m: &m, panels: &panels, grid, dz, start, samples, packed: (packed.as_ptr(), stride) };
-            // SAFETY: no two running chunks have the same thread number; each has its own part of `dw` and, with the first panel, of `db`.
+            // SAFETY: no two running chunks have the same thread number; each has its own part of `dw` and, with the first panel,
+            // of `db`.
             unsafe { job.run::<K>(rooms.of(thread), chunk, part == 0, dw, db) };
         });
     }

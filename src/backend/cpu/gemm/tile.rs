@@ -46,8 +46,8 @@ pub(super) unsafe fn tile<S: Simd, F: Format<S>, const M: usize, const V: usize>
     }
 }
 
-/// The end of a tile whose registers are all full: one branch, then straight code. (Sums come by value: a reference would make the
-/// compiler keep them in memory, within the inner loop too.)
+/// The end of a tile whose registers are all full: one branch, then straight code. (Sums come by value: a reference would make
+/// the compiler keep them in memory, within the inner loop too.)
 #[inline(always)]
 unsafe fn finish_whole<S: Simd, const M: usize, const V: usize>(t: &Tile, mut acc: [[S::V; V]; M]) {
     // SAFETY: as the caller's.

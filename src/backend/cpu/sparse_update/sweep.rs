@@ -225,8 +225,8 @@ impl<V: Visit> Sweep<'_, V> {
         }
     }
 
-    /// Where the elements of a row are in f32, and where they are as lookups see them: in the table itself, or in scratch space, which is
-    /// filled only if somebody will look.
+    /// Where the elements of a row are in f32, and where they are as lookups see them: in the table itself, or in scratch space,
+    /// which is filled only if somebody will look.
     #[inline(always)]
     unsafe fn elements<L: Lanes>(&self, row: usize, d: usize, weighted: bool) -> (*mut f32, *mut f32) {
         let (values, at) = (self.work.values, row * d);

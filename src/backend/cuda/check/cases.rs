@@ -128,7 +128,8 @@ impl Case for LinearCase {
     }
 
     fn tolerance(&self) -> f32 {
-        // Where the library has no sums at the end of a product, gradients of biases are summed before they are rounded to 16 bits.
+        // Where the library has no sums at the end of a product, gradients of biases are summed before they are rounded to 16
+        // bits.
         match self.precision {
             Precision::Fp32 => 1e-5f32.max(2e-6 * self.shape.batch as f32),
             Precision::Tf32 => 2e-3,

@@ -1,5 +1,5 @@
-//! Which ends of products a device's library has, in the shapes of a full-size DLRM step: where it lacks one a kernel of ours does
-//! its work after a plain product, which is right as well and costs another pass over the memory.
+//! Which ends of products a device's library has, in the shapes of a full-size DLRM step: where it lacks one a kernel of ours
+//! does its work after a plain product, which is right as well and costs another pass over the memory.
 
 use super::PRECISIONS;
 use crate::backend::{

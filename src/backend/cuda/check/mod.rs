@@ -124,8 +124,8 @@ pub(crate) fn courses() -> impl Iterator<Item = CourseCase> {
 /// Every way to pool.
 pub(crate) const POOLINGS: [Pooling; 4] = [Pooling::Sum, Pooling::Mean, Pooling::WeightedFixed, Pooling::WeightedLearned];
 
-/// Interactions whose blocks take more than the 48 KiB of shared memory that need not be asked for, in f32 and in other numbers, and which fit on
-/// all GPUs from Ampere on.
+/// Interactions whose blocks take more than the 48 KiB of shared memory that need not be asked for, in f32 and in other numbers,
+/// and which fit on all GPUs from Ampere on.
 pub(crate) const LARGE: [DotShape; 2] =
     [DotShape { features: 150, dim: 100, itself: false }, DotShape { features: 115, dim: 64, itself: true }];
 

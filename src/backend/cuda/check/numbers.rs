@@ -50,7 +50,8 @@ impl Numbers {
         bags
     }
 
-    /// Bags of 0 to `hotness` ids below `rows`, half of them from the first rows, so that rows repeat; one each if `hotness` is 0.
+    /// Bags of 0 to `hotness` ids below `rows`, half of them from the first rows, so that rows repeat; one each if `hotness` is
+    /// 0.
     pub(super) fn bags(&mut self, samples: usize, rows: usize, hotness: usize) -> Bags {
         let mut bags = Bags::default();
         bags.clear();

@@ -15,8 +15,9 @@ use crate::{
     optim::OptimizerSpec,
 };
 
-/// A buffer with random rows every `stride` numbers, and its window; one that products read if `operand`. Numbers are `step` times
-/// a whole number up to `most`, so that rounding them to 16 bits changes nothing: what is compared then is what comes behind.
+/// A buffer with random rows every `stride` numbers, and its window; one that products read if `operand`. Numbers are `step`
+/// times a whole number up to `most`, so that rounding them to 16 bits changes nothing: what is compared then is what comes
+/// behind.
 fn exact<B: Backend>(
     b: &mut B,
     n: &mut Numbers,
@@ -42,8 +43,8 @@ pub(super) const FINE: (usize, f32) = (128, 1.0 / 128.0);
 /// Minus one, zero and one.
 const SIGNS: (usize, f32) = (1, 1.0);
 
-/// The part of the largest element by which one may be off that is rounded once: half of the last of 8 or 11 significant bits, and
-/// a little for sums in another order.
+/// The part of the largest element by which one may be off that is rounded once: half of the last of 8 or 11 significant bits,
+/// and a little for sums in another order.
 fn rounding(precision: Precision) -> f32 {
     let half = match precision {
         Precision::Fp32 | Precision::Tf32 => 0.0,
@@ -53,8 +54,8 @@ fn rounding(precision: Precision) -> f32 {
     half + 1e-5
 }
 
-/// Forward and gradients of three layers, the way an MLP without dropout goes: what is between them is for products alone. Of whole
-/// numbers and biases between them, so that no ReLU's input is near zero and sums are the same in any order.
+/// Forward and gradients of three layers, the way an MLP without dropout goes: what is between them is for products alone. Of
+/// whole numbers and biases between them, so that no ReLU's input is near zero and sums are the same in any order.
 #[derive(Debug)]
 pub(crate) struct NetworkCase {
     pub batch: usize,

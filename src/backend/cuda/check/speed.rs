@@ -38,8 +38,8 @@ const REPEATS: usize = 10;
 /// MLPerf's DLRM.
 const DIM: usize = 128;
 const TABLES: usize = 26;
-/// Rows of a table for each sample of a batch. Each sample has a row of its own, so that every id is a row that is moved, and all tables
-/// together are far larger than any cache.
+/// Rows of a table for each sample of a batch. Each sample has a row of its own, so that every id is a row that is moved, and all
+/// tables together are far larger than any cache.
 const ROWS: usize = 6;
 
 /// Measures with batches of `batch` samples.
@@ -76,7 +76,8 @@ pub(super) fn measure(driver: &Rc<dyn Driver>, mut f: impl FnMut() -> Result<()>
     Ok(seconds[ROUNDS / 2])
 }
 
-/// Fills `len` elements with random numbers: on zeros a GPU takes less power, and keeps a higher clock, than it ever does in training.
+/// Fills `len` elements with random numbers: on zeros a GPU takes less power, and keeps a higher clock, than it ever does in
+/// training.
 fn scatter(b: &mut Cuda, to: &mut Floats, len: usize) -> Result<()> {
     // The same again and again: making them all would take longer than what is measured.
     let part = whole(&mut Numbers::new(1), len.min(1 << 20), FINE);

@@ -222,9 +222,9 @@ impl Plan {
     unsafe fn choose(mut self, handle: sys::cublasLtHandle_t, kind: &Gemm) -> Result<Option<Self>> {
         let described = failed("choosing an algorithm");
         let preference = result::create_matmul_pref().map_err(&described)?;
-        // Addresses of a kind say what the real ones are multiples of. Of the ways to cut a long sum only that one is allowed which
-        // keeps the parts in f32 and adds them in their order in a pass of its own: the others add into the result as parts arrive,
-        // or round each of them to its numbers.
+        // Addresses of a kind say what the real ones are multiples of. Of the ways to cut a long sum only that one is allowed
+        // which keeps the parts in f32 and adds them in their order in a pass of its own: the others add into the result as parts
+        // arrive, or round each of them to its numbers.
         let wishes = [
             (Preference::CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, Scheme::CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE as u32),
             (Preference::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, kind.a.at as u32),

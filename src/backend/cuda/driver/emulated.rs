@@ -1,6 +1,6 @@
-//! A device for tests: the kernels' own text, built by the host's C++ compiler (emulated.h), and plain loops for matrix products. Its
-//! streams (`emulated_streams.rs`) do their work as late as they may, or one of them as early as it may, so that order that nobody has
-//! asked for is not there.
+//! A device for tests: the kernels' own text, built by the host's C++ compiler (emulated.h), and plain loops for matrix products.
+//! Its streams (`emulated_streams.rs`) do their work as late as they may, or one of them as early as it may, so that order that
+//! nobody has asked for is not there.
 
 use super::{
     Address, DeviceInfo, Driver, HostAddress, Launch, Source,
@@ -58,8 +58,8 @@ pub(crate) fn compiler() -> Option<&'static str> {
 }
 
 impl Emulated {
-    /// A device, or a word why not where there is no compiler. One that is `bare` has its copies done as early as they may, the other its
-    /// kernels; it has the shared memory of Hopper, the other the least of all GPUs from Ampere on.
+    /// A device, or a word why not where there is no compiler. One that is `bare` has its copies done as early as they may, the
+    /// other its kernels; it has the shared memory of Hopper, the other the least of all GPUs from Ampere on.
     pub(crate) fn open(bare: bool) -> Option<Rc<dyn Driver>> {
         if compiler().is_none() {
             eprintln!("skipped: no C++ compiler (c++, g++, clang++) to build the kernels for the host");

@@ -1,8 +1,9 @@
 //! Streams, events and captures of the emulated device.
 //!
-//! Work waits in its stream's queue. One stream is eager: it goes on as far as its events let it whenever something is asked of it. The
-//! other does nothing before somebody waits for it. So kernels whose copies nobody waited for find old numbers, copies that did not wait
-//! for the kernels before them destroy what those read, and staging memory that is written too early arrives as it then is.
+//! Work waits in its stream's queue. One stream is eager: it goes on as far as its events let it whenever something is asked of
+//! it. The other does nothing before somebody waits for it. So kernels whose copies nobody waited for find old numbers, copies
+//! that did not wait for the kernels before them destroy what those read, and staging memory that is written too early arrives as
+//! it then is.
 
 use super::{Entry, MODULES, products::product};
 use crate::backend::{

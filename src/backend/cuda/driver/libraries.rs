@@ -1,5 +1,5 @@
-//! Where CUDA's libraries are: beside the driver there must be NVRTC and cuBLASLt, in a toolkit, a PyTorch installation, or wherever
-//! `LD_LIBRARY_PATH` leads.
+//! Where CUDA's libraries are: beside the driver there must be NVRTC and cuBLASLt, in a toolkit, a PyTorch installation, or
+//! wherever `LD_LIBRARY_PATH` leads.
 
 use std::{
     env,
@@ -56,8 +56,8 @@ pub struct MissingLibrary {
     looked: Vec<PathBuf>,
 }
 
-/// A library of another CUDA than the bindings are made for, which the system's search finds before the one that was loaded: the bindings
-/// ask for a file without a version first.
+/// A library of another CUDA than the bindings are made for, which the system's search finds before the one that was loaded: the
+/// bindings ask for a file without a version first.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "the system finds {file} of CUDA {major} before {file}.{MAJOR}: take its folder out of LD_LIBRARY_PATH, or the link that has no version",

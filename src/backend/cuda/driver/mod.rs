@@ -1,7 +1,7 @@
 //! The driver boundary: the few things that kernels' launchers ask of a device.
 //!
-//! [`real`] asks NVIDIA's driver, NVRTC and cuBLASLt. Tests have a second one, `emulated`, which runs the same kernels on the CPU, so that
-//! launchers, indices and layouts are tried where there is no GPU.
+//! [`real`] asks NVIDIA's driver, NVRTC and cuBLASLt. Tests have a second one, `emulated`, which runs the same kernels on the
+//! CPU, so that launchers, indices and layouts are tried where there is no GPU.
 
 pub mod cache;
 #[cfg(test)]
@@ -69,8 +69,8 @@ pub fn arg<T: Plain>(value: &T) -> &[u8] {
     bytes_of(std::slice::from_ref(value))
 }
 
-/// A device and all that is asked of it. Work is done in the order in which it is asked for, all of it on [`Stream::Compute`] but copies
-/// from staging memory, which go their own way ([`Stream::Copy`]): events bring the two in order.
+/// A device and all that is asked of it. Work is done in the order in which it is asked for, all of it on [`Stream::Compute`] but
+/// copies from staging memory, which go their own way ([`Stream::Copy`]): events bring the two in order.
 pub trait Driver: Debug {
     /// What the device is.
     fn device(&self) -> &DeviceInfo;
@@ -93,7 +93,8 @@ pub trait Driver: Debug {
     /// Sets bytes to zero.
     fn zero(&self, at: Address, bytes: usize) -> Result<()>;
 
-    /// Copies to the device. `from` may be changed again at once. May wait until it is done: steps copy from staging memory instead.
+    /// Copies to the device. `from` may be changed again at once. May wait until it is done: steps copy from staging memory
+    /// instead.
     fn to_device(&self, at: Address, from: &[u8]) -> Result<()>;
 
     /// Memory of the host that [`Driver::send_staging`] copies from at full speed.

@@ -200,7 +200,8 @@ fn inspect(device: sys::CUdevice, ordinal: u32) -> Result<DeviceInfo> {
     })
 }
 
-// SAFETY (all blocks): the context is current in the thread that has the driver, addresses come from `alloc`, callers promise the rest.
+// SAFETY (all blocks): the context is current in the thread that has the driver, addresses come from `alloc`, callers promise the
+// rest.
 impl Driver for Gpu {
     fn device(&self) -> &DeviceInfo {
         &self.info
@@ -378,7 +379,7 @@ impl Drop for Gpu {
             let _ = result::stream::destroy(self.stream);
             let _ = result::stream::destroy(self.copies);
         }
-        // The context stays to the end of the process: a run opens its GPU several times, and each time a new one would be made, and
-        // libraries that have worked in the old one keep things of it.
+        // The context stays to the end of the process: a run opens its GPU several times, and each time a new one would be made,
+        // and libraries that have worked in the old one keep things of it.
     }
 }

@@ -124,7 +124,8 @@ impl Staging {
         self.done.hold(Stream::Compute)
     }
 
-    /// Begins to fill all words from the device, where there are so many, with what is there when all that was asked for before is done.
+    /// Begins to fill all words from the device, where there are so many, with what is there when all that was asked for before
+    /// is done.
     ///
     /// # Errors
     /// If the device fails.

@@ -128,7 +128,8 @@ impl FeatureMap {
             return Ok(self.text.clone());
         }
         let mut map: Value = serde_json::from_slice(&self.text)?;
-        // Columns that share a table of embeddings have as many ids: that of the table's own column, in which the others find theirs.
+        // Columns that share a table of embeddings have as many ids: that of the table's own column, in which the others find
+        // theirs.
         let shared: Vec<(String, String)> = features(&mut map)
             .filter_map(|(name, spec)| Some((name.clone(), spec["share_embedding"].as_str()?.to_owned())))
             .collect();

@@ -1,7 +1,7 @@
-//! NVIDIA's split binary files (DeepLearningExamples, PyTorch/Recommendation/DLRM, feature_spec.py and split_dataset.py): a folder a
-//! split, usually `train` and `test`, with a file for the labels (`bool`), one for all dense columns (`float16`) and one a categorical
-//! column (the smallest of `int8`, `int16` and `int32` that holds its ids), row after row without headers; beside the folders
-//! `feature_spec.yaml` says which columns there are, how many ids each has, and which file holds it.
+//! NVIDIA's split binary files (DeepLearningExamples, PyTorch/Recommendation/DLRM, feature_spec.py and split_dataset.py): a
+//! folder a split, usually `train` and `test`, with a file for the labels (`bool`), one for all dense columns (`float16`) and one
+//! a categorical column (the smallest of `int8`, `int16` and `int32` that holds its ids), row after row without headers; beside
+//! the folders `feature_spec.yaml` says which columns there are, how many ids each has, and which file holds it.
 //!
 //! A split is named by its folder.
 

@@ -94,8 +94,8 @@ proptest! {
     }
 }
 
-/// The spec as PyYAML reads it has what NVIDIA's `check_feature_spec` asks for, files are what numpy makes of the same values by the rules of
-/// split_dataset.py, and what those make of a spec of theirs is read.
+/// The spec as PyYAML reads it has what NVIDIA's `check_feature_spec` asks for, files are what numpy makes of the same values by
+/// the rules of split_dataset.py, and what those make of a spec of theirs is read.
 #[test]
 fn nvidias_program_would_agree() {
     let dir = tempfile::tempdir().unwrap();

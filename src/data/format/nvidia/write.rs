@@ -42,8 +42,8 @@ struct Category {
 }
 
 impl NvidiaWriter {
-    /// Starts the split in the folder `path`, which is made if need be. The cardinalities of its columns are those that the feature spec
-    /// beside it has for other splits; if there are none, one more than the largest ids.
+    /// Starts the split in the folder `path`, which is made if need be. The cardinalities of its columns are those that the
+    /// feature spec beside it has for other splits; if there are none, one more than the largest ids.
     ///
     /// # Errors
     /// If a file cannot be written, a column may hold other than one id, or the other splits have other columns.
@@ -55,8 +55,8 @@ impl NvidiaWriter {
         NvidiaWriter::start(path, layout, cardinalities, false)
     }
 
-    /// The same with cardinalities that are known beforehand; a feature spec that is there is replaced when the split is complete, unless
-    /// it holds other splits with the same ones.
+    /// The same with cardinalities that are known beforehand; a feature spec that is there is replaced when the split is
+    /// complete, unless it holds other splits with the same ones.
     ///
     /// # Errors
     /// As [`NvidiaWriter::create`].

@@ -17,8 +17,8 @@ use std::path::Path;
 /// All whole numbers up to this are fractions of 64 bits, too; beyond it some would change without a word.
 const EXACT: u64 = 1 << 53;
 
-/// Calls into the parquet crate. It looks at most of what it reads, but takes some of it on trust, and a damaged file must not end the
-/// program.
+/// Calls into the parquet crate. It looks at most of what it reads, but takes some of it on trust, and a damaged file must not
+/// end the program.
 pub(super) fn guarded<T>(call: impl FnOnce() -> Result<T>) -> Result<T> {
     // Whatever was half done is given up with the error.
     caught(call).unwrap_or_else(|| Err(ParquetError::General("the file is damaged".into())))
@@ -29,8 +29,8 @@ pub(super) fn guarded<T>(call: impl FnOnce() -> Result<T>) -> Result<T> {
 pub(super) struct ToId {
     /// Taken off each.
     pub offset: i64,
-    /// Then modulo this. A number without a sign is meant, which a hash that was stored as a negative one is by its bits. Where an offset
-    /// is taken off, the numbers have been counted, and one below it is wrong.
+    /// Then modulo this. A number without a sign is meant, which a hash that was stored as a negative one is by its bits. Where
+    /// an offset is taken off, the numbers have been counted, and one below it is wrong.
     pub range: Option<u32>,
 }
 
@@ -285,8 +285,8 @@ impl Column {
         }
     }
 
-    /// The rows read last as bags of ids, appended to `bags`; none where null. `place` tells the place of a row, `to` makes ids of the
-    /// numbers.
+    /// The rows read last as bags of ids, appended to `bags`; none where null. `place` tells the place of a row, `to` makes ids
+    /// of the numbers.
     pub fn ids<'a>(
         &self,
         leaf: &Leaf,

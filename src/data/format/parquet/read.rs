@@ -152,8 +152,8 @@ impl Table {
         self.starts[group]
     }
 
-    /// The largest id of categorical column `k` by the file's own statistics; `None` where a row group has none. Of ids modulo a number, the
-    /// largest that there may be.
+    /// The largest id of categorical column `k` by the file's own statistics; `None` where a row group has none. Of ids modulo a
+    /// number, the largest that there may be.
     pub fn largest_id(&self, k: usize) -> Option<i64> {
         if self.ids[k].unsigned {
             return None;
@@ -211,8 +211,8 @@ impl Table {
         Ok(())
     }
 
-    /// Reads rows as [`Table::append`] does, columns on all threads of `pool`: `take` is called for each, in the order label, dense, categorical, with
-    /// its entry of `to`, which has one for each.
+    /// Reads rows as [`Table::append`] does, columns on all threads of `pool`: `take` is called for each, in the order label,
+    /// dense, categorical, with its entry of `to`, which has one for each.
     ///
     /// # Errors
     /// As [`Table::append`], and the first column's for which `take` fails.

@@ -155,8 +155,8 @@ proptest! {
     }
 }
 
-/// Files by pyarrow, pandas' way of writing: nulls, lists, unsigned and narrow integers, floats as labels, dictionary and plain pages
-/// of both versions, and a codec that is not read.
+/// Files by pyarrow, pandas' way of writing: nulls, lists, unsigned and narrow integers, floats as labels, dictionary and plain
+/// pages of both versions, and a codec that is not read.
 #[test]
 fn files_by_pyarrow_are_read() {
     let dir = tempfile::tempdir().unwrap();
@@ -315,7 +315,8 @@ fn whole_numbers_of_64_bits_are_exact_or_refused() {
     assert_eq!(Table::open(&path, &Columns::default(), 0).unwrap().largest_id(0), None);
 }
 
-/// Hashes are numbers without a sign, whatever the type of their column is; what has been counted from an offset on is not below it.
+/// Hashes are numbers without a sign, whatever the type of their column is; what has been counted from an offset on is not below
+/// it.
 #[test]
 fn hashes_are_taken_modulo_a_number() {
     let dir = tempfile::tempdir().unwrap();

@@ -1,5 +1,5 @@
-//! A text of many lines, read on all threads: cut into blocks at line ends, each read into columns of its own. The borders do not depend
-//! on the number of threads.
+//! A text of many lines, read on all threads: cut into blocks at line ends, each read into columns of its own. The borders do not
+//! depend on the number of threads.
 
 use super::{Columns, columns::BadLine};
 use crate::{
@@ -64,8 +64,8 @@ impl Blocks {
         Ok(())
     }
 
-    /// Drops lines of label 0 whose `u ~ U[0, 1)` is below `rate`; each line of any label draws one, in order. Appends to `kept` a byte
-    /// for each line, 1 = kept.
+    /// Drops lines of label 0 whose `u ~ U[0, 1)` is below `rate`; each line of any label draws one, in order. Appends to `kept`
+    /// a byte for each line, 1 = kept.
     pub fn sub_sample(&mut self, pool: &Pool, rate: f64, numpy: &mut RandomState, kept: &mut Vec<u8>) {
         for Block { columns, keep, .. } in &mut self.blocks[..self.used] {
             keep.clear();

@@ -1,5 +1,5 @@
-//! Many lines of Criteo's logs at once, column by column. What this reads differs from [`parse`] in speed alone: eight lines are taken
-//! together if each has its 39 tabs and nothing in them is unusual, and go to [`parse`] one by one otherwise.
+//! Many lines of Criteo's logs at once, column by column. What this reads differs from [`parse`] in speed alone: eight lines are
+//! taken together if each has its 39 tabs and nothing in them is unusual, and go to [`parse`] one by one otherwise.
 
 use super::{DENSE, Line, TABLES, parse};
 use crate::{
@@ -129,7 +129,8 @@ impl Columns {
         Ok(())
     }
 
-    /// Eight lines, of which the first starts at `start`, by their separators. Whether that could be done; nothing is changed if not.
+    /// Eight lines, of which the first starts at `start`, by their separators. Whether that could be done; nothing is changed if
+    /// not.
     fn push_group(&mut self, text: &[u8], isa: Isa, start: usize, places: &[[u32; WIDTH]; GROUP]) -> bool {
         let Some(Fields { labels, ends, lens, minus, missing }) = Fields::new(text, start as u32, places) else {
             return false;
@@ -176,7 +177,8 @@ struct Fields {
 }
 
 impl Fields {
-    /// `None` if a label is neither 0 nor 1, a field too long, a sign without a number, or the first field too near to the text's start.
+    /// `None` if a label is neither 0 nor 1, a field too long, a sign without a number, or the first field too near to the text's
+    /// start.
     fn new(text: &[u8], start: u32, places: &[[u32; WIDTH]; GROUP]) -> Option<Fields> {
         let mut fields = Fields {
             labels: [0; GROUP],
@@ -211,7 +213,8 @@ impl Fields {
             }
             fields.missing[i] = missing;
         }
-        // A field of nine bytes may be an id and a carriage return, or a sign and eight digits; the plain reader sees to these few.
+        // A field of nine bytes may be an id and a carriage return, or a sign and eight digits; the plain reader sees to these
+        // few.
         if longest > LONGEST as u32 + 1 {
             return None;
         }

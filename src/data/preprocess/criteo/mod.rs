@@ -3,7 +3,8 @@
 //! - what is missing is 0;
 //! - ids are hexadecimal, `% max_ind_range` if set, then numbered 0, 1, ... in order of first appearance over all days in order;
 //! - negative integers become 0 (and `ln(x + 1)` is taken when samples are handed out);
-//! - with sub-sampling, a line of label 0 is dropped if its `u ~ U[0, 1)` is below the rate; each line of any label draws one `u`.
+//! - with sub-sampling, a line of label 0 is dropped if its `u ~ U[0, 1)` is below the rate; each line of any label draws one
+//!   `u`.
 //!
 //! Where the original fails or goes wrong, this differs: ids of 2^31 and more are kept (there they overflow an int32), and
 //! malformed lines are refused or skipped. A skipped line draws nothing and counts nowhere.

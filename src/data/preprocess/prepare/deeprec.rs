@@ -1,6 +1,6 @@
-//! DeepRec's text (DeepRec-AI/DeepRec, modelzoo/DLRM/data): `train.csv` and `eval.csv` without a header, `clicked,I1,...,I13,C1,...,C26` as they stand
-//! in the log. Which lines its authors took is not published; here the last fifth of the lines is for evaluation, which is the proportion
-//! of their 8,000,000 and 2,000,000 samples.
+//! DeepRec's text (DeepRec-AI/DeepRec, modelzoo/DLRM/data): `train.csv` and `eval.csv` without a header,
+//! `clicked,I1,...,I13,C1,...,C26` as they stand in the log. Which lines its authors took is not published; here the last fifth
+//! of the lines is for evaluation, which is the proportion of their 8,000,000 and 2,000,000 samples.
 
 use super::{
     Finish, Job, Made, Outcome, PlannedFile, PrepareError, Tell,

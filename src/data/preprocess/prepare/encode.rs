@@ -67,7 +67,8 @@ impl Encoder {
         self.columns.iter().map(|c| c.fresh.as_slice())
     }
 
-    /// Samples of the last [`Encoder::encode`], counted from 0, that hold the placeholder [`NONE`] in a column, and the ids that they should.
+    /// Samples of the last [`Encoder::encode`], counted from 0, that hold the placeholder [`NONE`] in a column, and the ids that
+    /// they should.
     pub fn left(&self) -> impl Iterator<Item = &[(usize, u32)]> {
         self.columns.iter().map(|c| c.left.as_slice())
     }
@@ -89,8 +90,8 @@ impl Encoder {
         self.columns[column].numbering.restore(fresh, &self.budget).map_err(|_| too_many(column))
     }
 
-    /// Puts the records of all samples of `blocks` into `records`, in place of what was there, and adds to `tally` (but for the samples of
-    /// files, and lines).
+    /// Puts the records of all samples of `blocks` into `records`, in place of what was there, and adds to `tally` (but for the
+    /// samples of files, and lines).
     ///
     /// # Errors
     /// If there are too many ids; the dictionaries are then of no more use.

@@ -1,8 +1,9 @@
-//! The files of facebook's program for its binary loader (facebookresearch/dlrm: data_utils.py, `getCriteoAdData` with `--memory-map`, and
-//! data_loader_terabyte.py, `numpy_to_binary`): 160 bytes a sample, 40 little-endian 32-bit integers: the label, I1..I13 (what is
-//! missing or negative is 0), C1..C26 (numbered in order of first appearance; missing is the id 0).
+//! The files of facebook's program for its binary loader (facebookresearch/dlrm: data_utils.py, `getCriteoAdData` with
+//! `--memory-map`, and data_loader_terabyte.py, `numpy_to_binary`): 160 bytes a sample, 40 little-endian 32-bit integers: the
+//! label, I1..I13 (what is missing or negative is 0), C1..C26 (numbered in order of first appearance; missing is the id 0).
 //!
-//! The last day (Kaggle: the last of seven slices) is cut in two: its first half, rounded up, is `test`, the rest `val`; all before is `train`.
+//! The last day (Kaggle: the last of seven slices) is cut in two: its first half, rounded up, is `test`, the rest `val`; all
+//! before is `train`.
 
 use super::{
     Finish, Job, Made, MadeFile, Outcome, PlannedFile, PrepareError, Progress, RECORD, Randomize, Recipe, Tell,

@@ -1,6 +1,7 @@
-//! Folds with the same share of positives in each, as scikit-learn 0.19.1 draws them (sklearn/model_selection/_split.py, `StratifiedKFold` with
-//! `shuffle=True`, on `KFold`): the published split of Criteo_x4 needs that version, since later ones draw otherwise. Each class is shuffled by numpy's
-//! generator, label 0 first, and cut into folds of equal size, the first ones one larger.
+//! Folds with the same share of positives in each, as scikit-learn 0.19.1 draws them (sklearn/model_selection/_split.py,
+//! `StratifiedKFold` with `shuffle=True`, on `KFold`): the published split of Criteo_x4 needs that version, since later ones draw
+//! otherwise. Each class is shuffled by numpy's generator, label 0 first, and cut into folds of equal size, the first ones one
+//! larger.
 
 use super::{
     PrepareError, Randomize, Tell,
@@ -104,7 +105,8 @@ impl Folds {
     fn draw(worker: &Worker, counts: [u64; 2], seed: u32) -> Result<Self, PrepareError> {
         let mut numpy = RandomState::new(seed);
         let mut class = |name, count: u64| {
-            // A class without samples draws nothing; of fewer samples than folds the original shuffles as many as there are folds.
+            // A class without samples draws nothing; of fewer samples than folds the original shuffles as many as there are
+            // folds.
             let places = if count == 0 { 0 } else { count.max(FOLDS as u64) };
             Ok::<_, PrepareError>((Places::shuffled(worker, name, places, &mut numpy, 8)?, places))
         };

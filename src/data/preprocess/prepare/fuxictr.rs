@@ -1,9 +1,9 @@
-//! FuxiCTR's preparation of Criteo_x4 (reczoo/FuxiCTR, fuxictr/preprocess, with the settings of BARS' DeepFM_criteo_x4_001): the folds of `folds.rs` as
-//! `test`, `valid` and `train`, in which every column is a category.
+//! FuxiCTR's preparation of Criteo_x4 (reczoo/FuxiCTR, fuxictr/preprocess, with the settings of BARS' DeepFM_criteo_x4_001): the
+//! folds of `folds.rs` as `test`, `valid` and `train`, in which every column is a category.
 //!
-//! An integer v becomes floor(ln(v)^2) above 2 and stays as it is below; 0, which is also what is missing, is no word. Values that occur at least ten times
-//! in `train` are words, numbered from 1 by frequency; 0 pads, and the last number is for all others. Among equally frequent ones the original's
-//! order depends on chance; here the smaller comes first.
+//! An integer v becomes floor(ln(v)^2) above 2 and stays as it is below; 0, which is also what is missing, is no word. Values
+//! that occur at least ten times in `train` are words, numbered from 1 by frequency; 0 pads, and the last number is for all
+//! others. Among equally frequent ones the original's order depends on chance; here the smaller comes first.
 
 use super::{
     Finish, Job, Made, Outcome, PlannedFile, PrepareError, Tell,

@@ -1,4 +1,5 @@
-//! What recipes need to make their files: one after the other or as many at a time as there are threads, each noted once it is on the disk.
+//! What recipes need to make their files: one after the other or as many at a time as there are threads, each noted once it is on
+//! the disk.
 
 use super::{
     PrepareError, Progress, Tell,
@@ -19,8 +20,9 @@ const FILE: u64 = 40 << 20;
 pub type Turn<'a> = &'a (dyn Fn(u64) -> Result<(), PrepareError> + Sync);
 
 impl Worker<'_> {
-    /// Makes files in the folder of unfinished work, by number and path, on all threads; those that were made before are left alone. Each comes
-    /// with the samples that it is made of; `make` calls what it is given whenever it is done with some more of them.
+    /// Makes files in the folder of unfinished work, by number and path, on all threads; those that were made before are left
+    /// alone. Each comes with the samples that it is made of; `make` calls what it is given whenever it is done with some more of
+    /// them.
     ///
     /// # Errors
     /// The first that occurs. What was made before it is noted.

@@ -1,11 +1,12 @@
-//! The multi-hot data of MLPerf's DLRM-DCNv2 (facebookresearch/dlrm, torchrec_dlrm: process_Criteo_1TB_Click_Logs_dataset.sh, which is torchrec's
-//! `BinaryCriteoUtils`, then materialize_synthetic_multihot_dataset.py and multi_hot.py): for each day `day_N_dense.npy`, `day_N_labels.npy` and
-//! `day_N_sparse_multi_hot.npz`.
+//! The multi-hot data of MLPerf's DLRM-DCNv2 (facebookresearch/dlrm, torchrec_dlrm: process_Criteo_1TB_Click_Logs_dataset.sh,
+//! which is torchrec's `BinaryCriteoUtils`, then materialize_synthetic_multihot_dataset.py and multi_hot.py): for each day
+//! `day_N_dense.npy`, `day_N_labels.npy` and `day_N_sparse_multi_hot.npz`.
 //!
-//! Ids are numbered from 2 in order of first appearance (what is missing is the id 0 of the log), then taken modulo the rows of their table. An id then stands for
-//! itself and others that numpy's generator (seed 0) has drawn for it: for each table in order, row by row, uniformly or by a Pareto
-//! distribution. Integers become ln(x + 3), 0 where they are missing before. Samples of all days but the last are shuffled together by
-//! numpy's generator (seed 0) and go to days of the old sizes. torchrec shuffles ids as 32-bit fractions, which rounds those above 2^24; here they stay whole.
+//! Ids are numbered from 2 in order of first appearance (what is missing is the id 0 of the log), then taken modulo the rows of
+//! their table. An id then stands for itself and others that numpy's generator (seed 0) has drawn for it: for each table in
+//! order, row by row, uniformly or by a Pareto distribution. Integers become ln(x + 3), 0 where they are missing before. Samples
+//! of all days but the last are shuffled together by numpy's generator (seed 0) and go to days of the old sizes. torchrec
+//! shuffles ids as 32-bit fractions, which rounds those above 2^24; here they stay whole.
 
 use super::{
     Finish, Job, Made, Outcome, Parameters, PlannedFile, PrepareError, Randomize, Tell,

@@ -1,9 +1,10 @@
 //! Criteo's logs as the original programs prepare them. What a recipe makes is told in its own file: [`Recipe`] names them.
 //!
-//! One pass over the text writes samples of fixed size and, for recipes that number ids by first appearance, dictionaries (`encode.rs`), in
-//! memory that does not grow with the input but for the dictionaries. Then the recipe makes its files of them: cut, dealt to folds
-//! or shuffled (`order.rs`, `shuffle.rs`), and written in its format. What is on disk is known by checksums at all times (`state.rs`), so
-//! that a killed run goes on where it was. Where the originals fail, this differs as [`criteo`](super::criteo) says.
+//! One pass over the text writes samples of fixed size and, for recipes that number ids by first appearance, dictionaries
+//! (`encode.rs`), in memory that does not grow with the input but for the dictionaries. Then the recipe makes its files of them:
+//! cut, dealt to folds or shuffled (`order.rs`, `shuffle.rs`), and written in its format. What is on disk is known by checksums
+//! at all times (`state.rs`), so that a killed run goes on where it was. Where the originals fail, this differs as
+//! [`criteo`](super::criteo) says.
 
 mod deeprec;
 mod encode;
@@ -79,7 +80,8 @@ trait Finish: Sync {
     /// the disk.
     fn measure(&self, _job: &Job, _records: &[u8], _fresh: &Fresh, _files: &mut [PlannedFile]) {}
 
-    /// Makes the files in the folder of unfinished work, each by [`Worker::make`], which leaves alone what was made before a kill.
+    /// Makes the files in the folder of unfinished work, each by [`Worker::make`], which leaves alone what was made before a
+    /// kill.
     ///
     /// # Errors
     /// If they cannot be made; after an interruption what is done is not lost.
@@ -137,8 +139,8 @@ pub struct Job {
 }
 
 impl Job {
-    /// Bytes of text that are read at once. Some twenty times as much is in memory at the worst: stretches that wait, columns and records,
-    /// of which a line of 41 bytes makes 160 each.
+    /// Bytes of text that are read at once. Some twenty times as much is in memory at the worst: stretches that wait, columns and
+    /// records, of which a line of 41 bytes makes 160 each.
     fn chunk(&self) -> usize {
         (self.memory / 128).clamp(super::chunks::SMALLEST as u64, 16 << 20) as usize
     }

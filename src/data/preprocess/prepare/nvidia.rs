@@ -1,9 +1,10 @@
-//! NVIDIA's split binary files (NVIDIA/DeepLearningExamples, PyTorch/Recommendation/DLRM/preproc: spark_data_utils.py, run_spark_cpu.sh, split_dataset.py).
+//! NVIDIA's split binary files (NVIDIA/DeepLearningExamples, PyTorch/Recommendation/DLRM/preproc: spark_data_utils.py,
+//! run_spark_cpu.sh, split_dataset.py).
 //!
-//! Ids that occur at least 15 times in all days are numbered from 1 by frequency, the most frequent first; Spark leaves the order of equally
-//! frequent ones to chance, here the smaller comes first. 0 is for rarer ones and for what is missing. Integers become ln(x + 3), in 64 bits and then
-//! rounded to 16; what is missing, or has no logarithm, is 0. The training days are shuffled (by random keys, `order.rs`); the first half of
-//! the last day, rounded down, is `test`, the rest `validation`.
+//! Ids that occur at least 15 times in all days are numbered from 1 by frequency, the most frequent first; Spark leaves the order
+//! of equally frequent ones to chance, here the smaller comes first. 0 is for rarer ones and for what is missing. Integers become
+//! ln(x + 3), in 64 bits and then rounded to 16; what is missing, or has no logarithm, is 0. The training days are shuffled (by
+//! random keys, `order.rs`); the first half of the last day, rounded down, is `test`, the rest `validation`.
 
 use super::{
     Finish, Job, Made, Outcome, Parameters, PlannedFile, PrepareError, Progress, Randomize, Tell,

@@ -1,11 +1,12 @@
 //! OneFlow's parquet files: folders `train`, `val` and `test` with columns `label`, `I1` to `I13`, `C1` to `C26`.
 //!
-//! - `oneflow-dlrm` (Oneflow-Inc/models, RecommenderSystems/dlrm/tools/criteo1t_parquet.scala): integers + 1, 1 if missing; ids modulo R = 40,000,000,
-//!   those of all columns numbered through: column k from 0 starts at k (R + 1), and R itself is for what is missing. criteo1t_parquet.py starts
-//!   at k R, so that what is missing in one column is id 0 of the next ([`NullId::Next`]). The first half of the last day, rounded up,
-//!   is `test`, the rest `val`; training samples are shuffled.
-//! - `oneflow-deepfm` (RecommenderSystems/deepfm/tools/deepfm_parquet.scala): Kaggle's log in the ten folds of Criteo_x4 (`folds.rs`): the first is `test`,
-//!   the second `val`, the others are shuffled to `train`. Each of the 39 columns becomes Spark's `xxhash64(column number, text)`.
+//! - `oneflow-dlrm` (Oneflow-Inc/models, RecommenderSystems/dlrm/tools/criteo1t_parquet.scala): integers + 1, 1 if missing; ids
+//!   modulo R = 40,000,000, those of all columns numbered through: column k from 0 starts at k (R + 1), and R itself is for what
+//!   is missing. criteo1t_parquet.py starts at k R, so that what is missing in one column is id 0 of the next ([`NullId::Next`]).
+//!   The first half of the last day, rounded up, is `test`, the rest `val`; training samples are shuffled.
+//! - `oneflow-deepfm` (RecommenderSystems/deepfm/tools/deepfm_parquet.scala): Kaggle's log in the ten folds of Criteo_x4
+//!   (`folds.rs`): the first is `test`, the second `val`, the others are shuffled to `train`. Each of the 39 columns becomes
+//!   Spark's `xxhash64(column number, text)`.
 //!
 //! Spark draws the order by chance; here it is that of random keys (`order.rs`), by the seed.
 
@@ -139,8 +140,8 @@ fn no_days(parameters: &Parameters) -> Result<(), PrepareError> {
     }
 }
 
-/// Spark's `xxhash64(number, text)`: each value is hashed with the hash of those before it as the seed, and a missing one leaves it as it was. Criteo
-/// writes integers without superfluous zeros.
+/// Spark's `xxhash64(number, text)`: each value is hashed with the hash of those before it as the seed, and a missing one leaves
+/// it as it was. Criteo writes integers without superfluous zeros.
 fn hash_dense(i: usize, x: Option<i32>) -> i64 {
     hash(i, x.map(|x| x.to_string()))
 }

@@ -1,5 +1,5 @@
-//! Samples brought into another order, in memory that does not depend on their number: each goes to a file of samples whose keys are near to its own; then
-//! these files, of which each fits in memory, are sorted one after the other.
+//! Samples brought into another order, in memory that does not depend on their number: each goes to a file of samples whose keys
+//! are near to its own; then these files, of which each fits in memory, are sorted one after the other.
 
 use super::{
     PrepareError, Progress, Randomize, Tell,
@@ -38,8 +38,9 @@ pub fn random_keys(seed: u32) -> impl Fn(u64) -> Result<u64, PrepareError> {
     move |sample| Ok(philox.block_u64(sample / 2)[(sample % 2) as usize])
 }
 
-/// The file of the training samples, all days but the last: in order of their keys, in place of the file that was read from the log, unless they
-/// are to stay as in the log. `keys` is asked for only if there is work, and then tells the key of each sample in order.
+/// The file of the training samples, all days but the last: in order of their keys, in place of the file that was read from the
+/// log, unless they are to stay as in the log. `keys` is asked for only if there is work, and then tells the key of each sample
+/// in order.
 ///
 /// # Errors
 /// As [`deal`], and of `keys`.

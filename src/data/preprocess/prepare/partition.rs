@@ -1,4 +1,5 @@
-//! Values dealt to files by hash, so that each file has few different ones: what does not fit in memory at once is then looked at file by file.
+//! Values dealt to files by hash, so that each file has few different ones: what does not fit in memory at once is then looked at
+//! file by file.
 
 use super::PrepareError;
 use std::{

@@ -1,13 +1,14 @@
 //! `numpy.random.shuffle` of more than there is memory for: where each of n things goes, told in order of the things.
 //!
-//! The shuffle swaps place i with a drawn place j <= i, for i from n - 1 down to 1. So place i is looked at and left for good at step i, and what stood
-//! there goes on to place j, where it is looked at again at the next step that draws j, or at step j. That step is known once the draws
-//! are sorted by place; then all that moves can be sent to the step that needs it, and the steps be gone through in stretches of which each fits in memory:
+//! The shuffle swaps place i with a drawn place j <= i, for i from n - 1 down to 1. So place i is looked at and left for good at
+//! step i, and what stood there goes on to place j, where it is looked at again at the next step that draws j, or at step j. That
+//! step is known once the draws are sorted by place; then all that moves can be sent to the step that needs it, and the steps be
+//! gone through in stretches of which each fits in memory:
 //!
 //! 1. draws `(i, j)` go to files by stretches of j;
 //! 2. these tell for each step i when place j is looked at next, to files by stretches of i;
-//! 3. stretch by stretch of steps, from the last: what stands at i and what stands at j comes from later steps, the one is sent on, and the other one
-//!    has its place: `(thing, place)` goes to files by stretches of things;
+//! 3. stretch by stretch of steps, from the last: what stands at i and what stands at j comes from later steps, the one is sent
+//!    on, and the other one has its place: `(thing, place)` goes to files by stretches of things;
 //! 4. these are read one after the other.
 
 use super::{
@@ -44,7 +45,8 @@ impl Places {
     /// Shuffles `things` as `numpy.random.shuffle` does, with one part in `share` of the memory. Files are called by `name`.
     ///
     /// # Errors
-    /// If there are more things than 32 bits count, memory does not suffice for even a stretch, a file cannot be written, or the work is interrupted.
+    /// If there are more things than 32 bits count, memory does not suffice for even a stretch, a file cannot be written, or the
+    /// work is interrupted.
     pub fn shuffled(worker: &Worker, name: &str, things: u64, numpy: &mut RandomState, share: u64) -> Result<Self, PrepareError> {
         let room = worker.job.memory / share;
         let n = u32::try_from(things)

@@ -221,8 +221,8 @@ fn count(job: &Job, inputs: &[Input], pool: &Pool, tell: &(dyn Fn(Progress) + Sy
     }
 }
 
-/// Reads and encodes the log's start as it will be done: samples, seconds, and the first samples as they will lie on the disk. Malformed lines
-/// are left for later.
+/// Reads and encodes the log's start as it will be done: samples, seconds, and the first samples as they will lie on the disk.
+/// Malformed lines are left for later.
 fn time(job: &Job, inputs: &[Input], pool: &Pool) -> Result<(u64, f64, Vec<u8>), PrepareError> {
     let mut blocks = Blocks::new(job.isa, OnError::Skip, job.threads);
     let mut encoder = Encoder::new(job.recipe.form(), job.parameters.max_ind_range, job.dictionaries());

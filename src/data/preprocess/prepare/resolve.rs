@@ -1,7 +1,8 @@
-//! Numbers of ids for which a dictionary had no memory. From then on such an id was left out, a placeholder stood in its sample, and where that was came
-//! to a file of its own. All that is needed to number them now is that ids are numbered in order of first appearance, those in the dictionary
-//! before all others: the places are dealt to files by the hash of the id, so that the ids of one file fit in memory; there they get numbers of their
-//! own, of which going through all places in order once more makes the final ones.
+//! Numbers of ids for which a dictionary had no memory. From then on such an id was left out, a placeholder stood in its sample,
+//! and where that was came to a file of its own. All that is needed to number them now is that ids are numbered in order of first
+//! appearance, those in the dictionary before all others: the places are dealt to files by the hash of the id, so that the ids of
+//! one file fit in memory; there they get numbers of their own, of which going through all places in order once more makes the
+//! final ones.
 
 use super::{
     PrepareError, Progress, Tell,
@@ -26,8 +27,8 @@ pub const PLACE: usize = 3;
 /// Samples that are patched together.
 const BLOCK: u64 = 1 << 14;
 
-/// Numbers all ids that were left out, completes the dictionaries, and puts the numbers into the samples. Can be done again if it was not done to
-/// the end.
+/// Numbers all ids that were left out, completes the dictionaries, and puts the numbers into the samples. Can be done again if it
+/// was not done to the end.
 ///
 /// # Errors
 /// If a file cannot be read or written, memory does not suffice even for parts, or there are more ids than 32 bits hold.

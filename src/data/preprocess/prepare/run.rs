@@ -47,8 +47,8 @@ pub enum Done {
 /// Prepares data. Stops at a checkpoint soon after `stop` is set.
 ///
 /// # Errors
-/// As [`PrepareError`] says. After an interruption, a full disk or too little memory the same job goes on where it was; if the raw data are
-/// wrong nothing is left.
+/// As [`PrepareError`] says. After an interruption, a full disk or too little memory the same job goes on where it was; if the
+/// raw data are wrong nothing is left.
 pub fn run(job: &Job, stop: &AtomicBool, tell: &mut (dyn FnMut(Progress) + Send)) -> Result<Done, PrepareError> {
     job.check()?;
     let inputs = job.inputs()?;

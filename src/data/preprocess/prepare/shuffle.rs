@@ -1,6 +1,6 @@
-//! The order of training samples as facebook's program draws it for `--memory-map` (data_utils.py, `concatCriteoAdData`): with `total`, each
-//! sample of each day draws a day at random, again while that one is full; then, with `day` too, each day is permuted. Numbers come
-//! from numpy's generator in the original's order, so that equal seeds give equal files.
+//! The order of training samples as facebook's program draws it for `--memory-map` (data_utils.py, `concatCriteoAdData`): with
+//! `total`, each sample of each day draws a day at random, again while that one is full; then, with `day` too, each day is
+//! permuted. Numbers come from numpy's generator in the original's order, so that equal seeds give equal files.
 //!
 //! A day that does not fit in memory is first dealt out to files of consecutive places, each of which does.
 

@@ -30,7 +30,8 @@ pub struct Columns {
 }
 
 impl Columns {
-    /// The most bytes of files of so many rows in all: values as they are, dictionaries that did not pay, and what else is in a file.
+    /// The most bytes of files of so many rows in all: values as they are, dictionaries that did not pay, and what else is in a
+    /// file.
     pub fn most_bytes(&self, rows: u64, files: u64) -> u64 {
         // A number of a dictionary may take two bytes, whatever the value takes.
         let values = rows * (6 * self.floats.len() + 10 * self.longs.len()) as u64;

@@ -1,5 +1,5 @@
-//! How often each value of a column occurs, and the frequent ones in order of that: the most frequent first, of equally frequent ones the smaller. What
-//! does not fit in memory while it is counted waits on the disk, and is counted part by part.
+//! How often each value of a column occurs, and the frequent ones in order of that: the most frequent first, of equally frequent
+//! ones the smaller. What does not fit in memory while it is counted waits on the disk, and is counted part by part.
 
 use super::{
     PrepareError, Progress, Tell,

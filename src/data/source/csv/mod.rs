@@ -17,7 +17,8 @@ use std::path::Path;
 /// Reads and encodes all files. `seed` decides the order of the training samples in each epoch.
 ///
 /// # Errors
-/// If a file cannot be read, a line is malformed (unless those are skipped), a column is missing, or a split lacks one of the classes.
+/// If a file cannot be read, a line is malformed (unless those are skipped), a column is missing, or a split lacks one of the
+/// classes.
 pub fn open(config: &CsvConfig, seed: u64) -> Result<Dataset, DataError> {
     let mut training = Training::new();
     let pass = read::read(&config.train, config, None, &mut training)?;

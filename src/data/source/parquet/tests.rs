@@ -21,7 +21,8 @@ fn layout() -> Layout {
     layout
 }
 
-/// Samples `from..to`: label `i % 2`, count `i`, id `i`, tags `i % 3` times `i`; every fifth count and every seventh id is missing.
+/// Samples `from..to`: label `i % 2`, count `i`, id `i`, tags `i % 3` times `i`; every fifth count and every seventh id is
+/// missing.
 fn file(path: &Path, from: usize, to: usize, group: usize) {
     let layout = layout();
     let mut writer = ParquetWriter::create(path, &layout).unwrap();
@@ -78,8 +79,8 @@ fn samples(source: &mut dyn Source, epoch: u64, start: u64, n: usize) -> Vec<usi
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
 
-    /// Row groups move, what is in them stays together, and each range of each epoch holds what the whole epoch holds there. Sample
-    /// 0 and 105 would not be told apart, so that there are fewer.
+    /// Row groups move, what is in them stays together, and each range of each epoch holds what the whole epoch holds there.
+    /// Sample 0 and 105 would not be told apart, so that there are fewer.
     #[test]
     fn row_groups_are_shuffled_and_ranges_are_repeatable(
         cut in 1usize..40,
@@ -137,7 +138,8 @@ fn tables_are_as_large_as_the_files_ask_for() {
     assert_eq!(sizes(&given), [(50, 1), (60, 4)]);
 }
 
-/// A range comes before the sizes of the tables, and the same samples have the same rows of them whether the files have statistics or not.
+/// A range comes before the sizes of the tables, and the same samples have the same rows of them whether the files have
+/// statistics or not.
 #[test]
 fn a_range_takes_ids_before_they_are_looked_at() {
     let dir = tempfile::tempdir().unwrap();

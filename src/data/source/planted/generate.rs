@@ -1,7 +1,7 @@
 //! Samples in blocks, column by column, so that every loop runs over [`BLOCK`] independent samples and vectorises.
 //!
-//! What is drawn for sample `i` depends on `(seed, split, i)` alone: field `f`, slot `s` of its bag and attempt `a` use the block of four
-//! random words at position `i` of Philox stream [`Stream::Planted`], index `split << 48 | a << 32 | s << 16 | f`.
+//! What is drawn for sample `i` depends on `(seed, split, i)` alone: field `f`, slot `s` of its bag and attempt `a` use the block
+//! of four random words at position `i` of Philox stream [`Stream::Planted`], index `split << 48 | a << 32 | s << 16 | f`.
 
 // One index walks several arrays in lockstep; that is also the form that vectorises.
 #![allow(clippy::needless_range_loop)]
@@ -89,7 +89,8 @@ impl Log {
         }
     }
 
-    /// Makes samples `first..first + BLOCK` of `split`. Chooses the widest instructions of this machine; the bits do not depend on it.
+    /// Makes samples `first..first + BLOCK` of `split`. Chooses the widest instructions of this machine; the bits do not depend
+    /// on it.
     pub fn fill(&self, split: Split, first: u64, block: &mut Block) {
         pulp::Arch::new().dispatch(
             #[inline(always)]

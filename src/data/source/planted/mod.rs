@@ -1,12 +1,12 @@
 //! Planted data: an endless, seekable click log with a known truth, so that training to a target needs no download.
 //!
-//! Sample `i` is a pure function of (seed, split, i), the same bits on every platform; any thread, rank or resumed run makes its own
-//! part at any position. Training goes on through the log from epoch to epoch; `train_samples` only gives the unit. The evaluation
-//! split is another stream of the same log.
+//! Sample `i` is a pure function of (seed, split, i), the same bits on every platform; any thread, rank or resumed run makes its
+//! own part at any position. Training goes on through the log from epoch to epoch; `train_samples` only gives the unit. The
+//! evaluation split is another stream of the same log.
 //!
-//! - Ids: Zipf ranks (`zipf.rs`), scattered over the table by a keyed bijection (`scatter.rs`). In a column with missing values id 0 stands
-//!   for "missing" and the others share `1..rows`; in the others id 0 is an id like any other. A column of hotness `h` holds `h`
-//!   independent draws, duplicates allowed.
+//! - Ids: Zipf ranks (`zipf.rs`), scattered over the table by a keyed bijection (`scatter.rs`). In a column with missing values
+//!   id 0 stands for "missing" and the others share `1..rows`; in the others id 0 is an id like any other. A column of hotness
+//!   `h` holds `h` independent draws, duplicates allowed.
 //! - Dense: heavy-tailed integer counts `x`, 0 where missing, delivered as `ln(x + 1)`.
 //! - Labels: a coin with the probability that `truth.rs` gives. Columns are independent of each other.
 //! - The truth being known, the best AUC that any model can reach on the evaluation split is that of the true probabilities; it

@@ -1,7 +1,8 @@
 //! A planted log as plain numbers, for devices that make its samples themselves.
 //!
-//! A device that computes `generate.rs`, `zipf.rs`, `scatter.rs` and `truth.rs` from these, in the same order of operations, has the bits
-//! of [`crate::data::Source::fill`]. Structs have C's layout and no padding, so that they can be handed over as they are.
+//! A device that computes `generate.rs`, `zipf.rs`, `scatter.rs` and `truth.rs` from these, in the same order of operations, has
+//! the bits of [`crate::data::Source::fill`]. Structs have C's layout and no padding, so that they can be handed over as they
+//! are.
 
 use super::{
     generate::{IdColumn, Log, threshold},

@@ -54,8 +54,8 @@ pub struct Table {
     pub exponent: f64,
 }
 
-/// One dense column: `ln x` is logistic with this location and scale, `x` is cut to an integer (so that small counts become 0), and
-/// missing values are 0. What is delivered is `ln(x + 1)`.
+/// One dense column: `ln x` is logistic with this location and scale, `x` is cut to an integer (so that small counts become 0),
+/// and missing values are 0. What is delivered is `ln(x + 1)`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Count {
     /// Share of missing values.

@@ -1,10 +1,10 @@
-//! A keyed bijection on `[0, m)` for any `m`, that scatters Zipf ranks over a table: without it, the rows that are used most would
-//! lie side by side.
+//! A keyed bijection on `[0, m)` for any `m`, that scatters Zipf ranks over a table: without it, the rows that are used most
+//! would lie side by side.
 //!
 //! Two steps alternate, each a bijection for itself. *Mix* works on the numbers below the largest power of two `2^b <= m`, where
-//! multiplying by an odd number and xor-shifting to the right (modulo `2^b`) can be undone; it leaves the others alone. *Rotate* adds
-//! a constant modulo `m`. The first rotation moves exactly the numbers that the first mix left alone below `2^b`, so every number is
-//! mixed. No division, no cycle walking: a few vector operations a rank.
+//! multiplying by an odd number and xor-shifting to the right (modulo `2^b`) can be undone; it leaves the others alone. *Rotate*
+//! adds a constant modulo `m`. The first rotation moves exactly the numbers that the first mix left alone below `2^b`, so every
+//! number is mixed. No division, no cycle walking: a few vector operations a rank.
 
 use crate::random::philox::{Philox, Stream};
 

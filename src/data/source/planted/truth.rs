@@ -3,7 +3,8 @@
 //! - Each id has a weight and a latent vector `u` of four numbers, both read off a hash of (seed, table, id), so that a table of
 //!   any length costs nothing. A weight is the sum of the hash's four bytes (nearly normal), `u` their four centred values.
 //! - `<u(id), v(id')>` is summed over a fixed set of table pairs.
-//! - A dense value `y` adds `a z / sqrt(1 + z^2) + b (1 / (1 + z^2) - 1/2)`, `z = (y - centre) / width`: a smooth rise and a smooth hump.
+//! - A dense value `y` adds `a z / sqrt(1 + z^2) + b (1 / (1 + z^2) - 1/2)`, `z = (y - centre) / width`: a smooth rise and a
+//!   smooth hump.
 //!
 //! Everything up to the products is an exact small integer in f32; the rest is IEEE arithmetic in a fixed order.
 
@@ -171,8 +172,8 @@ impl Smooth {
     }
 }
 
-/// A 32-bit hash of an id: a keyed Weyl step and the finaliser of MurmurHash3 (Appleby), a bijection whose every output bit depends
-/// on every input bit.
+/// A 32-bit hash of an id: a keyed Weyl step and the finaliser of MurmurHash3 (Appleby), a bijection whose every output bit
+/// depends on every input bit.
 #[inline(always)]
 fn hash(id: u32, key: u32) -> u32 {
     let mut h = id.wrapping_mul(0x9E37_79B9) ^ key;

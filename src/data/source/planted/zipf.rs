@@ -1,9 +1,9 @@
 //! Ranks by Zipf's law, `P(k) ~ k^-q` on `1..=n`, by rejection-inversion (Hörmann & Derflinger, "Rejection-inversion to generate
 //! variates from monotone discrete distributions", 1996): exact for any `n`, without a table.
 //!
-//! With `H(x) = x^(1-q) / (1-q)`, an integral of the density's hat, a uniform `y` between `H(1.5) - 1` and `H(n + 0.5)` gives
-//! `x = H^-1(y)` and `k = round(x)`, which is taken if `y >= H(k + 0.5) - k^-q`. Since the exact border lies only about
-//! `q(q+1) / (24 k^2)` above `k - 0.5`, a bound on that distance settles all but about one draw in a hundred without a second power.
+//! With `H(x) = x^(1-q) / (1-q)`, an integral of the density's hat, a uniform `y` between `H(1.5) - 1` and `H(n + 0.5)` gives `x
+//! = H^-1(y)` and `k = round(x)`, which is taken if `y >= H(k + 0.5) - k^-q`. Since the exact border lies only about `q(q+1) /
+//! (24 k^2)` above `k - 0.5`, a bound on that distance settles all but about one draw in a hundred without a second power.
 
 use crate::exact::{exp, floor, ln, select};
 

@@ -33,7 +33,8 @@ fn gap(got: &[f32], want: &[f32]) -> f64 {
     distance / norm(&mut want.iter().map(|&w| f64::from(w))).max(1e-12)
 }
 
-/// Whether a parameter's gradient is nothing but rounding: a bias in front of a batch normalisation, which the running mean then follows.
+/// Whether a parameter's gradient is nothing but rounding: a bias in front of a batch normalisation, which the running mean then
+/// follows.
 fn cancelled(model: &ModelSpec, spec: &crate::model::ParamSpec) -> bool {
     let normalised =
         matches!(model, ModelSpec::DeepFm(m) if m.batch_norm && !spec.name.starts_with(&format!("dnn.{}", m.hidden.len())));
@@ -48,7 +49,8 @@ fn gradients_and_predictions_are_those_of_the_cpu() {
             // A CPU has no TF32; it shows what would be right.
             let exact = if precision == Precision::Tf32 { Precision::Fp32 } else { precision };
             let (mut cpu, mut gpu) = (engine(&EngineConfig { precision: exact, ..config.clone() }), on(&driver, &config));
-            // Rounded otherwise, an input of a ReLU may be on the other side of zero, and there are few samples to make up for it.
+            // Rounded otherwise, an input of a ReLU may be on the other side of zero, and there are few samples to make up for
+            // it.
             let (tolerance, near) = match precision {
                 Precision::Fp32 => (1e-4, 1e-5),
                 Precision::Tf32 => (1e-1, 3e-3),
@@ -94,7 +96,8 @@ fn training_goes_the_way_of_the_cpu_and_is_repeated_bit_by_bit() {
                 let (want, got) = (run(&mut cpu), run(&mut gpu));
                 assert!(run(&mut again) == got && params(&gpu) == params(&again), "the same bits: {config:?}");
                 let rounded = config.precision != Precision::Fp32 || !matches!(config.embedding_rows, RowKind::Fp32);
-                // Adam divides gradients by their own size: where they are next to nothing, their rounding is as large as they are.
+                // Adam divides gradients by their own size: where they are next to nothing, their rounding is as large as they
+                // are.
                 let adam = matches!(rule, OptimizerSpec::Adam { .. });
                 let tolerance = if rounded && adam {
                     1e-1
@@ -203,7 +206,8 @@ fn steps_that_are_repeated_or_ahead_have_the_same_bits() {
     }
 }
 
-/// A loss that is not a number ends the training with its step; what was begun behind it has changed nothing, and training can go on.
+/// A loss that is not a number ends the training with its step; what was begun behind it has changed nothing, and training can go
+/// on.
 #[test]
 fn steps_behind_a_loss_that_is_no_number_change_nothing() {
     for driver in devices() {
