@@ -27,7 +27,12 @@ pub fn format(path: &Path) -> Result<Format, DataError> {
         return Ok(Format::DeepRec);
     }
     match Format::of(path)? {
-        Format::Csv | Format::Parquet | Format::Npz if parent.join(fuxictr::NAME).is_file() => Ok(Format::FuxiCtr),
+        // Other files may lie beside a feature map too: its own have the columns that it names.
+        Format::Csv | Format::Parquet | Format::Npz
+            if parent.join(fuxictr::NAME).is_file() && fuxictr::FuxiReader::open(path).is_ok() =>
+        {
+            Ok(Format::FuxiCtr)
+        }
         format => Ok(format),
     }
 }
@@ -52,7 +57,11 @@ fn folder(path: &Path) -> Result<Format, DataError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::manifest::{FileFacts, Split};
+    use crate::data::{
+        format::testing,
+        manifest::{FileFacts, Split},
+        rows::{Hotness, Layout, Numbers, Rows},
+    };
     use std::{collections::BTreeMap, fs};
 
     #[test]
@@ -71,11 +80,20 @@ mod tests {
         assert_eq!((found("train.txt"), found("day_3.gz")), (Ok(Format::Criteo), Ok(Format::Criteo)));
         assert!(found("empty").unwrap_err().ends_with("empty: is a folder without parquet files; name a file"));
         assert!(found("notes.txt").unwrap_err().contains("the name does not tell the format"));
-        fs::write(at("feature_map.json"), "{}").unwrap();
-        assert_eq!(
-            (found("a.csv"), found("a.parquet"), found("b.h5")),
-            (Ok(Format::FuxiCtr), Ok(Format::FuxiCtr), Ok(Format::FuxiCtr))
-        );
+        let layout = Layout::numbered(1, Numbers::Int32, [Hotness::One]);
+        let mut rows = Rows::new(&layout);
+        (rows.labels, rows.dense) = (vec![1.0], vec![2.0]);
+        rows.ids[0].push([3]);
+        for name in ["fuxi/a.csv", "fuxi/a.parquet"] {
+            fs::create_dir_all(at("fuxi")).unwrap();
+            testing::write_all(Format::FuxiCtr, &at(name), &layout, &rows, 4).unwrap();
+            assert_eq!(found(name), Ok(Format::FuxiCtr));
+        }
+        // Of other columns than the map's, or of none.
+        fs::write(at("fuxi/b.csv"), "y,x\n1,2\n").unwrap();
+        fs::write(at("fuxi/b.parquet"), "x").unwrap();
+        assert_eq!((found("fuxi/b.csv"), found("fuxi/b.parquet")), (Ok(Format::Csv), Ok(Format::Parquet)));
+        assert_eq!(found("none.h5"), Ok(Format::FuxiCtr));
 
         let mut manifest = Manifest::new("deeprec", BTreeMap::new(), vec![]);
         manifest.files = vec![FileFacts { name: "a.csv".into(), bytes: 1, blake3: String::new() }];
