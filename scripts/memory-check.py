@@ -2,11 +2,11 @@
 """Whether `data preprocess` stays within its memory on a log of 5 GB, by what the operating system says of each process.
 
     cargo build --release
-    MEMORY_CHECK_DIR=/tmp/memory-check scripts/memory-check.py [BUDGET_MIB]...
+    MEMORY_CHECK_DIR=/tmp/memory-check scripts/memory-check.py [BUDGET_MIB]... [RECIPE]...
 
-Makes a planted log of 20,000,000 lines in that folder (days, and the same in one file; 10 GB, which stay there) unless it is there, and prepares it
-by one recipe of each kind within each budget (256 and 64 MiB if none is named). Takes 30 GB of disk in all. Ends with 1 if a process took more.
-DLRM_BENCH names another program.
+Makes a planted log of 20,000,000 lines in that folder (days, and the same in one file; 10 GB, which stay there) unless it is
+there, and prepares it by each recipe within each budget (256 and 64 MiB if none is named; all recipes if none is). Takes 30 GB
+of disk in all. Ends with 1 if a process took more. DLRM_BENCH names another program.
 """
 import os
 import shutil
@@ -20,9 +20,12 @@ LINES, DAYS = 20_000_000, 4
 ROWS = "400000,39060,17295,7424,20265,3,7122,1543,63,400000,306795,405282,10,2209,11938,155,4,976,14,400000,400000,400000,590152,12973,108,36"
 RECIPES = [
     ("facebook-kaggle", "train.txt", []),
+    ("facebook-terabyte", "days", []),
     ("mlperf-v1", "days", []),
     ("mlperf-v2", "days", ["--table-rows", ROWS]),
     ("oneflow-dlrm", "days", []),
+    ("oneflow-deepfm", "train.txt", []),
+    ("deeprec", "train.txt", []),
     ("nvidia", "days", []),
     ("fuxictr-criteo-x4", "train.txt", []),
 ]
@@ -63,11 +66,14 @@ def main():
     if not folder or not program.exists():
         sys.exit(__doc__)
     folder = Path(folder)
-    budgets = [int(word) for word in sys.argv[1:]] or [256, 64]
+    budgets = [int(word) for word in sys.argv[1:] if word.isdigit()] or [256, 64]
+    names = [word for word in sys.argv[1:] if not word.isdigit()] or [name for name, _, _ in RECIPES]
+    if unknown := set(names) - {name for name, _, _ in RECIPES}:
+        sys.exit(f"{', '.join(unknown)}: no such recipe; there are {', '.join(name for name, _, _ in RECIPES)}")
     make_log(folder)
     passed = True
     for budget in budgets:
-        for recipe, log, more in RECIPES:
+        for recipe, log, more in (r for r in RECIPES if r[0] in names):
             output = folder / "out"
             shutil.rmtree(output, ignore_errors=True)
             words = ["preprocess", recipe, folder / log, "-o", output, "--memory", f"{budget}MiB", "-q", *more]
