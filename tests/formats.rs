@@ -499,6 +499,11 @@ fn lists_of_one_length_go_where_the_length_is_fixed() {
         let ids = |set: &str| fs::read(dir.join(format!("{set}_sparse_multi_hot.npz"))).unwrap();
         assert!(ids("a") == ids("c"), "{to}");
     }
+    // A folder of files is one.
+    fs::create_dir(dir.join("folder")).unwrap();
+    fs::copy(dir.join("a.parquet"), dir.join("folder/0.parquet")).unwrap();
+    convert("folder", "f_dense.npy", &[]);
+    assert!(fs::read(dir.join("f_sparse_multi_hot.npz")).unwrap() == fs::read(dir.join("a_sparse_multi_hot.npz")).unwrap());
     // Where a sample has one id or none, it is as any column of one.
     fs::write(dir.join("one.svm"), "1 1:0.5 2:1\n0 1:1 \n0 3:1\n").unwrap();
     convert("one.svm", "one.csv", &["--dense", "1", "--categorical", "2"]);

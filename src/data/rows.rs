@@ -1,6 +1,6 @@
 //! Samples on their way between formats: what every reader gives and every writer takes.
 
-use super::{Bags, DataError, format::holding, preprocess::criteo};
+use super::{Bags, DataError, preprocess::criteo};
 use std::path::{Path, PathBuf};
 
 /// How many ids a sample holds in a categorical column.
@@ -62,37 +62,6 @@ impl Layout {
     /// The columns of Criteo's logs.
     pub fn criteo(numbers: Numbers) -> Self {
         Layout::numbered(criteo::DENSE, numbers, [Hotness::One; criteo::TABLES])
-    }
-
-    /// Refuses a layout for a `format` that holds one id a column.
-    ///
-    /// # Errors
-    /// If a column may hold more.
-    pub fn check_single(&self, path: &Path, format: &str) -> Result<(), DataError> {
-        match self.ids.iter().find(|c| c.hotness != Hotness::One) {
-            Some(c) => {
-                let what = format!("{format} holds one id a column, but {} may hold others; {}", c.name, holding(self));
-                Err(wrong(path, what))
-            }
-            None => Ok(()),
-        }
-    }
-
-    /// Refuses a layout for a `format` that holds the columns of Criteo's logs.
-    ///
-    /// # Errors
-    /// If there are others.
-    pub fn check_criteo(&self, path: &Path, format: &str) -> Result<(), DataError> {
-        let (dense, tables) = (self.dense.len(), self.ids.len());
-        if (dense, tables) == (criteo::DENSE, criteo::TABLES) {
-            return self.check_single(path, format);
-        }
-        let (right, all) = (criteo::DENSE, criteo::TABLES);
-        let what = format!(
-            "{format} holds {right} dense and {all} categorical columns, but there are {dense} and {tables}; {}",
-            holding(self)
-        );
-        Err(wrong(path, what))
     }
 }
 
@@ -250,9 +219,6 @@ mod tests {
         let layout = Layout::numbered(0, Numbers::Int32, [Hotness::One, Hotness::Any]);
         let mut rows = Rows::new(&layout);
         assert_eq!((rows.width(), rows.is_empty()), (0, true));
-        let error = layout.check_single(Path::new("a.csv"), "csv").unwrap_err().to_string();
-        let others = "formats that hold these columns: parquet, fuxictr (.parquet), libsvm, libfm";
-        assert_eq!(error, format!("a.csv: csv holds one id a column, but C2 may hold others; {others}"));
         rows.labels.push(1.0);
         rows.ids[0].push([]);
         rows.ids[1].push([4, 5]);

@@ -76,6 +76,7 @@ fn the_disk_never_holds_more_than_was_planned() {
         assert!(seen <= likely, "{recipe}: {seen} bytes were seen, but {likely} planned");
         // More than samples alone, or nothing waited; and the plan is not beyond reason. What Snappy packs, fuxictr's files, is
         // planned as it comes.
+        eprintln!("RATIO {recipe} likely {likely} seen {seen} samples {samples}");
         let reason = if recipe.starts_with("fuxictr") { 4 } else { 2 };
         assert!(seen > samples && likely < reason * seen, "{recipe}: {seen} bytes were seen, {likely} planned");
         fs::remove_dir_all(&output).unwrap();

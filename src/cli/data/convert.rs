@@ -60,8 +60,9 @@ pub(super) fn run(args: &ConvertArgs) -> Result<Exit, Failure> {
     let output = Output { path: &args.output, format: to, force: args.force, quiet: args.quiet };
     let stop = stop_flag()?;
     let mut reader = open(&args.input, from, &args.columns.columns())?;
-    // What is no file (a pipe) cannot be read twice.
-    let counter = Counter::new(&args.input, reader.layout(), &args.output, to).filter(|_| args.input.is_file());
+    // A pipe cannot be read twice.
+    let again = args.input.metadata().is_ok_and(|m| m.is_file() || m.is_dir());
+    let counter = Counter::new(&args.input, reader.layout(), &args.output, to).filter(|_| again);
     if let Some(counter) = counter {
         let mut first = open(&args.input, from, &args.columns.columns())?;
         match output.count(&mut *first, counter, &stop)? {

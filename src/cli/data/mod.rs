@@ -135,12 +135,9 @@ fn format(path: &Path, word: Option<&str>, option: &str) -> Result<Format, Failu
 
 /// The format that `word` names, or the one that a file to read is found to have.
 fn input(path: &Path, word: Option<&str>) -> Result<Format, Failure> {
-    match path.metadata() {
-        Ok(meta) if meta.is_file() && meta.len() == 0 => {
-            return Err(Failure::Input(format!("{}: is empty; a file of samples has at least one", path.display())));
-        }
-        // Some formats have sets of files that share the start of their names.
-        _ => {}
+    // Sets of files are named by what their names have in common, which may be no file.
+    if path.metadata().is_ok_and(|meta| meta.is_file() && meta.len() == 0) {
+        return Err(Failure::Input(format!("{}: is empty; a file of samples has at least one", path.display())));
     }
     let found = word.and_then(Format::named).map_or_else(|| found::format(path), Ok);
     found.map_err(|e| match path.is_dir() {

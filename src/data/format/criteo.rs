@@ -69,7 +69,7 @@ impl CriteoWriter {
     /// # Errors
     /// If it cannot be written, or the columns are other than Criteo's.
     pub fn create(path: &Path, layout: &Layout) -> Result<Self, DataError> {
-        layout.check_criteo(path, "a Criteo log")?;
+        super::room::check_criteo(layout, path, "a Criteo log")?;
         Ok(CriteoWriter { text: TextWriter::create(path)?, layout: layout.clone(), rows: 0 })
     }
 }

@@ -228,8 +228,8 @@ impl CsvWriter {
     /// than Criteo's.
     pub fn create(path: &Path, layout: &Layout, dialect: Dialect) -> Result<Self, DataError> {
         match dialect {
-            Dialect::DeepRec => layout.check_criteo(path, "DeepRec's csv")?,
-            Dialect::Named => layout.check_single(path, "csv")?,
+            Dialect::DeepRec => super::room::check_criteo(layout, path, "DeepRec's csv")?,
+            Dialect::Named => super::room::check_single(layout, path, "csv")?,
         }
         let mut text = TextWriter::create(path)?;
         if dialect == Dialect::Named {

@@ -4,7 +4,8 @@ use super::{
     Writer,
     arrays::{ArraysReader, Column},
     columns::Columns,
-    sidecar::{check_fixed, fixed},
+    room::check_fixed,
+    sidecar::fixed,
 };
 use crate::data::{
     DataError,

@@ -6,7 +6,8 @@
 
 use super::{
     Reader, Writer,
-    sidecar::{Largest, Sidecar, check_fixed, fixed},
+    room::check_fixed,
+    sidecar::{Largest, Sidecar, fixed},
 };
 use crate::{
     data::{

@@ -22,6 +22,7 @@ pub mod parquet;
 pub mod planted;
 mod reduced;
 mod registry;
+mod room;
 mod sidecar;
 mod spool;
 #[cfg(test)]
@@ -35,7 +36,7 @@ use super::{
     rows::{Hotness, Layout, Rows},
 };
 use columns::Columns;
-pub use registry::{Room, holding};
+pub use room::{Room, holding};
 use std::path::{Path, PathBuf};
 
 /// Rows that are passed on together.

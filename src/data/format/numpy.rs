@@ -7,7 +7,8 @@
 use super::{
     Reader, Writer,
     columns::Columns,
-    sidecar::{Largest, Sidecar, check_fixed, fixed},
+    room::check_fixed,
+    sidecar::{Largest, Sidecar, fixed},
 };
 use crate::data::{
     DataError,

@@ -2,13 +2,9 @@
 
 use super::{
     Format, Reader, Writer, bin40, columns::Columns, criteo, csv, fuxictr, hugectr, intermediate, libsvm, npz, numpy, nvidia,
-    parquet, sidecar, torchrec,
+    parquet, room::Room, sidecar, torchrec,
 };
-use crate::data::{
-    DataError,
-    preprocess::criteo::{DENSE, TABLES},
-    rows::{Hotness, Layout},
-};
+use crate::data::{DataError, rows::Layout};
 use std::path::{Path, PathBuf};
 
 type Open = fn(&Path, &Columns) -> Result<Box<dyn Reader>, DataError>;
@@ -31,46 +27,6 @@ pub(super) struct Entry {
     pub room: fn(&Path) -> Room,
     /// Whether the columns are those of Criteo's logs.
     pub criteo: bool,
-}
-
-/// How many ids of a sample a categorical column has room for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Room {
-    /// One, or none where it is missing.
-    One,
-    /// As many as in every other row.
-    Fixed,
-    /// Any number.
-    Any,
-}
-
-impl Room {
-    /// What the columns of `layout` need.
-    pub fn needed(layout: &Layout) -> Room {
-        let of = |hotness| match hotness {
-            Hotness::One => Room::One,
-            Hotness::Fixed(_) => Room::Fixed,
-            Hotness::Any => Room::Any,
-        };
-        layout.ids.iter().map(|c| of(c.hotness)).max().unwrap_or(Room::One)
-    }
-}
-
-/// The words of the formats that have room for the columns of `layout`, for messages.
-pub fn holding(layout: &Layout) -> String {
-    let need = Room::needed(layout);
-    let criteo = (layout.dense.len(), layout.ids.len()) == (DENSE, TABLES);
-    let mut words = Vec::new();
-    for entry in FORMATS.iter().filter(|f| criteo || !f.criteo) {
-        match entry.format {
-            // Its files are of several kinds, all of which hold single ids.
-            Format::FuxiCtr if need == Room::One => words.push(entry.word.to_owned()),
-            Format::FuxiCtr => words.push(format!("{} (.parquet)", entry.word)),
-            _ if (entry.room)(Path::new("")) >= need => words.push(entry.word.to_owned()),
-            _ => {}
-        }
-    }
-    format!("formats that hold these columns: {}", words.join(", "))
 }
 
 /// The entry of `format`.
@@ -273,34 +229,6 @@ pub(super) const FORMATS: &[Entry] = &[
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::rows::Numbers;
-
-    /// What is said to hold columns takes them, and nothing else does.
-    #[test]
-    fn a_format_takes_the_columns_it_is_said_to_hold() {
-        for (dense, tables) in [(DENSE, TABLES), (2, 3)] {
-            for hotness in [Hotness::One, Hotness::Fixed(2), Hotness::Any] {
-                let layout = Layout::numbered(dense, Numbers::Int32, vec![hotness; tables]);
-                let said = holding(&layout);
-                let words: Vec<&str> = said.split(": ").nth(1).unwrap().split(", ").collect();
-                for (entry, ending) in FORMATS.iter().flat_map(|f| ["csv", "parquet", "npz"].map(|ending| (f, ending))) {
-                    let dir = tempfile::tempdir().unwrap();
-                    let path = dir.path().join(format!("a.{ending}"));
-                    let taken = (entry.create)(&path, &layout).is_ok();
-                    let room = (entry.room)(&path) >= Room::needed(&layout) && (!entry.criteo || dense == DENSE);
-                    assert_eq!(taken, room, "{} {ending} {layout:?}", entry.word);
-                    let word = match entry.format {
-                        Format::FuxiCtr if hotness != Hotness::One => format!("fuxictr (.{ending})"),
-                        Format::FuxiCtr => "fuxictr".to_owned(),
-                        _ => entry.word.to_owned(),
-                    };
-                    // An archive of FuxiCTR's holds a fixed number, too, but one that holds any is enough to name.
-                    let told = words.contains(&&*word) || (word == "fuxictr (.npz)" && hotness == Hotness::Fixed(2));
-                    assert_eq!(told, taken, "{} {ending} {said}", entry.word);
-                }
-            }
-        }
-    }
 
     #[test]
     fn each_format_has_one_entry_and_is_documented() {

@@ -1,6 +1,5 @@
 //! `FILE.columns.json`: what the columns of a file are, beside files of formats that have no room to say so.
 
-use super::holding;
 use crate::data::{
     DataError,
     rows::{Hotness, IdColumn, Layout, Numbers, io, wrong},
@@ -150,20 +149,5 @@ pub(super) fn fixed(column: &IdColumn, bag: &[u32]) -> Result<Vec<u32>, String> 
         [] if right == 1 => Ok(vec![0]),
         _ if bag.len() == right => Ok(bag.to_vec()),
         _ => Err(format!("column {} holds {} ids; must hold {right}, as in every row", column.name, bag.len())),
-    }
-}
-
-/// Refuses columns of any number of ids for a `format` that has no room for them.
-///
-/// # Errors
-/// If there is one.
-pub(super) fn check_fixed(layout: &Layout, path: &Path, format: &str) -> Result<(), DataError> {
-    match layout.ids.iter().find(|c| c.hotness == Hotness::Any) {
-        Some(c) => {
-            let (name, others) = (&c.name, holding(layout));
-            let what = format!("{format} holds a fixed number of ids a column, but {name} may hold any; {others}");
-            Err(wrong(path, what))
-        }
-        None => Ok(()),
     }
 }

@@ -6,7 +6,7 @@ use super::{
     Writer,
     matrices::{self, Matrices},
     npz::narrow,
-    sidecar::check_fixed,
+    room::check_fixed,
 };
 use crate::data::{
     DataError,

@@ -105,7 +105,6 @@ struct Plain {
 
 /// Sums of terms in f64, and how far off sums of the same terms in f32 may be. The rounding of an addition is up to 2^-24 of the
 /// sum so far; of a few thousand terms of random signs, that is well below this share of their sizes.
-#[derive(Clone)]
 struct Sums {
     sum: Vec<f64>,
     size: Vec<f64>,

@@ -65,7 +65,7 @@ impl NvidiaWriter {
     }
 
     fn start(path: &Path, layout: &Layout, cardinalities: Option<Vec<u64>>, replaces: bool) -> Result<Self, DataError> {
-        layout.check_single(path, "NVIDIA's split binary")?;
+        super::super::room::check_single(layout, path, "NVIDIA's split binary")?;
         if path.file_name().is_some_and(|n| n.to_str().is_none()) {
             return Err(wrong(path, format!("{NAME} holds the names of splits; must be UTF-8")));
         }

@@ -32,12 +32,14 @@ mod survey;
 mod table;
 #[cfg(test)]
 mod testing;
+mod there;
 mod vocabulary;
 mod write;
 
-pub use plan::{LIMIT as DISK_LIMIT, Plan, PlannedFile, There, free, plan, refuse_small_disk};
+pub use plan::{LIMIT as DISK_LIMIT, Plan, PlannedFile, free, plan, refuse_small_disk};
 pub use recipe::{MultiHot, NullId, Parameters, Randomize, Recipe};
 pub use run::{Done, run};
+pub use there::There;
 
 use super::{inputs::Input, lines::is_gzip, unpack};
 use crate::{

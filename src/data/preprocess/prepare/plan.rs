@@ -3,9 +3,9 @@
 use super::{
     Fresh, Job, Outcome, PrepareError, Progress,
     encode::Encoder,
-    run::{nothing_in_the_way, there},
     state::Checkpoint,
     survey::look,
+    there::{There, nothing_in_the_way, there},
 };
 use crate::{
     backend::cpu::pool::Pool,
@@ -64,18 +64,6 @@ pub struct Plan {
     pub seconds: Option<f64>,
     /// Samples by which that was measured.
     pub sampled: u64,
-}
-
-/// What of a job is there before it runs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum There {
-    /// Nothing.
-    Nothing,
-    /// Work that goes on.
-    Begun,
-    /// Data that will only be checked.
-    Finished,
 }
 
 /// A file that will be written, or a folder of such.

@@ -1,20 +1,21 @@
-//! The whole way: what is there already, reading and encoding, the recipe's files, the manifest.
+//! The whole way: reading and encoding, the recipe's files, the manifest.
 
 use super::{
     Input, Job, PrepareError, Progress, Tell,
     encode::Encoder,
     encoding::Encoding,
     place::place,
-    plan::{Plan, There, check_disk, estimate},
+    plan::{check_disk, estimate},
     resolve::resolve,
     state::{Checkpoint, FOLDER, Growing, Stage, Written},
+    there::{finished, nothing_in_the_way, refuse_file, reuse, same_job},
     write::Writer,
 };
 use crate::{
     backend::cpu::pool::Pool,
     data::{
         DataError,
-        manifest::{Manifest, NAME},
+        manifest::Manifest,
         preprocess::{
             chunks::Chunks,
             criteo::{Blocks, TABLES},
@@ -23,7 +24,7 @@ use crate::{
 };
 use std::{
     fs::{self, File, TryLockError},
-    io::{self, ErrorKind},
+    io::ErrorKind,
     path::{Path, PathBuf},
     sync::atomic::{AtomicBool, Ordering},
     thread,
@@ -112,99 +113,6 @@ fn lock(work: &Path) -> Result<File, PrepareError> {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(PrepareError::Usage(format!("{}: another process is at work here", work.display()))),
         Err(TryLockError::Error(source)) => Err(PrepareError::Write { path, source }),
-    }
-}
-
-/// What of this job is there, for who only asks.
-///
-/// # Errors
-/// As of [`run`], if it is something else.
-pub(super) fn there(job: &Job, fresh: &Checkpoint) -> Result<There, PrepareError> {
-    refuse_file(&job.output)?;
-    if finished(job, fresh)?.is_some() {
-        return Ok(There::Finished);
-    }
-    let work = job.output.join(FOLDER);
-    match Checkpoint::read(&work)? {
-        Some(found) => same_job(found, fresh, &work).map(|_| There::Begun),
-        None => Ok(There::Nothing),
-    }
-}
-
-/// Refuses an output that is, or lies below, what is no folder.
-fn refuse_file(output: &Path) -> Result<(), PrepareError> {
-    let what = match output.ancestors().find(|path| path.exists()) {
-        Some(there) if there.is_dir() => return Ok(()),
-        Some(there) if there == output => "is a file; must be a folder, or not be there yet".into(),
-        Some(there) => format!("cannot be a folder, since {} is a file", there.display()),
-        None => return Ok(()),
-    };
-    Err(PrepareError::write(output)(io::Error::new(ErrorKind::NotADirectory, what)))
-}
-
-/// The manifest of finished data, if they are what would be made; `None` if there are none.
-fn finished(job: &Job, fresh: &Checkpoint) -> Result<Option<Manifest>, PrepareError> {
-    let Some(manifest) = Manifest::read(&job.output)? else { return Ok(None) };
-    let output = job.output.display();
-    let (recipe, named) = (job.recipe.name(), job.parameters.named(job.recipe));
-    let other = if manifest.recipe != recipe {
-        Some(format!("made by {}", manifest.recipe))
-    } else if let Some((name, value)) = manifest.parameters.iter().find(|&(name, value)| named.get(name) != Some(value)) {
-        Some(format!("made with {name} = {value}"))
-    } else {
-        Input::difference(&manifest.inputs, &fresh.inputs).map(|what| format!("made from {what}"))
-    };
-    match other {
-        Some(how) => Err(PrepareError::Stale(format!("{output}: holds data {how}; choose another folder, or delete this one"))),
-        None => Ok(Some(manifest)),
-    }
-}
-
-/// What is there already, if every byte is as it was written.
-fn reuse(job: &Job, manifest: Manifest, work: &Path, tell: Tell) -> Result<Manifest, PrepareError> {
-    let output = job.output.display();
-    let (mut bytes, total) = (0, manifest.bytes());
-    let damaged = manifest.verify(&job.output, |n| {
-        bytes += n;
-        tell(Progress::Other { what: "verifying what is there", bytes, total });
-    });
-    if let Some(first) = damaged.first() {
-        return Err(PrepareError::Stale(format!(
-            "{output}: {} {}; damaged files: {} of {}; delete the folder to make them anew",
-            first.file,
-            first.what,
-            damaged.len(),
-            manifest.files.len()
-        )));
-    }
-    // A kill between the manifest and the end leaves it.
-    let _ = fs::remove_dir_all(work);
-    Ok(manifest)
-}
-
-/// Unfinished work, if it is of this job.
-fn same_job(found: Checkpoint, fresh: &Checkpoint, work: &Path) -> Result<Checkpoint, PrepareError> {
-    let what = if found.recipe != fresh.recipe {
-        format!("by {}", found.recipe.name())
-    } else if found.parameters != fresh.parameters {
-        "with other settings".into()
-    } else if let Some(what) = Input::difference(&found.inputs, &fresh.inputs) {
-        format!("from {what}")
-    } else {
-        return Ok(found);
-    };
-    let work = work.display();
-    Err(PrepareError::Stale(format!("{work}: work was begun here {what}; delete {work} to begin anew, or choose another folder")))
-}
-
-/// No file that will be written is there.
-pub(super) fn nothing_in_the_way(job: &Job, plan: &Plan) -> Result<(), PrepareError> {
-    match plan.files.iter().map(|file| job.output.join(&file.name)).find(|path| path.exists()) {
-        Some(path) => Err(PrepareError::Stale(format!(
-            "{}: is there already, but no {NAME} that tells what it is; choose another folder, or delete it",
-            path.display()
-        ))),
-        None => Ok(()),
     }
 }
 
