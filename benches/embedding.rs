@@ -39,14 +39,16 @@ const SHAPES: [Shape; 3] = [
 fn bags_of(shape: &Shape) -> Vec<Bags> {
     let mut state = 1u64;
     let mut id = || {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        state =
+            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         ((u128::from(state) * shape.rows as u128) >> 64) as u32
     };
     (0..shape.tables)
         .map(|_| {
             let mut bags = Bags::default();
             bags.clear();
-            (0..BATCH).for_each(|_| bags.push((0..shape.hotness).map(|_| id()).collect::<Vec<_>>()));
+            (0..BATCH)
+                .for_each(|_| bags.push((0..shape.hotness).map(|_| id()).collect::<Vec<_>>()));
             bags
         })
         .collect()
@@ -62,7 +64,16 @@ fn rules() -> [(&'static str, OptimizerSpec); 4] {
         ("sgd", OptimizerSpec::Sgd),
         ("adagrad", OptimizerSpec::Adagrad { eps, initial_accumulator: 0.1, lr_decay: 0.0 }),
         ("rowwise_adagrad", OptimizerSpec::RowwiseAdagrad { eps, initial_accumulator: 0.1 }),
-        ("adam", OptimizerSpec::Adam { beta1: 0.9, beta2: 0.999, eps, form: AdamForm::Torch, rows: AdamRows::Lazy }),
+        (
+            "adam",
+            OptimizerSpec::Adam {
+                beta1: 0.9,
+                beta2: 0.999,
+                eps,
+                form: AdamForm::Torch,
+                rows: AdamRows::Lazy,
+            },
+        ),
     ]
 }
 
@@ -79,9 +90,13 @@ fn embedding(c: &mut Criterion) {
         group.throughput(Throughput::Elements((BATCH * shape.tables * shape.hotness) as u64));
         group.bench_function("sort", |b| b.iter(|| groups.sort(&pool, black_box(&bags))));
         groups.sort(&pool, &bags);
-        let in_16_bits = [RowKind::Bf16, RowKind::Fp16, RowKind::Bf16Split].map(|kind| (kind, "sgd", OptimizerSpec::Sgd));
-        for (kind, name, rule) in rules().into_iter().map(|(name, rule)| (RowKind::Fp32, name, rule)).chain(in_16_bits) {
-            let mut set = TableSet::new(kind, &rows, shape.dim, Pooling::Sum, &rule).expect("memory for the tables");
+        let in_16_bits = [RowKind::Bf16, RowKind::Fp16, RowKind::Bf16Split]
+            .map(|kind| (kind, "sgd", OptimizerSpec::Sgd));
+        for (kind, name, rule) in
+            rules().into_iter().map(|(name, rule)| (RowKind::Fp32, name, rule)).chain(in_16_bits)
+        {
+            let mut set = TableSet::new(kind, &rows, shape.dim, Pooling::Sum, &rule)
+                .expect("memory for the tables");
             set.tables.iter_mut().for_each(|t| t.edit(1 << 20, |_, part| part.fill(0.5)));
             if name == "sgd" {
                 group.bench_function(BenchmarkId::new("forward", kind.name()), |b| {
@@ -92,7 +107,8 @@ fn embedding(c: &mut Criterion) {
                 });
             }
             let update = Update { step: Step::new(&rule, 1e-9, 1), scale: 1.0, noise: (1, 1) };
-            let gradient = BagGradient { bags: &bags, pooled: Rows::new(&out[shape.dim..], stride), l2: 0.0 };
+            let gradient =
+                BagGradient { bags: &bags, pooled: Rows::new(&out[shape.dim..], stride), l2: 0.0 };
             group.bench_function(BenchmarkId::new(format!("update {}", kind.name()), name), |b| {
                 b.iter(|| sparse.update(&pool, isa, &mut set, &groups, gradient, &update));
             });

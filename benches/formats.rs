@@ -1,6 +1,8 @@
-//! How fast files feed the loader: samples a second of `Source::fill`, in batches of 2048, from files in the page cache.
+//! How fast files feed the loader: samples a second of `Source::fill`, in batches of 2048, from
+//! files in the page cache.
 //!
-//! `FORMATS_DIR=/tmp/formats cargo bench --bench formats` keeps the files there, for `scripts/formats-peers.sh`.
+//! `FORMATS_DIR=/tmp/formats cargo bench --bench formats` keeps the files there, for
+//! `scripts/formats-peers.sh`.
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use dlrm_bench::{
@@ -11,7 +13,10 @@ use dlrm_bench::{
         source,
     },
     engine::{LossKind, LossSpec},
-    workload::{Bin40Config, DenseTransform, GroupShuffle, ParquetConfig, PlantedConfig, RecordShuffle, TrainSection},
+    workload::{
+        Bin40Config, DenseTransform, GroupShuffle, ParquetConfig, PlantedConfig, RecordShuffle,
+        TrainSection,
+    },
 };
 use std::{
     hint::black_box,
@@ -20,7 +25,8 @@ use std::{
 
 const SAMPLES: u64 = 1 << 19;
 const BATCH: usize = 2048;
-/// Tables are capped so that the labels' truth is made quickly; the files hold four bytes an id whatever its size.
+/// Tables are capped so that the labels' truth is made quickly; the files hold four bytes an id
+/// whatever its size.
 const MAX_ROWS: usize = 1_000_000;
 
 fn write(path: &Path, format: Format) {
@@ -63,11 +69,20 @@ fn formats(c: &mut Criterion) {
     let dir = std::env::var_os("FORMATS_DIR").map_or(temporary.path().to_owned(), PathBuf::from);
     std::fs::create_dir_all(&dir).unwrap();
     let loss = LossSpec { kind: LossKind::Bce, clamp: 0.0 };
-    let train = TrainSection { batch_size: BATCH, epochs: 1, max_steps: None, drop_last: false, seed: 1, loss };
+    let train = TrainSection {
+        batch_size: BATCH,
+        epochs: 1,
+        max_steps: None,
+        drop_last: false,
+        seed: 1,
+        loss,
+    };
     let (bin, parquet) = (dir.join("a.bin"), dir.join("a.parquet"));
     write(&bin, Format::Bin40);
     write(&parquet, Format::Parquet);
-    for (name, shuffle) in [("bin40", RecordShuffle::None), ("bin40, batches shuffled", RecordShuffle::Batch)] {
+    for (name, shuffle) in
+        [("bin40", RecordShuffle::None), ("bin40, batches shuffled", RecordShuffle::Batch)]
+    {
         let config = Bin40Config {
             train: vec![bin.clone()],
             eval: bin.clone(),

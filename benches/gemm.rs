@@ -1,8 +1,11 @@
-//! Matrix products of fully connected layers at the shapes of the workloads, beside the `gemm` crate on the same data.
+//! Matrix products of fully connected layers at the shapes of the workloads, beside the `gemm`
+//! crate on the same data.
 //!
-//! The passes include what a layer needs with them (bias and ReLU, the mask of the previous ReLU, the bias gradient); the crate's
-//! calls are the bare products in f32. `DLRM_BENCH_ISA=avx512bf16|avx512|avx2|portable` picks our instruction set. Names are
-//! `pass/batch x in x out/who`; for example `cargo bench --bench gemm -- 'forward/2048'` runs one pass at one batch.
+//! The passes include what a layer needs with them (bias and ReLU, the mask of the previous ReLU,
+//! the bias gradient); the crate's calls are the bare products in f32.
+//! `DLRM_BENCH_ISA=avx512bf16|avx512|avx2|portable` picks our instruction set. Names are
+//! `pass/batch x in x out/who`; for example `cargo bench --bench gemm -- 'forward/2048'` runs one
+//! pass at one batch.
 
 use criterion::{Bencher, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use dlrm_bench::backend::{
@@ -14,7 +17,8 @@ use dlrm_bench::backend::{
 };
 use std::time::Duration;
 
-/// Bottom and top MLPs of DeepRec's and facebook's Kaggle models, of MLPerf's DLRM, and OneFlow's DeepFM: inputs and widths.
+/// Bottom and top MLPs of DeepRec's and facebook's Kaggle models, of MLPerf's DLRM, and OneFlow's
+/// DeepFM: inputs and widths.
 const MLPS: [&[usize]; 5] = [
     &[13, 512, 256, 64, 16],
     &[367, 512, 256, 1],
@@ -82,7 +86,8 @@ fn by_crate(
     threads: usize,
 ) {
     assert!(dst.len() == m * n && lhs.len() == m * k && rhs.len() == k * n);
-    let parallelism = if threads == 1 { gemm::Parallelism::None } else { gemm::Parallelism::Rayon(threads) };
+    let parallelism =
+        if threads == 1 { gemm::Parallelism::None } else { gemm::Parallelism::Rayon(threads) };
     let (dst, lhs, rhs) = (dst.as_mut_ptr(), lhs.as_ptr(), rhs.as_ptr());
     let s = |stride: usize| stride as isize;
     // SAFETY: the matrices are dense, of the sizes asserted above.
@@ -135,7 +140,15 @@ const PASSES: [Pass; 3] = [
         },
         |l, threads| {
             let LinearShape { batch, input, output } = l.s;
-            by_crate((batch, input, output), &mut l.dx, &l.dz, (1, output), &l.w, (1, input), threads);
+            by_crate(
+                (batch, input, output),
+                &mut l.dx,
+                &l.dz,
+                (1, output),
+                &l.w,
+                (1, input),
+                threads,
+            );
         },
     ),
     (
@@ -146,7 +159,15 @@ const PASSES: [Pass; 3] = [
         },
         |l, threads| {
             let LinearShape { batch, input, output } = l.s;
-            by_crate((output, input, batch), &mut l.dw, &l.dz, (output, 1), &l.x, (1, input), threads);
+            by_crate(
+                (output, input, batch),
+                &mut l.dw,
+                &l.dz,
+                (output, 1),
+                &l.x,
+                (1, input),
+                threads,
+            );
         },
     ),
 ];
@@ -161,14 +182,25 @@ fn products(c: &mut Criterion) {
                 let s = LinearShape { batch, input, output };
                 let mut layer = Layer::new(s);
                 let mut group = c.benchmark_group(format!("{name}/{batch}x{input}x{output}"));
-                group.sample_size(20).warm_up_time(Duration::from_millis(100)).measurement_time(Duration::from_millis(400));
+                group
+                    .sample_size(20)
+                    .warm_up_time(Duration::from_millis(100))
+                    .measurement_time(Duration::from_millis(400));
                 group.throughput(Throughput::Elements((2 * batch * input * output) as u64));
                 for precision in Precision::ALL {
-                    let mut gemm = Gemm::new(isa, precision, threads, &[s]).expect("the layer fits memory");
-                    let run = |b: &mut Bencher, _: &()| b.iter(|| ours(&mut layer, &mut gemm, &pool));
-                    group.bench_with_input(BenchmarkId::new(isa.name(), precision.name()), &(), run);
+                    let mut gemm =
+                        Gemm::new(isa, precision, threads, &[s]).expect("the layer fits memory");
+                    let run =
+                        |b: &mut Bencher, _: &()| b.iter(|| ours(&mut layer, &mut gemm, &pool));
+                    group.bench_with_input(
+                        BenchmarkId::new(isa.name(), precision.name()),
+                        &(),
+                        run,
+                    );
                 }
-                group.bench_with_input(BenchmarkId::from_parameter("crate"), &(), |b, ()| b.iter(|| theirs(&mut layer, threads)));
+                group.bench_with_input(BenchmarkId::from_parameter("crate"), &(), |b, ()| {
+                    b.iter(|| theirs(&mut layer, threads))
+                });
                 group.finish();
             }
         }

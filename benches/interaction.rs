@@ -26,7 +26,8 @@ fn dot(c: &mut Criterion) {
     for (n, d) in [(27, 16), (27, 64), (27, 128), (9, 64)] {
         let mut dot = Dot::new(n, d, false, threads());
         let (t_len, r_len) = (n * d, dot.width());
-        let (t, mut r, mut dt) = (numbers(BATCH * t_len), numbers(BATCH * r_len), numbers(BATCH * t_len));
+        let (t, mut r, mut dt) =
+            (numbers(BATCH * t_len), numbers(BATCH * r_len), numbers(BATCH * t_len));
         group.bench_function(format!("forward/{n}x{d}"), |b| {
             b.iter(|| {
                 let out = RowsMut::new(black_box(&mut r), r_len);
@@ -51,14 +52,17 @@ fn fm(c: &mut Criterion) {
     group.throughput(Throughput::Elements(batch as u64));
     group.bench_function("forward/39x16", |b| {
         b.iter(|| {
-            let (v, linear) = (Rows::new(black_box(&v), fields * dim), Rows::new(black_box(&linear), fields));
+            let (v, linear) =
+                (Rows::new(black_box(&v), fields * dim), Rows::new(black_box(&linear), fields));
             fm::forward(&pool, isa, batch, (fields, dim), v, linear, RowsMut::new(&mut logits, 1));
         });
     });
     group.bench_function("backward/39x16", |b| {
         b.iter(|| {
-            let (v, g) = (Rows::new(black_box(&v), fields * dim), Rows::new(black_box(&dlogits), 1));
-            let (dv, dlinear) = (RowsMut::new(&mut dv, fields * dim), RowsMut::new(&mut dlinear, fields));
+            let (v, g) =
+                (Rows::new(black_box(&v), fields * dim), Rows::new(black_box(&dlogits), 1));
+            let (dv, dlinear) =
+                (RowsMut::new(&mut dv, fields * dim), RowsMut::new(&mut dlinear, fields));
             fm::backward(&pool, isa, batch, (fields, dim), v, g, dv, dlinear);
         });
     });

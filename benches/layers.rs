@@ -1,5 +1,6 @@
-//! What stands between the matrix products: dropout, batch normalisation, masks, losses, the dense update. Elements a second, at
-//! DeepFM's shape (10,000 samples, 1,000 wide) and with the dense parameters of its MLP and of MLPerf's DLRM.
+//! What stands between the matrix products: dropout, batch normalisation, masks, losses, the dense
+//! update. Elements a second, at DeepFM's shape (10,000 samples, 1,000 wide) and with the dense
+//! parameters of its MLP and of MLPerf's DLRM.
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use dlrm_bench::{
@@ -41,15 +42,26 @@ fn activations(c: &mut Criterion) {
         b.iter(|| bits.draw(&pool, isa, ROWS, COLS, black_box(dropout)).factor);
     });
     group.bench_function("dropout, applied", |b| {
-        b.iter(|| dropout::apply(&pool, isa, ROWS, COLS, black_box(dropout), RowsMut::new(&mut y, STRIDE)));
+        b.iter(|| {
+            dropout::apply(&pool, isa, ROWS, COLS, black_box(dropout), RowsMut::new(&mut y, STRIDE))
+        });
     });
     group.bench_function("relu backward", |b| {
         b.iter(|| {
-            elementwise::relu_backward(&pool, isa, ROWS, COLS, Rows::new(black_box(&x), STRIDE), RowsMut::new(&mut y, STRIDE));
+            elementwise::relu_backward(
+                &pool,
+                isa,
+                ROWS,
+                COLS,
+                Rows::new(black_box(&x), STRIDE),
+                RowsMut::new(&mut y, STRIDE),
+            );
         });
     });
     group.bench_function("all finite", |b| {
-        b.iter(|| elementwise::all_finite(&pool, isa, ROWS, COLS, Rows::new(black_box(&x), STRIDE)));
+        b.iter(|| {
+            elementwise::all_finite(&pool, isa, ROWS, COLS, Rows::new(black_box(&x), STRIDE))
+        });
     });
 }
 
@@ -69,13 +81,33 @@ fn norm(c: &mut Criterion) {
             let z = Rows::new(black_box(&z), STRIDE);
             let mut running = Running { mean: &mut mean, var: &mut var };
             batch_norm::statistics(&pool, isa, s, z, &mut running, &mut stats, &mut scratch);
-            batch_norm::normalise(&pool, isa, s, z, &stats, &scale, &shift, RowsMut::new(&mut y, STRIDE));
+            batch_norm::normalise(
+                &pool,
+                isa,
+                s,
+                z,
+                &stats,
+                &scale,
+                &shift,
+                RowsMut::new(&mut y, STRIDE),
+            );
         });
     });
     group.bench_function("backward", |b| {
         b.iter(|| {
             let (z, g) = (Rows::new(black_box(&z), STRIDE), RowsMut::new(&mut y, STRIDE));
-            batch_norm::backward(&pool, isa, s, z, &stats, &scale, g, &mut d_scale, &mut d_shift, &mut scratch);
+            batch_norm::backward(
+                &pool,
+                isa,
+                s,
+                z,
+                &stats,
+                &scale,
+                g,
+                &mut d_scale,
+                &mut d_shift,
+                &mut scratch,
+            );
         });
     });
 }
@@ -85,11 +117,19 @@ fn losses(c: &mut Criterion) {
     let labels: Vec<f32> = (0..ROWS).map(|i| (i % 3 == 0) as u8 as f32).collect();
     let mut group = c.benchmark_group("loss");
     group.throughput(Throughput::Elements(ROWS as u64));
-    for (name, kind) in [("bce", LossKind::Bce), ("wbce", LossKind::Wbce { weights: [0.2, 0.8] }), ("mse", LossKind::Mse)] {
+    for (name, kind) in [
+        ("bce", LossKind::Bce),
+        ("wbce", LossKind::Wbce { weights: [0.2, 0.8] }),
+        ("mse", LossKind::Mse),
+    ] {
         let spec = LossSpec { kind, clamp: 0.0 };
-        group.bench_function(name, |b| b.iter(|| loss::forward_backward(&spec, black_box(&logits), &labels, &mut out)));
+        group.bench_function(name, |b| {
+            b.iter(|| loss::forward_backward(&spec, black_box(&logits), &labels, &mut out))
+        });
     }
-    group.bench_function("probabilities", |b| b.iter(|| loss::probabilities(black_box(&logits), &mut out)));
+    group.bench_function("probabilities", |b| {
+        b.iter(|| loss::probabilities(black_box(&logits), &mut out))
+    });
 }
 
 fn update(c: &mut Criterion) {
@@ -98,7 +138,16 @@ fn update(c: &mut Criterion) {
     let rules = [
         ("sgd", OptimizerSpec::Sgd),
         ("adagrad", OptimizerSpec::Adagrad { eps, initial_accumulator: 0.1, lr_decay: 0.0 }),
-        ("adam", OptimizerSpec::Adam { beta1: 0.9, beta2: 0.999, eps, form: AdamForm::Torch, rows: AdamRows::Lazy }),
+        (
+            "adam",
+            OptimizerSpec::Adam {
+                beta1: 0.9,
+                beta2: 0.999,
+                eps,
+                form: AdamForm::Torch,
+                rows: AdamRows::Lazy,
+            },
+        ),
     ];
     let mut group = c.benchmark_group("dense update");
     for (model, n) in [("deepfm", 4_634_001), ("mlperf", 2_369_000)] {
@@ -107,7 +156,18 @@ fn update(c: &mut Criterion) {
         for (name, rule) in &rules {
             let step = Step::new(rule, 1e-9, 1);
             group.bench_function(BenchmarkId::new(*name, model), |b| {
-                b.iter(|| dense_update::update(&pool, isa, black_box(&step), 1.0, &mut p, &g, &mut s0, &mut s1));
+                b.iter(|| {
+                    dense_update::update(
+                        &pool,
+                        isa,
+                        black_box(&step),
+                        1.0,
+                        &mut p,
+                        &g,
+                        &mut s0,
+                        &mut s1,
+                    )
+                });
             });
         }
         let mut partials = Vec::new();

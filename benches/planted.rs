@@ -25,7 +25,9 @@ fn generate(c: &mut Criterion) {
             });
         });
     }
-    group.sample_size(10).bench_function("open", |b| b.iter(|| planted::open(&config("criteo_kaggle")).expect("a preset").facts));
+    group.sample_size(10).bench_function("open", |b| {
+        b.iter(|| planted::open(&config("criteo_kaggle")).expect("a preset").facts)
+    });
 }
 
 criterion_group!(benches, generate);

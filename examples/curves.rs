@@ -1,5 +1,5 @@
-//! Draws the convergence curves of `reference_logs/`: `cargo run --example curves reference_logs/*.csv` writes an SVG and a PNG
-//! beside each table.
+//! Draws the convergence curves of `reference_logs/`: `cargo run --example curves
+//! reference_logs/*.csv` writes an SVG and a PNG beside each table.
 
 fn main() -> std::process::ExitCode {
     for table in std::env::args_os().skip(1) {

@@ -1,10 +1,11 @@
-//! AUC against training samples on planted data with Criteo Kaggle's tables: logistic regressions and a DLRM, as CSV.
+//! AUC against training samples on planted data with Criteo Kaggle's tables: logistic regressions
+//! and a DLRM, as CSV.
 //!
 //! `cargo run --release --example planted_curves -- SAMPLES SEED...`
 //!
-//! The logistic regression sees the same columns: one weight an id, one a dense feature, a bias; updated sample by sample with
-//! Adagrad at several rates, so that the best of them stands for what such a model can reach. The DLRM has the sizes of
-//! facebook's Kaggle script.
+//! The logistic regression sees the same columns: one weight an id, one a dense feature, a bias;
+//! updated sample by sample with Adagrad at several rates, so that the best of them stands for what
+//! such a model can reach. The DLRM has the sizes of facebook's Kaggle script.
 
 use dlrm_bench::{
     data::{Batch, loader::read_all, source},
@@ -68,7 +69,8 @@ impl Listener for Curve {
     }
 }
 
-/// Trains all logistic regressions side by side; the seed only names the rows, since nothing in them is random.
+/// Trains all logistic regressions side by side; the seed only names the rows, since nothing in
+/// them is random.
 fn logistic(workload: &Workload, seed: &str) -> Result<(), Box<dyn std::error::Error>> {
     let mut data = source::open(workload)?;
     eprintln!("best reachable AUC {:?}, positives {:?}", data.facts.best_auc, data.facts.base_rate);
@@ -124,8 +126,13 @@ impl Logistic {
 
     fn predict(&self, batch: &Batch, b: usize) -> f32 {
         let n = self.dense.len() - 1;
-        let dense: f32 = self.dense.iter().zip(&batch.dense[b * n..(b + 1) * n]).map(|(w, x)| w.w * x).sum();
-        let ids = self.tables.iter().zip(&batch.bags).flat_map(|(t, bags)| bags.bag(b).iter().map(|&id| t[id as usize].w));
+        let dense: f32 =
+            self.dense.iter().zip(&batch.dense[b * n..(b + 1) * n]).map(|(w, x)| w.w * x).sum();
+        let ids = self
+            .tables
+            .iter()
+            .zip(&batch.bags)
+            .flat_map(|(t, bags)| bags.bag(b).iter().map(|&id| t[id as usize].w));
         1.0 / (1.0 + (-(self.dense[n].w + dense + ids.sum::<f32>())).exp())
     }
 
@@ -133,7 +140,9 @@ impl Logistic {
         let n = self.dense.len() - 1;
         for b in 0..batch.len {
             let error = self.predict(batch, b) - batch.labels[b];
-            for (w, x) in self.dense.iter_mut().zip(batch.dense[b * n..(b + 1) * n].iter().chain([&1.0])) {
+            for (w, x) in
+                self.dense.iter_mut().zip(batch.dense[b * n..(b + 1) * n].iter().chain([&1.0]))
+            {
                 w.update(error * x, self.rate);
             }
             for (table, bags) in self.tables.iter_mut().zip(&batch.bags) {
@@ -143,7 +152,8 @@ impl Logistic {
     }
 
     fn auc(&self, eval: &[Batch]) -> Result<f64, metrics::MetricsError> {
-        let predictions: Vec<f32> = eval.iter().flat_map(|b| (0..b.len).map(|i| self.predict(b, i))).collect();
+        let predictions: Vec<f32> =
+            eval.iter().flat_map(|b| (0..b.len).map(|i| self.predict(b, i))).collect();
         let labels: Vec<f32> = eval.iter().flat_map(|b| b.labels.iter().copied()).collect();
         Ok(metrics::quality(&predictions, &labels)?.auc)
     }

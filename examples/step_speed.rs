@@ -1,12 +1,12 @@
-//! Training steps a second of one engine on one of the models of `benches/support/systems.rs`, as one JSON line. Made to take
-//! turns with other programs (`scripts/peers.sh`).
+//! Training steps a second of one engine on one of the models of `benches/support/systems.rs`, as
+//! one JSON line. Made to take turns with other programs (`scripts/peers.sh`).
 //!
 //! ```text
 //! cargo run --release --example step_speed -- SYSTEM ENGINE PRECISION [SECONDS]
 //! ```
 //!
-//! SYSTEM is `deeprec`, `mlperf`, `deepfm`, `deepfm-dense-adam` or `facebook`; ENGINE `fused` or `candle`; PRECISION `fp32`,
-//! `bf16` or `fp16`.
+//! SYSTEM is `deeprec`, `mlperf`, `deepfm`, `deepfm-dense-adam` or `facebook`; ENGINE `fused` or
+//! `candle`; PRECISION `fp32`, `bf16` or `fp16`.
 
 #[path = "../benches/support/systems.rs"]
 mod systems;
@@ -35,12 +35,20 @@ fn main() -> ExitCode {
 fn measure(args: &[String]) -> Result<serde_json::Value, String> {
     let (system, engine, precision, seconds) = match args {
         [s, e, p] => (s, e, p, 5.0),
-        [s, e, p, seconds] => (s, e, p, seconds.parse::<f64>().map_err(|_| format!("{seconds} is no number of seconds"))?),
+        [s, e, p, seconds] => (
+            s,
+            e,
+            p,
+            seconds.parse::<f64>().map_err(|_| format!("{seconds} is no number of seconds"))?,
+        ),
         _ => return Err("give SYSTEM ENGINE PRECISION [SECONDS]".into()),
     };
     let all = systems::systems();
     let names: Vec<_> = all.iter().map(|s| s.name).collect();
-    let system = all.iter().find(|s| s.name == system).ok_or(format!("no system {system}; there are {}", names.join(", ")))?;
+    let system = all
+        .iter()
+        .find(|s| s.name == system)
+        .ok_or(format!("no system {system}; there are {}", names.join(", ")))?;
     let kind = match engine.as_str() {
         "fused" => EngineKind::Fused,
         "candle" => EngineKind::Candle,
@@ -59,7 +67,9 @@ fn measure(args: &[String]) -> Result<serde_json::Value, String> {
     let mut run = |steps: usize| -> Result<f64, String> {
         let began = Instant::now();
         for _ in 0..steps {
-            engine.train_step(&batches[number % batches.len()], system.rate()).map_err(|e| e.to_string())?;
+            engine
+                .train_step(&batches[number % batches.len()], system.rate())
+                .map_err(|e| e.to_string())?;
             number += 1;
         }
         Ok(began.elapsed().as_secs_f64() / steps as f64)
@@ -73,7 +83,10 @@ fn measure(args: &[String]) -> Result<serde_json::Value, String> {
     if let Some(clock) = engine.phases() {
         for phase in Phase::ALL {
             let name = serde_json::to_value(phase).map_err(|e| e.to_string())?;
-            phases.insert(name.as_str().unwrap_or_default().into(), json!(clock.seconds(phase) / number as f64));
+            phases.insert(
+                name.as_str().unwrap_or_default().into(),
+                json!(clock.seconds(phase) / number as f64),
+            );
         }
     }
     Ok(json!({

@@ -1,13 +1,15 @@
-//! Elementary functions made of IEEE additions, multiplications, divisions and integer operations only, in a fixed order: the
-//! same bits on every platform, whatever its C library, and on a GPU (`backend/cuda/common/exact.cuh` is the same text, compiled
-//! with contraction off). They have no branches, so that loops over columns vectorise. Planted data and the log loss are made of
-//! them.
+//! Elementary functions made of IEEE additions, multiplications, divisions and integer operations
+//! only, in a fixed order: the same bits on every platform, whatever its C library, and on a GPU
+//! (`backend/cuda/common/exact.cuh` is the same text, compiled with contraction off). They have no
+//! branches, so that loops over columns vectorise. Planted data and the log loss are made of them.
 
 use std::f64::consts::{LN_2, LOG2_E, SQRT_2};
 
-/// Adding and subtracting 1.5 * 2^52 rounds to the nearest integer, which then sits in the low bits of the sum.
+/// Adding and subtracting 1.5 * 2^52 rounds to the nearest integer, which then sits in the low bits
+/// of the sum.
 const ROUND: f64 = 6_755_399_441_055_744.0;
-/// `LN_2` in two parts; the first has 21 trailing zero bits, so that a small integer times it is exact.
+/// `LN_2` in two parts; the first has 21 trailing zero bits, so that a small integer times it is
+/// exact.
 const LN_2_HIGH: f64 = f64::from_bits(LN_2.to_bits() & !0x1F_FFFF);
 /// `LN_2 - LN_2_HIGH` with 30 digits of ln 2.
 const LN_2_LOW: f64 = (LN_2 - LN_2_HIGH) + 2.319_046_813_846_299_6e-17;
@@ -56,7 +58,17 @@ pub fn ln(x: f64) -> f64 {
     let s = (m - 1.0) / (m + 1.0);
     let z = s * s;
     let mut p = 1.0 / 19.0;
-    for c in [1.0 / 17.0, 1.0 / 15.0, 1.0 / 13.0, 1.0 / 11.0, 1.0 / 9.0, 1.0 / 7.0, 1.0 / 5.0, 1.0 / 3.0, 1.0] {
+    for c in [
+        1.0 / 17.0,
+        1.0 / 15.0,
+        1.0 / 13.0,
+        1.0 / 11.0,
+        1.0 / 9.0,
+        1.0 / 7.0,
+        1.0 / 5.0,
+        1.0 / 3.0,
+        1.0,
+    ] {
         p = p * z + c;
     }
     k * LN_2_HIGH + (2.0 * s * p + k * LN_2_LOW)
@@ -81,7 +93,8 @@ pub fn to_u32(x: f64) -> u32 {
     (x + ROUND).to_bits() as u32
 }
 
-/// A uniform number in (0, 1) from the upper 52 bits of `high:low`: an odd multiple of 2^-53, never 0 or 1.
+/// A uniform number in (0, 1) from the upper 52 bits of `high:low`: an odd multiple of 2^-53, never
+/// 0 or 1.
 #[inline(always)]
 pub fn open_unit(high: u32, low: u32) -> f64 {
     let bits = (u64::from(high) << 32 | u64::from(low)) >> 12;

@@ -1,5 +1,5 @@
-//! Trains DLRM and DeepFM to a target AUC as fast as the hardware allows, and proves how fast that was.
-//! ARCHITECTURE.md is the map; the binary is `dlrm-bench`.
+//! Trains DLRM and DeepFM to a target AUC as fast as the hardware allows, and proves how fast that
+//! was. ARCHITECTURE.md is the map; the binary is `dlrm-bench`.
 #![warn(missing_docs)]
 
 pub mod backend;

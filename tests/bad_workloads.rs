@@ -1,5 +1,5 @@
-//! Broken workload files, one by one through the binary: each is refused in one line that names file, line, key and what would be
-//! right, with exit code 64, before anything is read or written.
+//! Broken workload files, one by one through the binary: each is refused in one line that names
+//! file, line, key and what would be right, with exit code 64, before anything is read or written.
 
 use std::{
     path::{Path, PathBuf},
@@ -59,7 +59,8 @@ fn refusal(output: &Output, code: i32) -> String {
     line.to_owned()
 }
 
-/// What is replaced in GOOD by what, and the message: `LINE: KEY: WHAT`, the file's name in front of it.
+/// What is replaced in GOOD by what, and the message: `LINE: KEY: WHAT`, the file's name in front
+/// of it.
 const BROKEN: &[(&str, &str, &str)] = &[
     // Not TOML.
     ("dim = 16", "dim 16", "14: not valid TOML: "),
@@ -68,9 +69,21 @@ const BROKEN: &[(&str, &str, &str)] = &[
     ("name = \"small\"", "name = small", "2: not valid TOML: "),
     // Sections and keys that do not exist, or stand in the wrong place.
     ("[train]", "[training]", "18: training: unknown section; did you mean [train]?"),
-    ("[train]", "[zebra]", "18: zebra: unknown section; the sections are [workload] [data] [loader] [model] "),
-    ("batch_size = 128", "batchsize = 128", "19: train.batchsize: unknown key; did you mean batch_size?"),
-    ("batch_size = 128", "batch_size = 128\nauc = 0.8", "20: train.auc: unknown key; did you mean target.auc?"),
+    (
+        "[train]",
+        "[zebra]",
+        "18: zebra: unknown section; the sections are [workload] [data] [loader] [model] ",
+    ),
+    (
+        "batch_size = 128",
+        "batchsize = 128",
+        "19: train.batchsize: unknown key; did you mean batch_size?",
+    ),
+    (
+        "batch_size = 128",
+        "batch_size = 128\nauc = 0.8",
+        "20: train.auc: unknown key; did you mean target.auc?",
+    ),
     (
         "[train]\nbatch_size = 128",
         "[[train]]\nbatch_size = 128",
@@ -87,7 +100,11 @@ const BROKEN: &[(&str, &str, &str)] = &[
         "24: optimizer.beta1: has no effect here, it belongs to optimizer.kind = \"adam\"; remove it",
     ),
     // Essentials that are missing.
-    ("kind = \"sgd\"\n", "", "21: optimizer.kind: missing; must be \"sgd\", \"adagrad\", \"rowwise_adagrad\" or \"adam\""),
+    (
+        "kind = \"sgd\"\n",
+        "",
+        "21: optimizer.kind: missing; must be \"sgd\", \"adagrad\", \"rowwise_adagrad\" or \"adam\"",
+    ),
     (
         "[data]\nsource = \"planted\"\npreset = \"custom\"\ntables = [50, 60]\ndense = 3\ntrain_samples = 1000\neval_samples = 500\n",
         "",
@@ -99,11 +116,31 @@ const BROKEN: &[(&str, &str, &str)] = &[
         "batch_size = \"many\"",
         "19: train.batch_size: is \"many\"; must be a whole number that is not negative",
     ),
-    ("batch_size = 128", "batch_size = -1", "19: train.batch_size: is -1; must be a whole number that is not negative"),
-    ("batch_size = 128", "batch_size = 12.5", "19: train.batch_size: is 12.5; must be a whole number that is not negative"),
-    ("batch_size = 128", "batch_size = 128\ndrop_last = 1", "20: train.drop_last: is 1; must be true or false"),
-    ("top = [64, 1]", "top = [64, \"1\"]", "16: model.top: entry 2 is \"1\"; must be a whole number that is not negative"),
-    ("learning_rate = 0.1", "learning_rate = nan", "23: optimizer.learning_rate: is nan; must be a number"),
+    (
+        "batch_size = 128",
+        "batch_size = -1",
+        "19: train.batch_size: is -1; must be a whole number that is not negative",
+    ),
+    (
+        "batch_size = 128",
+        "batch_size = 12.5",
+        "19: train.batch_size: is 12.5; must be a whole number that is not negative",
+    ),
+    (
+        "batch_size = 128",
+        "batch_size = 128\ndrop_last = 1",
+        "20: train.drop_last: is 1; must be true or false",
+    ),
+    (
+        "top = [64, 1]",
+        "top = [64, \"1\"]",
+        "16: model.top: entry 2 is \"1\"; must be a whole number that is not negative",
+    ),
+    (
+        "learning_rate = 0.1",
+        "learning_rate = nan",
+        "23: optimizer.learning_rate: is nan; must be a number",
+    ),
     // Words.
     (
         "kind = \"sgd\"",
@@ -115,7 +152,11 @@ const BROKEN: &[(&str, &str, &str)] = &[
         "source = \"hdf5\"",
         "5: data.source: is \"hdf5\"; must be \"planted\", \"numpy_random\", \"criteo_tsv\", \"csv\", \"bin40\" or \"parquet\"",
     ),
-    ("dim = 16", "dim = 16\npooling = \"weighted_mean\"", "15: model.pooling: is \"weighted_mean\"; must be \"sum\", \"mean\", "),
+    (
+        "dim = 16",
+        "dim = 16\npooling = \"weighted_mean\"",
+        "15: model.pooling: is \"weighted_mean\"; must be \"sum\", \"mean\", ",
+    ),
     (
         "[eval]",
         "[engine]\nprecision = \"tf32\"\n[eval]",
@@ -147,25 +188,45 @@ const BROKEN: &[(&str, &str, &str)] = &[
         "[engine]\nprecision = \"fp16\"\nloss_scale = 0\n[eval]",
         "27: engine.loss_scale: is 0; must be from 2^-24 to 2^60",
     ),
-    ("[eval]", "[engine]\ndevice = \"tpu\"\n[eval]", "26: engine.device: is \"tpu\"; must be \"cpu\", \"cuda:N\""),
-    ("name = \"small\"", "name = \"a/b\"", "2: workload.name: is \"a/b\"; must be letters, digits, "),
+    (
+        "[eval]",
+        "[engine]\ndevice = \"tpu\"\n[eval]",
+        "26: engine.device: is \"tpu\"; must be \"cpu\", \"cuda:N\"",
+    ),
+    (
+        "name = \"small\"",
+        "name = \"a/b\"",
+        "2: workload.name: is \"a/b\"; must be letters, digits, ",
+    ),
     (
         "name = \"small\"",
         "name = \"small\"\nquirks = [\"fb.x\"]",
         "3: workload.quirks: entry 1 is \"fb.x\"; must be \"fb.lr-plateau\", ",
     ),
     // Ranges.
-    ("batch_size = 128", "batch_size = 0", "19: train.batch_size: is 0; must be from 1 to 16777216"),
+    (
+        "batch_size = 128",
+        "batch_size = 0",
+        "19: train.batch_size: is 0; must be from 1 to 16777216",
+    ),
     ("batch_size = 256", "batch_size = 0", "26: eval.batch_size: is 0; must be from 1 to 16777216"),
     ("auc = 0.7", "auc = 0.5", "29: target.auc: is 0.5; must be above 0.5 (chance) and below 1"),
     ("auc = 0.7", "auc = 70", "29: target.auc: is 70; must be above 0.5 (chance) and below 1"),
-    ("learning_rate = 0.1", "learning_rate = -0.1", "23: optimizer.learning_rate: is -0.1; must be above 0"),
+    (
+        "learning_rate = 0.1",
+        "learning_rate = -0.1",
+        "23: optimizer.learning_rate: is -0.1; must be above 0",
+    ),
     (
         "learning_rate = 0.1",
         "learning_rate = 0.1\nclip_norm = 0",
         "24: optimizer.clip_norm: is 0; must be above 0; leave it out for no clipping",
     ),
-    ("kind = \"sgd\"", "kind = \"adam\"\nbeta2 = 1.0", "23: optimizer.beta2: is 1; must be from 0 to below 1"),
+    (
+        "kind = \"sgd\"",
+        "kind = \"adam\"\nbeta2 = 1.0",
+        "23: optimizer.beta2: is 1; must be from 0 to below 1",
+    ),
     (
         "kind = \"sgd\"",
         "kind = \"adagrad\"\neps = 0",
@@ -176,14 +237,22 @@ const BROKEN: &[(&str, &str, &str)] = &[
         "kind = \"deepfm\"\ndim = 16\nhidden = [8]\ndropout = 1.0",
         "16: model.dropout: is 1; must be from 0 to below 1",
     ),
-    ("batch_size = 128", "batch_size = 128\nloss_clamp = 0.7", "20: train.loss_clamp: is 0.7; must be from 0 (off) to below 0.5"),
+    (
+        "batch_size = 128",
+        "batch_size = 128\nloss_clamp = 0.7",
+        "20: train.loss_clamp: is 0.7; must be from 0 (off) to below 0.5",
+    ),
     (
         "batch_size = 128",
         "batch_size = 128\nloss = \"wbce\"\nloss_weights = [1.0]",
         "21: train.loss_weights: must be two weights, of class 0 and class 1, not negative and not both 0",
     ),
     // Shapes and combinations that make no sense.
-    ("bottom = [32, 16]", "bottom = [64, 32]", "15: model.bottom: last width is 32, but model.dim is 16; make them equal"),
+    (
+        "bottom = [32, 16]",
+        "bottom = [64, 32]",
+        "15: model.bottom: last width is 32, but model.dim is 16; make them equal",
+    ),
     ("top = [64, 1]", "top = [64, 2]", "16: model.top: last width is 2; must be 1, the logit"),
     ("top = [64, 1]", "top = []", "16: model.top: is empty; must hold at least one width"),
     (
@@ -216,7 +285,11 @@ const BROKEN: &[(&str, &str, &str)] = &[
         "batch_size = 256\nevery = \"never\"",
         "30: target.auc: needs evaluations, but eval.every is \"never\"; remove it, or give eval.every_steps",
     ),
-    ("auc = 0.7", "auc = 0.7\nshare_of_best = 0.9", "30: target.share_of_best: stands beside target.auc; leave one of them out "),
+    (
+        "auc = 0.7",
+        "auc = 0.7\nshare_of_best = 0.9",
+        "30: target.share_of_best: stands beside target.auc; leave one of them out ",
+    ),
     (
         "top = [64, 1]",
         "top = [64, 1]\ninit_rng = \"numpy\"",
@@ -262,7 +335,10 @@ fn broken_workload_files_are_refused_in_one_line() {
         assert!(GOOD.contains(what), "{what}");
         std::fs::write(dir.path().join("w.toml"), GOOD.replacen(what, by, 1)).unwrap();
         let line = refusal(&run(dir.path(), "w.toml", &[]), 64);
-        assert!(line.starts_with(&format!("w.toml:{message}")), "\n  is: {line}\nmust: w.toml:{message}");
+        assert!(
+            line.starts_with(&format!("w.toml:{message}")),
+            "\n  is: {line}\nmust: w.toml:{message}"
+        );
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "something was written");
     }
 }
@@ -273,15 +349,36 @@ fn broken_overrides_are_refused_in_one_line() {
     std::fs::write(dir.path().join("w.toml"), GOOD).unwrap();
     for (set, message) in [
         ("train.batch_size=0", "--set train.batch_size: is 0; must be from 1 to 16777216"),
-        ("train.batch_size=lots", "--set train.batch_size: is \"lots\"; must be a whole number that is not negative"),
-        ("data.positive_rate=0.0001", "--set data.positive_rate: is 0.0001; must be from 0.001 to 0.999"),
-        ("data.hotness=[5000, 1]", "--set data.hotness: is 5000; must be ids a sample, from 1 to 4096"),
-        ("data.tables=[3000000000, 60]", "--set data.tables: is 3000000000; must be rows up to 2147483648"),
-        ("model.dim=8", "w.toml:15: model.bottom: last width is 16, but model.dim is 8; make them equal"),
-        ("train.batch_size", "--set train.batch_size: must be KEY=VALUE, as in --set train.batch_size=4096"),
+        (
+            "train.batch_size=lots",
+            "--set train.batch_size: is \"lots\"; must be a whole number that is not negative",
+        ),
+        (
+            "data.positive_rate=0.0001",
+            "--set data.positive_rate: is 0.0001; must be from 0.001 to 0.999",
+        ),
+        (
+            "data.hotness=[5000, 1]",
+            "--set data.hotness: is 5000; must be ids a sample, from 1 to 4096",
+        ),
+        (
+            "data.tables=[3000000000, 60]",
+            "--set data.tables: is 3000000000; must be rows up to 2147483648",
+        ),
+        (
+            "model.dim=8",
+            "w.toml:15: model.bottom: last width is 16, but model.dim is 8; make them equal",
+        ),
+        (
+            "train.batch_size",
+            "--set train.batch_size: must be KEY=VALUE, as in --set train.batch_size=4096",
+        ),
         ("traim.batch_size=1", "--set traim.batch_size: unknown section; did you mean [train]?"),
         ("model.top=[4, 1", "--set model.top: not a TOML value: "),
-        ("optimizer.beta1=0.5", "--set optimizer.beta1: has no effect here, it belongs to optimizer.kind = \"adam\"; remove it"),
+        (
+            "optimizer.beta1=0.5",
+            "--set optimizer.beta1: has no effect here, it belongs to optimizer.kind = \"adam\"; remove it",
+        ),
     ] {
         let line = refusal(&run(dir.path(), "w.toml", &["--set", set]), 64);
         assert!(line.starts_with(message), "\n  is: {line}\nmust: {message}");
@@ -299,7 +396,10 @@ fn files_that_are_no_workloads_are_refused_in_one_line() {
         "binary.toml: not a text file (UTF-8); must be a workload in TOML"
     );
     std::fs::write(dir.path().join("empty.toml"), "").unwrap();
-    assert!(refusal(&run(dir.path(), "empty.toml", &[]), 64).starts_with("empty.toml:1: workload.name: missing; must be "));
+    assert!(
+        refusal(&run(dir.path(), "empty.toml", &[]), 64)
+            .starts_with("empty.toml:1: workload.name: missing; must be ")
+    );
 }
 
 #[test]
@@ -309,7 +409,10 @@ fn a_wrong_command_line_is_a_usage_error() {
         (&["--engine", "torch"][..], "[possible values: "),
         (&["--threads", "-1"], "must be a whole number from 0 to 1024"),
         (&["--seed", "x"], "must be a whole number from 0"),
-        (&["--seed", "18446744073709551616"], "must be a whole number from 0 to 18446744073709551615"),
+        (
+            &["--seed", "18446744073709551616"],
+            "must be a whole number from 0 to 18446744073709551615",
+        ),
         (&["--seeds", "1,-2"], "must be a whole number from 0"),
         (&["--runs", "0"], "must be a whole number from 1 to 4294967295"),
         (&["--no-such-flag"], "unexpected argument"),
@@ -322,7 +425,8 @@ fn a_wrong_command_line_is_a_usage_error() {
     }
 }
 
-/// Every workload file that is shipped, and those of the tests, can be read where its data is said to be.
+/// Every workload file that is shipped, and those of the tests, can be read where its data is said
+/// to be.
 #[test]
 fn shipped_workloads_are_right() {
     let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
@@ -333,7 +437,10 @@ fn shipped_workloads_are_right() {
     assert!(files.len() >= 5);
     for file in files {
         let output = Command::new(env!("CARGO_BIN_EXE_dlrm-bench"))
-            .envs(["FRAPPE", "ADULT", "CRITEO_KAGGLE", "CRITEO_1TB", "KAGGLE_8000"].map(|name| (name, "/somewhere")))
+            .envs(
+                ["FRAPPE", "ADULT", "CRITEO_KAGGLE", "CRITEO_1TB", "KAGGLE_8000"]
+                    .map(|name| (name, "/somewhere")),
+            )
             .args(["run", "--explain"])
             .arg(&file)
             .output()

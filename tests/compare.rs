@@ -29,14 +29,23 @@ impl Bench {
     }
 
     fn command(&self, args: &[&str]) -> Output {
-        Command::new(env!("CARGO_BIN_EXE_dlrm-bench")).current_dir(self.dir.path()).args(args).output().unwrap()
+        Command::new(env!("CARGO_BIN_EXE_dlrm-bench"))
+            .current_dir(self.dir.path())
+            .args(args)
+            .output()
+            .unwrap()
     }
 
     /// A run; its folder's results are below `results/<name>`.
     fn run(&self, name: &str, args: &[&str]) {
         let platform = format!("mlperf.platform={name}");
-        let out =
-            self.command(&[&["run", "w.toml", "--quiet", "--no-plots", "--no-ceilings", "--set", &platform], args].concat());
+        let out = self.command(
+            &[
+                &["run", "w.toml", "--quiet", "--no-plots", "--no-ceilings", "--set", &platform],
+                args,
+            ]
+            .concat(),
+        );
         assert!(matches!(out.status.code(), Some(0 | 1)), "{}", text(&out.stderr));
     }
 
@@ -82,11 +91,15 @@ fn runs_of_seeds_are_a_row_and_other_tasks_are_set_apart() {
     assert!(groups[1]["rows"][0]["ratio"].is_null());
     let rows = groups[0]["rows"].as_array().unwrap();
     let one = rows.iter().find(|r| r["label"] == "one").unwrap();
-    assert_eq!((&one["runs"], &one["converged"], one["each"].as_array().unwrap().len()), (&3.into(), &3.into(), 3));
+    assert_eq!(
+        (&one["runs"], &one["converged"], one["each"].as_array().unwrap().len()),
+        (&3.into(), &3.into(), 3)
+    );
     // The record and the log beside it say the same.
     let run = &one["each"][0];
     let copy = bench.dir.path().join("copy.log");
-    fs::copy(bench.dir.path().join(run["path"].as_str().unwrap()).join("result_0.txt"), &copy).unwrap();
+    fs::copy(bench.dir.path().join(run["path"].as_str().unwrap()).join("result_0.txt"), &copy)
+        .unwrap();
     let alone = bench.json(&["copy.log"]);
     let from_log = &alone["groups"][0]["rows"][0];
     let near = |a: &serde_json::Value, b: &serde_json::Value, relative: f64| {
@@ -95,13 +108,16 @@ fn runs_of_seeds_are_a_row_and_other_tasks_are_set_apart() {
     };
     near(&from_log["auc"], &run["auc"], 1e-12);
     near(&from_log["epochs_to_target"], &run["epochs"], 1e-9);
-    // A log's times are whole milliseconds, a fair part of so short a run: its rate is what its own lines give. The record's is
-    // only in `tracked_stats`, as it is.
+    // A log's times are whole milliseconds, a fair part of so short a run: its rate is what its own
+    // lines give. The record's is only in `tracked_stats`, as it is.
     let lines = fs::read_to_string(&copy).unwrap();
     let at = |key: &str| -> f64 {
-        let line =
-            lines.lines().find(|l| l.contains(&format!("\"key\": \"{key}\""))).unwrap_or_else(|| panic!("no {key} in\n{lines}"));
-        let line: serde_json::Value = serde_json::from_str(line.strip_prefix(":::MLLOG ").unwrap()).unwrap();
+        let line = lines
+            .lines()
+            .find(|l| l.contains(&format!("\"key\": \"{key}\"")))
+            .unwrap_or_else(|| panic!("no {key} in\n{lines}"));
+        let line: serde_json::Value =
+            serde_json::from_str(line.strip_prefix(":::MLLOG ").unwrap()).unwrap();
         line["time_ms"].as_f64().unwrap()
     };
     let rate = run["samples"].as_f64().unwrap() / ((at("run_stop") - at("run_start")) / 1e3);
@@ -110,9 +126,20 @@ fn runs_of_seeds_are_a_row_and_other_tasks_are_set_apart() {
 
     let shown = bench.compare(&["results", "--baseline", "two"]);
     assert!(shown.lines().all(|l| l.chars().count() <= 80), "{shown}");
-    assert!(shown.contains("not comparable with the first table: other data: data.max_rows 700, not 500"), "{shown}");
+    assert!(
+        shown.contains(
+            "not comparable with the first table: other data: data.max_rows 700, not 500"
+        ),
+        "{shown}"
+    );
     assert!(shown.contains("one: differs in engine.threads 1, not 2"), "{shown}");
-    assert!(bench.compare(&["results/*/tiny", "--filter", "system=one", "--rows", "run"]).matches("one 20").count() >= 3);
+    assert!(
+        bench
+            .compare(&["results/*/tiny", "--filter", "system=one", "--rows", "run"])
+            .matches("one 20")
+            .count()
+            >= 3
+    );
     bench.compare(&["results", "-o", "t.md"]);
     assert!(fs::read_to_string(bench.dir.path().join("t.md")).unwrap().starts_with("### tiny"));
 }
@@ -141,12 +168,26 @@ fn what_cannot_be_read_is_named_and_the_others_are_shown() {
         assert_eq!(text(&out.stderr), format!("error: {error}\n"), "{args:?}");
     };
     fails(&["--filter", "system=none"], 64, "none of the 1 runs passes the filters");
-    fails(&["--baseline", "none"], 64, "--baseline none is none of the rows; must be one of \"one\"");
-    fails(&["-o", "no/such/folder"], 74, "cannot write no/such/folder: No such file or directory (os error 2)");
+    fails(
+        &["--baseline", "none"],
+        64,
+        "--baseline none is none of the rows; must be one of \"one\"",
+    );
+    fails(
+        &["-o", "no/such/folder"],
+        74,
+        "cannot write no/such/folder: No such file or directory (os error 2)",
+    );
     let out = bench.command(&["compare", "results", "--cost-per-hour", "one"]);
-    assert!(out.status.code() == Some(64) && text(&out.stderr).contains("must be SYSTEM=PRICE, as in my-epyc=1.25"));
+    assert!(
+        out.status.code() == Some(64)
+            && text(&out.stderr).contains("must be SYSTEM=PRICE, as in my-epyc=1.25")
+    );
     fs::create_dir(bench.dir.path().join("hollow")).unwrap();
     let out = bench.command(&["compare", "hollow"]);
     assert_eq!(out.status.code(), Some(65));
-    assert_eq!(text(&out.stderr), "error: hollow: no results in this folder: neither run.json nor result_<n>.txt\n");
+    assert_eq!(
+        text(&out.stderr),
+        "error: hollow: no results in this folder: neither run.json nor result_<n>.txt\n"
+    );
 }

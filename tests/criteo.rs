@@ -62,9 +62,10 @@ fn collect(source: &mut dyn Source) -> Vec<(Vec<f32>, Vec<u32>, f32)> {
 
 #[test]
 fn kaggle_lines_equal_what_facebook_wrote() {
-    let (Some(raw), Some(processed)) =
-        (shared("data/criteo_sample/kaggle_8000.txt"), shared("reference/facebook/kaggle_8000_processed.npz"))
-    else {
+    let (Some(raw), Some(processed)) = (
+        shared("data/criteo_sample/kaggle_8000.txt"),
+        shared("reference/facebook/kaggle_8000_processed.npz"),
+    ) else {
         return;
     };
     let ours = read(&config(CriteoSet::Kaggle, &[raw])).unwrap();
@@ -72,8 +73,12 @@ fn kaggle_lines_equal_what_facebook_wrote() {
     assert_eq!(theirs["X_int"].shape, [8000, DENSE]);
     assert_eq!(theirs["X_cat"].shape, [8000, TABLES]);
     let as_f64 = |x: &mut dyn Iterator<Item = f64>| x.collect::<Vec<_>>();
-    assert!(as_f64(&mut ours.dense.iter().flatten().map(|&x| f64::from(x))) == theirs["X_int"].values);
-    assert!(as_f64(&mut ours.ids.iter().flatten().map(|&x| f64::from(x))) == theirs["X_cat"].values);
+    assert!(
+        as_f64(&mut ours.dense.iter().flatten().map(|&x| f64::from(x))) == theirs["X_int"].values
+    );
+    assert!(
+        as_f64(&mut ours.ids.iter().flatten().map(|&x| f64::from(x))) == theirs["X_cat"].values
+    );
     assert!(as_f64(&mut ours.labels.iter().map(|&x| f64::from(x))) == theirs["y"].values);
     assert_eq!(as_f64(&mut ours.rows.iter().map(|&x| x as f64)), theirs["counts"].values);
     let sizes: Vec<_> = ours.days.iter().map(|d| d.len()).collect();
@@ -83,8 +88,11 @@ fn kaggle_lines_equal_what_facebook_wrote() {
 /// One line in the log's format.
 fn line(label: u8, dense: i32, id: u32) -> String {
     let mut text = label.to_string();
-    (0..DENSE as i32).for_each(|k| text += &if k == 3 { "\t".into() } else { format!("\t{}", dense + k) });
-    (0..TABLES as u32).for_each(|k| text += &if k == 5 { "\t".into() } else { format!("\t{:08x}", id.rotate_left(k)) });
+    (0..DENSE as i32)
+        .for_each(|k| text += &if k == 3 { "\t".into() } else { format!("\t{}", dense + k) });
+    (0..TABLES as u32).for_each(|k| {
+        text += &if k == 5 { "\t".into() } else { format!("\t{:08x}", id.rotate_left(k)) }
+    });
     text
 }
 
@@ -98,8 +106,12 @@ fn obvious(
 ) -> Vec<Vec<(Vec<f32>, Vec<u32>, f32)>> {
     let mut numbers = vec![HashMap::new(); TABLES];
     let encode = |&(label, dense, id): &(u8, i32, u32), numbers: &mut Vec<HashMap<u32, u32>>| {
-        let x = (0..DENSE as i32).map(|k| if k == 3 { 0.0 } else { ((dense + k).max(0) as f32 + 1.0).ln() }).collect();
-        let raw = (0..TABLES as u32).map(|k| if k == 5 { 0 } else { id.rotate_left(k) }).map(|v| range.map_or(v, |m| v % m));
+        let x = (0..DENSE as i32)
+            .map(|k| if k == 3 { 0.0 } else { ((dense + k).max(0) as f32 + 1.0).ln() })
+            .collect();
+        let raw = (0..TABLES as u32)
+            .map(|k| if k == 5 { 0 } else { id.rotate_left(k) })
+            .map(|v| range.map_or(v, |m| v % m));
         let ids = raw.zip(numbers).map(|(v, map)| {
             let next = map.len() as u32;
             *map.entry(v).or_insert(next)
@@ -108,21 +120,28 @@ fn obvious(
     };
     days.iter()
         .map(|day| {
-            let draws: Vec<f64> = day.iter().map(|_| if rate == 0.0 { 1.0 } else { numpy.random_sample() }).collect();
-            day.iter().zip(draws).filter(|(l, u)| !(l.0 == 0 && *u < rate)).map(|(l, _)| encode(l, &mut numbers)).collect()
+            let draws: Vec<f64> =
+                day.iter().map(|_| if rate == 0.0 { 1.0 } else { numpy.random_sample() }).collect();
+            day.iter()
+                .zip(draws)
+                .filter(|(l, u)| !(l.0 == 0 && *u < rate))
+                .map(|(l, _)| encode(l, &mut numbers))
+                .collect()
         })
         .collect()
 }
 
 fn close(a: &[(Vec<f32>, Vec<u32>, f32)], b: &[(Vec<f32>, Vec<u32>, f32)]) -> bool {
-    let near = |x: &[f32], y: &[f32]| x.iter().zip(y).all(|(x, y)| (x - y).abs() <= 2.0 * f32::EPSILON * y.abs());
+    let near = |x: &[f32], y: &[f32]| {
+        x.iter().zip(y).all(|(x, y)| (x - y).abs() <= 2.0 * f32::EPSILON * y.abs())
+    };
     a.len() == b.len() && a.iter().zip(b).all(|(a, b)| near(&a.0, &b.0) && a.1 == b.1 && a.2 == b.2)
 }
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(60))]
-    /// Days, slices, numbering, modulo, sub-sampling, the three shuffles, the splits and the state of the generator, against the
-    /// obvious loops.
+    /// Days, slices, numbering, modulo, sub-sampling, the three shuffles, the splits and the state
+    /// of the generator, against the obvious loops.
     #[test]
     fn equals_the_obvious_loops(
         mut lines in prop::collection::vec((0u8..2, -3i32..50, 0u32..40), 28..120),
@@ -220,7 +239,9 @@ fn gzip_of_one_or_more_members_reads_as_the_text() {
     assert_eq!(expected.labels.len(), 50);
     for path in [crlf, one, two] {
         let got = read(&config(CriteoSet::Kaggle, &[path])).unwrap();
-        assert!(got.dense == expected.dense && got.ids == expected.ids && got.labels == expected.labels);
+        assert!(
+            got.dense == expected.dense && got.ids == expected.ids && got.labels == expected.labels
+        );
     }
 }
 
@@ -246,7 +267,10 @@ fn broken_lines_are_named_or_counted() {
         (with(2, "1.5"), "column 3 (I2) is \"1.5\"; an integer of 32 bits or nothing is right"),
         (with(13, "-"), "column 14 (I13) is \"-\""),
         (with(13, "2147483648"), "column 14 (I13) is \"2147483648\""),
-        (with(14, "68fd1e6g"), "column 15 (C1) is \"68fd1e6g\"; up to 8 hexadecimal digits or nothing are right"),
+        (
+            with(14, "68fd1e6g"),
+            "column 15 (C1) is \"68fd1e6g\"; up to 8 hexadecimal digits or nothing are right",
+        ),
         (with(39, "168fd1e64"), "column 40 (C26) is \"168fd1e64\""),
         (with(20, &"x".repeat(500)), "column 21 (C7) is \"xxxxxxxxxxxxxxxxxxxxxxxx\"...;"),
         ([&with(20, "12"), &b"\xff\xfe"[..]].concat(), "is not UTF-8 text"),
@@ -254,17 +278,32 @@ fn broken_lines_are_named_or_counted() {
     let folder = tempfile::tempdir().unwrap();
     for (broken, what) in cases {
         let lines = good_lines(30);
-        let text = [lines[..16].join("\n").as_bytes(), b"\n", &broken, b"\n", lines[16..].join("\n").as_bytes()].concat();
+        let text = [
+            lines[..16].join("\n").as_bytes(),
+            b"\n",
+            &broken,
+            b"\n",
+            lines[16..].join("\n").as_bytes(),
+        ]
+        .concat();
         let path = write(folder.path(), "train.txt", &text);
         let mut c = config(CriteoSet::Kaggle, std::slice::from_ref(&path));
         let error = criteo_tsv::open(&c).err().unwrap().to_string();
-        assert!(error.starts_with(&format!("{}:17: ", path.display())) && error.contains(what), "{error}\n{what}");
+        assert!(
+            error.starts_with(&format!("{}:17: ", path.display())) && error.contains(what),
+            "{error}\n{what}"
+        );
         assert!(!error.contains('\n') && error.len() < path.as_os_str().len() + 200, "{error}");
         c.on_error = OnError::Skip;
         let Dataset { facts, mut train, .. } = criteo_tsv::open(&c).unwrap();
         assert_eq!(facts.skipped_lines, 1);
         let whole = write(folder.path(), "whole.txt", lines.join("\n").as_bytes());
-        assert!(collect(&mut *train) == collect(&mut *criteo_tsv::open(&config(CriteoSet::Kaggle, &[whole])).unwrap().train));
+        assert!(
+            collect(&mut *train)
+                == collect(
+                    &mut *criteo_tsv::open(&config(CriteoSet::Kaggle, &[whole])).unwrap().train
+                )
+        );
     }
 }
 
@@ -279,23 +318,54 @@ fn broken_files_are_named() {
     let damaged = write(folder.path(), "damaged.gz", &damaged);
     let empty = write(folder.path(), "empty", b"");
     let few = write(folder.path(), "few", good_lines(5).join("\n").as_bytes());
-    let negatives = write(folder.path(), "negatives", (0..20).map(|i| line(0, i, 1) + "\n").collect::<String>().as_bytes());
+    let negatives = write(
+        folder.path(),
+        "negatives",
+        (0..20).map(|i| line(0, i, 1) + "\n").collect::<String>().as_bytes(),
+    );
     let missing = folder.path().join("missing");
     let kaggle = |path: &PathBuf| config(CriteoSet::Kaggle, std::slice::from_ref(path));
     let cases = [
         (kaggle(&cut), "cut.gz:", "the gzip data end early; the file is not complete"),
-        (CriteoTsvConfig { on_error: OnError::Skip, ..kaggle(&cut) }, "cut.gz:", "the gzip data end early"),
+        (
+            CriteoTsvConfig { on_error: OnError::Skip, ..kaggle(&cut) },
+            "cut.gz:",
+            "the gzip data end early",
+        ),
         (kaggle(&damaged), "damaged.gz:", ""),
         (kaggle(&missing), "missing: ", "No such file"),
-        (kaggle(&empty), "empty: ", "0 samples are too few: 0 in the training days and 0 in the last one"),
-        (kaggle(&few), "few: ", "5 samples are too few: 5 in the training days and 0 in the last one"),
-        (CriteoTsvConfig { sub_sample_rate: 0.99999, ..kaggle(&negatives) }, "", "0 samples are too few"),
-        (CriteoTsvConfig { sub_sample_rate: 1.0, ..kaggle(&negatives) }, "", "from 0 to less than 1 is right"),
-        (config(CriteoSet::Kaggle, &[few.clone(), few.clone()]), "", "the Kaggle log is one file, but 2 are named"),
+        (
+            kaggle(&empty),
+            "empty: ",
+            "0 samples are too few: 0 in the training days and 0 in the last one",
+        ),
+        (
+            kaggle(&few),
+            "few: ",
+            "5 samples are too few: 5 in the training days and 0 in the last one",
+        ),
+        (
+            CriteoTsvConfig { sub_sample_rate: 0.99999, ..kaggle(&negatives) },
+            "",
+            "0 samples are too few",
+        ),
+        (
+            CriteoTsvConfig { sub_sample_rate: 1.0, ..kaggle(&negatives) },
+            "",
+            "from 0 to less than 1 is right",
+        ),
+        (
+            config(CriteoSet::Kaggle, &[few.clone(), few.clone()]),
+            "",
+            "the Kaggle log is one file, but 2 are named",
+        ),
         (config(CriteoSet::Terabyte, &[few]), "", "needs 2 days or more"),
     ];
     for (c, place, what) in cases {
         let error = criteo_tsv::open(&c).err().unwrap().to_string();
-        assert!(error.contains(place) && error.contains(what) && !error.contains('\n'), "{error}\n{place} {what}");
+        assert!(
+            error.contains(place) && error.contains(what) && !error.contains('\n'),
+            "{error}\n{place} {what}"
+        );
     }
 }

@@ -9,7 +9,13 @@ fn run(args: &[&str]) -> Output {
     std::fs::write(&file, TINY).unwrap();
     let results = dir.path().join("results");
     let out = Command::new(env!("CARGO_BIN_EXE_dlrm-bench"))
-        .args(["run".as_ref(), file.as_os_str(), "--results".as_ref(), results.as_os_str(), "--no-ceilings".as_ref()])
+        .args([
+            "run".as_ref(),
+            file.as_os_str(),
+            "--results".as_ref(),
+            results.as_os_str(),
+            "--no-ceilings".as_ref(),
+        ])
         .args(args)
         .output()
         .unwrap();
@@ -67,19 +73,32 @@ fn auto_trains_anywhere_and_says_on_what() {
 fn explain_prints_the_memory_of_the_gpu_without_one() {
     let out = run(&["--device", "cuda:0", "--explain"]);
     let text = String::from_utf8_lossy(&out.stdout).into_owned();
-    assert!(out.status.success() && text.contains("# Memory of cuda:0") && text.contains("embedding tables"), "{text}");
+    assert!(
+        out.status.success()
+            && text.contains("# Memory of cuda:0")
+            && text.contains("embedding tables"),
+        "{text}"
+    );
 }
 
 /// Where there is a GPU it passes; elsewhere the same line as from a run.
 #[test]
 fn a_gpu_is_checked_or_missed() {
     let mut check = Command::new(env!("CARGO_BIN_EXE_dlrm-bench"));
-    let out = check.args(["system", "--check-device", "cuda:0", "--batch", "512", "--json"]).output().unwrap();
+    let out = check
+        .args(["system", "--check-device", "cuda:0", "--batch", "512", "--json"])
+        .output()
+        .unwrap();
     let (text, why) = (String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
     match Device::Cuda(0).open() {
         Ok(_) => assert!(out.status.success() && text.contains("\"failed\": []"), "{text}{why}"),
-        Err(missing) => assert!(out.status.code() == Some(69) && why.contains(&missing.to_string()), "{why}"),
+        Err(missing) => {
+            assert!(out.status.code() == Some(69) && why.contains(&missing.to_string()), "{why}")
+        }
     }
-    let cpu = Command::new(env!("CARGO_BIN_EXE_dlrm-bench")).args(["system", "--check-device", "cpu"]).output().unwrap();
+    let cpu = Command::new(env!("CARGO_BIN_EXE_dlrm-bench"))
+        .args(["system", "--check-device", "cpu"])
+        .output()
+        .unwrap();
     assert_eq!(cpu.status.code(), Some(64));
 }

@@ -95,7 +95,12 @@ fn replay(name: &str) {
         let workload = workload(&format!("tests/workloads/facebook/{name}.toml"), kind, &[]);
         if !theirs.initial.is_empty() {
             let prepared = train::prepare(&workload).unwrap();
-            assert_close(&what("initial parameter"), &parameters(&*prepared.engine), &theirs.initial, PARAMETER);
+            assert_close(
+                &what("initial parameter"),
+                &parameters(&*prepared.engine),
+                &theirs.initial,
+                PARAMETER,
+            );
         }
         let (heard, parameters) = run(&workload);
         assert_close(&what("loss"), &heard.losses, &theirs.losses, LOSS);
@@ -120,11 +125,14 @@ replays! {
 
 #[test]
 fn every_transcript_is_replayed() {
-    let Ok(folder) = std::fs::read_dir(Path::new(ROOT).join("../shared/reference/facebook")) else { return };
+    let Ok(folder) = std::fs::read_dir(Path::new(ROOT).join("../shared/reference/facebook")) else {
+        return;
+    };
     for file in folder {
         let name = file.unwrap().file_name().into_string().unwrap();
         if let Some(stem) = name.strip_suffix(".txt") {
-            let workload = Path::new(ROOT).join("tests/workloads/facebook").join(format!("{stem}.toml"));
+            let workload =
+                Path::new(ROOT).join("tests/workloads/facebook").join(format!("{stem}.toml"));
             assert!(workload.exists(), "{name} has no workload");
         }
     }
@@ -146,7 +154,8 @@ fn kaggle_8000() {
     let Some(theirs) = kaggle_reference() else { return };
     for kind in ENGINES {
         let heard = run_settled(&kaggle(kind));
-        // The issue asks for 1e-4 and 5e-4; with ties settled nothing but the rounding of the printed digits remains.
+        // The issue asks for 1e-4 and 5e-4; with ties settled nothing but the rounding of the
+        // printed digits remains.
         assert_close(&format!("{kind:?}, loss"), &heard.losses, &theirs.losses, 1e-5);
         assert_eq!(heard.evals.len(), 6);
         for (i, (q, t)) in heard.evals.iter().zip(&theirs.tests).enumerate() {
@@ -156,8 +165,9 @@ fn kaggle_8000() {
     }
 }
 
-/// The same by the training loop, without a touch. Which side of a tie an engine takes is its own affair, so losses agree to 1e-4
-/// up to where the first tie shows, and to 5e-3 after it; the AUC of the 571 samples to 2e-3.
+/// The same by the training loop, without a touch. Which side of a tie an engine takes is its own
+/// affair, so losses agree to 1e-4 up to where the first tie shows, and to 5e-3 after it; the AUC
+/// of the 571 samples to 2e-3.
 #[test]
 fn kaggle_8000_untouched() {
     let Some(theirs) = kaggle_reference() else { return };
@@ -166,7 +176,8 @@ fn kaggle_8000_untouched() {
         assert_close(&format!("{kind:?}, loss"), &heard.losses[..16], &theirs.losses[..16], 1e-4);
         assert_close(&format!("{kind:?}, loss"), &heard.losses, &theirs.losses, 5e-3);
         let auc = |(q, t): (&Quality, &[f64; 6])| (q.auc, t[4]);
-        let (ours, theirs): (Vec<_>, Vec<_>) = heard.evals.iter().zip(&theirs.tests).map(auc).unzip();
+        let (ours, theirs): (Vec<_>, Vec<_>) =
+            heard.evals.iter().zip(&theirs.tests).map(auc).unzip();
         assert_close(&format!("{kind:?}, AUC"), &ours, &theirs, 2e-3);
     }
 }
@@ -185,11 +196,12 @@ fn kaggle_reference() -> Option<Transcript> {
     Some(theirs)
 }
 
-/// Units whose input, somewhere in the 54 steps of `kaggle_8000`, is 0 but for rounding: within 3e-7 of the sum of its terms'
-/// sizes, out of some 11 million inputs. There ReLU lets a gradient pass or not as the order of a sum happens to round, and the
-/// two continuations drift apart by 1e-3 in loss. `(bias, unit, sign of the input in the original)`; found by replaying the run
-/// in numpy, where two of them (step 12, `bot_l.2` unit 203; step 18, `top_l.2` unit 227) had to be turned over by hand for all
-/// 54 losses to agree with the original within 1e-6.
+/// Units whose input, somewhere in the 54 steps of `kaggle_8000`, is 0 but for rounding: within
+/// 3e-7 of the sum of its terms' sizes, out of some 11 million inputs. There ReLU lets a gradient
+/// pass or not as the order of a sum happens to round, and the two continuations drift apart by
+/// 1e-3 in loss. `(bias, unit, sign of the input in the original)`; found by replaying the run in
+/// numpy, where two of them (step 12, `bot_l.2` unit 203; step 18, `top_l.2` unit 227) had to be
+/// turned over by hand for all 54 losses to agree with the original within 1e-6.
 const TIES: [(&str, usize, f32); 19] = [
     ("bot_l.0.bias", 428, 1.0),
     ("bot_l.0.bias", 264, 1.0),
@@ -241,8 +253,8 @@ fn evaluate(engine: &mut dyn Engine, batches: &[Batch]) -> Quality {
     metrics::quality(&predictions, &labels).unwrap()
 }
 
-/// Moves the initial bias of each tied unit by 1e-6 to the original's side: more than rounding, and a hundredth of what the
-/// losses are held to.
+/// Moves the initial bias of each tied unit by 1e-6 to the original's side: more than rounding, and
+/// a hundredth of what the losses are held to.
 fn settle_ties(engine: &mut dyn Engine) {
     for (name, unit, sign) in TIES {
         let index = engine.params().iter().position(|p| p.name == name).unwrap();

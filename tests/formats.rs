@@ -1,4 +1,5 @@
-//! Data files through the binary: made, converted, looked at, trained on; and refused in one line where they are broken.
+//! Data files through the binary: made, converted, looked at, trained on; and refused in one line
+//! where they are broken.
 
 #[cfg(unix)]
 #[path = "support/signal.rs"]
@@ -27,7 +28,11 @@ fn refused(dir: &Path, args: &[&str], code: i32) -> String {
     let output = dlrm(dir, args);
     let err = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(code), "{args:?}: {err}");
-    let line = err.strip_prefix("error: ").unwrap_or_else(|| panic!("{err:?}")).strip_suffix('\n').unwrap();
+    let line = err
+        .strip_prefix("error: ")
+        .unwrap_or_else(|| panic!("{err:?}"))
+        .strip_suffix('\n')
+        .unwrap();
     assert!(!line.contains('\n'), "{err}");
     line.to_owned()
 }
@@ -35,7 +40,8 @@ fn refused(dir: &Path, args: &[&str], code: i32) -> String {
 /// Makes `NAME.bin` of planted data.
 fn generate(dir: &Path, split: &str, samples: &str, name: &str) {
     let planted = ["data", "generate", "criteo_kaggle", "--max-rows", "60", "--seed", "5"];
-    let said = good(dir, &[&planted[..], &["--split", split, "--samples", samples, "-o", name]].concat());
+    let said =
+        good(dir, &[&planted[..], &["--split", split, "--samples", samples, "-o", name]].concat());
     assert!(said.contains(" rows, ") && said.contains("best reachable AUC 0."), "{said}");
 }
 
@@ -66,11 +72,16 @@ fn curve(dir: &Path, set: &[&str]) -> (Vec<u32>, Vec<u64>) {
     let results = dir.join("results");
     let _ = fs::remove_dir_all(&results);
     let set = set.iter().flat_map(|s| ["--set", s]);
-    let args: Vec<&str> =
-        ["run", "w.toml", "-q", "--no-plots", "--no-ceilings", "--threads", "1"].into_iter().chain(set).collect();
+    let args: Vec<&str> = ["run", "w.toml", "-q", "--no-plots", "--no-ceilings", "--threads", "1"]
+        .into_iter()
+        .chain(set)
+        .collect();
     good(dir, &args);
     let rows = metrics::read(&found(&results, "metrics.parquet")).unwrap();
-    (rows.loss.iter().map(|l| l.to_bits()).collect(), rows.auc.iter().flatten().map(|a| a.to_bits()).collect())
+    (
+        rows.loss.iter().map(|l| l.to_bits()).collect(),
+        rows.auc.iter().flatten().map(|a| a.to_bits()).collect(),
+    )
 }
 
 fn found(dir: &Path, name: &str) -> PathBuf {
@@ -99,11 +110,26 @@ fn the_same_samples_train_the_same_model_from_any_format() {
 
     good(dir, &["data", "convert", "train.bin", "-o", "train.parquet"]);
     good(dir, &["data", "convert", "eval.bin", "-o", "eval.parquet"]);
-    let parquet =
-        ["data.source=parquet", "data.train=train.parquet", "data.eval=eval.parquet", "data.dense_transform=log1p_clamp0"];
+    let parquet = [
+        "data.source=parquet",
+        "data.train=train.parquet",
+        "data.eval=eval.parquet",
+        "data.dense_transform=log1p_clamp0",
+    ];
     assert_eq!(curve(dir, &parquet), records);
     // Written by the generator at once, it is the same file.
-    let planted = ["data", "generate", "criteo_kaggle", "--max-rows", "60", "--seed", "5", "--samples", "1500", "--force"];
+    let planted = [
+        "data",
+        "generate",
+        "criteo_kaggle",
+        "--max-rows",
+        "60",
+        "--seed",
+        "5",
+        "--samples",
+        "1500",
+        "--force",
+    ];
     let bytes = fs::read(dir.join("train.parquet")).unwrap();
     good(dir, &[&planted[..], &["-o", "train.parquet"]].concat());
     assert_eq!(fs::read(dir.join("train.parquet")).unwrap(), bytes);
@@ -117,7 +143,8 @@ fn the_same_samples_train_the_same_model_from_any_format() {
     assert_ne!(curve(dir, &["data.shuffle=batch", "train.seed=2"]), shuffled);
 }
 
-/// facebook's own preprocessing has the ids that planted data stands for; a log of it is what bin40 trains on.
+/// facebook's own preprocessing has the ids that planted data stands for; a log of it is what bin40
+/// trains on.
 #[test]
 fn explain_names_the_files_and_the_model() {
     let dir = tempfile::tempdir().unwrap();
@@ -126,10 +153,17 @@ fn explain_names_the_files_and_the_model() {
     generate(dir, "eval", "100", "eval.bin");
     fs::write(dir.join("w.toml"), WORKLOAD).unwrap();
     let plain = good(dir, &["run", "w.toml", "--explain"]);
-    assert!(plain.contains("#   train: train.bin (16.0 kB)") && plain.contains("once the files have been read"), "{plain}");
+    assert!(
+        plain.contains("#   train: train.bin (16.0 kB)")
+            && plain.contains("once the files have been read"),
+        "{plain}"
+    );
     let tables = format!("data.tables=[{}]", vec!["60"; 26].join(", "));
     let sized = good(dir, &["run", "w.toml", "--explain", "--set", &tables]);
-    assert!(sized.contains("13 dense columns, 26 tables of 1560 rows in all, up to 26 ids a sample"), "{sized}");
+    assert!(
+        sized.contains("13 dense columns, 26 tables of 1560 rows in all, up to 26 ids a sample"),
+        "{sized}"
+    );
 }
 
 #[test]
@@ -139,15 +173,26 @@ fn inspect_says_what_a_file_holds_in_80_columns() {
     generate(dir, "train", "1500", "train.bin");
     let text = good(dir, &["data", "inspect", "train.bin", "--column", "I2", "--plot", "i2.png"]);
     assert!(text.lines().all(|l| l.chars().count() <= 80), "{text}");
-    for part in ["train.bin: bin40, 240.0 kB", "1,500 rows, 2", "% of labels are 1", "\nC26 ", "\nI13 ", "\nrow ", "\nI2\n", "#"]
-    {
+    for part in [
+        "train.bin: bin40, 240.0 kB",
+        "1,500 rows, 2",
+        "% of labels are 1",
+        "\nC26 ",
+        "\nI13 ",
+        "\nrow ",
+        "\nI2\n",
+        "#",
+    ] {
         assert!(text.contains(part), "{part}: {text}");
     }
     assert!(fs::read(dir.join("i2.png")).unwrap().starts_with(b"\x89PNG"));
     good(dir, &["data", "inspect", "train.bin", "--column", "I2", "--plot", "I2.PNG"]);
     assert!(fs::read(dir.join("I2.PNG")).unwrap() == fs::read(dir.join("i2.png")).unwrap());
-    let json: serde_json::Value =
-        serde_json::from_str(&good(dir, &["data", "inspect", "train.bin", "--format", "json", "--limit", "1000"])).unwrap();
+    let json: serde_json::Value = serde_json::from_str(&good(
+        dir,
+        &["data", "inspect", "train.bin", "--format", "json", "--limit", "1000"],
+    ))
+    .unwrap();
     assert_eq!(
         (json["rows"].as_u64(), json["complete"].as_bool(), json["format"].as_str()),
         (Some(1000), Some(false), Some("bin40"))
@@ -162,7 +207,8 @@ fn inspect_says_what_a_file_holds_in_80_columns() {
             .contains("there is no column x; must be one of I1, I2")
     );
     assert!(
-        refused(dir, &["data", "inspect", "train.bin", "--column", "I2", "--plot", "a.svg"], 64).contains("must end in .png")
+        refused(dir, &["data", "inspect", "train.bin", "--column", "I2", "--plot", "a.svg"], 64)
+            .contains("must end in .png")
     );
 }
 
@@ -171,7 +217,10 @@ fn outputs_appear_whole_or_not_at_all() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     let files = || -> Vec<String> {
-        let mut all: Vec<String> = fs::read_dir(dir).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        let mut all: Vec<String> = fs::read_dir(dir)
+            .unwrap()
+            .map(|e| e.unwrap().file_name().into_string().unwrap())
+            .collect();
         all.sort();
         all
     };
@@ -191,23 +240,65 @@ fn outputs_appear_whole_or_not_at_all() {
     assert_eq!(files(), ["a.bin", "bad.bin"]);
 
     // What the output cannot hold names the output, not the file in which it waits.
-    good(dir, &["data", "generate", "custom", "--tables", "5", "--dense", "1", "--samples", "9", "-o", "c.parquet"]);
+    good(
+        dir,
+        &[
+            "data",
+            "generate",
+            "custom",
+            "--tables",
+            "5",
+            "--dense",
+            "1",
+            "--samples",
+            "9",
+            "-o",
+            "c.parquet",
+        ],
+    );
     let said = refused(dir, &["data", "convert", "c.parquet", "-o", "c.bin"], 65);
     let others = "formats that hold these columns: parquet, npz, npz-day, npz-reordered, npy-intermediate, numpy, torchrec, nvidia, hugectr, \
                   fuxictr, csv, libsvm, libfm";
-    assert_eq!(said, format!("c.bin: bin40 holds 13 dense and 26 categorical columns, but there are 1 and 1; {others}"));
+    assert_eq!(
+        said,
+        format!(
+            "c.bin: bin40 holds 13 dense and 26 categorical columns, but there are 1 and 1; {others}"
+        )
+    );
     let said = refused(dir, &["data", "convert", "a.bin", "-o", "none/a.parquet"], 74);
     assert!(said.starts_with("cannot write none/a.parquet: "), "{said}");
     assert_eq!(files(), ["a.bin", "bad.bin", "c.parquet"]);
-    assert!(refused(dir, &["data", "convert", "a.bin", "-o", "a.xyz"], 64).contains("must end in .bin, .parquet"));
-    assert!(refused(dir, &["data", "convert", "nothing.bin", "-o", "a.parquet"], 65).starts_with("nothing.bin: No such file"));
+    assert!(
+        refused(dir, &["data", "convert", "a.bin", "-o", "a.xyz"], 64)
+            .contains("must end in .bin, .parquet")
+    );
+    assert!(
+        refused(dir, &["data", "convert", "nothing.bin", "-o", "a.parquet"], 65)
+            .starts_with("nothing.bin: No such file")
+    );
     assert!(
         refused(dir, &["data", "convert", "a.bin", "-o", "a.parquet", "--label", "y"], 65)
             .contains("those of bin40 have no names")
     );
-    let said = refused(dir, &["data", "generate", "custom", "--samples", "9", "-o", "d.bin", "--tables", "0"], 64);
+    let said = refused(
+        dir,
+        &["data", "generate", "custom", "--samples", "9", "-o", "d.bin", "--tables", "0"],
+        64,
+    );
     assert!(said.contains("--tables[0] = 0 must lie between"), "{said}");
-    let wide = ["data", "generate", "custom", "--samples", "9", "-o", "d.csv", "--tables", "5", "--dense", "99999999999"];
+    let wide = [
+        "data",
+        "generate",
+        "custom",
+        "--samples",
+        "9",
+        "-o",
+        "d.csv",
+        "--tables",
+        "5",
+        "--dense",
+        "99999999999",
+    ];
     let said = refused(dir, &wide, 64);
     assert!(said.ends_with("--dense = 99999999999 must be at most 1048576"), "{said}");
 }
@@ -217,8 +308,22 @@ fn outputs_appear_whole_or_not_at_all() {
 #[test]
 fn an_interrupted_command_leaves_nothing() {
     let dir = tempfile::tempdir().unwrap();
-    let args = ["data", "generate", "criteo_kaggle", "--max-rows", "9", "--samples", "1000000000", "-o", "big.bin"];
-    let mut child = Command::new(env!("CARGO_BIN_EXE_dlrm-bench")).current_dir(dir.path()).args(args).spawn().unwrap();
+    let args = [
+        "data",
+        "generate",
+        "criteo_kaggle",
+        "--max-rows",
+        "9",
+        "--samples",
+        "1000000000",
+        "-o",
+        "big.bin",
+    ];
+    let mut child = Command::new(env!("CARGO_BIN_EXE_dlrm-bench"))
+        .current_dir(dir.path())
+        .args(args)
+        .spawn()
+        .unwrap();
     let waiting = dir.path().join(".tmp-big.bin");
     while !waiting.exists() {
         assert!(child.try_wait().unwrap().is_none(), "ended early");
@@ -229,7 +334,8 @@ fn an_interrupted_command_leaves_nothing() {
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
 }
 
-/// A second command for the same file is refused while the first is at it, and a kill of that keeps nobody out.
+/// A second command for the same file is refused while the first is at it, and a kill of that keeps
+/// nobody out.
 #[cfg(unix)]
 #[test]
 fn one_command_at_a_time_writes_a_file() {
@@ -243,23 +349,67 @@ fn one_command_at_a_time_writes_a_file() {
     ];
     for (first, format, second, waiting) in sets {
         // Counts do not fit in NVIDIA's files.
-        let what: &[&str] =
-            if format == "nvidia" { &["custom", "--tables", "9", "--dense", "0"] } else { &["criteo_kaggle", "--max-rows", "9"] };
-        let args = [&["data", "generate"], what, &["--samples", "1000000000", "--to", format, "-o", first]].concat();
-        let mut child = Command::new(env!("CARGO_BIN_EXE_dlrm-bench")).current_dir(dir).args(args).spawn().unwrap();
+        let what: &[&str] = if format == "nvidia" {
+            &["custom", "--tables", "9", "--dense", "0"]
+        } else {
+            &["criteo_kaggle", "--max-rows", "9"]
+        };
+        let args = [
+            &["data", "generate"],
+            what,
+            &["--samples", "1000000000", "--to", format, "-o", first],
+        ]
+        .concat();
+        let mut child = Command::new(env!("CARGO_BIN_EXE_dlrm-bench"))
+            .current_dir(dir)
+            .args(args)
+            .spawn()
+            .unwrap();
         while !dir.join(waiting).exists() {
             assert!(child.try_wait().unwrap().is_none(), "ended early");
             std::thread::sleep(std::time::Duration::from_millis(20));
         }
-        let convert = ["data", "convert", "a.bin", "--dense-transform", "raw", "--to", format, "--force", "-o", second];
+        let convert = [
+            "data",
+            "convert",
+            "a.bin",
+            "--dense-transform",
+            "raw",
+            "--to",
+            format,
+            "--force",
+            "-o",
+            second,
+        ];
         let said = refused(dir, &convert, 64);
-        assert_eq!(said, format!("{second}: another process is writing it; wait for its end, or choose another name"));
+        assert_eq!(
+            said,
+            format!(
+                "{second}: another process is writing it; wait for its end, or choose another name"
+            )
+        );
         child.kill().unwrap();
         child.wait().unwrap();
         let transform = if format == "bin40" { "raw" } else { "log_plus3" };
-        good(dir, &["data", "convert", "a.bin", "--dense-transform", transform, "--to", format, "-o", second]);
+        good(
+            dir,
+            &[
+                "data",
+                "convert",
+                "a.bin",
+                "--dense-transform",
+                transform,
+                "--to",
+                format,
+                "-o",
+                second,
+            ],
+        );
         let left = fs::read_dir(dir.join(waiting).parent().unwrap()).unwrap();
-        let left: Vec<_> = left.map(|e| e.unwrap().file_name()).filter(|n| n.as_encoded_bytes().starts_with(b".tmp-")).collect();
+        let left: Vec<_> = left
+            .map(|e| e.unwrap().file_name())
+            .filter(|n| n.as_encoded_bytes().starts_with(b".tmp-"))
+            .collect();
         assert!(left.is_empty(), "{left:?}");
     }
     assert_eq!(fs::read(dir.join("out.bin")).unwrap(), fs::read(dir.join("a.bin")).unwrap());
@@ -284,8 +434,13 @@ fn sets_of_files_may_have_any_name() {
             command
         };
         assert!(command().args(["a.bin", "-o"]).arg(name).output().unwrap().status.success());
-        assert!(others.iter().all(|o| dir.join(OsStr::from_bytes(o)).is_file()) && dir.join(name).is_file());
-        assert!(command().arg(name).args(["--force", "-o", "b.bin"]).output().unwrap().status.success());
+        assert!(
+            others.iter().all(|o| dir.join(OsStr::from_bytes(o)).is_file())
+                && dir.join(name).is_file()
+        );
+        assert!(
+            command().arg(name).args(["--force", "-o", "b.bin"]).output().unwrap().status.success()
+        );
         assert_eq!(fs::read(dir.join("b.bin")).unwrap(), fs::read(dir.join("a.bin")).unwrap());
     }
     assert_eq!(fs::read_dir(dir).unwrap().count(), 2 + 6);
@@ -303,18 +458,30 @@ fn broken_files_stop_a_run_in_one_line() {
     let run = |set: &[&str], code: i32| {
         let set = set.iter().flat_map(|s| ["--set", s]);
         let args: Vec<&str> =
-            ["run", "w.toml", "-q", "--no-plots", "--no-ceilings", "--threads", "1"].into_iter().chain(set).collect();
+            ["run", "w.toml", "-q", "--no-plots", "--no-ceilings", "--threads", "1"]
+                .into_iter()
+                .chain(set)
+                .collect();
         refused(dir, &args, code)
     };
-    assert!(run(&["data.train=cut.bin"], 65).starts_with("cut.bin: 999 bytes are 6 records of 160 bytes and 39 more; must be"));
+    assert!(
+        run(&["data.train=cut.bin"], 65)
+            .starts_with("cut.bin: 999 bytes are 6 records of 160 bytes and 39 more; must be")
+    );
     assert!(run(&["data.eval=empty.bin"], 65).starts_with("empty.bin: the file is empty"));
     assert!(run(&["data.train=none.bin"], 65).starts_with("none.bin: No such file"));
     assert!(run(&["data.train=."], 65).contains("is no plain file"));
     let tables = format!("data.tables=[{}]", vec!["3"; 26].join(", "));
     assert!(run(&[&tables], 65).contains("; must be below 3, the rows of its table"));
     assert!(run(&["data.tables=[3, 4]"], 64).contains("has 2 entries; must have 26"));
-    assert!(run(&["data.dense_transform=min_max"], 64).contains("which needs all of the data at once; must be"));
-    assert!(run(&["data.shuffle=row_group"], 64).contains("must be \"none\", \"batch\", \"day\" or \"total\""));
+    assert!(
+        run(&["data.dense_transform=min_max"], 64)
+            .contains("which needs all of the data at once; must be")
+    );
+    assert!(
+        run(&["data.shuffle=row_group"], 64)
+            .contains("must be \"none\", \"batch\", \"day\" or \"total\"")
+    );
     assert!(run(&["data.label=y"], 64).contains("has no effect here"));
     let parquet = ["data.source=parquet", "data.train=train.bin"];
     assert!(run(&parquet, 65).starts_with("train.bin: no parquet file: "));
@@ -326,7 +493,9 @@ fn samples_survive_every_format() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     generate(dir, "train", "500", "a.bin");
-    let convert = |from: &str, to: &str, more: &[&str]| good(dir, &[&["data", "convert", from, "-o", to][..], more].concat());
+    let convert = |from: &str, to: &str, more: &[&str]| {
+        good(dir, &[&["data", "convert", from, "-o", to][..], more].concat())
+    };
     convert("a.bin", "a.tsv.gz", &[]);
     convert("a.tsv.gz", "a.txt", &["--to", "deeprec"]);
     convert("a.txt", "a.csv", &["--from", "deeprec"]);
@@ -348,10 +517,17 @@ fn samples_survive_every_format() {
         fs::remove_file(dir.join("b.parquet")).unwrap_or_default();
         convert(name, "b.parquet", &["--from", "fuxictr"]);
     }
-    let said = refused(dir, &["data", "convert", "day_0.npy", "-o", "train.csv", "--to", "fuxictr"], 64);
+    let said =
+        refused(dir, &["data", "convert", "day_0.npy", "-o", "train.csv", "--to", "fuxictr"], 64);
     assert_eq!(said, "train.csv is there already; --force writes over it");
-    let said = refused(dir, &["data", "convert", "day_0.npy", "-o", "other.libsvm", "--label", "3"], 65);
-    assert!(said.contains("columns were chosen by name, but those of an array with a description have no names"), "{said}");
+    let said =
+        refused(dir, &["data", "convert", "day_0.npy", "-o", "other.libsvm", "--label", "3"], 65);
+    assert!(
+        said.contains(
+            "columns were chosen by name, but those of an array with a description have no names"
+        ),
+        "{said}"
+    );
     convert("b.parquet", "b.bin", &[]);
     assert!(fs::read(dir.join("a.bin")).unwrap() == fs::read(dir.join("b.bin")).unwrap());
     assert_eq!(
@@ -380,7 +556,10 @@ fn samples_survive_every_format() {
     );
     let said = refused(dir, &["data", "convert", "m.parquet", "-o", "m.csv"], 65);
     let others = "formats that hold these columns: parquet, fuxictr (.parquet), libsvm, libfm";
-    assert_eq!(said, format!("m.parquet: row 1: column C2 holds 3 ids, and csv holds one a column; {others}"));
+    assert_eq!(
+        said,
+        format!("m.parquet: row 1: column C2 holds 3 ids, and csv holds one a column; {others}")
+    );
     good(
         dir,
         &[
@@ -413,26 +592,39 @@ fn sets_may_be_named_in_capitals() {
     let dir = dir.path();
     generate(dir, "train", "30", "a.bin");
     let all = || {
-        let mut all: Vec<String> = fs::read_dir(dir).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        let mut all: Vec<String> = fs::read_dir(dir)
+            .unwrap()
+            .map(|e| e.unwrap().file_name().into_string().unwrap())
+            .collect();
         all.sort();
         all.retain(|name| !name.ends_with(".bin"));
-        all.iter().for_each(|name| fs::rename(dir.join(name), dir.join(format!("{name}.bin"))).unwrap());
+        all.iter()
+            .for_each(|name| fs::rename(dir.join(name), dir.join(format!("{name}.bin"))).unwrap());
         all
     };
     for (name, other, files) in [
         ("B_DENSE.NPY", "B_LABELS.NPY", ["B_DENSE.NPY", "B_LABELS.NPY", "B_SPARSE.NPY"]),
         ("d_SPARSE.NPY", "d_DENSE.NPY", ["d_DENSE.NPY", "d_LABELS.NPY", "d_SPARSE.NPY"]),
         ("e_Dense.npy", "e_Dense.npy", ["e_Dense.npy", "e_labels.npy", "e_sparse.npy"]),
-        ("_INTERMEDIATE_Y.NPY", "_INTERMEDIATE_D.NPY", ["_INTERMEDIATE_D.NPY", "_INTERMEDIATE_S.NPY", "_INTERMEDIATE_Y.NPY"]),
+        (
+            "_INTERMEDIATE_Y.NPY",
+            "_INTERMEDIATE_D.NPY",
+            ["_INTERMEDIATE_D.NPY", "_INTERMEDIATE_S.NPY", "_INTERMEDIATE_Y.NPY"],
+        ),
     ] {
         good(dir, &["data", "convert", "a.bin", "-o", name]);
         good(dir, &["data", "convert", other, "-o", "again.bin", "--force"]);
-        assert_eq!(fs::read(dir.join("again.bin")).unwrap(), fs::read(dir.join("a.bin")).unwrap(), "{name}");
+        assert_eq!(
+            fs::read(dir.join("again.bin")).unwrap(),
+            fs::read(dir.join("a.bin")).unwrap(),
+            "{name}"
+        );
         assert_eq!(all(), files);
     }
 }
 
-/// Planted data takes every format's form; where logarithms are asked for, the message names what takes them.
+/// Planted data takes every format's form; where logarithms are asked for, the message names what
+/// takes them.
 #[test]
 fn planted_data_is_written_in_every_format() {
     let dir = tempfile::tempdir().unwrap();
@@ -440,12 +632,22 @@ fn planted_data_is_written_in_every_format() {
     let planted = ["data", "generate", "criteo_kaggle", "--max-rows", "60", "--samples", "200"];
     let counts = good(dir, &[&planted[..], &["-o", "a.tsv"]].concat());
     assert!(counts.starts_with("200 rows, "), "{counts}");
-    good(dir, &["data", "convert", "a.tsv", "--dense-transform", "log_plus3", "-o", "logs.parquet"]);
+    good(
+        dir,
+        &["data", "convert", "a.tsv", "--dense-transform", "log_plus3", "-o", "logs.parquet"],
+    );
     let means = |path: &str, from: &str| -> Vec<f64> {
         let json = good(dir, &["data", "inspect", path, "--from", from, "--format", "json"]);
         let json: serde_json::Value = serde_json::from_str(&json).unwrap();
-        assert_eq!((json["rows"].as_u64(), json["columns"].as_array().unwrap().len()), (Some(200), 39), "{from}");
-        json["columns"].as_array().unwrap()[..13].iter().map(|c| c["mean"].as_f64().unwrap()).collect()
+        assert_eq!(
+            (json["rows"].as_u64(), json["columns"].as_array().unwrap().len()),
+            (Some(200), 39),
+            "{from}"
+        );
+        json["columns"].as_array().unwrap()[..13]
+            .iter()
+            .map(|c| c["mean"].as_f64().unwrap())
+            .collect()
     };
     let logs = means("logs.parquet", "parquet");
     for word in Format::words() {
@@ -477,19 +679,36 @@ fn planted_data_is_written_in_every_format() {
     }
 }
 
-/// Lists of parquet and libsvm may have any length; where all of a column's are as long, formats of a fixed number of ids take
-/// them.
+/// Lists of parquet and libsvm may have any length; where all of a column's are as long, formats of
+/// a fixed number of ids take them.
 #[test]
 fn lists_of_one_length_go_where_the_length_is_fixed() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
-    let custom = ["data", "generate", "custom", "--tables", "9,99,5", "--hotness", "1,3,2", "--dense", "2", "--samples"];
+    let custom = [
+        "data",
+        "generate",
+        "custom",
+        "--tables",
+        "9,99,5",
+        "--hotness",
+        "1,3,2",
+        "--dense",
+        "2",
+        "--samples",
+    ];
     good(dir, &[&custom[..], &["70", "-o", "a_dense.npy"]].concat());
-    let convert = |from: &str, to: &str, more: &[&str]| good(dir, &[&["data", "convert", from, "-o", to][..], more].concat());
+    let convert = |from: &str, to: &str, more: &[&str]| {
+        good(dir, &[&["data", "convert", from, "-o", to][..], more].concat())
+    };
     convert("a_dense.npy", "a.parquet", &[]);
     convert("a.parquet", "b_dense.npy", &[]);
     for part in ["dense.npy", "labels.npy", "sparse_multi_hot.npz"] {
-        assert!(fs::read(dir.join(format!("a_{part}"))).unwrap() == fs::read(dir.join(format!("b_{part}"))).unwrap(), "{part}");
+        assert!(
+            fs::read(dir.join(format!("a_{part}"))).unwrap()
+                == fs::read(dir.join(format!("b_{part}"))).unwrap(),
+            "{part}"
+        );
     }
     // Through each format that holds several, and back.
     for (name, to) in [("a.raw", "hugectr"), ("a.npy", "numpy"), ("a.npz", "fuxictr")] {
@@ -503,17 +722,29 @@ fn lists_of_one_length_go_where_the_length_is_fixed() {
     fs::create_dir(dir.join("folder")).unwrap();
     fs::copy(dir.join("a.parquet"), dir.join("folder/0.parquet")).unwrap();
     convert("folder", "f_dense.npy", &[]);
-    assert!(fs::read(dir.join("f_sparse_multi_hot.npz")).unwrap() == fs::read(dir.join("a_sparse_multi_hot.npz")).unwrap());
+    assert!(
+        fs::read(dir.join("f_sparse_multi_hot.npz")).unwrap()
+            == fs::read(dir.join("a_sparse_multi_hot.npz")).unwrap()
+    );
     // Where a sample has one id or none, it is as any column of one.
     fs::write(dir.join("one.svm"), "1 1:0.5 2:1\n0 1:1 \n0 3:1\n").unwrap();
     convert("one.svm", "one.csv", &["--dense", "1", "--categorical", "2"]);
-    assert_eq!(fs::read_to_string(dir.join("one.csv")).unwrap(), "label,1,2\n1,0.5,0\n0,1,\n0,0,1\n");
+    assert_eq!(
+        fs::read_to_string(dir.join("one.csv")).unwrap(),
+        "label,1,2\n1,0.5,0\n0,1,\n0,0,1\n"
+    );
 
     fs::write(dir.join("many.svm"), "1 2:1 3:1 9:1\n0 2:1 4:1 9:1\n0 2:1 3:1 4:1 9:1\n").unwrap();
     for (to, name) in [("torchrec", "m_dense.npy"), ("hugectr", "m.raw"), ("numpy", "m.npy")] {
-        let said = refused(dir, &["data", "convert", "many.svm", "--categorical", "2,9", "--to", to, "-o", name], 65);
+        let said = refused(
+            dir,
+            &["data", "convert", "many.svm", "--categorical", "2,9", "--to", to, "-o", name],
+            65,
+        );
         let others = "formats that hold these columns: parquet, fuxictr (.parquet), libsvm, libfm";
-        let want = format!("row 3: column 2 holds 3 ids, but 2 in row 1, and {to} holds as many in every row; {others}");
+        let want = format!(
+            "row 3: column 2 holds 3 ids, but 2 in row 1, and {to} holds as many in every row; {others}"
+        );
         assert_eq!(said, format!("many.svm: {want}"));
     }
     // What is there already is said before all rows are read.
@@ -527,8 +758,9 @@ fn lists_of_one_length_go_where_the_length_is_fixed() {
     );
 }
 
-/// OneFlow's files as pyarrow writes them (counts + 1 in f32, ids numbered through all columns, several files) train the same
-/// model as the records that they are made of: `ln(x + 1)` of a count + 1 is `ln(x + 2)` of the count.
+/// OneFlow's files as pyarrow writes them (counts + 1 in f32, ids numbered through all columns,
+/// several files) train the same model as the records that they are made of: `ln(x + 1)` of a count
+/// + 1 is `ln(x + 2)` of the count.
 #[test]
 fn files_in_the_layout_of_oneflow_train_the_same_model() {
     let dir = tempfile::tempdir().unwrap();
@@ -567,17 +799,29 @@ for split, files in (("train", 3), ("eval", 1)):
     assert_eq!(shuffled.0.len(), records.0.len());
     assert_ne!(shuffled, records);
     // Without the stride the tables would be as large as all columns together.
-    let unlike =
-        ["run", "w.toml", "-q", "--no-plots", "--no-ceilings", "--set", "data.source=parquet", "--set", "data.train=train"];
+    let unlike = [
+        "run",
+        "w.toml",
+        "-q",
+        "--no-plots",
+        "--no-ceilings",
+        "--set",
+        "data.source=parquet",
+        "--set",
+        "data.train=train",
+    ];
     let tables = format!("data.tables=[{}]", vec!["60"; 26].join(", "));
-    let said = refused(dir, &[&unlike[..], &["--set", "data.eval=eval", "--set", &tables]].concat(), 65);
+    let said =
+        refused(dir, &[&unlike[..], &["--set", "data.eval=eval", "--set", &tables]].concat(), 65);
     assert!(
-        said.starts_with("train/part-00000.parquet: row 1: column C2 is 400000") && said.contains("must be below 60"),
+        said.starts_with("train/part-00000.parquet: row 1: column C2 is 400000")
+            && said.contains("must be below 60"),
         "{said}"
     );
 }
 
-/// OneFlow's samples for DeepFM are 64-bit hashes in all of their columns, counts too: ids modulo a number.
+/// OneFlow's samples for DeepFM are 64-bit hashes in all of their columns, counts too: ids modulo a
+/// number.
 #[test]
 fn hashes_are_read_modulo_a_number() {
     let dir = tempfile::tempdir().unwrap();
@@ -586,27 +830,57 @@ fn hashes_are_read_modulo_a_number() {
     good(dir, &["data", "preprocess", "oneflow-deepfm", "log.tsv", "-o", "hashed", "-q"]);
     let part = "hashed/train/part-00000.parquet";
     let plain = refused(dir, &["data", "inspect", part], 65);
-    assert!(plain.contains("row 1: column I1 is ") && plain.contains("; must be an id from 0 to 4294967295, or be"), "{plain}");
-    assert!(plain.ends_with("taken modulo a number (--max-ind-range N, in a workload data.max_ind_range)"), "{plain}");
+    assert!(
+        plain.contains("row 1: column I1 is ")
+            && plain.contains("; must be an id from 0 to 4294967295, or be"),
+        "{plain}"
+    );
+    assert!(
+        plain.ends_with(
+            "taken modulo a number (--max-ind-range N, in a workload data.max_ind_range)"
+        ),
+        "{plain}"
+    );
     let range = ["--max-ind-range", "1000"];
     let json = good(dir, &[&["data", "inspect", part, "--format", "json"], &range[..]].concat());
     let json: serde_json::Value = serde_json::from_str(&json).unwrap();
     let columns = json["columns"].as_array().unwrap();
-    assert_eq!((columns.len(), &columns[0]["name"], &columns[38]["name"]), (39, &"I1".into(), &"C26".into()));
+    assert_eq!(
+        (columns.len(), &columns[0]["name"], &columns[38]["name"]),
+        (39, &"I1".into(), &"C26".into())
+    );
     for c in columns {
-        assert!(c["kind"] == "categorical" && c["max"].as_f64().is_some_and(|id| id < 1000.0), "{c}");
+        assert!(
+            c["kind"] == "categorical" && c["max"].as_f64().is_some_and(|id| id < 1000.0),
+            "{c}"
+        );
     }
     good(dir, &[&["data", "convert", part, "-o", "part.csv"], &range[..]].concat());
     // The same ids whether they are taken modulo the number at once or in steps.
     good(dir, &["data", "convert", part, "--max-ind-range", "1000000", "-o", "large.parquet"]);
-    let names: Vec<String> = (1..=13).map(|k| format!("I{k}")).chain((1..=26).map(|k| format!("C{k}"))).collect();
+    let names: Vec<String> =
+        (1..=13).map(|k| format!("I{k}")).chain((1..=26).map(|k| format!("C{k}"))).collect();
     let ids = ["--categorical", &names.join(",")];
-    good(dir, &[&["data", "convert", "large.parquet", "-o", "large.csv"], &ids[..], &range].concat());
+    good(
+        dir,
+        &[&["data", "convert", "large.parquet", "-o", "large.csv"], &ids[..], &range].concat(),
+    );
     assert_eq!(fs::read(dir.join("large.csv")).unwrap(), fs::read(dir.join("part.csv")).unwrap());
     // And those of other formats, which have 32 bits.
-    good(dir, &[&["data", "convert", "part.csv", "-o", "small.csv", "--max-ind-range", "10"], &ids[..]].concat());
-    good(dir, &[&["data", "convert", part, "-o", "of-hashes.csv", "--max-ind-range", "10"], &ids[..]].concat());
-    assert_eq!(fs::read(dir.join("small.csv")).unwrap(), fs::read(dir.join("of-hashes.csv")).unwrap());
+    good(
+        dir,
+        &[&["data", "convert", "part.csv", "-o", "small.csv", "--max-ind-range", "10"], &ids[..]]
+            .concat(),
+    );
+    good(
+        dir,
+        &[&["data", "convert", part, "-o", "of-hashes.csv", "--max-ind-range", "10"], &ids[..]]
+            .concat(),
+    );
+    assert_eq!(
+        fs::read(dir.join("small.csv")).unwrap(),
+        fs::read(dir.join("of-hashes.csv")).unwrap()
+    );
     good(dir, &["data", "profile", part, "--max-ind-range", "1000", "--table", "C3"]);
     let text = fs::read_to_string(dir.join("part.csv")).unwrap();
     let script = r#"
@@ -618,16 +892,26 @@ for row, of in zip(rows, hashes):
     assert all(int(row[c]) == of[c] % (1 << 64) % 1000 for c in of if c != "label"), (row, of)
 "#;
     let python = std::env::var("DLRM_BENCH_PYTHON").unwrap_or_else(|_| "python3".into());
-    match Command::new(&python).current_dir(dir).args(["-c", "import pyarrow"]).output().is_ok_and(|o| o.status.success()) {
+    match Command::new(&python)
+        .current_dir(dir)
+        .args(["-c", "import pyarrow"])
+        .output()
+        .is_ok_and(|o| o.status.success())
+    {
         true => {
-            let compared = Command::new(&python).current_dir(dir).args(["-c", script]).output().unwrap();
+            let compared =
+                Command::new(&python).current_dir(dir).args(["-c", script]).output().unwrap();
             assert!(compared.status.success(), "{}", String::from_utf8_lossy(&compared.stderr));
         }
         false => eprintln!("skipped: {python} with pyarrow is not there"),
     }
     assert!(text.starts_with("label,I1,"), "{text}");
 
-    fs::write(dir.join("w.toml"), WORKLOAD.replace("bottom = [16, 4]\ntop = [16, 1]", "hidden = [16]")).unwrap();
+    fs::write(
+        dir.join("w.toml"),
+        WORKLOAD.replace("bottom = [16, 4]\ntop = [16, 1]", "hidden = [16]"),
+    )
+    .unwrap();
     let mut run = vec!["run", "w.toml", "-q", "--loader-only"];
     for set in [
         "data.source=parquet",
@@ -641,7 +925,9 @@ for row, of in zip(rows, hashes):
     }
     good(dir, &run);
     run.truncate(run.len() - 2);
-    assert!(refused(dir, &run, 65).ends_with("(--max-ind-range N, in a workload data.max_ind_range)"));
+    assert!(
+        refused(dir, &run, 65).ends_with("(--max-ind-range N, in a workload data.max_ind_range)")
+    );
 }
 
 /// A set of several files, one of which other sets share.
@@ -651,15 +937,21 @@ fn nvidias_splits_share_a_spec() {
     let dir = dir.path();
     generate(dir, "train", "500", "a.bin");
     let convert = |from: &str, to: &str, more: &[&str]| {
-        [&["data", "convert", from, "-o", to][..], more].concat().iter().map(|s| s.to_string()).collect::<Vec<_>>()
+        [&["data", "convert", from, "-o", to][..], more]
+            .concat()
+            .iter()
+            .map(|s| s.to_string())
+            .collect::<Vec<_>>()
     };
     let run = |args: Vec<String>| good(dir, &args.iter().map(String::as_str).collect::<Vec<_>>());
     let log = ["--dense-transform", "log_plus3"];
     run(convert("a.bin", "data/train", &[&log[..], &["--to", "nvidia"]].concat()));
     run(convert("a.bin", "data/test", &log));
     let all = |folder: &str| {
-        let mut all: Vec<String> =
-            fs::read_dir(dir.join(folder)).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        let mut all: Vec<String> = fs::read_dir(dir.join(folder))
+            .unwrap()
+            .map(|e| e.unwrap().file_name().into_string().unwrap())
+            .collect();
         all.sort();
         all
     };
@@ -670,17 +962,24 @@ fn nvidias_splits_share_a_spec() {
     run(convert("b.csv", "again/train", &["--to", "nvidia"]));
     for file in all("data/train") {
         assert!(
-            fs::read(dir.join("data/train").join(&file)).unwrap() == fs::read(dir.join("again/train").join(&file)).unwrap(),
+            fs::read(dir.join("data/train").join(&file)).unwrap()
+                == fs::read(dir.join("again/train").join(&file)).unwrap(),
             "{file}"
         );
     }
     assert!(good(dir, &["data", "inspect", "data/train"]).starts_with("data/train: nvidia, 3"));
-    assert!(refused(dir, &["data", "convert", "a.bin", "-o", "data/test"], 64).contains("label.bin is there already; --force"));
+    assert!(
+        refused(dir, &["data", "convert", "a.bin", "-o", "data/test"], 64)
+            .contains("label.bin is there already; --force")
+    );
     let spec = fs::read(dir.join("data/feature_spec.yaml")).unwrap();
     let mut bytes = fs::read(dir.join("a.bin")).unwrap();
     bytes[160 * 300] = 7;
     fs::write(dir.join("bad.bin"), bytes).unwrap();
-    assert!(refused(dir, &["data", "convert", "bad.bin", "-o", "data/val"], 65).starts_with("bad.bin: row 301: "));
+    assert!(
+        refused(dir, &["data", "convert", "bad.bin", "-o", "data/val"], 65)
+            .starts_with("bad.bin: row 301: ")
+    );
     assert_eq!(all("data"), ["feature_spec.yaml", "test", "train"]);
     assert_eq!(fs::read(dir.join("data/feature_spec.yaml")).unwrap(), spec);
 }
@@ -690,7 +989,22 @@ fn nvidias_splits_share_a_spec() {
 fn what_others_panic_at_is_one_line_too() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
-    good(dir, &["data", "generate", "custom", "--tables", "5", "--dense", "1", "--samples", "9", "-o", "a.parquet"]);
+    good(
+        dir,
+        &[
+            "data",
+            "generate",
+            "custom",
+            "--tables",
+            "5",
+            "--dense",
+            "1",
+            "--samples",
+            "9",
+            "-o",
+            "a.parquet",
+        ],
+    );
     let mut bytes = fs::read(dir.join("a.parquet")).unwrap();
     bytes[5] = 2;
     fs::write(dir.join("a.parquet"), bytes).unwrap();
@@ -704,7 +1018,8 @@ fn files_of_no_format_are_refused_in_one_line() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     fs::write(dir.join("empty"), b"").unwrap();
-    fs::write(dir.join("noise"), (0..999u32).map(|i| (i * i % 251) as u8).collect::<Vec<_>>()).unwrap();
+    fs::write(dir.join("noise"), (0..999u32).map(|i| (i * i % 251) as u8).collect::<Vec<_>>())
+        .unwrap();
     fs::write(dir.join("cut.gz"), [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3, 1, 2, 3]).unwrap();
     fs::create_dir(dir.join("folder")).unwrap();
     let words = "bin40 parquet npz npz-day npz-reordered npy-intermediate numpy torchrec nvidia hugectr fuxictr criteo csv deeprec libsvm libfm";

@@ -10,7 +10,9 @@ use dlrm_bench::{
 use std::path::Path;
 
 fn workload(kind: &str, model: &str, optimizer: &str, tables: &str, batch: usize) -> Workload {
-    let (kind, rows) = kind.split_once(' ').map_or((kind, String::new()), |(k, r)| (k, format!("embedding_rows = \"{r}\"\n")));
+    let (kind, rows) = kind
+        .split_once(' ')
+        .map_or((kind, String::new()), |(k, r)| (k, format!("embedding_rows = \"{r}\"\n")));
     let text = format!(
         "[workload]\nname = \"m\"\n[data]\nsource = \"planted\"\npreset = \"custom\"\ntables = {tables}\ndense = 13\n\
          [model]\n{model}\n[engine]\nkind = \"{kind}\"\n{rows}threads = 2\n[train]\nbatch_size = {batch}\n\
@@ -48,7 +50,8 @@ fn measure(w: &Workload) -> (u64, u64) {
     std::fs::write("/proc/self/clear_refs", "5").unwrap();
     let before = status("VmRSS:");
     let mut initializer = Initializer::new(&config.model, InitSource::Philox { seed: 1 });
-    let mut engine = engine::build(w.engine.kind, w.engine.device, &config, &mut initializer).unwrap();
+    let mut engine =
+        engine::build(w.engine.kind, w.engine.device, &config, &mut initializer).unwrap();
     for _ in 0..3 {
         engine.train_step(&batch, 0.01).unwrap();
     }
@@ -56,7 +59,8 @@ fn measure(w: &Workload) -> (u64, u64) {
 }
 
 const DLRM: &str = "kind = \"dlrm\"\ndim = 32\nbottom = [256, 32]\ntop = [256, 64, 1]";
-const DEEPFM: &str = "kind = \"deepfm\"\ndim = 16\nhidden = [200, 200]\nbatch_norm = true\nembedding_l2 = 0.01";
+const DEEPFM: &str =
+    "kind = \"deepfm\"\ndim = 16\nhidden = [200, 200]\nbatch_norm = true\nembedding_l2 = 0.01";
 const SGD: &str = "kind = \"sgd\"";
 const ADAM: &str = "kind = \"adam\"\nrows = \"dense\"";
 const LARGE: &str = "[300000, 400000, 1000]";
@@ -100,7 +104,8 @@ fn plans_are_near_the_truth() {
             .unwrap();
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         let numbers = text.split_once("measured ").unwrap_or_else(|| panic!("{text}")).1;
-        let numbers: Vec<f64> = numbers.split_whitespace().take(2).map(|n| n.parse().unwrap()).collect();
+        let numbers: Vec<f64> =
+            numbers.split_whitespace().take(2).map(|n| n.parse().unwrap()).collect();
         let ratio = numbers[0] / numbers[1];
         println!("{case:?}: {} planned, {} taken, {ratio:.2}", numbers[0], numbers[1]);
         // Candle's intermediate tensors come and go: a plan on the safe side is enough.

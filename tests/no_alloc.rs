@@ -20,7 +20,12 @@ static ALLOCATOR: counting::Counting = counting::Counting;
 #[test]
 fn a_step_after_the_first_allocates_nothing() {
     let dot = Interaction::Dot { itself: false, pad_to: 8 };
-    let models = [dlrm(dot, Pooling::Sum), dlrm(Interaction::Cat, Pooling::WeightedLearned), dlrm(dot, Pooling::Mean), deepfm()];
+    let models = [
+        dlrm(dot, Pooling::Sum),
+        dlrm(Interaction::Cat, Pooling::WeightedLearned),
+        dlrm(dot, Pooling::Mean),
+        deepfm(),
+    ];
     for (m, model) in models.into_iter().enumerate() {
         for (i, rule) in rules().into_iter().enumerate() {
             let mut config = config(model.clone(), rule, 300);
@@ -31,11 +36,12 @@ fn a_step_after_the_first_allocates_nothing() {
                 config.loss_scale = LossScaleSpec::Dynamic { initial: 65_536.0, growth_steps: 3 };
             }
             // The first batch is a short one, the largest comes late.
-            let batches: Vec<_> = [(20, 1, 1), (300, 1, 1), (299, 0, 2), (1, 0, HOTNESS), (300, HOTNESS, HOTNESS)]
-                .into_iter()
-                .enumerate()
-                .map(|(i, (len, low, high))| batch(&config, i as u64, len, (low, high)))
-                .collect();
+            let batches: Vec<_> =
+                [(20, 1, 1), (300, 1, 1), (299, 0, 2), (1, 0, HOTNESS), (300, HOTNESS, HOTNESS)]
+                    .into_iter()
+                    .enumerate()
+                    .map(|(i, (len, low, high))| batch(&config, i as u64, len, (low, high)))
+                    .collect();
             let mut out = vec![0.0; 300];
             let made = counting::fewest(|| {
                 let mut engine = FusedEngine::new(&config, &mut init(&model)).unwrap();

@@ -31,7 +31,14 @@ fn reading_records_allocates_nothing() {
     writer.write(&rows).unwrap();
     writer.finish().unwrap();
     let loss = LossSpec { kind: LossKind::Bce, clamp: 0.0 };
-    let train = TrainSection { batch_size: 64, epochs: 3, max_steps: None, drop_last: false, seed: 1, loss };
+    let train = TrainSection {
+        batch_size: 64,
+        epochs: 3,
+        max_steps: None,
+        drop_last: false,
+        seed: 1,
+        loss,
+    };
     let config = Bin40Config {
         train: vec![path.clone()],
         eval: path,

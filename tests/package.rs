@@ -1,4 +1,5 @@
-//! `dlrm-bench package`: what it writes passes MLPerf's package_checker and repo_checker, and what is no submission is refused.
+//! `dlrm-bench package`: what it writes passes MLPerf's package_checker and repo_checker, and what
+//! is no submission is refused.
 
 use dlrm_bench::{
     data::{Column, Schema},
@@ -79,12 +80,14 @@ fn edit(path: &Path, change: impl Fn(&mut Value)) {
     fs::write(path, record.to_string()).unwrap();
 }
 
-/// Ten runs of closed DLRM-DCNv2 that nobody made, beside a real one whose record they take; with logs of our writer.
+/// Ten runs of closed DLRM-DCNv2 that nobody made, beside a real one whose record they take; with
+/// logs of our writer.
 fn closed_runs(dir: &Path, real: &Path) {
     let mut w = workload::load(&real.join("workload.toml"), &[]).unwrap().workload;
     w = workload::load(
         &real.join("workload.toml"),
-        &["optimizer.eps=1e-8", "optimizer.learning_rate=0.004", "train.batch_size=65536"].map(Into::into),
+        &["optimizer.eps=1e-8", "optimizer.learning_rate=0.004", "train.batch_size=65536"]
+            .map(Into::into),
     )
     .map_or(w, |r| r.workload);
     w.mlperf.benchmark = "dlrm_dcnv2".into();
@@ -127,7 +130,15 @@ fn write_log(path: &Path, w: &workload::Workload) {
         f1: 0.5,
         average_precision: 0.5,
     };
-    let eval = EvalEvent { step: 5, progress: 0.8, samples: 500, elapsed: 2.0, seconds: 0.5, quality, best_auc: 0.80275 };
+    let eval = EvalEvent {
+        step: 5,
+        progress: 0.8,
+        samples: 500,
+        elapsed: 2.0,
+        seconds: 0.5,
+        quality,
+        best_auc: 0.80275,
+    };
     let facts = RunFacts {
         train_samples: 4195197692,
         eval_samples: 89137319,
@@ -158,7 +169,8 @@ fn write_log(path: &Path, w: &workload::Workload) {
     log.run_stop(&outcome).unwrap();
 }
 
-/// What MLPerf's two checkers say of a submission; `None` where there are none. One process for both.
+/// What MLPerf's two checkers say of a submission; `None` where there are none. One process for
+/// both.
 fn checkers(folder: &Path, ruleset: &str) -> Option<String> {
     const SCRIPT: &str = r#"
 import logging, sys
@@ -179,7 +191,10 @@ repo_checker.run_checks(sys.argv[1])
 /// Both checkers find nothing, in words: their exit codes say nothing.
 fn passes(folder: &Path, ruleset: &str) {
     let Some(said) = checkers(folder, ruleset) else { return };
-    assert!(said.contains("PACKAGE CHECKER FOUND NO ERRORS") && said.contains("ALL CHECKS PASSED"), "{said}");
+    assert!(
+        said.contains("PACKAGE CHECKER FOUND NO ERRORS") && said.contains("ALL CHECKS PASSED"),
+        "{said}"
+    );
     assert!(!said.contains("ERROR:") && !said.contains("Skipping"), "{said}");
 }
 
@@ -208,17 +223,27 @@ fn five_real_runs_are_a_submission_of_dlrm() {
     let said = text(&out.stdout);
     assert!(out.status.success(), "{said}{}", text(&out.stderr));
     assert!(said.contains("5 runs, open division, ruleset 2.1.0; score 0.0"), "{said}");
-    assert!(said.contains("left empty, as nobody knows: host_processor_interconnect,") && !said.contains("cooling"), "{said}");
+    assert!(
+        said.contains("left empty, as nobody knows: host_processor_interconnect,")
+            && !said.contains("cooling"),
+        "{said}"
+    );
     let org = output.join("dlrm-bench");
-    let record: Value = serde_json::from_str(&fs::read_to_string(runs[0].join("run.json")).unwrap()).unwrap();
+    let record: Value =
+        serde_json::from_str(&fs::read_to_string(runs[0].join("run.json")).unwrap()).unwrap();
     let system = record["system"].as_str().unwrap();
     // In the order in which they were made, those of one second by their seeds.
     for (i, run) in runs.iter().enumerate() {
         let copied = fs::read(org.join(format!("results/{system}/dlrm/result_{i}.txt"))).unwrap();
-        assert!(copied == fs::read(run.join("result_0.txt")).unwrap(), "log {i} is as it was written");
+        assert!(
+            copied == fs::read(run.join("result_0.txt")).unwrap(),
+            "log {i} is as it was written"
+        );
     }
-    let description: Value =
-        serde_json::from_str(&fs::read_to_string(org.join(format!("systems/{system}.json"))).unwrap()).unwrap();
+    let description: Value = serde_json::from_str(
+        &fs::read_to_string(org.join(format!("systems/{system}.json"))).unwrap(),
+    )
+    .unwrap();
     let fields = description.as_object().unwrap();
     assert_eq!((fields.len(), fields.values().all(Value::is_string)), (33, true));
     assert_eq!(
@@ -227,7 +252,9 @@ fn five_real_runs_are_a_submission_of_dlrm() {
     );
     assert_eq!(fields["host_processor_model_name"], record["machine"]["cpu"]["model"]);
     let how = org.join("benchmarks/dlrm/implementations/dlrm-bench");
-    assert!(fs::read_to_string(how.join(format!("{system}.md"))).unwrap().contains("1, 2, 3, 4, 5."));
+    assert!(
+        fs::read_to_string(how.join(format!("{system}.md"))).unwrap().contains("1, 2, 3, 4, 5.")
+    );
     assert!(workload::load(&how.join(format!("{system}.toml")), &[]).is_ok());
     passes(&org, "2.1.0");
 
@@ -240,10 +267,18 @@ fn five_real_runs_are_a_submission_of_dlrm() {
     let four: Vec<&Path> = runs[..4].iter().map(PathBuf::as_path).collect();
     let output = dir.path().join("four");
     let out = package(&four, &output, &[]);
-    assert!(refused(&out).contains("dlrm: 4 runs, but a submission has 5; make 1 more, or say --allow-incomplete"));
+    assert!(
+        refused(&out).contains(
+            "dlrm: 4 runs, but a submission has 5; make 1 more, or say --allow-incomplete"
+        )
+    );
     assert!(!output.exists());
     let out = package(&four, &output, &["--allow-incomplete"]);
-    assert!(out.status.success() && text(&out.stdout).contains("note: 4 runs"), "{}", text(&out.stdout));
+    assert!(
+        out.status.success() && text(&out.stdout).contains("note: 4 runs"),
+        "{}",
+        text(&out.stdout)
+    );
     if let Some(said) = checkers(&output.join("dlrm-bench"), "2.1.0") {
         assert!(said.contains("FOUND ERRORS") && said.contains("found 4, expected 5"), "{said}");
     }
@@ -269,17 +304,24 @@ fn ten_closed_runs_are_a_submission_of_dlrm_dcnv2() {
     let said = text(&out.stdout);
     assert!(out.status.success(), "{said}{}", text(&out.stderr));
     // Minutes 1 to 10 without the first and the last.
-    assert!(said.contains("big_machine/dlrm_dcnv2: 10 runs, closed division, ruleset 6.0.0; score 5.500 min"), "{said}");
+    assert!(
+        said.contains(
+            "big_machine/dlrm_dcnv2: 10 runs, closed division, ruleset 6.0.0; score 5.500 min"
+        ),
+        "{said}"
+    );
     passes(&output.join("dlrm-bench"), "6.0.0");
 
-    // All runs took 0.8 epochs. Between the two points 0.8 is like the reference; with another one it is too fast.
+    // All runs took 0.8 epochs. Between the two points 0.8 is like the reference; with another one
+    // it is too fast.
     let rcp = |slow: f64| {
         let point = |batch_size: u32, epochs: f64| {
             let epochs: Vec<f64> = (0..20).map(|i| epochs + 0.001 * f64::from(i)).collect();
             json!({"Benchmark": "dlrm_dcnv2", "BS": batch_size, "Hyperparams": {}, "Epochs to converge": epochs})
         };
         let path = dir.path().join("rcps.json");
-        fs::write(&path, json!({"a": point(32768, 0.7), "b": point(98304, slow)}).to_string()).unwrap();
+        fs::write(&path, json!({"a": point(32768, 0.7), "b": point(98304, slow)}).to_string())
+            .unwrap();
         path.display().to_string()
     };
     let out = package(&[&big], &dir.path().join("like"), &["--rcp", &rcp(0.88)]);
@@ -290,15 +332,24 @@ fn ten_closed_runs_are_a_submission_of_dlrm_dcnv2() {
     );
     let out = package(&[&big], &dir.path().join("fast"), &["--rcp", &rcp(1.2)]);
     assert!(
-        refused(&out).contains("dlrm_dcnv2: converges too fast to be accepted: mean 0.80000 epochs"),
+        refused(&out)
+            .contains("dlrm_dcnv2: converges too fast to be accepted: mean 0.80000 epochs"),
         "{}",
         text(&out.stderr)
     );
     let out = package(&[&big], &dir.path().join("slow"), &["--rcp", &rcp(0.71)]);
-    assert!(text(&out.stdout).contains("converges more slowly than the reference"), "{}", text(&out.stdout));
+    assert!(
+        text(&out.stdout).contains("converges more slowly than the reference"),
+        "{}",
+        text(&out.stdout)
+    );
     let run_json = big.join("closed/run-9/run.json").display().to_string();
     let out = package(&[&big], &dir.path().join("wrong"), &["--rcp", &run_json]);
-    assert!(refused(&out).contains("run.json: no reference convergence points"), "{}", text(&out.stderr));
+    assert!(
+        refused(&out).contains("run.json: no reference convergence points"),
+        "{}",
+        text(&out.stderr)
+    );
 
     // The closed division wants different seeds and one workload; everybody wants runs of ours.
     let last = big.join("closed/run-9/run.json");
@@ -323,7 +374,14 @@ fn a_wrong_command_line_is_named() {
     assert!(refused(&out).contains("none"));
     let out = package(&[&missing], &dir.path().join("out"), &["--set", "colling=Air"]);
     assert_eq!(out.status.code(), Some(64));
-    assert!(text(&out.stderr).contains("no field is called \"colling\"; must be one of status"), "{}", text(&out.stderr));
+    assert!(
+        text(&out.stderr).contains("no field is called \"colling\"; must be one of status"),
+        "{}",
+        text(&out.stderr)
+    );
     let out = dlrm_bench(&["package", &missing.display().to_string(), "--org", "A B", "-o", "out"]);
-    assert!(refused(&out).contains("the organisation's name is \"A B\", which holds a space; write _ for it"));
+    assert!(
+        refused(&out)
+            .contains("the organisation's name is \"A B\", which holds a space; write _ for it")
+    );
 }

@@ -19,7 +19,10 @@ fn compare(paths: &[&str]) -> Option<Comparison> {
 }
 
 fn near(value: Option<f64>, expected: f64, relative: f64) {
-    assert!(value.is_some_and(|v| (v / expected - 1.0).abs() < relative), "{value:?} is not {expected}");
+    assert!(
+        value.is_some_and(|v| (v / expected - 1.0).abs() < relative),
+        "{value:?} is not {expected}"
+    );
 }
 
 fn rates(row: &Row) -> (Option<f64>, Option<f64>) {
@@ -31,8 +34,14 @@ fn scores_are_the_published_ones_before_scaling() {
     let Some(c) = compare(&[""]) else { return };
     assert_eq!(c.groups.len(), 1, "one task");
     let [dgx, spr] = c.groups[0].rows.as_slice() else { panic!("{:?}", c.groups[0].rows) };
-    assert_eq!((dgx.system.platform.as_deref(), dgx.system.org.as_deref()), (Some("1xNVIDIA DGX H100"), Some("NVIDIA")));
-    assert_eq!((spr.label.as_str(), spr.system.round.as_deref()), ("4-nodes-SPR-pytorch", Some("v3.1")));
+    assert_eq!(
+        (dgx.system.platform.as_deref(), dgx.system.org.as_deref()),
+        (Some("1xNVIDIA DGX H100"), Some("NVIDIA"))
+    );
+    assert_eq!(
+        (spr.label.as_str(), spr.system.round.as_deref()),
+        ("4-nodes-SPR-pytorch", Some("v3.1"))
+    );
     assert_eq!((dgx.runs, dgx.converged, spr.runs, spr.converged), (10, 10, 10, 10));
     assert_eq!((dgx.batch, spr.batch), (Some(55296), Some(65536)));
     // Minutes, olympic mean of ten unscaled runs.

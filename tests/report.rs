@@ -16,7 +16,12 @@ const LOG: &str = r#":::MLLOG {"time_ms": 1000, "key": "submission_benchmark", "
 "#;
 
 fn report(dir: &Path, args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_dlrm-bench")).current_dir(dir).arg("report").args(args).output().unwrap()
+    Command::new(env!("CARGO_BIN_EXE_dlrm-bench"))
+        .current_dir(dir)
+        .arg("report")
+        .args(args)
+        .output()
+        .unwrap()
 }
 
 fn text(bytes: &[u8]) -> &str {
@@ -28,7 +33,12 @@ fn logs_become_a_page_and_what_cannot_be_read_is_said_on_it() {
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("result_0.txt"), LOG).unwrap();
     let out = report(dir.path(), &["result_0.txt", "--title", "R&D"]);
-    assert_eq!((out.status.code(), text(&out.stdout)), (Some(0), "written to report.html\n"), "{}", text(&out.stderr));
+    assert_eq!(
+        (out.status.code(), text(&out.stdout)),
+        (Some(0), "written to report.html\n"),
+        "{}",
+        text(&out.stderr)
+    );
     let page = fs::read_to_string(dir.path().join("report.html")).unwrap();
     // 2000 of 4000 samples in 8 s.
     for shown in ["<h1>R&#38;D</h1>", "&#60;i&#62;a machine&#60;/i&#62;", "250.0", "\"y\":[0.75]"] {
@@ -39,15 +49,26 @@ fn logs_become_a_page_and_what_cannot_be_read_is_said_on_it() {
     fs::write(dir.path().join("result_1.txt"), "").unwrap();
     let out = report(dir.path(), &[".", "-o", "both.html"]);
     assert_eq!(out.status.code(), Some(65));
-    assert!(text(&out.stderr).contains("result_1.txt") && text(&out.stderr).lines().count() == 1, "{}", text(&out.stderr));
-    assert!(fs::read_to_string(dir.path().join("both.html")).unwrap().contains("result_1.txt: an empty file"));
+    assert!(
+        text(&out.stderr).contains("result_1.txt") && text(&out.stderr).lines().count() == 1,
+        "{}",
+        text(&out.stderr)
+    );
+    assert!(
+        fs::read_to_string(dir.path().join("both.html"))
+            .unwrap()
+            .contains("result_1.txt: an empty file")
+    );
 }
 
 #[test]
 fn without_results_there_is_no_page() {
     let dir = tempfile::tempdir().unwrap();
-    for (args, code, said) in [(&["nothing"][..], 65, "nothing"), (&["."], 65, "no results in this folder"), (&[], 64, "RESULTS")]
-    {
+    for (args, code, said) in [
+        (&["nothing"][..], 65, "nothing"),
+        (&["."], 65, "no results in this folder"),
+        (&[], 64, "RESULTS"),
+    ] {
         let out = report(dir.path(), args);
         assert_eq!(out.status.code(), Some(code), "{}", text(&out.stderr));
         assert!(text(&out.stderr).contains(said), "{}", text(&out.stderr));
@@ -55,7 +76,12 @@ fn without_results_there_is_no_page() {
     }
     fs::write(dir.path().join("result_0.txt"), LOG).unwrap();
     let out = report(dir.path(), &[".", "--baseline", "nobody"]);
-    assert_eq!((out.status.code(), text(&out.stderr).lines().count()), (Some(64), 1), "{}", text(&out.stderr));
+    assert_eq!(
+        (out.status.code(), text(&out.stderr).lines().count()),
+        (Some(64), 1),
+        "{}",
+        text(&out.stderr)
+    );
     let out = report(dir.path(), &[".", "-o", "no/folder/report.html"]);
     assert_eq!(out.status.code(), Some(74), "{}", text(&out.stderr));
 }

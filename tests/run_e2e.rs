@@ -1,4 +1,5 @@
-//! `dlrm-bench run` as a user runs it: what it leaves, how it ends, and what happens when something goes wrong.
+//! `dlrm-bench run` as a user runs it: what it leaves, how it ends, and what happens when something
+//! goes wrong.
 
 #[cfg(unix)]
 #[path = "support/signal.rs"]
@@ -123,7 +124,8 @@ impl Bench {
 }
 
 fn list(dir: &Path) -> Vec<PathBuf> {
-    let mut all: Vec<_> = fs::read_dir(dir).map(|d| d.map(|e| e.unwrap().path()).collect()).unwrap_or_default();
+    let mut all: Vec<_> =
+        fs::read_dir(dir).map(|d| d.map(|e| e.unwrap().path()).collect()).unwrap_or_default();
     all.sort();
     all
 }
@@ -135,7 +137,9 @@ fn text(bytes: &[u8]) -> &str {
 fn log(run: &Path) -> Vec<serde_json::Value> {
     let log = fs::read_to_string(run.join("result_0.txt")).unwrap();
     assert!(log.ends_with('\n'), "the last line is whole");
-    log.lines().map(|l| serde_json::from_str(l.strip_prefix(":::MLLOG ").unwrap()).unwrap()).collect()
+    log.lines()
+        .map(|l| serde_json::from_str(l.strip_prefix(":::MLLOG ").unwrap()).unwrap())
+        .collect()
 }
 
 fn keys(log: &[serde_json::Value]) -> Vec<&str> {
@@ -167,8 +171,14 @@ fn a_run_leaves_log_metrics_record_plots_and_a_workload_that_runs_again() {
 
         let log = log(&run);
         let keys = keys(&log);
-        let at = |key: &str| keys.iter().position(|k| *k == key).unwrap_or_else(|| panic!("{key} is logged"));
-        assert!(at("init_start") < at("init_stop") && at("init_stop") <= at("run_start") && at("run_start") < at("epoch_start"));
+        let at = |key: &str| {
+            keys.iter().position(|k| *k == key).unwrap_or_else(|| panic!("{key} is logged"))
+        };
+        assert!(
+            at("init_start") < at("init_stop")
+                && at("init_stop") <= at("run_start")
+                && at("run_start") < at("epoch_start")
+        );
         assert_eq!(keys.iter().filter(|k| **k == "eval_accuracy").count(), evals);
         let stop = &log[at("run_stop")];
         assert_eq!(stop["metadata"]["status"], "success");
@@ -181,12 +191,24 @@ fn a_run_leaves_log_metrics_record_plots_and_a_workload_that_runs_again() {
 
         let r = read_record(&run);
         let outcome = r.outcome.unwrap();
-        assert_eq!((outcome.reason, outcome.steps, outcome.samples), (StopReason::Budget, steps as u64, 4000));
+        assert_eq!(
+            (outcome.reason, outcome.steps, outcome.samples),
+            (StopReason::Budget, steps as u64, 4000)
+        );
         assert_eq!(r.evaluations.len(), evals);
-        assert_eq!(r.evaluations.last().map(|e| e.quality.auc), m.auc.iter().flatten().last().copied());
+        assert_eq!(
+            r.evaluations.last().map(|e| e.quality.auc),
+            m.auc.iter().flatten().last().copied()
+        );
         assert!(r.throughput.is_some_and(|t| t.training > t.end_to_end && t.end_to_end > 0.0));
-        assert!(r.ceilings.is_some_and(|c| c.threads == 2 && c.flops_f32 > 1e9 && c.rows.len() == 2));
-        assert!(!r.memory_plan.is_empty() && !r.phases.is_empty() && r.data.is_some_and(|d| d.best_auc.is_some()));
+        assert!(
+            r.ceilings.is_some_and(|c| c.threads == 2 && c.flops_f32 > 1e9 && c.rows.len() == 2)
+        );
+        assert!(
+            !r.memory_plan.is_empty()
+                && !r.phases.is_empty()
+                && r.data.is_some_and(|d| d.best_auc.is_some())
+        );
 
         for name in ["loss", "auc", "throughput"] {
             let png = fs::read(run.join(format!("plots/{name}.png"))).unwrap();
@@ -207,14 +229,30 @@ fn a_run_leaves_log_metrics_record_plots_and_a_workload_that_runs_again() {
 
 #[test]
 fn the_machine_and_its_ceilings_are_shown() {
-    let system = |args: &[&str]| Command::new(env!("CARGO_BIN_EXE_dlrm-bench")).arg("system").args(args).output().unwrap();
+    let system = |args: &[&str]| {
+        Command::new(env!("CARGO_BIN_EXE_dlrm-bench")).arg("system").args(args).output().unwrap()
+    };
     let out = system(&[]);
-    assert!(out.status.success() && text(&out.stdout).starts_with("Processor") && !text(&out.stdout).contains("FLOP"));
+    assert!(
+        out.status.success()
+            && text(&out.stdout).starts_with("Processor")
+            && !text(&out.stdout).contains("FLOP")
+    );
     let out = system(&["--ceilings", "--threads", "1"]);
-    assert!(text(&out.stdout).contains("GFLOP/s") && text(&out.stdout).contains("Rows of 512 B in memory"), "{out:?}");
+    assert!(
+        text(&out.stdout).contains("GFLOP/s")
+            && text(&out.stdout).contains("Rows of 512 B in memory"),
+        "{out:?}"
+    );
     let json: serde_json::Value = serde_json::from_slice(&system(&["--json"]).stdout).unwrap();
-    assert!(json["machine"]["cpu"]["logical_cores"].as_u64() > Some(0) && json["ceilings"].is_null());
-    assert_eq!(system(&["--threads", "1"]).status.code(), Some(64), "threads measure only ceilings");
+    assert!(
+        json["machine"]["cpu"]["logical_cores"].as_u64() > Some(0) && json["ceilings"].is_null()
+    );
+    assert_eq!(
+        system(&["--threads", "1"]).status.code(),
+        Some(64),
+        "threads measure only ceilings"
+    );
 }
 
 #[test]
@@ -228,14 +266,28 @@ fn the_number_of_threads_changes_no_bit() {
             let bench = Bench::new(text);
             assert!(
                 bench
-                    .run(&["--quiet", "--no-plots", "--no-ceilings", "--set", &precision, "--threads", &threads.to_string()])
+                    .run(&[
+                        "--quiet",
+                        "--no-plots",
+                        "--no-ceilings",
+                        "--set",
+                        &precision,
+                        "--threads",
+                        &threads.to_string()
+                    ])
                     .status
                     .success()
             );
             let m = read_metrics(&bench.only_run());
-            let resolved = workload::load(&bench.file, &[format!("engine.threads={threads}"), precision.clone()]).unwrap();
+            let resolved = workload::load(
+                &bench.file,
+                &[format!("engine.threads={threads}"), precision.clone()],
+            )
+            .unwrap();
             let stop = AtomicBool::new(false);
-            let done = train::run(&Job { workload: &resolved.workload, stop: &stop }, &mut [&mut Deaf]).unwrap();
+            let done =
+                train::run(&Job { workload: &resolved.workload, stop: &stop }, &mut [&mut Deaf])
+                    .unwrap();
             let params: Vec<Vec<u32>> = done
                 .engine
                 .params()
@@ -250,7 +302,10 @@ fn the_number_of_threads_changes_no_bit() {
             match &first {
                 None => first = Some((m, params)),
                 Some((m1, p1)) => {
-                    assert!(m.loss.iter().zip(&m1.loss).all(|(a, b)| a.to_bits() == b.to_bits()), "loss, {threads} threads");
+                    assert!(
+                        m.loss.iter().zip(&m1.loss).all(|(a, b)| a.to_bits() == b.to_bits()),
+                        "loss, {threads} threads"
+                    );
                     assert_eq!(m.learning_rate, m1.learning_rate);
                     assert_eq!((&m.auc, &m.logloss), (&m1.auc, &m1.logloss));
                     assert!(params == *p1, "parameters, {threads} threads");
@@ -268,17 +323,29 @@ fn a_loader_can_be_timed_alone() {
     let speed: serde_json::Value = serde_json::from_str(text(&out.stdout)).unwrap();
     assert_eq!((&speed["batches"], &speed["samples"]), (&(3 * 32).into(), &12_000.into()));
     // 13 dense features, 26 ids and a label of 4 bytes.
-    let bytes = speed["bytes_per_second"].as_f64().unwrap() / speed["samples_per_second"].as_f64().unwrap();
+    let bytes =
+        speed["bytes_per_second"].as_f64().unwrap() / speed["samples_per_second"].as_f64().unwrap();
     assert!((bytes - 160.0).abs() < 1e-6, "{speed}");
     let out = bench.run(&["--loader-only", "--set", "train.max_steps=1"]);
     assert!(text(&out.stdout).contains("one batch is too little"), "{}", text(&out.stdout));
     assert!(!bench.results().exists(), "nothing was run");
     // The other process's part.
-    let out = bench.run(&["--loader-only", "--json", "--set", "loader.shards=3", "--set", "loader.shard=1"]);
+    let out = bench.run(&[
+        "--loader-only",
+        "--json",
+        "--set",
+        "loader.shards=3",
+        "--set",
+        "loader.shard=1",
+    ]);
     let speed: serde_json::Value = serde_json::from_str(text(&out.stdout)).unwrap();
     let (all, batch) = (4000, 128);
     let left = all % (3 * batch);
-    assert_eq!(speed["samples"], (all / (3 * batch) * batch + left / 3 + usize::from(left % 3 > 1)), "{speed}");
+    assert_eq!(
+        speed["samples"],
+        (all / (3 * batch) * batch + left / 3 + usize::from(left % 3 > 1)),
+        "{speed}"
+    );
     let queue = format!("loader.queue={}", bench.results().with_extension("queue").display());
     let part = ["--loader-only", "--json", "--set", &queue, "--set", "loader.slice=1280"];
     let first = bench.run(&[&part[..], &["--set", "train.max_steps=10"]].concat());
@@ -294,7 +361,8 @@ fn a_loader_can_be_timed_alone() {
         assert_eq!(out.status.code(), Some(65), "{}", text(&out.stdout));
         let error = text(&out.stderr);
         assert!(
-            error.contains("all slices of this queue have been taken; delete the file") && error.lines().count() == 1,
+            error.contains("all slices of this queue have been taken; delete the file")
+                && error.lines().count() == 1,
             "{error}"
         );
     }
@@ -306,11 +374,18 @@ fn a_loader_can_be_timed_alone() {
 fn a_run_in_fp16_tells_of_its_loss_scale() {
     let bench = Bench::new(DLRM);
     let out = bench.run(&["--set", "engine.precision=fp16", "--set", "engine.loss_scale=1e12"]);
-    assert!(out.status.success() && text(&out.stdout).contains("steps skipped for overflow"), "{}", text(&out.stdout));
+    assert!(
+        out.status.success() && text(&out.stdout).contains("steps skipped for overflow"),
+        "{}",
+        text(&out.stdout)
+    );
     let run = bench.only_run();
     let record = read_record(&run);
     let scale = record.outcome.and_then(|o| o.loss_scale).unwrap();
-    assert!(record.engine.precision == "fp16" && scale.skipped_steps > 0 && scale.scale < 1e12, "{scale:?}");
+    assert!(
+        record.engine.precision == "fp16" && scale.skipped_steps > 0 && scale.scale < 1e12,
+        "{scale:?}"
+    );
     let log = log(&run);
     let line = log.iter().find(|l| l["key"] == "loss_scale").unwrap();
     assert_eq!(line["metadata"]["skipped_steps"], scale.skipped_steps);
@@ -324,7 +399,8 @@ fn a_log_names_the_numbers_of_products_and_of_rows() {
         (DEEPFM, "bf16", "bf16-split", "bfloat16", "bf16/bf16-split"),
     ] {
         let bench = Bench::new(workload);
-        let set = [format!("engine.precision={precision}"), format!("engine.embedding_rows={rows}")];
+        let set =
+            [format!("engine.precision={precision}"), format!("engine.embedding_rows={rows}")];
         assert!(bench.run(&["--quiet", "--set", &set[0], "--set", &set[1]]).status.success());
         let run = bench.only_run();
         let log = log(&run);
@@ -336,7 +412,8 @@ fn a_log_names_the_numbers_of_products_and_of_rows() {
             let found = tree::read(&[path.to_str().unwrap()]);
             assert_eq!(found.runs[0].precision.as_deref(), Some(shown), "{}", path.display());
         }
-        let checked = Command::new(env!("CARGO_BIN_EXE_dlrm-bench")).arg("check").arg(&run).output().unwrap();
+        let checked =
+            Command::new(env!("CARGO_BIN_EXE_dlrm-bench")).arg("check").arg(&run).output().unwrap();
         assert!(checked.status.success(), "{}", text(&checked.stdout));
     }
 }
@@ -370,18 +447,33 @@ fn a_target_ends_the_run_and_a_missed_one_is_an_exit_code_of_its_own() {
     assert_eq!(out.status.code(), Some(1));
     assert!(text(&out.stdout).contains("NOT reached"), "{}", text(&out.stdout));
     let log = log(&bench.only_run());
-    assert_eq!(log.iter().find(|l| l["key"] == "run_stop").unwrap()["metadata"]["status"], "aborted");
+    assert_eq!(
+        log.iter().find(|l| l["key"] == "run_stop").unwrap()["metadata"]["status"],
+        "aborted"
+    );
 }
 
 #[test]
 fn a_loss_that_is_no_number_aborts_and_names_the_step() {
     let bench = Bench::new(DLRM);
-    let out = bench.run(&["--quiet", "--set", "optimizer.kind=sgd", "--set", "optimizer.learning_rate=1e30"]);
+    let out = bench.run(&[
+        "--quiet",
+        "--set",
+        "optimizer.kind=sgd",
+        "--set",
+        "optimizer.learning_rate=1e30",
+    ]);
     assert_eq!(out.status.code(), Some(4), "{}", text(&out.stderr));
     let error = text(&out.stderr);
-    assert!(error.starts_with("error: ") && error.contains("step ") && error.lines().count() == 1, "{error}");
+    assert!(
+        error.starts_with("error: ") && error.contains("step ") && error.lines().count() == 1,
+        "{error}"
+    );
     let run = bench.only_run();
-    assert_eq!(log(&run).iter().find(|l| l["key"] == "run_stop").unwrap()["metadata"]["status"], "aborted");
+    assert_eq!(
+        log(&run).iter().find(|l| l["key"] == "run_stop").unwrap()["metadata"]["status"],
+        "aborted"
+    );
     let outcome = read_record(&run).outcome.unwrap();
     assert_eq!(outcome.reason, StopReason::Failed);
     assert!(outcome.message.is_some_and(|m| error.contains(&m)));
@@ -401,8 +493,10 @@ fn results_that_cannot_be_written_are_one_clear_line() {
 /// Starts a run that would take minutes and waits until it trains.
 #[cfg(unix)]
 fn start_long(bench: &Bench) -> (std::process::Child, PathBuf) {
-    let long = ["--quiet", "--set", "data.train_samples=2000000000", "--set", "eval.every_steps=100000"];
-    let mut child = bench.command(&long).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let long =
+        ["--quiet", "--set", "data.train_samples=2000000000", "--set", "eval.every_steps=100000"];
+    let mut child =
+        bench.command(&long).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
     let since = Instant::now();
     while since.elapsed() < Duration::from_secs(60) {
         std::thread::sleep(Duration::from_millis(20));
@@ -448,6 +542,10 @@ fn a_killed_run_leaves_its_log_so_far_and_no_half_file() {
     signal::send(&child, libc::SIGKILL);
     child.wait().unwrap();
     assert!(keys(&log(&run)).contains(&"epoch_start"));
-    assert!(!run.join("run.json").exists() && !run.join("metrics.parquet").exists() && !run.join("plots").exists());
+    assert!(
+        !run.join("run.json").exists()
+            && !run.join("metrics.parquet").exists()
+            && !run.join("plots").exists()
+    );
     assert!(run.join("workload.toml").exists());
 }

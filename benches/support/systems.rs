@@ -1,5 +1,5 @@
-//! Whole models at the sizes in which other programs are measured, with batches made beforehand: what `train_step` and
-//! `step_speed` time.
+//! Whole models at the sizes in which other programs are measured, with batches made beforehand:
+//! what `train_step` and `step_speed` time.
 
 #[path = "../../tests/support/shapes.rs"]
 mod shapes;
@@ -15,8 +15,8 @@ use dlrm_bench::{
 
 /// Rows of MLPerf DLRM's tables (facebookresearch/dlrm on Criteo Terabyte, ids modulo 40 M).
 const TERABYTE: [usize; 26] = [
-    39884406, 39043, 17289, 7420, 20263, 3, 7120, 1543, 63, 38532951, 2953546, 403346, 10, 2208, 11938, 155, 4, 976, 14,
-    39979771, 25641295, 39664984, 585935, 12972, 108, 36,
+    39884406, 39043, 17289, 7420, 20263, 3, 7120, 1543, 63, 38532951, 2953546, 403346, 10, 2208,
+    11938, 155, 4, 976, 14, 39979771, 25641295, 39664984, 585935, 12972, 108, 36,
 ];
 
 /// A model with its optimizer, its batch and the ids of its bags.
@@ -29,7 +29,13 @@ pub struct System {
     pub hotness: usize,
 }
 
-fn dlrm(dense: usize, tables: Vec<usize>, dim: usize, bottom: &[usize], top: &[usize]) -> ModelSpec {
+fn dlrm(
+    dense: usize,
+    tables: Vec<usize>,
+    dim: usize,
+    bottom: &[usize],
+    top: &[usize],
+) -> ModelSpec {
     ModelSpec::Dlrm(DlrmSpec {
         dense,
         dense_pad_to: 1,
@@ -44,9 +50,10 @@ fn dlrm(dense: usize, tables: Vec<usize>, dim: usize, bottom: &[usize], top: &[u
     })
 }
 
-/// The systems: DeepRec's DLRM (DeepRec-AI/DeepRec: modelzoo/DLRM) with 10,000 rows a table, MLPerf's DLRM with tables capped at
-/// 500,000 rows, OneFlow's and FuxiCTR's DeepFM with 39 fields and a million rows in all, and facebook's random benchmark
-/// (facebookresearch/dlrm: bench/dlrm_s_benchmark.sh).
+/// The systems: DeepRec's DLRM (DeepRec-AI/DeepRec: modelzoo/DLRM) with 10,000 rows a table,
+/// MLPerf's DLRM with tables capped at 500,000 rows, OneFlow's and FuxiCTR's DeepFM with 39 fields
+/// and a million rows in all, and facebook's random benchmark (facebookresearch/dlrm:
+/// bench/dlrm_s_benchmark.sh).
 pub fn systems() -> Vec<System> {
     let capped = TERABYTE.iter().map(|&rows| rows.min(500_000)).collect();
     let deepfm = ModelSpec::DeepFm(DeepFmSpec {
@@ -60,7 +67,13 @@ pub fn systems() -> Vec<System> {
         mlp_init: MlpInit::XavierNormal,
         embedding_init: EmbeddingInit::Normal { std: 1e-4 },
     });
-    let adam = |rows| OptimizerSpec::Adam { beta1: 0.9, beta2: 0.999, eps: 1e-8, form: AdamForm::Torch, rows };
+    let adam = |rows| OptimizerSpec::Adam {
+        beta1: 0.9,
+        beta2: 0.999,
+        eps: 1e-8,
+        form: AdamForm::Torch,
+        rows,
+    };
     let sgd = OptimizerSpec::Sgd;
     let facebook = dlrm(512, vec![1_000_000; 8], 64, &[512, 64], &[1024, 1024, 1024, 1]);
     vec![
@@ -78,15 +91,32 @@ pub fn systems() -> Vec<System> {
             batch: 2048,
             hotness: 1,
         },
-        System { name: "deepfm", model: deepfm.clone(), rule: adam(AdamRows::Lazy), batch: 10_000, hotness: 1 },
-        System { name: "deepfm-dense-adam", model: deepfm, rule: adam(AdamRows::Dense), batch: 10_000, hotness: 1 },
+        System {
+            name: "deepfm",
+            model: deepfm.clone(),
+            rule: adam(AdamRows::Lazy),
+            batch: 10_000,
+            hotness: 1,
+        },
+        System {
+            name: "deepfm-dense-adam",
+            model: deepfm,
+            rule: adam(AdamRows::Dense),
+            batch: 10_000,
+            hotness: 1,
+        },
         System { name: "facebook", model: facebook, rule: sgd, batch: 2048, hotness: 100 },
     ]
 }
 
 impl System {
     /// An engine at its initial parameters, and some batches.
-    pub fn start(&self, kind: EngineKind, precision: Precision, threads: usize) -> (Box<dyn Engine>, Vec<Batch>) {
+    pub fn start(
+        &self,
+        kind: EngineKind,
+        precision: Precision,
+        threads: usize,
+    ) -> (Box<dyn Engine>, Vec<Batch>) {
         let loss_scale = match precision {
             Precision::Fp16 => LossScaleSpec::Dynamic { initial: 65_536.0, growth_steps: 2000 },
             _ => LossScaleSpec::Off,
@@ -101,8 +131,9 @@ impl System {
         config.optimizer.clip_norm = None;
         let batches = if self.hotness == 1 { 8 } else { 4 };
         let batch = |i| shapes::batch(&config, i, self.batch, (self.hotness, self.hotness));
-        let engine = build(kind, dlrm_bench::backend::Device::Cpu, &config, &mut shapes::init(&self.model))
-            .expect("the model fits memory");
+        let engine =
+            build(kind, dlrm_bench::backend::Device::Cpu, &config, &mut shapes::init(&self.model))
+                .expect("the model fits memory");
         (engine, (0..batches).map(batch).collect())
     }
 

@@ -19,13 +19,17 @@ impl Device {
     /// What may be written.
     pub const WORDS: &str = "\"cpu\", \"cuda:N\" (GPU number N, as in \"cuda:0\") or \"auto\"";
 
-    /// The device itself in place of [`Device::Auto`], and for that a sentence which says what it came to and why.
+    /// The device itself in place of [`Device::Auto`], and for that a sentence which says what it
+    /// came to and why.
     pub fn settle(self) -> (Device, Option<String>) {
         if self != Device::Auto {
             return (self, None);
         }
         match real::Gpu::open(0) {
-            Ok(gpu) => (Device::Cuda(0), Some(format!("device auto: computing on cuda:0, {}", gpu.device().name))),
+            Ok(gpu) => (
+                Device::Cuda(0),
+                Some(format!("device auto: computing on cuda:0, {}", gpu.device().name)),
+            ),
             Err(e) => (Device::Cpu, Some(format!("device auto: computing on the CPU, since {e}"))),
         }
     }
@@ -56,7 +60,12 @@ impl FromStr for Device {
     type Err = String;
 
     fn from_str(word: &str) -> Result<Self, String> {
-        let number = || word.strip_prefix("cuda:").filter(|n| n.bytes().all(|b| b.is_ascii_digit()))?.parse().ok();
+        let number = || {
+            word.strip_prefix("cuda:")
+                .filter(|n| n.bytes().all(|b| b.is_ascii_digit()))?
+                .parse()
+                .ok()
+        };
         match word {
             "cpu" => Ok(Device::Cpu),
             "cuda" => Ok(Device::Cuda(0)),
@@ -78,9 +87,12 @@ mod tests {
 
     #[test]
     fn devices_are_read_as_they_are_written() {
-        for (word, device) in
-            [("cpu", Device::Cpu), ("cuda:0", Device::Cuda(0)), ("cuda:17", Device::Cuda(17)), ("auto", Device::Auto)]
-        {
+        for (word, device) in [
+            ("cpu", Device::Cpu),
+            ("cuda:0", Device::Cuda(0)),
+            ("cuda:17", Device::Cuda(17)),
+            ("auto", Device::Auto),
+        ] {
             assert_eq!((word.parse(), device.to_string().as_str()), (Ok(device), word));
         }
         assert_eq!("cuda".parse(), Ok(Device::Cuda(0)));
@@ -94,6 +106,12 @@ mod tests {
         let (device, why) = Device::Auto.settle();
         assert!(device != Device::Auto && why.is_some_and(|w| w.contains("device auto")));
         assert_eq!(Device::Cuda(3).settle(), (Device::Cuda(3), None));
-        assert!(Device::Cuda(4_000_000_000).open().unwrap_err().to_string().starts_with("cuda:4000000000: "));
+        assert!(
+            Device::Cuda(4_000_000_000)
+                .open()
+                .unwrap_err()
+                .to_string()
+                .starts_with("cuda:4000000000: ")
+        );
     }
 }

@@ -1,6 +1,7 @@
 //! Matrices inside device buffers.
 
-/// Columns of a buffer, for any number of rows: row `r` starts at element `at + r * stride` and holds `cols` elements.
+/// Columns of a buffer, for any number of rows: row `r` starts at element `at + r * stride` and
+/// holds `cols` elements.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Window {
     /// Offset of the first element.
@@ -75,8 +76,8 @@ impl<F> MatMut<'_, F> {
     }
 }
 
-/// A fully connected layer's parameters in the buffer of all dense parameters: weight `[outputs, inputs]`, bias `[outputs]`.
-/// Gradients have the same places in their own buffer.
+/// A fully connected layer's parameters in the buffer of all dense parameters: weight `[outputs,
+/// inputs]`, bias `[outputs]`. Gradients have the same places in their own buffer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Linear {
     /// Offset of the weight.
@@ -89,8 +90,8 @@ pub struct Linear {
     pub outputs: usize,
 }
 
-/// A batch normalisation's parameters: `scale` and `shift` in the buffer of all dense parameters, the running statistics in
-/// theirs, each `[cols]`.
+/// A batch normalisation's parameters: `scale` and `shift` in the buffer of all dense parameters,
+/// the running statistics in theirs, each `[cols]`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Norm {
     /// Offset of the scale.

@@ -1,8 +1,9 @@
 //! The hardware: the few operations that layers need, for each kind of device.
 //!
-//! A layer sees device memory only through the associated types of [`Backend`], addresses it by [`Mat`] and [`MatMut`] (an
-//! offset and a row stride, so that one buffer can hold the outputs of several layers side by side), and asks for operations
-//! at the granularity of a kernel. A new device is a new implementation of this trait and touches no layer.
+//! A layer sees device memory only through the associated types of [`Backend`], addresses it by
+//! [`Mat`] and [`MatMut`] (an offset and a row stride, so that one buffer can hold the outputs of
+//! several layers side by side), and asks for operations at the granularity of a kernel. A new
+//! device is a new implementation of this trait and touches no layer.
 
 pub mod course;
 pub mod cpu;
@@ -92,7 +93,8 @@ pub struct DotShape {
 pub struct SparseGradient<'a, F> {
     /// Gradient of the pooled vectors: bag `k` of a sample in columns `k * dim..(k + 1) * dim`.
     pub pooled: Mat<'a, F>,
-    /// `l2 * p`, times the loss scale, is added to the gradient of every element `p` of every row, touched or not. 0 is off.
+    /// `l2 * p`, times the loss scale, is added to the gradient of every element `p` of every row,
+    /// touched or not. 0 is off.
     pub l2: f32,
 }
 
@@ -103,9 +105,10 @@ impl<F> Clone for SparseGradient<'_, F> {
 }
 impl<F> Copy for SparseGradient<'_, F> {}
 
-/// Zeroes elements with probability `p` and divides the others by `1 - p`. Element `(r, c)` of a matrix with `cols` columns draws
-/// word `r * cols + c` of the mask of its layer in the present step ([`crate::random::philox::Philox::dropout`]); it is dropped
-/// if that, as a number in [0, 1), is below `p`. The same seed, step and layer give the same mask on every device.
+/// Zeroes elements with probability `p` and divides the others by `1 - p`. Element `(r, c)` of a
+/// matrix with `cols` columns draws word `r * cols + c` of the mask of its layer in the present
+/// step ([`crate::random::philox::Philox::dropout`]); it is dropped if that, as a number in [0, 1),
+/// is below `p`. The same seed, step and layer give the same mask on every device.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Dropout {
     /// Number of the layer in its network.
@@ -134,17 +137,18 @@ pub struct Gate<'a, F> {
 /// Elements of a table that are changed at a time where that cannot be done in place: 4 MiB in f32.
 pub const PART: usize = 1 << 20;
 
-/// The operations that layers need. Windows of one call never overlap unless a text says so. All operations of a backend take
-/// place in the order in which they are called; a device may still be at work when they return, unless they hand something to the
-/// host.
+/// The operations that layers need. Windows of one call never overlap unless a text says so. All
+/// operations of a backend take place in the order in which they are called; a device may still be
+/// at work when they return, unless they hand something to the host.
 ///
-/// A backend keeps the course of one training: [`Backend::begin`] starts it. A step is [`Backend::begin_step`],
-/// [`Backend::loss`], as many of [`Backend::watch`], [`Backend::add_squares`] and [`Backend::add_sparse_squares`] as are wanted,
-/// [`Backend::settle`], the updates, and [`Backend::end_step`]. What a step decides (overflow, clipping, the constants of the
-/// update) never passes through the host.
+/// A backend keeps the course of one training: [`Backend::begin`] starts it. A step is
+/// [`Backend::begin_step`], [`Backend::loss`], as many of [`Backend::watch`],
+/// [`Backend::add_squares`] and [`Backend::add_sparse_squares`] as are wanted, [`Backend::settle`],
+/// the updates, and [`Backend::end_step`]. What a step decides (overflow, clipping, the constants
+/// of the update) never passes through the host.
 pub trait Backend {
-    /// Steps that may have begun and not been asked for ([`Backend::finished`]) when another one ends. 1: operations are done
-    /// when they return.
+    /// Steps that may have begun and not been asked for ([`Backend::finished`]) when another one
+    /// ends. 1: operations are done when they return.
     const AHEAD: usize;
 
     /// A buffer of f32.
@@ -163,10 +167,11 @@ pub trait Backend {
     /// A buffer of `len` zeros; `what` names its purpose should memory run out.
     fn zeros(&mut self, len: usize, what: &str) -> Result<Self::Floats>;
 
-    /// A buffer of `len` zeros for what matrix products read and write. A backend may keep it in the numbers that products round
-    /// their operands to. It may be given to [`Backend::bags_forward`], [`Backend::sparse_update`] and its like, the layers of a
-    /// network without dropout, [`Backend::relu_backward`], [`Backend::watch`] and the dot interaction, and be read, written and
-    /// filled; all else wants f32.
+    /// A buffer of `len` zeros for what matrix products read and write. A backend may keep it in
+    /// the numbers that products round their operands to. It may be given to
+    /// [`Backend::bags_forward`], [`Backend::sparse_update`] and its like, the layers of a network
+    /// without dropout, [`Backend::relu_backward`], [`Backend::watch`] and the dot interaction, and
+    /// be read, written and filled; all else wants f32.
     fn operands(&mut self, len: usize, what: &str) -> Result<Self::Floats> {
         self.zeros(len, what)
     }
@@ -174,7 +179,8 @@ pub trait Backend {
     /// Copies `from` to elements `at..` of `to`.
     fn write(&mut self, to: &mut Self::Floats, at: usize, from: &[f32]) -> Result<()>;
 
-    /// Copies elements `at..at + to.len()` of `from` to `to`, after everything asked for before is done.
+    /// Copies elements `at..at + to.len()` of `from` to `to`, after everything asked for before is
+    /// done.
     fn read(&self, from: &Self::Floats, at: usize, to: &mut [f32]) -> Result<()>;
 
     /// Sets all elements of a buffer.
@@ -185,7 +191,8 @@ pub trait Backend {
     /// Buffers for batches up to a size.
     fn input(&mut self, shape: &InputShape<'_>) -> Result<Self::Input>;
 
-    /// Brings a batch to the device. It fits the shapes that `input` and the tables were made for: the engine has checked it.
+    /// Brings a batch to the device. It fits the shapes that `input` and the tables were made for:
+    /// the engine has checked it.
     fn upload(&mut self, batch: &Batch, input: &mut Self::Input) -> Result<()>;
 
     /// What makes the samples of a log on the device; `None` where that is the host's work.
@@ -205,12 +212,23 @@ pub trait Backend {
     /// Tables of zeros, row weights of ones.
     fn tables(&mut self, shape: &TablesShape<'_>) -> Result<Self::Tables>;
 
-    /// Lets `f` change table `index`, given its present values, in consecutive parts: `f(first element, part, pool)`. Parts begin
-    /// at multiples of [`PART`]; in place where the device's memory is the host's and rows are f32.
-    fn with_table(&mut self, tables: &mut Self::Tables, index: usize, f: &mut dyn FnMut(usize, &mut [f32], &Pool)) -> Result<()>;
+    /// Lets `f` change table `index`, given its present values, in consecutive parts: `f(first
+    /// element, part, pool)`. Parts begin at multiples of [`PART`]; in place where the device's
+    /// memory is the host's and rows are f32.
+    fn with_table(
+        &mut self,
+        tables: &mut Self::Tables,
+        index: usize,
+        f: &mut dyn FnMut(usize, &mut [f32], &Pool),
+    ) -> Result<()>;
 
     /// The same for the weights of the rows of table `index`, `[rows]`.
-    fn with_row_weights(&mut self, tables: &mut Self::Tables, index: usize, f: &mut dyn FnMut(&mut [f32], &Pool)) -> Result<()>;
+    fn with_row_weights(
+        &mut self,
+        tables: &mut Self::Tables,
+        index: usize,
+        f: &mut dyn FnMut(&mut [f32], &Pool),
+    ) -> Result<()>;
 
     /// Copies table `index` out.
     fn read_table(&self, tables: &Self::Tables, index: usize, out: &mut [f32]) -> Result<()>;
@@ -219,13 +237,19 @@ pub trait Backend {
     fn read_row_weights(&self, tables: &Self::Tables, index: usize, out: &mut [f32]) -> Result<()>;
 
     /// Pools the bags of all tables (`tables` x `dim` columns of `out`, table by table).
-    fn bags_forward(&mut self, tables: &Self::Tables, input: &Self::Input, out: MatMut<'_, Self::Floats>) -> Result<()>;
+    fn bags_forward(
+        &mut self,
+        tables: &Self::Tables,
+        input: &Self::Input,
+        out: MatMut<'_, Self::Floats>,
+    ) -> Result<()>;
 
-    /// Finds which samples touch which row; once a batch, before [`Backend::add_sparse_squares`] and [`Backend::sparse_update`].
+    /// Finds which samples touch which row; once a batch, before [`Backend::add_sparse_squares`]
+    /// and [`Backend::sparse_update`].
     fn group_rows(&mut self, input: &mut Self::Input) -> Result<()>;
 
-    /// Adds the sum of squares of the gradient of all rows (summed over a row's occurrences first, `l2` term included) and of the
-    /// row weights, if trained, to that of the step.
+    /// Adds the sum of squares of the gradient of all rows (summed over a row's occurrences first,
+    /// `l2` term included) and of the row weights, if trained, to that of the step.
     fn add_sparse_squares(
         &mut self,
         tables: &Self::Tables,
@@ -233,8 +257,8 @@ pub trait Backend {
         gradient: SparseGradient<'_, Self::Floats>,
     ) -> Result<()>;
 
-    /// Updates the rows that the batch touched, and all others where the rule or the `l2` term asks for it, if the step has an
-    /// update.
+    /// Updates the rows that the batch touched, and all others where the rule or the `l2` term asks
+    /// for it, if the step has an update.
     fn sparse_update(
         &mut self,
         tables: &mut Self::Tables,
@@ -242,8 +266,8 @@ pub trait Backend {
         gradient: SparseGradient<'_, Self::Floats>,
     ) -> Result<()>;
 
-    /// Gradient of table `index`, `[rows, dim]`, and, if trained, of its row weights, `[rows]`, written out on the host. For
-    /// tests and diagnosis.
+    /// Gradient of table `index`, `[rows, dim]`, and, if trained, of its row weights, `[rows]`,
+    /// written out on the host. For tests and diagnosis.
     fn table_gradient(
         &mut self,
         tables: &Self::Tables,
@@ -265,8 +289,8 @@ pub trait Backend {
         y: MatMut<'_, Self::Floats>,
     ) -> Result<()>;
 
-    /// `dx = dy W`, then, if there is a gate, zero wherever its activation, of `dx`'s shape, is not above zero, and times its
-    /// factor elsewhere.
+    /// `dx = dy W`, then, if there is a gate, zero wherever its activation, of `dx`'s shape, is not
+    /// above zero, and times its factor elsewhere.
     fn linear_backward_data(
         &mut self,
         dy: Mat<'_, Self::Floats>,
@@ -286,11 +310,15 @@ pub trait Backend {
     ) -> Result<()>;
 
     /// Zero in `dx` wherever the activation `x` is not above zero.
-    fn relu_backward(&mut self, x: Mat<'_, Self::Floats>, dx: MatMut<'_, Self::Floats>) -> Result<()>;
+    fn relu_backward(
+        &mut self,
+        x: Mat<'_, Self::Floats>,
+        dx: MatMut<'_, Self::Floats>,
+    ) -> Result<()>;
 
-    /// `y = max(0, scale * (z - mean) / sqrt(var + eps) + shift)` with mean and biased variance of each column of this batch,
-    /// left in `stats` as `[mean, 1 / sqrt(var + eps)]`. The running statistics move by `momentum` towards the mean and the
-    /// unbiased variance.
+    /// `y = max(0, scale * (z - mean) / sqrt(var + eps) + shift)` with mean and biased variance of
+    /// each column of this batch, left in `stats` as `[mean, 1 / sqrt(var + eps)]`. The running
+    /// statistics move by `momentum` towards the mean and the unbiased variance.
     fn batch_norm_train(
         &mut self,
         z: Mat<'_, Self::Floats>,
@@ -312,8 +340,8 @@ pub trait Backend {
         y: MatMut<'_, Self::Floats>,
     ) -> Result<()>;
 
-    /// From the gradient `g` of the normalised output before its ReLU (already masked) to that of `z`, in place; gradients of
-    /// scale and shift are overwritten in `grads`.
+    /// From the gradient `g` of the normalised output before its ReLU (already masked) to that of
+    /// `z`, in place; gradients of scale and shift are overwritten in `grads`.
     fn batch_norm_backward(
         &mut self,
         z: Mat<'_, Self::Floats>,
@@ -329,15 +357,24 @@ pub trait Backend {
 
     // Interactions
 
-    /// `out = concat[T_0, <T_i, T_j> for i > j (i >= j)]`, zeros in the columns that remain; `T [B, features * dim]`, dimensions
-    /// as the backend was made for.
-    fn dot_forward(&mut self, t: Mat<'_, Self::Floats>, out: MatMut<'_, Self::Floats>) -> Result<()>;
+    /// `out = concat[T_0, <T_i, T_j> for i > j (i >= j)]`, zeros in the columns that remain; `T [B,
+    /// features * dim]`, dimensions as the backend was made for.
+    fn dot_forward(
+        &mut self,
+        t: Mat<'_, Self::Floats>,
+        out: MatMut<'_, Self::Floats>,
+    ) -> Result<()>;
 
     /// Gradient of `T`, overwritten.
-    fn dot_backward(&mut self, t: Mat<'_, Self::Floats>, dout: Mat<'_, Self::Floats>, dt: MatMut<'_, Self::Floats>)
-    -> Result<()>;
+    fn dot_backward(
+        &mut self,
+        t: Mat<'_, Self::Floats>,
+        dout: Mat<'_, Self::Floats>,
+        dt: MatMut<'_, Self::Floats>,
+    ) -> Result<()>;
 
-    /// `logits += sum of linear's columns + sum_{i<j} <v_i, v_j>`; `v [B, fields * dim]`, `linear [B, fields]`, `logits [B, 1]`.
+    /// `logits += sum of linear's columns + sum_{i<j} <v_i, v_j>`; `v [B, fields * dim]`, `linear
+    /// [B, fields]`, `logits [B, 1]`.
     fn fm_forward(
         &mut self,
         v: Mat<'_, Self::Floats>,
@@ -356,7 +393,8 @@ pub trait Backend {
         dlinear: MatMut<'_, Self::Floats>,
     ) -> Result<()>;
 
-    /// Fields of dense columns: `out[b, j * dim + k] = x[b, j] * w[j, k]`, `w` `[columns, dim]` at `weight` in `params`.
+    /// Fields of dense columns: `out[b, j * dim + k] = x[b, j] * w[j, k]`, `w` `[columns, dim]` at
+    /// `weight` in `params`.
     fn fields_forward(
         &mut self,
         x: Mat<'_, Self::Floats>,
@@ -389,13 +427,17 @@ pub trait Backend {
         Vec::new()
     }
 
-    /// Does `work` on the uploaded batch: a step from [`Backend::group_rows`] to the updates. It must ask for the same operations
-    /// on the same buffers at each call for a batch of as many samples, so that a device may note down what is asked for and
-    /// repeat it by itself.
-    fn repeat(&mut self, input: &mut Self::Input, work: &mut dyn FnMut(&mut Self, &mut Self::Input) -> Result<()>) -> Result<()>;
+    /// Does `work` on the uploaded batch: a step from [`Backend::group_rows`] to the updates. It
+    /// must ask for the same operations on the same buffers at each call for a batch of as many
+    /// samples, so that a device may note down what is asked for and repeat it by itself.
+    fn repeat(
+        &mut self,
+        input: &mut Self::Input,
+        work: &mut dyn FnMut(&mut Self, &mut Self::Input) -> Result<()>,
+    ) -> Result<()>;
 
-    /// Mean loss of the uploaded labels, which the step ends with; its gradient by the logits, times the loss scale, in `dlogits
-    /// [B, 1]`.
+    /// Mean loss of the uploaded labels, which the step ends with; its gradient by the logits,
+    /// times the loss scale, in `dlogits [B, 1]`.
     fn loss(
         &mut self,
         spec: &LossSpec,
@@ -410,18 +452,24 @@ pub trait Backend {
     /// Adds the sum of squares of a buffer to that of the step.
     fn add_squares(&mut self, x: &Self::Floats) -> Result<()>;
 
-    /// Decides on the update, once gradients have been watched and squared, and moves the loss scale on.
+    /// Decides on the update, once gradients have been watched and squared, and moves the loss
+    /// scale on.
     fn settle(&mut self) -> Result<()>;
 
     /// Updates all dense parameters, if the step has an update; `state` holds the rule's buffers
     /// ([`crate::optim::rules::StateShape`]), in the same layout.
-    fn dense_update(&mut self, params: &mut Self::Floats, grads: &Self::Floats, state: &mut [Self::Floats]) -> Result<()>;
+    fn dense_update(
+        &mut self,
+        params: &mut Self::Floats,
+        grads: &Self::Floats,
+        state: &mut [Self::Floats],
+    ) -> Result<()>;
 
     /// Ends a step.
     fn end_step(&mut self) -> Result<()>;
 
-    /// How the oldest step came out that has ended and not been asked for; `None` if there is none, or if it is not known yet and
-    /// nobody wants to `wait`.
+    /// How the oldest step came out that has ended and not been asked for; `None` if there is none,
+    /// or if it is not known yet and nobody wants to `wait`.
     fn finished(&mut self, wait: bool) -> Result<Option<StepEnd>>;
 
     /// Goes on after a loss that was not finite. All steps have been asked for.
@@ -432,13 +480,21 @@ pub trait Backend {
     /// Sigmoids of the logits, to the host.
     fn probabilities(&mut self, logits: Mat<'_, Self::Floats>, out: &mut [f32]) -> Result<()>;
 
-    /// Makes room for the predictions of `samples` samples in `scores`, and forgets those that were there. `false` if this device
-    /// keeps none, or not so many.
+    /// Makes room for the predictions of `samples` samples in `scores`, and forgets those that were
+    /// there. `false` if this device keeps none, or not so many.
     fn begin_scores(&mut self, samples: u64, scores: &mut Option<Self::Scores>) -> Result<bool>;
 
     /// Keeps the sigmoids of the logits, with the labels of the batch.
-    fn add_scores(&mut self, logits: Mat<'_, Self::Floats>, input: &Self::Input, scores: &mut Self::Scores) -> Result<()>;
+    fn add_scores(
+        &mut self,
+        logits: Mat<'_, Self::Floats>,
+        input: &Self::Input,
+        scores: &mut Self::Scores,
+    ) -> Result<()>;
 
     /// What the predictions are worth that were kept, or what is wrong with them.
-    fn count_scores(&mut self, scores: &mut Self::Scores) -> Result<std::result::Result<Counts, MetricsError>>;
+    fn count_scores(
+        &mut self,
+        scores: &mut Self::Scores,
+    ) -> Result<std::result::Result<Counts, MetricsError>>;
 }

@@ -2,10 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
-/// How the operands of matrix products are rounded on their way into the product. Parameters, activations and gradients are kept
-/// in f32, products are summed in f32: mixed precision with f32 master weights (Micikevicius et al. 2018, arXiv:1710.03740).
-/// Layers with a single output are not rounded: they are bound by memory, so nothing would be gained. A GPU keeps activations and
-/// their gradients as products round them (docs/cuda.md).
+/// How the operands of matrix products are rounded on their way into the product. Parameters,
+/// activations and gradients are kept in f32, products are summed in f32: mixed precision with f32
+/// master weights (Micikevicius et al. 2018, arXiv:1710.03740). Layers with a single output are not
+/// rounded: they are bound by memory, so nothing would be gained. A GPU keeps activations and their
+/// gradients as products round them (docs/cuda.md).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Precision {
@@ -14,9 +15,11 @@ pub enum Precision {
     Fp32,
     /// To bf16: 8 bits of exponent, 8 significant bits.
     Bf16,
-    /// To TF32, by the tensor cores of a GPU: 8 bits of exponent, 11 significant bits. Of CUDA devices only.
+    /// To TF32, by the tensor cores of a GPU: 8 bits of exponent, 11 significant bits. Of CUDA
+    /// devices only.
     Tf32,
-    /// To f16: 5 bits of exponent, 11 significant bits, nothing above 65,504. Small gradients vanish unless the loss is scaled.
+    /// To f16: 5 bits of exponent, 11 significant bits, nothing above 65,504. Small gradients
+    /// vanish unless the loss is scaled.
     Fp16,
 }
 

@@ -84,7 +84,9 @@ pub(super) fn run(args: &CheckArgs) -> Result<Exit, Failure> {
     let text = match args.format {
         Format::Text => report.text(),
         Format::Json => {
-            serde_json::to_string_pretty(&report).map_err(|e| Failure::Internal(format!("cannot print verdicts: {e}")))? + "\n"
+            serde_json::to_string_pretty(&report)
+                .map_err(|e| Failure::Internal(format!("cannot print verdicts: {e}")))?
+                + "\n"
         }
     };
     // Whoever closes the pipe has read enough.
@@ -108,7 +110,9 @@ fn find(path: &Path, logs: &mut Vec<PathBuf>) -> Result<(), Failure> {
             // What a link leads to is found where it is; following it could go round in circles.
             match entry.file_type().map_err(|e| unreadable(&entry.path(), &e))? {
                 t if t.is_dir() => folders.push(entry.path()),
-                _ if name.starts_with("result_") && name.ends_with(".txt") => logs.push(entry.path()),
+                _ if name.starts_with("result_") && name.ends_with(".txt") => {
+                    logs.push(entry.path())
+                }
                 _ => {}
             }
         }
@@ -153,21 +157,35 @@ impl Checked {
                 out += &format!("{log}{colon}{finding}\n");
             }
             if count > SHOWN {
-                out += &format!("{log}: and {} more of this kind\n", thousands((count - SHOWN) as u64));
+                out += &format!(
+                    "{log}: and {} more of this kind\n",
+                    thousands((count - SHOWN) as u64)
+                );
             }
         }
         let word = if self.passes { "pass" } else { "FAIL" };
-        let benchmark = verdict.benchmark.as_deref().map_or("no benchmark".into(), |b| b.escape_debug().to_string());
+        let benchmark = verdict
+            .benchmark
+            .as_deref()
+            .map_or("no benchmark".into(), |b| b.escape_debug().to_string());
         let division = verdict.division.map_or("no division", |d| d.name());
-        out + &format!("{log}: {word} ({benchmark}, {division}, ruleset {}){}\n", verdict.ruleset, counts(verdict))
+        out + &format!(
+            "{log}: {word} ({benchmark}, {division}, ruleset {}){}\n",
+            verdict.ruleset,
+            counts(verdict)
+        )
     }
 }
 
 /// `: 2 errors, 1 note`, or nothing.
 fn counts(verdict: &Verdict) -> String {
-    let kinds = [(Severity::Error, "error"), (Severity::Warning, "warning"), (Severity::Note, "note")];
+    let kinds =
+        [(Severity::Error, "error"), (Severity::Warning, "warning"), (Severity::Note, "note")];
     let counts = kinds.map(|(severity, word)| (verdict.count(severity), word));
-    let parts: Vec<_> =
-        counts.iter().filter(|(n, _)| *n > 0).map(|(n, word)| format!("{n} {word}{}", if *n == 1 { "" } else { "s" })).collect();
+    let parts: Vec<_> = counts
+        .iter()
+        .filter(|(n, _)| *n > 0)
+        .map(|(n, word)| format!("{n} {word}{}", if *n == 1 { "" } else { "s" }))
+        .collect();
     if parts.is_empty() { String::new() } else { format!(": {}", parts.join(", ")) }
 }

@@ -23,13 +23,21 @@ struct Report {
 /// Compares every operation, then measures them with batches of `batch` samples.
 pub(super) fn check_device(device: Device, batch: usize, json: bool) -> Result<Exit, Failure> {
     let driver = device.open().map_err(|e| Failure::Device(e.to_string()))?;
-    let Some(driver) = driver else { return Err(Failure::Usage(format!("--check-device {device}: name a GPU, as in cuda:0"))) };
+    let Some(driver) = driver else {
+        return Err(Failure::Usage(format!("--check-device {device}: name a GPU, as in cuda:0")));
+    };
     let broken = |e: BackendError| match e {
         BackendError::Memory { .. } => Failure::Memory(e.to_string()),
         BackendError::Device(_) => Failure::Device(e.to_string()),
     };
     let info = driver.device().clone();
-    let mut report = Report { device: info, passed: 0, failed: Vec::new(), ends: Vec::new(), speeds: Vec::new() };
+    let mut report = Report {
+        device: info,
+        passed: 0,
+        failed: Vec::new(),
+        ends: Vec::new(),
+        speeds: Vec::new(),
+    };
     check(&driver, &mut |verdict| {
         if verdict.passes() {
             report.passed += 1;
@@ -41,7 +49,10 @@ pub(super) fn check_device(device: Device, batch: usize, json: bool) -> Result<E
     report.ends = ends(&driver, batch).map_err(broken)?;
     report.speeds = speeds(&driver, batch).map_err(broken)?;
     if json {
-        println!("{}", serde_json::to_string_pretty(&report).map_err(|e| Failure::Internal(e.to_string()))?);
+        println!(
+            "{}",
+            serde_json::to_string_pretty(&report).map_err(|e| Failure::Internal(e.to_string()))?
+        );
     } else {
         print!("{}", table(&report));
     }
@@ -62,7 +73,10 @@ fn table(report: &Report) -> String {
         out += &format!("FAILED {}: {why}: {}\n", v.operation, v.case);
     }
     let all = report.passed + report.failed.len();
-    out += &format!("{:<24} {} of {all} as on the CPU, bit by bit the same twice\n", "Comparisons", report.passed);
+    out += &format!(
+        "{:<24} {} of {all} as on the CPU, bit by bit the same twice\n",
+        "Comparisons", report.passed
+    );
     let there = report.ends.iter().filter(|e| e.there).count();
     out += &format!("{:<24} {there} of {} by cuBLASLt\n", "Ends of products", report.ends.len());
     for e in report.ends.iter().filter(|e| !e.there) {

@@ -157,7 +157,9 @@ pub(super) fn run(args: &CompareArgs) -> Result<Exit, Failure> {
         eprintln!("error: {problem}");
     }
     for (benchmark, logs) in &found.passed_over {
-        eprintln!("note: {logs} logs of {benchmark} passed over; only dlrm and deepfm benchmarks are compared");
+        eprintln!(
+            "note: {logs} logs of {benchmark} passed over; only dlrm and deepfm benchmarks are compared"
+        );
     }
     if found.runs.is_empty() && !found.problems.is_empty() {
         return Ok(Exit::Unreadable);
@@ -199,14 +201,21 @@ impl CompareArgs {
     }
 
     fn print(&self, comparison: &Comparison) -> Result<(), Failure> {
-        let format = self.format.unwrap_or_else(|| self.output.as_deref().map_or(Format::Text, by_ending));
+        let format =
+            self.format.unwrap_or_else(|| self.output.as_deref().map_or(Format::Text, by_ending));
         let text = match format {
-            Format::Text => tables::text(comparison, if self.output.is_some() { PIPE_WIDTH } else { width() }),
+            Format::Text => {
+                tables::text(comparison, if self.output.is_some() { PIPE_WIDTH } else { width() })
+            }
             Format::Markdown => tables::markdown(comparison),
             Format::Json => {
-                serde_json::to_string_pretty(comparison).map_err(|e| Failure::Internal(format!("no JSON: {e}")))? + "\n"
+                serde_json::to_string_pretty(comparison)
+                    .map_err(|e| Failure::Internal(format!("no JSON: {e}")))?
+                    + "\n"
             }
-            Format::Csv => tables::csv(comparison).map_err(|e| Failure::Internal(format!("no CSV: {e}")))?,
+            Format::Csv => {
+                tables::csv(comparison).map_err(|e| Failure::Internal(format!("no CSV: {e}")))?
+            }
             Format::GithubActionBenchmark => export::github_action_benchmark(comparison),
             Format::Bencher => export::bencher(comparison),
             Format::Critcmp => export::critcmp(comparison).map_err(Failure::Usage)?,

@@ -32,7 +32,8 @@ impl Judged {
     }
 }
 
-/// Judges runs of one workload by the record `path`, or else by the one that the program carries; `None` if there is none.
+/// Judges runs of one workload by the record `path`, or else by the one that the program carries;
+/// `None` if there is none.
 pub(super) fn judge(path: Option<&Path>, runs: &[Run]) -> Result<Option<Judged>, Failure> {
     let Some(first) = runs.first() else { return Ok(None) };
     let record = match path {

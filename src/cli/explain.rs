@@ -23,7 +23,9 @@ pub(super) fn explain(resolved: &Resolved) -> Result<String, Failure> {
         DataConfig::Planted(_) if made_on_device(w) => {
             out += &format!("#   made while training, on {}; no file is read\n", w.engine.device);
         }
-        DataConfig::Planted(_) | DataConfig::NumpyRandom(_) => out += "#   made while training; no file is read\n",
+        DataConfig::Planted(_) | DataConfig::NumpyRandom(_) => {
+            out += "#   made while training; no file is read\n"
+        }
         DataConfig::CriteoTsv(c) => {
             for path in &c.paths {
                 out += &file("day", path);
@@ -53,7 +55,10 @@ pub(super) fn explain(resolved: &Resolved) -> Result<String, Failure> {
         Some(schema) => {
             let rows: usize = schema.tables.iter().map(|t| t.rows).sum();
             let (n, ids) = (schema.tables.len(), schema.max_ids_per_sample());
-            out += &format!("#   {} dense columns, {n} tables of {rows} rows in all, up to {ids} ids a sample\n", schema.dense);
+            out += &format!(
+                "#   {} dense columns, {n} tables of {rows} rows in all, up to {ids} ids a sample\n",
+                schema.dense
+            );
         }
     }
     let config = schema.as_ref().map(|schema| w.engine_config(schema)).transpose()?;
@@ -63,7 +68,12 @@ pub(super) fn explain(resolved: &Resolved) -> Result<String, Failure> {
     }
     if let (Some(schema), Some(config)) = (&schema, &config) {
         match kept::ceilings(w) {
-            Ok(Some(ceilings)) => out += &floor(&kept::floor(w, schema, config, &ceilings, &Machine::inspect()), &ceilings),
+            Ok(Some(ceilings)) => {
+                out += &floor(
+                    &kept::floor(w, schema, config, &ceilings, &Machine::inspect()),
+                    &ceilings,
+                )
+            }
             // The plan of its memory has said what a GPU lacks.
             Ok(None) | Err(Failure::Device(_)) => {}
             Err(e) => return Err(e),
@@ -75,7 +85,10 @@ pub(super) fn explain(resolved: &Resolved) -> Result<String, Failure> {
 /// The floor of a step as a table.
 fn floor(floor: &Floor, ceilings: &Ceilings) -> String {
     let on = ceilings.gpu.clone().unwrap_or_else(|| format!("{} threads", ceilings.threads));
-    let mut out = format!("#\n# Floor of a training step of {} samples, as measured now on {on}\n", floor.batch);
+    let mut out = format!(
+        "#\n# Floor of a training step of {} samples, as measured now on {on}\n",
+        floor.batch
+    );
     let ms = |seconds: f64| format!("{:.3} ms", 1e3 * seconds);
     for p in &floor.phases {
         out += &format!("#   {:>12}  {}\n", ms(p.seconds), p.phase);
@@ -84,7 +97,8 @@ fn floor(floor: &Floor, ceilings: &Ceilings) -> String {
     out + &format!("#   {:>12}  all: {rate} samples/s at best\n", ms(floor.seconds))
 }
 
-/// The plan of a GPU's memory as a table, if one is to compute; what it lacks does not keep the rest from being explained.
+/// The plan of a GPU's memory as a table, if one is to compute; what it lacks does not keep the
+/// rest from being explained.
 fn device_memory(workload: &Workload, config: &EngineConfig) -> String {
     let Some(plan) = device_plan(workload, config) else { return String::new() };
     let device = workload.engine.device;
@@ -97,7 +111,10 @@ fn device_memory(workload: &Workload, config: &EngineConfig) -> String {
         Ok(free) => {
             let free = free.unwrap_or_default();
             out += &format!("#   {:>12}  free now\n", shown(free));
-            out += &fits(workload, config, free).err().map(|e| format!("#   {e}\n")).unwrap_or_default();
+            out += &fits(workload, config, free)
+                .err()
+                .map(|e| format!("#   {e}\n"))
+                .unwrap_or_default();
         }
         Err(e) => out += &format!("#   {e}\n"),
     }

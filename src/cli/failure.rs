@@ -1,4 +1,5 @@
-//! Why a command could not do its work: one sentence and an exit code (the numbers are those of BSD's sysexits).
+//! Why a command could not do its work: one sentence and an exit code (the numbers are those of
+//! BSD's sysexits).
 
 use crate::{data::DataError, workload::WorkloadError};
 

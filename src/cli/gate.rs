@@ -88,18 +88,24 @@ pub struct GateArgs {
 /// Runs the command.
 pub(super) fn gate(args: &GateArgs) -> Result<Exit, Failure> {
     let criteria = criteria(args)?;
-    let same =
-        args.a.is_none() && args.b.is_none() && args.workload_b.is_none() && args.set_a.is_empty() && args.set_b.is_empty();
+    let same = args.a.is_none()
+        && args.b.is_none()
+        && args.workload_b.is_none()
+        && args.set_a.is_empty()
+        && args.set_b.is_empty();
     if same && args.baseline.is_none() && args.record.is_none() {
-        let what =
-            "nothing to compare: give --a or --b BIN, --workload-b FILE, --set-b KEY=VALUE, --baseline FILE, or --record FILE";
+        let what = "nothing to compare: give --a or --b BIN, --workload-b FILE, --set-b KEY=VALUE, --baseline FILE, or --record FILE";
         return Err(Failure::Usage(what.into()));
     }
-    let this = || std::env::current_exe().map_err(|e| Failure::Internal(format!("cannot find this program: {e}")));
-    let program = |binary: &Option<PathBuf>, workload: &Path, own: &[String]| -> Result<Program, Failure> {
-        let binary = binary.clone().map_or_else(this, Ok)?;
-        Ok(Program { binary, workload: workload.to_owned(), set: [&args.set, own].concat() })
+    let this = || {
+        std::env::current_exe()
+            .map_err(|e| Failure::Internal(format!("cannot find this program: {e}")))
     };
+    let program =
+        |binary: &Option<PathBuf>, workload: &Path, own: &[String]| -> Result<Program, Failure> {
+            let binary = binary.clone().map_or_else(this, Ok)?;
+            Ok(Program { binary, workload: workload.to_owned(), set: [&args.set, own].concat() })
+        };
     let a = program(&args.a, &args.workload, &args.set_a)?;
     let b = program(&args.b, args.workload_b.as_deref().unwrap_or(&args.workload), &args.set_b)?;
     let stop = stop_flag()?;
@@ -108,7 +114,8 @@ pub(super) fn gate(args: &GateArgs) -> Result<Exit, Failure> {
             eprintln!("{line}");
         }
     };
-    std::fs::create_dir_all(&args.output).map_err(|e| Failure::Output(format!("cannot write {}: {e}", args.output.display())))?;
+    std::fs::create_dir_all(&args.output)
+        .map_err(|e| Failure::Output(format!("cannot write {}: {e}", args.output.display())))?;
     let settings = Settings {
         criteria,
         budget: args.budget,
@@ -123,7 +130,11 @@ pub(super) fn gate(args: &GateArgs) -> Result<Exit, Failure> {
     let answer = if let Some(path) = &args.record {
         gate::record(&b, path, &settings).map(|baseline| {
             let slices = baseline.sessions.last().map_or(0, |s| s.efficiency.len());
-            println!("{}: {slices} slices recorded, {} session(s) in all", path.display(), baseline.sessions.len());
+            println!(
+                "{}: {slices} slices recorded, {} session(s) in all",
+                path.display(),
+                baseline.sessions.len()
+            );
             None
         })
     } else if let Some(path) = &args.baseline {
@@ -146,7 +157,8 @@ pub(super) fn gate(args: &GateArgs) -> Result<Exit, Failure> {
 
 fn publish(verdict: &Verdict, folder: &Path) -> Result<Exit, Failure> {
     let summary = verdict.markdown();
-    let mut json = serde_json::to_string_pretty(verdict).map_err(|e| Failure::Internal(e.to_string()))?;
+    let mut json =
+        serde_json::to_string_pretty(verdict).map_err(|e| Failure::Internal(e.to_string()))?;
     json.push('\n');
     write_file(&folder.join("summary.md"), summary.as_bytes())?;
     write_file(&folder.join("verdict.json"), json.as_bytes())?;
@@ -167,13 +179,19 @@ fn criteria(args: &GateArgs) -> Result<Criteria, Failure> {
     let tolerance = args.tolerance.unwrap_or(default);
     let refuse = |what: String| Err(Failure::Usage(what));
     if !(threshold > 0.0 && threshold < 1.0) {
-        return refuse(format!("--threshold is {threshold}; it must be above 0 and below 1, as 3% or 0.03"));
+        return refuse(format!(
+            "--threshold is {threshold}; it must be above 0 and below 1, as 3% or 0.03"
+        ));
     }
     if !(confidence > 0.5 && confidence < 1.0) {
-        return refuse(format!("--confidence is {confidence}; it must be above 0.5 and below 1, as 99% or 0.99"));
+        return refuse(format!(
+            "--confidence is {confidence}; it must be above 0.5 and below 1, as 99% or 0.99"
+        ));
     }
     if !(0.0..=threshold).contains(&tolerance) {
-        return refuse(format!("--tolerance is {tolerance}; it must be from 0 to the threshold, {threshold}"));
+        return refuse(format!(
+            "--tolerance is {tolerance}; it must be from 0 to the threshold, {threshold}"
+        ));
     }
     if args.max_auc_drop.is_nan() || args.max_auc_drop < 0.0 {
         return refuse(format!("--max-auc-drop is {}; it must be 0 or more", args.max_auc_drop));
@@ -194,8 +212,15 @@ fn duration(text: &str) -> Result<Duration, String> {
         Some(n) => (n, 60.0),
         None => (text.strip_suffix('s').unwrap_or(text), 1.0),
     };
-    let seconds = number.trim().parse::<f64>().ok().map(|x| x * scale).filter(|s| *s >= 1.0 && *s <= 86_400.0);
-    seconds.map(Duration::from_secs_f64).ok_or_else(|| "must be a time from 1s to 24 hours, as 120s or 2m".into())
+    let seconds = number
+        .trim()
+        .parse::<f64>()
+        .ok()
+        .map(|x| x * scale)
+        .filter(|s| *s >= 1.0 && *s <= 86_400.0);
+    seconds
+        .map(Duration::from_secs_f64)
+        .ok_or_else(|| "must be a time from 1s to 24 hours, as 120s or 2m".into())
 }
 
 impl From<SliceError> for Failure {
@@ -205,7 +230,9 @@ impl From<SliceError> for Failure {
             SliceError::Workload(what) => Failure::Usage(what),
             SliceError::Memory(what) => Failure::Memory(what),
             SliceError::Folder { .. } => Failure::Output(e.to_string()),
-            SliceError::Interrupted | SliceError::TooFew(_) | SliceError::Failed(_) => Failure::Internal(e.to_string()),
+            SliceError::Interrupted | SliceError::TooFew(_) | SliceError::Failed(_) => {
+                Failure::Internal(e.to_string())
+            }
         }
     }
 }
@@ -220,8 +247,17 @@ mod tests {
         assert!(share("3 percent").is_err() && share("NaN").is_err() && share("%").is_err());
         assert_eq!(
             (duration("120s"), duration("2m"), duration("90")),
-            (Ok(Duration::from_secs(120)), Ok(Duration::from_secs(120)), Ok(Duration::from_secs(90)))
+            (
+                Ok(Duration::from_secs(120)),
+                Ok(Duration::from_secs(120)),
+                Ok(Duration::from_secs(90))
+            )
         );
-        assert!(duration("0s").is_err() && duration("-5s").is_err() && duration("soon").is_err() && duration("NaN").is_err());
+        assert!(
+            duration("0s").is_err()
+                && duration("-5s").is_err()
+                && duration("soon").is_err()
+                && duration("NaN").is_err()
+        );
     }
 }

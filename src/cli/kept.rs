@@ -31,7 +31,8 @@ pub(super) struct Extras {
     pub plots: bool,
 }
 
-/// The open folder of a run: the two listeners that write to it, and what the record will say of the machine.
+/// The open folder of a run: the two listeners that write to it, and what the record will say of
+/// the machine.
 pub(super) struct Kept {
     folder: RunFolder,
     system: String,
@@ -45,7 +46,12 @@ pub(super) struct Kept {
 
 impl Kept {
     /// Measures the machine, makes the folder, writes the resolved workload and opens the log.
-    pub fn open(root: &Path, resolved: &Resolved, series: Option<Series>, extras: Extras) -> Result<Self, Failure> {
+    pub fn open(
+        root: &Path,
+        resolved: &Resolved,
+        series: Option<Series>,
+        extras: Extras,
+    ) -> Result<Self, Failure> {
         let w = &resolved.workload;
         let mut machine = Machine::inspect();
         let gpu = w.engine.device.open().map_err(|e| Failure::Device(e.to_string()))?;
@@ -54,22 +60,27 @@ impl Kept {
         let ceilings = if extras.ceilings { ceilings(w)? } else { None };
         let folder = RunFolder::create(root, &system, &w.workload.name, &w.sha256(), w.train.seed)?;
         folder.write_workload(&w.to_toml())?;
-        let log =
-            MlLog::create(&folder.log(), w, &system).map_err(|source| ResultsError::Write { path: folder.log(), source })?;
+        let log = MlLog::create(&folder.log(), w, &system)
+            .map_err(|source| ResultsError::Write { path: folder.log(), source })?;
         let recorder = Recorder::new(folder.metrics(), machine.gpu.clone());
         Ok(Kept { folder, system, machine, ceilings, series, extras, log, recorder })
     }
 
-    /// Leaves nothing of a run that failed before it began: there is nothing to be compared or judged.
+    /// Leaves nothing of a run that failed before it began: there is nothing to be compared or
+    /// judged.
     pub fn discard(self) {
         let Kept { folder, log, recorder, .. } = self;
         drop((log, recorder));
         folder.discard();
     }
 
-    /// Writes metrics, record and plots. `finished` is missing if the run failed; the record then says why and has what was
-    /// heard.
-    pub fn close(self, workload: &Workload, finished: Option<&Finished>) -> Result<(RunRecord, RunFolder), Failure> {
+    /// Writes metrics, record and plots. `finished` is missing if the run failed; the record then
+    /// says why and has what was heard.
+    pub fn close(
+        self,
+        workload: &Workload,
+        finished: Option<&Finished>,
+    ) -> Result<(RunRecord, RunFolder), Failure> {
         let Kept { folder, system, machine, ceilings, series, extras, log, recorder } = self;
         drop(log);
         let recorded = recorder.finish()?;
@@ -77,7 +88,8 @@ impl Kept {
         let mut record = RunRecord::new(&folder, &system, machine, workload, recorded, &metrics);
         record.ceilings = ceilings;
         // The first of a series gives it its name.
-        record.series = series.map(|s| Series { id: s.id.or_else(|| Some(record.run.clone())), ..s });
+        record.series =
+            series.map(|s| Series { id: s.id.or_else(|| Some(record.run.clone())), ..s });
         if let Some(throughput) = &mut record.throughput {
             throughput.steady = steady(&metrics);
         }
@@ -85,8 +97,11 @@ impl Kept {
             record.data = Some(run.data_facts.clone());
             record.init_seconds = Some(run.init_seconds);
             let plan = memory_plan(workload, Some(&run.config));
-            record.memory_plan =
-                plan.items.into_iter().map(|(what, bytes)| MemoryItem { what: what.to_owned(), bytes }).collect();
+            record.memory_plan = plan
+                .items
+                .into_iter()
+                .map(|(what, bytes)| MemoryItem { what: what.to_owned(), bytes })
+                .collect();
             let on_device = device_plan(workload, &run.config).unwrap_or_default();
             let item = |(what, bytes)| MemoryItem { what: format!("{what}, on the GPU"), bytes };
             record.memory_plan.extend(on_device.items.into_iter().map(item));
@@ -105,13 +120,19 @@ impl Kept {
 }
 
 /// The floor of a training step.
-pub(super) fn floor(w: &Workload, schema: &Schema, config: &EngineConfig, ceilings: &Ceilings, machine: &Machine) -> Floor {
+pub(super) fn floor(
+    w: &Workload,
+    schema: &Schema,
+    config: &EngineConfig,
+    ceilings: &Ceilings,
+    machine: &Machine,
+) -> Floor {
     let batch = w.train.batch_size;
     Floor::of(&cost(config, batch, &mean_ids(w, schema)), batch, ceilings, machine)
 }
 
-/// The ceilings of what computes `workload`, the GPU or as many threads, in about half a second; `None` where there is not enough
-/// memory.
+/// The ceilings of what computes `workload`, the GPU or as many threads, in about half a second;
+/// `None` where there is not enough memory.
 pub(super) fn ceilings(workload: &Workload) -> Result<Option<Ceilings>, Failure> {
     if let Some(gpu) = workload.engine.device.open().map_err(|e| Failure::Device(e.to_string()))? {
         return match Ceilings::of_gpu(&gpu, Effort::Quick) {
@@ -122,16 +143,23 @@ pub(super) fn ceilings(workload: &Workload) -> Result<Option<Ceilings>, Failure>
     }
     let isa = Isa::detect().map_err(|e| Failure::Usage(e.to_string()))?;
     let engine = &workload.engine;
-    let measured = Ceilings::measure(engine.threads, engine.pin_threads, isa, Effort::Quick, available()).ok();
+    let measured =
+        Ceilings::measure(engine.threads, engine.pin_threads, isa, Effort::Quick, available()).ok();
     forget_peak_memory();
     Ok(measured)
 }
 
-/// Throughput of the training steps after warm-up with its interval; `None` if there are too few of them.
+/// Throughput of the training steps after warm-up with its interval; `None` if there are too few of
+/// them.
 fn steady(metrics: &Metrics) -> Option<Steady> {
     // The table counts samples from the start; a step's own are the difference.
     let before = std::iter::once(0).chain(metrics.samples.iter().copied());
-    let samples: Vec<f64> = metrics.samples.iter().zip(before).map(|(&after, before)| (after - before) as f64).collect();
+    let samples: Vec<f64> = metrics
+        .samples
+        .iter()
+        .zip(before)
+        .map(|(&after, before)| (after - before) as f64)
+        .collect();
     let warmup = stats::warmup_cut(samples.len());
     let interval = stats::throughput(&samples, &metrics.seconds, &Bootstrap::after(warmup)).ok()?;
     Some(Steady {
@@ -147,7 +175,9 @@ impl From<ResultsError> for Failure {
     fn from(e: ResultsError) -> Self {
         match e {
             ResultsError::Write { .. } => Failure::Output(e.to_string()),
-            ResultsError::Read { .. } | ResultsError::Malformed { .. } => Failure::Input(e.to_string()),
+            ResultsError::Read { .. } | ResultsError::Malformed { .. } => {
+                Failure::Input(e.to_string())
+            }
         }
     }
 }

@@ -34,7 +34,11 @@ struct Speed {
 }
 
 /// Takes batches from the loader as fast as it makes them.
-pub(super) fn loader_only(workload: &Workload, json: bool, stop: &AtomicBool) -> Result<Exit, Failure> {
+pub(super) fn loader_only(
+    workload: &Workload,
+    json: bool,
+    stop: &AtomicBool,
+) -> Result<Exit, Failure> {
     let begun = Instant::now();
     let mut loader = Loader::start(source::open(workload)?.train, Plan::of(workload))?;
     let (mut first, mut batches, mut samples, mut timed, mut bytes) = (None, 0, 0, 0, 0);
@@ -57,7 +61,9 @@ pub(super) fn loader_only(workload: &Workload, json: bool, stop: &AtomicBool) ->
         }
     }
     let Some(first) = first else {
-        return Err(Failure::Input("the training split holds no batch; there is nothing to measure".into()));
+        return Err(Failure::Input(
+            "the training split holds no batch; there is nothing to measure".into(),
+        ));
     };
     let seconds = first.elapsed().as_secs_f64();
     let rate = |n: u64| (n > 0).then(|| n as f64 / seconds);
@@ -71,7 +77,10 @@ pub(super) fn loader_only(workload: &Workload, json: bool, stop: &AtomicBool) ->
         bytes_per_second: rate(bytes),
     };
     if json {
-        println!("{}", serde_json::to_string(&speed).map_err(|e| Failure::Internal(e.to_string()))?);
+        println!(
+            "{}",
+            serde_json::to_string(&speed).map_err(|e| Failure::Internal(e.to_string()))?
+        );
     } else {
         print!("{}", text(&speed));
     }
@@ -80,10 +89,19 @@ pub(super) fn loader_only(workload: &Workload, json: bool, stop: &AtomicBool) ->
 
 fn text(s: &Speed) -> String {
     let mut text = format!("first batch after    {:.3} s\n", s.open_seconds);
-    text += &format!("batches              {} ({} samples) in {:.3} s\n", thousands(s.batches), thousands(s.samples), s.seconds);
+    text += &format!(
+        "batches              {} ({} samples) in {:.3} s\n",
+        thousands(s.batches),
+        thousands(s.samples),
+        s.seconds
+    );
     match (s.samples_per_second, s.bytes_per_second) {
         (Some(samples), Some(bytes)) => {
-            text += &format!("loader               {} samples/s, {:.2} GB/s\n", thousands(samples as u64), bytes / 1e9);
+            text += &format!(
+                "loader               {} samples/s, {:.2} GB/s\n",
+                thousands(samples as u64),
+                bytes / 1e9
+            );
         }
         _ => text += "loader               one batch is too little to tell its speed\n",
     }

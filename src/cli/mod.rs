@@ -30,7 +30,9 @@ pub use report::ReportArgs;
 pub use run::RunArgs;
 pub use system::SystemArgs;
 
-use crate::{backend::cpu::gemm::Isa, data::preprocess::prepare::DISK_LIMIT, train, workload::MAX_THREADS};
+use crate::{
+    backend::cpu::gemm::Isa, data::preprocess::prepare::DISK_LIMIT, train, workload::MAX_THREADS,
+};
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
 
@@ -39,8 +41,8 @@ use std::process::ExitCode;
 pub enum Exit {
     /// The target was reached, or there was none; the logs pass.
     Done = 0,
-    /// The run came to its end without reaching the target, a log does not pass, training got slower, or prepared data are
-    /// damaged.
+    /// The run came to its end without reaching the target, a log does not pass, training got
+    /// slower, or prepared data are damaged.
     Fails = 1,
     /// `gate`: there is no baseline, or it cannot be read.
     NoBaseline = 2,
@@ -82,7 +84,8 @@ fn examples(text: &str) -> String {
 
 /// Takes a whole number from `FROM` to `MOST`; clap's own words do not say what would be right.
 fn whole<T: TryFrom<u64>, const FROM: u64, const MOST: u64>(text: &str) -> Result<T, String> {
-    let n = text.parse().ok().filter(|n| (FROM..=MOST).contains(n)).and_then(|n| T::try_from(n).ok());
+    let n =
+        text.parse().ok().filter(|n| (FROM..=MOST).contains(n)).and_then(|n| T::try_from(n).ok());
     n.ok_or_else(|| format!("must be a whole number from {FROM} to {MOST}"))
 }
 
@@ -96,21 +99,25 @@ fn threads(text: &str) -> Result<usize, String> {
     whole::<usize, 0, { MAX_THREADS as u64 }>(text)
 }
 
-/// Refuses environment variables that cannot be followed, whatever the command is: nothing is measured otherwise than was asked
-/// for.
+/// Refuses environment variables that cannot be followed, whatever the command is: nothing is
+/// measured otherwise than was asked for.
 fn check_environment() -> Result<(), Failure> {
     Isa::detect().map_err(|e| Failure::Usage(e.to_string()))?;
     for name in [train::memory::LIMIT, DISK_LIMIT] {
         if let Some(value) = std::env::var_os(name)
             && value.to_str().is_none_or(|v| v.trim().parse::<u64>().is_err())
         {
-            return Err(Failure::Usage(format!("{name}={}: must be a number of bytes", value.display())));
+            return Err(Failure::Usage(format!(
+                "{name}={}: must be a number of bytes",
+                value.display()
+            )));
         }
     }
     Ok(())
 }
 
-/// Trains DLRM and DeepFM to a target AUC as fast as the machine allows, and shows how fast that was.
+/// Trains DLRM and DeepFM to a target AUC as fast as the machine allows, and shows how fast that
+/// was.
 #[derive(Debug, Parser)]
 #[command(name = "dlrm-bench", version, max_term_width = 80, after_help = EXIT_CODES)]
 struct Cli {
@@ -136,7 +143,8 @@ pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(e) => {
-            // Help and version go to standard output and are no failure. If it is closed there is nobody to tell.
+            // Help and version go to standard output and are no failure. If it is closed there is
+            // nobody to tell.
             let _ = e.print();
             return if e.use_stderr() { ExitCode::from(failure::USAGE) } else { ExitCode::SUCCESS };
         }
@@ -171,7 +179,9 @@ mod tests {
         Cli::command().debug_assert();
         let mut command = Cli::command();
         let mut pages = vec![command.render_help().to_string()];
-        let page = |c: &clap::Command| c.clone().max_term_width(80).term_width(80).render_help().to_string();
+        let page = |c: &clap::Command| {
+            c.clone().max_term_width(80).term_width(80).render_help().to_string()
+        };
         for c in command.get_subcommands() {
             pages.push(page(c));
             pages.extend(c.get_subcommands().map(page));
@@ -180,7 +190,9 @@ mod tests {
             assert!(line.chars().count() <= 80, "{line}");
         }
         // What follows the options is to be typed as it stands: wrapping would break it.
-        for page in command.get_subcommands().flat_map(|c| std::iter::once(c).chain(c.get_subcommands())) {
+        for page in
+            command.get_subcommands().flat_map(|c| std::iter::once(c).chain(c.get_subcommands()))
+        {
             for line in page.get_after_help().map(ToString::to_string).unwrap_or_default().lines() {
                 assert!(line.chars().count() <= 80, "{}: {line}", page.get_name());
             }
@@ -191,10 +203,16 @@ mod tests {
     #[test]
     fn exit_codes_are_documented() {
         let codes = |lines: &mut dyn Iterator<Item = &str>| -> Vec<u8> {
-            lines.filter_map(|l| l.split([' ', '|']).find(|w| !w.is_empty())?.parse().ok()).collect()
+            lines
+                .filter_map(|l| l.split([' ', '|']).find(|w| !w.is_empty())?.parse().ok())
+                .collect()
         };
         let help = codes(&mut EXIT_CODES.lines());
         assert_eq!(help, codes(&mut include_str!("../../docs/command-line.md").lines()));
-        assert!(help.len() == 13 && help.contains(&failure::USAGE) && help.contains(&(Exit::Interrupted as u8)));
+        assert!(
+            help.len() == 13
+                && help.contains(&failure::USAGE)
+                && help.contains(&(Exit::Interrupted as u8))
+        );
     }
 }

@@ -71,7 +71,8 @@ pub(super) fn run(args: &PackageArgs) -> Result<Exit, Failure> {
         fields: args.set.iter().cloned().collect(),
     };
     // One line a reason: a submitter wants to know all that is missing.
-    let package = package::plan(&args.results, &options).map_err(|problems| Failure::Input(problems.join("\nerror: ")))?;
+    let package = package::plan(&args.results, &options)
+        .map_err(|problems| Failure::Input(problems.join("\nerror: ")))?;
     let folder = package.write(&args.output)?;
     for entry in &package.entries {
         print!("{}", entry_lines(entry));
@@ -90,10 +91,16 @@ fn entry_lines(entry: &Entry) -> String {
         n => format!("{n} runs"),
     };
     let score = match entry.score {
-        Some(seconds) => format!("score {:.3} min (mean without fastest and slowest)", seconds / 60.0),
+        Some(seconds) => {
+            format!("score {:.3} min (mean without fastest and slowest)", seconds / 60.0)
+        }
         None => "no score, as fewer than all but one reached a target".into(),
     };
-    let mut lines = format!("{name}: {runs}, {} division, ruleset {}; {score}\n", entry.division.name(), entry.ruleset);
+    let mut lines = format!(
+        "{name}: {runs}, {} division, ruleset {}; {score}\n",
+        entry.division.name(),
+        entry.ruleset
+    );
     for note in &entry.notes {
         lines += &format!("{name}: note: {note}\n");
     }

@@ -20,7 +20,8 @@ pub enum Show {
     Auto,
     /// Nothing.
     Quiet,
-    /// One JSON object a line on standard output: `run_start`, `eval`, `run_stop`, and a `step` about once a second.
+    /// One JSON object a line on standard output: `run_start`, `eval`, `run_stop`, and a `step`
+    /// about once a second.
     Json,
 }
 
@@ -76,15 +77,29 @@ impl Progress {
             Show::Auto => Sink::Plain,
         };
         let now = Instant::now();
-        Progress { sink, facts: None, evals: Vec::new(), window: Window::default(), clock: now, last_line: now }
+        Progress {
+            sink,
+            facts: None,
+            evals: Vec::new(),
+            window: Window::default(),
+            clock: now,
+            last_line: now,
+        }
     }
 
-    /// Seconds until the target is expected, from the trend of AUC over the logarithm of samples; `None` while unknown.
+    /// Seconds until the target is expected, from the trend of AUC over the logarithm of samples;
+    /// `None` while unknown.
     fn eta(&self, samples: f64) -> Option<f64> {
         let facts = self.facts.as_ref()?;
         let rate = (self.window.rate > 0.0).then_some(self.window.rate)?;
-        let left = (facts.max_steps as f64 / facts.steps_per_epoch as f64 * facts.train_samples as f64 - samples).max(0.0);
-        let to_target = facts.target_auc.and_then(|t| samples_to(&self.evals, t)).map(|n| (n - samples).max(0.0));
+        let left = (facts.max_steps as f64 / facts.steps_per_epoch as f64
+            * facts.train_samples as f64
+            - samples)
+            .max(0.0);
+        let to_target = facts
+            .target_auc
+            .and_then(|t| samples_to(&self.evals, t))
+            .map(|n| (n - samples).max(0.0));
         Some(to_target.map_or(left, |n| n.min(left)) / rate)
     }
 
@@ -100,7 +115,9 @@ impl Progress {
     }
 
     fn samples_done(&self, step: &StepEvent) -> f64 {
-        self.facts.as_ref().map_or(0.0, |f| step.step as f64 / f.steps_per_epoch as f64 * f.train_samples as f64)
+        self.facts
+            .as_ref()
+            .map_or(0.0, |f| step.step as f64 / f.steps_per_epoch as f64 * f.train_samples as f64)
     }
 
     fn json(value: &serde_json::Value) -> std::io::Result<()> {
@@ -135,7 +152,8 @@ impl Listener for Progress {
         match &self.sink {
             Sink::Bar(b) => b.set_length(facts.max_steps),
             Sink::Plain => {
-                let target = facts.target_auc.map_or_else(String::new, |t| format!(", target AUC {t:.5}"));
+                let target =
+                    facts.target_auc.map_or_else(String::new, |t| format!(", target AUC {t:.5}"));
                 eprintln!("training: at most {} steps{target}", facts.max_steps);
             }
             Sink::Json => Self::json(&serde_json::json!({"event": "run_start", "facts": facts}))?,
@@ -164,7 +182,9 @@ impl Listener for Progress {
             }
             Sink::Plain => eprintln!("{line}"),
             Sink::Json => {
-                Self::json(&serde_json::json!({"event": "step", "samples_per_second": self.window.rate, "step": step}))?;
+                Self::json(
+                    &serde_json::json!({"event": "step", "samples_per_second": self.window.rate, "step": step}),
+                )?;
             }
             Sink::Quiet => {}
         }
@@ -192,14 +212,17 @@ impl Listener for Progress {
     fn run_stop(&mut self, outcome: &Outcome) -> std::io::Result<()> {
         match &self.sink {
             Sink::Bar(b) => b.finish_and_clear(),
-            Sink::Json => Self::json(&serde_json::json!({"event": "run_stop", "outcome": outcome}))?,
+            Sink::Json => {
+                Self::json(&serde_json::json!({"event": "run_stop", "outcome": outcome}))?
+            }
             _ => {}
         }
         Ok(())
     }
 }
 
-/// Samples at which the least-squares line of AUC over ln(samples) through the last evaluations meets `target`.
+/// Samples at which the least-squares line of AUC over ln(samples) through the last evaluations
+/// meets `target`.
 fn samples_to(evals: &[(f64, f64)], target: f64) -> Option<f64> {
     let last = &evals[evals.len().saturating_sub(4)..];
     if last.len() < 2 {
@@ -219,7 +242,11 @@ fn samples_to(evals: &[(f64, f64)], target: f64) -> Option<f64> {
 /// `3:05` or `1:02:03`.
 fn clock(seconds: f64) -> String {
     let s = seconds.round().min(359_999.0) as u64;
-    if s >= 3600 { format!("{}:{:02}:{:02}", s / 3600, s / 60 % 60, s % 60) } else { format!("{}:{:02}", s / 60, s % 60) }
+    if s >= 3600 {
+        format!("{}:{:02}:{:02}", s / 3600, s / 60 % 60, s % 60)
+    } else {
+        format!("{}:{:02}", s / 60, s % 60)
+    }
 }
 
 /// `1,234 things`, or `1 thing`.
@@ -246,7 +273,8 @@ mod tests {
 
     #[test]
     fn the_trend_finds_the_sample_that_meets_the_target() {
-        let evals: Vec<(f64, f64)> = [1e5, 2e5, 4e5].iter().map(|&n: &f64| (n, 0.3 + 0.03 * n.ln())).collect();
+        let evals: Vec<(f64, f64)> =
+            [1e5, 2e5, 4e5].iter().map(|&n: &f64| (n, 0.3 + 0.03 * n.ln())).collect();
         let n = samples_to(&evals, 0.75).unwrap();
         assert!((0.3 + 0.03 * n.ln() - 0.75).abs() < 1e-9);
         assert_eq!(samples_to(&evals[..1], 0.75), None);

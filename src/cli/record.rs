@@ -38,7 +38,11 @@ pub(super) fn run(args: &RecordArgs) -> Result<Exit, Failure> {
     for point in &record.points {
         let epochs: Vec<f64> = point.runs.iter().map(|r| r.epochs).collect();
         let mean = crate::stats::olympic_mean(&epochs).unwrap_or_default();
-        println!("batch {}: {} runs, {mean:.3} epochs to the target", point.batch_size, epochs.len());
+        println!(
+            "batch {}: {} runs, {mean:.3} epochs to the target",
+            point.batch_size,
+            epochs.len()
+        );
     }
     Ok(Exit::Done)
 }

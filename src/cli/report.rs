@@ -50,15 +50,17 @@ pub(super) fn run(args: &ReportArgs) -> Result<Exit, Failure> {
         eprintln!("error: {problem}");
     }
     for (benchmark, logs) in &found.passed_over {
-        eprintln!("note: {logs} logs of {benchmark} passed over; only dlrm and deepfm benchmarks are shown");
+        eprintln!(
+            "note: {logs} logs of {benchmark} passed over; only dlrm and deepfm benchmarks are shown"
+        );
     }
     if found.runs.is_empty() && !problems.is_empty() {
         return Ok(Exit::Unreadable);
     }
     let options = Options { baseline: args.baseline.clone(), ..Options::default() };
     let comparison = table::build(found.runs, &options).map_err(Failure::Usage)?;
-    let page =
-        html::page(&comparison, &args.title, &problems).map_err(|e| Failure::Internal(format!("cannot make the page: {e}")))?;
+    let page = html::page(&comparison, &args.title, &problems)
+        .map_err(|e| Failure::Internal(format!("cannot make the page: {e}")))?;
     results::write_file(&args.output, page.as_bytes())?;
     println!("written to {}", args.output.display());
     Ok(if problems.is_empty() { Exit::Done } else { Exit::Unreadable })

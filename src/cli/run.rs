@@ -109,7 +109,8 @@ pub struct RunArgs {
 }
 
 impl RunArgs {
-    /// The workload with all overrides; `--engine`, `--device`, `--threads` and the seed come after every `--set`.
+    /// The workload with all overrides; `--engine`, `--device`, `--threads` and the seed come after
+    /// every `--set`.
     pub fn load_with(&self, seed: Option<u64>) -> Result<Resolved, Failure> {
         let mut set = self.set.clone();
         set.extend(self.engine.as_ref().map(|e| format!("engine.kind={e}")));
@@ -118,7 +119,8 @@ impl RunArgs {
         set.extend(seed.map(|n| format!("train.seed={n}")));
         let resolved = workload::load(&self.workload, &set)?;
         // What computes belongs to a result: `auto` is settled before anything is written down.
-        let (device, why) = engine::settle(resolved.workload.engine.kind, resolved.workload.engine.device);
+        let (device, why) =
+            engine::settle(resolved.workload.engine.kind, resolved.workload.engine.device);
         let Some(why) = why else { return Ok(resolved) };
         if !self.quiet {
             eprintln!("{why}");
@@ -130,13 +132,18 @@ impl RunArgs {
     /// Seeds of all runs; those that are not given count up from `first`.
     fn seeds_from(&self, first: u64) -> Result<Vec<u64>, Failure> {
         let seeds = match &self.seeds {
-            seeds if seeds.is_empty() => (0..u64::from(self.runs)).map(|i| first.saturating_add(i)).collect(),
+            seeds if seeds.is_empty() => {
+                (0..u64::from(self.runs)).map(|i| first.saturating_add(i)).collect()
+            }
             seeds => seeds.clone(),
         };
         let mut sorted: Vec<u64> = seeds.clone();
         sorted.sort_unstable();
         match sorted.windows(2).find(|w| w[0] == w[1]) {
-            Some(twice) => Err(Failure::Usage(format!("seed {} twice; runs of a series need different seeds", twice[0]))),
+            Some(twice) => Err(Failure::Usage(format!(
+                "seed {} twice; runs of a series need different seeds",
+                twice[0]
+            ))),
             None => Ok(seeds),
         }
     }
@@ -169,8 +176,8 @@ pub(super) fn run(args: &RunArgs) -> Result<Exit, Failure> {
     let Ran { record, folder, outcome } = one(args, &resolved, show, &stop, None)?;
     let outcome = outcome?;
     let found = tree::read(&[folder.path().display().to_string()]);
-    let judged =
-        convergence::judge(args.reference.as_deref(), &found.runs)?.filter(|_| outcome.reason != StopReason::Interrupted);
+    let judged = convergence::judge(args.reference.as_deref(), &found.runs)?
+        .filter(|_| outcome.reason != StopReason::Interrupted);
     if args.json {
         if let Some(verdict) = judged.as_ref().and_then(Judged::verdict) {
             println!("{}", serde_json::json!({"event": "convergence", "convergence": verdict}));
@@ -202,7 +209,12 @@ pub(super) fn one(
     stop: &AtomicBool,
     series: Option<Series>,
 ) -> Result<Ran, Failure> {
-    let mut kept = Kept::open(&args.results, resolved, series, Extras { ceilings: !args.no_ceilings, plots: !args.no_plots })?;
+    let mut kept = Kept::open(
+        &args.results,
+        resolved,
+        series,
+        Extras { ceilings: !args.no_ceilings, plots: !args.no_plots },
+    )?;
     let mut progress = Progress::new(show);
     let job = Job { workload: &resolved.workload, stop };
     let done = match train::run(&job, &mut [&mut kept.log, &mut kept.recorder, &mut progress]) {
@@ -213,7 +225,11 @@ pub(super) fn one(
         done => done,
     };
     let (record, folder) = kept.close(&resolved.workload, done.as_ref().ok())?;
-    Ok(Ran { record, folder, outcome: done.map(|finished| finished.outcome).map_err(Failure::from) })
+    Ok(Ran {
+        record,
+        folder,
+        outcome: done.map(|finished| finished.outcome).map_err(Failure::from),
+    })
 }
 
 /// A flag that Ctrl-C and SIGTERM set. A second signal ends the process at once.
@@ -235,9 +251,9 @@ impl From<TrainError> for Failure {
             TrainError::Workload(e) => e.into(),
             TrainError::Data(e) => e.into(),
             TrainError::Listener(_) => Failure::Output(e.to_string()),
-            TrainError::Memory(_) | TrainError::DeviceMemory(_) | TrainError::Engine(EngineError::Memory { .. }) => {
-                Failure::Memory(e.to_string())
-            }
+            TrainError::Memory(_)
+            | TrainError::DeviceMemory(_)
+            | TrainError::Engine(EngineError::Memory { .. }) => Failure::Memory(e.to_string()),
             e if e.is_quality() => Failure::Quality(e.to_string()),
             e => Failure::Internal(e.to_string()),
         }

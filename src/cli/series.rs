@@ -21,24 +21,37 @@ use std::{
     sync::atomic::{AtomicBool, Ordering},
 };
 
-/// Runs `args.workload` once for each of `seeds`, then sums up. A run whose loss is not a number counts as one that missed the
-/// target; any other failure ends the series.
-pub(super) fn series(args: &RunArgs, seeds: &[u64], show: Show, stop: &AtomicBool) -> Result<Exit, Failure> {
+/// Runs `args.workload` once for each of `seeds`, then sums up. A run whose loss is not a number
+/// counts as one that missed the target; any other failure ends the series.
+pub(super) fn series(
+    args: &RunArgs,
+    seeds: &[u64],
+    show: Show,
+    stop: &AtomicBool,
+) -> Result<Exit, Failure> {
     let mut folders: Vec<PathBuf> = Vec::new();
     let mut id = None;
     for (i, &seed) in seeds.iter().enumerate() {
         say_start(show, i, seeds)?;
         let resolved = args.load_with(Some(seed))?;
         let place = |id: Option<String>| Series { id, run: i + 1, runs: seeds.len() };
-        let Ran { record, folder, outcome } = one(args, &resolved, show, stop, Some(place(id.clone())))?;
+        let Ran { record, folder, outcome } =
+            one(args, &resolved, show, stop, Some(place(id.clone())))?;
         id = id.or_else(|| Some(record.run.clone()));
         folders.push(folder.path().to_owned());
         match outcome {
             Ok(outcome) => {
                 if !args.json {
                     let target = record.facts.as_ref().and_then(|f| f.target_auc);
-                    let auc = outcome.last_eval.as_ref().map_or(String::new(), |e| format!(", AUC {:.5}", e.quality.auc));
-                    println!("{:<11} {}{auc}", format!("seed {seed}"), summary::result(&outcome, target));
+                    let auc = outcome
+                        .last_eval
+                        .as_ref()
+                        .map_or(String::new(), |e| format!(", AUC {:.5}", e.quality.auc));
+                    println!(
+                        "{:<11} {}{auc}",
+                        format!("seed {seed}"),
+                        summary::result(&outcome, target)
+                    );
                 }
                 if outcome.reason == StopReason::Interrupted {
                     break;
@@ -72,7 +85,10 @@ fn say_start(show: Show, i: usize, seeds: &[u64]) -> Result<(), Failure> {
     match show {
         Show::Auto => eprintln!("run {} of {}, seed {}", i + 1, seeds.len(), seeds[i]),
         Show::Json => {
-            println!("{}", serde_json::json!({"event": "series_run", "run": i + 1, "runs": seeds.len(), "seed": seeds[i]}))
+            println!(
+                "{}",
+                serde_json::json!({"event": "series_run", "run": i + 1, "runs": seeds.len(), "seed": seeds[i]})
+            )
         }
         Show::Quiet => {}
     }
@@ -88,7 +104,8 @@ fn sum_up(folders: &[PathBuf]) -> Result<Row, Failure> {
     }
     let comparison = table::build(found.runs, &Options::default()).map_err(Failure::Internal)?;
     let rows = comparison.groups.into_iter().flat_map(|g| g.rows);
-    rows.max_by_key(|r| r.each.len()).ok_or_else(|| Failure::Internal("a series without runs".into()))
+    rows.max_by_key(|r| r.each.len())
+        .ok_or_else(|| Failure::Internal("a series without runs".into()))
 }
 
 fn lines(row: &Row, seeds: &[u64], folders: &[PathBuf], judged: Option<&Judged>) -> String {

@@ -7,8 +7,8 @@ use crate::{
 };
 use std::{fmt::Write, path::Path};
 
-/// What a person wants to know when a run is over; `folder` is where the rest stands, `convergence` how it compares with its
-/// reference.
+/// What a person wants to know when a run is over; `folder` is where the rest stands, `convergence`
+/// how it compares with its reference.
 pub(super) fn summary(record: &RunRecord, folder: &Path, convergence: Option<&str>) -> String {
     let mut out = String::new();
     let mut row = |name: &str, value: String| {
@@ -18,14 +18,28 @@ pub(super) fn summary(record: &RunRecord, folder: &Path, convergence: Option<&st
         row("result", result(o, record.facts.as_ref().and_then(|f| f.target_auc)));
         if let Some(e) = &o.last_eval {
             let q = &e.quality;
-            row("quality", format!("AUC {:.5}, log loss {:.5}, accuracy {:.4}", q.auc, q.logloss, q.accuracy));
+            row(
+                "quality",
+                format!("AUC {:.5}, log loss {:.5}, accuracy {:.4}", q.auc, q.logloss, q.accuracy),
+            );
         }
         if let Some(q) = &o.test {
-            row("test split", format!("AUC {:.5}, log loss {:.5}, accuracy {:.4}", q.auc, q.logloss, q.accuracy));
+            row(
+                "test split",
+                format!("AUC {:.5}, log loss {:.5}, accuracy {:.4}", q.auc, q.logloss, q.accuracy),
+            );
         }
     }
-    if let (Some(share), Some(best)) = (record.convergence.share_of_best, record.data.as_ref().and_then(|d| d.best_auc)) {
-        row("of the best", format!("{:.1}% of the way from chance to the best reachable AUC, {best:.5}", 100.0 * share));
+    if let (Some(share), Some(best)) =
+        (record.convergence.share_of_best, record.data.as_ref().and_then(|d| d.best_auc))
+    {
+        row(
+            "of the best",
+            format!(
+                "{:.1}% of the way from chance to the best reachable AUC, {best:.5}",
+                100.0 * share
+            ),
+        );
     }
     if let Some(t) = &record.throughput {
         row(
@@ -57,16 +71,32 @@ pub(super) fn summary(record: &RunRecord, folder: &Path, convergence: Option<&st
     }
     if let Some(share) = record.floor_share {
         let phases = record.phases.iter().filter(|p| p.share >= 0.005);
-        let each = phases.filter_map(|p| Some(format!("{} {:.0}%", p.phase.replace('_', " "), 100.0 * p.floor_share?)));
+        let each = phases.filter_map(|p| {
+            Some(format!("{} {:.0}%", p.phase.replace('_', " "), 100.0 * p.floor_share?))
+        });
         let each: Vec<String> = each.collect();
-        row("floor", format!("{:.0}% of what this machine could do; {}", 100.0 * share, each.join(", ")));
+        row(
+            "floor",
+            format!("{:.0}% of what this machine could do; {}", 100.0 * share, each.join(", ")),
+        );
     }
     if let Some(joules) = record.energy_joules {
-        let of = if record.energy_of.is_empty() { "processors and memory".into() } else { record.energy_of.join(", ") };
+        let of = if record.energy_of.is_empty() {
+            "processors and memory".into()
+        } else {
+            record.energy_of.join(", ")
+        };
         row("energy", format!("{:.2} kJ of {of}", joules / 1e3));
     }
     if let Some(s) = record.outcome.as_ref().and_then(|o| o.loss_scale) {
-        row("loss scale", format!("{} at the end, {} steps skipped for overflow", s.scale, thousands(s.skipped_steps)));
+        row(
+            "loss scale",
+            format!(
+                "{} at the end, {} steps skipped for overflow",
+                s.scale,
+                thousands(s.skipped_steps)
+            ),
+        );
     }
     if let Some(d) = record.data.as_ref().filter(|d| d.skipped_lines > 0) {
         row("skipped", counted(d.skipped_lines, "malformed line"));
@@ -84,7 +114,9 @@ pub(super) fn result(o: &Outcome, target: Option<f64>) -> String {
     match (o.reason, target) {
         (StopReason::Target, Some(t)) => format!("target AUC {t:.5} reached after {when}"),
         (StopReason::Interrupted, _) => format!("interrupted after {when}"),
-        (StopReason::Patience, Some(t)) => format!("target AUC {t:.5} NOT reached: no improvement any more after {when}"),
+        (StopReason::Patience, Some(t)) => {
+            format!("target AUC {t:.5} NOT reached: no improvement any more after {when}")
+        }
         (StopReason::Patience, None) => format!("no improvement any more after {when}"),
         (_, Some(t)) => format!("target AUC {t:.5} NOT reached within {when}"),
         _ => format!("trained to the end: {when}"),

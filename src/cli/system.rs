@@ -66,9 +66,13 @@ pub(super) fn system(args: &SystemArgs) -> Result<Exit, Failure> {
     let ceilings = args.ceilings.then(|| measure(args.device, args.threads)).transpose()?;
     let gpus = real::devices();
     let no_gpu = gpus.as_ref().err().map(ToString::to_string);
-    let report = Report { machine, versions: Versions::this(), gpus: gpus.unwrap_or_default(), ceilings };
+    let report =
+        Report { machine, versions: Versions::this(), gpus: gpus.unwrap_or_default(), ceilings };
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&report).map_err(|e| Failure::Internal(e.to_string()))?);
+        println!(
+            "{}",
+            serde_json::to_string_pretty(&report).map_err(|e| Failure::Internal(e.to_string()))?
+        );
         return Ok(Exit::Done);
     }
     for (label, value) in report.machine.lines() {
@@ -91,12 +95,14 @@ pub(super) fn system(args: &SystemArgs) -> Result<Exit, Failure> {
 
 fn measure(device: Device, threads: usize) -> Result<Ceilings, Failure> {
     if let Some(gpu) = device.settle().0.open().map_err(|e| Failure::Device(e.to_string()))? {
-        return Ceilings::of_gpu(&gpu, Effort::Thorough).map_err(|e| Failure::Device(e.to_string()));
+        return Ceilings::of_gpu(&gpu, Effort::Thorough)
+            .map_err(|e| Failure::Device(e.to_string()));
     }
     let isa = Isa::detect().map_err(|e| Failure::Usage(e.to_string()))?;
     let threads = match threads {
         0 => std::thread::available_parallelism().map_or(1, |n| n.get()),
         n => n,
     };
-    Ceilings::measure(threads, false, isa, Effort::Thorough, available()).map_err(|e| Failure::Memory(e.to_string()))
+    Ceilings::measure(threads, false, isa, Effort::Thorough, available())
+        .map_err(|e| Failure::Memory(e.to_string()))
 }

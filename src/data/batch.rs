@@ -18,7 +18,8 @@ impl Bags {
 
     /// Whether every bag holds exactly one id (so that `indices[b]` belongs to sample `b`).
     pub fn is_one_hot(&self) -> bool {
-        self.indices.len() + 1 == self.offsets.len() && self.offsets.iter().enumerate().all(|(i, &o)| o as usize == i)
+        self.indices.len() + 1 == self.offsets.len()
+            && self.offsets.iter().enumerate().all(|(i, &o)| o as usize == i)
     }
 
     /// Empties the bags, keeping their memory; follow with [`Bags::push`] for each sample.

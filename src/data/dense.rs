@@ -1,8 +1,10 @@
-//! Transforms of dense features that need no look at the rest of the data, in f32 as the original programs compute them.
+//! Transforms of dense features that need no look at the rest of the data, in f32 as the original
+//! programs compute them.
 
 use crate::workload::DenseTransform;
 
-/// Logarithms of small counts are looked up: most counts are small, and a logarithm costs more than all the rest of reading one.
+/// Logarithms of small counts are looked up: most counts are small, and a logarithm costs more than
+/// all the rest of reading one.
 const TABLE: usize = 4096;
 
 /// One transform, ready to be applied.
@@ -25,10 +27,12 @@ impl Dense {
         Some(dense)
     }
 
-    /// The feature of `x`; a missing one (NaN) counts as 0. `None` where the logarithm has no value, or `x` none in f32.
+    /// The feature of `x`; a missing one (NaN) counts as 0. `None` where the logarithm has no
+    /// value, or `x` none in f32.
     pub fn apply(&self, x: f64) -> Option<f32> {
         match self.table.get(x as usize) {
-            // A negative number, a fraction and NaN are cut to a place in the table that is not theirs.
+            // A negative number, a fraction and NaN are cut to a place in the table that is not
+            // theirs.
             Some(&y) if x as usize as f64 == x => Some(y),
             _ => self.compute(if x.is_nan() { 0.0 } else { x }),
         }
@@ -92,11 +96,15 @@ mod tests {
         assert_eq!(facebook.apply(f64::INFINITY), None);
         assert_eq!(of(DenseTransform::LogPlus2).apply(-2.0), None);
         assert_eq!(of(DenseTransform::LogPlus3).apply(-2.0), Some(0.0));
-        let buckets = [-1.5, -1.0, 0.0, 2.0, 3.0, 100.0, 65535.0].map(|x| of(DenseTransform::LogSqBucket).apply(x).unwrap());
+        let buckets = [-1.5, -1.0, 0.0, 2.0, 3.0, 100.0, 65535.0]
+            .map(|x| of(DenseTransform::LogSqBucket).apply(x).unwrap());
         assert_eq!(buckets, [-1.0, -1.0, 0.0, 2.0, 1.0, 21.0, 122.0]);
         assert_eq!(of(DenseTransform::Raw).apply(-0.5), Some(-0.5));
         assert_eq!(of(DenseTransform::Raw).apply(1e300), None);
-        assert!(Dense::new(DenseTransform::MinMax).is_none() && Dense::new(DenseTransform::Standard).is_none());
+        assert!(
+            Dense::new(DenseTransform::MinMax).is_none()
+                && Dense::new(DenseTransform::Standard).is_none()
+        );
     }
 
     proptest! {

@@ -1,4 +1,5 @@
-//! What a file holds: rows, labels, and for each column how much is missing, how many values differ, and their range.
+//! What a file holds: rows, labels, and for each column how much is missing, how many values
+//! differ, and their range.
 
 use super::{
     cardinality::Cardinality,
@@ -72,7 +73,15 @@ struct Column {
 impl Column {
     fn new() -> Self {
         let (min, max) = (f64::INFINITY, f64::NEG_INFINITY);
-        Column { missing: 0, distinct: Cardinality::default(), min, max, sum: 0.0, values: 0, most: 0 }
+        Column {
+            missing: 0,
+            distinct: Cardinality::default(),
+            min,
+            max,
+            sum: 0.0,
+            values: 0,
+            most: 0,
+        }
     }
 
     fn add(&mut self, x: f64, key: u64) {
@@ -131,7 +140,11 @@ impl Inspector {
             },
             most: c.most,
         };
-        Facts { rows: self.rows, positives: self.positives, columns: names.zip(&self.columns).map(facts).collect() }
+        Facts {
+            rows: self.rows,
+            positives: self.positives,
+            columns: names.zip(&self.columns).map(facts).collect(),
+        }
     }
 }
 
@@ -140,7 +153,8 @@ impl Inspector {
 pub struct Histogram {
     /// The column.
     pub column: String,
-    /// Bin `i` holds values from `bounds[i]` to below `bounds[i + 1]`; the last one holds its upper bound, too.
+    /// Bin `i` holds values from `bounds[i]` to below `bounds[i + 1]`; the last one holds its upper
+    /// bound, too.
     pub bounds: Vec<f64>,
     /// Values in each bin.
     pub counts: Vec<u64>,
@@ -158,12 +172,14 @@ enum At {
 const BINS: usize = 20;
 
 impl Histogram {
-    /// An empty histogram of the column `name` of a file with `facts`; `None` if there is no such column, or no value in it.
-    /// Fractions have bins of equal width; whole numbers have one for each value if they are few, else bounds double.
+    /// An empty histogram of the column `name` of a file with `facts`; `None` if there is no such
+    /// column, or no value in it. Fractions have bins of equal width; whole numbers have one for
+    /// each value if they are few, else bounds double.
     pub fn new(layout: &Layout, facts: &Facts, name: &str) -> Option<Self> {
         let k = facts.columns.iter().position(|c| c.name == name)?;
         let (min, max) = facts.columns[k].min.zip(facts.columns[k].max)?;
-        let at = if k < layout.dense.len() { At::Dense(k) } else { At::Ids(k - layout.dense.len()) };
+        let at =
+            if k < layout.dense.len() { At::Dense(k) } else { At::Ids(k - layout.dense.len()) };
         let whole = matches!(at, At::Ids(_)) || layout.numbers == Numbers::Int32;
         let bounds: Vec<f64> = if !(max - min).is_finite() {
             return None;
@@ -174,7 +190,9 @@ impl Histogram {
         } else if whole {
             doubling(min, max)
         } else {
-            (0..=BINS).map(|i| if i == BINS { max } else { min + (max - min) * i as f64 / BINS as f64 }).collect()
+            (0..=BINS)
+                .map(|i| if i == BINS { max } else { min + (max - min) * i as f64 / BINS as f64 })
+                .collect()
         };
         let counts = vec![0; bounds.len() - 1];
         Some(Histogram { column: name.to_owned(), bounds, counts, at })
@@ -192,7 +210,10 @@ impl Histogram {
                     .filter(|x| !x.is_nan())
                     .for_each(|&x| count(&self.bounds, &mut self.counts, x));
             }
-            At::Ids(k) => rows.ids[k].indices.iter().for_each(|&id| count(&self.bounds, &mut self.counts, f64::from(id))),
+            At::Ids(k) => rows.ids[k]
+                .indices
+                .iter()
+                .for_each(|&id| count(&self.bounds, &mut self.counts, f64::from(id))),
         }
     }
 }
@@ -249,8 +270,14 @@ mod tests {
         let (_, facts, _) = facts(Numbers::Float64, &[1.0, -2.5, f64::NAN, 0.0, -0.0, 1.0]);
         assert_eq!((facts.rows, facts.positives), (6, 2));
         let [dense, ids] = &facts.columns[..] else { panic!() };
-        assert_eq!((dense.missing, dense.distinct, dense.min, dense.max, dense.mean), (1, 3, Some(-2.5), Some(1.0), Some(-0.1)));
-        assert_eq!((ids.missing, ids.distinct, ids.min, ids.max, ids.mean, ids.most), (2, 3, Some(0.0), Some(2.0), Some(1.0), 2));
+        assert_eq!(
+            (dense.missing, dense.distinct, dense.min, dense.max, dense.mean),
+            (1, 3, Some(-2.5), Some(1.0), Some(-0.1))
+        );
+        assert_eq!(
+            (ids.missing, ids.distinct, ids.min, ids.max, ids.mean, ids.most),
+            (2, 3, Some(0.0), Some(2.0), Some(1.0), 2)
+        );
         assert!(dense.distinct_is_exact && ids.kind == Kind::Categorical);
         let (_, facts, _) = self::facts(Numbers::Int32, &[]);
         assert_eq!((facts.rows, facts.columns[0].min, facts.columns[1].mean), (0, None, None));
@@ -270,14 +297,29 @@ mod tests {
         let many = histogram(Numbers::Int32, &[-3.0, -1.0, 0.0, 1.0, 7.0, 8.0, 100.0], "I1");
         assert_eq!(
             many,
-            some(&[-4.0, -2.0, -1.0, 0.0, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0], &[1, 0, 1, 1, 1, 0, 1, 1, 0, 0, 1])
+            some(
+                &[-4.0, -2.0, -1.0, 0.0, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0],
+                &[1, 0, 1, 1, 1, 0, 1, 1, 0, 0, 1]
+            )
         );
-        assert_eq!(histogram(Numbers::Int32, &[5.0, 100.0], "I1").unwrap().0, [4.0, 8.0, 16.0, 32.0, 64.0, 128.0]);
-        assert_eq!(histogram(Numbers::Int32, &[-100.0, -5.0], "I1").unwrap().0, [-128.0, -64.0, -32.0, -16.0, -8.0, -4.0]);
+        assert_eq!(
+            histogram(Numbers::Int32, &[5.0, 100.0], "I1").unwrap().0,
+            [4.0, 8.0, 16.0, 32.0, 64.0, 128.0]
+        );
+        assert_eq!(
+            histogram(Numbers::Int32, &[-100.0, -5.0], "I1").unwrap().0,
+            [-128.0, -64.0, -32.0, -16.0, -8.0, -4.0]
+        );
         let (bounds, counts) = histogram(Numbers::Float32, &[0.0, 1.0, 0.5], "I1").unwrap();
-        assert_eq!((bounds.len(), counts[0], counts[10], counts[19], counts.iter().sum::<u64>()), (21, 1, 1, 1, 3));
+        assert_eq!(
+            (bounds.len(), counts[0], counts[10], counts[19], counts.iter().sum::<u64>()),
+            (21, 1, 1, 1, 3)
+        );
         assert_eq!(histogram(Numbers::Float32, &[2.0, 2.0], "I1"), some(&[2.0, 2.0], &[2]));
-        assert_eq!(histogram(Numbers::Int32, &[0.0; 6], "C1"), some(&[0.0, 1.0, 2.0, 3.0], &[1, 2, 3]));
+        assert_eq!(
+            histogram(Numbers::Int32, &[0.0; 6], "C1"),
+            some(&[0.0, 1.0, 2.0, 3.0], &[1, 2, 3])
+        );
         assert_eq!(histogram(Numbers::Int32, &[1.0], "I2"), None);
         assert_eq!(histogram(Numbers::Int32, &[], "I1"), None);
         assert_eq!(histogram(Numbers::Int32, &[1.0], "C1"), None);

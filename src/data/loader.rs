@@ -1,7 +1,8 @@
 //! Order and prefetch: the only thing the trainer sees of the data.
 //!
-//! One thread asks the source for consecutive batches, of the whole epoch or of slices from a queue, and keeps a few of them
-//! ready. Batches travel in a circle, so that after the first round nothing is allocated.
+//! One thread asks the source for consecutive batches, of the whole epoch or of slices from a
+//! queue, and keeps a few of them ready. Batches travel in a circle, so that after the first round
+//! nothing is allocated.
 
 use super::{
     Batch, DataError, Schema, Source,
@@ -36,7 +37,14 @@ pub struct Plan {
 impl Plan {
     /// One pass over all samples.
     pub fn once(batch_size: usize) -> Self {
-        Plan { batch_size, epochs: 1, drop_last: false, max_batches: None, prefetch: DEPTH, queue: None }
+        Plan {
+            batch_size,
+            epochs: 1,
+            drop_last: false,
+            max_batches: None,
+            prefetch: DEPTH,
+            queue: None,
+        }
     }
 
     /// As a workload asks for.
@@ -79,7 +87,8 @@ pub struct Loader {
 }
 
 impl Loader {
-    /// Starts to load. The source's length must be known or `plan.max_batches` given (an endless source has no epochs).
+    /// Starts to load. The source's length must be known or `plan.max_batches` given (an endless
+    /// source has no epochs).
     ///
     /// # Errors
     /// If the source is endless and the plan is too, or no thread can be started.
@@ -89,7 +98,8 @@ impl Loader {
         }
         if source.len().is_none() && plan.queue.is_some() {
             return Err(DataError::Invalid(
-                "loader.queue deals out slices of an epoch, but these data have no end; remove it".into(),
+                "loader.queue deals out slices of an epoch, but these data have no end; remove it"
+                    .into(),
             ));
         }
         // One is with the trainer, one is being made, the others are ready.
@@ -138,7 +148,12 @@ impl Drop for Loader {
     }
 }
 
-fn work(mut source: Box<dyn Source>, plan: Plan, ready: &SyncSender<Result<Loaded, DataError>>, spent: &Receiver<Batch>) {
+fn work(
+    mut source: Box<dyn Source>,
+    plan: Plan,
+    ready: &SyncSender<Result<Loaded, DataError>>,
+    spent: &Receiver<Batch>,
+) {
     let mut ranges = Ranges::new(source.len(), plan);
     let mut make = || -> Result<(), DataError> {
         while let Some(Range { epoch, start, n, last_of_epoch }) = ranges.take()? {
@@ -161,7 +176,9 @@ fn work(mut source: Box<dyn Source>, plan: Plan, ready: &SyncSender<Result<Loade
 /// # Errors
 /// If the source is endless or cannot be read.
 pub fn read_all(source: &mut dyn Source, batch_size: usize) -> Result<Vec<Batch>, DataError> {
-    let len = source.len().ok_or_else(|| DataError::Invalid("an evaluation split needs an end".into()))?;
+    let len = source
+        .len()
+        .ok_or_else(|| DataError::Invalid("an evaluation split needs an end".into()))?;
     let mut batches = Vec::new();
     let mut start = 0;
     while start < len {
@@ -193,7 +210,10 @@ mod tests {
 
     impl Counter {
         fn new(len: Option<u64>, fail_at: u64) -> Box<Self> {
-            let schema = Schema { dense: 1, tables: vec![Column { name: "C1".into(), rows: 1 << 20, max_hotness: 1 }] };
+            let schema = Schema {
+                dense: 1,
+                tables: vec![Column { name: "C1".into(), rows: 1 << 20, max_hotness: 1 }],
+            };
             Box::new(Counter { schema, len, fail_at })
         }
     }
@@ -205,7 +225,13 @@ mod tests {
         fn len(&self) -> Option<u64> {
             self.len
         }
-        fn fill(&mut self, epoch: u64, start: u64, n: usize, batch: &mut Batch) -> Result<(), DataError> {
+        fn fill(
+            &mut self,
+            epoch: u64,
+            start: u64,
+            n: usize,
+            batch: &mut Batch,
+        ) -> Result<(), DataError> {
             batch.clear();
             for i in start..start + n as u64 {
                 if i == self.fail_at {
@@ -232,15 +258,37 @@ mod tests {
     #[test]
     fn epochs_short_batches_and_limits() {
         let plan = Plan { epochs: 2, ..Plan::once(4) };
-        let all = sizes(&mut Loader::start(Counter::new(Some(10), u64::MAX), plan.clone()).unwrap());
-        let want = [(0, 4, 0, false), (0, 4, 4, false), (0, 2, 8, true), (1, 4, 0, false), (1, 4, 4, false), (1, 2, 8, true)];
+        let all =
+            sizes(&mut Loader::start(Counter::new(Some(10), u64::MAX), plan.clone()).unwrap());
+        let want = [
+            (0, 4, 0, false),
+            (0, 4, 4, false),
+            (0, 2, 8, true),
+            (1, 4, 0, false),
+            (1, 4, 4, false),
+            (1, 2, 8, true),
+        ];
         assert_eq!(all, want);
-        let dropped =
-            sizes(&mut Loader::start(Counter::new(Some(10), u64::MAX), Plan { drop_last: true, ..plan.clone() }).unwrap());
+        let dropped = sizes(
+            &mut Loader::start(
+                Counter::new(Some(10), u64::MAX),
+                Plan { drop_last: true, ..plan.clone() },
+            )
+            .unwrap(),
+        );
         assert_eq!(dropped, [(0, 4, 0, false), (0, 4, 4, true), (1, 4, 0, false), (1, 4, 4, true)]);
-        assert_eq!((plan.batches_per_epoch(10), Plan { drop_last: true, ..plan.clone() }.batches_per_epoch(10)), (3, 2));
+        assert_eq!(
+            (
+                plan.batches_per_epoch(10),
+                Plan { drop_last: true, ..plan.clone() }.batches_per_epoch(10)
+            ),
+            (3, 2)
+        );
         let limited = Plan { max_batches: Some(9), ..plan.clone() };
-        assert_eq!(sizes(&mut Loader::start(Counter::new(None, u64::MAX), limited).unwrap()).len(), 9);
+        assert_eq!(
+            sizes(&mut Loader::start(Counter::new(None, u64::MAX), limited).unwrap()).len(),
+            9
+        );
         assert!(Loader::start(Counter::new(None, u64::MAX), plan).is_err());
     }
 
@@ -250,7 +298,11 @@ mod tests {
         assert!(l.next_batch().is_ok() && l.next_batch().is_ok());
         assert_eq!(l.next_batch().unwrap_err().to_string(), "sample 9");
         assert!(l.next_batch().unwrap().is_none());
-        let mut l = Loader::start(Counter::new(None, u64::MAX), Plan { max_batches: Some(1 << 40), ..Plan::once(4) }).unwrap();
+        let mut l = Loader::start(
+            Counter::new(None, u64::MAX),
+            Plan { max_batches: Some(1 << 40), ..Plan::once(4) },
+        )
+        .unwrap();
         let first = l.next_batch().unwrap().unwrap();
         drop(l);
         assert_eq!(first.batch.len, 4);
@@ -267,13 +319,15 @@ mod tests {
         assert!(seen.len() <= DEPTH + 1, "{} buffers", seen.len());
     }
 
-    /// Two loaders with one queue, as two processes have it, one of which goes on where a third was.
+    /// Two loaders with one queue, as two processes have it, one of which goes on where a third
+    /// was.
     #[test]
     fn loaders_share_a_queue() {
         let dir = tempfile::tempdir().unwrap();
         let queue = SliceQueue { path: dir.path().join("queue"), slice: 8 };
         let plan = Plan { epochs: 2, queue: Some(queue), ..Plan::once(4) };
-        let start = |plan: &Plan| Loader::start(Counter::new(Some(50), u64::MAX), plan.clone()).unwrap();
+        let start =
+            |plan: &Plan| Loader::start(Counter::new(Some(50), u64::MAX), plan.clone()).unwrap();
         let one = sizes(&mut start(&Plan { max_batches: Some(3), ..plan.clone() }));
         assert_eq!(one, [(0, 4, 0, false), (0, 4, 4, false), (0, 4, 8, false)]);
         let (mut a, mut b) = (start(&plan), start(&plan));
@@ -288,7 +342,13 @@ mod tests {
         }
         assert!(seen.iter().all(|s| s.1 == 4 || s.2 == 48));
         assert!(seen.iter().any(|s| s.3));
-        assert!(Loader::start(Counter::new(None, u64::MAX), Plan { max_batches: Some(1), ..plan.clone() }).is_err());
+        assert!(
+            Loader::start(
+                Counter::new(None, u64::MAX),
+                Plan { max_batches: Some(1), ..plan.clone() }
+            )
+            .is_err()
+        );
         std::fs::write(dir.path().join("queue"), "x").unwrap();
         assert!(start(&plan).next_batch().unwrap_err().to_string().contains("is no work queue"));
     }

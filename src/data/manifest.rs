@@ -1,5 +1,5 @@
-//! What lies in a folder of prepared data and where it came from, so that what is stale or damaged is found and never used
-//! unseen.
+//! What lies in a folder of prepared data and where it came from, so that what is stale or damaged
+//! is found and never used unseen.
 
 use super::{preprocess::inputs::Input, whole};
 use serde::{Deserialize, Serialize};
@@ -110,7 +110,11 @@ pub struct Damage {
 
 impl Manifest {
     /// A manifest without samples, columns and files.
-    pub fn new(recipe: &str, parameters: BTreeMap<String, serde_json::Value>, inputs: Vec<Input>) -> Self {
+    pub fn new(
+        recipe: &str,
+        parameters: BTreeMap<String, serde_json::Value>,
+        inputs: Vec<Input>,
+    ) -> Self {
         Manifest {
             format: FORMAT,
             made_by: concat!("dlrm-bench ", env!("CARGO_PKG_VERSION")).into(),
@@ -134,7 +138,11 @@ impl Manifest {
         let path = folder.join(NAME);
         let text = match fs::read(&path) {
             Ok(text) => text,
-            Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => return Ok(None),
+            Err(e)
+                if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) =>
+            {
+                return Ok(None);
+            }
             Err(source) => return Err(ManifestError::Read { path, source }),
         };
         let manifest: Manifest = match serde_json::from_slice(&text) {
@@ -144,14 +152,19 @@ impl Manifest {
         // No way out of the folder, in any notation.
         let stray = |f: &&FileFacts| {
             let mut parts = Path::new(&f.name).components();
-            f.name.is_empty() || f.name.contains('\\') || !parts.all(|part| matches!(part, Component::Normal(_)))
+            f.name.is_empty()
+                || f.name.contains('\\')
+                || !parts.all(|part| matches!(part, Component::Normal(_)))
         };
         if manifest.format != FORMAT {
             let what = format!("its format is {}; this program knows {FORMAT}", manifest.format);
             return Err(ManifestError::Malformed { path, what });
         }
         if let Some(file) = manifest.files.iter().find(stray) {
-            return Err(ManifestError::Malformed { path, what: format!("{:?} is no name of a file in its folder", file.name) });
+            return Err(ManifestError::Malformed {
+                path,
+                what: format!("{:?} is no name of a file in its folder", file.name),
+            });
         }
         Ok(Some(manifest))
     }
@@ -171,8 +184,9 @@ impl Manifest {
         self.files.iter().map(|f| f.bytes).sum()
     }
 
-    /// Compares every file with what was written, byte for byte; `tell` hears of bytes as they are read. Names files that differ,
-    /// and how, and files that were not written: in folders of parts, where readers take every file for one of the part.
+    /// Compares every file with what was written, byte for byte; `tell` hears of bytes as they are
+    /// read. Names files that differ, and how, and files that were not written: in folders of
+    /// parts, where readers take every file for one of the part.
     pub fn verify(&self, folder: &Path, mut tell: impl FnMut(u64)) -> Vec<Damage> {
         let damage = |file: &FileFacts, what: String| Damage { file: file.name.clone(), what };
         let mut found = Vec::new();
@@ -182,14 +196,25 @@ impl Manifest {
                 Err(e) => {
                     found.push(damage(
                         file,
-                        if e.kind() == io::ErrorKind::NotFound { "is missing".into() } else { e.to_string() },
+                        if e.kind() == io::ErrorKind::NotFound {
+                            "is missing".into()
+                        } else {
+                            e.to_string()
+                        },
                     ));
                     continue;
                 }
             };
             if bytes != file.bytes {
-                let (by, how) = if bytes < file.bytes { (file.bytes - bytes, "short") } else { (bytes - file.bytes, "long") };
-                found.push(damage(file, format!("has {bytes} bytes, {by} too {how}; {} were written", file.bytes)));
+                let (by, how) = if bytes < file.bytes {
+                    (file.bytes - bytes, "short")
+                } else {
+                    (bytes - file.bytes, "long")
+                };
+                found.push(damage(
+                    file,
+                    format!("has {bytes} bytes, {by} too {how}; {} were written", file.bytes),
+                ));
                 continue;
             }
             match hash(&folder.join(&file.name), &mut tell) {
@@ -208,11 +233,15 @@ impl Manifest {
     fn foreign(&self, folder: &Path) -> Vec<Damage> {
         let mut found = Vec::new();
         for part in self.splits.iter().map(|split| &split.file) {
-            // A part of one file is no folder, and a folder that is missing was told of by its files.
+            // A part of one file is no folder, and a folder that is missing was told of by its
+            // files.
             for entry in fs::read_dir(folder.join(part)).into_iter().flatten().flatten() {
                 let file = format!("{part}/{}", entry.file_name().to_string_lossy());
                 if !self.files.iter().any(|f| f.name == file) {
-                    found.push(Damage { file, what: "does not belong here; it was not written with the others".into() });
+                    found.push(Damage {
+                        file,
+                        what: "does not belong here; it was not written with the others".into(),
+                    });
                 }
             }
         }
@@ -264,8 +293,11 @@ mod tests {
         fs::write(at("a"), "ont").unwrap();
         fs::write(at("b"), "tw").unwrap();
         fs::remove_file(at("c")).unwrap();
-        let found: Vec<String> =
-            manifest.verify(dir.path(), |_| ()).into_iter().map(|d| format!("{} {}", d.file, d.what)).collect();
+        let found: Vec<String> = manifest
+            .verify(dir.path(), |_| ())
+            .into_iter()
+            .map(|d| format!("{} {}", d.file, d.what))
+            .collect();
         assert_eq!(found.len(), 3);
         assert!(found[0].starts_with("a has the right size but other content"), "{}", found[0]);
         assert_eq!(found[1..], ["b has 2 bytes, 1 too short; 3 were written", "c is missing"]);
@@ -281,14 +313,18 @@ mod tests {
             let blake3 = hash(&dir.path().join(name), &mut |_| ()).unwrap();
             manifest.files.push(FileFacts { name: name.into(), bytes: 1, blake3 });
         }
-        manifest.splits = ["train", "test.bin"].map(|f| Split { name: f.into(), file: f.into(), samples: 1 }).into();
+        manifest.splits = ["train", "test.bin"]
+            .map(|f| Split { name: f.into(), file: f.into(), samples: 1 })
+            .into();
         // What lies beside the parts is the user's own.
         fs::write(dir.path().join("notes"), "x").unwrap();
         assert_eq!(manifest.verify(dir.path(), |_| ()), []);
         fs::write(dir.path().join("train/1.parquet"), "x").unwrap();
         let found = manifest.verify(dir.path(), |_| ());
         assert!(
-            found.len() == 1 && found[0].file == "train/1.parquet" && found[0].what.starts_with("does not belong"),
+            found.len() == 1
+                && found[0].file == "train/1.parquet"
+                && found[0].what.starts_with("does not belong"),
             "{found:?}"
         );
     }
@@ -300,9 +336,20 @@ mod tests {
         for name in ["../passwd", "/etc/passwd", "", "..", "train/../../passwd", "train\\x"] {
             manifest.files = vec![FileFacts { name: name.into(), bytes: 0, blake3: String::new() }];
             manifest.write(dir.path()).unwrap();
-            assert!(Manifest::read(dir.path()).unwrap_err().to_string().contains("is no name of a file"), "{name}");
+            assert!(
+                Manifest::read(dir.path())
+                    .unwrap_err()
+                    .to_string()
+                    .contains("is no name of a file"),
+                "{name}"
+            );
         }
         fs::write(dir.path().join(NAME), "{}").unwrap();
-        assert!(Manifest::read(dir.path()).unwrap_err().to_string().contains("is no manifest of prepared data"));
+        assert!(
+            Manifest::read(dir.path())
+                .unwrap_err()
+                .to_string()
+                .contains("is no manifest of prepared data")
+        );
     }
 }

@@ -1,4 +1,5 @@
-//! Where samples come from: sources, file formats, preprocessing of raw logs, and the loader that the trainer sees.
+//! Where samples come from: sources, file formats, preprocessing of raw logs, and the loader that
+//! the trainer sees.
 
 mod batch;
 mod cardinality;
@@ -72,8 +73,8 @@ pub enum DataError {
 
 /// One split (train, eval or test) of a data set.
 ///
-/// A source is asked for consecutive ranges by one loader thread. Given the same `epoch` and range it
-/// always answers with the same samples; that is what makes runs repeatable and resumable.
+/// A source is asked for consecutive ranges by one loader thread. Given the same `epoch` and range
+/// it always answers with the same samples; that is what makes runs repeatable and resumable.
 pub trait Source: Send {
     /// The columns.
     fn schema(&self) -> &Schema;
@@ -86,12 +87,19 @@ pub trait Source: Send {
         self.len() == Some(0)
     }
 
-    /// Clears `batch` and fills it with samples `start..start + n` of epoch `epoch` (counted from 0).
-    /// Sources with an order of their own shuffle by epoch here. `start + n` never passes [`Source::len`].
+    /// Clears `batch` and fills it with samples `start..start + n` of epoch `epoch` (counted from
+    /// 0). Sources with an order of their own shuffle by epoch here. `start + n` never passes
+    /// [`Source::len`].
     ///
     /// # Errors
     /// If a file cannot be read, or a sample is malformed; the message names file and row.
-    fn fill(&mut self, epoch: u64, start: u64, n: usize, batch: &mut Batch) -> Result<(), DataError>;
+    fn fill(
+        &mut self,
+        epoch: u64,
+        start: u64,
+        n: usize,
+        batch: &mut Batch,
+    ) -> Result<(), DataError>;
 
     /// How a device makes these samples itself, if they can be made from their numbers.
     fn recipe(&self) -> Option<Recipe> {
@@ -109,8 +117,8 @@ pub struct Dataset {
     pub test: Option<Box<dyn Source>>,
     /// What is known of the data, for the record.
     pub facts: Facts,
-    /// numpy's generator as facebook's program leaves it after preparing its data, for initialisers that
-    /// go on drawing from it. `None` where the source does not draw from it.
+    /// numpy's generator as facebook's program leaves it after preparing its data, for initialisers
+    /// that go on drawing from it. `None` where the source does not draw from it.
     pub numpy: Option<crate::random::numpy::RandomState>,
 }
 

@@ -1,4 +1,5 @@
-//! numpy's archives, `.npz`: a zip of `.npy` files ([`super::npy`]), as `np.savez` and `np.savez_compressed` write them.
+//! numpy's archives, `.npz`: a zip of `.npy` files ([`super::npy`]), as `np.savez` and
+//! `np.savez_compressed` write them.
 
 use super::{
     DataError,
@@ -16,7 +17,8 @@ use zip::{CompressionMethod, DateTime, ZipArchive, ZipWriter, write::SimpleFileO
 /// Opens the member `name` of the archive at `path`; `None` if there is none.
 ///
 /// # Errors
-/// As [`Array::open`], and if the archive is damaged or packed in a way other than `np.savez` and `np.savez_compressed` do.
+/// As [`Array::open`], and if the archive is damaged or packed in a way other than `np.savez` and
+/// `np.savez_compressed` do.
 pub fn member(path: &Path, name: &str) -> Result<Option<Array>, DataError> {
     find(path, name, false)
 }
@@ -27,8 +29,12 @@ pub fn member(path: &Path, name: &str) -> Result<Option<Array>, DataError> {
 /// If it cannot be read or is no archive.
 pub fn names(path: &Path) -> Result<Vec<String>, DataError> {
     let archive = ZipArchive::new(BufReader::new(File::open(path).map_err(io(path))?));
-    let archive = archive.map_err(|e| wrong(path, format!("no archive of numpy: {}", one_line(&e))))?;
-    Ok(archive.file_names().filter_map(|n| n.ok()?.strip_suffix(".npy").map(str::to_owned)).collect())
+    let archive =
+        archive.map_err(|e| wrong(path, format!("no archive of numpy: {}", one_line(&e))))?;
+    Ok(archive
+        .file_names()
+        .filter_map(|n| n.ok()?.strip_suffix(".npy").map(str::to_owned))
+        .collect())
 }
 
 /// The same with rows for columns.
@@ -40,8 +46,10 @@ pub fn transposed_member(path: &Path, name: &str) -> Result<Option<Array>, DataE
 }
 
 fn find(path: &Path, name: &str, transposed: bool) -> Result<Option<Array>, DataError> {
-    let damaged = |e: &dyn std::fmt::Display| wrong(path, format!("no archive of numpy: {}", one_line(e)));
-    let mut archive = ZipArchive::new(BufReader::new(File::open(path).map_err(io(path))?)).map_err(|e| damaged(&e))?;
+    let damaged =
+        |e: &dyn std::fmt::Display| wrong(path, format!("no archive of numpy: {}", one_line(e)));
+    let mut archive = ZipArchive::new(BufReader::new(File::open(path).map_err(io(path))?))
+        .map_err(|e| damaged(&e))?;
     let Some(index) = archive.index_for_name(&format!("{name}.npy")) else { return Ok(None) };
     let (start, packed, size, method, sum) = {
         let entry = archive.by_index_raw(index).map_err(|e| damaged(&e))?;
@@ -54,17 +62,24 @@ fn find(path: &Path, name: &str, transposed: bool) -> Result<Option<Array>, Data
     let data: Box<dyn Read + Send> = match method {
         CompressionMethod::Stored => Box::new(packed),
         CompressionMethod::Deflated => Box::new(DeflateDecoder::new(packed)),
-        other => return Err(wrong(path, format!("{name} is packed by {other}; must be stored or deflated"))),
+        other => {
+            return Err(wrong(
+                path,
+                format!("{name} is packed by {other}; must be stored or deflated"),
+            ));
+        }
     };
     let mut data = Checked { from: data, sum: Crc::new(), left: size, want: sum };
-    let header = Header::read(&mut data).map_err(|what| wrong(path, format!("{name} is no array: {what}")))?;
+    let header = Header::read(&mut data)
+        .map_err(|what| wrong(path, format!("{name} is no array: {what}")))?;
     let header = if transposed { header.transposed() } else { header };
     let left = data.left;
     let from = match header.fortran && header.shape.len() > 1 {
         true => {
             // Rows of it lie all over the array: unpacked, they can be gathered.
             let mut file = tempfile::tempfile().map_err(io(std::env::temp_dir()))?;
-            std::io::copy(&mut data, &mut file).map_err(|e| wrong(path, format!("{name} cannot be read: {e}")))?;
+            std::io::copy(&mut data, &mut file)
+                .map_err(|e| wrong(path, format!("{name} cannot be read: {e}")))?;
             Elements::Columns { file, start: 0, scratch: Vec::new() }
         }
         false => Elements::Rows(Box::new(data)),
@@ -87,7 +102,10 @@ impl Read for Checked {
         self.sum.update(&buffer[..n]);
         self.left -= n as u64;
         if n > 0 && self.left == 0 && self.sum.sum() != self.want {
-            return Err(std::io::Error::new(std::io::ErrorKind::InvalidData, "the checksum is wrong; the file is damaged"));
+            return Err(std::io::Error::new(
+                std::io::ErrorKind::InvalidData,
+                "the checksum is wrong; the file is damaged",
+            ));
         }
         Ok(n)
     }
@@ -106,7 +124,8 @@ pub enum Packing {
     Deflated,
 }
 
-/// An array on its way into an archive: it waits in a file without a name, since its length is known only at the end.
+/// An array on its way into an archive: it waits in a file without a name, since its length is
+/// known only at the end.
 pub struct Member {
     name: String,
     array: ArrayWriter,
@@ -123,7 +142,8 @@ impl Member {
         Ok(Member { name: name.to_owned(), array })
     }
 
-    /// The array will have its rows for columns, as `np.transpose` makes it of the one that is written.
+    /// The array will have its rows for columns, as `np.transpose` makes it of the one that is
+    /// written.
     pub fn transposed(self) -> Self {
         Member { array: self.array.transposed(), ..self }
     }
@@ -137,13 +157,18 @@ impl Member {
     }
 }
 
-/// Writes the archive `path` of arrays, each with the number of its rows, and brings it to the disk. The same arrays are the same
-/// bytes.
+/// Writes the archive `path` of arrays, each with the number of its rows, and brings it to the
+/// disk. The same arrays are the same bytes.
 ///
 /// # Errors
 /// If it cannot be written.
-pub fn pack(path: &Path, packing: Packing, members: impl IntoIterator<Item = (Member, u64)>) -> std::io::Result<()> {
-    let arrays = members.into_iter().map(|(Member { name, array }, rows)| Ok((name, array.finish(rows)?)));
+pub fn pack(
+    path: &Path,
+    packing: Packing,
+    members: impl IntoIterator<Item = (Member, u64)>,
+) -> std::io::Result<()> {
+    let arrays =
+        members.into_iter().map(|(Member { name, array }, rows)| Ok((name, array.finish(rows)?)));
     let out = BufWriter::with_capacity(1 << 20, File::create(path)?);
     zip(out, packing, arrays)?.into_inner().map_err(std::io::IntoInnerError::into_error)?.sync_all()
 }
@@ -162,7 +187,9 @@ fn zip<W: Write + Seek>(
         let (name, mut file) = array?;
         let bytes = file.seek(SeekFrom::End(0))?;
         file.seek(SeekFrom::Start(0))?;
-        let options = SimpleFileOptions::default().compression_method(method).last_modified_time(DateTime::default());
+        let options = SimpleFileOptions::default()
+            .compression_method(method)
+            .last_modified_time(DateTime::default());
         let options = options.large_file(large(bytes));
         zip.start_file(format!("{name}.npy"), options).map_err(std::io::Error::other)?;
         std::io::copy(&mut file, &mut zip)?;
@@ -175,9 +202,9 @@ fn large(bytes: u64) -> bool {
     bytes > u64::from(u32::MAX) / 2
 }
 
-/// Bytes of the archive that [`pack`] makes without packing of arrays with these names and bytes of elements: what the zip
-/// format's "local file header", "central directory header" and "end of central directory record" take, and their additions for
-/// 64-bit sizes and places.
+/// Bytes of the archive that [`pack`] makes without packing of arrays with these names and bytes of
+/// elements: what the zip format's "local file header", "central directory header" and "end of
+/// central directory record" take, and their additions for 64-bit sizes and places.
 pub fn stored_bytes<'a>(arrays: impl IntoIterator<Item = (&'a str, u64)>) -> u64 {
     const MOST: u64 = u32::MAX as u64;
     let (mut at, mut directory) = (0, 0);
@@ -226,7 +253,8 @@ mod tests {
         }
     }
 
-    /// Also where sizes and places do not fit into 32 bits: the arrays are holes in files, which take no disk.
+    /// Also where sizes and places do not fit into 32 bits: the arrays are holes in files, which
+    /// take no disk.
     #[test]
     fn sizes_of_archives_are_known_beforehand() {
         let (half, header) = (u64::from(u32::MAX) / 2, Header::BYTES as u64);
@@ -242,7 +270,8 @@ mod tests {
                 file.set_len(header + bytes)?;
                 Ok((name.to_owned(), file))
             };
-            let written = zip(Counting::default(), Packing::Stored, arrays.iter().map(file)).unwrap();
+            let written =
+                zip(Counting::default(), Packing::Stored, arrays.iter().map(file)).unwrap();
             assert_eq!(stored_bytes(arrays.iter().copied()), written.len, "{arrays:?}");
         }
     }

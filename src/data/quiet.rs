@@ -11,8 +11,8 @@ thread_local! {
     static WITHIN: Cell<bool> = const { Cell::new(false) };
 }
 
-/// The answer of `call`, or `None` if it panics, of which nothing is shown. What it may have left half done must not be used any
-/// more.
+/// The answer of `call`, or `None` if it panics, of which nothing is shown. What it may have left
+/// half done must not be used any more.
 ///
 /// Panics elsewhere are shown as before, those of other threads at the same time included.
 pub fn caught<T>(call: impl FnOnce() -> T) -> Option<T> {

@@ -47,7 +47,16 @@ impl Ranges {
         let samples = if plan.drop_last && len.is_some() { all - all % batch_size } else { all };
         let queue = plan.queue.as_ref().map(|q| WorkQueue::new(&q.path, samples, q.slice, epochs));
         let left = plan.max_batches.unwrap_or(u64::MAX);
-        Ranges { batch_size, samples, epochs, next_epoch: 0, queue, left, slice: None, begun: false }
+        Ranges {
+            batch_size,
+            samples,
+            epochs,
+            next_epoch: 0,
+            queue,
+            left,
+            slice: None,
+            begun: false,
+        }
     }
 
     /// The samples of the next batch; `None` after the last one.
@@ -66,10 +75,12 @@ impl Ranges {
         if taken < n {
             self.slice = Some(Slice { epoch, start: end, n: n - taken });
         } else if self.left > 0 {
-            // Whether an epoch ends is known once its last slice is over, and nothing is taken that is not wanted.
+            // Whether an epoch ends is known once its last slice is over, and nothing is taken that
+            // is not wanted.
             self.slice = self.take_slice()?;
         }
-        let last_of_epoch = taken == n && (end >= self.samples || self.slice.is_some_and(|s| s.epoch != epoch));
+        let last_of_epoch =
+            taken == n && (end >= self.samples || self.slice.is_some_and(|s| s.epoch != epoch));
         Ok(Some(Range { epoch, start, n: taken as usize, last_of_epoch }))
     }
 
@@ -77,7 +88,8 @@ impl Ranges {
     fn take_slice(&mut self) -> Result<Option<Slice>, DataError> {
         if let Some(queue) = &self.queue {
             let slice = queue.take()?;
-            // A run that gets nothing at all has trained nothing; more often than not the file is an old one.
+            // A run that gets nothing at all has trained nothing; more often than not the file is
+            // an old one.
             if slice.is_none() && !self.begun && self.samples > 0 {
                 return Err(queue.empty());
             }
@@ -86,6 +98,10 @@ impl Ranges {
         }
         let epoch = self.next_epoch;
         self.next_epoch += 1;
-        Ok((epoch < self.epochs && self.samples > 0).then_some(Slice { epoch, start: 0, n: self.samples }))
+        Ok((epoch < self.epochs && self.samples > 0).then_some(Slice {
+            epoch,
+            start: 0,
+            n: self.samples,
+        }))
     }
 }

@@ -49,7 +49,11 @@ pub struct Layout {
 
 impl Layout {
     /// Columns without names of their own: `label`, `I1`..., `C1`..., as Criteo's are called.
-    pub fn numbered(dense: usize, numbers: Numbers, hotness: impl IntoIterator<Item = Hotness>) -> Self {
+    pub fn numbered(
+        dense: usize,
+        numbers: Numbers,
+        hotness: impl IntoIterator<Item = Hotness>,
+    ) -> Self {
         let column = |(hotness, k): (Hotness, usize)| IdColumn { name: format!("C{k}"), hotness };
         Layout {
             label: "label".into(),
@@ -65,8 +69,8 @@ impl Layout {
     }
 }
 
-/// Samples, column by column. A missing dense value is NaN, a missing id an empty bag; formats that have no word for "missing"
-/// hold 0 in its place.
+/// Samples, column by column. A missing dense value is NaN, a missing id an empty bag; formats that
+/// have no word for "missing" hold 0 in its place.
 #[derive(Debug, Clone, Default)]
 pub struct Rows {
     /// 0 or 1, `[n]`.
@@ -151,7 +155,9 @@ impl Place<'_> {
     /// # Errors
     /// If it is negative or has more than 32 bits.
     pub fn id(self, column: &str, value: i64) -> Result<u32, DataError> {
-        u32::try_from(value).map_err(|_| self.error(format!("column {column} is {value}; must be an id from 0 to {}", u32::MAX)))
+        u32::try_from(value).map_err(|_| {
+            self.error(format!("column {column} is {value}; must be an id from 0 to {}", u32::MAX))
+        })
     }
 
     /// Refuses an infinite `value` for a `format` that has no word for it.
@@ -160,7 +166,9 @@ impl Place<'_> {
     /// If it is infinite.
     pub fn finite(self, column: &str, value: f64, format: &str) -> Result<(), DataError> {
         match value.is_infinite() {
-            true => Err(self.error(format!("column {column} is {value}; must be finite, since {format} holds no other number"))),
+            true => Err(self.error(format!(
+                "column {column} is {value}; must be finite, since {format} holds no other number"
+            ))),
             false => Ok(()),
         }
     }
@@ -183,7 +191,8 @@ pub fn wrong(path: &Path, what: impl Into<String>) -> DataError {
     DataError::File { path: path.to_owned(), what: one_line(what.into()) }
 }
 
-/// Names of columns come from files, which may be damaged: what cannot be shown in one line is a question mark.
+/// Names of columns come from files, which may be damaged: what cannot be shown in one line is a
+/// question mark.
 fn one_line(what: String) -> String {
     if what.contains(char::is_control) { what.replace(char::is_control, "?") } else { what }
 }
@@ -203,14 +212,28 @@ mod tests {
         let text = |r: Result<f32, DataError>| r.unwrap_err().to_string();
         assert_eq!(place.label("label", 1.0).unwrap(), 1.0);
         assert!(text(place.label("a\nb", 2.0)).contains("column a?b"));
-        assert_eq!(text(place.label("y", 2.0)), "a.bin: row 7: the label (column y) is 2; must be 0 or 1");
-        assert_eq!(text(place.id("C3", -1).map(|_| 0.0)), "a.bin: row 7: column C3 is -1; must be an id from 0 to 4294967295");
-        for (x, whole) in [(f64::NAN, 0), (-3.0, -3), (f64::from(i32::MAX), i32::MAX), (f64::from(i32::MIN), i32::MIN)] {
+        assert_eq!(
+            text(place.label("y", 2.0)),
+            "a.bin: row 7: the label (column y) is 2; must be 0 or 1"
+        );
+        assert_eq!(
+            text(place.id("C3", -1).map(|_| 0.0)),
+            "a.bin: row 7: column C3 is -1; must be an id from 0 to 4294967295"
+        );
+        for (x, whole) in [
+            (f64::NAN, 0),
+            (-3.0, -3),
+            (f64::from(i32::MAX), i32::MAX),
+            (f64::from(i32::MIN), i32::MIN),
+        ] {
             assert_eq!(place.whole("I1", x, "bin40").unwrap(), whole);
         }
         for x in [0.5, 2_147_483_648.0, f64::INFINITY] {
             let error = place.whole("I1", x, "bin40").unwrap_err().to_string();
-            assert!(error.contains("must be a whole number of 32 bits, since bin40 holds no other"), "{error}");
+            assert!(
+                error.contains("must be a whole number of 32 bits, since bin40 holds no other"),
+                "{error}"
+            );
         }
     }
 

@@ -1,4 +1,5 @@
-//! Files that are whole or not there: written under another name, brought to the disk, then renamed.
+//! Files that are whole or not there: written under another name, brought to the disk, then
+//! renamed.
 
 use std::{
     ffi::OsString,
@@ -10,8 +11,8 @@ use std::{
 /// What names of unfinished files begin with.
 const PREFIX: &str = ".tmp-";
 
-/// Writes `bytes` to `path` so that a reader, or a crash, finds the old file or the new one, never a part. Of several processes
-/// that write the same file, one waits for the other.
+/// Writes `bytes` to `path` so that a reader, or a crash, finds the old file or the new one, never
+/// a part. Of several processes that write the same file, one waits for the other.
 ///
 /// # Errors
 /// If it cannot be written; nothing is left of it then.
@@ -23,14 +24,17 @@ pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
         }
     };
     // A kill may have left a part of another.
-    let put = file.set_len(0).and_then(|()| file.write_all(bytes)).and_then(|()| publish(&temporary, path));
+    let put = file
+        .set_len(0)
+        .and_then(|()| file.write_all(bytes))
+        .and_then(|()| publish(&temporary, path));
     put.inspect_err(|_| {
         let _ = fs::remove_file(&temporary);
     })
 }
 
-/// The right to write a file, of which one process at a time has it. It is a locked file beside it, which goes when this is
-/// dropped, and keeps nobody out if a kill leaves it.
+/// The right to write a file, of which one process at a time has it. It is a locked file beside it,
+/// which goes when this is dropped, and keeps nobody out if a kill leaves it.
 #[derive(Debug)]
 pub struct Lock {
     path: PathBuf,
@@ -74,8 +78,8 @@ impl Drop for Lock {
     }
 }
 
-/// Opens `path`, which is made if need be, and passes it through `lock`; `None` if whoever had it before moved it or took it away
-/// meanwhile.
+/// Opens `path`, which is made if need be, and passes it through `lock`; `None` if whoever had it
+/// before moved it or took it away meanwhile.
 fn held(path: &Path, lock: impl FnOnce(&File) -> io::Result<()>) -> io::Result<Option<File>> {
     let file = OpenOptions::new().write(true).create(true).truncate(false).open(path)?;
     match lock(&file) {
@@ -100,7 +104,8 @@ fn is_at(_: &File, path: &Path) -> bool {
     path.exists()
 }
 
-/// The name under which `path` is written: in the same folder, hidden, with the same ending (image writers go by it).
+/// The name under which `path` is written: in the same folder, hidden, with the same ending (image
+/// writers go by it).
 pub fn temporary(path: &Path) -> PathBuf {
     let mut name = OsString::from(PREFIX);
     name.push(path.file_name().unwrap_or_default());
@@ -153,11 +158,15 @@ mod tests {
         std::thread::scope(|scope| {
             for i in 0..8u8 {
                 let path = &path;
-                scope.spawn(move || (0..20).for_each(|_| write(path, &vec![i; 1000 * usize::from(i) + 1]).unwrap()));
+                scope.spawn(move || {
+                    (0..20).for_each(|_| write(path, &vec![i; 1000 * usize::from(i) + 1]).unwrap())
+                });
             }
         });
         let bytes = fs::read(&path).unwrap();
-        assert!(bytes.len() == 1000 * usize::from(bytes[0]) + 1 && bytes.iter().all(|b| *b == bytes[0]));
+        assert!(
+            bytes.len() == 1000 * usize::from(bytes[0]) + 1 && bytes.iter().all(|b| *b == bytes[0])
+        );
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
         assert_eq!(Lock::of(&dir.path().join("none/a")).unwrap_err().kind(), ErrorKind::NotFound);
     }

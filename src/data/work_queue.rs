@@ -1,6 +1,7 @@
-//! Slices of the training samples that several processes take from one file, as DeepRec's WorkQueue (docs, `WorkQueue(works,
-//! num_epochs, ..., num_slices)`) deals them out: whoever is faster takes more. The file says which slice is next, so that
-//! processes may come, go, be killed and go on. A slice counts as done when it is taken.
+//! Slices of the training samples that several processes take from one file, as DeepRec's WorkQueue
+//! (docs, `WorkQueue(works, num_epochs, ..., num_slices)`) deals them out: whoever is faster takes
+//! more. The file says which slice is next, so that processes may come, go, be killed and go on. A
+//! slice counts as done when it is taken.
 
 use super::{
     DataError,
@@ -14,7 +15,8 @@ use std::{
 
 /// The line that begins each such file.
 const FIRST: &str = "dlrm-bench work queue 1";
-/// Digits of each number: all that 64 bits can have, so that a number takes the same place whatever it is.
+/// Digits of each number: all that 64 bits can have, so that a number takes the same place whatever
+/// it is.
 const DIGITS: usize = 20;
 
 /// Some consecutive samples of an epoch.
@@ -39,8 +41,8 @@ pub struct WorkQueue {
 }
 
 impl WorkQueue {
-    /// The queue in the file at `path`, which is made by whoever comes first, for `epochs` epochs of `samples` in slices of
-    /// `slice`.
+    /// The queue in the file at `path`, which is made by whoever comes first, for `epochs` epochs
+    /// of `samples` in slices of `slice`.
     pub fn new(path: &Path, samples: u64, slice: u64, epochs: u64) -> Self {
         WorkQueue { path: path.to_owned(), samples, slice: slice.max(1), epochs }
     }
@@ -51,7 +53,13 @@ impl WorkQueue {
     /// If the file cannot be read or written, or is of other data.
     pub fn take(&self) -> Result<Option<Slice>, DataError> {
         let failed = |e| io(&self.path)(e);
-        let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&self.path).map_err(failed)?;
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&self.path)
+            .map_err(failed)?;
         // Held until the file is closed, by the system if the process is killed.
         file.lock().map_err(failed)?;
         let next = self.read(&mut file)?;
@@ -59,8 +67,11 @@ impl WorkQueue {
         if slices == 0 || next / slices >= self.epochs {
             return Ok(None);
         }
-        // One write of as many bytes as are there: a process that is killed has taken the slice or not.
-        file.seek(SeekFrom::Start(0)).and_then(|_| file.write_all(text.as_bytes())).map_err(failed)?;
+        // One write of as many bytes as are there: a process that is killed has taken the slice or
+        // not.
+        file.seek(SeekFrom::Start(0))
+            .and_then(|_| file.write_all(text.as_bytes()))
+            .map_err(failed)?;
         let start = next % slices * self.slice;
         Ok(Some(Slice { epoch: next / slices, start, n: self.slice.min(self.samples - start) }))
     }
@@ -72,7 +83,9 @@ impl WorkQueue {
 
     fn text(&self, next: u64) -> String {
         let (samples, slice) = (self.samples, self.slice);
-        format!("{FIRST}\nsamples {samples:0DIGITS$}\nslice   {slice:0DIGITS$}\nnext    {next:0DIGITS$}\n")
+        format!(
+            "{FIRST}\nsamples {samples:0DIGITS$}\nslice   {slice:0DIGITS$}\nnext    {next:0DIGITS$}\n"
+        )
     }
 
     /// The number of slices that have been taken.
@@ -84,10 +97,14 @@ impl WorkQueue {
             return Ok(0);
         }
         let text = String::from_utf8_lossy(&bytes);
-        let number = |name: &str| text.lines().find_map(|l| l.strip_prefix(name)?.trim().parse::<u64>().ok());
+        let number = |name: &str| {
+            text.lines().find_map(|l| l.strip_prefix(name)?.trim().parse::<u64>().ok())
+        };
         let found = (number("samples"), number("slice"), number("next"));
         match found {
-            (Some(samples), Some(slice), Some(next)) if text.len() == whole && text.starts_with(FIRST) => {
+            (Some(samples), Some(slice), Some(next))
+                if text.len() == whole && text.starts_with(FIRST) =>
+            {
                 if (samples, slice) == (self.samples, self.slice) {
                     return Ok(next);
                 }
@@ -97,7 +114,10 @@ impl WorkQueue {
                 );
                 Err(wrong(&self.path, what))
             }
-            _ => Err(wrong(&self.path, "is no work queue; delete it, or name another file in loader.queue")),
+            _ => Err(wrong(
+                &self.path,
+                "is no work queue; delete it, or name another file in loader.queue",
+            )),
         }
     }
 }
@@ -114,8 +134,11 @@ mod tests {
         let first = queue.take().unwrap();
         assert_eq!(first, Some(Slice { epoch: 0, start: 0, n: 10 }));
         let taken: Vec<Vec<Slice>> = std::thread::scope(|scope| {
-            let threads: Vec<_> =
-                (0..4).map(|_| scope.spawn(|| std::iter::from_fn(|| queue.take().unwrap()).collect::<Vec<_>>())).collect();
+            let threads: Vec<_> = (0..4)
+                .map(|_| {
+                    scope.spawn(|| std::iter::from_fn(|| queue.take().unwrap()).collect::<Vec<_>>())
+                })
+                .collect();
             threads.into_iter().map(|t| t.join().unwrap()).collect()
         });
         for mine in &taken {
@@ -123,11 +146,16 @@ mod tests {
         }
         let mut all: Vec<Slice> = taken.into_iter().flatten().chain(first).collect();
         all.sort_by_key(|s| (s.epoch, s.start));
-        let want = (0..3).flat_map(|epoch| (0..11).map(move |i| Slice { epoch, start: 10 * i, n: if i == 10 { 3 } else { 10 } }));
+        let want = (0..3).flat_map(|epoch| {
+            (0..11).map(move |i| Slice { epoch, start: 10 * i, n: if i == 10 { 3 } else { 10 } })
+        });
         assert_eq!(all, want.collect::<Vec<_>>());
         assert_eq!(queue.take().unwrap(), None);
         // More epochs are more slices of the same queue.
-        assert_eq!(WorkQueue { epochs: 4, ..queue }.take().unwrap(), Some(Slice { epoch: 3, start: 0, n: 10 }));
+        assert_eq!(
+            WorkQueue { epochs: 4, ..queue }.take().unwrap(),
+            Some(Slice { epoch: 3, start: 0, n: 10 })
+        );
     }
 
     #[test]
@@ -145,7 +173,10 @@ mod tests {
             std::fs::write(&path, bad).unwrap();
             assert!(queue.take().unwrap_err().to_string().contains("is no work queue; delete it"));
         }
-        assert_eq!(WorkQueue::new(dir.path(), 1, 1, 1).take().unwrap_err().to_string().lines().count(), 1);
+        assert_eq!(
+            WorkQueue::new(dir.path(), 1, 1, 1).take().unwrap_err().to_string().lines().count(),
+            1
+        );
         assert_eq!(WorkQueue::new(&path.with_extension("x"), 0, 1, 1).take().unwrap(), None);
     }
 }

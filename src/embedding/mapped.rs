@@ -1,4 +1,5 @@
-//! A file in the address space: its pages are read when they are touched and given up when memory is short.
+//! A file in the address space: its pages are read when they are touched and given up when memory
+//! is short.
 
 use memmap2::Mmap;
 use std::{fs::File, io, path::Path};
@@ -24,9 +25,10 @@ impl MappedFile {
         }
         let map = match metadata.len() {
             0 => None,
-            // SAFETY: the mapping is private to reading and lives as long as `self`. Its bytes are plain numbers, valid whatever
-            // they are, and users check the values they take from them. What no program can rule out is that another one cuts the
-            // file short meanwhile; `check` tells users who ask before they read.
+            // SAFETY: the mapping is private to reading and lives as long as `self`. Its bytes are
+            // plain numbers, valid whatever they are, and users check the values they take from
+            // them. What no program can rule out is that another one cuts the file short meanwhile;
+            // `check` tells users who ask before they read.
             _ => Some(unsafe { Mmap::map(&file)? }),
         };
         Ok(MappedFile { file, map })

@@ -6,22 +6,26 @@ use super::{
 };
 use serde::{Deserialize, Serialize};
 
-/// The form of embedding rows in memory. Lookups widen rows to f32 (exactly), updates compute in f32, optimizer state stays f32.
+/// The form of embedding rows in memory. Lookups widen rows to f32 (exactly), updates compute in
+/// f32, optimizer state stays f32.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum RowKind {
     /// f32.
     #[default]
     #[serde(rename = "fp32")]
     Fp32,
-    /// bf16, rounded stochastically after each update: up or down with a chance such that the mean is exact. The random bits are
-    /// a function of seed, step, table, row and column ([`crate::random::philox::Philox::rounding`]).
+    /// bf16, rounded stochastically after each update: up or down with a chance such that the mean
+    /// is exact. The random bits are a function of seed, step, table, row and column
+    /// ([`crate::random::philox::Philox::rounding`]).
     #[serde(rename = "bf16")]
     Bf16,
-    /// f16, rounded in the same way. Finer than bf16, but numbers end at 65,504 and have steps of at least 2^-24.
+    /// f16, rounded in the same way. Finer than bf16, but numbers end at 65,504 and have steps of
+    /// at least 2^-24.
     #[serde(rename = "fp16")]
     Fp16,
-    /// f32 in two halves of 16 bits, apart in memory: lookups read the upper ones only, which are the numbers rounded to the
-    /// nearest bf16 (ties away from zero); updates read and write both and are exactly those of f32.
+    /// f32 in two halves of 16 bits, apart in memory: lookups read the upper ones only, which are
+    /// the numbers rounded to the nearest bf16 (ties away from zero); updates read and write both
+    /// and are exactly those of f32.
     #[serde(rename = "bf16-split")]
     Bf16Split,
 }
@@ -69,7 +73,8 @@ pub enum RowTable {
     },
 }
 
-/// Where a table's first element is; good for reading and, while the caller has the rows to itself, for writing.
+/// Where a table's first element is; good for reading and, while the caller has the rows to itself,
+/// for writing.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum RowPointer {
     Fp32(*mut f32),
@@ -79,8 +84,15 @@ pub(crate) enum RowPointer {
 }
 
 /// Tables of zeros of one kind; as [`tables`].
-pub(super) fn row_tables(kind: RowKind, shapes: &[(usize, usize)], what: &str) -> Result<Vec<RowTable>, EmbeddingError> {
-    fn set<T: Element>(shapes: &[(usize, usize)], what: &str) -> Result<Vec<Table<T>>, EmbeddingError> {
+pub(super) fn row_tables(
+    kind: RowKind,
+    shapes: &[(usize, usize)],
+    what: &str,
+) -> Result<Vec<RowTable>, EmbeddingError> {
+    fn set<T: Element>(
+        shapes: &[(usize, usize)],
+        what: &str,
+    ) -> Result<Vec<Table<T>>, EmbeddingError> {
         tables(shapes.iter().copied(), what)
     }
     Ok(match kind {
@@ -134,7 +146,9 @@ impl RowTable {
             RowTable::Fp32(t) => out.copy_from_slice(&t.values()[at..][..n]),
             RowTable::Bf16Split { high, low } => {
                 let halves = high.values()[at..][..n].iter().zip(&low.values()[at..][..n]);
-                out.iter_mut().zip(halves).for_each(|(o, (&high, &low))| *o = sixteen::join(high, low));
+                out.iter_mut()
+                    .zip(halves)
+                    .for_each(|(o, (&high, &low))| *o = sixteen::join(high, low));
             }
             _ => self.seen(at, out),
         }
@@ -152,11 +166,14 @@ impl RowTable {
         match self {
             RowTable::Fp32(_) => self.read(at, out),
             RowTable::Fp16(t) => widen(t, out, sixteen::from_f16),
-            RowTable::Bf16(t) | RowTable::Bf16Split { high: t, .. } => widen(t, out, sixteen::from_bf16),
+            RowTable::Bf16(t) | RowTable::Bf16Split { high: t, .. } => {
+                widen(t, out, sixteen::from_bf16)
+            }
         }
     }
 
-    /// Sets elements `at..`, each rounded to the nearest that can be kept (ties to even); f32 and split halves keep all.
+    /// Sets elements `at..`, each rounded to the nearest that can be kept (ties to even); f32 and
+    /// split halves keep all.
     ///
     /// # Panics
     /// If there are not so many.
@@ -176,8 +193,9 @@ impl RowTable {
         }
     }
 
-    /// Lets `f` change all elements, given the present ones: `f(first element, part)`. All at once and in place where rows are
-    /// f32, else in consecutive parts of up to `len` elements, through one part's worth of memory.
+    /// Lets `f` change all elements, given the present ones: `f(first element, part)`. All at once
+    /// and in place where rows are f32, else in consecutive parts of up to `len` elements, through
+    /// one part's worth of memory.
     pub fn edit(&mut self, len: usize, mut f: impl FnMut(usize, &mut [f32])) {
         if let Some(values) = self.fp32_mut() {
             return f(0, values);
@@ -207,7 +225,9 @@ impl RowTable {
             RowTable::Fp32(t) => RowPointer::Fp32(t.as_ptr()),
             RowTable::Bf16(t) => RowPointer::Bf16(t.as_ptr()),
             RowTable::Fp16(t) => RowPointer::Fp16(t.as_ptr()),
-            RowTable::Bf16Split { high, low } => RowPointer::Bf16Split { high: high.as_ptr(), low: low.as_ptr() },
+            RowTable::Bf16Split { high, low } => {
+                RowPointer::Bf16Split { high: high.as_ptr(), low: low.as_ptr() }
+            }
         }
     }
 }
@@ -225,7 +245,9 @@ mod tests {
             let (mut read, mut seen) = ([0.0; 3], [0.0; 3]);
             set[1].read(3, &mut read);
             set[1].seen(3, &mut seen);
-            let error = |got: [f32; 3]| got.iter().zip(&x).map(|(g, x)| ((g - x) / x).abs()).fold(0.0, f32::max);
+            let error = |got: [f32; 3]| {
+                got.iter().zip(&x).map(|(g, x)| ((g - x) / x).abs()).fold(0.0, f32::max)
+            };
             let (exact, lookup) = match kind {
                 RowKind::Fp32 => (0.0, 0.0),
                 RowKind::Bf16 => (0.004, 0.004),
@@ -241,7 +263,8 @@ mod tests {
                 parts.push((at, part.len()));
                 part.iter_mut().enumerate().for_each(|(i, x)| *x += (at + i) as f32);
             });
-            let expected: &[(usize, usize)] = if kind == RowKind::Fp32 { &[(0, 15)] } else { &[(0, 4), (4, 4), (8, 4), (12, 3)] };
+            let expected: &[(usize, usize)] =
+                if kind == RowKind::Fp32 { &[(0, 15)] } else { &[(0, 4), (4, 4), (8, 4), (12, 3)] };
             assert_eq!(parts, expected);
             assert_eq!(set[0].row(4), [12.0, 13.0, 14.0]);
             assert_eq!(serde_json::to_value(kind).unwrap(), kind.name());

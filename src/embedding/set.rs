@@ -6,12 +6,14 @@ use crate::{
     optim::{AdamRows, OptimizerSpec, rules::StateShape},
 };
 
-/// Tables of equal dimension, their row weights if bags are weighted, and what the update rule keeps beside them.
+/// Tables of equal dimension, their row weights if bags are weighted, and what the update rule
+/// keeps beside them.
 #[derive(Debug)]
 pub struct TableSet {
     /// The rows `[rows, dim]`, one entry a table.
     pub tables: Vec<RowTable>,
-    /// Number of the first table among all of a model: random bits of rounding depend on a table's number.
+    /// Number of the first table among all of a model: random bits of rounding depend on a table's
+    /// number.
     pub first: usize,
     /// Elements of a row.
     pub dim: usize,
@@ -49,7 +51,8 @@ impl TableSet {
         rule: &OptimizerSpec,
     ) -> Result<Self, EmbeddingError> {
         let shape = StateShape::of(rule);
-        let what = |kind: &str| format!("{kind} of {} embedding tables of dimension {dim}", rows.len());
+        let what =
+            |kind: &str| format!("{kind} of {} embedding tables of dimension {dim}", rows.len());
         let filled = |width: usize, value: f32, kind: &str| -> Result<Vec<Table>, EmbeddingError> {
             let mut set: Vec<Table> = tables(rows.iter().map(|&r| (r, width)), &what(kind))?;
             if value != 0.0 {
@@ -58,7 +61,9 @@ impl TableSet {
             Ok(set)
         };
         let state_of = |width: usize, kind: &str| -> Result<Vec<Vec<Table>>, EmbeddingError> {
-            (0..shape.buffers).map(|_| filled(shape.row_width(width), shape.initial, kind)).collect()
+            (0..shape.buffers)
+                .map(|_| filled(shape.row_width(width), shape.initial, kind))
+                .collect()
         };
         let learned = pooling == Pooling::WeightedLearned;
         let weights = match pooling {
@@ -66,11 +71,19 @@ impl TableSet {
             Pooling::WeightedFixed | Pooling::WeightedLearned => Some(RowWeights {
                 tables: filled(1, 1.0, "row weights")?,
                 learned,
-                state: if learned { state_of(1, "optimizer state of row weights")? } else { Vec::new() },
+                state: if learned {
+                    state_of(1, "optimizer state of row weights")?
+                } else {
+                    Vec::new()
+                },
             }),
         };
         Ok(TableSet {
-            tables: row_tables(kind, &rows.iter().map(|&r| (r, dim)).collect::<Vec<_>>(), &what("rows"))?,
+            tables: row_tables(
+                kind,
+                &rows.iter().map(|&r| (r, dim)).collect::<Vec<_>>(),
+                &what("rows"),
+            )?,
             first: 0,
             dim,
             pooling,
@@ -89,18 +102,28 @@ mod tests {
     #[test]
     fn a_set_has_the_weights_and_state_that_its_rule_asks_for() {
         let rule = OptimizerSpec::RowwiseAdagrad { eps: 1e-10, initial_accumulator: 0.1 };
-        let set = TableSet::new(RowKind::Fp32, &[3, 70_000], 16, Pooling::WeightedLearned, &rule).unwrap();
+        let set = TableSet::new(RowKind::Fp32, &[3, 70_000], 16, Pooling::WeightedLearned, &rule)
+            .unwrap();
         assert_eq!(set.tables[1].elements(), 70_000 * 16);
         assert!(set.state.len() == 1 && set.state[0][1].values().iter().all(|&v| v == 0.1));
         assert_eq!(set.state[0][1].values().len(), 70_000, "one accumulator a row");
         let weights = set.weights.unwrap();
-        assert!(weights.learned && weights.tables[0].values() == [1.0; 3] && weights.state.len() == 1);
+        assert!(
+            weights.learned && weights.tables[0].values() == [1.0; 3] && weights.state.len() == 1
+        );
 
-        let rule = OptimizerSpec::Adam { beta1: 0.9, beta2: 0.999, eps: 1e-8, form: AdamForm::Tf, rows: AdamRows::Dense };
+        let rule = OptimizerSpec::Adam {
+            beta1: 0.9,
+            beta2: 0.999,
+            eps: 1e-8,
+            form: AdamForm::Tf,
+            rows: AdamRows::Dense,
+        };
         let set = TableSet::new(RowKind::Fp32, &[5], 3, Pooling::WeightedFixed, &rule).unwrap();
         assert!(set.all_rows && set.state.len() == 2 && set.state[1][0].values() == [0.0; 15]);
         assert!(set.weights.is_some_and(|w| !w.learned && w.state.is_empty()));
-        let set = TableSet::new(RowKind::Fp32, &[5], 3, Pooling::Mean, &OptimizerSpec::Sgd).unwrap();
+        let set =
+            TableSet::new(RowKind::Fp32, &[5], 3, Pooling::Mean, &OptimizerSpec::Sgd).unwrap();
         assert!(!set.all_rows && set.state.is_empty() && set.weights.is_none());
     }
 }

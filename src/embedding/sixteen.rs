@@ -12,8 +12,9 @@ pub(crate) fn to_bf16(x: f32) -> u16 {
     half::bf16::from_f32(x).to_bits()
 }
 
-/// The bf16 next to `x` on either side, further from zero with a chance equal to the part of the way that `x` lies towards it,
-/// where `noise` is uniform over all of its values: `x` plus the noise as lower half of a mantissa, cut off.
+/// The bf16 next to `x` on either side, further from zero with a chance equal to the part of the
+/// way that `x` lies towards it, where `noise` is uniform over all of its values: `x` plus the
+/// noise as lower half of a mantissa, cut off.
 #[inline(always)]
 pub(crate) fn round_bf16(x: f32, noise: u16) -> u16 {
     (x.to_bits().wrapping_add(u32::from(noise)) >> 16) as u16
@@ -23,7 +24,8 @@ pub(crate) fn round_bf16(x: f32, noise: u16) -> u16 {
 #[inline(always)]
 pub(crate) fn from_f16(x: u16) -> f32 {
     let magnitude = u32::from(x & 0x7fff) << 13;
-    // 2^112 mends the exponent's bias, of subnormal numbers too; the largest exponent is that of infinity and NaN.
+    // 2^112 mends the exponent's bias, of subnormal numbers too; the largest exponent is that of
+    // infinity and NaN.
     let bits = match x & 0x7c00 {
         0x7c00 => magnitude | 0x7f80_0000,
         _ => (f32::from_bits(magnitude) * f32::from_bits(0x7780_0000)).to_bits(),
@@ -42,8 +44,9 @@ pub(crate) const F16_NORMAL: f32 = 6.103_515_6e-5;
 /// What 13 bits of noise below an f16's last bit count where f16 is subnormal: 2^-37.
 pub(crate) const F16_TINY: f32 = 1.0 / (1u64 << 37) as f32;
 
-/// As [`round_bf16`] to f16 with the lower 13 bits of `noise`. What is finite stays so: beyond 65,504 there is no way further.
-/// What is not stays so too, though noise may turn infinity into NaN.
+/// As [`round_bf16`] to f16 with the lower 13 bits of `noise`. What is finite stays so: beyond
+/// 65,504 there is no way further. What is not stays so too, though noise may turn infinity into
+/// NaN.
 #[inline(always)]
 pub(crate) fn round_f16(x: f32, noise: u16) -> u16 {
     let noise = u32::from(noise & 0x1fff);
@@ -69,7 +72,8 @@ fn cut_f16(x: f32) -> u16 {
     }
 }
 
-/// Cuts an f32 into the nearest bf16 (ties away from zero) and the 16 bits that, as a signed number, lead from there back.
+/// Cuts an f32 into the nearest bf16 (ties away from zero) and the 16 bits that, as a signed
+/// number, lead from there back.
 #[inline(always)]
 pub(crate) fn split(x: f32) -> (u16, u16) {
     let bits = x.to_bits();
@@ -92,13 +96,23 @@ mod tests {
         for x in 0..=u16::MAX {
             let (b, h) = (half::bf16::from_bits(x), half::f16::from_bits(x));
             assert!(from_bf16(x) == b.to_f32() || b.is_nan() && from_bf16(x).is_nan());
-            assert!(from_f16(x).to_bits() == h.to_f32().to_bits() || h.is_nan() && from_f16(x).is_nan(), "{x:#x}");
+            assert!(
+                from_f16(x).to_bits() == h.to_f32().to_bits() || h.is_nan() && from_f16(x).is_nan(),
+                "{x:#x}"
+            );
             // What is exact is never moved by noise, in either direction.
             if !b.is_nan() {
                 assert_eq!((to_bf16(from_bf16(x)), round_bf16(from_bf16(x), u16::MAX)), (x, x));
             }
             if h.is_finite() {
-                assert_eq!((to_f16(from_f16(x)), round_f16(from_f16(x), u16::MAX), round_f16(from_f16(x), 0)), (x, x, x));
+                assert_eq!(
+                    (
+                        to_f16(from_f16(x)),
+                        round_f16(from_f16(x), u16::MAX),
+                        round_f16(from_f16(x), 0)
+                    ),
+                    (x, x, x)
+                );
             }
         }
     }
@@ -124,7 +138,8 @@ mod tests {
             let wide = f64::from(x);
             let bf16 = mean(&|n| from_bf16(round_bf16(x, n)));
             prop_assert!((bf16 - wide).abs() <= 1e-12 * wide.abs(), "bf16 of {x:e}: {bf16:e}");
-            // An f16's spacing is 2^-10 of its power of two, and never below 2^-24; noise has 13 bits of that.
+            // An f16's spacing is 2^-10 of its power of two, and never below 2^-24; noise has 13
+            // bits of that.
             let f16 = mean(&|n| from_f16(round_f16(x, n)));
             let spacing = f64::from(exponent.max(-14) - 10).exp2();
             prop_assert!((f16 - wide).abs() <= spacing / 8192.0, "f16 of {x:e}: {f16:e}");
@@ -137,6 +152,9 @@ mod tests {
         assert_eq!(from_f16(round_f16(-65_519.0, u16::MAX)), -65_504.0);
         assert_eq!(from_f16(round_f16(f32::NEG_INFINITY, 0)), f32::NEG_INFINITY);
         assert!(!from_f16(round_f16(f32::INFINITY, 5)).is_finite());
-        assert!(from_f16(round_f16(f32::NAN, 77)).is_nan() && from_bf16(round_bf16(f32::NAN, 77)).is_nan());
+        assert!(
+            from_f16(round_f16(f32::NAN, 77)).is_nan()
+                && from_bf16(round_bf16(f32::NAN, 77)).is_nan()
+        );
     }
 }

@@ -1,6 +1,8 @@
-//! Rows in the host's memory: one anonymous mapping for a whole set of tables, on huge pages where it is large.
+//! Rows in the host's memory: one anonymous mapping for a whole set of tables, on huge pages where
+//! it is large.
 //!
-//! Lookups hit rows at random, so a set on 4 KiB pages spends much of its time on address translation.
+//! Lookups hit rows at random, so a set on 4 KiB pages spends much of its time on address
+//! translation.
 
 use memmap2::MmapMut;
 use std::{marker::PhantomData, sync::Arc};
@@ -28,7 +30,8 @@ pub enum EmbeddingError {
     },
 }
 
-/// What a table may hold: numbers for which all bits zero is zero, of a size that divides a cache line.
+/// What a table may hold: numbers for which all bits zero is zero, of a size that divides a cache
+/// line.
 pub trait Element: Copy + sealed::Sealed + 'static {}
 impl Element for f32 {}
 impl Element for u16 {}
@@ -47,12 +50,14 @@ struct Arena {
     base: *mut u8,
 }
 
-// SAFETY: the memory behind `base` is plain numbers, and each table of a set owns a part of its own.
+// SAFETY: the memory behind `base` is plain numbers, and each table of a set owns a part of its
+// own.
 unsafe impl Send for Arena {}
 // SAFETY: as above; shared access goes through `&Table`, which only reads.
 unsafe impl Sync for Arena {}
 
-/// A matrix `[rows, dim]`, of f32 unless said otherwise, row after row without gaps, starting at a multiple of 64 bytes.
+/// A matrix `[rows, dim]`, of f32 unless said otherwise, row after row without gaps, starting at a
+/// multiple of 64 bytes.
 #[derive(Debug)]
 pub struct Table<T: Element = f32> {
     arena: Arc<Arena>,
@@ -63,12 +68,15 @@ pub struct Table<T: Element = f32> {
     of: PhantomData<T>,
 }
 
-/// A set of tables of zeros with the given `(rows, dim)`, in one mapping. Pages are made when first written. `what` names the
-/// purpose should memory run out.
+/// A set of tables of zeros with the given `(rows, dim)`, in one mapping. Pages are made when first
+/// written. `what` names the purpose should memory run out.
 ///
 /// # Errors
 /// If the operating system refuses the memory.
-pub fn tables<T: Element>(shapes: impl IntoIterator<Item = (usize, usize)>, what: &str) -> Result<Vec<Table<T>>, EmbeddingError> {
+pub fn tables<T: Element>(
+    shapes: impl IntoIterator<Item = (usize, usize)>,
+    what: &str,
+) -> Result<Vec<Table<T>>, EmbeddingError> {
     let refuse = |bytes, source| EmbeddingError::Memory { what: what.to_string(), bytes, source };
     let mut placed = Vec::new();
     let mut total = 0usize;
@@ -76,7 +84,9 @@ pub fn tables<T: Element>(shapes: impl IntoIterator<Item = (usize, usize)>, what
         placed.push((total, rows, dim));
         total = rows
             .checked_mul(dim)
-            .and_then(|n| n.checked_mul(size_of::<T>())?.checked_next_multiple_of(LINE)?.checked_add(total))
+            .and_then(|n| {
+                n.checked_mul(size_of::<T>())?.checked_next_multiple_of(LINE)?.checked_add(total)
+            })
             .filter(|&t| t <= isize::MAX as usize - HUGE_PAGE)
             .ok_or_else(|| refuse(u64::MAX, std::io::ErrorKind::OutOfMemory.into()))?;
     }
@@ -90,7 +100,8 @@ pub fn tables<T: Element>(shapes: impl IntoIterator<Item = (usize, usize)>, what
     let skip = map.as_ptr().align_offset(align).min(align);
     let base = map[skip..].as_mut_ptr();
     let arena = Arc::new(Arena { _map: map, base });
-    let table = |(start, rows, dim)| Table { arena: Arc::clone(&arena), start, rows, dim, of: PhantomData };
+    let table =
+        |(start, rows, dim)| Table { arena: Arc::clone(&arena), start, rows, dim, of: PhantomData };
     Ok(placed.into_iter().map(table).collect())
 }
 
@@ -107,7 +118,8 @@ impl<T: Element> Table<T> {
 
     /// All elements, row-major.
     pub fn values(&self) -> &[T] {
-        // SAFETY: the part belongs to this table alone, lies inside the mapping, is aligned and was zeroed by the system.
+        // SAFETY: the part belongs to this table alone, lies inside the mapping, is aligned and was
+        // zeroed by the system.
         unsafe { std::slice::from_raw_parts(self.as_ptr(), self.rows * self.dim) }
     }
 
@@ -117,7 +129,8 @@ impl<T: Element> Table<T> {
         unsafe { std::slice::from_raw_parts_mut(self.as_ptr(), self.rows * self.dim) }
     }
 
-    /// Pointer to the first element, good for reading and, while the caller has the table to itself, for writing.
+    /// Pointer to the first element, good for reading and, while the caller has the table to
+    /// itself, for writing.
     pub(crate) fn as_ptr(&self) -> *mut T {
         // SAFETY: the part lies inside the mapping, and starts at a cache line.
         unsafe { self.arena.base.add(self.start).cast() }
@@ -138,7 +151,8 @@ mod tests {
 
     #[test]
     fn tables_are_zero_aligned_and_apart() {
-        let mut set = tables::<f32>([(3, 5), (0, 4), (1, 1), (70_000, 16), (2, 3)], "a test").unwrap();
+        let mut set =
+            tables::<f32>([(3, 5), (0, 4), (1, 1), (70_000, 16), (2, 3)], "a test").unwrap();
         for (k, t) in set.iter_mut().enumerate() {
             assert_eq!(t.values().as_ptr() as usize % LINE, 0);
             assert!(t.values().iter().all(|&v| v == 0.0));
@@ -158,7 +172,10 @@ mod tests {
     fn memory_that_nobody_has_is_refused_by_name() {
         for rows in [usize::MAX, usize::MAX / 64, 1 << 55] {
             let error = tables::<f32>([(rows, 16)], "27 embedding tables").unwrap_err().to_string();
-            assert!(error.contains("27 embedding tables") && error.contains("cannot allocate"), "{error}");
+            assert!(
+                error.contains("27 embedding tables") && error.contains("cannot allocate"),
+                "{error}"
+            );
         }
     }
 }

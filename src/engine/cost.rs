@@ -1,5 +1,6 @@
-//! The least work of a training step, counted from shapes alone: floating-point operations and rows of memory. Divided by what
-//! the machine can do ([`crate::results::floor`]) it says how fast a step could be at best.
+//! The least work of a training step, counted from shapes alone: floating-point operations and rows
+//! of memory. Divided by what the machine can do ([`crate::results::floor`]) it says how fast a
+//! step could be at best.
 
 use super::EngineConfig;
 use crate::{
@@ -17,19 +18,22 @@ const LINE: u64 = 64;
 /// Work of one step.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Cost {
-    /// Operations of the MLPs: a layer of `m` outputs and `n` inputs takes `2 B m n` forward, as many for the gradient of its
-    /// weights, and as many for that of its input, which a DLRM's first bottom layer does not need.
+    /// Operations of the MLPs: a layer of `m` outputs and `n` inputs takes `2 B m n` forward, as
+    /// many for the gradient of its weights, and as many for that of its input, which a DLRM's
+    /// first bottom layer does not need.
     pub mlp_flops: f64,
     /// Numbers that these multiply.
     pub precision: Precision,
-    /// Operations of the interaction. `dot` of `p` pairs of `d` elements: `2 B p d` forward and twice that backward. FM of `n`
-    /// fields: a sum and a sum of squares forward (`3 B n d`), a product, a difference and a sum backward (`3 B n d`).
+    /// Operations of the interaction. `dot` of `p` pairs of `d` elements: `2 B p d` forward and
+    /// twice that backward. FM of `n` fields: a sum and a sum of squares forward (`3 B n d`), a
+    /// product, a difference and a sum backward (`3 B n d`).
     pub interaction_flops: f64,
     /// Rows that are read for bags.
     pub lookups: Vec<Visits>,
     /// Rows, and their optimizer state, that are changed.
     pub updates: Vec<Visits>,
-    /// What is changed as a whole: dense parameters with gradients and state, and tables whose rows all move.
+    /// What is changed as a whole: dense parameters with gradients and state, and tables whose rows
+    /// all move.
     pub streams: Vec<Stream>,
 }
 
@@ -38,8 +42,8 @@ pub struct Cost {
 pub struct Visits {
     /// Bytes of the whole table.
     pub resident: u64,
-    /// Rows that a step visits: at most as many as there are, since a row's later visits find it in a cache, and of several rows
-    /// in a cache line one.
+    /// Rows that a step visits: at most as many as there are, since a row's later visits find it in
+    /// a cache, and of several rows in a cache line one.
     pub rows: f64,
     /// Bytes of a row.
     pub bytes: u64,
@@ -73,14 +77,19 @@ pub fn cost(config: &EngineConfig, batch: usize, ids: &[f64]) -> Cost {
                 let (rows, width) = (p.shape[0], p.shape[1]);
                 let visits = samples * ids[table % ids.len()];
                 table += 1;
-                let kind = if p.kind == ParamKind::Table { config.embedding_rows } else { RowKind::Fp32 };
+                let kind =
+                    if p.kind == ParamKind::Table { config.embedding_rows } else { RowKind::Fp32 };
                 cost.lookups.push(Visits::of(rows, width, kind.lookup_bytes(), visits));
                 if all_rows {
-                    let (row, kept) = ((rows * width * kind.bytes()) as u64, (rows * state.row_width(width)) as u64 * F32);
+                    let (row, kept) = (
+                        (rows * width * kind.bytes()) as u64,
+                        (rows * state.row_width(width)) as u64 * F32,
+                    );
                     cost.streams.push(Stream::update(row, state.buffers as u64 * kept, 0));
                 } else if p.kind == ParamKind::Table || learned {
                     let part = Visits::of(rows, width, kind.lookup_bytes(), visits);
-                    cost.updates.extend(std::iter::repeat_n(part, kind.bytes() / kind.lookup_bytes()));
+                    cost.updates
+                        .extend(std::iter::repeat_n(part, kind.bytes() / kind.lookup_bytes()));
                     let kept = Visits::of(rows, state.row_width(width), F32 as usize, visits);
                     cost.updates.extend(std::iter::repeat_n(kept, state.buffers));
                 }
@@ -111,9 +120,13 @@ impl Visits {
 }
 
 impl Stream {
-    /// Bytes of parameters, of their state and of their gradients: all are read, parameters and state written too.
+    /// Bytes of parameters, of their state and of their gradients: all are read, parameters and
+    /// state written too.
     fn update(parameters: u64, state: u64, gradients: u64) -> Self {
-        Stream { resident: parameters + state + gradients, moved: (2 * (parameters + state) + gradients) as f64 }
+        Stream {
+            resident: parameters + state + gradients,
+            moved: (2 * (parameters + state) + gradients) as f64,
+        }
     }
 }
 
@@ -172,7 +185,10 @@ mod tests {
         assert_eq!(c.interaction_flops, 100.0 * f64::from(351 * 16 * 6));
         assert_eq!(c.lookups.len(), 26);
         assert!(c.lookups.iter().all(|v| v.bytes == 64 && v.rows <= 100.0 && v.resident <= 64_000));
-        assert!(c.lookups.contains(&Visits { resident: 3 * 64, rows: 3.0, bytes: 64 }), "a table of three rows");
+        assert!(
+            c.lookups.contains(&Visits { resident: 3 * 64, rows: 3.0, bytes: 64 }),
+            "a table of three rows"
+        );
         assert_eq!(c.updates.len(), 52, "rows and accumulators");
         // Weights and biases: parameters and accumulators read and written, gradients read.
         let dense = 4 * (first + others + 512 + 256 + 64 + 16 + 512 + 256 + 1) as u64;
@@ -199,9 +215,15 @@ mod tests {
         assert_eq!(c.streams.len(), 5);
         let lazy = of(&text.replace(", rows = \"dense\"", ""), 10);
         assert_eq!((lazy.updates.len(), lazy.streams.len()), (12, 1));
-        let lazy = text.replace(", rows = \"dense\"", "").replace("train.", "engine.embedding_rows = \"bf16-split\"\n train.");
+        let lazy = text
+            .replace(", rows = \"dense\"", "")
+            .replace("train.", "engine.embedding_rows = \"bf16-split\"\n train.");
         let halves = of(&lazy, 10);
         assert_eq!(halves.lookups[1], Visits { resident: 800, rows: 10.0, bytes: 16 });
-        assert_eq!((halves.updates.len(), halves.updates[2].bytes), (16, 32), "two halves and two moments");
+        assert_eq!(
+            (halves.updates.len(), halves.updates[2].bytes),
+            (16, 32),
+            "two halves and two moments"
+        );
     }
 }

@@ -1,5 +1,5 @@
-//! How much memory an engine will take, before it takes any. Counted from the shapes as the engines allocate them; the
-//! small change (plans, pool, code) is left out.
+//! How much memory an engine will take, before it takes any. Counted from the shapes as the engines
+//! allocate them; the small change (plans, pool, code) is left out.
 
 use super::EngineConfig;
 use crate::{
@@ -12,8 +12,9 @@ use crate::{
 
 /// Bytes of an f32.
 const F32: u64 = 4;
-/// Candle keeps the input and the output of every operation until the gradients are made, and those beside them. Measured on
-/// a DLRM and a DeepFM (tests/memory_plan.rs): 4 to 6 times what the fused engine keeps.
+/// Candle keeps the input and the output of every operation until the gradients are made, and those
+/// beside them. Measured on a DLRM and a DeepFM (tests/memory_plan.rs): 4 to 6 times what the fused
+/// engine keeps.
 const CANDLE_COPIES: u64 = 6;
 
 /// Bytes by purpose, in the order in which they are taken.
@@ -46,24 +47,41 @@ pub fn plan(kind: EngineKind, config: &EngineConfig) -> MemoryPlan {
     let mut plan = MemoryPlan::default();
     plan.add("embedding tables", tables);
     if config.embedding_rows != RowKind::Fp32 {
-        let largest = config.model.params().iter().filter(|p| p.kind == ParamKind::Table).map(|p| p.len()).max().unwrap_or(0);
+        let largest = config
+            .model
+            .params()
+            .iter()
+            .filter(|p| p.kind == ParamKind::Table)
+            .map(|p| p.len())
+            .max()
+            .unwrap_or(0);
         plan.add("a part of a table in f32, while tables are made", largest.min(PART) as u64 * F32);
     }
     plan.add("optimizer state of tables", table_state);
     plan.add("dense parameters", dense);
-    plan.add("gradients and optimizer state of dense parameters", dense * (1 + shape.buffers as u64));
+    plan.add(
+        "gradients and optimizer state of dense parameters",
+        dense * (1 + shape.buffers as u64),
+    );
     let activations = batch * per_sample(&config.model).all() * F32;
     match kind {
         EngineKind::Fused => {
             plan.add("activations and their gradients", activations);
             // Each id with its sample, twice over for sorting, beside the batch itself.
-            plan.add("one batch and its ids sorted by row", batch * (ids * (4 + 16) + 4 * config.max_hotness.len() as u64));
+            plan.add(
+                "one batch and its ids sorted by row",
+                batch * (ids * (4 + 16) + 4 * config.max_hotness.len() as u64),
+            );
         }
         EngineKind::Candle => {
             plan.add("activations and their gradients", CANDLE_COPIES * activations);
-            // Gradients of whole tables and the new values beside the old ones, where untouched rows move too.
+            // Gradients of whole tables and the new values beside the old ones, where untouched
+            // rows move too.
             let whole = dense_rows(config);
-            plan.add("gradients and updates of whole tables", if whole { 2 * tables + table_state } else { 0 });
+            plan.add(
+                "gradients and updates of whole tables",
+                if whole { 2 * tables + table_state } else { 0 },
+            );
         }
     }
     plan
@@ -83,10 +101,15 @@ fn parameters(config: &EngineConfig) -> Parameters {
         let bytes = p.len() as u64 * F32;
         match p.kind {
             ParamKind::Table | ParamKind::RowWeight => {
-                let kept = if p.kind == ParamKind::Table { config.embedding_rows.bytes() as u64 } else { F32 };
+                let kept = if p.kind == ParamKind::Table {
+                    config.embedding_rows.bytes() as u64
+                } else {
+                    F32
+                };
                 all.tables += p.len() as u64 * kept;
                 let width = p.shape[1].max(1);
-                all.table_state += bytes / width as u64 * (shape.buffers * shape.row_width(width)) as u64;
+                all.table_state +=
+                    bytes / width as u64 * (shape.buffers * shape.row_width(width)) as u64;
             }
             _ => all.dense += bytes,
         }
@@ -104,33 +127,53 @@ pub fn gpu_plan(kind: EngineKind, config: &EngineConfig) -> MemoryPlan {
     let (batch, model) = (config.max_batch as u64, &config.model);
     let ids = batch * config.max_hotness.iter().map(|&h| h as u64).sum::<u64>();
     let (dim, columns, widest) = match model {
-        ModelSpec::Dlrm(m) => {
-            (m.dim, m.bottom_input(), m.bottom.iter().chain(&m.top).copied().max().unwrap_or(0).max(m.top_input()))
+        ModelSpec::Dlrm(m) => (
+            m.dim,
+            m.bottom_input(),
+            m.bottom.iter().chain(&m.top).copied().max().unwrap_or(0).max(m.top_input()),
+        ),
+        ModelSpec::DeepFm(m) => {
+            (m.dim, m.dense, m.hidden.iter().copied().max().unwrap_or(0).max(m.fields() * m.dim))
         }
-        ModelSpec::DeepFm(m) => (m.dim, m.dense, m.hidden.iter().copied().max().unwrap_or(0).max(m.fields() * m.dim)),
     };
     let mut plan = MemoryPlan::default();
     plan.add("embedding tables", tables);
     plan.add("optimizer state of tables", table_state);
     plan.add("a part of a table in f32, while tables are made", PART as u64 * F32);
     plan.add("dense parameters", dense);
-    plan.add("gradients and optimizer state of dense parameters", dense * (1 + shape.buffers as u64));
+    plan.add(
+        "gradients and optimizer state of dense parameters",
+        dense * (1 + shape.buffers as u64),
+    );
     let Elements { floats, operands, gated } = per_sample(model);
     let sixteen = matches!(config.precision, Precision::Bf16 | Precision::Fp16);
     let number = if sixteen { 2 } else { F32 };
-    plan.add("activations and their gradients", batch * (floats * F32 + operands * number + gated.div_ceil(8)));
+    plan.add(
+        "activations and their gradients",
+        batch * (floats * F32 + operands * number + gated.div_ceil(8)),
+    );
     // One is computed on while the next one comes.
-    plan.add("two batches", 2 * F32 * (batch * (columns + 1 + config.max_hotness.len()) as u64 + ids));
-    // Each id's row and sample, twice over, and a sum for the rows that cross one of the spans of 32.
-    plan.add("ids sorted by row and sums of their gradients", 4 * F32 * ids + ids.div_ceil(32) * 2 * dim as u64 * F32);
+    plan.add(
+        "two batches",
+        2 * F32 * (batch * (columns + 1 + config.max_hotness.len()) as u64 + ids),
+    );
+    // Each id's row and sample, twice over, and a sum for the rows that cross one of the spans of
+    // 32.
+    plan.add(
+        "ids sorted by row and sums of their gradients",
+        4 * F32 * ids + ids.div_ceil(32) * 2 * dim as u64 * F32,
+    );
     if sixteen {
-        // What is not kept in them is copied for each product: weights, dense features and, in a DeepFM, whatever is behind a
-        // dropout.
+        // What is not kept in them is copied for each product: weights, dense features and, in a
+        // DeepFM, whatever is behind a dropout.
         let copied = match model {
             ModelSpec::Dlrm(_) => columns,
             ModelSpec::DeepFm(_) => 2 * widest,
         };
-        plan.add("operands of matrix products in 16 bits", 2 * (batch * copied as u64 + dense / F32));
+        plan.add(
+            "operands of matrix products in 16 bits",
+            2 * (batch * copied as u64 + dense / F32),
+        );
     }
     plan.add("work space of matrix products", 32 << 20);
     plan
@@ -183,7 +226,11 @@ fn dlrm(m: &DlrmSpec) -> Elements {
     };
     let gated = hidden(&m.bottom) + hidden(&m.top);
     let operands = 2 * m.features() * m.dim + meeting + gated + 2 * row(widest);
-    Elements { floats: row(m.bottom_input()) as u64 + 2, operands: operands as u64, gated: gated as u64 }
+    Elements {
+        floats: row(m.bottom_input()) as u64 + 2,
+        operands: operands as u64,
+        gated: gated as u64,
+    }
 }
 
 fn deepfm(m: &DeepFmSpec) -> Elements {
@@ -195,5 +242,9 @@ fn deepfm(m: &DeepFmSpec) -> Elements {
     // Only products read what is between layers without dropout and normalisation.
     let plain = !m.batch_norm && m.dropout == 0.0;
     let (operands, gated) = if plain { (dnn, layers) } else { (0, 0) };
-    Elements { floats: (floats + dnn - operands) as u64, operands: operands as u64, gated: gated as u64 }
+    Elements {
+        floats: (floats + dnn - operands) as u64,
+        operands: operands as u64,
+        gated: gated as u64,
+    }
 }

@@ -69,8 +69,8 @@ pub struct LossSpec {
     /// Which loss.
     #[serde(flatten)]
     pub kind: LossKind,
-    /// If in (0, 1): `p` is clamped to `[clamp, 1 - clamp]` before the loss, and the gradient is zero outside (facebook's
-    /// `--loss-threshold`). 0 is off.
+    /// If in (0, 1): `p` is clamped to `[clamp, 1 - clamp]` before the loss, and the gradient is
+    /// zero outside (facebook's `--loss-threshold`). 0 is off.
     pub clamp: f32,
 }
 
@@ -78,8 +78,8 @@ pub struct LossSpec {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum LossKind {
-    /// `-mean(y ln p + (1 - y) ln(1 - p))`, computed from the logit. With `clamp`, from the clamped probability. Differs from
-    /// torch's BCELoss (each logarithm cut at -100) only where |z| > 16.
+    /// `-mean(y ln p + (1 - y) ln(1 - p))`, computed from the logit. With `clamp`, from the clamped
+    /// probability. Differs from torch's BCELoss (each logarithm cut at -100) only where |z| > 16.
     Bce,
     /// `mean(w[y] * bce)`, `w = weights[round(y)]` for the label's class.
     Wbce {
@@ -117,7 +117,8 @@ pub struct EngineConfig {
     pub seed: u64,
 }
 
-/// A model in training. Losses are the data term only (regularisation moves the gradients, not the printed loss).
+/// A model in training. Losses are the data term only (regularisation moves the gradients, not the
+/// printed loss).
 pub trait Engine {
     /// Name for the record: `fused` or `candle`.
     fn name(&self) -> &'static str;
@@ -137,30 +138,36 @@ pub trait Engine {
     /// If `values` has another length than the parameter, or the device fails.
     fn write(&mut self, index: usize, values: &[f32]) -> Result<(), EngineError>;
 
-    /// Gives the device a log whose samples it is to make itself ([`Samples::Made`]). `false` if it does not do that.
+    /// Gives the device a log whose samples it is to make itself ([`Samples::Made`]). `false` if it
+    /// does not do that.
     ///
     /// # Errors
-    /// [`EngineError::Shape`] if the log's samples do not fit the model, and whatever the device says.
+    /// [`EngineError::Shape`] if the log's samples do not fit the model, and whatever the device
+    /// says.
     fn learn(&mut self, _log: &Numbers) -> Result<bool, EngineError> {
         Ok(false)
     }
 
-    /// Begins a training step: forward, backward, update. The batch may be changed when this returns, but the device may still be
-    /// at work on it: [`Engine::finished`] tells how it came out.
+    /// Begins a training step: forward, backward, update. The batch may be changed when this
+    /// returns, but the device may still be at work on it: [`Engine::finished`] tells how it came
+    /// out.
     ///
     /// # Errors
-    /// If the batch does not fit, the device fails, or it is known already that a loss is not finite ([`Engine::finished`]).
+    /// If the batch does not fit, the device fails, or it is known already that a loss is not
+    /// finite ([`Engine::finished`]).
     fn begin_step(&mut self, samples: Samples<'_>, learning_rate: f64) -> Result<(), EngineError>;
 
-    /// How the oldest step came out that was begun and has not been told of; `None` if there is none, or if that is not known yet
-    /// and nobody wants to `wait`.
+    /// How the oldest step came out that was begun and has not been told of; `None` if there is
+    /// none, or if that is not known yet and nobody wants to `wait`.
     ///
     /// # Errors
-    /// [`EngineError::NotFinite`] if its loss is not a number. Then neither it nor those begun after it have changed a parameter,
-    /// but for the running statistics of its batch, and they count as never begun.
+    /// [`EngineError::NotFinite`] if its loss is not a number. Then neither it nor those begun
+    /// after it have changed a parameter, but for the running statistics of its batch, and they
+    /// count as never begun.
     fn finished(&mut self, wait: bool) -> Result<Option<StepEnd>, EngineError>;
 
-    /// One training step from beginning to end. Returns the mean loss of the batch before the update.
+    /// One training step from beginning to end. Returns the mean loss of the batch before the
+    /// update.
     ///
     /// # Errors
     /// As [`Engine::begin_step`] and [`Engine::finished`].
@@ -173,14 +180,15 @@ pub trait Engine {
         Ok(loss)
     }
 
-    /// Probabilities of a batch (dropout off, batch normalisation by running statistics), `out[..batch.len]`.
+    /// Probabilities of a batch (dropout off, batch normalisation by running statistics),
+    /// `out[..batch.len]`.
     ///
     /// # Errors
     /// If the batch or `out` does not fit, or the device fails.
     fn predict(&mut self, batch: &Batch, out: &mut [f32]) -> Result<(), EngineError>;
 
-    /// Begins an evaluation of `samples` samples whose predictions stay on the device ([`Engine::score`]). `false` if they do
-    /// not, and [`Engine::predict`] has to hand them out.
+    /// Begins an evaluation of `samples` samples whose predictions stay on the device
+    /// ([`Engine::score`]). `false` if they do not, and [`Engine::predict`] has to hand them out.
     ///
     /// # Errors
     /// [`EngineError::Memory`] if the device has no room for them.
@@ -188,8 +196,8 @@ pub trait Engine {
         Ok(false)
     }
 
-    /// Predicts some samples, as [`Engine::predict`] does, and keeps the predictions with the labels. May return before the
-    /// device is done.
+    /// Predicts some samples, as [`Engine::predict`] does, and keeps the predictions with the
+    /// labels. May return before the device is done.
     ///
     /// # Errors
     /// If the samples do not fit, or no evaluation was begun.
@@ -197,7 +205,8 @@ pub trait Engine {
         Err(EngineError::Unsupported(NO_SCORES.into()))
     }
 
-    /// What the predictions are worth that were kept since the evaluation began; or what is wrong with them.
+    /// What the predictions are worth that were kept since the evaluation began; or what is wrong
+    /// with them.
     ///
     /// # Errors
     /// If the device fails, or no evaluation was begun.
@@ -205,8 +214,8 @@ pub trait Engine {
         Err(EngineError::Unsupported(NO_SCORES.into()))
     }
 
-    /// Loss and gradient of every parameter (row-major, tables dense, before clipping, regularisation included), without an
-    /// update. Allocates; for tests and diagnosis.
+    /// Loss and gradient of every parameter (row-major, tables dense, before clipping,
+    /// regularisation included), without an update. Allocates; for tests and diagnosis.
     ///
     /// # Errors
     /// If the batch does not fit, its loss is not a number, or the device fails.
@@ -231,11 +240,12 @@ const NO_LOG: &str = "samples of a log that the device was not given";
 
 const NO_SCORES: &str = "no evaluation was begun on this device";
 
-/// The engine of this kind on `device` for `config`, its parameters filled by `init`, which is to be fresh.
+/// The engine of this kind on `device` for `config`, its parameters filled by `init`, which is to
+/// be fresh.
 ///
 /// # Errors
-/// [`EngineError::Memory`] if there is not enough, [`EngineError::Unsupported`] if the device lacks something, and whatever else
-/// an engine finds wrong with its configuration.
+/// [`EngineError::Memory`] if there is not enough, [`EngineError::Unsupported`] if the device lacks
+/// something, and whatever else an engine finds wrong with its configuration.
 pub fn build(
     kind: EngineKind,
     device: Device,
@@ -249,15 +259,15 @@ pub fn build(
     })
 }
 
-/// Whether this program has candle's CUDA side, which takes a CUDA toolkit to build and CUDA's libraries to start.
+/// Whether this program has candle's CUDA side, which takes a CUDA toolkit to build and CUDA's
+/// libraries to start.
 pub const CANDLE_CUDA: bool = cfg!(feature = "candle-cuda");
 
 /// What a program without it says.
-pub const NO_CANDLE_CUDA: &str =
-    "this program has no CUDA side of candle's (cargo build --features candle-cuda); use the fused engine, or the CPU";
+pub const NO_CANDLE_CUDA: &str = "this program has no CUDA side of candle's (cargo build --features candle-cuda); use the fused engine, or the CPU";
 
-/// The device on which an engine of this kind computes, and where that was left open a sentence which says what it came to and
-/// why.
+/// The device on which an engine of this kind computes, and where that was left open a sentence
+/// which says what it came to and why.
 pub fn settle(kind: EngineKind, device: Device) -> (Device, Option<String>) {
     match (kind, device) {
         (EngineKind::Candle, Device::Auto) if !CANDLE_CUDA => {

@@ -25,8 +25,15 @@ pub enum Phase {
 
 impl Phase {
     /// All phases in the order of a step.
-    pub const ALL: [Phase; 7] =
-        [Phase::DataWait, Phase::Embedding, Phase::Mlp, Phase::Interaction, Phase::Loss, Phase::Comm, Phase::Update];
+    pub const ALL: [Phase; 7] = [
+        Phase::DataWait,
+        Phase::Embedding,
+        Phase::Mlp,
+        Phase::Interaction,
+        Phase::Loss,
+        Phase::Comm,
+        Phase::Update,
+    ];
 }
 
 /// Accumulates seconds by phase. One time stamp a switch, so the cost is some 20 ns each.

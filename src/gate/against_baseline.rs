@@ -13,12 +13,16 @@ use std::path::Path;
 /// The fewest slices of a recording.
 const FEWEST: usize = 5;
 
-/// Compares `program` with the baseline in `path`: the share of the floor that each reached, which a slower machine does not
-/// change much.
+/// Compares `program` with the baseline in `path`: the share of the floor that each reached, which
+/// a slower machine does not change much.
 ///
 /// # Errors
 /// If a slice cannot be run for a reason that is no verdict.
-pub fn against_baseline(program: &Program, path: &Path, settings: &Settings<'_>) -> Result<Verdict, SliceError> {
+pub fn against_baseline(
+    program: &Program,
+    path: &Path,
+    settings: &Settings<'_>,
+) -> Result<Verdict, SliceError> {
     let mut verdict = Verdict::new("baseline", settings.criteria, settings.budget.as_secs_f64());
     verdict.a.what = path.display().to_string();
     verdict.b = SideReport::of(program);
@@ -49,7 +53,8 @@ fn compare(
     let slicer = Slicer { scratch: &s.scratch, stop: s.stop };
     let task = Task::Time { steps: baseline.slice_steps, ceilings: true };
     let first = slicer.run(program, task)?;
-    (v.workload, v.system) = (Some(first.record.workload.name.clone()), Some(first.record.system.clone()));
+    (v.workload, v.system) =
+        (Some(first.record.workload.name.clone()), Some(first.record.system.clone()));
     v.b.version = Some(version(&first.record));
     let rates = baseline.sessions.iter().flat_map(|s| &s.samples_per_second).copied().collect();
     v.a = SideReport {
@@ -102,13 +107,22 @@ fn slices(
             v.slices.push(slice.report("b", v.units as u64));
             v.units += 1;
         }
-        let due = if more { LOOKS.into_iter().rev().find(|&l| l < 1.0 && l <= clock.share()).unwrap_or(0.0) } else { 1.0 };
+        let due = if more {
+            LOOKS.into_iter().rev().find(|&l| l < 1.0 && l <= clock.share()).unwrap_or(0.0)
+        } else {
+            1.0
+        };
         if due > looked {
             looked = due;
             if let Some(finding) = sequential.look_unpaired(&old, &new, due).map_err(stats)? {
                 v.finding = Some(finding);
                 let so_far = super::verdict::change(finding.slowdown);
-                (s.tell)(&format!("{} slices, {:.0} s: {so_far}, {:?}", new.len(), clock.seconds(), finding.decision));
+                (s.tell)(&format!(
+                    "{} slices, {:.0} s: {so_far}, {:?}",
+                    new.len(),
+                    clock.seconds(),
+                    finding.decision
+                ));
                 if finding.decision != Decision::Undecided {
                     return Ok(());
                 }
@@ -123,9 +137,13 @@ fn slices(
 /// Records `program` for the whole budget: adds a session to the baseline in `path`, or makes it.
 ///
 /// # Errors
-/// If a slice cannot be run, fewer than 5 fit into the budget, or the file cannot be written or belongs to another workload or
-/// machine.
-pub fn record(program: &Program, path: &Path, settings: &Settings<'_>) -> Result<Baseline, SliceError> {
+/// If a slice cannot be run, fewer than 5 fit into the budget, or the file cannot be written or
+/// belongs to another workload or machine.
+pub fn record(
+    program: &Program,
+    path: &Path,
+    settings: &Settings<'_>,
+) -> Result<Baseline, SliceError> {
     let failed = |e: crate::results::ResultsError| SliceError::Failed(e.to_string());
     let old = if path.exists() { Some(Baseline::read(path).map_err(failed)?) } else { None };
     let slicer = Slicer { scratch: &settings.scratch, stop: settings.stop };
@@ -138,16 +156,29 @@ pub fn record(program: &Program, path: &Path, settings: &Settings<'_>) -> Result
     let first = slicer.run(program, task)?;
     let mut baseline = match old {
         Some(b) => match b.difference(&first.record) {
-            Some(why) => return Err(SliceError::Failed(format!("{}: {why}; remove it to start anew", path.display()))),
+            Some(why) => {
+                return Err(SliceError::Failed(format!(
+                    "{}: {why}; remove it to start anew",
+                    path.display()
+                )));
+            }
             None => b,
         },
         None => {
             let quality = settings.quality_steps;
-            let evaluated = if quality > 0 { slicer.run(program, Task::Evaluate { steps: quality })?.auc } else { None };
+            let evaluated = if quality > 0 {
+                slicer.run(program, Task::Evaluate { steps: quality })?.auc
+            } else {
+                None
+            };
             Baseline::new(&first.record, steps, quality, evaluated)
         }
     };
-    let mut session = Session { version: version(&first.record), samples_per_second: Vec::new(), efficiency: Vec::new() };
+    let mut session = Session {
+        version: version(&first.record),
+        samples_per_second: Vec::new(),
+        efficiency: Vec::new(),
+    };
     let mut longest = first.wall_seconds;
     while clock.fits(longest) {
         let slice = slicer.run(program, task)?;
@@ -167,7 +198,9 @@ pub fn record(program: &Program, path: &Path, settings: &Settings<'_>) -> Result
 }
 
 fn efficiency(slice: &Slice) -> Result<f64, SliceError> {
-    slice
-        .efficiency
-        .ok_or_else(|| SliceError::Failed("the record has no floor: the machine's ceilings could not be measured".into()))
+    slice.efficiency.ok_or_else(|| {
+        SliceError::Failed(
+            "the record has no floor: the machine's ceilings could not be measured".into(),
+        )
+    })
 }

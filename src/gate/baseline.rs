@@ -29,7 +29,8 @@ pub struct Baseline {
     pub sessions: Vec<Session>,
 }
 
-/// What must be equal for shares of the floor to be compared: other processors reach other shares of their floors.
+/// What must be equal for shares of the floor to be compared: other processors reach other shares
+/// of their floors.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Conditions {
     /// Processor.
@@ -77,8 +78,16 @@ impl Conditions {
     fn difference(&self, other: &Self) -> Option<String> {
         let pairs = [
             ("processor", self.cpu.clone(), other.cpu.clone()),
-            ("number of logical cores", self.logical_cores.to_string(), other.logical_cores.to_string()),
-            ("set of instruction sets", self.instruction_sets.join(" "), other.instruction_sets.join(" ")),
+            (
+                "number of logical cores",
+                self.logical_cores.to_string(),
+                other.logical_cores.to_string(),
+            ),
+            (
+                "set of instruction sets",
+                self.instruction_sets.join(" "),
+                other.instruction_sets.join(" "),
+            ),
             ("engine", self.engine.clone(), other.engine.clone()),
             ("number of threads", self.threads.to_string(), other.threads.to_string()),
             ("precision", self.precision.clone(), other.precision.clone()),
@@ -92,7 +101,12 @@ impl Conditions {
 }
 
 impl Baseline {
-    pub(super) fn new(record: &Needed, slice_steps: u64, quality_steps: u64, auc: Option<f64>) -> Self {
+    pub(super) fn new(
+        record: &Needed,
+        slice_steps: u64,
+        quality_steps: u64,
+        auc: Option<f64>,
+    ) -> Self {
         Baseline {
             schema_version: SCHEMA_VERSION,
             workload: record.workload.name.clone(),
@@ -109,7 +123,9 @@ impl Baseline {
     pub(super) fn difference(&self, record: &Needed) -> Option<String> {
         if self.workload_sha256 != record.workload.sha256 {
             let (old, new) = (&self.workload, &record.workload.name);
-            return Some(format!("the baseline's workload ({old}) resolves to other values than this one ({new})"));
+            return Some(format!(
+                "the baseline's workload ({old}) resolves to other values than this one ({new})"
+            ));
         }
         self.conditions.difference(&Conditions::of(record))
     }
@@ -124,16 +140,26 @@ impl Baseline {
     /// # Errors
     /// If the file is missing or no baseline.
     pub fn read(path: &Path) -> Result<Self, ResultsError> {
-        let text = fs::read_to_string(path).map_err(|source| ResultsError::Read { path: path.into(), source })?;
-        let malformed = |what: String| ResultsError::Malformed { path: path.into(), what: format!("not a baseline: {what}") };
-        let baseline: Baseline = serde_json::from_str(&text).map_err(|e| malformed(e.to_string()))?;
-        let rates = baseline.sessions.iter().flat_map(|s| s.efficiency.iter().chain(&s.samples_per_second));
+        let text = fs::read_to_string(path)
+            .map_err(|source| ResultsError::Read { path: path.into(), source })?;
+        let malformed = |what: String| ResultsError::Malformed {
+            path: path.into(),
+            what: format!("not a baseline: {what}"),
+        };
+        let baseline: Baseline =
+            serde_json::from_str(&text).map_err(|e| malformed(e.to_string()))?;
+        let rates =
+            baseline.sessions.iter().flat_map(|s| s.efficiency.iter().chain(&s.samples_per_second));
         match () {
             () if baseline.schema_version != SCHEMA_VERSION => {
                 let found = baseline.schema_version;
-                Err(malformed(format!("schema_version is {found}, but this program reads {SCHEMA_VERSION}")))
+                Err(malformed(format!(
+                    "schema_version is {found}, but this program reads {SCHEMA_VERSION}"
+                )))
             }
-            () if baseline.efficiency().len() < 3 => Err(malformed("it has fewer than 3 slices; record it anew".into())),
+            () if baseline.efficiency().len() < 3 => {
+                Err(malformed("it has fewer than 3 slices; record it anew".into()))
+            }
             () if rates.into_iter().any(|r| !(*r > 0.0 && r.is_finite())) => {
                 Err(malformed("a rate is not above 0; record it anew".into()))
             }
@@ -146,7 +172,10 @@ impl Baseline {
     /// # Errors
     /// If the file cannot be written.
     pub fn write(&self, path: &Path) -> Result<(), ResultsError> {
-        let malformed = |e: serde_json::Error| ResultsError::Malformed { path: path.into(), what: e.to_string() };
+        let malformed = |e: serde_json::Error| ResultsError::Malformed {
+            path: path.into(),
+            what: e.to_string(),
+        };
         let mut text = serde_json::to_string_pretty(self).map_err(malformed)?;
         text.push('\n');
         write_file(path, text.as_bytes())

@@ -8,11 +8,16 @@ use super::{
 use crate::stats::{self, Decision, LOOKS, Sequential};
 use toml_edit::{DocumentMut, Item};
 
-/// Compares `b` (new) with `a` (old): blocks of four slices, in the order a b b a or b a a b as a coin decides.
+/// Compares `b` (new) with `a` (old): blocks of four slices, in the order a b b a or b a a b as a
+/// coin decides.
 ///
 /// # Errors
 /// If a slice cannot be run for a reason that is no verdict.
-pub fn interleaved(a: &Program, b: &Program, settings: &Settings<'_>) -> Result<Verdict, SliceError> {
+pub fn interleaved(
+    a: &Program,
+    b: &Program,
+    settings: &Settings<'_>,
+) -> Result<Verdict, SliceError> {
     let mut verdict = Verdict::new("a_b", settings.criteria, settings.budget.as_secs_f64());
     let mut clock = Clock::start(settings.budget);
     (verdict.a, verdict.b) = (SideReport::of(a), SideReport::of(b));
@@ -25,11 +30,18 @@ pub fn interleaved(a: &Program, b: &Program, settings: &Settings<'_>) -> Result<
     Ok(verdict)
 }
 
-fn compare(v: &mut Verdict, clock: &mut Clock, a: &Program, b: &Program, s: &Settings<'_>) -> Result<(), SliceError> {
+fn compare(
+    v: &mut Verdict,
+    clock: &mut Clock,
+    a: &Program,
+    b: &Program,
+    s: &Settings<'_>,
+) -> Result<(), SliceError> {
     let slicer = Slicer { scratch: &s.scratch, stop: s.stop };
     let (steps_a, probe_a) = slice_steps(&slicer, a, false, s.budget)?;
     let (steps_b, probe_b) = slice_steps(&slicer, b, false, s.budget)?;
-    (v.workload, v.system) = (Some(probe_b.record.workload.name.clone()), Some(probe_b.record.system.clone()));
+    (v.workload, v.system) =
+        (Some(probe_b.record.workload.name.clone()), Some(probe_b.record.system.clone()));
     for (side, probe) in [(&mut v.a, &probe_a), (&mut v.b, &probe_b)] {
         side.version = Some(version(&probe.record));
     }
@@ -77,13 +89,22 @@ fn blocks(
             longest = longest.max(clock.seconds() - began);
         }
         // The last look comes when no block fits any more.
-        let due = if more { LOOKS.into_iter().rev().find(|&l| l < 1.0 && l <= clock.share()).unwrap_or(0.0) } else { 1.0 };
+        let due = if more {
+            LOOKS.into_iter().rev().find(|&l| l < 1.0 && l <= clock.share()).unwrap_or(0.0)
+        } else {
+            1.0
+        };
         if due > looked {
             looked = due;
             if let Some(finding) = sequential.look_paired(&ratios, due).map_err(failed)? {
                 v.finding = Some(finding);
                 let so_far = super::verdict::change(finding.slowdown);
-                (s.tell)(&format!("{} blocks, {:.0} s: {so_far}, {:?}", ratios.len(), clock.seconds(), finding.decision));
+                (s.tell)(&format!(
+                    "{} blocks, {:.0} s: {so_far}, {:?}",
+                    ratios.len(),
+                    clock.seconds(),
+                    finding.decision
+                ));
                 if finding.decision != Decision::Undecided {
                     return Ok(ratios.len());
                 }
@@ -116,18 +137,22 @@ fn block(
 
 /// Why the two do not do the same work; `None` if they do.
 fn difference(a: &Slice, b: &Slice) -> Option<String> {
-    if let Some(key) = ["data", "model"].iter().find_map(|section| differing(&a.workload, &b.workload, section)) {
+    if let Some(key) =
+        ["data", "model"].iter().find_map(|section| differing(&a.workload, &b.workload, section))
+    {
         return Some(format!("the two sides differ in {key}, so they do not do the same work"));
     }
     let (a, b) = (&a.record.versions.profile, &b.record.versions.profile);
     (a != b).then(|| format!("a is a {a} build and b a {b} build"))
 }
 
-/// The first key of `section` that both have, with different values. A key that only one has may be new in its program.
+/// The first key of `section` that both have, with different values. A key that only one has may be
+/// new in its program.
 fn differing(a: &DocumentMut, b: &DocumentMut, section: &str) -> Option<String> {
     let (a, b) = (a.get(section)?.as_table()?, b.get(section)?.as_table()?);
     let text = |item: &Item| item.to_string().trim().to_owned();
-    let differs = a.iter().find(|(key, value)| b.get(key).is_some_and(|other| text(value) != text(other)));
+    let differs =
+        a.iter().find(|(key, value)| b.get(key).is_some_and(|other| text(value) != text(other)));
     differs.map(|(key, _)| format!("{section}.{key}"))
 }
 
@@ -139,7 +164,8 @@ pub(super) fn worse(a: Option<f64>, b: Option<f64>, steps: u64, most: f64) -> Op
 }
 
 pub(super) fn version(record: &Needed) -> String {
-    let commit = record.versions.git_commit.as_ref().map_or_else(String::new, |c| format!(" ({c})"));
+    let commit =
+        record.versions.git_commit.as_ref().map_or_else(String::new, |c| format!(" ({c})"));
     format!("{}{commit}", record.versions.dlrm_bench)
 }
 

@@ -1,5 +1,5 @@
-//! Whether a program got slower: it is run in short slices, each a process of its own, and the slices are compared. docs/gate.md
-//! says how it decides.
+//! Whether a program got slower: it is run in short slices, each a process of its own, and the
+//! slices are compared. docs/gate.md says how it decides.
 
 mod against_baseline;
 mod baseline;
@@ -41,7 +41,8 @@ pub struct Settings<'a> {
     pub tell: &'a dyn Fn(&str),
 }
 
-/// Slices of a comparison are this share of the budget, training alone; the rest is starting and ending processes.
+/// Slices of a comparison are this share of the budget, training alone; the rest is starting and
+/// ending processes.
 const SLICE_SHARE: f64 = 1.0 / 160.0;
 /// Seconds of training in a slice, at least and at most.
 const SLICE_SECONDS: (f64, f64) = (0.15, 3.0);
@@ -84,12 +85,19 @@ impl Clock {
     }
 }
 
-/// Steps of a slice of `program`, worked out from a first one: long enough for training to be at least half of a process's time.
-fn slice_steps(slicer: &Slicer<'_>, program: &Program, ceilings: bool, budget: Duration) -> Result<(u64, Slice), SliceError> {
+/// Steps of a slice of `program`, worked out from a first one: long enough for training to be at
+/// least half of a process's time.
+fn slice_steps(
+    slicer: &Slicer<'_>,
+    program: &Program,
+    ceilings: bool,
+    budget: Duration,
+) -> Result<(u64, Slice), SliceError> {
     let probe = slicer.run(program, Task::Time { steps: PROBE_STEPS, ceilings })?;
     let step = probe.train_seconds / probe.steps.max(1) as f64;
     let around = (probe.wall_seconds - probe.train_seconds).max(0.0);
-    let wanted = (budget.as_secs_f64() * SLICE_SHARE).clamp(SLICE_SECONDS.0, SLICE_SECONDS.1).max(around);
+    let wanted =
+        (budget.as_secs_f64() * SLICE_SHARE).clamp(SLICE_SECONDS.0, SLICE_SECONDS.1).max(around);
     Ok((((wanted / step).ceil() as u64).max(FEWEST_STEPS), probe))
 }
 

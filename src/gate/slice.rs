@@ -159,7 +159,13 @@ struct NeededFloor {
 impl Slice {
     pub fn report(&self, side: &'static str, block: u64) -> SliceReport {
         let (samples_per_second, efficiency) = (self.samples_per_second, self.efficiency);
-        SliceReport { side: side.to_owned(), block, samples_per_second, efficiency, seconds: self.wall_seconds }
+        SliceReport {
+            side: side.to_owned(),
+            block,
+            samples_per_second,
+            efficiency,
+            seconds: self.wall_seconds,
+        }
     }
 }
 
@@ -193,7 +199,8 @@ impl Slicer<'_> {
         }
         let said = String::from_utf8_lossy(&output.stderr);
         let message = || {
-            let last = said.lines().rev().find_map(|l| l.strip_prefix("error: ")).or(said.lines().last());
+            let last =
+                said.lines().rev().find_map(|l| l.strip_prefix("error: ")).or(said.lines().last());
             format!("{name}: {}", last.unwrap_or("it said nothing"))
         };
         match output.status.code() {
@@ -203,19 +210,28 @@ impl Slicer<'_> {
             Some(64) => return Err(SliceError::Workload(message())),
             Some(71) => return Err(SliceError::Memory(message())),
             Some(130) => return Err(SliceError::Interrupted),
-            Some(code) => return Err(SliceError::Failed(format!("{} (exit code {code})", message()))),
+            Some(code) => {
+                return Err(SliceError::Failed(format!("{} (exit code {code})", message())));
+            }
             None => return Err(SliceError::Failed(format!("{name} was killed by a signal"))),
         }
-        let slice = self.read(wall_seconds).map_err(|what| SliceError::Failed(format!("{name}: {what}")))?;
+        let slice = self
+            .read(wall_seconds)
+            .map_err(|what| SliceError::Failed(format!("{name}: {what}")))?;
         fs::remove_dir_all(self.scratch).map_err(folder)?;
         Ok(slice)
     }
 
     fn read(&self, wall_seconds: f64) -> Result<Slice, String> {
         let folder = (0..3).try_fold(self.scratch.to_owned(), |at, _| only(&at))?;
-        let text = |name: &str| fs::read_to_string(folder.join(name)).map_err(|e| format!("its {name} cannot be read: {e}"));
-        let record: Needed = serde_json::from_str(&text("run.json")?).map_err(|e| format!("its run.json is no record: {e}"))?;
-        let workload = text("workload.toml")?.parse().map_err(|e| format!("its workload.toml: {e}"))?;
+        let text = |name: &str| {
+            fs::read_to_string(folder.join(name))
+                .map_err(|e| format!("its {name} cannot be read: {e}"))
+        };
+        let record: Needed = serde_json::from_str(&text("run.json")?)
+            .map_err(|e| format!("its run.json is no record: {e}"))?;
+        let workload =
+            text("workload.toml")?.parse().map_err(|e| format!("its workload.toml: {e}"))?;
         let (Some(outcome), Some(throughput)) = (&record.outcome, &record.throughput) else {
             return Err("its record has no throughput".into());
         };
@@ -249,21 +265,25 @@ fn arguments(program: &Program, task: Task, scratch: &Path) -> Vec<OsString> {
         Task::Time { steps, ceilings } => (steps, "never", ceilings),
         Task::Evaluate { steps } => (steps, "end", false),
     };
-    let mut args: Vec<OsString> = vec!["run".into(), program.workload.clone().into(), "--quiet".into(), "--no-plots".into()];
+    let mut args: Vec<OsString> =
+        vec!["run".into(), program.workload.clone().into(), "--quiet".into(), "--no-plots".into()];
     if !ceilings {
         args.push("--no-ceilings".into());
     }
     args.extend(["--results".into(), scratch.into()]);
     let mut set = program.set.clone();
     // Nothing but steps: no evaluation on the way, and no target or patience, which would need one.
-    set.extend(["every_steps", "every_epochs", "patience", "restore_best"].map(|key| format!("eval.{key}=")).into_iter().chain(
-        [
-            "target.auc=".to_owned(),
-            "target.share_of_best=".to_owned(),
-            format!("eval.every={every}"),
-            format!("train.max_steps={steps}"),
-        ],
-    ));
+    set.extend(
+        ["every_steps", "every_epochs", "patience", "restore_best"]
+            .map(|key| format!("eval.{key}="))
+            .into_iter()
+            .chain([
+                "target.auc=".to_owned(),
+                "target.share_of_best=".to_owned(),
+                format!("eval.every={every}"),
+                format!("train.max_steps={steps}"),
+            ]),
+    );
     args.extend(set.iter().flat_map(|s| ["--set".into(), OsString::from(s)]));
     args
 }

@@ -122,7 +122,8 @@ impl Verdict {
             let of = |value: &dyn Fn(&SliceReport) -> Option<f64>| {
                 median(self.slices.iter().filter(|s| s.side == name).filter_map(value).collect())
             };
-            side.samples_per_second = side.samples_per_second.or_else(|| of(&|s| Some(s.samples_per_second)));
+            side.samples_per_second =
+                side.samples_per_second.or_else(|| of(&|s| Some(s.samples_per_second)));
             side.efficiency = side.efficiency.or_else(|| of(&|s| s.efficiency));
         }
         let Some(f) = self.finding else {
@@ -135,11 +136,14 @@ impl Verdict {
         };
         let c = &self.criteria;
         let (verdict, reason) = match f.decision {
-            Decision::Regression => {
-                (Outcome::Regression, format!("{}, surely more than {}", change(f.slowdown), percent(c.tolerance)))
-            }
+            Decision::Regression => (
+                Outcome::Regression,
+                format!("{}, surely more than {}", change(f.slowdown), percent(c.tolerance)),
+            ),
             Decision::NoRegression => {
-                let bound = f.high.map_or_else(String::new, |h| format!(": a slowdown is surely below {}", percent(h.max(0.0))));
+                let bound = f.high.map_or_else(String::new, |h| {
+                    format!(": a slowdown is surely below {}", percent(h.max(0.0)))
+                });
                 (Outcome::NoRegression, format!("{}{bound}", change(f.slowdown)))
             }
             Decision::Undecided => (
@@ -155,15 +159,23 @@ impl Verdict {
         self.decide(verdict, reason);
     }
 
-    /// The summary as Markdown, to be shown as a comment: it always has the same shape, so "fine" and "not run" look different.
+    /// The summary as Markdown, to be shown as a comment: it always has the same shape, so "fine"
+    /// and "not run" look different.
     pub fn markdown(&self) -> String {
-        let mut out = format!("## Throughput gate: {}\n\n{}.\n\n", self.title(), capital(&self.reason));
-        let number = |x: Option<f64>, digits: usize| x.map_or("-".into(), |x| format!("{x:.digits$}"));
+        let mut out =
+            format!("## Throughput gate: {}\n\n{}.\n\n", self.title(), capital(&self.reason));
+        let number =
+            |x: Option<f64>, digits: usize| x.map_or("-".into(), |x| format!("{x:.digits$}"));
         out += "| side | what | version | samples/s (median) | share of floor | AUC |\n|---|---|---|---|---|---|\n";
         for (name, s) in [("a (old)", &self.a), ("b (new)", &self.b)] {
             let version = s.version.as_deref().unwrap_or("-");
-            let (rate, share, auc) = (number(s.samples_per_second, 0), number(s.efficiency, 3), number(s.auc, 5));
-            let _ = writeln!(out, "| {name} | {} | {version} | {rate} | {share} | {auc} |", s.what.replace('|', "\\|"));
+            let (rate, share, auc) =
+                (number(s.samples_per_second, 0), number(s.efficiency, 3), number(s.auc, 5));
+            let _ = writeln!(
+                out,
+                "| {name} | {} | {version} | {rate} | {share} | {auc} |",
+                s.what.replace('|', "\\|")
+            );
         }
         out += "\n| | |\n|---|---|\n";
         let mut row = |name: &str, value: String| {
@@ -181,7 +193,15 @@ impl Verdict {
         row("threshold, tolerance", format!("{}, {}", percent(c.threshold), percent(c.tolerance)));
         row("confidence of each bound, over all looks", percent(c.confidence));
         let units = if self.mode == "a_b" { "blocks of four slices" } else { "slices" };
-        row("measured", format!("{} {units} in {} of {}", self.units, seconds(self.seconds), seconds(self.budget_seconds)));
+        row(
+            "measured",
+            format!(
+                "{} {units} in {} of {}",
+                self.units,
+                seconds(self.seconds),
+                seconds(self.budget_seconds)
+            ),
+        );
         if let (Some(workload), Some(system)) = (&self.workload, &self.system) {
             row("workload, machine", format!("{workload}, {system}"));
         }
@@ -237,11 +257,22 @@ mod tests {
     use super::*;
 
     fn finding(decision: Decision) -> Finding {
-        Finding { slowdown: 0.0512, low: Some(0.03), high: Some(0.0741), detectable: Some(0.0282), alpha: 0.002, decision }
+        Finding {
+            slowdown: 0.0512,
+            low: Some(0.03),
+            high: Some(0.0741),
+            detectable: Some(0.0282),
+            alpha: 0.002,
+            decision,
+        }
     }
 
     fn verdict(finding: Option<Finding>) -> Verdict {
-        let mut v = Verdict::new("a_b", Criteria { threshold: 0.03, tolerance: 0.005, confidence: 0.99 }, 120.0);
+        let mut v = Verdict::new(
+            "a_b",
+            Criteria { threshold: 0.03, tolerance: 0.005, confidence: 0.99 },
+            120.0,
+        );
         (v.finding, v.units, v.seconds) = (finding, 12, 60.4);
         v.conclude("7 blocks");
         v
@@ -255,25 +286,54 @@ mod tests {
         assert_eq!(codes, [0, 1, 5]);
         let none = verdict(None);
         assert_eq!(none.exit_code, 5);
-        assert_eq!(none.reason, "12 of at least 7 blocks fitted into 120 s; give a longer --budget");
-        assert_eq!([Outcome::NoBaseline as u8, Outcome::NotComparable as u8, Outcome::QualityFailure as u8], [2, 3, 4]);
+        assert_eq!(
+            none.reason,
+            "12 of at least 7 blocks fitted into 120 s; give a longer --budget"
+        );
+        assert_eq!(
+            [
+                Outcome::NoBaseline as u8,
+                Outcome::NotComparable as u8,
+                Outcome::QualityFailure as u8
+            ],
+            [2, 3, 4]
+        );
     }
 
     #[test]
     fn the_summary_says_what_a_person_needs() {
         let text = verdict(Some(finding(Decision::Regression))).markdown();
-        assert!(text.starts_with("## Throughput gate: regression\n\n5.12% slower, surely more than 0.5%.\n"), "{text}");
-        for piece in ["surely from 3% to 7.41%", "| 2.82% |", "| 3%, 0.5% |", "12 blocks of four slices in 60 s of 120 s"] {
+        assert!(
+            text.starts_with(
+                "## Throughput gate: regression\n\n5.12% slower, surely more than 0.5%.\n"
+            ),
+            "{text}"
+        );
+        for piece in [
+            "surely from 3% to 7.41%",
+            "| 2.82% |",
+            "| 3%, 0.5% |",
+            "12 blocks of four slices in 60 s of 120 s",
+        ] {
             assert!(text.contains(piece), "{piece}: {text}");
         }
         let json = serde_json::to_value(verdict(Some(finding(Decision::NoRegression)))).unwrap();
-        assert_eq!((json["verdict"].as_str(), json["exit_code"].as_u64()), (Some("no_regression"), Some(0)));
+        assert_eq!(
+            (json["verdict"].as_str(), json["exit_code"].as_u64()),
+            (Some("no_regression"), Some(0))
+        );
     }
 
     #[test]
     fn shares_for_people() {
-        assert_eq!([0.03, 0.005, -0.00001, 0.99, 0.12345].map(percent), ["3%", "0.5%", "0%", "99%", "12.35%"]);
+        assert_eq!(
+            [0.03, 0.005, -0.00001, 0.99, 0.12345].map(percent),
+            ["3%", "0.5%", "0%", "99%", "12.35%"]
+        );
         assert_eq!([change(0.02), change(-0.01)], ["2% slower", "1% faster"]);
-        assert_eq!((median(vec![3.0, 1.0, 2.0]), median(vec![2.0, 1.0]), median(vec![])), (Some(2.0), Some(1.5), None));
+        assert_eq!(
+            (median(vec![3.0, 1.0, 2.0]), median(vec![2.0, 1.0]), median(vec![])),
+            (Some(2.0), Some(1.5), None)
+        );
     }
 }

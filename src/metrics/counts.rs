@@ -1,5 +1,5 @@
-//! What the quality of predictions is made of: sums of integers, so that the order of samples, the number of threads and the
-//! device cannot matter.
+//! What the quality of predictions is made of: sums of integers, so that the order of samples, the
+//! number of threads and the device cannot matter.
 
 use super::{MetricsError, Quality, pointwise, pointwise::Confusion, ranking};
 
@@ -8,11 +8,13 @@ use super::{MetricsError, Quality, pointwise, pointwise::Confusion, ranking};
 pub struct Counts {
     /// How predicted classes meet the labels.
     pub confusion: Confusion,
-    /// Sum of `-ln` of the products of the likelihoods of 32 samples in a row, in units of 2^-44, each rounded down.
+    /// Sum of `-ln` of the products of the likelihoods of 32 samples in a row, in units of 2^-44,
+    /// each rounded down.
     pub loss: u128,
     /// Twice the pairs of a positive and a negative in the right order, and the tied ones once.
     pub doubled_area: u128,
-    /// Sum over all positives of the precision at their prediction, in units of 2^-53, each rounded down.
+    /// Sum over all positives of the precision at their prediction, in units of 2^-53, each rounded
+    /// down.
     pub precision: u128,
 }
 
@@ -37,7 +39,9 @@ impl Counts {
         let (samples, positives) = (confusion.samples(), confusion.positives());
         match positives {
             0 => return Err(MetricsError::OneClass { samples: samples as usize, class: 0 }),
-            p if p == samples => return Err(MetricsError::OneClass { samples: samples as usize, class: 1 }),
+            p if p == samples => {
+                return Err(MetricsError::OneClass { samples: samples as usize, class: 1 });
+            }
             _ => {}
         }
         let base_rate = positives as f64 / samples as f64;

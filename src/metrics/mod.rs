@@ -71,7 +71,9 @@ pub enum MetricsError {
         value: f32,
     },
     /// Ranking needs both classes.
-    #[error("all {samples} labels are {class}; AUC needs at least one sample of each class, so evaluate on more samples")]
+    #[error(
+        "all {samples} labels are {class}; AUC needs at least one sample of each class, so evaluate on more samples"
+    )]
     OneClass {
         /// Number of samples.
         samples: usize,
@@ -85,7 +87,8 @@ pub enum MetricsError {
 /// One sort of `n` 32-bit keys and one pass for the rest; 500,000 samples take some 10 ms.
 ///
 /// # Errors
-/// If there is nothing to measure, a prediction is not a probability, a label is not 0 or 1, or all labels are equal.
+/// If there is nothing to measure, a prediction is not a probability, a label is not 0 or 1, or all
+/// labels are equal.
 ///
 /// ```
 /// let q = dlrm_bench::metrics::quality(&[0.1, 0.4, 0.35, 0.8], &[0.0, 0.0, 1.0, 1.0])?;
@@ -139,10 +142,19 @@ mod tests {
     fn every_bad_input_is_named() {
         let message = |p: &[f32], y: &[f32]| quality(p, y).unwrap_err().to_string();
         assert_eq!(message(&[], &[]), "no predictions to measure: the evaluation set is empty");
-        assert_eq!(message(&[0.5], &[0.0, 1.0]), "1 predictions for 2 labels; there must be one for each");
+        assert_eq!(
+            message(&[0.5], &[0.0, 1.0]),
+            "1 predictions for 2 labels; there must be one for each"
+        );
         assert_eq!(message(&[0.5, f32::NAN], &[0.0, 1.0]), "prediction 1 is NaN");
-        assert_eq!(message(&[1.5, f32::NAN], &[0.0, 1.0]), "prediction 0 is 1.5, outside of [0, 1]");
-        assert_eq!(message(&[0.5, f32::INFINITY], &[0.0, 1.0]), "prediction 1 is inf, outside of [0, 1]");
+        assert_eq!(
+            message(&[1.5, f32::NAN], &[0.0, 1.0]),
+            "prediction 0 is 1.5, outside of [0, 1]"
+        );
+        assert_eq!(
+            message(&[0.5, f32::INFINITY], &[0.0, 1.0]),
+            "prediction 1 is inf, outside of [0, 1]"
+        );
         assert!(message(&[0.5, 0.5], &[0.25, 1.0]).starts_with("label 0 is 0.25; AUC"));
         assert!(message(&[0.5, 0.5], &[f32::NAN, 1.0]).starts_with("label 0 is NaN; AUC"));
         assert!(message(&[0.5, 0.5], &[0.0, 0.0]).starts_with("all 2 labels are 0; AUC needs"));

@@ -2,19 +2,22 @@
 
 use crate::exact;
 
-/// Probabilities are kept this far from 0 and 1 in the log loss: the machine epsilon of f32, as sklearn's `log_loss`
-/// does for float32 predictions. One sample then costs at most 15.94.
+/// Probabilities are kept this far from 0 and 1 in the log loss: the machine epsilon of f32, as
+/// sklearn's `log_loss` does for float32 predictions. One sample then costs at most 15.94.
 const EPSILON: f64 = f32::EPSILON as f64;
 
-/// Factors below that are multiplied before a logarithm is taken: `EPSILON^32` is about 1e-222, still a normal number.
+/// Factors below that are multiplied before a logarithm is taken: `EPSILON^32` is about 1e-222,
+/// still a normal number.
 const FACTORS: usize = 32;
 
 /// Units of a logarithm in [`loss`]: the largest, 32 * 15.94, is below 2^53 of them.
 pub(super) const LOSS_UNITS: f64 = 17_592_186_044_416.0;
 
-/// `-sum(y ln p + (1 - y) ln(1 - p))` with `p` cut to `[EPSILON, 1 - EPSILON]`, in units of `1 / LOSS_UNITS`; labels are 0 or 1.
+/// `-sum(y ln p + (1 - y) ln(1 - p))` with `p` cut to `[EPSILON, 1 - EPSILON]`, in units of `1 /
+/// LOSS_UNITS`; labels are 0 or 1.
 ///
-/// The logarithm is taken of products of 32 likelihoods: 32 times fewer logarithms, and fewer roundings too.
+/// The logarithm is taken of products of 32 likelihoods: 32 times fewer logarithms, and fewer
+/// roundings too.
 pub(super) fn loss(predictions: &[f32], labels: &[f32]) -> u128 {
     let chunks = predictions.chunks(FACTORS).zip(labels.chunks(FACTORS));
     let products = chunks.map(|(p, y)| p.iter().zip(y).map(|(&p, &y)| likelihood(p, y)).product());
@@ -78,7 +81,8 @@ impl Confusion {
         (self.true_positives + self.true_negatives) as f64 / self.samples() as f64
     }
 
-    /// Share of right ones among predicted positives; 0 if there are none (sklearn's `zero_division`).
+    /// Share of right ones among predicted positives; 0 if there are none (sklearn's
+    /// `zero_division`).
     pub fn precision(&self) -> f64 {
         ratio(self.true_positives, self.true_positives + self.false_positives)
     }
@@ -90,7 +94,10 @@ impl Confusion {
 
     /// Harmonic mean of precision and recall; 0 if both are.
     pub fn f1(&self) -> f64 {
-        ratio(2 * self.true_positives, 2 * self.true_positives + self.false_positives + self.false_negatives)
+        ratio(
+            2 * self.true_positives,
+            2 * self.true_positives + self.false_positives + self.false_negatives,
+        )
     }
 }
 
@@ -120,7 +127,15 @@ mod tests {
     #[test]
     fn halves_round_to_even() {
         let c = confusion(&[0.5, 0.5, 0.500_000_1, 0.499_999_97], &[0.0, 1.0, 1.0, 0.0]);
-        assert_eq!(c, Confusion { true_positives: 1, false_positives: 0, false_negatives: 1, true_negatives: 2 });
+        assert_eq!(
+            c,
+            Confusion {
+                true_positives: 1,
+                false_positives: 0,
+                false_negatives: 1,
+                true_negatives: 2
+            }
+        );
         assert_eq!((c.accuracy(), c.precision(), c.recall(), c.f1()), (0.75, 1.0, 0.5, 2.0 / 3.0));
     }
 

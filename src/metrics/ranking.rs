@@ -5,15 +5,21 @@ pub(super) const PRECISION_UNITS: f64 = 9_007_199_254_740_992.0;
 
 /// Ranks probabilities in [0, 1] with labels 0 or 1. Returns
 ///
-/// - twice the pairs of a positive and a negative in the right order, and the tied ones once: over twice the number of pairs that
-///   is the area under the ROC curve (Mann and Whitney's statistic), ties half credit;
-/// - the sum over all positives of the precision at their prediction, each in units of `1 / PRECISION_UNITS`: over the number of
-///   positives that is the average precision, `sum_t (R_t - R_{t-1}) P_t` over the distinct predictions from the highest to the
-///   lowest. It is sklearn's: tied predictions are one step (`sklearn.metrics.average_precision_score`).
+/// - twice the pairs of a positive and a negative in the right order, and the tied ones once: over
+///   twice the number of pairs that is the area under the ROC curve (Mann and Whitney's statistic),
+///   ties half credit;
+/// - the sum over all positives of the precision at their prediction, each in units of `1 /
+///   PRECISION_UNITS`: over the number of positives that is the average precision, `sum_t (R_t -
+///   R_{t-1}) P_t` over the distinct predictions from the highest to the lowest. It is sklearn's:
+///   tied predictions are one step (`sklearn.metrics.average_precision_score`).
 pub(super) fn rank(predictions: &[f32], labels: &[f32]) -> (u128, u128) {
-    // The bits of floats >= 0 sort as the floats do, and those of [0, 1] leave a bit for the label. `+ 0.0` turns -0 into 0.
-    let mut keys: Vec<u32> =
-        predictions.iter().zip(labels).map(|(&p, &y)| ((p + 0.0).to_bits() << 1) | u32::from(y == 1.0)).collect();
+    // The bits of floats >= 0 sort as the floats do, and those of [0, 1] leave a bit for the label.
+    // `+ 0.0` turns -0 into 0.
+    let mut keys: Vec<u32> = predictions
+        .iter()
+        .zip(labels)
+        .map(|(&p, &y)| ((p + 0.0).to_bits() << 1) | u32::from(y == 1.0))
+        .collect();
     keys.sort_unstable();
     let (mut hits, mut misses, mut doubled_area, mut precision_sum) = (0u64, 0u64, 0u128, 0u128);
     for group in keys.chunk_by(|a, b| a >> 1 == b >> 1).rev() {
@@ -98,7 +104,8 @@ mod tests {
 
     #[test]
     fn a_million_samples_count_exactly() {
-        // Positives at even, negatives at odd positions of one long ladder: the k-th negative (from below) beats k + 1 positives.
+        // Positives at even, negatives at odd positions of one long ladder: the k-th negative (from
+        // below) beats k + 1 positives.
         let n = 1 << 20;
         let p: Vec<f32> = (0..n).map(|i| i as f32 / n as f32).collect();
         let y: Vec<f32> = (0..n).map(|i| ((i + 1) % 2) as f32).collect();

@@ -1,4 +1,5 @@
-//! What the log of each benchmark holds. A new benchmark, or a new round of an old one, is a row here.
+//! What the log of each benchmark holds. A new benchmark, or a new round of an old one, is a row
+//! here.
 
 use super::keys::{self, Key};
 use crate::model::{ParamKind, ParamSpec};
@@ -10,9 +11,11 @@ pub struct Benchmark {
     pub name: &'static str,
     /// `--ruleset` of the compliance checker that knows the benchmark.
     pub ruleset: &'static str,
-    /// Our rule file for `--config`, relative to the repository, where the checker has none of its own.
+    /// Our rule file for `--config`, relative to the repository, where the checker has none of its
+    /// own.
     pub rule_file: Option<&'static str>,
-    /// `epoch_num` of the first epoch: DLRM v1 counts from 1, the newer ones from 0 (mlcommons/logging issue #79).
+    /// `epoch_num` of the first epoch: DLRM v1 counts from 1, the newer ones from 0
+    /// (mlcommons/logging issue #79).
     pub first_epoch: u64,
     /// Whether the round asks for `submission_status`.
     pub submission_status: bool,
@@ -63,7 +66,14 @@ pub const BENCHMARKS: &[Benchmark] = &[
         first_epoch: 0,
         submission_status: false,
         runs: 10,
-        keys: &[keys::PRECISION, keys::COMMON, keys::ADAGRAD, keys::DECAY, keys::REGULARISATION, keys::ADAM],
+        keys: &[
+            keys::PRECISION,
+            keys::COMMON,
+            keys::ADAGRAD,
+            keys::DECAY,
+            keys::REGULARISATION,
+            keys::ADAM,
+        ],
         tensors: DLRM_TENSORS,
     },
     Benchmark {
@@ -74,7 +84,14 @@ pub const BENCHMARKS: &[Benchmark] = &[
         submission_status: false,
         // Ours to say; as many as MLPerf asked of the first DLRM.
         runs: 5,
-        keys: &[keys::PRECISION, keys::COMMON, keys::ADAM, keys::ADAGRAD, keys::DECAY, keys::REGULARISATION],
+        keys: &[
+            keys::PRECISION,
+            keys::COMMON,
+            keys::ADAM,
+            keys::ADAGRAD,
+            keys::DECAY,
+            keys::REGULARISATION,
+        ],
         tensors: &[
             tensor("emb.", "embeddings", false),
             tensor("linear.", "linear", false),
@@ -93,11 +110,21 @@ impl Benchmark {
     /// Names for `weights_initialization` lines: one for all tables, one for each layer of an MLP.
     pub fn tensors(&self, params: &[ParamSpec]) -> Vec<String> {
         let holds_weights = |p: &&ParamSpec| {
-            matches!(p.kind, ParamKind::Weight | ParamKind::Table | ParamKind::RowWeight | ParamKind::FieldWeight)
+            matches!(
+                p.kind,
+                ParamKind::Weight
+                    | ParamKind::Table
+                    | ParamKind::RowWeight
+                    | ParamKind::FieldWeight
+            )
         };
         let mut names = Vec::new();
         for rule in self.tensors {
-            let found = params.iter().filter(holds_weights).filter(|p| p.name.starts_with(rule.prefix)).count();
+            let found = params
+                .iter()
+                .filter(holds_weights)
+                .filter(|p| p.name.starts_with(rule.prefix))
+                .count();
             match rule.numbered {
                 true => names.extend((1..=found).map(|layer| format!("{}{layer}", rule.tensor))),
                 false => names.extend((found > 0).then(|| rule.tensor.to_owned())),

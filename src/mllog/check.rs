@@ -1,8 +1,10 @@
-//! Judges an MLPerf log by the rules of its round, as MLPerf's own compliance checker does, and says what is wrong in which line.
+//! Judges an MLPerf log by the rules of its round, as MLPerf's own compliance checker does, and
+//! says what is wrong in which line.
 //!
-//! Errors are what the official checker (mlcommons/logging, `compliance_checker`) fails or dies on; warnings are what it fails on
-//! with `--werror`; notes are what it does not look at and what hurts later (in its RCP and package checkers). In three places
-//! this one is stricter on purpose: `NaN` and `Infinity` are no JSON, a `key` is a string, and `time_ms` is finite.
+//! Errors are what the official checker (mlcommons/logging, `compliance_checker`) fails or dies on;
+//! warnings are what it fails on with `--werror`; notes are what it does not look at and what hurts
+//! later (in its RCP and package checkers). In three places this one is stricter on purpose: `NaN`
+//! and `Infinity` are no JSON, a `key` is a string, and `time_ms` is finite.
 //!
 //! ```
 //! use dlrm_bench::mllog::check::{check, Severity};
@@ -128,30 +130,50 @@ pub fn rulesets() -> impl Iterator<Item = &'static str> {
     ROUNDS.iter().map(|r| r.ruleset)
 }
 
-/// Judges `log`. Without a `ruleset` (one of [`rulesets`]) the newest that has the benchmark is taken.
+/// Judges `log`. Without a `ruleset` (one of [`rulesets`]) the newest that has the benchmark is
+/// taken.
 pub fn check(log: &[u8], ruleset: Option<&str>) -> Verdict {
     let mut findings = Vec::new();
     let events = events(log, &mut findings);
     let first = |key: &str| events.iter().find(|(_, e)| e.key == key);
     let benchmark = first("submission_benchmark");
-    let division = first("submission_division").and_then(|(_, e)| e.text()).and_then(Division::named);
+    let division =
+        first("submission_division").and_then(|(_, e)| e.text()).and_then(Division::named);
     let round = match benchmark.map(|(line, e)| (line, e.text().map(|b| Round::of(b, ruleset)))) {
         Some((_, Some(Ok(round)))) => Some(round),
         Some((line, Some(Err(what)))) => {
             let message = format!("submission_benchmark {what}");
-            findings.push(Finding::error(*line, "submission_benchmark", Broken::Benchmark, message));
+            findings.push(Finding::error(
+                *line,
+                "submission_benchmark",
+                Broken::Benchmark,
+                message,
+            ));
             None
         }
         Some((line, None)) => {
-            let message = "submission_benchmark is no string; must be one of dlrm, dlrm_dcnv2, deepfm".to_owned();
-            findings.push(Finding::error(*line, "submission_benchmark", Broken::Benchmark, message));
+            let message =
+                "submission_benchmark is no string; must be one of dlrm, dlrm_dcnv2, deepfm"
+                    .to_owned();
+            findings.push(Finding::error(
+                *line,
+                "submission_benchmark",
+                Broken::Benchmark,
+                message,
+            ));
             None
         }
         // That it is missing is found below.
         None => None,
     };
     // A log whose benchmark is not known is still held to what every log must have.
-    let newest = || ROUNDS.iter().rev().find(|r| ruleset.is_none_or(|name| name == r.ruleset)).unwrap_or(&ROUNDS[0]);
+    let newest = || {
+        ROUNDS
+            .iter()
+            .rev()
+            .find(|r| ruleset.is_none_or(|name| name == r.ruleset))
+            .unwrap_or(&ROUNDS[0])
+    };
     let general = round.unwrap_or_else(newest);
     let rules = general.rule_set(division.filter(|_| round.is_some()));
     let mut judge = Judge::new(&rules);
@@ -171,7 +193,13 @@ fn events(log: &[u8], findings: &mut Vec<Finding>) -> Vec<(usize, Event)> {
     for line in parse::lines(log) {
         let number = line.number;
         let mut found = |severity, key: Option<&str>, rule, message| {
-            findings.push(Finding { severity, line: Some(number), key: key.map(ToOwned::to_owned), rule, message });
+            findings.push(Finding {
+                severity,
+                line: Some(number),
+                key: key.map(ToOwned::to_owned),
+                rule,
+                message,
+            });
         };
         let event = match line.event {
             Ok(event) => event,
@@ -195,18 +223,25 @@ fn events(log: &[u8], findings: &mut Vec<Finding>) -> Vec<(usize, Event)> {
             );
         }
         if event.metadata.is_none() {
-            let what = format!("{key} has no metadata; must be an object, {{}} if there is nothing to say");
+            let what = format!(
+                "{key} has no metadata; must be an object, {{}} if there is nothing to say"
+            );
             found(Severity::Error, Some(key), Broken::Format, what);
         }
         if let Some(word) = taken_for(&line.text, key) {
-            let what =
-                format!("{key}: this line contains the word {word}, and MLPerf's rcp_checker takes it for a line of that key");
+            let what = format!(
+                "{key}: this line contains the word {word}, and MLPerf's rcp_checker takes it for a line of that key"
+            );
             found(Severity::Note, Some(key), Broken::Later, what);
         }
         events.push((number, event));
     }
     if events.is_empty() {
-        findings.push(Finding::missing(None, Broken::Format, format!("no line holds \"{}\" and an event", parse::TOKEN)));
+        findings.push(Finding::missing(
+            None,
+            Broken::Format,
+            format!("no line holds \"{}\" and an event", parse::TOKEN),
+        ));
     }
     events
 }
@@ -223,15 +258,29 @@ fn taken_for(text: &str, key: &str) -> Option<&'static str> {
 fn later(events: &[(usize, Event)], division: Option<Division>, findings: &mut Vec<Finding>) {
     let mut note = |line, key: &str, message: &str| {
         let (key, message) = (Some(key.to_owned()), message.to_owned());
-        findings.push(Finding { severity: Severity::Note, line, key, rule: Broken::Later, message });
+        findings.push(Finding {
+            severity: Severity::Note,
+            line,
+            key,
+            rule: Broken::Later,
+            message,
+        });
     };
     for (line, event) in events.iter().filter(|(_, e)| e.key == "run_stop") {
         if event.meta("status").is_some_and(|s| s != "success") {
-            note(Some(*line), "run_stop", "run_stop: status is not \"success\"; the run counts as not converged");
+            note(
+                Some(*line),
+                "run_stop",
+                "run_stop: status is not \"success\"; the run counts as not converged",
+            );
         }
     }
     if division == Some(Division::Closed) && !events.iter().any(|(_, e)| e.key == "seed") {
-        note(None, "seed", "seed is missing; MLPerf's package_checker wants one in every run of the closed division");
+        note(
+            None,
+            "seed",
+            "seed is missing; MLPerf's package_checker wants one in every run of the closed division",
+        );
     }
 }
 
@@ -249,7 +298,14 @@ struct Judge<'a> {
 impl<'a> Judge<'a> {
     fn new(rules: &'a RuleSet) -> Self {
         let by_key = rules.rules.iter().map(|r| (r.key, *r)).collect();
-        Judge { rules, by_key, seen: HashSet::new(), open: HashMap::new(), first_init: None, division: None }
+        Judge {
+            rules,
+            by_key,
+            seen: HashSet::new(),
+            open: HashMap::new(),
+            first_init: None,
+            division: None,
+        }
     }
 
     /// Judges a line and remembers it.
@@ -258,15 +314,26 @@ impl<'a> Judge<'a> {
         // A line without value or metadata has had its finding.
         if event.value.is_some() && event.metadata.is_some() {
             let broken = rule.checks.iter().filter_map(|c| self.broken(c, event));
-            findings.extend(broken.map(|(rule, message)| Finding::error(line, &event.key, rule, message)));
-            if event.key == "eval_accuracy" && self.rules.target.is_some() && holds::number(event.value.as_ref()).is_none() {
-                let message = format!("eval_accuracy is {}; must be a number", holds::shown(event.value.as_ref()));
+            findings.extend(
+                broken.map(|(rule, message)| Finding::error(line, &event.key, rule, message)),
+            );
+            if event.key == "eval_accuracy"
+                && self.rules.target.is_some()
+                && holds::number(event.value.as_ref()).is_none()
+            {
+                let message = format!(
+                    "eval_accuracy is {}; must be a number",
+                    holds::shown(event.value.as_ref())
+                );
                 findings.push(Finding::error(line, &event.key, Broken::Value, message));
             }
         }
         self.seen.insert(&event.key);
         match event.key.as_str() {
-            "init_start" => self.first_init = Some(self.first_init.map_or(event.time_ms, |first| first.min(event.time_ms))),
+            "init_start" => {
+                self.first_init =
+                    Some(self.first_init.map_or(event.time_ms, |first| first.min(event.time_ms)))
+            }
             "submission_division" => self.division = self.division.or(Some(event)),
             _ => {}
         }
@@ -282,19 +349,30 @@ impl<'a> Judge<'a> {
         let key = &event.key;
         let order = |right: bool, what: String| (!right).then_some((Broken::Order, what));
         match *check {
-            Check::After(other) => {
-                order(self.seen.contains(other), format!("{key} has no {other} before it; must come after one"))
+            Check::After(other) => order(
+                self.seen.contains(other),
+                format!("{key} has no {other} before it; must come after one"),
+            ),
+            Check::Before(other) if other == key => {
+                order(!self.seen.contains(other), format!("{key} comes a second time"))
             }
-            Check::Before(other) if other == key => order(!self.seen.contains(other), format!("{key} comes a second time")),
-            Check::Before(other) => order(!self.seen.contains(other), format!("{key} comes after {other}; must come before it")),
-            Check::Within(name) => order(self.open.contains_key(name), format!("{key} stands where no {name}_start is open")),
-            Check::Outside(name) => {
-                order(!self.open.contains_key(name), format!("{key} comes before the last {name}'s {name}_stop"))
-            }
+            Check::Before(other) => order(
+                !self.seen.contains(other),
+                format!("{key} comes after {other}; must come before it"),
+            ),
+            Check::Within(name) => order(
+                self.open.contains_key(name),
+                format!("{key} stands where no {name}_start is open"),
+            ),
+            Check::Outside(name) => order(
+                !self.open.contains_key(name),
+                format!("{key} comes before the last {name}'s {name}_stop"),
+            ),
             Check::SameEpoch(name) => {
                 let open = self.open.get(name)?;
                 let (open, closed) = (holds::number(*open), holds::number(event.meta("epoch_num")));
-                let what = || format!("{key} has another epoch_num in its metadata than its {name}_start");
+                let what =
+                    || format!("{key} has another epoch_num in its metadata than its {name}_start");
                 (open.is_none() || open != closed).then(|| (Broken::Metadata, what()))
             }
             Check::InitForward => {
@@ -312,7 +390,11 @@ impl<'a> Judge<'a> {
         let key = &event.key;
         let minutes = match (self.rules.init, self.division) {
             (InitLimit::Minutes(minutes), _) => minutes,
-            (InitLimit::ByDivision { open, .. }, Some(division)) if division.text() == Some("open") => open,
+            (InitLimit::ByDivision { open, .. }, Some(division))
+                if division.text() == Some("open") =>
+            {
+                open
+            }
             (InitLimit::ByDivision { closed, .. }, Some(_)) => closed,
             (InitLimit::ByDivision { .. }, None) => 0,
         };
@@ -329,10 +411,22 @@ impl<'a> Judge<'a> {
 
 impl Finding {
     fn error(line: usize, key: &str, rule: Broken, message: String) -> Self {
-        Finding { severity: Severity::Error, line: Some(line), key: Some(key.to_owned()), rule, message }
+        Finding {
+            severity: Severity::Error,
+            line: Some(line),
+            key: Some(key.to_owned()),
+            rule,
+            message,
+        }
     }
 
     fn missing(key: Option<&str>, rule: Broken, message: String) -> Self {
-        Finding { severity: Severity::Error, line: None, key: key.map(ToOwned::to_owned), rule, message }
+        Finding {
+            severity: Severity::Error,
+            line: None,
+            key: key.map(ToOwned::to_owned),
+            rule,
+            message,
+        }
     }
 }

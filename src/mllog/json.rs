@@ -4,7 +4,8 @@ use serde::Serialize;
 use serde_json::ser::Formatter;
 use std::io::{self, Write};
 
-/// `value` with `", "` and `": "` between items, non-ASCII characters escaped, floats as Python's `repr` prints them.
+/// `value` with `", "` and `": "` between items, non-ASCII characters escaped, floats as Python's
+/// `repr` prints them.
 pub(super) fn dumps(value: &impl Serialize) -> serde_json::Result<String> {
     let mut out = Vec::with_capacity(256);
     value.serialize(&mut serde_json::Serializer::with_formatter(&mut out, Python))?;
@@ -30,7 +31,11 @@ impl Formatter for Python {
         w.write_all(repr(value).as_bytes())
     }
 
-    fn write_string_fragment<W: ?Sized + Write>(&mut self, w: &mut W, fragment: &str) -> io::Result<()> {
+    fn write_string_fragment<W: ?Sized + Write>(
+        &mut self,
+        w: &mut W,
+        fragment: &str,
+    ) -> io::Result<()> {
         let mut units = [0u16; 2];
         for c in fragment.chars() {
             if c.is_ascii() {
@@ -45,8 +50,9 @@ impl Formatter for Python {
     }
 }
 
-/// Shortest digits that read back as `value`; an exponent of two digits at least below 1e-4 and from 1e16 on (CPython,
-/// `float.__repr__`). Finite values only: serde_json writes the others as null before it comes here.
+/// Shortest digits that read back as `value`; an exponent of two digits at least below 1e-4 and
+/// from 1e16 on (CPython, `float.__repr__`). Finite values only: serde_json writes the others as
+/// null before it comes here.
 fn repr(value: f64) -> String {
     if value == 0.0 || (1e-4..1e16).contains(&value.abs()) {
         return format!("{value:?}");

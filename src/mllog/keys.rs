@@ -1,7 +1,7 @@
 //! Hyperparameters as MLPerf names them: a key, and where a workload holds its value.
 //!
-//! Names: mlcommons/logging, mlperf_logging/mllog/constants.py. A key whose value the workload does not have (an epsilon of
-//! plain SGD) is left out rather than made up.
+//! Names: mlcommons/logging, mlperf_logging/mllog/constants.py. A key whose value the workload does
+//! not have (an epsilon of plain SGD) is left out rather than made up.
 
 use crate::{
     backend::Precision,
@@ -88,7 +88,8 @@ pub(super) const ADAM: &[Key] = &[
     }),
 ];
 
-/// Regularisation. No optimizer here decays weights; DeepFM's L2 on embeddings goes by its own name.
+/// Regularisation. No optimizer here decays weights; DeepFM's L2 on embeddings goes by its own
+/// name.
 pub(super) const REGULARISATION: &[Key] = &[
     key("opt_weight_decay", |_| Some(json!(0))),
     key("embedding_l2", |w| match w.model {
@@ -97,8 +98,8 @@ pub(super) const REGULARISATION: &[Key] = &[
     }),
 ];
 
-/// Operands of matrix products, which are rounded only on their way into a product, and rows of tables where they are stored in
-/// 16 bits.
+/// Operands of matrix products, which are rounded only on their way into a product, and rows of
+/// tables where they are stored in 16 bits.
 pub(super) const PRECISION: &[Key] = &[
     key("lowest_numerical_precision_in_linear", |w| {
         Some(json!(match w.engine.precision {
@@ -108,7 +109,11 @@ pub(super) const PRECISION: &[Key] = &[
         }))
     }),
     // A key of our own, which checkers pass over.
-    key("embedding_rows", |w| Some(w.engine.embedding_rows).filter(|&rows| rows != RowKind::Fp32).map(|rows| json!(rows.name()))),
+    key("embedding_rows", |w| {
+        Some(w.engine.embedding_rows)
+            .filter(|&rows| rows != RowKind::Fp32)
+            .map(|rows| json!(rows.name()))
+    }),
 ];
 
 /// The f64 that a person wrote when they wrote this f32: 0.1, not 0.10000000149.
@@ -137,7 +142,8 @@ fn schedule_name(w: &Workload) -> &'static str {
 
 fn warmup_steps(w: &Workload) -> u64 {
     match w.schedule {
-        ScheduleSpec::FacebookPolicy { warmup_steps, .. } | ScheduleSpec::WarmupPolynomial { warmup_steps, .. } => warmup_steps,
+        ScheduleSpec::FacebookPolicy { warmup_steps, .. }
+        | ScheduleSpec::WarmupPolynomial { warmup_steps, .. } => warmup_steps,
         _ => 0,
     }
 }
@@ -148,17 +154,20 @@ struct Polynomial {
     power: f64,
 }
 
-/// Polynomial decay as MLPerf describes a schedule; a constant rate is one of 0 steps, whose power (2 by the rules) has no
-/// effect. `None` for schedules that are no such thing.
+/// Polynomial decay as MLPerf describes a schedule; a constant rate is one of 0 steps, whose power
+/// (2 by the rules) has no effect. `None` for schedules that are no such thing.
 fn polynomial(w: &Workload) -> Option<Polynomial> {
     match w.schedule {
         ScheduleSpec::Constant => Some(Polynomial { start: 0, steps: 0, power: 2.0 }),
         ScheduleSpec::FacebookPolicy { decay_start_step: start, decay_steps: steps, .. } => {
             Some(Polynomial { start, steps, power: 2.0 })
         }
-        ScheduleSpec::WarmupPolynomial { decay_start_step: start, decay_steps: steps, power, .. } => {
-            Some(Polynomial { start, steps, power })
-        }
+        ScheduleSpec::WarmupPolynomial {
+            decay_start_step: start,
+            decay_steps: steps,
+            power,
+            ..
+        } => Some(Polynomial { start, steps, power }),
         ScheduleSpec::MultiStep { .. } | ScheduleSpec::ReduceOnPlateau { .. } => None,
     }
 }
@@ -171,8 +180,12 @@ struct Adagrad {
 
 fn adagrad(w: &Workload) -> Option<Adagrad> {
     match w.optimizer.rule {
-        OptimizerSpec::Adagrad { eps, initial_accumulator: initial, lr_decay: decay } => Some(Adagrad { eps, initial, decay }),
-        OptimizerSpec::RowwiseAdagrad { eps, initial_accumulator: initial } => Some(Adagrad { eps, initial, decay: 0.0 }),
+        OptimizerSpec::Adagrad { eps, initial_accumulator: initial, lr_decay: decay } => {
+            Some(Adagrad { eps, initial, decay })
+        }
+        OptimizerSpec::RowwiseAdagrad { eps, initial_accumulator: initial } => {
+            Some(Adagrad { eps, initial, decay: 0.0 })
+        }
         OptimizerSpec::Sgd | OptimizerSpec::Adam { .. } => None,
     }
 }

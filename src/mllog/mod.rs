@@ -1,8 +1,9 @@
 //! MLPerf training logs: `:::MLLOG {json}` lines, written as each event happens.
 //!
-//! What a benchmark's log holds is a row of [`benchmark::BENCHMARKS`]; [`writer::MlLog`] listens to the training loop and writes;
-//! [`parse`] reads anybody's and [`check`] judges them by [`rules`]. Format and keys: mlcommons/logging, mlperf_logging/mllog and
-//! compliance_checker (package `mlperf-logging` 4.1.68).
+//! What a benchmark's log holds is a row of [`benchmark::BENCHMARKS`]; [`writer::MlLog`] listens to
+//! the training loop and writes; [`parse`] reads anybody's and [`check`] judges them by [`rules`].
+//! Format and keys: mlcommons/logging, mlperf_logging/mllog and compliance_checker (package
+//! `mlperf-logging` 4.1.68).
 
 pub mod benchmark;
 pub mod check;

@@ -1,10 +1,11 @@
 //! Reads MLPerf logs, ours and everybody's.
 //!
 //! What counts as a line is what MLPerf's own parser takes for one (mlcommons/logging,
-//! mlperf_logging/compliance_checker/mlp_parser): the token `:::MLLOG ` may stand behind any prefix (`[0] `, `0: `), and only
-//! what follows its last occurrence counts; lines without it are other output. JSON may be compact or not, with keys in any
-//! order; lines may end in CRLF. Nothing here judges a log: a line that the checker dies on is handed out with what is wrong, for
-//! a validator to report and a reader to pass over.
+//! mlperf_logging/compliance_checker/mlp_parser): the token `:::MLLOG ` may stand behind any prefix
+//! (`[0] `, `0: `), and only what follows its last occurrence counts; lines without it are other
+//! output. JSON may be compact or not, with keys in any order; lines may end in CRLF. Nothing here
+//! judges a log: a line that the checker dies on is handed out with what is wrong, for a validator
+//! to report and a reader to pass over.
 //!
 //! ```
 //! use dlrm_bench::mllog::parse;
@@ -39,12 +40,13 @@ pub struct Event {
     pub namespace: Option<String>,
     /// Milliseconds since 1970; always finite. Some writers make a float or a string of it.
     pub time_ms: f64,
-    /// `INTERVAL_START`, `INTERVAL_END` or `POINT_IN_TIME`; some submitters write `INTERVAL_START` for `init_stop`, so do not
-    /// rely on it.
+    /// `INTERVAL_START`, `INTERVAL_END` or `POINT_IN_TIME`; some submitters write `INTERVAL_START`
+    /// for `init_stop`, so do not rely on it.
     pub event_type: Option<String>,
     /// What happened.
     pub key: String,
-    /// `None` if the line has no `value` at all (MLPerf's checker dies on that); `Some(Value::Null)` if it says null.
+    /// `None` if the line has no `value` at all (MLPerf's checker dies on that);
+    /// `Some(Value::Null)` if it says null.
     pub value: Option<Value>,
     /// `None` if the line has no `metadata` at all (MLPerf's checker dies on that).
     pub metadata: Option<Value>,
@@ -78,11 +80,15 @@ pub enum LineError {
     Time(String),
 }
 
-/// All lines of `log` that have the token, in order. Never fails and never panics, whatever the bytes.
+/// All lines of `log` that have the token, in order. Never fails and never panics, whatever the
+/// bytes.
 pub fn lines(log: &[u8]) -> impl Iterator<Item = Line<'_>> {
-    // Python reads a lone CR as the end of a line, and progress bars write it; for the number only LF counts.
+    // Python reads a lone CR as the end of a line, and progress bars write it; for the number only
+    // LF counts.
     let numbered = log.split(|&b| b == b'\n').zip(1..);
-    numbered.flat_map(|(text, number)| text.split(|&b| b == b'\r').filter_map(move |text| line(text, number)))
+    numbered.flat_map(|(text, number)| {
+        text.split(|&b| b == b'\r').filter_map(move |text| line(text, number))
+    })
 }
 
 fn line(bytes: &[u8], number: usize) -> Option<Line<'_>> {

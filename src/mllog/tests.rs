@@ -38,7 +38,12 @@ fn workload(text: &str, set: &[&str]) -> Workload {
 fn dcnv2() -> Workload {
     let mut w = workload(
         DLRM,
-        &["optimizer.kind=adagrad", "optimizer.learning_rate=0.005", "optimizer.eps=1e-8", "train.batch_size=65536"],
+        &[
+            "optimizer.kind=adagrad",
+            "optimizer.learning_rate=0.005",
+            "optimizer.eps=1e-8",
+            "train.batch_size=65536",
+        ],
     );
     w.schedule = crate::optim::ScheduleSpec::Constant;
     w.mlperf.benchmark = "dlrm_dcnv2".into();
@@ -58,7 +63,15 @@ fn eval(auc: f64) -> EvalEvent {
         f1: 0.5,
         average_precision: 0.5,
     };
-    EvalEvent { step: 5, progress: 0.05, samples: 500, elapsed: 2.0, seconds: 0.5, quality, best_auc: auc }
+    EvalEvent {
+        step: 5,
+        progress: 0.05,
+        samples: 500,
+        elapsed: 2.0,
+        seconds: 0.5,
+        quality,
+        best_auc: auc,
+    }
 }
 
 fn outcome(success: bool) -> Outcome {
@@ -112,7 +125,8 @@ fn stable(path: &Path) -> Vec<String> {
             let (head, rest) = line.split_once("\"time_ms\": ").unwrap();
             let (time, rest) = rest.split_once(", ").unwrap();
             assert!(time.parse::<u64>().unwrap() > 1_600_000_000_000);
-            let (middle, rest) = rest.split_once("\"file\": \"src/mllog/writer.rs\", \"lineno\": ").unwrap();
+            let (middle, rest) =
+                rest.split_once("\"file\": \"src/mllog/writer.rs\", \"lineno\": ").unwrap();
             let digits = rest.find(|c: char| !c.is_ascii_digit()).unwrap();
             assert!(digits > 0);
             format!("{head}{middle}{}", rest[digits..].trim_start_matches(", "))
@@ -243,7 +257,10 @@ fn lines_appear_as_events_happen_and_a_dropped_log_is_closed_as_aborted() {
     log.init_start().unwrap();
     assert!(stable(&path).last().unwrap().contains("\"seed\""));
     drop(log);
-    assert_eq!(stable(&path).last(), golden(&[("E", "run_stop", "null", r#""status": "aborted""#)]).last());
+    assert_eq!(
+        stable(&path).last(),
+        golden(&[("E", "run_stop", "null", r#""status": "aborted""#)]).last()
+    );
 
     let mut log = MlLog::create(&path, &w, "epyc-2c").unwrap();
     begin(&mut log, &w);
@@ -280,12 +297,25 @@ fn unknown_benchmarks_and_unwritable_files_are_named() {
 /// Runs MLPerf's checker; `None` = passed.
 fn check(python: &str, log: &Path, benchmark: &Benchmark) -> Option<String> {
     let mut command = Command::new(python);
-    command.args(["-m", "mlperf_logging.compliance_checker", "--usage", "training", "--werror", "--ruleset", benchmark.ruleset]);
+    command.args([
+        "-m",
+        "mlperf_logging.compliance_checker",
+        "--usage",
+        "training",
+        "--werror",
+        "--ruleset",
+        benchmark.ruleset,
+    ]);
     if let Some(file) = benchmark.rule_file {
         command.arg("--config").arg(Path::new(env!("CARGO_MANIFEST_DIR")).join(file));
     }
-    let output = command.arg("--log_output").arg(log.with_extension("checker")).arg(log).output().unwrap();
-    let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let output =
+        command.arg("--log_output").arg(log.with_extension("checker")).arg(log).output().unwrap();
+    let text = format!(
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
     (!output.status.success() || !text.contains("SUCCESS")).then_some(text)
 }
 
@@ -319,13 +349,21 @@ fn mlperf_s_own_checker_agrees() {
     for benchmark in ["dlrm", "dlrm_dcnv2"] {
         capped.mlperf.benchmark = benchmark.into();
         let log = play(dir.path(), &capped, 0.6);
-        assert_eq!(check(&python, &log, Benchmark::named(benchmark).unwrap()), None, "open, other shapes");
+        assert_eq!(
+            check(&python, &log, Benchmark::named(benchmark).unwrap()),
+            None,
+            "open, other shapes"
+        );
     }
     // The checker does look: a target that was missed, a DeepFM log that lacks its end.
     let log = play(dir.path(), &cases[0].0, 0.8);
     assert!(check(&python, &log, Benchmark::named("dlrm").unwrap()).is_some());
     let log = play(dir.path(), &cases[2].0, 0.8);
     let text = std::fs::read_to_string(&log).unwrap();
-    std::fs::write(&log, text.lines().filter(|l| !l.contains("run_stop")).collect::<Vec<_>>().join("\n")).unwrap();
+    std::fs::write(
+        &log,
+        text.lines().filter(|l| !l.contains("run_stop")).collect::<Vec<_>>().join("\n"),
+    )
+    .unwrap();
     assert!(check(&python, &log, Benchmark::named("deepfm").unwrap()).is_some());
 }

@@ -17,8 +17,9 @@ use std::{
     time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
-/// Writes a run's MLPerf log: one file, one run. Every line goes to the file at once, so that a run that is killed leaves all
-/// that had happened. If training is given up without a word (a panic, say), dropping the writer closes the log as aborted.
+/// Writes a run's MLPerf log: one file, one run. Every line goes to the file at once, so that a run
+/// that is killed leaves all that had happened. If training is given up without a word (a panic,
+/// say), dropping the writer closes the log as aborted.
 #[derive(Debug)]
 pub struct MlLog {
     file: File,
@@ -38,8 +39,8 @@ struct Open {
     epoch: Option<u64>,
 }
 
-/// Wall-clock milliseconds that advance with the monotonic clock: a correction of the machine's time during a run must not
-/// change how long the run took.
+/// Wall-clock milliseconds that advance with the monotonic clock: a correction of the machine's
+/// time during a run must not change how long the run took.
 #[derive(Debug)]
 struct Clock {
     origin_ms: i64,
@@ -48,7 +49,8 @@ struct Clock {
 
 impl Clock {
     fn new() -> Self {
-        let origin_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as i64);
+        let origin_ms =
+            SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as i64);
         Clock { origin_ms, since: Instant::now() }
     }
 
@@ -97,8 +99,8 @@ impl Serialize for Metadata<'_> {
 }
 
 impl MlLog {
-    /// Creates the log at `path`; what was there is lost. `platform` is the system's name where the workload gives none.
-    /// Nothing is written before the first event.
+    /// Creates the log at `path`; what was there is lost. `platform` is the system's name where the
+    /// workload gives none. Nothing is written before the first event.
     ///
     /// # Errors
     /// If the benchmark is none that logs are written for, or the file cannot be made.
@@ -106,12 +108,19 @@ impl MlLog {
         let name = &workload.mlperf.benchmark;
         let benchmark = Benchmark::named(name).ok_or_else(|| {
             let known: Vec<_> = BENCHMARKS.iter().map(|b| b.name).collect();
-            let what = format!("mlperf.benchmark is \"{name}\"; must be one of {}", known.join(", "));
+            let what =
+                format!("mlperf.benchmark is \"{name}\"; must be one of {}", known.join(", "));
             io::Error::new(io::ErrorKind::InvalidInput, what)
         })?;
-        let file = File::create(path).map_err(|e| io::Error::new(e.kind(), format!("{}: {e}", path.display())))?;
-        let hyperparameters =
-            benchmark.keys.iter().copied().flatten().filter_map(|k| Some((k.name, (k.value)(workload)?))).collect();
+        let file = File::create(path)
+            .map_err(|e| io::Error::new(e.kind(), format!("{}: {e}", path.display())))?;
+        let hyperparameters = benchmark
+            .keys
+            .iter()
+            .copied()
+            .flatten()
+            .filter_map(|k| Some((k.name, (k.value)(workload)?)))
+            .collect();
         Ok(MlLog {
             file,
             benchmark,
@@ -137,8 +146,10 @@ impl MlLog {
         from: &'static Location<'static>,
     ) -> io::Result<()> {
         let metadata = Metadata { from, more };
-        let line = Line { namespace: "", time_ms: self.clock.ms(), event_type, key, value, metadata };
-        // One write a line: a reader that follows the file, or finds it after a crash, sees whole lines.
+        let line =
+            Line { namespace: "", time_ms: self.clock.ms(), event_type, key, value, metadata };
+        // One write a line: a reader that follows the file, or finds it after a crash, sees whole
+        // lines.
         self.file.write_all(format!(":::MLLOG {}\n", dumps(&line)?).as_bytes())
     }
 
@@ -171,9 +182,14 @@ impl MlLog {
     }
 }
 
-/// Who submits what. `cache_clear` is false since this program does not drop the operating system's page cache (that takes
-/// root): data files may well be in memory when a run starts. Planted data has no files.
-fn submission(benchmark: &Benchmark, workload: &Workload, platform: &str) -> Vec<(&'static str, Value)> {
+/// Who submits what. `cache_clear` is false since this program does not drop the operating system's
+/// page cache (that takes root): data files may well be in memory when a run starts. Planted data
+/// has no files.
+fn submission(
+    benchmark: &Benchmark,
+    workload: &Workload,
+    platform: &str,
+) -> Vec<(&'static str, Value)> {
     let m = &workload.mlperf;
     let mut lines = vec![
         ("submission_benchmark", json!(benchmark.name)),
@@ -201,7 +217,13 @@ impl Listener for MlLog {
     fn params_ready(&mut self, params: &[ParamSpec]) -> io::Result<()> {
         for tensor in self.benchmark.tensors(params) {
             let more = [("tensor", json!(tensor))];
-            self.line(EventType::PointInTime, "weights_initialization", &Value::Null, &more, Location::caller())?;
+            self.line(
+                EventType::PointInTime,
+                "weights_initialization",
+                &Value::Null,
+                &more,
+                Location::caller(),
+            )?;
         }
         Ok(())
     }
@@ -229,10 +251,19 @@ impl Listener for MlLog {
         let auc = eval.quality.auc;
         if !auc.is_finite() {
             // JSON has no NaN, and the checker dies on null.
-            return Err(io::Error::new(io::ErrorKind::InvalidData, format!("AUC is {auc} after step {}", eval.step)));
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                format!("AUC is {auc} after step {}", eval.step),
+            ));
         }
         let epoch_num = [self.progress(eval.progress)];
-        self.line(EventType::PointInTime, "eval_accuracy", &json!(auc), &epoch_num, Location::caller())?;
+        self.line(
+            EventType::PointInTime,
+            "eval_accuracy",
+            &json!(auc),
+            &epoch_num,
+            Location::caller(),
+        )?;
         self.end("eval_stop", &epoch_num)
     }
 
@@ -250,7 +281,13 @@ impl Listener for MlLog {
         }
         if let Some(LossScale { scale, skipped_steps }) = outcome.loss_scale {
             let more = [("skipped_steps", json!(skipped_steps)), ("step", json!(outcome.steps))];
-            self.line(EventType::PointInTime, "loss_scale", &json!(scale), &more, Location::caller())?;
+            self.line(
+                EventType::PointInTime,
+                "loss_scale",
+                &json!(scale),
+                &more,
+                Location::caller(),
+            )?;
         }
         self.close(if outcome.success { "success" } else { "aborted" })
     }

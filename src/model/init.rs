@@ -13,13 +13,14 @@ use std::f64::consts::TAU;
 /// Where initial values come from.
 #[derive(Debug, Clone)]
 pub enum InitSource {
-    /// Counter-based: each element is a function of (seed, parameter, position), so tables fill in parallel.
+    /// Counter-based: each element is a function of (seed, parameter, position), so tables fill in
+    /// parallel.
     Philox {
         /// The run's seed.
         seed: u64,
     },
-    /// numpy's legacy generator, drawn from in the order of [`ModelSpec::params`], in f64 and then narrowed, as facebook's
-    /// program does.
+    /// numpy's legacy generator, drawn from in the order of [`ModelSpec::params`], in f64 and then
+    /// narrowed, as facebook's program does.
     Numpy(RandomState),
 }
 
@@ -68,17 +69,21 @@ impl Initializer {
                 }
                 // A bias follows its weight.
                 ParamKind::Bias => bias_law(mlp, p.shape[0], fan_in),
-                ParamKind::Table | ParamKind::FieldWeight => embedding_law(embedding, p.shape[0], p.shape[1]),
-                ParamKind::RowWeight | ParamKind::Scale | ParamKind::RunningVar => Law::Constant(1.0),
+                ParamKind::Table | ParamKind::FieldWeight => {
+                    embedding_law(embedding, p.shape[0], p.shape[1])
+                }
+                ParamKind::RowWeight | ParamKind::Scale | ParamKind::RunningVar => {
+                    Law::Constant(1.0)
+                }
                 ParamKind::Shift | ParamKind::RunningMean => Law::Constant(0.0),
             })
             .collect();
         Initializer { laws, source }
     }
 
-    /// Fills `out` with the initial values of parameter `index`, row-major. To be called for all of [`ModelSpec::params`] in
-    /// order, since numpy's generator moves on with each; values from Philox depend on `index` alone. Neither depends on the
-    /// number of threads.
+    /// Fills `out` with the initial values of parameter `index`, row-major. To be called for all of
+    /// [`ModelSpec::params`] in order, since numpy's generator moves on with each; values from
+    /// Philox depend on `index` alone. Neither depends on the number of threads.
     ///
     /// # Panics
     /// If the model has no parameter `index`, or `out` is not `spec.len()` long.
@@ -90,17 +95,35 @@ impl Initializer {
     /// The same for elements `at..` of a parameter that is filled part by part, in order.
     ///
     /// # Panics
-    /// If the model has no parameter `index`, the part does not lie inside it, or `at` is not a multiple of 4.
-    pub fn fill_part(&mut self, index: usize, spec: &ParamSpec, at: usize, out: &mut [f32], pool: &Pool) {
-        assert!(at.is_multiple_of(4) && at + out.len() <= spec.len(), "part at {at} of {}", spec.name);
+    /// If the model has no parameter `index`, the part does not lie inside it, or `at` is not a
+    /// multiple of 4.
+    pub fn fill_part(
+        &mut self,
+        index: usize,
+        spec: &ParamSpec,
+        at: usize,
+        out: &mut [f32],
+        pool: &Pool,
+    ) {
+        assert!(
+            at.is_multiple_of(4) && at + out.len() <= spec.len(),
+            "part at {at} of {}",
+            spec.name
+        );
         let law = self.laws[index];
         match &mut self.source {
-            _ if matches!(law, Law::Constant(_)) => out.fill(if law == Law::Constant(1.0) { 1.0 } else { 0.0 }),
+            _ if matches!(law, Law::Constant(_)) => {
+                out.fill(if law == Law::Constant(1.0) { 1.0 } else { 0.0 })
+            }
             InitSource::Philox { seed } => {
                 let draw = Draw { seed: *seed, parameter: index as u64, law };
-                pool.for_each_chunk(out, CHUNK, |chunk, _, part| draw.fill(at + chunk * CHUNK, part));
+                pool.for_each_chunk(out, CHUNK, |chunk, _, part| {
+                    draw.fill(at + chunk * CHUNK, part)
+                });
             }
-            InitSource::Numpy(state) => out.iter_mut().for_each(|x| *x = from_numpy(state, law) as f32),
+            InitSource::Numpy(state) => {
+                out.iter_mut().for_each(|x| *x = from_numpy(state, law) as f32)
+            }
         }
     }
 }
@@ -202,8 +225,8 @@ fn standard_normals(words: Philox, position: u64, out: &mut [f32]) {
     }
 }
 
-/// Four standard normal numbers from four words (Box & Muller 1958). libm's functions, unlike the platform's, give the same bits
-/// everywhere.
+/// Four standard normal numbers from four words (Box & Muller 1958). libm's functions, unlike the
+/// platform's, give the same bits everywhere.
 fn normal_block(w: [u32; 4]) -> [f32; 4] {
     let [a, b] = normal_pair(w[0], w[1]);
     let [c, d] = normal_pair(w[2], w[3]);
@@ -259,7 +282,11 @@ mod tests {
 
     #[test]
     fn philox_does_not_depend_on_threads_but_on_the_seed() {
-        for law in [EmbeddingInit::UniformSqrtInvRows, EmbeddingInit::Normal { std: 0.1 }, EmbeddingInit::TruncatedNormal] {
+        for law in [
+            EmbeddingInit::UniformSqrtInvRows,
+            EmbeddingInit::Normal { std: 0.1 },
+            EmbeddingInit::TruncatedNormal,
+        ] {
             let model = dlrm(MlpInit::Facebook, law);
             let one = fill_all(&model, InitSource::Philox { seed: 5 }, 1);
             assert_eq!(one, fill_all(&model, InitSource::Philox { seed: 5 }, 3));
@@ -267,11 +294,13 @@ mod tests {
         }
     }
 
-    /// Mean, standard deviation and largest value of a big table under each law, from either source.
+    /// Mean, standard deviation and largest value of a big table under each law, from either
+    /// source.
     #[test]
     fn tables_have_the_stated_law() {
         let bound = (1.0f64 / 20_001.0).sqrt();
-        // Standard deviation of a normal law cut at two of its own: sqrt(1 - 2 * 2 * phi(2) / (2 * Phi(2) - 1)) = 0.87963.
+        // Standard deviation of a normal law cut at two of its own: sqrt(1 - 2 * 2 * phi(2) / (2 *
+        // Phi(2) - 1)) = 0.87963.
         let cases = [
             (EmbeddingInit::UniformSqrtInvRows, bound / 3f64.sqrt(), bound),
             (EmbeddingInit::Normal { std: 0.1 }, 0.1, 0.7),
@@ -303,9 +332,14 @@ mod tests {
             for source in [InitSource::Philox { seed: 1 }, InitSource::Numpy(RandomState::new(1))] {
                 let model = dlrm(law, EmbeddingInit::UniformSqrtInvRows);
                 let all = fill_all(&model, source, 2);
-                let at = |name: &str| model.params().iter().position(|p| p.name == name).map(|i| &all[i]);
+                let at = |name: &str| {
+                    model.params().iter().position(|p| p.name == name).map(|i| &all[i])
+                };
                 let (w_mean, w_std) = moments(at("bot_l.0.weight").unwrap());
-                assert!((w_mean - mean).abs() < 0.02 && (w_std / weight_std - 1.0).abs() < 0.05, "{law:?}: {w_mean} {w_std}");
+                assert!(
+                    (w_mean - mean).abs() < 0.02 && (w_std / weight_std - 1.0).abs() < 0.05,
+                    "{law:?}: {w_mean} {w_std}"
+                );
                 let bias = at("bot_l.0.bias").unwrap();
                 match bias_std {
                     Some(std) => assert!((moments(bias).1 / std - 1.0).abs() < 0.15, "{law:?}"),
@@ -333,18 +367,24 @@ mod tests {
         for (p, x) in model.params().iter().zip(&all) {
             match p.kind {
                 ParamKind::Scale | ParamKind::RunningVar => assert!(x.iter().all(|&v| v == 1.0)),
-                ParamKind::Shift | ParamKind::RunningMean | ParamKind::Bias => assert!(x.iter().all(|&v| v == 0.0)),
+                ParamKind::Shift | ParamKind::RunningMean | ParamKind::Bias => {
+                    assert!(x.iter().all(|&v| v == 0.0))
+                }
                 _ => assert!(x.iter().all(|&v| v != 0.0), "{}", p.name),
             }
         }
     }
 
-    /// `python dlrm_s_pytorch.py --arch-embedding-size=4-3-2 ...` without `--debug-mode` draws its parameters first: expected
-    /// numbers from numpy 2.4.6, seed 123, uniform(-0.5, 0.5, (4, 2)), uniform(-sqrt(1/3), sqrt(1/3), (3, 2)), normal(0,
-    /// sqrt(2/7), (3, 4)), normal(0, sqrt(1/3), 3).
+    /// `python dlrm_s_pytorch.py --arch-embedding-size=4-3-2 ...` without `--debug-mode` draws its
+    /// parameters first: expected numbers from numpy 2.4.6, seed 123, uniform(-0.5, 0.5, (4, 2)),
+    /// uniform(-sqrt(1/3), sqrt(1/3), (3, 2)), normal(0, sqrt(2/7), (3, 4)), normal(0, sqrt(1/3),
+    /// 3).
     #[test]
     fn numpy_draws_in_facebook_order() {
-        let ModelSpec::Dlrm(mut spec) = dlrm(MlpInit::Facebook, EmbeddingInit::UniformSqrtInvRows) else { unreachable!() };
+        let ModelSpec::Dlrm(mut spec) = dlrm(MlpInit::Facebook, EmbeddingInit::UniformSqrtInvRows)
+        else {
+            unreachable!()
+        };
         (spec.dense, spec.tables, spec.dim, spec.bottom) = (4, vec![4, 3], 2, vec![3, 2]);
         let all = fill_all(&ModelSpec::Dlrm(spec), InitSource::Numpy(RandomState::new(123)), 2);
         assert_eq!(all[0][..3], NUMPY_TABLE_0);

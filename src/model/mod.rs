@@ -1,4 +1,5 @@
-//! What a DLRM or a DeepFM *is*: layers, sizes, parameter names and shapes, initialisers. No arithmetic.
+//! What a DLRM or a DeepFM *is*: layers, sizes, parameter names and shapes, initialisers. No
+//! arithmetic.
 
 pub mod init;
 pub mod params;
@@ -24,7 +25,8 @@ pub enum ModelSpec {
 pub struct DlrmSpec {
     /// Dense features of the data.
     pub dense: usize,
-    /// Zero columns appended to the dense input up to a multiple of this (1 = none; OneFlow pads 13 to 16).
+    /// Zero columns appended to the dense input up to a multiple of this (1 = none; OneFlow pads 13
+    /// to 16).
     pub dense_pad_to: usize,
     /// Rows of each embedding table.
     pub tables: Vec<usize>,
@@ -48,8 +50,8 @@ pub struct DlrmSpec {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(tag = "op", rename_all = "snake_case")]
 pub enum Interaction {
-    /// `concat[x, <T_i, T_j> for i > j]` (`i >= j` with `itself`), pairs in row-major order of the lower
-    /// triangle, then zeros up to a multiple of `pad_to`.
+    /// `concat[x, <T_i, T_j> for i > j]` (`i >= j` with `itself`), pairs in row-major order of the
+    /// lower triangle, then zeros up to a multiple of `pad_to`.
     Dot {
         /// Keep the diagonal.
         itself: bool,
@@ -68,20 +70,22 @@ pub enum Pooling {
     Sum,
     /// Mean of rows (an empty bag gives zeros).
     Mean,
-    /// Sum of rows, each times its own scalar, which stays 1 (facebook's `--weighted-pooling=fixed`).
+    /// Sum of rows, each times its own scalar, which stays 1 (facebook's
+    /// `--weighted-pooling=fixed`).
     WeightedFixed,
     /// The same with scalars that are trained.
     WeightedLearned,
 }
 
-/// DeepFM: `logit = sum_i w_i[id_i] + sum_{i<j} <v_i, v_j> + DNN(concat v)`; no global bias (the DNN's last bias serves).
+/// DeepFM: `logit = sum_i w_i[id_i] + sum_{i<j} <v_i, v_j> + DNN(concat v)`; no global bias (the
+/// DNN's last bias serves).
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct DeepFmSpec {
     /// Rows of each table: a `dim`-wide and a 1-wide one a column.
     pub tables: Vec<usize>,
-    /// Dense features of the data. Each is a field of its own: value times a learned `dim`-wide vector and a learned scalar
-    /// (`dense_emb` `[dense, dim]` and `dense_linear` `[dense, 1]`). Dense fields come before the categorical ones in the DNN's
-    /// input.
+    /// Dense features of the data. Each is a field of its own: value times a learned `dim`-wide
+    /// vector and a learned scalar (`dense_emb` `[dense, dim]` and `dense_linear` `[dense, 1]`).
+    /// Dense fields come before the categorical ones in the DNN's input.
     pub dense: usize,
     /// Embedding dimension.
     pub dim: usize,
@@ -91,7 +95,8 @@ pub struct DeepFmSpec {
     pub batch_norm: bool,
     /// Dropout probability after each hidden ReLU.
     pub dropout: f32,
-    /// `loss += l2/2 * (||E||^2 + ||w||^2)` over all rows of all tables (`dim`-wide and 1-wide), touched or not.
+    /// `loss += l2/2 * (||E||^2 + ||w||^2)` over all rows of all tables (`dim`-wide and 1-wide),
+    /// touched or not.
     pub embedding_l2: f32,
     /// Initialiser of DNN weights and biases.
     pub mlp_init: MlpInit,

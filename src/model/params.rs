@@ -15,8 +15,8 @@ pub enum ParamKind {
     Table,
     /// One scalar a row of a table `[rows, 1]`, ones at start: sparse gradient if learned.
     RowWeight,
-    /// One vector (or scalar) a dense column of a DeepFM, multiplied by the column's value: `[dense, dim]` or `[dense, 1]`.
-    /// Initialised like a table, but its gradient is dense.
+    /// One vector (or scalar) a dense column of a DeepFM, multiplied by the column's value:
+    /// `[dense, dim]` or `[dense, 1]`. Initialised like a table, but its gradient is dense.
     FieldWeight,
     /// Batch normalisation scale `[features]`, ones at start.
     Scale,
@@ -31,7 +31,8 @@ pub enum ParamKind {
 /// One parameter.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ParamSpec {
-    /// Name as facebook's state dict has it where there is a counterpart: `emb_l.0.weight`, `bot_l.0.weight`, `top_l.2.bias`.
+    /// Name as facebook's state dict has it where there is a counterpart: `emb_l.0.weight`,
+    /// `bot_l.0.weight`, `top_l.2.bias`.
     pub name: String,
     /// What it is.
     pub kind: ParamKind,
@@ -56,8 +57,9 @@ impl ParamSpec {
 }
 
 impl ModelSpec {
-    /// All parameters: tables first, then row weights, bottom MLP, top MLP (facebook's order of creation is
-    /// tables with their row weights, bottom, top); for DeepFM the `dim`-wide tables, the 1-wide ones, the DNN.
+    /// All parameters: tables first, then row weights, bottom MLP, top MLP (facebook's order of
+    /// creation is tables with their row weights, bottom, top); for DeepFM the `dim`-wide tables,
+    /// the 1-wide ones, the DNN.
     pub fn params(&self) -> Vec<ParamSpec> {
         match self {
             ModelSpec::Dlrm(m) => dlrm(m),
@@ -117,7 +119,11 @@ fn deepfm(m: &DeepFmSpec) -> Vec<ParamSpec> {
         if m.batch_norm {
             p.push(ParamSpec::new(format!("dnn.{i}.bn.scale"), ParamKind::Scale, &[h]));
             p.push(ParamSpec::new(format!("dnn.{i}.bn.shift"), ParamKind::Shift, &[h]));
-            p.push(ParamSpec::new(format!("dnn.{i}.bn.running_mean"), ParamKind::RunningMean, &[h]));
+            p.push(ParamSpec::new(
+                format!("dnn.{i}.bn.running_mean"),
+                ParamKind::RunningMean,
+                &[h],
+            ));
             p.push(ParamSpec::new(format!("dnn.{i}.bn.running_var"), ParamKind::RunningVar, &[h]));
         }
         n = h;

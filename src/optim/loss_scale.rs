@@ -1,5 +1,6 @@
-//! Loss scaling: gradients are made larger by a factor while they pass through f16, so that small ones do not vanish, and
-//! smaller again before the update (Micikevicius et al. 2018, arXiv:1710.03740, section 3.2).
+//! Loss scaling: gradients are made larger by a factor while they pass through f16, so that small
+//! ones do not vanish, and smaller again before the update (Micikevicius et al. 2018,
+//! arXiv:1710.03740, section 3.2).
 
 use serde::{Deserialize, Serialize};
 
@@ -14,8 +15,8 @@ pub enum LossScaleSpec {
         /// The factor.
         scale: f64,
     },
-    /// Halved when a gradient overflows, doubled after so many steps without (torch's GradScaler, OneFlow's
-    /// DynamicLossScalePolicy).
+    /// Halved when a gradient overflows, doubled after so many steps without (torch's GradScaler,
+    /// OneFlow's DynamicLossScalePolicy).
     Dynamic {
         /// The factor at start: 65,536 in torch, 2^30 in OneFlow.
         initial: f64,
@@ -73,7 +74,8 @@ impl LossScaler {
         self.state
     }
 
-    /// Moves on after a step: `overflow` if a gradient was not finite, which must then not be applied.
+    /// Moves on after a step: `overflow` if a gradient was not finite, which must then not be
+    /// applied.
     pub fn settle(&mut self, overflow: bool) {
         let LossScaleSpec::Dynamic { growth_steps, .. } = self.spec else {
             self.state.skipped_steps += u64::from(overflow);
@@ -95,7 +97,8 @@ impl LossScaler {
 
 impl LossScaleSpec {
     /// The factor never leaves this range, so that it and its inverse are f32.
-    pub const RANGE: std::ops::RangeInclusive<f64> = 1.0 / (1u64 << 24) as f64..=(1u64 << 60) as f64;
+    pub const RANGE: std::ops::RangeInclusive<f64> =
+        1.0 / (1u64 << 24) as f64..=(1u64 << 60) as f64;
 
     /// Whether a factor may be used.
     pub fn allows(scale: f64) -> bool {

@@ -10,14 +10,15 @@ pub use loss_scale::{LossScale, LossScaleSpec, LossScaler};
 pub use schedule::{Schedule, ScheduleError, ScheduleSpec};
 
 /// An update rule; `g` is the gradient of the mean loss, summed over duplicates of a row first.
-/// Every rule works on dense parameters and, with the same arithmetic, on the touched rows of a table.
+/// Every rule works on dense parameters and, with the same arithmetic, on the touched rows of a
+/// table.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum OptimizerSpec {
     /// `p -= lr * g`.
     Sgd,
-    /// `G += g^2; p -= lr / (1 + (t - 1) * lr_decay) * g / (sqrt(G) + eps)` (torch.optim.Adagrad; TensorFlow's with
-    /// `eps = 0, initial_accumulator = 0.1`).
+    /// `G += g^2; p -= lr / (1 + (t - 1) * lr_decay) * g / (sqrt(G) + eps)` (torch.optim.Adagrad;
+    /// TensorFlow's with `eps = 0, initial_accumulator = 0.1`).
     Adagrad {
         /// Added to the root; torch's default is 1e-10.
         eps: f64,
@@ -26,8 +27,8 @@ pub enum OptimizerSpec {
         /// Decay of the rate with the step count.
         lr_decay: f64,
     },
-    /// Rows: `m += mean_k(g_k^2); p -= lr * g / (sqrt(m) + eps)`, one `m` a row; dense parameters: plain Adagrad
-    /// (facebookresearch/dlrm, optim/rwsadagrad.py).
+    /// Rows: `m += mean_k(g_k^2); p -= lr * g / (sqrt(m) + eps)`, one `m` a row; dense parameters:
+    /// plain Adagrad (facebookresearch/dlrm, optim/rwsadagrad.py).
     RowwiseAdagrad {
         /// Added to the root; 1e-10 in the original.
         eps: f64,
@@ -77,7 +78,8 @@ pub struct OptimizerConfig {
     pub rule: OptimizerSpec,
     /// Base learning rate, before the schedule.
     pub learning_rate: f64,
-    /// Scale all gradients so that their global 2-norm (dense, coalesced sparse, and regularisation terms) does not pass this
-    /// (`torch.nn.utils.clip_grad_norm_`: factor `clip / (norm + 1e-6)` when below 1).
+    /// Scale all gradients so that their global 2-norm (dense, coalesced sparse, and regularisation
+    /// terms) does not pass this (`torch.nn.utils.clip_grad_norm_`: factor `clip / (norm + 1e-6)`
+    /// when below 1).
     pub clip_norm: Option<f64>,
 }

@@ -1,12 +1,15 @@
-//! The update rules, element by element and row by row: plain arithmetic that every backend must match.
+//! The update rules, element by element and row by row: plain arithmetic that every backend must
+//! match.
 //!
-//! Computed in f32 in the order of torch's kernels; what depends on the step alone (bias corrections, decayed rates) is computed
-//! in f64 first. A rule is written once over [`Arithmetic`]; CPU kernels put whole registers in its place. Since nothing is fused
-//! or reordered, all of them give the same bits.
+//! Computed in f32 in the order of torch's kernels; what depends on the step alone (bias
+//! corrections, decayed rates) is computed in f64 first. A rule is written once over
+//! [`Arithmetic`]; CPU kernels put whole registers in its place. Since nothing is fused or
+//! reordered, all of them give the same bits.
 
 use super::{AdamForm, OptimizerSpec};
 
-/// What the rules compute with: one f32, or several side by side. Every operation is rounded once, as IEEE 754 says.
+/// What the rules compute with: one f32, or several side by side. Every operation is rounded once,
+/// as IEEE 754 says.
 pub trait Arithmetic: Copy {
     /// A constant.
     fn of(x: f32) -> Self;
@@ -54,14 +57,17 @@ pub trait Rule: Copy + Send + Sync {
     /// State buffers kept beside the parameters: 0, 1 or 2.
     const STATES: usize;
 
-    /// Whether a row of a table has one accumulator for all its columns: then a kernel adds the mean of the squared gradient
-    /// ([`sum_squares`] over the number of columns) to it and calls [`Rule::apply_scaled`] for each element.
+    /// Whether a row of a table has one accumulator for all its columns: then a kernel adds the
+    /// mean of the squared gradient ([`sum_squares`] over the number of columns) to it and calls
+    /// [`Rule::apply_scaled`] for each element.
     const ROWWISE: bool = false;
 
-    /// New parameter and state from a parameter, its gradient and state. States beyond [`Rule::STATES`] are passed through.
+    /// New parameter and state from a parameter, its gradient and state. States beyond
+    /// [`Rule::STATES`] are passed through.
     fn apply<A: Arithmetic>(self, p: A, g: A, s: [A; 2]) -> (A, [A; 2]);
 
-    /// New parameter of a row whose accumulator, already raised, is `m`. Only for rules with [`Rule::ROWWISE`].
+    /// New parameter of a row whose accumulator, already raised, is `m`. Only for rules with
+    /// [`Rule::ROWWISE`].
     fn apply_scaled<A: Arithmetic>(self, p: A, g: A, m: A) -> A {
         let _ = (g, m);
         p
@@ -104,8 +110,8 @@ impl Rule for Adagrad {
     }
 }
 
-/// Rows share one accumulator: `m += mean_k(g_k^2); p -= lr * (g / (sqrt(m) + eps))`; dense parameters as [`Adagrad`]
-/// (facebookresearch/dlrm: optim/rwsadagrad.py).
+/// Rows share one accumulator: `m += mean_k(g_k^2); p -= lr * (g / (sqrt(m) + eps))`; dense
+/// parameters as [`Adagrad`] (facebookresearch/dlrm: optim/rwsadagrad.py).
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct RowwiseAdagrad {
     /// Rate.
@@ -130,9 +136,9 @@ impl Rule for RowwiseAdagrad {
     }
 }
 
-/// Adam; torch: `p -= rate * m / (sqrt(v) / root + eps)` with `rate = lr / (1 - b1^t)`, `root = sqrt(1 - b2^t)` (pytorch:
-/// torch/optim/adam.py). TensorFlow's form (`p -= rate * m / (sqrt(v) + eps)`, `rate = lr * sqrt(1 - b2^t) / (1 - b1^t)`) is the
-/// same with `root = 1`.
+/// Adam; torch: `p -= rate * m / (sqrt(v) / root + eps)` with `rate = lr / (1 - b1^t)`, `root =
+/// sqrt(1 - b2^t)` (pytorch: torch/optim/adam.py). TensorFlow's form (`p -= rate * m / (sqrt(v) +
+/// eps)`, `rate = lr * sqrt(1 - b2^t) / (1 - b1^t)`) is the same with `root = 1`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Adam {
     /// `1 - beta1`.
@@ -161,7 +167,8 @@ impl Rule for Adam {
     }
 }
 
-/// Sum of squares in f32: sixteen running sums, then halves added to halves. The order depends on the length alone.
+/// Sum of squares in f32: sixteen running sums, then halves added to halves. The order depends on
+/// the length alone.
 pub fn sum_squares(x: &[f32]) -> f32 {
     let mut lanes = [0.0f32; 16];
     for c in x.chunks(16) {
@@ -197,9 +204,14 @@ impl Step {
             OptimizerSpec::Sgd => Step::Sgd(Sgd { lr: lr as f32 }),
             OptimizerSpec::Adagrad { eps, lr_decay, .. } => {
                 let steps = t.saturating_sub(1) as f64;
-                Step::Adagrad(Adagrad { lr: (lr / (1.0 + steps * lr_decay)) as f32, eps: eps as f32 })
+                Step::Adagrad(Adagrad {
+                    lr: (lr / (1.0 + steps * lr_decay)) as f32,
+                    eps: eps as f32,
+                })
             }
-            OptimizerSpec::RowwiseAdagrad { eps, .. } => Step::RowwiseAdagrad(RowwiseAdagrad { lr: lr as f32, eps: eps as f32 }),
+            OptimizerSpec::RowwiseAdagrad { eps, .. } => {
+                Step::RowwiseAdagrad(RowwiseAdagrad { lr: lr as f32, eps: eps as f32 })
+            }
             OptimizerSpec::Adam { beta1, beta2, eps, form, .. } => {
                 let correction1 = 1.0 - beta1.powf(t as f64);
                 let root = (1.0 - beta2.powf(t as f64)).sqrt();
@@ -220,7 +232,8 @@ impl Step {
     }
 }
 
-/// Updates dense parameters, one by one. `s0` and `s1` are as long as `p` where the rule has that state, else empty.
+/// Updates dense parameters, one by one. `s0` and `s1` are as long as `p` where the rule has that
+/// state, else empty.
 pub fn update(step: &Step, p: &mut [f32], g: &[f32], s0: &mut [f32], s1: &mut [f32]) {
     fn all<R: Rule>(rule: R, p: &mut [f32], g: &[f32], s: [&mut [f32]; 2]) {
         for i in 0..p.len() {
@@ -250,7 +263,8 @@ pub fn update_row(step: &Step, p: &mut [f32], g: &[f32], s0: &mut [f32], s1: &mu
 /// The state that a rule keeps.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct StateShape {
-    /// Buffers of one element a dense parameter, and of [`StateShape::row_width`] elements a row of a table.
+    /// Buffers of one element a dense parameter, and of [`StateShape::row_width`] elements a row of
+    /// a table.
     pub buffers: usize,
     /// Value of every element at start.
     pub initial: f32,
@@ -264,7 +278,9 @@ impl StateShape {
         let (buffers, initial, rowwise) = match *rule {
             OptimizerSpec::Sgd => (0, 0.0, false),
             OptimizerSpec::Adagrad { initial_accumulator, .. } => (1, initial_accumulator, false),
-            OptimizerSpec::RowwiseAdagrad { initial_accumulator, .. } => (1, initial_accumulator, true),
+            OptimizerSpec::RowwiseAdagrad { initial_accumulator, .. } => {
+                (1, initial_accumulator, true)
+            }
             OptimizerSpec::Adam { .. } => (2, 0.0, false),
         };
         StateShape { buffers, initial: initial as f32, rowwise }

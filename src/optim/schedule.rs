@@ -18,8 +18,9 @@ pub struct ScheduleError {
 pub enum ScheduleSpec {
     /// The base rate throughout.
     Constant,
-    /// facebookresearch/dlrm, dlrm_s_pytorch.py, `LRPolicyScheduler(W, S, D)`: `s < W`: `base * s / W`;
-    /// `S <= s < S + D`: `max(1e-7, base * ((D - (s - S)) / D)^2)`; otherwise the base rate, after the decay the last rate.
+    /// facebookresearch/dlrm, dlrm_s_pytorch.py, `LRPolicyScheduler(W, S, D)`: `s < W`: `base * s /
+    /// W`; `S <= s < S + D`: `max(1e-7, base * ((D - (s - S)) / D)^2)`; otherwise the base rate,
+    /// after the decay the last rate.
     FacebookPolicy {
         /// W.
         warmup_steps: u64,
@@ -27,12 +28,13 @@ pub enum ScheduleSpec {
         decay_start_step: u64,
         /// D.
         decay_steps: u64,
-        /// Reproduce the original's plateau with D > 0: the last warm-up rate `base * (W - 1) / W` instead of `base`
-        /// between warm-up and decay (quirk `fb.lr-plateau`).
+        /// Reproduce the original's plateau with D > 0: the last warm-up rate `base * (W - 1) / W`
+        /// instead of `base` between warm-up and decay (quirk `fb.lr-plateau`).
         plateau_quirk: bool,
     },
-    /// OneFlow DLRM, NVIDIA: linear warm-up from 0 over `warmup_steps` (0-based: the first rate is exactly 0), base rate until
-    /// `decay_start_step`, then `(base - end) * (1 - k / decay_steps)^power + end`.
+    /// OneFlow DLRM, NVIDIA: linear warm-up from 0 over `warmup_steps` (0-based: the first rate is
+    /// exactly 0), base rate until `decay_start_step`, then `(base - end) * (1 - k /
+    /// decay_steps)^power + end`.
     WarmupPolynomial {
         /// Steps of linear warm-up.
         warmup_steps: u64,
@@ -54,7 +56,8 @@ pub enum ScheduleSpec {
         /// Never below this.
         min_rate: f64,
     },
-    /// Times `factor` after `patience` evaluations without improvement of the monitored metric by `min_delta`.
+    /// Times `factor` after `patience` evaluations without improvement of the monitored metric by
+    /// `min_delta`.
     ReduceOnPlateau {
         /// Factor.
         factor: f64,
@@ -102,7 +105,10 @@ impl Schedule {
     /// If the rates or counts contradict each other.
     pub fn new(spec: &ScheduleSpec, base: f64) -> Result<Self, ScheduleError> {
         if !(base.is_finite() && base >= 0.0) {
-            return Err(error("base", format!("the base rate is {base}; it must be a number that is not negative")));
+            return Err(error(
+                "base",
+                format!("the base rate is {base}; it must be a number that is not negative"),
+            ));
         }
         check(spec, base)?;
         let plateau = Plateau { rate: base, best: f64::NEG_INFINITY, waited: 0 };
@@ -114,13 +120,23 @@ impl Schedule {
         let base = self.base;
         match self.spec {
             ScheduleSpec::Constant => base,
-            ScheduleSpec::FacebookPolicy { warmup_steps, decay_start_step, decay_steps, plateau_quirk } => {
-                facebook(base, step, warmup_steps, decay_start_step, decay_steps, plateau_quirk)
-            }
-            ScheduleSpec::WarmupPolynomial { warmup_steps, decay_start_step, decay_steps, power, end_rate } => {
+            ScheduleSpec::FacebookPolicy {
+                warmup_steps,
+                decay_start_step,
+                decay_steps,
+                plateau_quirk,
+            } => facebook(base, step, warmup_steps, decay_start_step, decay_steps, plateau_quirk),
+            ScheduleSpec::WarmupPolynomial {
+                warmup_steps,
+                decay_start_step,
+                decay_steps,
+                power,
+                end_rate,
+            } => {
                 let k = step.saturating_sub(1);
                 if decay_steps > 0 && k >= decay_start_step {
-                    let left = 1.0 - (k - decay_start_step).min(decay_steps) as f64 / decay_steps as f64;
+                    let left =
+                        1.0 - (k - decay_start_step).min(decay_steps) as f64 / decay_steps as f64;
                     (base - end_rate) * left.powf(power) + end_rate
                 } else if k < warmup_steps {
                     base * (k as f64 / warmup_steps as f64)
@@ -136,10 +152,14 @@ impl Schedule {
         }
     }
 
-    /// Tells the schedule the monitored metric of an evaluation (more is better). Only `ReduceOnPlateau` listens; an improvement
-    /// is a value of at least `best + min_delta`, as in FuxiCTR, and NaN is none.
+    /// Tells the schedule the monitored metric of an evaluation (more is better). Only
+    /// `ReduceOnPlateau` listens; an improvement is a value of at least `best + min_delta`, as in
+    /// FuxiCTR, and NaN is none.
     pub fn on_eval(&mut self, monitored: f64) {
-        let ScheduleSpec::ReduceOnPlateau { factor, patience, min_delta, min_rate } = self.spec else { return };
+        let ScheduleSpec::ReduceOnPlateau { factor, patience, min_delta, min_rate } = self.spec
+        else {
+            return;
+        };
         let p = &mut self.plateau;
         if monitored >= p.best + min_delta {
             (p.best, p.waited) = (monitored, 0);
@@ -176,7 +196,12 @@ fn error(key: &'static str, what: String) -> ScheduleError {
 fn check(spec: &ScheduleSpec, base: f64) -> Result<(), ScheduleError> {
     match *spec {
         ScheduleSpec::Constant => Ok(()),
-        ScheduleSpec::FacebookPolicy { warmup_steps, decay_start_step, decay_steps, plateau_quirk } => {
+        ScheduleSpec::FacebookPolicy {
+            warmup_steps,
+            decay_start_step,
+            decay_steps,
+            plateau_quirk,
+        } => {
             warmup_ends_first(warmup_steps, decay_start_step)?;
             if plateau_quirk && decay_steps > 0 && warmup_steps < 2 && decay_start_step > 1 {
                 let what = "the quirk fb.lr-plateau repeats the last rate of the warm-up, and there is none: the original stops \
@@ -185,18 +210,30 @@ fn check(spec: &ScheduleSpec, base: f64) -> Result<(), ScheduleError> {
             }
             Ok(())
         }
-        ScheduleSpec::WarmupPolynomial { warmup_steps, decay_start_step, decay_steps, power, end_rate } => {
+        ScheduleSpec::WarmupPolynomial {
+            warmup_steps,
+            decay_start_step,
+            decay_steps,
+            power,
+            end_rate,
+        } => {
             if decay_steps > 0 {
                 warmup_ends_first(warmup_steps, decay_start_step)?;
             }
             if !(power.is_finite() && power > 0.0) {
-                return Err(error("power", format!("it is {power}; it must be above 0, 2 in MLPerf")));
+                return Err(error(
+                    "power",
+                    format!("it is {power}; it must be above 0, 2 in MLPerf"),
+                ));
             }
             within("end_rate", end_rate, base)
         }
         ScheduleSpec::MultiStep { ref milestones, gamma, min_rate } => {
             if !milestones.is_sorted_by(|a, b| a < b) {
-                return Err(error("milestones", format!("{milestones:?} must ascend, each step once")));
+                return Err(error(
+                    "milestones",
+                    format!("{milestones:?} must ascend, each step once"),
+                ));
             }
             shrinks("gamma", gamma)?;
             within("min_rate", min_rate, base)
@@ -207,7 +244,10 @@ fn check(spec: &ScheduleSpec, base: f64) -> Result<(), ScheduleError> {
                 return Err(error("patience", what.into()));
             }
             if !(min_delta.is_finite() && min_delta >= 0.0) {
-                return Err(error("min_delta", format!("it is {min_delta}; it must not be negative")));
+                return Err(error(
+                    "min_delta",
+                    format!("it is {min_delta}; it must not be negative"),
+                ));
             }
             shrinks("factor", factor)?;
             within("min_rate", min_rate, base)
@@ -217,7 +257,9 @@ fn check(spec: &ScheduleSpec, base: f64) -> Result<(), ScheduleError> {
 
 fn warmup_ends_first(warmup: u64, start: u64) -> Result<(), ScheduleError> {
     if start < warmup {
-        let what = format!("it is {start}, within the {warmup} steps of warm-up; the decay must start at {warmup} or later");
+        let what = format!(
+            "it is {start}, within the {warmup} steps of warm-up; the decay must start at {warmup} or later"
+        );
         return Err(error("decay_start_step", what));
     }
     Ok(())
@@ -225,14 +267,20 @@ fn warmup_ends_first(warmup: u64, start: u64) -> Result<(), ScheduleError> {
 
 fn shrinks(key: &'static str, factor: f64) -> Result<(), ScheduleError> {
     if !(factor > 0.0 && factor < 1.0) {
-        return Err(error(key, format!("it is {factor}; a factor that lowers the rate lies between 0 and 1")));
+        return Err(error(
+            key,
+            format!("it is {factor}; a factor that lowers the rate lies between 0 and 1"),
+        ));
     }
     Ok(())
 }
 
 fn within(key: &'static str, rate: f64, base: f64) -> Result<(), ScheduleError> {
     if !(0.0..=base).contains(&rate) {
-        return Err(error(key, format!("it is {rate}; it must lie between 0 and the base rate {base}")));
+        return Err(error(
+            key,
+            format!("it is {rate}; it must lie between 0 and the base rate {base}"),
+        ));
     }
     Ok(())
 }
@@ -260,7 +308,12 @@ mod tests {
     }
 
     fn policy(w: u64, s: u64, d: u64, plateau_quirk: bool) -> ScheduleSpec {
-        ScheduleSpec::FacebookPolicy { warmup_steps: w, decay_start_step: s, decay_steps: d, plateau_quirk }
+        ScheduleSpec::FacebookPolicy {
+            warmup_steps: w,
+            decay_start_step: s,
+            decay_steps: d,
+            plateau_quirk,
+        }
     }
 
     fn oneflow() -> ScheduleSpec {
@@ -273,8 +326,8 @@ mod tests {
         }
     }
 
-    /// `--learning-rate=0.5 --lr-num-warmup-steps=5 --lr-decay-start-step=10 --lr-num-decay-steps=6`: the original's rates, by
-    /// hand.
+    /// `--learning-rate=0.5 --lr-num-warmup-steps=5 --lr-decay-start-step=10
+    /// --lr-num-decay-steps=6`: the original's rates, by hand.
     #[test]
     fn facebooks_policy_with_its_plateau() {
         let steps: Vec<u64> = (1..=18).collect();
@@ -292,13 +345,22 @@ mod tests {
     fn facebooks_policy_at_its_edges() {
         // No decay: the base rate from W on, with and without the quirk.
         for quirk in [false, true] {
-            near(&rates(&policy(4, 4, 0, quirk), 1.0, &[1, 3, 4, 5, 1000]), &[0.25, 0.75, 1.0, 1.0, 1.0]);
+            near(
+                &rates(&policy(4, 4, 0, quirk), 1.0, &[1, 3, 4, 5, 1000]),
+                &[0.25, 0.75, 1.0, 1.0, 1.0],
+            );
             near(&rates(&policy(0, 0, 0, quirk), 1.0, &[1, 2]), &[1.0, 1.0]);
         }
         // The floor.
         near(&rates(&policy(0, 1, 10_000, true), 0.1, &[1, 10_000, 20_000]), &[0.1, 1e-7, 1e-7]);
-        assert!(refusal(policy(5, 4, 6, false), 0.5).starts_with("schedule.decay_start_step: it is 4, within the 5 steps"));
-        assert!(refusal(policy(5, 0, 0, false), 0.5).contains("decay_start_step"), "the original refuses this without decay too");
+        assert!(
+            refusal(policy(5, 4, 6, false), 0.5)
+                .starts_with("schedule.decay_start_step: it is 4, within the 5 steps")
+        );
+        assert!(
+            refusal(policy(5, 0, 0, false), 0.5).contains("decay_start_step"),
+            "the original refuses this without decay too"
+        );
         // The original has no rate to repeat.
         assert!(refusal(policy(0, 10, 6, true), 0.5).contains("AttributeError"));
         assert!(refusal(policy(1, 10, 6, true), 0.5).contains("AttributeError"));
@@ -325,9 +387,17 @@ mod tests {
             power,
             end_rate,
         };
-        near(&rates(&spec(1.0, 0.2), 1.0, &[1, 2, 4, 5, 7, 8, 10, 11, 99]), &[0.0, 0.25, 0.75, 1.0, 1.0, 0.8, 0.4, 0.2, 0.2]);
-        let constant =
-            ScheduleSpec::WarmupPolynomial { warmup_steps: 2, decay_start_step: 0, decay_steps: 0, power: 2.0, end_rate: 0.0 };
+        near(
+            &rates(&spec(1.0, 0.2), 1.0, &[1, 2, 4, 5, 7, 8, 10, 11, 99]),
+            &[0.0, 0.25, 0.75, 1.0, 1.0, 0.8, 0.4, 0.2, 0.2],
+        );
+        let constant = ScheduleSpec::WarmupPolynomial {
+            warmup_steps: 2,
+            decay_start_step: 0,
+            decay_steps: 0,
+            power: 2.0,
+            end_rate: 0.0,
+        };
         near(&rates(&constant, 1.0, &[1, 2, 3, 1_000_000]), &[0.0, 0.5, 1.0, 1.0]);
         assert!(refusal(spec(0.0, 0.0), 1.0).starts_with("schedule.power"));
         assert!(refusal(spec(2.0, 1.5), 1.0).starts_with("schedule.end_rate"));
@@ -336,7 +406,8 @@ mod tests {
 
     #[test]
     fn milestones_lower_the_rate_of_the_next_step() {
-        let spec = |milestones, gamma| ScheduleSpec::MultiStep { milestones, gamma, min_rate: 1e-6 };
+        let spec =
+            |milestones, gamma| ScheduleSpec::MultiStep { milestones, gamma, min_rate: 1e-6 };
         let steps = [1, 3668, 3669, 7336, 7337, 11_004, 11_005, 99_999];
         let want = [1e-3, 1e-3, 1e-4, 1e-4, 1e-5, 1e-5, 1e-6, 1e-6];
         near(&rates(&spec(vec![3668, 7336, 11_004], 0.1), 1e-3, &steps), &want);
@@ -370,7 +441,10 @@ mod tests {
 
     #[test]
     fn patience_counts_from_the_last_improvement_or_fall() {
-        near(&follow(2, &[0.8, 0.7, 0.9, 0.8, 0.8, 0.8, 0.8]), &[1e-3, 1e-3, 1e-3, 1e-3, 1e-4, 1e-4, 1e-5]);
+        near(
+            &follow(2, &[0.8, 0.7, 0.9, 0.8, 0.8, 0.8, 0.8]),
+            &[1e-3, 1e-3, 1e-3, 1e-3, 1e-4, 1e-4, 1e-5],
+        );
         assert!(refusal(plateau(0), 1e-3).starts_with("schedule.patience"));
         // Other schedules do not listen.
         let mut constant = Schedule::new(&ScheduleSpec::Constant, 0.1).unwrap();

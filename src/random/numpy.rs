@@ -1,5 +1,6 @@
-//! numpy's legacy generator (`numpy.random.RandomState`, MT19937 of Matsumoto & Nishimura 1998), bit for bit: programs that
-//! call `numpy.random.seed(s)` with an integer draw exactly these numbers.
+//! numpy's legacy generator (`numpy.random.RandomState`, MT19937 of Matsumoto & Nishimura 1998),
+//! bit for bit: programs that call `numpy.random.seed(s)` with an integer draw exactly these
+//! numbers.
 
 const N: usize = 624;
 const M: usize = 397;
@@ -27,8 +28,8 @@ impl RandomState {
         RandomState { words, at: N, gauss: None }
     }
 
-    /// What [`RandomState::restore`] goes on from: the words, and where it is in them. A second normal number that waits is left
-    /// out.
+    /// What [`RandomState::restore`] goes on from: the words, and where it is in them. A second
+    /// normal number that waits is left out.
     pub fn save(&self) -> Vec<u32> {
         self.words.iter().copied().chain([self.at as u32]).collect()
     }
@@ -37,7 +38,9 @@ impl RandomState {
     pub fn restore(state: &[u32]) -> Option<Self> {
         let (words, at) = state.split_first_chunk::<N>()?;
         match at {
-            &[at] if at as usize <= N => Some(RandomState { words: Box::new(*words), at: at as usize, gauss: None }),
+            &[at] if at as usize <= N => {
+                Some(RandomState { words: Box::new(*words), at: at as usize, gauss: None })
+            }
             _ => None,
         }
     }
@@ -76,7 +79,8 @@ impl RandomState {
         low + (high - low) * self.random_sample()
     }
 
-    /// `standard_normal()`: Marsaglia's polar method, which makes two values at a time; the second waits for the next call.
+    /// `standard_normal()`: Marsaglia's polar method, which makes two values at a time; the second
+    /// waits for the next call.
     pub fn standard_normal(&mut self) -> f64 {
         if let Some(g) = self.gauss.take() {
             return g;
@@ -86,7 +90,8 @@ impl RandomState {
             let x2 = 2.0 * self.random_sample() - 1.0;
             let r2 = x1 * x1 + x2 * x2;
             if r2 < 1.0 && r2 != 0.0 {
-                // The logarithm of the platform's C library, as in numpy, so that both agree to the last bit.
+                // The logarithm of the platform's C library, as in numpy, so that both agree to the
+                // last bit.
                 let f = (-2.0 * r2.ln() / r2).sqrt();
                 self.gauss = Some(f * x1);
                 return f * x2;
@@ -105,7 +110,8 @@ impl RandomState {
         mean + std * self.standard_normal()
     }
 
-    /// A uniform integer in `0..=max`: bits under the smallest mask that covers `max`, drawn again while above it.
+    /// A uniform integer in `0..=max`: bits under the smallest mask that covers `max`, drawn again
+    /// while above it.
     pub fn interval(&mut self, max: u64) -> u64 {
         if max == 0 {
             return 0;
@@ -141,7 +147,10 @@ mod tests {
     fn uniform_normal_and_permutation_equal_numpy() {
         // numpy.random.seed(123); random_sample(3)
         let mut r = RandomState::new(123);
-        assert_eq!([r.random_sample(), r.random_sample(), r.random_sample()], [UNIFORM[0], UNIFORM[1], UNIFORM[2]]);
+        assert_eq!(
+            [r.random_sample(), r.random_sample(), r.random_sample()],
+            [UNIFORM[0], UNIFORM[1], UNIFORM[2]]
+        );
         // then normal(1.0, 2.0, 3), uniform(-2, 5), normal()
         assert_eq!([r.normal(1.0, 2.0), r.normal(1.0, 2.0), r.normal(1.0, 2.0)], NORMAL);
         assert_eq!(r.uniform(-2.0, 5.0), AFTER[0]);
@@ -164,12 +173,14 @@ mod tests {
         let mut p: Vec<u32> = (0..100_003).collect();
         r.shuffle(&mut p);
         assert_eq!(p[..5], LONG_HEAD);
-        let sum: u64 = p.iter().enumerate().map(|(i, &x)| i as u64 * u64::from(x) % 1_000_003).sum();
+        let sum: u64 =
+            p.iter().enumerate().map(|(i, &x)| i as u64 * u64::from(x) % 1_000_003).sum();
         assert_eq!(sum, LONG_SUM);
         assert_eq!(r.random_sample(), LONG_AFTER);
     }
 
-    /// `numpy.random.seed(4294967295)`, the sum of 100,001 standard normal numbers in order: all logarithms and roots at once.
+    /// `numpy.random.seed(4294967295)`, the sum of 100,001 standard normal numbers in order: all
+    /// logarithms and roots at once.
     #[test]
     fn many_normals_equal_numpy() {
         let mut r = RandomState::new(u32::MAX);
@@ -180,8 +191,8 @@ mod tests {
         assert!((sum - NORMAL_SUM).abs() < 1e-9, "{sum}");
     }
 
-    /// `numpy.random.seed(123)`: `randint(low, high)` is `low + interval(high - low - 1)`, whether drawn as an array or one by
-    /// one.
+    /// `numpy.random.seed(123)`: `randint(low, high)` is `low + interval(high - low - 1)`, whether
+    /// drawn as an array or one by one.
     #[test]
     fn integers_equal_numpy() {
         let mut r = RandomState::new(123);
@@ -205,8 +216,14 @@ mod tests {
         // numpy.random.seed(0); pareto(0.25, 6)
         let mut r = RandomState::new(0);
         let drawn: Vec<f64> = (0..6).map(|_| r.pareto(0.25)).collect();
-        let expected =
-            [23.131017173702325, 150.976066599029, 39.16084769951183, 22.308185532144666, 8.062943567678355, 62.601507937519855];
+        let expected = [
+            23.131017173702325,
+            150.976066599029,
+            39.16084769951183,
+            22.308185532144666,
+            8.062943567678355,
+            62.601507937519855,
+        ];
         for (ours, theirs) in drawn.iter().zip(expected) {
             assert!((ours / theirs - 1.0).abs() < 1e-14, "{ours} {theirs}");
         }
@@ -222,7 +239,10 @@ mod tests {
             let mut again = RandomState::restore(&r.save()).unwrap();
             assert_eq!(again.next_u32(), r.next_u32());
         }
-        assert!(RandomState::restore(&[0; N]).is_none() && RandomState::restore(&[N as u32 + 1; N + 1]).is_none());
+        assert!(
+            RandomState::restore(&[0; N]).is_none()
+                && RandomState::restore(&[N as u32 + 1; N + 1]).is_none()
+        );
     }
 
     #[test]

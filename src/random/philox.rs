@@ -1,11 +1,12 @@
-//! Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011): a block of four random words is a
-//! pure function of a 64-bit key and a 128-bit counter. Any element of any stream can be made by any thread, at any time, on
-//! any platform, with the same bits.
+//! Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011): a block
+//! of four random words is a pure function of a 64-bit key and a 128-bit counter. Any element of
+//! any stream can be made by any thread, at any time, on any platform, with the same bits.
 //!
 //! # Who owns which counters
 //!
-//! The key is the seed. The counter is `[position (64 bits), index (56 bits), stream (8 bits)]`, low word first. Two users can
-//! only collide by using the same seed, [`Stream`], index and position:
+//! The key is the seed. The counter is `[position (64 bits), index (56 bits), stream (8 bits)]`,
+//! low word first. Two users can only collide by using the same seed, [`Stream`], index and
+//! position:
 //!
 //! | stream | index | position (in blocks of 4 words) | seed |
 //! |---|---|---|---|
@@ -67,7 +68,8 @@ impl Philox {
         Philox { key: split(seed), high: split(high) }
     }
 
-    /// The generator of dropout masks for layer number `layer` at (1-based or 0-based, but always the same) step `step`.
+    /// The generator of dropout masks for layer number `layer` at (1-based or 0-based, but always
+    /// the same) step `step`.
     ///
     /// # Panics
     /// If `step` has more than 40 bits.
@@ -90,13 +92,15 @@ impl Philox {
         Philox::new(seed, Stream::Rounding, step << 16 | u64::from(table))
     }
 
-    /// 16 bits for each of 64 columns, two columns a word, the even one in the lower half: word `w` of the result is word `w / 8`
-    /// of the block at `position + w % 8`.
+    /// 16 bits for each of 64 columns, two columns a word, the even one in the lower half: word `w`
+    /// of the result is word `w / 8` of the block at `position + w % 8`.
     #[inline(always)]
     pub fn columns(&self, position: u64, out: &mut [u32; 32]) {
-        // Words in the lower halves of 64 bits, what lies above is left as it comes: rounds then need no narrowing and widening.
+        // Words in the lower halves of 64 bits, what lies above is left as it comes: rounds then
+        // need no narrowing and widening.
         let wide = |x: u32| [u64::from(x); 8];
-        let (mut c0, mut c1, mut c2, mut c3) = (wide(0), wide(0), wide(self.high[0]), wide(self.high[1]));
+        let (mut c0, mut c1, mut c2, mut c3) =
+            (wide(0), wide(0), wide(self.high[0]), wide(self.high[1]));
         for lane in 0..8 {
             let at = position.wrapping_add(lane as u64);
             (c0[lane], c1[lane]) = (at, at >> 32);
@@ -166,7 +170,8 @@ impl Philox {
         }
     }
 
-    /// [`LANES`] blocks at once, word by word, written so that the compiler keeps each word in vector registers.
+    /// [`LANES`] blocks at once, word by word, written so that the compiler keeps each word in
+    /// vector registers.
     #[inline(always)]
     fn lanes(&self, position: u64) -> [[u32; LANES]; 4] {
         let (mut c0, mut c1) = ([0u32; LANES], [0u32; LANES]);

@@ -10,7 +10,8 @@ use std::{io, ops::Range, path::Path, sync::OnceLock};
 
 /// Pixels of the PNG, units of the SVG.
 pub(super) const SIZE: (u32, u32) = (1600, 1000);
-/// Generic, so that an SVG viewer takes its own; the PNG is set in DejaVu Sans, registered under this name.
+/// Generic, so that an SVG viewer takes its own; the PNG is set in DejaVu Sans, registered under
+/// this name.
 const FAMILY: &str = "sans-serif";
 /// Text, and a colour for lines where the others are taken.
 pub(super) const INK: RGBColor = RGBColor(40, 40, 40);
@@ -77,7 +78,10 @@ impl Chart {
         })
     }
 
-    fn draw<B: DrawingBackend>(&self, root: &DrawingArea<B, Shift>) -> Result<(), DrawingAreaErrorKind<B::ErrorType>> {
+    fn draw<B: DrawingBackend>(
+        &self,
+        root: &DrawingArea<B, Shift>,
+    ) -> Result<(), DrawingAreaErrorKind<B::ErrorType>> {
         root.fill(&WHITE)?;
         let (head, body) = root.split_vertically(112);
         head.draw(&Text::new(self.title.clone(), (48, 24), font(40, INK)))?;
@@ -108,10 +112,13 @@ impl Chart {
         for level in self.levels.iter().filter(|l| self.y.contains(&l.y)) {
             let ends = [(self.x.start, level.y), (self.x.end, level.y)];
             let stroke = level.colour.stroke_width(3);
-            chart.draw_series(DashedLineSeries::new(ends, 14, 9, stroke))?.label(&level.label).legend(move |at| {
-                let dash = |from| PathElement::new([(from, 0), (from + 21, 0)], stroke);
-                EmptyElement::at(at) + dash(0) + dash(31)
-            });
+            chart
+                .draw_series(DashedLineSeries::new(ends, 14, 9, stroke))?
+                .label(&level.label)
+                .legend(move |at| {
+                    let dash = |from| PathElement::new([(from, 0), (from + 21, 0)], stroke);
+                    EmptyElement::at(at) + dash(0) + dash(31)
+                });
         }
         if self.series.len() + self.levels.len() > 1 {
             chart
@@ -132,19 +139,26 @@ impl Chart {
         chart: &mut ChartContext<'_, B, Cartesian2d<RangedCoordf64, RangedCoordf64>>,
         series: &Series,
     ) -> Result<(), DrawingAreaErrorKind<B::ErrorType>> {
-        let visible = || series.points.iter().copied().filter(|(x, y)| self.x.contains(x) && self.y.contains(y));
+        let visible = || {
+            series.points.iter().copied().filter(|(x, y)| self.x.contains(x) && self.y.contains(y))
+        };
         let colour = series.colour;
         if series.style != Style::Line {
             let radius = if series.style == Style::Dots { 3 } else { 6 };
-            let drawn = chart.draw_series(visible().map(|p| Circle::new(p, radius, colour.filled())))?;
+            let drawn =
+                chart.draw_series(visible().map(|p| Circle::new(p, radius, colour.filled())))?;
             if series.style == Style::Dots {
-                drawn.label(&series.label).legend(move |(x, y)| Circle::new((x + 26, y), 5, colour.filled()));
+                drawn
+                    .label(&series.label)
+                    .legend(move |(x, y)| Circle::new((x + 26, y), 5, colour.filled()));
             }
         }
         if series.style != Style::Dots {
             let drawn = chart.draw_series(LineSeries::new(visible(), colour.stroke_width(4)))?;
             if !series.label.is_empty() {
-                drawn.label(&series.label).legend(move |(x, y)| PathElement::new([(x, y), (x + 52, y)], colour.stroke_width(4)));
+                drawn.label(&series.label).legend(move |(x, y)| {
+                    PathElement::new([(x, y), (x + 52, y)], colour.stroke_width(4))
+                });
             }
         }
         Ok(())

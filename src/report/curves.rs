@@ -1,4 +1,5 @@
-//! Convergence curves of several programs or settings in one picture, drawn from a table that is kept beside it.
+//! Convergence curves of several programs or settings in one picture, drawn from a table that is
+//! kept beside it.
 
 use super::chart::{BLUE, Chart, GREEN, INK, PALE, Series, Style, VERMILION};
 use crate::results::ResultsError;
@@ -9,9 +10,10 @@ const COLOURS: [RGBColor; 5] = [BLUE, VERMILION, GREEN, INK, PALE];
 
 /// Draws `NAME.svg` and `NAME.png` beside `NAME.csv`.
 ///
-/// The table's columns are group, member, x, y, by position; what follows is not drawn. A group (a program, say) has one colour
-/// and one entry in the legend, a member (a seed) one line. The names of x and y are those of the header. Lines that start with
-/// `# title:`, `# subtitle:` and `# from:` (the least y that is shown) come before it.
+/// The table's columns are group, member, x, y, by position; what follows is not drawn. A group (a
+/// program, say) has one colour and one entry in the legend, a member (a seed) one line. The names
+/// of x and y are those of the header. Lines that start with `# title:`, `# subtitle:` and `#
+/// from:` (the least y that is shown) come before it.
 ///
 /// # Errors
 /// If the table cannot be read, or a picture not written.
@@ -32,18 +34,34 @@ struct Curve<'a> {
 }
 
 fn parse(text: &str) -> Result<Chart, String> {
-    let note = |key: &str| text.lines().find_map(|l| l.strip_prefix("# ")?.strip_prefix(key)).map_or("", str::trim);
+    let note = |key: &str| {
+        text.lines().find_map(|l| l.strip_prefix("# ")?.strip_prefix(key)).map_or("", str::trim)
+    };
     let from = note("from:").parse().unwrap_or(f64::NEG_INFINITY);
-    let mut rows = text.lines().enumerate().filter(|(_, l)| !l.starts_with('#') && !l.trim().is_empty());
+    let mut rows =
+        text.lines().enumerate().filter(|(_, l)| !l.starts_with('#') && !l.trim().is_empty());
     let header: Vec<&str> = rows.next().ok_or("the table is empty")?.1.split(',').collect();
-    let [_, _, x_label, y_label, ..] = header[..] else { return Err("the header must name group, member, x, y".into()) };
+    let [_, _, x_label, y_label, ..] = header[..] else {
+        return Err("the header must name group, member, x, y".into());
+    };
     let mut curves: Vec<Curve> = Vec::new();
     for (i, line) in rows {
         let cells: Vec<&str> = line.split(',').collect();
         if cells.len() != header.len() {
-            return Err(format!("line {}: {} cells below a header of {}", i + 1, cells.len(), header.len()));
+            return Err(format!(
+                "line {}: {} cells below a header of {}",
+                i + 1,
+                cells.len(),
+                header.len()
+            ));
         }
-        let number = |k: usize| cells[k].parse::<f64>().ok().ok_or(format!("line {}: no number in column {}", i + 1, k + 1));
+        let number = |k: usize| {
+            cells[k].parse::<f64>().ok().ok_or(format!(
+                "line {}: no number in column {}",
+                i + 1,
+                k + 1
+            ))
+        };
         let (group, member, point) = (cells[0], cells[1], (number(2)?, number(3)?));
         match curves.iter_mut().find(|c| (c.group, c.member) == (group, member)) {
             Some(curve) => curve.points.push(point),
@@ -51,7 +69,8 @@ fn parse(text: &str) -> Result<Chart, String> {
         }
     }
     let shown = || curves.iter().flat_map(|c| &c.points).filter(|p| p.1 >= from);
-    let (low, high) = shown().fold((f64::INFINITY, f64::NEG_INFINITY), |(a, b), p| (a.min(p.1), b.max(p.1)));
+    let (low, high) =
+        shown().fold((f64::INFINITY, f64::NEG_INFINITY), |(a, b), p| (a.min(p.1), b.max(p.1)));
     let right = shown().map(|p| p.0).fold(0.0, f64::max);
     if low > high {
         return Err("there is no point to draw".into());
@@ -83,7 +102,12 @@ fn series(curves: &[Curve]) -> Vec<Series> {
                 groups.push(c.group);
                 groups.len() - 1
             });
-            Series { label, colour: COLOURS[group % COLOURS.len()], style: Style::Marked, points: c.points.clone() }
+            Series {
+                label,
+                colour: COLOURS[group % COLOURS.len()],
+                style: Style::Marked,
+                points: c.points.clone(),
+            }
         })
         .collect()
 }
@@ -98,10 +122,16 @@ mod tests {
     #[test]
     fn groups_share_a_colour_and_a_label() {
         let chart = parse(TABLE).unwrap();
-        assert_eq!((chart.title.as_str(), chart.x_label.as_str(), chart.y_label.as_str()), ("T", "epochs", "validation AUC"));
+        assert_eq!(
+            (chart.title.as_str(), chart.x_label.as_str(), chart.y_label.as_str()),
+            ("T", "epochs", "validation AUC")
+        );
         let labels: Vec<_> = chart.series.iter().map(|s| s.label.as_str()).collect();
         assert_eq!(labels, ["a", "", "b"]);
-        assert!(chart.series[0].colour == chart.series[1].colour && chart.series[0].colour != chart.series[2].colour);
+        assert!(
+            chart.series[0].colour == chart.series[1].colour
+                && chart.series[0].colour != chart.series[2].colour
+        );
         assert!(chart.y.start > 0.94 && chart.y.end < 0.98);
     }
 
@@ -110,7 +140,9 @@ mod tests {
         assert!(parse("").is_err_and(|e| e == "the table is empty"));
         assert!(parse("a,b\n").is_err_and(|e| e.contains("must name group")));
         assert!(parse("a,b,c,d\n1,2,3,x\n").is_err_and(|e| e == "line 2: no number in column 4"));
-        assert!(parse("a,b,c,d\n1,2,3\n").is_err_and(|e| e == "line 2: 3 cells below a header of 4"));
+        assert!(
+            parse("a,b,c,d\n1,2,3\n").is_err_and(|e| e == "line 2: 3 cells below a header of 4")
+        );
         assert!(parse("a,b,c,d\n").is_err_and(|e| e.contains("no point")));
     }
 

@@ -1,4 +1,5 @@
-//! How the values of a column are distributed, as text and as a picture. Bars have one width each, whatever bins they stand for.
+//! How the values of a column are distributed, as text and as a picture. Bars have one width each,
+//! whatever bins they stand for.
 
 use super::chart::{BLUE, FAINT, INK, SIZE, amount, failed, font, fonts};
 use plotters::{coord::Shift, prelude::*};
@@ -7,14 +8,20 @@ use std::{io, path::Path};
 /// Characters of the longest bar.
 const LONGEST: usize = 44;
 
-/// A line a bin, at most 80 characters: its bounds, its bar, its share. Bin `i` goes from `bounds[i]` to below `bounds[i + 1]`.
+/// A line a bin, at most 80 characters: its bounds, its bar, its share. Bin `i` goes from
+/// `bounds[i]` to below `bounds[i + 1]`.
 pub fn text(bounds: &[f64], counts: &[u64]) -> String {
-    let (all, most) = (counts.iter().sum::<u64>().max(1), counts.iter().copied().max().unwrap_or(0).max(1));
+    let (all, most) =
+        (counts.iter().sum::<u64>().max(1), counts.iter().copied().max().unwrap_or(0).max(1));
     let mut out = String::new();
     for (i, &n) in counts.iter().enumerate() {
         let bar = (n as f64 / most as f64 * LONGEST as f64).ceil() as usize;
         let bar = "#".repeat(bar.min(LONGEST));
-        out += &format!("{:>12}.. {bar:<LONGEST$} {:>8}\n", short(bounds[i]), format!("{:.2}%", 100.0 * n as f64 / all as f64));
+        out += &format!(
+            "{:>12}.. {bar:<LONGEST$} {:>8}\n",
+            short(bounds[i]),
+            format!("{:.2}%", 100.0 * n as f64 / all as f64)
+        );
     }
     out
 }
@@ -25,7 +32,8 @@ pub fn text(bounds: &[f64], counts: &[u64]) -> String {
 /// If the file cannot be written.
 pub fn draw(path: &Path, titles: [&str; 2], bounds: &[f64], counts: &[u64]) -> io::Result<()> {
     fonts();
-    bars(&BitMapBackend::new(path, SIZE).into_drawing_area(), titles, bounds, counts).map_err(failed)
+    bars(&BitMapBackend::new(path, SIZE).into_drawing_area(), titles, bounds, counts)
+        .map_err(failed)
 }
 
 fn bars<B: DrawingBackend>(
@@ -53,13 +61,20 @@ fn bars<B: DrawingBackend>(
         .axis_desc_style(font(28, INK))
         .label_style(font(24, INK))
         .x_labels(n.clamp(2, 12))
-        .x_label_formatter(&|x| bounds.get(x.round() as usize).filter(|_| x.fract() == 0.0).map_or(String::new(), |&b| short(b)))
+        .x_label_formatter(&|x| {
+            bounds
+                .get(x.round() as usize)
+                .filter(|_| x.fract() == 0.0)
+                .map_or(String::new(), |&b| short(b))
+        })
         .y_label_formatter(&|y| amount(*y))
         .max_light_lines(0)
         .bold_line_style(RGBColor(225, 225, 225))
         .axis_style(INK)
         .draw()?;
-    let bar = |(i, &n): (usize, &u64)| Rectangle::new([(i as f64 + 0.05, 0.0), (i as f64 + 0.95, n as f64)], BLUE.filled());
+    let bar = |(i, &n): (usize, &u64)| {
+        Rectangle::new([(i as f64 + 0.05, 0.0), (i as f64 + 0.95, n as f64)], BLUE.filled())
+    };
     chart.draw_series(counts.iter().enumerate().map(bar))?;
     root.present()
 }
@@ -82,7 +97,10 @@ mod tests {
         let out = text(&[-1e300, 0.0, 1.0, 2.0], &[1, 0, 999]);
         let lines: Vec<&str> = out.lines().collect();
         assert!(lines.iter().all(|l| l.chars().count() <= 80), "{out}");
-        assert_eq!(lines.iter().map(|l| l.matches('#').count()).collect::<Vec<_>>(), [1, 0, LONGEST]);
+        assert_eq!(
+            lines.iter().map(|l| l.matches('#').count()).collect::<Vec<_>>(),
+            [1, 0, LONGEST]
+        );
         assert!(lines[2].ends_with(" 99.90%") && lines[0].contains("-1.000e300.. #"));
     }
 
@@ -102,10 +120,15 @@ mod tests {
             &[10, 5, 0],
         )
         .unwrap();
-        let blue = |x: usize| (0..h).filter(|y| pixels[3 * (y * w + x)..][..3] == [BLUE.0, BLUE.1, BLUE.2]).count();
+        let blue = |x: usize| {
+            (0..h).filter(|y| pixels[3 * (y * w + x)..][..3] == [BLUE.0, BLUE.1, BLUE.2]).count()
+        };
         // The middles of the three bars.
         let (left, width) = (148, w - 148 - 56);
         let heights: Vec<usize> = (0..3).map(|i| blue(left + width * (2 * i + 1) / 6)).collect();
-        assert!(heights[0] > 600 && heights[0].abs_diff(2 * heights[1]) <= 3 && heights[2] <= 2, "{heights:?}");
+        assert!(
+            heights[0] > 600 && heights[0].abs_diff(2 * heights[1]) <= 3 && heights[2] <= 2,
+            "{heights:?}"
+        );
     }
 }

@@ -1,4 +1,5 @@
-//! What people look at: pictures of a run, tables of many, a page of everything; and what programs take: exports.
+//! What people look at: pictures of a run, tables of many, a page of everything; and what programs
+//! take: exports.
 
 mod chart;
 pub mod curves;

@@ -8,14 +8,19 @@ use std::{fs, path::Path};
 /// Points a series keeps at most: more would be drawn over one another and make the SVG large.
 const POINTS: usize = 2000;
 
-/// Draws `loss`, `auc` and `throughput`, each as SVG and PNG, into `folder`. A picture without a point (no steps, no
-/// evaluations) is left out.
+/// Draws `loss`, `auc` and `throughput`, each as SVG and PNG, into `folder`. A picture without a
+/// point (no steps, no evaluations) is left out.
 ///
 /// # Errors
 /// If a file cannot be written.
 pub fn write(folder: &Path, record: &RunRecord, metrics: &Metrics) -> Result<(), ResultsError> {
-    fs::create_dir_all(folder).map_err(|source| ResultsError::Write { path: folder.into(), source })?;
-    let charts = [("loss", loss(record, metrics)), ("auc", auc(record)), ("throughput", throughput(record, metrics))];
+    fs::create_dir_all(folder)
+        .map_err(|source| ResultsError::Write { path: folder.into(), source })?;
+    let charts = [
+        ("loss", loss(record, metrics)),
+        ("auc", auc(record)),
+        ("throughput", throughput(record, metrics)),
+    ];
     for (name, chart) in charts {
         if let Some(chart) = chart {
             chart.save(folder, name)?;
@@ -40,7 +45,12 @@ fn subtitle(record: &RunRecord) -> String {
 }
 
 fn loss(record: &RunRecord, metrics: &Metrics) -> Option<Chart> {
-    let raw: Vec<_> = metrics.samples.iter().zip(&metrics.loss).map(|(&x, &y)| (x as f64, f64::from(y))).collect();
+    let raw: Vec<_> = metrics
+        .samples
+        .iter()
+        .zip(&metrics.loss)
+        .map(|(&x, &y)| (x as f64, f64::from(y)))
+        .collect();
     let values: Vec<f64> = metrics.loss.iter().map(|&y| f64::from(y)).collect();
     let span = span(raw.len());
     let smooth = raw.iter().map(|p| p.0).zip(moving_average(&values, span)).collect();
@@ -52,8 +62,18 @@ fn loss(record: &RunRecord, metrics: &Metrics) -> Option<Chart> {
         x: 0.0..raw.last()?.0 * 1.01,
         y: range(&middle(&values), 0.06),
         series: vec![
-            Series { label: "each step".into(), colour: PALE, style: Style::Dots, points: thin(raw) },
-            Series { label: averaged(span), colour: BLUE, style: Style::Line, points: thin(smooth) },
+            Series {
+                label: "each step".into(),
+                colour: PALE,
+                style: Style::Dots,
+                points: thin(raw),
+            },
+            Series {
+                label: averaged(span),
+                colour: BLUE,
+                style: Style::Line,
+                points: thin(smooth),
+            },
         ],
         levels: Vec::new(),
         y_tick: |y| format!("{y:.3}"),
@@ -62,7 +82,8 @@ fn loss(record: &RunRecord, metrics: &Metrics) -> Option<Chart> {
 }
 
 fn auc(record: &RunRecord) -> Option<Chart> {
-    let points: Vec<_> = record.evaluations.iter().map(|e| (e.samples as f64, e.quality.auc)).collect();
+    let points: Vec<_> =
+        record.evaluations.iter().map(|e| (e.samples as f64, e.quality.auc)).collect();
     let facts = record.facts.as_ref();
     let mut levels = Vec::new();
     if let Some(target) = facts.and_then(|f| f.target_auc) {
@@ -87,7 +108,8 @@ fn auc(record: &RunRecord) -> Option<Chart> {
 }
 
 fn throughput(record: &RunRecord, metrics: &Metrics) -> Option<Chart> {
-    let raw: Vec<_> = metrics.samples.iter().zip(&metrics.throughput).map(|(&x, &y)| (x as f64, y)).collect();
+    let raw: Vec<_> =
+        metrics.samples.iter().zip(&metrics.throughput).map(|(&x, &y)| (x as f64, y)).collect();
     let span = span(raw.len());
     let smooth = raw.iter().map(|p| p.0).zip(moving_rate(metrics, span)).collect();
     let speed = record.throughput.as_ref()?;
@@ -100,12 +122,30 @@ fn throughput(record: &RunRecord, metrics: &Metrics) -> Option<Chart> {
         x: 0.0..raw.last()?.0 * 1.01,
         y: 0.0..top * 1.12,
         series: vec![
-            Series { label: "each step".into(), colour: PALE, style: Style::Dots, points: thin(raw) },
-            Series { label: averaged(span), colour: BLUE, style: Style::Line, points: thin(smooth) },
+            Series {
+                label: "each step".into(),
+                colour: PALE,
+                style: Style::Dots,
+                points: thin(raw),
+            },
+            Series {
+                label: averaged(span),
+                colour: BLUE,
+                style: Style::Line,
+                points: thin(smooth),
+            },
         ],
         levels: vec![
-            Level { label: format!("all steps {}/s", rounded(speed.training)), colour: GREEN, y: speed.training },
-            Level { label: format!("with evaluation {}/s", rounded(speed.end_to_end)), colour: VERMILION, y: speed.end_to_end },
+            Level {
+                label: format!("all steps {}/s", rounded(speed.training)),
+                colour: GREEN,
+                y: speed.training,
+            },
+            Level {
+                label: format!("with evaluation {}/s", rounded(speed.end_to_end)),
+                colour: VERMILION,
+                y: speed.end_to_end,
+            },
         ],
         y_tick: amount,
         legend: SeriesLabelPosition::LowerRight,
@@ -161,10 +201,16 @@ fn moving_rate(metrics: &Metrics, span: usize) -> Vec<f64> {
 fn thin(points: Vec<(f64, f64)>) -> Vec<(f64, f64)> {
     let keep = points.len().div_ceil(POINTS).max(1);
     let last = points.len().saturating_sub(1);
-    points.into_iter().enumerate().filter(|(i, _)| (last - i).is_multiple_of(keep)).map(|(_, p)| p).collect()
+    points
+        .into_iter()
+        .enumerate()
+        .filter(|(i, _)| (last - i).is_multiple_of(keep))
+        .map(|(_, p)| p)
+        .collect()
 }
 
-/// The values without the lowest and highest half percent: one slow step or the first loss must not squeeze the rest.
+/// The values without the lowest and highest half percent: one slow step or the first loss must not
+/// squeeze the rest.
 fn middle(values: &[f64]) -> Vec<f64> {
     let mut sorted: Vec<f64> = values.iter().copied().filter(|v| v.is_finite()).collect();
     sorted.sort_by(f64::total_cmp);

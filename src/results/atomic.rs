@@ -9,7 +9,8 @@ use std::{
 
 pub(super) use crate::data::whole::{publish, temporary};
 
-/// Writes `bytes` to `path` so that a reader, or a crash, finds the old file or the new one, never a part.
+/// Writes `bytes` to `path` so that a reader, or a crash, finds the old file or the new one, never
+/// a part.
 ///
 /// # Errors
 /// If it cannot be written; then the old file is still there.
@@ -20,15 +21,21 @@ pub fn write_file(path: &Path, bytes: &[u8]) -> Result<(), ResultsError> {
     })
 }
 
-/// Lets `fill` write a file under a temporary name in `path`'s folder, then puts it in `path`'s place. If `fill` fails, nothing
-/// is left of it.
+/// Lets `fill` write a file under a temporary name in `path`'s folder, then puts it in `path`'s
+/// place. If `fill` fails, nothing is left of it.
 ///
 /// # Errors
 /// If `fill` fails, or the file cannot be put in its place.
-pub fn replace(path: &Path, fill: impl FnOnce(&Path) -> std::io::Result<()>) -> Result<(), ResultsError> {
+pub fn replace(
+    path: &Path,
+    fill: impl FnOnce(&Path) -> std::io::Result<()>,
+) -> Result<(), ResultsError> {
     let temporary = temporary(path);
-    // Made before it is filled: what is wrong with the folder is said in the system's words, whoever fills it.
-    let put = File::create(&temporary).and_then(|_| fill(&temporary)).and_then(|()| publish(&temporary, path));
+    // Made before it is filled: what is wrong with the folder is said in the system's words,
+    // whoever fills it.
+    let put = File::create(&temporary)
+        .and_then(|_| fill(&temporary))
+        .and_then(|()| publish(&temporary, path));
     put.map_err(|source| {
         // It may never have come to be.
         let _ = fs::remove_file(&temporary);
@@ -49,7 +56,10 @@ mod tests {
             fs::write(t, b"half")?;
             Err(std::io::Error::other("disk full"))
         });
-        assert_eq!(error.unwrap_err().to_string(), format!("cannot write {}: disk full", path.display()));
+        assert_eq!(
+            error.unwrap_err().to_string(),
+            format!("cannot write {}: disk full", path.display())
+        );
         assert_eq!(fs::read(&path).unwrap(), b"old");
         write_file(&path, b"new").unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"new");
@@ -61,7 +71,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("none/run.json");
         assert!(write_file(&path, b"x").unwrap_err().to_string().contains("none/run.json"));
-        let error = replace(&path, |_| Err(std::io::Error::other("what a drawing library makes of it"))).unwrap_err().to_string();
+        let error =
+            replace(&path, |_| Err(std::io::Error::other("what a drawing library makes of it")))
+                .unwrap_err()
+                .to_string();
         assert!(error.contains("none/run.json: No such file"), "{error}");
     }
 }

@@ -1,8 +1,9 @@
-//! How fast a training step could be at best on a machine: its work ([`crate::engine::cost`]) over the machine's measured
-//! ceilings.
+//! How fast a training step could be at best on a machine: its work ([`crate::engine::cost`]) over
+//! the machine's measured ceilings.
 //!
-//! Real steps cannot reach it: phases do not overlap here, but nothing else is counted either (loss, grouping of ids, copies).
-//! Ids are taken to be drawn evenly; where few ids make up most of the data, caches may beat the floor of embedding and update.
+//! Real steps cannot reach it: phases do not overlap here, but nothing else is counted either
+//! (loss, grouping of ids, copies). Ids are taken to be drawn evenly; where few ids make up most of
+//! the data, caches may beat the floor of embedding and update.
 
 use crate::{
     backend::Precision,
@@ -39,17 +40,30 @@ pub struct PhaseFloor {
 impl Floor {
     /// Work over ceilings:
     ///
-    /// - mlp, interaction: operations over operations a second in registers, of bf16 where `mlp` multiplies those;
+    /// - mlp, interaction: operations over operations a second in registers, of bf16 where `mlp`
+    ///   multiplies those;
     /// - embedding: for each table, rows over random rows read a second;
-    /// - update: the same with rows updated, and bytes of what moves as a whole over the bandwidth of a copy.
+    /// - update: the same with rows updated, and bytes of what moves as a whole over the bandwidth
+    ///   of a copy.
     ///
-    /// The smallest tables, as many as the largest cache of `machine` holds, are taken to be in it, and so are dense parameters
-    /// that fit.
+    /// The smallest tables, as many as the largest cache of `machine` holds, are taken to be in it,
+    /// and so are dense parameters that fit.
     pub fn of(cost: &Cost, batch: usize, ceilings: &Ceilings, machine: &Machine) -> Self {
-        let cache = ceilings.cache.unwrap_or_else(|| machine.cpu.caches.iter().map(|c| c.size).max().unwrap_or(0));
-        let lookups = visits(&cost.lookups, cache, |v, cached| row_seconds(rows(ceilings, cached), v.bytes, |r| r.gather));
-        let updates = visits(&cost.updates, cache, |v, cached| row_seconds(rows(ceilings, cached), v.bytes, |r| r.update));
-        let streams: f64 = cost.streams.iter().filter(|s| s.resident > cache).map(|s: &Stream| s.moved / ceilings.copy).sum();
+        let cache = ceilings
+            .cache
+            .unwrap_or_else(|| machine.cpu.caches.iter().map(|c| c.size).max().unwrap_or(0));
+        let lookups = visits(&cost.lookups, cache, |v, cached| {
+            row_seconds(rows(ceilings, cached), v.bytes, |r| r.gather)
+        });
+        let updates = visits(&cost.updates, cache, |v, cached| {
+            row_seconds(rows(ceilings, cached), v.bytes, |r| r.update)
+        });
+        let streams: f64 = cost
+            .streams
+            .iter()
+            .filter(|s| s.resident > cache)
+            .map(|s: &Stream| s.moved / ceilings.copy)
+            .sum();
         let faster = match cost.precision {
             Precision::Fp32 => None,
             Precision::Tf32 => ceilings.flops_tf32,
@@ -72,11 +86,14 @@ impl Floor {
             batch,
             seconds,
             samples_per_second: batch as f64 / seconds,
-            phases: phases.map(|(p, s)| PhaseFloor { phase: super::record::word(p), seconds: *s }).collect(),
+            phases: phases
+                .map(|(p, s)| PhaseFloor { phase: super::record::word(p), seconds: *s })
+                .collect(),
         }
     }
 
-    /// Share of the floor that a phase reached which took `seconds` for `samples` samples; `None` for a phase without a floor.
+    /// Share of the floor that a phase reached which took `seconds` for `samples` samples; `None`
+    /// for a phase without a floor.
     pub fn share(&self, phase: &str, samples: u64, seconds: f64) -> Option<f64> {
         let floor = self.phases.iter().find(|p| p.phase == phase)?.seconds;
         Some(floor * samples as f64 / self.batch as f64 / seconds).filter(|s| s.is_finite())
@@ -104,7 +121,8 @@ fn row_seconds(measured: &[RowCeiling], bytes: u64, rate: impl Fn(&RowCeiling) -
     let (Some(small), Some(large)) = (measured.first(), measured.last()) else { return 0.0 };
     let (t, slope) = (1.0 / rate(small), 1.0 / rate(large) - 1.0 / rate(small));
     let lines = |b: u64| b.div_ceil(64) as f64;
-    let beyond = (lines(bytes) - lines(small.bytes)).max(0.0) / (lines(large.bytes) - lines(small.bytes)).max(1.0);
+    let beyond = (lines(bytes) - lines(small.bytes)).max(0.0)
+        / (lines(large.bytes) - lines(small.bytes)).max(1.0);
     t + slope.max(0.0) * beyond
 }
 
@@ -146,19 +164,33 @@ mod tests {
             interaction_flops: 0.5e9,
             lookups: vec![large, small],
             updates: vec![large],
-            streams: vec![Stream { resident: 900, moved: 1e9 }, Stream { resident: 4000, moved: 8e9 }],
+            streams: vec![
+                Stream { resident: 900, moved: 1e9 },
+                Stream { resident: 4000, moved: 8e9 },
+            ],
         };
         let floor = Floor::of(&cost, 64, &ceilings(), &machine);
         let seconds: Vec<_> = floor.phases.iter().map(|p| (p.phase.as_str(), p.seconds)).collect();
         // 100 rows of two lines at 2 us, 10 at 10 ns; 100 updates at 4 us and 8 GB at 2 GB/s.
-        let want = [("embedding", 200e-6 + 0.1e-6), ("mlp", 0.5), ("interaction", 0.5), ("update", 400e-6 + 4.0)];
+        let want = [
+            ("embedding", 200e-6 + 0.1e-6),
+            ("mlp", 0.5),
+            ("interaction", 0.5),
+            ("update", 400e-6 + 4.0),
+        ];
         for (got, want) in seconds.iter().zip(&want) {
             assert!(got.0 == want.0 && (got.1 / want.1 - 1.0).abs() < 1e-9, "{got:?} {want:?}");
         }
         assert!((floor.samples_per_second * floor.seconds - 64.0).abs() < 1e-9);
         // A GPU has a cache and products of its own.
-        let gpu = Ceilings { gpu: Some("a GPU".into()), cache: Some(2000), flops_f16: Some(8e9), ..ceilings() };
-        let there = Floor::of(&Cost { precision: Precision::Fp16, ..cost.clone() }, 64, &gpu, &machine);
+        let gpu = Ceilings {
+            gpu: Some("a GPU".into()),
+            cache: Some(2000),
+            flops_f16: Some(8e9),
+            ..ceilings()
+        };
+        let there =
+            Floor::of(&Cost { precision: Precision::Fp16, ..cost.clone() }, 64, &gpu, &machine);
         let seconds: Vec<_> = there.phases.iter().map(|p| p.seconds).collect();
         for (got, want) in seconds.iter().zip([200e-6 + 0.1e-6, 0.25, 0.0625, 400e-6 + 4.0]) {
             assert!((got / want - 1.0).abs() < 1e-9, "{got} {want}");
@@ -170,7 +202,9 @@ mod tests {
     #[test]
     fn rows_between_and_beyond_the_measured_sizes() {
         let c = ceilings();
-        for (bytes, micros) in [(4, 1.0), (64, 1.0), (65, 2.0), (256, 4.0), (512, 8.0), (1024, 16.0)] {
+        for (bytes, micros) in
+            [(4, 1.0), (64, 1.0), (65, 2.0), (256, 4.0), (512, 8.0), (1024, 16.0)]
+        {
             let t = row_seconds(&c.rows, bytes, |r| r.gather);
             assert!((t * 1e6 - micros).abs() < 1e-9, "{bytes}: {t}");
         }

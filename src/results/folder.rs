@@ -16,16 +16,29 @@ pub struct RunFolder {
 }
 
 impl RunFolder {
-    /// Makes a new folder. The run's name is the time in UTC, the first 8 digits of the resolved workload's hash, and the seed;
-    /// a second run of the same second gets a number behind it.
+    /// Makes a new folder. The run's name is the time in UTC, the first 8 digits of the resolved
+    /// workload's hash, and the seed; a second run of the same second gets a number behind it.
     ///
     /// # Errors
     /// If it cannot be made.
-    pub fn create(root: &Path, system: &str, workload: &str, hash: &str, seed: u64) -> Result<Self, ResultsError> {
+    pub fn create(
+        root: &Path,
+        system: &str,
+        workload: &str,
+        hash: &str,
+        seed: u64,
+    ) -> Result<Self, ResultsError> {
         Self::create_at(Utc::now(), root, system, workload, hash, seed)
     }
 
-    fn create_at(now: Utc, root: &Path, system: &str, workload: &str, hash: &str, seed: u64) -> Result<Self, ResultsError> {
+    fn create_at(
+        now: Utc,
+        root: &Path,
+        system: &str,
+        workload: &str,
+        hash: &str,
+        seed: u64,
+    ) -> Result<Self, ResultsError> {
         let parent = root.join(system).join(workload);
         fs::create_dir_all(&parent).map_err(ResultsError::write(&parent))?;
         let name = format!("{}-{}-s{seed}", now.compact(), hash.get(..8).unwrap_or(hash));
@@ -107,10 +120,15 @@ mod tests {
     fn a_second_run_gets_a_folder_of_its_own() {
         let dir = tempfile::tempdir().unwrap();
         let now = Utc::now();
-        let make = || RunFolder::create_at(now, dir.path(), "epyc-2c", "tiny", "0123456789abcdef", 7).unwrap();
+        let make = || {
+            RunFolder::create_at(now, dir.path(), "epyc-2c", "tiny", "0123456789abcdef", 7).unwrap()
+        };
         let (a, b, c) = (make(), make(), make());
         let name = format!("{}-01234567-s7", now.compact());
-        assert_eq!([a.id(), b.id(), c.id()], [name.clone(), format!("{name}-2"), format!("{name}-3")]);
+        assert_eq!(
+            [a.id(), b.id(), c.id()],
+            [name.clone(), format!("{name}-2"), format!("{name}-3")]
+        );
         assert_eq!(a.path(), dir.path().join("epyc-2c/tiny").join(&name));
         assert!(c.path().is_dir());
     }

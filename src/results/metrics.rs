@@ -104,7 +104,18 @@ impl Metrics {
     }
 
     fn clear(&mut self) {
-        let Metrics { step, epoch, samples, loss, learning_rate, seconds, data_wait, throughput, auc, logloss } = self;
+        let Metrics {
+            step,
+            epoch,
+            samples,
+            loss,
+            learning_rate,
+            seconds,
+            data_wait,
+            throughput,
+            auc,
+            logloss,
+        } = self;
         [step, epoch, samples].into_iter().for_each(Vec::clear);
         loss.clear();
         [learning_rate, seconds, data_wait, throughput].into_iter().for_each(Vec::clear);
@@ -112,8 +123,9 @@ impl Metrics {
     }
 }
 
-/// Writes `metrics.parquet` while training goes on. Up to `ROW_GROUP` rows wait in memory, the others in a temporary file,
-/// which takes its name when [`MetricsWriter::finish`] is called; a run of fewer steps has no file at all until then.
+/// Writes `metrics.parquet` while training goes on. Up to `ROW_GROUP` rows wait in memory, the
+/// others in a temporary file, which takes its name when [`MetricsWriter::finish`] is called; a run
+/// of fewer steps has no file at all until then.
 #[derive(Debug)]
 pub struct MetricsWriter {
     path: PathBuf,
@@ -134,7 +146,8 @@ impl MetricsWriter {
             Some(file) => file,
             None => {
                 let file = File::create(temporary(&self.path))?;
-                let properties = WriterProperties::builder().set_compression(Compression::SNAPPY).build();
+                let properties =
+                    WriterProperties::builder().set_compression(Compression::SNAPPY).build();
                 self.file.insert(SerializedFileWriter::new(file, schema()?, Arc::new(properties))?)
             }
         };
@@ -155,12 +168,15 @@ impl MetricsWriter {
         Ok(())
     }
 
-    /// Writes what is left and puts the file in its place. A run without steps gets a file without rows.
+    /// Writes what is left and puts the file in its place. A run without steps gets a file without
+    /// rows.
     ///
     /// # Errors
     /// If the file cannot be written.
     pub fn finish(mut self) -> Result<(), ResultsError> {
-        let finished = self.spill().and_then(|()| self.file.take().map_or(Ok(()), |file| file.close().map(|_| ())));
+        let finished = self
+            .spill()
+            .and_then(|()| self.file.take().map_or(Ok(()), |file| file.close().map(|_| ())));
         finished
             .map_err(io_error)
             .and_then(|()| publish(&temporary(&self.path), &self.path))
@@ -188,7 +204,8 @@ impl Listener for MetricsWriter {
 
     fn eval_stop(&mut self, eval: &EvalEvent) -> io::Result<()> {
         // An evaluation before the first step has no row.
-        if let (Some(auc), Some(logloss)) = (self.rows.auc.last_mut(), self.rows.logloss.last_mut()) {
+        if let (Some(auc), Some(logloss)) = (self.rows.auc.last_mut(), self.rows.logloss.last_mut())
+        {
             *auc = Some(eval.quality.auc);
             *logloss = Some(eval.quality.logloss);
         }
@@ -222,17 +239,25 @@ fn schema() -> Result<TypePtr, ParquetError> {
     let fields = columns
         .into_iter()
         .map(|(name, physical, repetition)| {
-            Ok(Arc::new(Type::primitive_type_builder(name, physical).with_repetition(repetition).build()?))
+            Ok(Arc::new(
+                Type::primitive_type_builder(name, physical).with_repetition(repetition).build()?,
+            ))
         })
         .collect::<Result<_, ParquetError>>()?;
     Ok(Arc::new(Type::group_type_builder("metrics").with_fields(fields).build()?))
 }
 
-fn put<T: DataType>(group: &mut SerializedRowGroupWriter<'_, File>, values: &[T::T]) -> Result<(), ParquetError> {
+fn put<T: DataType>(
+    group: &mut SerializedRowGroupWriter<'_, File>,
+    values: &[T::T],
+) -> Result<(), ParquetError> {
     put_with::<T>(group, |column| column.write_batch(values, None, None))
 }
 
-fn put_optional(group: &mut SerializedRowGroupWriter<'_, File>, values: &[Option<f64>]) -> Result<(), ParquetError> {
+fn put_optional(
+    group: &mut SerializedRowGroupWriter<'_, File>,
+    values: &[Option<f64>],
+) -> Result<(), ParquetError> {
     let present: Vec<f64> = values.iter().flatten().copied().collect();
     let levels: Vec<i16> = values.iter().map(|v| i16::from(v.is_some())).collect();
     put_with::<DoubleType>(group, |column| column.write_batch(&present, Some(&levels), None))
@@ -242,7 +267,9 @@ fn put_with<T: DataType>(
     group: &mut SerializedRowGroupWriter<'_, File>,
     write: impl FnOnce(&mut ColumnWriterImpl<'_, T>) -> Result<usize, ParquetError>,
 ) -> Result<(), ParquetError> {
-    let mut column = group.next_column()?.ok_or_else(|| ParquetError::General("more columns than the schema has".into()))?;
+    let mut column = group
+        .next_column()?
+        .ok_or_else(|| ParquetError::General("more columns than the schema has".into()))?;
     write(column.typed::<T>())?;
     column.close()
 }
@@ -270,12 +297,26 @@ pub fn read(path: &Path) -> Result<Metrics, ResultsError> {
         }
         Ok(rows)
     };
-    all().map_err(|e| ResultsError::malformed(path, format!("not a metrics file of this program: {e}")))
+    all().map_err(|e| {
+        ResultsError::malformed(path, format!("not a metrics file of this program: {e}"))
+    })
 }
 
 fn read_group(group: &dyn RowGroupReader, rows: &mut Metrics) -> Result<(), ParquetError> {
-    let n = usize::try_from(group.metadata().num_rows()).map_err(|e| ParquetError::General(e.to_string()))?;
-    let Metrics { step, epoch, samples, loss, learning_rate, seconds, data_wait, throughput, auc, logloss } = rows;
+    let n = usize::try_from(group.metadata().num_rows())
+        .map_err(|e| ParquetError::General(e.to_string()))?;
+    let Metrics {
+        step,
+        epoch,
+        samples,
+        loss,
+        learning_rate,
+        seconds,
+        data_wait,
+        throughput,
+        auc,
+        logloss,
+    } = rows;
     let mut next = 0..;
     let mut index = || next.next().unwrap_or_default();
     for column in [step, epoch, samples] {
@@ -294,7 +335,8 @@ fn read_group(group: &dyn RowGroupReader, rows: &mut Metrics) -> Result<(), Parq
     Ok(())
 }
 
-/// Appends a column's values and returns its definition levels (empty for a column without missing values).
+/// Appends a column's values and returns its definition levels (empty for a column without missing
+/// values).
 fn get<T: DataType>(
     group: &dyn RowGroupReader,
     index: usize,
@@ -340,7 +382,15 @@ mod tests {
             f1: 0.0,
             average_precision: 0.0,
         };
-        EvalEvent { step, progress: 0.0, samples: 0, elapsed: 0.0, seconds: 0.0, quality, best_auc: auc }
+        EvalEvent {
+            step,
+            progress: 0.0,
+            samples: 0,
+            elapsed: 0.0,
+            seconds: 0.0,
+            quality,
+            best_auc: auc,
+        }
     }
 
     #[test]
@@ -362,8 +412,13 @@ mod tests {
         let rows = read(&path).unwrap();
         assert_eq!(rows.len() as u64, n);
         let last = rows.len() - 1;
-        assert_eq!((rows.step[last], rows.samples[last], rows.throughput[last]), (n as i64, 128 * n as i64, 256.0));
-        assert!(rows.loss.iter().zip(1u64..).all(|(l, i)| l.to_bits() == (1.0 / i as f32).to_bits()));
+        assert_eq!(
+            (rows.step[last], rows.samples[last], rows.throughput[last]),
+            (n as i64, 128 * n as i64, 256.0)
+        );
+        assert!(
+            rows.loss.iter().zip(1u64..).all(|(l, i)| l.to_bits() == (1.0 / i as f32).to_bits())
+        );
         let with_auc: Vec<_> = (0..rows.len()).filter(|&i| rows.auc[i].is_some()).collect();
         assert_eq!(with_auc, [0, ROW_GROUP - 1, last]);
         assert_eq!(rows.auc[last].map(f64::to_bits), Some((0.1f64 + 0.2).to_bits()));

@@ -1,7 +1,8 @@
-//! What a run leaves behind: `results/<system>/<workload>/<run>/` with the MLPerf log, the record, the metrics and the plots.
+//! What a run leaves behind: `results/<system>/<workload>/<run>/` with the MLPerf log, the record,
+//! the metrics and the plots.
 //!
-//! Everything but the log, which grows with the run, is written under another name and then renamed, so a reader never sees
-//! half a file. No folder is ever written twice.
+//! Everything but the log, which grows with the run, is written under another name and then
+//! renamed, so a reader never sees half a file. No folder is ever written twice.
 //!
 //! [`tree`] reads results back, anybody's; [`table`] sets them side by side.
 

@@ -11,10 +11,12 @@ use crate::{
 use serde::{Deserialize, Serialize};
 use std::{fs, path::Path};
 
-/// Version of the record's layout. Raised when a reader of the old layout would misread the new one.
+/// Version of the record's layout. Raised when a reader of the old layout would misread the new
+/// one.
 pub const SCHEMA_VERSION: u32 = 1;
 
-/// The record of a run. All times are seconds, all sizes bytes, all throughputs training samples per second.
+/// The record of a run. All times are seconds, all sizes bytes, all throughputs training samples
+/// per second.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RunRecord {
     /// Layout of this file, [`SCHEMA_VERSION`].
@@ -32,8 +34,8 @@ pub struct RunRecord {
     pub versions: Versions,
     /// The machine, before the run.
     pub machine: Machine,
-    /// What the machine could do at most, measured before the run; `None` in records of programs that did not measure it, and
-    /// where there was no memory to do so.
+    /// What the machine could do at most, measured before the run; `None` in records of programs
+    /// that did not measure it, and where there was no memory to do so.
     #[serde(default)]
     pub ceilings: Option<Ceilings>,
     /// What was run.
@@ -50,8 +52,8 @@ pub struct RunRecord {
     pub convergence: Convergence,
     /// How fast it was; `None` without steps.
     pub throughput: Option<Throughput>,
-    /// Energy of processors, memory and GPU (not of the whole machine) from `run_start` to `run_stop`; `None` where nothing
-    /// counts it.
+    /// Energy of processors, memory and GPU (not of the whole machine) from `run_start` to
+    /// `run_stop`; `None` where nothing counts it.
     #[serde(default)]
     pub energy_joules: Option<f64>,
     /// Whose energy that is: what could be counted. Empty in records of programs that did not say.
@@ -64,8 +66,8 @@ pub struct RunRecord {
     /// The least time of a training step: its work over the ceilings. `None` without ceilings.
     #[serde(default)]
     pub floor: Option<Floor>,
-    /// Share of the floor that training reached, [`Throughput::training`] over [`Floor::samples_per_second`]; 1 is the best that
-    /// can be.
+    /// Share of the floor that training reached, [`Throughput::training`] over
+    /// [`Floor::samples_per_second`]; 1 is the best that can be.
     #[serde(default)]
     pub floor_share: Option<f64>,
     /// Share of the training steps' time spent waiting for data.
@@ -131,7 +133,8 @@ pub struct EngineFacts {
 pub struct Convergence {
     /// Best AUC of all evaluations.
     pub best_auc: Option<f64>,
-    /// `(best_auc - 0.5) / (best reachable AUC - 0.5)`, where the best reachable AUC is known: 0 is chance, 1 the truth.
+    /// `(best_auc - 0.5) / (best reachable AUC - 0.5)`, where the best reachable AUC is known: 0 is
+    /// chance, 1 the truth.
     pub share_of_best: Option<f64>,
     /// From `run_start` to the end of the evaluation that met the target, evaluations included.
     pub seconds_to_target: Option<f64>,
@@ -144,7 +147,8 @@ pub struct Convergence {
 /// How fast a run was.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Throughput {
-    /// Training steps after warm-up, evaluation excluded, with its interval; `None` if there are too few steps to tell.
+    /// Training steps after warm-up, evaluation excluded, with its interval; `None` if there are
+    /// too few steps to tell.
     pub steady: Option<Steady>,
     /// All training steps, evaluation excluded.
     pub training: f64,
@@ -191,8 +195,8 @@ pub struct MemoryItem {
 }
 
 impl RunRecord {
-    /// The record of a run that is over. What only its parts know (`series`, `ceilings`, `data`, `init_seconds`, `phases`,
-    /// `floor`, `memory_plan`) is left empty, for the caller to fill.
+    /// The record of a run that is over. What only its parts know (`series`, `ceilings`, `data`,
+    /// `init_seconds`, `phases`, `floor`, `memory_plan`) is left empty, for the caller to fill.
     pub fn new(
         folder: &RunFolder,
         system: &str,
@@ -319,7 +323,8 @@ pub(super) fn word<T: Serialize>(value: &T) -> String {
 
 /// Writes a record.
 pub(super) fn write(path: &Path, record: &RunRecord) -> Result<(), ResultsError> {
-    let mut text = serde_json::to_string_pretty(record).map_err(|e| ResultsError::malformed(path, e.to_string()))?;
+    let mut text = serde_json::to_string_pretty(record)
+        .map_err(|e| ResultsError::malformed(path, e.to_string()))?;
     text.push('\n');
     write_file(path, text.as_bytes())
 }
@@ -335,9 +340,11 @@ pub fn read(path: &Path) -> Result<RunRecord, ResultsError> {
     }
     let text = fs::read_to_string(path).map_err(ResultsError::read(path))?;
     let wrong = |what: String| ResultsError::malformed(path, format!("not a run record: {what}"));
-    let Version { schema_version } = serde_json::from_str(&text).map_err(|e| wrong(e.to_string()))?;
+    let Version { schema_version } =
+        serde_json::from_str(&text).map_err(|e| wrong(e.to_string()))?;
     if schema_version != SCHEMA_VERSION {
-        let what = format!("schema_version is {schema_version}, but this program reads {SCHEMA_VERSION}");
+        let what =
+            format!("schema_version is {schema_version}, but this program reads {SCHEMA_VERSION}");
         return Err(ResultsError::malformed(path, what));
     }
     serde_json::from_str(&text).map_err(|e| wrong(e.to_string()))

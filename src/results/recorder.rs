@@ -67,14 +67,20 @@ impl Recorder {
     /// If the file cannot be written.
     pub fn finish(self) -> Result<Recorded, ResultsError> {
         self.metrics.finish()?;
-        Ok(Recorded { facts: self.facts, evaluations: self.evaluations, outcome: self.outcome, energy: self.energy })
+        Ok(Recorded {
+            facts: self.facts,
+            evaluations: self.evaluations,
+            outcome: self.outcome,
+            energy: self.energy,
+        })
     }
 }
 
 impl Listener for Recorder {
     fn run_start(&mut self, facts: &RunFacts) -> io::Result<()> {
         self.facts = Some(facts.clone());
-        self.meter = EnergyMeter::open(self.gpu.as_ref().map(|gpu| (gpu.name.as_str(), gpu.uuid.as_str())));
+        self.meter =
+            EnergyMeter::open(self.gpu.as_ref().map(|gpu| (gpu.name.as_str(), gpu.uuid.as_str())));
         Ok(())
     }
 
@@ -94,7 +100,8 @@ impl Listener for Recorder {
     }
 
     fn run_stop(&mut self, outcome: &Outcome) -> io::Result<()> {
-        self.energy = self.meter.as_mut().map(|meter| Energy { joules: meter.joules(), of: meter.counted() });
+        self.energy =
+            self.meter.as_mut().map(|meter| Energy { joules: meter.joules(), of: meter.counted() });
         self.outcome = Some(outcome.clone());
         Ok(())
     }

@@ -31,10 +31,19 @@ fn eval(step: u64, auc: f64) -> EvalEvent {
         average_precision: 0.5,
     };
     let t = step as f64;
-    EvalEvent { step, progress: t / 10.0, samples: 100 * step, elapsed: t, seconds: 0.5, quality, best_auc: auc }
+    EvalEvent {
+        step,
+        progress: t / 10.0,
+        samples: 100 * step,
+        elapsed: t,
+        seconds: 0.5,
+        quality,
+        best_auc: auc,
+    }
 }
 
-/// Ten steps of half a second each, an evaluation at every second one with AUC 0.6, 0.65, 0.7, ...; target 0.7 of at most 0.9.
+/// Ten steps of half a second each, an evaluation at every second one with AUC 0.6, 0.65, 0.7, ...;
+/// target 0.7 of at most 0.9.
 fn run(folder: &RunFolder) -> (Recorded, metrics::Metrics) {
     let mut recorder = Recorder::new(folder.metrics(), None);
     let facts = RunFacts {
@@ -47,7 +56,15 @@ fn run(folder: &RunFolder) -> (Recorded, metrics::Metrics) {
     };
     recorder.run_start(&facts).unwrap();
     for step in 1..=10 {
-        let event = StepEvent { step, epoch: 0, samples: 100, loss: 0.5, learning_rate: 0.1, seconds: 0.5, data_wait: 0.125 };
+        let event = StepEvent {
+            step,
+            epoch: 0,
+            samples: 100,
+            loss: 0.5,
+            learning_rate: 0.1,
+            seconds: 0.5,
+            data_wait: 0.125,
+        };
         recorder.step(&event).unwrap();
         if step % 2 == 0 {
             recorder.eval_stop(&eval(step, 0.55 + 0.05 * (step / 2) as f64)).unwrap();
@@ -76,12 +93,16 @@ fn a_record_holds_what_the_events_said_and_reads_back_the_same() {
     let workload = parse::resolve("w.toml".as_ref(), WORKLOAD.into(), &[]).unwrap().workload;
     let folder = RunFolder::create(dir.path(), "epyc-2c", "tiny", &workload.sha256(), 7).unwrap();
     let (recorded, metrics) = run(&folder);
-    let mut record = RunRecord::new(&folder, "epyc-2c", Machine::inspect(), &workload, recorded, &metrics);
+    let mut record =
+        RunRecord::new(&folder, "epyc-2c", Machine::inspect(), &workload, recorded, &metrics);
     let throughput = record.throughput.as_ref().unwrap();
     assert_eq!((throughput.training, throughput.end_to_end), (200.0, 100.0));
     assert_eq!(record.data_wait_share, Some(0.25));
     let c = &record.convergence;
-    assert_eq!((c.seconds_to_target, c.samples_to_target, c.epochs_to_target), (Some(6.0), Some(600), Some(0.6)));
+    assert_eq!(
+        (c.seconds_to_target, c.samples_to_target, c.epochs_to_target),
+        (Some(6.0), Some(600), Some(0.6))
+    );
     assert_eq!(c.best_auc, Some(0.8));
     assert!((c.share_of_best.unwrap() - 0.75).abs() < 1e-12);
     record.phases = record::PhaseShare::of(&[("embedding", 1.0), ("mlp", 3.0), ("comm", 0.0)]);
@@ -90,14 +111,23 @@ fn a_record_holds_what_the_events_said_and_reads_back_the_same() {
         [("embedding", 0.25), ("mlp", 0.75)]
     );
     let mlp = floor::PhaseFloor { phase: "mlp".into(), seconds: 0.1 };
-    record.set_floor(Floor { batch: 100, seconds: 0.2, samples_per_second: 500.0, phases: vec![mlp] });
-    assert_eq!(record.phases.iter().map(|p| p.floor_share).collect::<Vec<_>>(), [None, Some(1.0 / 3.0)]);
+    record.set_floor(Floor {
+        batch: 100,
+        seconds: 0.2,
+        samples_per_second: 500.0,
+        phases: vec![mlp],
+    });
+    assert_eq!(
+        record.phases.iter().map(|p| p.floor_share).collect::<Vec<_>>(),
+        [None, Some(1.0 / 3.0)]
+    );
     assert_eq!(record.floor_share, Some(0.4));
 
     folder.write_record(&record).unwrap();
     folder.write_workload(&workload.to_toml()).unwrap();
     assert_eq!(record::read(&folder.path().join("run.json")).unwrap(), record);
-    let mut names: Vec<_> = fs::read_dir(folder.path()).unwrap().map(|f| f.unwrap().file_name()).collect();
+    let mut names: Vec<_> =
+        fs::read_dir(folder.path()).unwrap().map(|f| f.unwrap().file_name()).collect();
     names.sort();
     assert_eq!(names, ["metrics.parquet", "run.json", "workload.toml"]);
 }
@@ -109,7 +139,8 @@ fn records_without_ceilings_and_floors_are_read() {
     let workload = parse::resolve("w.toml".as_ref(), WORKLOAD.into(), &[]).unwrap().workload;
     let folder = RunFolder::create(dir.path(), "epyc-2c", "tiny", &workload.sha256(), 7).unwrap();
     let (recorded, metrics) = run(&folder);
-    let mut record = RunRecord::new(&folder, "epyc-2c", Machine::inspect(), &workload, recorded, &metrics);
+    let mut record =
+        RunRecord::new(&folder, "epyc-2c", Machine::inspect(), &workload, recorded, &metrics);
     record.phases = record::PhaseShare::of(&[("embedding", 1.0)]);
     let mut json = serde_json::to_value(&record).unwrap();
     for key in ["ceilings", "floor", "floor_share", "energy_joules"] {
@@ -129,8 +160,13 @@ fn records_that_cannot_be_read_say_why() {
         fs::write(&path, text).unwrap();
         record::read(&path).unwrap_err().to_string().replace(&path.display().to_string(), "PATH")
     };
-    assert_eq!(error("{\"schema_version\": 99}"), "PATH: schema_version is 99, but this program reads 1");
-    assert!(error("{\"schema_version\": 1}").starts_with("PATH: not a run record: missing field `run`"));
+    assert_eq!(
+        error("{\"schema_version\": 99}"),
+        "PATH: schema_version is 99, but this program reads 1"
+    );
+    assert!(
+        error("{\"schema_version\": 1}").starts_with("PATH: not a run record: missing field `run`")
+    );
     assert!(error("{\"schema_ver").starts_with("PATH: not a run record: EOF while parsing"));
     assert!(error("").starts_with("PATH: not a run record: EOF"));
     fs::remove_file(&path).unwrap();

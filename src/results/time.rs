@@ -18,8 +18,8 @@ impl Utc {
         Self::at(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs() as i64))
     }
 
-    /// Seconds since 1970 (not negative) as a date. Years are counted from March, so that the leap day comes last and months
-    /// follow the 153-days-in-5-months rule.
+    /// Seconds since 1970 (not negative) as a date. Years are counted from March, so that the leap
+    /// day comes last and months follow the 153-days-in-5-months rule.
     fn at(seconds: i64) -> Self {
         const DAYS_IN_400_YEARS: i64 = 146_097;
         // 1970-01-01 is day 719,468 since 0000-03-01.

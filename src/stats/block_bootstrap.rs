@@ -1,14 +1,17 @@
 //! Throughput of a run with an interval, by a block bootstrap of its steps.
 //!
-//! Step times are not independent: caches, frequency, neighbours and the loader make slow steps come together. Drawing single
-//! steps would make the interval too narrow. Blocks of consecutive steps keep the dependence inside them (Kunsch, "The jackknife
-//! and the bootstrap for general stationary observations", Annals of Statistics 17, 1989). Blocks wrap around the end, so that
-//! each step is drawn equally often (Politis & Romano, "A circular block-resampling procedure for stationary data", 1992).
+//! Step times are not independent: caches, frequency, neighbours and the loader make slow steps
+//! come together. Drawing single steps would make the interval too narrow. Blocks of consecutive
+//! steps keep the dependence inside them (Kunsch, "The jackknife and the bootstrap for general
+//! stationary observations", Annals of Statistics 17, 1989). Blocks wrap around the end, so that
+//! each step is drawn equally often (Politis & Romano, "A circular block-resampling procedure for
+//! stationary data", 1992).
 
 use super::{Interval, StatsError, block_length::block_length};
 use crate::random::philox::{Philox, Stream};
 
-/// Longer series are first added up in equal groups of consecutive steps, down to at most this many.
+/// Longer series are first added up in equal groups of consecutive steps, down to at most this
+/// many.
 const MOST_UNITS: usize = 8192;
 
 /// The fewest steps that an interval can be made from.
@@ -34,15 +37,18 @@ impl Bootstrap {
     }
 }
 
-/// The first steps that do not count, of a run of `steps`: a tenth of them, at most 100. In these, memory is touched for the
-/// first time, the processor finds its frequency and the loader fills its queue.
+/// The first steps that do not count, of a run of `steps`: a tenth of them, at most 100. In these,
+/// memory is touched for the first time, the processor finds its frequency and the loader fills its
+/// queue.
 pub fn warmup_cut(steps: usize) -> usize {
     (steps / 10).min(100)
 }
 
-/// Samples per second over all steps after the warm-up, `sum(samples) / sum(seconds)`, with a percentile interval.
+/// Samples per second over all steps after the warm-up, `sum(samples) / sum(seconds)`, with a
+/// percentile interval.
 ///
-/// `samples[i]` and `seconds[i]` belong to step `i`. The block length is chosen from the data (Politis & White 2004).
+/// `samples[i]` and `seconds[i]` belong to step `i`. The block length is chosen from the data
+/// (Politis & White 2004).
 ///
 /// # Errors
 /// If the slices differ in length, a value is not above 0, or fewer than 10 steps are left.
@@ -55,12 +61,19 @@ pub fn warmup_cut(steps: usize) -> usize {
 /// assert!(rate.low < rate.estimate && rate.estimate < rate.high);
 /// # Ok::<(), dlrm_bench::stats::StatsError>(())
 /// ```
-pub fn throughput(samples: &[f64], seconds: &[f64], how: &Bootstrap) -> Result<Interval, StatsError> {
+pub fn throughput(
+    samples: &[f64],
+    seconds: &[f64],
+    how: &Bootstrap,
+) -> Result<Interval, StatsError> {
     check(samples, seconds, how)?;
     let (samples, seconds) = (&samples[how.warmup..], &seconds[how.warmup..]);
     let group = samples.len().div_ceil(MOST_UNITS);
-    let units: Vec<(f64, f64)> =
-        samples.chunks(group).zip(seconds.chunks(group)).map(|(n, s)| (n.iter().sum(), s.iter().sum())).collect();
+    let units: Vec<(f64, f64)> = samples
+        .chunks(group)
+        .zip(seconds.chunks(group))
+        .map(|(n, s)| (n.iter().sum(), s.iter().sum()))
+        .collect();
     let total = sum(&units);
     let estimate = total.0 / total.1;
     // To first order the rate errs by the mean of these: their dependence decides on the blocks.
@@ -68,7 +81,12 @@ pub fn throughput(samples: &[f64], seconds: &[f64], how: &Bootstrap) -> Result<I
     let mut rates = resampled_rates(&units, block_length(&deviations), how);
     rates.sort_unstable_by(f64::total_cmp);
     let tail = (1.0 - how.confidence) / 2.0;
-    Ok(Interval { estimate, low: quantile(&rates, tail), high: quantile(&rates, 1.0 - tail), confidence: how.confidence })
+    Ok(Interval {
+        estimate,
+        low: quantile(&rates, tail),
+        high: quantile(&rates, 1.0 - tail),
+        confidence: how.confidence,
+    })
 }
 
 fn check(samples: &[f64], seconds: &[f64], how: &Bootstrap) -> Result<(), StatsError> {
@@ -79,8 +97,14 @@ fn check(samples: &[f64], seconds: &[f64], how: &Bootstrap) -> Result<(), StatsE
         return Err(StatsError::Confidence(how.confidence));
     }
     let positive = |x: f64| x > 0.0 && x.is_finite();
-    if let Some(step) = (0..samples.len()).find(|&i| !(positive(samples[i]) && positive(seconds[i]))) {
-        return Err(StatsError::NotPositive { step, samples: samples[step], seconds: seconds[step] });
+    if let Some(step) =
+        (0..samples.len()).find(|&i| !(positive(samples[i]) && positive(seconds[i])))
+    {
+        return Err(StatsError::NotPositive {
+            step,
+            samples: samples[step],
+            seconds: seconds[step],
+        });
     }
     let steps = samples.len().saturating_sub(how.warmup);
     if steps < FEWEST_STEPS {
@@ -93,13 +117,18 @@ fn sum(units: &[(f64, f64)]) -> (f64, f64) {
     units.iter().fold((0.0, 0.0), |t, u| (t.0 + u.0, t.1 + u.1))
 }
 
-/// The rate of each resample: blocks of `length` units from uniform starts until `units.len()` are drawn, the last block cut.
+/// The rate of each resample: blocks of `length` units from uniform starts until `units.len()` are
+/// drawn, the last block cut.
 fn resampled_rates(units: &[(f64, f64)], length: usize, how: &Bootstrap) -> Vec<f64> {
     let n = units.len();
     // Sums of all blocks, wrapped around the end, of both lengths that occur.
     let blocks_of = |length: usize| -> Vec<(f64, f64)> {
         (0..n)
-            .map(|start| (start..start + length).map(|i| units[i % n]).fold((0.0, 0.0), |t, u| (t.0 + u.0, t.1 + u.1)))
+            .map(|start| {
+                (start..start + length)
+                    .map(|i| units[i % n])
+                    .fold((0.0, 0.0), |t, u| (t.0 + u.0, t.1 + u.1))
+            })
             .collect()
     };
     let (whole, rest) = (n / length, n % length);
@@ -150,12 +179,14 @@ pub(super) mod tests {
             .collect()
     }
 
-    /// Share of 400 simulated runs of `n` steps whose interval holds the true rate. Step times are log-normal with correlation.
+    /// Share of 400 simulated runs of `n` steps whose interval holds the true rate. Step times are
+    /// log-normal with correlation.
     fn coverage(n: usize, rho: f64) -> f64 {
         let runs = 400;
         let truth = 1.0 / (0.5 * 0.3f64 * 0.3).exp();
         let holds = |run: u64| {
-            let seconds: Vec<f64> = autoregression(run + 1, n, rho).iter().map(|x| (0.3 * x).exp()).collect();
+            let seconds: Vec<f64> =
+                autoregression(run + 1, n, rho).iter().map(|x| (0.3 * x).exp()).collect();
             let how = Bootstrap { resamples: 500, ..Bootstrap::after(0) };
             let interval = throughput(&vec![1.0; n], &seconds, &how).unwrap();
             interval.low <= truth && truth <= interval.high
@@ -165,7 +196,9 @@ pub(super) mod tests {
 
     #[test]
     fn intervals_hold_the_truth_about_as_often_as_they_say() {
-        for (n, rho, least) in [(300, 0.0, 0.92), (300, 0.5, 0.89), (1000, 0.8, 0.89), (300, 0.8, 0.84)] {
+        for (n, rho, least) in
+            [(300, 0.0, 0.92), (300, 0.5, 0.89), (1000, 0.8, 0.89), (300, 0.8, 0.84)]
+        {
             let c = coverage(n, rho);
             assert!((least..=0.98).contains(&c), "{n} steps, correlation {rho}: {c}");
         }
@@ -199,12 +232,16 @@ pub(super) mod tests {
     #[test]
     fn long_runs_are_grouped_and_no_less_precise() {
         let width = |n: usize| {
-            let seconds: Vec<f64> = autoregression(7, n, 0.5).iter().map(|x| (0.3 * x).exp()).collect();
+            let seconds: Vec<f64> =
+                autoregression(7, n, 0.5).iter().map(|x| (0.3 * x).exp()).collect();
             let rate = throughput(&vec![1.0; n], &seconds, &Bootstrap::after(0)).unwrap();
             rate.high - rate.low
         };
         let ratio = width(5000) / width(80_000);
-        assert!((3.0..5.5).contains(&ratio), "16 times the steps should make a quarter of the width, not 1/{ratio}");
+        assert!(
+            (3.0..5.5).contains(&ratio),
+            "16 times the steps should make a quarter of the width, not 1/{ratio}"
+        );
     }
 
     #[test]
@@ -215,10 +252,21 @@ pub(super) mod tests {
             message(&[1.0; 12], &[1.0; 12], after(3)),
             "9 steps after the warm-up of 3; an interval needs at least 10, so train for longer"
         );
-        assert!(message(&[1.0; 12], &[1.0; 12], after(30)).starts_with("0 steps after the warm-up of 30"));
-        assert!(message(&[1.0; 12], &[1.0; 11], after(0)).starts_with("12 numbers of samples for 11 step times"));
-        assert!(message(&[1.0; 12], &[0.0; 12], after(0)).starts_with("step 0 has 1 samples in 0 s"));
-        assert!(message(&[1.0; 12], &[f64::NAN; 12], after(0)).starts_with("step 0 has 1 samples in NaN s"));
+        assert!(
+            message(&[1.0; 12], &[1.0; 12], after(30))
+                .starts_with("0 steps after the warm-up of 30")
+        );
+        assert!(
+            message(&[1.0; 12], &[1.0; 11], after(0))
+                .starts_with("12 numbers of samples for 11 step times")
+        );
+        assert!(
+            message(&[1.0; 12], &[0.0; 12], after(0)).starts_with("step 0 has 1 samples in 0 s")
+        );
+        assert!(
+            message(&[1.0; 12], &[f64::NAN; 12], after(0))
+                .starts_with("step 0 has 1 samples in NaN s")
+        );
         let sure = Bootstrap { confidence: 1.0, ..after(0) };
         assert!(message(&[1.0; 12], &[1.0; 12], sure).starts_with("a confidence of 1;"));
     }

@@ -1,16 +1,19 @@
-//! How long the blocks of a bootstrap should be, from the data (Politis & White, "Automatic block-length selection for the
-//! dependent bootstrap", Econometric Reviews 23, 2004, with the correction by Patton, Politis & White, 28, 2009).
+//! How long the blocks of a bootstrap should be, from the data (Politis & White, "Automatic
+//! block-length selection for the dependent bootstrap", Econometric Reviews 23, 2004, with the
+//! correction by Patton, Politis & White, 28, 2009).
 
 /// Correlations of fewer than this many lags in a row below the threshold do not end the search.
 const QUIET_LAGS: usize = 5;
 
-/// Block length for a circular block bootstrap of the mean of `x`: 1 for independent values, more the slower their correlation
-/// dies out. At most `min(3 sqrt(n), n / 3)`.
+/// Block length for a circular block bootstrap of the mean of `x`: 1 for independent values, more
+/// the slower their correlation dies out. At most `min(3 sqrt(n), n / 3)`.
 pub(super) fn block_length(x: &[f64]) -> usize {
     let n = x.len();
     let mean = x.iter().sum::<f64>() / n as f64;
     let centred: Vec<f64> = x.iter().map(|x| x - mean).collect();
-    let covariance = |lag: usize| centred.iter().zip(&centred[lag..]).map(|(a, b)| a * b).sum::<f64>() / n as f64;
+    let covariance = |lag: usize| {
+        centred.iter().zip(&centred[lag..]).map(|(a, b)| a * b).sum::<f64>() / n as f64
+    };
     let variance = covariance(0);
     let size = x.iter().map(|x| x * x).sum::<f64>() / n as f64;
     if variance <= 1e-24 * size {

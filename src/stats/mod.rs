@@ -1,4 +1,5 @@
-//! What can be said about noisy timings: intervals. Pure functions, no I/O; the same input gives the same bits.
+//! What can be said about noisy timings: intervals. Pure functions, no I/O; the same input gives
+//! the same bits.
 
 mod block_bootstrap;
 mod block_length;
@@ -26,7 +27,8 @@ pub struct Interval {
     pub low: f64,
     /// Upper end.
     pub high: f64,
-    /// Share of repetitions of the whole measurement in which such an interval holds the truth, say 0.95.
+    /// Share of repetitions of the whole measurement in which such an interval holds the truth, say
+    /// 0.95.
     pub confidence: f64,
 }
 
@@ -34,7 +36,9 @@ pub struct Interval {
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum StatsError {
     /// Not enough data.
-    #[error("{steps} steps after the warm-up of {warmup}; an interval needs at least {needed}, so train for longer")]
+    #[error(
+        "{steps} steps after the warm-up of {warmup}; an interval needs at least {needed}, so train for longer"
+    )]
     TooFew {
         /// Steps that are left.
         steps: usize,

@@ -1,4 +1,5 @@
-//! Means over runs: MLPerf's score, which leaves out the fastest and the slowest, and the plain mean with its interval.
+//! Means over runs: MLPerf's score, which leaves out the fastest and the slowest, and the plain
+//! mean with its interval.
 
 use super::Interval;
 use statrs::distribution::{ContinuousCDF, StudentsT};
@@ -22,8 +23,8 @@ pub fn mean(values: &[f64]) -> Option<f64> {
     (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
 }
 
-/// Mean of independent, about normal `values` with Student's interval, `mean +- t s / sqrt(n)`, s with n - 1 degrees of freedom;
-/// `None` for fewer than 2 values or a confidence outside (0, 1).
+/// Mean of independent, about normal `values` with Student's interval, `mean +- t s / sqrt(n)`, s
+/// with n - 1 degrees of freedom; `None` for fewer than 2 values or a confidence outside (0, 1).
 pub fn mean_interval(values: &[f64], confidence: f64) -> Option<Interval> {
     let n = values.len() as f64;
     if values.len() < 2 || !(confidence > 0.0 && confidence < 1.0) {
@@ -50,9 +51,10 @@ pub enum Score {
     },
 }
 
-/// MLPerf's score: the mean time to target without the fastest and the slowest run. `None` stands for a run that missed the
-/// target: one may take the place of the slowest, two invalidate the set (training_policies, training_rules.adoc, "Benchmark
-/// results"). With fewer than 3 runs there is nothing to leave out: the score is the plain mean, and none may miss.
+/// MLPerf's score: the mean time to target without the fastest and the slowest run. `None` stands
+/// for a run that missed the target: one may take the place of the slowest, two invalidate the set
+/// (training_policies, training_rules.adoc, "Benchmark results"). With fewer than 3 runs there is
+/// nothing to leave out: the score is the plain mean, and none may miss.
 ///
 /// ```
 /// use dlrm_bench::stats::{Score, score};
@@ -78,7 +80,8 @@ mod tests {
     #[test]
     fn the_published_set_has_the_published_mean() {
         // Minutes of NVIDIA's ten runs of round 3.1 on one DGX H100.
-        let minutes = [3.8773, 3.8551, 3.8772, 3.8637, 3.8712, 3.8816, 3.6175, 3.8513, 3.6249, 3.8684];
+        let minutes =
+            [3.8773, 3.8551, 3.8772, 3.8637, 3.8712, 3.8816, 3.6175, 3.8513, 3.6249, 3.8684];
         assert!((olympic_mean(&minutes).unwrap() - 3.8361).abs() < 1e-4);
         assert_eq!(olympic_mean(&minutes[..2]), None);
         assert_eq!((mean(&[]), mean(&[2.0, 4.0])), (None, Some(3.0)));
@@ -97,7 +100,10 @@ mod tests {
     fn intervals_are_student_s() {
         // t(0.975, 4) = 2.776445105, from tables; s of 1..5 is sqrt(2.5).
         let i = mean_interval(&[1.0, 2.0, 3.0, 4.0, 5.0], 0.95).unwrap();
-        assert!((i.high - 3.0 - 2.776_445_105 * 0.5f64.sqrt()).abs() < 1e-8 && (i.low + i.high - 6.0).abs() < 1e-12);
+        assert!(
+            (i.high - 3.0 - 2.776_445_105 * 0.5f64.sqrt()).abs() < 1e-8
+                && (i.low + i.high - 6.0).abs() < 1e-12
+        );
         assert!(mean_interval(&[1.0], 0.95).is_none() && mean_interval(&[1.0, 2.0], 1.0).is_none());
     }
 

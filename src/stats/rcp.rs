@@ -1,11 +1,13 @@
-//! Whether runs converge like a reference: MLPerf's test of reference convergence points (RCP), and the other side of it.
+//! Whether runs converge like a reference: MLPerf's test of reference convergence points (RCP), and
+//! the other side of it.
 //!
-//! A reference point is the epochs that many runs of the reference took at one batch size. With m their mean without fastest and
-//! slowest and s the standard deviation of all of them (divided by n), the mean of a submission is accepted from `m - t s
-//! sqrt(1/n + 1/k)` on, t the 0.95 quantile of Student's distribution with n + k - 2 degrees of freedom, n the reference's runs
-//! without two, k the submission's without two. MLPerf's rcp_checker (mlcommons/logging, `rcp_checker.py`) finds the same limit
-//! by bisection to 1e-4. It lets any slow convergence pass; we judge slowness too, by the mirrored limit `m + t s sqrt(1/n +
-//! 1/k)`.
+//! A reference point is the epochs that many runs of the reference took at one batch size. With m
+//! their mean without fastest and slowest and s the standard deviation of all of them (divided by
+//! n), the mean of a submission is accepted from `m - t s sqrt(1/n + 1/k)` on, t the 0.95 quantile
+//! of Student's distribution with n + k - 2 degrees of freedom, n the reference's runs without two,
+//! k the submission's without two. MLPerf's rcp_checker (mlcommons/logging, `rcp_checker.py`) finds
+//! the same limit by bisection to 1e-4. It lets any slow convergence pass; we judge slowness too,
+//! by the mirrored limit `m + t s sqrt(1/n + 1/k)`.
 
 use super::{Score, mean, olympic_mean, score};
 use statrs::distribution::{ContinuousCDF, StudentsT};
@@ -63,7 +65,8 @@ pub enum Origin {
     Point,
     /// Between the points at these batch sizes, linearly.
     Between(u64, u64),
-    /// Below all points: the one at this, the smallest batch size. Only slower convergence than there tells nothing.
+    /// Below all points: the one at this, the smallest batch size. Only slower convergence than
+    /// there tells nothing.
     Smallest(u64),
 }
 
@@ -111,7 +114,9 @@ pub enum RcpError {
         runs: usize,
     },
     /// A number of epochs that cannot be.
-    #[error("the reference point at batch size {batch_size} has a run of {epochs} epochs; epochs must be above 0")]
+    #[error(
+        "the reference point at batch size {batch_size} has a run of {epochs} epochs; epochs must be above 0"
+    )]
     NotPositive {
         /// Of the point.
         batch_size: u64,
@@ -122,7 +127,9 @@ pub enum RcpError {
     #[error("there are two reference points at batch size {0}")]
     Twice(u64),
     /// Not enough runs to leave out two.
-    #[error("{0} runs of a submission; the fastest and the slowest do not count, so 3 is the least")]
+    #[error(
+        "{0} runs of a submission; the fastest and the slowest do not count, so 3 is the least"
+    )]
     Submission(usize),
     /// A batch size above all points.
     #[error(
@@ -137,12 +144,13 @@ pub enum RcpError {
 }
 
 impl Reference {
-    /// The reference made of `points`, for submissions of `runs` runs. As MLPerf does, drops points with a smaller batch size
-    /// than the fastest one, and then points that converge slower than their neighbours let expect.
+    /// The reference made of `points`, for submissions of `runs` runs. As MLPerf does, drops points
+    /// with a smaller batch size than the fastest one, and then points that converge slower than
+    /// their neighbours let expect.
     ///
     /// # Errors
-    /// If there is no point, two have one batch size, or one has fewer than 3 runs or epochs that are not above 0; or if `runs` <
-    /// 3.
+    /// If there is no point, two have one batch size, or one has fewer than 3 runs or epochs that
+    /// are not above 0; or if `runs` < 3.
     pub fn new(points: &[ReferencePoint], runs: usize) -> Result<Self, RcpError> {
         if runs < 3 {
             return Err(RcpError::Submission(runs));
@@ -152,12 +160,13 @@ impl Reference {
         if let Some(pair) = all.windows(2).find(|w| w[0].batch_size == w[1].batch_size) {
             return Err(RcpError::Twice(pair[0].batch_size));
         }
-        let fastest = all.iter().min_by(|a, b| a.mean.total_cmp(&b.mean)).ok_or(RcpError::None)?.batch_size;
+        let fastest =
+            all.iter().min_by(|a, b| a.mean.total_cmp(&b.mean)).ok_or(RcpError::None)?.batch_size;
         all.retain(|p| p.batch_size >= fastest);
         let mut i = 1;
         while i + 1 < all.len() {
-            // After a removal the next point is judged by the new neighbours, but no earlier one again (mlcommons/logging issue
-            // 368).
+            // After a removal the next point is judged by the new neighbours, but no earlier one
+            // again (mlcommons/logging issue 368).
             let (mean, _) = between(&all[i - 1], &all[i + 1], all[i].batch_size);
             if all[i].mean > mean {
                 all.remove(i);
@@ -181,7 +190,9 @@ impl Reference {
         // `kept` is never empty.
         let largest = self.kept[self.kept.len() - 1].batch_size;
         let above = self.kept.partition_point(|p| p.batch_size < batch_size);
-        let Some(next) = self.kept.get(above) else { return Err(RcpError::Above { batch_size, largest }) };
+        let Some(next) = self.kept.get(above) else {
+            return Err(RcpError::Above { batch_size, largest });
+        };
         let (mean, stdev, counted, from) = if next.batch_size == batch_size {
             (next.mean, next.stdev, next.runs, Origin::Point)
         } else if above == 0 {
@@ -196,9 +207,9 @@ impl Reference {
         Ok(Accepted { mean, stdev, fastest: mean - margin, slowest: mean + margin, from })
     }
 
-    /// Judges the epochs to target of a submission's runs, `None` for one that missed the target. One such run may take the place
-    /// of the slowest. Limits are those for the number of runs given to [`Reference::new`], whatever the number of runs here: as
-    /// MLPerf has it.
+    /// Judges the epochs to target of a submission's runs, `None` for one that missed the target.
+    /// One such run may take the place of the slowest. Limits are those for the number of runs
+    /// given to [`Reference::new`], whatever the number of runs here: as MLPerf has it.
     ///
     /// # Errors
     /// As [`Reference::at`], and for fewer than 3 runs.
@@ -208,11 +219,14 @@ impl Reference {
         }
         let mean = match score(epochs) {
             Score::Valid(mean) => mean,
-            Score::Invalid { missed, runs } => return Ok(Convergence::NotConverged { missed, runs }),
+            Score::Invalid { missed, runs } => {
+                return Ok(Convergence::NotConverged { missed, runs });
+            }
         };
         let accepted = self.at(batch_size)?;
         let judged = Judged { mean, accepted, scaling: (accepted.mean / mean).max(1.0) };
-        // A smaller batch needs fewer epochs, so below all points only "too fast" means anything by itself.
+        // A smaller batch needs fewer epochs, so below all points only "too fast" means anything by
+        // itself.
         let smallest = matches!(accepted.from, Origin::Smallest(_));
         Ok(match mean {
             m if m < accepted.fastest => Convergence::TooFast(judged),
@@ -222,9 +236,10 @@ impl Reference {
     }
 }
 
-/// `t s sqrt(1/n + 1/k)`: how far the mean of `submission` runs may lie from the mean of `reference` runs, both taken from runs
-/// of standard deviation `stdev`, one-sided at 5 %. With `submission` = 1 it is the margin of a single run. 0 where both are
-/// single runs, which tells nothing.
+/// `t s sqrt(1/n + 1/k)`: how far the mean of `submission` runs may lie from the mean of
+/// `reference` runs, both taken from runs of standard deviation `stdev`, one-sided at 5 %. With
+/// `submission` = 1 it is the margin of a single run. 0 where both are single runs, which tells
+/// nothing.
 pub fn margin(stdev: f64, reference: usize, submission: usize) -> f64 {
     let (n, k) = (reference as f64, submission as f64);
     let t = StudentsT::new(0.0, 1.0, n + k - 2.0).map_or(0.0, |t| t.inverse_cdf(1.0 - ALPHA));
@@ -239,7 +254,9 @@ impl Point {
             return Err(RcpError::NotPositive { batch_size, epochs });
         }
         let too_few = RcpError::TooFewRuns { batch_size, runs: epochs.len() };
-        let (Some(olympic), Some(all)) = (olympic_mean(epochs), mean(epochs)) else { return Err(too_few) };
+        let (Some(olympic), Some(all)) = (olympic_mean(epochs), mean(epochs)) else {
+            return Err(too_few);
+        };
         let variance = epochs.iter().map(|e| (e - all).powi(2)).sum::<f64>() / epochs.len() as f64;
         Ok(Point { batch_size, mean: olympic, stdev: variance.sqrt(), runs: epochs.len() - 2 })
     }
@@ -257,10 +274,14 @@ mod tests {
     use proptest::prelude::*;
 
     fn point(batch_size: u64, counts: &[(usize, f64)]) -> ReferencePoint {
-        ReferencePoint { batch_size, epochs: counts.iter().flat_map(|&(n, e)| vec![e; n]).collect() }
+        ReferencePoint {
+            batch_size,
+            epochs: counts.iter().flat_map(|&(n, e)| vec![e; n]).collect(),
+        }
     }
 
-    /// Epochs to converge, as counts, of mlperf-logging 4.1.68, rcp_checker/training_6.0.0/rcps_dlrm_dcnv2.json.
+    /// Epochs to converge, as counts, of mlperf-logging 4.1.68,
+    /// rcp_checker/training_6.0.0/rcps_dlrm_dcnv2.json.
     fn dcnv2() -> Vec<ReferencePoint> {
         vec![
             point(32768, &[(1, 0.65), (24, 0.7), (5, 0.75)]),
@@ -285,7 +306,10 @@ mod tests {
         ];
         for (batch_size, mean, fastest, from) in expected {
             let a = reference.at(batch_size).unwrap();
-            assert!((a.mean - mean).abs() < 1e-4 && (a.fastest - fastest).abs() < 1e-4, "{batch_size}: {a:?}");
+            assert!(
+                (a.mean - mean).abs() < 1e-4 && (a.fastest - fastest).abs() < 1e-4,
+                "{batch_size}: {a:?}"
+            );
             assert_eq!(a.from, from);
         }
         assert_eq!(reference.at(16384).unwrap().from, Origin::Smallest(32768));
@@ -299,7 +323,9 @@ mod tests {
         let reference = Reference::new(&dcnv2(), 10).unwrap();
         let judge = |batch, epochs: f64| reference.judge(batch, &[Some(epochs); 10]).unwrap();
         assert!(matches!(judge(55296, 0.728), Convergence::TooFast(_)));
-        assert!(matches!(judge(55296, 0.729), Convergence::Like(j) if (j.scaling - 0.76146 / 0.729).abs() < 1e-4));
+        assert!(
+            matches!(judge(55296, 0.729), Convergence::Like(j) if (j.scaling - 0.76146 / 0.729).abs() < 1e-4)
+        );
         assert!(matches!(judge(55296, 0.79), Convergence::Like(j) if j.scaling == 1.0));
         assert!(matches!(judge(55296, 0.80), Convergence::TooSlow(_)));
         // Below all points a slow run tells nothing.
@@ -309,7 +335,10 @@ mod tests {
         epochs.push(None);
         assert!(matches!(reference.judge(55296, &epochs).unwrap(), Convergence::Like(_)));
         epochs.push(None);
-        assert_eq!(reference.judge(55296, &epochs).unwrap(), Convergence::NotConverged { missed: 2, runs: 11 });
+        assert_eq!(
+            reference.judge(55296, &epochs).unwrap(),
+            Convergence::NotConverged { missed: 2, runs: 11 }
+        );
         assert_eq!(reference.judge(55296, &[Some(1.0); 2]), Err(RcpError::Submission(2)));
     }
 
@@ -322,17 +351,25 @@ mod tests {
 
     #[test]
     fn what_is_no_reference_is_named() {
-        let message = |points: &[ReferencePoint]| Reference::new(points, 10).unwrap_err().to_string();
+        let message =
+            |points: &[ReferencePoint]| Reference::new(points, 10).unwrap_err().to_string();
         assert_eq!(message(&[]), "there is no reference point");
-        assert!(message(&[point(8, &[(2, 0.5)])]).starts_with("the reference point at batch size 8 has 2 runs"));
+        assert!(
+            message(&[point(8, &[(2, 0.5)])])
+                .starts_with("the reference point at batch size 8 has 2 runs")
+        );
         assert!(message(&[point(8, &[(2, 0.5), (1, f64::NAN)])]).contains("a run of NaN epochs"));
-        assert!(message(&[point(8, &[(3, 0.5)]), point(8, &[(3, 0.6)])]).ends_with("two reference points at batch size 8"));
+        assert!(
+            message(&[point(8, &[(3, 0.5)]), point(8, &[(3, 0.6)])])
+                .ends_with("two reference points at batch size 8")
+        );
         assert_eq!(Reference::new(&dcnv2(), 2), Err(RcpError::Submission(2)));
     }
 
     proptest! {
-        /// A kept point never lies above the line through its kept neighbours at the time of its judgement: between the ends of a
-        /// convex set of points all are kept, and of any set the first kept is the fastest.
+        /// A kept point never lies above the line through its kept neighbours at the time of its
+        /// judgement: between the ends of a convex set of points all are kept, and of any set the
+        /// first kept is the fastest.
         #[test]
         fn pruning_keeps_convex_references(start in 0.2f64..1.0, slopes in prop::collection::vec(0.0f64..0.1, 1..6)) {
             let mut slopes = slopes;

@@ -1,11 +1,13 @@
 //! Deciding between "slower" and "not slower" while measurements come in, without crying wolf.
 //!
-//! Looking at the data several times and stopping when they look significant finds differences where there are none. So each look
-//! may only spend a part of the allowed chance of error: up to the share t of the budget, `alpha t^2` in all (the power family of
-//! K. Kim & D. L. DeMets, "Design and analysis of group sequential tests based on the type I error spending rate function",
-//! Biometrika 74, 1987, after K. K. G. Lan & D. L. DeMets, Biometrika 70, 1983). What a look spends is the level of its own test.
-//! By the union bound all looks together err with a chance of at most alpha, however they depend on one another; exact joint
-//! limits would be a little tighter.
+//! Looking at the data several times and stopping when they look significant finds differences
+//! where there are none. So each look may only spend a part of the allowed chance of error: up to
+//! the share t of the budget, `alpha t^2` in all (the power family of K. Kim & D. L. DeMets,
+//! "Design and analysis of group sequential tests based on the type I error spending rate
+//! function", Biometrika 74, 1987, after K. K. G. Lan & D. L. DeMets, Biometrika 70, 1983). What a
+//! look spends is the level of its own test. By the union bound all looks together err with a
+//! chance of at most alpha, however they depend on one another; exact joint limits would be a
+//! little tighter.
 
 use super::{
     StatsError,
@@ -19,13 +21,15 @@ use statrs::distribution::{ContinuousCDF, Normal};
 /// Shares of the budget after which the data are looked at.
 pub const LOOKS: [f64; 4] = [0.3, 0.5, 0.75, 1.0];
 
-/// What counts as slower, and how sure one has to be. Slowdowns are shares of throughput: 0.03 is "3 % fewer samples a second".
+/// What counts as slower, and how sure one has to be. Slowdowns are shares of throughput: 0.03 is
+/// "3 % fewer samples a second".
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Criteria {
-    /// A slowdown of this size must not slip through: "no regression" is only said when the slowdown is surely smaller.
+    /// A slowdown of this size must not slip through: "no regression" is only said when the
+    /// slowdown is surely smaller.
     pub threshold: f64,
-    /// Slowdowns up to here are nobody's business: "regression" is only said when the slowdown is surely greater. Below the
-    /// threshold or equal.
+    /// Slowdowns up to here are nobody's business: "regression" is only said when the slowdown is
+    /// surely greater. Below the threshold or equal.
     pub tolerance: f64,
     /// Chance that each of the two sentences is right when said, over all looks.
     pub confidence: f64,
@@ -40,7 +44,8 @@ pub struct Finding {
     pub low: Option<f64>,
     /// The slowdown is surely not above this; `None` if nothing is sure.
     pub high: Option<f64>,
-    /// The smallest slowdown that such data would have shown to be a regression, with the criteria's confidence; `None` if none.
+    /// The smallest slowdown that such data would have shown to be a regression, with the
+    /// criteria's confidence; `None` if none.
     pub detectable: Option<f64>,
     /// Chance of error that this look could spend on each bound.
     pub alpha: f64,
@@ -85,13 +90,17 @@ impl Sequential {
         Ok(Sequential { criteria, spent: 0.0 })
     }
 
-    /// Looks at paired measurements after the share `time` of the budget: `ln(new rate / old rate)` of each block in which a coin
-    /// decided the order, by signed ranks. `None` if there are too few blocks for what this look may spend; then it spends
-    /// nothing.
+    /// Looks at paired measurements after the share `time` of the budget: `ln(new rate / old rate)`
+    /// of each block in which a coin decided the order, by signed ranks. `None` if there are too
+    /// few blocks for what this look may spend; then it spends nothing.
     ///
     /// # Errors
     /// For values that are not finite.
-    pub fn look_paired(&mut self, log_ratios: &[f64], time: f64) -> Result<Option<Finding>, StatsError> {
+    pub fn look_paired(
+        &mut self,
+        log_ratios: &[f64],
+        time: f64,
+    ) -> Result<Option<Finding>, StatsError> {
         let alpha = self.allowance(time);
         if log_ratios.len() < fewest(alpha) {
             return Ok(None);
@@ -102,12 +111,18 @@ impl Sequential {
         Ok(Some(self.find(difference, alpha)))
     }
 
-    /// Looks at two independent sets of rates after the share `time` of the budget, by Welch's test of their logarithms. `None`
-    /// if there are fewer than 3 rates in either; then it spends nothing.
+    /// Looks at two independent sets of rates after the share `time` of the budget, by Welch's test
+    /// of their logarithms. `None` if there are fewer than 3 rates in either; then it spends
+    /// nothing.
     ///
     /// # Errors
     /// For rates that are not above 0.
-    pub fn look_unpaired(&mut self, old: &[f64], new: &[f64], time: f64) -> Result<Option<Finding>, StatsError> {
+    pub fn look_unpaired(
+        &mut self,
+        old: &[f64],
+        new: &[f64],
+        time: f64,
+    ) -> Result<Option<Finding>, StatsError> {
         if old.len().min(new.len()) < 3 {
             return Ok(None);
         }
@@ -117,7 +132,9 @@ impl Sequential {
         let test = welch(&logs(old), &logs(new), 0.5)?;
         let half = student::quantile(test.freedom, 1.0 - alpha)? * test.standard_error;
         let estimate = test.difference.estimate;
-        Ok(Some(self.find(Difference { estimate, low: estimate - half, high: estimate + half }, alpha)))
+        Ok(Some(
+            self.find(Difference { estimate, low: estimate - half, high: estimate + half }, alpha),
+        ))
     }
 
     /// What has been saved for a look at `time`.
@@ -134,7 +151,8 @@ impl Sequential {
             () if high < threshold => Decision::NoRegression,
             () => Decision::Undecided,
         };
-        // How far the upper bound lies from the estimate, and how far estimates scatter on top of it.
+        // How far the upper bound lies from the estimate, and how far estimates scatter on top of
+        // it.
         let z = |p: f64| Normal::standard().inverse_cdf(p);
         let reach = (d.high - d.estimate) * (1.0 + z(confidence) / z(1.0 - alpha));
         let detectable = slowdown((-tolerance).ln_1p() - reach);
@@ -160,8 +178,9 @@ mod tests {
 
     const DEFAULT: Criteria = Criteria { threshold: 0.03, tolerance: 0.005, confidence: 0.99 };
 
-    /// A machine's noise: rates of slices (log) that drift as an autoregression, with effects of single processes, a trend, and
-    /// now and then another program that takes up to a third of the machine for some slices.
+    /// A machine's noise: rates of slices (log) that drift as an autoregression, with effects of
+    /// single processes, a trend, and now and then another program that takes up to a third of the
+    /// machine for some slices.
     struct Noise {
         drift: f64,
         process: f64,
@@ -187,7 +206,10 @@ mod tests {
                         burst = Some((depth / 3.0, 1 + (10.0 * depth) as usize));
                     }
                     let trend = self.trend * i as f64 / n as f64;
-                    self.drift * drift[i] + self.process * process[i] + trend + burst.map_or(0.0, |b| (1.0 - b.0).ln())
+                    self.drift * drift[i]
+                        + self.process * process[i]
+                        + trend
+                        + burst.map_or(0.0, |b| (1.0 - b.0).ln())
                 })
                 .collect()
         }
@@ -218,20 +240,29 @@ mod tests {
             last.expect("the last look has enough blocks")
         }
 
-        fn count(&self, blocks: usize, slowdown: f64, runs: u64, what: impl Fn(&Finding) -> bool) -> usize {
+        fn count(
+            &self,
+            blocks: usize,
+            slowdown: f64,
+            runs: u64,
+            what: impl Fn(&Finding) -> bool,
+        ) -> usize {
             (0..runs).filter(|&seed| what(&self.gate(seed, blocks, slowdown))).count()
         }
     }
 
-    /// The promise: 200 comparisons of a thing with itself, at most 1 % of them called a regression.
+    /// The promise: 200 comparisons of a thing with itself, at most 1 % of them called a
+    /// regression.
     #[test]
     fn a_a_does_not_cry_wolf() {
         for (noise, blocks) in [(&QUIET, 10), (&QUIET, 30), (&LOUD, 12), (&LOUD, 40)] {
             let wolves = noise.count(blocks, 0.0, 200, |f| f.decision == Decision::Regression);
             assert!(wolves <= 2, "{wolves} of 200 with {blocks} blocks");
         }
-        // The tolerance hides part of it: right at the tolerance the chance is still below 1 % (of 2000: 20, and chance).
-        let wolves = LOUD.count(30, DEFAULT.tolerance, 2000, |f| f.decision == Decision::Regression);
+        // The tolerance hides part of it: right at the tolerance the chance is still below 1 % (of
+        // 2000: 20, and chance).
+        let wolves =
+            LOUD.count(30, DEFAULT.tolerance, 2000, |f| f.decision == Decision::Regression);
         assert!(wolves <= 30, "{wolves} of 2000");
     }
 
@@ -241,12 +272,18 @@ mod tests {
         assert!(caught >= 190, "{caught} of 200 at 5 %");
         let settled = QUIET.count(30, 0.0, 200, |f| f.decision == Decision::NoRegression);
         assert!(settled >= 180, "{settled} of 200 without a slowdown");
-        for (noise, blocks) in [(&QUIET, 12), (&QUIET, 30), (&QUIET, 60), (&LOUD, 30), (&LOUD, 60)] {
-            let wrong = noise
-                .count(blocks, 0.02, 200, |f| f.decision == Decision::NoRegression && f.detectable.is_some_and(|d| d < 0.02));
-            assert!(wrong <= 2, "{wrong} of 200 miss 2 % with a detectable effect below, {blocks} blocks");
+        for (noise, blocks) in [(&QUIET, 12), (&QUIET, 30), (&QUIET, 60), (&LOUD, 30), (&LOUD, 60)]
+        {
+            let wrong = noise.count(blocks, 0.02, 200, |f| {
+                f.decision == Decision::NoRegression && f.detectable.is_some_and(|d| d < 0.02)
+            });
+            assert!(
+                wrong <= 2,
+                "{wrong} of 200 miss 2 % with a detectable effect below, {blocks} blocks"
+            );
             // 1 % of 600 are 6; 14 are more than three standard deviations above.
-            let missed = noise.count(blocks, DEFAULT.threshold, 600, |f| f.decision == Decision::NoRegression);
+            let missed = noise
+                .count(blocks, DEFAULT.threshold, 600, |f| f.decision == Decision::NoRegression);
             assert!(missed <= 14, "{missed} of 600 miss the threshold, {blocks} blocks");
         }
     }
@@ -254,7 +291,8 @@ mod tests {
     #[test]
     fn what_is_called_detectable_is_detected() {
         let detectable = QUIET.gate(1, 30, 0.0).detectable.unwrap();
-        let mut all: Vec<f64> = (0..100).filter_map(|s| QUIET.gate(s, 30, 0.02).detectable).collect();
+        let mut all: Vec<f64> =
+            (0..100).filter_map(|s| QUIET.gate(s, 30, 0.02).detectable).collect();
         all.sort_unstable_by(f64::total_cmp);
         let typical = all[all.len() / 2];
         assert!((typical / 4.0..typical * 4.0).contains(&detectable), "{detectable} {typical}");
@@ -280,7 +318,9 @@ mod tests {
     fn unpaired_looks_agree_with_welch() {
         let old: Vec<f64> = (0..12).map(|i| 100.0 + f64::from(i % 3)).collect();
         let slower: Vec<f64> = old.iter().map(|x| 0.9 * x).collect();
-        let look = |new: &[f64]| Sequential::new(DEFAULT).unwrap().look_unpaired(&old, new, 1.0).unwrap().unwrap();
+        let look = |new: &[f64]| {
+            Sequential::new(DEFAULT).unwrap().look_unpaired(&old, new, 1.0).unwrap().unwrap()
+        };
         let f = look(&slower);
         assert!(f.decision == Decision::Regression && (f.slowdown - 0.1).abs() < 1e-9, "{f:?}");
         assert_eq!(look(&old).decision, Decision::NoRegression);

@@ -1,15 +1,18 @@
 //! Wilcoxon's signed-rank statistics: bounds of a shift that outliers hardly move.
 //!
-//! If each of n differences is as likely to be above as below the shift, symmetrically (which it is by design where a coin
-//! decides the order of the two sides of a comparison), then the sum W of the ranks of those above has a known distribution,
-//! whatever the noise (F. Wilcoxon, "Individual comparisons by ranking methods", Biometrics Bulletin 1, 1945). Turned round, it
-//! bounds the shift by ordered means of pairs of differences, and their median estimates it (J. L. Hodges & E. L. Lehmann,
-//! "Estimates of location based on rank tests", Annals of Mathematical Statistics 34, 1963).
+//! If each of n differences is as likely to be above as below the shift, symmetrically (which it is
+//! by design where a coin decides the order of the two sides of a comparison), then the sum W of
+//! the ranks of those above has a known distribution, whatever the noise (F. Wilcoxon, "Individual
+//! comparisons by ranking methods", Biometrics Bulletin 1, 1945). Turned round, it bounds the shift
+//! by ordered means of pairs of differences, and their median estimates it (J. L. Hodges & E. L.
+//! Lehmann, "Estimates of location based on rank tests", Annals of Mathematical Statistics 34,
+//! 1963).
 
 use super::StatsError;
 use statrs::distribution::{ContinuousCDF, Normal};
 
-/// Up to this many differences the distribution of W is counted out; beyond, it is normal to all practical purposes.
+/// Up to this many differences the distribution of W is counted out; beyond, it is normal to all
+/// practical purposes.
 const EXACT: usize = 200;
 
 /// A shift with a bound on each side, each of which holds by itself with the confidence asked for.
@@ -23,7 +26,8 @@ pub struct Shift {
     pub high: f64,
 }
 
-/// The shift of `differences` with one-sided bounds: each is missed with a chance of at most `alpha`.
+/// The shift of `differences` with one-sided bounds: each is missed with a chance of at most
+/// `alpha`.
 ///
 /// # Errors
 /// Without differences, for values that are not finite, or for an `alpha` outside (0, 1/2).
@@ -63,8 +67,8 @@ pub fn fewest(alpha: f64) -> usize {
     (1.0 / alpha).log2().ceil() as usize
 }
 
-/// How many of the smallest means lie below the lower bound: the number of values k with P(W <= k - 1) <= alpha; `None` if even W
-/// = 0 is likelier.
+/// How many of the smallest means lie below the lower bound: the number of values k with P(W <= k -
+/// 1) <= alpha; `None` if even W = 0 is likelier.
 fn outside(n: usize, alpha: f64) -> Option<usize> {
     if n > EXACT {
         let n = n as f64;
@@ -100,8 +104,9 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// Critical values of W at a one-sided 5, 2.5, 1 and 0.5 % that every printed table has (Wilcoxon & Wilcox, "Some rapid
-    /// approximate statistical procedures", 1964; `qsignrank` of R): W up to the value is significant.
+    /// Critical values of W at a one-sided 5, 2.5, 1 and 0.5 % that every printed table has
+    /// (Wilcoxon & Wilcox, "Some rapid approximate statistical procedures", 1964; `qsignrank` of
+    /// R): W up to the value is significant.
     #[test]
     fn critical_values_are_those_of_tables() {
         let table: [(usize, [Option<usize>; 4]); 5] = [
@@ -119,14 +124,20 @@ mod tests {
         assert_eq!([fewest(0.05), fewest(0.005)], [5, 8]);
     }
 
-    /// Darwin's maize, crossed over self-fertilised heights in eighths of an inch (R. A. Fisher, "The design of experiments",
-    /// 1935, section 16). R's `wilcox.test(..., conf.int = TRUE)`: W 96 of 120 (two-sided p 0.04126), median of means 25.0
-    /// eighths.
+    /// Darwin's maize, crossed over self-fertilised heights in eighths of an inch (R. A. Fisher,
+    /// "The design of experiments", 1935, section 16). R's `wilcox.test(..., conf.int = TRUE)`: W
+    /// 96 of 120 (two-sided p 0.04126), median of means 25.0 eighths.
     #[test]
     fn darwins_maize() {
-        let d = [49.0, -67.0, 8.0, 16.0, 6.0, 23.0, 28.0, 41.0, 14.0, 29.0, 56.0, 24.0, 75.0, 60.0, -48.0];
+        let d = [
+            49.0, -67.0, 8.0, 16.0, 6.0, 23.0, 28.0, 41.0, 14.0, 29.0, 56.0, 24.0, 75.0, 60.0,
+            -48.0,
+        ];
         let shift = signed_rank(&d, 0.025).unwrap();
-        assert!(shift.low > 0.0 && shift.high > 41.0 && (20.0..30.0).contains(&shift.estimate), "{shift:?}");
+        assert!(
+            shift.low > 0.0 && shift.high > 41.0 && (20.0..30.0).contains(&shift.estimate),
+            "{shift:?}"
+        );
         // p = 0.04126 two-sided: bounds at half of that exclude 0, a little below they do not.
         assert!(signed_rank(&d, 0.0207).unwrap().low > 0.0);
         assert!(signed_rank(&d, 0.0200).unwrap().low <= 0.0);
@@ -144,8 +155,15 @@ mod tests {
     #[test]
     fn too_few_differences_bound_nothing() {
         let shift = signed_rank(&[1.0, 2.0, 3.0], 0.01).unwrap();
-        assert_eq!((shift.estimate, shift.low, shift.high), (2.0, f64::NEG_INFINITY, f64::INFINITY));
-        assert!(signed_rank(&[], 0.01).is_err() && signed_rank(&[f64::NAN], 0.01).is_err() && signed_rank(&[1.0], 0.6).is_err());
+        assert_eq!(
+            (shift.estimate, shift.low, shift.high),
+            (2.0, f64::NEG_INFINITY, f64::INFINITY)
+        );
+        assert!(
+            signed_rank(&[], 0.01).is_err()
+                && signed_rank(&[f64::NAN], 0.01).is_err()
+                && signed_rank(&[1.0], 0.6).is_err()
+        );
     }
 
     proptest! {

@@ -18,9 +18,10 @@ pub struct TTest {
     pub p: f64,
 }
 
-/// Welch's test of the difference `mean(b) - mean(a)` of two independent samples that may differ in size and variance (B. L.
-/// Welch, "The generalization of 'Student's' problem when several different population variances are involved", Biometrika 34,
-/// 1947; degrees of freedom after Satterthwaite).
+/// Welch's test of the difference `mean(b) - mean(a)` of two independent samples that may differ in
+/// size and variance (B. L. Welch, "The generalization of 'Student's' problem when several
+/// different population variances are involved", Biometrika 34, 1947; degrees of freedom after
+/// Satterthwaite).
 ///
 /// # Errors
 /// For fewer than 2 values in either, values that are not finite, or a confidence outside (0, 1).
@@ -36,12 +37,13 @@ pub fn welch(a: &[f64], b: &[f64], confidence: f64) -> Result<TTest, StatsError>
     let ((mean_a, a), (mean_b, b)) = (mean_and_error(a)?, mean_and_error(b)?);
     // Squared standard errors of both means.
     let (va, vb) = (a.0 * a.0, b.0 * b.0);
-    let freedom = if va + vb > 0.0 { (va + vb).powi(2) / (va * va / a.1 + vb * vb / b.1) } else { a.1 + b.1 };
+    let freedom =
+        if va + vb > 0.0 { (va + vb).powi(2) / (va * va / a.1 + vb * vb / b.1) } else { a.1 + b.1 };
     judge(mean_b - mean_a, (va + vb).sqrt(), freedom, confidence)
 }
 
-/// Ratio `b / a` of two independent samples' geometric means with its interval: [`welch`] on logarithms. For rates and times,
-/// whose errors are shares rather than amounts.
+/// Ratio `b / a` of two independent samples' geometric means with its interval: [`welch`] on
+/// logarithms. For rates and times, whose errors are shares rather than amounts.
 ///
 /// # Errors
 /// As [`welch`], and for values that are not above 0.
@@ -53,7 +55,8 @@ pub fn welch_ratio(a: &[f64], b: &[f64], confidence: f64) -> Result<Interval, St
 /// Student's test of the mean of differences, `b[i] - a[i]`, of values that were measured in pairs.
 ///
 /// # Errors
-/// For slices of different lengths, fewer than 2 pairs, values that are not finite, or a confidence outside (0, 1).
+/// For slices of different lengths, fewer than 2 pairs, values that are not finite, or a confidence
+/// outside (0, 1).
 pub fn paired(a: &[f64], b: &[f64], confidence: f64) -> Result<TTest, StatsError> {
     if a.len() != b.len() {
         return Err(StatsError::Pairs { a: a.len(), b: b.len() });
@@ -69,14 +72,21 @@ pub(super) fn exponential(log: Interval) -> Interval {
     Interval { estimate: estimate.exp(), low: low.exp(), high: high.exp(), confidence }
 }
 
-/// The smallest difference of means that a two-sided test at `1 - confidence` finds with probability `power`, for samples of `n`
-/// and `m` values with standard deviation `stdev` each: `(t(1 - alpha/2) + t(power)) stdev sqrt(1/n + 1/m)`, n + m - 2 degrees of
-/// freedom (J. Cohen, "Statistical power analysis for the behavioral sciences", 2nd ed., 1988, chapter 2; Student's quantile in
-/// place of the noncentral one).
+/// The smallest difference of means that a two-sided test at `1 - confidence` finds with
+/// probability `power`, for samples of `n` and `m` values with standard deviation `stdev` each:
+/// `(t(1 - alpha/2) + t(power)) stdev sqrt(1/n + 1/m)`, n + m - 2 degrees of freedom (J. Cohen,
+/// "Statistical power analysis for the behavioral sciences", 2nd ed., 1988, chapter 2; Student's
+/// quantile in place of the noncentral one).
 ///
 /// # Errors
 /// For fewer than 2 values in either, or a confidence or power outside (0, 1).
-pub fn smallest_detectable(stdev: f64, n: usize, m: usize, confidence: f64, power: f64) -> Result<f64, StatsError> {
+pub fn smallest_detectable(
+    stdev: f64,
+    n: usize,
+    m: usize,
+    confidence: f64,
+    power: f64,
+) -> Result<f64, StatsError> {
     for share in [confidence, power] {
         check_share(share)?;
     }
@@ -102,7 +112,12 @@ fn mean_and_error(values: &[f64]) -> Result<(f64, (f64, f64)), StatsError> {
     Ok((mean, ((variance / n).sqrt(), n - 1.0)))
 }
 
-fn judge(estimate: f64, standard_error: f64, freedom: f64, confidence: f64) -> Result<TTest, StatsError> {
+fn judge(
+    estimate: f64,
+    standard_error: f64,
+    freedom: f64,
+    confidence: f64,
+) -> Result<TTest, StatsError> {
     check_share(confidence)?;
     let half = quantile(freedom, 0.5 + confidence / 2.0)? * standard_error;
     let difference = Interval { estimate, low: estimate - half, high: estimate + half, confidence };
@@ -135,20 +150,27 @@ mod tests {
         assert!((a - b).abs() < tolerance, "{a} is not {b}");
     }
 
-    /// Quantiles as NIST/SEMATECH's e-Handbook of Statistical Methods, table 1.3.6.7.2, prints them.
+    /// Quantiles as NIST/SEMATECH's e-Handbook of Statistical Methods, table 1.3.6.7.2, prints
+    /// them.
     #[test]
     fn quantiles_are_those_of_tables() {
-        for (freedom, p, t) in
-            [(1.0, 0.95, 6.314), (5.0, 0.975, 2.571), (10.0, 0.99, 2.764), (30.0, 0.999, 3.385), (100.0, 0.9, 1.290)]
-        {
+        for (freedom, p, t) in [
+            (1.0, 0.95, 6.314),
+            (5.0, 0.975, 2.571),
+            (10.0, 0.99, 2.764),
+            (30.0, 0.999, 3.385),
+            (100.0, 0.9, 1.290),
+        ] {
             close(quantile(freedom, p).unwrap(), t, 5e-4);
             close(quantile(freedom, 1.0 - p).unwrap(), -t, 5e-4);
         }
     }
 
-    /// Student's own example, "The probable error of a mean" (Biometrika 6, 1908), section IX: additional hours of sleep under
-    /// two drugs, the same ten patients. R's documentation of `t.test` prints, for `sleep`: Welch t = -1.8608, df = 17.776, p =
-    /// 0.07939, interval -3.3654832 to 0.2054832; paired t = -4.0621, df = 9, p = 0.002833, interval -2.4598858 to -0.7001142.
+    /// Student's own example, "The probable error of a mean" (Biometrika 6, 1908), section IX:
+    /// additional hours of sleep under two drugs, the same ten patients. R's documentation of
+    /// `t.test` prints, for `sleep`: Welch t = -1.8608, df = 17.776, p = 0.07939, interval
+    /// -3.3654832 to 0.2054832; paired t = -4.0621, df = 9, p = 0.002833, interval -2.4598858 to
+    /// -0.7001142.
     #[test]
     fn students_sleep() {
         let one = [0.7, -1.6, -0.2, -1.2, -0.1, 3.4, 3.7, 0.8, 0.0, 2.0];
@@ -166,7 +188,8 @@ mod tests {
         close(paired.difference.high, 2.4598858, 5e-7);
     }
 
-    /// The detectable effect of d = 0.5 that Cohen's table 2.3.5 gives for two samples of 64 at 5 % and a power of 0.80.
+    /// The detectable effect of d = 0.5 that Cohen's table 2.3.5 gives for two samples of 64 at 5 %
+    /// and a power of 0.80.
     #[test]
     fn detectable_effects_are_cohens() {
         close(smallest_detectable(1.0, 64, 64, 0.95, 0.80).unwrap(), 0.5, 5e-3);
@@ -180,7 +203,8 @@ mod tests {
         let effect = smallest_detectable(1.0, n, n, 0.95, 0.9).unwrap();
         let found = |run: u64| {
             let a = autoregression(2 * run + 1, n, 0.0);
-            let b: Vec<f64> = autoregression(2 * run + 2, n, 0.0).iter().map(|x| x + effect).collect();
+            let b: Vec<f64> =
+                autoregression(2 * run + 2, n, 0.0).iter().map(|x| x + effect).collect();
             welch(&a, &b, 0.95).unwrap().p < 0.05
         };
         let share = (0..runs).filter(|&r| found(r)).count() as f64 / runs as f64;
@@ -189,7 +213,10 @@ mod tests {
 
     #[test]
     fn what_cannot_be_is_named() {
-        assert_eq!(welch(&[1.0], &[1.0, 2.0], 0.9), Err(StatsError::Values { values: 1, needed: 2 }));
+        assert_eq!(
+            welch(&[1.0], &[1.0, 2.0], 0.9),
+            Err(StatsError::Values { values: 1, needed: 2 })
+        );
         assert!(matches!(welch(&[1.0, f64::NAN], &[1.0, 2.0], 0.9), Err(StatsError::NotFinite(_))));
         assert!(welch_ratio(&[1.0, -2.0], &[1.0, 2.0], 0.9).is_err());
         assert_eq!(welch(&[1.0, 2.0], &[1.0, 2.0], 1.0), Err(StatsError::Confidence(1.0)));
@@ -218,8 +245,8 @@ mod tests {
             }
         }
 
-        /// Paired differences have the mean's interval; equal sizes and variances make Welch the pooled test with 2n - 2 degrees
-        /// of freedom.
+        /// Paired differences have the mean's interval; equal sizes and variances make Welch the
+        /// pooled test with 2n - 2 degrees of freedom.
         #[test]
         fn closed_forms(x in prop::collection::vec(-2.0f64..2.0, 3..20), shift in -1.0f64..1.0) {
             let moved: Vec<f64> = x.iter().map(|x| x + shift).collect();

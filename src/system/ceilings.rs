@@ -1,5 +1,5 @@
-//! What this machine can do at most. A run records it, so that its speed can be judged as a share of the machine's: a slower
-//! machine is then no slower program.
+//! What this machine can do at most. A run records it, so that its speed can be judged as a share
+//! of the machine's: a slower machine is then no slower program.
 
 use crate::{
     backend::{
@@ -25,7 +25,8 @@ use std::{rc::Rc, time::Duration};
 const MEMORY: u64 = 256 << 20;
 /// The least memory that tells anything.
 const LEAST: u64 = 16 << 20;
-/// Rows at random are visited within this much memory to measure them in the cache: more than a core's own, less than the shared.
+/// Rows at random are visited within this much memory to measure them in the cache: more than a
+/// core's own, less than the shared.
 const CACHE: usize = 8 << 20;
 /// Memory of a GPU that is measured.
 const GPU_MEMORY: u64 = 4 << 30;
@@ -57,7 +58,8 @@ pub struct Ceilings {
     pub instruction_set: String,
     /// Floating-point operations a second in f32 (a product and a sum are two), in registers.
     pub flops_f32: f64,
-    /// The same for products of bf16 that are summed in f32; `None` where the machine has no instruction for it.
+    /// The same for products of bf16 that are summed in f32; `None` where the machine has no
+    /// instruction for it.
     pub flops_bf16: Option<f64>,
     /// The same for f32 rounded to TF32; a GPU's, by large products.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -96,7 +98,13 @@ impl Ceilings {
     ///
     /// # Errors
     /// If the memory cannot be had.
-    pub fn measure(threads: usize, pin: bool, isa: Isa, effort: Effort, available: u64) -> Result<Self, EmbeddingError> {
+    pub fn measure(
+        threads: usize,
+        pin: bool,
+        isa: Isa,
+        effort: Effort,
+        available: u64,
+    ) -> Result<Self, EmbeddingError> {
         let time = match effort {
             Effort::Quick => Duration::from_millis(35),
             Effort::Thorough => Duration::from_millis(350),
@@ -142,21 +150,32 @@ impl Ceilings {
         Ceilings::of_gpu_within(driver, bytes as usize, rounds, time)
     }
 
-    fn of_gpu_within(driver: &Rc<dyn Driver>, bytes: usize, rounds: u32, time: Duration) -> backend::Result<Self> {
+    fn of_gpu_within(
+        driver: &Rc<dyn Driver>,
+        bytes: usize,
+        rounds: u32,
+        time: Duration,
+    ) -> backend::Result<Self> {
         let info = driver.device().clone();
         let meter = GpuMeter::new(driver, bytes, rounds, time)?;
         let rows = |within: usize| {
             let ceiling = |bytes: usize| {
-                let (gather, update) = (meter.rows(Visit::Gather, bytes, within)?, meter.rows(Visit::Update, bytes, within)?);
+                let (gather, update) = (
+                    meter.rows(Visit::Gather, bytes, within)?,
+                    meter.rows(Visit::Update, bytes, within)?,
+                );
                 Ok(RowCeiling { bytes: bytes as u64, gather, update })
             };
             ROWS.into_iter().map(ceiling).collect::<backend::Result<Vec<_>>>()
         };
         let (largest, of_cache) = (ROWS[ROWS.len() - 1], (info.cache / GPU_CACHE_SHARE) as usize);
         // Products before anything changes what they multiply.
-        let [flops_bf16, flops_tf32, flops_f16] =
-            [(Number::Bf16, Compute::Plain), (Number::F32, Compute::Tf32), (Number::F16, Compute::Plain)]
-                .map(|(number, compute)| meter.flops_of_products(number, compute));
+        let [flops_bf16, flops_tf32, flops_f16] = [
+            (Number::Bf16, Compute::Plain),
+            (Number::F32, Compute::Tf32),
+            (Number::F16, Compute::Plain),
+        ]
+        .map(|(number, compute)| meter.flops_of_products(number, compute));
         Ok(Ceilings {
             flops_bf16: flops_bf16?,
             flops_tf32: flops_tf32?,
@@ -182,9 +201,14 @@ impl Ceilings {
             Some(name) => ("GPU".to_owned(), format!("{name}, {} multiprocessors", self.threads)),
             None => ("Threads".to_owned(), format!("{}, {}", self.threads, self.instruction_set)),
         };
-        let mut lines =
-            vec![whose, ("Products, f32".to_owned(), giga(self.flops_f32, "GFLOP/s")), ("Products, bf16".to_owned(), bf16)];
-        for (label, flops) in [("Products, tf32", self.flops_tf32), ("Products, f16", self.flops_f16)] {
+        let mut lines = vec![
+            whose,
+            ("Products, f32".to_owned(), giga(self.flops_f32, "GFLOP/s")),
+            ("Products, bf16".to_owned(), bf16),
+        ];
+        for (label, flops) in
+            [("Products, tf32", self.flops_tf32), ("Products, f16", self.flops_f16)]
+        {
             lines.extend(flops.map(|f| (label.to_owned(), giga(f, "GFLOP/s"))));
         }
         lines.extend([
@@ -193,7 +217,8 @@ impl Ceilings {
         ]);
         for (rows, place) in [(&self.rows, "memory"), (&self.rows_in_cache, "cache")] {
             for r in rows {
-                let value = format!("{:.1} M/s read, {:.1} M/s updated", r.gather / 1e6, r.update / 1e6);
+                let value =
+                    format!("{:.1} M/s read, {:.1} M/s updated", r.gather / 1e6, r.update / 1e6);
                 lines.push((format!("Rows of {} B in {place}", r.bytes), value));
             }
         }
@@ -208,11 +233,17 @@ mod tests {
     #[test]
     fn a_machine_is_measured_within_the_memory_allowed_and_reads_back() {
         let c = Ceilings::measure(2, false, Isa::best(), Effort::Quick, 1).unwrap();
-        assert_eq!((c.threads, c.memory, c.instruction_set.as_str()), (2, LEAST, Isa::best().name()));
+        assert_eq!(
+            (c.threads, c.memory, c.instruction_set.as_str()),
+            (2, LEAST, Isa::best().name())
+        );
         assert_eq!(c.rows.iter().map(|r| r.bytes).collect::<Vec<_>>(), [64, 512]);
         // How fast is for benches to say; here other tests run beside it.
         let rates = c.rows.iter().chain(&c.rows_in_cache).flat_map(|r| [r.gather, r.update]);
-        assert!(rates.chain(c.flops_bf16).chain([c.flops_f32]).all(|x| x > 0.0 && x.is_finite()), "{c:?}");
+        assert!(
+            rates.chain(c.flops_bf16).chain([c.flops_f32]).all(|x| x > 0.0 && x.is_finite()),
+            "{c:?}"
+        );
         let text = serde_json::to_string(&c).unwrap();
         assert_eq!(serde_json::from_str::<Ceilings>(&text).unwrap(), c);
         assert!(c.lines().iter().all(|(label, value)| !label.is_empty() && !value.is_empty()));
@@ -224,9 +255,13 @@ mod tests {
         for driver in crate::backend::cuda::testing::devices().into_iter().take(1) {
             let c = Ceilings::of_gpu_within(&driver, 1 << 15, 2, Duration::ZERO).unwrap();
             let info = driver.device();
-            assert_eq!((c.threads, c.memory, c.cache), (info.multiprocessors as usize, 1 << 15, Some(info.cache)));
+            assert_eq!(
+                (c.threads, c.memory, c.cache),
+                (info.multiprocessors as usize, 1 << 15, Some(info.cache))
+            );
             let rates = c.rows.iter().chain(&c.rows_in_cache).flat_map(|r| [r.gather, r.update]);
-            let rates = rates.chain([c.flops_f32, c.read, c.copy]).chain(c.flops_tf32).chain(c.flops_bf16);
+            let rates =
+                rates.chain([c.flops_f32, c.read, c.copy]).chain(c.flops_tf32).chain(c.flops_bf16);
             assert!(rates.into_iter().all(|x| x > 0.0 && x.is_finite()), "{c:?}");
             assert!(c.lines()[0].1.contains(&info.name), "{:?}", c.lines());
         }

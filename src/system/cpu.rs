@@ -46,7 +46,10 @@ impl Cpu {
         let system = System::new_with_specifics(kind).ok();
         let first = system.as_ref().and_then(|s| s.cpus().first());
         Cpu {
-            model: first.map(|c| c.brand().trim().to_owned()).filter(|b| !b.is_empty()).unwrap_or_else(|| "unknown".into()),
+            model: first
+                .map(|c| c.brand().trim().to_owned())
+                .filter(|b| !b.is_empty())
+                .unwrap_or_else(|| "unknown".into()),
             architecture: std::env::consts::ARCH.into(),
             physical_cores: System::physical_core_count().ok(),
             logical_cores: std::thread::available_parallelism().map_or(1, |n| n.get()),
@@ -68,7 +71,8 @@ impl Cpu {
         if self.smt == Some(true) {
             cores += ", two threads a core";
         }
-        let caches: Vec<_> = self.caches.iter().map(|c| format!("{} {} KiB", c.name, c.size / 1024)).collect();
+        let caches: Vec<_> =
+            self.caches.iter().map(|c| format!("{} {} KiB", c.name, c.size / 1024)).collect();
         let or_unknown = |s: String| if s.is_empty() { "unknown".to_owned() } else { s };
         vec![
             ("Processor", format!("{} ({})", self.model, self.architecture)),
@@ -103,7 +107,8 @@ fn instruction_sets() -> Vec<String> {
         "avx512bf16",
         "avx512fp16"
     );
-    let mut found: Vec<_> = sets.iter().filter(|(_, there)| *there).map(|(name, _)| (*name).to_owned()).collect();
+    let mut found: Vec<_> =
+        sets.iter().filter(|(_, there)| *there).map(|(name, _)| (*name).to_owned()).collect();
     // The standard library cannot ask for these yet.
     found.extend(linux::cpu_flags().into_iter().filter(|flag| flag.starts_with("amx_")));
     found

@@ -1,10 +1,12 @@
 //! Energy of processors and memory, where the kernel counts it and lets us read it, and of a GPU.
 //!
-//! Linux' power capping framework (kernel documentation: power/powercap) has a folder for each domain with its `name`, a counter
-//! in microjoules, `energy_uj`, and the value at which that begins anew, `max_energy_range_uj`. Since 2020 only root may read the
-//! counter, and virtual machines mostly have none.
+//! Linux' power capping framework (kernel documentation: power/powercap) has a folder for each
+//! domain with its `name`, a counter in microjoules, `energy_uj`, and the value at which that
+//! begins anew, `max_energy_range_uj`. Since 2020 only root may read the counter, and virtual
+//! machines mostly have none.
 //!
-//! NVIDIA's GPUs count millijoules since the driver was loaded (NVML, `nvmlDeviceGetTotalEnergyConsumption`), from Volta on.
+//! NVIDIA's GPUs count millijoules since the driver was loaded (NVML,
+//! `nvmlDeviceGetTotalEnergyConsumption`), from Volta on.
 
 use nvml_wrapper::Nvml;
 use std::{
@@ -34,7 +36,10 @@ struct Gpu {
 
 impl fmt::Debug for Gpu {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Gpu").field("name", &self.name).field("last", &self.last).finish_non_exhaustive()
+        f.debug_struct("Gpu")
+            .field("name", &self.name)
+            .field("last", &self.last)
+            .finish_non_exhaustive()
     }
 }
 
@@ -47,7 +52,8 @@ struct Domain {
 }
 
 impl EnergyMeter {
-    /// Starts to count, also for a GPU that computes (its name and what NVML calls its UUID); `None` where nothing can be read.
+    /// Starts to count, also for a GPU that computes (its name and what NVML calls its UUID);
+    /// `None` where nothing can be read.
     pub fn open(gpu: Option<(&str, &str)>) -> Option<Self> {
         let gpu = gpu.and_then(|(name, uuid)| Gpu::new(name, nvml(uuid)?));
         Self::open_in(Path::new("/sys/class/powercap"), gpu)
@@ -55,7 +61,8 @@ impl EnergyMeter {
 
     fn open_in(root: &Path, gpu: Option<Gpu>) -> Option<Self> {
         let folders = fs::read_dir(root).into_iter().flatten();
-        let mut domains: Vec<Domain> = folders.filter_map(|entry| Domain::open(&entry.ok()?.path())).collect();
+        let mut domains: Vec<Domain> =
+            folders.filter_map(|entry| Domain::open(&entry.ok()?.path())).collect();
         domains.sort_by(|a, b| a.counter.cmp(&b.counter));
         let any = gpu.is_some() || !domains.is_empty();
         any.then(|| EnergyMeter { domains, gpu, microjoules: 0, polled: Instant::now() })
@@ -63,7 +70,11 @@ impl EnergyMeter {
 
     /// Whose energy is counted, as in `package-0`, `dram`, `NVIDIA H200`.
     pub fn counted(&self) -> Vec<String> {
-        self.domains.iter().map(|d| d.name.clone()).chain(self.gpu.iter().map(|g| g.name.clone())).collect()
+        self.domains
+            .iter()
+            .map(|d| d.name.clone())
+            .chain(self.gpu.iter().map(|g| g.name.clone()))
+            .collect()
     }
 
     /// To be called often: reads the counters if it is time to.
@@ -73,7 +84,8 @@ impl EnergyMeter {
         }
     }
 
-    /// Joules since the start, of all processors, where it is counted apart of memory, and of the GPU.
+    /// Joules since the start, of all processors, where it is counted apart of memory, and of the
+    /// GPU.
     pub fn joules(&mut self) -> f64 {
         self.read();
         self.microjoules as f64 / 1e6
@@ -84,7 +96,11 @@ impl EnergyMeter {
         for domain in &mut self.domains {
             // One that cannot be read any more adds nothing.
             let Some(now) = number(&domain.counter) else { continue };
-            let gone = if now >= domain.last { now - domain.last } else { now + (domain.range - domain.last) };
+            let gone = if now >= domain.last {
+                now - domain.last
+            } else {
+                now + (domain.range - domain.last)
+            };
             self.microjoules += gone;
             domain.last = now;
         }
@@ -113,14 +129,19 @@ fn nvml(uuid: &str) -> Option<impl Fn() -> Option<u64> + 'static> {
 }
 
 impl Domain {
-    /// Whole processors and memory beside them; cores and graphics are part of a processor, the platform (`psys`) is more than
-    /// both.
+    /// Whole processors and memory beside them; cores and graphics are part of a processor, the
+    /// platform (`psys`) is more than both.
     fn open(folder: &Path) -> Option<Self> {
         let name = fs::read_to_string(folder.join("name")).ok()?;
         let counted = name.starts_with("package-") || name.trim() == "dram";
         let counter = folder.join("energy_uj");
         let (last, range) = (number(&counter)?, number(&folder.join("max_energy_range_uj"))?);
-        (counted && last <= range).then_some(Domain { name: name.trim().to_owned(), counter, range, last })
+        (counted && last <= range).then_some(Domain {
+            name: name.trim().to_owned(),
+            counter,
+            range,
+            last,
+        })
     }
 }
 
@@ -183,6 +204,9 @@ mod tests {
         now.set(Some(8_000));
         assert_eq!(meter.joules(), 3.0);
         assert!(Gpu::new("a GPU without a counter", || None).is_none());
-        assert!(nvml("GPU-00000000-0000-0000-0000-000000000000").is_none_or(|counter| counter().is_none()));
+        assert!(
+            nvml("GPU-00000000-0000-0000-0000-000000000000")
+                .is_none_or(|counter| counter().is_none())
+        );
     }
 }

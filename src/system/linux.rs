@@ -1,4 +1,5 @@
-//! What Linux says in /proc and /sys. Everywhere else, and where a file is missing, the answer is "not known".
+//! What Linux says in /proc and /sys. Everywhere else, and where a file is missing, the answer is
+//! "not known".
 
 use super::Cache;
 use std::{fs, path::Path};
@@ -29,8 +30,8 @@ pub fn peak_memory() -> Option<u64> {
     kib(&fs::read_to_string("/proc/self/status").ok()?, "VmHWM:")
 }
 
-/// Lets [`peak_memory`] count from what the process holds now (proc(5), `clear_refs`). Where the system does not allow that, it
-/// goes on counting from the start.
+/// Lets [`peak_memory`] count from what the process holds now (proc(5), `clear_refs`). Where the
+/// system does not allow that, it goes on counting from the start.
 pub fn forget_peak_memory() {
     let _ = fs::write("/proc/self/clear_refs", "5");
 }
@@ -59,7 +60,11 @@ pub(super) fn cpu_quota() -> Option<f64> {
     let v2 = || quota(&line("/sys/fs/cgroup/cpu.max")?);
     let v1 = || {
         let folder = Path::new("/sys/fs/cgroup/cpu");
-        quota(&format!("{} {}", line(folder.join("cpu.cfs_quota_us"))?, line(folder.join("cpu.cfs_period_us"))?))
+        quota(&format!(
+            "{} {}",
+            line(folder.join("cpu.cfs_quota_us"))?,
+            line(folder.join("cpu.cfs_period_us"))?
+        ))
     };
     v2().or_else(v1)
 }
@@ -77,7 +82,9 @@ pub(super) fn caches() -> Vec<Cache> {
     for index in 0.. {
         let folder = format!("/sys/devices/system/cpu/cpu0/cache/index{index}");
         let read = |name| line(Path::new(&folder).join(name));
-        let (Some(level), Some(kind), Some(size)) = (read("level"), read("type"), read("size").and_then(|s| bytes(&s))) else {
+        let (Some(level), Some(kind), Some(size)) =
+            (read("level"), read("type"), read("size").and_then(|s| bytes(&s)))
+        else {
             return found;
         };
         let shared_by = read("shared_cpu_list").unwrap_or_default();

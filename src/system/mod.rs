@@ -16,8 +16,8 @@ pub use energy::EnergyMeter;
 pub use linux::{forget_peak_memory, peak_memory};
 pub use versions::Versions;
 
-/// The machine a run was made on. What cannot be read is `None`; the host's name is left out on purpose, since records are
-/// shared.
+/// The machine a run was made on. What cannot be read is `None`; the host's name is left out on
+/// purpose, since records are shared.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Machine {
     /// The processor.
@@ -32,7 +32,8 @@ pub struct Machine {
     pub os: Option<String>,
     /// Kernel version.
     pub kernel: Option<String>,
-    /// Processes that wanted to run, averaged over the last minute, when the record was made: above 0 means others were at work.
+    /// Processes that wanted to run, averaged over the last minute, when the record was made: above
+    /// 0 means others were at work.
     pub load_average: Option<f64>,
     /// Linux' transparent huge pages: `always`, `madvise` or `never`.
     pub transparent_huge_pages: Option<String>,
@@ -44,7 +45,8 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// Looks at this machine. Takes some milliseconds; meant to be called once, before a run loads the machine.
+    /// Looks at this machine. Takes some milliseconds; meant to be called once, before a run loads
+    /// the machine.
     pub fn inspect() -> Self {
         let system = System::new().ok().map(|mut s| {
             s.refresh_memory();
@@ -67,8 +69,8 @@ impl Machine {
         }
     }
 
-    /// A name for the results folder, made from the GPU if one computes, else from the processor: `nvidia-h200`,
-    /// `amd-epyc-9654-192c`, `amd-epyc-2c`.
+    /// A name for the results folder, made from the GPU if one computes, else from the processor:
+    /// `nvidia-h200`, `amd-epyc-9654-192c`, `amd-epyc-2c`.
     pub fn name(&self) -> String {
         if let Some(gpu) = &self.gpu {
             return slug(&gpu.name);
@@ -93,15 +95,23 @@ impl Machine {
         lines.push(("Transparent huge pages", known(&self.transparent_huge_pages)));
         lines.push(("Operating system", known(&self.os)));
         lines.push(("Kernel", known(&self.kernel)));
-        lines.push(("Virtual machine", self.virtual_machine.map_or("unknown", |v| if v { "yes" } else { "no" }).into()));
-        lines.push(("Load average (1 min)", self.load_average.map_or("unknown".into(), |l| format!("{l:.2}"))));
+        lines.push((
+            "Virtual machine",
+            self.virtual_machine.map_or("unknown", |v| if v { "yes" } else { "no" }).into(),
+        ));
+        lines.push((
+            "Load average (1 min)",
+            self.load_average.map_or("unknown".into(), |l| format!("{l:.2}")),
+        ));
         lines
     }
 }
 
-/// A processor's brand as a folder name: lower case, letters and digits, without the words that every brand carries.
+/// A processor's brand as a folder name: lower case, letters and digits, without the words that
+/// every brand carries.
 fn slug(brand: &str) -> String {
-    const NOISE: [&str; 9] = ["r", "tm", "cpu", "processor", "core", "with", "radeon", "graphics", "genuine"];
+    const NOISE: [&str; 9] =
+        ["r", "tm", "cpu", "processor", "core", "with", "radeon", "graphics", "genuine"];
     let before_clock = brand.split('@').next().unwrap_or(brand).to_lowercase();
     let words: Vec<&str> = before_clock
         .split(|c: char| !c.is_ascii_alphanumeric())
@@ -141,6 +151,8 @@ mod tests {
         assert!(machine.name().ends_with(&format!("-{}c", machine.cpu.logical_cores)));
         let text = serde_json::to_string(&machine).unwrap();
         assert_eq!(serde_json::from_str::<Machine>(&text).unwrap(), machine);
-        assert!(machine.lines().iter().all(|(label, value)| !label.is_empty() && !value.is_empty()));
+        assert!(
+            machine.lines().iter().all(|(label, value)| !label.is_empty() && !value.is_empty())
+        );
     }
 }

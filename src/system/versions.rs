@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 pub struct Versions {
     /// This crate.
     pub dlrm_bench: String,
-    /// Git commit of the sources, `-dirty` appended if they were changed; `None` if built outside a repository.
+    /// Git commit of the sources, `-dirty` appended if they were changed; `None` if built outside a
+    /// repository.
     pub git_commit: Option<String>,
     /// The compiler, as `rustc --version` names it.
     pub rustc: Option<String>,

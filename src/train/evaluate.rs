@@ -7,7 +7,8 @@ use crate::{
 };
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// A split that is kept in memory when it is no larger than this; larger ones are read anew at each evaluation.
+/// A split that is kept in memory when it is no larger than this; larger ones are read anew at each
+/// evaluation.
 const CACHE_BYTES: u64 = 1 << 30;
 
 /// An engine that lets a device make samples keeps the predictions there too (`Engine::learn`).
@@ -55,17 +56,30 @@ impl EvalSplit {
     /// A split, whose samples the device makes itself if there is a recipe.
     pub fn new(source: Box<dyn Source>, batch_size: usize, recipe: Option<Recipe>) -> Self {
         let (predictions, labels) = (Vec::new(), Vec::new());
-        EvalSplit { source, batch_size, recipe, cache: None, scratch: Batch::default(), predictions, labels }
+        EvalSplit {
+            source,
+            batch_size,
+            recipe,
+            cache: None,
+            scratch: Batch::default(),
+            predictions,
+            labels,
+        }
     }
 
     /// Predicts the whole split and judges the predictions: where the device keeps them, there.
-    pub fn evaluate(&mut self, engine: &mut dyn Engine, stop: &AtomicBool) -> Result<Quality, EvalError> {
+    pub fn evaluate(
+        &mut self,
+        engine: &mut dyn Engine,
+        stop: &AtomicBool,
+    ) -> Result<Quality, EvalError> {
         let len = self.source.len().unwrap_or(0);
         if engine.begin_scores(len)? {
             self.each(stop, |samples| Ok(engine.score(samples)?))?;
             return Ok(engine.count_scores()??.quality()?);
         }
-        let (mut predictions, mut labels) = (std::mem::take(&mut self.predictions), std::mem::take(&mut self.labels));
+        let (mut predictions, mut labels) =
+            (std::mem::take(&mut self.predictions), std::mem::take(&mut self.labels));
         predictions.clear();
         labels.clear();
         self.each(stop, |samples| {
@@ -82,10 +96,19 @@ impl EvalSplit {
     }
 
     /// Hands out the split batch by batch.
-    fn each(&mut self, stop: &AtomicBool, mut f: impl FnMut(Samples<'_>) -> Result<(), EvalError>) -> Result<(), EvalError> {
-        let mut f = |samples: Samples<'_>| if stop.load(Ordering::Relaxed) { Err(EvalError::Interrupted) } else { f(samples) };
+    fn each(
+        &mut self,
+        stop: &AtomicBool,
+        mut f: impl FnMut(Samples<'_>) -> Result<(), EvalError>,
+    ) -> Result<(), EvalError> {
+        let mut f = |samples: Samples<'_>| {
+            if stop.load(Ordering::Relaxed) { Err(EvalError::Interrupted) } else { f(samples) }
+        };
         let len = self.source.len().unwrap_or(0);
-        if self.recipe.is_none() && self.cache.is_none() && len * loader::bytes_per_sample(self.source.schema()) <= CACHE_BYTES {
+        if self.recipe.is_none()
+            && self.cache.is_none()
+            && len * loader::bytes_per_sample(self.source.schema()) <= CACHE_BYTES
+        {
             self.cache = Some(loader::read_all(&mut *self.source, self.batch_size)?);
         }
         if let Some(cache) = &self.cache {

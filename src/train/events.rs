@@ -1,9 +1,11 @@
-//! What the training loop tells its listeners (progress bar, MLPerf log, metrics table), as it happens.
+//! What the training loop tells its listeners (progress bar, MLPerf log, metrics table), as it
+//! happens.
 
 use crate::{metrics::Quality, model::ParamSpec, optim::LossScale};
 use serde::{Deserialize, Serialize};
 
-/// Something that wants to know how training goes. All methods do nothing unless overridden. An error ends the run as aborted.
+/// Something that wants to know how training goes. All methods do nothing unless overridden. An
+/// error ends the run as aborted.
 pub trait Listener {
     /// Before anything touches data or parameters.
     fn init_start(&mut self) -> std::io::Result<()> {
@@ -119,7 +121,8 @@ pub enum StopReason {
 pub struct Outcome {
     /// Why.
     pub reason: StopReason,
-    /// MLPerf's word: success if the target was reached, or if there was none and the run came to its end; else aborted.
+    /// MLPerf's word: success if the target was reached, or if there was none and the run came to
+    /// its end; else aborted.
     pub success: bool,
     /// The error's sentence, if failed.
     pub message: Option<String>,
@@ -131,7 +134,8 @@ pub struct Outcome {
     pub seconds: f64,
     /// Seconds of training steps, evaluation excluded.
     pub train_seconds: f64,
-    /// Where loss scaling ended, and how many updates were skipped for overflow; `None` without loss scaling.
+    /// Where loss scaling ended, and how many updates were skipped for overflow; `None` without
+    /// loss scaling.
     #[serde(default)]
     pub loss_scale: Option<LossScale>,
     /// Last evaluation.

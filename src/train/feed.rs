@@ -1,4 +1,5 @@
-//! Where a run takes its training samples from: a loader's thread, or the device, which makes them itself.
+//! Where a run takes its training samples from: a loader's thread, or the device, which makes them
+//! itself.
 
 use crate::{
     backend::Device,
@@ -29,13 +30,19 @@ pub(super) enum Given {
     Made { range: Range, span: Span },
 }
 
-/// Lets the device make the samples of some splits itself, where it does that: how it makes each, or nothing.
+/// Lets the device make the samples of some splits itself, where it does that: how it makes each,
+/// or nothing.
 ///
 /// # Errors
 /// If the samples do not fit the model, or the device fails.
-pub(super) fn learn(engine: &mut dyn Engine, splits: [&dyn Source; 2]) -> Result<[Option<Recipe>; 2], EngineError> {
+pub(super) fn learn(
+    engine: &mut dyn Engine,
+    splits: [&dyn Source; 2],
+) -> Result<[Option<Recipe>; 2], EngineError> {
     let recipes = splits.map(Source::recipe);
-    let Some(log) = recipes.iter().flatten().next().map(|r| Arc::clone(&r.log)) else { return Ok([None, None]) };
+    let Some(log) = recipes.iter().flatten().next().map(|r| Arc::clone(&r.log)) else {
+        return Ok([None, None]);
+    };
     if !engine.learn(&log)? {
         return Ok([None, None]);
     }
@@ -51,7 +58,11 @@ pub fn made_on_device(workload: &Workload) -> bool {
 
 impl Feed {
     /// Begins with the first batch of `plan`; with a recipe the device makes them.
-    pub fn start(source: Box<dyn Source>, plan: Plan, recipe: Option<Recipe>) -> Result<Self, DataError> {
+    pub fn start(
+        source: Box<dyn Source>,
+        plan: Plan,
+        recipe: Option<Recipe>,
+    ) -> Result<Self, DataError> {
         match recipe {
             Some(recipe) => Ok(Feed::Device { recipe, ranges: Ranges::new(source.len(), plan) }),
             None => Ok(Feed::Loader(Loader::start(source, plan)?)),

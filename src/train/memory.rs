@@ -1,4 +1,5 @@
-//! Whether a run fits into memory: asked before anything large is allocated, so that the answer is a sentence and not a kill.
+//! Whether a run fits into memory: asked before anything large is allocated, so that the answer is
+//! a sentence and not a kill.
 
 use super::{TrainError, made_on_device};
 use crate::{
@@ -44,7 +45,8 @@ pub fn shown(bytes: u64) -> String {
     }
 }
 
-/// What the whole run takes of the host's memory: the data, and the engine with its batches where `config` is known already.
+/// What the whole run takes of the host's memory: the data, and the engine with its batches where
+/// `config` is known already.
 pub fn memory_plan(workload: &Workload, config: Option<&EngineConfig>) -> MemoryPlan {
     let mut all = MemoryPlan::default();
     all.add(DATA, source::resident_bytes(workload));
@@ -65,8 +67,13 @@ pub fn memory_plan(workload: &Workload, config: Option<&EngineConfig>) -> Memory
         ModelSpec::DeepFm(m) => m.dense as u64,
     };
     let batches = if made_on_device(workload) { 0 } else { BATCHES };
-    all.add("batches ahead of their use", batches * config.max_batch as u64 * 4 * (1 + dense + ids + hotness.len() as u64));
-    if !(workload.engine.kind == EngineKind::Fused && matches!(workload.engine.device, Device::Cuda(_))) {
+    all.add(
+        "batches ahead of their use",
+        batches * config.max_batch as u64 * 4 * (1 + dense + ids + hotness.len() as u64),
+    );
+    if !(workload.engine.kind == EngineKind::Fused
+        && matches!(workload.engine.device, Device::Cuda(_)))
+    {
         all.add(PREDICTIONS, PER_PREDICTION * source::eval_samples(workload).unwrap_or(0));
     }
     all
@@ -107,8 +114,15 @@ pub struct TooLarge {
 }
 
 fn advice(fitting: &[(String, u64)]) -> String {
-    let all: Vec<String> = fitting.iter().map(|(change, bytes)| format!("{change} would take {}", shown(*bytes))).collect();
-    if all.is_empty() { "make train.batch_size, eval.batch_size or model.dim smaller".into() } else { all.join("; ") }
+    let all: Vec<String> = fitting
+        .iter()
+        .map(|(change, bytes)| format!("{change} would take {}", shown(*bytes)))
+        .collect();
+    if all.is_empty() {
+        "make train.batch_size, eval.batch_size or model.dim smaller".into()
+    } else {
+        all.join("; ")
+    }
 }
 
 /// Refuses what does not fit into the memory that is free on the GPU that is to compute, if one is.
@@ -116,7 +130,9 @@ fn advice(fitting: &[(String, u64)]) -> String {
 /// # Errors
 /// [`TooLarge`], with changes that would fit; or what the GPU lacks.
 pub fn check_device(workload: &Workload, config: &EngineConfig) -> Result<(), TrainError> {
-    let Some(driver) = workload.engine.device.open().map_err(EngineError::from)? else { return Ok(()) };
+    let Some(driver) = workload.engine.device.open().map_err(EngineError::from)? else {
+        return Ok(());
+    };
     let available = driver.available().map_err(EngineError::from)?;
     Ok(fits(workload, config, available)?)
 }
@@ -131,7 +147,13 @@ pub fn fits(workload: &Workload, config: &EngineConfig, available: u64) -> Resul
     match plan.items.iter().max_by_key(|(_, bytes)| *bytes) {
         Some((what, _)) if needed > available => {
             let device = workload.engine.device;
-            Err(TooLarge { device, needed, available, what, fitting: changes(workload, config, available) })
+            Err(TooLarge {
+                device,
+                needed,
+                available,
+                what,
+                fitting: changes(workload, config, available),
+            })
         }
         _ => Ok(()),
     }
@@ -139,13 +161,18 @@ pub fn fits(workload: &Workload, config: &EngineConfig, available: u64) -> Resul
 
 /// Changes of a workload's tables that would make it fit, the least first.
 fn changes(workload: &Workload, config: &EngineConfig, available: u64) -> Vec<(String, u64)> {
-    const CAPS: [usize; 7] = [100_000_000, 40_000_000, 10_000_000, 4_000_000, 1_000_000, 400_000, 100_000];
+    const CAPS: [usize; 7] =
+        [100_000_000, 40_000_000, 10_000_000, 4_000_000, 1_000_000, 400_000, 100_000];
     let rows = "engine.embedding_rows = \"bf16\"";
     let narrow = EngineConfig { embedding_rows: RowKind::Bf16, ..config.clone() };
-    let takes = |config: &EngineConfig| Some(on_gpu(workload, config).total()).filter(|&bytes| bytes <= available);
+    let takes = |config: &EngineConfig| {
+        Some(on_gpu(workload, config).total()).filter(|&bytes| bytes <= available)
+    };
     let capped = |config: &EngineConfig| {
         let largest = config.model.tables().iter().copied().max().unwrap_or(0);
-        CAPS.into_iter().filter(|&cap| cap < largest).find_map(|cap| Some((cap, takes(&with_cap(config, cap))?)))
+        CAPS.into_iter()
+            .filter(|&cap| cap < largest)
+            .find_map(|cap| Some((cap, takes(&with_cap(config, cap))?)))
     };
     let mut all = Vec::new();
     // Candle keeps rows in f32.
@@ -153,7 +180,10 @@ fn changes(workload: &Workload, config: &EngineConfig, available: u64) -> Vec<(S
     let halved = if wide { takes(&narrow) } else { None };
     all.extend(halved.map(|bytes| (rows.to_owned(), bytes)));
     if let Some((cap, bytes)) = capped(config) {
-        all.push((format!("tables of at most {cap} rows (data.max_rows, data.max_ind_range)"), bytes));
+        all.push((
+            format!("tables of at most {cap} rows (data.max_rows, data.max_ind_range)"),
+            bytes,
+        ));
     }
     if halved.is_none()
         && wide
@@ -167,8 +197,8 @@ fn changes(workload: &Workload, config: &EngineConfig, available: u64) -> Vec<(S
 /// The model with no table above `cap` rows.
 fn with_cap(config: &EngineConfig, cap: usize) -> EngineConfig {
     let mut config = config.clone();
-    let (ModelSpec::Dlrm(crate::model::DlrmSpec { tables, .. }) | ModelSpec::DeepFm(crate::model::DeepFmSpec { tables, .. })) =
-        &mut config.model;
+    let (ModelSpec::Dlrm(crate::model::DlrmSpec { tables, .. })
+    | ModelSpec::DeepFm(crate::model::DeepFmSpec { tables, .. })) = &mut config.model;
     tables.iter_mut().for_each(|rows| *rows = (*rows).min(cap));
     config
 }
@@ -176,7 +206,8 @@ fn with_cap(config: &EngineConfig, cap: usize) -> EngineConfig {
 const PREDICTIONS: &str = "predictions of an evaluation";
 const DATA: &str = "samples held in memory";
 
-/// Refuses a plan that does not fit into the memory that is free (or into `DLRM_BENCH_MEMORY_LIMIT` bytes).
+/// Refuses a plan that does not fit into the memory that is free (or into `DLRM_BENCH_MEMORY_LIMIT`
+/// bytes).
 ///
 /// # Errors
 /// [`NotEnoughMemory`], with what takes how much.
@@ -209,8 +240,10 @@ pub fn available() -> u64 {
     // A machine that does not tell is taken to have enough.
     let Ok(mut system) = sysinfo::System::new() else { return u64::MAX };
     system.refresh_memory();
-    // A container may have less than the machine; files in the page cache give way, so only what processes hold is gone.
-    let container = system.cgroup_limits().map_or(u64::MAX, |c| c.total_memory.saturating_sub(c.rss));
+    // A container may have less than the machine; files in the page cache give way, so only what
+    // processes hold is gone.
+    let container =
+        system.cgroup_limits().map_or(u64::MAX, |c| c.total_memory.saturating_sub(c.rss));
     system.available_memory().min(container)
 }
 
@@ -236,8 +269,11 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_on_a_gpu_is_told_what_would() {
-        let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("workloads/quickstart.toml");
-        let set = ["data.max_rows=50000000", "model.dim=64", "model.bottom=[64]", "train.batch_size=256"].map(str::to_owned);
+        let file =
+            std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("workloads/quickstart.toml");
+        let set =
+            ["data.max_rows=50000000", "model.dim=64", "model.bottom=[64]", "train.batch_size=256"]
+                .map(str::to_owned);
         let mut w = crate::workload::load(&file, &set).unwrap().workload;
         w.engine.device = Device::Cuda(1);
         let config = w.engine_config(&source::schema(&w).unwrap().unwrap()).unwrap();
@@ -247,13 +283,23 @@ mod tests {
         assert_eq!(fits(&w, &config, needed), Ok(()));
         let refused = fits(&w, &config, needed - 1_000_000).unwrap_err();
         let text = refused.to_string();
-        assert!(text.contains("cuda:1") && text.contains("1.0 MB too little") && refused.what == "embedding tables", "{text}");
         assert!(
-            text.contains("bf16") && text.contains("tables of at most") && refused.fitting.iter().all(|f| f.1 < needed),
+            text.contains("cuda:1")
+                && text.contains("1.0 MB too little")
+                && refused.what == "embedding tables",
+            "{text}"
+        );
+        assert!(
+            text.contains("bf16")
+                && text.contains("tables of at most")
+                && refused.fitting.iter().all(|f| f.1 < needed),
             "{text}"
         );
         let tight = fits(&w, &config, 200_000_000).unwrap_err().to_string();
-        assert!(tight.contains("\"bf16\" with tables of at most") || !tight.contains("bf16"), "{tight}");
+        assert!(
+            tight.contains("\"bf16\" with tables of at most") || !tight.contains("bf16"),
+            "{tight}"
+        );
     }
 
     #[test]

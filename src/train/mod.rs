@@ -13,7 +13,8 @@ pub use feed::made_on_device;
 pub use run::{Finished, Job, Prepared, prepare, run};
 
 use crate::{
-    data::DataError, engine::EngineError, metrics::MetricsError, optim::schedule::ScheduleError, workload::parse::WorkloadError,
+    data::DataError, engine::EngineError, metrics::MetricsError, optim::schedule::ScheduleError,
+    workload::parse::WorkloadError,
 };
 
 /// Why a run could not go on.
@@ -65,6 +66,11 @@ pub enum TrainError {
 impl TrainError {
     /// Whether it speaks of the quality of training (not of input or machine).
     pub fn is_quality(&self) -> bool {
-        matches!(self, TrainError::Loss { .. } | TrainError::Metrics { .. } | TrainError::Engine(EngineError::NotFinite { .. }))
+        matches!(
+            self,
+            TrainError::Loss { .. }
+                | TrainError::Metrics { .. }
+                | TrainError::Engine(EngineError::NotFinite { .. })
+        )
     }
 }

@@ -75,8 +75,10 @@ pub struct Finished {
 /// # Errors
 /// If the data cannot be opened, do not fit the workload, or the memory does not suffice.
 pub fn prepare(workload: &Workload) -> Result<Prepared, TrainError> {
-    // Before anything is read: what is known without. Then again with all sizes, before the model is made.
-    let sizes = source::schema(workload)?.map(|schema| workload.engine_config(&schema)).transpose()?;
+    // Before anything is read: what is known without. Then again with all sizes, before the model
+    // is made.
+    let sizes =
+        source::schema(workload)?.map(|schema| workload.engine_config(&schema)).transpose()?;
     if let Some(sizes) = &sizes {
         check_device(workload, sizes)?;
     }
@@ -94,7 +96,8 @@ pub fn prepare(workload: &Workload) -> Result<Prepared, TrainError> {
         InitRng::Numpy => InitSource::Numpy(numpy.unwrap_or_else(|| RandomState::new(seed as u32))),
     };
     let mut initializer = Initializer::new(&config.model, init);
-    let mut engine = engine::build(workload.engine.kind, workload.engine.device, &config, &mut initializer)?;
+    let mut engine =
+        engine::build(workload.engine.kind, workload.engine.device, &config, &mut initializer)?;
     let t = &workload.train;
     let plan = Plan::of(workload);
     let train_samples = train.len().unwrap_or(u64::MAX);
@@ -102,7 +105,8 @@ pub fn prepare(workload: &Workload) -> Result<Prepared, TrainError> {
     let max_steps = steps_per_epoch.saturating_mul(t.epochs).min(t.max_steps.unwrap_or(u64::MAX));
     let eval_samples = eval.len().unwrap_or(0);
     let [recipe, eval_recipe] = feed::learn(&mut *engine, [&*train, &*eval])?;
-    // Room for the predictions is taken now; without it they are judged on the host, which then needs the samples' labels too.
+    // Room for the predictions is taken now; without it they are judged on the host, which then
+    // needs the samples' labels too.
     let keeps = engine.begin_scores(eval_samples)?;
     let eval = EvalSplit::new(eval, workload.eval.batch_size, eval_recipe.filter(|_| keeps));
     if recipe.is_some() {
@@ -120,8 +124,9 @@ pub fn prepare(workload: &Workload) -> Result<Prepared, TrainError> {
     Ok(Prepared { schema, data_facts, config, engine, facts, plan, train, recipe, eval, test })
 }
 
-/// Trains until the target, the budget, the patience or the stop flag ends it. Listeners hear of everything as it happens; if
-/// the run fails they hear [`Listener::run_stop`] with the reason before the error is returned.
+/// Trains until the target, the budget, the patience or the stop flag ends it. Listeners hear of
+/// everything as it happens; if the run fails they hear [`Listener::run_stop`] with the reason
+/// before the error is returned.
 ///
 /// # Errors
 /// If the data, the engine or a listener fails, or a loss or a prediction is not a number.
@@ -131,7 +136,8 @@ pub fn run(job: &Job<'_>, listeners: &mut [&mut dyn Listener]) -> Result<Finishe
         Ok(finished) => Ok(finished),
         Err(error) => {
             let outcome = told.state.outcome(StopReason::Failed, false, Some(error.to_string()));
-            // The first error is the one to report; a log that cannot be closed has most likely caused it.
+            // The first error is the one to report; a log that cannot be closed has most likely
+            // caused it.
             let _ = told.each(|l| l.run_stop(&outcome));
             Err(error)
         }
@@ -169,7 +175,8 @@ fn train(job: &Job<'_>, told: &mut Told<'_, '_>) -> Result<Finished, TrainError>
         // What is done is told of, whatever else went wrong.
         let _ = trainer.tell(told, true);
     })?;
-    let phases = trainer.engine.phases().map(|c| Phase::ALL.iter().map(|&p| (p, c.seconds(p))).collect());
+    let phases =
+        trainer.engine.phases().map(|c| Phase::ALL.iter().map(|&p| (p, c.seconds(p))).collect());
     prepared.data_facts.notes.extend(trainer.engine.notes());
     told.state.test = trainer.test(prepared.test, reason, told.state.steps)?;
     let target_met = prepared.facts.target_auc.is_none() || reason == StopReason::Target;
@@ -194,7 +201,10 @@ struct Told<'a, 'b> {
 }
 
 impl Told<'_, '_> {
-    fn each(&mut self, mut tell: impl FnMut(&mut dyn Listener) -> std::io::Result<()>) -> std::io::Result<()> {
+    fn each(
+        &mut self,
+        mut tell: impl FnMut(&mut dyn Listener) -> std::io::Result<()>,
+    ) -> std::io::Result<()> {
         self.listeners.iter_mut().try_for_each(|l| tell(&mut **l))
     }
 }
@@ -312,7 +322,13 @@ impl Trainer<'_> {
         #[cfg(test_slowdown)]
         super::slowdown::wait(self.under_way.mark());
         self.begun = step;
-        self.under_way.push(Begun { step, epoch: given.epoch(), samples, learning_rate, data_wait });
+        self.under_way.push(Begun {
+            step,
+            epoch: given.epoch(),
+            samples,
+            learning_rate,
+            data_wait,
+        });
         self.feed.recycle(given);
         Ok(())
     }
@@ -370,7 +386,10 @@ impl Trainer<'_> {
         match &mut self.best {
             Some(best) if monitored < best.monitored + e.min_delta => {
                 best.age += 1;
-                return Ok(e.patience.is_some_and(|p| best.age >= p).then_some(StopReason::Patience));
+                return Ok(e
+                    .patience
+                    .is_some_and(|p| best.age >= p)
+                    .then_some(StopReason::Patience));
             }
             _ => {}
         }
@@ -380,9 +399,14 @@ impl Trainer<'_> {
         Ok(None)
     }
 
-    /// Restores the best parameters if asked for (a run that met its target ends with those that met it), then judges the test
-    /// split.
-    fn test(&mut self, test: Option<EvalSplit>, reason: StopReason, step: u64) -> Result<Option<Quality>, TrainError> {
+    /// Restores the best parameters if asked for (a run that met its target ends with those that
+    /// met it), then judges the test split.
+    fn test(
+        &mut self,
+        test: Option<EvalSplit>,
+        reason: StopReason,
+        step: u64,
+    ) -> Result<Option<Quality>, TrainError> {
         if matches!(reason, StopReason::Budget | StopReason::Patience)
             && let Some(Best { parameters: Some(values), .. }) = &self.best
         {
@@ -390,7 +414,9 @@ impl Trainer<'_> {
                 self.engine.write(i, v)?;
             }
         }
-        let Some(mut test) = test.filter(|_| reason != StopReason::Interrupted) else { return Ok(None) };
+        let Some(mut test) = test.filter(|_| reason != StopReason::Interrupted) else {
+            return Ok(None);
+        };
         match test.evaluate(self.engine, self.job.stop) {
             Ok(q) => Ok(Some(q)),
             Err(EvalError::Interrupted) => Ok(None),
@@ -398,7 +424,8 @@ impl Trainer<'_> {
         }
     }
 
-    /// Epochs done, from 0, fractions included: by samples, so that a short last batch counts for what it is.
+    /// Epochs done, from 0, fractions included: by samples, so that a short last batch counts for
+    /// what it is.
     fn progress(&self, step: u64, samples: u64) -> f64 {
         if step.is_multiple_of(self.facts.steps_per_epoch) {
             (step / self.facts.steps_per_epoch) as f64
@@ -419,7 +446,8 @@ fn train_error(e: EvalError, step: u64) -> TrainError {
 
 /// Copies all parameters out, into old copies where there are some.
 fn snapshot(engine: &dyn Engine, old: Option<Vec<Vec<f32>>>) -> Result<Vec<Vec<f32>>, TrainError> {
-    let mut values = old.unwrap_or_else(|| engine.params().iter().map(|p| vec![0.0; p.len()]).collect());
+    let mut values =
+        old.unwrap_or_else(|| engine.params().iter().map(|p| vec![0.0; p.len()]).collect());
     for (i, v) in values.iter_mut().enumerate() {
         engine.read(i, v)?;
     }

@@ -1,6 +1,6 @@
-//! A planted slowdown, to show that the gate finds it. Only in builds made with `DLRM_BENCH_BUILD_TEST_SLOWDOWN` set, whose
-//! version says so; the share is then taken from `DLRM_BENCH_TEST_SLOWDOWN` when the program runs (`5` makes each step take 5 %
-//! longer).
+//! A planted slowdown, to show that the gate finds it. Only in builds made with
+//! `DLRM_BENCH_BUILD_TEST_SLOWDOWN` set, whose version says so; the share is then taken from
+//! `DLRM_BENCH_TEST_SLOWDOWN` when the program runs (`5` makes each step take 5 % longer).
 
 use std::{sync::OnceLock, time::Instant};
 

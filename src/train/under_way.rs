@@ -1,4 +1,5 @@
-//! Steps that were begun and that listeners have not been told of: a device may compute beside the host, some steps behind it.
+//! Steps that were begun and that listeners have not been told of: a device may compute beside the
+//! host, some steps behind it.
 
 use super::{TrainError, events::StepEvent};
 use crate::{
@@ -34,7 +35,11 @@ pub(super) struct UnderWay {
 
 impl UnderWay {
     pub(super) fn new() -> Self {
-        UnderWay { begun: VecDeque::with_capacity(8), ends: Vec::with_capacity(8), mark: Instant::now() }
+        UnderWay {
+            begun: VecDeque::with_capacity(8),
+            ends: Vec::with_capacity(8),
+            mark: Instant::now(),
+        }
     }
 
     /// Lets the clock of the next step begin now, unless steps are under way, whose time goes on.
@@ -53,8 +58,9 @@ impl UnderWay {
         self.begun.push_back(begun);
     }
 
-    /// Calls `tell` for each step that is done, with the loss scale after it; with `wait` for all that were begun. The seconds of
-    /// a step are those from when the step before was known to be done; steps that are found done together share them.
+    /// Calls `tell` for each step that is done, with the loss scale after it; with `wait` for all
+    /// that were begun. The seconds of a step are those from when the step before was known to be
+    /// done; steps that are found done together share them.
     pub(super) fn tell(
         &mut self,
         engine: &mut dyn Engine,
@@ -78,9 +84,21 @@ impl UnderWay {
             let seconds = (now - self.mark).as_secs_f64() / self.ends.len().max(1) as f64;
             let scaled = engine.loss_scale().is_some();
             for end in self.ends.drain(..) {
-                let Some(Begun { step, epoch, samples, learning_rate, data_wait }) = self.begun.pop_front() else { break };
+                let Some(Begun { step, epoch, samples, learning_rate, data_wait }) =
+                    self.begun.pop_front()
+                else {
+                    break;
+                };
                 self.mark = now;
-                let event = StepEvent { step, epoch, samples, loss: end.loss, learning_rate, seconds, data_wait };
+                let event = StepEvent {
+                    step,
+                    epoch,
+                    samples,
+                    loss: end.loss,
+                    learning_rate,
+                    seconds,
+                    data_wait,
+                };
                 tell(&event, scaled.then_some(end.loss_scale))?;
             }
             match failed {
@@ -113,7 +131,8 @@ mod tests {
     };
     use std::time::Duration;
 
-    /// Is done with a step when `lag` more have begun, or somebody waits; its loss is its number, and `bad`'s is not one.
+    /// Is done with a step when `lag` more have begun, or somebody waits; its loss is its number,
+    /// and `bad`'s is not one.
     struct Lagging {
         lag: u64,
         bad: u64,
@@ -144,10 +163,19 @@ mod tests {
             }
             self.told += 1;
             if self.told == self.bad {
-                return Err(EngineError::NotFinite { what: "the loss", value: f64::NAN, step: self.told });
+                return Err(EngineError::NotFinite {
+                    what: "the loss",
+                    value: f64::NAN,
+                    step: self.told,
+                });
             }
             let loss_scale = LossScale { scale: 1.0, skipped_steps: 0 };
-            Ok(Some(StepEnd { number: self.told, loss: self.told as f32, loss_scale, updates: self.told }))
+            Ok(Some(StepEnd {
+                number: self.told,
+                loss: self.told as f32,
+                loss_scale,
+                updates: self.told,
+            }))
         }
         fn predict(&mut self, _: &Batch, _: &mut [f32]) -> Result<(), EngineError> {
             Ok(())
@@ -162,7 +190,13 @@ mod tests {
 
     fn begin(engine: &mut Lagging, under_way: &mut UnderWay, step: u64) {
         engine.begin_step(Samples::Host(&Batch::default()), 0.1).unwrap();
-        under_way.push(Begun { step, epoch: 0, samples: 10, learning_rate: step as f64, data_wait: 0.0 });
+        under_way.push(Begun {
+            step,
+            epoch: 0,
+            samples: 10,
+            learning_rate: step as f64,
+            data_wait: 0.0,
+        });
     }
 
     #[test]
@@ -181,10 +215,18 @@ mod tests {
                     Ok(())
                 };
                 under_way.tell(&mut engine, step == 12, &mut tell).unwrap();
-                assert_eq!(events.len() as u64, if step == 12 { 12 } else { step.saturating_sub(lag) });
+                assert_eq!(
+                    events.len() as u64,
+                    if step == 12 { 12 } else { step.saturating_sub(lag) }
+                );
             }
             let all = began.elapsed().as_secs_f64();
-            assert!(events.iter().zip(1..).all(|(e, step)| e.step == step && e.loss == step as f32 && e.seconds > 0.0));
+            assert!(
+                events
+                    .iter()
+                    .zip(1..)
+                    .all(|(e, step)| e.step == step && e.loss == step as f32 && e.seconds > 0.0)
+            );
             let told: f64 = events.iter().map(|e| e.seconds).sum();
             assert!(told <= all && told >= 0.024, "{told} of {all}");
         }
@@ -199,7 +241,9 @@ mod tests {
             steps.push(e.step);
             Ok(())
         });
-        assert!(matches!(failed, Err(TrainError::Loss { loss, step: 3, rate }) if loss.is_nan() && rate == 3.0));
+        assert!(
+            matches!(failed, Err(TrainError::Loss { loss, step: 3, rate }) if loss.is_nan() && rate == 3.0)
+        );
         assert_eq!(steps, [1, 2]);
     }
 }

@@ -24,7 +24,8 @@ pub enum DataConfig {
 /// Planted data.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct PlantedConfig {
-    /// Cardinalities, exponents and truth: `criteo_kaggle`, `criteo_terabyte`, or `custom` with the keys below.
+    /// Cardinalities, exponents and truth: `criteo_kaggle`, `criteo_terabyte`, or `custom` with the
+    /// keys below.
     pub preset: String,
     /// No table has more rows than this.
     pub max_rows: Option<usize>,
@@ -40,7 +41,8 @@ pub struct PlantedConfig {
     pub train_samples: u64,
     /// Samples of the evaluation split.
     pub eval_samples: u64,
-    /// Seed of the truth and of the samples; not the run's seed, so that runs with several seeds see one data set.
+    /// Seed of the truth and of the samples; not the run's seed, so that runs with several seeds
+    /// see one data set.
     pub seed: u64,
     /// Share of positive labels; `None` = the preset's.
     pub positive_rate: Option<f64>,
@@ -102,11 +104,13 @@ pub enum RandomIds {
         /// Upper bound.
         max: f64,
     },
-    /// As the accesses that a file describes (`--data-generation=synthetic`), duplicates removed, modulo the table's rows.
+    /// As the accesses that a file describes (`--data-generation=synthetic`), duplicates removed,
+    /// modulo the table's rows.
     Trace {
         /// One file for each table, or one for all.
         files: Vec<PathBuf>,
-        /// No new ids once as many were drawn as the largest stack distance (`--data-trace-enable-padding`).
+        /// No new ids once as many were drawn as the largest stack distance
+        /// (`--data-trace-enable-padding`).
         padding: bool,
         /// When what has been drawn is forgotten.
         restart: TraceRestart,
@@ -128,8 +132,8 @@ pub enum TraceRestart {
 pub struct CriteoTsvConfig {
     /// `kaggle`: one file cut into 7 "days"; `terabyte`: one file a day.
     pub set: CriteoSet,
-    /// The file (kaggle) or the day files in order (terabyte); `.gz` is unpacked while reading. `${NAME}` takes the environment's
-    /// value.
+    /// The file (kaggle) or the day files in order (terabyte); `.gz` is unpacked while reading.
+    /// `${NAME}` takes the environment's value.
     pub paths: Vec<PathBuf>,
     /// Ids modulo this before they are numbered; `None` = off.
     pub max_ind_range: Option<u32>,
@@ -186,7 +190,8 @@ pub struct CsvConfig {
     pub test: Option<PathBuf>,
     /// Column with the label.
     pub label: String,
-    /// Values of the label column that mean 1, all others 0; if empty the labels are numbers from 0 to 1.
+    /// Values of the label column that mean 1, all others 0; if empty the labels are numbers from 0
+    /// to 1.
     pub positive: Vec<String>,
     /// Numeric columns.
     pub dense: Vec<String>,

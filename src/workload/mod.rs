@@ -5,8 +5,9 @@ pub mod parse;
 mod resolve;
 
 pub use data::{
-    Bin40Config, CriteoSet, CriteoShuffle, CriteoTsvConfig, CsvConfig, DataConfig, DenseTransform, GroupShuffle,
-    NumpyRandomConfig, OnError, ParquetConfig, PlantedConfig, RandomIds, RecordShuffle, TraceRestart,
+    Bin40Config, CriteoSet, CriteoShuffle, CriteoTsvConfig, CsvConfig, DataConfig, DenseTransform,
+    GroupShuffle, NumpyRandomConfig, OnError, ParquetConfig, PlantedConfig, RandomIds,
+    RecordShuffle, TraceRestart,
 };
 pub use parse::{Origin, Resolved, WorkloadError, load};
 
@@ -61,13 +62,15 @@ pub struct About {
     pub quirks: Vec<Quirk>,
 }
 
-/// A behaviour of an original program that is off unless asked for, since it is a bug or a surprise.
+/// A behaviour of an original program that is off unless asked for, since it is a bug or a
+/// surprise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub enum Quirk {
     /// The plateau of facebook's schedule.
     #[serde(rename = "fb.lr-plateau")]
     FbLrPlateau,
-    /// `--debug-mode` draws (and prints) all training data before the model's parameters, so these start later in the stream.
+    /// `--debug-mode` draws (and prints) all training data before the model's parameters, so these
+    /// start later in the stream.
     #[serde(rename = "fb.debug-data-first")]
     FbDebugDataFirst,
     /// The README transcript's generator: targets of all batches drawn after all batches' inputs.
@@ -214,7 +217,8 @@ pub struct EvalSection {
     pub every: EvalEvery,
     /// Samples a batch of evaluation.
     pub batch_size: usize,
-    /// Stop after this many evaluations in a row without improvement of the monitored metric; `None` = never.
+    /// Stop after this many evaluations in a row without improvement of the monitored metric;
+    /// `None` = never.
     pub patience: Option<u32>,
     /// What counts as improvement.
     pub min_delta: f64,
@@ -255,8 +259,8 @@ pub enum Monitor {
 pub struct TargetSection {
     /// Stop when the evaluation AUC is at least this; `None` = train to the end.
     pub auc: Option<f64>,
-    /// The target as a share `s` of what can be learnt, for data whose best reachable AUC is known (planted):
-    /// `auc = 0.5 + s * (best - 0.5)`, so 0 is chance and 1 the truth.
+    /// The target as a share `s` of what can be learnt, for data whose best reachable AUC is known
+    /// (planted): `auc = 0.5 + s * (best - 0.5)`, so 0 is chance and 1 the truth.
     pub share_of_best: Option<f64>,
 }
 

@@ -39,10 +39,19 @@ impl ModelConfig {
     pub fn resolve(&self, schema: &Schema) -> Result<ModelSpec, WorkloadError> {
         let tables: Vec<usize> = schema.tables.iter().map(|t| t.rows).collect();
         match self {
-            ModelConfig::Dlrm { dim, bottom, top, interaction, pooling, dense_pad_to, mlp_init, embedding_init, .. } => {
+            ModelConfig::Dlrm {
+                dim,
+                bottom,
+                top,
+                interaction,
+                pooling,
+                dense_pad_to,
+                mlp_init,
+                embedding_init,
+                ..
+            } => {
                 if schema.dense == 0 {
-                    let what =
-                        "a DLRM's bottom MLP needs at least 1 dense column, but the data has none; use model.kind = \"deepfm\"";
+                    let what = "a DLRM's bottom MLP needs at least 1 dense column, but the data has none; use model.kind = \"deepfm\"";
                     return Err(WorkloadError::Unfit { key: "model.kind", what: what.to_owned() });
                 }
                 Ok(ModelSpec::Dlrm(DlrmSpec {
@@ -58,9 +67,19 @@ impl ModelConfig {
                     embedding_init: *embedding_init,
                 }))
             }
-            ModelConfig::DeepFm { dim, hidden, batch_norm, dropout, embedding_l2, mlp_init, embedding_init, .. } => {
+            ModelConfig::DeepFm {
+                dim,
+                hidden,
+                batch_norm,
+                dropout,
+                embedding_l2,
+                mlp_init,
+                embedding_init,
+                ..
+            } => {
                 if schema.dense == 0 && tables.is_empty() {
-                    let what = "the data has no columns but the label; a DeepFM needs at least one".to_owned();
+                    let what = "the data has no columns but the label; a DeepFM needs at least one"
+                        .to_owned();
                     return Err(WorkloadError::Unfit { key: "model.kind", what });
                 }
                 Ok(ModelSpec::DeepFm(DeepFmSpec {
@@ -87,7 +106,11 @@ impl Workload {
     pub fn engine_config(&self, schema: &Schema) -> Result<EngineConfig, WorkloadError> {
         let max_batch = self.train.batch_size.max(self.eval.batch_size);
         // Positions in a batch's ids are 32-bit.
-        if let Some(column) = schema.tables.iter().find(|t| max_batch.saturating_mul(t.max_hotness) > u32::MAX as usize) {
+        if let Some(column) = schema
+            .tables
+            .iter()
+            .find(|t| max_batch.saturating_mul(t.max_hotness) > u32::MAX as usize)
+        {
             let (key, most) = match self.train.batch_size >= self.eval.batch_size {
                 true => ("train.batch_size", u32::MAX as usize / column.max_hotness),
                 false => ("eval.batch_size", u32::MAX as usize / column.max_hotness),

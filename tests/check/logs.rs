@@ -16,7 +16,13 @@ fn line(key: &str, value: Value, metadata: Value, time_ms: i64) -> Value {
 }
 
 /// What every log begins with; `init_stop` comes a minute after `init_start`.
-fn with_events(benchmark: &str, division: &str, keys: &[(&str, Value)], tensors: &[&str], target: f64) -> Log {
+fn with_events(
+    benchmark: &str,
+    division: &str,
+    keys: &[(&str, Value)],
+    tensors: &[&str],
+    target: f64,
+) -> Log {
     let t0 = 1_700_000_000_000;
     let none = || json!({});
     let mut log = vec![
@@ -29,7 +35,11 @@ fn with_events(benchmark: &str, division: &str, keys: &[(&str, Value)], tensors:
         line("init_start", json!(null), none(), t0),
         line("seed", json!(17), none(), t0),
     ];
-    log.extend(tensors.iter().map(|t| line("weights_initialization", json!(null), json!({"tensor": t}), t0)));
+    log.extend(
+        tensors
+            .iter()
+            .map(|t| line("weights_initialization", json!(null), json!({"tensor": t}), t0)),
+    );
     log.extend(keys.iter().map(|(key, value)| line(key, value.clone(), none(), t0)));
     let t1 = t0 + 60_000;
     let first = if benchmark == "dlrm" { 1.0 } else { 0.0 };
@@ -38,7 +48,12 @@ fn with_events(benchmark: &str, division: &str, keys: &[(&str, Value)], tensors:
     log.push(line("train_samples", json!(4195197692u64), none(), t1));
     log.push(line("eval_samples", json!(89137319), none(), t1));
     if benchmark != "deepfm" {
-        log.push(line("block_start", json!(null), json!({"first_epoch_num": first, "epoch_count": 1}), t1));
+        log.push(line(
+            "block_start",
+            json!(null),
+            json!({"first_epoch_num": first, "epoch_count": 1}),
+            t1,
+        ));
     }
     log.push(line("epoch_start", json!(null), json!({"epoch_num": first}), t1));
     for (at, auc) in [(0.5, target - 0.01), (0.7, target)] {
@@ -152,9 +167,19 @@ pub const WAYS: usize = 20;
 pub fn spoil(log: &mut Log, at: usize, way: usize, pick: usize) {
     let values = values();
     let value = values[pick % values.len()].clone();
-    let names = ["epoch_num", "samples_count", "step_num", "first_epoch_num", "epoch_count", "tensor", "status"];
+    let names = [
+        "epoch_num",
+        "samples_count",
+        "step_num",
+        "first_epoch_num",
+        "epoch_count",
+        "tensor",
+        "status",
+    ];
     let name = names[pick % names.len()];
-    let object = |line: &mut Value, f: &dyn Fn(&mut Map<String, Value>)| line.as_object_mut().into_iter().for_each(f);
+    let object = |line: &mut Value, f: &dyn Fn(&mut Map<String, Value>)| {
+        line.as_object_mut().into_iter().for_each(f)
+    };
     let metadata = |line: &mut Value, f: &dyn Fn(&mut Map<String, Value>)| {
         line.get_mut("metadata").and_then(Value::as_object_mut).into_iter().for_each(f);
     };
@@ -191,7 +216,8 @@ pub fn spoil(log: &mut Log, at: usize, way: usize, pick: usize) {
             }
         }
         18 => {
-            let times = [json!("1700000000000"), json!(1.7e12), json!(null), json!("1.2.3"), json!("-5e3")];
+            let times =
+                [json!("1700000000000"), json!(1.7e12), json!(null), json!("1.2.3"), json!("-5e3")];
             object(line, &|l| drop(l.insert("time_ms".into(), times[pick % times.len()].clone())));
         }
         _ => {
@@ -218,7 +244,9 @@ pub fn spoil_bytes(log: &Log, at: usize, way: usize) -> Vec<u8> {
             5 => format!("{text}\n"),
             6 => ":::MLLOG [1, 2]\n".into(),
             7 => format!("50%\r:::MLLOG {text}\r"),
-            8 => format!("\n\n other output \u{e9}\n:::MLLOG   {}   \n", text.replace(",\"", ", \"")),
+            8 => {
+                format!("\n\n other output \u{e9}\n:::MLLOG   {}   \n", text.replace(",\"", ", \""))
+            }
             9 => ":::MLLOG \n".into(),
             _ => format!(":::MLLOG {text}\n"),
         };

@@ -12,8 +12,13 @@ use std::{
 };
 use upstream::Case;
 
-const KINDS: [(&str, &str); 5] =
-    [("dlrm", "closed"), ("dlrm", "open"), ("dlrm_dcnv2", "closed"), ("dlrm_dcnv2", "open"), ("deepfm", "open")];
+const KINDS: [(&str, &str); 5] = [
+    ("dlrm", "closed"),
+    ("dlrm", "open"),
+    ("dlrm_dcnv2", "closed"),
+    ("dlrm_dcnv2", "open"),
+    ("deepfm", "open"),
+];
 
 fn rulesets(benchmark: &str) -> Vec<&'static str> {
     match benchmark {
@@ -22,7 +27,13 @@ fn rulesets(benchmark: &str) -> Vec<&'static str> {
     }
 }
 
-fn case(name: String, bytes: Vec<u8>, benchmark: &str, ruleset: &'static str, werror: bool) -> Case {
+fn case(
+    name: String,
+    bytes: Vec<u8>,
+    benchmark: &str,
+    ruleset: &'static str,
+    werror: bool,
+) -> Case {
     Case { name, bytes, benchmark: benchmark.to_owned(), ruleset, werror }
 }
 
@@ -37,11 +48,19 @@ fn agree(cases: &[Case]) -> usize {
         if verdict.passes(case.werror) != theirs {
             let found: String = verdict.findings.iter().map(|f| format!("    {f}\n")).collect();
             let said = if theirs { "passes" } else { "fails" };
-            different
-                .push(format!("{}, {}, werror {}: theirs {said}, ours finds\n{found}", case.name, case.ruleset, case.werror));
+            different.push(format!(
+                "{}, {}, werror {}: theirs {said}, ours finds\n{found}",
+                case.name, case.ruleset, case.werror
+            ));
         }
     }
-    assert!(different.is_empty(), "{} of {}:\n{}", different.len(), cases.len(), different.concat());
+    assert!(
+        different.is_empty(),
+        "{} of {}:\n{}",
+        different.len(),
+        cases.len(),
+        different.concat()
+    );
     passed
 }
 
@@ -52,7 +71,13 @@ fn good_logs_pass_in_every_round_of_theirs_and_fail_in_the_others() {
         for ruleset in ROUNDS.iter().map(|r| r.ruleset) {
             // Their checker judges DeepFM by our file under any ruleset; ours says which one it is.
             if benchmark != "deepfm" || ruleset == "6.0.0" {
-                cases.push(case(division.into(), text(&good(benchmark, division)), benchmark, ruleset, true));
+                cases.push(case(
+                    division.into(),
+                    text(&good(benchmark, division)),
+                    benchmark,
+                    ruleset,
+                    true,
+                ));
             }
         }
     }
@@ -80,7 +105,10 @@ fn every_line_spoilt_in_every_way_is_judged_as_theirs_does() {
                     spoil_bytes(&log, at, way - WAYS)
                 };
                 let key = log[at]["key"].as_str().unwrap();
-                let name = format!("{division} {benchmark}: line {} ({key}), way {way}, pick {pick}", at + 1);
+                let name = format!(
+                    "{division} {benchmark}: line {} ({key}), way {way}, pick {pick}",
+                    at + 1
+                );
                 let ruleset = rulesets[draw.below(rulesets.len())];
                 cases.push(case(name, bytes, benchmark, ruleset, draw.below(2) == 0));
             }
@@ -88,7 +116,11 @@ fn every_line_spoilt_in_every_way_is_judged_as_theirs_does() {
     }
     let passed = agree(&cases);
     assert!(cases.len() > 3000);
-    assert!(passed == 0 || (cases.len() / 5..cases.len() / 5 * 4).contains(&passed), "{passed} of {} pass", cases.len());
+    assert!(
+        passed == 0 || (cases.len() / 5..cases.len() / 5 * 4).contains(&passed),
+        "{passed} of {} pass",
+        cases.len()
+    );
 }
 
 #[test]
@@ -104,7 +136,13 @@ fn logs_spoilt_several_times_are_judged_as_theirs_does() {
         }
         let rulesets = rulesets(benchmark);
         let ruleset = rulesets[draw.below(rulesets.len())];
-        cases.push(case(format!("number {number}"), text(&log), benchmark, ruleset, draw.below(2) == 0));
+        cases.push(case(
+            format!("number {number}"),
+            text(&log),
+            benchmark,
+            ruleset,
+            draw.below(2) == 0,
+        ));
     }
     agree(&cases);
 }
@@ -135,7 +173,13 @@ fn published_logs_are_judged_as_theirs_does() {
         let benchmark = check(&bytes, None).benchmark.unwrap();
         for ruleset in ROUNDS.iter().map(|r| r.ruleset) {
             for werror in [false, true] {
-                cases.push(case(path.display().to_string(), bytes.clone(), &benchmark, ruleset, werror));
+                cases.push(case(
+                    path.display().to_string(),
+                    bytes.clone(),
+                    &benchmark,
+                    ruleset,
+                    werror,
+                ));
             }
         }
     }
@@ -181,8 +225,14 @@ fn a_folder_is_checked_and_the_worst_log_decides() {
     let report: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap();
     assert_eq!((&report["passes"], &report["logs"][0]["passes"]), (&false.into(), &true.into()));
     let finding = &report["logs"][1]["findings"][0];
-    assert_eq!((finding["line"].as_u64(), finding["key"].as_str()), (Some(16), Some("opt_weight_decay")));
-    assert_eq!((finding["rule"].as_str(), finding["severity"].as_str()), (Some("value"), Some("error")));
+    assert_eq!(
+        (finding["line"].as_u64(), finding["key"].as_str()),
+        (Some(16), Some("opt_weight_decay"))
+    );
+    assert_eq!(
+        (finding["rule"].as_str(), finding["severity"].as_str()),
+        (Some("value"), Some("error"))
+    );
 
     let out = dlrm_bench(&[&log0, "--ruleset", "2.1.0"]);
     assert_eq!(out.status.code(), Some(1));
@@ -200,7 +250,11 @@ fn warnings_fail_a_log_only_if_asked_to() {
     let path = path.display().to_string();
     let out = dlrm_bench(&[&path]);
     assert_eq!(out.status.code(), Some(0));
-    assert!(stdout(&out).contains(":3: warning: submission_org is on lines 2, 3, with one value"), "{}", stdout(&out));
+    assert!(
+        stdout(&out).contains(":3: warning: submission_org is on lines 2, 3, with one value"),
+        "{}",
+        stdout(&out)
+    );
     assert_eq!(dlrm_bench(&[&path, "--werror"]).status.code(), Some(1));
 }
 
@@ -221,7 +275,8 @@ fn what_cannot_be_checked_is_one_line_and_an_exit_code_of_its_own() {
         assert!(error.contains(word) && out.stdout.is_empty(), "{error}");
         assert!(code == 64 || error.lines().count() == 1, "{error}");
     }
-    // Nothing in it, no text at all, no line of MLPerf's: a log that fails, not a mistake of the caller's.
+    // Nothing in it, no text at all, no line of MLPerf's: a log that fails, not a mistake of the
+    // caller's.
     for bytes in [&b""[..], b"\xff\x00\xfe\n", b"training...\n"] {
         let path = dir.path().join("result_0.txt");
         fs::write(&path, bytes).unwrap();

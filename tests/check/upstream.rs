@@ -14,7 +14,8 @@ pub struct Case {
     pub werror: bool,
 }
 
-// The checker keeps a list between calls, reads its rules anew for each log, and writes to the log; none of this is wanted.
+// The checker keeps a list between calls, reads its rules anew for each log, and writes to the log;
+// none of this is wanted.
 const SCRIPT: &str = r#"
 import json, logging, sys
 from mlperf_logging.compliance_checker import mlp_compliance as checker
@@ -52,7 +53,13 @@ pub fn passes(cases: &[Case]) -> Option<Vec<bool>> {
     let manifest = dir.path().join("cases.json");
     std::fs::write(&manifest, serde_json::to_string(cases).unwrap()).unwrap();
     let rules = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("rules/deepfm_common.yaml");
-    let out = Command::new(python).args(["-c", SCRIPT]).arg(manifest).arg(dir.path()).arg(rules).output().unwrap();
+    let out = Command::new(python)
+        .args(["-c", SCRIPT])
+        .arg(manifest)
+        .arg(dir.path())
+        .arg(rules)
+        .output()
+        .unwrap();
     assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
     let answers: Vec<bool> = serde_json::from_slice(&out.stdout).unwrap();
     assert_eq!(answers.len(), cases.len());

@@ -36,19 +36,26 @@ pub const SMALL: Limits = Limits { batch: 5, rows: 5, tables: 4, dim: 4, width: 
 pub const LARGE: Limits = Limits { batch: 70, rows: 90, tables: 6, dim: 35, width: 70 };
 
 pub fn interactions() -> impl Strategy<Value = Interaction> {
-    let dot =
-        (any::<bool>(), prop::sample::select(vec![1, 3, 8])).prop_map(|(itself, pad_to)| Interaction::Dot { itself, pad_to });
+    let dot = (any::<bool>(), prop::sample::select(vec![1, 3, 8]))
+        .prop_map(|(itself, pad_to)| Interaction::Dot { itself, pad_to });
     prop_oneof![3 => dot, 1 => Just(Interaction::Cat)]
 }
 
 pub fn poolings() -> impl Strategy<Value = Pooling> {
-    prop::sample::select(vec![Pooling::Sum, Pooling::Mean, Pooling::WeightedFixed, Pooling::WeightedLearned])
+    prop::sample::select(vec![
+        Pooling::Sum,
+        Pooling::Mean,
+        Pooling::WeightedFixed,
+        Pooling::WeightedLearned,
+    ])
 }
 
 pub fn losses() -> impl Strategy<Value = LossSpec> {
     let weights = [0.5, 3.0];
-    let kinds = prop::sample::select(vec![LossKind::Bce, LossKind::Wbce { weights }, LossKind::Mse]);
-    (kinds, prop::sample::select(vec![0.0, 0.45])).prop_map(|(kind, clamp)| LossSpec { kind, clamp })
+    let kinds =
+        prop::sample::select(vec![LossKind::Bce, LossKind::Wbce { weights }, LossKind::Mse]);
+    (kinds, prop::sample::select(vec![0.0, 0.45]))
+        .prop_map(|(kind, clamp)| LossSpec { kind, clamp })
 }
 
 /// Every update rule in every form.
@@ -68,7 +75,8 @@ pub fn rules() -> impl Strategy<Value = OptimizerSpec> {
     prop::sample::select(rules)
 }
 
-/// Models in which one layer does the work: no hidden layers, and nothing else that could hide a fault.
+/// Models in which one layer does the work: no hidden layers, and nothing else that could hide a
+/// fault.
 pub fn single_layers() -> Vec<(&'static str, BoxedStrategy<ModelSpec>)> {
     let dlrm = |change: fn(&mut DlrmSpec)| {
         let simple = dlrms(LARGE).prop_map(move |model| {
@@ -91,11 +99,20 @@ pub fn single_layers() -> Vec<(&'static str, BoxedStrategy<ModelSpec>)> {
     };
     vec![
         ("linear", dlrm(|m| m.interaction = Interaction::Cat)),
-        ("padding of the dense input", dlrm(|m| (m.interaction, m.dense_pad_to) = (Interaction::Cat, 16))),
+        (
+            "padding of the dense input",
+            dlrm(|m| (m.interaction, m.dense_pad_to) = (Interaction::Cat, 16)),
+        ),
         ("MLP", dlrm(|m| (m.interaction, m.bottom) = (Interaction::Cat, vec![33, 20, m.dim]))),
         ("mean of bags", dlrm(|m| (m.interaction, m.pooling) = (Interaction::Cat, Pooling::Mean))),
-        ("weighted sum of bags", dlrm(|m| (m.interaction, m.pooling) = (Interaction::Cat, Pooling::WeightedFixed))),
-        ("learned weights", dlrm(|m| (m.interaction, m.pooling) = (Interaction::Cat, Pooling::WeightedLearned))),
+        (
+            "weighted sum of bags",
+            dlrm(|m| (m.interaction, m.pooling) = (Interaction::Cat, Pooling::WeightedFixed)),
+        ),
+        (
+            "learned weights",
+            dlrm(|m| (m.interaction, m.pooling) = (Interaction::Cat, Pooling::WeightedLearned)),
+        ),
         ("dot", dlrm(|m| m.interaction = Interaction::Dot { itself: false, pad_to: 1 })),
         ("dot with itself", dlrm(|m| m.interaction = Interaction::Dot { itself: true, pad_to: 1 })),
         ("padded dot", dlrm(|m| m.interaction = Interaction::Dot { itself: false, pad_to: 8 })),
@@ -103,14 +120,24 @@ pub fn single_layers() -> Vec<(&'static str, BoxedStrategy<ModelSpec>)> {
         ("DNN", deepfm(|_| {})),
         ("L2", deepfm(|m| m.embedding_l2 = 0.1)),
         ("dropout", deepfm(|m| (m.hidden, m.dropout) = (vec![40], 0.3))),
-        ("batch normalisation", deepfm(|m| (m.hidden, m.batch_norm, m.dense) = (vec![20], true, 3))),
+        (
+            "batch normalisation",
+            deepfm(|m| (m.hidden, m.batch_norm, m.dense) = (vec![20], true, 3)),
+        ),
     ]
 }
 
 pub fn dlrms(limits: Limits) -> impl Strategy<Value = ModelSpec> {
     let widths = || prop::collection::vec(1..=limits.width, 0..3);
     let tables = prop::collection::vec(1..=limits.rows, 1..=limits.tables);
-    let sizes = (1..=limits.width, prop::sample::select(vec![1, 4, 8]), tables, 1..=limits.dim, widths(), widths());
+    let sizes = (
+        1..=limits.width,
+        prop::sample::select(vec![1, 4, 8]),
+        tables,
+        1..=limits.dim,
+        widths(),
+        widths(),
+    );
     (sizes, interactions(), poolings()).prop_map(
         |((dense, dense_pad_to, tables, dim, mut bottom, mut top), interaction, pooling)| {
             bottom.push(dim);
@@ -139,8 +166,8 @@ pub fn deepfms(limits: Limits) -> impl Strategy<Value = ModelSpec> {
     (tables, 0..4usize, 1..=limits.dim, hidden, any::<bool>(), dropout, l2).prop_map(
         move |(mut tables, mut dense, dim, mut hidden, batch_norm, dropout, embedding_l2)| {
             if batch_norm {
-                // It divides by the deviation over samples: something must make them differ, everywhere and by more than
-                // rounding.
+                // It divides by the deviation over samples: something must make them differ,
+                // everywhere and by more than rounding.
                 dense = dense.max(1);
                 tables.iter_mut().for_each(|rows| *rows = (*rows).max(8.min(limits.rows)));
                 hidden.iter_mut().for_each(|width| *width = (*width).max(8.min(limits.width)));
@@ -161,7 +188,12 @@ pub fn deepfms(limits: Limits) -> impl Strategy<Value = ModelSpec> {
 }
 
 /// A model with a loss, ready for batches of up to `max_batch`.
-pub fn config(model: ModelSpec, loss: LossSpec, rule: OptimizerSpec, max_batch: usize) -> EngineConfig {
+pub fn config(
+    model: ModelSpec,
+    loss: LossSpec,
+    rule: OptimizerSpec,
+    max_batch: usize,
+) -> EngineConfig {
     let max_hotness = vec![HOTNESS; model.tables().len()];
     let optimizer = OptimizerConfig { rule, learning_rate: 0.05, clip_norm: None };
     EngineConfig {

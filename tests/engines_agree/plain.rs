@@ -1,5 +1,5 @@
-//! The forward pass of both models in plain loops over f64, straight from the formulas, and gradients by central differences:
-//! slow, independent of both engines, and easy to check by eye.
+//! The forward pass of both models in plain loops over f64, straight from the formulas, and
+//! gradients by central differences: slow, independent of both engines, and easy to check by eye.
 
 use dlrm_bench::{
     data::{Bags, Batch},
@@ -10,7 +10,8 @@ use dlrm_bench::{
 
 /// Step of the differences.
 const H: f64 = 1e-7;
-/// Difference of the slopes on both sides that is taken for a kink (of a ReLU or a clamp), not for curvature.
+/// Difference of the slopes on both sides that is taken for a kink (of a ReLU or a clamp), not for
+/// curvature.
 const KINK: f64 = 1e-5;
 
 type Params = [Vec<f64>];
@@ -19,14 +20,16 @@ type Params = [Vec<f64>];
 pub struct Forward {
     /// Mean loss.
     pub loss: f64,
-    /// How far the nearest kink (of a ReLU or a clamp) is away, over how much larger roundings have become until there.
+    /// How far the nearest kink (of a ReLU or a clamp) is away, over how much larger roundings have
+    /// become until there.
     pub margin: f64,
 }
 
 /// The distance to the nearest kink so far, as [`Forward::margin`] has it.
 struct Margin {
     nearest: f64,
-    /// What a rounding has been multiplied by at most: a batch normalisation divides it by a deviation.
+    /// What a rounding has been multiplied by at most: a batch normalisation divides it by a
+    /// deviation.
     growth: f64,
 }
 
@@ -66,19 +69,22 @@ pub fn forward(config: &EngineConfig, params: &Params, batch: &Batch) -> Forward
     Forward { loss, margin: margin.nearest }
 }
 
-/// What a step minimises: the loss, and half the squared norm of DeepFM's tables times `embedding_l2`.
+/// What a step minimises: the loss, and half the squared norm of DeepFM's tables times
+/// `embedding_l2`.
 fn objective(config: &EngineConfig, params: &Params, batch: &Batch) -> f64 {
     let l2 = match &config.model {
         ModelSpec::DeepFm(m) => {
-            params[..2 * m.tables.len()].iter().flatten().map(|x| x * x).sum::<f64>() * f64::from(m.embedding_l2) / 2.0
+            params[..2 * m.tables.len()].iter().flatten().map(|x| x * x).sum::<f64>()
+                * f64::from(m.embedding_l2)
+                / 2.0
         }
         ModelSpec::Dlrm(_) => 0.0,
     };
     forward(config, params, batch).loss + l2
 }
 
-/// Gradient of every parameter for which `trained` holds, zeros for the others; `None` next to a kink, where differences mean
-/// nothing.
+/// Gradient of every parameter for which `trained` holds, zeros for the others; `None` next to a
+/// kink, where differences mean nothing.
 pub fn gradients(
     config: &EngineConfig,
     params: &Params,
@@ -108,7 +114,14 @@ pub fn gradients(
     Some(all)
 }
 
-fn pool(table: &[f64], dim: usize, weights: Option<&[f64]>, mean: bool, bags: &Bags, sample: usize) -> Vec<f64> {
+fn pool(
+    table: &[f64],
+    dim: usize,
+    weights: Option<&[f64]>,
+    mean: bool,
+    bags: &Bags,
+    sample: usize,
+) -> Vec<f64> {
     let ids = bags.bag(sample);
     let share = if mean { 1.0 / ids.len().max(1) as f64 } else { 1.0 };
     let mut out = vec![0.0; dim];
@@ -138,9 +151,11 @@ fn relu(x: &mut [f64], margin: &mut Margin) {
 fn dlrm(m: &DlrmSpec, params: &Params, batch: &Batch, margin: &mut Margin) -> Vec<f64> {
     let tables = m.tables.len();
     let weighted = matches!(m.pooling, Pooling::WeightedFixed | Pooling::WeightedLearned);
-    let (bottom, top) = params[if weighted { 2 * tables } else { tables }..].split_at(2 * m.bottom.len());
+    let (bottom, top) =
+        params[if weighted { 2 * tables } else { tables }..].split_at(2 * m.bottom.len());
     let mut sample = |b: usize| {
-        let mut x: Vec<f64> = batch.dense[b * m.dense..(b + 1) * m.dense].iter().map(|&x| x.into()).collect();
+        let mut x: Vec<f64> =
+            batch.dense[b * m.dense..(b + 1) * m.dense].iter().map(|&x| x.into()).collect();
         x.resize(m.bottom_input(), 0.0);
         for layer in bottom.chunks(2) {
             x = linear(&x, &layer[0], &layer[1]);
@@ -149,7 +164,14 @@ fn dlrm(m: &DlrmSpec, params: &Params, batch: &Batch, margin: &mut Margin) -> Ve
         let mut features = vec![x];
         for k in 0..tables {
             let weights = weighted.then(|| &params[tables + k][..]);
-            features.push(pool(&params[k], m.dim, weights, m.pooling == Pooling::Mean, &batch.bags[k], b));
+            features.push(pool(
+                &params[k],
+                m.dim,
+                weights,
+                m.pooling == Pooling::Mean,
+                &batch.bags[k],
+                b,
+            ));
         }
         let mut x = match m.interaction {
             Interaction::Cat => features.concat(),
@@ -175,7 +197,13 @@ fn dlrm(m: &DlrmSpec, params: &Params, batch: &Batch, margin: &mut Margin) -> Ve
     (0..batch.len).map(&mut sample).collect()
 }
 
-fn deepfm(m: &DeepFmSpec, params: &Params, batch: &Batch, seed: u64, margin: &mut Margin) -> Vec<f64> {
+fn deepfm(
+    m: &DeepFmSpec,
+    params: &Params,
+    batch: &Batch,
+    seed: u64,
+    margin: &mut Margin,
+) -> Vec<f64> {
     let (tables, d) = (m.tables.len(), m.dim);
     let mut rest = &params[2 * tables..];
     let dense = (m.dense > 0).then(|| {
@@ -188,7 +216,8 @@ fn deepfm(m: &DeepFmSpec, params: &Params, batch: &Batch, seed: u64, margin: &mu
     for b in 0..batch.len {
         let (mut fields, mut logit) = (Vec::new(), 0.0);
         for i in 0..m.dense {
-            let (value, dense) = (f64::from(batch.dense[b * m.dense + i]), dense.expect("there are dense columns"));
+            let (value, dense) =
+                (f64::from(batch.dense[b * m.dense + i]), dense.expect("there are dense columns"));
             fields.push(dense[0][i * d..(i + 1) * d].iter().map(|v| value * v).collect());
             logit += value * dense[1][i];
         }
@@ -212,7 +241,8 @@ fn deepfm(m: &DeepFmSpec, params: &Params, batch: &Batch, seed: u64, margin: &mu
         if m.dropout > 0.0 {
             let mut u = vec![0f32; batch.len * width];
             Philox::dropout(seed, 1, layer as u16).fill_unit_f32(0, &mut u);
-            let keep = |u: f32| if u < m.dropout { 0.0 } else { 1.0 / (1.0 - f64::from(m.dropout)) };
+            let keep =
+                |u: f32| if u < m.dropout { 0.0 } else { 1.0 / (1.0 - f64::from(m.dropout)) };
             for (x, u) in xs.iter_mut().flatten().zip(u) {
                 *x *= keep(u);
             }

@@ -20,12 +20,15 @@ const FEWER: u32 = 8;
 fn command(recipe: &str, raw: &Path, output: &Path, more: &[&str]) -> Command {
     let mut command = program();
     command.args(["data", "preprocess", recipe]).arg(raw).arg("-o").arg(output);
-    command.args(["--memory", "64MiB", "--checkpoint", "0", "--threads", "2", "--quiet"]).args(more);
+    command
+        .args(["--memory", "64MiB", "--checkpoint", "0", "--threads", "2", "--quiet"])
+        .args(more);
     command.stdout(Stdio::null()).stderr(Stdio::piped());
     command
 }
 
-/// Kills `recipe` so many times, wherever it is then, and lets it end: the output is that of a run in one piece.
+/// Kills `recipe` so many times, wherever it is then, and lets it end: the output is that of a run
+/// in one piece.
 fn kill(kills_in_all: u32, recipe: &str, raw: &Path, dir: &Path, more: &[&str]) {
     let whole = dir.join(format!("{recipe}-whole"));
     let start = Instant::now();
@@ -36,7 +39,8 @@ fn kill(kills_in_all: u32, recipe: &str, raw: &Path, dir: &Path, more: &[&str]) 
     let (mut state, mut kills) = (1u64, 0);
     while kills < kills_in_all {
         let mut child = command(recipe, raw, &output, more).spawn().unwrap();
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        state =
+            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         std::thread::sleep(time.mul_f64((state >> 40) as f64 / (1u64 << 24) as f64));
         child.kill().unwrap();
         let ended = child.wait_with_output().unwrap();
@@ -67,7 +71,8 @@ fn shuffled_days_survive_kills() {
 fn a_packed_and_sub_sampled_log_survives_kills() {
     let dir = tempfile::tempdir().unwrap();
     let raw = dir.path().join("train.txt.gz");
-    let mut packer = flate2::write::GzEncoder::new(fs::File::create(&raw).unwrap(), flate2::Compression::fast());
+    let mut packer =
+        flate2::write::GzEncoder::new(fs::File::create(&raw).unwrap(), flate2::Compression::fast());
     packer.write_all(realistic(20_000, 9).as_bytes()).unwrap();
     packer.finish().unwrap();
     kill(KILLS, "facebook-kaggle", &raw, dir.path(), &["--sub-sample-rate", "0.3"]);
@@ -116,7 +121,8 @@ fn an_interruption_says_how_to_go_on() {
     let output = dir.path().join("out");
     let child = command("facebook-kaggle", &raw, &output, &[]).spawn().unwrap();
     let start = Instant::now();
-    while !output.join(".partial/records.bin").exists() && start.elapsed() < Duration::from_secs(60) {
+    while !output.join(".partial/records.bin").exists() && start.elapsed() < Duration::from_secs(60)
+    {
         std::thread::sleep(Duration::from_millis(1));
     }
     super::signal::send(&child, libc::SIGTERM);

@@ -24,11 +24,18 @@ impl Line {
 
 pub fn lines(n: std::ops::Range<usize>) -> impl Strategy<Value = Vec<Line>> {
     let dense = prop::collection::vec(prop::option::weighted(0.8, -3i32..100_000), DENSE);
-    let ids = prop::collection::vec(prop::option::weighted(0.8, prop_oneof![0u32..60, any::<u32>()]), TABLES);
-    prop::collection::vec((0u8..2, dense, ids).prop_map(|(label, dense, ids)| Line { label, dense, ids }), n)
+    let ids = prop::collection::vec(
+        prop::option::weighted(0.8, prop_oneof![0u32..60, any::<u32>()]),
+        TABLES,
+    );
+    prop::collection::vec(
+        (0u8..2, dense, ids).prop_map(|(label, dense, ids)| Line { label, dense, ids }),
+        n,
+    )
 }
 
-/// `n` lines like those of the real logs: long tails of ids, fields missing, a few negative numbers; 250 bytes each.
+/// `n` lines like those of the real logs: long tails of ids, fields missing, a few negative
+/// numbers; 250 bytes each.
 pub fn realistic(n: usize, seed: u64) -> String {
     let mut state = seed.wrapping_mul(2).wrapping_add(1);
     let mut next = || {
@@ -61,11 +68,16 @@ pub fn realistic(n: usize, seed: u64) -> String {
     text
 }
 
-/// `n` lines with ids of which none comes twice in a column, and as many different integers as a field can hold.
+/// `n` lines with ids of which none comes twice in a column, and as many different integers as a
+/// field can hold.
 pub fn different_ids(n: u32) -> String {
     let line = |i: u32| {
-        let ids: String = (0..TABLES as u32).map(|c| format!("\t{:08x}", i.wrapping_mul(0x9e37_79b1).rotate_left(c))).collect();
-        let dense: String = (0..DENSE as u32).map(|c| format!("\t{}", i.wrapping_mul(0x85eb_ca6b).rotate_left(c) >> 1)).collect();
+        let ids: String = (0..TABLES as u32)
+            .map(|c| format!("\t{:08x}", i.wrapping_mul(0x9e37_79b1).rotate_left(c)))
+            .collect();
+        let dense: String = (0..DENSE as u32)
+            .map(|c| format!("\t{}", i.wrapping_mul(0x85eb_ca6b).rotate_left(c) >> 1))
+            .collect();
         format!("{}{dense}{ids}\n", i % 2)
     };
     (0..n).map(line).collect()

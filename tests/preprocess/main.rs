@@ -1,5 +1,5 @@
-//! `data preprocess` and `data verify`: what the original makes, from any threads and memory, after any kill; and clear about
-//! what is broken.
+//! `data preprocess` and `data verify`: what the original makes, from any threads and memory, after
+//! any kill; and clear about what is broken.
 
 mod broken;
 mod kill;
@@ -38,7 +38,9 @@ fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
         let path = entry.unwrap().path();
         let name = path.file_name().unwrap().to_string_lossy().into_owned();
         if path.is_dir() {
-            found.extend(files(&path).into_iter().map(|(inner, bytes)| (format!("{name}/{inner}"), bytes)));
+            found.extend(
+                files(&path).into_iter().map(|(inner, bytes)| (format!("{name}/{inner}"), bytes)),
+            );
         } else {
             found.insert(name, std::fs::read(&path).unwrap());
         }

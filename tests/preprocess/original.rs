@@ -55,14 +55,20 @@ fn kaggle_lines_equal_what_facebook_wrote() {
     let theirs = npz::read(&processed);
     let dir = tempfile::tempdir().unwrap();
     let recipe = Recipe::FacebookKaggle;
-    let Done::Made(manifest, false) = run(&job(recipe, recipe.parameters(), vec![raw], dir.path())) else { panic!() };
+    let Done::Made(manifest, false) = run(&job(recipe, recipe.parameters(), vec![raw], dir.path()))
+    else {
+        panic!()
+    };
     let written = files(dir.path());
     let names: Vec<&str> = written.keys().map(String::as_str).collect();
     let stem = "kaggleAdDisplayChallenge_processed";
     let bins = ["test", "train", "val"].map(|part| format!("{stem}_{part}.bin"));
     assert_eq!(names, [&bins[0], &bins[1], &bins[2], "manifest.json", "train_fea_count.npz"]);
     let rows = integers(&[&written[&bins[1]][..], &written[&bins[0]], &written[&bins[2]]].concat());
-    assert_eq!([&bins[1], &bins[0], &bins[2]].map(|b| written[b].len()), [6858 * 160, 571 * 160, 571 * 160]);
+    assert_eq!(
+        [&bins[1], &bins[0], &bins[2]].map(|b| written[b].len()),
+        [6858 * 160, 571 * 160, 571 * 160]
+    );
     for (i, row) in rows.chunks(1 + DENSE + TABLES).enumerate() {
         assert_eq!(f64::from(row[0]), theirs["y"].values[i], "row {i}");
         let row: Vec<f64> = row[1..].iter().map(|&x| f64::from(x)).collect();
@@ -70,7 +76,10 @@ fn kaggle_lines_equal_what_facebook_wrote() {
         assert_eq!(row[DENSE..], theirs["X_cat"].values[i * TABLES..][..TABLES], "row {i}");
     }
     let counts = npz::read(&dir.path().join("train_fea_count.npz"));
-    assert_eq!((&counts["counts"].shape[..], &counts["counts"].values), (&[TABLES][..], &theirs["counts"].values));
+    assert_eq!(
+        (&counts["counts"].shape[..], &counts["counts"].values),
+        (&[TABLES][..], &theirs["counts"].values)
+    );
     let positives = theirs["y"].values.iter().sum::<f64>();
     assert_eq!(manifest.label_rate, positives / 8000.0);
     let ids: Vec<f64> = manifest.columns[DENSE..].iter().map(|c| c.ids.unwrap() as f64).collect();
@@ -78,11 +87,15 @@ fn kaggle_lines_equal_what_facebook_wrote() {
     assert_eq!(manifest.splits.iter().map(|s| s.samples).collect::<Vec<_>>(), [6858, 571, 571]);
 }
 
-/// Four days of the sample, through numpy itself: digests that transcription.py prints (numpy 2.4.6).
+/// Four days of the sample, through numpy itself: digests that transcription.py prints (numpy
+/// 2.4.6).
 #[test]
 fn days_equal_what_numpy_makes_of_them() {
     use Recipe::{FacebookTerabyte, MlperfV1};
-    let raw = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/data/criteo_sample/kaggle_8000.txt"));
+    let raw = Path::new(concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../shared/data/criteo_sample/kaggle_8000.txt"
+    ));
     let Ok(text) = std::fs::read_to_string(raw) else {
         eprintln!("skipped: {} is not there", raw.display());
         return;
@@ -95,22 +108,42 @@ fn days_equal_what_numpy_makes_of_them() {
         std::fs::write(&days[d], lines.join("\n")).unwrap();
     }
     let cases = [
-        (MlperfV1, MlperfV1.parameters(), ["549dc321f9818247", "9c83c36e56a81805", "e5166eb3346bc6a6"]),
-        (FacebookTerabyte, FacebookTerabyte.parameters(), ["7d86ba80f8483d9f", "8e8b2ab346b51b4d", "55dbb2e9cd87d649"]),
         (
             MlperfV1,
-            Parameters { max_ind_range: Some(1000), sub_sample_rate: 0.4, seed: 7, ..MlperfV1.parameters() },
+            MlperfV1.parameters(),
+            ["549dc321f9818247", "9c83c36e56a81805", "e5166eb3346bc6a6"],
+        ),
+        (
+            FacebookTerabyte,
+            FacebookTerabyte.parameters(),
+            ["7d86ba80f8483d9f", "8e8b2ab346b51b4d", "55dbb2e9cd87d649"],
+        ),
+        (
+            MlperfV1,
+            Parameters {
+                max_ind_range: Some(1000),
+                sub_sample_rate: 0.4,
+                seed: 7,
+                ..MlperfV1.parameters()
+            },
             ["31f23dc364a6891f", "7e206eb751e9137d", "fcc17c11cd2db9d9"],
         ),
         (
             FacebookTerabyte,
-            Parameters { max_ind_range: None, sub_sample_rate: 0.2, randomize: Randomize::Day, ..FacebookTerabyte.parameters() },
+            Parameters {
+                max_ind_range: None,
+                sub_sample_rate: 0.2,
+                randomize: Randomize::Day,
+                ..FacebookTerabyte.parameters()
+            },
             ["1f3935114c2a1c21", "0ffe35bccae2fb17", "1bcccbadc8688707"],
         ),
     ];
     for (i, (recipe, parameters, digests)) in cases.into_iter().enumerate() {
         let output = dir.path().join(format!("out-{i}"));
-        let Done::Made(manifest, _) = run(&job(recipe, parameters, days.clone(), &output)) else { panic!() };
+        let Done::Made(manifest, _) = run(&job(recipe, parameters, days.clone(), &output)) else {
+            panic!()
+        };
         for (split, digest) in manifest.splits.iter().zip(digests) {
             let sum = Sha256::digest(std::fs::read(output.join(&split.file)).unwrap());
             let start: String = sum.iter().take(8).map(|b| format!("{b:02x}")).collect();
@@ -139,7 +172,10 @@ fn obvious(recipe: Recipe, p: &Parameters, days: &[Vec<Line>]) -> Parts {
     let mut numbers = vec![HashMap::new(); TABLES];
     let mut processed: Vec<Vec<Vec<i32>>> = Vec::new();
     for day in &days {
-        let u: Vec<f64> = day.iter().map(|_| if p.sub_sample_rate == 0.0 { 1.0 } else { numpy.random_sample() }).collect();
+        let u: Vec<f64> = day
+            .iter()
+            .map(|_| if p.sub_sample_rate == 0.0 { 1.0 } else { numpy.random_sample() })
+            .collect();
         let mut rows = Vec::new();
         for (line, u) in day.iter().zip(u) {
             if line.label == 0 && u < p.sub_sample_rate {
@@ -184,7 +220,10 @@ fn obvious(recipe: Recipe, p: &Parameters, days: &[Vec<Line>]) -> Parts {
     }
     let middle = last.len().div_ceil(2);
     let flat = |rows: &[Vec<i32>]| rows.concat();
-    ([flat(&processed.concat()), flat(&last[..middle]), flat(&last[middle..])], numbers.iter().map(|m| m.len() as i32).collect())
+    (
+        [flat(&processed.concat()), flat(&last[..middle]), flat(&last[middle..])],
+        numbers.iter().map(|m| m.len() as i32).collect(),
+    )
 }
 
 proptest! {
@@ -260,14 +299,22 @@ fn threads_memory_and_instruction_sets_change_no_byte() {
     }
     let recipe = Recipe::MlperfV1;
     let mut first = None;
-    for (threads, memory, isa) in
-        [(1, 64 << 20, Isa::best()), (2, 64 << 20, Isa::Portable), (3, 1 << 30, Isa::best()), (2, 200 << 20, Isa::best())]
-    {
+    for (threads, memory, isa) in [
+        (1, 64 << 20, Isa::best()),
+        (2, 64 << 20, Isa::Portable),
+        (3, 1 << 30, Isa::best()),
+        (2, 200 << 20, Isa::best()),
+    ] {
         let output = dir.path().join(format!("out-{threads}-{memory}"));
-        let job = Job { threads, memory, isa, ..job(recipe, recipe.parameters(), raw.clone(), &output) };
+        let job =
+            Job { threads, memory, isa, ..job(recipe, recipe.parameters(), raw.clone(), &output) };
         run(&job);
         let written = files(&output);
-        assert!(*first.get_or_insert(written.clone()) == written, "{threads} threads, {memory} bytes, {}", isa.name());
+        assert!(
+            *first.get_or_insert(written.clone()) == written,
+            "{threads} threads, {memory} bytes, {}",
+            isa.name()
+        );
         let plan = prepare::plan(&job, &|_| ()).unwrap();
         assert!(plan.exact && plan.lines == 18_000 && plan.seconds.is_some());
         for PlannedFile { name, bytes, .. } in plan.files {
@@ -284,7 +331,17 @@ fn memory_stays_within_the_budget() {
     std::fs::write(&raw, realistic(150_000, 5)).unwrap();
     let (raw, output) = (raw.to_str().unwrap(), dir.path().join("out"));
     // Stacks of the threads of a large machine would be no small part of what is taken.
-    let words = ["preprocess", "facebook-kaggle", raw, "-o", output.to_str().unwrap(), "--memory", "64MiB", "--threads", "2"];
+    let words = [
+        "preprocess",
+        "facebook-kaggle",
+        raw,
+        "-o",
+        output.to_str().unwrap(),
+        "--memory",
+        "64MiB",
+        "--threads",
+        "2",
+    ];
     let done = super::data(&[&words[..], &["--quiet"]].concat());
     let said = String::from_utf8_lossy(&done.stdout).into_owned();
     assert!(done.status.success(), "{}", super::error(&done));

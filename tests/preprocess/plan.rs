@@ -1,5 +1,5 @@
-//! What is planned is what comes: the disk never holds more, sizes are near to what they are about, and what a run refuses is
-//! refused.
+//! What is planned is what comes: the disk never holds more, sizes are near to what they are about,
+//! and what a run refuses is refused.
 
 use super::{
     data, error, files,
@@ -20,7 +20,11 @@ fn write(path: PathBuf, text: &str) -> PathBuf {
 }
 
 fn words<'a>(recipe: &'a str, raw: &'a Path, output: &'a Path, more: &[&'a str]) -> Vec<&'a str> {
-    [&["preprocess", recipe, raw.to_str().unwrap(), "-o", output.to_str().unwrap(), "--quiet"], more].concat()
+    [
+        &["preprocess", recipe, raw.to_str().unwrap(), "-o", output.to_str().unwrap(), "--quiet"],
+        more,
+    ]
+    .concat()
 }
 
 fn plan(words: &[&str]) -> Value {
@@ -41,7 +45,8 @@ fn size(folder: &Path) -> u64 {
     entries.flatten().map(bytes).sum()
 }
 
-/// Random ids, of which memory does not hold all: they wait on the disk, beside samples and what is made of them.
+/// Random ids, of which memory does not hold all: they wait on the disk, beside samples and what is
+/// made of them.
 #[test]
 fn the_disk_never_holds_more_than_was_planned() {
     let dir = tempfile::tempdir().unwrap();
@@ -64,9 +69,19 @@ fn the_disk_never_holds_more_than_was_planned() {
         let output = dir.path().join(format!("out-{recipe}"));
         let words = words(recipe, raw, &output, &[&["--memory", "64MiB"], more].concat());
         let planned = plan(&words);
-        let [most, likely] = ["peak_bytes", "likely_peak_bytes"].map(|name| planned[name].as_u64().unwrap());
-        assert!(likely <= most && (recipe != "facebook-kaggle" || most - likely < most / 100), "{recipe}: {planned}");
-        let mut child = program().arg("data").args(&words).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let [most, likely] =
+            ["peak_bytes", "likely_peak_bytes"].map(|name| planned[name].as_u64().unwrap());
+        assert!(
+            likely <= most && (recipe != "facebook-kaggle" || most - likely < most / 100),
+            "{recipe}: {planned}"
+        );
+        let mut child = program()
+            .arg("data")
+            .args(&words)
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
         let mut seen = 0;
         while child.try_wait().unwrap().is_none() {
             seen = seen.max(size(&output));
@@ -74,11 +89,14 @@ fn the_disk_never_holds_more_than_was_planned() {
         let done = child.wait_with_output().unwrap();
         assert!(done.status.success(), "{recipe}: {}", error(&done));
         assert!(seen <= likely, "{recipe}: {seen} bytes were seen, but {likely} planned");
-        // More than samples alone, or nothing waited; and the plan is not beyond reason. What Snappy packs, fuxictr's files, is
-        // planned as it comes.
+        // More than samples alone, or nothing waited; and the plan is not beyond reason. What
+        // Snappy packs, fuxictr's files, is planned as it comes.
         eprintln!("RATIO {recipe} likely {likely} seen {seen} samples {samples}");
         let reason = if recipe.starts_with("fuxictr") { 4 } else { 2 };
-        assert!(seen > samples && likely < reason * seen, "{recipe}: {seen} bytes were seen, {likely} planned");
+        assert!(
+            seen > samples && likely < reason * seen,
+            "{recipe}: {seen} bytes were seen, {likely} planned"
+        );
         fs::remove_dir_all(&output).unwrap();
     }
     // Where memory surely holds all ids, they are counted and nothing else.
@@ -97,9 +115,11 @@ fn sizes_are_near_to_what_they_are_about() {
     for (day, n) in [3000, 100].into_iter().enumerate() {
         write(days.join(format!("day_{day}")), &realistic(n, day as u64));
     }
-    for (recipe, raw, more) in
-        [("fuxictr-criteo-x4", &one, &[][..]), ("oneflow-deepfm", &one, &[]), ("oneflow-dlrm", &days, &["--shard-rows", "700"])]
-    {
+    for (recipe, raw, more) in [
+        ("fuxictr-criteo-x4", &one, &[][..]),
+        ("oneflow-deepfm", &one, &[]),
+        ("oneflow-dlrm", &days, &["--shard-rows", "700"]),
+    ] {
         let output = dir.path().join(recipe);
         let words = words(recipe, raw, &output, more);
         let planned = plan(&words);
@@ -107,11 +127,18 @@ fn sizes_are_near_to_what_they_are_about() {
         assert!(done.status.success(), "{}", error(&done));
         for file in planned["files"].as_array().unwrap() {
             let path = output.join(file["name"].as_str().unwrap());
-            let written = if path.is_dir() { size(&path) } else { fs::metadata(&path).unwrap().len() };
+            let written =
+                if path.is_dir() { size(&path) } else { fs::metadata(&path).unwrap().len() };
             let about = file["about"].as_u64().unwrap();
             let most = file["bytes"].as_u64().unwrap();
-            assert!(file["exact"] == false && written <= most, "{recipe}: {file}, but {written} were written");
-            assert!(about.abs_diff(written) < written / 8, "{recipe}: {file}, but {written} were written");
+            assert!(
+                file["exact"] == false && written <= most,
+                "{recipe}: {file}, but {written} were written"
+            );
+            assert!(
+                about.abs_diff(written) < written / 8,
+                "{recipe}: {file}, but {written} were written"
+            );
         }
     }
 }
@@ -124,7 +151,11 @@ fn a_plan_refuses_what_a_run_would() {
     let other = write(dir.path().join("other.txt"), &realistic(501, 2));
     let refused = |done: &Output, code: i32, what: &str| {
         assert_eq!(done.status.code(), Some(code), "{}", error(done));
-        assert!(error(done).contains(what) && error(done).trim_end().lines().count() == 1, "{}", error(done));
+        assert!(
+            error(done).contains(what) && error(done).trim_end().lines().count() == 1,
+            "{}",
+            error(done)
+        );
     };
     let both = |recipe: &str, raw: &Path, output: &Path, code: i32, what: &str| {
         let words = words(recipe, raw, output, &[]);
@@ -135,7 +166,13 @@ fn a_plan_refuses_what_a_run_would() {
     };
     let finished = dir.path().join("finished");
     assert!(data(&words("deeprec", &raw, &finished, &[])).status.success());
-    both("facebook-kaggle", &raw, &finished, 65, "holds data made by deeprec; choose another folder");
+    both(
+        "facebook-kaggle",
+        &raw,
+        &finished,
+        65,
+        "holds data made by deeprec; choose another folder",
+    );
     both("deeprec", &other, &finished, 65, "holds data made from other raw files");
     let way = dir.path().join("way");
     write(way.join("train.csv"), "mine");
@@ -152,13 +189,26 @@ fn a_plan_refuses_what_a_run_would() {
     for (free, fits) in [(needed, true), (needed - 1, false)] {
         let [planned, done] = [&["--plan"][..], &[]].map(|more| {
             let _ = fs::remove_dir_all(&output);
-            program().arg("data").args(&words).args(more).env("DLRM_BENCH_DISK_LIMIT", free.to_string()).output().unwrap()
+            program()
+                .arg("data")
+                .args(&words)
+                .args(more)
+                .env("DLRM_BENCH_DISK_LIMIT", free.to_string())
+                .output()
+                .unwrap()
         });
         let said = String::from_utf8_lossy(&planned.stdout);
         assert!(said.contains("bytes on the disk at once"), "{said}");
         match fits {
-            true => assert!(planned.status.success() && done.status.success(), "{}{}", error(&planned), error(&done)),
-            false => [&planned, &done].into_iter().for_each(|done| refused(done, 74, "will be written, but ")),
+            true => assert!(
+                planned.status.success() && done.status.success(),
+                "{}{}",
+                error(&planned),
+                error(&done)
+            ),
+            false => [&planned, &done]
+                .into_iter()
+                .for_each(|done| refused(done, 74, "will be written, but ")),
         }
     }
     // What is there already needs no room.

@@ -1,5 +1,5 @@
-//! Each recipe against the original's steps written out in numpy (`originals.py`), on made-up logs and on real lines where they
-//! are there.
+//! Each recipe against the original's steps written out in numpy (`originals.py`), on made-up logs
+//! and on real lines where they are there.
 
 use super::{data, error, files, log::realistic};
 use std::{
@@ -10,7 +10,8 @@ use std::{
 };
 
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/preprocess/originals.py");
-const SAMPLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/data/criteo_sample/kaggle_8000.txt");
+const SAMPLE: &str =
+    concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/data/criteo_sample/kaggle_8000.txt");
 
 /// Python with numpy, pyarrow and yaml, if there is one.
 fn python() -> Option<String> {
@@ -26,7 +27,8 @@ fn python() -> Option<String> {
 /// A log of one file, or of days, in `dir`: real lines if they are there, and made-up ones.
 fn logs(dir: &Path, days: usize) -> Vec<PathBuf> {
     let made_up = realistic(3001, 4);
-    let real = fs::read_to_string(SAMPLE).inspect_err(|_| eprintln!("skipped: {SAMPLE} is not there"));
+    let real =
+        fs::read_to_string(SAMPLE).inspect_err(|_| eprintln!("skipped: {SAMPLE} is not there"));
     let texts = [Some(made_up), real.ok()];
     let mut raws = Vec::new();
     for (i, text) in texts.into_iter().flatten().enumerate() {
@@ -48,15 +50,34 @@ fn check(recipe: &str, name: &str, days: usize, more: &[&str]) {
     let dir = tempfile::tempdir().unwrap();
     for raw in logs(dir.path(), days) {
         let output = dir.path().join(format!("{}-{name}", raw.file_name().unwrap().display()));
-        let words = ["preprocess", recipe, raw.to_str().unwrap(), "-o", output.to_str().unwrap(), "--memory", "64MiB", "--quiet"];
+        let words = [
+            "preprocess",
+            recipe,
+            raw.to_str().unwrap(),
+            "-o",
+            output.to_str().unwrap(),
+            "--memory",
+            "64MiB",
+            "--quiet",
+        ];
         let done = data(&[&words[..], more].concat());
         assert!(done.status.success(), "{}", error(&done));
-        let mut inputs: Vec<PathBuf> = fs::read_dir(&raw).unwrap().map(|e| e.unwrap().path()).collect();
+        let mut inputs: Vec<PathBuf> =
+            fs::read_dir(&raw).unwrap().map(|e| e.unwrap().path()).collect();
         inputs.sort();
-        let compared = Command::new(&python).arg(SCRIPT).arg(name).arg(&output).args(&inputs).output().unwrap();
+        let compared = Command::new(&python)
+            .arg(SCRIPT)
+            .arg(name)
+            .arg(&output)
+            .args(&inputs)
+            .output()
+            .unwrap();
         assert!(compared.status.success(), "{name}: {}", error(&compared));
         let again = data(&[&words[..], more].concat());
-        assert!(again.status.success() && String::from_utf8_lossy(&again.stdout).contains("was there already"));
+        assert!(
+            again.status.success()
+                && String::from_utf8_lossy(&again.stdout).contains("was there already")
+        );
         assert!(data(&["verify", output.to_str().unwrap(), "--quiet"]).status.success());
     }
 }
@@ -95,7 +116,12 @@ const TABLE_ROWS: &str = "--table-rows=400,39,17,7,20,3,7,15,63,1000,300,4052,10
 #[test]
 fn mlperf_v2_draws_the_ids_of_its_script() {
     check("mlperf-v2", "mlperf-v2", 3, &[TABLE_ROWS]);
-    check("mlperf-v2", "mlperf-v2-pareto", 2, &[TABLE_ROWS, "--multi-hot", "pareto", "--randomize", "none"]);
+    check(
+        "mlperf-v2",
+        "mlperf-v2-pareto",
+        2,
+        &[TABLE_ROWS, "--multi-hot", "pareto", "--randomize", "none"],
+    );
 }
 
 /// An integer without a logarithm is named with its line.
@@ -111,10 +137,23 @@ fn mlperf_v2_refuses_what_has_no_logarithm() {
         fs::write(dir.path().join(format!("day_{day}")), lines.join("\n")).unwrap();
     }
     let output = dir.path().join("out");
-    let words = ["preprocess", "mlperf-v2", dir.path().to_str().unwrap(), "-o", output.to_str().unwrap(), "-q", TABLE_ROWS];
+    let words = [
+        "preprocess",
+        "mlperf-v2",
+        dir.path().to_str().unwrap(),
+        "-o",
+        output.to_str().unwrap(),
+        "-q",
+        TABLE_ROWS,
+    ];
     let refused = data(&words);
     assert_eq!(refused.status.code(), Some(65), "{}", error(&refused));
-    assert!(error(&refused).contains("day_1:123: column 3 (I2) is -3; must be at least -2 for mlperf-v2"), "{}", error(&refused));
+    assert!(
+        error(&refused)
+            .contains("day_1:123: column 3 (I2) is -3; must be at least -2 for mlperf-v2"),
+        "{}",
+        error(&refused)
+    );
     assert!(!output.exists());
 }
 
@@ -137,7 +176,9 @@ fn how_it_is_made_changes_no_byte() {
         ("mlperf-v2", &days, &[TABLE_ROWS]),
     ] {
         let mut first = None;
-        for (threads, memory, isa) in [("1", "64MiB", "portable"), ("3", "64MiB", ""), ("2", "1GiB", "")] {
+        for (threads, memory, isa) in
+            [("1", "64MiB", "portable"), ("3", "64MiB", ""), ("2", "1GiB", "")]
+        {
             let output = dir.path().join(format!("{recipe}-{threads}"));
             let mut command = super::program();
             command.args(["data", "preprocess", recipe]).arg(raw).arg("-o").arg(&output);
@@ -148,8 +189,19 @@ fn how_it_is_made_changes_no_byte() {
             let done = command.output().unwrap();
             assert!(done.status.success(), "{}", error(&done));
             let written = files(&output);
-            assert!(*first.get_or_insert(written.clone()) == written, "{recipe}, {threads} threads, {memory}");
-            let words = ["preprocess", recipe, raw.to_str().unwrap(), "-o", output.to_str().unwrap(), "--memory", memory];
+            assert!(
+                *first.get_or_insert(written.clone()) == written,
+                "{recipe}, {threads} threads, {memory}"
+            );
+            let words = [
+                "preprocess",
+                recipe,
+                raw.to_str().unwrap(),
+                "-o",
+                output.to_str().unwrap(),
+                "--memory",
+                memory,
+            ];
             let plan = data(&[&words[..], more, &["--plan", "--json", "-q"]].concat());
             assert!(plan.status.success(), "{}", error(&plan));
             planned(recipe, &serde_json::from_slice(&plan.stdout).unwrap(), &written);
@@ -157,22 +209,32 @@ fn how_it_is_made_changes_no_byte() {
     }
 }
 
-/// What the plan said against what was written: exact sizes, upper bounds, and sizes by a sample, which are right within a tenth.
+/// What the plan said against what was written: exact sizes, upper bounds, and sizes by a sample,
+/// which are right within a tenth.
 fn planned(recipe: &str, plan: &serde_json::Value, written: &BTreeMap<String, Vec<u8>>) {
     let entries = plan["files"].as_array().unwrap();
     let mut found = 0;
     for entry in entries {
         let name = entry["name"].as_str().unwrap();
-        let sizes: Vec<usize> =
-            written.iter().filter(|(n, _)| *n == name || n.starts_with(&format!("{name}/"))).map(|(_, b)| b.len()).collect();
+        let sizes: Vec<usize> = written
+            .iter()
+            .filter(|(n, _)| *n == name || n.starts_with(&format!("{name}/")))
+            .map(|(_, b)| b.len())
+            .collect();
         let (count, bytes) = (sizes.len() as u64, sizes.iter().sum::<usize>() as u64);
         assert_eq!(entry["files"], count, "{recipe}: {entry}");
         found += count;
         let most = entry["bytes"].as_u64().unwrap();
         let exact = entry["exact"].as_bool().unwrap();
-        assert!(if exact { bytes == most } else { bytes <= most }, "{recipe}: {bytes}, but {entry}");
+        assert!(
+            if exact { bytes == most } else { bytes <= most },
+            "{recipe}: {bytes}, but {entry}"
+        );
         if let Some(about) = entry["about"].as_u64() {
-            assert!(about.abs_diff(bytes) * 10 <= bytes && !exact, "{recipe}: {bytes}, but {entry}");
+            assert!(
+                about.abs_diff(bytes) * 10 <= bytes && !exact,
+                "{recipe}: {bytes}, but {entry}"
+            );
         }
         let known = match recipe {
             "deeprec" | "mlperf-v2" => exact,
@@ -194,14 +256,25 @@ fn settings_of_other_recipes_are_refused() {
     for (recipe, flags, what) in [
         ("deeprec", &["--seed", "3"][..], "deeprec: --seed does not belong to this recipe"),
         ("oneflow-deepfm", &["--null-id", "own"], "oneflow-deepfm: --null-id does not belong"),
-        ("facebook-kaggle", &["--shard-rows", "7"], "facebook-kaggle: --shard-rows does not belong"),
+        (
+            "facebook-kaggle",
+            &["--shard-rows", "7"],
+            "facebook-kaggle: --shard-rows does not belong",
+        ),
         ("oneflow-deepfm", &["--randomize", "day"], "--randomize total or none"),
         ("mlperf-v2", &["--hotness", "3,1"], "--hotness has 2 numbers; must be 26"),
         ("nvidia", &["--hotness", "3,1"], "nvidia: --hotness does not belong"),
         ("oneflow-deepfm", &["--shard-rows", "0"], "a file of 0 samples cannot be"),
         ("oneflow-dlrm", &["--null-id", "next", "--max-ind-range", "0"], "leave one of them out"),
     ] {
-        let words = ["preprocess", recipe, raw.to_str().unwrap(), "-o", output.to_str().unwrap(), "--quiet"];
+        let words = [
+            "preprocess",
+            recipe,
+            raw.to_str().unwrap(),
+            "-o",
+            output.to_str().unwrap(),
+            "--quiet",
+        ];
         let refused = data(&[&words[..], flags].concat());
         assert_eq!(refused.status.code(), Some(64), "{recipe}: {}", error(&refused));
         assert!(error(&refused).contains(what), "{}", error(&refused));

@@ -15,8 +15,9 @@ pub fn calls() -> usize {
     CALLS.load(Relaxed)
 }
 
-/// The fewest allocations that `measure` has counted, of up to three times: the thread that waits for the test may allocate
-/// meanwhile. Each time has to start anew, or what only a first time allocates would be gone from the others.
+/// The fewest allocations that `measure` has counted, of up to three times: the thread that waits
+/// for the test may allocate meanwhile. Each time has to start anew, or what only a first time
+/// allocates would be gone from the others.
 pub fn fewest(mut measure: impl FnMut() -> usize) -> usize {
     let first = measure();
     (1..3).fold(first, |least, _| if least == 0 { 0 } else { least.min(measure()) })

@@ -7,7 +7,8 @@ pub struct Transcript {
     pub losses: Vec<f64>,
     /// The numbers of each test line: recall, precision, f1, ap, auc, accuracy (a share).
     pub tests: Vec<[f64; 6]>,
-    /// All initial parameters in the order of printing: tables, then weight and bias of each layer, bottom before top.
+    /// All initial parameters in the order of printing: tables, then weight and bias of each layer,
+    /// bottom before top.
     pub initial: Vec<f64>,
     /// The same after the last update.
     pub updated: Vec<f64>,
@@ -33,9 +34,14 @@ impl Transcript {
                 test[5] /= 100.0;
                 t.tests.push(test);
             } else if line.ends_with("parameters (weights and bias):") {
-                block = Some(if line.starts_with("initial") { &mut t.initial } else { &mut t.updated });
+                block =
+                    Some(if line.starts_with("initial") { &mut t.initial } else { &mut t.updated });
             } else if let Some(numbers) = &mut block {
-                numbers.extend(line.split(['[', ']', ' ']).filter(|w| !w.is_empty()).map(|w| w.parse::<f64>().unwrap()));
+                numbers.extend(
+                    line.split(['[', ']', ' '])
+                        .filter(|w| !w.is_empty())
+                        .map(|w| w.parse::<f64>().unwrap()),
+                );
             }
         }
         t

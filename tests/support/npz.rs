@@ -19,14 +19,22 @@ pub fn read(path: &Path) -> HashMap<String, Array> {
     let (entries, mut at) = (u16_at(end + 10), u32_at(end + 16));
     let mut arrays = HashMap::new();
     for _ in 0..entries {
-        let (method, packed, name_len, extra, comment, local) =
-            (u16_at(at + 10), u32_at(at + 20), u16_at(at + 28), u16_at(at + 30), u16_at(at + 32), u32_at(at + 42));
+        let (method, packed, name_len, extra, comment, local) = (
+            u16_at(at + 10),
+            u32_at(at + 20),
+            u16_at(at + 28),
+            u16_at(at + 30),
+            u16_at(at + 32),
+            u32_at(at + 42),
+        );
         let name = std::str::from_utf8(&zip[at + 46..at + 46 + name_len]).unwrap();
         let data = local + 30 + u16_at(local + 26) + u16_at(local + 28);
         let mut npy = Vec::new();
         match method {
             0 => npy.extend_from_slice(&zip[data..data + packed]),
-            8 => drop(DeflateDecoder::new(&zip[data..data + packed]).read_to_end(&mut npy).unwrap()),
+            8 => {
+                DeflateDecoder::new(&zip[data..data + packed]).read_to_end(&mut npy).unwrap();
+            }
             m => panic!("{name}: zip method {m}"),
         }
         arrays.insert(name.trim_end_matches(".npy").to_owned(), array(&npy));
@@ -39,16 +47,24 @@ pub fn read(path: &Path) -> HashMap<String, Array> {
 fn array(npy: &[u8]) -> Array {
     let start = 10 + usize::from(u16::from_le_bytes([npy[8], npy[9]]));
     let header = std::str::from_utf8(&npy[10..start]).unwrap();
-    let inside = |open: &str, close: &str| header.split_once(open).unwrap().1.split_once(close).unwrap().0.to_owned();
-    let shape: Vec<usize> = inside("'shape': (", ")").split(',').filter_map(|n| n.trim().parse().ok()).collect();
+    let inside = |open: &str, close: &str| {
+        header.split_once(open).unwrap().1.split_once(close).unwrap().0.to_owned()
+    };
+    let shape: Vec<usize> =
+        inside("'shape': (", ")").split(',').filter_map(|n| n.trim().parse().ok()).collect();
     let data = &npy[start..];
     let stored: Vec<f64> = match inside("'descr': '", "'").as_str() {
         "<f8" => data.chunks_exact(8).map(|b| f64::from_le_bytes(b.try_into().unwrap())).collect(),
-        "<i4" => data.chunks_exact(4).map(|b| f64::from(i32::from_le_bytes(b.try_into().unwrap()))).collect(),
+        "<i4" => data
+            .chunks_exact(4)
+            .map(|b| f64::from(i32::from_le_bytes(b.try_into().unwrap())))
+            .collect(),
         other => panic!("element type {other}"),
     };
     let values = match (inside("'fortran_order': ", ",").as_str(), &shape[..]) {
-        ("True", &[rows, columns]) => (0..rows * columns).map(|i| stored[i % columns * rows + i / columns]).collect(),
+        ("True", &[rows, columns]) => {
+            (0..rows * columns).map(|i| stored[i % columns * rows + i / columns]).collect()
+        }
         _ => stored,
     };
     Array { shape, values }

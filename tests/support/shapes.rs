@@ -100,7 +100,8 @@ pub fn batch(config: &EngineConfig, number: u64, len: usize, (low, high): (usize
         position += 1;
         g.block(position)[0]
     };
-    let mut b = Batch { len, bags: vec![Bags::default(); config.model.tables().len()], ..Batch::default() };
+    let mut b =
+        Batch { len, bags: vec![Bags::default(); config.model.tables().len()], ..Batch::default() };
     b.dense.extend((0..len * dense).map(|_| unit_f32(draw())));
     b.labels.extend((0..len).map(|_| (draw() % 2) as f32));
     for (bags, &rows) in b.bags.iter_mut().zip(config.model.tables()) {

@@ -1,7 +1,8 @@
 //! Binding threads to cores.
 
-/// Binds the calling thread to the `n`-th (modulo their number) of the cores that it may run on now. Where the system has no such
-/// call, or refuses, the thread stays free: that costs speed at most.
+/// Binds the calling thread to the `n`-th (modulo their number) of the cores that it may run on
+/// now. Where the system has no such call, or refuses, the thread stays free: that costs speed at
+/// most.
 #[cfg(target_os = "linux")]
 pub fn pin(n: usize) {
     // SAFETY: a set of cores is plain bits; both calls get its size, and thread 0 is the caller.
@@ -33,7 +34,10 @@ mod tests {
             // SAFETY: as above.
             let count = unsafe {
                 let mut allowed: libc::cpu_set_t = std::mem::zeroed();
-                assert_eq!(libc::sched_getaffinity(0, size_of::<libc::cpu_set_t>(), &mut allowed), 0);
+                assert_eq!(
+                    libc::sched_getaffinity(0, size_of::<libc::cpu_set_t>(), &mut allowed),
+                    0
+                );
                 libc::CPU_COUNT(&allowed)
             };
             assert_eq!(count, 1);

@@ -16,8 +16,9 @@ use super::{
 };
 use crate::{
     backend::{
-        After, Backend, BackendError, Course, DotShape, Dropout, Gate, InputShape, Linear, Mat, MatMut, Norm, PART, Precision,
-        Result, SparseGradient, StepEnd, StepStart, TablesShape, Window,
+        After, Backend, BackendError, Course, DotShape, Dropout, Gate, InputShape, Linear, Mat,
+        MatMut, Norm, PART, Precision, Result, SparseGradient, StepEnd, StepStart, TablesShape,
+        Window,
     },
     data::{Batch, Span, source::planted::Numbers},
     embedding::{EmbeddingError, TableSet},
@@ -65,10 +66,13 @@ impl Cpu {
     /// Starts the threads and makes the scratch space.
     ///
     /// # Errors
-    /// If `DLRM_BENCH_ISA` asks for an instruction set that there is not, or the precision is one that CPUs have not.
+    /// If `DLRM_BENCH_ISA` asks for an instruction set that there is not, or the precision is one
+    /// that CPUs have not.
     pub fn new(config: &CpuConfig) -> Result<Self> {
         if config.precision == Precision::Tf32 {
-            return Err(BackendError::Device("precision tf32 is one of CUDA devices; a CPU has fp32, bf16 and fp16".into()));
+            return Err(BackendError::Device(
+                "precision tf32 is one of CUDA devices; a CPU has fp32, bf16 and fp16".into(),
+            ));
         }
         let isa = Isa::detect().map_err(|e| BackendError::Device(e.to_string()))?;
         let (rows, cols) = config.norm;
@@ -94,7 +98,11 @@ impl Cpu {
     }
 
     /// A gradient with its regularisation as much too large as itself.
-    fn bag_gradient<'a>(&self, input: &'a Input, gradient: SparseGradient<'a, Floats>) -> BagGradient<'a> {
+    fn bag_gradient<'a>(
+        &self,
+        input: &'a Input,
+        gradient: SparseGradient<'a, Floats>,
+    ) -> BagGradient<'a> {
         let l2 = (f64::from(gradient.l2) * self.standing.loss_scale()) as f32;
         BagGradient { bags: &input.bags, pooled: gradient.pooled.data(), l2 }
     }
@@ -136,7 +144,8 @@ impl Backend for Cpu {
     type Scores = Infallible;
 
     fn zeros(&mut self, len: usize, what: &str) -> Result<Floats> {
-        // Room to sum its squares, now rather than in the first step whose gradients do not overflow.
+        // Room to sum its squares, now rather than in the first step whose gradients do not
+        // overflow.
         self.partial_sums.reserve(dense_update::chunks(len));
         Floats::zeros(len, what)
     }
@@ -188,12 +197,22 @@ impl Backend for Cpu {
         Ok(set)
     }
 
-    fn with_table(&mut self, tables: &mut TableSet, index: usize, f: &mut dyn FnMut(usize, &mut [f32], &Pool)) -> Result<()> {
+    fn with_table(
+        &mut self,
+        tables: &mut TableSet,
+        index: usize,
+        f: &mut dyn FnMut(usize, &mut [f32], &Pool),
+    ) -> Result<()> {
         tables.tables[index].edit(PART, |at, part| f(at, part, &self.pool));
         Ok(())
     }
 
-    fn with_row_weights(&mut self, tables: &mut TableSet, index: usize, f: &mut dyn FnMut(&mut [f32], &Pool)) -> Result<()> {
+    fn with_row_weights(
+        &mut self,
+        tables: &mut TableSet,
+        index: usize,
+        f: &mut dyn FnMut(&mut [f32], &Pool),
+    ) -> Result<()> {
         if let Some(weights) = &mut tables.weights {
             f(weights.tables[index].values_mut(), &self.pool);
         }
@@ -212,7 +231,12 @@ impl Backend for Cpu {
         Ok(())
     }
 
-    fn bags_forward(&mut self, tables: &TableSet, input: &Input, out: MatMut<'_, Floats>) -> Result<()> {
+    fn bags_forward(
+        &mut self,
+        tables: &TableSet,
+        input: &Input,
+        out: MatMut<'_, Floats>,
+    ) -> Result<()> {
         bags::forward(&self.pool, self.isa, input.len, tables, &input.bags, out.data());
         Ok(())
     }
@@ -222,16 +246,27 @@ impl Backend for Cpu {
         Ok(())
     }
 
-    fn add_sparse_squares(&mut self, tables: &TableSet, input: &Input, gradient: SparseGradient<'_, Floats>) -> Result<()> {
+    fn add_sparse_squares(
+        &mut self,
+        tables: &TableSet,
+        input: &Input,
+        gradient: SparseGradient<'_, Floats>,
+    ) -> Result<()> {
         if self.standing.goes_on() {
             let gradient = self.bag_gradient(input, gradient);
-            let squares = self.sparse.sum_squares(&self.pool, self.isa, tables, &input.groups, gradient);
+            let squares =
+                self.sparse.sum_squares(&self.pool, self.isa, tables, &input.groups, gradient);
             self.standing.add_squares(squares);
         }
         Ok(())
     }
 
-    fn sparse_update(&mut self, tables: &mut TableSet, input: &Input, gradient: SparseGradient<'_, Floats>) -> Result<()> {
+    fn sparse_update(
+        &mut self,
+        tables: &mut TableSet,
+        input: &Input,
+        gradient: SparseGradient<'_, Floats>,
+    ) -> Result<()> {
         let gradient = self.bag_gradient(input, gradient);
         if let Some(update) = self.standing.update() {
             self.sparse.update(&self.pool, self.isa, tables, &input.groups, gradient, update);
@@ -247,7 +282,14 @@ impl Backend for Cpu {
         gradient: SparseGradient<'_, Floats>,
         (rows, weights): (&mut [f32], &mut [f32]),
     ) -> Result<()> {
-        sparse_update::gradient(tables, index, &input.groups, self.bag_gradient(input, gradient), rows, weights);
+        sparse_update::gradient(
+            tables,
+            index,
+            &input.groups,
+            self.bag_gradient(input, gradient),
+            rows,
+            weights,
+        );
         Ok(())
     }
 
@@ -262,10 +304,19 @@ impl Backend for Cpu {
         let (w, b) = (&params.get()[layer.weight..], &params.get()[layer.bias..]);
         let (w, b) = (&w[..layer.inputs * layer.outputs], &b[..layer.outputs]);
         let s = shape(layer, x.rows);
-        let (fused, alone) = if s.output > 1 { (after.dropout, None) } else { (None, after.dropout) };
+        let (fused, alone) =
+            if s.output > 1 { (after.dropout, None) } else { (None, after.dropout) };
         let fused = fused.map(|d| self.drawn(d));
         let dropout = fused.map(|d| self.mask.draw(&self.pool, self.isa, s.batch, s.output, d));
-        self.gemm.linear_forward(&self.pool, s, x.data(), w, b, gemm::After { relu: after.relu, dropout }, y.reborrow().data());
+        self.gemm.linear_forward(
+            &self.pool,
+            s,
+            x.data(),
+            w,
+            b,
+            gemm::After { relu: after.relu, dropout },
+            y.reborrow().data(),
+        );
         alone.map_or(Ok(()), |dropout| self.dropout(dropout, y))
     }
 
@@ -279,7 +330,14 @@ impl Backend for Cpu {
     ) -> Result<()> {
         let w = &params.get()[layer.weight..][..layer.inputs * layer.outputs];
         let gate = gate.map(|g| gemm::Gate { activation: g.activation.data(), factor: g.factor });
-        self.gemm.linear_backward_data(&self.pool, shape(layer, dy.rows), dy.data(), w, gate, dx.data());
+        self.gemm.linear_backward_data(
+            &self.pool,
+            shape(layer, dy.rows),
+            dy.data(),
+            w,
+            gate,
+            dx.data(),
+        );
         Ok(())
     }
 
@@ -292,13 +350,28 @@ impl Backend for Cpu {
     ) -> Result<()> {
         // A layer's bias lies behind its weight.
         let (w, b) = grads.get_mut().split_at_mut(layer.bias);
-        let (dw, db) = (&mut w[layer.weight..][..layer.inputs * layer.outputs], &mut b[..layer.outputs]);
-        self.gemm.linear_backward_weight(&self.pool, shape(layer, dy.rows), dy.data(), x.data(), dw, db);
+        let (dw, db) =
+            (&mut w[layer.weight..][..layer.inputs * layer.outputs], &mut b[..layer.outputs]);
+        self.gemm.linear_backward_weight(
+            &self.pool,
+            shape(layer, dy.rows),
+            dy.data(),
+            x.data(),
+            dw,
+            db,
+        );
         Ok(())
     }
 
     fn relu_backward(&mut self, x: Mat<'_, Floats>, dx: MatMut<'_, Floats>) -> Result<()> {
-        elementwise::relu_backward(&self.pool, self.isa, x.rows, x.window.cols, x.data(), dx.data());
+        elementwise::relu_backward(
+            &self.pool,
+            self.isa,
+            x.rows,
+            x.window.cols,
+            x.data(),
+            dx.data(),
+        );
         Ok(())
     }
 
@@ -314,9 +387,26 @@ impl Backend for Cpu {
         let s = norm_shape(norm, z.rows);
         let (mean, var) = two_parts(running.get_mut(), norm.mean, norm.var, norm.cols);
         let mut running = Running { mean, var };
-        batch_norm::statistics(&self.pool, self.isa, s, z.data(), &mut running, stats.get_mut(), &mut self.norm_scratch);
+        batch_norm::statistics(
+            &self.pool,
+            self.isa,
+            s,
+            z.data(),
+            &mut running,
+            stats.get_mut(),
+            &mut self.norm_scratch,
+        );
         let (scale, shift) = (&params.get()[norm.scale..], &params.get()[norm.shift..]);
-        batch_norm::normalise(&self.pool, self.isa, s, z.data(), stats.get(), scale, shift, y.data());
+        batch_norm::normalise(
+            &self.pool,
+            self.isa,
+            s,
+            z.data(),
+            stats.get(),
+            scale,
+            shift,
+            y.data(),
+        );
         Ok(())
     }
 
@@ -336,7 +426,16 @@ impl Backend for Cpu {
         }
         let (scale, shift) = (&params.get()[norm.scale..], &params.get()[norm.shift..]);
         let s = norm_shape(norm, z.rows);
-        batch_norm::normalise(&self.pool, self.isa, s, z.data(), stats.get(), scale, shift, y.data());
+        batch_norm::normalise(
+            &self.pool,
+            self.isa,
+            s,
+            z.data(),
+            stats.get(),
+            scale,
+            shift,
+            y.data(),
+        );
         Ok(())
     }
 
@@ -352,7 +451,18 @@ impl Backend for Cpu {
         let s = norm_shape(norm, z.rows);
         let (d_scale, d_shift) = two_parts(grads.get_mut(), norm.scale, norm.shift, norm.cols);
         let (scale, scratch) = (&params.get()[norm.scale..], &mut self.norm_scratch);
-        batch_norm::backward(&self.pool, self.isa, s, z.data(), stats.get(), scale, g.data(), d_scale, d_shift, scratch);
+        batch_norm::backward(
+            &self.pool,
+            self.isa,
+            s,
+            z.data(),
+            stats.get(),
+            scale,
+            g.data(),
+            d_scale,
+            d_shift,
+            scratch,
+        );
         Ok(())
     }
 
@@ -367,13 +477,24 @@ impl Backend for Cpu {
         Ok(())
     }
 
-    fn dot_backward(&mut self, t: Mat<'_, Floats>, dout: Mat<'_, Floats>, dt: MatMut<'_, Floats>) -> Result<()> {
+    fn dot_backward(
+        &mut self,
+        t: Mat<'_, Floats>,
+        dout: Mat<'_, Floats>,
+        dt: MatMut<'_, Floats>,
+    ) -> Result<()> {
         let dot = self.dot.as_mut().ok_or_else(no_dot)?;
         dot.backward(&self.pool, self.isa, t.rows, t.data(), dout.data(), dt.data());
         Ok(())
     }
 
-    fn fm_forward(&mut self, v: Mat<'_, Floats>, dim: usize, linear: Mat<'_, Floats>, logits: MatMut<'_, Floats>) -> Result<()> {
+    fn fm_forward(
+        &mut self,
+        v: Mat<'_, Floats>,
+        dim: usize,
+        linear: Mat<'_, Floats>,
+        logits: MatMut<'_, Floats>,
+    ) -> Result<()> {
         let shape = (linear.window.cols, dim);
         fm::forward(&self.pool, self.isa, v.rows, shape, v.data(), linear.data(), logits.data());
         Ok(())
@@ -388,7 +509,16 @@ impl Backend for Cpu {
         dlinear: MatMut<'_, Floats>,
     ) -> Result<()> {
         let shape = (dlinear.window.cols, dim);
-        fm::backward(&self.pool, self.isa, v.rows, shape, v.data(), dlogits.data(), dv.data(), dlinear.data());
+        fm::backward(
+            &self.pool,
+            self.isa,
+            v.rows,
+            shape,
+            v.data(),
+            dlogits.data(),
+            dv.data(),
+            dlinear.data(),
+        );
         Ok(())
     }
 
@@ -401,7 +531,13 @@ impl Backend for Cpu {
         out: MatMut<'_, Floats>,
     ) -> Result<()> {
         let s = fields::FieldShape { rows: x.rows, columns: x.window.cols, dim };
-        fields::forward(&self.pool, s, x.data(), &params.get()[weight..][..s.columns * dim], out.data());
+        fields::forward(
+            &self.pool,
+            s,
+            x.data(),
+            &params.get()[weight..][..s.columns * dim],
+            out.data(),
+        );
         Ok(())
     }
 
@@ -414,7 +550,13 @@ impl Backend for Cpu {
         grads: &mut Floats,
     ) -> Result<()> {
         let s = fields::FieldShape { rows: x.rows, columns: x.window.cols, dim };
-        fields::backward(&self.pool, s, x.data(), dout.data(), &mut grads.get_mut()[weight..][..s.columns * dim]);
+        fields::backward(
+            &self.pool,
+            s,
+            x.data(),
+            dout.data(),
+            &mut grads.get_mut()[weight..][..s.columns * dim],
+        );
         Ok(())
     }
 
@@ -428,14 +570,29 @@ impl Backend for Cpu {
         Ok(())
     }
 
-    fn repeat(&mut self, input: &mut Input, work: &mut dyn FnMut(&mut Self, &mut Input) -> Result<()>) -> Result<()> {
+    fn repeat(
+        &mut self,
+        input: &mut Input,
+        work: &mut dyn FnMut(&mut Self, &mut Input) -> Result<()>,
+    ) -> Result<()> {
         work(self, input)
     }
 
-    fn loss(&mut self, spec: &LossSpec, logits: Mat<'_, Floats>, input: &Input, mut dlogits: MatMut<'_, Floats>) -> Result<()> {
+    fn loss(
+        &mut self,
+        spec: &LossSpec,
+        logits: Mat<'_, Floats>,
+        input: &Input,
+        mut dlogits: MatMut<'_, Floats>,
+    ) -> Result<()> {
         let n = input.len;
         let d = &mut dlogits.reborrow().data().data[..n];
-        self.standing.set_loss(loss::forward_backward(spec, &logits.data().data[..n], &input.labels, d) as f32);
+        self.standing.set_loss(loss::forward_backward(
+            spec,
+            &logits.data().data[..n],
+            &input.labels,
+            d,
+        ) as f32);
         let scale = self.standing.loss_scale() as f32;
         if scale != 1.0 {
             elementwise::scale(&self.pool, self.isa, n, 1, scale, dlogits.data());
@@ -445,7 +602,9 @@ impl Backend for Cpu {
 
     fn watch(&mut self, x: Mat<'_, Floats>) -> Result<()> {
         let (rows, cols) = (x.rows, x.window.cols);
-        if self.standing.goes_on() && !elementwise::all_finite(&self.pool, self.isa, rows, cols, x.data()) {
+        if self.standing.goes_on()
+            && !elementwise::all_finite(&self.pool, self.isa, rows, cols, x.data())
+        {
             self.standing.overflows();
         }
         Ok(())
@@ -453,7 +612,8 @@ impl Backend for Cpu {
 
     fn add_squares(&mut self, x: &Floats) -> Result<()> {
         if self.standing.goes_on() {
-            let squares = dense_update::sum_squares(&self.pool, self.isa, x.get(), &mut self.partial_sums);
+            let squares =
+                dense_update::sum_squares(&self.pool, self.isa, x.get(), &mut self.partial_sums);
             self.standing.add_squares(squares);
         }
         Ok(())
@@ -464,7 +624,12 @@ impl Backend for Cpu {
         Ok(())
     }
 
-    fn dense_update(&mut self, params: &mut Floats, grads: &Floats, state: &mut [Floats]) -> Result<()> {
+    fn dense_update(
+        &mut self,
+        params: &mut Floats,
+        grads: &Floats,
+        state: &mut [Floats],
+    ) -> Result<()> {
         let Some(update) = self.standing.update() else { return Ok(()) };
         let mut state = state.iter_mut().map(Floats::get_mut);
         let (s0, s1) = (state.next().unwrap_or_default(), state.next().unwrap_or_default());
@@ -496,11 +661,19 @@ impl Backend for Cpu {
         Ok(false)
     }
 
-    fn add_scores(&mut self, _logits: Mat<'_, Floats>, _input: &Input, scores: &mut Infallible) -> Result<()> {
+    fn add_scores(
+        &mut self,
+        _logits: Mat<'_, Floats>,
+        _input: &Input,
+        scores: &mut Infallible,
+    ) -> Result<()> {
         match *scores {}
     }
 
-    fn count_scores(&mut self, scores: &mut Infallible) -> Result<std::result::Result<Counts, MetricsError>> {
+    fn count_scores(
+        &mut self,
+        scores: &mut Infallible,
+    ) -> Result<std::result::Result<Counts, MetricsError>> {
         match *scores {}
     }
 }

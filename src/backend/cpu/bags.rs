@@ -1,4 +1,5 @@
-//! Embedding bags: the rows of each bag pooled into one vector, for all tables of a set in one parallel region.
+//! Embedding bags: the rows of each bag pooled into one vector, for all tables of a set in one
+//! parallel region.
 
 use super::{
     gemm::{Isa, RowsMut},
@@ -14,19 +15,31 @@ use crate::{
 /// Samples of a chunk.
 const BLOCK: usize = 256;
 
-/// Ids ahead of the present one whose rows are asked for: memory answers in some 100 ns, a row of a one-hot bag takes about 5.
+/// Ids ahead of the present one whose rows are asked for: memory answers in some 100 ns, a row of a
+/// one-hot bag takes about 5.
 const AHEAD: usize = 16;
 
-/// Pools bag `b` of table `k` into `out[b, k * d..(k + 1) * d]` for samples `0..samples` (`d = set.dim`).
+/// Pools bag `b` of table `k` into `out[b, k * d..(k + 1) * d]` for samples `0..samples` (`d =
+/// set.dim`).
 ///
 /// # Panics
 /// If an id is not below its table's number of rows, or if shapes do not fit.
-pub fn forward(pool: &Pool, isa: Isa, samples: usize, set: &TableSet, bags: &[Bags], out: RowsMut<'_>) {
+pub fn forward(
+    pool: &Pool,
+    isa: Isa,
+    samples: usize,
+    set: &TableSet,
+    bags: &[Bags],
+    out: RowsMut<'_>,
+) {
     let (tables, dim) = (&set.tables, set.dim);
     assert!(tables.iter().all(|t| t.dim() == dim), "tables of a set have the same dimension");
     assert_eq!(tables.len(), bags.len(), "one set of bags for each table");
     let needed = if samples == 0 { 0 } else { (samples - 1) * out.stride + tables.len() * dim };
-    assert!(out.data.len() >= needed && (out.stride >= tables.len() * dim || samples <= 1), "pooled vectors do not fit");
+    assert!(
+        out.data.len() >= needed && (out.stride >= tables.len() * dim || samples <= 1),
+        "pooled vectors do not fit"
+    );
     let blocks = samples.div_ceil(BLOCK);
     let (stride, out) = (out.stride, SharedMut::new(out.data));
     pool.run(blocks * tables.len(), |chunk, _| {
@@ -47,7 +60,9 @@ pub fn forward(pool: &Pool, isa: Isa, samples: usize, set: &TableSet, bags: &[Ba
         };
         match tables[k].pointer() {
             RowPointer::Fp32(p) => launch(isa, block.of(Fp32(p))),
-            RowPointer::Bf16(p) | RowPointer::Bf16Split { high: p, .. } => launch(isa, block.of(Bf16(p))),
+            RowPointer::Bf16(p) | RowPointer::Bf16Split { high: p, .. } => {
+                launch(isa, block.of(Bf16(p)))
+            }
             RowPointer::Fp16(p) => launch(isa, block.of(Fp16(p))),
         }
     });
@@ -133,13 +148,19 @@ impl<'a> Block<'a, ()> {
 impl<E: Elements> Kernel for Block<'_, E> {
     #[inline(always)]
     unsafe fn run<L: Lanes>(self) {
-        let (first, last) = (self.offsets[0] as usize, self.offsets[self.offsets.len() - 1] as usize);
+        let (first, last) =
+            (self.offsets[0] as usize, self.offsets[self.offsets.len() - 1] as usize);
         let ids = &self.indices[first..last];
         let largest = ids.iter().fold(0, |a, &b| a.max(b)) as usize;
-        assert!(ids.is_empty() || largest < self.rows, "id {largest} of a table of {} rows", self.rows);
-        let one_hot = self.weights.is_none() && self.offsets.iter().enumerate().all(|(i, &o)| o as usize == first + i);
-        // SAFETY: ids are below `rows` as just seen; `forward` has checked that the vectors lie inside `out`; offsets are
-        // checked below.
+        assert!(
+            ids.is_empty() || largest < self.rows,
+            "id {largest} of a table of {} rows",
+            self.rows
+        );
+        let one_hot = self.weights.is_none()
+            && self.offsets.iter().enumerate().all(|(i, &o)| o as usize == first + i);
+        // SAFETY: ids are below `rows` as just seen; `forward` has checked that the vectors lie
+        // inside `out`; offsets are checked below.
         unsafe {
             match (one_hot, self.dim) {
                 (true, 1) => self.one_hot_scalar(ids),
@@ -221,7 +242,13 @@ impl<E: Elements> Block<'_, E> {
 
     /// `R` registers of columns from `c`.
     #[inline(always)]
-    unsafe fn columns<L: Lanes, const R: usize>(&self, bag: &[u32], c: usize, scale: f32, out: *mut f32) {
+    unsafe fn columns<L: Lanes, const R: usize>(
+        &self,
+        bag: &[u32],
+        c: usize,
+        scale: f32,
+        out: *mut f32,
+    ) {
         // SAFETY: see `run`: ids are rows of the table, vectors lie inside the output.
         unsafe {
             let mut sum = [L::splat(0.0); R];

@@ -1,7 +1,8 @@
-//! Batch normalisation with the ReLU behind it (Ioffe & Szegedy 2015, arXiv:1502.03167; torch.nn.BatchNorm1d).
+//! Batch normalisation with the ReLU behind it (Ioffe & Szegedy 2015, arXiv:1502.03167;
+//! torch.nn.BatchNorm1d).
 //!
-//! Columns are summed over blocks of `BLOCK` rows in f32, and blocks in their order in f64, so that sums depend neither on the
-//! number of threads nor much on the number of rows.
+//! Columns are summed over blocks of `BLOCK` rows in f32, and blocks in their order in f64, so that
+//! sums depend neither on the number of threads nor much on the number of rows.
 
 use super::{
     gemm::{Isa, Rows, RowsMut},
@@ -51,8 +52,8 @@ pub struct Running<'a> {
     pub var: &'a mut [f32],
 }
 
-/// Mean and `1 / sqrt(biased variance + eps)` of the columns of `z` to `stats` `[2, cols]`; moves the running statistics.
-/// `scratch` holds [`NormShape::scratch`] elements.
+/// Mean and `1 / sqrt(biased variance + eps)` of the columns of `z` to `stats` `[2, cols]`; moves
+/// the running statistics. `scratch` holds [`NormShape::scratch`] elements.
 pub fn statistics(
     pool: &Pool,
     isa: Isa,
@@ -77,7 +78,8 @@ pub fn statistics(
         for b in 0..s.blocks() {
             let k = s.block(b).len() as f64;
             let delta = f64::from(scratch[b * 2 * cols + c]) - m;
-            squares += f64::from(scratch[(b * 2 + 1) * cols + c]) + delta * delta * count * k / (count + k);
+            squares += f64::from(scratch[(b * 2 + 1) * cols + c])
+                + delta * delta * count * k / (count + k);
             m += delta * k / (count + k);
             count += k;
         }
@@ -114,7 +116,8 @@ impl Kernel for Moments<'_> {
             *m /= count;
         }
         for r in rows {
-            for ((q, &m), &v) in squares.iter_mut().zip(&*mean).zip(&z.data[r * z.stride..][..cols]) {
+            for ((q, &m), &v) in squares.iter_mut().zip(&*mean).zip(&z.data[r * z.stride..][..cols])
+            {
                 *q += (v - m) * (v - m);
             }
         }
@@ -123,12 +126,23 @@ impl Kernel for Moments<'_> {
 
 /// `y = max(0, scale * (z - mean) * rstd + shift)`, `stats` being `[mean, rstd]`.
 #[allow(clippy::too_many_arguments)]
-pub fn normalise(pool: &Pool, isa: Isa, s: NormShape, z: Rows<'_>, stats: &[f32], scale: &[f32], shift: &[f32], y: RowsMut<'_>) {
+pub fn normalise(
+    pool: &Pool,
+    isa: Isa,
+    s: NormShape,
+    z: Rows<'_>,
+    stats: &[f32],
+    scale: &[f32],
+    shift: &[f32],
+    y: RowsMut<'_>,
+) {
     let cols = s.cols;
     let (mean, rstd) = (&stats[..cols], &stats[cols..2 * cols]);
     let (scale, shift) = (&scale[..cols], &shift[..cols]);
     let (stride, y) = (y.stride, SharedMut::new(y.data));
-    pool.run(s.blocks(), |b, _| launch(isa, Normalise { rows: s.block(b), z, mean, rstd, scale, shift, y, stride }));
+    pool.run(s.blocks(), |b, _| {
+        launch(isa, Normalise { rows: s.block(b), z, mean, rstd, scale, shift, y, stride })
+    });
 }
 
 struct Normalise<'a> {
@@ -159,7 +173,8 @@ impl Kernel for Normalise<'_> {
 }
 
 /// From the gradient `g` of `scale * x + shift`, `x = (z - mean) * rstd`, to that of `z`, in place:
-/// `dz = scale * rstd * (g - mean(g) - x * mean(g * x))`; `d_scale = sum(g * x)`, `d_shift = sum(g)`.
+/// `dz = scale * rstd * (g - mean(g) - x * mean(g * x))`; `d_scale = sum(g * x)`, `d_shift =
+/// sum(g)`.
 #[allow(clippy::too_many_arguments)]
 pub fn backward(
     pool: &Pool,
@@ -184,14 +199,31 @@ pub fn backward(
         launch(isa, Sums { rows: s.block(b), z, mean, rstd, g: gradient, stride, sum, product });
     });
     for c in 0..cols {
-        let at = |part: usize| (0..s.blocks()).map(|b| f64::from(scratch[(b * 2 + part) * cols + c])).sum::<f64>() as f32;
+        let at = |part: usize| {
+            (0..s.blocks()).map(|b| f64::from(scratch[(b * 2 + part) * cols + c])).sum::<f64>()
+                as f32
+        };
         d_shift[c] = at(0);
         d_scale[c] = at(1);
     }
     let (d_scale, d_shift) = (&*d_scale, &*d_shift);
     let share = 1.0 / s.rows as f32;
     pool.run(s.blocks(), |b, _| {
-        launch(isa, Backward { rows: s.block(b), z, mean, rstd, scale, d_scale, d_shift, share, g: gradient, stride });
+        launch(
+            isa,
+            Backward {
+                rows: s.block(b),
+                z,
+                mean,
+                rstd,
+                scale,
+                d_scale,
+                d_shift,
+                share,
+                g: gradient,
+                stride,
+            },
+        );
     });
 }
 
@@ -273,7 +305,10 @@ mod tests {
 
     fn values(n: usize, seed: u32) -> Vec<f32> {
         (0..n as u32)
-            .map(|i| ((i ^ seed).wrapping_mul(2_654_435_761) >> 8) as f32 / 8_388_608.0 - 1.0 + 100.0 * (seed % 2) as f32)
+            .map(|i| {
+                ((i ^ seed).wrapping_mul(2_654_435_761) >> 8) as f32 / 8_388_608.0 - 1.0
+                    + 100.0 * (seed % 2) as f32
+            })
             .collect()
     }
 

@@ -1,6 +1,7 @@
-//! What this machine can do at most, measured by the plainest loops there are: products in registers, streams over memory, rows
-//! at random. They use the registers, the threads and the huge pages that the kernels use, so that a kernel's speed can be stated
-//! as a share of what it could be.
+//! What this machine can do at most, measured by the plainest loops there are: products in
+//! registers, streams over memory, rows at random. They use the registers, the threads and the huge
+//! pages that the kernels use, so that a kernel's speed can be stated as a share of what it could
+//! be.
 
 use super::{
     gemm::Isa,
@@ -19,7 +20,8 @@ const LINE: usize = 16;
 const BURSTS: usize = 3;
 /// Rounds of products in a burst: some milliseconds.
 const ROUNDS: usize = 1 << 20;
-/// Running products of a thread: enough to hide the latency of two pipes, few enough to stay in registers.
+/// Running products of a thread: enough to hide the latency of two pipes, few enough to stay in
+/// registers.
 const CHAINS: usize = 12;
 /// The same for plain Rust, whose eight floats are two registers of the oldest machines.
 const PLAIN_CHAINS: usize = 6;
@@ -49,11 +51,18 @@ pub struct Meter {
 }
 
 impl Meter {
-    /// Starts the threads and writes `bytes` of memory once; each measurement will take about `time`.
+    /// Starts the threads and writes `bytes` of memory once; each measurement will take about
+    /// `time`.
     ///
     /// # Errors
     /// If the memory cannot be had.
-    pub fn new(threads: usize, pin: bool, isa: Isa, bytes: usize, time: Duration) -> Result<Self, EmbeddingError> {
+    pub fn new(
+        threads: usize,
+        pin: bool,
+        isa: Isa,
+        bytes: usize,
+        time: Duration,
+    ) -> Result<Self, EmbeddingError> {
         let pool = Pool::with_pinning(threads, pin);
         let lines = (bytes / (LINE * size_of::<f32>())).max(8 * threads);
         let mut set = tables([(lines, LINE)], "measuring the machine's ceilings")?;
@@ -80,7 +89,8 @@ impl Meter {
         best
     }
 
-    /// Floating-point operations a second of products and sums in f32 registers, two for each element of a fused product and sum.
+    /// Floating-point operations a second of products and sums in f32 registers, two for each
+    /// element of a fused product and sum.
     pub fn flops_f32(&self) -> f64 {
         let (isa, threads) = (self.isa, self.pool.threads());
         self.best(|| {
@@ -96,8 +106,8 @@ impl Meter {
         })
     }
 
-    /// The same with products of bf16 summed in f32 (`vdpbf16ps`, four operations an element); `None` where there is no such
-    /// instruction.
+    /// The same with products of bf16 summed in f32 (`vdpbf16ps`, four operations an element);
+    /// `None` where there is no such instruction.
     pub fn flops_bf16(&self) -> Option<f64> {
         if !has_bf16(self.isa) {
             return None;
@@ -123,7 +133,8 @@ impl Meter {
         })
     }
 
-    /// Bytes a second, read and written together, that all threads copy from one half of the memory to the other.
+    /// Bytes a second, read and written together, that all threads copy from one half of the memory
+    /// to the other.
     pub fn copy(&mut self) -> f64 {
         let half = self.memory.values().len() / 2;
         let base = SharedMut::new(self.memory.values_mut());
@@ -139,8 +150,8 @@ impl Meter {
         })
     }
 
-    /// Rows of `row_bytes` (a multiple of 64) a second that all threads visit at random, each thread in a part of its own of the
-    /// first `within` bytes.
+    /// Rows of `row_bytes` (a multiple of 64) a second that all threads visit at random, each
+    /// thread in a part of its own of the first `within` bytes.
     ///
     /// # Panics
     /// If a row is not a whole number of cache lines, or a thread's part holds none.
@@ -210,7 +221,8 @@ fn products_bf16() {
     fn run() {
         // Pairs of bf16: 1.0 is 0x3f80, so that sums grow by 2 each round and stay exact.
         // SAFETY: 512 bits are 512 bits.
-        let ones: __m512bh = unsafe { std::mem::transmute(_mm512_set1_epi32(black_box(0x3f80_3f80))) };
+        let ones: __m512bh =
+            unsafe { std::mem::transmute(_mm512_set1_epi32(black_box(0x3f80_3f80))) };
         let mut sums = [_mm512_setzero_ps(); CHAINS];
         for _ in 0..ROUNDS {
             for sum in &mut sums {
@@ -265,7 +277,12 @@ impl Kernel for Copy<'_> {
     unsafe fn run<L: Lanes>(self) {
         for i in 0..self.from.len().min(self.to.len()) / L::N {
             // SAFETY: the caller has the instruction set; inside both parts.
-            unsafe { L::store(self.to.as_mut_ptr().add(i * L::N), L::load(self.from.as_ptr().add(i * L::N))) };
+            unsafe {
+                L::store(
+                    self.to.as_mut_ptr().add(i * L::N),
+                    L::load(self.from.as_ptr().add(i * L::N)),
+                )
+            };
         }
     }
 }
@@ -297,7 +314,8 @@ impl Kernel for Random<'_> {
         for _ in 0..ahead {
             first = next(first);
         }
-        // SAFETY: the caller has the instruction set; rows lie inside the part, and `dim` is a multiple of `L::N`.
+        // SAFETY: the caller has the instruction set; rows lie inside the part, and `dim` is a
+        // multiple of `L::N`.
         unsafe {
             let (a, b) = (L::splat(black_box(0.999)), L::splat(black_box(0.001)));
             let mut sums = [b; 4];
@@ -335,9 +353,16 @@ mod tests {
             assert_eq!(meter.memory(), 4 << 20);
             // How fast anything is depends on what else the machine does.
             let flops = meter.flops_f32();
-            let rates =
-                [meter.read(), meter.copy(), meter.rows(Visit::Gather, 64, 1 << 20), meter.rows(Visit::Update, 512, 1 << 20)];
-            assert!(rates.iter().chain([&flops]).all(|r| r.is_finite() && *r > 0.0), "{isa:?}: {flops}, {rates:?}");
+            let rates = [
+                meter.read(),
+                meter.copy(),
+                meter.rows(Visit::Gather, 64, 1 << 20),
+                meter.rows(Visit::Update, 512, 1 << 20),
+            ];
+            assert!(
+                rates.iter().chain([&flops]).all(|r| r.is_finite() && *r > 0.0),
+                "{isa:?}: {flops}, {rates:?}"
+            );
             assert_eq!(meter.flops_bf16().is_some(), has_bf16(isa));
         }
     }

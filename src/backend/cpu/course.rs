@@ -50,7 +50,12 @@ impl Standing {
 
     /// Before any training.
     pub(super) fn none() -> Self {
-        Standing::new(Course { rule: OptimizerSpec::Sgd, clip_norm: None, loss_scale: LossScaleSpec::Off, seed: 0 })
+        Standing::new(Course {
+            rule: OptimizerSpec::Sgd,
+            clip_norm: None,
+            loss_scale: LossScaleSpec::Off,
+            seed: 0,
+        })
     }
 
     pub(super) fn begin(&mut self, step: &StepStart) {
@@ -106,7 +111,12 @@ impl Standing {
 
     pub(super) fn end(&mut self) {
         let loss_scale = self.scaler.standing();
-        self.ended = Some(StepEnd { number: self.step.number, loss: self.loss, loss_scale, updates: self.updates });
+        self.ended = Some(StepEnd {
+            number: self.step.number,
+            loss: self.loss,
+            loss_scale,
+            updates: self.updates,
+        });
     }
 
     pub(super) fn finished(&mut self) -> Option<StepEnd> {

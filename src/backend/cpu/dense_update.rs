@@ -11,13 +11,23 @@ use crate::optim::rules::{Rule, Step};
 /// Elements of a chunk.
 const BLOCK: usize = 1 << 14;
 
-/// Applies one step of a rule to parameters `p` with gradients `scale * g`. `state` holds as many buffers as the rule asks for
-/// ([`crate::optim::rules::StateShape`]), each as long as `p`; the others are empty.
+/// Applies one step of a rule to parameters `p` with gradients `scale * g`. `state` holds as many
+/// buffers as the rule asks for ([`crate::optim::rules::StateShape`]), each as long as `p`; the
+/// others are empty.
 ///
 /// # Panics
 /// If lengths differ.
 #[allow(clippy::too_many_arguments)]
-pub fn update(pool: &Pool, isa: Isa, step: &Step, scale: f32, p: &mut [f32], g: &[f32], s0: &mut [f32], s1: &mut [f32]) {
+pub fn update(
+    pool: &Pool,
+    isa: Isa,
+    step: &Step,
+    scale: f32,
+    p: &mut [f32],
+    g: &[f32],
+    s0: &mut [f32],
+    s1: &mut [f32],
+) {
     match *step {
         Step::Sgd(rule) => update_by(pool, isa, rule, scale, p, g, [s0, s1]),
         Step::Adagrad(rule) => update_by(pool, isa, rule, scale, p, g, [s0, s1]),
@@ -26,7 +36,15 @@ pub fn update(pool: &Pool, isa: Isa, step: &Step, scale: f32, p: &mut [f32], g: 
     }
 }
 
-fn update_by<R: Rule>(pool: &Pool, isa: Isa, rule: R, scale: f32, p: &mut [f32], g: &[f32], state: [&mut [f32]; 2]) {
+fn update_by<R: Rule>(
+    pool: &Pool,
+    isa: Isa,
+    rule: R,
+    scale: f32,
+    p: &mut [f32],
+    g: &[f32],
+    state: [&mut [f32]; 2],
+) {
     let n = p.len();
     assert_eq!(g.len(), n, "one gradient for each parameter");
     assert!(state.iter().take(R::STATES).all(|s| s.len() == n), "state of each parameter");
@@ -54,7 +72,16 @@ impl<R: Rule> Kernel for Update<'_, R> {
     #[inline(always)]
     unsafe fn run<L: Lanes>(self) {
         // SAFETY: lengths have been checked by `update_by`; chunks have elements of their own.
-        unsafe { rule::update::<L, R>(self.rule, self.p.len(), self.scale, self.p.as_mut_ptr(), self.g.as_ptr(), self.state) }
+        unsafe {
+            rule::update::<L, R>(
+                self.rule,
+                self.p.len(),
+                self.scale,
+                self.p.as_mut_ptr(),
+                self.g.as_ptr(),
+                self.state,
+            )
+        }
     }
 }
 
@@ -63,8 +90,8 @@ pub fn chunks(len: usize) -> usize {
     len.div_ceil(BLOCK)
 }
 
-/// Sum of squares in f64. Sums of fixed blocks are added in order, so the result does not depend on the number of threads.
-/// `partials` is scratch space, which grows once.
+/// Sum of squares in f64. Sums of fixed blocks are added in order, so the result does not depend on
+/// the number of threads. `partials` is scratch space, which grows once.
 pub fn sum_squares(pool: &Pool, isa: Isa, x: &[f32], partials: &mut Vec<f64>) -> f64 {
     let chunks = chunks(x.len());
     partials.clear();

@@ -1,5 +1,5 @@
-//! Dropout masks: a bit an element, drawn for the whole matrix before the product whose end applies them; or applied on their own
-//! where something else comes between.
+//! Dropout masks: a bit an element, drawn for the whole matrix before the product whose end applies
+//! them; or applied on their own where something else comes between.
 
 use super::{
     elementwise::for_rows,
@@ -13,7 +13,8 @@ use std::ops::Range;
 /// Elements whose words are drawn together.
 const PIECE: usize = 256;
 
-/// Flags of a piece: its first word may stand inside a block of four, and the generator likes whole groups of 64.
+/// Flags of a piece: its first word may stand inside a block of four, and the generator likes whole
+/// groups of 64.
 const FLAGS: usize = PIECE + 64;
 
 /// Identifies a dropout mask: the same numbers give the same mask on every device.
@@ -57,7 +58,14 @@ impl DropoutBits {
     ///
     /// # Panics
     /// If there is no room for it.
-    pub fn draw(&mut self, pool: &Pool, isa: Isa, rows: usize, cols: usize, dropout: Dropout) -> Mask<'_> {
+    pub fn draw(
+        &mut self,
+        pool: &Pool,
+        isa: Isa,
+        rows: usize,
+        cols: usize,
+        dropout: Dropout,
+    ) -> Mask<'_> {
         let bits = SharedMut::new(&mut self.bits[..rows * stride(cols)]);
         let draw = Draw::new(cols, dropout);
         for_rows(pool, rows, cols, |rows| launch(isa, Bits { draw, rows, bits }));
@@ -85,11 +93,16 @@ impl Draw {
     fn new(cols: usize, Dropout { key, p }: Dropout) -> Self {
         // A word is dropped if its upper 24 bits, as a number in [0, 1), are below p.
         let threshold = (f64::from(p) * 16_777_216.0).ceil() as u32;
-        Draw { cols, words: Philox::dropout(key.seed, key.step, key.layer), threshold, factor: 1.0 / (1.0 - p) }
+        Draw {
+            cols,
+            words: Philox::dropout(key.seed, key.step, key.layer),
+            threshold,
+            factor: 1.0 / (1.0 - p),
+        }
     }
 
-    /// One flag for each of the `PIECE` elements of row `r` from column `c` on (1: it stays), and where the first one is. Flags
-    /// of elements that are not there mean nothing.
+    /// One flag for each of the `PIECE` elements of row `r` from column `c` on (1: it stays), and
+    /// where the first one is. Flags of elements that are not there mean nothing.
     #[inline(always)]
     fn flags(&self, r: usize, c: usize, flags: &mut [u8; FLAGS]) -> usize {
         let element = r * self.cols + c;
@@ -119,7 +132,8 @@ impl Kernel for Bits {
                     let mut bytes = [0; 8];
                     bytes.copy_from_slice(eight);
                     // Byte i of the first factor comes to bit 56 + i, and no two products meet.
-                    *byte = (u64::from_le_bytes(bytes).wrapping_mul(0x0102_0408_1020_4080) >> 56) as u8;
+                    *byte =
+                        (u64::from_le_bytes(bytes).wrapping_mul(0x0102_0408_1020_4080) >> 56) as u8;
                 }
             }
         }

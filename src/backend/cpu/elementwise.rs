@@ -20,7 +20,14 @@ pub(super) fn for_rows(pool: &Pool, rows: usize, cols: usize, work: impl Fn(Rang
 }
 
 /// Zero in `dx` wherever the activation `x` is not above zero; both `[rows, cols]`.
-pub fn relu_backward(pool: &Pool, isa: Isa, rows: usize, cols: usize, x: Rows<'_>, dx: RowsMut<'_>) {
+pub fn relu_backward(
+    pool: &Pool,
+    isa: Isa,
+    rows: usize,
+    cols: usize,
+    x: Rows<'_>,
+    dx: RowsMut<'_>,
+) {
     let (stride, dx) = (dx.stride, SharedMut::new(dx.data));
     for_rows(pool, rows, cols, |rows| launch(isa, ReluBackward { rows, cols, x, dx, stride }));
 }
@@ -91,7 +98,9 @@ impl Kernel for AllFinite<'_> {
         for r in self.rows {
             let row = &self.x.data[r * self.x.stride..][..self.cols];
             // An exponent of all ones is that of infinity and NaN.
-            let odd = row.iter().fold(0u32, |odd, v| odd | u32::from(v.to_bits() & 0x7f80_0000 == 0x7f80_0000));
+            let odd = row
+                .iter()
+                .fold(0u32, |odd, v| odd | u32::from(v.to_bits() & 0x7f80_0000 == 0x7f80_0000));
             if odd != 0 {
                 self.finite.store(false, Ordering::Relaxed);
             }
@@ -113,7 +122,10 @@ mod tests {
                 assert!(!all_finite(&Pool::new(2), isa, 100, 12, Rows::new(&x, 13)));
                 x[at] = -0.0;
                 x[12] = f32::NAN;
-                assert!(all_finite(&Pool::new(2), isa, 100, 12, Rows::new(&x, 13)), "what lies between rows does not count");
+                assert!(
+                    all_finite(&Pool::new(2), isa, 100, 12, Rows::new(&x, 13)),
+                    "what lies between rows does not count"
+                );
             }
         }
     }

@@ -45,7 +45,9 @@ pub fn backward(pool: &Pool, s: FieldShape, x: Rows<'_>, dout: Rows<'_>, dw: &mu
         for start in (0..s.rows).step_by(BLOCK) {
             for (k, dw) in dw.iter_mut().enumerate() {
                 let rows = start..s.rows.min(start + BLOCK);
-                *dw += rows.map(|r| x.data[r * x.stride + j] * dout.data[r * dout.stride + j * s.dim + k]).sum::<f32>();
+                *dw += rows
+                    .map(|r| x.data[r * x.stride + j] * dout.data[r * dout.stride + j * s.dim + k])
+                    .sum::<f32>();
             }
         }
     });
@@ -64,7 +66,13 @@ mod tests {
         forward(&pool, s, Rows::new(&x, 2), &[1.0, 10.0, 100.0, 1000.0], RowsMut::new(&mut out, 5));
         assert_eq!(out, [1.0, 10.0, 200.0, 2000.0, 0.0, 3.0, 30.0, 400.0, 4000.0, 0.0]);
         let mut dw = [9.0; 4];
-        backward(&pool, s, Rows::new(&x, 2), Rows::new(&[1.0, 2.0, 3.0, 4.0, 1.0, 1.0, 1.0, 1.0], 4), &mut dw);
+        backward(
+            &pool,
+            s,
+            Rows::new(&x, 2),
+            Rows::new(&[1.0, 2.0, 3.0, 4.0, 1.0, 1.0, 1.0, 1.0], 4),
+            &mut dw,
+        );
         assert_eq!(dw, [4.0, 5.0, 10.0, 12.0]);
     }
 }

@@ -1,5 +1,5 @@
-//! Pooling of factorisation machines: the sum over all pairs of fields of their vectors' products (Rendle 2010), as DeepFM has it
-//! (Guo et al. 2017, arXiv:1703.04247).
+//! Pooling of factorisation machines: the sum over all pairs of fields of their vectors' products
+//! (Rendle 2010), as DeepFM has it (Guo et al. 2017, arXiv:1703.04247).
 
 use super::{
     gemm::{Isa, Rows, RowsMut},
@@ -12,11 +12,15 @@ const BLOCK: usize = 64;
 
 fn check(what: &str, samples: usize, width: usize, len: usize, stride: usize) {
     let needed = if samples == 0 { 0 } else { (samples - 1) * stride + width };
-    assert!(len >= needed && (stride >= width || samples <= 1), "{what}: {samples} rows of {width} do not fit");
+    assert!(
+        len >= needed && (stride >= width || samples <= 1),
+        "{what}: {samples} rows of {width} do not fit"
+    );
 }
 
-/// `logits[b] += sum of linear[b, ..] + sum_{i<j} <v_i, v_j>`, the latter as `0.5 * sum_k ((sum_i v_ik)^2 - sum_i v_ik^2)`;
-/// `v [B, fields, dim]`, `linear [B, fields]`, `logits [B]` (row stride 1 or more).
+/// `logits[b] += sum of linear[b, ..] + sum_{i<j} <v_i, v_j>`, the latter as `0.5 * sum_k ((sum_i
+/// v_ik)^2 - sum_i v_ik^2)`; `v [B, fields, dim]`, `linear [B, fields]`, `logits [B]` (row stride 1
+/// or more).
 pub fn forward(
     pool: &Pool,
     isa: Isa,
@@ -36,7 +40,10 @@ pub fn forward(
             // SAFETY: each logit belongs to one chunk.
             let logit = unsafe { &mut out.slice(b * stride, 1)[0] };
             let mut second = 0.0;
-            launch(isa, Forward { v: &v.data[b * v.stride..][..fields * dim], dim, out: &mut second });
+            launch(
+                isa,
+                Forward { v: &v.data[b * v.stride..][..fields * dim], dim, out: &mut second },
+            );
             *logit += first + second;
         }
     });
@@ -70,7 +77,8 @@ impl Kernel for Forward<'_> {
     }
 }
 
-/// `dv_i += dlogit * (sum_j v_j - v_i)`, `dlinear = dlogit` in all columns; shapes as in [`forward`].
+/// `dv_i += dlogit * (sum_j v_j - v_i)`, `dlinear = dlogit` in all columns; shapes as in
+/// [`forward`].
 #[allow(clippy::too_many_arguments)]
 pub fn backward(
     pool: &Pool,
@@ -121,7 +129,9 @@ impl Kernel for Backward<'_> {
                     sum = L::add(sum, load_up_to::<L>(vector.as_ptr().add(c), left));
                 }
                 let dlogit = L::splat(self.dlogit);
-                for (vector, dv) in self.v.chunks_exact(self.dim).zip(self.dv.chunks_exact_mut(self.dim)) {
+                for (vector, dv) in
+                    self.v.chunks_exact(self.dim).zip(self.dv.chunks_exact_mut(self.dim))
+                {
                     let to = dv.as_mut_ptr().add(c);
                     let others = L::sub(sum, load_up_to::<L>(vector.as_ptr().add(c), left));
                     let new = L::fma(dlogit, others, load_up_to::<L>(to, left));

@@ -1,8 +1,9 @@
-//! The matrix products of fully connected layers: forward, data gradient, weight gradient. Matrices are f32; on their way into a
-//! product they may be rounded to bf16 or f16 ([`Precision`]).
+//! The matrix products of fully connected layers: forward, data gradient, weight gradient. Matrices
+//! are f32; on their way into a product they may be rounded to bf16 or f16 ([`Precision`]).
 //!
-//! A layer is `Y = act(X W^T + b)` with `X [B, in]`, `W [out, in]` (torch's `nn.Linear` layout), `b [out]`, `Y [B, out]`; with
-//! `dZ [B, out]` the gradient of the loss by the layer's pre-activation, `dX = dZ W`, `dW = dZ^T X`, `db = sum_b dZ`.
+//! A layer is `Y = act(X W^T + b)` with `X [B, in]`, `W [out, in]` (torch's `nn.Linear` layout), `b
+//! [out]`, `Y [B, out]`; with `dZ [B, out]` the gradient of the loss by the layer's pre-activation,
+//! `dX = dZ W`, `dW = dZ^T X`, `db = sum_b dZ`.
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -93,7 +94,8 @@ impl<'a> Rows<'a> {
     }
 }
 
-/// A matrix to write: row `r` starts at `data[r * stride]`; what lies between the rows is left alone.
+/// A matrix to write: row `r` starts at `data[r * stride]`; what lies between the rows is left
+/// alone.
 #[derive(Debug)]
 pub struct RowsMut<'a> {
     /// Its elements and what lies between the rows.
@@ -110,14 +112,22 @@ impl<'a> RowsMut<'a> {
 }
 
 fn check(what: &str, len: usize, stride: usize, rows: usize, width: usize) {
-    assert!(stride >= width || rows <= 1, "{what}: rows of {width} overlap at a stride of {stride}");
+    assert!(
+        stride >= width || rows <= 1,
+        "{what}: rows of {width} overlap at a stride of {stride}"
+    );
     let needed = if rows == 0 { 0 } else { (rows - 1) * stride + width };
-    assert!(len >= needed, "{what}: {rows} rows of {width} at a stride of {stride} need {needed} elements, there are {len}");
+    assert!(
+        len >= needed,
+        "{what}: {rows} rows of {width} at a stride of {stride} need {needed} elements, there are {len}"
+    );
 }
 
-/// Instruction set, precision and scratch space of the matrix products, made once for the largest shapes; no call allocates.
+/// Instruction set, precision and scratch space of the matrix products, made once for the largest
+/// shapes; no call allocates.
 ///
-/// Results depend on the shape, the instruction set and the precision, never on the number of threads.
+/// Results depend on the shape, the instruction set and the precision, never on the number of
+/// threads.
 #[derive(Debug)]
 pub struct Gemm {
     isa: Isa,
@@ -155,14 +165,20 @@ macro_rules! with_kernel {
 }
 
 impl Gemm {
-    /// For pools of at most `threads` threads and for every layer of `shapes` at its `batch` or less.
+    /// For pools of at most `threads` threads and for every layer of `shapes` at its `batch` or
+    /// less.
     ///
     /// # Errors
     /// If the system refuses the memory.
     ///
     /// # Panics
     /// If this machine does not have the instruction set; [`Isa::detect`] gives one that it has.
-    pub fn new(isa: Isa, precision: Precision, threads: usize, shapes: &[LinearShape]) -> Result<Self> {
+    pub fn new(
+        isa: Isa,
+        precision: Precision,
+        threads: usize,
+        shapes: &[LinearShape],
+    ) -> Result<Self> {
         assert!(isa.available(), "this machine has no {}", isa.name());
         Ok(Gemm { isa, precision, scratch: Scratch::new(threads, shapes)? })
     }
@@ -172,13 +188,23 @@ impl Gemm {
         self.isa
     }
 
-    /// `Y = after(X W^T + b)`: `x [batch, input]`, `w [output, input]` dense, `b [output]`, `y [batch, output]`.
+    /// `Y = after(X W^T + b)`: `x [batch, input]`, `w [output, input]` dense, `b [output]`, `y
+    /// [batch, output]`.
     ///
     /// # Panics
-    /// If a slice is shorter than its shape, or the layer or the pool larger than those given to [`Gemm::new`]; if a layer with
-    /// one output has a dropout, which the caller can do better.
+    /// If a slice is shorter than its shape, or the layer or the pool larger than those given to
+    /// [`Gemm::new`]; if a layer with one output has a dropout, which the caller can do better.
     #[allow(clippy::too_many_arguments)]
-    pub fn linear_forward(&mut self, pool: &Pool, s: LinearShape, x: Rows, w: &[f32], b: &[f32], after: After, y: RowsMut) {
+    pub fn linear_forward(
+        &mut self,
+        pool: &Pool,
+        s: LinearShape,
+        x: Rows,
+        w: &[f32],
+        b: &[f32],
+        after: After,
+        y: RowsMut,
+    ) {
         x.check("x", s.batch, s.input);
         check("w", w.len(), s.input, s.output, s.input);
         check("b", b.len(), s.output, 1, s.output);
@@ -194,19 +220,44 @@ impl Gemm {
         }
         let (bits, stride, factor) = after.dropout.map_or((std::ptr::null(), 0, 1.0), |m| {
             let width = s.output.div_ceil(16) * 2;
-            assert!(m.stride >= width && m.bits.len() >= (s.batch - 1) * m.stride + width, "a bit for each element");
+            assert!(
+                m.stride >= width && m.bits.len() >= (s.batch - 1) * m.stride + width,
+                "a bit for each element"
+            );
             (m.bits.as_ptr(), m.stride, m.factor)
         });
-        let (w, finish) = (&w[..s.output * s.input], Finish::Bias { bias: b.as_ptr(), relu: after.relu, bits, stride, factor });
-        with_kernel!(self, weighted::run, &mut self.scratch, pool, s, x, (w, Order::Transposed), finish, y);
+        let (w, finish) = (
+            &w[..s.output * s.input],
+            Finish::Bias { bias: b.as_ptr(), relu: after.relu, bits, stride, factor },
+        );
+        with_kernel!(
+            self,
+            weighted::run,
+            &mut self.scratch,
+            pool,
+            s,
+            x,
+            (w, Order::Transposed),
+            finish,
+            y
+        );
     }
 
-    /// `dX = dZ W`: `dz [batch, output]`, `w [output, input]` dense, `dx [batch, input]`. With a gate, whose `activation [batch,
-    /// input]` was this layer's input, the gradient that leaves is by the previous layer's pre-activation.
+    /// `dX = dZ W`: `dz [batch, output]`, `w [output, input]` dense, `dx [batch, input]`. With a
+    /// gate, whose `activation [batch, input]` was this layer's input, the gradient that leaves is
+    /// by the previous layer's pre-activation.
     ///
     /// # Panics
     /// As [`Gemm::linear_forward`].
-    pub fn linear_backward_data(&mut self, pool: &Pool, s: LinearShape, dz: Rows, w: &[f32], gate: Option<Gate>, dx: RowsMut) {
+    pub fn linear_backward_data(
+        &mut self,
+        pool: &Pool,
+        s: LinearShape,
+        dz: Rows,
+        w: &[f32],
+        gate: Option<Gate>,
+        dx: RowsMut,
+    ) {
         dz.check("dz", s.batch, s.output);
         check("w", w.len(), s.input, s.output, s.input);
         check("dx", dx.data.len(), dx.stride, s.batch, s.input);
@@ -226,15 +277,33 @@ impl Gemm {
             Finish::Gate { gate: data.as_ptr(), stride, factor: g.factor }
         });
         let w = &w[..s.output * s.input];
-        with_kernel!(self, weighted::run, &mut self.scratch, pool, s, dz, (w, Order::Plain), finish, dx);
+        with_kernel!(
+            self,
+            weighted::run,
+            &mut self.scratch,
+            pool,
+            s,
+            dz,
+            (w, Order::Plain),
+            finish,
+            dx
+        );
     }
 
-    /// `dW = dZ^T X`, `db = sum over the batch of dZ`: `dz [batch, output]`, `x [batch, input]`, `dw [output, input]` dense,
-    /// `db [output]`. Both are overwritten.
+    /// `dW = dZ^T X`, `db = sum over the batch of dZ`: `dz [batch, output]`, `x [batch, input]`,
+    /// `dw [output, input]` dense, `db [output]`. Both are overwritten.
     ///
     /// # Panics
     /// As [`Gemm::linear_forward`].
-    pub fn linear_backward_weight(&mut self, pool: &Pool, s: LinearShape, dz: Rows, x: Rows, dw: &mut [f32], db: &mut [f32]) {
+    pub fn linear_backward_weight(
+        &mut self,
+        pool: &Pool,
+        s: LinearShape,
+        dz: Rows,
+        x: Rows,
+        dw: &mut [f32],
+        db: &mut [f32],
+    ) {
         dz.check("dz", s.batch, s.output);
         x.check("x", s.batch, s.input);
         check("dw", dw.len(), s.input, s.output, s.input);
@@ -245,7 +314,17 @@ impl Gemm {
             dw.fill(0.0);
             db.fill(0.0);
         } else if s.output == 1 {
-            with_kernel!(self, thin::weight_gradient, &mut self.scratch, pool, s, dz, x, dw, &mut db[0]);
+            with_kernel!(
+                self,
+                thin::weight_gradient,
+                &mut self.scratch,
+                pool,
+                s,
+                dz,
+                x,
+                dw,
+                &mut db[0]
+            );
         } else {
             with_kernel!(self, gradient::run, &mut self.scratch, pool, s, dz, x, dw, db);
         }

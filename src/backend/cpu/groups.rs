@@ -1,7 +1,9 @@
-//! Which samples touch which row: the occurrences of each table sorted by row, and by sample within a row.
+//! Which samples touch which row: the occurrences of each table sorted by row, and by sample within
+//! a row.
 //!
-//! A stable radix sort of keys `row << 32 | sample`. Sorted keys need no further index: whoever works on positions `a..b` takes
-//! the rows that begin there, so work can be cut anywhere, and a range of rows is found by bisection.
+//! A stable radix sort of keys `row << 32 | sample`. Sorted keys need no further index: whoever
+//! works on positions `a..b` takes the rows that begin there, so work can be cut anywhere, and a
+//! range of rows is found by bisection.
 
 use super::pool::{Pool, SharedMut};
 use crate::data::Bags;
@@ -48,8 +50,8 @@ const PASSES: usize = 3;
 const COUNTS: usize = PASSES << DIGIT;
 
 impl Groups {
-    /// Room for the occurrences of batches of up to `max_batch` samples with up to `max_hotness[k]` ids in table `k`, which has
-    /// `rows[k]` rows; `threads` threads sort.
+    /// Room for the occurrences of batches of up to `max_batch` samples with up to `max_hotness[k]`
+    /// ids in table `k`, which has `rows[k]` rows; `threads` threads sort.
     pub fn new(rows: &[usize], max_hotness: &[usize], max_batch: usize, threads: usize) -> Self {
         assert_eq!(rows.len(), max_hotness.len(), "one hotness for each table");
         let mut first_part = vec![0];
@@ -60,7 +62,12 @@ impl Groups {
                 let most = hotness * max_batch;
                 let parts = most.div_ceil(PART).clamp(1, MAX_PARTS).min(rows.max(1));
                 first_part.push(first_part[first_part.len() - 1] + parts);
-                Keys { rows, parts, keys: Vec::with_capacity(most), spare: Vec::with_capacity(most) }
+                Keys {
+                    rows,
+                    parts,
+                    keys: Vec::with_capacity(most),
+                    spare: Vec::with_capacity(most),
+                }
             })
             .collect();
         Groups { tables, counts: vec![0; threads * COUNTS], first_part }
@@ -69,10 +76,14 @@ impl Groups {
     /// Sorts the occurrences of a batch, `bags[k]` of table `k`.
     ///
     /// # Panics
-    /// If there are more or fewer bags than tables, or if an id is not below its table's number of rows.
+    /// If there are more or fewer bags than tables, or if an id is not below its table's number of
+    /// rows.
     pub fn sort(&mut self, pool: &Pool, bags: &[Bags]) {
         assert_eq!(bags.len(), self.tables.len(), "one set of bags for each table");
-        assert!(pool.threads() * COUNTS <= self.counts.len(), "counters for all of the pool's threads");
+        assert!(
+            pool.threads() * COUNTS <= self.counts.len(),
+            "counters for all of the pool's threads"
+        );
         for (table, bags) in self.tables.iter_mut().zip(bags) {
             table.keys.resize(bags.indices.len(), 0);
             table.spare.resize(bags.indices.len(), 0);
@@ -84,8 +95,8 @@ impl Groups {
             let k = first_part.partition_point(|&p| p <= chunk) - 1;
             // SAFETY: counters belong to the thread.
             let counts = unsafe { counts.slice(thread * COUNTS, COUNTS) };
-            // SAFETY: `k` is below the number of tables; parts of a table only read the vectors' headers and write the keys of
-            // their own rows.
+            // SAFETY: `k` is below the number of tables; parts of a table only read the vectors'
+            // headers and write the keys of their own rows.
             let table = unsafe { &*tables.as_ptr().add(k) };
             sort_part(table, chunk - first_part[k], &bags[k], counts);
         });
@@ -120,18 +131,24 @@ fn passes(rows: usize) -> (usize, u32) {
     (passes as usize, bits.div_ceil(passes))
 }
 
-/// Sorts the occurrences of one range of rows, to the place that they have among all of the table's.
+/// Sorts the occurrences of one range of rows, to the place that they have among all of the
+/// table's.
 fn sort_part(table: &Keys, part: usize, bags: &Bags, counts: &mut [u32]) {
     let width = table.rows.div_ceil(table.parts);
     let (low, high) = (part * width, ((part + 1) * width).min(table.rows));
     let largest = bags.indices.iter().fold(0, |a, &b| a.max(b)) as usize;
-    assert!(bags.indices.is_empty() || largest < table.rows, "id {largest} of a table of {} rows", table.rows);
+    assert!(
+        bags.indices.is_empty() || largest < table.rows,
+        "id {largest} of a table of {} rows",
+        table.rows
+    );
     let (mut first, mut len) = (0, bags.indices.len());
     if table.parts > 1 {
         first = bags.indices.iter().filter(|&&id| (id as usize) < low).count();
         len = bags.indices.iter().filter(|&&id| (low..high).contains(&(id as usize))).count();
     }
-    // SAFETY: ranges of rows are disjoint, and so are the places of their occurrences; both buffers are as long as the ids.
+    // SAFETY: ranges of rows are disjoint, and so are the places of their occurrences; both buffers
+    // are as long as the ids.
     let (mut from, mut to) = unsafe {
         let keys = table.keys.as_ptr().add(first).cast_mut();
         let spare = table.spare.as_ptr().add(first).cast_mut();

@@ -1,8 +1,10 @@
-//! Dot interaction of DLRM (Naumov et al. 2019; facebookresearch/dlrm: dlrm_s_pytorch.py, `interact_features`).
+//! Dot interaction of DLRM (Naumov et al. 2019; facebookresearch/dlrm: dlrm_s_pytorch.py,
+//! `interact_features`).
 //!
-//! `T [B, n, d]` -> `R = concat[T_0, <T_i, T_j> for i > j]`, row-major over the lower triangle (`i >= j` with `itself`), zeros up
-//! to the width of `R`. A sample's matrices are far too small for a general matrix product, so each is kept in registers: forward
-//! multiplies blocks of rows of `T` by its transpose, backward blocks of rows of the gradient's triangle by `T`.
+//! `T [B, n, d]` -> `R = concat[T_0, <T_i, T_j> for i > j]`, row-major over the lower triangle (`i
+//! >= j` with `itself`), zeros up to the width of `R`. A sample's matrices are far too small for a
+//! general matrix product, so each is kept in registers: forward multiplies blocks of rows of `T`
+//! by its transpose, backward blocks of rows of the gradient's triangle by `T`.
 
 use super::{
     gemm::{Isa, Rows, RowsMut},
@@ -34,10 +36,13 @@ pub struct Dot {
 }
 
 impl Dot {
-    /// Scratch space for `features` (`n`, at least 1) vectors of `dim` (`d`, at least 1) elements on `threads` threads. `itself`
-    /// keeps `<T_i, T_i>`.
+    /// Scratch space for `features` (`n`, at least 1) vectors of `dim` (`d`, at least 1) elements
+    /// on `threads` threads. `itself` keeps `<T_i, T_i>`.
     pub fn new(features: usize, dim: usize, itself: bool, threads: usize) -> Self {
-        assert!(features > 0 && dim > 0 && threads > 0, "an interaction has vectors, elements and threads");
+        assert!(
+            features > 0 && dim > 0 && threads > 0,
+            "an interaction has vectors, elements and threads"
+        );
         let mut dot = Dot { n: features, d: dim, itself, scratch: Vec::new(), threads };
         dot.scratch.resize(threads * dot.scratch_len(), 0.0);
         dot
@@ -56,13 +61,23 @@ impl Dot {
         (self.d + self.n) * self.padded()
     }
 
-    /// `T` -> `R`; all `cols` columns of `R` are written. Row `b` of `t` is the `n * d` elements of sample `b`.
+    /// `T` -> `R`; all `cols` columns of `R` are written. Row `b` of `t` is the `n * d` elements of
+    /// sample `b`.
     ///
     /// # Panics
     /// If shapes do not fit, or if the pool has more threads than this has scratch space for.
-    pub fn forward(&mut self, pool: &Pool, isa: Isa, samples: usize, t: Rows<'_>, cols: usize, out: RowsMut<'_>) {
+    pub fn forward(
+        &mut self,
+        pool: &Pool,
+        isa: Isa,
+        samples: usize,
+        t: Rows<'_>,
+        cols: usize,
+        out: RowsMut<'_>,
+    ) {
         self.check(pool, samples, cols, (t.data.len(), t.stride), (out.data.len(), out.stride));
-        let (n, d, itself, padded, len) = (self.n, self.d, self.itself, self.padded(), self.scratch_len());
+        let (n, d, itself, padded, len) =
+            (self.n, self.d, self.itself, self.padded(), self.scratch_len());
         let scratch = SharedMut::new(&mut self.scratch);
         let shared = SharedMut::new(out.data);
         pool.run(samples.div_ceil(BLOCK), |chunk, thread| {
@@ -90,10 +105,31 @@ impl Dot {
     ///
     /// # Panics
     /// As [`Dot::forward`].
-    pub fn backward(&mut self, pool: &Pool, isa: Isa, samples: usize, t: Rows<'_>, dout: Rows<'_>, dt: RowsMut<'_>) {
-        self.check(pool, samples, self.width(), (t.data.len(), t.stride), (dout.data.len(), dout.stride));
-        self.check(pool, samples, self.width(), (dt.data.len(), dt.stride), (dout.data.len(), dout.stride));
-        let (n, d, itself, padded, len) = (self.n, self.d, self.itself, self.padded(), self.scratch_len());
+    pub fn backward(
+        &mut self,
+        pool: &Pool,
+        isa: Isa,
+        samples: usize,
+        t: Rows<'_>,
+        dout: Rows<'_>,
+        dt: RowsMut<'_>,
+    ) {
+        self.check(
+            pool,
+            samples,
+            self.width(),
+            (t.data.len(), t.stride),
+            (dout.data.len(), dout.stride),
+        );
+        self.check(
+            pool,
+            samples,
+            self.width(),
+            (dt.data.len(), dt.stride),
+            (dout.data.len(), dout.stride),
+        );
+        let (n, d, itself, padded, len) =
+            (self.n, self.d, self.itself, self.padded(), self.scratch_len());
         let scratch = SharedMut::new(&mut self.scratch);
         let shared = SharedMut::new(dt.data);
         pool.run(samples.div_ceil(BLOCK), |chunk, thread| {
@@ -119,12 +155,27 @@ impl Dot {
         });
     }
 
-    fn check(&self, pool: &Pool, samples: usize, cols: usize, t: (usize, usize), r: (usize, usize)) {
-        assert!(pool.threads() <= self.threads, "scratch space for {} threads, the pool has {}", self.threads, pool.threads());
+    fn check(
+        &self,
+        pool: &Pool,
+        samples: usize,
+        cols: usize,
+        t: (usize, usize),
+        r: (usize, usize),
+    ) {
+        assert!(
+            pool.threads() <= self.threads,
+            "scratch space for {} threads, the pool has {}",
+            self.threads,
+            pool.threads()
+        );
         assert!(cols >= self.width(), "{cols} columns do not hold {}", self.width());
         for ((len, stride), width) in [(t, self.n * self.d), (r, cols)] {
             let needed = if samples == 0 { 0 } else { (samples - 1) * stride + width };
-            assert!(len >= needed && (stride >= width || samples <= 1), "{samples} rows of {width} do not fit");
+            assert!(
+                len >= needed && (stride >= width || samples <= 1),
+                "{samples} rows of {width} do not fit"
+            );
         }
     }
 }
@@ -145,8 +196,9 @@ macro_rules! with_rows {
     };
 }
 
-/// `C` registers of the floats at `p`; with `C = 1` only of the `left` that there are. (A closure would not do: it is not
-/// compiled for the instruction set unless the compiler happens to inline it.)
+/// `C` registers of the floats at `p`; with `C = 1` only of the `left` that there are. (A closure
+/// would not do: it is not compiled for the instruction set unless the compiler happens to inline
+/// it.)
 #[inline(always)]
 unsafe fn read<L: Lanes, const C: usize>(p: *const f32, left: usize) -> [L::V; C] {
     // SAFETY: the caller has `left` floats at `p`, and `C` registers if `C > 1`.
@@ -186,8 +238,8 @@ impl Kernel for Forward {
     #[inline(always)]
     unsafe fn run<L: Lanes>(self) {
         for b in 0..self.samples {
-            // SAFETY: `Dot::forward` has checked that all rows lie in their buffers; each chunk has its own samples, and each
-            // thread its own scratch.
+            // SAFETY: `Dot::forward` has checked that all rows lie in their buffers; each chunk has
+            // its own samples, and each thread its own scratch.
             unsafe {
                 let (t, out) = (self.t.add(b * self.t_stride), self.out.add(b * self.out_stride));
                 prefetch_all(t.wrapping_add(self.t_stride), self.n * self.d);
@@ -224,7 +276,8 @@ impl Forward {
             let mut j = 0;
             while j < self.n {
                 let (rows, cols) = (L::N.min(self.n - j), L::N.min(self.d - k));
-                // SAFETY: see `run`: all addresses lie in a row of a checked buffer or in the scratch space.
+                // SAFETY: see `run`: all addresses lie in a row of a checked buffer or in the
+                // scratch space.
                 unsafe {
                     let to = self.transposed.add(k * self.padded + j);
                     L::transpose(t.add(j * self.d + k), self.d, rows, cols, to, self.padded);
@@ -235,10 +288,18 @@ impl Forward {
         }
     }
 
-    /// Products of rows `i..i + R` with columns `j..j + C * N` of the transpose, to their places among the pairs.
+    /// Products of rows `i..i + R` with columns `j..j + C * N` of the transpose, to their places
+    /// among the pairs.
     #[inline(always)]
-    unsafe fn block<L: Lanes, const R: usize, const C: usize>(&self, t: *const f32, i: usize, j: usize, pairs: *mut f32) {
-        // SAFETY: see `run`: all addresses lie in a row of a checked buffer or in the scratch space.
+    unsafe fn block<L: Lanes, const R: usize, const C: usize>(
+        &self,
+        t: *const f32,
+        i: usize,
+        j: usize,
+        pairs: *mut f32,
+    ) {
+        // SAFETY: see `run`: all addresses lie in a row of a checked buffer or in the scratch
+        // space.
         unsafe {
             let mut acc = [[L::splat(0.0); C]; R];
             let rows = t.add(i * self.d);
@@ -260,8 +321,11 @@ impl Forward {
                     if from >= of_row {
                         continue;
                     }
-                    // Where one pass covers all columns, what hangs over is overwritten by the rows that follow.
-                    if from + L::N <= of_row || self.n <= 2 * L::N && at + L::N <= before(self.n, self.itself) {
+                    // Where one pass covers all columns, what hangs over is overwritten by the rows
+                    // that follow.
+                    if from + L::N <= of_row
+                        || self.n <= 2 * L::N && at + L::N <= before(self.n, self.itself)
+                    {
                         L::store(pairs.add(at), v);
                     } else {
                         L::store_part(pairs.add(at), of_row - from, v);
@@ -299,7 +363,10 @@ impl Kernel for Backward {
                 let (t, dt) = (self.t.add(b * self.t_stride), self.dt.add(b * self.dt_stride));
                 let dout = self.dout.add(b * self.dout_stride);
                 prefetch_all(t.wrapping_add(self.t_stride), self.n * self.d);
-                prefetch_all(dout.wrapping_add(self.dout_stride), self.d + before(self.n, self.itself));
+                prefetch_all(
+                    dout.wrapping_add(self.dout_stride),
+                    self.d + before(self.n, self.itself),
+                );
                 self.expand::<L>(dout.add(self.d));
                 let mut i = 0;
                 while i < self.n {
@@ -321,7 +388,8 @@ impl Kernel for Backward {
     }
 }
 
-/// Asks for the `len` floats at `p`: the rows of one sample are not read in the order that the hardware would foresee.
+/// Asks for the `len` floats at `p`: the rows of one sample are not read in the order that the
+/// hardware would foresee.
 #[inline(always)]
 fn prefetch_all(p: *const f32, len: usize) {
     let mut at = 0;
@@ -332,17 +400,24 @@ fn prefetch_all(p: *const f32, len: usize) {
 }
 
 impl Backward {
-    /// The packed pairs as a lower triangle, each row on its own. What is above stays zero from the beginning.
+    /// The packed pairs as a lower triangle, each row on its own. What is above stays zero from the
+    /// beginning.
     #[inline(always)]
     unsafe fn expand<L: Lanes>(&self, pairs: *const f32) {
         for i in 0..self.n {
             let of_row = i + usize::from(self.itself);
-            // SAFETY: see `run`: all addresses lie in a row of a checked buffer or in the scratch space.
+            // SAFETY: see `run`: all addresses lie in a row of a checked buffer or in the scratch
+            // space.
             unsafe {
-                let (from, to) = (pairs.add(before(i, self.itself)), self.triangle.add(i * self.padded));
+                let (from, to) =
+                    (pairs.add(before(i, self.itself)), self.triangle.add(i * self.padded));
                 let mut j = 0;
                 while j < of_row {
-                    let v = if of_row - j >= L::N { L::load(from.add(j)) } else { L::load_part(from.add(j), of_row - j) };
+                    let v = if of_row - j >= L::N {
+                        L::load(from.add(j))
+                    } else {
+                        L::load_part(from.add(j), of_row - j)
+                    };
                     L::store(to.add(j), v);
                     j += L::N;
                 }
@@ -350,8 +425,8 @@ impl Backward {
         }
     }
 
-    /// Rows `i..i + R`, columns `c..c + C * N` of `dT = (G + G^T) T`, `G` the triangle; the direct part goes to row 0. The last
-    /// register may hang over the end of the row (only with `C = 1`).
+    /// Rows `i..i + R`, columns `c..c + C * N` of `dT = (G + G^T) T`, `G` the triangle; the direct
+    /// part goes to row 0. The last register may hang over the end of the row (only with `C = 1`).
     #[inline(always)]
     unsafe fn block<L: Lanes, const R: usize, const C: usize>(
         &self,
@@ -361,7 +436,8 @@ impl Backward {
         c: usize,
         dt: *mut f32,
     ) {
-        // SAFETY: see `run`: all addresses lie in a row of a checked buffer or in the scratch space.
+        // SAFETY: see `run`: all addresses lie in a row of a checked buffer or in the scratch
+        // space.
         unsafe {
             let part = self.d - c;
             let mut acc = [[L::splat(0.0); C]; R];

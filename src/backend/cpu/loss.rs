@@ -1,4 +1,5 @@
-//! Losses over logits: value and gradient. Batches are small beside all else, so this is plain code on one thread.
+//! Losses over logits: value and gradient. Batches are small beside all else, so this is plain code
+//! on one thread.
 
 use crate::engine::{LossKind, LossSpec};
 
@@ -20,11 +21,19 @@ pub fn probabilities(logits: &[f32], out: &mut [f32]) {
     }
 }
 
-/// Mean loss over the batch, summed in f64 in the order of the samples; in `dlogits` its gradient. All three slices hold one
-/// element a sample, at least one.
-pub fn forward_backward(spec: &LossSpec, logits: &[f32], labels: &[f32], dlogits: &mut [f32]) -> f64 {
+/// Mean loss over the batch, summed in f64 in the order of the samples; in `dlogits` its gradient.
+/// All three slices hold one element a sample, at least one.
+pub fn forward_backward(
+    spec: &LossSpec,
+    logits: &[f32],
+    labels: &[f32],
+    dlogits: &mut [f32],
+) -> f64 {
     let n = logits.len();
-    assert!(n > 0 && labels.len() == n && dlogits.len() == n, "one label and one gradient for each logit");
+    assert!(
+        n > 0 && labels.len() == n && dlogits.len() == n,
+        "one label and one gradient for each logit"
+    );
     let mut total = 0.0;
     for ((&z, &y), g) in logits.iter().zip(labels).zip(dlogits.iter_mut()) {
         let (loss, slope) = sample(spec, f64::from(z), f64::from(y));
@@ -50,7 +59,8 @@ fn sample(spec: &LossSpec, z: f64, y: f64) -> (f64, f64) {
         let loss = if on {
             -(y * clamped.ln() + (1.0 - y) * (1.0 - clamped).ln())
         } else {
-            // -(y ln p + (1 - y) ln(1 - p)) with ln p = -ln(1 + e^-z), so that nothing is lost for large |z|.
+            // -(y ln p + (1 - y) ln(1 - p)) with ln p = -ln(1 + e^-z), so that nothing is lost for
+            // large |z|.
             z.max(0.0) - y * z + (-z.abs()).exp().ln_1p()
         };
         (loss, p - y)

@@ -47,7 +47,10 @@ pub struct Input {
 
 fn capacity<T>(n: usize, what: &str) -> Result<Vec<T>> {
     let mut v = Vec::new();
-    v.try_reserve_exact(n).map_err(|_| BackendError::Memory { what: what.to_string(), bytes: (n * size_of::<T>()) as u64 })?;
+    v.try_reserve_exact(n).map_err(|_| BackendError::Memory {
+        what: what.to_string(),
+        bytes: (n * size_of::<T>()) as u64,
+    })?;
     Ok(v)
 }
 
@@ -80,7 +83,11 @@ impl Input {
     /// # Panics
     /// If it is larger than what there is room for.
     pub fn upload(&mut self, batch: &Batch) {
-        assert!(batch.len <= self.max_batch && batch.labels.len() == batch.len && batch.bags.len() == self.bags.len());
+        assert!(
+            batch.len <= self.max_batch
+                && batch.labels.len() == batch.len
+                && batch.bags.len() == self.bags.len()
+        );
         self.len = batch.len;
         let from = batch.dense.chunks_exact(self.dense_columns.max(1));
         for (to, from) in self.dense.get_mut().chunks_exact_mut(self.dense_width.max(1)).zip(from) {
@@ -89,7 +96,9 @@ impl Input {
         self.labels.clear();
         self.labels.extend_from_slice(&batch.labels);
         for (to, from) in self.bags.iter_mut().zip(&batch.bags) {
-            assert!(from.indices.len() <= to.indices.capacity() && from.offsets.len() == batch.len + 1);
+            assert!(
+                from.indices.len() <= to.indices.capacity() && from.offsets.len() == batch.len + 1
+            );
             to.indices.clear();
             to.indices.extend_from_slice(&from.indices);
             to.offsets.clear();

@@ -1,4 +1,5 @@
-//! Operations on multi-core CPUs. Instruction sets are chosen at run time; results do not depend on the number of threads.
+//! Operations on multi-core CPUs. Instruction sets are chosen at run time; results do not depend on
+//! the number of threads.
 
 mod affinity;
 mod backend;

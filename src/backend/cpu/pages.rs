@@ -1,5 +1,6 @@
-//! Memory for large buffers: zeros from the system, on huge pages where there is enough of it to fill one. Kernels walk across
-//! rows that lie kilobytes apart, so that on 4 KiB pages each step is a page of its own to translate.
+//! Memory for large buffers: zeros from the system, on huge pages where there is enough of it to
+//! fill one. Kernels walk across rows that lie kilobytes apart, so that on 4 KiB pages each step is
+//! a page of its own to translate.
 
 use crate::backend::{BackendError, Result};
 use memmap2::MmapMut;
@@ -24,8 +25,10 @@ impl Pages {
     /// # Errors
     /// If the system refuses the memory.
     pub fn zeros(len: usize, what: &str) -> Result<Self> {
-        let refuse = |bytes: usize| BackendError::Memory { what: what.to_string(), bytes: bytes as u64 };
-        let bytes = len.checked_mul(size_of::<f32>()).filter(|&b| b < isize::MAX as usize - HUGE_PAGE);
+        let refuse =
+            |bytes: usize| BackendError::Memory { what: what.to_string(), bytes: bytes as u64 };
+        let bytes =
+            len.checked_mul(size_of::<f32>()).filter(|&b| b < isize::MAX as usize - HUGE_PAGE);
         let bytes = bytes.ok_or_else(|| refuse(usize::MAX))?;
         let align = if bytes >= HUGE_PAGE { HUGE_PAGE } else { LINE };
         let map = MmapMut::map_anon(bytes + align).map_err(|_| refuse(bytes))?;
@@ -47,7 +50,9 @@ impl Pages {
     /// The elements, to change.
     pub fn get_mut(&mut self) -> &mut [f32] {
         // SAFETY: as in `get`; `&mut self` makes the reference the only one.
-        unsafe { std::slice::from_raw_parts_mut(self.map.as_mut_ptr().add(self.start).cast(), self.len) }
+        unsafe {
+            std::slice::from_raw_parts_mut(self.map.as_mut_ptr().add(self.start).cast(), self.len)
+        }
     }
 }
 
@@ -60,7 +65,10 @@ mod tests {
         for len in [0, 1, 17, HUGE_PAGE / 4 - 1, HUGE_PAGE / 4 + 5] {
             let mut pages = Pages::zeros(len, "a test").unwrap();
             assert!(pages.get().len() == len && pages.get().iter().all(|&v| v == 0.0));
-            assert_eq!(pages.get().as_ptr() as usize % if len * 4 >= HUGE_PAGE { HUGE_PAGE } else { LINE }, 0);
+            assert_eq!(
+                pages.get().as_ptr() as usize % if len * 4 >= HUGE_PAGE { HUGE_PAGE } else { LINE },
+                0
+            );
             pages.get_mut().fill(1.0);
         }
         for len in [usize::MAX, usize::MAX / 8, 1 << 55] {

@@ -1,7 +1,8 @@
 //! Fork and join without allocation: one parallel region at a time, work handed out in chunks.
 //!
-//! Kernels cut their work into chunks whose borders depend on shapes alone, never on the number of threads; each chunk writes
-//! its own output. Who runs a chunk then does not matter, which is what makes results bitwise equal for any thread count.
+//! Kernels cut their work into chunks whose borders depend on shapes alone, never on the number of
+//! threads; each chunk writes its own output. Who runs a chunk then does not matter, which is what
+//! makes results bitwise equal for any thread count.
 
 use super::affinity;
 use std::{
@@ -13,7 +14,8 @@ use std::{
     thread::JoinHandle,
 };
 
-/// Spins of a waiting thread before it sleeps. A region follows the last one within microseconds during a step.
+/// Spins of a waiting thread before it sleeps. A region follows the last one within microseconds
+/// during a step.
 const SPINS: u32 = 20_000;
 
 type Job<'a> = &'a (dyn Fn(usize, usize) + Sync);
@@ -33,8 +35,9 @@ struct Shared {
     wake: Condvar,
 }
 
-// SAFETY: `job` is written only by the thread that holds `&mut`-like ownership of the region (see `Pool::run`), while
-// `active == 0`, and read by workers only between the release store of `epoch` and their decrement of `active`.
+// SAFETY: `job` is written only by the thread that holds `&mut`-like ownership of the region (see
+// `Pool::run`), while `active == 0`, and read by workers only between the release store of `epoch`
+// and their decrement of `active`.
 unsafe impl Sync for Shared {}
 
 /// A fixed set of threads; the calling thread is one of them.
@@ -57,8 +60,8 @@ impl Pool {
         Pool::with_pinning(threads, false)
     }
 
-    /// The same; with `pin`, thread `i` keeps to the `i`-th core that the process may use. The caller stays free, because threads
-    /// that it starts later would inherit its core.
+    /// The same; with `pin`, thread `i` keeps to the `i`-th core that the process may use. The
+    /// caller stays free, because threads that it starts later would inherit its core.
     pub fn with_pinning(threads: usize, pin: bool) -> Self {
         let shared = Arc::new(Shared {
             job: UnsafeCell::new(None),
@@ -93,8 +96,9 @@ impl Pool {
         self.workers.len() + 1
     }
 
-    /// Calls `f(chunk, thread)` once for every `chunk` in `0..chunks`, `thread < self.threads()` (for scratch space: no two
-    /// calls run at once with the same `thread`), and returns when all are done. Allocates nothing.
+    /// Calls `f(chunk, thread)` once for every `chunk` in `0..chunks`, `thread < self.threads()`
+    /// (for scratch space: no two calls run at once with the same `thread`), and returns when all
+    /// are done. Allocates nothing.
     ///
     /// # Panics
     /// If called from inside a region of the same pool, or if `f` panics.
@@ -109,8 +113,8 @@ impl Pool {
         assert!(!self.busy.swap(true, Ordering::Acquire), "a pool runs one region at a time");
         let s = &*self.shared;
         let job: Job<'_> = &f;
-        // SAFETY: the lifetime is erased only for the time of this call: it returns (or unwinds) after `active` has fallen to
-        // 0, when no worker can touch the closure any more.
+        // SAFETY: the lifetime is erased only for the time of this call: it returns (or unwinds)
+        // after `active` has fallen to 0, when no worker can touch the closure any more.
         unsafe { *s.job.get() = Some(std::mem::transmute::<Job<'_>, Job<'static>>(job)) };
         s.chunks.store(chunks, Ordering::Relaxed);
         s.next.store(0, Ordering::Relaxed);
@@ -133,17 +137,24 @@ impl Pool {
         assert!(!s.panicked.swap(false, Ordering::Relaxed), "a kernel thread panicked");
     }
 
-    /// Calls `f(chunk, thread, part)` once for every part of `slice`, cut into chunks of `len` elements (the last may be
-    /// shorter). The safe form of [`Pool::run`] with [`SharedMut`] where each chunk writes one contiguous part.
+    /// Calls `f(chunk, thread, part)` once for every part of `slice`, cut into chunks of `len`
+    /// elements (the last may be shorter). The safe form of [`Pool::run`] with [`SharedMut`] where
+    /// each chunk writes one contiguous part.
     ///
     /// # Panics
     /// If `len` is 0, and as [`Pool::run`].
-    pub fn for_each_chunk<T: Send>(&self, slice: &mut [T], len: usize, f: impl Fn(usize, usize, &mut [T]) + Sync) {
+    pub fn for_each_chunk<T: Send>(
+        &self,
+        slice: &mut [T],
+        len: usize,
+        f: impl Fn(usize, usize, &mut [T]) + Sync,
+    ) {
         let total = slice.len();
         let shared = SharedMut::new(slice);
         self.run(total.div_ceil(len), |chunk, thread| {
             let at = chunk * len;
-            // SAFETY: chunks are disjoint, each is visited once, and `slice` is borrowed until `run` returns.
+            // SAFETY: chunks are disjoint, each is visited once, and `slice` is borrowed until
+            // `run` returns.
             f(chunk, thread, unsafe { shared.slice(at, len.min(total - at)) });
         });
     }
@@ -179,7 +190,8 @@ fn worker(s: &Shared, id: usize) {
             }
         }
         seen = s.epoch.load(Ordering::Acquire);
-        // SAFETY: the caller wrote `job` before it raised `epoch`, and waits for `active` before it touches it again.
+        // SAFETY: the caller wrote `job` before it raised `epoch`, and waits for `active` before it
+        // touches it again.
         if let Some(job) = unsafe { *s.job.get() }
             && std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| drain(s, job, id))).is_err()
         {
@@ -220,7 +232,8 @@ impl<T> SharedMut<T> {
     /// The part `at..at + len`.
     ///
     /// # Safety
-    /// No two live references may overlap, and the slice given to [`SharedMut::new`] must outlive the result.
+    /// No two live references may overlap, and the slice given to [`SharedMut::new`] must outlive
+    /// the result.
     #[allow(clippy::mut_from_ref)]
     pub unsafe fn slice(&self, at: usize, len: usize) -> &mut [T] {
         assert!(at + len <= self.1, "range {at}+{len} of a slice of {}", self.1);
@@ -267,8 +280,9 @@ mod tests {
     fn chunks_of_a_slice_cover_it_once() {
         for (n, len) in [(0, 3), (1, 3), (9, 3), (10, 3), (1000, 7)] {
             let mut x = vec![0usize; n];
-            Pool::new(2)
-                .for_each_chunk(&mut x, len, |c, _, part| part.iter_mut().enumerate().for_each(|(i, v)| *v += c * len + i + 1));
+            Pool::new(2).for_each_chunk(&mut x, len, |c, _, part| {
+                part.iter_mut().enumerate().for_each(|(i, v)| *v += c * len + i + 1)
+            });
             assert!(x.iter().enumerate().all(|(i, &v)| v == i + 1));
         }
     }

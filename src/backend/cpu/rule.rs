@@ -13,7 +13,8 @@ impl<L: Lanes> Clone for Register<L> {
 }
 impl<L: Lanes> Copy for Register<L> {}
 
-// SAFETY (all blocks): registers exist only where the machine has the instruction set, see `Register`.
+// SAFETY (all blocks): registers exist only where the machine has the instruction set, see
+// `Register`.
 impl<L: Lanes> Arithmetic for Register<L> {
     #[inline(always)]
     fn of(x: f32) -> Self {
@@ -44,17 +45,25 @@ impl<L: Lanes> Arithmetic for Register<L> {
 /// Updates `n` parameters by `scale * g`.
 ///
 /// # Safety
-/// The machine must have the instruction set of `L`; `p`, `g` and the state that the rule has must hold `n` floats, nobody else
-/// may look at `p` and the state meanwhile.
+/// The machine must have the instruction set of `L`; `p`, `g` and the state that the rule has must
+/// hold `n` floats, nobody else may look at `p` and the state meanwhile.
 #[inline(always)]
-pub(crate) unsafe fn update<L: Lanes, R: Rule>(rule: R, n: usize, scale: f32, p: *mut f32, g: *const f32, state: [*mut f32; 2]) {
+pub(crate) unsafe fn update<L: Lanes, R: Rule>(
+    rule: R,
+    n: usize,
+    scale: f32,
+    p: *mut f32,
+    g: *const f32,
+    state: [*mut f32; 2],
+) {
     let mut i = 0;
     while i < n {
         let left = n - i;
         // SAFETY: the caller's promise.
         unsafe {
             let g = L::mul(L::splat(scale), load_up_to::<L>(g.add(i), left));
-            // No closures here: code inside one is not compiled for the instruction set unless the compiler happens to inline it.
+            // No closures here: code inside one is not compiled for the instruction set unless the
+            // compiler happens to inline it.
             let mut old = [Register::<L>(L::splat(0.0)); 2];
             for k in 0..R::STATES {
                 old[k] = Register(load_up_to::<L>(state[k].add(i), left));
@@ -74,7 +83,13 @@ pub(crate) unsafe fn update<L: Lanes, R: Rule>(rule: R, n: usize, scale: f32, p:
 /// # Safety
 /// As [`update`]; a rule with [`Rule::ROWWISE`] has one float of state.
 #[inline(always)]
-pub(crate) unsafe fn update_row<L: Lanes, R: Rule>(rule: R, n: usize, p: *mut f32, g: *const f32, state: [*mut f32; 2]) {
+pub(crate) unsafe fn update_row<L: Lanes, R: Rule>(
+    rule: R,
+    n: usize,
+    p: *mut f32,
+    g: *const f32,
+    state: [*mut f32; 2],
+) {
     // SAFETY: the caller's promise.
     unsafe {
         if !R::ROWWISE {
@@ -85,7 +100,10 @@ pub(crate) unsafe fn update_row<L: Lanes, R: Rule>(rule: R, n: usize, p: *mut f3
         let mut i = 0;
         while i < n {
             let (p, left) = (p.add(i), n - i);
-            let (old, g) = (Register::<L>(load_up_to::<L>(p, left)), Register(load_up_to::<L>(g.add(i), left)));
+            let (old, g) = (
+                Register::<L>(load_up_to::<L>(p, left)),
+                Register(load_up_to::<L>(g.add(i), left)),
+            );
             store_up_to::<L>(p, left, rule.apply_scaled(old, g, Register::of(m)).0);
             i += L::N;
         }

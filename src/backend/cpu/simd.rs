@@ -1,7 +1,8 @@
 //! Registers of f32 for kernels that are written once and compiled for each instruction set.
 //!
-//! A kernel implements [`Kernel`]; [`launch`] runs it with the registers of an [`Isa`]. Its `run` must be `#[inline(always)]`,
-//! and so must be all that it calls with `L`, or the code is not compiled for the instruction set.
+//! A kernel implements [`Kernel`]; [`launch`] runs it with the registers of an [`Isa`]. Its `run`
+//! must be `#[inline(always)]`, and so must be all that it calls with `L`, or the code is not
+//! compiled for the instruction set.
 
 #[cfg(target_arch = "x86_64")]
 mod x86;
@@ -12,8 +13,8 @@ use crate::embedding::sixteen;
 /// A register of f32.
 ///
 /// # Safety
-/// All methods need the instruction set of the implementation. Loads and stores need valid memory for the lanes that they touch;
-/// no alignment is asked for.
+/// All methods need the instruction set of the implementation. Loads and stores need valid memory
+/// for the lanes that they touch; no alignment is asked for.
 pub(crate) trait Lanes: Copy {
     /// Floats in a register.
     const N: usize;
@@ -29,8 +30,8 @@ pub(crate) trait Lanes: Copy {
     unsafe fn store(p: *mut f32, v: Self::V);
     /// Writes the first `n < N` lanes to `p`.
     unsafe fn store_part(p: *mut f32, n: usize, v: Self::V);
-    /// As `store`, past the caches where `p` is aligned to a register and the instruction set can. Other threads see it after
-    /// [`Lanes::fence`].
+    /// As `store`, past the caches where `p` is aligned to a register and the instruction set can.
+    /// Other threads see it after [`Lanes::fence`].
     #[inline(always)]
     unsafe fn stream(p: *mut f32, v: Self::V) {
         // SAFETY: as the caller's.
@@ -55,18 +56,29 @@ pub(crate) trait Lanes: Copy {
     unsafe fn sum(v: Self::V) -> f32;
     /// Adds the square of lane `i` to `sums[i]` for all lanes, in f64, where the product is exact.
     unsafe fn add_squares(v: Self::V, sums: *mut f64);
-    /// Reads `rows` by `cols` floats at `from` (both at most `N`), rows `stride` apart, and writes them at `to` with rows and
-    /// columns exchanged: `cols` rows, `to_stride` apart, of `N` floats, those from `rows` on zero.
-    unsafe fn transpose(from: *const f32, stride: usize, rows: usize, cols: usize, to: *mut f32, to_stride: usize);
+    /// Reads `rows` by `cols` floats at `from` (both at most `N`), rows `stride` apart, and writes
+    /// them at `to` with rows and columns exchanged: `cols` rows, `to_stride` apart, of `N` floats,
+    /// those from `rows` on zero.
+    unsafe fn transpose(
+        from: *const f32,
+        stride: usize,
+        rows: usize,
+        cols: usize,
+        to: *mut f32,
+        to_stride: usize,
+    );
     /// `n` bf16 at `p` (at most `N`), zeros in the other lanes.
     unsafe fn load_bf16(p: *const u16, n: usize) -> Self::V;
     /// `n` f16 at `p` (at most `N`), zeros in the other lanes.
     unsafe fn load_f16(p: *const u16, n: usize) -> Self::V;
-    /// `n` numbers (at most `N`) of halves at `high` and `low` ([`sixteen::split`]), zeros in the other lanes.
+    /// `n` numbers (at most `N`) of halves at `high` and `low` ([`sixteen::split`]), zeros in the
+    /// other lanes.
     unsafe fn load_split(high: *const u16, low: *const u16, n: usize) -> Self::V;
-    /// Writes the first `n` lanes (at most `N`) as bf16, rounded with the `N` numbers at `noise` ([`sixteen::round_bf16`]).
+    /// Writes the first `n` lanes (at most `N`) as bf16, rounded with the `N` numbers at `noise`
+    /// ([`sixteen::round_bf16`]).
     unsafe fn store_bf16(p: *mut u16, n: usize, v: Self::V, noise: *const u16);
-    /// Writes the first `n` lanes (at most `N`) as f16, rounded with the `N` numbers at `noise` ([`sixteen::round_f16`]).
+    /// Writes the first `n` lanes (at most `N`) as f16, rounded with the `N` numbers at `noise`
+    /// ([`sixteen::round_f16`]).
     unsafe fn store_f16(p: *mut u16, n: usize, v: Self::V, noise: *const u16);
     /// Writes the halves of the first `n` lanes (at most `N`).
     unsafe fn store_split(high: *mut u16, low: *mut u16, n: usize, v: Self::V);
@@ -111,7 +123,8 @@ pub(crate) fn prefetch<T>(p: *const T) {
 /// Bytes of a cache line.
 const LINE: usize = 64;
 
-/// Asks for `len` numbers at `p`, at most eight cache lines of them (the hardware goes on by itself).
+/// Asks for `len` numbers at `p`, at most eight cache lines of them (the hardware goes on by
+/// itself).
 #[inline(always)]
 pub(crate) fn prefetch_row<T>(p: *const T, len: usize) {
     let line = LINE / size_of::<T>();
@@ -211,10 +224,20 @@ impl Lanes for Plain {
         }
     }
     #[inline(always)]
-    unsafe fn transpose(from: *const f32, stride: usize, rows: usize, cols: usize, to: *mut f32, to_stride: usize) {
+    unsafe fn transpose(
+        from: *const f32,
+        stride: usize,
+        rows: usize,
+        cols: usize,
+        to: *mut f32,
+        to_stride: usize,
+    ) {
         for c in 0..cols {
             for r in 0..PLAIN {
-                unsafe { *to.add(c * to_stride + r) = if r < rows { *from.add(r * stride + c) } else { 0.0 } };
+                unsafe {
+                    *to.add(c * to_stride + r) =
+                        if r < rows { *from.add(r * stride + c) } else { 0.0 }
+                };
             }
         }
     }

@@ -1,4 +1,5 @@
-//! Updates of embedding rows: gradients of bags summed by row in the order of the batch, then the rule, in one sweep.
+//! Updates of embedding rows: gradients of bags summed by row in the order of the batch, then the
+//! rule, in one sweep.
 
 mod sweep;
 mod visit;
@@ -34,7 +35,8 @@ pub struct BagGradient<'a> {
     pub bags: &'a [Bags],
     /// `[B, tables * dim]`: table `k` in columns `k * dim..(k + 1) * dim`.
     pub pooled: Rows<'a>,
-    /// `l2 * p` is added to the gradient of every element `p` of all rows, touched or not; 0 is off.
+    /// `l2 * p` is added to the gradient of every element `p` of all rows, touched or not; 0 is
+    /// off.
     pub l2: f32,
 }
 
@@ -52,7 +54,8 @@ pub struct SparseUpdate {
 }
 
 impl SparseUpdate {
-    /// Scratch space for `threads` threads and the rows of all sets of `tables` tables with up to `max_dim` columns.
+    /// Scratch space for `threads` threads and the rows of all sets of `tables` tables with up to
+    /// `max_dim` columns.
     pub fn new(max_dim: usize, tables: usize, threads: usize) -> Self {
         let row_len = max_dim.next_multiple_of(PAD);
         SparseUpdate {
@@ -64,23 +67,33 @@ impl SparseUpdate {
         }
     }
 
-    /// Makes room for [`SparseUpdate::sum_squares`] of batches with up to `ids[k]` ids of table `k`.
+    /// Makes room for [`SparseUpdate::sum_squares`] of batches with up to `ids[k]` ids of table
+    /// `k`.
     pub fn reserve(&mut self, ids: impl Iterator<Item = usize>) {
         let chunks = ids.map(|n| n.div_ceil(SPAN)).sum();
         self.partials.reserve(chunks);
     }
 
-    /// Sum of squares of the gradient of all rows (coalesced, `l2` term included) and of row weights, if trained; in f64, in an
-    /// order that depends on the batch alone.
+    /// Sum of squares of the gradient of all rows (coalesced, `l2` term included) and of row
+    /// weights, if trained; in f64, in an order that depends on the batch alone.
     ///
     /// # Panics
     /// If shapes do not fit each other.
-    pub fn sum_squares(&mut self, pool: &Pool, isa: Isa, set: &TableSet, groups: &Groups, gradient: BagGradient<'_>) -> f64 {
+    pub fn sum_squares(
+        &mut self,
+        pool: &Pool,
+        isa: Isa,
+        set: &TableSet,
+        groups: &Groups,
+        gradient: BagGradient<'_>,
+    ) -> f64 {
         let all_rows = gradient.l2 != 0.0;
         let chunks = self.plan(pool, set, groups, gradient, all_rows);
         self.partials.clear();
         // Room for the largest batch at once, so that no later one allocates.
-        self.partials.reserve(chunks.max((0..groups.tables()).map(|k| groups.capacity(k).div_ceil(SPAN)).sum()));
+        self.partials.reserve(
+            chunks.max((0..groups.tables()).map(|k| groups.capacity(k).div_ceil(SPAN)).sum()),
+        );
         self.partials.resize(chunks, 0.0);
         let partials = SharedMut::new(&mut self.partials);
         let rows = SharedMut::new(&mut self.rows);
@@ -90,12 +103,16 @@ impl SparseUpdate {
             let scratch = rows.as_ptr().wrapping_add(thread * SCRATCH * row_len);
             // SAFETY: each chunk has its own sum.
             let sum = unsafe { &mut partials.slice(chunk, 1)[0] };
-            launch(isa, Sweep { work, scratch, row_len, visit: Squares { sums: [0.0; 16], total: sum } });
+            launch(
+                isa,
+                Sweep { work, scratch, row_len, visit: Squares { sums: [0.0; 16], total: sum } },
+            );
         });
         self.partials.iter().sum()
     }
 
-    /// Updates the rows that the batch touched, and all others if the rule or `gradient.l2` asks for it.
+    /// Updates the rows that the batch touched, and all others if the rule or `gradient.l2` asks
+    /// for it.
     ///
     /// # Panics
     /// If shapes do not fit each other, or the set was made for another rule.
@@ -111,7 +128,9 @@ impl SparseUpdate {
         match update.step {
             Step::Sgd(rule) => self.update_by(pool, isa, set, groups, gradient, rule, update),
             Step::Adagrad(rule) => self.update_by(pool, isa, set, groups, gradient, rule, update),
-            Step::RowwiseAdagrad(rule) => self.update_by(pool, isa, set, groups, gradient, rule, update),
+            Step::RowwiseAdagrad(rule) => {
+                self.update_by(pool, isa, set, groups, gradient, rule, update)
+            }
             Step::Adam(rule) => self.update_by(pool, isa, set, groups, gradient, rule, update),
         }
     }
@@ -132,40 +151,85 @@ impl SparseUpdate {
             let width = if R::ROWWISE { 1 } else { width };
             state.len() == R::STATES && state.iter().all(|s| same_shape(s, &set.tables, width))
         };
-        assert!(kept(&set.state, set.dim) && learned.is_none_or(|w| kept(&w.state, 1)), "the set has the state of another rule");
+        assert!(
+            kept(&set.state, set.dim) && learned.is_none_or(|w| kept(&w.state, 1)),
+            "the set has the state of another rule"
+        );
         let all_rows = set.all_rows || gradient.l2 != 0.0;
         let chunks = self.plan(pool, set, groups, gradient, all_rows);
         let rows = SharedMut::new(&mut self.rows);
         let (first_chunk, row_len) = (&self.first_chunk, self.row_len);
         let set: &TableSet = set;
         pool.run(chunks, |chunk, thread| {
-            let work = Work::new(set, groups, gradient, all_rows, first_chunk, chunk, update.scale, update.noise);
+            let work = Work::new(
+                set,
+                groups,
+                gradient,
+                all_rows,
+                first_chunk,
+                chunk,
+                update.scale,
+                update.noise,
+            );
             let scratch = rows.as_ptr().wrapping_add(thread * SCRATCH * row_len);
             let k = work.table;
             let state = Slots::of(&set.state, k);
             let learned = set.weights.as_ref().filter(|w| w.learned);
-            let visit = Apply { rule, state, weight_state: learned.map(|w| Slots::of(&w.state, k)) };
+            let visit =
+                Apply { rule, state, weight_state: learned.map(|w| Slots::of(&w.state, k)) };
             launch(isa, Sweep { work, scratch, row_len, visit });
         });
     }
 
     /// Checks shapes and cuts the work; returns the number of chunks.
-    fn plan(&mut self, pool: &Pool, set: &TableSet, groups: &Groups, gradient: BagGradient<'_>, all_rows: bool) -> usize {
+    fn plan(
+        &mut self,
+        pool: &Pool,
+        set: &TableSet,
+        groups: &Groups,
+        gradient: BagGradient<'_>,
+        all_rows: bool,
+    ) -> usize {
         let (n, dim) = (set.tables.len(), set.dim);
-        assert!(groups.tables() == n && gradient.bags.len() == n, "{n} tables, as many groups and bags");
-        assert!(pool.threads() <= self.threads && dim <= self.row_len, "scratch space for all threads and rows");
+        assert!(
+            groups.tables() == n && gradient.bags.len() == n,
+            "{n} tables, as many groups and bags"
+        );
+        assert!(
+            pool.threads() <= self.threads && dim <= self.row_len,
+            "scratch space for all threads and rows"
+        );
         let samples = gradient.bags.first().map_or(0, |b| b.offsets.len() - 1);
-        let needed = if samples == 0 { 0 } else { (samples - 1) * gradient.pooled.stride + n * dim };
+        let needed =
+            if samples == 0 { 0 } else { (samples - 1) * gradient.pooled.stride + n * dim };
         assert!(gradient.pooled.data.len() >= needed, "{samples} rows of pooled gradients");
-        assert!(set.weights.as_ref().is_none_or(|w| same_shape(&w.tables, &set.tables, 1)), "one weight for each row");
+        assert!(
+            set.weights.as_ref().is_none_or(|w| same_shape(&w.tables, &set.tables, 1)),
+            "one weight for each row"
+        );
         self.first_chunk.resize(n + 1, 0);
         for (k, table) in set.tables.iter().enumerate() {
             assert_eq!(table.dim(), dim, "tables of a set have the same dimension");
-            assert_eq!(gradient.bags[k].offsets.len(), samples + 1, "bags of all tables have the same samples");
-            assert_eq!(gradient.bags[k].indices.len(), groups.keys(k).len(), "the bags that were grouped");
+            assert_eq!(
+                gradient.bags[k].offsets.len(),
+                samples + 1,
+                "bags of all tables have the same samples"
+            );
+            assert_eq!(
+                gradient.bags[k].indices.len(),
+                groups.keys(k).len(),
+                "the bags that were grouped"
+            );
             let keys = groups.keys(k);
-            assert!(keys.last().is_none_or(|&key| row_of(key) < table.rows()), "groups of tables of the same sizes");
-            let chunks = if all_rows { table.rows().div_ceil(rows_a_chunk(dim)) } else { keys.len().div_ceil(SPAN) };
+            assert!(
+                keys.last().is_none_or(|&key| row_of(key) < table.rows()),
+                "groups of tables of the same sizes"
+            );
+            let chunks = if all_rows {
+                table.rows().div_ceil(rows_a_chunk(dim))
+            } else {
+                keys.len().div_ceil(SPAN)
+            };
             self.first_chunk[k + 1] = self.first_chunk[k] + chunks;
         }
         self.first_chunk[n]
@@ -174,23 +238,35 @@ impl SparseUpdate {
 
 /// Whether there is a table of `width` columns for each of `tables`, with as many rows.
 fn same_shape(set: &[Table], tables: &[RowTable], width: usize) -> bool {
-    set.len() == tables.len() && set.iter().zip(tables).all(|(s, t)| s.rows() == t.rows() && s.dim() == width)
+    set.len() == tables.len()
+        && set.iter().zip(tables).all(|(s, t)| s.rows() == t.rows() && s.dim() == width)
 }
 
 fn rows_a_chunk(dim: usize) -> usize {
     (ELEMENTS / dim.max(1)).max(1)
 }
 
-/// Gradient of table `k` written out, `[rows, dim]`, and that of its row weights, `[rows]`, if they are trained (else
-/// `weights` stays as it is). For tests and diagnosis: one thread, in the same order as the update.
+/// Gradient of table `k` written out, `[rows, dim]`, and that of its row weights, `[rows]`, if they
+/// are trained (else `weights` stays as it is). For tests and diagnosis: one thread, in the same
+/// order as the update.
 ///
 /// # Panics
 /// If shapes do not fit each other.
-pub fn gradient(set: &TableSet, k: usize, groups: &Groups, gradient: BagGradient<'_>, rows: &mut [f32], weights: &mut [f32]) {
+pub fn gradient(
+    set: &TableSet,
+    k: usize,
+    groups: &Groups,
+    gradient: BagGradient<'_>,
+    rows: &mut [f32],
+    weights: &mut [f32],
+) {
     let table = &set.tables[k];
     assert_eq!(rows.len(), table.elements(), "the gradient of a table has its size");
     let learned = set.weights.as_ref().is_some_and(|w| w.learned);
-    assert!(!learned || weights.len() == table.rows(), "the gradient of row weights has their size");
+    assert!(
+        !learned || weights.len() == table.rows(),
+        "the gradient of row weights has their size"
+    );
     let mut scratch = vec![0.0; SCRATCH * set.dim];
     let mut plan = SparseUpdate::new(set.dim, set.tables.len(), 1);
     let pool = Pool::new(1);

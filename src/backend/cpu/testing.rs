@@ -39,7 +39,8 @@ impl Numbers {
         (0..n).map(|_| self.float()).collect()
     }
 
-    /// Bags of 0 to `hotness` ids below `rows`, some of them several times in a bag; exactly one each if `hotness` is 0.
+    /// Bags of 0 to `hotness` ids below `rows`, some of them several times in a bag; exactly one
+    /// each if `hotness` is 0.
     pub(crate) fn bags(&mut self, samples: usize, rows: usize, hotness: usize) -> Bags {
         let mut bags = Bags::default();
         bags.clear();
@@ -59,7 +60,10 @@ impl Numbers {
 pub(crate) fn close(got: &[f32], want: &[f64], size: f64, what: &str) {
     assert_eq!(got.len(), want.len(), "{what}");
     for (i, (&g, &w)) in got.iter().zip(want).enumerate() {
-        assert!((f64::from(g) - w).abs() <= 1e-6 * (size + w.abs()), "{what}: element {i} is {g}, should be {w}");
+        assert!(
+            (f64::from(g) - w).abs() <= 1e-6 * (size + w.abs()),
+            "{what}: element {i} is {g}, should be {w}"
+        );
     }
 }
 

@@ -1,8 +1,10 @@
-//! Text made of fields: where its separators are, and fields of digits as numbers, many bytes at a time.
+//! Text made of fields: where its separators are, and fields of digits as numbers, many bytes at a
+//! time.
 //!
-//! It lives here because it needs an instruction set chosen at run time and `unsafe`; it knows tabs, line feeds and digits, but
-//! no format. Eight fields are read at once: eight characters each, behind leading zeros (the bytes in front of a shorter field
-//! are replaced), pairs of digits joined three times over.
+//! It lives here because it needs an instruction set chosen at run time and `unsafe`; it knows
+//! tabs, line feeds and digits, but no format. Eight fields are read at once: eight characters
+//! each, behind leading zeros (the bytes in front of a shorter field are replaced), pairs of digits
+//! joined three times over.
 
 #[cfg(target_arch = "x86_64")]
 mod x86;
@@ -46,9 +48,12 @@ impl Separators {
         self.at.clear();
         self.lines.clear();
         match isa {
-            // SAFETY: an `Isa` other than `Portable` is only made where the machine has it; operations on bytes are asked for.
+            // SAFETY: an `Isa` other than `Portable` is only made where the machine has it;
+            // operations on bytes are asked for.
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 | Isa::Avx512Bf16 if x86::has_bytes() => unsafe { x86::find_avx512(self, text) },
+            Isa::Avx512 | Isa::Avx512Bf16 if x86::has_bytes() => unsafe {
+                x86::find_avx512(self, text)
+            },
             // SAFETY: as above; AVX-512 includes AVX2.
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2 | Isa::Avx512 | Isa::Avx512Bf16 => unsafe { x86::find_avx2(self, text) },
@@ -58,17 +63,29 @@ impl Separators {
     }
 }
 
-/// Reads columns of eight fields: `out[c][i]` is the number in the `lens[c][i]` bytes of `text` before `ends[c][i]`, 0 if there
-/// are none. Whether all of them are digits; if not, the numbers mean nothing.
+/// Reads columns of eight fields: `out[c][i]` is the number in the `lens[c][i]` bytes of `text`
+/// before `ends[c][i]`, 0 if there are none. Whether all of them are digits; if not, the numbers
+/// mean nothing.
 ///
 /// # Panics
-/// If the slices differ in length, or a field ends before byte 8 or behind the text, or is longer than [`LONGEST`].
-pub fn read(isa: Isa, base: Base, text: &[u8], ends: &[[u32; GROUP]], lens: &[[u32; GROUP]], out: &mut [[u32; GROUP]]) -> bool {
+/// If the slices differ in length, or a field ends before byte 8 or behind the text, or is longer
+/// than [`LONGEST`].
+pub fn read(
+    isa: Isa,
+    base: Base,
+    text: &[u8],
+    ends: &[[u32; GROUP]],
+    lens: &[[u32; GROUP]],
+    out: &mut [[u32; GROUP]],
+) -> bool {
     let columns = Columns { text, ends, lens };
     match isa {
-        // SAFETY: an `Isa` other than `Portable` is only made where the machine has it; operations on bytes are asked for.
+        // SAFETY: an `Isa` other than `Portable` is only made where the machine has it; operations
+        // on bytes are asked for.
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx512 | Isa::Avx512Bf16 if x86::has_bytes() => unsafe { x86::read_avx512(base, columns, out) },
+        Isa::Avx512 | Isa::Avx512Bf16 if x86::has_bytes() => unsafe {
+            x86::read_avx512(base, columns, out)
+        },
         // SAFETY: as above.
         #[cfg(target_arch = "x86_64")]
         Isa::Avx2 | Isa::Avx512 | Isa::Avx512Bf16 => unsafe { x86::read_avx2(base, columns, out) },
@@ -80,12 +97,19 @@ pub fn read(isa: Isa, base: Base, text: &[u8], ends: &[[u32; GROUP]], lens: &[[u
 /// What an instruction set must do.
 ///
 /// # Safety
-/// All methods need the instruction set of the implementation, and readable bytes where they say so.
+/// All methods need the instruction set of the implementation, and readable bytes where they say
+/// so.
 trait Bytes {
     /// Which of the 64 bytes at `p` are tabs, and which are line feeds; bit 0 is the first byte.
     unsafe fn masks(p: *const u8) -> (u64, u64);
     /// Eight fields; `text[ends[i] - 8..ends[i]]` must be readable, `lens[i]` at most 8.
-    unsafe fn group(base: Base, text: *const u8, ends: &[u32; GROUP], lens: &[u32; GROUP], out: &mut [u32; GROUP]) -> bool;
+    unsafe fn group(
+        base: Base,
+        text: *const u8,
+        ends: &[u32; GROUP],
+        lens: &[u32; GROUP],
+        out: &mut [u32; GROUP],
+    ) -> bool;
 }
 
 #[derive(Clone, Copy)]
@@ -101,14 +125,20 @@ impl Columns<'_> {
     #[inline(always)]
     unsafe fn read<B: Bytes>(self, base: Base, out: &mut [[u32; GROUP]]) -> bool {
         let Columns { text, ends, lens } = self;
-        assert!(ends.len() == lens.len() && ends.len() == out.len(), "columns of different lengths");
-        let (first, last) = ends.as_flattened().iter().fold((u32::MAX, 0), |(a, b), &e| (a.min(e), b.max(e)));
+        assert!(
+            ends.len() == lens.len() && ends.len() == out.len(),
+            "columns of different lengths"
+        );
+        let (first, last) =
+            ends.as_flattened().iter().fold((u32::MAX, 0), |(a, b), &e| (a.min(e), b.max(e)));
         let longest = lens.as_flattened().iter().fold(0, |a, &l| a.max(l));
-        let within = first >= LONGEST as u32 && last as usize <= text.len() && longest <= LONGEST as u32;
+        let within =
+            first >= LONGEST as u32 && last as usize <= text.len() && longest <= LONGEST as u32;
         assert!(within, "a field of {longest} bytes between {first} and {last} of {}", text.len());
         let mut good = true;
         for ((ends, lens), out) in ends.iter().zip(lens).zip(out) {
-            // SAFETY: every field and the eight bytes before its end lie within the text by the assertion.
+            // SAFETY: every field and the eight bytes before its end lie within the text by the
+            // assertion.
             good &= unsafe { B::group(base, text.as_ptr(), ends, lens, out) };
         }
         good
@@ -140,11 +170,12 @@ impl Separators {
         let n = both.count_ones() as usize;
         self.at.reserve(BLOCK);
         let mut to = self.at.as_mut_ptr().wrapping_add(before);
-        // Four at a time: most blocks have some ten, and a loop of unknown length is guessed wrong at its end.
+        // Four at a time: most blocks have some ten, and a loop of unknown length is guessed wrong
+        // at its end.
         while both != 0 {
             for _ in 0..4 {
-                // SAFETY: at most 64 separators in steps of four, and there is room for 64. What is written behind the last one
-                // is not kept.
+                // SAFETY: at most 64 separators in steps of four, and there is room for 64. What is
+                // written behind the last one is not kept.
                 unsafe { to.write(start + (both.trailing_zeros() & 63)) };
                 to = to.wrapping_add(1);
                 both &= both.wrapping_sub(1);
@@ -194,7 +225,8 @@ impl Plain {
         match base {
             Base::Decimal => {
                 let d = v & (0x0f * EACH);
-                // Pairs of digits, of pairs, of fours; the first character is the lowest byte and counts most.
+                // Pairs of digits, of pairs, of fours; the first character is the lowest byte and
+                // counts most.
                 let pairs = (d.wrapping_mul(10) + (d >> 8)) & 0x00ff_00ff_00ff_00ff;
                 let fours = (pairs.wrapping_mul(100) + (pairs >> 16)) & 0x0000_ffff_0000_ffff;
                 let all = fours.wrapping_mul(10_000).wrapping_add(fours >> 32);
@@ -226,13 +258,22 @@ impl Bytes for Plain {
     }
 
     #[inline(always)]
-    unsafe fn group(base: Base, text: *const u8, ends: &[u32; GROUP], lens: &[u32; GROUP], out: &mut [u32; GROUP]) -> bool {
+    unsafe fn group(
+        base: Base,
+        text: *const u8,
+        ends: &[u32; GROUP],
+        lens: &[u32; GROUP],
+        out: &mut [u32; GROUP],
+    ) -> bool {
         let mut good = true;
         for ((&end, &len), out) in ends.iter().zip(lens).zip(out) {
             // SAFETY: the caller has the eight bytes before `end`.
-            let v = u64::from_le_bytes(unsafe { text.add(end as usize - LONGEST).cast::<[u8; 8]>().read() });
+            let v = u64::from_le_bytes(unsafe {
+                text.add(end as usize - LONGEST).cast::<[u8; 8]>().read()
+            });
             let keep = u64::MAX.checked_shl(64 - 8 * len).unwrap_or(0);
-            let (number, digits) = Plain::number(base, (v & keep) | ((u64::from(b'0') * EACH) & !keep));
+            let (number, digits) =
+                Plain::number(base, (v & keep) | ((u64::from(b'0') * EACH) & !keep));
             *out = number;
             good &= digits;
         }

@@ -20,8 +20,9 @@ use super::{
 };
 use crate::{
     backend::{
-        After, Backend, BackendError, Course, DotShape, Dropout, Gate, InputShape, Linear, Mat, MatMut, Norm, Precision, Result,
-        SparseGradient, StepEnd, StepStart, TablesShape, Window, cpu::pool::Pool,
+        After, Backend, BackendError, Course, DotShape, Dropout, Gate, InputShape, Linear, Mat,
+        MatMut, Norm, Precision, Result, SparseGradient, StepEnd, StepStart, TablesShape, Window,
+        cpu::pool::Pool,
     },
     data::{Batch, Span, source::planted::Numbers},
     engine::LossSpec,
@@ -40,7 +41,8 @@ pub struct CudaConfig {
     pub precision: Precision,
     /// The dot interaction, if there is one.
     pub dot: Option<DotShape>,
-    /// Note steps down and repeat them as a whole (CUDA graphs), instead of asking for each operation anew.
+    /// Note steps down and repeat them as a whole (CUDA graphs), instead of asking for each
+    /// operation anew.
     pub graphs: bool,
 }
 
@@ -74,7 +76,10 @@ impl Cuda {
         Ok(Cuda {
             pool: Pool::with_pinning(config.threads, config.pin_threads),
             precision: config.precision,
-            dot: config.dot.map(|shape| Dot::new(shape, config.precision, driver.shared_memory())).transpose()?,
+            dot: config
+                .dot
+                .map(|shape| Dot::new(shape, config.precision, driver.shared_memory()))
+                .transpose()?,
             scratch: Scratch::new(&driver),
             standing: Standing::new(&driver)?,
             graphs: Graphs::new(&driver, config.graphs),
@@ -96,20 +101,40 @@ impl Cuda {
         Products { driver: &*self.driver, scratch: &mut self.scratch, precision: self.precision }
     }
 
-    fn sparse<'a>(&'a mut self, tables: &'a Tables, input: &'a Input, gradient: SparseGradient<'_, Floats>) -> Sparse<'a> {
+    fn sparse<'a>(
+        &'a mut self,
+        tables: &'a Tables,
+        input: &'a Input,
+        gradient: SparseGradient<'_, Floats>,
+    ) -> Sparse<'a> {
         let (pooled, l2) = (gradient.pooled.operand(), gradient.l2);
-        Sparse { driver: &self.driver, scratch: &mut self.scratch, standing: &self.standing, tables, input, pooled, l2 }
+        Sparse {
+            driver: &self.driver,
+            scratch: &mut self.scratch,
+            standing: &self.standing,
+            tables,
+            input,
+            pooled,
+            l2,
+        }
     }
 
     fn dot(&self) -> Result<Dot> {
-        self.dot.ok_or_else(|| BackendError::Device("the backend was made without a dot interaction".into()))
+        self.dot.ok_or_else(|| {
+            BackendError::Device("the backend was made without a dot interaction".into())
+        })
     }
 }
 
 /// A layer's parameters, or their gradients.
 fn params(buffer: &Floats, layer: Linear) -> Params {
     let Linear { weight, bias, inputs, outputs } = layer;
-    Params { weight: buffer.at(weight, inputs * outputs), bias: buffer.at(bias, outputs), inputs, outputs }
+    Params {
+        weight: buffer.at(weight, inputs * outputs),
+        bias: buffer.at(bias, outputs),
+        inputs,
+        outputs,
+    }
 }
 
 /// Two parameters of a normalisation, `norm.cols` elements each.
@@ -180,11 +205,21 @@ impl Backend for Cuda {
         Tables::new(&self.driver, shape)
     }
 
-    fn with_table(&mut self, tables: &mut Tables, index: usize, f: &mut dyn FnMut(usize, &mut [f32], &Pool)) -> Result<()> {
+    fn with_table(
+        &mut self,
+        tables: &mut Tables,
+        index: usize,
+        f: &mut dyn FnMut(usize, &mut [f32], &Pool),
+    ) -> Result<()> {
         tables.edit(&*self.driver, &mut self.scratch, index, |at, part| f(at, part, &self.pool))
     }
 
-    fn with_row_weights(&mut self, tables: &mut Tables, index: usize, f: &mut dyn FnMut(&mut [f32], &Pool)) -> Result<()> {
+    fn with_row_weights(
+        &mut self,
+        tables: &mut Tables,
+        index: usize,
+        f: &mut dyn FnMut(&mut [f32], &Pool),
+    ) -> Result<()> {
         tables.edit_weights(&*self.driver, index, |weights| f(weights, &self.pool))
     }
 
@@ -196,7 +231,12 @@ impl Backend for Cuda {
         tables.read_weights(&*self.driver, index, out)
     }
 
-    fn bags_forward(&mut self, tables: &Tables, input: &Input, out: MatMut<'_, Floats>) -> Result<()> {
+    fn bags_forward(
+        &mut self,
+        tables: &Tables,
+        input: &Input,
+        out: MatMut<'_, Floats>,
+    ) -> Result<()> {
         bags::forward(&*self.driver, tables, input, out.operand())
     }
 
@@ -204,11 +244,21 @@ impl Backend for Cuda {
         groups::sort(&*self.driver, input)
     }
 
-    fn add_sparse_squares(&mut self, tables: &Tables, input: &Input, gradient: SparseGradient<'_, Floats>) -> Result<()> {
+    fn add_sparse_squares(
+        &mut self,
+        tables: &Tables,
+        input: &Input,
+        gradient: SparseGradient<'_, Floats>,
+    ) -> Result<()> {
         self.sparse(tables, input, gradient).add_squares()
     }
 
-    fn sparse_update(&mut self, tables: &mut Tables, input: &Input, gradient: SparseGradient<'_, Floats>) -> Result<()> {
+    fn sparse_update(
+        &mut self,
+        tables: &mut Tables,
+        input: &Input,
+        gradient: SparseGradient<'_, Floats>,
+    ) -> Result<()> {
         tables.touch();
         self.sparse(tables, input, gradient).update()
     }
@@ -249,7 +299,11 @@ impl Backend for Cuda {
         gate: Option<Gate<'_, Floats>>,
         dx: MatMut<'_, Floats>,
     ) -> Result<()> {
-        let gate = gate.map(|Gate { activation: a, factor }| linear::Gate { activation: a.operand(), factor, mask: a.mask() });
+        let gate = gate.map(|Gate { activation: a, factor }| linear::Gate {
+            activation: a.operand(),
+            factor,
+            mask: a.mask(),
+        });
         self.products().backward_data(dy.operand(), params(buffer, layer), gate, dx.operand())
     }
 
@@ -278,8 +332,22 @@ impl Backend for Cuda {
     ) -> Result<()> {
         let (driver, z, stats) = (&*self.driver, z.place(), stats.at(0, 2 * norm.cols));
         let running = two(running, norm, norm.mean, norm.var);
-        batch_norm::statistics(driver, &mut self.scratch, &self.standing, z, (norm.eps, norm.momentum), running, stats)?;
-        batch_norm::normalise(driver, z, stats, two(params, norm, norm.scale, norm.shift), y.place())
+        batch_norm::statistics(
+            driver,
+            &mut self.scratch,
+            &self.standing,
+            z,
+            (norm.eps, norm.momentum),
+            running,
+            stats,
+        )?;
+        batch_norm::normalise(
+            driver,
+            z,
+            stats,
+            two(params, norm, norm.scale, norm.shift),
+            y.place(),
+        )
     }
 
     fn batch_norm_eval(
@@ -292,8 +360,20 @@ impl Backend for Cuda {
         y: MatMut<'_, Floats>,
     ) -> Result<()> {
         let (driver, stats) = (&*self.driver, stats.at(0, 2 * norm.cols));
-        batch_norm::running(driver, two(running, norm, norm.mean, norm.var), norm.cols, norm.eps, stats)?;
-        batch_norm::normalise(driver, z.place(), stats, two(params, norm, norm.scale, norm.shift), y.place())
+        batch_norm::running(
+            driver,
+            two(running, norm, norm.mean, norm.var),
+            norm.cols,
+            norm.eps,
+            stats,
+        )?;
+        batch_norm::normalise(
+            driver,
+            z.place(),
+            stats,
+            two(params, norm, norm.scale, norm.shift),
+            y.place(),
+        )
     }
 
     fn batch_norm_backward(
@@ -318,11 +398,22 @@ impl Backend for Cuda {
         self.dot()?.forward(&*self.driver, t.operand(), out.operand())
     }
 
-    fn dot_backward(&mut self, t: Mat<'_, Floats>, dout: Mat<'_, Floats>, dt: MatMut<'_, Floats>) -> Result<()> {
+    fn dot_backward(
+        &mut self,
+        t: Mat<'_, Floats>,
+        dout: Mat<'_, Floats>,
+        dt: MatMut<'_, Floats>,
+    ) -> Result<()> {
         self.dot()?.backward(&*self.driver, t.operand(), dout.operand(), dt.operand())
     }
 
-    fn fm_forward(&mut self, v: Mat<'_, Floats>, dim: usize, linear: Mat<'_, Floats>, logits: MatMut<'_, Floats>) -> Result<()> {
+    fn fm_forward(
+        &mut self,
+        v: Mat<'_, Floats>,
+        dim: usize,
+        linear: Mat<'_, Floats>,
+        logits: MatMut<'_, Floats>,
+    ) -> Result<()> {
         fm::forward(&*self.driver, v.place(), dim, linear.place(), logits.place())
     }
 
@@ -369,13 +460,18 @@ impl Backend for Cuda {
         self.standing.begin_step(step)
     }
 
-    fn repeat(&mut self, input: &mut Input, work: &mut dyn FnMut(&mut Self, &mut Input) -> Result<()>) -> Result<()> {
+    fn repeat(
+        &mut self,
+        input: &mut Input,
+        work: &mut dyn FnMut(&mut Self, &mut Input) -> Result<()>,
+    ) -> Result<()> {
         let key = input.form();
         match self.graphs.way(key) {
             Way::Singly => work(self, input),
             Way::Capture => {
                 // Out of the way, since the work has all of this value meanwhile.
-                let mut graphs = std::mem::replace(&mut self.graphs, Graphs::new(&self.driver, false));
+                let mut graphs =
+                    std::mem::replace(&mut self.graphs, Graphs::new(&self.driver, false));
                 let captured = graphs.capture(key, || work(self, input));
                 self.graphs = graphs;
                 if captured { self.graphs.replay(key) } else { work(self, input) }
@@ -384,10 +480,24 @@ impl Backend for Cuda {
         }
     }
 
-    fn loss(&mut self, spec: &LossSpec, logits: Mat<'_, Floats>, input: &Input, dlogits: MatMut<'_, Floats>) -> Result<()> {
+    fn loss(
+        &mut self,
+        spec: &LossSpec,
+        logits: Mat<'_, Floats>,
+        input: &Input,
+        dlogits: MatMut<'_, Floats>,
+    ) -> Result<()> {
         let places = (logits.place().at, input.labels());
         let (driver, standing) = (&*self.driver, &self.standing);
-        loss::forward_backward(driver, &mut self.scratch, standing, spec, input.len, places, dlogits.place().at)
+        loss::forward_backward(
+            driver,
+            &mut self.scratch,
+            standing,
+            spec,
+            input.len,
+            places,
+            dlogits.place().at,
+        )
     }
 
     fn watch(&mut self, x: Mat<'_, Floats>) -> Result<()> {
@@ -395,14 +505,25 @@ impl Backend for Cuda {
     }
 
     fn add_squares(&mut self, x: &Floats) -> Result<()> {
-        elementwise::add_squares(&*self.driver, &mut self.scratch, x.at(0, x.len()), x.len(), self.standing.squares())
+        elementwise::add_squares(
+            &*self.driver,
+            &mut self.scratch,
+            x.at(0, x.len()),
+            x.len(),
+            self.standing.squares(),
+        )
     }
 
     fn settle(&mut self) -> Result<()> {
         self.standing.settle()
     }
 
-    fn dense_update(&mut self, params: &mut Floats, grads: &Floats, state: &mut [Floats]) -> Result<()> {
+    fn dense_update(
+        &mut self,
+        params: &mut Floats,
+        grads: &Floats,
+        state: &mut [Floats],
+    ) -> Result<()> {
         let n = params.len();
         let state = [0, 1].map(|k| state.get(k).map_or(0, |s| s.at(0, n)));
         let places = (params.at(0, n), grads.at(0, n));
@@ -431,12 +552,21 @@ impl Backend for Cuda {
         Scores::begin(&self.driver, scores, samples)
     }
 
-    fn add_scores(&mut self, logits: Mat<'_, Floats>, input: &Input, scores: &mut Scores) -> Result<()> {
-        let at = loss::probabilities(&*self.driver, &mut self.scratch, logits.place().at, logits.rows)?;
+    fn add_scores(
+        &mut self,
+        logits: Mat<'_, Floats>,
+        input: &Input,
+        scores: &mut Scores,
+    ) -> Result<()> {
+        let at =
+            loss::probabilities(&*self.driver, &mut self.scratch, logits.place().at, logits.rows)?;
         scores.add(at, input.labels(), logits.rows)
     }
 
-    fn count_scores(&mut self, scores: &mut Scores) -> Result<std::result::Result<Counts, MetricsError>> {
+    fn count_scores(
+        &mut self,
+        scores: &mut Scores,
+    ) -> Result<std::result::Result<Counts, MetricsError>> {
         scores.count()
     }
 }

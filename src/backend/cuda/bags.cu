@@ -1,9 +1,11 @@
-// Embedding bags: the rows of each bag pooled into one vector, all tables of a set in one launch (`blockIdx.y` is the table). A group of
-// `blockDim.x` lanes makes a bag's vector, four columns a lane; ids are added in their order, so the bits are those of the CPU.
+// Embedding bags: the rows of each bag pooled into one vector, all tables of a set in one launch
+// (`blockIdx.y` is the table). A group of `blockDim.x` lanes makes a bag's vector, four columns a
+// lane; ids are added in their order, so the bits are those of the CPU.
 
 struct Four { float v[4]; };
 
-// Elements at..at + n of a table as lookups see them, at most four; at once where `aligned` (dim is a multiple of 4).
+// Elements at..at + n of a table as lookups see them, at most four; at once where `aligned` (dim is
+// a multiple of 4).
 __device__ __forceinline__ Four load_four(u32 kind, u64 values, u64 at, u32 n, u32 aligned) {
     Four f;
     if (aligned && kind == FP32) {
@@ -22,7 +24,8 @@ __device__ __forceinline__ Four load_four(u32 kind, u64 values, u64 at, u32 n, u
     return f;
 }
 
-// Elements at..at + n of numbers of a kind (FP32, BF16, FP16), at most four; at once where `aligned`.
+// Elements at..at + n of numbers of a kind (FP32, BF16, FP16), at most four; at once where
+// `aligned`.
 __device__ __forceinline__ void store_four(u32 kind, u64 values, u64 at, Four f, u32 n, u32 aligned) {
     if (aligned && kind == FP32) {
         reinterpret_cast<float4*>(values)[at / 4] = float4{f.v[0], f.v[1], f.v[2], f.v[3]};
@@ -36,8 +39,8 @@ __device__ __forceinline__ void store_four(u32 kind, u64 values, u64 at, Four f,
     }
 }
 
-// out[b, t * dim + c] = share * sum over the bag of weight * row. `offsets` are null if every bag has one id; those of table t begin at
-// t * (samples + 1), its ids at id_base[t].
+// out[b, t * dim + c] = share * sum over the bag of weight * row. `offsets` are null if every bag
+// has one id; those of table t begin at t * (samples + 1), its ids at id_base[t].
 KERNEL bags_forward(const Rows* tables, u32 kind, u32 dim, u32 aligned, const u32* offsets, const u32* id_base, const u32* ids,
                     u32 samples, u32 mean, u32 weighted, u64 out, u32 out_kind, u32 stride, u32 out_aligned) {
     u32 t = blockIdx.y;

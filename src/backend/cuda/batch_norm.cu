@@ -1,7 +1,9 @@
-// Batch normalisation with the ReLU behind it (Ioffe & Szegedy 2015, arXiv:1502.03167; torch.nn.BatchNorm1d). Columns are summed over
-// blocks of rows in f32 and blocks in their order in f64, operation by operation as on the CPU.
+// Batch normalisation with the ReLU behind it (Ioffe & Szegedy 2015, arXiv:1502.03167;
+// torch.nn.BatchNorm1d). Columns are summed over blocks of rows in f32 and blocks in their order in
+// f64, operation by operation as on the CPU.
 
-// Block `b` of `block` rows: partial[b] = mean of each column, then its sum of squared distances from it
+// Block `b` of `block` rows: partial[b] = mean of each column, then its sum of squared distances
+// from it
 KERNEL moments_part(const float* z, u32 stride, u32 rows, u32 cols, u32 block, float* partial) {
     u32 b = blockIdx.x, c = blockIdx.y * blockDim.x + threadIdx.x;
     if (c >= cols) return;
@@ -17,8 +19,8 @@ KERNEL moments_part(const float* z, u32 stride, u32 rows, u32 cols, u32 block, f
     partial[((u64)b * 2 + 1) * cols + c] = squares;
 }
 
-// stats = [mean, 1 / sqrt(biased variance + eps)]; blocks joined as in Chan, Golub & LeVeque 1979. The running statistics
-// move, unless the training has stopped before this step.
+// stats = [mean, 1 / sqrt(biased variance + eps)]; blocks joined as in Chan, Golub & LeVeque 1979.
+// The running statistics move, unless the training has stopped before this step.
 KERNEL moments_join(const float* partial, u32 rows, u32 cols, u32 block, float eps, float momentum, const u32* stopped, float* stats,
                     float* running_mean, float* running_var) {
     u32 c = blockIdx.x * blockDim.x + threadIdx.x;

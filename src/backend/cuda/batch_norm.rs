@@ -9,10 +9,13 @@ use super::{
 };
 use crate::backend::Result;
 
-pub(super) static SOURCE: Source =
-    Source { name: "batch_norm", parts: &[include_str!("common/common.cuh"), include_str!("batch_norm.cu")] };
+pub(super) static SOURCE: Source = Source {
+    name: "batch_norm",
+    parts: &[include_str!("common/common.cuh"), include_str!("batch_norm.cu")],
+};
 
-/// Mean and `1 / sqrt(biased variance + eps)` of the columns of `z` to `stats`; the running statistics (mean, variance) move.
+/// Mean and `1 / sqrt(biased variance + eps)` of the columns of `z` to `stats`; the running
+/// statistics (mean, variance) move.
 pub(super) fn statistics(
     driver: &dyn Driver,
     scratch: &mut Scratch,
@@ -23,15 +26,48 @@ pub(super) fn statistics(
     stats: Address,
 ) -> Result<()> {
     let (rows, cols) = (z.rows as usize, z.cols as usize);
-    let partial = scratch.get(Purpose::Partials, rows.div_ceil(SUM_ROWS) * 2 * cols * size_of::<f32>())?;
+    let partial =
+        scratch.get(Purpose::Partials, rows.div_ceil(SUM_ROWS) * 2 * cols * size_of::<f32>())?;
     let block = SUM_ROWS as u32;
-    launch!(driver, SOURCE, "moments_part", Launch::columns(rows, cols), z.at, z.stride, z.rows, z.cols, block, partial)?;
+    launch!(
+        driver,
+        SOURCE,
+        "moments_part",
+        Launch::columns(rows, cols),
+        z.at,
+        z.stride,
+        z.rows,
+        z.cols,
+        block,
+        partial
+    )?;
     let (shape, stopped) = (Launch::each(cols), standing.stopped());
-    launch!(driver, SOURCE, "moments_join", shape, partial, z.rows, z.cols, block, eps, momentum, stopped, stats, mean, var)
+    launch!(
+        driver,
+        SOURCE,
+        "moments_join",
+        shape,
+        partial,
+        z.rows,
+        z.cols,
+        block,
+        eps,
+        momentum,
+        stopped,
+        stats,
+        mean,
+        var
+    )
 }
 
 /// `stats` from the running statistics (mean, variance).
-pub(super) fn running(driver: &dyn Driver, (mean, var): (Address, Address), cols: usize, eps: f32, stats: Address) -> Result<()> {
+pub(super) fn running(
+    driver: &dyn Driver,
+    (mean, var): (Address, Address),
+    cols: usize,
+    eps: f32,
+    stats: Address,
+) -> Result<()> {
     launch!(driver, SOURCE, "running_stats", Launch::each(cols), mean, var, cols as u32, eps, stats)
 }
 
@@ -45,11 +81,25 @@ pub(super) fn normalise(
 ) -> Result<()> {
     assert!(z.rows == y.rows && z.cols == y.cols, "the output has the input's shape");
     let shape = Launch::rows(z.rows as usize, z.cols as usize);
-    launch!(driver, SOURCE, "normalise", shape, z.at, z.stride, z.rows, z.cols, stats, scale, shift, y.at, y.stride)
+    launch!(
+        driver,
+        SOURCE,
+        "normalise",
+        shape,
+        z.at,
+        z.stride,
+        z.rows,
+        z.cols,
+        stats,
+        scale,
+        shift,
+        y.at,
+        y.stride
+    )
 }
 
-/// From the gradient `g` of the normalised output to that of `z`, in place; gradients of scale and shift to `d_scale` and
-/// `d_shift`.
+/// From the gradient `g` of the normalised output to that of `z`, in place; gradients of scale and
+/// shift to `d_scale` and `d_shift`.
 pub(super) fn backward(
     driver: &dyn Driver,
     scratch: &mut Scratch,
@@ -78,7 +128,17 @@ pub(super) fn backward(
         g.stride,
         partial
     )?;
-    launch!(driver, SOURCE, "norm_sums_join", Launch::each(cols), partial, blocks as u32, z.cols, d_scale, d_shift)?;
+    launch!(
+        driver,
+        SOURCE,
+        "norm_sums_join",
+        Launch::each(cols),
+        partial,
+        blocks as u32,
+        z.cols,
+        d_scale,
+        d_shift
+    )?;
     let (shape, share) = (Launch::rows(rows, cols), 1.0 / rows as f32);
     launch!(
         driver,

@@ -1,4 +1,5 @@
-// The plainest loops there are, to measure a GPU with. What they compute is checked in tests and otherwise of no interest.
+// The plainest loops there are, to measure a GPU with. What they compute is checked in tests and
+// otherwise of no interest.
 
 #define CHAINS 16
 
@@ -19,7 +20,8 @@ struct alignas(16) Four {
     u32 w[4];
 };
 
-// Numbers of either sign between 0.00003 and 2 that are as random in 16 bits, bf16 or f16, as in 32: products of zeros take less power and run faster.
+// Numbers of either sign between 0.00003 and 2 that are as random in 16 bits, bf16 or f16, as in
+// 32: products of zeros take less power and run faster.
 KERNEL fill_random(u32* x, u64 n) {
     FOR_ALL(i, n) {
         u32 v = ((u32)i + 1) * 0x9e3779b1u;
@@ -52,8 +54,9 @@ __device__ __forceinline__ u32 shuffled(u32 i, u32 bits, u32 seed) {
     return i;
 }
 
-// Visits the first `visits` of 2^bits rows of `width` pieces of 16 bytes in a random order, no row twice, blockDim.x threads a row. The exclusive
-// or of what a thread reads goes to out[thread]; with `change`, 1 is added to each word instead.
+// Visits the first `visits` of 2^bits rows of `width` pieces of 16 bytes in a random order, no row
+// twice, blockDim.x threads a row. The exclusive or of what a thread reads goes to out[thread];
+// with `change`, 1 is added to each word instead.
 KERNEL visit_rows(Four* x, u32 bits, u32 width, u32 visits, u32 seed, u32 change, u32* out) {
     u32 all = 0;
     FOR_ROWS(i, visits) {

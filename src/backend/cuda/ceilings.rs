@@ -1,5 +1,5 @@
-//! What a GPU can do at most, measured by the plainest loops there are and by large matrix products: see
-//! [`crate::backend::cpu::ceilings`] for the same on the CPU.
+//! What a GPU can do at most, measured by the plainest loops there are and by large matrix
+//! products: see [`crate::backend::cpu::ceilings`] for the same on the CPU.
 
 use super::{
     driver::{Address, Driver, Launch, Memory, Source, gemm},
@@ -11,8 +11,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-pub(super) static SOURCE: Source =
-    Source { name: "ceilings", parts: &[include_str!("common/common.cuh"), include_str!("ceilings.cu")] };
+pub(super) static SOURCE: Source = Source {
+    name: "ceilings",
+    parts: &[include_str!("common/common.cuh"), include_str!("ceilings.cu")],
+};
 
 /// Fewest bursts of a measurement; the fastest counts.
 const BURSTS: usize = 3;
@@ -39,14 +41,18 @@ pub struct Meter {
 }
 
 impl Meter {
-    /// Takes about `bytes` of the GPU's memory; each measurement will take about `time`, of which a burst of products takes
-    /// `rounds`.
+    /// Takes about `bytes` of the GPU's memory; each measurement will take about `time`, of which a
+    /// burst of products takes `rounds`.
     ///
     /// # Errors
     /// If the memory cannot be had, or the device fails.
     pub fn new(driver: &Rc<dyn Driver>, bytes: usize, rounds: u32, time: Duration) -> Result<Self> {
         let blocks = driver.device().multiprocessors.max(1) * BLOCKS_EACH;
-        let out = Memory::zeros(driver, (blocks * THREADS) as usize * size_of::<u32>(), "measuring ceilings")?;
+        let out = Memory::zeros(
+            driver,
+            (blocks * THREADS) as usize * size_of::<u32>(),
+            "measuring ceilings",
+        )?;
         let memory = Memory::zeros(driver, bytes / PIECE * PIECE, "measuring ceilings")?;
         let meter = Meter { driver: Rc::clone(driver), memory, out, blocks, rounds, time };
         let words = (meter.memory.bytes() / size_of::<u32>()) as u64;
@@ -86,24 +92,62 @@ impl Meter {
     /// If the device fails.
     pub fn flops_f32(&self) -> Result<f64> {
         let work = 2.0 * CHAINS as f64 * f64::from(self.rounds) * f64::from(self.blocks * THREADS);
-        self.best(work, || launch!(self.driver, SOURCE, "chains", self.shape(), self.out.at(), self.rounds, 0.999f32, 0.001f32))
+        self.best(work, || {
+            launch!(
+                self.driver,
+                SOURCE,
+                "chains",
+                self.shape(),
+                self.out.at(),
+                self.rounds,
+                0.999f32,
+                0.001f32
+            )
+        })
     }
 
-    /// Operations a second of a product of large square matrices, `None` where the device has no such product. Tensor cores are
-    /// reached through NVIDIA's library alone, so this is the ceiling of products by that library.
+    /// Operations a second of a product of large square matrices, `None` where the device has no
+    /// such product. Tensor cores are reached through NVIDIA's library alone, so this is the
+    /// ceiling of products by that library.
     ///
     /// # Errors
     /// If the device fails.
-    pub fn flops_of_products(&self, number: gemm::Number, compute: gemm::Compute) -> Result<Option<f64>> {
+    pub fn flops_of_products(
+        &self,
+        number: gemm::Number,
+        compute: gemm::Compute,
+    ) -> Result<Option<f64>> {
         let (size_in, size_out) = (if number == gemm::Number::F32 { 4 } else { 2 }, 4);
         let fits = |n: usize| n * n * (2 * size_in + size_out) <= self.memory.bytes();
-        let Some(n) = std::iter::successors(Some(PRODUCT), |n| Some(n / 2)).take_while(|&n| n >= 16).find(|&n| fits(n)) else {
+        let Some(n) = std::iter::successors(Some(PRODUCT), |n| Some(n / 2))
+            .take_while(|&n| n >= 16)
+            .find(|&n| fits(n))
+        else {
             return Ok(None);
         };
-        let operand = |at: usize, transposed| gemm::Operand { at: self.memory.at() + at as Address, stride: n, transposed };
+        let operand = |at: usize, transposed| gemm::Operand {
+            at: self.memory.at() + at as Address,
+            stride: n,
+            transposed,
+        };
         let (m, k) = (n, n);
-        let (a, b, d) = (operand(0, true), operand(n * n * size_in, false), operand(2 * n * n * size_in, false));
-        let product = gemm::Gemm { m, n, k, a, b, number, d, result: gemm::Number::F32, compute, epilogue: gemm::Epilogue::None };
+        let (a, b, d) = (
+            operand(0, true),
+            operand(n * n * size_in, false),
+            operand(2 * n * n * size_in, false),
+        );
+        let product = gemm::Gemm {
+            m,
+            n,
+            k,
+            a,
+            b,
+            number,
+            d,
+            result: gemm::Number::F32,
+            compute,
+            epilogue: gemm::Epilogue::None,
+        };
         let mut there = true;
         let rate = self.best(2.0 * (n as f64).powi(3), || {
             // SAFETY: all three matrices lie in the memory of this meter.
@@ -120,11 +164,20 @@ impl Meter {
     pub fn read(&self) -> Result<f64> {
         let n = (self.memory.bytes() / PIECE) as u64;
         self.best(self.memory.bytes() as f64, || {
-            launch!(self.driver, SOURCE, "read_all", self.shape(), self.memory.at(), n, self.out.at())
+            launch!(
+                self.driver,
+                SOURCE,
+                "read_all",
+                self.shape(),
+                self.memory.at(),
+                n,
+                self.out.at()
+            )
         })
     }
 
-    /// Bytes a second, read and written together, of a copy from one half of the memory to the other.
+    /// Bytes a second, read and written together, of a copy from one half of the memory to the
+    /// other.
     ///
     /// # Errors
     /// If the device fails.
@@ -136,8 +189,8 @@ impl Meter {
         })
     }
 
-    /// Rows of `row_bytes` (a multiple of 16) a second that are visited at random within the first `within` bytes, rounded down
-    /// to a power of two of rows.
+    /// Rows of `row_bytes` (a multiple of 16) a second that are visited at random within the first
+    /// `within` bytes, rounded down to a power of two of rows.
     ///
     /// # Errors
     /// If the device fails.
@@ -149,13 +202,27 @@ impl Meter {
         let rows = self.memory.bytes().min(within) / row_bytes;
         assert!(rows > 0, "a row at least");
         let bits = rows.ilog2();
-        let (width, visits, change) = ((row_bytes / PIECE) as u32, 1u32 << bits, u32::from(visit == Visit::Update));
+        let (width, visits, change) =
+            ((row_bytes / PIECE) as u32, 1u32 << bits, u32::from(visit == Visit::Update));
         let lanes = width.next_power_of_two().min(32);
-        let shape = Launch { grid: [self.blocks, 1, 1], block: [lanes, THREADS / lanes, 1], shared: 0 };
+        let shape =
+            Launch { grid: [self.blocks, 1, 1], block: [lanes, THREADS / lanes, 1], shared: 0 };
         let mut seed = 1u32;
         self.best(f64::from(visits), || {
             seed = seed.wrapping_mul(0x2c1b_3c6d);
-            launch!(self.driver, SOURCE, "visit_rows", shape, self.memory.at(), bits, width, visits, seed, change, self.out.at())
+            launch!(
+                self.driver,
+                SOURCE,
+                "visit_rows",
+                shape,
+                self.memory.at(),
+                bits,
+                width,
+                visits,
+                seed,
+                change,
+                self.out.at()
+            )
         })
     }
 }
@@ -186,7 +253,8 @@ mod tests {
             let halves: Vec<u16> = all.iter().flat_map(|w| [*w as u16, (w >> 16) as u16]).collect();
             let small = |v: f32| (2e-5..2.0).contains(&v.abs());
             assert!(all.iter().all(|w| small(f32::from_bits(*w))));
-            assert!(halves.iter().all(|h| small(half::bf16::from_bits(*h).to_f32()) && small(half::f16::from_bits(*h).to_f32())));
+            assert!(halves.iter().all(|h| small(half::bf16::from_bits(*h).to_f32())
+                && small(half::f16::from_bits(*h).to_f32())));
             let different: std::collections::BTreeSet<_> = halves.iter().collect();
             assert!(different.len() > halves.len() / 4 && halves.iter().any(|h| h >> 15 == 1));
         }
@@ -197,12 +265,21 @@ mod tests {
         for driver in devices() {
             let m = small(&driver, 1 << 16);
             let rows = |visit| m.rows(visit, 64, 1 << 14).unwrap();
-            let rates = [m.flops_f32().unwrap(), m.read().unwrap(), m.copy().unwrap(), rows(Visit::Gather), rows(Visit::Update)];
+            let rates = [
+                m.flops_f32().unwrap(),
+                m.read().unwrap(),
+                m.copy().unwrap(),
+                rows(Visit::Gather),
+                rows(Visit::Update),
+            ];
             assert!(rates.iter().all(|r| r.is_finite() && *r > 0.0), "{rates:?}");
             let products = m.flops_of_products(gemm::Number::Bf16, gemm::Compute::Plain).unwrap();
             assert!(products.is_none_or(|r| r > 0.0));
             let tiny = small(&driver, 256);
-            assert_eq!(tiny.flops_of_products(gemm::Number::F32, gemm::Compute::Plain).unwrap(), None);
+            assert_eq!(
+                tiny.flops_of_products(gemm::Number::F32, gemm::Compute::Plain).unwrap(),
+                None
+            );
         }
     }
 
@@ -219,12 +296,19 @@ mod tests {
             m.copy().unwrap();
             let copied = words(&m, &m.memory);
             assert!(copied[..512] == values[..512] && copied[512..] == values[..512]);
-            // Bursts of visits to all 2^k rows: a warm-up and three that are timed. The rows behind them stay.
+            // Bursts of visits to all 2^k rows: a warm-up and three that are timed. The rows behind
+            // them stay.
             for (row_bytes, rows) in [(16, 32), (48, 16), (512, 2)] {
                 driver.to_device(m.memory.at(), bytes_of(&values)).unwrap();
                 m.rows(Visit::Update, row_bytes, row_bytes * (rows + rows / 2)).unwrap();
                 let (changed, visited) = (words(&m, &m.memory), rows * row_bytes / 4);
-                assert!(changed.iter().zip(&values).enumerate().all(|(i, (a, b))| *a == b + if i < visited { 4 } else { 0 }));
+                assert!(
+                    changed
+                        .iter()
+                        .zip(&values)
+                        .enumerate()
+                        .all(|(i, (a, b))| *a == b + if i < visited { 4 } else { 0 })
+                );
                 driver.to_device(m.memory.at(), bytes_of(&values)).unwrap();
                 m.rows(Visit::Gather, row_bytes, row_bytes * rows).unwrap();
                 assert_eq!(xor(&words(&m, &m.out)), xor(&values[..visited]));
@@ -232,7 +316,8 @@ mod tests {
             }
             m.flops_f32().unwrap();
             let first = f32::from_bits(words(&m, &m.out)[0]);
-            let chain = |i: usize| (0..3).fold(0.001f32 * i as f32, |s, _| 0.999f32.mul_add(s, 0.001));
+            let chain =
+                |i: usize| (0..3).fold(0.001f32 * i as f32, |s, _| 0.999f32.mul_add(s, 0.001));
             let want: f32 = (0..CHAINS).map(chain).sum();
             assert!((first - want).abs() < 1e-6, "{first} {want}");
         }

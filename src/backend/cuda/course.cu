@@ -1,4 +1,5 @@
-// The course of a training: what one step leaves to the next without the host, and what the host is told.
+// The course of a training: what one step leaves to the next without the host, and what the host is
+// told.
 
 // Steps that may be under way (Backend::AHEAD).
 #define AHEAD 3
@@ -24,7 +25,8 @@ struct Course {
     u32 overflow, unused;
     // The update, once settled.
     Step step;
-    // The constants of each update that this may be: how many steps before it have overflowed the host need not know.
+    // The constants of each update that this may be: how many steps before it have overflowed the
+    // host need not know.
     Step candidates[AHEAD];
 };
 
@@ -52,7 +54,8 @@ KERNEL begin_step(Plan plan, Course* c) {
     for (u32 k = 0; k < AHEAD; ++k) c->candidates[k] = plan.candidates[k];
 }
 
-// Decides on the update and moves the loss scale on, operation by operation as src/backend/course.rs and src/optim/loss_scale.rs. One thread.
+// Decides on the update and moves the loss scale on, operation by operation as
+// src/backend/course.rs and src/optim/loss_scale.rs. One thread.
 KERNEL settle(Rules rules, Course* c) {
     if (c->stopped) return;
     bool overflow = rules.scaling != OFF && c->overflow;

@@ -1,5 +1,5 @@
-//! The course of a training in the GPU's memory: the host says what it has to say about a step when it begins, and hears how it
-//! came out some steps later. Nothing in between waits.
+//! The course of a training in the GPU's memory: the host says what it has to say about a step when
+//! it begins, and hears how it came out some steps later. Nothing in between waits.
 
 use super::{
     driver::{Address, Driver, Launch, Memory, Plain, Source, bytes_of, stream::Staging},
@@ -13,10 +13,15 @@ use std::{mem::offset_of, rc::Rc};
 
 pub(super) static SOURCE: Source = Source {
     name: "course",
-    parts: &[include_str!("common/common.cuh"), include_str!("common/rules.cuh"), include_str!("course.cu")],
+    parts: &[
+        include_str!("common/common.cuh"),
+        include_str!("common/rules.cuh"),
+        include_str!("course.cu"),
+    ],
 };
 
-/// Steps that may be under way (`AHEAD` in course.cu): enough that the GPU finds the next one when it is done with one.
+/// Steps that may be under way (`AHEAD` in course.cu): enough that the GPU finds the next one when
+/// it is done with one.
 pub(super) const AHEAD: usize = 3;
 
 /// `Step` of rules.cuh.
@@ -43,7 +48,12 @@ impl Constants {
     fn of(update: &Update) -> Self {
         let (seed, number) = update.noise;
         let words = |x: u64| [x as u32, (x >> 32) as u32];
-        let common = Constants { scale: update.scale, key: words(seed), number: words(number), ..Constants::default() };
+        let common = Constants {
+            scale: update.scale,
+            key: words(seed),
+            number: words(number),
+            ..Constants::default()
+        };
         match update.step {
             Step::Sgd(r) => Constants { kind: 0, lr: r.lr, ..common },
             Step::Adagrad(r) => Constants { kind: 1, lr: r.lr, eps: r.eps, ..common },
@@ -137,7 +147,12 @@ impl Standing {
         let answer = || Staging::new(driver, size_of::<Answer>() / size_of::<u32>());
         let mut standing = Standing {
             driver: Rc::clone(driver),
-            course: Course { rule: OptimizerSpec::Sgd, clip_norm: None, loss_scale: LossScaleSpec::Off, seed: 0 },
+            course: Course {
+                rule: OptimizerSpec::Sgd,
+                clip_norm: None,
+                loss_scale: LossScaleSpec::Off,
+                seed: 0,
+            },
             state: Memory::zeros(driver, size_of::<State>(), "the course of a training")?,
             answers: [answer()?, answer()?, answer()?],
             oldest: 0,
@@ -153,7 +168,11 @@ impl Standing {
         while self.finished(true)?.is_some() {}
         (self.course, self.updates) = (*course, 0);
         let scale = LossScaler::new(course.loss_scale).scale();
-        let state = State { answer: Answer { scale, ..Answer::default() }, used: scale, ..State::default() };
+        let state = State {
+            answer: Answer { scale, ..Answer::default() },
+            used: scale,
+            ..State::default()
+        };
         self.driver.to_device(self.state.at(), bytes_of(&[state]))
     }
 
@@ -182,7 +201,8 @@ impl Standing {
             LossScaleSpec::Static { .. } => (1, 0),
             LossScaleSpec::Dynamic { growth_steps, .. } => (2, growth_steps),
         };
-        let (clip, clips) = (self.course.clip_norm.unwrap_or(0.0), u32::from(self.course.clip_norm.is_some()));
+        let (clip, clips) =
+            (self.course.clip_norm.unwrap_or(0.0), u32::from(self.course.clip_norm.is_some()));
         let (rules, state) = (Rules { clip, least, most, growth, scaling, clips }, self.state.at());
         launch!(&*self.driver, SOURCE, "settle", SINGLE, rules, state)
     }
@@ -208,7 +228,8 @@ impl Standing {
             loss_scale: LossScale { skipped_steps: long(2), scale: f64::from_bits(long(6)) },
             updates: long(4),
         };
-        (self.oldest, self.under_way, self.updates) = ((self.oldest + 1) % AHEAD, self.under_way - 1, end.updates);
+        (self.oldest, self.under_way, self.updates) =
+            ((self.oldest + 1) % AHEAD, self.under_way - 1, end.updates);
         Ok(Some(end))
     }
 

@@ -1,4 +1,5 @@
-// Parameters p by gradients scale * g, if the step has an update; `s0` and `s1` as many as the rule has.
+// Parameters p by gradients scale * g, if the step has an update; `s0` and `s1` as many as the rule
+// has.
 KERNEL dense_update(float* p, const float* g, float* s0, float* s1, u64 n, const Step* step) {
     Step r = *step;
     if (!r.on) return;

@@ -1,10 +1,10 @@
-// Dot interaction of DLRM (interaction.cu) by tensor cores: a sample a warp, everything but the pairs in registers. T [n, d] and
-// what belongs to it are of one kind of numbers N; features are taken in blocks of 32 and padded with zeros, so that any n and d
-// will do.
+// Dot interaction of DLRM (interaction.cu) by tensor cores: a sample a warp, everything but the
+// pairs in registers. T [n, d] and what belongs to it are of one kind of numbers N; features are
+// taken in blocks of 32 and padded with zeros, so that any n and d will do.
 //
-// No element of T is ever moved between lanes. In a product the order of the terms is free, so lanes read 16 bytes of a row at a
-// time and call them the terms that they hold in the fragments; in the gradient, where terms go along the rows of T, the order of
-// the columns is free as well.
+// No element of T is ever moved between lanes. In a product the order of the terms is free, so
+// lanes read 16 bytes of a row at a time and call them the terms that they hold in the fragments;
+// in the gradient, where terms go along the rows of T, the order of the columns is free as well.
 
 // 16 bytes of a row.
 struct Piece { u32 w[4]; };
@@ -12,8 +12,8 @@ struct Piece { u32 w[4]; };
 __device__ __forceinline__ u32 bits_of(u16 x) { return x; }
 __device__ __forceinline__ u32 bits_of(float x) { return __float_as_uint(x); }
 
-// Elements at..at + EACH of a row that has d, zeros behind them; at once if `pieces` (d is a multiple of EACH, and addresses of 16
-// bytes).
+// Elements at..at + EACH of a row that has d, zeros behind them; at once if `pieces` (d is a
+// multiple of EACH, and addresses of 16 bytes).
 template <class N>
 __device__ __forceinline__ Piece load_piece(const typename N::Number* row, u32 at, u32 d, bool there, u32 pieces) {
     Piece x = Piece{{0u, 0u, 0u, 0u}};
@@ -129,7 +129,8 @@ __device__ __forceinline__ void forward(const Shape& s, const typename N::Number
     }
 }
 
-// Rows 32 * i.. and columns 32 * j.. of G + G^T as A, G the triangle of pairs' gradients. A lane's terms are rows 4 * k + q of T.
+// Rows 32 * i.. and columns 32 * j.. of G + G^T as A, G the triangle of pairs' gradients. A lane's
+// terms are rows 4 * k + q of T.
 template <class N>
 __device__ __forceinline__ void both(u32 (&a)[2][N::STEPS][4], const typename N::Number* pairs, const Shape& s, u32 i, u32 j) {
     u32 g = threadIdx.x % 32 / 4, q = threadIdx.x % 4;
@@ -169,7 +170,8 @@ __device__ __forceinline__ void backward(const Shape& s, const typename N::Numbe
     u32 warp = threadIdx.x / 32, warps = blockDim.x / 32, lane = threadIdx.x % 32, g = lane / 4, q = lane % 4;
     Number* direct = memory + warp * s.shared;
     u32 blocks = (s.n + 31) / 32;
-    // Of a piece of columns each lane reads one, so that it writes its four neighbours' sums side by side.
+    // Of a piece of columns each lane reads one, so that it writes its four neighbours' sums side
+    // by side.
     u32 own = g % 2 * 4 + g / 2;
     for (u32 b = blockIdx.x * warps + warp; b < s.samples; b += gridDim.x * warps) {
         const Number* from = t + (u64)b * s.t_stride;

@@ -47,7 +47,8 @@ fn sample_bytes(width: usize, number: Number) -> usize {
     (width * number.bytes()).next_multiple_of(16)
 }
 
-/// Whether a sample's output of `width` elements can be waited for in `shared` bytes of shared memory.
+/// Whether a sample's output of `width` elements can be waited for in `shared` bytes of shared
+/// memory.
 ///
 /// # Errors
 /// If it is too much.
@@ -57,11 +58,14 @@ pub(super) fn check(shape: DotShape, width: usize, number: Number, shared: usize
         return Ok(());
     }
     let features = shape.features;
-    let what = format!("an interaction of {features} vectors needs {bytes} bytes of shared memory, {shared} are there");
+    let what = format!(
+        "an interaction of {features} vectors needs {bytes} bytes of shared memory, {shared} are there"
+    );
     Err(BackendError::Device(what))
 }
 
-/// Blocks of as many samples as fit into `shared` bytes. Each sample is one warp's alone: how many share a block changes no sum.
+/// Blocks of as many samples as fit into `shared` bytes. Each sample is one warp's alone: how many
+/// share a block changes no sum.
 fn blocks(samples: u32, bytes: usize, shared: usize) -> Launch {
     let warps = (shared / bytes.max(1)).clamp(1, WARPS);
     let grid = (samples as usize).div_ceil(warps).clamp(1, BLOCKS) as u32;
@@ -89,12 +93,19 @@ fn shape(dot: DotShape, width: usize, t: Place, r: Place, dt: Place) -> Shape {
     }
 }
 
-/// The vectors, the elements of `R` before padding, and the bytes of shared memory that a block can have.
+/// The vectors, the elements of `R` before padding, and the bytes of shared memory that a block can
+/// have.
 type Room = (DotShape, usize, usize);
 
 /// `T` -> `R`.
-pub(super) fn forward(driver: &dyn Driver, (dot, width, shared): Room, t: Place, out: Place) -> Result<()> {
-    let (launch, shape) = (blocks(t.rows, sample_bytes(width, t.number), shared), shape(dot, width, t, out, t));
+pub(super) fn forward(
+    driver: &dyn Driver,
+    (dot, width, shared): Room,
+    t: Place,
+    out: Place,
+) -> Result<()> {
+    let (launch, shape) =
+        (blocks(t.rows, sample_bytes(width, t.number), shared), shape(dot, width, t, out, t));
     match t.number {
         Number::F32 => launch!(driver, SOURCE, "dot_forward_tf32", launch, shape, t.at, out.at),
         Number::Bf16 => launch!(driver, SOURCE, "dot_forward_bf16", launch, shape, t.at, out.at),
@@ -103,12 +114,25 @@ pub(super) fn forward(driver: &dyn Driver, (dot, width, shared): Room, t: Place,
 }
 
 /// `dR` -> `dT`, every element overwritten.
-pub(super) fn backward(driver: &dyn Driver, (dot, width, shared): Room, t: Place, dout: Place, dt: Place) -> Result<()> {
-    let (launch, shape) = (blocks(t.rows, sample_bytes(width, t.number), shared), shape(dot, width, t, dout, dt));
+pub(super) fn backward(
+    driver: &dyn Driver,
+    (dot, width, shared): Room,
+    t: Place,
+    dout: Place,
+    dt: Place,
+) -> Result<()> {
+    let (launch, shape) =
+        (blocks(t.rows, sample_bytes(width, t.number), shared), shape(dot, width, t, dout, dt));
     match t.number {
-        Number::F32 => launch!(driver, SOURCE, "dot_backward_tf32", launch, shape, t.at, dout.at, dt.at),
-        Number::Bf16 => launch!(driver, SOURCE, "dot_backward_bf16", launch, shape, t.at, dout.at, dt.at),
-        Number::F16 => launch!(driver, SOURCE, "dot_backward_f16", launch, shape, t.at, dout.at, dt.at),
+        Number::F32 => {
+            launch!(driver, SOURCE, "dot_backward_tf32", launch, shape, t.at, dout.at, dt.at)
+        }
+        Number::Bf16 => {
+            launch!(driver, SOURCE, "dot_backward_bf16", launch, shape, t.at, dout.at, dt.at)
+        }
+        Number::F16 => {
+            launch!(driver, SOURCE, "dot_backward_f16", launch, shape, t.at, dout.at, dt.at)
+        }
     }
 }
 

@@ -1,5 +1,6 @@
-// Element (r, c) draws word r * cols + c of the stream (key, high), which is that of the layer in step 0, in step `number`: dropped if its
-// upper 24 bits are below `threshold`, else times `factor`.
+// Element (r, c) draws word r * cols + c of the stream (key, high), which is that of the layer in
+// step 0, in step `number`: dropped if its upper 24 bits are below `threshold`, else times
+// `factor`.
 KERNEL dropout(float* x, u32 stride, u32 rows, u32 cols, u32 key0, u32 key1, u32 high0, u32 high1, const u64* number, u32 threshold,
                float factor) {
     // src/random/philox.rs, `dropout`

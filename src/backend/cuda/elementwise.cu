@@ -6,7 +6,8 @@ KERNEL gate(u64 x, u32 x_kind, u32 x_stride, u64 dx, u32 dx_kind, u32 dx_stride,
     }
 }
 
-// flag = 1 if an element is infinite or NaN. Whoever writes, writes the same. Several blocks may share a row.
+// flag = 1 if an element is infinite or NaN. Whoever writes, writes the same. Several blocks may
+// share a row.
 KERNEL not_finite(u64 x, u32 kind, u32 stride, u32 rows, u32 cols, u32* flag) {
     FOR_ROWS(r, rows) for (u64 c = blockIdx.y * blockDim.x + threadIdx.x; c < cols; c += gridDim.y * blockDim.x) {
         if ((__float_as_uint(seen(kind, x, r * stride + c)) & 0x7f800000u) == 0x7f800000u) *flag = 1;

@@ -10,7 +10,11 @@ use crate::backend::Result;
 
 pub(super) static SOURCE: Source = Source {
     name: "elementwise",
-    parts: &[include_str!("common/common.cuh"), include_str!("common/sixteen.cuh"), include_str!("elementwise.cu")],
+    parts: &[
+        include_str!("common/common.cuh"),
+        include_str!("common/sixteen.cuh"),
+        include_str!("elementwise.cu"),
+    ],
 };
 
 use super::driver::Launch;
@@ -20,51 +24,153 @@ pub(super) fn gate(driver: &dyn Driver, x: Place, factor: f32, dx: Place) -> Res
     assert!(x.rows == dx.rows && x.cols == dx.cols, "a gate has its gradient's shape");
     let shape = Launch::rows(dx.rows as usize, dx.cols as usize);
     let (x_kind, dx_kind) = (x.number.kind(), dx.number.kind());
-    launch!(driver, SOURCE, "gate", shape, x.at, x_kind, x.stride, dx.at, dx_kind, dx.stride, dx.rows, dx.cols, factor)
+    launch!(
+        driver, SOURCE, "gate", shape, x.at, x_kind, x.stride, dx.at, dx_kind, dx.stride, dx.rows,
+        dx.cols, factor
+    )
 }
 
 /// Sets `flag`, a number of 32 bits, to 1 if an element is infinite or NaN.
 pub(super) fn watch(driver: &dyn Driver, x: Place, flag: Address) -> Result<()> {
     let shape = Launch::wide(x.rows as usize, x.cols as usize);
-    launch!(driver, SOURCE, "not_finite", shape, x.at, x.number.kind(), x.stride, x.rows, x.cols, flag)
+    launch!(
+        driver,
+        SOURCE,
+        "not_finite",
+        shape,
+        x.at,
+        x.number.kind(),
+        x.stride,
+        x.rows,
+        x.cols,
+        flag
+    )
 }
 
 /// Sets `n` elements.
-pub(super) fn fill(driver: &dyn Driver, at: Address, number: Number, n: usize, value: f32) -> Result<()> {
+pub(super) fn fill(
+    driver: &dyn Driver,
+    at: Address,
+    number: Number,
+    n: usize,
+    value: f32,
+) -> Result<()> {
     launch!(driver, SOURCE, "fill", Launch::all(n), at, number.kind(), n as u64, value)
 }
 
-/// `y = z + bias`, then `max(y, 0)` if `relu`: the end of a product where cuBLASLt has none. `z` is f32; it may be `y`.
-pub(super) fn bias_relu(driver: &dyn Driver, z: Place, bias: Address, relu: bool, y: Place) -> Result<()> {
-    assert!(z.rows == y.rows && z.cols == y.cols && z.number == Number::F32, "a product and its end");
-    let (shape, relu, kind) = (Launch::rows(y.rows as usize, y.cols as usize), u32::from(relu), y.number.kind());
-    launch!(driver, SOURCE, "bias_relu", shape, z.at, z.stride, z.rows, z.cols, bias, relu, y.at, kind, y.stride)
+/// `y = z + bias`, then `max(y, 0)` if `relu`: the end of a product where cuBLASLt has none. `z` is
+/// f32; it may be `y`.
+pub(super) fn bias_relu(
+    driver: &dyn Driver,
+    z: Place,
+    bias: Address,
+    relu: bool,
+    y: Place,
+) -> Result<()> {
+    assert!(
+        z.rows == y.rows && z.cols == y.cols && z.number == Number::F32,
+        "a product and its end"
+    );
+    let (shape, relu, kind) =
+        (Launch::rows(y.rows as usize, y.cols as usize), u32::from(relu), y.number.kind());
+    launch!(
+        driver,
+        SOURCE,
+        "bias_relu",
+        shape,
+        z.at,
+        z.stride,
+        z.rows,
+        z.cols,
+        bias,
+        relu,
+        y.at,
+        kind,
+        y.stride
+    )
 }
 
 /// Rounds `x`, f32, to 16-bit numbers, rows of `padded` elements.
-pub(super) fn round16(driver: &dyn Driver, x: Place, to: Address, padded: usize, number: Number) -> Result<()> {
+pub(super) fn round16(
+    driver: &dyn Driver,
+    x: Place,
+    to: Address,
+    padded: usize,
+    number: Number,
+) -> Result<()> {
     let kind = number.kind();
     let shape = Launch::rows(x.rows as usize, padded);
-    launch!(driver, SOURCE, "round16", shape, x.at, x.stride, x.rows, x.cols, to, padded as u32, kind)
+    launch!(
+        driver,
+        SOURCE,
+        "round16",
+        shape,
+        x.at,
+        x.stride,
+        x.rows,
+        x.cols,
+        to,
+        padded as u32,
+        kind
+    )
 }
 
 /// `out[c]` = sum of column `c` of `x`.
-pub(super) fn column_sums(driver: &dyn Driver, scratch: &mut Scratch, x: Place, out: Address) -> Result<()> {
+pub(super) fn column_sums(
+    driver: &dyn Driver,
+    scratch: &mut Scratch,
+    x: Place,
+    out: Address,
+) -> Result<()> {
     let (rows, cols) = (x.rows as usize, x.cols as usize);
-    let partial = scratch.get(Purpose::Partials, rows.div_ceil(SUM_ROWS) * cols * size_of::<f32>())?;
+    let partial =
+        scratch.get(Purpose::Partials, rows.div_ceil(SUM_ROWS) * cols * size_of::<f32>())?;
     let shape = Launch::columns(rows, cols);
     let kind = x.number.kind();
-    launch!(driver, SOURCE, "column_sums_part", shape, x.at, kind, x.stride, x.rows, x.cols, SUM_ROWS as u32, partial)?;
+    launch!(
+        driver,
+        SOURCE,
+        "column_sums_part",
+        shape,
+        x.at,
+        kind,
+        x.stride,
+        x.rows,
+        x.cols,
+        SUM_ROWS as u32,
+        partial
+    )?;
     join_columns(driver, partial, rows.div_ceil(SUM_ROWS), cols, out)
 }
 
 /// `out[c]` = sum of column `c` of `blocks` rows.
-pub(super) fn join_columns(driver: &dyn Driver, partial: Address, blocks: usize, cols: usize, out: Address) -> Result<()> {
-    launch!(driver, SOURCE, "column_sums_join", Launch::each(cols), partial, blocks as u32, cols as u32, out)
+pub(super) fn join_columns(
+    driver: &dyn Driver,
+    partial: Address,
+    blocks: usize,
+    cols: usize,
+    out: Address,
+) -> Result<()> {
+    launch!(
+        driver,
+        SOURCE,
+        "column_sums_join",
+        Launch::each(cols),
+        partial,
+        blocks as u32,
+        cols as u32,
+        out
+    )
 }
 
 /// Adds the sum of squares of `n` elements to `to`, in f64.
-pub(super) fn add_squares(driver: &dyn Driver, scratch: &mut Scratch, x: Address, n: usize, to: Address) -> Result<()> {
+pub(super) fn add_squares(
+    driver: &dyn Driver,
+    scratch: &mut Scratch,
+    x: Address,
+    n: usize,
+    to: Address,
+) -> Result<()> {
     let shape = Launch::sums(n);
     let blocks = shape.grid[0] as usize;
     let partial = scratch.get(Purpose::Partials, blocks * size_of::<f64>())?;

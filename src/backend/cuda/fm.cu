@@ -1,6 +1,7 @@
 // Pooling of factorisation machines (Rendle 2010), and dense columns as fields.
 
-// logits[r] += sum of linear[r, ..] + 0.5 * sum_k ((sum_i v_ik)^2 - sum_i v_ik^2); `blockDim.x` lanes (a power of 2, at most 32) a sample.
+// logits[r] += sum of linear[r, ..] + 0.5 * sum_k ((sum_i v_ik)^2 - sum_i v_ik^2); `blockDim.x`
+// lanes (a power of 2, at most 32) a sample.
 KERNEL fm_forward(const float* v, u32 v_stride, u32 rows, u32 fields, u32 dim, const float* linear, u32 linear_stride, float* logits,
                   u32 logits_stride) {
     u32 lanes = blockDim.x, lane = threadIdx.x, in_warp = (threadIdx.y * lanes + lane) % 32;

@@ -9,10 +9,17 @@ use super::{
 };
 use crate::backend::Result;
 
-pub(super) static SOURCE: Source = Source { name: "fm", parts: &[include_str!("common/common.cuh"), include_str!("fm.cu")] };
+pub(super) static SOURCE: Source =
+    Source { name: "fm", parts: &[include_str!("common/common.cuh"), include_str!("fm.cu")] };
 
 /// `logits += sum of linear's columns + sum_{i<j} <v_i, v_j>`.
-pub(super) fn forward(driver: &dyn Driver, v: Place, dim: usize, linear: Place, logits: Place) -> Result<()> {
+pub(super) fn forward(
+    driver: &dyn Driver,
+    v: Place,
+    dim: usize,
+    linear: Place,
+    logits: Place,
+) -> Result<()> {
     check(v, dim, linear, logits);
     let shape = Launch::lanes(v.rows as usize, dim.next_power_of_two().min(32));
     launch!(
@@ -33,7 +40,14 @@ pub(super) fn forward(driver: &dyn Driver, v: Place, dim: usize, linear: Place, 
 }
 
 /// `dv_i += dlogit * (sum_j v_j - v_i)`; `dlinear = dlogit` in all columns.
-pub(super) fn backward(driver: &dyn Driver, v: Place, dim: usize, dlogits: Place, dv: Place, dlinear: Place) -> Result<()> {
+pub(super) fn backward(
+    driver: &dyn Driver,
+    v: Place,
+    dim: usize,
+    dlogits: Place,
+    dv: Place,
+    dlinear: Place,
+) -> Result<()> {
     check(v, dim, dlinear, dlogits);
     check(dv, dim, dlinear, dlogits);
     let shape = Launch::rows(v.rows as usize, dim);
@@ -57,15 +71,40 @@ pub(super) fn backward(driver: &dyn Driver, v: Place, dim: usize, dlogits: Place
 }
 
 fn check(v: Place, dim: usize, linear: Place, logits: Place) {
-    assert!(v.cols as usize == linear.cols as usize * dim && logits.cols == 1, "a vector and a scalar for each field");
+    assert!(
+        v.cols as usize == linear.cols as usize * dim && logits.cols == 1,
+        "a vector and a scalar for each field"
+    );
     assert!(v.rows == linear.rows && v.rows == logits.rows, "as many samples everywhere");
 }
 
 /// `out[b, j * dim + k] = x[b, j] * w[j, k]`.
-pub(super) fn fields_forward(driver: &dyn Driver, x: Place, weight: Address, dim: usize, out: Place) -> Result<()> {
-    assert!(out.cols as usize == x.cols as usize * dim && out.rows == x.rows, "a vector for each column");
+pub(super) fn fields_forward(
+    driver: &dyn Driver,
+    x: Place,
+    weight: Address,
+    dim: usize,
+    out: Place,
+) -> Result<()> {
+    assert!(
+        out.cols as usize == x.cols as usize * dim && out.rows == x.rows,
+        "a vector for each column"
+    );
     let shape = Launch::rows(x.rows as usize, out.cols as usize);
-    launch!(driver, SOURCE, "fields_forward", shape, x.at, x.stride, x.rows, x.cols, dim as u32, weight, out.at, out.stride)
+    launch!(
+        driver,
+        SOURCE,
+        "fields_forward",
+        shape,
+        x.at,
+        x.stride,
+        x.rows,
+        x.cols,
+        dim as u32,
+        weight,
+        out.at,
+        out.stride
+    )
 }
 
 /// `dw[j, k] = sum_b x[b, j] * dout[b, j * dim + k]`.
@@ -77,7 +116,10 @@ pub(super) fn fields_backward(
     dim: usize,
     dw: Address,
 ) -> Result<()> {
-    assert!(dout.cols as usize == x.cols as usize * dim && dout.rows == x.rows, "a vector for each column");
+    assert!(
+        dout.cols as usize == x.cols as usize * dim && dout.rows == x.rows,
+        "a vector for each column"
+    );
     let (rows, cols) = (x.rows as usize, dout.cols as usize);
     let blocks = rows.div_ceil(SUM_ROWS);
     let partial = scratch.get(Purpose::Partials, blocks * cols * size_of::<f32>())?;

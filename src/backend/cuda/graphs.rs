@@ -1,7 +1,8 @@
 //! Steps that are noted down and repeated as a whole: one request instead of a hundred.
 //!
-//! What is noted down has the addresses and shapes of its step in it, so there is a graph for each form of a batch and for each
-//! slot that batches come in. All else that changes from step to step is in the device's memory.
+//! What is noted down has the addresses and shapes of its step in it, so there is a graph for each
+//! form of a batch and for each slot that batches come in. All else that changes from step to step
+//! is in the device's memory.
 
 use super::{
     driver::{Driver, stream::Graph},
@@ -25,7 +26,9 @@ fn says(switch: Option<&OsStr>) -> Result<bool> {
     match switch.map(OsStr::to_string_lossy).as_deref() {
         None | Some("on") => Ok(true),
         Some("off") => Ok(false),
-        Some(other) => Err(BackendError::Device(format!("{SWITCH} is {other:?}; it may be on or off"))),
+        Some(other) => {
+            Err(BackendError::Device(format!("{SWITCH} is {other:?}; it may be on or off")))
+        }
     }
 }
 
@@ -65,11 +68,20 @@ pub(super) enum Way {
 impl Graphs {
     /// None yet, and none ever if they are not `wanted`.
     pub(super) fn new(driver: &Rc<dyn Driver>, wanted: bool) -> Self {
-        Graphs { driver: Rc::clone(driver), wanted, kept: Vec::new(), freed: 0, last: None, replays: 0, failed: None }
+        Graphs {
+            driver: Rc::clone(driver),
+            wanted,
+            kept: Vec::new(),
+            freed: 0,
+            last: None,
+            replays: 0,
+            failed: None,
+        }
     }
 
-    /// How the next step is to be done. The first of a form is done singly: it finds out how much scratch space it takes. The
-    /// second in a row is noted down; so the short last batch of an epoch never is.
+    /// How the next step is to be done. The first of a form is done singly: it finds out how much
+    /// scratch space it takes. The second in a row is noted down; so the short last batch of an
+    /// epoch never is.
     pub(super) fn way(&mut self, key: Key) -> Way {
         // A graph uses memory that may be gone.
         if self.freed != self.driver.freed() {
@@ -87,8 +99,8 @@ impl Graphs {
         }
     }
 
-    /// Notes down `work`. `false` if it cannot be noted down, and nothing was done: then none is ever again, and [`Graphs::note`]
-    /// says why.
+    /// Notes down `work`. `false` if it cannot be noted down, and nothing was done: then none is
+    /// ever again, and [`Graphs::note`] says why.
     pub(super) fn capture(&mut self, key: Key, work: impl FnOnce() -> Result<()>) -> bool {
         match Graph::capture(&self.driver, work) {
             Ok(graph) => {
@@ -106,7 +118,10 @@ impl Graphs {
     /// How steps were done, for the record; scripts/gpu-check.py reads the number.
     pub(super) fn note(&self) -> String {
         match &self.failed {
-            Some(e) => format!("CUDA graphs: {} steps repeated; then a step could not be noted down: {e}", self.replays),
+            Some(e) => format!(
+                "CUDA graphs: {} steps repeated; then a step could not be noted down: {e}",
+                self.replays
+            ),
             None if self.wanted => format!("CUDA graphs: {} steps repeated", self.replays),
             None => "CUDA graphs: off".into(),
         }
@@ -116,7 +131,8 @@ impl Graphs {
     pub(super) fn replay(&mut self, key: Key) -> Result<()> {
         self.replays += 1;
         match self.kept.iter().find(|(k, _)| *k == key) {
-            // SAFETY: no memory was given back since; what is in use otherwise is what `Backend::repeat` was given.
+            // SAFETY: no memory was given back since; what is in use otherwise is what
+            // `Backend::repeat` was given.
             Some((_, graph)) => unsafe { graph.replay() },
             None => Ok(()),
         }
@@ -153,8 +169,17 @@ mod tests {
             assert!(!graphs.capture(other, || driver.synchronize()));
             assert_eq!([graphs.way(key), graphs.way(other)], [Way::Singly; 2]);
             let note = graphs.note();
-            assert!(note.starts_with("CUDA graphs: 1 steps repeated; then a step could not be noted down: "), "{note}");
-            assert!(driver.device().name != "emulated" || note.ends_with("waiting is asked for during a capture"), "{note}");
+            assert!(
+                note.starts_with(
+                    "CUDA graphs: 1 steps repeated; then a step could not be noted down: "
+                ),
+                "{note}"
+            );
+            assert!(
+                driver.device().name != "emulated"
+                    || note.ends_with("waiting is asked for during a capture"),
+                "{note}"
+            );
             assert_eq!(Graphs::new(&driver, false).note(), "CUDA graphs: off");
         }
     }

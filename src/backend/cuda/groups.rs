@@ -1,4 +1,5 @@
-//! Which samples touch which row: the occurrences of all tables sorted by row, and by sample within a row.
+//! Which samples touch which row: the occurrences of all tables sorted by row, and by sample within
+//! a row.
 
 use super::{
     driver::{Address, Driver, Launch, Source},
@@ -10,10 +11,15 @@ use crate::backend::Result;
 
 pub(super) static SOURCE: Source = Source {
     name: "groups",
-    parts: &[include_str!("common/common.cuh"), include_str!("common/radix.cuh"), include_str!("groups.cu")],
+    parts: &[
+        include_str!("common/common.cuh"),
+        include_str!("common/radix.cuh"),
+        include_str!("groups.cu"),
+    ],
 };
 
-/// Words of 32 bits that sorting up to `max_ids` occurrences needs: keys and samples, twice each, and counters.
+/// Words of 32 bits that sorting up to `max_ids` occurrences needs: keys and samples, twice each,
+/// and counters.
 pub(super) fn words(max_ids: usize) -> usize {
     4 * max_ids + radix::counters(max_ids)
 }
@@ -43,8 +49,21 @@ pub(super) fn sort(driver: &dyn Driver, input: &Input) -> Result<()> {
     let (keys, samples) = pair(input, 0);
     let mut shape = Launch::all(input.len);
     shape.grid[1] = input.tables as u32;
-    let (offsets, base, ids, rows) = (input.offsets(), input.id_base(), input.ids(), input.row_base.at());
-    launch!(driver, SOURCE, "occurrences", shape, offsets, base, ids, rows, input.len as u32, keys, samples)?;
+    let (offsets, base, ids, rows) =
+        (input.offsets(), input.id_base(), input.ids(), input.row_base.at());
+    launch!(
+        driver,
+        SOURCE,
+        "occurrences",
+        shape,
+        offsets,
+        base,
+        ids,
+        rows,
+        input.len as u32,
+        keys,
+        samples
+    )?;
     let sort = Sort {
         source: &SOURCE,
         count: input.id_count(),

@@ -1,8 +1,10 @@
-// Dot interaction of DLRM (facebookresearch/dlrm: dlrm_s_pytorch.py, `interact_features`), a sample a block.
-// T [n, d] -> R = concat[T_0, <T_i, T_j> for i > j], row-major over the lower triangle (i >= j with `itself`), zeros up to `cols`.
+// Dot interaction of DLRM (facebookresearch/dlrm: dlrm_s_pytorch.py, `interact_features`), a sample
+// a block. T [n, d] -> R = concat[T_0, <T_i, T_j> for i > j], row-major over the lower triangle (i
+// >= j with `itself`), zeros up to `cols`.
 
-// Blocks of 4 x 4 products; four neighbouring lanes share one, each taking every fourth column of T. T waits in shared memory, rows
-// of `pitch` floats (a multiple of 4, and not of 32), `tiles` * 4 of them, zeros in those that T has not.
+// Blocks of 4 x 4 products; four neighbouring lanes share one, each taking every fourth column of
+// T. T waits in shared memory, rows of `pitch` floats (a multiple of 4, and not of 32), `tiles` * 4
+// of them, zeros in those that T has not.
 KERNEL dot_forward(const float* t, u32 t_stride, u32 samples, u32 n, u32 d, u32 itself, u32 pitch, float* out, u32 out_stride,
                    u32 cols) {
     DYNAMIC_SHARED(float, rows);
@@ -50,8 +52,8 @@ KERNEL dot_forward(const float* t, u32 t_stride, u32 samples, u32 n, u32 d, u32 
     }
 }
 
-// dT = (G + G^T) T, G the triangle of dR's pairs; dR's direct part to row 0. A thread a column; the symmetric matrix waits in shared memory,
-// rows of `pitch` floats (a multiple of 16 that holds n).
+// dT = (G + G^T) T, G the triangle of dR's pairs; dR's direct part to row 0. A thread a column; the
+// symmetric matrix waits in shared memory, rows of `pitch` floats (a multiple of 16 that holds n).
 KERNEL dot_backward(const float* t, u32 t_stride, u32 samples, u32 n, u32 d, u32 itself, u32 pitch, const float* dout, u32 dout_stride,
                     float* dt, u32 dt_stride) {
     DYNAMIC_SHARED(float, both);

@@ -1,4 +1,5 @@
-//! Dot interaction of DLRM: in f32 here, by tensor cores where products round their operands ([`super::dot_tensor`]).
+//! Dot interaction of DLRM: in f32 here, by tensor cores where products round their operands
+//! ([`super::dot_tensor`]).
 
 use super::{
     dot_tensor,
@@ -11,7 +12,11 @@ use crate::backend::{BackendError, DotShape, Precision, Result};
 
 pub(super) static SOURCE: Source = Source {
     name: "interaction",
-    parts: &[include_str!("common/common.cuh"), include_str!("common/pairs.cuh"), include_str!("interaction.cu")],
+    parts: &[
+        include_str!("common/common.cuh"),
+        include_str!("common/pairs.cuh"),
+        include_str!("interaction.cu"),
+    ],
 };
 
 /// Most blocks of a launch.
@@ -22,7 +27,8 @@ pub(super) const BLOCKS: usize = 1 << 16;
 pub(super) struct Dot {
     shape: DotShape,
     precision: Precision,
-    /// Floats from one row of `T` to the next in shared memory: whole vectors of four, not all beginning at the same bank.
+    /// Floats from one row of `T` to the next in shared memory: whole vectors of four, not all
+    /// beginning at the same bank.
     pitch: usize,
     /// Bytes of shared memory that a block can have.
     shared: usize,
@@ -35,7 +41,12 @@ impl Dot {
     /// If the vectors of a sample do not fit into them.
     pub(super) fn new(shape: DotShape, precision: Precision, shared: usize) -> Result<Self> {
         let pitch = shape.dim.next_multiple_of(4);
-        let dot = Dot { shape, precision, pitch: if pitch.is_multiple_of(32) { pitch + 4 } else { pitch }, shared };
+        let dot = Dot {
+            shape,
+            precision,
+            pitch: if pitch.is_multiple_of(32) { pitch + 4 } else { pitch },
+            shared,
+        };
         if precision != Precision::Fp32 {
             dot_tensor::check(shape, dot.width(), linear::operands(precision), shared)?;
             return Ok(dot);
@@ -73,7 +84,12 @@ impl Dot {
     /// `T` -> `R`; all columns of `R` are written.
     pub(super) fn forward(&self, driver: &dyn Driver, t: Place, out: Place) -> Result<()> {
         let DotShape { features, dim, itself } = self.shape;
-        assert!(t.cols as usize == features * dim && out.cols as usize >= self.width() && t.rows == out.rows, "shapes");
+        assert!(
+            t.cols as usize == features * dim
+                && out.cols as usize >= self.width()
+                && t.rows == out.rows,
+            "shapes"
+        );
         if self.precision != Precision::Fp32 {
             return dot_tensor::forward(driver, (self.shape, self.width(), self.shared), t, out);
         }
@@ -84,24 +100,58 @@ impl Dot {
             block: [32, warps as u32, 1],
             shared: self.forward_shared() as u32,
         };
-        let (n, d, itself, pitch) = (features as u32, dim as u32, u32::from(itself), self.pitch as u32);
-        launch!(driver, SOURCE, "dot_forward", shape, t.at, t.stride, t.rows, n, d, itself, pitch, out.at, out.stride, out.cols)
+        let (n, d, itself, pitch) =
+            (features as u32, dim as u32, u32::from(itself), self.pitch as u32);
+        launch!(
+            driver,
+            SOURCE,
+            "dot_forward",
+            shape,
+            t.at,
+            t.stride,
+            t.rows,
+            n,
+            d,
+            itself,
+            pitch,
+            out.at,
+            out.stride,
+            out.cols
+        )
     }
 
     /// `dR` -> `dT`, every element overwritten.
-    pub(super) fn backward(&self, driver: &dyn Driver, t: Place, dout: Place, dt: Place) -> Result<()> {
+    pub(super) fn backward(
+        &self,
+        driver: &dyn Driver,
+        t: Place,
+        dout: Place,
+        dt: Place,
+    ) -> Result<()> {
         let DotShape { features, dim, itself } = self.shape;
-        assert!(t.cols as usize == features * dim && dt.cols == t.cols && dout.cols as usize >= self.width(), "shapes");
+        assert!(
+            t.cols as usize == features * dim
+                && dt.cols == t.cols
+                && dout.cols as usize >= self.width(),
+            "shapes"
+        );
         assert!(t.rows == dout.rows && t.rows == dt.rows, "as many samples everywhere");
         if self.precision != Precision::Fp32 {
-            return dot_tensor::backward(driver, (self.shape, self.width(), self.shared), t, dout, dt);
+            return dot_tensor::backward(
+                driver,
+                (self.shape, self.width(), self.shared),
+                t,
+                dout,
+                dt,
+            );
         }
         let shape = Launch {
             grid: [(t.rows as usize).clamp(1, BLOCKS) as u32, 1, 1],
             block: [dim.next_multiple_of(32).min(256) as u32, 1, 1],
             shared: self.backward_shared() as u32,
         };
-        let (n, d, itself, pitch) = (features as u32, dim as u32, u32::from(itself), self.backward_pitch() as u32);
+        let (n, d, itself, pitch) =
+            (features as u32, dim as u32, u32::from(itself), self.backward_pitch() as u32);
         launch!(
             driver,
             SOURCE,
@@ -134,7 +184,10 @@ mod tests {
         };
         // 200 rows of 208 floats.
         let refused = fits(200, 64, Precision::Fp32, 99).unwrap_err();
-        assert!(refused.contains("needs 166400 bytes of shared memory, 101376 are there"), "{refused}");
+        assert!(
+            refused.contains("needs 166400 bytes of shared memory, 101376 are there"),
+            "{refused}"
+        );
         assert_eq!(fits(200, 64, Precision::Fp32, 163), Ok(()));
         // 64 elements and 79,800 pairs, in 16 bits and in 32.
         assert!(fits(400, 64, Precision::Bf16, 99).unwrap_err().contains("159728 bytes"));

@@ -1,4 +1,5 @@
-//! Shapes of launches. They depend on the shapes of the work alone, never on the device, and so do the sums that blocks leave.
+//! Shapes of launches. They depend on the shapes of the work alone, never on the device, and so do
+//! the sums that blocks leave.
 
 use super::driver::Launch;
 
@@ -14,7 +15,8 @@ pub(super) const SUM_ROWS: usize = 64;
 /// Starts a kernel: driver, source, kernel, shape, arguments.
 macro_rules! launch {
     ($driver:expr, $source:expr, $kernel:literal, $launch:expr, $($arg:expr),* $(,)?) => {
-        // SAFETY: a launcher passes what the kernel beside it takes, and places whose sizes it has checked.
+        // SAFETY: a launcher passes what the kernel beside it takes, and places whose sizes it has
+        // checked.
         unsafe { $driver.launch(&$source, $kernel, $launch, &[$($crate::backend::cuda::driver::arg(&$arg)),*]) }
     };
 }
@@ -23,7 +25,11 @@ pub(super) use launch;
 impl Launch {
     /// Work on `n` elements, some 16 of them a thread at most.
     pub(super) fn all(n: usize) -> Launch {
-        Launch { grid: [n.div_ceil(THREADS).clamp(1, BLOCKS) as u32, 1, 1], block: [THREADS as u32, 1, 1], shared: 0 }
+        Launch {
+            grid: [n.div_ceil(THREADS).clamp(1, BLOCKS) as u32, 1, 1],
+            block: [THREADS as u32, 1, 1],
+            shared: 0,
+        }
     }
 
     /// As [`Launch::all`] with few enough blocks for their sums to be added by one.
@@ -41,8 +47,8 @@ impl Launch {
         Launch::lanes(rows, cols.next_power_of_two().min(THREADS))
     }
 
-    /// As [`Launch::rows`], with several blocks a row (`blockIdx.y`) where there are few rows: one would leave most of the device
-    /// idle.
+    /// As [`Launch::rows`], with several blocks a row (`blockIdx.y`) where there are few rows: one
+    /// would leave most of the device idle.
     pub(super) fn wide(rows: usize, cols: usize) -> Launch {
         let rows = Launch::rows(rows, cols);
         let blocks = cols.div_ceil(4 * THREADS).clamp(1, (BLOCKS / rows.grid[0] as usize).max(1));
@@ -83,7 +89,13 @@ mod tests {
     fn wide_rows_are_shared_among_blocks() {
         assert_eq!(Launch::wide(1, 2_400_000).grid, [1, 2344, 1]);
         assert_eq!(Launch::wide(1, 1 << 30).grid, [1, 1 << 14, 1]);
-        assert_eq!((Launch::wide(1, 1024).grid, Launch::wide(1, 1025).grid), ([1, 1, 1], [1, 2, 1]));
-        assert_eq!((Launch::wide(65_536, 3328).grid, Launch::wide(3, 3328).grid), ([1 << 14, 1, 1], [3, 4, 1]));
+        assert_eq!(
+            (Launch::wide(1, 1024).grid, Launch::wide(1, 1025).grid),
+            ([1, 1, 1], [1, 2, 1])
+        );
+        assert_eq!(
+            (Launch::wide(65_536, 3328).grid, Launch::wide(3, 3328).grid),
+            ([1 << 14, 1, 1], [3, 4, 1])
+        );
     }
 }

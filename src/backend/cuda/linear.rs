@@ -1,9 +1,10 @@
-//! Fully connected layers: products by cuBLASLt with bias, ReLU, the ReLU's gradient and the bias's gradient at their ends; those
-//! of a single output by kernels of our own ([`super::thin`]). In 16-bit precisions both operands are rounded on their way into
-//! the product, as on the CPU, unless a product before has left them so.
+//! Fully connected layers: products by cuBLASLt with bias, ReLU, the ReLU's gradient and the bias's
+//! gradient at their ends; those of a single output by kernels of our own ([`super::thin`]). In
+//! 16-bit precisions both operands are rounded on their way into the product, as on the CPU, unless
+//! a product before has left them so.
 //!
-//! cuBLASLt thinks in columns: a matrix `[rows, cols]` of ours with rows `stride` apart is a `cols x rows` matrix of its, columns
-//! `stride` apart.
+//! cuBLASLt thinks in columns: a matrix `[rows, cols]` of ours with rows `stride` apart is a `cols
+//! x rows` matrix of its, columns `stride` apart.
 
 use super::{
     driver::{
@@ -20,7 +21,8 @@ use crate::backend::{BackendError, Precision, Result};
 /// Elements that rows of 16-bit operands are padded to: 16 bytes.
 const PAD: usize = 8;
 
-/// A layer's parameters, or their gradients: weight `[outputs, inputs]` and bias `[outputs]`, in f32.
+/// A layer's parameters, or their gradients: weight `[outputs, inputs]` and bias `[outputs]`, in
+/// f32.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Params {
     pub weight: Address,
@@ -69,9 +71,22 @@ pub(super) struct Gate {
 }
 
 impl Products<'_> {
-    /// `y = x W^T + b`, then `max(y, 0)` if `relu`. `true` if the bits of the elements above zero are now at `mask`.
-    pub(super) fn forward(&mut self, x: Place, params: Params, relu: bool, y: Place, mask: Option<BitMask>) -> Result<bool> {
-        assert!(x.rows == y.rows && x.cols as usize == params.inputs && y.cols as usize == params.outputs, "shapes of a layer");
+    /// `y = x W^T + b`, then `max(y, 0)` if `relu`. `true` if the bits of the elements above zero
+    /// are now at `mask`.
+    pub(super) fn forward(
+        &mut self,
+        x: Place,
+        params: Params,
+        relu: bool,
+        y: Place,
+        mask: Option<BitMask>,
+    ) -> Result<bool> {
+        assert!(
+            x.rows == y.rows
+                && x.cols as usize == params.inputs
+                && y.cols as usize == params.outputs,
+            "shapes of a layer"
+        );
         if params.outputs == 1 {
             thin::forward(self.driver, x, params, relu, y)?;
             return Ok(false);
@@ -95,9 +110,17 @@ impl Products<'_> {
     }
 
     /// `dx = dy W`, gated.
-    pub(super) fn backward_data(&mut self, dy: Place, params: Params, gate: Option<Gate>, dx: Place) -> Result<()> {
+    pub(super) fn backward_data(
+        &mut self,
+        dy: Place,
+        params: Params,
+        gate: Option<Gate>,
+        dx: Place,
+    ) -> Result<()> {
         assert!(
-            dx.rows == dy.rows && dx.cols as usize == params.inputs && dy.cols as usize == params.outputs,
+            dx.rows == dy.rows
+                && dx.cols as usize == params.inputs
+                && dy.cols as usize == params.outputs,
             "shapes of a layer"
         );
         if params.outputs == 1 {
@@ -115,7 +138,12 @@ impl Products<'_> {
 
     /// `dW = dy^T x`, `db = sum of dy`.
     pub(super) fn backward_weight(&mut self, dy: Place, x: Place, grads: Params) -> Result<()> {
-        assert!(x.rows == dy.rows && x.cols as usize == grads.inputs && dy.cols as usize == grads.outputs, "shapes of a layer");
+        assert!(
+            x.rows == dy.rows
+                && x.cols as usize == grads.inputs
+                && dy.cols as usize == grads.outputs,
+            "shapes of a layer"
+        );
         if grads.outputs == 1 {
             return thin::backward_weight(self.driver, self.scratch, dy, x, grads);
         }
@@ -127,8 +155,8 @@ impl Products<'_> {
         Ok(())
     }
 
-    /// `D = op(A) op(B)` in cuBLASLt's view of our matrices, each given with whether that view is transposed; `d` has the columns
-    /// of op(A)'s rows. Operands are in their numbers after this.
+    /// `D = op(A) op(B)` in cuBLASLt's view of our matrices, each given with whether that view is
+    /// transposed; `d` has the columns of op(A)'s rows. Operands are in their numbers after this.
     fn product(&mut self, a: (Place, bool), b: (Place, bool), d: Place) -> Result<Gemm> {
         let (m, n) = (d.cols as usize, d.rows as usize);
         let k = if b.1 { b.0.rows } else { b.0.cols } as usize;
@@ -153,7 +181,9 @@ impl Products<'_> {
         let done = unsafe { self.driver.gemm(&gemm) }?;
         if !done && epilogue == Epilogue::None {
             let Gemm { m, n, k, .. } = gemm;
-            return Err(BackendError::Device(format!("cuBLASLt has no product of {m} x {k} by {k} x {n}")));
+            return Err(BackendError::Device(format!(
+                "cuBLASLt has no product of {m} x {k} by {k} x {n}"
+            )));
         }
         Ok(done)
     }
@@ -162,7 +192,9 @@ impl Products<'_> {
     fn in_f32(&mut self, gemm: &Gemm, d: Place) -> Result<Place> {
         let mut z = d;
         if d.number != Number::F32 {
-            let at = self.scratch.get(Purpose::Product, d.rows as usize * d.cols as usize * size_of::<f32>())?;
+            let at = self
+                .scratch
+                .get(Purpose::Product, d.rows as usize * d.cols as usize * size_of::<f32>())?;
             z = Place { at, stride: d.cols, number: Number::F32, ..d };
         }
         let place = Operand { at: z.at, stride: z.stride as usize, transposed: false };

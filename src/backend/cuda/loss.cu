@@ -10,7 +10,8 @@ __device__ __forceinline__ double sigmoid64(double z) {
 struct Sample { double loss, slope; };
 
 __device__ __forceinline__ Sample cross_entropy(bool on, double z, double y, double p, double clamped) {
-    // -(y ln p + (1 - y) ln(1 - p)) with ln p = -ln(1 + e^-z), so that nothing is lost for large |z|.
+    // -(y ln p + (1 - y) ln(1 - p)) with ln p = -ln(1 + e^-z), so that nothing is lost for large
+    // |z|.
     double loss = on ? -(y * log(clamped) + (1.0 - y) * log(1.0 - clamped)) : (z > 0.0 ? z : 0.0) - y * z + log1p(exp(-fabs(z)));
     return Sample{loss, p - y};
 }

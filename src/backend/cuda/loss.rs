@@ -11,9 +11,11 @@ use crate::{
     engine::{LossKind, LossSpec},
 };
 
-pub(super) static SOURCE: Source = Source { name: "loss", parts: &[include_str!("common/common.cuh"), include_str!("loss.cu")] };
+pub(super) static SOURCE: Source =
+    Source { name: "loss", parts: &[include_str!("common/common.cuh"), include_str!("loss.cu")] };
 
-/// Mean loss of `n` samples, for the step's answer; its gradient by the logits, times the loss scale, in `dlogits`.
+/// Mean loss of `n` samples, for the step's answer; its gradient by the logits, times the loss
+/// scale, in `dlogits`.
 pub(super) fn forward_backward(
     driver: &dyn Driver,
     scratch: &mut Scratch,
@@ -32,13 +34,33 @@ pub(super) fn forward_backward(
     let parts = shape.grid[0];
     let partial = scratch.get(Purpose::Partials, parts as usize * size_of::<f64>())?;
     let (clamp, [w0, w1], scale) = (spec.clamp, weights, standing.loss_scale());
-    launch!(driver, SOURCE, "loss_part", shape, kind, clamp, w0, w1, logits, labels, n as u32, scale, dlogits, partial)?;
+    launch!(
+        driver,
+        SOURCE,
+        "loss_part",
+        shape,
+        kind,
+        clamp,
+        w0,
+        w1,
+        logits,
+        labels,
+        n as u32,
+        scale,
+        dlogits,
+        partial
+    )?;
     let (loss, stopped) = (standing.loss(), standing.stopped());
     launch!(driver, SOURCE, "loss_join", Launch::one(), partial, parts, n as u32, loss, stopped)
 }
 
 /// Sigmoids of `n` logits, in scratch space.
-pub(super) fn probabilities(driver: &dyn Driver, scratch: &mut Scratch, logits: Address, n: usize) -> Result<Address> {
+pub(super) fn probabilities(
+    driver: &dyn Driver,
+    scratch: &mut Scratch,
+    logits: Address,
+    n: usize,
+) -> Result<Address> {
     let at = scratch.get(Purpose::Partials, n * size_of::<f32>())?;
     launch!(driver, SOURCE, "probabilities", Launch::all(n), logits, n as u32, at)?;
     Ok(at)

@@ -34,7 +34,8 @@ pub struct Floats {
     memory: Memory,
     len: usize,
     number: Number,
-    /// Whether products read it: then the product that fills it may leave a bit for each element that its ReLU let pass.
+    /// Whether products read it: then the product that fills it may leave a bit for each element
+    /// that its ReLU let pass.
     operand: bool,
     /// Those bits: bit `k` is element `k`'s.
     mask: Option<Memory>,
@@ -49,14 +50,33 @@ impl Floats {
     }
 
     /// Zeros in the numbers that products read.
-    pub(super) fn operands(driver: &Rc<dyn Driver>, len: usize, number: Number, what: &str) -> Result<Self> {
+    pub(super) fn operands(
+        driver: &Rc<dyn Driver>,
+        len: usize,
+        number: Number,
+        what: &str,
+    ) -> Result<Self> {
         Floats::new(driver, len, number, true, what)
     }
 
-    fn new(driver: &Rc<dyn Driver>, len: usize, number: Number, operand: bool, what: &str) -> Result<Self> {
+    fn new(
+        driver: &Rc<dyn Driver>,
+        len: usize,
+        number: Number,
+        operand: bool,
+        what: &str,
+    ) -> Result<Self> {
         let bytes = len.checked_mul(number.bytes());
-        let bytes = bytes.ok_or_else(|| BackendError::Memory { what: what.to_string(), bytes: u64::MAX })?;
-        Ok(Floats { memory: Memory::zeros(driver, bytes, what)?, len, number, operand, mask: None, masked: Cell::new(None) })
+        let bytes = bytes
+            .ok_or_else(|| BackendError::Memory { what: what.to_string(), bytes: u64::MAX })?;
+        Ok(Floats {
+            memory: Memory::zeros(driver, bytes, what)?,
+            len,
+            number,
+            operand,
+            mask: None,
+            masked: Cell::new(None),
+        })
     }
 
     /// Elements.
@@ -123,7 +143,13 @@ impl Place {
         let needed = if rows == 0 { 0 } else { (rows - 1) * stride + cols };
         assert!(stride >= cols || rows <= 1, "rows of {cols} columns every {stride}");
         let number = buffer.number;
-        Place { at: buffer.address(at, needed), stride: stride as u32, rows: rows as u32, cols: cols as u32, number }
+        Place {
+            at: buffer.address(at, needed),
+            stride: stride as u32,
+            rows: rows as u32,
+            cols: cols as u32,
+            number,
+        }
     }
 
     /// For operations that know f32 alone.
@@ -132,9 +158,11 @@ impl Place {
         self
     }
 
-    /// Whether elements can be read and written in pieces of 16 bytes, wherever a piece begins at a multiple of its elements.
+    /// Whether elements can be read and written in pieces of 16 bytes, wherever a piece begins at a
+    /// multiple of its elements.
     pub(super) fn in_pieces(self) -> bool {
-        self.at.is_multiple_of(16) && (self.stride as usize * self.number.bytes()).is_multiple_of(16)
+        self.at.is_multiple_of(16)
+            && (self.stride as usize * self.number.bytes()).is_multiple_of(16)
     }
 }
 
@@ -174,11 +202,15 @@ impl MatMut<'_, Floats> {
         Place::new(self.buf, self.window, self.rows)
     }
 
-    /// Where a product may leave the bits of the elements that its ReLU lets pass. Only where the library takes such bits: whole
-    /// rows of an operand, every multiple of 128 elements. Made when first asked for.
+    /// Where a product may leave the bits of the elements that its ReLU lets pass. Only where the
+    /// library takes such bits: whole rows of an operand, every multiple of 128 elements. Made when
+    /// first asked for.
     pub(super) fn mask(&mut self, driver: &Rc<dyn Driver>) -> Result<Option<BitMask>> {
         let Window { at, stride, cols } = self.window;
-        let (buf, whole) = (&mut *self.buf, stride - cols < BITS && stride.is_multiple_of(BITS) && at.is_multiple_of(BITS));
+        let (buf, whole) = (
+            &mut *self.buf,
+            stride - cols < BITS && stride.is_multiple_of(BITS) && at.is_multiple_of(BITS),
+        );
         if !(buf.operand && whole) {
             return Ok(None);
         }
@@ -200,7 +232,8 @@ const SLOTS: usize = 2;
 /// Room for a batch: 32-bit words, which come over in one piece.
 #[derive(Debug)]
 struct Slot {
-    /// `[dense [len, dense_width] | labels [len] | first id of each table, and their number | offsets [tables, len + 1] | ids]`.
+    /// `[dense [len, dense_width] | labels [len] | first id of each table, and their number |
+    /// offsets [tables, len + 1] | ids]`.
     words: Floats,
     staging: Staging,
     /// When all that reads the words is done.
@@ -260,7 +293,8 @@ impl Input {
         driver.to_device(base.at(), bytes_of(&row_base))?;
         let sorted = super::groups::words(max_ids) * size_of::<u32>();
         let slot = || -> Result<Slot> {
-            let (words, staging) = (Floats::zeros(driver, words, "a batch")?, Staging::new(driver, words)?);
+            let (words, staging) =
+                (Floats::zeros(driver, words, "a batch")?, Staging::new(driver, words)?);
             let free = Event::new(driver)?;
             // Its zeros come first.
             free.record(Stream::Compute)?;
@@ -283,20 +317,30 @@ impl Input {
         })
     }
 
-    /// Brings a batch over, beside what the device is doing: the host's threads put it together in memory that the device reads.
+    /// Brings a batch over, beside what the device is doing: the host's threads put it together in
+    /// memory that the device reads.
     ///
     /// # Panics
     /// If it is larger than what there is room for.
     pub(super) fn upload(&mut self, pool: &Pool, batch: &Batch) -> Result<()> {
-        let (n, width, columns, tables) = (batch.len, self.dense_width, self.dense_columns, self.tables);
-        assert!(n <= self.max_batch && batch.labels.len() == n && batch.bags.len() == tables && batch.dense.len() == n * columns);
+        let (n, width, columns, tables) =
+            (batch.len, self.dense_width, self.dense_columns, self.tables);
+        assert!(
+            n <= self.max_batch
+                && batch.labels.len() == n
+                && batch.bags.len() == tables
+                && batch.dense.len() == n * columns
+        );
         let several = AtomicBool::new(false);
         pool.run(tables, |k, _| {
             several.fetch_or(!batch.bags[k].is_one_hot(), Ordering::Relaxed);
         });
         self.next(Form { len: n, one_hot: !several.into_inner() })?;
         let ids: usize = batch.bags.iter().map(|b| b.indices.len()).sum();
-        assert!(ids <= self.most_ids() && batch.bags.iter().all(|b| b.offsets.len() == n + 1), "{ids} ids");
+        assert!(
+            ids <= self.most_ids() && batch.bags.iter().all(|b| b.offsets.len() == n + 1),
+            "{ids} ids"
+        );
         let offsets = if self.one_hot { 0 } else { tables * (n + 1) };
         let slot = &mut self.slots[self.present];
         let (dense, rest) = slot.staging.words()?.split_at_mut(n * width);
@@ -308,22 +352,27 @@ impl Input {
         for (k, bags) in batch.bags.iter().enumerate() {
             base[k + 1] = base[k] + bags.indices.len() as u32;
         }
-        let (base, all_ids, all_offsets) = (&*base, SharedMut::new(all_ids), SharedMut::new(all_offsets));
+        let (base, all_ids, all_offsets) =
+            (&*base, SharedMut::new(all_ids), SharedMut::new(all_offsets));
         pool.run(tables, |k, _| {
             let bags = &batch.bags[k];
             // SAFETY: each table has its own ids.
-            unsafe { all_ids.slice(base[k] as usize, bags.indices.len()) }.copy_from_slice(&bags.indices);
+            unsafe { all_ids.slice(base[k] as usize, bags.indices.len()) }
+                .copy_from_slice(&bags.indices);
             if offsets > 0 {
                 // SAFETY: and its own offsets.
                 unsafe { all_offsets.slice(k * (n + 1), n + 1) }.copy_from_slice(&bags.offsets);
             }
         });
-        let (dense, blocks) = (SharedMut::new(dense), if width > 0 { n.div_ceil(BLOCK) } else { 0 });
+        let (dense, blocks) =
+            (SharedMut::new(dense), if width > 0 { n.div_ceil(BLOCK) } else { 0 });
         pool.run(blocks, |block, _| {
             for r in block * BLOCK..n.min((block + 1) * BLOCK) {
                 // SAFETY: each row belongs to one block.
                 let (row, padding) = unsafe { dense.slice(r * width, width) }.split_at_mut(columns);
-                row.iter_mut().zip(&batch.dense[r * columns..]).for_each(|(to, x)| *to = x.to_bits());
+                row.iter_mut()
+                    .zip(&batch.dense[r * columns..])
+                    .for_each(|(to, x)| *to = x.to_bits());
                 padding.fill(0);
             }
         });
@@ -351,7 +400,8 @@ impl Input {
         log.make(driver, span, places)
     }
 
-    /// Goes on to the next slot, for a batch of this form; what is asked for from now on is about that one.
+    /// Goes on to the next slot, for a batch of this form; what is asked for from now on is about
+    /// that one.
     pub(super) fn next(&mut self, form: Form) -> Result<()> {
         self.slots[self.present].free.record(Stream::Compute)?;
         self.present = (self.present + 1) % SLOTS;
@@ -394,16 +444,21 @@ impl Input {
         if self.one_hot {
             return 0;
         }
-        self.words().at(self.len * (self.dense_width + 1) + self.tables + 1, self.tables * (self.len + 1))
+        self.words()
+            .at(self.len * (self.dense_width + 1) + self.tables + 1, self.tables * (self.len + 1))
     }
 
     /// Where the ids are.
     pub(super) fn ids(&self) -> Address {
         let offsets = if self.one_hot { 0 } else { self.tables * (self.len + 1) };
-        self.words().at(self.len * (self.dense_width + 1) + self.tables + 1 + offsets, self.most_ids())
+        self.words()
+            .at(self.len * (self.dense_width + 1) + self.tables + 1 + offsets, self.most_ids())
     }
 }
 
 fn too_many(what: &str, n: usize) -> BackendError {
-    BackendError::Device(format!("{n} {what} of all tables together; a GPU takes up to {}", u32::MAX))
+    BackendError::Device(format!(
+        "{n} {what} of all tables together; a GPU takes up to {}",
+        u32::MAX
+    ))
 }

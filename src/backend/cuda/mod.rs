@@ -1,9 +1,10 @@
-//! Operations on GPUs of NVIDIA's. Each operation is a file of kernels (`.cu`) with its launcher (`.rs`) beside it; the kernels
-//! are compiled for the GPU at hand when they are first needed ([`driver`]), so that this program is built and starts where there
-//! is neither a GPU nor a toolkit.
+//! Operations on GPUs of NVIDIA's. Each operation is a file of kernels (`.cu`) with its launcher
+//! (`.rs`) beside it; the kernels are compiled for the GPU at hand when they are first needed
+//! ([`driver`]), so that this program is built and starts where there is neither a GPU nor a
+//! toolkit.
 //!
-//! Results are the same at every run: sums have a fixed order that depends on shapes alone, and no float is ever added
-//! atomically.
+//! Results are the same at every run: sums have a fixed order that depends on shapes alone, and no
+//! float is ever added atomically.
 
 mod backend;
 mod bags;

@@ -1,5 +1,6 @@
-// Samples of planted data, the bits of src/data/source/planted: what is drawn for a sample depends on (seed, split, its number) alone, so a thread
-// makes whatever part of it is convenient. Structs are those of src/data/source/planted/numbers.rs.
+// Samples of planted data, the bits of src/data/source/planted: what is drawn for a sample depends
+// on (seed, split, its number) alone, so a thread makes whatever part of it is convenient. Structs
+// are those of src/data/source/planted/numbers.rs.
 
 #define STREAM 4u
 #define ATTEMPTS 60u
@@ -86,7 +87,8 @@ KERNEL planted_bags(const Log* log, const Column* columns, u32 n, u32* id_base, 
     if (offsets) FOR_ALL(i, n + 1) offsets[(u64)table * (n + 1) + i] = (u32)i * columns[table].hotness;
 }
 
-// Dense features `[n, width]`, zeros beyond those that there are. Two columns share four random words, and a thread.
+// Dense features `[n, width]`, zeros beyond those that there are. Two columns share four random
+// words, and a thread.
 KERNEL planted_dense(const Log* log, const Count* counts, u32 split, u64 first, u32 n, float* dense, u32 width) {
     u32 twos = (width + 1) / 2;
     FOR_ALL(i, (u64)n * twos) {
@@ -150,7 +152,8 @@ KERNEL planted_labels(const Log* log, const Column* columns, const Pair* pairs, 
             const Column& c = columns[t];
             logit += c.weight_scale * weight(c, ids + id_base[t] + i * c.hotness);
         }
-        // A table is in four pairs at most: hashing its ids again costs less than keeping all vectors.
+        // A table is in four pairs at most: hashing its ids again costs less than keeping all
+        // vectors.
         for (u32 p = 0; p < log->pairs; ++p) {
             const Column &a = columns[pairs[p].a], &b = columns[pairs[p].b];
             Latent u = latent(a, ids + id_base[pairs[p].a] + i * a.hotness), v = latent(b, ids + id_base[pairs[p].b] + i * b.hotness);

@@ -138,11 +138,35 @@ impl Planted {
         )?;
         if self.tables > 0 {
             let shape = by_table(len * self.hotness.1);
-            launch!(driver, SOURCE, "planted_ids", shape, log, columns, split, first, n, id_base, ids)?;
+            launch!(
+                driver,
+                SOURCE,
+                "planted_ids",
+                shape,
+                log,
+                columns,
+                split,
+                first,
+                n,
+                id_base,
+                ids
+            )?;
         }
         if width > 0 {
             let shape = Launch::all(len * width.div_ceil(2) as usize);
-            launch!(driver, SOURCE, "planted_dense", shape, log, counts, split, first, n, dense, width)?;
+            launch!(
+                driver,
+                SOURCE,
+                "planted_dense",
+                shape,
+                log,
+                counts,
+                split,
+                first,
+                n,
+                dense,
+                width
+            )?;
         }
         let shape = Launch::each(len);
         launch!(

@@ -1,4 +1,5 @@
-//! Radix sort of numbers of 32 bits, stable: the kernels of `common/radix.cuh`, which a source includes that sorts.
+//! Radix sort of numbers of 32 bits, stable: the kernels of `common/radix.cuh`, which a source
+//! includes that sorts.
 
 use super::{
     driver::{Address, Driver, Launch, Source},
@@ -51,10 +52,30 @@ impl Sort {
         let tiled = Launch { grid: [tiles as u32, 1, 1], ..Launch::all(1) };
         for pass in 0..bits.div_ceil(DIGIT) {
             let shift = pass * DIGIT;
-            let ((keys, values), (to_keys, to_values)) = (pairs[pass as usize % 2], pairs[(pass as usize + 1) % 2]);
+            let ((keys, values), (to_keys, to_values)) =
+                (pairs[pass as usize % 2], pairs[(pass as usize + 1) % 2]);
             launch!(driver, *source, "radix_count", tiled, keys, count, shift, counters)?;
-            launch!(driver, *source, "radix_scan", Launch::one(), counters, (tiles << DIGIT) as u32)?;
-            launch!(driver, *source, "radix_scatter", tiled, keys, values, count, shift, counters, to_keys, to_values)?;
+            launch!(
+                driver,
+                *source,
+                "radix_scan",
+                Launch::one(),
+                counters,
+                (tiles << DIGIT) as u32
+            )?;
+            launch!(
+                driver,
+                *source,
+                "radix_scatter",
+                tiled,
+                keys,
+                values,
+                count,
+                shift,
+                counters,
+                to_keys,
+                to_values
+            )?;
         }
         Ok(())
     }

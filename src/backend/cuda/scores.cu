@@ -1,12 +1,13 @@
-// What the predictions of an evaluation are worth, in integers (src/metrics/counts.rs says what they are): the same whatever the order, and the same
-// as on the CPU. A key is a prediction's bits, which sort as predictions in [0, 1] do, with the label below them.
+// What the predictions of an evaluation are worth, in integers (src/metrics/counts.rs says what
+// they are): the same whatever the order, and the same as on the CPU. A key is a prediction's bits,
+// which sort as predictions in [0, 1] do, with the label below them.
 
 // Sums that score_points and score_ranks leave, in this order.
 #define POINTS 5
 #define RANKS 3
 
-// keys[at..] of a batch. faults = the first prediction that is no probability, and the first label that is no class: ~position above the bits, 0
-// if there is none.
+// keys[at..] of a batch. faults = the first prediction that is no probability, and the first label
+// that is no class: ~position above the bits, 0 if there is none.
 KERNEL score_batch(const float* predictions, const float* labels, u32 n, u32 at, u32* keys, u64* faults) {
     FOR_ALL(i, n) {
         float p = predictions[i] + 0.0f, y = labels[i];
@@ -26,7 +27,8 @@ __device__ __forceinline__ void leave(const u64 (&sums)[N], u64* partial) {
     }
 }
 
-// Positives, predicted ones, both, log loss (upper and lower half), from keys in the order of samples.
+// Positives, predicted ones, both, log loss (upper and lower half), from keys in the order of
+// samples.
 KERNEL score_points(const u32* keys, u32 n, u64* partial) {
     const double least = 0x1p-23;
     u64 sums[POINTS] = {};
@@ -61,7 +63,8 @@ KERNEL score_tiles(const u32* keys, u32 n, u32* counts) {
     if (threadIdx.x == 0) counts[blockIdx.x] = own;
 }
 
-// The first of the keys up to `at` that is not below `least`; keys[at] is not. Steps back grow, so that long ties take no longer than a search.
+// The first of the keys up to `at` that is not below `least`; keys[at] is not. Steps back grow, so
+// that long ties take no longer than a search.
 __device__ __forceinline__ u32 first_from(const u32* keys, u32 at, u32 least) {
     u32 step = 1;
     while (at >= step && keys[at - step] >= least) {
@@ -76,8 +79,9 @@ __device__ __forceinline__ u32 first_from(const u32* keys, u32 at, u32 least) {
     return at;
 }
 
-// Twice the pairs in order, ties counting once; precision at each prediction that positives have (upper and lower half), from sorted keys and
-// the positives before each tile. Whoever meets the last of a tie counts for all of it.
+// Twice the pairs in order, ties counting once; precision at each prediction that positives have
+// (upper and lower half), from sorted keys and the positives before each tile. Whoever meets the
+// last of a tie counts for all of it.
 KERNEL score_ranks(const u32* keys, u32 n, const u32* before, const u64* positives, u64* partial) {
     u64 first = (u64)blockIdx.x * TILE + threadIdx.x * ITEMS;
     u32 own = 0;

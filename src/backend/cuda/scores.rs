@@ -1,4 +1,5 @@
-//! The predictions of an evaluation, kept on the device, and what they are worth: nothing but ten numbers travels.
+//! The predictions of an evaluation, kept on the device, and what they are worth: nothing but ten
+//! numbers travels.
 
 use super::{
     driver::{Address, Driver, Launch, Memory, Source, bytes_of, bytes_of_mut},
@@ -77,8 +78,13 @@ impl Scores {
         })
     }
 
-    /// Makes room for so many predictions in `scores`, and forgets all that were there; `false` if they are too many.
-    pub(super) fn begin(driver: &Rc<dyn Driver>, scores: &mut Option<Scores>, samples: u64) -> Result<bool> {
+    /// Makes room for so many predictions in `scores`, and forgets all that were there; `false` if
+    /// they are too many.
+    pub(super) fn begin(
+        driver: &Rc<dyn Driver>,
+        scores: &mut Option<Scores>,
+        samples: u64,
+    ) -> Result<bool> {
         if samples > MOST {
             return Ok(false);
         }
@@ -102,11 +108,27 @@ impl Scores {
     /// # Panics
     /// If there is no room for them.
     pub(super) fn add(&mut self, predictions: Address, labels: Address, n: usize) -> Result<()> {
-        assert!(self.len + n <= self.room, "{} predictions; there is room for {}", self.len + n, self.room);
+        assert!(
+            self.len + n <= self.room,
+            "{} predictions; there is room for {}",
+            self.len + n,
+            self.room
+        );
         let (keys, faults) = (self.keys[0].at(), self.result(POINTS + RANKS));
         let at = self.len as u32;
         self.len += n;
-        launch!(self.driver, SOURCE, "score_batch", Launch::all(n), predictions, labels, n as u32, at, keys, faults)
+        launch!(
+            self.driver,
+            SOURCE,
+            "score_batch",
+            Launch::all(n),
+            predictions,
+            labels,
+            n as u32,
+            at,
+            keys,
+            faults
+        )
     }
 
     /// What all predictions are worth. They are gone after this.
@@ -121,7 +143,16 @@ impl Scores {
         let (keys, partial, counters) = (self.keys[0].at(), self.partial.at(), self.counters.at());
         let points = Launch::sums(self.len.div_ceil(32));
         launch!(driver, SOURCE, "score_points", points, keys, n, partial)?;
-        launch!(driver, SOURCE, "score_join", Launch::one(), partial, points.grid[0], POINTS, self.result(0))?;
+        launch!(
+            driver,
+            SOURCE,
+            "score_join",
+            Launch::one(),
+            partial,
+            points.grid[0],
+            POINTS,
+            self.result(0)
+        )?;
         driver.to_device(self.count.at(), bytes_of(&[n]))?;
         let sort = Sort {
             source: &SOURCE,
@@ -136,8 +167,27 @@ impl Scores {
         let tiled = Launch { grid: [tiles(self.len) as u32, 1, 1], ..Launch::all(1) };
         launch!(driver, SOURCE, "score_tiles", tiled, sorted, n, counters)?;
         launch!(driver, SOURCE, "radix_scan", Launch::one(), counters, tiled.grid[0])?;
-        launch!(driver, SOURCE, "score_ranks", tiled, sorted, n, counters, self.result(0), partial)?;
-        launch!(driver, SOURCE, "score_join", Launch::one(), partial, tiled.grid[0], RANKS, self.result(POINTS))?;
+        launch!(
+            driver,
+            SOURCE,
+            "score_ranks",
+            tiled,
+            sorted,
+            n,
+            counters,
+            self.result(0),
+            partial
+        )?;
+        launch!(
+            driver,
+            SOURCE,
+            "score_join",
+            Launch::one(),
+            partial,
+            tiled.grid[0],
+            RANKS,
+            self.result(POINTS)
+        )?;
         let mut results = [0u64; RESULTS];
         driver.to_host(self.results.at(), bytes_of_mut(&mut results))?;
         self.len = 0;
@@ -150,9 +200,22 @@ impl Scores {
 }
 
 fn judge(samples: u64, results: &[u64; RESULTS]) -> std::result::Result<Counts, MetricsError> {
-    let &[positives, predicted, both, loss_high, loss_low, area, precision_high, precision_low, prediction, label] = results;
+    let &[
+        positives,
+        predicted,
+        both,
+        loss_high,
+        loss_low,
+        area,
+        precision_high,
+        precision_low,
+        prediction,
+        label,
+    ] = results;
     // The position's complement above the value's bits; 0 where there is no fault.
-    let fault = |word: u64| (word != 0).then(|| (!((word >> 32) as u32) as usize, f32::from_bits(word as u32)));
+    let fault = |word: u64| {
+        (word != 0).then(|| (!((word >> 32) as u32) as usize, f32::from_bits(word as u32)))
+    };
     if let Some((position, value)) = fault(prediction) {
         return Err(MetricsError::prediction(position, value));
     }

@@ -1,4 +1,5 @@
-//! Memory for what kernels leave to each other within an operation. Grows in the first steps, then stays.
+//! Memory for what kernels leave to each other within an operation. Grows in the first steps, then
+//! stays.
 
 use super::driver::{Address, Driver, Memory};
 use crate::backend::Result;

@@ -1,6 +1,8 @@
-// Updates of embedding rows: gradients of bags summed by row in the order of the batch, then the rule, in one sweep over the sorted
-// occurrences. A group of 1 to 32 lanes takes SPAN occurrences, four columns a lane. A row whose occurrences reach beyond a span
-// leaves sums of its parts, which `join_spans` adds in their order: popular rows are summed by many groups, and no order ever varies.
+// Updates of embedding rows: gradients of bags summed by row in the order of the batch, then the
+// rule, in one sweep over the sorted occurrences. A group of 1 to 32 lanes takes SPAN occurrences,
+// four columns a lane. A row whose occurrences reach beyond a span leaves sums of its parts, which
+// `join_spans` adds in their order: popular rows are summed by many groups, and no order ever
+// varies.
 
 #define SPAN 32u
 
@@ -18,7 +20,8 @@ struct Work {
     const u32* offsets;
     // Gradient of the pooled vectors, numbers of `pooled_kind`; table t in columns t * dim.
     u64 pooled;
-    // Sums of parts of rows, [spans, 2, dim]: of a row that began before the span, and of one that goes on behind it.
+    // Sums of parts of rows, [spans, 2, dim]: of a row that began before the span, and of one that
+    // goes on behind it.
     float* parts;
     const Step* step;
     // The factor by which gradients are too large.
@@ -98,7 +101,8 @@ __device__ __forceinline__ u32 noise(const Work& w, const Step& r, u32 t, u32 ro
     return chosen >> (c % 2 * 16) & 0xffffu;
 }
 
-// The rule for row `row` of table t, whose gradient is `sum` before weight, regularisation and scale; or what else is asked for.
+// The rule for row `row` of table t, whose gradient is `sum` before weight, regularisation and
+// scale; or what else is asked for.
 template <u32 S>
 __device__ __forceinline__ void finish(const Work& w, const Group& g, u32 t, u32 row, float (&sum)[S][4], double& squares) {
     Rows table = w.tables[t];

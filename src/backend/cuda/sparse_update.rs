@@ -1,4 +1,5 @@
-//! Updates of embedding rows: gradients of bags summed by row in the order of the batch, then the rule, in one sweep.
+//! Updates of embedding rows: gradients of bags summed by row in the order of the batch, then the
+//! rule, in one sweep.
 
 use super::{
     course::Standing,
@@ -90,7 +91,8 @@ pub(super) struct Sparse<'a> {
 }
 
 impl Sparse<'_> {
-    /// Adds the sum of squares of the gradient of all rows and of row weights, if trained, to that of the step.
+    /// Adds the sum of squares of the gradient of all rows and of row weights, if trained, to that
+    /// of the step.
     pub(super) fn add_squares(&mut self) -> Result<()> {
         let mut work = self.work(Mode::Squares)?;
         let (driver, to) = (&**self.driver, self.standing.squares());
@@ -108,12 +110,14 @@ impl Sparse<'_> {
         let blocks = shape.grid[0] as usize;
         work.squares = self.scratch.get(Purpose::Partials, 2 * blocks * size_of::<f64>())?;
         self.launch_spans(shape, work)?;
-        let behind = Work { squares: work.squares + (blocks * size_of::<f64>()) as Address, ..work };
+        let behind =
+            Work { squares: work.squares + (blocks * size_of::<f64>()) as Address, ..work };
         self.launch_joins(shape, behind)?;
         elementwise::add_sum(driver, work.squares, 2 * blocks, to)
     }
 
-    /// Updates the rows that the batch touched, and all others if the rule or the regularisation asks for it.
+    /// Updates the rows that the batch touched, and all others if the rule or the regularisation
+    /// asks for it.
     pub(super) fn update(&mut self) -> Result<()> {
         let work = self.work(Mode::Update)?;
         if self.tables.all_rows || self.l2 != 0.0 {
@@ -127,11 +131,18 @@ impl Sparse<'_> {
         self.launch_joins(shape, work)
     }
 
-    /// The gradient of table `k` written out, and that of its row weights if they are trained. For tests and diagnosis.
-    pub(super) fn gradient(&mut self, k: usize, rows: &mut [f32], weights: &mut [f32]) -> Result<()> {
+    /// The gradient of table `k` written out, and that of its row weights if they are trained. For
+    /// tests and diagnosis.
+    pub(super) fn gradient(
+        &mut self,
+        k: usize,
+        rows: &mut [f32],
+        weights: &mut [f32],
+    ) -> Result<()> {
         let mut work = self.work(Mode::WriteOut)?;
         let out = Memory::zeros(self.driver, size_of_val(rows), "the gradient of a table")?;
-        let out_weights = Memory::zeros(self.driver, size_of_val(weights), "the gradient of row weights")?;
+        let out_weights =
+            Memory::zeros(self.driver, size_of_val(weights), "the gradient of row weights")?;
         let first: usize = self.tables.rows[..k].iter().sum();
         (work.row_from, work.row_to) = (first as u32, (first + self.tables.rows[k]) as u32);
         (work.out_rows, work.out_weights) = (out.at(), out_weights.at());
@@ -145,8 +156,15 @@ impl Sparse<'_> {
 
     fn work(&mut self, mode: Mode) -> Result<Work> {
         let (t, input) = (self.tables, self.input);
-        assert!(self.pooled.cols as usize == t.rows.len() * t.dim && self.pooled.rows as usize == input.len, "pooled gradients");
-        assert!(t.rows.len() == input.tables && t.rows.iter().sum::<usize>() == input.rows, "tables of the batch");
+        assert!(
+            self.pooled.cols as usize == t.rows.len() * t.dim
+                && self.pooled.rows as usize == input.len,
+            "pooled gradients"
+        );
+        assert!(
+            t.rows.len() == input.tables && t.rows.iter().sum::<usize>() == input.rows,
+            "tables of the batch"
+        );
         let (keys, samples) = groups::sorted(input);
         let spans = input.max_ids.div_ceil(SPAN);
         Ok(Work {
@@ -233,5 +251,7 @@ pub(super) fn check_dim(dim: usize) -> Result<()> {
     if dim <= MAX_DIM {
         return Ok(());
     }
-    Err(BackendError::Device(format!("embedding rows of {dim} columns; a GPU's kernels take up to {MAX_DIM}")))
+    Err(BackendError::Device(format!(
+        "embedding rows of {dim} columns; a GPU's kernels take up to {MAX_DIM}"
+    )))
 }

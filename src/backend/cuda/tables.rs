@@ -42,7 +42,8 @@ pub struct Tables {
     pub(super) pooling: Pooling,
     /// Whether the rule moves rows that a batch does not touch.
     pub(super) all_rows: bool,
-    /// Which tables have not been changed since they were made, so that nobody has to look what is in them.
+    /// Which tables have not been changed since they were made, so that nobody has to look what is
+    /// in them.
     untouched: Vec<bool>,
     pointers: Vec<Pointers>,
     on_device: Memory,
@@ -90,7 +91,10 @@ impl Tables {
         let weighted = matches!(pooling, Pooling::WeightedFixed | Pooling::WeightedLearned);
         let mut pointers = Vec::with_capacity(rows.len());
         for &n in rows {
-            let mut p = Pointers { values: make(n * dim, kind.lookup_bytes(), 0.0, "rows")?, ..Pointers::default() };
+            let mut p = Pointers {
+                values: make(n * dim, kind.lookup_bytes(), 0.0, "rows")?,
+                ..Pointers::default()
+            };
             if kind == RowKind::Bf16Split {
                 p.low = make(n * dim, 2, 0.0, "rows")?;
             }
@@ -102,7 +106,12 @@ impl Tables {
             }
             if pooling == Pooling::WeightedLearned {
                 for s in &mut p.weight_state[..state.buffers] {
-                    *s = make(n * state.row_width(1), 4, state.initial, "optimizer state of row weights")?;
+                    *s = make(
+                        n * state.row_width(1),
+                        4,
+                        state.initial,
+                        "optimizer state of row weights",
+                    )?;
                 }
             }
             pointers.push(p);
@@ -146,7 +155,8 @@ impl Tables {
     /// Copies table `k` out.
     pub(super) fn read(&self, driver: &Rc<dyn Driver>, k: usize, out: &mut [f32]) -> Result<()> {
         assert_eq!(out.len(), self.rows[k] * self.dim, "a table has its elements");
-        let part = Memory::zeros(driver, out.len().min(PART) * size_of::<f32>(), "a part of a table")?;
+        let part =
+            Memory::zeros(driver, out.len().min(PART) * size_of::<f32>(), "a part of a table")?;
         for (i, out) in out.chunks_mut(PART).enumerate() {
             bags::widen(&**driver, self, k, i * PART, out.len(), part.at())?;
             driver.to_host(part.at(), bytes_of_mut(out))?;
@@ -182,7 +192,12 @@ impl Tables {
     }
 
     /// Copies the row weights of table `k` out, if there are any.
-    pub(super) fn read_weights(&self, driver: &dyn Driver, k: usize, out: &mut [f32]) -> Result<()> {
+    pub(super) fn read_weights(
+        &self,
+        driver: &dyn Driver,
+        k: usize,
+        out: &mut [f32],
+    ) -> Result<()> {
         if !self.weighted() {
             return Ok(());
         }
@@ -191,7 +206,12 @@ impl Tables {
     }
 
     /// Lets `f` change the row weights of table `k`, if there are any.
-    pub(super) fn edit_weights(&mut self, driver: &dyn Driver, k: usize, f: impl FnOnce(&mut [f32])) -> Result<()> {
+    pub(super) fn edit_weights(
+        &mut self,
+        driver: &dyn Driver,
+        k: usize,
+        f: impl FnOnce(&mut [f32]),
+    ) -> Result<()> {
         if !self.weighted() {
             return Ok(());
         }

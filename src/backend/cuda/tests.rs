@@ -13,7 +13,10 @@ use super::{
     testing::devices,
 };
 use crate::{
-    backend::{After, Backend, DotShape, Dropout, Linear, Precision, TablesShape, Window, cpu::gemm::LinearShape},
+    backend::{
+        After, Backend, DotShape, Dropout, Linear, Precision, TablesShape, Window,
+        cpu::gemm::LinearShape,
+    },
     embedding::RowKind,
     model::Pooling,
     optim::OptimizerSpec,
@@ -110,8 +113,8 @@ fn wide_rows_and_many_occurrences() {
     }
 }
 
-/// Where nothing is summed in another order there is not a bit's difference: one occurrence a row, every rule but the row-wise
-/// one.
+/// Where nothing is summed in another order there is not a bit's difference: one occurrence a row,
+/// every rule but the row-wise one.
 #[test]
 fn single_occurrences_have_the_bits_of_the_cpu() {
     for (r, rule) in rules().into_iter().enumerate().filter(|&(r, _)| r != 2) {
@@ -137,27 +140,45 @@ fn dense_updates_have_the_bits_of_the_cpu() {
     rules().into_iter().for_each(|rule| check(&Dense(rule)));
 }
 
-/// A product leaves bits of its ReLU for the gradient's, where the library can; nothing that is written later is taken for what
-/// they speak of.
+/// A product leaves bits of its ReLU for the gradient's, where the library can; nothing that is
+/// written later is taken for what they speak of.
 #[test]
 fn bits_of_a_relu_are_those_of_what_is_in_the_buffer() {
     let devices = devices();
     for (d, driver) in devices.iter().enumerate() {
-        let config = CudaConfig { threads: 1, pin_threads: false, precision: Precision::Bf16, dot: None, graphs: false };
+        let config = CudaConfig {
+            threads: 1,
+            pin_threads: false,
+            precision: Precision::Bf16,
+            dot: None,
+            graphs: false,
+        };
         let mut cuda = Cuda::on(Rc::clone(driver), &config).unwrap();
         let layer = Linear { weight: 0, bias: 8 * 128, inputs: 8, outputs: 128 };
         let params = cuda.zeros(9 * 128, "a layer").unwrap();
-        let (x, mut y) = (cuda.operands(3 * 8, "input").unwrap(), cuda.operands(3 * 128, "output").unwrap());
+        let (x, mut y) =
+            (cuda.operands(3 * 8, "input").unwrap(), cuda.operands(3 * 128, "output").unwrap());
         let (wide, narrow) = (Window::whole(128), Window { at: 0, stride: 128, cols: 64 });
         let after = |relu, dropout| After { relu, dropout };
         let forward = |cuda: &mut Cuda, y: &mut Floats, rows, after| {
-            cuda.linear_forward(Window::whole(8).of(&x, rows), &params, layer, after, wide.of_mut(y, rows)).unwrap();
+            cuda.linear_forward(
+                Window::whole(8).of(&x, rows),
+                &params,
+                layer,
+                after,
+                wide.of_mut(y, rows),
+            )
+            .unwrap();
         };
         forward(&mut cuda, &mut y, 2, after(true, None));
         // The first device is the emulated one with ends of products, the second the one without.
         let left = wide.of(&y, 2).mask();
         assert!(d > 1 || left.is_some() == (d == 0), "device {d}");
-        assert!(narrow.of(&y, 2).mask().is_none() && wide.of(&y, 3).mask().is_none() && wide.of(&x, 0).mask().is_none());
+        assert!(
+            narrow.of(&y, 2).mask().is_none()
+                && wide.of(&y, 3).mask().is_none()
+                && wide.of(&x, 0).mask().is_none()
+        );
         cuda.write(&mut y, 5, &[1.0]).unwrap();
         assert!(wide.of(&y, 2).mask().is_none(), "written to");
         forward(&mut cuda, &mut y, 2, after(true, None));
@@ -175,7 +196,10 @@ fn ends_that_a_library_lacks_are_named() {
     for (d, driver) in devices().iter().enumerate() {
         let ends = ends(driver, 2).unwrap();
         // The first device is the emulated one with ends of products, the second the one without.
-        assert!(ends.len() == 48 && (d > 1 || ends.iter().all(|e| e.there == (d == 0))), "{ends:?}");
+        assert!(
+            ends.len() == 48 && (d > 1 || ends.iter().all(|e| e.there == (d == 0))),
+            "{ends:?}"
+        );
     }
 }
 
@@ -196,7 +220,8 @@ fn operations_on_tables_are_measured() {
     }
 }
 
-/// Cases that a GPU is asked for as they stand, on every device: none is met there for the first time.
+/// Cases that a GPU is asked for as they stand, on every device: none is met there for the first
+/// time.
 fn all_operations(chosen: fn(usize) -> bool, least: usize) {
     for driver in devices() {
         let mut cases = 0;
@@ -228,7 +253,10 @@ fn every_heavy_case_for_a_gpu_passes_here() {
 fn every_speed_for_a_gpu_is_measured_here() {
     for driver in devices() {
         let speeds = speed::speeds(&driver, 2).unwrap();
-        assert!(speeds.len() == 27 && speeds.iter().all(|s| s.seconds > 0.0 && s.work > 0.0), "{speeds:?}");
+        assert!(
+            speeds.len() == 27 && speeds.iter().all(|s| s.seconds > 0.0 && s.work > 0.0),
+            "{speeds:?}"
+        );
     }
 }
 
@@ -242,12 +270,25 @@ fn interactions_may_take_much_shared_memory() {
 #[test]
 fn memory_that_is_not_there_is_refused_by_name() {
     for driver in devices() {
-        let config = CudaConfig { threads: 1, pin_threads: false, precision: Precision::Fp32, dot: None, graphs: false };
+        let config = CudaConfig {
+            threads: 1,
+            pin_threads: false,
+            precision: Precision::Fp32,
+            dot: None,
+            graphs: false,
+        };
         let mut cuda = Cuda::on(driver, &config).unwrap();
         let error = cuda.zeros(usize::MAX / 8, "activations").unwrap_err().to_string();
         assert!(error.contains("activations on the GPU"), "{error}");
         let rule = OptimizerSpec::Sgd;
-        let wide = TablesShape { rows: &[1], dim: 1025, kind: RowKind::Fp32, first: 0, pooling: Pooling::Sum, rule };
+        let wide = TablesShape {
+            rows: &[1],
+            dim: 1025,
+            kind: RowKind::Fp32,
+            first: 0,
+            pooling: Pooling::Sum,
+            rule,
+        };
         assert!(cuda.tables(&wide).unwrap_err().to_string().contains("1024"));
     }
 }

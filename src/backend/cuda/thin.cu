@@ -1,5 +1,5 @@
-// Fully connected layers with a single output: bound by memory, so nothing is rounded that is not kept so. 32 lanes a row. Matrices
-// of the batch come with the kind of their numbers.
+// Fully connected layers with a single output: bound by memory, so nothing is rounded that is not
+// kept so. 32 lanes a row. Matrices of the batch come with the kind of their numbers.
 
 // y[r] = act(<x_r, w> + b)
 KERNEL thin_forward(u64 x, u32 x_kind, u32 stride, u32 rows, u32 inputs, const float* w, const float* b, u32 relu, u64 y, u32 y_kind,
@@ -29,7 +29,8 @@ KERNEL thin_backward_data(u64 dy, u32 dy_kind, u32 dy_stride, u32 rows, u32 inpu
     }
 }
 
-// Block `b` of `block` rows: partial[b, c] = sum of dy[r] * x[r, c], and in column `inputs` the sum of dy
+// Block `b` of `block` rows: partial[b, c] = sum of dy[r] * x[r, c], and in column `inputs` the sum
+// of dy
 KERNEL thin_backward_weight(u64 dy, u32 dy_kind, u32 dy_stride, u64 x, u32 x_kind, u32 stride, u32 rows, u32 inputs, u32 block,
                             float* partial) {
     u32 b = blockIdx.x, c = blockIdx.y * blockDim.x + threadIdx.x;

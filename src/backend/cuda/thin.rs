@@ -11,11 +11,21 @@ use crate::backend::Result;
 
 pub(super) static SOURCE: Source = Source {
     name: "thin",
-    parts: &[include_str!("common/common.cuh"), include_str!("common/sixteen.cuh"), include_str!("thin.cu")],
+    parts: &[
+        include_str!("common/common.cuh"),
+        include_str!("common/sixteen.cuh"),
+        include_str!("thin.cu"),
+    ],
 };
 
 /// `y = x w + b`, then `max(y, 0)` if `relu`.
-pub(super) fn forward(driver: &dyn Driver, x: Place, params: Params, relu: bool, y: Place) -> Result<()> {
+pub(super) fn forward(
+    driver: &dyn Driver,
+    x: Place,
+    params: Params,
+    relu: bool,
+    y: Place,
+) -> Result<()> {
     let (shape, relu) = (Launch::lanes(x.rows as usize, 32), u32::from(relu));
     let Params { weight, bias, .. } = params;
     let (x_kind, y_kind) = (x.number.kind(), y.number.kind());
@@ -39,8 +49,18 @@ pub(super) fn forward(driver: &dyn Driver, x: Place, params: Params, relu: bool,
 }
 
 /// `dx = dy w`, gated.
-pub(super) fn backward_data(driver: &dyn Driver, dy: Place, params: Params, gate: Option<Gate>, dx: Place) -> Result<()> {
-    let nothing = Gate { activation: Place { at: 0, stride: 0, rows: 0, cols: 0, number: Number::F32 }, factor: 1.0, mask: None };
+pub(super) fn backward_data(
+    driver: &dyn Driver,
+    dy: Place,
+    params: Params,
+    gate: Option<Gate>,
+    dx: Place,
+) -> Result<()> {
+    let nothing = Gate {
+        activation: Place { at: 0, stride: 0, rows: 0, cols: 0, number: Number::F32 },
+        factor: 1.0,
+        mask: None,
+    };
     let Gate { activation: a, factor, .. } = gate.unwrap_or(nothing);
     let shape = Launch::rows(dx.rows as usize, dx.cols as usize);
     let (dy_kind, a_kind, dx_kind) = (dy.number.kind(), a.number.kind(), dx.number.kind());
@@ -66,7 +86,13 @@ pub(super) fn backward_data(driver: &dyn Driver, dy: Place, params: Params, gate
 }
 
 /// `dW = dy^T x`, `db = sum of dy`.
-pub(super) fn backward_weight(driver: &dyn Driver, scratch: &mut Scratch, dy: Place, x: Place, grads: Params) -> Result<()> {
+pub(super) fn backward_weight(
+    driver: &dyn Driver,
+    scratch: &mut Scratch,
+    dy: Place,
+    x: Place,
+    grads: Params,
+) -> Result<()> {
     let (rows, cols) = (x.rows as usize, x.cols as usize + 1);
     let blocks = rows.div_ceil(SUM_ROWS);
     let partial = scratch.get(Purpose::Partials, blocks * cols * size_of::<f32>())?;
@@ -88,5 +114,15 @@ pub(super) fn backward_weight(driver: &dyn Driver, scratch: &mut Scratch, dy: Pl
         partial
     )?;
     let (shape, blocks) = (Launch::each(cols), blocks as u32);
-    launch!(driver, SOURCE, "thin_backward_join", shape, partial, blocks, x.cols, grads.weight, grads.bias)
+    launch!(
+        driver,
+        SOURCE,
+        "thin_backward_join",
+        shape,
+        partial,
+        blocks,
+        x.cols,
+        grads.weight,
+        grads.bias
+    )
 }

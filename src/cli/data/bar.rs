@@ -38,7 +38,11 @@ impl Bar {
             bar
         });
         let now = Instant::now();
-        Bar { bar, plain: !quiet && !terminal, state: Mutex::new(State { what: String::new(), since: now, told: now }) }
+        Bar {
+            bar,
+            plain: !quiet && !terminal,
+            state: Mutex::new(State { what: String::new(), since: now, told: now }),
+        }
     }
 
     /// `bytes` of `total` are done of `what`; `samples` so far, if they are counted.
@@ -63,9 +67,13 @@ impl Bar {
             state.told = Instant::now();
             let share = if total == 0 { 1.0 } else { bytes as f64 / total as f64 };
             let elapsed = state.since.elapsed().as_secs_f64();
-            let left =
-                if new || share == 0.0 { String::new() } else { format!("  ETA {:.0} s", elapsed / share * (1.0 - share)) };
-            let samples = samples.map_or_else(String::new, |n| format!("  {} samples", thousands(n)));
+            let left = if new || share == 0.0 {
+                String::new()
+            } else {
+                format!("  ETA {:.0} s", elapsed / share * (1.0 - share))
+            };
+            let samples =
+                samples.map_or_else(String::new, |n| format!("  {} samples", thousands(n)));
             eprintln!("{what}: {:.0}% of {}{samples}{left}", 100.0 * share, shown(total));
         }
     }

@@ -96,7 +96,8 @@ pub(super) fn run(args: &GenerateArgs) -> Result<Exit, Failure> {
     let to = format(&args.output, args.to.as_deref(), "--to")?;
     let output = Output { path: &args.output, format: to, force: args.force, quiet: args.quiet };
     let end = args.start.checked_add(args.samples);
-    let end = end.ok_or_else(|| Failure::Usage("--start and --samples together pass 2^64".into()))?;
+    let end =
+        end.ok_or_else(|| Failure::Usage("--start and --samples together pass 2^64".into()))?;
     let config = PlantedConfig {
         preset: args.preset.clone(),
         max_rows: args.max_rows,
@@ -111,7 +112,9 @@ pub(super) fn run(args: &GenerateArgs) -> Result<Exit, Failure> {
     };
     // The keys of a workload file have the names of the options here.
     let options = |e: String| {
-        e.replace("data.max_rows", "--max-rows").replace("data.positive_rate", "--positive-rate").replace("data.", "--")
+        e.replace("data.max_rows", "--max-rows")
+            .replace("data.positive_rate", "--positive-rate")
+            .replace("data.", "--")
     };
     let data = planted::open(&config).map_err(|e| Failure::Usage(options(e.to_string())))?;
     let stop = stop_flag()?;
@@ -121,7 +124,9 @@ pub(super) fn run(args: &GenerateArgs) -> Result<Exit, Failure> {
         Written::Whole { rows, bytes } => {
             println!("{}", summary(&args.output, rows, bytes));
             if let Some(best) = data.facts.best_auc {
-                println!("best reachable AUC {best:.5} (on the first {EVAL_SAMPLES} samples of the eval split)");
+                println!(
+                    "best reachable AUC {best:.5} (on the first {EVAL_SAMPLES} samples of the eval split)"
+                );
             }
             Ok(Exit::Done)
         }

@@ -77,8 +77,13 @@ struct Report {
 /// Runs the command.
 pub(super) fn run(args: &InspectArgs) -> Result<Exit, Failure> {
     let from = input(&args.path, args.from.as_deref())?;
-    if let Some(path) = args.plot.as_ref().filter(|p| p.extension().is_none_or(|e| !e.eq_ignore_ascii_case("png"))) {
-        return Err(Failure::Usage(format!("--plot {}: the name must end in .png", path.display())));
+    if let Some(path) =
+        args.plot.as_ref().filter(|p| p.extension().is_none_or(|e| !e.eq_ignore_ascii_case("png")))
+    {
+        return Err(Failure::Usage(format!(
+            "--plot {}: the name must end in .png",
+            path.display()
+        )));
     }
     let stop = stop_flag()?;
     let mut head: Option<Rows> = None;
@@ -91,11 +96,14 @@ pub(super) fn run(args: &InspectArgs) -> Result<Exit, Failure> {
             head = Some(rows.clone());
         }
     })?;
-    let (Some(complete), Some(inspector), Some(layout)) = (complete, inspector, layout) else { return Ok(Exit::Interrupted) };
+    let (Some(complete), Some(inspector), Some(layout)) = (complete, inspector, layout) else {
+        return Ok(Exit::Interrupted);
+    };
     let facts = inspector.facts();
     let mut histogram = None;
     if let Some(name) = &args.column {
-        let mut counted = Histogram::new(&layout, &facts, name).ok_or_else(|| nothing(args, &facts, name))?;
+        let mut counted =
+            Histogram::new(&layout, &facts, name).ok_or_else(|| nothing(args, &facts, name))?;
         if each(args, from, &stop, &mut |_, rows| counted.add(rows))?.is_none() {
             return Ok(Exit::Interrupted);
         }
@@ -104,20 +112,32 @@ pub(super) fn run(args: &InspectArgs) -> Result<Exit, Failure> {
     if let (Some(path), Some(h)) = (&args.plot, &histogram) {
         let name = args.path.file_name().unwrap_or(args.path.as_os_str()).to_string_lossy();
         let of = format!("{name}, {} values", thousands(h.counts.iter().sum()));
-        results::replace(path, |file| histogram::draw(file, [&h.column, &of], &h.bounds, &h.counts))?;
+        results::replace(path, |file| {
+            histogram::draw(file, [&h.column, &of], &h.bounds, &h.counts)
+        })?;
     }
-    let bytes = files(&args.path, from, &layout).iter().filter_map(|f| std::fs::metadata(f).ok()).map(|m| m.len()).sum();
-    let report = Report { path: args.path.clone(), format: from.word(), bytes, complete, facts, histogram };
+    let bytes = files(&args.path, from, &layout)
+        .iter()
+        .filter_map(|f| std::fs::metadata(f).ok())
+        .map(|m| m.len())
+        .sum();
+    let report =
+        Report { path: args.path.clone(), format: from.word(), bytes, complete, facts, histogram };
     let text = match args.format {
         Shape::Text => report.text(&layout, &head.unwrap_or_default(), args.head as usize),
-        Shape::Json => serde_json::to_string_pretty(&report).map_err(|e| Failure::Internal(format!("cannot print: {e}")))? + "\n",
+        Shape::Json => {
+            serde_json::to_string_pretty(&report)
+                .map_err(|e| Failure::Internal(format!("cannot print: {e}")))?
+                + "\n"
+        }
     };
     // Whoever closes the pipe has read enough.
     let _ = std::io::stdout().write_all(text.as_bytes());
     Ok(Exit::Done)
 }
 
-/// Gives the rows of the file to `take`, at least once. Whether those were all of them; `None` if `stop` was set.
+/// Gives the rows of the file to `take`, at least once. Whether those were all of them; `None` if
+/// `stop` was set.
 fn each(
     args: &InspectArgs,
     from: Format,
@@ -149,7 +169,10 @@ fn nothing(args: &InspectArgs, facts: &Facts, name: &str) -> Failure {
         return Failure::Input(format!("{path}: column {name} has no finite values to show"));
     }
     let names: Vec<&str> = facts.columns.iter().take(50).map(|c| c.name.as_str()).collect();
-    Failure::Usage(format!("{path}: there is no column {name}; must be one of {}", names.join(", ")))
+    Failure::Usage(format!(
+        "{path}: there is no column {name}; must be one of {}",
+        names.join(", ")
+    ))
 }
 
 /// Characters of a column's name that are shown.
@@ -161,8 +184,15 @@ impl Report {
         let mut out = format!("{}: {}, {}\n", self.path.display(), self.format, shown(self.bytes));
         let first = if self.complete { "" } else { "first " };
         let share = facts.positives as f64 / facts.rows.max(1) as f64;
-        out += &format!("{first}{} rows, {:.2}% of labels are 1\n\n", thousands(facts.rows), 100.0 * share);
-        out += &format!("{:<NAME$} {:>8} {:>12} {:>13} {:>13} {:>13}\n", "column", "missing", "different", "min", "max", "mean");
+        out += &format!(
+            "{first}{} rows, {:.2}% of labels are 1\n\n",
+            thousands(facts.rows),
+            100.0 * share
+        );
+        out += &format!(
+            "{:<NAME$} {:>8} {:>12} {:>13} {:>13} {:>13}\n",
+            "column", "missing", "different", "min", "max", "mean"
+        );
         for c in &facts.columns {
             out += &line(c, facts.rows);
         }
@@ -186,7 +216,10 @@ impl Report {
         (0..n).for_each(|i| out += &format!(" {:>12}", rows.labels[i]));
         for (k, name) in layout.dense.iter().enumerate() {
             out += &format!("\n{}", cut(name));
-            (0..n).for_each(|i| out += &format!(" {:>12}", number(Some(rows.dense_row(i)[k]).filter(|x| !x.is_nan()))));
+            (0..n).for_each(|i| {
+                out +=
+                    &format!(" {:>12}", number(Some(rows.dense_row(i)[k]).filter(|x| !x.is_nan())))
+            });
         }
         for (column, bags) in layout.ids.iter().zip(&rows.ids) {
             out += &format!("\n{}", cut(&column.name));
@@ -208,14 +241,23 @@ fn line(c: &ColumnFacts, rows: u64) -> String {
     let about = if c.distinct_is_exact { "" } else { "~" };
     let different = format!("{about}{}", thousands(c.distinct));
     let mean = if c.kind == Kind::Categorical && c.most <= 1 { None } else { c.mean };
-    format!("{} {missing:>8} {different:>12} {:>13} {:>13} {:>13}\n", cut(&c.name), number(c.min), number(c.max), number(mean))
+    format!(
+        "{} {missing:>8} {different:>12} {:>13} {:>13} {:>13}\n",
+        cut(&c.name),
+        number(c.min),
+        number(c.max),
+        number(mean)
+    )
 }
 
 /// A name, cut and padded to [`NAME`] characters.
 fn cut(name: &str) -> String {
     let long = name.chars().count() > NAME;
-    let name: String =
-        name.chars().map(|c| if c.is_control() { '?' } else { c }).take(if long { NAME - 1 } else { NAME }).collect();
+    let name: String = name
+        .chars()
+        .map(|c| if c.is_control() { '?' } else { c })
+        .take(if long { NAME - 1 } else { NAME })
+        .collect();
     if long { format!("{name}~") } else { format!("{name:<NAME$}") }
 }
 
@@ -235,11 +277,25 @@ mod tests {
 
     #[test]
     fn cells_fit_their_columns() {
-        for x in [0.0, -0.5, 1e10, -99_999_999_999.0, 1e11, 123_456.789, -123_456.789, 1e-300, f64::MAX, f64::MIN, f64::INFINITY]
-        {
+        for x in [
+            0.0,
+            -0.5,
+            1e10,
+            -99_999_999_999.0,
+            1e11,
+            123_456.789,
+            -123_456.789,
+            1e-300,
+            f64::MAX,
+            f64::MIN,
+            f64::INFINITY,
+        ] {
             assert!(number(Some(x)).chars().count() <= 12, "{}", number(Some(x)));
         }
-        assert_eq!([number(None), number(Some(3.0)), number(Some(-2.5)), number(Some(1e-9))], ["-", "3", "-2.5000", "1.0000e-9"]);
+        assert_eq!(
+            [number(None), number(Some(3.0)), number(Some(-2.5)), number(Some(1e-9))],
+            ["-", "3", "-2.5000", "1.0000e-9"]
+        );
         assert_eq!([cut("C1"), cut("a_rather_long_name")], ["C1            ", "a_rather_long~"]);
         let c = ColumnFacts {
             name: "a_rather_long_name".into(),

@@ -80,7 +80,9 @@ impl ColumnArgs {
     fn any(&self) -> bool {
         self.label.is_some()
             || self.max_ind_range.is_some()
-            || [&self.dense, &self.categorical, &self.ignore].into_iter().any(|names| !names.is_empty())
+            || [&self.dense, &self.categorical, &self.ignore]
+                .into_iter()
+                .any(|names| !names.is_empty())
     }
 
     fn columns(&self) -> Columns {
@@ -137,7 +139,10 @@ fn format(path: &Path, word: Option<&str>, option: &str) -> Result<Format, Failu
 fn input(path: &Path, word: Option<&str>) -> Result<Format, Failure> {
     // Sets of files are named by what their names have in common, which may be no file.
     if path.metadata().is_ok_and(|meta| meta.is_file() && meta.len() == 0) {
-        return Err(Failure::Input(format!("{}: is empty; a file of samples has at least one", path.display())));
+        return Err(Failure::Input(format!(
+            "{}: is empty; a file of samples has at least one",
+            path.display()
+        )));
     }
     let found = word.and_then(Format::named).map_or_else(|| found::format(path), Ok);
     found.map_err(|e| match path.is_dir() {

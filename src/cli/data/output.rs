@@ -43,18 +43,21 @@ pub(super) enum Written {
 impl Output<'_> {
     /// Refuses a file that is there already.
     fn check(&self, layout: &Layout) -> Result<(), Failure> {
-        let there =
-            format::files(self.path, self.format, layout).into_iter().find(|f| f.exists() && !format::is_shared(f, self.format));
+        let there = format::files(self.path, self.format, layout)
+            .into_iter()
+            .find(|f| f.exists() && !format::is_shared(f, self.format));
         match there {
-            Some(file) if !self.force => {
-                Err(Failure::Usage(format!("{} is there already; --force writes over it", file.display())))
-            }
+            Some(file) if !self.force => Err(Failure::Usage(format!(
+                "{} is there already; --force writes over it",
+                file.display()
+            ))),
             _ => Ok(()),
         }
     }
 
-    /// Passes all rows of `reader` on; refuses to write over a file that is there already, or that another process is writing.
-    /// They go to files of other names in the same folder, which take their names at the end.
+    /// Passes all rows of `reader` on; refuses to write over a file that is there already, or that
+    /// another process is writing. They go to files of other names in the same folder, which take
+    /// their names at the end.
     pub fn write(&self, reader: &mut dyn Reader, stop: &AtomicBool) -> Result<Written, Failure> {
         let layout = reader.layout();
         self.check(layout)?;
@@ -63,7 +66,8 @@ impl Output<'_> {
         self.check(layout)?;
         let waiting = temporary(self.path);
         let files = |path: &Path| format::files(path, self.format, layout);
-        let pairs: Vec<(PathBuf, PathBuf)> = files(&waiting).into_iter().zip(files(self.path)).collect();
+        let pairs: Vec<(PathBuf, PathBuf)> =
+            files(&waiting).into_iter().zip(files(self.path)).collect();
         let folder = self.folder(layout);
         let bar = self.bar(reader.len());
         let mut shared = None;
@@ -76,21 +80,30 @@ impl Output<'_> {
         };
         if !matches!(written, Ok(Written::Whole { .. })) {
             // A shared file that waits may be that of another process.
-            for (file, _) in pairs.iter().filter(|(_, to)| shared.is_some() || !format::is_shared(to, self.format)) {
+            for (file, _) in pairs
+                .iter()
+                .filter(|(_, to)| shared.is_some() || !format::is_shared(to, self.format))
+            {
                 // It may never have come to be.
                 let _ = fs::remove_file(file);
             }
         }
-        // Where a data set is a folder, its files have been moved out of the one in which they waited.
+        // Where a data set is a folder, its files have been moved out of the one in which they
+        // waited.
         if folder && waiting.is_dir() {
             let _ = fs::remove_dir_all(&waiting);
         }
         written
     }
 
-    /// Counts the ids of all rows of `reader`, unless the file is there already: the columns with as many as each row has; `None`
-    /// if `stop` was set.
-    pub fn count(&self, reader: &mut dyn Reader, mut counter: Counter, stop: &AtomicBool) -> Result<Option<Layout>, Failure> {
+    /// Counts the ids of all rows of `reader`, unless the file is there already: the columns with
+    /// as many as each row has; `None` if `stop` was set.
+    pub fn count(
+        &self,
+        reader: &mut dyn Reader,
+        mut counter: Counter,
+        stop: &AtomicBool,
+    ) -> Result<Option<Layout>, Failure> {
         self.check(reader.layout())?;
         let bar = self.bar(reader.len());
         let (chunk, mut rows) = (format::chunk(reader.layout()), Rows::new(reader.layout()));
@@ -112,15 +125,21 @@ impl Output<'_> {
 
     /// Whether a data set is a folder.
     fn folder(&self, layout: &Layout) -> bool {
-        format::files(self.path, self.format, layout).iter().any(|f| f != self.path && f.starts_with(self.path))
+        format::files(self.path, self.format, layout)
+            .iter()
+            .any(|f| f != self.path && f.starts_with(self.path))
     }
 
     /// Keeps other processes from writing the same files.
     fn hold(&self, layout: &Layout) -> Result<Held, Failure> {
-        let failed = |e: io::Error| Failure::Output(format!("cannot write {}: {e}", self.path.display()));
+        let failed =
+            |e: io::Error| Failure::Output(format!("cannot write {}: {e}", self.path.display()));
         let mut held = Held { lock: None, made: Vec::new() };
         // A set of files has several names, but one first file.
-        let mut first = format::files(self.path, self.format, layout).into_iter().next().unwrap_or_else(|| self.path.to_owned());
+        let mut first = format::files(self.path, self.format, layout)
+            .into_iter()
+            .next()
+            .unwrap_or_else(|| self.path.to_owned());
         if self.folder(layout) {
             first = self.path.to_owned();
             let parent = first.parent().unwrap_or(Path::new(""));
@@ -132,18 +151,23 @@ impl Output<'_> {
         }
         held.lock = Lock::of(&first).map_err(failed)?;
         if held.lock.is_none() {
-            let what =
-                format!("{}: another process is writing it; wait for its end, or choose another name", self.path.display());
+            let what = format!(
+                "{}: another process is writing it; wait for its end, or choose another name",
+                self.path.display()
+            );
             return Err(Failure::Usage(what));
         }
         Ok(held)
     }
 
-    /// Waits until no other process is about to write the file that the data set shares with others; `None` if `stop` was set.
+    /// Waits until no other process is about to write the file that the data set shares with
+    /// others; `None` if `stop` was set.
     fn hold_shared(&self, stop: &AtomicBool) -> Result<Option<Lock>, DataError> {
         let Some(file) = format::shared(self.path, self.format) else { return Ok(None) };
         while !stop.load(Ordering::Relaxed) {
-            if let Some(lock) = Lock::of(&file).map_err(|source| DataError::Io { path: temporary(&file), source })? {
+            if let Some(lock) = Lock::of(&file)
+                .map_err(|source| DataError::Io { path: temporary(&file), source })?
+            {
                 return Ok(Some(lock));
             }
             std::thread::sleep(PAUSE);
@@ -151,7 +175,8 @@ impl Output<'_> {
         Ok(None)
     }
 
-    /// The rows passed on, unless `stop` was set; from the end on, `shared` keeps others from the file that they share with this.
+    /// The rows passed on, unless `stop` was set; from the end on, `shared` keeps others from the
+    /// file that they share with this.
     fn copy(
         &self,
         reader: &mut dyn Reader,
@@ -183,16 +208,25 @@ impl Output<'_> {
         Ok(Some(done))
     }
 
-    /// Gives each file its name and adds up their bytes. A kill leaves the old set, the new one, or one that lacks a file and is
-    /// not read; never parts of both, or data without the file that says what they are.
+    /// Gives each file its name and adds up their bytes. A kill leaves the old set, the new one, or
+    /// one that lacks a file and is not read; never parts of both, or data without the file that
+    /// says what they are.
     fn publish_all(&self, pairs: &[(PathBuf, PathBuf)]) -> Result<u64, Failure> {
-        let failed = |to: &Path, e: io::Error| Failure::Output(format!("cannot write {}: {e}", to.display()));
+        let failed = |to: &Path, e: io::Error| {
+            Failure::Output(format!("cannot write {}: {e}", to.display()))
+        };
         let mut bytes = 0;
         // All that is likely to fail, before the old set goes.
         for (from, to) in pairs {
-            let folder = to.parent().filter(|p| !p.as_os_str().is_empty()).map_or(Ok(()), fs::create_dir_all);
+            let folder = to
+                .parent()
+                .filter(|p| !p.as_os_str().is_empty())
+                .map_or(Ok(()), fs::create_dir_all);
             let free = if to.is_dir() { Err(ErrorKind::IsADirectory.into()) } else { Ok(()) };
-            let ready = folder.and(free).and_then(|()| File::open(from)).and_then(|f| f.sync_all().and_then(|()| f.metadata()));
+            let ready = folder
+                .and(free)
+                .and_then(|()| File::open(from))
+                .and_then(|f| f.sync_all().and_then(|()| f.metadata()));
             bytes += ready.map_err(|e| failed(to, e))?.len();
         }
         for step in steps(pairs, self.format) {
@@ -207,7 +241,10 @@ impl Output<'_> {
             return ProgressBar::hidden();
         }
         let (bar, template) = match rows {
-            Some(n) => (ProgressBar::new(n), "{elapsed_precise} {bar:20} {human_pos} of {human_len} rows, {per_sec}, {eta} left"),
+            Some(n) => (
+                ProgressBar::new(n),
+                "{elapsed_precise} {bar:20} {human_pos} of {human_len} rows, {per_sec}, {eta} left",
+            ),
             None => (ProgressBar::no_length(), "{elapsed_precise} {human_pos} rows, {per_sec}"),
         };
         match ProgressStyle::with_template(template) {
@@ -227,8 +264,12 @@ impl Output<'_> {
                 Some(path) => Failure::Output(format!("cannot write {}: {source}", path.display())),
                 None => DataError::Io { path, source }.into(),
             },
-            DataError::Row { path, row, what } => DataError::Row { path: own(&path).unwrap_or(path), row, what }.into(),
-            DataError::File { path, what } => DataError::File { path: own(&path).unwrap_or(path), what }.into(),
+            DataError::Row { path, row, what } => {
+                DataError::Row { path: own(&path).unwrap_or(path), row, what }.into()
+            }
+            DataError::File { path, what } => {
+                DataError::File { path: own(&path).unwrap_or(path), what }.into()
+            }
             e => e.into(),
         }
     }
@@ -253,8 +294,8 @@ impl Step<'_> {
     }
 }
 
-/// How a set takes its place: the old one goes, unless one rename does it all, and files that say what the others are come first
-/// and go last.
+/// How a set takes its place: the old one goes, unless one rename does it all, and files that say
+/// what the others are come first and go last.
 fn steps(pairs: &[(PathBuf, PathBuf)], format: Format) -> Vec<Step<'_>> {
     let own = || pairs.iter().map(|(_, to)| to).filter(|to| !format::is_shared(to, format));
     let several = own().count() > 1;
@@ -332,21 +373,26 @@ mod tests {
                 let waiting = temporary(&path);
                 put(&waiting, 4);
                 let files = |path: &Path| format::files(path, format, &layout);
-                let pairs: Vec<(PathBuf, PathBuf)> = files(&waiting).into_iter().zip(files(&path)).collect();
+                let pairs: Vec<(PathBuf, PathBuf)> =
+                    files(&waiting).into_iter().zip(files(&path)).collect();
                 let output = Output { path: &path, format, force, quiet: true };
                 let all = steps(&pairs, format);
                 fs::create_dir_all(pairs[0].1.parent().unwrap()).unwrap();
                 all.iter().take(done / 2).for_each(|step| step.go().unwrap());
-                let found = format::open(&path, format, &Columns::default()).and_then(|mut reader| {
-                    let mut rows = Rows::new(reader.layout());
-                    reader.read(99, &mut rows)?;
-                    Ok((reader.layout().ids.len(), rows.ids[0].indices.clone()))
-                });
+                let found =
+                    format::open(&path, format, &Columns::default()).and_then(|mut reader| {
+                        let mut rows = Rows::new(reader.layout());
+                        reader.read(99, &mut rows)?;
+                        Ok((reader.layout().ids.len(), rows.ids[0].indices.clone()))
+                    });
                 let end = done / 2 >= all.len();
                 match found {
                     Ok((columns, ids)) => {
                         let old = force && ids == [3; 3];
-                        assert!(columns == 3 && (old && !end || ids == [4; 4]), "{name}, {done}: {columns} {ids:?}");
+                        assert!(
+                            columns == 3 && (old && !end || ids == [4; 4]),
+                            "{name}, {done}: {columns} {ids:?}"
+                        );
                     }
                     Err(e) => assert!(!end, "{name}, {done}: {e}"),
                 }

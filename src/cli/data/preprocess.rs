@@ -15,7 +15,10 @@ use crate::{
         manifest::Manifest,
         preprocess::{
             inputs,
-            prepare::{self, Done, Job, MultiHot, NullId, Plan, PlannedFile, PrepareError, Progress, Randomize, Recipe, There},
+            prepare::{
+                self, Done, Job, MultiHot, NullId, Plan, PlannedFile, PrepareError, Progress,
+                Randomize, Recipe, There,
+            },
         },
     },
     system::peak_memory,
@@ -174,7 +177,10 @@ pub enum OnErrorName {
 /// `2GiB`, `512MiB` or a number of bytes.
 fn size(text: &str) -> Result<u64, String> {
     let units = [("GiB", 30), ("MiB", 20), ("KiB", 10), ("G", 30), ("M", 20), ("K", 10), ("", 0)];
-    let (number, shift) = units.iter().find_map(|&(unit, shift)| Some((text.strip_suffix(unit)?, shift))).unwrap_or((text, 0));
+    let (number, shift) = units
+        .iter()
+        .find_map(|&(unit, shift)| Some((text.strip_suffix(unit)?, shift)))
+        .unwrap_or((text, 0));
     let bytes = number.trim().parse::<u64>().ok().and_then(|n| n.checked_mul(1 << shift));
     bytes.ok_or_else(|| "must be a size, as 2GiB, 512MiB or a number of bytes".into())
 }
@@ -238,12 +244,17 @@ impl PreprocessArgs {
                 MultiHotName::Pareto => MultiHot::Pareto,
             };
         }
-        for (flag, given, to) in
-            [("table-rows", &self.table_rows, &mut parameters.table_rows), ("hotness", &self.hotness, &mut parameters.hotness)]
-        {
+        for (flag, given, to) in [
+            ("table-rows", &self.table_rows, &mut parameters.table_rows),
+            ("hotness", &self.hotness, &mut parameters.hotness),
+        ] {
             if let Some(given) = given {
                 *to = given.as_slice().try_into().map_err(|_| {
-                    Failure::Usage(format!("--{flag} has {} numbers; must be {}, one for each table", given.len(), to.len()))
+                    Failure::Usage(format!(
+                        "--{flag} has {} numbers; must be {}, one for each table",
+                        given.len(),
+                        to.len()
+                    ))
                 })?;
             }
         }
@@ -274,7 +285,9 @@ pub(super) fn run(args: &PreprocessArgs) -> Result<Exit, Failure> {
     let job = args.job()?;
     let bar = Bar::new(args.quiet || args.json);
     let show = |progress: Progress| match progress {
-        Progress::Encode { bytes, total, samples } => bar.tell("encoding", bytes, total, Some(samples)),
+        Progress::Encode { bytes, total, samples } => {
+            bar.tell("encoding", bytes, total, Some(samples))
+        }
         Progress::Other { what, bytes, total } => bar.tell(what, bytes, total, None),
     };
     if args.plan {
@@ -289,15 +302,22 @@ pub(super) fn run(args: &PreprocessArgs) -> Result<Exit, Failure> {
     let done = prepare::run(&job, &stop, &mut |progress| show(progress));
     bar.finish();
     let (manifest, how) = match done {
-        Ok(Done::Made(manifest, resumed)) => (manifest, if resumed { "made, from where an earlier run was" } else { "made" }),
-        Ok(Done::WasThere(manifest)) => (manifest, "was there already, from the same log, and is whole"),
+        Ok(Done::Made(manifest, resumed)) => {
+            (manifest, if resumed { "made, from where an earlier run was" } else { "made" })
+        }
+        Ok(Done::WasThere(manifest)) => {
+            (manifest, "was there already, from the same log, and is whole")
+        }
         Err(PrepareError::Interrupted) => {
             eprintln!("{}", PrepareError::Interrupted);
             return Ok(Exit::Interrupted);
         }
         Err(e) => return Err(e.into()),
     };
-    print!("{}", if args.json { json(&manifest)? } else { summary(&manifest, &job, how, start.elapsed()) });
+    print!(
+        "{}",
+        if args.json { json(&manifest)? } else { summary(&manifest, &job, how, start.elapsed()) }
+    );
     Ok(Exit::Done)
 }
 
@@ -308,14 +328,21 @@ fn json(value: &impl serde::Serialize) -> Result<String, Failure> {
 fn plan_lines(plan: &Plan, job: &Job) -> String {
     let p = &job.parameters;
     let fewer = if p.sub_sample_rate > 0.0 { "; sub-sampling will make it less" } else { "" };
-    let mut lines = format!("{} lines, {} bytes of raw files\n", thousands(plan.lines), thousands(plan.raw_bytes));
+    let mut lines = format!(
+        "{} lines, {} bytes of raw files\n",
+        thousands(plan.lines),
+        thousands(plan.raw_bytes)
+    );
     for PlannedFile { name, files, bytes, exact, about, .. } in &plan.files {
         let (size, most) = match about {
-            Some(about) => (format!("about {}", thousands(*about)), format!("; at most {}", thousands(*bytes))),
+            Some(about) => {
+                (format!("about {}", thousands(*about)), format!("; at most {}", thousands(*bytes)))
+            }
             None if *exact => (thousands(*bytes), String::new()),
             None => (thousands(*bytes), ", or less".into()),
         };
-        let many = if *files == 1 { String::new() } else { format!(", {} files", thousands(*files)) };
+        let many =
+            if *files == 1 { String::new() } else { format!(", {} files", thousands(*files)) };
         lines += &format!("{size:>19} bytes  {}{many}{most}\n", job.output.join(name).display());
     }
     let about: u64 = plan.files.iter().map(|f| f.about.unwrap_or(f.bytes)).sum();
@@ -324,13 +351,24 @@ fn plan_lines(plan: &Plan, job: &Job) -> String {
         false if about < plan.bytes() => format!("in all at most, about {}", thousands(about)),
         false => "in all at most".to_owned(),
     };
-    lines += &format!("{:>19} bytes {all}, and {} of some kB{fewer}\n", thousands(plan.bytes()), crate::data::manifest::NAME);
-    let free = prepare::free(&job.output).map_or_else(String::new, |n| format!("; {} are free there", thousands(n)));
+    lines += &format!(
+        "{:>19} bytes {all}, and {} of some kB{fewer}\n",
+        thousands(plan.bytes()),
+        crate::data::manifest::NAME
+    );
+    let free = prepare::free(&job.output)
+        .map_or_else(String::new, |n| format!("; {} are free there", thousands(n)));
     let likely = match plan.likely_peak_bytes < plan.peak_bytes {
-        true => format!("; {} if new ids come no more often than at the start of each file", thousands(plan.likely_peak_bytes)),
+        true => format!(
+            "; {} if new ids come no more often than at the start of each file",
+            thousands(plan.likely_peak_bytes)
+        ),
         false => String::new(),
     };
-    lines += &format!("at most {} bytes on the disk at once{likely}{free}\n", thousands(plan.peak_bytes));
+    lines += &format!(
+        "at most {} bytes on the disk at once{likely}{free}\n",
+        thousands(plan.peak_bytes)
+    );
     if let Some(seconds) = plan.seconds {
         lines += &format!(
             "reading and encoding takes about {seconds:.0} s on {} threads, by {} samples; shuffling and writing come after it\n",
@@ -358,9 +396,10 @@ fn summary(manifest: &Manifest, job: &Job, how: &str, elapsed: Duration) -> Stri
     if let Some(bytes) = peak_memory() {
         lines += &format!("{} MiB of memory at most\n", bytes.div_ceil(1 << 20));
     }
-    for (n, thing, what) in
-        [(manifest.skipped_lines, "malformed line", "left out"), (manifest.dropped_samples, "negative", "dropped")]
-    {
+    for (n, thing, what) in [
+        (manifest.skipped_lines, "malformed line", "left out"),
+        (manifest.dropped_samples, "negative", "dropped"),
+    ] {
         if n > 0 {
             lines += &format!("{} {what}\n", counted(n, thing));
         }
@@ -388,7 +427,12 @@ mod tests {
 
     #[test]
     fn sizes_are_read_as_people_write_them() {
-        assert_eq!((size("2GiB"), size("512M"), size("1000")), (Ok(2 << 30), Ok(512 << 20), Ok(1000)));
-        assert!(["", "GiB", "two", "-1", "1.5GiB", "99999999999GiB"].iter().all(|t| size(t).is_err()));
+        assert_eq!(
+            (size("2GiB"), size("512M"), size("1000")),
+            (Ok(2 << 30), Ok(512 << 20), Ok(1000))
+        );
+        assert!(
+            ["", "GiB", "two", "-1", "1.5GiB", "99999999999GiB"].iter().all(|t| size(t).is_err())
+        );
     }
 }

@@ -96,7 +96,10 @@ impl Report {
             rows,
             accesses: profile.accesses(),
             distinct: profile.distinct(),
-            zipf_exponent: zipf_exponent(&profile.frequencies(), rows.unwrap_or(profile.distinct())),
+            zipf_exponent: zipf_exponent(
+                &profile.frequencies(),
+                rows.unwrap_or(profile.distinct()),
+            ),
             first_accesses: stack_distances.first().copied().unwrap_or(0.0),
             lru_hit_rate: CACHES.iter().map(|&rows| (rows, profile.hit_rate(rows))).collect(),
             stack_distances,
@@ -106,7 +109,10 @@ impl Report {
 
 /// Runs the command.
 pub(super) fn run(args: &ProfileArgs) -> Result<Exit, Failure> {
-    let workload = args.path.as_ref().filter(|path| args.from.is_none() && path.extension().is_some_and(|e| e == "toml"));
+    let workload = args
+        .path
+        .as_ref()
+        .filter(|path| args.from.is_none() && path.extension().is_some_and(|e| e == "toml"));
     if (workload.is_some() || args.trace.is_some()) && args.columns.any() {
         return Err(Failure::Usage(
             "--label, --dense, --categorical and --ignore choose columns of a data file, --max-ind-range is about its ids".into(),
@@ -116,12 +122,17 @@ pub(super) fn run(args: &ProfileArgs) -> Result<Exit, Failure> {
         (Some(path), ..) => vec![("trace".to_owned(), None, trace(path)?)],
         (None, Some(path), _) => of_workload(path, args)?,
         (None, None, Some(path)) => of_file(path, args)?,
-        (None, None, None) => return Err(Failure::Usage("give a data file, a workload file or --trace FILE".into())),
+        (None, None, None) => {
+            return Err(Failure::Usage("give a data file, a workload file or --trace FILE".into()));
+        }
     };
     if let Some(dir) = &args.patterns {
         write_patterns(dir, &tables)?;
     }
-    let reports: Vec<Report> = tables.iter().map(|(name, rows, profile)| Report::new(name.clone(), *rows, profile)).collect();
+    let reports: Vec<Report> = tables
+        .iter()
+        .map(|(name, rows, profile)| Report::new(name.clone(), *rows, profile))
+        .collect();
     if args.json {
         let json = serde_json::to_string_pretty(&serde_json::json!({ "tables": reports }));
         println!("{}", json.map_err(|e| Failure::Internal(e.to_string()))?);
@@ -144,12 +155,19 @@ fn of_workload(path: &Path, args: &ProfileArgs) -> Result<Tables, Failure> {
     let columns = train.schema().tables.clone();
     let wanted = wanted(args, &columns.iter().map(|c| c.name.as_str()).collect::<Vec<_>>())?;
     let profiles = profile_source(train.as_mut(), args.samples, &wanted)?;
-    Ok(wanted.into_iter().zip(profiles).map(|(k, p)| (columns[k].name.clone(), Some(columns[k].rows), p)).collect())
+    Ok(wanted
+        .into_iter()
+        .zip(profiles)
+        .map(|(k, p)| (columns[k].name.clone(), Some(columns[k].rows), p))
+        .collect())
 }
 
 fn of_file(path: &Path, args: &ProfileArgs) -> Result<Tables, Failure> {
     if !args.set.is_empty() {
-        return Err(Failure::Usage(format!("--set {}: replaces values of a workload file (.toml)", args.set[0])));
+        return Err(Failure::Usage(format!(
+            "--set {}: replaces values of a workload file (.toml)",
+            args.set[0]
+        )));
     }
     let from = input(path, args.from.as_deref())?;
     let mut reader = open(path, from, &args.columns.columns())?;
@@ -166,12 +184,18 @@ fn of_file(path: &Path, args: &ProfileArgs) -> Result<Tables, Failure> {
 fn wanted(args: &ProfileArgs, names: &[&str]) -> Result<Vec<usize>, Failure> {
     let Some(name) = &args.table else { return Ok((0..names.len()).collect()) };
     let at = names.iter().position(|n| n == name);
-    Ok(vec![at.ok_or_else(|| Failure::Usage(format!("--table {name}: there is no such table; there are {}", names.join(", "))))?])
+    Ok(vec![at.ok_or_else(|| {
+        Failure::Usage(format!(
+            "--table {name}: there is no such table; there are {}",
+            names.join(", ")
+        ))
+    })?])
 }
 
 /// Ids of a text file.
 fn trace(path: &Path) -> Result<Profile, Failure> {
-    let text = fs::read_to_string(path).map_err(|source| DataError::Io { path: path.to_owned(), source })?;
+    let text = fs::read_to_string(path)
+        .map_err(|source| DataError::Io { path: path.to_owned(), source })?;
     let mut profile = Profile::default();
     for (i, line) in text.lines().enumerate() {
         for word in line.split([',', ' ', '\t']).filter(|w| !w.is_empty()) {
@@ -195,7 +219,9 @@ fn trace(path: &Path) -> Result<Profile, Failure> {
 fn write_patterns(dir: &Path, tables: &Tables) -> Result<(), Failure> {
     fs::create_dir_all(dir).map_err(|e| Failure::Output(format!("{}: {e}", dir.display())))?;
     for (k, (name, _, profile)) in tables.iter().enumerate() {
-        let pattern = profile.pattern().ok_or_else(|| Failure::Input(format!("table {name}: no sample holds an id")))?;
+        let pattern = profile
+            .pattern()
+            .ok_or_else(|| Failure::Input(format!("table {name}: no sample holds an id")))?;
         let path = dir.join(format!("dist_emb_{k}.log"));
         write_file(&path, pattern.to_text().as_bytes())?;
     }
@@ -205,7 +231,8 @@ fn write_patterns(dir: &Path, tables: &Tables) -> Result<(), Failure> {
 /// One line a table, names to the left and numbers to the right.
 fn text(reports: &[Report]) -> String {
     let percent = |share: f64| format!("{:.1}%", 100.0 * share);
-    let mut lines = vec![["table", "rows", "ids seen", "exponent", "first"].map(str::to_owned).to_vec()];
+    let mut lines =
+        vec![["table", "rows", "ids seen", "exponent", "first"].map(str::to_owned).to_vec()];
     lines[0].extend(CACHES.map(|rows| format!("LRU {}k", rows / 1000)));
     for r in reports {
         let mut line = vec![

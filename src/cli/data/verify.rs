@@ -38,7 +38,10 @@ pub(super) fn run(args: &VerifyArgs) -> Result<Exit, Failure> {
         _ => &args.path,
     };
     let Some(manifest) = Manifest::read(folder)? else {
-        return Err(Failure::Input(format!("{}: has no {NAME}, so nothing tells what should be there", folder.display())));
+        return Err(Failure::Input(format!(
+            "{}: has no {NAME}, so nothing tells what should be there",
+            folder.display()
+        )));
     };
     let bar = Bar::new(args.quiet || args.json);
     let (mut bytes, total) = (0, manifest.bytes());
@@ -65,7 +68,12 @@ pub(super) fn run(args: &VerifyArgs) -> Result<Exit, Failure> {
                 manifest.recipe
             );
         } else {
-            println!("{}: damaged files: {} of {}", folder.display(), damaged.len(), manifest.files.len());
+            println!(
+                "{}: damaged files: {} of {}",
+                folder.display(),
+                damaged.len(),
+                manifest.files.len()
+            );
         }
     }
     Ok(if damaged.is_empty() { Exit::Done } else { Exit::Fails })

@@ -1,5 +1,5 @@
-//! Files of one array a column, `[n]` or, for columns of several ids, `[n, h]`: FuxiCTR's npz and h5 (preprocess.py: `save_npz`,
-//! `save_h5`; in sequences, short ones are filled up with 0).
+//! Files of one array a column, `[n]` or, for columns of several ids, `[n, h]`: FuxiCTR's npz and
+//! h5 (preprocess.py: `save_npz`, `save_h5`; in sequences, short ones are filled up with 0).
 
 use super::{Reader, columns::Columns};
 use crate::data::{
@@ -64,7 +64,8 @@ impl ArraysReader {
     pub fn npz(path: &Path, columns: &Columns) -> Result<Self, DataError> {
         let names = npz::names(path)?;
         ArraysReader::new(path, &names, columns, |name| {
-            let array = npz::member(path, name)?.ok_or_else(|| wrong(path, format!("there is no array {name}")))?;
+            let array = npz::member(path, name)?
+                .ok_or_else(|| wrong(path, format!("there is no array {name}")))?;
             Ok(Box::new(array))
         })
     }
@@ -80,35 +81,56 @@ impl ArraysReader {
         open: impl Fn(&str) -> Result<Box<dyn Column>, DataError>,
     ) -> Result<Self, DataError> {
         // What is damaged is named when it is opened as a column.
-        let fraction = |i: usize| open(&names[i]).is_ok_and(|c| c.of().fraction() && c.width() == 1);
+        let fraction =
+            |i: usize| open(&names[i]).is_ok_and(|c| c.of().fraction() && c.width() == 1);
         let chosen = columns.choose(path, names, fraction)?;
         let open = |&i: &usize| open(&names[i]);
         let label = open(&chosen.label)?;
         let dense = chosen.dense.iter().map(open).collect::<Result<Vec<_>, _>>()?;
         let ids = chosen.categorical.iter().map(open).collect::<Result<Vec<_>, _>>()?;
         let name = |&i: &usize| names[i].clone();
-        let single = [chosen.label].into_iter().chain(chosen.dense.iter().copied()).zip([&label].into_iter().chain(&dense));
+        let single = [chosen.label]
+            .into_iter()
+            .chain(chosen.dense.iter().copied())
+            .zip([&label].into_iter().chain(&dense));
         for (i, column) in single {
             if column.width() != 1 {
-                return Err(wrong(path, format!("column {} is {} wide; only ids may be", names[i], column.width())));
+                return Err(wrong(
+                    path,
+                    format!("column {} is {} wide; only ids may be", names[i], column.width()),
+                ));
             }
         }
-        if let Some((&i, _)) = chosen.categorical.iter().zip(&ids).find(|(_, column)| column.width() == 0) {
-            return Err(wrong(path, format!("column {} has no ids a row; must have one or more", names[i])));
+        if let Some((&i, _)) =
+            chosen.categorical.iter().zip(&ids).find(|(_, column)| column.width() == 0)
+        {
+            return Err(wrong(
+                path,
+                format!("column {} has no ids a row; must have one or more", names[i]),
+            ));
         }
         let all = chosen.dense.iter().zip(&dense).chain(chosen.categorical.iter().zip(&ids));
         for (&i, column) in all {
             if column.rows() != label.rows() {
                 let (n, rows) = (column.rows(), label.rows());
-                return Err(wrong(path, format!("column {} has {n} rows and the label {rows}; must be equal", names[i])));
+                return Err(wrong(
+                    path,
+                    format!("column {} has {n} rows and the label {rows}; must be equal", names[i]),
+                ));
             }
         }
-        let hotness = |c: &dyn Column| if c.width() == 1 { Hotness::One } else { Hotness::Fixed(c.width()) };
+        let hotness =
+            |c: &dyn Column| if c.width() == 1 { Hotness::One } else { Hotness::Fixed(c.width()) };
         let layout = Layout {
             label: name(&chosen.label),
             dense: chosen.dense.iter().map(name).collect(),
             numbers: numbers(&dense),
-            ids: chosen.categorical.iter().zip(&ids).map(|(i, c)| IdColumn { name: name(i), hotness: hotness(&**c) }).collect(),
+            ids: chosen
+                .categorical
+                .iter()
+                .zip(&ids)
+                .map(|(i, c)| IdColumn { name: name(i), hotness: hotness(&**c) })
+                .collect(),
         };
         Ok(ArraysReader { path: path.to_owned(), layout, label, dense, ids, next: 0 })
     }
@@ -145,7 +167,9 @@ impl Reader for ArraysReader {
             column.read(n)?;
             let of = column.of();
             let places = rows.dense[k.min(n * width)..].iter_mut().step_by(width);
-            places.zip(column.bytes().chunks_exact(of.size())).for_each(|(to, bytes)| *to = of.number(bytes));
+            places
+                .zip(column.bytes().chunks_exact(of.size()))
+                .for_each(|(to, bytes)| *to = of.number(bytes));
         }
         for ((column, bags), name) in self.ids.iter_mut().zip(&mut rows.ids).zip(&self.layout.ids) {
             column.read(n)?;
@@ -162,7 +186,8 @@ impl Reader for ArraysReader {
     }
 }
 
-/// Writes an archive of numpy's: the label and dense columns of float64, ids of int64. What is missing becomes 0.
+/// Writes an archive of numpy's: the label and dense columns of float64, ids of int64. What is
+/// missing becomes 0.
 pub(super) struct ArchiveWriter {
     path: PathBuf,
     layout: Layout,
@@ -177,7 +202,8 @@ impl ArchiveWriter {
     /// If it cannot be written, or a column may hold varying numbers of ids.
     pub fn create(path: &Path, layout: &Layout) -> Result<Self, DataError> {
         super::room::check_fixed(layout, path, "npz")?;
-        let member = |name: &String, of, width| npz::Member::new(path, name, of, width).map_err(io(path));
+        let member =
+            |name: &String, of, width| npz::Member::new(path, name, of, width).map_err(io(path));
         let mut members = vec![member(&layout.label, Type::F64, None)?];
         for name in &layout.dense {
             members.push(member(name, Type::F64, None)?);
@@ -203,7 +229,9 @@ impl super::Writer for ArchiveWriter {
         for ((to, column), bags) in ids.iter_mut().zip(&self.layout.ids).zip(&rows.ids) {
             for i in 0..rows.len() {
                 let place = Place { path, row: self.rows + i as u64 + 1 };
-                for id in super::sidecar::fixed(column, bags.bag(i)).map_err(|what| place.error(what))? {
+                for id in
+                    super::sidecar::fixed(column, bags.bag(i)).map_err(|what| place.error(what))?
+                {
                     to.write(&i64::from(id).to_le_bytes()).map_err(io(path))?;
                 }
             }
@@ -214,6 +242,7 @@ impl super::Writer for ArchiveWriter {
 
     fn finish(self: Box<Self>) -> Result<(), DataError> {
         let ArchiveWriter { path, members, rows, .. } = *self;
-        npz::pack(&path, npz::Packing::Stored, members.into_iter().map(|m| (m, rows))).map_err(io(&path))
+        npz::pack(&path, npz::Packing::Stored, members.into_iter().map(|m| (m, rows)))
+            .map_err(io(&path))
     }
 }

@@ -1,5 +1,6 @@
-//! facebook's and MLPerf's binary records (facebookresearch/dlrm, data_loader_terabyte.py: `numpy_to_binary`,
-//! `CriteoBinDataset`): no header; 40 little-endian int32 a sample: the label, I1..I13 before any logarithm, C1..C26.
+//! facebook's and MLPerf's binary records (facebookresearch/dlrm, data_loader_terabyte.py:
+//! `numpy_to_binary`, `CriteoBinDataset`): no header; 40 little-endian int32 a sample: the label,
+//! I1..I13 before any logarithm, C1..C26.
 
 use super::{Reader, Writer};
 use crate::{
@@ -86,7 +87,11 @@ impl Bin40Reader {
     /// # Errors
     /// As [`Records::open`].
     pub fn open(path: &Path) -> Result<Self, DataError> {
-        Ok(Bin40Reader { records: Records::open(path)?, layout: Layout::criteo(Numbers::Int32), next: 0 })
+        Ok(Bin40Reader {
+            records: Records::open(path)?,
+            layout: Layout::criteo(Numbers::Int32),
+            next: 0,
+        })
     }
 }
 
@@ -142,7 +147,8 @@ impl Writer for Bin40Writer {
         for i in 0..rows.len() {
             self.rows += 1;
             let place = Place { path: &self.path, row: self.rows };
-            let mut put = |at: usize, x: i32| record[4 * at..4 * at + 4].copy_from_slice(&x.to_le_bytes());
+            let mut put =
+                |at: usize, x: i32| record[4 * at..4 * at + 4].copy_from_slice(&x.to_le_bytes());
             put(0, rows.labels[i] as i32);
             for (k, (&x, name)) in rows.dense_row(i).iter().zip(&self.layout.dense).enumerate() {
                 put(1 + k, place.whole(name, x, "bin40")?);
@@ -239,10 +245,18 @@ mod tests {
         assert_eq!(error, format!("{shown}: {right}"));
         let mut bytes = [0; 480];
         bytes[320] = 3;
-        assert_eq!(read(&bytes), format!("{shown}: row 3: the label (column label) is 3; must be 0 or 1"));
+        assert_eq!(
+            read(&bytes),
+            format!("{shown}: row 3: the label (column label) is 3; must be 0 or 1")
+        );
         bytes[320] = 1;
         bytes[479] = 0x80;
-        assert_eq!(read(&bytes), format!("{shown}: row 3: column C26 is -2147483648; must be an id from 0 to 4294967295"));
+        assert_eq!(
+            read(&bytes),
+            format!(
+                "{shown}: row 3: column C26 is -2147483648; must be an id from 0 to 4294967295"
+            )
+        );
 
         let write = |layout: &Layout, change: &dyn Fn(&mut Rows)| {
             let mut rows = Rows::new(layout);
@@ -253,10 +267,19 @@ mod tests {
             write_all(Format::Bin40, &path, layout, &rows, 1).unwrap_err().to_string()
         };
         let criteo = Layout::criteo(Numbers::Int32);
-        assert!(write(&criteo, &|r| r.dense[2] = 0.5).contains("row 1: column I3 is 0.5; must be a whole number of 32 bits"));
-        assert!(write(&criteo, &|r| r.ids[3].indices[0] = u32::MAX).contains("row 1: column C4 is 4294967295; must be at most"));
+        assert!(
+            write(&criteo, &|r| r.dense[2] = 0.5)
+                .contains("row 1: column I3 is 0.5; must be a whole number of 32 bits")
+        );
+        assert!(
+            write(&criteo, &|r| r.ids[3].indices[0] = u32::MAX)
+                .contains("row 1: column C4 is 4294967295; must be at most")
+        );
         let other = Layout::numbered(2, Numbers::Int32, [crate::data::rows::Hotness::One; 3]);
-        assert!(write(&other, &|_| {}).contains("13 dense and 26 categorical columns, but there are 2 and 3"));
+        assert!(
+            write(&other, &|_| {})
+                .contains("13 dense and 26 categorical columns, but there are 2 and 3")
+        );
         let many = Layout::numbered(13, Numbers::Int32, [crate::data::rows::Hotness::Any; 26]);
         assert!(write(&many, &|_| {}).contains("but C1 may hold others"));
     }

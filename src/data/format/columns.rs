@@ -35,19 +35,25 @@ pub struct Chosen {
 }
 
 impl Columns {
-    /// Chooses among the columns of `path`. `names` are all of them; `fraction` says whether the values of one are fractions.
+    /// Chooses among the columns of `path`. `names` are all of them; `fraction` says whether the
+    /// values of one are fractions.
     ///
-    /// What is not said is guessed: `I` and a number is a dense column, as in Criteo's logs, and so is one of fractions; all
-    /// others are categorical.
+    /// What is not said is guessed: `I` and a number is a dense column, as in Criteo's logs, and so
+    /// is one of fractions; all others are categorical.
     ///
     /// # Errors
     /// If a column is missing or has two roles.
-    pub fn choose(&self, path: &Path, names: &[String], fraction: impl Fn(usize) -> bool) -> Result<Chosen, DataError> {
+    pub fn choose(
+        &self,
+        path: &Path,
+        names: &[String],
+        fraction: impl Fn(usize) -> bool,
+    ) -> Result<Chosen, DataError> {
         self.choose_among(path, names, fraction, |_| false)
     }
 
-    /// The same where `hashed` says whether the values of a column are too large to be anything but hashes, whatever its name is:
-    /// such a column is categorical.
+    /// The same where `hashed` says whether the values of a column are too large to be anything but
+    /// hashes, whatever its name is: such a column is categorical.
     ///
     /// # Errors
     /// As [`Columns::choose`].
@@ -59,13 +65,28 @@ impl Columns {
         hashed: impl Fn(usize) -> bool,
     ) -> Result<Chosen, DataError> {
         let shown = || names.iter().take(50).map(|n| shown_name(n)).collect::<Vec<_>>().join(", ");
-        let missing = |name: &str| wrong(path, format!("there is no column {}; the columns are {}", shown_name(name), shown()));
-        let find = |name: &String| names.iter().position(|n| n == name).ok_or_else(|| missing(name));
+        let missing = |name: &str| {
+            wrong(
+                path,
+                format!("there is no column {}; the columns are {}", shown_name(name), shown()),
+            )
+        };
+        let find =
+            |name: &String| names.iter().position(|n| n == name).ok_or_else(|| missing(name));
         let label = match &self.label {
             Some(name) => find(name)?,
-            None => LABELS.iter().find_map(|l| names.iter().position(|n| n == l)).ok_or_else(|| {
-                wrong(path, format!("no column is called {}; name the label, one of {}", LABELS.join(", "), shown()))
-            })?,
+            None => {
+                LABELS.iter().find_map(|l| names.iter().position(|n| n == l)).ok_or_else(|| {
+                    wrong(
+                        path,
+                        format!(
+                            "no column is called {}; name the label, one of {}",
+                            LABELS.join(", "),
+                            shown()
+                        ),
+                    )
+                })?
+            }
         };
         let all = |list: &[String]| list.iter().map(find).collect::<Result<Vec<_>, _>>();
         let (mut dense, mut categorical) = (all(&self.dense)?, all(&self.categorical)?);
@@ -81,11 +102,20 @@ impl Columns {
         let mut given: Vec<usize> = [&[label][..], &dense, &categorical, &ignored].concat();
         given.sort_unstable();
         if let Some(twice) = given.windows(2).find(|w| w[0] == w[1]) {
-            return Err(wrong(path, format!("column {} has two roles; name each column once", shown_name(&names[twice[0]]))));
+            return Err(wrong(
+                path,
+                format!(
+                    "column {} has two roles; name each column once",
+                    shown_name(&names[twice[0]])
+                ),
+            ));
         }
-        let (guess_dense, guess_categorical) = (!self.only && self.dense.is_empty(), !self.only && self.categorical.is_empty());
+        let (guess_dense, guess_categorical) =
+            (!self.only && self.dense.is_empty(), !self.only && self.categorical.is_empty());
         for (i, name) in names.iter().enumerate().filter(|(i, _)| given.binary_search(i).is_err()) {
-            let integer = name.strip_prefix('I').is_some_and(|d| !d.is_empty() && d.bytes().all(|b| b.is_ascii_digit()));
+            let integer = name
+                .strip_prefix('I')
+                .is_some_and(|d| !d.is_empty() && d.bytes().all(|b| b.is_ascii_digit()));
             match (integer || fraction(i)) && !hashed(i) {
                 true if guess_dense => dense.push(i),
                 // Whoever names the dense columns has named all of them.
@@ -106,7 +136,12 @@ impl Columns {
     pub fn unused(&self, path: &Path, format: &str) -> Result<(), DataError> {
         match (Columns { range: None, ..self.clone() }) == Columns::default() {
             true => Ok(()),
-            false => Err(wrong(path, format!("columns were chosen by name, but those of {format} have no names; choose none"))),
+            false => Err(wrong(
+                path,
+                format!(
+                    "columns were chosen by name, but those of {format} have no names; choose none"
+                ),
+            )),
         }
     }
 }
@@ -117,7 +152,9 @@ mod tests {
 
     fn choose(columns: &Columns, names: &[&str]) -> Result<Chosen, String> {
         let names: Vec<String> = names.iter().map(|n| n.to_string()).collect();
-        columns.choose(Path::new("f"), &names, |i| names[i].starts_with("price")).map_err(|e| e.to_string())
+        columns
+            .choose(Path::new("f"), &names, |i| names[i].starts_with("price"))
+            .map_err(|e| e.to_string())
     }
 
     fn list(names: &[&str]) -> Vec<String> {
@@ -128,32 +165,61 @@ mod tests {
     fn what_is_not_said_is_guessed() {
         let names = ["clicked", "I1", "I12", "C1", "price", "user", "I", "Ix"];
         let guessed = choose(&Columns::default(), &names).unwrap();
-        assert_eq!(guessed, Chosen { label: 0, dense: vec![1, 2, 4], categorical: vec![3, 5, 6, 7] });
-        let said = Columns { label: Some("user".into()), ignore: list(&["clicked"]), ..Columns::default() };
-        assert_eq!(choose(&said, &names).unwrap(), Chosen { label: 5, dense: vec![1, 2, 4], categorical: vec![3, 6, 7] });
+        assert_eq!(
+            guessed,
+            Chosen { label: 0, dense: vec![1, 2, 4], categorical: vec![3, 5, 6, 7] }
+        );
+        let said = Columns {
+            label: Some("user".into()),
+            ignore: list(&["clicked"]),
+            ..Columns::default()
+        };
+        assert_eq!(
+            choose(&said, &names).unwrap(),
+            Chosen { label: 5, dense: vec![1, 2, 4], categorical: vec![3, 6, 7] }
+        );
         let said = Columns { dense: list(&["user"]), ..Columns::default() };
-        assert_eq!(choose(&said, &names).unwrap(), Chosen { label: 0, dense: vec![5], categorical: vec![1, 2, 3, 4, 6, 7] });
+        assert_eq!(
+            choose(&said, &names).unwrap(),
+            Chosen { label: 0, dense: vec![5], categorical: vec![1, 2, 3, 4, 6, 7] }
+        );
         let said = Columns { categorical: list(&["user", "C1"]), ..Columns::default() };
-        assert_eq!(choose(&said, &names).unwrap(), Chosen { label: 0, dense: vec![1, 2, 4], categorical: vec![5, 3] });
+        assert_eq!(
+            choose(&said, &names).unwrap(),
+            Chosen { label: 0, dense: vec![1, 2, 4], categorical: vec![5, 3] }
+        );
     }
 
     #[test]
     fn columns_that_are_not_there_or_twice_are_named() {
         let said = |dense: &[&str], categorical: &[&str]| {
-            let c = Columns { dense: list(dense), categorical: list(categorical), ..Columns::default() };
+            let c = Columns {
+                dense: list(dense),
+                categorical: list(categorical),
+                ..Columns::default()
+            };
             choose(&c, &["y", "a", "b"]).unwrap_err()
         };
         assert_eq!(said(&["x"], &[]), "f: there is no column x; the columns are y, a, b");
         assert_eq!(said(&["a"], &["b", "a"]), "f: column a has two roles; name each column once");
         let error = choose(&Columns::default(), &["a"]).unwrap_err();
-        assert_eq!(error, "f: no column is called label, clicked, click, y; name the label, one of a");
+        assert_eq!(
+            error,
+            "f: no column is called label, clicked, click, y; name the label, one of a"
+        );
         let ignore = Columns { ignore: list(&["a", "b"]), ..Columns::default() };
         assert!(choose(&ignore, &["y", "a", "b"]).unwrap_err().contains("no column but the label"));
         // A name that several columns have is that of all of them.
         let ignore = Columns { ignore: list(&["s"]), ..Columns::default() };
-        assert_eq!(choose(&ignore, &["y", "s", "a", "s"]).unwrap(), Chosen { label: 0, dense: vec![], categorical: vec![2] });
+        assert_eq!(
+            choose(&ignore, &["y", "s", "a", "s"]).unwrap(),
+            Chosen { label: 0, dense: vec![], categorical: vec![2] }
+        );
         let ignore = Columns { ignore: list(&["t"]), ..Columns::default() };
-        assert_eq!(choose(&ignore, &["y", "s"]).unwrap_err(), "f: there is no column t; the columns are y, s");
+        assert_eq!(
+            choose(&ignore, &["y", "s"]).unwrap_err(),
+            "f: there is no column t; the columns are y, s"
+        );
         let long = "0".repeat(400_000);
         assert!(choose(&Columns::default(), &[&long]).unwrap_err().len() < 200);
         assert!(ignore.unused(Path::new("f.bin"), "bin40").is_err());

@@ -1,5 +1,5 @@
-//! Criteo's raw logs: `label \t I1..I13 (decimal or empty) \t C1..C26 (8 hexadecimal digits or empty)`, no header. Ids are taken
-//! as they stand; `data preprocess` numbers them.
+//! Criteo's raw logs: `label \t I1..I13 (decimal or empty) \t C1..C26 (8 hexadecimal digits or
+//! empty)`, no header. Ids are taken as they stand; `data preprocess` numbers them.
 
 use super::{Reader, Writer, text::TextWriter};
 use crate::data::{
@@ -47,7 +47,13 @@ impl Reader for CriteoReader {
             }
             let there = |column: usize| parsed.missing >> column & 1 == 0;
             rows.labels.push(f32::from(parsed.label));
-            rows.dense.extend(parsed.dense.iter().enumerate().map(|(i, &x)| if there(i) { f64::from(x) } else { f64::NAN }));
+            rows.dense.extend(
+                parsed
+                    .dense
+                    .iter()
+                    .enumerate()
+                    .map(|(i, &x)| if there(i) { f64::from(x) } else { f64::NAN }),
+            );
             for (j, (bags, &id)) in rows.ids.iter_mut().zip(&parsed.ids).enumerate() {
                 bags.push(there(DENSE + j).then_some(id));
             }
@@ -137,7 +143,9 @@ mod tests {
     #[test]
     fn a_log_of_criteo_comes_back_as_it_was() {
         for name in ["kaggle_8000.txt", "terabyte_1000.txt"] {
-            let path = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/data/criteo_sample")).join(name);
+            let path =
+                Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/data/criteo_sample"))
+                    .join(name);
             if !path.exists() {
                 eprintln!("skipped: {} is not there", path.display());
                 continue;
@@ -155,7 +163,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a.tsv");
         std::fs::write(&path, format!("1{}\n2{}\n", "\t".repeat(39), "\t".repeat(39))).unwrap();
-        let error = read_all(Format::Criteo, &path, 9, &Columns::default()).unwrap_err().to_string();
+        let error =
+            read_all(Format::Criteo, &path, 9, &Columns::default()).unwrap_err().to_string();
         assert!(error.ends_with("a.tsv:2: column 1 (label) is \"2\"; 0 or 1 is right"), "{error}");
     }
 }

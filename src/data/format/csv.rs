@@ -1,6 +1,6 @@
-//! Delimited text. `csv`: a header line with names, ids in decimal digits. `deeprec`: DeepRec's files for Criteo (modelzoo/DLRM),
-//! no header, `clicked,I1..I13,C1..C26`, the categories as in Criteo's logs, 8 hexadecimal digits. In both an empty field is a
-//! missing value.
+//! Delimited text. `csv`: a header line with names, ids in decimal digits. `deeprec`: DeepRec's
+//! files for Criteo (modelzoo/DLRM), no header, `clicked,I1..I13,C1..C26`, the categories as in
+//! Criteo's logs, 8 hexadecimal digits. In both an empty field is a missing value.
 
 use super::{Reader, Writer, columns::Columns, text::TextWriter};
 use crate::data::{
@@ -59,7 +59,11 @@ impl CsvReader {
             label: names[chosen.label].clone(),
             dense: chosen.dense.iter().map(name).collect(),
             numbers: Numbers::Float64,
-            ids: chosen.categorical.iter().map(|i| IdColumn { name: name(i), hotness: Hotness::One }).collect(),
+            ids: chosen
+                .categorical
+                .iter()
+                .map(|i| IdColumn { name: name(i), hotness: Hotness::One })
+                .collect(),
         };
         let width = names.len();
         Ok(CsvReader {
@@ -96,7 +100,11 @@ impl CsvReader {
     fn take(&self, rows: &mut Rows) -> Result<(), String> {
         let (fields, layout) = (&self.fields, &self.layout);
         if fields.len() != self.width {
-            return Err(format!("has {} fields; must have {}, one for each column", fields.len(), self.width));
+            return Err(format!(
+                "has {} fields; must have {}, one for each column",
+                fields.len(),
+                self.width
+            ));
         }
         let wrong = |i: usize, name: &str, right: &str| {
             format!("column {} is {}; must be {right}", shown_name(name), shown(fields.get(i)))
@@ -116,7 +124,8 @@ impl CsvReader {
         }
         for ((&i, column), bags) in self.ids.iter().zip(&layout.ids).zip(&mut rows.ids) {
             let text = fields.get(i);
-            let id = || match self.dialect {
+            let id = || {
+                match self.dialect {
                 Dialect::Named => decimal(text).ok_or_else(|| match number(text) {
                     None => wrong(i, &column.name, "a whole number below 2^32 (an id) or nothing"),
                     Some(_) => {
@@ -127,6 +136,7 @@ impl CsvReader {
                 Dialect::DeepRec => {
                     hexadecimal(text).ok_or_else(|| wrong(i, &column.name, "up to 8 hexadecimal digits or nothing"))
                 }
+            }
             };
             bags.push(if text.is_empty() { None } else { Some(id()?) });
         }
@@ -139,15 +149,24 @@ impl CsvReader {
 fn header(lines: &mut Lines, fields: &mut Fields) -> Result<Option<Vec<String>>, DataError> {
     let mut first = true;
     while let Some(line) = lines.next_line()? {
-        let line = if std::mem::take(&mut first) { line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line) } else { line };
+        let line = if std::mem::take(&mut first) {
+            line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line)
+        } else {
+            line
+        };
         if line.trim_ascii().is_empty() {
             continue;
         }
-        let names =
-            fields.split(line, b',').map(|()| fields.iter().map(|f| String::from_utf8_lossy(f).into_owned()).collect::<Vec<_>>());
+        let names = fields.split(line, b',').map(|()| {
+            fields.iter().map(|f| String::from_utf8_lossy(f).into_owned()).collect::<Vec<_>>()
+        });
         let names = names.map_err(|what| lines.malformed(what))?;
         if let Some((i, name)) = twice(&names) {
-            let what = format!("the header names {} twice, the second time as column {}", shown_name(name), i + 1);
+            let what = format!(
+                "the header names {} twice, the second time as column {}",
+                shown_name(name),
+                i + 1
+            );
             return Err(lines.malformed(what));
         }
         return Ok(Some(names));
@@ -171,11 +190,12 @@ fn fractions(path: &Path, width: usize) -> Result<Vec<bool>, DataError> {
     Ok(found)
 }
 
-/// Whether a field is a number that is not just digits, whatever their sign and number: a whole number that is no id does not
-/// make a column dense, it is a wrong id.
+/// Whether a field is a number that is not just digits, whatever their sign and number: a whole
+/// number that is no id does not make a column dense, it is a wrong id.
 fn fraction(text: &[u8]) -> bool {
     let digits = text.strip_prefix(b"-").or(text.strip_prefix(b"+")).unwrap_or(text);
-    !digits.iter().all(u8::is_ascii_digit) && std::str::from_utf8(text).is_ok_and(|t| t.parse::<f64>().is_ok())
+    !digits.iter().all(u8::is_ascii_digit)
+        && std::str::from_utf8(text).is_ok_and(|t| t.parse::<f64>().is_ok())
 }
 
 fn number(text: &[u8]) -> Option<f64> {
@@ -224,8 +244,8 @@ impl CsvWriter {
     /// Starts a file.
     ///
     /// # Errors
-    /// If it cannot be written, or a column may hold other than one id; for [`Dialect::DeepRec`] also if the columns are other
-    /// than Criteo's.
+    /// If it cannot be written, or a column may hold other than one id; for [`Dialect::DeepRec`]
+    /// also if the columns are other than Criteo's.
     pub fn create(path: &Path, layout: &Layout, dialect: Dialect) -> Result<Self, DataError> {
         match dialect {
             Dialect::DeepRec => super::room::check_criteo(layout, path, "DeepRec's csv")?,
@@ -233,15 +253,25 @@ impl CsvWriter {
         }
         let mut text = TextWriter::create(path)?;
         if dialect == Dialect::Named {
-            let names = [&layout.label].into_iter().chain(&layout.dense).chain(layout.ids.iter().map(|c| &c.name));
+            let names = [&layout.label]
+                .into_iter()
+                .chain(&layout.dense)
+                .chain(layout.ids.iter().map(|c| &c.name));
             for (i, name) in names.enumerate() {
                 if name.contains(['\n', '\r']) {
-                    return Err(wrong(path, format!("column {name:?} has a line end in its name, which csv cannot hold here")));
+                    return Err(wrong(
+                        path,
+                        format!(
+                            "column {name:?} has a line end in its name, which csv cannot hold here"
+                        ),
+                    ));
                 }
                 if i > 0 {
                     text.line().push(',');
                 }
-                let plain = !name.is_empty() && name.trim() == name && !name.contains([',', '"', '\u{feff}']);
+                let plain = !name.is_empty()
+                    && name.trim() == name
+                    && !name.contains([',', '"', '\u{feff}']);
                 match plain {
                     true => text.line().push_str(name),
                     false => text.whole(format!("\"{}\"", name.replace('"', "\"\""))),

@@ -11,7 +11,8 @@ use std::path::Path;
 /// The format of a file, or of a folder that is read as one file.
 ///
 /// # Errors
-/// If nothing tells it, or a folder is to be named by its parts; the message says what would be right.
+/// If nothing tells it, or a folder is to be named by its parts; the message says what would be
+/// right.
 pub fn format(path: &Path) -> Result<Format, DataError> {
     if path.is_dir() && !nvidia::beside_spec(path) {
         return folder(path);
@@ -42,14 +43,22 @@ fn folder(path: &Path) -> Result<Format, DataError> {
         let mut parts: Vec<&str> = manifest.splits.iter().map(|split| &split.file[..]).collect();
         parts.dedup();
         let (parts, name) = (parts.join(", "), manifest::NAME);
-        return Err(wrong(path, format!("is a folder of prepared data; name a part of it: {parts} ({name} tells)")));
+        return Err(wrong(
+            path,
+            format!("is a folder of prepared data; name a part of it: {parts} ({name} tells)"),
+        ));
     }
     if path.join(nvidia::NAME).is_file() {
-        return Err(wrong(path, format!("holds a {}; name a folder of samples that lies beside it", nvidia::NAME)));
+        return Err(wrong(
+            path,
+            format!("holds a {}; name a folder of samples that lies beside it", nvidia::NAME),
+        ));
     }
     match parquet::files_of(path) {
         Ok(_) => Ok(Format::Parquet),
-        Err(DataError::File { .. }) => Err(wrong(path, "is a folder without parquet files; name a file")),
+        Err(DataError::File { .. }) => {
+            Err(wrong(path, "is a folder without parquet files; name a file"))
+        }
         Err(e) => Err(e),
     }
 }
@@ -69,7 +78,15 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let at = |name: &str| dir.path().join(name);
         let found = |name: &str| format(&at(name)).map_err(|e| e.to_string());
-        for name in ["a.csv", "a.parquet", "shards/b.parquet", "shards/_SUCCESS", "empty/notes", "train.txt", "day_3.gz"] {
+        for name in [
+            "a.csv",
+            "a.parquet",
+            "shards/b.parquet",
+            "shards/_SUCCESS",
+            "empty/notes",
+            "train.txt",
+            "day_3.gz",
+        ] {
             fs::create_dir_all(at(name).parent().unwrap()).unwrap();
             fs::write(at(name), "x").unwrap();
         }
@@ -77,8 +94,15 @@ mod tests {
             (found("a.csv"), found("a.parquet"), found("shards")),
             (Ok(Format::Csv), Ok(Format::Parquet), Ok(Format::Parquet))
         );
-        assert_eq!((found("train.txt"), found("day_3.gz")), (Ok(Format::Criteo), Ok(Format::Criteo)));
-        assert!(found("empty").unwrap_err().ends_with("empty: is a folder without parquet files; name a file"));
+        assert_eq!(
+            (found("train.txt"), found("day_3.gz")),
+            (Ok(Format::Criteo), Ok(Format::Criteo))
+        );
+        assert!(
+            found("empty")
+                .unwrap_err()
+                .ends_with("empty: is a folder without parquet files; name a file")
+        );
         assert!(found("notes.txt").unwrap_err().contains("the name does not tell the format"));
         let layout = Layout::numbered(1, Numbers::Int32, [Hotness::One]);
         let mut rows = Rows::new(&layout);
@@ -92,18 +116,20 @@ mod tests {
         // Of other columns than the map's, or of none.
         fs::write(at("fuxi/b.csv"), "y,x\n1,2\n").unwrap();
         fs::write(at("fuxi/b.parquet"), "x").unwrap();
-        assert_eq!((found("fuxi/b.csv"), found("fuxi/b.parquet")), (Ok(Format::Csv), Ok(Format::Parquet)));
+        assert_eq!(
+            (found("fuxi/b.csv"), found("fuxi/b.parquet")),
+            (Ok(Format::Csv), Ok(Format::Parquet))
+        );
         assert_eq!(found("none.h5"), Ok(Format::FuxiCtr));
 
         let mut manifest = Manifest::new("deeprec", BTreeMap::new(), vec![]);
         manifest.files = vec![FileFacts { name: "a.csv".into(), bytes: 1, blake3: String::new() }];
-        manifest.splits = ["train", "a.csv"].map(|f| Split { name: f.into(), file: f.into(), samples: 1 }).into();
+        manifest.splits =
+            ["train", "a.csv"].map(|f| Split { name: f.into(), file: f.into(), samples: 1 }).into();
         manifest.write(dir.path()).unwrap();
         assert_eq!((found("a.csv"), found("c.tsv")), (Ok(Format::DeepRec), Ok(Format::Criteo)));
-        assert!(
-            found("")
-                .unwrap_err()
-                .ends_with("is a folder of prepared data; name a part of it: train, a.csv (manifest.json tells)")
-        );
+        assert!(found("").unwrap_err().ends_with(
+            "is a folder of prepared data; name a part of it: train, a.csv (manifest.json tells)"
+        ));
     }
 }

@@ -1,6 +1,6 @@
-//! FuxiCTR's prepared data (fuxictr/features.py, preprocess/): csv, parquet, npz or h5, told by the ending of the file's name,
-//! and beside it `feature_map.json`, which says what each column is and how many ids it has. Ids count from 0, which stands for
-//! padding.
+//! FuxiCTR's prepared data (fuxictr/features.py, preprocess/): csv, parquet, npz or h5, told by the
+//! ending of the file's name, and beside it `feature_map.json`, which says what each column is and
+//! how many ids it has. Ids count from 0, which stands for padding.
 //!
 //! All files of a folder share the map.
 
@@ -30,7 +30,8 @@ pub fn files(path: &Path) -> Vec<PathBuf> {
     vec![path.to_owned(), map_file(path)]
 }
 
-/// Where the map of a file is written: beside it, under a temporary name as long as the file has one.
+/// Where the map of a file is written: beside it, under a temporary name as long as the file has
+/// one.
 fn map_file(path: &Path) -> PathBuf {
     let map = path.with_file_name(NAME);
     if whole::is_temporary(path) { whole::temporary(&map) } else { map }
@@ -51,7 +52,10 @@ impl Form {
             Some("parquet") => Ok(Form::Parquet),
             Some("npz") => Ok(Form::Npz),
             Some("h5" | "hdf5") => Ok(Form::H5),
-            _ => Err(wrong(path, "FuxiCTR's files are csv, parquet, npz or h5; the name must end so")),
+            _ => Err(wrong(
+                path,
+                "FuxiCTR's files are csv, parquet, npz or h5; the name must end so",
+            )),
         }
     }
 }
@@ -82,8 +86,9 @@ impl FuxiReader {
     pub fn open(path: &Path) -> Result<Self, DataError> {
         let map = path.with_file_name(NAME);
         let found = FeatureMap::read(&map)?;
-        let FeatureMap { columns, vocabularies, .. } =
-            found.ok_or_else(|| wrong(path, format!("there is no {NAME} beside it, which says what the columns are")))?;
+        let FeatureMap { columns, vocabularies, .. } = found.ok_or_else(|| {
+            wrong(path, format!("there is no {NAME} beside it, which says what the columns are"))
+        })?;
         let inner: Box<dyn Reader> = match Form::of(path)? {
             Form::Csv => Box::new(csv::CsvReader::named(path, &columns)?),
             Form::Parquet => Box::new(ParquetReader::open(path, &columns)?),
@@ -128,11 +133,15 @@ impl Reader for FuxiReader {
 
     fn read(&mut self, n: usize, rows: &mut Rows) -> Result<(), DataError> {
         self.inner.read(n, rows)?;
-        for ((bags, column), &ids) in rows.ids.iter().zip(&self.inner.layout().ids).zip(&self.vocabularies) {
+        for ((bags, column), &ids) in
+            rows.ids.iter().zip(&self.inner.layout().ids).zip(&self.vocabularies)
+        {
             if let Some(at) = bags.indices.iter().position(|&id| u64::from(id) >= ids) {
                 let row = bags.offsets.partition_point(|&end| end as usize <= at) as u64;
-                let what =
-                    format!("column {} is {}; must be below {ids}, its vocab_size in {NAME}", column.name, bags.indices[at]);
+                let what = format!(
+                    "column {} is {}; must be below {ids}, its vocab_size in {NAME}",
+                    column.name, bags.indices[at]
+                );
                 return Err(Place { path: &self.path, row: self.next + row }.error(what));
             }
         }
@@ -154,7 +163,8 @@ impl FuxiWriter {
     /// Starts a file.
     ///
     /// # Errors
-    /// If it cannot be written, or its form cannot hold the columns, or the folder's feature map has others.
+    /// If it cannot be written, or its form cannot hold the columns, or the folder's feature map
+    /// has others.
     pub fn create(path: &Path, layout: &Layout) -> Result<Self, DataError> {
         let map = path.with_file_name(NAME);
         if let Some(there) = FeatureMap::read(&map)? {
@@ -199,7 +209,8 @@ impl Writer for FuxiWriter {
             }
             None => {
                 let folder = std::path::absolute(&path).ok();
-                let folder = folder.and_then(|p| Some(p.parent()?.file_name()?.to_string_lossy().into_owned()));
+                let folder = folder
+                    .and_then(|p| Some(p.parent()?.file_name()?.to_string_lossy().into_owned()));
                 map::text(&FeatureMap::value(&layout, &folder.unwrap_or_default(), &vocabularies))
             }
         };

@@ -1,4 +1,5 @@
-//! How many ids the samples of a file hold, for formats that have to know it before the first of them.
+//! How many ids the samples of a file hold, for formats that have to know it before the first of
+//! them.
 
 use super::{Format, Reader, Room, holding, room};
 use crate::data::{
@@ -14,14 +15,15 @@ pub struct Counter<'a> {
     format: Format,
     room: Room,
     layout: Layout,
-    /// Of each column: ids of a row and its number. Of rows that hold one or none, it is one that holds one if there is one.
+    /// Of each column: ids of a row and its number. Of rows that hold one or none, it is one that
+    /// holds one if there is one.
     first: Vec<Option<(usize, u64)>>,
     rows: u64,
 }
 
 impl<'a> Counter<'a> {
-    /// For rows of `layout` in the file `from` that are to become the data set `to` of `format`; `None` if there is nothing to
-    /// count.
+    /// For rows of `layout` in the file `from` that are to become the data set `to` of `format`;
+    /// `None` if there is nothing to count.
     pub fn new(from: &'a Path, layout: &Layout, to: &Path, format: Format) -> Option<Self> {
         let room = room(to, format);
         let first = vec![None; layout.ids.len()];
@@ -40,16 +42,24 @@ impl<'a> Counter<'a> {
     /// # Errors
     /// If the format has no room for the ids of one of them.
     pub fn add(&mut self, rows: &Rows) -> Result<(), DataError> {
-        for (k, bags) in rows.ids.iter().enumerate().filter(|&(k, _)| self.layout.ids[k].hotness == Hotness::Any) {
+        for (k, bags) in
+            rows.ids.iter().enumerate().filter(|&(k, _)| self.layout.ids[k].hotness == Hotness::Any)
+        {
             for i in 0..rows.len() {
                 let (ids, row) = (bags.bag(i).len(), self.rows + i as u64 + 1);
                 let (first, at) = *self.first[k].get_or_insert((ids, row));
                 if self.room == Room::One && ids > 1 {
-                    return Err(self.refuse(k, row, &format!("holds {ids} ids, and {} holds one a column", self.format.word())));
+                    return Err(self.refuse(
+                        k,
+                        row,
+                        &format!("holds {ids} ids, and {} holds one a column", self.format.word()),
+                    ));
                 }
                 if ids != first && ids.max(first) > 1 {
                     let word = self.format.word();
-                    let what = format!("holds {ids} ids, but {first} in row {at}, and {word} holds as many in every row");
+                    let what = format!(
+                        "holds {ids} ids, but {first} in row {at}, and {word} holds as many in every row"
+                    );
                     return Err(self.refuse(k, row, &what));
                 }
                 if ids > first {
@@ -63,7 +73,8 @@ impl<'a> Counter<'a> {
 
     fn refuse(&self, k: usize, row: u64, what: &str) -> DataError {
         let name = &self.layout.ids[k].name;
-        Place { path: self.path, row }.error(format!("column {name} {what}; {}", holding(&self.layout)))
+        Place { path: self.path, row }
+            .error(format!("column {name} {what}; {}", holding(&self.layout)))
     }
 
     /// The columns with as many ids as have been found in every row.
@@ -156,8 +167,15 @@ mod tests {
     fn nothing_is_counted_where_there_is_room_or_all_is_known() {
         let any = Layout::numbered(0, Numbers::Int32, [Hotness::Any]);
         let known = Layout::numbered(0, Numbers::Int32, [Hotness::One, Hotness::Fixed(3)]);
-        let counts = |layout: &Layout, to: &str, format| Counter::new(Path::new("f"), layout, Path::new(to), format).is_some();
-        assert!(!counts(&any, "a.parquet", Format::Parquet) && !counts(&any, "a.parquet", Format::FuxiCtr));
-        assert!(!counts(&known, "a.raw", Format::HugeCtr) && counts(&any, "a.npz", Format::FuxiCtr));
+        let counts = |layout: &Layout, to: &str, format| {
+            Counter::new(Path::new("f"), layout, Path::new(to), format).is_some()
+        };
+        assert!(
+            !counts(&any, "a.parquet", Format::Parquet)
+                && !counts(&any, "a.parquet", Format::FuxiCtr)
+        );
+        assert!(
+            !counts(&known, "a.raw", Format::HugeCtr) && counts(&any, "a.npz", Format::FuxiCtr)
+        );
     }
 }

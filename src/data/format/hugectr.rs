@@ -1,8 +1,9 @@
-//! HugeCTR's raw files (HugeCTR user guide, "Raw"; `float_label_dense = true`): no header; of each sample the label and the dense
-//! features as 32-bit fractions, then the ids of all columns, each of 32 bits, without offsets; a column of several ids has a
-//! fixed number of them.
+//! HugeCTR's raw files (HugeCTR user guide, "Raw"; `float_label_dense = true`): no header; of each
+//! sample the label and the dense features as 32-bit fractions, then the ids of all columns, each
+//! of 32 bits, without offsets; a column of several ids has a fixed number of them.
 //!
-//! HugeCTR is told of the columns in its own configuration. Here they are Criteo's unless a description lies beside the file.
+//! HugeCTR is told of the columns in its own configuration. Here they are Criteo's unless a
+//! description lies beside the file.
 
 use super::{
     Reader, Writer,
@@ -90,7 +91,8 @@ impl Reader for HugeCtrReader {
             let (words, _) = record.as_chunks::<SIZE>();
             let place = Place { path: &self.path, row };
             let (numbers, mut ids) = words.split_at(1 + self.layout.dense.len());
-            rows.labels.push(place.label(&self.layout.label, f32::from_le_bytes(numbers[0]).into())?);
+            rows.labels
+                .push(place.label(&self.layout.label, f32::from_le_bytes(numbers[0]).into())?);
             rows.dense.extend(numbers[1..].iter().map(|&x| f64::from(f32::from_le_bytes(x))));
             for (bags, column) in rows.ids.iter_mut().zip(&self.layout.ids) {
                 let many = if let Hotness::Fixed(n) = column.hotness { n } else { 1 };
@@ -104,7 +106,8 @@ impl Reader for HugeCtrReader {
     }
 }
 
-/// Writes a file and the description of its columns. What is missing becomes 0; dense values are rounded to 32 bits.
+/// Writes a file and the description of its columns. What is missing becomes 0; dense values are
+/// rounded to 32 bits.
 pub struct HugeCtrWriter {
     path: PathBuf,
     file: BufWriter<File>,
@@ -121,7 +124,13 @@ impl HugeCtrWriter {
     pub fn create(path: &Path, layout: &Layout) -> Result<Self, DataError> {
         check_fixed(layout, path, "a raw file of HugeCTR's")?;
         let file = BufWriter::with_capacity(1 << 20, File::create(path).map_err(io(path))?);
-        Ok(HugeCtrWriter { path: path.to_owned(), file, layout: layout.clone(), largest: Largest::new(layout), rows: 0 })
+        Ok(HugeCtrWriter {
+            path: path.to_owned(),
+            file,
+            layout: layout.clone(),
+            largest: Largest::new(layout),
+            rows: 0,
+        })
     }
 }
 
@@ -133,7 +142,11 @@ impl Writer for HugeCtrWriter {
             let place = Place { path: &self.path, row: self.rows };
             record.clear();
             record.extend(rows.labels[i].to_le_bytes());
-            record.extend(rows.dense_row(i).iter().flat_map(|&x| if x.is_nan() { 0.0f32 } else { x as f32 }.to_le_bytes()));
+            record.extend(
+                rows.dense_row(i)
+                    .iter()
+                    .flat_map(|&x| if x.is_nan() { 0.0f32 } else { x as f32 }.to_le_bytes()),
+            );
             for (k, column) in self.layout.ids.iter().enumerate() {
                 for id in fixed(column, rows.ids[k].bag(i)).map_err(|what| place.error(what))? {
                     self.largest.see(k, id);
@@ -223,9 +236,17 @@ b = np.zeros((3, 40), "<u4"); b[:, 0] = np.array([0, 1, 1], "<f4").view("<u4"); 
 b.tofile(d + "/b.raw")
 "#;
         if python(&["numpy"], script, &[dir.path()]) {
-            let (layout, rows) = read_all(Format::HugeCtr, &dir.path().join("b.raw"), 9, &Columns::default()).unwrap();
-            assert_eq!((layout.dense.len(), layout.ids.len(), &rows.labels[..]), (13, 26, &[0.0, 1.0, 1.0][..]));
-            assert!(rows.dense.iter().all(|&x| x == 0.25) && rows.ids.iter().all(|b| b.indices == [7, 7, 7]));
+            let (layout, rows) =
+                read_all(Format::HugeCtr, &dir.path().join("b.raw"), 9, &Columns::default())
+                    .unwrap();
+            assert_eq!(
+                (layout.dense.len(), layout.ids.len(), &rows.labels[..]),
+                (13, 26, &[0.0, 1.0, 1.0][..])
+            );
+            assert!(
+                rows.dense.iter().all(|&x| x == 0.25)
+                    && rows.ids.iter().all(|b| b.indices == [7, 7, 7])
+            );
         }
     }
 
@@ -234,7 +255,10 @@ b.tofile(d + "/b.raw")
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a.raw");
         let open = || {
-            let error = read_all(Format::HugeCtr, &path, 9, &Columns::default()).map(drop).unwrap_err().to_string();
+            let error = read_all(Format::HugeCtr, &path, 9, &Columns::default())
+                .map(drop)
+                .unwrap_err()
+                .to_string();
             error.replace(dir.path().to_str().unwrap(), "D")
         };
         std::fs::write(&path, [0; 170]).unwrap();
@@ -248,12 +272,22 @@ b.tofile(d + "/b.raw")
             open()
         );
         std::fs::write(beside(&path), "{}").unwrap();
-        assert_eq!(open(), "D/a.raw.columns.json: describes no columns: missing field `label` at line 1 column 2");
-        std::fs::write(beside(&path), r#"{"label": "y", "dense": [], "categorical": [{"name": "a", "ids": 0, "rows": 1}]}"#)
-            .unwrap();
+        assert_eq!(
+            open(),
+            "D/a.raw.columns.json: describes no columns: missing field `label` at line 1 column 2"
+        );
+        std::fs::write(
+            beside(&path),
+            r#"{"label": "y", "dense": [], "categorical": [{"name": "a", "ids": 0, "rows": 1}]}"#,
+        )
+        .unwrap();
         assert!(open().contains("column a: ids must be from 1 to 1048576"), "{}", open());
         std::fs::write(beside(&path), r#"{"label": "y", "dense": [], "categorical": [{"name": "a", "many": true, "rows": 1}]}"#)
             .unwrap();
-        assert!(open().contains("holds a fixed number of ids a column, but a may hold any"), "{}", open());
+        assert!(
+            open().contains("holds a fixed number of ids a column, but a may hold any"),
+            "{}",
+            open()
+        );
     }
 }

@@ -1,6 +1,6 @@
-//! facebook's arrays of a day that is being shuffled (data_utils.py with `--memory-map`, first pass): `PREFIX_intermediate_y.npy`
-//! `[n]`, the labels, `PREFIX_intermediate_d.npy` `[n, 13]`, the counts, and `PREFIX_intermediate_s.npy` `[n, 26]`, the
-//! contiguous ids; all of float64.
+//! facebook's arrays of a day that is being shuffled (data_utils.py with `--memory-map`, first
+//! pass): `PREFIX_intermediate_y.npy` `[n]`, the labels, `PREFIX_intermediate_d.npy` `[n, 13]`, the
+//! counts, and `PREFIX_intermediate_s.npy` `[n, 26]`, the contiguous ids; all of float64.
 
 use super::{
     Writer,
@@ -17,7 +17,8 @@ use std::{
 };
 
 /// Endings that name such a set of files: labels, dense columns, ids.
-pub const ENDINGS: [&str; 3] = ["_intermediate_y.npy", "_intermediate_d.npy", "_intermediate_s.npy"];
+pub const ENDINGS: [&str; 3] =
+    ["_intermediate_y.npy", "_intermediate_d.npy", "_intermediate_s.npy"];
 
 /// The files of the set named by `path`: any of its files, or what they have in common.
 pub fn files(path: &Path) -> Vec<PathBuf> {
@@ -31,7 +32,8 @@ pub fn files(path: &Path) -> Vec<PathBuf> {
 pub fn open(path: &Path) -> Result<Matrices, DataError> {
     let paths = files(path);
     let open = |k: usize, name| Array::open(&paths[k], name);
-    let (labels, dense) = (open(0, "the array of labels")?, open(1, "the array of dense features")?);
+    let (labels, dense) =
+        (open(0, "the array of labels")?, open(1, "the array of dense features")?);
     Matrices::new("y", labels, dense, Ids::Together(open(2, "the array of ids")?))
 }
 
@@ -53,9 +55,15 @@ impl IntermediateWriter {
         let paths = files(path);
         let array = |k: usize, width: Option<usize>| {
             let width = width.map(|n| n as u64);
-            File::create(&paths[k]).and_then(|f| ArrayWriter::new(f, Type::F64, width)).map_err(io(&paths[k]))
+            File::create(&paths[k])
+                .and_then(|f| ArrayWriter::new(f, Type::F64, width))
+                .map_err(io(&paths[k]))
         };
-        let arrays = [array(0, None)?, array(1, Some(layout.dense.len()))?, array(2, Some(layout.ids.len()))?];
+        let arrays = [
+            array(0, None)?,
+            array(1, Some(layout.dense.len()))?,
+            array(2, Some(layout.ids.len()))?,
+        ];
         Ok(IntermediateWriter { paths, arrays, rows: 0 })
     }
 }
@@ -74,6 +82,9 @@ impl Writer for IntermediateWriter {
 
     fn finish(self: Box<Self>) -> Result<(), DataError> {
         let IntermediateWriter { paths, arrays, rows } = *self;
-        arrays.into_iter().zip(paths).try_for_each(|(array, path)| array.finish(rows).map(drop).map_err(io(path)))
+        arrays
+            .into_iter()
+            .zip(paths)
+            .try_for_each(|(array, path)| array.finish(rows).map(drop).map_err(io(path)))
     }
 }

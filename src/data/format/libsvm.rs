@@ -1,9 +1,11 @@
-//! Sparse text: `label index:value index:value ...`, a line a sample. libsvm counts indices from 1, libfm (libFM 1.4.2 manual)
-//! from 0; what is not there is 0. After a `#` comes a comment. Labels are 1 and 0, or 1 and -1.
+//! Sparse text: `label index:value index:value ...`, a line a sample. libsvm counts indices from 1,
+//! libfm (libFM 1.4.2 manual) from 0; what is not there is 0. After a `#` comes a comment. Labels
+//! are 1 and 0, or 1 and -1.
 //!
-//! All columns share the indices: the dense ones come first, one each, then the ids of each categorical column, one after
-//! another, with how often the sample holds them as their value. Which index begins a column is in a description beside the file.
-//! Without one, the user names the indices of dense columns and the first ones of categorical columns; if nothing is named, all
+//! All columns share the indices: the dense ones come first, one each, then the ids of each
+//! categorical column, one after another, with how often the sample holds them as their value.
+//! Which index begins a column is in a description beside the file. Without one, the user names the
+//! indices of dense columns and the first ones of categorical columns; if nothing is named, all
 //! indices are one column of ids.
 
 use super::{
@@ -87,13 +89,26 @@ impl Columned {
     /// By the indices that the user names.
     fn named(path: &Path, columns: &Columns, base: Base) -> Result<Self, DataError> {
         if columns.label.is_some() || !columns.ignore.is_empty() {
-            return Err(wrong(path, format!("{} has no names: only --dense and --categorical take indices", base.name())));
+            return Err(wrong(
+                path,
+                format!(
+                    "{} has no names: only --dense and --categorical take indices",
+                    base.name()
+                ),
+            ));
         }
         let indices = |names: &[String]| -> Result<Vec<(u64, usize)>, DataError> {
             let index = |n: &String| n.parse().ok().filter(|&i| i >= base.first() && i < 1 << 62);
             let found: Result<Vec<u64>, DataError> = names
                 .iter()
-                .map(|n| index(n).ok_or_else(|| wrong(path, format!("column {n} is no index; must be {} or more", base.first()))))
+                .map(|n| {
+                    index(n).ok_or_else(|| {
+                        wrong(
+                            path,
+                            format!("column {n} is no index; must be {} or more", base.first()),
+                        )
+                    })
+                })
                 .collect();
             let mut found: Vec<(u64, usize)> = found?.into_iter().zip(0..).collect();
             found.sort_unstable();
@@ -109,7 +124,11 @@ impl Columned {
             label: "label".into(),
             dense: columns.dense.clone(),
             numbers: Numbers::Float64,
-            ids: columns.categorical.iter().map(|n| IdColumn { name: n.clone(), hotness: Hotness::Any }).collect(),
+            ids: columns
+                .categorical
+                .iter()
+                .map(|n| IdColumn { name: n.clone(), hotness: Hotness::Any })
+                .collect(),
         };
         if ids.is_empty() {
             ids.push((base.first(), 0));
@@ -126,7 +145,8 @@ impl Columned {
             return None;
         }
         // Columns without ids begin where the next one does, which is the one meant.
-        let (start, k) = self.ids[..self.ids.partition_point(|&(start, _)| start <= index)].last()?;
+        let (start, k) =
+            self.ids[..self.ids.partition_point(|&(start, _)| start <= index)].last()?;
         Some(Place::Id(*k, u32::try_from(index - start).ok()?))
     }
 }
@@ -146,9 +166,15 @@ impl LibSvmReader {
     pub fn open(path: &Path, base: Base, columns: &Columns) -> Result<Self, DataError> {
         let columns = match Sidecar::read(path)? {
             Some(sidecar) if *columns == Columns::default() => {
-                let rows = sidecar.categorical.iter().try_fold(sidecar.dense.len() as u64 + 1, |n, c| n.checked_add(c.rows));
+                let rows = sidecar
+                    .categorical
+                    .iter()
+                    .try_fold(sidecar.dense.len() as u64 + 1, |n, c| n.checked_add(c.rows));
                 if rows.is_none_or(|n| n > 1 << 62) {
-                    return Err(wrong(&super::sidecar::beside(path), "the columns together have too many ids"));
+                    return Err(wrong(
+                        &super::sidecar::beside(path),
+                        "the columns together have too many ids",
+                    ));
                 }
                 Columned::described(&sidecar, base)
             }
@@ -172,24 +198,34 @@ impl Columned {
         // What has not been named yet is not a number.
         rows.dense.resize(first + self.layout.dense.len(), f64::NAN);
         let mut ids_in_all = 0;
-        // The ids of all columns in the order of the line; those of a column follow one another once sorted.
+        // The ids of all columns in the order of the line; those of a column follow one another
+        // once sorted.
         for word in words {
             let cut = word.iter().position(|&c| c == b':').map(|at| (&word[..at], &word[at + 1..]));
             let pair = cut.and_then(|(index, value)| Some((whole(index)?, number(value)?)));
-            let (index, value) = pair.ok_or_else(|| format!("there is {}; must be index:value", shown(word)))?;
+            let (index, value) =
+                pair.ok_or_else(|| format!("there is {}; must be index:value", shown(word)))?;
             if index < base.first() {
-                return Err(format!("there is index {index}; {} counts from {}", base.name(), base.first()));
+                return Err(format!(
+                    "there is index {index}; {} counts from {}",
+                    base.name(),
+                    base.first()
+                ));
             }
             match self.find(index) {
                 None => {
                     let last = self.end.map_or(u64::from(u32::MAX), |end| end - 1);
-                    return Err(format!("there is index {index}; must be at most {last}, by the columns"));
+                    return Err(format!(
+                        "there is index {index}; must be at most {last}, by the columns"
+                    ));
                 }
                 Some(Place::Dense(k)) => {
                     let x = &mut rows.dense[first + k];
                     if !x.is_nan() {
                         let name = &self.layout.dense[k];
-                        return Err(format!("index {index}, which is dense column {name}, is there twice; must be there once"));
+                        return Err(format!(
+                            "index {index}, which is dense column {name}, is there twice; must be there once"
+                        ));
                     }
                     *x = value;
                 }
@@ -203,7 +239,9 @@ impl Columned {
                     }
                     ids_in_all += value as usize;
                     if ids_in_all > MOST_IDS {
-                        return Err(format!("there are more than {MOST_IDS} ids; must be at most as many a sample"));
+                        return Err(format!(
+                            "there are more than {MOST_IDS} ids; must be at most as many a sample"
+                        ));
                     }
                     rows.ids[k].indices.extend(std::iter::repeat_n(id, value as usize));
                 }
@@ -232,7 +270,12 @@ fn number(text: &[u8]) -> Option<f64> {
 }
 
 fn whole(text: &[u8]) -> Option<u64> {
-    std::str::from_utf8(text).ok().filter(|t| !t.starts_with('+'))?.parse().ok().filter(|&n| n < 1 << 62)
+    std::str::from_utf8(text)
+        .ok()
+        .filter(|t| !t.starts_with('+'))?
+        .parse()
+        .ok()
+        .filter(|&n| n < 1 << 62)
 }
 
 impl Reader for LibSvmReader {
@@ -246,7 +289,8 @@ impl Reader for LibSvmReader {
 
     fn read(&mut self, n: usize, rows: &mut Rows) -> Result<(), DataError> {
         rows.clear();
-        while rows.len() < n && rows.ids.iter().map(|b| b.indices.len()).sum::<usize>() < CHUNK_IDS {
+        while rows.len() < n && rows.ids.iter().map(|b| b.indices.len()).sum::<usize>() < CHUNK_IDS
+        {
             let Some(line) = self.lines.next_line()? else { break };
             let line = line.split(|&c| c == b'#').next().unwrap_or_default();
             if line.trim_ascii().is_empty() {
@@ -260,7 +304,8 @@ impl Reader for LibSvmReader {
     }
 }
 
-/// Writes a file and the description of its columns. A dense value that is missing, or 0, is left out; so are missing ids.
+/// Writes a file and the description of its columns. A dense value that is missing, or 0, is left
+/// out; so are missing ids.
 pub struct LibSvmWriter {
     path: PathBuf,
     text: TextWriter,
@@ -272,7 +317,8 @@ pub struct LibSvmWriter {
 }
 
 impl LibSvmWriter {
-    /// Starts a file. Samples wait in another one, since the indices of a column depend on the largest ids of those before.
+    /// Starts a file. Samples wait in another one, since the indices of a column depend on the
+    /// largest ids of those before.
     ///
     /// # Errors
     /// If it cannot be written.
@@ -300,7 +346,9 @@ impl Writer for LibSvmWriter {
             let ids: usize = rows.ids.iter().map(|bags| bags.bag(i).len()).sum();
             if ids > MOST_IDS {
                 let format = self.base.name();
-                return Err(place.error(format!("has {ids} ids; must have at most {MOST_IDS}, since {format} reads no more")));
+                return Err(place.error(format!(
+                    "has {ids} ids; must have at most {MOST_IDS}, since {format} reads no more"
+                )));
             }
         }
         for (k, bags) in rows.ids.iter().enumerate() {
@@ -312,7 +360,8 @@ impl Writer for LibSvmWriter {
     fn finish(self: Box<Self>) -> Result<(), DataError> {
         let LibSvmWriter { path, mut text, layout, base, waiting, largest, .. } = *self;
         let sidecar = Sidecar::new(&layout, largest.rows());
-        let starts: Vec<u64> = Columned::described(&sidecar, base).ids.iter().map(|(start, _)| *start).collect();
+        let starts: Vec<u64> =
+            Columned::described(&sidecar, base).ids.iter().map(|(start, _)| *start).collect();
         let mut bag = Vec::new();
         let line = |rows: &Rows, i: usize, text: &mut TextWriter, bag: &mut Vec<u32>| {
             text.whole(rows.labels[i]);
@@ -334,7 +383,11 @@ impl Writer for LibSvmWriter {
             text.end()
         };
         waiting
-            .drain(&layout, |rows| (0..rows.len()).try_for_each(|i| line(rows, i, &mut text, &mut bag)).map_err(Failed::Data))
+            .drain(&layout, |rows| {
+                (0..rows.len())
+                    .try_for_each(|i| line(rows, i, &mut text, &mut bag))
+                    .map_err(Failed::Data)
+            })
             .map_err(|e| match e {
                 Failed::Data(e) => e,
                 Failed::Spool(e) => io(&path)(e),

@@ -1,4 +1,5 @@
-//! Labels, dense values and ids in arrays that lie side by side, row by row: how facebook's and TorchRec's files are read.
+//! Labels, dense values and ids in arrays that lie side by side, row by row: how facebook's and
+//! TorchRec's files are read.
 
 use super::Reader;
 use crate::data::{
@@ -11,13 +12,16 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// The file that ends in `ending` of the set that is named by `path`: any of its files, which end in `endings`, or what they have
-/// in common.
+/// The file that ends in `ending` of the set that is named by `path`: any of its files, which end
+/// in `endings`, or what they have in common.
 ///
-/// A file keeps the name by which it is given; where its ending has capitals alone, those of the others have, too.
+/// A file keeps the name by which it is given; where its ending has capitals alone, those of the
+/// others have, too.
 pub(super) fn part(path: &Path, endings: &[&str], ending: &str) -> PathBuf {
     let name = path.file_name().unwrap_or_default();
-    let Some((given, (common, written))) = endings.iter().find_map(|e| Some((*e, without(name, e)?))) else {
+    let Some((given, (common, written))) =
+        endings.iter().find_map(|e| Some((*e, without(name, e)?)))
+    else {
         return path.with_file_name([name, OsStr::new(ending)].into_iter().collect::<OsString>());
     };
     if given == ending {
@@ -28,11 +32,13 @@ pub(super) fn part(path: &Path, endings: &[&str], ending: &str) -> PathBuf {
     path.with_file_name([common, OsStr::new(&ending)].into_iter().collect::<OsString>())
 }
 
-/// The name before `ending` in capitals or small letters, which need not be UTF-8, and how the ending is written.
+/// The name before `ending` in capitals or small letters, which need not be UTF-8, and how the
+/// ending is written.
 #[cfg(unix)]
 fn without<'a>(name: &'a OsStr, ending: &str) -> Option<(&'a OsStr, &'a str)> {
     use std::os::unix::ffi::OsStrExt;
-    let (common, written) = name.as_bytes().split_at_checked(name.len().checked_sub(ending.len())?)?;
+    let (common, written) =
+        name.as_bytes().split_at_checked(name.len().checked_sub(ending.len())?)?;
     let written = std::str::from_utf8(written).ok().filter(|w| w.eq_ignore_ascii_case(ending))?;
     Some((OsStr::from_bytes(common), written))
 }
@@ -79,7 +85,10 @@ pub(super) fn numbers(of: Type) -> Numbers {
 pub(super) fn few_columns(array: &Array) -> Result<(), DataError> {
     let (name, width) = (array.name(), array.width());
     match width > MOST_COLUMNS {
-        true => Err(wrong(array.path(), format!("{name} has {width} columns; must have at most {MOST_COLUMNS}"))),
+        true => Err(wrong(
+            array.path(),
+            format!("{name} has {width} columns; must have at most {MOST_COLUMNS}"),
+        )),
         false => Ok(()),
     }
 }
@@ -89,23 +98,38 @@ impl Matrices {
     ///
     /// # Errors
     /// If the arrays differ in their numbers of rows, or there is more than one label a row.
-    pub(super) fn new(label: &str, labels: Array, dense: Array, ids: Ids) -> Result<Self, DataError> {
+    pub(super) fn new(
+        label: &str,
+        labels: Array,
+        dense: Array,
+        ids: Ids,
+    ) -> Result<Self, DataError> {
         let apart = match &ids {
             Ids::Together(all) | Ids::Wrapped(all) => std::slice::from_ref(all),
             Ids::Apart(columns) => columns,
         };
         if labels.width() != 1 {
-            return Err(wrong(labels.path(), format!("{} is {} wide; must be 1", labels.name(), labels.width())));
+            return Err(wrong(
+                labels.path(),
+                format!("{} is {} wide; must be 1", labels.name(), labels.width()),
+            ));
         }
         if let Some(other) = [&dense].into_iter().chain(apart).find(|a| a.rows() != labels.rows()) {
             let (rows, all) = (other.rows(), labels.rows());
-            let what = format!("{} has {rows} rows and {} has {all}; must be equal", other.name(), labels.name());
+            let what = format!(
+                "{} has {rows} rows and {} has {all}; must be equal",
+                other.name(),
+                labels.name()
+            );
             return Err(wrong(other.path(), what));
         }
         if let Ids::Apart(columns) = &ids
             && let Some(none) = columns.iter().find(|a| a.width() == 0)
         {
-            return Err(wrong(none.path(), format!("{} has no ids a row; must have one or more", none.name())));
+            return Err(wrong(
+                none.path(),
+                format!("{} has no ids a row; must have one or more", none.name()),
+            ));
         }
         few_columns(&dense)?;
         if let Ids::Together(all) | Ids::Wrapped(all) = &ids {
@@ -113,12 +137,19 @@ impl Matrices {
         }
         let hotness: Vec<Hotness> = match &ids {
             Ids::Together(all) | Ids::Wrapped(all) => vec![Hotness::One; all.width()],
-            Ids::Apart(columns) => {
-                columns.iter().map(|a| if a.width() == 1 { Hotness::One } else { Hotness::Fixed(a.width()) }).collect()
-            }
+            Ids::Apart(columns) => columns
+                .iter()
+                .map(|a| if a.width() == 1 { Hotness::One } else { Hotness::Fixed(a.width()) })
+                .collect(),
         };
         let layout = Layout::numbered(dense.width(), numbers(dense.of()), hotness);
-        Ok(Matrices { layout: Layout { label: label.into(), ..layout }, labels, dense, ids, next: 0 })
+        Ok(Matrices {
+            layout: Layout { label: label.into(), ..layout },
+            labels,
+            dense,
+            ids,
+            next: 0,
+        })
     }
 }
 
@@ -154,7 +185,9 @@ impl Reader for Matrices {
             }
             Ids::Wrapped(all) => {
                 all.read(n)?;
-                columns.for_each(|(k, (bags, _))| (0..n).for_each(|i| bags.push([all.number(i, k) as i32 as u32])));
+                columns.for_each(|(k, (bags, _))| {
+                    (0..n).for_each(|i| bags.push([all.number(i, k) as i32 as u32]))
+                });
             }
             Ids::Apart(arrays) => {
                 for (array, (_, (bags, column))) in arrays.iter_mut().zip(columns) {

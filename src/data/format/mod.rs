@@ -1,5 +1,5 @@
-//! File formats, one file each: readers and writers that pass samples on in chunks, so that memory does not grow with the file.
-//! docs/data-formats.md describes each format.
+//! File formats, one file each: readers and writers that pass samples on in chunks, so that memory
+//! does not grow with the file. docs/data-formats.md describes each format.
 
 mod arrays;
 pub mod bin40;
@@ -47,8 +47,12 @@ const MOST_BYTES: usize = 16 << 20;
 
 /// Rows of `layout` to pass on together: [`CHUNK`], or fewer where a row is wide, at least 1.
 pub fn chunk(layout: &Layout) -> usize {
-    // A column of one id has its end beside it, a dense value or one of many ids is at most 8 bytes in any file.
-    let ids = layout.ids.iter().map(|c| if let Hotness::Fixed(n) = c.hotness { n.saturating_add(1) } else { 2 });
+    // A column of one id has its end beside it, a dense value or one of many ids is at most 8 bytes
+    // in any file.
+    let ids = layout
+        .ids
+        .iter()
+        .map(|c| if let Hotness::Fixed(n) = c.hotness { n.saturating_add(1) } else { 2 });
     let row = ids.fold(layout.dense.len(), usize::saturating_add).saturating_mul(8);
     (MOST_BYTES / row.max(1)).clamp(1, CHUNK)
 }
@@ -66,7 +70,8 @@ pub trait Reader: Send {
         self.len() == Some(0)
     }
 
-    /// Replaces `rows`, which are of this layout, by the next ones, at most `n` (at least 1); none after the last.
+    /// Replaces `rows`, which are of this layout, by the next ones, at most `n` (at least 1); none
+    /// after the last.
     ///
     /// # Errors
     /// If the file cannot be read or a row is malformed; the message names file, row and column.
@@ -78,7 +83,8 @@ pub trait Writer {
     /// Appends `rows`, which are of the layout that the writer was made for.
     ///
     /// # Errors
-    /// If the file cannot be written, or the format has no way to hold a value; the message names file, row and column.
+    /// If the file cannot be written, or the format has no way to hold a value; the message names
+    /// file, row and column.
     fn write(&mut self, rows: &Rows) -> Result<(), DataError>;
 
     /// Writes what is left. A file is complete only after this.
@@ -158,11 +164,16 @@ impl Format {
         }
         // Text may be packed.
         let text = name.strip_suffix(".gz").unwrap_or(&name);
-        let day = text.strip_prefix("day_").is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()));
+        let day = text
+            .strip_prefix("day_")
+            .is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()));
         if day || matches!(text, "train.txt" | "test.txt") {
             return Ok(Format::Criteo);
         }
-        match (name.rsplit_once('.').map(|(_, ending)| ending), text.rsplit_once('.').map(|(_, ending)| ending)) {
+        match (
+            name.rsplit_once('.').map(|(_, ending)| ending),
+            text.rsplit_once('.').map(|(_, ending)| ending),
+        ) {
             (Some("bin"), _) => Ok(Format::Bin40),
             (Some("parquet"), _) => Ok(Format::Parquet),
             (Some("npz"), _) => Ok(Format::Npz),
@@ -173,7 +184,10 @@ impl Format {
             (_, Some("tsv")) => Ok(Format::Criteo),
             (_, Some("csv")) => Ok(Format::Csv),
             _ if nvidia::beside_spec(path) => Ok(Format::Nvidia),
-            _ => Err(super::rows::wrong(path, format!("the name does not tell the format; must end in {ENDINGS}"))),
+            _ => Err(super::rows::wrong(
+                path,
+                format!("the name does not tell the format; must end in {ENDINGS}"),
+            )),
         }
     }
 }
@@ -181,7 +195,8 @@ impl Format {
 /// Endings that tell a format, for messages.
 const ENDINGS: &str = ".bin, .parquet, .npz, .npy, .h5, .tsv, .csv, .libsvm or .libfm";
 
-/// Opens a file. `columns` says which columns of it to take, for formats whose files name them, and modulo what to take ids.
+/// Opens a file. `columns` says which columns of it to take, for formats whose files name them, and
+/// modulo what to take ids.
 ///
 /// # Errors
 /// If the file cannot be read, is not of the format, or lacks a column.
@@ -211,19 +226,21 @@ pub fn room(path: &Path, format: Format) -> Room {
     (registry::of(format).room)(path)
 }
 
-/// Whether a data set of several files shares this one with others, so that it may be there already.
+/// Whether a data set of several files shares this one with others, so that it may be there
+/// already.
 pub fn is_shared(file: &Path, format: Format) -> bool {
     registry::of(format).shared.is_some_and(|shared| file.file_name().is_some_and(|n| n == shared))
 }
 
-/// The file that the data set at `path` shares with others, if there is one. Whoever writes a data set beside others must have
-/// its [`Lock`](super::whole::Lock) from [`Writer::finish`], which takes up what the others have written there, until it has been
-/// put in its place.
+/// The file that the data set at `path` shares with others, if there is one. Whoever writes a data
+/// set beside others must have its [`Lock`](super::whole::Lock) from [`Writer::finish`], which
+/// takes up what the others have written there, until it has been put in its place.
 pub fn shared(path: &Path, format: Format) -> Option<PathBuf> {
     registry::of(format).shared.map(|shared| path.with_file_name(shared))
 }
 
-/// The files that make up a data set of `layout` which is named by `path`; those that say what the others are come last.
+/// The files that make up a data set of `layout` which is named by `path`; those that say what the
+/// others are come last.
 pub fn files(path: &Path, format: Format, layout: &Layout) -> Vec<PathBuf> {
     (registry::of(format).files)(path, layout)
 }
@@ -235,10 +252,15 @@ mod tests {
 
     #[test]
     fn wide_rows_are_passed_on_a_few_at_a_time() {
-        let rows = |dense, hotness: &[Hotness]| chunk(&Layout::numbered(dense, Numbers::Int32, hotness.iter().copied()));
+        let rows = |dense, hotness: &[Hotness]| {
+            chunk(&Layout::numbered(dense, Numbers::Int32, hotness.iter().copied()))
+        };
         assert_eq!(chunk(&Layout::criteo(Numbers::Int32)), CHUNK);
         assert_eq!((rows(0, &[]), rows(2, &[Hotness::Any])), (CHUNK, CHUNK));
-        assert_eq!((rows(1 << 20, &[]), rows(1 << 15, &[]), rows(0, &[Hotness::Fixed(1 << 14)])), (2, 64, 127));
+        assert_eq!(
+            (rows(1 << 20, &[]), rows(1 << 15, &[]), rows(0, &[Hotness::Fixed(1 << 14)])),
+            (2, 64, 127)
+        );
         assert_eq!((rows(1 << 22, &[]), rows(0, &[Hotness::Fixed(usize::MAX); 3])), (1, 1));
     }
 }

@@ -1,10 +1,13 @@
-//! The archives of facebook's preprocessing (facebookresearch/dlrm, data_utils.py), which all hold `X_int` `[n, 13]`, counts
-//! before any logarithm, ids `[n, 26]` and `y` `[n]`. Any number of columns is read and written. The stages:
+//! The archives of facebook's preprocessing (facebookresearch/dlrm, data_utils.py), which all hold
+//! `X_int` `[n, 13]`, counts before any logarithm, ids `[n, 26]` and `y` `[n]`. Any number of
+//! columns is read and written. The stages:
 //!
-//! - `{raw}_{d}.npz`: the log in numbers; ids as they stand there, modulo the range if one was given, in `X_cat_t`, transposed.
-//!   int32, so that ids from 2^31 on are negative, as older versions of numpy left them.
-//! - `{raw}_{d}_processed.npz`: contiguous ids in `X_cat`, of a day; `kaggleAdDisplayChallenge_processed.npz`,
-//!   `terabyte_processed.npz`: of all days, with `counts`, the number of ids of each column.
+//! - `{raw}_{d}.npz`: the log in numbers; ids as they stand there, modulo the range if one was
+//!   given, in `X_cat_t`, transposed. int32, so that ids from 2^31 on are negative, as older
+//!   versions of numpy left them.
+//! - `{raw}_{d}_processed.npz`: contiguous ids in `X_cat`, of a day;
+//!   `kaggleAdDisplayChallenge_processed.npz`, `terabyte_processed.npz`: of all days, with
+//!   `counts`, the number of ids of each column.
 //! - `{raw}_{d}_reordered.npz`: the same after a shuffle, all of float64 (`--memory-map`).
 
 use super::{
@@ -21,8 +24,12 @@ use std::path::{Path, PathBuf};
 
 /// An id as the signed number of 32 bits that the arrays hold.
 pub(super) fn narrow(id: u32, place: Place, name: &str) -> Result<i32, DataError> {
-    i32::try_from(id)
-        .map_err(|_| place.error(format!("column {name} is {id}; must be at most {}, since the array is of int32", i32::MAX)))
+    i32::try_from(id).map_err(|_| {
+        place.error(format!(
+            "column {name} is {id}; must be at most {}, since the array is of int32",
+            i32::MAX
+        ))
+    })
 }
 
 /// What an archive is to hold.
@@ -43,7 +50,9 @@ pub enum Stage {
 pub fn open(path: &Path) -> Result<Matrices, DataError> {
     let array = |name| {
         let array = member(path, name)?;
-        array.ok_or_else(|| wrong(path, format!("there is no array {name}; must hold X_int, X_cat and y")))
+        array.ok_or_else(|| {
+            wrong(path, format!("there is no array {name}; must hold X_int, X_cat and y"))
+        })
     };
     let dense = array("X_int")?;
     let ids = match transposed_member(path, "X_cat_t")? {
@@ -78,7 +87,11 @@ impl NpzWriter {
         let width = Some(layout.ids.len() as u64);
         Ok(NpzWriter {
             dense: array("X_int", Some(layout.dense.len() as u64))?,
-            ids: if stage == Stage::Day { array("X_cat_t", width)?.transposed() } else { array("X_cat", width)? },
+            ids: if stage == Stage::Day {
+                array("X_cat_t", width)?.transposed()
+            } else {
+                array("X_cat", width)?
+            },
             labels: array("y", None)?,
             path: path.to_owned(),
             stage,
@@ -90,7 +103,11 @@ impl NpzWriter {
 
     /// A number in the form of the stage.
     fn put(stage: Stage, to: &mut Member, x: i32) -> std::io::Result<()> {
-        if stage == Stage::Reordered { to.write(&f64::from(x).to_le_bytes()) } else { to.write(&x.to_le_bytes()) }
+        if stage == Stage::Reordered {
+            to.write(&f64::from(x).to_le_bytes())
+        } else {
+            to.write(&x.to_le_bytes())
+        }
     }
 }
 
@@ -100,14 +117,16 @@ impl Writer for NpzWriter {
         for i in 0..rows.len() {
             self.rows += 1;
             let place = Place { path: &self.path, row: self.rows };
-            NpzWriter::put(stage, &mut self.labels, rows.labels[i] as i32).map_err(io(&self.path))?;
+            NpzWriter::put(stage, &mut self.labels, rows.labels[i] as i32)
+                .map_err(io(&self.path))?;
             for (&x, name) in rows.dense_row(i).iter().zip(&self.layout.dense) {
                 let x = place.whole(name, x, "facebook's npz")?;
                 NpzWriter::put(stage, &mut self.dense, x).map_err(io(&self.path))?;
             }
             for (k, column) in self.layout.ids.iter().enumerate() {
                 let id = rows.id(k, i);
-                let narrow = if stage == Stage::Day { id as i32 } else { narrow(id, place, &column.name)? };
+                let narrow =
+                    if stage == Stage::Day { id as i32 } else { narrow(id, place, &column.name)? };
                 self.counts[k] = self.counts[k].max(id.saturating_add(1));
                 NpzWriter::put(stage, &mut self.ids, narrow).map_err(io(&self.path))?;
             }
@@ -120,11 +139,17 @@ impl Writer for NpzWriter {
         let mut members = vec![(dense, rows), (ids, rows), (labels, rows)];
         let mut write = || {
             if stage == Stage::Processed {
-                // facebook's are int32; where a column has more ids than that, wider ones say the same.
+                // facebook's are int32; where a column has more ids than that, wider ones say the
+                // same.
                 let wide = counts.iter().any(|&n| n > i32::MAX as u32);
-                let mut numbers = Member::new(&path, "counts", Type::Int(if wide { 8 } else { 4 }), None)?;
+                let mut numbers =
+                    Member::new(&path, "counts", Type::Int(if wide { 8 } else { 4 }), None)?;
                 for &n in &counts {
-                    if wide { numbers.write(&i64::from(n).to_le_bytes()) } else { numbers.write(&n.to_le_bytes()) }?;
+                    if wide {
+                        numbers.write(&i64::from(n).to_le_bytes())
+                    } else {
+                        numbers.write(&n.to_le_bytes())
+                    }?;
                 }
                 members.push((numbers, counts.len() as u64));
             }
@@ -201,7 +226,8 @@ mod tests {
     #[test]
     fn stages_of_facebook_and_ours_are_one() {
         let dir = tempfile::tempdir().unwrap();
-        let layout = Layout { label: "y".into(), ..Layout::numbered(2, Numbers::Int32, [Hotness::One; 3]) };
+        let layout =
+            Layout { label: "y".into(), ..Layout::numbered(2, Numbers::Int32, [Hotness::One; 3]) };
         let mut rows = Rows::new(&layout);
         for i in 0..7u32 {
             rows.labels.push((i % 2) as f32);
@@ -213,7 +239,8 @@ mod tests {
         let at = |name: &str| dir.path().join(name);
         write_all(Format::NpzDay, &at("day_0.npz"), &layout, &raw, 3).unwrap();
         write_all(Format::NpzReordered, &at("day_0_reordered.npz"), &layout, &rows, 3).unwrap();
-        write_all(Format::Intermediate, &at("day_0_intermediate_s.npy"), &layout, &rows, 3).unwrap();
+        write_all(Format::Intermediate, &at("day_0_intermediate_s.npy"), &layout, &rows, 3)
+            .unwrap();
         let script = r#"
 import sys, numpy as np
 d = sys.argv[1]
@@ -255,7 +282,8 @@ np.savez_compressed(d + "/day_1_reordered.npz", X_cat=X_cat.astype(float), X_int
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a.npz");
         let layout = Layout::numbered(0, Numbers::Int32, [Hotness::One, Hotness::One]);
-        for (largest, of) in [(i32::MAX as u32 - 1, Type::Int(4)), (i32::MAX as u32, Type::Int(8))] {
+        for (largest, of) in [(i32::MAX as u32 - 1, Type::Int(4)), (i32::MAX as u32, Type::Int(8))]
+        {
             let mut rows = Rows::new(&layout);
             rows.labels.push(1.0);
             rows.ids[0].push([largest]);
@@ -268,17 +296,25 @@ np.savez_compressed(d + "/day_1_reordered.npz", X_cat=X_cat.astype(float), X_int
         }
     }
 
-    /// What facebook's program wrote (X_cat as f64 in columns' order, deflated), against numpy's reading of it.
+    /// What facebook's program wrote (X_cat as f64 in columns' order, deflated), against numpy's
+    /// reading of it.
     #[test]
     fn an_archive_of_facebook_is_read_as_numpy_reads_it() {
-        let path = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/reference/facebook/kaggle_8000_processed.npz"));
+        let path = Path::new(concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/../shared/reference/facebook/kaggle_8000_processed.npz"
+        ));
         if !path.exists() {
             eprintln!("skipped: {} is not there", path.display());
             return;
         }
         let (layout, rows) = read_all(Format::Npz, path, 777, &Columns::default()).unwrap();
-        assert_eq!((layout.dense.len(), layout.ids.len(), rows.len(), layout.numbers), (13, 26, 8000, Numbers::Int32));
-        // Ids are numbered by first appearance, so that every column starts with 0 and no id comes before the one below it.
+        assert_eq!(
+            (layout.dense.len(), layout.ids.len(), rows.len(), layout.numbers),
+            (13, 26, 8000, Numbers::Int32)
+        );
+        // Ids are numbered by first appearance, so that every column starts with 0 and no id comes
+        // before the one below it.
         for bags in &rows.ids {
             let mut next = 0;
             for &id in &bags.indices {
@@ -303,7 +339,9 @@ for name in a.files:
     fn archives_that_do_not_fit_are_refused_in_one_line() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a.npz");
-        let open = || read_all(Format::Npz, &path, 9, &Columns::default()).map(drop).unwrap_err().to_string();
+        let open = || {
+            read_all(Format::Npz, &path, 9, &Columns::default()).map(drop).unwrap_err().to_string()
+        };
         std::fs::write(&path, b"").unwrap();
         assert!(open().contains("a.npz: no archive of numpy: "), "{}", open());
         let array = |name: &str, width, n: usize| {
@@ -314,13 +352,24 @@ for name in a.files:
         let two = |name| (array(name, Some(2), 6), 3);
         pack(&path, Packing::Stored, [two("X_int"), two("X_cat")]).unwrap();
         assert!(open().ends_with("there is no array y; must hold X_int, X_cat and y"));
-        pack(&path, Packing::Stored, [two("X_int"), two("X_cat"), (array("y", None, 4), 4)]).unwrap();
+        pack(&path, Packing::Stored, [two("X_int"), two("X_cat"), (array("y", None, 4), 4)])
+            .unwrap();
         assert!(open().ends_with("X_int has 3 rows and y has 4; must be equal"));
         pack(&path, Packing::Stored, [two("X_int"), two("X_cat"), two("y")]).unwrap();
         assert!(open().ends_with("y is 2 wide; must be 1"));
-        pack(&path, Packing::Stored, [two("X_int"), two("X_cat"), (array("y", None, 3), 3)]).unwrap();
+        pack(&path, Packing::Stored, [two("X_int"), two("X_cat"), (array("y", None, 3), 3)])
+            .unwrap();
         assert!(open().ends_with("row 1: the label (column y) is 16843009; must be 0 or 1"));
-        pack(&path, Packing::Stored, [two("X_int"), (array("X_cat", Some(2), 6), 4), (array("y", None, 3), 3)]).unwrap();
-        assert!(open().ends_with("X_cat should have 4 rows of 2, but has 24 bytes; is the file cut short?"));
+        pack(
+            &path,
+            Packing::Stored,
+            [two("X_int"), (array("X_cat", Some(2), 6), 4), (array("y", None, 3), 3)],
+        )
+        .unwrap();
+        assert!(
+            open().ends_with(
+                "X_cat should have 4 rows of 2, but has 24 bytes; is the file cut short?"
+            )
+        );
     }
 }

@@ -1,8 +1,9 @@
-//! A plain array of numpy's, `.npy`: a row a sample, the label first, then the dense columns, then the ids, of any type of
-//! numbers.
+//! A plain array of numpy's, `.npy`: a row a sample, the label first, then the dense columns, then
+//! the ids, of any type of numbers.
 //!
-//! An array has no names: they and what each column is are in a description beside the file. Without one, an array of 40 columns
-//! is taken for Criteo's, and in any other the columns are called 0, 1, 2, ...; the user says which is the label.
+//! An array has no names: they and what each column is are in a description beside the file.
+//! Without one, an array of 40 columns is taken for Criteo's, and in any other the columns are
+//! called 0, 1, 2, ...; the user says which is the label.
 
 use super::{
     Reader, Writer,
@@ -25,7 +26,8 @@ pub struct NumpyReader {
     path: PathBuf,
     array: Array,
     layout: Layout,
-    /// Columns of the array that hold the label, the dense values, and the first id of each categorical column.
+    /// Columns of the array that hold the label, the dense values, and the first id of each
+    /// categorical column.
     label: usize,
     dense: Vec<usize>,
     ids: Vec<usize>,
@@ -36,7 +38,8 @@ impl NumpyReader {
     /// Opens an array.
     ///
     /// # Errors
-    /// If it cannot be read, or its width is not that of its description, or columns were chosen that it does not have.
+    /// If it cannot be read, or its width is not that of its description, or columns were chosen
+    /// that it does not have.
     pub fn open(path: &Path, columns: &Columns) -> Result<Self, DataError> {
         let array = Array::open(path, "the array")?;
         let numbers = super::matrices::numbers(array.of());
@@ -56,10 +59,22 @@ impl NumpyReader {
                 label: name(&chosen.label),
                 dense: chosen.dense.iter().map(name).collect(),
                 numbers,
-                ids: chosen.categorical.iter().map(|k| IdColumn { name: name(k), hotness: Hotness::One }).collect(),
+                ids: chosen
+                    .categorical
+                    .iter()
+                    .map(|k| IdColumn { name: name(k), hotness: Hotness::One })
+                    .collect(),
             };
             let (label, dense, ids) = (chosen.label, chosen.dense, chosen.categorical);
-            return Ok(NumpyReader { path: path.to_owned(), array, layout, label, dense, ids, next: 0 });
+            return Ok(NumpyReader {
+                path: path.to_owned(),
+                array,
+                layout,
+                label,
+                dense,
+                ids,
+                next: 0,
+            });
         };
         columns.unused(path, "an array with a description")?;
         check_fixed(&layout, path, "an array")?;
@@ -70,7 +85,13 @@ impl NumpyReader {
             width += many(column);
         }
         if width != array.width() {
-            return Err(wrong(path, format!("the array has {} columns; its description asks for {width}", array.width())));
+            return Err(wrong(
+                path,
+                format!(
+                    "the array has {} columns; its description asks for {width}",
+                    array.width()
+                ),
+            ));
         }
         Ok(NumpyReader {
             path: path.to_owned(),
@@ -106,7 +127,8 @@ impl Reader for NumpyReader {
             let place = Place { path: &self.path, row: self.next + i as u64 + 1 };
             rows.labels.push(place.label(&self.layout.label, self.array.number(i, self.label))?);
             rows.dense.extend(self.dense.iter().map(|&k| self.array.number(i, k)));
-            for ((bags, column), &first) in rows.ids.iter_mut().zip(&self.layout.ids).zip(&self.ids) {
+            for ((bags, column), &first) in rows.ids.iter_mut().zip(&self.layout.ids).zip(&self.ids)
+            {
                 // Where an array has a word for what is missing, an id may be.
                 if column.hotness == Hotness::One && self.array.number(i, first).is_nan() {
                     bags.push([]);
@@ -123,8 +145,8 @@ impl Reader for NumpyReader {
     }
 }
 
-/// Writes an array and its description: of int64 if all numbers are whole, and then what is missing becomes 0, else of float64
-/// with NaN.
+/// Writes an array and its description: of int64 if all numbers are whole, and then what is missing
+/// becomes 0, else of float64 with NaN.
 pub struct NumpyWriter {
     path: PathBuf,
     layout: Layout,
@@ -142,8 +164,16 @@ impl NumpyWriter {
         check_fixed(layout, path, "an array")?;
         let width = 1 + layout.dense.len() + layout.ids.iter().map(many).sum::<usize>();
         let of = if layout.numbers == Numbers::Int32 { Type::Int(8) } else { Type::F64 };
-        let array = File::create(path).and_then(|f| ArrayWriter::new(f, of, Some(width as u64))).map_err(io(path))?;
-        Ok(NumpyWriter { path: path.to_owned(), layout: layout.clone(), array, largest: Largest::new(layout), rows: 0 })
+        let array = File::create(path)
+            .and_then(|f| ArrayWriter::new(f, of, Some(width as u64)))
+            .map_err(io(path))?;
+        Ok(NumpyWriter {
+            path: path.to_owned(),
+            layout: layout.clone(),
+            array,
+            largest: Largest::new(layout),
+            rows: 0,
+        })
     }
 }
 
@@ -254,17 +284,35 @@ np.save(d + "/own.npy", np.asfortranarray(np.stack([i * 2, i / 4, i % 2], 1).ast
         if !python(&["numpy"], script, &[dir.path()]) {
             return;
         }
-        let (layout, rows) = read_all(Format::Numpy, &dir.path().join("criteo.npy"), 4, &Columns::default()).unwrap();
+        let (layout, rows) =
+            read_all(Format::Numpy, &dir.path().join("criteo.npy"), 4, &Columns::default())
+                .unwrap();
         assert_eq!((layout, rows.labels.len()), (Layout::criteo(Numbers::Int32), 6));
-        assert!(rows.dense.iter().all(|&x| x == 4.0) && rows.ids.iter().all(|b| b.indices == [5, 6, 7, 8, 9, 10]));
+        assert!(
+            rows.dense.iter().all(|&x| x == 4.0)
+                && rows.ids.iter().all(|b| b.indices == [5, 6, 7, 8, 9, 10])
+        );
         let own = dir.path().join("own.npy");
-        let open = |columns: &Columns| read_all(Format::Numpy, &own, 4, columns).map_err(|e| e.to_string());
+        let open = |columns: &Columns| {
+            read_all(Format::Numpy, &own, 4, columns).map_err(|e| e.to_string())
+        };
         assert!(open(&Columns::default()).unwrap_err().ends_with("name the label, one of 0, 1, 2"));
-        let columns = Columns { label: Some("2".into()), dense: vec!["1".into()], ..Columns::default() };
+        let columns =
+            Columns { label: Some("2".into()), dense: vec!["1".into()], ..Columns::default() };
         let (layout, rows) = open(&columns).unwrap();
-        assert_eq!((layout.label, layout.dense, layout.ids[0].name.as_str()), ("2".into(), vec!["1".into()], "0"));
-        assert_eq!((&rows.labels[..], &rows.ids[0].indices[..]), (&[0.0, 1.0, 0.0, 1.0, 0.0, 1.0][..], &[0, 2, 4, 6, 8, 10][..]));
+        assert_eq!(
+            (layout.label, layout.dense, layout.ids[0].name.as_str()),
+            ("2".into(), vec!["1".into()], "0")
+        );
+        assert_eq!(
+            (&rows.labels[..], &rows.ids[0].indices[..]),
+            (&[0.0, 1.0, 0.0, 1.0, 0.0, 1.0][..], &[0, 2, 4, 6, 8, 10][..])
+        );
         let columns = Columns { label: Some("0".into()), ..Columns::default() };
-        assert!(open(&columns).unwrap_err().ends_with("row 2: the label (column 0) is 2; must be 0 or 1"));
+        assert!(
+            open(&columns)
+                .unwrap_err()
+                .ends_with("row 2: the label (column 0) is 2; must be 0 or 1")
+        );
     }
 }

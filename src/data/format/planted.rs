@@ -1,4 +1,5 @@
-//! Planted data as samples to write: the same log that `data.source = "planted"` trains on, with its dense columns as counts.
+//! Planted data as samples to write: the same log that `data.source = "planted"` trains on, with
+//! its dense columns as counts.
 
 use super::Reader;
 use crate::data::{
@@ -20,8 +21,18 @@ impl PlantedReader {
     pub fn new(split: Box<dyn Source>, start: u64, n: u64) -> Self {
         let schema = split.schema();
         let hotness = |h: usize| if h == 1 { Hotness::One } else { Hotness::Fixed(h) };
-        let layout = Layout::numbered(schema.dense, Numbers::Int32, schema.tables.iter().map(|t| hotness(t.max_hotness)));
-        PlantedReader { batch: Batch::with_capacity(schema, 0), source: split, layout, next: start, end: start.saturating_add(n) }
+        let layout = Layout::numbered(
+            schema.dense,
+            Numbers::Int32,
+            schema.tables.iter().map(|t| hotness(t.max_hotness)),
+        );
+        PlantedReader {
+            batch: Batch::with_capacity(schema, 0),
+            source: split,
+            layout,
+            next: start,
+            end: start.saturating_add(n),
+        }
     }
 }
 
@@ -40,8 +51,8 @@ impl Reader for PlantedReader {
         self.source.fill(0, self.next, n, &mut self.batch)?;
         self.next += n as u64;
         rows.labels.extend_from_slice(&self.batch.labels);
-        // The source gives ln(x + 1) of a whole x below 2^22. In f32 that tells x for sure up to about a million, and beyond that
-        // one with the same logarithm to the last bit but one.
+        // The source gives ln(x + 1) of a whole x below 2^22. In f32 that tells x for sure up to
+        // about a million, and beyond that one with the same logarithm to the last bit but one.
         rows.dense.extend(self.batch.dense.iter().map(|&y| libm::expm1(f64::from(y)).round()));
         for (to, from) in rows.ids.iter_mut().zip(&self.batch.bags) {
             to.clone_from(from);

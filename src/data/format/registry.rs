@@ -1,8 +1,8 @@
 //! The formats, an entry each.
 
 use super::{
-    Format, Reader, Writer, bin40, columns::Columns, criteo, csv, fuxictr, hugectr, intermediate, libsvm, npz, numpy, nvidia,
-    parquet, room::Room, sidecar, torchrec,
+    Format, Reader, Writer, bin40, columns::Columns, criteo, csv, fuxictr, hugectr, intermediate,
+    libsvm, npz, numpy, nvidia, parquet, room::Room, sidecar, torchrec,
 };
 use crate::data::{DataError, rows::Layout};
 use std::path::{Path, PathBuf};
@@ -75,7 +75,9 @@ pub(super) const FORMATS: &[Entry] = &[
         word: "npz",
         named: false,
         open: |path, _| Ok(Box::new(npz::open(path)?)),
-        create: |path, layout| Ok(Box::new(npz::NpzWriter::create(path, npz::Stage::Processed, layout)?)),
+        create: |path, layout| {
+            Ok(Box::new(npz::NpzWriter::create(path, npz::Stage::Processed, layout)?))
+        },
         files: one,
         shared: None,
         room: |_| Room::One,
@@ -97,7 +99,9 @@ pub(super) const FORMATS: &[Entry] = &[
         word: "npz-reordered",
         named: false,
         open: |path, _| Ok(Box::new(npz::open(path)?)),
-        create: |path, layout| Ok(Box::new(npz::NpzWriter::create(path, npz::Stage::Reordered, layout)?)),
+        create: |path, layout| {
+            Ok(Box::new(npz::NpzWriter::create(path, npz::Stage::Reordered, layout)?))
+        },
         files: one,
         shared: None,
         room: |_| Room::One,
@@ -108,7 +112,9 @@ pub(super) const FORMATS: &[Entry] = &[
         word: "npy-intermediate",
         named: false,
         open: |path, _| Ok(Box::new(intermediate::open(path)?)),
-        create: |path, layout| Ok(Box::new(intermediate::IntermediateWriter::create(path, layout)?)),
+        create: |path, layout| {
+            Ok(Box::new(intermediate::IntermediateWriter::create(path, layout)?))
+        },
         files: |path, _| intermediate::files(path),
         shared: None,
         room: |_| Room::One,
@@ -185,7 +191,9 @@ pub(super) const FORMATS: &[Entry] = &[
         word: "csv",
         named: true,
         open: |path, columns| Ok(Box::new(csv::CsvReader::named(path, columns)?)),
-        create: |path, layout| Ok(Box::new(csv::CsvWriter::create(path, layout, csv::Dialect::Named)?)),
+        create: |path, layout| {
+            Ok(Box::new(csv::CsvWriter::create(path, layout, csv::Dialect::Named)?))
+        },
         files: one,
         shared: None,
         room: |_| Room::One,
@@ -196,7 +204,9 @@ pub(super) const FORMATS: &[Entry] = &[
         word: "deeprec",
         named: false,
         open: |path, _| Ok(Box::new(csv::CsvReader::deeprec(path)?)),
-        create: |path, layout| Ok(Box::new(csv::CsvWriter::create(path, layout, csv::Dialect::DeepRec)?)),
+        create: |path, layout| {
+            Ok(Box::new(csv::CsvWriter::create(path, layout, csv::Dialect::DeepRec)?))
+        },
         files: one,
         shared: None,
         room: |_| Room::One,
@@ -206,8 +216,12 @@ pub(super) const FORMATS: &[Entry] = &[
         format: Format::LibSvm,
         word: "libsvm",
         named: true,
-        open: |path, columns| Ok(Box::new(libsvm::LibSvmReader::open(path, libsvm::Base::LibSvm, columns)?)),
-        create: |path, layout| Ok(Box::new(libsvm::LibSvmWriter::create(path, libsvm::Base::LibSvm, layout)?)),
+        open: |path, columns| {
+            Ok(Box::new(libsvm::LibSvmReader::open(path, libsvm::Base::LibSvm, columns)?))
+        },
+        create: |path, layout| {
+            Ok(Box::new(libsvm::LibSvmWriter::create(path, libsvm::Base::LibSvm, layout)?))
+        },
         files: described,
         shared: None,
         room: |_| Room::Any,
@@ -217,8 +231,12 @@ pub(super) const FORMATS: &[Entry] = &[
         format: Format::LibFm,
         word: "libfm",
         named: true,
-        open: |path, columns| Ok(Box::new(libsvm::LibSvmReader::open(path, libsvm::Base::LibFm, columns)?)),
-        create: |path, layout| Ok(Box::new(libsvm::LibSvmWriter::create(path, libsvm::Base::LibFm, layout)?)),
+        open: |path, columns| {
+            Ok(Box::new(libsvm::LibSvmReader::open(path, libsvm::Base::LibFm, columns)?))
+        },
+        create: |path, layout| {
+            Ok(Box::new(libsvm::LibSvmWriter::create(path, libsvm::Base::LibFm, layout)?))
+        },
         files: described,
         shared: None,
         room: |_| Room::Any,
@@ -234,7 +252,10 @@ mod tests {
     fn each_format_has_one_entry_and_is_documented() {
         let documentation = include_str!("../../../docs/data-formats.md");
         for (i, entry) in FORMATS.iter().enumerate() {
-            assert_eq!((of(entry.format).word, Format::named(entry.word)), (entry.word, Some(entry.format)));
+            assert_eq!(
+                (of(entry.format).word, Format::named(entry.word)),
+                (entry.word, Some(entry.format))
+            );
             assert!(FORMATS[..i].iter().all(|f| f.word != entry.word && f.format != entry.format));
             assert!(documentation.contains(&format!("| `{}` |", entry.word)), "{}", entry.word);
         }

@@ -66,7 +66,9 @@ pub(super) fn check_single(layout: &Layout, path: &Path, format: &str) -> Result
 /// # Errors
 /// If there is one.
 pub(super) fn check_fixed(layout: &Layout, path: &Path, format: &str) -> Result<(), DataError> {
-    let what = |name: &str| format!("{format} holds a fixed number of ids a column, but {name} may hold any");
+    let what = |name: &str| {
+        format!("{format} holds a fixed number of ids a column, but {name} may hold any")
+    };
     refuse(layout, path, |c| c.hotness == Hotness::Any, what)
 }
 
@@ -91,7 +93,9 @@ pub(super) fn check_criteo(layout: &Layout, path: &Path, format: &str) -> Result
     if (dense, tables) == (DENSE, TABLES) {
         return check_single(layout, path, format);
     }
-    let what = format!("{format} holds {DENSE} dense and {TABLES} categorical columns, but there are {dense} and {tables}");
+    let what = format!(
+        "{format} holds {DENSE} dense and {TABLES} categorical columns, but there are {dense} and {tables}"
+    );
     Err(wrong(path, format!("{what}; {}", holding(layout))))
 }
 
@@ -115,7 +119,9 @@ mod tests {
         let what = "bin40 holds 13 dense and 26 categorical columns, but there are 0 and 2";
         assert_eq!(said(check_criteo(&layout, path, "bin40")), format!("a.csv: {what}; {others}"));
         let layout = Layout::numbered(0, Numbers::Int32, [Hotness::One, Hotness::Fixed(3)]);
-        assert!(check_fixed(&layout, path, "h5").is_ok() && check_single(&layout, path, "csv").is_err());
+        assert!(
+            check_fixed(&layout, path, "h5").is_ok() && check_single(&layout, path, "csv").is_err()
+        );
     }
 
     /// What is said to hold columns takes them, and nothing else does.
@@ -126,19 +132,26 @@ mod tests {
                 let layout = Layout::numbered(dense, Numbers::Int32, vec![hotness; tables]);
                 let said = holding(&layout);
                 let words: Vec<&str> = said.split(": ").nth(1).unwrap().split(", ").collect();
-                for (entry, ending) in FORMATS.iter().flat_map(|f| ["csv", "parquet", "npz"].map(|ending| (f, ending))) {
+                for (entry, ending) in
+                    FORMATS.iter().flat_map(|f| ["csv", "parquet", "npz"].map(|ending| (f, ending)))
+                {
                     let dir = tempfile::tempdir().unwrap();
                     let path = dir.path().join(format!("a.{ending}"));
                     let taken = (entry.create)(&path, &layout).is_ok();
-                    let room = (entry.room)(&path) >= Room::needed(&layout) && (!entry.criteo || dense == DENSE);
+                    let room = (entry.room)(&path) >= Room::needed(&layout)
+                        && (!entry.criteo || dense == DENSE);
                     assert_eq!(taken, room, "{} {ending} {layout:?}", entry.word);
                     let word = match entry.format {
-                        Format::FuxiCtr if hotness != Hotness::One => format!("fuxictr (.{ending})"),
+                        Format::FuxiCtr if hotness != Hotness::One => {
+                            format!("fuxictr (.{ending})")
+                        }
                         Format::FuxiCtr => "fuxictr".to_owned(),
                         _ => entry.word.to_owned(),
                     };
-                    // An archive of FuxiCTR's holds a fixed number, too, but one that holds any is enough to name.
-                    let told = words.contains(&&*word) || (word == "fuxictr (.npz)" && hotness == Hotness::Fixed(2));
+                    // An archive of FuxiCTR's holds a fixed number, too, but one that holds any is
+                    // enough to name.
+                    let told = words.contains(&&*word)
+                        || (word == "fuxictr (.npz)" && hotness == Hotness::Fixed(2));
                     assert_eq!(told, taken, "{} {ending} {said}", entry.word);
                 }
             }

@@ -1,4 +1,5 @@
-//! `FILE.columns.json`: what the columns of a file are, beside files of formats that have no room to say so.
+//! `FILE.columns.json`: what the columns of a file are, beside files of formats that have no room
+//! to say so.
 
 use crate::data::{
     DataError,
@@ -78,7 +79,11 @@ impl Sidecar {
             label: self.label.clone(),
             dense: self.dense.clone(),
             numbers,
-            ids: self.categorical.iter().map(|c| IdColumn { name: c.name.clone(), hotness: hotness(c) }).collect(),
+            ids: self
+                .categorical
+                .iter()
+                .map(|c| IdColumn { name: c.name.clone(), hotness: hotness(c) })
+                .collect(),
         }
     }
 
@@ -93,17 +98,26 @@ impl Sidecar {
             found => {
                 let length = found.map_err(io(path))?.len();
                 if length > LARGEST {
-                    return Err(wrong(path, format!("{length} bytes are too many for a description of columns")));
+                    return Err(wrong(
+                        path,
+                        format!("{length} bytes are too many for a description of columns"),
+                    ));
                 }
             }
         }
         let text = std::fs::read(path).map_err(io(path))?;
-        let found: Sidecar = serde_json::from_slice(&text).map_err(|e| wrong(path, format!("describes no columns: {e}")))?;
+        let found: Sidecar = serde_json::from_slice(&text)
+            .map_err(|e| wrong(path, format!("describes no columns: {e}")))?;
         if found.dense.is_empty() && found.categorical.is_empty() {
             return Err(wrong(path, "describes no columns but the label"));
         }
-        if let Some(c) = found.categorical.iter().find(|c| c.ids.is_some_and(|n| n == 0 || n > MOST || c.many)) {
-            return Err(wrong(path, format!("column {}: ids must be from 1 to {MOST}, and not beside many", c.name)));
+        if let Some(c) =
+            found.categorical.iter().find(|c| c.ids.is_some_and(|n| n == 0 || n > MOST || c.many))
+        {
+            return Err(wrong(
+                path,
+                format!("column {}: ids must be from 1 to {MOST}, and not beside many", c.name),
+            ));
         }
         Ok(Some(found))
     }
@@ -139,7 +153,8 @@ impl Largest {
     }
 }
 
-/// The ids of a sample, `bag`, where a format has room for a fixed number of them: an id that is missing is 0.
+/// The ids of a sample, `bag`, where a format has room for a fixed number of them: an id that is
+/// missing is 0.
 ///
 /// # Errors
 /// How many there should be.
@@ -148,6 +163,10 @@ pub(super) fn fixed(column: &IdColumn, bag: &[u32]) -> Result<Vec<u32>, String> 
     match bag {
         [] if right == 1 => Ok(vec![0]),
         _ if bag.len() == right => Ok(bag.to_vec()),
-        _ => Err(format!("column {} holds {} ids; must hold {right}, as in every row", column.name, bag.len())),
+        _ => Err(format!(
+            "column {} holds {} ids; must hold {right}, as in every row",
+            column.name,
+            bag.len()
+        )),
     }
 }

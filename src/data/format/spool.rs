@@ -1,4 +1,5 @@
-//! Samples that wait in a file without a name, for formats that must know all of them before the first can be written.
+//! Samples that wait in a file without a name, for formats that must know all of them before the
+//! first can be written.
 
 use crate::data::{
     Bags,
@@ -23,7 +24,10 @@ impl Spool {
     /// If no file can be made there.
     pub fn beside(path: &Path) -> io::Result<Self> {
         let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        Ok(Spool { file: BufWriter::with_capacity(1 << 18, tempfile::tempfile_in(folder)?), chunks: 0 })
+        Ok(Spool {
+            file: BufWriter::with_capacity(1 << 18, tempfile::tempfile_in(folder)?),
+            chunks: 0,
+        })
     }
 
     /// Appends samples.
@@ -47,7 +51,11 @@ impl Spool {
     ///
     /// # Errors
     /// If they cannot be read, or `take` fails.
-    pub fn drain<E: From<io::Error>>(self, layout: &Layout, mut take: impl FnMut(&Rows) -> Result<(), E>) -> Result<(), E> {
+    pub fn drain<E: From<io::Error>>(
+        self,
+        layout: &Layout,
+        mut take: impl FnMut(&Rows) -> Result<(), E>,
+    ) -> Result<(), E> {
         let mut file = self.file.into_inner().map_err(io::IntoInnerError::into_error)?;
         file.seek(SeekFrom::Start(0))?;
         let mut file = BufReader::with_capacity(1 << 18, file);

@@ -25,9 +25,20 @@ pub struct Kind {
 }
 
 impl Kind {
-    pub const CRITEO_INT32: Kind =
-        Kind { criteo: true, numbers: Numbers::Int32, many: false, missing: true, largest_id: i32::MAX as u32 };
-    pub const ANY: Kind = Kind { criteo: false, numbers: Numbers::Float64, many: true, missing: true, largest_id: u32::MAX };
+    pub const CRITEO_INT32: Kind = Kind {
+        criteo: true,
+        numbers: Numbers::Int32,
+        many: false,
+        missing: true,
+        largest_id: i32::MAX as u32,
+    };
+    pub const ANY: Kind = Kind {
+        criteo: false,
+        numbers: Numbers::Float64,
+        many: true,
+        missing: true,
+        largest_id: u32::MAX,
+    };
 }
 
 /// Samples of a random layout.
@@ -72,7 +83,13 @@ pub fn arbitrary(kind: Kind) -> impl Strategy<Value = (Layout, Rows)> {
 }
 
 /// Writes samples in chunks.
-pub fn write_all(format: Format, path: &Path, layout: &Layout, rows: &Rows, chunk: usize) -> Result<(), DataError> {
+pub fn write_all(
+    format: Format,
+    path: &Path,
+    layout: &Layout,
+    rows: &Rows,
+    chunk: usize,
+) -> Result<(), DataError> {
     let mut writer = create(path, format, layout)?;
     for start in (0..rows.len()).step_by(chunk) {
         writer.write(&part(rows, layout, start, chunk.min(rows.len() - start)))?;
@@ -81,7 +98,12 @@ pub fn write_all(format: Format, path: &Path, layout: &Layout, rows: &Rows, chun
 }
 
 /// Reads all samples in chunks.
-pub fn read_all(format: Format, path: &Path, chunk: usize, columns: &Columns) -> Result<(Layout, Rows), DataError> {
+pub fn read_all(
+    format: Format,
+    path: &Path,
+    chunk: usize,
+    columns: &Columns,
+) -> Result<(Layout, Rows), DataError> {
     let mut reader = open(path, format, columns)?;
     let rows = drain(&mut *reader, chunk)?;
     assert!(reader.len().is_none_or(|n| n == rows.len() as u64));
@@ -108,7 +130,14 @@ pub fn drain(reader: &mut dyn Reader, chunk: usize) -> Result<Rows, DataError> {
 }
 
 /// Writes and reads again.
-pub fn round_trip(format: Format, name: &str, layout: &Layout, rows: &Rows, chunk: usize, columns: &Columns) -> (Layout, Rows) {
+pub fn round_trip(
+    format: Format,
+    name: &str,
+    layout: &Layout,
+    rows: &Rows,
+    chunk: usize,
+    columns: &Columns,
+) -> (Layout, Rows) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join(name);
     write_all(format, &path, layout, rows, chunk).unwrap();
@@ -129,7 +158,10 @@ pub fn part(rows: &Rows, layout: &Layout, start: usize, n: usize) -> Rows {
 /// Whether all is the same, what is missing included.
 pub fn same(a: &Rows, b: &Rows) -> bool {
     let number = |(x, y): (&f64, &f64)| x == y || x.is_nan() && y.is_nan();
-    a.labels == b.labels && a.ids == b.ids && a.dense.len() == b.dense.len() && a.dense.iter().zip(&b.dense).all(number)
+    a.labels == b.labels
+        && a.ids == b.ids
+        && a.dense.len() == b.dense.len()
+        && a.dense.iter().zip(&b.dense).all(number)
 }
 
 /// The same where a format has no word for what is missing.
@@ -146,20 +178,27 @@ pub fn zeroed(rows: &Rows) -> Rows {
     out
 }
 
-/// So many cases, and as many times more as the environment variable `PROPTEST_CASES` is times 256, proptest's own number: how
-/// all tests with random and damaged files are run for long (CONTRIBUTING.md).
+/// So many cases, and as many times more as the environment variable `PROPTEST_CASES` is times 256,
+/// proptest's own number: how all tests with random and damaged files are run for long
+/// (CONTRIBUTING.md).
 pub fn fuzz_cases(usual: u32) -> ProptestConfig {
-    let factor = std::env::var("PROPTEST_CASES").ok().and_then(|v| v.parse().ok()).map_or(1, |n: u32| n.div_ceil(256));
+    let factor = std::env::var("PROPTEST_CASES")
+        .ok()
+        .and_then(|v| v.parse().ok())
+        .map_or(1, |n: u32| n.div_ceil(256));
     ProptestConfig::with_cases(usual.saturating_mul(factor))
 }
 
-/// Runs `script` with Python (`DLRM_BENCH_PYTHON`, or `python3`), where that has the modules; says so where it has not.
+/// Runs `script` with Python (`DLRM_BENCH_PYTHON`, or `python3`), where that has the modules; says
+/// so where it has not.
 ///
 /// # Panics
 /// If the script fails.
 pub fn python(modules: &[&str], script: &str, args: &[&Path]) -> bool {
     let program = std::env::var("DLRM_BENCH_PYTHON").unwrap_or_else(|_| "python3".into());
-    let run = |code: &str, args: &[&Path]| std::process::Command::new(&program).arg("-c").arg(code).args(args).output();
+    let run = |code: &str, args: &[&Path]| {
+        std::process::Command::new(&program).arg("-c").arg(code).args(args).output()
+    };
     if !run(&format!("import {}", modules.join(", ")), &[]).is_ok_and(|o| o.status.success()) {
         eprintln!("skipped: {program} with {} is not there", modules.join(", "));
         return false;

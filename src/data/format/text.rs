@@ -33,7 +33,11 @@ impl TextWriter {
     pub fn create(path: &Path) -> Result<Self, DataError> {
         let file = BufWriter::with_capacity(1 << 20, File::create(path).map_err(io(path))?);
         let packed = path.extension().is_some_and(|e| e.eq_ignore_ascii_case("gz"));
-        let file = if packed { Kind::Packed(Box::new(GzEncoder::new(file, Compression::fast()))) } else { Kind::Plain(file) };
+        let file = if packed {
+            Kind::Packed(Box::new(GzEncoder::new(file, Compression::fast())))
+        } else {
+            Kind::Plain(file)
+        };
         Ok(TextWriter { path: path.to_owned(), file, line: String::new() })
     }
 

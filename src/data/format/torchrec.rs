@@ -1,6 +1,7 @@
-//! TorchRec's files for Criteo (torchrec/datasets/criteo.py and the reference of MLPerf's dlrm_dcnv2): of one day
-//! `PREFIX_dense.npy` (f32, logarithms already taken), `PREFIX_labels.npy` (i32), and the ids as `PREFIX_sparse.npy` (i32, one a
-//! column) or `PREFIX_sparse_multi_hot.npz` (arrays `0`, `1`, ... of i32, one a table, with a fixed number of ids a sample).
+//! TorchRec's files for Criteo (torchrec/datasets/criteo.py and the reference of MLPerf's
+//! dlrm_dcnv2): of one day `PREFIX_dense.npy` (f32, logarithms already taken), `PREFIX_labels.npy`
+//! (i32), and the ids as `PREFIX_sparse.npy` (i32, one a column) or `PREFIX_sparse_multi_hot.npz`
+//! (arrays `0`, `1`, ... of i32, one a table, with a fixed number of ids a sample).
 
 use super::{
     Writer,
@@ -26,7 +27,8 @@ const MULTI_HOT: &str = "_sparse_multi_hot.npz";
 /// Endings that name such a set of files.
 pub const ENDINGS: [&str; 4] = [DENSE, LABELS, SPARSE, MULTI_HOT];
 
-/// The file of the set named by `path` (any of its files, or what they have in common) that ends in `ending`.
+/// The file of the set named by `path` (any of its files, or what they have in common) that ends in
+/// `ending`.
 fn part(path: &Path, ending: &str) -> PathBuf {
     matrices::part(path, &ENDINGS, ending)
 }
@@ -42,7 +44,8 @@ pub fn files(path: &Path, layout: &Layout) -> Vec<PathBuf> {
     [DENSE, ids, LABELS].map(|e| part(path, e)).to_vec()
 }
 
-/// Opens the files. Where both forms of ids are there, `path` decides: the archive is taken if it is named.
+/// Opens the files. Where both forms of ids are there, `path` decides: the archive is taken if it
+/// is named.
 ///
 /// # Errors
 /// If one is missing or damaged, or they differ in their numbers of rows.
@@ -92,8 +95,9 @@ impl TorchRecWriter {
         let tables = || layout.ids.iter().enumerate();
         let ids = if multi_hot(layout) {
             let width = |h| if let Hotness::Fixed(n) = h { n } else { 1 };
-            let member =
-                |(k, c): (usize, &IdColumn)| npz::Member::new(path, &k.to_string(), Type::Int(4), Some(width(c.hotness) as u64));
+            let member = |(k, c): (usize, &IdColumn)| {
+                npz::Member::new(path, &k.to_string(), Type::Int(4), Some(width(c.hotness) as u64))
+            };
             Ids::Many(tables().map(member).collect::<Result<_, _>>().map_err(io(path))?)
         } else {
             Ids::One(array(SPARSE, Type::Int(4), layout.ids.len() as u64)?)
@@ -112,7 +116,8 @@ impl TorchRecWriter {
 
 impl Writer for TorchRecWriter {
     fn write(&mut self, rows: &Rows) -> Result<(), DataError> {
-        let sparse = part(&self.path, if matches!(self.ids, Ids::One(_)) { SPARSE } else { MULTI_HOT });
+        let sparse =
+            part(&self.path, if matches!(self.ids, Ids::One(_)) { SPARSE } else { MULTI_HOT });
         let (dense, labels) = (part(&self.path, DENSE), part(&self.path, LABELS));
         for i in 0..rows.len() {
             self.rows += 1;
@@ -133,13 +138,16 @@ impl Writer for TorchRecWriter {
                         let bag = rows.ids[k].bag(i);
                         if bag.len() != most && !(most == 1 && bag.is_empty()) {
                             let n = bag.len();
-                            return Err(
-                                place.error(format!("column {} holds {n} ids; must hold {most}, as in every row", column.name))
-                            );
+                            return Err(place.error(format!(
+                                "column {} holds {n} ids; must hold {most}, as in every row",
+                                column.name
+                            )));
                         }
                         let bag: &[u32] = if bag.is_empty() { &[0] } else { bag };
                         for &id in bag {
-                            members[k].write(&narrow(id, place, &column.name)?.to_le_bytes()).map_err(io(&sparse))?;
+                            members[k]
+                                .write(&narrow(id, place, &column.name)?.to_le_bytes())
+                                .map_err(io(&sparse))?;
                         }
                     }
                 }
@@ -155,7 +163,8 @@ impl Writer for TorchRecWriter {
             Ids::One(array) => array.finish(rows).map(drop).map_err(io(part(&path, SPARSE)))?,
             Ids::Many(members) => {
                 let ids = part(&path, MULTI_HOT);
-                npz::pack(&ids, Packing::Deflated, members.into_iter().map(|m| (m, rows))).map_err(io(ids))?;
+                npz::pack(&ids, Packing::Deflated, members.into_iter().map(|m| (m, rows)))
+                    .map_err(io(ids))?;
             }
         }
         labels.finish(rows).map(drop).map_err(io(part(&path, LABELS)))
@@ -261,10 +270,17 @@ np.save(d + "/day_3_dense.npy", dense); np.save(d + "/day_3_labels.npy", labels)
             return;
         }
         for day in ["day_0", "day_1_labels.npy", "day_2_sparse_multi_hot.npz"] {
-            let back = read_all(Format::TorchRec, &dir.path().join(day), 2, &Columns::default()).unwrap();
+            let back =
+                read_all(Format::TorchRec, &dir.path().join(day), 2, &Columns::default()).unwrap();
             assert!(back.0 == layout && same(&back.1, &rows), "{day}");
         }
-        let (layout, one) = read_all(Format::TorchRec, &dir.path().join("day_3_sparse.npy"), 9, &Columns::default()).unwrap();
+        let (layout, one) = read_all(
+            Format::TorchRec,
+            &dir.path().join("day_3_sparse.npy"),
+            9,
+            &Columns::default(),
+        )
+        .unwrap();
         assert_eq!((layout.ids.len(), one.ids[2].indices.clone()), (3, vec![1 << 30; 5]));
     }
 
@@ -278,7 +294,12 @@ np.save(d + "/day_3_dense.npy", dense); np.save(d + "/day_3_labels.npy", labels)
         rows.ids[0].push([3]);
         let path = dir.path().join("a_dense.npy");
         write_all(Format::TorchRec, &path, &layout, &rows, 1).unwrap();
-        let open = || read_all(Format::TorchRec, &path, 9, &Columns::default()).map(drop).unwrap_err().to_string();
+        let open = || {
+            read_all(Format::TorchRec, &path, 9, &Columns::default())
+                .map(drop)
+                .unwrap_err()
+                .to_string()
+        };
         let sparse = dir.path().join("a_sparse.npy");
         let good = std::fs::read(&sparse).unwrap();
         std::fs::write(&sparse, &good[..good.len() - 1]).unwrap();
@@ -288,7 +309,11 @@ np.save(d + "/day_3_dense.npy", dense); np.save(d + "/day_3_labels.npy", labels)
         let mut negative = good.clone();
         negative[131] = 0x80;
         std::fs::write(&sparse, &negative).unwrap();
-        assert!(open().contains("a_sparse.npy: row 1: column C1 is -2147483645; must be an id"), "{}", open());
+        assert!(
+            open().contains("a_sparse.npy: row 1: column C1 is -2147483645; must be an id"),
+            "{}",
+            open()
+        );
         std::fs::write(&sparse, b"text").unwrap();
         assert!(open().contains("a_sparse.npy: no array: its header cannot be read"));
         std::fs::remove_file(&sparse).unwrap();
@@ -297,7 +322,11 @@ np.save(d + "/day_3_dense.npy", dense); np.save(d + "/day_3_labels.npy", labels)
         let many = dir.path().join("a_sparse_multi_hot.npz");
         let none = npz::Member::new(&many, "0", Type::Int(4), Some(0)).unwrap();
         npz::pack(&many, Packing::Stored, [(none, 1)]).unwrap();
-        assert!(open().ends_with("a_sparse_multi_hot.npz: 0 has no ids a row; must have one or more"), "{}", open());
+        assert!(
+            open().ends_with("a_sparse_multi_hot.npz: 0 has no ids a row; must have one or more"),
+            "{}",
+            open()
+        );
         for (file, width) in [("a_labels.npy", 1), ("a_dense.npy", 1 << 21), ("a_sparse.npy", 1)] {
             let of = if width == 1 { Type::Int(4) } else { Type::F32 };
             let header = Header { of, fortran: false, shape: vec![0, width] };
@@ -309,6 +338,12 @@ np.save(d + "/day_3_dense.npy", dense); np.save(d + "/day_3_labels.npy", labels)
             open()
         );
         let any = Layout::numbered(1, Numbers::Float32, [Hotness::Any]);
-        assert!(TorchRecWriter::create(&path, &any).err().unwrap().to_string().contains("but C1 may hold any"));
+        assert!(
+            TorchRecWriter::create(&path, &any)
+                .err()
+                .unwrap()
+                .to_string()
+                .contains("but C1 may hold any")
+        );
     }
 }

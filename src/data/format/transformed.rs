@@ -40,7 +40,11 @@ impl Reader for Transformed {
         for (at, x) in rows.dense.iter_mut().enumerate() {
             let y = self.dense.apply(*x).ok_or_else(|| {
                 let place = Place { path: &self.path, row: self.done + (at / width) as u64 + 1 };
-                place.error(format!("column {} is {x}; must be {}", self.layout.dense[at % width], self.dense.domain()))
+                place.error(format!(
+                    "column {} is {x}; must be {}",
+                    self.layout.dense[at % width],
+                    self.dense.domain()
+                ))
             })?;
             *x = f64::from(y);
         }
@@ -76,14 +80,18 @@ mod tests {
         let read = |rows: &Rows| {
             write_all(Format::Criteo, &path, &layout, rows, 99).unwrap();
             let from = open(&path, Format::Criteo, &Columns::default()).unwrap();
-            let mut reader = Transformed::new(from, Dense::new(DenseTransform::LogPlus3).unwrap(), path.clone());
+            let mut reader =
+                Transformed::new(from, Dense::new(DenseTransform::LogPlus3).unwrap(), path.clone());
             assert_eq!(reader.layout().numbers, Numbers::Float32);
             drain(&mut reader, 7)
         };
         let logs = read(&rows).unwrap();
         for i in 0..20 {
             let [of_i, of_0] = [i as f32, 0.0].map(|x| f64::from(libm::logf(x + 3.0)));
-            assert_eq!(logs.dense_row(i), [of_i, of_0].into_iter().cycle().take(13).collect::<Vec<_>>());
+            assert_eq!(
+                logs.dense_row(i),
+                [of_i, of_0].into_iter().cycle().take(13).collect::<Vec<_>>()
+            );
         }
         rows.dense[13 * 9 + 2] = -3.0;
         let error = read(&rows).unwrap_err().to_string();

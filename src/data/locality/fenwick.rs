@@ -1,4 +1,5 @@
-//! Sums of ranges of a list of counts that changes (Fenwick, "A new data structure for cumulative frequency tables", 1994).
+//! Sums of ranges of a list of counts that changes (Fenwick, "A new data structure for cumulative
+//! frequency tables", 1994).
 
 /// Counts at places `0..n`; changing one and summing a prefix take `log n` steps.
 #[derive(Debug, Clone, Default)]

@@ -1,7 +1,8 @@
 //! How often and how soon ids come again: what caches and memory see of a table's lookups.
 //!
-//! [`StackDistances`] measures it, [`AccessPattern`] holds it (also as facebook's files), [`LruTrace`] draws ids that behave like
-//! it, and [`zipf_exponent`] fits the law that planted data follow.
+//! [`StackDistances`] measures it, [`AccessPattern`] holds it (also as facebook's files),
+//! [`LruTrace`] draws ids that behave like it, and [`zipf_exponent`] fits the law that planted data
+//! follow.
 
 mod fenwick;
 mod pattern;

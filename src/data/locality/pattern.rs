@@ -10,7 +10,8 @@ pub struct AccessPattern {
     pub ids: Vec<u32>,
     /// Stack distances that occur, in ascending order; 0 stands for the first access to an id.
     pub distances: Vec<u32>,
-    /// Share of accesses with at most the distance at the same place; the last one is 1 but for rounding.
+    /// Share of accesses with at most the distance at the same place; the last one is 1 but for
+    /// rounding.
     pub cumulative: Vec<f64>,
 }
 
@@ -28,10 +29,19 @@ impl AccessPattern {
         } else if !distances.is_sorted_by(|a, b| a < b) {
             Err("the distances must ascend".into())
         } else if last as usize > ids.len() {
-            Err(format!("the largest distance is {last}, but there are {} ids; it can be no larger", ids.len()))
+            Err(format!(
+                "the largest distance is {last}, but there are {} ids; it can be no larger",
+                ids.len()
+            ))
         } else if distances.len() != cumulative.len() {
-            Err(format!("there are {} distances but {} cumulative shares; must be as many", distances.len(), cumulative.len()))
-        } else if !cumulative.is_sorted_by(|a, b| a <= b) || cumulative.iter().any(|p| !(*p > 0.0 && *p < 1.0 + 1e-6)) {
+            Err(format!(
+                "there are {} distances but {} cumulative shares; must be as many",
+                distances.len(),
+                cumulative.len()
+            ))
+        } else if !cumulative.is_sorted_by(|a, b| a <= b)
+            || cumulative.iter().any(|p| !(*p > 0.0 && *p < 1.0 + 1e-6))
+        {
             Err("the cumulative shares must ascend and lie above 0 and not above 1".into())
         } else if cumulative.last().is_none_or(|p| *p < 1.0 - 1e-6) {
             Err("the last cumulative share must be 1".into())
@@ -40,23 +50,35 @@ impl AccessPattern {
         }
     }
 
-    /// Reads a file as facebook's program writes it (facebookresearch/dlrm, dlrm_data_pytorch.py, `read_dist_from_file`): three
-    /// lines of numbers separated by commas: ids, distances, cumulative shares.
+    /// Reads a file as facebook's program writes it (facebookresearch/dlrm, dlrm_data_pytorch.py,
+    /// `read_dist_from_file`): three lines of numbers separated by commas: ids, distances,
+    /// cumulative shares.
     ///
     /// # Errors
     /// If the file cannot be read, or does not hold that; the message names file and line.
     pub fn read(path: &Path) -> Result<Self, DataError> {
-        let text = fs::read_to_string(path).map_err(|source| DataError::Io { path: path.to_owned(), source })?;
+        let text = fs::read_to_string(path)
+            .map_err(|source| DataError::Io { path: path.to_owned(), source })?;
         let lines: Vec<&str> = text.lines().filter(|l| !l.trim().is_empty()).collect();
-        let malformed = |line: usize, what: String| DataError::Malformed { path: path.to_owned(), line: line as u64, what };
+        let malformed = |line: usize, what: String| DataError::Malformed {
+            path: path.to_owned(),
+            line: line as u64,
+            what,
+        };
         let [ids, distances, cumulative] = lines[..] else {
-            let what = format!("{} lines with numbers; 3 are right: ids, stack distances, cumulative shares", lines.len());
+            let what = format!(
+                "{} lines with numbers; 3 are right: ids, stack distances, cumulative shares",
+                lines.len()
+            );
             return Err(malformed(lines.len().min(4), what));
         };
         let ids = numbers(ids, "an id from 0 to 4294967295").map_err(|what| malformed(1, what))?;
-        let distances = numbers(distances, "a distance from 0 to 4294967295").map_err(|what| malformed(2, what))?;
-        let cumulative = numbers(cumulative, "a share from 0 to 1").map_err(|what| malformed(3, what))?;
-        AccessPattern::new(ids, distances, cumulative).map_err(|what| DataError::Invalid(format!("{}: {what}", path.display())))
+        let distances = numbers(distances, "a distance from 0 to 4294967295")
+            .map_err(|what| malformed(2, what))?;
+        let cumulative =
+            numbers(cumulative, "a share from 0 to 1").map_err(|what| malformed(3, what))?;
+        AccessPattern::new(ids, distances, cumulative)
+            .map_err(|what| DataError::Invalid(format!("{}: {what}", path.display())))
     }
 
     /// The same as text, which [`AccessPattern::read`] reads back to the bit.
@@ -71,7 +93,9 @@ impl AccessPattern {
 
 fn numbers<T: std::str::FromStr>(line: &str, right: &str) -> Result<Vec<T>, String> {
     let number = |(i, field): (usize, &str)| {
-        field.trim().parse().map_err(|_| format!("number {} is {}; {right} is right", i + 1, shown(field.trim().as_bytes())))
+        field.trim().parse().map_err(|_| {
+            format!("number {} is {}; {right} is right", i + 1, shown(field.trim().as_bytes()))
+        })
     };
     line.split(',').enumerate().map(number).collect()
 }
@@ -91,7 +115,9 @@ mod tests {
     fn what_was_written_is_read() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("dist_emb_0.log");
-        let pattern = AccessPattern::new(vec![7, 0, u32::MAX], vec![0, 1, 3], vec![0.1, 1.0 / 3.0, 1.0]).unwrap();
+        let pattern =
+            AccessPattern::new(vec![7, 0, u32::MAX], vec![0, 1, 3], vec![0.1, 1.0 / 3.0, 1.0])
+                .unwrap();
         fs::write(&path, pattern.to_text()).unwrap();
         assert_eq!(AccessPattern::read(&path).unwrap(), pattern);
         assert_eq!(pattern.to_text().lines().next(), Some("7, 0, 4294967295"));
@@ -116,8 +142,13 @@ mod tests {
         ] {
             fs::write(&path, text).unwrap();
             let error = AccessPattern::read(&path).unwrap_err().to_string();
-            assert!(error.contains(expected) && error.contains("d.log") && !error.contains('\n'), "{text:?}: {error}");
+            assert!(
+                error.contains(expected) && error.contains("d.log") && !error.contains('\n'),
+                "{text:?}: {error}"
+            );
         }
-        assert!(AccessPattern::read(&dir.path().join("none")).unwrap_err().to_string().contains("none"));
+        assert!(
+            AccessPattern::read(&dir.path().join("none")).unwrap_err().to_string().contains("none")
+        );
     }
 }

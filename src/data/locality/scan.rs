@@ -12,12 +12,16 @@ use super::{
 /// Samples read at once.
 const CHUNK: u64 = 1 << 16;
 
-/// Profiles `tables` (positions in the schema) over the first `samples` samples, epoch after epoch if one is shorter. Tables are
-/// worked on by all cores.
+/// Profiles `tables` (positions in the schema) over the first `samples` samples, epoch after epoch
+/// if one is shorter. Tables are worked on by all cores.
 ///
 /// # Errors
 /// If the source cannot be read.
-pub fn profile_source(source: &mut dyn Source, samples: u64, tables: &[usize]) -> Result<Vec<Profile>, DataError> {
+pub fn profile_source(
+    source: &mut dyn Source,
+    samples: u64,
+    tables: &[usize],
+) -> Result<Vec<Profile>, DataError> {
     let epoch_len = source.len().unwrap_or(u64::MAX);
     let mut scan = Scan::new(tables);
     if epoch_len == 0 {
@@ -42,7 +46,11 @@ pub fn profile_source(source: &mut dyn Source, samples: u64, tables: &[usize]) -
 ///
 /// # Errors
 /// If the file cannot be read.
-pub fn profile_file(reader: &mut dyn Reader, samples: u64, columns: &[usize]) -> Result<Vec<Profile>, DataError> {
+pub fn profile_file(
+    reader: &mut dyn Reader,
+    samples: u64,
+    columns: &[usize],
+) -> Result<Vec<Profile>, DataError> {
     let mut scan = Scan::new(columns);
     let mut rows = Rows::new(reader.layout());
     // Fewer where a row is wide, as when it is converted.
@@ -76,7 +84,9 @@ impl<'a> Scan<'a> {
 
     fn add(&mut self, bags: &[Bags]) {
         std::thread::scope(|scope| {
-            for (profiles, tables) in self.profiles.chunks_mut(self.share).zip(self.tables.chunks(self.share)) {
+            for (profiles, tables) in
+                self.profiles.chunks_mut(self.share).zip(self.tables.chunks(self.share))
+            {
                 scope.spawn(move || {
                     for (profile, &table) in profiles.iter_mut().zip(tables) {
                         bags[table].indices.iter().for_each(|&id| profile.access(id));

@@ -1,13 +1,16 @@
-//! Stack distances: how many different ids an LRU cache must hold for an access to find its id there.
+//! Stack distances: how many different ids an LRU cache must hold for an access to find its id
+//! there.
 
 use super::{AccessPattern, fenwick::Fenwick};
 use std::collections::{BTreeMap, HashMap};
 
-/// Measures stack distances of a stream of ids (Mattson et al., "Evaluation techniques for storage hierarchies", 1970).
+/// Measures stack distances of a stream of ids (Mattson et al., "Evaluation techniques for storage
+/// hierarchies", 1970).
 ///
-/// The distance of an access is the number of different ids from the last access to the same id (included) up to now: 1 for an id
-/// that comes twice in a row, 0 for one that has not been seen before. An access takes `log n` steps for `n` different ids,
-/// memory is proportional to `n` (Bennett and Kruskal, "LRU stack processing", 1975: a tree over times of last access).
+/// The distance of an access is the number of different ids from the last access to the same id
+/// (included) up to now: 1 for an id that comes twice in a row, 0 for one that has not been seen
+/// before. An access takes `log n` steps for `n` different ids, memory is proportional to `n`
+/// (Bennett and Kruskal, "LRU stack processing", 1975: a tree over times of last access).
 #[derive(Debug, Default)]
 pub struct StackDistances {
     /// Time of each id's last access.
@@ -43,7 +46,8 @@ impl StackDistances {
 
     /// Numbers the last accesses anew, without gaps, and makes room for as many again.
     fn compact(&mut self) {
-        let mut order: Vec<(usize, u32)> = self.last.iter().map(|(&id, &time)| (time, id)).collect();
+        let mut order: Vec<(usize, u32)> =
+            self.last.iter().map(|(&id, &time)| (time, id)).collect();
         order.sort_unstable();
         for (time, (_, id)) in order.iter().enumerate() {
             self.last.insert(*id, time);
@@ -95,13 +99,15 @@ impl Profile {
         all
     }
 
-    /// Share of accesses that find their id among the `rows` ids used last: the hit rate of an LRU cache of so many rows.
+    /// Share of accesses that find their id among the `rows` ids used last: the hit rate of an LRU
+    /// cache of so many rows.
     pub fn hit_rate(&self, rows: u32) -> f64 {
         let hits: u64 = self.distances.range(1..=rows.max(1)).map(|(_, n)| n).sum();
         if rows == 0 || self.accesses == 0 { 0.0 } else { hits as f64 / self.accesses as f64 }
     }
 
-    /// Shares of accesses to new ids, and of distances in `[1, 2)`, `[2, 4)`, `[4, 8)`, ... up to the largest.
+    /// Shares of accesses to new ids, and of distances in `[1, 2)`, `[2, 4)`, `[4, 8)`, ... up to
+    /// the largest.
     pub fn histogram(&self) -> Vec<f64> {
         let bin = |distance: u32| if distance == 0 { 0 } else { 1 + distance.ilog2() as usize };
         let mut shares = vec![0.0; self.distances.last_key_value().map_or(0, |(&d, _)| bin(d) + 1)];
@@ -121,7 +127,12 @@ impl Profile {
             sum
         });
         let cumulative = cumulative.collect();
-        AccessPattern::new(self.first_seen.clone(), self.distances.keys().copied().collect(), cumulative).ok()
+        AccessPattern::new(
+            self.first_seen.clone(),
+            self.distances.keys().copied().collect(),
+            cumulative,
+        )
+        .ok()
     }
 }
 
@@ -135,7 +146,9 @@ mod tests {
         (0..trace.len())
             .map(|i| match trace[..i].iter().rposition(|&id| id == trace[i]) {
                 None => 0,
-                Some(last) => trace[last..i].iter().collect::<std::collections::BTreeSet<_>>().len() as u32,
+                Some(last) => {
+                    trace[last..i].iter().collect::<std::collections::BTreeSet<_>>().len() as u32
+                }
             })
             .collect()
     }
@@ -157,12 +170,19 @@ mod tests {
         let pattern = profile.pattern().unwrap();
         assert_eq!(pattern.ids, [1, 2, 3, 4, 5, 6]);
         assert_eq!(pattern.distances, [0, 1, 3, 4, 5]);
-        let rounded: Vec<f64> = pattern.cumulative.iter().map(|p| (p * 100.0).round() / 100.0).collect();
+        let rounded: Vec<f64> =
+            pattern.cumulative.iter().map(|p| (p * 100.0).round() / 100.0).collect();
         assert_eq!(rounded, [0.55, 0.64, 0.82, 0.91, 1.0]);
         assert_eq!((profile.accesses(), profile.distinct()), (11, 6));
         assert_eq!(profile.frequencies(), [3, 3, 2, 1, 1, 1]);
-        assert_eq!([0, 1, 3, 100].map(|rows| (profile.hit_rate(rows) * 11.0).round()), [0.0, 1.0, 3.0, 5.0]);
-        assert_eq!(profile.histogram().iter().map(|x| (x * 11.0).round()).collect::<Vec<_>>(), [6.0, 1.0, 2.0, 2.0]);
+        assert_eq!(
+            [0, 1, 3, 100].map(|rows| (profile.hit_rate(rows) * 11.0).round()),
+            [0.0, 1.0, 3.0, 5.0]
+        );
+        assert_eq!(
+            profile.histogram().iter().map(|x| (x * 11.0).round()).collect::<Vec<_>>(),
+            [6.0, 1.0, 2.0, 2.0]
+        );
         assert!(Profile::default().pattern().is_none());
     }
 }

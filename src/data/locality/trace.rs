@@ -3,12 +3,13 @@
 use super::AccessPattern;
 use std::{collections::VecDeque, sync::Arc};
 
-/// A stream of ids with the stack distances of a pattern (facebookresearch/dlrm, dlrm_data_pytorch.py, `trace_generate_lru` and
-/// `generate_stack_distance`).
+/// A stream of ids with the stack distances of a pattern (facebookresearch/dlrm,
+/// dlrm_data_pytorch.py, `trace_generate_lru` and `generate_stack_distance`).
 ///
-/// Each uniform number becomes a distance. While fewer ids have been drawn than the largest distance, only distances that can be
-/// met are drawn; afterwards, with `padding`, no new ids are (there are none left). Distance 0 takes the next new id, or the one
-/// not used for longest if all have been; distance `d` the one used `d` different ids ago.
+/// Each uniform number becomes a distance. While fewer ids have been drawn than the largest
+/// distance, only distances that can be met are drawn; afterwards, with `padding`, no new ids are
+/// (there are none left). Distance 0 takes the next new id, or the one not used for longest if all
+/// have been; distance `d` the one used `d` different ids ago.
 #[derive(Debug, Clone)]
 pub struct LruTrace {
     pattern: Arc<AccessPattern>,
@@ -45,7 +46,8 @@ impl LruTrace {
                 let oldest = if used == ids.len() { self.used.pop_front() } else { None };
                 oldest.unwrap_or_else(|| ids[used])
             }
-            // A pattern's distances are no larger than its ids are many, and distances that cannot be met yet are not drawn.
+            // A pattern's distances are no larger than its ids are many, and distances that cannot
+            // be met yet are not drawn.
             (distance, used) => self.used.remove(used - distance as usize).unwrap_or(ids[0]),
         };
         self.used.push_back(id);
@@ -128,10 +130,12 @@ mod tests {
     #[test]
     fn drawn_ids_come_again_as_those_that_were_profiled() {
         let mut numbers = crate::random::numpy::RandomState::new(1);
-        let skewed: Vec<u32> = (0..40_000).map(|_| (numbers.random_sample().powi(3) * 500.0) as u32).collect();
+        let skewed: Vec<u32> =
+            (0..40_000).map(|_| (numbers.random_sample().powi(3) * 500.0) as u32).collect();
         let before = profile(skewed);
         let mut trace = LruTrace::new(Arc::new(before.pattern().unwrap()), true);
-        // New ids come as seldom at first as they came on the whole, so it takes long until all distances can be drawn.
+        // New ids come as seldom at first as they came on the whole, so it takes long until all
+        // distances can be drawn.
         for _ in 0..120_000 {
             trace.next(numbers.random_sample());
         }

@@ -39,7 +39,8 @@ impl Array {
     /// If it cannot be read, or is no array of numbers with one or two dimensions.
     pub fn open(path: &Path, name: &str) -> Result<Self, DataError> {
         let mut file = BufReader::new(File::open(path).map_err(io(path))?);
-        let header = Header::read(&mut file).map_err(|what| wrong(path, format!("no array: {what}")))?;
+        let header =
+            Header::read(&mut file).map_err(|what| wrong(path, format!("no array: {what}")))?;
         let start = file.stream_position().map_err(io(path))?;
         let length = file.get_ref().metadata().map_err(io(path))?.len();
         let from = match header.fortran && header.shape.len() > 1 {
@@ -53,11 +54,22 @@ impl Array {
     ///
     /// # Errors
     /// If it has other than one or two dimensions, or they do not fit the bytes.
-    pub(in crate::data) fn new(path: &Path, name: &str, header: &Header, from: Elements, bytes: u64) -> Result<Self, DataError> {
+    pub(in crate::data) fn new(
+        path: &Path,
+        name: &str,
+        header: &Header,
+        from: Elements,
+        bytes: u64,
+    ) -> Result<Self, DataError> {
         let (rows, width) = match header.shape[..] {
             [rows] => (rows, 1),
             [rows, width] => (rows, width),
-            _ => return Err(wrong(path, format!("{name} has {} dimensions; must have 1 or 2", header.shape.len()))),
+            _ => {
+                return Err(wrong(
+                    path,
+                    format!("{name} has {} dimensions; must have 1 or 2", header.shape.len()),
+                ));
+            }
         };
         let needed = rows.checked_mul(width).and_then(|n| n.checked_mul(header.of.size() as u64));
         match usize::try_from(width) {
@@ -72,7 +84,9 @@ impl Array {
                 bytes: Vec::new(),
             }),
             _ => {
-                let what = format!("{name} should have {rows} rows of {width}, but has {bytes} bytes; is the file cut short?");
+                let what = format!(
+                    "{name} should have {rows} rows of {width}, but has {bytes} bytes; is the file cut short?"
+                );
                 Err(wrong(path, what))
             }
         }
@@ -103,7 +117,8 @@ impl Array {
         self.of
     }
 
-    /// Reads the next `n` rows, which there must be; [`Array::number`] and [`Array::id`] then tell their elements.
+    /// Reads the next `n` rows, which there must be; [`Array::number`] and [`Array::id`] then tell
+    /// their elements.
     ///
     /// # Errors
     /// If the file is damaged.
@@ -111,12 +126,16 @@ impl Array {
         let size = self.of.size();
         // The header says how much it is, and may say anything.
         self.bytes.clear();
-        let bytes = n.checked_mul(self.width * size).filter(|&all| self.bytes.try_reserve_exact(all).is_ok());
+        let bytes = n
+            .checked_mul(self.width * size)
+            .filter(|&all| self.bytes.try_reserve_exact(all).is_ok());
         let Some(bytes) = bytes else {
             let (name, width) = (&self.name, self.width);
             return Err(wrong(
                 &self.path,
-                format!("{name}: there is no memory for {n} rows of {width} elements of {size} bytes"),
+                format!(
+                    "{name}: there is no memory for {n} rows of {width} elements of {size} bytes"
+                ),
             ));
         };
         self.bytes.resize(bytes, 0);
@@ -125,15 +144,21 @@ impl Array {
             Elements::Columns { file, start, scratch } => {
                 scratch.resize(n * size, 0);
                 (0..self.width).try_for_each(|k| {
-                    file.seek(SeekFrom::Start(*start + (k as u64 * self.rows + self.next) * size as u64))?;
+                    file.seek(SeekFrom::Start(
+                        *start + (k as u64 * self.rows + self.next) * size as u64,
+                    ))?;
                     file.read_exact(scratch)?;
                     let places = self.bytes.chunks_exact_mut(size).skip(k).step_by(self.width);
-                    places.zip(scratch.chunks_exact(size)).for_each(|(to, from)| to.copy_from_slice(from));
+                    places
+                        .zip(scratch.chunks_exact(size))
+                        .for_each(|(to, from)| to.copy_from_slice(from));
                     Ok::<(), std::io::Error>(())
                 })
             }
         };
-        done.map_err(|e| wrong(&self.path, format!("{} cannot be read after row {}: {e}", self.name, self.next)))?;
+        done.map_err(|e| {
+            wrong(&self.path, format!("{} cannot be read after row {}: {e}", self.name, self.next))
+        })?;
         self.next += n as u64;
         Ok(())
     }
@@ -157,7 +182,13 @@ impl Array {
     ///
     /// # Errors
     /// If it is none.
-    pub fn id(&self, row: usize, column: usize, place: Place, name: &str) -> Result<u32, DataError> {
+    pub fn id(
+        &self,
+        row: usize,
+        column: usize,
+        place: Place,
+        name: &str,
+    ) -> Result<u32, DataError> {
         self.of.id(self.element(row, column), place, name)
     }
 }
@@ -172,9 +203,13 @@ mod tests {
         let (rows, width) = (u64::from(u32::MAX), 1u64 << 24);
         let header = Header { of: Type::F64, fortran: false, shape: vec![rows, width] };
         let from = Elements::Rows(Box::new(std::io::empty()));
-        let mut array = Array::new(Path::new("a.npz"), "C1", &header, from, rows * width * 8).unwrap();
+        let mut array =
+            Array::new(Path::new("a.npz"), "C1", &header, from, rows * width * 8).unwrap();
         let error = array.read(rows as usize).unwrap_err().to_string();
-        assert_eq!(error, "a.npz: C1: there is no memory for 4294967295 rows of 16777216 elements of 8 bytes");
+        assert_eq!(
+            error,
+            "a.npz: C1: there is no memory for 4294967295 rows of 16777216 elements of 8 bytes"
+        );
         let error = array.read(1).unwrap_err().to_string();
         assert!(error.starts_with("a.npz: C1 cannot be read after row 0: "), "{error}");
     }

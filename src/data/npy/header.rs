@@ -1,4 +1,5 @@
-//! What stands in front of an array's elements (numpy/lib/format.py): magic, version, length, a Python dictionary as text.
+//! What stands in front of an array's elements (numpy/lib/format.py): magic, version, length, a
+//! Python dictionary as text.
 
 use crate::data::{DataError, rows::Place};
 use std::io::Read;
@@ -70,8 +71,12 @@ impl Type {
 
     /// The type that numpy calls `name`: `bool`, `int8`, `uint32`, `float16`, ...
     pub fn named(name: &str) -> Option<Type> {
-        let bits =
-            |prefix: &str| name.strip_prefix(prefix).filter(|n| ["8", "16", "32", "64"].contains(n))?.parse::<usize>().ok();
+        let bits = |prefix: &str| {
+            name.strip_prefix(prefix)
+                .filter(|n| ["8", "16", "32", "64"].contains(n))?
+                .parse::<usize>()
+                .ok()
+        };
         match (bits("int"), bits("uint"), bits("float"), name) {
             (Some(n), ..) => Some(Type::Int(n / 8)),
             (_, Some(n), ..) => Some(Type::Unsigned(n / 8)),
@@ -117,7 +122,8 @@ impl Type {
         let x = self.number(bytes);
         match x as i64 {
             i if i as f64 == x => place.id(name, i),
-            _ => Err(place.error(format!("column {name} is {x}; must be a whole number, since it is an id"))),
+            _ => Err(place
+                .error(format!("column {name} is {x}; must be a whole number, since it is an id"))),
         }
     }
 }
@@ -144,7 +150,9 @@ impl Header {
     /// Reads it, and leaves `from` at the first element.
     pub fn read(from: &mut impl Read) -> Result<Header, String> {
         let mut start = [0; 10];
-        let mut fill = |bytes: &mut [u8]| from.read_exact(bytes).map_err(|e| format!("its header cannot be read: {e}"));
+        let mut fill = |bytes: &mut [u8]| {
+            from.read_exact(bytes).map_err(|e| format!("its header cannot be read: {e}"))
+        };
         fill(&mut start)?;
         if &start[..6] != MAGIC {
             return Err("it does not start like an array of numpy".into());
@@ -156,10 +164,16 @@ impl Header {
                 fill(&mut high)?;
                 u32::from_le_bytes([start[8], start[9], high[0], high[1]]) as usize
             }
-            v => return Err(format!("it is of version {v} of numpy's format; 1, 2 and 3 are known")),
+            v => {
+                return Err(format!(
+                    "it is of version {v} of numpy's format; 1, 2 and 3 are known"
+                ));
+            }
         };
         if len > LONGEST_HEADER {
-            return Err(format!("its header is {len} bytes long; must be at most {LONGEST_HEADER}"));
+            return Err(format!(
+                "its header is {len} bytes long; must be at most {LONGEST_HEADER}"
+            ));
         }
         let mut text = vec![0; len];
         fill(&mut text)?;
@@ -172,7 +186,12 @@ impl Header {
             let (_, rest) = text.split_once(&format!("'{key}'"))?;
             Some(rest.trim_start().strip_prefix(':')?.trim_start())
         };
-        let bad = || format!("its header is {:?}, which is none of numpy's", text.trim().chars().take(80).collect::<String>());
+        let bad = || {
+            format!(
+                "its header is {:?}, which is none of numpy's",
+                text.trim().chars().take(80).collect::<String>()
+            )
+        };
         let descr = after("descr").ok_or_else(bad)?;
         let quoted = descr.strip_prefix('\'').and_then(|d| d.split_once('\'')).map(|(d, _)| d);
         let of = quoted.and_then(Type::parse).ok_or_else(|| {
@@ -184,13 +203,20 @@ impl Header {
         if !fortran && !order.starts_with("False") {
             return Err(bad());
         }
-        let shape = after("shape").and_then(|s| s.strip_prefix('(')?.split_once(')')).map(|(s, _)| s).ok_or_else(bad)?;
+        let shape = after("shape")
+            .and_then(|s| s.strip_prefix('(')?.split_once(')'))
+            .map(|(s, _)| s)
+            .ok_or_else(bad)?;
         let sizes = shape.split(',').map(str::trim).filter(|s| !s.is_empty());
-        let shape = sizes.map(|s| s.trim_end_matches('L').parse()).collect::<Result<Vec<u64>, _>>().map_err(|_| bad())?;
+        let shape = sizes
+            .map(|s| s.trim_end_matches('L').parse())
+            .collect::<Result<Vec<u64>, _>>()
+            .map_err(|_| bad())?;
         Ok(Header { of, fortran, shape })
     }
 
-    /// Bytes of the headers that are written: a multiple of 64, as numpy pads them, with room for any number of rows.
+    /// Bytes of the headers that are written: a multiple of 64, as numpy pads them, with room for
+    /// any number of rows.
     pub const BYTES: usize = 128;
 
     /// Of the same elements with rows for columns.
@@ -205,8 +231,13 @@ impl Header {
             many => format!("({})", many.iter().map(u64::to_string).collect::<Vec<_>>().join(", ")),
         };
         let order = if self.fortran { "True" } else { "False" };
-        let text = format!("{{'descr': '{}', 'fortran_order': {order}, 'shape': {shape}, }}", self.of.descr());
-        let mut bytes = [MAGIC, &[1, 0], &((Header::BYTES - 10) as u16).to_le_bytes(), text.as_bytes()].concat();
+        let text = format!(
+            "{{'descr': '{}', 'fortran_order': {order}, 'shape': {shape}, }}",
+            self.of.descr()
+        );
+        let mut bytes =
+            [MAGIC, &[1, 0], &((Header::BYTES - 10) as u16).to_le_bytes(), text.as_bytes()]
+                .concat();
         bytes.resize(Header::BYTES - 1, b' ');
         bytes.push(b'\n');
         bytes
@@ -224,8 +255,14 @@ mod tests {
         let parse = Header::parse;
         let usual = "{'descr': '<f8', 'fortran_order': True, 'shape': (8000, 26), }   \n";
         assert_eq!(parse(usual), header(Type::F64, true, &[8000, 26]));
-        assert_eq!(parse("{'descr': '|u1', 'fortran_order': False, 'shape': (3L,), }"), header(Type::Unsigned(1), false, &[3]));
-        assert_eq!(parse("{'shape':(),'descr':'|b1','fortran_order':False}"), header(Type::Bool, false, &[]));
+        assert_eq!(
+            parse("{'descr': '|u1', 'fortran_order': False, 'shape': (3L,), }"),
+            header(Type::Unsigned(1), false, &[3])
+        );
+        assert_eq!(
+            parse("{'shape':(),'descr':'|b1','fortran_order':False}"),
+            header(Type::Bool, false, &[])
+        );
         for bad in [
             "",
             "{'descr': '<f8'}",
@@ -236,10 +273,21 @@ mod tests {
         }
         for of in [">i4", "<f1", "|O", "<i3", "<U5", "ß"] {
             let text = format!("{{'descr': '{of}', 'fortran_order': False, 'shape': (1,)}}");
-            assert!(parse(&text).unwrap_err().contains(&format!("of type {of:?}; must be")), "{of}");
+            assert!(
+                parse(&text).unwrap_err().contains(&format!("of type {of:?}; must be")),
+                "{of}"
+            );
         }
-        for of in [Type::Bool, Type::Int(1), Type::Int(8), Type::Unsigned(1), Type::Unsigned(4), Type::F16, Type::F32, Type::F64]
-        {
+        for of in [
+            Type::Bool,
+            Type::Int(1),
+            Type::Int(8),
+            Type::Unsigned(1),
+            Type::Unsigned(4),
+            Type::F16,
+            Type::F32,
+            Type::F64,
+        ] {
             for shape in [vec![7], vec![u64::MAX, u64::MAX]] {
                 let header = Header { of, fortran: false, shape };
                 assert_eq!(header.bytes().len(), Header::BYTES);

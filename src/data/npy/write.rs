@@ -25,7 +25,8 @@ impl ArrayWriter {
         Ok(ArrayWriter { file, header, transposed: false })
     }
 
-    /// The array will have its rows for columns, without an element moved (numpy's `fortran_order`).
+    /// The array will have its rows for columns, without an element moved (numpy's
+    /// `fortran_order`).
     pub fn transposed(self) -> Self {
         ArrayWriter { transposed: true, ..self }
     }

@@ -51,8 +51,8 @@ pub struct Chunks {
 }
 
 impl Chunks {
-    /// Reads `files` from `from` on by stretches of about `size` bytes. At most three of them are in memory. Packed files are
-    /// unpacked by `unpackers` threads.
+    /// Reads `files` from `from` on by stretches of about `size` bytes. At most three of them are
+    /// in memory. Packed files are unpacked by `unpackers` threads.
     pub fn start<'scope>(
         scope: &'scope Scope<'scope, '_>,
         files: &'scope [PathBuf],
@@ -65,7 +65,8 @@ impl Chunks {
         scope.spawn(move || {
             let size = size.max(SMALLEST);
             for (file, path) in files.iter().enumerate().skip(from.file) {
-                let from = if file == from.file { from } else { Place { file, ..Place::default() } };
+                let from =
+                    if file == from.file { from } else { Place { file, ..Place::default() } };
                 // Nobody listens any more if a sending fails.
                 let text = Text::open(path, from, unpackers);
                 if !send_file(text, size, &to, &recycled) {
@@ -149,11 +150,24 @@ impl Text {
             inner.seek(SeekFrom::Start(from.offset)).map_err(io)?;
             Box::new(Counted { inner, bytes: Arc::clone(&raw) })
         };
-        Ok(Text { path: path.to_owned(), reader, packed, raw, at: from, rest: Vec::new(), ended: false })
+        Ok(Text {
+            path: path.to_owned(),
+            reader,
+            packed,
+            raw,
+            at: from,
+            rest: Vec::new(),
+            ended: false,
+        })
     }
 
-    /// Fills `buffer` with the next whole lines and tells where they start and where the next ones do; `None` at the file's end.
-    fn next(&mut self, size: usize, buffer: &mut Vec<u8>) -> Result<Option<(Place, Place)>, DataError> {
+    /// Fills `buffer` with the next whole lines and tells where they start and where the next ones
+    /// do; `None` at the file's end.
+    fn next(
+        &mut self,
+        size: usize,
+        buffer: &mut Vec<u8>,
+    ) -> Result<Option<(Place, Place)>, DataError> {
         buffer.clear();
         buffer.append(&mut self.rest);
         self.read(size.saturating_sub(buffer.len()), buffer)?;
@@ -177,14 +191,15 @@ impl Text {
             None if !self.ended => dropped = self.drop_line(buffer)?,
             None => {}
         }
-        let lines = buffer.iter().filter(|&&b| b == b'\n').count() as u64 + u64::from(!buffer.ends_with(b"\n"));
+        let lines = buffer.iter().filter(|&&b| b == b'\n').count() as u64
+            + u64::from(!buffer.ends_with(b"\n"));
         self.at.offset += buffer.len() as u64 + dropped;
         self.at.line += lines;
         Ok(Some((start, self.at)))
     }
 
-    /// Keeps the start of a line that is too long, and passes over the rest of it. Tells by how many bytes the place in the file
-    /// moves further than the buffer says.
+    /// Keeps the start of a line that is too long, and passes over the rest of it. Tells by how
+    /// many bytes the place in the file moves further than the buffer says.
     fn drop_line(&mut self, buffer: &mut Vec<u8>) -> Result<u64, DataError> {
         let mut passed = (buffer.len() - SMALLEST.min(buffer.len())) as u64;
         buffer.truncate(SMALLEST);
@@ -239,11 +254,16 @@ impl Read for Counted {
     }
 }
 
-/// Lines of a file, malformed ones too: counted as fast as it can be read and unpacked, by `unpackers` threads.
+/// Lines of a file, malformed ones too: counted as fast as it can be read and unpacked, by
+/// `unpackers` threads.
 ///
 /// # Errors
 /// If it cannot be read, or is gzip that ends early or is damaged.
-pub fn count_lines(path: &Path, unpackers: usize, mut tell: impl FnMut(u64)) -> Result<u64, DataError> {
+pub fn count_lines(
+    path: &Path,
+    unpackers: usize,
+    mut tell: impl FnMut(u64),
+) -> Result<u64, DataError> {
     let mut text = Text::open(path, Place::default(), unpackers)?;
     let mut buffer = Vec::new();
     let mut lines = 0;
@@ -343,6 +363,10 @@ mod tests {
         let packed = gzip(text.as_bytes());
         std::fs::write(&path, &packed[..packed.len() / 2]).unwrap();
         let error = count_lines(&path, 2, |_| ()).unwrap_err().to_string();
-        assert!(error.contains("day_0.gz:") && error.ends_with("the gzip data end early; the file is not complete"), "{error}");
+        assert!(
+            error.contains("day_0.gz:")
+                && error.ends_with("the gzip data end early; the file is not complete"),
+            "{error}"
+        );
     }
 }

@@ -10,7 +10,8 @@ pub(crate) struct Fields {
 }
 
 impl Fields {
-    /// Cuts `line` at each `delimiter` outside quotes (`"`, doubled within). A field does not go on to the next line.
+    /// Cuts `line` at each `delimiter` outside quotes (`"`, doubled within). A field does not go on
+    /// to the next line.
     pub fn split(&mut self, line: &[u8], delimiter: u8) -> Result<(), String> {
         self.text.clear();
         self.ends.clear();
@@ -34,7 +35,12 @@ impl Fields {
     }
 
     /// Takes a field after its opening quote; returns what follows its delimiter.
-    fn quoted<'a>(&mut self, text: &'a [u8], delimiter: u8, space: impl Fn(u8) -> bool) -> Result<Option<&'a [u8]>, String> {
+    fn quoted<'a>(
+        &mut self,
+        text: &'a [u8],
+        delimiter: u8,
+        space: impl Fn(u8) -> bool,
+    ) -> Result<Option<&'a [u8]>, String> {
         let number = self.ends.len() + 1;
         let mut at = 0;
         loop {
@@ -56,7 +62,9 @@ impl Fields {
         match after.split_first() {
             None => Ok(None),
             Some((&c, rest)) if c == delimiter => Ok(Some(rest)),
-            Some(_) => Err(format!("text follows the closing quote of field {number}; a quote within a field must be doubled")),
+            Some(_) => Err(format!(
+                "text follows the closing quote of field {number}; a quote within a field must be doubled"
+            )),
         }
     }
 
@@ -107,7 +115,11 @@ mod tests {
         assert_eq!(split(r#" "a,b" ,"say ""x""","#, b',').unwrap(), ["a,b", r#"say "x""#, ""]);
         assert_eq!(split("a\t\tb c", b'\t').unwrap(), ["a", "", "b c"]);
         assert!(split(r#"a,"b"#, b',').unwrap_err().contains("field 2 is not closed"));
-        assert!(split(r#""a"b,c"#, b',').unwrap_err().contains("text follows the closing quote of field 1"));
+        assert!(
+            split(r#""a"b,c"#, b',')
+                .unwrap_err()
+                .contains("text follows the closing quote of field 1")
+        );
     }
 
     proptest! {

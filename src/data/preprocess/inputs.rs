@@ -19,10 +19,11 @@ pub struct Input {
     pub path: PathBuf,
     /// Its size as it lies there, packed or not.
     pub bytes: u64,
-    /// BLAKE3 of its size, its first and its last MiB: enough to tell another file, cheap for a terabyte.
+    /// BLAKE3 of its size, its first and its last MiB: enough to tell another file, cheap for a
+    /// terabyte.
     pub probe: String,
-    /// When it was last written to, in microseconds since 1970 began: tells a change between its ends. `None` where files have no
-    /// such time, and in manifests of older versions.
+    /// When it was last written to, in microseconds since 1970 began: tells a change between its
+    /// ends. `None` where files have no such time, and in manifests of older versions.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub modified: Option<u64>,
 }
@@ -41,7 +42,10 @@ impl Input {
         }
         let bytes = meta.len();
         if bytes == 0 {
-            return Err(DataError::Invalid(format!("{}: is empty; a log has a line a sample", path.display())));
+            return Err(DataError::Invalid(format!(
+                "{}: is empty; a log has a line a sample",
+                path.display()
+            )));
         }
         let mut hasher = blake3::Hasher::new();
         hasher.update(&bytes.to_le_bytes());
@@ -55,16 +59,27 @@ impl Input {
         add(&mut hasher).and_then(|()| add(&mut hasher)).map_err(io)?;
         let modified = meta.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
         let modified = modified.and_then(|since| since.as_micros().try_into().ok());
-        Ok(Input { path: path.to_owned(), bytes, probe: hasher.finalize().to_hex().to_string(), modified })
+        Ok(Input {
+            path: path.to_owned(),
+            bytes,
+            probe: hasher.finalize().to_hex().to_string(),
+            modified,
+        })
     }
 
-    /// How files that were read differ from those that are there now, wherever they lie; `None` if they are the same.
+    /// How files that were read differ from those that are there now, wherever they lie; `None` if
+    /// they are the same.
     pub fn difference(read: &[Input], now: &[Input]) -> Option<String> {
-        let ends = |inputs: &[Input]| inputs.iter().map(|i| (i.bytes, i.probe.clone())).collect::<Vec<_>>();
+        let ends = |inputs: &[Input]| {
+            inputs.iter().map(|i| (i.bytes, i.probe.clone())).collect::<Vec<_>>()
+        };
         if ends(read) != ends(now) {
             return Some("other raw files, or they have changed".into());
         }
-        let (then, now) = read.iter().zip(now).find(|(a, b)| a.modified.zip(b.modified).is_some_and(|(a, b)| a != b))?;
+        let (then, now) = read
+            .iter()
+            .zip(now)
+            .find(|(a, b)| a.modified.zip(b.modified).is_some_and(|(a, b)| a != b))?;
         let micros = then.modified?;
         Some(format!(
             "{now} as it was at another time (if nothing in it has changed, give it that time back: touch -d @{}.{:06} {now})",
@@ -86,8 +101,9 @@ pub fn find_all(raw: &[String]) -> Result<Vec<PathBuf>, DataError> {
     }
 }
 
-/// The raw files that `raw` names: a file; a folder with `train.txt` or with `day_0`, `day_1`, ... (each perhaps with `.gz`); or
-/// a pattern (`logs/day_*.gz`). In the order of the numbers in their names.
+/// The raw files that `raw` names: a file; a folder with `train.txt` or with `day_0`, `day_1`, ...
+/// (each perhaps with `.gz`); or a pattern (`logs/day_*.gz`). In the order of the numbers in their
+/// names.
 ///
 /// # Errors
 /// If there are none, or a day is missing or there twice.
@@ -99,7 +115,9 @@ pub fn find(raw: &str) -> Result<Vec<PathBuf>, DataError> {
     }
     match path.metadata() {
         Ok(_) => return Ok(vec![path.to_owned()]),
-        Err(source) if !raw.contains(['*', '?', '[']) => return Err(DataError::Io { path: path.to_owned(), source }),
+        Err(source) if !raw.contains(['*', '?', '[']) => {
+            return Err(DataError::Io { path: path.to_owned(), source });
+        }
         Err(_) => {}
     }
     let matches = match glob::glob(raw) {
@@ -108,7 +126,8 @@ pub fn find(raw: &str) -> Result<Vec<PathBuf>, DataError> {
     };
     let mut files = Vec::new();
     for entry in matches {
-        let path = entry.map_err(|e| DataError::Io { path: e.path().to_owned(), source: e.into() })?;
+        let path =
+            entry.map_err(|e| DataError::Io { path: e.path().to_owned(), source: e.into() })?;
         if path.is_file() {
             files.push(path);
         }
@@ -129,7 +148,10 @@ fn folder(path: &Path) -> Result<Vec<PathBuf>, DataError> {
         let stem = name.strip_suffix(".gz").unwrap_or(&name);
         if stem == "train.txt" {
             kaggle.push(file);
-        } else if stem.strip_prefix("day_").is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit())) {
+        } else if stem
+            .strip_prefix("day_")
+            .is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()))
+        {
             days.push(file);
         }
     }
@@ -140,8 +162,12 @@ fn folder(path: &Path) -> Result<Vec<PathBuf>, DataError> {
         ))),
         (1, 0) => Ok(kaggle),
         (0, _) => in_order(&shown.to_string(), days),
-        (2, 0) => Err(DataError::Invalid(format!("{shown}: holds both train.txt and train.txt.gz; name the one that is meant"))),
-        _ => Err(DataError::Invalid(format!("{shown}: holds both train.txt and days; name the file, or a pattern"))),
+        (2, 0) => Err(DataError::Invalid(format!(
+            "{shown}: holds both train.txt and train.txt.gz; name the one that is meant"
+        ))),
+        _ => Err(DataError::Invalid(format!(
+            "{shown}: holds both train.txt and days; name the file, or a pattern"
+        ))),
     }
 }
 
@@ -167,7 +193,9 @@ fn in_order(raw: &str, files: Vec<PathBuf>) -> Result<Vec<PathBuf>, DataError> {
         let ((a, first), (b, second)) = (&pair[0], &pair[1]);
         if a == b {
             let (first, second) = (first.display(), second.display());
-            return Err(DataError::Invalid(format!("{raw}: {first} and {second} are the same day; name the one that is meant")));
+            return Err(DataError::Invalid(format!(
+                "{raw}: {first} and {second} are the same day; name the one that is meant"
+            )));
         }
         if *b != a + 1 {
             return Err(DataError::Invalid(format!(
@@ -187,8 +215,9 @@ fn number(path: &Path) -> Option<u64> {
     let stem = name.strip_suffix(".gz").unwrap_or(&name);
     let stem = stem.split_once('.').map_or(stem, |(stem, _)| stem);
     let end = stem.rfind(|c: char| c.is_ascii_digit())? + 1;
-    let start =
-        stem[..end].rfind(|c: char| !c.is_ascii_digit()).map_or(0, |i| i + stem[i..].chars().next().map_or(1, char::len_utf8));
+    let start = stem[..end]
+        .rfind(|c: char| !c.is_ascii_digit())
+        .map_or(0, |i| i + stem[i..].chars().next().map_or(1, char::len_utf8));
     stem[start..end].parse().ok()
 }
 
@@ -215,7 +244,9 @@ mod tests {
         assert_eq!(names(find(&raw)), Ok(days.clone()));
         assert_eq!(names(find(&format!("{raw}/day_*"))), Ok(days));
         assert_eq!(names(find(&format!("{raw}/day_9.gz"))), Ok(vec!["day_9.gz".into()]));
-        assert!(names(find(&format!("{raw}/day_x*"))).unwrap_err().contains("no file is called so"));
+        assert!(
+            names(find(&format!("{raw}/day_x*"))).unwrap_err().contains("no file is called so")
+        );
         assert!(names(find(&format!("{raw}/none"))).unwrap_err().contains("none: "));
         assert!(names(find(&format!("{raw}/*"))).unwrap_err().contains("notes.txt has no number"));
         fs::write(at("day_10"), "x").unwrap();
@@ -231,7 +262,8 @@ mod tests {
     fn a_changed_file_is_known() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("train.txt");
-        let time = |seconds: u64| UNIX_EPOCH + std::time::Duration::from_millis(seconds * 1000 + 250);
+        let time =
+            |seconds: u64| UNIX_EPOCH + std::time::Duration::from_millis(seconds * 1000 + 250);
         let look = |bytes: &[u8], seconds| {
             fs::write(&path, bytes).unwrap();
             File::options().append(true).open(&path).unwrap().set_modified(time(seconds)).unwrap();
@@ -239,7 +271,8 @@ mod tests {
         };
         let mut bytes = vec![7; 3 << 20];
         let first = [look(&bytes, 1000).unwrap()];
-        let now = |bytes: &[u8], seconds| Input::difference(&first, &[look(bytes, seconds).unwrap()]);
+        let now =
+            |bytes: &[u8], seconds| Input::difference(&first, &[look(bytes, seconds).unwrap()]);
         assert_eq!(now(&bytes, 1000), None);
         let other = Some("other raw files, or they have changed".to_owned());
         *bytes.last_mut().unwrap() = 8;
@@ -258,7 +291,12 @@ mod tests {
         // Older manifests tell no time.
         let old = [Input { modified: None, ..first[0].clone() }];
         assert_eq!(Input::difference(&old, &[look(&[7; 3 << 20], 1002).unwrap()]), None);
-        assert!(look(b"", 1).unwrap_err().to_string().ends_with("train.txt: is empty; a log has a line a sample"));
+        assert!(
+            look(b"", 1)
+                .unwrap_err()
+                .to_string()
+                .ends_with("train.txt: is empty; a log has a line a sample")
+        );
         assert!(Input::probe(folder.path()).is_err());
     }
 }

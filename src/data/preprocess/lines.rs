@@ -9,7 +9,8 @@ use std::{
 };
 
 const BUFFER: usize = 1 << 20;
-/// Bytes of the longest line, without its end. What is longer is no text, or a few kilobytes of gzip that stand for gigabytes.
+/// Bytes of the longest line, without its end. What is longer is no text, or a few kilobytes of
+/// gzip that stand for gigabytes.
 pub(in crate::data) const LONGEST: usize = 1 << 20;
 const GZIP: [u8; 2] = [0x1f, 0x8b];
 /// What some programs put in front of UTF-8 text.
@@ -33,16 +34,20 @@ impl Lines {
         let io = |source| DataError::Io { path: path.to_owned(), source };
         let mut file = BufReader::with_capacity(BUFFER, File::open(path).map_err(io)?);
         let packed = file.fill_buf().map_err(io)?.starts_with(&GZIP);
-        let reader: Box<dyn BufRead + Send> =
-            if packed { Box::new(BufReader::with_capacity(BUFFER, MultiGzDecoder::new(file))) } else { Box::new(file) };
+        let reader: Box<dyn BufRead + Send> = if packed {
+            Box::new(BufReader::with_capacity(BUFFER, MultiGzDecoder::new(file)))
+        } else {
+            Box::new(file)
+        };
         Ok(Lines { path: path.to_owned(), reader, packed, line: Vec::new(), number: 0 })
     }
 
-    /// The next line without its end (`\n` or `\r\n`), nor a byte-order mark in front of the first; `None` after the last.
+    /// The next line without its end (`\n` or `\r\n`), nor a byte-order mark in front of the first;
+    /// `None` after the last.
     ///
     /// # Errors
-    /// If the file cannot be read, or is gzip that ends early or is damaged, or a line is longer than 1 MiB; the message names
-    /// the line reached.
+    /// If the file cannot be read, or is gzip that ends early or is damaged, or a line is longer
+    /// than 1 MiB; the message names the line reached.
     pub fn next_line(&mut self) -> Result<Option<&[u8]>, DataError> {
         self.line.clear();
         self.number += 1;
@@ -53,11 +58,17 @@ impl Lines {
             Err(e) if self.packed => return Err(self.malformed(describe(&e))),
             Err(source) => return Err(DataError::Io { path: self.path.clone(), source }),
         }
-        let text = if self.number == 1 { self.line.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&self.line) } else { &self.line };
+        let text = if self.number == 1 {
+            self.line.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&self.line)
+        } else {
+            &self.line
+        };
         let text = text.strip_suffix(b"\n").unwrap_or(text);
         let text = text.strip_suffix(b"\r").unwrap_or(text);
         if text.len() > LONGEST {
-            return Err(self.malformed(format!("the line is longer than {LONGEST} bytes; must be text, a sample a line")));
+            return Err(self.malformed(format!(
+                "the line is longer than {LONGEST} bytes; must be text, a sample a line"
+            )));
         }
         Ok(Some(text))
     }

@@ -1,5 +1,6 @@
-//! Numbers raw ids in the order in which they first appear, in little memory: 8 bytes a slot of a table that is at most seven
-//! tenths full, or 4 bytes for each id that there can be, whichever is less.
+//! Numbers raw ids in the order in which they first appear, in little memory: 8 bytes a slot of a
+//! table that is at most seven tenths full, or 4 bytes for each id that there can be, whichever is
+//! less.
 
 use crate::backend::cpu::prefetch;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -41,7 +42,8 @@ pub enum Full {
     Ids,
 }
 
-/// The most bytes that a table of so many ids (below `range`) has taken of a budget once it has grown.
+/// The most bytes that a table of so many ids (below `range`) has taken of a budget once it has
+/// grown.
 pub fn most_bytes(ids: u64, range: Option<u32>) -> u64 {
     let slots = (ids.saturating_mul(10)).div_ceil(7).next_power_of_two();
     let hashed = if slots > SMALLEST as u64 { slots.saturating_mul(8) } else { 0 };
@@ -59,7 +61,8 @@ pub struct Numbering {
 }
 
 enum Slots {
-    /// Open addressing: the id in the lower half, its number plus 1 in the upper; 0 is free. A power of two of them.
+    /// Open addressing: the id in the lower half, its number plus 1 in the upper; 0 is free. A
+    /// power of two of them.
     Hashed(Vec<u64>),
     /// Number plus 1 at the id's place; 0 is none.
     Direct(Vec<u32>),
@@ -75,14 +78,16 @@ impl Slots {
 }
 
 impl Numbering {
-    /// The ids of a list, numbered by their places in it; `None` if they do not fit into `budget` or one is there twice.
+    /// The ids of a list, numbered by their places in it; `None` if they do not fit into `budget`
+    /// or one is there twice.
     pub fn of(ids: &[u32], budget: &Budget) -> Option<Self> {
         let mut numbering = Numbering::new(None);
         let fits = numbering.reserve(ids.len(), budget).is_ok();
         (fits && numbering.restore(ids, budget) == Ok(true)).then_some(numbering)
     }
 
-    /// Makes room for so many ids at once: as much as a table takes that has grown to them. For a numbering without ids.
+    /// Makes room for so many ids at once: as much as a table takes that has grown to them. For a
+    /// numbering without ids.
     ///
     /// # Errors
     /// If it does not fit.
@@ -114,7 +119,11 @@ impl Numbering {
 
     /// No ids. Takes 8 KiB, whatever the budget.
     pub fn new(range: Option<u32>) -> Self {
-        Numbering { range: range.filter(|&r| r > 0), slots: Slots::Hashed(vec![0; SMALLEST]), len: 0 }
+        Numbering {
+            range: range.filter(|&r| r > 0),
+            slots: Slots::Hashed(vec![0; SMALLEST]),
+            len: 0,
+        }
     }
 
     /// Different ids so far.
@@ -122,11 +131,18 @@ impl Numbering {
         self.len
     }
 
-    /// Appends the numbers of `raw` (taken modulo the range) to `numbers`, and what is new, in order, to `fresh`.
+    /// Appends the numbers of `raw` (taken modulo the range) to `numbers`, and what is new, in
+    /// order, to `fresh`.
     ///
     /// # Errors
     /// If the ids do not fit. What was numbered before stays.
-    pub fn number(&mut self, raw: &[u32], numbers: &mut Vec<u32>, fresh: &mut Vec<u32>, budget: &Budget) -> Result<(), Full> {
+    pub fn number(
+        &mut self,
+        raw: &[u32],
+        numbers: &mut Vec<u32>,
+        fresh: &mut Vec<u32>,
+        budget: &Budget,
+    ) -> Result<(), Full> {
         numbers.reserve(raw.len());
         let mut folded = [0; AHEAD];
         for raw in raw.chunks(AHEAD) {
@@ -179,8 +195,12 @@ impl Numbering {
     /// All ids (modulo the range) with their numbers, in no order.
     pub fn entries(&self) -> Box<dyn Iterator<Item = (u32, u32)> + '_> {
         match &self.slots {
-            Slots::Hashed(slots) => Box::new(slots.iter().filter(|&&e| e != 0).map(|&e| (e as u32, (e >> 32) as u32 - 1))),
-            Slots::Direct(slots) => Box::new(slots.iter().zip(0..).filter(|(e, _)| **e != 0).map(|(e, id)| (id, e - 1))),
+            Slots::Hashed(slots) => Box::new(
+                slots.iter().filter(|&&e| e != 0).map(|&e| (e as u32, (e >> 32) as u32 - 1)),
+            ),
+            Slots::Direct(slots) => {
+                Box::new(slots.iter().zip(0..).filter(|(e, _)| **e != 0).map(|(e, id)| (id, e - 1)))
+            }
         }
     }
 
@@ -269,8 +289,8 @@ impl Numbering {
     }
 }
 
-/// Where an id is looked for first: upper bits of one multiplication. Raw ids are hashes already, but small ones after a modulo
-/// must spread as well.
+/// Where an id is looked for first: upper bits of one multiplication. Raw ids are hashes already,
+/// but small ones after a modulo must spread as well.
 #[inline]
 fn place(slots: &[u64], id: u32) -> usize {
     (u64::from(id).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as usize & (slots.len() - 1)

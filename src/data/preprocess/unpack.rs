@@ -1,5 +1,6 @@
-//! Gzip unpacked as it is read: by one thread, or by several that begin at places where a block of the packed data seems to
-//! start, and whose guesses are confirmed in order (rapidgzip). What is read is the same.
+//! Gzip unpacked as it is read: by one thread, or by several that begin at places where a block of
+//! the packed data seems to start, and whose guesses are confirmed in order (rapidgzip). What is
+//! read is the same.
 
 use flate2::bufread::MultiGzDecoder;
 use rapidgzip_core::{Decoder, DecoderReader, ReadAt};
@@ -34,16 +35,23 @@ enum From {
 }
 
 impl Unpacked {
-    /// Opens a file, to be unpacked by as many as `threads` threads. `raw` is told how far it has been read.
+    /// Opens a file, to be unpacked by as many as `threads` threads. `raw` is told how far it has
+    /// been read.
     ///
     /// # Errors
     /// If it cannot be opened.
     pub fn open(path: &Path, threads: usize, raw: Arc<AtomicU64>) -> io::Result<Self> {
-        let file = || Ok::<_, io::Error>(Counted { file: File::open(path)?, raw: Arc::clone(&raw) });
+        let file =
+            || Ok::<_, io::Error>(Counted { file: File::open(path)?, raw: Arc::clone(&raw) });
         // Where not even the first header is whole, one thread tells what is wrong.
         let several = match threads {
             0 | 1 => None,
-            n => Decoder::builder().decoder_threads(n).build().map_err(io::Error::other)?.reader(file()?).ok(),
+            n => Decoder::builder()
+                .decoder_threads(n)
+                .build()
+                .map_err(io::Error::other)?
+                .reader(file()?)
+                .ok(),
         };
         let from = match several {
             Some(several) => From::Several(several),
@@ -69,7 +77,8 @@ impl Read for Unpacked {
                 // One thread tells what is wrong, and where, or that nothing is.
                 Err(_) => {
                     self.raw.store(0, Ordering::Relaxed);
-                    let mut from = one(Counted { file: File::open(&self.path)?, raw: Arc::clone(&self.raw) });
+                    let mut from =
+                        one(Counted { file: File::open(&self.path)?, raw: Arc::clone(&self.raw) });
                     io::copy(&mut (&mut from).take(self.passed), &mut io::sink())?;
                     let read = from.read(to);
                     self.from = From::One(from);
@@ -152,8 +161,8 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(24))]
 
-        /// Members of all kinds one behind the other, whole, cut short or spoilt: any number of threads reads what one reads, and
-        /// says what one says.
+        /// Members of all kinds one behind the other, whole, cut short or spoilt: any number of
+        /// threads reads what one reads, and says what one says.
         #[test]
         fn any_number_of_threads_reads_the_same(
             members in prop::collection::vec((0usize..3_000_000, 0u32..10, any::<u64>()), 1..4),
@@ -199,8 +208,11 @@ mod tests {
     fn a_header_with_everything_in_it() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("day_0.gz");
-        let mut packer =
-            GzBuilder::new().filename("day_0").comment("a log").extra(vec![1; 300]).write(Vec::new(), Compression::fast());
+        let mut packer = GzBuilder::new()
+            .filename("day_0")
+            .comment("a log")
+            .extra(vec![1; 300])
+            .write(Vec::new(), Compression::fast());
         let text = text(9_000_000, 3);
         packer.write_all(&text).unwrap();
         std::fs::write(&path, packer.finish().unwrap()).unwrap();

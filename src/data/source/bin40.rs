@@ -1,8 +1,10 @@
-//! Binary records of facebook and MLPerf, read as they are needed from files that are mapped into memory.
+//! Binary records of facebook and MLPerf, read as they are needed from files that are mapped into
+//! memory.
 //!
-//! As `CriteoBinDataset` (facebookresearch/dlrm, data_loader_terabyte.py) reads them: `ln(x + 1)` of the counts and ids modulo
-//! `max_ind_range` at reading. Its `--mlperf-bin-shuffle` deals whole batches in a new order every epoch and leaves the samples
-//! of a batch together; here the short batch at the end stays there, so that every batch but the last is whole.
+//! As `CriteoBinDataset` (facebookresearch/dlrm, data_loader_terabyte.py) reads them: `ln(x + 1)`
+//! of the counts and ids modulo `max_ind_range` at reading. Its `--mlperf-bin-shuffle` deals whole
+//! batches in a new order every epoch and leaves the samples of a batch together; here the short
+//! batch at the end stays there, so that every batch but the last is whole.
 
 use super::{
     super::{
@@ -24,7 +26,8 @@ const CHUNK: u64 = 1 << 14;
 /// Records that are taken apart together.
 const BLOCK: usize = 64;
 
-/// Opens the files. Where the sizes of the tables are not given, all records are read once to find the largest ids.
+/// Opens the files. Where the sizes of the tables are not given, all records are read once to find
+/// the largest ids.
 ///
 /// # Errors
 /// If a file cannot be read, holds no whole records or none at all, or if an id is negative.
@@ -33,7 +36,8 @@ pub fn open(config: &Bin40Config, train: &TrainSection) -> Result<Dataset, DataE
     let test = config.test.as_ref().map(std::slice::from_ref);
     let files = [Some(&config.train[..]), Some(eval), test].into_iter().flatten();
     let splits = files.map(Days::open).collect::<Result<Vec<_>, _>>()?;
-    let mut notes = vec![format!("train: {} samples, eval: {} samples", splits[0].len(), splits[1].len())];
+    let mut notes =
+        vec![format!("train: {} samples, eval: {} samples", splits[0].len(), splits[1].len())];
     let rows = match &config.tables {
         Some(rows) => rows.clone(),
         None => {
@@ -48,7 +52,15 @@ pub fn open(config: &Bin40Config, train: &TrainSection) -> Result<Dataset, DataE
         let ids = Ids { rows: rows.clone(), range: config.max_ind_range };
         let layout = Layout::criteo(Numbers::Int32);
         let order = Places::new(shuffle, train, &days)?;
-        Ok(Some(Box::new(Bin40 { schema: schema.clone(), layout, days, dense, ids, order, scratch: Vec::new() })))
+        Ok(Some(Box::new(Bin40 {
+            schema: schema.clone(),
+            layout,
+            days,
+            dense,
+            ids,
+            order,
+            scratch: Vec::new(),
+        })))
     };
     let none = || DataError::Invalid("a split is missing".into());
     let ordered = source(config.shuffle)?.ok_or_else(none)?;
@@ -66,7 +78,8 @@ pub fn open(config: &Bin40Config, train: &TrainSection) -> Result<Dataset, DataE
 
 /// The columns for tables of `rows`.
 pub fn schema(rows: &[usize]) -> Schema {
-    let column = |(&rows, k): (&usize, usize)| Column { name: format!("C{k}"), rows, max_hotness: 1 };
+    let column =
+        |(&rows, k): (&usize, usize)| Column { name: format!("C{k}"), rows, max_hotness: 1 };
     Schema { dense: DENSE, tables: rows.iter().zip(1..).map(column).collect() }
 }
 
@@ -79,7 +92,10 @@ fn records(path: &Path) -> Result<Records, DataError> {
 }
 
 /// One more than the largest id of each column, at most `range`.
-fn rows_of<'a>(files: impl Iterator<Item = &'a Records>, range: Option<u32>) -> Result<Vec<usize>, DataError> {
+fn rows_of<'a>(
+    files: impl Iterator<Item = &'a Records>,
+    range: Option<u32>,
+) -> Result<Vec<usize>, DataError> {
     let mut largest = [0i32; TABLES];
     for file in files {
         for start in (0..file.len()).step_by(CHUNK as usize) {
@@ -95,7 +111,10 @@ fn rows_of<'a>(files: impl Iterator<Item = &'a Records>, range: Option<u32>) -> 
             }
         }
     }
-    Ok(largest.iter().map(|&id| (id as usize + 1).min(range.map_or(usize::MAX, |r| r as usize))).collect())
+    Ok(largest
+        .iter()
+        .map(|&id| (id as usize + 1).min(range.map_or(usize::MAX, |r| r as usize)))
+        .collect())
 }
 
 #[cold]
@@ -148,7 +167,9 @@ enum Places {
 impl Places {
     fn new(shuffle: RecordShuffle, train: &TrainSection, days: &Days) -> Result<Self, DataError> {
         let number = |n: u64, what: &str| {
-            let advice = format!("{n} {what} are too many to shuffle; let data.shuffle be none or batch, with larger batches");
+            let advice = format!(
+                "{n} {what} are too many to shuffle; let data.shuffle be none or batch, with larger batches"
+            );
             u32::try_from(n).map_err(|_| wrong(days.files[0].path(), advice))
         };
         Ok(match shuffle {
@@ -156,9 +177,15 @@ impl Places {
             RecordShuffle::Batch => {
                 let size = train.batch_size as u64;
                 let whole = days.len() / size;
-                Places::Batches { size, whole, order: Order::new(train.seed, number(whole, "batches")?) }
+                Places::Batches {
+                    size,
+                    whole,
+                    order: Order::new(train.seed, number(whole, "batches")?),
+                }
             }
-            RecordShuffle::Total => Places::Each(Order::new(train.seed, number(days.len(), "samples")?)),
+            RecordShuffle::Total => {
+                Places::Each(Order::new(train.seed, number(days.len(), "samples")?))
+            }
             RecordShuffle::Day => {
                 number(days.len(), "samples")?;
                 let sizes: Vec<u32> = days.files.iter().map(|f| f.len() as u32).collect();
@@ -167,7 +194,8 @@ impl Places {
         })
     }
 
-    /// The record at position `at` of epoch `epoch`, and how many follow it in the order as in the files.
+    /// The record at position `at` of epoch `epoch`, and how many follow it in the order as in the
+    /// files.
     fn find(&mut self, epoch: u64, at: u64) -> (u64, u64) {
         match self {
             Places::Same => (at, u64::MAX),
@@ -175,7 +203,8 @@ impl Places {
             Places::Batches { size, whole, order } => match at / *size {
                 batch if batch >= *whole => (at, u64::MAX),
                 batch => {
-                    let (from, within) = (u64::from(order.of_epoch(epoch)[batch as usize]), at % *size);
+                    let (from, within) =
+                        (u64::from(order.of_epoch(epoch)[batch as usize]), at % *size);
                     (from * *size + within, *size - within)
                 }
             },
@@ -204,7 +233,13 @@ impl Source for Bin40 {
         Some(self.days.len())
     }
 
-    fn fill(&mut self, epoch: u64, start: u64, n: usize, batch: &mut Batch) -> Result<(), DataError> {
+    fn fill(
+        &mut self,
+        epoch: u64,
+        start: u64,
+        n: usize,
+        batch: &mut Batch,
+    ) -> Result<(), DataError> {
         batch.clear();
         let (mut at, end) = (start, start + n as u64);
         if let Places::Each(_) = self.order {
@@ -214,7 +249,9 @@ impl Source for Bin40 {
                 let (file, within, _) = self.days.find(from);
                 self.scratch.push((from, file.range(within, 1)?[0]));
             }
-            let (records, place) = (self.scratch.iter().map(|(_, r)| r), |i: usize| self.days.place(self.scratch[i].0));
+            let (records, place) = (self.scratch.iter().map(|(_, r)| r), |i: usize| {
+                self.days.place(self.scratch[i].0)
+            });
             return self.append(records, place, batch);
         }
         while at < end {
@@ -248,7 +285,11 @@ impl Bin40 {
             for (k, y) in row.iter_mut().enumerate() {
                 let x = number(record, 1 + k);
                 *y = self.dense.apply_whole(x).ok_or_else(|| {
-                    place(i).error(format!("column {} is {x}; must be {}", self.layout.dense[k], self.dense.domain()))
+                    place(i).error(format!(
+                        "column {} is {x}; must be {}",
+                        self.layout.dense[k],
+                        self.dense.domain()
+                    ))
                 })?;
             }
             batch.dense.extend_from_slice(&row);

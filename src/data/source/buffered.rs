@@ -1,5 +1,6 @@
-//! Samples shuffled on their way through a buffer, as tf.data's `shuffle(N)` and Petastorm's shuffling queue do: the first N fill
-//! it, then each one that leaves, drawn at random, makes room for the next.
+//! Samples shuffled on their way through a buffer, as tf.data's `shuffle(N)` and Petastorm's
+//! shuffling queue do: the first N fill it, then each one that leaves, drawn at random, makes room
+//! for the next.
 //!
 //! A sample cannot come more than N places earlier than it is stored, but however much later.
 
@@ -70,7 +71,8 @@ impl Buffered {
         Ok(self.next - 1)
     }
 
-    /// Takes sample `at` of the epoch's order out of the buffer, to `batch` if it is wanted, and lets another one in.
+    /// Takes sample `at` of the epoch's order out of the buffer, to `batch` if it is wanted, and
+    /// lets another one in.
     fn leave(&mut self, epoch: u64, at: u64, batch: Option<&mut Batch>) -> Result<(), DataError> {
         let word = Philox::new(self.seed, Stream::Shuffle, epoch).block_u64(at)[0];
         // The high half of word * n: uniform on 0..n up to 2^-32.
@@ -98,7 +100,13 @@ impl Source for Buffered {
         self.inner.len()
     }
 
-    fn fill(&mut self, epoch: u64, start: u64, n: usize, batch: &mut Batch) -> Result<(), DataError> {
+    fn fill(
+        &mut self,
+        epoch: u64,
+        start: u64,
+        n: usize,
+        batch: &mut Batch,
+    ) -> Result<(), DataError> {
         batch.clear();
         // After an error nothing is known of what the buffer holds.
         let mut all = || {
@@ -125,7 +133,14 @@ impl Store {
     fn new(schema: &Schema) -> Self {
         let mut starts = vec![0];
         schema.tables.iter().for_each(|t| starts.push(starts[starts.len() - 1] + t.max_hotness));
-        Store { starts, dense_width: schema.dense, labels: Vec::new(), dense: Vec::new(), ids: Vec::new(), counts: Vec::new() }
+        Store {
+            starts,
+            dense_width: schema.dense,
+            labels: Vec::new(),
+            dense: Vec::new(),
+            ids: Vec::new(),
+            counts: Vec::new(),
+        }
     }
 
     fn len(&self) -> usize {
@@ -175,7 +190,8 @@ impl Store {
 
     /// Gives a slot up; the last one takes its place.
     fn drop_slot(&mut self, slot: usize) {
-        let (width, tables, d, last) = (self.width(), self.starts.len() - 1, self.dense_width, self.len() - 1);
+        let (width, tables, d, last) =
+            (self.width(), self.starts.len() - 1, self.dense_width, self.len() - 1);
         self.labels.swap_remove(slot);
         self.dense.copy_within(last * d.., slot * d);
         self.dense.truncate(last * d);
@@ -201,7 +217,8 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(48))]
 
-        /// Each sample once, none too early, each range as the whole epoch has it, another order in another epoch.
+        /// Each sample once, none too early, each range as the whole epoch has it, another order in
+        /// another epoch.
         #[test]
         fn all_samples_pass_through(
             n in 0u64..3000,

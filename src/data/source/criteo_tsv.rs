@@ -1,7 +1,9 @@
-//! Raw Criteo logs, prepared as facebook's program does ([`criteo`]) and held in memory (157 bytes a sample).
+//! Raw Criteo logs, prepared as facebook's program does ([`criteo`]) and held in memory (157 bytes
+//! a sample).
 //!
-//! All days but the last are for training; the first half of the last (rounded up) is for evaluation (the original's "test"), the
-//! rest (its "val") is looked at once at the end. The original's shuffles are drawn once, so that every epoch has the same order.
+//! All days but the last are for training; the first half of the last (rounded up) is for
+//! evaluation (the original's "test"), the rest (its "val") is looked at once at the end. The
+//! original's shuffles are drawn once, so that every epoch has the same order.
 
 use super::super::{
     Batch, Column, DataError, Dataset, Facts, Schema, Source,
@@ -15,8 +17,9 @@ use std::{ops::Range, sync::Arc};
 
 /// Reads, encodes, splits and shuffles.
 ///
-/// [`Dataset::numpy`] is the generator as the original leaves it: it makes its data set twice, once for training and once for
-/// testing, and draws the shuffle of the training days each time; the first one counts.
+/// [`Dataset::numpy`] is the generator as the original leaves it: it makes its data set twice, once
+/// for training and once for testing, and draws the shuffle of the training days each time; the
+/// first one counts.
 ///
 /// # Errors
 /// If a file is missing or malformed, or a split would be empty.
@@ -38,34 +41,52 @@ pub fn open(config: &CriteoTsvConfig) -> Result<Dataset, DataError> {
     let order = shuffle(config.shuffle, &samples.days, &mut numpy);
     shuffle(config.shuffle, &samples.days, &mut numpy);
     let facts = Facts {
-        base_rate: Some(samples.labels[eval.clone()].iter().map(|&y| f64::from(y)).sum::<f64>() / eval.len() as f64),
+        base_rate: Some(
+            samples.labels[eval.clone()].iter().map(|&y| f64::from(y)).sum::<f64>()
+                / eval.len() as f64,
+        ),
         skipped_lines: samples.skipped,
-        notes: vec![format!("{train} samples for training, {} for evaluation, {} held out", eval.len(), test.len())],
+        notes: vec![format!(
+            "{train} samples for training, {} for evaluation, {} held out",
+            eval.len(),
+            test.len()
+        )],
         ..Facts::default()
     };
     let schema = schema(&samples);
-    let source =
-        |order| -> Box<dyn Source> { Box::new(CriteoTsv { schema: schema.clone(), samples: Arc::clone(&samples), order }) };
+    let source = |order| -> Box<dyn Source> {
+        Box::new(CriteoTsv { schema: schema.clone(), samples: Arc::clone(&samples), order })
+    };
     let test = (!test.is_empty()).then(|| source(Order::AsIs(test)));
-    Ok(Dataset { train: source(order), eval: source(Order::AsIs(eval)), test, facts, numpy: Some(numpy) })
+    Ok(Dataset {
+        train: source(order),
+        eval: source(Order::AsIs(eval)),
+        test,
+        facts,
+        numpy: Some(numpy),
+    })
 }
 
 fn check(config: &CriteoTsvConfig) -> Result<(), DataError> {
     let invalid = |what: String| Err(DataError::Invalid(what));
     match (config.set, config.paths.len()) {
-        (CriteoSet::Kaggle, n) if n != 1 => invalid(format!("the Kaggle log is one file, but {n} are named")),
-        (CriteoSet::Terabyte, n) if n < 2 => {
-            invalid(format!("the terabyte log needs 2 days or more (the last one is for evaluation), but {n} is named"))
+        (CriteoSet::Kaggle, n) if n != 1 => {
+            invalid(format!("the Kaggle log is one file, but {n} are named"))
         }
-        _ if !(0.0..1.0).contains(&config.sub_sample_rate) => {
-            invalid(format!("the share of negatives to drop is {}; from 0 to less than 1 is right", config.sub_sample_rate))
-        }
+        (CriteoSet::Terabyte, n) if n < 2 => invalid(format!(
+            "the terabyte log needs 2 days or more (the last one is for evaluation), but {n} is named"
+        )),
+        _ if !(0.0..1.0).contains(&config.sub_sample_rate) => invalid(format!(
+            "the share of negatives to drop is {}; from 0 to less than 1 is right",
+            config.sub_sample_rate
+        )),
         _ => Ok(()),
     }
 }
 
 fn schema(samples: &Samples) -> Schema {
-    let column = |(k, &rows): (usize, &usize)| Column { name: format!("C{}", k + 1), rows, max_hotness: 1 };
+    let column =
+        |(k, &rows): (usize, &usize)| Column { name: format!("C{}", k + 1), rows, max_hotness: 1 };
     Schema { dense: criteo::DENSE, tables: samples.rows.iter().enumerate().map(column).collect() }
 }
 
@@ -109,11 +130,21 @@ impl Source for CriteoTsv {
         } as u64)
     }
 
-    fn fill(&mut self, _epoch: u64, start: u64, n: usize, batch: &mut Batch) -> Result<(), DataError> {
+    fn fill(
+        &mut self,
+        _epoch: u64,
+        start: u64,
+        n: usize,
+        batch: &mut Batch,
+    ) -> Result<(), DataError> {
         let start = start as usize;
         match &self.order {
-            Order::AsIs(range) => gather(&self.samples, range.start + start..range.start + start + n, batch),
-            Order::Listed(order) => gather(&self.samples, order[start..start + n].iter().map(|&i| i as usize), batch),
+            Order::AsIs(range) => {
+                gather(&self.samples, range.start + start..range.start + start + n, batch)
+            }
+            Order::Listed(order) => {
+                gather(&self.samples, order[start..start + n].iter().map(|&i| i as usize), batch)
+            }
         }
         Ok(())
     }

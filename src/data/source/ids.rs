@@ -17,7 +17,8 @@ impl Ids {
     /// Which of them has more bits, or is a row that the table does not have.
     #[inline]
     pub fn rows(&self, k: usize, ids: &mut [u32]) -> Result<(), usize> {
-        let first = |ids: &[u32], limit: u32| ids.iter().position(|&id| id > limit).unwrap_or_default();
+        let first =
+            |ids: &[u32], limit: u32| ids.iter().position(|&id| id > limit).unwrap_or_default();
         let largest = |ids: &[u32]| ids.iter().copied().fold(0, u32::max);
         if largest(ids) > i32::MAX as u32 {
             return Err(first(ids, i32::MAX as u32));
@@ -36,7 +37,9 @@ impl Ids {
         }
         // One comparison for all of them: the loop has no branch.
         match ids.iter().copied().fold(0, u32::max) as usize >= self.rows[k] && !ids.is_empty() {
-            true => Err(ids.iter().position(|&row| row as usize >= self.rows[k]).unwrap_or_default()),
+            true => {
+                Err(ids.iter().position(|&row| row as usize >= self.rows[k]).unwrap_or_default())
+            }
             false => Ok(()),
         }
     }
@@ -51,7 +54,8 @@ impl Ids {
     }
 }
 
-/// The error that a transform looks at the whole training split. The workload's reader refuses it before, with file and line.
+/// The error that a transform looks at the whole training split. The workload's reader refuses it
+/// before, with file and line.
 pub(super) fn untransformed() -> DataError {
     DataError::Invalid(
         "data.dense_transform must be raw, log1p_clamp0, log_plus2, log_plus3 or log_sq_bucket for these files".into(),

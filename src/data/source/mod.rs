@@ -25,7 +25,9 @@ use std::path::PathBuf;
 pub fn open(workload: &Workload) -> Result<Dataset, DataError> {
     let mut data = match &workload.data {
         DataConfig::Planted(c) => planted::open(c),
-        DataConfig::NumpyRandom(c) => numpy_random::open(c, &workload.workload.quirks, workload.train.batch_size),
+        DataConfig::NumpyRandom(c) => {
+            numpy_random::open(c, &workload.workload.quirks, workload.train.batch_size)
+        }
         DataConfig::CriteoTsv(c) => criteo_tsv::open(c),
         DataConfig::Csv(c) => csv::open(c, workload.train.seed),
         DataConfig::Bin40(c) => bin40::open(c, &workload.train),
@@ -55,7 +57,8 @@ pub fn schema(workload: &Workload) -> Result<Option<Schema>, DataError> {
     })
 }
 
-/// Ids that a sample holds in each table on average; before repeated ones are taken out, where a source does that.
+/// Ids that a sample holds in each table on average; before repeated ones are taken out, where a
+/// source does that.
 pub fn mean_ids(workload: &Workload, schema: &Schema) -> Vec<f64> {
     let most = schema.tables.iter().map(|t| t.max_hotness as f64);
     match &workload.data {
@@ -70,24 +73,36 @@ pub fn eval_samples(workload: &Workload) -> Option<u64> {
     match &workload.data {
         DataConfig::Planted(c) => Some(c.eval_samples),
         DataConfig::NumpyRandom(c) => Some(c.samples),
-        DataConfig::Bin40(c) => Some(std::fs::metadata(&c.eval).map_or(0, |m| m.len() / RECORD as u64)),
+        DataConfig::Bin40(c) => {
+            Some(std::fs::metadata(&c.eval).map_or(0, |m| m.len() / RECORD as u64))
+        }
         DataConfig::CriteoTsv(_) | DataConfig::Csv(_) | DataConfig::Parquet(_) => None,
     }
 }
 
-/// About how many bytes the samples themselves take while a run goes on, judged by the sizes of files that are held in memory.
+/// About how many bytes the samples themselves take while a run goes on, judged by the sizes of
+/// files that are held in memory.
 pub fn resident_bytes(workload: &Workload) -> u64 {
     let size = |path: &PathBuf| std::fs::metadata(path).map_or(0, |m| m.len());
     let packed = |path: &PathBuf| path.extension().is_some_and(|e| e == "gz");
     match &workload.data {
-        // Files of records are mapped, of parquet files a row group's columns are held, which is little.
-        DataConfig::Planted(_) | DataConfig::NumpyRandom(_) | DataConfig::Bin40(_) | DataConfig::Parquet(_) => 0,
+        // Files of records are mapped, of parquet files a row group's columns are held, which is
+        // little.
+        DataConfig::Planted(_)
+        | DataConfig::NumpyRandom(_)
+        | DataConfig::Bin40(_)
+        | DataConfig::Parquet(_) => 0,
         // A line of 240 bytes becomes 157; gzip makes it 90.
         DataConfig::CriteoTsv(c) => {
             let kept = 1.0 - 0.7 * c.sub_sample_rate;
-            c.paths.iter().map(|p| (size(p) as f64 * kept * if packed(p) { 1.75 } else { 0.65 }) as u64).sum()
+            c.paths
+                .iter()
+                .map(|p| (size(p) as f64 * kept * if packed(p) { 1.75 } else { 0.65 }) as u64)
+                .sum()
         }
         // Four bytes a field.
-        DataConfig::Csv(c) => [Some(&c.train), Some(&c.eval), c.test.as_ref()].into_iter().flatten().map(size).sum(),
+        DataConfig::Csv(c) => {
+            [Some(&c.train), Some(&c.eval), c.test.as_ref()].into_iter().flatten().map(size).sum()
+        }
     }
 }

@@ -1,16 +1,18 @@
-//! facebook's random data, bit for bit (facebookresearch/dlrm, dlrm_data_pytorch.py: `RandomDataset`,
-//! `generate_dist_input_batch`, `generate_random_output_batch`).
+//! facebook's random data, bit for bit (facebookresearch/dlrm, dlrm_data_pytorch.py:
+//! `RandomDataset`, `generate_dist_input_batch`, `generate_random_output_batch`).
 //!
-//! A mini-batch of `n` samples is drawn as a whole: dense features `[n, D]`; then, table by table and sample by sample, the bag's
-//! size and its ids; then the `n` targets. So the samples depend on the batch size. Surprises of the original that are kept,
-//! since they are what the generator *is*:
+//! A mini-batch of `n` samples is drawn as a whole: dense features `[n, D]`; then, table by table
+//! and sample by sample, the bag's size and its ids; then the `n` targets. So the samples depend on
+//! the batch size. Surprises of the original that are kept, since they are what the generator *is*:
 //! - `round(u * (rows - 1))` gives the first and the last row half the probability of the others;
-//! - duplicates are removed, so a bag may hold fewer ids than asked for (but a Gaussian's duplicates are removed before
-//!   truncation to integers, so that equal ids can remain);
-//! - a trace (`--data-generation=synthetic`) begins anew with every bag ([`TraceRestart::Bag`]), and ids beyond the table are
-//!   taken modulo its rows after duplicates have been removed, so that equal ids can remain;
-//! - the generator goes back to the seed at the first batch: every epoch and the test set hold the same data. (In the original
-//!   one generator serves both loaders, so a test in mid-epoch changes the rest of that epoch; here it does not.)
+//! - duplicates are removed, so a bag may hold fewer ids than asked for (but a Gaussian's
+//!   duplicates are removed before truncation to integers, so that equal ids can remain);
+//! - a trace (`--data-generation=synthetic`) begins anew with every bag ([`TraceRestart::Bag`]),
+//!   and ids beyond the table are taken modulo its rows after duplicates have been removed, so that
+//!   equal ids can remain;
+//! - the generator goes back to the seed at the first batch: every epoch and the test set hold the
+//!   same data. (In the original one generator serves both loaders, so a test in mid-epoch changes
+//!   the rest of that epoch; here it does not.)
 
 use super::super::{
     Batch, Column, DataError, Dataset, Facts, Schema, Source,
@@ -22,14 +24,20 @@ use crate::{
 };
 use std::{path::PathBuf, sync::Arc};
 
-/// Opens the data set; evaluation sees the training data. `batch_size` is the training batch: the unit of drawing.
+/// Opens the data set; evaluation sees the training data. `batch_size` is the training batch: the
+/// unit of drawing.
 ///
 /// [`Dataset::numpy`] is the generator as the model's initialiser finds it: at the seed, or, with
 /// [`Quirk::FbDebugDataFirst`] or [`Quirk::FbTargetsLast`], after all data has been drawn once.
 ///
 /// # Errors
-/// If a size is 0, a Gaussian's range does not lie within every table, or the file of a trace cannot be read or is malformed.
-pub fn open(config: &NumpyRandomConfig, quirks: &[Quirk], batch_size: usize) -> Result<Dataset, DataError> {
+/// If a size is 0, a Gaussian's range does not lie within every table, or the file of a trace
+/// cannot be read or is malformed.
+pub fn open(
+    config: &NumpyRandomConfig,
+    quirks: &[Quirk],
+    batch_size: usize,
+) -> Result<Dataset, DataError> {
     check(config, batch_size)?;
     let targets_last = quirks.contains(&Quirk::FbTargetsLast);
     let traces = traces(config)?;
@@ -48,7 +56,13 @@ pub fn open(config: &NumpyRandomConfig, quirks: &[Quirk], batch_size: usize) -> 
     generator.reset();
     let schema = schema(config);
     let source = || Box::new(NumpyRandom { schema: schema.clone(), generator: generator.clone() });
-    Ok(Dataset { train: source(), eval: source(), test: None, facts: Facts { notes, ..Facts::default() }, numpy: Some(numpy) })
+    Ok(Dataset {
+        train: source(),
+        eval: source(),
+        test: None,
+        facts: Facts { notes, ..Facts::default() },
+        numpy: Some(numpy),
+    })
 }
 
 /// The columns, before anything is drawn.
@@ -58,7 +72,11 @@ pub fn schema(config: &NumpyRandomConfig) -> Schema {
         (RandomIds::Gaussian { .. } | RandomIds::Trace { .. }, true) => config.indices_per_lookup,
         _ => config.indices_per_lookup.min(rows),
     };
-    let column = |(k, &rows): (usize, &usize)| Column { name: format!("{k}"), rows, max_hotness: hotness(rows).max(1) };
+    let column = |(k, &rows): (usize, &usize)| Column {
+        name: format!("{k}"),
+        rows,
+        max_hotness: hotness(rows).max(1),
+    };
     Schema { dense: config.dense, tables: config.tables.iter().enumerate().map(column).collect() }
 }
 
@@ -74,7 +92,10 @@ fn check(config: &NumpyRandomConfig, batch_size: usize) -> Result<(), DataError>
         if let RandomIds::Gaussian { min, max, .. } = config.distribution
             && !(0.0 <= min && min <= max && max <= (rows - 1) as f64)
         {
-            return invalid(format!("ids between {min} and {max} do not fit table {k}; its rows are 0 to {}", rows - 1));
+            return invalid(format!(
+                "ids between {min} and {max} do not fit table {k}; its rows are 0 to {}",
+                rows - 1
+            ));
         }
     }
     if let RandomIds::Gaussian { sigma, mu, .. } = config.distribution
@@ -87,7 +108,9 @@ fn check(config: &NumpyRandomConfig, batch_size: usize) -> Result<(), DataError>
 
 /// The stream of each table; none if ids are not drawn from traces.
 fn traces(config: &NumpyRandomConfig) -> Result<Vec<LruTrace>, DataError> {
-    let RandomIds::Trace { files, padding, .. } = &config.distribution else { return Ok(Vec::new()) };
+    let RandomIds::Trace { files, padding, .. } = &config.distribution else {
+        return Ok(Vec::new());
+    };
     let read = |path: &PathBuf| Ok(LruTrace::new(Arc::new(AccessPattern::read(path)?), *padding));
     let mut traces = files.iter().map(read).collect::<Result<Vec<_>, DataError>>()?;
     if let [all] = &traces[..] {
@@ -99,8 +122,11 @@ fn traces(config: &NumpyRandomConfig) -> Result<Vec<LruTrace>, DataError> {
 /// Which tables a trace's ids do not fit.
 fn beyond(config: &NumpyRandomConfig, traces: &[LruTrace]) -> Vec<String> {
     let note = |(k, (trace, &rows)): (usize, (&LruTrace, &usize))| {
-        let largest = trace.pattern().ids.iter().copied().max().filter(|&id| id as usize >= rows)?;
-        Some(format!("table {k}: the trace holds ids up to {largest}; all are taken modulo the table's {rows} rows"))
+        let largest =
+            trace.pattern().ids.iter().copied().max().filter(|&id| id as usize >= rows)?;
+        Some(format!(
+            "table {k}: the trace holds ids up to {largest}; all are taken modulo the table's {rows} rows"
+        ))
     };
     traces.iter().zip(&config.tables).enumerate().filter_map(note).collect()
 }
@@ -120,14 +146,22 @@ impl Source for NumpyRandom {
         Some(self.generator.config.samples)
     }
 
-    fn fill(&mut self, _epoch: u64, start: u64, n: usize, batch: &mut Batch) -> Result<(), DataError> {
+    fn fill(
+        &mut self,
+        _epoch: u64,
+        start: u64,
+        n: usize,
+        batch: &mut Batch,
+    ) -> Result<(), DataError> {
         batch.clear();
         batch.len = n;
         let unit = self.generator.batch_size as u64;
         for i in start..start + n as u64 {
             self.generator.seek(i / unit);
             let (from, s) = (&self.generator.batch, (i % unit) as usize);
-            batch.dense.extend_from_slice(&from.dense[s * self.schema.dense..][..self.schema.dense]);
+            batch
+                .dense
+                .extend_from_slice(&from.dense[s * self.schema.dense..][..self.schema.dense]);
             for (to, from) in batch.bags.iter_mut().zip(&from.bags) {
                 to.push(from.bag(s).iter().copied());
             }
@@ -157,10 +191,26 @@ struct Generator {
 }
 
 impl Generator {
-    fn new(config: NumpyRandomConfig, traces: Vec<LruTrace>, batch_size: usize, targets_last: bool) -> Self {
+    fn new(
+        config: NumpyRandomConfig,
+        traces: Vec<LruTrace>,
+        batch_size: usize,
+        targets_last: bool,
+    ) -> Self {
         let batch = Batch::with_capacity(&schema(&config), batch_size);
-        let (state, draws) = (RandomState::new(config.seed), Vec::with_capacity(config.indices_per_lookup));
-        Generator { config, batch_size, state, targets: None, targets_last, next: 0, batch, draws, traces }
+        let (state, draws) =
+            (RandomState::new(config.seed), Vec::with_capacity(config.indices_per_lookup));
+        Generator {
+            config,
+            batch_size,
+            state,
+            targets: None,
+            targets_last,
+            next: 0,
+            batch,
+            draws,
+            traces,
+        }
     }
 
     fn batches(&self) -> u64 {
@@ -192,7 +242,8 @@ impl Generator {
         b.clear();
         b.len = n;
         b.dense.extend((0..n * self.config.dense).map(|_| state.random_sample() as f32));
-        let restart = matches!(self.config.distribution, RandomIds::Trace { restart: TraceRestart::Bag, .. });
+        let restart =
+            matches!(self.config.distribution, RandomIds::Trace { restart: TraceRestart::Bag, .. });
         for (k, (bags, &rows)) in b.bags.iter_mut().zip(&self.config.tables).enumerate() {
             for _ in 0..n {
                 let size = bag_size(&self.config, rows, state);
@@ -202,9 +253,13 @@ impl Generator {
                         if restart {
                             trace.restart();
                         }
-                        self.draws.extend((0..size).map(|_| f64::from(trace.next(state.random_sample()))));
+                        self.draws.extend(
+                            (0..size).map(|_| f64::from(trace.next(state.random_sample()))),
+                        );
                     }
-                    None => self.draws.extend((0..size).map(|_| draw(&self.config.distribution, rows, state))),
+                    None => self
+                        .draws
+                        .extend((0..size).map(|_| draw(&self.config.distribution, rows, state))),
                 }
                 bags.push(distinct(&mut self.draws, rows));
             }
@@ -220,15 +275,23 @@ impl Generator {
 /// How many ids to draw for one sample of a table.
 fn bag_size(config: &NumpyRandomConfig, rows: usize, state: &mut RandomState) -> usize {
     let k = config.indices_per_lookup;
-    if config.fixed_indices { k } else { (state.random_sample() * k.min(rows) as f64).max(1.0).round_ties_even() as usize }
+    if config.fixed_indices {
+        k
+    } else {
+        (state.random_sample() * k.min(rows) as f64).max(1.0).round_ties_even() as usize
+    }
 }
 
 /// Draws an id for a table of `rows`, not yet truncated to an integer.
 fn draw(distribution: &RandomIds, rows: usize, state: &mut RandomState) -> f64 {
     match *distribution {
-        RandomIds::Gaussian { mu, sigma, min, max } => state.normal(mu.unwrap_or((max + min) / 2.0), sigma).clamp(min, max),
+        RandomIds::Gaussian { mu, sigma, min, max } => {
+            state.normal(mu.unwrap_or((max + min) / 2.0), sigma).clamp(min, max)
+        }
         // Traces have a stream of their own.
-        RandomIds::Uniform | RandomIds::Trace { .. } => (state.random_sample() * (rows - 1) as f64).round_ties_even(),
+        RandomIds::Uniform | RandomIds::Trace { .. } => {
+            (state.random_sample() * (rows - 1) as f64).round_ties_even()
+        }
     }
 }
 

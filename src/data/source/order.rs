@@ -17,14 +17,23 @@ impl Order {
         Order::grouped(seed, &[n])
     }
 
-    /// Orders of groups of so many things, which stay in order themselves, each shuffled. There are fewer than 2^32 things.
+    /// Orders of groups of so many things, which stay in order themselves, each shuffled. There are
+    /// fewer than 2^32 things.
     pub fn grouped(seed: u64, groups: &[u32]) -> Self {
-        let ends: Vec<usize> =
-            groups.iter().scan(0, |end, &n| Some(std::mem::replace(end, *end + n as usize) + n as usize)).collect();
-        Order { seed, epoch: None, things: (0..ends.last().map_or(0, |&end| end as u32)).collect(), ends }
+        let ends: Vec<usize> = groups
+            .iter()
+            .scan(0, |end, &n| Some(std::mem::replace(end, *end + n as usize) + n as usize))
+            .collect();
+        Order {
+            seed,
+            epoch: None,
+            things: (0..ends.last().map_or(0, |&end| end as u32)).collect(),
+            ends,
+        }
     }
 
-    /// Fisher and Yates' shuffle of each group; swap `i` is drawn from position `i` of the epoch's stream.
+    /// Fisher and Yates' shuffle of each group; swap `i` is drawn from position `i` of the epoch's
+    /// stream.
     pub fn of_epoch(&mut self, epoch: u64) -> &[u32] {
         if self.epoch != Some(epoch) {
             self.epoch = Some(epoch);

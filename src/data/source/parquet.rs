@@ -1,8 +1,8 @@
 //! Parquet files, read row group by row group: OneFlow's, FuxiCTR's, one's own.
 //!
-//! Row groups of all files may be dealt in a new order every epoch, as Petastorm does (`shuffle_row_groups`, OneFlow's reader);
-//! the rows of one stay together and in order. One file is open at a time, since a data set may have more files than a process
-//! may open.
+//! Row groups of all files may be dealt in a new order every epoch, as Petastorm does
+//! (`shuffle_row_groups`, OneFlow's reader); the rows of one stay together and in order. One file
+//! is open at a time, since a data set may have more files than a process may open.
 
 use super::{
     super::{
@@ -26,12 +26,17 @@ mod files;
 /// More threads than this wait for each other more than they read.
 const MOST_THREADS: usize = 8;
 
-/// Opens the files, to be read by as many as `threads` threads. Where the sizes of the tables are not given, they are taken from
-/// the statistics of the files, or where those are missing, all rows are read once.
+/// Opens the files, to be read by as many as `threads` threads. Where the sizes of the tables are
+/// not given, they are taken from the statistics of the files, or where those are missing, all rows
+/// are read once.
 ///
 /// # Errors
 /// If a file cannot be read, lacks a column or has one of another type, or a split has no rows.
-pub fn open(config: &ParquetConfig, train: &TrainSection, threads: usize) -> Result<Dataset, DataError> {
+pub fn open(
+    config: &ParquetConfig,
+    train: &TrainSection,
+    threads: usize,
+) -> Result<Dataset, DataError> {
     let mut columns = Columns {
         label: config.label.clone(),
         dense: config.dense.clone(),
@@ -47,8 +52,11 @@ pub fn open(config: &ParquetConfig, train: &TrainSection, threads: usize) -> Res
             splits.push(Files::open(paths, &mut columns, config.id_stride, &mut layout)?);
         }
     }
-    let Some(layout) = layout else { return Err(DataError::Invalid("data.train names no file".into())) };
-    let mut notes = vec![format!("train: {} samples, eval: {} samples", splits[0].len(), splits[1].len())];
+    let Some(layout) = layout else {
+        return Err(DataError::Invalid("data.train names no file".into()));
+    };
+    let mut notes =
+        vec![format!("train: {} samples, eval: {} samples", splits[0].len(), splits[1].len())];
     let (rows, hotness) = sizes(config, &layout, &splits, &mut notes)?;
     let schema = schema(&layout, &rows, &hotness);
     let mut splits = splits.into_iter();
@@ -60,7 +68,9 @@ pub fn open(config: &ParquetConfig, train: &TrainSection, threads: usize) -> Res
         };
         Ok(Some(Box::new(Parquet {
             schema: schema.clone(),
-            outs: std::iter::repeat_with(Out::default).take(1 + layout.dense.len() + layout.ids.len()).collect(),
+            outs: std::iter::repeat_with(Out::default)
+                .take(1 + layout.dense.len() + layout.ids.len())
+                .collect(),
             encode: Encode {
                 layout: layout.clone(),
                 dense: Dense::new(config.dense_transform).ok_or_else(untransformed)?,
@@ -91,7 +101,11 @@ pub fn open(config: &ParquetConfig, train: &TrainSection, threads: usize) -> Res
 }
 
 fn schema(layout: &Layout, rows: &[usize], hotness: &[usize]) -> Schema {
-    let column = |k: usize| Column { name: layout.ids[k].name.clone(), rows: rows[k], max_hotness: hotness[k] };
+    let column = |k: usize| Column {
+        name: layout.ids[k].name.clone(),
+        rows: rows[k],
+        max_hotness: hotness[k],
+    };
     Schema { dense: layout.dense.len(), tables: (0..rows.len()).map(column).collect() }
 }
 
@@ -128,7 +142,10 @@ fn sizes(
         notes.push("rows of the tables by the largest ids in the files".into());
     }
     let rows = || found.largest.iter().map(|&id| id as usize + 1).collect();
-    Ok((config.tables.clone().unwrap_or_else(rows), config.hotness.clone().unwrap_or(found.hotness)))
+    Ok((
+        config.tables.clone().unwrap_or_else(rows),
+        config.hotness.clone().unwrap_or(found.hotness),
+    ))
 }
 
 /// One split.
@@ -157,7 +174,13 @@ impl Source for Parquet {
         Some(self.files.len())
     }
 
-    fn fill(&mut self, epoch: u64, start: u64, n: usize, batch: &mut Batch) -> Result<(), DataError> {
+    fn fill(
+        &mut self,
+        epoch: u64,
+        start: u64,
+        n: usize,
+        batch: &mut Batch,
+    ) -> Result<(), DataError> {
         batch.clear();
         self.lay_out(epoch);
         let (mut at, end) = (start, start + n as u64);
@@ -190,28 +213,47 @@ impl Parquet {
         }
     }
 
-    /// Appends `n` rows of row group `g` from row `first` of its file on. What is missing counts as 0.
-    fn append(&mut self, g: usize, first: u64, n: usize, batch: &mut Batch) -> Result<(), DataError> {
+    /// Appends `n` rows of row group `g` from row `first` of its file on. What is missing counts as
+    /// 0.
+    fn append(
+        &mut self,
+        g: usize,
+        first: u64,
+        n: usize,
+        batch: &mut Batch,
+    ) -> Result<(), DataError> {
         let pool = self.pool.get_or_insert_with(|| Pool::new(self.threads.min(MOST_THREADS)));
         let (table, group) = self.files.enter(g)?;
         let (encode, dense) = (&self.encode, self.encode.layout.dense.len());
         // Each column's part of the batch goes to the thread that reads the column.
         let (labels, rest) = self.outs.split_at_mut(1);
         labels[0].values.append(&mut batch.labels);
-        rest[dense..].iter_mut().zip(&mut batch.bags).for_each(|(out, bags)| std::mem::swap(&mut out.bags, bags));
-        let done = table.each_column(group, first, n, pool, &mut self.outs, |k, part, out| match k.checked_sub(1) {
+        rest[dense..]
+            .iter_mut()
+            .zip(&mut batch.bags)
+            .for_each(|(out, bags)| std::mem::swap(&mut out.bags, bags));
+        let done = table.each_column(group, first, n, pool, &mut self.outs, |k, part, out| match k
+            .checked_sub(1)
+        {
             None => part.labels(&mut out.numbers, &mut out.values),
             Some(k) if k < dense => encode.dense(k, &part, n, out),
             Some(k) => encode.ids(k - dense, &part, n, out),
         });
         let (labels, rest) = self.outs.split_at_mut(1);
         batch.labels.append(&mut labels[0].values);
-        rest[dense..].iter_mut().zip(&mut batch.bags).for_each(|(out, bags)| std::mem::swap(&mut out.bags, bags));
+        rest[dense..]
+            .iter_mut()
+            .zip(&mut batch.bags)
+            .for_each(|(out, bags)| std::mem::swap(&mut out.bags, bags));
         done?;
         let start = batch.dense.len();
         batch.dense.resize(start + n * dense, 0.0);
         for (k, out) in rest[..dense].iter().enumerate() {
-            batch.dense[start + k..].iter_mut().step_by(dense).zip(&out.values).for_each(|(to, &x)| *to = x);
+            batch.dense[start + k..]
+                .iter_mut()
+                .step_by(dense)
+                .zip(&out.values)
+                .for_each(|(to, &x)| *to = x);
         }
         batch.len += n;
         Ok(())
@@ -247,7 +289,8 @@ impl Encode {
         for (i, &x) in out.numbers.iter().enumerate() {
             out.values.push(self.dense.apply(x).ok_or_else(|| {
                 let name = &self.layout.dense[k];
-                part.place(i).error(format!("column {name} is {x}; must be {}", self.dense.domain()))
+                part.place(i)
+                    .error(format!("column {name} is {x}; must be {}", self.dense.domain()))
             })?);
         }
         Ok(())
@@ -267,7 +310,10 @@ impl Encode {
                 let bag = from.bag(i);
                 if bag.len() > self.hotness[k] {
                     let (ids, most) = (bag.len(), self.hotness[k]);
-                    let what = format!("column {} holds {ids} ids; must be at most {most} (data.hotness)", column.name);
+                    let what = format!(
+                        "column {} holds {ids} ids; must be at most {most} (data.hotness)",
+                        column.name
+                    );
                     return Err(part.place(i).error(what));
                 }
                 let missing = bag.is_empty() && column.hotness == Hotness::One;
@@ -276,9 +322,14 @@ impl Encode {
         }
         if let Err(at) = self.ids.wide_rows(k, &mut to.indices[start..]) {
             // Which row the id at this place belongs to: as many bags have ended before it.
-            let i = to.offsets[to.offsets.len() - n..].partition_point(|&end| end as usize <= start + at);
+            let i = to.offsets[to.offsets.len() - n..]
+                .partition_point(|&end| end as usize <= start + at);
             let id = to.indices[start + at];
-            return Err(part.place(i).error(format!("column {} {}", column.name, self.ids.beyond(k, id))));
+            return Err(part.place(i).error(format!(
+                "column {} {}",
+                column.name,
+                self.ids.beyond(k, id)
+            )));
         }
         Ok(())
     }

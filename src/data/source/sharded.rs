@@ -1,8 +1,9 @@
 //! The part of a source that one of several processes trains on.
 //!
-//! Step t of `of` processes with batches of B samples is what step t of one process with batches of `of * B` would be: the k-th
-//! process takes the k-th part of each such batch. What is left at the end of an epoch is dealt out as evenly as it goes, so that
-//! numbers of steps differ by one at most, and only where fewer samples are left than there are processes.
+//! Step t of `of` processes with batches of B samples is what step t of one process with batches of
+//! `of * B` would be: the k-th process takes the k-th part of each such batch. What is left at the
+//! end of an epoch is dealt out as evenly as it goes, so that numbers of steps differ by one at
+//! most, and only where fewer samples are left than there are processes.
 
 use super::super::{Batch, DataError, Schema, Source};
 
@@ -20,15 +21,25 @@ pub(super) struct Sharded {
 impl Sharded {
     /// Part `shard` (from 0) of `of`.
     pub fn new(inner: Box<dyn Source>, batch: usize, shard: usize, of: usize) -> Self {
-        Sharded { part: Batch::with_capacity(inner.schema(), 0), inner, batch: batch as u64, shard: shard as u64, of: of as u64 }
+        Sharded {
+            part: Batch::with_capacity(inner.schema(), 0),
+            inner,
+            batch: batch as u64,
+            shard: shard as u64,
+            of: of as u64,
+        }
     }
 
-    /// Where the inner source has position `at`, and how many samples follow there that are this process's.
+    /// Where the inner source has position `at`, and how many samples follow there that are this
+    /// process's.
     fn find(&self, at: u64) -> (u64, u64) {
         let whole = self.inner.len().map_or(u64::MAX, |n| n / (self.batch * self.of));
         let (step, within) = (at / self.batch, at % self.batch);
         if step < whole {
-            return (step * self.batch * self.of + self.shard * self.batch + within, self.batch - within);
+            return (
+                step * self.batch * self.of + self.shard * self.batch + within,
+                self.batch - within,
+            );
         }
         let start = whole * self.batch * self.of;
         let (first, n) = self.rest(self.inner.len().unwrap_or(0) - start);
@@ -55,7 +66,13 @@ impl Source for Sharded {
         })
     }
 
-    fn fill(&mut self, epoch: u64, start: u64, n: usize, batch: &mut Batch) -> Result<(), DataError> {
+    fn fill(
+        &mut self,
+        epoch: u64,
+        start: u64,
+        n: usize,
+        batch: &mut Batch,
+    ) -> Result<(), DataError> {
         let (from, follow) = self.find(start);
         if n as u64 <= follow {
             return self.inner.fill(epoch, from, n, batch);
@@ -86,8 +103,8 @@ mod tests {
     }
 
     proptest! {
-        /// Parts together are the whole, each sample once; their t-th batches are the whole's t-th batch of as many times the
-        /// size.
+        /// Parts together are the whole, each sample once; their t-th batches are the whole's t-th
+        /// batch of as many times the size.
         #[test]
         fn parts_are_the_whole(n in 0u64..200, batch in 1usize..12, of in 1usize..6, asks in prop::collection::vec((0u64..200, 0usize..60), 0..6)) {
             let mut steps: Vec<Vec<u32>> = Vec::new();

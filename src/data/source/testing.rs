@@ -2,7 +2,8 @@
 
 use super::super::{Batch, Column, DataError, Schema, Source};
 
-/// Sample i: label i % 2, one dense value i, id i in the first table and i % 4 times i in the second.
+/// Sample i: label i % 2, one dense value i, id i in the first table and i % 4 times i in the
+/// second.
 pub struct Numbered {
     schema: Schema,
     len: Option<u64>,
@@ -10,8 +11,12 @@ pub struct Numbered {
 
 impl Numbered {
     pub fn new(len: u64) -> Self {
-        let column = |name: &str, max_hotness| Column { name: name.into(), rows: 1 << 20, max_hotness };
-        Numbered { schema: Schema { dense: 1, tables: vec![column("a", 1), column("b", 3)] }, len: Some(len) }
+        let column =
+            |name: &str, max_hotness| Column { name: name.into(), rows: 1 << 20, max_hotness };
+        Numbered {
+            schema: Schema { dense: 1, tables: vec![column("a", 1), column("b", 3)] },
+            len: Some(len),
+        }
     }
 
     pub fn endless() -> Self {
@@ -20,7 +25,10 @@ impl Numbered {
 
     /// The numbers of the samples of a batch, whose columns must agree.
     pub fn check(batch: &Batch) -> Vec<u32> {
-        assert_eq!((batch.labels.len(), batch.dense.len(), batch.bags.len()), (batch.len, batch.len, 2));
+        assert_eq!(
+            (batch.labels.len(), batch.dense.len(), batch.bags.len()),
+            (batch.len, batch.len, 2)
+        );
         let number = |i: usize| {
             let x = batch.bags[0].bag(i)[0];
             assert_eq!((batch.labels[i], batch.dense[i]), ((x % 2) as f32, x as f32));

@@ -1,4 +1,5 @@
-//! DeepFM (Guo et al. 2017): a linear part, a factorisation machine and a DNN over the same field vectors, added up.
+//! DeepFM (Guo et al. 2017): a linear part, a factorisation machine and a DNN over the same field
+//! vectors, added up.
 
 use super::{layers, layers::Mode, lookup::Lookup};
 use crate::{
@@ -16,11 +17,20 @@ pub(super) struct DeepFm {
 
 impl DeepFm {
     pub fn new(spec: &DeepFmSpec) -> Self {
-        DeepFm { dnn: 2 * spec.tables.len() + if spec.dense > 0 { 2 } else { 0 }, spec: spec.clone() }
+        DeepFm {
+            dnn: 2 * spec.tables.len() + if spec.dense > 0 { 2 } else { 0 },
+            spec: spec.clone(),
+        }
     }
 
     /// Logits `[B]`.
-    pub fn forward(&self, values: &[Tensor], batch: &Batch, lookups: &[Lookup], mode: &mut Mode) -> Result<Tensor> {
+    pub fn forward(
+        &self,
+        values: &[Tensor],
+        batch: &Batch,
+        lookups: &[Lookup],
+        mode: &mut Mode,
+    ) -> Result<Tensor> {
         let (tables, columns) = (self.spec.tables.len(), self.spec.dense);
         let mut fields = Vec::with_capacity(self.spec.fields());
         let mut linear = Vec::with_capacity(tables + 1);
@@ -28,7 +38,11 @@ impl DeepFm {
             let x = layers::dense_input(batch, columns, values[0].device())?;
             for i in 0..columns {
                 // The column's value times the field's vector: an outer product.
-                fields.push(x.narrow(1, i, 1)?.contiguous()?.matmul(&values[2 * tables].narrow(0, i, 1)?)?);
+                fields.push(
+                    x.narrow(1, i, 1)?
+                        .contiguous()?
+                        .matmul(&values[2 * tables].narrow(0, i, 1)?)?,
+                );
             }
             linear.push(x.matmul(&values[2 * tables + 1])?);
         }
@@ -42,13 +56,19 @@ impl DeepFm {
         ((sum(&linear)? + fm)? + deep)?.flatten_all()
     }
 
-    /// `[B, fields * dim]` to `[B, 1]`: hidden layers of linear, batch normalisation, ReLU, dropout, then one to a single output.
+    /// `[B, fields * dim]` to `[B, 1]`: hidden layers of linear, batch normalisation, ReLU,
+    /// dropout, then one to a single output.
     fn dnn(&self, mut x: Tensor, values: &[Tensor], mode: &mut Mode) -> Result<Tensor> {
         let mut at = self.dnn;
         for layer in 0..self.spec.hidden.len() {
             let (weight, bias) = (&values[at], &values[at + 1]);
             x = if self.spec.batch_norm {
-                layers::batch_norm_relu(&layers::linear(&x, weight, bias)?, &values[at + 2..at + 6], at + 2, mode)?
+                layers::batch_norm_relu(
+                    &layers::linear(&x, weight, bias)?,
+                    &values[at + 2..at + 6],
+                    at + 2,
+                    mode,
+                )?
             } else {
                 layers::linear_relu(&x, weight, bias)?
             };

@@ -22,7 +22,9 @@ impl Dlrm {
         let tables = spec.tables.len() * if weighted(spec.pooling) { 2 } else { 1 };
         let n = spec.features() as u32;
         let pairs: Vec<u32> = match spec.interaction {
-            Interaction::Dot { itself, .. } => (0..n).flat_map(|i| (0..i + u32::from(itself)).map(move |j| i * n + j)).collect(),
+            Interaction::Dot { itself, .. } => {
+                (0..n).flat_map(|i| (0..i + u32::from(itself)).map(move |j| i * n + j)).collect()
+            }
             Interaction::Cat => vec![],
         };
         let len = pairs.len();

@@ -3,8 +3,9 @@
 use crate::{data::Batch, random::philox::Philox};
 use candle_core::{DType, Device, Result, Tensor};
 
-/// Subtracted from biases before a ReLU. candle's ReLU passes the gradient on at exactly 0, where torch (and the fused engine)
-/// stops it; the case is real, since an all-zero input with a zero bias lands there. Next to any other number this one vanishes.
+/// Subtracted from biases before a ReLU. candle's ReLU passes the gradient on at exactly 0, where
+/// torch (and the fused engine) stops it; the case is real, since an all-zero input with a zero
+/// bias lands there. Next to any other number this one vanishes.
 pub(super) const BELOW_ZERO: f64 = -2e-38;
 
 /// Added to the variance in batch normalisation (torch's default).
@@ -34,8 +35,8 @@ impl Mode {
     }
 }
 
-/// Repeats `row` `[1, m]` for `batch` samples. A product with ones rather than a broadcast: its gradient, a sum over the batch,
-/// is then a product too.
+/// Repeats `row` `[1, m]` for `batch` samples. A product with ones rather than a broadcast: its
+/// gradient, a sum over the batch, is then a product too.
 fn over_batch(row: &Tensor, batch: usize) -> Result<Tensor> {
     Tensor::ones((batch, 1), DType::F32, row.device())?.matmul(row)
 }
@@ -69,10 +70,15 @@ pub(super) fn mlp(mut x: Tensor, values: &[Tensor], relu_last: bool) -> Result<T
 
 /// Batch normalisation over `x` `[B, m]` (Ioffe & Szegedy 2015) with a ReLU behind it.
 ///
-/// `values` are scale, shift, running mean and running variance, whose first has parameter number `first`. Training normalises by
-/// the batch's mean and biased variance and moves the running ones by a tenth, the variance unbiased, as `torch.nn.BatchNorm1d`
-/// does.
-pub(super) fn batch_norm_relu(x: &Tensor, values: &[Tensor], first: usize, mode: &mut Mode) -> Result<Tensor> {
+/// `values` are scale, shift, running mean and running variance, whose first has parameter number
+/// `first`. Training normalises by the batch's mean and biased variance and moves the running ones
+/// by a tenth, the variance unbiased, as `torch.nn.BatchNorm1d` does.
+pub(super) fn batch_norm_relu(
+    x: &Tensor,
+    values: &[Tensor],
+    first: usize,
+    mode: &mut Mode,
+) -> Result<Tensor> {
     let batch = x.dim(0)?;
     let row = |t: &Tensor| t.reshape((1, t.elem_count()));
     let (scale, shift) = (row(&values[0])?, row(&values[1].affine(1.0, BELOW_ZERO)?)?);
@@ -94,9 +100,9 @@ pub(super) fn batch_norm_relu(x: &Tensor, values: &[Tensor], first: usize, mode:
     ((centred * over_batch(&factor, batch)?)? + over_batch(&shift, batch)?)?.relu()
 }
 
-/// Dropout of layer number `layer` on `x` `[B, m]`: zero with probability `p`, the rest times `1 / (1 - p)`. The mask is a pure
-/// function of seed, step, layer and element (see [`Philox::dropout`]): an element is dropped if its uniform number in [0, 1) is
-/// below `p`.
+/// Dropout of layer number `layer` on `x` `[B, m]`: zero with probability `p`, the rest times `1 /
+/// (1 - p)`. The mask is a pure function of seed, step, layer and element (see
+/// [`Philox::dropout`]): an element is dropped if its uniform number in [0, 1) is below `p`.
 pub(super) fn dropout(x: Tensor, p: f32, layer: u16, mode: &Mode) -> Result<Tensor> {
     let Some((seed, step)) = mode.training.filter(|_| p > 0.0) else { return Ok(x) };
     let mut mask = vec![0f32; x.elem_count()];

@@ -1,8 +1,9 @@
 //! Embedding bags: which rows of a table a batch reads, and how they are pooled.
 //!
-//! candle's gradient of `index_select` is a tensor of the table's full size, which at millions of rows costs far more than the
-//! model itself. Where untouched rows need no gradient, the distinct rows of the batch are therefore copied into a leaf of their
-//! own `[U, d]`; the ids are then positions in that leaf, and the gradient has `U` rows, duplicates summed.
+//! candle's gradient of `index_select` is a tensor of the table's full size, which at millions of
+//! rows costs far more than the model itself. Where untouched rows need no gradient, the distinct
+//! rows of the batch are therefore copied into a leaf of their own `[U, d]`; the ids are then
+//! positions in that leaf, and the gradient has `U` rows, duplicates summed.
 
 use crate::{data::Bags, model::Pooling};
 use candle_core::{DType, Device, Result, Tensor};
@@ -22,9 +23,14 @@ pub(super) struct Lookup {
 }
 
 impl Lookup {
-    /// Looks at `bags`, whose ids are below `rows`. With `slots` (scratch that is all zero between calls) the leaf holds only the
-    /// distinct rows, otherwise it is the whole table.
-    pub fn new(bags: &Bags, rows: usize, slots: Option<&mut Vec<u32>>, device: &Device) -> Result<Self> {
+    /// Looks at `bags`, whose ids are below `rows`. With `slots` (scratch that is all zero between
+    /// calls) the leaf holds only the distinct rows, otherwise it is the whole table.
+    pub fn new(
+        bags: &Bags,
+        rows: usize,
+        slots: Option<&mut Vec<u32>>,
+        device: &Device,
+    ) -> Result<Self> {
         let batch = bags.offsets.len() - 1;
         let n = bags.indices.len();
         let sizes = || bags.offsets.windows(2).map(|w| w[1] - w[0]);
@@ -32,7 +38,8 @@ impl Lookup {
             rows: None,
             ids: None,
             samples: None,
-            shares: Tensor::from_iter(sizes().map(|s| 1.0 / s.max(1) as f32), device)?.reshape((batch, 1))?,
+            shares: Tensor::from_iter(sizes().map(|s| 1.0 / s.max(1) as f32), device)?
+                .reshape((batch, 1))?,
             batch,
             device: device.clone(),
         };
@@ -45,14 +52,21 @@ impl Lookup {
             lookup.ids = Some(Tensor::from_slice(&bags.indices, n, device)?);
         }
         if !bags.is_one_hot() {
-            let samples = sizes().enumerate().flat_map(|(b, size)| std::iter::repeat_n(b as u32, size as usize));
+            let samples = sizes()
+                .enumerate()
+                .flat_map(|(b, size)| std::iter::repeat_n(b as u32, size as usize));
             lookup.samples = Some(Tensor::from_vec(samples.collect::<Vec<_>>(), n, device)?);
         }
         Ok(lookup)
     }
 
     /// Pools rows of `leaf` `[U, d]` into `[B, d]`; `weights` `[U, 1]` for the weighted kinds.
-    pub fn pool(&self, leaf: &Tensor, weights: Option<&Tensor>, pooling: Pooling) -> Result<Tensor> {
+    pub fn pool(
+        &self,
+        leaf: &Tensor,
+        weights: Option<&Tensor>,
+        pooling: Pooling,
+    ) -> Result<Tensor> {
         let zeros = || Tensor::zeros((self.batch, leaf.dim(1)?), DType::F32, &self.device);
         let Some(ids) = &self.ids else { return zeros() };
         let mut picked = leaf.index_select(ids, 0)?;

@@ -1,5 +1,5 @@
-//! Losses over logits, in forms whose values and gradients are finite at any logit. (candle's own binary cross entropy gives NaN
-//! at +-200, and so does the gradient of `1 / (1 + exp(-z))`.)
+//! Losses over logits, in forms whose values and gradients are finite at any logit. (candle's own
+//! binary cross entropy gives NaN at +-200, and so does the gradient of `1 / (1 + exp(-z))`.)
 
 use super::{
     super::{LossKind, LossSpec},
@@ -27,9 +27,9 @@ pub(super) fn mean_loss(spec: &LossSpec, logits: &Tensor, labels: &Tensor) -> Re
     }
 }
 
-/// `-(y ln p + (1 - y) ln(1 - p))` as `max(z, 0) (1 - y) + max(-z, 0) y + ln(1 + exp(-|z|))`. Of the three terms' gradients at
-/// most two are not zero for a label of 0 or 1, and these never cancel: a confident prediction keeps all digits of its small
-/// gradient.
+/// `-(y ln p + (1 - y) ln(1 - p))` as `max(z, 0) (1 - y) + max(-z, 0) y + ln(1 + exp(-|z|))`. Of
+/// the three terms' gradients at most two are not zero for a label of 0 or 1, and these never
+/// cancel: a confident prediction keeps all digits of its small gradient.
 fn bce(z: &Tensor, y: &Tensor) -> Result<Tensor> {
     let tail = (z.abs()?.neg()?.exp()? + 1.0)?.log()?;
     let above = (z.relu()? * y.affine(-1.0, 1.0)?)?;
@@ -65,7 +65,10 @@ mod tests {
     fn far_logits_give_finite_losses_and_gradients() {
         let points = [(200.0, 1.0), (200.0, 0.0), (-200.0, 1.0), (-200.0, 0.0), (0.0, 0.25)];
         let bce = at(LossSpec { kind: LossKind::Bce, clamp: 0.0 }, &points);
-        assert_eq!(bce, [(0.0, 0.0), (200.0, 1.0), (200.0, -1.0), (0.0, 0.0), (std::f32::consts::LN_2, 0.25)]);
+        assert_eq!(
+            bce,
+            [(0.0, 0.0), (200.0, 1.0), (200.0, -1.0), (0.0, 0.0), (std::f32::consts::LN_2, 0.25)]
+        );
         let mse = at(LossSpec { kind: LossKind::Mse, clamp: 0.0 }, &points);
         assert_eq!(mse, [(0.0, 0.0), (1.0, 0.0), (1.0, 0.0), (0.0, 0.0), (0.0625, 0.125)]);
     }
@@ -78,7 +81,8 @@ mod tests {
             let edge = if kind == LossKind::Bce { -(0.25f32.ln()) } else { 0.5625 };
             assert!((got[0].0 - edge).abs() < 1e-6 && (got[1].0 - edge).abs() < 1e-6, "{got:?}");
             assert_eq!((got[0].1, got[1].1), (0.0, 0.0));
-            let inside = if kind == LossKind::Bce { p(1.0) } else { 2.0 * p(1.0) * p(1.0) * p(-1.0) };
+            let inside =
+                if kind == LossKind::Bce { p(1.0) } else { 2.0 * p(1.0) * p(1.0) * p(-1.0) };
             assert!((got[2].1 - inside).abs() < 1e-6, "{got:?}");
         }
     }
@@ -87,6 +91,9 @@ mod tests {
     fn weights_go_by_class() {
         let spec = LossSpec { kind: LossKind::Wbce { weights: [0.5, 3.0] }, clamp: 0.0 };
         let got = at(spec, &[(0.0, 0.0), (0.0, 1.0)]);
-        assert_eq!(got, [(0.5 * std::f32::consts::LN_2, 0.25), (3.0 * std::f32::consts::LN_2, -1.5)]);
+        assert_eq!(
+            got,
+            [(0.5 * std::f32::consts::LN_2, 0.25), (3.0 * std::f32::consts::LN_2, -1.5)]
+        );
     }
 }

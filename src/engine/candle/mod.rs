@@ -1,9 +1,11 @@
-//! The models in plain candle operations with candle's autograd, f32: what a user of a community framework would write. It is
-//! the baseline row of every table and the oracle that the fused engine is tested against.
+//! The models in plain candle operations with candle's autograd, f32: what a user of a community
+//! framework would write. It is the baseline row of every table and the oracle that the fused
+//! engine is tested against.
 //!
-//! Two things are done as a user who cares for speed would do them. Sums over the batch are products with a vector of ones, since
-//! candle's reductions over any but the last dimension are slow on the CPU. And where the optimizer leaves untouched rows alone,
-//! autograd sees the rows that a batch touches instead of whole tables (see `lookup.rs`).
+//! Two things are done as a user who cares for speed would do them. Sums over the batch are
+//! products with a vector of ones, since candle's reductions over any but the last dimension are
+//! slow on the CPU. And where the optimizer leaves untouched rows alone, autograd sees the rows
+//! that a batch touches instead of whole tables (see `lookup.rs`).
 
 mod deepfm;
 mod dlrm;
@@ -50,7 +52,8 @@ enum Net {
 
 /// A forward pass and what it takes to go back.
 struct Pass {
-    /// Values of all parameters as the pass read them; for tables the touched rows unless rows are dense.
+    /// Values of all parameters as the pass read them; for tables the touched rows unless rows are
+    /// dense.
     values: Vec<Tensor>,
     lookups: Vec<Lookup>,
     loss: Tensor,
@@ -63,7 +66,11 @@ impl CandleEngine {
     ///
     /// # Errors
     /// If candle cannot make a tensor, or does not get the device.
-    pub fn new(device: backend::Device, config: &EngineConfig, init: &mut Initializer) -> Result<Self, EngineError> {
+    pub fn new(
+        device: backend::Device,
+        config: &EngineConfig,
+        init: &mut Initializer,
+    ) -> Result<Self, EngineError> {
         let device = open(device)?;
         let specs = config.model.params();
         let pool = Pool::new(config.threads);
@@ -77,7 +84,8 @@ impl CandleEngine {
             ModelSpec::Dlrm(m) => (Net::Dlrm(dlrm::Dlrm::new(m, &device)?), 0.0),
             ModelSpec::DeepFm(m) => (Net::DeepFm(deepfm::DeepFm::new(m)), m.embedding_l2),
         };
-        let dense_adam = matches!(config.optimizer.rule, OptimizerSpec::Adam { rows: AdamRows::Dense, .. });
+        let dense_adam =
+            matches!(config.optimizer.rule, OptimizerSpec::Adam { rows: AdamRows::Dense, .. });
         Ok(CandleEngine {
             optimizer: Optimizer::new(&config.optimizer, &specs, &device)?,
             config: config.clone(),
@@ -119,7 +127,13 @@ impl CandleEngine {
     }
 
     /// Logits `[B]` with parameters `values`.
-    fn logits(&self, batch: &Batch, values: &[Tensor], lookups: &[Lookup], mode: &mut Mode) -> Result<Tensor, EngineError> {
+    fn logits(
+        &self,
+        batch: &Batch,
+        values: &[Tensor],
+        lookups: &[Lookup],
+        mode: &mut Mode,
+    ) -> Result<Tensor, EngineError> {
         Ok(match &self.net {
             Net::Dlrm(net) => net.forward(values, batch, lookups)?,
             Net::DeepFm(net) => net.forward(values, batch, lookups, mode)?,
@@ -136,7 +150,9 @@ impl CandleEngine {
             values.push(match (rows, self.trained(index)) {
                 (None, true) => var.as_tensor().clone(),
                 (None, false) => var.as_detached_tensor(),
-                (Some(rows), true) => Var::from_tensor(&var.as_detached_tensor().index_select(rows, 0)?)?.into_inner(),
+                (Some(rows), true) => {
+                    Var::from_tensor(&var.as_detached_tensor().index_select(rows, 0)?)?.into_inner()
+                }
                 (Some(rows), false) => var.as_detached_tensor().index_select(rows, 0)?,
             });
         }
@@ -147,8 +163,14 @@ impl CandleEngine {
         Ok(Pass { values, lookups, loss, running: mode.into_running() })
     }
 
-    /// Takes the gradient of parameter `index` out of `grads`, regularisation included; `None` for a constant.
-    fn gradient(&self, pass: &Pass, grads: &mut GradStore, index: usize) -> Result<Option<Tensor>, EngineError> {
+    /// Takes the gradient of parameter `index` out of `grads`, regularisation included; `None` for
+    /// a constant.
+    fn gradient(
+        &self,
+        pass: &Pass,
+        grads: &mut GradStore,
+        index: usize,
+    ) -> Result<Option<Tensor>, EngineError> {
         if !self.trained(index) {
             return Ok(None);
         }
@@ -158,7 +180,9 @@ impl CandleEngine {
             None => Tensor::zeros(value.shape(), DType::F32, &self.device)?,
         };
         Ok(Some(match &self.config.model {
-            ModelSpec::DeepFm(m) if m.embedding_l2 > 0.0 && self.specs[index].kind == ParamKind::Table => {
+            ModelSpec::DeepFm(m)
+                if m.embedding_l2 > 0.0 && self.specs[index].kind == ParamKind::Table =>
+            {
                 (grad + value.detach().affine(f64::from(m.embedding_l2), 0.0)?)?
             }
             _ => grad,
@@ -193,7 +217,11 @@ impl Engine for CandleEngine {
         let pass = self.forward(batch)?;
         let loss = pass.loss.to_scalar::<f32>()?;
         if !loss.is_finite() {
-            return Err(EngineError::NotFinite { what: "the loss", value: f64::from(loss), step: self.step + 1 });
+            return Err(EngineError::NotFinite {
+                what: "the loss",
+                value: f64::from(loss),
+                step: self.step + 1,
+            });
         }
         let mut store = pass.loss.backward()?;
         let mut grads = Vec::with_capacity(self.vars.len());
@@ -227,7 +255,11 @@ impl Engine for CandleEngine {
     fn predict(&mut self, batch: &Batch, out: &mut [f32]) -> Result<(), EngineError> {
         check_batch(&self.config, batch)?;
         if out.len() < batch.len {
-            return Err(EngineError::Shape(format!("room for {} predictions, {} samples", out.len(), batch.len)));
+            return Err(EngineError::Shape(format!(
+                "room for {} predictions, {} samples",
+                out.len(),
+                batch.len
+            )));
         }
         let lookups = self.lookups(batch, true)?;
         let values: Vec<Tensor> = self.vars.iter().map(Var::as_detached_tensor).collect();
@@ -247,7 +279,8 @@ impl Engine for CandleEngine {
             };
             let rows = self.table_of(index).and_then(|k| pass.lookups[k].rows.as_ref());
             let grad = match rows {
-                Some(rows) => Tensor::zeros(spec.shape.clone(), DType::F32, &self.device)?.index_add(rows, &grad, 0)?,
+                Some(rows) => Tensor::zeros(spec.shape.clone(), DType::F32, &self.device)?
+                    .index_add(rows, &grad, 0)?,
                 None => grad,
             };
             all.push(grad.flatten_all()?.to_vec1()?);
@@ -272,14 +305,19 @@ fn open(device: backend::Device) -> Result<Device, EngineError> {
 #[cfg(not(feature = "candle-cuda"))]
 fn open(device: backend::Device) -> Result<Device, EngineError> {
     match device {
-        backend::Device::Cuda(_) => Err(EngineError::Unsupported(format!("{device}: {}", super::NO_CANDLE_CUDA))),
+        backend::Device::Cuda(_) => {
+            Err(EngineError::Unsupported(format!("{device}: {}", super::NO_CANDLE_CUDA)))
+        }
         backend::Device::Cpu | backend::Device::Auto => Ok(Device::Cpu),
     }
 }
 
 fn fits(spec: &ParamSpec, len: usize) -> Result<(), EngineError> {
     if len != spec.len() {
-        return Err(EngineError::Shape(format!("{len} values for {} of shape {:?}", spec.name, spec.shape)));
+        return Err(EngineError::Shape(format!(
+            "{len} values for {} of shape {:?}",
+            spec.name, spec.shape
+        )));
     }
     Ok(())
 }

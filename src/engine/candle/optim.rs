@@ -1,4 +1,5 @@
-//! Update rules of [`OptimizerSpec`] on candle tensors: for whole parameters and for rows of a table the same lines.
+//! Update rules of [`OptimizerSpec`] on candle tensors: for whole parameters and for rows of a
+//! table the same lines.
 
 use crate::{
     model::{ParamKind, ParamSpec},
@@ -33,7 +34,9 @@ pub(super) fn clip_factor(limit: Option<f64>, grads: &[Option<Tensor>]) -> Resul
 impl Optimizer {
     pub fn new(config: &OptimizerConfig, specs: &[ParamSpec], device: &Device) -> Result<Self> {
         let sparse = |p: &ParamSpec| matches!(p.kind, ParamKind::Table | ParamKind::RowWeight);
-        let rowwise = |p: &ParamSpec| sparse(p) && matches!(config.rule, OptimizerSpec::RowwiseAdagrad { .. });
+        let rowwise = |p: &ParamSpec| {
+            sparse(p) && matches!(config.rule, OptimizerSpec::RowwiseAdagrad { .. })
+        };
         let make = |p: &ParamSpec| {
             let shape = if rowwise(p) { vec![p.shape[0], 1] } else { p.shape.clone() };
             let (number, start) = match config.rule {
@@ -42,7 +45,9 @@ impl Optimizer {
                 | OptimizerSpec::RowwiseAdagrad { initial_accumulator: a, .. } => (1, a),
                 OptimizerSpec::Adam { .. } => (2, 0.0),
             };
-            (0..number).map(|_| Tensor::full(start as f32, shape.clone(), device)?.contiguous()).collect()
+            (0..number)
+                .map(|_| Tensor::full(start as f32, shape.clone(), device)?.contiguous())
+                .collect()
         };
         Ok(Optimizer {
             rule: config.rule,
@@ -59,7 +64,13 @@ impl Optimizer {
     }
 
     /// Updates parameter `index`, or its `rows` `[U]`, by `grad` of the same shape.
-    pub fn update(&self, index: usize, param: &Var, grad: &Tensor, rows: Option<&Tensor>) -> Result<()> {
+    pub fn update(
+        &self,
+        index: usize,
+        param: &Var,
+        grad: &Tensor,
+        rows: Option<&Tensor>,
+    ) -> Result<()> {
         if grad.elem_count() == 0 {
             return Ok(());
         }
@@ -90,7 +101,8 @@ impl Optimizer {
             OptimizerSpec::Adam { beta1, beta2, eps, form, .. } => {
                 let m = (old[0].affine(beta1, 0.0)? + g.affine(1.0 - beta1, 0.0)?)?;
                 let v = (old[1].affine(beta2, 0.0)? + g.sqr()?.affine(1.0 - beta2, 0.0)?)?;
-                let (c1, c2) = (1.0 - beta1.powf(self.step as f64), 1.0 - beta2.powf(self.step as f64));
+                let (c1, c2) =
+                    (1.0 - beta1.powf(self.step as f64), 1.0 - beta2.powf(self.step as f64));
                 let (root, rate) = match form {
                     AdamForm::Torch => (v.affine(1.0 / c2, 0.0)?.sqrt()?, lr / c1),
                     AdamForm::Tf => (v.sqrt()?, lr * c2.sqrt() / c1),
@@ -122,7 +134,10 @@ impl Place<'_> {
     fn write(&self, t: &Tensor, new: &Tensor) -> Result<()> {
         match self.rows {
             Some(rows) => {
-                let index = rows.reshape((rows.elem_count(), 1))?.broadcast_as(new.shape())?.contiguous()?;
+                let index = rows
+                    .reshape((rows.elem_count(), 1))?
+                    .broadcast_as(new.shape())?
+                    .contiguous()?;
                 t.scatter_set(&index, new, 0)
             }
             None => t.slice_set(new, 0, 0),
@@ -135,8 +150,13 @@ mod tests {
     use super::*;
     use crate::optim::AdamRows;
 
-    const ADAM: OptimizerSpec =
-        OptimizerSpec::Adam { beta1: 0.9, beta2: 0.99, eps: 1e-3, form: AdamForm::Torch, rows: AdamRows::Lazy };
+    const ADAM: OptimizerSpec = OptimizerSpec::Adam {
+        beta1: 0.9,
+        beta2: 0.99,
+        eps: 1e-3,
+        form: AdamForm::Torch,
+        rows: AdamRows::Lazy,
+    };
 
     /// Updates a `[3, 2]` table of ones twice at rate 0.1, the second time rows 2 and 0 only.
     fn two_steps(rule: OptimizerSpec) -> Vec<Vec<f32>> {
@@ -164,14 +184,21 @@ mod tests {
 
     #[test]
     fn sgd_by_hand() {
-        near(&two_steps(OptimizerSpec::Sgd), [[1.0 - 0.7, 1.0 - 0.7], [0.9, 0.9], [0.9, 1.0 - 0.3]]);
+        near(
+            &two_steps(OptimizerSpec::Sgd),
+            [[1.0 - 0.7, 1.0 - 0.7], [0.9, 0.9], [0.9, 1.0 - 0.3]],
+        );
     }
 
     #[test]
     fn adagrad_by_hand() {
         let rule = OptimizerSpec::Adagrad { eps: 1e-10, initial_accumulator: 0.0, lr_decay: 1.0 };
         // Accumulators after both: [25, 25], [1, 1], [1, 5]; the second step at half the rate.
-        let last = [[0.9 - 0.05 * 4.0 / 5.0, 0.9 - 0.05 * 3.0 / 5.0], [0.9, 0.9], [0.95, 0.9 - 0.05 / 5f64.sqrt()]];
+        let last = [
+            [0.9 - 0.05 * 4.0 / 5.0, 0.9 - 0.05 * 3.0 / 5.0],
+            [0.9, 0.9],
+            [0.95, 0.9 - 0.05 / 5f64.sqrt()],
+        ];
         near(&two_steps(rule), last);
     }
 
@@ -193,25 +220,46 @@ mod tests {
                 m = 0.9 * m + 0.1 * g;
                 v = 0.99 * v + 0.01 * g * g;
                 let (c1, c2) = (1.0 - 0.9f64.powi(t), 1.0 - 0.99f64.powi(t));
-                p -= 0.1 * if tf { c2.sqrt() / c1 * m / (v.sqrt() + 1e-3) } else { m / c1 / ((v / c2).sqrt() + 1e-3) };
+                p -= 0.1
+                    * if tf {
+                        c2.sqrt() / c1 * m / (v.sqrt() + 1e-3)
+                    } else {
+                        m / c1 / ((v / c2).sqrt() + 1e-3)
+                    };
             }
             p
         };
         for (tf, rule) in [
             (false, ADAM),
-            (true, OptimizerSpec::Adam { beta1: 0.9, beta2: 0.99, eps: 1e-3, form: AdamForm::Tf, rows: AdamRows::Lazy }),
+            (
+                true,
+                OptimizerSpec::Adam {
+                    beta1: 0.9,
+                    beta2: 0.99,
+                    eps: 1e-3,
+                    form: AdamForm::Tf,
+                    rows: AdamRows::Lazy,
+                },
+            ),
         ] {
             let cell = |gs, steps| by_formula(gs, steps, tf);
             let untouched = [cell([1.0, 0.0], 1); 2];
-            let want = [[cell([3.0, 4.0], 2), cell([4.0, 3.0], 2)], untouched, [cell([0.0, 1.0], 2), cell([2.0, 1.0], 2)]];
+            let want = [
+                [cell([3.0, 4.0], 2), cell([4.0, 3.0], 2)],
+                untouched,
+                [cell([0.0, 1.0], 2), cell([2.0, 1.0], 2)],
+            ];
             near(&two_steps(rule), want);
         }
     }
 
     #[test]
     fn the_global_norm_is_cut() {
-        let grads =
-            [Some(Tensor::new(&[3f32, 0.0], &Device::Cpu).unwrap()), None, Some(Tensor::new(&[4f32], &Device::Cpu).unwrap())];
+        let grads = [
+            Some(Tensor::new(&[3f32, 0.0], &Device::Cpu).unwrap()),
+            None,
+            Some(Tensor::new(&[4f32], &Device::Cpu).unwrap()),
+        ];
         assert_eq!(clip_factor(None, &grads).unwrap(), None);
         assert_eq!(clip_factor(Some(5.1), &grads).unwrap(), None);
         assert_eq!(clip_factor(Some(1.0), &grads).unwrap(), Some(1.0 / (5.0 + 1e-6)));

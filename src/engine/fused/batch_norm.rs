@@ -1,4 +1,5 @@
-//! Batch normalisation with the ReLU behind it (Ioffe & Szegedy 2015, arXiv:1502.03167; constants of torch.nn.BatchNorm1d).
+//! Batch normalisation with the ReLU behind it (Ioffe & Szegedy 2015, arXiv:1502.03167; constants
+//! of torch.nn.BatchNorm1d).
 
 use super::{Pass, store::Layout};
 use crate::backend::{Backend, MatMut, Norm, Result, Window};
@@ -18,7 +19,13 @@ pub(crate) struct BatchNorm<B: Backend> {
 
 impl<B: Backend> BatchNorm<B> {
     /// Normalises the outputs of the linear layer `name`.
-    pub fn new(backend: &mut B, layout: &Layout, name: &str, max_batch: usize, window: Window) -> Result<Self> {
+    pub fn new(
+        backend: &mut B,
+        layout: &Layout,
+        name: &str,
+        max_batch: usize,
+        window: Window,
+    ) -> Result<Self> {
         let norm = Norm {
             scale: layout.offset(&format!("{name}.bn.scale")),
             shift: layout.offset(&format!("{name}.bn.shift")),
@@ -28,7 +35,8 @@ impl<B: Backend> BatchNorm<B> {
             eps: EPS,
             momentum: MOMENTUM,
         };
-        let input = backend.zeros(max_batch * window.stride, &format!("batch normalisation of {name}"))?;
+        let input =
+            backend.zeros(max_batch * window.stride, &format!("batch normalisation of {name}"))?;
         let stats = backend.zeros(2 * window.cols, &format!("batch statistics of {name}"))?;
         Ok(BatchNorm { norm, window, input, stats })
     }
@@ -43,9 +51,23 @@ impl<B: Backend> BatchNorm<B> {
         let z = self.window.of(&self.input, pass.rows);
         let store = &mut *pass.store;
         if pass.training {
-            pass.backend.batch_norm_train(z, &store.params, self.norm, &mut store.running, &mut self.stats, y)
+            pass.backend.batch_norm_train(
+                z,
+                &store.params,
+                self.norm,
+                &mut store.running,
+                &mut self.stats,
+                y,
+            )
         } else {
-            pass.backend.batch_norm_eval(z, &store.params, self.norm, &store.running, &mut self.stats, y)
+            pass.backend.batch_norm_eval(
+                z,
+                &store.params,
+                self.norm,
+                &store.running,
+                &mut self.stats,
+                y,
+            )
         }
     }
 
@@ -53,6 +75,13 @@ impl<B: Backend> BatchNorm<B> {
     pub fn backward(&mut self, pass: &mut Pass<'_, B>, g: MatMut<'_, B::Floats>) -> Result<()> {
         let z = self.window.of(&self.input, pass.rows);
         let store = &mut *pass.store;
-        pass.backend.batch_norm_backward(z, &store.params, self.norm, &self.stats, g, &mut store.grads)
+        pass.backend.batch_norm_backward(
+            z,
+            &store.params,
+            self.norm,
+            &self.stats,
+            g,
+            &mut store.grads,
+        )
     }
 }

@@ -36,7 +36,13 @@ pub(crate) struct DeepFm<B: Backend> {
 
 impl<B: Backend> DeepFm<B> {
     /// Makes the buffers and finds the parameters.
-    pub fn new(backend: &mut B, layout: &Layout, model: &DeepFmSpec, loss: LossSpec, max_batch: usize) -> Result<Self> {
+    pub fn new(
+        backend: &mut B,
+        layout: &Layout,
+        model: &DeepFmSpec,
+        loss: LossSpec,
+        max_batch: usize,
+    ) -> Result<Self> {
         let (dim, fields, tables) = (model.dim, model.fields(), model.tables.len());
         let (v, linear) = (Window::whole(fields * dim), Window::whole(fields));
         let widths: Vec<usize> = model.hidden.iter().copied().chain([1]).collect();
@@ -84,10 +90,17 @@ impl<B: Backend> DeepFm<B> {
     /// From the gradient of the logits to those of dense parameters and pooled embeddings.
     pub fn backward(&mut self, pass: &mut Pass<'_, B>, clock: &mut PhaseClock) -> Result<()> {
         let rows = pass.rows;
-        let (x, dx) = (self.fm.vectors.of(&self.v, rows), self.fm.vectors.of_mut(&mut self.dv, rows));
+        let (x, dx) =
+            (self.fm.vectors.of(&self.v, rows), self.fm.vectors.of_mut(&mut self.dv, rows));
         self.dnn.backward(pass, &mut self.scratch, x, self.loss.gradient(rows), Some(dx))?;
         clock.lap(Phase::Mlp);
-        self.fm.backward(pass, &self.v, self.loss.gradient(rows), &mut self.dv, &mut self.d_linear)?;
+        self.fm.backward(
+            pass,
+            &self.v,
+            self.loss.gradient(rows),
+            &mut self.dv,
+            &mut self.d_linear,
+        )?;
         clock.lap(Phase::Interaction);
         if let Some(dense) = &self.dense {
             dense.backward(pass, &self.dv, &self.d_linear)?;

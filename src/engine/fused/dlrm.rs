@@ -32,7 +32,13 @@ pub(crate) struct Dlrm<B: Backend> {
 
 impl<B: Backend> Dlrm<B> {
     /// Makes the buffers and finds the parameters.
-    pub fn new(backend: &mut B, layout: &Layout, model: &DlrmSpec, loss: LossSpec, max_batch: usize) -> Result<Self> {
+    pub fn new(
+        backend: &mut B,
+        layout: &Layout,
+        model: &DlrmSpec,
+        loss: LossSpec,
+        max_batch: usize,
+    ) -> Result<Self> {
         let mlp = |prefix: &'static str| move |i: usize| format!("{prefix}.{}", 2 * i);
         let spec = MlpSpec {
             input: model.bottom_input(),
@@ -43,13 +49,23 @@ impl<B: Backend> Dlrm<B> {
             dropout: 0.0,
         };
         let bottom = Mlp::new(backend, layout, max_batch, &spec)?;
-        let spec = MlpSpec { input: model.top_input(), widths: &model.top, name: &mlp("top_l"), last_relu: false, ..spec };
+        let spec = MlpSpec {
+            input: model.top_input(),
+            widths: &model.top,
+            name: &mlp("top_l"),
+            last_relu: false,
+            ..spec
+        };
         let top = Mlp::new(backend, layout, max_batch, &spec)?;
         let t = Window::whole(model.features() * model.dim);
         let widest = model.bottom.iter().chain(&model.top).copied().max().unwrap_or(0);
         Ok(Dlrm {
             bottom,
-            embedding: Embedding { set: 0, window: t.columns(model.dim, model.tables.len() * model.dim), l2: 0.0 },
+            embedding: Embedding {
+                set: 0,
+                window: t.columns(model.dim, model.tables.len() * model.dim),
+                l2: 0.0,
+            },
             interaction: Interaction::new(backend, model, max_batch)?,
             top,
             loss: Loss::new(backend, loss, max_batch)?,
@@ -80,7 +96,13 @@ impl<B: Backend> Dlrm<B> {
     pub fn backward(&mut self, pass: &mut Pass<'_, B>, clock: &mut PhaseClock) -> Result<()> {
         let rows = pass.rows;
         let (top_input, d_top_input) = self.interaction.output(rows, &self.t, &mut self.dt);
-        self.top.backward(pass, &mut self.scratch, top_input, self.loss.gradient(rows), Some(d_top_input))?;
+        self.top.backward(
+            pass,
+            &mut self.scratch,
+            top_input,
+            self.loss.gradient(rows),
+            Some(d_top_input),
+        )?;
         clock.lap(Phase::Mlp);
         self.interaction.backward(pass, &self.t, &mut self.dt)?;
         clock.lap(Phase::Interaction);

@@ -1,5 +1,5 @@
-//! Dropout behind a ReLU. The mask is not kept: a dropped element is zero, and so its gradient is cleared together with the
-//! ReLU's; only the factor `1 / (1 - p)` is left for backward.
+//! Dropout behind a ReLU. The mask is not kept: a dropped element is zero, and so its gradient is
+//! cleared together with the ReLU's; only the factor `1 / (1 - p)` is left for backward.
 
 use crate::backend::Dropout;
 

@@ -22,15 +22,23 @@ impl Embedding {
     }
 
     /// The gradient, from that of the pooled vectors.
-    pub fn gradient<'a, B: Backend>(&self, rows: usize, dout: &'a B::Floats) -> SparseGradient<'a, B::Floats> {
+    pub fn gradient<'a, B: Backend>(
+        &self,
+        rows: usize,
+        dout: &'a B::Floats,
+    ) -> SparseGradient<'a, B::Floats> {
         let pooled: Mat<'a, B::Floats> = self.window.of(dout, rows);
         SparseGradient { pooled, l2: self.l2 }
     }
 
-    /// Adds the squared norm of the tables' gradient to that of the step. There is no other backward: [`Embedding::update`] reads
-    /// the pooled gradients.
+    /// Adds the squared norm of the tables' gradient to that of the step. There is no other
+    /// backward: [`Embedding::update`] reads the pooled gradients.
     pub fn add_squares<B: Backend>(&self, pass: &mut Pass<'_, B>, dout: &B::Floats) -> Result<()> {
-        pass.backend.add_sparse_squares(&pass.store.tables[self.set], pass.input, self.gradient::<B>(pass.rows, dout))
+        pass.backend.add_sparse_squares(
+            &pass.store.tables[self.set],
+            pass.input,
+            self.gradient::<B>(pass.rows, dout),
+        )
     }
 
     /// Updates the rows from the gradient of the pooled vectors.

@@ -17,7 +17,10 @@ use crate::{
     data::{Batch, Samples, source::planted::Numbers},
     engine::{Engine, EngineConfig, EngineError, Phase, PhaseClock},
     metrics::{Counts, MetricsError},
-    model::{DeepFmSpec, DlrmSpec, Interaction, ModelSpec, ParamKind, ParamSpec, Pooling, init::Initializer},
+    model::{
+        DeepFmSpec, DlrmSpec, Interaction, ModelSpec, ParamKind, ParamSpec, Pooling,
+        init::Initializer,
+    },
     optim::{LossScale, LossScaleSpec, LossScaler, OptimizerConfig},
 };
 use std::collections::VecDeque;
@@ -81,12 +84,15 @@ pub struct FusedEngine<B: Backend = Cpu> {
 }
 
 impl FusedEngine<Cpu> {
-    /// The engine on the CPU, with `config.threads` threads, its parameters filled by `init` in the order of
-    /// [`ModelSpec::params`].
+    /// The engine on the CPU, with `config.threads` threads, its parameters filled by `init` in the
+    /// order of [`ModelSpec::params`].
     ///
     /// # Errors
     /// [`EngineError::Memory`] if there is not enough.
-    pub fn new(config: &EngineConfig, init: &mut Initializer) -> std::result::Result<Self, EngineError> {
+    pub fn new(
+        config: &EngineConfig,
+        init: &mut Initializer,
+    ) -> std::result::Result<Self, EngineError> {
         Self::on(Cpu::new(&cpu_config(config))?, config, init)
     }
 }
@@ -96,7 +102,11 @@ impl FusedEngine<Cuda> {
     ///
     /// # Errors
     /// What is missing: the driver, the GPU, a library, memory.
-    pub fn on_gpu(ordinal: u32, config: &EngineConfig, init: &mut Initializer) -> std::result::Result<Self, EngineError> {
+    pub fn on_gpu(
+        ordinal: u32,
+        config: &EngineConfig,
+        init: &mut Initializer,
+    ) -> std::result::Result<Self, EngineError> {
         Self::on(Cuda::open(ordinal, &cuda_config(config))?, config, init)
     }
 }
@@ -118,7 +128,11 @@ impl<B: Backend> FusedEngine<B> {
     ///
     /// # Errors
     /// Whatever the device says, above all that there is not enough memory.
-    pub fn on(mut backend: B, config: &EngineConfig, init: &mut Initializer) -> std::result::Result<Self, EngineError> {
+    pub fn on(
+        mut backend: B,
+        config: &EngineConfig,
+        init: &mut Initializer,
+    ) -> std::result::Result<Self, EngineError> {
         let (model, rule, max_batch) = (&config.model, config.optimizer.rule, config.max_batch);
         let layout = Layout::new(model.params(), model.tables().len());
         let (sets, pooling, dense, dense_width) = match model {
@@ -130,12 +144,21 @@ impl<B: Backend> FusedEngine<B> {
             .enumerate()
             .map(|(i, dim)| {
                 let (rows, kind) = (model.tables(), config.embedding_rows);
-                backend.tables(&TablesShape { rows, dim, kind, first: i * rows.len(), pooling, rule })
+                backend.tables(&TablesShape {
+                    rows,
+                    dim,
+                    kind,
+                    first: i * rows.len(),
+                    pooling,
+                    rule,
+                })
             })
             .collect::<Result<Vec<_>>>()?;
         let mut store = Store::new(&mut backend, layout, tables, &rule)?;
         for index in 0..store.layout.specs.len() {
-            store.edit(&mut backend, index, &mut |spec, at, values, pool| init.fill_part(index, spec, at, values, pool))?;
+            store.edit(&mut backend, index, &mut |spec, at, values, pool| {
+                init.fill_part(index, spec, at, values, pool)
+            })?;
         }
         let input = backend.input(&InputShape {
             max_batch,
@@ -145,11 +168,24 @@ impl<B: Backend> FusedEngine<B> {
             max_hotness: &config.max_hotness,
         })?;
         let network = match model {
-            ModelSpec::Dlrm(m) => Network::Dlrm(Dlrm::new(&mut backend, &store.layout, m, config.loss, max_batch)?),
-            ModelSpec::DeepFm(m) => Network::DeepFm(DeepFm::new(&mut backend, &store.layout, m, config.loss, max_batch)?),
+            ModelSpec::Dlrm(m) => {
+                Network::Dlrm(Dlrm::new(&mut backend, &store.layout, m, config.loss, max_batch)?)
+            }
+            ModelSpec::DeepFm(m) => Network::DeepFm(DeepFm::new(
+                &mut backend,
+                &store.layout,
+                m,
+                config.loss,
+                max_batch,
+            )?),
         };
         let OptimizerConfig { clip_norm, .. } = config.optimizer;
-        backend.begin(&Course { rule, clip_norm, loss_scale: config.loss_scale, seed: config.seed })?;
+        backend.begin(&Course {
+            rule,
+            clip_norm,
+            loss_scale: config.loss_scale,
+            seed: config.seed,
+        })?;
         Ok(FusedEngine {
             backend,
             config: config.clone(),
@@ -166,8 +202,14 @@ impl<B: Backend> FusedEngine<B> {
         })
     }
 
-    /// Begins a step on some samples: up to the gradients, times the loss scale, or with `update` to the end.
-    fn step(&mut self, samples: Samples<'_>, learning_rate: f64, update: bool) -> std::result::Result<(), EngineError> {
+    /// Begins a step on some samples: up to the gradients, times the loss scale, or with `update`
+    /// to the end.
+    fn step(
+        &mut self,
+        samples: Samples<'_>,
+        learning_rate: f64,
+        update: bool,
+    ) -> std::result::Result<(), EngineError> {
         self.check(samples)?;
         while self.under_way >= B::AHEAD {
             let end = self.take(true)?;
@@ -210,7 +252,9 @@ impl<B: Backend> FusedEngine<B> {
         let rows = pass.rows;
         if config.loss_scale != LossScaleSpec::Off {
             pass.backend.watch(Window::whole(pass.store.layout.dense).of(&pass.store.grads, 1))?;
-            network.sparse(|embedding, gradient| pass.backend.watch(embedding.window.of(gradient, rows)))?;
+            network.sparse(|embedding, gradient| {
+                pass.backend.watch(embedding.window.of(gradient, rows))
+            })?;
         }
         if config.optimizer.clip_norm.is_some() {
             pass.backend.add_squares(&pass.store.grads)?;
@@ -237,10 +281,12 @@ impl<B: Backend> FusedEngine<B> {
         self.backend.resume()
     }
 
-    /// Gradients of all parameters after a training pass, which were made `loss_scale` times too large.
+    /// Gradients of all parameters after a training pass, which were made `loss_scale` times too
+    /// large.
     fn collect(&mut self, rows: usize, loss_scale: f64) -> Result<Vec<Vec<f32>>> {
         let FusedEngine { backend, store, network, input, .. } = self;
-        let mut all: Vec<Vec<f32>> = store.layout.specs.iter().map(|s| vec![0.0; s.len()]).collect();
+        let mut all: Vec<Vec<f32>> =
+            store.layout.specs.iter().map(|s| vec![0.0; s.len()]).collect();
         for (out, place) in all.iter_mut().zip(&store.layout.places) {
             if let Place::Dense(at) = *place {
                 backend.read(&store.grads, at, out)?;
@@ -252,9 +298,22 @@ impl<B: Backend> FusedEngine<B> {
             for (i, place) in store.layout.places.iter().enumerate() {
                 let Place::Table { set, index } = *place else { continue };
                 if set == embedding.set {
-                    let weights = store.layout.places.iter().position(|p| *p == Place::RowWeight { set, index });
-                    let mut out = (std::mem::take(&mut all[i]), weights.map(|w| std::mem::take(&mut all[w])).unwrap_or_default());
-                    backend.table_gradient(tables, index, input, gradient, (&mut out.0, &mut out.1))?;
+                    let weights = store
+                        .layout
+                        .places
+                        .iter()
+                        .position(|p| *p == Place::RowWeight { set, index });
+                    let mut out = (
+                        std::mem::take(&mut all[i]),
+                        weights.map(|w| std::mem::take(&mut all[w])).unwrap_or_default(),
+                    );
+                    backend.table_gradient(
+                        tables,
+                        index,
+                        input,
+                        gradient,
+                        (&mut out.0, &mut out.1),
+                    )?;
                     all[i] = out.0;
                     if let Some(w) = weights {
                         all[w] = out.1;
@@ -279,7 +338,8 @@ fn cpu_config(config: &EngineConfig) -> CpuConfig {
     let params = config.model.params();
     let weights = params.iter().filter(|p| p.kind == ParamKind::Weight);
     let norms = params.iter().filter(|p| p.kind == ParamKind::Scale);
-    let (ModelSpec::DeepFm(DeepFmSpec { dim, .. }) | ModelSpec::Dlrm(DlrmSpec { dim, .. })) = config.model;
+    let (ModelSpec::DeepFm(DeepFmSpec { dim, .. }) | ModelSpec::Dlrm(DlrmSpec { dim, .. })) =
+        config.model;
     let dropped = match &config.model {
         ModelSpec::DeepFm(m) if m.dropout > 0.0 => m.hidden.iter().copied().max().unwrap_or(0),
         _ => 0,
@@ -288,7 +348,9 @@ fn cpu_config(config: &EngineConfig) -> CpuConfig {
         threads: config.threads,
         pin_threads: config.pin_threads,
         precision: config.precision,
-        linears: weights.map(|p| LinearShape { batch, input: p.shape[1], output: p.shape[0] }).collect(),
+        linears: weights
+            .map(|p| LinearShape { batch, input: p.shape[1], output: p.shape[0] })
+            .collect(),
         norm: (batch, norms.map(ParamSpec::len).max().unwrap_or(0)),
         dropout: (if dropped > 0 { batch } else { 0 }, dropped),
         tables: (config.model.tables().len(), dim),
@@ -312,7 +374,9 @@ fn dot_shape(model: &ModelSpec) -> Option<DotShape> {
     match model {
         ModelSpec::Dlrm(m) => match m.interaction {
             Interaction::Cat => None,
-            Interaction::Dot { itself, .. } => Some(DotShape { features: m.features(), dim: m.dim, itself }),
+            Interaction::Dot { itself, .. } => {
+                Some(DotShape { features: m.features(), dim: m.dim, itself })
+            }
         },
         ModelSpec::DeepFm(_) => None,
     }
@@ -322,7 +386,11 @@ fn length(spec: &ParamSpec, got: usize) -> std::result::Result<(), EngineError> 
     if spec.len() == got {
         return Ok(());
     }
-    Err(EngineError::Shape(format!("parameter {} has {} elements, the buffer {got}", spec.name, spec.len())))
+    Err(EngineError::Shape(format!(
+        "parameter {} has {} elements, the buffer {got}",
+        spec.name,
+        spec.len()
+    )))
 }
 
 impl<B: Backend> Engine for FusedEngine<B> {
@@ -341,14 +409,20 @@ impl<B: Backend> Engine for FusedEngine<B> {
 
     fn write(&mut self, index: usize, values: &[f32]) -> std::result::Result<(), EngineError> {
         length(&self.store.layout.specs[index], values.len())?;
-        Ok(self.store.edit(&mut self.backend, index, &mut |_, at, to, _| to.copy_from_slice(&values[at..][..to.len()]))?)
+        Ok(self.store.edit(&mut self.backend, index, &mut |_, at, to, _| {
+            to.copy_from_slice(&values[at..][..to.len()])
+        })?)
     }
 
     fn learn(&mut self, log: &Numbers) -> std::result::Result<bool, EngineError> {
         self.learn_log(log)
     }
 
-    fn begin_step(&mut self, samples: Samples<'_>, learning_rate: f64) -> std::result::Result<(), EngineError> {
+    fn begin_step(
+        &mut self,
+        samples: Samples<'_>,
+        learning_rate: f64,
+    ) -> std::result::Result<(), EngineError> {
         self.step(samples, learning_rate, true)?;
         self.batches += 1;
         Ok(())
@@ -356,7 +430,9 @@ impl<B: Backend> Engine for FusedEngine<B> {
 
     fn finished(&mut self, wait: bool) -> std::result::Result<Option<StepEnd>, EngineError> {
         let next = self.ended.pop_front();
-        let Some(end) = next.map_or_else(|| self.take(wait), |end| Ok(Some(end)))? else { return Ok(None) };
+        let Some(end) = next.map_or_else(|| self.take(wait), |end| Ok(Some(end)))? else {
+            return Ok(None);
+        };
         self.loss_scale = end.loss_scale;
         if !end.loss.is_finite() {
             self.go_back_before(end.number)?;
@@ -377,11 +453,16 @@ impl<B: Backend> Engine for FusedEngine<B> {
         self.score_samples(samples)
     }
 
-    fn count_scores(&mut self) -> std::result::Result<std::result::Result<Counts, MetricsError>, EngineError> {
+    fn count_scores(
+        &mut self,
+    ) -> std::result::Result<std::result::Result<Counts, MetricsError>, EngineError> {
         self.count()
     }
 
-    fn gradients(&mut self, batch: &Batch) -> std::result::Result<(f32, Vec<Vec<f32>>), EngineError> {
+    fn gradients(
+        &mut self,
+        batch: &Batch,
+    ) -> std::result::Result<(f32, Vec<Vec<f32>>), EngineError> {
         let mut statistics = vec![0.0; self.store.layout.running];
         self.backend.read(&self.store.running, 0, &mut statistics)?;
         self.step(Samples::Host(batch), 0.0, false)?;
@@ -391,7 +472,9 @@ impl<B: Backend> Engine for FusedEngine<B> {
         while let Some(end) = self.take(true)? {
             self.ended.extend(last.replace(end));
         }
-        let Some(StepEnd { loss, number, loss_scale, .. }) = last else { return Err(not_finite(f32::NAN, self.batches)) };
+        let Some(StepEnd { loss, number, loss_scale, .. }) = last else {
+            return Err(not_finite(f32::NAN, self.batches));
+        };
         if !loss.is_finite() {
             self.go_back_before(number)?;
             return Err(not_finite(loss, number));
@@ -407,8 +490,8 @@ impl<B: Backend> Engine for FusedEngine<B> {
         self.backend.notes()
     }
 
-    /// None where the device computes beside the host: what the host sees there is when operations are asked for, not when they
-    /// are done.
+    /// None where the device computes beside the host: what the host sees there is when operations
+    /// are asked for, not when they are done.
     fn phases(&mut self) -> Option<&mut PhaseClock> {
         (B::AHEAD == 1).then_some(&mut self.clock)
     }

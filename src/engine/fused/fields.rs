@@ -1,4 +1,5 @@
-//! Dense columns as fields of a DeepFM: a column's value times a learned vector, and times a learned scalar.
+//! Dense columns as fields of a DeepFM: a column's value times a learned vector, and times a
+//! learned scalar.
 
 use super::{Pass, store::Layout};
 use crate::{
@@ -33,15 +34,37 @@ impl Fields {
     }
 
     /// Writes the fields' columns.
-    pub fn forward<B: Backend>(&self, pass: &mut Pass<'_, B>, v: &mut B::Floats, linear: &mut B::Floats) -> Result<()> {
+    pub fn forward<B: Backend>(
+        &self,
+        pass: &mut Pass<'_, B>,
+        v: &mut B::Floats,
+        linear: &mut B::Floats,
+    ) -> Result<()> {
         let x = pass.backend.dense(pass.input);
         let params = &pass.store.params;
-        pass.backend.fields_forward(x, params, self.vectors, self.dim, self.v.of_mut(v, pass.rows))?;
-        pass.backend.fields_forward(x, params, self.scalars, 1, self.linear.of_mut(linear, pass.rows))
+        pass.backend.fields_forward(
+            x,
+            params,
+            self.vectors,
+            self.dim,
+            self.v.of_mut(v, pass.rows),
+        )?;
+        pass.backend.fields_forward(
+            x,
+            params,
+            self.scalars,
+            1,
+            self.linear.of_mut(linear, pass.rows),
+        )
     }
 
     /// Sets the gradients of vectors and scalars.
-    pub fn backward<B: Backend>(&self, pass: &mut Pass<'_, B>, dv: &B::Floats, d_linear: &B::Floats) -> Result<()> {
+    pub fn backward<B: Backend>(
+        &self,
+        pass: &mut Pass<'_, B>,
+        dv: &B::Floats,
+        d_linear: &B::Floats,
+    ) -> Result<()> {
         let x = pass.backend.dense(pass.input);
         let grads = &mut pass.store.grads;
         pass.backend.fields_backward(x, self.v.of(dv, pass.rows), self.vectors, self.dim, grads)?;

@@ -1,9 +1,11 @@
-//! The wide half of a DeepFM: linear terms and the factorisation machine (Rendle 2010), over all fields.
+//! The wide half of a DeepFM: linear terms and the factorisation machine (Rendle 2010), over all
+//! fields.
 
 use super::Pass;
 use crate::backend::{Backend, Mat, MatMut, Result, Window};
 
-/// Windows of the fields' vectors `V [B, fields, dim]` and scalars `[B, fields]`; their buffers are the network's.
+/// Windows of the fields' vectors `V [B, fields, dim]` and scalars `[B, fields]`; their buffers are
+/// the network's.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Fm {
     /// Elements of a vector.
@@ -23,7 +25,12 @@ impl Fm {
         linear: &B::Floats,
         logits: MatMut<'_, B::Floats>,
     ) -> Result<()> {
-        pass.backend.fm_forward(self.vectors.of(v, pass.rows), self.dim, self.linear.of(linear, pass.rows), logits)
+        pass.backend.fm_forward(
+            self.vectors.of(v, pass.rows),
+            self.dim,
+            self.linear.of(linear, pass.rows),
+            logits,
+        )
     }
 
     /// Adds to the gradient of `V`, sets that of the linear terms.
@@ -35,7 +42,8 @@ impl Fm {
         dv: &mut B::Floats,
         d_linear: &mut B::Floats,
     ) -> Result<()> {
-        let (dv, d_linear) = (self.vectors.of_mut(dv, pass.rows), self.linear.of_mut(d_linear, pass.rows));
+        let (dv, d_linear) =
+            (self.vectors.of_mut(dv, pass.rows), self.linear.of_mut(d_linear, pass.rows));
         pass.backend.fm_backward(self.vectors.of(v, pass.rows), self.dim, d_logits, dv, d_linear)
     }
 }

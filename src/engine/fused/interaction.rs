@@ -1,4 +1,5 @@
-//! How a DLRM's features meet. `T [B, n, d]` holds the bottom MLP's output in slot 0 and the pooled embeddings behind it.
+//! How a DLRM's features meet. `T [B, n, d]` holds the bottom MLP's output in slot 0 and the pooled
+//! embeddings behind it.
 
 use super::Pass;
 use crate::{
@@ -6,7 +7,8 @@ use crate::{
     model::{DlrmSpec, Interaction as Kind},
 };
 
-/// `dot` has an output of its own; `cat` needs none, since `T` itself, read as `[B, n * d]`, is the concatenation.
+/// `dot` has an output of its own; `cat` needs none, since `T` itself, read as `[B, n * d]`, is the
+/// concatenation.
 pub(crate) struct Interaction<B: Backend> {
     /// `T` as a matrix.
     t: Window,
@@ -33,7 +35,8 @@ impl<B: Backend> Interaction<B> {
                 Some(Dot {
                     window: Window { at: 0, stride, cols },
                     output: backend.operands(max_batch * stride, "interaction")?,
-                    d_output: backend.operands(max_batch * stride, "gradient of the interaction")?,
+                    d_output: backend
+                        .operands(max_batch * stride, "gradient of the interaction")?,
                 })
             }
         };
@@ -43,10 +46,12 @@ impl<B: Backend> Interaction<B> {
     /// Computes the interaction's output from `T`.
     pub fn forward(&mut self, pass: &mut Pass<'_, B>, t: &B::Floats) -> Result<()> {
         let Some(dot) = &mut self.dot else { return Ok(()) };
-        pass.backend.dot_forward(self.t.of(t, pass.rows), dot.window.of_mut(&mut dot.output, pass.rows))
+        pass.backend
+            .dot_forward(self.t.of(t, pass.rows), dot.window.of_mut(&mut dot.output, pass.rows))
     }
 
-    /// The output after [`Interaction::forward`], and where its gradient goes: `dt` itself for `cat`.
+    /// The output after [`Interaction::forward`], and where its gradient goes: `dt` itself for
+    /// `cat`.
     pub fn output<'a>(
         &'a mut self,
         rows: usize,
@@ -55,15 +60,26 @@ impl<B: Backend> Interaction<B> {
     ) -> (Mat<'a, B::Floats>, MatMut<'a, B::Floats>) {
         match &mut self.dot {
             None => (self.t.of(t, rows), self.t.of_mut(dt, rows)),
-            Some(dot) => (dot.window.of(&dot.output, rows), dot.window.of_mut(&mut dot.d_output, rows)),
+            Some(dot) => {
+                (dot.window.of(&dot.output, rows), dot.window.of_mut(&mut dot.d_output, rows))
+            }
         }
     }
 
     /// Gradient of `T`, with the bottom MLP's last ReLU applied to slot 0.
-    pub fn backward(&mut self, pass: &mut Pass<'_, B>, t: &B::Floats, dt: &mut B::Floats) -> Result<()> {
+    pub fn backward(
+        &mut self,
+        pass: &mut Pass<'_, B>,
+        t: &B::Floats,
+        dt: &mut B::Floats,
+    ) -> Result<()> {
         let rows = pass.rows;
         if let Some(dot) = &self.dot {
-            pass.backend.dot_backward(self.t.of(t, rows), dot.window.of(&dot.d_output, rows), self.t.of_mut(dt, rows))?;
+            pass.backend.dot_backward(
+                self.t.of(t, rows),
+                dot.window.of(&dot.d_output, rows),
+                self.t.of_mut(dt, rows),
+            )?;
         }
         pass.backend.relu_backward(self.x.of(t, rows), self.x.of_mut(dt, rows))
     }

@@ -35,7 +35,8 @@ impl<B: Backend> Loss<B> {
         Window::whole(1).of(&self.d_logits, rows)
     }
 
-    /// The mean loss of the batch, which the step ends with; leaves the gradient of the logits, times the loss scale.
+    /// The mean loss of the batch, which the step ends with; leaves the gradient of the logits,
+    /// times the loss scale.
     pub fn forward_backward(&mut self, pass: &mut Pass<'_, B>) -> Result<()> {
         let column = Window::whole(1);
         let d = column.of_mut(&mut self.d_logits, pass.rows);

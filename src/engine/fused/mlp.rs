@@ -1,4 +1,5 @@
-//! Fully connected layers one after another: `x -> [linear -> (batch norm) -> ReLU -> (dropout)] ... -> y`.
+//! Fully connected layers one after another: `x -> [linear -> (batch norm) -> ReLU -> (dropout)]
+//! ... -> y`.
 
 use super::{Pass, batch_norm::BatchNorm, dropout, store::Layout};
 use crate::backend::{After, Backend, Gate, Linear, Mat, MatMut, Result, Window};
@@ -20,7 +21,8 @@ pub(crate) struct MlpSpec<'a> {
 }
 
 impl MlpSpec<'_> {
-    /// Whether hidden layers are nothing but products with bias and ReLU: then only products read what is between them.
+    /// Whether hidden layers are nothing but products with bias and ReLU: then only products read
+    /// what is between them.
     pub fn plain(&self) -> bool {
         !self.batch_norm && self.dropout == 0.0
     }
@@ -53,7 +55,8 @@ pub(crate) struct Scratch<B: Backend> {
 impl<B: Backend> Scratch<B> {
     /// For hidden layers up to `widest`; `plain` as [`MlpSpec::plain`] of all MLPs.
     pub fn new(backend: &mut B, max_batch: usize, widest: usize, plain: bool) -> Result<Self> {
-        let mut buffer = || between(backend, max_batch * row(widest), "gradients of activations", plain);
+        let mut buffer =
+            || between(backend, max_batch * row(widest), "gradients of activations", plain);
         Ok(Scratch { buffers: [buffer()?, buffer()?] })
     }
 }
@@ -69,7 +72,12 @@ fn window(cols: usize) -> Window {
 
 impl<B: Backend> Mlp<B> {
     /// Makes the buffers and finds the parameters.
-    pub fn new(backend: &mut B, layout: &Layout, max_batch: usize, spec: &MlpSpec<'_>) -> Result<Self> {
+    pub fn new(
+        backend: &mut B,
+        layout: &Layout,
+        max_batch: usize,
+        spec: &MlpSpec<'_>,
+    ) -> Result<Self> {
         let mut inputs = spec.input;
         let mut layers = Vec::with_capacity(spec.widths.len());
         for (i, &outputs) in spec.widths.iter().enumerate() {
@@ -87,7 +95,11 @@ impl<B: Backend> Mlp<B> {
                 None
             };
             let what = format!("activations of {name}");
-            let output = if last { None } else { Some(between(backend, max_batch * row(outputs), &what, spec.plain())?) };
+            let output = if last {
+                None
+            } else {
+                Some(between(backend, max_batch * row(outputs), &what, spec.plain())?)
+            };
             layers.push(Layer { linear, relu: !last || spec.last_relu, norm, output });
             inputs = outputs;
         }
@@ -95,13 +107,20 @@ impl<B: Backend> Mlp<B> {
     }
 
     /// Writes the last layer's output to `y`; keeps those of the others.
-    pub fn forward(&mut self, pass: &mut Pass<'_, B>, x: Mat<'_, B::Floats>, mut y: MatMut<'_, B::Floats>) -> Result<()> {
+    pub fn forward(
+        &mut self,
+        pass: &mut Pass<'_, B>,
+        x: Mat<'_, B::Floats>,
+        mut y: MatMut<'_, B::Floats>,
+    ) -> Result<()> {
         let rows = pass.rows;
         for i in 0..self.layers.len() {
             let (before, rest) = self.layers.split_at_mut(i);
             let Layer { linear, relu, norm, output } = &mut rest[0];
             let input = match before.last() {
-                Some(Layer { linear, output: Some(buffer), .. }) => window(linear.outputs).of(buffer, rows),
+                Some(Layer { linear, output: Some(buffer), .. }) => {
+                    window(linear.outputs).of(buffer, rows)
+                }
                 _ => x,
             };
             let hidden = output.is_some();
@@ -109,22 +128,35 @@ impl<B: Backend> Mlp<B> {
                 Some(buffer) => window(linear.outputs).of_mut(buffer, rows),
                 None => y.reborrow(),
             };
-            let dropout = if hidden { dropout::forward(pass.training, self.dropout, i) } else { None };
+            let dropout =
+                if hidden { dropout::forward(pass.training, self.dropout, i) } else { None };
             if let Some(norm) = norm {
-                pass.backend.linear_forward(input, &pass.store.params, *linear, After::default(), norm.input(rows))?;
+                pass.backend.linear_forward(
+                    input,
+                    &pass.store.params,
+                    *linear,
+                    After::default(),
+                    norm.input(rows),
+                )?;
                 norm.forward(pass, out.reborrow())?;
                 if let Some(dropout) = dropout {
                     pass.backend.dropout(dropout, out)?;
                 }
             } else {
-                pass.backend.linear_forward(input, &pass.store.params, *linear, After { relu: *relu, dropout }, out)?;
+                pass.backend.linear_forward(
+                    input,
+                    &pass.store.params,
+                    *linear,
+                    After { relu: *relu, dropout },
+                    out,
+                )?;
             }
         }
         Ok(())
     }
 
-    /// From `dy`, the gradient of the last layer's output (already zero where a last ReLU is), to the gradients of all
-    /// parameters and, where asked for, of the input `x`.
+    /// From `dy`, the gradient of the last layer's output (already zero where a last ReLU is), to
+    /// the gradients of all parameters and, where asked for, of the input `x`.
     pub fn backward(
         &mut self,
         pass: &mut Pass<'_, B>,
@@ -144,15 +176,24 @@ impl<B: Backend> Mlp<B> {
             }
             let dz = if output.is_some() { hidden.of(here, rows) } else { dy };
             let input = match before.last() {
-                Some(Layer { linear, output: Some(buffer), .. }) => window(linear.outputs).of(buffer, rows),
+                Some(Layer { linear, output: Some(buffer), .. }) => {
+                    window(linear.outputs).of(buffer, rows)
+                }
                 _ => x,
             };
             pass.backend.linear_backward_weight(dz, input, *linear, &mut pass.store.grads)?;
             if i > 0 {
-                // Every hidden layer ends in a ReLU, and where dropout struck its output is zero as well.
+                // Every hidden layer ends in a ReLU, and where dropout struck its output is zero as
+                // well.
                 let gate = Gate { activation: input, factor: dropout::backward(self.dropout) };
                 let d_input = window(linear.inputs).of_mut(there, rows);
-                pass.backend.linear_backward_data(dz, &pass.store.params, *linear, Some(gate), d_input)?;
+                pass.backend.linear_backward_data(
+                    dz,
+                    &pass.store.params,
+                    *linear,
+                    Some(gate),
+                    d_input,
+                )?;
                 std::mem::swap(&mut here, &mut there);
             } else if let Some(dx) = dx.take() {
                 pass.backend.linear_backward_data(dz, &pass.store.params, *linear, None, dx)?;

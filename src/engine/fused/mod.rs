@@ -1,6 +1,6 @@
-//! Our own engine: explicit forward and backward over buffers made once, no autograd, no allocation inside a step.
-//! One file a layer, forward and backward side by side; `dlrm` and `deepfm` put them together. Nothing here knows a device:
-//! all arithmetic is behind [`crate::backend::Backend`].
+//! Our own engine: explicit forward and backward over buffers made once, no autograd, no allocation
+//! inside a step. One file a layer, forward and backward side by side; `dlrm` and `deepfm` put them
+//! together. Nothing here knows a device: all arithmetic is behind [`crate::backend::Backend`].
 
 mod batch_norm;
 mod deepfm;

@@ -1,4 +1,5 @@
-//! What a pass works on, brought over or made on the device, and predictions that go to the host or stay there.
+//! What a pass works on, brought over or made on the device, and predictions that go to the host or
+//! stay there.
 
 use super::{FusedEngine, Pass};
 use crate::{
@@ -31,7 +32,9 @@ impl<B: Backend> FusedEngine<B> {
     pub(super) fn bring(&mut self, samples: Samples<'_>) -> Result<(), EngineError> {
         match (samples, &self.maker) {
             (Samples::Host(batch), _) => self.backend.upload(batch, &mut self.input)?,
-            (Samples::Made(span), Some(maker)) => self.backend.make(maker, span, &mut self.input)?,
+            (Samples::Made(span), Some(maker)) => {
+                self.backend.make(maker, span, &mut self.input)?
+            }
             (Samples::Made(_), None) => {}
         }
         Ok(())
@@ -50,9 +53,17 @@ impl<B: Backend> FusedEngine<B> {
         Ok(())
     }
 
-    pub(super) fn predict_batch(&mut self, batch: &Batch, out: &mut [f32]) -> Result<(), EngineError> {
+    pub(super) fn predict_batch(
+        &mut self,
+        batch: &Batch,
+        out: &mut [f32],
+    ) -> Result<(), EngineError> {
         if out.len() < batch.len {
-            return Err(EngineError::Shape(format!("{} predictions do not fit {} places", batch.len, out.len())));
+            return Err(EngineError::Shape(format!(
+                "{} predictions do not fit {} places",
+                batch.len,
+                out.len()
+            )));
         }
         self.forward(Samples::Host(batch))?;
         let logits = self.network.loss().logits(batch.len);
@@ -61,13 +72,15 @@ impl<B: Backend> FusedEngine<B> {
 
     pub(super) fn score_samples(&mut self, samples: Samples<'_>) -> Result<(), EngineError> {
         self.forward(samples)?;
-        let scores = self.scores.as_mut().ok_or_else(|| EngineError::Unsupported(NO_SCORES.into()))?;
+        let scores =
+            self.scores.as_mut().ok_or_else(|| EngineError::Unsupported(NO_SCORES.into()))?;
         let logits = self.network.loss().logits(samples.len());
         Ok(self.backend.add_scores(logits, &self.input, scores)?)
     }
 
     pub(super) fn count(&mut self) -> Result<Result<Counts, MetricsError>, EngineError> {
-        let scores = self.scores.as_mut().ok_or_else(|| EngineError::Unsupported(NO_SCORES.into()))?;
+        let scores =
+            self.scores.as_mut().ok_or_else(|| EngineError::Unsupported(NO_SCORES.into()))?;
         Ok(self.backend.count_scores(scores)?)
     }
 }

@@ -1,5 +1,5 @@
-//! Where parameters live: all dense ones in one buffer (so that an update is one sweep), gradients in a second of the same
-//! layout, running statistics in a third, tables in sets of equal width.
+//! Where parameters live: all dense ones in one buffer (so that an update is one sweep), gradients
+//! in a second of the same layout, running statistics in a third, tables in sets of equal width.
 
 use crate::{
     backend::{Backend, Result, cpu::pool::Pool},
@@ -47,13 +47,18 @@ pub(crate) struct Layout {
 }
 
 impl Layout {
-    /// Lays out the parameters. Tables fall into sets by their number: the first `tables` belong to set 0, the next to set 1.
+    /// Lays out the parameters. Tables fall into sets by their number: the first `tables` belong to
+    /// set 0, the next to set 1.
     pub fn new(specs: Vec<ParamSpec>, tables: usize) -> Self {
         let (mut dense, mut running, mut table, mut row_weight) = (0, 0, 0, 0);
         let mut places = Vec::with_capacity(specs.len());
         for spec in &specs {
             places.push(match spec.kind {
-                ParamKind::Weight | ParamKind::Bias | ParamKind::FieldWeight | ParamKind::Scale | ParamKind::Shift => {
+                ParamKind::Weight
+                | ParamKind::Bias
+                | ParamKind::FieldWeight
+                | ParamKind::Scale
+                | ParamKind::Shift => {
                     let at = dense;
                     dense += spec.len().next_multiple_of(ALIGN);
                     Place::Dense(at)
@@ -69,7 +74,10 @@ impl Layout {
                 }
                 ParamKind::RowWeight => {
                     row_weight += 1;
-                    Place::RowWeight { set: (row_weight - 1) / tables, index: (row_weight - 1) % tables }
+                    Place::RowWeight {
+                        set: (row_weight - 1) / tables,
+                        index: (row_weight - 1) % tables,
+                    }
                 }
             });
         }
@@ -89,7 +97,8 @@ impl Layout {
     }
 }
 
-/// Changes part of a parameter: the parameter, the part's first element, its values, threads to work with.
+/// Changes part of a parameter: the parameter, the part's first element, its values, threads to
+/// work with.
 pub(crate) type Edit<'a> = dyn FnMut(&ParamSpec, usize, &mut [f32], &Pool) + 'a;
 
 /// The parameters of a model on a device, with gradients and optimizer state.
@@ -110,7 +119,12 @@ pub(crate) struct Store<B: Backend> {
 
 impl<B: Backend> Store<B> {
     /// Buffers for `layout`, all zeros but the optimizer's initial state.
-    pub fn new(backend: &mut B, layout: Layout, tables: Vec<B::Tables>, rule: &OptimizerSpec) -> Result<Self> {
+    pub fn new(
+        backend: &mut B,
+        layout: Layout,
+        tables: Vec<B::Tables>,
+        rule: &OptimizerSpec,
+    ) -> Result<Self> {
         let params = backend.zeros(layout.dense, "dense parameters")?;
         let grads = backend.zeros(layout.dense, "gradients of dense parameters")?;
         let running = backend.zeros(layout.running, "running statistics")?;
@@ -124,19 +138,27 @@ impl<B: Backend> Store<B> {
         Ok(Store { layout, params, grads, state, running, tables })
     }
 
-    /// Lets `f` change parameter `index`, given its present values, in consecutive parts: `f(parameter, first element, part,
-    /// pool)`.
+    /// Lets `f` change parameter `index`, given its present values, in consecutive parts:
+    /// `f(parameter, first element, part, pool)`.
     pub fn edit(&mut self, backend: &mut B, index: usize, f: &mut Edit<'_>) -> Result<()> {
         let spec = &self.layout.specs[index];
         match self.layout.places[index] {
             Place::Table { set, index } => {
-                backend.with_table(&mut self.tables[set], index, &mut |at, v, pool| f(spec, at, v, pool))
+                backend.with_table(&mut self.tables[set], index, &mut |at, v, pool| {
+                    f(spec, at, v, pool)
+                })
             }
             Place::RowWeight { set, index } => {
-                backend.with_row_weights(&mut self.tables[set], index, &mut |v, pool| f(spec, 0, v, pool))
+                backend.with_row_weights(&mut self.tables[set], index, &mut |v, pool| {
+                    f(spec, 0, v, pool)
+                })
             }
             place @ (Place::Dense(at) | Place::Running(at)) => {
-                let buffer = if matches!(place, Place::Dense(_)) { &mut self.params } else { &mut self.running };
+                let buffer = if matches!(place, Place::Dense(_)) {
+                    &mut self.params
+                } else {
+                    &mut self.running
+                };
                 let mut values = vec![0.0; spec.len()];
                 backend.read(buffer, at, &mut values)?;
                 f(spec, 0, &mut values, backend.host_pool());
@@ -151,7 +173,9 @@ impl<B: Backend> Store<B> {
             Place::Dense(at) => backend.read(&self.params, at, out),
             Place::Running(at) => backend.read(&self.running, at, out),
             Place::Table { set, index } => backend.read_table(&self.tables[set], index, out),
-            Place::RowWeight { set, index } => backend.read_row_weights(&self.tables[set], index, out),
+            Place::RowWeight { set, index } => {
+                backend.read_row_weights(&self.tables[set], index, out)
+            }
         }
     }
 }

@@ -144,7 +144,8 @@ fn gradients_are_the_derivatives_of_the_loss() {
                 assert!(gradients[index].iter().all(|&g| g == 0.0), "{}", spec.name);
                 continue;
             }
-            // Along the gradient itself the change is largest, so that f32 forward passes resolve it.
+            // Along the gradient itself the change is largest, so that f32 forward passes resolve
+            // it.
             let g = &gradients[index];
             let norm = g.iter().map(|&v| f64::from(v) * f64::from(v)).sum::<f64>().sqrt();
             if spec.name.contains("dnn") && spec.kind == ParamKind::Bias && norm < 1e-6 {
@@ -153,12 +154,16 @@ fn gradients_are_the_derivatives_of_the_loss() {
             assert!(norm > 1e-7, "{} has no gradient", spec.name);
             let h = 4e-4f64;
             let mut at = |sign: f64| {
-                let moved: Vec<f32> =
-                    start[index].iter().zip(g).map(|(&p, &g)| (f64::from(p) + sign * h * f64::from(g) / norm) as f32).collect();
+                let moved: Vec<f32> = start[index]
+                    .iter()
+                    .zip(g)
+                    .map(|(&p, &g)| (f64::from(p) + sign * h * f64::from(g) / norm) as f32)
+                    .collect();
                 e.write(index, &moved).unwrap();
                 let (loss, _) = e.gradients(&b).unwrap();
                 let regular = if spec.kind == ParamKind::Table {
-                    f64::from(l2) / 2.0 * moved.iter().map(|&p| f64::from(p) * f64::from(p)).sum::<f64>()
+                    f64::from(l2) / 2.0
+                        * moved.iter().map(|&p| f64::from(p) * f64::from(p)).sum::<f64>()
                 } else {
                     0.0
                 };
@@ -168,7 +173,12 @@ fn gradients_are_the_derivatives_of_the_loss() {
             e.write(index, &start[index]).unwrap();
             // A ReLU may switch on one side, rarely on both.
             let fits = |slope: f64| (slope / h - norm).abs() < 1e-2 * norm + 1e-3;
-            assert!(fits(right - here) || fits(here - left), "{:?} {}: {left} {here} {right} {norm}", config.model, spec.name);
+            assert!(
+                fits(right - here) || fits(here - left),
+                "{:?} {}: {left} {here} {right} {norm}",
+                config.model,
+                spec.name
+            );
         }
     }
 }
@@ -232,10 +242,16 @@ fn any_number_of_threads_gives_the_same_bits() {
                 config.precision = precision;
                 config.loss_scale = scaling(precision);
                 let mut e = engine(&config);
-                let losses: Vec<f32> =
-                    (0..20).map(|i| e.train_step(&batch(&config.model, i, 40 - i as usize % 3), 0.05).unwrap()).collect();
+                let losses: Vec<f32> = (0..20)
+                    .map(|i| {
+                        e.train_step(&batch(&config.model, i, 40 - i as usize % 3), 0.05).unwrap()
+                    })
+                    .collect();
                 let result = (losses, all_params(&e));
-                assert!(*first.get_or_insert_with(|| result.clone()) == result, "{rule:?} {threads} threads");
+                assert!(
+                    *first.get_or_insert_with(|| result.clone()) == result,
+                    "{rule:?} {threads} threads"
+                );
             }
         }
     }
@@ -255,14 +271,21 @@ fn gradients_in_16_bits_are_near_those_in_32() {
         ] {
             let config = EngineConfig { precision, loss_scale, ..exact.clone() };
             let (rounded_loss, got) = engine(&config).gradients(&b).unwrap();
-            assert!((rounded_loss - loss).abs() < tolerance && rounded_loss != loss, "{precision:?} {loss} {rounded_loss}");
-            // Norms over everything: a ReLU near its kink may fall on the other side and change a row that one sample alone
-            // touches.
+            assert!(
+                (rounded_loss - loss).abs() < tolerance && rounded_loss != loss,
+                "{precision:?} {loss} {rounded_loss}"
+            );
+            // Norms over everything: a ReLU near its kink may fall on the other side and change a
+            // row that one sample alone touches.
             let norm = |g: &mut dyn Iterator<Item = f64>| g.map(|g| g * g).sum::<f64>().sqrt();
             let pairs = || got.iter().flatten().zip(want.iter().flatten());
             let gap = norm(&mut pairs().map(|(g, w)| f64::from(g - w)));
             let size = norm(&mut pairs().map(|(_, w)| f64::from(*w)));
-            assert!(gap > 0.0 && gap < f64::from(2.0 * tolerance) * size, "{precision:?} {:?}: {gap} of {size}", model);
+            assert!(
+                gap > 0.0 && gap < f64::from(2.0 * tolerance) * size,
+                "{precision:?} {:?}: {gap} of {size}",
+                model
+            );
         }
     }
 }
@@ -285,12 +308,15 @@ fn a_step_that_overflows_is_skipped_and_counted() {
         e.train_step(&b, 0.1).unwrap();
     }
     let scale = e.loss_scale().unwrap();
-    assert!(all_params(&e) != before && scale.skipped_steps > 0 && scale.skipped_steps < 40, "{scale:?}");
+    assert!(
+        all_params(&e) != before && scale.skipped_steps > 0 && scale.skipped_steps < 40,
+        "{scale:?}"
+    );
     assert_eq!(scale.scale, 2f64.powi(40 - scale.skipped_steps as i32));
 }
 
-/// Scaling by a power of two and back changes no bit as long as nothing over- or underflows, regularisation and clipping
-/// included.
+/// Scaling by a power of two and back changes no bit as long as nothing over- or underflows,
+/// regularisation and clipping included.
 #[test]
 fn a_loss_scale_by_itself_changes_nothing() {
     for model in models() {
@@ -325,7 +351,9 @@ fn every_model_learns_with_every_rule() {
                 _ => 0.3,
             };
             let mut e = engine(&config);
-            let losses: Vec<f32> = (0..300).map(|i| e.train_step(&batch(&config.model, i, 40), rate).unwrap()).collect();
+            let losses: Vec<f32> = (0..300)
+                .map(|i| e.train_step(&batch(&config.model, i, 40), rate).unwrap())
+                .collect();
             let mean = |l: &[f32]| l.iter().sum::<f32>() / l.len() as f32;
             let (early, late) = (mean(&losses[..20]), mean(&losses[280..]));
             assert!(late < 0.8 * early, "{:?} {rule:?}: {early} -> {late}", config.model);
@@ -381,11 +409,15 @@ fn batches_that_do_not_fit_are_refused() {
     assert!(matches!(e.write(0, &[0.0]), Err(EngineError::Shape(_))));
 }
 
-/// A step with split rows is a step in f32 whose lookups see the rows rounded: the same gradients, applied to the rows
-/// themselves.
+/// A step with split rows is a step in f32 whose lookups see the rows rounded: the same gradients,
+/// applied to the rows themselves.
 #[test]
 fn split_rows_train_as_f32_masters_with_rounded_lookups() {
-    let plain = config(dlrm(Interaction::Dot { itself: false, pad_to: 1 }, Pooling::Sum), OptimizerSpec::Sgd, 2);
+    let plain = config(
+        dlrm(Interaction::Dot { itself: false, pad_to: 1 }, Pooling::Sum),
+        OptimizerSpec::Sgd,
+        2,
+    );
     let split = EngineConfig { embedding_rows: RowKind::Bf16Split, ..plain.clone() };
     let (mut a, mut b) = (engine(&split), engine(&plain));
     assert_eq!(all_params(&a), all_params(&b), "masters begin as f32");
@@ -394,8 +426,10 @@ fn split_rows_train_as_f32_masters_with_rounded_lookups() {
     for step in 0..6 {
         let batch = batch(&plain.model, step, 40);
         for i in (0..masters.len()).filter(|&i| is_table[i]) {
-            let rounded: Vec<f32> =
-                masters[i].iter().map(|x| f32::from_bits(x.to_bits().wrapping_add(0x8000) & 0xffff_0000)).collect();
+            let rounded: Vec<f32> = masters[i]
+                .iter()
+                .map(|x| f32::from_bits(x.to_bits().wrapping_add(0x8000) & 0xffff_0000))
+                .collect();
             b.write(i, &rounded).unwrap();
         }
         let (loss, gradients) = b.gradients(&batch).unwrap();
@@ -425,11 +459,17 @@ fn rows_in_16_bits_learn_and_do_not_depend_on_threads() {
                     threads,
                 );
                 let mut e = engine(&EngineConfig { embedding_rows: kind, ..config });
-                let losses: Vec<f32> = (0..150).map(|i| e.train_step(&batch(&model, i % 10, 40), 0.3).unwrap()).collect();
+                let losses: Vec<f32> = (0..150)
+                    .map(|i| e.train_step(&batch(&model, i % 10, 40), 0.3).unwrap())
+                    .collect();
                 let mean = |l: &[f32]| l.iter().sum::<f32>() / l.len() as f32;
                 assert!(mean(&losses[140..]) < 0.7 * mean(&losses[..10]), "{kind:?}: {losses:?}");
                 let params = all_params(&e);
-                assert_eq!(first.get_or_insert_with(|| params.clone()), &params, "{kind:?}, {threads} threads");
+                assert_eq!(
+                    first.get_or_insert_with(|| params.clone()),
+                    &params,
+                    "{kind:?}, {threads} threads"
+                );
                 // What is read is what there is: writing it back changes nothing.
                 for (i, p) in params.iter().enumerate() {
                     e.write(i, p).unwrap();

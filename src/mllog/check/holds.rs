@@ -1,6 +1,7 @@
 //! Whether a line, by itself, is as a rule wants it.
 //!
-//! MLPerf's rules are Python expressions, so true and false count as 1 and 0, and a string is never a number.
+//! MLPerf's rules are Python expressions, so true and false count as 1 and 0, and a string is never
+//! a number.
 
 use super::{Broken, Check};
 use crate::mllog::parse::Event;
@@ -27,7 +28,9 @@ pub(super) fn shown(value: Option<&Value>) -> String {
 /// Python's `==`.
 pub(super) fn equal(a: &Value, b: &Value) -> bool {
     match (a, b) {
-        (Value::Array(a), Value::Array(b)) => a.len() == b.len() && a.iter().zip(b).all(|(a, b)| equal(a, b)),
+        (Value::Array(a), Value::Array(b)) => {
+            a.len() == b.len() && a.iter().zip(b).all(|(a, b)| equal(a, b))
+        }
         (Value::Object(a), Value::Object(b)) => {
             a.len() == b.len() && a.iter().all(|(k, v)| b.get(k).is_some_and(|w| equal(v, w)))
         }
@@ -50,8 +53,10 @@ fn truthy(value: &Value) -> bool {
 pub(super) fn broken(check: &Check, event: &Event) -> Option<(Broken, String)> {
     let value = event.value.as_ref();
     let x = number(value);
-    let wrong =
-        |right: bool, must: &str| (!right).then(|| (Broken::Value, format!("{} is {}; must be {must}", event.key, shown(value))));
+    let wrong = |right: bool, must: &str| {
+        (!right)
+            .then(|| (Broken::Value, format!("{} is {}; must be {must}", event.key, shown(value))))
+    };
     match *check {
         Check::NotEmpty => wrong(value.is_none_or(|v| v != ""), "something"),
         Check::Given => wrong(value.is_some_and(truthy), "something"),
@@ -75,7 +80,9 @@ pub(super) fn broken(check: &Check, event: &Event) -> Option<(Broken, String)> {
         Check::Share => wrong(x.is_some_and(|x| (0.0..=1.0).contains(&x)), "a number from 0 to 1"),
         Check::Whole => wrong(x.is_some_and(|x| (x.round() - x).abs() < 1e-5), "a whole number"),
         Check::Seed => {
-            let number = x.or_else(|| value.and_then(Value::as_str)?.trim().parse::<i128>().ok().map(|n| n as f64));
+            let number = x.or_else(|| {
+                value.and_then(Value::as_str)?.trim().parse::<i128>().ok().map(|n| n as f64)
+            });
             wrong(number.is_some_and(|x| x.trunc() >= 0.0), "a whole number, 0 or above")
         }
         Check::Flag => wrong(x.is_some_and(|x| x == 0.0 || x == 1.0), "true or false"),
@@ -89,23 +96,38 @@ fn metadata(check: &Check, event: &Event) -> Option<(Broken, String)> {
     let wrong = |right: bool, what: String| (!right).then_some((Broken::Metadata, what));
     let number_where_there = |name: &str, right: fn(f64) -> bool, must: &str| {
         let value = event.meta(name)?;
-        let what = format!("{key} has {name} {} in its metadata; must be {must}", shown(Some(value)));
+        let what =
+            format!("{key} has {name} {} in its metadata; must be {must}", shown(Some(value)));
         wrong(number(Some(value)).is_some_and(right), what)
     };
     match *check {
-        Check::Has(names) => wrong(names.iter().any(|n| has(n)), format!("{key} has no {} in its metadata", names.join(" or "))),
-        Check::HasGiven(name) => {
-            wrong(event.meta(name).is_some_and(truthy), format!("{key} has no {name}, or an empty one, in its metadata"))
-        }
-        Check::HasWith(first, second) => {
-            wrong(!has(first) || has(second), format!("{key} has {first} in its metadata; must have {second} too"))
-        }
+        Check::Has(names) => wrong(
+            names.iter().any(|n| has(n)),
+            format!("{key} has no {} in its metadata", names.join(" or ")),
+        ),
+        Check::HasGiven(name) => wrong(
+            event.meta(name).is_some_and(truthy),
+            format!("{key} has no {name}, or an empty one, in its metadata"),
+        ),
+        Check::HasWith(first, second) => wrong(
+            !has(first) || has(second),
+            format!("{key} has {first} in its metadata; must have {second} too"),
+        ),
         Check::HasPositive(name) => number_where_there(name, |x| x > 0.0, "a number above 0"),
-        Check::HasNotNegative(name) => number_where_there(name, |x| x >= 0.0, "a number, 0 or above"),
+        Check::HasNotNegative(name) => {
+            number_where_there(name, |x| x >= 0.0, "a number, 0 or above")
+        }
         Check::HasOneOf(name, words) => {
             let found = event.meta(name);
             let right = found.and_then(Value::as_str).is_some_and(|v| words.contains(&v));
-            wrong(right, format!("{key} has {name} {} in its metadata; must be {}", shown(found), words.join(" or ")))
+            wrong(
+                right,
+                format!(
+                    "{key} has {name} {} in its metadata; must be {}",
+                    shown(found),
+                    words.join(" or ")
+                ),
+            )
         }
         // The judge, who knows the lines before this one, has dealt with these.
         _ => None,

@@ -1,4 +1,5 @@
-//! Rules that look at all lines of a key: how many there are, whether the target is met, which tensors were initialised.
+//! Rules that look at all lines of a key: how many there are, whether the target is met, which
+//! tensors were initialised.
 
 use super::{Broken, Finding, RuleSet, Severity, Target, holds};
 use crate::mllog::{parse::Event, rules::Count};
@@ -55,10 +56,18 @@ fn repeated(key: &str, found: &[(usize, &Event)]) -> Finding {
     let other = found.iter().find(|(_, e)| !holds::equal(&first, &value(e)));
     let lines = listed(found);
     let (severity, message) = match other {
-        None => (Severity::Warning, format!("{key} is on lines {lines}, with one value; must be there exactly once")),
+        None => (
+            Severity::Warning,
+            format!("{key} is on lines {lines}, with one value; must be there exactly once"),
+        ),
         Some((_, e)) => {
             let (a, b) = (holds::shown(Some(&first)), holds::shown(e.value.as_ref()));
-            (Severity::Error, format!("{key} is on lines {lines}, with values {a} and {b}; must be there exactly once"))
+            (
+                Severity::Error,
+                format!(
+                    "{key} is on lines {lines}, with values {a} and {b}; must be there exactly once"
+                ),
+            )
         }
     };
     let line = other.or_else(|| found.get(1)).map(|(line, _)| *line);
@@ -67,13 +76,15 @@ fn repeated(key: &str, found: &[(usize, &Event)]) -> Finding {
 
 fn listed(found: &[(usize, &Event)]) -> String {
     let lines: Vec<_> = found.iter().take(4).map(|(line, _)| line.to_string()).collect();
-    let more = if found.len() > 4 { format!(" and {} more", found.len() - 4) } else { String::new() };
+    let more =
+        if found.len() > 4 { format!(" and {} more", found.len() - 4) } else { String::new() };
     lines.join(", ") + &more
 }
 
 /// No evaluation is where the target wants one.
 fn missed(target: &Target, found: &[(usize, &Event)]) -> Option<Finding> {
-    let reached: Vec<f64> = found.iter().filter_map(|(_, e)| holds::number(e.value.as_ref())).collect();
+    let reached: Vec<f64> =
+        found.iter().filter_map(|(_, e)| holds::number(e.value.as_ref())).collect();
     if found.is_empty() || reached.iter().any(|auc| target.met_by(*auc)) {
         return None;
     }
@@ -86,7 +97,10 @@ fn missed(target: &Target, found: &[(usize, &Event)]) -> Option<Finding> {
     let best = reached.iter().copied().max_by(f64::total_cmp);
     let mut message = match best {
         Some(best) => {
-            format!("eval_accuracy never meets the target: the highest of {} is {best}; one must be {must}", reached.len())
+            format!(
+                "eval_accuracy never meets the target: the highest of {} is {best}; one must be {must}",
+                reached.len()
+            )
         }
         None => format!("eval_accuracy never meets the target; one must be {must}"),
     };
@@ -99,16 +113,23 @@ fn missed(target: &Target, found: &[(usize, &Event)]) -> Option<Finding> {
 fn tensors(expected: &[&str], found: &[(usize, &Event)], findings: &mut Vec<Finding>) {
     const KEY: &str = "weights_initialization";
     for name in expected {
-        let lines: Vec<_> =
-            found.iter().filter(|(_, e)| e.meta("tensor").and_then(Value::as_str) == Some(name)).copied().collect();
+        let lines: Vec<_> = found
+            .iter()
+            .filter(|(_, e)| e.meta("tensor").and_then(Value::as_str) == Some(name))
+            .copied()
+            .collect();
         match lines.as_slice() {
             [] => {
-                let message = format!("{KEY} of tensor {name} is missing; must be there exactly once");
+                let message =
+                    format!("{KEY} of tensor {name} is missing; must be there exactly once");
                 findings.push(Finding::missing(Some(KEY), Broken::Tensors, message));
             }
             [_] => {}
             [_, (second, _), ..] => {
-                let message = format!("{KEY} of tensor {name} is on lines {}; must be there exactly once", listed(&lines));
+                let message = format!(
+                    "{KEY} of tensor {name} is on lines {}; must be there exactly once",
+                    listed(&lines)
+                );
                 findings.push(Finding::error(*second, KEY, Broken::Tensors, message));
             }
         }
@@ -116,7 +137,11 @@ fn tensors(expected: &[&str], found: &[(usize, &Event)], findings: &mut Vec<Find
     for (line, event) in found {
         let Some(tensor) = event.meta("tensor") else { continue };
         if !tensor.as_str().is_some_and(|t| expected.contains(&t)) {
-            let message = format!("{KEY} of tensor {}; must be one of {}", holds::shown(Some(tensor)), expected.join(", "));
+            let message = format!(
+                "{KEY} of tensor {}; must be one of {}",
+                holds::shown(Some(tensor)),
+                expected.join(", ")
+            );
             findings.push(Finding::error(*line, KEY, Broken::Tensors, message));
         }
     }

@@ -25,7 +25,10 @@ fn error(json: &str) -> String {
 fn a_real_line_is_read_whatever_stands_around_it() {
     let expected = one(REAL).unwrap();
     assert_eq!((expected.time_ms, expected.number()), (1695517317230.0, Some(0.7898508906364441)));
-    assert_eq!((expected.namespace.as_deref(), expected.event_type.as_deref()), (Some(""), Some("POINT_IN_TIME")));
+    assert_eq!(
+        (expected.namespace.as_deref(), expected.event_type.as_deref()),
+        (Some(""), Some("POINT_IN_TIME"))
+    );
     assert_eq!(expected.meta_number("epoch_num"), Some(0.049980888109768154));
     let json = REAL.strip_prefix(TOKEN).unwrap();
     let compact = serde_json::from_str::<Value>(json).unwrap().to_string();
@@ -57,26 +60,53 @@ fn lines_are_numbered_as_an_editor_does() {
 #[test]
 fn what_is_optional_may_be_missing_and_absence_differs_from_null() {
     let bare = one(r#":::MLLOG {"key":"k","time_ms":"17.5"}"#).unwrap();
-    let expected = Event { namespace: None, time_ms: 17.5, event_type: None, key: "k".into(), value: None, metadata: None };
+    let expected = Event {
+        namespace: None,
+        time_ms: 17.5,
+        event_type: None,
+        key: "k".into(),
+        value: None,
+        metadata: None,
+    };
     assert_eq!(bare, expected);
-    let nulls = one(r#":::MLLOG {"metadata":null,"value":null,"time_ms":1e3,"key":"k","event_type":5}"#).unwrap();
-    assert_eq!((nulls.value, nulls.metadata, nulls.time_ms), (Some(Value::Null), Some(Value::Null), 1000.0));
+    let nulls =
+        one(r#":::MLLOG {"metadata":null,"value":null,"time_ms":1e3,"key":"k","event_type":5}"#)
+            .unwrap();
+    assert_eq!(
+        (nulls.value, nulls.metadata, nulls.time_ms),
+        (Some(Value::Null), Some(Value::Null), 1000.0)
+    );
     assert_eq!(bare.meta("epoch_num"), None);
 }
 
 #[test]
 fn what_is_wrong_is_said_with_its_column() {
-    assert_eq!(one(":::MLLOG").unwrap_err().to_string(), "no space after :::MLLOG; MLPerf's tools pass over such a line");
+    assert_eq!(
+        one(":::MLLOG").unwrap_err().to_string(),
+        "no space after :::MLLOG; MLPerf's tools pass over such a line"
+    );
     assert_eq!(error(r#"{"key": "a", oops}"#), "broken JSON in column 25: key must be a string");
     assert_eq!(error(r#"{"key": "a""#), "broken JSON in column 22: EOF while parsing an object");
-    assert_eq!(error(r#"{"key": "a", "time_ms": 1} x"#), "broken JSON in column 39: trailing characters");
+    assert_eq!(
+        error(r#"{"key": "a", "time_ms": 1} x"#),
+        "broken JSON in column 39: trailing characters"
+    );
     assert_eq!(error("[1]"), "after :::MLLOG stands an array; must be an object, {\"key\": ...}");
     assert_eq!(error(r#"{"time_ms": 1}"#), "no \"key\"; every line needs one");
     assert_eq!(error(r#"{"key": "a"}"#), "no \"time_ms\"; every line needs one");
     assert_eq!(error(r#"{"key": 7, "time_ms": 1}"#), "key is 7; must be a string");
-    assert_eq!(error(r#"{"key": "a", "time_ms": "1.2.3"}"#), "time_ms is \"1.2.3\"; must be a number, milliseconds since 1970");
-    assert_eq!(error(r#"{"key": "a", "time_ms": null}"#), "time_ms is null; must be a number, milliseconds since 1970");
-    assert_eq!(error(r#"{"key": "a", "time_ms": "nan"}"#), "time_ms is \"nan\"; must be a number, milliseconds since 1970");
+    assert_eq!(
+        error(r#"{"key": "a", "time_ms": "1.2.3"}"#),
+        "time_ms is \"1.2.3\"; must be a number, milliseconds since 1970"
+    );
+    assert_eq!(
+        error(r#"{"key": "a", "time_ms": null}"#),
+        "time_ms is null; must be a number, milliseconds since 1970"
+    );
+    assert_eq!(
+        error(r#"{"key": "a", "time_ms": "nan"}"#),
+        "time_ms is \"nan\"; must be a number, milliseconds since 1970"
+    );
     assert!(error(&"[".repeat(100_000)).contains("recursion limit"));
 }
 
@@ -97,7 +127,11 @@ fn every_published_line_is_read() {
             let log = fs::read(&path).unwrap();
             let tokens = String::from_utf8_lossy(&log).matches(TOKEN).count();
             let read: Vec<_> = lines(&log).collect();
-            assert!(read.len() == tokens && read.iter().all(|l| l.event.is_ok()), "{}", path.display());
+            assert!(
+                read.len() == tokens && read.iter().all(|l| l.event.is_ok()),
+                "{}",
+                path.display()
+            );
             logs += usize::from(tokens > 0);
         }
     }
@@ -116,7 +150,8 @@ fn any_json() -> impl Strategy<Value = Value> {
     leaf.prop_recursive(3, 12, 4, |inner| {
         prop_oneof![
             prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
-            prop::collection::hash_map(".{0,8}", inner, 0..4).prop_map(|m| Value::Object(m.into_iter().collect())),
+            prop::collection::hash_map(".{0,8}", inner, 0..4)
+                .prop_map(|m| Value::Object(m.into_iter().collect())),
         ]
     })
 }

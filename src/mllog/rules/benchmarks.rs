@@ -2,15 +2,16 @@
 
 use super::{
     Check::{
-        After, Before, Flag, Given, Has, HasGiven, HasNotNegative, HasOneOf, InitForward, InitInTime, Is, NotNegative, OneOf,
-        Outside, Positive, SameEpoch, Seed, Share, Within,
+        After, Before, Flag, Given, Has, HasGiven, HasNotNegative, HasOneOf, InitForward,
+        InitInTime, Is, NotNegative, OneOf, Outside, Positive, SameEpoch, Seed, Share, Within,
     },
     Count::{AtLeastOnce, Once},
     Rule, Target, rule,
 };
 
 /// Both DLRMs: AUC by epoch.
-pub(super) const EVALUATION: &[Rule] = &[rule("eval_accuracy", AtLeastOnce, &[Has(&["epoch_num"])])];
+pub(super) const EVALUATION: &[Rule] =
+    &[rule("eval_accuracy", AtLeastOnce, &[Has(&["epoch_num"])])];
 
 /// DLRM v1, closed.
 pub(super) const DLRM: &[Rule] = &[
@@ -24,7 +25,8 @@ pub(super) const DLRM: &[Rule] = &[
 ];
 
 /// DLRM v1, closed, from 1.1.0: tensors are initialised under the clock.
-pub(super) const DLRM_TENSORS: &[Rule] = &[rule("weights_initialization", AtLeastOnce, &[Has(&["tensor"])])];
+pub(super) const DLRM_TENSORS: &[Rule] =
+    &[rule("weights_initialization", AtLeastOnce, &[Has(&["tensor"])])];
 
 /// The tensors of DLRM v1, each of which is initialised exactly once.
 pub(super) const DLRM_TENSOR_NAMES: &[&str] = &[
@@ -75,28 +77,57 @@ pub(super) const DEEPFM: &[Rule] = &[
     rule("cache_clear", AtLeastOnce, &[Flag]),
     rule("init_start", Once, &[Before("init_start"), Before("init_stop"), Before("run_start")]),
     rule("seed", Once, &[Seed]),
-    rule("weights_initialization", AtLeastOnce, &[After("init_start"), Before("init_stop"), HasGiven("tensor")]),
-    rule("init_stop", Once, &[After("init_start"), Before("init_stop"), Before("run_start"), InitForward, InitInTime]),
+    rule(
+        "weights_initialization",
+        AtLeastOnce,
+        &[After("init_start"), Before("init_stop"), HasGiven("tensor")],
+    ),
+    rule(
+        "init_stop",
+        Once,
+        &[After("init_start"), Before("init_stop"), Before("run_start"), InitForward, InitInTime],
+    ),
     rule("run_start", Once, &[After("init_stop"), Before("run_start")]),
     rule("train_samples", Once, &[Positive]),
     rule("eval_samples", Once, &[Positive]),
     rule(
         "epoch_start",
         AtLeastOnce,
-        &[After("run_start"), Before("run_stop"), Outside("epoch"), Has(&["epoch_num"]), HasNotNegative("epoch_num")],
+        &[
+            After("run_start"),
+            Before("run_stop"),
+            Outside("epoch"),
+            Has(&["epoch_num"]),
+            HasNotNegative("epoch_num"),
+        ],
     ),
     rule("epoch_stop", AtLeastOnce, &[Within("epoch"), SameEpoch("epoch")]),
     rule(
         "eval_start",
         AtLeastOnce,
-        &[After("run_start"), Before("run_stop"), Outside("eval"), Has(&["epoch_num"]), HasNotNegative("epoch_num")],
+        &[
+            After("run_start"),
+            Before("run_stop"),
+            Outside("eval"),
+            Has(&["epoch_num"]),
+            HasNotNegative("epoch_num"),
+        ],
     ),
-    rule("eval_accuracy", AtLeastOnce, &[Within("eval"), Has(&["epoch_num"]), HasNotNegative("epoch_num"), Share]),
+    rule(
+        "eval_accuracy",
+        AtLeastOnce,
+        &[Within("eval"), Has(&["epoch_num"]), HasNotNegative("epoch_num"), Share],
+    ),
     rule("eval_stop", AtLeastOnce, &[Within("eval")]),
     rule(
         "run_stop",
         Once,
-        &[After("run_start"), Before("run_stop"), Outside("epoch"), HasOneOf("status", &["success", "aborted"])],
+        &[
+            After("run_start"),
+            Before("run_stop"),
+            Outside("epoch"),
+            HasOneOf("status", &["success", "aborted"]),
+        ],
     ),
     rule("global_batch_size", Once, &[Positive]),
     rule("gradient_accumulation_steps", Once, &[Positive]),

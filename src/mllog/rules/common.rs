@@ -1,7 +1,10 @@
 //! Rules for logs of every benchmark.
 
 use super::{
-    Check::{After, Before, Has, HasNotNegative, HasPositive, HasWith, InitInTime, NotEmpty, OneOf, Positive, Whole},
+    Check::{
+        After, Before, Has, HasNotNegative, HasPositive, HasWith, InitInTime, NotEmpty, OneOf,
+        Positive, Whole,
+    },
     Count::{Any, AtLeastOnce, Once, ThisOr},
     Rule, rule,
 };
@@ -11,7 +14,8 @@ pub(super) const SUBMITTER: &[Rule] =
     &[rule("submission_org", Once, &[NotEmpty]), rule("submission_platform", Once, &[NotEmpty])];
 
 /// How the system can be had. Asked up to 4.0.0.
-pub(super) const STATUS: &[Rule] = &[rule("submission_status", Once, &[OneOf(&["cloud", "onprem", "preview", "research"])])];
+pub(super) const STATUS: &[Rule] =
+    &[rule("submission_status", Once, &[OneOf(&["cloud", "onprem", "preview", "research"])])];
 
 /// The events of a run, and what it was run on.
 pub(super) const EVENTS: &[Rule] = &[
@@ -31,7 +35,12 @@ pub(super) const BLOCKS_BY_EPOCH: &[Rule] = &[
     rule(
         "block_start",
         ThisOr("epoch_start"),
-        &[After("run_start"), Has(&["epoch_count"]), Has(&["first_epoch_num"]), HasPositive("epoch_count")],
+        &[
+            After("run_start"),
+            Has(&["epoch_count"]),
+            Has(&["first_epoch_num"]),
+            HasPositive("epoch_count"),
+        ],
     ),
     rule("block_stop", ThisOr("epoch_stop"), &[Has(&["first_epoch_num"])]),
 ];

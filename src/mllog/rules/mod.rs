@@ -1,7 +1,9 @@
-//! What MLPerf asks of a training log, as tables: which keys, how often, with what values, in what order.
+//! What MLPerf asks of a training log, as tables: which keys, how often, with what values, in what
+//! order.
 //!
-//! The facts are those of mlcommons/logging (package `mlperf-logging` 4.1.68, `compliance_checker/training_*`), rulesets 0.7.0 to
-//! 6.0.0, and our own `rules/deepfm_common.yaml`. A rule is a row; a round ([`rounds::ROUNDS`]) is a choice of tables.
+//! The facts are those of mlcommons/logging (package `mlperf-logging` 4.1.68,
+//! `compliance_checker/training_*`), rulesets 0.7.0 to 6.0.0, and our own
+//! `rules/deepfm_common.yaml`. A rule is a row; a round ([`rounds::ROUNDS`]) is a choice of tables.
 
 mod benchmarks;
 mod common;
@@ -90,7 +92,8 @@ pub enum Check {
     InitForward,
 }
 
-/// Numbers of which at least one evaluation must reach one: `from <= x < to`, or `<= to` if `to` belongs to them.
+/// Numbers of which at least one evaluation must reach one: `from <= x < to`, or `<= to` if `to`
+/// belongs to them.
 #[derive(Debug, Clone, Copy)]
 pub struct Target {
     /// Least AUC; `None` = any.
@@ -102,7 +105,8 @@ pub struct Target {
 impl Target {
     /// Whether `auc` is in it.
     pub fn met_by(&self, auc: f64) -> bool {
-        self.from.is_none_or(|from| auc >= from) && if self.perfect { auc <= 1.0 } else { auc < 1.0 }
+        self.from.is_none_or(|from| auc >= from)
+            && if self.perfect { auc <= 1.0 } else { auc < 1.0 }
     }
 }
 

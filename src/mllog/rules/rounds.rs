@@ -3,12 +3,13 @@
 use super::{
     Division, InitLimit, Rule, Target,
     benchmarks::{
-        DCNV2, DCNV2_OPEN_TARGET, DCNV2_TARGET, DEEPFM, DLRM, DLRM_OPEN_TARGET, DLRM_TARGET, DLRM_TENSOR_NAMES, DLRM_TENSORS,
-        EVALUATION,
+        DCNV2, DCNV2_OPEN_TARGET, DCNV2_TARGET, DEEPFM, DLRM, DLRM_OPEN_TARGET, DLRM_TARGET,
+        DLRM_TENSOR_NAMES, DLRM_TENSORS, EVALUATION,
     },
     common::{
-        ACCUMULATION, BLOCKS_BY_EPOCH, BLOCKS_BY_SAMPLES, BLOCKS_BY_STEP, EPOCHS_BY_EPOCH, EPOCHS_BY_SAMPLES, EVALS_BY_EPOCH,
-        EVALS_BY_SAMPLES, EVALS_BY_STEP, EVENTS, OPTIONAL, STATUS, SUBMITTER,
+        ACCUMULATION, BLOCKS_BY_EPOCH, BLOCKS_BY_SAMPLES, BLOCKS_BY_STEP, EPOCHS_BY_EPOCH,
+        EPOCHS_BY_SAMPLES, EVALS_BY_EPOCH, EVALS_BY_SAMPLES, EVALS_BY_STEP, EVENTS, OPTIONAL,
+        STATUS, SUBMITTER,
     },
 };
 
@@ -29,7 +30,8 @@ pub struct Round {
     closed_target: Option<Target>,
     /// The open division's target.
     open_target: Option<Target>,
-    /// Tensors that the closed division wants initialised, each exactly once; empty = not looked at.
+    /// Tensors that the closed division wants initialised, each exactly once; empty = not looked
+    /// at.
     tensors: &'static [&'static str],
 }
 
@@ -40,7 +42,8 @@ const fn dlrm(
     open_target: Target,
     tensors: &'static [&'static str],
 ) -> Round {
-    const COMMON: &[&[Rule]] = &[SUBMITTER, STATUS, EVENTS, BLOCKS_BY_EPOCH, EPOCHS_BY_EPOCH, EVALS_BY_EPOCH, EVALUATION];
+    const COMMON: &[&[Rule]] =
+        &[SUBMITTER, STATUS, EVENTS, BLOCKS_BY_EPOCH, EPOCHS_BY_EPOCH, EVALS_BY_EPOCH, EVALUATION];
     Round {
         ruleset,
         benchmark: "dlrm",
@@ -76,13 +79,47 @@ pub const ROUNDS: &[Round] = &[
     dlrm("1.1.0", InitLimit::Minutes(30), WITH_TENSORS, DLRM_OPEN_TARGET, DLRM_TENSOR_NAMES),
     dlrm("2.0.0", LATER, WITH_TENSORS, DLRM_OPEN_TARGET, DLRM_TENSOR_NAMES),
     dlrm("2.1.0", LATER, WITH_TENSORS, DLRM_OPEN_TARGET, DLRM_TENSOR_NAMES),
-    dcnv2("3.0.0", &[SUBMITTER, STATUS, EVENTS, BLOCKS_BY_EPOCH, EPOCHS_BY_EPOCH, EVALS_BY_EPOCH, EVALUATION]),
-    dcnv2("3.1.0", &[SUBMITTER, STATUS, EVENTS, BLOCKS_BY_STEP, EPOCHS_BY_EPOCH, EVALS_BY_STEP, EVALUATION]),
-    dcnv2("4.0.0", &[SUBMITTER, STATUS, EVENTS, BLOCKS_BY_SAMPLES, EPOCHS_BY_EPOCH, EVALS_BY_SAMPLES, EVALUATION]),
-    dcnv2("4.1.0", &[SUBMITTER, EVENTS, BLOCKS_BY_SAMPLES, EPOCHS_BY_EPOCH, EVALS_BY_SAMPLES, EVALUATION]),
+    dcnv2(
+        "3.0.0",
+        &[SUBMITTER, STATUS, EVENTS, BLOCKS_BY_EPOCH, EPOCHS_BY_EPOCH, EVALS_BY_EPOCH, EVALUATION],
+    ),
+    dcnv2(
+        "3.1.0",
+        &[SUBMITTER, STATUS, EVENTS, BLOCKS_BY_STEP, EPOCHS_BY_EPOCH, EVALS_BY_STEP, EVALUATION],
+    ),
+    dcnv2(
+        "4.0.0",
+        &[
+            SUBMITTER,
+            STATUS,
+            EVENTS,
+            BLOCKS_BY_SAMPLES,
+            EPOCHS_BY_EPOCH,
+            EVALS_BY_SAMPLES,
+            EVALUATION,
+        ],
+    ),
+    dcnv2(
+        "4.1.0",
+        &[SUBMITTER, EVENTS, BLOCKS_BY_SAMPLES, EPOCHS_BY_EPOCH, EVALS_BY_SAMPLES, EVALUATION],
+    ),
     dcnv2("5.0.0", &[EVENTS, BLOCKS_BY_SAMPLES, EPOCHS_BY_SAMPLES, EVALS_BY_SAMPLES, EVALUATION]),
-    dcnv2("5.1.0", &[SUBMITTER, EVENTS, BLOCKS_BY_SAMPLES, EPOCHS_BY_SAMPLES, EVALS_BY_SAMPLES, EVALUATION]),
-    dcnv2("6.0.0", &[SUBMITTER, EVENTS, BLOCKS_BY_SAMPLES, EPOCHS_BY_SAMPLES, EVALS_BY_SAMPLES, EVALUATION, OPTIONAL]),
+    dcnv2(
+        "5.1.0",
+        &[SUBMITTER, EVENTS, BLOCKS_BY_SAMPLES, EPOCHS_BY_SAMPLES, EVALS_BY_SAMPLES, EVALUATION],
+    ),
+    dcnv2(
+        "6.0.0",
+        &[
+            SUBMITTER,
+            EVENTS,
+            BLOCKS_BY_SAMPLES,
+            EPOCHS_BY_SAMPLES,
+            EVALS_BY_SAMPLES,
+            EVALUATION,
+            OPTIONAL,
+        ],
+    ),
 ];
 
 /// Our own benchmark: no MLPerf round has it, and its rules are those of one file.
@@ -111,23 +148,36 @@ pub struct RuleSet {
 }
 
 impl Round {
-    /// The round in which a log of `benchmark` is judged: that of `ruleset`, or the newest that has the benchmark.
+    /// The round in which a log of `benchmark` is judged: that of `ruleset`, or the newest that has
+    /// the benchmark.
     ///
     /// # Errors
     /// A sentence that says which rulesets know the benchmark.
     pub fn of(benchmark: &str, ruleset: Option<&str>) -> Result<&'static Round, String> {
         const DEEPFM: &Round = &DEEPFM_ROUND;
-        let having: Vec<&'static Round> =
-            ROUNDS.iter().chain(std::iter::once(DEEPFM)).filter(|r| r.benchmark == benchmark).collect();
+        let having: Vec<&'static Round> = ROUNDS
+            .iter()
+            .chain(std::iter::once(DEEPFM))
+            .filter(|r| r.benchmark == benchmark)
+            .collect();
         let (Some(first), Some(last)) = (having.first(), having.last()) else {
-            let what = format!("is {benchmark:?}, which is not known here; must be one of dlrm, dlrm_dcnv2, deepfm");
+            let what = format!(
+                "is {benchmark:?}, which is not known here; must be one of dlrm, dlrm_dcnv2, deepfm"
+            );
             return Err(what);
         };
         match ruleset {
             None => Ok(last),
-            Some(r) => having.iter().find(|round| round.ruleset == r).copied().ok_or_else(|| match first.ruleset {
-                one if one == last.ruleset => format!("is {benchmark:?}, which ruleset {r} does not have; {one} has it"),
-                from => format!("is {benchmark:?}, which ruleset {r} does not have; {from} to {} have it", last.ruleset),
+            Some(r) => having.iter().find(|round| round.ruleset == r).copied().ok_or_else(|| {
+                match first.ruleset {
+                    one if one == last.ruleset => {
+                        format!("is {benchmark:?}, which ruleset {r} does not have; {one} has it")
+                    }
+                    from => format!(
+                        "is {benchmark:?}, which ruleset {r} does not have; {from} to {} have it",
+                        last.ruleset
+                    ),
+                }
             }),
         }
     }

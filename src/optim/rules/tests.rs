@@ -6,12 +6,32 @@ pub(crate) const RULES: [OptimizerSpec; 5] = [
     OptimizerSpec::Sgd,
     OptimizerSpec::Adagrad { eps: 1e-3, initial_accumulator: 0.1, lr_decay: 0.5 },
     OptimizerSpec::RowwiseAdagrad { eps: 1e-3, initial_accumulator: 0.1 },
-    OptimizerSpec::Adam { beta1: 0.9, beta2: 0.999, eps: 1e-3, form: AdamForm::Torch, rows: AdamRows::Lazy },
-    OptimizerSpec::Adam { beta1: 0.8, beta2: 0.99, eps: 1e-3, form: AdamForm::Tf, rows: AdamRows::Lazy },
+    OptimizerSpec::Adam {
+        beta1: 0.9,
+        beta2: 0.999,
+        eps: 1e-3,
+        form: AdamForm::Torch,
+        rows: AdamRows::Lazy,
+    },
+    OptimizerSpec::Adam {
+        beta1: 0.8,
+        beta2: 0.99,
+        eps: 1e-3,
+        form: AdamForm::Tf,
+        rows: AdamRows::Lazy,
+    },
 ];
 
 /// The formulas of the documentation of [`OptimizerSpec`] in f64, a whole row at step `t`.
-pub(crate) fn plain(rule: &OptimizerSpec, lr: f64, t: u64, p: &mut [f64], g: &[f64], s: [&mut [f64]; 2], is_row: bool) {
+pub(crate) fn plain(
+    rule: &OptimizerSpec,
+    lr: f64,
+    t: u64,
+    p: &mut [f64],
+    g: &[f64],
+    s: [&mut [f64]; 2],
+    is_row: bool,
+) {
     let [s0, s1] = s;
     let mean = g.iter().map(|g| g * g).sum::<f64>() / g.len() as f64;
     for i in 0..p.len() {
@@ -56,13 +76,17 @@ fn rules_follow_their_formulas_for_several_steps() {
             let wide = |x: &[f32]| x.iter().map(|&v| f64::from(v)).collect::<Vec<f64>>();
             let (mut p64, mut s0_64, mut s1_64) = (wide(&p), wide(&s0), wide(&s1));
             for t in 1..=20 {
-                let g: Vec<f32> = (0..n).map(|i| ((i as u64 * 7 + t * 3) % 11) as f32 * 0.1 - 0.4).collect();
+                let g: Vec<f32> =
+                    (0..n).map(|i| ((i as u64 * 7 + t * 3) % 11) as f32 * 0.1 - 0.4).collect();
                 let step = Step::new(&rule, 0.05, t);
                 let apply = if is_row { update_row } else { update };
                 apply(&step, &mut p, &g, &mut s0, &mut s1);
                 plain(&rule, 0.05, t, &mut p64, &wide(&g), [&mut s0_64, &mut s1_64], is_row);
                 for (got, want) in p.iter().zip(&p64) {
-                    assert!((f64::from(*got) - want).abs() < 2e-5, "{rule:?} at step {t}: {got}, should be {want}");
+                    assert!(
+                        (f64::from(*got) - want).abs() < 2e-5,
+                        "{rule:?} at step {t}: {got}, should be {want}"
+                    );
                 }
             }
         }
@@ -71,14 +95,24 @@ fn rules_follow_their_formulas_for_several_steps() {
 
 #[test]
 fn torchs_own_numbers_come_out() {
-    // torch 2: p = [1, -2], g = [0.5, -0.25] twice, lr = 0.1; Adagrad as by default, Adam with its defaults.
+    // torch 2: p = [1, -2], g = [0.5, -0.25] twice, lr = 0.1; Adagrad as by default, Adam with its
+    // defaults.
     let adagrad = OptimizerSpec::Adagrad { eps: 1e-10, initial_accumulator: 0.0, lr_decay: 0.0 };
-    let adam = OptimizerSpec::Adam { beta1: 0.9, beta2: 0.999, eps: 1e-8, form: AdamForm::Torch, rows: AdamRows::Dense };
+    let adam = OptimizerSpec::Adam {
+        beta1: 0.9,
+        beta2: 0.999,
+        eps: 1e-8,
+        form: AdamForm::Torch,
+        rows: AdamRows::Dense,
+    };
     for (rule, want) in [(adagrad, [0.829_289_3, -1.829_289_3]), (adam, [0.8, -1.8])] {
         let (mut p, mut s0, mut s1) = ([1.0f32, -2.0], [0.0; 2], [0.0; 2]);
         for t in 1..=2 {
             update(&Step::new(&rule, 0.1, t), &mut p, &[0.5, -0.25], &mut s0, &mut s1);
         }
-        assert!(p.iter().zip(want).all(|(a, b): (&f32, f32)| (a - b).abs() < 1e-6), "{rule:?}: {p:?}");
+        assert!(
+            p.iter().zip(want).all(|(a, b): (&f32, f32)| (a - b).abs() < 1e-6),
+            "{rule:?}: {p:?}"
+        );
     }
 }

@@ -1,7 +1,8 @@
-//! The summary that the training scripts of Ascend's ModelZoo leave (`test/output/<device>/<CaseName>.log`): `Key = value`, a
-//! line each. Keys of DLRM-for-PyTorch: Network, RankSize, BatchSize, DeviceType, CaseName, ActualFPS, TrainingTime,
-//! TrainAccuracy, ActualLoss, E2ETrainingTime. TrainingTime is milliseconds a step, `BatchSize * 1000 / ActualFPS`, as those
-//! scripts compute it; E2ETrainingTime is seconds of the whole run.
+//! The summary that the training scripts of Ascend's ModelZoo leave
+//! (`test/output/<device>/<CaseName>.log`): `Key = value`, a line each. Keys of DLRM-for-PyTorch:
+//! Network, RankSize, BatchSize, DeviceType, CaseName, ActualFPS, TrainingTime, TrainAccuracy,
+//! ActualLoss, E2ETrainingTime. TrainingTime is milliseconds a step, `BatchSize * 1000 /
+//! ActualFPS`, as those scripts compute it; E2ETrainingTime is seconds of the whole run.
 
 use super::rows;
 use crate::{
@@ -27,7 +28,9 @@ fn block(group: &Group, row: &Row) -> String {
             let _ = writeln!(out, "{key} = {value}");
         }
     };
-    let of_runs = |f: &dyn Fn(&Run) -> Option<f64>| stats::mean(&row.each.iter().filter_map(f).collect::<Vec<_>>());
+    let of_runs = |f: &dyn Fn(&Run) -> Option<f64>| {
+        stats::mean(&row.each.iter().filter_map(f).collect::<Vec<_>>())
+    };
     // Runs of ours are single processes; nothing says how many a published one had.
     let ranks: Option<u32> = row.system.architecture.as_ref().map(|_| 1);
     let rate = row.estimate(group.without_eval()).or(row.end_to_end.as_ref()).map(|e| e.mean);

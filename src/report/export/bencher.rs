@@ -1,6 +1,6 @@
-//! Bencher Metric Format, for `bencher run --adapter json --file FILE`: benchmark -> measure -> `{value, lower_value,
-//! upper_value}` (bencher.dev, reference "Bencher Metric Format"). Measures are slugs: `throughput` is built in, the others are
-//! made on first sight.
+//! Bencher Metric Format, for `bencher run --adapter json --file FILE`: benchmark -> measure ->
+//! `{value, lower_value, upper_value}` (bencher.dev, reference "Bencher Metric Format"). Measures
+//! are slugs: `throughput` is built in, the others are made on first sight.
 
 use super::{json, name, rows};
 use crate::results::table::{Comparison, Estimate};
@@ -18,8 +18,12 @@ struct Metric {
 
 /// All measurements of each row.
 pub fn bencher(comparison: &Comparison) -> String {
-    let plain = |value: Option<f64>| value.map(|value| Metric { value, lower_value: None, upper_value: None });
-    let estimate = |e: Option<Estimate>| e.map(|e| Metric { value: e.mean, lower_value: e.low, upper_value: e.high });
+    let plain = |value: Option<f64>| {
+        value.map(|value| Metric { value, lower_value: None, upper_value: None })
+    };
+    let estimate = |e: Option<Estimate>| {
+        e.map(|e| Metric { value: e.mean, lower_value: e.low, upper_value: e.high })
+    };
     let benchmarks: BTreeMap<String, BTreeMap<&str, Metric>> = rows(comparison)
         .map(|(_, row)| {
             let measures = [

@@ -1,6 +1,6 @@
-//! A baseline of `critcmp` (BurntSushi/critcmp, what its `--export` writes and its `src/data.rs` reads): criterion's estimates in
-//! nanoseconds by name of benchmark. The time is that of a step, the elements are its samples, so that critcmp's column of
-//! throughput is ours.
+//! A baseline of `critcmp` (BurntSushi/critcmp, what its `--export` writes and its `src/data.rs`
+//! reads): criterion's estimates in nanoseconds by name of benchmark. The time is that of a step,
+//! the elements are its samples, so that critcmp's column of throughput is ours.
 
 use super::json;
 use crate::results::table::{Comparison, Group, Row};
@@ -10,18 +10,21 @@ use std::collections::BTreeMap;
 /// Standard deviations of a normal distribution to each side of a 95% interval.
 const Z: f64 = 1.959_964;
 
-/// All rows of one system as a baseline of the system's name, benchmarks named by workload. Throughput is without evaluations
-/// where it is known.
+/// All rows of one system as a baseline of the system's name, benchmarks named by workload.
+/// Throughput is without evaluations where it is known.
 ///
 /// # Errors
 /// If there are several systems, since a file holds one baseline, or two rows of one workload.
 pub fn critcmp(comparison: &Comparison) -> Result<String, String> {
-    let mut systems: Vec<&str> = super::rows(comparison).map(|(_, r)| r.system.name.as_str()).collect();
+    let mut systems: Vec<&str> =
+        super::rows(comparison).map(|(_, r)| r.system.name.as_str()).collect();
     systems.sort_unstable();
     systems.dedup();
     let &[system] = systems.as_slice() else {
         let names = systems.join(", ");
-        return Err(format!("a file of critcmp holds one system; choose one with --filter system=NAME ({names})"));
+        return Err(format!(
+            "a file of critcmp holds one system; choose one with --filter system=NAME ({names})"
+        ));
     };
     let mut benchmarks: BTreeMap<String, Value> = BTreeMap::new();
     for (group, row) in super::rows(comparison) {
@@ -29,7 +32,11 @@ pub fn critcmp(comparison: &Comparison) -> Result<String, String> {
         // What a label says beyond the system tells rows of one workload apart.
         let detail = row.label.strip_prefix(system).unwrap_or(&row.label).trim();
         let detail = detail.strip_prefix(row.workload.as_str()).unwrap_or(detail).trim();
-        let name = if detail.is_empty() { row.workload.clone() } else { format!("{}/{detail}", row.workload) };
+        let name = if detail.is_empty() {
+            row.workload.clone()
+        } else {
+            format!("{}/{detail}", row.workload)
+        };
         benchmarks.insert(name.clone(), named(benchmark, &name, &row.workload, system));
     }
     if benchmarks.is_empty() {

@@ -1,6 +1,6 @@
-//! For the GitHub action `benchmark-action/github-action-benchmark`, tool `customBiggerIsBetter`: an array of `{name, unit,
-//! value, range, extra}` (its README, "Custom benchmarks"). Only throughputs: the action takes bigger for better throughout one
-//! file.
+//! For the GitHub action `benchmark-action/github-action-benchmark`, tool `customBiggerIsBetter`:
+//! an array of `{name, unit, value, range, extra}` (its README, "Custom benchmarks"). Only
+//! throughputs: the action takes bigger for better throughout one file.
 
 use super::{json, name, rows};
 use crate::results::table::{Comparison, Estimate, Row};
@@ -20,7 +20,10 @@ struct Entry {
 pub fn github_action_benchmark(comparison: &Comparison) -> String {
     let mut entries = Vec::new();
     for (group, row) in rows(comparison) {
-        let measures = [("end to end", row.end_to_end), ("training", row.estimate(group.without_eval()).copied())];
+        let measures = [
+            ("end to end", row.end_to_end),
+            ("training", row.estimate(group.without_eval()).copied()),
+        ];
         for (what, estimate) in measures {
             entries.extend(estimate.map(|e| entry(row, what, &e)));
         }

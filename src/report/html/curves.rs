@@ -57,7 +57,10 @@ impl<'a> GroupCurves<'a> {
             name: run.seed.map_or_else(|| run.name.clone(), |s| format!("seed {s}")),
             curves: curves(&run.path),
         };
-        let rows = group.rows.iter().map(|r| RowCurves { label: &r.label, runs: r.each.iter().map(run).collect() });
+        let rows = group
+            .rows
+            .iter()
+            .map(|r| RowCurves { label: &r.label, runs: r.each.iter().map(run).collect() });
         GroupCurves { target: group.task.target, rows: rows.collect() }
     }
 }
@@ -83,7 +86,8 @@ impl Curves {
         for e in run.evaluations.iter().filter(|e| e.auc.is_finite() && e.seconds.is_finite()) {
             auc.push(e.samples.filter(|_| all_have_samples), e.seconds, e.auc);
         }
-        let (loss, steps_a_point) = metrics.map_or((Curve::default(), 1), |(m, record)| loss(m, record, points));
+        let (loss, steps_a_point) =
+            metrics.map_or((Curve::default(), 1), |(m, record)| loss(m, record, points));
         Curves { auc, loss, steps_a_point }
     }
 }
@@ -139,9 +143,13 @@ pub(super) mod tests {
     fn loss_is_thinned_to_means_on_the_clock_of_the_run() {
         let record = super::super::tests::record();
         let (curve, steps) = loss(&metrics(5), &record, 2);
-        // Steps 1 to 3 and 4 to 5; the record's one evaluation, of half a second, comes after step 2.
+        // Steps 1 to 3 and 4 to 5; the record's one evaluation, of half a second, comes after step
+        // 2.
         assert_eq!(steps, 3);
-        assert_eq!(curve, Curve { samples: vec![30.0, 50.0], seconds: vec![0.8, 1.0], y: vec![2.0, 4.5] });
+        assert_eq!(
+            curve,
+            Curve { samples: vec![30.0, 50.0], seconds: vec![0.8, 1.0], y: vec![2.0, 4.5] }
+        );
         let (curve, _) = loss(&metrics(300_000), &record, 800);
         assert!((790..=800).contains(&curve.y.len()), "{}", curve.y.len());
         assert_eq!(loss(&metrics(0), &record, 800).0, Curve::default());

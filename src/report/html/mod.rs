@@ -1,7 +1,8 @@
 //! The report: one HTML page that needs nothing but itself.
 //!
-//! Tables, phases, machines and workloads are there without scripts; curves are drawn by `templates/report.js` from data that the
-//! page carries, so that they fit the screen they are on. Every name in it comes from files and is escaped, the data too.
+//! Tables, phases, machines and workloads are there without scripts; curves are drawn by
+//! `templates/report.js` from data that the page carries, so that they fit the screen they are on.
+//! Every name in it comes from files and is escaped, the data too.
 
 mod curves;
 mod parts;
@@ -78,7 +79,9 @@ impl<'a> Cell<'a> {
         Cell {
             text,
             words: text.chars().count() > 14
-                && text.starts_with(|c: char| !c.is_ascii_digit() || text.contains(char::is_alphabetic)),
+                && text.starts_with(|c: char| {
+                    !c.is_ascii_digit() || text.contains(char::is_alphabetic)
+                }),
         }
     }
 }
@@ -96,21 +99,39 @@ const COLOURS: usize = 8;
 ///
 /// # Errors
 /// If the template cannot be filled in.
-pub fn page(comparison: &Comparison, title: &str, missing: &[String]) -> Result<String, askama::Error> {
+pub fn page(
+    comparison: &Comparison,
+    title: &str,
+    missing: &[String],
+) -> Result<String, askama::Error> {
     let runs: usize = rows(comparison).map(|r| r.each.len()).sum();
     let points = curves::points_for(runs);
     let mut missing = missing.to_vec();
-    let kept: BTreeMap<&str, Kept> =
-        rows(comparison).flat_map(|r| &r.each).map(|run| (run.path.as_str(), read(run, points, &mut missing))).collect();
-    let columns: Vec<Columns> = comparison.groups.iter().map(|g| Columns::of(g, comparison.baseline.as_deref())).collect();
-    let groups = comparison.groups.iter().zip(&columns).map(|(group, columns)| part(group, columns, &kept)).collect();
+    let kept: BTreeMap<&str, Kept> = rows(comparison)
+        .flat_map(|r| &r.each)
+        .map(|run| (run.path.as_str(), read(run, points, &mut missing)))
+        .collect();
+    let columns: Vec<Columns> =
+        comparison.groups.iter().map(|g| Columns::of(g, comparison.baseline.as_deref())).collect();
+    let groups = comparison
+        .groups
+        .iter()
+        .zip(&columns)
+        .map(|(group, columns)| part(group, columns, &kept))
+        .collect();
     let mut legend: Vec<String> = Vec::new();
     for sentence in columns.iter().flat_map(|c| &c.columns).filter_map(|c| c.legend.as_ref()) {
         if !legend.contains(sentence) {
             legend.push(sentence.clone());
         }
     }
-    let data = Data { groups: comparison.groups.iter().map(|g| GroupCurves::of(g, |path| &kept[path].curves)).collect() };
+    let data = Data {
+        groups: comparison
+            .groups
+            .iter()
+            .map(|g| GroupCurves::of(g, |path| &kept[path].curves))
+            .collect(),
+    };
     let page = Page {
         title,
         subtitle: subtitle(comparison, runs, &kept),
@@ -158,20 +179,31 @@ fn read(run: &Run, points: usize, missing: &mut Vec<String>) -> Kept {
     let record = record::read(&path).map_err(|e| or_said(e.to_string())).ok();
     let table = folder.join("metrics.parquet");
     // A run that broke down before its first step has none.
-    let metrics = table.is_file().then(|| metrics::read(&table).map_err(|e| or_said(e.to_string())).ok()).flatten();
+    let metrics = table
+        .is_file()
+        .then(|| metrics::read(&table).map_err(|e| or_said(e.to_string())).ok())
+        .flatten();
     let curves = Curves::of(run, metrics.as_ref().zip(record.as_ref()), points);
     Kept { record, workload: std::fs::read_to_string(folder.join("workload.toml")).ok(), curves }
 }
 
 fn part<'a>(group: &'a Group, columns: &'a Columns, kept: &BTreeMap<&str, Kept>) -> GroupPart<'a> {
     let of = |run: &Run| &kept[run.path.as_str()];
-    let any = |has: fn(&Curves) -> bool| group.rows.iter().flat_map(|r| &r.each).any(|run| has(&of(run).curves));
+    let any = |has: fn(&Curves) -> bool| {
+        group.rows.iter().flat_map(|r| &r.each).any(|run| has(&of(run).curves))
+    };
     let row = |(i, row): (usize, &'a Row)| RowPart {
         colour: i % COLOURS,
         label: &row.label,
-        cells: columns.columns.iter().filter_map(|c| c.cells.get(i)).map(|text| Cell::of(text)).collect(),
+        cells: columns
+            .columns
+            .iter()
+            .filter_map(|c| c.cells.get(i))
+            .map(|text| Cell::of(text))
+            .collect(),
     };
-    let records_of = |row: &Row| row.each.iter().filter_map(|r| of(r).record.as_ref()).collect::<Vec<_>>();
+    let records_of =
+        |row: &Row| row.each.iter().filter_map(|r| of(r).record.as_ref()).collect::<Vec<_>>();
     let phases = parts::phases(group.rows.iter().map(|r| (r.label.as_str(), records_of(r))));
     GroupPart {
         heading: title(group, &columns.shared),
@@ -201,7 +233,8 @@ fn best_reachable<'a>(mut records: impl Iterator<Item = &'a RunRecord>) -> Optio
 /// `12 runs, 2 systems; 2026-11-20 to 2026-11-21`
 fn subtitle(comparison: &Comparison, runs: usize, kept: &BTreeMap<&str, Kept>) -> String {
     let counted = |n: usize, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
-    let mut systems: Vec<_> = rows(comparison).map(|r| (&r.system.org, &r.system.name, &r.system.round)).collect();
+    let mut systems: Vec<_> =
+        rows(comparison).map(|r| (&r.system.org, &r.system.name, &r.system.round)).collect();
     systems.sort();
     systems.dedup();
     let mut out = format!("{} on {}", counted(runs, "run"), counted(systems.len(), "system"));
@@ -218,7 +251,10 @@ fn subtitle(comparison: &Comparison, runs: usize, kept: &BTreeMap<&str, Kept>) -
 /// One a system; the first record tells.
 fn machines(comparison: &Comparison, kept: &BTreeMap<&str, Kept>) -> Vec<Facts> {
     let mut machines: Vec<Facts> = Vec::new();
-    for record in rows(comparison).flat_map(|r| &r.each).filter_map(|run| kept[run.path.as_str()].record.as_ref()) {
+    for record in rows(comparison)
+        .flat_map(|r| &r.each)
+        .filter_map(|run| kept[run.path.as_str()].record.as_ref())
+    {
         if !machines.iter().any(|m| m.name == record.system) {
             machines.push(Facts::of(record));
         }
@@ -230,7 +266,10 @@ fn machines(comparison: &Comparison, kept: &BTreeMap<&str, Kept>) -> Vec<Facts> 
 fn workloads(comparison: &Comparison, kept: &BTreeMap<&str, Kept>) -> Vec<WorkloadPart> {
     let mut parts: Vec<WorkloadPart> = Vec::new();
     for row in rows(comparison) {
-        let Some(toml) = row.each.iter().find_map(|run| kept[run.path.as_str()].workload.clone()) else { continue };
+        let Some(toml) = row.each.iter().find_map(|run| kept[run.path.as_str()].workload.clone())
+        else {
+            continue;
+        };
         match parts.iter_mut().find(|p| p.toml == toml) {
             Some(part) => part.rows += &format!(", {}", row.label),
             None => parts.push(WorkloadPart { rows: row.label.clone(), toml }),

@@ -15,7 +15,9 @@ pub(super) struct Facts {
 impl Facts {
     /// The machine of a run, its ceilings, and the program that ran.
     pub fn of(record: &RunRecord) -> Self {
-        let owned = |lines: Vec<(&'static str, String)>| lines.into_iter().map(|(label, value)| (label.to_owned(), value));
+        let owned = |lines: Vec<(&'static str, String)>| {
+            lines.into_iter().map(|(label, value)| (label.to_owned(), value))
+        };
         let mut lines: Vec<_> = owned(record.machine.lines()).collect();
         lines.extend(record.ceilings.iter().flat_map(|c| c.lines()));
         lines.extend(owned(record.versions.lines()));
@@ -86,9 +88,18 @@ struct Measured {
 }
 
 /// Bars of all rows whose records have phases, in one scale.
-pub(super) fn phases<'a>(rows: impl Iterator<Item = (&'a str, Vec<&'a RunRecord>)>) -> Vec<PhaseBars> {
-    let rows: Vec<_> = rows.map(|(label, records)| (label, measured(&records))).filter(|(_, m)| !m.is_empty()).collect();
-    let longest = rows.iter().flat_map(|(_, m)| m).map(|m| m.seconds.max(m.floor.unwrap_or(0.0))).fold(0.0, f64::max);
+pub(super) fn phases<'a>(
+    rows: impl Iterator<Item = (&'a str, Vec<&'a RunRecord>)>,
+) -> Vec<PhaseBars> {
+    let rows: Vec<_> = rows
+        .map(|(label, records)| (label, measured(&records)))
+        .filter(|(_, m)| !m.is_empty())
+        .collect();
+    let longest = rows
+        .iter()
+        .flat_map(|(_, m)| m)
+        .map(|m| m.seconds.max(m.floor.unwrap_or(0.0)))
+        .fold(0.0, f64::max);
     rows.iter()
         .map(|(label, measured)| {
             let all: f64 = measured.iter().map(|m| m.seconds).sum();
@@ -105,7 +116,12 @@ pub(super) fn phases<'a>(rows: impl Iterator<Item = (&'a str, Vec<&'a RunRecord>
                 floor_width: m.floor.map(|f| 100.0 * f / longest),
                 floor: m.floor.map_or_else(String::new, |f| format!("floor {}", time(f))),
             };
-            PhaseBars { label: (*label).to_owned(), total, phases: measured.iter().map(bar).collect(), floors: floor.is_some() }
+            PhaseBars {
+                label: (*label).to_owned(),
+                total,
+                phases: measured.iter().map(bar).collect(),
+                floors: floor.is_some(),
+            }
         })
         .collect()
 }
@@ -114,10 +130,18 @@ pub(super) fn phases<'a>(rows: impl Iterator<Item = (&'a str, Vec<&'a RunRecord>
 fn measured(records: &[&RunRecord]) -> Vec<Measured> {
     let samples = |r: &RunRecord| r.outcome.as_ref().map_or(0.0, |o| o.samples as f64);
     let all: f64 = records.iter().filter(|r| !r.phases.is_empty()).map(|r| samples(r)).sum();
-    let Some(first) = records.iter().find(|r| !r.phases.is_empty()).filter(|_| all > 0.0) else { return Vec::new() };
+    let Some(first) = records.iter().find(|r| !r.phases.is_empty()).filter(|_| all > 0.0) else {
+        return Vec::new();
+    };
     let phase = |name: &str| {
-        let of = |r: &&RunRecord| r.phases.iter().filter(|p| p.phase == name).map(|p| p.seconds).sum::<f64>();
-        Measured { name: name.to_owned(), seconds: records.iter().map(of).sum::<f64>() / all, floor: floor(records, name) }
+        let of = |r: &&RunRecord| {
+            r.phases.iter().filter(|p| p.phase == name).map(|p| p.seconds).sum::<f64>()
+        };
+        Measured {
+            name: name.to_owned(),
+            seconds: records.iter().map(of).sum::<f64>() / all,
+            floor: floor(records, name),
+        }
     };
     first.phases.iter().map(|p| phase(&p.phase)).collect()
 }
@@ -156,7 +180,11 @@ fn thousands(x: f64) -> String {
     let digits = format!("{x:.0}");
     let mut out = String::new();
     for (i, c) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) && c.is_ascii_digit() && !out.ends_with('-') {
+        if i > 0
+            && (digits.len() - i).is_multiple_of(3)
+            && c.is_ascii_digit()
+            && !out.ends_with('-')
+        {
             out.push(',');
         }
         out.push(c);
@@ -170,7 +198,13 @@ mod tests {
 
     #[test]
     fn numbers_for_people() {
-        assert_eq!([2.0, 0.0123, 2.611e-6, 9.996e-6, 5e-10].map(time), ["2.00 s", "12.3 ms", "2.61 µs", "10.0 µs", "0.50 ns"]);
-        assert_eq!([0.0, 999.6, 1_234_567.4, -1234.0].map(thousands), ["0", "1,000", "1,234,567", "-1,234"]);
+        assert_eq!(
+            [2.0, 0.0123, 2.611e-6, 9.996e-6, 5e-10].map(time),
+            ["2.00 s", "12.3 ms", "2.61 µs", "10.0 µs", "0.50 ns"]
+        );
+        assert_eq!(
+            [0.0, 999.6, 1_234_567.4, -1234.0].map(thousands),
+            ["0", "1,000", "1,234,567", "-1,234"]
+        );
     }
 }

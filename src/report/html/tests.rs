@@ -46,7 +46,15 @@ fn folder(root: &Path, system: &str, steps: u64) -> RunFolder {
         f1: 0.5,
         average_precision: 0.5,
     };
-    let eval = EvalEvent { step: 2, progress: 0.2, samples: 20, elapsed: 0.7, seconds: 0.5, quality, best_auc: 0.7 };
+    let eval = EvalEvent {
+        step: 2,
+        progress: 0.2,
+        samples: 20,
+        elapsed: 0.7,
+        seconds: 0.5,
+        quality,
+        best_auc: 0.7,
+    };
     let mut recorder = Recorder::new(folder.metrics(), None);
     let facts = RunFacts {
         train_samples: 100,
@@ -59,7 +67,17 @@ fn folder(root: &Path, system: &str, steps: u64) -> RunFolder {
     recorder.run_start(&facts).unwrap();
     for step in 1..=steps {
         let (loss, seconds) = (1.0 / step as f32, 0.1);
-        recorder.step(&StepEvent { step, epoch: 0, samples: 10, loss, learning_rate: 0.1, seconds, data_wait: 0.0 }).unwrap();
+        recorder
+            .step(&StepEvent {
+                step,
+                epoch: 0,
+                samples: 10,
+                loss,
+                learning_rate: 0.1,
+                seconds,
+                data_wait: 0.0,
+            })
+            .unwrap();
         if step == 2 {
             recorder.eval_stop(&eval).unwrap();
         }
@@ -79,7 +97,8 @@ fn folder(root: &Path, system: &str, steps: u64) -> RunFolder {
     recorder.run_stop(&outcome).unwrap();
     let recorded = recorder.finish().unwrap();
     let metrics = metrics::read(&folder.metrics()).unwrap();
-    let mut record = RunRecord::new(&folder, system, Machine::inspect(), &workload, recorded, &metrics);
+    let mut record =
+        RunRecord::new(&folder, system, Machine::inspect(), &workload, recorded, &metrics);
     record.phases = PhaseShare::of(&[("data_wait", 0.1), ("mlp", 0.3)]);
     folder.write_record(&record).unwrap();
     folder.write_workload(&workload.to_toml()).unwrap();
@@ -128,7 +147,10 @@ fn a_page_holds_what_was_run_and_measured() {
     assert_eq!((rows.len(), &data["groups"][0]["target"]), (2, &0.65.into()));
     let run = &rows[0]["runs"][0];
     assert_eq!(run["auc"], serde_json::json!({"samples": [20.0], "seconds": [0.7], "y": [0.7]}));
-    assert_eq!((run["loss"]["y"].as_array().map(Vec::len), &run["loss"]["seconds"][2]), (Some(10), &0.8.into()));
+    assert_eq!(
+        (run["loss"]["y"].as_array().map(Vec::len), &run["loss"]["seconds"][2]),
+        (Some(10), &0.8.into())
+    );
 }
 
 #[test]
@@ -160,7 +182,8 @@ fn nothing_is_fetched() {
     for word in ["src=", "<link", "@import", "url(http", "fetch(", "http://"] {
         let found = page.matches(word).count();
         // The namespace of SVG is a name, not an address.
-        let names = if word == "http://" { page.matches("http://www.w3.org/2000/svg").count() } else { 0 };
+        let names =
+            if word == "http://" { page.matches("http://www.w3.org/2000/svg").count() } else { 0 };
         assert_eq!(found, names, "{word}");
     }
 }

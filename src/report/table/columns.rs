@@ -75,7 +75,9 @@ fn figures(group: &Group, baseline: Option<&str>) -> Vec<Column> {
     let rate = |measure: Measure| move |r: &Row| r.estimate(measure).map(estimate);
     let without_eval = group.without_eval();
     let (head, what) = match without_eval {
-        Measure::Steady => ("steady/s", "training samples per second after warm-up, evaluations excluded"),
+        Measure::Steady => {
+            ("steady/s", "training samples per second after warm-up, evaluations excluded")
+        }
         _ => ("training/s", "training samples per second, evaluations excluded"),
     };
     let of = baseline.map_or("the best".to_owned(), |b| format!("{b}'s"));
@@ -104,10 +106,16 @@ type InWords = fn(&str) -> String;
 fn facts(group: &Group) -> [(Column, InWords); 5] {
     let column = |head, cell: &dyn Fn(&Row) -> Option<String>| Column::new(group, head, cell);
     [
-        (column("runs", &|r| Some(runs(r))), |n| if n == "1" { "1 run".into() } else { format!("{n} runs") }),
+        (column("runs", &|r| Some(runs(r))), |n| {
+            if n == "1" { "1 run".into() } else { format!("{n} runs") }
+        }),
         (column("batch", &|r| r.batch.map(|b| b.to_string())), |b| format!("batch {b}")),
         (column("precision", &|r| r.precision.clone()).words(), str::to_owned),
-        (column("platform", &|r| r.system.platform.clone().filter(|p| *p != r.system.name)).words(), str::to_owned),
+        (
+            column("platform", &|r| r.system.platform.clone().filter(|p| *p != r.system.name))
+                .words(),
+            str::to_owned,
+        ),
         (column("engine", &|r| r.engine.clone()).words(), |e| format!("engine {e}")),
     ]
 }
@@ -133,7 +141,8 @@ pub(super) fn estimate(e: &Estimate) -> String {
 pub(super) fn rate(x: f64) -> String {
     const UNITS: [(f64, &str); 4] = [(1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, "")];
     // 999,960 is 1.000M rather than 1000.0k.
-    let (unit, suffix) = UNITS.into_iter().find(|(unit, _)| x.abs() >= 0.99995 * unit).unwrap_or((1.0, ""));
+    let (unit, suffix) =
+        UNITS.into_iter().find(|(unit, _)| x.abs() >= 0.99995 * unit).unwrap_or((1.0, ""));
     let scaled = x / unit;
     let digits = if scaled.abs() < 9.9995 {
         3
@@ -162,7 +171,8 @@ fn decimals(x: f64) -> String {
     if x < 9.995 { format!("{x:.2}") } else { fixed(x, 1) }
 }
 
-/// A log can say anything: what no run reaches is written with an exponent, so that no table grows beyond its page.
+/// A log can say anything: what no run reaches is written with an exponent, so that no table grows
+/// beyond its page.
 fn fixed(x: f64, digits: usize) -> String {
     if x.abs() < 1e9 { format!("{x:.digits$}") } else { format!("{x:.3e}") }
 }
@@ -173,11 +183,25 @@ mod tests {
 
     #[test]
     fn numbers_are_short_and_keep_four_digits() {
-        let rates = [13_546_810.4, 252_127.5, 938.0, 0.5, 999_960.0, 999_940.0, 99_999.0, 1e9, 9999.6].map(rate);
-        assert_eq!(rates, ["13.55M", "252.1k", "938.0", "0.500", "1.000M", "999.9k", "100.0k", "1.000G", "10.00k"]);
+        let rates =
+            [13_546_810.4, 252_127.5, 938.0, 0.5, 999_960.0, 999_940.0, 99_999.0, 1e9, 9999.6]
+                .map(rate);
+        assert_eq!(
+            rates,
+            [
+                "13.55M", "252.1k", "938.0", "0.500", "1.000M", "999.9k", "100.0k", "1.000G",
+                "10.00k"
+            ]
+        );
         assert_eq!([0.0004, 0.00123, 0.0996, 0.3].map(percent), ["0.04%", "0.1%", "10%", "30%"]);
         assert_eq!([1.0, 0.0187, 0.0996, 12.345].map(ratio), ["1.00", "0.0187", "0.10", "12.35"]);
-        assert_eq!([3.8361, 227.138, 9.996, 1e74].map(decimals), ["3.84", "227.1", "10.0", "1.000e74"]);
-        assert_eq!((rate(-1e80), ratio(1e30), percent(1e70)), ("-1.000e71G".into(), "1.000e30".into(), "1.000e72%".into()));
+        assert_eq!(
+            [3.8361, 227.138, 9.996, 1e74].map(decimals),
+            ["3.84", "227.1", "10.0", "1.000e74"]
+        );
+        assert_eq!(
+            (rate(-1e80), ratio(1e30), percent(1e70)),
+            ("-1.000e71G".into(), "1.000e30".into(), "1.000e72%".into())
+        );
     }
 }

@@ -9,15 +9,28 @@ use crate::results::table::{Comparison, Estimate, Row};
 pub fn csv(comparison: &Comparison) -> Result<String, csv::Error> {
     let mut out = csv::Writer::from_writer(Vec::new());
     let heads = row_fields(None);
-    out.write_record(["group", "title", "target_auc", "apart"].into_iter().chain(heads.iter().map(|(head, _)| *head)))?;
+    out.write_record(
+        ["group", "title", "target_auc", "apart"]
+            .into_iter()
+            .chain(heads.iter().map(|(head, _)| *head)),
+    )?;
     for (i, group) in comparison.groups.iter().enumerate() {
         for row in &group.rows {
-            let of_group =
-                [(i + 1).to_string(), group.title.clone(), number(group.task.target), group.apart.clone().unwrap_or_default()];
-            out.write_record(of_group.into_iter().chain(row_fields(Some(row)).into_iter().map(|(_, value)| value)))?;
+            let of_group = [
+                (i + 1).to_string(),
+                group.title.clone(),
+                number(group.task.target),
+                group.apart.clone().unwrap_or_default(),
+            ];
+            out.write_record(
+                of_group
+                    .into_iter()
+                    .chain(row_fields(Some(row)).into_iter().map(|(_, value)| value)),
+            )?;
         }
     }
-    let bytes = out.into_inner().map_err(|e| csv::Error::from(std::io::Error::other(e.to_string())))?;
+    let bytes =
+        out.into_inner().map_err(|e| csv::Error::from(std::io::Error::other(e.to_string())))?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
@@ -25,7 +38,9 @@ pub fn csv(comparison: &Comparison) -> Result<String, csv::Error> {
 fn row_fields(row: Option<&Row>) -> Vec<(&'static str, String)> {
     let text = |f: fn(&Row) -> Option<String>| row.and_then(f).unwrap_or_default();
     let real = |f: fn(&Row) -> Option<f64>| number(row.and_then(f));
-    let mean = |f: fn(&Row) -> Option<Estimate>, part: fn(Estimate) -> Option<f64>| number(row.and_then(f).and_then(part));
+    let mean = |f: fn(&Row) -> Option<Estimate>, part: fn(Estimate) -> Option<f64>| {
+        number(row.and_then(f).and_then(part))
+    };
     let mut fields = vec![
         ("label", text(|r| Some(r.label.clone()))),
         ("system", text(|r| Some(r.system.name.clone()))),

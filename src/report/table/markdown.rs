@@ -19,11 +19,19 @@ pub fn markdown(comparison: &Comparison) -> String {
             let _ = writeln!(out, "Not comparable with the first table: {}\n", escaped(why));
         }
         let heads: Vec<&str> = columns.iter().map(|c| c.head).collect();
-        let _ = writeln!(out, "| system |{}", heads.iter().map(|h| format!(" {h} |")).collect::<String>());
-        let rule: String = columns.iter().map(|c| if c.is_number { "---:|" } else { "---|" }).collect();
+        let _ = writeln!(
+            out,
+            "| system |{}",
+            heads.iter().map(|h| format!(" {h} |")).collect::<String>()
+        );
+        let rule: String =
+            columns.iter().map(|c| if c.is_number { "---:|" } else { "---|" }).collect();
         let _ = writeln!(out, "|---|{rule}");
         for (i, row) in group.rows.iter().enumerate() {
-            let cells: String = columns.iter().filter_map(|c| Some(format!(" {} |", escaped(c.cells.get(i)?)))).collect();
+            let cells: String = columns
+                .iter()
+                .filter_map(|c| Some(format!(" {} |", escaped(c.cells.get(i)?))))
+                .collect();
             let _ = writeln!(out, "| {} |{cells}", escaped(&row.label));
         }
         out.push('\n');

@@ -1,5 +1,5 @@
-//! Tables for a terminal or a pipe, of a given width. Columns that do not fit stand in a further table below, behind the rows'
-//! names; no number is ever broken.
+//! Tables for a terminal or a pipe, of a given width. Columns that do not fit stand in a further
+//! table below, behind the rows' names; no number is ever broken.
 
 use super::columns::{Column, Columns};
 use crate::results::table::{Comparison, Group};
@@ -22,7 +22,12 @@ pub fn text(comparison: &Comparison, width: usize) -> String {
         let Columns { shared, columns } = Columns::of(group, comparison.baseline.as_deref());
         push_wrapped(&mut out, &title(group, &shared), width, "  ");
         if let Some(why) = &group.apart {
-            push_wrapped(&mut out, &format!("not comparable with the first table: {why}"), width, "  ");
+            push_wrapped(
+                &mut out,
+                &format!("not comparable with the first table: {why}"),
+                width,
+                "  ",
+            );
         }
         out.push('\n');
         for table in tables(group, &columns, width) {
@@ -73,8 +78,16 @@ pub(in crate::report) fn notes(group: &Group) -> Vec<String> {
 }
 
 fn tables(group: &Group, columns: &[Column], width: usize) -> Vec<String> {
-    let numbers = |c: &Column| c.cells.iter().map(|s| s.chars().count()).chain([c.head.len()]).max().unwrap_or(0);
-    let longest = group.rows.iter().map(|r| r.label.chars().count()).chain(["system".len()]).max().unwrap_or(0);
+    let numbers = |c: &Column| {
+        c.cells.iter().map(|s| s.chars().count()).chain([c.head.len()]).max().unwrap_or(0)
+    };
+    let longest = group
+        .rows
+        .iter()
+        .map(|r| r.label.chars().count())
+        .chain(["system".len()])
+        .max()
+        .unwrap_or(0);
     let all: usize = columns.iter().map(|c| GAP + numbers(c)).sum();
     // One table if shortened names allow it; else as few as whole names allow.
     let name = match width.checked_sub(all) {
@@ -107,7 +120,9 @@ fn table(group: &Group, columns: &[Column], name: usize) -> String {
     table.set_header(["system"].into_iter().chain(columns.iter().map(|c| c.head)));
     for (i, row) in group.rows.iter().enumerate() {
         let label = wrap(&row.label, name).join("\n");
-        table.add_row([label].into_iter().chain(columns.iter().filter_map(|c| c.cells.get(i).cloned())));
+        table.add_row(
+            [label].into_iter().chain(columns.iter().filter_map(|c| c.cells.get(i).cloned())),
+        );
     }
     for (i, column) in table.column_iter_mut().enumerate() {
         column.set_padding((if i == 0 { 0 } else { GAP as u16 }, 0));
@@ -130,16 +145,25 @@ fn push_wrapped(out: &mut String, sentence: &str, width: usize, indent: &str) {
     }
 }
 
-/// Breaks `text` into lines of at most `width` characters: behind blanks, hyphens, underscores and slashes if possible.
+/// Breaks `text` into lines of at most `width` characters: behind blanks, hyphens, underscores and
+/// slashes if possible.
 fn wrap(text: &str, width: usize) -> Vec<String> {
     let mut lines = Vec::new();
     let mut rest: Vec<char> = text.chars().collect();
     while rest.len() > width {
         // A break behind a character needs the character to fit, except for a blank, which goes.
-        let breaks =
-            |i: &usize| rest[*i] == ' ' || (*i < width && *i > 0 && "-_/".contains(rest[*i]) && rest[*i - 1].is_alphanumeric());
+        let breaks = |i: &usize| {
+            rest[*i] == ' '
+                || (*i < width
+                    && *i > 0
+                    && "-_/".contains(rest[*i])
+                    && rest[*i - 1].is_alphanumeric())
+        };
         let blank = (1..=width).rev().find(|&i| rest[i] == ' ');
-        let at = match blank.filter(|&i| i > width / 2).or_else(|| (1..=width).rev().find(|i| breaks(i))) {
+        let at = match blank
+            .filter(|&i| i > width / 2)
+            .or_else(|| (1..=width).rev().find(|i| breaks(i)))
+        {
             Some(i) if rest[i] == ' ' => i,
             Some(i) => i + 1,
             None => width,

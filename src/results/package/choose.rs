@@ -6,23 +6,27 @@ use crate::{
     stats::{self, Score},
 };
 
-/// The runs in order of time; if there are more than `wanted`, so many in a row. The rules forbid to pick runs, but allow the
-/// window of consecutive runs whose score is the median of all windows' scores.
+/// The runs in order of time; if there are more than `wanted`, so many in a row. The rules forbid
+/// to pick runs, but allow the window of consecutive runs whose score is the median of all windows'
+/// scores.
 pub(super) fn runs(mut runs: Vec<Packaged>, wanted: usize) -> Vec<Packaged> {
     // Runs that began in the same second by their seeds.
     runs.sort_by(|a, b| {
-        let key = |p: &Packaged| (p.record.started.clone(), p.record.workload.seed, p.record.run.clone());
+        let key =
+            |p: &Packaged| (p.record.started.clone(), p.record.workload.seed, p.record.run.clone());
         key(a).cmp(&key(b))
     });
     if runs.len() <= wanted {
         return runs;
     }
-    let seconds: Vec<Option<f64>> = runs.iter().map(|p| p.run.seconds.filter(|_| p.run.ending == Ending::Converged)).collect();
+    let seconds: Vec<Option<f64>> =
+        runs.iter().map(|p| p.run.seconds.filter(|_| p.run.ending == Ending::Converged)).collect();
     let start = window(&seconds, wanted);
     runs.drain(start..start + wanted).collect()
 }
 
-/// Where the window of `wanted` runs with the median score starts; of two middle ones the slower, without any score the last.
+/// Where the window of `wanted` runs with the median score starts; of two middle ones the slower,
+/// without any score the last.
 fn window(seconds: &[Option<f64>], wanted: usize) -> usize {
     let mut scores: Vec<(f64, usize)> = seconds
         .windows(wanted)

@@ -1,7 +1,8 @@
 //! MLPerf's test of reference convergence points (RCP) on the runs of a submission.
 //!
-//! The points are read from a file as MLPerf writes it (mlcommons/logging, `rcp_checker/training_*/rcps_*.json`):
-//! `{"name": {"Benchmark": "dlrm_dcnv2", "BS": 65536, "Epochs to converge": [0.75, ...], ...}, ...}`.
+//! The points are read from a file as MLPerf writes it (mlcommons/logging,
+//! `rcp_checker/training_*/rcps_*.json`): `{"name": {"Benchmark": "dlrm_dcnv2", "BS": 65536,
+//! "Epochs to converge": [0.75, ...], ...}, ...}`.
 
 use super::{Entry, Packaged};
 use crate::{
@@ -31,8 +32,12 @@ impl ReferencePoints {
     /// Reads a file.
     pub fn read(path: &Path) -> Result<Self, ResultsError> {
         let text = fs::read_to_string(path).map_err(ResultsError::read(path))?;
-        let points: BTreeMap<String, Point> = serde_json::from_str(&text)
-            .map_err(|e| ResultsError::malformed(path, format!("no reference convergence points as MLPerf writes them: {e}")))?;
+        let points: BTreeMap<String, Point> = serde_json::from_str(&text).map_err(|e| {
+            ResultsError::malformed(
+                path,
+                format!("no reference convergence points as MLPerf writes them: {e}"),
+            )
+        })?;
         let mut by_benchmark: BTreeMap<String, Vec<ReferencePoint>> = BTreeMap::new();
         for Point { benchmark, batch_size, epochs } in points.into_values() {
             by_benchmark.entry(benchmark).or_default().push(ReferencePoint { batch_size, epochs });
@@ -46,22 +51,33 @@ impl ReferencePoints {
     /// Why MLPerf's rcp_checker would refuse them.
     pub fn judge(&self, entry: &Entry) -> Result<String, String> {
         let name = entry.benchmark.name;
-        let points = self.0.get(name).ok_or_else(|| format!("the file of reference points has none of {name}"))?;
+        let points = self
+            .0
+            .get(name)
+            .ok_or_else(|| format!("the file of reference points has none of {name}"))?;
         let reference = Reference::new(points, entry.benchmark.runs).map_err(|e| e.to_string())?;
         let epochs: Vec<_> = entry.runs.iter().map(epochs).collect();
         let batch_size = entry.runs[0].record.workload.batch_size as u64;
-        let beside =
-            |j: &Judged| format!("mean {:.5} epochs, reference {:.5} at batch size {batch_size}", j.mean, j.accepted.mean);
+        let beside = |j: &Judged| {
+            format!(
+                "mean {:.5} epochs, reference {:.5} at batch size {batch_size}",
+                j.mean, j.accepted.mean
+            )
+        };
         match reference.judge(batch_size, &epochs).map_err(|e| e.to_string())? {
-            Convergence::TooFast(j) => {
-                Err(format!("converges too fast to be accepted: {}; the least is {:.5}", beside(&j), j.accepted.fastest))
-            }
+            Convergence::TooFast(j) => Err(format!(
+                "converges too fast to be accepted: {}; the least is {:.5}",
+                beside(&j),
+                j.accepted.fastest
+            )),
             Convergence::NotConverged { missed, runs } => {
                 Err(format!("{missed} of {runs} runs missed the target; MLPerf allows one"))
             }
-            Convergence::Like(j) => {
-                Ok(format!("converges like the reference: {}; the score's factor is {:.4}", beside(&j), j.scaling))
-            }
+            Convergence::Like(j) => Ok(format!(
+                "converges like the reference: {}; the score's factor is {:.4}",
+                beside(&j),
+                j.scaling
+            )),
             Convergence::TooSlow(j) => Ok(format!(
                 "converges more slowly than the reference, which MLPerf accepts: {}; up to {:.5} would be chance",
                 beside(&j),
@@ -71,7 +87,8 @@ impl ReferencePoints {
     }
 }
 
-/// `epoch_num` of the last evaluation before a `run_stop` with success, to three decimals as MLPerf takes it.
+/// `epoch_num` of the last evaluation before a `run_stop` with success, to three decimals as MLPerf
+/// takes it.
 fn epochs(run: &Packaged) -> Option<f64> {
     let mut last = None;
     for event in parse::lines(&run.log).filter_map(|l| l.event.ok()) {

@@ -1,4 +1,5 @@
-//! Runs of ours as an MLPerf submission: one folder for an organisation, as MLPerf's package checker wants it.
+//! Runs of ours as an MLPerf submission: one folder for an organisation, as MLPerf's package
+//! checker wants it.
 //!
 //! ```text
 //! ORG/systems/<system>.json
@@ -6,9 +7,10 @@
 //! ORG/benchmarks/<benchmark>/implementations/dlrm-bench/
 //! ```
 //!
-//! Logs are copied as they are. What the rules do not allow (too few runs, runs of different workloads, logs that break a rule)
-//! is an error here, so that the official checkers find nothing. Layout and rules: mlcommons/logging, `package_checker` and
-//! `repo_checker`; training_policies, training_rules.adoc.
+//! Logs are copied as they are. What the rules do not allow (too few runs, runs of different
+//! workloads, logs that break a rule) is an error here, so that the official checkers find nothing.
+//! Layout and rules: mlcommons/logging, `package_checker` and `repo_checker`; training_policies,
+//! training_rules.adoc.
 
 mod choose;
 mod convergence;
@@ -78,7 +80,8 @@ pub struct Entry {
     pub ruleset: &'static str,
     /// The runs in order of time: these become `result_0.txt` and so on.
     pub runs: Vec<Packaged>,
-    /// Seconds to target by MLPerf's rule: mean without the fastest and the slowest. `None` = there is none.
+    /// Seconds to target by MLPerf's rule: mean without the fastest and the slowest. `None` = there
+    /// is none.
     pub score: Option<f64>,
     /// What a submitter should know; one sentence each.
     pub notes: Vec<String>,
@@ -106,14 +109,17 @@ pub fn plan<S: AsRef<str>>(paths: &[S], options: &Options) -> Result<Package, Ve
     let runs = own_runs(paths, &mut problems);
     let mut groups: BTreeMap<(String, String), Vec<Packaged>> = BTreeMap::new();
     for packaged in runs {
-        let key = (folder_name(&packaged.record.system), packaged.record.workload.benchmark.clone());
+        let key =
+            (folder_name(&packaged.record.system), packaged.record.workload.benchmark.clone());
         groups.entry(key).or_default().push(packaged);
     }
     let (mut entries, mut systems) = (Vec::new(), BTreeMap::<String, Description>::new());
     for ((system, benchmark), runs) in groups {
         match entry(&system, &benchmark, runs, options) {
             Ok(entry) => entries.push(entry),
-            Err(more) => problems.extend(more.into_iter().map(|p| format!("{system}/{benchmark}: {p}"))),
+            Err(more) => {
+                problems.extend(more.into_iter().map(|p| format!("{system}/{benchmark}: {p}")))
+            }
         }
     }
     if let Some(path) = &options.reference_points {
@@ -129,7 +135,11 @@ pub fn plan<S: AsRef<str>>(paths: &[S], options: &Options) -> Result<Package, Ve
         }
         systems.insert(entry.system.clone(), new);
     }
-    if problems.is_empty() { Ok(Package { org: options.org.clone(), entries, systems }) } else { Err(problems) }
+    if problems.is_empty() {
+        Ok(Package { org: options.org.clone(), entries, systems })
+    } else {
+        Err(problems)
+    }
 }
 
 /// Adds what the reference points say of each entry.
@@ -141,7 +151,9 @@ fn judge_convergence(path: &Path, entries: &mut [Entry], problems: &mut Vec<Stri
     for entry in entries {
         match points.judge(entry) {
             Ok(said) => entry.notes.push(said),
-            Err(problem) => problems.push(format!("{}/{}: {problem}", entry.system, entry.benchmark.name)),
+            Err(problem) => {
+                problems.push(format!("{}/{}: {problem}", entry.system, entry.benchmark.name))
+            }
         }
     }
 }
@@ -162,14 +174,20 @@ fn own_runs<S: AsRef<str>>(paths: &[S], problems: &mut Vec<String>) -> Vec<Packa
         let folder = PathBuf::from(&run.path);
         let path = folder.join("run.json");
         if !path.is_file() {
-            problems.push(format!("{}: no run of this program's (there is no run.json beside the log)", run.path));
+            problems.push(format!(
+                "{}: no run of this program's (there is no run.json beside the log)",
+                run.path
+            ));
             continue;
         }
         let log = folder.join("result_0.txt");
         let read = fs::read(&log).map_err(|e| format!("cannot read {}: {e}", log.display()));
         match (record::read(&path), read) {
             (Ok(_), Ok(log)) if log.len() as u64 > LARGEST => {
-                problems.push(format!("{}: result_0.txt has more than 50 MB, which MLPerf's repository does not take", run.path));
+                problems.push(format!(
+                    "{}: result_0.txt has more than 50 MB, which MLPerf's repository does not take",
+                    run.path
+                ));
             }
             (Ok(record), Ok(log)) => runs.push(Packaged { folder, record, run, log }),
             (Err(e), _) => problems.push(e.to_string()),
@@ -182,28 +200,47 @@ fn own_runs<S: AsRef<str>>(paths: &[S], problems: &mut Vec<String>) -> Vec<Packa
     runs
 }
 
-fn entry(system: &str, benchmark: &str, runs: Vec<Packaged>, options: &Options) -> Result<Entry, Vec<String>> {
-    let known = Benchmark::named(benchmark).ok_or_else(|| vec!["MLPerf and we know no such benchmark".to_owned()])?;
+fn entry(
+    system: &str,
+    benchmark: &str,
+    runs: Vec<Packaged>,
+    options: &Options,
+) -> Result<Entry, Vec<String>> {
+    let known = Benchmark::named(benchmark)
+        .ok_or_else(|| vec!["MLPerf and we know no such benchmark".to_owned()])?;
     let mut notes = Vec::new();
-    let (runs, unfinished): (Vec<_>, Vec<_>) = runs.into_iter().partition(|p| p.run.ending != Ending::Unfinished);
+    let (runs, unfinished): (Vec<_>, Vec<_>) =
+        runs.into_iter().partition(|p| p.run.ending != Ending::Unfinished);
     if !unfinished.is_empty() {
-        notes.push(format!("{} left out, which did not come to an end", counted(unfinished.len(), "run")));
+        notes.push(format!(
+            "{} left out, which did not come to an end",
+            counted(unfinished.len(), "run")
+        ));
     }
     let Some(first) = runs.first() else { return Err(vec!["no run came to an end".into()]) };
     if let Some((other, difference)) = runs.iter().find_map(|p| Some((p, difference(first, p)?))) {
         let (a, b) = (first.folder.display(), other.folder.display());
-        return Err(vec![format!("runs must be of one workload, and only seeds may differ: {b} and {a} have {difference}")]);
+        return Err(vec![format!(
+            "runs must be of one workload, and only seeds may differ: {b} and {a} have {difference}"
+        )]);
     }
     let found = runs.len();
     let runs = choose::runs(runs, known.runs);
     let mut problems = Vec::new();
     if found > known.runs {
-        notes.push(format!("{} of {found} runs taken: the {} in a row with the median score", runs.len(), runs.len()));
+        notes.push(format!(
+            "{} of {found} runs taken: the {} in a row with the median score",
+            runs.len(),
+            runs.len()
+        ));
     } else if found < known.runs {
         let what = format!("{}, but a submission has {}", counted(found, "run"), known.runs);
         match options.allow_incomplete {
             true => notes.push(format!("{what}: MLPerf's package checker will refuse it")),
-            false => problems.push(format!("{what}; make {} more, or say --allow-incomplete", known.runs - found)),
+            false => problems.push(format!(
+                "{what}; make {} more, or say --allow-incomplete",
+                known.runs - found
+            )),
         }
     }
     let (division, ruleset) = judge(&runs, options, &mut problems, &mut notes);
@@ -211,7 +248,8 @@ fn entry(system: &str, benchmark: &str, runs: Vec<Packaged>, options: &Options) 
     if !problems.is_empty() {
         return Err(problems);
     }
-    let seconds: Vec<_> = runs.iter().map(|p| p.run.seconds.filter(|_| p.run.ending == Ending::Converged)).collect();
+    let seconds: Vec<_> =
+        runs.iter().map(|p| p.run.seconds.filter(|_| p.run.ending == Ending::Converged)).collect();
     let score = match stats::score(&seconds) {
         Score::Valid(score) => Some(score),
         Score::Invalid { .. } => None,
@@ -239,7 +277,12 @@ fn difference(a: &Packaged, b: &Packaged) -> Option<String> {
 }
 
 /// Judges all logs. One that fails is the slowest of an olympic score; two are too many.
-fn judge(runs: &[Packaged], options: &Options, problems: &mut Vec<String>, notes: &mut Vec<String>) -> (Division, &'static str) {
+fn judge(
+    runs: &[Packaged],
+    options: &Options,
+    problems: &mut Vec<String>,
+    notes: &mut Vec<String>,
+) -> (Division, &'static str) {
     let mut failing = Vec::new();
     let (mut division, mut ruleset) = (None, "");
     for packaged in runs {
@@ -251,7 +294,11 @@ fn judge(runs: &[Packaged], options: &Options, problems: &mut Vec<String>, notes
         }
         match (division, verdict.division) {
             (Some(one), Some(other)) if one != other => {
-                problems.push(format!("{}: of the {} division, but others are not", log.display(), other.name()));
+                problems.push(format!(
+                    "{}: of the {} division, but others are not",
+                    log.display(),
+                    other.name()
+                ));
             }
             (None, found) => division = found,
             _ => {}
@@ -259,7 +306,9 @@ fn judge(runs: &[Packaged], options: &Options, problems: &mut Vec<String>, notes
     }
     match failing.as_slice() {
         [] => {}
-        [one] if runs.len() > 1 => notes.push(format!("one log breaks a rule and counts as the slowest: {one}")),
+        [one] if runs.len() > 1 => {
+            notes.push(format!("one log breaks a rule and counts as the slowest: {one}"))
+        }
         all => problems.extend(all.iter().cloned()),
     }
     if division.is_none() && failing.is_empty() {
@@ -269,9 +318,17 @@ fn judge(runs: &[Packaged], options: &Options, problems: &mut Vec<String>, notes
 }
 
 /// The closed division wants another seed in each run.
-fn same_seeds(runs: &[Packaged], division: Division, problems: &mut Vec<String>, notes: &mut Vec<String>) {
+fn same_seeds(
+    runs: &[Packaged],
+    division: Division,
+    problems: &mut Vec<String>,
+    notes: &mut Vec<String>,
+) {
     for (i, b) in runs.iter().enumerate() {
-        let Some(a) = runs[..i].iter().find(|a| a.record.workload.seed == b.record.workload.seed) else { continue };
+        let Some(a) = runs[..i].iter().find(|a| a.record.workload.seed == b.record.workload.seed)
+        else {
+            continue;
+        };
         let (one, other) = (a.folder.display(), b.folder.display());
         let what = format!("{one} and {other} have the same seed, {}", b.record.workload.seed);
         match division {
@@ -283,19 +340,29 @@ fn same_seeds(runs: &[Packaged], division: Division, problems: &mut Vec<String>,
 }
 
 /// What MLPerf's other tools will say.
-fn later(benchmark: &Benchmark, division: Division, runs: &[Packaged], options: &Options) -> Vec<String> {
+fn later(
+    benchmark: &Benchmark,
+    division: Division,
+    runs: &[Packaged],
+    options: &Options,
+) -> Vec<String> {
     let mut notes = Vec::new();
     match (benchmark.name, division) {
-        ("deepfm", _) => notes.push("no MLPerf round has deepfm; the package checker passes over it".into()),
+        ("deepfm", _) => {
+            notes.push("no MLPerf round has deepfm; the package checker passes over it".into())
+        }
         ("dlrm", Division::Closed) => {
             notes.push("MLPerf's package checker has no convergence points of dlrm and ends with a KeyError on it".into());
         }
-        (_, Division::Closed) => notes.push("the package checker also tests convergence, and may write scaling.json".into()),
+        (_, Division::Closed) => notes
+            .push("the package checker also tests convergence, and may write scaling.json".into()),
         _ => {}
     }
     let org = runs.first().and_then(|p| logged(&p.log, "submission_org"));
     if let Some(org) = org.filter(|o| *o != options.org) {
-        notes.push(format!("the logs say submission_org {org:?}; set mlperf.org in the workload for the next runs"));
+        notes.push(format!(
+            "the logs say submission_org {org:?}; set mlperf.org in the workload for the next runs"
+        ));
     }
     let mut warnings: Vec<&String> = runs.iter().flat_map(|p| &p.run.warnings).collect();
     warnings.dedup();
@@ -333,7 +400,10 @@ fn unfit_name(name: &str) -> Option<&'static str> {
 
 /// A system's name as a folder.
 fn folder_name(system: &str) -> String {
-    let name: String = system.chars().map(|c| if c.is_alphanumeric() || "-_.+".contains(c) { c } else { '_' }).collect();
+    let name: String = system
+        .chars()
+        .map(|c| if c.is_alphanumeric() || "-_.+".contains(c) { c } else { '_' })
+        .collect();
     let name = name.trim_start_matches('.');
     if name.is_empty() { "system".into() } else { name.to_owned() }
 }

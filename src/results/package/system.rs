@@ -1,4 +1,5 @@
-//! The description of a system, as MLPerf's system_desc_checker wants it: 33 fields, all of them strings.
+//! The description of a system, as MLPerf's system_desc_checker wants it: 33 fields, all of them
+//! strings.
 
 use super::Options;
 use crate::{mllog::rules::Division, results::RunRecord};
@@ -61,7 +62,12 @@ impl Description {
 
     /// Fields of which nothing is known.
     pub fn empty(&self) -> Vec<&'static str> {
-        FIELDS.into_iter().zip(&self.values).filter(|(_, v)| v.is_empty()).map(|(field, _)| field).collect()
+        FIELDS
+            .into_iter()
+            .zip(&self.values)
+            .filter(|(_, v)| v.is_empty())
+            .map(|(field, _)| field)
+            .collect()
     }
 }
 
@@ -72,7 +78,13 @@ impl Serialize for Description {
 }
 
 /// What the record says of a field.
-fn found(field: &str, record: &RunRecord, options: &Options, division: Division, status: &str) -> Option<String> {
+fn found(
+    field: &str,
+    record: &RunRecord,
+    options: &Options,
+    division: Division,
+    status: &str,
+) -> Option<String> {
     let (machine, cpu, versions) = (&record.machine, &record.machine.cpu, &record.versions);
     let text = match field {
         "submitter" => options.org.clone(),
@@ -86,12 +98,19 @@ fn found(field: &str, record: &RunRecord, options: &Options, division: Division,
         "host_processor_core_count" => cpu.physical_cores?.to_string(),
         "host_processor_vcpu_count" => cpu.logical_cores.to_string(),
         "host_processor_frequency" => format!("{} MHz", cpu.frequency_mhz?),
-        "host_processor_caches" => {
-            cpu.caches.iter().map(|c| format!("{} {} KiB", c.name, c.size / 1024)).collect::<Vec<_>>().join(", ")
+        "host_processor_caches" => cpu
+            .caches
+            .iter()
+            .map(|c| format!("{} {} KiB", c.name, c.size / 1024))
+            .collect::<Vec<_>>()
+            .join(", "),
+        "host_memory_capacity" => {
+            format!("{:.1} GiB", machine.memory? as f64 / (1u64 << 30) as f64)
         }
-        "host_memory_capacity" => format!("{:.1} GiB", machine.memory? as f64 / (1u64 << 30) as f64),
         "accelerators_per_node" => u8::from(machine.gpu.is_some()).to_string(),
-        "accelerator_model_name" => machine.gpu.as_ref().map_or("N/A".into(), |gpu| gpu.name.clone()),
+        "accelerator_model_name" => {
+            machine.gpu.as_ref().map_or("N/A".into(), |gpu| gpu.name.clone())
+        }
         "accelerator_frequency" => match &machine.gpu {
             Some(gpu) if gpu.clock_mhz == 0 => return None,
             gpu => gpu.as_ref().map_or("N/A".into(), |gpu| format!("{} MHz", gpu.clock_mhz)),
@@ -100,13 +119,15 @@ fn found(field: &str, record: &RunRecord, options: &Options, division: Division,
             Some(gpu) if gpu.cache == 0 => return None,
             gpu => gpu.as_ref().map_or("N/A".into(), |gpu| format!("L2 {} MiB", gpu.cache >> 20)),
         },
-        "accelerator_memory_capacity" => {
-            machine.gpu.as_ref().map_or("N/A".into(), |gpu| format!("{:.1} GiB", gpu.memory as f64 / (1u64 << 30) as f64))
-        }
+        "accelerator_memory_capacity" => machine.gpu.as_ref().map_or("N/A".into(), |gpu| {
+            format!("{:.1} GiB", gpu.memory as f64 / (1u64 << 30) as f64)
+        }),
         "hw_notes" => notes([
             (machine.virtual_machine == Some(true)).then(|| "a virtual machine".to_owned()),
             cpu.quota.map(|q| format!("limited to {q:.2} processors' worth of time")),
-            machine.memory_limit.map(|m| format!("limited to {:.1} GiB", m as f64 / (1u64 << 30) as f64)),
+            machine
+                .memory_limit
+                .map(|m| format!("limited to {:.1} GiB", m as f64 / (1u64 << 30) as f64)),
         ]),
         "framework" => format!("dlrm-bench {}", versions.dlrm_bench),
         "other_software_stack" => notes([
@@ -114,7 +135,9 @@ fn found(field: &str, record: &RunRecord, options: &Options, division: Division,
             versions.candle.as_ref().map(|v| format!("candle-core {v}")),
             machine.gpu.as_ref().map(|gpu| format!("CUDA {}", gpu.driver)),
         ]),
-        "operating_system" => notes([machine.os.clone(), machine.kernel.as_ref().map(|k| format!("kernel {k}"))]),
+        "operating_system" => {
+            notes([machine.os.clone(), machine.kernel.as_ref().map(|k| format!("kernel {k}"))])
+        }
         "sw_notes" => {
             let engine = &record.engine;
             format!("{} engine, {} threads, {}", engine.kind, engine.threads, engine.precision)

@@ -16,12 +16,17 @@ impl Package {
     pub fn write(&self, dir: &Path) -> Result<PathBuf, ResultsError> {
         let folder = dir.join(&self.org);
         if folder.exists() {
-            let source = std::io::Error::new(ErrorKind::AlreadyExists, "it is there already; remove it, or choose another -o");
+            let source = std::io::Error::new(
+                ErrorKind::AlreadyExists,
+                "it is there already; remove it, or choose another -o",
+            );
             return Err(ResultsError::Write { path: folder, source });
         }
         fs::create_dir_all(dir).map_err(ResultsError::write(dir))?;
         let hidden = dir.join(format!(".tmp-{}", self.org));
-        let written = self.fill(&hidden).and_then(|()| fs::rename(&hidden, &folder).map_err(ResultsError::write(&folder)));
+        let written = self
+            .fill(&hidden)
+            .and_then(|()| fs::rename(&hidden, &folder).map_err(ResultsError::write(&folder)));
         if written.is_err() {
             // It may never have come to be.
             let _ = fs::remove_dir_all(&hidden);
@@ -32,7 +37,8 @@ impl Package {
     fn fill(&self, root: &Path) -> Result<(), ResultsError> {
         for (name, description) in &self.systems {
             let path = root.join("systems").join(format!("{name}.json"));
-            let text = serde_json::to_string_pretty(description).map_err(|e| ResultsError::malformed(&path, e.to_string()))?;
+            let text = serde_json::to_string_pretty(description)
+                .map_err(|e| ResultsError::malformed(&path, e.to_string()))?;
             put(&path, format!("{text}\n").as_bytes())?;
         }
         for entry in &self.entries {
@@ -59,7 +65,9 @@ impl Entry {
         let seeds: Vec<_> = self.runs.iter().map(|r| r.record.workload.seed.to_string()).collect();
         let mut text = format!("# {name} on {system}\n\n");
         if let Some(benchmark) = self.benchmark.rule_file {
-            text += &format!("No MLPerf round has this benchmark; its rules are those of dlrm-bench's `{benchmark}`.\n\n");
+            text += &format!(
+                "No MLPerf round has this benchmark; its rules are those of dlrm-bench's `{benchmark}`.\n\n"
+            );
         }
         text += &format!("Program: dlrm-bench {}", record.versions.dlrm_bench);
         if let Some(commit) = &record.versions.git_commit {

@@ -42,17 +42,20 @@ pub struct Verdict {
 
 impl ReferenceRecord {
     pub(super) fn reference(&self, runs: usize) -> Result<Reference, RcpError> {
-        let point =
-            |p: &super::Point| ReferencePoint { batch_size: p.batch_size, epochs: p.runs.iter().map(|r| r.epochs).collect() };
+        let point = |p: &super::Point| ReferencePoint {
+            batch_size: p.batch_size,
+            epochs: p.runs.iter().map(|r| r.epochs).collect(),
+        };
         Reference::new(&self.points.iter().map(point).collect::<Vec<_>>(), runs)
     }
 
-    /// Judges `runs` of one batch size. Unfinished ones do not count, those that missed the target are slowest. Fewer than 3 runs
-    /// are held against the margin of their number, with their plain mean.
+    /// Judges `runs` of one batch size. Unfinished ones do not count, those that missed the target
+    /// are slowest. Fewer than 3 runs are held against the margin of their number, with their plain
+    /// mean.
     ///
     /// # Errors
-    /// If the runs are of another task than the record's, none counts, or their batch size is above those of all points. One
-    /// sentence.
+    /// If the runs are of another task than the record's, none counts, or their batch size is above
+    /// those of all points. One sentence.
     pub fn judge(&self, runs: &[Run]) -> Result<Verdict, String> {
         let counted: Vec<&Run> = runs.iter().filter(|r| r.ending != Ending::Unfinished).collect();
         let first = counted.first().ok_or("no run came to its end")?;
@@ -60,10 +63,15 @@ impl ReferenceRecord {
             return Err(format!("the record is of {why}"));
         }
         let batch = first.batch.ok_or("the runs do not say their batch size")?;
-        let epochs: Vec<Option<f64>> =
-            counted.iter().map(|r| if r.ending == Ending::Converged { r.epochs } else { None }).collect();
+        let epochs: Vec<Option<f64>> = counted
+            .iter()
+            .map(|r| if r.ending == Ending::Converged { r.epochs } else { None })
+            .collect();
         let n = counted.len();
-        let accepted = self.reference(n.max(FEWEST_RUNS)).and_then(|r| r.at(batch)).map_err(|e| e.to_string())?;
+        let accepted = self
+            .reference(n.max(FEWEST_RUNS))
+            .and_then(|r| r.at(batch))
+            .map_err(|e| e.to_string())?;
         // What stands behind the two means; see `stats::Reference`.
         let of_submission = if n < FEWEST_RUNS { n } else { n - 2 };
         let of_reference = match accepted.from {
@@ -73,27 +81,43 @@ impl ReferenceRecord {
         };
         let margin = stats::margin(accepted.stdev, of_reference, of_submission);
         let (fastest, slowest) = (accepted.mean - margin, accepted.mean + margin);
-        let error = accepted.stdev * (1.0 / of_reference as f64 + 1.0 / of_submission as f64).sqrt();
+        let error =
+            accepted.stdev * (1.0 / of_reference as f64 + 1.0 / of_submission as f64).sqrt();
         let (converges, mean) = match stats::score(&epochs) {
             Score::Invalid { .. } => (Converges::Not, None),
             Score::Valid(mean) if mean < fastest => (Converges::Faster, Some(mean)),
-            // A smaller batch needs fewer epochs: below all points, slowness says nothing... but quickness does.
-            Score::Valid(mean) if mean > slowest && !matches!(accepted.from, Origin::Smallest(_)) => {
+            // A smaller batch needs fewer epochs: below all points, slowness says nothing... but
+            // quickness does.
+            Score::Valid(mean)
+                if mean > slowest && !matches!(accepted.from, Origin::Smallest(_)) =>
+            {
                 (Converges::Slower, Some(mean))
             }
             Score::Valid(mean) => (Converges::Like, Some(mean)),
         };
         let t = mean.filter(|_| error > 0.0).map(|m| (m - accepted.mean) / error);
-        Ok(Verdict { converges, runs: n, epochs: mean, reference: accepted.mean, fastest, slowest, t })
+        Ok(Verdict {
+            converges,
+            runs: n,
+            epochs: mean,
+            reference: accepted.mean,
+            fastest,
+            slowest,
+            t,
+        })
     }
 
     fn runs_at(&self, batch_size: u64) -> usize {
-        self.points.iter().find(|p| p.batch_size == batch_size).map_or(FEWEST_RUNS, |p| p.runs.len())
+        self.points
+            .iter()
+            .find(|p| p.batch_size == batch_size)
+            .map_or(FEWEST_RUNS, |p| p.runs.len())
     }
 }
 
 impl Verdict {
-    /// `converges like the reference: 0.575 epochs, 0.570 there, 0.541 to 0.599 are like it (t = 0.3)`
+    /// `converges like the reference: 0.575 epochs, 0.570 there, 0.541 to 0.599 are like it (t =
+    /// 0.3)`
     pub fn sentence(&self) -> String {
         let word = match self.converges {
             Converges::Faster => "converges faster than the reference",
@@ -103,6 +127,9 @@ impl Verdict {
         };
         let ours = self.epochs.map_or(String::new(), |e| format!("{e:.3} epochs, "));
         let t = self.t.map_or(String::new(), |t| format!(" (t = {t:.1})"));
-        format!("{word}: {ours}{:.3} there, {:.3} to {:.3} are like it{t}", self.reference, self.fastest, self.slowest)
+        format!(
+            "{word}: {ours}{:.3} there, {:.3} to {:.3} are like it{t}",
+            self.reference, self.fastest, self.slowest
+        )
     }
 }

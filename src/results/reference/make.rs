@@ -13,14 +13,18 @@ pub(super) const FEWEST_RUNS: usize = 3;
 /// Entries of a loss curve.
 const LOSSES: usize = 50;
 
-/// How the work was done, not what was learnt by it: differences there are no reason to refuse a point.
+/// How the work was done, not what was learnt by it: differences there are no reason to refuse a
+/// point.
 fn is_how(key: &str) -> bool {
-    key.starts_with("engine.") || key == "eval.batch_size" || key == "workload.name" || key == "train.batch_size"
+    key.starts_with("engine.")
+        || key == "eval.batch_size"
+        || key == "workload.name"
+        || key == "train.batch_size"
 }
 
 impl ReferenceRecord {
-    /// The record of `runs`: of one task, one batch size a point, each run with a seed of its own. Runs that did not reach the
-    /// target are refused: a reference that fails is none.
+    /// The record of `runs`: of one task, one batch size a point, each run with a seed of its own.
+    /// Runs that did not reach the target are refused: a reference that fails is none.
     ///
     /// # Errors
     /// If there are none, they differ in task, a seed comes twice, or one missed the target.
@@ -29,15 +33,25 @@ impl ReferenceRecord {
         let mut by_batch: BTreeMap<u64, Vec<&Run>> = BTreeMap::new();
         for run in runs {
             if let Some(why) = run.task.differs(&first.task) {
-                return Err(format!("{} and {} are of different tasks: {why}", first.path, run.path));
+                return Err(format!(
+                    "{} and {} are of different tasks: {why}",
+                    first.path, run.path
+                ));
             }
             if run.ending != Ending::Converged {
-                return Err(format!("{} did not reach its target; a reference is made of runs that did", run.path));
+                return Err(format!(
+                    "{} did not reach its target; a reference is made of runs that did",
+                    run.path
+                ));
             }
-            let batch = run.batch.ok_or_else(|| format!("{} does not say its batch size", run.path))?;
+            let batch =
+                run.batch.ok_or_else(|| format!("{} does not say its batch size", run.path))?;
             by_batch.entry(batch).or_default().push(run);
         }
-        let points = by_batch.into_iter().map(|(batch, runs)| point(batch, &runs)).collect::<Result<_, _>>()?;
+        let points = by_batch
+            .into_iter()
+            .map(|(batch, runs)| point(batch, &runs))
+            .collect::<Result<_, _>>()?;
         let (workload, task) = (first.workload.clone(), first.task.clone());
         Ok(ReferenceRecord { schema_version: SCHEMA_VERSION, workload, task, points })
     }
@@ -52,14 +66,26 @@ fn point(batch_size: u64, runs: &[&Run]) -> Result<Point, String> {
         ));
     }
     let settings = |run: &Run| -> BTreeMap<String, String> {
-        run.settings.iter().filter(|(k, _)| !is_how(k)).map(|(k, v)| (k.clone(), v.clone())).collect()
+        run.settings
+            .iter()
+            .filter(|(k, _)| !is_how(k))
+            .map(|(k, v)| (k.clone(), v.clone()))
+            .collect()
     };
     for (i, run) in runs.iter().enumerate() {
         if let Some(why) = entries(&settings(run), &settings(first)) {
-            return Err(format!("{} and {} have one batch size but differ in {why}", first.path, run.path));
+            return Err(format!(
+                "{} and {} have one batch size but differ in {why}",
+                first.path, run.path
+            ));
         }
-        if let Some(other) = runs[..i].iter().find(|other| run.seed.is_some() && other.seed == run.seed) {
-            return Err(format!("{} and {} have one seed; runs of a reference are to be independent", other.path, run.path));
+        if let Some(other) =
+            runs[..i].iter().find(|other| run.seed.is_some() && other.seed == run.seed)
+        {
+            return Err(format!(
+                "{} and {} have one seed; runs of a reference are to be independent",
+                other.path, run.path
+            ));
         }
     }
     let mut curves = runs.iter().map(|run| curve(run)).collect::<Result<Vec<_>, _>>()?;
@@ -76,7 +102,10 @@ fn point(batch_size: u64, runs: &[&Run]) -> Result<Point, String> {
 }
 
 fn curve(run: &Run) -> Result<Curve, String> {
-    let epochs = run.epochs.filter(|e| *e > 0.0).ok_or_else(|| format!("{} does not say its epochs to target", run.path))?;
+    let epochs = run
+        .epochs
+        .filter(|e| *e > 0.0)
+        .ok_or_else(|| format!("{} does not say its epochs to target", run.path))?;
     let per_epoch = run.samples.map(|s| s / epochs);
     Ok(Curve {
         seed: run.seed,

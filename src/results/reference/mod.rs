@@ -1,10 +1,11 @@
-//! Convergence records (`reference_logs/<workload>.json`): how a workload is known to converge over many seeds, and whether other
-//! runs converge like that.
+//! Convergence records (`reference_logs/<workload>.json`): how a workload is known to converge over
+//! many seeds, and whether other runs converge like that.
 //!
-//! A record holds a *point* for each batch size: the epochs to target of every run, with its AUC and loss curves. Runs are judged
-//! by MLPerf's test of reference convergence points in both directions ([`crate::stats::Reference`]): too fast is suspicious, too
-//! slow is a loss. What may differ from the record's runs is how it was computed (engine, precision, optimizer, learning rate),
-//! since that is what the test is for; data, model and target may not.
+//! A record holds a *point* for each batch size: the epochs to target of every run, with its AUC
+//! and loss curves. Runs are judged by MLPerf's test of reference convergence points in both
+//! directions ([`crate::stats::Reference`]): too fast is suspicious, too slow is a loss. What may
+//! differ from the record's runs is how it was computed (engine, precision, optimizer, learning
+//! rate), since that is what the test is for; data, model and target may not.
 
 mod judge;
 mod make;
@@ -21,7 +22,8 @@ use std::{collections::BTreeMap, fs, path::Path};
 pub const SCHEMA_VERSION: u32 = 1;
 
 /// The records that the program carries within itself.
-const SHIPPED: &[(&str, &str)] = &[("quickstart", include_str!("../../../reference_logs/quickstart.json"))];
+const SHIPPED: &[(&str, &str)] =
+    &[("quickstart", include_str!("../../../reference_logs/quickstart.json"))];
 
 /// How a workload converges.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -94,7 +96,9 @@ impl ReferenceRecord {
         let wrong = |e: serde_json::Error| format!("not a convergence record: {e}");
         let Version { schema_version } = serde_json::from_str(text).map_err(wrong)?;
         if schema_version != SCHEMA_VERSION {
-            return Err(format!("schema_version is {schema_version}, but this program reads {SCHEMA_VERSION}"));
+            return Err(format!(
+                "schema_version is {schema_version}, but this program reads {SCHEMA_VERSION}"
+            ));
         }
         let record: Self = serde_json::from_str(text).map_err(wrong)?;
         // Whatever a file says, the test can be made, or the file is refused here.
@@ -107,9 +111,12 @@ impl ReferenceRecord {
     /// # Errors
     /// If the file cannot be written.
     pub fn write(&self, path: &Path) -> Result<(), ResultsError> {
-        let mut text = serde_json::to_string(self).map_err(|e| ResultsError::malformed(path, e.to_string()))?;
+        let mut text = serde_json::to_string(self)
+            .map_err(|e| ResultsError::malformed(path, e.to_string()))?;
         // A line a run: short, and a difference between two records can be read.
-        text = text.replace("{\"seed\"", "\n{\"seed\"").replace("{\"batch_size\"", "\n{\"batch_size\"");
+        text = text
+            .replace("{\"seed\"", "\n{\"seed\"")
+            .replace("{\"batch_size\"", "\n{\"batch_size\"");
         text.push('\n');
         write_file(path, text.as_bytes())
     }

@@ -21,7 +21,10 @@ fn run(seed: u64, epochs: f64) -> Run {
         precision: Some("fp32".into()),
         batch: Some(2048),
         seed: Some(seed),
-        settings: BTreeMap::from([("optimizer.kind".into(), "\"sgd\"".into()), ("engine.threads".into(), "2".into())]),
+        settings: BTreeMap::from([
+            ("optimizer.kind".into(), "\"sgd\"".into()),
+            ("engine.threads".into(), "2".into()),
+        ]),
         ending: Ending::Converged,
         seconds: Some(60.0),
         samples: Some(1e6 * epochs),
@@ -44,7 +47,8 @@ fn runs(epochs: &[f64]) -> Vec<Run> {
 
 /// Mean 0.5 without the ends, standard deviation of all 0.02.
 fn record() -> ReferenceRecord {
-    ReferenceRecord::from_runs(&runs(&[0.47, 0.48, 0.49, 0.5, 0.5, 0.5, 0.5, 0.51, 0.52, 0.53])).unwrap()
+    ReferenceRecord::from_runs(&runs(&[0.47, 0.48, 0.49, 0.5, 0.5, 0.5, 0.5, 0.51, 0.52, 0.53]))
+        .unwrap()
 }
 
 #[test]
@@ -56,7 +60,11 @@ fn faster_like_and_slower_are_told_apart_for_any_number_of_runs() {
     let verdict = judged(&[0.5; 5]);
     assert_eq!((verdict.converges, verdict.runs, verdict.epochs), (Converges::Like, 5, Some(0.5)));
     let margin = 1.833_112_93 * stdev * (1.0f64 / 8.0 + 1.0 / 3.0).sqrt();
-    assert!((verdict.slowest - 0.5 - margin).abs() < 1e-8 && (0.5 - verdict.fastest - margin).abs() < 1e-8, "{verdict:?}");
+    assert!(
+        (verdict.slowest - 0.5 - margin).abs() < 1e-8
+            && (0.5 - verdict.fastest - margin).abs() < 1e-8,
+        "{verdict:?}"
+    );
     assert_eq!(judged(&[0.53; 5]).converges, Converges::Slower);
     assert_eq!(judged(&[0.47; 5]).converges, Converges::Faster);
     // One run may differ by more than a mean of five.
@@ -82,10 +90,18 @@ fn missed_targets_count_and_other_tasks_are_refused() {
     assert_eq!((verdict.converges, verdict.epochs), (Converges::Not, None));
     assert!(verdict.sentence().starts_with("does not converge, the reference does: 0.500 there"));
     all[1].task.data.insert("data.max_rows".into(), "11".into());
-    assert_eq!(record.judge(&all).unwrap_err(), "the record is of other data: data.max_rows 11, not 10");
+    assert_eq!(
+        record.judge(&all).unwrap_err(),
+        "the record is of other data: data.max_rows 11, not 10"
+    );
     let mut big = runs(&[0.5]);
     big[0].batch = Some(4096);
-    assert!(record.judge(&big).unwrap_err().starts_with("batch size 4096 is above that of every reference point, 2048 at most"));
+    assert!(
+        record
+            .judge(&big)
+            .unwrap_err()
+            .starts_with("batch size 4096 is above that of every reference point, 2048 at most")
+    );
     big[0].ending = Ending::Unfinished;
     assert_eq!(record.judge(&big).unwrap_err(), "no run came to its end");
 }
@@ -94,7 +110,10 @@ fn missed_targets_count_and_other_tasks_are_refused() {
 fn what_is_no_reference_is_refused_with_the_reason() {
     let error = |runs: &[Run]| ReferenceRecord::from_runs(runs).unwrap_err();
     assert_eq!(error(&[]), "no runs to make a record of");
-    assert_eq!(error(&runs(&[0.5, 0.5])), "2 runs at batch size 2048; a reference needs at least 3, with different seeds");
+    assert_eq!(
+        error(&runs(&[0.5, 0.5])),
+        "2 runs at batch size 2048; a reference needs at least 3, with different seeds"
+    );
     let mut all = runs(&[0.5; 4]);
     all[2].seed = Some(1);
     assert_eq!(error(&all), "r/1 and r/3 have one seed; runs of a reference are to be independent");
@@ -102,7 +121,10 @@ fn what_is_no_reference_is_refused_with_the_reason() {
     all[1].settings.insert("engine.threads".into(), "1".into());
     assert!(ReferenceRecord::from_runs(&all).is_ok(), "how it was computed may differ");
     all[1].settings.insert("optimizer.kind".into(), "\"adam\"".into());
-    assert_eq!(error(&all), "r/1 and r/2 have one batch size but differ in optimizer.kind \"adam\", not \"sgd\"");
+    assert_eq!(
+        error(&all),
+        "r/1 and r/2 have one batch size but differ in optimizer.kind \"adam\", not \"sgd\""
+    );
     let mut all = runs(&[0.5; 4]);
     all[3].ending = Ending::NotConverged;
     assert_eq!(error(&all), "r/4 did not reach its target; a reference is made of runs that did");
@@ -121,15 +143,24 @@ fn a_record_comes_back_from_its_file_and_a_wrong_one_is_named() {
     let text = fs::read_to_string(&path).unwrap();
     assert_eq!(text.lines().count(), 12, "a line a run");
     for (wrong, expected) in [
-        ("{}".to_owned(), "not a convergence record: missing field `schema_version` at line 1 column 2"),
-        (text.replace("\"schema_version\":1", "\"schema_version\":9"), "schema_version is 9, but this program reads 1"),
+        (
+            "{}".to_owned(),
+            "not a convergence record: missing field `schema_version` at line 1 column 2",
+        ),
+        (
+            text.replace("\"schema_version\":1", "\"schema_version\":9"),
+            "schema_version is 9, but this program reads 1",
+        ),
         (
             text.replace("\"epochs\":0.5,", "\"epochs\":-1.0,"),
             "the reference point at batch size 2048 has a run of -1 epochs; epochs must be above 0",
         ),
     ] {
         fs::write(&path, wrong).unwrap();
-        assert_eq!(ReferenceRecord::read(&path).unwrap_err().to_string(), format!("{}: {expected}", path.display()));
+        assert_eq!(
+            ReferenceRecord::read(&path).unwrap_err().to_string(),
+            format!("{}: {expected}", path.display())
+        );
     }
 }
 
@@ -142,11 +173,20 @@ fn records_that_the_program_carries_can_be_read() {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("workloads/{name}.toml"));
         let workload = crate::workload::load(&path, &[]).unwrap().workload;
         let mut settings = own::parse(&workload.to_toml()).unwrap();
-        assert_eq!(own::fixed(&mut settings), (record.task.data.clone(), record.task.model.clone()), "{name}");
-        let point = record.points.iter().find(|p| p.batch_size == workload.train.batch_size as u64).unwrap();
+        assert_eq!(
+            own::fixed(&mut settings),
+            (record.task.data.clone(), record.task.model.clone()),
+            "{name}"
+        );
+        let point = record
+            .points
+            .iter()
+            .find(|p| p.batch_size == workload.train.batch_size as u64)
+            .unwrap();
         assert!(point.settings.iter().all(|(k, v)| settings.get(k) == Some(v)), "{name}");
         assert!(
-            record.points.iter().all(|p| p.runs.len() >= 5 && p.runs.iter().all(|r| !r.auc.is_empty() && !r.loss.is_empty()))
+            record.points.iter().all(|p| p.runs.len() >= 5
+                && p.runs.iter().all(|r| !r.auc.is_empty() && !r.loss.is_empty()))
         );
     }
     assert_eq!(ReferenceRecord::shipped("no such workload"), None);

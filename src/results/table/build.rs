@@ -19,7 +19,8 @@ pub struct Options {
     pub group_by: Option<GroupBy>,
     /// Order of rows, and what ratios are of.
     pub sort: Sort,
-    /// The row that ratios refer to: a label, or a name of its system, engine or workload, or a run's.
+    /// The row that ratios refer to: a label, or a name of its system, engine or workload, or a
+    /// run's.
     pub baseline: Option<String>,
     /// Price of an hour, by a name of the system.
     pub price_per_hour: Vec<(String, f64)>,
@@ -81,7 +82,8 @@ pub enum Sort {
 /// If no run is left by the filters, or the baseline names no row, or several of one group.
 pub fn build(runs: Vec<Run>, options: &Options) -> Result<Comparison, String> {
     let all = runs.len();
-    let runs: Vec<Run> = runs.into_iter().filter(|r| options.filters.iter().all(|f| f.keeps(r))).collect();
+    let runs: Vec<Run> =
+        runs.into_iter().filter(|r| options.filters.iter().all(|f| f.keeps(r))).collect();
     if runs.is_empty() {
         return Err(match all {
             0 => "no results to compare".to_owned(),
@@ -98,11 +100,17 @@ pub fn build(runs: Vec<Run>, options: &Options) -> Result<Comparison, String> {
         rank(g, options)?;
     }
     groups.sort_by_key(|g| {
-        let has_baseline = options.baseline.as_ref().is_some_and(|name| g.rows.iter().any(|r| is_called(r, name)));
+        let has_baseline =
+            options.baseline.as_ref().is_some_and(|name| g.rows.iter().any(|r| is_called(r, name)));
         (!has_baseline, std::cmp::Reverse(g.rows.len()))
     });
     set_apart(&mut groups);
-    Ok(Comparison { schema_version: SCHEMA_VERSION, sort: options.sort, baseline: options.baseline.clone(), groups })
+    Ok(Comparison {
+        schema_version: SCHEMA_VERSION,
+        sort: options.sort,
+        baseline: options.baseline.clone(),
+        groups,
+    })
 }
 
 /// Runs of one row, in order of first appearance.
@@ -140,8 +148,17 @@ fn label(rows: &mut [Row], by: Rows) {
         |r| r.engine.clone(),
         |r| r.precision.clone(),
         |r| Some(format!("batch {}", r.batch?)),
-        |r| r.system.round.clone().or_else(|| Some(r.program.as_ref()?.split_once(' ')?.1.chars().take(7).collect())),
-        |r| r.settings.get("engine.threads").map(|n| format!("{n} thread{}", if n == "1" { "" } else { "s" })),
+        |r| {
+            r.system
+                .round
+                .clone()
+                .or_else(|| Some(r.program.as_ref()?.split_once(' ')?.1.chars().take(7).collect()))
+        },
+        |r| {
+            r.settings
+                .get("engine.threads")
+                .map(|n| format!("{n} thread{}", if n == "1" { "" } else { "s" }))
+        },
     ];
     // A detail is worth its place where it tells rows of one name apart.
     for detail in details {
@@ -188,7 +205,11 @@ fn group(rows: Vec<Row>, by: Option<GroupBy>) -> Vec<Group> {
     }
     for g in &mut groups {
         let first = &g.rows[0].workload;
-        g.title = if g.rows.iter().all(|r| r.workload == *first) { first.clone() } else { g.task.benchmark.clone() };
+        g.title = if g.rows.iter().all(|r| r.workload == *first) {
+            first.clone()
+        } else {
+            g.task.benchmark.clone()
+        };
     }
     groups
 }
@@ -235,20 +256,30 @@ fn rank(group: &mut Group, options: &Options) -> Result<(), String> {
     });
     for row in &mut group.rows {
         let price = options.price_per_hour.iter().find(|(name, _)| is_called(row, name));
-        row.cost = price.zip(row.seconds_to_target).map(|((_, price), seconds)| price * seconds / 3600.0);
+        row.cost =
+            price.zip(row.seconds_to_target).map(|((_, price), seconds)| price * seconds / 3600.0);
     }
-    let Some(reference) = reference(group, measure, options.baseline.as_deref())? else { return Ok(()) };
-    let (value, settings) = (measure.of(&group.rows[reference]), group.rows[reference].settings.clone());
+    let Some(reference) = reference(group, measure, options.baseline.as_deref())? else {
+        return Ok(());
+    };
+    let (value, settings) =
+        (measure.of(&group.rows[reference]), group.rows[reference].settings.clone());
     let alone = group.rows.len() == 1;
     for (i, row) in group.rows.iter_mut().enumerate() {
-        row.ratio = measure.of(row).zip(value).filter(|_| !alone).map(|(x, base)| measure.ratio(x, base));
+        row.ratio =
+            measure.of(row).zip(value).filter(|_| !alone).map(|(x, base)| measure.ratio(x, base));
         row.differences = (i != reference).then(|| entries(&row.settings, &settings)).flatten();
     }
     Ok(())
 }
 
-/// The row that ratios refer to: the baseline, or the best. `None` if the baseline is in another group, or nothing is known.
-fn reference(group: &Group, measure: Measure, baseline: Option<&str>) -> Result<Option<usize>, String> {
+/// The row that ratios refer to: the baseline, or the best. `None` if the baseline is in another
+/// group, or nothing is known.
+fn reference(
+    group: &Group,
+    measure: Measure,
+    baseline: Option<&str>,
+) -> Result<Option<usize>, String> {
     let Some(name) = baseline else {
         let better = |a: &f64, b: &f64| measure.ratio(*a, *b).total_cmp(&1.0);
         let known = group.rows.iter().enumerate().filter_map(|(i, r)| Some((i, measure.of(r)?)));
@@ -263,15 +294,20 @@ fn reference(group: &Group, measure: Measure, baseline: Option<&str>) -> Result<
         (None, [i]) => Ok(Some(*i)),
         (None, []) => Ok(None),
         (None, several) => {
-            let labels: Vec<String> = several.iter().map(|&i| format!("{:?}", group.rows[i].label)).collect();
-            Err(format!("--baseline {name} may be several rows; must be one of {}", labels.join(", ")))
+            let labels: Vec<String> =
+                several.iter().map(|&i| format!("{:?}", group.rows[i].label)).collect();
+            Err(format!(
+                "--baseline {name} may be several rows; must be one of {}",
+                labels.join(", ")
+            ))
         }
     }
 }
 
 /// Whether a person may call the row `name`.
 fn is_called(row: &Row, name: &str) -> bool {
-    let of_run = |r: &Run| r.name == name || r.path.trim_end_matches('/') == name.trim_end_matches('/');
+    let of_run =
+        |r: &Run| r.name == name || r.path.trim_end_matches('/') == name.trim_end_matches('/');
     row.label == name
         || row.workload == name
         || row.engine.as_deref() == Some(name)
@@ -292,6 +328,9 @@ fn known(groups: &[Group], name: &str) -> Result<(), String> {
 fn set_apart(groups: &mut [Group]) {
     let Some((first, others)) = groups.split_first_mut() else { return };
     for g in others {
-        g.apart = g.task.differs(&first.task).or_else(|| Some(format!("grouped by itself: {}", g.by.as_ref()?)));
+        g.apart = g
+            .task
+            .differs(&first.task)
+            .or_else(|| Some(format!("grouped by itself: {}", g.by.as_ref()?)));
     }
 }

@@ -31,8 +31,8 @@ const FIELDS: [(&str, Field); 9] = [
     ("path", Field::Path),
 ];
 
-/// `KEY=TEXT`, `KEY!=TEXT` or `TEXT`: keeps runs whose KEY (or anything, without one) holds TEXT, upper or lower case. `*` and
-/// `?` make TEXT a pattern for the whole value.
+/// `KEY=TEXT`, `KEY!=TEXT` or `TEXT`: keeps runs whose KEY (or anything, without one) holds TEXT,
+/// upper or lower case. `*` and `?` make TEXT a pattern for the whole value.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Filter {
     field: Field,
@@ -45,7 +45,8 @@ impl FromStr for Filter {
     type Err = String;
 
     fn from_str(filter: &str) -> Result<Self, String> {
-        let (name, text) = filter.split_once('=').map_or(("", filter), |(name, text)| (name.trim(), text));
+        let (name, text) =
+            filter.split_once('=').map_or(("", filter), |(name, text)| (name.trim(), text));
         let (name, keep) = name.strip_suffix('!').map_or((name, true), |name| (name, false));
         let field = match FIELDS.iter().find(|(n, _)| *n == name) {
             Some((_, field)) => *field,
@@ -60,7 +61,9 @@ impl FromStr for Filter {
             return Err("no text to look for; must be KEY=TEXT, KEY!=TEXT or TEXT".into());
         }
         let pattern = match text.contains(['*', '?']) {
-            true => Some(glob::Pattern::new(&text).map_err(|e| format!("not a pattern: {}", e.msg))?),
+            true => {
+                Some(glob::Pattern::new(&text).map_err(|e| format!("not a pattern: {}", e.msg))?)
+            }
             false => None,
         };
         Ok(Filter { field, keep, text, pattern })
@@ -75,9 +78,13 @@ impl Filter {
             self.pattern.as_ref().map_or_else(|| value.contains(&self.text), |p| p.matches(&value))
         };
         let any = match self.field {
-            Field::Any => FIELDS.iter().any(|(_, field)| values(run, *field).iter().any(|v| matches(v))),
+            Field::Any => {
+                FIELDS.iter().any(|(_, field)| values(run, *field).iter().any(|v| matches(v)))
+            }
             // A batch of 64 is not one of 640.
-            Field::Batch if self.pattern.is_none() => values(run, Field::Batch).contains(&self.text),
+            Field::Batch if self.pattern.is_none() => {
+                values(run, Field::Batch).contains(&self.text)
+            }
             field => values(run, field).iter().any(|v| matches(v)),
         };
         any == self.keep

@@ -14,7 +14,8 @@ use super::tree::{Run, System, Task};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// Version of the layout of [`Comparison`] as JSON. Raised when a reader of the old layout would misread the new one.
+/// Version of the layout of [`Comparison`] as JSON. Raised when a reader of the old layout would
+/// misread the new one.
 pub const SCHEMA_VERSION: u32 = 1;
 
 /// All rows. `compare --format json` is this, and every other format shows its numbers.
@@ -47,7 +48,8 @@ pub struct Group {
     pub rows: Vec<Row>,
 }
 
-/// One system and workload. Throughputs are training samples per second, times seconds; `None` is "not known".
+/// One system and workload. Throughputs are training samples per second, times seconds; `None` is
+/// "not known".
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Row {
     /// A name that no other row has.
@@ -60,7 +62,8 @@ pub struct Row {
     pub engine: Option<String>,
     /// The program's version.
     pub program: Option<String>,
-    /// Numbers in matrix products, and in embedding rows after a slash where they are kept in 16 bits.
+    /// Numbers in matrix products, and in embedding rows after a slash where they are kept in 16
+    /// bits.
     pub precision: Option<String>,
     /// Samples a step.
     pub batch: Option<u64>,
@@ -70,30 +73,34 @@ pub struct Row {
     pub converged: usize,
     /// Unfinished runs, which do not count.
     pub unfinished: usize,
-    /// Throughput from `run_start` to `run_stop`, evaluations included, as MLPerf submitters compute it: mean over runs.
+    /// Throughput from `run_start` to `run_stop`, evaluations included, as MLPerf submitters
+    /// compute it: mean over runs.
     pub end_to_end: Option<Estimate>,
     /// The same without evaluations.
     pub training: Option<Estimate>,
     /// Training steps after warm-up. Of one run: with the interval of its block bootstrap.
     pub steady: Option<Estimate>,
-    /// How many times better than the baseline, or the best row, by [`Group::ratio_of`]; `None` in a group of one.
+    /// How many times better than the baseline, or the best row, by [`Group::ratio_of`]; `None` in
+    /// a group of one.
     pub ratio: Option<f64>,
     /// Mean time to target without the fastest and the slowest run, MLPerf's score, unscaled.
     pub seconds_to_target: Option<f64>,
     /// The same for epochs.
     pub epochs_to_target: Option<f64>,
-    /// Factor for converging faster than the reference that MLPerf's checker left beside the logs. Not applied.
+    /// Factor for converging faster than the reference that MLPerf's checker left beside the logs.
+    /// Not applied.
     pub scaling_factor: Option<f64>,
     /// Mean AUC of the last evaluations.
     pub auc: Option<f64>,
     /// Mean share of the time that the machine's ceilings allow.
     pub floor_share: Option<f64>,
-    /// Energy of processors and memory to the target in joules, mean without the most and the least; `None` unless every run
-    /// knows it.
+    /// Energy of processors and memory to the target in joules, mean without the most and the
+    /// least; `None` unless every run knows it.
     pub joules_to_target: Option<f64>,
     /// Price of the time to target, if the system's price is known.
     pub cost: Option<f64>,
-    /// Settings in which the row differs from the baseline, or the best row: `optimizer.kind "sgd", not "adam"`.
+    /// Settings in which the row differs from the baseline, or the best row: `optimizer.kind "sgd",
+    /// not "adam"`.
     pub differences: Option<String>,
     /// What a reader should know; one sentence each.
     pub notes: Vec<String>,
@@ -146,9 +153,14 @@ impl Measure {
 }
 
 impl Group {
-    /// The throughput without evaluations that all rows of the group have: steady state if they do, else all training steps.
+    /// The throughput without evaluations that all rows of the group have: steady state if they do,
+    /// else all training steps.
     pub fn without_eval(&self) -> Measure {
-        if self.rows.iter().all(|r| r.steady.is_some()) { Measure::Steady } else { Measure::Training }
+        if self.rows.iter().all(|r| r.steady.is_some()) {
+            Measure::Steady
+        } else {
+            Measure::Training
+        }
     }
 }
 

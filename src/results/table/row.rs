@@ -11,14 +11,16 @@ use serde::{Deserialize, Serialize};
 pub const CONFIDENCE: f64 = 0.95;
 
 /// Settings that have a column of their own, so that a difference shows there.
-const COLUMNS: [&str; 4] = ["train.batch_size", "global_batch_size", "engine.kind", "workload.name"];
+const COLUMNS: [&str; 4] =
+    ["train.batch_size", "global_batch_size", "engine.kind", "workload.name"];
 
 /// A mean with its confidence interval, in samples per second.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Estimate {
     /// Mean over runs.
     pub mean: f64,
-    /// Lower end of the interval at [`CONFIDENCE`]: Student's t over runs; for one run that of its block bootstrap, or missing.
+    /// Lower end of the interval at [`CONFIDENCE`]: Student's t over runs; for one run that of its
+    /// block bootstrap, or missing.
     pub low: Option<f64>,
     /// Upper end.
     pub high: Option<f64>,
@@ -32,7 +34,12 @@ impl Estimate {
         let values: Vec<f64> = values.into_iter().collect();
         let mean = stats::mean(&values)?;
         let interval = stats::mean_interval(&values, CONFIDENCE);
-        Some(Estimate { mean, low: interval.map(|i| i.low), high: interval.map(|i| i.high), runs: values.len() })
+        Some(Estimate {
+            mean,
+            low: interval.map(|i| i.low),
+            high: interval.map(|i| i.high),
+            runs: values.len(),
+        })
     }
 
     /// Half the interval's width over the mean.
@@ -41,35 +48,46 @@ impl Estimate {
     }
 }
 
-/// The row of `runs`, which repeat one another. `label`, `ratio`, `differences` and `cost` are left for the table.
+/// The row of `runs`, which repeat one another. `label`, `ratio`, `differences` and `cost` are left
+/// for the table.
 pub(super) fn row(runs: Vec<Run>) -> Option<Row> {
     let first = runs.first()?.clone();
     let counted: Vec<&Run> = runs.iter().filter(|r| r.ending != Ending::Unfinished).collect();
-    let of = |f: &dyn Fn(&Run) -> Option<f64>| counted.iter().filter_map(|r| f(r)).collect::<Vec<f64>>();
+    let of =
+        |f: &dyn Fn(&Run) -> Option<f64>| counted.iter().filter_map(|r| f(r)).collect::<Vec<f64>>();
     // A run that broke down trained, but not what was asked for.
     let rates = |f: &dyn Fn(&Run) -> Option<f64>| Estimate::over(of(f));
     let converged = counted.iter().filter(|r| r.ending == Ending::Converged).count();
     let mut notes = notes(&runs);
-    let (seconds_to_target, epochs_to_target, joules_to_target) = match counted.iter().all(|r| r.ending == Ending::Finished) {
-        true => (None, None, None),
-        false => {
-            let reached = |f: fn(&Run) -> Option<f64>| -> Vec<Option<f64>> {
-                counted.iter().map(|r| if r.ending == Ending::Converged { f(r) } else { None }).collect()
-            };
-            let score = |f: fn(&Run) -> Option<f64>| stats::score(&reached(f));
-            let valid = |score: Score| if let Score::Valid(x) = score { Some(x) } else { None };
-            let known = counted.iter().all(|r| r.ending != Ending::Converged || r.joules.is_some());
-            match score(|r| r.seconds) {
-                Score::Valid(seconds) => {
-                    (Some(seconds), valid(score(|r| r.epochs)), valid(score(|r| r.joules)).filter(|_| known))
-                }
-                Score::Invalid { missed, runs } => {
-                    notes.push(format!("{missed} of {runs} runs did not reach the target: no score"));
-                    (None, None, None)
+    let (seconds_to_target, epochs_to_target, joules_to_target) =
+        match counted.iter().all(|r| r.ending == Ending::Finished) {
+            true => (None, None, None),
+            false => {
+                let reached = |f: fn(&Run) -> Option<f64>| -> Vec<Option<f64>> {
+                    counted
+                        .iter()
+                        .map(|r| if r.ending == Ending::Converged { f(r) } else { None })
+                        .collect()
+                };
+                let score = |f: fn(&Run) -> Option<f64>| stats::score(&reached(f));
+                let valid = |score: Score| if let Score::Valid(x) = score { Some(x) } else { None };
+                let known =
+                    counted.iter().all(|r| r.ending != Ending::Converged || r.joules.is_some());
+                match score(|r| r.seconds) {
+                    Score::Valid(seconds) => (
+                        Some(seconds),
+                        valid(score(|r| r.epochs)),
+                        valid(score(|r| r.joules)).filter(|_| known),
+                    ),
+                    Score::Invalid { missed, runs } => {
+                        notes.push(format!(
+                            "{missed} of {runs} runs did not reach the target: no score"
+                        ));
+                        (None, None, None)
+                    }
                 }
             }
-        }
-    };
+        };
     let mut steady = rates(&|r| Some(r.throughput.steady.as_ref()?.mean));
     if let (Some(s), [run]) = (&mut steady, counted.as_slice())
         && let Some(of_run) = run.throughput.steady.as_ref().filter(|s| s.confidence == CONFIDENCE)
@@ -77,7 +95,9 @@ pub(super) fn row(runs: Vec<Run>) -> Option<Row> {
         (s.low, s.high) = (Some(of_run.low), Some(of_run.high));
     }
     let mut settings = first.settings.clone();
-    settings.retain(|k, v| !COLUMNS.contains(&k.as_str()) && runs.iter().all(|r| r.settings.get(k) == Some(v)));
+    settings.retain(|k, v| {
+        !COLUMNS.contains(&k.as_str()) && runs.iter().all(|r| r.settings.get(k) == Some(v))
+    });
     Some(Row {
         label: String::new(),
         ratio: None,
@@ -111,7 +131,10 @@ fn notes(runs: &[Run]) -> Vec<String> {
     let mut notes = Vec::new();
     let unfinished = runs.iter().filter(|r| r.ending == Ending::Unfinished).count();
     if unfinished > 0 {
-        notes.push(format!("{unfinished} unfinished {} left out", if unfinished == 1 { "run" } else { "runs" }));
+        notes.push(format!(
+            "{unfinished} unfinished {} left out",
+            if unfinished == 1 { "run" } else { "runs" }
+        ));
     }
     if let Some(factor) = runs.iter().find_map(|r| r.scaling_factor) {
         notes.push(format!("the score is not multiplied by the scaling factor {factor:.4} that stands beside the logs"));

@@ -28,7 +28,12 @@ fn run(system: &str, seed: u64, minutes: f64, ending: Ending) -> Run {
         epochs: Some(minutes / 10.0),
         auc: Some(0.76),
         loss: Some(0.5),
-        throughput: Rates { end_to_end: Some(100.0 / minutes), training: Some(200.0 / minutes), steady: None, logged: None },
+        throughput: Rates {
+            end_to_end: Some(100.0 / minutes),
+            training: Some(200.0 / minutes),
+            steady: None,
+            logged: None,
+        },
         floor_share: None,
         joules: None,
         scaling_factor: None,
@@ -52,7 +57,9 @@ fn energy_is_scored_like_time_where_all_runs_know_it() {
     for (run, joules) in all.iter_mut().zip([50.0, 10.0, 30.0, 20.0]) {
         run.joules = Some(joules);
     }
-    let score = |runs: &[Run]| build(runs.to_vec(), &Options::default()).unwrap().groups[0].rows[0].joules_to_target;
+    let score = |runs: &[Run]| {
+        build(runs.to_vec(), &Options::default()).unwrap().groups[0].rows[0].joules_to_target
+    };
     assert_eq!(score(&all), Some(25.0));
     all[2].joules = None;
     assert_eq!(score(&all), None);
@@ -67,7 +74,11 @@ fn a_row_has_mlperf_s_score_and_means_with_intervals() {
     assert_eq!((row.runs, row.converged, row.seconds_to_target), (4, 4, Some(180.0)));
     assert!((row.epochs_to_target.unwrap() - 0.3).abs() < 1e-12);
     let e = row.end_to_end.unwrap();
-    assert!((e.mean - (100.0 + 50.0 + 25.0 + 100.0 / 9.0) / 4.0).abs() < 1e-9 && e.low < Some(e.mean) && e.runs == 4);
+    assert!(
+        (e.mean - (100.0 + 50.0 + 25.0 + 100.0 / 9.0) / 4.0).abs() < 1e-9
+            && e.low < Some(e.mean)
+            && e.runs == 4
+    );
     assert_eq!((row.ratio, row.steady), (None, None));
 }
 
@@ -78,7 +89,10 @@ fn missed_targets_count_and_unfinished_runs_do_not() {
     all.push(run("a", 5, 0.1, Ending::Unfinished));
     let c = build(all.clone(), &Options::default()).unwrap();
     let row = &c.groups[0].rows[0];
-    assert_eq!((row.runs, row.converged, row.unfinished, row.seconds_to_target), (4, 3, 1, Some(150.0)));
+    assert_eq!(
+        (row.runs, row.converged, row.unfinished, row.seconds_to_target),
+        (4, 3, 1, Some(150.0))
+    );
     assert_eq!(row.notes, ["1 unfinished run left out"]);
     all.push(run("a", 6, 1.0, Ending::NotConverged));
     let c = build(all, &Options::default()).unwrap();
@@ -97,13 +111,23 @@ fn ratios_refer_to_the_best_or_to_the_baseline() {
         let c = build(all.clone(), options).unwrap();
         c.groups[0].rows.iter().map(|r| (r.label.clone(), r.ratio.unwrap())).collect()
     };
-    let named = |r: &[(&str, f64)]| r.iter().map(|(n, x)| ((*n).to_owned(), *x)).collect::<Vec<_>>();
+    let named =
+        |r: &[(&str, f64)]| r.iter().map(|(n, x)| ((*n).to_owned(), *x)).collect::<Vec<_>>();
     assert_eq!(ratios(&Options::default()), named(&[("fast", 1.0), ("mid", 0.5), ("slow", 0.25)]));
     let options = Options { baseline: Some("mid".into()), sort: Sort::Time, ..Options::default() };
     assert_eq!(ratios(&options), named(&[("fast", 2.0), ("mid", 1.0), ("slow", 0.5)]));
-    let wrong = |name: &str| build(all.clone(), &Options { baseline: Some(name.into()), ..Options::default() }).unwrap_err();
-    assert_eq!(wrong("nobody"), r#"--baseline nobody is none of the rows; must be one of "slow", "fast", "mid""#);
-    assert_eq!(wrong("fused"), r#"--baseline fused may be several rows; must be one of "fast", "mid", "slow""#);
+    let wrong = |name: &str| {
+        build(all.clone(), &Options { baseline: Some(name.into()), ..Options::default() })
+            .unwrap_err()
+    };
+    assert_eq!(
+        wrong("nobody"),
+        r#"--baseline nobody is none of the rows; must be one of "slow", "fast", "mid""#
+    );
+    assert_eq!(
+        wrong("fused"),
+        r#"--baseline fused may be several rows; must be one of "fast", "mid", "slow""#
+    );
 }
 
 #[test]
@@ -145,10 +169,14 @@ fn differing_settings_are_rows_of_their_own_with_names_that_tell_them_apart() {
     let all = [runs("a", &[1.0, 1.0]), candle].concat();
     let c = build(all.clone(), &Options::default()).unwrap();
     assert_eq!(labels(&c), [["a fused", "a candle"]]);
-    assert_eq!(c.groups[0].rows[1].differences.as_deref(), Some("optimizer.kind \"adam\", not \"sgd\""));
+    assert_eq!(
+        c.groups[0].rows[1].differences.as_deref(),
+        Some("optimizer.kind \"adam\", not \"sgd\"")
+    );
     let c = build(all.clone(), &Options { rows: Rows::Run, ..Options::default() }).unwrap();
     assert_eq!(labels(&c)[0].len(), 4);
-    let c = build(all.clone(), &Options { group_by: Some(GroupBy::Engine), ..Options::default() }).unwrap();
+    let c = build(all.clone(), &Options { group_by: Some(GroupBy::Engine), ..Options::default() })
+        .unwrap();
     assert_eq!(labels(&c), [["a fused"], ["a candle"]]);
     assert_eq!(c.groups[1].apart.as_deref(), Some("grouped by itself: candle"));
     let prices = vec![("a candle".to_owned(), 30.0)];
@@ -173,7 +201,9 @@ fn filters_keep_what_they_name() {
     assert_eq!(kept("batch=409"), Vec::<String>::new());
     assert_eq!(kept("ending=converged").len(), 2);
     let error = |f: &str| f.parse::<Filter>().unwrap_err();
-    assert!(error("sytem=a").starts_with("no key \"sytem\"; must be one of system, workload, engine"));
+    assert!(
+        error("sytem=a").starts_with("no key \"sytem\"; must be one of system, workload, engine")
+    );
     assert_eq!(error("system="), "no text to look for; must be KEY=TEXT, KEY!=TEXT or TEXT");
     let nothing = Options { filters: vec!["system=x".parse().unwrap()], ..Options::default() };
     assert_eq!(build(all.clone(), &nothing).unwrap_err(), "none of the 2 runs passes the filters");

@@ -37,13 +37,15 @@ pub(super) fn sources(argument: &str) -> Result<Sources, ResultsError> {
     }
     let wrong = |what: String| ResultsError::malformed(path, what);
     // As shells do it.
-    let options = glob::MatchOptions { require_literal_leading_dot: true, ..glob::MatchOptions::new() };
-    let matches =
-        glob::glob_with(argument, options).map_err(|e| wrong(format!("not a pattern: {} at character {}", e.msg, e.pos + 1)))?;
+    let options =
+        glob::MatchOptions { require_literal_leading_dot: true, ..glob::MatchOptions::new() };
+    let matches = glob::glob_with(argument, options)
+        .map_err(|e| wrong(format!("not a pattern: {} at character {}", e.msg, e.pos + 1)))?;
     let (mut sources, mut problems, mut any) = (Vec::new(), Vec::new(), false);
     for found in matches {
         any = true;
-        // A pattern may match files that are no results beside those that are; only a folder without any is worth a word.
+        // A pattern may match files that are no results beside those that are; only a folder
+        // without any is worth a word.
         match found {
             Ok(path) if path.is_dir() => match below(&path) {
                 Ok((more, wrong)) => {
@@ -60,7 +62,9 @@ pub(super) fn sources(argument: &str) -> Result<Sources, ResultsError> {
         return Err(wrong("nothing matches this pattern".into()));
     }
     if sources.is_empty() && problems.is_empty() {
-        return Err(wrong("matches no results: neither folders with run.json nor MLPerf logs".into()));
+        return Err(wrong(
+            "matches no results: neither folders with run.json nor MLPerf logs".into(),
+        ));
     }
     Ok((sources, problems))
 }
@@ -69,14 +73,20 @@ fn below(path: &Path) -> Result<Sources, ResultsError> {
     let kind = fs::metadata(path).map_err(ResultsError::read(path))?;
     if !kind.is_dir() {
         let source = file(path).ok_or_else(|| {
-            ResultsError::malformed(path, "no results: must be run.json, an MLPerf log, or a folder that holds some")
+            ResultsError::malformed(
+                path,
+                "no results: must be run.json, an MLPerf log, or a folder that holds some",
+            )
         })?;
         return Ok((vec![source], Vec::new()));
     }
     let (mut sources, mut problems) = (Vec::new(), Vec::new());
     walk(path, &mut sources, &mut problems);
     if sources.is_empty() && problems.is_empty() {
-        return Err(ResultsError::malformed(path, "no results in this folder: neither run.json nor result_<n>.txt"));
+        return Err(ResultsError::malformed(
+            path,
+            "no results in this folder: neither run.json nor result_<n>.txt",
+        ));
     }
     Ok((sources, problems))
 }
@@ -92,7 +102,8 @@ fn file(path: &Path) -> Option<Source> {
         return Some(Source::Run(folder.into()));
     }
     // What stands beside results and is none itself; anything else may be a log, whatever its name.
-    const NO_LOGS: [&str; 10] = ["json", "parquet", "toml", "svg", "png", "csv", "md", "html", "py", "yaml"];
+    const NO_LOGS: [&str; 10] =
+        ["json", "parquet", "toml", "svg", "png", "csv", "md", "html", "py", "yaml"];
     let ending = path.extension().map(|e| e.to_string_lossy().to_lowercase());
     (!ending.is_some_and(|e| NO_LOGS.contains(&e.as_str()))).then(|| Source::Log(path.into()))
 }
@@ -111,7 +122,9 @@ fn walk(folder: &Path, sources: &mut Vec<Source>, problems: &mut Vec<ResultsErro
         sources.push(Source::Run(folder.into()));
         return;
     }
-    let mut entries = match fs::read_dir(folder).and_then(|entries| entries.collect::<Result<Vec<_>, _>>()) {
+    let mut entries = match fs::read_dir(folder)
+        .and_then(|entries| entries.collect::<Result<Vec<_>, _>>())
+    {
         Ok(entries) => entries,
         Err(source) => return problems.push(ResultsError::Read { path: folder.into(), source }),
     };

@@ -10,8 +10,8 @@
 //! | any other folder | everything of that kind below it; hidden folders and links to folders are passed over |
 //! | a pattern (`results/*/quickstart`) that is no file's name | all that it matches |
 //!
-//! Everything ends in one type, [`Run`]. A file that cannot be read costs that file: it becomes a [`Problem`](Found::problems)
-//! that names it, and reading goes on.
+//! Everything ends in one type, [`Run`]. A file that cannot be read costs that file: it becomes a
+//! [`Problem`](Found::problems) that names it, and reading goes on.
 
 mod find;
 mod log;
@@ -28,7 +28,8 @@ use find::Source;
 use std::collections::{BTreeMap, HashSet};
 use submission::Systems;
 
-/// Benchmarks of recommenders begin with one of these; other benchmarks of a result tree are passed over.
+/// Benchmarks of recommenders begin with one of these; other benchmarks of a result tree are passed
+/// over.
 const FAMILIES: [&str; 2] = ["dlrm", "deepfm"];
 
 /// What was found.
@@ -42,7 +43,8 @@ pub struct Found {
     pub passed_over: BTreeMap<String, usize>,
 }
 
-/// Reads all results that `paths` (files, folders, patterns) lead to. Each is read once, however many paths lead to it.
+/// Reads all results that `paths` (files, folders, patterns) lead to. Each is read once, however
+/// many paths lead to it.
 pub fn read<S: AsRef<str>>(paths: &[S]) -> Found {
     let mut found = Found::default();
     let (mut systems, mut seen) = (Systems::default(), HashSet::new());

@@ -28,7 +28,8 @@ pub(super) fn read(folder: &Path) -> Result<Run, ResultsError> {
     });
     settings.retain(|key, _| !FREE.contains(&key.as_str()) && !key.starts_with("mlperf."));
     if record.versions.profile != "release" {
-        warnings.push(format!("made by a {} build; its speed says nothing", record.versions.profile));
+        warnings
+            .push(format!("made by a {} build; its speed says nothing", record.versions.profile));
     }
     let program = match &record.versions.git_commit {
         Some(commit) => format!("{} {commit}", record.versions.dlrm_bench),
@@ -41,7 +42,8 @@ pub(super) fn read(folder: &Path) -> Result<Run, ResultsError> {
         architecture: record.versions.target.split('-').next().map(str::to_owned),
         ..System::default()
     };
-    let key = format!("{}\n{}\n{program}\n{task:?}\n{settings:?}", record.system, record.workload.name);
+    let key =
+        format!("{}\n{}\n{program}\n{task:?}\n{settings:?}", record.system, record.workload.name);
     let ending = ending(record.outcome.as_ref(), task.target);
     let end = record.outcome.as_ref();
     Ok(Run {
@@ -53,7 +55,10 @@ pub(super) fn read(folder: &Path) -> Result<Run, ResultsError> {
         task,
         engine: Some(record.engine.kind.clone()),
         program: Some(program),
-        precision: Some(run::precision(&record.engine.precision, record.engine.embedding_rows.name())),
+        precision: Some(run::precision(
+            &record.engine.precision,
+            record.engine.embedding_rows.name(),
+        )),
         batch: Some(record.workload.batch_size as u64),
         seed: Some(record.workload.seed),
         settings,
@@ -75,15 +80,20 @@ pub(super) fn read(folder: &Path) -> Result<Run, ResultsError> {
         evaluations: record
             .evaluations
             .iter()
-            .map(|e| Evaluation { epochs: e.progress, samples: Some(e.samples as f64), seconds: e.elapsed, auc: e.quality.auc })
+            .map(|e| Evaluation {
+                epochs: e.progress,
+                samples: Some(e.samples as f64),
+                seconds: e.elapsed,
+                auc: e.quality.auc,
+            })
             .collect(),
         warnings,
         key,
     })
 }
 
-/// What had to be learnt; takes its keys out of `settings`. A run of the closed division has MLPerf's data and model by its
-/// rules.
+/// What had to be learnt; takes its keys out of `settings`. A run of the closed division has
+/// MLPerf's data and model by its rules.
 fn task(record: &RunRecord, settings: &mut BTreeMap<String, String>) -> Task {
     let benchmark = record.workload.benchmark.clone();
     let facts = record.facts.as_ref();
@@ -97,9 +107,12 @@ fn task(record: &RunRecord, settings: &mut BTreeMap<String, String>) -> Task {
 }
 
 /// Takes out of a workload's `settings` what fixes the data, what fixes the model, and the target.
-pub(in crate::results) fn fixed(settings: &mut BTreeMap<String, String>) -> (BTreeMap<String, String>, BTreeMap<String, String>) {
+pub(in crate::results) fn fixed(
+    settings: &mut BTreeMap<String, String>,
+) -> (BTreeMap<String, String>, BTreeMap<String, String>) {
     let mut take = |starts: &[&str]| -> BTreeMap<String, String> {
-        let keys: Vec<String> = settings.keys().filter(|k| starts.iter().any(|s| k.starts_with(s))).cloned().collect();
+        let keys: Vec<String> =
+            settings.keys().filter(|k| starts.iter().any(|s| k.starts_with(s))).cloned().collect();
         keys.into_iter().filter_map(|k| settings.remove_entry(&k)).collect()
     };
     take(&["target."]);
@@ -133,7 +146,8 @@ fn settings(path: &Path) -> Result<BTreeMap<String, String>, ResultsError> {
 /// Keys and values of a resolved workload.
 pub(in crate::results) fn parse(text: &str) -> Result<BTreeMap<String, String>, String> {
     // The first line says where.
-    let first_line = |e: toml_edit::TomlError| e.to_string().lines().next().unwrap_or_default().to_owned();
+    let first_line =
+        |e: toml_edit::TomlError| e.to_string().lines().next().unwrap_or_default().to_owned();
     let document: DocumentMut = text.parse().map_err(first_line)?;
     let mut settings = BTreeMap::new();
     for (section, table) in document.as_table() {

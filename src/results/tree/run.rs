@@ -4,7 +4,8 @@ use crate::{embedding::RowKind, results::record::Steady};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// What is known of a run. Times are seconds, throughputs training samples per second; `None` is "the results do not say".
+/// What is known of a run. Times are seconds, throughputs training samples per second; `None` is
+/// "the results do not say".
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Run {
     /// The run's folder, or the log file.
@@ -24,14 +25,15 @@ pub struct Run {
     pub engine: Option<String>,
     /// The program's version, where the record has it.
     pub program: Option<String>,
-    /// Numbers in matrix products, and after a slash those of embedding rows where they are kept in 16 bits: `bf16`,
-    /// `bf16/bf16-split`.
+    /// Numbers in matrix products, and after a slash those of embedding rows where they are kept in
+    /// 16 bits: `bf16`, `bf16/bf16-split`.
     pub precision: Option<String>,
     /// Samples a step, over all workers.
     pub batch: Option<u64>,
     /// Seed of initial values and order.
     pub seed: Option<u64>,
-    /// Everything else that was set, by key: the workload without seed and description, or the hyperparameters of the log.
+    /// Everything else that was set, by key: the workload without seed and description, or the
+    /// hyperparameters of the log.
     pub settings: BTreeMap<String, String>,
     /// How it ended.
     pub ending: Ending,
@@ -51,14 +53,16 @@ pub struct Run {
     pub floor_share: Option<f64>,
     /// Energy of processors and memory from `run_start` to `run_stop`.
     pub joules: Option<f64>,
-    /// `scaling_factor` beside a published log: the score's factor for converging faster than the reference.
+    /// `scaling_factor` beside a published log: the score's factor for converging faster than the
+    /// reference.
     pub scaling_factor: Option<f64>,
     /// All evaluations, in order.
     #[serde(skip)]
     pub evaluations: Vec<Evaluation>,
     /// Oddities that a reader of the numbers should know; one sentence each.
     pub warnings: Vec<String>,
-    /// Runs with the same key repeat one another: same system, workload, program and settings, other seeds.
+    /// Runs with the same key repeat one another: same system, workload, program and settings,
+    /// other seeds.
     #[serde(skip)]
     pub key: String,
 }
@@ -83,7 +87,8 @@ pub struct System {
 impl System {
     /// All names that a person may use for it.
     pub fn names(&self) -> impl Iterator<Item = &str> {
-        let others = [&self.folder, &self.platform, &self.org].into_iter().filter_map(|n| n.as_deref());
+        let others =
+            [&self.folder, &self.platform, &self.org].into_iter().filter_map(|n| n.as_deref());
         std::iter::once(self.name.as_str()).chain(others)
     }
 }
@@ -125,8 +130,14 @@ impl Task {
 pub fn entries(a: &BTreeMap<String, String>, b: &BTreeMap<String, String>) -> Option<String> {
     let keys: std::collections::BTreeSet<&String> = a.keys().chain(b.keys()).collect();
     let differing: Vec<&String> = keys.into_iter().filter(|k| a.get(*k) != b.get(*k)).collect();
-    let value = |map: &BTreeMap<String, String>, key: &String| map.get(key).map_or("unset", String::as_str).to_owned();
-    let shown: Vec<String> = differing.iter().take(2).map(|k| format!("{k} {}, not {}", value(a, k), value(b, k))).collect();
+    let value = |map: &BTreeMap<String, String>, key: &String| {
+        map.get(key).map_or("unset", String::as_str).to_owned()
+    };
+    let shown: Vec<String> = differing
+        .iter()
+        .take(2)
+        .map(|k| format!("{k} {}, not {}", value(a, k), value(b, k)))
+        .collect();
     let more = differing.len() - shown.len();
     match more {
         _ if shown.is_empty() => None,
@@ -145,7 +156,8 @@ pub enum Ending {
     NotConverged,
     /// It came to its end; there was no target.
     Finished,
-    /// It was stopped from outside, or its log just ends. Such a run says nothing and counts for nothing.
+    /// It was stopped from outside, or its log just ends. Such a run says nothing and counts for
+    /// nothing.
     Unfinished,
 }
 
@@ -165,7 +177,8 @@ pub struct Evaluation {
 /// How fast a run was, in training samples per second.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Rates {
-    /// Samples over the time from `run_start` to `run_stop`, evaluations included: MLPerf submitters' figure.
+    /// Samples over the time from `run_start` to `run_stop`, evaluations included: MLPerf
+    /// submitters' figure.
     pub end_to_end: Option<f64>,
     /// The same without the time of evaluations.
     pub training: Option<f64>,

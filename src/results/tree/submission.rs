@@ -1,5 +1,6 @@
 //! What stands around a log in MLPerf's result tree: `ORG/systems/<system>.json` and
-//! `ORG/results/<system>/<benchmark>/{result_<n>.txt, scaling.json}` (mlcommons/policies, submission_rules).
+//! `ORG/results/<system>/<benchmark>/{result_<n>.txt, scaling.json}` (mlcommons/policies,
+//! submission_rules).
 
 use super::System;
 use crate::results::ResultsError;
@@ -45,7 +46,8 @@ impl Systems {
         place.system.round = log.ancestors().skip(1).find_map(round);
         let scaling = folder.join("scaling.json");
         if scaling.is_file() {
-            place.scaling_factor = self.json(&scaling).and_then(|j| j.get("scaling_factor")?.as_f64());
+            place.scaling_factor =
+                self.json(&scaling).and_then(|j| j.get("scaling_factor")?.as_f64());
         }
         let (Some(org), Some("results")) = (up(4), name(3).as_deref()) else { return place };
         (place.benchmark, place.system.folder, place.system.org) = (name(1), name(2), name(4));
@@ -55,7 +57,13 @@ impl Systems {
             if description.is_file()
                 && let Some(json) = self.json(&description)
             {
-                let text = |key: &str| json.get(key)?.as_str().map(str::trim).filter(|s| !s.is_empty()).map(str::to_owned);
+                let text = |key: &str| {
+                    json.get(key)?
+                        .as_str()
+                        .map(str::trim)
+                        .filter(|s| !s.is_empty())
+                        .map(str::to_owned)
+                };
                 (place.framework, place.division) = (text("framework"), text("division"));
                 place.system.org = text("submitter").or(place.system.org.take());
                 place.system.name = text("system_name").unwrap_or_else(|| system.clone());
@@ -72,9 +80,11 @@ impl Systems {
 
     fn json(&mut self, path: &Path) -> Option<&Value> {
         if !self.files.contains_key(path) {
-            let read = fs::read_to_string(path).map_err(ResultsError::read(path)).and_then(|text| {
-                serde_json::from_str(&text).map_err(|e| ResultsError::malformed(path, format!("broken JSON: {e}")))
-            });
+            let read =
+                fs::read_to_string(path).map_err(ResultsError::read(path)).and_then(|text| {
+                    serde_json::from_str(&text)
+                        .map_err(|e| ResultsError::malformed(path, format!("broken JSON: {e}")))
+                });
             let value = read.map_err(|problem| self.problems.push(problem)).ok();
             self.files.insert(path.into(), value);
         }

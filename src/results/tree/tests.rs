@@ -9,7 +9,8 @@ use proptest::prelude::*;
 use std::{fs, path::PathBuf};
 use tempfile::TempDir;
 
-/// A v1 run as HugeCTR's submitters log it: compact, other key order, epochs from 1, tracked_stats behind the end.
+/// A v1 run as HugeCTR's submitters log it: compact, other key order, epochs from 1, tracked_stats
+/// behind the end.
 const V1: &str = r#"
 noise before
 0: :::MLLOG {"key":"submission_benchmark","value":"dlrm","metadata":{},"time_ms":0}
@@ -69,10 +70,16 @@ fn close(a: Option<f64>, b: f64) -> bool {
 #[test]
 fn epochs_count_from_one_in_v1_and_evaluations_can_be_taken_out() {
     let run = one(V1);
-    assert_eq!((run.epochs, run.seconds, run.auc, run.ending), (Some(0.75), Some(100.0), Some(0.8026), Ending::Converged));
+    assert_eq!(
+        (run.epochs, run.seconds, run.auc, run.ending),
+        (Some(0.75), Some(100.0), Some(0.8026), Ending::Converged)
+    );
     assert!(close(run.throughput.end_to_end, 0.75 * 4_195_197_692.0 / 100.0));
     assert!(close(run.throughput.training, 0.75 * 4_195_197_692.0 / 80.0));
-    assert_eq!((run.batch, run.system.name.as_str(), run.system.org.as_deref()), (Some(55296), "1xY", Some("X")));
+    assert_eq!(
+        (run.batch, run.system.name.as_str(), run.system.org.as_deref()),
+        (Some(55296), "1xY", Some("X"))
+    );
     assert_eq!((run.task.target, run.warnings.as_slice()), (Some(0.8025), [].as_slice()));
     // A submitter that counts from 0.
     let from_zero = one(&V1.replace("1.5}", "0.5}").replace("1.75}", "0.75}"));
@@ -82,13 +89,25 @@ fn epochs_count_from_one_in_v1_and_evaluations_can_be_taken_out() {
 #[test]
 fn what_is_optional_may_be_missing() {
     let without = |keys: &[&str]| -> String {
-        V1.lines().filter(|l| !keys.iter().any(|k| l.contains(&format!("\"{k}\"")))).collect::<Vec<_>>().join("\r\n")
+        V1.lines()
+            .filter(|l| !keys.iter().any(|k| l.contains(&format!("\"{k}\""))))
+            .collect::<Vec<_>>()
+            .join("\r\n")
     };
-    let run =
-        one(&without(&["train_samples", "global_batch_size", "tracked_stats", "eval_start", "eval_stop", "submission_org"]));
+    let run = one(&without(&[
+        "train_samples",
+        "global_batch_size",
+        "tracked_stats",
+        "eval_start",
+        "eval_stop",
+        "submission_org",
+    ]));
     assert!(close(run.throughput.end_to_end, 0.75 * 4_195_197_692.0 / 100.0));
     assert_eq!((run.throughput.training, run.batch, run.throughput.logged), (None, None, None));
-    assert_eq!(run.warnings, ["train_samples is not logged; 4195197692, as the closed division asks for, are assumed"]);
+    assert_eq!(
+        run.warnings,
+        ["train_samples is not logged; 4195197692, as the closed division asks for, are assumed"]
+    );
     // facebookresearch/dlrm logs no eval_accuracy at all.
     let run = one(&without(&["eval_accuracy"]));
     assert_eq!((run.ending, run.auc, run.throughput.end_to_end), (Ending::Converged, None, None));
@@ -110,9 +129,13 @@ fn samples_may_be_counted_instead_of_epochs() {
 #[test]
 fn ranks_that_all_write_change_nothing() {
     let run = one(V1);
-    let doubled: String = V1.lines().flat_map(|l| [format!("[0] {l}\n"), format!("[1] {l}\n")]).collect();
+    let doubled: String =
+        V1.lines().flat_map(|l| [format!("[0] {l}\n"), format!("[1] {l}\n")]).collect();
     let again = one(&doubled);
-    assert_eq!((again.throughput, again.evaluations, again.seconds), (run.throughput, run.evaluations, run.seconds));
+    assert_eq!(
+        (again.throughput, again.evaluations, again.seconds),
+        (run.throughput, run.evaluations, run.seconds)
+    );
 }
 
 #[test]
@@ -120,7 +143,9 @@ fn oddities_are_said() {
     let run = one(&V1.replace("31463982.69", "33000000"));
     assert_eq!(
         run.warnings,
-        ["its own tracked_stats say 33000000 samples/s, +4.9% off what epoch_num, train_samples and run_start to run_stop give"]
+        [
+            "its own tracked_stats say 33000000 samples/s, +4.9% off what epoch_num, train_samples and run_start to run_stop give"
+        ]
     );
     let run = one(&V1.replace("0.8026", "0.8024"));
     assert_eq!(run.ending, Ending::NotConverged);
@@ -130,7 +155,11 @@ fn oddities_are_said() {
     let cut = &V1[..V1.find("\"run_stop\"").unwrap()];
     let run = one(cut);
     assert_eq!((run.ending, run.throughput.end_to_end), (Ending::Unfinished, None));
-    assert!(run.warnings[0].starts_with("line 16: broken JSON in column 16: EOF"), "{:?}", run.warnings);
+    assert!(
+        run.warnings[0].starts_with("line 16: broken JSON in column 16: EOF"),
+        "{:?}",
+        run.warnings
+    );
 }
 
 #[test]
@@ -139,23 +168,52 @@ fn files_that_hold_no_run_are_named() {
     for (name, text, expected) in [
         ("empty.txt", "", "empty.txt: an empty file; must be an MLPerf log"),
         ("prose.txt", "hello\nworld", "prose.txt: no line with :::MLLOG; must be an MLPerf log"),
-        ("torn.txt", ":::MLLOG {\"key\": 1", "torn.txt: line 1: broken JSON in column 18: EOF while parsing an object"),
-        ("init.txt", ":::MLLOG {\"key\": \"init_start\", \"time_ms\": 1}", "init.txt: no run_start: training never began"),
-        ("two.txt", &[V1, V1].concat(), "two.txt: line 26: a second run_start after run_stop; one file must hold one run"),
-        ("x.json", "{}", "x.json: no results: must be run.json, an MLPerf log, or a folder that holds some"),
-        ("run.json", "{}", "run.json: not a run record: missing field `schema_version` at line 1 column 2"),
+        (
+            "torn.txt",
+            ":::MLLOG {\"key\": 1",
+            "torn.txt: line 1: broken JSON in column 18: EOF while parsing an object",
+        ),
+        (
+            "init.txt",
+            ":::MLLOG {\"key\": \"init_start\", \"time_ms\": 1}",
+            "init.txt: no run_start: training never began",
+        ),
+        (
+            "two.txt",
+            &[V1, V1].concat(),
+            "two.txt: line 26: a second run_start after run_stop; one file must hold one run",
+        ),
+        (
+            "x.json",
+            "{}",
+            "x.json: no results: must be run.json, an MLPerf log, or a folder that holds some",
+        ),
+        (
+            "run.json",
+            "{}",
+            "run.json: not a run record: missing field `schema_version` at line 1 column 2",
+        ),
     ] {
         let path = place.put(&format!("{name}.d/{name}"), text);
         let found = read(&[path.display().to_string()]);
         assert_eq!(place.problems(&found), [format!("{name}.d/{expected}")]);
         assert!(found.runs.is_empty());
     }
-    assert_eq!(place.problems(&place.read("none/*.txt")), ["none/*.txt: nothing matches this pattern"]);
+    assert_eq!(
+        place.problems(&place.read("none/*.txt")),
+        ["none/*.txt: nothing matches this pattern"]
+    );
     assert!(place.problems(&place.read("none"))[0].starts_with("cannot read none: "));
     fs::create_dir(place.0.path().join("hollow")).unwrap();
-    assert_eq!(place.problems(&place.read("hollow")), ["hollow: no results in this folder: neither run.json nor result_<n>.txt"]);
+    assert_eq!(
+        place.problems(&place.read("hollow")),
+        ["hollow: no results in this folder: neither run.json nor result_<n>.txt"]
+    );
     place.put("binary", [0u8, 255, 254, 10, 13, 58, 58, 58]);
-    assert_eq!(place.problems(&place.read("binary")), ["binary: no line with :::MLLOG; must be an MLPerf log"]);
+    assert_eq!(
+        place.problems(&place.read("binary")),
+        ["binary: no line with :::MLLOG; must be an MLPerf log"]
+    );
 }
 
 #[test]
@@ -175,12 +233,24 @@ fn a_published_tree_is_read_with_its_system_and_one_broken_file_costs_that_file(
         r#"{"system_name": "Nice name", "submitter": "The Org", "framework": "HugeCTR"}"#,
     );
     let found = place.read("training_results_v2.1");
-    assert_eq!(place.problems(&found), [format!("{tree}/results/sys/dlrm/result_1.txt: an empty file; must be an MLPerf log")]);
-    assert_eq!(found.runs.iter().map(|r| r.name.as_str()).collect::<Vec<_>>(), ["result_0", "result_2", "result_10"]);
+    assert_eq!(
+        place.problems(&found),
+        [format!("{tree}/results/sys/dlrm/result_1.txt: an empty file; must be an MLPerf log")]
+    );
+    assert_eq!(
+        found.runs.iter().map(|r| r.name.as_str()).collect::<Vec<_>>(),
+        ["result_0", "result_2", "result_10"]
+    );
     assert_eq!(found.passed_over, BTreeMap::from([("bert".to_owned(), 1)]));
     let run = &found.runs[0];
-    assert_eq!((run.system.name.as_str(), run.system.folder.as_deref()), ("Nice name", Some("sys")));
-    assert_eq!((run.system.org.as_deref(), run.system.round.as_deref()), (Some("The Org"), Some("v2.1")));
+    assert_eq!(
+        (run.system.name.as_str(), run.system.folder.as_deref()),
+        ("Nice name", Some("sys"))
+    );
+    assert_eq!(
+        (run.system.org.as_deref(), run.system.round.as_deref()),
+        (Some("The Org"), Some("v2.1"))
+    );
     assert_eq!((run.engine.as_deref(), run.scaling_factor), (Some("HugeCTR"), Some(1.5)));
     assert!(found.runs.iter().all(|r| r.key == run.key));
 
@@ -192,7 +262,10 @@ fn a_published_tree_is_read_with_its_system_and_one_broken_file_costs_that_file(
     place.put(&format!("{tree}/systems/sys.json"), "{oops");
     let found = place.read(tree);
     assert_eq!((found.runs.len(), found.runs[0].system.name.as_str()), (3, "sys"));
-    assert!(place.problems(&found)[1].starts_with(&format!("{tree}/systems/sys.json: broken JSON: key must be a string")));
+    assert!(
+        place.problems(&found)[1]
+            .starts_with(&format!("{tree}/systems/sys.json: broken JSON: key must be a string"))
+    );
 }
 
 /// Where `at` points in `n` things.
@@ -201,8 +274,8 @@ fn pick(at: &prop::sample::Index, n: usize) -> usize {
 }
 
 proptest! {
-    /// Lines go missing, come twice, change places, lose their end or get other numbers: there is a run or a sentence, and the
-    /// tables stand.
+    /// Lines go missing, come twice, change places, lose their end or get other numbers: there is a
+    /// run or a sentence, and the tables stand.
     #[test]
     fn no_spoilt_log_breaks_reading_or_tables(
         edits in prop::collection::vec((any::<prop::sample::Index>(), any::<prop::sample::Index>(), 0..6, "[-0-9e.]{1,4}|null|\\{\\}|\"\""), 0..8)

@@ -1,4 +1,5 @@
-//! Runs that are fed by the device against the same runs fed by the host: the same bits in everything.
+//! Runs that are fed by the device against the same runs fed by the host: the same bits in
+//! everything.
 
 use super::*;
 use crate::{
@@ -15,8 +16,13 @@ use std::{path::Path, rc::Rc, sync::atomic::AtomicBool};
 /// A small run of a workload with more settings.
 fn small(set: &[&str]) -> Workload {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("workloads/quickstart.toml");
-    let few =
-        ["data.train_samples=150", "data.eval_samples=3000", "train.batch_size=64", "train.epochs=3", "eval.batch_size=500"];
+    let few = [
+        "data.train_samples=150",
+        "data.eval_samples=3000",
+        "train.batch_size=64",
+        "train.epochs=3",
+        "eval.batch_size=500",
+    ];
     let narrow = ["model.dim=8", "model.bottom=[8]", "model.top=[16, 1]"];
     let set: Vec<String> = few.iter().chain(&narrow).chain(set).map(|s| (*s).to_owned()).collect();
     let mut w = workload::load(&file, &set).unwrap().workload;
@@ -40,7 +46,8 @@ type Steps = Vec<(u64, bool, usize, u32)>;
 fn run(engine: &mut dyn Engine, workload: &Workload, on_device: bool) -> (Steps, Quality) {
     let Dataset { train, eval, .. } = source::open(workload).unwrap();
     let (plan, batch_size) = (Plan::of(workload), workload.eval.batch_size);
-    let [recipe, eval_recipe] = if on_device { learn(engine, [&*train, &*eval]).unwrap() } else { [None, None] };
+    let [recipe, eval_recipe] =
+        if on_device { learn(engine, [&*train, &*eval]).unwrap() } else { [None, None] };
     assert_eq!((recipe.is_some(), eval_recipe.is_some()), (on_device, on_device));
     let mut feed = Feed::start(train, plan, recipe).unwrap();
     let (mut steps, mut losses) = (Vec::new(), Vec::new());
@@ -52,8 +59,12 @@ fn run(engine: &mut dyn Engine, workload: &Workload, on_device: bool) -> (Steps,
     }
     losses.extend(std::iter::from_fn(|| engine.finished(true).unwrap()));
     assert_eq!(losses.len(), steps.len());
-    let told = steps.into_iter().zip(losses).map(|((epoch, last, n), end)| (epoch, last, n, end.loss.to_bits()));
-    let quality = EvalSplit::new(eval, batch_size, eval_recipe).evaluate(engine, &AtomicBool::new(false));
+    let told = steps
+        .into_iter()
+        .zip(losses)
+        .map(|((epoch, last, n), end)| (epoch, last, n, end.loss.to_bits()));
+    let quality =
+        EvalSplit::new(eval, batch_size, eval_recipe).evaluate(engine, &AtomicBool::new(false));
     (told.collect(), quality.ok().unwrap())
 }
 
@@ -72,7 +83,12 @@ fn judged_here(engine: &mut dyn Engine, workload: &Workload) -> Quality {
 
 #[test]
 fn a_run_fed_by_the_device_is_the_run_fed_by_the_host() {
-    let hot = ["data.preset=custom", "data.tables=[40, 3000, 7]", "data.hotness=[3, 1, 2]", "data.dense=5"];
+    let hot = [
+        "data.preset=custom",
+        "data.tables=[40, 3000, 7]",
+        "data.hotness=[3, 1, 2]",
+        "data.dense=5",
+    ];
     for set in [&["data.max_rows=2000"][..], &hot, &["data.max_rows=50", "train.drop_last=true"]] {
         let workload = small(set);
         assert!(made_on_device(&workload));
@@ -81,13 +97,21 @@ fn a_run_fed_by_the_device_is_the_run_fed_by_the_host() {
             let (mut host, mut device) = (engine(&driver, &config), engine(&driver, &config));
             let (want, got) = (run(&mut host, &workload, false), run(&mut device, &workload, true));
             assert_eq!(got, want, "{set:?}");
-            assert!(want.0.len() >= 6 && want.0.iter().filter(|s| s.1).count() == 3, "{:?}", want.0);
+            assert!(
+                want.0.len() >= 6 && want.0.iter().filter(|s| s.1).count() == 3,
+                "{:?}",
+                want.0
+            );
             assert_eq!(judged_here(&mut device, &workload), got.1, "{set:?}");
             for (i, spec) in config.model.params().iter().enumerate() {
                 let [mut a, mut b] = [vec![0.0f32; spec.len()], vec![0.0f32; spec.len()]];
                 host.read(i, &mut a).unwrap();
                 device.read(i, &mut b).unwrap();
-                assert!(a.iter().zip(&b).all(|(a, b)| a.to_bits() == b.to_bits()), "{}: {set:?}", spec.name);
+                assert!(
+                    a.iter().zip(&b).all(|(a, b)| a.to_bits() == b.to_bits()),
+                    "{}: {set:?}",
+                    spec.name
+                );
             }
         }
     }
@@ -111,12 +135,18 @@ fn what_the_device_cannot_make_is_refused_or_left_to_the_host() {
         assert!(gpu.score(span).is_err());
         let mut wider = (*log).clone();
         wider.columns[3].values += 1;
-        assert!(gpu.learn(&wider).unwrap_err().to_string().starts_with("batch does not fit the model: table 3"));
+        assert!(
+            gpu.learn(&wider)
+                .unwrap_err()
+                .to_string()
+                .starts_with("batch does not fit the model: table 3")
+        );
         wider.columns.pop();
         assert!(gpu.learn(&wider).unwrap_err().to_string().contains("25 categorical columns"));
         assert!(gpu.learn(&log).unwrap());
         for len in [0, config.max_batch + 1] {
-            let error = gpu.begin_step(Samples::Made(Span { split: 0, first: 0, len }), 0.1).unwrap_err();
+            let error =
+                gpu.begin_step(Samples::Made(Span { split: 0, first: 0, len }), 0.1).unwrap_err();
             assert!(error.to_string().contains("samples; the engine takes"), "{error}");
         }
         // More predictions than 2^30 are judged on the host; none were begun.

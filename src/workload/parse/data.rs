@@ -36,22 +36,44 @@ fn planted(r: &Reader) -> Result<PlantedConfig> {
     let exponents: Vec<f64> = if custom { r.or("data.exponents", Vec::new())? } else { Vec::new() };
     for (key, entries) in [("data.hotness", hotness.len()), ("data.exponents", exponents.len())] {
         r.check(key, entries == 0 || entries == tables.len(), || {
-            format!("has {entries} entries, but data.tables has {}; must have one for each table", tables.len())
+            format!(
+                "has {entries} entries, but data.tables has {}; must have one for each table",
+                tables.len()
+            )
         })?;
     }
     for &q in &exponents {
-        r.within("data.exponents", q, |q| (0.0..=4.0).contains(&q), "exponents from 0 (all ids alike) to 4")?;
+        r.within(
+            "data.exponents",
+            q,
+            |q| (0.0..=4.0).contains(&q),
+            "exponents from 0 (all ids alike) to 4",
+        )?;
     }
     for &h in &hotness {
-        r.within("data.hotness", h, |h| (1..=planted::MAX_HOTNESS).contains(&h), "ids a sample, from 1 to 4096")?;
+        r.within(
+            "data.hotness",
+            h,
+            |h| (1..=planted::MAX_HOTNESS).contains(&h),
+            "ids a sample, from 1 to 4096",
+        )?;
     }
     let dense = if custom { r.opt("data.dense")? } else { None };
     let rate = r.opt("data.positive_rate")?;
-    let max_rows =
-        r.within_opt("data.max_rows", r.opt("data.max_rows")?, |m| (1..=MAX_ROWS).contains(&m), "from 1 to 4294967295")?;
+    let max_rows = r.within_opt(
+        "data.max_rows",
+        r.opt("data.max_rows")?,
+        |m| (1..=MAX_ROWS).contains(&m),
+        "from 1 to 4294967295",
+    )?;
     for &rows in &tables {
         let fits = |rows: usize| rows.min(max_rows.unwrap_or(rows)) <= planted::MAX_ROWS;
-        r.within("data.tables", rows, fits, "rows up to 2147483648 where data.max_rows does not cap them")?;
+        r.within(
+            "data.tables",
+            rows,
+            fits,
+            "rows up to 2147483648 where data.max_rows does not cap them",
+        )?;
     }
     let unsaid = PlantedConfig::of(preset.word());
     Ok(PlantedConfig {
@@ -109,7 +131,10 @@ fn gaussian(r: &Reader) -> Result<RandomIds> {
 fn trace(r: &Reader, tables: usize) -> Result<RandomIds> {
     let files: Vec<PathBuf> = r.must("data.traces")?;
     r.check("data.traces", files.len() == 1 || files.len() == tables, || {
-        format!("names {} files; must name one for each of the {tables} tables, or one for all", files.len())
+        format!(
+            "names {} files; must name one for each of the {tables} tables, or one for all",
+            files.len()
+        )
     })?;
     Ok(RandomIds::Trace {
         files,
@@ -135,7 +160,12 @@ fn criteo_tsv(r: &Reader) -> Result<CriteoTsvConfig> {
         set,
         paths,
         max_ind_range: max_ind_range(r)?,
-        sub_sample_rate: r.within("data.sub_sample_rate", rate, |s| (0.0..1.0).contains(&s), "from 0 to below 1")?,
+        sub_sample_rate: r.within(
+            "data.sub_sample_rate",
+            rate,
+            |s| (0.0..1.0).contains(&s),
+            "from 0 to below 1",
+        )?,
         shuffle: r.or("data.shuffle", CriteoShuffle::Total)?,
         on_error: r.or("data.on_error", OnError::Fail)?,
         seed: r.or("data.seed", 123)?,
@@ -156,17 +186,26 @@ fn csv(r: &Reader) -> Result<CsvConfig> {
         ignore: r.or("data.ignore", Vec::new())?,
         columns,
         dense_transform: r.or("data.dense_transform", DenseTransform::Raw)?,
-        min_count: r.within("data.min_count", r.or("data.min_count", 1)?, |n| n >= 1, "at least 1 (every value counts)")?,
+        min_count: r.within(
+            "data.min_count",
+            r.or("data.min_count", 1)?,
+            |n| n >= 1,
+            "at least 1 (every value counts)",
+        )?,
         delimiter: r.or("data.delimiter", ',')?,
         comment: r.opt("data.comment")?,
         shuffle: r.or("data.shuffle", true)?,
         on_error: r.or("data.on_error", OnError::Fail)?,
     };
     let good = |c: char| c.is_ascii() && !matches!(c, '"' | '\n' | '\r');
-    r.check("data.delimiter", good(config.delimiter), || "must be one ASCII character, no quote and no line end".to_owned())?;
-    r.check("data.comment", config.comment.is_none_or(|c| good(c) && c != config.delimiter), || {
-        "must be one ASCII character, no quote, no line end and not the delimiter".to_owned()
+    r.check("data.delimiter", good(config.delimiter), || {
+        "must be one ASCII character, no quote and no line end".to_owned()
     })?;
+    r.check(
+        "data.comment",
+        config.comment.is_none_or(|c| good(c) && c != config.delimiter),
+        || "must be one ASCII character, no quote, no line end and not the delimiter".to_owned(),
+    )?;
     csv_columns(r, &config)?;
     Ok(config)
 }
@@ -198,18 +237,32 @@ fn paths(r: &Reader, key: &'static str) -> Result<Vec<PathBuf>> {
 
 /// Room of a shuffling buffer.
 fn buffer(r: &Reader) -> Result<Option<usize>> {
-    r.within_opt("data.buffer", r.opt("data.buffer")?, |n| (1..=MAX_BUFFER).contains(&n), "samples from 1 to 1073741824")
+    r.within_opt(
+        "data.buffer",
+        r.opt("data.buffer")?,
+        |n| (1..=MAX_BUFFER).contains(&n),
+        "samples from 1 to 1073741824",
+    )
 }
 
 fn parquet(r: &Reader) -> Result<ParquetConfig> {
     let tables = file_tables(r)?;
     let hotness: Option<Vec<usize>> = r.opt("data.hotness")?;
     for &h in hotness.iter().flatten() {
-        r.within("data.hotness", h, |h| (1..=MAX_HOTNESS).contains(&h), "ids a sample, from 1 to 1048576")?;
+        r.within(
+            "data.hotness",
+            h,
+            |h| (1..=MAX_HOTNESS).contains(&h),
+            "ids a sample, from 1 to 1048576",
+        )?;
     }
     if let (Some(tables), Some(hotness)) = (&tables, &hotness) {
         r.check("data.hotness", hotness.len() == tables.len(), || {
-            format!("has {} entries, but data.tables has {}; must have one for each table", hotness.len(), tables.len())
+            format!(
+                "has {} entries, but data.tables has {}; must have one for each table",
+                hotness.len(),
+                tables.len()
+            )
         })?;
     }
     let config = ParquetConfig {
@@ -258,23 +311,38 @@ fn row_transform(r: &Reader, default: DenseTransform) -> Result<DenseTransform> 
 fn csv_columns(r: &Reader, c: &CsvConfig) -> Result<()> {
     if let Some(columns) = &c.columns {
         let twice = columns.iter().enumerate().find(|(i, n)| columns[..*i].contains(n));
-        r.check("data.columns", twice.is_none(), || format!("names \"{}\" twice", twice.map_or("", |(_, n)| n)))?;
+        r.check("data.columns", twice.is_none(), || {
+            format!("names \"{}\" twice", twice.map_or("", |(_, n)| n))
+        })?;
     }
-    roles(r, [std::slice::from_ref(&c.label), &c.dense, &c.categorical, &c.ignore], c.columns.as_deref())
+    roles(
+        r,
+        [std::slice::from_ref(&c.label), &c.dense, &c.categorical, &c.ignore],
+        c.columns.as_deref(),
+    )
 }
 
-/// Label, dense, categorical and ignored columns: each named once, and in `columns` where those are given.
+/// Label, dense, categorical and ignored columns: each named once, and in `columns` where those are
+/// given.
 fn roles(r: &Reader, lists: [&[String]; 4], columns: Option<&[String]>) -> Result<()> {
     let keys = ["data.label", "data.dense", "data.categorical", "data.ignore"];
     let mut seen: Vec<(&str, &str)> = Vec::new();
     for (key, names) in keys.into_iter().zip(lists) {
         for name in names {
             if let Some((other, _)) = seen.iter().find(|(_, n)| n == name) {
-                return Err(r.error(key, format!("names \"{name}\", which {other} names already; must name each column once")));
+                return Err(r.error(
+                    key,
+                    format!(
+                        "names \"{name}\", which {other} names already; must name each column once"
+                    ),
+                ));
             }
             if let Some(all) = columns.filter(|all| !all.contains(name)) {
                 let all = all.join(", ");
-                return Err(r.error(key, format!("names \"{name}\", which is not in data.columns ({all})")));
+                return Err(r.error(
+                    key,
+                    format!("names \"{name}\", which is not in data.columns ({all})"),
+                ));
             }
             seen.push((key, name));
         }
@@ -284,9 +352,16 @@ fn roles(r: &Reader, lists: [&[String]; 4], columns: Option<&[String]>) -> Resul
 
 fn tables(r: &Reader) -> Result<Vec<usize>> {
     let tables: Vec<usize> = r.must("data.tables")?;
-    r.check("data.tables", !tables.is_empty(), || "is empty; must hold the rows of at least one table".to_owned())?;
+    r.check("data.tables", !tables.is_empty(), || {
+        "is empty; must hold the rows of at least one table".to_owned()
+    })?;
     for &rows in &tables {
-        r.within("data.tables", rows, |n| (1..=MAX_ROWS).contains(&n), "rows from 1 to 4294967295")?;
+        r.within(
+            "data.tables",
+            rows,
+            |n| (1..=MAX_ROWS).contains(&n),
+            "rows from 1 to 4294967295",
+        )?;
     }
     Ok(tables)
 }

@@ -117,7 +117,10 @@ fn data(s: &mut Section, data: &DataConfig) {
             if d.preset == PresetWord::Custom.word() {
                 s.put("tables", &d.tables);
                 s.put("hotness", &d.hotness);
-                s.put("exponents", &Some(&d.exponents[..]).filter(|e| !e.is_empty()).map(<[f64]>::to_vec));
+                s.put(
+                    "exponents",
+                    &Some(&d.exponents[..]).filter(|e| !e.is_empty()).map(<[f64]>::to_vec),
+                );
             }
             s.put("dense", &d.dense);
             s.put("train_samples", &d.train_samples);
@@ -226,7 +229,17 @@ fn loader(s: &mut Section, l: &LoaderSection) {
 
 fn model(s: &mut Section, model: &ModelConfig) {
     match model {
-        ModelConfig::Dlrm { dim, bottom, top, interaction, pooling, dense_pad_to, mlp_init, embedding_init, init_rng } => {
+        ModelConfig::Dlrm {
+            dim,
+            bottom,
+            top,
+            interaction,
+            pooling,
+            dense_pad_to,
+            mlp_init,
+            embedding_init,
+            init_rng,
+        } => {
             s.put("kind", &ModelWord::Dlrm);
             s.put("dim", dim);
             s.put("bottom", bottom);
@@ -243,7 +256,16 @@ fn model(s: &mut Section, model: &ModelConfig) {
             s.put("dense_pad_to", dense_pad_to);
             inits(s, *mlp_init, *embedding_init, *init_rng);
         }
-        ModelConfig::DeepFm { dim, hidden, batch_norm, dropout, embedding_l2, mlp_init, embedding_init, init_rng } => {
+        ModelConfig::DeepFm {
+            dim,
+            hidden,
+            batch_norm,
+            dropout,
+            embedding_l2,
+            mlp_init,
+            embedding_init,
+            init_rng,
+        } => {
             s.put("kind", &ModelWord::DeepFm);
             s.put("dim", dim);
             s.put("hidden", hidden);
@@ -258,8 +280,12 @@ fn model(s: &mut Section, model: &ModelConfig) {
 fn inits(s: &mut Section, mlp: MlpInit, embedding: EmbeddingInit, rng: InitRng) {
     s.put("mlp_init", &mlp);
     match embedding {
-        EmbeddingInit::UniformSqrtInvRows => s.put("embedding_init", &EmbeddingInitWord::UniformSqrtInvRows),
-        EmbeddingInit::TruncatedNormal => s.put("embedding_init", &EmbeddingInitWord::TruncatedNormal),
+        EmbeddingInit::UniformSqrtInvRows => {
+            s.put("embedding_init", &EmbeddingInitWord::UniformSqrtInvRows)
+        }
+        EmbeddingInit::TruncatedNormal => {
+            s.put("embedding_init", &EmbeddingInitWord::TruncatedNormal)
+        }
         EmbeddingInit::Normal { std } => {
             s.put("embedding_init", &EmbeddingInitWord::Normal);
             s.put("embedding_init_std", &std);
@@ -339,13 +365,24 @@ fn schedule(s: &mut Section, schedule: &ScheduleSpec) {
     match schedule {
         ScheduleSpec::Constant => s.put("kind", &ScheduleWord::Constant),
         // `plateau_quirk` is written as a quirk, in [workload].
-        ScheduleSpec::FacebookPolicy { warmup_steps, decay_start_step, decay_steps, plateau_quirk: _ } => {
+        ScheduleSpec::FacebookPolicy {
+            warmup_steps,
+            decay_start_step,
+            decay_steps,
+            plateau_quirk: _,
+        } => {
             s.put("kind", &ScheduleWord::FacebookPolicy);
             s.put("warmup_steps", warmup_steps);
             s.put("decay_start_step", decay_start_step);
             s.put("decay_steps", decay_steps);
         }
-        ScheduleSpec::WarmupPolynomial { warmup_steps, decay_start_step, decay_steps, power, end_rate } => {
+        ScheduleSpec::WarmupPolynomial {
+            warmup_steps,
+            decay_start_step,
+            decay_steps,
+            power,
+            end_rate,
+        } => {
             s.put("kind", &ScheduleWord::WarmupPolynomial);
             s.put("warmup_steps", warmup_steps);
             s.put("decay_start_step", decay_start_step);

@@ -19,7 +19,8 @@ pub enum Origin {
     Default,
 }
 
-/// A workload that cannot be run. The message is one line that says where, which key, and what would be right.
+/// A workload that cannot be run. The message is one line that says where, which key, and what
+/// would be right.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum WorkloadError {
     /// The file cannot be read, or is no TOML.

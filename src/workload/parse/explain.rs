@@ -6,7 +6,12 @@ impl Resolved {
     /// The canonical form with the origin of each value as a comment, the comments aligned.
     pub fn explain(&self) -> String {
         let sections = emit::sections(&self.workload);
-        let lines = || sections.iter().flat_map(|(_, keys)| keys).map(|(key, value)| format!("{key} = {value}").chars().count());
+        let lines = || {
+            sections
+                .iter()
+                .flat_map(|(_, keys)| keys)
+                .map(|(key, value)| format!("{key} = {value}").chars().count())
+        };
         // A few long lists must not push every comment off the screen.
         let column = lines().filter(|&n| n <= 60).max().unwrap_or(0);
         let mut out = String::new();

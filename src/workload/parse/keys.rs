@@ -1,8 +1,20 @@
-//! Every key that a workload file may hold. docs/workload-file.md explains each (a test compares the two).
+//! Every key that a workload file may hold. docs/workload-file.md explains each (a test compares
+//! the two).
 
 /// Sections in the order in which they are written.
-pub const SECTIONS: [&str; 11] =
-    ["workload", "data", "loader", "model", "engine", "train", "optimizer", "schedule", "eval", "target", "mlperf"];
+pub const SECTIONS: [&str; 11] = [
+    "workload",
+    "data",
+    "loader",
+    "model",
+    "engine",
+    "train",
+    "optimizer",
+    "schedule",
+    "eval",
+    "target",
+    "mlperf",
+];
 
 /// Key, and the setting that it belongs to (empty: it always has a meaning).
 pub const KEYS: &[(&str, &str)] = &[
@@ -12,7 +24,10 @@ pub const KEYS: &[(&str, &str)] = &[
     ("data.source", ""),
     ("data.preset", PLANTED),
     ("data.max_rows", PLANTED),
-    ("data.tables", r#"data.preset = "custom" or data.source = "numpy_random", "bin40" or "parquet""#),
+    (
+        "data.tables",
+        r#"data.preset = "custom" or data.source = "numpy_random", "bin40" or "parquet""#,
+    ),
     ("data.hotness", r#"data.preset = "custom" or data.source = "parquet""#),
     ("data.exponents", CUSTOM),
     ("data.dense", r#"data.preset = "custom", data.source = "numpy_random", "csv" or "parquet""#),
@@ -82,7 +97,10 @@ pub const KEYS: &[(&str, &str)] = &[
     ("engine.embedding_rows", r#"engine.kind = "fused""#),
     ("engine.loss_scaling", FP16),
     ("engine.loss_scale", FP16),
-    ("engine.loss_scale_growth_steps", r#"engine.precision = "fp16" with engine.loss_scaling = "dynamic""#),
+    (
+        "engine.loss_scale_growth_steps",
+        r#"engine.precision = "fp16" with engine.loss_scaling = "dynamic""#,
+    ),
     ("train.batch_size", ""),
     ("train.epochs", ""),
     ("train.max_steps", ""),
@@ -155,7 +173,12 @@ pub fn belongs_to(key: &str) -> Option<&'static str> {
 /// The candidate most like `word`, if any is near enough to be what was meant.
 pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let limit = 1 + word.chars().count() / 4;
-    candidates.into_iter().map(|c| (distance(word, c), c)).filter(|(d, _)| *d <= limit).min_by_key(|(d, _)| *d).map(|(_, c)| c)
+    candidates
+        .into_iter()
+        .map(|c| (distance(word, c), c))
+        .filter(|(d, _)| *d <= limit)
+        .min_by_key(|(d, _)| *d)
+        .map(|(_, c)| c)
 }
 
 /// Levenshtein's distance: insertions, deletions and replacements of characters.

@@ -34,18 +34,22 @@ pub struct Resolved {
     pub source: String,
 }
 
-/// Reads the workload file `path`, applies `overrides` (`section.key=VALUE`, in order) and checks the result.
+/// Reads the workload file `path`, applies `overrides` (`section.key=VALUE`, in order) and checks
+/// the result.
 ///
-/// Relative paths in it are relative to the current directory; `${NAME}` in a path takes the environment's value.
+/// Relative paths in it are relative to the current directory; `${NAME}` in a path takes the
+/// environment's value.
 ///
 /// # Errors
-/// If the file cannot be read, a key is unknown, missing or wrong, or keys do not go together; the message names file, line and
-/// key.
+/// If the file cannot be read, a key is unknown, missing or wrong, or keys do not go together; the
+/// message names file, line and key.
 pub fn load(path: &Path, overrides: &[String]) -> Result<Resolved, WorkloadError> {
-    let unreadable = |what: String| WorkloadError::Unreadable { place: path.display().to_string(), what };
+    let unreadable =
+        |what: String| WorkloadError::Unreadable { place: path.display().to_string(), what };
     let bytes = std::fs::read(path).map_err(|e| unreadable(format!("cannot be read: {e}")))?;
-    let text =
-        String::from_utf8(bytes).map_err(|_| unreadable("not a text file (UTF-8); must be a workload in TOML".to_owned()))?;
+    let text = String::from_utf8(bytes).map_err(|_| {
+        unreadable("not a text file (UTF-8); must be a workload in TOML".to_owned())
+    })?;
     resolve(path, text, overrides)
 }
 
@@ -53,7 +57,11 @@ pub fn load(path: &Path, overrides: &[String]) -> Result<Resolved, WorkloadError
 ///
 /// # Errors
 /// As [`load`].
-pub fn resolve(path: &Path, source: String, overrides: &[String]) -> Result<Resolved, WorkloadError> {
+pub fn resolve(
+    path: &Path,
+    source: String,
+    overrides: &[String],
+) -> Result<Resolved, WorkloadError> {
     let mut tree = Tree::parse(path, &source)?;
     for assignment in overrides {
         tree.set(assignment)?;
@@ -73,7 +81,8 @@ pub fn resolve(path: &Path, source: String, overrides: &[String]) -> Result<Reso
 }
 
 impl Workload {
-    /// The canonical form: every key that has a value, defaults included, in a fixed order. Reads back as the same workload.
+    /// The canonical form: every key that has a value, defaults included, in a fixed order. Reads
+    /// back as the same workload.
     pub fn to_toml(&self) -> String {
         let mut out = String::new();
         for (i, (section, keys)) in emit::sections(self).into_iter().enumerate() {
@@ -88,7 +97,8 @@ impl Workload {
         out
     }
 
-    /// SHA-256 of [`Workload::to_toml`] in hexadecimal. Equal hashes mean equal workloads, threads, seeds and paths included.
+    /// SHA-256 of [`Workload::to_toml`] in hexadecimal. Equal hashes mean equal workloads, threads,
+    /// seeds and paths included.
     pub fn sha256(&self) -> String {
         Sha256::digest(self.to_toml()).iter().map(|b| format!("{b:02x}")).collect()
     }

@@ -23,7 +23,9 @@ fn dlrm(r: &Reader) -> Result<ModelConfig> {
     let dim = dim(r)?;
     let bottom = widths(r, "model.bottom")?;
     let last = bottom.last().copied().unwrap_or_default();
-    r.check("model.bottom", last == dim, || format!("last width is {last}, but model.dim is {dim}; make them equal"))?;
+    r.check("model.bottom", last == dim, || {
+        format!("last width is {last}, but model.dim is {dim}; make them equal")
+    })?;
     let top = widths(r, "model.top")?;
     let last = top.last().copied().unwrap_or_default();
     r.check("model.top", last == 1, || format!("last width is {last}; must be 1, the logit"))?;
@@ -47,7 +49,12 @@ fn deepfm(r: &Reader) -> Result<ModelConfig> {
         dim: dim(r)?,
         hidden: widths(r, "model.hidden")?,
         batch_norm: r.or("model.batch_norm", false)?,
-        dropout: r.within("model.dropout", dropout, |p: f32| (0.0..1.0).contains(&p), "from 0 to below 1")?,
+        dropout: r.within(
+            "model.dropout",
+            dropout,
+            |p: f32| (0.0..1.0).contains(&p),
+            "from 0 to below 1",
+        )?,
         embedding_l2: r.within("model.embedding_l2", l2, |x: f32| x >= 0.0, "0 or more")?,
         mlp_init: r.or("model.mlp_init", MlpInit::XavierNormal)?,
         embedding_init: embedding_init(r, EmbeddingInitWord::Normal)?,
@@ -56,7 +63,12 @@ fn deepfm(r: &Reader) -> Result<ModelConfig> {
 }
 
 fn dim(r: &Reader) -> Result<usize> {
-    r.within("model.dim", r.must("model.dim")?, |d| (1..=MAX_WIDTH).contains(&d), "from 1 to 1048576")
+    r.within(
+        "model.dim",
+        r.must("model.dim")?,
+        |d| (1..=MAX_WIDTH).contains(&d),
+        "from 1 to 1048576",
+    )
 }
 
 fn widths(r: &Reader, key: &'static str) -> Result<Vec<usize>> {
@@ -79,9 +91,15 @@ fn interaction(r: &Reader) -> Result<Interaction> {
     match word {
         InteractionWord::Dot => Ok(Interaction::Dot { itself, pad_to }),
         InteractionWord::Cat => {
-            let only_dot = |what: &str| format!("{what} only with interaction = \"dot\", but it is \"cat\"; remove it");
-            r.check("model.self_interaction", !itself, || only_dot("is true, which has a meaning"))?;
-            r.check("model.pad_to", pad_to == 1, || only_dot(&format!("is {pad_to}; padding exists")))?;
+            let only_dot = |what: &str| {
+                format!("{what} only with interaction = \"dot\", but it is \"cat\"; remove it")
+            };
+            r.check("model.self_interaction", !itself, || {
+                only_dot("is true, which has a meaning")
+            })?;
+            r.check("model.pad_to", pad_to == 1, || {
+                only_dot(&format!("is {pad_to}; padding exists"))
+            })?;
             Ok(Interaction::Cat)
         }
     }
@@ -93,7 +111,9 @@ fn embedding_init(r: &Reader, default: EmbeddingInitWord) -> Result<EmbeddingIni
         EmbeddingInitWord::TruncatedNormal => EmbeddingInit::TruncatedNormal,
         EmbeddingInitWord::Normal => {
             let std = r.or("model.embedding_init_std", 1e-4)?;
-            EmbeddingInit::Normal { std: r.within("model.embedding_init_std", std, |s: f32| s > 0.0, "above 0")? }
+            EmbeddingInit::Normal {
+                std: r.within("model.embedding_init_std", std, |s: f32| s > 0.0, "above 0")?,
+            }
         }
     })
 }

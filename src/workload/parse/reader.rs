@@ -38,7 +38,12 @@ impl<'a> Reader<'a> {
     }
 
     /// Refuses `key` unless `right`; `what` says what is wrong and what would be right.
-    pub fn check(&self, key: &str, right: bool, what: impl FnOnce() -> String) -> Result<(), WorkloadError> {
+    pub fn check(
+        &self,
+        key: &str,
+        right: bool,
+        what: impl FnOnce() -> String,
+    ) -> Result<(), WorkloadError> {
         if right { Ok(()) } else { Err(self.tree.error(key, what())) }
     }
 
@@ -77,7 +82,9 @@ impl<'a> Reader<'a> {
             None => Ok(()),
             Some(key) => {
                 let home = keys::belongs_to(key).unwrap_or_default();
-                Err(self.tree.error(key, format!("has no effect here, it belongs to {home}; remove it")))
+                Err(self
+                    .tree
+                    .error(key, format!("has no effect here, it belongs to {home}; remove it")))
             }
         }
     }
@@ -138,7 +145,9 @@ impl FromToml for f32 {
         f64::what()
     }
     fn from_toml(value: &Value) -> Result<Self, String> {
-        Some(f64::from_toml(value)? as f32).filter(|x| x.is_finite()).ok_or_else(|| wrong::<Self>(value))
+        Some(f64::from_toml(value)? as f32)
+            .filter(|x| x.is_finite())
+            .ok_or_else(|| wrong::<Self>(value))
     }
 }
 
@@ -203,10 +212,16 @@ fn expand(text: &str, variable: &dyn Fn(&str) -> Option<String>) -> Result<Strin
         let name = &rest[start + 2..start + end];
         match variable(name) {
             Some(value) if value.contains("${") => {
-                return Err(format!("the environment variable {name} must not hold ${{ itself, but is \"{value}\""));
+                return Err(format!(
+                    "the environment variable {name} must not hold ${{ itself, but is \"{value}\""
+                ));
             }
             Some(value) if !value.is_empty() => out.push_str(&value),
-            _ => return Err(format!("needs the environment variable {name}, which is not set; set it, or write the path out")),
+            _ => {
+                return Err(format!(
+                    "needs the environment variable {name}, which is not set; set it, or write the path out"
+                ));
+            }
         }
         rest = &rest[start + end + 1..];
     }
@@ -222,9 +237,11 @@ impl<T: FromToml> FromToml for Vec<T> {
     fn from_toml(value: &Value) -> Result<Self, String> {
         match value.as_array() {
             None => T::from_toml(value).map(|v| vec![v]).map_err(|_| wrong::<Self>(value)),
-            Some(list) => {
-                list.iter().enumerate().map(|(i, v)| T::from_toml(v).map_err(|what| format!("entry {} {what}", i + 1))).collect()
-            }
+            Some(list) => list
+                .iter()
+                .enumerate()
+                .map(|(i, v)| T::from_toml(v).map_err(|what| format!("entry {} {what}", i + 1)))
+                .collect(),
         }
     }
 }
@@ -241,7 +258,8 @@ impl<T: Words> FromToml for T {
     fn from_toml(value: &Value) -> Result<Self, String> {
         let found = value.as_str().and_then(|s| T::WORDS.iter().find(|(w, _)| *w == s));
         found.map(|(_, t)| *t).ok_or_else(|| {
-            let near = value.as_str().and_then(|s| keys::nearest(s, T::WORDS.iter().map(|(w, _)| *w)));
+            let near =
+                value.as_str().and_then(|s| keys::nearest(s, T::WORDS.iter().map(|(w, _)| *w)));
             let hint = near.map(|n| format!(" (did you mean \"{n}\"?)")).unwrap_or_default();
             wrong::<Self>(value) + &hint
         })
@@ -261,7 +279,9 @@ mod tests {
         };
         assert_eq!(expand("${DATA}/x/${DATA}.csv", &env).as_deref(), Ok("/d/x//d.csv"));
         assert_eq!(expand("plain $HOME", &env).as_deref(), Ok("plain $HOME"));
-        assert!(expand("${NOPE}/x", &env).is_err_and(|e| e.contains("variable NOPE, which is not set")));
+        assert!(
+            expand("${NOPE}/x", &env).is_err_and(|e| e.contains("variable NOPE, which is not set"))
+        );
         assert!(expand("${DATA/x", &env).is_err_and(|e| e.contains("must be closed")));
         assert!(expand("${LOOP}", &env).is_err_and(|e| e.contains("must not hold ${")));
     }

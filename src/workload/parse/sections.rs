@@ -59,7 +59,12 @@ fn about(r: &Reader) -> Result<About> {
 
 fn loader(r: &Reader, batch_size: usize) -> Result<LoaderSection> {
     let of = r.opt("loader.shards")?;
-    let of = r.within_opt("loader.shards", of, |n| (1..=MAX_SHARDS).contains(&n), "processes, from 1 to 1048576")?;
+    let of = r.within_opt(
+        "loader.shards",
+        of,
+        |n| (1..=MAX_SHARDS).contains(&n),
+        "processes, from 1 to 1048576",
+    )?;
     let shards = match of {
         Some(of) => {
             let shard = r.must("loader.shard")?;
@@ -83,18 +88,36 @@ fn loader(r: &Reader, batch_size: usize) -> Result<LoaderSection> {
             .to_owned()
     })?;
     let prefetch = r.opt("loader.prefetch")?;
-    let prefetch = r.within_opt("loader.prefetch", prefetch, |n| (1..=MAX_PREFETCH).contains(&n), "batches, from 1 to 4096")?;
+    let prefetch = r.within_opt(
+        "loader.prefetch",
+        prefetch,
+        |n| (1..=MAX_PREFETCH).contains(&n),
+        "batches, from 1 to 4096",
+    )?;
     Ok(LoaderSection { shards, queue, prefetch })
 }
 
 fn engine(r: &Reader) -> Result<EngineSection> {
     let kind = r.or("engine.kind", EngineKind::Fused)?;
     let device = r.or("engine.device", Device::Cpu)?;
-    let threads = r.within("engine.threads", r.or("engine.threads", 0)?, |t| t <= MAX_THREADS, "from 0 (all cores) to 1024")?;
+    let threads = r.within(
+        "engine.threads",
+        r.or("engine.threads", 0)?,
+        |t| t <= MAX_THREADS,
+        "from 0 (all cores) to 1024",
+    )?;
     let all_cores = || std::thread::available_parallelism().map_or(1, |n| n.get().min(MAX_THREADS));
     // candle computes in f32 only.
-    let precision = if kind == EngineKind::Fused { r.or("engine.precision", Precision::Fp32)? } else { Precision::Fp32 };
-    let embedding_rows = if kind == EngineKind::Fused { r.or("engine.embedding_rows", RowKind::Fp32)? } else { RowKind::Fp32 };
+    let precision = if kind == EngineKind::Fused {
+        r.or("engine.precision", Precision::Fp32)?
+    } else {
+        Precision::Fp32
+    };
+    let embedding_rows = if kind == EngineKind::Fused {
+        r.or("engine.embedding_rows", RowKind::Fp32)?
+    } else {
+        RowKind::Fp32
+    };
     Ok(EngineSection {
         kind,
         device,
@@ -107,8 +130,14 @@ fn engine(r: &Reader) -> Result<EngineSection> {
 }
 
 fn loss_scale(r: &Reader) -> Result<LossScaleSpec> {
-    let scale =
-        |default| r.within("engine.loss_scale", r.or("engine.loss_scale", default)?, LossScaleSpec::allows, "from 2^-24 to 2^60");
+    let scale = |default| {
+        r.within(
+            "engine.loss_scale",
+            r.or("engine.loss_scale", default)?,
+            LossScaleSpec::allows,
+            "from 2^-24 to 2^60",
+        )
+    };
     Ok(match r.or("engine.loss_scaling", LossScalingWord::Dynamic)? {
         LossScalingWord::Static => LossScaleSpec::Static { scale: scale(1024.0)? },
         LossScalingWord::Dynamic => LossScaleSpec::Dynamic {
@@ -130,14 +159,29 @@ fn train(r: &Reader) -> Result<TrainSection> {
     };
     let clamp = r.or("train.loss_clamp", 0.0)?;
     Ok(TrainSection {
-        batch_size: r.within("train.batch_size", batch, |b| (1..=MAX_BATCH).contains(&b), BATCH_RANGE)?,
+        batch_size: r.within(
+            "train.batch_size",
+            batch,
+            |b| (1..=MAX_BATCH).contains(&b),
+            BATCH_RANGE,
+        )?,
         epochs: r.within("train.epochs", r.or("train.epochs", 1)?, |e| e >= 1, "at least 1")?,
-        max_steps: r.within_opt("train.max_steps", r.opt("train.max_steps")?, |s| s >= 1, "at least 1")?,
+        max_steps: r.within_opt(
+            "train.max_steps",
+            r.opt("train.max_steps")?,
+            |s| s >= 1,
+            "at least 1",
+        )?,
         drop_last: r.or("train.drop_last", false)?,
         seed: r.or("train.seed", 1)?,
         loss: LossSpec {
             kind,
-            clamp: r.within("train.loss_clamp", clamp, |c: f32| (0.0..0.5).contains(&c), "from 0 (off) to below 0.5")?,
+            clamp: r.within(
+                "train.loss_clamp",
+                clamp,
+                |c: f32| (0.0..0.5).contains(&c),
+                "from 0 (off) to below 0.5",
+            )?,
         },
     })
 }
@@ -146,7 +190,10 @@ fn loss_weights(r: &Reader) -> Result<[f32; 2]> {
     let list: Vec<f32> = r.must("train.loss_weights")?;
     match list[..] {
         [w0, w1] if w0 >= 0.0 && w1 >= 0.0 && w0 + w1 > 0.0 => Ok([w0, w1]),
-        _ => Err(r.error("train.loss_weights", "must be two weights, of class 0 and class 1, not negative and not both 0")),
+        _ => Err(r.error(
+            "train.loss_weights",
+            "must be two weights, of class 0 and class 1, not negative and not both 0",
+        )),
     }
 }
 
@@ -164,12 +211,19 @@ fn optimizer(r: &Reader) -> Result<OptimizerConfig> {
             OptimizerSpec::RowwiseAdagrad { eps, initial_accumulator }
         }
         OptimizerWord::Adam => {
-            let beta = |key, default| r.within(key, r.or(key, default)?, |b| (0.0..1.0).contains(&b), "from 0 to below 1");
+            let beta = |key, default| {
+                r.within(key, r.or(key, default)?, |b| (0.0..1.0).contains(&b), "from 0 to below 1")
+            };
             let eps = r.or("optimizer.eps", 1e-8)?;
             OptimizerSpec::Adam {
                 beta1: beta("optimizer.beta1", 0.9)?,
                 beta2: beta("optimizer.beta2", 0.999)?,
-                eps: r.within("optimizer.eps", eps, |e| e > 0.0, "above 0, or a parameter without gradient divides by 0")?,
+                eps: r.within(
+                    "optimizer.eps",
+                    eps,
+                    |e| e > 0.0,
+                    "above 0, or a parameter without gradient divides by 0",
+                )?,
                 form: r.or("optimizer.form", AdamForm::Torch)?,
                 rows: r.or("optimizer.rows", AdamRows::Lazy)?,
             }
@@ -180,52 +234,104 @@ fn optimizer(r: &Reader) -> Result<OptimizerConfig> {
     Ok(OptimizerConfig {
         rule,
         learning_rate: r.within("optimizer.learning_rate", rate, |x| x > 0.0, "above 0")?,
-        clip_norm: r.within_opt("optimizer.clip_norm", clip, |x| x > 0.0, "above 0; leave it out for no clipping")?,
+        clip_norm: r.within_opt(
+            "optimizer.clip_norm",
+            clip,
+            |x| x > 0.0,
+            "above 0; leave it out for no clipping",
+        )?,
     })
 }
 
 /// `eps` and `initial_accumulator` of both Adagrads.
 fn accumulator(r: &Reader) -> Result<(f64, f64)> {
-    let eps = r.within("optimizer.eps", r.or("optimizer.eps", 1e-10)?, |e| e >= 0.0, "0 or more")?;
+    let eps =
+        r.within("optimizer.eps", r.or("optimizer.eps", 1e-10)?, |e| e >= 0.0, "0 or more")?;
     let start = r.or("optimizer.initial_accumulator", 0.0)?;
     let start = r.within("optimizer.initial_accumulator", start, |a| a >= 0.0, "0 or more")?;
     r.check("optimizer.eps", eps > 0.0 || start > 0.0, || {
-        "is 0 with initial_accumulator 0, so a zero gradient divides by 0; make one of them above 0".to_owned()
+        "is 0 with initial_accumulator 0, so a zero gradient divides by 0; make one of them above 0"
+            .to_owned()
     })?;
     Ok((eps, start))
 }
 
 fn schedule(r: &Reader, plateau_quirk: bool) -> Result<ScheduleSpec> {
     let positive = |key, x: f64| r.within(key, x, |x| x > 0.0, "above 0");
-    let min_rate = |default| r.within("schedule.min_rate", r.or("schedule.min_rate", default)?, |x| x >= 0.0, "0 or more");
+    let min_rate = |default| {
+        r.within(
+            "schedule.min_rate",
+            r.or("schedule.min_rate", default)?,
+            |x| x >= 0.0,
+            "0 or more",
+        )
+    };
     Ok(match r.or("schedule.kind", ScheduleWord::Constant)? {
         ScheduleWord::Constant => ScheduleSpec::Constant,
         ScheduleWord::FacebookPolicy => {
             let (warmup_steps, decay_start_step) = warmup(r)?;
             let decay_steps = r.or("schedule.decay_steps", 0)?;
-            ScheduleSpec::FacebookPolicy { warmup_steps, decay_start_step, decay_steps, plateau_quirk }
+            ScheduleSpec::FacebookPolicy {
+                warmup_steps,
+                decay_start_step,
+                decay_steps,
+                plateau_quirk,
+            }
         }
         ScheduleWord::WarmupPolynomial => {
             let (warmup_steps, decay_start_step) = warmup(r)?;
-            let decay_steps = r.within("schedule.decay_steps", r.must("schedule.decay_steps")?, |s| s >= 1, "at least 1")?;
+            let decay_steps = r.within(
+                "schedule.decay_steps",
+                r.must("schedule.decay_steps")?,
+                |s| s >= 1,
+                "at least 1",
+            )?;
             let power = positive("schedule.power", r.or("schedule.power", 2.0)?)?;
-            let end_rate = r.within("schedule.end_rate", r.or("schedule.end_rate", 0.0)?, |x| x >= 0.0, "0 or more")?;
-            ScheduleSpec::WarmupPolynomial { warmup_steps, decay_start_step, decay_steps, power, end_rate }
+            let end_rate = r.within(
+                "schedule.end_rate",
+                r.or("schedule.end_rate", 0.0)?,
+                |x| x >= 0.0,
+                "0 or more",
+            )?;
+            ScheduleSpec::WarmupPolynomial {
+                warmup_steps,
+                decay_start_step,
+                decay_steps,
+                power,
+                end_rate,
+            }
         }
         ScheduleWord::MultiStep => {
             let milestones: Vec<u64> = r.must("schedule.milestones")?;
             let rising = !milestones.is_empty() && milestones.windows(2).all(|w| w[0] < w[1]);
-            r.check("schedule.milestones", rising, || format!("is {milestones:?}; must be rising step numbers"))?;
+            r.check("schedule.milestones", rising, || {
+                format!("is {milestones:?}; must be rising step numbers")
+            })?;
             let gamma = r.or("schedule.gamma", 0.1)?;
-            let gamma = r.within("schedule.gamma", gamma, |g| g > 0.0 && g <= 1.0, "above 0 and at most 1")?;
+            let gamma = r.within(
+                "schedule.gamma",
+                gamma,
+                |g| g > 0.0 && g <= 1.0,
+                "above 0 and at most 1",
+            )?;
             ScheduleSpec::MultiStep { milestones, gamma, min_rate: min_rate(0.0)? }
         }
         ScheduleWord::ReduceOnPlateau => {
             let factor = r.or("schedule.factor", 0.1)?;
             let delta = r.or("schedule.min_delta", 1e-6)?;
             ScheduleSpec::ReduceOnPlateau {
-                factor: r.within("schedule.factor", factor, |f| f > 0.0 && f < 1.0, "above 0 and below 1")?,
-                patience: r.within("schedule.patience", r.or("schedule.patience", 1)?, |p| p >= 1, "at least 1")?,
+                factor: r.within(
+                    "schedule.factor",
+                    factor,
+                    |f| f > 0.0 && f < 1.0,
+                    "above 0 and below 1",
+                )?,
+                patience: r.within(
+                    "schedule.patience",
+                    r.or("schedule.patience", 1)?,
+                    |p| p >= 1,
+                    "at least 1",
+                )?,
                 min_delta: r.within("schedule.min_delta", delta, |d| d >= 0.0, "0 or more")?,
                 min_rate: min_rate(1e-6)?,
             }
@@ -248,9 +354,24 @@ fn eval(r: &Reader, data: &DataConfig) -> Result<EvalSection> {
     let batch = r.or("eval.batch_size", 16384)?;
     Ok(EvalSection {
         every,
-        batch_size: r.within("eval.batch_size", batch, |b| (1..=MAX_BATCH).contains(&b), BATCH_RANGE)?,
-        patience: r.within_opt("eval.patience", r.opt("eval.patience")?, |p| p >= 1, "at least 1; leave it out for never")?,
-        min_delta: r.within("eval.min_delta", r.or("eval.min_delta", 0.0)?, |d| d >= 0.0, "0 or more")?,
+        batch_size: r.within(
+            "eval.batch_size",
+            batch,
+            |b| (1..=MAX_BATCH).contains(&b),
+            BATCH_RANGE,
+        )?,
+        patience: r.within_opt(
+            "eval.patience",
+            r.opt("eval.patience")?,
+            |p| p >= 1,
+            "at least 1; leave it out for never",
+        )?,
+        min_delta: r.within(
+            "eval.min_delta",
+            r.or("eval.min_delta", 0.0)?,
+            |d| d >= 0.0,
+            "0 or more",
+        )?,
         monitor: r.or("eval.monitor", Monitor::Auc)?,
         restore_best: r.or("eval.restore_best", false)?,
     })
@@ -262,13 +383,23 @@ fn every(r: &Reader, data: &DataConfig) -> Result<EvalEvery> {
     let epochs: Option<f64> = r.opt("eval.every_epochs")?;
     let steps = r.within_opt("eval.every_steps", steps, |n| n >= 1, "at least 1")?;
     let epochs = r.within_opt("eval.every_epochs", epochs, |e| e > 0.0, "above 0")?;
-    let given = [("eval.every_steps", steps.is_some()), ("eval.every_epochs", epochs.is_some()), ("eval.every", word.is_some())];
+    let given = [
+        ("eval.every_steps", steps.is_some()),
+        ("eval.every_epochs", epochs.is_some()),
+        ("eval.every", word.is_some()),
+    ];
     let given: Vec<&str> = given.iter().filter(|(_, there)| *there).map(|(key, _)| *key).collect();
     if let [first, .., last] = given[..] {
-        return Err(r.error(last, format!("stands beside {first}; leave one of them out (--set {last}= takes this one out)")));
+        return Err(r.error(
+            last,
+            format!(
+                "stands beside {first}; leave one of them out (--set {last}= takes this one out)"
+            ),
+        ));
     }
     // Without rounding, these labels are any number in [0, 1]: there are no classes to tell apart.
-    let classless = matches!(data, DataConfig::NumpyRandom(NumpyRandomConfig { round_targets: false, .. }));
+    let classless =
+        matches!(data, DataConfig::NumpyRandom(NumpyRandomConfig { round_targets: false, .. }));
     let every = match (word, steps, epochs) {
         (Some(EveryWord::End), _, _) => EvalEvery::AtEnd,
         (Some(EveryWord::Never), _, _) => EvalEvery::Never,
@@ -286,9 +417,11 @@ fn every(r: &Reader, data: &DataConfig) -> Result<EvalEvery> {
 
 fn target(r: &Reader) -> Result<TargetSection> {
     let auc = r.opt("target.auc")?;
-    let auc = r.within_opt("target.auc", auc, |a| a > 0.5 && a < 1.0, "above 0.5 (chance) and below 1")?;
+    let auc =
+        r.within_opt("target.auc", auc, |a| a > 0.5 && a < 1.0, "above 0.5 (chance) and below 1")?;
     let share = r.opt("target.share_of_best")?;
-    let share_of_best = r.within_opt("target.share_of_best", share, |s| s > 0.0 && s < 1.0, "above 0 and below 1")?;
+    let share_of_best =
+        r.within_opt("target.share_of_best", share, |s| s > 0.0 && s < 1.0, "above 0 and below 1")?;
     r.check("target.share_of_best", auc.is_none() || share.is_none(), || {
         "stands beside target.auc; leave one of them out (--set target.share_of_best= takes this one out)".to_owned()
     })?;
@@ -297,13 +430,17 @@ fn target(r: &Reader) -> Result<TargetSection> {
 
 fn mlperf(r: &Reader, model: &ModelConfig) -> Result<MlperfSection> {
     let deepfm = matches!(model, ModelConfig::DeepFm { .. });
-    let benchmark = r.or("mlperf.benchmark", if deepfm { BenchmarkWord::DeepFm } else { BenchmarkWord::Dlrm })?;
+    let benchmark =
+        r.or("mlperf.benchmark", if deepfm { BenchmarkWord::DeepFm } else { BenchmarkWord::Dlrm })?;
     r.check("mlperf.benchmark", deepfm == (benchmark == BenchmarkWord::DeepFm), || {
-        let (kind, right) = if deepfm { ("deepfm", "\"deepfm\"") } else { ("dlrm", "\"dlrm\" or \"dlrm_dcnv2\"") };
+        let (kind, right) =
+            if deepfm { ("deepfm", "\"deepfm\"") } else { ("dlrm", "\"dlrm\" or \"dlrm_dcnv2\"") };
         format!("is \"{}\", but model.kind is \"{kind}\"; must be {right}", benchmark.word())
     })?;
     let words = |key, text: String| {
-        r.check(key, !text.trim().is_empty() && !text.contains('\n'), || "must be one line that is not empty".to_owned())?;
+        r.check(key, !text.trim().is_empty() && !text.contains('\n'), || {
+            "must be one line that is not empty".to_owned()
+        })?;
         Ok(text)
     };
     Ok(MlperfSection {

@@ -49,16 +49,32 @@ fn the_essentials_are_enough() {
 
 #[test]
 fn overrides_win_and_are_checked_alike() {
-    let r = read(SMALL, &["train.batch_size=4096", "optimizer.kind=adam", "workload.description=two words"]).unwrap();
+    let r = read(
+        SMALL,
+        &["train.batch_size=4096", "optimizer.kind=adam", "workload.description=two words"],
+    )
+    .unwrap();
     assert_eq!(r.workload.train.batch_size, 4096);
     assert_eq!(r.origin["train.batch_size"], Origin::Set);
     assert!(matches!(r.workload.optimizer.rule, OptimizerSpec::Adam { .. }));
     assert_eq!(r.workload.workload.description, "two words");
     let error = |set| read(SMALL, &[set]).unwrap_err();
-    assert_eq!(error("train.batch_size=0"), "--set train.batch_size: is 0; must be from 1 to 16777216");
-    assert_eq!(error("train.batchsize=8"), "--set train.batchsize: unknown key; did you mean batch_size?");
-    assert_eq!(error("train.batch_size"), "--set train.batch_size: must be KEY=VALUE, as in --set train.batch_size=4096");
-    assert_eq!(error("batch_size=8"), "--set batch_size: the key must name its section, as in --set train.batch_size=4096");
+    assert_eq!(
+        error("train.batch_size=0"),
+        "--set train.batch_size: is 0; must be from 1 to 16777216"
+    );
+    assert_eq!(
+        error("train.batchsize=8"),
+        "--set train.batchsize: unknown key; did you mean batch_size?"
+    );
+    assert_eq!(
+        error("train.batch_size"),
+        "--set train.batch_size: must be KEY=VALUE, as in --set train.batch_size=4096"
+    );
+    assert_eq!(
+        error("batch_size=8"),
+        "--set batch_size: the key must name its section, as in --set train.batch_size=4096"
+    );
     assert!(error("model.top=[4, 1").starts_with("--set model.top: not a TOML value: "));
     assert_eq!(
         read(SMALL, &["target.auc=0.8", "target.share_of_best=0.9"]).unwrap_err(),
@@ -70,7 +86,10 @@ fn overrides_win_and_are_checked_alike() {
 #[test]
 fn messages_name_file_line_key_and_what_is_right() {
     let bad = SMALL.replace("[32, 16]", "[64, 32]");
-    assert_eq!(read(&bad, &[]).unwrap_err(), "w.toml:10: model.bottom: last width is 32, but model.dim is 16; make them equal");
+    assert_eq!(
+        read(&bad, &[]).unwrap_err(),
+        "w.toml:10: model.bottom: last width is 32, but model.dim is 16; make them equal"
+    );
     let missing = SMALL.replace("batch_size = 128", "");
     assert_eq!(
         read(&missing, &[]).unwrap_err(),
@@ -87,19 +106,30 @@ fn messages_name_file_line_key_and_what_is_right() {
 fn explain_reads_back() {
     let r = read(SMALL, &["train.seed=7"]).unwrap();
     let text = r.explain();
-    assert!(text.lines().any(|l| l.starts_with("dim = 16 ") && l.ends_with("# w.toml:9")), "{text}");
+    assert!(
+        text.lines().any(|l| l.starts_with("dim = 16 ") && l.ends_with("# w.toml:9")),
+        "{text}"
+    );
     assert!(text.lines().any(|l| l.starts_with("seed = 7 ") && l.ends_with("# --set")), "{text}");
     assert_eq!(read(&text, &[]).unwrap().workload, r.workload);
 }
 
-/// docs/workload-file.md explains exactly the keys that the reader knows, each once, in a table row that starts with it.
+/// docs/workload-file.md explains exactly the keys that the reader knows, each once, in a table row
+/// that starts with it.
 #[test]
 fn the_document_lists_every_key() {
     let text = include_str!("../../../docs/workload-file.md");
-    let listed: Vec<&str> = text.lines().filter_map(|l| l.strip_prefix("| `")?.split_once('`').map(|(key, _)| key)).collect();
+    let listed: Vec<&str> = text
+        .lines()
+        .filter_map(|l| l.strip_prefix("| `")?.split_once('`').map(|(key, _)| key))
+        .collect();
     let known: Vec<&str> = KEYS.iter().map(|(k, _)| *k).collect();
     for key in &known {
-        assert_eq!(listed.iter().filter(|l| *l == key).count(), 1, "{key} must have one row in docs/workload-file.md");
+        assert_eq!(
+            listed.iter().filter(|l| *l == key).count(),
+            1,
+            "{key} must have one row in docs/workload-file.md"
+        );
     }
     for key in &listed {
         assert!(known.contains(key), "{key} in docs/workload-file.md is not a key");
@@ -145,42 +175,53 @@ fn planted() -> impl Strategy<Value = DataConfig> {
             prop::option::of(0usize..20)
         ),
     ];
-    (custom, prop::option::of(1usize..99999), 1..u32::MAX as u64, 1u64..999999, seed(), prop::option::of(0.001..0.999)).prop_map(
-        |((preset, tables, hotness, exponents, dense), max_rows, train_samples, eval_samples, seed, positive_rate)| {
-            DataConfig::Planted(PlantedConfig {
-                preset,
+    (
+        custom,
+        prop::option::of(1usize..99999),
+        1..u32::MAX as u64,
+        1u64..999999,
+        seed(),
+        prop::option::of(0.001..0.999),
+    )
+        .prop_map(
+            |(
+                (preset, tables, hotness, exponents, dense),
                 max_rows,
-                tables,
-                hotness,
-                exponents,
-                dense,
                 train_samples,
                 eval_samples,
                 seed,
                 positive_rate,
-            })
-        },
-    )
+            )| {
+                DataConfig::Planted(PlantedConfig {
+                    preset,
+                    max_rows,
+                    tables,
+                    hotness,
+                    exponents,
+                    dense,
+                    train_samples,
+                    eval_samples,
+                    seed,
+                    positive_rate,
+                })
+            },
+        )
 }
 
 fn numpy_random() -> impl Strategy<Value = DataConfig> {
     let ids = prop_oneof![
         Just(RandomIds::Uniform),
-        (prop::option::of(-9.0..99.0), 0.0..10.0, 0.0..5.0, 5.0..1e6).prop_map(|(mu, sigma, min, max)| RandomIds::Gaussian {
-            mu,
-            sigma,
-            min,
-            max
-        }),
+        (prop::option::of(-9.0..99.0), 0.0..10.0, 0.0..5.0, 5.0..1e6)
+            .prop_map(|(mu, sigma, min, max)| RandomIds::Gaussian { mu, sigma, min, max }),
         (any::<bool>(), any::<bool>()).prop_map(|(padding, bag)| RandomIds::Trace {
             files: vec!["a trace.log".into()],
             padding,
             restart: if bag { TraceRestart::Bag } else { TraceRestart::Epoch },
         })
     ];
-    (rows(), 1usize..50, 1u64..99999, 1usize..200, any::<bool>(), ids, any::<bool>(), any::<u32>()).prop_map(
-        |(tables, dense, samples, indices_per_lookup, fixed_indices, distribution, round_targets, seed)| {
-            DataConfig::NumpyRandom(NumpyRandomConfig {
+    (rows(), 1usize..50, 1u64..99999, 1usize..200, any::<bool>(), ids, any::<bool>(), any::<u32>())
+        .prop_map(
+            |(
                 tables,
                 dense,
                 samples,
@@ -189,9 +230,19 @@ fn numpy_random() -> impl Strategy<Value = DataConfig> {
                 distribution,
                 round_targets,
                 seed,
-            })
-        },
-    )
+            )| {
+                DataConfig::NumpyRandom(NumpyRandomConfig {
+                    tables,
+                    dense,
+                    samples,
+                    indices_per_lookup,
+                    fixed_indices,
+                    distribution,
+                    round_targets,
+                    seed,
+                })
+            },
+        )
 }
 
 fn criteo() -> impl Strategy<Value = DataConfig> {
@@ -201,21 +252,39 @@ fn criteo() -> impl Strategy<Value = DataConfig> {
     ];
     (files, prop::option::of(1u32..), 0.0..0.999, pick(), pick(), any::<u32>()).prop_map(
         |((set, paths), max_ind_range, sub_sample_rate, shuffle, on_error, seed)| {
-            DataConfig::CriteoTsv(CriteoTsvConfig { set, paths, max_ind_range, sub_sample_rate, shuffle, on_error, seed })
+            DataConfig::CriteoTsv(CriteoTsvConfig {
+                set,
+                paths,
+                max_ind_range,
+                sub_sample_rate,
+                shuffle,
+                on_error,
+                seed,
+            })
         },
     )
 }
 
 fn csv() -> impl Strategy<Value = DataConfig> {
     let files = (path(), path(), prop::option::of(path()));
-    let list = |tag: &'static str| prop::collection::btree_set(text().prop_map(move |t| format!("{tag}{t}")), 0..3);
+    let list = |tag: &'static str| {
+        prop::collection::btree_set(text().prop_map(move |t| format!("{tag}{t}")), 0..3)
+    };
     let columns = (text(), list("d"), list("c"), list("i"))
         .prop_filter("label once", |(l, d, c, i)| ![d, c, i].iter().any(|s| s.contains(l)));
-    let rest = (pick(), 1u32.., prop::sample::select(vec![',', '\t', ';']), prop::option::of(Just('|')), any::<bool>(), pick());
+    let rest = (
+        pick(),
+        1u32..,
+        prop::sample::select(vec![',', '\t', ';']),
+        prop::option::of(Just('|')),
+        any::<bool>(),
+        pick(),
+    );
     (files, columns, prop::collection::vec(text(), 0..3), any::<bool>(), rest).prop_map(
         |((train, eval, test), (label, dense, categorical, ignore), positive, header, rest)| {
             let (dense_transform, min_count, delimiter, comment, shuffle, on_error) = rest;
-            let [dense, categorical, ignore] = [dense, categorical, ignore].map(|s| s.into_iter().collect::<Vec<_>>());
+            let [dense, categorical, ignore] =
+                [dense, categorical, ignore].map(|s| s.into_iter().collect::<Vec<_>>());
             let all = [&[label.clone()][..], &dense, &categorical, &ignore].concat();
             DataConfig::Csv(CsvConfig {
                 train,
@@ -248,17 +317,38 @@ fn bin40() -> impl Strategy<Value = DataConfig> {
     let tables = prop::option::of(prop::collection::vec(1usize..99999, 26));
     let order = (pick(), prop::option::of(1usize..1 << 30));
     let train = prop::collection::vec(path(), 1..4);
-    (train, path(), prop::option::of(path()), tables, prop::option::of(1u32..), row_transform(), order).prop_map(
-        |(train, eval, test, tables, max_ind_range, dense_transform, (shuffle, buffer))| {
-            DataConfig::Bin40(Bin40Config { train, eval, test, tables, max_ind_range, dense_transform, shuffle, buffer })
-        },
+    (
+        train,
+        path(),
+        prop::option::of(path()),
+        tables,
+        prop::option::of(1u32..),
+        row_transform(),
+        order,
     )
+        .prop_map(
+            |(train, eval, test, tables, max_ind_range, dense_transform, (shuffle, buffer))| {
+                DataConfig::Bin40(Bin40Config {
+                    train,
+                    eval,
+                    test,
+                    tables,
+                    max_ind_range,
+                    dense_transform,
+                    shuffle,
+                    buffer,
+                })
+            },
+        )
 }
 
 fn parquet() -> impl Strategy<Value = DataConfig> {
     let paths = |least| prop::collection::vec(path(), least..4);
-    let list = |tag: &'static str| prop::collection::vec(text().prop_map(move |t| format!("{tag}{t}")), 0..2);
-    let names = (prop::option::of(text().prop_map(|t| format!("l{t}"))), list("d"), list("c"), list("i"));
+    let list = |tag: &'static str| {
+        prop::collection::vec(text().prop_map(move |t| format!("{tag}{t}")), 0..2)
+    };
+    let names =
+        (prop::option::of(text().prop_map(|t| format!("l{t}"))), list("d"), list("c"), list("i"));
     let sizes = prop::option::of(prop::collection::vec((1usize..99999, 1usize..9), 1..5));
     let order = (pick(), prop::option::of(1usize..1 << 30));
     let rest = (any::<bool>(), any::<u32>(), prop::option::of(1u32..), row_transform(), order);
@@ -271,8 +361,10 @@ fn parquet() -> impl Strategy<Value = DataConfig> {
             sizes,
             (hot, id_stride, max_ind_range, dense_transform, (shuffle, buffer)),
         )| {
-            let (tables, hotness): (Option<Vec<_>>, Option<Vec<_>>) =
-                sizes.map_or((None, None), |s| (Some(s.iter().map(|x| x.0).collect()), Some(s.iter().map(|x| x.1).collect())));
+            let (tables, hotness): (Option<Vec<_>>, Option<Vec<_>>) = sizes
+                .map_or((None, None), |s| {
+                    (Some(s.iter().map(|x| x.0).collect()), Some(s.iter().map(|x| x.1).collect()))
+                });
             let hotness = hotness.filter(|_| hot);
             DataConfig::Parquet(ParquetConfig {
                 train,
@@ -304,42 +396,70 @@ fn model() -> impl Strategy<Value = ModelConfig> {
     };
     let meet = prop_oneof![
         Just(Interaction::Cat),
-        (any::<bool>(), 1usize..64).prop_map(|(itself, pad_to)| Interaction::Dot { itself, pad_to })
+        (any::<bool>(), 1usize..64)
+            .prop_map(|(itself, pad_to)| Interaction::Dot { itself, pad_to })
     ];
-    let dlrm = (1usize..300, widths(), widths(), meet, pick(), 1usize..32, pick(), table_init()).prop_map(
-        |(dim, mut bottom, mut top, interaction, pooling, dense_pad_to, mlp_init, embedding_init)| {
-            bottom.push(dim);
-            top.push(1);
-            let init_rng = InitRng::Philox;
-            ModelConfig::Dlrm { dim, bottom, top, interaction, pooling, dense_pad_to, mlp_init, embedding_init, init_rng }
-        },
-    );
-    let deepfm = (1usize..300, widths(), any::<bool>(), 0.0f32..0.999, 0.0f32..1.0, pick(), table_init()).prop_map(
-        |(dim, mut hidden, batch_norm, dropout, embedding_l2, mlp_init, embedding_init)| {
-            hidden.push(7);
-            let init_rng = InitRng::Philox;
-            ModelConfig::DeepFm { dim, hidden, batch_norm, dropout, embedding_l2, mlp_init, embedding_init, init_rng }
-        },
-    );
+    let dlrm = (1usize..300, widths(), widths(), meet, pick(), 1usize..32, pick(), table_init())
+        .prop_map(
+            |(
+                dim,
+                mut bottom,
+                mut top,
+                interaction,
+                pooling,
+                dense_pad_to,
+                mlp_init,
+                embedding_init,
+            )| {
+                bottom.push(dim);
+                top.push(1);
+                let init_rng = InitRng::Philox;
+                ModelConfig::Dlrm {
+                    dim,
+                    bottom,
+                    top,
+                    interaction,
+                    pooling,
+                    dense_pad_to,
+                    mlp_init,
+                    embedding_init,
+                    init_rng,
+                }
+            },
+        );
+    let deepfm =
+        (1usize..300, widths(), any::<bool>(), 0.0f32..0.999, 0.0f32..1.0, pick(), table_init())
+            .prop_map(
+                |(dim, mut hidden, batch_norm, dropout, embedding_l2, mlp_init, embedding_init)| {
+                    hidden.push(7);
+                    let init_rng = InitRng::Philox;
+                    ModelConfig::DeepFm {
+                        dim,
+                        hidden,
+                        batch_norm,
+                        dropout,
+                        embedding_l2,
+                        mlp_init,
+                        embedding_init,
+                        init_rng,
+                    }
+                },
+            );
     prop_oneof![dlrm, deepfm]
 }
 
 fn rule() -> impl Strategy<Value = OptimizerSpec> {
     prop_oneof![
         Just(OptimizerSpec::Sgd),
-        (1e-12..1e-3, 0.0..1.0, 0.0..0.1).prop_map(|(eps, initial_accumulator, lr_decay)| OptimizerSpec::Adagrad {
-            eps,
-            initial_accumulator,
-            lr_decay
+        (1e-12..1e-3, 0.0..1.0, 0.0..0.1).prop_map(|(eps, initial_accumulator, lr_decay)| {
+            OptimizerSpec::Adagrad { eps, initial_accumulator, lr_decay }
         }),
-        (1e-12..1e-3, 0.0..1.0).prop_map(|(eps, initial_accumulator)| OptimizerSpec::RowwiseAdagrad { eps, initial_accumulator }),
-        (0.0..0.999, 0.0..0.9999, 1e-12..1e-3, pick(), pick()).prop_map(|(beta1, beta2, eps, form, rows)| OptimizerSpec::Adam {
-            beta1,
-            beta2,
-            eps,
-            form,
-            rows
+        (1e-12..1e-3, 0.0..1.0).prop_map(|(eps, initial_accumulator)| {
+            OptimizerSpec::RowwiseAdagrad { eps, initial_accumulator }
         }),
+        (0.0..0.999, 0.0..0.9999, 1e-12..1e-3, pick(), pick()).prop_map(
+            |(beta1, beta2, eps, form, rows)| OptimizerSpec::Adam { beta1, beta2, eps, form, rows }
+        ),
     ]
 }
 
@@ -347,17 +467,39 @@ fn rule() -> impl Strategy<Value = OptimizerSpec> {
 fn schedule() -> impl Strategy<Value = ScheduleSpec> {
     prop_oneof![
         Just(ScheduleSpec::Constant),
-        (2u64..999, 0u64..999, 0u64..999, any::<bool>()).prop_map(|(warmup_steps, more, decay_steps, plateau_quirk)| {
-            ScheduleSpec::FacebookPolicy { warmup_steps, decay_start_step: warmup_steps + more, decay_steps, plateau_quirk }
-        }),
-        (0u64..999, 0u64..999, 1u64..999, 0.1..4.0, 0.0..1e-6).prop_map(|(warmup_steps, more, decay_steps, power, end_rate)| {
-            ScheduleSpec::WarmupPolynomial { warmup_steps, decay_start_step: warmup_steps + more, decay_steps, power, end_rate }
-        }),
-        (prop::collection::btree_set(0u64..9999, 1..5), 0.01..1.0, 0.0..1e-6)
-            .prop_map(|(m, gamma, min_rate)| ScheduleSpec::MultiStep { milestones: m.into_iter().collect(), gamma, min_rate }),
-        (0.01..0.99, 1u32..9, 0.0..0.1, 0.0..1e-6).prop_map(|(factor, patience, min_delta, min_rate)| {
-            ScheduleSpec::ReduceOnPlateau { factor, patience, min_delta, min_rate }
-        }),
+        (2u64..999, 0u64..999, 0u64..999, any::<bool>()).prop_map(
+            |(warmup_steps, more, decay_steps, plateau_quirk)| {
+                ScheduleSpec::FacebookPolicy {
+                    warmup_steps,
+                    decay_start_step: warmup_steps + more,
+                    decay_steps,
+                    plateau_quirk,
+                }
+            }
+        ),
+        (0u64..999, 0u64..999, 1u64..999, 0.1..4.0, 0.0..1e-6).prop_map(
+            |(warmup_steps, more, decay_steps, power, end_rate)| {
+                ScheduleSpec::WarmupPolynomial {
+                    warmup_steps,
+                    decay_start_step: warmup_steps + more,
+                    decay_steps,
+                    power,
+                    end_rate,
+                }
+            }
+        ),
+        (prop::collection::btree_set(0u64..9999, 1..5), 0.01..1.0, 0.0..1e-6).prop_map(
+            |(m, gamma, min_rate)| ScheduleSpec::MultiStep {
+                milestones: m.into_iter().collect(),
+                gamma,
+                min_rate
+            }
+        ),
+        (0.01..0.99, 1u32..9, 0.0..0.1, 0.0..1e-6).prop_map(
+            |(factor, patience, min_delta, min_rate)| {
+                ScheduleSpec::ReduceOnPlateau { factor, patience, min_delta, min_rate }
+            }
+        ),
     ]
 }
 
@@ -367,16 +509,26 @@ fn train() -> impl Strategy<Value = TrainSection> {
         Just(LossKind::Mse),
         (0.0f32..9.0, 0.1f32..9.0).prop_map(|(a, b)| LossKind::Wbce { weights: [a, b] })
     ];
-    (1usize..99999, 1u64..99, prop::option::of(1u64..9999), any::<bool>(), seed(), loss, 0.0f32..0.499).prop_map(
-        |(batch_size, epochs, max_steps, drop_last, seed, kind, clamp)| {
+    (
+        1usize..99999,
+        1u64..99,
+        prop::option::of(1u64..9999),
+        any::<bool>(),
+        seed(),
+        loss,
+        0.0f32..0.499,
+    )
+        .prop_map(|(batch_size, epochs, max_steps, drop_last, seed, kind, clamp)| {
             let loss = LossSpec { kind, clamp };
             TrainSection { batch_size, epochs, max_steps, drop_last, seed, loss }
-        },
-    )
+        })
 }
 
 fn eval() -> impl Strategy<Value = EvalSection> {
-    let every = prop_oneof![(1u64..9999).prop_map(EvalEvery::Steps), (0.001..9.0).prop_map(EvalEvery::Epochs)];
+    let every = prop_oneof![
+        (1u64..9999).prop_map(EvalEvery::Steps),
+        (0.001..9.0).prop_map(EvalEvery::Epochs)
+    ];
     (every, 1usize..99999, prop::option::of(1u32..9), 0.0..0.1, pick(), any::<bool>()).prop_map(
         |(every, batch_size, patience, min_delta, monitor, restore_best)| EvalSection {
             every,
@@ -399,60 +551,107 @@ fn loader(
 }
 
 fn mlperf() -> impl Strategy<Value = MlperfSection> {
-    (text(), prop::option::of(text()), prop::sample::select(vec!["cloud", "onprem", "preview", "research"])).prop_map(
-        |(org, platform, status)| MlperfSection {
+    (
+        text(),
+        prop::option::of(text()),
+        prop::sample::select(vec!["cloud", "onprem", "preview", "research"]),
+    )
+        .prop_map(|(org, platform, status)| MlperfSection {
             benchmark: String::new(),
             division: "closed".into(),
             org,
             platform,
             status: status.into(),
-        },
-    )
+        })
 }
 
 fn workloads() -> impl Strategy<Value = Workload> {
     let data = prop_oneof![planted(), numpy_random(), criteo(), csv(), bin40(), parquet()];
     let scale = prop_oneof![
         (0.5..1e6).prop_map(|scale| LossScaleSpec::Static { scale }),
-        (1.0..1e9, 1u64..9999).prop_map(|(initial, growth_steps)| LossScaleSpec::Dynamic { initial, growth_steps }),
+        (1.0..1e9, 1u64..9999)
+            .prop_map(|(initial, growth_steps)| LossScaleSpec::Dynamic { initial, growth_steps }),
     ];
     let numbers = (pick(), pick());
-    let engine = (pick(), numbers, scale, 1usize..64, any::<bool>()).prop_map(|(kind, numbers, scale, threads, pin_threads)| {
-        let (precision, embedding_rows) = if kind == EngineKind::Fused { numbers } else { (Precision::Fp32, RowKind::Fp32) };
-        let loss_scale = if precision == Precision::Fp16 { scale } else { LossScaleSpec::Off };
-        let device = match precision {
-            Precision::Tf32 => Device::Cuda(threads as u32),
-            _ if pin_threads && kind == EngineKind::Fused => Device::Auto,
-            _ => Device::Cpu,
-        };
-        EngineSection { kind, device, threads, pin_threads, precision, embedding_rows, loss_scale }
-    });
-    let optimizer = (rule(), 1e-6..10.0, prop::option::of(0.001..100.0))
-        .prop_map(|(rule, learning_rate, clip_norm)| OptimizerConfig { rule, learning_rate, clip_norm });
+    let engine = (pick(), numbers, scale, 1usize..64, any::<bool>()).prop_map(
+        |(kind, numbers, scale, threads, pin_threads)| {
+            let (precision, embedding_rows) =
+                if kind == EngineKind::Fused { numbers } else { (Precision::Fp32, RowKind::Fp32) };
+            let loss_scale = if precision == Precision::Fp16 { scale } else { LossScaleSpec::Off };
+            let device = match precision {
+                Precision::Tf32 => Device::Cuda(threads as u32),
+                _ if pin_threads && kind == EngineKind::Fused => Device::Auto,
+                _ => Device::Cpu,
+            };
+            EngineSection {
+                kind,
+                device,
+                threads,
+                pin_threads,
+                precision,
+                embedding_rows,
+                loss_scale,
+            }
+        },
+    );
+    let optimizer = (rule(), 1e-6..10.0, prop::option::of(0.001..100.0)).prop_map(
+        |(rule, learning_rate, clip_norm)| OptimizerConfig { rule, learning_rate, clip_norm },
+    );
     let about = (name(), text());
     let aim = prop::option::of(0.501..0.999);
     let loading = (0..4, 0usize..9, 1usize..9, path(), prop::option::of(1usize..4096));
-    (about, (data, loading), model(), engine, train(), optimizer, schedule(), eval(), aim, mlperf()).prop_map(
-        |((name, description), (data, loading), model, engine, train, optimizer, mut schedule, mut eval, mut aim, mut mlperf)| {
-            // Labels that are no classes cannot be evaluated.
-            if matches!(data, DataConfig::NumpyRandom(NumpyRandomConfig { round_targets: false, .. })) {
-                (aim, eval.patience, eval.restore_best, eval.every) = (None, None, false, EvalEvery::Never);
-                schedule = ScheduleSpec::Constant;
-            }
-            let quirk = matches!(schedule, ScheduleSpec::FacebookPolicy { plateau_quirk: true, .. });
-            let quirks = if quirk { vec![Quirk::FbLrPlateau] } else { vec![] };
-            mlperf.benchmark = if matches!(model, ModelConfig::DeepFm { .. }) { "deepfm" } else { "dlrm" }.into();
-            let planted = matches!(data, DataConfig::Planted(_));
-            let target = if planted {
-                TargetSection { auc: None, share_of_best: aim }
-            } else {
-                TargetSection { auc: aim, share_of_best: None }
-            };
-            let workload = About { name, description, quirks };
-            let loader = loader(&train, loading);
-            Workload { workload, data, loader, model, engine, train, optimizer, schedule, eval, target, mlperf }
-        },
-    )
+    (about, (data, loading), model(), engine, train(), optimizer, schedule(), eval(), aim, mlperf())
+        .prop_map(
+            |(
+                (name, description),
+                (data, loading),
+                model,
+                engine,
+                train,
+                optimizer,
+                mut schedule,
+                mut eval,
+                mut aim,
+                mut mlperf,
+            )| {
+                // Labels that are no classes cannot be evaluated.
+                if matches!(
+                    data,
+                    DataConfig::NumpyRandom(NumpyRandomConfig { round_targets: false, .. })
+                ) {
+                    (aim, eval.patience, eval.restore_best, eval.every) =
+                        (None, None, false, EvalEvery::Never);
+                    schedule = ScheduleSpec::Constant;
+                }
+                let quirk =
+                    matches!(schedule, ScheduleSpec::FacebookPolicy { plateau_quirk: true, .. });
+                let quirks = if quirk { vec![Quirk::FbLrPlateau] } else { vec![] };
+                mlperf.benchmark =
+                    if matches!(model, ModelConfig::DeepFm { .. }) { "deepfm" } else { "dlrm" }
+                        .into();
+                let planted = matches!(data, DataConfig::Planted(_));
+                let target = if planted {
+                    TargetSection { auc: None, share_of_best: aim }
+                } else {
+                    TargetSection { auc: aim, share_of_best: None }
+                };
+                let workload = About { name, description, quirks };
+                let loader = loader(&train, loading);
+                Workload {
+                    workload,
+                    data,
+                    loader,
+                    model,
+                    engine,
+                    train,
+                    optimizer,
+                    schedule,
+                    eval,
+                    target,
+                    mlperf,
+                }
+            },
+        )
 }
 
 proptest! {

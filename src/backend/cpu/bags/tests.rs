@@ -6,10 +6,17 @@ use crate::{
 };
 use proptest::prelude::*;
 
-const POOLINGS: [Pooling; 4] = [Pooling::Sum, Pooling::Mean, Pooling::WeightedFixed, Pooling::WeightedLearned];
+const POOLINGS: [Pooling; 4] =
+    [Pooling::Sum, Pooling::Mean, Pooling::WeightedFixed, Pooling::WeightedLearned];
 
 /// Tables with random rows and row weights.
-fn set(numbers: &mut Numbers, kind: RowKind, rows: &[usize], dim: usize, pooling: Pooling) -> TableSet {
+fn set(
+    numbers: &mut Numbers,
+    kind: RowKind,
+    rows: &[usize],
+    dim: usize,
+    pooling: Pooling,
+) -> TableSet {
     let mut set = TableSet::new(kind, rows, dim, pooling, &OptimizerSpec::Sgd).unwrap();
     for table in &mut set.tables {
         table.edit(64, |_, part| part.fill_with(|| numbers.float()));
@@ -37,7 +44,11 @@ fn plain(set: &TableSet, bags: &[Bags], samples: usize) -> Vec<f64> {
                     None if set.pooling == Pooling::Mean => 1.0 / bag.len() as f64,
                     None => 1.0,
                 };
-                out.push(bag.iter().map(|&id| weight(id) * f64::from(table[id as usize * set.dim + c])).sum());
+                out.push(
+                    bag.iter()
+                        .map(|&id| weight(id) * f64::from(table[id as usize * set.dim + c]))
+                        .sum(),
+                );
             }
         }
     }
@@ -54,7 +65,10 @@ fn check(set: &TableSet, bags: &[Bags], samples: usize, gap: usize) {
         forward(&Pool::new(threads), isa, samples, set, bags, RowsMut::new(&mut out, stride));
         for b in 0..samples {
             close(&out[b * stride..][..width], &want[b * width..][..width], 10.0, "pooled");
-            assert!(out[b * stride + width..][..gap].iter().all(|v| v.is_nan()), "what lies between is left alone");
+            assert!(
+                out[b * stride + width..][..gap].iter().all(|v| v.is_nan()),
+                "what lies between is left alone"
+            );
         }
         let all = bits(&out);
         assert!(first.get_or_insert_with(|| all.clone()) == &all, "{isa:?}, {threads} threads");

@@ -47,6 +47,15 @@ proptest! {
 fn the_rules_without_state_take_empty_state() {
     let rule = OptimizerSpec::Sgd;
     let mut p = [1.0, 2.0];
-    update(&Pool::new(1), Isa::best(), &Step::new(&rule, 0.5, 1), 1.0, &mut p, &[2.0, 4.0], &mut [], &mut []);
+    update(
+        &Pool::new(1),
+        Isa::best(),
+        &Step::new(&rule, 0.5, 1),
+        1.0,
+        &mut p,
+        &[2.0, 4.0],
+        &mut [],
+        &mut [],
+    );
     assert_eq!(p, [0.0, 0.0]);
 }

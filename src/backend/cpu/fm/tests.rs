@@ -72,7 +72,8 @@ fn the_gradient_is_that_of_the_forward() {
         let (mut up, mut down) = (v.clone(), v.clone());
         up[i] += h;
         down[i] -= h;
-        let slope = (plain_forward(fields, dim, &up) - plain_forward(fields, dim, &down)) / (2.0 * h);
+        let slope =
+            (plain_forward(fields, dim, &up) - plain_forward(fields, dim, &down)) / (2.0 * h);
         let others: f64 = (0..fields).filter(|&j| j != i / dim).map(|j| v[j * dim + i % dim]).sum();
         assert!((slope - others).abs() < 1e-8);
     }

@@ -111,15 +111,18 @@ impl Simd for Avx2 {
         }
     }
 
-    /// Adds just under half of the last place kept, more by that place's bit, and cuts. A NaN is only cut; its highest bit is set
-    /// so that something of it stays.
+    /// Adds just under half of the last place kept, more by that place's bit, and cuts. A NaN is
+    /// only cut; its highest bit is set so that something of it stays.
     #[inline(always)]
     unsafe fn round_bf16(v: __m256) -> __m256 {
         // SAFETY: see above.
         unsafe {
             let bits = _mm256_castps_si256(v);
             let odd = _mm256_and_si256(_mm256_srli_epi32::<16>(bits), _mm256_set1_epi32(1));
-            let rounded = _mm256_castsi256_ps(_mm256_add_epi32(bits, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff))));
+            let rounded = _mm256_castsi256_ps(_mm256_add_epi32(
+                bits,
+                _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff)),
+            ));
             let quiet = _mm256_or_ps(v, _mm256_castsi256_ps(_mm256_set1_epi32(0x40_0000)));
             let kept = _mm256_blendv_ps(rounded, quiet, _mm256_cmp_ps::<_CMP_UNORD_Q>(v, v));
             _mm256_and_ps(kept, _mm256_castsi256_ps(_mm256_set1_epi32(0xffff_0000u32 as i32)))

@@ -90,7 +90,9 @@ impl Simd for Avx512 {
     #[inline(always)]
     unsafe fn gate(v: __m512, gate: __m512) -> __m512 {
         // SAFETY: see above.
-        unsafe { _mm512_maskz_mov_ps(_mm512_cmp_ps_mask::<_CMP_GT_OQ>(gate, _mm512_setzero_ps()), v) }
+        unsafe {
+            _mm512_maskz_mov_ps(_mm512_cmp_ps_mask::<_CMP_GT_OQ>(gate, _mm512_setzero_ps()), v)
+        }
     }
 
     #[inline(always)]
@@ -116,7 +118,9 @@ impl Simd for Avx512 {
     #[inline(always)]
     unsafe fn round_f16(v: __m512) -> __m512 {
         // SAFETY: see above.
-        unsafe { _mm512_cvtph_ps(_mm512_cvtps_ph::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(v)) }
+        unsafe {
+            _mm512_cvtph_ps(_mm512_cvtps_ph::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(v))
+        }
     }
 
     #[inline(always)]
@@ -147,8 +151,10 @@ impl Simd for Avx512 {
             for i in 0..4 {
                 let (a, b) = (q[i], q[4 + i]);
                 let (c, d) = (q[8 + i], q[12 + i]);
-                let (ab_even, ab_odd) = (_mm512_shuffle_f32x4::<0x88>(a, b), _mm512_shuffle_f32x4::<0xdd>(a, b));
-                let (cd_even, cd_odd) = (_mm512_shuffle_f32x4::<0x88>(c, d), _mm512_shuffle_f32x4::<0xdd>(c, d));
+                let (ab_even, ab_odd) =
+                    (_mm512_shuffle_f32x4::<0x88>(a, b), _mm512_shuffle_f32x4::<0xdd>(a, b));
+                let (cd_even, cd_odd) =
+                    (_mm512_shuffle_f32x4::<0x88>(c, d), _mm512_shuffle_f32x4::<0xdd>(c, d));
                 r[i] = _mm512_shuffle_f32x4::<0x88>(ab_even, cd_even);
                 r[4 + i] = _mm512_shuffle_f32x4::<0x88>(ab_odd, cd_odd);
                 r[8 + i] = _mm512_shuffle_f32x4::<0xdd>(ab_even, cd_even);

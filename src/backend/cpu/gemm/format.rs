@@ -9,7 +9,8 @@ use super::simd::Simd;
 pub(super) trait Format<S: Simd>: Copy + 'static {
     /// Terms of a word.
     const TERMS: usize;
-    /// The words of `TERMS * LANES` consecutive terms: `low` holds the first `LANES`, `high` the others, if any.
+    /// The words of `TERMS * LANES` consecutive terms: `low` holds the first `LANES`, `high` the
+    /// others, if any.
     unsafe fn pack(low: S::V, high: S::V) -> S::V;
     /// Word `c` from element `c` of `first` and, where a word holds two terms, of `second`.
     unsafe fn zip(first: S::V, second: S::V) -> S::V;
@@ -69,7 +70,8 @@ mod one_term {
     one_term!(F16, x => S::round_f16(x));
 }
 
-/// Two bf16 a word, multiplied by `vdpbf16ps`: products and sums in f32, subnormal numbers taken as zero.
+/// Two bf16 a word, multiplied by `vdpbf16ps`: products and sums in f32, subnormal numbers taken as
+/// zero.
 #[cfg(target_arch = "x86_64")]
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Bf16Pairs;
@@ -90,7 +92,8 @@ mod pairs {
         order
     };
 
-    // SAFETY (all blocks): the trait asks the caller for the instruction set; registers of the same size hold any bits.
+    // SAFETY (all blocks): the trait asks the caller for the instruction set; registers of the same
+    // size hold any bits.
     impl Format<Avx512> for Bf16Pairs {
         const TERMS: usize = 2;
 
@@ -110,13 +113,21 @@ mod pairs {
 
         #[inline(always)]
         unsafe fn mul_add(a: __m512, b: __m512, c: __m512) -> __m512 {
-            unsafe { _mm512_dpbf16_ps(c, transmute::<__m512, __m512bh>(a), transmute::<__m512, __m512bh>(b)) }
+            unsafe {
+                _mm512_dpbf16_ps(
+                    c,
+                    transmute::<__m512, __m512bh>(a),
+                    transmute::<__m512, __m512bh>(b),
+                )
+            }
         }
 
         #[inline(always)]
         unsafe fn add_terms(sum: __m512, words: __m512) -> __m512 {
             // 1.0 in both halves.
-            unsafe { Self::mul_add(words, _mm512_castsi512_ps(_mm512_set1_epi32(0x3f80_3f80)), sum) }
+            unsafe {
+                Self::mul_add(words, _mm512_castsi512_ps(_mm512_set1_epi32(0x3f80_3f80)), sum)
+            }
         }
     }
 }

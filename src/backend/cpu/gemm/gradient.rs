@@ -44,7 +44,8 @@ pub(super) fn run<K: Kernel>(
         let tiles = share(m.count, grid.rows, cell / grid.cols);
         let panel_range = share(panels.count, grid.cols, cell % grid.cols);
         let samples = share(s.batch, grid.parts, part);
-        // SAFETY: no two running chunks have the same thread number; each chunk has its own columns of its part.
+        // SAFETY: no two running chunks have the same thread number; each chunk has its own columns
+        // of its part.
         unsafe {
             let job = GradientChunk { samples, m: (&m, tiles), n: (&panels, panel_range), dz, x };
             let c = Target { to: dw_parts.tail(part * size), stride: s.input };
@@ -77,15 +78,24 @@ impl GradientChunk<'_> {
         let stride = tile_stride::<K>(blocks.size);
         let part = |rows: Rows, block: usize, col: usize, width: usize| {
             let (at, terms) = blocks.get(block);
-            let from = rows.data.as_ptr().wrapping_add((self.samples.start + at) * rows.stride + col);
+            let from =
+                rows.data.as_ptr().wrapping_add((self.samples.start + at) * rows.stride + col);
             Part { from, stride: rows.stride, rows: terms, width }
         };
         for block in 0..blocks.count {
             let own = part(self.dz, block, row, rows);
             let terms = own.rows;
-            // SAFETY: the rows were checked to hold these columns; the grid keeps the tiles within the scratch space.
+            // SAFETY: the rows were checked to hold these columns; the grid keeps the tiles within
+            // the scratch space.
             unsafe {
-                K::pack_rows(terms, rows, (own.from, own.stride), m.size, (room.a(), K::LANES), stride);
+                K::pack_rows(
+                    terms,
+                    rows,
+                    (own.from, own.stride),
+                    m.size,
+                    (room.a(), K::LANES),
+                    stride,
+                );
                 if panels.start == 0 {
                     add_sums::<K>((m, tiles.clone()), (room.a(), stride), terms, block == 0, &db);
                 }
@@ -98,7 +108,9 @@ impl GradientChunk<'_> {
                 let own = part(self.x, block, col, cols);
                 let next_x = match (p + 1 < panels.end, last) {
                     (true, _) => part(self.x, block, n.get(p + 1).0, n.get(p + 1).1),
-                    (false, false) => part(self.x, block + 1, n.get(panels.start).0, n.get(panels.start).1),
+                    (false, false) => {
+                        part(self.x, block + 1, n.get(panels.start).0, n.get(panels.start).1)
+                    }
                     (false, true) => Part::NONE,
                 };
                 let mut next_x = Ahead::new(next_x, tiles.len());
@@ -107,7 +119,15 @@ impl GradientChunk<'_> {
                 unsafe {
                     K::pack_rows(terms, cols, (own.from, own.stride), n.size, (room.b(), K::NR), 0);
                     let ahead = [&mut next_dz, &mut next_x];
-                    tiles_by_panel::<K, _>(packed, (m, tiles.clone()), (col, cols), dw, block > 0, Finish::Store, ahead);
+                    tiles_by_panel::<K, _>(
+                        packed,
+                        (m, tiles.clone()),
+                        (col, cols),
+                        dw,
+                        block > 0,
+                        Finish::Store,
+                        ahead,
+                    );
                 }
             }
         }
@@ -133,13 +153,23 @@ pub(super) unsafe fn add_sums<K: Kernel>(
             if set {
                 to.fill(0.0);
             }
-            K::add_packed_sums(rows, terms.div_ceil(K::TERMS), a.add((t - tiles.start) * a_stride), to.as_mut_ptr());
+            K::add_packed_sums(
+                rows,
+                terms.div_ceil(K::TERMS),
+                a.add((t - tiles.start) * a_stride),
+                to.as_mut_ptr(),
+            );
         }
     }
 }
 
 /// Sums consecutive parts of `to.len()` elements in their order.
-pub(super) fn sum_parts<K: Kernel>(pool: &Pool, parts: usize, from: SharedMut<f32>, to: &mut [f32]) {
+pub(super) fn sum_parts<K: Kernel>(
+    pool: &Pool,
+    parts: usize,
+    from: SharedMut<f32>,
+    to: &mut [f32],
+) {
     let n = to.len();
     let (chunks, to) = (n.div_ceil(SUM_CHUNK), SharedMut::new(to));
     pool.run(chunks, |chunk, _| {

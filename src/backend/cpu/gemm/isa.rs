@@ -20,13 +20,16 @@ impl Isa {
     /// Every instruction set, best last.
     pub const ALL: [Isa; 4] = [Isa::Portable, Isa::Avx2, Isa::Avx512, Isa::Avx512Bf16];
 
-    /// The best instruction set of this machine, or the one that the environment variable `DLRM_BENCH_ISA` names if this machine
-    /// has it. An unknown or unavailable name is an error, so that nobody measures something else than was asked for.
+    /// The best instruction set of this machine, or the one that the environment variable
+    /// `DLRM_BENCH_ISA` names if this machine has it. An unknown or unavailable name is an error,
+    /// so that nobody measures something else than was asked for.
     pub fn detect() -> Result<Isa, IsaError> {
         match std::env::var(ISA_VARIABLE) {
             Ok(name) => Isa::named(&name),
             Err(std::env::VarError::NotPresent) => Ok(Isa::best()),
-            Err(std::env::VarError::NotUnicode(name)) => Err(IsaError::Unknown(name.to_string_lossy().into_owned())),
+            Err(std::env::VarError::NotUnicode(name)) => {
+                Err(IsaError::Unknown(name.to_string_lossy().into_owned()))
+            }
         }
     }
 
@@ -37,7 +40,10 @@ impl Isa {
 
     /// The instruction set of this name, if this machine has it.
     pub fn named(name: &str) -> Result<Isa, IsaError> {
-        let isa = Isa::ALL.into_iter().find(|isa| isa.name() == name).ok_or_else(|| IsaError::Unknown(name.to_string()))?;
+        let isa = Isa::ALL
+            .into_iter()
+            .find(|isa| isa.name() == name)
+            .ok_or_else(|| IsaError::Unknown(name.to_string()))?;
         if isa.available() { Ok(isa) } else { Err(IsaError::Unavailable(isa.name())) }
     }
 
@@ -56,12 +62,18 @@ impl Isa {
         match self {
             Isa::Portable => true,
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 => is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("f16c"),
+            Isa::Avx2 => {
+                is_x86_feature_detected!("avx2")
+                    && is_x86_feature_detected!("fma")
+                    && is_x86_feature_detected!("f16c")
+            }
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512 => is_x86_feature_detected!("avx512f") && Isa::Avx2.available(),
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512Bf16 => {
-                is_x86_feature_detected!("avx512bf16") && is_x86_feature_detected!("avx512bw") && Isa::Avx512.available()
+                is_x86_feature_detected!("avx512bf16")
+                    && is_x86_feature_detected!("avx512bw")
+                    && Isa::Avx512.available()
             }
             #[cfg(not(target_arch = "x86_64"))]
             _ => false,
@@ -73,7 +85,9 @@ impl Isa {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum IsaError {
     /// No such name.
-    #[error("{ISA_VARIABLE}={0}: unknown instruction set; use avx512bf16, avx512, avx2 or portable")]
+    #[error(
+        "{ISA_VARIABLE}={0}: unknown instruction set; use avx512bf16, avx512, avx2 or portable"
+    )]
     Unknown(String),
     /// This machine lacks it.
     #[error("{ISA_VARIABLE}={0}: this machine does not have it; it has {best}", best = Isa::best().name())]
@@ -90,6 +104,10 @@ mod tests {
             assert_eq!(Isa::named(isa.name()), Ok(isa));
         }
         let error = Isa::named("sse9").unwrap_err().to_string();
-        assert!(error.contains("DLRM_BENCH_ISA=sse9") && error.contains("avx512bf16, avx512, avx2 or portable"), "{error}");
+        assert!(
+            error.contains("DLRM_BENCH_ISA=sse9")
+                && error.contains("avx512bf16, avx512, avx2 or portable"),
+            "{error}"
+        );
     }
 }

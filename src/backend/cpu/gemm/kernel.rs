@@ -1,9 +1,10 @@
-//! The kernels: inner loops (`tile.rs`, `pack.rs`, `vectors.rs`), written once over [`Simd`] and compiled once for each
-//! instruction set.
+//! The kernels: inner loops (`tile.rs`, `pack.rs`, `vectors.rs`), written once over [`Simd`] and
+//! compiled once for each instruction set.
 //!
-//! A *tile* is up to `MR` rows of the result, a *panel* up to `NR` columns. Packed operands are what the tile kernel streams
-//! through, in words of 32 bits that hold [`Kernel::TERMS`] terms of the sum: the first operand as `[words][LANES]` a tile (rows
-//! beyond the tile's are padding), the second as `[words][NR]` a panel.
+//! A *tile* is up to `MR` rows of the result, a *panel* up to `NR` columns. Packed operands are
+//! what the tile kernel streams through, in words of 32 bits that hold [`Kernel::TERMS`] terms of
+//! the sum: the first operand as `[words][LANES]` a tile (rows beyond the tile's are padding), the
+//! second as `[words][NR]` a panel.
 
 use super::{
     format::{Bf16, F16, F32, Format},
@@ -46,10 +47,13 @@ impl Finish {
             Finish::Store => Finish::Store,
             Finish::Bias { bias, relu, bits, stride, factor } => {
                 // Panels begin at whole bytes.
-                let bits = if bits.is_null() { bits } else { bits.wrapping_add(row * stride + col / 8) };
+                let bits =
+                    if bits.is_null() { bits } else { bits.wrapping_add(row * stride + col / 8) };
                 Finish::Bias { bias: bias.wrapping_add(col), relu, bits, stride, factor }
             }
-            Finish::Gate { gate, stride, factor } => Finish::Gate { gate: gate.wrapping_add(row * stride + col), stride, factor },
+            Finish::Gate { gate, stride, factor } => {
+                Finish::Gate { gate: gate.wrapping_add(row * stride + col), stride, factor }
+            }
         }
     }
 }
@@ -74,7 +78,8 @@ pub(super) struct Tile {
 /// The inner loops of one instruction set and one format of packed words.
 ///
 /// # Safety
-/// The machine must have the instruction set, and pointers must be valid for the elements that the arguments describe.
+/// The machine must have the instruction set, and pointers must be valid for the elements that the
+/// arguments describe.
 pub(super) trait Kernel {
     /// The registers.
     type S: Simd;
@@ -90,20 +95,44 @@ pub(super) trait Kernel {
     /// Computes a tile of `1..=MR` rows and `1..=NR` columns.
     unsafe fn tile(t: &Tile);
 
-    /// Packs `rows <= LANES` rows of `k` consecutive terms, `from[r * stride + i]`: term `i` of row `r` goes to word
-    /// `to[i / TERMS * step + r]`. Rows up to `LANES` and terms of the last word beyond `k` are zeros.
-    unsafe fn pack_transposed(rows: usize, k: usize, from: *const f32, stride: usize, to: *mut f32, step: usize);
+    /// Packs `rows <= LANES` rows of `k` consecutive terms, `from[r * stride + i]`: term `i` of row
+    /// `r` goes to word `to[i / TERMS * step + r]`. Rows up to `LANES` and terms of the last word
+    /// beyond `k` are zeros.
+    unsafe fn pack_transposed(
+        rows: usize,
+        k: usize,
+        from: *const f32,
+        stride: usize,
+        to: *mut f32,
+        step: usize,
+    );
 
-    /// Packs `cols` columns of `k` terms, `from[i * stride + c]`, into blocks of `width` columns: term `i` of column `c` goes to
-    /// word `to[c / width * block + i / TERMS * step + c % width]`. `width <= step`, `step` is `LANES` or `NR`; a block's columns
-    /// up to `step` and terms of the last word beyond `k` are zeros.
-    unsafe fn pack_rows(k: usize, cols: usize, from: (*const f32, usize), width: usize, to: (*mut f32, usize), block: usize);
+    /// Packs `cols` columns of `k` terms, `from[i * stride + c]`, into blocks of `width` columns:
+    /// term `i` of column `c` goes to word `to[c / width * block + i / TERMS * step + c % width]`.
+    /// `width <= step`, `step` is `LANES` or `NR`; a block's columns up to `step` and terms of the
+    /// last word beyond `k` are zeros.
+    unsafe fn pack_rows(
+        k: usize,
+        cols: usize,
+        from: (*const f32, usize),
+        width: usize,
+        to: (*mut f32, usize),
+        block: usize,
+    );
 
     /// Adds the sum of all terms in `words` words of a packed first operand to `to[..rows]`.
     unsafe fn add_packed_sums(rows: usize, words: usize, a: *const f32, to: *mut f32);
 
     /// `y[r * y_stride] = act(<x[r], w> + bias)` for rows of `n` elements.
-    unsafe fn dots(rows: usize, n: usize, x: (*const f32, usize), w: *const f32, bias: f32, relu: bool, y: (*mut f32, usize));
+    unsafe fn dots(
+        rows: usize,
+        n: usize,
+        x: (*const f32, usize),
+        w: *const f32,
+        bias: f32,
+        relu: bool,
+        y: (*mut f32, usize),
+    );
 
     /// `dx[r] = g[r * stride] * w`, gated as [`Finish::Gate`] says, for rows of `n` elements.
     unsafe fn outer(
@@ -116,13 +145,20 @@ pub(super) trait Kernel {
     );
 
     /// `to[..n] = sum_r g[r * stride] * x[r]`, in the order of the rows.
-    unsafe fn weighted_sum(rows: usize, n: usize, g: (*const f32, usize), x: (*const f32, usize), to: *mut f32);
+    unsafe fn weighted_sum(
+        rows: usize,
+        n: usize,
+        g: (*const f32, usize),
+        x: (*const f32, usize),
+        to: *mut f32,
+    );
 
     /// `to[i] = sum_p parts[p * stride + i]` for `n` elements, in the order of the parts.
     unsafe fn sum_parts(parts: usize, n: usize, from: *const f32, stride: usize, to: *mut f32);
 }
 
-/// Compiles the inner loops for a name: its registers, its format, its tile heights, then the attributes that enable them.
+/// Compiles the inner loops for a name: its registers, its format, its tile heights, then the
+/// attributes that enable them.
 macro_rules! kernel {
     ($(#[$doc:meta])* $name:ident, $simd:ty, $format:ty, [$($rows:literal)*] $(, #[$feature:meta])?) => {
         $(#[$doc])*

@@ -21,8 +21,11 @@ pub(super) unsafe fn pack_transposed<S: Simd, F: Format<S>, const LANES: usize>(
                 if r < rows {
                     let at = from.add(r * stride + i);
                     let low = S::load_up_to(at, n);
-                    let high =
-                        if F::TERMS == 1 { S::zero() } else { S::load_up_to(at.wrapping_add(LANES), n.saturating_sub(LANES)) };
+                    let high = if F::TERMS == 1 {
+                        S::zero()
+                    } else {
+                        S::load_up_to(at.wrapping_add(LANES), n.saturating_sub(LANES))
+                    };
                     *x = F::pack(low, high);
                 }
             }
@@ -45,7 +48,8 @@ pub(super) unsafe fn pack_rows<S: Simd, F: Format<S>>(
     (to, step): (*mut f32, usize),
     block: usize,
 ) {
-    // SAFETY: columns beyond `cols` and rows beyond `k` are not read; a block's rows are `step` wide.
+    // SAFETY: columns beyond `cols` and rows beyond `k` are not read; a block's rows are `step`
+    // wide.
     unsafe {
         for i in (0..k).step_by(F::TERMS) {
             let first = from.add(i * stride);
@@ -60,7 +64,10 @@ pub(super) unsafe fn pack_rows<S: Simd, F: Format<S>>(
                         let high = if F::TERMS == 1 {
                             S::zero()
                         } else {
-                            S::load_up_to(second.wrapping_add(c + lane), if there { left } else { 0 })
+                            S::load_up_to(
+                                second.wrapping_add(c + lane),
+                                if there { left } else { 0 },
+                            )
                         };
                         S::store(at.add(lane), F::zip(low, high));
                     }
@@ -73,7 +80,12 @@ pub(super) unsafe fn pack_rows<S: Simd, F: Format<S>>(
 }
 
 #[inline(always)]
-pub(super) unsafe fn add_packed_sums<S: Simd, F: Format<S>>(rows: usize, words: usize, a: *const f32, to: *mut f32) {
+pub(super) unsafe fn add_packed_sums<S: Simd, F: Format<S>>(
+    rows: usize,
+    words: usize,
+    a: *const f32,
+    to: *mut f32,
+) {
     // SAFETY: `a` is packed `[words][LANES]`.
     unsafe {
         let mut sums = [S::zero(); 4];

@@ -1,13 +1,15 @@
-//! How a product is cut into chunks: by its shape and the instruction set's tile alone, never by the number of threads.
+//! How a product is cut into chunks: by its shape and the instruction set's tile alone, never by
+//! the number of threads.
 
 use super::scratch::{MAX_LANES, STAGGER};
 
-/// Packed words of the sum that are made at once where the weights are packed beforehand: a panel of that length and a tile's
-/// rows stay in the first-level cache.
+/// Packed words of the sum that are made at once where the weights are packed beforehand: a panel
+/// of that length and a tile's rows stay in the first-level cache.
 pub(super) const K_BLOCK: usize = 256;
 
-/// Packed words of samples that are made at once for a weight gradient. Packed tiles of all outputs, the rows they come from and
-/// the part of the gradient that they add to share the second-level cache.
+/// Packed words of samples that are made at once for a weight gradient. Packed tiles of all
+/// outputs, the rows they come from and the part of the gradient that they add to share the
+/// second-level cache.
 pub(super) const BATCH_BLOCK: usize = 128;
 
 /// Most tiles of a chunk, in blocks of `K_BLOCK` and of `BATCH_BLOCK`.
@@ -20,9 +22,12 @@ const MAX_GRADIENT_TILES: usize = 40;
 
 /// Floats of a chunk's packed tiles, staggers apart.
 pub(super) const TILE_ROOM: usize = MAX_TILES * K_BLOCK * MAX_LANES + MAX_GRADIENT_TILES * STAGGER;
-const _: () = assert!(MAX_TILES * K_BLOCK >= MAX_GRADIENT_TILES * BATCH_BLOCK && MAX_GRADIENT_TILES >= MAX_TILES);
+const _: () = assert!(
+    MAX_TILES * K_BLOCK >= MAX_GRADIENT_TILES * BATCH_BLOCK && MAX_GRADIENT_TILES >= MAX_TILES
+);
 
-/// Multiply-adds that are worth a chunk of their own: some 2 microseconds, as much as starting one costs.
+/// Multiply-adds that are worth a chunk of their own: some 2 microseconds, as much as starting one
+/// costs.
 const CHUNK_WORK: usize = 1 << 18;
 
 /// Chunks of a product that has work enough: divides evenly among 2, 3, 4 and 6 threads.
@@ -31,13 +36,15 @@ const CHUNKS: usize = 12;
 /// Most elements that partial sums of a weight gradient may hold.
 pub(super) const MAX_PARTIAL: usize = 1 << 20;
 
-/// Most packed words that a weight gradient may share among its chunks: a quarter of a third-level cache.
+/// Most packed words that a weight gradient may share among its chunks: a quarter of a third-level
+/// cache.
 const MAX_SHARED: usize = 1 << 21;
 
 /// Elements whose copying takes as long as one more round of the threads.
 const ROUND: usize = 1 << 19;
 
-/// Packed words of samples that a weight gradient shares at once, for layers of `inputs`: whole blocks of [`K_BLOCK`].
+/// Packed words of samples that a weight gradient shares at once, for layers of `inputs`: whole
+/// blocks of [`K_BLOCK`].
 pub(super) fn words_at_once(inputs: usize) -> usize {
     (MAX_SHARED / (K_BLOCK * inputs)).max(1) * K_BLOCK
 }
@@ -60,7 +67,8 @@ impl Blocks {
         Blocks::of(total, total.div_ceil(count).max(1))
     }
 
-    /// Blocks of `most` or fewer, as equal as can be with all but the last a multiple of `unit`, which divides `most`.
+    /// Blocks of `most` or fewer, as equal as can be with all but the last a multiple of `unit`,
+    /// which divides `most`.
     pub fn even(total: usize, most: usize, unit: usize) -> Self {
         Blocks::of(total, Blocks::balanced(total, most).size.next_multiple_of(unit))
     }
@@ -96,28 +104,42 @@ impl Grid {
         self.rows * self.cols * self.parts
     }
 
-    /// For weights that are packed beforehand: cut along the rows, and along the columns where rows are few.
+    /// For weights that are packed beforehand: cut along the rows, and along the columns where rows
+    /// are few.
     pub fn of_rows(m: &Blocks, panels: &Blocks, k: usize) -> Self {
         let wanted = wanted(m.total * panels.total * k);
         // Some tiles make good use of a panel that was brought into the first-level cache.
         let rows = wanted.min((m.count / 4).max(1)).max(m.count.div_ceil(MAX_TILES));
         // Long batches get more chunks, so that threads that are held up lose less.
-        let rows = if rows >= CHUNKS { rows.max((m.count / 6 / CHUNKS * CHUNKS).min(4 * CHUNKS)) } else { rows };
+        let rows = if rows >= CHUNKS {
+            rows.max((m.count / 6 / CHUNKS * CHUNKS).min(4 * CHUNKS))
+        } else {
+            rows
+        };
         Grid { rows, cols: wanted.div_ceil(rows).min(panels.count), parts: 1 }
     }
 
-    /// For weights that each chunk packs for itself, with at most [`FEW_TILES`]: cut along the columns only, so that no panel is
-    /// packed twice. A chunk packs all rows; two panels or more make that cheap.
+    /// For weights that each chunk packs for itself, with at most [`FEW_TILES`]: cut along the
+    /// columns only, so that no panel is packed twice. A chunk packs all rows; two panels or more
+    /// make that cheap.
     pub fn of_columns(m: &Blocks, panels: &Blocks, k: usize) -> Self {
         let wanted = wanted(m.total * panels.total * k);
-        let cols = [CHUNKS, CHUNKS / 2, 4].into_iter().find(|&cols| cols <= wanted && 2 * cols <= panels.count);
+        let cols = [CHUNKS, CHUNKS / 2, 4]
+            .into_iter()
+            .find(|&cols| cols <= wanted && 2 * cols <= panels.count);
         Grid { rows: 1, cols: cols.unwrap_or(panels.count.min(wanted).min(2)), parts: 1 }
     }
 
-    /// For two operands that each chunk packs for itself, and a sum over `k` terms that may be cut in parts: the grid with the
-    /// least copying. An operand is packed once for each chunk along the other's side; partial sums are written and read.
-    /// A packed word holds `terms` of the sum's terms. Told with the elements that are copied.
-    pub fn with_fresh_operands(m: &Blocks, panels: &Blocks, k: usize, terms: usize) -> (Self, usize) {
+    /// For two operands that each chunk packs for itself, and a sum over `k` terms that may be cut
+    /// in parts: the grid with the least copying. An operand is packed once for each chunk along
+    /// the other's side; partial sums are written and read. A packed word holds `terms` of the
+    /// sum's terms. Told with the elements that are copied.
+    pub fn with_fresh_operands(
+        m: &Blocks,
+        panels: &Blocks,
+        k: usize,
+        terms: usize,
+    ) -> (Self, usize) {
         let rows = m.count.div_ceil(MAX_GRADIENT_TILES);
         let mut best = Grid { rows, cols: 1, parts: 1 };
         let wanted = wanted(m.total * panels.total * k);
@@ -127,7 +149,8 @@ impl Grid {
             for cols in 1..=panels.count.min(1 + CHUNKS) {
                 for parts in 1..=most_parts {
                     let grid = Grid { rows, cols, parts };
-                    let (enough, even) = (grid.chunks() >= wanted, grid.chunks().is_multiple_of(wanted));
+                    let (enough, even) =
+                        (grid.chunks() >= wanted, grid.chunks().is_multiple_of(wanted));
                     let partial = if parts > 1 { parts * m.total * panels.total } else { 0 };
                     let fits = partial <= MAX_PARTIAL;
                     let copied = k * (rows * panels.total + cols * m.total) + 2 * partial;
@@ -140,8 +163,8 @@ impl Grid {
         (best, least)
     }
 
-    /// For panels that are packed once for all chunks, and tiles that each chunk packs for itself. Told with the elements that
-    /// are copied: what is packed for others is written and read.
+    /// For panels that are packed once for all chunks, and tiles that each chunk packs for itself.
+    /// Told with the elements that are copied: what is packed for others is written and read.
     pub fn with_shared_panels(m: &Blocks, panels: &Blocks, k: usize) -> (Self, usize) {
         let grid = Grid::of_rows(m, panels, k);
         (grid, k * (2 * panels.total + grid.cols * m.total) + ROUND)

@@ -1,5 +1,6 @@
-//! What the passes of a layer share: packed operands go through the tile kernel, panel by panel. Each operand is copied into the
-//! order in which the kernel reads it; strides and transposition end there.
+//! What the passes of a layer share: packed operands go through the tile kernel, panel by panel.
+//! Each operand is copied into the order in which the kernel reads it; strides and transposition
+//! end there.
 
 use super::{
     kernel::{Finish, Kernel, Tile},
@@ -33,8 +34,8 @@ pub(super) struct Packed {
     pub terms: usize,
 }
 
-/// Every tile by one panel, which stays in the first-level cache while the tiles pass by; meanwhile what is packed next is
-/// brought closer.
+/// Every tile by one panel, which stays in the first-level cache while the tiles pass by; meanwhile
+/// what is packed next is brought closer.
 ///
 /// # Safety
 /// `packed` holds the tiles and the panel; their part of `c` is the caller's alone.
@@ -104,7 +105,9 @@ impl Ahead {
                 return;
             }
             // SAFETY: prefetching is safe at any address.
-            unsafe { K::S::prefetch(self.part.from.wrapping_add(self.row * self.part.stride + self.col)) };
+            unsafe {
+                K::S::prefetch(self.part.from.wrapping_add(self.row * self.part.stride + self.col))
+            };
             self.col += MAX_LANES;
             if self.col >= self.part.width {
                 (self.row, self.col) = (self.row + 1, 0);

@@ -19,8 +19,8 @@ pub(super) const MAX_LANES: usize = 16;
 /// Columns of the narrowest panel.
 const MIN_PANEL: usize = 8;
 
-/// Floats between packed tiles and between packed panels. Without them the rows that packing writes at the same time would lie
-/// powers of two apart and push each other out of the first-level cache.
+/// Floats between packed tiles and between packed panels. Without them the rows that packing writes
+/// at the same time would lie powers of two apart and push each other out of the first-level cache.
 pub(super) const STAGGER: usize = MAX_LANES;
 
 /// Floats of a thread's packed panel.
@@ -40,17 +40,27 @@ impl Scratch {
     pub fn new(threads: usize, shapes: &[LinearShape]) -> Result<Self> {
         let threads = threads.max(1);
         let shared = shapes.iter().map(|&s| needed(s)).max().unwrap_or(0);
-        let (shared, own) =
-            (Pages::zeros(shared, "packed weights")?, Pages::zeros(threads * (TILE_ROOM + PANEL), "packed operands")?);
+        let (shared, own) = (
+            Pages::zeros(shared, "packed weights")?,
+            Pages::zeros(threads * (TILE_ROOM + PANEL), "packed operands")?,
+        );
         Ok(Scratch { shared, own, threads })
     }
 
     /// # Panics
     /// If the pool or the layer is larger than this memory was made for.
     pub fn check(&self, pool: &Pool, s: LinearShape) {
-        assert!(pool.threads() <= self.threads, "made for {} threads, the pool has {}", self.threads, pool.threads());
+        assert!(
+            pool.threads() <= self.threads,
+            "made for {} threads, the pool has {}",
+            self.threads,
+            pool.threads()
+        );
         let (needed, there) = (needed(s), self.shared.get().len());
-        assert!(needed <= there, "{s:?} needs {needed} elements of scratch space, made with {there}: a layer not named to `new`");
+        assert!(
+            needed <= there,
+            "{s:?} needs {needed} elements of scratch space, made with {there}: a layer not named to `new`"
+        );
     }
 
     /// The shared part and the threads' parts.
@@ -59,11 +69,13 @@ impl Scratch {
     }
 }
 
-/// Shared memory of a layer for its batch or less: both orders of packed weights with the widest panels, packed inputs, partial
-/// sums.
+/// Shared memory of a layer for its batch or less: both orders of packed weights with the widest
+/// panels, packed inputs, partial sums.
 fn needed(s: LinearShape) -> usize {
     // Narrower panels are more in number, each with its stagger.
-    let packed = |n: usize, k: usize| n.next_multiple_of(2 * MAX_LANES) * k + n.div_ceil(MIN_PANEL) * STAGGER;
+    let packed = |n: usize, k: usize| {
+        n.next_multiple_of(2 * MAX_LANES) * k + n.div_ceil(MIN_PANEL) * STAGGER
+    };
     let weights = packed(s.output, s.input).max(packed(s.input, s.output));
     let partial = (MAX_PARTS * s.output * s.input).min(MAX_PARTIAL) + MAX_PARTS * s.output;
     let inputs = packed(s.input, words_at_once(s.input).min(s.batch.max(1)));

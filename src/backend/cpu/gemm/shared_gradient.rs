@@ -1,5 +1,6 @@
-//! Weight gradients whose inputs are packed once for all chunks: for sums long and wide enough that packing them anew for every
-//! chunk costs more than writing the packed form to memory and reading it back.
+//! Weight gradients whose inputs are packed once for all chunks: for sums long and wide enough that
+//! packing them anew for every chunk costs more than writing the packed form to memory and reading
+//! it back.
 
 use super::{
     LinearShape, Rows,
@@ -35,17 +36,33 @@ pub(super) fn run<K: Kernel>(
         let (start, samples) = parts.get(part);
         pool.run(samples.div_ceil(PACK_SAMPLES), |chunk, _| {
             let at = chunk * PACK_SAMPLES;
-            // SAFETY: the rows were checked to hold these columns; a chunk writes its own words of every panel.
+            // SAFETY: the rows were checked to hold these columns; a chunk writes its own words of
+            // every panel.
             unsafe {
                 let from = x.data.as_ptr().add((start + at) * x.stride);
                 let to = packed.as_ptr().add(at / K::TERMS * K::NR);
-                K::pack_rows(PACK_SAMPLES.min(samples - at), s.input, (from, x.stride), K::NR, (to, K::NR), stride);
+                K::pack_rows(
+                    PACK_SAMPLES.min(samples - at),
+                    s.input,
+                    (from, x.stride),
+                    K::NR,
+                    (to, K::NR),
+                    stride,
+                );
             }
         });
         pool.run(grid.chunks(), |chunk, thread| {
-            let job = Chunk { m: &m, panels: &panels, grid, dz, start, samples, packed: (packed.as_ptr(), stride) };
-            // SAFETY: no two running chunks have the same thread number; each has its own part of `dw` and, with the first panel,
-            // of `db`.
+            let job = Chunk {
+                m: &m,
+                panels: &panels,
+                grid,
+                dz,
+                start,
+                samples,
+                packed: (packed.as_ptr(), stride),
+            };
+            // SAFETY: no two running chunks have the same thread number; each has its own part of
+            // `dw` and, with the first panel, of `db`.
             unsafe { job.run::<K>(rooms.of(thread), chunk, part == 0, dw, db) };
         });
     }
@@ -65,8 +82,16 @@ struct Chunk<'a> {
 
 impl Chunk<'_> {
     /// # Safety
-    /// `room` and the chunk's part of `dw` and `db` are the caller's alone; `packed` holds all panels.
-    unsafe fn run<K: Kernel>(&self, room: Room, chunk: usize, first: bool, dw: Target, db: SharedMut<f32>) {
+    /// `room` and the chunk's part of `dw` and `db` are the caller's alone; `packed` holds all
+    /// panels.
+    unsafe fn run<K: Kernel>(
+        &self,
+        room: Room,
+        chunk: usize,
+        first: bool,
+        dw: Target,
+        db: SharedMut<f32>,
+    ) {
         let m = self.m;
         let tiles = share(m.count, self.grid.rows, chunk / self.grid.cols);
         let columns = share(self.panels.count, self.grid.cols, chunk % self.grid.cols);
@@ -82,9 +107,17 @@ impl Chunk<'_> {
         for block in 0..blocks.count {
             let (at, terms) = blocks.get(block);
             let (own, set) = (part(block), first && block == 0);
-            // SAFETY: the rows were checked to hold these columns; the grid keeps the tiles within the scratch space.
+            // SAFETY: the rows were checked to hold these columns; the grid keeps the tiles within
+            // the scratch space.
             unsafe {
-                K::pack_rows(terms, rows, (own.from, own.stride), m.size, (room.a(), K::LANES), a_stride);
+                K::pack_rows(
+                    terms,
+                    rows,
+                    (own.from, own.stride),
+                    m.size,
+                    (room.a(), K::LANES),
+                    a_stride,
+                );
                 if columns.start == 0 {
                     add_sums::<K>((m, tiles.clone()), (room.a(), a_stride), terms, set, &db);
                 }
@@ -97,7 +130,15 @@ impl Chunk<'_> {
                 // SAFETY: `packed` holds these tiles and this panel.
                 unsafe {
                     let columns = self.panels.get(p);
-                    tiles_by_panel::<K, _>(packed, (m, tiles.clone()), columns, dw, !set, Finish::Store, [&mut next]);
+                    tiles_by_panel::<K, _>(
+                        packed,
+                        (m, tiles.clone()),
+                        columns,
+                        dw,
+                        !set,
+                        Finish::Store,
+                        [&mut next],
+                    );
                 }
             }
         }

@@ -3,8 +3,9 @@
 /// One instruction set's registers of `LANES` floats.
 ///
 /// # Safety
-/// Every method needs the instruction set to be there; pointers must be valid for the elements named. Methods are inlined
-/// into functions that have the instruction set enabled (see `kernel.rs`).
+/// Every method needs the instruction set to be there; pointers must be valid for the elements
+/// named. Methods are inlined into functions that have the instruction set enabled (see
+/// `kernel.rs`).
 pub(super) trait Simd: Copy + 'static {
     /// Floats in a register.
     const LANES: usize;
@@ -31,11 +32,13 @@ pub(super) trait Simd: Copy + 'static {
     unsafe fn relu(v: Self::V) -> Self::V;
     /// `v` where `gate > 0`, zero elsewhere.
     unsafe fn gate(v: Self::V, gate: Self::V) -> Self::V;
-    /// Element `i` of `v` where bit `at + i` from `bits` on is set, zero elsewhere. `at` is a multiple of `LANES`.
+    /// Element `i` of `v` where bit `at + i` from `bits` on is set, zero elsewhere. `at` is a
+    /// multiple of `LANES`.
     unsafe fn keep(v: Self::V, bits: *const u8, at: usize) -> Self::V;
     /// Sum of the elements, in a fixed order.
     unsafe fn sum(v: Self::V) -> f32;
-    /// Hints that a cache line will be read soon: brings it to the first level. Any address will do.
+    /// Hints that a cache line will be read soon: brings it to the first level. Any address will
+    /// do.
     unsafe fn prefetch(at: *const f32);
     /// Each element rounded to the nearest bf16, ties to even; NaN stays NaN.
     unsafe fn round_bf16(v: Self::V) -> Self::V;

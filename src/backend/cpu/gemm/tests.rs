@@ -17,7 +17,8 @@ fn values(n: usize, seed: u64) -> Vec<f32> {
         .collect()
 }
 
-/// Operands of one layer; matrices of the batch have gaps of `gap` elements between their rows, filled with `NAN`.
+/// Operands of one layer; matrices of the batch have gaps of `gap` elements between their rows,
+/// filled with `NAN`.
 struct Case {
     s: LinearShape,
     stride_in: usize,
@@ -59,14 +60,21 @@ impl Case {
             w: values(input * output, seed + 1),
             b: values(output, seed + 2),
             dz: gapped(batch, output, stride_out, seed + 3),
-            bits: values(batch * (output.div_ceil(16) * 2 + gap), seed + 4).iter().map(|v| (v.to_bits() >> 3) as u8).collect(),
+            bits: values(batch * (output.div_ceil(16) * 2 + gap), seed + 4)
+                .iter()
+                .map(|v| (v.to_bits() >> 3) as u8)
+                .collect(),
         }
     }
 
     /// A dropout for every other case.
     fn mask(&self) -> Option<Mask<'_>> {
         let stride = self.bits.len() / self.s.batch.max(1);
-        (self.s.output > 1 && self.s.input.is_multiple_of(2)).then_some(Mask { bits: &self.bits, stride, factor: 1.25 })
+        (self.s.output > 1 && self.s.input.is_multiple_of(2)).then_some(Mask {
+            bits: &self.bits,
+            stride,
+            factor: 1.25,
+        })
     }
 
     fn run(&self, isa: Isa, precision: Precision, threads: usize) -> Results {
@@ -84,7 +92,15 @@ impl Case {
             db: nans(s.output),
         };
         let (x, dz) = (Rows::new(&self.x, si), Rows::new(&self.dz, so));
-        gemm.linear_forward(&pool, s, x, &self.w, &self.b, After::default(), RowsMut::new(&mut r.y, so));
+        gemm.linear_forward(
+            &pool,
+            s,
+            x,
+            &self.w,
+            &self.b,
+            After::default(),
+            RowsMut::new(&mut r.y, so),
+        );
         gemm.linear_forward(
             &pool,
             s,
@@ -118,7 +134,14 @@ impl Case {
             };
             m.iter().map(|&v: &f32| to(v)).collect()
         };
-        Case { x: round(&self.x), w: round(&self.w), dz: round(&self.dz), b: self.b.clone(), bits: self.bits.clone(), ..*self }
+        Case {
+            x: round(&self.x),
+            w: round(&self.w),
+            dz: round(&self.dz),
+            b: self.b.clone(),
+            bits: self.bits.clone(),
+            ..*self
+        }
     }
 
     fn x(&self, r: usize, i: usize) -> f64 {
@@ -139,22 +162,31 @@ impl Case {
             for j in 0..self.stride_out {
                 let at = r * self.stride_out + j;
                 if j >= output {
-                    assert!(got.y[at].is_nan() && got.y_relu[at].is_nan(), "forward wrote into a gap at {r},{j}");
+                    assert!(
+                        got.y[at].is_nan() && got.y_relu[at].is_nan(),
+                        "forward wrote into a gap at {r},{j}"
+                    );
                     continue;
                 }
-                let z = (0..input).map(|i| self.x(r, i) * self.w(j, i)).sum::<f64>() + f64::from(self.b[j]);
+                let z = (0..input).map(|i| self.x(r, i) * self.w(j, i)).sum::<f64>()
+                    + f64::from(self.b[j]);
                 close(got.y[at], z, input, || format!("y[{r},{j}] of {:?}", self.s));
                 let relu = match self.mask() {
                     Some(m) if m.bits[r * m.stride + j / 8] >> (j % 8) & 1 == 0 => 0.0,
                     Some(m) => z.max(0.0) * f64::from(m.factor),
                     None => z.max(0.0),
                 };
-                close(got.y_relu[at], relu, 4 * input, || format!("relu y[{r},{j}] of {:?}", self.s));
+                close(got.y_relu[at], relu, 4 * input, || {
+                    format!("relu y[{r},{j}] of {:?}", self.s)
+                });
             }
             for i in 0..self.stride_in {
                 let at = r * self.stride_in + i;
                 if i >= input {
-                    assert!(got.dx[at].is_nan() && got.dx_masked[at].is_nan(), "data gradient wrote into a gap at {r},{i}");
+                    assert!(
+                        got.dx[at].is_nan() && got.dx_masked[at].is_nan(),
+                        "data gradient wrote into a gap at {r},{i}"
+                    );
                     continue;
                 }
                 let d = (0..output).map(|j| self.dz(r, j) * self.w(j, i)).sum::<f64>();
@@ -174,7 +206,8 @@ impl Case {
     }
 }
 
-/// Terms are below 1 in size: the rounding of a sum of `terms` of them stays below `terms` times the spacing at its size.
+/// Terms are below 1 in size: the rounding of a sum of `terms` of them stays below `terms` times
+/// the spacing at its size.
 fn close(got: f32, want: f64, terms: usize, what: impl Fn() -> String) {
     let tolerance = f64::from(f32::EPSILON) * (terms as f64 + 4.0);
     assert!((f64::from(got) - want).abs() <= tolerance, "{}: {got} instead of {want}", what());
@@ -199,7 +232,11 @@ fn verify_everywhere(case: &Case) {
 
 fn same_bits(a: &Results, b: &Results) {
     let bits = |r: &Results| -> Vec<u32> {
-        [&r.y, &r.y_relu, &r.dx, &r.dx_masked, &r.dw, &r.db].into_iter().flatten().map(|v| v.to_bits()).collect()
+        [&r.y, &r.y_relu, &r.dx, &r.dx_masked, &r.dw, &r.db]
+            .into_iter()
+            .flatten()
+            .map(|v| v.to_bits())
+            .collect()
     };
     assert!(bits(a) == bits(b), "results depend on the number of threads");
 }
@@ -224,7 +261,14 @@ proptest! {
 
 #[test]
 fn shapes_of_the_models_match_plain_products() {
-    for (batch, input, output) in [(1, 13, 512), (129, 13, 512), (257, 64, 16), (33, 479, 1025), (1025, 367, 33), (4095, 5, 1)] {
+    for (batch, input, output) in [
+        (1, 13, 512),
+        (129, 13, 512),
+        (257, 64, 16),
+        (33, 479, 1025),
+        (1025, 367, 33),
+        (4095, 5, 1),
+    ] {
         verify_everywhere(&Case::new(batch, input, output, 3, 7));
     }
 }
@@ -261,9 +305,22 @@ fn odd_numbers_survive_rounding() {
             let mut gemm = Gemm::new(isa, precision, 1, &[s]).unwrap();
             let w = [1.0, 0.0, 0.0, 1.0, 0.0, 0.0];
             let (x, pool) = ([x, 0.0, 0.0], Pool::new(1));
-            gemm.linear_forward(&pool, s, Rows::new(&x, 3), &w, &[0.0; 2], After::default(), RowsMut::new(&mut y, 2));
+            gemm.linear_forward(
+                &pool,
+                s,
+                Rows::new(&x, 3),
+                &w,
+                &[0.0; 2],
+                After::default(),
+                RowsMut::new(&mut y, 2),
+            );
             let same = |got: f32| got == want || got.is_nan() && want.is_nan();
-            assert!(y.into_iter().all(same), "{} {precision:?} of {}: {y:?} instead of {want}", isa.name(), x[0]);
+            assert!(
+                y.into_iter().all(same),
+                "{} {precision:?} of {}: {y:?} instead of {want}",
+                isa.name(),
+                x[0]
+            );
         }
     }
 }

@@ -1,6 +1,10 @@
-//! Layers with one output, as the last of every click model: dot products, an outer product, a weighted sum of rows.
+//! Layers with one output, as the last of every click model: dot products, an outer product, a
+//! weighted sum of rows.
 
-use super::{Gate, LinearShape, Rows, gradient::sum_parts, kernel::Kernel, plan::share, product::Target, scratch::Scratch};
+use super::{
+    Gate, LinearShape, Rows, gradient::sum_parts, kernel::Kernel, plan::share, product::Target,
+    scratch::Scratch,
+};
 use crate::backend::cpu::pool::{Pool, SharedMut};
 
 /// Elements of the batch that are worth a chunk, and the most chunks.
@@ -12,7 +16,15 @@ fn chunks(s: LinearShape) -> usize {
 }
 
 /// `y[r] = <x[r], w> + b`, then ReLU if asked for.
-pub(super) fn forward<K: Kernel>(pool: &Pool, s: LinearShape, x: Rows, w: &[f32], b: f32, relu: bool, y: Target) {
+pub(super) fn forward<K: Kernel>(
+    pool: &Pool,
+    s: LinearShape,
+    x: Rows,
+    w: &[f32],
+    b: f32,
+    relu: bool,
+    y: Target,
+) {
     let n = chunks(s);
     pool.run(n, |chunk, _| {
         let r = share(s.batch, n, chunk);
@@ -26,15 +38,27 @@ pub(super) fn forward<K: Kernel>(pool: &Pool, s: LinearShape, x: Rows, w: &[f32]
 }
 
 /// `dx[r] = dz[r] * w`, gated.
-pub(super) fn data_gradient<K: Kernel>(pool: &Pool, s: LinearShape, dz: Rows, w: &[f32], gate: Option<Gate>, dx: Target) {
+pub(super) fn data_gradient<K: Kernel>(
+    pool: &Pool,
+    s: LinearShape,
+    dz: Rows,
+    w: &[f32],
+    gate: Option<Gate>,
+    dx: Target,
+) {
     let n = chunks(s);
     pool.run(n, |chunk, _| {
         let r = share(s.batch, n, chunk);
         // SAFETY: as above.
         unsafe {
             let dz = (dz.data.as_ptr().add(r.start * dz.stride), dz.stride);
-            let gate =
-                gate.map(|g| (g.activation.data.as_ptr().add(r.start * g.activation.stride), g.activation.stride, g.factor));
+            let gate = gate.map(|g| {
+                (
+                    g.activation.data.as_ptr().add(r.start * g.activation.stride),
+                    g.activation.stride,
+                    g.factor,
+                )
+            });
             let dx = (dx.to.as_ptr().add(r.start * dx.stride), dx.stride);
             K::outer(r.len(), s.input, dz, w.as_ptr(), gate, dx);
         }
@@ -59,7 +83,13 @@ pub(super) fn weight_gradient<K: Kernel>(
         unsafe {
             let g = (dz.data.as_ptr().add(r.start * dz.stride), dz.stride);
             let x = (x.data.as_ptr().add(r.start * x.stride), x.stride);
-            K::weighted_sum(r.len(), s.input, g, x, parts.slice(chunk * s.input, s.input).as_mut_ptr());
+            K::weighted_sum(
+                r.len(),
+                s.input,
+                g,
+                x,
+                parts.slice(chunk * s.input, s.input).as_mut_ptr(),
+            );
         }
     });
     sum_parts::<K>(pool, n, parts, dw);

@@ -46,8 +46,8 @@ pub(super) unsafe fn tile<S: Simd, F: Format<S>, const M: usize, const V: usize>
     }
 }
 
-/// The end of a tile whose registers are all full: one branch, then straight code. (Sums come by value: a reference would make
-/// the compiler keep them in memory, within the inner loop too.)
+/// The end of a tile whose registers are all full: one branch, then straight code. (Sums come by
+/// value: a reference would make the compiler keep them in memory, within the inner loop too.)
 #[inline(always)]
 unsafe fn finish_whole<S: Simd, const M: usize, const V: usize>(t: &Tile, mut acc: [[S::V; V]; M]) {
     // SAFETY: as the caller's.
@@ -91,7 +91,10 @@ unsafe fn finish_whole<S: Simd, const M: usize, const V: usize>(t: &Tile, mut ac
                 let factor = S::splat(factor);
                 for (r, row) in acc.iter_mut().enumerate() {
                     for (v, z) in row.iter_mut().enumerate() {
-                        *z = S::gate(S::mul(*z, factor), S::load(gate.add(r * stride + v * S::LANES)));
+                        *z = S::gate(
+                            S::mul(*z, factor),
+                            S::load(gate.add(r * stride + v * S::LANES)),
+                        );
                     }
                 }
             }
@@ -124,7 +127,10 @@ unsafe fn finish_part<S: Simd, const M: usize, const V: usize>(t: &Tile, acc: [[
                         }
                     }
                     Finish::Gate { gate, stride, factor } => {
-                        z = S::gate(S::mul(z, S::splat(factor)), S::load_up_to(gate.add(r * stride + at), n));
+                        z = S::gate(
+                            S::mul(z, S::splat(factor)),
+                            S::load_up_to(gate.add(r * stride + at), n),
+                        );
                     }
                 }
                 S::store_up_to(c, n, z);

@@ -1,10 +1,16 @@
-//! Loops over vectors, for layers with one output and for sums of partial results. No packing, no rounding.
+//! Loops over vectors, for layers with one output and for sums of partial results. No packing, no
+//! rounding.
 
 use super::simd::Simd;
 
 /// `R` rows at a time share the loads of `w`.
 #[inline(always)]
-unsafe fn dot<S: Simd, const R: usize>(n: usize, x: *const f32, stride: usize, w: *const f32) -> [f32; R] {
+unsafe fn dot<S: Simd, const R: usize>(
+    n: usize,
+    x: *const f32,
+    stride: usize,
+    w: *const f32,
+) -> [f32; R] {
     // SAFETY: the caller's pointers.
     unsafe {
         let mut sums = [S::zero(); R];
@@ -63,7 +69,10 @@ pub(super) unsafe fn outer<S: Simd>(
                 let left = n - i;
                 let mut z = S::mul(scale, S::load_up_to(w.add(i), left));
                 if let Some((gate, stride, factor)) = gate {
-                    z = S::gate(S::mul(z, S::splat(factor)), S::load_up_to(gate.add(r * stride + i), left));
+                    z = S::gate(
+                        S::mul(z, S::splat(factor)),
+                        S::load_up_to(gate.add(r * stride + i), left),
+                    );
                 }
                 S::store_up_to(to.add(i), left, z);
             }
@@ -99,7 +108,11 @@ pub(super) unsafe fn weighted_sum<S: Simd>(
         for i in (n / wide * wide..n).step_by(S::LANES) {
             let mut sum = S::zero();
             for r in 0..rows {
-                sum = S::mul_add(S::splat(*g.add(r * g_stride)), S::load_up_to(x.add(r * x_stride + i), n - i), sum);
+                sum = S::mul_add(
+                    S::splat(*g.add(r * g_stride)),
+                    S::load_up_to(x.add(r * x_stride + i), n - i),
+                    sum,
+                );
             }
             S::store_up_to(to.add(i), n - i, sum);
         }
@@ -107,7 +120,13 @@ pub(super) unsafe fn weighted_sum<S: Simd>(
 }
 
 #[inline(always)]
-pub(super) unsafe fn sum_parts<S: Simd>(parts: usize, n: usize, from: *const f32, stride: usize, to: *mut f32) {
+pub(super) unsafe fn sum_parts<S: Simd>(
+    parts: usize,
+    n: usize,
+    from: *const f32,
+    stride: usize,
+    to: *mut f32,
+) {
     // SAFETY: the caller's pointers.
     unsafe {
         for i in (0..n).step_by(S::LANES) {

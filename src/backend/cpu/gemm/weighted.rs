@@ -43,8 +43,8 @@ unsafe impl Sync for Product<'_> {}
 
 /// Computes `finish(A op(W))` into `c`.
 ///
-/// With many tiles all weights are packed beforehand. With few, each chunk packs the panels of its columns when it comes to
-/// them: they are warm then, and no other thread waits.
+/// With many tiles all weights are packed beforehand. With few, each chunk packs the panels of its
+/// columns when it comes to them: they are warm then, and no other thread waits.
 pub(super) fn run<K: Kernel>(
     scratch: &mut Scratch,
     pool: &Pool,
@@ -55,19 +55,30 @@ pub(super) fn run<K: Kernel>(
     c: Target,
 ) {
     let (k, n) = if order == Order::Transposed { (s.input, s.output) } else { (s.output, s.input) };
-    let (m, panels, blocks) =
-        (Blocks::balanced(s.batch, K::MR), Blocks::of(n, K::NR), Blocks::even(k, K_BLOCK * K::TERMS, K::TERMS));
+    let (m, panels, blocks) = (
+        Blocks::balanced(s.batch, K::MR),
+        Blocks::of(n, K::NR),
+        Blocks::even(k, K_BLOCK * K::TERMS, K::TERMS),
+    );
     let beforehand = m.count > FEW_TILES;
-    let grid = if beforehand { Grid::of_rows(&m, &panels, k) } else { Grid::of_columns(&m, &panels, k) };
+    let grid =
+        if beforehand { Grid::of_rows(&m, &panels, k) } else { Grid::of_columns(&m, &panels, k) };
     let product = Product { a, w, order, input: s.input, finish, c, k, m, panels, blocks, grid };
     let (packed, rooms) = scratch.split();
-    let packed = beforehand.then(|| SharedMut::new(&mut packed[..panels.count * product.panel_stride::<K>()]));
+    let packed = beforehand
+        .then(|| SharedMut::new(&mut packed[..panels.count * product.panel_stride::<K>()]));
     if let Some(packed) = packed {
         let chunks = w.len().div_ceil(PACK_CHUNK).min(panels.count);
         pool.run(chunks, |chunk, _| {
             for p in share(panels.count, chunks, chunk) {
                 // SAFETY: a panel's place is written by one chunk.
-                unsafe { product.pack_panel::<K>(p, (0, k), packed.as_ptr().add(p * product.panel_stride::<K>())) };
+                unsafe {
+                    product.pack_panel::<K>(
+                        p,
+                        (0, k),
+                        packed.as_ptr().add(p * product.panel_stride::<K>()),
+                    )
+                };
             }
         });
     }
@@ -93,7 +104,12 @@ impl Product<'_> {
     fn part_of_a(&self, tiles: &Range<usize>, block: usize) -> Part {
         let (row, (k0, terms)) = (tiles.start * self.m.size, self.blocks.get(block));
         let from = self.a.data.as_ptr().wrapping_add(row * self.a.stride + k0);
-        Part { from, stride: self.a.stride, rows: (tiles.end * self.m.size).min(self.m.total) - row, width: terms }
+        Part {
+            from,
+            stride: self.a.stride,
+            rows: (tiles.end * self.m.size).min(self.m.total) - row,
+            width: terms,
+        }
     }
 
     /// The elements of `w` that make up a panel over some terms.
@@ -101,7 +117,9 @@ impl Product<'_> {
         let (at, width) = self.panels.get(panel);
         let part = |row: usize, col: usize| self.w.as_ptr().wrapping_add(row * self.input + col);
         match self.order {
-            Order::Transposed => Part { from: part(at, k0), stride: self.input, rows: width, width: terms },
+            Order::Transposed => {
+                Part { from: part(at, k0), stride: self.input, rows: width, width: terms }
+            }
             Order::Plain => Part { from: part(k0, at), stride: self.input, rows: terms, width },
         }
     }
@@ -115,11 +133,20 @@ impl Product<'_> {
         // SAFETY: `w` was checked to hold `[output, input]`.
         unsafe {
             match self.order {
-                Order::Plain => K::pack_rows(w.rows, w.width, (w.from, w.stride), K::NR, (to, K::NR), 0),
+                Order::Plain => {
+                    K::pack_rows(w.rows, w.width, (w.from, w.stride), K::NR, (to, K::NR), 0)
+                }
                 Order::Transposed => {
                     for lane in (0..w.rows).step_by(K::LANES) {
                         let rows = (w.rows - lane).min(K::LANES);
-                        K::pack_transposed(rows, w.width, w.from.add(lane * w.stride), w.stride, to.add(lane), K::NR);
+                        K::pack_transposed(
+                            rows,
+                            w.width,
+                            w.from.add(lane * w.stride),
+                            w.stride,
+                            to.add(lane),
+                            K::NR,
+                        );
                     }
                 }
             }
@@ -127,8 +154,15 @@ impl Product<'_> {
     }
 
     /// # Safety
-    /// `room` and the chunk's part of `c` are the caller's alone; `packed` holds all panels, if any.
-    unsafe fn chunk<K: Kernel>(&self, room: Room, packed: Option<SharedMut<f32>>, chunk: usize, next: usize) {
+    /// `room` and the chunk's part of `c` are the caller's alone; `packed` holds all panels, if
+    /// any.
+    unsafe fn chunk<K: Kernel>(
+        &self,
+        room: Room,
+        packed: Option<SharedMut<f32>>,
+        chunk: usize,
+        next: usize,
+    ) {
         let (m, tiles) = (&self.m, self.tiles(chunk));
         let columns = share(self.panels.count, self.grid.cols, chunk % self.grid.cols);
         let a_stride = tile_stride::<K>(self.blocks.size);
@@ -137,10 +171,18 @@ impl Product<'_> {
             let own = self.part_of_a(&tiles, block);
             for (t, row) in (0..own.rows).step_by(m.size).enumerate() {
                 let rows = m.size.min(own.rows - row);
-                // SAFETY: the rows were checked to lie in `a.data`; a tile has its own place in the scratch space.
+                // SAFETY: the rows were checked to lie in `a.data`; a tile has its own place in the
+                // scratch space.
                 unsafe {
                     let from = own.from.add(row * own.stride);
-                    K::pack_transposed(rows, terms, from, own.stride, room.a().add(t * a_stride), K::LANES);
+                    K::pack_transposed(
+                        rows,
+                        terms,
+                        from,
+                        own.stride,
+                        room.a().add(t * a_stride),
+                        K::LANES,
+                    );
                 }
             }
             let last = block + 1 == self.blocks.count;
@@ -153,13 +195,20 @@ impl Product<'_> {
             let finish = if last { self.finish } else { Finish::Store };
             for p in columns.clone() {
                 let (b, next_w) = match packed {
-                    Some(packed) => {
-                        (packed.as_ptr().wrapping_add(p * self.panel_stride::<K>() + k0 / K::TERMS * K::NR), Part::NONE)
-                    }
+                    Some(packed) => (
+                        packed
+                            .as_ptr()
+                            .wrapping_add(p * self.panel_stride::<K>() + k0 / K::TERMS * K::NR),
+                        Part::NONE,
+                    ),
                     None => {
                         // SAFETY: the room holds one panel.
                         unsafe { self.pack_panel::<K>(p, (k0, terms), room.b()) };
-                        let next_w = if p + 1 < columns.end { self.part_of_w(p + 1, (k0, terms)) } else { Part::NONE };
+                        let next_w = if p + 1 < columns.end {
+                            self.part_of_w(p + 1, (k0, terms))
+                        } else {
+                            Part::NONE
+                        };
                         (room.b(), next_w)
                     }
                 };
@@ -167,7 +216,15 @@ impl Product<'_> {
                 let packed = Packed { a: room.a(), a_stride, b, terms };
                 // SAFETY: `packed` holds these tiles and this panel.
                 unsafe {
-                    tiles_by_panel::<K, _>(packed, (m, tiles.clone()), self.panels.get(p), self.c, block > 0, finish, ahead);
+                    tiles_by_panel::<K, _>(
+                        packed,
+                        (m, tiles.clone()),
+                        self.panels.get(p),
+                        self.c,
+                        block > 0,
+                        finish,
+                        ahead,
+                    );
                 }
             }
         }

@@ -51,9 +51,23 @@ fn run(c: &Case, isa: Isa, threads: usize, t: &[f32], dr: &[f32]) -> (Vec<f32>, 
     let mut r = vec![f32::NAN; c.samples * (cols + c.gap)];
     let mut dt = vec![f32::NAN; c.samples * t_stride];
     for _ in 0..2 {
-        dot.forward(&pool, isa, c.samples, Rows::new(t, t_stride), cols, RowsMut::new(&mut r, cols + c.gap));
+        dot.forward(
+            &pool,
+            isa,
+            c.samples,
+            Rows::new(t, t_stride),
+            cols,
+            RowsMut::new(&mut r, cols + c.gap),
+        );
         let dr = Rows::new(dr, cols + c.gap);
-        dot.backward(&pool, isa, c.samples, Rows::new(t, t_stride), dr, RowsMut::new(&mut dt, t_stride));
+        dot.backward(
+            &pool,
+            isa,
+            c.samples,
+            Rows::new(t, t_stride),
+            dr,
+            RowsMut::new(&mut dt, t_stride),
+        );
     }
     (r, dt)
 }
@@ -69,7 +83,10 @@ fn check(c: &Case, seed: u64) {
             let t = wide(&t[b * t_stride..][..c.n * c.d]);
             let got = &r[b * r_stride..][..r_stride];
             close(&got[..width], &plain_forward(c.n, c.d, c.itself, &t), c.d as f64, "R");
-            assert!(got[width..width + c.pad].iter().all(|&v| v == 0.0) && got[width + c.pad..].iter().all(|v| v.is_nan()));
+            assert!(
+                got[width..width + c.pad].iter().all(|&v| v == 0.0)
+                    && got[width + c.pad..].iter().all(|v| v.is_nan())
+            );
             let want = plain_backward(c.n, c.d, c.itself, &t, &wide(&dr[b * r_stride..][..width]));
             let got = &dt[b * t_stride..][..t_stride];
             close(&got[..c.n * c.d], &want, c.n as f64, "dT");
@@ -94,8 +111,20 @@ proptest! {
 
 #[test]
 fn the_shapes_of_the_workloads_agree_with_plain_loops() {
-    for (n, d) in [(27, 16), (27, 128), (9, 64), (27, 64), (27, 10), (4, 2), (1, 1), (1, 3), (2, 1), (16, 16), (17, 33), (33, 15)]
-    {
+    for (n, d) in [
+        (27, 16),
+        (27, 128),
+        (9, 64),
+        (27, 64),
+        (27, 10),
+        (4, 2),
+        (1, 1),
+        (1, 3),
+        (2, 1),
+        (16, 16),
+        (17, 33),
+        (33, 15),
+    ] {
         for itself in [false, true] {
             check(&Case { samples: 35, n, d, itself, pad: 1, gap: 0 }, 7);
         }
@@ -109,7 +138,9 @@ fn the_gradient_is_that_of_the_forward() {
         let mut numbers = Numbers::new(3);
         let t = wide(&numbers.floats(n * d));
         let dr = wide(&numbers.floats(Dot::new(n, d, itself, 1).width()));
-        let value = |t: &[f64]| plain_forward(n, d, itself, t).iter().zip(&dr).map(|(a, b)| a * b).sum::<f64>();
+        let value = |t: &[f64]| {
+            plain_forward(n, d, itself, t).iter().zip(&dr).map(|(a, b)| a * b).sum::<f64>()
+        };
         let dt = plain_backward(n, d, itself, &t, &dr);
         for i in 0..n * d {
             let (mut up, mut down) = (t.clone(), t.clone());
@@ -137,7 +168,13 @@ fn a_gradient_written_past_the_caches_has_the_same_bits() {
             for (first, samples) in [(0, half), (half, whole.samples - half)] {
                 let part = Case { samples, ..whole };
                 let (from, to) = (first * t_stride, (first + samples) * t_stride);
-                let (_, expected) = run(&part, isa, 2, &t[from..to], &dr[first * r_stride..(first + samples) * r_stride]);
+                let (_, expected) = run(
+                    &part,
+                    isa,
+                    2,
+                    &t[from..to],
+                    &dr[first * r_stride..(first + samples) * r_stride],
+                );
                 assert_eq!(bits(&dt[from..to]), bits(&expected));
             }
         }

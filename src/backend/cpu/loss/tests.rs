@@ -34,7 +34,12 @@ fn value_and_gradient_agree_with_formulas_and_differences() {
                 up[i] += 1e-5;
                 down[i] -= 1e-5;
                 let slope = (plain(&spec, &up, &y) - plain(&spec, &down, &y)) / 2e-5;
-                assert!((slope - f64::from(g[i])).abs() < 1e-8, "{spec:?} at {}: {slope} and {}", z[i], g[i]);
+                assert!(
+                    (slope - f64::from(g[i])).abs() < 1e-8,
+                    "{spec:?} at {}: {slope} and {}",
+                    z[i],
+                    g[i]
+                );
             }
         }
     }
@@ -44,7 +49,8 @@ fn value_and_gradient_agree_with_formulas_and_differences() {
 fn large_logits_neither_overflow_nor_vanish() {
     let spec = LossSpec { kind: LossKind::Bce, clamp: 0.0 };
     let mut g = [0.0; 4];
-    let loss = forward_backward(&spec, &[200.0, -200.0, 200.0, -200.0], &[0.0, 1.0, 1.0, 0.0], &mut g);
+    let loss =
+        forward_backward(&spec, &[200.0, -200.0, 200.0, -200.0], &[0.0, 1.0, 1.0, 0.0], &mut g);
     assert_eq!(loss, 100.0);
     assert_eq!(g[..2], [0.25, -0.25]);
     assert!(g[2].abs() < 1e-30 && g[3].abs() < 1e-30);
@@ -55,7 +61,12 @@ fn large_logits_neither_overflow_nor_vanish() {
 fn the_gradient_is_zero_outside_the_clamp() {
     for kind in KINDS {
         let mut g = [f32::NAN; 4];
-        forward_backward(&LossSpec { kind, clamp: 0.1 }, &[3.0, -3.0, 1.0, -1.0], &[0.0, 1.0, 0.0, 1.0], &mut g);
+        forward_backward(
+            &LossSpec { kind, clamp: 0.1 },
+            &[3.0, -3.0, 1.0, -1.0],
+            &[0.0, 1.0, 0.0, 1.0],
+            &mut g,
+        );
         assert_eq!(g[..2], [0.0, 0.0]);
         assert!(g[2] > 0.0 && g[3] < 0.0);
     }
@@ -66,7 +77,8 @@ fn a_nan_stays_a_nan() {
     for kind in KINDS {
         for clamp in [0.0, 0.1] {
             let mut g = [0.0; 2];
-            let loss = forward_backward(&LossSpec { kind, clamp }, &[f32::NAN, 0.0], &[0.0, 1.0], &mut g);
+            let loss =
+                forward_backward(&LossSpec { kind, clamp }, &[f32::NAN, 0.0], &[0.0, 1.0], &mut g);
             assert!(loss.is_nan() && g[0].is_nan() && g[1].is_finite(), "{kind:?}");
         }
     }

@@ -48,7 +48,13 @@ impl Lanes for Avx512 {
     }
     #[inline(always)]
     unsafe fn stream(p: *mut f32, v: __m512) {
-        unsafe { if p.addr().is_multiple_of(64) { _mm512_stream_ps(p, v) } else { _mm512_storeu_ps(p, v) } }
+        unsafe {
+            if p.addr().is_multiple_of(64) {
+                _mm512_stream_ps(p, v)
+            } else {
+                _mm512_storeu_ps(p, v)
+            }
+        }
     }
     #[inline(always)]
     fn fence() {
@@ -91,17 +97,33 @@ impl Lanes for Avx512 {
     unsafe fn add_squares(v: __m512, sums: *mut f64) {
         unsafe {
             let low = _mm512_cvtps_pd(_mm512_castps512_ps256(v));
-            let high = _mm512_cvtps_pd(_mm256_castsi256_ps(_mm512_extracti64x4_epi64::<1>(_mm512_castps_si512(v))));
+            let high = _mm512_cvtps_pd(_mm256_castsi256_ps(_mm512_extracti64x4_epi64::<1>(
+                _mm512_castps_si512(v),
+            )));
             _mm512_storeu_pd(sums, _mm512_fmadd_pd(low, low, _mm512_loadu_pd(sums)));
-            _mm512_storeu_pd(sums.add(8), _mm512_fmadd_pd(high, high, _mm512_loadu_pd(sums.add(8))));
+            _mm512_storeu_pd(
+                sums.add(8),
+                _mm512_fmadd_pd(high, high, _mm512_loadu_pd(sums.add(8))),
+            );
         }
     }
     #[inline(always)]
-    unsafe fn transpose(from: *const f32, stride: usize, rows: usize, cols: usize, to: *mut f32, to_stride: usize) {
+    unsafe fn transpose(
+        from: *const f32,
+        stride: usize,
+        rows: usize,
+        cols: usize,
+        to: *mut f32,
+        to_stride: usize,
+    ) {
         unsafe {
             let mut a = [_mm512_setzero_ps(); 16];
             for (r, v) in a.iter_mut().enumerate().take(rows) {
-                *v = if cols == 16 { Self::load(from.add(r * stride)) } else { Self::load_part(from.add(r * stride), cols) };
+                *v = if cols == 16 {
+                    Self::load(from.add(r * stride))
+                } else {
+                    Self::load_part(from.add(r * stride), cols)
+                };
             }
             // Pairs, then fours within each quarter of a register, then the quarters.
             let mut b = a;
@@ -157,11 +179,20 @@ impl Lanes for Avx512 {
     #[inline(always)]
     unsafe fn store_f16(p: *mut u16, n: usize, v: __m512, noise: *const u16) {
         unsafe {
-            let noise = _mm512_and_si512(_mm512_cvtepu16_epi32(load16(noise, 16)), _mm512_set1_epi32(0x1fff));
+            let noise = _mm512_and_si512(
+                _mm512_cvtepu16_epi32(load16(noise, 16)),
+                _mm512_set1_epi32(0x1fff),
+            );
             let (bits, minus) = (_mm512_castps_si512(v), _mm512_set1_epi32(i32::MIN));
             let magnitude = _mm512_castsi512_ps(_mm512_andnot_si512(minus, bits));
-            let step = _mm512_castps_si512(_mm512_mul_ps(_mm512_cvtepi32_ps(noise), _mm512_set1_ps(F16_TINY)));
-            let tiny = _mm512_add_ps(v, _mm512_castsi512_ps(_mm512_or_si512(step, _mm512_and_si512(bits, minus))));
+            let step = _mm512_castps_si512(_mm512_mul_ps(
+                _mm512_cvtepi32_ps(noise),
+                _mm512_set1_ps(F16_TINY),
+            ));
+            let tiny = _mm512_add_ps(
+                v,
+                _mm512_castsi512_ps(_mm512_or_si512(step, _mm512_and_si512(bits, minus))),
+            );
             let normal = _mm512_castsi512_ps(_mm512_add_epi32(bits, noise));
             let is_tiny = _mm512_cmp_ps_mask::<_CMP_LT_OQ>(magnitude, _mm512_set1_ps(F16_NORMAL));
             let moved = _mm512_mask_blend_ps(is_tiny, normal, tiny);
@@ -215,7 +246,9 @@ pub(crate) struct Avx2;
 #[inline(always)]
 unsafe fn mask8(n: usize) -> __m256i {
     // SAFETY: the caller has AVX2.
-    unsafe { _mm256_cmpgt_epi32(_mm256_set1_epi32(n as i32), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7)) }
+    unsafe {
+        _mm256_cmpgt_epi32(_mm256_set1_epi32(n as i32), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7))
+    }
 }
 
 // SAFETY (all blocks): the trait asks the caller for AVX2, FMA and valid pointers.
@@ -281,15 +314,29 @@ impl Lanes for Avx2 {
             let low = _mm256_cvtps_pd(_mm256_castps256_ps128(v));
             let high = _mm256_cvtps_pd(_mm256_extractf128_ps::<1>(v));
             _mm256_storeu_pd(sums, _mm256_fmadd_pd(low, low, _mm256_loadu_pd(sums)));
-            _mm256_storeu_pd(sums.add(4), _mm256_fmadd_pd(high, high, _mm256_loadu_pd(sums.add(4))));
+            _mm256_storeu_pd(
+                sums.add(4),
+                _mm256_fmadd_pd(high, high, _mm256_loadu_pd(sums.add(4))),
+            );
         }
     }
     #[inline(always)]
-    unsafe fn transpose(from: *const f32, stride: usize, rows: usize, cols: usize, to: *mut f32, to_stride: usize) {
+    unsafe fn transpose(
+        from: *const f32,
+        stride: usize,
+        rows: usize,
+        cols: usize,
+        to: *mut f32,
+        to_stride: usize,
+    ) {
         unsafe {
             let mut a = [_mm256_setzero_ps(); 8];
             for (r, v) in a.iter_mut().enumerate().take(rows) {
-                *v = if cols == 8 { Self::load(from.add(r * stride)) } else { Self::load_part(from.add(r * stride), cols) };
+                *v = if cols == 8 {
+                    Self::load(from.add(r * stride))
+                } else {
+                    Self::load_part(from.add(r * stride), cols)
+                };
             }
             // Pairs, then fours within each half of a register, then the halves.
             let mut b = a;
@@ -332,17 +379,31 @@ impl Lanes for Avx2 {
     unsafe fn store_bf16(p: *mut u16, n: usize, v: __m256, noise: *const u16) {
         unsafe {
             let noise = _mm256_cvtepu16_epi32(load8(noise, 8));
-            store8(p, n, lower_halves(_mm256_srli_epi32::<16>(_mm256_add_epi32(_mm256_castps_si256(v), noise))));
+            store8(
+                p,
+                n,
+                lower_halves(_mm256_srli_epi32::<16>(_mm256_add_epi32(
+                    _mm256_castps_si256(v),
+                    noise,
+                ))),
+            );
         }
     }
     #[inline(always)]
     unsafe fn store_f16(p: *mut u16, n: usize, v: __m256, noise: *const u16) {
         unsafe {
-            let noise = _mm256_and_si256(_mm256_cvtepu16_epi32(load8(noise, 8)), _mm256_set1_epi32(0x1fff));
+            let noise =
+                _mm256_and_si256(_mm256_cvtepu16_epi32(load8(noise, 8)), _mm256_set1_epi32(0x1fff));
             let (bits, minus) = (_mm256_castps_si256(v), _mm256_set1_epi32(i32::MIN));
             let magnitude = _mm256_castsi256_ps(_mm256_andnot_si256(minus, bits));
-            let step = _mm256_castps_si256(_mm256_mul_ps(_mm256_cvtepi32_ps(noise), _mm256_set1_ps(F16_TINY)));
-            let tiny = _mm256_add_ps(v, _mm256_castsi256_ps(_mm256_or_si256(step, _mm256_and_si256(bits, minus))));
+            let step = _mm256_castps_si256(_mm256_mul_ps(
+                _mm256_cvtepi32_ps(noise),
+                _mm256_set1_ps(F16_TINY),
+            ));
+            let tiny = _mm256_add_ps(
+                v,
+                _mm256_castsi256_ps(_mm256_or_si256(step, _mm256_and_si256(bits, minus))),
+            );
             let normal = _mm256_castsi256_ps(_mm256_add_epi32(bits, noise));
             let is_tiny = _mm256_cmp_ps::<_CMP_LT_OQ>(magnitude, _mm256_set1_ps(F16_NORMAL));
             let moved = _mm256_blendv_ps(normal, tiny, is_tiny);

@@ -14,7 +14,8 @@ use crate::{
 /// Occurrences ahead of the present one whose memory is asked for.
 const AHEAD: usize = 12;
 
-/// Rows of scratch space: the gradient; the row in f32 if it is kept otherwise; the row as lookups see it, if that differs.
+/// Rows of scratch space: the gradient; the row in f32 if it is kept otherwise; the row as lookups
+/// see it, if that differs.
 pub(super) const SCRATCH: usize = 3;
 
 /// Columns that share a draw of random bits ([`Philox::columns`]).
@@ -95,11 +96,19 @@ pub(super) trait Visit {
     /// Asks for the memory that `visit` will need for row `row` beside the row itself.
     fn prefetch(&self, row: usize);
 
-    /// `p` are the elements of row `row` in f32, `g` their gradient; `weight` the row's weight and its gradient, if trained.
+    /// `p` are the elements of row `row` in f32, `g` their gradient; `weight` the row's weight and
+    /// its gradient, if trained.
     ///
     /// # Safety
-    /// The row, its weight and its state must belong to the caller alone; the machine must have the instruction set of `L`.
-    unsafe fn visit<L: Lanes>(&mut self, row: usize, p: *mut f32, g: &[f32], weight: Option<(*mut f32, f32)>);
+    /// The row, its weight and its state must belong to the caller alone; the machine must have the
+    /// instruction set of `L`.
+    unsafe fn visit<L: Lanes>(
+        &mut self,
+        row: usize,
+        p: *mut f32,
+        g: &[f32],
+        weight: Option<(*mut f32, f32)>,
+    );
 
     /// After the last row.
     fn end(&mut self) {}
@@ -117,8 +126,8 @@ pub(super) struct Sweep<'a, V> {
 impl<V: Visit> Kernel for Sweep<'_, V> {
     #[inline(always)]
     unsafe fn run<L: Lanes>(mut self) {
-        // SAFETY: shapes have been checked by `SparseUpdate::plan`, rows and samples in keys by `Groups::sort`. Chunks have rows
-        // of their own.
+        // SAFETY: shapes have been checked by `SparseUpdate::plan`, rows and samples in keys by
+        // `Groups::sort`. Chunks have rows of their own.
         unsafe {
             match self.work.dim {
                 1 => self.sweep::<One, 1>(),
@@ -202,15 +211,25 @@ impl<V: Visit> Sweep<'_, V> {
                 let part = d - c;
                 let mut sum = L::splat(0.0);
                 for &key in keys {
-                    let g = load_up_to::<L>(self.work.pooled.add(sample_of(key) * self.work.stride + c), part);
-                    sum = if self.work.mean { L::add(sum, L::mul(self.share::<L>(key), g)) } else { L::add(sum, g) };
+                    let g = load_up_to::<L>(
+                        self.work.pooled.add(sample_of(key) * self.work.stride + c),
+                        part,
+                    );
+                    sum = if self.work.mean {
+                        L::add(sum, L::mul(self.share::<L>(key), g))
+                    } else {
+                        L::add(sum, g)
+                    };
                 }
                 if let Some(weight) = weight {
                     slope += L::sum(L::mul(sum, load_up_to::<L>(seen.add(c), part)));
                     sum = L::mul(sum, L::splat(*weight));
                 }
                 if self.work.l2 != 0.0 {
-                    sum = L::add(sum, L::mul(L::splat(self.work.l2), load_up_to::<L>(p.add(c), part)));
+                    sum = L::add(
+                        sum,
+                        L::mul(L::splat(self.work.l2), load_up_to::<L>(p.add(c), part)),
+                    );
                 }
                 sum = L::mul(sum, L::splat(self.work.scale));
                 store_up_to::<L>(self.scratch.add(c), part, sum);
@@ -225,10 +244,15 @@ impl<V: Visit> Sweep<'_, V> {
         }
     }
 
-    /// Where the elements of a row are in f32, and where they are as lookups see them: in the table itself, or in scratch space,
-    /// which is filled only if somebody will look.
+    /// Where the elements of a row are in f32, and where they are as lookups see them: in the table
+    /// itself, or in scratch space, which is filled only if somebody will look.
     #[inline(always)]
-    unsafe fn elements<L: Lanes>(&self, row: usize, d: usize, weighted: bool) -> (*mut f32, *mut f32) {
+    unsafe fn elements<L: Lanes>(
+        &self,
+        row: usize,
+        d: usize,
+        weighted: bool,
+    ) -> (*mut f32, *mut f32) {
         let (values, at) = (self.work.values, row * d);
         // SAFETY: see `run`: the row exists; scratch space has room for `SCRATCH` rows.
         unsafe {
@@ -259,8 +283,8 @@ impl<V: Visit> Sweep<'_, V> {
         let mut c = 0;
         while c < d {
             let n = L::N.min(d - c);
-            // SAFETY: see `run`: the row exists. `L::N` divides `COLUMNS`, so that a register's noise lies inside `words`, whose
-            // lower halves come first.
+            // SAFETY: see `run`: the row exists. `L::N` divides `COLUMNS`, so that a register's
+            // noise lies inside `words`, whose lower halves come first.
             unsafe {
                 let v = load_up_to::<L>(p.add(c), d - c);
                 if let RowPointer::Bf16Split { high, low } = values {
@@ -287,7 +311,8 @@ impl<V: Visit> Sweep<'_, V> {
         let sample = sample_of(key);
         // SAFETY: see `run`: rows, samples and columns exist.
         unsafe {
-            let length = self.work.offsets.get_unchecked(sample + 1) - self.work.offsets.get_unchecked(sample);
+            let length = self.work.offsets.get_unchecked(sample + 1)
+                - self.work.offsets.get_unchecked(sample);
             L::splat(1.0 / length as f32)
         }
     }
@@ -308,7 +333,9 @@ unsafe fn widen<L: Lanes>(values: RowPointer, at: usize, d: usize, out: *mut f32
                 RowPointer::Fp32(p) => load_up_to::<L>(p.add(at + c), n),
                 RowPointer::Bf16(p) => L::load_bf16(p.add(at + c), n),
                 RowPointer::Fp16(p) => L::load_f16(p.add(at + c), n),
-                RowPointer::Bf16Split { high, low } => L::load_split(high.add(at + c), low.add(at + c), n),
+                RowPointer::Bf16Split { high, low } => {
+                    L::load_split(high.add(at + c), low.add(at + c), n)
+                }
             };
             store_up_to::<L>(out.add(c), n, v);
         }

@@ -8,10 +8,17 @@ use crate::{
 };
 use proptest::prelude::*;
 
-const POOLINGS: [Pooling; 4] = [Pooling::Sum, Pooling::Mean, Pooling::WeightedFixed, Pooling::WeightedLearned];
+const POOLINGS: [Pooling; 4] =
+    [Pooling::Sum, Pooling::Mean, Pooling::WeightedFixed, Pooling::WeightedLearned];
 
 fn rules() -> Vec<OptimizerSpec> {
-    let dense = OptimizerSpec::Adam { beta1: 0.8, beta2: 0.99, eps: 1e-3, form: AdamForm::Torch, rows: AdamRows::Dense };
+    let dense = OptimizerSpec::Adam {
+        beta1: 0.8,
+        beta2: 0.99,
+        eps: 1e-3,
+        form: AdamForm::Torch,
+        rows: AdamRows::Dense,
+    };
     RULES.into_iter().chain([dense]).collect()
 }
 
@@ -30,7 +37,14 @@ struct Case {
 }
 
 impl Case {
-    fn new(samples: usize, rows: Vec<usize>, dim: usize, hotness: usize, l2: f32, seed: u64) -> Self {
+    fn new(
+        samples: usize,
+        rows: Vec<usize>,
+        dim: usize,
+        hotness: usize,
+        l2: f32,
+        seed: u64,
+    ) -> Self {
         let mut numbers = Numbers::new(seed);
         let stride = rows.len() * dim + numbers.below(3);
         Case {
@@ -64,7 +78,12 @@ impl Case {
     }
 
     fn groups(&self, pool: &Pool) -> Groups {
-        let mut groups = Groups::new(&self.rows, &vec![self.hotness.max(1); self.rows.len()], self.samples, pool.threads());
+        let mut groups = Groups::new(
+            &self.rows,
+            &vec![self.hotness.max(1); self.rows.len()],
+            self.samples,
+            pool.threads(),
+        );
         groups.sort(pool, &self.bags);
         groups
     }
@@ -73,7 +92,10 @@ impl Case {
     fn plain(&self, pooling: Pooling, k: usize) -> Plain {
         let (d, rows) = (self.dim, self.rows[k]);
         let (mut g, mut dw) = (Sums::zeros(rows * d), Sums::zeros(rows));
-        self.values[k].iter().enumerate().for_each(|(i, &p)| g.add(i, f64::from(self.l2) * f64::from(p)));
+        self.values[k]
+            .iter()
+            .enumerate()
+            .for_each(|(i, &p)| g.add(i, f64::from(self.l2) * f64::from(p)));
         let mut touched = vec![self.l2 != 0.0; rows];
         for b in 0..self.samples {
             let bag = self.bags[k].bag(b);
@@ -83,7 +105,9 @@ impl Case {
                 let share = match pooling {
                     Pooling::Sum => 1.0,
                     Pooling::Mean => 1.0 / bag.len() as f64,
-                    Pooling::WeightedFixed | Pooling::WeightedLearned => f64::from(self.weights[k][id]),
+                    Pooling::WeightedFixed | Pooling::WeightedLearned => {
+                        f64::from(self.weights[k][id])
+                    }
                 };
                 for c in 0..d {
                     let slope = f64::from(self.pooled[b * self.stride + k * d + c]);
@@ -103,8 +127,9 @@ struct Plain {
     touched: Vec<bool>,
 }
 
-/// Sums of terms in f64, and how far off sums of the same terms in f32 may be. The rounding of an addition is up to 2^-24 of the
-/// sum so far; of a few thousand terms of random signs, that is well below this share of their sizes.
+/// Sums of terms in f64, and how far off sums of the same terms in f32 may be. The rounding of an
+/// addition is up to 2^-24 of the sum so far; of a few thousand terms of random signs, that is well
+/// below this share of their sizes.
 struct Sums {
     sum: Vec<f64>,
     size: Vec<f64>,
@@ -127,29 +152,36 @@ impl Sums {
         assert_eq!(got.len(), self.sum.len(), "{what}");
         for (i, &g) in got.iter().enumerate() {
             let (sum, size) = (self.sum[i], self.size[i]);
-            assert!((f64::from(g) - sum).abs() <= ROUNDING * size, "{what}: element {i} is {g}, should be {sum} of {size}");
+            assert!(
+                (f64::from(g) - sum).abs() <= ROUNDING * size,
+                "{what}: element {i} is {g}, should be {sum} of {size}"
+            );
         }
     }
 
-    /// The sum of squares, and how far off it may be in f32: where an element g is off by d, its square is off by up to
-    /// (2|g| + d) d. That is much of the total only where terms cancel.
+    /// The sum of squares, and how far off it may be in f32: where an element g is off by d, its
+    /// square is off by up to (2|g| + d) d. That is much of the total only where terms cancel.
     fn squares(&self) -> [f64; 2] {
         let each = self.sum.iter().zip(&self.size).map(|(g, size)| (g, ROUNDING * size));
         each.fold([0.0; 2], |[total, off], (g, d)| [total + g * g, off + (2.0 * g.abs() + d) * d])
     }
 
-    /// Row `row` of `width` elements times `scale`: as it is, and as far off as it may be to either side, upwards and outwards.
+    /// Row `row` of `width` elements times `scale`: as it is, and as far off as it may be to either
+    /// side, upwards and outwards.
     fn row(&self, row: usize, width: usize, scale: f64) -> [Vec<f64>; 5] {
         let elements = row * width..(row + 1) * width;
         let moved = |up: f64, out: f64| {
-            let one = |i: usize| (self.sum[i] + ROUNDING * self.size[i] * (up + out * self.sum[i].signum())) * scale;
+            let one = |i: usize| {
+                (self.sum[i] + ROUNDING * self.size[i] * (up + out * self.sum[i].signum())) * scale
+            };
             elements.clone().map(one).collect()
         };
         [moved(0.0, 0.0), moved(1.0, 0.0), moved(-1.0, 0.0), moved(0.0, 1.0), moved(0.0, -1.0)]
     }
 }
 
-/// What f32 makes of a row must lie between what the formula makes of the gradients that it may have.
+/// What f32 makes of a row must lie between what the formula makes of the gradients that it may
+/// have.
 struct Between {
     low: Vec<f64>,
     high: Vec<f64>,
@@ -157,8 +189,11 @@ struct Between {
 
 impl Between {
     fn of(values: &[&[f64]]) -> Self {
-        let ends =
-            |pick: fn(f64, f64) -> f64| (0..values[0].len()).map(|i| values.iter().map(|v| v[i]).reduce(pick).unwrap()).collect();
+        let ends = |pick: fn(f64, f64) -> f64| {
+            (0..values[0].len())
+                .map(|i| values.iter().map(|v| v[i]).reduce(pick).unwrap())
+                .collect()
+        };
         Between { low: ends(f64::min), high: ends(f64::max) }
     }
 
@@ -167,7 +202,10 @@ impl Between {
         assert_eq!(got.len(), self.low.len(), "{what}");
         for (&g, (&low, &high)) in got.iter().zip(self.low.iter().zip(&self.high)) {
             let (g, off) = (f64::from(g), 1e-6 * (1.0 + high.abs()));
-            assert!((low - off..=high + off).contains(&g), "{what}: {g}, should be {low} to {high}");
+            assert!(
+                (low - off..=high + off).contains(&g),
+                "{what}: {g}, should be {low} to {high}"
+            );
         }
     }
 }
@@ -200,23 +238,43 @@ fn check_update(case: &Case, pooling: Pooling, rule: &OptimizerSpec, scale: f32)
         let pool = Pool::new(threads);
         let (groups, mut set) = (case.groups(&pool), case.set(pooling, rule));
         let mut sparse = SparseUpdate::new(case.dim, case.rows.len(), threads);
-        sparse.update(&pool, isa, &mut set, &groups, case.gradient(), &update_of(rule, 0.05, scale));
+        sparse.update(
+            &pool,
+            isa,
+            &mut set,
+            &groups,
+            case.gradient(),
+            &update_of(rule, 0.05, scale),
+        );
         let all = all_bits(&set);
         match &of_isa {
             // Only the gradient of a row weight may be rounded differently.
             Some((other, bits)) if *other == isa || pooling != Pooling::WeightedLearned => {
                 assert!(bits == &all, "{isa:?}, {threads} threads");
             }
-            _ => (0..case.rows.len()).for_each(|k| check_table(case, pooling, rule, scale, &set, k)),
+            _ => {
+                (0..case.rows.len()).for_each(|k| check_table(case, pooling, rule, scale, &set, k))
+            }
         }
         of_isa = Some((isa, all));
     }
 }
 
-fn check_table(case: &Case, pooling: Pooling, rule: &OptimizerSpec, scale: f32, set: &TableSet, k: usize) {
+fn check_table(
+    case: &Case,
+    pooling: Pooling,
+    rule: &OptimizerSpec,
+    scale: f32,
+    set: &TableSet,
+    k: usize,
+) {
     let gradients = case.plain(pooling, k);
     let before = case.set(pooling, rule);
-    let check = |got: [&[f32]; 3], old: [Vec<f64>; 3], gradients: [Vec<f64>; 5], moves: bool, what: &str| {
+    let check = |got: [&[f32]; 3],
+                 old: [Vec<f64>; 3],
+                 gradients: [Vec<f64>; 5],
+                 moves: bool,
+                 what: &str| {
         let after = gradients.map(|g| {
             let [mut p, mut s0, mut s1] = old.clone();
             if moves {
@@ -225,7 +283,8 @@ fn check_table(case: &Case, pooling: Pooling, rule: &OptimizerSpec, scale: f32, 
             [p, s0, s1]
         });
         for (i, got) in got.into_iter().enumerate().filter(|(i, _)| !old[*i].is_empty()) {
-            Between::of(&after.each_ref().map(|a| &a[i][..])).check(got, [what, "first state", "second state"][i]);
+            Between::of(&after.each_ref().map(|a| &a[i][..]))
+                .check(got, [what, "first state", "second state"][i]);
         }
     };
     fn state(state: &[Vec<Table>], k: usize, row: usize) -> [&[f32]; 2] {
@@ -240,7 +299,13 @@ fn check_table(case: &Case, pooling: Pooling, rule: &OptimizerSpec, scale: f32, 
         if let Some(w) = set.weights.as_ref().filter(|w| w.learned) {
             let (was, [s0, s1]) = (before.weights.as_ref().unwrap(), state(&w.state, k, row));
             let old = all(was.tables[k].row(row), state(&was.state, k, row));
-            check([w.tables[k].row(row), s0, s1], old, gradients.weights.row(row, 1, scale.into()), moves, "row weights");
+            check(
+                [w.tables[k].row(row), s0, s1],
+                old,
+                gradients.weights.row(row, 1, scale.into()),
+                moves,
+                "row weights",
+            );
         }
     }
 }
@@ -256,7 +321,8 @@ fn check_gradient(case: &Case, pooling: Pooling) {
     };
     for k in 0..case.rows.len() {
         let want = case.plain(pooling, k);
-        let (mut g, mut dw) = (vec![f32::NAN; case.rows[k] * case.dim], vec![f32::NAN; case.rows[k]]);
+        let (mut g, mut dw) =
+            (vec![f32::NAN; case.rows[k] * case.dim], vec![f32::NAN; case.rows[k]]);
         gradient(&set, k, &groups, case.gradient(), &mut g, &mut dw);
         want.rows.check(&g, "gradient of rows");
         count(&want.rows);
@@ -314,7 +380,14 @@ fn untouched_rows_keep_their_bits() {
     let pool = Pool::new(1);
     for rule in RULES {
         let (groups, mut set) = (case.groups(&pool), case.set(Pooling::Sum, &rule));
-        SparseUpdate::new(16, 1, 1).update(&pool, Isa::best(), &mut set, &groups, case.gradient(), &update_of(&rule, 1.0, 1.0));
+        SparseUpdate::new(16, 1, 1).update(
+            &pool,
+            Isa::best(),
+            &mut set,
+            &groups,
+            case.gradient(),
+            &update_of(&rule, 1.0, 1.0),
+        );
         for row in (0..50).filter(|&r| !case.bags[0].indices.contains(&r)) {
             assert_eq!(bits(&set.tables[0].row(row as usize)), vec![(-0.0f32).to_bits(); 16]);
         }
@@ -328,7 +401,8 @@ fn noise(table: usize, row: usize, dim: usize, column: usize) -> u16 {
     (Philox::rounding(7, 1, table as u16).block(position)[word / 8] >> (16 * (column % 2))) as u16
 }
 
-/// An update of rows in 16 bits is the update of the same rows in f32, rounded; split halves are not even rounded.
+/// An update of rows in 16 bits is the update of the same rows in f32, rounded; split halves are
+/// not even rounded.
 fn check_narrow(case: &mut Case, kind: RowKind, pooling: Pooling, rule: &OptimizerSpec) {
     let start = case.set_of(kind, pooling, rule);
     case.values = start.tables.iter().map(values).collect();
@@ -351,15 +425,24 @@ fn check_narrow(case: &mut Case, kind: RowKind, pooling: Pooling, rule: &Optimiz
                 }
             });
             let want: Vec<f32> = want.collect();
-            assert_eq!(bits(&values(narrow)), bits(&want), "{isa:?}, {threads} threads, {kind:?}, {rule:?}");
+            assert_eq!(
+                bits(&values(narrow)),
+                bits(&want),
+                "{isa:?}, {threads} threads, {kind:?}, {rule:?}"
+            );
         }
         for (wide, narrow) in wide.state.iter().flatten().zip(narrow.state.iter().flatten()) {
             assert_eq!(bits(wide.values()), bits(narrow.values()), "{kind:?}, {rule:?}");
         }
         // Lookups see the upper halves, and so does the gradient of the weights.
         if kind != RowKind::Bf16Split {
-            let weights =
-                |set: &TableSet| set.weights.iter().flat_map(|w| &w.tables).flat_map(|t| bits(t.values())).collect::<Vec<_>>();
+            let weights = |set: &TableSet| {
+                set.weights
+                    .iter()
+                    .flat_map(|w| &w.tables)
+                    .flat_map(|t| bits(t.values()))
+                    .collect::<Vec<_>>()
+            };
             assert_eq!(weights(&wide), weights(&narrow));
         }
     }

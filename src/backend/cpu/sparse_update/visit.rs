@@ -24,7 +24,13 @@ impl Visit for Squares<'_> {
     fn prefetch(&self, _: usize) {}
 
     #[inline(always)]
-    unsafe fn visit<L: Lanes>(&mut self, _: usize, _: *mut f32, g: &[f32], weight: Option<(*mut f32, f32)>) {
+    unsafe fn visit<L: Lanes>(
+        &mut self,
+        _: usize,
+        _: *mut f32,
+        g: &[f32],
+        weight: Option<(*mut f32, f32)>,
+    ) {
         // SAFETY: the caller has the instruction set.
         unsafe { add_squares::<L>(g, &mut self.sums) };
         if let Some((_, g)) = weight {
@@ -51,7 +57,13 @@ impl Visit for WriteOut<'_> {
     fn prefetch(&self, _: usize) {}
 
     #[inline(always)]
-    unsafe fn visit<L: Lanes>(&mut self, row: usize, _: *mut f32, g: &[f32], weight: Option<(*mut f32, f32)>) {
+    unsafe fn visit<L: Lanes>(
+        &mut self,
+        row: usize,
+        _: *mut f32,
+        g: &[f32],
+        weight: Option<(*mut f32, f32)>,
+    ) {
         self.rows[row * g.len()..][..g.len()].copy_from_slice(g);
         if let Some((_, g)) = weight {
             self.weights[row] = g;
@@ -101,7 +113,13 @@ impl<R: Rule> Visit for Apply<R> {
     }
 
     #[inline(always)]
-    unsafe fn visit<L: Lanes>(&mut self, row: usize, p: *mut f32, g: &[f32], weight: Option<(*mut f32, f32)>) {
+    unsafe fn visit<L: Lanes>(
+        &mut self,
+        row: usize,
+        p: *mut f32,
+        g: &[f32],
+        weight: Option<(*mut f32, f32)>,
+    ) {
         // SAFETY: the row's state is as wide as the rule has it, and is the caller's alone.
         unsafe {
             rule::update_row::<L, R>(self.rule, g.len(), p, g.as_ptr(), self.state.row(row));

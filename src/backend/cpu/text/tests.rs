@@ -3,7 +3,8 @@ use crate::backend::cpu::testing::isas;
 use proptest::prelude::*;
 
 fn obvious(text: &[u8]) -> Separators {
-    let at: Vec<u32> = (0..text.len() as u32).filter(|&i| matches!(text[i as usize], b'\t' | b'\n')).collect();
+    let at: Vec<u32> =
+        (0..text.len() as u32).filter(|&i| matches!(text[i as usize], b'\t' | b'\n')).collect();
     let lines = (0..at.len() as u32).filter(|&k| text[at[k as usize] as usize] == b'\n').collect();
     Separators { at, lines }
 }
@@ -66,7 +67,14 @@ fn fields_outside_of_the_text_are_refused() {
     let good = |end: u32, len: u32| {
         let text = [b'1'; 20];
         std::panic::catch_unwind(move || {
-            read(Isa::best(), Base::Decimal, &text, &[[end; GROUP]], &[[len; GROUP]], &mut [[0; GROUP]])
+            read(
+                Isa::best(),
+                Base::Decimal,
+                &text,
+                &[[end; GROUP]],
+                &[[len; GROUP]],
+                &mut [[0; GROUP]],
+            )
         })
     };
     assert!(good(20, 8).is_ok_and(|g| g) && good(8, 0).is_ok_and(|g| g));

@@ -21,7 +21,11 @@ pub(super) unsafe fn find_avx2(found: &mut Separators, text: &[u8]) {
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx2")]
-pub(super) unsafe fn read_avx512(base: Base, columns: Columns<'_>, out: &mut [[u32; GROUP]]) -> bool {
+pub(super) unsafe fn read_avx512(
+    base: Base,
+    columns: Columns<'_>,
+    out: &mut [[u32; GROUP]],
+) -> bool {
     // SAFETY: the instruction set is enabled, the rest is the caller's promise.
     unsafe { columns.read::<Wide>(base, out) }
 }
@@ -48,19 +52,33 @@ impl Bytes for Wide {
     unsafe fn masks(p: *const u8) -> (u64, u64) {
         unsafe {
             let x = _mm512_loadu_si512(p.cast());
-            (_mm512_cmpeq_epi8_mask(x, _mm512_set1_epi8(9)), _mm512_cmpeq_epi8_mask(x, _mm512_set1_epi8(10)))
+            (
+                _mm512_cmpeq_epi8_mask(x, _mm512_set1_epi8(9)),
+                _mm512_cmpeq_epi8_mask(x, _mm512_set1_epi8(10)),
+            )
         }
     }
 
     #[inline(always)]
-    unsafe fn group(base: Base, text: *const u8, ends: &[u32; GROUP], lens: &[u32; GROUP], out: &mut [u32; GROUP]) -> bool {
+    unsafe fn group(
+        base: Base,
+        text: *const u8,
+        ends: &[u32; GROUP],
+        lens: &[u32; GROUP],
+        out: &mut [u32; GROUP],
+    ) -> bool {
         unsafe {
             let [a, b, c, d, e, f, g, h] = *ends;
             let w = |end| word(text, end);
             let v = _mm512_set_epi64(w(h), w(g), w(f), w(e), w(d), w(c), w(b), w(a));
             // The last `len` bytes are the field's; a shift by 64 leaves nothing.
-            let bits = _mm512_cvtepu32_epi64(_mm256_slli_epi32::<3>(_mm256_loadu_si256(lens.as_ptr().cast())));
-            let keep = _mm512_sllv_epi64(_mm512_set1_epi64(-1), _mm512_sub_epi64(_mm512_set1_epi64(64), bits));
+            let bits = _mm512_cvtepu32_epi64(_mm256_slli_epi32::<3>(_mm256_loadu_si256(
+                lens.as_ptr().cast(),
+            )));
+            let keep = _mm512_sllv_epi64(
+                _mm512_set1_epi64(-1),
+                _mm512_sub_epi64(_mm512_set1_epi64(64), bits),
+            );
             let zeros = _mm512_set1_epi8(b'0' as i8);
             let v = _mm512_or_si512(_mm512_and_si512(v, keep), _mm512_andnot_si512(keep, zeros));
             let low = _mm512_sub_epi8(v, zeros);
@@ -79,7 +97,13 @@ impl Bytes for Wide {
                     let low = _mm512_mask_add_epi8(low, letters, from_a, _mm512_set1_epi8(10));
                     let pairs = _mm512_maddubs_epi16(low, _mm512_set1_epi16(0x0110));
                     let fours = _mm512_madd_epi16(pairs, _mm512_set1_epi32(0x0001_0100));
-                    (_mm512_or_si512(_mm512_slli_epi64::<16>(fours), _mm512_srli_epi64::<32>(fours)), digits | letters)
+                    (
+                        _mm512_or_si512(
+                            _mm512_slli_epi64::<16>(fours),
+                            _mm512_srli_epi64::<32>(fours),
+                        ),
+                        digits | letters,
+                    )
                 }
             };
             _mm256_storeu_si256(out.as_mut_ptr().cast(), _mm512_cvtepi64_epi32(numbers));
@@ -98,17 +122,35 @@ impl Bytes for Half {
         unsafe {
             let (x, y) = (_mm256_loadu_si256(p.cast()), _mm256_loadu_si256(p.add(32).cast()));
             let bits = |v| u64::from(_mm256_movemask_epi8(v) as u32);
-            let mask =
-                |b| bits(_mm256_cmpeq_epi8(x, _mm256_set1_epi8(b))) | bits(_mm256_cmpeq_epi8(y, _mm256_set1_epi8(b))) << 32;
+            let mask = |b| {
+                bits(_mm256_cmpeq_epi8(x, _mm256_set1_epi8(b)))
+                    | bits(_mm256_cmpeq_epi8(y, _mm256_set1_epi8(b))) << 32
+            };
             (mask(9), mask(10))
         }
     }
 
     #[inline(always)]
-    unsafe fn group(base: Base, text: *const u8, ends: &[u32; GROUP], lens: &[u32; GROUP], out: &mut [u32; GROUP]) -> bool {
+    unsafe fn group(
+        base: Base,
+        text: *const u8,
+        ends: &[u32; GROUP],
+        lens: &[u32; GROUP],
+        out: &mut [u32; GROUP],
+    ) -> bool {
         unsafe {
-            let low = four(base, text, [ends[0], ends[1], ends[2], ends[3]], _mm_loadu_si128(lens.as_ptr().cast()));
-            let high = four(base, text, [ends[4], ends[5], ends[6], ends[7]], _mm_loadu_si128(lens.as_ptr().add(4).cast()));
+            let low = four(
+                base,
+                text,
+                [ends[0], ends[1], ends[2], ends[3]],
+                _mm_loadu_si128(lens.as_ptr().cast()),
+            );
+            let high = four(
+                base,
+                text,
+                [ends[4], ends[5], ends[6], ends[7]],
+                _mm_loadu_si128(lens.as_ptr().add(4).cast()),
+            );
             _mm_storeu_si128(out.as_mut_ptr().cast(), low.0);
             _mm_storeu_si128(out.as_mut_ptr().add(4).cast(), high.0);
             _mm256_movemask_epi8(_mm256_and_si256(low.1, high.1)) == -1
@@ -124,7 +166,10 @@ unsafe fn four(base: Base, text: *const u8, ends: [u32; 4], lens: __m128i) -> (_
         let w = |i: usize| word(text, ends[i]);
         let v = _mm256_set_epi64x(w(3), w(2), w(1), w(0));
         let bits = _mm256_cvtepu32_epi64(_mm_slli_epi32::<3>(lens));
-        let keep = _mm256_sllv_epi64(_mm256_set1_epi64x(-1), _mm256_sub_epi64(_mm256_set1_epi64x(64), bits));
+        let keep = _mm256_sllv_epi64(
+            _mm256_set1_epi64x(-1),
+            _mm256_sub_epi64(_mm256_set1_epi64x(64), bits),
+        );
         let zeros = _mm256_set1_epi8(b'0' as i8);
         let v = _mm256_or_si256(_mm256_and_si256(v, keep), _mm256_andnot_si256(keep, zeros));
         let at_most = |v, most| _mm256_cmpeq_epi8(_mm256_min_epu8(v, _mm256_set1_epi8(most)), v);
@@ -141,10 +186,12 @@ unsafe fn four(base: Base, text: *const u8, ends: [u32; 4], lens: __m128i) -> (_
                 let small = _mm256_or_si256(v, _mm256_set1_epi8(0x20));
                 let from_a = _mm256_sub_epi8(small, _mm256_set1_epi8(b'a' as i8));
                 let letters = at_most(from_a, 5);
-                let low = _mm256_blendv_epi8(low, _mm256_add_epi8(from_a, _mm256_set1_epi8(10)), letters);
+                let low =
+                    _mm256_blendv_epi8(low, _mm256_add_epi8(from_a, _mm256_set1_epi8(10)), letters);
                 let pairs = _mm256_maddubs_epi16(low, _mm256_set1_epi16(0x0110));
                 let fours = _mm256_madd_epi16(pairs, _mm256_set1_epi32(0x0001_0100));
-                let joined = _mm256_or_si256(_mm256_slli_epi64::<16>(fours), _mm256_srli_epi64::<32>(fours));
+                let joined =
+                    _mm256_or_si256(_mm256_slli_epi64::<16>(fours), _mm256_srli_epi64::<32>(fours));
                 (joined, _mm256_or_si256(digits, letters))
             }
         };

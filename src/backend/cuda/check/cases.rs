@@ -3,8 +3,8 @@
 use super::numbers::Numbers;
 use crate::{
     backend::{
-        After, Backend, BackendError, Course, Dropout, Gate, InputShape, Linear, Norm, Precision, Result, SparseGradient,
-        StepStart, TablesShape, Window,
+        After, Backend, BackendError, Course, Dropout, Gate, InputShape, Linear, Norm, Precision,
+        Result, SparseGradient, StepStart, TablesShape, Window,
         cpu::{CpuConfig, gemm::LinearShape},
     },
     data::{Bags, Batch},
@@ -23,7 +23,8 @@ pub(crate) trait Case: Debug {
     /// What is tried.
     fn name(&self) -> &'static str;
 
-    /// How far an element may be from the CPU's, as a share of the largest of its piece; 0 asks for the same bits.
+    /// How far an element may be from the CPU's, as a share of the largest of its piece; 0 asks for
+    /// the same bits.
     fn tolerance(&self) -> f32;
 
     /// Does the work.
@@ -82,7 +83,9 @@ pub(super) fn step<B: Backend>(b: &mut B, number: u64) -> Result<()> {
 /// Ends a step: its number and how many have been skipped and not, its loss, the loss scale.
 pub(super) fn end<B: Backend>(b: &mut B) -> Result<[Vec<f32>; 3]> {
     b.end_step()?;
-    let end = b.finished(true)?.ok_or_else(|| BackendError::Device("a step that ended is not told of".into()))?;
+    let end = b
+        .finished(true)?
+        .ok_or_else(|| BackendError::Device("a step that ended is not told of".into()))?;
     let counts = [end.number, end.loss_scale.skipped_steps, end.updates].map(|n| n as f32);
     Ok([counts.to_vec(), vec![end.loss], vec![end.loss_scale.scale as f32]])
 }
@@ -93,8 +96,9 @@ pub(super) fn all<B: Backend>(b: &B, buffer: &B::Floats, n: usize) -> Result<Vec
     Ok(out)
 }
 
-/// A piece of sums, and behind it how large one of them usually is. Differences are measured by the largest of a piece; where
-/// there are few sums and all of them happen to cancel, that would be nothing like the terms whose roundings make the difference.
+/// A piece of sums, and behind it how large one of them usually is. Differences are measured by the
+/// largest of a piece; where there are few sums and all of them happen to cancel, that would be
+/// nothing like the terms whose roundings make the difference.
 fn sums(mut piece: Vec<f32>, usual: f32) -> Vec<f32> {
     piece.push(usual);
     piece
@@ -128,8 +132,8 @@ impl Case for LinearCase {
     }
 
     fn tolerance(&self) -> f32 {
-        // Where the library has no sums at the end of a product, gradients of biases are summed before they are rounded to 16
-        // bits.
+        // Where the library has no sums at the end of a product, gradients of biases are summed
+        // before they are rounded to 16 bits.
         match self.precision {
             Precision::Fp32 => 1e-5f32.max(2e-6 * self.shape.batch as f32),
             Precision::Tf32 => 2e-3,
@@ -144,7 +148,12 @@ impl Case for LinearCase {
 
     fn config(&self) -> CpuConfig {
         let LinearShape { batch, output, .. } = self.shape;
-        CpuConfig { precision: self.precision, linears: vec![self.shape], dropout: (batch, output), ..bare() }
+        CpuConfig {
+            precision: self.precision,
+            linears: vec![self.shape],
+            dropout: (batch, output),
+            ..bare()
+        }
     }
 
     fn run<B: Backend>(&self, b: &mut B) -> Result<Left> {
@@ -160,13 +169,24 @@ impl Case for LinearCase {
         let (mut dx, wdx) = matrix(b, &mut n, batch, input, self.gap)?;
         b.begin(&course(OptimizerSpec::Sgd, None, 1.0))?;
         step(b, 9)?;
-        let after = After { relu: self.relu, dropout: self.relu.then_some(Dropout { layer: 1, p: 0.3 }) };
+        let after =
+            After { relu: self.relu, dropout: self.relu.then_some(Dropout { layer: 1, p: 0.3 }) };
         b.linear_forward(wx.of(&x, batch), &params, layer, after, wy.of_mut(&mut y, batch))?;
         let gate = self.relu.then(|| Gate { activation: wx.of(&x, batch), factor: 1.25 });
-        b.linear_backward_data(wdy.of(&dy, batch), &params, layer, gate, wdx.of_mut(&mut dx, batch))?;
+        b.linear_backward_data(
+            wdy.of(&dy, batch),
+            &params,
+            layer,
+            gate,
+            wdx.of_mut(&mut dx, batch),
+        )?;
         b.linear_backward_weight(wdy.of(&dy, batch), wx.of(&x, batch), layer, &mut grads)?;
-        let (y, dx) = (all(b, &y, self.gap + batch * wy.stride)?, all(b, &dx, self.gap + batch * wdx.stride)?);
-        // A gradient of a bias may be off by the roundings of `batch` terms of up to 1, whatever it is itself.
+        let (y, dx) = (
+            all(b, &y, self.gap + batch * wy.stride)?,
+            all(b, &dx, self.gap + batch * wdx.stride)?,
+        );
+        // A gradient of a bias may be off by the roundings of `batch` terms of up to 1, whatever it
+        // is itself.
         let grads = sums(all(b, &grads, len)?, (batch as f32).sqrt());
         Ok(vec![sums(y, of_products(input + 1)), sums(dx, of_products(output)), grads])
     }
@@ -211,18 +231,40 @@ impl Case for RowsCase {
         b.fill(&mut y, 2.5)?;
         left.push(all(b, &y, len)?);
 
-        let norm = Norm { scale: 0, shift: cols, mean: cols, var: 0, cols, eps: 1e-5, momentum: 0.1 };
+        let norm =
+            Norm { scale: 0, shift: cols, mean: cols, var: 0, cols, eps: 1e-5, momentum: 0.1 };
         let (params, _) = matrix(b, n, 1, 2 * cols, 0)?;
         let (mut running, _) = matrix(b, n, 1, 2 * cols, 0)?;
         let (mut stats, _) = matrix(b, n, 1, 2 * cols, 0)?;
         let (mut grads, _) = matrix(b, n, 1, 2 * cols, 0)?;
         let (mut g, wg) = matrix(b, n, rows, cols, 0)?;
-        b.batch_norm_train(wx.of(&x, rows), &params, norm, &mut running, &mut stats, wy.of_mut(&mut y, rows))?;
+        b.batch_norm_train(
+            wx.of(&x, rows),
+            &params,
+            norm,
+            &mut running,
+            &mut stats,
+            wy.of_mut(&mut y, rows),
+        )?;
         left.extend([all(b, &y, len)?, all(b, &running, 2 * cols)?, all(b, &stats, 2 * cols)?]);
-        b.batch_norm_backward(wx.of(&x, rows), &params, norm, &stats, wg.of_mut(&mut g, rows), &mut grads)?;
+        b.batch_norm_backward(
+            wx.of(&x, rows),
+            &params,
+            norm,
+            &stats,
+            wg.of_mut(&mut g, rows),
+            &mut grads,
+        )?;
         left.extend([all(b, &g, rows * cols)?, all(b, &grads, 2 * cols)?]);
         b.fill(&mut running, 0.7)?;
-        b.batch_norm_eval(wx.of(&x, rows), &params, norm, &running, &mut stats, wy.of_mut(&mut y, rows))?;
+        b.batch_norm_eval(
+            wx.of(&x, rows),
+            &params,
+            norm,
+            &running,
+            &mut stats,
+            wy.of_mut(&mut y, rows),
+        )?;
         left.push(all(b, &y, len)?);
 
         let (w, _) = matrix(b, n, 1, 3 + cols * dim, 0)?;
@@ -238,7 +280,11 @@ impl Case for RowsCase {
         let (mut d_linear, wd) = matrix(b, n, rows, cols, gap)?;
         let d = wd.of_mut(&mut d_linear, rows);
         b.fm_backward(wv.of(&v, rows), dim, wl.of(&logits, rows), wdv.of_mut(&mut dv, rows), d)?;
-        left.extend([all(b, &logits, rows)?, all(b, &dv, rows * cols * dim)?, all(b, &d_linear, len)?]);
+        left.extend([
+            all(b, &logits, rows)?,
+            all(b, &dv, rows * cols * dim)?,
+            all(b, &d_linear, len)?,
+        ]);
         Ok(left)
     }
 }
@@ -263,7 +309,8 @@ impl Case for TablesCase {
     }
 
     fn tolerance(&self) -> f32 {
-        // Sums of many occurrences are cut otherwise than on the CPU; a 16-bit row may then fall on the other side of its noise.
+        // Sums of many occurrences are cut otherwise than on the CPU; a 16-bit row may then fall on
+        // the other side of its noise.
         match self.kind {
             RowKind::Fp32 => 2e-5,
             RowKind::Fp16 => 2e-3,
@@ -281,12 +328,22 @@ impl Case for TablesCase {
         let mut n = Numbers::new(5);
         let (dense, width) = (3, 5);
         let most = vec![hotness.max(1); rows.len()];
-        let shape = InputShape { max_batch: batch + 1, dense, dense_width: width, rows, max_hotness: &most };
+        let shape = InputShape {
+            max_batch: batch + 1,
+            dense,
+            dense_width: width,
+            rows,
+            max_hotness: &most,
+        };
         let mut input = b.input(&shape)?;
         let mut tables = b.tables(&TablesShape { rows, dim, kind, first: 2, pooling, rule })?;
         for k in 0..rows.len() {
-            b.with_table(&mut tables, k, &mut |_, part, _| part.iter_mut().for_each(|v| *v = n.float()))?;
-            b.with_row_weights(&mut tables, k, &mut |part, _| part.iter_mut().for_each(|v| *v = n.float()))?;
+            b.with_table(&mut tables, k, &mut |_, part, _| {
+                part.iter_mut().for_each(|v| *v = n.float())
+            })?;
+            b.with_row_weights(&mut tables, k, &mut |part, _| {
+                part.iter_mut().for_each(|v| *v = n.float())
+            })?;
         }
         let mut left = Vec::new();
         let (mut out, w) = matrix(b, &mut n, batch, rows.len() * dim, gap)?;
@@ -295,9 +352,13 @@ impl Case for TablesCase {
         b.begin(&course(rule, Some(0.5), 2.0))?;
         for number in 1..=2 {
             let bags: Vec<Bags> = rows.iter().map(|&r| n.bags(batch, r, hotness)).collect();
-            let terms: Vec<usize> = bags.iter().zip(rows).map(|(bags, &r)| most_often(bags, r)).collect();
+            let terms: Vec<usize> =
+                bags.iter().zip(rows).map(|(bags, &r)| most_often(bags, r)).collect();
             let labels = (0..batch).map(|_| n.below(2) as f32).collect();
-            b.upload(&Batch { len: batch, dense: n.floats(batch * dense), bags, labels }, &mut input)?;
+            b.upload(
+                &Batch { len: batch, dense: n.floats(batch * dense), bags, labels },
+                &mut input,
+            )?;
             left.push(all(b, b.dense(&input).buf, batch * width)?);
             step(b, number)?;
             b.bags_forward(&tables, &input, w.of_mut(&mut out, batch))?;
@@ -310,12 +371,18 @@ impl Case for TablesCase {
                 b.table_gradient(&tables, k, &input, gradient, (&mut g, &mut gw))?;
                 left.push(sums(g, of_products(terms[k])));
                 // Without learned weights nothing is summed, and nothing may be there.
-                left.push(if pooling == Pooling::WeightedLearned { sums(gw, of_products(terms[k] * dim)) } else { gw });
+                left.push(if pooling == Pooling::WeightedLearned {
+                    sums(gw, of_products(terms[k] * dim))
+                } else {
+                    gw
+                });
             }
             b.settle()?;
             b.sparse_update(&mut tables, &input, gradient)?;
             left.extend(end(b)?);
-            b.with_table(&mut tables, 0, &mut |first, part, _| part[0] += if first == 0 { 1.0 } else { 0.0 })?;
+            b.with_table(&mut tables, 0, &mut |first, part, _| {
+                part[0] += if first == 0 { 1.0 } else { 0.0 }
+            })?;
             for (k, &r) in rows.iter().enumerate() {
                 let (mut t, mut tw) = (vec![0.0; r * dim], vec![0.0; r]);
                 b.read_table(&tables, k, &mut t)?;
@@ -360,16 +427,22 @@ impl Case for OneEach {
         let &TablesCase { dim, kind, pooling, rule, batch, l2, .. } = &self.0;
         let rows = &self.0.rows[..];
         let mut n = Numbers::new(3);
-        let shape = InputShape { max_batch: batch, dense: 0, dense_width: 0, rows, max_hotness: &[1, 1] };
+        let shape =
+            InputShape { max_batch: batch, dense: 0, dense_width: 0, rows, max_hotness: &[1, 1] };
         let mut input = b.input(&shape)?;
         let mut tables = b.tables(&TablesShape { rows, dim, kind, first: 1, pooling, rule })?;
         for k in 0..2 {
-            b.with_table(&mut tables, k, &mut |_, part, _| part.iter_mut().for_each(|v| *v = n.float()))?;
+            b.with_table(&mut tables, k, &mut |_, part, _| {
+                part.iter_mut().for_each(|v| *v = n.float())
+            })?;
         }
         let mut bags = vec![Bags::default(); 2];
         bags.iter_mut().for_each(Bags::clear);
         (0..batch as u32).for_each(|i| bags.iter_mut().for_each(|b| b.push([i])));
-        b.upload(&Batch { len: batch, dense: Vec::new(), bags, labels: vec![0.0; batch] }, &mut input)?;
+        b.upload(
+            &Batch { len: batch, dense: Vec::new(), bags, labels: vec![0.0; batch] },
+            &mut input,
+        )?;
         b.group_rows(&mut input)?;
         let (pooled, w) = matrix(b, &mut n, batch, 2 * dim, 0)?;
         let mut left = Vec::new();
@@ -377,7 +450,11 @@ impl Case for OneEach {
         for number in 1..4 {
             step(b, number)?;
             b.settle()?;
-            b.sparse_update(&mut tables, &input, SparseGradient { pooled: w.of(&pooled, batch), l2 })?;
+            b.sparse_update(
+                &mut tables,
+                &input,
+                SparseGradient { pooled: w.of(&pooled, batch), l2 },
+            )?;
             end(b)?;
             for (k, &r) in rows.iter().enumerate() {
                 let mut t = vec![0.0; r * dim];
@@ -449,10 +526,24 @@ impl Case for CourseCase {
         for _ in 0..StateShape::of(&self.rule).buffers {
             state.push(b.zeros(len, "state")?);
         }
-        let mut input = b.input(&InputShape { max_batch: 2, dense: 0, dense_width: 0, rows: &[], max_hotness: &[] })?;
-        b.upload(&Batch { len: 2, dense: Vec::new(), bags: Vec::new(), labels: vec![0.0, 1.0] }, &mut input)?;
+        let mut input = b.input(&InputShape {
+            max_batch: 2,
+            dense: 0,
+            dense_width: 0,
+            rows: &[],
+            max_hotness: &[],
+        })?;
+        b.upload(
+            &Batch { len: 2, dense: Vec::new(), bags: Vec::new(), labels: vec![0.0, 1.0] },
+            &mut input,
+        )?;
         let mut d = b.zeros(2, "gradients")?;
-        b.begin(&Course { rule: self.rule, clip_norm: self.clip_norm, loss_scale: self.loss_scale, seed: 1 })?;
+        b.begin(&Course {
+            rule: self.rule,
+            clip_norm: self.clip_norm,
+            loss_scale: self.loss_scale,
+            seed: 1,
+        })?;
         let mut left = Vec::new();
         for (k, &overflow) in self.overflows.iter().enumerate() {
             let (mut logits, _) = matrix(b, &mut n, 1, 2, 0)?;

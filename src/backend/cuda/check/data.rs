@@ -1,4 +1,5 @@
-//! Samples made on a device and predictions judged there, beside the CPU's: integers and bits, so they are the same or wrong.
+//! Samples made on a device and predictions judged there, beside the CPU's: integers and bits, so
+//! they are the same or wrong.
 
 use super::{Speed, Verdict, speed::measure};
 use crate::{
@@ -37,7 +38,8 @@ impl Room {
         }
         let at = |k: usize| memory[k].at();
         let offsets = if log.one_hot() { 0 } else { at(4) };
-        let places = Places { dense: at(0), width, labels: at(1), id_base: at(2), ids: at(3), offsets };
+        let places =
+            Places { dense: at(0), width, labels: at(1), id_base: at(2), ids: at(3), offsets };
         Ok(Room { memory, places })
     }
 }
@@ -46,7 +48,12 @@ impl Room {
 ///
 /// # Errors
 /// If the device fails.
-pub(crate) fn made(driver: &Rc<dyn Driver>, log: &Planted, span: Span, width: usize) -> Result<Parts> {
+pub(crate) fn made(
+    driver: &Rc<dyn Driver>,
+    log: &Planted,
+    span: Span,
+    width: usize,
+) -> Result<Parts> {
     let room = Room::new(driver, log, span.len, width)?;
     log.make(&**driver, span, room.places)?;
     let mut parts = Parts::default();
@@ -68,7 +75,8 @@ pub(crate) fn wanted(batch: &Batch, dense: usize, width: usize) -> Parts {
     let mut base = vec![0u32];
     batch.bags.iter().for_each(|bags| base.push(base[base.len() - 1] + bags.indices.len() as u32));
     let one_hot = batch.bags.iter().all(|bags| bags.is_one_hot());
-    let offsets = batch.bags.iter().filter(|_| !one_hot).flat_map(|bags| bags.offsets.iter().copied());
+    let offsets =
+        batch.bags.iter().filter(|_| !one_hot).flat_map(|bags| bags.offsets.iter().copied());
     let ids = batch.bags.iter().flat_map(|bags| bags.indices.iter().copied());
     [rows, batch.labels.iter().map(bits).collect(), base, ids.collect(), offsets.collect()]
 }
@@ -105,13 +113,19 @@ pub(crate) fn counted(
 /// If the device fails.
 pub(super) fn check(driver: &Rc<dyn Driver>, tell: &mut dyn FnMut(Verdict)) -> Result<()> {
     let (tables, hotness) = (vec![40_000_000, 3, 1, 70_000], vec![3, 1, 2, 4]);
-    for config in [preset("criteo_kaggle"), preset("criteo_terabyte"), PlantedConfig { tables, hotness, ..preset("custom") }] {
+    for config in [
+        preset("criteo_kaggle"),
+        preset("criteo_terabyte"),
+        PlantedConfig { tables, hotness, ..preset("custom") },
+    ] {
         tell(stretch(driver, &config, 1 << 33, 5000)?);
     }
     let n = 100_003;
-    let labels: Vec<f32> = (0..n).map(|i| f32::from(u8::from(scattered(i + n).is_multiple_of(5)))).collect();
+    let labels: Vec<f32> =
+        (0..n).map(|i| f32::from(u8::from(scattered(i + n).is_multiple_of(5)))).collect();
     for ties in [1u32 << 24, 10] {
-        let predictions: Vec<f32> = (0..n).map(|i| (scattered(i) % ties) as f32 / ties as f32).collect();
+        let predictions: Vec<f32> =
+            (0..n).map(|i| (scattered(i) % ties) as f32 / ties as f32).collect();
         let run = || counted(driver, &predictions, &labels, 9999);
         let (got, again) = (run()?, run()?);
         let right = got == metrics::counts(&predictions, &labels);
@@ -125,19 +139,32 @@ pub(super) fn check(driver: &Rc<dyn Driver>, tell: &mut dyn FnMut(Verdict)) -> R
     Ok(())
 }
 
-fn stretch(driver: &Rc<dyn Driver>, config: &PlantedConfig, start: u64, n: usize) -> Result<Verdict> {
+fn stretch(
+    driver: &Rc<dyn Driver>,
+    config: &PlantedConfig,
+    start: u64,
+    n: usize,
+) -> Result<Verdict> {
     let mut train = planted::open(config).map_err(broken)?.train;
-    let recipe = train.recipe().ok_or_else(|| BackendError::Device("planted data cannot be made on a device".into()))?;
+    let recipe = train
+        .recipe()
+        .ok_or_else(|| BackendError::Device("planted data cannot be made on a device".into()))?;
     let mut batch = Batch::with_capacity(train.schema(), n);
     train.fill(1, start, n, &mut batch).map_err(broken)?;
     let (dense, log) = (train.schema().dense, Planted::new(driver, &recipe.log)?);
     let run = || made(driver, &log, recipe.span(1, start, n), dense + 3);
     let (got, again) = (run()?, run()?);
     let right = got == wanted(&batch, dense, dense + 3);
-    Ok(verdict("planted samples", format!("{} from {start}: {config:?}", batch.len), right, got == again))
+    Ok(verdict(
+        "planted samples",
+        format!("{} from {start}: {config:?}", batch.len),
+        right,
+        got == again,
+    ))
 }
 
-/// How fast samples of MLPerf's DLRM are made, and how fast 150 batches of predictions are kept and judged.
+/// How fast samples of MLPerf's DLRM are made, and how fast 150 batches of predictions are kept and
+/// judged.
 ///
 /// # Errors
 /// If the device fails, or has not enough memory.
@@ -148,7 +175,12 @@ pub(super) fn speeds(driver: &Rc<dyn Driver>, batch: usize, all: &mut Vec<Speed>
     let log = Planted::new(driver, &recipe.log)?;
     let room = Room::new(driver, &log, batch, train.schema().dense)?;
     let seconds = measure(driver, || log.make(&**driver, recipe.span(1, 0, batch), room.places))?;
-    all.push(Speed { operation: "planted samples, terabyte".into(), seconds, work: batch as f64, unit: "samples" });
+    all.push(Speed {
+        operation: "planted samples, terabyte".into(),
+        seconds,
+        work: batch as f64,
+        unit: "samples",
+    });
     let predictions: Vec<f32> = (0..batch).map(|i| scattered(i) as f32 / u32::MAX as f32).collect();
     let there = Memory::zeros(driver, batch * size_of::<f32>(), "a test")?;
     driver.to_device(there.at(), bytes_of(&predictions))?;
@@ -159,7 +191,12 @@ pub(super) fn speeds(driver: &Rc<dyn Driver>, batch: usize, all: &mut Vec<Speed>
         scores.count().map(|_| ())
     })?;
     let work = (BATCHES * batch) as f64;
-    all.push(Speed { operation: format!("metrics of {BATCHES} batches"), seconds, work, unit: "samples" });
+    all.push(Speed {
+        operation: format!("metrics of {BATCHES} batches"),
+        seconds,
+        work,
+        unit: "samples",
+    });
     Ok(())
 }
 
@@ -173,11 +210,22 @@ fn broken(e: DataError) -> BackendError {
 }
 
 fn preset(preset: &str) -> PlantedConfig {
-    PlantedConfig { train_samples: 1 << 33, eval_samples: 10_000, seed: 1 << 40, ..PlantedConfig::of(preset) }
+    PlantedConfig {
+        train_samples: 1 << 33,
+        eval_samples: 10_000,
+        seed: 1 << 40,
+        ..PlantedConfig::of(preset)
+    }
 }
 
 fn verdict(operation: &'static str, case: String, right: bool, repeatable: bool) -> Verdict {
-    Verdict { operation, case, difference: if right { 0.0 } else { f32::INFINITY }, tolerance: 0.0, repeatable }
+    Verdict {
+        operation,
+        case,
+        difference: if right { 0.0 } else { f32::INFINITY },
+        tolerance: 0.0,
+        repeatable,
+    }
 }
 
 #[cfg(all(test, target_os = "linux"))]

@@ -1,5 +1,6 @@
-//! Which ends of products a device's library has, in the shapes of a full-size DLRM step: where it lacks one a kernel of ours
-//! does its work after a plain product, which is right as well and costs another pass over the memory.
+//! Which ends of products a device's library has, in the shapes of a full-size DLRM step: where it
+//! lacks one a kernel of ours does its work after a plain product, which is right as well and costs
+//! another pass over the memory.
 
 use super::PRECISIONS;
 use crate::backend::{
@@ -43,11 +44,21 @@ pub fn ends(driver: &Rc<dyn Driver>, batch: usize) -> Result<Vec<End>> {
     Ok(all)
 }
 
-fn layer(driver: &Rc<dyn Driver>, precision: Precision, shape: [usize; 3], all: &mut Vec<End>) -> Result<()> {
+fn layer(
+    driver: &Rc<dyn Driver>,
+    precision: Precision,
+    shape: [usize; 3],
+    all: &mut Vec<End>,
+) -> Result<()> {
     let [batch, inputs, outputs] = shape;
     let number = linear::operands(precision);
     let memory = |elements: usize| Memory::zeros(driver, elements * size_of::<f32>(), "a layer");
-    let (x, y, weight, vector) = (memory(batch * inputs)?, memory(batch * outputs)?, memory(inputs * outputs)?, memory(outputs)?);
+    let (x, y, weight, vector) = (
+        memory(batch * inputs)?,
+        memory(batch * outputs)?,
+        memory(inputs * outputs)?,
+        memory(outputs)?,
+    );
     let bits = memory((batch * inputs.max(outputs).next_multiple_of(128)).div_ceil(32))?;
     let matrix = |m: &Memory, stride: usize, transposed| Operand { at: m.at(), stride, transposed };
     let mask = |columns: usize| BitMask { at: bits.at(), stride: columns.next_multiple_of(128) };
@@ -86,7 +97,11 @@ fn layer(driver: &Rc<dyn Driver>, precision: Precision, shape: [usize; 3], all: 
     let product = format!("{inputs} to {outputs}, {}", precision.name());
     let tries = [
         ("bias and ReLU", forward, Epilogue::BiasRelu(vector.at())),
-        ("bias and ReLU, which leaves bits", forward, Epilogue::BiasReluMask(vector.at(), mask(outputs))),
+        (
+            "bias and ReLU, which leaves bits",
+            forward,
+            Epilogue::BiasReluMask(vector.at(), mask(outputs)),
+        ),
         ("gradient of the ReLU from bits", data, Epilogue::ReluGradient(mask(inputs))),
         ("gradient of the bias", of_weight, Epilogue::SumsOfB(vector.at())),
     ];

@@ -1,5 +1,5 @@
-//! Whether a GPU computes what the CPU does, the same at every run, and how fast: for machines where nothing but this program is
-//! installed (`dlrm-bench system --check-device`), and for tests.
+//! Whether a GPU computes what the CPU does, the same at every run, and how fast: for machines
+//! where nothing but this program is installed (`dlrm-bench system --check-device`), and for tests.
 
 pub(crate) mod cases;
 pub(crate) mod data;
@@ -55,7 +55,8 @@ impl Verdict {
 pub(crate) fn compare(driver: &Rc<dyn Driver>, case: &impl Case) -> Result<Verdict> {
     let config = case.config();
     // A CPU has no TF32; it shows what would be right.
-    let precision = if config.precision == Precision::Tf32 { Precision::Fp32 } else { config.precision };
+    let precision =
+        if config.precision == Precision::Tf32 { Precision::Fp32 } else { config.precision };
     let want = case.run(&mut Cpu::new(&CpuConfig { precision, ..config.clone() })?)?;
     let run = || {
         let cuda = CudaConfig {
@@ -89,7 +90,8 @@ pub(crate) fn compare(driver: &Rc<dyn Driver>, case: &impl Case) -> Result<Verdi
 }
 
 /// Every precision of a GPU.
-pub(crate) const PRECISIONS: [Precision; 4] = [Precision::Fp32, Precision::Tf32, Precision::Bf16, Precision::Fp16];
+pub(crate) const PRECISIONS: [Precision; 4] =
+    [Precision::Fp32, Precision::Tf32, Precision::Bf16, Precision::Fp16];
 
 /// Every update rule.
 pub(crate) fn rules() -> Vec<OptimizerSpec> {
@@ -103,7 +105,8 @@ pub(crate) fn rules() -> Vec<OptimizerSpec> {
     ]
 }
 
-/// Every rule through six steps: clipped or not, scaled in every way, some of them overflowing, the fifth or none without a loss.
+/// Every rule through six steps: clipped or not, scaled in every way, some of them overflowing, the
+/// fifth or none without a loss.
 pub(crate) fn courses() -> impl Iterator<Item = CourseCase> {
     let scales = [
         LossScaleSpec::Off,
@@ -122,12 +125,15 @@ pub(crate) fn courses() -> impl Iterator<Item = CourseCase> {
 }
 
 /// Every way to pool.
-pub(crate) const POOLINGS: [Pooling; 4] = [Pooling::Sum, Pooling::Mean, Pooling::WeightedFixed, Pooling::WeightedLearned];
+pub(crate) const POOLINGS: [Pooling; 4] =
+    [Pooling::Sum, Pooling::Mean, Pooling::WeightedFixed, Pooling::WeightedLearned];
 
-/// Interactions whose blocks take more than the 48 KiB of shared memory that need not be asked for, in f32 and in other numbers,
-/// and which fit on all GPUs from Ampere on.
-pub(crate) const LARGE: [DotShape; 2] =
-    [DotShape { features: 150, dim: 100, itself: false }, DotShape { features: 115, dim: 64, itself: true }];
+/// Interactions whose blocks take more than the 48 KiB of shared memory that need not be asked for,
+/// in f32 and in other numbers, and which fit on all GPUs from Ampere on.
+pub(crate) const LARGE: [DotShape; 2] = [
+    DotShape { features: 150, dim: 100, itself: false },
+    DotShape { features: 115, dim: 64, itself: true },
+];
 
 /// Cases, one after another.
 pub(crate) struct Trials<'a> {
@@ -163,17 +169,29 @@ pub fn check(driver: &Rc<dyn Driver>, tell: &mut dyn FnMut(Verdict)) -> Result<(
 /// If the device fails.
 pub(crate) fn operations(trials: &mut Trials<'_>) -> Result<()> {
     for precision in PRECISIONS {
-        for (batch, input, output) in [(1, 1, 2), (7, 13, 512), (512, 479, 1024), (300, 256, 1), (129, 33, 65)] {
+        for (batch, input, output) in
+            [(1, 1, 2), (7, 13, 512), (512, 479, 1024), (300, 256, 1), (129, 33, 65)]
+        {
             let shape = LinearShape { batch, input, output };
             for relu in [false, true] {
-                trials.of(&LinearCase { shape, gap: 3 * usize::from(relu), relu, precision, seed: 1 })?;
+                trials.of(&LinearCase {
+                    shape,
+                    gap: 3 * usize::from(relu),
+                    relu,
+                    precision,
+                    seed: 1,
+                })?;
             }
         }
         // Widths of which the library leaves bits of a ReLU, and others.
-        for widths in [[13, 512, 256, 128], [480, 1024, 1024, 512], [200, 384, 100, 1], [5, 16, 3, 40]] {
+        for widths in
+            [[13, 512, 256, 128], [480, 1024, 1024, 512], [200, 384, 100, 1], [5, 16, 3, 40]]
+        {
             trials.of(&NetworkCase { batch: 300, widths, precision, seed: 2 })?;
         }
-        for (features, dim, itself) in [(1, 1, true), (27, 128, false), (5, 3, false), (40, 33, true), (9, 16, true)] {
+        for (features, dim, itself) in
+            [(1, 1, true), (27, 128, false), (5, 3, false), (40, 33, true), (9, 16, true)]
+        {
             let shape = DotShape { features, dim, itself };
             trials.of(&DotCase { shape, precision, batch: 70, gap: 1 })?;
             trials.of(&DotCase { shape, precision, batch: 71, gap: 16 })?;
@@ -183,7 +201,13 @@ pub(crate) fn operations(trials: &mut Trials<'_>) -> Result<()> {
         }
     }
     for precision in [Precision::Bf16, Precision::Fp16] {
-        trials.of(&PooledCase { precision, rows: vec![3, 900, 40], dim: 128, batch: 700, hotness: 3 })?;
+        trials.of(&PooledCase {
+            precision,
+            rows: vec![3, 900, 40],
+            dim: 128,
+            batch: 700,
+            hotness: 3,
+        })?;
         trials.of(&PooledCase { precision, rows: vec![77], dim: 9, batch: 100, hotness: 1 })?;
     }
     for (rows, cols, dim) in [(2, 1, 1), (200, 39, 10), (130, 400, 1), (65, 17, 33)] {
@@ -195,15 +219,30 @@ pub(crate) fn operations(trials: &mut Trials<'_>) -> Result<()> {
     for rule in rules() {
         trials.of(&Dense(rule))?;
         for (kind, pooling) in RowKind::ALL.into_iter().zip(POOLINGS) {
-            let case =
-                |dim, l2| TablesCase { rows: vec![3, 900, 40], dim, kind, pooling, rule, batch: 700, hotness: 3, l2, gap: 4 };
+            let case = |dim, l2| TablesCase {
+                rows: vec![3, 900, 40],
+                dim,
+                kind,
+                pooling,
+                rule,
+                batch: 700,
+                hotness: 3,
+                l2,
+                gap: 4,
+            };
             for (dim, l2) in [(128, 0.0), (16, 0.01), (10, 0.0), (1, 0.01), (200, 0.0)] {
                 trials.of(&case(dim, l2))?;
             }
             // The CPU sums a row's squares in another order.
             if !matches!(rule, OptimizerSpec::RowwiseAdagrad { .. }) {
-                let plain =
-                    TablesCase { rows: vec![5, 9], pooling: Pooling::Sum, batch: 5, hotness: 0, gap: 0, ..case(130, 0.0) };
+                let plain = TablesCase {
+                    rows: vec![5, 9],
+                    pooling: Pooling::Sum,
+                    batch: 5,
+                    hotness: 0,
+                    gap: 0,
+                    ..case(130, 0.0)
+                };
                 trials.of(&OneEach(plain))?;
             }
         }

@@ -50,8 +50,8 @@ impl Numbers {
         bags
     }
 
-    /// Bags of 0 to `hotness` ids below `rows`, half of them from the first rows, so that rows repeat; one each if `hotness` is
-    /// 0.
+    /// Bags of 0 to `hotness` ids below `rows`, half of them from the first rows, so that rows
+    /// repeat; one each if `hotness` is 0.
     pub(super) fn bags(&mut self, samples: usize, rows: usize, hotness: usize) -> Bags {
         let mut bags = Bags::default();
         bags.clear();
@@ -77,7 +77,8 @@ mod tests {
         ids.sort_unstable();
         ids.dedup();
         assert!(ids.len() == 1000 && ids[0] < 60 && (5940..6000).contains(&ids[999]), "{ids:?}");
-        let of_each: Vec<usize> = (0..6).map(|k| ids.iter().filter(|&&id| id % 6 == k).count()).collect();
+        let of_each: Vec<usize> =
+            (0..6).map(|k| ids.iter().filter(|&&id| id % 6 == k).count()).collect();
         assert!(of_each.iter().all(|n| (100..250).contains(n)), "{of_each:?}");
     }
 }

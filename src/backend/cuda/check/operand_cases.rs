@@ -6,7 +6,8 @@ use super::{
 };
 use crate::{
     backend::{
-        After, Backend, DotShape, Gate, InputShape, Linear, Precision, Result, SparseGradient, TablesShape, Window,
+        After, Backend, DotShape, Gate, InputShape, Linear, Precision, Result, SparseGradient,
+        TablesShape, Window,
         cpu::{CpuConfig, gemm::LinearShape},
     },
     data::Batch,
@@ -15,9 +16,9 @@ use crate::{
     optim::OptimizerSpec,
 };
 
-/// A buffer with random rows every `stride` numbers, and its window; one that products read if `operand`. Numbers are `step`
-/// times a whole number up to `most`, so that rounding them to 16 bits changes nothing: what is compared then is what comes
-/// behind.
+/// A buffer with random rows every `stride` numbers, and its window; one that products read if
+/// `operand`. Numbers are `step` times a whole number up to `most`, so that rounding them to 16
+/// bits changes nothing: what is compared then is what comes behind.
 fn exact<B: Backend>(
     b: &mut B,
     n: &mut Numbers,
@@ -28,7 +29,11 @@ fn exact<B: Backend>(
     let [rows, cols, gap] = shape;
     let window = Window { at: gap, stride: cols + gap, cols };
     let values = whole(n, gap + rows * window.stride, grid);
-    let mut buffer = if operand { b.operands(values.len(), "a test")? } else { b.zeros(values.len(), "a test")? };
+    let mut buffer = if operand {
+        b.operands(values.len(), "a test")?
+    } else {
+        b.zeros(values.len(), "a test")?
+    };
     b.write(&mut buffer, 0, &values)?;
     Ok((buffer, window))
 }
@@ -43,8 +48,8 @@ pub(super) const FINE: (usize, f32) = (128, 1.0 / 128.0);
 /// Minus one, zero and one.
 const SIGNS: (usize, f32) = (1, 1.0);
 
-/// The part of the largest element by which one may be off that is rounded once: half of the last of 8 or 11 significant bits,
-/// and a little for sums in another order.
+/// The part of the largest element by which one may be off that is rounded once: half of the last
+/// of 8 or 11 significant bits, and a little for sums in another order.
 fn rounding(precision: Precision) -> f32 {
     let half = match precision {
         Precision::Fp32 | Precision::Tf32 => 0.0,
@@ -54,8 +59,9 @@ fn rounding(precision: Precision) -> f32 {
     half + 1e-5
 }
 
-/// Forward and gradients of three layers, the way an MLP without dropout goes: what is between them is for products alone. Of
-/// whole numbers and biases between them, so that no ReLU's input is near zero and sums are the same in any order.
+/// Forward and gradients of three layers, the way an MLP without dropout goes: what is between them
+/// is for products alone. Of whole numbers and biases between them, so that no ReLU's input is near
+/// zero and sums are the same in any order.
 #[derive(Debug)]
 pub(crate) struct NetworkCase {
     pub batch: usize,
@@ -78,7 +84,8 @@ impl Case for NetworkCase {
     }
 
     fn tolerance(&self) -> f32 {
-        // TF32 keeps 11 significant bits; outputs of the second layer, halves of up to some 1,400, need 12.
+        // TF32 keeps 11 significant bits; outputs of the second layer, halves of up to some 1,400,
+        // need 12.
         let half = if self.precision == Precision::Tf32 { 0.5f32.powi(11) } else { 0.0 };
         // Sums of gradients over the batch are of rounded ones.
         2.0 * (half + rounding(self.precision))
@@ -89,7 +96,10 @@ impl Case for NetworkCase {
     }
 
     fn config(&self) -> CpuConfig {
-        let linears = self.layers().map(|(input, output)| LinearShape { batch: self.batch, input, output }).to_vec();
+        let linears = self
+            .layers()
+            .map(|(input, output)| LinearShape { batch: self.batch, input, output })
+            .to_vec();
         CpuConfig { precision: self.precision, linears, ..bare() }
     }
 
@@ -124,9 +134,21 @@ impl Case for NetworkCase {
             b.linear_forward(w2.of(&h2, rows), &params, layers[2], last, wy.of_mut(&mut y, rows))?;
             let gate = |a| Some(Gate { activation: a, factor: 1.0 });
             b.linear_backward_weight(wy.of(&dy, rows), w2.of(&h2, rows), layers[2], &mut grads)?;
-            b.linear_backward_data(wy.of(&dy, rows), &params, layers[2], gate(w2.of(&h2, rows)), w2.of_mut(&mut d2, rows))?;
+            b.linear_backward_data(
+                wy.of(&dy, rows),
+                &params,
+                layers[2],
+                gate(w2.of(&h2, rows)),
+                w2.of_mut(&mut d2, rows),
+            )?;
             b.linear_backward_weight(w2.of(&d2, rows), w1.of(&h1, rows), layers[1], &mut grads)?;
-            b.linear_backward_data(w2.of(&d2, rows), &params, layers[1], gate(w1.of(&h1, rows)), w1.of_mut(&mut d1, rows))?;
+            b.linear_backward_data(
+                w2.of(&d2, rows),
+                &params,
+                layers[1],
+                gate(w1.of(&h1, rows)),
+                w1.of_mut(&mut d1, rows),
+            )?;
             b.linear_backward_weight(w1.of(&d1, rows), wx.of(&x, rows), layers[0], &mut grads)?;
         }
         b.relu_backward(w1.of(&h1, batch), w1.of_mut(&mut d1, batch))?;
@@ -148,7 +170,10 @@ impl Case for NetworkCase {
         left.push(all(b, &d2, batch * w2.stride)?);
         let grads = all(b, &grads, len)?;
         left.extend(
-            layers.iter().flat_map(|l| [&grads[l.weight..l.bias], &grads[l.bias..l.bias + l.outputs]]).map(<[f32]>::to_vec),
+            layers
+                .iter()
+                .flat_map(|l| [&grads[l.weight..l.bias], &grads[l.bias..l.bias + l.outputs]])
+                .map(<[f32]>::to_vec),
         );
         Ok(left)
     }
@@ -179,14 +204,22 @@ impl Case for DotCase {
     fn run<B: Backend>(&self, b: &mut B) -> Result<Left> {
         let DotShape { features, dim, itself } = self.shape;
         let mut n = Numbers::new(1);
-        let cols = dim + features * (features - 1) / 2 + if itself { features } else { 0 } + self.gap;
+        let cols =
+            dim + features * (features - 1) / 2 + if itself { features } else { 0 } + self.gap;
         let (t, wt) = exact(b, &mut n, [self.batch, features * dim, 0], FINE, true)?;
         let (mut dt, wdt) = exact(b, &mut n, [self.batch, features * dim, self.gap], FINE, true)?;
         let (mut out, wo) = exact(b, &mut n, [self.batch, cols, self.gap], FINE, true)?;
         let (dout, wdo) = exact(b, &mut n, [self.batch, cols, 1], FINE, true)?;
         b.dot_forward(wt.of(&t, self.batch), wo.of_mut(&mut out, self.batch))?;
-        b.dot_backward(wt.of(&t, self.batch), wdo.of(&dout, self.batch), wdt.of_mut(&mut dt, self.batch))?;
-        Ok(vec![all(b, &out, self.gap + self.batch * wo.stride)?, all(b, &dt, self.gap + self.batch * wdt.stride)?])
+        b.dot_backward(
+            wt.of(&t, self.batch),
+            wdo.of(&dout, self.batch),
+            wdt.of_mut(&mut dt, self.batch),
+        )?;
+        Ok(vec![
+            all(b, &out, self.gap + self.batch * wo.stride)?,
+            all(b, &dt, self.gap + self.batch * wdt.stride)?,
+        ])
     }
 }
 
@@ -218,16 +251,23 @@ impl Case for PooledCase {
         let (rows, rule) = (&self.rows[..], OptimizerSpec::Sgd);
         let mut n = Numbers::new(6);
         let most = vec![hotness; rows.len()];
-        let shape = InputShape { max_batch: batch, dense: 1, dense_width: 1, rows, max_hotness: &most };
+        let shape =
+            InputShape { max_batch: batch, dense: 1, dense_width: 1, rows, max_hotness: &most };
         let mut input = b.input(&shape)?;
         let kind = RowKind::Fp32;
-        let mut tables = b.tables(&TablesShape { rows, dim, kind, first: 0, pooling: Pooling::Mean, rule })?;
+        let mut tables =
+            b.tables(&TablesShape { rows, dim, kind, first: 0, pooling: Pooling::Mean, rule })?;
         let before: Vec<Vec<f32>> = rows.iter().map(|r| whole(&mut n, r * dim, FINE)).collect();
         for (k, values) in before.iter().enumerate() {
-            b.with_table(&mut tables, k, &mut |at, part, _| part.copy_from_slice(&values[at..][..part.len()]))?;
+            b.with_table(&mut tables, k, &mut |at, part, _| {
+                part.copy_from_slice(&values[at..][..part.len()])
+            })?;
         }
         let bags = rows.iter().map(|&r| n.bags(batch, r, hotness)).collect();
-        b.upload(&Batch { len: batch, dense: n.floats(batch), bags, labels: vec![0.0; batch] }, &mut input)?;
+        b.upload(
+            &Batch { len: batch, dense: n.floats(batch), bags, labels: vec![0.0; batch] },
+            &mut input,
+        )?;
         let (mut out, w) = exact(b, &mut n, [batch, rows.len() * dim, 0], FINE, true)?;
         let (pooled, wp) = exact(b, &mut n, [batch, rows.len() * dim, 0], FINE, true)?;
         b.bags_forward(&tables, &input, w.of_mut(&mut out, batch))?;
@@ -250,7 +290,8 @@ impl Case for PooledCase {
         for (k, before) in before.iter().enumerate() {
             let mut table = vec![0.0; before.len()];
             b.read_table(&tables, k, &mut table)?;
-            // What the update has changed: beside the rows themselves it is so small that none at all would pass.
+            // What the update has changed: beside the rows themselves it is so small that none at
+            // all would pass.
             table.iter_mut().zip(before).for_each(|(x, before)| *x -= before);
             left.push(table);
         }

@@ -6,8 +6,8 @@ use super::{
 };
 use crate::{
     backend::{
-        After, Backend, Course, DotShape, Gate, InputShape, Linear, Precision, Result, SparseGradient, StepStart, TablesShape,
-        Window,
+        After, Backend, Course, DotShape, Gate, InputShape, Linear, Precision, Result,
+        SparseGradient, StepStart, TablesShape, Window,
         cuda::{Cuda, CudaConfig, driver::Driver, linear, memory::Floats},
     },
     data::Batch,
@@ -38,8 +38,8 @@ const REPEATS: usize = 10;
 /// MLPerf's DLRM.
 const DIM: usize = 128;
 const TABLES: usize = 26;
-/// Rows of a table for each sample of a batch. Each sample has a row of its own, so that every id is a row that is moved, and all
-/// tables together are far larger than any cache.
+/// Rows of a table for each sample of a batch. Each sample has a row of its own, so that every id
+/// is a row that is moved, and all tables together are far larger than any cache.
 const ROWS: usize = 6;
 
 /// Measures with batches of `batch` samples.
@@ -76,38 +76,61 @@ pub(super) fn measure(driver: &Rc<dyn Driver>, mut f: impl FnMut() -> Result<()>
     Ok(seconds[ROUNDS / 2])
 }
 
-/// Fills `len` elements with random numbers: on zeros a GPU takes less power, and keeps a higher clock, than it ever does in
-/// training.
+/// Fills `len` elements with random numbers: on zeros a GPU takes less power, and keeps a higher
+/// clock, than it ever does in training.
 fn scatter(b: &mut Cuda, to: &mut Floats, len: usize) -> Result<()> {
     // The same again and again: making them all would take longer than what is measured.
     let part = whole(&mut Numbers::new(1), len.min(1 << 20), FINE);
-    (0..len).step_by(part.len().max(1)).try_for_each(|at| b.write(to, at, &part[..part.len().min(len - at)]))
+    (0..len)
+        .step_by(part.len().max(1))
+        .try_for_each(|at| b.write(to, at, &part[..part.len().min(len - at)]))
 }
 
 /// The widest layer of the top MLP, forward and backward, as it is between two others.
-fn products(driver: &Rc<dyn Driver>, precision: Precision, batch: usize, all: &mut Vec<Speed>) -> Result<()> {
-    let mut b = Cuda::on(Rc::clone(driver), &CudaConfig { threads: 1, pin_threads: false, precision, dot: None, graphs: false })?;
+fn products(
+    driver: &Rc<dyn Driver>,
+    precision: Precision,
+    batch: usize,
+    all: &mut Vec<Speed>,
+) -> Result<()> {
+    let mut b = Cuda::on(
+        Rc::clone(driver),
+        &CudaConfig { threads: 1, pin_threads: false, precision, dot: None, graphs: false },
+    )?;
     let n = 1024;
     let layer = Linear { weight: 0, bias: n * n, inputs: n, outputs: n };
-    let (mut params, mut grads) = (b.zeros(n * n + n, "a layer")?, b.zeros(n * n + n, "gradients")?);
+    let (mut params, mut grads) =
+        (b.zeros(n * n + n, "a layer")?, b.zeros(n * n + n, "gradients")?);
     let mut buffer = || b.operands(batch * n, "activations");
     let (mut x, mut y, mut dx) = (buffer()?, buffer()?, buffer()?);
     scatter(&mut b, &mut params, n * n + n)?;
     scatter(&mut b, &mut y, batch * n)?;
     let w = Window::whole(n);
     let (name, work) = (precision.name(), 2.0 * (batch * n * n) as f64);
-    let mut add = |what: &str, seconds| all.push(Speed { operation: format!("{what}, {name}"), seconds, work, unit: "FLOP" });
+    let mut add = |what: &str, seconds| {
+        all.push(Speed { operation: format!("{what}, {name}"), seconds, work, unit: "FLOP" })
+    };
     let after = After { relu: true, dropout: None };
     // Once the other way round: what comes in is a ReLU's output as well.
     b.linear_forward(w.of(&y, batch), &params, layer, after, w.of_mut(&mut x, batch))?;
-    let seconds = measure(driver, || b.linear_forward(w.of(&x, batch), &params, layer, after, w.of_mut(&mut y, batch)))?;
+    let seconds = measure(driver, || {
+        b.linear_forward(w.of(&x, batch), &params, layer, after, w.of_mut(&mut y, batch))
+    })?;
     add("layer 1024 x 1024 forward", seconds);
     let seconds = measure(driver, || {
         let gate = Gate { activation: w.of(&x, batch), factor: 1.0 };
-        b.linear_backward_data(w.of(&y, batch), &params, layer, Some(gate), w.of_mut(&mut dx, batch))
+        b.linear_backward_data(
+            w.of(&y, batch),
+            &params,
+            layer,
+            Some(gate),
+            w.of_mut(&mut dx, batch),
+        )
     })?;
     add("layer 1024 x 1024, gradient of its input", seconds);
-    let seconds = measure(driver, || b.linear_backward_weight(w.of(&y, batch), w.of(&x, batch), layer, &mut grads))?;
+    let seconds = measure(driver, || {
+        b.linear_backward_weight(w.of(&y, batch), w.of(&x, batch), layer, &mut grads)
+    })?;
     add("layer 1024 x 1024, gradient of its weight", seconds);
     Ok(())
 }
@@ -122,13 +145,21 @@ pub(in crate::backend::cuda) fn tables(
     let config = CudaConfig { threads: 1, pin_threads: false, precision, dot: None, graphs: false };
     let mut b = Cuda::on(Rc::clone(driver), &config)?;
     let (rows, most) = ([ROWS * batch; TABLES], [1; TABLES]);
-    let inputs = InputShape { max_batch: batch, dense: 13, dense_width: 16, rows: &rows, max_hotness: &most };
+    let inputs = InputShape {
+        max_batch: batch,
+        dense: 13,
+        dense_width: 16,
+        rows: &rows,
+        max_hotness: &most,
+    };
     let mut input = b.input(&inputs)?;
     let mut n = Numbers::new(1);
     let bags = (0..TABLES).map(|_| n.scattered(batch, ROWS)).collect();
     let data = Batch { len: batch, dense: vec![0.5; 13 * batch], bags, labels: vec![0.0; batch] };
     let ids = (batch * TABLES) as f64;
-    let mut add = |what: &str, seconds, work: f64| all.push(Speed { operation: what.into(), seconds, work, unit: "B" });
+    let mut add = |what: &str, seconds, work: f64| {
+        all.push(Speed { operation: what.into(), seconds, work, unit: "B" })
+    };
     let upload = measure(driver, || b.upload(&data, &mut input))?;
     let sort = measure(driver, || b.group_rows(&mut input))?;
     if precision == Precision::Fp32 {
@@ -137,21 +168,38 @@ pub(in crate::backend::cuda) fn tables(
         add("sorting of its ids", sort, 16.0 * 4.0 * ids);
     }
     let t = Window::whole(TABLES * DIM);
-    let (mut x, mut dx) = (b.operands(batch * t.stride, "vectors")?, b.operands(batch * t.stride, "gradients")?);
+    let (mut x, mut dx) =
+        (b.operands(batch * t.stride, "vectors")?, b.operands(batch * t.stride, "gradients")?);
     scatter(&mut b, &mut dx, batch * t.stride)?;
     for kind in [RowKind::Fp32, RowKind::Bf16] {
         let rule = OptimizerSpec::Sgd;
-        let mut set = b.tables(&TablesShape { rows: &rows, dim: DIM, kind, first: 0, pooling: Pooling::Sum, rule })?;
-        let (row, vector) = ((DIM * kind.lookup_bytes()) as f64, (DIM * number_bytes(precision)) as f64);
+        let mut set = b.tables(&TablesShape {
+            rows: &rows,
+            dim: DIM,
+            kind,
+            first: 0,
+            pooling: Pooling::Sum,
+            rule,
+        })?;
+        let (row, vector) =
+            ((DIM * kind.lookup_bytes()) as f64, (DIM * number_bytes(precision)) as f64);
         let (rows, vectors) = (kind.name(), precision.name());
         let seconds = measure(driver, || b.bags_forward(&set, &input, t.of_mut(&mut x, batch)))?;
-        add(&format!("lookup, rows in {rows}, vectors in {vectors}"), seconds, ids * (row + vector));
+        add(
+            &format!("lookup, rows in {rows}, vectors in {vectors}"),
+            seconds,
+            ids * (row + vector),
+        );
         b.begin(&Course { rule, clip_norm: None, loss_scale: LossScaleSpec::Off, seed: 1 })?;
         b.begin_step(&StepStart { number: 1, learning_rate: 0.0 })?;
         b.settle()?;
         let gradient = SparseGradient { pooled: t.of(&dx, batch), l2: 0.0 };
         let seconds = measure(driver, || b.sparse_update(&mut set, &input, gradient))?;
-        add(&format!("update by SGD, rows in {rows}, gradients in {vectors}"), seconds, ids * (2.0 * row + vector));
+        add(
+            &format!("update by SGD, rows in {rows}, gradients in {vectors}"),
+            seconds,
+            ids * (2.0 * row + vector),
+        );
     }
     Ok(())
 }
@@ -164,21 +212,36 @@ pub(in crate::backend::cuda) fn interaction(
     all: &mut Vec<Speed>,
 ) -> Result<()> {
     let dot = Some(DotShape { features: TABLES + 1, dim: DIM, itself: false });
-    let mut b = Cuda::on(Rc::clone(driver), &CudaConfig { threads: 1, pin_threads: false, precision, dot, graphs: false })?;
+    let mut b = Cuda::on(
+        Rc::clone(driver),
+        &CudaConfig { threads: 1, pin_threads: false, precision, dot, graphs: false },
+    )?;
     let t = Window::whole((TABLES + 1) * DIM);
     let cols = DIM + TABLES * (TABLES + 1) / 2;
     let r = Window { at: 0, stride: cols.next_multiple_of(16), cols };
-    let (mut x, mut dx) = (b.operands(batch * t.stride, "features")?, b.operands(batch * t.stride, "gradients")?);
+    let (mut x, mut dx) =
+        (b.operands(batch * t.stride, "features")?, b.operands(batch * t.stride, "gradients")?);
     scatter(&mut b, &mut x, batch * t.stride)?;
     let mut out = b.operands(batch * r.stride, "interaction")?;
     let bytes = (number_bytes(precision) * batch * (t.stride + cols)) as f64;
     let mut add = |what: &str, seconds, work: f64| {
-        all.push(Speed { operation: format!("{what}, {}", precision.name()), seconds, work, unit: "B" });
+        all.push(Speed {
+            operation: format!("{what}, {}", precision.name()),
+            seconds,
+            work,
+            unit: "B",
+        });
     };
     let seconds = measure(driver, || b.dot_forward(t.of(&x, batch), r.of_mut(&mut out, batch)))?;
     add("interaction forward", seconds, bytes);
-    let seconds = measure(driver, || b.dot_backward(t.of(&x, batch), r.of(&out, batch), t.of_mut(&mut dx, batch)))?;
-    add("interaction, gradient", seconds, bytes + (number_bytes(precision) * batch * t.stride) as f64);
+    let seconds = measure(driver, || {
+        b.dot_backward(t.of(&x, batch), r.of(&out, batch), t.of_mut(&mut dx, batch))
+    })?;
+    add(
+        "interaction, gradient",
+        seconds,
+        bytes + (number_bytes(precision) * batch * t.stride) as f64,
+    );
     Ok(())
 }
 

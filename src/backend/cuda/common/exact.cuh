@@ -1,4 +1,5 @@
-// Elementary functions with the bits of src/exact.rs, which says how they work and how exact they are.
+// Elementary functions with the bits of src/exact.rs, which says how they work and how exact they
+// are.
 
 __device__ __forceinline__ u64 bits_of(double x) { return (u64)__double_as_longlong(x); }
 __device__ __forceinline__ double of_bits(u64 x) { return __longlong_as_double((long long)x); }

@@ -1,8 +1,10 @@
-// Products of small matrices by the tensor cores of a warp, and the numbers that they take: D [16, 8] += A [16, k] B [k, 8], sums
-// in f32. Lane `l` with g = l / 4, t = l % 4 holds of D: (g, 2t), (g, 2t + 1), (g + 8, 2t), (g + 8, 2t + 1); of A and B words whose
-// rows and columns depend on the numbers (PTX ISA, "Matrix Fragments for mma.m16n8k16", "... m16n8k8"):
-//   16 bit, k = 16, two numbers a word: A (g, 2t..), (g + 8, 2t..), (g, 2t + 8..), (g + 8, 2t + 8..); B (2t.., g), (2t + 8.., g)
-//   TF32, k = 8, one number a word:     A (g, t), (g + 8, t), (g, t + 4), (g + 8, t + 4);             B (t, g), (t + 4, g)
+// Products of small matrices by the tensor cores of a warp, and the numbers that they take: D [16,
+// 8] += A [16, k] B [k, 8], sums in f32. Lane `l` with g = l / 4, t = l % 4 holds of D: (g, 2t),
+// (g, 2t + 1), (g + 8, 2t), (g + 8, 2t + 1); of A and B words whose rows and columns depend on the
+// numbers (PTX ISA, "Matrix Fragments for mma.m16n8k16", "... m16n8k8"):
+//   16 bit, k = 16, two numbers a word: A (g, 2t..), (g + 8, 2t..), (g, 2t + 8..), (g + 8, 2t +
+//   8..); B (2t.., g), (2t + 8.., g) TF32, k = 8, one number a word:     A (g, t), (g + 8, t), (g,
+//   t + 4), (g + 8, t + 4);             B (t, g), (t + 4, g)
 // All lanes of a warp come here together. On the host driver/emulated_mma.h does the same.
 
 #ifdef __CUDACC_RTC__
@@ -27,8 +29,8 @@ __device__ __forceinline__ u32 to_tf32(float x) {
 }
 #endif
 
-// The kinds of numbers, alike: EACH of them are 16 bytes, and STEPS products have 32 terms. `operand` is what a product is given
-// for the word.
+// The kinds of numbers, alike: EACH of them are 16 bytes, and STEPS products have 32 terms.
+// `operand` is what a product is given for the word.
 
 struct Bf16 {
     typedef u16 Number;

@@ -1,4 +1,5 @@
-// Philox4x32-10 as in src/random/philox.rs: the four words at `position` of the stream whose upper counter words are `high`.
+// Philox4x32-10 as in src/random/philox.rs: the four words at `position` of the stream whose upper
+// counter words are `high`.
 
 struct Words { u32 w[4]; };
 

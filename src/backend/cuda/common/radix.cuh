@@ -1,5 +1,6 @@
-// Radix sort, eight bits a pass, stable and without an order that could vary: tiles count their digits, the counts of all tiles are summed, tiles
-// put their keys in place. How many keys there are stands in memory: launches are for the most there can be, and tiles behind the last key count
+// Radix sort, eight bits a pass, stable and without an order that could vary: tiles count their
+// digits, the counts of all tiles are summed, tiles put their keys in place. How many keys there
+// are stands in memory: launches are for the most there can be, and tiles behind the last key count
 // nothing.
 
 // Items of a thread of radix_count and radix_scatter, which have 256 of them.
@@ -44,7 +45,8 @@ KERNEL radix_count(const u32* keys, const u32* count, u32 shift, u32* counts) {
     counts[(u64)thread * gridDim.x + tile] = own[thread];
 }
 
-// counts = for each element the sum of those before it; one block, which goes from chunk to chunk with four neighbours a thread
+// counts = for each element the sum of those before it; one block, which goes from chunk to chunk
+// with four neighbours a thread
 KERNEL radix_scan(u32* counts, u32 n) {
     __shared__ u32 total;
     u32 done = 0;
@@ -65,8 +67,8 @@ KERNEL radix_scan(u32* counts, u32 n) {
     }
 }
 
-// Keys, and values where there are any, to their places by one digit. A warp takes 32 * ITEMS keys in their order; equal digits of 32 neighbours
-// are told apart by their lanes.
+// Keys, and values where there are any, to their places by one digit. A warp takes 32 * ITEMS keys
+// in their order; equal digits of 32 neighbours are told apart by their lanes.
 KERNEL radix_scatter(const u32* keys, const u32* values, const u32* count, u32 shift, const u32* counts, u32* to_keys, u32* to_values) {
     __shared__ u32 places[8][257];
     u32 tile = blockIdx.x, thread = threadIdx.x, lane = thread % 32, warp = thread / 32, n = *count;

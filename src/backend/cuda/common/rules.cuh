@@ -1,4 +1,5 @@
-// The update rules of src/optim/rules.rs, operation by operation (these kernels are compiled without fused multiply-add).
+// The update rules of src/optim/rules.rs, operation by operation (these kernels are compiled
+// without fused multiply-add).
 
 enum RuleKind { SGD = 0, ADAGRAD = 1, ROWWISE_ADAGRAD = 2, ADAM = 3 };
 
@@ -15,7 +16,8 @@ struct Step {
     u32 on;
 };
 
-// New value of a parameter `p` with gradient `g` and state `s`, which moves too. Rows of a row-wise rule go by `apply_scaled`.
+// New value of a parameter `p` with gradient `g` and state `s`, which moves too. Rows of a row-wise
+// rule go by `apply_scaled`.
 __device__ __forceinline__ float apply(const Step& r, float p, float g, float (&s)[2]) {
     if (r.kind == SGD) return p - r.lr * g;
     if (r.kind == ADAM) {

@@ -91,7 +91,8 @@ __device__ __forceinline__ float nearest(u32 kind, float x) {
     return kind == FP32 ? x : kind == FP16 ? from_f16(to_f16(x)) : from_bf16(to_bf16(x));
 }
 
-// Sets element `at` of numbers of a kind that are kept in one piece (FP32, BF16, FP16) to the nearest.
+// Sets element `at` of numbers of a kind that are kept in one piece (FP32, BF16, FP16) to the
+// nearest.
 __device__ __forceinline__ void set(u32 kind, u64 values, u64 at, float x) {
     if (kind == FP32) {
         reinterpret_cast<float*>(values)[at] = x;

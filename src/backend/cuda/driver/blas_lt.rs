@@ -1,4 +1,5 @@
-//! Matrix products by cuBLASLt: one plan for each kind of product, chosen by the library's heuristic when it is first asked for.
+//! Matrix products by cuBLASLt: one plan for each kind of product, chosen by the library's
+//! heuristic when it is first asked for.
 
 use crate::backend::{
     BackendError, Result,
@@ -25,7 +26,10 @@ pub(super) fn check_version() -> std::result::Result<(), OtherVersion> {
     // SAFETY: the library is loaded; the function only tells.
     let version = unsafe { sys::cublasLtGetVersion() };
     // 130401 is 13.4.1. Before CUDA 12 it was 11401 for 11.4.1.
-    libraries::check_major(Library::CublasLt, if version >= 100_000 { version / 10_000 } else { version / 1000 })
+    libraries::check_major(
+        Library::CublasLt,
+        if version >= 100_000 { version / 10_000 } else { version / 1000 },
+    )
 }
 
 /// Memory that products may use meanwhile: what NVIDIA advises for Hopper.
@@ -67,8 +71,10 @@ impl BlasLt {
         let handle = result::create_handle().map_err(failed("starting"))?;
         // SAFETY: a context is current.
         let workspace = unsafe { driver::result::malloc_sync(WORKSPACE) };
-        let workspace =
-            workspace.map_err(|_| BackendError::Memory { what: "matrix products on the GPU".into(), bytes: WORKSPACE as u64 })?;
+        let workspace = workspace.map_err(|_| BackendError::Memory {
+            what: "matrix products on the GPU".into(),
+            bytes: WORKSPACE as u64,
+        })?;
         Ok(BlasLt { handle, stream, workspace, plans: RefCell::default() })
     }
 
@@ -89,7 +95,8 @@ impl BlasLt {
         // SAFETY: the plan's parts live; the caller promises the rest.
         match unsafe { self.start(plan, gemm) } {
             Ok(()) => Ok(true),
-            // Some objections come only now. Nothing has been started then, and we do without this end from here on.
+            // Some objections come only now. Nothing has been started then, and we do without this
+            // end from here on.
             Err(e) if refused(e) && gemm.epilogue != Epilogue::None => {
                 *known = None;
                 Ok(false)
@@ -98,7 +105,11 @@ impl BlasLt {
         }
     }
 
-    unsafe fn start(&self, plan: &Plan, gemm: &Gemm) -> std::result::Result<(), result::CublasError> {
+    unsafe fn start(
+        &self,
+        plan: &Plan,
+        gemm: &Gemm,
+    ) -> std::result::Result<(), result::CublasError> {
         let (one, zero) = (1.0f32, 0.0f32);
         // SAFETY: the caller's promise.
         unsafe {
@@ -147,7 +158,14 @@ unsafe fn set<T>(
     value: &T,
 ) -> std::result::Result<(), result::CublasError> {
     // SAFETY: the caller's description; the value has its own size.
-    unsafe { result::set_matmul_desc_attribute(description, attribute, from_ref(value).cast(), size_of::<T>()) }
+    unsafe {
+        result::set_matmul_desc_attribute(
+            description,
+            attribute,
+            from_ref(value).cast(),
+            size_of::<T>(),
+        )
+    }
 }
 
 impl Plan {
@@ -170,7 +188,8 @@ impl Plan {
         };
         let described = failed("describing");
         let plan = Plan {
-            description: result::create_matmul_desc(compute, Data::CUDA_R_32F).map_err(&described)?,
+            description: result::create_matmul_desc(compute, Data::CUDA_R_32F)
+                .map_err(&described)?,
             a: layout(kind.a, number, kind.m, kind.k).map_err(&described)?,
             b: layout(kind.b, number, kind.k, kind.n).map_err(&described)?,
             d: layout(kind.d, result, kind.m, kind.n).map_err(&described)?,
@@ -188,15 +207,20 @@ impl Plan {
         };
         // SAFETY: the parts have just been made.
         unsafe {
-            set(plan.description, Attribute::CUBLASLT_MATMUL_DESC_TRANSA, &operation(kind.a)).map_err(&described)?;
-            set(plan.description, Attribute::CUBLASLT_MATMUL_DESC_TRANSB, &operation(kind.b)).map_err(&described)?;
-            set(plan.description, Attribute::CUBLASLT_MATMUL_DESC_EPILOGUE, &end).map_err(&described)?;
+            set(plan.description, Attribute::CUBLASLT_MATMUL_DESC_TRANSA, &operation(kind.a))
+                .map_err(&described)?;
+            set(plan.description, Attribute::CUBLASLT_MATMUL_DESC_TRANSB, &operation(kind.b))
+                .map_err(&described)?;
+            set(plan.description, Attribute::CUBLASLT_MATMUL_DESC_EPILOGUE, &end)
+                .map_err(&described)?;
             if kind.epilogue.vector().is_some() {
-                set(plan.description, Attribute::CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, &result).map_err(&described)?;
+                set(plan.description, Attribute::CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, &result)
+                    .map_err(&described)?;
             }
             if let Some(mask) = kind.epilogue.mask() {
                 let stride = mask.stride as i64;
-                set(plan.description, Attribute::CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD, &stride).map_err(&described)?;
+                set(plan.description, Attribute::CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD, &stride)
+                    .map_err(&described)?;
             }
             // Nobody looks there yet, but some algorithms ask what the addresses are multiples of.
             plan.point(&kind.epilogue).map_err(&described)?;
@@ -212,7 +236,11 @@ impl Plan {
                 set(self.description, Attribute::CUBLASLT_MATMUL_DESC_BIAS_POINTER, &at)?;
             }
             match end.mask() {
-                Some(mask) => set(self.description, Attribute::CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, &mask.at),
+                Some(mask) => set(
+                    self.description,
+                    Attribute::CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER,
+                    &mask.at,
+                ),
                 None => Ok(()),
             }
         }
@@ -222,11 +250,15 @@ impl Plan {
     unsafe fn choose(mut self, handle: sys::cublasLtHandle_t, kind: &Gemm) -> Result<Option<Self>> {
         let described = failed("choosing an algorithm");
         let preference = result::create_matmul_pref().map_err(&described)?;
-        // Addresses of a kind say what the real ones are multiples of. Of the ways to cut a long sum only that one is allowed
-        // which keeps the parts in f32 and adds them in their order in a pass of its own: the others add into the result as parts
-        // arrive, or round each of them to its numbers.
+        // Addresses of a kind say what the real ones are multiples of. Of the ways to cut a long
+        // sum only that one is allowed which keeps the parts in f32 and adds them in their order in
+        // a pass of its own: the others add into the result as parts arrive, or round each of them
+        // to its numbers.
         let wishes = [
-            (Preference::CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, Scheme::CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE as u32),
+            (
+                Preference::CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK,
+                Scheme::CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE as u32,
+            ),
             (Preference::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, kind.a.at as u32),
             (Preference::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, kind.b.at as u32),
             (Preference::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, kind.d.at as u32),
@@ -236,21 +268,40 @@ impl Plan {
         let found = unsafe {
             let size = WORKSPACE;
             let workspace = Preference::CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES;
-            let mut done = result::set_matmul_pref_attribute(preference, workspace, from_ref(&size).cast(), size_of::<usize>());
+            let mut done = result::set_matmul_pref_attribute(
+                preference,
+                workspace,
+                from_ref(&size).cast(),
+                size_of::<usize>(),
+            );
             for (wish, bytes) in wishes {
                 done = done.and_then(|()| {
-                    result::set_matmul_pref_attribute(preference, wish, from_ref(&bytes).cast(), size_of::<u32>())
+                    result::set_matmul_pref_attribute(
+                        preference,
+                        wish,
+                        from_ref(&bytes).cast(),
+                        size_of::<u32>(),
+                    )
                 });
             }
             let found = done.and_then(|()| {
-                result::get_matmul_algo_heuristic(handle, self.description, self.a, self.b, self.d, self.d, preference)
+                result::get_matmul_algo_heuristic(
+                    handle,
+                    self.description,
+                    self.a,
+                    self.b,
+                    self.d,
+                    self.d,
+                    preference,
+                )
             });
             let _ = result::destroy_matmul_pref(preference);
             found
         };
         match found {
             Ok(found) => self.algorithm = found.algo,
-            // Whatever the library says against the end of a product: it can do without, and a kernel of ours does the rest.
+            // Whatever the library says against the end of a product: it can do without, and a
+            // kernel of ours does the rest.
             Err(_) if kind.epilogue != Epilogue::None => return Ok(None),
             Err(e) => return Err(described(e)),
         }

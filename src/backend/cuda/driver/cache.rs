@@ -18,11 +18,16 @@ pub fn folder() -> Option<PathBuf> {
     Some(etcetera::choose_base_strategy().ok()?.cache_dir().join("dlrm-bench").join("kernels"))
 }
 
-/// What was kept in `folder` under `key`, or what `make` makes of nothing; kept for the next time where that can be written.
+/// What was kept in `folder` under `key`, or what `make` makes of nothing; kept for the next time
+/// where that can be written.
 ///
 /// # Errors
 /// Those of `make`: a cache that cannot be read or written is none.
-pub fn cached<E>(folder: Option<&Path>, key: &str, make: impl FnOnce() -> Result<Vec<u8>, E>) -> Result<Vec<u8>, E> {
+pub fn cached<E>(
+    folder: Option<&Path>,
+    key: &str,
+    make: impl FnOnce() -> Result<Vec<u8>, E>,
+) -> Result<Vec<u8>, E> {
     let Some(folder) = folder else { return make() };
     let path = folder.join(key);
     // A file that has been cut short is not the one that its last bytes say.

@@ -1,6 +1,7 @@
-//! A device for tests: the kernels' own text, built by the host's C++ compiler (emulated.h), and plain loops for matrix products.
-//! Its streams (`emulated_streams.rs`) do their work as late as they may, or one of them as early as it may, so that order that
-//! nobody has asked for is not there.
+//! A device for tests: the kernels' own text, built by the host's C++ compiler (emulated.h), and
+//! plain loops for matrix products. Its streams (`emulated_streams.rs`) do their work as late as
+//! they may, or one of them as early as it may, so that order that nobody has asked for is not
+//! there.
 
 use super::{
     Address, DeviceInfo, Driver, HostAddress, Launch, Source,
@@ -53,16 +54,21 @@ const PAGE: usize = 4096;
 /// The compiler's name, if there is one.
 pub(crate) fn compiler() -> Option<&'static str> {
     static FOUND: OnceLock<Option<&str>> = OnceLock::new();
-    let works = |name: &&str| Command::new(name).arg("--version").output().is_ok_and(|o| o.status.success());
+    let works = |name: &&str| {
+        Command::new(name).arg("--version").output().is_ok_and(|o| o.status.success())
+    };
     *FOUND.get_or_init(|| ["c++", "g++", "clang++"].into_iter().find(works))
 }
 
 impl Emulated {
-    /// A device, or a word why not where there is no compiler. One that is `bare` has its copies done as early as they may, the
-    /// other its kernels; it has the shared memory of Hopper, the other the least of all GPUs from Ampere on.
+    /// A device, or a word why not where there is no compiler. One that is `bare` has its copies
+    /// done as early as they may, the other its kernels; it has the shared memory of Hopper, the
+    /// other the least of all GPUs from Ampere on.
     pub(crate) fn open(bare: bool) -> Option<Rc<dyn Driver>> {
         if compiler().is_none() {
-            eprintln!("skipped: no C++ compiler (c++, g++, clang++) to build the kernels for the host");
+            eprintln!(
+                "skipped: no C++ compiler (c++, g++, clang++) to build the kernels for the host"
+            );
             return None;
         }
         let info = DeviceInfo {
@@ -89,24 +95,47 @@ impl Emulated {
 
 /// The source as a library of this machine, built unless an earlier test has done so.
 fn build(source: &Source) -> PathBuf {
-    const OPTIONS: [&str; 8] =
-        ["-std=c++17", "-O1", "-fPIC", "-shared", "-fvisibility=hidden", "-fno-exceptions", "-ffp-contract=off", "-w"];
+    const OPTIONS: [&str; 8] = [
+        "-std=c++17",
+        "-O1",
+        "-fPIC",
+        "-shared",
+        "-fvisibility=hidden",
+        "-fno-exceptions",
+        "-ffp-contract=off",
+        "-w",
+    ];
     let kernels = source.text();
     let names = kernels.lines().filter_map(|l| l.strip_prefix("KERNEL ")?.split('(').next());
     let device = concat!(include_str!("emulated.h"), include_str!("emulated_mma.h"));
-    let text = format!("{device}{kernels}{}", names.map(|n| format!("EMULATE({n})\n")).collect::<String>());
+    let text = format!(
+        "{device}{kernels}{}",
+        names.map(|n| format!("EMULATE({n})\n")).collect::<String>()
+    );
     // One for each user: nobody else may write to it.
     // SAFETY: takes nothing, and cannot fail.
     let user = unsafe { libc::getuid() };
     let folder = std::env::temp_dir().join(format!("dlrm-bench-emulated-{user}"));
     std::fs::create_dir_all(&folder).unwrap();
-    let path = folder.join(format!("{}-{}.so", source.name, blake3::hash(text.as_bytes()).to_hex()));
+    let path =
+        folder.join(format!("{}-{}.so", source.name, blake3::hash(text.as_bytes()).to_hex()));
     if !path.exists() {
         let work = tempfile::tempdir_in(&folder).unwrap();
         let (cpp, so) = (work.path().join("k.cpp"), work.path().join("k.so"));
         std::fs::write(&cpp, text).unwrap();
-        let out = Command::new(compiler().unwrap()).args(OPTIONS).arg("-o").arg(&so).arg(&cpp).output().unwrap();
-        assert!(out.status.success(), "{}.cu: {}", source.name, String::from_utf8_lossy(&out.stderr));
+        let out = Command::new(compiler().unwrap())
+            .args(OPTIONS)
+            .arg("-o")
+            .arg(&so)
+            .arg(&cpp)
+            .output()
+            .unwrap();
+        assert!(
+            out.status.success(),
+            "{}.cu: {}",
+            source.name,
+            String::from_utf8_lossy(&out.stderr)
+        );
         std::fs::rename(so, &path).unwrap();
     }
     path
@@ -139,7 +168,14 @@ impl Driver for Emulated {
         // SAFETY: a new anonymous mapping, and its own last page.
         unsafe {
             let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
-            let base = libc::mmap(std::ptr::null_mut(), mapped, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0);
+            let base = libc::mmap(
+                std::ptr::null_mut(),
+                mapped,
+                libc::PROT_READ | libc::PROT_WRITE,
+                flags,
+                -1,
+                0,
+            );
             assert_ne!(base, libc::MAP_FAILED);
             assert_eq!(libc::mprotect(base.add(mapped - PAGE), PAGE, libc::PROT_NONE), 0);
             let at = base as usize + mapped - PAGE - bytes;
@@ -247,7 +283,13 @@ impl Driver for Emulated {
         self.streams.borrow_mut().free_graph(graph);
     }
 
-    unsafe fn launch(&self, source: &'static Source, kernel: &'static str, launch: Launch, args: &[&[u8]]) -> Result<()> {
+    unsafe fn launch(
+        &self,
+        source: &'static Source,
+        kernel: &'static str,
+        launch: Launch,
+        args: &[&[u8]],
+    ) -> Result<()> {
         if launch.shared as usize > self.shared {
             let bytes = launch.shared;
             return Err(BackendError::Device(format!(
@@ -260,9 +302,14 @@ impl Driver for Emulated {
         let library = modules.entry(source.name).or_insert_with(|| load(&build(source)));
         // SAFETY: every kernel has such an entry (EMULATE).
         let entry = unsafe { library.get::<Entry>(format!("emulated_{kernel}").as_bytes()) };
-        let entry = *entry.map_err(|e| BackendError::Device(format!("{}.cu has no kernel {kernel}: {e}", source.name)))?;
+        let entry = *entry.map_err(|e| {
+            BackendError::Device(format!("{}.cu has no kernel {kernel}: {e}", source.name))
+        })?;
         drop(modules);
-        self.ask(Stream::Compute, Task::Launch { entry, launch, args: args.iter().map(|a| words(a)).collect() })
+        self.ask(
+            Stream::Compute,
+            Task::Launch { entry, launch, args: args.iter().map(|a| words(a)).collect() },
+        )
     }
 
     unsafe fn gemm(&self, gemm: &Gemm) -> Result<bool> {

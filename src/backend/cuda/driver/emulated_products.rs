@@ -1,5 +1,5 @@
-//! cuBLASLt's products as its documentation defines them, in plain loops: what products on the emulated device do, and what tests
-//! of launchers compare a GPU's with.
+//! cuBLASLt's products as its documentation defines them, in plain loops: what products on the
+//! emulated device do, and what tests of launchers compare a GPU's with.
 
 use crate::{
     backend::cuda::driver::{
@@ -79,11 +79,19 @@ unsafe fn end(g: &Gemm, i: usize, j: usize, x: f32) -> f32 {
 /// The matrices must lie in memory that may be used so.
 pub(in crate::backend::cuda::driver) unsafe fn product(g: &Gemm) {
     assert!(!g.d.transposed && g.d.stride >= g.m, "columns of D hold {} elements", g.m);
-    assert!(g.result == Number::F32 || g.result == g.number, "results in f32 or the operands' numbers: {g:?}");
+    assert!(
+        g.result == Number::F32 || g.result == g.number,
+        "results in f32 or the operands' numbers: {g:?}"
+    );
     if let Some(mask) = g.epilogue.mask() {
-        assert!(mask.at.is_multiple_of(16) && mask.stride.is_multiple_of(128) && mask.stride >= g.m, "layout of bits: {g:?}");
+        assert!(
+            mask.at.is_multiple_of(16) && mask.stride.is_multiple_of(128) && mask.stride >= g.m,
+            "layout of bits: {g:?}"
+        );
     }
-    let rows = |o: Operand, rows: usize, cols: usize| assert!(o.stride >= if o.transposed { cols } else { rows }, "{g:?}");
+    let rows = |o: Operand, rows: usize, cols: usize| {
+        assert!(o.stride >= if o.transposed { cols } else { rows }, "{g:?}")
+    };
     rows(g.a, g.m, g.k);
     rows(g.b, g.k, g.n);
     // SAFETY: the caller's promise.
@@ -104,7 +112,8 @@ pub(in crate::backend::cuda::driver) unsafe fn product(g: &Gemm) {
                 store(g.d.at, g.result, i + j * g.d.stride, end(g, i, j, sum as f32));
             }
             if let Epilogue::SumsOfB(out) = g.epilogue {
-                let sum: f64 = (0..g.k).map(|k| f64::from(element(g.b, g.number, Compute::Plain, k, j))).sum();
+                let sum: f64 =
+                    (0..g.k).map(|k| f64::from(element(g.b, g.number, Compute::Plain, k, j))).sum();
                 store(out, Number::F32, j, sum as f32);
             }
         }

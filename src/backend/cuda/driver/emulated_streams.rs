@@ -1,9 +1,10 @@
 //! Streams, events and captures of the emulated device.
 //!
-//! Work waits in its stream's queue. One stream is eager: it goes on as far as its events let it whenever something is asked of
-//! it. The other does nothing before somebody waits for it. So kernels whose copies nobody waited for find old numbers, copies
-//! that did not wait for the kernels before them destroy what those read, and staging memory that is written too early arrives as
-//! it then is.
+//! Work waits in its stream's queue. One stream is eager: it goes on as far as its events let it
+//! whenever something is asked of it. The other does nothing before somebody waits for it. So
+//! kernels whose copies nobody waited for find old numbers, copies that did not wait for the
+//! kernels before them destroy what those read, and staging memory that is written too early
+//! arrives as it then is.
 
 use super::{Entry, MODULES, products::product};
 use crate::backend::{
@@ -63,7 +64,14 @@ pub(super) struct Streams {
 
 impl Streams {
     pub(super) fn new(eager: Stream) -> Self {
-        Streams { eager, queues: Default::default(), events: Vec::new(), captured: None, graphs: HashMap::new(), next_graph: 0 }
+        Streams {
+            eager,
+            queues: Default::default(),
+            events: Vec::new(),
+            captured: None,
+            graphs: HashMap::new(),
+            next_graph: 0,
+        }
     }
 
     /// Refuses what a graph cannot hold.
@@ -109,9 +117,20 @@ impl Streams {
             },
             Task::Launch { entry, launch, args } => {
                 // Kernels have static memory: one at a time, whoever asks.
-                let _one = MODULES.get_or_init(Default::default).lock().unwrap_or_else(PoisonError::into_inner);
-                let mut args: Vec<*mut c_void> = args.iter().map(|a| a.as_ptr().cast_mut().cast()).collect();
-                unsafe { entry(launch.grid.as_ptr(), launch.block.as_ptr(), launch.shared, args.as_mut_ptr()) };
+                let _one = MODULES
+                    .get_or_init(Default::default)
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner);
+                let mut args: Vec<*mut c_void> =
+                    args.iter().map(|a| a.as_ptr().cast_mut().cast()).collect();
+                unsafe {
+                    entry(
+                        launch.grid.as_ptr(),
+                        launch.block.as_ptr(),
+                        launch.shared,
+                        args.as_mut_ptr(),
+                    )
+                };
             }
             Task::Product(gemm) => unsafe { product(&gemm) },
             Task::Pass(event, time) => self.events[event as usize].passed = time,
@@ -151,7 +170,8 @@ impl Streams {
     pub(super) fn wait_here(&mut self, event: u64) {
         for stream in [Stream::Compute, Stream::Copy] {
             let recorded = self.events[event as usize].recorded;
-            let is_here = |task: &Task| matches!(task, Task::Pass(e, t) if (*e, *t) == (event, recorded));
+            let is_here =
+                |task: &Task| matches!(task, Task::Pass(e, t) if (*e, *t) == (event, recorded));
             // Up to the event and no further.
             while self.queues[stream as usize].iter().any(is_here) {
                 self.one(stream);
@@ -165,7 +185,10 @@ impl Streams {
         if let Task::Await(event, time) = task {
             let other = if stream == Stream::Compute { Stream::Copy } else { Stream::Compute };
             while self.events[event as usize].passed < time {
-                assert!(!self.queues[other as usize].is_empty(), "a stream waits for what nobody asked for");
+                assert!(
+                    !self.queues[other as usize].is_empty(),
+                    "a stream waits for what nobody asked for"
+                );
                 self.one(other);
             }
         }
@@ -184,7 +207,10 @@ impl Streams {
     }
 
     pub(super) fn end_capture(&mut self) -> Result<u64> {
-        let tasks = self.captured.take().ok_or_else(|| BackendError::Device("nothing is captured".into()))?;
+        let tasks = self
+            .captured
+            .take()
+            .ok_or_else(|| BackendError::Device("nothing is captured".into()))?;
         self.next_graph += 1;
         self.graphs.insert(self.next_graph, tasks);
         Ok(self.next_graph)

@@ -1,4 +1,5 @@
-//! Matrix products as cuBLASLt describes them: column by column, `D [m, n] = op(A) op(B)`, with what follows in the same pass.
+//! Matrix products as cuBLASLt describes them: column by column, `D [m, n] = op(A) op(B)`, with
+//! what follows in the same pass.
 
 use super::Address;
 
@@ -52,7 +53,8 @@ pub struct Operand {
     pub transposed: bool,
 }
 
-/// A bit for each element of a matrix, column by column: that of `(i, j)` is bit `i + j * stride`, lowest bits of a byte first.
+/// A bit for each element of a matrix, column by column: that of `(i, j)` is bit `i + j * stride`,
+/// lowest bits of a byte first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct BitMask {
     /// Of the first byte; a multiple of 16.
@@ -61,7 +63,8 @@ pub struct BitMask {
     pub stride: usize,
 }
 
-/// What follows a product, in f32 and before the result is rounded to its numbers. Biases have the result's numbers.
+/// What follows a product, in f32 and before the result is rounded to its numbers. Biases have the
+/// result's numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Epilogue {
     /// Nothing.
@@ -108,7 +111,10 @@ impl Epilogue {
     pub fn vector(&self) -> Option<Address> {
         match *self {
             Epilogue::None | Epilogue::ReluGradient(_) => None,
-            Epilogue::Bias(at) | Epilogue::BiasRelu(at) | Epilogue::BiasReluMask(at, _) | Epilogue::SumsOfB(at) => Some(at),
+            Epilogue::Bias(at)
+            | Epilogue::BiasRelu(at)
+            | Epilogue::BiasReluMask(at, _)
+            | Epilogue::SumsOfB(at) => Some(at),
         }
     }
 
@@ -122,7 +128,8 @@ impl Epilogue {
 }
 
 impl Gemm {
-    /// The same shapes and places in memory modulo what alignment asks about: products of one kind share a plan.
+    /// The same shapes and places in memory modulo what alignment asks about: products of one kind
+    /// share a plan.
     pub fn kind(&self) -> Gemm {
         let aligned = |at: Address| 1 << at.trailing_zeros().min(8);
         let kind = |o: Operand| Operand { at: aligned(o.at), ..o };

@@ -1,5 +1,5 @@
-//! Where CUDA's libraries are: beside the driver there must be NVRTC and cuBLASLt, in a toolkit, a PyTorch installation, or
-//! wherever `LD_LIBRARY_PATH` leads.
+//! Where CUDA's libraries are: beside the driver there must be NVRTC and cuBLASLt, in a toolkit, a
+//! PyTorch installation, or wherever `LD_LIBRARY_PATH` leads.
 
 use std::{
     env,
@@ -56,8 +56,8 @@ pub struct MissingLibrary {
     looked: Vec<PathBuf>,
 }
 
-/// A library of another CUDA than the bindings are made for, which the system's search finds before the one that was loaded: the
-/// bindings ask for a file without a version first.
+/// A library of another CUDA than the bindings are made for, which the system's search finds before
+/// the one that was loaded: the bindings ask for a file without a version first.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "the system finds {file} of CUDA {major} before {file}.{MAJOR}: take its folder out of LD_LIBRARY_PATH, or the link that has no version",
@@ -68,7 +68,8 @@ pub struct OtherVersion {
     major: usize,
 }
 
-/// Whether the library that is called is the one that was meant, by the major version that it says itself.
+/// Whether the library that is called is the one that was meant, by the major version that it says
+/// itself.
 ///
 /// # Errors
 /// If it is another.
@@ -81,7 +82,11 @@ const MAJOR: &str = "13";
 
 fn listed(folders: &[PathBuf]) -> String {
     let folders: Vec<String> = folders.iter().map(|f| f.display().to_string()).collect();
-    if folders.is_empty() { "no folder, since none of the usual ones exist".into() } else { folders.join(", ") }
+    if folders.is_empty() {
+        "no folder, since none of the usual ones exist".into()
+    } else {
+        folders.join(", ")
+    }
 }
 
 /// Loads a library with all that it needs, for the whole process; once.
@@ -96,14 +101,20 @@ pub fn load(library: Library) -> Result<(), MissingLibrary> {
 fn find_and_load(library: Library) -> Result<(), MissingLibrary> {
     let folders = folders();
     for folder in &folders {
-        let files: Option<Vec<PathBuf>> = library.files().iter().map(|file| versioned(folder, file)).collect();
-        // The library asks for its helpers by name alone: those that are in memory already are found anywhere.
+        let files: Option<Vec<PathBuf>> =
+            library.files().iter().map(|file| versioned(folder, file)).collect();
+        // The library asks for its helpers by name alone: those that are in memory already are
+        // found anywhere.
         if files.is_some_and(|files| files.iter().all(|file| open(file))) {
             return Ok(());
         }
     }
     // The system's own search, which knows of folders that only its cache lists.
-    if library.files().iter().all(|file| open(Path::new(&format!("{file}.{MAJOR}"))) || open(Path::new(file))) {
+    if library
+        .files()
+        .iter()
+        .all(|file| open(Path::new(&format!("{file}.{MAJOR}"))) || open(Path::new(file)))
+    {
         return Ok(());
     }
     Err(MissingLibrary { library, looked: folders })
@@ -115,7 +126,8 @@ fn versioned(folder: &Path, file: &str) -> Option<PathBuf> {
         .ok()?
         .filter_map(|entry| {
             let path = entry.ok()?.path();
-            let version = path.file_name()?.to_str()?.strip_prefix(file)?.strip_prefix('.')?.to_owned();
+            let version =
+                path.file_name()?.to_str()?.strip_prefix(file)?.strip_prefix('.')?.to_owned();
             (version == MAJOR || version.starts_with(&format!("{MAJOR}."))).then_some(path)
         })
         .collect();
@@ -155,9 +167,12 @@ fn folders() -> Vec<PathBuf> {
     let virtual_env = env::var_os("VIRTUAL_ENV").map(PathBuf::from);
     let on_path = env::var_os("PATH");
     // `bin/python3` in a folder means that its `lib` has packages.
-    let interpreters = on_path.iter().flat_map(env::split_paths).filter(|bin| bin.join("python3").exists());
-    let mut roots: Vec<PathBuf> =
-        virtual_env.into_iter().chain(interpreters.filter_map(|b| b.parent().map(Path::to_owned))).collect();
+    let interpreters =
+        on_path.iter().flat_map(env::split_paths).filter(|bin| bin.join("python3").exists());
+    let mut roots: Vec<PathBuf> = virtual_env
+        .into_iter()
+        .chain(interpreters.filter_map(|b| b.parent().map(Path::to_owned)))
+        .collect();
     roots.extend(env::var_os("HOME").map(|home| PathBuf::from(home).join(".local")));
     for root in roots {
         for lib in ["lib", "lib64"] {
@@ -173,12 +188,17 @@ fn folders() -> Vec<PathBuf> {
 /// `python3*/{site,dist}-packages/nvidia/*/lib` below a folder of libraries.
 fn nvidia_packages(lib: &Path) -> Vec<PathBuf> {
     let children = |folder: &Path| -> Vec<PathBuf> {
-        let mut all: Vec<PathBuf> =
-            std::fs::read_dir(folder).into_iter().flatten().filter_map(|e| Some(e.ok()?.path())).collect();
+        let mut all: Vec<PathBuf> = std::fs::read_dir(folder)
+            .into_iter()
+            .flatten()
+            .filter_map(|e| Some(e.ok()?.path()))
+            .collect();
         all.sort();
         all
     };
-    let pythons = children(lib).into_iter().filter(|p| p.file_name().is_some_and(|n| n.to_string_lossy().starts_with("python3")));
+    let pythons = children(lib)
+        .into_iter()
+        .filter(|p| p.file_name().is_some_and(|n| n.to_string_lossy().starts_with("python3")));
     let packages = pythons.flat_map(|p| [p.join("site-packages"), p.join("dist-packages")]);
     packages.flat_map(|p| children(&p.join("nvidia"))).map(|p| p.join("lib")).collect()
 }
@@ -192,12 +212,21 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let lib = dir.path().join("python3.12/site-packages/nvidia/cu13/lib");
         std::fs::create_dir_all(&lib).unwrap();
-        for file in ["libnvrtc.so.12", "libnvrtc.so.13", "libnvrtc.so.130", "libnvrtc-builtins.so.13.0", "libnvrtc.alt.so.13"] {
+        for file in [
+            "libnvrtc.so.12",
+            "libnvrtc.so.13",
+            "libnvrtc.so.130",
+            "libnvrtc-builtins.so.13.0",
+            "libnvrtc.alt.so.13",
+        ] {
             std::fs::write(lib.join(file), "").unwrap();
         }
         assert_eq!(nvidia_packages(dir.path()), std::slice::from_ref(&lib));
         assert_eq!(versioned(&lib, "libnvrtc.so"), Some(lib.join("libnvrtc.so.13")));
-        assert_eq!(versioned(&lib, "libnvrtc-builtins.so"), Some(lib.join("libnvrtc-builtins.so.13.0")));
+        assert_eq!(
+            versioned(&lib, "libnvrtc-builtins.so"),
+            Some(lib.join("libnvrtc-builtins.so.13.0"))
+        );
         assert_eq!(versioned(&lib, "libcublasLt.so"), None);
     }
 
@@ -205,13 +234,22 @@ mod tests {
     fn a_library_of_another_major_version_is_refused() {
         assert_eq!(check_major(Library::Nvrtc, 13), Ok(()));
         let refused = check_major(Library::CublasLt, 12).unwrap_err().to_string();
-        assert!(refused.contains("finds libcublasLt.so of CUDA 12 before libcublasLt.so.13"), "{refused}");
+        assert!(
+            refused.contains("finds libcublasLt.so of CUDA 12 before libcublasLt.so.13"),
+            "{refused}"
+        );
     }
 
     #[test]
     fn what_is_missing_is_named_with_its_package_and_where_it_was_sought() {
-        let missing = MissingLibrary { library: Library::CublasLt, looked: vec!["/a".into(), "/b".into()] };
+        let missing =
+            MissingLibrary { library: Library::CublasLt, looked: vec!["/a".into(), "/b".into()] };
         let text = missing.to_string();
-        assert!(text.contains("libcublasLt.so.13") && text.contains("nvidia-cublas==13.*") && text.contains("/a, /b"), "{text}");
+        assert!(
+            text.contains("libcublasLt.so.13")
+                && text.contains("nvidia-cublas==13.*")
+                && text.contains("/a, /b"),
+            "{text}"
+        );
     }
 }

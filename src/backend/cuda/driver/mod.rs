@@ -1,7 +1,8 @@
 //! The driver boundary: the few things that kernels' launchers ask of a device.
 //!
-//! [`real`] asks NVIDIA's driver, NVRTC and cuBLASLt. Tests have a second one, `emulated`, which runs the same kernels on the
-//! CPU, so that launchers, indices and layouts are tried where there is no GPU.
+//! [`real`] asks NVIDIA's driver, NVRTC and cuBLASLt. Tests have a second one, `emulated`, which
+//! runs the same kernels on the CPU, so that launchers, indices and layouts are tried where there
+//! is no GPU.
 
 pub mod cache;
 #[cfg(test)]
@@ -50,7 +51,8 @@ pub struct Launch {
     pub shared: u32,
 }
 
-/// What a kernel takes as an argument: numbers and structs of the size and layout that it has in the kernel.
+/// What a kernel takes as an argument: numbers and structs of the size and layout that it has in
+/// the kernel.
 ///
 /// # Safety
 /// Without padding or references.
@@ -69,8 +71,9 @@ pub fn arg<T: Plain>(value: &T) -> &[u8] {
     bytes_of(std::slice::from_ref(value))
 }
 
-/// A device and all that is asked of it. Work is done in the order in which it is asked for, all of it on [`Stream::Compute`] but
-/// copies from staging memory, which go their own way ([`Stream::Copy`]): events bring the two in order.
+/// A device and all that is asked of it. Work is done in the order in which it is asked for, all of
+/// it on [`Stream::Compute`] but copies from staging memory, which go their own way
+/// ([`Stream::Copy`]): events bring the two in order.
 pub trait Driver: Debug {
     /// What the device is.
     fn device(&self) -> &DeviceInfo;
@@ -93,8 +96,8 @@ pub trait Driver: Debug {
     /// Sets bytes to zero.
     fn zero(&self, at: Address, bytes: usize) -> Result<()>;
 
-    /// Copies to the device. `from` may be changed again at once. May wait until it is done: steps copy from staging memory
-    /// instead.
+    /// Copies to the device. `from` may be changed again at once. May wait until it is done: steps
+    /// copy from staging memory instead.
     fn to_device(&self, at: Address, from: &[u8]) -> Result<()>;
 
     /// Memory of the host that [`Driver::send_staging`] copies from at full speed.
@@ -139,7 +142,8 @@ pub trait Driver: Debug {
     /// Whether what the event stands for is done.
     fn is_done(&self, event: u64) -> Result<bool>;
 
-    /// From now on kernels, products and zeroing are noted down and not done. Nothing else may be asked for meanwhile.
+    /// From now on kernels, products and zeroing are noted down and not done. Nothing else may be
+    /// asked for meanwhile.
     fn begin_capture(&self) -> Result<()>;
 
     /// Ends that; what was noted down can then be asked for as a whole ([`stream::Graph`]).
@@ -158,9 +162,16 @@ pub trait Driver: Debug {
     ///
     /// # Safety
     /// The arguments must be those that the kernel takes, and lead it to memory that it may use so.
-    unsafe fn launch(&self, source: &'static Source, kernel: &'static str, launch: Launch, args: &[&[u8]]) -> Result<()>;
+    unsafe fn launch(
+        &self,
+        source: &'static Source,
+        kernel: &'static str,
+        launch: Launch,
+        args: &[&[u8]],
+    ) -> Result<()>;
 
-    /// A matrix product; `false` if this device has none of this kind with that end, and nothing was done.
+    /// A matrix product; `false` if this device has none of this kind with that end, and nothing
+    /// was done.
     ///
     /// # Safety
     /// The matrices must lie in memory that may be used so.
@@ -202,7 +213,13 @@ impl DeviceInfo {
             multiprocessors += &format!(", up to {} MHz", self.clock_mhz);
         }
         let mut lines = vec![
-            ("GPU", format!("{} (cuda:{}, compute capability {})", self.name, self.ordinal, self.capability)),
+            (
+                "GPU",
+                format!(
+                    "{} (cuda:{}, compute capability {})",
+                    self.name, self.ordinal, self.capability
+                ),
+            ),
             ("GPU memory", format!("{memory:.1} GiB")),
             ("GPU multiprocessors", multiprocessors),
             ("GPU driver", format!("CUDA {}", self.driver)),
@@ -228,7 +245,8 @@ impl Memory {
     /// # Errors
     /// [`BackendError::Memory`] if there is not enough.
     pub fn zeros(driver: &Rc<dyn Driver>, bytes: usize, what: &str) -> Result<Self> {
-        let refused = || BackendError::Memory { what: format!("{what} on the GPU"), bytes: bytes as u64 };
+        let refused =
+            || BackendError::Memory { what: format!("{what} on the GPU"), bytes: bytes as u64 };
         let at = driver.alloc(bytes.max(1))?.ok_or_else(refused)?;
         let memory = Memory { driver: Rc::clone(driver), at, bytes };
         driver.zero(at, bytes)?;

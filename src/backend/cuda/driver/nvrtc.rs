@@ -40,7 +40,8 @@ pub struct Compiled {
     pub log: String,
 }
 
-/// Nothing is fused behind the kernels' backs: where they mean a fused multiply-add they say so, and all else has the CPU's bits.
+/// Nothing is fused behind the kernels' backs: where they mean a fused multiply-add they say so,
+/// and all else has the CPU's bits.
 const OPTIONS: [&str; 3] = ["--std=c++17", "-fmad=false", "--ptxas-options=-v"];
 
 /// NVRTC's version.
@@ -63,10 +64,17 @@ pub fn version() -> Result<(i32, i32), CompileError> {
 /// If there is no compiler, or it finds fault with the source.
 pub fn compile(source: &Source, architecture: &str) -> Result<Compiled, CompileError> {
     version()?;
-    let fault = |log: String| CompileError::Source { name: source.name, architecture: architecture.into(), log };
+    let fault = |log: String| CompileError::Source {
+        name: source.name,
+        architecture: architecture.into(),
+        log,
+    };
     let text = CString::new(source.text()).map_err(|e| fault(e.to_string()))?;
     let name = CString::new(format!("{}.cu", source.name)).map_err(|e| fault(e.to_string()))?;
-    let program = Program(result::create_program(&text, Some(&name)).map_err(|e| CompileError::Nvrtc(e.to_string()))?);
+    let program = Program(
+        result::create_program(&text, Some(&name))
+            .map_err(|e| CompileError::Nvrtc(e.to_string()))?,
+    );
     let target = format!("--gpu-architecture={architecture}");
     let options: Vec<&str> = OPTIONS.into_iter().chain([target.as_str()]).collect();
     // SAFETY: the program lives.
@@ -80,9 +88,15 @@ pub fn compile(source: &Source, architecture: &str) -> Result<Compiled, CompileE
 ///
 /// # Errors
 /// As [`compile`].
-pub fn cubin(source: &Source, architecture: &str, folder: Option<&Path>) -> Result<Vec<u8>, CompileError> {
+pub fn cubin(
+    source: &Source,
+    architecture: &str,
+    folder: Option<&Path>,
+) -> Result<Vec<u8>, CompileError> {
     let mut hash = blake3::Hasher::new();
-    for part in OPTIONS.into_iter().chain([architecture, &format!("{:?}", version()?), &source.text()]) {
+    for part in
+        OPTIONS.into_iter().chain([architecture, &format!("{:?}", version()?), &source.text()])
+    {
         hash.update(&(part.len() as u64).to_le_bytes());
         hash.update(part.as_bytes());
     }

@@ -54,9 +54,13 @@ pub fn devices() -> Result<Vec<DeviceInfo>> {
 
 fn all() -> Result<Vec<(sys::CUdevice, DeviceInfo)>> {
     if !driver_is_there() {
-        return Err(BackendError::Device("there is no NVIDIA driver on this machine (libcuda.so.1 is not found)".into()));
+        return Err(BackendError::Device(
+            "there is no NVIDIA driver on this machine (libcuda.so.1 is not found)".into(),
+        ));
     }
-    result::init().map_err(|e| BackendError::Device(format!("the NVIDIA driver does not start: {}", reason(&e))))?;
+    result::init().map_err(|e| {
+        BackendError::Device(format!("the NVIDIA driver does not start: {}", reason(&e)))
+    })?;
     let count = result::device::get_count().map_err(failed("counting GPUs"))?;
     let device = |ordinal: i32| {
         let device = result::device::get(ordinal).map_err(failed("looking for the device"))?;
@@ -91,12 +95,17 @@ impl Gpu {
         let all = all().map_err(|e| device_error(format!("cuda:{ordinal}: {e}")))?;
         let count = all.len();
         let Some((device, info)) = all.into_iter().nth(ordinal as usize) else {
-            return Err(device_error(format!("cuda:{ordinal}: this machine has {count} NVIDIA GPU(s), counted from 0")));
+            return Err(device_error(format!(
+                "cuda:{ordinal}: this machine has {count} NVIDIA GPU(s), counted from 0"
+            )));
         };
         let version: Vec<i32> = info.capability.split('.').filter_map(|n| n.parse().ok()).collect();
         if (version[0], version[1]) < OLDEST {
             let (major, minor) = OLDEST;
-            let what = format!("{} has compute capability {}; {major}.{minor} is the least", info.name, info.capability);
+            let what = format!(
+                "{} has compute capability {}; {major}.{minor} is the least",
+                info.name, info.capability
+            );
             return Err(device_error(format!("cuda:{ordinal}: {what}")));
         }
         for library in [Library::Nvrtc, Library::CublasLt] {
@@ -104,14 +113,21 @@ impl Gpu {
         }
         nvrtc::version().map_err(|e| device_error(format!("cuda:{ordinal}: {e}")))?;
         blas_lt::check_version().map_err(|e| device_error(format!("cuda:{ordinal}: {e}")))?;
-        let most_shared = sys::CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN;
+        let most_shared =
+            sys::CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN;
         // SAFETY: the device exists.
-        let shared = unsafe { result::device::get_attribute(device, most_shared) }.map_err(failed("asking the device"))?;
-        // SAFETY: the driver has started, the device exists; the context is this process's own and stays.
-        let context = unsafe { result::primary_ctx::retain(device) }.map_err(failed("making a context"))?;
+        let shared = unsafe { result::device::get_attribute(device, most_shared) }
+            .map_err(failed("asking the device"))?;
+        // SAFETY: the driver has started, the device exists; the context is this process's own and
+        // stays.
+        let context =
+            unsafe { result::primary_ctx::retain(device) }.map_err(failed("making a context"))?;
         // SAFETY: just made.
         unsafe { result::ctx::set_current(context) }.map_err(failed("making a context"))?;
-        let stream = || result::stream::create(result::stream::StreamKind::NonBlocking).map_err(failed("making a stream"));
+        let stream = || {
+            result::stream::create(result::stream::StreamKind::NonBlocking)
+                .map_err(failed("making a stream"))
+        };
         Ok(Rc::new(Gpu {
             architecture: format!("sm_{}{}", version[0], version[1]),
             info,
@@ -141,7 +157,8 @@ impl Gpu {
         let code = nvrtc::cubin(source, &self.architecture, self.cache.as_deref());
         let code = code.map_err(|e| BackendError::Device(e.to_string()))?;
         // SAFETY: a cubin for this device.
-        let module = unsafe { result::module::load_data(code.as_ptr().cast()) }.map_err(failed("loading kernels"))?;
+        let module = unsafe { result::module::load_data(code.as_ptr().cast()) }
+            .map_err(failed("loading kernels"))?;
         self.modules.borrow_mut().insert(source.name, module);
         Ok(module)
     }
@@ -153,14 +170,18 @@ impl Gpu {
         let module = self.module(source)?;
         let c_name = CString::new(name).map_err(|e| BackendError::Device(e.to_string()))?;
         // SAFETY: the module is loaded for good.
-        let kernel = unsafe { result::module::get_function(module, c_name) }.map_err(failed("looking for a kernel"))?;
+        let kernel = unsafe { result::module::get_function(module, c_name) }
+            .map_err(failed("looking for a kernel"))?;
         self.kernels.borrow_mut().insert((source.name, name), kernel);
         Ok(kernel)
     }
 }
 
 fn reason(e: &result::DriverError) -> String {
-    e.error_string().ok().map(|s| s.to_string_lossy().into_owned()).unwrap_or_else(|| format!("{e:?}"))
+    e.error_string()
+        .ok()
+        .map(|s| s.to_string_lossy().into_owned())
+        .unwrap_or_else(|| format!("{e:?}"))
 }
 
 /// As nvidia-smi writes it: `GPU-` and 16 bytes in groups of hexadecimal digits.
@@ -177,31 +198,38 @@ fn uuid(id: &sys::CUuuid) -> String {
 fn inspect(device: sys::CUdevice, ordinal: u32) -> Result<DeviceInfo> {
     use sys::CUdevice_attribute as A;
     // SAFETY: the device exists.
-    let attribute = |a| unsafe { result::device::get_attribute(device, a) }.map_err(failed("asking the device"));
+    let attribute = |a| {
+        unsafe { result::device::get_attribute(device, a) }.map_err(failed("asking the device"))
+    };
     let (major, minor) = (
         attribute(A::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)?,
         attribute(A::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR)?,
     );
     let mut driver = 0;
     // SAFETY: a valid pointer.
-    unsafe { sys::cuDriverGetVersion(&mut driver) }.result().map_err(failed("asking the driver"))?;
+    unsafe { sys::cuDriverGetVersion(&mut driver) }
+        .result()
+        .map_err(failed("asking the driver"))?;
     Ok(DeviceInfo {
         name: result::device::get_name(device).map_err(failed("asking the device"))?,
         ordinal,
         capability: format!("{major}.{minor}"),
         // SAFETY: the device exists.
-        memory: unsafe { result::device::total_mem(device) }.map_err(failed("asking the device"))? as u64,
+        memory: unsafe { result::device::total_mem(device) }.map_err(failed("asking the device"))?
+            as u64,
         multiprocessors: attribute(A::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)? as u32,
         cache: attribute(A::CU_DEVICE_ATTRIBUTE_L2_CACHE_SIZE)? as u64,
         // The driver tells kHz.
         clock_mhz: attribute(A::CU_DEVICE_ATTRIBUTE_CLOCK_RATE)? as u32 / 1000,
         driver: format!("{}.{}", driver / 1000, driver % 1000 / 10),
-        uuid: result::device::get_uuid(device).map(|id| uuid(&id)).map_err(failed("asking the device"))?,
+        uuid: result::device::get_uuid(device)
+            .map(|id| uuid(&id))
+            .map_err(failed("asking the device"))?,
     })
 }
 
-// SAFETY (all blocks): the context is current in the thread that has the driver, addresses come from `alloc`, callers promise the
-// rest.
+// SAFETY (all blocks): the context is current in the thread that has the driver, addresses come
+// from `alloc`, callers promise the rest.
 impl Driver for Gpu {
     fn device(&self) -> &DeviceInfo {
         &self.info
@@ -238,15 +266,18 @@ impl Driver for Gpu {
         if bytes == 0 {
             return Ok(());
         }
-        unsafe { result::memset_d8_async(at, 0, bytes, self.stream) }.map_err(failed("clearing memory"))
+        unsafe { result::memset_d8_async(at, 0, bytes, self.stream) }
+            .map_err(failed("clearing memory"))
     }
 
     fn to_device(&self, at: Address, from: &[u8]) -> Result<()> {
         if from.is_empty() {
             return Ok(());
         }
-        unsafe { result::memcpy_htod_async(at, from, self.stream) }.map_err(failed("copying to it"))?;
-        // Where the GPU reads pageable memory itself it may do so after the call, and `from` may change or be gone by then.
+        unsafe { result::memcpy_htod_async(at, from, self.stream) }
+            .map_err(failed("copying to it"))?;
+        // Where the GPU reads pageable memory itself it may do so after the call, and `from` may
+        // change or be gone by then.
         unsafe { result::stream::synchronize(self.stream) }.map_err(failed("copying to it"))
     }
 
@@ -270,12 +301,14 @@ impl Driver for Gpu {
 
     unsafe fn fetch_staging(&self, to: HostAddress, from: Address, bytes: usize) -> Result<()> {
         let to = unsafe { std::slice::from_raw_parts_mut(to as *mut u8, bytes) };
-        unsafe { result::memcpy_dtoh_async(to, from, self.stream) }.map_err(failed("copying from it"))
+        unsafe { result::memcpy_dtoh_async(to, from, self.stream) }
+            .map_err(failed("copying from it"))
     }
 
     fn to_host(&self, at: Address, to: &mut [u8]) -> Result<()> {
         if !to.is_empty() {
-            unsafe { result::memcpy_dtoh_async(to, at, self.stream) }.map_err(failed("copying from it"))?;
+            unsafe { result::memcpy_dtoh_async(to, at, self.stream) }
+                .map_err(failed("copying from it"))?;
         }
         unsafe { result::stream::synchronize(self.stream) }.map_err(failed("computing"))
     }
@@ -286,7 +319,8 @@ impl Driver for Gpu {
     }
 
     fn event(&self) -> Result<u64> {
-        let event = result::event::create(sys::CUevent_flags::CU_EVENT_DISABLE_TIMING).map_err(failed("making an event"))?;
+        let event = result::event::create(sys::CUevent_flags::CU_EVENT_DISABLE_TIMING)
+            .map_err(failed("making an event"))?;
         Ok(event as u64)
     }
 
@@ -295,7 +329,8 @@ impl Driver for Gpu {
     }
 
     fn record(&self, event: u64, stream: Stream) -> Result<()> {
-        unsafe { result::event::record(event as sys::CUevent, self.stream(stream)) }.map_err(failed("recording an event"))
+        unsafe { result::event::record(event as sys::CUevent, self.stream(stream)) }
+            .map_err(failed("recording an event"))
     }
 
     fn wait(&self, stream: Stream, event: u64) -> Result<()> {
@@ -317,24 +352,29 @@ impl Driver for Gpu {
     }
 
     fn begin_capture(&self) -> Result<()> {
-        // Calls of this thread that a graph cannot hold fail; those of other threads are none of its business.
+        // Calls of this thread that a graph cannot hold fail; those of other threads are none of
+        // its business.
         let mode = sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
-        unsafe { result::stream::begin_capture(self.stream, mode) }.map_err(failed("beginning a capture"))
+        unsafe { result::stream::begin_capture(self.stream, mode) }
+            .map_err(failed("beginning a capture"))
     }
 
     fn end_capture(&self) -> Result<u64> {
-        let graph = unsafe { result::stream::end_capture(self.stream) }.map_err(failed("ending a capture"))?;
+        let graph = unsafe { result::stream::end_capture(self.stream) }
+            .map_err(failed("ending a capture"))?;
         if graph.is_null() {
             return Err(BackendError::Device("the GPU failed while ending a capture".into()));
         }
         let flags = sys::CUgraphInstantiate_flags(0);
-        let whole = unsafe { result::graph::instantiate(graph, flags) }.map_err(failed("making a graph"));
+        let whole =
+            unsafe { result::graph::instantiate(graph, flags) }.map_err(failed("making a graph"));
         let _ = unsafe { result::graph::destroy(graph) };
         Ok(whole? as u64)
     }
 
     unsafe fn replay(&self, graph: u64) -> Result<()> {
-        unsafe { result::graph::launch(graph as sys::CUgraphExec, self.stream) }.map_err(failed("starting a graph"))
+        unsafe { result::graph::launch(graph as sys::CUgraphExec, self.stream) }
+            .map_err(failed("starting a graph"))
     }
 
     fn free_graph(&self, graph: u64) {
@@ -343,20 +383,35 @@ impl Driver for Gpu {
         let _ = unsafe { result::graph::exec_destroy(graph as sys::CUgraphExec) };
     }
 
-    unsafe fn launch(&self, source: &'static Source, kernel: &'static str, launch: Launch, args: &[&[u8]]) -> Result<()> {
+    unsafe fn launch(
+        &self,
+        source: &'static Source,
+        kernel: &'static str,
+        launch: Launch,
+        args: &[&[u8]],
+    ) -> Result<()> {
         let Launch { grid: [gx, gy, gz], block: [bx, by, bz], shared } = launch;
         let function = self.kernel(source, kernel)?;
         if shared > 48 << 10 {
             let limit = sys::CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
-            unsafe { result::function::set_function_attribute(function, limit, shared as i32) }.map_err(failed(kernel))?;
+            unsafe { result::function::set_function_attribute(function, limit, shared as i32) }
+                .map_err(failed(kernel))?;
         }
         let mut places = [std::ptr::null_mut(); MAX_ARGS];
         let Some(places) = places.get_mut(..args.len()) else {
-            return Err(BackendError::Device(format!("kernel {kernel} has more than {MAX_ARGS} arguments")));
+            return Err(BackendError::Device(format!(
+                "kernel {kernel} has more than {MAX_ARGS} arguments"
+            )));
         };
-        places.iter_mut().zip(args).for_each(|(place, arg)| *place = arg.as_ptr().cast_mut().cast::<c_void>());
+        places
+            .iter_mut()
+            .zip(args)
+            .for_each(|(place, arg)| *place = arg.as_ptr().cast_mut().cast::<c_void>());
         let args = places;
-        unsafe { result::launch_kernel(function, (gx, gy, gz), (bx, by, bz), shared, self.stream, args) }.map_err(failed(kernel))
+        unsafe {
+            result::launch_kernel(function, (gx, gy, gz), (bx, by, bz), shared, self.stream, args)
+        }
+        .map_err(failed(kernel))
     }
 
     unsafe fn gemm(&self, gemm: &Gemm) -> Result<bool> {
@@ -379,7 +434,8 @@ impl Drop for Gpu {
             let _ = result::stream::destroy(self.stream);
             let _ = result::stream::destroy(self.copies);
         }
-        // The context stays to the end of the process: a run opens its GPU several times, and each time a new one would be made,
-        // and libraries that have worked in the old one keep things of it.
+        // The context stays to the end of the process: a run opens its GPU several times, and each
+        // time a new one would be made, and libraries that have worked in the old one keep things
+        // of it.
     }
 }

@@ -1,11 +1,12 @@
-//! What is needed where the device works on several things at once: streams, events, memory that copies go to and come from, and
-//! work that is noted down once and repeated as a whole.
+//! What is needed where the device works on several things at once: streams, events, memory that
+//! copies go to and come from, and work that is noted down once and repeated as a whole.
 
 use super::{Address, Driver, HostAddress};
 use crate::backend::{BackendError, Result};
 use std::rc::Rc;
 
-/// A queue of work. What is asked of one stream is done in order; two streams know of each other by events alone.
+/// A queue of work. What is asked of one stream is done in order; two streams know of each other by
+/// events alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stream {
     /// Kernels, products, and whatever is not said to go elsewhere.
@@ -88,7 +89,10 @@ impl Staging {
         let bytes = words.max(1) * size_of::<u32>();
         let done = Event::new(driver)?;
         let at = driver.staging(bytes)?;
-        let refused = || BackendError::Memory { what: "batches on their way to the GPU".into(), bytes: bytes as u64 };
+        let refused = || BackendError::Memory {
+            what: "batches on their way to the GPU".into(),
+            bytes: bytes as u64,
+        };
         Ok(Staging { driver: Rc::clone(driver), at: at.ok_or_else(refused)?, words, done })
     }
 
@@ -110,27 +114,29 @@ impl Staging {
         self.done.is_done()
     }
 
-    /// Begins to copy the first `words` to the device, where there is room for them, once `free` has passed. What is asked of
-    /// [`Stream::Compute`] from now on finds them there.
+    /// Begins to copy the first `words` to the device, where there is room for them, once `free`
+    /// has passed. What is asked of [`Stream::Compute`] from now on finds them there.
     ///
     /// # Errors
     /// If the device fails.
     pub fn send(&mut self, to: Address, words: usize, free: &Event) -> Result<()> {
         assert!(words <= self.words, "{words} words of {}", self.words);
         free.hold(Stream::Copy)?;
-        // SAFETY: so many words are there, and the caller has room for them; `words` waits before they change.
+        // SAFETY: so many words are there, and the caller has room for them; `words` waits before
+        // they change.
         unsafe { self.driver.send_staging(to, self.at, words * size_of::<u32>()) }?;
         self.done.record(Stream::Copy)?;
         self.done.hold(Stream::Compute)
     }
 
-    /// Begins to fill all words from the device, where there are so many, with what is there when all that was asked for before
-    /// is done.
+    /// Begins to fill all words from the device, where there are so many, with what is there when
+    /// all that was asked for before is done.
     ///
     /// # Errors
     /// If the device fails.
     pub fn fetch(&mut self, from: Address) -> Result<()> {
-        // SAFETY: so many words are there, and the caller has so many; `words` waits before anybody looks at them.
+        // SAFETY: so many words are there, and the caller has so many; `words` waits before anybody
+        // looks at them.
         unsafe { self.driver.fetch_staging(self.at, from, self.words * size_of::<u32>()) }?;
         self.done.record(Stream::Compute)
     }

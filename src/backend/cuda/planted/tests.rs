@@ -12,7 +12,12 @@ use crate::{
 use proptest::prelude::*;
 
 fn config(preset: &str, seed: u64) -> PlantedConfig {
-    PlantedConfig { train_samples: 12_345_678_901, eval_samples: 2000, seed, ..PlantedConfig::of(preset) }
+    PlantedConfig {
+        train_samples: 12_345_678_901,
+        eval_samples: 2000,
+        seed,
+        ..PlantedConfig::of(preset)
+    }
 }
 
 /// Some stretches of both splits on every device.
@@ -28,8 +33,14 @@ fn check(config: &PlantedConfig, gap: usize, stretches: &[(u64, u64, usize)]) {
                 source.fill(epoch, start, n, &mut batch).unwrap();
                 let got = made(&driver, &log, recipe.span(epoch, start, n), dense + gap).unwrap();
                 let want = wanted(&batch, dense, dense + gap);
-                for (part, (got, want)) in ["dense", "labels", "first ids", "ids", "offsets"].iter().zip(got.iter().zip(&want)) {
-                    assert!(got == want, "{part} of {n} samples from {start} of epoch {epoch}: {config:?}");
+                for (part, (got, want)) in ["dense", "labels", "first ids", "ids", "offsets"]
+                    .iter()
+                    .zip(got.iter().zip(&want))
+                {
+                    assert!(
+                        got == want,
+                        "{part} of {n} samples from {start} of epoch {epoch}: {config:?}"
+                    );
                 }
             }
         }
@@ -64,7 +75,8 @@ fn presets_have_the_bits_of_the_cpu() {
     check(&PlantedConfig { max_rows: Some(100_000), ..config("criteo_kaggle", 1 << 40) }, 0, &far);
 }
 
-/// More draws than one would look at: some hundred of them need the exact test, some a second attempt.
+/// More draws than one would look at: some hundred of them need the exact test, some a second
+/// attempt.
 #[test]
 fn long_stretches_of_steep_and_flat_laws_have_the_bits_of_the_cpu() {
     let config = PlantedConfig {

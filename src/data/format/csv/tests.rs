@@ -68,8 +68,14 @@ fn files_of_others_are_read_and_what_is_wrong_is_named() {
     };
     let text = b"\xef\xbb\xbfclick,price,user,I9\r\n1,0.5,7,\r\n\r\n0, 2 ,\"8\",-3";
     let (layout, rows) = read(text, &Columns::default()).unwrap();
-    assert_eq!((layout.dense.join(" "), layout.ids[0].name.as_str(), rows.len()), ("price I9".into(), "user", 2));
-    assert_eq!((rows.dense[0], rows.dense[1].is_nan(), &rows.dense[2..]), (0.5, true, &[2.0, -3.0][..]));
+    assert_eq!(
+        (layout.dense.join(" "), layout.ids[0].name.as_str(), rows.len()),
+        ("price I9".into(), "user", 2)
+    );
+    assert_eq!(
+        (rows.dense[0], rows.dense[1].is_nan(), &rows.dense[2..]),
+        (0.5, true, &[2.0, -3.0][..])
+    );
     assert_eq!((&rows.labels[..], &rows.ids[0].indices[..]), (&[1.0, 0.0][..], &[7, 8][..]));
     for (bad, what) in [
         ("1,2", "has 2 fields; must have 3, one for each column"),
@@ -77,16 +83,32 @@ fn files_of_others_are_read_and_what_is_wrong_is_named() {
         (",1,1", "column label is \"\"; must be 0 or 1, since it is the label"),
         ("1,x,1", "column I1 is \"x\"; must be a number or nothing"),
         ("1,inf,1", "column I1 is \"inf\"; must be a number or nothing"),
-        ("1,1,-1", "column C1 is \"-1\"; must be a whole number below 2^32 (an id) or nothing (name dense columns with --dense)"),
-        ("1,1,68fd1e64", "column C1 is \"68fd1e64\"; must be a whole number below 2^32 (an id) or nothing"),
-        ("1,\"1,1", "the quote of field 2 is not closed on its line; close it, or double it if it is part of the text"),
+        (
+            "1,1,-1",
+            "column C1 is \"-1\"; must be a whole number below 2^32 (an id) or nothing (name dense columns with --dense)",
+        ),
+        (
+            "1,1,68fd1e64",
+            "column C1 is \"68fd1e64\"; must be a whole number below 2^32 (an id) or nothing",
+        ),
+        (
+            "1,\"1,1",
+            "the quote of field 2 is not closed on its line; close it, or double it if it is part of the text",
+        ),
     ] {
-        let error = read(format!("label,I1,C1\n0,1,1\n{bad}\n").as_bytes(), &Columns::default()).unwrap_err();
+        let error = read(format!("label,I1,C1\n0,1,1\n{bad}\n").as_bytes(), &Columns::default())
+            .unwrap_err();
         assert_eq!(error, format!("{}:3: {what}", path.display()));
     }
-    assert!(read(b"", &Columns::default()).unwrap_err().ends_with("the file is empty; must start with a header line"));
     assert!(
-        read(b"y,a,a\n", &Columns::default()).unwrap_err().ends_with(":1: the header names a twice, the second time as column 3")
+        read(b"", &Columns::default())
+            .unwrap_err()
+            .ends_with("the file is empty; must start with a header line")
+    );
+    assert!(
+        read(b"y,a,a\n", &Columns::default())
+            .unwrap_err()
+            .ends_with(":1: the header names a twice, the second time as column 3")
     );
     std::fs::write(&path, "1,2\n").unwrap();
     let error = read_all(Format::DeepRec, &path, 9, &Columns::default()).unwrap_err().to_string();
@@ -103,16 +125,24 @@ fn only_fractions_make_a_column_dense() {
         read_all(Format::Csv, &path, 9, &Columns::default()).map_err(|e| e.to_string())
     };
     for id in ["5000000000", "4294967296", "-5000000000", "-1", "+7", "99999999999999999999999"] {
-        let right = "a whole number below 2^32 (an id) or nothing (name dense columns with --dense)";
+        let right =
+            "a whole number below 2^32 (an id) or nothing (name dense columns with --dense)";
         let error = read(&format!("label,user\n1,{id}\n")).unwrap_err();
-        assert_eq!(error, format!("{}:2: column user is \"{id}\"; must be {right}", path.display()));
+        assert_eq!(
+            error,
+            format!("{}:2: column user is \"{id}\"; must be {right}", path.display())
+        );
     }
     for x in ["0.5", "-1.0", "1e3", ".5", "5.", "1E-7"] {
         let (layout, rows) = read(&format!("label,x,user\n1,{x},4294967295\n0,7,\n")).unwrap();
         assert_eq!((layout.dense.join(" "), rows.dense[0]), ("x".into(), x.parse().unwrap()));
     }
     for x in ["nan", "inf", "-inf"] {
-        assert!(read(&format!("label,x\n1,{x}\n")).unwrap_err().ends_with("; must be a number or nothing"));
+        assert!(
+            read(&format!("label,x\n1,{x}\n"))
+                .unwrap_err()
+                .ends_with("; must be a number or nothing")
+        );
     }
 }
 
@@ -124,7 +154,9 @@ fn what_is_written_can_be_read() {
     let (layout, mut rows) = read_all(Format::Csv, &path, 9, &Columns::default()).unwrap();
     write_all(Format::Csv, &to, &layout, &rows, 2).unwrap();
     assert_eq!(std::fs::read_to_string(&to).unwrap(), "label,I1\n0,1\n0,-0\n1,2\n");
-    let write = |layout: &Layout, rows: &Rows| write_all(Format::Csv, &to, layout, rows, 2).unwrap_err().to_string();
+    let write = |layout: &Layout, rows: &Rows| {
+        write_all(Format::Csv, &to, layout, rows, 2).unwrap_err().to_string()
+    };
     rows.dense[2] = f64::INFINITY;
     let what = "row 3: column I1 is inf; must be finite, since csv holds no other number";
     assert_eq!(write(&layout, &rows), format!("{}: {what}", to.display()));
@@ -133,7 +165,12 @@ fn what_is_written_can_be_read() {
     rows.labels.push(0.0);
     rows.dense.resize(300_000, 0.125);
     let error = write(&wide, &rows);
-    assert!(error.contains("; must be at most 1048576, since no longer one is read; parquet has no lines"), "{error}");
+    assert!(
+        error.contains(
+            "; must be at most 1048576, since no longer one is read; parquet has no lines"
+        ),
+        "{error}"
+    );
 }
 
 /// What pandas makes of a data frame, missing values included, and what it reads of ours.
@@ -149,7 +186,8 @@ f.to_csv(d + "/a.csv", index=False)
     if !python(&["pandas"], script, &[dir.path()]) {
         return;
     }
-    let (layout, rows) = read_all(Format::Csv, &dir.path().join("a.csv"), 2, &Columns::default()).unwrap();
+    let (layout, rows) =
+        read_all(Format::Csv, &dir.path().join("a.csv"), 2, &Columns::default()).unwrap();
     assert_eq!((rows.dense[0], rows.dense[1].is_nan(), rows.dense[2]), (0.1, true, 1e-7));
     assert_eq!((rows.ids[0].bag(0), rows.ids[0].bag(1)), (&[u32::MAX][..], &[][..]));
     write_all(Format::Csv, &dir.path().join("b.csv"), &layout, &rows, 2).unwrap();

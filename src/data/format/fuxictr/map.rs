@@ -43,39 +43,61 @@ impl FeatureMap {
             return Err(wrong(path, format!("{length} bytes are too many for a feature map")));
         }
         let text = std::fs::read(path).map_err(io(path))?;
-        let map: Value = serde_json::from_slice(&text).map_err(|e| wrong(path, format!("no feature map of FuxiCTR's: {e}")))?;
+        let map: Value = serde_json::from_slice(&text)
+            .map_err(|e| wrong(path, format!("no feature map of FuxiCTR's: {e}")))?;
         let parsed = FeatureMap::parse(&map).map(|map| Some(FeatureMap { text, ..map }));
         parsed.map_err(|what| wrong(path, format!("no feature map of FuxiCTR's: {what}")))
     }
 
     fn parse(map: &Value) -> Result<Self, String> {
         let labels = match &map["labels"] {
-            Value::Array(labels) => labels.iter().filter_map(Value::as_str).map(str::to_owned).collect(),
+            Value::Array(labels) => {
+                labels.iter().filter_map(Value::as_str).map(str::to_owned).collect()
+            }
             // Version 1 has one.
-            _ => map["label_name"].as_str().or(map["labels"].as_str()).map(str::to_owned).into_iter().collect::<Vec<_>>(),
+            _ => map["label_name"]
+                .as_str()
+                .or(map["labels"].as_str())
+                .map(str::to_owned)
+                .into_iter()
+                .collect::<Vec<_>>(),
         };
-        let [label] = &labels[..] else { return Err(format!("it names {} labels; must name one", labels.len())) };
-        // A list of objects of one feature each; version 1 has one object of all, or calls it otherwise.
-        let features: Vec<(&String, &Value)> = match map.get("features").or_else(|| map.get("feature_specs")) {
-            Some(Value::Array(list)) => list.iter().filter_map(Value::as_object).flatten().collect(),
-            Some(Value::Object(all)) => all.iter().collect(),
-            _ => return Err("it has no features".into()),
+        let [label] = &labels[..] else {
+            return Err(format!("it names {} labels; must name one", labels.len()));
         };
+        // A list of objects of one feature each; version 1 has one object of all, or calls it
+        // otherwise.
+        let features: Vec<(&String, &Value)> =
+            match map.get("features").or_else(|| map.get("feature_specs")) {
+                Some(Value::Array(list)) => {
+                    list.iter().filter_map(Value::as_object).flatten().collect()
+                }
+                Some(Value::Object(all)) => all.iter().collect(),
+                _ => return Err("it has no features".into()),
+            };
         let mut columns = Columns { label: Some(label.clone()), only: true, ..Columns::default() };
         let (mut vocabularies, mut kinds) = (Vec::new(), Vec::new());
         for (name, spec) in features {
             match spec["type"].as_str() {
                 Some("numeric") => columns.dense.push(name.clone()),
                 Some(kind @ ("categorical" | "sequence")) => {
-                    kinds.push(if kind == "sequence" { Kind::Sequence(spec["max_len"].as_u64()) } else { Kind::One });
+                    kinds.push(if kind == "sequence" {
+                        Kind::Sequence(spec["max_len"].as_u64())
+                    } else {
+                        Kind::One
+                    });
                     columns.categorical.push(name.clone());
-                    let ids = spec["vocab_size"].as_u64().ok_or_else(|| format!("feature {name} has no vocab_size"))?;
+                    let ids = spec["vocab_size"]
+                        .as_u64()
+                        .ok_or_else(|| format!("feature {name} has no vocab_size"))?;
                     vocabularies.push(ids);
                 }
                 Some("meta") => {}
                 other => {
                     let shown = other.unwrap_or("none");
-                    return Err(format!("feature {name} is of type {shown}; must be numeric, categorical, sequence or meta"));
+                    return Err(format!(
+                        "feature {name} is of type {shown}; must be numeric, categorical, sequence or meta"
+                    ));
                 }
             }
         }
@@ -95,7 +117,9 @@ impl FeatureMap {
         }
         for (column, kind) in layout.ids.iter().zip(&self.kinds) {
             let there = match (kind, column.hotness) {
-                (Kind::One, Hotness::One) | (Kind::Sequence(None), Hotness::Fixed(_)) | (Kind::Sequence(_), Hotness::Any) => {
+                (Kind::One, Hotness::One)
+                | (Kind::Sequence(None), Hotness::Fixed(_))
+                | (Kind::Sequence(_), Hotness::Any) => {
                     continue;
                 }
                 (Kind::Sequence(Some(n)), Hotness::Fixed(ids)) if *n == ids as u64 => continue,
@@ -109,17 +133,21 @@ impl FeatureMap {
                 Hotness::Fixed(n) => format!("{n} ids"),
                 Hotness::Any => "any number of ids".to_owned(),
             };
-            let what =
-                format!("column {} is {there}, but these samples hold {here}; must be equal; use another folder", column.name);
+            let what = format!(
+                "column {} is {there}, but these samples hold {here}; must be equal; use another folder",
+                column.name
+            );
             return Err(what);
         }
         Ok(())
     }
 
-    /// The text of the map with room for more ids of the columns of `layout`, and all else as it is.
+    /// The text of the map with room for more ids of the columns of `layout`, and all else as it
+    /// is.
     pub fn raised(&self, layout: &Layout, vocabularies: &[u64]) -> serde_json::Result<Vec<u8>> {
         let mut wanted: BTreeMap<&str, u64> = BTreeMap::new();
-        for ((column, &there), &here) in layout.ids.iter().zip(&self.vocabularies).zip(vocabularies) {
+        for ((column, &there), &here) in layout.ids.iter().zip(&self.vocabularies).zip(vocabularies)
+        {
             if here > there {
                 wanted.insert(&column.name, here);
             }
@@ -128,13 +156,17 @@ impl FeatureMap {
             return Ok(self.text.clone());
         }
         let mut map: Value = serde_json::from_slice(&self.text)?;
-        // Columns that share a table of embeddings have as many ids: that of the table's own column, in which the others find
-        // theirs.
+        // Columns that share a table of embeddings have as many ids: that of the table's own
+        // column, in which the others find theirs.
         let shared: Vec<(String, String)> = features(&mut map)
-            .filter_map(|(name, spec)| Some((name.clone(), spec["share_embedding"].as_str()?.to_owned())))
+            .filter_map(|(name, spec)| {
+                Some((name.clone(), spec["share_embedding"].as_str()?.to_owned()))
+            })
             .collect();
         let mut tables: BTreeMap<&str, u64> = BTreeMap::new();
-        let table = |name: &str| shared.iter().find(|(sharer, _)| sharer == name).map(|(_, table)| &**table);
+        let table = |name: &str| {
+            shared.iter().find(|(sharer, _)| sharer == name).map(|(_, table)| &**table)
+        };
         for (&name, &ids) in &wanted {
             let most = tables.entry(table(name).unwrap_or(name)).or_default();
             *most = ids.max(*most);
@@ -158,8 +190,10 @@ impl FeatureMap {
 
     /// The map of `layout`.
     pub fn value(layout: &Layout, dataset: &str, vocabularies: &[u64]) -> Value {
-        let one = |name: &String, spec: Value| Value::Object(Map::from_iter([(name.clone(), spec)]));
-        let mut features: Vec<Value> = layout.dense.iter().map(|n| one(n, json!({"source": "", "type": "numeric"}))).collect();
+        let one =
+            |name: &String, spec: Value| Value::Object(Map::from_iter([(name.clone(), spec)]));
+        let mut features: Vec<Value> =
+            layout.dense.iter().map(|n| one(n, json!({"source": "", "type": "numeric"}))).collect();
         let mut width = layout.dense.len();
         for (column, ids) in layout.ids.iter().zip(vocabularies) {
             features.push(one(
@@ -188,7 +222,8 @@ impl FeatureMap {
     }
 }
 
-/// The features of a map, which are a list of objects of one each or, in version 1, an object of all.
+/// The features of a map, which are a list of objects of one each or, in version 1, an object of
+/// all.
 fn features(map: &mut Value) -> impl Iterator<Item = (&String, &mut Value)> {
     let key = if map.get("features").is_some() { "features" } else { "feature_specs" };
     let list = match map.get_mut(key) {

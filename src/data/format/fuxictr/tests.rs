@@ -12,7 +12,11 @@ use proptest::prelude::*;
 use std::fs;
 
 /// The forms that this program was built with.
-const FORMS: &[&str] = if cfg!(feature = "hdf5") { &["csv", "parquet", "npz", "h5"] } else { &["csv", "parquet", "npz"] };
+const FORMS: &[&str] = if cfg!(feature = "hdf5") {
+    &["csv", "parquet", "npz", "h5"]
+} else {
+    &["csv", "parquet", "npz"]
+};
 
 proptest! {
     #![proptest_config(fuzz_cases(24))]
@@ -61,7 +65,8 @@ proptest! {
             rows.dense.push(1.0);
             rows.ids.iter_mut().for_each(|b| b.push([i]));
         }
-        // A damaged h5 is libhdf5's to read, a library in C that may bring down all tests with it; its map is ours.
+        // A damaged h5 is libhdf5's to read, a library in C that may bring down all tests with it;
+        // its map is ours.
         for form in FORMS.iter().filter(|form| map || **form != "h5") {
             let path = dir.path().join(format!("train.{form}"));
             write_all(Format::FuxiCtr, &path, &layout, &rows, 5).unwrap();
@@ -90,7 +95,9 @@ proptest! {
 fn fuxictr_would_agree() {
     let dir = tempfile::tempdir().unwrap();
     let mut layout = Layout::numbered(1, Numbers::Float32, [Hotness::One]);
-    layout.ids.push(crate::data::rows::IdColumn { name: "tags".into(), hotness: Hotness::Fixed(3) });
+    layout
+        .ids
+        .push(crate::data::rows::IdColumn { name: "tags".into(), hotness: Hotness::Fixed(3) });
     let mut rows = Rows::new(&layout);
     for i in 0..5u32 {
         rows.labels.push((i % 2) as f32);
@@ -142,13 +149,36 @@ if len(sys.argv) > 2:
         python(&["h5py"], script, &[dir.path(), Path::new("h5")]);
         forms.push("h5");
     }
-    let theirs = |form: &str| read_all(Format::FuxiCtr, &dir.path().join(format!("theirs/train.{form}")), 9, &Columns::default());
+    let theirs = |form: &str| {
+        read_all(
+            Format::FuxiCtr,
+            &dir.path().join(format!("theirs/train.{form}")),
+            9,
+            &Columns::default(),
+        )
+    };
     for form in forms {
         let (layout, rows) = theirs(form).unwrap();
-        assert_eq!((layout.label.as_str(), &layout.dense[..]), ("Label", &["price".to_owned()][..]), "{form}");
-        assert_eq!(layout.ids.iter().map(|c| c.name.as_str()).collect::<Vec<_>>(), ["user", "item"], "{form}");
-        assert_eq!((&rows.labels[..], &rows.dense[..]), (&[1.0, 0.0][..], &[0.5, 2.0][..]), "{form}");
-        assert_eq!((&rows.ids[0].indices[..], &rows.ids[1].indices[..]), (&[7, 49][..], &[59, 3][..]), "{form}");
+        assert_eq!(
+            (layout.label.as_str(), &layout.dense[..]),
+            ("Label", &["price".to_owned()][..]),
+            "{form}"
+        );
+        assert_eq!(
+            layout.ids.iter().map(|c| c.name.as_str()).collect::<Vec<_>>(),
+            ["user", "item"],
+            "{form}"
+        );
+        assert_eq!(
+            (&rows.labels[..], &rows.dense[..]),
+            (&[1.0, 0.0][..], &[0.5, 2.0][..]),
+            "{form}"
+        );
+        assert_eq!(
+            (&rows.ids[0].indices[..], &rows.ids[1].indices[..]),
+            (&[7, 49][..], &[59, 3][..]),
+            "{form}"
+        );
     }
     let map = dir.path().join("theirs/feature_map.json");
     let good = fs::read_to_string(&map).unwrap();
@@ -160,11 +190,21 @@ if len(sys.argv) > 2:
         spoilt("50", "49"),
         "D/theirs/train.csv: row 2: column user is 49; must be below 49, its vocab_size in feature_map.json"
     );
-    assert!(spoilt("numeric", "embedding").contains("feature price is of type embedding; must be numeric"));
-    assert!(spoilt("\"item\"", "\"items\"").contains("there is no column items; the columns are Label, group, item"));
-    assert!(spoilt("[", "{").starts_with("D/theirs/feature_map.json: no feature map of FuxiCTR's: "));
+    assert!(
+        spoilt("numeric", "embedding")
+            .contains("feature price is of type embedding; must be numeric")
+    );
+    assert!(
+        spoilt("\"item\"", "\"items\"")
+            .contains("there is no column items; the columns are Label, group, item")
+    );
+    assert!(
+        spoilt("[", "{").starts_with("D/theirs/feature_map.json: no feature map of FuxiCTR's: ")
+    );
     fs::remove_file(&map).unwrap();
-    assert!(theirs("csv").unwrap_err().to_string().contains("there is no feature_map.json beside it"));
+    assert!(
+        theirs("csv").unwrap_err().to_string().contains("there is no feature_map.json beside it")
+    );
 }
 
 /// Sizes that a damaged file may claim.
@@ -182,27 +222,46 @@ fn arrays_without_ids_or_without_end_are_refused() {
         npz::pack(&path, npz::Packing::Stored, arrays).unwrap();
         read_all(Format::FuxiCtr, &path, 9, &Columns::default()).map_err(|e| e.to_string())
     };
-    let spec = r#"{"labels": ["label"], "features": [{"C1": {"type": "sequence", "vocab_size": 5}}]}"#;
+    let spec =
+        r#"{"labels": ["label"], "features": [{"C1": {"type": "sequence", "vocab_size": 5}}]}"#;
     fs::write(dir.path().join(NAME), spec).unwrap();
     assert_eq!(open(2).unwrap().1.ids[0].indices, [0; 6]);
-    assert!(open(0).unwrap_err().ends_with("train.npz: column C1 has no ids a row; must have one or more"));
+    assert!(
+        open(0)
+            .unwrap_err()
+            .ends_with("train.npz: column C1 has no ids a row; must have one or more")
+    );
 }
 
 #[test]
 fn what_does_not_fit_is_refused_in_one_line() {
     let dir = tempfile::tempdir().unwrap();
     let layout = Layout::numbered(1, Numbers::Int32, [Hotness::One]);
-    let create =
-        |name: &str, layout: &Layout| FuxiWriter::create(&dir.path().join(name), layout).map(drop).unwrap_err().to_string();
-    assert!(create("a.bin", &layout).ends_with("FuxiCTR's files are csv, parquet, npz or h5; the name must end so"));
+    let create = |name: &str, layout: &Layout| {
+        FuxiWriter::create(&dir.path().join(name), layout).map(drop).unwrap_err().to_string()
+    };
+    assert!(
+        create("a.bin", &layout)
+            .ends_with("FuxiCTR's files are csv, parquet, npz or h5; the name must end so")
+    );
     let any = Layout::numbered(1, Numbers::Int32, [Hotness::Any]);
-    assert!(create("a.npz", &any).contains("npz holds a fixed number of ids a column, but C1 may hold any"));
+    assert!(
+        create("a.npz", &any)
+            .contains("npz holds a fixed number of ids a column, but C1 may hold any")
+    );
     if cfg!(not(feature = "hdf5")) {
-        assert!(create("a.h5", &layout).contains("built without HDF5; build it with `cargo build --release --features hdf5`"));
+        assert!(
+            create("a.h5", &layout).contains(
+                "built without HDF5; build it with `cargo build --release --features hdf5`"
+            )
+        );
     }
     write_all(Format::FuxiCtr, &dir.path().join("a.csv"), &layout, &Rows::new(&layout), 1).unwrap();
     let other = Layout::numbered(2, Numbers::Int32, [Hotness::One]);
-    assert!(create("b.csv", &other).ends_with("has other columns than these samples; write them to another folder"));
+    assert!(
+        create("b.csv", &other)
+            .ends_with("has other columns than these samples; write them to another folder")
+    );
 }
 
 /// A map of somebody else's, with all that FuxiCTR puts there.
@@ -226,7 +285,9 @@ const THEIRS: &str = r#"{
 /// Their columns, and samples whose largest ids are these.
 fn theirs(ids: [u32; 3]) -> (Layout, Rows) {
     let mut layout = Layout::numbered(1, Numbers::Float32, [Hotness::One; 2]);
-    layout.ids.push(crate::data::rows::IdColumn { name: "tags".into(), hotness: Hotness::Fixed(3) });
+    layout
+        .ids
+        .push(crate::data::rows::IdColumn { name: "tags".into(), hotness: Hotness::Fixed(3) });
     let mut rows = Rows::new(&layout);
     rows.labels.push(1.0);
     rows.dense.push(0.5);
@@ -244,7 +305,8 @@ fn a_map_of_others_only_gets_room_for_more_ids() {
         fs::write(&map, THEIRS).unwrap();
         let (layout, rows) = theirs(ids);
         write_all(Format::FuxiCtr, &dir.path().join("test.npz"), &layout, &rows, 4).unwrap();
-        let back = read_all(Format::FuxiCtr, &dir.path().join("test.npz"), 4, &Columns::default()).unwrap();
+        let back = read_all(Format::FuxiCtr, &dir.path().join("test.npz"), 4, &Columns::default())
+            .unwrap();
         assert!(same(&back.1, &rows));
         fs::read_to_string(&map).unwrap()
     };
@@ -253,14 +315,19 @@ fn a_map_of_others_only_gets_room_for_more_ids() {
     let tags = THEIRS.replace(r#""vocab_size": 10, "type""#, r#""vocab_size": 21, "type""#);
     assert_eq!(plain(&write([0, 0, 20])), plain(&tags.replace(": 31", ": 42")));
     // Columns of one table grow together, whichever has the larger id.
-    let both = THEIRS.replace(r#""oov_idx": 9, "vocab_size": 10"#, r#""oov_idx": 9, "vocab_size": 13"#).replace(": 31", ": 37");
+    let both = THEIRS
+        .replace(r#""oov_idx": 9, "vocab_size": 10"#, r#""oov_idx": 9, "vocab_size": 13"#)
+        .replace(": 31", ": 37");
     assert_eq!(plain(&write([2, 12, 0])), plain(&both));
     assert_eq!(plain(&write([12, 11, 0])), plain(&both));
 
     let (mut layout, _) = theirs([0; 3]);
     let mut refused = |hotness: [Hotness; 3]| {
         layout.ids.iter_mut().zip(hotness).for_each(|(c, h)| c.hotness = h);
-        let error = FuxiWriter::create(&dir.path().join("b.npz"), &layout).map(drop).unwrap_err().to_string();
+        let error = FuxiWriter::create(&dir.path().join("b.npz"), &layout)
+            .map(drop)
+            .unwrap_err()
+            .to_string();
         error.replace(dir.path().to_str().unwrap(), "D")
     };
     assert_eq!(
@@ -271,14 +338,18 @@ fn a_map_of_others_only_gets_room_for_more_ids() {
         refused([Hotness::One, Hotness::One, Hotness::Fixed(4)])
             .contains("tags is a sequence of 3 ids, but these samples hold 4 ids")
     );
-    assert!(refused([Hotness::Fixed(2); 3]).contains("column C1 is categorical, of one id, but these samples hold 2 ids"));
+    assert!(
+        refused([Hotness::Fixed(2); 3])
+            .contains("column C1 is categorical, of one id, but these samples hold 2 ids")
+    );
     assert_eq!(plain(&fs::read_to_string(&map).unwrap()), plain(&both));
 }
 
 #[test]
 fn the_order_of_features_of_version_1_stays() {
     let dir = tempfile::tempdir().unwrap();
-    let (map, mut layout) = (dir.path().join(NAME), Layout::numbered(0, Numbers::Int32, [Hotness::One; 2]));
+    let (map, mut layout) =
+        (dir.path().join(NAME), Layout::numbered(0, Numbers::Int32, [Hotness::One; 2]));
     layout.ids.reverse();
     let text = r#"{"label_name": "label", "feature_specs": {"C2": {"type": "categorical", "vocab_size": 3, "index": 0},
         "C1": {"type": "categorical", "vocab_size": 3, "index": 1}}, "num_feature": 6}"#;
@@ -289,7 +360,10 @@ fn the_order_of_features_of_version_1_stays() {
     rows.ids[1].push([7]);
     write_all(Format::FuxiCtr, &dir.path().join("a.csv"), &layout, &rows, 4).unwrap();
     let plain = |text: &str| text.split_whitespace().collect::<String>();
-    assert_eq!(plain(&fs::read_to_string(&map).unwrap()), plain(&text.replace(r#"3, "index": 1"#, r#"8, "index": 1"#)));
+    assert_eq!(
+        plain(&fs::read_to_string(&map).unwrap()),
+        plain(&text.replace(r#"3, "index": 1"#, r#"8, "index": 1"#))
+    );
 }
 
 #[test]
@@ -308,13 +382,17 @@ fn files_that_are_written_at_the_same_time_share_a_map() {
     train.finish().unwrap();
     test.finish().unwrap();
     for (name, ids) in [("train.csv", [5, 70]), ("test.csv", [60, 7])] {
-        let rows = read_all(Format::FuxiCtr, &dir.path().join(name), 4, &Columns::default()).unwrap().1;
+        let rows =
+            read_all(Format::FuxiCtr, &dir.path().join(name), 4, &Columns::default()).unwrap().1;
         assert_eq!((rows.ids[0].indices[0], rows.ids[1].indices[0]), (ids[0], ids[1]));
     }
     let late = begin("late.csv", [1, 1]);
     fs::write(dir.path().join(NAME), THEIRS).unwrap();
     assert!(
-        late.finish().unwrap_err().to_string().ends_with("has other columns than these samples; write them to another folder")
+        late.finish()
+            .unwrap_err()
+            .to_string()
+            .ends_with("has other columns than these samples; write them to another folder")
     );
     assert_eq!(fs::read_to_string(dir.path().join(NAME)).unwrap(), THEIRS);
 }

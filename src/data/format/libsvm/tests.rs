@@ -58,14 +58,25 @@ fn files_of_others_are_read_with_and_without_names() {
     let path = dir.path().join("a.libsvm");
     fs::write(&path, "\u{feff}+1 1:0.5 3:1 7:1 # one\r\n\n-1 2:-2 8:2\n0 1:3e2\n").unwrap();
     let read = |format, columns: &Columns| {
-        read_all(format, &path, 2, columns).map_err(|e| e.to_string().replace(path.to_str().unwrap(), "a"))
+        read_all(format, &path, 2, columns)
+            .map_err(|e| e.to_string().replace(path.to_str().unwrap(), "a"))
     };
     let list = |names: &[&str]| names.iter().map(|n| n.to_string()).collect::<Vec<_>>();
-    let columns = Columns { dense: list(&["2", "1"]), categorical: list(&["7", "3"]), ..Columns::default() };
+    let columns =
+        Columns { dense: list(&["2", "1"]), categorical: list(&["7", "3"]), ..Columns::default() };
     let (layout, rows) = read(Format::LibSvm, &columns).unwrap();
-    assert_eq!((&layout.dense, layout.ids[0].name.as_str(), layout.ids[1].name.as_str()), (&list(&["2", "1"]), "7", "3"));
-    assert_eq!((&rows.labels[..], &rows.dense[..]), (&[1.0, 0.0, 0.0][..], &[0.0, 0.5, -2.0, 0.0, 0.0, 300.0][..]));
-    assert_eq!((rows.ids[0].bag(0), rows.ids[0].bag(1), rows.ids[0].bag(2)), (&[0][..], &[1, 1][..], &[][..]));
+    assert_eq!(
+        (&layout.dense, layout.ids[0].name.as_str(), layout.ids[1].name.as_str()),
+        (&list(&["2", "1"]), "7", "3")
+    );
+    assert_eq!(
+        (&rows.labels[..], &rows.dense[..]),
+        (&[1.0, 0.0, 0.0][..], &[0.0, 0.5, -2.0, 0.0, 0.0, 300.0][..])
+    );
+    assert_eq!(
+        (rows.ids[0].bag(0), rows.ids[0].bag(1), rows.ids[0].bag(2)),
+        (&[0][..], &[1, 1][..], &[][..])
+    );
     assert_eq!((rows.ids[1].bag(0), rows.ids[1].bag(1)), (&[0][..], &[][..]));
     assert_eq!(
         read(Format::LibSvm, &Columns::default()).unwrap_err(),
@@ -73,28 +84,52 @@ fn files_of_others_are_read_with_and_without_names() {
     );
     fs::write(&path, "1 0:1 451:1 5041:1\n-1 3:1\n").unwrap();
     let (layout, rows) = read(Format::LibFm, &Columns::default()).unwrap();
-    assert_eq!((layout.ids.len(), layout.ids[0].hotness, rows.ids[0].bag(0)), (1, Hotness::Any, &[0, 451, 5041][..]));
-    assert_eq!(read(Format::LibSvm, &Columns::default()).unwrap_err(), "a:1: there is index 0; libsvm counts from 1");
+    assert_eq!(
+        (layout.ids.len(), layout.ids[0].hotness, rows.ids[0].bag(0)),
+        (1, Hotness::Any, &[0, 451, 5041][..])
+    );
+    assert_eq!(
+        read(Format::LibSvm, &Columns::default()).unwrap_err(),
+        "a:1: there is index 0; libsvm counts from 1"
+    );
     for (text, error) in [
         ("1 5", "a:1: there is \"5\"; must be index:value"),
         ("1 5:1\n2 5:1", "a:2: the label is \"2\"; must be 0 or 1, or -1 or 1"),
         ("1 qid:3 5:1", "a:1: there is \"qid:3\"; must be index:value"),
         ("1 5:nan", "a:1: there is \"5:nan\"; must be index:value"),
-        ("1 5000000000:1", "a:1: there is index 5000000000; must be at most 4294967295, by the columns"),
+        (
+            "1 5000000000:1",
+            "a:1: there is index 5000000000; must be at most 4294967295, by the columns",
+        ),
     ] {
         fs::write(&path, text).unwrap();
         assert_eq!(read(Format::LibFm, &Columns::default()).unwrap_err(), error);
     }
     let named = |dense: &[&str], ids: &[&str]| {
-        read(Format::LibSvm, &Columns { dense: list(dense), categorical: list(ids), ..Columns::default() }).unwrap_err()
+        read(
+            Format::LibSvm,
+            &Columns { dense: list(dense), categorical: list(ids), ..Columns::default() },
+        )
+        .unwrap_err()
     };
     assert_eq!(named(&["I1"], &[]), "a: column I1 is no index; must be 1 or more");
     assert_eq!(named(&["3"], &["4", "3"]), "a: index 3 has two roles; name each once");
     let label = Columns { label: Some("1".into()), ..Columns::default() };
-    assert!(read(Format::LibSvm, &label).unwrap_err().contains("only --dense and --categorical take indices"));
+    assert!(
+        read(Format::LibSvm, &label)
+            .unwrap_err()
+            .contains("only --dense and --categorical take indices")
+    );
     fs::write(&path, "1 1:1 2:1 3:1\n").unwrap();
-    fs::write(beside(&path), r#"{"label":"y","dense":["d"],"categorical":[{"name":"a","rows":2}]}"#).unwrap();
-    assert_eq!(read(Format::LibSvm, &Columns::default()).unwrap_err(), "a:1: column a has 2 ids; must have at most 1");
+    fs::write(
+        beside(&path),
+        r#"{"label":"y","dense":["d"],"categorical":[{"name":"a","rows":2}]}"#,
+    )
+    .unwrap();
+    assert_eq!(
+        read(Format::LibSvm, &Columns::default()).unwrap_err(),
+        "a:1: column a has 2 ids; must have at most 1"
+    );
     fs::write(&path, "1 1:1 4:1\n").unwrap();
     assert_eq!(
         read(Format::LibSvm, &Columns::default()).unwrap_err(),
@@ -109,7 +144,9 @@ fn a_line_has_the_columns_one_after_another() {
     let mut layout = Layout::numbered(2, Numbers::Int32, [Hotness::One]);
     layout.ids.push(IdColumn { name: "tags".into(), hotness: Hotness::Any });
     let mut rows = Rows::new(&layout);
-    for (y, dense, id, tags) in [(1.0, [f64::NAN, 7.0], Some(4), &[2, 0, 2][..]), (0.0, [-1.0, 0.0], None, &[])] {
+    for (y, dense, id, tags) in
+        [(1.0, [f64::NAN, 7.0], Some(4), &[2, 0, 2][..]), (0.0, [-1.0, 0.0], None, &[])]
+    {
         rows.labels.push(y);
         rows.dense.extend(dense);
         rows.ids[0].push(id);
@@ -128,8 +165,10 @@ fn a_line_cannot_stand_for_any_number_of_ids_nor_say_a_value_twice() {
     let path = dir.path().join("a.libsvm");
     let read = |text: &str, dense: &[&str]| {
         fs::write(&path, text).unwrap();
-        let columns = Columns { dense: dense.iter().map(|s| s.to_string()).collect(), ..Columns::default() };
-        read_all(Format::LibSvm, &path, 9000, &columns).map_err(|e| e.to_string().replace(path.to_str().unwrap(), "a"))
+        let columns =
+            Columns { dense: dense.iter().map(|s| s.to_string()).collect(), ..Columns::default() };
+        read_all(Format::LibSvm, &path, 9000, &columns)
+            .map_err(|e| e.to_string().replace(path.to_str().unwrap(), "a"))
     };
     assert_eq!(
         read("1 1:2 2:1 1:3\n", &["1"]).unwrap_err(),
@@ -157,5 +196,10 @@ fn a_line_cannot_stand_for_any_number_of_ids_nor_say_a_value_twice() {
     rows.dense.push(f64::NEG_INFINITY);
     rows.ids[0].push([0]);
     let error = write_all(Format::LibFm, &path, &layout, &rows, 1).unwrap_err().to_string();
-    assert!(error.ends_with("row 1: column I1 is -inf; must be finite, since libfm holds no other number"), "{error}");
+    assert!(
+        error.ends_with(
+            "row 1: column I1 is -inf; must be finite, since libfm holds no other number"
+        ),
+        "{error}"
+    );
 }

@@ -52,20 +52,27 @@ impl NvidiaReader {
     /// Opens the split whose folder is `path`.
     ///
     /// # Errors
-    /// If the feature spec beside it or a file that it names is missing or damaged, or the files differ in their numbers of rows.
+    /// If the feature spec beside it or a file that it names is missing or damaged, or the files
+    /// differ in their numbers of rows.
     pub fn open(path: &Path) -> Result<Self, DataError> {
         let at = path.with_file_name(NAME);
         let spec = match Spec::read(&at)? {
             Some(spec) => spec,
             None if path.join(NAME).is_file() => {
-                let splits = Spec::read(&path.join(NAME))?.map(|s| s.source_spec.into_keys().collect::<Vec<_>>());
+                let splits = Spec::read(&path.join(NAME))?
+                    .map(|s| s.source_spec.into_keys().collect::<Vec<_>>());
                 let splits = splits.unwrap_or_default().join(", ");
-                return Err(wrong(path, format!("holds several splits; name the folder of one: {splits}")));
+                return Err(wrong(
+                    path,
+                    format!("holds several splits; name the folder of one: {splits}"),
+                ));
             }
             None => {
                 return Err(wrong(
                     path,
-                    format!("there is no {NAME} beside it; must be the folder of a split, such as data/train"),
+                    format!(
+                        "there is no {NAME} beside it; must be the folder of a split, such as data/train"
+                    ),
                 ));
             }
         };
@@ -79,7 +86,11 @@ impl NvidiaReader {
             label: channels.label[0].clone(),
             dense: channels.numerical.clone(),
             numbers: numbers(&spec),
-            ids: channels.categorical.iter().map(|c| IdColumn { name: c.clone(), hotness: Hotness::One }).collect(),
+            ids: channels
+                .categorical
+                .iter()
+                .map(|c| IdColumn { name: c.clone(), hotness: Hotness::One })
+                .collect(),
         };
         let roles: Vec<(&String, Role)> = channels
             .label
@@ -93,13 +104,22 @@ impl NvidiaReader {
             let (mut fields, mut width) = (Vec::new(), 0);
             for column in &chunk.features {
                 let feature = spec.feature_spec.get(column).and_then(|f| Type::named(&f.dtype));
-                let of = feature.ok_or_else(|| wrong(&at, format!("feature_spec does not say what column {column} is")))?;
-                fields.extend(roles.iter().filter(|(c, _)| *c == column).map(|(_, role)| Field { role: *role, of, at: width }));
+                let of = feature.ok_or_else(|| {
+                    wrong(&at, format!("feature_spec does not say what column {column} is"))
+                })?;
+                fields.extend(roles.iter().filter(|(c, _)| *c == column).map(|(_, role)| Field {
+                    role: *role,
+                    of,
+                    at: width,
+                }));
                 width += of.size();
             }
             let file = Path::new(&chunk.files[0]);
             if !file.components().all(|c| matches!(c, Component::Normal(_) | Component::CurDir)) {
-                return Err(wrong(&at, format!("file {:?} does not lie beside the spec", chunk.files[0])));
+                return Err(wrong(
+                    &at,
+                    format!("file {:?} does not lie beside the spec", chunk.files[0]),
+                ));
             }
             let path = path.with_file_name(file);
             let file = BufReader::with_capacity(1 << 16, File::open(&path).map_err(io(&path))?);
@@ -108,22 +128,35 @@ impl NvidiaReader {
         for (column, role) in &roles {
             match files.iter().flat_map(|f| &f.fields).filter(|f| f.role == *role).count() {
                 1 => {}
-                n => return Err(wrong(&at, format!("column {column} is in {n} files of split {name}; must be in one"))),
+                n => {
+                    return Err(wrong(
+                        &at,
+                        format!("column {column} is in {n} files of split {name}; must be in one"),
+                    ));
+                }
             }
         }
         let rows = rows(&files)?;
         // `Spec::read` has seen that there are some.
-        let cardinalities = channels.categorical.iter().map(|c| spec.feature_spec[c].cardinality.unwrap_or(0)).collect();
+        let cardinalities = channels
+            .categorical
+            .iter()
+            .map(|c| spec.feature_spec[c].cardinality.unwrap_or(0))
+            .collect();
         Ok(NvidiaReader { layout, files, cardinalities, rows, next: 0 })
     }
 }
 
 /// What holds the numbers of all dense columns.
 fn numbers(spec: &Spec) -> Numbers {
-    let types = || spec.channel_spec.numerical.iter().filter_map(|c| Type::named(&spec.feature_spec[c].dtype));
+    let types = || {
+        spec.channel_spec.numerical.iter().filter_map(|c| Type::named(&spec.feature_spec[c].dtype))
+    };
     if types().all(|t| matches!(t, Type::Bool | Type::Int(1 | 2 | 4) | Type::Unsigned(1 | 2))) {
         Numbers::Int32
-    } else if types().all(|t| matches!(t, Type::F16 | Type::F32 | Type::Bool | Type::Int(1 | 2) | Type::Unsigned(1 | 2))) {
+    } else if types().all(|t| {
+        matches!(t, Type::F16 | Type::F32 | Type::Bool | Type::Int(1 | 2) | Type::Unsigned(1 | 2))
+    }) {
         Numbers::Float32
     } else {
         Numbers::Float64
@@ -137,13 +170,18 @@ fn rows(files: &[Part]) -> Result<u64, DataError> {
         let metadata = part.file.get_ref().metadata().map_err(io(&part.path))?;
         let (bytes, width) = (metadata.len(), part.width as u64);
         if !metadata.is_file() || bytes % width != 0 {
-            let what = format!("{bytes} bytes are no whole number of rows of {width}; is the file cut short?");
+            let what = format!(
+                "{bytes} bytes are no whole number of rows of {width}; is the file cut short?"
+            );
             return Err(wrong(&part.path, what));
         }
         match found {
             Some((rows, first)) if rows != bytes / width => {
-                let what =
-                    format!("{} rows, but {rows} in {}; must be equal (is a file cut short?)", bytes / width, first.display());
+                let what = format!(
+                    "{} rows, but {rows} in {}; must be equal (is a file cut short?)",
+                    bytes / width,
+                    first.display()
+                );
                 return Err(wrong(&part.path, what));
             }
             _ => found = Some((bytes / width, &part.path)),
@@ -172,15 +210,20 @@ impl Reader for NvidiaReader {
             part.file.read_exact(&mut part.bytes).map_err(io(&part.path))?;
             let place = |i: usize| Place { path: &part.path, row: self.next + i as u64 + 1 };
             for field in &part.fields {
-                let elements =
-                    part.bytes.chunks_exact(part.width).map(|row| &row[field.at..field.at + field.of.size()]).enumerate();
+                let elements = part
+                    .bytes
+                    .chunks_exact(part.width)
+                    .map(|row| &row[field.at..field.at + field.of.size()])
+                    .enumerate();
                 match field.role {
                     Role::Label => {
                         for (i, bytes) in elements {
-                            rows.labels[i] = place(i).label(&self.layout.label, field.of.number(bytes))?;
+                            rows.labels[i] =
+                                place(i).label(&self.layout.label, field.of.number(bytes))?;
                         }
                     }
-                    Role::Dense(k) => elements.for_each(|(i, bytes)| rows.dense[i * width + k] = field.of.number(bytes)),
+                    Role::Dense(k) => elements
+                        .for_each(|(i, bytes)| rows.dense[i * width + k] = field.of.number(bytes)),
                     Role::Id(k) => {
                         let name = &self.layout.ids[k].name;
                         for (i, bytes) in elements {

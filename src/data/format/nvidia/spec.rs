@@ -81,9 +81,16 @@ impl Spec {
             return Err(wrong(path, format!("{length} bytes are too many for a feature spec")));
         }
         let text = std::fs::read_to_string(path).map_err(io(path))?;
-        // The parser's messages show the text around, line by line; the first line says what is wrong and where.
+        // The parser's messages show the text around, line by line; the first line says what is
+        // wrong and where.
         let spec: Spec = serde_saphyr::from_str(&text).map_err(|e| {
-            wrong(path, format!("no feature spec of NVIDIA's: {}", e.to_string().lines().next().unwrap_or_default()))
+            wrong(
+                path,
+                format!(
+                    "no feature spec of NVIDIA's: {}",
+                    e.to_string().lines().next().unwrap_or_default()
+                ),
+            )
         })?;
         spec.check().map_err(|what| wrong(path, what))?;
         Ok(Some(spec))
@@ -96,7 +103,8 @@ impl Spec {
 
     /// What stands in the file at `path`.
     pub fn text(&self, path: &Path) -> Result<String, DataError> {
-        serde_saphyr::to_string(self).map_err(|e| wrong(path, format!("cannot be written as YAML: {e}")))
+        serde_saphyr::to_string(self)
+            .map_err(|e| wrong(path, format!("cannot be written as YAML: {e}")))
     }
 
     fn check(&self) -> Result<(), String> {
@@ -105,19 +113,29 @@ impl Spec {
             return Err(format!("channel_spec names {} labels; must name one", label.len()));
         }
         for name in categorical.iter().chain(label).chain(numerical) {
-            let feature =
-                self.feature_spec.get(name).ok_or_else(|| format!("feature_spec does not say what column {name} is"))?;
+            let feature = self
+                .feature_spec
+                .get(name)
+                .ok_or_else(|| format!("feature_spec does not say what column {name} is"))?;
             if Type::named(&feature.dtype).is_none() {
-                return Err(format!("column {name} is of type {:?}; must be one of numpy's numbers", feature.dtype));
+                return Err(format!(
+                    "column {name} is of type {:?}; must be one of numpy's numbers",
+                    feature.dtype
+                ));
             }
         }
-        if let Some(name) = categorical.iter().find(|name| self.feature_spec[*name].cardinality.is_none()) {
+        if let Some(name) =
+            categorical.iter().find(|name| self.feature_spec[*name].cardinality.is_none())
+        {
             return Err(format!("column {name} has no cardinality"));
         }
         for (split, chunks) in &self.source_spec {
             for chunk in chunks {
-                if chunk.kind != SPLIT_BINARY || chunk.files.len() != 1 || chunk.features.is_empty() {
-                    return Err(format!("split {split}: each entry must be of type {SPLIT_BINARY}, with features and one file"));
+                if chunk.kind != SPLIT_BINARY || chunk.files.len() != 1 || chunk.features.is_empty()
+                {
+                    return Err(format!(
+                        "split {split}: each entry must be of type {SPLIT_BINARY}, with features and one file"
+                    ));
                 }
             }
         }

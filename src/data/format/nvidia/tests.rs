@@ -30,7 +30,8 @@ fn stored(rows: &Rows) -> Rows {
     let mut out = rows.clone();
     out.dense.iter_mut().for_each(|x| *x = if x.is_nan() { 0.0 } else { f16::from_f64(*x).into() });
     for bags in &mut out.ids {
-        let ids: Vec<u32> = (0..rows.len()).map(|i| bags.bag(i).first().copied().unwrap_or(0)).collect();
+        let ids: Vec<u32> =
+            (0..rows.len()).map(|i| bags.bag(i).first().copied().unwrap_or(0)).collect();
         bags.clear();
         ids.into_iter().for_each(|id| bags.push([id]));
     }
@@ -94,8 +95,9 @@ proptest! {
     }
 }
 
-/// The spec as PyYAML reads it has what NVIDIA's `check_feature_spec` asks for, files are what numpy makes of the same values by
-/// the rules of split_dataset.py, and what those make of a spec of theirs is read.
+/// The spec as PyYAML reads it has what NVIDIA's `check_feature_spec` asks for, files are what
+/// numpy makes of the same values by the rules of split_dataset.py, and what those make of a spec
+/// of theirs is read.
 #[test]
 fn nvidias_program_would_agree() {
     let dir = tempfile::tempdir().unwrap();
@@ -144,11 +146,21 @@ yaml.dump(own, open(d + "/own/feature_spec.yaml", "w"))
     if !python(&["numpy", "yaml"], script, &[dir.path()]) {
         return;
     }
-    let (layout, rows) = read_all(Format::Nvidia, &dir.path().join("own/day"), 2, &Columns::default()).unwrap();
-    assert_eq!((layout.label.as_str(), &layout.dense[..], layout.numbers), ("click", &["x".to_owned()][..], Numbers::Float32));
+    let (layout, rows) =
+        read_all(Format::Nvidia, &dir.path().join("own/day"), 2, &Columns::default()).unwrap();
+    assert_eq!(
+        (layout.label.as_str(), &layout.dense[..], layout.numbers),
+        ("click", &["x".to_owned()][..], Numbers::Float32)
+    );
     assert_eq!(layout.ids.iter().map(|c| c.name.as_str()).collect::<Vec<_>>(), ["b", "a"]);
-    assert_eq!((&rows.labels[..], &rows.dense[..]), (&[0.0, 1.0, 0.0][..], &[0.0, 0.333_251_953_125, 0.666_503_906_25][..]));
-    assert_eq!((&rows.ids[0].indices[..], &rows.ids[1].indices[..]), (&[150, 151, 152][..], &[297, 298, 299][..]));
+    assert_eq!(
+        (&rows.labels[..], &rows.dense[..]),
+        (&[0.0, 1.0, 0.0][..], &[0.0, 0.333_251_953_125, 0.666_503_906_25][..])
+    );
+    assert_eq!(
+        (&rows.ids[0].indices[..], &rows.ids[1].indices[..]),
+        (&[150, 151, 152][..], &[297, 298, 299][..])
+    );
 }
 
 #[test]
@@ -156,36 +168,54 @@ fn what_does_not_fit_is_refused_in_one_line() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("train");
     let (layout, rows) = sample(10);
-    let text = |r: Result<(), DataError>| r.unwrap_err().to_string().replace(dir.path().to_str().unwrap(), "D");
+    let text = |r: Result<(), DataError>| {
+        r.unwrap_err().to_string().replace(dir.path().to_str().unwrap(), "D")
+    };
     let open = |path: &Path| text(read_all(Format::Nvidia, path, 4, &Columns::default()).map(drop));
     assert_eq!(
         open(&path),
         "D/train: there is no feature_spec.yaml beside it; must be the folder of a split, such as data/train"
     );
     write_all(Format::Nvidia, &path, &layout, &rows, 4).unwrap();
-    assert_eq!(open(&dir.path().join("val")), "D/feature_spec.yaml: there is no split val; the splits are train");
+    assert_eq!(
+        open(&dir.path().join("val")),
+        "D/feature_spec.yaml: there is no split val; the splits are train"
+    );
     assert!(open(dir.path()).ends_with("holds several splits; name the folder of one: train"));
 
     let mut more = rows.clone();
     more.ids[0].indices[3] = 99;
-    let write = |layout: &Layout, rows: &Rows| text(write_all(Format::Nvidia, &dir.path().join("test"), layout, rows, 4));
+    let write = |layout: &Layout, rows: &Rows| {
+        text(write_all(Format::Nvidia, &dir.path().join("test"), layout, rows, 4))
+    };
     assert_eq!(
         write(&layout, &more),
         "D/test: row 4: column C1 is 99; must be below 7, its cardinality by the other splits; write the one with the largest ids first"
     );
     let mut large = rows.clone();
     large.dense[2] = 7e4;
-    assert!(write(&layout, &large).contains("row 2: column I1 is 70000; must be at most 65504, since NVIDIA's"));
+    assert!(
+        write(&layout, &large)
+            .contains("row 2: column I1 is 70000; must be at most 65504, since NVIDIA's")
+    );
     let other = Layout::numbered(1, Numbers::Int32, [Hotness::One]);
-    assert!(write(&other, &Rows::new(&other)).contains("have 2 dense and 3 categorical columns, but there are 1 and 1"));
+    assert!(
+        write(&other, &Rows::new(&other))
+            .contains("have 2 dense and 3 categorical columns, but there are 1 and 1")
+    );
     let many = Layout::numbered(2, Numbers::Int32, [Hotness::Any; 3]);
     assert!(write(&many, &Rows::new(&many)).contains("but C1 may hold others"));
-    let known = |n| NvidiaWriter::with_cardinalities(&dir.path().join("x"), &layout, &[7, 9, n]).map(drop);
+    let known =
+        |n| NvidiaWriter::with_cardinalities(&dir.path().join("x"), &layout, &[7, 9, n]).map(drop);
     assert!(text(known(1 << 31)).contains("2147483648 ids are too many"));
-    let mut known = NvidiaWriter::with_cardinalities(&dir.path().join("a/x"), &layout, &[7, 901, 1_000_000]).unwrap();
+    let mut known =
+        NvidiaWriter::with_cardinalities(&dir.path().join("a/x"), &layout, &[7, 901, 1_000_000])
+            .unwrap();
     known.write(&rows).unwrap();
     Box::new(known).finish().unwrap();
-    assert!(fs::read_to_string(dir.path().join("a/feature_spec.yaml")).unwrap().contains("1000000"));
+    assert!(
+        fs::read_to_string(dir.path().join("a/feature_spec.yaml")).unwrap().contains("1000000")
+    );
 
     let spoil = |name: &str, bytes: &[u8]| {
         let file = path.join(name);
@@ -222,17 +252,25 @@ fn what_does_not_fit_is_refused_in_one_line() {
     };
     assert!(spec("a: [").contains("no feature spec of NVIDIA's: "));
     assert!(
-        spec(&good.replace("float16", "complex")).contains("column num_0 is of type \"complex\"; must be one of numpy's numbers")
+        spec(&good.replace("float16", "complex"))
+            .contains("column num_0 is of type \"complex\"; must be one of numpy's numbers")
     );
-    assert!(spec(&good.replace("train/cat_1.bin", "../cat_1.bin")).contains("does not lie beside the spec"));
-    assert!(spec(&good.replace("split_binary", "csv")).contains("split train: each entry must be of type split_binary"));
+    assert!(
+        spec(&good.replace("train/cat_1.bin", "../cat_1.bin"))
+            .contains("does not lie beside the spec")
+    );
+    assert!(
+        spec(&good.replace("split_binary", "csv"))
+            .contains("split train: each entry must be of type split_binary")
+    );
 }
 
 #[test]
 fn splits_that_are_written_at_the_same_time_share_a_spec() {
     let dir = tempfile::tempdir().unwrap();
     let (layout, rows) = sample(10);
-    let open = |name: &str| read_all(Format::Nvidia, &dir.path().join(name), 9, &Columns::default());
+    let open =
+        |name: &str| read_all(Format::Nvidia, &dir.path().join(name), 9, &Columns::default());
     let begin = |name: &str, rows: &Rows| {
         let mut writer = NvidiaWriter::create(&dir.path().join(name), &layout).unwrap();
         writer.write(rows).unwrap();
@@ -242,7 +280,10 @@ fn splits_that_are_written_at_the_same_time_share_a_spec() {
     let (train, test, large) = (begin("train", &rows), begin("test", &few), begin("large", &rows));
     train.finish().unwrap();
     test.finish().unwrap();
-    assert!(same(&open("train").unwrap().1, &stored(&rows)) && same(&open("test").unwrap().1, &stored(&few)));
+    assert!(
+        same(&open("train").unwrap().1, &stored(&rows))
+            && same(&open("test").unwrap().1, &stored(&few))
+    );
     // The first to end decides, here that of small ids.
     fs::remove_file(dir.path().join(NAME)).unwrap();
     let test = begin("test", &few);
@@ -252,7 +293,11 @@ fn splits_that_are_written_at_the_same_time_share_a_spec() {
         "D/large: column C1 holds 6; must be below 3, its cardinality by the other splits; write the one with the largest ids first"
     );
     let later = begin("later", &few);
-    NvidiaWriter::with_cardinalities(&dir.path().join("other"), &layout, &[9, 9, 9]).map(Box::new).unwrap().finish().unwrap();
+    NvidiaWriter::with_cardinalities(&dir.path().join("other"), &layout, &[9, 9, 9])
+        .map(Box::new)
+        .unwrap()
+        .finish()
+        .unwrap();
     let said = later.finish().unwrap_err().to_string();
     assert!(
         said.ends_with("column C1 has 9 ids by the other splits, but had 3 when this one was begun; write it anew"),
@@ -280,12 +325,14 @@ fn a_split_is_refused_beside_others_of_other_types() {
         ("int8", "int32", "cat_0.bin"),
         ("int16", "uint16", "cat_1.bin"),
     ] {
-        let want =
-            format!("D/{NAME}: column {column} is of type {to}, but is written as {from}; must be equal; use another folder");
+        let want = format!(
+            "D/{NAME}: column {column} is of type {to}, but is written as {from}; must be equal; use another folder"
+        );
         assert_eq!(write(from, to).unwrap_err(), want);
     }
     write("float16", "float16").unwrap();
-    let (_, back) = read_all(Format::Nvidia, &dir.path().join("test"), 9, &Columns::default()).unwrap();
+    let (_, back) =
+        read_all(Format::Nvidia, &dir.path().join("test"), 9, &Columns::default()).unwrap();
     assert!(same(&back, &stored(&rows)));
 }
 

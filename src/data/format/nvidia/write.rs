@@ -19,9 +19,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Writes a split and its part of the feature spec. What is missing becomes 0; dense values are rounded to 16 bits.
+/// Writes a split and its part of the feature spec. What is missing becomes 0; dense values are
+/// rounded to 16 bits.
 ///
-/// Columns get NVIDIA's names, `num_0` and `cat_0.bin` and so on, which its programs take for granted.
+/// Columns get NVIDIA's names, `num_0` and `cat_0.bin` and so on, which its programs take for
+/// granted.
 pub struct NvidiaWriter {
     path: PathBuf,
     layout: Layout,
@@ -42,11 +44,13 @@ struct Category {
 }
 
 impl NvidiaWriter {
-    /// Starts the split in the folder `path`, which is made if need be. The cardinalities of its columns are those that the
-    /// feature spec beside it has for other splits; if there are none, one more than the largest ids.
+    /// Starts the split in the folder `path`, which is made if need be. The cardinalities of its
+    /// columns are those that the feature spec beside it has for other splits; if there are none,
+    /// one more than the largest ids.
     ///
     /// # Errors
-    /// If a file cannot be written, a column may hold other than one id, or the other splits have other columns.
+    /// If a file cannot be written, a column may hold other than one id, or the other splits have
+    /// other columns.
     pub fn create(path: &Path, layout: &Layout) -> Result<Self, DataError> {
         let cardinalities = match others(path)? {
             Some(spec) => Some(cardinalities(&spec, layout, path)?),
@@ -55,16 +59,25 @@ impl NvidiaWriter {
         NvidiaWriter::start(path, layout, cardinalities, false)
     }
 
-    /// The same with cardinalities that are known beforehand; a feature spec that is there is replaced when the split is
-    /// complete, unless it holds other splits with the same ones.
+    /// The same with cardinalities that are known beforehand; a feature spec that is there is
+    /// replaced when the split is complete, unless it holds other splits with the same ones.
     ///
     /// # Errors
     /// As [`NvidiaWriter::create`].
-    pub fn with_cardinalities(path: &Path, layout: &Layout, cardinalities: &[u64]) -> Result<Self, DataError> {
+    pub fn with_cardinalities(
+        path: &Path,
+        layout: &Layout,
+        cardinalities: &[u64],
+    ) -> Result<Self, DataError> {
         NvidiaWriter::start(path, layout, Some(cardinalities.to_vec()), true)
     }
 
-    fn start(path: &Path, layout: &Layout, cardinalities: Option<Vec<u64>>, replaces: bool) -> Result<Self, DataError> {
+    fn start(
+        path: &Path,
+        layout: &Layout,
+        cardinalities: Option<Vec<u64>>,
+        replaces: bool,
+    ) -> Result<Self, DataError> {
         super::super::room::check_single(layout, path, "NVIDIA's split binary")?;
         if path.file_name().is_some_and(|n| n.to_str().is_none()) {
             return Err(wrong(path, format!("{NAME} holds the names of splits; must be UTF-8")));
@@ -101,7 +114,10 @@ impl NvidiaWriter {
         let Some(spec) = others(&self.path)? else { return Ok(None) };
         let known: Option<Vec<u64>> = self.ids.iter().map(|to| to.known.map(|(n, _)| n)).collect();
         if self.replaces {
-            let same = |n: &[u64]| spec.channel_spec == channels(&self.layout) && spec.feature_spec == features(&self.layout, n);
+            let same = |n: &[u64]| {
+                spec.channel_spec == channels(&self.layout)
+                    && spec.feature_spec == features(&self.layout, n)
+            };
             return Ok(known.filter(|n| same(n)).map(|n| (spec, n)));
         }
         let found = cardinalities(&spec, &self.layout, &self.path)?;
@@ -115,7 +131,10 @@ impl NvidiaWriter {
                     return Err(wrong(&self.path, what));
                 }
                 None if self.rows > 0 && u64::from(to.largest) >= n => {
-                    let what = format!("column {} holds {}; must be below {n}, {BY_OTHERS}", column.name, to.largest);
+                    let what = format!(
+                        "column {} holds {}; must be below {n}, {BY_OTHERS}",
+                        column.name, to.largest
+                    );
                     return Err(wrong(&self.path, what));
                 }
                 _ => {}
@@ -126,9 +145,11 @@ impl NvidiaWriter {
 }
 
 /// Why an id is too large.
-const BY_OTHERS: &str = "its cardinality by the other splits; write the one with the largest ids first";
+const BY_OTHERS: &str =
+    "its cardinality by the other splits; write the one with the largest ids first";
 
-/// The spec beside the split in the folder `path`, without that; `None` if there is none, or no other split.
+/// The spec beside the split in the folder `path`, without that; `None` if there is none, or no
+/// other split.
 fn others(path: &Path) -> Result<Option<Spec>, DataError> {
     let mut spec = Spec::read(&path.with_file_name(NAME))?;
     if let Some(spec) = &mut spec {
@@ -155,7 +176,8 @@ fn cardinalities(spec: &Spec, layout: &Layout, path: &Path) -> Result<Vec<u64>, 
         return Err(wrong(&at, what));
     }
     // `Spec::read` has seen that each has one.
-    let all: Vec<u64> = categorical.iter().map(|c| spec.feature_spec[c].cardinality.unwrap_or(0)).collect();
+    let all: Vec<u64> =
+        categorical.iter().map(|c| spec.feature_spec[c].cardinality.unwrap_or(0)).collect();
     // Columns may have other names than those of NVIDIA's programs.
     let Channels { categorical: ids, label: labels, numerical: dense } = channels(layout);
     let written = features(layout, &all);
@@ -163,7 +185,9 @@ fn cardinalities(spec: &Spec, layout: &Layout, path: &Path) -> Result<Vec<u64>, 
     for (column, ours) in theirs.zip(labels.iter().chain(&dense).chain(&ids)) {
         let (there, here) = (&spec.feature_spec[column].dtype, &written[ours].dtype);
         if there != here {
-            let what = format!("column {column} is of type {there}, but is written as {here}; must be equal; use another folder");
+            let what = format!(
+                "column {column} is of type {there}, but is written as {here}; must be equal; use another folder"
+            );
             return Err(wrong(&at, what));
         }
     }
@@ -180,7 +204,10 @@ pub fn size(path: &Path, k: usize, cardinality: u64) -> Result<usize, DataError>
         n if n < i16::MAX as u64 => Ok(2),
         n if n < i32::MAX as u64 => Ok(4),
         n => {
-            let what = format!("{n} ids are too many; must be below {}, since NVIDIA's files hold no larger", i32::MAX);
+            let what = format!(
+                "{n} ids are too many; must be below {}, since NVIDIA's files hold no larger",
+                i32::MAX
+            );
             Err(wrong(&path.join(category(k)), what))
         }
     }
@@ -221,7 +248,8 @@ impl Writer for NvidiaWriter {
         let first = self.rows + 1;
         self.rows += rows.len() as u64;
         let file = |name: &str| self.path.join(name);
-        let labels = rows.labels.iter().try_for_each(|&y| self.label.write_all(&[u8::from(y != 0.0)]));
+        let labels =
+            rows.labels.iter().try_for_each(|&y| self.label.write_all(&[u8::from(y != 0.0)]));
         labels.map_err(|e| io(file(LABEL))(e))?;
         for i in 0..rows.len() {
             for (&x, name) in rows.dense_row(i).iter().zip(&self.layout.dense) {
@@ -234,7 +262,9 @@ impl Writer for NvidiaWriter {
                     );
                     return Err(Place { path: &self.path, row: first + i as u64 }.error(what));
                 }
-                self.numerical.write_all(&narrow.to_le_bytes()).map_err(|e| io(file(NUMERICAL))(e))?;
+                self.numerical
+                    .write_all(&narrow.to_le_bytes())
+                    .map_err(|e| io(file(NUMERICAL))(e))?;
             }
         }
         for (k, (to, column)) in self.ids.iter_mut().zip(&self.layout.ids).enumerate() {
@@ -242,13 +272,20 @@ impl Writer for NvidiaWriter {
                 let id = rows.id(k, i);
                 let below = to.known.map_or(i32::MAX as u64, |(n, _)| n);
                 if u64::from(id) >= below {
-                    let why = if to.known.is_some() { BY_OTHERS } else { "since NVIDIA's files hold no larger id" };
-                    let what = format!("column {} is {id}; must be below {below}, {why}", column.name);
+                    let why = if to.known.is_some() {
+                        BY_OTHERS
+                    } else {
+                        "since NVIDIA's files hold no larger id"
+                    };
+                    let what =
+                        format!("column {} is {id}; must be below {below}, {why}", column.name);
                     return Err(Place { path: &self.path, row: first + i as u64 }.error(what));
                 }
                 to.largest = to.largest.max(id);
                 let size = to.known.map_or(4, |(_, size)| size);
-                to.file.write_all(&id.to_le_bytes()[..size]).map_err(|e| io(self.path.join(category(k)))(e))?;
+                to.file
+                    .write_all(&id.to_le_bytes()[..size])
+                    .map_err(|e| io(self.path.join(category(k)))(e))?;
             }
         }
         Ok(())
@@ -302,11 +339,18 @@ fn chunks(split: &str, channels: Channels) -> Vec<Chunk> {
 ///
 /// # Errors
 /// If it cannot be written as YAML.
-pub fn feature_spec(splits: &[&str], layout: &Layout, cardinalities: &[u64]) -> Result<String, DataError> {
+pub fn feature_spec(
+    splits: &[&str],
+    layout: &Layout,
+    cardinalities: &[u64],
+) -> Result<String, DataError> {
     let spec = Spec {
         channel_spec: channels(layout),
         feature_spec: features(layout, cardinalities),
-        source_spec: splits.iter().map(|&split| (split.to_owned(), chunks(split, channels(layout)))).collect(),
+        source_spec: splits
+            .iter()
+            .map(|&split| (split.to_owned(), chunks(split, channels(layout))))
+            .collect(),
         ..Spec::default()
     };
     spec.text(Path::new(NAME))

@@ -14,11 +14,12 @@ use parquet::{
 };
 use std::path::Path;
 
-/// All whole numbers up to this are fractions of 64 bits, too; beyond it some would change without a word.
+/// All whole numbers up to this are fractions of 64 bits, too; beyond it some would change without
+/// a word.
 const EXACT: u64 = 1 << 53;
 
-/// Calls into the parquet crate. It looks at most of what it reads, but takes some of it on trust, and a damaged file must not
-/// end the program.
+/// Calls into the parquet crate. It looks at most of what it reads, but takes some of it on trust,
+/// and a damaged file must not end the program.
 pub(super) fn guarded<T>(call: impl FnOnce() -> Result<T>) -> Result<T> {
     // Whatever was half done is given up with the error.
     caught(call).unwrap_or_else(|| Err(ParquetError::General("the file is damaged".into())))
@@ -29,8 +30,9 @@ pub(super) fn guarded<T>(call: impl FnOnce() -> Result<T>) -> Result<T> {
 pub(super) struct ToId {
     /// Taken off each.
     pub offset: i64,
-    /// Then modulo this. A number without a sign is meant, which a hash that was stored as a negative one is by its bits. Where
-    /// an offset is taken off, the numbers have been counted, and one below it is wrong.
+    /// Then modulo this. A number without a sign is meant, which a hash that was stored as a
+    /// negative one is by its bits. Where an offset is taken off, the numbers have been counted,
+    /// and one below it is wrong.
     pub range: Option<u32>,
 }
 
@@ -39,18 +41,28 @@ impl ToId {
     ///
     /// # Errors
     /// If there is none.
-    fn of(self, x: i64, unsigned: bool, name: &str, place: Place) -> std::result::Result<u32, DataError> {
+    fn of(
+        self,
+        x: i64,
+        unsigned: bool,
+        name: &str,
+        place: Place,
+    ) -> std::result::Result<u32, DataError> {
         let ToId { offset, range } = self;
         let left = x.wrapping_sub(offset);
         // What has been counted is not below the offset.
         let counted = if unsigned { x as u64 >= offset as u64 } else { x >= offset };
         match (range, u32::try_from(left)) {
-            (Some(range), _) if counted || offset == 0 => Ok((left as u64 % u64::from(range)) as u32),
+            (Some(range), _) if counted || offset == 0 => {
+                Ok((left as u64 % u64::from(range)) as u32)
+            }
             (None, Ok(id)) => Ok(id),
             (Some(_), _) => place.id(name, left),
             (None, Err(_)) => {
                 let most = u32::MAX;
-                let said = format!("must be an id from 0 to {most}, or be taken modulo a number ({RANGE})");
+                let said = format!(
+                    "must be an id from 0 to {most}, or be taken modulo a number ({RANGE})"
+                );
                 Err(place.error(match unsigned && counted {
                     true => format!("column {name} is {}; {said}", left as u64),
                     false => format!("column {name} is {left}; {said}"),
@@ -63,7 +75,8 @@ impl ToId {
 /// What takes ids modulo a number.
 const RANGE: &str = "--max-ind-range N, in a workload data.max_ind_range";
 
-/// Whether `x` is too large to be anything but a hash: a dense value would not be what stands in the file.
+/// Whether `x` is too large to be anything but a hash: a dense value would not be what stands in
+/// the file.
 pub(super) fn beyond_numbers(x: i64, unsigned: bool) -> bool {
     let magnitude = if unsigned { x as u64 } else { x.unsigned_abs() };
     magnitude > EXACT
@@ -78,7 +91,8 @@ pub(super) struct Leaf {
     pub name: String,
     /// Whether it holds lists.
     pub list: bool,
-    /// Whether it holds whole numbers without a sign, all bits of which count (pandas' uint32 and uint64).
+    /// Whether it holds whole numbers without a sign, all bits of which count (pandas' uint32 and
+    /// uint64).
     pub unsigned: bool,
     /// Definition level of a value that is there.
     max_def: i16,
@@ -88,13 +102,27 @@ impl Leaf {
     /// Column `index`, described by `d`.
     ///
     /// # Errors
-    /// If it holds no numbers, or what a program stores as numbers (a date, a decimal fraction), or lists of lists.
-    pub fn new(path: &Path, index: usize, d: &ColumnDescriptor) -> std::result::Result<Self, DataError> {
+    /// If it holds no numbers, or what a program stores as numbers (a date, a decimal fraction), or
+    /// lists of lists.
+    pub fn new(
+        path: &Path,
+        index: usize,
+        d: &ColumnDescriptor,
+    ) -> std::result::Result<Self, DataError> {
         let name = d.path().parts().first().cloned().unwrap_or_default();
-        let refuse = |what: String| Err(wrong(path, format!("column {name} {what}; must be numbers, or lists of them for ids")));
+        let refuse = |what: String| {
+            Err(wrong(
+                path,
+                format!("column {name} {what}; must be numbers, or lists of them for ids"),
+            ))
+        };
         if !matches!(
             d.physical_type(),
-            Physical::BOOLEAN | Physical::INT32 | Physical::INT64 | Physical::FLOAT | Physical::DOUBLE
+            Physical::BOOLEAN
+                | Physical::INT32
+                | Physical::INT64
+                | Physical::FLOAT
+                | Physical::DOUBLE
         ) {
             return refuse(format!("is of type {}", d.physical_type()));
         }
@@ -102,7 +130,8 @@ impl Leaf {
             return refuse(format!("is of type {other}, stored as {}", d.physical_type()));
         }
         let (depth, list) = (d.path().parts().len(), d.max_rep_level() == 1);
-        // A list is three levels deep as the format asks for, or two or one as older programs write it.
+        // A list is three levels deep as the format asks for, or two or one as older programs write
+        // it.
         if d.max_rep_level() > 1 || depth > 3 || (depth > 1 && !list) {
             return refuse("is nested".to_owned());
         }
@@ -110,14 +139,23 @@ impl Leaf {
             (d.physical_type(), d.converted_type(), d.logical_type_ref()),
             (Physical::INT32, ConvertedType::UINT_32, _)
                 | (Physical::INT64, ConvertedType::UINT_64, _)
-                | (Physical::INT32, _, Some(LogicalType::Integer(IntType { bit_width: 32, is_signed: false })))
-                | (Physical::INT64, _, Some(LogicalType::Integer(IntType { bit_width: 64, is_signed: false })))
+                | (
+                    Physical::INT32,
+                    _,
+                    Some(LogicalType::Integer(IntType { bit_width: 32, is_signed: false }))
+                )
+                | (
+                    Physical::INT64,
+                    _,
+                    Some(LogicalType::Integer(IntType { bit_width: 64, is_signed: false }))
+                )
         );
         Ok(Leaf { index, name, list, unsigned, max_def: d.max_def_level() })
     }
 }
 
-/// What the numbers of a column stand for, where that is not the numbers themselves: 125 may be 1.25, or a day.
+/// What the numbers of a column stand for, where that is not the numbers themselves: 125 may be
+/// 1.25, or a day.
 fn other_meaning(d: &ColumnDescriptor) -> Option<String> {
     let converted = d.converted_type();
     match d.logical_type_ref() {
@@ -230,7 +268,8 @@ impl Column {
         })
     }
 
-    /// The rows read last as numbers, to every `stride`-th place of `out`; NaN where null. `place` tells the place of a row.
+    /// The rows read last as numbers, to every `stride`-th place of `out`; NaN where null. `place`
+    /// tells the place of a row.
     ///
     /// # Errors
     /// If a whole number is beyond those that a fraction of 64 bits holds.
@@ -259,7 +298,9 @@ impl Column {
         let out = out.iter_mut().step_by(stride);
         match &self.values {
             Values::Bool(t) => self.spread(leaf, &t.buffer, out, |x| f64::from(u8::from(x))),
-            Values::I32(t) if leaf.unsigned => self.spread(leaf, &t.buffer, out, |x| f64::from(x as u32)),
+            Values::I32(t) if leaf.unsigned => {
+                self.spread(leaf, &t.buffer, out, |x| f64::from(x as u32))
+            }
             Values::I32(t) => self.spread(leaf, &t.buffer, out, f64::from),
             // No number with another sign is left.
             Values::I64(t) => self.spread(leaf, &t.buffer, out, |x| x as f64),
@@ -270,7 +311,13 @@ impl Column {
         Ok(())
     }
 
-    fn spread<'a, V: Copy>(&self, leaf: &Leaf, values: &[V], out: impl Iterator<Item = &'a mut f64>, to: impl Fn(V) -> f64) {
+    fn spread<'a, V: Copy>(
+        &self,
+        leaf: &Leaf,
+        values: &[V],
+        out: impl Iterator<Item = &'a mut f64>,
+        to: impl Fn(V) -> f64,
+    ) {
         // Nothing is null.
         if leaf.max_def == 0 || values.len() == self.defs.len() {
             out.zip(values).for_each(|(o, &v)| *o = to(v));
@@ -285,8 +332,8 @@ impl Column {
         }
     }
 
-    /// The rows read last as bags of ids, appended to `bags`; none where null. `place` tells the place of a row, `to` makes ids
-    /// of the numbers.
+    /// The rows read last as bags of ids, appended to `bags`; none where null. `place` tells the
+    /// place of a row, `to` makes ids of the numbers.
     pub fn ids<'a>(
         &self,
         leaf: &Leaf,
@@ -300,14 +347,20 @@ impl Column {
         let bits = leaf.unsigned || (range.is_some() && offset == 0);
         let whole = |row: usize, x: f64| match x as i64 {
             // No fraction is a hash: it would have lost some of its bits.
-            i if i as f64 == x && (i < 0 || i.unsigned_abs() > EXACT) => place(row).id(&leaf.name, i.wrapping_sub(offset)),
+            i if i as f64 == x && (i < 0 || i.unsigned_abs() > EXACT) => {
+                place(row).id(&leaf.name, i.wrapping_sub(offset))
+            }
             i if i as f64 == x => id(row, i),
-            _ => Err(place(row).error(format!("column {} is {x}; must be a whole number, since it is an id", leaf.name))),
+            _ => Err(place(row).error(format!(
+                "column {} is {x}; must be a whole number, since it is an id",
+                leaf.name
+            ))),
         };
         match &self.values {
             Values::I64(t)
                 if self.plain(leaf, t.buffer.len())
-                    && t.buffer.iter().fold(0, |all, &x| all | x.wrapping_sub(offset)) >> 32 == 0 =>
+                    && t.buffer.iter().fold(0, |all, &x| all | x.wrapping_sub(offset)) >> 32
+                        == 0 =>
             {
                 // All are ids, as one look at all of them has shown: the loop has no branch.
                 let start = bags.indices.len();
@@ -319,7 +372,9 @@ impl Column {
                 Ok(())
             }
             Values::Bool(t) => self.gather(leaf, &t.buffer, bags, |r, x| id(r, i64::from(x))),
-            Values::I32(t) if bits => self.gather(leaf, &t.buffer, bags, |r, x| id(r, i64::from(x as u32))),
+            Values::I32(t) if bits => {
+                self.gather(leaf, &t.buffer, bags, |r, x| id(r, i64::from(x as u32)))
+            }
             Values::I32(t) => self.gather(leaf, &t.buffer, bags, |r, x| id(r, i64::from(x))),
             Values::I64(t) => self.gather(leaf, &t.buffer, bags, id),
             Values::F32(t) => self.gather(leaf, &t.buffer, bags, |r, x| whole(r, f64::from(x))),

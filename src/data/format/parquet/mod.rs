@@ -1,7 +1,9 @@
-//! Parquet: a column a feature, as OneFlow (`label`, `I1`..`I13`, `C1`..`C26`), FuxiCTR and anybody else have it.
+//! Parquet: a column a feature, as OneFlow (`label`, `I1`..`I13`, `C1`..`C26`), FuxiCTR and anybody
+//! else have it.
 //!
-//! Read: label, dense columns and ids may be of any type of numbers, ids also lists of whole numbers; what is null is missing.
-//! Written: the label as FLOAT, dense columns as INT32, FLOAT or DOUBLE by what they hold, ids as INT64, or lists of it.
+//! Read: label, dense columns and ids may be of any type of numbers, ids also lists of whole
+//! numbers; what is null is missing. Written: the label as FLOAT, dense columns as INT32, FLOAT or
+//! DOUBLE by what they hold, ids as INT64, or lists of it.
 
 mod column;
 mod read;

@@ -53,8 +53,9 @@ struct Cursor {
 }
 
 impl Table {
-    /// Opens a file. Ids of categorical column `k` (from 0) start at `k * stride`, which is taken off (OneFlow's are numbered
-    /// through all columns; 0 where each starts at 0); then they are taken modulo `columns.range`.
+    /// Opens a file. Ids of categorical column `k` (from 0) start at `k * stride`, which is taken
+    /// off (OneFlow's are numbered through all columns; 0 where each starts at 0); then they are
+    /// taken modulo `columns.range`.
     ///
     /// # Errors
     /// If it cannot be read, is no parquet file, or lacks a column or has one of another type.
@@ -68,8 +69,10 @@ impl Table {
         let file = guarded(|| SerializedFileReader::new(file));
         let file = file.map_err(|e| wrong(path, format!("no parquet file: {}", one_line(&e))))?;
         let schema = file.metadata().file_metadata().schema_descr();
-        // One entry a leaf: a column of numbers or a list is one leaf, a struct several of the same name.
-        let names: Vec<String> = schema.columns().iter().filter_map(|c| c.path().parts().first().cloned()).collect();
+        // One entry a leaf: a column of numbers or a list is one leaf, a struct several of the same
+        // name.
+        let names: Vec<String> =
+            schema.columns().iter().filter_map(|c| c.path().parts().first().cloned()).collect();
         let physical = |i: usize| schema.column(i).physical_type();
         let list = |i: usize| schema.column(i).max_rep_level() > 0;
         // OneFlow's files for DeepFM have hashes as I1 and so on, too.
@@ -80,22 +83,36 @@ impl Table {
                 Statistics::Int64(s) => Some([s.min_opt().copied(), s.max_opt().copied()]),
                 _ => None,
             });
-            leaf.is_some_and(|leaf| extremes.any(|x| x.into_iter().flatten().any(|x| beyond_numbers(x, leaf.unsigned))))
+            leaf.is_some_and(|leaf| {
+                extremes.any(|x| x.into_iter().flatten().any(|x| beyond_numbers(x, leaf.unsigned)))
+            })
         };
-        let chosen = columns.choose_among(path, &names, |i| fraction(physical(i)) && !list(i), hashed)?;
+        let chosen =
+            columns.choose_among(path, &names, |i| fraction(physical(i)) && !list(i), hashed)?;
         let leaf = |&i: &usize| Leaf::new(path, i, &schema.column(i));
         let label = leaf(&chosen.label)?;
         let dense = chosen.dense.iter().map(leaf).collect::<Result<Vec<_>, _>>()?;
         let ids = chosen.categorical.iter().map(leaf).collect::<Result<Vec<_>, _>>()?;
         if let Some(list) = [&label].into_iter().chain(&dense).find(|l| l.list) {
-            return Err(wrong(path, format!("column {} holds lists; only categorical columns may", list.name)));
+            return Err(wrong(
+                path,
+                format!("column {} holds lists; only categorical columns may", list.name),
+            ));
         }
         // Whole numbers of 32 bits beside fractions of 32 need 64 to hold both.
         let numbers = match () {
-            _ if dense.iter().all(|l| matches!(physical(l.index), Physical::BOOLEAN | Physical::INT32) && !l.unsigned) => {
+            _ if dense.iter().all(|l| {
+                matches!(physical(l.index), Physical::BOOLEAN | Physical::INT32) && !l.unsigned
+            }) =>
+            {
                 Numbers::Int32
             }
-            _ if dense.iter().all(|l| matches!(physical(l.index), Physical::BOOLEAN | Physical::FLOAT)) => Numbers::Float32,
+            _ if dense
+                .iter()
+                .all(|l| matches!(physical(l.index), Physical::BOOLEAN | Physical::FLOAT)) =>
+            {
+                Numbers::Float32
+            }
             _ => Numbers::Float64,
         };
         let hotness = |l: &Leaf| if l.list { Hotness::Any } else { Hotness::One };
@@ -103,23 +120,41 @@ impl Table {
             label: label.name.clone(),
             dense: dense.iter().map(|l| l.name.clone()).collect(),
             numbers,
-            ids: ids.iter().map(|l| IdColumn { name: l.name.clone(), hotness: hotness(l) }).collect(),
+            ids: ids
+                .iter()
+                .map(|l| IdColumn { name: l.name.clone(), hotness: hotness(l) })
+                .collect(),
         };
         let mut starts = vec![0u64];
         for (g, group) in file.metadata().row_groups().iter().enumerate() {
             // The crate takes these for granted when it reads the columns.
-            let places = group
-                .columns()
-                .iter()
-                .flat_map(|c| [Some(c.data_page_offset()), c.dictionary_page_offset(), Some(c.compressed_size())]);
+            let places = group.columns().iter().flat_map(|c| {
+                [Some(c.data_page_offset()), c.dictionary_page_offset(), Some(c.compressed_size())]
+            });
             if group.num_columns() != names.len() || places.flatten().any(|at| at < 0) {
-                return Err(wrong(path, format!("row group {g} is damaged: its columns lie nowhere")));
+                return Err(wrong(
+                    path,
+                    format!("row group {g} is damaged: its columns lie nowhere"),
+                ));
             }
-            let rows = u64::try_from(group.num_rows()).map_err(|_| wrong(path, "a row group has a negative number of rows"))?;
+            let rows = u64::try_from(group.num_rows())
+                .map_err(|_| wrong(path, "a row group has a negative number of rows"))?;
             starts.push(starts[starts.len() - 1].saturating_add(rows));
         }
         let (path, range) = (path.to_owned(), columns.range);
-        Ok(Table { path, file, label, dense, ids, layout, starts, stride, range, at: None, scratch: Vec::new() })
+        Ok(Table {
+            path,
+            file,
+            label,
+            dense,
+            ids,
+            layout,
+            starts,
+            stride,
+            range,
+            at: None,
+            scratch: Vec::new(),
+        })
     }
 
     /// The file.
@@ -152,8 +187,8 @@ impl Table {
         self.starts[group]
     }
 
-    /// The largest id of categorical column `k` by the file's own statistics; `None` where a row group has none. Of ids modulo a
-    /// number, the largest that there may be.
+    /// The largest id of categorical column `k` by the file's own statistics; `None` where a row
+    /// group has none. Of ids modulo a number, the largest that there may be.
     pub fn largest_id(&self, k: usize) -> Option<i64> {
         if self.ids[k].unsigned {
             return None;
@@ -161,7 +196,9 @@ impl Table {
         let groups = self.file.metadata().row_groups();
         groups.iter().filter(|g| g.num_rows() > 0).try_fold(0, |largest: i64, group| {
             let (min, max) = match group.column(self.ids[k].index).statistics()? {
-                Statistics::Int32(s) => (s.min_opt().copied().map(i64::from), i64::from(*s.max_opt()?)),
+                Statistics::Int32(s) => {
+                    (s.min_opt().copied().map(i64::from), i64::from(*s.max_opt()?))
+                }
                 Statistics::Int64(s) => (s.min_opt().copied(), *s.max_opt()?),
                 _ => return None,
             };
@@ -179,14 +216,24 @@ impl Table {
 
     /// What becomes of the numbers of column `at`, from the label on.
     fn to_id(&self, at: usize) -> ToId {
-        ToId { offset: at.checked_sub(1 + self.dense.len()).map_or(0, |k| self.offset(k)), range: self.range }
+        ToId {
+            offset: at.checked_sub(1 + self.dense.len()).map_or(0, |k| self.offset(k)),
+            range: self.range,
+        }
     }
 
-    /// Appends `n` rows from `row` on, which all lie in row group `group`. Quick where it goes on from the last call.
+    /// Appends `n` rows from `row` on, which all lie in row group `group`. Quick where it goes on
+    /// from the last call.
     ///
     /// # Errors
     /// If the file is damaged, or a row is malformed.
-    pub fn append(&mut self, group: usize, row: u64, n: usize, rows: &mut Rows) -> Result<(), DataError> {
+    pub fn append(
+        &mut self,
+        group: usize,
+        row: u64,
+        n: usize,
+        rows: &mut Rows,
+    ) -> Result<(), DataError> {
         if n == 0 {
             return Ok(());
         }
@@ -211,8 +258,9 @@ impl Table {
         Ok(())
     }
 
-    /// Reads rows as [`Table::append`] does, columns on all threads of `pool`: `take` is called for each, in the order label,
-    /// dense, categorical, with its entry of `to`, which has one for each.
+    /// Reads rows as [`Table::append`] does, columns on all threads of `pool`: `take` is called for
+    /// each, in the order label, dense, categorical, with its entry of `to`, which has one for
+    /// each.
     ///
     /// # Errors
     /// As [`Table::append`], and the first column's for which `take` fails.
@@ -238,15 +286,23 @@ impl Table {
         let (mut at, skip) = self.seek(group, row)?;
         let leaves = [&self.label].into_iter().chain(&self.dense).chain(&self.ids);
         let columns = at.columns.iter_mut().zip(leaves).zip(to).enumerate();
-        let mut jobs: Vec<_> =
-            columns.map(|(k, ((column, leaf), to))| Job { column, leaf, to_id: self.to_id(k), to, done: Ok(()) }).collect();
+        let mut jobs: Vec<_> = columns
+            .map(|(k, ((column, leaf), to))| Job {
+                column,
+                leaf,
+                to_id: self.to_id(k),
+                to,
+                done: Ok(()),
+            })
+            .collect();
         let path = &self.path;
         pool.for_each_chunk(&mut jobs, 1, |k, _, jobs| {
             for Job { column, leaf, to_id, to, done } in jobs {
-                *done = column.advance(skip, n).map_err(|e| damaged(path, group, &e)).and_then(|()| {
-                    let part = Part { column, leaf, to: *to_id, path, first: row, n };
-                    take(k, part, to)
-                });
+                *done =
+                    column.advance(skip, n).map_err(|e| damaged(path, group, &e)).and_then(|()| {
+                        let part = Part { column, leaf, to: *to_id, path, first: row, n };
+                        take(k, part, to)
+                    });
             }
         });
         jobs.into_iter().try_for_each(|job| job.done)?;
@@ -269,7 +325,9 @@ impl Table {
     fn enter(&self, group: usize) -> Result<Cursor, ParquetError> {
         let reader = self.file.get_row_group(group)?;
         let leaves = [&self.label].into_iter().chain(&self.dense).chain(&self.ids);
-        let columns = leaves.map(|l| reader.get_column_reader(l.index).map(Column::new)).collect::<Result<_, _>>()?;
+        let columns = leaves
+            .map(|l| reader.get_column_reader(l.index).map(Column::new))
+            .collect::<Result<_, _>>()?;
         Ok(Cursor { group, row: 0, columns })
     }
 }
@@ -304,7 +362,8 @@ impl Part<'_> {
         self.numbers(scratch, 1)?;
         for (i, &y) in scratch.iter().enumerate() {
             if y.is_nan() {
-                let what = format!("the label (column {}) is missing; must be 0 or 1", self.leaf.name);
+                let what =
+                    format!("the label (column {}) is missing; must be 0 or 1", self.leaf.name);
                 return Err(self.place(i).error(what));
             }
             labels.push(self.place(i).label(&self.leaf.name, y)?);
@@ -328,7 +387,10 @@ impl Part<'_> {
         let before = bags.offsets.len();
         self.column.ids(self.leaf, self.to, bags, |i| self.place(i))?;
         if bags.offsets.len() - before != self.n {
-            let what = format!("column {} has not as many rows as the label; the file is damaged", self.leaf.name);
+            let what = format!(
+                "column {} has not as many rows as the label; the file is damaged",
+                self.leaf.name
+            );
             return Err(wrong(self.path, what));
         }
         Ok(())

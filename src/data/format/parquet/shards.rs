@@ -29,7 +29,9 @@ pub fn files_of(folder: &Path) -> Result<Vec<PathBuf>, DataError> {
 
 /// Spark and others keep files of their own beside the data.
 fn hidden(file: &Path) -> bool {
-    file.file_name().is_some_and(|n| n.as_encoded_bytes().starts_with(b".") || n.as_encoded_bytes().starts_with(b"_"))
+    file.file_name().is_some_and(|n| {
+        n.as_encoded_bytes().starts_with(b".") || n.as_encoded_bytes().starts_with(b"_")
+    })
 }
 
 /// Reads them as one file.
@@ -54,7 +56,10 @@ impl Shards {
         for path in left.as_slice() {
             let reader = ParquetReader::open(path, columns)?;
             if reader.layout() != now.layout() {
-                let what = format!("has other columns than {}; files that are read as one must have equal ones", first.display());
+                let what = format!(
+                    "has other columns than {}; files that are read as one must have equal ones",
+                    first.display()
+                );
                 return Err(wrong(path, what));
             }
             rows += reader.len().unwrap_or(0);
@@ -106,8 +111,11 @@ mod tests {
             }
             testing::write_all(Format::Parquet, &dir.path().join(name), layout, &rows, 4).unwrap();
         };
-        let read = |chunk| testing::read_all(Format::Parquet, dir.path(), chunk, &Columns::default());
-        assert!(read(1).unwrap_err().to_string().ends_with("no file in this folder ends in .parquet"));
+        let read =
+            |chunk| testing::read_all(Format::Parquet, dir.path(), chunk, &Columns::default());
+        assert!(
+            read(1).unwrap_err().to_string().ends_with("no file in this folder ends in .parquet")
+        );
         // In the order of their names, an empty one among them.
         for (name, ids) in [("b", 5..11), ("a", 0..5), ("ab", 5..5), ("c", 11..12)] {
             write(&format!("{name}.parquet"), &layout(1), ids);
@@ -121,6 +129,10 @@ mod tests {
         assert_eq!(Shards::open(dir.path(), &Columns::default()).unwrap().len(), Some(12));
         write("d.parquet", &layout(2), 12..13);
         let error = read(1).unwrap_err().to_string();
-        assert!(error.contains("d.parquet: has other columns than ") && error.contains("a.parquet; files that"), "{error}");
+        assert!(
+            error.contains("d.parquet: has other columns than ")
+                && error.contains("a.parquet; files that"),
+            "{error}"
+        );
     }
 }

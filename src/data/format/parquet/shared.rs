@@ -1,7 +1,7 @@
 //! A file that several threads read at once, each at places of its own.
 //!
-//! The parquet crate's own reading of a [`File`] moves the one position that all of its copies share: two threads would read each
-//! other's pieces.
+//! The parquet crate's own reading of a [`File`] moves the one position that all of its copies
+//! share: two threads would read each other's pieces.
 
 use bytes::Bytes;
 use parquet::{

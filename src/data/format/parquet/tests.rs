@@ -3,7 +3,9 @@ use crate::data::{
     format::{
         Format, Reader, Writer,
         columns::Columns,
-        testing::{Kind, arbitrary, drain, fuzz_cases, part, python, read_all, round_trip, same, write_all},
+        testing::{
+            Kind, arbitrary, drain, fuzz_cases, part, python, read_all, round_trip, same, write_all,
+        },
     },
     rows::{Hotness, Layout, Numbers, Rows},
 };
@@ -72,7 +74,9 @@ fn any_part_of_any_row_group_at_any_time() {
     let mut table = Table::open(&path, &Columns::default(), 0).unwrap();
     assert_eq!(table.groups().collect::<Vec<_>>(), [7, 7, 7, 7, 7, 7, 7, 1]);
     assert_eq!((table.len(), table.largest_id(0), table.start(2)), (50, Some(49), 14));
-    for (group, row, n) in [(3, 21, 7), (0, 2, 3), (0, 5, 2), (7, 49, 1), (0, 0, 1), (0, 4, 1), (2, 15, 0), (2, 16, 4)] {
+    for (group, row, n) in
+        [(3, 21, 7), (0, 2, 3), (0, 5, 2), (7, 49, 1), (0, 0, 1), (0, 4, 1), (2, 15, 0), (2, 16, 4)]
+    {
         let mut rows = Rows::new(&layout);
         table.append(group, row as u64, n, &mut rows).unwrap();
         assert!(same(&rows, &part(&all, &layout, row, n)), "{group} {row} {n}");
@@ -107,7 +111,9 @@ fn files_that_do_not_fit_are_refused_in_one_line() {
     let path = dir.path().join("a.parquet");
     let (_, _) = groups(&path, 20, 7);
     let good = std::fs::read(&path).unwrap();
-    let open = |columns: Columns| read_all(Format::Parquet, &path, 9, &columns).map(drop).unwrap_err().to_string();
+    let open = |columns: Columns| {
+        read_all(Format::Parquet, &path, 9, &columns).map(drop).unwrap_err().to_string()
+    };
     let named = |label: &str, dense: &[&str], categorical: &[&str]| Columns {
         label: Some(label.into()),
         dense: dense.iter().map(|s| s.to_string()).collect(),
@@ -115,20 +121,45 @@ fn files_that_do_not_fit_are_refused_in_one_line() {
         ignore: Vec::new(),
         ..Columns::default()
     };
-    assert!(open(named("y", &[], &[])).ends_with("there is no column y; the columns are label, I1, I2, C1, C2"));
-    assert!(open(named("label", &["C2"], &[])).ends_with("column C2 holds lists; only categorical columns may"));
-    assert!(open(named("I2", &[], &[])).ends_with("row 1: the label (column I2) is missing; must be 0 or 1"));
-    assert!(open(named("C1", &[], &["I2"])).ends_with("row 3: the label (column C1) is 2; must be 0 or 1"));
-    assert!(open(named("label", &[], &["I2"])).contains("row 2: column I2 is -1; must be an id from 0 to"));
+    assert!(
+        open(named("y", &[], &[]))
+            .ends_with("there is no column y; the columns are label, I1, I2, C1, C2")
+    );
+    assert!(
+        open(named("label", &["C2"], &[]))
+            .ends_with("column C2 holds lists; only categorical columns may")
+    );
+    assert!(
+        open(named("I2", &[], &[]))
+            .ends_with("row 1: the label (column I2) is missing; must be 0 or 1")
+    );
+    assert!(
+        open(named("C1", &[], &["I2"]))
+            .ends_with("row 3: the label (column C1) is 2; must be 0 or 1")
+    );
+    assert!(
+        open(named("label", &[], &["I2"]))
+            .contains("row 2: column I2 is -1; must be an id from 0 to")
+    );
 
-    for (bytes, what) in [(&b""[..], "the file is empty; must be a parquet file"), (b"PAR1, not", "no parquet file: ")] {
+    for (bytes, what) in [
+        (&b""[..], "the file is empty; must be a parquet file"),
+        (b"PAR1, not", "no parquet file: "),
+    ] {
         std::fs::write(&path, bytes).unwrap();
         assert!(open(Columns::default()).contains(what));
     }
     std::fs::write(&path, &good[..good.len() - 20]).unwrap();
     assert!(open(Columns::default()).contains("no parquet file: "));
-    let twice = Layout { dense: vec!["x".into(), "x".into()], ..Layout::numbered(2, Numbers::Int32, []) };
-    assert!(ParquetWriter::create(&path, &twice).err().unwrap().to_string().contains("two columns are called x"));
+    let twice =
+        Layout { dense: vec!["x".into(), "x".into()], ..Layout::numbered(2, Numbers::Int32, []) };
+    assert!(
+        ParquetWriter::create(&path, &twice)
+            .err()
+            .unwrap()
+            .to_string()
+            .contains("two columns are called x")
+    );
 }
 
 proptest! {
@@ -155,8 +186,8 @@ proptest! {
     }
 }
 
-/// Files by pyarrow, pandas' way of writing: nulls, lists, unsigned and narrow integers, floats as labels, dictionary and plain
-/// pages of both versions, and a codec that is not read.
+/// Files by pyarrow, pandas' way of writing: nulls, lists, unsigned and narrow integers, floats as
+/// labels, dictionary and plain pages of both versions, and a codec that is not read.
 #[test]
 fn files_by_pyarrow_are_read() {
     let dir = tempfile::tempdir().unwrap();
@@ -190,32 +221,64 @@ for name, options in [("v1", dict(row_group_size=300)), ("v2", dict(data_page_ve
     for name in ["v1", "v2", "lz4", "none"] {
         let path = dir.path().join(name).with_extension("parquet");
         let (layout, rows) = read_all(Format::Parquet, &path, 77, &columns).unwrap();
-        assert_eq!((layout.dense.join(" "), layout.numbers, rows.len()), ("I1 price".into(), Numbers::Float64, 1000));
+        assert_eq!(
+            (layout.dense.join(" "), layout.numbers, rows.len()),
+            ("I1 price".into(), Numbers::Float64, 1000)
+        );
         for i in 0..1000usize {
             let x = |null: bool, x: f64| if null { f64::NAN } else { x };
             let want = [x(i % 10 == 0, i as f64 - 5.0), x(i % 7 == 0, i as f64 / 4.0)];
-            assert!(rows.dense_row(i).iter().zip(want).all(|(&a, b)| a == b || a.is_nan() && b.is_nan()), "{name} {i}");
-            assert_eq!((rows.labels[i], rows.id(0, i), rows.id(3, i)), ((i % 2) as f32, u32::MAX - i as u32, i as u32));
-            let some = |null: bool, id: u32, times: usize| if null { vec![] } else { vec![id; times] };
+            assert!(
+                rows.dense_row(i)
+                    .iter()
+                    .zip(want)
+                    .all(|(&a, b)| a == b || a.is_nan() && b.is_nan()),
+                "{name} {i}"
+            );
+            assert_eq!(
+                (rows.labels[i], rows.id(0, i), rows.id(3, i)),
+                ((i % 2) as f32, u32::MAX - i as u32, i as u32)
+            );
+            let some =
+                |null: bool, id: u32, times: usize| if null { vec![] } else { vec![id; times] };
             assert_eq!(rows.ids[1].bag(i), some(i % 3 == 0, i as u32 % 100, 1), "{name} {i}");
             assert_eq!(rows.ids[2].bag(i), some(i % 11 == 0, i as u32, i % 4), "{name} {i}");
         }
     }
     let open = |name: &str, columns: &Columns| {
-        read_all(Format::Parquet, &dir.path().join(name), 77, columns).map(drop).unwrap_err().to_string()
+        read_all(Format::Parquet, &dir.path().join(name), 77, columns)
+            .map(drop)
+            .unwrap_err()
+            .to_string()
     };
     let text = open("v1.parquet", &Columns { ignore: vec!["price".into()], ..Columns::default() });
-    assert!(text.ends_with("column user is of type BYTE_ARRAY; must be numbers, or lists of them for ids"), "{text}");
+    assert!(
+        text.ends_with(
+            "column user is of type BYTE_ARRAY; must be numbers, or lists of them for ids"
+        ),
+        "{text}"
+    );
     let zstd = open("zstd.parquet", &columns);
     assert!(zstd.contains("zstd"), "{zstd}");
 }
 
-/// A file of one column of whole numbers beside the label, of the given types, with nulls where there is nothing.
-fn whole_numbers(path: &Path, physical: Physical, converted: ConvertedType, values: &[Option<i64>]) {
-    let column = |name: &'static str, of| Type::primitive_type_builder(name, of).with_repetition(Repetition::OPTIONAL);
+/// A file of one column of whole numbers beside the label, of the given types, with nulls where
+/// there is nothing.
+fn whole_numbers(
+    path: &Path,
+    physical: Physical,
+    converted: ConvertedType,
+    values: &[Option<i64>],
+) {
+    let column = |name: &'static str, of| {
+        Type::primitive_type_builder(name, of).with_repetition(Repetition::OPTIONAL)
+    };
     let mut fields = vec![column("label", Physical::INT32).build().unwrap()];
     let (precision, scale) = if converted == ConvertedType::DECIMAL { (7, 2) } else { (-1, -1) };
-    let x = column("x", physical).with_converted_type(converted).with_precision(precision).with_scale(scale);
+    let x = column("x", physical)
+        .with_converted_type(converted)
+        .with_precision(precision)
+        .with_scale(scale);
     fields.push(x.build().unwrap());
     let fields = fields.into_iter().map(Arc::new).collect();
     let schema = Type::group_type_builder("schema").with_fields(fields).build().unwrap();
@@ -231,7 +294,9 @@ fn whole_numbers(path: &Path, physical: Physical, converted: ConvertedType, valu
     let narrow: Vec<i32> = there.iter().map(|&x| x as i32).collect();
     let mut column = group.next_column().unwrap().unwrap();
     match physical {
-        Physical::INT32 => column.typed::<Int32Type>().write_batch(&narrow, Some(&defs), None).unwrap(),
+        Physical::INT32 => {
+            column.typed::<Int32Type>().write_batch(&narrow, Some(&defs), None).unwrap()
+        }
         _ => column.typed::<Int64Type>().write_batch(&there, Some(&defs), None).unwrap(),
     };
     column.close().unwrap();
@@ -244,7 +309,8 @@ fn numbers_that_stand_for_something_else_are_refused() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a.parquet");
     let read = |dense: bool| {
-        let columns = Columns { dense: if dense { vec!["x".into()] } else { vec![] }, ..Columns::default() };
+        let columns =
+            Columns { dense: if dense { vec!["x".into()] } else { vec![] }, ..Columns::default() };
         let said = |e: crate::data::DataError| e.to_string().replace(path.to_str().unwrap(), "a");
         read_all(Format::Parquet, &path, 9, &columns).map(|(_, rows)| rows).map_err(said)
     };
@@ -258,7 +324,12 @@ fn numbers_that_stand_for_something_else_are_refused() {
         whole_numbers(&path, physical, converted, &[Some(125)]);
         for dense in [true, false] {
             let error = read(dense).unwrap_err();
-            assert_eq!(error, format!("a: column x is of type {shown}; must be numbers, or lists of them for ids"));
+            assert_eq!(
+                error,
+                format!(
+                    "a: column x is of type {shown}; must be numbers, or lists of them for ids"
+                )
+            );
         }
     }
     for (physical, converted) in [
@@ -315,13 +386,14 @@ fn whole_numbers_of_64_bits_are_exact_or_refused() {
     assert_eq!(Table::open(&path, &Columns::default(), 0).unwrap().largest_id(0), None);
 }
 
-/// Hashes are numbers without a sign, whatever the type of their column is; what has been counted from an offset on is not below
-/// it.
+/// Hashes are numbers without a sign, whatever the type of their column is; what has been counted
+/// from an offset on is not below it.
 #[test]
 fn hashes_are_taken_modulo_a_number() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a.parquet");
-    let columns = Columns { categorical: vec!["x".into()], range: Some(1000), ..Columns::default() };
+    let columns =
+        Columns { categorical: vec!["x".into()], range: Some(1000), ..Columns::default() };
     let ids = |columns: &Columns, stride: u32| -> Result<Vec<u32>, String> {
         let mut table = Table::open(&path, columns, stride).unwrap();
         let mut rows = Rows::new(table.layout());
@@ -331,12 +403,25 @@ fn hashes_are_taken_modulo_a_number() {
     };
     // 2^64 - 1, 2^63 and 2^32 - 1 end in 615, 808 and 295.
     for converted in [ConvertedType::NONE, ConvertedType::UINT_64] {
-        whole_numbers(&path, Physical::INT64, converted, &[Some(-1), Some(i64::MIN), None, Some(1_234_567), Some(5_000_000_042)]);
+        whole_numbers(
+            &path,
+            Physical::INT64,
+            converted,
+            &[Some(-1), Some(i64::MIN), None, Some(1_234_567), Some(5_000_000_042)],
+        );
         assert_eq!(ids(&columns, 0).unwrap(), [615, 808, 567, 42]);
         // Such a column is categorical by what it holds.
-        assert_eq!(ids(&Columns { range: Some(1000), ..Columns::default() }, 0).unwrap(), [615, 808, 567, 42]);
+        assert_eq!(
+            ids(&Columns { range: Some(1000), ..Columns::default() }, 0).unwrap(),
+            [615, 808, 567, 42]
+        );
         // The quick way of ids that fit.
-        whole_numbers(&path, Physical::INT64, converted, &[Some(4_000_000_001), Some(999), Some(1000)]);
+        whole_numbers(
+            &path,
+            Physical::INT64,
+            converted,
+            &[Some(4_000_000_001), Some(999), Some(1000)],
+        );
         assert_eq!(ids(&columns, 0).unwrap(), [1, 999, 0]);
         // An offset comes off before.
         let second = Columns { categorical: vec!["x".into(), "y".into()], ..columns.clone() };
@@ -344,7 +429,10 @@ fn hashes_are_taken_modulo_a_number() {
         assert_eq!(ids(&second, 40_000_001).unwrap(), [0]);
         two_columns(&path, converted, [7, 40_000_000]);
         let error = ids(&second, 40_000_001).unwrap_err();
-        assert!(error.contains("row 1: column y is -1; must be an id from 0 to 4294967295"), "{error}");
+        assert!(
+            error.contains("row 1: column y is -1; must be an id from 0 to 4294967295"),
+            "{error}"
+        );
     }
     for converted in [ConvertedType::NONE, ConvertedType::UINT_32] {
         whole_numbers(&path, Physical::INT32, converted, &[Some(-1), None, Some(1001)]);
@@ -362,7 +450,8 @@ fn hashes_are_taken_modulo_a_number() {
 /// A row of the columns `x` and `y`.
 fn two_columns(path: &Path, converted: ConvertedType, values: [i64; 2]) {
     let field = |name, physical, converted| {
-        let plain = Type::primitive_type_builder(name, physical).with_repetition(Repetition::REQUIRED);
+        let plain =
+            Type::primitive_type_builder(name, physical).with_repetition(Repetition::REQUIRED);
         Arc::new(plain.with_converted_type(converted).build().unwrap())
     };
     let fields = vec![
@@ -371,7 +460,8 @@ fn two_columns(path: &Path, converted: ConvertedType, values: [i64; 2]) {
         field("y", Physical::INT64, converted),
     ];
     let schema = Arc::new(Type::group_type_builder("schema").with_fields(fields).build().unwrap());
-    let mut file = SerializedFileWriter::new(File::create(path).unwrap(), schema, Default::default()).unwrap();
+    let mut file =
+        SerializedFileWriter::new(File::create(path).unwrap(), schema, Default::default()).unwrap();
     let mut group = file.next_row_group().unwrap();
     let mut column = group.next_column().unwrap().unwrap();
     column.typed::<FloatType>().write_batch(&[1.0], None, None).unwrap();
@@ -389,8 +479,12 @@ fn two_columns(path: &Path, converted: ConvertedType, values: [i64; 2]) {
 #[test]
 fn a_struct_is_left_out_as_a_whole() {
     let dir = tempfile::tempdir().unwrap();
-    let leaf = |name: &'static str| Arc::new(Type::primitive_type_builder(name, Physical::INT32).build().unwrap());
-    let both = Type::group_type_builder("s").with_repetition(Repetition::OPTIONAL).with_fields(vec![leaf("a"), leaf("b")]);
+    let leaf = |name: &'static str| {
+        Arc::new(Type::primitive_type_builder(name, Physical::INT32).build().unwrap())
+    };
+    let both = Type::group_type_builder("s")
+        .with_repetition(Repetition::OPTIONAL)
+        .with_fields(vec![leaf("a"), leaf("b")]);
     let fields = vec![leaf("label"), Arc::new(both.build().unwrap()), leaf("C1")];
     let schema = Type::group_type_builder("schema").with_fields(fields).build().unwrap();
     let file = std::fs::File::create(dir.path().join("a.parquet")).unwrap();
@@ -404,10 +498,19 @@ fn a_struct_is_left_out_as_a_whole() {
     }
     group.close().unwrap();
     file.close().unwrap();
-    let read = |columns: &Columns| read_all(Format::Parquet, &dir.path().join("a.parquet"), 9, columns);
-    assert!(read(&Columns::default()).unwrap_err().to_string().contains("column s is nested; must be numbers"));
+    let read =
+        |columns: &Columns| read_all(Format::Parquet, &dir.path().join("a.parquet"), 9, columns);
+    assert!(
+        read(&Columns::default())
+            .unwrap_err()
+            .to_string()
+            .contains("column s is nested; must be numbers")
+    );
     let (layout, rows) = read(&Columns { ignore: vec!["s".into()], ..Columns::default() }).unwrap();
-    assert_eq!((layout.dense.len(), layout.ids.len(), &rows.ids[0].indices[..]), (0, 1, &[4, 5, 6][..]));
+    assert_eq!(
+        (layout.dense.len(), layout.ids.len(), &rows.ids[0].indices[..]),
+        (0, 1, &[4, 5, 6][..])
+    );
 }
 
 /// What is written, pyarrow reads.

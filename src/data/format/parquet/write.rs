@@ -21,7 +21,8 @@ use std::{
     sync::Arc,
 };
 
-/// Rows of a row group: 20 MB of Criteo's columns in memory, and enough groups in a file for their order to be shuffled.
+/// Rows of a row group: 20 MB of Criteo's columns in memory, and enough groups in a file for their
+/// order to be shuffled.
 const ROW_GROUP: usize = 1 << 16;
 
 /// Writes a file, compressed by Snappy as pyarrow, Spark and Petastorm have it.
@@ -38,17 +39,29 @@ impl ParquetWriter {
     /// # Errors
     /// If it cannot be written, or two columns have one name.
     pub fn create(path: &Path, layout: &Layout) -> Result<Self, DataError> {
-        let mut names: Vec<&String> =
-            [&layout.label].into_iter().chain(&layout.dense).chain(layout.ids.iter().map(|c| &c.name)).collect();
+        let mut names: Vec<&String> = [&layout.label]
+            .into_iter()
+            .chain(&layout.dense)
+            .chain(layout.ids.iter().map(|c| &c.name))
+            .collect();
         names.sort_unstable();
         if let Some(twice) = names.windows(2).find(|w| w[0] == w[1]) {
-            return Err(wrong(path, format!("two columns are called {}; parquet needs different names", twice[0])));
+            return Err(wrong(
+                path,
+                format!("two columns are called {}; parquet needs different names", twice[0]),
+            ));
         }
         let file = File::create(path).map_err(io(path))?;
         let properties = WriterProperties::builder().set_compression(Compression::SNAPPY).build();
         let schema = schema(layout).map_err(|e| wrong(path, one_line(&e)))?;
-        let file = SerializedFileWriter::new(file, schema, Arc::new(properties)).map_err(|e| wrong(path, one_line(&e)))?;
-        Ok(ParquetWriter { path: path.to_owned(), file, layout: layout.clone(), waiting: Rows::new(layout) })
+        let file = SerializedFileWriter::new(file, schema, Arc::new(properties))
+            .map_err(|e| wrong(path, one_line(&e)))?;
+        Ok(ParquetWriter {
+            path: path.to_owned(),
+            file,
+            layout: layout.clone(),
+            waiting: Rows::new(layout),
+        })
     }
 
     /// Writes the rows that wait as a row group.
@@ -75,13 +88,18 @@ impl Writer for ParquetWriter {
             self.spill()?;
         }
         let ParquetWriter { path, file, .. } = *self;
-        file.close().map(drop).map_err(|e| wrong(&path, format!("cannot be written: {}", one_line(&e))))
+        file.close()
+            .map(drop)
+            .map_err(|e| wrong(&path, format!("cannot be written: {}", one_line(&e))))
     }
 }
 
 fn schema(layout: &Layout) -> Result<TypePtr, ParquetError> {
     let plain = |name: &str, physical, repetition| {
-        Type::primitive_type_builder(name, physical).with_repetition(repetition).build().map(Arc::new)
+        Type::primitive_type_builder(name, physical)
+            .with_repetition(repetition)
+            .build()
+            .map(Arc::new)
     };
     let dense = match layout.numbers {
         Numbers::Int32 => Physical::INT32,
@@ -95,20 +113,32 @@ fn schema(layout: &Layout) -> Result<TypePtr, ParquetError> {
     for column in &layout.ids {
         fields.push(match column.hotness {
             Hotness::One => plain(&column.name, Physical::INT64, Repetition::OPTIONAL)?,
-            // Three levels, as the format's specification asks for: the list, its entries, an entry.
+            // Three levels, as the format's specification asks for: the list, its entries, an
+            // entry.
             Hotness::Fixed(_) | Hotness::Any => {
                 let entry = plain("element", Physical::INT64, Repetition::REQUIRED)?;
-                let entries =
-                    Type::group_type_builder("list").with_repetition(Repetition::REPEATED).with_fields(vec![entry]).build()?;
-                let list = Type::group_type_builder(&column.name).with_repetition(Repetition::REQUIRED);
-                Arc::new(list.with_logical_type(Some(LogicalType::List)).with_fields(vec![Arc::new(entries)]).build()?)
+                let entries = Type::group_type_builder("list")
+                    .with_repetition(Repetition::REPEATED)
+                    .with_fields(vec![entry])
+                    .build()?;
+                let list =
+                    Type::group_type_builder(&column.name).with_repetition(Repetition::REQUIRED);
+                Arc::new(
+                    list.with_logical_type(Some(LogicalType::List))
+                        .with_fields(vec![Arc::new(entries)])
+                        .build()?,
+                )
             }
         });
     }
     Ok(Arc::new(Type::group_type_builder("schema").with_fields(fields).build()?))
 }
 
-fn put_group(file: &mut SerializedFileWriter<File>, layout: &Layout, rows: &Rows) -> Result<(), ParquetError> {
+fn put_group(
+    file: &mut SerializedFileWriter<File>,
+    layout: &Layout,
+    rows: &Rows,
+) -> Result<(), ParquetError> {
     let mut group = file.next_row_group()?;
     put::<FloatType>(&mut group, &rows.labels, None, None)?;
     let width = layout.dense.len();
@@ -117,16 +147,31 @@ fn put_group(file: &mut SerializedFileWriter<File>, layout: &Layout, rows: &Rows
         let there: Vec<i16> = column.clone().map(|x| i16::from(!x.is_nan())).collect();
         let values = column.copied().filter(|x| !x.is_nan());
         match layout.numbers {
-            Numbers::Int32 => put::<Int32Type>(&mut group, &values.map(|x| x as i32).collect::<Vec<_>>(), Some(&there), None)?,
-            Numbers::Float32 => put::<FloatType>(&mut group, &values.map(|x| x as f32).collect::<Vec<_>>(), Some(&there), None)?,
-            Numbers::Float64 => put::<DoubleType>(&mut group, &values.collect::<Vec<_>>(), Some(&there), None)?,
+            Numbers::Int32 => put::<Int32Type>(
+                &mut group,
+                &values.map(|x| x as i32).collect::<Vec<_>>(),
+                Some(&there),
+                None,
+            )?,
+            Numbers::Float32 => put::<FloatType>(
+                &mut group,
+                &values.map(|x| x as f32).collect::<Vec<_>>(),
+                Some(&there),
+                None,
+            )?,
+            Numbers::Float64 => {
+                put::<DoubleType>(&mut group, &values.collect::<Vec<_>>(), Some(&there), None)?
+            }
         }
     }
     for (column, bags) in layout.ids.iter().zip(&rows.ids) {
         match column.hotness {
             Hotness::One => {
-                let there: Vec<i16> = (0..rows.len()).map(|i| i16::from(!bags.bag(i).is_empty())).collect();
-                let values: Vec<i64> = (0..rows.len()).filter_map(|i| bags.bag(i).first().copied().map(i64::from)).collect();
+                let there: Vec<i16> =
+                    (0..rows.len()).map(|i| i16::from(!bags.bag(i).is_empty())).collect();
+                let values: Vec<i64> = (0..rows.len())
+                    .filter_map(|i| bags.bag(i).first().copied().map(i64::from))
+                    .collect();
                 put::<Int64Type>(&mut group, &values, Some(&there), None)?;
             }
             Hotness::Fixed(_) | Hotness::Any => {
@@ -141,7 +186,8 @@ fn put_group(file: &mut SerializedFileWriter<File>, layout: &Layout, rows: &Rows
 
 /// Definition and repetition levels of lists: an empty one has a single level of its own.
 fn levels(bags: &Bags, n: usize) -> (Vec<i16>, Vec<i16>) {
-    let (mut defs, mut reps) = (Vec::with_capacity(bags.indices.len()), Vec::with_capacity(bags.indices.len()));
+    let (mut defs, mut reps) =
+        (Vec::with_capacity(bags.indices.len()), Vec::with_capacity(bags.indices.len()));
     for i in 0..n {
         match bags.bag(i).len() {
             0 => {
@@ -163,7 +209,9 @@ fn put<T: DataType>(
     defs: Option<&[i16]>,
     reps: Option<&[i16]>,
 ) -> Result<(), ParquetError> {
-    let mut column = group.next_column()?.ok_or_else(|| ParquetError::General("more columns than the schema has".into()))?;
+    let mut column = group
+        .next_column()?
+        .ok_or_else(|| ParquetError::General("more columns than the schema has".into()))?;
     column.typed::<T>().write_batch(values, defs, reps)?;
     column.close()
 }

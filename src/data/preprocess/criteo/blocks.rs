@@ -1,5 +1,5 @@
-//! A text of many lines, read on all threads: cut into blocks at line ends, each read into columns of its own. The borders do not
-//! depend on the number of threads.
+//! A text of many lines, read on all threads: cut into blocks at line ends, each read into columns
+//! of its own. The borders do not depend on the number of threads.
 
 use super::{Columns, columns::BadLine};
 use crate::{
@@ -37,10 +37,17 @@ struct Block {
 impl Blocks {
     /// Reads with `threads` threads at most.
     pub fn new(isa: Isa, on_error: OnError, threads: usize) -> Self {
-        Blocks { isa, on_error, blocks: Vec::new(), used: 0, scratch: (0..threads).map(|_| Mutex::default()).collect() }
+        Blocks {
+            isa,
+            on_error,
+            blocks: Vec::new(),
+            used: 0,
+            scratch: (0..threads).map(|_| Mutex::default()).collect(),
+        }
     }
 
-    /// Reads `text`, whole lines, in place of the last one. The pool has no more threads than were said.
+    /// Reads `text`, whole lines, in place of the last one. The pool has no more threads than were
+    /// said.
     ///
     /// # Errors
     /// The first malformed line, if they are not to be skipped.
@@ -64,9 +71,15 @@ impl Blocks {
         Ok(())
     }
 
-    /// Drops lines of label 0 whose `u ~ U[0, 1)` is below `rate`; each line of any label draws one, in order. Appends to `kept`
-    /// a byte for each line, 1 = kept.
-    pub fn sub_sample(&mut self, pool: &Pool, rate: f64, numpy: &mut RandomState, kept: &mut Vec<u8>) {
+    /// Drops lines of label 0 whose `u ~ U[0, 1)` is below `rate`; each line of any label draws
+    /// one, in order. Appends to `kept` a byte for each line, 1 = kept.
+    pub fn sub_sample(
+        &mut self,
+        pool: &Pool,
+        rate: f64,
+        numpy: &mut RandomState,
+        kept: &mut Vec<u8>,
+    ) {
         for Block { columns, keep, .. } in &mut self.blocks[..self.used] {
             keep.clear();
             // Drawn whatever the label is.
@@ -91,7 +104,8 @@ impl Blocks {
         let mut start = 0;
         while start < text.len() {
             let far = (start + BLOCK).min(text.len());
-            let end = text[far..].iter().position(|&b| b == b'\n').map_or(text.len(), |n| far + n + 1);
+            let end =
+                text[far..].iter().position(|&b| b == b'\n').map_or(text.len(), |n| far + n + 1);
             if self.used == self.blocks.len() {
                 self.blocks.push(Block::default());
             }
@@ -109,7 +123,12 @@ mod tests {
     fn text(lines: usize, spoilt: &[usize]) -> String {
         let line = |i: usize| match spoilt.contains(&i) {
             true => format!("line {i}\n"),
-            false => format!("{}\t{}{}\n", i % 2, "\t".repeat(12), format!("\t{:08x}", i * 7919).repeat(26)),
+            false => format!(
+                "{}\t{}{}\n",
+                i % 2,
+                "\t".repeat(12),
+                format!("\t{:08x}", i * 7919).repeat(26)
+            ),
         };
         (0..lines).map(line).collect()
     }
@@ -118,7 +137,9 @@ mod tests {
     fn blocks_hold_all_lines_in_order_on_any_number_of_threads() {
         let text = text(5000, &[100, 4000]);
         let mut whole = Columns::default();
-        whole.fill(text.as_bytes(), Isa::Portable, OnError::Skip, &mut Separators::default()).unwrap();
+        whole
+            .fill(text.as_bytes(), Isa::Portable, OnError::Skip, &mut Separators::default())
+            .unwrap();
         assert_eq!((whole.len(), whole.skipped), (4998, 2));
         for threads in [1, 2, 3] {
             let pool = Pool::new(threads);
@@ -130,7 +151,9 @@ mod tests {
                 assert_eq!(ids, whole.ids[25]);
                 assert_eq!(blocks.columns().map(|c| c.skipped).sum::<u64>(), 2);
             }
-            let bad = Blocks::new(Isa::best(), OnError::Fail, threads).fill(&pool, text.as_bytes()).unwrap_err();
+            let bad = Blocks::new(Isa::best(), OnError::Fail, threads)
+                .fill(&pool, text.as_bytes())
+                .unwrap_err();
             assert_eq!((bad.index, &bad.what[..9]), (100, "1 columns"));
         }
     }

@@ -1,5 +1,6 @@
-//! Many lines of Criteo's logs at once, column by column. What this reads differs from [`parse`] in speed alone: eight lines are
-//! taken together if each has its 39 tabs and nothing in them is unusual, and go to [`parse`] one by one otherwise.
+//! Many lines of Criteo's logs at once, column by column. What this reads differs from [`parse`] in
+//! speed alone: eight lines are taken together if each has its 39 tabs and nothing in them is
+//! unusual, and go to [`parse`] one by one otherwise.
 
 use super::{DENSE, Line, TABLES, parse};
 use crate::{
@@ -70,19 +71,26 @@ impl Columns {
         (self.lines, self.skipped) = (0, 0);
     }
 
-    /// Reads `text`, whole lines each with its end (`\n` or `\r\n`; the last one may lack it), in place of what was there.
-    /// `separators` is scratch space. Texts have less than 4 GiB.
+    /// Reads `text`, whole lines each with its end (`\n` or `\r\n`; the last one may lack it), in
+    /// place of what was there. `separators` is scratch space. Texts have less than 4 GiB.
     ///
     /// # Errors
     /// The first malformed line, if `on_error` says so; what was read is then of no use.
-    pub fn fill(&mut self, text: &[u8], isa: Isa, on_error: OnError, separators: &mut Separators) -> Result<(), BadLine> {
+    pub fn fill(
+        &mut self,
+        text: &[u8],
+        isa: Isa,
+        on_error: OnError,
+        separators: &mut Separators,
+    ) -> Result<(), BadLine> {
         self.clear();
         separators.find(isa, text);
         let Separators { at, lines } = &*separators;
         // Where a line starts: in the text, and in the list of separators.
         let (mut start, mut first) = (0, 0);
         let mut ends = lines.as_slice();
-        // The first line's fields may be too near to the text's start; it shall not cost seven others.
+        // The first line's fields may be too near to the text's start; it shall not cost seven
+        // others.
         if let Some((&feed, rest)) = ends.split_first() {
             let end = at[feed as usize] as usize;
             self.push_line(&text[..end], on_error)?;
@@ -129,10 +137,18 @@ impl Columns {
         Ok(())
     }
 
-    /// Eight lines, of which the first starts at `start`, by their separators. Whether that could be done; nothing is changed if
-    /// not.
-    fn push_group(&mut self, text: &[u8], isa: Isa, start: usize, places: &[[u32; WIDTH]; GROUP]) -> bool {
-        let Some(Fields { labels, ends, lens, minus, missing }) = Fields::new(text, start as u32, places) else {
+    /// Eight lines, of which the first starts at `start`, by their separators. Whether that could
+    /// be done; nothing is changed if not.
+    fn push_group(
+        &mut self,
+        text: &[u8],
+        isa: Isa,
+        start: usize,
+        places: &[[u32; WIDTH]; GROUP],
+    ) -> bool {
+        let Some(Fields { labels, ends, lens, minus, missing }) =
+            Fields::new(text, start as u32, places)
+        else {
             return false;
         };
         let mut out = [[0; GROUP]; WIDTH - 1];
@@ -156,9 +172,11 @@ impl Columns {
     }
 }
 
-/// The separators of eight lines if each has as many as it should; `first` is the first line's first one.
+/// The separators of eight lines if each has as many as it should; `first` is the first line's
+/// first one.
 fn regular<'a>(first: usize, feeds: &[u32], at: &'a [u32]) -> Option<&'a [[u32; WIDTH]; GROUP]> {
-    let even = feeds.iter().enumerate().all(|(i, &feed)| feed as usize == first + (i + 1) * WIDTH - 1);
+    let even =
+        feeds.iter().enumerate().all(|(i, &feed)| feed as usize == first + (i + 1) * WIDTH - 1);
     if feeds.len() != GROUP || !even {
         return None;
     }
@@ -177,8 +195,8 @@ struct Fields {
 }
 
 impl Fields {
-    /// `None` if a label is neither 0 nor 1, a field too long, a sign without a number, or the first field too near to the text's
-    /// start.
+    /// `None` if a label is neither 0 nor 1, a field too long, a sign without a number, or the
+    /// first field too near to the text's start.
     fn new(text: &[u8], start: u32, places: &[[u32; WIDTH]; GROUP]) -> Option<Fields> {
         let mut fields = Fields {
             labels: [0; GROUP],
@@ -213,8 +231,8 @@ impl Fields {
             }
             fields.missing[i] = missing;
         }
-        // A field of nine bytes may be an id and a carriage return, or a sign and eight digits; the plain reader sees to these
-        // few.
+        // A field of nine bytes may be an id and a carriage return, or a sign and eight digits; the
+        // plain reader sees to these few.
         if longest > LONGEST as u32 + 1 {
             return None;
         }

@@ -1,4 +1,5 @@
-//! One line of Criteo's logs: `label \t I1..I13 (decimal or empty) \t C1..C26 (hexadecimal or empty)`.
+//! One line of Criteo's logs: `label \t I1..I13 (decimal or empty) \t C1..C26 (hexadecimal or
+//! empty)`.
 
 use super::{super::lines::shown, DENSE, TABLES};
 
@@ -50,7 +51,8 @@ fn read<'a>(fields: &mut impl Iterator<Item = &'a [u8]>, out: &mut Line) -> Resu
         }
     }
     let (label, rest) = (columns[0], &columns[1..]);
-    out.missing = rest.iter().enumerate().fold(0, |bits, (i, field)| bits | u64::from(field.is_empty()) << i);
+    out.missing =
+        rest.iter().enumerate().fold(0, |bits, (i, field)| bits | u64::from(field.is_empty()) << i);
     out.label = match label {
         b"0" => 0,
         b"1" => 1,
@@ -58,13 +60,22 @@ fn read<'a>(fields: &mut impl Iterator<Item = &'a [u8]>, out: &mut Line) -> Resu
     };
     for (i, (x, field)) in out.dense.iter_mut().zip(rest).enumerate() {
         *x = integer(field).ok_or_else(|| {
-            format!("column {} (I{}) is {}; an integer of 32 bits or nothing is right", i + 2, i + 1, shown(field))
+            format!(
+                "column {} (I{}) is {}; an integer of 32 bits or nothing is right",
+                i + 2,
+                i + 1,
+                shown(field)
+            )
         })?;
     }
     for (i, (x, field)) in out.ids.iter_mut().zip(&rest[DENSE..]).enumerate() {
         *x = hexadecimal(field).ok_or_else(|| {
             let column = i + 2 + DENSE;
-            format!("column {column} (C{}) is {}; up to 8 hexadecimal digits or nothing are right", i + 1, shown(field))
+            format!(
+                "column {column} (C{}) is {}; up to 8 hexadecimal digits or nothing are right",
+                i + 1,
+                shown(field)
+            )
         })?;
     }
     Ok(true)

@@ -1,13 +1,16 @@
-//! Criteo's click logs as facebook's program prepares them (facebookresearch/dlrm, data_utils.py: `getCriteoAdData`, and
-//! dlrm_data_pytorch.py: `CriteoDataset`, in memory, that is without `--memory-map`):
+//! Criteo's click logs as facebook's program prepares them (facebookresearch/dlrm, data_utils.py:
+//! `getCriteoAdData`, and dlrm_data_pytorch.py: `CriteoDataset`, in memory, that is without
+//! `--memory-map`):
 //! - what is missing is 0;
-//! - ids are hexadecimal, `% max_ind_range` if set, then numbered 0, 1, ... in order of first appearance over all days in order;
+//! - ids are hexadecimal, `% max_ind_range` if set, then numbered 0, 1, ... in order of first
+//!   appearance over all days in order;
 //! - negative integers become 0 (and `ln(x + 1)` is taken when samples are handed out);
-//! - with sub-sampling, a line of label 0 is dropped if its `u ~ U[0, 1)` is below the rate; each line of any label draws one
-//!   `u`.
+//! - with sub-sampling, a line of label 0 is dropped if its `u ~ U[0, 1)` is below the rate; each
+//!   line of any label draws one `u`.
 //!
-//! Where the original fails or goes wrong, this differs: ids of 2^31 and more are kept (there they overflow an int32), and
-//! malformed lines are refused or skipped. A skipped line draws nothing and counts nowhere.
+//! Where the original fails or goes wrong, this differs: ids of 2^31 and more are kept (there they
+//! overflow an int32), and malformed lines are refused or skipped. A skipped line draws nothing and
+//! counts nowhere.
 
 mod blocks;
 mod columns;
@@ -83,7 +86,8 @@ pub fn read(config: &CriteoTsvConfig, numpy: &mut RandomState) -> Result<Samples
     Ok(samples)
 }
 
-/// The borders of Kaggle's "days": equal numbers of lines, the first ones one more if it does not come out even.
+/// The borders of Kaggle's "days": equal numbers of lines, the first ones one more if it does not
+/// come out even.
 pub(super) fn slice_ends(lines: u64) -> impl Iterator<Item = u64> {
     (0..=KAGGLE_DAYS).map(move |d| d * (lines / KAGGLE_DAYS) + d.min(lines % KAGGLE_DAYS))
 }
@@ -111,18 +115,26 @@ impl<'a> Encoder<'a> {
     }
 
     fn push(&mut self, line: &Line) -> Result<(), DataError> {
-        let drop = self.sub_sample_rate > 0.0 && self.numpy.random_sample() < self.sub_sample_rate && line.label == 0;
+        let drop = self.sub_sample_rate > 0.0
+            && self.numpy.random_sample() < self.sub_sample_rate
+            && line.label == 0;
         self.kept.push(!drop);
         if drop {
             return Ok(());
         }
         if self.samples.labels.len() == u32::MAX as usize {
-            return Err(DataError::Invalid(format!("the logs hold more than {} samples, the most that fit", u32::MAX)));
+            return Err(DataError::Invalid(format!(
+                "the logs hold more than {} samples, the most that fit",
+                u32::MAX
+            )));
         }
         let mut ids = line.ids;
         for (j, (id, map)) in ids.iter_mut().zip(&mut self.maps).enumerate() {
             *id = map.number_one(*id, &self.budget).map_err(|_| {
-                DataError::Invalid(format!("C{} has more than 2^31 different ids; fold them with data.max_ind_range", j + 1))
+                DataError::Invalid(format!(
+                    "C{} has more than 2^31 different ids; fold them with data.max_ind_range",
+                    j + 1
+                ))
             })?;
         }
         self.samples.ids.push(ids);
@@ -132,7 +144,8 @@ impl<'a> Encoder<'a> {
     }
 }
 
-/// Which lines were kept, a bit each: the Kaggle slices are cut by line, before sub-sampling, and are known only at the end.
+/// Which lines were kept, a bit each: the Kaggle slices are cut by line, before sub-sampling, and
+/// are known only at the end.
 #[derive(Default)]
 struct Kept {
     bits: Vec<u64>,

@@ -1,6 +1,7 @@
-//! DeepRec's text (DeepRec-AI/DeepRec, modelzoo/DLRM/data): `train.csv` and `eval.csv` without a header,
-//! `clicked,I1,...,I13,C1,...,C26` as they stand in the log. Which lines its authors took is not published; here the last fifth
-//! of the lines is for evaluation, which is the proportion of their 8,000,000 and 2,000,000 samples.
+//! DeepRec's text (DeepRec-AI/DeepRec, modelzoo/DLRM/data): `train.csv` and `eval.csv` without a
+//! header, `clicked,I1,...,I13,C1,...,C26` as they stand in the log. Which lines its authors took
+//! is not published; here the last fifth of the lines is for evaluation, which is the proportion of
+//! their 8,000,000 and 2,000,000 samples.
 
 use super::{
     Finish, Job, Made, Outcome, PlannedFile, PrepareError, Tell,
@@ -36,7 +37,9 @@ fn parts(samples: u64) -> [(&'static str, &'static str, u64, u64); 2] {
 impl Finish for DeepRec {
     fn plan(&self, _job: &Job, lines: &[u64], _fresh: &Fresh) -> Outcome {
         let all: u64 = lines.iter().sum();
-        let file = |(_, name, _, samples): (_, &str, _, u64)| PlannedFile::at_most(name, samples, samples * LINE);
+        let file = |(_, name, _, samples): (_, &str, _, u64)| {
+            PlannedFile::at_most(name, samples, samples * LINE)
+        };
         let peak = all * (Form::Raw.bytes() as u64 + LINE);
         Outcome { files: parts(all).map(file).into(), peak }
     }
@@ -45,7 +48,12 @@ impl Finish for DeepRec {
         Some(Box::new(Lengths::default()))
     }
 
-    fn make(&self, worker: &Worker, checkpoint: &mut Checkpoint, tell: Tell) -> Result<Made, PrepareError> {
+    fn make(
+        &self,
+        worker: &Worker,
+        checkpoint: &mut Checkpoint,
+        tell: Tell,
+    ) -> Result<Made, PrepareError> {
         let parts = parts(checkpoint.tally.total());
         worker.refuse_empty(&parts.map(|(part, _, _, samples)| (part, samples)))?;
         let files = parts.map(|(_, name, _, samples)| (name.to_owned(), samples));
@@ -54,7 +62,8 @@ impl Finish for DeepRec {
             let (_, _, first, samples) = parts[i];
             write(turn, path, Records::open(&from, Form::Raw, first, samples)?)
         })?;
-        let splits = parts.map(|(part, name, _, samples)| (part.to_owned(), name.to_owned(), samples));
+        let splits =
+            parts.map(|(part, name, _, samples)| (part.to_owned(), name.to_owned(), samples));
         Ok(Made { files: checkpoint.files(&files), splits: splits.into(), ids: Vec::new() })
     }
 }
@@ -70,7 +79,8 @@ struct Lengths {
 /// Bytes of the line of sample `i`.
 fn length(columns: &Columns, i: usize) -> u64 {
     let there = !columns.missing[i];
-    let digits = |k: usize| u64::from(columns.dense[k][i].unsigned_abs().checked_ilog10().unwrap_or(0)) + 1;
+    let digits =
+        |k: usize| u64::from(columns.dense[k][i].unsigned_abs().checked_ilog10().unwrap_or(0)) + 1;
     let sign = |k: usize| u64::from(columns.dense[k][i] < 0);
     let dense: u64 = (0..DENSE).filter(|k| there >> k & 1 == 1).map(|k| digits(k) + sign(k)).sum();
     let ids = (there >> DENSE & ((1 << TABLES) - 1)).count_ones();
@@ -87,7 +97,12 @@ impl Survey for Lengths {
         }
     }
 
-    fn files(&self, job: &Job, pool: &Pool, samples: &[u64]) -> Result<Vec<PlannedFile>, PrepareError> {
+    fn files(
+        &self,
+        job: &Job,
+        pool: &Pool,
+        samples: &[u64],
+    ) -> Result<Vec<PlannedFile>, PrepareError> {
         let parts = parts(samples.iter().sum());
         let train = parts[0].3;
         let mut bytes = self.bytes;
@@ -104,7 +119,11 @@ impl Survey for Lengths {
             })?;
         }
         let sizes = [bytes, self.bytes - bytes];
-        Ok(parts.iter().zip(sizes).map(|(&(_, name, _, samples), bytes)| PlannedFile::exact(name, samples, bytes)).collect())
+        Ok(parts
+            .iter()
+            .zip(sizes)
+            .map(|(&(_, name, _, samples), bytes)| PlannedFile::exact(name, samples, bytes))
+            .collect())
     }
 }
 

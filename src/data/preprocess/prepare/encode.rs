@@ -1,4 +1,5 @@
-//! Columns to samples of fixed size: dictionaries column by column, then samples block by block, each on all threads.
+//! Columns to samples of fixed size: dictionaries column by column, then samples block by block,
+//! each on all threads.
 
 use super::{
     PrepareError, RECORD,
@@ -54,7 +55,11 @@ impl Encoder {
             failed: None,
         };
         let columns = if form == Form::Raw { 0 } else { TABLES };
-        Encoder { form, budget: Budget::new(memory), columns: (0..columns).map(|_| column()).collect() }
+        Encoder {
+            form,
+            budget: Budget::new(memory),
+            columns: (0..columns).map(|_| column()).collect(),
+        }
     }
 
     /// Columns with a dictionary.
@@ -67,13 +72,14 @@ impl Encoder {
         self.columns.iter().map(|c| c.fresh.as_slice())
     }
 
-    /// Samples of the last [`Encoder::encode`], counted from 0, that hold the placeholder [`NONE`] in a column, and the ids that
-    /// they should.
+    /// Samples of the last [`Encoder::encode`], counted from 0, that hold the placeholder [`NONE`]
+    /// in a column, and the ids that they should.
     pub fn left(&self) -> impl Iterator<Item = &[(usize, u32)]> {
         self.columns.iter().map(|c| c.left.as_slice())
     }
 
-    /// Makes room for ids that were numbered before; nothing new will be numbered if ids were left out before.
+    /// Makes room for ids that were numbered before; nothing new will be numbered if ids were left
+    /// out before.
     pub fn reserve(&mut self, column: usize, ids: u64, full: bool) -> Result<(), PrepareError> {
         self.columns[column].full = full;
         self.columns[column].numbering.reserve(ids as usize, &self.budget).map_err(|_| {
@@ -85,17 +91,24 @@ impl Encoder {
         })
     }
 
-    /// Numbers ids that were numbered before, of those that there is room for; false if one is there twice.
+    /// Numbers ids that were numbered before, of those that there is room for; false if one is
+    /// there twice.
     pub fn restore(&mut self, column: usize, fresh: &[u32]) -> Result<bool, PrepareError> {
         self.columns[column].numbering.restore(fresh, &self.budget).map_err(|_| too_many(column))
     }
 
-    /// Puts the records of all samples of `blocks` into `records`, in place of what was there, and adds to `tally` (but for the
-    /// samples of files, and lines).
+    /// Puts the records of all samples of `blocks` into `records`, in place of what was there, and
+    /// adds to `tally` (but for the samples of files, and lines).
     ///
     /// # Errors
     /// If there are too many ids; the dictionaries are then of no more use.
-    pub fn encode(&mut self, pool: &Pool, blocks: &Blocks, records: &mut Vec<u8>, tally: &mut Tally) -> Result<(), PrepareError> {
+    pub fn encode(
+        &mut self,
+        pool: &Pool,
+        blocks: &Blocks,
+        records: &mut Vec<u8>,
+        tally: &mut Tally,
+    ) -> Result<(), PrepareError> {
         let budget = &self.budget;
         pool.for_each_chunk(&mut self.columns, 1, |j, _, column| {
             for column in column {
@@ -111,11 +124,20 @@ impl Encoder {
         let (mut parts, mut rest, mut first) = (Vec::new(), records.as_mut_slice(), 0);
         for columns in blocks.columns() {
             let (records, after) = rest.split_at_mut(columns.len() * width);
-            parts.push(Part { form: self.form, columns, first, records, positives: 0, missing: [0; DENSE + TABLES] });
+            parts.push(Part {
+                form: self.form,
+                columns,
+                first,
+                records,
+                positives: 0,
+                missing: [0; DENSE + TABLES],
+            });
             (rest, first) = (after, first + columns.len());
         }
         let columns = &self.columns;
-        pool.for_each_chunk(&mut parts, 1, |_, _, parts| parts.iter_mut().for_each(|part| part.write(columns)));
+        pool.for_each_chunk(&mut parts, 1, |_, _, parts| {
+            parts.iter_mut().for_each(|part| part.write(columns))
+        });
         for part in &parts {
             tally.positives += part.positives;
             tally.missing.iter_mut().zip(part.missing).for_each(|(sum, n)| *sum += n);
@@ -150,7 +172,9 @@ impl Column {
             // What was numbered before memory was full stays so.
             let done = self.numbers.len() - first;
             self.numbering.look_up(&raw[done..], &mut self.numbers);
-            for (&id, (&number, sample)) in raw[done..].iter().zip(self.numbers[first + done..].iter().zip(first + done..)) {
+            for (&id, (&number, sample)) in
+                raw[done..].iter().zip(self.numbers[first + done..].iter().zip(first + done..))
+            {
                 if number == NONE {
                     self.left.push((sample, self.numbering.fold(id)));
                 }
@@ -165,10 +189,14 @@ impl Part<'_> {
         let range = self.first..self.first + labels.len();
         let least = if self.form == Form::Numbered { 0 } else { i32::MIN };
         let ids: [&[u32]; TABLES] = match self.form {
-            Form::Numbered | Form::Signed => std::array::from_fn(|j| &numbered[j].numbers[range.clone()]),
+            Form::Numbered | Form::Signed => {
+                std::array::from_fn(|j| &numbered[j].numbers[range.clone()])
+            }
             Form::Raw => std::array::from_fn(|j| raw[j].as_slice()),
         };
-        for (i, (record, &label)) in self.records.chunks_exact_mut(self.form.bytes()).zip(labels).enumerate() {
+        for (i, (record, &label)) in
+            self.records.chunks_exact_mut(self.form.bytes()).zip(labels).enumerate()
+        {
             let (words, _) = record[..RECORD].as_chunks_mut::<4>();
             words[0] = i32::from(label).to_le_bytes();
             for (word, column) in words[1..].iter_mut().zip(dense) {

@@ -57,7 +57,12 @@ impl Encoding<'_> {
         }
         let mut kept = Vec::new();
         if job.parameters.sub_sample_rate > 0.0 {
-            self.blocks.sub_sample(pool, job.parameters.sub_sample_rate, &mut self.numpy, &mut kept);
+            self.blocks.sub_sample(
+                pool,
+                job.parameters.sub_sample_rate,
+                &mut self.numpy,
+                &mut kept,
+            );
         }
         // What is summed up counts only if all of it is.
         let mut tally = self.checkpoint.tally.clone();
@@ -112,7 +117,12 @@ impl Encoding<'_> {
                     line.dense[i],
                     job.recipe.name()
                 );
-                return Err(DataError::Malformed { path: job.raw[chunk.start.file].clone(), line: number, what }.into());
+                return Err(DataError::Malformed {
+                    path: job.raw[chunk.start.file].clone(),
+                    line: number,
+                    what,
+                }
+                .into());
             }
         }
         Ok(())
@@ -121,7 +131,9 @@ impl Encoding<'_> {
     /// Brings everything so far to the disk and says so.
     pub fn save(&mut self, writer: &Writer, current: usize) -> Result<(), PrepareError> {
         self.checkpoint.records[current] = writer.sync()?;
-        for (written, dictionary) in self.checkpoint.dictionaries.iter_mut().zip(&mut self.dictionaries) {
+        for (written, dictionary) in
+            self.checkpoint.dictionaries.iter_mut().zip(&mut self.dictionaries)
+        {
             *written = dictionary.sync()?;
         }
         for (written, left) in self.checkpoint.left.iter_mut().zip(&mut self.lefts) {
@@ -130,7 +142,8 @@ impl Encoding<'_> {
             }
         }
         self.checkpoint.kept = self.kept.sync()?;
-        self.checkpoint.numpy = (self.worker.job.parameters.sub_sample_rate > 0.0).then(|| self.numpy.save());
+        self.checkpoint.numpy =
+            (self.worker.job.parameters.sub_sample_rate > 0.0).then(|| self.numpy.save());
         self.checkpoint.write(self.worker.work)
     }
 }

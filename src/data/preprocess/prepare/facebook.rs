@@ -1,12 +1,14 @@
-//! The files of facebook's program for its binary loader (facebookresearch/dlrm: data_utils.py, `getCriteoAdData` with
-//! `--memory-map`, and data_loader_terabyte.py, `numpy_to_binary`): 160 bytes a sample, 40 little-endian 32-bit integers: the
-//! label, I1..I13 (what is missing or negative is 0), C1..C26 (numbered in order of first appearance; missing is the id 0).
+//! The files of facebook's program for its binary loader (facebookresearch/dlrm: data_utils.py,
+//! `getCriteoAdData` with `--memory-map`, and data_loader_terabyte.py, `numpy_to_binary`): 160
+//! bytes a sample, 40 little-endian 32-bit integers: the label, I1..I13 (what is missing or
+//! negative is 0), C1..C26 (numbered in order of first appearance; missing is the id 0).
 //!
-//! The last day (Kaggle: the last of seven slices) is cut in two: its first half, rounded up, is `test`, the rest `val`; all
-//! before is `train`.
+//! The last day (Kaggle: the last of seven slices) is cut in two: its first half, rounded up, is
+//! `test`, the rest `val`; all before is `train`.
 
 use super::{
-    Finish, Job, Made, MadeFile, Outcome, PlannedFile, PrepareError, Progress, RECORD, Randomize, Recipe, Tell,
+    Finish, Job, Made, MadeFile, Outcome, PlannedFile, PrepareError, Progress, RECORD, Randomize,
+    Recipe, Tell,
     run::{RECORDS, Worker, kept},
     shuffle::shuffle,
     spill::{self, Fresh},
@@ -30,11 +32,13 @@ pub struct Facebook;
 
 /// The name that the original gives `train`, `test` or `val`.
 fn file(recipe: Recipe, part: &str) -> String {
-    let stem = if recipe.one_file() { "kaggleAdDisplayChallenge_processed" } else { "terabyte_processed" };
+    let stem =
+        if recipe.one_file() { "kaggleAdDisplayChallenge_processed" } else { "terabyte_processed" };
     format!("{stem}_{part}.bin")
 }
 
-/// The name that the original gives the numbers of different ids; its loader looks for it beside the raw log.
+/// The name that the original gives the numbers of different ids; its loader looks for it beside
+/// the raw log.
 fn counts_file(recipe: Recipe) -> &'static str {
     if recipe.one_file() { "train_fea_count.npz" } else { "day_fea_count.npz" }
 }
@@ -59,15 +63,27 @@ impl Finish for Facebook {
         };
         // A byte for each line tells which of them sub-sampling kept.
         let kept = if job.parameters.sub_sample_rate > 0.0 { all } else { 0 };
-        let peak = kept + all * record + spill::numbering(job, all, fresh).max(last * record + shuffling);
+        let peak =
+            kept + all * record + spill::numbering(job, all, fresh).max(last * record + shuffling);
         let sizes = [("train", all - last), ("test", test), ("val", last - test)];
-        let part = |(part, samples): (&str, u64)| PlannedFile::exact(&file(job.recipe, part), samples, samples * record);
+        let part = |(part, samples): (&str, u64)| {
+            PlannedFile::exact(&file(job.recipe, part), samples, samples * record)
+        };
         let mut files: Vec<PlannedFile> = sizes.map(part).into();
-        files.push(PlannedFile::exact(counts_file(job.recipe), 0, stored_bytes([("counts", 4 * TABLES as u64)])));
+        files.push(PlannedFile::exact(
+            counts_file(job.recipe),
+            0,
+            stored_bytes([("counts", 4 * TABLES as u64)]),
+        ));
         Outcome { files, peak }
     }
 
-    fn make(&self, worker: &Worker, checkpoint: &mut Checkpoint, tell: Tell) -> Result<Made, PrepareError> {
+    fn make(
+        &self,
+        worker: &Worker,
+        checkpoint: &mut Checkpoint,
+        tell: Tell,
+    ) -> Result<Made, PrepareError> {
         let recipe = worker.job.recipe;
         let days = days(worker, checkpoint)?;
         let last = days.last().copied().unwrap_or(0);
@@ -84,7 +100,9 @@ impl Finish for Facebook {
             splits.push((part.into(), name, samples));
         }
         let train_file = file(recipe, "train");
-        if checkpoint.parameters.randomize != Randomize::None && checkpoint.find(&train_file).is_none() {
+        if checkpoint.parameters.randomize != Randomize::None
+            && checkpoint.find(&train_file).is_none()
+        {
             let written = shuffle(worker, checkpoint, &days, &train_file, tell)?;
             checkpoint.done(worker, &train_file, written)?;
         }
@@ -92,18 +110,29 @@ impl Finish for Facebook {
             let written = counts(worker, checkpoint)?;
             checkpoint.done(worker, counts_file(recipe), written)?;
         }
-        let names =
-            [train_file.clone(), file(recipe, "test"), file(recipe, "val"), counts_file(recipe).into()].map(|name| (name, 0));
+        let names = [
+            train_file.clone(),
+            file(recipe, "test"),
+            file(recipe, "val"),
+            counts_file(recipe).into(),
+        ]
+        .map(|name| (name, 0));
         let mut files = checkpoint.files(&names);
         if checkpoint.parameters.randomize == Randomize::None {
-            // The samples lie there as they are; in one file, those of the last slice are behind them.
+            // The samples lie there as they are; in one file, those of the last slice are behind
+            // them.
             let written = match recipe.one_file() {
                 true => copy(worker, RECORDS[0], 0, train, None, tell)?,
                 false => checkpoint.records[0].clone(),
             };
             files.insert(0, MadeFile { name: train_file, from: RECORDS[0].into(), written });
         }
-        let ids = checkpoint.dictionaries.iter().enumerate().map(|(j, d)| (format!("C{}", j + 1), d.bytes / 4)).collect();
+        let ids = checkpoint
+            .dictionaries
+            .iter()
+            .enumerate()
+            .map(|(j, d)| (format!("C{}", j + 1), d.bytes / 4))
+            .collect();
         Ok(Made { files, splits, ids })
     }
 }
@@ -132,11 +161,20 @@ fn days(worker: &Worker, checkpoint: &Checkpoint) -> Result<Vec<u64>, PrepareErr
 }
 
 /// Copies samples to a file of their own, or only takes their checksum.
-fn copy(worker: &Worker, from: &str, first: u64, samples: u64, to: Option<&str>, tell: Tell) -> Result<Written, PrepareError> {
+fn copy(
+    worker: &Worker,
+    from: &str,
+    first: u64,
+    samples: u64,
+    to: Option<&str>,
+    tell: Tell,
+) -> Result<Written, PrepareError> {
     let path = worker.path(from);
     let total = samples * RECORD as u64;
     let mut file = reader(&path, first)?;
-    let mut out = to.map(|name| Growing::open(&worker.path(name), &Written::default(), |_| Ok(()))).transpose()?;
+    let mut out = to
+        .map(|name| Growing::open(&worker.path(name), &Written::default(), |_| Ok(())))
+        .transpose()?;
     let mut hasher = blake3::Hasher::new();
     let mut buffer = vec![0; BUFFER];
     let mut bytes = 0;

@@ -1,7 +1,8 @@
-//! Folds with the same share of positives in each, as scikit-learn 0.19.1 draws them (sklearn/model_selection/_split.py,
-//! `StratifiedKFold` with `shuffle=True`, on `KFold`): the published split of Criteo_x4 needs that version, since later ones draw
-//! otherwise. Each class is shuffled by numpy's generator, label 0 first, and cut into folds of equal size, the first ones one
-//! larger.
+//! Folds with the same share of positives in each, as scikit-learn 0.19.1 draws them
+//! (sklearn/model_selection/_split.py, `StratifiedKFold` with `shuffle=True`, on `KFold`): the
+//! published split of Criteo_x4 needs that version, since later ones draw otherwise. Each class is
+//! shuffled by numpy's generator, label 0 first, and cut into folds of equal size, the first ones
+//! one larger.
 
 use super::{
     PrepareError, Randomize, Tell,
@@ -41,14 +42,19 @@ pub fn most(samples: u64) -> Sizes {
 ///
 /// # Errors
 /// If a part has no samples, or memory does not suffice; or as [`deal`].
-pub fn order(worker: &Worker, checkpoint: &mut Checkpoint, tell: Tell) -> Result<Sizes, PrepareError> {
+pub fn order(
+    worker: &Worker,
+    checkpoint: &mut Checkpoint,
+    tell: Tell,
+) -> Result<Sizes, PrepareError> {
     if checkpoint.find(ORDERED).is_none() {
         let (samples, positives) = (checkpoint.tally.total(), checkpoint.tally.positives);
         let seed = checkpoint.parameters.seed;
         let mut folds = Folds::draw(worker, [samples - positives, positives], seed)?;
         let (path, of_fold) = deal_folds(worker, samples, &mut folds)?;
         drop(folds);
-        let mut parts: Vec<Part> = of_fold.iter().map(|&samples| Part { samples, sorted: false }).collect();
+        let mut parts: Vec<Part> =
+            of_fold.iter().map(|&samples| Part { samples, sorted: false }).collect();
         let sizes = [of_fold[0], of_fold[1], of_fold[2..].iter().sum()];
         worker.refuse_empty(&[("test", sizes[0]), ("val", sizes[1]), ("train", sizes[2])])?;
         if checkpoint.parameters.randomize != Randomize::None {
@@ -56,7 +62,8 @@ pub fn order(worker: &Worker, checkpoint: &mut Checkpoint, tell: Tell) -> Result
             parts.push(Part { samples: sizes[2], sorted: true });
         }
         let (keys, last) = (random_keys(seed), parts.len() - 1);
-        let mut folds = File::open(&path).map(BufReader::new).map_err(PrepareError::write(&path))?;
+        let mut folds =
+            File::open(&path).map(BufReader::new).map_err(PrepareError::write(&path))?;
         let go = |sample| {
             let mut fold = [0];
             folds.read_exact(&mut fold).map_err(PrepareError::write(&path))?;
@@ -72,8 +79,13 @@ pub fn order(worker: &Worker, checkpoint: &mut Checkpoint, tell: Tell) -> Result
     Ok(Sizes { test, val, train })
 }
 
-/// Writes the fold of each sample to a file, a byte each. Tells its path, and how many samples each fold has.
-fn deal_folds(worker: &Worker, samples: u64, folds: &mut Folds) -> Result<(PathBuf, [u64; FOLDS]), PrepareError> {
+/// Writes the fold of each sample to a file, a byte each. Tells its path, and how many samples each
+/// fold has.
+fn deal_folds(
+    worker: &Worker,
+    samples: u64,
+    folds: &mut Folds,
+) -> Result<(PathBuf, [u64; FOLDS]), PrepareError> {
     let path = worker.path("folds.u8");
     let mut out = Growing::open(&path, &Written::default(), |_| Ok(()))?;
     let mut records = Records::open(&worker.path(RECORDS[0]), Form::Raw, 0, samples)?;
@@ -105,8 +117,8 @@ impl Folds {
     fn draw(worker: &Worker, counts: [u64; 2], seed: u32) -> Result<Self, PrepareError> {
         let mut numpy = RandomState::new(seed);
         let mut class = |name, count: u64| {
-            // A class without samples draws nothing; of fewer samples than folds the original shuffles as many as there are
-            // folds.
+            // A class without samples draws nothing; of fewer samples than folds the original
+            // shuffles as many as there are folds.
             let places = if count == 0 { 0 } else { count.max(FOLDS as u64) };
             Ok::<_, PrepareError>((Places::shuffled(worker, name, places, &mut numpy, 8)?, places))
         };
@@ -120,7 +132,8 @@ impl Folds {
     }
 }
 
-/// The fold of a place among so many: all have equally many, the first ones one more if it does not come out even.
+/// The fold of a place among so many: all have equally many, the first ones one more if it does not
+/// come out even.
 fn fold(place: u64, places: u64) -> u8 {
     let (size, larger) = (places / FOLDS as u64, places % FOLDS as u64);
     let in_larger = larger * (size + 1);

@@ -1,5 +1,5 @@
-//! What recipes need to make their files: one after the other or as many at a time as there are threads, each noted once it is on
-//! the disk.
+//! What recipes need to make their files: one after the other or as many at a time as there are
+//! threads, each noted once it is on the disk.
 
 use super::{
     PrepareError, Progress, Tell,
@@ -20,9 +20,9 @@ const FILE: u64 = 40 << 20;
 pub type Turn<'a> = &'a (dyn Fn(u64) -> Result<(), PrepareError> + Sync);
 
 impl Worker<'_> {
-    /// Makes files in the folder of unfinished work, by number and path, on all threads; those that were made before are left
-    /// alone. Each comes with the samples that it is made of; `make` calls what it is given whenever it is done with some more of
-    /// them.
+    /// Makes files in the folder of unfinished work, by number and path, on all threads; those that
+    /// were made before are left alone. Each comes with the samples that it is made of; `make`
+    /// calls what it is given whenever it is done with some more of them.
     ///
     /// # Errors
     /// The first that occurs. What was made before it is noted.
@@ -33,7 +33,8 @@ impl Worker<'_> {
         tell: Tell,
         make: impl Fn(usize, &Path, Turn) -> Result<Written, PrepareError> + Sync,
     ) -> Result<(), PrepareError> {
-        let (left, made): (Vec<usize>, Vec<usize>) = (0..files.len()).partition(|&i| checkpoint.find(&files[i].0).is_none());
+        let (left, made): (Vec<usize>, Vec<usize>) =
+            (0..files.len()).partition(|&i| checkpoint.find(&files[i].0).is_none());
         let width = self.job.recipe.form().bytes() as u64;
         let total = files.iter().map(|f| f.1).sum::<u64>() * width;
         let done = made.iter().map(|&i| files[i].1).sum::<u64>() * width;
@@ -71,7 +72,11 @@ impl Worker<'_> {
     }
 
     /// Takes one of [`RECORDS`] away, since another file has what is in it.
-    pub fn drop_records(&self, checkpoint: &mut Checkpoint, which: usize) -> Result<(), PrepareError> {
+    pub fn drop_records(
+        &self,
+        checkpoint: &mut Checkpoint,
+        which: usize,
+    ) -> Result<(), PrepareError> {
         if checkpoint.records[which] != Written::default() {
             checkpoint.records[which] = Written::default();
             checkpoint.write(self.work)?;
@@ -89,9 +94,14 @@ impl Worker<'_> {
         if parts.iter().all(|&(_, samples)| samples > 0) {
             return Ok(());
         }
-        let files = self.job.raw.iter().map(|p| p.display().to_string()).collect::<Vec<_>>().join(", ");
+        let files =
+            self.job.raw.iter().map(|p| p.display().to_string()).collect::<Vec<_>>().join(", ");
         let all: u64 = parts.iter().map(|p| p.1).sum();
-        let each = parts.iter().map(|(part, samples)| format!("{samples} in {part}")).collect::<Vec<_>>().join(", ");
+        let each = parts
+            .iter()
+            .map(|(part, samples)| format!("{samples} in {part}"))
+            .collect::<Vec<_>>()
+            .join(", ");
         Err(PrepareError::Data(DataError::Invalid(format!(
             "{files}: {all} samples are too few: {each}; must be at least 1 in each"
         ))))
@@ -109,7 +119,9 @@ impl Worker<'_> {
     /// The error that the checkpoint lacks what it should have.
     pub fn unusable(&self) -> PrepareError {
         let work = self.work.display();
-        PrepareError::Stale(format!("{work}: the unfinished work cannot go on; delete {work} to begin anew"))
+        PrepareError::Stale(format!(
+            "{work}: the unfinished work cannot go on; delete {work} to begin anew"
+        ))
     }
 }
 

@@ -1,12 +1,15 @@
-//! The multi-hot data of MLPerf's DLRM-DCNv2 (facebookresearch/dlrm, torchrec_dlrm: process_Criteo_1TB_Click_Logs_dataset.sh,
-//! which is torchrec's `BinaryCriteoUtils`, then materialize_synthetic_multihot_dataset.py and multi_hot.py): for each day
-//! `day_N_dense.npy`, `day_N_labels.npy` and `day_N_sparse_multi_hot.npz`.
+//! The multi-hot data of MLPerf's DLRM-DCNv2 (facebookresearch/dlrm, torchrec_dlrm:
+//! process_Criteo_1TB_Click_Logs_dataset.sh, which is torchrec's `BinaryCriteoUtils`, then
+//! materialize_synthetic_multihot_dataset.py and multi_hot.py): for each day `day_N_dense.npy`,
+//! `day_N_labels.npy` and `day_N_sparse_multi_hot.npz`.
 //!
-//! Ids are numbered from 2 in order of first appearance (what is missing is the id 0 of the log), then taken modulo the rows of
-//! their table. An id then stands for itself and others that numpy's generator (seed 0) has drawn for it: for each table in
-//! order, row by row, uniformly or by a Pareto distribution. Integers become ln(x + 3), 0 where they are missing before. Samples
-//! of all days but the last are shuffled together by numpy's generator (seed 0) and go to days of the old sizes. torchrec
-//! shuffles ids as 32-bit fractions, which rounds those above 2^24; here they stay whole.
+//! Ids are numbered from 2 in order of first appearance (what is missing is the id 0 of the log),
+//! then taken modulo the rows of their table. An id then stands for itself and others that numpy's
+//! generator (seed 0) has drawn for it: for each table in order, row by row, uniformly or by a
+//! Pareto distribution. Integers become ln(x + 3), 0 where they are missing before. Samples of all
+//! days but the last are shuffled together by numpy's generator (seed 0) and go to days of the old
+//! sizes. torchrec shuffles ids as 32-bit fractions, which rounds those above 2^24; here they stay
+//! whole.
 
 use super::{
     Finish, Job, Made, Outcome, Parameters, PlannedFile, PrepareError, Randomize, Tell,
@@ -37,11 +40,13 @@ use std::{
 
 /// Rows of the tables and ids of a sample in each, of rounds 3.0 and later.
 pub const ROWS: [u32; TABLES] = [
-    40_000_000, 39_060, 17_295, 7_424, 20_265, 3, 7_122, 1_543, 63, 40_000_000, 3_067_956, 405_282, 10, 2_209, 11_938, 155, 4,
-    976, 14, 40_000_000, 40_000_000, 40_000_000, 590_152, 12_973, 108, 36,
+    40_000_000, 39_060, 17_295, 7_424, 20_265, 3, 7_122, 1_543, 63, 40_000_000, 3_067_956, 405_282,
+    10, 2_209, 11_938, 155, 4, 976, 14, 40_000_000, 40_000_000, 40_000_000, 590_152, 12_973, 108,
+    36,
 ];
 /// See [`ROWS`].
-pub const HOTNESS: [u32; TABLES] = [3, 2, 1, 2, 6, 1, 1, 1, 1, 7, 3, 8, 1, 6, 9, 5, 1, 1, 1, 12, 100, 27, 10, 3, 1, 1];
+pub const HOTNESS: [u32; TABLES] =
+    [3, 2, 1, 2, 6, 1, 1, 1, 1, 7, 3, 8, 1, 6, 9, 5, 1, 1, 1, 12, 100, 27, 10, 3, 1, 1];
 /// Seed of the ids that are drawn.
 const SEED: u32 = 0;
 /// The number of a column's first id; 0 and 1 are left free for what torchrec can do with rare ids.
@@ -64,8 +69,9 @@ impl Finish for MlperfV2 {
             return usage("mlperf-v2: samples are shuffled as a whole or not at all: --randomize total or none".into());
         }
         let tables = parameters.table_rows.iter().zip(parameters.hotness).enumerate();
-        let mut wrong =
-            tables.filter(|&(_, (rows, hotness))| !(1..=i32::MAX as u32).contains(rows) || !(1..=MOST_IDS).contains(&hotness));
+        let mut wrong = tables.filter(|&(_, (rows, hotness))| {
+            !(1..=i32::MAX as u32).contains(rows) || !(1..=MOST_IDS).contains(&hotness)
+        });
         match wrong.next() {
             Some((k, (rows, hotness))) => usage(format!(
                 "table {k} has {rows} rows and {hotness} ids a sample; must be from 1 to {} and {MOST_IDS}",
@@ -80,23 +86,43 @@ impl Finish for MlperfV2 {
         let mut files = Vec::new();
         for (day, &samples) in lines.iter().enumerate() {
             let header = Header::BYTES as u64;
-            files.push(PlannedFile::exact(&dense_file(day), samples, header + samples * 4 * DENSE as u64));
+            files.push(PlannedFile::exact(
+                &dense_file(day),
+                samples,
+                header + samples * 4 * DENSE as u64,
+            ));
             files.push(PlannedFile::exact(&labels_file(day), samples, header + samples * 4));
             let names: Vec<String> = (0..TABLES).map(|k| k.to_string()).collect();
-            let tables = names.iter().zip(hotness).map(|(name, h)| (name.as_str(), 4 * u64::from(h) * samples));
+            let tables = names
+                .iter()
+                .zip(hotness)
+                .map(|(name, h)| (name.as_str(), 4 * u64::from(h) * samples));
             files.push(PlannedFile::exact(&ids_file(day), samples, stored_bytes(tables)));
         }
         let all: u64 = lines.iter().sum();
         let train = all - lines.last().copied().unwrap_or(0);
         let record = Form::Signed.bytes() as u64;
         let largest = files.iter().map(|f| f.bytes).max().unwrap_or(0);
-        let written: u64 =
-            files.iter().map(|f| f.bytes).sum::<u64>() + largest * job.threads as u64 + drawn_starts(&job.parameters)[TABLES];
-        let ordering = if job.parameters.randomize == Randomize::None { 0 } else { train * (2 * record + 8 + permutation::DISK) };
-        Outcome { files, peak: all * record + spill::numbering(job, all, fresh).max(ordering).max(written) }
+        let written: u64 = files.iter().map(|f| f.bytes).sum::<u64>()
+            + largest * job.threads as u64
+            + drawn_starts(&job.parameters)[TABLES];
+        let ordering = if job.parameters.randomize == Randomize::None {
+            0
+        } else {
+            train * (2 * record + 8 + permutation::DISK)
+        };
+        Outcome {
+            files,
+            peak: all * record + spill::numbering(job, all, fresh).max(ordering).max(written),
+        }
     }
 
-    fn make(&self, worker: &Worker, checkpoint: &mut Checkpoint, tell: Tell) -> Result<Made, PrepareError> {
+    fn make(
+        &self,
+        worker: &Worker,
+        checkpoint: &mut Checkpoint,
+        tell: Tell,
+    ) -> Result<Made, PrepareError> {
         let days = checkpoint.tally.samples.clone();
         let last = days.last().copied().unwrap_or(0);
         let train = checkpoint.tally.total() - last;
@@ -104,7 +130,8 @@ impl Finish for MlperfV2 {
         let seed = checkpoint.parameters.seed;
         let keys = || {
             // `numpy.random.seed(seed); numpy.random.shuffle(samples)`.
-            let mut places = Places::shuffled(worker, "shuffle", train, &mut RandomState::new(seed), 4)?;
+            let mut places =
+                Places::shuffled(worker, "shuffle", train, &mut RandomState::new(seed), 4)?;
             Ok(move |_| Ok(((u128::from(places.next()?) << 64) / u128::from(train)) as u64))
         };
         let from = order::training(worker, checkpoint, Form::Signed, train, keys, tell)?;
@@ -114,7 +141,8 @@ impl Finish for MlperfV2 {
             checkpoint.done(worker, DRAWN, written)?;
         }
         let drawn = Drawn::open(worker, &parameters)?;
-        let (mut files, mut sources, mut splits, mut before) = (Vec::new(), Vec::new(), Vec::new(), 0);
+        let (mut files, mut sources, mut splits, mut before) =
+            (Vec::new(), Vec::new(), Vec::new(), 0);
         for (day, &samples) in days.iter().enumerate() {
             let source = if day + 1 == days.len() { (RECORDS[1], 0) } else { (from, before) };
             for name in [dense_file(day), labels_file(day), ids_file(day)] {
@@ -142,7 +170,12 @@ impl Finish for MlperfV2 {
                 _ => ids(worker, path, records, turn, &drawn),
             }
         })?;
-        let ids = checkpoint.dictionaries.iter().enumerate().map(|(k, d)| (column_name(DENSE + k), d.bytes / 4)).collect();
+        let ids = checkpoint
+            .dictionaries
+            .iter()
+            .enumerate()
+            .map(|(k, d)| (column_name(DENSE + k), d.bytes / 4))
+            .collect();
         Ok(Made { files: checkpoint.files(&files), splits, ids })
     }
 }
@@ -177,7 +210,8 @@ fn draw(worker: &Worker, parameters: &Parameters) -> Result<Written, PrepareErro
         let most = u64::from(rows) - 1;
         for _ in 0..u64::from(rows) * u64::from(hotness - 1) {
             let id = if parameters.multi_hot == MultiHot::Pareto {
-                // What is too large for 32 bits becomes the least integer, as x86 processors convert it.
+                // What is too large for 32 bits becomes the least integer, as x86 processors
+                // convert it.
                 let x = numpy.pareto(0.25);
                 let whole = if x < 2_147_483_648.0 { x as i32 } else { i32::MIN };
                 i64::from(whole).rem_euclid(i64::from(rows)) as u32
@@ -210,12 +244,22 @@ impl Drawn {
     fn open(worker: &Worker, parameters: &Parameters) -> Result<Self, PrepareError> {
         let (path, starts) = (worker.path(DRAWN), drawn_starts(parameters));
         let fits = starts[TABLES] <= worker.job.dictionaries() / 2;
-        let memory = if fits { Some(std::fs::read(&path).map_err(PrepareError::write(&path))?) } else { None };
+        let memory = if fits {
+            Some(std::fs::read(&path).map_err(PrepareError::write(&path))?)
+        } else {
+            None
+        };
         Ok(Drawn { rows: parameters.table_rows, hotness: parameters.hotness, starts, path, memory })
     }
 
     /// Appends id `id` of table `k` and those that come with it.
-    fn push(&self, file: &mut File, k: usize, id: u32, to: &mut Vec<u8>) -> Result<(), PrepareError> {
+    fn push(
+        &self,
+        file: &mut File,
+        k: usize,
+        id: u32,
+        to: &mut Vec<u8>,
+    ) -> Result<(), PrepareError> {
         to.extend_from_slice(&id.to_le_bytes());
         let bytes = 4 * (self.hotness[k] as usize - 1);
         let start = self.starts[k] + u64::from(id) * bytes as u64;
@@ -225,7 +269,8 @@ impl Drawn {
             None => {
                 let at = to.len();
                 to.resize(at + bytes, 0);
-                let read = file.seek(SeekFrom::Start(start)).and_then(|_| file.read_exact(&mut to[at..]));
+                let read =
+                    file.seek(SeekFrom::Start(start)).and_then(|_| file.read_exact(&mut to[at..]));
                 read.map_err(PrepareError::write(&self.path))?;
             }
         }
@@ -259,7 +304,13 @@ fn array(
 }
 
 /// Writes the archive of a day's ids.
-fn ids(worker: &Worker, path: &Path, mut records: Records, turn: Turn, drawn: &Drawn) -> Result<Written, PrepareError> {
+fn ids(
+    worker: &Worker,
+    path: &Path,
+    mut records: Records,
+    turn: Turn,
+    drawn: &Drawn,
+) -> Result<Written, PrepareError> {
     let io = || PrepareError::write(path);
     let mut members = Vec::new();
     for k in 0..TABLES {

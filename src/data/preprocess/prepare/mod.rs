@@ -1,10 +1,12 @@
-//! Criteo's logs as the original programs prepare them. What a recipe makes is told in its own file: [`Recipe`] names them.
+//! Criteo's logs as the original programs prepare them. What a recipe makes is told in its own
+//! file: [`Recipe`] names them.
 //!
-//! One pass over the text writes samples of fixed size and, for recipes that number ids by first appearance, dictionaries
-//! (`encode.rs`), in memory that does not grow with the input but for the dictionaries. Then the recipe makes its files of them:
-//! cut, dealt to folds or shuffled (`order.rs`, `shuffle.rs`), and written in its format. What is on disk is known by checksums
-//! at all times (`state.rs`), so that a killed run goes on where it was. Where the originals fail, this differs as
-//! [`criteo`](super::criteo) says.
+//! One pass over the text writes samples of fixed size and, for recipes that number ids by first
+//! appearance, dictionaries (`encode.rs`), in memory that does not grow with the input but for the
+//! dictionaries. Then the recipe makes its files of them: cut, dealt to folds or shuffled
+//! (`order.rs`, `shuffle.rs`), and written in its format. What is on disk is known by checksums at
+//! all times (`state.rs`), so that a killed run goes on where it was. Where the originals fail,
+//! this differs as [`criteo`](super::criteo) says.
 
 mod deeprec;
 mod encode;
@@ -70,7 +72,8 @@ trait Finish: Sync {
         Ok(())
     }
 
-    /// What will be written, for a log of so many lines in each file, in which new values come so often.
+    /// What will be written, for a log of so many lines in each file, in which new values come so
+    /// often.
     fn plan(&self, job: &Job, lines: &[u64], fresh: &Fresh) -> Outcome;
 
     /// What looks at all samples, if that is how the sizes of the files become known.
@@ -78,16 +81,21 @@ trait Finish: Sync {
         None
     }
 
-    /// Tells what files will be about of which only the most is known, by some samples from the start of the log, as they lie on
-    /// the disk.
+    /// Tells what files will be about of which only the most is known, by some samples from the
+    /// start of the log, as they lie on the disk.
     fn measure(&self, _job: &Job, _records: &[u8], _fresh: &Fresh, _files: &mut [PlannedFile]) {}
 
-    /// Makes the files in the folder of unfinished work, each by [`Worker::make`], which leaves alone what was made before a
-    /// kill.
+    /// Makes the files in the folder of unfinished work, each by [`Worker::make`], which leaves
+    /// alone what was made before a kill.
     ///
     /// # Errors
     /// If they cannot be made; after an interruption what is done is not lost.
-    fn make(&self, worker: &Worker, checkpoint: &mut Checkpoint, tell: Tell) -> Result<Made, PrepareError>;
+    fn make(
+        &self,
+        worker: &Worker,
+        checkpoint: &mut Checkpoint,
+        tell: Tell,
+    ) -> Result<Made, PrepareError>;
 }
 
 /// What a recipe will write.
@@ -141,8 +149,8 @@ pub struct Job {
 }
 
 impl Job {
-    /// Bytes of text that are read at once. Some twenty times as much is in memory at the worst: stretches that wait, columns and
-    /// records, of which a line of 41 bytes makes 160 each.
+    /// Bytes of text that are read at once. Some twenty times as much is in memory at the worst:
+    /// stretches that wait, columns and records, of which a line of 41 bytes makes 160 each.
     fn chunk(&self) -> usize {
         (self.memory / 128).clamp(super::chunks::SMALLEST as u64, 16 << 20) as usize
     }
@@ -165,7 +173,9 @@ impl Job {
         self.recipe.check_files(&self.raw)?;
         if self.memory < LEAST_MEMORY {
             let (given, least) = (self.memory, LEAST_MEMORY >> 20);
-            return Err(PrepareError::Usage(format!("{given} bytes of memory are too few; must be at least {least} MiB")));
+            return Err(PrepareError::Usage(format!(
+                "{given} bytes of memory are too few; must be at least {least} MiB"
+            )));
         }
         Ok(())
     }
@@ -239,7 +249,9 @@ impl PrepareError {
     /// A setting that `recipe` does not take.
     pub fn foreign(recipe: Recipe, setting: &str) -> PrepareError {
         let (recipe, flag) = (recipe.name(), setting.replace('_', "-"));
-        PrepareError::Usage(format!("{recipe}: --{flag} does not belong to this recipe; leave it out"))
+        PrepareError::Usage(format!(
+            "{recipe}: --{flag} does not belong to this recipe; leave it out"
+        ))
     }
 
     /// For [`Result::map_err`] after an operation on `path`.

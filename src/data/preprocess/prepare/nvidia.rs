@@ -1,10 +1,12 @@
-//! NVIDIA's split binary files (NVIDIA/DeepLearningExamples, PyTorch/Recommendation/DLRM/preproc: spark_data_utils.py,
-//! run_spark_cpu.sh, split_dataset.py).
+//! NVIDIA's split binary files (NVIDIA/DeepLearningExamples, PyTorch/Recommendation/DLRM/preproc:
+//! spark_data_utils.py, run_spark_cpu.sh, split_dataset.py).
 //!
-//! Ids that occur at least 15 times in all days are numbered from 1 by frequency, the most frequent first; Spark leaves the order
-//! of equally frequent ones to chance, here the smaller comes first. 0 is for rarer ones and for what is missing. Integers become
-//! ln(x + 3), in 64 bits and then rounded to 16; what is missing, or has no logarithm, is 0. The training days are shuffled (by
-//! random keys, `order.rs`); the first half of the last day, rounded down, is `test`, the rest `validation`.
+//! Ids that occur at least 15 times in all days are numbered from 1 by frequency, the most frequent
+//! first; Spark leaves the order of equally frequent ones to chance, here the smaller comes first.
+//! 0 is for rarer ones and for what is missing. Integers become ln(x + 3), in 64 bits and then
+//! rounded to 16; what is missing, or has no logarithm, is 0. The training days are shuffled (by
+//! random keys, `order.rs`); the first half of the last day, rounded down, is `test`, the rest
+//! `validation`.
 
 use super::{
     Finish, Job, Made, Outcome, Parameters, PlannedFile, PrepareError, Progress, Randomize, Tell,
@@ -62,7 +64,8 @@ impl Finish for Nvidia {
     fn check(&self, parameters: &Parameters) -> Result<(), PrepareError> {
         match parameters.randomize {
             Randomize::Day => Err(PrepareError::Usage(
-                "nvidia: samples are shuffled as a whole or not at all: --randomize total or none".into(),
+                "nvidia: samples are shuffled as a whole or not at all: --randomize total or none"
+                    .into(),
             )),
             _ => Ok(()),
         }
@@ -72,50 +75,68 @@ impl Finish for Nvidia {
         let all: u64 = lines.iter().sum();
         let last = lines.last().copied().unwrap_or(0);
         let train = all - last;
-        let (files, bytes) = (folders(lines, 4 * TABLES as u64, false), sample_bytes(4 * TABLES as u64));
+        let (files, bytes) =
+            (folders(lines, 4 * TABLES as u64, false), sample_bytes(4 * TABLES as u64));
         let counted = spill::counting(job, all, DENSE..DENSE + TABLES, fresh);
         let record = Form::Raw.bytes() as u64;
-        let ordering = if job.parameters.randomize == Randomize::None { 0 } else { train * (2 * record + 8) };
-        Outcome { files, peak: all * record + counted.during.max(counted.words + ordering.max(all * bytes)) }
+        let ordering =
+            if job.parameters.randomize == Randomize::None { 0 } else { train * (2 * record + 8) };
+        Outcome {
+            files,
+            peak: all * record + counted.during.max(counted.words + ordering.max(all * bytes)),
+        }
     }
 
     fn survey(&self, job: &Job) -> Option<Box<dyn Survey>> {
         let least = job.parameters.min_count;
         // As many bytes for counts as for the tables.
         let budget = || Budget::new(job.dictionaries() / (2 * TABLES as u64));
-        let column = |k| Words { column: k, least, counts: Counts::new(), budget: budget(), enough: false };
+        let column =
+            |k| Words { column: k, least, counts: Counts::new(), budget: budget(), enough: false };
         Some(Box::new(Cardinalities { columns: (0..TABLES).map(column).collect() }))
     }
 
-    fn make(&self, worker: &Worker, checkpoint: &mut Checkpoint, tell: Tell) -> Result<Made, PrepareError> {
+    fn make(
+        &self,
+        worker: &Worker,
+        checkpoint: &mut Checkpoint,
+        tell: Tell,
+    ) -> Result<Made, PrepareError> {
         let last = checkpoint.tally.samples.last().copied().unwrap_or(0);
         let train = checkpoint.tally.total() - last;
         let test = last / 2;
         worker.refuse_empty(&[("train", train), ("test", test), ("validation", last - test)])?;
-        let (least, all) = (checkpoint.parameters.min_count, [(RECORDS[0], 0, train), (RECORDS[1], 0, last)]);
+        let (least, all) =
+            (checkpoint.parameters.min_count, [(RECORDS[0], 0, train), (RECORDS[1], 0, last)]);
         vocabulary::count(worker, checkpoint, &all, DENSE..DENSE + TABLES, least, &Ids, tell)?;
         let seed = checkpoint.parameters.seed;
-        let from = order::training(worker, checkpoint, Form::Raw, train, || Ok(random_keys(seed)), tell)?;
+        let from =
+            order::training(worker, checkpoint, Form::Raw, train, || Ok(random_keys(seed)), tell)?;
         let splits = [
             Split { name: "train", from, first: 0, samples: train },
             Split { name: "test", from: RECORDS[1], first: 0, samples: test },
             Split { name: "validation", from: RECORDS[1], first: test, samples: last - test },
         ];
-        let words = (0..TABLES).map(|k| vocabulary::len(checkpoint, DENSE + k).ok_or_else(|| worker.unusable()));
+        let words = (0..TABLES)
+            .map(|k| vocabulary::len(checkpoint, DENSE + k).ok_or_else(|| worker.unusable()));
         let cardinalities: Vec<u64> = words.map(|n| n.map(|n| n + 1)).collect::<Result<_, _>>()?;
         let names = write(worker, checkpoint, &splits, &cardinalities, tell)?;
         if checkpoint.find(format::NAME).is_none() {
             // As the original has it: of validation nothing is said.
             let layout = Layout::criteo(Numbers::Float32);
             let text = format::feature_spec(&["test", "train"], &layout, &cardinalities)?;
-            let mut out = Growing::open(&worker.path(format::NAME), &Written::default(), |_| Ok(()))?;
+            let mut out =
+                Growing::open(&worker.path(format::NAME), &Written::default(), |_| Ok(()))?;
             out.append(text.as_bytes())?;
             let written = out.sync()?;
             checkpoint.done(worker, format::NAME, written)?;
         }
-        let names: Vec<(String, u64)> = names.into_iter().chain([format::NAME.into()]).map(|name| (name, 0)).collect();
-        let ids = cardinalities.iter().enumerate().map(|(k, &n)| (column_name(DENSE + k), n)).collect();
-        let splits = splits.map(|split| (split.name.to_owned(), split.name.to_owned(), split.samples));
+        let names: Vec<(String, u64)> =
+            names.into_iter().chain([format::NAME.into()]).map(|name| (name, 0)).collect();
+        let ids =
+            cardinalities.iter().enumerate().map(|(k, &n)| (column_name(DENSE + k), n)).collect();
+        let splits =
+            splits.map(|split| (split.name.to_owned(), split.name.to_owned(), split.samples));
         Ok(Made { files: checkpoint.files(&names), splits: splits.into(), ids })
     }
 }
@@ -134,7 +155,8 @@ fn folders(lines: &[u64], ids: u64, exact: bool) -> Vec<PlannedFile> {
         exact,
         ..PlannedFile::at_most(name, samples, samples * sample_bytes(ids))
     };
-    let mut files: Vec<PlannedFile> = [("train", train), ("test", last / 2), ("validation", last - last / 2)].map(split).into();
+    let mut files: Vec<PlannedFile> =
+        [("train", train), ("test", last / 2), ("validation", last - last / 2)].map(split).into();
     files.push(PlannedFile::at_most(format::NAME, 0, 20_000));
     files
 }
@@ -167,7 +189,12 @@ impl Words {
         }
         for columns in blocks.columns() {
             let there = |&(_, missing): &(&u32, &u64)| missing >> (DENSE + self.column) & 1 == 0;
-            let ids: Vec<u32> = columns.ids[self.column].iter().zip(&columns.missing).filter(there).map(|(&id, _)| id).collect();
+            let ids: Vec<u32> = columns.ids[self.column]
+                .iter()
+                .zip(&columns.missing)
+                .filter(there)
+                .map(|(&id, _)| id)
+                .collect();
             self.counts.push(&ids, &self.budget, |_| ());
         }
         if self.bytes() == WIDEST {
@@ -179,13 +206,22 @@ impl Words {
 
 impl Survey for Cardinalities {
     fn see(&mut self, pool: &Pool, _place: Place, blocks: &Blocks) {
-        pool.for_each_chunk(&mut self.columns, 1, |_, _, columns| columns.iter_mut().for_each(|column| column.see(blocks)));
+        pool.for_each_chunk(&mut self.columns, 1, |_, _, columns| {
+            columns.iter_mut().for_each(|column| column.see(blocks))
+        });
     }
 
-    fn files(&self, _job: &Job, _pool: &Pool, samples: &[u64]) -> Result<Vec<PlannedFile>, PrepareError> {
+    fn files(
+        &self,
+        _job: &Job,
+        _pool: &Pool,
+        samples: &[u64],
+    ) -> Result<Vec<PlannedFile>, PrepareError> {
         // Ids beyond those that memory held may be frequent as well.
         let exact = self.columns.iter().all(|column| column.enough || !column.counts.full);
-        let bytes = |column: &Words| if column.enough || column.counts.full { WIDEST } else { column.bytes() };
+        let bytes = |column: &Words| {
+            if column.enough || column.counts.full { WIDEST } else { column.bytes() }
+        };
         Ok(folders(samples, self.columns.iter().map(|column| bytes(column) as u64).sum(), exact))
     }
 }
@@ -207,7 +243,8 @@ struct Out<'a> {
     failed: Option<PrepareError>,
 }
 
-/// Writes all files of all splits; as many columns at a time as their ids fit in memory. Tells their names.
+/// Writes all files of all splits; as many columns at a time as their ids fit in memory. Tells
+/// their names.
 fn write(
     worker: &Worker,
     checkpoint: &mut Checkpoint,
@@ -217,25 +254,33 @@ fn write(
 ) -> Result<Vec<String>, PrepareError> {
     let mut contents = vec![Content::Labels, Content::Numbers];
     for (k, &cardinality) in cardinalities.iter().enumerate() {
-        contents.push(Content::Ids(k, format::id_bytes(&worker.path(format::NAME), k, cardinality)?));
+        contents
+            .push(Content::Ids(k, format::id_bytes(&worker.path(format::NAME), k, cardinality)?));
     }
     let name = |split: &Split, content: &Content| match content {
         Content::Labels => format!("{}/label.bin", split.name),
         Content::Numbers => format!("{}/numerical.bin", split.name),
         Content::Ids(k, _) => format!("{}/cat_{k}.bin", split.name),
     };
-    let names = splits.iter().flat_map(|split| contents.iter().map(move |content| name(split, content))).collect();
+    let names = splits
+        .iter()
+        .flat_map(|split| contents.iter().map(move |content| name(split, content)))
+        .collect();
     let mut contents = contents.into_iter().peekable();
     while contents.peek().is_some() {
         let budget = Budget::new(worker.job.dictionaries());
         let mut group = Vec::new();
         while let Some(content) = contents.peek() {
             let words = match content {
-                Content::Ids(k, _) => match Numbering::of(&vocabulary::read(worker, DENSE + k)?, &budget) {
-                    None if group.iter().any(|(_, words): &(_, Option<_>)| words.is_some()) => break,
-                    None => return Err(worker.too_many_words()),
-                    words => words,
-                },
+                Content::Ids(k, _) => {
+                    match Numbering::of(&vocabulary::read(worker, DENSE + k)?, &budget) {
+                        None if group.iter().any(|(_, words): &(_, Option<_>)| words.is_some()) => {
+                            break;
+                        }
+                        None => return Err(worker.too_many_words()),
+                        words => words,
+                    }
+                }
                 _ => None,
             };
             group.extend(contents.next().map(|content| (content, words)));
@@ -253,7 +298,16 @@ fn write(
                         Content::Ids(k, bytes) => Content::Ids(*k, *bytes),
                     };
                     let file = Growing::open(&path, &Written::default(), |_| Ok(()))?;
-                    outs.push((name, Out { content, words: words.as_ref(), file, bytes: Vec::new(), failed: None }));
+                    outs.push((
+                        name,
+                        Out {
+                            content,
+                            words: words.as_ref(),
+                            file,
+                            bytes: Vec::new(),
+                            failed: None,
+                        },
+                    ));
                 }
             }
             let (names, mut outs): (Vec<_>, Vec<_>) = outs.into_iter().unzip();
@@ -272,7 +326,8 @@ fn write(
 
 /// Reads a split once, and appends to all files.
 fn pass(worker: &Worker, split: &Split, outs: &mut [Out], tell: Tell) -> Result<(), PrepareError> {
-    let mut records = Records::open(&worker.path(split.from), Form::Raw, split.first, split.samples)?;
+    let mut records =
+        Records::open(&worker.path(split.from), Form::Raw, split.first, split.samples)?;
     let (mut done, width) = (0, Form::Raw.bytes() as u64);
     loop {
         worker.interrupted()?;
@@ -302,7 +357,8 @@ impl Out<'_> {
             Content::Numbers => {
                 for record in batch {
                     for i in 0..DENSE {
-                        let x = record.dense_there(i).map_or(0.0, |x| libm::log(f64::from(x) + 3.0));
+                        let x =
+                            record.dense_there(i).map_or(0.0, |x| libm::log(f64::from(x) + 3.0));
                         let x = f16::from_f32(if x.is_finite() { x as f32 } else { 0.0 });
                         self.bytes.extend_from_slice(&x.to_le_bytes());
                     }

@@ -1,12 +1,15 @@
-//! OneFlow's parquet files: folders `train`, `val` and `test` with columns `label`, `I1` to `I13`, `C1` to `C26`.
+//! OneFlow's parquet files: folders `train`, `val` and `test` with columns `label`, `I1` to `I13`,
+//! `C1` to `C26`.
 //!
-//! - `oneflow-dlrm` (Oneflow-Inc/models, RecommenderSystems/dlrm/tools/criteo1t_parquet.scala): integers + 1, 1 if missing; ids
-//!   modulo R = 40,000,000, those of all columns numbered through: column k from 0 starts at k (R + 1), and R itself is for what
-//!   is missing. criteo1t_parquet.py starts at k R, so that what is missing in one column is id 0 of the next ([`NullId::Next`]).
-//!   The first half of the last day, rounded up, is `test`, the rest `val`; training samples are shuffled.
-//! - `oneflow-deepfm` (RecommenderSystems/deepfm/tools/deepfm_parquet.scala): Kaggle's log in the ten folds of Criteo_x4
-//!   (`folds.rs`): the first is `test`, the second `val`, the others are shuffled to `train`. Each of the 39 columns becomes
-//!   Spark's `xxhash64(column number, text)`.
+//! - `oneflow-dlrm` (Oneflow-Inc/models, RecommenderSystems/dlrm/tools/criteo1t_parquet.scala):
+//!   integers + 1, 1 if missing; ids modulo R = 40,000,000, those of all columns numbered through:
+//!   column k from 0 starts at k (R + 1), and R itself is for what is missing. criteo1t_parquet.py
+//!   starts at k R, so that what is missing in one column is id 0 of the next ([`NullId::Next`]).
+//!   The first half of the last day, rounded up, is `test`, the rest `val`; training samples are
+//!   shuffled.
+//! - `oneflow-deepfm` (RecommenderSystems/deepfm/tools/deepfm_parquet.scala): Kaggle's log in the
+//!   ten folds of Criteo_x4 (`folds.rs`): the first is `test`, the second `val`, the others are
+//!   shuffled to `train`. Each of the 39 columns becomes Spark's `xxhash64(column number, text)`.
 //!
 //! Spark draws the order by chance; here it is that of random keys (`order.rs`), by the seed.
 
@@ -52,19 +55,33 @@ impl Finish for Dlrm {
 
     fn measure(&self, job: &Job, records: &[u8], _fresh: &Fresh, files: &mut [PlannedFile]) {
         let (records, most) = (records::of(records, Form::Raw), job.parameters.shard_rows);
-        table::measure(records, &dlrm_columns(), most, files, |record, row| dlrm_row(&job.parameters, record, row));
+        table::measure(records, &dlrm_columns(), most, files, |record, row| {
+            dlrm_row(&job.parameters, record, row)
+        });
     }
 
-    fn make(&self, worker: &Worker, checkpoint: &mut Checkpoint, tell: Tell) -> Result<Made, PrepareError> {
+    fn make(
+        &self,
+        worker: &Worker,
+        checkpoint: &mut Checkpoint,
+        tell: Tell,
+    ) -> Result<Made, PrepareError> {
         let last = checkpoint.tally.samples.last().copied().unwrap_or(0);
         let train = checkpoint.tally.total() - last;
         let test = last.div_ceil(2);
         worker.refuse_empty(&[("train", train), ("val", last - test), ("test", test)])?;
         let seed = checkpoint.parameters.seed;
-        let first = order::training(worker, checkpoint, Form::Raw, train, || Ok(random_keys(seed)), tell)?;
-        let sources = [("train", first, 0, train), ("val", RECORDS[1], test, last - test), ("test", RECORDS[1], 0, test)];
+        let first =
+            order::training(worker, checkpoint, Form::Raw, train, || Ok(random_keys(seed)), tell)?;
+        let sources = [
+            ("train", first, 0, train),
+            ("val", RECORDS[1], test, last - test),
+            ("test", RECORDS[1], 0, test),
+        ];
         let parameters = checkpoint.parameters;
-        shards(worker, checkpoint, &sources, &dlrm_columns(), tell, |record, row| dlrm_row(&parameters, record, row))
+        shards(worker, checkpoint, &sources, &dlrm_columns(), tell, |record, row| {
+            dlrm_row(&parameters, record, row)
+        })
     }
 }
 
@@ -106,12 +123,27 @@ impl Finish for DeepFm {
     }
 
     fn measure(&self, job: &Job, records: &[u8], _fresh: &Fresh, files: &mut [PlannedFile]) {
-        table::measure(records::of(records, Form::Raw), &deepfm_columns(), job.parameters.shard_rows, files, deepfm_row);
+        table::measure(
+            records::of(records, Form::Raw),
+            &deepfm_columns(),
+            job.parameters.shard_rows,
+            files,
+            deepfm_row,
+        );
     }
 
-    fn make(&self, worker: &Worker, checkpoint: &mut Checkpoint, tell: Tell) -> Result<Made, PrepareError> {
+    fn make(
+        &self,
+        worker: &Worker,
+        checkpoint: &mut Checkpoint,
+        tell: Tell,
+    ) -> Result<Made, PrepareError> {
         let Sizes { test, val, train } = folds::order(worker, checkpoint, tell)?;
-        let sources = [("train", ORDERED, test + val, train), ("val", ORDERED, test, val), ("test", ORDERED, 0, test)];
+        let sources = [
+            ("train", ORDERED, test + val, train),
+            ("val", ORDERED, test, val),
+            ("test", ORDERED, 0, test),
+        ];
         shards(worker, checkpoint, &sources, &deepfm_columns(), tell, deepfm_row)
     }
 }
@@ -133,15 +165,16 @@ fn deepfm_columns() -> Columns {
 
 fn no_days(parameters: &Parameters) -> Result<(), PrepareError> {
     match parameters.randomize {
-        Randomize::Day => {
-            Err(PrepareError::Usage("OneFlow's samples are shuffled as a whole or not at all: --randomize total or none".into()))
-        }
+        Randomize::Day => Err(PrepareError::Usage(
+            "OneFlow's samples are shuffled as a whole or not at all: --randomize total or none"
+                .into(),
+        )),
         _ => Ok(()),
     }
 }
 
-/// Spark's `xxhash64(number, text)`: each value is hashed with the hash of those before it as the seed, and a missing one leaves
-/// it as it was. Criteo writes integers without superfluous zeros.
+/// Spark's `xxhash64(number, text)`: each value is hashed with the hash of those before it as the
+/// seed, and a missing one leaves it as it was. Criteo writes integers without superfluous zeros.
 fn hash_dense(i: usize, x: Option<i32>) -> i64 {
     hash(i, x.map(|x| x.to_string()))
 }
@@ -161,17 +194,31 @@ fn shard_names(part: &str, samples: u64, shard_rows: u64) -> impl Iterator<Item 
     (0..samples.div_ceil(shard_rows)).map(move |k| format!("{part}/part-{k:05}.parquet"))
 }
 
-fn plan(job: &Job, sizes: &[(&str, u64)], columns: &Columns, samples: u64, ordered: u64) -> Outcome {
+fn plan(
+    job: &Job,
+    sizes: &[(&str, u64)],
+    columns: &Columns,
+    samples: u64,
+    ordered: u64,
+) -> Outcome {
     let file = |&(part, samples): &(&str, u64)| {
         let files = samples.div_ceil(job.parameters.shard_rows);
-        PlannedFile { files, ..PlannedFile::at_most(part, samples, columns.most_bytes(samples, files)) }
+        PlannedFile {
+            files,
+            ..PlannedFile::at_most(part, samples, columns.most_bytes(samples, files))
+        }
     };
     let files: Vec<PlannedFile> = sizes.iter().map(file).collect();
     let record = Form::Raw.bytes() as u64;
     let written: u64 = files.iter().map(|f| f.bytes).sum();
-    // While samples are put in order they lie there three times, with a key once, and the number of a fold.
+    // While samples are put in order they lie there three times, with a key once, and the number of
+    // a fold.
     let ordering = (3 * record + 9) * ordered + record * (samples - ordered);
-    let peak = if ordered > 0 { ordering.max(record * samples + written) } else { record * samples + written };
+    let peak = if ordered > 0 {
+        ordering.max(record * samples + written)
+    } else {
+        record * samples + written
+    };
     Outcome { files, peak }
 }
 
@@ -208,7 +255,8 @@ mod tests {
 
     #[test]
     fn hashes_are_sparks() {
-        // `SELECT xxhash64('Spark', array(123), 2)` of Spark's documentation: an array hashes its elements.
+        // `SELECT xxhash64('Spark', array(123), 2)` of Spark's documentation: an array hashes its
+        // elements.
         let seed = XxHash64::oneshot(SPARK_SEED, b"Spark");
         let seed = XxHash64::oneshot(seed, &123u32.to_le_bytes());
         assert_eq!(XxHash64::oneshot(seed, &2u32.to_le_bytes()) as i64, 5_602_566_077_635_097_486);

@@ -1,5 +1,6 @@
-//! Samples brought into another order, in memory that does not depend on their number: each goes to a file of samples whose keys
-//! are near to its own; then these files, of which each fits in memory, are sorted one after the other.
+//! Samples brought into another order, in memory that does not depend on their number: each goes to
+//! a file of samples whose keys are near to its own; then these files, of which each fits in
+//! memory, are sorted one after the other.
 
 use super::{
     PrepareError, Progress, Randomize, Tell,
@@ -24,7 +25,8 @@ const BUFFER: u64 = 8 << 10;
 /// Bytes of a key.
 const KEY: usize = 8;
 
-/// Where samples go: all of a part lie together, in order of their keys, and those of equal keys as they came.
+/// Where samples go: all of a part lie together, in order of their keys, and those of equal keys as
+/// they came.
 pub struct Part {
     /// How many go there.
     pub samples: u64,
@@ -38,9 +40,9 @@ pub fn random_keys(seed: u32) -> impl Fn(u64) -> Result<u64, PrepareError> {
     move |sample| Ok(philox.block_u64(sample / 2)[(sample % 2) as usize])
 }
 
-/// The file of the training samples, all days but the last: in order of their keys, in place of the file that was read from the
-/// log, unless they are to stay as in the log. `keys` is asked for only if there is work, and then tells the key of each sample
-/// in order.
+/// The file of the training samples, all days but the last: in order of their keys, in place of the
+/// file that was read from the log, unless they are to stay as in the log. `keys` is asked for only
+/// if there is work, and then tells the key of each sample in order.
 ///
 /// # Errors
 /// As [`deal`], and of `keys`.
@@ -57,14 +59,16 @@ pub fn training<K: FnMut(u64) -> Result<u64, PrepareError>>(
     }
     if checkpoint.find(ORDERED).is_none() {
         let (mut keys, parts) = (keys()?, [Part { samples, sorted: true }]);
-        let written = deal(worker, form, RECORDS[0], &parts, |sample| Ok((0, keys(sample)?)), ORDERED, tell)?;
+        let written =
+            deal(worker, form, RECORDS[0], &parts, |sample| Ok((0, keys(sample)?)), ORDERED, tell)?;
         checkpoint.done(worker, ORDERED, written)?;
     }
     worker.drop_records(checkpoint, 0)?;
     Ok(ORDERED)
 }
 
-/// Writes the samples of file `from` to file `to`, part by part. `go` is asked for part and key of each, in order.
+/// Writes the samples of file `from` to file `to`, part by part. `go` is asked for part and key of
+/// each, in order.
 ///
 /// # Errors
 /// If a file cannot be read or written, or the work is interrupted.
@@ -93,7 +97,11 @@ pub fn deal(
             buckets.push(part, key, record.bytes())?;
             sample += 1;
         }
-        tell(Progress::Other { what: "dealing samples", bytes: sample * form.bytes() as u64, total });
+        tell(Progress::Other {
+            what: "dealing samples",
+            bytes: sample * form.bytes() as u64,
+            total,
+        });
     }
     let mut out = Growing::open(&worker.path(to), &Written::default(), |_| Ok(()))?;
     let mut bytes = total / 2;
@@ -126,7 +134,9 @@ impl Buckets {
         // Sorting takes 16 bytes for each sample more, and buckets are not quite equal.
         let room = (worker.job.memory / 8).max(ROOM);
         let (mut of_part, mut buckets) = (Vec::new(), Vec::new());
-        let number = |part: &Part| if part.sorted { (part.samples * (width as u64 + 16)).div_ceil(room).max(1) } else { 1 };
+        let number = |part: &Part| {
+            if part.sorted { (part.samples * (width as u64 + 16)).div_ceil(room).max(1) } else { 1 }
+        };
         let waiting = parts.iter().map(number).sum::<u64>() * BUFFER;
         if waiting > room {
             let samples: u64 = parts.iter().map(|p| p.samples).sum();
@@ -160,7 +170,12 @@ impl Buckets {
     }
 
     /// Appends all samples to `out`, in order, and removes the files.
-    fn write(self, worker: &Worker, out: &mut Growing, tell: &mut dyn FnMut(u64)) -> Result<(), PrepareError> {
+    fn write(
+        self,
+        worker: &Worker,
+        out: &mut Growing,
+        tell: &mut dyn FnMut(u64),
+    ) -> Result<(), PrepareError> {
         let mut sorted = Vec::new();
         for mut bucket in self.buckets {
             worker.interrupted()?;
@@ -169,12 +184,15 @@ impl Buckets {
             if bucket.sorted {
                 let all = fs::read(&bucket.path).map_err(io())?;
                 let key = |record: &[u8]| u64::from_le_bytes(std::array::from_fn(|i| record[i]));
-                let mut order: Vec<(u64, u32)> = all.chunks_exact(self.width).zip(0..).map(|(r, i)| (key(r), i)).collect();
+                let mut order: Vec<(u64, u32)> =
+                    all.chunks_exact(self.width).zip(0..).map(|(r, i)| (key(r), i)).collect();
                 order.sort_unstable();
                 for piece in order.chunks(1 << 13) {
                     sorted.clear();
                     for &(_, i) in piece {
-                        sorted.extend_from_slice(&all[i as usize * self.width + KEY..][..self.width - KEY]);
+                        sorted.extend_from_slice(
+                            &all[i as usize * self.width + KEY..][..self.width - KEY],
+                        );
                     }
                     out.append(&sorted)?;
                 }
@@ -188,7 +206,9 @@ impl Buckets {
                     let n = (piece.len() as u64).min(left) as usize;
                     std::io::Read::read_exact(&mut file, &mut piece[..n]).map_err(io())?;
                     sorted.clear();
-                    piece[..n].chunks_exact(self.width).for_each(|r| sorted.extend_from_slice(&r[KEY..]));
+                    piece[..n]
+                        .chunks_exact(self.width)
+                        .for_each(|r| sorted.extend_from_slice(&r[KEY..]));
                     out.append(&sorted)?;
                     left -= n as u64;
                     tell(n as u64);
@@ -215,24 +235,45 @@ mod tests {
     use super::super::{Recipe, testing::Workplace};
     use super::*;
 
-    /// Each file of samples has to wait in memory a little, so the budget bounds how many there may be.
+    /// Each file of samples has to wait in memory a little, so the budget bounds how many there may
+    /// be.
     #[test]
     fn more_samples_than_the_budget_can_sort_are_refused() {
         let place = Workplace::new(Recipe::Nvidia, 64 << 20);
-        let buckets = |samples| Buckets::new(&place.worker(), Form::Raw, &[Part { samples, sorted: true }]);
+        let buckets =
+            |samples| Buckets::new(&place.worker(), Form::Raw, &[Part { samples, sorted: true }]);
         let fits = buckets(40_000_000).unwrap();
-        assert!(fits.buckets.len() * fits.buffer <= ROOM as usize && fits.buckets.len() > 800, "{}", fits.buckets.len());
+        assert!(
+            fits.buckets.len() * fits.buffer <= ROOM as usize && fits.buckets.len() > 800,
+            "{}",
+            fits.buckets.len()
+        );
         let refused = buckets(80_000_000).err().unwrap().to_string();
-        let (before, after) = ("sorting 80000000 samples takes ", " MiB of memory; give more with --memory, and the same");
-        let mib: u64 = refused.strip_prefix(before).and_then(|rest| rest.split_once(after)).expect(&refused).0.parse().unwrap();
+        let (before, after) = (
+            "sorting 80000000 samples takes ",
+            " MiB of memory; give more with --memory, and the same",
+        );
+        let mib: u64 = refused
+            .strip_prefix(before)
+            .and_then(|rest| rest.split_once(after))
+            .expect(&refused)
+            .0
+            .parse()
+            .unwrap();
         // With as much as it asks for, and hardly with less.
         let with = |mib: u64| {
             let place = Workplace::new(Recipe::Nvidia, mib << 20);
-            Buckets::new(&place.worker(), Form::Raw, &[Part { samples: 80_000_000, sorted: true }]).is_ok()
+            Buckets::new(&place.worker(), Form::Raw, &[Part { samples: 80_000_000, sorted: true }])
+                .is_ok()
         };
         assert!(with(mib) && !with(mib - 2), "{mib}");
         // What is not sorted takes one file.
-        let plain = Buckets::new(&place.worker(), Form::Raw, &[Part { samples: 80_000_000, sorted: false }]).unwrap();
+        let plain = Buckets::new(
+            &place.worker(),
+            Form::Raw,
+            &[Part { samples: 80_000_000, sorted: false }],
+        )
+        .unwrap();
         assert_eq!(plain.buckets.len(), 1);
     }
 }

@@ -1,5 +1,5 @@
-//! Values dealt to files by hash, so that each file has few different ones: what does not fit in memory at once is then looked at
-//! file by file.
+//! Values dealt to files by hash, so that each file has few different ones: what does not fit in
+//! memory at once is then looked at file by file.
 
 use super::PrepareError;
 use std::{
@@ -13,9 +13,11 @@ pub const MOST: usize = 32;
 /// Bytes that wait before they are written.
 const BUFFER: usize = 1 << 16;
 
-/// Which of `files` files an id goes to. Unlike the places of dictionaries, by lower bits of another product.
+/// Which of `files` files an id goes to. Unlike the places of dictionaries, by lower bits of
+/// another product.
 pub fn of(id: u32, files: usize) -> usize {
-    ((u64::from(id.wrapping_mul(0x85eb_ca6b) ^ id >> 15).wrapping_mul(0xc2b2_ae35) >> 16) % files as u64) as usize
+    ((u64::from(id.wrapping_mul(0x85eb_ca6b) ^ id >> 15).wrapping_mul(0xc2b2_ae35) >> 16)
+        % files as u64) as usize
 }
 
 /// Files of 32-bit words that grow side by side.
@@ -31,7 +33,12 @@ impl Words {
     }
 
     /// The same with so many bytes of memory for each.
-    pub fn create_with(folder: &Path, name: &str, n: usize, buffer: usize) -> Result<Self, PrepareError> {
+    pub fn create_with(
+        folder: &Path,
+        name: &str,
+        n: usize,
+        buffer: usize,
+    ) -> Result<Self, PrepareError> {
         let mut files = Vec::new();
         for i in 0..n {
             let path = folder.join(format!("{name}_{i}.u32"));
@@ -62,7 +69,8 @@ impl Words {
 
     /// Writes what waits, and gives the paths.
     pub fn finish(self) -> Result<Vec<PathBuf>, PrepareError> {
-        let flushed = |(path, mut waiting): (PathBuf, Vec<u8>)| flush(&path, &mut waiting).map(|()| path);
+        let flushed =
+            |(path, mut waiting): (PathBuf, Vec<u8>)| flush(&path, &mut waiting).map(|()| path);
         self.files.into_iter().map(flushed).collect()
     }
 }

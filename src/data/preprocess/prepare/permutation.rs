@@ -1,14 +1,17 @@
-//! `numpy.random.shuffle` of more than there is memory for: where each of n things goes, told in order of the things.
+//! `numpy.random.shuffle` of more than there is memory for: where each of n things goes, told in
+//! order of the things.
 //!
-//! The shuffle swaps place i with a drawn place j <= i, for i from n - 1 down to 1. So place i is looked at and left for good at
-//! step i, and what stood there goes on to place j, where it is looked at again at the next step that draws j, or at step j. That
-//! step is known once the draws are sorted by place; then all that moves can be sent to the step that needs it, and the steps be
+//! The shuffle swaps place i with a drawn place j <= i, for i from n - 1 down to 1. So place i is
+//! looked at and left for good at step i, and what stood there goes on to place j, where it is
+//! looked at again at the next step that draws j, or at step j. That step is known once the draws
+//! are sorted by place; then all that moves can be sent to the step that needs it, and the steps be
 //! gone through in stretches of which each fits in memory:
 //!
 //! 1. draws `(i, j)` go to files by stretches of j;
 //! 2. these tell for each step i when place j is looked at next, to files by stretches of i;
-//! 3. stretch by stretch of steps, from the last: what stands at i and what stands at j comes from later steps, the one is sent
-//!    on, and the other one has its place: `(thing, place)` goes to files by stretches of things;
+//! 3. stretch by stretch of steps, from the last: what stands at i and what stands at j comes from
+//!    later steps, the one is sent on, and the other one has its place: `(thing, place)` goes to
+//!    files by stretches of things;
 //! 4. these are read one after the other.
 
 use super::{
@@ -27,14 +30,16 @@ const SETS: u64 = 3;
 const LEAST_BUFFER: u64 = 4 << 10;
 /// Stands for "nothing yet".
 const NONE: u32 = u32::MAX;
-/// Bytes of a thing on the disk, at the most at once: what was drawn or what comes next, things on their way, and places.
+/// Bytes of a thing on the disk, at the most at once: what was drawn or what comes next, things on
+/// their way, and places.
 pub const DISK: u64 = 24;
 
 /// The place of each thing, in order of the things.
 pub struct Places {
     now: Vec<u32>,
     at: usize,
-    /// Files of things and places that are still to come, the next one last, and the first thing in each.
+    /// Files of things and places that are still to come, the next one last, and the first thing in
+    /// each.
     files: Vec<(PathBuf, u64)>,
     /// The things after `now` begin here.
     end: u64,
@@ -42,15 +47,25 @@ pub struct Places {
 }
 
 impl Places {
-    /// Shuffles `things` as `numpy.random.shuffle` does, with one part in `share` of the memory. Files are called by `name`.
+    /// Shuffles `things` as `numpy.random.shuffle` does, with one part in `share` of the memory.
+    /// Files are called by `name`.
     ///
     /// # Errors
-    /// If there are more things than 32 bits count, memory does not suffice for even a stretch, a file cannot be written, or the
-    /// work is interrupted.
-    pub fn shuffled(worker: &Worker, name: &str, things: u64, numpy: &mut RandomState, share: u64) -> Result<Self, PrepareError> {
+    /// If there are more things than 32 bits count, memory does not suffice for even a stretch, a
+    /// file cannot be written, or the work is interrupted.
+    pub fn shuffled(
+        worker: &Worker,
+        name: &str,
+        things: u64,
+        numpy: &mut RandomState,
+        share: u64,
+    ) -> Result<Self, PrepareError> {
         let room = worker.job.memory / share;
-        let n = u32::try_from(things)
-            .map_err(|_| PrepareError::Usage(format!("{things} samples are more than can be shuffled; take --randomize none")))?;
+        let n = u32::try_from(things).map_err(|_| {
+            PrepareError::Usage(format!(
+                "{things} samples are more than can be shuffled; take --randomize none"
+            ))
+        })?;
         if 8 * things <= room {
             let mut order: Vec<u32> = (0..n).collect();
             numpy.shuffle(&mut order);
@@ -69,12 +84,23 @@ impl Places {
                 (least as u64 * share).div_ceil(1 << 20)
             )));
         }
-        let shuffle =
-            Shuffle { worker, name, n, stretch: stretch as u32, stretches: stretches as usize, buffer: buffer as usize };
+        let shuffle = Shuffle {
+            worker,
+            name,
+            n,
+            stretch: stretch as u32,
+            stretches: stretches as usize,
+            buffer: buffer as usize,
+        };
         let drawn = numpy.clone();
         let next = shuffle.next_steps(shuffle.draw(numpy)?)?;
         let files = shuffle.send(drawn, next)?;
-        let files = files.into_iter().enumerate().map(|(s, file)| (file, s as u64 * stretch)).rev().collect();
+        let files = files
+            .into_iter()
+            .enumerate()
+            .map(|(s, file)| (file, s as u64 * stretch))
+            .rev()
+            .collect();
         Ok(Places { now: Vec::new(), at: 0, files, end: 0, things })
     }
 
@@ -85,7 +111,9 @@ impl Places {
     pub fn next(&mut self) -> Result<u32, PrepareError> {
         while self.at == self.now.len() {
             let Some((path, first)) = self.files.pop() else {
-                return Err(PrepareError::Stale("a shuffle has no more places than samples".into()));
+                return Err(PrepareError::Stale(
+                    "a shuffle has no more places than samples".into(),
+                ));
             };
             self.end = self.files.last().map_or(self.things, |f| f.1);
             self.now.clear();
@@ -103,7 +131,10 @@ impl Places {
 }
 
 /// Goes through the pairs of a file.
-fn each_pair(path: &std::path::Path, mut f: impl FnMut(u32, u32) -> Result<(), PrepareError>) -> Result<(), PrepareError> {
+fn each_pair(
+    path: &std::path::Path,
+    mut f: impl FnMut(u32, u32) -> Result<(), PrepareError>,
+) -> Result<(), PrepareError> {
     let mut reader = Reader::open(path)?;
     loop {
         let words = reader.take(1 << 14)?;
@@ -127,7 +158,12 @@ struct Shuffle<'a> {
 
 impl Shuffle<'_> {
     fn files(&self, what: &str) -> Result<Words, PrepareError> {
-        Words::create_with(self.worker.work, &format!("{}_{what}", self.name), self.stretches, self.buffer)
+        Words::create_with(
+            self.worker.work,
+            &format!("{}_{what}", self.name),
+            self.stretches,
+            self.buffer,
+        )
     }
 
     fn push(&self, to: &mut Words, by: u32, pair: [u32; 2]) -> Result<(), PrepareError> {
@@ -173,7 +209,11 @@ impl Shuffle<'_> {
     }
 
     /// Each thing and its place.
-    fn send(&self, mut numpy: RandomState, next: Vec<PathBuf>) -> Result<Vec<PathBuf>, PrepareError> {
+    fn send(
+        &self,
+        mut numpy: RandomState,
+        next: Vec<PathBuf>,
+    ) -> Result<Vec<PathBuf>, PrepareError> {
         let mut places = self.files("places")?;
         // What stands at a step's own place, and what at the place that it draws.
         let mut sent = [self.files("own")?, self.files("other")?];
@@ -202,7 +242,10 @@ impl Shuffle<'_> {
                 partition::remove(&[path])?;
             }
             for i in (first..first + steps).rev() {
-                let (at, j) = ((i - first) as usize, if i == 0 { 0 } else { numpy.interval(i.into()) as u32 });
+                let (at, j) = (
+                    (i - first) as usize,
+                    if i == 0 { 0 } else { numpy.interval(i.into()) as u32 },
+                );
                 let mine = own[at];
                 let stays = match other[at] {
                     _ if j == i => mine,
@@ -270,7 +313,8 @@ mod tests {
     fn little_memory_is_enough_and_too_little_is_refused() {
         let place = Workplace::new(Recipe::MlperfV2, 64 << 20);
         let worker = place.worker();
-        let shuffled = |share| Places::shuffled(&worker, "a", 100_000, &mut RandomState::new(5), share);
+        let shuffled =
+            |share| Places::shuffled(&worker, "a", 100_000, &mut RandomState::new(5), share);
         let mut plain: Vec<u32> = (0..100_000).collect();
         RandomState::new(5).shuffle(&mut plain);
         let mut places = shuffled(96).unwrap();
@@ -279,6 +323,9 @@ mod tests {
             assert_eq!(plain[places.next().unwrap() as usize], thing);
         }
         let refused = shuffled(1400).err().unwrap().to_string();
-        assert!(refused.starts_with("shuffling 100000 samples takes 357 MiB of memory; give more"), "{refused}");
+        assert!(
+            refused.starts_with("shuffling 100000 samples takes 357 MiB of memory; give more"),
+            "{refused}"
+        );
     }
 }

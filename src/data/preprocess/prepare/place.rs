@@ -12,8 +12,13 @@ use std::{
     path::Path,
 };
 
-/// Moves all files to their places and writes the manifest, the last of all. Can be done again if it was not done to the end.
-pub fn place(worker: &Worker, checkpoint: &Checkpoint, tell: Tell) -> Result<Manifest, PrepareError> {
+/// Moves all files to their places and writes the manifest, the last of all. Can be done again if
+/// it was not done to the end.
+pub fn place(
+    worker: &Worker,
+    checkpoint: &Checkpoint,
+    tell: Tell,
+) -> Result<Manifest, PrepareError> {
     let job = worker.job;
     let Stage::Place { made } = &checkpoint.stage else { return Err(worker.unusable()) };
     for MadeFile { name, from, written } in &made.files {
@@ -39,8 +44,11 @@ pub fn place(worker: &Worker, checkpoint: &Checkpoint, tell: Tell) -> Result<Man
     }
     let Checkpoint { recipe, parameters, inputs, tally, .. } = checkpoint;
     let mut manifest = Manifest::new(recipe.name(), parameters.named(*recipe), inputs.clone());
-    let split =
-        |(name, file, samples): &(String, String, u64)| Split { name: name.clone(), file: file.clone(), samples: *samples };
+    let split = |(name, file, samples): &(String, String, u64)| Split {
+        name: name.clone(),
+        file: file.clone(),
+        samples: *samples,
+    };
     manifest.splits = made.splits.iter().map(split).collect();
     manifest.label_rate = tally.positives as f64 / tally.total() as f64;
     manifest.skipped_lines = tally.skipped;
@@ -50,7 +58,11 @@ pub fn place(worker: &Worker, checkpoint: &Checkpoint, tell: Tell) -> Result<Man
         let ids = made.ids.iter().find(|(of, _)| *of == name).map(|(_, ids)| *ids);
         manifest.columns.push(ColumnFacts { name, ids, missing });
     }
-    let file = |f: &MadeFile| FileFacts { name: f.name.clone(), bytes: f.written.bytes, blake3: f.written.blake3.clone() };
+    let file = |f: &MadeFile| FileFacts {
+        name: f.name.clone(),
+        bytes: f.written.bytes,
+        blake3: f.written.blake3.clone(),
+    };
     manifest.files = made.files.iter().map(file).collect();
     manifest.write(&job.output).map_err(PrepareError::write(&job.output))?;
     Ok(manifest)

@@ -56,7 +56,8 @@ pub struct Plan {
     pub files: Vec<PlannedFile>,
     /// The most that is on the disk at once, whatever the log holds.
     pub peak_bytes: u64,
-    /// The same if new values come no more often than at the start of each file. A run refuses a disk that has less.
+    /// The same if new values come no more often than at the start of each file. A run refuses a
+    /// disk that has less.
     pub likely_peak_bytes: u64,
     /// What is in the output folder.
     pub there: There,
@@ -129,7 +130,8 @@ pub(super) fn estimate(job: &Job, inputs: &[Input]) -> Result<Plan, PrepareError
 /// About how many lines each file has, and how often new values come at its start.
 fn look_at_starts(job: &Job, inputs: &[Input]) -> Result<(Vec<u64>, Fresh), PrepareError> {
     let (mut lines, mut fresh) = (Vec::new(), Fresh::none());
-    let (pool, mut blocks) = (Pool::new(job.threads), Blocks::new(job.isa, OnError::Skip, job.threads));
+    let (pool, mut blocks) =
+        (Pool::new(job.threads), Blocks::new(job.isa, OnError::Skip, job.threads));
     for (i, input) in inputs.iter().enumerate() {
         let sample = first_chunk(job, i, SAMPLE)?;
         let n = sample.as_ref().map_or(0, |c| c.end.line);
@@ -137,19 +139,24 @@ fn look_at_starts(job: &Job, inputs: &[Input]) -> Result<(Vec<u64>, Fresh), Prep
         if sample.as_ref().is_some_and(|chunk| blocks.fill(&pool, &chunk.text).is_ok()) {
             fresh.see(job, &pool, &blocks);
         }
-        // Of a packed file more is read than is unpacked: the first line's share is too large rather than too small.
+        // Of a packed file more is read than is unpacked: the first line's share is too large
+        // rather than too small.
         let read = sample.as_ref().map_or(1, |c| c.raw.min(input.bytes)).max(1);
-        let whole = sample.is_none_or(|c| c.raw >= input.bytes && (c.text.len() as u64) < SAMPLE as u64);
+        let whole =
+            sample.is_none_or(|c| c.raw >= input.bytes && (c.text.len() as u64) < SAMPLE as u64);
         lines.push(if whole { n } else { (n as f64 * input.bytes as f64 / read as f64) as u64 });
     }
     Ok((lines, fresh.or_all()))
 }
 
 fn first_chunk(job: &Job, file: usize, size: usize) -> Result<Option<Chunk>, DataError> {
-    thread::scope(|scope| Chunks::start(scope, &job.raw[..=file], Place { file, ..Place::default() }, size, 1).next())
+    thread::scope(|scope| {
+        Chunks::start(scope, &job.raw[..=file], Place { file, ..Place::default() }, size, 1).next()
+    })
 }
 
-/// Counts lines, which reads (and unpacks) all files, and measures the speed on the first ones. Writes nothing.
+/// Counts lines, which reads (and unpacks) all files, and measures the speed on the first ones.
+/// Writes nothing.
 ///
 /// # Errors
 /// If a file cannot be read.
@@ -168,7 +175,10 @@ pub fn plan(job: &Job, tell: &(dyn Fn(Progress) + Sync)) -> Result<Plan, Prepare
         None => Plan::new(job, &count(job, &inputs, &pool, tell)?, raw_bytes, true, &fresh),
         Some(mut survey) => {
             let samples = look(job, &inputs, &pool, survey.as_mut(), tell)?;
-            Plan { files: survey.files(job, &pool, &samples)?, ..Plan::new(job, &samples, raw_bytes, true, &fresh) }
+            Plan {
+                files: survey.files(job, &pool, &samples)?,
+                ..Plan::new(job, &samples, raw_bytes, true, &fresh)
+            }
         }
     };
     let (samples, seconds, records) = time(job, &inputs, &pool)?;
@@ -183,7 +193,12 @@ pub fn plan(job: &Job, tell: &(dyn Fn(Progress) + Sync)) -> Result<Plan, Prepare
 }
 
 /// Lines of each file, as many at a time as there are threads.
-fn count(job: &Job, inputs: &[Input], pool: &Pool, tell: &(dyn Fn(Progress) + Sync)) -> Result<Vec<u64>, PrepareError> {
+fn count(
+    job: &Job,
+    inputs: &[Input],
+    pool: &Pool,
+    tell: &(dyn Fn(Progress) + Sync),
+) -> Result<Vec<u64>, PrepareError> {
     let total: u64 = inputs.iter().map(|i| i.bytes).sum();
     let done: Vec<AtomicU64> = inputs.iter().map(|_| AtomicU64::new(0)).collect();
     let failed = Mutex::new(Vec::new());
@@ -209,11 +224,12 @@ fn count(job: &Job, inputs: &[Input], pool: &Pool, tell: &(dyn Fn(Progress) + Sy
     }
 }
 
-/// Reads and encodes the log's start as it will be done: samples, seconds, and the first samples as they will lie on the disk.
-/// Malformed lines are left for later.
+/// Reads and encodes the log's start as it will be done: samples, seconds, and the first samples as
+/// they will lie on the disk. Malformed lines are left for later.
 fn time(job: &Job, inputs: &[Input], pool: &Pool) -> Result<(u64, f64, Vec<u8>), PrepareError> {
     let mut blocks = Blocks::new(job.isa, OnError::Skip, job.threads);
-    let mut encoder = Encoder::new(job.recipe.form(), job.parameters.max_ind_range, job.dictionaries());
+    let mut encoder =
+        Encoder::new(job.recipe.form(), job.parameters.max_ind_range, job.dictionaries());
     let mut tally = Checkpoint::new(job.recipe, job.parameters, inputs.to_vec()).tally;
     let (mut records, mut first, width) = (Vec::new(), Vec::new(), job.recipe.form().bytes());
     let (mut samples, mut seconds) = (0, 0.0);
@@ -262,19 +278,23 @@ pub(super) fn check_disk(folder: &Path, needed: u64) -> Result<(), PrepareError>
                 b => format!("{:.3} MB", b / 1e6),
             };
             let (folder, needed, free) = (folder.display(), shown(needed), shown(free));
-            Err(PrepareError::Disk(format!("{folder}: about {needed} will be written, but {free} are free on this disk")))
+            Err(PrepareError::Disk(format!(
+                "{folder}: about {needed} will be written, but {free} are free on this disk"
+            )))
         }
         _ => Ok(()),
     }
 }
 
-/// Free bytes on the disk that holds `folder`, or the nearest folder above it that is there; what the environment variable
-/// `DLRM_BENCH_DISK_LIMIT` says instead, if it is set. `None` where that cannot be known.
+/// Free bytes on the disk that holds `folder`, or the nearest folder above it that is there; what
+/// the environment variable `DLRM_BENCH_DISK_LIMIT` says instead, if it is set. `None` where that
+/// cannot be known.
 pub fn free(folder: &Path) -> Option<u64> {
     if let Some(limit) = std::env::var(LIMIT).ok().and_then(|v| v.trim().parse().ok()) {
         return Some(limit);
     }
-    let there = std::path::absolute(folder).ok()?.ancestors().find_map(|f| f.canonicalize().ok())?;
+    let there =
+        std::path::absolute(folder).ok()?.ancestors().find_map(|f| f.canonicalize().ok())?;
     let disks = sysinfo::Disks::new_with_refreshed_list().ok()?;
     let holding = disks.iter().filter(|d| there.starts_with(d.mount_point()));
     holding.max_by_key(|d| d.mount_point().as_os_str().len()).map(|d| d.available_space())

@@ -48,7 +48,8 @@ pub enum Randomize {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum NullId {
-    /// An id of its own, one more than the largest of its column (criteo1t_parquet.scala, as it should be).
+    /// An id of its own, one more than the largest of its column (criteo1t_parquet.scala, as it
+    /// should be).
     Own,
     /// The least id of the next column (criteo1t_parquet.py).
     Next,
@@ -68,9 +69,13 @@ pub(super) mod setting {
     pub const HOTNESS: &str = "hotness";
     pub const MULTI_HOT: &str = "multi_hot";
 }
-use setting::{HOTNESS, MIN_COUNT, MULTI_HOT, NULL_ID, ON_ERROR, RANDOMIZE, RANGE, SEED, SHARD_ROWS, SUB_SAMPLE, TABLE_ROWS};
+use setting::{
+    HOTNESS, MIN_COUNT, MULTI_HOT, NULL_ID, ON_ERROR, RANDOMIZE, RANGE, SEED, SHARD_ROWS,
+    SUB_SAMPLE, TABLE_ROWS,
+};
 
-/// What the output depends on, beside recipe and input. A recipe takes some of it; the rest is as [`Recipe::parameters`] has it.
+/// What the output depends on, beside recipe and input. A recipe takes some of it; the rest is as
+/// [`Recipe::parameters`] has it.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Parameters {
     /// Ids modulo this before anything else is done with them.
@@ -161,8 +166,15 @@ impl Recipe {
     /// Whether the log is one file, which is cut by lines, and not one file a day.
     pub(super) fn one_file(self) -> bool {
         match self {
-            Recipe::FacebookKaggle | Recipe::OneflowDeepfm | Recipe::Deeprec | Recipe::FuxictrCriteoX4 => true,
-            Recipe::FacebookTerabyte | Recipe::MlperfV1 | Recipe::MlperfV2 | Recipe::OneflowDlrm | Recipe::Nvidia => false,
+            Recipe::FacebookKaggle
+            | Recipe::OneflowDeepfm
+            | Recipe::Deeprec
+            | Recipe::FuxictrCriteoX4 => true,
+            Recipe::FacebookTerabyte
+            | Recipe::MlperfV1
+            | Recipe::MlperfV2
+            | Recipe::OneflowDlrm
+            | Recipe::Nvidia => false,
         }
     }
 
@@ -170,7 +182,11 @@ impl Recipe {
         match self {
             Recipe::FacebookKaggle | Recipe::FacebookTerabyte | Recipe::MlperfV1 => Form::Numbered,
             Recipe::MlperfV2 => Form::Signed,
-            Recipe::OneflowDlrm | Recipe::OneflowDeepfm | Recipe::Deeprec | Recipe::FuxictrCriteoX4 | Recipe::Nvidia => Form::Raw,
+            Recipe::OneflowDlrm
+            | Recipe::OneflowDeepfm
+            | Recipe::Deeprec
+            | Recipe::FuxictrCriteoX4
+            | Recipe::Nvidia => Form::Raw,
         }
     }
 
@@ -182,7 +198,9 @@ impl Recipe {
     /// What is done once all is read.
     pub(super) fn finish(self) -> &'static dyn Finish {
         match self {
-            Recipe::FacebookKaggle | Recipe::FacebookTerabyte | Recipe::MlperfV1 => &facebook::Facebook,
+            Recipe::FacebookKaggle | Recipe::FacebookTerabyte | Recipe::MlperfV1 => {
+                &facebook::Facebook
+            }
             Recipe::MlperfV2 => &mlperf_v2::MlperfV2,
             Recipe::OneflowDlrm => &oneflow::Dlrm,
             Recipe::OneflowDeepfm => &oneflow::DeepFm,
@@ -243,7 +261,10 @@ impl Recipe {
     pub(super) fn check_files(self, raw: &[PathBuf]) -> Result<(), PrepareError> {
         match (self.one_file(), raw.len()) {
             (true, 1) | (false, 2..) => Ok(()),
-            (true, n) => Err(PrepareError::Usage(format!("{}: the log is one file, train.txt, but {n} are named", self.name()))),
+            (true, n) => Err(PrepareError::Usage(format!(
+                "{}: the log is one file, train.txt, but {n} are named",
+                self.name()
+            ))),
             (false, n) => Err(PrepareError::Usage(format!(
                 "{}: the log has 2 days or more (the last one is for testing), but {n} file is named; give a folder or a pattern",
                 self.name()
@@ -256,9 +277,10 @@ impl Parameters {
     /// Those that `recipe` takes, by name, for manifests.
     pub(super) fn named(&self, recipe: Recipe) -> BTreeMap<String, serde_json::Value> {
         match serde_json::to_value(self) {
-            Ok(serde_json::Value::Object(map)) => {
-                map.into_iter().filter(|(name, _)| recipe.takes().contains(&name.as_str())).collect()
-            }
+            Ok(serde_json::Value::Object(map)) => map
+                .into_iter()
+                .filter(|(name, _)| recipe.takes().contains(&name.as_str()))
+                .collect(),
             _ => BTreeMap::new(),
         }
     }
@@ -280,18 +302,27 @@ impl Parameters {
             (HOTNESS, self.hotness != fixed.hotness),
             (MULTI_HOT, self.multi_hot != fixed.multi_hot),
         ];
-        if let Some((name, _)) = differs.iter().find(|(name, differs)| *differs && !recipe.takes().contains(name)) {
+        if let Some((name, _)) =
+            differs.iter().find(|(name, differs)| *differs && !recipe.takes().contains(name))
+        {
             return Err(PrepareError::foreign(recipe, name));
         }
         if !(0.0..1.0).contains(&self.sub_sample_rate) {
             let rate = self.sub_sample_rate;
-            return usage(format!("the share of negatives to drop is {rate}; from 0 to less than 1 is right"));
+            return usage(format!(
+                "the share of negatives to drop is {rate}; from 0 to less than 1 is right"
+            ));
         }
-        if self.max_ind_range == Some(0) || self.max_ind_range.is_some_and(|r| r > i32::MAX as u32) {
+        if self.max_ind_range == Some(0) || self.max_ind_range.is_some_and(|r| r > i32::MAX as u32)
+        {
             return usage(format!("the range of ids is from 1 to {}", i32::MAX));
         }
         if !(1..=1 << 31).contains(&self.shard_rows) {
-            return usage(format!("a file of {} samples cannot be; from 1 to {} are right", self.shard_rows, 1u64 << 31));
+            return usage(format!(
+                "a file of {} samples cannot be; from 1 to {} are right",
+                self.shard_rows,
+                1u64 << 31
+            ));
         }
         recipe.finish().check(self)
     }

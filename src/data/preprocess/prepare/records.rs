@@ -42,7 +42,9 @@ impl Records {
     }
 
     /// The next samples, at most [`BATCH`]; none after the last.
-    pub fn next(&mut self) -> Result<impl ExactSizeIterator<Item = Record<'_>> + Clone, PrepareError> {
+    pub fn next(
+        &mut self,
+    ) -> Result<impl ExactSizeIterator<Item = Record<'_>> + Clone, PrepareError> {
         let n = self.left.min(BATCH as u64);
         self.left -= n;
         self.batch.resize(n as usize * self.width, 0);

@@ -1,8 +1,9 @@
-//! Numbers of ids for which a dictionary had no memory. From then on such an id was left out, a placeholder stood in its sample,
-//! and where that was came to a file of its own. All that is needed to number them now is that ids are numbered in order of first
-//! appearance, those in the dictionary before all others: the places are dealt to files by the hash of the id, so that the ids of
-//! one file fit in memory; there they get numbers of their own, of which going through all places in order once more makes the
-//! final ones.
+//! Numbers of ids for which a dictionary had no memory. From then on such an id was left out, a
+//! placeholder stood in its sample, and where that was came to a file of its own. All that is
+//! needed to number them now is that ids are numbered in order of first appearance, those in the
+//! dictionary before all others: the places are dealt to files by the hash of the id, so that the
+//! ids of one file fit in memory; there they get numbers of their own, of which going through all
+//! places in order once more makes the final ones.
 
 use super::{
     PrepareError, Progress, Tell,
@@ -27,18 +28,27 @@ pub const PLACE: usize = 3;
 /// Samples that are patched together.
 const BLOCK: u64 = 1 << 14;
 
-/// Numbers all ids that were left out, completes the dictionaries, and puts the numbers into the samples. Can be done again if it
-/// was not done to the end.
+/// Numbers all ids that were left out, completes the dictionaries, and puts the numbers into the
+/// samples. Can be done again if it was not done to the end.
 ///
 /// # Errors
-/// If a file cannot be read or written, memory does not suffice even for parts, or there are more ids than 32 bits hold.
-pub fn resolve(worker: &Worker, checkpoint: &mut Checkpoint, tell: Tell) -> Result<(), PrepareError> {
+/// If a file cannot be read or written, memory does not suffice even for parts, or there are more
+/// ids than 32 bits hold.
+pub fn resolve(
+    worker: &Worker,
+    checkpoint: &mut Checkpoint,
+    tell: Tell,
+) -> Result<(), PrepareError> {
     let mut columns = Vec::new();
     for column in 0..checkpoint.left.len() {
         if checkpoint.left[column].bytes > 0 {
             columns.push(number(worker, checkpoint, column)?);
         }
-        tell(Progress::Other { what: "numbering what was left", bytes: column as u64 + 1, total: checkpoint.left.len() as u64 });
+        tell(Progress::Other {
+            what: "numbering what was left",
+            bytes: column as u64 + 1,
+            total: checkpoint.left.len() as u64,
+        });
     }
     let mut places = columns.iter().map(Places::open).collect::<Result<Vec<_>, _>>()?;
     let mut before = 0;
@@ -58,7 +68,11 @@ struct Column {
     numbers: Vec<PathBuf>,
 }
 
-fn number(worker: &Worker, checkpoint: &mut Checkpoint, column: usize) -> Result<Column, PrepareError> {
+fn number(
+    worker: &Worker,
+    checkpoint: &mut Checkpoint,
+    column: usize,
+) -> Result<Column, PrepareError> {
     let path = worker.path(&left(column));
     // All that counts is checked, and what lies behind it cut off.
     drop(Growing::open(&path, &checkpoint.left[column], |_| worker.interrupted())?);
@@ -74,14 +88,17 @@ fn number(worker: &Worker, checkpoint: &mut Checkpoint, column: usize) -> Result
     let mut inner = Words::create(worker.work, "inner", parts)?;
     for (part, path) in dealt.iter().enumerate() {
         worker.interrupted()?;
-        let (mut table, budget, mut reader) = (Numbering::new(None), Budget::new(room), Reader::open(path)?);
+        let (mut table, budget, mut reader) =
+            (Numbering::new(None), Budget::new(room), Reader::open(path)?);
         loop {
             let ids = reader.take(1 << 16)?;
             if ids.is_empty() {
                 break;
             }
             let mut numbers = Vec::new();
-            table.number(&ids, &mut numbers, &mut Vec::new(), &budget).map_err(|full| refusal(column, full))?;
+            table
+                .number(&ids, &mut numbers, &mut Vec::new(), &budget)
+                .map_err(|full| refusal(column, full))?;
             numbers.into_iter().try_for_each(|number| inner.push(part, number))?;
         }
     }
@@ -89,7 +106,10 @@ fn number(worker: &Worker, checkpoint: &mut Checkpoint, column: usize) -> Result
     partition::remove(&dealt)?;
 
     // In order of all places, a number within a part that was not there before is a new id.
-    let mut to = Growing::open(&worker.path(&dictionary(column)), &checkpoint.dictionaries[column], |_| Ok(()))?;
+    let mut to =
+        Growing::open(&worker.path(&dictionary(column)), &checkpoint.dictionaries[column], |_| {
+            Ok(())
+        })?;
     let mut next = checkpoint.dictionaries[column].bytes / 4;
     let mut finals = Words::create(worker.work, "final", parts)?;
     let mut readers = inner.iter().map(|path| Reader::open(path)).collect::<Result<Vec<_>, _>>()?;
@@ -126,7 +146,8 @@ fn number(worker: &Worker, checkpoint: &mut Checkpoint, column: usize) -> Result
     }
     partition::remove(&inner)?;
     partition::remove(&finals)?;
-    // The checkpoint is not written before the samples are patched: until then the dictionary ends where it did.
+    // The checkpoint is not written before the samples are patched: until then the dictionary ends
+    // where it did.
     checkpoint.dictionaries[column] = to.sync()?;
     Ok(Column { column, left: path, numbers: numbers.finish()? })
 }
@@ -142,7 +163,10 @@ fn refusal(column: usize, full: Full) -> PrepareError {
 }
 
 /// Goes through the ids of all places in order.
-fn each_id(path: &std::path::Path, mut f: impl FnMut(u32) -> Result<(), PrepareError>) -> Result<(), PrepareError> {
+fn each_id(
+    path: &std::path::Path,
+    mut f: impl FnMut(u32) -> Result<(), PrepareError>,
+) -> Result<(), PrepareError> {
     let mut reader = Reader::open(path)?;
     loop {
         let places = reader.take(PLACE << 12)?;
@@ -164,8 +188,10 @@ struct Places {
 
 impl Places {
     fn open(from: &Column) -> Result<Self, PrepareError> {
-        let numbers = from.numbers.iter().map(|path| Reader::open(path)).collect::<Result<_, _>>()?;
-        let mut places = Places { column: from.column, left: Reader::open(&from.left)?, numbers, next: None };
+        let numbers =
+            from.numbers.iter().map(|path| Reader::open(path)).collect::<Result<_, _>>()?;
+        let mut places =
+            Places { column: from.column, left: Reader::open(&from.left)?, numbers, next: None };
         places.advance()?;
         Ok(places)
     }
@@ -181,7 +207,8 @@ impl Places {
     }
 }
 
-/// Puts numbers into a file of samples, of which `before` came before it. Tells how many there are up to its end.
+/// Puts numbers into a file of samples, of which `before` came before it. Tells how many there are
+/// up to its end.
 fn patch(
     worker: &Worker,
     checkpoint: &mut Checkpoint,
@@ -195,7 +222,13 @@ fn patch(
     let width = Form::Numbered.bytes() as u64;
     let bytes = checkpoint.records[which].bytes;
     let samples = bytes / width;
-    let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path).map_err(io())?;
+    let mut file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(&path)
+        .map_err(io())?;
     let mut hasher = blake3::Hasher::new();
     let mut block = Vec::new();
     let mut first = 0;
@@ -203,19 +236,24 @@ fn patch(
         worker.interrupted()?;
         let n = BLOCK.min(samples - first);
         block.resize((n * width) as usize, 0);
-        file.seek(SeekFrom::Start(first * width)).and_then(|_| file.read_exact(&mut block)).map_err(io())?;
+        file.seek(SeekFrom::Start(first * width))
+            .and_then(|_| file.read_exact(&mut block))
+            .map_err(io())?;
         let end = before + first + n;
         let mut changed = false;
         for places in places.iter_mut() {
             while let Some((sample, number)) = places.next.filter(|next| next.0 < end) {
-                let at = ((sample - before - first) * width) as usize + 4 * (1 + DENSE + places.column);
+                let at =
+                    ((sample - before - first) * width) as usize + 4 * (1 + DENSE + places.column);
                 block[at..at + 4].copy_from_slice(&number.to_le_bytes());
                 changed = true;
                 places.advance()?;
             }
         }
         if changed {
-            file.seek(SeekFrom::Start(first * width)).and_then(|_| file.write_all(&block)).map_err(io())?;
+            file.seek(SeekFrom::Start(first * width))
+                .and_then(|_| file.write_all(&block))
+                .map_err(io())?;
         }
         hasher.update(&block);
         first += n;
@@ -223,7 +261,8 @@ fn patch(
     }
     file.sync_data().map_err(io())?;
     if bytes > 0 {
-        checkpoint.records[which] = Written { bytes, blake3: hasher.finalize().to_hex().to_string() };
+        checkpoint.records[which] =
+            Written { bytes, blake3: hasher.finalize().to_hex().to_string() };
     }
     Ok(before + samples)
 }

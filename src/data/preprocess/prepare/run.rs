@@ -41,16 +41,21 @@ const LOCK: &str = "lock";
 pub enum Done {
     /// The data were made; `true` if an earlier run had begun.
     Made(Manifest, bool),
-    /// They were there already, made from the same input in the same way, and every byte is as it was written.
+    /// They were there already, made from the same input in the same way, and every byte is as it
+    /// was written.
     WasThere(Manifest),
 }
 
 /// Prepares data. Stops at a checkpoint soon after `stop` is set.
 ///
 /// # Errors
-/// As [`PrepareError`] says. After an interruption, a full disk or too little memory the same job goes on where it was; if the
-/// raw data are wrong nothing is left.
-pub fn run(job: &Job, stop: &AtomicBool, tell: &mut (dyn FnMut(Progress) + Send)) -> Result<Done, PrepareError> {
+/// As [`PrepareError`] says. After an interruption, a full disk or too little memory the same job
+/// goes on where it was; if the raw data are wrong nothing is left.
+pub fn run(
+    job: &Job,
+    stop: &AtomicBool,
+    tell: &mut (dyn FnMut(Progress) + Send),
+) -> Result<Done, PrepareError> {
     job.check()?;
     let inputs = job.inputs()?;
     let was_there = job.output.exists();
@@ -87,7 +92,8 @@ pub fn run(job: &Job, stop: &AtomicBool, tell: &mut (dyn FnMut(Progress) + Send)
             Ok(Done::Made(manifest, resumed))
         }
         Err(e) => {
-            // Wrong input stays wrong. A disk or a network that fails may come back, and what is done stays done.
+            // Wrong input stays wrong. A disk or a network that fails may come back, and what is
+            // done stays done.
             if matches!(&e, PrepareError::Data(e) if !matches!(e, DataError::Io { .. })) {
                 clear(&work, was_there.then_some(&job.output));
             }
@@ -111,7 +117,9 @@ fn lock(work: &Path) -> Result<File, PrepareError> {
     let file = File::create(&path).map_err(PrepareError::write(&path))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(PrepareError::Usage(format!("{}: another process is at work here", work.display()))),
+        Err(TryLockError::WouldBlock) => {
+            Err(PrepareError::Usage(format!("{}: another process is at work here", work.display())))
+        }
         Err(TryLockError::Error(source)) => Err(PrepareError::Write { path, source }),
     }
 }
@@ -138,7 +146,10 @@ impl Worker<'_> {
             self.encode(&mut checkpoint, tell)?;
             if let Some(what) = Input::difference(&checkpoint.inputs, &self.job.inputs()?) {
                 // Nobody knows which of its bytes were read before.
-                return Err(DataError::Invalid(format!("the raw data changed while they were read: it began from {what}")).into());
+                return Err(DataError::Invalid(format!(
+                    "the raw data changed while they were read: it began from {what}"
+                ))
+                .into());
             }
             let complete = checkpoint.left.iter().all(|left| left.bytes == 0);
             checkpoint.stage = if complete { Stage::Make } else { Stage::Resolve };
@@ -160,9 +171,13 @@ impl Worker<'_> {
 
     /// Takes away what only numbering needed: the samples have their numbers now.
     fn drop_dictionaries(&self) -> Result<(), PrepareError> {
-        for path in (0..TABLES).flat_map(|column| [self.path(&dictionary(column)), self.path(&left(column))]) {
+        for path in (0..TABLES)
+            .flat_map(|column| [self.path(&dictionary(column)), self.path(&left(column))])
+        {
             match fs::remove_file(&path) {
-                Err(e) if e.kind() != ErrorKind::NotFound => return Err(PrepareError::write(&path)(e)),
+                Err(e) if e.kind() != ErrorKind::NotFound => {
+                    return Err(PrepareError::write(&path)(e));
+                }
                 _ => {}
             }
         }
@@ -180,14 +195,17 @@ impl Worker<'_> {
     /// Reads from where the checkpoint is to the end of the log.
     fn encode(&self, checkpoint: &mut Checkpoint, tell: Tell) -> Result<(), PrepareError> {
         let job = self.job;
-        let mut encoder = Encoder::new(job.recipe.form(), job.parameters.max_ind_range, job.dictionaries());
+        let mut encoder =
+            Encoder::new(job.recipe.form(), job.parameters.max_ind_range, job.dictionaries());
         let mut dictionaries = Vec::new();
         let mut lefts = Vec::new();
         for column in 0..encoder.columns() {
             let full = checkpoint.left[column].bytes > 0;
             encoder.reserve(column, checkpoint.dictionaries[column].bytes / 4, full)?;
             dictionaries.push(self.dictionary(column, checkpoint, &mut encoder)?);
-            lefts.push(Growing::open(&self.path(&left(column)), &checkpoint.left[column], |_| Ok(()))?);
+            lefts.push(Growing::open(&self.path(&left(column)), &checkpoint.left[column], |_| {
+                Ok(())
+            })?);
         }
         let kept = Growing::open(&self.path(KEPT), &checkpoint.kept, |_| Ok(()))?;
         let numpy = checkpoint.generator(self.work)?;
@@ -202,13 +220,20 @@ impl Worker<'_> {
             checkpoint,
         };
         thread::scope(|scope| {
-            let chunks = Chunks::start(scope, &job.raw, encoding.checkpoint.place, job.chunk(), job.unpackers());
+            let chunks = Chunks::start(
+                scope,
+                &job.raw,
+                encoding.checkpoint.place,
+                job.chunk(),
+                job.unpackers(),
+            );
             let mut current = encoding.day();
             // Whole days of an earlier run are checked too.
             for which in 0..current {
                 self.records(which, encoding.checkpoint, tell)?;
             }
-            let mut writer = Writer::start(scope, self.records(current, encoding.checkpoint, tell)?);
+            let mut writer =
+                Writer::start(scope, self.records(current, encoding.checkpoint, tell)?);
             let mut last = Instant::now();
             let total: u64 = encoding.checkpoint.inputs.iter().map(|i| i.bytes).sum();
             while let Some(chunk) = chunks.next()? {
@@ -223,12 +248,19 @@ impl Worker<'_> {
                 if encoding.day() != current {
                     encoding.checkpoint.records[current] = writer.finish()?;
                     current = encoding.day();
-                    writer = Writer::start(scope, self.records(current, encoding.checkpoint, tell)?);
+                    writer =
+                        Writer::start(scope, self.records(current, encoding.checkpoint, tell)?);
                 }
-                let done: u64 = encoding.checkpoint.inputs[..file].iter().map(|i| i.bytes).sum::<u64>() + chunk.raw;
+                let done: u64 =
+                    encoding.checkpoint.inputs[..file].iter().map(|i| i.bytes).sum::<u64>()
+                        + chunk.raw;
                 encoding.push(&chunk, &writer)?;
                 chunks.recycle(chunk);
-                tell(Progress::Encode { bytes: done, total, samples: encoding.checkpoint.tally.total() });
+                tell(Progress::Encode {
+                    bytes: done,
+                    total,
+                    samples: encoding.checkpoint.tally.total(),
+                });
                 if last.elapsed() >= job.checkpoint {
                     encoding.save(&writer, current)?;
                     last = Instant::now();
@@ -240,7 +272,12 @@ impl Worker<'_> {
     }
 
     /// A file of samples, to go on with; what an earlier run wrote is checked.
-    fn records(&self, which: usize, checkpoint: &Checkpoint, tell: Tell) -> Result<Growing, PrepareError> {
+    fn records(
+        &self,
+        which: usize,
+        checkpoint: &Checkpoint,
+        tell: Tell,
+    ) -> Result<Growing, PrepareError> {
         self.check(&self.path(RECORDS[which]), &checkpoint.records[which], tell)
     }
 
@@ -254,10 +291,16 @@ impl Worker<'_> {
     }
 
     /// The file of a column's ids, which are numbered again as it is read.
-    fn dictionary(&self, column: usize, checkpoint: &Checkpoint, encoder: &mut Encoder) -> Result<Growing, PrepareError> {
+    fn dictionary(
+        &self,
+        column: usize,
+        checkpoint: &Checkpoint,
+        encoder: &mut Encoder,
+    ) -> Result<Growing, PrepareError> {
         let path = self.path(&dictionary(column));
         Growing::open(&path, &checkpoint.dictionaries[column], |bytes| {
-            let ids: Vec<u32> = bytes.as_chunks::<4>().0.iter().map(|&b| u32::from_le_bytes(b)).collect();
+            let ids: Vec<u32> =
+                bytes.as_chunks::<4>().0.iter().map(|&b| u32::from_le_bytes(b)).collect();
             if encoder.restore(column, &ids)? {
                 return Ok(());
             }
@@ -281,7 +324,11 @@ pub(super) fn left(column: usize) -> String {
 }
 
 /// Shows the bytes that tell which lines of one file sub-sampling kept, as they count, in pieces.
-pub(super) fn kept(worker: &Worker, counts: &Written, mut see: impl FnMut(&[u8])) -> Result<(), PrepareError> {
+pub(super) fn kept(
+    worker: &Worker,
+    counts: &Written,
+    mut see: impl FnMut(&[u8]),
+) -> Result<(), PrepareError> {
     Growing::open(&worker.path(KEPT), counts, |bytes| {
         see(bytes);
         Ok(())
@@ -295,15 +342,21 @@ mod tests {
     use super::*;
 
     fn day(lines: u32, seed: u32) -> String {
-        let ids = |i: u32| (0..26).map(|c| format!("\t{:08x}", (i * 26 + c).wrapping_mul(seed) % 5000)).collect::<String>();
+        let ids = |i: u32| {
+            (0..26)
+                .map(|c| format!("\t{:08x}", (i * 26 + c).wrapping_mul(seed) % 5000))
+                .collect::<String>()
+        };
         (0..lines).map(|i| format!("{}{}{}\n", i % 2, "\t7".repeat(13), ids(i))).collect()
     }
 
     /// A disk or a network that fails for a while costs nothing of what is done.
     #[test]
     fn a_file_that_cannot_be_read_for_a_while_costs_no_work() {
-        let (mut place, whole) =
-            (Workplace::new(Recipe::FacebookTerabyte, 64 << 20), Workplace::new(Recipe::FacebookTerabyte, 64 << 20));
+        let (mut place, whole) = (
+            Workplace::new(Recipe::FacebookTerabyte, 64 << 20),
+            Workplace::new(Recipe::FacebookTerabyte, 64 << 20),
+        );
         let raw = tempfile::tempdir().unwrap();
         let days: Vec<PathBuf> = (0..2).map(|i| raw.path().join(format!("day_{i}"))).collect();
         // Long enough for the second to be out of reach before the first is read to its end.
@@ -311,7 +364,10 @@ mod tests {
         fs::write(&days[1], day(1000, 0x85eb_ca6b)).unwrap();
         place.job.raw = days.clone();
         let job = Job { raw: days.clone(), ..whole.job.clone() };
-        let Done::Made(expected, false) = run(&job, &AtomicBool::new(false), &mut |_| {}).unwrap() else { panic!("was there") };
+        let Done::Made(expected, false) = run(&job, &AtomicBool::new(false), &mut |_| {}).unwrap()
+        else {
+            panic!("was there")
+        };
 
         let away = raw.path().join("away");
         let failed = run(&place.job, &AtomicBool::new(false), &mut |progress| {
@@ -320,11 +376,17 @@ mod tests {
             }
         });
         let failed = failed.unwrap_err();
-        assert!(matches!(failed, PrepareError::Data(DataError::Io { .. })) && failed.to_string().contains("day_1"), "{failed}");
+        assert!(
+            matches!(failed, PrepareError::Data(DataError::Io { .. }))
+                && failed.to_string().contains("day_1"),
+            "{failed}"
+        );
         let done = Checkpoint::read(&place.work).unwrap().expect("what was done is kept");
         assert!(done.tally.total() > 0);
         fs::rename(&away, &days[1]).unwrap();
-        let Done::Made(manifest, true) = run(&place.job, &AtomicBool::new(false), &mut |_| {}).unwrap() else {
+        let Done::Made(manifest, true) =
+            run(&place.job, &AtomicBool::new(false), &mut |_| {}).unwrap()
+        else {
             panic!("began anew")
         };
         assert_eq!(manifest, expected);

@@ -1,8 +1,10 @@
-//! The order of training samples as facebook's program draws it for `--memory-map` (data_utils.py, `concatCriteoAdData`): with
-//! `total`, each sample of each day draws a day at random, again while that one is full; then, with `day` too, each day is
-//! permuted. Numbers come from numpy's generator in the original's order, so that equal seeds give equal files.
+//! The order of training samples as facebook's program draws it for `--memory-map` (data_utils.py,
+//! `concatCriteoAdData`): with `total`, each sample of each day draws a day at random, again while
+//! that one is full; then, with `day` too, each day is permuted. Numbers come from numpy's
+//! generator in the original's order, so that equal seeds give equal files.
 //!
-//! A day that does not fit in memory is first dealt out to files of consecutive places, each of which does.
+//! A day that does not fit in memory is first dealt out to files of consecutive places, each of
+//! which does.
 
 use super::{
     PROGRAM, PrepareError, Progress, RECORD, Randomize, Tell,
@@ -25,12 +27,19 @@ const ROOM: u64 = 8 << 20;
 const PARTS: u64 = 256;
 
 /// Writes the training samples to the file `to` in their new order.
-pub fn shuffle(worker: &Worker, checkpoint: &Checkpoint, days: &[u64], to: &str, tell: Tell) -> Result<Written, PrepareError> {
+pub fn shuffle(
+    worker: &Worker,
+    checkpoint: &Checkpoint,
+    days: &[u64],
+    to: &str,
+    tell: Tell,
+) -> Result<Written, PrepareError> {
     // Sub-sampling has drawn before, from the same generator.
     let mut numpy = checkpoint.generator(worker.work)?;
     let memory = worker.job.memory;
     let largest = days.iter().copied().max().unwrap_or(0);
-    let least = (PROGRAM + 4 * largest + ROOM.max((largest * RECORD as u64).div_ceil(PARTS))) * 16 / 15;
+    let least =
+        (PROGRAM + 4 * largest + ROOM.max((largest * RECORD as u64).div_ceil(PARTS))) * 16 / 15;
     if largest >= u64::from(MOVED) {
         return Err(PrepareError::Usage(format!(
             "a day of {largest} samples cannot be shuffled; must have fewer than {MOVED}: take --randomize none in a new folder"
@@ -54,13 +63,18 @@ pub fn shuffle(worker: &Worker, checkpoint: &Checkpoint, days: &[u64], to: &str,
         worker.interrupted()?;
         let mut order: Vec<u32> = (0..samples as u32).collect();
         numpy.shuffle(&mut order);
-        let (path, start) = if total { (bucket(worker, day), 0) } else { (worker.path(RECORDS[0]), first) };
+        let (path, start) =
+            if total { (bucket(worker, day), 0) } else { (worker.path(RECORDS[0]), first) };
         // Some is kept back for what the allocator does not give back at once.
         let room = (memory - memory / 16).saturating_sub(PROGRAM + 4 * samples).max(ROOM);
         let source = Source { worker, path: &path, start };
         source.permute(order, room as usize, &mut out)?;
         first += samples;
-        tell(Progress::Other { what: "shuffling each day", bytes: first * RECORD as u64, total: all });
+        tell(Progress::Other {
+            what: "shuffling each day",
+            bytes: first * RECORD as u64,
+            total: all,
+        });
         if total {
             fs::remove_file(&path).map_err(PrepareError::write(&path))?;
         }
@@ -73,7 +87,12 @@ fn bucket(worker: &Worker, day: usize) -> PathBuf {
 }
 
 /// Sends each training sample to a day.
-fn deal(worker: &Worker, days: &[u64], numpy: &mut RandomState, tell: Tell) -> Result<(), PrepareError> {
+fn deal(
+    worker: &Worker,
+    days: &[u64],
+    numpy: &mut RandomState,
+    tell: Tell,
+) -> Result<(), PrepareError> {
     let training = &days[..days.len() - 1];
     let last = training.len() as u64 - 1;
     let mut buckets = Vec::new();
@@ -125,7 +144,12 @@ struct Source<'a> {
 
 impl Source<'_> {
     /// Appends sample `order[0]`, `order[1]`, ... with `room` bytes for records in memory.
-    fn permute(&self, mut order: Vec<u32>, room: usize, out: &mut Growing) -> Result<(), PrepareError> {
+    fn permute(
+        &self,
+        mut order: Vec<u32>,
+        room: usize,
+        out: &mut Growing,
+    ) -> Result<(), PrepareError> {
         let mut records = reader(self.path, self.start)?;
         let io = || PrepareError::write(self.path);
         if order.len() * RECORD <= room {
@@ -171,7 +195,9 @@ impl Source<'_> {
             let n = places.min(order.len() - first);
             let mut records = reader(&path, 0)?;
             // A part holds its samples in the order in which they were read.
-            for place in order.iter().map(|&p| p as usize).filter(|p| (first..first + n).contains(p)) {
+            for place in
+                order.iter().map(|&p| p as usize).filter(|p| (first..first + n).contains(p))
+            {
                 let to = &mut sorted[(place - first) * RECORD..][..RECORD];
                 records.read_exact(to).map_err(PrepareError::write(&path))?;
             }
@@ -182,7 +208,8 @@ impl Source<'_> {
     }
 }
 
-/// Turns a permutation of fewer than 2^31 into its inverse, in place: along its cycles, marking what was visited.
+/// Turns a permutation of fewer than 2^31 into its inverse, in place: along its cycles, marking
+/// what was visited.
 fn invert(order: &mut [u32]) {
     for start in 0..order.len() {
         if order[start] & MOVED != 0 {
@@ -217,7 +244,11 @@ mod tests {
         let large = refused((1 << 31) - 1);
         assert!(large.contains("MiB of memory; give more with --memory"), "{large}");
         let too_large = refused(1 << 31);
-        assert!(too_large.starts_with("a day of 2147483648 samples cannot be shuffled; must have fewer"), "{too_large}");
+        assert!(
+            too_large
+                .starts_with("a day of 2147483648 samples cannot be shuffled; must have fewer"),
+            "{too_large}"
+        );
         assert!(!too_large.contains("--memory"));
     }
 

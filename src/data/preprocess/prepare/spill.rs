@@ -1,5 +1,5 @@
-//! What dictionaries and counts put on the disk, the most and by samples: ids as they are numbered, and what waits because memory
-//! does not hold it (`resolve.rs`, `vocabulary.rs`).
+//! What dictionaries and counts put on the disk, the most and by samples: ids as they are numbered,
+//! and what waits because memory does not hold it (`resolve.rs`, `vocabulary.rs`).
 
 use super::Job;
 use crate::{
@@ -16,16 +16,16 @@ use std::{cmp::Reverse, ops::Range};
 
 /// All columns.
 const COLUMNS: usize = DENSE + TABLES;
-/// Memory for each id of tables of which one cannot grow: that table wants three times its bytes, 24 for each slot, and is seven
-/// tenths full; others are fuller for what they take.
+/// Memory for each id of tables of which one cannot grow: that table wants three times its bytes,
+/// 24 for each slot, and is seven tenths full; others are fuller for what they take.
 const HELD: u64 = 35;
 /// Bytes of an id in a dictionary, a count's value, or a number.
 const WORD: u64 = 4;
 /// Bytes of a place whose id has no number.
 const PLACE: u64 = WORD * super::resolve::PLACE as u64;
 
-/// What share of a column's values has not been there before. It falls as a log goes on, if values come alike in all of it: then
-/// what the start shows is the most.
+/// What share of a column's values has not been there before. It falls as a log goes on, if values
+/// come alike in all of it: then what the start shows is the most.
 #[derive(Debug, Clone)]
 pub struct Fresh([f64; COLUMNS]);
 
@@ -40,8 +40,8 @@ impl Fresh {
         Fresh([0.0; COLUMNS])
     }
 
-    /// Looks at the start of a file; where files differ, the larger share counts. Integers are counted as FuxiCTR's words are
-    /// made of them.
+    /// Looks at the start of a file; where files differ, the larger share counts. Integers are
+    /// counted as FuxiCTR's words are made of them.
     pub fn see(&mut self, job: &Job, pool: &Pool, blocks: &Blocks) {
         let samples: usize = blocks.columns().map(|c| c.len()).sum();
         if samples == 0 {
@@ -51,10 +51,16 @@ impl Fresh {
             let mut values: Vec<u32> = Vec::with_capacity(samples);
             for columns in blocks.columns() {
                 match column.checked_sub(DENSE) {
-                    None => values.extend(columns.dense[column].iter().map(|&x| log_sq_bucket(f64::from(x)) as i32 as u32)),
-                    Some(j) => {
-                        values.extend(columns.ids[j].iter().map(|&id| job.parameters.max_ind_range.map_or(id, |r| id % r)))
-                    }
+                    None => values.extend(
+                        columns.dense[column]
+                            .iter()
+                            .map(|&x| log_sq_bucket(f64::from(x)) as i32 as u32),
+                    ),
+                    Some(j) => values.extend(
+                        columns.ids[j]
+                            .iter()
+                            .map(|&id| job.parameters.max_ind_range.map_or(id, |r| id % r)),
+                    ),
                 }
             }
             values.sort_unstable();
@@ -74,12 +80,14 @@ impl Fresh {
     }
 }
 
-/// The most that lies beside samples while their ids are numbered by first appearance: ids; places of those without a number and,
-/// once all is read, their numbers; and what the column at hand is dealt to.
+/// The most that lies beside samples while their ids are numbered by first appearance: ids; places
+/// of those without a number and, once all is read, their numbers; and what the column at hand is
+/// dealt to.
 pub fn numbering(job: &Job, samples: u64, fresh: &Fresh) -> u64 {
     let range = job.parameters.max_ind_range;
     let fresh: Vec<u64> = (DENSE..COLUMNS).map(|column| fresh.values(column, samples)).collect();
-    let ids: Vec<u64> = fresh.iter().map(|&n| range.map_or(n, |range| n.min(range.into()))).collect();
+    let ids: Vec<u64> =
+        fresh.iter().map(|&n| range.map_or(n, |range| n.min(range.into()))).collect();
     let left = left(job, job.dictionaries(), &fresh, &ids, range);
     let column = fresh.iter().copied().max().unwrap_or(0).min(left);
     WORD * ids.iter().sum::<u64>() + (PLACE + WORD) * left + 2 * WORD * column
@@ -107,8 +115,8 @@ pub fn words(job: &Job, samples: u64) -> u64 {
     samples / u64::from(job.parameters.min_count.max(1))
 }
 
-/// How often there is no memory for a value, at the most; 0 if there surely is for all. `fresh` tells how often a new one comes
-/// in each column, `ids` how many different ones.
+/// How often there is no memory for a value, at the most; 0 if there surely is for all. `fresh`
+/// tells how often a new one comes in each column, `ids` how many different ones.
 fn left(job: &Job, budget: u64, fresh: &[u64], ids: &[u64], range: Option<u32>) -> u64 {
     let mut tables: Vec<u64> = ids.iter().map(|&n| most_bytes(n, range)).collect();
     tables.sort_unstable_by_key(|&bytes| Reverse(bytes));
@@ -126,24 +134,35 @@ mod tests {
     use super::*;
     use crate::data::preprocess::numbering::{Budget, Numbering};
 
-    /// Tables grow side by side, some columns with few ids, until there is no memory for all: never more waits than was told.
+    /// Tables grow side by side, some columns with few ids, until there is no memory for all: never
+    /// more waits than was told.
     #[test]
     fn no_more_waits_than_was_told() {
         let job = Workplace::new(Recipe::FacebookKaggle, 64 << 20).job;
         let (samples, mut waited) = (40_000, 0);
-        for (range, few, budget) in [(None, 1, 1 << 20), (None, 5, 3 << 20), (Some(30_000), 3, 2 << 20), (None, 26, 900_000)] {
+        for (range, few, budget) in [
+            (None, 1, 1 << 20),
+            (None, 5, 3 << 20),
+            (Some(30_000), 3, 2 << 20),
+            (None, 26, 900_000),
+        ] {
             let memory = Budget::new(budget);
-            let mut tables: Vec<_> = (0..TABLES).map(|_| (Numbering::new(range), false, 0)).collect();
+            let mut tables: Vec<_> =
+                (0..TABLES).map(|_| (Numbering::new(range), false, 0)).collect();
             for i in 0..samples {
                 for (column, (table, full, left)) in tables.iter_mut().enumerate() {
                     // A column's ids begin anew after so many.
                     let id = i % if column < few { samples } else { 100 << (column % 8) };
-                    *full = *full || table.get(id).is_none() && table.number_one(id, &memory).is_err();
+                    *full =
+                        *full || table.get(id).is_none() && table.number_one(id, &memory).is_err();
                     *left += u64::from(table.get(id).is_none());
                 }
             }
-            let different = |column: usize| if column < few { samples } else { 100 << (column % 8) };
-            let ids: Vec<u64> = (0..TABLES).map(|column| different(column).min(range.unwrap_or(samples)).into()).collect();
+            let different =
+                |column: usize| if column < few { samples } else { 100 << (column % 8) };
+            let ids: Vec<u64> = (0..TABLES)
+                .map(|column| different(column).min(range.unwrap_or(samples)).into())
+                .collect();
             let sum: u64 = tables.iter().map(|t| t.2).sum();
             // What comes again and again without a number counts each time.
             let told = left(&job, budget, &[samples.into(); TABLES], &ids, range);
@@ -151,7 +170,8 @@ mod tests {
             waited += sum;
         }
         assert!(waited > 0);
-        // 40,000 ids take 512 KiB, and half as much more while their table grows; or 4 bytes for each that there can be.
+        // 40,000 ids take 512 KiB, and half as much more while their table grows; or 4 bytes for
+        // each that there can be.
         let (one, fits) = ([40_000], 3 << 18);
         assert_eq!(left(&job, fits, &one, &one, None), 0);
         assert!(left(&job, fits - 1, &one, &one, None) > 0);

@@ -1,4 +1,5 @@
-//! What is on disk while the work goes on: files that only grow, and a checkpoint that says how far each of them counts.
+//! What is on disk while the work goes on: files that only grow, and a checkpoint that says how far
+//! each of them counts.
 
 use super::{Made, MadeFile, Parameters, PrepareError, Recipe, Worker};
 use crate::{
@@ -53,7 +54,13 @@ pub struct Tally {
 
 impl Tally {
     fn new(files: usize) -> Self {
-        Tally { samples: vec![0; files], positives: 0, missing: vec![0; DENSE + TABLES], lines: 0, skipped: 0 }
+        Tally {
+            samples: vec![0; files],
+            positives: 0,
+            missing: vec![0; DENSE + TABLES],
+            lines: 0,
+            skipped: 0,
+        }
     }
 
     /// All samples.
@@ -101,7 +108,8 @@ pub struct Checkpoint {
     pub numpy: Option<Vec<u32>>,
     /// Files that are made, by their names in the folder of unfinished work.
     pub made: Vec<(String, Written)>,
-    /// Samples of parts, where that is known from the samples alone; what they mean is the recipe's.
+    /// Samples of parts, where that is known from the samples alone; what they mean is the
+    /// recipe's.
     pub sizes: Vec<u64>,
 }
 
@@ -134,9 +142,15 @@ impl Checkpoint {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(source) => return Err(PrepareError::Write { path, source }),
         };
-        let stale =
-            |what: String| PrepareError::Stale(format!("{}: {what}; delete {} to begin anew", path.display(), work.display()));
-        let checkpoint: Checkpoint = serde_json::from_slice(&text).map_err(|e| stale(format!("is no checkpoint: {e}")))?;
+        let stale = |what: String| {
+            PrepareError::Stale(format!(
+                "{}: {what}; delete {} to begin anew",
+                path.display(),
+                work.display()
+            ))
+        };
+        let checkpoint: Checkpoint =
+            serde_json::from_slice(&text).map_err(|e| stale(format!("is no checkpoint: {e}")))?;
         let shape = checkpoint.dictionaries.len() == TABLES
             && checkpoint.left.len() == TABLES
             && checkpoint.tally.missing.len() == DENSE + TABLES
@@ -153,7 +167,12 @@ impl Checkpoint {
     }
 
     /// Notes that a file is made and on the disk.
-    pub fn done(&mut self, worker: &Worker, name: &str, written: Written) -> Result<(), PrepareError> {
+    pub fn done(
+        &mut self,
+        worker: &Worker,
+        name: &str,
+        written: Written,
+    ) -> Result<(), PrepareError> {
         self.made.push((name.into(), written));
         self.write(worker.work)
     }
@@ -161,7 +180,11 @@ impl Checkpoint {
     /// Files that are made, of so many samples each, as they go to the output folder.
     pub fn files(&self, names: &[(String, u64)]) -> Vec<MadeFile> {
         let file = |(name, _): &(String, u64)| {
-            self.find(name).map(|written| MadeFile { name: name.clone(), from: name.clone(), written: written.clone() })
+            self.find(name).map(|written| MadeFile {
+                name: name.clone(),
+                from: name.clone(),
+                written: written.clone(),
+            })
         };
         names.iter().filter_map(file).collect()
     }
@@ -195,10 +218,12 @@ pub struct Growing {
 }
 
 impl Growing {
-    /// Opens `path` to go on behind what counts, which `seen` is shown; what lies behind it is cut off.
+    /// Opens `path` to go on behind what counts, which `seen` is shown; what lies behind it is cut
+    /// off.
     ///
     /// # Errors
-    /// If it is not there, too short, or has other content, though something counts; or cannot be written.
+    /// If it is not there, too short, or has other content, though something counts; or cannot be
+    /// written.
     pub fn open(
         path: &Path,
         counts: &Written,
@@ -212,7 +237,13 @@ impl Growing {
                 path.parent().unwrap_or(path).display()
             ))
         };
-        let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path).map_err(io)?;
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(path)
+            .map_err(io)?;
         let mut hasher = blake3::Hasher::new();
         let mut left = counts.bytes;
         let mut buffer = vec![0; BUFFER.min(left.max(1) as usize)];
@@ -221,7 +252,10 @@ impl Growing {
             match file.read_exact(&mut buffer[..n]) {
                 Ok(()) => {}
                 Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => {
-                    return Err(damaged(format!("has less than the {} bytes that were written", counts.bytes)));
+                    return Err(damaged(format!(
+                        "has less than the {} bytes that were written",
+                        counts.bytes
+                    )));
                 }
                 Err(e) => return Err(io(e)),
             }
@@ -230,7 +264,10 @@ impl Growing {
             left -= n as u64;
         }
         if counts.bytes > 0 && hasher.finalize().to_hex().as_str() != counts.blake3 {
-            return Err(damaged(format!("its first {} bytes are not those that were written", counts.bytes)));
+            return Err(damaged(format!(
+                "its first {} bytes are not those that were written",
+                counts.bytes
+            )));
         }
         file.set_len(counts.bytes).map_err(io)?;
         Ok(Growing { path: path.to_owned(), file, hasher, bytes: counts.bytes })
@@ -293,7 +330,9 @@ mod tests {
         assert_eq!(all.blake3, blake3::hash(b"onetwo").to_hex().as_str());
         fs::write(&path, b"onetwi").unwrap();
         let error = |counts| Growing::open(&path, counts, nothing).err().unwrap().to_string();
-        assert!(error(&all).contains("rows.bin: its first 6 bytes are not those that were written"));
+        assert!(
+            error(&all).contains("rows.bin: its first 6 bytes are not those that were written")
+        );
         fs::write(&path, b"one").unwrap();
         assert!(error(&all).contains("has less than the 6 bytes"));
     }

@@ -1,4 +1,5 @@
-//! What a recipe must know of all samples before it can tell the sizes of its files: a pass over the log that writes nothing.
+//! What a recipe must know of all samples before it can tell the sizes of its files: a pass over
+//! the log that writes nothing.
 
 use super::{Job, PlannedFile, PrepareError, Progress};
 use crate::{
@@ -17,14 +18,21 @@ pub trait Survey {
     /// The samples of a stretch of text that starts at `place`, in order.
     fn see(&mut self, pool: &Pool, place: Place, blocks: &Blocks);
 
-    /// The files that will be written, once all samples have been seen: so many in each file of the log.
+    /// The files that will be written, once all samples have been seen: so many in each file of the
+    /// log.
     ///
     /// # Errors
     /// If the log cannot be read once more where that is needed.
-    fn files(&self, job: &Job, pool: &Pool, samples: &[u64]) -> Result<Vec<PlannedFile>, PrepareError>;
+    fn files(
+        &self,
+        job: &Job,
+        pool: &Pool,
+        samples: &[u64],
+    ) -> Result<Vec<PlannedFile>, PrepareError>;
 }
 
-/// Shows all samples to `survey`. Tells how many there are in each file; malformed lines do not count.
+/// Shows all samples to `survey`. Tells how many there are in each file; malformed lines do not
+/// count.
 ///
 /// # Errors
 /// If a file cannot be read.
@@ -66,7 +74,8 @@ pub fn again(
     see: impl FnOnce(&mut dyn Iterator<Item = &Columns>),
 ) -> Result<(), PrepareError> {
     let mut blocks = Blocks::new(job.isa, OnError::Skip, job.threads);
-    let chunk = thread::scope(|scope| Chunks::start(scope, &job.raw, place, job.chunk(), 1).next())?;
+    let chunk =
+        thread::scope(|scope| Chunks::start(scope, &job.raw, place, job.chunk(), 1).next())?;
     if let Some(chunk) = chunk
         && blocks.fill(pool, &chunk.text).is_ok()
     {

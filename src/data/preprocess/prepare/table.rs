@@ -1,4 +1,5 @@
-//! Parquet files of a recipe: columns of numbers without nulls, row groups of [`GROUP`] rows, packed by Snappy.
+//! Parquet files of a recipe: columns of numbers without nulls, row groups of [`GROUP`] rows,
+//! packed by Snappy.
 
 use super::{
     PlannedFile, PrepareError,
@@ -30,8 +31,8 @@ pub struct Columns {
 }
 
 impl Columns {
-    /// The most bytes of files of so many rows in all: values as they are, dictionaries that did not pay, and what else is in a
-    /// file.
+    /// The most bytes of files of so many rows in all: values as they are, dictionaries that did
+    /// not pay, and what else is in a file.
     pub fn most_bytes(&self, rows: u64, files: u64) -> u64 {
         // A number of a dictionary may take two bytes, whatever the value takes.
         let values = rows * (6 * self.floats.len() + 10 * self.longs.len()) as u64;
@@ -46,7 +47,8 @@ pub struct Waiting {
     pub longs: Vec<Vec<i64>>,
 }
 
-/// Writes the samples of `records` to a new file, one row each; `push` appends the values of a sample to `columns`.
+/// Writes the samples of `records` to a new file, one row each; `push` appends the values of a
+/// sample to `columns`.
 ///
 /// # Errors
 /// If a file cannot be read or written.
@@ -58,7 +60,8 @@ pub fn write(
     mut push: impl FnMut(Record, &mut Waiting),
 ) -> Result<Written, PrepareError> {
     let failed = |e: ParquetError| PrepareError::write(path)(std::io::Error::other(e.to_string()));
-    let mut table = Table::new(Growing::open(path, &Written::default(), |_| Ok(()))?, columns).map_err(failed)?;
+    let mut table = Table::new(Growing::open(path, &Written::default(), |_| Ok(()))?, columns)
+        .map_err(failed)?;
     loop {
         let batch = records.next()?;
         let n = batch.len();
@@ -70,8 +73,9 @@ pub fn write(
     }
 }
 
-/// Tells what files will be about whose size is not certain, of which each has `most` rows at the most: as files of as many of
-/// these samples are, and of more as a row group of them all is. No more samples than that.
+/// Tells what files will be about whose size is not certain, of which each has `most` rows at the
+/// most: as files of as many of these samples are, and of more as a row group of them all is. No
+/// more samples than that.
 pub fn measure<'a>(
     records: impl ExactSizeIterator<Item = Record<'a>> + Clone,
     columns: &Columns,
@@ -98,7 +102,8 @@ pub fn measure<'a>(
     for planned in files.iter_mut().filter(|f| !f.exact && f.samples > 0) {
         let full = planned.samples / most;
         let of_full = if full > 0 { file(most) } else { Some(0) };
-        planned.about = of_full.zip(file(planned.samples % most)).map(|(of_full, rest)| full * of_full + rest);
+        planned.about =
+            of_full.zip(file(planned.samples % most)).map(|(of_full, rest)| full * of_full + rest);
     }
 }
 
@@ -113,11 +118,15 @@ impl<W: Write + Send> Table<W> {
     fn new(out: W, columns: &Columns) -> Result<Self, ParquetError> {
         let properties = WriterProperties::builder().set_compression(Compression::SNAPPY).build();
         let file = SerializedFileWriter::new(out, schema(columns)?, Arc::new(properties))?;
-        let waiting = Waiting { floats: vec![Vec::new(); columns.floats.len()], longs: vec![Vec::new(); columns.longs.len()] };
+        let waiting = Waiting {
+            floats: vec![Vec::new(); columns.floats.len()],
+            longs: vec![Vec::new(); columns.longs.len()],
+        };
         Ok(Table { file, waiting, rows: 0 })
     }
 
-    /// Appends samples, of which [`GROUP`] make a row group; all calls but the last one with a part of them that comes out even.
+    /// Appends samples, of which [`GROUP`] make a row group; all calls but the last one with a part
+    /// of them that comes out even.
     fn append<'a>(
         &mut self,
         records: impl ExactSizeIterator<Item = Record<'a>>,
@@ -130,8 +139,14 @@ impl<W: Write + Send> Table<W> {
 
     fn put(&mut self) -> Result<(), ParquetError> {
         let mut group = self.file.next_row_group()?;
-        self.waiting.floats.iter_mut().try_for_each(|values| column::<W, FloatType>(&mut group, values))?;
-        self.waiting.longs.iter_mut().try_for_each(|values| column::<W, Int64Type>(&mut group, values))?;
+        self.waiting
+            .floats
+            .iter_mut()
+            .try_for_each(|values| column::<W, FloatType>(&mut group, values))?;
+        self.waiting
+            .longs
+            .iter_mut()
+            .try_for_each(|values| column::<W, Int64Type>(&mut group, values))?;
         self.rows = 0;
         group.close().map(drop)
     }
@@ -148,7 +163,10 @@ fn schema(columns: &Columns) -> Result<TypePtr, ParquetError> {
     let floats = columns.floats.iter().map(|name| (name, Physical::FLOAT));
     let longs = columns.longs.iter().map(|name| (name, Physical::INT64));
     let field = |(name, physical): (&String, Physical)| {
-        Type::primitive_type_builder(name, physical).with_repetition(Repetition::REQUIRED).build().map(Arc::new)
+        Type::primitive_type_builder(name, physical)
+            .with_repetition(Repetition::REQUIRED)
+            .build()
+            .map(Arc::new)
     };
     let fields = floats.chain(longs).map(field).collect::<Result<_, _>>()?;
     Ok(Arc::new(Type::group_type_builder("schema").with_fields(fields).build()?))
@@ -159,7 +177,9 @@ fn column<W: Write + Send, T: DataType>(
     group: &mut SerializedRowGroupWriter<'_, W>,
     values: &mut Vec<T::T>,
 ) -> Result<(), ParquetError> {
-    let mut column = group.next_column()?.ok_or_else(|| ParquetError::General("more columns than the schema has".into()))?;
+    let mut column = group
+        .next_column()?
+        .ok_or_else(|| ParquetError::General("more columns than the schema has".into()))?;
     column.typed::<T>().write_batch(values, None, None)?;
     values.clear();
     column.close()

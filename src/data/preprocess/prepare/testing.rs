@@ -33,6 +33,11 @@ impl Workplace {
     }
 
     pub fn worker(&self) -> Worker<'_> {
-        Worker { job: &self.job, work: &self.work, stop: &self.stop, pool: Pool::new(self.job.threads) }
+        Worker {
+            job: &self.job,
+            work: &self.work,
+            stop: &self.stop,
+            pool: Pool::new(self.job.threads),
+        }
     }
 }

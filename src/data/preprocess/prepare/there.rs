@@ -1,4 +1,5 @@
-//! What is in the output folder before a job begins: nothing, its own work, its own data, or something that is not to be touched.
+//! What is in the output folder before a job begins: nothing, its own work, its own data, or
+//! something that is not to be touched.
 
 use super::{
     Input, Job, PrepareError, Progress, Tell,
@@ -65,13 +66,17 @@ pub fn finished(job: &Job, fresh: &Checkpoint) -> Result<Option<Manifest>, Prepa
     let (recipe, named) = (job.recipe.name(), job.parameters.named(job.recipe));
     let other = if manifest.recipe != recipe {
         Some(format!("made by {}", manifest.recipe))
-    } else if let Some((name, value)) = manifest.parameters.iter().find(|&(name, value)| named.get(name) != Some(value)) {
+    } else if let Some((name, value)) =
+        manifest.parameters.iter().find(|&(name, value)| named.get(name) != Some(value))
+    {
         Some(format!("made with {name} = {value}"))
     } else {
         Input::difference(&manifest.inputs, &fresh.inputs).map(|what| format!("made from {what}"))
     };
     match other {
-        Some(how) => Err(PrepareError::Stale(format!("{output}: holds data {how}; choose another folder, or delete this one"))),
+        Some(how) => Err(PrepareError::Stale(format!(
+            "{output}: holds data {how}; choose another folder, or delete this one"
+        ))),
         None => Ok(Some(manifest)),
     }
 }
@@ -80,7 +85,12 @@ pub fn finished(job: &Job, fresh: &Checkpoint) -> Result<Option<Manifest>, Prepa
 ///
 /// # Errors
 /// [`PrepareError::Stale`], if one is not.
-pub fn reuse(job: &Job, manifest: Manifest, work: &Path, tell: Tell) -> Result<Manifest, PrepareError> {
+pub fn reuse(
+    job: &Job,
+    manifest: Manifest,
+    work: &Path,
+    tell: Tell,
+) -> Result<Manifest, PrepareError> {
     let output = job.output.display();
     let (mut bytes, total) = (0, manifest.bytes());
     let damaged = manifest.verify(&job.output, |n| {
@@ -105,7 +115,11 @@ pub fn reuse(job: &Job, manifest: Manifest, work: &Path, tell: Tell) -> Result<M
 ///
 /// # Errors
 /// [`PrepareError::Stale`], if it is of another.
-pub fn same_job(found: Checkpoint, fresh: &Checkpoint, work: &Path) -> Result<Checkpoint, PrepareError> {
+pub fn same_job(
+    found: Checkpoint,
+    fresh: &Checkpoint,
+    work: &Path,
+) -> Result<Checkpoint, PrepareError> {
     let what = if found.recipe != fresh.recipe {
         format!("by {}", found.recipe.name())
     } else if found.parameters != fresh.parameters {
@@ -116,7 +130,9 @@ pub fn same_job(found: Checkpoint, fresh: &Checkpoint, work: &Path) -> Result<Ch
         return Ok(found);
     };
     let work = work.display();
-    Err(PrepareError::Stale(format!("{work}: work was begun here {what}; delete {work} to begin anew, or choose another folder")))
+    Err(PrepareError::Stale(format!(
+        "{work}: work was begun here {what}; delete {work} to begin anew, or choose another folder"
+    )))
 }
 
 /// No file that will be written is there.

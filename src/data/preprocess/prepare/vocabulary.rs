@@ -1,5 +1,6 @@
-//! How often each value of a column occurs, and the frequent ones in order of that: the most frequent first, of equally frequent
-//! ones the smaller. What does not fit in memory while it is counted waits on the disk, and is counted part by part.
+//! How often each value of a column occurs, and the frequent ones in order of that: the most
+//! frequent first, of equally frequent ones the smaller. What does not fit in memory while it is
+//! counted waits on the disk, and is counted part by part.
 
 use super::{
     PrepareError, Progress, Tell,
@@ -62,7 +63,11 @@ pub fn count(
     let budget = Budget::new(worker.job.dictionaries() / 2);
     let mut counters = Vec::new();
     for column in columns {
-        let left = Growing::open(&worker.path(&format!("left_{}.u32", column_name(column))), &Written::default(), |_| Ok(()))?;
+        let left = Growing::open(
+            &worker.path(&format!("left_{}.u32", column_name(column))),
+            &Written::default(),
+            |_| Ok(()),
+        )?;
         counters.push(Counter { column, counts: Counts::new(), left, failed: None });
     }
     let width = Form::Raw.bytes() as u64;
@@ -77,7 +82,10 @@ pub fn count(
             }
             worker.pool.for_each_chunk(&mut counters, 1, |_, _, counters| {
                 for counter in counters {
-                    let values: Vec<u32> = batch.clone().filter_map(|record| value.of(record, counter.column)).collect();
+                    let values: Vec<u32> = batch
+                        .clone()
+                        .filter_map(|record| value.of(record, counter.column))
+                        .collect();
                     counter.failed = counter.push(&values, &budget).err();
                 }
             });
@@ -110,7 +118,8 @@ pub fn count(
 pub struct Counts {
     table: Numbering,
     counts: Vec<u64>,
-    /// Once there is no memory, nothing new goes into the table: what is in it is counted there and nowhere else.
+    /// Once there is no memory, nothing new goes into the table: what is in it is counted there and
+    /// nowhere else.
     pub full: bool,
 }
 
@@ -119,7 +128,8 @@ impl Counts {
         Counts { table: Numbering::new(None), counts: Vec::new(), full: false }
     }
 
-    /// Counts values; calls `left` with each for which there is no memory, every time that it occurs.
+    /// Counts values; calls `left` with each for which there is no memory, every time that it
+    /// occurs.
     pub fn push(&mut self, values: &[u32], budget: &Budget, mut left: impl FnMut(u32)) {
         let (mut numbers, mut fresh) = (Vec::with_capacity(values.len()), Vec::new());
         if !self.full {
@@ -164,13 +174,18 @@ impl Counter {
     fn finish(self, worker: &Worker, least: u64) -> Result<Vec<(u32, u64)>, PrepareError> {
         let Counter { column, counts: Counts { table, counts, .. }, mut left, .. } = self;
         let frequent = |&(_, count): &(u32, u64)| count >= least;
-        let mut kept: Vec<_> = table.entries().map(|(id, number)| (id, counts[number as usize])).filter(frequent).collect();
+        let mut kept: Vec<_> = table
+            .entries()
+            .map(|(id, number)| (id, counts[number as usize]))
+            .filter(frequent)
+            .collect();
         drop((table, counts));
         // They are sorted in memory, and become a table.
-        let fits = |kept: &Vec<(u32, u64)>| match (kept.len() * KEPT) as u64 > worker.job.dictionaries() {
-            true => Err(worker.too_many_words()),
-            false => Ok(()),
-        };
+        let fits =
+            |kept: &Vec<(u32, u64)>| match (kept.len() * KEPT) as u64 > worker.job.dictionaries() {
+                true => Err(worker.too_many_words()),
+                false => Ok(()),
+            };
         fits(&kept)?;
         let words = left.sync()?.bytes / 4;
         let path = worker.path(&format!("left_{}.u32", column_name(column)));
@@ -196,7 +211,8 @@ impl Counter {
     }
 }
 
-/// The different words of a file and how often each is there, with `words` of them in memory at once.
+/// The different words of a file and how often each is there, with `words` of them in memory at
+/// once.
 fn runs(path: &std::path::Path, words: usize) -> Result<Vec<(u32, u64)>, PrepareError> {
     let mut reader = Reader::open(path)?;
     let mut all: Vec<(u32, u64)> = Vec::new();
@@ -221,7 +237,8 @@ mod tests {
     use super::super::{Recipe, testing::Workplace};
     use super::*;
 
-    /// Frequent values have to fit in memory; those that are not may be any number, and wait on the disk.
+    /// Frequent values have to fit in memory; those that are not may be any number, and wait on the
+    /// disk.
     #[test]
     fn frequent_values_beyond_the_budget_are_refused() {
         let place = Workplace::new(Recipe::FuxictrCriteoX4, 64 << 20);
@@ -230,7 +247,9 @@ mod tests {
         for in_memory in [true, false] {
             let budget = Budget::new(if in_memory { 1 << 30 } else { 1 << 20 });
             let finish = |values: u32, least| {
-                let left = Growing::open(&worker.path("left_C1.u32"), &Written::default(), |_| Ok(())).unwrap();
+                let left =
+                    Growing::open(&worker.path("left_C1.u32"), &Written::default(), |_| Ok(()))
+                        .unwrap();
                 let mut counter = Counter { column: 13, counts: Counts::new(), left, failed: None };
                 let values: Vec<u32> = (0..values).collect();
                 counter.push(&values, &budget).unwrap();

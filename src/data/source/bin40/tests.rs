@@ -51,7 +51,10 @@ fn samples(source: &mut dyn Source, epoch: u64, start: u64, n: usize) -> Vec<u32
     assert!(batch.bags.iter().all(|b| b.is_one_hot()));
     for i in 0..n {
         let id = batch.bags[0].indices[i];
-        assert_eq!((batch.labels[i], batch.dense[13 * i], batch.bags[25].indices[i]), ((id % 2) as f32, id as f32, id + 25));
+        assert_eq!(
+            (batch.labels[i], batch.dense[13 * i], batch.bags[25].indices[i]),
+            ((id % 2) as f32, id as f32, id + 25)
+        );
     }
     batch.bags[0].indices.clone()
 }
@@ -74,7 +77,8 @@ fn tables_are_as_large_as_the_files_ask_for() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(32))]
 
-    /// Each range of each epoch holds what the whole epoch holds there; whole batches move, what is in them stays together.
+    /// Each range of each epoch holds what the whole epoch holds there; whole batches move, what is
+    /// in them stays together.
     #[test]
     fn batches_are_shuffled_and_ranges_are_repeatable(
         n in 1usize..60,
@@ -113,7 +117,8 @@ proptest! {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(32))]
 
-    /// Days one after another, each shuffled for itself or all together, then through a buffer or not; ranges are repeatable.
+    /// Days one after another, each shuffled for itself or all together, then through a buffer or
+    /// not; ranges are repeatable.
     #[test]
     fn samples_of_several_days_are_shuffled(
         days in prop::collection::vec(1usize..30, 1..4),
@@ -174,22 +179,40 @@ fn what_does_not_fit_is_named() {
     let empty = dir.path().join("empty.bin");
     std::fs::write(&empty, b"").unwrap();
     let c = config(good.clone(), empty.clone());
-    assert_eq!(message(&c), format!("{}: the file is empty; must hold at least one record of 160 bytes", empty.display()));
+    assert_eq!(
+        message(&c),
+        format!(
+            "{}: the file is empty; must hold at least one record of 160 bytes",
+            empty.display()
+        )
+    );
     let mut bytes = std::fs::read(&good).unwrap();
     bytes[3 * RECORD] = 2;
     bytes[5 * RECORD + 159] = 0xff;
     let bad = dir.path().join("bad.bin");
     std::fs::write(&bad, &bytes).unwrap();
-    assert!(message(&config(bad.clone(), good.clone())).contains("bad.bin: row 6: column C26 is -16777"));
+    assert!(
+        message(&config(bad.clone(), good.clone()))
+            .contains("bad.bin: row 6: column C26 is -16777")
+    );
     let c = Bin40Config { tables: Some(vec![99; 26]), ..config(bad.clone(), good.clone()) };
     assert!(message(&c).ends_with("bad.bin: row 4: the label (column label) is 2; must be 0 or 1"));
     bytes[3 * RECORD] = 1;
     bytes[4..8].copy_from_slice(&(-2i32).to_le_bytes());
     std::fs::write(&bad, &bytes).unwrap();
     let c = Bin40Config { dense_transform: DenseTransform::LogPlus2, ..c };
-    assert!(message(&c).ends_with("row 1: column I1 is -2; must be above -2 for dense_transform = \"log_plus2\""));
-    let c = Bin40Config { shuffle: RecordShuffle::Total, train: vec![good.clone(), bad.clone()], ..c };
-    assert!(message(&c).ends_with("bad.bin: row 1: column I1 is -2; must be above -2 for dense_transform = \"log_plus2\""));
+    assert!(
+        message(&c).ends_with(
+            "row 1: column I1 is -2; must be above -2 for dense_transform = \"log_plus2\""
+        )
+    );
+    let c =
+        Bin40Config { shuffle: RecordShuffle::Total, train: vec![good.clone(), bad.clone()], ..c };
+    assert!(message(&c).ends_with(
+        "bad.bin: row 1: column I1 is -2; must be above -2 for dense_transform = \"log_plus2\""
+    ));
     std::fs::write(&bad, &bytes[..999]).unwrap();
-    assert!(message(&config(bad, good)).contains("999 bytes are 6 records of 160 bytes and 39 more"));
+    assert!(
+        message(&config(bad, good)).contains("999 bytes are 6 records of 160 bytes and 39 more")
+    );
 }

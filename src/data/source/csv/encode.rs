@@ -69,7 +69,8 @@ impl Scale {
     fn fit(transform: DenseTransform, values: impl Iterator<Item = f64> + Clone) -> Self {
         let (shift, width) = match transform {
             DenseTransform::MinMax => {
-                let (min, max) = values.fold((f64::INFINITY, f64::NEG_INFINITY), |(lo, hi), x| (lo.min(x), hi.max(x)));
+                let (min, max) = values
+                    .fold((f64::INFINITY, f64::NEG_INFINITY), |(lo, hi), x| (lo.min(x), hi.max(x)));
                 (min, max - min)
             }
             DenseTransform::Standard => {
@@ -89,8 +90,9 @@ impl Training {
         Training { columns: Vec::new(), labels: Vec::new(), dense: Vec::new(), ids: Vec::new() }
     }
 
-    /// Fixes ids and scales. Ids follow the sorted values from 1: as numbers if every value of the column is a whole number, else
-    /// byte by byte (numpy's `unique` on integers and on strings). Values that came less than `min_count` times become id 0.
+    /// Fixes ids and scales. Ids follow the sorted values from 1: as numbers if every value of the
+    /// column is a whole number, else byte by byte (numpy's `unique` on integers and on strings).
+    /// Values that came less than `min_count` times become id 0.
     pub fn finish(mut self, transform: DenseTransform, min_count: u32) -> (Samples, Encoding) {
         let width = self.columns.len();
         let mut vocabularies = Vec::with_capacity(width);
@@ -100,9 +102,11 @@ impl Training {
             vocabularies.push(vocabulary);
         }
         let columns = self.dense.len() / self.labels.len().max(1);
-        let scales: Vec<Scale> =
-            (0..columns).map(|d| Scale::fit(transform, self.dense.iter().skip(d).step_by(columns).copied())).collect();
-        let dense = self.dense.iter().zip(scales.iter().cycle()).map(|(&x, s)| s.apply(x)).collect();
+        let scales: Vec<Scale> = (0..columns)
+            .map(|d| Scale::fit(transform, self.dense.iter().skip(d).step_by(columns).copied()))
+            .collect();
+        let dense =
+            self.dense.iter().zip(scales.iter().cycle()).map(|(&x, s)| s.apply(x)).collect();
         (Samples { labels: self.labels, dense, ids: self.ids }, Encoding { vocabularies, scales })
     }
 }
@@ -111,7 +115,8 @@ impl Seen {
     /// Id of each value that came often enough, and of each provisional number.
     fn sort(self, min_count: u32) -> (HashMap<Box<[u8]>, u32>, Vec<u32>) {
         let whole = |v: &[u8]| std::str::from_utf8(v).ok()?.parse::<i64>().ok();
-        let mut values: Vec<(Option<i64>, Box<[u8]>, u32)> = self.numbers.into_iter().map(|(v, n)| (whole(&v), v, n)).collect();
+        let mut values: Vec<(Option<i64>, Box<[u8]>, u32)> =
+            self.numbers.into_iter().map(|(v, n)| (whole(&v), v, n)).collect();
         if values.iter().any(|(number, ..)| number.is_none()) {
             values.iter_mut().for_each(|(number, ..)| *number = None);
         }
@@ -130,7 +135,12 @@ impl Seen {
 }
 
 impl Sink for Training {
-    fn sample<'a>(&mut self, label: f32, dense: &[f64], categorical: impl Iterator<Item = &'a [u8]>) {
+    fn sample<'a>(
+        &mut self,
+        label: f32,
+        dense: &[f64],
+        categorical: impl Iterator<Item = &'a [u8]>,
+    ) {
         self.labels.push(label);
         self.dense.extend_from_slice(dense);
         for (k, value) in categorical.enumerate() {
@@ -164,14 +174,25 @@ pub(super) struct Encoded<'a> {
 impl<'a> Encoded<'a> {
     /// Nothing read yet.
     pub fn new(encoding: &'a Encoding) -> Self {
-        Encoded { encoding, samples: Samples { labels: Vec::new(), dense: Vec::new(), ids: Vec::new() }, unknown: 0 }
+        Encoded {
+            encoding,
+            samples: Samples { labels: Vec::new(), dense: Vec::new(), ids: Vec::new() },
+            unknown: 0,
+        }
     }
 }
 
 impl Sink for Encoded<'_> {
-    fn sample<'a>(&mut self, label: f32, dense: &[f64], categorical: impl Iterator<Item = &'a [u8]>) {
+    fn sample<'a>(
+        &mut self,
+        label: f32,
+        dense: &[f64],
+        categorical: impl Iterator<Item = &'a [u8]>,
+    ) {
         self.samples.labels.push(label);
-        self.samples.dense.extend(dense.iter().zip(&self.encoding.scales).map(|(&x, s)| s.apply(x)));
+        self.samples
+            .dense
+            .extend(dense.iter().zip(&self.encoding.scales).map(|(&x, s)| s.apply(x)));
         for (vocabulary, value) in self.encoding.vocabularies.iter().zip(categorical) {
             let id = vocabulary.get(value).copied().unwrap_or(0);
             self.unknown += u64::from(id == 0);

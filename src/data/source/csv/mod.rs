@@ -1,7 +1,8 @@
 //! Delimited text with a header line: Frappe, Adult, one's own.
 //!
-//! Everything is encoded by the training file alone and held in memory (4 bytes a column). A record is one line; spaces around
-//! fields are not part of them; fields may be quoted; gzip is unpacked while reading.
+//! Everything is encoded by the training file alone and held in memory (4 bytes a column). A record
+//! is one line; spaces around fields are not part of them; fields may be quoted; gzip is unpacked
+//! while reading.
 
 mod encode;
 mod read;
@@ -17,8 +18,8 @@ use std::path::Path;
 /// Reads and encodes all files. `seed` decides the order of the training samples in each epoch.
 ///
 /// # Errors
-/// If a file cannot be read, a line is malformed (unless those are skipped), a column is missing, or a split lacks one of the
-/// classes.
+/// If a file cannot be read, a line is malformed (unless those are skipped), a column is missing,
+/// or a split lacks one of the classes.
 pub fn open(config: &CsvConfig, seed: u64) -> Result<Dataset, DataError> {
     let mut training = Training::new();
     let pass = read::read(&config.train, config, None, &mut training)?;
@@ -41,15 +42,27 @@ pub fn open(config: &CsvConfig, seed: u64) -> Result<Dataset, DataError> {
         facts.skipped_lines += read::read(path, config, Some(&pass.roles), &mut encoded)?.skipped;
         both_classes(path, &encoded.samples)?;
         let (samples, unknown) = (encoded.samples.labels.len(), encoded.unknown);
-        facts.notes.push(format!("{name}: {samples} samples, {unknown} values that the training file does not hold"));
+        facts.notes.push(format!(
+            "{name}: {samples} samples, {unknown} values that the training file does not hold"
+        ));
         Ok(encoded.samples)
     };
     let eval = held_out("eval", &config.eval)?;
     let test = config.test.as_deref().map(|path| held_out("test", path)).transpose()?;
-    facts.base_rate = Some(eval.labels.iter().map(|&y| f64::from(y)).sum::<f64>() / eval.labels.len() as f64);
-    let source = |samples, order| -> Box<dyn Source> { Box::new(Csv { schema: schema.clone(), samples, order }) };
-    let order = if config.shuffle { Some(Order::new(seed, train.labels.len() as u32)) } else { None };
-    Ok(Dataset { eval: source(eval, None), test: test.map(|t| source(t, None)), train: source(train, order), facts, numpy: None })
+    facts.base_rate =
+        Some(eval.labels.iter().map(|&y| f64::from(y)).sum::<f64>() / eval.labels.len() as f64);
+    let source = |samples, order| -> Box<dyn Source> {
+        Box::new(Csv { schema: schema.clone(), samples, order })
+    };
+    let order =
+        if config.shuffle { Some(Order::new(seed, train.labels.len() as u32)) } else { None };
+    Ok(Dataset {
+        eval: source(eval, None),
+        test: test.map(|t| source(t, None)),
+        train: source(train, order),
+        facts,
+        numpy: None,
+    })
 }
 
 fn both_classes(path: &Path, samples: &Samples) -> Result<(), DataError> {
@@ -81,11 +94,21 @@ impl Source for Csv {
         Some(self.samples.labels.len() as u64)
     }
 
-    fn fill(&mut self, epoch: u64, start: u64, n: usize, batch: &mut Batch) -> Result<(), DataError> {
+    fn fill(
+        &mut self,
+        epoch: u64,
+        start: u64,
+        n: usize,
+        batch: &mut Batch,
+    ) -> Result<(), DataError> {
         batch.clear();
         let range = start as usize..start as usize + n;
         match &mut self.order {
-            Some(order) => self.samples.gather(order.of_epoch(epoch)[range].iter().map(|&s| s as usize), &self.schema, batch),
+            Some(order) => self.samples.gather(
+                order.of_epoch(epoch)[range].iter().map(|&s| s as usize),
+                &self.schema,
+                batch,
+            ),
             None => self.samples.gather(range, &self.schema, batch),
         }
         batch.len = n;

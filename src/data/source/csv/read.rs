@@ -36,11 +36,22 @@ pub(super) struct Pass {
 /// Takes the samples of a file as they are read.
 pub(super) trait Sink {
     /// One sample: label, dense values as they stand in the file, categorical values as text.
-    fn sample<'a>(&mut self, label: f32, dense: &[f64], categorical: impl Iterator<Item = &'a [u8]>);
+    fn sample<'a>(
+        &mut self,
+        label: f32,
+        dense: &[f64],
+        categorical: impl Iterator<Item = &'a [u8]>,
+    );
 }
 
-/// Reads `path` and gives each sample to `sink`. `roles` are those of the training file, or `None` for that file itself.
-pub(super) fn read(path: &Path, c: &CsvConfig, roles: Option<&Roles>, sink: &mut impl Sink) -> Result<Pass, DataError> {
+/// Reads `path` and gives each sample to `sink`. `roles` are those of the training file, or `None`
+/// for that file itself.
+pub(super) fn read(
+    path: &Path,
+    c: &CsvConfig,
+    roles: Option<&Roles>,
+    sink: &mut impl Sink,
+) -> Result<Pass, DataError> {
     let mut lines = Lines::open(path)?;
     let (mut fields, mut dense) = (Fields::default(), Vec::new());
     let mut layout: Option<(Layout, Roles)> = match &c.columns {
@@ -49,14 +60,24 @@ pub(super) fn read(path: &Path, c: &CsvConfig, roles: Option<&Roles>, sink: &mut
     };
     let (mut samples, mut skipped, mut first) = (0u64, 0, true);
     while let Some(line) = lines.next_line()? {
-        let line = if std::mem::take(&mut first) { line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line) } else { line };
-        if line.trim_ascii().is_empty() || c.comment.is_some_and(|m| line.first() == Some(&(m as u8))) {
+        let line = if std::mem::take(&mut first) {
+            line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line)
+        } else {
+            line
+        };
+        if line.trim_ascii().is_empty()
+            || c.comment.is_some_and(|m| line.first() == Some(&(m as u8)))
+        {
             continue;
         }
         let cut = fields.split(line, c.delimiter as u8);
         let Some((layout, _)) = &layout else {
-            let names = cut.map(|()| fields.iter().map(|f| String::from_utf8_lossy(f).into_owned()).collect::<Vec<_>>());
-            layout = Some(names.and_then(|n| lay_out(&n, c, roles)).map_err(|what| lines.malformed(what))?);
+            let names = cut.map(|()| {
+                fields.iter().map(|f| String::from_utf8_lossy(f).into_owned()).collect::<Vec<_>>()
+            });
+            layout = Some(
+                names.and_then(|n| lay_out(&n, c, roles)).map_err(|what| lines.malformed(what))?,
+            );
             continue;
         };
         match cut.and_then(|()| parse(&fields, layout, c, &mut dense)) {
@@ -69,23 +90,39 @@ pub(super) fn read(path: &Path, c: &CsvConfig, roles: Option<&Roles>, sink: &mut
         }
     }
     let invalid = |what: &str| DataError::Invalid(format!("{}: {what}", path.display()));
-    let Some((_, roles)) = layout else { return Err(invalid("the file is empty; must start with a header line")) };
+    let Some((_, roles)) = layout else {
+        return Err(invalid("the file is empty; must start with a header line"));
+    };
     if samples == 0 {
-        let what = if skipped > 0 { "every line is malformed" } else { "the file holds no samples below its header" };
+        let what = if skipped > 0 {
+            "every line is malformed"
+        } else {
+            "the file holds no samples below its header"
+        };
         return Err(invalid(what));
     }
     Ok(Pass { roles, skipped })
 }
 
 /// Finds the columns of `names`, the header.
-fn lay_out(names: &[String], c: &CsvConfig, roles: Option<&Roles>) -> Result<(Layout, Roles), String> {
+fn lay_out(
+    names: &[String],
+    c: &CsvConfig,
+    roles: Option<&Roles>,
+) -> Result<(Layout, Roles), String> {
     if let Some((i, name)) = twice(names) {
-        return Err(format!("the header names \"{}\" twice, the second time as column {}", shown_name(name), i + 1));
+        return Err(format!(
+            "the header names \"{}\" twice, the second time as column {}",
+            shown_name(name),
+            i + 1
+        ));
     }
     let shown = || names.iter().take(50).map(|n| shown_name(n)).collect::<Vec<_>>().join(", ");
     let find = |key: &str, name: &String| {
         let at = names.iter().position(|n| n == name);
-        at.ok_or_else(|| format!("no column \"{}\" ({key}); the columns are {}", shown_name(name), shown()))
+        at.ok_or_else(|| {
+            format!("no column \"{}\" ({key}); the columns are {}", shown_name(name), shown())
+        })
     };
     let label = find("data.label", &c.label)?;
     let roles = match roles {
@@ -93,14 +130,20 @@ fn lay_out(names: &[String], c: &CsvConfig, roles: Option<&Roles>) -> Result<(La
         None => {
             // A name in `ignore` that does not exist is a slip, too.
             c.ignore.iter().try_for_each(|n| find("data.ignore", n).map(drop))?;
-            let free = |n: &&String| **n != c.label && !c.dense.contains(n) && !c.ignore.contains(n);
-            let categorical =
-                if c.categorical.is_empty() { names.iter().filter(free).cloned().collect() } else { c.categorical.clone() };
+            let free =
+                |n: &&String| **n != c.label && !c.dense.contains(n) && !c.ignore.contains(n);
+            let categorical = if c.categorical.is_empty() {
+                names.iter().filter(free).cloned().collect()
+            } else {
+                c.categorical.clone()
+            };
             Roles { dense: c.dense.clone(), categorical }
         }
     };
-    let all = |key, list: &[String]| list.iter().map(|n| find(key, n)).collect::<Result<Vec<_>, _>>();
-    let (dense, categorical) = (all("data.dense", &roles.dense)?, all("data.categorical", &roles.categorical)?);
+    let all =
+        |key, list: &[String]| list.iter().map(|n| find(key, n)).collect::<Result<Vec<_>, _>>();
+    let (dense, categorical) =
+        (all("data.dense", &roles.dense)?, all("data.categorical", &roles.categorical)?);
     if dense.is_empty() && categorical.is_empty() {
         return Err("there is no column but the label and those ignored".to_owned());
     }
@@ -108,9 +151,18 @@ fn lay_out(names: &[String], c: &CsvConfig, roles: Option<&Roles>) -> Result<(La
 }
 
 /// The label of a line; its dense values go to `dense`.
-fn parse(fields: &Fields, layout: &Layout, c: &CsvConfig, dense: &mut Vec<f64>) -> Result<f32, String> {
+fn parse(
+    fields: &Fields,
+    layout: &Layout,
+    c: &CsvConfig,
+    dense: &mut Vec<f64>,
+) -> Result<f32, String> {
     if fields.len() != layout.width {
-        return Err(format!("has {} fields; must have {}, one for each column", fields.len(), layout.width));
+        return Err(format!(
+            "has {} fields; must have {}, one for each column",
+            fields.len(),
+            layout.width
+        ));
     }
     dense.clear();
     for (&i, name) in layout.dense.iter().zip(&c.dense) {
@@ -129,7 +181,11 @@ fn label(fields: &Fields, i: usize, c: &CsvConfig) -> Result<f32, String> {
     }
     match std::str::from_utf8(text).ok().and_then(|t| t.parse::<f32>().ok()) {
         Some(y) if y == 0.0 || y == 1.0 => Ok(y),
-        _ => Err(format!("the label (column \"{}\") is \"{}\"; must be 0 or 1, or name data.positive", c.label, fields.shown(i))),
+        _ => Err(format!(
+            "the label (column \"{}\") is \"{}\"; must be 0 or 1, or name data.positive",
+            c.label,
+            fields.shown(i)
+        )),
     }
 }
 
@@ -139,13 +195,19 @@ fn number(fields: &Fields, i: usize, name: &str, transform: DenseTransform) -> R
     if text.is_empty() {
         return Ok(0.0);
     }
-    let x = std::str::from_utf8(text).ok().and_then(|t| t.parse::<f64>().ok()).filter(|x| (*x as f32).is_finite());
-    let x = x.ok_or_else(|| format!("column \"{name}\" is \"{}\"; must be a number", fields.shown(i)))?;
+    let x = std::str::from_utf8(text)
+        .ok()
+        .and_then(|t| t.parse::<f64>().ok())
+        .filter(|x| (*x as f32).is_finite());
+    let x =
+        x.ok_or_else(|| format!("column \"{name}\" is \"{}\"; must be a number", fields.shown(i)))?;
     let above = |least: f64, word: &str| {
         if x > least {
             Ok(x)
         } else {
-            Err(format!("column \"{name}\" is {x}; must be above {least} for dense_transform = \"{word}\""))
+            Err(format!(
+                "column \"{name}\" is {x}; must be above {least} for dense_transform = \"{word}\""
+            ))
         }
     };
     match transform {

@@ -1,4 +1,5 @@
-//! Encoding, order and messages, on small files written here; and on Frappe and Adult where they lie beside the checkout.
+//! Encoding, order and messages, on small files written here; and on Frappe and Adult where they
+//! lie beside the checkout.
 
 use super::*;
 use crate::workload::{DenseTransform, OnError};
@@ -53,7 +54,8 @@ fn ids_follow_sorted_values_of_the_training_file() {
         ("eval.csv", "y,b,a\n1,w,9\n0,z,11\n"),
     ]);
     let mut d = open(&files.config(), 1).unwrap();
-    let tables: Vec<_> = d.train.schema().tables.iter().map(|t| (t.name.as_str(), t.rows)).collect();
+    let tables: Vec<_> =
+        d.train.schema().tables.iter().map(|t| (t.name.as_str(), t.rows)).collect();
     assert_eq!(tables, [("a", 4), ("b", 4)]);
     let train = whole(&mut *d.train, 0);
     assert_eq!(train.labels, [1.0, 0.0, 1.0, 0.0]);
@@ -68,7 +70,10 @@ fn ids_follow_sorted_values_of_the_training_file() {
 
 #[test]
 fn rare_values_are_unknown_and_text_sorts_by_bytes() {
-    let files = Files::new(&[("train.csv", "y,a\n1,10\n0,9\n1,?\n0,9\n1,?\n"), ("eval.csv", "y,a\n1,?\n0,10\n")]);
+    let files = Files::new(&[
+        ("train.csv", "y,a\n1,10\n0,9\n1,?\n0,9\n1,?\n"),
+        ("eval.csv", "y,a\n1,?\n0,10\n"),
+    ]);
     let mut d = open(&CsvConfig { min_count: 2, ..files.config() }, 1).unwrap();
     assert_eq!(d.train.schema().tables[0].rows, 3);
     assert_eq!(whole(&mut *d.train, 0).bags[0].indices, [0, 1, 2, 1, 2]);
@@ -77,16 +82,26 @@ fn rare_values_are_unknown_and_text_sorts_by_bytes() {
 
 #[test]
 fn dense_columns_are_scaled_by_the_training_file() {
-    let files = Files::new(&[("train.csv", "y,a,x\n1,k,2\n0,k,\n1,k,-5\n0,k,7\n"), ("eval.csv", "y,a,x\n1,k,19\n0,k,1\n")]);
+    let files = Files::new(&[
+        ("train.csv", "y,a,x\n1,k,2\n0,k,\n1,k,-5\n0,k,7\n"),
+        ("eval.csv", "y,a,x\n1,k,19\n0,k,1\n"),
+    ]);
     let dense = |transform| {
-        let mut d = open(&CsvConfig { dense: vec!["x".into()], dense_transform: transform, ..files.config() }, 1).unwrap();
+        let mut d = open(
+            &CsvConfig { dense: vec!["x".into()], dense_transform: transform, ..files.config() },
+            1,
+        )
+        .unwrap();
         assert_eq!(d.train.schema().tables.len(), 1);
         (whole(&mut *d.train, 0).dense, whole(&mut *d.eval, 0).dense)
     };
     assert_eq!(dense(DenseTransform::Raw), (vec![2.0, 0.0, -5.0, 7.0], vec![19.0, 1.0]));
     let ln = |x: f64| x.ln() as f32;
     assert_eq!(dense(DenseTransform::Log1pClamp0).0, [ln(3.0), 0.0, 0.0, ln(8.0)]);
-    assert_eq!(dense(DenseTransform::MinMax), (vec![7.0 / 12.0, 5.0 / 12.0, 0.0, 1.0], vec![2.0, 0.5]));
+    assert_eq!(
+        dense(DenseTransform::MinMax),
+        (vec![7.0 / 12.0, 5.0 / 12.0, 0.0, 1.0], vec![2.0, 0.5])
+    );
     let (train, eval) = dense(DenseTransform::Standard);
     // mean 1, variance (1 + 1 + 36 + 36) / 4
     let std = 18.5f64.sqrt();
@@ -97,11 +112,18 @@ fn dense_columns_are_scaled_by_the_training_file() {
 #[test]
 fn each_epoch_has_an_order_of_its_own_that_the_seed_decides() {
     let text: String = (0..100).map(|i| format!("{},{i}\n", i % 2)).collect();
-    let files = Files::new(&[("train.csv", &format!("y,a\n{text}")), ("eval.csv", "y,a\n1,1\n0,2\n")]);
+    let files =
+        Files::new(&[("train.csv", &format!("y,a\n{text}")), ("eval.csv", "y,a\n1,1\n0,2\n")]);
     let order = |seed, epoch| {
         let mut d = open(&CsvConfig { shuffle: true, ..files.config() }, seed).unwrap();
         let batch = whole(&mut *d.train, epoch);
-        assert!(batch.bags[0].indices.iter().zip(&batch.labels).all(|(&id, &y)| (id - 1) % 2 == y as u32));
+        assert!(
+            batch.bags[0]
+                .indices
+                .iter()
+                .zip(&batch.labels)
+                .all(|(&id, &y)| (id - 1) % 2 == y as u32)
+        );
         batch.bags[0].indices.clone()
     };
     let (a, b) = (order(7, 0), order(7, 1));
@@ -138,8 +160,14 @@ fn every_first_place_is_equally_likely() {
 fn broken_lines_stop_with_their_place_or_are_counted() {
     let good = "y,a,x\n1,k,1\n0,k,2\n";
     let line = |bad: &str, on_error| {
-        let files = Files::new(&[("train.csv", &format!("{good}{bad}\n1,k,3\n")), ("eval.csv", good)]);
-        let config = CsvConfig { dense: vec!["x".into()], on_error, dense_transform: DenseTransform::LogPlus2, ..files.config() };
+        let files =
+            Files::new(&[("train.csv", &format!("{good}{bad}\n1,k,3\n")), ("eval.csv", good)]);
+        let config = CsvConfig {
+            dense: vec!["x".into()],
+            on_error,
+            dense_transform: DenseTransform::LogPlus2,
+            ..files.config()
+        };
         open(&config, 1).map(|d| (d.facts.skipped_lines, d.train.len())).map_err(|e| {
             let text = e.to_string();
             assert!(!text.contains('\n'), "{text}");
@@ -154,7 +182,10 @@ fn broken_lines_stop_with_their_place_or_are_counted() {
         ("1,k,?", "column \"x\" is \"?\"; must be a number"),
         ("1,k,inf", "column \"x\" is \"inf\"; must be a number"),
         ("1,k,-2", "column \"x\" is -2; must be above -2 for dense_transform = \"log_plus2\""),
-        ("1,\"k,1", "the quote of field 2 is not closed on its line; close it, or double it if it is part of the text"),
+        (
+            "1,\"k,1",
+            "the quote of field 2 is not closed on its line; close it, or double it if it is part of the text",
+        ),
     ] {
         assert_eq!(line(bad, OnError::Fail).unwrap_err(), what);
         assert_eq!(line(bad, OnError::Skip).unwrap(), (1, Some(3)));
@@ -171,16 +202,37 @@ fn files_that_do_not_fit_are_refused() {
         open(&config, 1).err().map(|e| e.to_string()).unwrap_or_default()
     };
     let same = |_: &mut CsvConfig| {};
-    assert!(error("", good, same).ends_with("train.csv: the file is empty; must start with a header line"));
-    assert!(error("y,a\n", good, same).ends_with("train.csv: the file holds no samples below its header"));
-    assert!(error(good, "y,b\n1,k\n", same).ends_with("eval.csv:1: no column \"a\" (data.categorical); the columns are y, b"));
+    assert!(
+        error("", good, same)
+            .ends_with("train.csv: the file is empty; must start with a header line")
+    );
+    assert!(
+        error("y,a\n", good, same)
+            .ends_with("train.csv: the file holds no samples below its header")
+    );
+    assert!(
+        error(good, "y,b\n1,k\n", same)
+            .ends_with("eval.csv:1: no column \"a\" (data.categorical); the columns are y, b")
+    );
     assert!(error("z,a\n", good, same).contains("train.csv:1: no column \"y\" (data.label)"));
     assert!(error("y,a,a\n", good, same).contains("names \"a\" twice"));
-    assert!(error(good, "y,a\n1,k\n1,k\n", same).contains("eval.csv: every label is 1; must hold both classes"));
-    assert!(error(good, good, |c| c.positive = vec!["yes".into()]).contains("train.csv: every label is 0"));
-    assert!(error(good, good, |c| c.ignore = vec!["q".into()]).contains("no column \"q\" (data.ignore)"));
+    assert!(
+        error(good, "y,a\n1,k\n1,k\n", same)
+            .contains("eval.csv: every label is 1; must hold both classes")
+    );
+    assert!(
+        error(good, good, |c| c.positive = vec!["yes".into()])
+            .contains("train.csv: every label is 0")
+    );
+    assert!(
+        error(good, good, |c| c.ignore = vec!["q".into()])
+            .contains("no column \"q\" (data.ignore)")
+    );
     assert!(error(good, good, |c| c.ignore = vec!["a".into()]).contains("no column but the label"));
-    assert!(error(good, good, |c| c.eval = "/nowhere/eval.csv".into()).starts_with("/nowhere/eval.csv: "));
+    assert!(
+        error(good, good, |c| c.eval = "/nowhere/eval.csv".into())
+            .starts_with("/nowhere/eval.csv: ")
+    );
 }
 
 fn shared(name: &str) -> Option<PathBuf> {
@@ -219,7 +271,9 @@ fn adult_reads_as_it_was_published() {
         eval: dir.join("adult.test"),
         label: "income".into(),
         positive: vec![">50K".into(), ">50K.".into()],
-        dense: ["age", "education-num", "capital-gain", "capital-loss", "hours-per-week"].map(String::from).to_vec(),
+        dense: ["age", "education-num", "capital-gain", "capital-loss", "hours-per-week"]
+            .map(String::from)
+            .to_vec(),
         ignore: vec!["fnlwgt".into()],
         columns: Some(columns.split_whitespace().map(String::from).collect()),
         comment: Some('|'),

@@ -31,7 +31,12 @@ pub(super) struct Files {
 
 impl Files {
     /// Reads the ends of all files. The first file of all decides about the columns of the others.
-    pub fn open(paths: &[PathBuf], columns: &mut Columns, stride: u32, layout: &mut Option<Layout>) -> Result<Self, DataError> {
+    pub fn open(
+        paths: &[PathBuf],
+        columns: &mut Columns,
+        stride: u32,
+        layout: &mut Option<Layout>,
+    ) -> Result<Self, DataError> {
         let paths = expand(paths)?;
         let mut groups = Vec::new();
         for (f, path) in paths.iter().enumerate() {
@@ -51,13 +56,28 @@ impl Files {
                     *layout = Some(l.clone());
                 }
                 Some(first) => {
-                    if let Some((column, _)) = table.layout().ids.iter().zip(&first.ids).find(|(a, b)| a.hotness != b.hotness) {
-                        let what = format!("column {} holds lists in one file and single ids in another", column.name);
+                    if let Some((column, _)) = table
+                        .layout()
+                        .ids
+                        .iter()
+                        .zip(&first.ids)
+                        .find(|(a, b)| a.hotness != b.hotness)
+                    {
+                        let what = format!(
+                            "column {} holds lists in one file and single ids in another",
+                            column.name
+                        );
                         return Err(wrong(path, what));
                     }
                 }
             }
-            groups.extend(table.groups().enumerate().filter(|(_, rows)| *rows > 0).map(|(g, rows)| (f, g, rows)));
+            groups.extend(
+                table
+                    .groups()
+                    .enumerate()
+                    .filter(|(_, rows)| *rows > 0)
+                    .map(|(g, rows)| (f, g, rows)),
+            );
         }
         if groups.is_empty() {
             return Err(wrong(&paths[0], "there are no rows; must be at least one"));
@@ -102,7 +122,8 @@ impl Files {
                     rows.clear();
                     table.append(group, at, CHUNK.min(start + n - at) as usize, &mut rows)?;
                     for (k, bags) in rows.ids.iter().enumerate() {
-                        found.largest[k] = bags.indices.iter().copied().fold(found.largest[k], u32::max);
+                        found.largest[k] =
+                            bags.indices.iter().copied().fold(found.largest[k], u32::max);
                         let most = bags.offsets.windows(2).map(|w| (w[1] - w[0]) as usize).max();
                         found.hotness[k] = most.unwrap_or(0).max(found.hotness[k]);
                     }

@@ -21,8 +21,8 @@ fn layout() -> Layout {
     layout
 }
 
-/// Samples `from..to`: label `i % 2`, count `i`, id `i`, tags `i % 3` times `i`; every fifth count and every seventh id is
-/// missing.
+/// Samples `from..to`: label `i % 2`, count `i`, id `i`, tags `i % 3` times `i`; every fifth count
+/// and every seventh id is missing.
 fn file(path: &Path, from: usize, to: usize, group: usize) {
     let layout = layout();
     let mut writer = ParquetWriter::create(path, &layout).unwrap();
@@ -66,7 +66,8 @@ fn samples(source: &mut dyn Source, epoch: u64, start: u64, n: usize) -> Vec<usi
     assert_eq!((batch.len, batch.labels.len(), batch.dense.len()), (n, n, n));
     assert!(batch.bags[0].is_one_hot());
     let number = |i: usize| -> usize {
-        let (x, id, tags) = (batch.dense[i] as usize, batch.bags[0].indices[i] as usize, batch.bags[1].bag(i));
+        let (x, id, tags) =
+            (batch.dense[i] as usize, batch.bags[0].indices[i] as usize, batch.bags[1].bag(i));
         let number = x.max(id).max(tags.first().map_or(0, |&t| t as usize));
         assert_eq!((batch.labels[i], tags.len()), ((number % 2) as f32, number % 3));
         assert_eq!(x, if number.is_multiple_of(5) { 0 } else { number });
@@ -79,8 +80,8 @@ fn samples(source: &mut dyn Source, epoch: u64, start: u64, n: usize) -> Vec<usi
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
 
-    /// Row groups move, what is in them stays together, and each range of each epoch holds what the whole epoch holds there.
-    /// Sample 0 and 105 would not be told apart, so that there are fewer.
+    /// Row groups move, what is in them stays together, and each range of each epoch holds what the
+    /// whole epoch holds there. Sample 0 and 105 would not be told apart, so that there are fewer.
     #[test]
     fn row_groups_are_shuffled_and_ranges_are_repeatable(
         cut in 1usize..40,
@@ -138,8 +139,8 @@ fn tables_are_as_large_as_the_files_ask_for() {
     assert_eq!(sizes(&given), [(50, 1), (60, 4)]);
 }
 
-/// A range comes before the sizes of the tables, and the same samples have the same rows of them whether the files have
-/// statistics or not.
+/// A range comes before the sizes of the tables, and the same samples have the same rows of them
+/// whether the files have statistics or not.
 #[test]
 fn a_range_takes_ids_before_they_are_looked_at() {
     let dir = tempfile::tempdir().unwrap();
@@ -154,7 +155,10 @@ fn a_range_takes_ids_before_they_are_looked_at() {
     let small = ParquetConfig { tables: Some(vec![5, 6]), ..c };
     let mut data = open(&small, &train(), 2).unwrap();
     let error = data.train.fill(0, 0, 20, &mut batch).unwrap_err().to_string();
-    assert!(error.contains("row 6: column C1 is 5; must be below 5, the rows of its table"), "{error}");
+    assert!(
+        error.contains("row 6: column C1 is 5; must be below 5, the rows of its table"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -181,23 +185,34 @@ fn what_does_not_fit_is_named() {
         hotness: Some(hotness.to_vec()),
         ..c.clone()
     };
+    assert!(message(&tables(&[9], &[1, 2])).contains(
+        "data.tables has 1 entries; must have 2, one for each categorical column (C1, tags)"
+    ));
     assert!(
-        message(&tables(&[9], &[1, 2]))
-            .contains("data.tables has 1 entries; must have 2, one for each categorical column (C1, tags)")
+        message(&tables(&[9, 99], &[1, 2]))
+            .contains("a.parquet: row 10: column C1 is 9; must be below 9, the rows of its table")
     );
     assert!(
-        message(&tables(&[9, 99], &[1, 2])).contains("a.parquet: row 10: column C1 is 9; must be below 9, the rows of its table")
+        message(&tables(&[99, 99], &[1, 1]))
+            .contains("row 3: column tags holds 2 ids; must be at most 1 (data.hotness)")
     );
-    assert!(message(&tables(&[99, 99], &[1, 1])).contains("row 3: column tags holds 2 ids; must be at most 1 (data.hotness)"));
     let missing = ParquetConfig { dense: vec!["price".into()], ..c.clone() };
-    assert!(message(&missing).contains("there is no column price; the columns are label, I1, C1, tags"));
+    assert!(
+        message(&missing).contains("there is no column price; the columns are label, I1, C1, tags")
+    );
     let log = ParquetConfig { label: Some("I1".into()), ..c.clone() };
     assert!(message(&log).contains("row 1: the label (column I1) is missing"));
-    assert!(message(&config(&dir.path().join("none.parquet"), &path)).contains("none.parquet: No such file"));
+    assert!(
+        message(&config(&dir.path().join("none.parquet"), &path))
+            .contains("none.parquet: No such file")
+    );
     let empty = dir.path().join("empty");
     std::fs::create_dir(&empty).unwrap();
     assert!(message(&config(&empty, &path)).contains("no file in this folder ends in .parquet"));
     let none = dir.path().join("rowless.parquet");
     file(&none, 0, 0, 1);
-    assert!(message(&config(&path, &none)).contains("rowless.parquet: there are no rows; must be at least one"));
+    assert!(
+        message(&config(&path, &none))
+            .contains("rowless.parquet: there are no rows; must be at least one")
+    );
 }

@@ -1,7 +1,9 @@
-//! Samples in blocks, column by column, so that every loop runs over [`BLOCK`] independent samples and vectorises.
+//! Samples in blocks, column by column, so that every loop runs over [`BLOCK`] independent samples
+//! and vectorises.
 //!
-//! What is drawn for sample `i` depends on `(seed, split, i)` alone: field `f`, slot `s` of its bag and attempt `a` use the block
-//! of four random words at position `i` of Philox stream [`Stream::Planted`], index `split << 48 | a << 32 | s << 16 | f`.
+//! What is drawn for sample `i` depends on `(seed, split, i)` alone: field `f`, slot `s` of its bag
+//! and attempt `a` use the block of four random words at position `i` of Philox stream
+//! [`Stream::Planted`], index `split << 48 | a << 32 | s << 16 | f`.
 
 // One index walks several arrays in lockstep; that is also the form that vectorises.
 #![allow(clippy::needless_range_loop)]
@@ -73,7 +75,12 @@ pub struct Block {
 impl Log {
     /// The log of `spec` and `seed`, not yet calibrated.
     pub fn new(spec: &Spec, seed: u64) -> Self {
-        let columns = spec.tables.iter().enumerate().map(|(t, table)| IdColumn::new(seed, t, table)).collect();
+        let columns = spec
+            .tables
+            .iter()
+            .enumerate()
+            .map(|(t, table)| IdColumn::new(seed, t, table))
+            .collect();
         Log { seed, columns, dense: spec.dense.clone(), truth: Truth::new(spec, seed) }
     }
 
@@ -89,8 +96,8 @@ impl Log {
         }
     }
 
-    /// Makes samples `first..first + BLOCK` of `split`. Chooses the widest instructions of this machine; the bits do not depend
-    /// on it.
+    /// Makes samples `first..first + BLOCK` of `split`. Chooses the widest instructions of this
+    /// machine; the bits do not depend on it.
     pub fn fill(&self, split: Split, first: u64, block: &mut Block) {
         pulp::Arch::new().dispatch(
             #[inline(always)]
@@ -117,10 +124,12 @@ impl Log {
             }
         }
         self.truth.raw_logits(&block.bags, &block.dense, &mut block.raw_logits);
-        let coin = words(self.generator(split, (self.columns.len() + self.dense.len()) as u64), first);
+        let coin =
+            words(self.generator(split, (self.columns.len() + self.dense.len()) as u64), first);
         for l in 0..BLOCK {
             block.probabilities[l] = self.truth.probability(block.raw_logits[l]);
-            block.labels[l] = if open_unit(coin[0][l], coin[1][l]) < block.probabilities[l] { 1.0 } else { 0.0 };
+            block.labels[l] =
+                if open_unit(coin[0][l], coin[1][l]) < block.probabilities[l] { 1.0 } else { 0.0 };
         }
     }
 
@@ -157,7 +166,14 @@ impl IdColumn {
         }
         if any {
             for l in (0..BLOCK).filter(|&l| unsure[l]) {
-                ranks[l] = self.settle(seed, split, field, first.wrapping_add(l as u64), words[0][l], words[1][l]);
+                ranks[l] = self.settle(
+                    seed,
+                    split,
+                    field,
+                    first.wrapping_add(l as u64),
+                    words[0][l],
+                    words[1][l],
+                );
             }
         }
         for l in 0..BLOCK {
@@ -172,7 +188,8 @@ impl IdColumn {
         let (mut high, mut low) = (high, low);
         for attempt in 1.. {
             let c = self.zipf.candidate(open_unit(high, low));
-            // At most one draw in four is refused; 60 in a row do not happen, but a loop should have an end.
+            // At most one draw in four is refused; 60 in a row do not happen, but a loop should
+            // have an end.
             if c.sure || self.zipf.accept(&c) || attempt > 60 {
                 return to_u32(c.rank);
             }

@@ -1,16 +1,20 @@
-//! Planted data: an endless, seekable click log with a known truth, so that training to a target needs no download.
+//! Planted data: an endless, seekable click log with a known truth, so that training to a target
+//! needs no download.
 //!
-//! Sample `i` is a pure function of (seed, split, i), the same bits on every platform; any thread, rank or resumed run makes its
-//! own part at any position. Training goes on through the log from epoch to epoch; `train_samples` only gives the unit. The
-//! evaluation split is another stream of the same log.
+//! Sample `i` is a pure function of (seed, split, i), the same bits on every platform; any thread,
+//! rank or resumed run makes its own part at any position. Training goes on through the log from
+//! epoch to epoch; `train_samples` only gives the unit. The evaluation split is another stream of
+//! the same log.
 //!
-//! - Ids: Zipf ranks (`zipf.rs`), scattered over the table by a keyed bijection (`scatter.rs`). In a column with missing values
-//!   id 0 stands for "missing" and the others share `1..rows`; in the others id 0 is an id like any other. A column of hotness
-//!   `h` holds `h` independent draws, duplicates allowed.
+//! - Ids: Zipf ranks (`zipf.rs`), scattered over the table by a keyed bijection (`scatter.rs`). In
+//!   a column with missing values id 0 stands for "missing" and the others share `1..rows`; in the
+//!   others id 0 is an id like any other. A column of hotness `h` holds `h` independent draws,
+//!   duplicates allowed.
 //! - Dense: heavy-tailed integer counts `x`, 0 where missing, delivered as `ln(x + 1)`.
-//! - Labels: a coin with the probability that `truth.rs` gives. Columns are independent of each other.
-//! - The truth being known, the best AUC that any model can reach on the evaluation split is that of the true probabilities; it
-//!   goes into [`Facts::best_auc`].
+//! - Labels: a coin with the probability that `truth.rs` gives. Columns are independent of each
+//!   other.
+//! - The truth being known, the best AUC that any model can reach on the evaluation split is that
+//!   of the true probabilities; it goes into [`Facts::best_auc`].
 
 mod generate;
 mod numbers;
@@ -30,13 +34,16 @@ use presets::Spec;
 pub use presets::{MAX_DENSE, MAX_HOTNESS, MAX_ROWS, POSITIVE_RATES};
 use std::sync::Arc;
 
-/// Samples made together: small enough for the first-level cache, a multiple of every vector length.
+/// Samples made together: small enough for the first-level cache, a multiple of every vector
+/// length.
 const BLOCK: usize = 64;
-/// Samples that fix gain and bias. The positive rate is met within sqrt(p (1 - p) / 65536), 0.17% at worst.
+/// Samples that fix gain and bias. The positive rate is met within sqrt(p (1 - p) / 65536), 0.17%
+/// at worst.
 const CALIBRATION: usize = 1 << 16;
 
-/// Opens planted data: resolves the columns, fixes the truth's bias so that the positive rate is met, and measures what the truth
-/// itself reaches on the evaluation split. Takes a fraction of a second.
+/// Opens planted data: resolves the columns, fixes the truth's bias so that the positive rate is
+/// met, and measures what the truth itself reaches on the evaluation split. Takes a fraction of a
+/// second.
 ///
 /// # Errors
 /// [`DataError::Invalid`] naming the key of `[data]` that is wrong and what it may be.
@@ -46,14 +53,19 @@ pub fn open(config: &PlantedConfig) -> Result<Dataset, DataError> {
     let mut log = Log::new(&spec, config.seed);
     let raw = in_parallel(&log, Split::Calibration, CALIBRATION, |block, l| block.raw_logits[l]);
     log.truth.calibrate(&spec, &raw);
-    let eval_len = usize::try_from(config.eval_samples)
-        .ok()
-        .filter(|&n| n <= 1 << 30)
-        .ok_or_else(|| DataError::Invalid(format!("data.eval_samples = {} must be at most {}", config.eval_samples, 1 << 30)))?;
+    let eval_len =
+        usize::try_from(config.eval_samples).ok().filter(|&n| n <= 1 << 30).ok_or_else(|| {
+            DataError::Invalid(format!(
+                "data.eval_samples = {} must be at most {}",
+                config.eval_samples,
+                1 << 30
+            ))
+        })?;
     let facts = facts(config, &log, eval_len)?;
     let (numbers, log) = (Arc::new(log.numbers()), Arc::new(log));
     let split = |split, len| {
-        let source = PlantedSource::new(Arc::clone(&log), Arc::clone(&numbers), split, schema.clone(), len);
+        let source =
+            PlantedSource::new(Arc::clone(&log), Arc::clone(&numbers), split, schema.clone(), len);
         Box::new(source) as Box<dyn Source>
     };
     Ok(Dataset {
@@ -80,14 +92,20 @@ fn columns(spec: &Spec) -> Schema {
             .tables
             .iter()
             .enumerate()
-            .map(|(t, table)| Column { name: format!("C{}", t + 1), rows: table.rows as usize, max_hotness: table.hotness })
+            .map(|(t, table)| Column {
+                name: format!("C{}", t + 1),
+                rows: table.rows as usize,
+                max_hotness: table.hotness,
+            })
             .collect(),
     }
 }
 
 /// What the truth reaches on the evaluation split.
 fn facts(config: &PlantedConfig, log: &Log, eval_len: usize) -> Result<Facts, DataError> {
-    let judged = in_parallel(log, Split::Eval, eval_len, |block, l| (block.probabilities[l] as f32, block.labels[l]));
+    let judged = in_parallel(log, Split::Eval, eval_len, |block, l| {
+        (block.probabilities[l] as f32, block.labels[l])
+    });
     let (probabilities, labels): (Vec<f32>, Vec<f32>) = judged.into_iter().unzip();
     let best = metrics::quality(&probabilities, &labels).map_err(|e| {
         DataError::Invalid(format!(
@@ -106,8 +124,14 @@ fn facts(config: &PlantedConfig, log: &Log, eval_len: usize) -> Result<Facts, Da
 }
 
 /// `pick(block, lane)` for samples `0..n` of a split, in order, whatever the number of threads.
-fn in_parallel<T: Copy + Send>(log: &Log, split: Split, n: usize, pick: impl Fn(&Block, usize) -> T + Sync) -> Vec<T> {
-    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(n.div_ceil(BLOCK)).max(1);
+fn in_parallel<T: Copy + Send>(
+    log: &Log,
+    split: Split,
+    n: usize,
+    pick: impl Fn(&Block, usize) -> T + Sync,
+) -> Vec<T> {
+    let threads =
+        std::thread::available_parallelism().map_or(1, usize::from).min(n.div_ceil(BLOCK)).max(1);
     let share = n.div_ceil(threads).next_multiple_of(BLOCK);
     let part = |start: usize| {
         let end = (start + share).min(n);
@@ -161,7 +185,13 @@ impl Source for PlantedSource {
         Some(self.len)
     }
 
-    fn fill(&mut self, epoch: u64, start: u64, n: usize, batch: &mut Batch) -> Result<(), DataError> {
+    fn fill(
+        &mut self,
+        epoch: u64,
+        start: u64,
+        n: usize,
+        batch: &mut Batch,
+    ) -> Result<(), DataError> {
         batch.clear();
         let first = epoch.wrapping_mul(self.epoch()).wrapping_add(start);
         for done in (0..n).step_by(BLOCK) {
@@ -172,7 +202,11 @@ impl Source for PlantedSource {
     }
 
     fn recipe(&self) -> Option<Recipe> {
-        Some(Recipe { log: Arc::clone(&self.numbers), split: self.split as u32, epoch: self.epoch() })
+        Some(Recipe {
+            log: Arc::clone(&self.numbers),
+            split: self.split as u32,
+            epoch: self.epoch(),
+        })
     }
 }
 

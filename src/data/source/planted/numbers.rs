@@ -1,8 +1,8 @@
 //! A planted log as plain numbers, for devices that make its samples themselves.
 //!
-//! A device that computes `generate.rs`, `zipf.rs`, `scatter.rs` and `truth.rs` from these, in the same order of operations, has
-//! the bits of [`crate::data::Source::fill`]. Structs have C's layout and no padding, so that they can be handed over as they
-//! are.
+//! A device that computes `generate.rs`, `zipf.rs`, `scatter.rs` and `truth.rs` from these, in the
+//! same order of operations, has the bits of [`crate::data::Source::fill`]. Structs have C's layout
+//! and no padding, so that they can be handed over as they are.
 
 use super::{
     generate::{IdColumn, Log, threshold},
@@ -78,7 +78,8 @@ pub struct Dense {
     pub scale: f64,
     /// A value is missing if its random word is below this.
     pub missing: u32,
-    /// Of the term: `rise z / sqrt(1 + z^2) + hump (1 / (1 + z^2) - 1/2)`, `z = (y - centre) * inverse_width`.
+    /// Of the term: `rise z / sqrt(1 + z^2) + hump (1 / (1 + z^2) - 1/2)`, `z = (y - centre) *
+    /// inverse_width`.
     pub centre: f32,
     /// See there.
     pub inverse_width: f32,
@@ -99,9 +100,19 @@ impl Log {
             seed: *seed,
             gain: truth.gain,
             bias: truth.bias,
-            columns: terms.map(|((column, keys), &scale)| Column::new(column, keys, scale)).collect(),
-            pairs: truth.pairs.iter().map(|&(a, b, scale)| Pair { columns: [a as u32, b as u32], scale }).collect(),
-            dense: dense.iter().zip(&truth.dense).map(|(count, term)| Dense::new(count, term)).collect(),
+            columns: terms
+                .map(|((column, keys), &scale)| Column::new(column, keys, scale))
+                .collect(),
+            pairs: truth
+                .pairs
+                .iter()
+                .map(|&(a, b, scale)| Pair { columns: [a as u32, b as u32], scale })
+                .collect(),
+            dense: dense
+                .iter()
+                .zip(&truth.dense)
+                .map(|(count, term)| Dense::new(count, term))
+                .collect(),
         }
     }
 }
@@ -130,6 +141,15 @@ impl Dense {
     fn new(count: &Count, term: &Smooth) -> Self {
         let Smooth { centre, inverse_width, rise, hump } = *term;
         let missing = threshold(count.missing);
-        Dense { location: count.location, scale: count.scale, missing, centre, inverse_width, rise, hump, unused: 0 }
+        Dense {
+            location: count.location,
+            scale: count.scale,
+            missing,
+            centre,
+            inverse_width,
+            rise,
+            hump,
+            unused: 0,
+        }
     }
 }

@@ -1,21 +1,24 @@
-//! What the columns of planted data look like and how much each adds to the truth: presets, and the rules for custom tables.
+//! What the columns of planted data look like and how much each adds to the truth: presets, and the
+//! rules for custom tables.
 
 use crate::{data::DataError, workload::PlantedConfig};
 use std::ops::RangeInclusive;
 
 /// Cardinalities of the Criteo Kaggle data after facebook's preprocessing (no `max_ind_range`).
 const KAGGLE_ROWS: [usize; 26] = [
-    1460, 583, 10131227, 2202608, 305, 24, 12517, 633, 3, 93145, 5683, 8351593, 3194, 27, 14992, 5461306, 10, 5652, 2173, 4,
-    7046547, 18, 15, 286181, 105, 142572,
+    1460, 583, 10131227, 2202608, 305, 24, 12517, 633, 3, 93145, 5683, 8351593, 3194, 27, 14992,
+    5461306, 10, 5652, 2173, 4, 7046547, 18, 15, 286181, 105, 142572,
 ];
 /// Cardinalities of the Criteo 1TB data, ids modulo 40,000,000 (MLPerf DLRM v1).
 const TERABYTE_ROWS: [usize; 26] = [
-    39884406, 39043, 17289, 7420, 20263, 3, 7120, 1543, 63, 38532951, 2953546, 403346, 10, 2208, 11938, 155, 4, 976, 14,
-    39979771, 25641295, 39664984, 585935, 12972, 108, 36,
+    39884406, 39043, 17289, 7420, 20263, 3, 7120, 1543, 63, 38532951, 2953546, 403346, 10, 2208,
+    11938, 155, 4, 976, 14, 39979771, 25641295, 39664984, 585935, 12972, 108, 36,
 ];
 /// Shares of empty categorical fields, in hundredths; much like those of Criteo's Kaggle log.
-const CRITEO_MISSING: [u8; 26] = [0, 0, 3, 3, 0, 13, 0, 0, 0, 0, 0, 3, 0, 0, 0, 3, 0, 0, 45, 45, 3, 80, 0, 3, 45, 45];
-/// Shares of empty numeric fields, in hundredths, and location and spread of `ln x` of the others; much like Criteo's.
+const CRITEO_MISSING: [u8; 26] =
+    [0, 0, 3, 3, 0, 13, 0, 0, 0, 0, 0, 3, 0, 0, 0, 3, 0, 0, 45, 45, 3, 80, 0, 3, 45, 45];
+/// Shares of empty numeric fields, in hundredths, and location and spread of `ln x` of the others;
+/// much like Criteo's.
 const CRITEO_DENSE: [(u8, f64, f64); 13] = [
     (45, 0.1, 0.75),
     (0, 1.6, 1.3),
@@ -48,21 +51,23 @@ pub struct Table {
     pub rows: u32,
     /// Ids a sample holds.
     pub hotness: usize,
-    /// Share of values that are missing and become id 0. If it is 0, id 0 is a value like any other.
+    /// Share of values that are missing and become id 0. If it is 0, id 0 is a value like any
+    /// other.
     pub missing: f64,
     /// Exponent of the Zipf law of the others.
     pub exponent: f64,
 }
 
-/// One dense column: `ln x` is logistic with this location and scale, `x` is cut to an integer (so that small counts become 0),
-/// and missing values are 0. What is delivered is `ln(x + 1)`.
+/// One dense column: `ln x` is logistic with this location and scale, `x` is cut to an integer (so
+/// that small counts become 0), and missing values are 0. What is delivered is `ln(x + 1)`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Count {
     /// Share of missing values.
     pub missing: f64,
     /// Median of `ln x`.
     pub location: f64,
-    /// Scale of the logistic law; its standard deviation is 1.81 times that, the tail of `x` falls as `x^(-1/scale)`.
+    /// Scale of the logistic law; its standard deviation is 1.81 times that, the tail of `x` falls
+    /// as `x^(-1/scale)`.
     pub scale: f64,
 }
 
@@ -103,11 +108,25 @@ impl Spec {
         if let Some(dense) = config.dense.filter(|&d| d > MAX_DENSE) {
             return Err(invalid(format!("data.dense = {dense} must be at most {MAX_DENSE}")));
         }
-        let criteo_dense = || CRITEO_DENSE.iter().map(|&(m, location, scale)| Count { missing: percent(m), location, scale });
-        let (rows, missing, dense, rate): (&[usize], &[u8], Vec<Count>, f64) = match config.preset.as_str() {
+        let criteo_dense = || {
+            CRITEO_DENSE.iter().map(|&(m, location, scale)| Count {
+                missing: percent(m),
+                location,
+                scale,
+            })
+        };
+        let (rows, missing, dense, rate): (&[usize], &[u8], Vec<Count>, f64) = match config
+            .preset
+            .as_str()
+        {
             "criteo_kaggle" => (&KAGGLE_ROWS, &CRITEO_MISSING, criteo_dense().collect(), 0.256),
             "criteo_terabyte" => (&TERABYTE_ROWS, &CRITEO_MISSING, criteo_dense().collect(), 0.032),
-            "custom" => (&config.tables, &[], criteo_dense().cycle().take(config.dense.unwrap_or(13)).collect(), 0.256),
+            "custom" => (
+                &config.tables,
+                &[],
+                criteo_dense().cycle().take(config.dense.unwrap_or(13)).collect(),
+                0.256,
+            ),
             other => {
                 return Err(invalid(format!(
                     "data.preset = \"{other}\" is unknown; use criteo_kaggle, criteo_terabyte or custom"
@@ -115,17 +134,27 @@ impl Spec {
             }
         };
         if config.preset != "custom" && !(config.tables.is_empty() && config.dense.is_none()) {
-            return Err(invalid(format!("data.tables and data.dense belong to preset \"custom\", not to \"{}\"", config.preset)));
+            return Err(invalid(format!(
+                "data.tables and data.dense belong to preset \"custom\", not to \"{}\"",
+                config.preset
+            )));
         }
         let tables = tables(config, rows, missing)?;
         let positive_rate = config.positive_rate.unwrap_or(rate);
         if !POSITIVE_RATES.contains(&positive_rate) {
-            return Err(invalid(format!("data.positive_rate = {positive_rate} must lie between 0.001 and 0.999")));
+            return Err(invalid(format!(
+                "data.positive_rate = {positive_rate} must lie between 0.001 and 0.999"
+            )));
         }
         if tables.is_empty() && dense.is_empty() {
-            return Err(invalid("data.tables and data.dense leave nothing to learn from: give at least one column".into()));
+            return Err(invalid(
+                "data.tables and data.dense leave nothing to learn from: give at least one column"
+                    .into(),
+            ));
         }
-        for (key, samples) in [("train_samples", config.train_samples), ("eval_samples", config.eval_samples)] {
+        for (key, samples) in
+            [("train_samples", config.train_samples), ("eval_samples", config.eval_samples)]
+        {
             if samples == 0 {
                 return Err(invalid(format!("data.{key} = 0 must be at least 1")));
             }
@@ -142,34 +171,44 @@ fn tables(config: &PlantedConfig, rows: &[usize], missing: &[u8]) -> Result<Vec<
     }
     if !config.hotness.is_empty() && config.hotness.len() != rows.len() {
         let (h, t) = (config.hotness.len(), rows.len());
-        return Err(invalid(format!("data.hotness has {h} entries for {t} tables; give one a table, or none for 1 each")));
+        return Err(invalid(format!(
+            "data.hotness has {h} entries for {t} tables; give one a table, or none for 1 each"
+        )));
     }
     if !config.exponents.is_empty() && config.exponents.len() != rows.len() {
         let (e, t) = (config.exponents.len(), rows.len());
-        return Err(invalid(format!("data.exponents has {e} entries for {t} tables; give one a table, or none")));
+        return Err(invalid(format!(
+            "data.exponents has {e} entries for {t} tables; give one a table, or none"
+        )));
     }
     let mut tables = Vec::with_capacity(rows.len());
     for (i, &r) in rows.iter().enumerate() {
         let hotness = config.hotness.get(i).copied().unwrap_or(1);
         if !(1..=MAX_HOTNESS).contains(&hotness) {
-            return Err(invalid(format!("data.hotness[{i}] = {hotness} must lie between 1 and {MAX_HOTNESS}")));
+            return Err(invalid(format!(
+                "data.hotness[{i}] = {hotness} must lie between 1 and {MAX_HOTNESS}"
+            )));
         }
         if r == 0 || r.min(cap) > MAX_ROWS {
-            return Err(invalid(format!("data.tables[{i}] = {r} must lie between 1 and {MAX_ROWS}")));
+            return Err(invalid(format!(
+                "data.tables[{i}] = {r} must lie between 1 and {MAX_ROWS}"
+            )));
         }
         let rows = r.min(cap) as u32;
         let missing = if rows > 1 { percent(missing.get(i).copied().unwrap_or(0)) } else { 0.0 };
         let exponent = config.exponents.get(i).copied().unwrap_or_else(|| usual_exponent(rows));
         if !(0.0..=4.0).contains(&exponent) {
-            return Err(invalid(format!("data.exponents[{i}] = {exponent} must lie between 0 and 4")));
+            return Err(invalid(format!(
+                "data.exponents[{i}] = {exponent} must lie between 0 and 4"
+            )));
         }
         tables.push(Table { rows, hotness, missing, exponent: lawful(exponent) });
     }
     Ok(tables)
 }
 
-/// Small tables are flatter, large ones steeper, as in real logs: there, a short column is a category (weekday, country), a
-/// long one is made of identifiers, few of which are seen often.
+/// Small tables are flatter, large ones steeper, as in real logs: there, a short column is a
+/// category (weekday, country), a long one is made of identifiers, few of which are seen often.
 fn usual_exponent(rows: u32) -> f64 {
     SMALL + (LARGE - SMALL) * (f64::from(rows).log10() / 7.0).min(1.0)
 }

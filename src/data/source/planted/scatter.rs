@@ -1,9 +1,10 @@
-//! A keyed bijection on `[0, m)` for any `m`, that scatters Zipf ranks over a table: without it, the rows that are used most
-//! would lie side by side.
+//! A keyed bijection on `[0, m)` for any `m`, that scatters Zipf ranks over a table: without it,
+//! the rows that are used most would lie side by side.
 //!
-//! Two steps alternate, each a bijection for itself. *Mix* works on the numbers below the largest power of two `2^b <= m`, where
-//! multiplying by an odd number and xor-shifting to the right (modulo `2^b`) can be undone; it leaves the others alone. *Rotate*
-//! adds a constant modulo `m`. The first rotation moves exactly the numbers that the first mix left alone below `2^b`, so every
+//! Two steps alternate, each a bijection for itself. *Mix* works on the numbers below the largest
+//! power of two `2^b <= m`, where multiplying by an odd number and xor-shifting to the right
+//! (modulo `2^b`) can be undone; it leaves the others alone. *Rotate* adds a constant modulo `m`.
+//! The first rotation moves exactly the numbers that the first mix left alone below `2^b`, so every
 //! number is mixed. No division, no cycle walking: a few vector operations a rank.
 
 use crate::random::philox::{Philox, Stream};
@@ -26,8 +27,13 @@ impl Scatter {
         debug_assert!((1..=1 << 31).contains(&m), "{m}");
         let bits = m.ilog2();
         let keys = Philox::new(seed, Stream::PlantedTruth, table);
-        let mut s =
-            Scatter { m, mask: (1 << bits) - 1, shift: bits.div_ceil(2).max(1), odd: [[1; 2]; ROUNDS], turn: [0; ROUNDS] };
+        let mut s = Scatter {
+            m,
+            mask: (1 << bits) - 1,
+            shift: bits.div_ceil(2).max(1),
+            odd: [[1; 2]; ROUNDS],
+            turn: [0; ROUNDS],
+        };
         for round in 0..ROUNDS {
             let [a, b, c, _] = keys.block(round as u64);
             s.odd[round] = [a | 1, b | 1];
@@ -100,7 +106,8 @@ mod tests {
                 buckets[(u64::from(s.apply(x)) * 64 / u64::from(m)) as usize] += 1;
             }
             let chi: f64 = buckets.iter().map(|&c| (f64::from(c) - 100.0).powi(2) / 100.0).sum();
-            // 63 degrees of freedom: mean 63, standard deviation 11. A lattice would come out far below, a clump far above.
+            // 63 degrees of freedom: mean 63, standard deviation 11. A lattice would come out far
+            // below, a clump far above.
             assert!((20.0..130.0).contains(&chi), "{m}: {chi}");
             let other = Scatter::new(6, 0, m);
             assert!((0..head).filter(|&x| s.apply(x) == other.apply(x)).count() < 20);

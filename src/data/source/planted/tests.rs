@@ -7,7 +7,12 @@ fn config(preset: &str) -> PlantedConfig {
 }
 
 fn custom(tables: &[usize], hotness: &[usize], dense: usize) -> PlantedConfig {
-    PlantedConfig { tables: tables.to_vec(), hotness: hotness.to_vec(), dense: Some(dense), ..config("custom") }
+    PlantedConfig {
+        tables: tables.to_vec(),
+        hotness: hotness.to_vec(),
+        dense: Some(dense),
+        ..config("custom")
+    }
 }
 
 fn read(source: &mut dyn Source, epoch: u64, start: u64, n: usize) -> Batch {
@@ -23,7 +28,8 @@ fn sample(batch: &Batch, i: usize) -> (Vec<u32>, Vec<Vec<u32>>, u32) {
     (dense, batch.bags.iter().map(|b| b.bag(i).to_vec()).collect(), batch.labels[i].to_bits())
 }
 
-/// Any change of these hashes changes the data set: results stop being comparable with earlier ones.
+/// Any change of these hashes changes the data set: results stop being comparable with earlier
+/// ones.
 #[test]
 fn the_first_samples_never_change() {
     for (preset, golden) in [
@@ -47,7 +53,8 @@ fn the_first_samples_never_change() {
 #[test]
 fn ids_follow_the_exponents_that_were_asked_for() {
     let asked = [0.0, 0.5, 1.0, 1.7];
-    let mut data = open(&PlantedConfig { exponents: asked.to_vec(), ..custom(&[500; 4], &[], 1) }).unwrap();
+    let mut data =
+        open(&PlantedConfig { exponents: asked.to_vec(), ..custom(&[500; 4], &[], 1) }).unwrap();
     let batch = read(data.train.as_mut(), 0, 0, 40_000);
     for (bags, q) in batch.bags.iter().zip(asked) {
         let mut profile = crate::data::locality::Profile::default();
@@ -121,27 +128,40 @@ fn splits_and_seeds_share_no_samples() {
 fn presets_meet_their_positive_rate_whatever_the_seed() {
     for (preset, rate) in [("criteo_kaggle", 0.256), ("criteo_terabyte", 0.032)] {
         for seed in [1, 7, 1 << 40] {
-            let mut data = open(&PlantedConfig { seed, eval_samples: 100_000, ..config(preset) }).unwrap();
+            let mut data =
+                open(&PlantedConfig { seed, eval_samples: 100_000, ..config(preset) }).unwrap();
             let base = data.facts.base_rate.unwrap();
             let train = read(data.train.as_mut(), 0, 0, 100_000).labels.iter().sum::<f32>() / 1e5;
             assert!((base - rate).abs() < 0.02 * rate + 0.004, "{preset} {seed}: {base}");
-            assert!((f64::from(train) - rate).abs() < 0.02 * rate + 0.004, "{preset} {seed}: {train}");
+            assert!(
+                (f64::from(train) - rate).abs() < 0.02 * rate + 0.004,
+                "{preset} {seed}: {train}"
+            );
         }
     }
-    let data = open(&PlantedConfig { positive_rate: Some(0.5), eval_samples: 50_000, ..config("criteo_kaggle") }).unwrap();
+    let data = open(&PlantedConfig {
+        positive_rate: Some(0.5),
+        eval_samples: 50_000,
+        ..config("criteo_kaggle")
+    })
+    .unwrap();
     assert!((data.facts.base_rate.unwrap() - 0.5).abs() < 0.01);
 }
 
 #[test]
 fn missing_values_and_caps() {
-    let mut data = open(&PlantedConfig { max_rows: Some(1000), ..config("criteo_kaggle") }).unwrap();
+    let mut data =
+        open(&PlantedConfig { max_rows: Some(1000), ..config("criteo_kaggle") }).unwrap();
     assert!(data.train.schema().tables.iter().all(|t| t.rows <= 1000));
     let batch = read(data.train.as_mut(), 0, 0, 50_000);
-    let missing = |t: usize| batch.bags[t].indices.iter().filter(|&&id| id == 0).count() as f64 / 5e4;
+    let missing =
+        |t: usize| batch.bags[t].indices.iter().filter(|&&id| id == 0).count() as f64 / 5e4;
     for (t, share) in [(2, 0.03), (5, 0.13), (18, 0.45), (21, 0.80)] {
         assert!((missing(t) - share).abs() < 0.01, "column {t}: {}", missing(t));
     }
-    let zeros = |d: usize| batch.dense.iter().skip(d).step_by(13).filter(|&&x| x == 0.0).count() as f64 / 5e4;
+    let zeros = |d: usize| {
+        batch.dense.iter().skip(d).step_by(13).filter(|&&x| x == 0.0).count() as f64 / 5e4
+    };
     // I12: 78% missing, and more than half of the rest are counts of 0.
     assert!(zeros(11) > 0.85 && zeros(4) < 0.10, "{} {}", zeros(11), zeros(4));
     assert!(batch.dense.iter().all(|&x| (0.0..=15.01).contains(&x)));
@@ -151,12 +171,21 @@ fn missing_values_and_caps() {
 fn wrong_settings_say_what_would_be_right() {
     let base = custom(&[10, 20], &[], 2);
     let cases = [
-        (PlantedConfig { preset: "kaggle".into(), ..base.clone() }, "criteo_kaggle, criteo_terabyte or custom"),
-        (PlantedConfig { preset: "criteo_kaggle".into(), ..base.clone() }, "belong to preset \"custom\""),
+        (
+            PlantedConfig { preset: "kaggle".into(), ..base.clone() },
+            "criteo_kaggle, criteo_terabyte or custom",
+        ),
+        (
+            PlantedConfig { preset: "criteo_kaggle".into(), ..base.clone() },
+            "belong to preset \"custom\"",
+        ),
         (PlantedConfig { hotness: vec![1], ..base.clone() }, "1 entries for 2 tables"),
         (PlantedConfig { hotness: vec![1, 0], ..base.clone() }, "data.hotness[1] = 0"),
         (PlantedConfig { exponents: vec![1.0], ..base.clone() }, "1 entries for 2 tables"),
-        (PlantedConfig { exponents: vec![1.0, f64::NAN], ..base.clone() }, "data.exponents[1] = NaN"),
+        (
+            PlantedConfig { exponents: vec![1.0, f64::NAN], ..base.clone() },
+            "data.exponents[1] = NaN",
+        ),
         (PlantedConfig { tables: vec![10, 0], ..base.clone() }, "data.tables[1] = 0"),
         (PlantedConfig { tables: vec![1 << 33], ..base.clone() }, "data.tables[0] = 8589934592"),
         (PlantedConfig { tables: vec![], dense: Some(0), ..base.clone() }, "at least one column"),
@@ -165,7 +194,10 @@ fn wrong_settings_say_what_would_be_right() {
         (PlantedConfig { train_samples: 0, ..base.clone() }, "data.train_samples = 0"),
         (PlantedConfig { eval_samples: 0, ..base.clone() }, "data.eval_samples = 0"),
         (PlantedConfig { eval_samples: 1, ..base.clone() }, "take more samples"),
-        (PlantedConfig { eval_samples: 1 << 40, ..base.clone() }, "data.eval_samples = 1099511627776"),
+        (
+            PlantedConfig { eval_samples: 1 << 40, ..base.clone() },
+            "data.eval_samples = 1099511627776",
+        ),
     ];
     for (config, part) in cases {
         let error = open(&config).err().map(|e| e.to_string()).unwrap_or_default();

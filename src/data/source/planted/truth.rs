@@ -1,12 +1,14 @@
 //! The truth behind planted data: `logit = bias + gain * (weights + pairs + dense terms)`.
 //!
-//! - Each id has a weight and a latent vector `u` of four numbers, both read off a hash of (seed, table, id), so that a table of
-//!   any length costs nothing. A weight is the sum of the hash's four bytes (nearly normal), `u` their four centred values.
+//! - Each id has a weight and a latent vector `u` of four numbers, both read off a hash of (seed,
+//!   table, id), so that a table of any length costs nothing. A weight is the sum of the hash's
+//!   four bytes (nearly normal), `u` their four centred values.
 //! - `<u(id), v(id')>` is summed over a fixed set of table pairs.
-//! - A dense value `y` adds `a z / sqrt(1 + z^2) + b (1 / (1 + z^2) - 1/2)`, `z = (y - centre) / width`: a smooth rise and a
-//!   smooth hump.
+//! - A dense value `y` adds `a z / sqrt(1 + z^2) + b (1 / (1 + z^2) - 1/2)`, `z = (y - centre) /
+//!   width`: a smooth rise and a smooth hump.
 //!
-//! Everything up to the products is an exact small integer in f32; the rest is IEEE arithmetic in a fixed order.
+//! Everything up to the products is an exact small integer in f32; the rest is IEEE arithmetic in a
+//! fixed order.
 
 // One index walks several arrays in lockstep; that is also the form that vectorises.
 #![allow(clippy::needless_range_loop)]
@@ -80,13 +82,18 @@ impl Truth {
         let keys = |t: usize| Philox::new(seed, Stream::PlantedTruth, 1 << 32 | t as u64).block(0);
         let varied = spec.tables.iter().filter(|t| t.rows > 1).count().max(1) as f64;
         let hot = |t: usize| spec.tables[t].hotness as f64;
-        let weight = |t: usize| (spec.mix.weights / varied.sqrt() / BYTES_SD / hot(t).sqrt()) as f32;
+        let weight =
+            |t: usize| (spec.mix.weights / varied.sqrt() / BYTES_SD / hot(t).sqrt()) as f32;
         let pair_sd = spec.mix.pairs / (spec.pairs.len().max(1) as f64).sqrt() / PRODUCT_SD;
         let dense_sd = spec.mix.dense / (spec.dense.len().max(1) as f64).sqrt();
         Truth {
             keys: (0..tables).map(|t| Keys { weight: keys(t)[0], latent: keys(t)[1] }).collect(),
             weight_scale: (0..tables).map(weight).collect(),
-            pairs: spec.pairs.iter().map(|&(a, b)| (a, b, (pair_sd / (hot(a) * hot(b)).sqrt()) as f32)).collect(),
+            pairs: spec
+                .pairs
+                .iter()
+                .map(|&(a, b)| (a, b, (pair_sd / (hot(a) * hot(b)).sqrt()) as f32))
+                .collect(),
             dense: (0..spec.dense.len()).map(|d| Smooth::new(spec, d, seed, dense_sd)).collect(),
             gain: 1.0,
             bias: 0.0,
@@ -120,7 +127,10 @@ impl Truth {
         for &(a, b, scale) in &self.pairs {
             let (u, v) = (&bags[a].latent, &bags[b].latent);
             for l in 0..BLOCK {
-                out[l] += scale * (u[0][l] * v[0][l] + u[1][l] * v[1][l] + (u[2][l] * v[2][l] + u[3][l] * v[3][l]));
+                out[l] += scale
+                    * (u[0][l] * v[0][l]
+                        + u[1][l] * v[1][l]
+                        + (u[2][l] * v[2][l] + u[3][l] * v[3][l]));
             }
         }
         for (column, term) in dense.iter().zip(&self.dense) {
@@ -138,12 +148,13 @@ impl Truth {
         exact::sigmoid(self.bias + self.gain * f64::from(raw_logit))
     }
 
-    /// Sets gain and bias so that over the raw logits of a sample of the log the standard deviation and the mean probability are
-    /// those of `spec`. Sums run in the order given.
+    /// Sets gain and bias so that over the raw logits of a sample of the log the standard deviation
+    /// and the mean probability are those of `spec`. Sums run in the order given.
     pub fn calibrate(&mut self, spec: &Spec, raw: &[f32]) {
         let n = raw.len() as f64;
         let mean = raw.iter().map(|&z| f64::from(z)).sum::<f64>() / n;
-        let variance = raw.iter().map(|&z| (f64::from(z) - mean) * (f64::from(z) - mean)).sum::<f64>() / n;
+        let variance =
+            raw.iter().map(|&z| (f64::from(z) - mean) * (f64::from(z) - mean)).sum::<f64>() / n;
         self.gain = if variance > 0.0 { spec.mix.total / variance.sqrt() } else { 1.0 };
         let (mut low, mut high) = (-60.0, 60.0);
         // 2^-48 of the width is far below what a sample can tell.
@@ -172,8 +183,8 @@ impl Smooth {
     }
 }
 
-/// A 32-bit hash of an id: a keyed Weyl step and the finaliser of MurmurHash3 (Appleby), a bijection whose every output bit
-/// depends on every input bit.
+/// A 32-bit hash of an id: a keyed Weyl step and the finaliser of MurmurHash3 (Appleby), a
+/// bijection whose every output bit depends on every input bit.
 #[inline(always)]
 fn hash(id: u32, key: u32) -> u32 {
     let mut h = id.wrapping_mul(0x9E37_79B9) ^ key;

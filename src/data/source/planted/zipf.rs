@@ -1,9 +1,11 @@
-//! Ranks by Zipf's law, `P(k) ~ k^-q` on `1..=n`, by rejection-inversion (Hörmann & Derflinger, "Rejection-inversion to generate
-//! variates from monotone discrete distributions", 1996): exact for any `n`, without a table.
+//! Ranks by Zipf's law, `P(k) ~ k^-q` on `1..=n`, by rejection-inversion (Hörmann & Derflinger,
+//! "Rejection-inversion to generate variates from monotone discrete distributions", 1996): exact
+//! for any `n`, without a table.
 //!
-//! With `H(x) = x^(1-q) / (1-q)`, an integral of the density's hat, a uniform `y` between `H(1.5) - 1` and `H(n + 0.5)` gives `x
-//! = H^-1(y)` and `k = round(x)`, which is taken if `y >= H(k + 0.5) - k^-q`. Since the exact border lies only about `q(q+1) /
-//! (24 k^2)` above `k - 0.5`, a bound on that distance settles all but about one draw in a hundred without a second power.
+//! With `H(x) = x^(1-q) / (1-q)`, an integral of the density's hat, a uniform `y` between `H(1.5) -
+//! 1` and `H(n + 0.5)` gives `x = H^-1(y)` and `k = round(x)`, which is taken if `y >= H(k + 0.5) -
+//! k^-q`. Since the exact border lies only about `q(q+1) / (24 k^2)` above `k - 0.5`, a bound on
+//! that distance settles all but about one draw in a hundred without a second power.
 
 use crate::exact::{exp, floor, ln, select};
 
@@ -106,9 +108,17 @@ mod tests {
 
     #[test]
     fn frequencies_follow_the_law() {
-        for (n, q) in
-            [(1, 1.2), (2, 0.5), (3, 0.7), (10, 0.9), (24, 1.05), (1000, 1.001), (1000, 0.3), (5000, 2.5), (1 << 31, 1.2)]
-        {
+        for (n, q) in [
+            (1, 1.2),
+            (2, 0.5),
+            (3, 0.7),
+            (10, 0.9),
+            (24, 1.05),
+            (1000, 1.001),
+            (1000, 0.3),
+            (5000, 2.5),
+            (1 << 31, 1.2),
+        ] {
             let zipf = Zipf::new(n, q);
             let mut u = uniforms(u64::from(n));
             let draws = 200_000;
@@ -120,17 +130,23 @@ mod tests {
                     *c += 1;
                 }
             }
-            // The sum of the law in f64: exact terms to 10,000, then the integral with the midpoint rule's small error.
+            // The sum of the law in f64: exact terms to 10,000, then the integral with the midpoint
+            // rule's small error.
             let head = n.min(10_000);
             let mut z: f64 = (1..=head).map(|k| f64::from(k).powf(-q)).sum();
             if n > head {
-                z += ((f64::from(n) + 0.5).powf(1.0 - q) - (f64::from(head) + 0.5).powf(1.0 - q)) / (1.0 - q);
+                z += ((f64::from(n) + 0.5).powf(1.0 - q) - (f64::from(head) + 0.5).powf(1.0 - q))
+                    / (1.0 - q);
             }
             for (i, &c) in counts.iter().enumerate().take(n as usize) {
                 let p = (i as f64 + 1.0).powf(-q) / z;
                 let sd = (p * (1.0 - p) / f64::from(draws)).sqrt();
                 let seen = f64::from(c) / f64::from(draws);
-                assert!((seen - p).abs() <= 5.0 * sd + 1e-9, "n {n} q {q} rank {}: {seen} for {p}", i + 1);
+                assert!(
+                    (seen - p).abs() <= 5.0 * sd + 1e-9,
+                    "n {n} q {q} rank {}: {seen} for {p}",
+                    i + 1
+                );
             }
         }
     }

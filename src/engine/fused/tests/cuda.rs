@@ -33,24 +33,30 @@ fn gap(got: &[f32], want: &[f32]) -> f64 {
     distance / norm(&mut want.iter().map(|&w| f64::from(w))).max(1e-12)
 }
 
-/// Whether a parameter's gradient is nothing but rounding: a bias in front of a batch normalisation, which the running mean then
-/// follows.
+/// Whether a parameter's gradient is nothing but rounding: a bias in front of a batch
+/// normalisation, which the running mean then follows.
 fn cancelled(model: &ModelSpec, spec: &crate::model::ParamSpec) -> bool {
-    let normalised =
-        matches!(model, ModelSpec::DeepFm(m) if m.batch_norm && !spec.name.starts_with(&format!("dnn.{}", m.hidden.len())));
-    normalised && matches!(spec.kind, ParamKind::Bias | ParamKind::RunningMean) && spec.name.starts_with("dnn")
+    let normalised = matches!(model, ModelSpec::DeepFm(m) if m.batch_norm && !spec.name.starts_with(&format!("dnn.{}", m.hidden.len())));
+    normalised
+        && matches!(spec.kind, ParamKind::Bias | ParamKind::RunningMean)
+        && spec.name.starts_with("dnn")
 }
 
 #[test]
 fn gradients_and_predictions_are_those_of_the_cpu() {
     for driver in devices() {
-        for (model, precision) in models().into_iter().flat_map(|m| PRECISIONS.map(|p| (m.clone(), p))) {
+        for (model, precision) in
+            models().into_iter().flat_map(|m| PRECISIONS.map(|p| (m.clone(), p)))
+        {
             let config = EngineConfig { precision, ..config(model, OptimizerSpec::Sgd, 2) };
             // A CPU has no TF32; it shows what would be right.
             let exact = if precision == Precision::Tf32 { Precision::Fp32 } else { precision };
-            let (mut cpu, mut gpu) = (engine(&EngineConfig { precision: exact, ..config.clone() }), on(&driver, &config));
-            // Rounded otherwise, an input of a ReLU may be on the other side of zero, and there are few samples to make up for
-            // it.
+            let (mut cpu, mut gpu) = (
+                engine(&EngineConfig { precision: exact, ..config.clone() }),
+                on(&driver, &config),
+            );
+            // Rounded otherwise, an input of a ReLU may be on the other side of zero, and there are
+            // few samples to make up for it.
             let (tolerance, near) = match precision {
                 Precision::Fp32 => (1e-4, 1e-5),
                 Precision::Tf32 => (1e-1, 3e-3),
@@ -59,13 +65,22 @@ fn gradients_and_predictions_are_those_of_the_cpu() {
             assert!(params(&cpu) == params(&gpu), "the same start");
             for (number, len) in [(1, 13), (2, 40)] {
                 let b = batch(&config.model, number, len);
-                let ((loss, want), (got_loss, got)) = (cpu.gradients(&b).unwrap(), gpu.gradients(&b).unwrap());
+                let ((loss, want), (got_loss, got)) =
+                    (cpu.gradients(&b).unwrap(), gpu.gradients(&b).unwrap());
                 assert!((loss - got_loss).abs() < near, "{loss} {got_loss}");
-                let all = want.iter().zip(&got).zip(cpu.params()).filter(|(_, spec)| !cancelled(&config.model, spec));
+                let all = want
+                    .iter()
+                    .zip(&got)
+                    .zip(cpu.params())
+                    .filter(|(_, spec)| !cancelled(&config.model, spec));
                 let (mut wanted, mut had) = (Vec::new(), Vec::new());
                 for ((want, got), spec) in all {
                     let apart = gap(got, want);
-                    assert!(apart < tolerance || precision != Precision::Fp32, "{}: {apart} {config:?}", spec.name);
+                    assert!(
+                        apart < tolerance || precision != Precision::Fp32,
+                        "{}: {apart} {config:?}",
+                        spec.name
+                    );
                     wanted.extend_from_slice(want);
                     had.extend_from_slice(got);
                 }
@@ -90,14 +105,24 @@ fn training_goes_the_way_of_the_cpu_and_is_repeated_bit_by_bit() {
                 config.embedding_rows = RowKind::ALL[(m + r) % 4];
                 config.optimizer.clip_norm = (r % 2 == 0).then_some(0.5);
                 let run = |e: &mut dyn Engine| -> Vec<f32> {
-                    (0..4).map(|i| e.train_step(&batch(&config.model, i, 40 - i as usize % 3), 0.01).unwrap()).collect()
+                    (0..4)
+                        .map(|i| {
+                            e.train_step(&batch(&config.model, i, 40 - i as usize % 3), 0.01)
+                                .unwrap()
+                        })
+                        .collect()
                 };
-                let (mut cpu, mut gpu, mut again) = (engine(&config), on(&driver, &config), on(&driver, &config));
+                let (mut cpu, mut gpu, mut again) =
+                    (engine(&config), on(&driver, &config), on(&driver, &config));
                 let (want, got) = (run(&mut cpu), run(&mut gpu));
-                assert!(run(&mut again) == got && params(&gpu) == params(&again), "the same bits: {config:?}");
-                let rounded = config.precision != Precision::Fp32 || !matches!(config.embedding_rows, RowKind::Fp32);
-                // Adam divides gradients by their own size: where they are next to nothing, their rounding is as large as they
-                // are.
+                assert!(
+                    run(&mut again) == got && params(&gpu) == params(&again),
+                    "the same bits: {config:?}"
+                );
+                let rounded = config.precision != Precision::Fp32
+                    || !matches!(config.embedding_rows, RowKind::Fp32);
+                // Adam divides gradients by their own size: where they are next to nothing, their
+                // rounding is as large as they are.
                 let adam = matches!(rule, OptimizerSpec::Adam { .. });
                 let tolerance = if rounded && adam {
                     1e-1
@@ -107,9 +132,15 @@ fn training_goes_the_way_of_the_cpu_and_is_repeated_bit_by_bit() {
                     2e-4
                 };
                 assert!(gap(&got, &want) < tolerance, "{got:?} {want:?} {config:?}");
-                for ((want, got), spec) in params(&cpu).iter().zip(&params(&gpu)).zip(cpu.params()) {
+                for ((want, got), spec) in params(&cpu).iter().zip(&params(&gpu)).zip(cpu.params())
+                {
                     if !cancelled(&config.model, spec) {
-                        assert!(gap(got, want) < tolerance, "{}: {} {config:?}", spec.name, gap(got, want));
+                        assert!(
+                            gap(got, want) < tolerance,
+                            "{}: {} {config:?}",
+                            spec.name,
+                            gap(got, want)
+                        );
                     }
                 }
                 assert_eq!(cpu.loss_scale(), gpu.loss_scale());
@@ -156,7 +187,8 @@ fn ahead(e: &mut FusedEngine<Cuda>, batches: &[Batch]) -> Vec<f32> {
     ends.iter().map(|e| e.loss).collect()
 }
 
-/// Whatever a step depends on: repeated from notes or asked for one by one, waited for or not, it has the same bits.
+/// Whatever a step depends on: repeated from notes or asked for one by one, waited for or not, it
+/// has the same bits.
 #[test]
 fn steps_that_are_repeated_or_ahead_have_the_same_bits() {
     for (d, driver) in devices().into_iter().enumerate() {
@@ -172,7 +204,9 @@ fn steps_that_are_repeated_or_ahead_have_the_same_bits() {
                     0 => LossScaleSpec::Off,
                     // The first steps overflow, and then some.
                     1 => LossScaleSpec::Dynamic { initial: 2f64.powi(40), growth_steps: 2 },
-                    _ => LossScaleSpec::Static { scale: 2f64.powi(if r % 2 == 0 { 10 } else { 36 }) },
+                    _ => {
+                        LossScaleSpec::Static { scale: 2f64.powi(if r % 2 == 0 { 10 } else { 36 }) }
+                    }
                 };
                 config.embedding_rows = RowKind::ALL[(m + r) % 4];
                 config.optimizer.clip_norm = (r % 2 == 0).then_some(0.5);
@@ -182,32 +216,50 @@ fn steps_that_are_repeated_or_ahead_have_the_same_bits() {
                     let mut b = batch(&config.model, i as u64, len);
                     if single {
                         b.bags.iter_mut().for_each(Bags::clear);
-                        (0..len).for_each(|s| b.bags.iter_mut().for_each(|bags| bags.push([(s * (i + 1) % 5) as u32])));
+                        (0..len).for_each(|s| {
+                            b.bags.iter_mut().for_each(|bags| bags.push([(s * (i + 1) % 5) as u32]))
+                        });
                     }
                     b
                 };
                 let batches: Vec<Batch> = LENGTHS.iter().enumerate().map(make).collect();
                 let mut plain = with_graphs(&driver, &config, false);
-                let mut others = [on(&driver, &config), on(&driver, &config), with_graphs(&driver, &config, false)];
-                let want = (patiently(&mut plain, &batches), bits(&params(&plain)), plain.loss_scale());
+                let mut others = [
+                    on(&driver, &config),
+                    on(&driver, &config),
+                    with_graphs(&driver, &config, false),
+                ];
+                let want =
+                    (patiently(&mut plain, &batches), bits(&params(&plain)), plain.loss_scale());
                 for (k, e) in others.iter_mut().enumerate() {
                     let losses = if k == 0 { patiently(e, &batches) } else { ahead(e, &batches) };
                     assert!((losses, bits(&params(e)), e.loss_scale()) == want, "{k}: {config:?}");
                 }
-                // Two slots are noted down after the first step, again after memory was given back, and short batches are not.
+                // Two slots are noted down after the first step, again after memory was given back,
+                // and short batches are not.
                 let replays = others.each_ref().map(|e| e.backend.replays());
                 assert_eq!((replays, plain.backend.replays()), ([7, 8, 0], 0));
                 let notes = others.each_ref().map(|e| e.notes().join("; "));
-                assert_eq!(notes, ["CUDA graphs: 7 steps repeated", "CUDA graphs: 8 steps repeated", "CUDA graphs: off"]);
+                assert_eq!(
+                    notes,
+                    [
+                        "CUDA graphs: 7 steps repeated",
+                        "CUDA graphs: 8 steps repeated",
+                        "CUDA graphs: off"
+                    ]
+                );
                 let skipped = plain.loss_scale().map_or(0, |s| s.skipped_steps);
-                assert!(skipped > 0 || config.precision != Precision::Fp16 || (m + 2 * r) % 3 != 1, "{config:?}");
+                assert!(
+                    skipped > 0 || config.precision != Precision::Fp16 || (m + 2 * r) % 3 != 1,
+                    "{config:?}"
+                );
             }
         }
     }
 }
 
-/// A loss that is not a number ends the training with its step; what was begun behind it has changed nothing, and training can go
-/// on.
+/// A loss that is not a number ends the training with its step; what was begun behind it has
+/// changed nothing, and training can go on.
 #[test]
 fn steps_behind_a_loss_that_is_no_number_change_nothing() {
     for driver in devices() {
@@ -216,15 +268,20 @@ fn steps_behind_a_loss_that_is_no_number_change_nothing() {
             config.loss_scale = LossScaleSpec::Dynamic { initial: 8.0, growth_steps: 2 };
             let mut batches: Vec<Batch> = (0..8).map(|i| batch(&config.model, i, 40)).collect();
             batches[4].labels[7] = f32::NAN;
-            let (mut patient, mut hasty) = (with_graphs(&driver, &config, false), on(&driver, &config));
-            let refused = |got: Result<f32, EngineError>| matches!(got, Err(EngineError::NotFinite { step: 5, .. }));
+            let (mut patient, mut hasty) =
+                (with_graphs(&driver, &config, false), on(&driver, &config));
+            let refused = |got: Result<f32, EngineError>| {
+                matches!(got, Err(EngineError::NotFinite { step: 5, .. }))
+            };
             batches[..4].iter().for_each(|b| assert!(patient.train_step(b, 0.01).is_ok()));
             assert!(refused(patient.train_step(&batches[4], 0.01)));
             let mut told = Vec::new();
             let mut rest = batches.iter();
             let failed = loop {
-                // Some more can begin before the device has come to the fifth; none once it is known.
-                let begun = rest.next().is_some_and(|b| hasty.begin_step(Samples::Host(b), 0.01).is_ok());
+                // Some more can begin before the device has come to the fifth; none once it is
+                // known.
+                let begun =
+                    rest.next().is_some_and(|b| hasty.begin_step(Samples::Host(b), 0.01).is_ok());
                 match hasty.finished(!begun) {
                     Ok(end) => told.extend(end),
                     Err(e) => break e,
@@ -234,9 +291,14 @@ fn steps_behind_a_loss_that_is_no_number_change_nothing() {
             assert_eq!(told.iter().map(|end| end.number).collect::<Vec<_>>(), [1, 2, 3, 4]);
             assert!(params(&patient) == params(&hasty));
             for b in &batches[5..] {
-                assert_eq!(patient.train_step(b, 0.01).unwrap(), hasty.train_step(b, 0.01).unwrap());
+                assert_eq!(
+                    patient.train_step(b, 0.01).unwrap(),
+                    hasty.train_step(b, 0.01).unwrap()
+                );
             }
-            assert!(params(&patient) == params(&hasty) && patient.loss_scale() == hasty.loss_scale());
+            assert!(
+                params(&patient) == params(&hasty) && patient.loss_scale() == hasty.loss_scale()
+            );
         }
     }
 }

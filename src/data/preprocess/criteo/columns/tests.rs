@@ -24,10 +24,17 @@ fn check(text: &[u8]) -> Result<(), TestCaseError> {
             let done = columns.fill(text, isa, on_error, &mut Separators::default());
             match (&expected, done) {
                 (Ok(expected), Ok(())) => {
-                    prop_assert!(columns == *expected, "{} {:?}", isa.name(), String::from_utf8_lossy(text))
+                    prop_assert!(
+                        columns == *expected,
+                        "{} {:?}",
+                        isa.name(),
+                        String::from_utf8_lossy(text)
+                    )
                 }
                 (Err(expected), Err(got)) => prop_assert_eq!(&got, expected, "{}", isa.name()),
-                (expected, got) => prop_assert!(false, "{} {:?} {:?}", isa.name(), expected.is_ok(), got),
+                (expected, got) => {
+                    prop_assert!(false, "{} {:?} {:?}", isa.name(), expected.is_ok(), got)
+                }
             }
         }
     }
@@ -54,11 +61,13 @@ fn id() -> impl Strategy<Value = String> {
 }
 
 fn line() -> impl Strategy<Value = String> {
-    let fields = (0u8..2, prop::collection::vec(integer(), DENSE), prop::collection::vec(id(), TABLES));
+    let fields =
+        (0u8..2, prop::collection::vec(integer(), DENSE), prop::collection::vec(id(), TABLES));
     fields.prop_map(|(label, dense, ids)| [vec![label.to_string()], dense, ids].concat().join("\t"))
 }
 
-/// What may be done to a text: a byte changed, put in or taken out, at a place; or lines end as on Windows.
+/// What may be done to a text: a byte changed, put in or taken out, at a place; or lines end as on
+/// Windows.
 #[derive(Debug, Clone)]
 enum Spoil {
     Change(prop::sample::Index, u8),
@@ -67,7 +76,9 @@ enum Spoil {
 }
 
 fn spoil() -> impl Strategy<Value = Spoil> {
-    let byte = prop_oneof![Just(b'\t'), Just(b'\n'), Just(b'\r'), Just(b'-'), Just(b'g'), any::<u8>()].boxed();
+    let byte =
+        prop_oneof![Just(b'\t'), Just(b'\n'), Just(b'\r'), Just(b'-'), Just(b'g'), any::<u8>()]
+            .boxed();
     prop_oneof![
         (any::<prop::sample::Index>(), byte.clone()).prop_map(|(at, b)| Spoil::Change(at, b)),
         (any::<prop::sample::Index>(), byte).prop_map(|(at, b)| Spoil::Insert(at, b)),
@@ -111,10 +122,16 @@ proptest! {
 #[test]
 fn usual_lines_take_the_fast_way() {
     let ids = vec!["68fd1e64"; TABLES].join("\t");
-    let text = format!("1\t-2\t12345678\t-12345678\t{}\t{ids}\r\n", ["7", ""].repeat(5).join("\t")).repeat(GROUP + 1);
+    let text = format!("1\t-2\t12345678\t-12345678\t{}\t{ids}\r\n", ["7", ""].repeat(5).join("\t"))
+        .repeat(GROUP + 1);
     let mut separators = Separators::default();
     separators.find(Isa::Portable, text.as_bytes());
     // A text's first line is too near to its start.
     let places = regular(WIDTH, &separators.lines[1..], &separators.at).unwrap();
-    assert!(Columns::default().push_group(text.as_bytes(), Isa::best(), text.len() / (GROUP + 1), places));
+    assert!(Columns::default().push_group(
+        text.as_bytes(),
+        Isa::best(),
+        text.len() / (GROUP + 1),
+        places
+    ));
 }
