@@ -3,15 +3,16 @@
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use dlrm_bench::{
-    backend::cpu::{gemm::Isa, pool::Pool},
+    batch::Batch,
     data::{
-        Batch, Source,
+        Source,
         preprocess::{
             criteo::{Blocks, Line, parse},
             prepare::{self, Job, Recipe},
         },
         source::planted,
     },
+    host::{Isa, pool::Pool},
     workload::{OnError, PlantedConfig},
 };
 use std::{

@@ -6,14 +6,14 @@ use dlrm_bench::{
         Update,
         cpu::{
             bags,
-            gemm::{Isa, Rows, RowsMut},
+            gemm::{Rows, RowsMut},
             groups::Groups,
-            pool::Pool,
             sparse_update::{BagGradient, SparseUpdate},
         },
     },
-    data::Bags,
+    batch::Bags,
     embedding::{RowKind, TableSet},
+    host::{Isa, pool::Pool},
     model::Pooling,
     optim::{AdamForm, AdamRows, OptimizerSpec, rules::Step},
 };

@@ -6,13 +6,14 @@
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use dlrm_bench::{
+    batch::Batch,
     data::{
-        Batch, Source,
+        Source,
         format::{CHUNK, Format, create, planted::PlantedReader},
         rows::Rows,
         source,
     },
-    engine::{LossKind, LossSpec},
+    model::{LossKind, LossSpec},
     workload::{
         Bin40Config, DenseTransform, GroupShuffle, ParquetConfig, PlantedConfig, RecordShuffle,
         TrainSection,

@@ -8,12 +8,12 @@
 //! pass at one batch.
 
 use criterion::{Bencher, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use dlrm_bench::backend::{
-    Precision,
-    cpu::{
-        gemm::{After, Gate, Gemm, Isa, LinearShape, Rows, RowsMut},
-        pool::Pool,
+use dlrm_bench::{
+    backend::{
+        Precision,
+        cpu::gemm::{After, Gate, Gemm, LinearShape, Rows, RowsMut},
     },
+    host::{Isa, pool::Pool},
 };
 use std::time::Duration;
 

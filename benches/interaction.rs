@@ -1,11 +1,13 @@
 //! Dot interaction and FM pooling, forward and backward, at the shapes of the workloads.
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use dlrm_bench::backend::cpu::{
-    fm,
-    gemm::{Isa, Rows, RowsMut},
-    interaction::Dot,
-    pool::Pool,
+use dlrm_bench::{
+    backend::cpu::{
+        fm,
+        gemm::{Rows, RowsMut},
+        interaction::Dot,
+    },
+    host::{Isa, pool::Pool},
 };
 use std::hint::black_box;
 

@@ -9,11 +9,11 @@ use dlrm_bench::{
         dense_update,
         dropout::{self, Dropout, DropoutBits, MaskKey},
         elementwise,
-        gemm::{Isa, Rows, RowsMut},
+        gemm::{Rows, RowsMut},
         loss,
-        pool::Pool,
     },
-    engine::{LossKind, LossSpec},
+    host::{Isa, pool::Pool},
+    model::{LossKind, LossSpec},
     optim::{AdamForm, AdamRows, OptimizerSpec, rules::Step},
 };
 use std::hint::black_box;

@@ -1,10 +1,7 @@
 //! Planted data: samples a second of one generator thread. A trainer shares its cores with it.
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use dlrm_bench::{
-    data::{Batch, source::planted},
-    workload::PlantedConfig,
-};
+use dlrm_bench::{batch::Batch, data::source::planted, workload::PlantedConfig};
 use std::hint::black_box;
 
 fn config(preset: &str) -> PlantedConfig {

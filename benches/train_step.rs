@@ -6,7 +6,10 @@
 mod systems;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use dlrm_bench::{backend::Precision, engine::Phase, workload::EngineKind};
+use dlrm_bench::{
+    backend::Precision,
+    engine::{EngineKind, Phase},
+};
 use std::time::Duration;
 use systems::{System, systems};
 

@@ -8,7 +8,8 @@
 //! such a model can reach. The DLRM has the sizes of facebook's Kaggle script.
 
 use dlrm_bench::{
-    data::{Batch, loader::read_all, source},
+    batch::Batch,
+    data::{loader::read_all, source},
     metrics,
     train::{
         self, Job,

@@ -3,12 +3,14 @@
 #![warn(missing_docs)]
 
 pub mod backend;
+pub mod batch;
 pub mod cli;
 pub mod data;
 pub mod embedding;
 pub mod engine;
 pub(crate) mod exact;
 pub mod gate;
+pub mod host;
 pub mod metrics;
 pub mod mllog;
 pub mod model;

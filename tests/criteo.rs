@@ -4,8 +4,9 @@
 mod npz;
 
 use dlrm_bench::{
+    batch::Batch,
     data::{
-        Batch, DataError, Dataset, Source,
+        DataError, Dataset, Source,
         preprocess::criteo::{self, DENSE, Samples, TABLES},
         source::criteo_tsv,
     },

@@ -4,7 +4,8 @@
 mod facebook;
 
 use dlrm_bench::{
-    data::{Batch, loader, source},
+    batch::Batch,
+    data::{loader, source},
     engine::Engine,
     metrics::{self, Quality},
     train::{

@@ -2,7 +2,7 @@
 #![cfg(target_os = "linux")]
 
 use dlrm_bench::{
-    data::{Bags, Batch},
+    batch::{Bags, Batch},
     engine::{self, memory},
     model::init::{InitSource, Initializer},
     workload::{Workload, parse},

@@ -4,13 +4,13 @@
 mod counting;
 
 use dlrm_bench::{
+    batch::Batch,
     data::{
-        Batch,
         format::{Format, create},
         rows::{Layout, Numbers, Rows},
         source::bin40,
     },
-    engine::{LossKind, LossSpec},
+    model::{LossKind, LossSpec},
     workload::{Bin40Config, DenseTransform, RecordShuffle, TrainSection},
 };
 

@@ -2,7 +2,7 @@
 //! is no submission is refused.
 
 use dlrm_bench::{
-    data::{Column, Schema},
+    batch::{Column, Schema},
     metrics::Quality,
     mllog::MlLog,
     train::events::{EvalEvent, Listener, Outcome, RunFacts, StopReason},

@@ -6,11 +6,10 @@ mod shapes;
 
 use dlrm_bench::{
     backend::Precision,
-    data::Batch,
-    engine::{Engine, EngineConfig, build},
+    batch::Batch,
+    engine::{Engine, EngineConfig, EngineKind, build},
     model::{DeepFmSpec, DlrmSpec, EmbeddingInit, Interaction, MlpInit, ModelSpec, Pooling},
     optim::{AdamForm, AdamRows, LossScaleSpec, OptimizerSpec},
-    workload::EngineKind,
 };
 
 /// Rows of MLPerf DLRM's tables (facebookresearch/dlrm on Criteo Terabyte, ids modulo 40 M).

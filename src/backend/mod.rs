@@ -13,14 +13,13 @@ mod mat;
 mod precision;
 
 use crate::{
-    data::{Batch, Span, source::planted::Numbers},
+    batch::{Batch, GeneratedLog, Span},
     embedding::RowKind,
-    engine::LossSpec,
+    host::pool::Pool,
     metrics::{Counts, MetricsError},
-    model::Pooling,
+    model::{LossSpec, Pooling},
     optim::OptimizerSpec,
 };
-use cpu::pool::Pool;
 
 pub use course::{Course, StepEnd, StepStart, Update};
 pub use device::Device;
@@ -158,7 +157,7 @@ pub trait Backend {
     /// A set of embedding tables with their row weights and optimizer state.
     type Tables;
     /// What makes samples on the device.
-    type Maker;
+    type Generator;
     /// Predictions with their labels that stay on the device.
     type Scores;
 
@@ -196,10 +195,15 @@ pub trait Backend {
     fn upload(&mut self, batch: &Batch, input: &mut Self::Input) -> Result<()>;
 
     /// What makes the samples of a log on the device; `None` where that is the host's work.
-    fn maker(&mut self, log: &Numbers) -> Result<Option<Self::Maker>>;
+    fn generator(&mut self, log: &GeneratedLog) -> Result<Option<Self::Generator>>;
 
     /// Makes samples where [`Backend::upload`] would bring them. They fit, as there.
-    fn make(&mut self, maker: &Self::Maker, span: Span, input: &mut Self::Input) -> Result<()>;
+    fn generate(
+        &mut self,
+        generator: &Self::Generator,
+        span: Span,
+        input: &mut Self::Input,
+    ) -> Result<()>;
 
     /// The dense features of the uploaded batch, `[B, dense_width]`.
     fn dense<'a>(&self, input: &'a Self::Input) -> Mat<'a, Self::Floats>;

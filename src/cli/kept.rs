@@ -2,9 +2,11 @@
 
 use super::Failure;
 use crate::{
-    backend::{BackendError, cpu::gemm::Isa},
-    data::{Schema, source::mean_ids},
+    backend::BackendError,
+    batch::Schema,
+    data::source::mean_ids,
     engine::{EngineConfig, cost::cost},
+    host::Isa,
     mllog::MlLog,
     report::plots,
     results::{

@@ -30,9 +30,7 @@ pub use report::ReportArgs;
 pub use run::RunArgs;
 pub use system::SystemArgs;
 
-use crate::{
-    backend::cpu::gemm::Isa, data::preprocess::prepare::DISK_LIMIT, train, workload::MAX_THREADS,
-};
+use crate::{data::preprocess::prepare::DISK_LIMIT, host::Isa, train, workload::MAX_THREADS};
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
 

@@ -4,9 +4,9 @@ use super::{Exit, Failure, check_device::check_device, examples, threads};
 use crate::{
     backend::{
         Device,
-        cpu::gemm::Isa,
         cuda::driver::{DeviceInfo, real},
     },
+    host::Isa,
     system::{Ceilings, Effort, Machine, Versions},
     train::memory::available,
 };

@@ -5,10 +5,13 @@
 //! nothing is allocated.
 
 use super::{
-    Batch, DataError, Schema, Source,
+    DataError, Source,
     ranges::{Range, Ranges},
 };
-use crate::workload::{SliceQueue, Workload};
+use crate::{
+    batch::{Batch, Schema},
+    workload::{SliceQueue, Workload},
+};
 use std::{
     sync::mpsc::{Receiver, SyncSender, sync_channel},
     thread::JoinHandle,
@@ -199,7 +202,7 @@ pub fn bytes_per_sample(schema: &Schema) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::Column;
+    use crate::batch::Column;
 
     /// Counts up; fails at `fail_at`.
     struct Counter {

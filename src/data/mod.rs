@@ -1,14 +1,12 @@
 //! Where samples come from: sources, file formats, preprocessing of raw logs, and the loader that
 //! the trainer sees.
 
-mod batch;
 mod cardinality;
 pub mod dense;
 pub mod format;
 pub mod inspect;
 pub mod loader;
 pub mod locality;
-mod made;
 pub mod manifest;
 mod npy;
 mod npz;
@@ -16,15 +14,11 @@ pub mod preprocess;
 mod quiet;
 pub mod ranges;
 pub mod rows;
-mod schema;
 pub mod source;
 pub mod whole;
 pub mod work_queue;
 
-pub use batch::{Bags, Batch};
-pub use made::{Recipe, Samples, Span};
-pub use schema::{Column, Schema};
-
+use crate::batch::{Batch, Recipe, Schema};
 use std::path::PathBuf;
 
 /// What can go wrong with data. Each message names the file and the place.

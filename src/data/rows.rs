@@ -1,6 +1,7 @@
 //! Samples on their way between formats: what every reader gives and every writer takes.
 
-use super::{Bags, DataError, preprocess::criteo};
+use super::{DataError, preprocess::criteo};
+use crate::batch::Bags;
 use std::path::{Path, PathBuf};
 
 /// How many ids a sample holds in a categorical column.

@@ -1,12 +1,10 @@
 //! Where embedding rows live, so far in the host's memory; and files mapped into it.
 
-mod mapped;
 mod rows;
 mod set;
 pub(crate) mod sixteen;
 mod table;
 
-pub use mapped::MappedFile;
 pub(crate) use rows::RowPointer;
 pub use rows::{RowKind, RowTable};
 pub use set::{RowWeights, TableSet};

@@ -3,7 +3,7 @@
 
 use super::{EngineConfig, EngineError};
 use crate::{
-    data::{Batch, source::planted::Numbers},
+    batch::{Batch, GeneratedLog},
     model::ModelSpec,
 };
 
@@ -82,7 +82,7 @@ pub(crate) fn check_len(config: &EngineConfig, n: usize) -> Result<(), EngineErr
 ///
 /// # Errors
 /// [`EngineError::Shape`], naming the column at fault.
-pub(crate) fn check_log(config: &EngineConfig, log: &Numbers) -> Result<(), EngineError> {
+pub(crate) fn check_log(config: &EngineConfig, log: &GeneratedLog) -> Result<(), EngineError> {
     let (tables, dense) = columns(config);
     if log.columns.len() != tables.len() {
         return shape(format!(

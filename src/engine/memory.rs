@@ -2,12 +2,12 @@
 //! allocate them; the small change (plans, pool, code) is left out.
 
 use super::EngineConfig;
+use super::EngineKind;
 use crate::{
     backend::{PART, Precision},
     embedding::RowKind,
     model::{DeepFmSpec, DlrmSpec, Interaction, ModelSpec, ParamKind},
     optim::{AdamRows, OptimizerSpec, rules::StateShape},
-    workload::EngineKind,
 };
 
 /// Bytes of an f32.

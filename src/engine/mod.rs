@@ -9,12 +9,11 @@ pub mod phase;
 
 use crate::{
     backend::{BackendError, Device, Precision, StepEnd},
-    data::{Batch, Samples, source::planted::Numbers},
+    batch::{Batch, GeneratedLog, Samples},
     embedding::RowKind,
     metrics::{Counts, MetricsError},
-    model::{ModelSpec, ParamSpec, init::Initializer},
+    model::{LossSpec, ModelSpec, ParamSpec, init::Initializer},
     optim::{LossScale, LossScaleSpec, OptimizerConfig},
-    workload::EngineKind,
 };
 use serde::Serialize;
 
@@ -63,31 +62,14 @@ impl From<BackendError> for EngineError {
     }
 }
 
-/// Loss over the model's logit `z`, `p = sigmoid(z)`; always the mean over the batch.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub struct LossSpec {
-    /// Which loss.
-    #[serde(flatten)]
-    pub kind: LossKind,
-    /// If in (0, 1): `p` is clamped to `[clamp, 1 - clamp]` before the loss, and the gradient is
-    /// zero outside (facebook's `--loss-threshold`). 0 is off.
-    pub clamp: f32,
-}
-
-/// Which loss.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-#[serde(tag = "kind", rename_all = "snake_case")]
-pub enum LossKind {
-    /// `-mean(y ln p + (1 - y) ln(1 - p))`, computed from the logit. With `clamp`, from the clamped
-    /// probability. Differs from torch's BCELoss (each logarithm cut at -100) only where |z| > 16.
-    Bce,
-    /// `mean(w[y] * bce)`, `w = weights[round(y)]` for the label's class.
-    Wbce {
-        /// Weights of class 0 and 1.
-        weights: [f32; 2],
-    },
-    /// `mean((p - y)^2)`.
-    Mse,
+/// Which engine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EngineKind {
+    /// Ours.
+    Fused,
+    /// candle's tensors and autograd.
+    Candle,
 }
 
 /// Everything an engine needs to make its buffers once.
@@ -138,13 +120,13 @@ pub trait Engine {
     /// If `values` has another length than the parameter, or the device fails.
     fn write(&mut self, index: usize, values: &[f32]) -> Result<(), EngineError>;
 
-    /// Gives the device a log whose samples it is to make itself ([`Samples::Made`]). `false` if it
-    /// does not do that.
+    /// Gives the device a log whose samples it is to make itself ([`Samples::Generated`]). `false`
+    /// if it does not do that.
     ///
     /// # Errors
     /// [`EngineError::Shape`] if the log's samples do not fit the model, and whatever the device
     /// says.
-    fn learn(&mut self, _log: &Numbers) -> Result<bool, EngineError> {
+    fn attach_generator(&mut self, _log: &GeneratedLog) -> Result<bool, EngineError> {
         Ok(false)
     }
 

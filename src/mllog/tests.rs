@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::{
-    data::{Column, Schema},
+    batch::{Column, Schema},
     metrics::Quality,
     train::events::{EvalEvent, Listener, Outcome, RunFacts, StopReason},
     workload::{Workload, parse},

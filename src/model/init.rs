@@ -2,7 +2,7 @@
 
 use super::{EmbeddingInit, MlpInit, ModelSpec, ParamKind, ParamSpec};
 use crate::{
-    backend::cpu::pool::Pool,
+    host::pool::Pool,
     random::{
         numpy::RandomState,
         philox::{Philox, Stream, unit_f32},

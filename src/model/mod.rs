@@ -2,10 +2,12 @@
 //! arithmetic.
 
 pub mod init;
+mod loss;
 pub mod params;
 
 use serde::Serialize;
 
+pub use loss::{LossKind, LossSpec};
 pub use params::{ParamKind, ParamSpec};
 
 /// A model, its sizes resolved against the data.

@@ -4,10 +4,7 @@
 use crate::{
     backend::{
         self,
-        cpu::{
-            ceilings::{Meter, Visit},
-            gemm::Isa,
-        },
+        cpu::ceilings::{Meter, Visit},
         cuda::{
             ceilings::Meter as GpuMeter,
             driver::{
@@ -17,6 +14,7 @@ use crate::{
         },
     },
     embedding::EmbeddingError,
+    host::Isa,
 };
 use serde::{Deserialize, Serialize};
 use std::{rc::Rc, time::Duration};

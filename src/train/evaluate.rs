@@ -1,7 +1,8 @@
 //! Evaluation over a whole split.
 
 use crate::{
-    data::{Batch, DataError, Recipe, Samples, Source, loader},
+    batch::{Batch, Recipe, Samples},
+    data::{DataError, Source, loader},
     engine::{Engine, EngineError},
     metrics::{self, MetricsError, Quality},
 };
@@ -120,7 +121,7 @@ impl EvalSplit {
         for start in (0..len).step_by(self.batch_size) {
             let n = (len - start).min(self.batch_size as u64) as usize;
             if let Some(recipe) = &self.recipe {
-                f(Samples::Made(recipe.span(0, start, n)))?;
+                f(Samples::Generated(recipe.span(0, start, n)))?;
             } else {
                 self.source.fill(0, start, n, &mut self.scratch)?;
                 f(Samples::Host(&self.scratch))?;

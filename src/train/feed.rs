@@ -3,13 +3,15 @@
 
 use crate::{
     backend::Device,
+    batch::{Recipe, Samples, Span},
     data::{
-        DataError, Recipe, Samples, Source, Span,
+        DataError, Source,
         loader::{Loaded, Loader, Plan},
         ranges::{Range, Ranges},
     },
+    engine::EngineKind,
     engine::{Engine, EngineError},
-    workload::{DataConfig, EngineKind, Workload},
+    workload::{DataConfig, Workload},
 };
 use std::sync::Arc;
 
@@ -27,7 +29,7 @@ pub(super) enum Feed {
 /// The samples of a step.
 pub(super) enum Given {
     Loaded(Loaded),
-    Made { range: Range, span: Span },
+    Generated { range: Range, span: Span },
 }
 
 /// Lets the device make the samples of some splits itself, where it does that: how it makes each,
@@ -35,7 +37,7 @@ pub(super) enum Given {
 ///
 /// # Errors
 /// If the samples do not fit the model, or the device fails.
-pub(super) fn learn(
+pub(super) fn attach_generator(
     engine: &mut dyn Engine,
     splits: [&dyn Source; 2],
 ) -> Result<[Option<Recipe>; 2], EngineError> {
@@ -43,7 +45,7 @@ pub(super) fn learn(
     let Some(log) = recipes.iter().flatten().next().map(|r| Arc::clone(&r.log)) else {
         return Ok([None, None]);
     };
-    if !engine.learn(&log)? {
+    if !engine.attach_generator(&log)? {
         return Ok([None, None]);
     }
     Ok(recipes.map(|recipe| recipe.filter(|r| Arc::ptr_eq(&r.log, &log))))
@@ -75,7 +77,7 @@ impl Feed {
             Feed::Loader(loader) => Ok(loader.next_batch()?.map(Given::Loaded)),
             Feed::Device { recipe, ranges } => Ok(ranges.take()?.map(|range| {
                 let span = recipe.span(range.epoch, range.start, range.n);
-                Given::Made { range, span }
+                Given::Generated { range, span }
             })),
         }
     }
@@ -93,21 +95,21 @@ impl Given {
     pub fn epoch(&self) -> u64 {
         match self {
             Given::Loaded(loaded) => loaded.epoch,
-            Given::Made { range, .. } => range.epoch,
+            Given::Generated { range, .. } => range.epoch,
         }
     }
 
     pub fn last_of_epoch(&self) -> bool {
         match self {
             Given::Loaded(loaded) => loaded.last_of_epoch,
-            Given::Made { range, .. } => range.last_of_epoch,
+            Given::Generated { range, .. } => range.last_of_epoch,
         }
     }
 
     pub fn samples(&self) -> Samples<'_> {
         match self {
             Given::Loaded(loaded) => Samples::Host(&loaded.batch),
-            Given::Made { span, .. } => Samples::Made(*span),
+            Given::Generated { span, .. } => Samples::Generated(*span),
         }
     }
 }

@@ -6,12 +6,13 @@ use crate::{
     backend::{Device, cuda::scores_bytes},
     data::source,
     embedding::RowKind,
+    engine::EngineKind,
     engine::{
         EngineConfig, EngineError,
         memory::{MemoryPlan, gpu_plan, plan},
     },
     model::ModelSpec,
-    workload::{EngineKind, Workload},
+    workload::Workload,
 };
 
 /// Sets how many bytes may be taken, instead of what the machine has left.

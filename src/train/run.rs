@@ -9,7 +9,8 @@ use super::{
     under_way::{Begun, UnderWay},
 };
 use crate::{
-    data::{Dataset, Facts, Recipe, Schema, loader::Plan, source},
+    batch::{Recipe, Schema},
+    data::{Dataset, Facts, loader::Plan, source},
     engine::{self, Engine, EngineConfig, Phase},
     metrics::Quality,
     model::init::{InitSource, Initializer},
@@ -104,7 +105,7 @@ pub fn prepare(workload: &Workload) -> Result<Prepared, TrainError> {
     let steps_per_epoch = plan.batches_per_epoch(train_samples);
     let max_steps = steps_per_epoch.saturating_mul(t.epochs).min(t.max_steps.unwrap_or(u64::MAX));
     let eval_samples = eval.len().unwrap_or(0);
-    let [recipe, eval_recipe] = feed::learn(&mut *engine, [&*train, &*eval])?;
+    let [recipe, eval_recipe] = feed::attach_generator(&mut *engine, [&*train, &*eval])?;
     // Room for the predictions is taken now; without it they are judged on the host, which then
     // needs the samples' labels too.
     let keeps = engine.begin_scores(eval_samples)?;

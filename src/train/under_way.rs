@@ -125,7 +125,7 @@ impl UnderWay {
 mod tests {
     use super::*;
     use crate::{
-        data::{Batch, Samples},
+        batch::{Batch, Samples},
         engine::PhaseClock,
         model::ParamSpec,
     };

@@ -14,8 +14,8 @@ pub use parse::{Origin, Resolved, WorkloadError, load};
 use crate::{
     backend::{Device, Precision},
     embedding::RowKind,
-    engine::LossSpec,
-    model::{EmbeddingInit, Interaction, MlpInit, Pooling},
+    engine::EngineKind,
+    model::{EmbeddingInit, Interaction, LossSpec, MlpInit, Pooling},
     optim::{LossScaleSpec, OptimizerConfig, ScheduleSpec},
 };
 use serde::Serialize;
@@ -152,16 +152,6 @@ pub struct EngineSection {
     pub embedding_rows: RowKind,
     /// Scaling of gradients; off unless the precision is fp16.
     pub loss_scale: LossScaleSpec,
-}
-
-/// Which engine.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum EngineKind {
-    /// Ours.
-    Fused,
-    /// candle's tensors and autograd.
-    Candle,
 }
 
 /// `[loader]`

@@ -2,7 +2,7 @@
 
 use super::{InitRng, ModelConfig, TargetSection, Workload, parse::WorkloadError};
 use crate::{
-    data::Schema,
+    batch::Schema,
     engine::EngineConfig,
     model::{DeepFmSpec, DlrmSpec, ModelSpec},
 };

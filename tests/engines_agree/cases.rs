@@ -2,11 +2,12 @@
 
 use dlrm_bench::{
     backend::Precision,
-    data::{Bags, Batch},
+    batch::{Bags, Batch},
     embedding::RowKind,
-    engine::{Engine, EngineConfig, LossKind, LossSpec},
+    engine::{Engine, EngineConfig},
     model::{
-        DeepFmSpec, DlrmSpec, EmbeddingInit, Interaction, MlpInit, ModelSpec, ParamKind, Pooling,
+        DeepFmSpec, DlrmSpec, EmbeddingInit, Interaction, LossKind, LossSpec, MlpInit, ModelSpec,
+        ParamKind, Pooling,
         init::{InitSource, Initializer},
     },
     optim::{AdamForm, AdamRows, LossScaleSpec, OptimizerConfig, OptimizerSpec},

@@ -6,9 +6,9 @@ mod plain;
 use cases::{BCE, LARGE, SMALL};
 use dlrm_bench::{
     backend::Device,
-    data::Batch,
-    engine::{CandleEngine, Engine, EngineConfig, FusedEngine, LossSpec},
-    model::{ModelSpec, ParamKind, ParamSpec, Pooling},
+    batch::Batch,
+    engine::{CandleEngine, Engine, EngineConfig, FusedEngine},
+    model::{LossSpec, ModelSpec, ParamKind, ParamSpec, Pooling},
     optim::OptimizerSpec,
 };
 use proptest::{prelude::*, strategy::ValueTree, test_runner::TestRunner};

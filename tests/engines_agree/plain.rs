@@ -2,9 +2,9 @@
 //! gradients by central differences: slow, independent of both engines, and easy to check by eye.
 
 use dlrm_bench::{
-    data::{Bags, Batch},
-    engine::{EngineConfig, LossKind},
-    model::{DeepFmSpec, DlrmSpec, Interaction, ModelSpec, Pooling},
+    batch::{Bags, Batch},
+    engine::EngineConfig,
+    model::{DeepFmSpec, DlrmSpec, Interaction, LossKind, ModelSpec, Pooling},
     random::philox::Philox,
 };
 

@@ -5,8 +5,8 @@ use super::{
     log::{DENSE, Line, TABLES, lines, realistic},
 };
 use dlrm_bench::{
-    backend::cpu::gemm::Isa,
     data::preprocess::prepare::{self, Done, Job, Parameters, PlannedFile, Randomize, Recipe},
+    host::Isa,
     random::numpy::RandomState,
     workload::OnError,
 };

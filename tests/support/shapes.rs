@@ -2,11 +2,12 @@
 
 use dlrm_bench::{
     backend::Precision,
-    data::{Bags, Batch},
+    batch::{Bags, Batch},
     embedding::RowKind,
-    engine::{EngineConfig, LossKind, LossSpec},
+    engine::EngineConfig,
     model::{
-        DeepFmSpec, DlrmSpec, EmbeddingInit, Interaction, MlpInit, ModelSpec, Pooling,
+        DeepFmSpec, DlrmSpec, EmbeddingInit, Interaction, LossKind, LossSpec, MlpInit, ModelSpec,
+        Pooling,
         init::{InitSource, Initializer},
     },
     optim::{AdamForm, AdamRows, LossScaleSpec, OptimizerConfig, OptimizerSpec},

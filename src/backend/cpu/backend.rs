@@ -7,11 +7,10 @@ use super::{
     dense_update,
     dropout::{self, DropoutBits, MaskKey},
     elementwise, fields, fm,
-    gemm::{self, Gemm, Isa, LinearShape},
+    gemm::{self, Gemm, LinearShape},
     interaction::Dot,
     loss,
     memory::{Floats, Input},
-    pool::Pool,
     sparse_update::{self, BagGradient, SparseUpdate},
 };
 use crate::{
@@ -20,10 +19,11 @@ use crate::{
         MatMut, Norm, PART, Precision, Result, SparseGradient, StepEnd, StepStart, TablesShape,
         Window,
     },
-    data::{Batch, Span, source::planted::Numbers},
+    batch::{Batch, GeneratedLog, Span},
     embedding::{EmbeddingError, TableSet},
-    engine::LossSpec,
+    host::{Isa, pool::Pool},
     metrics::{Counts, MetricsError},
+    model::LossSpec,
 };
 use std::convert::Infallible;
 
@@ -140,7 +140,7 @@ impl Backend for Cpu {
     type Floats = Floats;
     type Input = Input;
     type Tables = TableSet;
-    type Maker = Infallible;
+    type Generator = Infallible;
     type Scores = Infallible;
 
     fn zeros(&mut self, len: usize, what: &str) -> Result<Floats> {
@@ -179,12 +179,12 @@ impl Backend for Cpu {
         Ok(())
     }
 
-    fn maker(&mut self, _log: &Numbers) -> Result<Option<Infallible>> {
+    fn generator(&mut self, _log: &GeneratedLog) -> Result<Option<Infallible>> {
         Ok(None)
     }
 
-    fn make(&mut self, maker: &Infallible, _span: Span, _input: &mut Input) -> Result<()> {
-        match *maker {}
+    fn generate(&mut self, generator: &Infallible, _span: Span, _input: &mut Input) -> Result<()> {
+        match *generator {}
     }
 
     fn dense<'a>(&self, input: &'a Input) -> Mat<'a, Floats> {

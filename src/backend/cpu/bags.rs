@@ -2,13 +2,17 @@
 //! parallel region.
 
 use super::{
-    gemm::{Isa, RowsMut},
-    pool::{Pool, SharedMut},
-    simd::{Kernel, Lanes, One, launch, load_up_to, prefetch_row},
+    gemm::RowsMut,
+    simd::{Kernel, Lanes, One, launch, load_up_to},
 };
 use crate::{
-    data::Bags,
+    batch::Bags,
     embedding::{RowPointer, TableSet},
+    host::{
+        Isa,
+        pool::{Pool, SharedMut},
+        prefetch_row,
+    },
     model::Pooling,
 };
 

@@ -5,9 +5,12 @@
 //! sums depend neither on the number of threads nor much on the number of rows.
 
 use super::{
-    gemm::{Isa, Rows, RowsMut},
-    pool::{Pool, SharedMut},
+    gemm::{Rows, RowsMut},
     simd::{Kernel, Lanes, launch},
+};
+use crate::host::{
+    Isa,
+    pool::{Pool, SharedMut},
 };
 use std::ops::Range;
 

@@ -3,12 +3,15 @@
 //! pages that the kernels use, so that a kernel's speed can be stated as a share of what it could
 //! be.
 
-use super::{
-    gemm::Isa,
-    pool::{Pool, SharedMut},
-    simd::{Kernel, Lanes, launch, prefetch_row},
+use super::simd::{Kernel, Lanes, launch};
+use crate::{
+    embedding::{EmbeddingError, Table, tables},
+    host::{
+        Isa,
+        pool::{Pool, SharedMut},
+        prefetch_row,
+    },
 };
-use crate::embedding::{EmbeddingError, Table, tables};
 use std::{
     hint::black_box,
     time::{Duration, Instant},

@@ -1,12 +1,16 @@
 //! Updates of dense parameters, and sums of squares for clipping.
 
 use super::{
-    gemm::Isa,
-    pool::{Pool, SharedMut},
     rule,
     simd::{Kernel, Lanes, launch, load_up_to},
 };
-use crate::optim::rules::{Rule, Step};
+use crate::{
+    host::{
+        Isa,
+        pool::{Pool, SharedMut},
+    },
+    optim::rules::{Rule, Step},
+};
 
 /// Elements of a chunk.
 const BLOCK: usize = 1 << 14;

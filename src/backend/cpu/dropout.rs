@@ -3,11 +3,16 @@
 
 use super::{
     elementwise::for_rows,
-    gemm::{Isa, Mask, RowsMut},
-    pool::{Pool, SharedMut},
+    gemm::{Mask, RowsMut},
     simd::{Kernel, Lanes, launch},
 };
-use crate::random::philox::Philox;
+use crate::{
+    host::{
+        Isa,
+        pool::{Pool, SharedMut},
+    },
+    random::philox::Philox,
+};
 use std::ops::Range;
 
 /// Elements whose words are drawn together.

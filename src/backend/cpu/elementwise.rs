@@ -1,9 +1,12 @@
 //! What is left of element by element work once the matrix products have their fused ends.
 
 use super::{
-    gemm::{Isa, Rows, RowsMut},
-    pool::{Pool, SharedMut},
+    gemm::{Rows, RowsMut},
     simd::{Kernel, Lanes, launch},
+};
+use crate::host::{
+    Isa,
+    pool::{Pool, SharedMut},
 };
 use std::{
     ops::Range,

@@ -1,9 +1,7 @@
 //! Dense columns as fields: `out[b, j * dim + k] = x[b, j] * w[j, k]`.
 
-use super::{
-    gemm::{Rows, RowsMut},
-    pool::{Pool, SharedMut},
-};
+use super::gemm::{Rows, RowsMut};
+use crate::host::pool::{Pool, SharedMut};
 
 /// Rows of a chunk.
 const BLOCK: usize = 64;

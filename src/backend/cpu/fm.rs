@@ -2,9 +2,12 @@
 //! (Rendle 2010), as DeepFM has it (Guo et al. 2017, arXiv:1703.04247).
 
 use super::{
-    gemm::{Isa, Rows, RowsMut},
-    pool::{Pool, SharedMut},
+    gemm::{Rows, RowsMut},
     simd::{Kernel, Lanes, launch, load_up_to, store_up_to},
+};
+use crate::host::{
+    Isa,
+    pool::{Pool, SharedMut},
 };
 
 /// Samples of a chunk.

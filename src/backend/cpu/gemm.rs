@@ -11,7 +11,6 @@ mod avx2;
 mod avx512;
 mod format;
 mod gradient;
-pub mod isa;
 mod kernel;
 mod pack;
 mod plan;
@@ -25,14 +24,15 @@ mod tile;
 mod vectors;
 mod weighted;
 
-use super::pool::{Pool, SharedMut};
-use crate::backend::{Precision, Result};
+use crate::host::Isa;
+use crate::{
+    backend::{Precision, Result},
+    host::pool::{Pool, SharedMut},
+};
 use kernel::{Finish, kernels};
 use product::Target;
 use scratch::Scratch;
 use weighted::Order;
-
-pub use isa::{Isa, IsaError};
 
 /// Sizes of one layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -5,8 +5,10 @@
 //! works on positions `a..b` takes the rows that begin there, so work can be cut anywhere, and a
 //! range of rows is found by bisection.
 
-use super::pool::{Pool, SharedMut};
-use crate::data::Bags;
+use crate::{
+    batch::Bags,
+    host::pool::{Pool, SharedMut},
+};
 
 /// Bits that one pass sorts by, at most: 2048 counters stay in the first-level cache.
 const DIGIT: u32 = 11;

@@ -7,9 +7,13 @@
 //! by its transpose, backward blocks of rows of the gradient's triangle by `T`.
 
 use super::{
-    gemm::{Isa, Rows, RowsMut},
+    gemm::{Rows, RowsMut},
+    simd::{Kernel, Lanes, launch, load_up_to},
+};
+use crate::host::{
+    Isa,
     pool::{Pool, SharedMut},
-    simd::{Kernel, Lanes, launch, load_up_to, prefetch},
+    prefetch,
 };
 
 /// Samples of a chunk.

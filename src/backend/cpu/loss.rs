@@ -1,7 +1,7 @@
 //! Losses over logits: value and gradient. Batches are small beside all else, so this is plain code
 //! on one thread.
 
-use crate::engine::{LossKind, LossSpec};
+use crate::model::{LossKind, LossSpec};
 
 /// `1 / (1 + e^-z)`.
 pub fn sigmoid(z: f32) -> f32 {

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     backend::{BackendError, InputShape, Mat, MatMut, Result},
-    data::{Bags, Batch},
+    batch::{Bags, Batch},
 };
 
 /// A buffer of f32.

@@ -1,7 +1,6 @@
 //! Operations on multi-core CPUs. Instruction sets are chosen at run time; results do not depend on
 //! the number of threads.
 
-mod affinity;
 mod backend;
 pub mod bags;
 pub mod batch_norm;
@@ -18,13 +17,10 @@ pub mod interaction;
 pub mod loss;
 pub mod memory;
 pub mod pages;
-pub mod pool;
 mod rule;
 mod simd;
 pub mod sparse_update;
 #[cfg(test)]
-mod testing;
-pub mod text;
+pub(crate) mod testing;
 
 pub use backend::{Cpu, CpuConfig};
-pub(crate) use simd::prefetch;

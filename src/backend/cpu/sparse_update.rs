@@ -5,15 +5,18 @@ mod sweep;
 mod visit;
 
 use super::{
-    gemm::{Isa, Rows},
+    gemm::Rows,
     groups::{Groups, row_of},
-    pool::{Pool, SharedMut},
     simd::launch,
 };
 use crate::{
     backend::Update,
-    data::Bags,
+    batch::Bags,
     embedding::{RowTable, Table, TableSet},
+    host::{
+        Isa,
+        pool::{Pool, SharedMut},
+    },
     optim::rules::{Rule, Step},
 };
 use sweep::{SCRATCH, Sweep, Work};

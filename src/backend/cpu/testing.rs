@@ -1,7 +1,6 @@
 //! What the tests of several kernels need.
 
-use super::gemm::Isa;
-use crate::data::Bags;
+use crate::{batch::Bags, host::Isa};
 
 /// Every instruction set of this machine.
 pub(crate) fn isas() -> impl Iterator<Item = Isa> {

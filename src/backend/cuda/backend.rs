@@ -22,11 +22,11 @@ use crate::{
     backend::{
         After, Backend, BackendError, Course, DotShape, Dropout, Gate, InputShape, Linear, Mat,
         MatMut, Norm, Precision, Result, SparseGradient, StepEnd, StepStart, TablesShape, Window,
-        cpu::pool::Pool,
     },
-    data::{Batch, Span, source::planted::Numbers},
-    engine::LossSpec,
+    batch::{Batch, GeneratedLog, Span},
+    host::pool::Pool,
     metrics::{Counts, MetricsError},
+    model::LossSpec,
 };
 use std::rc::Rc;
 
@@ -148,7 +148,7 @@ impl Backend for Cuda {
     type Floats = Floats;
     type Input = Input;
     type Tables = Tables;
-    type Maker = Planted;
+    type Generator = Planted;
     type Scores = Scores;
 
     fn zeros(&mut self, len: usize, what: &str) -> Result<Floats> {
@@ -181,12 +181,12 @@ impl Backend for Cuda {
         input.upload(&self.pool, batch)
     }
 
-    fn maker(&mut self, log: &Numbers) -> Result<Option<Planted>> {
+    fn generator(&mut self, log: &GeneratedLog) -> Result<Option<Planted>> {
         Planted::new(&self.driver, log).map(Some)
     }
 
-    fn make(&mut self, maker: &Planted, span: Span, input: &mut Input) -> Result<()> {
-        input.make(&*self.driver, maker, span)
+    fn generate(&mut self, generator: &Planted, span: Span, input: &mut Input) -> Result<()> {
+        input.make(&*self.driver, generator, span)
     }
 
     fn dense<'a>(&self, input: &'a Input) -> Mat<'a, Floats> {

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     backend::Result,
-    engine::{LossKind, LossSpec},
+    model::{LossKind, LossSpec},
 };
 
 pub(super) static SOURCE: Source =

@@ -9,12 +9,10 @@ use super::{
     planted::{Places, Planted},
 };
 use crate::{
-    backend::{
-        BackendError, InputShape, Mat, MatMut, Result, Window,
-        cpu::pool::{Pool, SharedMut},
-    },
-    data::{Batch, Span},
+    backend::{BackendError, InputShape, Mat, MatMut, Result, Window},
+    batch::{Batch, Span},
     embedding::sixteen,
+    host::pool::{Pool, SharedMut},
 };
 use std::{
     cell::Cell,

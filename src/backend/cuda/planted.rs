@@ -6,10 +6,7 @@ use super::{
 };
 use crate::{
     backend::Result,
-    data::{
-        Span,
-        source::planted::{ColumnNumbers, DenseNumbers, Numbers, PairNumbers},
-    },
+    batch::{ColumnNumbers, DenseNumbers, GeneratedLog, PairNumbers, Span},
 };
 use std::rc::Rc;
 
@@ -75,8 +72,8 @@ pub(super) struct Places {
 
 impl Planted {
     /// Brings a log to the device.
-    pub(super) fn new(driver: &Rc<dyn Driver>, numbers: &Numbers) -> Result<Self> {
-        let Numbers { seed, gain, bias, columns, pairs, dense } = numbers;
+    pub(super) fn new(driver: &Rc<dyn Driver>, numbers: &GeneratedLog) -> Result<Self> {
+        let GeneratedLog { seed, gain, bias, columns, pairs, dense } = numbers;
         let log = Log {
             gain: *gain,
             bias: *bias,

@@ -10,7 +10,6 @@ use super::{
     bar::Bar,
 };
 use crate::{
-    backend::cpu::gemm::Isa,
     data::{
         manifest::Manifest,
         preprocess::{
@@ -21,6 +20,7 @@ use crate::{
             },
         },
     },
+    host::Isa,
     system::peak_memory,
     workload::OnError,
 };

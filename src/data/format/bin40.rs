@@ -9,7 +9,7 @@ use crate::{
         preprocess::criteo::{DENSE, RECORD},
         rows::{Layout, Numbers, Place, Rows, io, wrong},
     },
-    embedding::MappedFile,
+    host::MappedFile,
 };
 use std::{
     fs::File,

@@ -15,7 +15,7 @@ use crate::{
         DataError,
         rows::{Hotness, Layout, Numbers, Place, Rows, io, wrong},
     },
-    embedding::MappedFile,
+    host::MappedFile,
 };
 use std::{
     fs::File,

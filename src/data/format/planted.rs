@@ -2,9 +2,12 @@
 //! its dense columns as counts.
 
 use super::Reader;
-use crate::data::{
-    Batch, DataError, Source,
-    rows::{Hotness, Layout, Numbers, Rows},
+use crate::{
+    batch::Batch,
+    data::{
+        DataError, Source,
+        rows::{Hotness, Layout, Numbers, Rows},
+    },
 };
 
 /// Reads part of a planted split.

@@ -1,9 +1,9 @@
 //! Samples that wait in a file without a name, for formats that must know all of them before the
 //! first can be written.
 
-use crate::data::{
-    Bags,
-    rows::{Layout, Rows},
+use crate::{
+    batch::Bags,
+    data::rows::{Layout, Rows},
 };
 use std::{
     fs::File,

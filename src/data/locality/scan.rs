@@ -2,12 +2,13 @@
 
 use super::{
     super::{
-        Bags, Batch, DataError, Source,
+        DataError, Source,
         format::{Reader, chunk},
         rows::Rows,
     },
     Profile,
 };
+use crate::batch::{Bags, Batch};
 
 /// Samples read at once.
 const CHUNK: u64 = 1 << 16;

@@ -2,7 +2,7 @@
 //! table that is at most seven tenths full, or 4 bytes for each id that there can be, whichever is
 //! less.
 
-use crate::backend::cpu::prefetch;
+use crate::host::prefetch;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Ids whose places are asked for ahead of use.

@@ -8,7 +8,7 @@
 
 use super::{
     super::{
-        Batch, Column, DataError, Dataset, Facts, Schema, Source,
+        DataError, Dataset, Facts, Source,
         dense::Dense,
         format::bin40::{Records, number},
         preprocess::criteo::{DENSE, RECORD, TABLES},
@@ -18,7 +18,10 @@ use super::{
     ids::{Ids, untransformed},
     order::Order,
 };
-use crate::workload::{Bin40Config, RecordShuffle, TrainSection};
+use crate::{
+    batch::{Batch, Column, Schema},
+    workload::{Bin40Config, RecordShuffle, TrainSection},
+};
 use std::path::{Path, PathBuf};
 
 /// Records that are looked at together when the largest ids are sought.

@@ -4,8 +4,11 @@
 //!
 //! A sample cannot come more than N places earlier than it is stored, but however much later.
 
-use super::super::{Batch, DataError, Schema, Source};
-use crate::random::philox::{Philox, Stream};
+use super::super::{DataError, Source};
+use crate::{
+    batch::{Batch, Schema},
+    random::philox::{Philox, Stream},
+};
 
 /// Samples that are read together.
 const CHUNK: u64 = 1 << 10;

@@ -6,10 +6,11 @@
 //! original's shuffles are drawn once, so that every epoch has the same order.
 
 use super::super::{
-    Batch, Column, DataError, Dataset, Facts, Schema, Source,
+    DataError, Dataset, Facts, Source,
     preprocess::criteo::{self, Samples},
 };
 use crate::{
+    batch::{Batch, Column, Schema},
     random::numpy::RandomState,
     workload::{CriteoSet, CriteoShuffle, CriteoTsvConfig},
 };

@@ -13,8 +13,11 @@ mod sharded;
 #[cfg(test)]
 mod testing;
 
-use super::{DataError, Dataset, Schema, preprocess::criteo::RECORD};
-use crate::workload::{DataConfig, Shard, Workload};
+use super::{DataError, Dataset, preprocess::criteo::RECORD};
+use crate::{
+    batch::Schema,
+    workload::{DataConfig, Shard, Workload},
+};
 use sharded::Sharded;
 use std::path::PathBuf;
 

@@ -15,10 +15,11 @@
 //!   the rest of that epoch; here it does not.)
 
 use super::super::{
-    Batch, Column, DataError, Dataset, Facts, Schema, Source,
+    DataError, Dataset, Facts, Source,
     locality::{AccessPattern, LruTrace},
 };
 use crate::{
+    batch::{Batch, Column, Schema},
     random::numpy::RandomState,
     workload::{NumpyRandomConfig, Quirk, RandomIds, TraceRestart},
 };

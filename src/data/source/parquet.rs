@@ -6,7 +6,7 @@
 
 use super::{
     super::{
-        Bags, Batch, Column, DataError, Dataset, Facts, Schema, Source,
+        DataError, Dataset, Facts, Source,
         dense::Dense,
         format::{columns::Columns, parquet::Part},
         rows::{Hotness, Layout},
@@ -16,7 +16,8 @@ use super::{
     order::Order,
 };
 use crate::{
-    backend::cpu::pool::Pool,
+    batch::{Bags, Batch, Column, Schema},
+    host::pool::Pool,
     workload::{GroupShuffle, ParquetConfig, TrainSection},
 };
 use files::{Files, Found};

@@ -5,7 +5,8 @@
 //! end of an epoch is dealt out as evenly as it goes, so that numbers of steps differ by one at
 //! most, and only where fewer samples are left than there are processes.
 
-use super::super::{Batch, DataError, Schema, Source};
+use super::super::{DataError, Source};
+use crate::batch::{Batch, Schema};
 
 /// One process's part.
 pub(super) struct Sharded {

@@ -1,6 +1,7 @@
 //! A source whose samples are told from one another, for tests.
 
-use super::super::{Batch, Column, DataError, Schema, Source};
+use super::super::{DataError, Source};
+use crate::batch::{Batch, Column, Schema};
 
 /// Sample i: label i % 2, one dense value i, id i in the first table and i % 4 times i in the
 /// second.

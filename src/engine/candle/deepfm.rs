@@ -3,7 +3,7 @@
 
 use super::{layers, layers::Mode, lookup::Lookup};
 use crate::{
-    data::Batch,
+    batch::Batch,
     model::{DeepFmSpec, Pooling},
 };
 use candle_core::{Result, Tensor};

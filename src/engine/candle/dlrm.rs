@@ -2,7 +2,7 @@
 
 use super::{layers, lookup::Lookup};
 use crate::{
-    data::Batch,
+    batch::Batch,
     model::{DlrmSpec, Interaction, Pooling},
 };
 use candle_core::{DType, Device, Result, Tensor};

@@ -1,6 +1,6 @@
 //! Layers that both models share.
 
-use crate::{data::Batch, random::philox::Philox};
+use crate::{batch::Batch, random::philox::Philox};
 use candle_core::{DType, Device, Result, Tensor};
 
 /// Subtracted from biases before a ReLU. candle's ReLU passes the gradient on at exactly 0, where

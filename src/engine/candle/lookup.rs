@@ -5,7 +5,7 @@
 //! rows of the batch are therefore copied into a leaf of their own `[U, d]`; the ids are then
 //! positions in that leaf, and the gradient has `U` rows, duplicates summed.
 
-use crate::{data::Bags, model::Pooling};
+use crate::{batch::Bags, model::Pooling};
 use candle_core::{DType, Device, Result, Tensor};
 
 /// One categorical column of a batch.

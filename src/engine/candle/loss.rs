@@ -1,10 +1,8 @@
 //! Losses over logits, in forms whose values and gradients are finite at any logit. (candle's own
 //! binary cross entropy gives NaN at +-200, and so does the gradient of `1 / (1 + exp(-z))`.)
 
-use super::{
-    super::{LossKind, LossSpec},
-    layers::BELOW_ZERO,
-};
+use super::layers::BELOW_ZERO;
+use crate::model::{LossKind, LossSpec};
 use candle_core::{Result, Tensor};
 
 /// Mean loss of logits `[B]` against labels `[B]`: a scalar.

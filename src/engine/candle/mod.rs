@@ -16,8 +16,9 @@ mod optim;
 
 use super::{Engine, EngineConfig, EngineError, NO_LOG, PhaseClock, check::check_batch};
 use crate::{
-    backend::{self, StepEnd, cpu::pool::Pool},
-    data::{Batch, Samples},
+    backend::{self, StepEnd},
+    batch::{Batch, Samples},
+    host::pool::Pool,
     model::{ModelSpec, ParamKind, ParamSpec, Pooling, init::Initializer},
     optim::{AdamRows, LossScaleSpec, LossScaler, OptimizerSpec},
 };

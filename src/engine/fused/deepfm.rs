@@ -11,8 +11,8 @@ use super::{
 };
 use crate::{
     backend::{Backend, Result, Window},
-    engine::{LossSpec, Phase, PhaseClock},
-    model::DeepFmSpec,
+    engine::{Phase, PhaseClock},
+    model::{DeepFmSpec, LossSpec},
 };
 
 /// The network with its activations.

@@ -10,8 +10,8 @@ use super::{
 };
 use crate::{
     backend::{Backend, Result, Window},
-    engine::{LossSpec, Phase, PhaseClock},
-    model::DlrmSpec,
+    engine::{Phase, PhaseClock},
+    model::{DlrmSpec, LossSpec},
 };
 
 /// The network with its activations.

@@ -14,7 +14,7 @@ use crate::{
         cpu::{Cpu, CpuConfig, gemm::LinearShape},
         cuda::{Cuda, CudaConfig},
     },
-    data::{Batch, Samples, source::planted::Numbers},
+    batch::{Batch, GeneratedLog, Samples},
     engine::{Engine, EngineConfig, EngineError, Phase, PhaseClock},
     metrics::{Counts, MetricsError},
     model::{
@@ -69,7 +69,7 @@ pub struct FusedEngine<B: Backend = Cpu> {
     pub(super) network: Network<B>,
     pub(super) input: B::Input,
     /// What makes samples on the device, once it has been given their log.
-    pub(super) maker: Option<B::Maker>,
+    pub(super) generator: Option<B::Generator>,
     /// Predictions that stay there.
     pub(super) scores: Option<B::Scores>,
     pub(super) clock: PhaseClock,
@@ -192,7 +192,7 @@ impl<B: Backend> FusedEngine<B> {
             store,
             network,
             input,
-            maker: None,
+            generator: None,
             scores: None,
             clock: PhaseClock::default(),
             batches: 0,
@@ -414,8 +414,8 @@ impl<B: Backend> Engine for FusedEngine<B> {
         })?)
     }
 
-    fn learn(&mut self, log: &Numbers) -> std::result::Result<bool, EngineError> {
-        self.learn_log(log)
+    fn attach_generator(&mut self, log: &GeneratedLog) -> std::result::Result<bool, EngineError> {
+        self.attach_log(log)
     }
 
     fn begin_step(

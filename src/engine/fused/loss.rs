@@ -3,7 +3,7 @@
 use super::Pass;
 use crate::{
     backend::{Backend, Mat, MatMut, Result, Window},
-    engine::LossSpec,
+    model::LossSpec,
 };
 
 /// Logits `[B, 1]` and their gradient.

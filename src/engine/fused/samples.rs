@@ -4,7 +4,7 @@
 use super::{FusedEngine, Pass};
 use crate::{
     backend::Backend,
-    data::{Batch, Samples, source::planted::Numbers},
+    batch::{Batch, GeneratedLog, Samples},
     engine::{
         EngineError, NO_LOG, NO_SCORES,
         check::{check_batch, check_len, check_log},
@@ -13,29 +13,31 @@ use crate::{
 };
 
 impl<B: Backend> FusedEngine<B> {
-    pub(super) fn learn_log(&mut self, log: &Numbers) -> Result<bool, EngineError> {
+    pub(super) fn attach_log(&mut self, log: &GeneratedLog) -> Result<bool, EngineError> {
         check_log(&self.config, log)?;
-        self.maker = self.backend.maker(log)?;
-        Ok(self.maker.is_some())
+        self.generator = self.backend.generator(log)?;
+        Ok(self.generator.is_some())
     }
 
     /// Checks that samples fit; afterwards they can be brought.
     pub(super) fn check(&self, samples: Samples<'_>) -> Result<(), EngineError> {
         match samples {
             Samples::Host(batch) => check_batch(&self.config, batch),
-            Samples::Made(span) if self.maker.is_some() => check_len(&self.config, span.len),
-            Samples::Made(_) => Err(EngineError::Unsupported(NO_LOG.into())),
+            Samples::Generated(span) if self.generator.is_some() => {
+                check_len(&self.config, span.len)
+            }
+            Samples::Generated(_) => Err(EngineError::Unsupported(NO_LOG.into())),
         }
     }
 
     /// Brings samples to the device, or lets it make them.
     pub(super) fn bring(&mut self, samples: Samples<'_>) -> Result<(), EngineError> {
-        match (samples, &self.maker) {
+        match (samples, &self.generator) {
             (Samples::Host(batch), _) => self.backend.upload(batch, &mut self.input)?,
-            (Samples::Made(span), Some(maker)) => {
-                self.backend.make(maker, span, &mut self.input)?
+            (Samples::Generated(span), Some(generator)) => {
+                self.backend.generate(generator, span, &mut self.input)?
             }
-            (Samples::Made(_), None) => {}
+            (Samples::Generated(_), None) => {}
         }
         Ok(())
     }

@@ -2,7 +2,8 @@
 //! in a second of the same layout, running statistics in a third, tables in sets of equal width.
 
 use crate::{
-    backend::{Backend, Result, cpu::pool::Pool},
+    backend::{Backend, Result},
+    host::pool::Pool,
     model::{ParamKind, ParamSpec},
     optim::{OptimizerSpec, rules::StateShape},
 };

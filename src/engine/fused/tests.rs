@@ -3,11 +3,12 @@
 use super::FusedEngine;
 use crate::{
     backend::Precision,
-    data::{Bags, Batch},
+    batch::{Bags, Batch},
     embedding::RowKind,
-    engine::{Engine, EngineConfig, EngineError, LossKind, LossSpec},
+    engine::{Engine, EngineConfig, EngineError},
     model::{
-        DeepFmSpec, DlrmSpec, EmbeddingInit, Interaction, MlpInit, ModelSpec, ParamKind, Pooling,
+        DeepFmSpec, DlrmSpec, EmbeddingInit, Interaction, LossKind, LossSpec, MlpInit, ModelSpec,
+        ParamKind, Pooling,
         init::{InitSource, Initializer},
     },
     optim::{AdamForm, AdamRows, LossScaleSpec, OptimizerConfig, OptimizerSpec},

@@ -47,7 +47,7 @@ fn run(engine: &mut dyn Engine, workload: &Workload, on_device: bool) -> (Steps,
     let Dataset { train, eval, .. } = source::open(workload).unwrap();
     let (plan, batch_size) = (Plan::of(workload), workload.eval.batch_size);
     let [recipe, eval_recipe] =
-        if on_device { learn(engine, [&*train, &*eval]).unwrap() } else { [None, None] };
+        if on_device { attach_generator(engine, [&*train, &*eval]).unwrap() } else { [None, None] };
     assert_eq!((recipe.is_some(), eval_recipe.is_some()), (on_device, on_device));
     let mut feed = Feed::start(train, plan, recipe).unwrap();
     let (mut steps, mut losses) = (Vec::new(), Vec::new());
@@ -124,9 +124,9 @@ fn what_the_device_cannot_make_is_refused_or_left_to_the_host() {
     let mut init = Initializer::new(&config.model, InitSource::Philox { seed: 5 });
     let mut cpu = FusedEngine::new(&config, &mut init).unwrap();
     let Dataset { train, eval, .. } = source::open(&workload).unwrap();
-    assert!(learn(&mut cpu, [&*train, &*eval]).unwrap().iter().all(Option::is_none));
+    assert!(attach_generator(&mut cpu, [&*train, &*eval]).unwrap().iter().all(Option::is_none));
     assert!(!cpu.begin_scores(10).unwrap() && cpu.count_scores().is_err());
-    let span = Samples::Made(Span { split: 0, first: 0, len: 4 });
+    let span = Samples::Generated(Span { split: 0, first: 0, len: 4 });
     assert!(cpu.begin_step(span, 0.1).unwrap_err().to_string().contains("not given"));
     let log = train.recipe().unwrap().log;
     for driver in devices() {
@@ -136,17 +136,23 @@ fn what_the_device_cannot_make_is_refused_or_left_to_the_host() {
         let mut wider = (*log).clone();
         wider.columns[3].values += 1;
         assert!(
-            gpu.learn(&wider)
+            gpu.attach_generator(&wider)
                 .unwrap_err()
                 .to_string()
                 .starts_with("batch does not fit the model: table 3")
         );
         wider.columns.pop();
-        assert!(gpu.learn(&wider).unwrap_err().to_string().contains("25 categorical columns"));
-        assert!(gpu.learn(&log).unwrap());
+        assert!(
+            gpu.attach_generator(&wider)
+                .unwrap_err()
+                .to_string()
+                .contains("25 categorical columns")
+        );
+        assert!(gpu.attach_generator(&log).unwrap());
         for len in [0, config.max_batch + 1] {
-            let error =
-                gpu.begin_step(Samples::Made(Span { split: 0, first: 0, len }), 0.1).unwrap_err();
+            let error = gpu
+                .begin_step(Samples::Generated(Span { split: 0, first: 0, len }), 0.1)
+                .unwrap_err();
             assert!(error.to_string().contains("samples; the engine takes"), "{error}");
         }
         // More predictions than 2^30 are judged on the host; none were begun.

@@ -2,8 +2,7 @@
 
 use super::words::*;
 use crate::{
-    engine::LossKind,
-    model::{EmbeddingInit, Interaction, MlpInit},
+    model::{EmbeddingInit, Interaction, LossKind, MlpInit},
     optim::{LossScaleSpec, OptimizerSpec, ScheduleSpec},
     workload::*,
 };

@@ -4,7 +4,7 @@ use super::{data::data, error::WorkloadError, model::model, reader::Reader, word
 use crate::{
     backend::{Device, Precision},
     embedding::RowKind,
-    engine::{LossKind, LossSpec},
+    model::{LossKind, LossSpec},
     optim::{AdamForm, AdamRows, LossScaleSpec, OptimizerConfig, OptimizerSpec, ScheduleSpec},
     workload::*,
 };

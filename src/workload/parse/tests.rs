@@ -4,8 +4,7 @@ use super::*;
 use crate::{
     backend::Precision,
     embedding::RowKind,
-    engine::{LossKind, LossSpec},
-    model::*,
+    model::{LossKind, LossSpec, *},
     optim::*,
     workload::*,
 };

@@ -8,7 +8,7 @@ use super::{
     scratch::{Room, Scratch},
     shared_gradient,
 };
-use crate::backend::cpu::pool::{Pool, SharedMut};
+use crate::host::pool::{Pool, SharedMut};
 use std::ops::Range;
 
 /// Elements of partial sums that are worth a chunk.

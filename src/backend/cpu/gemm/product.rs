@@ -8,7 +8,7 @@ use super::{
     scratch::{MAX_LANES, STAGGER},
     simd::Simd,
 };
-use crate::backend::cpu::pool::SharedMut;
+use crate::host::pool::SharedMut;
 use std::ops::Range;
 
 /// The result, shared among chunks that write disjoint tiles of it.

@@ -5,12 +5,9 @@ use super::{
     plan::{K_BLOCK, MAX_PARTIAL, MAX_PARTS, TILE_ROOM, words_at_once},
     thin::MAX_CHUNKS,
 };
-use crate::backend::{
-    Result,
-    cpu::{
-        pages::Pages,
-        pool::{Pool, SharedMut},
-    },
+use crate::{
+    backend::{Result, cpu::pages::Pages},
+    host::pool::{Pool, SharedMut},
 };
 
 /// Floats of the widest register, and of a cache line.

@@ -10,7 +10,7 @@ use super::{
     product::{Ahead, Packed, Part, Target, tile_stride, tiles_by_panel},
     scratch::{Room, STAGGER, Scratch},
 };
-use crate::backend::cpu::pool::{Pool, SharedMut};
+use crate::host::pool::{Pool, SharedMut};
 
 /// Samples that a chunk of packing takes: whole words in every format.
 const PACK_SAMPLES: usize = 64;

@@ -5,7 +5,7 @@ use super::{
     Gate, LinearShape, Rows, gradient::sum_parts, kernel::Kernel, plan::share, product::Target,
     scratch::Scratch,
 };
-use crate::backend::cpu::pool::{Pool, SharedMut};
+use crate::host::pool::{Pool, SharedMut};
 
 /// Elements of the batch that are worth a chunk, and the most chunks.
 const CHUNK: usize = 1 << 15;

@@ -7,7 +7,7 @@ use super::{
     product::{Ahead, Packed, Part, Target, tile_stride, tiles_by_panel},
     scratch::{Room, STAGGER, Scratch},
 };
-use crate::backend::cpu::pool::{Pool, SharedMut};
+use crate::host::pool::{Pool, SharedMut};
 use std::ops::Range;
 
 /// How the weights `[output, input]` enter a product.

@@ -4,9 +4,10 @@ use super::{BagGradient, SPAN, rows_a_chunk};
 use crate::{
     backend::cpu::{
         groups::{Groups, row_of, sample_of},
-        simd::{Kernel, Lanes, One, load_up_to, prefetch_row, store_up_to},
+        simd::{Kernel, Lanes, One, load_up_to, store_up_to},
     },
     embedding::{RowPointer, TableSet},
+    host::prefetch_row,
     model::Pooling,
     random::philox::Philox,
 };

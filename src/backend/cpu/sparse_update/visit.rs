@@ -5,9 +5,10 @@ use crate::{
     backend::cpu::{
         dense_update::add_squares,
         rule,
-        simd::{Lanes, One, prefetch_row},
+        simd::{Lanes, One},
     },
     embedding::Table,
+    host::prefetch_row,
     optim::rules::Rule,
 };
 

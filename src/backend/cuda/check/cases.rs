@@ -7,10 +7,9 @@ use crate::{
         Result, SparseGradient, StepStart, TablesShape, Window,
         cpu::{CpuConfig, gemm::LinearShape},
     },
-    data::{Bags, Batch},
+    batch::{Bags, Batch},
     embedding::RowKind,
-    engine::{LossKind, LossSpec},
-    model::Pooling,
+    model::{LossKind, LossSpec, Pooling},
     optim::{LossScaleSpec, OptimizerSpec, rules::StateShape},
 };
 use std::fmt::Debug;

@@ -11,7 +11,8 @@ use crate::{
             scores::Scores,
         },
     },
-    data::{Batch, DataError, Span, source::planted},
+    batch::{Batch, Span},
+    data::{DataError, source::planted},
     metrics::{self, Counts, MetricsError},
     workload::PlantedConfig,
 };

@@ -1,7 +1,7 @@
 //! Numbers to work on.
 
 use crate::{
-    data::Bags,
+    batch::Bags,
     random::philox::{Philox, Stream, unit_f32},
 };
 

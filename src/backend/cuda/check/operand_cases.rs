@@ -10,7 +10,7 @@ use crate::{
         TablesShape, Window,
         cpu::{CpuConfig, gemm::LinearShape},
     },
-    data::Batch,
+    batch::Batch,
     embedding::RowKind,
     model::Pooling,
     optim::OptimizerSpec,

@@ -10,7 +10,7 @@ use crate::{
         SparseGradient, StepStart, TablesShape, Window,
         cuda::{Cuda, CudaConfig, driver::Driver, linear, memory::Floats},
     },
-    data::Batch,
+    batch::Batch,
     embedding::RowKind,
     model::Pooling,
     optim::{LossScaleSpec, OptimizerSpec},

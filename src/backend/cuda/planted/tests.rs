@@ -6,7 +6,8 @@ use crate::{
         check::data::{made, wanted},
         testing::devices,
     },
-    data::{Batch, source::planted},
+    batch::Batch,
+    data::source::planted,
     workload::PlantedConfig,
 };
 use proptest::prelude::*;

@@ -1,9 +1,12 @@
 //! One column of a row group, read piece by piece, whatever type its numbers have.
 
-use crate::data::{
-    Bags, DataError,
-    quiet::caught,
-    rows::{Place, wrong},
+use crate::{
+    batch::Bags,
+    data::{
+        DataError,
+        quiet::caught,
+        rows::{Place, wrong},
+    },
 };
 use parquet::{
     basic::{ConvertedType, IntType, LogicalType, Type as Physical},

@@ -6,11 +6,12 @@ use super::{
     shared::Shared,
 };
 use crate::{
-    backend::cpu::pool::Pool,
+    batch::Bags,
     data::{
-        Bags, DataError,
+        DataError,
         rows::{Hotness, IdColumn, Layout, Numbers, Place, Rows, io, wrong},
     },
+    host::pool::Pool,
 };
 use parquet::{
     basic::Type as Physical,

@@ -1,9 +1,12 @@
 //! Writing of parquet files.
 
 use super::{super::Writer, read::one_line};
-use crate::data::{
-    Bags, DataError,
-    rows::{Hotness, Layout, Numbers, Rows, io, wrong},
+use crate::{
+    batch::Bags,
+    data::{
+        DataError,
+        rows::{Hotness, Layout, Numbers, Rows, io, wrong},
+    },
 };
 use parquet::{
     basic::{Compression, LogicalType, Repetition, Type as Physical},

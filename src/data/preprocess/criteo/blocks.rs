@@ -3,7 +3,7 @@
 
 use super::{Columns, columns::BadLine};
 use crate::{
-    backend::cpu::{gemm::Isa, pool::Pool, text::Separators},
+    host::{Isa, pool::Pool, text::Separators},
     random::numpy::RandomState,
     workload::OnError,
 };

@@ -4,8 +4,8 @@
 
 use super::{DENSE, Line, TABLES, parse};
 use crate::{
-    backend::cpu::{
-        gemm::Isa,
+    host::{
+        Isa,
         text::{Base, GROUP, LONGEST, Separators, read},
     },
     workload::OnError,

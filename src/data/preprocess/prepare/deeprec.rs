@@ -14,11 +14,11 @@ use super::{
     survey::{self, Survey},
 };
 use crate::{
-    backend::cpu::pool::Pool,
     data::preprocess::{
         chunks::Place,
         criteo::{Blocks, Columns, DENSE, TABLES},
     },
+    host::pool::Pool,
 };
 use std::{io::Write, path::Path};
 

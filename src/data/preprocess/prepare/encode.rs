@@ -7,11 +7,11 @@ use super::{
     state::Tally,
 };
 use crate::{
-    backend::cpu::pool::Pool,
     data::preprocess::{
         criteo::{Blocks, Columns, DENSE, TABLES},
         numbering::{Budget, Full, NONE, Numbering},
     },
+    host::pool::Pool,
 };
 
 /// Numbers ids and writes records.

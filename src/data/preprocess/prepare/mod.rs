@@ -45,8 +45,8 @@ pub use there::There;
 
 use super::{inputs::Input, lines::is_gzip, unpack};
 use crate::{
-    backend::cpu::gemm::Isa,
     data::{DataError, manifest::ManifestError, preprocess::criteo::RECORD},
+    host::Isa,
 };
 use run::Worker;
 use serde::{Deserialize, Serialize};

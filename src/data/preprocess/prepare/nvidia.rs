@@ -20,7 +20,6 @@ use super::{
     vocabulary::{self, Counts, Value},
 };
 use crate::{
-    backend::cpu::pool::Pool,
     data::{
         format::nvidia as format,
         preprocess::{
@@ -30,6 +29,7 @@ use crate::{
         },
         rows::{Layout, Numbers},
     },
+    host::pool::Pool,
 };
 use half::f16;
 use std::path::Path;

@@ -8,7 +8,6 @@ use super::{
     there::{There, nothing_in_the_way, there},
 };
 use crate::{
-    backend::cpu::pool::Pool,
     data::{
         DataError,
         preprocess::{
@@ -17,6 +16,7 @@ use crate::{
             inputs::Input,
         },
     },
+    host::pool::Pool,
     workload::OnError,
 };
 use serde::Serialize;

@@ -12,7 +12,6 @@ use super::{
     write::Writer,
 };
 use crate::{
-    backend::cpu::pool::Pool,
     data::{
         DataError,
         manifest::Manifest,
@@ -21,6 +20,7 @@ use crate::{
             criteo::{Blocks, TABLES},
         },
     },
+    host::pool::Pool,
 };
 use std::{
     fs::{self, File, TryLockError},

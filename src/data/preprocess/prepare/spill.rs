@@ -3,7 +3,6 @@
 
 use super::Job;
 use crate::{
-    backend::cpu::pool::Pool,
     data::{
         dense::log_sq_bucket,
         preprocess::{
@@ -11,6 +10,7 @@ use crate::{
             numbering::most_bytes,
         },
     },
+    host::pool::Pool,
 };
 use std::{cmp::Reverse, ops::Range};
 

@@ -3,12 +3,12 @@
 
 use super::{Job, PlannedFile, PrepareError, Progress};
 use crate::{
-    backend::cpu::pool::Pool,
     data::preprocess::{
         chunks::{Chunks, Place},
         criteo::{Blocks, Columns},
         inputs::Input,
     },
+    host::pool::Pool,
     workload::OnError,
 };
 use std::thread;

@@ -1,7 +1,7 @@
 //! What tests of the steps of a recipe share.
 
 use super::{Job, Recipe, run::Worker, state::FOLDER};
-use crate::backend::cpu::{gemm::Isa, pool::Pool};
+use crate::host::{Isa, pool::Pool};
 use std::{fs, path::PathBuf, sync::atomic::AtomicBool};
 
 /// A folder of unfinished work, and one thread that works in it.

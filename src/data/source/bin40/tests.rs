@@ -4,7 +4,7 @@ use crate::{
         format::{Writer, bin40::Bin40Writer},
         rows::Rows,
     },
-    engine::{LossKind, LossSpec},
+    model::{LossKind, LossSpec},
     workload::DenseTransform,
 };
 use proptest::prelude::*;

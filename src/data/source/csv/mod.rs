@@ -8,10 +8,13 @@ mod encode;
 mod read;
 
 use super::{
-    super::{Batch, Column, DataError, Dataset, Facts, Schema, Source},
+    super::{DataError, Dataset, Facts, Source},
     order::Order,
 };
-use crate::workload::CsvConfig;
+use crate::{
+    batch::{Batch, Column, Schema},
+    workload::CsvConfig,
+};
 use encode::{Encoded, Samples, Training};
 use std::path::Path;
 

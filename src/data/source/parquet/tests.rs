@@ -4,7 +4,7 @@ use crate::{
         format::{Writer, parquet::ParquetWriter},
         rows::{IdColumn, Numbers, Rows},
     },
-    engine::{LossKind, LossSpec},
+    model::{LossKind, LossSpec},
     workload::DenseTransform,
 };
 use proptest::prelude::*;

@@ -26,10 +26,14 @@ mod zipf;
 #[cfg(test)]
 mod tests;
 
-use super::super::{Batch, Column, DataError, Dataset, Facts, Recipe, Schema, Source};
-use crate::{metrics, workload::PlantedConfig};
+use super::super::{DataError, Dataset, Facts, Source};
+use crate::{
+    batch::{Batch, Column, GeneratedLog, Recipe, Schema},
+    metrics,
+    workload::PlantedConfig,
+};
 use generate::{Block, Log, Split};
-pub use numbers::{Column as ColumnNumbers, Dense as DenseNumbers, Numbers, Pair as PairNumbers};
+
 use presets::Spec;
 pub use presets::{MAX_DENSE, MAX_HOTNESS, MAX_ROWS, POSITIVE_RATES};
 use std::sync::Arc;
@@ -157,7 +161,7 @@ fn in_parallel<T: Copy + Send>(
 /// One split of a planted log.
 struct PlantedSource {
     log: Arc<Log>,
-    numbers: Arc<Numbers>,
+    numbers: Arc<GeneratedLog>,
     split: Split,
     schema: Schema,
     len: u64,
@@ -165,7 +169,13 @@ struct PlantedSource {
 }
 
 impl PlantedSource {
-    fn new(log: Arc<Log>, numbers: Arc<Numbers>, split: Split, schema: Schema, len: u64) -> Self {
+    fn new(
+        log: Arc<Log>,
+        numbers: Arc<GeneratedLog>,
+        split: Split,
+        schema: Schema,
+        len: u64,
+    ) -> Self {
         let block = log.new_block();
         PlantedSource { log, numbers, split, schema, len, block }
     }

@@ -9,7 +9,7 @@
 
 use crate::random::philox::{Philox, Stream};
 
-pub(super) const ROUNDS: usize = 4;
+pub(super) use crate::batch::SCATTER_ROUNDS as ROUNDS;
 
 /// A bijection on `[0, m)`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -6,7 +6,7 @@ use crate::{
         Backend,
         cuda::{Cuda, CudaConfig, check::PRECISIONS, driver::Driver, testing::devices},
     },
-    data::Samples,
+    batch::Samples,
 };
 use std::rc::Rc;
 

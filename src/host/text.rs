@@ -9,7 +9,7 @@
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
-use super::gemm::Isa;
+use super::Isa;
 
 /// Fields that are read at once.
 pub const GROUP: usize = 8;

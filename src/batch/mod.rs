@@ -1,0 +1,12 @@
+//! What travels between data and devices: the columns of a data set, batches of samples, and logs
+//! whose samples a device generates itself.
+
+mod generated;
+mod samples;
+mod schema;
+
+pub use generated::{
+    ColumnNumbers, DenseNumbers, GeneratedLog, PairNumbers, Recipe, SCATTER_ROUNDS, Samples, Span,
+};
+pub use samples::{Bags, Batch};
+pub use schema::{Column, Schema};

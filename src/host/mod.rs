@@ -1,0 +1,12 @@
+//! The machine below data and kernels: threads, instruction sets, text in registers, mapped files.
+
+mod affinity;
+pub mod isa;
+mod mapped;
+pub mod pool;
+mod prefetch;
+pub mod text;
+
+pub use isa::Isa;
+pub use mapped::MappedFile;
+pub(crate) use prefetch::{prefetch, prefetch_row};

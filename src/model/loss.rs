@@ -1,0 +1,30 @@
+//! What is minimised.
+
+use serde::Serialize;
+
+/// Loss over the model's logit `z`, `p = sigmoid(z)`; always the mean over the batch.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct LossSpec {
+    /// Which loss.
+    #[serde(flatten)]
+    pub kind: LossKind,
+    /// If in (0, 1): `p` is clamped to `[clamp, 1 - clamp]` before the loss, and the gradient is
+    /// zero outside (facebook's `--loss-threshold`). 0 is off.
+    pub clamp: f32,
+}
+
+/// Which loss.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum LossKind {
+    /// `-mean(y ln p + (1 - y) ln(1 - p))`, computed from the logit. With `clamp`, from the clamped
+    /// probability. Differs from torch's BCELoss (each logarithm cut at -100) only where |z| > 16.
+    Bce,
+    /// `mean(w[y] * bce)`, `w = weights[round(y)]` for the label's class.
+    Wbce {
+        /// Weights of class 0 and 1.
+        weights: [f32; 2],
+    },
+    /// `mean((p - y)^2)`.
+    Mse,
+}
