@@ -13,10 +13,8 @@ use dlrm_bench::{
         rows::Rows,
         source,
     },
-    model::{LossKind, LossSpec},
     workload::{
         Bin40Config, DenseTransform, GroupShuffle, ParquetConfig, PlantedConfig, RecordShuffle,
-        TrainSection,
     },
 };
 use std::{
@@ -69,14 +67,12 @@ fn formats(c: &mut Criterion) {
     let temporary = tempfile::tempdir().unwrap();
     let dir = std::env::var_os("FORMATS_DIR").map_or(temporary.path().to_owned(), PathBuf::from);
     std::fs::create_dir_all(&dir).unwrap();
-    let loss = LossSpec { kind: LossKind::Bce, clamp: 0.0 };
-    let train = TrainSection {
+    let settings = |threads| source::OpenSettings {
         batch_size: BATCH,
-        epochs: 1,
-        max_steps: None,
-        drop_last: false,
         seed: 1,
-        loss,
+        threads,
+        shards: None,
+        draw: source::DrawOrder::default(),
     };
     let (bin, parquet) = (dir.join("a.bin"), dir.join("a.parquet"));
     write(&bin, Format::Bin40);
@@ -94,7 +90,7 @@ fn formats(c: &mut Criterion) {
             shuffle,
             buffer: None,
         };
-        fill(c, name, source::bin40::open(&config, &train).unwrap().train);
+        fill(c, name, source::bin40::open(&config, &settings(1)).unwrap().train);
     }
     for (name, shuffle, threads) in [
         ("parquet", GroupShuffle::None, 1),
@@ -117,7 +113,7 @@ fn formats(c: &mut Criterion) {
             shuffle,
             buffer: None,
         };
-        fill(c, name, source::parquet::open(&config, &train, threads).unwrap().train);
+        fill(c, name, source::parquet::open(&config, &settings(threads)).unwrap().train);
     }
 }
 

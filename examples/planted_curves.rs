@@ -9,7 +9,7 @@
 
 use dlrm_bench::{
     batch::Batch,
-    data::{loader::read_all, source},
+    data::loader::read_all,
     metrics,
     train::{
         self, Job,
@@ -73,7 +73,7 @@ impl Listener for Curve {
 /// Trains all logistic regressions side by side; the seed only names the rows, since nothing in
 /// them is random.
 fn logistic(workload: &Workload, seed: &str) -> Result<(), Box<dyn std::error::Error>> {
-    let mut data = source::open(workload)?;
+    let mut data = workload.open_data()?;
     eprintln!("best reachable AUC {:?}, positives {:?}", data.facts.best_auc, data.facts.base_rate);
     let schema = data.train.schema().clone();
     let eval = read_all(&mut *data.eval, 8192)?;

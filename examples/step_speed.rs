@@ -11,7 +11,7 @@
 #[path = "../benches/support/systems.rs"]
 mod systems;
 
-use dlrm_bench::{backend::Precision, engine::Phase, workload::EngineKind};
+use dlrm_bench::{backend::Precision, engine::EngineKind, engine::Phase};
 use serde_json::{Map, json};
 use std::{process::ExitCode, time::Instant};
 

@@ -5,14 +5,14 @@ mod facebook;
 
 use dlrm_bench::{
     batch::Batch,
-    data::{loader, source},
-    engine::Engine,
+    data::loader,
+    engine::{Engine, EngineKind},
     metrics::{self, Quality},
     train::{
         self, Job,
         events::{EvalEvent, Listener, StepEvent},
     },
-    workload::{EngineKind, Workload, parse},
+    workload::{Workload, parse},
 };
 use facebook::Transcript;
 use std::{path::Path, sync::atomic::AtomicBool};
@@ -229,7 +229,7 @@ const TIES: [(&str, usize, f32); 19] = [
 fn run_settled(workload: &Workload) -> Heard {
     let mut engine = train::prepare(workload).unwrap().engine;
     settle_ties(&mut *engine);
-    let mut data = source::open(workload).unwrap();
+    let mut data = workload.open_data().unwrap();
     let train = loader::read_all(&mut *data.train, workload.train.batch_size).unwrap();
     let eval = loader::read_all(&mut *data.eval, workload.eval.batch_size).unwrap();
     let mut heard = Heard::default();

@@ -30,7 +30,7 @@ fn status(key: &str) -> u64 {
 
 /// Bytes planned, and bytes taken by making the engine and training three steps.
 fn measure(w: &Workload) -> (u64, u64) {
-    let schema = dlrm_bench::data::source::schema(w).unwrap().unwrap();
+    let schema = w.data_schema().unwrap().unwrap();
     let config = w.engine_config(&schema).unwrap();
     let planned = memory::plan(w.engine.kind, &config).total();
     let mut batch = Batch { len: config.max_batch, ..Batch::default() };

@@ -8,10 +8,9 @@ use dlrm_bench::{
     data::{
         format::{Format, create},
         rows::{Layout, Numbers, Rows},
-        source::bin40,
+        source::{DrawOrder, OpenSettings, bin40},
     },
-    model::{LossKind, LossSpec},
-    workload::{Bin40Config, DenseTransform, RecordShuffle, TrainSection},
+    workload::{Bin40Config, DenseTransform, RecordShuffle},
 };
 
 #[global_allocator]
@@ -30,15 +29,8 @@ fn reading_records_allocates_nothing() {
     let mut writer = create(&path, Format::Bin40, &layout).unwrap();
     writer.write(&rows).unwrap();
     writer.finish().unwrap();
-    let loss = LossSpec { kind: LossKind::Bce, clamp: 0.0 };
-    let train = TrainSection {
-        batch_size: 64,
-        epochs: 3,
-        max_steps: None,
-        drop_last: false,
-        seed: 1,
-        loss,
-    };
+    let draw = DrawOrder::default();
+    let settings = OpenSettings { batch_size: 64, seed: 1, threads: 1, shards: None, draw };
     let config = Bin40Config {
         train: vec![path.clone()],
         eval: path,
@@ -50,7 +42,7 @@ fn reading_records_allocates_nothing() {
         buffer: None,
     };
     let made = counting::fewest(|| {
-        let mut source = bin40::open(&config, &train).unwrap().train;
+        let mut source = bin40::open(&config, &settings).unwrap().train;
         let mut batch = Batch::with_capacity(source.schema(), 64);
         source.fill(0, 0, 64, &mut batch).unwrap();
         let before = counting::calls();

@@ -2,7 +2,6 @@
 
 use super::{Failure, kept, progress::thousands};
 use crate::{
-    data::source,
     engine::{EngineConfig, memory::MemoryPlan},
     results::Floor,
     system::{Ceilings, Machine},
@@ -49,7 +48,7 @@ pub(super) fn explain(resolved: &Resolved) -> Result<String, Failure> {
             }
         }
     }
-    let schema = source::schema(w)?;
+    let schema = w.data_schema()?;
     match &schema {
         None => out += "#   columns and tables are known once the files have been read\n",
         Some(schema) => {

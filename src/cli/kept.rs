@@ -130,7 +130,7 @@ pub(super) fn floor(
     machine: &Machine,
 ) -> Floor {
     let batch = w.train.batch_size;
-    Floor::of(&cost(config, batch, &mean_ids(w, schema)), batch, ceilings, machine)
+    Floor::of(&cost(config, batch, &mean_ids(&w.data, schema)), batch, ceilings, machine)
 }
 
 /// The ceilings of what computes `workload`, the GPU or as many threads, in about half a second;

@@ -1,13 +1,7 @@
 //! `run --loader-only`: how fast batches can be had, without training on them.
 
 use super::{Exit, Failure, progress::thousands};
-use crate::{
-    data::{
-        loader::{Loader, Plan},
-        source,
-    },
-    workload::Workload,
-};
+use crate::{data::loader::Loader, workload::Workload};
 use serde::Serialize;
 use std::{
     sync::atomic::{AtomicBool, Ordering},
@@ -40,7 +34,7 @@ pub(super) fn loader_only(
     stop: &AtomicBool,
 ) -> Result<Exit, Failure> {
     let begun = Instant::now();
-    let mut loader = Loader::start(source::open(workload)?.train, Plan::of(workload))?;
+    let mut loader = Loader::start(workload.open_data()?.train, workload.loader_plan())?;
     let (mut first, mut batches, mut samples, mut timed, mut bytes) = (None, 0, 0, 0, 0);
     while let Some(loaded) = loader.next_batch()? {
         let batch = &loaded.batch;

@@ -1,7 +1,7 @@
 //! Transforms of dense features that need no look at the rest of the data, in f32 as the original
 //! programs compute them.
 
-use crate::workload::DenseTransform;
+use crate::data::source::config::DenseTransform;
 
 /// Logarithms of small counts are looked up: most counts are small, and a logarithm costs more than
 /// all the rest of reading one.

@@ -8,17 +8,34 @@ use super::{
     DataError, Source,
     ranges::{Range, Ranges},
 };
-use crate::{
-    batch::{Batch, Schema},
-    workload::{SliceQueue, Workload},
-};
+use crate::batch::{Batch, Schema};
+use serde::Serialize;
 use std::{
+    path::PathBuf,
     sync::mpsc::{Receiver, SyncSender, sync_channel},
     thread::JoinHandle,
 };
 
 /// Batches that are ready or being made, unless more or fewer are asked for.
-const DEPTH: usize = 4;
+pub const DEPTH: usize = 4;
+
+/// Which of several processes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Shard {
+    /// From 0.
+    pub shard: usize,
+    /// Processes.
+    pub of: usize,
+}
+
+/// A queue of slices of the training samples.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct SliceQueue {
+    /// The file that says which slice is next.
+    pub path: PathBuf,
+    /// Samples of a slice, a multiple of the batch size.
+    pub slice: u64,
+}
 
 /// Which batches a loader makes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,19 +64,6 @@ impl Plan {
             max_batches: None,
             prefetch: DEPTH,
             queue: None,
-        }
-    }
-
-    /// As a workload asks for.
-    pub fn of(workload: &Workload) -> Self {
-        let (t, l) = (&workload.train, &workload.loader);
-        Plan {
-            batch_size: t.batch_size,
-            epochs: t.epochs,
-            drop_last: t.drop_last,
-            max_batches: t.max_steps,
-            prefetch: l.prefetch.unwrap_or(DEPTH),
-            queue: l.queue.clone(),
         }
     }
 

@@ -1,5 +1,5 @@
 //! The least work of a training step, counted from shapes alone: floating-point operations and rows
-//! of memory. Divided by what the machine can do ([`crate::results::floor`]) it says how fast a
+//! of memory. Divided by what the machine can do (`results::floor`) it says how fast a
 //! step could be at best.
 
 use super::EngineConfig;
@@ -162,8 +162,8 @@ mod tests {
 
     fn of(text: &str, batch: usize) -> Cost {
         let w = parse::resolve("w.toml".as_ref(), text.into(), &[]).unwrap().workload;
-        let schema = source::schema(&w).unwrap().unwrap();
-        cost(&w.engine_config(&schema).unwrap(), batch, &source::mean_ids(&w, &schema))
+        let schema = w.data_schema().unwrap().unwrap();
+        cost(&w.engine_config(&schema).unwrap(), batch, &source::mean_ids(&w.data, &schema))
     }
 
     /// DeepRec's DLRM, counted by hand.

@@ -50,7 +50,7 @@ pub fn shown(bytes: u64) -> String {
 /// `config` is known already.
 pub fn memory_plan(workload: &Workload, config: Option<&EngineConfig>) -> MemoryPlan {
     let mut all = MemoryPlan::default();
-    all.add(DATA, source::resident_bytes(workload));
+    all.add(DATA, source::resident_bytes(&workload.data));
     let Some(config) = config else { return all };
     let engine = match workload.engine.device {
         Device::Cuda(_) => MemoryPlan::default(),
@@ -75,7 +75,7 @@ pub fn memory_plan(workload: &Workload, config: Option<&EngineConfig>) -> Memory
     if !(workload.engine.kind == EngineKind::Fused
         && matches!(workload.engine.device, Device::Cuda(_)))
     {
-        all.add(PREDICTIONS, PER_PREDICTION * source::eval_samples(workload).unwrap_or(0));
+        all.add(PREDICTIONS, PER_PREDICTION * source::eval_samples(&workload.data).unwrap_or(0));
     }
     all
 }
@@ -90,7 +90,7 @@ fn on_gpu(workload: &Workload, config: &EngineConfig) -> MemoryPlan {
     let kind = workload.engine.kind;
     let mut plan = gpu_plan(kind, config);
     if kind == EngineKind::Fused {
-        plan.add(PREDICTIONS, scores_bytes(source::eval_samples(workload).unwrap_or(0)));
+        plan.add(PREDICTIONS, scores_bytes(source::eval_samples(&workload.data).unwrap_or(0)));
     }
     plan
 }
@@ -277,7 +277,7 @@ mod tests {
                 .map(str::to_owned);
         let mut w = crate::workload::load(&file, &set).unwrap().workload;
         w.engine.device = Device::Cuda(1);
-        let config = w.engine_config(&source::schema(&w).unwrap().unwrap()).unwrap();
+        let config = w.engine_config(&w.data_schema().unwrap().unwrap()).unwrap();
         let needed = device_plan(&w, &config).unwrap().total();
         // Two words for each prediction, and something for sorting them.
         assert!(needed - gpu_plan(EngineKind::Fused, &config).total() > 8 * 100_000);

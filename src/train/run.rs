@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     batch::{Recipe, Schema},
-    data::{Dataset, Facts, loader::Plan, source},
+    data::{Dataset, Facts, loader::Plan},
     engine::{self, Engine, EngineConfig, Phase},
     metrics::Quality,
     model::init::{InitSource, Initializer},
@@ -79,12 +79,12 @@ pub fn prepare(workload: &Workload) -> Result<Prepared, TrainError> {
     // Before anything is read: what is known without. Then again with all sizes, before the model
     // is made.
     let sizes =
-        source::schema(workload)?.map(|schema| workload.engine_config(&schema)).transpose()?;
+        workload.data_schema()?.map(|schema| workload.engine_config(&schema)).transpose()?;
     if let Some(sizes) = &sizes {
         check_device(workload, sizes)?;
     }
     check_memory(&memory_plan(workload, sizes.as_ref()))?;
-    let Dataset { train, eval, test, facts: mut data_facts, numpy } = source::open(workload)?;
+    let Dataset { train, eval, test, facts: mut data_facts, numpy } = workload.open_data()?;
     let schema = train.schema().clone();
     let config = workload.engine_config(&schema)?;
     if sizes.is_none() {
@@ -100,7 +100,7 @@ pub fn prepare(workload: &Workload) -> Result<Prepared, TrainError> {
     let mut engine =
         engine::build(workload.engine.kind, workload.engine.device, &config, &mut initializer)?;
     let t = &workload.train;
-    let plan = Plan::of(workload);
+    let plan = workload.loader_plan();
     let train_samples = train.len().unwrap_or(u64::MAX);
     let steps_per_epoch = plan.batches_per_epoch(train_samples);
     let max_steps = steps_per_epoch.saturating_mul(t.epochs).min(t.max_steps.unwrap_or(u64::MAX));

@@ -1,10 +1,10 @@
 //! The workload file: what to train, on what, until when. Types here; reading and checking beside.
 
-mod data;
+mod open;
 pub mod parse;
 mod resolve;
 
-pub use data::{
+pub use crate::data::source::config::{
     Bin40Config, CriteoSet, CriteoShuffle, CriteoTsvConfig, CsvConfig, DataConfig, DenseTransform,
     GroupShuffle, NumpyRandomConfig, OnError, ParquetConfig, PlantedConfig, RandomIds,
     RecordShuffle, TraceRestart,
@@ -13,13 +13,13 @@ pub use parse::{Origin, Resolved, WorkloadError, load};
 
 use crate::{
     backend::{Device, Precision},
+    data::loader::{Shard, SliceQueue},
     embedding::RowKind,
     engine::EngineKind,
     model::{EmbeddingInit, Interaction, LossSpec, MlpInit, Pooling},
     optim::{LossScaleSpec, OptimizerConfig, ScheduleSpec},
 };
 use serde::Serialize;
-use std::path::PathBuf;
 
 /// No more threads than this; more is a slip.
 pub const MAX_THREADS: usize = 1024;
@@ -163,24 +163,6 @@ pub struct LoaderSection {
     pub queue: Option<SliceQueue>,
     /// Batches that are made ahead of their use; `None` = a few.
     pub prefetch: Option<usize>,
-}
-
-/// Which of several processes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub struct Shard {
-    /// From 0.
-    pub shard: usize,
-    /// Processes.
-    pub of: usize,
-}
-
-/// A queue of slices of the training samples.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct SliceQueue {
-    /// The file that says which slice is next.
-    pub path: PathBuf,
-    /// Samples of a slice, a multiple of the batch size.
-    pub slice: u64,
 }
 
 /// `[train]`

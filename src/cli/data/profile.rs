@@ -9,7 +9,6 @@ use crate::{
         DataError,
         format::open,
         locality::{Profile, profile_file, profile_source, zipf_exponent},
-        source,
     },
     results::write_file,
     workload,
@@ -151,7 +150,7 @@ type Tables = Vec<(String, Option<usize>, Profile)>;
 
 fn of_workload(path: &Path, args: &ProfileArgs) -> Result<Tables, Failure> {
     let resolved = workload::load(path, &args.set)?;
-    let mut train = source::open(&resolved.workload)?.train;
+    let mut train = resolved.workload.open_data()?.train;
     let columns = train.schema().tables.clone();
     let wanted = wanted(args, &columns.iter().map(|c| c.name.as_str()).collect::<Vec<_>>())?;
     let profiles = profile_source(train.as_mut(), args.samples, &wanted)?;

@@ -67,9 +67,13 @@ impl Reader for PlantedReader {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        data::{dense::Dense, format::testing::drain, source::planted},
-        workload::{DenseTransform, PlantedConfig},
+    use crate::data::{
+        dense::Dense,
+        format::testing::drain,
+        source::{
+            config::{DenseTransform, PlantedConfig},
+            planted,
+        },
     };
 
     /// Counts give the planted features back, and rows do not depend on how they are asked for.

@@ -56,14 +56,14 @@ impl Reader for Transformed {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        data::format::{
+    use crate::data::{
+        format::{
             Format,
             columns::Columns,
             open,
             testing::{drain, write_all},
         },
-        workload::DenseTransform,
+        source::config::DenseTransform,
     };
 
     #[test]

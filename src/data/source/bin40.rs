@@ -14,13 +14,14 @@ use super::{
         preprocess::criteo::{DENSE, RECORD, TABLES},
         rows::{Layout, Numbers, Place, wrong},
     },
+    OpenSettings,
     buffered::Buffered,
     ids::{Ids, untransformed},
     order::Order,
 };
 use crate::{
     batch::{Batch, Column, Schema},
-    workload::{Bin40Config, RecordShuffle, TrainSection},
+    data::source::config::{Bin40Config, RecordShuffle},
 };
 use std::path::{Path, PathBuf};
 
@@ -34,7 +35,7 @@ const BLOCK: usize = 64;
 ///
 /// # Errors
 /// If a file cannot be read, holds no whole records or none at all, or if an id is negative.
-pub fn open(config: &Bin40Config, train: &TrainSection) -> Result<Dataset, DataError> {
+pub fn open(config: &Bin40Config, train: &OpenSettings) -> Result<Dataset, DataError> {
     let eval = std::slice::from_ref(&config.eval);
     let test = config.test.as_ref().map(std::slice::from_ref);
     let files = [Some(&config.train[..]), Some(eval), test].into_iter().flatten();
@@ -168,7 +169,7 @@ enum Places {
 }
 
 impl Places {
-    fn new(shuffle: RecordShuffle, train: &TrainSection, days: &Days) -> Result<Self, DataError> {
+    fn new(shuffle: RecordShuffle, train: &OpenSettings, days: &Days) -> Result<Self, DataError> {
         let number = |n: u64, what: &str| {
             let advice = format!(
                 "{n} {what} are too many to shuffle; let data.shuffle be none or batch, with larger batches"

@@ -11,8 +11,8 @@ use super::super::{
 };
 use crate::{
     batch::{Batch, Column, Schema},
+    data::source::config::{CriteoSet, CriteoShuffle, CriteoTsvConfig},
     random::numpy::RandomState,
-    workload::{CriteoSet, CriteoShuffle, CriteoTsvConfig},
 };
 use std::{ops::Range, sync::Arc};
 

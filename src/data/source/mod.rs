@@ -2,6 +2,7 @@
 
 pub mod bin40;
 mod buffered;
+pub mod config;
 pub mod criteo_tsv;
 pub mod csv;
 mod ids;
@@ -16,28 +17,42 @@ mod testing;
 use super::{DataError, Dataset, preprocess::criteo::RECORD};
 use crate::{
     batch::Schema,
-    workload::{DataConfig, Shard, Workload},
+    data::{loader::Shard, source::config::DataConfig},
 };
+pub use numpy_random::DrawOrder;
 use sharded::Sharded;
 use std::path::PathBuf;
 
-/// Opens the data of a workload.
+/// What sources are told of a run.
+#[derive(Debug, Clone)]
+pub struct OpenSettings {
+    /// Samples of a training batch.
+    pub batch_size: usize,
+    /// Seed of the order of training samples.
+    pub seed: u64,
+    /// Threads that may read.
+    pub threads: usize,
+    /// The part of the training samples that this process takes; `None` = all.
+    pub shards: Option<Shard>,
+    /// In which order facebook's random generator draws.
+    pub draw: DrawOrder,
+}
+
+/// Opens a data set.
 ///
 /// # Errors
-/// If a file cannot be read or is malformed, or the data do not fit what the workload asks for.
-pub fn open(workload: &Workload) -> Result<Dataset, DataError> {
-    let mut data = match &workload.data {
+/// If a file cannot be read or is malformed, or the data do not fit what is asked for.
+pub fn open(config: &DataConfig, settings: &OpenSettings) -> Result<Dataset, DataError> {
+    let mut data = match config {
         DataConfig::Planted(c) => planted::open(c),
-        DataConfig::NumpyRandom(c) => {
-            numpy_random::open(c, &workload.workload.quirks, workload.train.batch_size)
-        }
+        DataConfig::NumpyRandom(c) => numpy_random::open(c, settings.draw, settings.batch_size),
         DataConfig::CriteoTsv(c) => criteo_tsv::open(c),
-        DataConfig::Csv(c) => csv::open(c, workload.train.seed),
-        DataConfig::Bin40(c) => bin40::open(c, &workload.train),
-        DataConfig::Parquet(c) => parquet::open(c, &workload.train, workload.engine.threads),
+        DataConfig::Csv(c) => csv::open(c, settings.seed),
+        DataConfig::Bin40(c) => bin40::open(c, settings),
+        DataConfig::Parquet(c) => parquet::open(c, settings),
     }?;
-    if let Some(Shard { shard, of }) = workload.loader.shards {
-        data.train = Box::new(Sharded::new(data.train, workload.train.batch_size, shard, of));
+    if let Some(Shard { shard, of }) = settings.shards {
+        data.train = Box::new(Sharded::new(data.train, settings.batch_size, shard, of));
         if data.train.is_empty() {
             return Err(DataError::Invalid(format!(
                 "the training split has too few samples for process {shard} of {of} to have one"
@@ -50,9 +65,9 @@ pub fn open(workload: &Workload) -> Result<Dataset, DataError> {
 /// The columns, where they are known before any data is read.
 ///
 /// # Errors
-/// If the data do not fit what the workload asks for.
-pub fn schema(workload: &Workload) -> Result<Option<Schema>, DataError> {
-    Ok(match &workload.data {
+/// If the data do not fit what is asked for.
+pub fn schema(config: &DataConfig) -> Result<Option<Schema>, DataError> {
+    Ok(match config {
         DataConfig::NumpyRandom(c) => Some(numpy_random::schema(c)),
         DataConfig::Planted(c) => Some(planted::schema(c)?),
         DataConfig::Bin40(c) => c.tables.as_deref().map(bin40::schema),
@@ -62,9 +77,9 @@ pub fn schema(workload: &Workload) -> Result<Option<Schema>, DataError> {
 
 /// Ids that a sample holds in each table on average; before repeated ones are taken out, where a
 /// source does that.
-pub fn mean_ids(workload: &Workload, schema: &Schema) -> Vec<f64> {
+pub fn mean_ids(config: &DataConfig, schema: &Schema) -> Vec<f64> {
     let most = schema.tables.iter().map(|t| t.max_hotness as f64);
-    match &workload.data {
+    match config {
         // The mean of round(max(1, u m)) over u in [0, 1).
         DataConfig::NumpyRandom(c) if !c.fixed_indices => most.map(|m| 0.5 * m + 0.5 / m).collect(),
         _ => most.collect(),
@@ -72,8 +87,8 @@ pub fn mean_ids(workload: &Workload, schema: &Schema) -> Vec<f64> {
 }
 
 /// Samples of the evaluation split, where they are known before any data is read.
-pub fn eval_samples(workload: &Workload) -> Option<u64> {
-    match &workload.data {
+pub fn eval_samples(config: &DataConfig) -> Option<u64> {
+    match config {
         DataConfig::Planted(c) => Some(c.eval_samples),
         DataConfig::NumpyRandom(c) => Some(c.samples),
         DataConfig::Bin40(c) => {
@@ -85,10 +100,10 @@ pub fn eval_samples(workload: &Workload) -> Option<u64> {
 
 /// About how many bytes the samples themselves take while a run goes on, judged by the sizes of
 /// files that are held in memory.
-pub fn resident_bytes(workload: &Workload) -> u64 {
+pub fn resident_bytes(config: &DataConfig) -> u64 {
     let size = |path: &PathBuf| std::fs::metadata(path).map_or(0, |m| m.len());
     let packed = |path: &PathBuf| path.extension().is_some_and(|e| e == "gz");
-    match &workload.data {
+    match config {
         // Files of records are mapped, of parquet files a row group's columns are held, which is
         // little.
         DataConfig::Planted(_)

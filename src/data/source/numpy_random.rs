@@ -20,31 +20,40 @@ use super::super::{
 };
 use crate::{
     batch::{Batch, Column, Schema},
+    data::source::config::{NumpyRandomConfig, RandomIds, TraceRestart},
     random::numpy::RandomState,
-    workload::{NumpyRandomConfig, Quirk, RandomIds, TraceRestart},
 };
 use std::{path::PathBuf, sync::Arc};
+
+/// In which order facebook's program draws its random data.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct DrawOrder {
+    /// All training data before the model's parameters (`--debug-mode`).
+    pub data_first: bool,
+    /// The targets of all batches after the inputs of all (the README transcript's generator).
+    pub targets_last: bool,
+}
 
 /// Opens the data set; evaluation sees the training data. `batch_size` is the training batch: the
 /// unit of drawing.
 ///
 /// [`Dataset::numpy`] is the generator as the model's initialiser finds it: at the seed, or, with
-/// [`Quirk::FbDebugDataFirst`] or [`Quirk::FbTargetsLast`], after all data has been drawn once.
+/// an [`DrawOrder`] other than the usual one, after all data has been drawn once.
 ///
 /// # Errors
 /// If a size is 0, a Gaussian's range does not lie within every table, or the file of a trace
 /// cannot be read or is malformed.
 pub fn open(
     config: &NumpyRandomConfig,
-    quirks: &[Quirk],
+    order: DrawOrder,
     batch_size: usize,
 ) -> Result<Dataset, DataError> {
     check(config, batch_size)?;
-    let targets_last = quirks.contains(&Quirk::FbTargetsLast);
+    let DrawOrder { data_first, targets_last } = order;
     let traces = traces(config)?;
     let notes = beyond(config, &traces);
     let mut generator = Generator::new(config.clone(), traces, batch_size, targets_last);
-    if targets_last || quirks.contains(&Quirk::FbDebugDataFirst) {
+    if targets_last || data_first {
         for number in 0..generator.batches() {
             generator.draw(number);
         }

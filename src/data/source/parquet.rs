@@ -11,14 +11,15 @@ use super::{
         format::{columns::Columns, parquet::Part},
         rows::{Hotness, Layout},
     },
+    OpenSettings,
     buffered::Buffered,
     ids::{Ids, untransformed},
     order::Order,
 };
 use crate::{
     batch::{Bags, Batch, Column, Schema},
+    data::source::config::{GroupShuffle, ParquetConfig},
     host::pool::Pool,
-    workload::{GroupShuffle, ParquetConfig, TrainSection},
 };
 use files::{Files, Found};
 
@@ -27,17 +28,13 @@ mod files;
 /// More threads than this wait for each other more than they read.
 const MOST_THREADS: usize = 8;
 
-/// Opens the files, to be read by as many as `threads` threads. Where the sizes of the tables are
+/// Opens the files, to be read by as many threads as `settings` allow. Where the sizes of the tables are
 /// not given, they are taken from the statistics of the files, or where those are missing, all rows
 /// are read once.
 ///
 /// # Errors
 /// If a file cannot be read, lacks a column or has one of another type, or a split has no rows.
-pub fn open(
-    config: &ParquetConfig,
-    train: &TrainSection,
-    threads: usize,
-) -> Result<Dataset, DataError> {
+pub fn open(config: &ParquetConfig, settings: &OpenSettings) -> Result<Dataset, DataError> {
     let mut columns = Columns {
         label: config.label.clone(),
         dense: config.dense.clone(),
@@ -65,7 +62,7 @@ pub fn open(
         let Some(files) = splits.next() else { return Ok(None) };
         let order = match shuffle {
             GroupShuffle::None => None,
-            GroupShuffle::RowGroup => Some(Order::new(train.seed, files.groups.len() as u32)),
+            GroupShuffle::RowGroup => Some(Order::new(settings.seed, files.groups.len() as u32)),
         };
         Ok(Some(Box::new(Parquet {
             schema: schema.clone(),
@@ -79,7 +76,7 @@ pub fn open(
                 ids: Ids { rows: rows.clone(), range: None },
                 hotness: hotness.clone(),
             },
-            threads,
+            threads: settings.threads,
             pool: None,
             files,
             order,
@@ -91,7 +88,7 @@ pub fn open(
     let ordered = source(config.shuffle)?.ok_or_else(none)?;
     Ok(Dataset {
         train: match config.buffer {
-            Some(room) => Box::new(Buffered::new(ordered, room, train.seed)),
+            Some(room) => Box::new(Buffered::new(ordered, room, settings.seed)),
             None => ordered,
         },
         eval: source(GroupShuffle::None)?.ok_or_else(none)?,

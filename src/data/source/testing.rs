@@ -62,3 +62,9 @@ impl Source for Numbered {
         Ok(())
     }
 }
+
+/// What tests of sources tell them where it does not matter.
+pub(super) fn settings() -> super::OpenSettings {
+    let draw = super::DrawOrder::default();
+    super::OpenSettings { batch_size: 1, seed: 7, threads: 1, shards: None, draw }
+}

@@ -4,7 +4,7 @@
 use super::*;
 use crate::{
     backend::cuda::{Cuda, driver::Driver, testing::devices},
-    data::{Dataset, loader, source},
+    data::{Dataset, loader},
     engine::{EngineConfig, FusedEngine},
     metrics::{self, Quality},
     model::init::{InitSource, Initializer},
@@ -31,7 +31,7 @@ fn small(set: &[&str]) -> Workload {
 }
 
 fn config(workload: &Workload) -> EngineConfig {
-    workload.engine_config(&source::schema(workload).unwrap().unwrap()).unwrap()
+    workload.engine_config(&workload.data_schema().unwrap().unwrap()).unwrap()
 }
 
 fn engine(driver: &Rc<dyn Driver>, config: &EngineConfig) -> FusedEngine<Cuda> {
@@ -44,8 +44,8 @@ type Steps = Vec<(u64, bool, usize, u32)>;
 
 /// Trains to the end, as many steps ahead as the device takes, and evaluates.
 fn run(engine: &mut dyn Engine, workload: &Workload, on_device: bool) -> (Steps, Quality) {
-    let Dataset { train, eval, .. } = source::open(workload).unwrap();
-    let (plan, batch_size) = (Plan::of(workload), workload.eval.batch_size);
+    let Dataset { train, eval, .. } = workload.open_data().unwrap();
+    let (plan, batch_size) = (workload.loader_plan(), workload.eval.batch_size);
     let [recipe, eval_recipe] =
         if on_device { attach_generator(engine, [&*train, &*eval]).unwrap() } else { [None, None] };
     assert_eq!((recipe.is_some(), eval_recipe.is_some()), (on_device, on_device));
@@ -70,7 +70,7 @@ fn run(engine: &mut dyn Engine, workload: &Workload, on_device: bool) -> (Steps,
 
 /// The evaluation split predicted batch by batch, and judged here.
 fn judged_here(engine: &mut dyn Engine, workload: &Workload) -> Quality {
-    let mut eval = source::open(workload).unwrap().eval;
+    let mut eval = workload.open_data().unwrap().eval;
     let (mut predictions, mut labels) = (Vec::new(), Vec::new());
     for batch in loader::read_all(&mut *eval, workload.eval.batch_size).unwrap() {
         let at = predictions.len();
@@ -123,7 +123,7 @@ fn what_the_device_cannot_make_is_refused_or_left_to_the_host() {
     let config = config(&workload);
     let mut init = Initializer::new(&config.model, InitSource::Philox { seed: 5 });
     let mut cpu = FusedEngine::new(&config, &mut init).unwrap();
-    let Dataset { train, eval, .. } = source::open(&workload).unwrap();
+    let Dataset { train, eval, .. } = workload.open_data().unwrap();
     assert!(attach_generator(&mut cpu, [&*train, &*eval]).unwrap().iter().all(Option::is_none));
     assert!(!cpu.begin_scores(10).unwrap() && cpu.count_scores().is_err());
     let span = Samples::Generated(Span { split: 0, first: 0, len: 4 });

@@ -12,9 +12,11 @@ use crate::{
         },
     },
     batch::{Batch, Span},
-    data::{DataError, source::planted},
+    data::{
+        DataError,
+        source::{config::PlantedConfig, planted},
+    },
     metrics::{self, Counts, MetricsError},
-    workload::PlantedConfig,
 };
 use std::rc::Rc;
 

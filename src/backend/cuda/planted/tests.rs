@@ -7,8 +7,7 @@ use crate::{
         testing::devices,
     },
     batch::Batch,
-    data::source::planted,
-    workload::PlantedConfig,
+    data::source::{config::PlantedConfig, planted},
 };
 use proptest::prelude::*;
 

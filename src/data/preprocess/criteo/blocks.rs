@@ -3,9 +3,9 @@
 
 use super::{Columns, columns::BadLine};
 use crate::{
+    data::source::config::OnError,
     host::{Isa, pool::Pool, text::Separators},
     random::numpy::RandomState,
-    workload::OnError,
 };
 use std::{
     ops::Range,

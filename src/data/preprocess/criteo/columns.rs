@@ -4,11 +4,11 @@
 
 use super::{DENSE, Line, TABLES, parse};
 use crate::{
+    data::source::config::OnError,
     host::{
         Isa,
         text::{Base, GROUP, LONGEST, Separators, read},
     },
-    workload::OnError,
 };
 
 /// Columns of a line, the label included; also its separators, the line feed included.

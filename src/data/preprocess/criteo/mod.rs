@@ -22,8 +22,8 @@ use super::{
     numbering::{Budget, Numbering},
 };
 use crate::{
+    data::source::config::{CriteoSet, CriteoTsvConfig, OnError},
     random::numpy::RandomState,
-    workload::{CriteoSet, CriteoTsvConfig, OnError},
 };
 use std::ops::Range;
 

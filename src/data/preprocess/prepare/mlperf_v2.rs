@@ -28,9 +28,9 @@ use crate::{
         npy::{Header, Type},
         npz::{Member, Packing, pack, stored_bytes},
         preprocess::criteo::{DENSE, TABLES},
+        source::config::DenseTransform,
     },
     random::numpy::RandomState,
-    workload::DenseTransform,
 };
 use std::{
     fs::File,

@@ -15,9 +15,9 @@ use crate::{
             criteo::Blocks,
             inputs::Input,
         },
+        source::config::OnError,
     },
     host::pool::Pool,
-    workload::OnError,
 };
 use serde::Serialize;
 use std::{

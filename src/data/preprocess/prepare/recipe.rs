@@ -1,9 +1,9 @@
 //! The systems whose preparation is reproduced, and what may be set about each.
 
 use super::{Finish, PrepareError, deeprec, facebook, fuxictr, mlperf_v2, nvidia, oneflow};
-use crate::{
-    data::preprocess::criteo::{DENSE, TABLES},
-    workload::OnError,
+use crate::data::{
+    preprocess::criteo::{DENSE, TABLES},
+    source::config::OnError,
 };
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, path::PathBuf};

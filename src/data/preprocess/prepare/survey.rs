@@ -3,13 +3,15 @@
 
 use super::{Job, PlannedFile, PrepareError, Progress};
 use crate::{
-    data::preprocess::{
-        chunks::{Chunks, Place},
-        criteo::{Blocks, Columns},
-        inputs::Input,
+    data::{
+        preprocess::{
+            chunks::{Chunks, Place},
+            criteo::{Blocks, Columns},
+            inputs::Input,
+        },
+        source::config::OnError,
     },
     host::pool::Pool,
-    workload::OnError,
 };
 use std::thread;
 

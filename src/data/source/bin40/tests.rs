@@ -1,18 +1,14 @@
 use super::*;
-use crate::{
-    data::{
-        format::{Writer, bin40::Bin40Writer},
-        rows::Rows,
-    },
-    model::{LossKind, LossSpec},
-    workload::DenseTransform,
+use crate::data::{
+    format::{Writer, bin40::Bin40Writer},
+    rows::Rows,
+    source::config::DenseTransform,
 };
 use proptest::prelude::*;
 use std::path::PathBuf;
 
-fn train(batch_size: usize) -> TrainSection {
-    let loss = LossSpec { kind: LossKind::Bce, clamp: 0.0 };
-    TrainSection { batch_size, epochs: 1, max_steps: None, drop_last: false, seed: 7, loss }
+fn train(batch_size: usize) -> OpenSettings {
+    OpenSettings { batch_size, ..super::super::testing::settings() }
 }
 
 /// A file in which sample `i` has label `i % 2`, counts `i` and ids `i + k`.

@@ -1,7 +1,7 @@
 //! From text and raw numbers to ids and features, by the training file alone.
 
 use super::read::Sink;
-use crate::{data::dense::log_sq_bucket, workload::DenseTransform};
+use crate::data::{dense::log_sq_bucket, source::config::DenseTransform};
 use std::collections::HashMap;
 
 /// Samples of one file, encoded.

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     batch::{Batch, Column, Schema},
-    workload::CsvConfig,
+    data::source::config::CsvConfig,
 };
 use encode::{Encoded, Samples, Training};
 use std::path::Path;

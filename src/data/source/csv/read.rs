@@ -1,14 +1,12 @@
 //! A delimited file, sample by sample.
 
-use crate::{
-    data::{
-        DataError,
-        preprocess::{
-            fields::{Fields, twice},
-            lines::{Lines, shown_name},
-        },
+use crate::data::{
+    DataError,
+    preprocess::{
+        fields::{Fields, twice},
+        lines::{Lines, shown_name},
     },
-    workload::{CsvConfig, DenseTransform, OnError},
+    source::config::{CsvConfig, DenseTransform, OnError},
 };
 use std::path::Path;
 

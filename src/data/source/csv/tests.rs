@@ -2,7 +2,7 @@
 //! lie beside the checkout.
 
 use super::*;
-use crate::workload::{DenseTransform, OnError};
+use crate::data::source::config::{DenseTransform, OnError};
 use std::path::PathBuf;
 
 struct Files(tempfile::TempDir);

@@ -28,7 +28,7 @@ fn traces_are_drawn_as_facebook_draws_them() {
     // The second table is too small for the trace's ids.
     let faithful =
         NumpyRandomConfig { distribution: trace(TraceRestart::Bag), ..config(&[10, 5], 2, 7, 6) };
-    let mut data = open(&faithful, &[], 3).unwrap();
+    let mut data = open(&faithful, DrawOrder::default(), 3).unwrap();
     let note = "table 1: the trace holds ids up to 9; all are taken modulo the table's 5 rows";
     assert_eq!(data.facts.notes, [note]);
     let (mut state, mut found) =
@@ -55,9 +55,12 @@ fn traces_are_drawn_as_facebook_draws_them() {
     }
 
     // One stream an epoch: later bags do not begin with the trace's first id, and epochs are alike.
-    let mut data =
-        open(&NumpyRandomConfig { distribution: trace(TraceRestart::Epoch), ..faithful }, &[], 3)
-            .unwrap();
+    let mut data = open(
+        &NumpyRandomConfig { distribution: trace(TraceRestart::Epoch), ..faithful },
+        DrawOrder::default(),
+        3,
+    )
+    .unwrap();
     let mut bags = |epoch| {
         let mut batch = Batch::with_capacity(data.train.schema(), 7);
         data.train.fill(epoch, 0, 7, &mut batch).unwrap();
@@ -69,7 +72,7 @@ fn traces_are_drawn_as_facebook_draws_them() {
     std::fs::write(&file, "1\n").unwrap();
     let error = open(
         &NumpyRandomConfig { distribution: trace(TraceRestart::Bag), ..config(&[10], 2, 7, 6) },
-        &[],
+        DrawOrder::default(),
         3,
     );
     assert!(error.err().unwrap().to_string().contains("1 lines with numbers; 3 are right"));
@@ -78,7 +81,8 @@ fn traces_are_drawn_as_facebook_draws_them() {
 /// Number of ids, a checksum of them in drawing order, sum of dense features, sum of targets, next
 /// number of the stream.
 fn fingerprint(config: &NumpyRandomConfig, batch_size: usize) -> (u64, u64, f64, f64, f64) {
-    let mut data = open(config, &[Quirk::FbDebugDataFirst], batch_size).unwrap();
+    let mut data =
+        open(config, DrawOrder { data_first: true, targets_last: false }, batch_size).unwrap();
     let mut batch = Batch::default();
     batch.bags.resize_with(config.tables.len(), Default::default);
     let (mut count, mut hash, mut dense, mut targets) = (0, 0, 0.0, 0.0);
@@ -132,8 +136,8 @@ proptest! {
     #[test]
     fn any_range_at_any_time(samples in 1u64..40, unit in 1usize..9, last: bool, asks in prop::collection::vec((0u64..40, 0usize..20), 1..8)) {
         let c = config(&[7, 1, 300], 2, samples, 4);
-        let quirks: &[Quirk] = if last { &[Quirk::FbTargetsLast] } else { &[] };
-        let open = || open(&c, quirks, unit).unwrap();
+        let order = DrawOrder { targets_last: last, ..DrawOrder::default() };
+        let open = || open(&c, order, unit).unwrap();
         let (schema, mut whole, mut part) = (schema(&c), Batch::default(), Batch::default());
         whole.bags.resize_with(3, Default::default);
         part.bags.resize_with(3, Default::default);
@@ -172,7 +176,7 @@ fn impossible_settings_are_refused() {
         (gaussian(-1.0, 3.0), 1, "do not fit table 0"),
         (gaussian(f64::NAN, 3.0), 1, "do not fit table 0"),
     ] {
-        let error = open(&c, &[], batch).err().unwrap().to_string();
+        let error = open(&c, DrawOrder::default(), batch).err().unwrap().to_string();
         assert!(error.contains(what), "{error}");
     }
 }

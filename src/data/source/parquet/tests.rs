@@ -1,18 +1,15 @@
 use super::*;
-use crate::{
-    data::{
-        format::{Writer, parquet::ParquetWriter},
-        rows::{IdColumn, Numbers, Rows},
-    },
-    model::{LossKind, LossSpec},
-    workload::DenseTransform,
+use crate::data::{
+    format::{Writer, parquet::ParquetWriter},
+    rows::{IdColumn, Numbers, Rows},
+    source::config::DenseTransform,
 };
 use proptest::prelude::*;
 use std::path::Path;
 
-fn train() -> TrainSection {
-    let loss = LossSpec { kind: LossKind::Bce, clamp: 0.0 };
-    TrainSection { batch_size: 4, epochs: 1, max_steps: None, drop_last: false, seed: 7, loss }
+/// Batches of 4, read by `threads` threads.
+fn settings(threads: usize) -> OpenSettings {
+    OpenSettings { batch_size: 4, threads, ..super::super::testing::settings() }
 }
 
 fn layout() -> Layout {
@@ -100,7 +97,7 @@ proptest! {
         file(&eval, 0, n, 100);
         let shuffle = if shuffled { GroupShuffle::RowGroup } else { GroupShuffle::None };
         let c = ParquetConfig { shuffle, ..config(&dir.path().join("train"), &eval) };
-        let mut data = open(&c, &train(), threads).unwrap();
+        let mut data = open(&c, &settings(threads)).unwrap();
         prop_assert_eq!(data.train.len(), Some(n as u64));
         let wholes: Vec<Vec<usize>> = (0..3).map(|e| samples(&mut *data.train, e, 0, n)).collect();
         for whole in &wholes {
@@ -129,7 +126,7 @@ fn tables_are_as_large_as_the_files_ask_for() {
     let path = dir.path().join("a.parquet");
     file(&path, 0, 20, 6);
     let sizes = |c: &ParquetConfig| {
-        let data = open(c, &train(), 1).unwrap();
+        let data = open(c, &settings(1)).unwrap();
         data.train.schema().tables.iter().map(|t| (t.rows, t.max_hotness)).collect::<Vec<_>>()
     };
     let c = config(&path, &path);
@@ -147,13 +144,13 @@ fn a_range_takes_ids_before_they_are_looked_at() {
     let path = dir.path().join("a.parquet");
     file(&path, 0, 20, 6);
     let c = ParquetConfig { max_ind_range: Some(6), ..config(&path, &path) };
-    let mut data = open(&c, &train(), 2).unwrap();
+    let mut data = open(&c, &settings(2)).unwrap();
     let mut batch = Batch::with_capacity(data.train.schema(), 20);
     data.train.fill(0, 0, 20, &mut batch).unwrap();
     let want: Vec<u32> = (0..20).map(|i| if i % 7 == 0 { 0 } else { i % 6 }).collect();
     assert_eq!(batch.bags[0].indices, want);
     let small = ParquetConfig { tables: Some(vec![5, 6]), ..c };
-    let mut data = open(&small, &train(), 2).unwrap();
+    let mut data = open(&small, &settings(2)).unwrap();
     let error = data.train.fill(0, 0, 20, &mut batch).unwrap_err().to_string();
     assert!(
         error.contains("row 6: column C1 is 5; must be below 5, the rows of its table"),
@@ -168,7 +165,7 @@ fn what_does_not_fit_is_named() {
     file(&path, 0, 20, 6);
     let c = config(&path, &path);
     let said = |c: &ParquetConfig, threads| {
-        let mut data = match open(c, &train(), threads) {
+        let mut data = match open(c, &settings(threads)) {
             Ok(data) => data,
             Err(e) => return e.to_string(),
         };

@@ -29,8 +29,8 @@ mod tests;
 use super::super::{DataError, Dataset, Facts, Source};
 use crate::{
     batch::{Batch, Column, GeneratedLog, Recipe, Schema},
+    data::source::config::PlantedConfig,
     metrics,
-    workload::PlantedConfig,
 };
 use generate::{Block, Log, Split};
 

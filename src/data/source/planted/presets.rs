@@ -1,7 +1,7 @@
 //! What the columns of planted data look like and how much each adds to the truth: presets, and the
 //! rules for custom tables.
 
-use crate::{data::DataError, workload::PlantedConfig};
+use crate::data::{DataError, source::config::PlantedConfig};
 use std::ops::RangeInclusive;
 
 /// Cardinalities of the Criteo Kaggle data after facebook's preprocessing (no `max_ind_range`).

@@ -1,4 +1,4 @@
-//! `[data]`: a source and its keys.
+//! What each source is told: the keys of `[data]`.
 
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;

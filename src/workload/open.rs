@@ -1,0 +1,55 @@
+//! The data that a workload asks for.
+
+use super::{Quirk, Workload};
+use crate::{
+    batch::Schema,
+    data::{
+        DataError, Dataset,
+        loader::{DEPTH, Plan},
+        source::{self, DrawOrder, OpenSettings},
+    },
+};
+
+impl Workload {
+    /// Opens the data.
+    ///
+    /// # Errors
+    /// If a file cannot be read or is malformed, or the data do not fit what is asked for.
+    pub fn open_data(&self) -> Result<Dataset, DataError> {
+        let has = |quirk| self.workload.quirks.contains(&quirk);
+        source::open(
+            &self.data,
+            &OpenSettings {
+                batch_size: self.train.batch_size,
+                seed: self.train.seed,
+                threads: self.engine.threads,
+                shards: self.loader.shards,
+                draw: DrawOrder {
+                    data_first: has(Quirk::FbDebugDataFirst),
+                    targets_last: has(Quirk::FbTargetsLast),
+                },
+            },
+        )
+    }
+
+    /// The columns, where they are known before any data is read.
+    ///
+    /// # Errors
+    /// If the data do not fit what is asked for.
+    pub fn data_schema(&self) -> Result<Option<Schema>, DataError> {
+        source::schema(&self.data)
+    }
+
+    /// Which batches the loader makes for training.
+    pub fn loader_plan(&self) -> Plan {
+        let (t, l) = (&self.train, &self.loader);
+        Plan {
+            batch_size: t.batch_size,
+            epochs: t.epochs,
+            drop_last: t.drop_last,
+            max_batches: t.max_steps,
+            prefetch: l.prefetch.unwrap_or(DEPTH),
+            queue: l.queue.clone(),
+        }
+    }
+}
