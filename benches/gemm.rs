@@ -11,7 +11,7 @@ use criterion::{Bencher, BenchmarkId, Criterion, Throughput, criterion_group, cr
 use dlrm_bench::{
     backend::{
         Precision,
-        cpu::gemm::{After, Gate, Gemm, LinearShape, Rows, RowsMut},
+        cpu::gemm::{After, Gate, Gemm, LinearShape, Onto, Rows, RowsMut},
     },
     host::{Isa, pool::Pool},
 };
@@ -124,7 +124,15 @@ const PASSES: [Pass; 3] = [
         "forward",
         |l, gemm, pool| {
             let (x, y) = (Rows::new(&l.x, l.s.input), RowsMut::new(&mut l.y, l.s.output));
-            gemm.linear_forward(pool, l.s, x, &l.w, &l.b, After { relu: true, dropout: None }, y);
+            gemm.linear_forward(
+                pool,
+                l.s,
+                x,
+                &l.w,
+                Some(&l.b),
+                After { relu: true, dropout: None },
+                y,
+            );
         },
         |l, threads| {
             let LinearShape { batch, input, output } = l.s;
@@ -136,7 +144,7 @@ const PASSES: [Pass; 3] = [
         |l, gemm, pool| {
             let (dz, dx) = (Rows::new(&l.dz, l.s.output), RowsMut::new(&mut l.dx, l.s.input));
             let gate = Gate { activation: Rows::new(&l.x, l.s.input), factor: 1.0 };
-            gemm.linear_backward_data(pool, l.s, dz, &l.w, Some(gate), dx);
+            gemm.linear_backward_data(pool, l.s, dz, &l.w, Onto::Gate(gate), dx);
         },
         |l, threads| {
             let LinearShape { batch, input, output } = l.s;
@@ -155,7 +163,7 @@ const PASSES: [Pass; 3] = [
         "weight_gradient",
         |l, gemm, pool| {
             let (dz, x) = (Rows::new(&l.dz, l.s.output), Rows::new(&l.x, l.s.input));
-            gemm.linear_backward_weight(pool, l.s, dz, x, &mut l.dw, &mut l.db);
+            gemm.linear_backward_weight(pool, l.s, dz, x, &mut l.dw, Some(&mut l.db));
         },
         |l, threads| {
             let LinearShape { batch, input, output } = l.s;

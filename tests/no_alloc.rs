@@ -21,7 +21,7 @@ static ALLOCATOR: counting::Counting = counting::Counting;
 fn a_step_after_the_first_allocates_nothing() {
     let dot = Interaction::Dot { itself: false, pad_to: 8 };
     let models = [
-        dlrm(dot, Pooling::Sum),
+        dlrm(dot.clone(), Pooling::Sum),
         dlrm(Interaction::Cat, Pooling::WeightedLearned),
         dlrm(dot, Pooling::Mean),
         deepfm(),

@@ -77,13 +77,13 @@ impl<F> MatMut<'_, F> {
 }
 
 /// A fully connected layer's parameters in the buffer of all dense parameters: weight `[outputs,
-/// inputs]`, bias `[outputs]`. Gradients have the same places in their own buffer.
+/// inputs]` and, behind it, maybe a bias `[outputs]`. Gradients have the same places in their own buffer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Linear {
     /// Offset of the weight.
     pub weight: usize,
-    /// Offset of the bias.
-    pub bias: usize,
+    /// Offset of the bias; `None` without one.
+    pub bias: Option<usize>,
     /// Fan in.
     pub inputs: usize,
     /// Fan out.

@@ -133,6 +133,16 @@ pub struct Gate<'a, F> {
     pub factor: f32,
 }
 
+/// What becomes of the gradient of a layer's input.
+pub enum Onto<'a, F> {
+    /// It takes the place of what is there.
+    Set,
+    /// It is added to what is there.
+    Add,
+    /// It passes a ReLU first, then takes the place of what is there.
+    Gate(Gate<'a, F>),
+}
+
 /// Elements of a table that are changed at a time where that cannot be done in place: 4 MiB in f32.
 pub const PART: usize = 1 << 20;
 
@@ -145,7 +155,7 @@ pub const PART: usize = 1 << 20;
 /// [`Backend::add_squares`] and [`Backend::add_sparse_squares`] as are wanted, [`Backend::settle`],
 /// the updates, and [`Backend::end_step`]. What a step decides (overflow, clipping, the constants
 /// of the update) never passes through the host.
-pub trait Backend {
+pub trait Backend: 'static {
     /// Steps that may have begun and not been asked for ([`Backend::finished`]) when another one
     /// ends. 1: operations are done when they return.
     const AHEAD: usize;
@@ -160,6 +170,8 @@ pub trait Backend {
     type Generator;
     /// Predictions with their labels that stay on the device.
     type Scores;
+    /// What dot interactions of one shape take beside their operands.
+    type Dot;
 
     // Memory
 
@@ -281,9 +293,30 @@ pub trait Backend {
         out: (&mut [f32], &mut [f32]),
     ) -> Result<()>;
 
+    // Plans: what a layer asks for once, before it computes on batches of up to `max_batch` samples
+
+    /// Makes ready for a fully connected layer.
+    fn plan_linear(&mut self, _layer: Linear, _max_batch: usize) -> Result<()> {
+        Ok(())
+    }
+
+    /// Makes ready for a batch normalisation of `cols` features.
+    fn plan_norm(&mut self, _cols: usize, _max_batch: usize) -> Result<()> {
+        Ok(())
+    }
+
+    /// Makes ready for a dropout behind a layer of `cols` outputs.
+    fn plan_dropout(&mut self, _cols: usize, _max_batch: usize) -> Result<()> {
+        Ok(())
+    }
+
+    /// Makes ready for dot interactions.
+    fn plan_dot(&mut self, shape: DotShape) -> Result<Self::Dot>;
+
     // Dense layers
 
-    /// `y = after(x W^T + b)`. `x [B, inputs]`, `y [B, outputs]`.
+    /// `y = after(x W^T + b)`, or `y = after(x W^T)` without a bias. `x [B, inputs]`, `y [B,
+    /// outputs]`.
     fn linear_forward(
         &mut self,
         x: Mat<'_, Self::Floats>,
@@ -293,18 +326,18 @@ pub trait Backend {
         y: MatMut<'_, Self::Floats>,
     ) -> Result<()>;
 
-    /// `dx = dy W`, then, if there is a gate, zero wherever its activation, of `dx`'s shape, is not
-    /// above zero, and times its factor elsewhere.
+    /// `dx = dy W` or `dx += dy W`. Behind a gate it is zero wherever the gate's activation, of
+    /// `dx`'s shape, is not above zero, and times its factor elsewhere.
     fn linear_backward_data(
         &mut self,
         dy: Mat<'_, Self::Floats>,
         params: &Self::Floats,
         layer: Linear,
-        gate: Option<Gate<'_, Self::Floats>>,
+        onto: Onto<'_, Self::Floats>,
         dx: MatMut<'_, Self::Floats>,
     ) -> Result<()>;
 
-    /// `dW = dy^T x`, `db = sum of dy over the batch`, overwritten in `grads`.
+    /// `dW = dy^T x`, and with a bias `db = sum of dy over the batch`, overwritten in `grads`.
     fn linear_backward_weight(
         &mut self,
         dy: Mat<'_, Self::Floats>,
@@ -362,9 +395,10 @@ pub trait Backend {
     // Interactions
 
     /// `out = concat[T_0, <T_i, T_j> for i > j (i >= j)]`, zeros in the columns that remain; `T [B,
-    /// features * dim]`, dimensions as the backend was made for.
+    /// features * dim]`.
     fn dot_forward(
         &mut self,
+        dot: &mut Self::Dot,
         t: Mat<'_, Self::Floats>,
         out: MatMut<'_, Self::Floats>,
     ) -> Result<()>;
@@ -372,6 +406,7 @@ pub trait Backend {
     /// Gradient of `T`, overwritten.
     fn dot_backward(
         &mut self,
+        dot: &mut Self::Dot,
         t: Mat<'_, Self::Floats>,
         dout: Mat<'_, Self::Floats>,
         dt: MatMut<'_, Self::Floats>,

@@ -6,7 +6,7 @@ use super::EngineConfig;
 use crate::{
     backend::Precision,
     embedding::RowKind,
-    model::{Interaction, ModelSpec, ParamKind, Pooling},
+    model::{ModelSpec, ParamKind, Pooling},
     optim::{AdamRows, OptimizerSpec, rules::StateShape},
 };
 
@@ -18,14 +18,13 @@ const LINE: u64 = 64;
 /// Work of one step.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Cost {
-    /// Operations of the MLPs: a layer of `m` outputs and `n` inputs takes `2 B m n` forward, as
+    /// Operations of all layers that have weights: one of `m` outputs and `n` inputs takes `2 B m n` forward, as
     /// many for the gradient of its weights, and as many for that of its input, which a DLRM's
     /// first bottom layer does not need.
     pub mlp_flops: f64,
     /// Numbers that these multiply.
     pub precision: Precision,
-    /// Operations of the interaction. `dot` of `p` pairs of `d` elements: `2 B p d` forward and
-    /// twice that backward. FM of `n` fields: a sum and a sum of squares forward (`3 B n d`), a
+    /// Operations of the interaction ([`crate::model::Interaction::flops`]). FM of `n` fields: a sum and a sum of squares forward (`3 B n d`), a
     /// product, a difference and a sum backward (`3 B n d`).
     pub interaction_flops: f64,
     /// Rows that are read for bags.
@@ -134,14 +133,7 @@ impl Stream {
 fn interaction(model: &ModelSpec) -> f64 {
     match model {
         ModelSpec::DeepFm(m) => (6 * m.fields() * m.dim) as f64,
-        ModelSpec::Dlrm(m) => match m.interaction {
-            Interaction::Cat => 0.0,
-            Interaction::Dot { itself, .. } => {
-                let n = m.features();
-                let pairs = if itself { n * (n + 1) / 2 } else { n * (n - 1) / 2 };
-                (6 * pairs * m.dim) as f64
-            }
-        },
+        ModelSpec::Dlrm(m) => m.interaction.flops(m.vectors()) as f64,
     }
 }
 

@@ -6,7 +6,7 @@ use super::EngineKind;
 use crate::{
     backend::{PART, Precision},
     embedding::RowKind,
-    model::{DeepFmSpec, DlrmSpec, Interaction, ModelSpec, ParamKind},
+    model::{DeepFmSpec, DlrmSpec, ModelSpec, ParamKind},
     optim::{AdamRows, OptimizerSpec, rules::StateShape},
 };
 
@@ -127,11 +127,7 @@ pub fn gpu_plan(kind: EngineKind, config: &EngineConfig) -> MemoryPlan {
     let (batch, model) = (config.max_batch as u64, &config.model);
     let ids = batch * config.max_hotness.iter().map(|&h| h as u64).sum::<u64>();
     let (dim, columns, widest) = match model {
-        ModelSpec::Dlrm(m) => (
-            m.dim,
-            m.bottom_input(),
-            m.bottom.iter().chain(&m.top).copied().max().unwrap_or(0).max(m.top_input()),
-        ),
+        ModelSpec::Dlrm(m) => (m.dim, m.bottom_input(), m.widest_layer().max(m.top_input())),
         ModelSpec::DeepFm(m) => {
             (m.dim, m.dense, m.hidden.iter().copied().max().unwrap_or(0).max(m.fields() * m.dim))
         }
@@ -219,13 +215,12 @@ fn hidden(widths: &[usize]) -> usize {
 }
 
 fn dlrm(m: &DlrmSpec) -> Elements {
-    let widest = m.bottom.iter().chain(&m.top).copied().max().unwrap_or(0);
-    let meeting = match m.interaction {
-        Interaction::Dot { .. } => 2 * row(m.top_input()),
-        Interaction::Cat => 0,
-    };
-    let gated = hidden(&m.bottom) + hidden(&m.top);
-    let operands = 2 * m.features() * m.dim + meeting + gated + 2 * row(widest);
+    let met = m.interaction.kept(m.vectors());
+    let rows = |widths: &[usize]| widths.iter().map(|&w| row(w)).sum::<usize>();
+    let hidden = hidden(&m.bottom) + hidden(&m.top);
+    let gated = hidden + rows(&met.gated);
+    let operands =
+        2 * m.vectors().width() + rows(&met.operands) + hidden + 2 * row(m.widest_layer());
     Elements {
         floats: row(m.bottom_input()) as u64 + 2,
         operands: operands as u64,

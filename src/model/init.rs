@@ -65,10 +65,10 @@ impl Initializer {
             .map(|p| match p.kind {
                 ParamKind::Weight => {
                     fan_in = p.shape[1];
-                    weight_law(mlp, p.shape[0], fan_in)
+                    weight_law(p.init.unwrap_or(mlp), p.shape[0], fan_in)
                 }
                 // A bias follows its weight.
-                ParamKind::Bias => bias_law(mlp, p.shape[0], fan_in),
+                ParamKind::Bias => bias_law(p.init.unwrap_or(mlp), p.shape[0], fan_in),
                 ParamKind::Table | ParamKind::FieldWeight => {
                     embedding_law(embedding, p.shape[0], p.shape[1])
                 }

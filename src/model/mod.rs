@@ -2,11 +2,13 @@
 //! arithmetic.
 
 pub mod init;
+mod interaction;
 mod loss;
 pub mod params;
 
 use serde::Serialize;
 
+pub use interaction::{Interaction, Kept, Vectors};
 pub use loss::{LossKind, LossSpec};
 pub use params::{ParamKind, ParamSpec};
 
@@ -46,22 +48,6 @@ pub struct DlrmSpec {
     pub mlp_init: MlpInit,
     /// Initialiser of embedding tables.
     pub embedding_init: EmbeddingInit,
-}
-
-/// How a DLRM lets its features meet. `T = stack[x, e_1..e_F]`, `[B, n, d]` with `n = F + 1`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(tag = "op", rename_all = "snake_case")]
-pub enum Interaction {
-    /// `concat[x, <T_i, T_j> for i > j]` (`i >= j` with `itself`), pairs in row-major order of the
-    /// lower triangle, then zeros up to a multiple of `pad_to`.
-    Dot {
-        /// Keep the diagonal.
-        itself: bool,
-        /// Pad the output width to a multiple of this (1 = no padding).
-        pad_to: usize,
-    },
-    /// `concat[x, e_1..e_F]`.
-    Cat,
 }
 
 /// How the rows of a bag become one vector.
@@ -148,27 +134,20 @@ impl DlrmSpec {
         pad_to(self.dense, self.dense_pad_to)
     }
 
-    /// Vectors that meet: all tables and the bottom MLP's output.
-    pub fn features(&self) -> usize {
-        self.tables.len() + 1
+    /// What meets: the bottom MLP's output and the pooled vectors of all tables.
+    pub fn vectors(&self) -> Vectors {
+        Vectors { n: self.tables.len() + 1, d: self.dim }
     }
 
-    /// Width of the interaction's output before padding.
-    pub fn interaction_width(&self) -> usize {
-        let (n, d) = (self.features(), self.dim);
-        match self.interaction {
-            Interaction::Dot { itself: false, .. } => d + n * (n - 1) / 2,
-            Interaction::Dot { itself: true, .. } => d + n * (n + 1) / 2,
-            Interaction::Cat => n * d,
-        }
+    /// Width of the widest layer of all MLPs.
+    pub fn widest_layer(&self) -> usize {
+        let widths = self.bottom.iter().chain(&self.top).copied();
+        widths.max().unwrap_or(0).max(self.interaction.widest())
     }
 
     /// Width of the top MLP's input.
     pub fn top_input(&self) -> usize {
-        match self.interaction {
-            Interaction::Dot { pad_to: p, .. } => pad_to(self.interaction_width(), p),
-            Interaction::Cat => self.interaction_width(),
-        }
+        self.interaction.output(self.vectors())
     }
 }
 

@@ -1,6 +1,6 @@
 //! Names and shapes of a model's parameters, in the order in which they are initialised.
 
-use super::{DeepFmSpec, DlrmSpec, ModelSpec, Pooling};
+use super::{DeepFmSpec, DlrmSpec, MlpInit, ModelSpec, Pooling};
 use serde::Serialize;
 
 /// What a parameter is; decides which update it gets and which initialiser.
@@ -38,11 +38,15 @@ pub struct ParamSpec {
     pub kind: ParamKind,
     /// Shape, row-major.
     pub shape: Vec<usize>,
+    /// The initialiser of a weight, and of the bias behind it, that is not the model's own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub init: Option<MlpInit>,
 }
 
 impl ParamSpec {
-    fn new(name: String, kind: ParamKind, shape: &[usize]) -> Self {
-        ParamSpec { name, kind, shape: shape.to_vec() }
+    /// A parameter of shape `shape`, initialised as the model says.
+    pub fn new(name: String, kind: ParamKind, shape: &[usize]) -> Self {
+        ParamSpec { name, kind, shape: shape.to_vec(), init: None }
     }
 
     /// Number of elements.
@@ -57,8 +61,8 @@ impl ParamSpec {
 }
 
 impl ModelSpec {
-    /// All parameters: tables first, then row weights, bottom MLP, top MLP (facebook's order of
-    /// creation is tables with their row weights, bottom, top); for DeepFM the `dim`-wide tables,
+    /// All parameters: tables first, then row weights, bottom MLP, interaction, top MLP (facebook's
+    /// order of creation is tables with their row weights, bottom, top); for DeepFM the `dim`-wide tables,
     /// the 1-wide ones, the DNN.
     pub fn params(&self) -> Vec<ParamSpec> {
         match self {
@@ -96,6 +100,7 @@ fn dlrm(m: &DlrmSpec) -> Vec<ParamSpec> {
         }
     }
     mlp(&mut p, "bot_l", m.bottom_input(), &m.bottom);
+    p.extend(m.interaction.params(m.vectors()));
     mlp(&mut p, "top_l", m.top_input(), &m.top);
     p
 }

@@ -61,7 +61,7 @@ impl ModelConfig {
                     dim: *dim,
                     bottom: bottom.clone(),
                     top: top.clone(),
-                    interaction: *interaction,
+                    interaction: interaction.clone(),
                     pooling: *pooling,
                     mlp_init: *mlp_init,
                     embedding_init: *embedding_init,

@@ -16,8 +16,8 @@ use super::{
 use crate::{
     backend::{
         After, Backend, BackendError, Course, DotShape, Dropout, Gate, InputShape, Linear, Mat,
-        MatMut, Norm, PART, Precision, Result, SparseGradient, StepEnd, StepStart, TablesShape,
-        Window,
+        MatMut, Norm, Onto, PART, Precision, Result, SparseGradient, StepEnd, StepStart,
+        TablesShape, Window,
     },
     batch::{Batch, GeneratedLog, Span},
     embedding::{EmbeddingError, TableSet},
@@ -27,8 +27,8 @@ use crate::{
 };
 use std::convert::Infallible;
 
-/// What a CPU backend has to be ready for.
-#[derive(Debug, Clone)]
+/// How a CPU is to compute.
+#[derive(Debug, Clone, Copy)]
 pub struct CpuConfig {
     /// Threads of the pool, the caller included; at least 1.
     pub threads: usize,
@@ -36,16 +36,6 @@ pub struct CpuConfig {
     pub precision: Precision,
     /// Pin each thread to a core.
     pub pin_threads: bool,
-    /// Every fully connected layer, at its largest batch.
-    pub linears: Vec<LinearShape>,
-    /// Rows and columns of the largest batch normalisation.
-    pub norm: (usize, usize),
-    /// Rows and columns of the largest dropout.
-    pub dropout: (usize, usize),
-    /// Tables of a set, and columns of the widest.
-    pub tables: (usize, usize),
-    /// The dot interaction, if there is one.
-    pub dot: Option<DotShape>,
 }
 
 /// The CPU: a pool of threads and scratch space.
@@ -56,7 +46,6 @@ pub struct Cpu {
     gemm: Gemm,
     mask: DropoutBits,
     norm_scratch: Vec<f32>,
-    dot: Option<Dot>,
     sparse: SparseUpdate,
     partial_sums: Vec<f64>,
     standing: Standing,
@@ -75,17 +64,13 @@ impl Cpu {
             ));
         }
         let isa = Isa::detect().map_err(|e| BackendError::Device(e.to_string()))?;
-        let (rows, cols) = config.norm;
-        let (rows_dropped, cols_dropped) = config.dropout;
-        let (tables, dim) = config.tables;
         Ok(Cpu {
             pool: Pool::with_pinning(config.threads, config.pin_threads),
             isa,
-            gemm: Gemm::new(isa, config.precision, config.threads, &config.linears)?,
-            mask: DropoutBits::new(rows_dropped, cols_dropped),
-            norm_scratch: vec![0.0; NormShape::scratch(rows, cols)],
-            dot: config.dot.map(|s| Dot::new(s.features, s.dim, s.itself, config.threads)),
-            sparse: SparseUpdate::new(dim, tables, config.threads),
+            gemm: Gemm::new(isa, config.precision, config.threads, &[])?,
+            mask: DropoutBits::new(0, 0),
+            norm_scratch: Vec::new(),
+            sparse: SparseUpdate::new(0, 0, config.threads),
             partial_sums: Vec::new(),
             standing: Standing::none(),
         })
@@ -115,10 +100,6 @@ impl From<EmbeddingError> for BackendError {
     }
 }
 
-fn no_dot() -> BackendError {
-    BackendError::Device("the backend was made without a dot interaction".to_string())
-}
-
 fn shape(layer: Linear, batch: usize) -> LinearShape {
     LinearShape { batch, input: layer.inputs, output: layer.outputs }
 }
@@ -142,6 +123,7 @@ impl Backend for Cpu {
     type Tables = TableSet;
     type Generator = Infallible;
     type Scores = Infallible;
+    type Dot = Dot;
 
     fn zeros(&mut self, len: usize, what: &str) -> Result<Floats> {
         // Room to sum its squares, now rather than in the first step whose gradients do not
@@ -192,6 +174,7 @@ impl Backend for Cpu {
     }
 
     fn tables(&mut self, shape: &TablesShape<'_>) -> Result<TableSet> {
+        self.sparse.reserve_tables(shape.dim, shape.rows.len());
         let mut set = TableSet::new(shape.kind, shape.rows, shape.dim, shape.pooling, &shape.rule)?;
         set.first = shape.first;
         Ok(set)
@@ -293,6 +276,25 @@ impl Backend for Cpu {
         Ok(())
     }
 
+    fn plan_linear(&mut self, layer: Linear, max_batch: usize) -> Result<()> {
+        self.gemm.plan(shape(layer, max_batch))
+    }
+
+    fn plan_norm(&mut self, cols: usize, max_batch: usize) -> Result<()> {
+        let scratch = NormShape::scratch(max_batch, cols).max(self.norm_scratch.len());
+        self.norm_scratch.resize(scratch, 0.0);
+        Ok(())
+    }
+
+    fn plan_dropout(&mut self, cols: usize, max_batch: usize) -> Result<()> {
+        self.mask.plan(max_batch, cols);
+        Ok(())
+    }
+
+    fn plan_dot(&mut self, shape: DotShape) -> Result<Dot> {
+        Ok(Dot::new(shape.features, shape.dim, shape.itself, self.pool.threads()))
+    }
+
     fn linear_forward(
         &mut self,
         x: Mat<'_, Floats>,
@@ -301,8 +303,8 @@ impl Backend for Cpu {
         after: After,
         mut y: MatMut<'_, Floats>,
     ) -> Result<()> {
-        let (w, b) = (&params.get()[layer.weight..], &params.get()[layer.bias..]);
-        let (w, b) = (&w[..layer.inputs * layer.outputs], &b[..layer.outputs]);
+        let w = &params.get()[layer.weight..][..layer.inputs * layer.outputs];
+        let b = layer.bias.map(|at| &params.get()[at..][..layer.outputs]);
         let s = shape(layer, x.rows);
         let (fused, alone) =
             if s.output > 1 { (after.dropout, None) } else { (None, after.dropout) };
@@ -325,17 +327,23 @@ impl Backend for Cpu {
         dy: Mat<'_, Floats>,
         params: &Floats,
         layer: Linear,
-        gate: Option<Gate<'_, Floats>>,
+        onto: Onto<'_, Floats>,
         dx: MatMut<'_, Floats>,
     ) -> Result<()> {
         let w = &params.get()[layer.weight..][..layer.inputs * layer.outputs];
-        let gate = gate.map(|g| gemm::Gate { activation: g.activation.data(), factor: g.factor });
+        let onto = match onto {
+            Onto::Set => gemm::Onto::Set,
+            Onto::Add => gemm::Onto::Add,
+            Onto::Gate(Gate { activation, factor }) => {
+                gemm::Onto::Gate(gemm::Gate { activation: activation.data(), factor })
+            }
+        };
         self.gemm.linear_backward_data(
             &self.pool,
             shape(layer, dy.rows),
             dy.data(),
             w,
-            gate,
+            onto,
             dx.data(),
         );
         Ok(())
@@ -349,9 +357,10 @@ impl Backend for Cpu {
         grads: &mut Floats,
     ) -> Result<()> {
         // A layer's bias lies behind its weight.
-        let (w, b) = grads.get_mut().split_at_mut(layer.bias);
-        let (dw, db) =
-            (&mut w[layer.weight..][..layer.inputs * layer.outputs], &mut b[..layer.outputs]);
+        let grads = grads.get_mut();
+        let (w, b) = grads.split_at_mut(layer.bias.unwrap_or(grads.len()));
+        let dw = &mut w[layer.weight..][..layer.inputs * layer.outputs];
+        let db = layer.bias.map(|_| &mut b[..layer.outputs]);
         self.gemm.linear_backward_weight(
             &self.pool,
             shape(layer, dy.rows),
@@ -471,19 +480,23 @@ impl Backend for Cpu {
         Ok(())
     }
 
-    fn dot_forward(&mut self, t: Mat<'_, Floats>, out: MatMut<'_, Floats>) -> Result<()> {
-        let dot = self.dot.as_mut().ok_or_else(no_dot)?;
+    fn dot_forward(
+        &mut self,
+        dot: &mut Dot,
+        t: Mat<'_, Floats>,
+        out: MatMut<'_, Floats>,
+    ) -> Result<()> {
         dot.forward(&self.pool, self.isa, t.rows, t.data(), out.window.cols, out.data());
         Ok(())
     }
 
     fn dot_backward(
         &mut self,
+        dot: &mut Dot,
         t: Mat<'_, Floats>,
         dout: Mat<'_, Floats>,
         dt: MatMut<'_, Floats>,
     ) -> Result<()> {
-        let dot = self.dot.as_mut().ok_or_else(no_dot)?;
         dot.backward(&self.pool, self.isa, t.rows, t.data(), dout.data(), dt.data());
         Ok(())
     }

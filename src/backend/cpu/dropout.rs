@@ -59,6 +59,12 @@ impl DropoutBits {
         DropoutBits { bits: vec![0; rows * stride(cols)] }
     }
 
+    /// Makes room for a matrix `[rows, cols]` too.
+    pub fn plan(&mut self, rows: usize, cols: usize) {
+        let bytes = (rows * stride(cols)).max(self.bits.len());
+        self.bits.resize(bytes, 0);
+    }
+
     /// Draws the mask of a matrix `[rows, cols]`.
     ///
     /// # Panics

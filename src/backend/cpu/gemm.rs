@@ -74,6 +74,17 @@ pub struct Gate<'a> {
     pub factor: f32,
 }
 
+/// What becomes of the gradient of a layer's input.
+#[derive(Debug, Clone, Copy)]
+pub enum Onto<'a> {
+    /// It takes the place of what is there.
+    Set,
+    /// It is added to what is there.
+    Add,
+    /// It passes a ReLU first, then takes the place of what is there.
+    Gate(Gate<'a>),
+}
+
 /// A matrix to read: row `r` starts at `data[r * stride]`.
 #[derive(Debug, Clone, Copy)]
 pub struct Rows<'a> {
@@ -183,17 +194,25 @@ impl Gemm {
         Ok(Gemm { isa, precision, scratch: Scratch::new(threads, shapes)? })
     }
 
+    /// Makes ready for one more layer at its `batch` or less.
+    ///
+    /// # Errors
+    /// If the system refuses the memory.
+    pub fn plan(&mut self, shape: LinearShape) -> Result<()> {
+        self.scratch.plan(shape)
+    }
+
     /// The instruction set in use.
     pub fn isa(&self) -> Isa {
         self.isa
     }
 
-    /// `Y = after(X W^T + b)`: `x [batch, input]`, `w [output, input]` dense, `b [output]`, `y
-    /// [batch, output]`.
+    /// `Y = after(X W^T + b)`: `x [batch, input]`, `w [output, input]` dense, `b [output]` (zeros if
+    /// there is none), `y [batch, output]`.
     ///
     /// # Panics
     /// If a slice is shorter than its shape, or the layer or the pool larger than those given to
-    /// [`Gemm::new`]; if a layer with one output has a dropout, which the caller can do better.
+    /// [`Gemm::new`] and [`Gemm::plan`]; if a layer with one output has a dropout, which the caller can do better.
     #[allow(clippy::too_many_arguments)]
     pub fn linear_forward(
         &mut self,
@@ -201,13 +220,15 @@ impl Gemm {
         s: LinearShape,
         x: Rows,
         w: &[f32],
-        b: &[f32],
+        b: Option<&[f32]>,
         after: After,
         y: RowsMut,
     ) {
         x.check("x", s.batch, s.input);
         check("w", w.len(), s.input, s.output, s.input);
-        check("b", b.len(), s.output, 1, s.output);
+        if let Some(b) = b {
+            check("b", b.len(), s.output, 1, s.output);
+        }
         check("y", y.data.len(), y.stride, s.batch, s.output);
         self.scratch.check(pool, s);
         if s.batch == 0 {
@@ -216,7 +237,8 @@ impl Gemm {
         let y = Target { to: SharedMut::new(y.data), stride: y.stride };
         if s.output == 1 {
             assert!(after.dropout.is_none(), "no dropout behind a single output");
-            return with_kernel!(self, thin::forward, pool, s, x, w, b[0], after.relu, y);
+            let b = b.map_or(0.0, |b| b[0]);
+            return with_kernel!(self, thin::forward, pool, s, x, w, b, after.relu, y);
         }
         let (bits, stride, factor) = after.dropout.map_or((std::ptr::null(), 0, 1.0), |m| {
             let width = s.output.div_ceil(16) * 2;
@@ -226,25 +248,20 @@ impl Gemm {
             );
             (m.bits.as_ptr(), m.stride, m.factor)
         });
-        let (w, finish) = (
-            &w[..s.output * s.input],
-            Finish::Bias { bias: b.as_ptr(), relu: after.relu, bits, stride, factor },
-        );
-        with_kernel!(
-            self,
-            weighted::run,
-            &mut self.scratch,
-            pool,
-            s,
-            x,
-            (w, Order::Transposed),
-            finish,
-            y
-        );
+        let finish = match b {
+            None if !after.relu && after.dropout.is_none() => Finish::Store,
+            _ => {
+                let bias = b.map_or(std::ptr::null(), <[f32]>::as_ptr);
+                Finish::Bias { bias, relu: after.relu, bits, stride, factor }
+            }
+        };
+        let w = (&w[..s.output * s.input], Order::Transposed);
+        let end = (finish, false);
+        with_kernel!(self, weighted::run, &mut self.scratch, pool, s, x, w, end, y);
     }
 
-    /// `dX = dZ W`: `dz [batch, output]`, `w [output, input]` dense, `dx [batch, input]`. With a
-    /// gate, whose `activation [batch, input]` was this layer's input, the gradient that leaves is
+    /// `dX = dZ W`, or `dX += dZ W`: `dz [batch, output]`, `w [output, input]` dense, `dx [batch,
+    /// input]`. With a gate, whose `activation [batch, input]` was this layer's input, the gradient that leaves is
     /// by the previous layer's pre-activation.
     ///
     /// # Panics
@@ -255,13 +272,13 @@ impl Gemm {
         s: LinearShape,
         dz: Rows,
         w: &[f32],
-        gate: Option<Gate>,
+        onto: Onto,
         dx: RowsMut,
     ) {
         dz.check("dz", s.batch, s.output);
         check("w", w.len(), s.input, s.output, s.input);
         check("dx", dx.data.len(), dx.stride, s.batch, s.input);
-        if let Some(g) = gate {
+        if let Onto::Gate(g) = onto {
             g.activation.check("gate", s.batch, s.input);
         }
         self.scratch.check(pool, s);
@@ -270,28 +287,21 @@ impl Gemm {
         }
         let dx = Target { to: SharedMut::new(dx.data), stride: dx.stride };
         if s.output == 1 {
-            return with_kernel!(self, thin::data_gradient, pool, s, dz, w, gate, dx);
+            return with_kernel!(self, thin::data_gradient, pool, s, dz, w, onto, dx);
         }
-        let finish = gate.map_or(Finish::Store, |g| {
-            let Rows { data, stride } = g.activation;
-            Finish::Gate { gate: data.as_ptr(), stride, factor: g.factor }
-        });
-        let w = &w[..s.output * s.input];
-        with_kernel!(
-            self,
-            weighted::run,
-            &mut self.scratch,
-            pool,
-            s,
-            dz,
-            (w, Order::Plain),
-            finish,
-            dx
-        );
+        let end = match onto {
+            Onto::Set => (Finish::Store, false),
+            Onto::Add => (Finish::Store, true),
+            Onto::Gate(Gate { activation: Rows { data, stride }, factor }) => {
+                (Finish::Gate { gate: data.as_ptr(), stride, factor }, false)
+            }
+        };
+        let w = (&w[..s.output * s.input], Order::Plain);
+        with_kernel!(self, weighted::run, &mut self.scratch, pool, s, dz, w, end, dx);
     }
 
     /// `dW = dZ^T X`, `db = sum over the batch of dZ`: `dz [batch, output]`, `x [batch, input]`,
-    /// `dw [output, input]` dense, `db [output]`. Both are overwritten.
+    /// `dw [output, input]` dense, `db [output]`, if there is a bias. Both are overwritten.
     ///
     /// # Panics
     /// As [`Gemm::linear_forward`].
@@ -302,29 +312,22 @@ impl Gemm {
         dz: Rows,
         x: Rows,
         dw: &mut [f32],
-        db: &mut [f32],
+        mut db: Option<&mut [f32]>,
     ) {
         dz.check("dz", s.batch, s.output);
         x.check("x", s.batch, s.input);
         check("dw", dw.len(), s.input, s.output, s.input);
-        check("db", db.len(), s.output, 1, s.output);
+        if let Some(db) = &mut db {
+            check("db", db.len(), s.output, 1, s.output);
+            *db = &mut std::mem::take(db)[..s.output];
+        }
         self.scratch.check(pool, s);
-        let (dw, db) = (&mut dw[..s.output * s.input], &mut db[..s.output]);
+        let dw = &mut dw[..s.output * s.input];
         if s.batch == 0 {
             dw.fill(0.0);
-            db.fill(0.0);
+            db.into_iter().for_each(|db| db.fill(0.0));
         } else if s.output == 1 {
-            with_kernel!(
-                self,
-                thin::weight_gradient,
-                &mut self.scratch,
-                pool,
-                s,
-                dz,
-                x,
-                dw,
-                &mut db[0]
-            );
+            with_kernel!(self, thin::weight_gradient, &mut self.scratch, pool, s, dz, x, dw, db);
         } else {
             with_kernel!(self, gradient::run, &mut self.scratch, pool, s, dz, x, dw, db);
         }

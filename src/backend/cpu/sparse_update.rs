@@ -70,6 +70,13 @@ impl SparseUpdate {
         }
     }
 
+    /// Makes room for a set of `tables` tables of `dim` columns too.
+    pub fn reserve_tables(&mut self, dim: usize, tables: usize) {
+        self.row_len = self.row_len.max(dim.next_multiple_of(PAD));
+        self.rows.resize(SCRATCH * self.row_len * self.threads, 0.0);
+        self.first_chunk.resize((tables + 1).max(self.first_chunk.len()), 0);
+    }
+
     /// Makes room for [`SparseUpdate::sum_squares`] of batches with up to `ids[k]` ids of table
     /// `k`.
     pub fn reserve(&mut self, ids: impl Iterator<Item = usize>) {

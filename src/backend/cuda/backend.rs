@@ -20,8 +20,8 @@ use super::{
 };
 use crate::{
     backend::{
-        After, Backend, BackendError, Course, DotShape, Dropout, Gate, InputShape, Linear, Mat,
-        MatMut, Norm, Precision, Result, SparseGradient, StepEnd, StepStart, TablesShape, Window,
+        After, Backend, Course, DotShape, Dropout, Gate, InputShape, Linear, Mat, MatMut, Norm,
+        Onto, Precision, Result, SparseGradient, StepEnd, StepStart, TablesShape, Window,
     },
     batch::{Batch, GeneratedLog, Span},
     host::pool::Pool,
@@ -30,7 +30,7 @@ use crate::{
 };
 use std::rc::Rc;
 
-/// What a CUDA backend has to be ready for.
+/// How a GPU is to compute.
 #[derive(Debug, Clone, Copy)]
 pub struct CudaConfig {
     /// Threads of the host that work for it, the caller included; at least 1.
@@ -39,8 +39,6 @@ pub struct CudaConfig {
     pub pin_threads: bool,
     /// Rounding of the operands of matrix products.
     pub precision: Precision,
-    /// The dot interaction, if there is one.
-    pub dot: Option<DotShape>,
     /// Note steps down and repeat them as a whole (CUDA graphs), instead of asking for each
     /// operation anew.
     pub graphs: bool,
@@ -52,7 +50,6 @@ pub struct Cuda {
     driver: Rc<dyn Driver>,
     pool: Pool,
     precision: Precision,
-    dot: Option<Dot>,
     scratch: Scratch,
     standing: Standing,
     graphs: Graphs,
@@ -71,15 +68,11 @@ impl Cuda {
     /// A device whose driver is given.
     ///
     /// # Errors
-    /// If an interaction is too large for it.
+    /// Whatever the device says.
     pub(crate) fn on(driver: Rc<dyn Driver>, config: &CudaConfig) -> Result<Self> {
         Ok(Cuda {
             pool: Pool::with_pinning(config.threads, config.pin_threads),
             precision: config.precision,
-            dot: config
-                .dot
-                .map(|shape| Dot::new(shape, config.precision, driver.shared_memory()))
-                .transpose()?,
             scratch: Scratch::new(&driver),
             standing: Standing::new(&driver)?,
             graphs: Graphs::new(&driver, config.graphs),
@@ -118,12 +111,6 @@ impl Cuda {
             l2,
         }
     }
-
-    fn dot(&self) -> Result<Dot> {
-        self.dot.ok_or_else(|| {
-            BackendError::Device("the backend was made without a dot interaction".into())
-        })
-    }
 }
 
 /// A layer's parameters, or their gradients.
@@ -131,7 +118,7 @@ fn params(buffer: &Floats, layer: Linear) -> Params {
     let Linear { weight, bias, inputs, outputs } = layer;
     Params {
         weight: buffer.at(weight, inputs * outputs),
-        bias: buffer.at(bias, outputs),
+        bias: bias.map(|bias| buffer.at(bias, outputs)),
         inputs,
         outputs,
     }
@@ -150,6 +137,7 @@ impl Backend for Cuda {
     type Tables = Tables;
     type Generator = Planted;
     type Scores = Scores;
+    type Dot = Dot;
 
     fn zeros(&mut self, len: usize, what: &str) -> Result<Floats> {
         Floats::zeros(&self.driver, len, what)
@@ -274,6 +262,12 @@ impl Backend for Cuda {
         self.sparse(tables, input, gradient).gradient(index, rows, weights)
     }
 
+    /// # Errors
+    /// If the vectors of a sample do not fit into a block's shared memory.
+    fn plan_dot(&mut self, shape: DotShape) -> Result<Dot> {
+        Dot::new(shape, self.precision, self.driver.shared_memory())
+    }
+
     fn linear_forward(
         &mut self,
         x: Mat<'_, Floats>,
@@ -296,15 +290,17 @@ impl Backend for Cuda {
         dy: Mat<'_, Floats>,
         buffer: &Floats,
         layer: Linear,
-        gate: Option<Gate<'_, Floats>>,
+        onto: Onto<'_, Floats>,
         dx: MatMut<'_, Floats>,
     ) -> Result<()> {
-        let gate = gate.map(|Gate { activation: a, factor }| linear::Gate {
-            activation: a.operand(),
-            factor,
-            mask: a.mask(),
-        });
-        self.products().backward_data(dy.operand(), params(buffer, layer), gate, dx.operand())
+        let onto = match onto {
+            Onto::Set => linear::Onto::Set,
+            Onto::Add => linear::Onto::Add,
+            Onto::Gate(Gate { activation: a, factor }) => {
+                linear::Onto::Gate(linear::Gate { activation: a.operand(), factor, mask: a.mask() })
+            }
+        };
+        self.products().backward_data(dy.operand(), params(buffer, layer), onto, dx.operand())
     }
 
     fn linear_backward_weight(
@@ -394,17 +390,23 @@ impl Backend for Cuda {
         dropout::apply(&*self.driver, &self.standing, dropout, x.place())
     }
 
-    fn dot_forward(&mut self, t: Mat<'_, Floats>, out: MatMut<'_, Floats>) -> Result<()> {
-        self.dot()?.forward(&*self.driver, t.operand(), out.operand())
+    fn dot_forward(
+        &mut self,
+        dot: &mut Dot,
+        t: Mat<'_, Floats>,
+        out: MatMut<'_, Floats>,
+    ) -> Result<()> {
+        dot.forward(&*self.driver, t.operand(), out.operand())
     }
 
     fn dot_backward(
         &mut self,
+        dot: &mut Dot,
         t: Mat<'_, Floats>,
         dout: Mat<'_, Floats>,
         dt: MatMut<'_, Floats>,
     ) -> Result<()> {
-        self.dot()?.backward(&*self.driver, t.operand(), dout.operand(), dt.operand())
+        dot.backward(&*self.driver, t.operand(), dout.operand(), dt.operand())
     }
 
     fn fm_forward(

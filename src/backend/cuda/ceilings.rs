@@ -147,6 +147,7 @@ impl Meter {
             result: gemm::Number::F32,
             compute,
             epilogue: gemm::Epilogue::None,
+            add: false,
         };
         let mut there = true;
         let rate = self.best(2.0 * (n as f64).powi(3), || {

@@ -17,10 +17,12 @@ KERNEL not_finite(u64 x, u32 kind, u32 stride, u32 rows, u32 cols, u32* flag) {
 // x = value
 KERNEL fill(u64 x, u32 kind, u64 n, float value) { FOR_ALL(i, n) set(kind, x, i, value); }
 
-// y = max(z + bias, 0) or z + bias, the bias rounded to y's numbers as cuBLASLt wants it
+// y = max(z + bias, 0) or z + bias, the bias rounded to y's numbers as cuBLASLt wants it; bias may
+// be null
 KERNEL bias_relu(const float* z, u32 z_stride, u32 rows, u32 cols, const float* bias, u32 relu, u64 y, u32 kind, u32 stride) {
     FOR_ROWS(r, rows) FOR_COLS(c, cols) {
-        float v = z[r * z_stride + c] + nearest(kind, bias[c]);
+        float v = z[r * z_stride + c];
+        if (bias) v += nearest(kind, bias[c]);
         set(kind, y, r * stride + c, relu && !(v > 0.0f) ? 0.0f : v);
     }
 }

@@ -58,12 +58,12 @@ pub(super) fn fill(
     launch!(driver, SOURCE, "fill", Launch::all(n), at, number.kind(), n as u64, value)
 }
 
-/// `y = z + bias`, then `max(y, 0)` if `relu`: the end of a product where cuBLASLt has none. `z` is
+/// `y = z + bias` (without a bias `z`), then `max(y, 0)` if `relu`: the end of a product where cuBLASLt has none. `z` is
 /// f32; it may be `y`.
 pub(super) fn bias_relu(
     driver: &dyn Driver,
     z: Place,
-    bias: Address,
+    bias: Option<Address>,
     relu: bool,
     y: Place,
 ) -> Result<()> {
@@ -71,6 +71,7 @@ pub(super) fn bias_relu(
         z.rows == y.rows && z.cols == y.cols && z.number == Number::F32,
         "a product and its end"
     );
+    let bias = bias.unwrap_or(0);
     let (shape, relu, kind) =
         (Launch::rows(y.rows as usize, y.cols as usize), u32::from(relu), y.number.kind());
     launch!(

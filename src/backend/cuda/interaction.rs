@@ -24,7 +24,7 @@ pub(super) const BLOCKS: usize = 1 << 16;
 
 /// The interaction of vectors of one shape.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Dot {
+pub struct Dot {
     shape: DotShape,
     precision: Precision,
     /// Floats from one row of `T` to the next in shared memory: whole vectors of four, not all

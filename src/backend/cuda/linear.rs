@@ -21,12 +21,12 @@ use crate::backend::{BackendError, Precision, Result};
 /// Elements that rows of 16-bit operands are padded to: 16 bytes.
 const PAD: usize = 8;
 
-/// A layer's parameters, or their gradients: weight `[outputs, inputs]` and bias `[outputs]`, in
-/// f32.
+/// A layer's parameters, or their gradients: weight `[outputs, inputs]` and, if there is one, bias
+/// `[outputs]`, in f32.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Params {
     pub weight: Address,
-    pub bias: Address,
+    pub bias: Option<Address>,
     pub inputs: usize,
     pub outputs: usize,
 }
@@ -37,9 +37,9 @@ impl Params {
         Place { at: self.weight, stride: inputs, rows: outputs, cols: inputs, number: Number::F32 }
     }
 
-    fn bias(self) -> Place {
+    fn bias(self) -> Option<Place> {
         let cols = self.outputs as u32;
-        Place { at: self.bias, stride: cols, rows: 1, cols, number: Number::F32 }
+        self.bias.map(|at| Place { at, stride: cols, rows: 1, cols, number: Number::F32 })
     }
 }
 
@@ -70,8 +70,19 @@ pub(super) struct Gate {
     pub mask: Option<BitMask>,
 }
 
+/// What becomes of the gradient of a layer's input.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Onto {
+    /// It takes the place of what is there.
+    Set,
+    /// It is added to what is there.
+    Add,
+    /// It passes a ReLU first, then takes the place of what is there.
+    Gate(Gate),
+}
+
 impl Products<'_> {
-    /// `y = x W^T + b`, then `max(y, 0)` if `relu`. `true` if the bits of the elements above zero
+    /// `y = x W^T + b` (without a bias `x W^T`), then `max(y, 0)` if `relu`. `true` if the bits of the elements above zero
     /// are now at `mask`.
     pub(super) fn forward(
         &mut self,
@@ -92,29 +103,35 @@ impl Products<'_> {
             return Ok(false);
         }
         let gemm = self.product((params.matrix(), true), (x, false), y)?;
-        let bias = match y.number {
-            Number::F32 => params.bias,
-            number => self.round(params.bias(), Purpose::Bias, number)?.at,
+        let bias = match (params.bias(), y.number) {
+            (Some(bias), Number::F32) => Some(bias.at),
+            (Some(bias), number) => Some(self.round(bias, Purpose::Bias, number)?.at),
+            (None, _) => None,
         };
-        if let (true, Some(mask)) = (relu, mask)
+        if let (Some(bias), true, Some(mask)) = (bias, relu, mask)
             && self.multiply(&gemm, Epilogue::BiasReluMask(bias, mask))?
         {
             return Ok(true);
         }
-        let end = if relu { Epilogue::BiasRelu(bias) } else { Epilogue::Bias(bias) };
-        if !self.multiply(&gemm, end)? {
+        let done = match (bias, relu) {
+            (Some(bias), true) => self.multiply(&gemm, Epilogue::BiasRelu(bias))?,
+            (Some(bias), false) => self.multiply(&gemm, Epilogue::Bias(bias))?,
+            (None, true) => false,
+            (None, false) => self.multiply(&gemm, Epilogue::None)?,
+        };
+        if !done {
             let z = self.in_f32(&gemm, y)?;
             elementwise::bias_relu(self.driver, z, params.bias, relu, y)?;
         }
         Ok(false)
     }
 
-    /// `dx = dy W`, gated.
+    /// `dx = dy W`, gated, or `dx += dy W`.
     pub(super) fn backward_data(
         &mut self,
         dy: Place,
         params: Params,
-        gate: Option<Gate>,
+        onto: Onto,
         dx: Place,
     ) -> Result<()> {
         assert!(
@@ -124,19 +141,23 @@ impl Products<'_> {
             "shapes of a layer"
         );
         if params.outputs == 1 {
-            return thin::backward_data(self.driver, dy, params, gate, dx);
+            return thin::backward_data(self.driver, dy, params, onto, dx);
         }
         let gemm = self.product((params.matrix(), false), (dy, false), dx)?;
-        if let Some(Gate { factor: 1.0, mask: Some(mask), .. }) = gate
+        let gemm = Gemm { add: matches!(onto, Onto::Add), ..gemm };
+        if let Onto::Gate(Gate { factor: 1.0, mask: Some(mask), .. }) = onto
             && self.multiply(&gemm, Epilogue::ReluGradient(mask))?
         {
             return Ok(());
         }
         self.multiply(&gemm, Epilogue::None)?;
-        gate.map_or(Ok(()), |g| elementwise::gate(self.driver, g.activation, g.factor, dx))
+        match onto {
+            Onto::Set | Onto::Add => Ok(()),
+            Onto::Gate(g) => elementwise::gate(self.driver, g.activation, g.factor, dx),
+        }
     }
 
-    /// `dW = dy^T x`, `db = sum of dy`.
+    /// `dW = dy^T x`, and with a bias `db = sum of dy`.
     pub(super) fn backward_weight(&mut self, dy: Place, x: Place, grads: Params) -> Result<()> {
         assert!(
             x.rows == dy.rows
@@ -148,9 +169,12 @@ impl Products<'_> {
             return thin::backward_weight(self.driver, self.scratch, dy, x, grads);
         }
         let gemm = self.product((x, false), (dy, true), grads.matrix())?;
-        if !self.multiply(&gemm, Epilogue::SumsOfB(grads.bias))? {
+        let Some(bias) = grads.bias else {
+            return self.multiply(&gemm, Epilogue::None).map(|_| ());
+        };
+        if !self.multiply(&gemm, Epilogue::SumsOfB(bias))? {
             self.multiply(&gemm, Epilogue::None)?;
-            elementwise::column_sums(self.driver, self.scratch, dy, grads.bias)?;
+            elementwise::column_sums(self.driver, self.scratch, dy, bias)?;
         }
         Ok(())
     }
@@ -171,6 +195,7 @@ impl Products<'_> {
             result: d.number,
             compute: if self.precision == Precision::Tf32 { Compute::Tf32 } else { Compute::Plain },
             epilogue: Epilogue::None,
+            add: false,
         })
     }
 

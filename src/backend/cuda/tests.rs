@@ -37,12 +37,12 @@ proptest! {
 
     #[test]
     fn layers(
-        batch in 1usize..150, input in 1usize..40, output in 1usize..30, thin: bool, gap in 0usize..3, relu: bool, p in 0usize..4,
+        batch in 1usize..150, input in 1usize..40, output in 1usize..30, thin: bool, gap in 0usize..3, bias: bool, relu: bool, p in 0usize..4,
         seed in 0u64..100
     ) {
         let shape = LinearShape { batch, input, output: if thin { 1 } else { output } };
         let precision = PRECISIONS[p];
-        check(&LinearCase { shape, gap, relu, precision, seed });
+        check(&LinearCase { shape, gap, bias, relu, precision, seed });
     }
 
     #[test]
@@ -150,11 +150,10 @@ fn bits_of_a_relu_are_those_of_what_is_in_the_buffer() {
             threads: 1,
             pin_threads: false,
             precision: Precision::Bf16,
-            dot: None,
             graphs: false,
         };
         let mut cuda = Cuda::on(Rc::clone(driver), &config).unwrap();
-        let layer = Linear { weight: 0, bias: 8 * 128, inputs: 8, outputs: 128 };
+        let layer = Linear { weight: 0, bias: Some(8 * 128), inputs: 8, outputs: 128 };
         let params = cuda.zeros(9 * 128, "a layer").unwrap();
         let (x, mut y) =
             (cuda.operands(3 * 8, "input").unwrap(), cuda.operands(3 * 128, "output").unwrap());
@@ -274,7 +273,6 @@ fn memory_that_is_not_there_is_refused_by_name() {
             threads: 1,
             pin_threads: false,
             precision: Precision::Fp32,
-            dot: None,
             graphs: false,
         };
         let mut cuda = Cuda::on(driver, &config).unwrap();

@@ -3,7 +3,7 @@
 use super::{
     driver::{Driver, Launch, Source, gemm::Number},
     launch::{SUM_ROWS, launch},
-    linear::{Gate, Params},
+    linear::{Gate, Onto, Params},
     memory::Place,
     scratch::{Purpose, Scratch},
 };
@@ -18,7 +18,7 @@ pub(super) static SOURCE: Source = Source {
     ],
 };
 
-/// `y = x w + b`, then `max(y, 0)` if `relu`.
+/// `y = x w + b` (without a bias `x w`), then `max(y, 0)` if `relu`.
 pub(super) fn forward(
     driver: &dyn Driver,
     x: Place,
@@ -27,7 +27,7 @@ pub(super) fn forward(
     y: Place,
 ) -> Result<()> {
     let (shape, relu) = (Launch::lanes(x.rows as usize, 32), u32::from(relu));
-    let Params { weight, bias, .. } = params;
+    let (weight, bias) = (params.weight, params.bias.unwrap_or(0));
     let (x_kind, y_kind) = (x.number.kind(), y.number.kind());
     launch!(
         driver,
@@ -48,12 +48,12 @@ pub(super) fn forward(
     )
 }
 
-/// `dx = dy w`, gated.
+/// `dx = dy w`, gated, or `dx += dy w`.
 pub(super) fn backward_data(
     driver: &dyn Driver,
     dy: Place,
     params: Params,
-    gate: Option<Gate>,
+    onto: Onto,
     dx: Place,
 ) -> Result<()> {
     let nothing = Gate {
@@ -61,7 +61,11 @@ pub(super) fn backward_data(
         factor: 1.0,
         mask: None,
     };
-    let Gate { activation: a, factor, .. } = gate.unwrap_or(nothing);
+    let (Gate { activation: a, factor, .. }, add) = match onto {
+        Onto::Set => (nothing, 0u32),
+        Onto::Add => (nothing, 1),
+        Onto::Gate(gate) => (gate, 0),
+    };
     let shape = Launch::rows(dx.rows as usize, dx.cols as usize);
     let (dy_kind, a_kind, dx_kind) = (dy.number.kind(), a.number.kind(), dx.number.kind());
     launch!(
@@ -79,13 +83,14 @@ pub(super) fn backward_data(
         a_kind,
         a.stride,
         factor,
+        add,
         dx.at,
         dx_kind,
         dx.stride
     )
 }
 
-/// `dW = dy^T x`, `db = sum of dy`.
+/// `dW = dy^T x`, and with a bias `db = sum of dy`.
 pub(super) fn backward_weight(
     driver: &dyn Driver,
     scratch: &mut Scratch,
@@ -113,7 +118,7 @@ pub(super) fn backward_weight(
         SUM_ROWS as u32,
         partial
     )?;
-    let (shape, blocks) = (Launch::each(cols), blocks as u32);
+    let (shape, blocks, bias) = (Launch::each(cols), blocks as u32, grads.bias.unwrap_or(0));
     launch!(
         driver,
         SOURCE,
@@ -123,6 +128,6 @@ pub(super) fn backward_weight(
         blocks,
         x.cols,
         grads.weight,
-        grads.bias
+        bias
     )
 }

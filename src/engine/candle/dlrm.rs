@@ -1,37 +1,29 @@
 //! DLRM (Naumov et al. 2019): bottom MLP, embedding bags, interaction, top MLP.
 
-use super::{layers, lookup::Lookup};
+use super::{interaction::Interaction, layers, lookup::Lookup};
 use crate::{
     batch::Batch,
-    model::{DlrmSpec, Interaction, Pooling},
+    model::{DlrmSpec, Pooling},
 };
-use candle_core::{DType, Device, Result, Tensor};
+use candle_core::{Device, Result, Tensor};
 
 /// What of a DLRM does not change.
 pub(super) struct Dlrm {
     spec: DlrmSpec,
-    /// Number of the bottom MLP's first parameter, and of the top's.
-    mlps: [usize; 2],
-    /// Positions in a flattened `[n, n]` matrix of the pairs that are kept; `None` without pairs.
-    pairs: Option<Tensor>,
+    /// Number of the first parameter of the bottom MLP, of the interaction and of the top MLP.
+    mlps: [usize; 3],
+    interaction: Interaction,
     device: Device,
 }
 
 impl Dlrm {
     pub fn new(spec: &DlrmSpec, device: &Device) -> Result<Self> {
         let tables = spec.tables.len() * if weighted(spec.pooling) { 2 } else { 1 };
-        let n = spec.features() as u32;
-        let pairs: Vec<u32> = match spec.interaction {
-            Interaction::Dot { itself, .. } => {
-                (0..n).flat_map(|i| (0..i + u32::from(itself)).map(move |j| i * n + j)).collect()
-            }
-            Interaction::Cat => vec![],
-        };
-        let len = pairs.len();
+        let bottom = tables + 2 * spec.bottom.len();
         Ok(Dlrm {
+            mlps: [tables, bottom, bottom + spec.interaction.params(spec.vectors()).len()],
+            interaction: Interaction::new(spec, device)?,
             spec: spec.clone(),
-            mlps: [tables, tables + 2 * spec.bottom.len()],
-            pairs: (len > 0).then(|| Tensor::from_vec(pairs, len, device)).transpose()?,
             device: device.clone(),
         })
     }
@@ -46,26 +38,8 @@ impl Dlrm {
             let weights = weighted(spec.pooling).then(|| &values[tables + k]);
             features.push(lookup.pool(&values[k], weights, spec.pooling)?);
         }
-        let met = self.interact(&features, batch.len)?;
-        layers::mlp(met, &values[self.mlps[1]..], false)?.flatten_all()
-    }
-
-    /// Lets the features `n x [B, d]` meet: `[B, top_input]`.
-    fn interact(&self, features: &[Tensor], batch: usize) -> Result<Tensor> {
-        let all = Tensor::cat(features, 1)?;
-        let Interaction::Dot { .. } = self.spec.interaction else { return Ok(all) };
-        let mut parts = vec![features[0].clone()];
-        if let Some(pairs) = &self.pairs {
-            let n = features.len();
-            let t = all.reshape((batch, n, self.spec.dim))?;
-            let products = t.matmul(&t.t()?)?.reshape((batch, n * n))?;
-            parts.push(products.index_select(pairs, 1)?);
-        }
-        let padding = self.spec.top_input() - self.spec.interaction_width();
-        if padding > 0 {
-            parts.push(Tensor::zeros((batch, padding), DType::F32, &self.device)?);
-        }
-        Tensor::cat(&parts, 1)
+        let met = self.interaction.forward(&features, &values[self.mlps[1]..self.mlps[2]])?;
+        layers::mlp(met, &values[self.mlps[2]..], false)?.flatten_all()
     }
 }
 

@@ -9,6 +9,7 @@
 
 mod deepfm;
 mod dlrm;
+mod interaction;
 mod layers;
 mod lookup;
 mod loss;

@@ -162,7 +162,7 @@ mod tests {
     fn two_steps(rule: OptimizerSpec) -> Vec<Vec<f32>> {
         let device = Device::Cpu;
         let config = OptimizerConfig { rule, learning_rate: 0.1, clip_norm: None };
-        let spec = ParamSpec { name: "table".into(), kind: ParamKind::Table, shape: vec![3, 2] };
+        let spec = ParamSpec::new("table".into(), ParamKind::Table, &[3, 2]);
         let mut optimizer = Optimizer::new(&config, &[spec], &device).unwrap();
         let table = Var::ones((3, 2), candle_core::DType::F32, &device).unwrap();
         optimizer.start(1, 0.1);

@@ -35,6 +35,7 @@ impl<B: Backend> BatchNorm<B> {
             eps: EPS,
             momentum: MOMENTUM,
         };
+        backend.plan_norm(window.cols, max_batch)?;
         let input =
             backend.zeros(max_batch * window.stride, &format!("batch normalisation of {name}"))?;
         let stats = backend.zeros(2 * window.cols, &format!("batch statistics of {name}"))?;

@@ -10,7 +10,7 @@ use super::{
     store::Layout,
 };
 use crate::{
-    backend::{Backend, Result, Window},
+    backend::{Backend, Onto, Result, Window},
     engine::{Phase, PhaseClock},
     model::{DeepFmSpec, LossSpec},
 };
@@ -92,7 +92,8 @@ impl<B: Backend> DeepFm<B> {
         let rows = pass.rows;
         let (x, dx) =
             (self.fm.vectors.of(&self.v, rows), self.fm.vectors.of_mut(&mut self.dv, rows));
-        self.dnn.backward(pass, &mut self.scratch, x, self.loss.gradient(rows), Some(dx))?;
+        let dx = Some((dx, Onto::Set));
+        self.dnn.backward(pass, &mut self.scratch, x, self.loss.end(rows), dx)?;
         clock.lap(Phase::Mlp);
         self.fm.backward(
             pass,

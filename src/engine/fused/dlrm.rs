@@ -3,13 +3,13 @@
 use super::{
     Pass,
     embedding::Embedding,
-    interaction::Interaction,
+    interaction::{self, Interaction},
     loss::Loss,
-    mlp::{Mlp, MlpSpec, Scratch},
+    mlp::{End, Mlp, MlpSpec, Scratch},
     store::Layout,
 };
 use crate::{
-    backend::{Backend, Result, Window},
+    backend::{Backend, Onto, Result, Window},
     engine::{Phase, PhaseClock},
     model::{DlrmSpec, LossSpec},
 };
@@ -18,7 +18,7 @@ use crate::{
 pub(crate) struct Dlrm<B: Backend> {
     bottom: Mlp<B>,
     embedding: Embedding,
-    interaction: Interaction<B>,
+    interaction: Box<dyn Interaction<B>>,
     top: Mlp<B>,
     pub loss: Loss<B>,
     scratch: Scratch<B>,
@@ -57,8 +57,7 @@ impl<B: Backend> Dlrm<B> {
             ..spec
         };
         let top = Mlp::new(backend, layout, max_batch, &spec)?;
-        let t = Window::whole(model.features() * model.dim);
-        let widest = model.bottom.iter().chain(&model.top).copied().max().unwrap_or(0);
+        let t = Window::whole(model.vectors().width());
         Ok(Dlrm {
             bottom,
             embedding: Embedding {
@@ -66,10 +65,10 @@ impl<B: Backend> Dlrm<B> {
                 window: t.columns(model.dim, model.tables.len() * model.dim),
                 l2: 0.0,
             },
-            interaction: Interaction::new(backend, model, max_batch)?,
+            interaction: interaction::new(backend, layout, model, max_batch)?,
             top,
             loss: Loss::new(backend, loss, max_batch)?,
-            scratch: Scratch::new(backend, max_batch, widest, spec.plain())?,
+            scratch: Scratch::new(backend, max_batch, model.widest_layer(), spec.plain())?,
             x: t.columns(0, model.dim),
             t: backend.operands(max_batch * t.stride, "features")?,
             dt: backend.operands(max_batch * t.stride, "gradient of the features")?,
@@ -96,18 +95,20 @@ impl<B: Backend> Dlrm<B> {
     pub fn backward(&mut self, pass: &mut Pass<'_, B>, clock: &mut PhaseClock) -> Result<()> {
         let rows = pass.rows;
         let (top_input, d_top_input) = self.interaction.output(rows, &self.t, &mut self.dt);
+        let end = self.loss.end(rows);
         self.top.backward(
             pass,
             &mut self.scratch,
             top_input,
-            self.loss.gradient(rows),
-            Some(d_top_input),
+            end,
+            Some((d_top_input, Onto::Set)),
         )?;
         clock.lap(Phase::Mlp);
-        self.interaction.backward(pass, &self.t, &mut self.dt)?;
+        self.interaction.backward(pass, &mut self.scratch, &self.t, &mut self.dt)?;
         clock.lap(Phase::Interaction);
         let dense = pass.backend.dense(pass.input);
-        self.bottom.backward(pass, &mut self.scratch, dense, self.x.of(&self.dt, rows), None)?;
+        let x = End { y: self.x.of(&self.t, rows), dy: self.x.of_mut(&mut self.dt, rows) };
+        self.bottom.backward(pass, &mut self.scratch, dense, x, None)?;
         clock.lap(Phase::Mlp);
         Ok(())
     }

@@ -10,17 +10,14 @@ use super::{
 };
 use crate::{
     backend::{
-        Backend, Course, DotShape, InputShape, Result, StepEnd, StepStart, TablesShape, Window,
-        cpu::{Cpu, CpuConfig, gemm::LinearShape},
+        Backend, Course, InputShape, Result, StepEnd, StepStart, TablesShape, Window,
+        cpu::{Cpu, CpuConfig},
         cuda::{Cuda, CudaConfig},
     },
     batch::{Batch, GeneratedLog, Samples},
     engine::{Engine, EngineConfig, EngineError, Phase, PhaseClock},
     metrics::{Counts, MetricsError},
-    model::{
-        DeepFmSpec, DlrmSpec, Interaction, ModelSpec, ParamKind, ParamSpec, Pooling,
-        init::Initializer,
-    },
+    model::{ModelSpec, ParamSpec, Pooling, init::Initializer},
     optim::{LossScale, LossScaleSpec, LossScaler, OptimizerConfig},
 };
 use std::collections::VecDeque;
@@ -332,54 +329,16 @@ fn not_finite(loss: f32, step: u64) -> EngineError {
     EngineError::NotFinite { what: "the loss", value: loss.into(), step }
 }
 
-/// Threads and largest shapes.
+/// How a CPU is to compute.
 fn cpu_config(config: &EngineConfig) -> CpuConfig {
-    let batch = config.max_batch;
-    let params = config.model.params();
-    let weights = params.iter().filter(|p| p.kind == ParamKind::Weight);
-    let norms = params.iter().filter(|p| p.kind == ParamKind::Scale);
-    let (ModelSpec::DeepFm(DeepFmSpec { dim, .. }) | ModelSpec::Dlrm(DlrmSpec { dim, .. })) =
-        config.model;
-    let dropped = match &config.model {
-        ModelSpec::DeepFm(m) if m.dropout > 0.0 => m.hidden.iter().copied().max().unwrap_or(0),
-        _ => 0,
-    };
-    CpuConfig {
-        threads: config.threads,
-        pin_threads: config.pin_threads,
-        precision: config.precision,
-        linears: weights
-            .map(|p| LinearShape { batch, input: p.shape[1], output: p.shape[0] })
-            .collect(),
-        norm: (batch, norms.map(ParamSpec::len).max().unwrap_or(0)),
-        dropout: (if dropped > 0 { batch } else { 0 }, dropped),
-        tables: (config.model.tables().len(), dim),
-        dot: dot_shape(&config.model),
-    }
+    let EngineConfig { threads, pin_threads, precision, .. } = *config;
+    CpuConfig { threads, pin_threads, precision }
 }
 
-/// What a GPU has to be ready for.
+/// How a GPU is to compute.
 pub(super) fn cuda_config(config: &EngineConfig) -> CudaConfig {
-    CudaConfig {
-        threads: config.threads,
-        pin_threads: config.pin_threads,
-        precision: config.precision,
-        dot: dot_shape(&config.model),
-        graphs: true,
-    }
-}
-
-/// The model's dot interaction.
-fn dot_shape(model: &ModelSpec) -> Option<DotShape> {
-    match model {
-        ModelSpec::Dlrm(m) => match m.interaction {
-            Interaction::Cat => None,
-            Interaction::Dot { itself, .. } => {
-                Some(DotShape { features: m.features(), dim: m.dim, itself })
-            }
-        },
-        ModelSpec::DeepFm(_) => None,
-    }
+    let EngineConfig { threads, pin_threads, precision, .. } = *config;
+    CudaConfig { threads, pin_threads, precision, graphs: true }
 }
 
 fn length(spec: &ParamSpec, got: usize) -> std::result::Result<(), EngineError> {

@@ -1,6 +1,6 @@
 //! The loss over the logits, with its gradient in the same pass.
 
-use super::Pass;
+use super::{Pass, mlp::End};
 use crate::{
     backend::{Backend, Mat, MatMut, Result, Window},
     model::LossSpec,
@@ -28,6 +28,12 @@ impl<B: Backend> Loss<B> {
     /// The logits.
     pub fn logits(&self, rows: usize) -> Mat<'_, B::Floats> {
         Window::whole(1).of(&self.logits, rows)
+    }
+
+    /// Both, for the network's backward.
+    pub fn end(&mut self, rows: usize) -> End<'_, B::Floats> {
+        let column = Window::whole(1);
+        End { y: column.of(&self.logits, rows), dy: column.of_mut(&mut self.d_logits, rows) }
     }
 
     /// Their gradient, after [`Loss::forward_backward`].

@@ -2,7 +2,7 @@
 //! ... -> y`.
 
 use super::{Pass, batch_norm::BatchNorm, dropout, store::Layout};
-use crate::backend::{After, Backend, Gate, Linear, Mat, MatMut, Result, Window};
+use crate::backend::{After, Backend, Gate, Linear, Mat, MatMut, Onto, Result, Window};
 
 /// What an MLP is made of.
 pub(crate) struct MlpSpec<'a> {
@@ -47,6 +47,14 @@ pub(crate) struct Mlp<B: Backend> {
     dropout: f32,
 }
 
+/// The last layer's output and its gradient.
+pub(crate) struct End<'a, F> {
+    /// The output.
+    pub y: Mat<'a, F>,
+    /// The gradient.
+    pub dy: MatMut<'a, F>,
+}
+
 /// Two buffers in which gradients of activations take turns, shared by all MLPs of a model.
 pub(crate) struct Scratch<B: Backend> {
     buffers: [B::Floats; 2],
@@ -84,11 +92,15 @@ impl<B: Backend> Mlp<B> {
             let name = (spec.name)(i);
             let linear = Linear {
                 weight: layout.offset(&format!("{name}.weight")),
-                bias: layout.offset(&format!("{name}.bias")),
+                bias: Some(layout.offset(&format!("{name}.bias"))),
                 inputs,
                 outputs,
             };
+            backend.plan_linear(linear, max_batch)?;
             let last = i + 1 == spec.widths.len();
+            if spec.dropout > 0.0 && !last {
+                backend.plan_dropout(outputs, max_batch)?;
+            }
             let norm = if spec.batch_norm && !last {
                 Some(BatchNorm::new(backend, layout, &name, max_batch, window(outputs))?)
             } else {
@@ -155,17 +167,21 @@ impl<B: Backend> Mlp<B> {
         Ok(())
     }
 
-    /// From `dy`, the gradient of the last layer's output (already zero where a last ReLU is), to
-    /// the gradients of all parameters and, where asked for, of the input `x`.
+    /// From the gradient of the last layer's output to the gradients of all parameters and, where
+    /// asked for, of the input `x`. The gradient passes a last ReLU in place.
     pub fn backward(
         &mut self,
         pass: &mut Pass<'_, B>,
         scratch: &mut Scratch<B>,
         x: Mat<'_, B::Floats>,
-        dy: Mat<'_, B::Floats>,
-        mut dx: Option<MatMut<'_, B::Floats>>,
+        End { y, mut dy }: End<'_, B::Floats>,
+        mut dx: Option<(MatMut<'_, B::Floats>, Onto<'_, B::Floats>)>,
     ) -> Result<()> {
         let rows = pass.rows;
+        if self.layers.last().is_some_and(|last| last.relu) {
+            pass.backend.relu_backward(y, dy.reborrow())?;
+        }
+        let dy = dy.as_mat();
         let [mut here, mut there] = scratch.buffers.each_mut();
         for i in (0..self.layers.len()).rev() {
             let (before, rest) = self.layers.split_at_mut(i);
@@ -191,12 +207,12 @@ impl<B: Backend> Mlp<B> {
                     dz,
                     &pass.store.params,
                     *linear,
-                    Some(gate),
+                    Onto::Gate(gate),
                     d_input,
                 )?;
                 std::mem::swap(&mut here, &mut there);
-            } else if let Some(dx) = dx.take() {
-                pass.backend.linear_backward_data(dz, &pass.store.params, *linear, None, dx)?;
+            } else if let Some((dx, onto)) = dx.take() {
+                pass.backend.linear_backward_data(dz, &pass.store.params, *linear, onto, dx)?;
             }
         }
         Ok(())

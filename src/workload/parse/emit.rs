@@ -243,12 +243,12 @@ fn model(s: &mut Section, model: &ModelConfig) {
             s.put("dim", dim);
             s.put("bottom", bottom);
             s.put("top", top);
-            match *interaction {
+            match interaction {
                 Interaction::Cat => s.put("interaction", &InteractionWord::Cat),
                 Interaction::Dot { itself, pad_to } => {
                     s.put("interaction", &InteractionWord::Dot);
-                    s.put("self_interaction", &itself);
-                    s.put("pad_to", &pad_to);
+                    s.put("self_interaction", itself);
+                    s.put("pad_to", pad_to);
                 }
             }
             s.put("pooling", pooling);

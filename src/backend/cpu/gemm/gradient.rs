@@ -14,7 +14,7 @@ use std::ops::Range;
 /// Elements of partial sums that are worth a chunk.
 const SUM_CHUNK: usize = 1 << 14;
 
-/// `dW = dZ^T X` and `db`, both overwritten.
+/// `dW = dZ^T X` and, if there is a bias, `db`, both overwritten.
 pub(super) fn run<K: Kernel>(
     scratch: &mut Scratch,
     pool: &Pool,
@@ -22,7 +22,7 @@ pub(super) fn run<K: Kernel>(
     dz: Rows,
     x: Rows,
     dw: &mut [f32],
-    db: &mut [f32],
+    mut db: Option<&mut [f32]>,
 ) {
     let (m, panels) = (Blocks::balanced(s.output, K::MR), Blocks::of(s.input, K::NR));
     let (grid, copied) = Grid::with_fresh_operands(&m, &panels, s.batch, K::TERMS);
@@ -34,10 +34,11 @@ pub(super) fn run<K: Kernel>(
     // With one part the sums go where they belong, else each part has a `dW` and a `db` of its own.
     let (size, whole) = (s.output * s.input, grid.parts == 1);
     let (dw_parts, db_parts) = if whole {
-        (SharedMut::new(dw), SharedMut::new(db))
+        (SharedMut::new(dw), db.as_deref_mut().map(SharedMut::new))
     } else {
         let (dw_parts, rest) = weights.split_at_mut(grid.parts * size);
-        (SharedMut::new(dw_parts), SharedMut::new(&mut rest[..grid.parts * s.output]))
+        let db_parts = &mut rest[..grid.parts * s.output];
+        (SharedMut::new(dw_parts), db.is_some().then(|| SharedMut::new(db_parts)))
     };
     pool.run(grid.chunks(), |chunk, thread| {
         let (part, cell) = (chunk / (grid.rows * grid.cols), chunk % (grid.rows * grid.cols));
@@ -49,12 +50,15 @@ pub(super) fn run<K: Kernel>(
         unsafe {
             let job = GradientChunk { samples, m: (&m, tiles), n: (&panels, panel_range), dz, x };
             let c = Target { to: dw_parts.tail(part * size), stride: s.input };
-            job.run::<K>(threads.of(thread), c, db_parts.tail(part * s.output));
+            let db = db_parts.as_ref().map(|db| db.tail(part * s.output));
+            job.run::<K>(threads.of(thread), c, db);
         }
     });
     if !whole {
         sum_parts::<K>(pool, grid.parts, dw_parts, dw);
-        sum_parts::<K>(pool, grid.parts, db_parts, db);
+        if let (Some(parts), Some(db)) = (db_parts, db) {
+            sum_parts::<K>(pool, grid.parts, parts, db);
+        }
     }
 }
 
@@ -70,7 +74,7 @@ struct GradientChunk<'a> {
 impl GradientChunk<'_> {
     /// # Safety
     /// `room` is this chunk's alone, as are its elements of `dw` and, for the first panel, of `db`.
-    unsafe fn run<K: Kernel>(self, room: Room, dw: Target, db: SharedMut<f32>) {
+    unsafe fn run<K: Kernel>(self, room: Room, dw: Target, db: Option<SharedMut<f32>>) {
         let ((m, tiles), (n, panels)) = (&self.m, &self.n);
         let row = tiles.start * m.size;
         let rows = (tiles.end * m.size).min(m.total) - row;
@@ -96,8 +100,8 @@ impl GradientChunk<'_> {
                     (room.a(), K::LANES),
                     stride,
                 );
-                if panels.start == 0 {
-                    add_sums::<K>((m, tiles.clone()), (room.a(), stride), terms, block == 0, &db);
+                if let (0, Some(db)) = (panels.start, &db) {
+                    add_sums::<K>((m, tiles.clone()), (room.a(), stride), terms, block == 0, db);
                 }
             }
             let last = block + 1 == blocks.count;

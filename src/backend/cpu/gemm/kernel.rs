@@ -21,7 +21,7 @@ pub(super) enum Finish {
     Store,
     /// Adds `bias[column]`, then ReLU if asked for, then dropout if there are bits.
     Bias {
-        /// Bias of the tile's first column.
+        /// Bias of the tile's first column; null without biases.
         bias: *const f32,
         relu: bool,
         /// Bit of the tile's first element; null without dropout.
@@ -49,7 +49,8 @@ impl Finish {
                 // Panels begin at whole bytes.
                 let bits =
                     if bits.is_null() { bits } else { bits.wrapping_add(row * stride + col / 8) };
-                Finish::Bias { bias: bias.wrapping_add(col), relu, bits, stride, factor }
+                let bias = if bias.is_null() { bias } else { bias.wrapping_add(col) };
+                Finish::Bias { bias, relu, bits, stride, factor }
             }
             Finish::Gate { gate, stride, factor } => {
                 Finish::Gate { gate: gate.wrapping_add(row * stride + col), stride, factor }
@@ -134,13 +135,15 @@ pub(super) trait Kernel {
         y: (*mut f32, usize),
     );
 
-    /// `dx[r] = g[r * stride] * w`, gated as [`Finish::Gate`] says, for rows of `n` elements.
+    /// `dx[r] = g[r * stride] * w`, gated as [`Finish::Gate`] says, for rows of `n` elements; `dx[r]
+    /// += ...` if `add`.
     unsafe fn outer(
         rows: usize,
         n: usize,
         g: (*const f32, usize),
         w: *const f32,
         gate: Option<(*const f32, usize, f32)>,
+        add: bool,
         dx: (*mut f32, usize),
     );
 
@@ -215,9 +218,9 @@ macro_rules! kernel {
             $(#[$feature])?
             unsafe fn outer(
                 rows: usize, n: usize, g: (*const f32, usize), w: *const f32, gate: Option<(*const f32, usize, f32)>,
-                dx: (*mut f32, usize),
+                add: bool, dx: (*mut f32, usize),
             ) {
-                unsafe { outer::<$simd>(rows, n, g, w, gate, dx) }
+                unsafe { outer::<$simd>(rows, n, g, w, gate, add, dx) }
             }
 
             $(#[$feature])?

@@ -44,6 +44,15 @@ impl Scratch {
         Ok(Scratch { shared, own, threads })
     }
 
+    /// Makes ready for one more layer.
+    pub fn plan(&mut self, shape: LinearShape) -> Result<()> {
+        let shared = needed(shape);
+        if shared > self.shared.get().len() {
+            self.shared = Pages::zeros(shared, "packed weights")?;
+        }
+        Ok(())
+    }
+
     /// # Panics
     /// If the pool or the layer is larger than this memory was made for.
     pub fn check(&self, pool: &Pool, s: LinearShape) {

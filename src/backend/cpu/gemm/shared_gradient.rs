@@ -15,7 +15,7 @@ use crate::host::pool::{Pool, SharedMut};
 /// Samples that a chunk of packing takes: whole words in every format.
 const PACK_SAMPLES: usize = 64;
 
-/// `dW = dZ^T X` and `db`, both overwritten, in tiles `m` of outputs by panels of inputs.
+/// `dW = dZ^T X` and, if there is a bias, `db`, both overwritten, in tiles `m` of outputs by panels of inputs.
 #[allow(clippy::too_many_arguments)]
 pub(super) fn run<K: Kernel>(
     scratch: &mut Scratch,
@@ -25,10 +25,10 @@ pub(super) fn run<K: Kernel>(
     dz: Rows,
     x: Rows,
     dw: &mut [f32],
-    db: &mut [f32],
+    db: Option<&mut [f32]>,
 ) {
     let (packed, rooms) = scratch.split();
-    let (dw, db) = (Target { to: SharedMut::new(dw), stride: s.input }, SharedMut::new(db));
+    let (dw, db) = (Target { to: SharedMut::new(dw), stride: s.input }, db.map(SharedMut::new));
     let parts = Blocks::even(s.batch, words_at_once(s.input) * K::TERMS, K::TERMS);
     let stride = parts.size.div_ceil(K::TERMS) * K::NR + STAGGER;
     let packed = SharedMut::new(&mut packed[..panels.count * stride]);
@@ -90,7 +90,7 @@ impl Chunk<'_> {
         chunk: usize,
         first: bool,
         dw: Target,
-        db: SharedMut<f32>,
+        db: Option<SharedMut<f32>>,
     ) {
         let m = self.m;
         let tiles = share(m.count, self.grid.rows, chunk / self.grid.cols);
@@ -118,8 +118,8 @@ impl Chunk<'_> {
                     (room.a(), K::LANES),
                     a_stride,
                 );
-                if columns.start == 0 {
-                    add_sums::<K>((m, tiles.clone()), (room.a(), a_stride), terms, set, &db);
+                if let (0, Some(db)) = (columns.start, &db) {
+                    add_sums::<K>((m, tiles.clone()), (room.a(), a_stride), terms, set, db);
                 }
             }
             let next = if block + 1 < blocks.count { part(block + 1) } else { Part::NONE };

@@ -27,6 +27,8 @@ struct Case {
     w: Vec<f32>,
     b: Vec<f32>,
     dz: Vec<f32>,
+    /// What a data gradient is added to.
+    start: Vec<f32>,
     /// Bits of a dropout.
     bits: Vec<u8>,
 }
@@ -36,9 +38,14 @@ struct Case {
 struct Results {
     y: Vec<f32>,
     y_relu: Vec<f32>,
+    /// Without a bias; a ReLU where the input's width is a multiple of 3.
+    y_bare: Vec<f32>,
     dx: Vec<f32>,
     dx_masked: Vec<f32>,
+    /// Added to the layer's input.
+    dx_added: Vec<f32>,
     dw: Vec<f32>,
+    dw_bare: Vec<f32>,
     db: Vec<f32>,
 }
 
@@ -60,6 +67,7 @@ impl Case {
             w: values(input * output, seed + 1),
             b: values(output, seed + 2),
             dz: gapped(batch, output, stride_out, seed + 3),
+            start: gapped(batch, input, stride_in, seed + 5),
             bits: values(batch * (output.div_ceil(16) * 2 + gap), seed + 4)
                 .iter()
                 .map(|v| (v.to_bits() >> 3) as u8)
@@ -86,9 +94,12 @@ impl Case {
         let mut r = Results {
             y: nans(s.batch * so),
             y_relu: nans(s.batch * so),
+            y_bare: nans(s.batch * so),
             dx: nans(s.batch * si),
             dx_masked: nans(s.batch * si),
+            dx_added: self.start.clone(),
             dw: nans(s.input * s.output),
+            dw_bare: nans(s.input * s.output),
             db: nans(s.output),
         };
         let (x, dz) = (Rows::new(&self.x, si), Rows::new(&self.dz, so));
@@ -97,7 +108,7 @@ impl Case {
             s,
             x,
             &self.w,
-            &self.b,
+            Some(&self.b),
             After::default(),
             RowsMut::new(&mut r.y, so),
         );
@@ -106,20 +117,38 @@ impl Case {
             s,
             x,
             &self.w,
-            &self.b,
+            Some(&self.b),
             After { relu: true, dropout: self.mask() },
             RowsMut::new(&mut r.y_relu, so),
         );
-        gemm.linear_backward_data(&pool, s, dz, &self.w, None, RowsMut::new(&mut r.dx, si));
+        gemm.linear_forward(
+            &pool,
+            s,
+            x,
+            &self.w,
+            None,
+            After { relu: self.s.input.is_multiple_of(3), dropout: None },
+            RowsMut::new(&mut r.y_bare, so),
+        );
+        gemm.linear_backward_data(&pool, s, dz, &self.w, Onto::Set, RowsMut::new(&mut r.dx, si));
         gemm.linear_backward_data(
             &pool,
             s,
             dz,
             &self.w,
-            Some(Gate { activation: x, factor: 2.0 }),
+            Onto::Add,
+            RowsMut::new(&mut r.dx_added, si),
+        );
+        gemm.linear_backward_data(
+            &pool,
+            s,
+            dz,
+            &self.w,
+            Onto::Gate(Gate { activation: x, factor: 2.0 }),
             RowsMut::new(&mut r.dx_masked, si),
         );
-        gemm.linear_backward_weight(&pool, s, dz, x, &mut r.dw, &mut r.db);
+        gemm.linear_backward_weight(&pool, s, dz, x, &mut r.dw, Some(&mut r.db));
+        gemm.linear_backward_weight(&pool, s, dz, x, &mut r.dw_bare, None);
         r
     }
 
@@ -139,6 +168,7 @@ impl Case {
             w: round(&self.w),
             dz: round(&self.dz),
             b: self.b.clone(),
+            start: self.start.clone(),
             bits: self.bits.clone(),
             ..*self
         }
@@ -163,7 +193,7 @@ impl Case {
                 let at = r * self.stride_out + j;
                 if j >= output {
                     assert!(
-                        got.y[at].is_nan() && got.y_relu[at].is_nan(),
+                        got.y[at].is_nan() && got.y_relu[at].is_nan() && got.y_bare[at].is_nan(),
                         "forward wrote into a gap at {r},{j}"
                     );
                     continue;
@@ -171,6 +201,9 @@ impl Case {
                 let z = (0..input).map(|i| self.x(r, i) * self.w(j, i)).sum::<f64>()
                     + f64::from(self.b[j]);
                 close(got.y[at], z, input, || format!("y[{r},{j}] of {:?}", self.s));
+                let bare = z - f64::from(self.b[j]);
+                let bare = if input.is_multiple_of(3) { bare.max(0.0) } else { bare };
+                close(got.y_bare[at], bare, input, || format!("bare y[{r},{j}] of {:?}", self.s));
                 let relu = match self.mask() {
                     Some(m) if m.bits[r * m.stride + j / 8] >> (j % 8) & 1 == 0 => 0.0,
                     Some(m) => z.max(0.0) * f64::from(m.factor),
@@ -184,13 +217,19 @@ impl Case {
                 let at = r * self.stride_in + i;
                 if i >= input {
                     assert!(
-                        got.dx[at].is_nan() && got.dx_masked[at].is_nan(),
+                        got.dx[at].is_nan()
+                            && got.dx_masked[at].is_nan()
+                            && got.dx_added[at].is_nan(),
                         "data gradient wrote into a gap at {r},{i}"
                     );
                     continue;
                 }
                 let d = (0..output).map(|j| self.dz(r, j) * self.w(j, i)).sum::<f64>();
                 close(got.dx[at], d, output, || format!("dx[{r},{i}] of {:?}", self.s));
+                let added = f64::from(self.start[at]) + d;
+                close(got.dx_added[at], added, output + 1, || {
+                    format!("added dx[{r},{i}] of {:?}", self.s)
+                });
                 let masked = if self.x(r, i) > 0.0 { 2.0 * got.dx[at] } else { 0.0 };
                 assert_eq!(got.dx_masked[at], masked, "masked dx[{r},{i}] of {:?}", self.s);
             }
@@ -200,6 +239,8 @@ impl Case {
                 let d = (0..batch).map(|r| self.dz(r, j) * self.x(r, i)).sum::<f64>();
                 close(got.dw[j * input + i], d, batch, || format!("dw[{j},{i}] of {:?}", self.s));
             }
+            let row = j * input..(j + 1) * input;
+            assert_eq!(got.dw[row.clone()], got.dw_bare[row], "dw without db, {:?}", self.s);
             let d = (0..batch).map(|r| self.dz(r, j)).sum::<f64>();
             close(got.db[j], d, batch, || format!("db[{j}] of {:?}", self.s));
         }
@@ -232,7 +273,7 @@ fn verify_everywhere(case: &Case) {
 
 fn same_bits(a: &Results, b: &Results) {
     let bits = |r: &Results| -> Vec<u32> {
-        [&r.y, &r.y_relu, &r.dx, &r.dx_masked, &r.dw, &r.db]
+        [&r.y, &r.y_relu, &r.y_bare, &r.dx, &r.dx_masked, &r.dx_added, &r.dw, &r.dw_bare, &r.db]
             .into_iter()
             .flatten()
             .map(|v| v.to_bits())
@@ -278,7 +319,7 @@ fn an_empty_batch_gives_zero_gradients() {
     let case = Case::new(0, 5, 3, 0, 1);
     for isa in paths() {
         let r = case.run(isa, Precision::Bf16, 2);
-        assert!(r.dw.iter().chain(&r.db).all(|&v| v == 0.0));
+        assert!(r.dw.iter().chain(&r.dw_bare).chain(&r.db).all(|&v| v == 0.0));
     }
 }
 
@@ -310,7 +351,7 @@ fn odd_numbers_survive_rounding() {
                 s,
                 Rows::new(&x, 3),
                 &w,
-                &[0.0; 2],
+                Some(&[0.0; 2]),
                 After::default(),
                 RowsMut::new(&mut y, 2),
             );

@@ -2,7 +2,7 @@
 //! weighted sum of rows.
 
 use super::{
-    Gate, LinearShape, Rows, gradient::sum_parts, kernel::Kernel, plan::share, product::Target,
+    LinearShape, Onto, Rows, gradient::sum_parts, kernel::Kernel, plan::share, product::Target,
     scratch::Scratch,
 };
 use crate::host::pool::{Pool, SharedMut};
@@ -37,16 +37,21 @@ pub(super) fn forward<K: Kernel>(
     });
 }
 
-/// `dx[r] = dz[r] * w`, gated.
+/// `dx[r] = dz[r] * w`, gated, or `dx[r] += dz[r] * w`.
 pub(super) fn data_gradient<K: Kernel>(
     pool: &Pool,
     s: LinearShape,
     dz: Rows,
     w: &[f32],
-    gate: Option<Gate>,
+    onto: Onto,
     dx: Target,
 ) {
     let n = chunks(s);
+    let (gate, add) = match onto {
+        Onto::Set => (None, false),
+        Onto::Add => (None, true),
+        Onto::Gate(gate) => (Some(gate), false),
+    };
     pool.run(n, |chunk, _| {
         let r = share(s.batch, n, chunk);
         // SAFETY: as above.
@@ -60,7 +65,7 @@ pub(super) fn data_gradient<K: Kernel>(
                 )
             });
             let dx = (dx.to.as_ptr().add(r.start * dx.stride), dx.stride);
-            K::outer(r.len(), s.input, dz, w.as_ptr(), gate, dx);
+            K::outer(r.len(), s.input, dz, w.as_ptr(), gate, add, dx);
         }
     });
 }
@@ -73,7 +78,7 @@ pub(super) fn weight_gradient<K: Kernel>(
     dz: Rows,
     x: Rows,
     dw: &mut [f32],
-    db: &mut f32,
+    db: Option<&mut [f32]>,
 ) {
     let n = chunks(s);
     let parts = SharedMut::new(&mut scratch.split().0[..n * s.input]);
@@ -93,5 +98,7 @@ pub(super) fn weight_gradient<K: Kernel>(
         }
     });
     sum_parts::<K>(pool, n, parts, dw);
-    *db = dz.data.iter().step_by(dz.stride.max(1)).take(s.batch).sum();
+    if let Some(db) = db {
+        db[0] = dz.data.iter().step_by(dz.stride.max(1)).take(s.batch).sum();
+    }
 }

@@ -63,8 +63,10 @@ unsafe fn finish_whole<S: Simd, const M: usize, const V: usize>(t: &Tile, mut ac
             Finish::Store => {}
             Finish::Bias { bias, relu, bits, stride, factor } => {
                 let mut b = [S::zero(); V];
-                for (v, b) in b.iter_mut().enumerate() {
-                    *b = S::load(bias.add(v * S::LANES));
+                if !bias.is_null() {
+                    for (v, b) in b.iter_mut().enumerate() {
+                        *b = S::load(bias.add(v * S::LANES));
+                    }
                 }
                 for row in acc.iter_mut() {
                     for (z, b) in row.iter_mut().zip(b) {
@@ -120,7 +122,9 @@ unsafe fn finish_part<S: Simd, const M: usize, const V: usize>(t: &Tile, acc: [[
                 match t.finish {
                     Finish::Store => {}
                     Finish::Bias { bias, relu, bits, stride, factor } => {
-                        z = S::add(z, S::load_up_to(bias.add(at), n));
+                        if !bias.is_null() {
+                            z = S::add(z, S::load_up_to(bias.add(at), n));
+                        }
                         z = if relu { S::relu(z) } else { z };
                         if !bits.is_null() {
                             z = S::keep(S::mul(z, S::splat(factor)), bits.add(r * stride), at);

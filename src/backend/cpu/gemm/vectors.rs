@@ -58,6 +58,7 @@ pub(super) unsafe fn outer<S: Simd>(
     (g, g_stride): (*const f32, usize),
     w: *const f32,
     gate: Option<(*const f32, usize, f32)>,
+    add: bool,
     (dx, dx_stride): (*mut f32, usize),
 ) {
     // SAFETY: the caller's pointers; without a gate `w` stands in for the pointer that is not read.
@@ -73,6 +74,9 @@ pub(super) unsafe fn outer<S: Simd>(
                         S::mul(z, S::splat(factor)),
                         S::load_up_to(gate.add(r * stride + i), left),
                     );
+                }
+                if add {
+                    z = S::add(S::load_up_to(to.add(i), left), z);
                 }
                 S::store_up_to(to.add(i), left, z);
             }

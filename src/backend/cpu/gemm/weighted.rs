@@ -30,6 +30,8 @@ pub(super) struct Product<'a> {
     /// Row length of `w`.
     input: usize,
     finish: Finish,
+    /// Add to what `c` holds.
+    add: bool,
     c: Target,
     k: usize,
     m: Blocks,
@@ -41,7 +43,7 @@ pub(super) struct Product<'a> {
 // SAFETY: the pointers in `finish` are only read through, and chunks write disjoint tiles of `c`.
 unsafe impl Sync for Product<'_> {}
 
-/// Computes `finish(A op(W))` into `c`.
+/// Computes `finish(A op(W))` into `c`, or adds it to what `c` holds.
 ///
 /// With many tiles all weights are packed beforehand. With few, each chunk packs the panels of its
 /// columns when it comes to them: they are warm then, and no other thread waits.
@@ -51,7 +53,7 @@ pub(super) fn run<K: Kernel>(
     s: LinearShape,
     a: Rows,
     (w, order): (&[f32], Order),
-    finish: Finish,
+    (finish, add): (Finish, bool),
     c: Target,
 ) {
     let (k, n) = if order == Order::Transposed { (s.input, s.output) } else { (s.output, s.input) };
@@ -63,7 +65,8 @@ pub(super) fn run<K: Kernel>(
     let beforehand = m.count > FEW_TILES;
     let grid =
         if beforehand { Grid::of_rows(&m, &panels, k) } else { Grid::of_columns(&m, &panels, k) };
-    let product = Product { a, w, order, input: s.input, finish, c, k, m, panels, blocks, grid };
+    let product =
+        Product { a, w, order, input: s.input, finish, add, c, k, m, panels, blocks, grid };
     let (packed, rooms) = scratch.split();
     let packed = beforehand
         .then(|| SharedMut::new(&mut packed[..panels.count * product.panel_stride::<K>()]));
@@ -221,7 +224,7 @@ impl Product<'_> {
                         (m, tiles.clone()),
                         self.panels.get(p),
                         self.c,
-                        block > 0,
+                        self.add || block > 0,
                         finish,
                         ahead,
                     );

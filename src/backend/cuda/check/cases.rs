@@ -3,8 +3,8 @@
 use super::numbers::Numbers;
 use crate::{
     backend::{
-        After, Backend, BackendError, Course, Dropout, Gate, InputShape, Linear, Norm, Precision,
-        Result, SparseGradient, StepStart, TablesShape, Window,
+        After, Backend, BackendError, Course, Dropout, Gate, InputShape, Linear, Norm, Onto,
+        Precision, Result, SparseGradient, StepStart, TablesShape, Window,
         cpu::{CpuConfig, gemm::LinearShape},
     },
     batch::{Bags, Batch},
@@ -34,24 +34,15 @@ pub(crate) trait Case: Debug {
         0
     }
 
-    /// The shapes that the CPU wants to know.
+    /// How it is to be computed.
     fn config(&self) -> CpuConfig {
         bare()
     }
 }
 
-/// Nothing to be ready for.
+/// Two threads, nothing rounded.
 pub(super) fn bare() -> CpuConfig {
-    CpuConfig {
-        threads: 2,
-        precision: Precision::Fp32,
-        pin_threads: false,
-        linears: Vec::new(),
-        norm: (0, 0),
-        dropout: (0, 0),
-        tables: (0, 0),
-        dot: None,
-    }
+    CpuConfig { threads: 2, precision: Precision::Fp32, pin_threads: false }
 }
 
 /// A buffer with random rows every `stride` elements, and its window.
@@ -120,6 +111,7 @@ fn most_often(bags: &Bags, rows: usize) -> usize {
 pub(crate) struct LinearCase {
     pub shape: LinearShape,
     pub gap: usize,
+    pub bias: bool,
     pub relu: bool,
     pub precision: Precision,
     pub seed: u64,
@@ -146,19 +138,16 @@ impl Case for LinearCase {
     }
 
     fn config(&self) -> CpuConfig {
-        let LinearShape { batch, output, .. } = self.shape;
-        CpuConfig {
-            precision: self.precision,
-            linears: vec![self.shape],
-            dropout: (batch, output),
-            ..bare()
-        }
+        CpuConfig { precision: self.precision, ..bare() }
     }
 
     fn run<B: Backend>(&self, b: &mut B) -> Result<Left> {
         let LinearShape { batch, input, output } = self.shape;
         let mut n = Numbers::new(self.seed);
-        let layer = Linear { weight: 0, bias: input * output, inputs: input, outputs: output };
+        let bias = self.bias.then_some(input * output);
+        let layer = Linear { weight: 0, bias, inputs: input, outputs: output };
+        b.plan_linear(layer, batch)?;
+        b.plan_dropout(output, batch)?;
         let len = output * (input + 1);
         let (params, _) = matrix(b, &mut n, 1, len, 0)?;
         let mut grads = b.zeros(len, "gradients")?;
@@ -171,14 +160,20 @@ impl Case for LinearCase {
         let after =
             After { relu: self.relu, dropout: self.relu.then_some(Dropout { layer: 1, p: 0.3 }) };
         b.linear_forward(wx.of(&x, batch), &params, layer, after, wy.of_mut(&mut y, batch))?;
-        let gate = self.relu.then(|| Gate { activation: wx.of(&x, batch), factor: 1.25 });
+        let onto = match self.relu {
+            true => Onto::Gate(Gate { activation: wx.of(&x, batch), factor: 1.25 }),
+            false => Onto::Set,
+        };
         b.linear_backward_data(
             wdy.of(&dy, batch),
             &params,
             layer,
-            gate,
+            onto,
             wdx.of_mut(&mut dx, batch),
         )?;
+        let (mut sum, _) = matrix(b, &mut n, batch, input, self.gap)?;
+        let to = wdx.of_mut(&mut sum, batch);
+        b.linear_backward_data(wdy.of(&dy, batch), &params, layer, Onto::Add, to)?;
         b.linear_backward_weight(wdy.of(&dy, batch), wx.of(&x, batch), layer, &mut grads)?;
         let (y, dx) = (
             all(b, &y, self.gap + batch * wy.stride)?,
@@ -187,7 +182,14 @@ impl Case for LinearCase {
         // A gradient of a bias may be off by the roundings of `batch` terms of up to 1, whatever it
         // is itself.
         let grads = sums(all(b, &grads, len)?, (batch as f32).sqrt());
-        Ok(vec![sums(y, of_products(input + 1)), sums(dx, of_products(output)), grads])
+        let sum = all(b, &sum, self.gap + batch * wdx.stride)?;
+        let of_outputs = of_products(output);
+        Ok(vec![
+            sums(y, of_products(input + 1)),
+            sums(dx, of_outputs),
+            sums(sum, of_outputs),
+            grads,
+        ])
     }
 }
 
@@ -209,14 +211,12 @@ impl Case for RowsCase {
         2e-5
     }
 
-    fn config(&self) -> CpuConfig {
-        CpuConfig { norm: (self.rows, self.cols), dropout: (self.rows, self.cols), ..bare() }
-    }
-
     fn run<B: Backend>(&self, b: &mut B) -> Result<Left> {
         let &RowsCase { rows, cols, dim, gap } = self;
         let mut n = Numbers::new(7);
         let n = &mut n;
+        b.plan_norm(cols, rows)?;
+        b.plan_dropout(cols, rows)?;
         let len = gap + rows * (cols + gap);
         let (x, wx) = matrix(b, n, rows, cols, gap)?;
         let mut left = Vec::new();
@@ -317,10 +317,6 @@ impl Case for TablesCase {
         }
     }
 
-    fn config(&self) -> CpuConfig {
-        CpuConfig { tables: (self.rows.len(), self.dim), ..bare() }
-    }
-
     fn run<B: Backend>(&self, b: &mut B) -> Result<Left> {
         let &TablesCase { dim, kind, pooling, rule, batch, hotness, l2, gap, .. } = self;
         let rows = &self.rows[..];
@@ -416,10 +412,6 @@ impl Case for OneEach {
 
     fn tolerance(&self) -> f32 {
         0.0
-    }
-
-    fn config(&self) -> CpuConfig {
-        self.0.config()
     }
 
     fn run<B: Backend>(&self, b: &mut B) -> Result<Left> {

@@ -74,6 +74,7 @@ fn layer(
         result: number,
         compute,
         epilogue: Epilogue::None,
+        add: false,
     };
     let data = Gemm {
         m: inputs,

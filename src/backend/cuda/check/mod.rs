@@ -57,13 +57,12 @@ pub(crate) fn compare(driver: &Rc<dyn Driver>, case: &impl Case) -> Result<Verdi
     // A CPU has no TF32; it shows what would be right.
     let precision =
         if config.precision == Precision::Tf32 { Precision::Fp32 } else { config.precision };
-    let want = case.run(&mut Cpu::new(&CpuConfig { precision, ..config.clone() })?)?;
+    let want = case.run(&mut Cpu::new(&CpuConfig { precision, ..config })?)?;
     let run = || {
         let cuda = CudaConfig {
             threads: config.threads,
             pin_threads: false,
             precision: config.precision,
-            dot: config.dot,
             graphs: false,
         };
         case.run(&mut Cuda::on(Rc::clone(driver), &cuda)?)
@@ -173,10 +172,11 @@ pub(crate) fn operations(trials: &mut Trials<'_>) -> Result<()> {
             [(1, 1, 2), (7, 13, 512), (512, 479, 1024), (300, 256, 1), (129, 33, 65)]
         {
             let shape = LinearShape { batch, input, output };
-            for relu in [false, true] {
+            for (bias, relu) in [(true, false), (true, true), (false, false)] {
                 trials.of(&LinearCase {
                     shape,
                     gap: 3 * usize::from(relu),
+                    bias,
                     relu,
                     precision,
                     seed: 1,

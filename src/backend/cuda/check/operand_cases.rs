@@ -6,9 +6,8 @@ use super::{
 };
 use crate::{
     backend::{
-        After, Backend, DotShape, Gate, InputShape, Linear, Precision, Result, SparseGradient,
-        TablesShape, Window,
-        cpu::{CpuConfig, gemm::LinearShape},
+        After, Backend, DotShape, Gate, InputShape, Linear, Onto, Precision, Result,
+        SparseGradient, TablesShape, Window, cpu::CpuConfig,
     },
     batch::Batch,
     embedding::RowKind,
@@ -96,11 +95,7 @@ impl Case for NetworkCase {
     }
 
     fn config(&self) -> CpuConfig {
-        let linears = self
-            .layers()
-            .map(|(input, output)| LinearShape { batch: self.batch, input, output })
-            .to_vec();
-        CpuConfig { precision: self.precision, linears, ..bare() }
+        CpuConfig { precision: self.precision, ..bare() }
     }
 
     fn run<B: Backend>(&self, b: &mut B) -> Result<Left> {
@@ -109,11 +104,16 @@ impl Case for NetworkCase {
         let layers = self.layers().map(|(inputs, outputs)| {
             let weight = len;
             len += inputs * outputs + outputs;
-            Linear { weight, bias: weight + inputs * outputs, inputs, outputs }
+            Linear { weight, bias: Some(weight + inputs * outputs), inputs, outputs }
         });
+        layers.iter().try_for_each(|&layer| b.plan_linear(layer, batch))?;
+        let bias = |l: &Linear| {
+            let at = l.weight + l.inputs * l.outputs;
+            at..at + l.outputs
+        };
         let mut values = whole(&mut n, len, SIGNS);
-        for l in layers {
-            values[l.bias..][..l.outputs].iter_mut().for_each(|b| *b += 0.5);
+        for l in &layers {
+            values[bias(l)].iter_mut().for_each(|b| *b += 0.5);
         }
         let (mut params, mut grads) = (b.zeros(len, "a test")?, b.zeros(len, "gradients")?);
         b.write(&mut params, 0, &values)?;
@@ -132,7 +132,7 @@ impl Case for NetworkCase {
             b.linear_forward(wx.of(&x, rows), &params, layers[0], relu, w1.of_mut(&mut h1, rows))?;
             b.linear_forward(w1.of(&h1, rows), &params, layers[1], relu, w2.of_mut(&mut h2, rows))?;
             b.linear_forward(w2.of(&h2, rows), &params, layers[2], last, wy.of_mut(&mut y, rows))?;
-            let gate = |a| Some(Gate { activation: a, factor: 1.0 });
+            let gate = |a| Onto::Gate(Gate { activation: a, factor: 1.0 });
             b.linear_backward_weight(wy.of(&dy, rows), w2.of(&h2, rows), layers[2], &mut grads)?;
             b.linear_backward_data(
                 wy.of(&dy, rows),
@@ -172,7 +172,7 @@ impl Case for NetworkCase {
         left.extend(
             layers
                 .iter()
-                .flat_map(|l| [&grads[l.weight..l.bias], &grads[l.bias..l.bias + l.outputs]])
+                .flat_map(|l| [&grads[l.weight..bias(l).start], &grads[bias(l)]])
                 .map(<[f32]>::to_vec),
         );
         Ok(left)
@@ -198,7 +198,7 @@ impl Case for DotCase {
     }
 
     fn config(&self) -> CpuConfig {
-        CpuConfig { dot: Some(self.shape), precision: self.precision, ..bare() }
+        CpuConfig { precision: self.precision, ..bare() }
     }
 
     fn run<B: Backend>(&self, b: &mut B) -> Result<Left> {
@@ -210,8 +210,10 @@ impl Case for DotCase {
         let (mut dt, wdt) = exact(b, &mut n, [self.batch, features * dim, self.gap], FINE, true)?;
         let (mut out, wo) = exact(b, &mut n, [self.batch, cols, self.gap], FINE, true)?;
         let (dout, wdo) = exact(b, &mut n, [self.batch, cols, 1], FINE, true)?;
-        b.dot_forward(wt.of(&t, self.batch), wo.of_mut(&mut out, self.batch))?;
+        let mut dot = b.plan_dot(self.shape)?;
+        b.dot_forward(&mut dot, wt.of(&t, self.batch), wo.of_mut(&mut out, self.batch))?;
         b.dot_backward(
+            &mut dot,
             wt.of(&t, self.batch),
             wdo.of(&dout, self.batch),
             wdt.of_mut(&mut dt, self.batch),
@@ -243,7 +245,7 @@ impl Case for PooledCase {
     }
 
     fn config(&self) -> CpuConfig {
-        CpuConfig { tables: (self.rows.len(), self.dim), precision: self.precision, ..bare() }
+        CpuConfig { precision: self.precision, ..bare() }
     }
 
     fn run<B: Backend>(&self, b: &mut B) -> Result<Left> {

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     backend::{
-        After, Backend, Course, DotShape, Gate, InputShape, Linear, Precision, Result,
+        After, Backend, Course, DotShape, Gate, InputShape, Linear, Onto, Precision, Result,
         SparseGradient, StepStart, TablesShape, Window,
         cuda::{Cuda, CudaConfig, driver::Driver, linear, memory::Floats},
     },
@@ -95,10 +95,10 @@ fn products(
 ) -> Result<()> {
     let mut b = Cuda::on(
         Rc::clone(driver),
-        &CudaConfig { threads: 1, pin_threads: false, precision, dot: None, graphs: false },
+        &CudaConfig { threads: 1, pin_threads: false, precision, graphs: false },
     )?;
     let n = 1024;
-    let layer = Linear { weight: 0, bias: n * n, inputs: n, outputs: n };
+    let layer = Linear { weight: 0, bias: Some(n * n), inputs: n, outputs: n };
     let (mut params, mut grads) =
         (b.zeros(n * n + n, "a layer")?, b.zeros(n * n + n, "gradients")?);
     let mut buffer = || b.operands(batch * n, "activations");
@@ -118,14 +118,8 @@ fn products(
     })?;
     add("layer 1024 x 1024 forward", seconds);
     let seconds = measure(driver, || {
-        let gate = Gate { activation: w.of(&x, batch), factor: 1.0 };
-        b.linear_backward_data(
-            w.of(&y, batch),
-            &params,
-            layer,
-            Some(gate),
-            w.of_mut(&mut dx, batch),
-        )
+        let onto = Onto::Gate(Gate { activation: w.of(&x, batch), factor: 1.0 });
+        b.linear_backward_data(w.of(&y, batch), &params, layer, onto, w.of_mut(&mut dx, batch))
     })?;
     add("layer 1024 x 1024, gradient of its input", seconds);
     let seconds = measure(driver, || {
@@ -142,7 +136,7 @@ pub(in crate::backend::cuda) fn tables(
     batch: usize,
     all: &mut Vec<Speed>,
 ) -> Result<()> {
-    let config = CudaConfig { threads: 1, pin_threads: false, precision, dot: None, graphs: false };
+    let config = CudaConfig { threads: 1, pin_threads: false, precision, graphs: false };
     let mut b = Cuda::on(Rc::clone(driver), &config)?;
     let (rows, most) = ([ROWS * batch; TABLES], [1; TABLES]);
     let inputs = InputShape {
@@ -211,11 +205,11 @@ pub(in crate::backend::cuda) fn interaction(
     batch: usize,
     all: &mut Vec<Speed>,
 ) -> Result<()> {
-    let dot = Some(DotShape { features: TABLES + 1, dim: DIM, itself: false });
     let mut b = Cuda::on(
         Rc::clone(driver),
-        &CudaConfig { threads: 1, pin_threads: false, precision, dot, graphs: false },
+        &CudaConfig { threads: 1, pin_threads: false, precision, graphs: false },
     )?;
+    let mut dot = b.plan_dot(DotShape { features: TABLES + 1, dim: DIM, itself: false })?;
     let t = Window::whole((TABLES + 1) * DIM);
     let cols = DIM + TABLES * (TABLES + 1) / 2;
     let r = Window { at: 0, stride: cols.next_multiple_of(16), cols };
@@ -232,10 +226,11 @@ pub(in crate::backend::cuda) fn interaction(
             unit: "B",
         });
     };
-    let seconds = measure(driver, || b.dot_forward(t.of(&x, batch), r.of_mut(&mut out, batch)))?;
+    let seconds =
+        measure(driver, || b.dot_forward(&mut dot, t.of(&x, batch), r.of_mut(&mut out, batch)))?;
     add("interaction forward", seconds, bytes);
     let seconds = measure(driver, || {
-        b.dot_backward(t.of(&x, batch), r.of(&out, batch), t.of_mut(&mut dx, batch))
+        b.dot_backward(&mut dot, t.of(&x, batch), r.of(&out, batch), t.of_mut(&mut dx, batch))
     })?;
     add(
         "interaction, gradient",

@@ -110,15 +110,15 @@ impl BlasLt {
         plan: &Plan,
         gemm: &Gemm,
     ) -> std::result::Result<(), result::CublasError> {
-        let (one, zero) = (1.0f32, 0.0f32);
+        let (alpha, beta) = (1.0f32, if gemm.add { 1.0f32 } else { 0.0 });
         // SAFETY: the caller's promise.
         unsafe {
             plan.point(&gemm.epilogue)?;
             result::matmul(
                 self.handle,
                 plan.description,
-                from_ref(&one).cast(),
-                from_ref(&zero).cast(),
+                from_ref(&alpha).cast(),
+                from_ref(&beta).cast(),
                 gemm.a.at as *const c_void,
                 plan.a,
                 gemm.b.at as *const c_void,

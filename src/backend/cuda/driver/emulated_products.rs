@@ -109,7 +109,9 @@ pub(in crate::backend::cuda::driver) unsafe fn product(g: &Gemm) {
                 sums.iter_mut().zip(&a[k * g.m..]).for_each(|(sum, a)| *sum += a * b);
             }
             for (i, &sum) in sums.iter().enumerate() {
-                store(g.d.at, g.result, i + j * g.d.stride, end(g, i, j, sum as f32));
+                let at = i + j * g.d.stride;
+                let there = if g.add { f64::from(load(g.d.at, g.result, at)) } else { 0.0 };
+                store(g.d.at, g.result, at, end(g, i, j, (there + sum) as f32));
             }
             if let Epilogue::SumsOfB(out) = g.epilogue {
                 let sum: f64 =

@@ -104,6 +104,8 @@ pub struct Gemm {
     pub compute: Compute,
     /// And then.
     pub epilogue: Epilogue,
+    /// Add to what D holds, before what follows.
+    pub add: bool,
 }
 
 impl Epilogue {

@@ -1,0 +1,60 @@
+//! How a DLRM's features meet, in plain tensor operations.
+
+use crate::model::{DlrmSpec, Interaction as Kind};
+use candle_core::{DType, Device, Result, Tensor};
+
+/// What of an interaction does not change.
+pub(super) enum Interaction {
+    /// `concat[x, <T_i, T_j>, zeros]`.
+    Dot {
+        /// Positions in a flattened `[n, n]` matrix of the pairs that are kept; `None` without
+        /// pairs.
+        pairs: Option<Tensor>,
+        /// Columns of zeros.
+        padding: usize,
+    },
+    /// `concat[x, e_1..e_F]`.
+    Cat,
+}
+
+impl Interaction {
+    pub fn new(spec: &DlrmSpec, device: &Device) -> Result<Self> {
+        let t = spec.vectors();
+        Ok(match &spec.interaction {
+            Kind::Cat => Interaction::Cat,
+            Kind::Dot { itself, .. } => {
+                let (n, itself) = (t.n as u32, u32::from(*itself));
+                let pairs: Vec<u32> =
+                    (0..n).flat_map(|i| (0..i + itself).map(move |j| i * n + j)).collect();
+                let len = pairs.len();
+                Interaction::Dot {
+                    pairs: (len > 0).then(|| Tensor::from_vec(pairs, len, device)).transpose()?,
+                    padding: spec.top_input() - spec.interaction.width(t),
+                }
+            }
+        })
+    }
+
+    /// Lets the features `n x [B, d]` meet: `[B, top_input]`. `values` are the interaction's
+    /// parameters.
+    pub fn forward(&self, features: &[Tensor], _values: &[Tensor]) -> Result<Tensor> {
+        let all = Tensor::cat(features, 1)?;
+        match self {
+            Interaction::Cat => Ok(all),
+            Interaction::Dot { pairs, padding } => {
+                let (batch, dim) = features[0].dims2()?;
+                let mut parts = vec![features[0].clone()];
+                if let Some(pairs) = pairs {
+                    let n = features.len();
+                    let t = all.reshape((batch, n, dim))?;
+                    let products = t.matmul(&t.t()?)?.reshape((batch, n * n))?;
+                    parts.push(products.index_select(pairs, 1)?);
+                }
+                if *padding > 0 {
+                    parts.push(Tensor::zeros((batch, *padding), DType::F32, all.device())?);
+                }
+                Tensor::cat(&parts, 1)
+            }
+        }
+    }
+}

@@ -1,0 +1,60 @@
+//! Products of all pairs of vectors, behind the bottom MLP's output.
+
+use super::{Activation, Interaction};
+use crate::{
+    backend::{Backend, DotShape, Mat, MatMut, Result, Window},
+    engine::fused::{Pass, mlp::Scratch},
+    model::Vectors,
+};
+
+/// `R = concat[T_0, <T_i, T_j> for i > j]`, zeros in the columns that remain.
+pub(super) struct Dot<B: Backend> {
+    /// `T` as a matrix.
+    t: Window,
+    plan: B::Dot,
+    output: Activation<B>,
+}
+
+impl<B: Backend> Dot<B> {
+    /// Makes the buffers for `cols` columns of output.
+    pub fn new(
+        backend: &mut B,
+        t: Vectors,
+        itself: bool,
+        cols: usize,
+        max_batch: usize,
+    ) -> Result<Self> {
+        let plan = backend.plan_dot(DotShape { features: t.n, dim: t.d, itself })?;
+        let output = Activation::new(backend, cols, max_batch, "interaction")?;
+        Ok(Dot { t: Window::whole(t.width()), plan, output })
+    }
+}
+
+impl<B: Backend> Interaction<B> for Dot<B> {
+    fn forward(&mut self, pass: &mut Pass<'_, B>, t: &B::Floats) -> Result<()> {
+        let out = self.output.window.of_mut(&mut self.output.value, pass.rows);
+        pass.backend.dot_forward(&mut self.plan, self.t.of(t, pass.rows), out)
+    }
+
+    fn output<'a>(
+        &'a mut self,
+        rows: usize,
+        _: &'a B::Floats,
+        _: &'a mut B::Floats,
+    ) -> (Mat<'a, B::Floats>, MatMut<'a, B::Floats>) {
+        self.output.both(rows)
+    }
+
+    fn backward(
+        &mut self,
+        pass: &mut Pass<'_, B>,
+        _: &mut Scratch<B>,
+        t: &B::Floats,
+        dt: &mut B::Floats,
+    ) -> Result<()> {
+        let rows = pass.rows;
+        let dout = self.output.window.of(&self.output.gradient, rows);
+        let (t, dt) = (self.t.of(t, rows), self.t.of_mut(dt, rows));
+        pass.backend.dot_backward(&mut self.plan, t, dout, dt)
+    }
+}

@@ -1,0 +1,79 @@
+//! How a DLRM's features meet: one file an interaction, forward and backward side by side. `T [B, n,
+//! d]` holds the bottom MLP's output in slot 0 and the pooled embeddings behind it.
+
+mod cat;
+mod dot;
+
+use super::{Pass, mlp::Scratch, store::Layout};
+use crate::{
+    backend::{Backend, Mat, MatMut, Result, Window},
+    model::{DlrmSpec, Interaction as Kind},
+};
+
+/// An interaction with the activations that its backward needs.
+pub(crate) trait Interaction<B: Backend> {
+    /// Computes the output from `T`.
+    fn forward(&mut self, pass: &mut Pass<'_, B>, t: &B::Floats) -> Result<()>;
+
+    /// The output after [`Interaction::forward`], and where its gradient goes before
+    /// [`Interaction::backward`].
+    fn output<'a>(
+        &'a mut self,
+        rows: usize,
+        t: &'a B::Floats,
+        dt: &'a mut B::Floats,
+    ) -> (Mat<'a, B::Floats>, MatMut<'a, B::Floats>);
+
+    /// From the gradient of the output to those of `T`, overwritten in `dt`, and of the parameters.
+    fn backward(
+        &mut self,
+        pass: &mut Pass<'_, B>,
+        scratch: &mut Scratch<B>,
+        t: &B::Floats,
+        dt: &mut B::Floats,
+    ) -> Result<()>;
+}
+
+/// The interaction of a model, with its buffers.
+pub(crate) fn new<B: Backend>(
+    backend: &mut B,
+    _layout: &Layout,
+    model: &DlrmSpec,
+    max_batch: usize,
+) -> Result<Box<dyn Interaction<B>>> {
+    let t = Window::whole(model.vectors().width());
+    Ok(match &model.interaction {
+        Kind::Cat => Box::new(cat::Cat { t }),
+        Kind::Dot { itself, .. } => Box::new(dot::Dot::new(
+            backend,
+            model.vectors(),
+            *itself,
+            model.top_input(),
+            max_batch,
+        )?),
+    })
+}
+
+/// A matrix with its gradient, rows of whole cache lines.
+struct Activation<B: Backend> {
+    window: Window,
+    value: B::Floats,
+    gradient: B::Floats,
+}
+
+impl<B: Backend> Activation<B> {
+    /// `cols` columns for products to read; `what` names them should memory run out.
+    fn new(backend: &mut B, cols: usize, max_batch: usize, what: &str) -> Result<Self> {
+        let stride = cols.next_multiple_of(16);
+        Ok(Activation {
+            window: Window { at: 0, stride, cols },
+            value: backend.operands(max_batch * stride, what)?,
+            gradient: backend.operands(max_batch * stride, &format!("gradient of the {what}"))?,
+        })
+    }
+
+    /// The matrix, and its gradient to write.
+    fn both(&mut self, rows: usize) -> (Mat<'_, B::Floats>, MatMut<'_, B::Floats>) {
+        (self.window.of(&self.value, rows), self.window.of_mut(&mut self.gradient, rows))
+    }
+}
