@@ -18,13 +18,15 @@ const LINE: u64 = 64;
 /// Work of one step.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Cost {
-    /// Operations of all layers that have weights: one of `m` outputs and `n` inputs takes `2 B m n` forward, as
+    /// Operations of the MLPs: a layer of `m` outputs and `n` inputs takes `2 B m n` forward, as
     /// many for the gradient of its weights, and as many for that of its input, which a DLRM's
     /// first bottom layer does not need.
     pub mlp_flops: f64,
+    /// Operations of the interaction's layers, counted likewise.
+    pub interaction_products: f64,
     /// Numbers that these multiply.
     pub precision: Precision,
-    /// Operations of the interaction ([`crate::model::Interaction::flops`]). FM of `n` fields: a sum and a sum of squares forward (`3 B n d`), a
+    /// Operations of the interaction beside those ([`crate::model::Interaction::flops`]). FM of `n` fields: a sum and a sum of squares forward (`3 B n d`), a
     /// product, a difference and a sum backward (`3 B n d`).
     pub interaction_flops: f64,
     /// Rows that are read for bags.
@@ -104,7 +106,8 @@ pub fn cost(config: &EngineConfig, batch: usize, ids: &[f64]) -> Cost {
             _ => dense += p.len() as u64 * F32,
         }
     }
-    cost.mlp_flops = samples * products;
+    cost.interaction_products = samples * 6.0 * interaction_weights(model) as f64;
+    cost.mlp_flops = samples * products - cost.interaction_products;
     cost.streams.push(Stream::update(dense, dense * state.buffers as u64, dense));
     cost
 }
@@ -135,6 +138,13 @@ fn interaction(model: &ModelSpec) -> f64 {
         ModelSpec::DeepFm(m) => (6 * m.fields() * m.dim) as f64,
         ModelSpec::Dlrm(m) => m.interaction.flops(m.vectors()) as f64,
     }
+}
+
+/// Elements of the weights of a DLRM's interaction.
+fn interaction_weights(model: &ModelSpec) -> usize {
+    let ModelSpec::Dlrm(m) = model else { return 0 };
+    let params = m.interaction.params(m.vectors());
+    params.iter().filter(|p| p.kind == ParamKind::Weight).map(|p| p.len()).sum()
 }
 
 fn learned_weights(model: &ModelSpec) -> bool {

@@ -80,11 +80,17 @@ impl ModelSpec {
     }
 }
 
-fn mlp(out: &mut Vec<ParamSpec>, prefix: &str, input: usize, widths: &[usize]) {
+/// Weight and bias of each layer of an MLP; `name(i)` is what layer `i`'s names begin with.
+pub(super) fn mlp(
+    out: &mut Vec<ParamSpec>,
+    name: impl Fn(usize) -> String,
+    input: usize,
+    widths: &[usize],
+) {
     let mut n = input;
     for (i, &m) in widths.iter().enumerate() {
-        out.push(ParamSpec::new(format!("{prefix}.{}.weight", 2 * i), ParamKind::Weight, &[m, n]));
-        out.push(ParamSpec::new(format!("{prefix}.{}.bias", 2 * i), ParamKind::Bias, &[m]));
+        out.push(ParamSpec::new(format!("{}.weight", name(i)), ParamKind::Weight, &[m, n]));
+        out.push(ParamSpec::new(format!("{}.bias", name(i)), ParamKind::Bias, &[m]));
         n = m;
     }
 }
@@ -99,9 +105,9 @@ fn dlrm(m: &DlrmSpec) -> Vec<ParamSpec> {
             p.push(ParamSpec::new(format!("v_W_l.{k}"), ParamKind::RowWeight, &[rows, 1]));
         }
     }
-    mlp(&mut p, "bot_l", m.bottom_input(), &m.bottom);
+    mlp(&mut p, |i| format!("bot_l.{}", 2 * i), m.bottom_input(), &m.bottom);
     p.extend(m.interaction.params(m.vectors()));
-    mlp(&mut p, "top_l", m.top_input(), &m.top);
+    mlp(&mut p, |i| format!("top_l.{}", 2 * i), m.top_input(), &m.top);
     p
 }
 

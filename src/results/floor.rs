@@ -77,7 +77,10 @@ impl Floor {
         let phases = [
             (Phase::Embedding, lookups),
             (Phase::Mlp, cost.mlp_flops / products),
-            (Phase::Interaction, cost.interaction_flops / interaction),
+            (
+                Phase::Interaction,
+                cost.interaction_products / products + cost.interaction_flops / interaction,
+            ),
             (Phase::Update, updates + streams),
         ];
         let seconds: f64 = phases.iter().map(|(_, s)| s).sum();
@@ -161,6 +164,7 @@ mod tests {
         let cost = Cost {
             mlp_flops: 2e9,
             precision: Precision::Bf16,
+            interaction_products: 0.0,
             interaction_flops: 0.5e9,
             lookups: vec![large, small],
             updates: vec![large],

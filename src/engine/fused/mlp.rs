@@ -74,7 +74,8 @@ fn row(cols: usize) -> usize {
     cols.next_multiple_of(16)
 }
 
-fn window(cols: usize) -> Window {
+/// A buffer of activations with `cols` columns.
+pub(crate) fn window(cols: usize) -> Window {
     Window { at: 0, stride: row(cols), cols }
 }
 

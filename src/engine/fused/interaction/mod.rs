@@ -4,7 +4,11 @@
 mod cat;
 mod dot;
 
-use super::{Pass, mlp::Scratch, store::Layout};
+use super::{
+    Pass,
+    mlp::{Scratch, window},
+    store::Layout,
+};
 use crate::{
     backend::{Backend, Mat, MatMut, Result, Window},
     model::{DlrmSpec, Interaction as Kind},
@@ -64,11 +68,12 @@ struct Activation<B: Backend> {
 impl<B: Backend> Activation<B> {
     /// `cols` columns for products to read; `what` names them should memory run out.
     fn new(backend: &mut B, cols: usize, max_batch: usize, what: &str) -> Result<Self> {
-        let stride = cols.next_multiple_of(16);
+        let window = window(cols);
+        let len = max_batch * window.stride;
         Ok(Activation {
-            window: Window { at: 0, stride, cols },
-            value: backend.operands(max_batch * stride, what)?,
-            gradient: backend.operands(max_batch * stride, &format!("gradient of the {what}"))?,
+            window,
+            value: backend.operands(len, what)?,
+            gradient: backend.operands(len, &format!("gradient of the {what}"))?,
         })
     }
 
