@@ -11,7 +11,7 @@ pub mod manifest;
 mod npy;
 mod npz;
 pub mod preprocess;
-mod quiet;
+pub(crate) mod quiet;
 pub mod ranges;
 pub mod rows;
 pub mod source;

@@ -17,8 +17,6 @@ pub struct Benchmark {
     /// `epoch_num` of the first epoch: DLRM v1 counts from 1, the newer ones from 0
     /// (mlcommons/logging issue #79).
     pub first_epoch: u64,
-    /// Whether the round asks for `submission_status`.
-    pub submission_status: bool,
     /// Runs of a submission.
     pub runs: usize,
     /// Hyperparameter lines, in order.
@@ -54,7 +52,6 @@ pub const BENCHMARKS: &[Benchmark] = &[
         ruleset: "2.1.0",
         rule_file: None,
         first_epoch: 1,
-        submission_status: true,
         runs: 5,
         keys: &[keys::PRECISION, keys::COMMON, keys::SGD, keys::ADAGRAD, keys::ADAM],
         tensors: DLRM_TENSORS,
@@ -64,7 +61,6 @@ pub const BENCHMARKS: &[Benchmark] = &[
         ruleset: "6.0.0",
         rule_file: None,
         first_epoch: 0,
-        submission_status: false,
         runs: 10,
         keys: &[
             keys::PRECISION,
@@ -81,7 +77,6 @@ pub const BENCHMARKS: &[Benchmark] = &[
         ruleset: "6.0.0",
         rule_file: Some("rules/deepfm_common.yaml"),
         first_epoch: 0,
-        submission_status: false,
         // Ours to say; as many as MLPerf asked of the first DLRM.
         runs: 5,
         keys: &[

@@ -209,7 +209,8 @@ fn dlrm_v1_line_by_line() {
 fn dcnv2_s_optimizer_and_epochs_from_zero() {
     let dir = tempfile::tempdir().unwrap();
     let lines = stable(&play(dir.path(), &dcnv2(), 0.80275));
-    assert!(!lines.iter().any(|l| l.contains("submission_status")));
+    let status = golden(&[("P", "submission_status", r#""onprem""#, "")]);
+    assert!(lines.contains(&status[0]), "{}", lines.join("\n"));
     let keys = golden(&[
         ("P", "lowest_numerical_precision_in_linear", r#""fp32""#, ""),
         ("P", "global_batch_size", "65536", ""),

@@ -112,8 +112,11 @@ pub enum StopReason {
     Patience,
     /// Ctrl-C or SIGTERM.
     Interrupted,
-    /// An error; see the outcome's message.
+    /// The loss or a prediction is not a number; see the outcome's message.
     Failed,
+    /// An error that is none of the training: the disk, the output, memory, the data, the device;
+    /// see the outcome's message.
+    Broken,
 }
 
 /// How a run ended.

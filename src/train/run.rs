@@ -136,7 +136,8 @@ pub fn run(job: &Job<'_>, listeners: &mut [&mut dyn Listener]) -> Result<Finishe
     match train(job, &mut told) {
         Ok(finished) => Ok(finished),
         Err(error) => {
-            let outcome = told.state.outcome(StopReason::Failed, false, Some(error.to_string()));
+            let reason = if error.is_quality() { StopReason::Failed } else { StopReason::Broken };
+            let outcome = told.state.outcome(reason, false, Some(error.to_string()));
             // The first error is the one to report; a log that cannot be closed has most likely
             // caused it.
             let _ = told.each(|l| l.run_stop(&outcome));

@@ -9,10 +9,9 @@ mod parts;
 
 use super::table::{Columns, notes, title};
 use crate::results::{
-    metrics,
     record::{self, RunRecord},
     table::{Comparison, Group, Row},
-    tree::Run,
+    tree::{self, Run},
 };
 use askama::Template;
 use curves::{Curves, GroupCurves};
@@ -177,12 +176,8 @@ fn read(run: &Run, points: usize, missing: &mut Vec<String>) -> Kept {
     }
     let mut or_said = |said: String| missing.push(said);
     let record = record::read(&path).map_err(|e| or_said(e.to_string())).ok();
-    let table = folder.join("metrics.parquet");
     // A run that broke down before its first step has none.
-    let metrics = table
-        .is_file()
-        .then(|| metrics::read(&table).map_err(|e| or_said(e.to_string())).ok())
-        .flatten();
+    let metrics = tree::metrics(folder).map_err(|e| or_said(e.to_string())).ok().flatten();
     let curves = Curves::of(run, metrics.as_ref().zip(record.as_ref()), points);
     Kept { record, workload: std::fs::read_to_string(folder.join("workload.toml")).ok(), curves }
 }

@@ -96,7 +96,7 @@ fn folder(root: &Path, system: &str, steps: u64) -> RunFolder {
     };
     recorder.run_stop(&outcome).unwrap();
     let recorded = recorder.finish().unwrap();
-    let metrics = metrics::read(&folder.metrics()).unwrap();
+    let metrics = crate::results::metrics::read(&folder.metrics()).unwrap();
     let mut record =
         RunRecord::new(&folder, system, Machine::inspect(), &workload, recorded, &metrics);
     record.phases = PhaseShare::of(&[("data_wait", 0.1), ("mlp", 0.3)]);

@@ -1,10 +1,7 @@
 //! A record from runs.
 
 use super::{Curve, Point, ReferenceRecord, SCHEMA_VERSION};
-use crate::results::{
-    metrics,
-    tree::{Ending, Run, entries},
-};
+use crate::results::tree::{self, Ending, Run, entries};
 use std::{collections::BTreeMap, path::Path};
 
 /// Runs at a batch size: the fastest and the slowest do not count.
@@ -118,7 +115,7 @@ fn curve(run: &Run) -> Result<Curve, String> {
 
 /// Means of the training loss over equal parts of the run; none where `metrics.parquet` is missing.
 fn losses(folder: &Path, samples_per_epoch: f64) -> Vec<(f64, f64)> {
-    let Ok(metrics) = metrics::read(&folder.join("metrics.parquet")) else { return Vec::new() };
+    let Ok(Some(metrics)) = tree::metrics(folder) else { return Vec::new() };
     let part = metrics.len().div_ceil(LOSSES).max(1);
     let parts = metrics.loss.chunks(part).zip(metrics.samples.chunks(part));
     parts

@@ -1,6 +1,6 @@
 //! From runs to the comparison.
 
-use super::{Comparison, Filter, Group, Measure, Row, SCHEMA_VERSION, row::row};
+use super::{Comparison, Filter, Group, Measure, Row, SCHEMA_VERSION, rcp, row::row};
 use crate::results::tree::{Run, entries};
 use serde::{Deserialize, Serialize};
 use std::{
@@ -91,6 +91,9 @@ pub fn build(runs: Vec<Run>, options: &Options) -> Result<Comparison, String> {
         });
     }
     let mut rows: Vec<Row> = gather(runs, options.rows).into_iter().filter_map(row).collect();
+    for row in &mut rows {
+        row.notes.extend(rcp::verdict(row));
+    }
     label(&mut rows, options.rows);
     let mut groups = group(rows, options.group_by);
     if let Some(name) = &options.baseline {
@@ -143,7 +146,8 @@ fn label(rows: &mut [Row], by: Rows) {
         };
     }
     type Detail = fn(&Row) -> Option<String>;
-    let details: [Detail; 6] = [
+    let details: [Detail; 7] = [
+        |r| r.system.org.clone(),
         |r| Some(r.workload.clone()),
         |r| r.engine.clone(),
         |r| r.precision.clone(),
@@ -305,7 +309,7 @@ fn reference(
 }
 
 /// Whether a person may call the row `name`.
-fn is_called(row: &Row, name: &str) -> bool {
+pub fn is_called(row: &Row, name: &str) -> bool {
     let of_run =
         |r: &Run| r.name == name || r.path.trim_end_matches('/') == name.trim_end_matches('/');
     row.label == name

@@ -2,11 +2,12 @@
 
 mod build;
 mod filter;
+mod rcp;
 mod row;
 #[cfg(test)]
 mod tests;
 
-pub use build::{GroupBy, Options, Rows, Sort, build};
+pub use build::{GroupBy, Options, Rows, Sort, build, is_called};
 pub use filter::Filter;
 pub use row::{CONFIDENCE, Estimate};
 

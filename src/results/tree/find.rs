@@ -1,8 +1,10 @@
 //! From what a person types to the files that hold results.
 
-use crate::results::ResultsError;
+use crate::{mllog::parse, results::ResultsError};
 use std::{
     fs,
+    io::Read,
+    os::unix::fs::FileTypeExt,
     path::{Path, PathBuf},
 };
 
@@ -23,17 +25,40 @@ impl Source {
     }
 }
 
-type Sources = (Vec<Source>, Vec<ResultsError>);
+/// What an argument leads to.
+#[derive(Debug, Default)]
+pub(super) struct Sources {
+    pub found: Vec<Source>,
+    /// What cannot be read on the way.
+    pub problems: Vec<ResultsError>,
+    /// Files and folders beside results that are none themselves.
+    pub no_results: usize,
+}
 
-/// All runs that `argument` leads to, and folders on the way that cannot be read.
+/// Which files are taken where a folder holds a run of ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Take {
+    /// The run's record.
+    Runs,
+    /// Its log.
+    Logs,
+}
+
+/// All runs that `argument` leads to. What is no result is an error if it stands `alone`; one of
+/// several paths, as shells make them of a pattern, is passed over and counted.
 ///
 /// # Errors
 /// If it names nothing, is a pattern that matches nothing, or leads to no results.
-pub(super) fn sources(argument: &str) -> Result<Sources, ResultsError> {
+pub(super) fn sources(argument: &str, alone: bool, take: Take) -> Result<Sources, ResultsError> {
     let path = Path::new(argument);
     let is_pattern = argument.contains(['*', '?', '[']);
-    if path.exists() || !is_pattern {
-        return below(path);
+    let mut sources = Sources::default();
+    if path.symlink_metadata().is_ok() || !is_pattern {
+        match alone {
+            true => named(path, take, &mut sources)?,
+            false => among_others(path, take, &mut sources)?,
+        }
+        return Ok(sources);
     }
     let wrong = |what: String| ResultsError::malformed(path, what);
     // As shells do it.
@@ -41,95 +66,154 @@ pub(super) fn sources(argument: &str) -> Result<Sources, ResultsError> {
         glob::MatchOptions { require_literal_leading_dot: true, ..glob::MatchOptions::new() };
     let matches = glob::glob_with(argument, options)
         .map_err(|e| wrong(format!("not a pattern: {} at character {}", e.msg, e.pos + 1)))?;
-    let (mut sources, mut problems, mut any) = (Vec::new(), Vec::new(), false);
+    let mut any = false;
     for found in matches {
         any = true;
-        // A pattern may match files that are no results beside those that are; only a folder
-        // without any is worth a word.
         match found {
-            Ok(path) if path.is_dir() => match below(&path) {
-                Ok((more, wrong)) => {
-                    sources.extend(more);
-                    problems.extend(wrong);
+            Ok(path) => {
+                if let Err(problem) = among_others(&path, take, &mut sources) {
+                    sources.problems.push(problem);
                 }
-                Err(problem) => problems.push(problem),
-            },
-            Ok(path) => sources.extend(file(&path)),
-            Err(e) => problems.push(ResultsError::Read { path: e.path().into(), source: e.into() }),
+            }
+            Err(e) => sources
+                .problems
+                .push(ResultsError::Read { path: e.path().into(), source: e.into() }),
         }
     }
     if !any {
         return Err(wrong("nothing matches this pattern".into()));
     }
-    if sources.is_empty() && problems.is_empty() {
+    if sources.found.is_empty() && sources.problems.is_empty() {
         return Err(wrong(
             "matches no results: neither folders with run.json nor MLPerf logs".into(),
         ));
     }
-    Ok((sources, problems))
+    Ok(sources)
 }
 
-fn below(path: &Path) -> Result<Sources, ResultsError> {
+/// A path that was typed as the only one.
+fn named(path: &Path, take: Take, sources: &mut Sources) -> Result<(), ResultsError> {
     let kind = fs::metadata(path).map_err(ResultsError::read(path))?;
     if !kind.is_dir() {
-        let source = file(path).ok_or_else(|| {
+        let source = file(path, take).ok_or_else(|| {
             ResultsError::malformed(
                 path,
                 "no results: must be run.json, an MLPerf log, or a folder that holds some",
             )
         })?;
-        return Ok((vec![source], Vec::new()));
+        sources.found.push(source);
+        return Ok(());
     }
-    let (mut sources, mut problems) = (Vec::new(), Vec::new());
-    walk(path, &mut sources, &mut problems);
-    if sources.is_empty() && problems.is_empty() {
+    walk(path, take, sources);
+    if sources.found.is_empty() && sources.problems.is_empty() {
         return Err(ResultsError::malformed(
             path,
-            "no results in this folder: neither run.json nor result_<n>.txt",
+            match take {
+                Take::Runs => "no results in this folder: neither run.json nor result_*.txt",
+                Take::Logs => "no result_*.txt in this folder",
+            },
         ));
     }
-    Ok((sources, problems))
+    Ok(())
+}
+
+/// One of several paths.
+fn among_others(path: &Path, take: Take, sources: &mut Sources) -> Result<(), ResultsError> {
+    let kind = fs::metadata(path).map_err(ResultsError::read(path))?;
+    let before = (sources.found.len(), sources.problems.len());
+    if kind.is_dir() {
+        walk(path, take, sources);
+    } else if let Some(source) = file(path, take) {
+        // What is called a log must be one; anything else tells what it is.
+        let is_one = match (&source, take) {
+            (Source::Log(log), Take::Runs) => is_log(&name(log)) || holds_a_log(log)?,
+            _ => true,
+        };
+        sources.found.extend(is_one.then_some(source));
+    }
+    let nothing = before == (sources.found.len(), sources.problems.len());
+    sources.no_results += usize::from(nothing);
+    Ok(())
+}
+
+/// Whether there is a line of MLPerf's in the first 16 MiB of a file.
+fn holds_a_log(path: &Path) -> Result<bool, ResultsError> {
+    let read = ResultsError::read(path);
+    regular(path)?;
+    let mut start = Vec::new();
+    match fs::File::open(path).and_then(|f| f.take(16 << 20).read_to_end(&mut start)) {
+        Ok(_) => Ok(parse::lines(&start).next().is_some()),
+        Err(e) => Err(read(e)),
+    }
+}
+
+/// Reads a file, which must be one: opening a pipe would wait for whoever writes to it.
+pub(in crate::results) fn read_file(path: &Path) -> Result<Vec<u8>, ResultsError> {
+    regular(path)?;
+    fs::read(path).map_err(ResultsError::read(path))
+}
+
+/// Refuses what is no regular file but for pipes that a shell has opened (`/dev/fd/63`).
+pub(in crate::results) fn regular(path: &Path) -> Result<(), ResultsError> {
+    let kind = fs::metadata(path).map_err(ResultsError::read(path))?.file_type();
+    let opened = ["/dev/fd", "/dev/stdin", "/proc"].iter().any(|p| path.starts_with(p));
+    if kind.is_file() || opened {
+        return Ok(());
+    }
+    let what = match kind {
+        k if k.is_dir() => "a folder",
+        k if k.is_fifo() => "a named pipe",
+        k if k.is_socket() => "a socket",
+        _ => "a device",
+    };
+    Err(ResultsError::malformed(path, format!("{what}; must be a regular file")))
 }
 
 /// A single file that was named: a log, or part of a run folder of ours.
-fn file(path: &Path) -> Option<Source> {
-    let name = path.file_name()?.to_string_lossy();
+fn file(path: &Path, take: Take) -> Option<Source> {
+    let name = name(path);
     let folder = match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
     };
-    if name == "run.json" || (is_log(&name) && folder.join("run.json").is_file()) {
+    let of_ours = || name == "run.json" || (is_log(&name) && folder.join("run.json").is_file());
+    if take == Take::Runs && of_ours() {
         return Some(Source::Run(folder.into()));
     }
     // What stands beside results and is none itself; anything else may be a log, whatever its name.
-    const NO_LOGS: [&str; 10] =
-        ["json", "parquet", "toml", "svg", "png", "csv", "md", "html", "py", "yaml"];
+    const NO_LOGS: [&str; 12] = [
+        "json", "parquet", "toml", "svg", "png", "csv", "md", "html", "py", "yaml", "markdown",
+        "jsonl",
+    ];
     let ending = path.extension().map(|e| e.to_string_lossy().to_lowercase());
     (!ending.is_some_and(|e| NO_LOGS.contains(&e.as_str()))).then(|| Source::Log(path.into()))
 }
 
-/// `result_<n>.txt`
+fn name(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// `result_0.txt`, `result_5755-2405170339_01.txt`: as MLPerf's tools find them.
 fn is_log(name: &str) -> bool {
-    number(name).is_some()
+    name.starts_with("result_") && name.ends_with(".txt")
 }
 
-fn number(name: &str) -> Option<u64> {
-    name.strip_prefix("result_")?.strip_suffix(".txt")?.parse().ok()
-}
-
-fn walk(folder: &Path, sources: &mut Vec<Source>, problems: &mut Vec<ResultsError>) {
-    if folder.join("run.json").is_file() {
-        sources.push(Source::Run(folder.into()));
+/// Adds what lies below `folder`, logs of one folder in order of their numbers. Hidden folders and
+/// links to folders are passed over.
+fn walk(folder: &Path, take: Take, sources: &mut Sources) {
+    if take == Take::Runs && folder.join("run.json").is_file() {
+        sources.found.push(Source::Run(folder.into()));
         return;
     }
-    let mut entries = match fs::read_dir(folder)
-        .and_then(|entries| entries.collect::<Result<Vec<_>, _>>())
-    {
+    let entries = fs::read_dir(folder).and_then(|entries| entries.collect::<Result<Vec<_>, _>>());
+    let mut entries = match entries {
         Ok(entries) => entries,
-        Err(source) => return problems.push(ResultsError::Read { path: folder.into(), source }),
+        Err(source) => {
+            sources.problems.push(ResultsError::Read { path: folder.into(), source });
+            return;
+        }
     };
-    // result_10 after result_9
-    entries.sort_by_cached_key(|e| (number(&e.file_name().to_string_lossy()), e.file_name()));
+    entries.sort_by_cached_key(|e| natural(&e.file_name().to_string_lossy()));
     for entry in entries {
         let (path, name) = (entry.path(), entry.file_name());
         let name = name.to_string_lossy();
@@ -138,10 +222,25 @@ fn walk(folder: &Path, sources: &mut Vec<Source>, problems: &mut Vec<ResultsErro
         }
         if path.is_dir() {
             if !path.is_symlink() {
-                walk(&path, sources, problems);
+                walk(&path, take, sources);
             }
         } else if is_log(&name) {
-            sources.push(Source::Log(path));
+            sources.found.push(Source::Log(path));
         }
     }
+}
+
+/// Sorts `result_10` behind `result_9`: text and numbers in turns.
+fn natural(name: &str) -> Vec<(String, Option<u128>)> {
+    let mut parts: Vec<(String, Option<u128>)> = Vec::new();
+    let mut rest = name;
+    while !rest.is_empty() {
+        let text = rest.find(|c: char| c.is_ascii_digit()).unwrap_or(rest.len());
+        let (before, after) = rest.split_at(text);
+        let digits = after.find(|c: char| !c.is_ascii_digit()).unwrap_or(after.len());
+        let (number, after) = after.split_at(digits);
+        parts.push((before.to_owned(), number.parse().ok()));
+        rest = after;
+    }
+    parts
 }

@@ -2,17 +2,20 @@
 //!
 //! Rounds and submitters differ: prefixes, ranks that all write, keys in any order, `train_samples`
 //! or `eval_samples` late or missing, `epoch_num` from 0 or from 1 (mlcommons/logging issue #79) or
-//! `samples_count` instead, `tracked_stats` or none. Only `run_start` is indispensable.
+//! `samples_count` instead, `tracked_stats` or none. Only `run_start` is indispensable. What a key
+//! means depends on where it stands: see [`progress`].
+
+mod lines;
+mod progress;
 
 use super::{
-    Ending, Evaluation, Rates, Run, Task, run,
+    Ending, Evaluation, Rates, Run, Task, find, run,
     submission::{Place, Systems},
 };
-use crate::{
-    mllog::parse::{self, Event},
-    results::ResultsError,
-};
-use std::{collections::BTreeMap, fs, path::Path};
+use crate::{mllog::parse::Event, results::ResultsError};
+use lines::{Lines, mark};
+use progress::Progress;
+use std::{collections::BTreeMap, path::Path};
 
 /// What the closed division fixes: training and evaluation samples, and the AUC to reach
 /// (training_policies, training_rules.adoc).
@@ -53,154 +56,31 @@ pub(super) fn closed_task(benchmark: &str, train_samples: Option<f64>) -> Option
 
 /// Reads the log `path`.
 pub(super) fn read(path: &Path, systems: &mut Systems) -> Result<Run, ResultsError> {
-    let bytes = fs::read(path).map_err(ResultsError::read(path))?;
-    let log = Log::read(&bytes).map_err(|what| ResultsError::malformed(path, what))?;
+    let bytes = find::read_file(path)?;
+    let lines = Lines::read(&bytes).map_err(|what| ResultsError::malformed(path, what))?;
     let place = systems.place(path);
-    Ok(log.run(path, place))
+    Ok(Log { lines }.run(path, place))
 }
 
 /// The lines of a log that are about one run.
 #[derive(Debug)]
 struct Log {
-    events: Vec<(usize, Event)>,
-    start: f64,
-    /// `run_stop`, and where it stands among the events.
-    stop: Option<(usize, f64)>,
-    warnings: Vec<String>,
+    lines: Lines,
 }
 
 impl Log {
-    fn read(bytes: &[u8]) -> Result<Self, String> {
-        if bytes.is_empty() {
-            return Err("an empty file; must be an MLPerf log".into());
-        }
-        let (mut events, mut broken) = (Vec::new(), Vec::new());
-        for line in parse::lines(bytes) {
-            match line.event {
-                Ok(event) => events.push((line.number, event)),
-                Err(e) => broken.push(format!("line {}: {e}", line.number)),
-            }
-        }
-        let warnings = match broken.as_slice() {
-            [] => Vec::new(),
-            [first] => vec![format!("{first}; passed over")],
-            [first, more @ ..] => {
-                vec![format!("{first}; passed over, as were {} other lines", more.len())]
-            }
-        };
-        if events.is_empty() {
-            return Err(broken
-                .into_iter()
-                .next()
-                .unwrap_or_else(|| "no line with :::MLLOG; must be an MLPerf log".into()));
-        }
-        let at = |key: &str| events.iter().position(|(_, e)| e.key == key);
-        let start = at("run_start").ok_or("no run_start: training never began")?;
-        let stop =
-            events.iter().rposition(|(_, e)| e.key == "run_stop").filter(|&stop| stop > start);
-        // Ranks that all write double their lines side by side; a start behind a stop is another
-        // run.
-        if let Some(first_stop) = at("run_stop")
-            && let Some((line, _)) = events[first_stop..].iter().find(|(_, e)| e.key == "run_start")
-            && first_stop > start
-        {
-            return Err(format!(
-                "line {line}: a second run_start after run_stop; one file must hold one run"
-            ));
-        }
-        let time = |i: usize| events[i].1.time_ms;
-        let (start, stop) = (time(start), stop.map(|i| (i, time(i))));
-        Ok(Log { start, stop, events, warnings })
-    }
-
-    fn all<'a>(&'a self, key: &'a str) -> impl Iterator<Item = &'a Event> {
-        self.events.iter().map(|(_, e)| e).filter(move |e| e.key == key)
-    }
-
-    fn text(&self, key: &str) -> Option<String> {
-        self.all(key)
-            .find_map(Event::text)
-            .map(str::trim)
-            .filter(|t| !t.is_empty())
-            .map(str::to_owned)
-    }
-
-    fn number(&self, key: &str) -> Option<f64> {
-        self.all(key).find_map(Event::number)
-    }
-
-    /// Evaluations up to `run_stop`; `origin` is the `epoch_num` of a run's start.
-    fn evaluations(&self, train_samples: Option<f64>, origin: f64) -> Vec<Evaluation> {
-        let upto = self.stop.map_or(self.events.len(), |(i, _)| i);
-        let mut found: Vec<Evaluation> = Vec::new();
-        for (_, event) in self.events[..upto].iter().filter(|(_, e)| e.key == "eval_accuracy") {
-            let Some(auc) = event.number() else { continue };
-            let (epochs, samples) =
-                match (event.meta_number("epoch_num"), event.meta_number("samples_count")) {
-                    (Some(epoch), _) => {
-                        (epoch - origin, train_samples.map(|n| n * (epoch - origin)))
-                    }
-                    (None, Some(samples)) => {
-                        (train_samples.map_or(f64::NAN, |n| samples / n), Some(samples))
-                    }
-                    (None, None) => (f64::NAN, None),
-                };
-            let evaluation =
-                Evaluation { epochs, samples, seconds: (event.time_ms - self.start) / 1e3, auc };
-            // The same from another rank.
-            let again = found.last().is_some_and(|e| e.auc == auc && e.epochs == epochs);
-            if !again {
-                found.push(evaluation);
-            }
-        }
-        found
-    }
-
     /// Seconds of evaluation between `run_start` and `run_stop`; `None` if they were not all
-    /// logged.
-    fn eval_seconds(&self, evaluations: usize) -> Option<f64> {
-        let (upto, _) = self.stop?;
-        let (mut seconds, mut stops, mut open) = (0.0, 0, None);
-        for (_, e) in &self.events[..=upto] {
-            match e.key.as_str() {
-                "eval_start" => open = open.or(Some(e.time_ms)),
-                "eval_stop" => {
-                    if let Some(start) = open.take() {
-                        (seconds, stops) = (seconds + (e.time_ms - start) / 1e3, stops + 1);
-                    }
-                }
-                _ => {}
+    /// logged, or their starts and stops do not pair.
+    fn eval_seconds(&mut self, evaluations: usize) -> Option<f64> {
+        match paired(&self.lines) {
+            Ok((seconds, stops)) => (evaluations > 0 && stops >= evaluations).then_some(seconds),
+            Err(what) => {
+                self.lines
+                    .warnings
+                    .push(format!("{what}; throughput without evaluations is not known"));
+                None
             }
         }
-        // The last one may still be open when the target ends the run.
-        if let (Some(start), Some((_, stop))) = (open, self.stop) {
-            (seconds, stops) = (seconds + (stop - start) / 1e3, stops + 1);
-        }
-        (evaluations > 0 && stops >= evaluations && seconds >= 0.0).then_some(seconds)
-    }
-
-    /// Training samples at `run_stop`, and epochs.
-    fn progress(
-        &self,
-        last: Option<&Evaluation>,
-        train_samples: Option<f64>,
-        origin: f64,
-    ) -> (Option<f64>, Option<f64>) {
-        let known = |x: f64| x.is_finite().then_some(x);
-        let stop = self.stop.map(|(i, _)| &self.events[i].1);
-        let epochs = last
-            .and_then(|e| known(e.epochs))
-            .or_else(|| Some(stop?.meta_number("epoch_num")? - origin));
-        let samples = last.and_then(|e| e.samples).or_else(|| stop?.meta_number("samples_count"));
-        (samples.or_else(|| Some(epochs? * train_samples?)), epochs)
-    }
-
-    /// `epoch_num` where training starts: DLRM v1 counts from 1, but not every submitter's
-    /// (mlcommons/logging issue #79). The rules ask for an evaluation each twentieth of an epoch,
-    /// so that a first one past 1 tells.
-    fn origin(&self, benchmark: &str) -> f64 {
-        let first = self.all("eval_accuracy").find_map(|e| e.meta_number("epoch_num"));
-        if benchmark == "dlrm" && first.is_some_and(|e| e > 1.0) { 1.0 } else { 0.0 }
     }
 
     fn settings(&self) -> BTreeMap<String, String> {
@@ -212,64 +92,60 @@ impl Log {
                 e.number().map_or(e.value.as_ref()?.to_string(), |n| n.to_string()),
             ))
         };
-        self.events
-            .iter()
-            .map(|(_, e)| e)
-            .filter(|e| is_setting(&e.key))
-            .filter_map(entry)
-            .collect()
-    }
-
-    fn tracked(&self) -> Option<f64> {
-        let of = |e: &Event| e.value.as_ref()?.get("throughput").and_then(parse::number);
-        self.all("tracked_stats").filter_map(of).last()
+        self.lines.own().filter(|e| is_setting(&e.key)).filter_map(entry).collect()
     }
 
     fn run(mut self, path: &Path, place: Place) -> Run {
         let benchmark = self
+            .lines
             .text("submission_benchmark")
             .or(place.benchmark)
             .unwrap_or_else(|| "unknown".into());
-        let logged = self.number("train_samples").filter(|&n| n > 0.0);
-        let division = self.text("submission_division").or(place.division);
+        let division = self.lines.text("submission_division").or(place.division);
         let closed = division.as_ref().is_some_and(|d| d.eq_ignore_ascii_case("closed"));
-        let task = match closed.then(|| closed_task(&benchmark, logged)).flatten() {
-            Some(task) => task,
-            None => self.open_task(&benchmark, division),
+        let by_rule = || {
+            let task = closed_task(&benchmark, None)?;
+            let all = task.data.get("train_samples")?.parse().ok()?;
+            Some((task, Progress::closed(&self.lines, all)?))
         };
-        let assumed = || task.data.get("train_samples").filter(|n| *n != "unknown")?.parse().ok();
-        let train_samples = logged.or_else(assumed);
-        if let (None, Some(n)) = (logged, train_samples) {
-            self.warnings.push(format!(
+        let (task, progress) = match closed.then(by_rule).flatten() {
+            Some(found) => found,
+            None => (self.open_task(&benchmark, division), Progress::open(&self.lines)),
+        };
+        if let (None, Some(n)) = (progress::train_samples(&self.lines), progress.train_samples) {
+            self.lines.warnings.push(format!(
                 "train_samples is not logged; {n}, as the closed division asks for, are assumed"
             ));
         }
-        let origin = self.origin(&benchmark);
-        let evaluations = self.evaluations(train_samples, origin);
-        let seconds = self.stop.map(|(_, stop)| (stop - self.start) / 1e3).filter(|&s| s > 0.0);
-        let (samples, epochs) = self.progress(evaluations.last(), train_samples, origin);
+        let Progress { evaluations, samples, epochs, .. } = progress;
+        let seconds = self.lines.seconds();
         let finite = |x: &f64| x.is_finite();
         let end_to_end = samples.zip(seconds).map(|(n, s)| n / s).filter(finite);
         let eval_seconds = self.eval_seconds(evaluations.len());
         let train_seconds =
             seconds.zip(eval_seconds).map(|(all, eval)| all - eval).filter(|&s| s > 0.0);
-        let tracked = self.tracked();
+        let tracked = progress::tracked(&self.lines);
         if let (Some(computed), Some(logged)) = (end_to_end, tracked)
             && (logged / computed - 1.0).abs() > ODD
         {
             let off = 100.0 * (logged / computed - 1.0);
-            self.warnings.push(format!(
+            self.lines.warnings.push(format!(
                 "its own tracked_stats say {logged:.0} samples/s, {off:+.1}% off what epoch_num, train_samples and run_start to run_stop give"
             ));
         }
         let ending = self.ending(task.target, &evaluations);
         let mut system = place.system;
-        system.platform = self.text("submission_platform");
-        system.org = system.org.or_else(|| self.text("submission_org"));
+        system.platform = self.lines.text("submission_platform");
+        system.org = system.org.or_else(|| self.lines.text("submission_org"));
         if system.name.is_empty() {
             system.name = system.platform.clone().unwrap_or_else(|| "unknown".into());
         }
-        let key = format!("{}\n{}\n{benchmark}", place.key, system.name);
+        let batch = self.lines.number("global_batch_size").filter(|&b| b >= 1.0).map(|b| b as u64);
+        // What lies in one folder need not be of one submitter, nor of one system.
+        let key = format!(
+            "{}\n{}\n{:?}\n{:?}\n{benchmark}\n{batch:?}",
+            place.key, system.name, system.org, system.platform
+        );
         Run {
             path: path.display().to_string(),
             argument: String::new(),
@@ -279,14 +155,14 @@ impl Log {
             task,
             engine: place.framework,
             program: None,
-            precision: self.text("lowest_numerical_precision_in_linear").map(|products| {
+            precision: self.lines.text("lowest_numerical_precision_in_linear").map(|products| {
                 run::precision(
                     &products,
-                    &self.text("embedding_rows").unwrap_or_else(|| "fp32".into()),
+                    &self.lines.text("embedding_rows").unwrap_or_else(|| "fp32".into()),
                 )
             }),
-            batch: self.number("global_batch_size").filter(|&b| b >= 1.0).map(|b| b as u64),
-            seed: self.number("seed").filter(|&s| s >= 0.0).map(|s| s as u64),
+            batch,
+            seed: self.lines.number("seed").filter(|&s| s >= 0.0).map(|s| s as u64),
             settings: self.settings(),
             ending,
             seconds,
@@ -304,7 +180,7 @@ impl Log {
             joules: None,
             scaling_factor: place.scaling_factor,
             evaluations,
-            warnings: self.warnings,
+            warnings: self.lines.warnings,
             key,
         }
     }
@@ -313,7 +189,12 @@ impl Log {
     /// have to do.
     fn open_task(&self, benchmark: &str, division: Option<String>) -> Task {
         let known = |key: &str| {
-            (key.to_owned(), self.number(key).map_or("unknown".to_owned(), |n| n.to_string()))
+            // Behind the run's end stands what it has seen, which differs from run to run.
+            let n = match key {
+                "train_samples" => progress::train_samples(&self.lines).and_then(|n| n.of_set()),
+                _ => self.lines.number(key),
+            };
+            (key.to_owned(), n.map_or("unknown".to_owned(), |n| n.to_string()))
         };
         let division = division.unwrap_or_else(|| "unknown".into());
         Task {
@@ -329,13 +210,13 @@ impl Log {
     }
 
     fn ending(&mut self, target: Option<f64>, evaluations: &[Evaluation]) -> Ending {
-        let Some((at, _)) = self.stop else { return Ending::Unfinished };
-        let status =
-            self.events[at].1.meta("status").and_then(|s| s.as_str()).map(str::to_lowercase);
+        let Some(stop) = self.lines.stop() else { return Ending::Unfinished };
+        let status = stop.meta("status").and_then(|s| s.as_str()).map(str::to_lowercase);
         let met = target.map(|t| evaluations.iter().any(|e| e.auc >= t));
         match (status.as_deref(), met) {
             (Some("success"), Some(false)) if !evaluations.is_empty() => {
-                self.warnings
+                self.lines
+                    .warnings
                     .push("run_stop says success, but no evaluation meets the target".into());
                 Ending::NotConverged
             }
@@ -344,4 +225,50 @@ impl Log {
             _ => Ending::NotConverged,
         }
     }
+}
+
+/// Seconds between starts and stops of evaluations, and how many stops there are.
+///
+/// # Errors
+/// Which line has no counterpart.
+fn paired(lines: &Lines) -> Result<(f64, usize), String> {
+    let Some(end) = lines.stop() else { return Ok((0.0, 0)) };
+    let (mut seconds, mut closed) = (0.0, Vec::<Option<f64>>::new());
+    let mut open: Option<(usize, &Event)> = None;
+    let alone = |line: usize, key: &str, other: &str| format!("line {line}: {key} has no {other}");
+    for (line, event) in lines.during() {
+        // Other ranks may write the same again, late.
+        let done = |at: &Option<f64>| at.is_some() && closed.contains(at);
+        match (event.key.as_str(), open) {
+            ("eval_start", None) if done(&mark(event)) => {}
+            ("eval_start", None) => open = Some((*line, event)),
+            ("eval_start", Some((first, started))) if mark(started) != mark(event) => {
+                return Err(alone(first, "eval_start", "eval_stop"));
+            }
+            ("eval_stop", None) if done(&mark(event)) || mark(event).is_none() => {}
+            ("eval_stop", None) => return Err(alone(*line, "eval_stop", "eval_start")),
+            ("eval_stop", Some((first, started))) => {
+                let (from, to) = (mark(started), mark(event));
+                if from.is_some() && to.is_some() && from != to {
+                    if done(&to) {
+                        continue;
+                    }
+                    return Err(alone(first, "eval_start", "eval_stop"));
+                }
+                if event.time_ms < started.time_ms {
+                    return Err(format!("line {line}: eval_stop is before its eval_start"));
+                }
+                seconds += (event.time_ms - started.time_ms) / 1e3;
+                closed.push(to.or(from));
+                open = None;
+            }
+            _ => {}
+        }
+    }
+    // The last one may still be open when the target ends the run.
+    if let Some((_, started)) = open {
+        seconds += (end.time_ms - started.time_ms).max(0.0) / 1e3;
+        closed.push(mark(started));
+    }
+    Ok((seconds, closed.len()))
 }

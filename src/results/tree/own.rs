@@ -1,14 +1,16 @@
 //! A run of ours, from its folder.
 
-use super::{Ending, Evaluation, Rates, Run, System, Task, log, run};
+use super::{Ending, Evaluation, Rates, Run, System, Task, find, log, run};
 use crate::{
+    data::quiet::caught,
     results::{
-        ResultsError, metrics,
+        ResultsError,
+        metrics::{self, Metrics},
         record::{self, RunRecord},
     },
     train::events::{Outcome, RunFacts, StopReason},
 };
-use std::{collections::BTreeMap, fs, path::Path};
+use std::{collections::BTreeMap, fs, io::ErrorKind, path::Path};
 use toml_edit::DocumentMut;
 
 /// Settings that a repetition may change, and words for people.
@@ -20,6 +22,7 @@ const PATHS: [&str; 5] = ["data.paths", "data.train", "data.eval", "data.test", 
 /// Reads `folder/run.json`, and `workload.toml` beside it.
 pub(super) fn read(folder: &Path) -> Result<Run, ResultsError> {
     let path = folder.join("run.json");
+    find::regular(&path)?;
     let record = record::read(&path)?;
     let mut warnings = Vec::new();
     let mut settings = settings(&folder.join("workload.toml")).unwrap_or_else(|e| {
@@ -67,7 +70,7 @@ pub(super) fn read(folder: &Path) -> Result<Run, ResultsError> {
         samples: end.map(|o| o.samples as f64),
         epochs: end.and_then(|o| epochs(o, record.facts.as_ref()?)),
         auc: record.evaluations.last().map(|e| e.quality.auc),
-        loss: last_loss(folder),
+        loss: metrics(folder)?.and_then(|m| m.loss.last().map(|&l| f64::from(l))),
         throughput: Rates {
             end_to_end: record.throughput.as_ref().map(|t| t.end_to_end),
             training: record.throughput.as_ref().map(|t| t.training),
@@ -129,7 +132,8 @@ fn epochs(outcome: &Outcome, facts: &RunFacts) -> Option<f64> {
 
 fn ending(outcome: Option<&Outcome>, target: Option<f64>) -> Ending {
     match outcome.map(|o| (o.reason, o.success)) {
-        None | Some((StopReason::Interrupted, _)) => Ending::Unfinished,
+        // What fails from outside says nothing of the training.
+        None | Some((StopReason::Interrupted | StopReason::Broken, _)) => Ending::Unfinished,
         Some((StopReason::Failed, _)) => Ending::NotConverged,
         Some(_) if target.is_none() => Ending::Finished,
         Some((_, true)) => Ending::Converged,
@@ -175,7 +179,19 @@ fn file_names(value: &toml_edit::Value) -> String {
     }
 }
 
-/// The last line of `metrics.parquet`; a run without one is none the worse.
-fn last_loss(folder: &Path) -> Option<f64> {
-    metrics::read(&folder.join("metrics.parquet")).ok()?.loss.last().map(|&l| f64::from(l))
+/// What `metrics.parquet` of a run's folder holds; `None` if there is none: such a run is none the
+/// worse.
+///
+/// # Errors
+/// If there is one that cannot be read.
+pub(crate) fn metrics(folder: &Path) -> Result<Option<Metrics>, ResultsError> {
+    let path = folder.join("metrics.parquet");
+    match path.symlink_metadata() {
+        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
+        _ => find::regular(&path)?,
+    }
+    // What decodes it panics on some damage.
+    let read = caught(|| metrics::read(&path));
+    read.unwrap_or_else(|| Err(ResultsError::malformed(&path, "damaged; it cannot be decoded")))
+        .map(Some)
 }

@@ -43,7 +43,7 @@ impl Systems {
         let name = |n: usize| Some(up(n)?.file_name()?.to_string_lossy().into_owned());
         let folder = up(1).unwrap_or(&log);
         let mut place = Place { key: folder.display().to_string(), ..Place::default() };
-        place.system.round = log.ancestors().skip(1).find_map(round);
+        place.system.round = round_of(&log);
         let scaling = folder.join("scaling.json");
         if scaling.is_file() {
             place.scaling_factor =
@@ -90,6 +90,11 @@ impl Systems {
         }
         self.files.get(path)?.as_ref()
     }
+}
+
+/// The round in whose tree a path lies: `v3.1`.
+pub(super) fn round_of(path: &Path) -> Option<String> {
+    path.ancestors().skip(1).find_map(round)
 }
 
 /// `v3.1` of `v3.1` or `training_results_v3.1`.
