@@ -188,6 +188,6 @@ fn what_cannot_be_read_is_named_and_the_others_are_shown() {
     assert_eq!(out.status.code(), Some(65));
     assert_eq!(
         text(&out.stderr),
-        "error: hollow: no results in this folder: neither run.json nor result_<n>.txt\n"
+        "error: hollow: no results in this folder: neither run.json nor result_*.txt\n"
     );
 }

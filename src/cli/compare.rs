@@ -1,6 +1,6 @@
 //! `dlrm-bench compare`.
 
-use super::{Exit, Failure, examples};
+use super::{Exit, Failure, examples, say::say_found};
 use crate::{
     report::{export, table as tables},
     results::{
@@ -10,6 +10,7 @@ use crate::{
 };
 use clap::{Args, ValueEnum};
 use std::{
+    collections::BTreeSet,
     io::{IsTerminal, Write},
     path::{Path, PathBuf},
 };
@@ -152,20 +153,15 @@ fn price(text: &str) -> Result<(String, f64), String> {
 
 /// Runs the command.
 pub(super) fn run(args: &CompareArgs) -> Result<Exit, Failure> {
+    let format = args.format()?;
     let found = tree::read(&args.paths);
-    for problem in &found.problems {
-        eprintln!("error: {problem}");
-    }
-    for (benchmark, logs) in &found.passed_over {
-        eprintln!(
-            "note: {logs} logs of {benchmark} passed over; only dlrm and deepfm benchmarks are compared"
-        );
-    }
+    say_found(&found);
     if found.runs.is_empty() && !found.problems.is_empty() {
         return Ok(Exit::Unreadable);
     }
     let comparison = table::build(found.runs, &args.options()).map_err(Failure::Usage)?;
-    args.print(&comparison)?;
+    args.check_prices(&comparison)?;
+    args.print(&comparison, format)?;
     Ok(if found.problems.is_empty() { Exit::Done } else { Exit::Unreadable })
 }
 
@@ -200,9 +196,33 @@ impl CompareArgs {
         }
     }
 
-    fn print(&self, comparison: &Comparison) -> Result<(), Failure> {
-        let format =
-            self.format.unwrap_or_else(|| self.output.as_deref().map_or(Format::Text, by_ending));
+    /// Refuses the price of a system that is not there.
+    fn check_prices(&self, comparison: &Comparison) -> Result<(), Failure> {
+        let rows = || comparison.groups.iter().flat_map(|g| &g.rows);
+        match self.cost_per_hour.iter().find(|(name, _)| !rows().any(|r| table::is_called(r, name)))
+        {
+            None => Ok(()),
+            Some((name, _)) => {
+                let labels: BTreeSet<String> =
+                    rows().map(|r| format!("{:?}", r.system.name)).collect();
+                Err(Failure::Usage(format!(
+                    "--cost-per-hour {name} is none of the systems; must be one of {}",
+                    labels.into_iter().collect::<Vec<_>>().join(", ")
+                )))
+            }
+        }
+    }
+
+    /// How to write it, as was said or as the file's ending says.
+    fn format(&self) -> Result<Format, Failure> {
+        match (self.format, &self.output) {
+            (Some(format), _) => Ok(format),
+            (None, Some(file)) => by_ending(file),
+            (None, None) => Ok(Format::Text),
+        }
+    }
+
+    fn print(&self, comparison: &Comparison, format: Format) -> Result<(), Failure> {
         let text = match format {
             Format::Text => {
                 tables::text(comparison, if self.output.is_some() { PIPE_WIDTH } else { width() })
@@ -234,13 +254,22 @@ impl CompareArgs {
     }
 }
 
-fn by_ending(path: &Path) -> Format {
-    match path.extension().and_then(|e| e.to_str()).map(str::to_lowercase).as_deref() {
-        Some("md" | "markdown") => Format::Markdown,
-        Some("json") => Format::Json,
-        Some("csv") => Format::Csv,
-        _ => Format::Text,
-    }
+/// # Errors
+/// For an ending that stands for something else.
+fn by_ending(path: &Path) -> Result<Format, Failure> {
+    let ending = path.extension().map(|e| e.to_string_lossy().to_lowercase());
+    let instead = match ending.as_deref() {
+        Some("md" | "markdown") => return Ok(Format::Markdown),
+        Some("json") => return Ok(Format::Json),
+        Some("csv") => return Ok(Format::Csv),
+        None | Some("txt" | "text" | "log" | "out") => return Ok(Format::Text),
+        Some("html" | "htm") => "dlrm-bench report writes HTML; ",
+        Some(_) => "",
+    };
+    Err(Failure::Usage(format!(
+        "-o {}: {instead}the ending must be .txt, .md, .json or .csv, or --format must be given",
+        path.display()
+    )))
 }
 
 /// Characters a line on standard output.

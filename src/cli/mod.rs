@@ -15,6 +15,7 @@ mod progress;
 mod record;
 mod report;
 mod run;
+mod say;
 mod series;
 mod summary;
 mod system;
@@ -161,7 +162,7 @@ pub fn main() -> ExitCode {
     match done {
         Ok(exit) => ExitCode::from(exit as u8),
         Err(failure) => {
-            eprintln!("error: {failure}");
+            say::say_error(&failure);
             ExitCode::from(failure.code())
         }
     }

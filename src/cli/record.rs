@@ -1,6 +1,6 @@
 //! `dlrm-bench record`.
 
-use super::{Exit, Failure, examples};
+use super::{Exit, Failure, examples, say::say_found};
 use crate::results::{reference::ReferenceRecord, tree};
 use clap::Args;
 use std::path::PathBuf;
@@ -14,7 +14,8 @@ Examples:
 /// Make a convergence record of runs, for later runs to be held against
 ///
 /// The runs are of one workload with different seeds, at least 3 at each batch
-/// size (10 are better), and all reached the target.
+/// size (10 are better), and all reached the target. What cannot be read is
+/// named and left out, and the exit code is 65.
 #[derive(Debug, Args)]
 #[command(after_help = examples(EXAMPLES))]
 pub struct RecordArgs {
@@ -29,9 +30,9 @@ pub struct RecordArgs {
 /// Runs the command.
 pub(super) fn run(args: &RecordArgs) -> Result<Exit, Failure> {
     let found = tree::read(&args.results);
-    // A reference of which a part is missing would be a wrong one.
-    if let Some(problem) = found.problems.into_iter().next() {
-        return Err(Failure::Input(problem.to_string()));
+    say_found(&found);
+    if found.runs.is_empty() && !found.problems.is_empty() {
+        return Ok(Exit::Unreadable);
     }
     let record = ReferenceRecord::from_runs(&found.runs).map_err(Failure::Input)?;
     record.write(&args.output)?;
@@ -44,5 +45,5 @@ pub(super) fn run(args: &RecordArgs) -> Result<Exit, Failure> {
             epochs.len()
         );
     }
-    Ok(Exit::Done)
+    Ok(if found.problems.is_empty() { Exit::Done } else { Exit::Unreadable })
 }

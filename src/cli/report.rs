@@ -1,8 +1,8 @@
 //! `dlrm-bench report`.
 
-use super::{Exit, Failure, examples};
+use super::{Exit, Failure, examples, say::say_found};
 use crate::{
-    report::html,
+    report::{escape::visible, html},
     results::{
         self,
         table::{self, Options},
@@ -44,16 +44,17 @@ pub struct ReportArgs {
 
 /// Runs the command.
 pub(super) fn run(args: &ReportArgs) -> Result<Exit, Failure> {
+    if let Some(ending) = args.output.extension()
+        && !["html", "htm", "xhtml"].iter().any(|e| ending.eq_ignore_ascii_case(e))
+    {
+        return Err(Failure::Usage(format!(
+            "-o {}: the page is HTML; the ending must be .html",
+            args.output.display()
+        )));
+    }
     let found = tree::read(&args.results);
     let problems: Vec<String> = found.problems.iter().map(ToString::to_string).collect();
-    for problem in &problems {
-        eprintln!("error: {problem}");
-    }
-    for (benchmark, logs) in &found.passed_over {
-        eprintln!(
-            "note: {logs} logs of {benchmark} passed over; only dlrm and deepfm benchmarks are shown"
-        );
-    }
+    say_found(&found);
     if found.runs.is_empty() && !problems.is_empty() {
         return Ok(Exit::Unreadable);
     }
@@ -62,6 +63,6 @@ pub(super) fn run(args: &ReportArgs) -> Result<Exit, Failure> {
     let page = html::page(&comparison, &args.title, &problems)
         .map_err(|e| Failure::Internal(format!("cannot make the page: {e}")))?;
     results::write_file(&args.output, page.as_bytes())?;
-    println!("written to {}", args.output.display());
+    println!("written to {}", visible(&args.output.display().to_string()));
     Ok(if problems.is_empty() { Exit::Done } else { Exit::Unreadable })
 }

@@ -3,6 +3,7 @@
 
 mod chart;
 pub mod curves;
+pub mod escape;
 pub mod export;
 pub mod histogram;
 pub mod html;

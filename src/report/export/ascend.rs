@@ -6,6 +6,7 @@
 
 use super::rows;
 use crate::{
+    report::escape::visible,
     results::{
         table::{Comparison, Group, Row},
         tree::Run,
@@ -25,7 +26,7 @@ fn block(group: &Group, row: &Row) -> String {
     let mut line = |key: &str, value: Option<String>| {
         if let Some(value) = value {
             // Writing to a string cannot fail.
-            let _ = writeln!(out, "{key} = {value}");
+            let _ = writeln!(out, "{key} = {}", visible(&value));
         }
     };
     let of_runs = |f: &dyn Fn(&Run) -> Option<f64>| {

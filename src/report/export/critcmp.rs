@@ -16,12 +16,17 @@ const Z: f64 = 1.959_964;
 /// # Errors
 /// If there are several systems, since a file holds one baseline, or two rows of one workload.
 pub fn critcmp(comparison: &Comparison) -> Result<String, String> {
-    let mut systems: Vec<&str> =
-        super::rows(comparison).map(|(_, r)| r.system.name.as_str()).collect();
+    let mut systems: Vec<(&str, Option<&str>)> = super::rows(comparison)
+        .map(|(_, r)| (r.system.name.as_str(), r.system.org.as_deref()))
+        .collect();
     systems.sort_unstable();
     systems.dedup();
-    let &[system] = systems.as_slice() else {
-        let names = systems.join(", ");
+    let &[(system, _)] = systems.as_slice() else {
+        let named = |(name, org): &(&str, Option<&str>)| match org {
+            Some(org) => format!("{name} of {org}"),
+            None => (*name).to_owned(),
+        };
+        let names = systems.iter().map(named).collect::<Vec<_>>().join(", ");
         return Err(format!(
             "a file of critcmp holds one system; choose one with --filter system=NAME ({names})"
         ));

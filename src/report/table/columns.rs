@@ -1,8 +1,11 @@
 //! What a table shows of a row.
 
-use crate::results::{
-    table::{Estimate, Group, Measure, Row},
-    tree::Ending,
+use crate::{
+    report::escape::visible,
+    results::{
+        table::{Estimate, Group, Measure, Row},
+        tree::Ending,
+    },
 };
 
 /// One column of a group's table; cells in order of rows.
@@ -25,7 +28,9 @@ const SHORT: f64 = 120.0;
 
 impl Column {
     fn new(group: &Group, head: &'static str, cell: impl Fn(&Row) -> Option<String>) -> Self {
-        let cells = group.rows.iter().map(|r| cell(r).unwrap_or_else(|| NONE.into())).collect();
+        let cells =
+            group.rows.iter().map(|r| cell(r).map_or(NONE.into(), |c| visible(&c).into_owned()));
+        let cells = cells.collect();
         Column { head, is_number: true, cells, legend: None }
     }
 
@@ -80,7 +85,7 @@ fn figures(group: &Group, baseline: Option<&str>) -> Vec<Column> {
         }
         _ => ("training/s", "training samples per second, evaluations excluded"),
     };
-    let of = baseline.map_or("the best".to_owned(), |b| format!("{b}'s"));
+    let of = baseline.map_or("the best".to_owned(), |b| format!("{}'s", visible(b)));
     let slowest = group.rows.iter().filter_map(|r| r.seconds_to_target).fold(0.0, f64::max);
     let (unit, divisor) = if slowest < SHORT { ("seconds", 1.0) } else { ("minutes", 60.0) };
     let minutes = |r: &Row| r.seconds_to_target.map(|s| decimals(s / divisor));

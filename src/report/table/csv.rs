@@ -1,8 +1,12 @@
 //! One line a row, all numbers in full: samples per second, seconds, epochs.
 
-use crate::results::table::{Comparison, Estimate, Row};
+use crate::{
+    report::escape::cell,
+    results::table::{Comparison, Estimate, Row},
+};
 
-/// The comparison as CSV (RFC 4180) with a header line. What is not known is empty.
+/// The comparison as CSV (RFC 4180) with a header line. What is not known is empty. Text that a
+/// spreadsheet would compute stands behind an apostrophe.
 ///
 /// # Errors
 /// If a row cannot be written, which into memory does not happen.
@@ -18,9 +22,9 @@ pub fn csv(comparison: &Comparison) -> Result<String, csv::Error> {
         for row in &group.rows {
             let of_group = [
                 (i + 1).to_string(),
-                group.title.clone(),
+                cell(&group.title),
                 number(group.task.target),
-                group.apart.clone().unwrap_or_default(),
+                cell(group.apart.as_deref().unwrap_or_default()),
             ];
             out.write_record(
                 of_group
@@ -36,7 +40,7 @@ pub fn csv(comparison: &Comparison) -> Result<String, csv::Error> {
 
 /// Names and values of a row's fields; without a row the names.
 fn row_fields(row: Option<&Row>) -> Vec<(&'static str, String)> {
-    let text = |f: fn(&Row) -> Option<String>| row.and_then(f).unwrap_or_default();
+    let text = |f: fn(&Row) -> Option<String>| cell(&row.and_then(f).unwrap_or_default());
     let real = |f: fn(&Row) -> Option<f64>| number(row.and_then(f));
     let mean = |f: fn(&Row) -> Option<Estimate>, part: fn(Estimate) -> Option<f64>| {
         number(row.and_then(f).and_then(part))

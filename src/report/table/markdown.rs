@@ -4,7 +4,7 @@ use super::{
     columns::Columns,
     text::{notes, title},
 };
-use crate::results::table::Comparison;
+use crate::{report::escape::markdown as escaped, results::table::Comparison};
 use std::fmt::Write;
 
 /// The comparison as Markdown: a heading, a table and notes for each group, a legend below.
@@ -51,29 +51,4 @@ pub fn markdown(comparison: &Comparison) -> String {
         let _ = writeln!(out, "<sub>{}</sub>", escaped(&legend.join(". ")));
     }
     out
-}
-
-/// Names come from files: nothing in them may become markup.
-fn escaped(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '|' | '*' | '_' | '`' | '\\' | '[' | ']' | '#' => out.extend(['\\', c]),
-            '<' => out += "&lt;",
-            '&' => out += "&amp;",
-            '\n' | '\r' => out.push(' '),
-            c => out.push(c),
-        }
-    }
-    out
-}
-
-#[cfg(test)]
-mod tests {
-    use super::escaped;
-
-    #[test]
-    fn names_are_no_markup() {
-        assert_eq!(escaped("a|b_c <script>&\nx"), "a\\|b\\_c &lt;script>&amp; x");
-    }
 }

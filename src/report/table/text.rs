@@ -2,7 +2,10 @@
 //! table below, behind the rows' names; no number is ever broken.
 
 use super::columns::{Column, Columns};
-use crate::results::table::{Comparison, Group};
+use crate::{
+    report::escape::visible,
+    results::table::{Comparison, Group},
+};
 use comfy_table::{CellAlignment, ContentArrangement, LineStyle, Table, TableStyle};
 
 /// Between columns.
@@ -24,7 +27,7 @@ pub fn text(comparison: &Comparison, width: usize) -> String {
         if let Some(why) = &group.apart {
             push_wrapped(
                 &mut out,
-                &format!("not comparable with the first table: {why}"),
+                &format!("not comparable with the first table: {}", visible(why)),
                 width,
                 "  ",
             );
@@ -63,7 +66,8 @@ pub(in crate::report) fn title(group: &Group, shared: &[String]) -> String {
         Some(by) => format!("{}, {by}", group.title),
         None => group.title.clone(),
     };
-    format!("{name}: {}", [&[target], shared].concat().join(", "))
+    let title = format!("{name}: {}", [&[target], shared].concat().join(", "));
+    visible(&title).into_owned()
 }
 
 /// What a reader should know of the rows, each with its row's name where there are several.
@@ -74,7 +78,7 @@ pub(in crate::report) fn notes(group: &Group) -> Vec<String> {
         notes.extend(row.differences.iter().map(|d| format!("{name}differs in {d}")));
         notes.extend(row.notes.iter().map(|n| format!("{name}{n}")));
     }
-    notes
+    notes.iter().map(|n| visible(n).into_owned()).collect()
 }
 
 fn tables(group: &Group, columns: &[Column], width: usize) -> Vec<String> {
@@ -84,7 +88,7 @@ fn tables(group: &Group, columns: &[Column], width: usize) -> Vec<String> {
     let longest = group
         .rows
         .iter()
-        .map(|r| r.label.chars().count())
+        .map(|r| visible(&r.label).chars().count())
         .chain(["system".len()])
         .max()
         .unwrap_or(0);
@@ -119,7 +123,7 @@ fn table(group: &Group, columns: &[Column], name: usize) -> String {
     table.load_style(underlined).set_content_arrangement(ContentArrangement::Disabled);
     table.set_header(["system"].into_iter().chain(columns.iter().map(|c| c.head)));
     for (i, row) in group.rows.iter().enumerate() {
-        let label = wrap(&row.label, name).join("\n");
+        let label = wrap(&visible(&row.label), name).join("\n");
         table.add_row(
             [label].into_iter().chain(columns.iter().filter_map(|c| c.cells.get(i).cloned())),
         );
