@@ -92,6 +92,7 @@ fn closed_runs(dir: &Path, real: &Path) {
     .map_or(w, |r| r.workload);
     w.mlperf.benchmark = "dlrm_dcnv2".into();
     w.mlperf.division = "closed".into();
+    w.mlperf.status = "onprem".into();
     for seed in 0..10u64 {
         let folder = dir.join(format!("big/closed/run-{seed}"));
         fs::create_dir_all(&folder).unwrap();
@@ -311,6 +312,11 @@ fn ten_closed_runs_are_a_submission_of_dlrm_dcnv2() {
         "{said}"
     );
     passes(&output.join("dlrm-bench"), "6.0.0");
+    // Statuses are in the logs of every benchmark.
+    let description = output.join("dlrm-bench/systems/big_machine.json");
+    assert!(
+        fs::read_to_string(description).unwrap().contains("\"status\": \"Available on-premise\"")
+    );
 
     // All runs took 0.8 epochs. Between the two points 0.8 is like the reference; with another one
     // it is too fast.
@@ -364,6 +370,102 @@ fn ten_closed_runs_are_a_submission_of_dlrm_dcnv2() {
     fs::copy(log, &alone).unwrap();
     let out = package(&[&alone], &dir.path().join("alone"), &[]);
     assert!(refused(&out).contains("no run of this program's"), "{}", text(&out.stderr));
+}
+
+#[test]
+fn one_of_several_groups_is_chosen() {
+    let dir = tempfile::tempdir().unwrap();
+    let runs = real_runs(dir.path(), 6);
+    let results = dir.path().join("results");
+    // Kept beside them: a run of other settings, and one of another system.
+    let kept = results.join("kept/other/tiny/run");
+    fs::create_dir_all(&kept).unwrap();
+    for file in ["run.json", "workload.toml", "result_0.txt"] {
+        fs::copy(runs[5].join(file), kept.join(file)).unwrap();
+    }
+    edit(&kept.join("run.json"), |r| r["system"] = json!("other"));
+    let toml = fs::read_to_string(runs[5].join("workload.toml")).unwrap();
+    fs::write(
+        runs[5].join("workload.toml"),
+        toml.replace("dim = 8", "dim = 4").replace("16, 8]", "16, 4]"),
+    )
+    .unwrap();
+    let record: Value =
+        serde_json::from_str(&fs::read_to_string(runs[0].join("run.json")).unwrap()).unwrap();
+    let system = record["system"].as_str().unwrap();
+    let names: Vec<String> = [&runs[0], &runs[5]]
+        .iter()
+        .map(|r| format!("{system}/tiny/{}", r.file_name().unwrap().to_string_lossy()))
+        .collect();
+    let out = package(&[&results], &dir.path().join("all"), &[]);
+    let said = refused(&out);
+    assert!(said.contains("runs must be of one workload"), "{said}");
+    assert!(
+        said.contains(&format!("--only {}  (dlrm, 5 runs, seeds 1, 2, 3, 4, 5, ", names[0])),
+        "{said}"
+    );
+    assert!(said.contains(&format!("--only {}  (dlrm, 1 run, seed 6, ", names[1])), "{said}");
+    assert!(said.contains("--only other/tiny  (dlrm, 1 run"), "{said}");
+    assert!(said.lines().all(|l| l.starts_with("error: ")), "{said}");
+    let out = package(&[&results], &dir.path().join("one"), &["--only", &names[0]]);
+    assert!(out.status.success(), "{}", text(&out.stderr));
+    assert!(text(&out.stdout).contains("tiny") || text(&out.stdout).contains("5 runs, open"));
+    let out = package(&[&results], &dir.path().join("none"), &["--only", "nosuch"]);
+    assert!(refused(&out).contains("--only nosuch is none of the groups of runs"));
+    let out = package(&[&results], &dir.path().join("two"), &["--only", "tiny"]);
+    assert!(refused(&out).contains("runs must be of one workload"), "{}", text(&out.stderr));
+}
+
+#[test]
+fn leftovers_of_a_killed_package_are_not_submitted() {
+    let dir = tempfile::tempdir().unwrap();
+    let runs = real_runs(dir.path(), 1);
+    let output = dir.path().join("out");
+    for hidden in [".tmp-dlrm-bench", ".tmp-dlrm-bench-abc"] {
+        let left = output.join(hidden).join("results/secret/dlrm");
+        fs::create_dir_all(&left).unwrap();
+        fs::write(left.join("result_0.txt"), "of another day").unwrap();
+    }
+    let out = package(&[&runs[0]], &output, &["--allow-incomplete"]);
+    assert!(out.status.success(), "{}", text(&out.stderr));
+    let systems: Vec<_> = fs::read_dir(output.join("dlrm-bench/results")).unwrap().collect();
+    assert_eq!(systems.len(), 1);
+    let hidden = fs::read_dir(&output)
+        .unwrap()
+        .filter(|e| e.as_ref().unwrap().file_name().to_string_lossy().starts_with('.'));
+    assert_eq!(hidden.count(), 2, "its own is gone");
+    // A link that leads nowhere is there already.
+    let linked = dir.path().join("linked");
+    fs::create_dir(&linked).unwrap();
+    std::os::unix::fs::symlink("nowhere", linked.join("dlrm-bench")).unwrap();
+    let out = package(&[&runs[0]], &linked, &["--allow-incomplete"]);
+    assert_eq!(out.status.code(), Some(74));
+    assert!(text(&out.stderr).contains("it is there already"), "{}", text(&out.stderr));
+    // What is not the workload's is refused.
+    let toml = runs[0].join("workload.toml");
+    let lie = fs::read_to_string(&toml)
+        .unwrap()
+        .replace("benchmark = \"dlrm\"", "benchmark = \"deepfm\"");
+    fs::write(&toml, lie).unwrap();
+    let out = package(&[&runs[0]], &dir.path().join("lie"), &["--allow-incomplete"]);
+    assert!(
+        refused(&out).contains("is \"deepfm\", but model.kind is \"dlrm\""),
+        "{}",
+        text(&out.stderr)
+    );
+}
+
+#[test]
+fn a_record_of_ours_is_no_file_of_reference_points() {
+    let dir = tempfile::tempdir().unwrap();
+    let runs = real_runs(dir.path(), 1);
+    let ours = concat!(env!("CARGO_MANIFEST_DIR"), "/reference_logs/quickstart.json");
+    let out = package(&[&runs[0]], &dir.path().join("out"), &["--allow-incomplete", "--rcp", ours]);
+    let said = refused(&out);
+    assert!(
+        said.contains("a convergence record of quickstart (dlrm-bench record), for run --reference; --rcp takes"),
+        "{said}"
+    );
 }
 
 #[test]

@@ -1,8 +1,9 @@
 //! `dlrm-bench package`.
 
-use super::{Exit, Failure, examples};
+use super::{Exit, Failure, examples, say::say_error};
 use crate::{
     mllog::check,
+    report::escape::visible,
     results::package::{self, Entry, FIELDS, Options},
 };
 use clap::{Args, builder::PossibleValuesParser};
@@ -11,6 +12,7 @@ use std::path::PathBuf;
 const EXAMPLES: &str = "\
 Examples:
   dlrm-bench package results/amd-epyc-2c/quickstart --org X -o submission
+  dlrm-bench package results --only my-epyc/quickstart --org X -o submission
   dlrm-bench package results --org X -o submission \\
     --set host_processors_per_node=2 --set cooling=Air
   python -m mlperf_logging.package_checker submission/X training 2.1.0";
@@ -41,6 +43,11 @@ pub struct PackageArgs {
     /// rcps_dlrm_dcnv2.json; runs that converge too fast are refused
     #[arg(long, value_name = "FILE")]
     pub rcp: Option<PathBuf>,
+    /// Only the runs of this group, SYSTEM/WORKLOAD or a part of it; may be
+    /// given many times. Where runs of several groups do not go together they
+    /// are listed
+    #[arg(long, value_name = "GROUP")]
+    pub only: Vec<String>,
     /// Package fewer runs than the rules ask for
     #[arg(long)]
     pub allow_incomplete: bool,
@@ -68,23 +75,28 @@ pub(super) fn run(args: &PackageArgs) -> Result<Exit, Failure> {
         ruleset: args.ruleset.clone(),
         reference_points: args.rcp.clone(),
         allow_incomplete: args.allow_incomplete,
+        only: args.only.clone(),
         fields: args.set.iter().cloned().collect(),
     };
     // One line a reason: a submitter wants to know all that is missing.
-    let package = package::plan(&args.results, &options)
-        .map_err(|problems| Failure::Input(problems.join("\nerror: ")))?;
+    let package = package::plan(&args.results, &options).map_err(|mut problems| {
+        let last = problems.pop().unwrap_or_default();
+        problems.iter().for_each(say_error);
+        Failure::Input(last)
+    })?;
     let folder = package.write(&args.output)?;
-    for entry in &package.entries {
-        print!("{}", entry_lines(entry));
+    package.left_out.iter().for_each(say_error);
+    for line in package.entries.iter().flat_map(entry_lines) {
+        println!("{}", visible(&line));
     }
     for (system, empty) in package.empty_fields() {
         println!("{system}: left empty, as nobody knows: {} (--set FIELD=VALUE)", empty.join(", "));
     }
-    println!("written to {}", folder.display());
-    Ok(Exit::Done)
+    println!("written to {}", visible(&folder.display().to_string()));
+    Ok(if package.left_out.is_empty() { Exit::Done } else { Exit::Unreadable })
 }
 
-fn entry_lines(entry: &Entry) -> String {
+fn entry_lines(entry: &Entry) -> Vec<String> {
     let name = format!("{}/{}", entry.system, entry.benchmark.name);
     let runs = match entry.runs.len() {
         1 => "1 run".to_owned(),
@@ -96,13 +108,11 @@ fn entry_lines(entry: &Entry) -> String {
         }
         None => "no score, as fewer than all but one reached a target".into(),
     };
-    let mut lines = format!(
-        "{name}: {runs}, {} division, ruleset {}; {score}\n",
+    let mut lines = vec![format!(
+        "{name}: {runs}, {} division, ruleset {}; {score}",
         entry.division.name(),
         entry.ruleset
-    );
-    for note in &entry.notes {
-        lines += &format!("{name}: note: {note}\n");
-    }
+    )];
+    lines.extend(entry.notes.iter().map(|note| format!("{name}: note: {note}")));
     lines
 }

@@ -7,7 +7,7 @@
 use super::{Entry, Packaged};
 use crate::{
     mllog::parse,
-    results::ResultsError,
+    results::{ResultsError, reference::ReferenceRecord},
     stats::{Convergence, Judged, Reference, ReferencePoint},
 };
 use serde::Deserialize;
@@ -33,10 +33,16 @@ impl ReferencePoints {
     pub fn read(path: &Path) -> Result<Self, ResultsError> {
         let text = fs::read_to_string(path).map_err(ResultsError::read(path))?;
         let points: BTreeMap<String, Point> = serde_json::from_str(&text).map_err(|e| {
-            ResultsError::malformed(
-                path,
-                format!("no reference convergence points as MLPerf writes them: {e}"),
-            )
+            let what = match serde_json::from_str::<ReferenceRecord>(&text) {
+                Ok(record) => format!(
+                    "a convergence record of {} (dlrm-bench record), for run --reference; --rcp takes reference convergence points as MLPerf writes them (rcps_dlrm.json)",
+                    record.workload
+                ),
+                Err(_) => format!(
+                    "no reference convergence points as MLPerf writes them: must be {{\"NAME\": {{\"Benchmark\": ..., \"BS\": ..., \"Epochs to converge\": [...]}}}}; {e}"
+                ),
+            };
+            ResultsError::malformed(path, what)
         })?;
         let mut by_benchmark: BTreeMap<String, Vec<ReferencePoint>> = BTreeMap::new();
         for Point { benchmark, batch_size, epochs } in points.into_values() {

@@ -14,13 +14,14 @@
 
 mod choose;
 mod convergence;
+mod groups;
 mod system;
 mod write;
 
 pub use system::FIELDS;
 
 use super::{
-    RunRecord, record,
+    ResultsError, RunRecord, record,
     tree::{self, Ending, Run},
 };
 use crate::{
@@ -31,6 +32,7 @@ use crate::{
         rules::Division,
     },
     stats::{self, Score},
+    workload,
 };
 use convergence::ReferencePoints;
 use std::{
@@ -54,6 +56,9 @@ pub struct Options {
     pub allow_incomplete: bool,
     /// Reference convergence points to judge the runs by, in MLPerf's form.
     pub reference_points: Option<PathBuf>,
+    /// Only the groups of these names: `SYSTEM/WORKLOAD`, or what it begins with or ends with; all
+    /// if empty.
+    pub only: Vec<String>,
     /// Fields of the system description that are not to be what was found, by name; see [`FIELDS`].
     pub fields: BTreeMap<String, String>,
 }
@@ -64,6 +69,8 @@ pub struct Package {
     org: String,
     /// What it holds.
     pub entries: Vec<Entry>,
+    /// Runs that could not be read and are not in it, a sentence each.
+    pub left_out: Vec<String>,
     systems: BTreeMap<String, Description>,
 }
 
@@ -106,15 +113,17 @@ pub fn plan<S: AsRef<str>>(paths: &[S], options: &Options) -> Result<Package, Ve
     if let Some(problem) = unfit_name(&options.org) {
         problems.push(format!("the organisation's name is {:?}, which {problem}", options.org));
     }
-    let runs = own_runs(paths, &mut problems);
-    let mut groups: BTreeMap<(String, String), Vec<Packaged>> = BTreeMap::new();
-    for packaged in runs {
-        let key =
-            (folder_name(&packaged.record.system), packaged.record.workload.benchmark.clone());
-        groups.entry(key).or_default().push(packaged);
-    }
+    let mut left_out = Vec::new();
+    let runs = own_runs(paths, &mut problems, &mut left_out);
+    let groups = groups::of(runs);
+    let listed = groups::list(&groups);
+    let several = groups.len() > 1;
+    let chosen = groups::choose(groups, &options.only).unwrap_or_else(|what| {
+        problems.push(what);
+        Vec::new()
+    });
     let (mut entries, mut systems) = (Vec::new(), BTreeMap::<String, Description>::new());
-    for ((system, benchmark), runs) in groups {
+    for (system, benchmark, runs) in groups::by_folder(chosen) {
         match entry(&system, &benchmark, runs, options) {
             Ok(entry) => entries.push(entry),
             Err(more) => {
@@ -136,10 +145,14 @@ pub fn plan<S: AsRef<str>>(paths: &[S], options: &Options) -> Result<Package, Ve
         systems.insert(entry.system.clone(), new);
     }
     if problems.is_empty() {
-        Ok(Package { org: options.org.clone(), entries, systems })
-    } else {
-        Err(problems)
+        return Ok(Package { org: options.org.clone(), entries, left_out, systems });
     }
+    problems.extend(left_out);
+    if several {
+        problems.push("choose among the groups of runs with --only NAME; there are".into());
+        problems.extend(listed);
+    }
+    Err(problems)
 }
 
 /// Adds what the reference points say of each entry.
@@ -165,14 +178,34 @@ impl Package {
     }
 }
 
-/// Runs with a record; everything else that was found is a problem.
-fn own_runs<S: AsRef<str>>(paths: &[S], problems: &mut Vec<String>) -> Vec<Packaged> {
+/// Runs with a record. One of ours that is broken is left out; everything else that was found is a
+/// problem.
+fn own_runs<S: AsRef<str>>(
+    paths: &[S],
+    problems: &mut Vec<String>,
+    left_out: &mut Vec<String>,
+) -> Vec<Packaged> {
     let found = tree::read(paths);
-    problems.extend(found.problems.iter().map(ToString::to_string));
+    for problem in &found.problems {
+        match problem {
+            ResultsError::Malformed { .. } if !found.runs.is_empty() => {
+                left_out.push(problem.to_string());
+            }
+            _ => problems.push(problem.to_string()),
+        }
+    }
     let mut runs = Vec::new();
     for run in found.runs {
         let folder = PathBuf::from(&run.path);
         let path = folder.join("run.json");
+        let killed = || {
+            let beside = Path::new(&run.path).parent().map(|f| f.join("workload.toml"));
+            beside.is_some_and(|f| f.is_file())
+        };
+        if !path.is_file() && killed() {
+            left_out.push(format!("{}: the run was killed and left no record", run.path));
+            continue;
+        }
         if !path.is_file() {
             problems.push(format!(
                 "{}: no run of this program's (there is no run.json beside the log)",
@@ -227,6 +260,7 @@ fn entry(
     let found = runs.len();
     let runs = choose::runs(runs, known.runs);
     let mut problems = Vec::new();
+    problems.extend(runs.iter().find_map(untrue));
     if found > known.runs {
         notes.push(format!(
             "{} of {found} runs taken: the {} in a row with the median score",
@@ -258,6 +292,11 @@ fn entry(
         notes.push(note);
     }
     Ok(Entry { system: system.to_owned(), benchmark: known, division, ruleset, runs, score, notes })
+}
+
+/// Why a run is not what its labels say: reading its workload again asks for what running it does.
+fn untrue(packaged: &Packaged) -> Option<String> {
+    workload::load(&packaged.folder.join("workload.toml"), &[]).err().map(|e| e.to_string())
 }
 
 /// Why two runs are none of one submission.

@@ -5,6 +5,7 @@ use crate::results::ResultsError;
 use std::{
     fs,
     io::ErrorKind,
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
 };
 
@@ -15,7 +16,8 @@ impl Package {
     /// If it is there, or a file cannot be read or written.
     pub fn write(&self, dir: &Path) -> Result<PathBuf, ResultsError> {
         let folder = dir.join(&self.org);
-        if folder.exists() {
+        // A link that leads nowhere is there too.
+        if folder.symlink_metadata().is_ok() {
             let source = std::io::Error::new(
                 ErrorKind::AlreadyExists,
                 "it is there already; remove it, or choose another -o",
@@ -23,15 +25,17 @@ impl Package {
             return Err(ResultsError::Write { path: folder, source });
         }
         fs::create_dir_all(dir).map_err(ResultsError::write(dir))?;
-        let hidden = dir.join(format!(".tmp-{}", self.org));
-        let written = self
-            .fill(&hidden)
-            .and_then(|()| fs::rename(&hidden, &folder).map_err(ResultsError::write(&folder)));
-        if written.is_err() {
-            // It may never have come to be.
-            let _ = fs::remove_dir_all(&hidden);
-        }
-        written.map(|()| folder)
+        // A folder of its own, which nobody has left anything in; taken away again if it fails.
+        let hidden = tempfile::Builder::new()
+            .prefix(&format!(".tmp-{}-", self.org))
+            .permissions(fs::Permissions::from_mode(0o777))
+            .tempdir_in(dir)
+            .map_err(ResultsError::write(dir))?;
+        self.fill(hidden.path())?;
+        fs::rename(hidden.path(), &folder).map_err(ResultsError::write(&folder))?;
+        // Renamed, it is not to be removed.
+        let _ = hidden.keep();
+        Ok(folder)
     }
 
     fn fill(&self, root: &Path) -> Result<(), ResultsError> {
