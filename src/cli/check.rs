@@ -1,13 +1,21 @@
 //! `dlrm-bench check`.
 
-use super::{Exit, Failure, examples, progress::thousands};
-use crate::mllog::check::{self, Severity, Verdict};
+use super::{
+    Exit, Failure, examples,
+    progress::thousands,
+    say::{say_error, say_note},
+};
+use crate::{
+    mllog::check::{self, Severity, Verdict},
+    report::escape::visible,
+    results::tree,
+};
 use clap::{Args, ValueEnum, builder::PossibleValuesParser};
 use serde::Serialize;
 use std::{
-    fs,
+    collections::BTreeSet,
     io::{self, Write},
-    path::{Path, PathBuf},
+    path::PathBuf,
 };
 
 /// Findings of a kind that are printed for one log; JSON has them all.
@@ -23,15 +31,19 @@ Examples:
 ///
 /// Checks logs of dlrm (rulesets 0.7.0 to 2.1.0), dlrm_dcnv2 (3.0.0 to 6.0.0)
 /// and deepfm (ours) as MLPerf's compliance checker does, and names line, key
-/// and rule of all that is wrong. Errors fail a log, warnings only with
+/// and rule of all that is wrong. The round is that of the published tree in
+/// which a log lies; where nothing tells it, the newest rules that have the
+/// benchmark are taken, and said. Errors fail a log, warnings only with
 /// --werror, notes never: they tell what MLPerf's other tools will stumble on.
 #[derive(Debug, Args)]
 #[command(after_help = examples(EXAMPLES))]
 pub struct CheckArgs {
-    /// Logs, or folders of which every result_*.txt is taken
+    /// Logs, or folders and patterns of which every result_*.txt is taken
     #[arg(required = true, value_name = "LOG")]
-    pub logs: Vec<PathBuf>,
-    /// The rules to judge by [default: the newest that have the benchmark]
+    pub logs: Vec<String>,
+    /// The rules to judge by [default: those of the round in whose tree
+    /// (training_results_vX.Y) a log lies, else the newest that have the
+    /// benchmark]
     #[arg(long, value_parser = PossibleValuesParser::new(check::rulesets()))]
     pub ruleset: Option<String>,
     /// Warnings fail a log too
@@ -69,17 +81,43 @@ struct Report {
 
 /// Runs the command.
 pub(super) fn run(args: &CheckArgs) -> Result<Exit, Failure> {
-    let mut logs = Vec::new();
-    for path in &args.logs {
-        find(path, &mut logs)?;
+    let (logs, no_results) = tree::logs(&args.logs)?;
+    if no_results > 0 {
+        say_note(format!("{no_results} of the paths passed over, which hold no result_*.txt"));
     }
     let mut report = Report { passes: true, logs: Vec::new() };
+    let (mut newest, mut unreadable) = (BTreeSet::new(), false);
     for log in logs {
-        let bytes = fs::read(&log).map_err(|e| unreadable(&log, &e))?;
-        let verdict = check::check(&bytes, args.ruleset.as_deref());
+        let bytes = match tree::read_log(&log) {
+            Ok(bytes) => bytes,
+            Err(e) => {
+                say_error(e);
+                unreadable = true;
+                continue;
+            }
+        };
+        let of_tree = match args.ruleset {
+            Some(_) => None,
+            None => tree::round(&log).and_then(|round| check::ruleset_of(&round)),
+        };
+        let ruleset = args.ruleset.as_deref().or(of_tree);
+        let verdict = check::check(&bytes, ruleset);
+        if ruleset.is_none() {
+            newest.insert(verdict.ruleset);
+        }
         let passes = verdict.passes(args.werror);
         report.passes &= passes;
         report.logs.push(Checked { log, passes, verdict });
+    }
+    if report.logs.is_empty() {
+        return Ok(Exit::Unreadable);
+    }
+    if !newest.is_empty() {
+        let newest: Vec<_> = newest.into_iter().collect();
+        say_note(format!(
+            "nothing tells the round (no folder training_results_vX.Y above the log): judged by {}, the newest that has the benchmark; --ruleset takes another",
+            newest.join(" and ")
+        ));
     }
     let text = match args.format {
         Format::Text => report.text(),
@@ -91,41 +129,11 @@ pub(super) fn run(args: &CheckArgs) -> Result<Exit, Failure> {
     };
     // Whoever closes the pipe has read enough.
     let _ = io::stdout().write_all(text.as_bytes());
-    Ok(if report.passes { Exit::Done } else { Exit::Fails })
-}
-
-/// Adds `path`, or what lies in it.
-fn find(path: &Path, logs: &mut Vec<PathBuf>) -> Result<(), Failure> {
-    if !path.is_dir() {
-        logs.push(path.to_owned());
-        return Ok(());
-    }
-    let before = logs.len();
-    let mut folders = vec![path.to_owned()];
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(&folder).map_err(|e| unreadable(&folder, &e))? {
-            let entry = entry.map_err(|e| unreadable(&folder, &e))?;
-            let name = entry.file_name();
-            let name = name.to_string_lossy();
-            // What a link leads to is found where it is; following it could go round in circles.
-            match entry.file_type().map_err(|e| unreadable(&entry.path(), &e))? {
-                t if t.is_dir() => folders.push(entry.path()),
-                _ if name.starts_with("result_") && name.ends_with(".txt") => {
-                    logs.push(entry.path())
-                }
-                _ => {}
-            }
-        }
-    }
-    if logs.len() == before {
-        return Err(Failure::Input(format!("{}: no result_*.txt in this folder", path.display())));
-    }
-    logs[before..].sort();
-    Ok(())
-}
-
-fn unreadable(path: &Path, e: &io::Error) -> Failure {
-    Failure::Input(format!("cannot read {}: {e}", path.display()))
+    Ok(match unreadable {
+        true => Exit::Unreadable,
+        false if report.passes => Exit::Done,
+        false => Exit::Fails,
+    })
 }
 
 impl Report {
@@ -147,14 +155,15 @@ impl Report {
 
 impl Checked {
     fn text(&self) -> String {
-        let (log, verdict) = (self.log.display(), &self.verdict);
+        let (log, verdict) = (self.log.display().to_string(), &self.verdict);
+        let log = visible(&log);
         let mut out = String::new();
         for severity in [Severity::Error, Severity::Warning, Severity::Note] {
             let count = verdict.count(severity);
             let found = verdict.findings.iter().filter(|f| f.severity == severity);
             for finding in found.take(SHOWN) {
                 let colon = if finding.line.is_some() { ":" } else { ": " };
-                out += &format!("{log}{colon}{finding}\n");
+                out += &format!("{log}{colon}{}\n", visible(&finding.to_string()));
             }
             if count > SHOWN {
                 out += &format!(

@@ -130,6 +130,11 @@ pub fn rulesets() -> impl Iterator<Item = &'static str> {
     ROUNDS.iter().map(|r| r.ruleset)
 }
 
+/// The ruleset of a round, `3.1.0` of `3.1`; `None` if there is none of ours in it.
+pub fn ruleset_of(round: &str) -> Option<&'static str> {
+    rulesets().find(|r| r.strip_suffix(".0") == Some(round))
+}
+
 /// Judges `log`. Without a `ruleset` (one of [`rulesets`]) the newest that has the benchmark is
 /// taken.
 pub fn check(log: &[u8], ruleset: Option<&str>) -> Verdict {
