@@ -62,7 +62,10 @@ fn every_round_has_the_rates_that_its_logs_say_and_epochs_of_one_epoch() {
         let at = format!("{} {}", row.label, run.path);
         assert!(run.epochs.is_some_and(|e| e > 0.0 && e <= 1.0), "{at}: {:?} epochs", run.epochs);
         assert!(run.evaluations.iter().all(|e| e.epochs > 0.0 && e.epochs <= 1.0), "{at}");
-        assert!(run.warnings.is_empty(), "{at}: {:?}", run.warnings);
+        // One submitter counts epochs of a batch that is not its own.
+        let odd = run.warnings.iter().all(|w| w.starts_with("train_samples behind run_stop says"));
+        let is_nettrix = run.system.org.as_deref() == Some("Nettrix");
+        assert!(run.warnings.is_empty() || (odd && is_nettrix), "{at}: {:?}", run.warnings);
         assert!(run.throughput.training > run.throughput.end_to_end, "{at}: {:?}", run.throughput);
         if let Some(logged) = run.throughput.logged {
             near(run.throughput.end_to_end, logged, 0.005);

@@ -117,7 +117,15 @@ impl Log {
                 "train_samples is not logged; {n}, as the closed division asks for, are assumed"
             ));
         }
-        let Progress { evaluations, samples, epochs, .. } = progress;
+        let Progress { evaluations, samples, epochs, train_samples } = progress;
+        let counted = epochs.zip(train_samples).map(|(epochs, all)| epochs * all);
+        if let (Some(seen), Some(counted)) = (samples, counted)
+            && (seen / counted - 1.0).abs() > ODD
+        {
+            self.lines.warnings.push(format!(
+                "train_samples behind run_stop says {seen} samples, but epoch_num {counted:.0}; the former is taken"
+            ));
+        }
         let seconds = self.lines.seconds();
         let finite = |x: &f64| x.is_finite();
         let end_to_end = samples.zip(seconds).map(|(n, s)| n / s).filter(finite);

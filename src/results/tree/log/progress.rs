@@ -69,32 +69,26 @@ impl Progress {
     pub fn closed(lines: &Lines, all: f64) -> Option<Self> {
         let progress = Self::of(lines, Some(all), true);
         let near = |a: f64, b: f64| (a / b - 1.0).abs() <= ODD;
-        let agrees = train_samples(lines).is_none_or(|n| {
-            n.behind || near(n.value, all) || progress.samples.is_some_and(|s| near(n.value, s))
-        });
-        agrees.then_some(progress)
+        let Some(n) = train_samples(lines) else { return Some(progress) };
+        if !n.behind {
+            let agrees = near(n.value, all) || progress.samples.is_some_and(|s| near(n.value, s));
+            return agrees.then_some(progress);
+        }
+        // Without a throughput that tells, the size of the training set is taken for just that.
+        let is_set = is_set(lines, progress.samples, n.value).unwrap_or(near(n.value, all));
+        let samples = if is_set { progress.samples } else { Some(n.value) };
+        Some(Progress { samples, ..progress })
     }
 
     /// That of any other run.
     pub fn open(lines: &Lines) -> Self {
         let Some(n) = train_samples(lines) else { return Self::of(lines, None, false) };
-        if !n.behind {
-            return Self::of(lines, Some(n.value), false);
-        }
-        // What stands there is what the run has seen, unless its own throughput tells otherwise.
         let progress = Self::of(lines, Some(n.value), false);
-        let rate = |samples: f64| Some(samples / lines.seconds()?);
-        let off = |samples: Option<f64>| {
-            Some((tracked(lines)? / rate(samples?)? - 1.0).abs()).filter(|o| o.is_finite())
-        };
-        match (off(progress.samples), off(Some(n.value))) {
-            (Some(of_set), Some(of_run)) if of_set < of_run => progress,
-            _ => {
-                let epochs = progress.epochs.filter(|&e| e > 0.0);
-                let whole = epochs.map(|e| n.value / e);
-                Progress { samples: Some(n.value), ..Self::of(lines, whole, false) }
-            }
+        if !n.behind || is_set(lines, progress.samples, n.value) == Some(true) {
+            return progress;
         }
+        let whole = progress.epochs.filter(|&e| e > 0.0).map(|e| n.value / e);
+        Progress { samples: Some(n.value), ..Self::of(lines, whole, false) }
     }
 
     fn of(lines: &Lines, all: Option<f64>, closed: bool) -> Self {
@@ -126,6 +120,14 @@ impl Progress {
             .or_else(behind);
         Progress { evaluations, samples, epochs, train_samples: all }
     }
+}
+
+/// Whether `train_samples` behind `run_stop` are those of the training set, of which a run that
+/// counts epochs has seen `seen`, rather than those of the run: as the log's own throughput tells.
+fn is_set(lines: &Lines, seen: Option<f64>, value: f64) -> Option<bool> {
+    let (tracked, seconds) = (tracked(lines)?, lines.seconds()?);
+    let off = |samples: f64| (tracked / (samples / seconds) - 1.0).abs();
+    Some(off(seen?) < off(value))
 }
 
 /// An evaluation as it is logged.
