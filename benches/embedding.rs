@@ -15,7 +15,7 @@ use dlrm_bench::{
     embedding::{RowKind, TableSet},
     host::{Isa, pool::Pool},
     model::Pooling,
-    optim::{AdamForm, AdamRows, OptimizerSpec, rules::Step},
+    optim::{Adagrad, Adam, AdamForm, AdamRows, OptimizerSpec, RowwiseAdagrad, rules::Step},
 };
 use std::hint::black_box;
 
@@ -61,18 +61,24 @@ fn threads() -> usize {
 fn rules() -> [(&'static str, OptimizerSpec); 4] {
     let eps = 1e-8;
     [
-        ("sgd", OptimizerSpec::Sgd),
-        ("adagrad", OptimizerSpec::Adagrad { eps, initial_accumulator: 0.1, lr_decay: 0.0 }),
-        ("rowwise_adagrad", OptimizerSpec::RowwiseAdagrad { eps, initial_accumulator: 0.1 }),
+        ("sgd", OptimizerSpec::SGD),
+        (
+            "adagrad",
+            OptimizerSpec::Adagrad(Adagrad { eps, initial_accumulator: 0.1, lr_decay: 0.0 }),
+        ),
+        (
+            "rowwise_adagrad",
+            OptimizerSpec::RowwiseAdagrad(RowwiseAdagrad { eps, initial_accumulator: 0.1 }),
+        ),
         (
             "adam",
-            OptimizerSpec::Adam {
+            OptimizerSpec::Adam(Adam {
                 beta1: 0.9,
                 beta2: 0.999,
                 eps,
                 form: AdamForm::Torch,
                 rows: AdamRows::Lazy,
-            },
+            }),
         ),
     ]
 }
@@ -91,7 +97,7 @@ fn embedding(c: &mut Criterion) {
         group.bench_function("sort", |b| b.iter(|| groups.sort(&pool, black_box(&bags))));
         groups.sort(&pool, &bags);
         let in_16_bits = [RowKind::Bf16, RowKind::Fp16, RowKind::Bf16Split]
-            .map(|kind| (kind, "sgd", OptimizerSpec::Sgd));
+            .map(|kind| (kind, "sgd", OptimizerSpec::SGD));
         for (kind, name, rule) in
             rules().into_iter().map(|(name, rule)| (RowKind::Fp32, name, rule)).chain(in_16_bits)
         {

@@ -14,7 +14,7 @@ use dlrm_bench::{
     },
     host::{Isa, pool::Pool},
     model::{LossKind, LossSpec},
-    optim::{AdamForm, AdamRows, OptimizerSpec, rules::Step},
+    optim::{Adagrad, Adam, AdamForm, AdamRows, OptimizerSpec, rules::Step},
 };
 use std::hint::black_box;
 
@@ -136,17 +136,20 @@ fn update(c: &mut Criterion) {
     let (pool, isa) = setup();
     let eps = 1e-8;
     let rules = [
-        ("sgd", OptimizerSpec::Sgd),
-        ("adagrad", OptimizerSpec::Adagrad { eps, initial_accumulator: 0.1, lr_decay: 0.0 }),
+        ("sgd", OptimizerSpec::SGD),
+        (
+            "adagrad",
+            OptimizerSpec::Adagrad(Adagrad { eps, initial_accumulator: 0.1, lr_decay: 0.0 }),
+        ),
         (
             "adam",
-            OptimizerSpec::Adam {
+            OptimizerSpec::Adam(Adam {
                 beta1: 0.9,
                 beta2: 0.999,
                 eps,
                 form: AdamForm::Torch,
                 rows: AdamRows::Lazy,
-            },
+            }),
         ),
     ];
     let mut group = c.benchmark_group("dense update");

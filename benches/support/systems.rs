@@ -9,7 +9,7 @@ use dlrm_bench::{
     batch::Batch,
     engine::{Engine, EngineConfig, EngineKind, build},
     model::{DeepFmSpec, DlrmSpec, EmbeddingInit, Interaction, MlpInit, ModelSpec, Pooling},
-    optim::{AdamForm, AdamRows, LossScaleSpec, OptimizerSpec},
+    optim::{Adam, AdamForm, AdamRows, LossScaleSpec, OptimizerSpec},
 };
 
 /// Rows of MLPerf DLRM's tables (facebookresearch/dlrm on Criteo Terabyte, ids modulo 40 M).
@@ -66,14 +66,16 @@ pub fn systems() -> Vec<System> {
         mlp_init: MlpInit::XavierNormal,
         embedding_init: EmbeddingInit::Normal { std: 1e-4 },
     });
-    let adam = |rows| OptimizerSpec::Adam {
-        beta1: 0.9,
-        beta2: 0.999,
-        eps: 1e-8,
-        form: AdamForm::Torch,
-        rows,
+    let adam = |rows| {
+        OptimizerSpec::Adam(Adam {
+            beta1: 0.9,
+            beta2: 0.999,
+            eps: 1e-8,
+            form: AdamForm::Torch,
+            rows,
+        })
     };
-    let sgd = OptimizerSpec::Sgd;
+    let sgd = OptimizerSpec::SGD;
     let facebook = dlrm(512, vec![1_000_000; 8], 64, &[512, 64], &[1024, 1024, 1024, 1]);
     vec![
         System {
@@ -138,6 +140,6 @@ impl System {
 
     /// A learning rate at which no model diverges.
     pub fn rate(&self) -> f64 {
-        if self.rule == OptimizerSpec::Sgd { 0.01 } else { 1e-4 }
+        if self.rule == OptimizerSpec::SGD { 0.01 } else { 1e-4 }
     }
 }

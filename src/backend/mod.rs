@@ -496,7 +496,7 @@ pub trait Backend: 'static {
     fn settle(&mut self) -> Result<()>;
 
     /// Updates all dense parameters, if the step has an update; `state` holds the rule's buffers
-    /// ([`crate::optim::rules::StateShape`]), in the same layout.
+    /// ([`crate::optim::rules::State::dense`]), in the same layout.
     fn dense_update(
         &mut self,
         params: &mut Self::Floats,

@@ -1,10 +1,7 @@
 //! A set of tables that read the same bags, with row weights and optimizer state.
 
 use super::{EmbeddingError, RowKind, RowTable, Table, rows::row_tables, tables};
-use crate::{
-    model::Pooling,
-    optim::{AdamRows, OptimizerSpec, rules::StateShape},
-};
+use crate::{model::Pooling, optim::OptimizerSpec};
 
 /// Tables of equal dimension, their row weights if bags are weighted, and what the update rule
 /// keeps beside them.
@@ -21,7 +18,8 @@ pub struct TableSet {
     pub pooling: Pooling,
     /// One scalar a row, if pooling is weighted.
     pub weights: Option<RowWeights>,
-    /// State of the rule: up to two buffers, each one entry a table, `[rows, dim]` or `[rows, 1]`.
+    /// State of the rule: up to two buffers, each one entry a table, `[rows, dim]` or `[rows, 1]`
+    /// ([`crate::optim::rules::State::rows`]).
     pub state: Vec<Vec<Table>>,
     /// Whether the rule moves rows that a batch does not touch.
     pub all_rows: bool,
@@ -50,7 +48,7 @@ impl TableSet {
         pooling: Pooling,
         rule: &OptimizerSpec,
     ) -> Result<Self, EmbeddingError> {
-        let shape = StateShape::of(rule);
+        let shape = rule.state();
         let what =
             |kind: &str| format!("{kind} of {} embedding tables of dimension {dim}", rows.len());
         let filled = |width: usize, value: f32, kind: &str| -> Result<Vec<Table>, EmbeddingError> {
@@ -61,9 +59,7 @@ impl TableSet {
             Ok(set)
         };
         let state_of = |width: usize, kind: &str| -> Result<Vec<Vec<Table>>, EmbeddingError> {
-            (0..shape.buffers)
-                .map(|_| filled(shape.row_width(width), shape.initial, kind))
-                .collect()
+            shape.rows(width).map(|(width, initial)| filled(width, initial, kind)).collect()
         };
         let learned = pooling == Pooling::WeightedLearned;
         let weights = match pooling {
@@ -89,7 +85,7 @@ impl TableSet {
             pooling,
             weights,
             state: state_of(dim, "optimizer state")?,
-            all_rows: matches!(rule, OptimizerSpec::Adam { rows: AdamRows::Dense, .. }),
+            all_rows: shape.moves_all_rows,
         })
     }
 }
@@ -97,11 +93,12 @@ impl TableSet {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::optim::AdamForm;
+    use crate::optim::{Adam, AdamForm, AdamRows, RowwiseAdagrad};
 
     #[test]
     fn a_set_has_the_weights_and_state_that_its_rule_asks_for() {
-        let rule = OptimizerSpec::RowwiseAdagrad { eps: 1e-10, initial_accumulator: 0.1 };
+        let rule =
+            OptimizerSpec::RowwiseAdagrad(RowwiseAdagrad { eps: 1e-10, initial_accumulator: 0.1 });
         let set = TableSet::new(RowKind::Fp32, &[3, 70_000], 16, Pooling::WeightedLearned, &rule)
             .unwrap();
         assert_eq!(set.tables[1].elements(), 70_000 * 16);
@@ -112,18 +109,18 @@ mod tests {
             weights.learned && weights.tables[0].values() == [1.0; 3] && weights.state.len() == 1
         );
 
-        let rule = OptimizerSpec::Adam {
+        let rule = OptimizerSpec::Adam(Adam {
             beta1: 0.9,
             beta2: 0.999,
             eps: 1e-8,
             form: AdamForm::Tf,
             rows: AdamRows::Dense,
-        };
+        });
         let set = TableSet::new(RowKind::Fp32, &[5], 3, Pooling::WeightedFixed, &rule).unwrap();
         assert!(set.all_rows && set.state.len() == 2 && set.state[1][0].values() == [0.0; 15]);
         assert!(set.weights.is_some_and(|w| !w.learned && w.state.is_empty()));
         let set =
-            TableSet::new(RowKind::Fp32, &[5], 3, Pooling::Mean, &OptimizerSpec::Sgd).unwrap();
+            TableSet::new(RowKind::Fp32, &[5], 3, Pooling::Mean, &OptimizerSpec::SGD).unwrap();
         assert!(!set.all_rows && set.state.is_empty() && set.weights.is_none());
     }
 }

@@ -7,7 +7,6 @@ use crate::{
     backend::Precision,
     embedding::RowKind,
     model::{ModelSpec, ParamKind, Pooling},
-    optim::{AdamRows, OptimizerSpec, rules::StateShape},
 };
 
 /// Bytes of an f32.
@@ -69,8 +68,9 @@ pub fn cost(config: &EngineConfig, batch: usize, ids: &[f64]) -> Cost {
     let samples = batch as f64;
     let interaction_flops = samples * interaction(model);
     let mut cost = Cost { interaction_flops, precision: config.precision, ..Cost::default() };
-    let state = StateShape::of(&config.optimizer.rule);
-    let (learned, all_rows) = (learned_weights(model), all_rows(config));
+    let state = config.optimizer.rule.state();
+    let dense_state = state.dense().count() as u64;
+    let (learned, all_rows) = (learned_weights(model), config.moves_all_rows());
     let (mut products, mut first, mut table, mut dense) = (0.0, true, 0, 0);
     for p in model.params() {
         match p.kind {
@@ -84,15 +84,16 @@ pub fn cost(config: &EngineConfig, batch: usize, ids: &[f64]) -> Cost {
                 if all_rows {
                     let (row, kept) = (
                         (rows * width * kind.bytes()) as u64,
-                        (rows * state.row_width(width)) as u64 * F32,
+                        (rows * state.row_len(width)) as u64 * F32,
                     );
-                    cost.streams.push(Stream::update(row, state.buffers as u64 * kept, 0));
+                    cost.streams.push(Stream::update(row, kept, 0));
                 } else if p.kind == ParamKind::Table || learned {
                     let part = Visits::of(rows, width, kind.lookup_bytes(), visits);
                     cost.updates
                         .extend(std::iter::repeat_n(part, kind.bytes() / kind.lookup_bytes()));
-                    let kept = Visits::of(rows, state.row_width(width), F32 as usize, visits);
-                    cost.updates.extend(std::iter::repeat_n(kept, state.buffers));
+                    cost.updates.extend(
+                        state.rows(width).map(|(n, _)| Visits::of(rows, n, F32 as usize, visits)),
+                    );
                 }
             }
             ParamKind::Weight => {
@@ -108,7 +109,7 @@ pub fn cost(config: &EngineConfig, batch: usize, ids: &[f64]) -> Cost {
     }
     cost.interaction_products = samples * 6.0 * interaction_weights(model) as f64;
     cost.mlp_flops = samples * products - cost.interaction_products;
-    cost.streams.push(Stream::update(dense, dense * state.buffers as u64, dense));
+    cost.streams.push(Stream::update(dense, dense * dense_state, dense));
     cost
 }
 
@@ -149,12 +150,6 @@ fn interaction_weights(model: &ModelSpec) -> usize {
 
 fn learned_weights(model: &ModelSpec) -> bool {
     matches!(model, ModelSpec::Dlrm(m) if m.pooling == Pooling::WeightedLearned)
-}
-
-/// Whether rows that a batch does not touch move too.
-fn all_rows(config: &EngineConfig) -> bool {
-    matches!(config.optimizer.rule, OptimizerSpec::Adam { rows: AdamRows::Dense, .. })
-        || matches!(&config.model, ModelSpec::DeepFm(m) if m.embedding_l2 > 0.0)
 }
 
 #[cfg(test)]

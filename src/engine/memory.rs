@@ -7,7 +7,6 @@ use crate::{
     backend::{PART, Precision},
     embedding::RowKind,
     model::{DeepFmSpec, DlrmSpec, ModelSpec, ParamKind},
-    optim::{AdamRows, OptimizerSpec, rules::StateShape},
 };
 
 /// Bytes of an f32.
@@ -40,7 +39,7 @@ impl MemoryPlan {
 
 /// What an engine of `kind` takes for `config`.
 pub fn plan(kind: EngineKind, config: &EngineConfig) -> MemoryPlan {
-    let shape = StateShape::of(&config.optimizer.rule);
+    let state = config.optimizer.rule.state();
     let Parameters { tables, table_state, dense } = parameters(config);
     let batch = config.max_batch as u64;
     let ids: u64 = config.max_hotness.iter().map(|&h| h as u64).sum();
@@ -61,7 +60,7 @@ pub fn plan(kind: EngineKind, config: &EngineConfig) -> MemoryPlan {
     plan.add("dense parameters", dense);
     plan.add(
         "gradients and optimizer state of dense parameters",
-        dense * (1 + shape.buffers as u64),
+        dense * (1 + state.dense().count() as u64),
     );
     let activations = batch * per_sample(&config.model).all() * F32;
     match kind {
@@ -77,7 +76,7 @@ pub fn plan(kind: EngineKind, config: &EngineConfig) -> MemoryPlan {
             plan.add("activations and their gradients", CANDLE_COPIES * activations);
             // Gradients of whole tables and the new values beside the old ones, where untouched
             // rows move too.
-            let whole = dense_rows(config);
+            let whole = config.moves_all_rows();
             plan.add(
                 "gradients and updates of whole tables",
                 if whole { 2 * tables + table_state } else { 0 },
@@ -96,7 +95,7 @@ struct Parameters {
 
 fn parameters(config: &EngineConfig) -> Parameters {
     let mut all = Parameters { tables: 0, table_state: 0, dense: 0 };
-    let shape = StateShape::of(&config.optimizer.rule);
+    let state = config.optimizer.rule.state();
     for p in config.model.params() {
         let bytes = p.len() as u64 * F32;
         match p.kind {
@@ -108,8 +107,7 @@ fn parameters(config: &EngineConfig) -> Parameters {
                 };
                 all.tables += p.len() as u64 * kept;
                 let width = p.shape[1].max(1);
-                all.table_state +=
-                    bytes / width as u64 * (shape.buffers * shape.row_width(width)) as u64;
+                all.table_state += bytes / width as u64 * state.row_len(width) as u64;
             }
             _ => all.dense += bytes,
         }
@@ -122,7 +120,7 @@ pub fn gpu_plan(kind: EngineKind, config: &EngineConfig) -> MemoryPlan {
     if kind == EngineKind::Candle {
         return plan(kind, config);
     }
-    let shape = StateShape::of(&config.optimizer.rule);
+    let state = config.optimizer.rule.state();
     let Parameters { tables, table_state, dense } = parameters(config);
     let (batch, model) = (config.max_batch as u64, &config.model);
     let ids = batch * config.max_hotness.iter().map(|&h| h as u64).sum::<u64>();
@@ -139,7 +137,7 @@ pub fn gpu_plan(kind: EngineKind, config: &EngineConfig) -> MemoryPlan {
     plan.add("dense parameters", dense);
     plan.add(
         "gradients and optimizer state of dense parameters",
-        dense * (1 + shape.buffers as u64),
+        dense * (1 + state.dense().count() as u64),
     );
     let Elements { floats, operands, gated } = per_sample(model);
     let sixteen = matches!(config.precision, Precision::Bf16 | Precision::Fp16);
@@ -173,12 +171,6 @@ pub fn gpu_plan(kind: EngineKind, config: &EngineConfig) -> MemoryPlan {
     }
     plan.add("work space of matrix products", 32 << 20);
     plan
-}
-
-/// Whether rows that a batch does not touch move.
-fn dense_rows(config: &EngineConfig) -> bool {
-    matches!(config.optimizer.rule, OptimizerSpec::Adam { rows: AdamRows::Dense, .. })
-        || matches!(&config.model, ModelSpec::DeepFm(m) if m.embedding_l2 > 0.0)
 }
 
 /// Elements of activations and their gradients that the fused engine keeps for a sample.

@@ -99,6 +99,15 @@ pub struct EngineConfig {
     pub seed: u64,
 }
 
+impl EngineConfig {
+    /// Whether rows of tables move that a batch does not touch: the rule, or a regularisation of
+    /// all rows, asks for it.
+    pub fn moves_all_rows(&self) -> bool {
+        self.optimizer.rule.state().moves_all_rows
+            || matches!(&self.model, ModelSpec::DeepFm(m) if m.embedding_l2 > 0.0)
+    }
+}
+
 /// A model in training. Losses are the data term only (regularisation moves the gradients, not the
 /// printed loss).
 pub trait Engine {

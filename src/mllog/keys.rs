@@ -28,7 +28,7 @@ const fn key(name: &'static str, value: fn(&Workload) -> Option<Value>) -> Key {
 pub(super) const COMMON: &[Key] = &[
     key("global_batch_size", |w| Some(json!(w.train.batch_size))),
     key("gradient_accumulation_steps", |_| Some(json!(1))),
-    key("opt_name", |w| Some(json!(optimizer_name(w)))),
+    key("opt_name", |w| Some(json!(w.optimizer.rule.kind()))),
     key("opt_base_learning_rate", |w| Some(json!(w.optimizer.learning_rate))),
     key("opt_gradient_clip_norm", |w| w.optimizer.clip_norm.map(|c| json!(c))),
     key("opt_learning_rate_decay_schedule", |w| Some(json!(schedule_name(w)))),
@@ -50,9 +50,8 @@ pub(super) const COMMON: &[Key] = &[
 
 /// SGD and its polynomial decay, under the names of DLRM v1.
 pub(super) const SGD: &[Key] = &[
-    key("sgd_opt_base_learning_rate", |w| match w.optimizer.rule {
-        OptimizerSpec::Sgd => Some(json!(w.optimizer.learning_rate)),
-        _ => None,
+    key("sgd_opt_base_learning_rate", |w| {
+        (w.optimizer.rule == OptimizerSpec::SGD).then(|| json!(w.optimizer.learning_rate))
     }),
     key("lr_decay_start_steps", |w| polynomial(w).map(|p| json!(p.start))),
     key("sgd_opt_learning_rate_decay_steps", |w| polynomial(w).map(|p| json!(p.steps))),
@@ -67,26 +66,24 @@ pub(super) const DECAY: &[Key] = &[
 
 /// Adagrad.
 pub(super) const ADAGRAD: &[Key] = &[
-    key("opt_adagrad_epsilon", |w| adagrad(w).map(|a| json!(a.eps))),
-    key("opt_adagrad_initial_accumulator_value", |w| adagrad(w).map(|a| json!(a.initial))),
-    key("opt_adagrad_learning_rate_decay", |w| adagrad(w).map(|a| json!(a.decay))),
+    key("opt_adagrad_epsilon", |w| of_rule(w, "opt_adagrad_epsilon")),
+    key("opt_adagrad_initial_accumulator_value", |w| {
+        of_rule(w, "opt_adagrad_initial_accumulator_value")
+    }),
+    key("opt_adagrad_learning_rate_decay", |w| of_rule(w, "opt_adagrad_learning_rate_decay")),
 ];
 
 /// Adam.
 pub(super) const ADAM: &[Key] = &[
-    key("opt_adam_beta_1", |w| match w.optimizer.rule {
-        OptimizerSpec::Adam { beta1, .. } => Some(json!(beta1)),
-        _ => None,
-    }),
-    key("opt_adam_beta_2", |w| match w.optimizer.rule {
-        OptimizerSpec::Adam { beta2, .. } => Some(json!(beta2)),
-        _ => None,
-    }),
-    key("opt_adam_epsilon", |w| match w.optimizer.rule {
-        OptimizerSpec::Adam { eps, .. } => Some(json!(eps)),
-        _ => None,
-    }),
+    key("opt_adam_beta_1", |w| of_rule(w, "opt_adam_beta_1")),
+    key("opt_adam_beta_2", |w| of_rule(w, "opt_adam_beta_2")),
+    key("opt_adam_epsilon", |w| of_rule(w, "opt_adam_epsilon")),
 ];
+
+/// What the update rule says about a key.
+fn of_rule(w: &Workload, key: &str) -> Option<serde_json::Value> {
+    w.optimizer.rule.logged().into_iter().find(|(k, _)| *k == key).map(|(_, x)| json!(x))
+}
 
 /// Regularisation. No optimizer here decays weights; DeepFM's L2 on embeddings goes by its own
 /// name.
@@ -119,15 +116,6 @@ pub(super) const PRECISION: &[Key] = &[
 /// The f64 that a person wrote when they wrote this f32: 0.1, not 0.10000000149.
 fn exact(value: f32) -> f64 {
     value.to_string().parse().unwrap_or(f64::from(value))
-}
-
-fn optimizer_name(w: &Workload) -> &'static str {
-    match w.optimizer.rule {
-        OptimizerSpec::Sgd => "sgd",
-        OptimizerSpec::Adagrad { .. } => "adagrad",
-        OptimizerSpec::RowwiseAdagrad { .. } => "rowwise_adagrad",
-        OptimizerSpec::Adam { .. } => "adam",
-    }
 }
 
 fn schedule_name(w: &Workload) -> &'static str {
@@ -169,24 +157,6 @@ fn polynomial(w: &Workload) -> Option<Polynomial> {
             ..
         } => Some(Polynomial { start, steps, power }),
         ScheduleSpec::MultiStep { .. } | ScheduleSpec::ReduceOnPlateau { .. } => None,
-    }
-}
-
-struct Adagrad {
-    eps: f64,
-    initial: f64,
-    decay: f64,
-}
-
-fn adagrad(w: &Workload) -> Option<Adagrad> {
-    match w.optimizer.rule {
-        OptimizerSpec::Adagrad { eps, initial_accumulator: initial, lr_decay: decay } => {
-            Some(Adagrad { eps, initial, decay })
-        }
-        OptimizerSpec::RowwiseAdagrad { eps, initial_accumulator: initial } => {
-            Some(Adagrad { eps, initial, decay: 0.0 })
-        }
-        OptimizerSpec::Sgd | OptimizerSpec::Adam { .. } => None,
     }
 }
 

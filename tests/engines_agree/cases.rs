@@ -10,7 +10,10 @@ use dlrm_bench::{
         ParamKind, Pooling,
         init::{InitSource, Initializer},
     },
-    optim::{AdamForm, AdamRows, LossScaleSpec, OptimizerConfig, OptimizerSpec},
+    optim::{
+        Adagrad, Adam, AdamForm, AdamRows, LossScaleSpec, OptimizerConfig, OptimizerSpec,
+        RowwiseAdagrad,
+    },
     random::philox::{Philox, Stream, unit_f32},
 };
 use proptest::prelude::*;
@@ -62,15 +65,21 @@ pub fn losses() -> impl Strategy<Value = LossSpec> {
 /// Every update rule in every form.
 pub fn rules() -> impl Strategy<Value = OptimizerSpec> {
     let mut rules = vec![
-        OptimizerSpec::Sgd,
-        OptimizerSpec::Adagrad { eps: 1e-10, initial_accumulator: 0.0, lr_decay: 0.0 },
-        OptimizerSpec::Adagrad { eps: 0.0, initial_accumulator: 0.1, lr_decay: 0.5 },
-        OptimizerSpec::RowwiseAdagrad { eps: 1e-10, initial_accumulator: 0.0 },
-        OptimizerSpec::RowwiseAdagrad { eps: 1e-8, initial_accumulator: 0.1 },
+        OptimizerSpec::SGD,
+        OptimizerSpec::Adagrad(Adagrad { eps: 1e-10, initial_accumulator: 0.0, lr_decay: 0.0 }),
+        OptimizerSpec::Adagrad(Adagrad { eps: 0.0, initial_accumulator: 0.1, lr_decay: 0.5 }),
+        OptimizerSpec::RowwiseAdagrad(RowwiseAdagrad { eps: 1e-10, initial_accumulator: 0.0 }),
+        OptimizerSpec::RowwiseAdagrad(RowwiseAdagrad { eps: 1e-8, initial_accumulator: 0.1 }),
     ];
     for form in [AdamForm::Torch, AdamForm::Tf] {
         for rows in [AdamRows::Lazy, AdamRows::Dense] {
-            rules.push(OptimizerSpec::Adam { beta1: 0.9, beta2: 0.999, eps: 1e-8, form, rows });
+            rules.push(OptimizerSpec::Adam(Adam {
+                beta1: 0.9,
+                beta2: 0.999,
+                eps: 1e-8,
+                form,
+                rows,
+            }));
         }
     }
     prop::sample::select(rules)

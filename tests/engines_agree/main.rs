@@ -148,7 +148,7 @@ fn check_gradients(
     one_hot: bool,
     seed: u64,
 ) -> Result<(), String> {
-    let config = cases::config(model.clone(), loss, OptimizerSpec::Sgd, n);
+    let config = cases::config(model.clone(), loss, OptimizerSpec::SGD, n);
     let (mut candle, mut fused) = (candle(&config), fused(&config));
     if parameters(&*candle) != parameters(&*fused) {
         return Err("the engines start from different parameters".into());
@@ -165,7 +165,7 @@ fn check_gradients(
 /// cannot be many, or large, since the gradients as a whole agree.
 fn check_training(config: &EngineConfig, n: usize, one_hot: bool, seed: u64) -> Result<(), String> {
     let (mut candle, mut fused) = (candle(config), fused(config));
-    let adaptive = config.optimizer.rule != OptimizerSpec::Sgd;
+    let adaptive = config.optimizer.rule != OptimizerSpec::SGD;
     let mut unsure: Vec<Vec<bool>> =
         candle.params().iter().map(|spec| vec![false; spec.len()]).collect();
     for step in 0..3 {
@@ -270,7 +270,7 @@ proptest! {
     fn both_engines_follow_the_formulas_of_dlrm(
         model in cases::dlrms(SMALL), loss in cases::losses(), n in 1..=SMALL.batch, one_hot in any::<bool>(), seed in any::<u64>(),
     ) {
-        let config = cases::config(model, loss, OptimizerSpec::Sgd, n);
+        let config = cases::config(model, loss, OptimizerSpec::SGD, n);
         let batch = cases::batch(&config.model, n, one_hot, seed);
         check_against_plain(&mut *candle(&config), &config, &batch)?;
         check_against_plain(&mut *fused(&config), &config, &batch)?;
@@ -280,7 +280,7 @@ proptest! {
     fn both_engines_follow_the_formulas_of_deepfm(
         model in cases::deepfms(SMALL), loss in cases::losses(), n in 1..=SMALL.batch, one_hot in any::<bool>(), seed in any::<u64>(),
     ) {
-        let config = cases::config(model, loss, OptimizerSpec::Sgd, n);
+        let config = cases::config(model, loss, OptimizerSpec::SGD, n);
         let batch = cases::batch(&config.model, n, one_hot, seed);
         check_against_plain(&mut *candle(&config), &config, &batch)?;
         check_against_plain(&mut *fused(&config), &config, &batch)?;
@@ -333,7 +333,7 @@ fn no_gradient_passes_a_relu_at_zero() {
     let ModelSpec::Dlrm(mut m) = model else { unreachable!() };
     m.pooling = Pooling::Sum;
     m.bottom = vec![3, m.dim];
-    let config = cases::config(ModelSpec::Dlrm(m), BCE, OptimizerSpec::Sgd, 2);
+    let config = cases::config(ModelSpec::Dlrm(m), BCE, OptimizerSpec::SGD, 2);
     let mut batch = cases::batch(&config.model, 2, true, 1);
     batch.dense.fill(0.0);
     let mut engine = candle(&config);
@@ -347,7 +347,7 @@ fn no_gradient_passes_a_relu_at_zero() {
 
 #[test]
 fn batches_that_do_not_fit_are_refused_by_name() {
-    let config = cases::config(prop_model(cases::dlrms(SMALL)), BCE, OptimizerSpec::Sgd, 3);
+    let config = cases::config(prop_model(cases::dlrms(SMALL)), BCE, OptimizerSpec::SGD, 3);
     let good = cases::batch(&config.model, 3, false, 1);
     let mut engine = candle(&config);
     engine.train_step(&good, 0.1).unwrap();

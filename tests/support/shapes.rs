@@ -10,7 +10,10 @@ use dlrm_bench::{
         Pooling,
         init::{InitSource, Initializer},
     },
-    optim::{AdamForm, AdamRows, LossScaleSpec, OptimizerConfig, OptimizerSpec},
+    optim::{
+        Adagrad, Adam, AdamForm, AdamRows, LossScaleSpec, OptimizerConfig, OptimizerSpec,
+        RowwiseAdagrad,
+    },
     random::philox::{Philox, Stream, unit_f32},
 };
 
@@ -54,11 +57,12 @@ pub fn deepfm() -> ModelSpec {
 /// Every update rule.
 #[allow(dead_code)]
 pub fn rules() -> Vec<OptimizerSpec> {
-    let adam = |form, rows| OptimizerSpec::Adam { beta1: 0.9, beta2: 0.999, eps: 1e-8, form, rows };
+    let adam =
+        |form, rows| OptimizerSpec::Adam(Adam { beta1: 0.9, beta2: 0.999, eps: 1e-8, form, rows });
     vec![
-        OptimizerSpec::Sgd,
-        OptimizerSpec::Adagrad { eps: 1e-10, initial_accumulator: 0.1, lr_decay: 0.01 },
-        OptimizerSpec::RowwiseAdagrad { eps: 1e-10, initial_accumulator: 0.0 },
+        OptimizerSpec::SGD,
+        OptimizerSpec::Adagrad(Adagrad { eps: 1e-10, initial_accumulator: 0.1, lr_decay: 0.01 }),
+        OptimizerSpec::RowwiseAdagrad(RowwiseAdagrad { eps: 1e-10, initial_accumulator: 0.0 }),
         adam(AdamForm::Torch, AdamRows::Dense),
         adam(AdamForm::Torch, AdamRows::Lazy),
         adam(AdamForm::Tf, AdamRows::Dense),

@@ -51,7 +51,7 @@ impl Standing {
     /// Before any training.
     pub(super) fn none() -> Self {
         Standing::new(Course {
-            rule: OptimizerSpec::Sgd,
+            rule: OptimizerSpec::SGD,
             clip_norm: None,
             loss_scale: LossScaleSpec::Off,
             seed: 0,

@@ -9,14 +9,15 @@ use crate::{
         Isa,
         pool::{Pool, SharedMut},
     },
-    optim::rules::{Rule, Step},
+    optim::rules::{Constants, Formula, Step, Visitor},
 };
+use std::marker::PhantomData;
 
 /// Elements of a chunk.
 const BLOCK: usize = 1 << 14;
 
 /// Applies one step of a rule to parameters `p` with gradients `scale * g`. `state` holds as many
-/// buffers as the rule asks for ([`crate::optim::rules::StateShape`]), each as long as `p`; the
+/// buffers as the rule asks for ([`crate::optim::rules::State::dense`]), each as long as `p`; the
 /// others are empty.
 ///
 /// # Panics
@@ -32,60 +33,57 @@ pub fn update(
     s0: &mut [f32],
     s1: &mut [f32],
 ) {
-    match *step {
-        Step::Sgd(rule) => update_by(pool, isa, rule, scale, p, g, [s0, s1]),
-        Step::Adagrad(rule) => update_by(pool, isa, rule, scale, p, g, [s0, s1]),
-        Step::RowwiseAdagrad(rule) => update_by(pool, isa, rule, scale, p, g, [s0, s1]),
-        Step::Adam(rule) => update_by(pool, isa, rule, scale, p, g, [s0, s1]),
-    }
+    let constants = &step.constants;
+    step.formula.visit(Sweep { pool, isa, constants, scale, p, g, state: [s0, s1] });
 }
 
-fn update_by<R: Rule>(
-    pool: &Pool,
+/// An update of all parameters, whatever the formula.
+struct Sweep<'a> {
+    pool: &'a Pool,
     isa: Isa,
-    rule: R,
-    scale: f32,
-    p: &mut [f32],
-    g: &[f32],
-    state: [&mut [f32]; 2],
-) {
-    let n = p.len();
-    assert_eq!(g.len(), n, "one gradient for each parameter");
-    assert!(state.iter().take(R::STATES).all(|s| s.len() == n), "state of each parameter");
-    let p = SharedMut::new(p);
-    let state = state.map(SharedMut::new);
-    pool.run(n.div_ceil(BLOCK), |chunk, _| {
-        let (at, len) = (chunk * BLOCK, BLOCK.min(n - chunk * BLOCK));
-        // SAFETY: chunks have elements of their own.
-        let p = unsafe { p.slice(at, len) };
-        let state = state.map(|s| s.as_ptr().wrapping_add(at));
-        launch(isa, Update { rule, scale, p, g: &g[at..at + len], state });
-    });
-}
-
-struct Update<'a, R> {
-    rule: R,
+    constants: &'a Constants<f32>,
     scale: f32,
     p: &'a mut [f32],
     g: &'a [f32],
-    /// As long as `p`, as many as the rule has.
+    state: [&'a mut [f32]; 2],
+}
+
+impl Visitor for Sweep<'_> {
+    type Output = ();
+
+    fn visit<F: Formula>(self) {
+        let Sweep { pool, isa, constants, scale, p, g, state } = self;
+        let n = p.len();
+        assert_eq!(g.len(), n, "one gradient for each parameter");
+        assert!(state.iter().take(F::STATES).all(|s| s.len() == n), "state of each parameter");
+        let p = SharedMut::new(p);
+        let state = state.map(SharedMut::new);
+        pool.run(n.div_ceil(BLOCK), |chunk, _| {
+            let (at, len) = (chunk * BLOCK, BLOCK.min(n - chunk * BLOCK));
+            // SAFETY: chunks have elements of their own.
+            let p = unsafe { p.slice(at, len) };
+            let (g, state) = (&g[at..at + len], state.map(|s| s.as_ptr().wrapping_add(at)));
+            launch(isa, Update { formula: PhantomData::<F>, constants, scale, p, g, state });
+        });
+    }
+}
+
+struct Update<'a, F> {
+    formula: PhantomData<F>,
+    constants: &'a Constants<f32>,
+    scale: f32,
+    p: &'a mut [f32],
+    g: &'a [f32],
+    /// As long as `p`, as many as the formula has.
     state: [*mut f32; 2],
 }
 
-impl<R: Rule> Kernel for Update<'_, R> {
+impl<F: Formula> Kernel for Update<'_, F> {
     #[inline(always)]
     unsafe fn run<L: Lanes>(self) {
-        // SAFETY: lengths have been checked by `update_by`; chunks have elements of their own.
-        unsafe {
-            rule::update::<L, R>(
-                self.rule,
-                self.p.len(),
-                self.scale,
-                self.p.as_mut_ptr(),
-                self.g.as_ptr(),
-                self.state,
-            )
-        }
+        let (n, p, g) = (self.p.len(), self.p.as_mut_ptr(), self.g.as_ptr());
+        // SAFETY: lengths have been checked by `Sweep`; chunks have elements of their own.
+        unsafe { rule::update::<L, F>(self.constants, n, self.scale, p, g, self.state) }
     }
 }
 

@@ -49,6 +49,8 @@ pub(crate) trait Lanes: Copy {
     unsafe fn div(a: Self::V, b: Self::V) -> Self::V;
     /// Lane by lane.
     unsafe fn sqrt(a: Self::V) -> Self::V;
+    /// Lane by lane, `yes` where `a > b`, else (also where one of them is NaN) `no`.
+    unsafe fn if_above(a: Self::V, b: Self::V, yes: Self::V, no: Self::V) -> Self::V;
     /// `a * b + c`, rounded once where the machine can.
     unsafe fn fma(a: Self::V, b: Self::V, c: Self::V) -> Self::V;
     /// Sum of all lanes, halves added to halves.
@@ -181,6 +183,10 @@ impl Lanes for Plain {
         a.map(f32::sqrt)
     }
     #[inline(always)]
+    unsafe fn if_above(a: Self::V, b: Self::V, yes: Self::V, no: Self::V) -> Self::V {
+        std::array::from_fn(|i| if a[i] > b[i] { yes[i] } else { no[i] })
+    }
+    #[inline(always)]
     unsafe fn fma(a: Self::V, b: Self::V, c: Self::V) -> Self::V {
         std::array::from_fn(|i| a[i] * b[i] + c[i])
     }
@@ -303,6 +309,10 @@ impl Lanes for One {
     #[inline(always)]
     unsafe fn sqrt(a: f32) -> f32 {
         a.sqrt()
+    }
+    #[inline(always)]
+    unsafe fn if_above(a: f32, b: f32, yes: f32, no: f32) -> f32 {
+        if a > b { yes } else { no }
     }
     #[inline(always)]
     unsafe fn fma(a: f32, b: f32, c: f32) -> f32 {

@@ -17,8 +17,9 @@ use crate::{
         Isa,
         pool::{Pool, SharedMut},
     },
-    optim::rules::{Rule, Step},
+    optim::rules::{Formula, Visitor},
 };
+use std::marker::PhantomData;
 use sweep::{SCRATCH, Sweep, Work};
 use visit::{Apply, Slots, Squares, WriteOut};
 
@@ -135,31 +136,24 @@ impl SparseUpdate {
         gradient: BagGradient<'_>,
         update: &Update,
     ) {
-        match update.step {
-            Step::Sgd(rule) => self.update_by(pool, isa, set, groups, gradient, rule, update),
-            Step::Adagrad(rule) => self.update_by(pool, isa, set, groups, gradient, rule, update),
-            Step::RowwiseAdagrad(rule) => {
-                self.update_by(pool, isa, set, groups, gradient, rule, update)
-            }
-            Step::Adam(rule) => self.update_by(pool, isa, set, groups, gradient, rule, update),
-        }
+        update.step.formula.visit(ByRow { sparse: self, pool, isa, set, groups, gradient, update });
     }
 
     #[allow(clippy::too_many_arguments)]
-    fn update_by<R: Rule>(
+    fn update_by<F: Formula>(
         &mut self,
         pool: &Pool,
         isa: Isa,
         set: &mut TableSet,
         groups: &Groups,
         gradient: BagGradient<'_>,
-        rule: R,
         update: &Update,
     ) {
         let learned = set.weights.as_ref().filter(|w| w.learned);
         let kept = |state: &[Vec<Table>], width: usize| {
-            let width = if R::ROWWISE { 1 } else { width };
-            state.len() == R::STATES && state.iter().all(|s| same_shape(s, &set.tables, width))
+            let widths = (0..F::ROW_STATES).map(|_| width).chain(F::ROW.then_some(1));
+            state.len() == F::ROW_STATES + usize::from(F::ROW)
+                && state.iter().zip(widths).all(|(s, width)| same_shape(s, &set.tables, width))
         };
         assert!(
             kept(&set.state, set.dim) && learned.is_none_or(|w| kept(&w.state, 1)),
@@ -185,8 +179,12 @@ impl SparseUpdate {
             let k = work.table;
             let state = Slots::of(&set.state, k);
             let learned = set.weights.as_ref().filter(|w| w.learned);
-            let visit =
-                Apply { rule, state, weight_state: learned.map(|w| Slots::of(&w.state, k)) };
+            let visit = Apply::<F> {
+                formula: PhantomData,
+                constants: update.step.constants,
+                state,
+                weight_state: learned.map(|w| Slots::of(&w.state, k)),
+            };
             launch(isa, Sweep { work, scratch, row_len, visit });
         });
     }
@@ -243,6 +241,26 @@ impl SparseUpdate {
             self.first_chunk[k + 1] = self.first_chunk[k] + chunks;
         }
         self.first_chunk[n]
+    }
+}
+
+/// An update of rows, whatever the formula.
+struct ByRow<'a> {
+    sparse: &'a mut SparseUpdate,
+    pool: &'a Pool,
+    isa: Isa,
+    set: &'a mut TableSet,
+    groups: &'a Groups,
+    gradient: BagGradient<'a>,
+    update: &'a Update,
+}
+
+impl Visitor for ByRow<'_> {
+    type Output = ();
+
+    fn visit<F: Formula>(self) {
+        let ByRow { sparse, pool, isa, set, groups, gradient, update } = self;
+        sparse.update_by::<F>(pool, isa, set, groups, gradient, update);
     }
 }
 

@@ -4,10 +4,11 @@
 use super::{
     driver::{Address, Driver, Launch, Memory, Plain, Source, bytes_of, stream::Staging},
     launch::launch,
+    rules,
 };
 use crate::{
     backend::{Course, Result, StepEnd, StepStart, Update},
-    optim::{LossScale, LossScaleSpec, LossScaler, OptimizerSpec, rules::Step},
+    optim::{LossScale, LossScaleSpec, LossScaler, OptimizerSpec, rules::CONSTANTS},
 };
 use std::{mem::offset_of, rc::Rc};
 
@@ -15,6 +16,7 @@ pub(super) static SOURCE: Source = Source {
     name: "course",
     parts: &[
         include_str!("common/common.cuh"),
+        rules::FORMULAS,
         include_str!("common/rules.cuh"),
         include_str!("course.cu"),
     ],
@@ -29,45 +31,27 @@ pub(super) const AHEAD: usize = 3;
 #[derive(Debug, Clone, Copy, Default)]
 struct Constants {
     kind: u32,
-    lr: f32,
-    eps: f32,
-    one_minus_beta1: f32,
-    beta2: f32,
-    one_minus_beta2: f32,
-    rate: f32,
-    root: f32,
+    c: [f32; CONSTANTS],
     scale: f32,
     key: [u32; 2],
     number: [u32; 2],
     on: u32,
+    unused: u32,
 }
-// SAFETY: fourteen numbers of 32 bits.
+// SAFETY: sixteen numbers of 32 bits.
 unsafe impl Plain for Constants {}
 
 impl Constants {
     fn of(update: &Update) -> Self {
         let (seed, number) = update.noise;
         let words = |x: u64| [x as u32, (x >> 32) as u32];
-        let common = Constants {
+        Constants {
+            kind: update.step.formula as u32,
+            c: update.step.constants,
             scale: update.scale,
             key: words(seed),
             number: words(number),
             ..Constants::default()
-        };
-        match update.step {
-            Step::Sgd(r) => Constants { kind: 0, lr: r.lr, ..common },
-            Step::Adagrad(r) => Constants { kind: 1, lr: r.lr, eps: r.eps, ..common },
-            Step::RowwiseAdagrad(r) => Constants { kind: 2, lr: r.lr, eps: r.eps, ..common },
-            Step::Adam(r) => Constants {
-                kind: 3,
-                eps: r.eps,
-                one_minus_beta1: r.one_minus_beta1,
-                beta2: r.beta2,
-                one_minus_beta2: r.one_minus_beta2,
-                rate: r.rate,
-                root: r.root,
-                ..common
-            },
         }
     }
 }
@@ -148,7 +132,7 @@ impl Standing {
         let mut standing = Standing {
             driver: Rc::clone(driver),
             course: Course {
-                rule: OptimizerSpec::Sgd,
+                rule: OptimizerSpec::SGD,
                 clip_norm: None,
                 loss_scale: LossScaleSpec::Off,
                 seed: 0,

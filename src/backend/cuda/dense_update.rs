@@ -3,6 +3,7 @@
 use super::{
     driver::{Address, Driver, Launch, Source},
     launch::launch,
+    rules,
 };
 use crate::backend::Result;
 
@@ -10,6 +11,7 @@ pub(super) static SOURCE: Source = Source {
     name: "dense_update",
     parts: &[
         include_str!("common/common.cuh"),
+        rules::FORMULAS,
         include_str!("common/rules.cuh"),
         include_str!("dense_update.cu"),
     ],

@@ -27,6 +27,7 @@ mod loss;
 mod memory;
 mod planted;
 mod radix;
+mod rules;
 mod scores;
 mod scratch;
 mod sparse_update;

@@ -101,6 +101,50 @@ __device__ __forceinline__ u32 noise(const Work& w, const Step& r, u32 t, u32 ro
     return chosen >> (c % 2 * 16) & 0xffffu;
 }
 
+// Update of row `row` of table t with gradient `sum`, and of its weight, if trained, with gradient
+// `slope`.
+template <class F, u32 S>
+__device__ __forceinline__ void update_row(const Work& w, const Group& g, const Step& r, const Rows& table, u32 t, u32 row,
+                                           const float (&sum)[S][4], float slope) {
+    u64 at = (u64)row * w.dim;
+    float* s0 = reinterpret_cast<float*>(table.state[0]);
+    float* s1 = reinterpret_cast<float*>(table.state[1]);
+    float* of_row = F::ROW_STATES > 0 ? s1 : s0;
+    float c[RULE_CONSTANTS], own = 0.0f, mean_square = 0.0f;
+    for (u32 k = 0; k < RULE_CONSTANTS; ++k) c[k] = r.c[k];
+    if (F::ROW) own = of_row[row];
+    if (F::SQUARES) {
+        EACH(s, k) mean_square += sum[s][k] * sum[s][k];
+        mean_square = __fdiv_rn(group_sum(w, g, mean_square), (float)w.dim);
+    }
+    F::row(c, own, mean_square);
+    // All lanes have read what lane 0 is about to change.
+    __syncwarp(g.mask);
+    if (F::ROW && g.lane == 0) of_row[row] = own;
+    EACH(s, k) {
+        u64 i = at + COLUMN(s, k);
+        float v[2] = {F::ROW_STATES > 0 ? s0[i] : 0.0f, F::ROW_STATES > 1 ? s1[i] : 0.0f};
+        float p = F::row_element(c, whole(w.kind, table, i), sum[s][k], v);
+        if (F::ROW_STATES > 0) s0[i] = v[0];
+        if (F::ROW_STATES > 1) s1[i] = v[1];
+        keep(w.kind, table, i, p, w.kind == BF16 || w.kind == FP16 ? noise(w, r, t, row, COLUMN(s, k)) : 0u);
+    }
+    if (!w.learned || g.lane != 0) return;
+    // A row of one column.
+    float* weight = reinterpret_cast<float*>(table.weights) + row;
+    s0 = reinterpret_cast<float*>(table.weight_state[0]) + row;
+    s1 = reinterpret_cast<float*>(table.weight_state[1]) + row;
+    of_row = F::ROW_STATES > 0 ? s1 : s0;
+    for (u32 k = 0; k < RULE_CONSTANTS; ++k) c[k] = r.c[k];
+    own = F::ROW ? *of_row : 0.0f;
+    F::row(c, own, slope * slope);
+    if (F::ROW) *of_row = own;
+    float v[2] = {F::ROW_STATES > 0 ? *s0 : 0.0f, F::ROW_STATES > 1 ? *s1 : 0.0f};
+    *weight = F::row_element(c, *weight, slope, v);
+    if (F::ROW_STATES > 0) *s0 = v[0];
+    if (F::ROW_STATES > 1) *s1 = v[1];
+}
+
 // The rule for row `row` of table t, whose gradient is `sum` before weight, regularisation and
 // scale; or what else is asked for.
 template <u32 S>
@@ -137,49 +181,7 @@ __device__ __forceinline__ void finish(const Work& w, const Group& g, u32 t, u32
         if (learned) w.out_weights[row] = slope;
         return;
     }
-    u32 kept = states(r.kind);
-    float* s0 = reinterpret_cast<float*>(table.state[0]);
-    float* s1 = reinterpret_cast<float*>(table.state[1]);
-    float m = 0.0f;
-    bool rowwise = r.kind == ROWWISE_ADAGRAD;
-    if (rowwise) {
-        float own = 0.0f;
-        EACH(s, k) own += sum[s][k] * sum[s][k];
-        m = s0[row] + __fdiv_rn(group_sum(w, g, own), (float)w.dim);
-    }
-    // All lanes have read what lane 0 is about to change.
-    __syncwarp(g.mask);
-    if (rowwise && g.lane == 0) s0[row] = m;
-    EACH(s, k) {
-        u32 c = COLUMN(s, k);
-        float p = whole(w.kind, table, at + c), v[2] = {0.0f, 0.0f};
-        if (rowwise) {
-            p = apply_scaled(r, p, sum[s][k], m);
-        } else {
-            if (kept > 0) v[0] = s0[at + c];
-            if (kept > 1) v[1] = s1[at + c];
-            p = apply(r, p, sum[s][k], v);
-            if (kept > 0) s0[at + c] = v[0];
-            if (kept > 1) s1[at + c] = v[1];
-        }
-        keep(w.kind, table, at + c, p, w.kind == BF16 || w.kind == FP16 ? noise(w, r, t, row, c) : 0u);
-    }
-    if (learned) {
-        float* weight = reinterpret_cast<float*>(table.weights) + row;
-        float v[2] = {0.0f, 0.0f};
-        s0 = reinterpret_cast<float*>(table.weight_state[0]) + row;
-        s1 = reinterpret_cast<float*>(table.weight_state[1]) + row;
-        if (rowwise) {
-            *s0 += slope * slope;
-            *weight = apply_scaled(r, *weight, slope, *s0);
-        } else {
-            if (kept > 0) v[0] = *s0;
-            if (kept > 1) v[1] = *s1;
-            *weight = apply(r, *weight, slope, v);
-            if (kept > 0) *s0 = v[0];
-            if (kept > 1) *s1 = v[1];
-        }
-    }
+    WITH_FORMULA(r.kind, update_row<F, S>(w, g, r, table, t, row, sum, slope))
 }
 
 __device__ __forceinline__ void end(const Work& w, double squares) {

@@ -7,6 +7,7 @@ use super::{
     elementwise, groups,
     launch::launch,
     memory::{Input, Place},
+    rules,
     scratch::{Purpose, Scratch},
     tables::Tables,
 };
@@ -22,6 +23,7 @@ pub(super) static SOURCE: Source = Source {
         include_str!("common/common.cuh"),
         include_str!("common/philox.cuh"),
         include_str!("common/sixteen.cuh"),
+        rules::FORMULAS,
         include_str!("common/rules.cuh"),
         include_str!("sparse_update.cu"),
     ],

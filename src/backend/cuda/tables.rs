@@ -11,7 +11,6 @@ use crate::{
     backend::{PART, Result, TablesShape},
     embedding::RowKind,
     model::Pooling,
-    optim::{AdamRows, OptimizerSpec, rules::StateShape},
 };
 use std::rc::Rc;
 
@@ -77,7 +76,7 @@ impl Tables {
     pub(super) fn new(driver: &Rc<dyn Driver>, shape: &TablesShape<'_>) -> Result<Self> {
         let &TablesShape { rows, dim, kind, first, pooling, rule } = shape;
         sparse_update::check_dim(dim)?;
-        let state = StateShape::of(&rule);
+        let state = rule.state();
         let mut memory = Vec::new();
         let mut make = |elements: usize, bytes: usize, value: f32, what: &str| -> Result<Address> {
             let what = format!("{what} of {} embedding tables of dimension {dim}", rows.len());
@@ -98,20 +97,15 @@ impl Tables {
             if kind == RowKind::Bf16Split {
                 p.low = make(n * dim, 2, 0.0, "rows")?;
             }
-            for s in &mut p.state[..state.buffers] {
-                *s = make(n * state.row_width(dim), 4, state.initial, "optimizer state")?;
+            for (s, (width, initial)) in p.state.iter_mut().zip(state.rows(dim)) {
+                *s = make(n * width, 4, initial, "optimizer state")?;
             }
             if weighted {
                 p.weights = make(n, 4, 1.0, "row weights")?;
             }
             if pooling == Pooling::WeightedLearned {
-                for s in &mut p.weight_state[..state.buffers] {
-                    *s = make(
-                        n * state.row_width(1),
-                        4,
-                        state.initial,
-                        "optimizer state of row weights",
-                    )?;
+                for (s, (width, initial)) in p.weight_state.iter_mut().zip(state.rows(1)) {
+                    *s = make(n * width, 4, initial, "optimizer state of row weights")?;
                 }
             }
             pointers.push(p);
@@ -124,7 +118,7 @@ impl Tables {
             kind: kind.into(),
             first,
             pooling,
-            all_rows: matches!(rule, OptimizerSpec::Adam { rows: AdamRows::Dense, .. }),
+            all_rows: state.moves_all_rows,
             untouched: vec![true; rows.len()],
             pointers,
             on_device,

@@ -7,7 +7,7 @@ use super::{
         cases::{Case, Dense, LinearCase, OneEach, RowsCase, TablesCase},
         compare, courses, ends,
         operand_cases::{DotCase, NetworkCase, PooledCase},
-        operations, rules, speed,
+        operations, speed,
     },
     memory::Floats,
     testing::devices,
@@ -78,10 +78,10 @@ proptest! {
     #[test]
     fn tables(
         sizes in proptest::collection::vec(1usize..300, 1..5), dim in 1usize..40, kind in 0usize..4, pooling in 0usize..4,
-        rule in 0usize..5, batch in 1usize..200, hotness in 0usize..4, l2: bool, gap in 0usize..3
+        rule in 0..OptimizerSpec::examples().len(), batch in 1usize..200, hotness in 0usize..4, l2: bool, gap in 0usize..3
     ) {
         let case = TablesCase {
-            rows: sizes, dim, kind: RowKind::ALL[kind], pooling: POOLINGS[pooling], rule: rules()[rule], batch, hotness,
+            rows: sizes, dim, kind: RowKind::ALL[kind], pooling: POOLINGS[pooling], rule: OptimizerSpec::examples()[rule], batch, hotness,
             l2: if l2 { 0.01 } else { 0.0 }, gap
         };
         check(&case);
@@ -103,7 +103,7 @@ fn wide_rows_and_many_occurrences() {
             dim,
             kind: RowKind::Fp32,
             pooling: Pooling::Sum,
-            rule: rules()[rule],
+            rule: OptimizerSpec::examples()[rule],
             batch,
             hotness,
             l2: 0.0,
@@ -117,7 +117,7 @@ fn wide_rows_and_many_occurrences() {
 /// every rule but the row-wise one.
 #[test]
 fn single_occurrences_have_the_bits_of_the_cpu() {
-    for (r, rule) in rules().into_iter().enumerate().filter(|&(r, _)| r != 2) {
+    for (r, rule) in OptimizerSpec::examples().into_iter().enumerate().filter(|&(r, _)| r != 2) {
         for kind in RowKind::ALL {
             let case = OneEach(TablesCase {
                 rows: vec![5, 9],
@@ -137,7 +137,7 @@ fn single_occurrences_have_the_bits_of_the_cpu() {
 
 #[test]
 fn dense_updates_have_the_bits_of_the_cpu() {
-    rules().into_iter().for_each(|rule| check(&Dense(rule)));
+    OptimizerSpec::examples().into_iter().for_each(|rule| check(&Dense(rule)));
 }
 
 /// A product leaves bits of its ReLU for the gradient's, where the library can; nothing that is
@@ -278,7 +278,7 @@ fn memory_that_is_not_there_is_refused_by_name() {
         let mut cuda = Cuda::on(driver, &config).unwrap();
         let error = cuda.zeros(usize::MAX / 8, "activations").unwrap_err().to_string();
         assert!(error.contains("activations on the GPU"), "{error}");
-        let rule = OptimizerSpec::Sgd;
+        let rule = OptimizerSpec::SGD;
         let wide = TablesShape {
             rows: &[1],
             dim: 1025,

@@ -21,7 +21,7 @@ use crate::{
     batch::{Batch, Samples},
     host::pool::Pool,
     model::{ModelSpec, ParamKind, ParamSpec, Pooling, init::Initializer},
-    optim::{AdamRows, LossScaleSpec, LossScaler, OptimizerSpec},
+    optim::{LossScaleSpec, LossScaler},
 };
 use candle_core::{DType, Device, Tensor, Var, backprop::GradStore};
 use layers::Mode;
@@ -82,18 +82,16 @@ impl CandleEngine {
             init.fill(index, spec, &mut values, &pool);
             vars.push(Var::from_vec(values, spec.shape.clone(), &device)?);
         }
-        let (net, l2) = match &config.model {
-            ModelSpec::Dlrm(m) => (Net::Dlrm(dlrm::Dlrm::new(m, &device)?), 0.0),
-            ModelSpec::DeepFm(m) => (Net::DeepFm(deepfm::DeepFm::new(m)), m.embedding_l2),
+        let net = match &config.model {
+            ModelSpec::Dlrm(m) => Net::Dlrm(dlrm::Dlrm::new(m, &device)?),
+            ModelSpec::DeepFm(m) => Net::DeepFm(deepfm::DeepFm::new(m)),
         };
-        let dense_adam =
-            matches!(config.optimizer.rule, OptimizerSpec::Adam { rows: AdamRows::Dense, .. });
         Ok(CandleEngine {
             optimizer: Optimizer::new(&config.optimizer, &specs, &device)?,
             config: config.clone(),
             vars,
             net,
-            dense_rows: dense_adam || l2 > 0.0,
+            dense_rows: config.moves_all_rows(),
             slots: config.model.tables().iter().map(|_| Vec::new()).collect(),
             specs,
             step: 0,

@@ -3,17 +3,20 @@
 
 use crate::{
     model::{ParamKind, ParamSpec},
-    optim::{AdamForm, OptimizerConfig, OptimizerSpec},
+    optim::{
+        Adagrad, Adam, AdamForm, OptimizerConfig, OptimizerSpec, RowwiseAdagrad,
+        rules::{Buffer, Per},
+    },
 };
 use candle_core::{Device, Result, Tensor, Var};
 
 /// State of all parameters.
 pub(super) struct Optimizer {
     rule: OptimizerSpec,
-    /// Accumulators of each parameter: none, one, or two.
+    /// The pieces of state of each parameter ([`crate::optim::rules::State`]).
     states: Vec<Vec<Tensor>>,
-    /// Whether a parameter's accumulators have one number a row.
-    rowwise: Vec<bool>,
+    /// Which parameters are tables, or weights of rows.
+    tables: Vec<bool>,
     learning_rate: f64,
     /// 1-based number of the update.
     step: u64,
@@ -33,26 +36,23 @@ pub(super) fn clip_factor(limit: Option<f64>, grads: &[Option<Tensor>]) -> Resul
 
 impl Optimizer {
     pub fn new(config: &OptimizerConfig, specs: &[ParamSpec], device: &Device) -> Result<Self> {
-        let sparse = |p: &ParamSpec| matches!(p.kind, ParamKind::Table | ParamKind::RowWeight);
-        let rowwise = |p: &ParamSpec| {
-            sparse(p) && matches!(config.rule, OptimizerSpec::RowwiseAdagrad { .. })
-        };
+        let state = config.rule.state();
         let make = |p: &ParamSpec| {
-            let shape = if rowwise(p) { vec![p.shape[0], 1] } else { p.shape.clone() };
-            let (number, start) = match config.rule {
-                OptimizerSpec::Sgd => (0, 0.0),
-                OptimizerSpec::Adagrad { initial_accumulator: a, .. }
-                | OptimizerSpec::RowwiseAdagrad { initial_accumulator: a, .. } => (1, a),
-                OptimizerSpec::Adam { .. } => (2, 0.0),
+            let per = |b: &Buffer| if is_table(p) { b.rows } else { b.dense };
+            let numbers = |b: &Buffer| {
+                let shape = match per(b) {
+                    Per::Row => vec![p.shape[0], 1],
+                    Per::Element | Per::Variable => p.shape.clone(),
+                };
+                Tensor::full(b.initial, shape, device)?.contiguous()
             };
-            (0..number)
-                .map(|_| Tensor::full(start as f32, shape.clone(), device)?.contiguous())
-                .collect()
+            // What a variable has follows from the number of the update.
+            state.buffers.iter().filter(|b| per(b) != Per::Variable).map(numbers).collect()
         };
         Ok(Optimizer {
             rule: config.rule,
             states: specs.iter().map(make).collect::<Result<_>>()?,
-            rowwise: specs.iter().map(rowwise).collect(),
+            tables: specs.iter().map(is_table).collect(),
             learning_rate: 0.0,
             step: 0,
         })
@@ -77,7 +77,7 @@ impl Optimizer {
         let place = Place { rows };
         let value = place.read(param)?;
         let old = self.states[index].iter().map(|s| place.read(s)).collect::<Result<Vec<_>>>()?;
-        let (delta, new) = self.rule(grad, &old, self.rowwise[index])?;
+        let (delta, new) = self.rule(grad, &old, self.tables[index])?;
         place.write(param, &(value - delta)?)?;
         for (state, new) in self.states[index].iter().zip(&new) {
             place.write(state, new)?;
@@ -86,19 +86,21 @@ impl Optimizer {
     }
 
     /// What to subtract, and the new accumulators.
-    fn rule(&self, g: &Tensor, old: &[Tensor], rowwise: bool) -> Result<(Tensor, Vec<Tensor>)> {
+    fn rule(&self, g: &Tensor, old: &[Tensor], of_rows: bool) -> Result<(Tensor, Vec<Tensor>)> {
         let lr = self.learning_rate;
         match self.rule {
-            OptimizerSpec::Sgd => Ok((g.affine(lr, 0.0)?, vec![])),
-            OptimizerSpec::Adagrad { eps, lr_decay, .. } => {
+            OptimizerSpec::Sgd(_) => Ok((g.affine(lr, 0.0)?, vec![])),
+            OptimizerSpec::Adagrad(Adagrad { eps, lr_decay, .. }) => {
                 adagrad(g, &old[0], lr / (1.0 + (self.step - 1) as f64 * lr_decay), eps)
             }
-            OptimizerSpec::RowwiseAdagrad { eps, .. } if rowwise => {
+            OptimizerSpec::RowwiseAdagrad(RowwiseAdagrad { eps, .. }) if of_rows => {
                 let sum = (&old[0] + g.sqr()?.mean_keepdim(1)?)?;
                 Ok((g.broadcast_div(&(sum.sqrt()? + eps)?)?.affine(lr, 0.0)?, vec![sum]))
             }
-            OptimizerSpec::RowwiseAdagrad { eps, .. } => adagrad(g, &old[0], lr, eps),
-            OptimizerSpec::Adam { beta1, beta2, eps, form, .. } => {
+            OptimizerSpec::RowwiseAdagrad(RowwiseAdagrad { eps, .. }) => {
+                adagrad(g, &old[0], lr, eps)
+            }
+            OptimizerSpec::Adam(Adam { beta1, beta2, eps, form, .. }) => {
                 let m = (old[0].affine(beta1, 0.0)? + g.affine(1.0 - beta1, 0.0)?)?;
                 let v = (old[1].affine(beta2, 0.0)? + g.sqr()?.affine(1.0 - beta2, 0.0)?)?;
                 let (c1, c2) =
@@ -111,6 +113,10 @@ impl Optimizer {
             }
         }
     }
+}
+
+fn is_table(p: &ParamSpec) -> bool {
+    matches!(p.kind, ParamKind::Table | ParamKind::RowWeight)
 }
 
 fn adagrad(g: &Tensor, old: &Tensor, lr: f64, eps: f64) -> Result<(Tensor, Vec<Tensor>)> {
@@ -150,13 +156,13 @@ mod tests {
     use super::*;
     use crate::optim::AdamRows;
 
-    const ADAM: OptimizerSpec = OptimizerSpec::Adam {
+    const ADAM: OptimizerSpec = OptimizerSpec::Adam(Adam {
         beta1: 0.9,
         beta2: 0.99,
         eps: 1e-3,
         form: AdamForm::Torch,
         rows: AdamRows::Lazy,
-    };
+    });
 
     /// Updates a `[3, 2]` table of ones twice at rate 0.1, the second time rows 2 and 0 only.
     fn two_steps(rule: OptimizerSpec) -> Vec<Vec<f32>> {
@@ -185,14 +191,15 @@ mod tests {
     #[test]
     fn sgd_by_hand() {
         near(
-            &two_steps(OptimizerSpec::Sgd),
+            &two_steps(OptimizerSpec::SGD),
             [[1.0 - 0.7, 1.0 - 0.7], [0.9, 0.9], [0.9, 1.0 - 0.3]],
         );
     }
 
     #[test]
     fn adagrad_by_hand() {
-        let rule = OptimizerSpec::Adagrad { eps: 1e-10, initial_accumulator: 0.0, lr_decay: 1.0 };
+        let rule =
+            OptimizerSpec::Adagrad(Adagrad { eps: 1e-10, initial_accumulator: 0.0, lr_decay: 1.0 });
         // Accumulators after both: [25, 25], [1, 1], [1, 5]; the second step at half the rate.
         let last = [
             [0.9 - 0.05 * 4.0 / 5.0, 0.9 - 0.05 * 3.0 / 5.0],
@@ -204,7 +211,8 @@ mod tests {
 
     #[test]
     fn rowwise_adagrad_by_hand() {
-        let rule = OptimizerSpec::RowwiseAdagrad { eps: 1e-10, initial_accumulator: 0.0 };
+        let rule =
+            OptimizerSpec::RowwiseAdagrad(RowwiseAdagrad { eps: 1e-10, initial_accumulator: 0.0 });
         // One accumulator a row, means of squares: 12.5, 1, 2, then 25 and 3.
         let (a, b) = (12.5f64.sqrt(), 3f64.sqrt());
         let first = [1.0 - 0.3 / a, 1.0 - 0.4 / a];
@@ -233,13 +241,13 @@ mod tests {
             (false, ADAM),
             (
                 true,
-                OptimizerSpec::Adam {
+                OptimizerSpec::Adam(Adam {
                     beta1: 0.9,
                     beta2: 0.99,
                     eps: 1e-3,
                     form: AdamForm::Tf,
                     rows: AdamRows::Lazy,
-                },
+                }),
             ),
         ] {
             let cell = |gs, steps| by_formula(gs, steps, tf);

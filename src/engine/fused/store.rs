@@ -5,7 +5,7 @@ use crate::{
     backend::{Backend, Result},
     host::pool::Pool,
     model::{ParamKind, ParamSpec},
-    optim::{OptimizerSpec, rules::StateShape},
+    optim::OptimizerSpec,
 };
 
 /// Dense parameters start at multiples of this many elements (64 bytes).
@@ -129,11 +129,10 @@ impl<B: Backend> Store<B> {
         let params = backend.zeros(layout.dense, "dense parameters")?;
         let grads = backend.zeros(layout.dense, "gradients of dense parameters")?;
         let running = backend.zeros(layout.running, "running statistics")?;
-        let shape = StateShape::of(rule);
-        let mut state = Vec::with_capacity(shape.buffers);
-        for _ in 0..shape.buffers {
+        let mut state = Vec::new();
+        for initial in rule.state().dense() {
             let mut buffer = backend.zeros(layout.dense, "optimizer state of dense parameters")?;
-            backend.fill(&mut buffer, shape.initial)?;
+            backend.fill(&mut buffer, initial)?;
             state.push(buffer);
         }
         Ok(Store { layout, params, grads, state, running, tables })

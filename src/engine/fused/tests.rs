@@ -11,7 +11,10 @@ use crate::{
         ParamKind, Pooling,
         init::{InitSource, Initializer},
     },
-    optim::{AdamForm, AdamRows, LossScaleSpec, OptimizerConfig, OptimizerSpec},
+    optim::{
+        Adagrad, Adam, AdamForm, AdamRows, LossScaleSpec, OptimizerConfig, OptimizerSpec,
+        RowwiseAdagrad,
+    },
     random::philox::{Philox, Stream, unit_f32},
 };
 
@@ -112,11 +115,12 @@ fn batch(model: &ModelSpec, number: u64, len: usize) -> Batch {
 }
 
 fn rules() -> Vec<OptimizerSpec> {
-    let adam = |form, rows| OptimizerSpec::Adam { beta1: 0.9, beta2: 0.999, eps: 1e-8, form, rows };
+    let adam =
+        |form, rows| OptimizerSpec::Adam(Adam { beta1: 0.9, beta2: 0.999, eps: 1e-8, form, rows });
     vec![
-        OptimizerSpec::Sgd,
-        OptimizerSpec::Adagrad { eps: 1e-10, initial_accumulator: 0.1, lr_decay: 0.001 },
-        OptimizerSpec::RowwiseAdagrad { eps: 1e-10, initial_accumulator: 0.0 },
+        OptimizerSpec::SGD,
+        OptimizerSpec::Adagrad(Adagrad { eps: 1e-10, initial_accumulator: 0.1, lr_decay: 0.001 }),
+        OptimizerSpec::RowwiseAdagrad(RowwiseAdagrad { eps: 1e-10, initial_accumulator: 0.0 }),
         adam(AdamForm::Torch, AdamRows::Dense),
         adam(AdamForm::Tf, AdamRows::Lazy),
     ]
@@ -132,7 +136,7 @@ fn all_params(e: &FusedEngine) -> Vec<Vec<f32>> {
 fn gradients_are_the_derivatives_of_the_loss() {
     for model in models() {
         let l2 = if let ModelSpec::DeepFm(m) = &model { m.embedding_l2 } else { 0.0 };
-        let config = config(model, OptimizerSpec::Sgd, 2);
+        let config = config(model, OptimizerSpec::SGD, 2);
         let mut e = engine(&config);
         let b = batch(&config.model, 1, 13);
         let (loss, gradients) = e.gradients(&b).unwrap();
@@ -187,7 +191,7 @@ fn gradients_are_the_derivatives_of_the_loss() {
 #[test]
 fn a_step_of_sgd_follows_the_gradient() {
     for model in models() {
-        let config = config(model, OptimizerSpec::Sgd, 2);
+        let config = config(model, OptimizerSpec::SGD, 2);
         let mut e = engine(&config);
         let b = batch(&config.model, 2, 40);
         let before = all_params(&e);
@@ -207,7 +211,7 @@ fn a_step_of_sgd_follows_the_gradient() {
 #[test]
 fn clipping_scales_by_the_norm_of_all_gradients() {
     for model in models() {
-        let mut config = config(model, OptimizerSpec::Sgd, 2);
+        let mut config = config(model, OptimizerSpec::SGD, 2);
         config.optimizer.clip_norm = Some(0.01);
         let mut e = engine(&config);
         let b = batch(&config.model, 3, 40);
@@ -261,7 +265,7 @@ fn any_number_of_threads_gives_the_same_bits() {
 #[test]
 fn gradients_in_16_bits_are_near_those_in_32() {
     for model in models() {
-        let exact = config(model.clone(), OptimizerSpec::Sgd, 2);
+        let exact = config(model.clone(), OptimizerSpec::SGD, 2);
         let b = batch(&model, 4, 40);
         let (loss, want) = engine(&exact).gradients(&b).unwrap();
         // A rounding to bf16 is 2^-9 at most, to f16 2^-12; several follow each other.
@@ -295,7 +299,7 @@ fn gradients_in_16_bits_are_near_those_in_32() {
 fn a_step_that_overflows_is_skipped_and_counted() {
     let model = dlrm(Interaction::Dot { itself: false, pad_to: 8 }, Pooling::Sum);
     let b = batch(&model, 1, 40);
-    let mut config = config(model, OptimizerSpec::Sgd, 2);
+    let mut config = config(model, OptimizerSpec::SGD, 2);
     config.precision = Precision::Fp16;
     config.loss_scale = LossScaleSpec::Static { scale: 2f64.powi(40) };
     let mut e = engine(&config);
@@ -321,7 +325,7 @@ fn a_step_that_overflows_is_skipped_and_counted() {
 #[test]
 fn a_loss_scale_by_itself_changes_nothing() {
     for model in models() {
-        let plain = config(model, OptimizerSpec::Sgd, 2);
+        let plain = config(model, OptimizerSpec::SGD, 2);
         let mut scaled = plain.clone();
         scaled.loss_scale = LossScaleSpec::Static { scale: 256.0 };
         for clip in [None, Some(0.05)] {
@@ -347,8 +351,8 @@ fn every_model_learns_with_every_rule() {
         for rule in rules() {
             let config = config(model.clone(), rule, 1);
             let rate = match rule {
-                OptimizerSpec::Sgd => 0.5,
-                OptimizerSpec::Adam { .. } => 0.02,
+                OptimizerSpec::SGD => 0.5,
+                OptimizerSpec::Adam(_) => 0.02,
                 _ => 0.3,
             };
             let mut e = engine(&config);
@@ -365,7 +369,7 @@ fn every_model_learns_with_every_rule() {
 #[test]
 fn predictions_are_probabilities_and_change_nothing() {
     for model in models() {
-        let config = config(model, OptimizerSpec::Sgd, 2);
+        let config = config(model, OptimizerSpec::SGD, 2);
         let mut e = engine(&config);
         e.train_step(&batch(&config.model, 0, 40), 0.1).unwrap();
         let before = all_params(&e);
@@ -382,7 +386,7 @@ fn predictions_are_probabilities_and_change_nothing() {
 
 #[test]
 fn batches_that_do_not_fit_are_refused() {
-    let config = config(models().remove(0), OptimizerSpec::Sgd, 1);
+    let config = config(models().remove(0), OptimizerSpec::SGD, 1);
     let mut e = engine(&config);
     let good = batch(&config.model, 1, 8);
     let mut refused = |change: &dyn Fn(&mut Batch), word: &str| {
@@ -416,7 +420,7 @@ fn batches_that_do_not_fit_are_refused() {
 fn split_rows_train_as_f32_masters_with_rounded_lookups() {
     let plain = config(
         dlrm(Interaction::Dot { itself: false, pad_to: 1 }, Pooling::Sum),
-        OptimizerSpec::Sgd,
+        OptimizerSpec::SGD,
         2,
     );
     let split = EngineConfig { embedding_rows: RowKind::Bf16Split, ..plain.clone() };
@@ -456,7 +460,11 @@ fn rows_in_16_bits_learn_and_do_not_depend_on_threads() {
             for threads in [1, 3] {
                 let config = config(
                     model.clone(),
-                    OptimizerSpec::Adagrad { eps: 1e-10, initial_accumulator: 0.1, lr_decay: 0.0 },
+                    OptimizerSpec::Adagrad(Adagrad {
+                        eps: 1e-10,
+                        initial_accumulator: 0.1,
+                        lr_decay: 0.0,
+                    }),
                     threads,
                 );
                 let mut e = engine(&EngineConfig { embedding_rows: kind, ..config });

@@ -8,6 +8,7 @@ use super::{
     Count::{AtLeastOnce, Once},
     Rule, Target, rule,
 };
+use crate::optim::OptimizerSpec;
 
 /// Both DLRMs: AUC by epoch.
 pub(super) const EVALUATION: &[Rule] =
@@ -131,7 +132,7 @@ pub(super) const DEEPFM: &[Rule] = &[
     ),
     rule("global_batch_size", Once, &[Positive]),
     rule("gradient_accumulation_steps", Once, &[Positive]),
-    rule("opt_name", Once, &[OneOf(&["sgd", "adagrad", "rowwise_adagrad", "adam"])]),
+    rule("opt_name", Once, &[OneOf(OptimizerSpec::KINDS)]),
     rule("opt_base_learning_rate", Once, &[Positive]),
     rule("opt_learning_rate_warmup_steps", Once, &[NotNegative]),
     rule("embedding_l2", Once, &[NotNegative]),

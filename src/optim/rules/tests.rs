@@ -1,27 +1,6 @@
 use super::*;
 use crate::optim::AdamRows;
 
-/// One of each kind, with numbers that show.
-pub(crate) const RULES: [OptimizerSpec; 5] = [
-    OptimizerSpec::Sgd,
-    OptimizerSpec::Adagrad { eps: 1e-3, initial_accumulator: 0.1, lr_decay: 0.5 },
-    OptimizerSpec::RowwiseAdagrad { eps: 1e-3, initial_accumulator: 0.1 },
-    OptimizerSpec::Adam {
-        beta1: 0.9,
-        beta2: 0.999,
-        eps: 1e-3,
-        form: AdamForm::Torch,
-        rows: AdamRows::Lazy,
-    },
-    OptimizerSpec::Adam {
-        beta1: 0.8,
-        beta2: 0.99,
-        eps: 1e-3,
-        form: AdamForm::Tf,
-        rows: AdamRows::Lazy,
-    },
-];
-
 /// The formulas of the documentation of [`OptimizerSpec`] in f64, a whole row at step `t`.
 pub(crate) fn plain(
     rule: &OptimizerSpec,
@@ -36,12 +15,12 @@ pub(crate) fn plain(
     let mean = g.iter().map(|g| g * g).sum::<f64>() / g.len() as f64;
     for i in 0..p.len() {
         match *rule {
-            OptimizerSpec::Sgd => p[i] -= lr * g[i],
-            OptimizerSpec::Adagrad { eps, lr_decay, .. } => {
+            OptimizerSpec::SGD => p[i] -= lr * g[i],
+            OptimizerSpec::Adagrad(Adagrad { eps, lr_decay, .. }) => {
                 s0[i] += g[i] * g[i];
                 p[i] -= lr / (1.0 + (t - 1) as f64 * lr_decay) * g[i] / (s0[i].sqrt() + eps);
             }
-            OptimizerSpec::RowwiseAdagrad { eps, .. } => {
+            OptimizerSpec::RowwiseAdagrad(RowwiseAdagrad { eps, .. }) => {
                 let at = if is_row { 0 } else { i };
                 if !is_row {
                     s0[i] += g[i] * g[i];
@@ -50,7 +29,7 @@ pub(crate) fn plain(
                 }
                 p[i] -= lr * g[i] / (s0[at].sqrt() + eps);
             }
-            OptimizerSpec::Adam { beta1, beta2, eps, form, .. } => {
+            OptimizerSpec::Adam(Adam { beta1, beta2, eps, form, .. }) => {
                 s0[i] = beta1 * s0[i] + (1.0 - beta1) * g[i];
                 s1[i] = beta2 * s1[i] + (1.0 - beta2) * g[i] * g[i];
                 let (c1, c2) = (1.0 - beta1.powi(t as i32), 1.0 - beta2.powi(t as i32));
@@ -65,14 +44,17 @@ pub(crate) fn plain(
 
 #[test]
 fn rules_follow_their_formulas_for_several_steps() {
-    for rule in RULES {
+    for rule in OptimizerSpec::examples() {
         for is_row in [false, true] {
-            let shape = StateShape::of(&rule);
-            let n = 5;
-            let width = if is_row { shape.row_width(n) } else { n };
-            let len = |i: usize| if i < shape.buffers { width } else { 0 };
+            let (n, state) = (5, rule.state());
+            let mut kept = if is_row {
+                state.rows(n).map(|(width, initial)| vec![initial; width]).collect()
+            } else {
+                state.dense().map(|initial| vec![initial; n]).collect::<Vec<Vec<f32>>>()
+            };
+            kept.resize(2, Vec::new());
+            let [mut s0, mut s1] = [0, 1].map(|k| std::mem::take(&mut kept[k]));
             let mut p: Vec<f32> = (0..n).map(|i| i as f32 - 2.0).collect();
-            let (mut s0, mut s1) = (vec![shape.initial; len(0)], vec![shape.initial; len(1)]);
             let wide = |x: &[f32]| x.iter().map(|&v| f64::from(v)).collect::<Vec<f64>>();
             let (mut p64, mut s0_64, mut s1_64) = (wide(&p), wide(&s0), wide(&s1));
             for t in 1..=20 {
@@ -84,7 +66,7 @@ fn rules_follow_their_formulas_for_several_steps() {
                 plain(&rule, 0.05, t, &mut p64, &wide(&g), [&mut s0_64, &mut s1_64], is_row);
                 for (got, want) in p.iter().zip(&p64) {
                     assert!(
-                        (f64::from(*got) - want).abs() < 2e-5,
+                        (f64::from(*got) - want).abs() < 2e-5 * want.abs().max(1.0),
                         "{rule:?} at step {t}: {got}, should be {want}"
                     );
                 }
@@ -97,14 +79,15 @@ fn rules_follow_their_formulas_for_several_steps() {
 fn torchs_own_numbers_come_out() {
     // torch 2: p = [1, -2], g = [0.5, -0.25] twice, lr = 0.1; Adagrad as by default, Adam with its
     // defaults.
-    let adagrad = OptimizerSpec::Adagrad { eps: 1e-10, initial_accumulator: 0.0, lr_decay: 0.0 };
-    let adam = OptimizerSpec::Adam {
+    let adagrad =
+        OptimizerSpec::Adagrad(Adagrad { eps: 1e-10, initial_accumulator: 0.0, lr_decay: 0.0 });
+    let adam = OptimizerSpec::Adam(Adam {
         beta1: 0.9,
         beta2: 0.999,
         eps: 1e-8,
         form: AdamForm::Torch,
         rows: AdamRows::Dense,
-    };
+    });
     for (rule, want) in [(adagrad, [0.829_289_3, -1.829_289_3]), (adam, [0.8, -1.8])] {
         let (mut p, mut s0, mut s1) = ([1.0f32, -2.0], [0.0; 2], [0.0; 2]);
         for t in 1..=2 {
@@ -115,4 +98,116 @@ fn torchs_own_numbers_come_out() {
             "{rule:?}: {p:?}"
         );
     }
+}
+
+/// The description of a rule's state and its formula's agree.
+#[test]
+fn formulas_keep_the_state_that_is_described() {
+    struct States;
+    impl Visitor for States {
+        type Output = [usize; 3];
+        fn visit<F: Formula>(self) -> [usize; 3] {
+            [F::STATES, F::ROW_STATES, usize::from(F::ROW)]
+        }
+    }
+    for rule in OptimizerSpec::examples() {
+        let (state, [dense, of_elements, of_row]) =
+            (rule.state(), Step::new(&rule, 0.1, 1).formula.visit(States));
+        let widths: Vec<usize> = state.rows(7).map(|(width, _)| width).collect();
+        assert_eq!(state.dense().count(), dense, "{rule:?}");
+        assert_eq!(widths, [vec![7; of_elements], vec![1; of_row]].concat(), "{rule:?}");
+        assert!(dense <= 2 && widths.len() <= 2, "{rule:?}: kernels have room for two buffers");
+        assert_eq!(state.row_len(7), widths.iter().sum::<usize>());
+    }
+}
+
+#[test]
+fn every_rule_is_read_from_the_values_that_it_writes() {
+    for rule in OptimizerSpec::examples() {
+        let settings: Vec<_> = rule.settings().collect();
+        let read = OptimizerSpec::read::<()>(rule.kind(), &mut |key| {
+            settings.iter().find(|(k, _)| k.path == key.path).map(|(_, value)| *value).ok_or(())
+        });
+        assert_eq!(read, Ok(rule));
+        assert!(OptimizerSpec::KINDS.contains(&rule.kind()) && rule.conflict().is_none());
+        let record = serde_json::to_value(rule).unwrap();
+        assert_eq!(record["kind"], rule.kind(), "the record has the name of workload files");
+        assert!(rule.settings().all(|(key, _)| record.get(key.name).is_some()), "{record}");
+    }
+}
+
+/// What docs/workload-file.md says of the rules and of their keys, line by line.
+fn document() -> Vec<String> {
+    let rules = OptimizerSpec::all();
+    let mut lines: Vec<String> = rules
+        .iter()
+        .map(|Description { kind, about, state, .. }| {
+            let of = |per: fn(&Buffer) -> Per| {
+                let pieces = state.buffers.iter().map(|b| {
+                    let number = match per(b) {
+                        Per::Element => "element",
+                        Per::Row => "row",
+                        Per::Variable => "variable",
+                    };
+                    format!("{} per {number} (starts at {:?})", b.name, b.initial)
+                });
+                pieces.collect::<Vec<_>>().join(", ")
+            };
+            let (dense, rows) = (of(|b| b.dense), of(|b| b.rows));
+            let state = match (dense.is_empty(), dense == rows) {
+                (true, _) => "none".to_owned(),
+                (_, true) => dense,
+                _ => format!("{dense}; of tables: {rows}"),
+            };
+            format!("| {kind} | {about} | {state} |")
+        })
+        .collect();
+    let mut seen = Vec::new();
+    for key in rules.iter().flat_map(|r| r.keys) {
+        if seen.contains(&key.path) {
+            continue;
+        }
+        seen.push(key.path);
+        let mut defaults: Vec<(String, Vec<&str>)> = Vec::new();
+        let (mut kinds, mut kind_of_value) = (Vec::new(), "");
+        for Description { kind, keys, .. } in &rules {
+            let Some(own) = keys.iter().find(|k| k.path == key.path) else { continue };
+            let (default, type_of) = match (own.default)() {
+                Value::Number(x) => (format!("{x:?}"), "number"),
+                Value::Count(n) => (n.to_string(), "integer"),
+                Value::Flag(b) => (b.to_string(), "true, false"),
+                Value::Word(w) => (format!("`{w}`"), "word"),
+            };
+            kinds.push(format!("`{kind}`"));
+            kind_of_value = type_of;
+            match defaults.iter_mut().find(|(d, _)| *d == default) {
+                Some((_, kinds)) => kinds.push(kind),
+                None => defaults.push((default, vec![kind])),
+            }
+        }
+        let defaults = defaults.iter().enumerate().map(|(i, (default, kinds))| {
+            let kinds: Vec<String> = kinds.iter().map(|k| format!("`{k}`")).collect();
+            if i == 0 { default.clone() } else { format!("{default} for {}", kinds.join(", ")) }
+        });
+        lines.push(format!(
+            "| `{}` | {kind_of_value}{} | {} | {} ({}) |",
+            key.path,
+            key.range.interval,
+            defaults.collect::<Vec<_>>().join("; "),
+            key.about.iter().map(|l| l.trim()).collect::<Vec<_>>().join(" "),
+            kinds.join(", ")
+        ));
+    }
+    lines
+}
+
+#[test]
+fn the_document_and_the_checkers_rules_know_every_rule() {
+    let text = include_str!("../../../docs/workload-file.md");
+    let missing: Vec<String> =
+        document().into_iter().filter(|l| !text.lines().any(|t| t == l)).collect();
+    assert!(missing.is_empty(), "docs/workload-file.md lacks\n{}", missing.join("\n"));
+    let words = OptimizerSpec::KINDS.iter().map(|k| format!("'{k}'")).collect::<Vec<_>>();
+    let check = format!("v['value'] in [{}]", words.join(", "));
+    assert!(include_str!("../../../rules/deepfm_common.yaml").contains(&check), "{check}");
 }

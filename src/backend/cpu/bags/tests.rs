@@ -17,7 +17,7 @@ fn set(
     dim: usize,
     pooling: Pooling,
 ) -> TableSet {
-    let mut set = TableSet::new(kind, rows, dim, pooling, &OptimizerSpec::Sgd).unwrap();
+    let mut set = TableSet::new(kind, rows, dim, pooling, &OptimizerSpec::SGD).unwrap();
     for table in &mut set.tables {
         table.edit(64, |_, part| part.fill_with(|| numbers.float()));
     }

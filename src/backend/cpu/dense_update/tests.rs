@@ -1,7 +1,7 @@
 use super::*;
 use crate::{
     backend::cpu::testing::{Numbers, bits, machines},
-    optim::{OptimizerSpec, rules, rules::StateShape},
+    optim::{OptimizerSpec, rules},
 };
 use proptest::prelude::*;
 
@@ -9,10 +9,10 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(20))]
     #[test]
     fn every_instruction_set_gives_the_bits_of_the_plain_rule(n in 0usize..70_000, scale in prop::sample::select(vec![1.0f32, 0.37]), seed: u64) {
-        for rule in crate::optim::rules::tests::RULES {
+        for rule in OptimizerSpec::examples() {
             let mut numbers = Numbers::new(seed);
             let (p, g) = (numbers.floats(n), numbers.floats(n));
-            let buffers = StateShape::of(&rule).buffers;
+            let buffers = rule.state().dense().count();
             let mut state = || -> Vec<f32> { (0..n).map(|_| numbers.float().abs()).collect() };
             let s0 = if buffers > 0 { state() } else { Vec::new() };
             let s1 = if buffers > 1 { state() } else { Vec::new() };
@@ -45,7 +45,7 @@ proptest! {
 
 #[test]
 fn the_rules_without_state_take_empty_state() {
-    let rule = OptimizerSpec::Sgd;
+    let rule = OptimizerSpec::SGD;
     let mut p = [1.0, 2.0];
     update(
         &Pool::new(1),

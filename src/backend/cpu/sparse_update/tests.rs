@@ -3,7 +3,10 @@ use crate::{
     backend::cpu::testing::{Numbers, bits, machines},
     embedding::{RowKind, sixteen},
     model::Pooling,
-    optim::{AdamForm, AdamRows, OptimizerSpec, rules::tests::RULES, rules::tests::plain},
+    optim::{
+        OptimizerSpec,
+        rules::{Step, tests::plain, update_row},
+    },
     random::philox::Philox,
 };
 use proptest::prelude::*;
@@ -11,16 +14,8 @@ use proptest::prelude::*;
 const POOLINGS: [Pooling; 4] =
     [Pooling::Sum, Pooling::Mean, Pooling::WeightedFixed, Pooling::WeightedLearned];
 
-fn rules() -> Vec<OptimizerSpec> {
-    let dense = OptimizerSpec::Adam {
-        beta1: 0.8,
-        beta2: 0.99,
-        eps: 1e-3,
-        form: AdamForm::Torch,
-        rows: AdamRows::Dense,
-    };
-    RULES.into_iter().chain([dense]).collect()
-}
+/// Number of the update that is tried on rows whose state has just begun.
+const UPDATE: u64 = 3;
 
 /// A batch and the tables that it is about.
 struct Case {
@@ -221,7 +216,7 @@ fn values(table: &RowTable) -> Vec<f32> {
 }
 
 fn update_of(rule: &OptimizerSpec, rate: f64, scale: f32) -> Update {
-    Update { step: Step::new(rule, rate, 1), scale, noise: (7, 1) }
+    Update { step: Step::new(rule, rate, UPDATE), scale, noise: (7, 1) }
 }
 
 /// Everything that an update may move.
@@ -278,7 +273,7 @@ fn check_table(
         let after = gradients.map(|g| {
             let [mut p, mut s0, mut s1] = old.clone();
             if moves {
-                plain(rule, 0.05, 1, &mut p, &g, [&mut s0, &mut s1], true);
+                plain(rule, 0.05, UPDATE, &mut p, &g, [&mut s0, &mut s1], true);
             }
             [p, s0, s1]
         });
@@ -311,7 +306,7 @@ fn check_table(
 }
 
 fn check_gradient(case: &Case, pooling: Pooling) {
-    let rule = OptimizerSpec::Sgd;
+    let rule = OptimizerSpec::SGD;
     let (pool, set) = (Pool::new(2), case.set(pooling, &rule));
     let groups = case.groups(&pool);
     let (mut total, mut off) = (0.0, 0.0);
@@ -357,7 +352,7 @@ proptest! {
         let case = Case::new(samples, rows, dim, hotness, l2, seed);
         for pooling in POOLINGS {
             check_gradient(&case, pooling);
-            for rule in rules() {
+            for rule in OptimizerSpec::examples() {
                 check_update(&case, pooling, &rule, scale);
             }
         }
@@ -369,7 +364,9 @@ fn the_dimensions_of_the_workloads_agree_with_plain_loops() {
     for dim in [1, 2, 10, 16, 64, 128] {
         let case = Case::new(600, vec![2000, 3], dim, 0, 0.0, dim as u64);
         check_gradient(&case, Pooling::Sum);
-        rules().iter().for_each(|rule| check_update(&case, Pooling::Sum, rule, 1.0));
+        OptimizerSpec::examples()
+            .iter()
+            .for_each(|rule| check_update(&case, Pooling::Sum, rule, 1.0));
     }
 }
 
@@ -378,7 +375,8 @@ fn untouched_rows_keep_their_bits() {
     let mut case = Case::new(4, vec![50], 16, 0, 0.0, 9);
     case.values[0].fill(-0.0);
     let pool = Pool::new(1);
-    for rule in RULES {
+    let lazy = |rule: &OptimizerSpec| !rule.state().moves_all_rows;
+    for rule in OptimizerSpec::examples().into_iter().filter(lazy) {
         let (groups, mut set) = (case.groups(&pool), case.set(Pooling::Sum, &rule));
         SparseUpdate::new(16, 1, 1).update(
             &pool,
@@ -457,8 +455,10 @@ fn rows_in_16_bits_are_updated_in_f32_and_rounded_by_their_own_bits() {
         case.values.iter_mut().flatten().step_by(5).for_each(|x| *x *= 1e-4);
         case.pooled.iter_mut().step_by(3).for_each(|g| *g *= 1e-4);
         for kind in [RowKind::Bf16, RowKind::Fp16, RowKind::Bf16Split] {
-            rules().iter().for_each(|rule| check_narrow(&mut case, kind, Pooling::Mean, rule));
-            check_narrow(&mut case, kind, Pooling::WeightedLearned, &OptimizerSpec::Sgd);
+            OptimizerSpec::examples()
+                .iter()
+                .for_each(|rule| check_narrow(&mut case, kind, Pooling::Mean, rule));
+            check_narrow(&mut case, kind, Pooling::WeightedLearned, &OptimizerSpec::SGD);
         }
     }
 }
@@ -467,7 +467,7 @@ fn rows_in_16_bits_are_updated_in_f32_and_rounded_by_their_own_bits() {
 #[test]
 fn weights_of_split_rows_learn_from_what_lookups_see() {
     let mut case = Case::new(90, vec![40], 20, 3, 0.0, 4);
-    let split = case.set_of(RowKind::Bf16Split, Pooling::WeightedLearned, &OptimizerSpec::Sgd);
+    let split = case.set_of(RowKind::Bf16Split, Pooling::WeightedLearned, &OptimizerSpec::SGD);
     split.tables[0].seen(0, &mut case.values[0]);
     let groups = case.groups(&Pool::new(1));
     let want = case.plain(Pooling::WeightedLearned, 0);
@@ -475,4 +475,57 @@ fn weights_of_split_rows_learn_from_what_lookups_see() {
     gradient(&split, 0, &groups, case.gradient(), &mut g, &mut dw);
     want.rows.check(&g, "rows");
     want.weights.check(&dw, "weights");
+}
+
+/// Several updates in a row, so that state has gone somewhere, have the bits of the plain rule on
+/// the gradient of each row.
+#[test]
+fn updates_in_a_row_have_the_bits_of_the_plain_rule() {
+    for (rule, dim) in OptimizerSpec::examples().iter().zip([3, 16, 70, 1, 33].into_iter().cycle())
+    {
+        for (isa, threads) in machines() {
+            let pool = Pool::new(threads);
+            let mut case = Case::new(60, vec![50, 3], dim, 2, 0.0, 9);
+            let mut set = case.set(Pooling::Sum, rule);
+            let mut want = case.set(Pooling::Sum, rule);
+            let mut sparse = SparseUpdate::new(dim, case.rows.len(), threads);
+            for number in 1..=4 {
+                let next = Case::new(60, vec![50, 3], dim, 2, 0.0, 10 + number);
+                (case.bags, case.pooled, case.stride) = (next.bags, next.pooled, next.stride);
+                let groups = case.groups(&pool);
+                let step = Step::new(rule, 0.05, number);
+                for k in 0..case.rows.len() {
+                    let mut g = vec![0.0; case.rows[k] * dim];
+                    gradient(&want, k, &groups, case.gradient(), &mut g, &mut []);
+                    for row in 0..case.rows[k] {
+                        let touched = case.bags[k].indices.contains(&(row as u32));
+                        if touched || want.all_rows {
+                            plain_row(&step, &mut want, k, row, &g[row * dim..][..dim]);
+                        }
+                    }
+                }
+                let update = Update { step, scale: 1.0, noise: (7, number) };
+                sparse.update(&pool, isa, &mut set, &groups, case.gradient(), &update);
+                assert!(
+                    all_bits(&set) == all_bits(&want),
+                    "{isa:?}, {threads} threads, {rule:?}, update {number}"
+                );
+            }
+        }
+    }
+}
+
+/// One row by the plain rule.
+fn plain_row(step: &Step, set: &mut TableSet, k: usize, row: usize, g: &[f32]) {
+    let mut p = set.tables[k].row(row).to_vec();
+    let mut state: Vec<Vec<f32>> = set.state.iter().map(|s| s[k].row(row).to_vec()).collect();
+    let stored = state.len();
+    state.resize(2, Vec::new());
+    let [s0, s1] = &mut state[..] else { panic!("two buffers") };
+    update_row(step, &mut p, g, s0, s1);
+    set.tables[k].write(row * g.len(), &p);
+    for (s, new) in set.state.iter_mut().zip(&state[..stored]) {
+        let width = new.len();
+        s[k].values_mut()[row * width..][..width].copy_from_slice(new);
+    }
 }

@@ -9,8 +9,9 @@ use crate::{
     },
     embedding::Table,
     host::prefetch_row,
-    optim::rules::Rule,
+    optim::rules::{Constants, Formula},
 };
+use std::marker::PhantomData;
 
 /// Sum of squares.
 pub(super) struct Squares<'a> {
@@ -76,15 +77,15 @@ impl Visit for WriteOut<'_> {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Slots {
     buffers: [*mut f32; 2],
-    width: usize,
+    widths: [usize; 2],
 }
 
 impl Slots {
     pub(super) fn of(state: &[Vec<Table>], k: usize) -> Self {
-        let mut slots = Slots { buffers: [std::ptr::dangling_mut(); 2], width: 0 };
-        for (slot, tables) in slots.buffers.iter_mut().zip(state) {
-            *slot = tables[k].as_ptr();
-            slots.width = tables[k].dim();
+        let mut slots = Slots { buffers: [std::ptr::dangling_mut(); 2], widths: [0; 2] };
+        for (i, tables) in state.iter().enumerate() {
+            slots.buffers[i] = tables[k].as_ptr();
+            slots.widths[i] = tables[k].dim();
         }
         slots
     }
@@ -92,24 +93,27 @@ impl Slots {
     /// State of one row; only for buffers that there are.
     #[inline(always)]
     fn row(self, row: usize) -> [*mut f32; 2] {
-        self.buffers.map(|b| b.wrapping_add(row * self.width))
+        let ([a, b], [wide, narrow]) = (self.buffers, self.widths);
+        [a.wrapping_add(row * wide), b.wrapping_add(row * narrow)]
     }
 }
 
 /// The update.
-pub(super) struct Apply<R> {
-    pub(super) rule: R,
+pub(super) struct Apply<F> {
+    pub(super) formula: PhantomData<F>,
+    pub(super) constants: Constants<f32>,
     pub(super) state: Slots,
     pub(super) weight_state: Option<Slots>,
 }
 
-impl<R: Rule> Visit for Apply<R> {
+impl<F: Formula> Visit for Apply<F> {
     const CHANGES: bool = true;
 
     #[inline(always)]
     fn prefetch(&self, row: usize) {
-        for state in &self.state.row(row)[..R::STATES] {
-            prefetch_row(*state, self.state.width);
+        let state = self.state.row(row);
+        for k in 0..F::ROW_STATES + usize::from(F::ROW) {
+            prefetch_row(state[k], self.state.widths[k]);
         }
     }
 
@@ -121,11 +125,12 @@ impl<R: Rule> Visit for Apply<R> {
         g: &[f32],
         weight: Option<(*mut f32, f32)>,
     ) {
-        // SAFETY: the row's state is as wide as the rule has it, and is the caller's alone.
+        // SAFETY: the row's state is as wide as the formula has it, and is the caller's alone.
         unsafe {
-            rule::update_row::<L, R>(self.rule, g.len(), p, g.as_ptr(), self.state.row(row));
+            let (c, state) = (&self.constants, self.state.row(row));
+            rule::update_row::<L, F>(c, g.len(), p, g.as_ptr(), state);
             if let (Some((w, g)), Some(state)) = (weight, self.weight_state) {
-                rule::update_row::<One, R>(self.rule, 1, w, &g, state.row(row));
+                rule::update_row::<One, F>(c, 1, w, &g, state.row(row));
             }
         }
     }

@@ -10,7 +10,7 @@ use crate::{
     batch::{Bags, Batch},
     embedding::RowKind,
     model::{LossKind, LossSpec, Pooling},
-    optim::{LossScaleSpec, OptimizerSpec, rules::StateShape},
+    optim::{LossScaleSpec, OptimizerSpec},
 };
 use std::fmt::Debug;
 
@@ -155,7 +155,7 @@ impl Case for LinearCase {
         let (mut y, wy) = matrix(b, &mut n, batch, output, self.gap)?;
         let (dy, wdy) = matrix(b, &mut n, batch, output, 0)?;
         let (mut dx, wdx) = matrix(b, &mut n, batch, input, self.gap)?;
-        b.begin(&course(OptimizerSpec::Sgd, None, 1.0))?;
+        b.begin(&course(OptimizerSpec::SGD, None, 1.0))?;
         step(b, 9)?;
         let after =
             After { relu: self.relu, dropout: self.relu.then_some(Dropout { layer: 1, p: 0.3 }) };
@@ -223,7 +223,7 @@ impl Case for RowsCase {
 
         let (mut y, wy) = matrix(b, n, rows, cols, gap)?;
         b.relu_backward(wx.of(&x, rows), wy.of_mut(&mut y, rows))?;
-        b.begin(&course(OptimizerSpec::Sgd, None, 1.0))?;
+        b.begin(&course(OptimizerSpec::SGD, None, 1.0))?;
         step(b, (1 << 39) + 5)?;
         b.dropout(Dropout { layer: 2, p: 0.4 }, wy.of_mut(&mut y, rows))?;
         left.push(all(b, &y, len)?);
@@ -474,8 +474,10 @@ impl Case for Dense {
         let (mut p, _) = matrix(b, &mut n, 1, len, 0)?;
         let (g, _) = matrix(b, &mut n, 1, len, 0)?;
         let mut state = Vec::new();
-        for _ in 0..StateShape::of(&self.0).buffers {
-            state.push(b.zeros(len, "state")?);
+        for initial in self.0.state().dense() {
+            let mut buffer = b.zeros(len, "state")?;
+            b.fill(&mut buffer, initial)?;
+            state.push(buffer);
         }
         b.begin(&course(self.0, None, 3.0))?;
         for number in 1..4 {
@@ -514,8 +516,10 @@ impl Case for CourseCase {
         let (mut n, len, column) = (Numbers::new(5), 3000, Window::whole(1));
         let (mut p, _) = matrix(b, &mut n, 1, len, 0)?;
         let mut state = Vec::new();
-        for _ in 0..StateShape::of(&self.rule).buffers {
-            state.push(b.zeros(len, "state")?);
+        for initial in self.rule.state().dense() {
+            let mut buffer = b.zeros(len, "state")?;
+            b.fill(&mut buffer, initial)?;
+            state.push(buffer);
         }
         let mut input = b.input(&InputShape {
             max_batch: 2,

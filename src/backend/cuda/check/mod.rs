@@ -16,7 +16,7 @@ use crate::{
     },
     embedding::RowKind,
     model::Pooling,
-    optim::{AdamForm, AdamRows, LossScaleSpec, OptimizerSpec},
+    optim::{LossScaleSpec, OptimizerSpec},
 };
 use cases::{Case, CourseCase, Dense, LinearCase, OneEach, RowsCase, TablesCase};
 use operand_cases::{DotCase, NetworkCase, PooledCase};
@@ -92,18 +92,6 @@ pub(crate) fn compare(driver: &Rc<dyn Driver>, case: &impl Case) -> Result<Verdi
 pub(crate) const PRECISIONS: [Precision; 4] =
     [Precision::Fp32, Precision::Tf32, Precision::Bf16, Precision::Fp16];
 
-/// Every update rule.
-pub(crate) fn rules() -> Vec<OptimizerSpec> {
-    let adam = |form, rows| OptimizerSpec::Adam { beta1: 0.9, beta2: 0.999, eps: 1e-3, form, rows };
-    vec![
-        OptimizerSpec::Sgd,
-        OptimizerSpec::Adagrad { eps: 1e-3, initial_accumulator: 0.1, lr_decay: 0.001 },
-        OptimizerSpec::RowwiseAdagrad { eps: 1e-3, initial_accumulator: 0.1 },
-        adam(AdamForm::Torch, AdamRows::Dense),
-        adam(AdamForm::Tf, AdamRows::Lazy),
-    ]
-}
-
 /// Every rule through six steps: clipped or not, scaled in every way, some of them overflowing, the
 /// fifth or none without a loss.
 pub(crate) fn courses() -> impl Iterator<Item = CourseCase> {
@@ -112,7 +100,7 @@ pub(crate) fn courses() -> impl Iterator<Item = CourseCase> {
         LossScaleSpec::Static { scale: 1000.0 },
         LossScaleSpec::Dynamic { initial: 65_536.0, growth_steps: 2 },
     ];
-    rules().into_iter().enumerate().flat_map(move |(r, rule)| {
+    OptimizerSpec::examples().into_iter().enumerate().flat_map(move |(r, rule)| {
         scales.into_iter().enumerate().map(move |(s, loss_scale)| CourseCase {
             rule,
             clip_norm: [None, Some(0.75), Some(1e9)][(r + s) % 3],
@@ -216,7 +204,7 @@ pub(crate) fn operations(trials: &mut Trials<'_>) -> Result<()> {
     for case in courses() {
         trials.of(&case)?;
     }
-    for rule in rules() {
+    for rule in OptimizerSpec::examples() {
         trials.of(&Dense(rule))?;
         for (kind, pooling) in RowKind::ALL.into_iter().zip(POOLINGS) {
             let case = |dim, l2| TablesCase {
@@ -234,7 +222,7 @@ pub(crate) fn operations(trials: &mut Trials<'_>) -> Result<()> {
                 trials.of(&case(dim, l2))?;
             }
             // The CPU sums a row's squares in another order.
-            if !matches!(rule, OptimizerSpec::RowwiseAdagrad { .. }) {
+            if !matches!(rule, OptimizerSpec::RowwiseAdagrad(_)) {
                 let plain = TablesCase {
                     rows: vec![5, 9],
                     pooling: Pooling::Sum,

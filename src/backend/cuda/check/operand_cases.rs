@@ -152,7 +152,7 @@ impl Case for NetworkCase {
             b.linear_backward_weight(w1.of(&d1, rows), wx.of(&x, rows), layers[0], &mut grads)?;
         }
         b.relu_backward(w1.of(&h1, batch), w1.of_mut(&mut d1, batch))?;
-        b.begin(&course(OptimizerSpec::Sgd, None, 1.0))?;
+        b.begin(&course(OptimizerSpec::SGD, None, 1.0))?;
         step(b, 1)?;
         b.watch(w1.of(&d1, batch))?;
         b.settle()?;
@@ -250,7 +250,7 @@ impl Case for PooledCase {
 
     fn run<B: Backend>(&self, b: &mut B) -> Result<Left> {
         let &PooledCase { dim, batch, hotness, .. } = self;
-        let (rows, rule) = (&self.rows[..], OptimizerSpec::Sgd);
+        let (rows, rule) = (&self.rows[..], OptimizerSpec::SGD);
         let mut n = Numbers::new(6);
         let most = vec![hotness; rows.len()];
         let shape =

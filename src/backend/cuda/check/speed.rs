@@ -166,7 +166,7 @@ pub(in crate::backend::cuda) fn tables(
         (b.operands(batch * t.stride, "vectors")?, b.operands(batch * t.stride, "gradients")?);
     scatter(&mut b, &mut dx, batch * t.stride)?;
     for kind in [RowKind::Fp32, RowKind::Bf16] {
-        let rule = OptimizerSpec::Sgd;
+        let rule = OptimizerSpec::SGD;
         let mut set = b.tables(&TablesShape {
             rows: &rows,
             dim: DIM,

@@ -13,9 +13,10 @@ pub mod nvrtc;
 pub mod real;
 pub mod stream;
 
+use super::rules;
 use crate::backend::{BackendError, Result};
 use gemm::Gemm;
-use std::{fmt::Debug, rc::Rc};
+use std::{borrow::Cow, fmt::Debug, rc::Rc};
 use stream::Stream;
 
 /// An address in the device's memory.
@@ -29,14 +30,16 @@ pub type HostAddress = usize;
 pub struct Source {
     /// Name of the file without its ending.
     pub name: &'static str,
-    /// The file behind the pieces that it builds on.
+    /// The file behind the pieces that it builds on; [`rules::FORMULAS`] stands for those.
     pub parts: &'static [&'static str],
 }
 
 impl Source {
     /// The whole text.
     pub fn text(&self) -> String {
-        self.parts.concat()
+        let formulas = || Cow::Owned(rules::text());
+        let parts = self.parts.iter();
+        parts.map(|&p| if p == rules::FORMULAS { formulas() } else { Cow::Borrowed(p) }).collect()
     }
 }
 

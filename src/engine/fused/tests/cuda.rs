@@ -48,7 +48,7 @@ fn gradients_and_predictions_are_those_of_the_cpu() {
         for (model, precision) in
             models().into_iter().flat_map(|m| PRECISIONS.map(|p| (m.clone(), p)))
         {
-            let config = EngineConfig { precision, ..config(model, OptimizerSpec::Sgd, 2) };
+            let config = EngineConfig { precision, ..config(model, OptimizerSpec::SGD, 2) };
             // A CPU has no TF32; it shows what would be right.
             let exact = if precision == Precision::Tf32 { Precision::Fp32 } else { precision };
             let (mut cpu, mut gpu) = (
@@ -123,7 +123,7 @@ fn training_goes_the_way_of_the_cpu_and_is_repeated_bit_by_bit() {
                     || !matches!(config.embedding_rows, RowKind::Fp32);
                 // Adam divides gradients by their own size: where they are next to nothing, their
                 // rounding is as large as they are.
-                let adam = matches!(rule, OptimizerSpec::Adam { .. });
+                let adam = matches!(rule, OptimizerSpec::Adam(_));
                 let tolerance = if rounded && adam {
                     1e-1
                 } else if rounded {
