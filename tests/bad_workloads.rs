@@ -103,7 +103,7 @@ const BROKEN: &[(&str, &str, &str)] = &[
     (
         "kind = \"sgd\"\n",
         "",
-        "21: optimizer.kind: missing; must be \"sgd\", \"adagrad\", \"rowwise_adagrad\" or \"adam\"",
+        "21: optimizer.kind: missing; must be \"sgd\", \"adagrad\", \"rowwise_adagrad\", \"adam\" or \"adagrad_decay\"",
     ),
     (
         "[data]\nsource = \"planted\"\npreset = \"custom\"\ntables = [50, 60]\ndense = 3\ntrain_samples = 1000\neval_samples = 500\n",
@@ -141,11 +141,31 @@ const BROKEN: &[(&str, &str, &str)] = &[
         "learning_rate = nan",
         "23: optimizer.learning_rate: is nan; must be a number",
     ),
+    (
+        "kind = \"sgd\"",
+        "kind = \"adagrad_decay\"\ndecay_step = 0",
+        "23: optimizer.decay_step: is 0; must be at least 1",
+    ),
+    (
+        "kind = \"sgd\"",
+        "kind = \"adagrad_decay\"\ndecay_rate = 1.5",
+        "23: optimizer.decay_rate: is 1.5; must be from 0 to 1",
+    ),
+    (
+        "kind = \"sgd\"",
+        "kind = \"adagrad_decay\"\ninitial_accumulator = 0",
+        "23: optimizer.initial_accumulator: is 0; must be above 0",
+    ),
+    (
+        "kind = \"sgd\"",
+        "kind = \"adagrad_decay\"\neps = 1e-8",
+        "23: optimizer.eps: has no effect here, it belongs to optimizer.kind = \"adagrad\", \"rowwise_adagrad\" or \"adam\"; remove it",
+    ),
     // Words.
     (
         "kind = \"sgd\"",
         "kind = \"adagard\"",
-        "22: optimizer.kind: is \"adagard\"; must be \"sgd\", \"adagrad\", \"rowwise_adagrad\" or \"adam\" (did you mean \"adagrad\"?)",
+        "22: optimizer.kind: is \"adagard\"; must be \"sgd\", \"adagrad\", \"rowwise_adagrad\", \"adam\" or \"adagrad_decay\" (did you mean \"adagrad\"?)",
     ),
     (
         "source = \"planted\"",

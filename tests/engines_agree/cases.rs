@@ -11,8 +11,8 @@ use dlrm_bench::{
         init::{InitSource, Initializer},
     },
     optim::{
-        Adagrad, Adam, AdamForm, AdamRows, LossScaleSpec, OptimizerConfig, OptimizerSpec,
-        RowwiseAdagrad,
+        Adagrad, AdagradDecay, Adam, AdamForm, AdamRows, LossScaleSpec, OptimizerConfig,
+        OptimizerSpec, RowwiseAdagrad,
     },
     random::philox::{Philox, Stream, unit_f32},
 };
@@ -68,6 +68,11 @@ pub fn rules() -> impl Strategy<Value = OptimizerSpec> {
         OptimizerSpec::SGD,
         OptimizerSpec::Adagrad(Adagrad { eps: 1e-10, initial_accumulator: 0.0, lr_decay: 0.0 }),
         OptimizerSpec::Adagrad(Adagrad { eps: 0.0, initial_accumulator: 0.1, lr_decay: 0.5 }),
+        OptimizerSpec::AdagradDecay(AdagradDecay {
+            initial_accumulator: 0.1,
+            decay_step: 1,
+            decay_rate: 0.5,
+        }),
         OptimizerSpec::RowwiseAdagrad(RowwiseAdagrad { eps: 1e-10, initial_accumulator: 0.0 }),
         OptimizerSpec::RowwiseAdagrad(RowwiseAdagrad { eps: 1e-8, initial_accumulator: 0.1 }),
     ];

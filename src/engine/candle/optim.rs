@@ -4,7 +4,7 @@
 use crate::{
     model::{ParamKind, ParamSpec},
     optim::{
-        Adagrad, Adam, AdamForm, OptimizerConfig, OptimizerSpec, RowwiseAdagrad,
+        Adagrad, AdagradDecay, Adam, AdamForm, OptimizerConfig, OptimizerSpec, RowwiseAdagrad,
         rules::{Buffer, Per},
     },
 };
@@ -100,6 +100,7 @@ impl Optimizer {
             OptimizerSpec::RowwiseAdagrad(RowwiseAdagrad { eps, .. }) => {
                 adagrad(g, &old[0], lr, eps)
             }
+            OptimizerSpec::AdagradDecay(rule) => self.adagrad_decay(&rule, g, old),
             OptimizerSpec::Adam(Adam { beta1, beta2, eps, form, .. }) => {
                 let m = (old[0].affine(beta1, 0.0)? + g.affine(1.0 - beta1, 0.0)?)?;
                 let v = (old[1].affine(beta2, 0.0)? + g.sqr()?.affine(1.0 - beta2, 0.0)?)?;
@@ -112,6 +113,30 @@ impl Optimizer {
                 Ok(((&m / (root + eps)?)?.affine(rate, 0.0)?, vec![m, v]))
             }
         }
+    }
+}
+
+impl Optimizer {
+    fn adagrad_decay(
+        &self,
+        rule: &AdagradDecay,
+        g: &Tensor,
+        old: &[Tensor],
+    ) -> Result<(Tensor, Vec<Tensor>)> {
+        let (before, sum) = (self.step - 1, &old[0]);
+        let faded = sum.affine(rule.decay_rate, 0.0)?.maximum(rule.initial_accumulator)?;
+        let (sum, periods) = match old.get(1) {
+            Some(own) => {
+                let due = own.lt((before / rule.decay_step) as f64)?;
+                let sum = due.broadcast_as(g.shape())?.where_cond(&faded, sum)?;
+                (sum, Some((own + due.to_dtype(own.dtype())?)?))
+            }
+            None if before > 0 && before % rule.decay_step == 0 => (faded, None),
+            None => (sum.clone(), None),
+        };
+        let sum = (sum + g.sqr()?)?;
+        let delta = (g / sum.sqrt()?)?.affine(self.learning_rate, 0.0)?;
+        Ok((delta, [sum].into_iter().chain(periods).collect()))
     }
 }
 

@@ -12,8 +12,8 @@ use crate::{
         init::{InitSource, Initializer},
     },
     optim::{
-        Adagrad, Adam, AdamForm, AdamRows, LossScaleSpec, OptimizerConfig, OptimizerSpec,
-        RowwiseAdagrad,
+        Adagrad, AdagradDecay, Adam, AdamForm, AdamRows, LossScaleSpec, OptimizerConfig,
+        OptimizerSpec, RowwiseAdagrad,
     },
     random::philox::{Philox, Stream, unit_f32},
 };
@@ -120,6 +120,11 @@ fn rules() -> Vec<OptimizerSpec> {
     vec![
         OptimizerSpec::SGD,
         OptimizerSpec::Adagrad(Adagrad { eps: 1e-10, initial_accumulator: 0.1, lr_decay: 0.001 }),
+        OptimizerSpec::AdagradDecay(AdagradDecay {
+            initial_accumulator: 0.1,
+            decay_step: 1,
+            decay_rate: 0.5,
+        }),
         OptimizerSpec::RowwiseAdagrad(RowwiseAdagrad { eps: 1e-10, initial_accumulator: 0.0 }),
         adam(AdamForm::Torch, AdamRows::Dense),
         adam(AdamForm::Tf, AdamRows::Lazy),

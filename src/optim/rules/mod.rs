@@ -8,6 +8,7 @@
 //! is fused or reordered, so all of them give the same bits.
 
 mod adagrad;
+mod adagrad_decay;
 mod adam;
 mod arithmetic;
 mod describe;
@@ -15,6 +16,7 @@ mod rowwise_adagrad;
 mod sgd;
 
 pub use adagrad::Adagrad;
+pub use adagrad_decay::AdagradDecay;
 pub use adam::{Adam, AdamForm, AdamRows};
 pub use arithmetic::{Arithmetic, sum_squares};
 pub use describe::{
@@ -146,6 +148,8 @@ rules! {
     RowwiseAdagrad { RowwiseAdagrad: rowwise_adagrad::Formula }
     /// Two moments.
     Adam { Adam: adam::Formula }
+    /// Accumulated squares that fade.
+    AdagradDecay { AdagradDecay: adagrad_decay::Formula }
 }
 
 impl OptimizerSpec {

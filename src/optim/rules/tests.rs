@@ -29,6 +29,22 @@ pub(crate) fn plain(
                 }
                 p[i] -= lr * g[i] / (s0[at].sqrt() + eps);
             }
+            OptimizerSpec::AdagradDecay(rule) => {
+                let before = t - 1;
+                let due = if is_row {
+                    (before / rule.decay_step) as f64 > s1[0]
+                } else {
+                    before > 0 && before % rule.decay_step == 0
+                };
+                if due {
+                    s0[i] = (s0[i] * rule.decay_rate).max(rule.initial_accumulator);
+                }
+                if due && is_row && i + 1 == g.len() {
+                    s1[0] += 1.0;
+                }
+                s0[i] += g[i] * g[i];
+                p[i] -= lr * g[i] / s0[i].sqrt();
+            }
             OptimizerSpec::Adam(Adam { beta1, beta2, eps, form, .. }) => {
                 s0[i] = beta1 * s0[i] + (1.0 - beta1) * g[i];
                 s1[i] = beta2 * s1[i] + (1.0 - beta2) * g[i] * g[i];
@@ -210,4 +226,39 @@ fn the_document_and_the_checkers_rules_know_every_rule() {
     let words = OptimizerSpec::KINDS.iter().map(|k| format!("'{k}'")).collect::<Vec<_>>();
     let check = format!("v['value'] in [{}]", words.join(", "));
     assert!(include_str!("../../../rules/deepfm_common.yaml").contains(&check), "{check}");
+}
+
+/// A row that was away for several periods catches up one of them an update; a dense parameter
+/// counts the periods that DeepRec's counter would.
+#[test]
+fn accumulators_fade_once_an_update() {
+    let rule = AdagradDecay { initial_accumulator: 0.1, decay_step: 3, decay_rate: 0.5 };
+    let (mut p, mut sum, mut periods) = ([1.0f32; 2], [8.0f32, 0.15], [0.0f32]);
+    for (number, left, counted) in
+        [(3, [8.0, 0.15], 0.0), (10, [4.0, 0.1], 1.0), (10, [2.0, 0.1], 2.0), (10, [1.0, 0.1], 3.0)]
+    {
+        let step = Step::new(&rule.into(), 0.1, number);
+        update_row(&step, &mut p, &[0.0; 2], &mut sum, &mut periods);
+        assert_eq!((sum, periods), (left, [counted]), "update {number}");
+    }
+    let step = Step::new(&rule.into(), 0.1, 12);
+    update_row(&step, &mut p, &[0.0; 2], &mut sum, &mut periods);
+    assert_eq!((p, sum, periods), ([1.0; 2], [1.0, 0.1], [3.0]), "nothing is due");
+
+    for decay_step in [1, 2, 7] {
+        let rule = AdagradDecay { decay_step, ..rule };
+        let (mut p, mut sum) = ([1.0f32], [0.1f32]);
+        let (mut p64, mut sum64, mut counter) = (1.0f64, 0.1f64, 0);
+        for global_step in 0..60u64 {
+            let g = (global_step % 5) as f32 - 1.5;
+            update(&Step::new(&rule.into(), 0.1, global_step + 1), &mut p, &[g], &mut sum, &mut []);
+            if global_step / decay_step > counter {
+                (sum64, counter) = ((sum64 * 0.5).max(0.1), counter + 1);
+            }
+            sum64 += f64::from(g).powi(2);
+            p64 -= 0.1 * f64::from(g) / sum64.sqrt();
+            assert!((f64::from(sum[0]) - sum64).abs() < 1e-5 * sum64, "{decay_step} {global_step}");
+            assert!((f64::from(p[0]) - p64).abs() < 1e-5, "{decay_step} {global_step}");
+        }
+    }
 }

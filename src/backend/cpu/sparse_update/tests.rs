@@ -517,7 +517,7 @@ fn updates_in_a_row_have_the_bits_of_the_plain_rule() {
 
 /// One row by the plain rule.
 fn plain_row(step: &Step, set: &mut TableSet, k: usize, row: usize, g: &[f32]) {
-    let mut p = set.tables[k].row(row).to_vec();
+    let mut p = set.tables[k].row(row);
     let mut state: Vec<Vec<f32>> = set.state.iter().map(|s| s[k].row(row).to_vec()).collect();
     let stored = state.len();
     state.resize(2, Vec::new());
