@@ -97,13 +97,13 @@ const BROKEN: &[(&str, &str, &str)] = &[
     (
         "learning_rate = 0.1",
         "learning_rate = 0.1\nbeta1 = 0.9",
-        "24: optimizer.beta1: has no effect here, it belongs to optimizer.kind = \"adam\"; remove it",
+        "24: optimizer.beta1: has no effect here, it belongs to optimizer.kind = \"adam\" or \"adam_async\"; remove it",
     ),
     // Essentials that are missing.
     (
         "kind = \"sgd\"\n",
         "",
-        "21: optimizer.kind: missing; must be \"sgd\", \"adagrad\", \"rowwise_adagrad\", \"adam\" or \"adagrad_decay\"",
+        "21: optimizer.kind: missing; must be \"sgd\", \"adagrad\", \"rowwise_adagrad\", \"adam\", \"adagrad_decay\" or \"adam_async\"",
     ),
     (
         "[data]\nsource = \"planted\"\npreset = \"custom\"\ntables = [50, 60]\ndense = 3\ntrain_samples = 1000\neval_samples = 500\n",
@@ -159,13 +159,28 @@ const BROKEN: &[(&str, &str, &str)] = &[
     (
         "kind = \"sgd\"",
         "kind = \"adagrad_decay\"\neps = 1e-8",
-        "23: optimizer.eps: has no effect here, it belongs to optimizer.kind = \"adagrad\", \"rowwise_adagrad\" or \"adam\"; remove it",
+        "23: optimizer.eps: has no effect here, it belongs to optimizer.kind = \"adagrad\", \"rowwise_adagrad\", \"adam\" or \"adam_async\"; remove it",
+    ),
+    (
+        "kind = \"sgd\"",
+        "kind = \"adam_async\"\nnesterov = 1",
+        "23: optimizer.nesterov: is 1; must be true or false",
+    ),
+    (
+        "kind = \"sgd\"",
+        "kind = \"adam_async\"\nbeta2 = 1.0",
+        "23: optimizer.beta2: is 1; must be from 0 to below 1",
+    ),
+    (
+        "kind = \"sgd\"",
+        "kind = \"adam\"\napply_sparse_rmsprop = true",
+        "23: optimizer.apply_sparse_rmsprop: has no effect here, it belongs to optimizer.kind = \"adam_async\"; remove it",
     ),
     // Words.
     (
         "kind = \"sgd\"",
         "kind = \"adagard\"",
-        "22: optimizer.kind: is \"adagard\"; must be \"sgd\", \"adagrad\", \"rowwise_adagrad\", \"adam\" or \"adagrad_decay\" (did you mean \"adagrad\"?)",
+        "22: optimizer.kind: is \"adagard\"; must be \"sgd\", \"adagrad\", \"rowwise_adagrad\", \"adam\", \"adagrad_decay\" or \"adam_async\" (did you mean \"adagrad\"?)",
     ),
     (
         "source = \"planted\"",
@@ -397,7 +412,7 @@ fn broken_overrides_are_refused_in_one_line() {
         ("model.top=[4, 1", "--set model.top: not a TOML value: "),
         (
             "optimizer.beta1=0.5",
-            "--set optimizer.beta1: has no effect here, it belongs to optimizer.kind = \"adam\"; remove it",
+            "--set optimizer.beta1: has no effect here, it belongs to optimizer.kind = \"adam\" or \"adam_async\"; remove it",
         ),
     ] {
         let line = refusal(&run(dir.path(), "w.toml", &["--set", set]), 64);

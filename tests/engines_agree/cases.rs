@@ -11,7 +11,7 @@ use dlrm_bench::{
         init::{InitSource, Initializer},
     },
     optim::{
-        Adagrad, AdagradDecay, Adam, AdamForm, AdamRows, LossScaleSpec, OptimizerConfig,
+        Adagrad, AdagradDecay, Adam, AdamAsync, AdamForm, AdamRows, LossScaleSpec, OptimizerConfig,
         OptimizerSpec, RowwiseAdagrad,
     },
     random::philox::{Philox, Stream, unit_f32},
@@ -64,6 +64,10 @@ pub fn losses() -> impl Strategy<Value = LossSpec> {
 
 /// Every update rule in every form.
 pub fn rules() -> impl Strategy<Value = OptimizerSpec> {
+    let adam_async = |nesterov, apply_sparse_rmsprop| {
+        let (beta1, beta2, eps) = (0.9, 0.999, 1e-8);
+        OptimizerSpec::AdamAsync(AdamAsync { beta1, beta2, eps, nesterov, apply_sparse_rmsprop })
+    };
     let mut rules = vec![
         OptimizerSpec::SGD,
         OptimizerSpec::Adagrad(Adagrad { eps: 1e-10, initial_accumulator: 0.0, lr_decay: 0.0 }),
@@ -73,6 +77,10 @@ pub fn rules() -> impl Strategy<Value = OptimizerSpec> {
             decay_step: 1,
             decay_rate: 0.5,
         }),
+        adam_async(false, false),
+        adam_async(true, false),
+        adam_async(false, true),
+        adam_async(true, true),
         OptimizerSpec::RowwiseAdagrad(RowwiseAdagrad { eps: 1e-10, initial_accumulator: 0.0 }),
         OptimizerSpec::RowwiseAdagrad(RowwiseAdagrad { eps: 1e-8, initial_accumulator: 0.1 }),
     ];

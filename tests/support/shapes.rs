@@ -11,7 +11,7 @@ use dlrm_bench::{
         init::{InitSource, Initializer},
     },
     optim::{
-        Adagrad, AdagradDecay, Adam, AdamForm, AdamRows, LossScaleSpec, OptimizerConfig,
+        Adagrad, AdagradDecay, Adam, AdamAsync, AdamForm, AdamRows, LossScaleSpec, OptimizerConfig,
         OptimizerSpec, RowwiseAdagrad,
     },
     random::philox::{Philox, Stream, unit_f32},
@@ -59,6 +59,10 @@ pub fn deepfm() -> ModelSpec {
 pub fn rules() -> Vec<OptimizerSpec> {
     let adam =
         |form, rows| OptimizerSpec::Adam(Adam { beta1: 0.9, beta2: 0.999, eps: 1e-8, form, rows });
+    let adam_async = |nesterov, apply_sparse_rmsprop| {
+        let (beta1, beta2, eps) = (0.9, 0.999, 1e-8);
+        OptimizerSpec::AdamAsync(AdamAsync { beta1, beta2, eps, nesterov, apply_sparse_rmsprop })
+    };
     vec![
         OptimizerSpec::SGD,
         OptimizerSpec::Adagrad(Adagrad { eps: 1e-10, initial_accumulator: 0.1, lr_decay: 0.01 }),
@@ -67,6 +71,8 @@ pub fn rules() -> Vec<OptimizerSpec> {
             decay_step: 1,
             decay_rate: 0.5,
         }),
+        adam_async(true, false),
+        adam_async(false, true),
         OptimizerSpec::RowwiseAdagrad(RowwiseAdagrad { eps: 1e-10, initial_accumulator: 0.0 }),
         adam(AdamForm::Torch, AdamRows::Dense),
         adam(AdamForm::Torch, AdamRows::Lazy),

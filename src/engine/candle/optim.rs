@@ -4,7 +4,8 @@
 use crate::{
     model::{ParamKind, ParamSpec},
     optim::{
-        Adagrad, AdagradDecay, Adam, AdamForm, OptimizerConfig, OptimizerSpec, RowwiseAdagrad,
+        Adagrad, AdagradDecay, Adam, AdamAsync, AdamForm, OptimizerConfig, OptimizerSpec,
+        RowwiseAdagrad,
         rules::{Buffer, Per},
     },
 };
@@ -100,6 +101,7 @@ impl Optimizer {
             OptimizerSpec::RowwiseAdagrad(RowwiseAdagrad { eps, .. }) => {
                 adagrad(g, &old[0], lr, eps)
             }
+            OptimizerSpec::AdamAsync(rule) => self.adam_async(&rule, g, old, of_rows),
             OptimizerSpec::AdagradDecay(rule) => self.adagrad_decay(&rule, g, old),
             OptimizerSpec::Adam(Adam { beta1, beta2, eps, form, .. }) => {
                 let m = (old[0].affine(beta1, 0.0)? + g.affine(1.0 - beta1, 0.0)?)?;
@@ -117,6 +119,28 @@ impl Optimizer {
 }
 
 impl Optimizer {
+    fn adam_async(
+        &self,
+        rule: &AdamAsync,
+        g: &Tensor,
+        old: &[Tensor],
+        of_rows: bool,
+    ) -> Result<(Tensor, Vec<Tensor>)> {
+        let AdamAsync { beta1, beta2, eps, .. } = *rule;
+        let v = (old[1].affine(beta2, 0.0)? + g.sqr()?.affine(1.0 - beta2, 0.0)?)?;
+        if of_rows && rule.apply_sparse_rmsprop {
+            let step = (g / (&v + eps)?.sqrt()?)?.affine(self.learning_rate, 0.0)?;
+            let m = (old[0].affine(beta1, 0.0)? + step)?;
+            return Ok((m.clone(), vec![m, v]));
+        }
+        let new = g.affine(1.0 - beta1, 0.0)?;
+        let m = (old[0].affine(beta1, 0.0)? + &new)?;
+        let ahead = if rule.nesterov { (m.affine(beta1, 0.0)? + new)? } else { m.clone() };
+        let power = |beta: f64| beta.powf(self.step as f64);
+        let alpha = self.learning_rate * (1.0 - power(beta2)).sqrt() / (1.0 - power(beta1));
+        Ok(((ahead / (v.sqrt()? + eps)?)?.affine(alpha, 0.0)?, vec![m, v]))
+    }
+
     fn adagrad_decay(
         &self,
         rule: &AdagradDecay,

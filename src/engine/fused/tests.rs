@@ -12,7 +12,7 @@ use crate::{
         init::{InitSource, Initializer},
     },
     optim::{
-        Adagrad, AdagradDecay, Adam, AdamForm, AdamRows, LossScaleSpec, OptimizerConfig,
+        Adagrad, AdagradDecay, Adam, AdamAsync, AdamForm, AdamRows, LossScaleSpec, OptimizerConfig,
         OptimizerSpec, RowwiseAdagrad,
     },
     random::philox::{Philox, Stream, unit_f32},
@@ -117,17 +117,23 @@ fn batch(model: &ModelSpec, number: u64, len: usize) -> Batch {
 fn rules() -> Vec<OptimizerSpec> {
     let adam =
         |form, rows| OptimizerSpec::Adam(Adam { beta1: 0.9, beta2: 0.999, eps: 1e-8, form, rows });
+    let adam_async = |nesterov, apply_sparse_rmsprop| {
+        let (beta1, beta2, eps) = (0.9, 0.999, 1e-8);
+        OptimizerSpec::AdamAsync(AdamAsync { beta1, beta2, eps, nesterov, apply_sparse_rmsprop })
+    };
     vec![
         OptimizerSpec::SGD,
         OptimizerSpec::Adagrad(Adagrad { eps: 1e-10, initial_accumulator: 0.1, lr_decay: 0.001 }),
+        OptimizerSpec::RowwiseAdagrad(RowwiseAdagrad { eps: 1e-10, initial_accumulator: 0.0 }),
+        adam(AdamForm::Torch, AdamRows::Dense),
+        adam(AdamForm::Tf, AdamRows::Lazy),
         OptimizerSpec::AdagradDecay(AdagradDecay {
             initial_accumulator: 0.1,
             decay_step: 1,
             decay_rate: 0.5,
         }),
-        OptimizerSpec::RowwiseAdagrad(RowwiseAdagrad { eps: 1e-10, initial_accumulator: 0.0 }),
-        adam(AdamForm::Torch, AdamRows::Dense),
-        adam(AdamForm::Tf, AdamRows::Lazy),
+        adam_async(true, false),
+        adam_async(false, true),
     ]
 }
 
@@ -357,7 +363,8 @@ fn every_model_learns_with_every_rule() {
             let config = config(model.clone(), rule, 1);
             let rate = match rule {
                 OptimizerSpec::SGD => 0.5,
-                OptimizerSpec::Adam(_) => 0.02,
+                OptimizerSpec::AdamAsync(r) if r.apply_sparse_rmsprop => 0.003,
+                OptimizerSpec::Adam(_) | OptimizerSpec::AdamAsync(_) => 0.02,
                 _ => 0.3,
             };
             let mut e = engine(&config);

@@ -10,6 +10,7 @@
 mod adagrad;
 mod adagrad_decay;
 mod adam;
+mod adam_async;
 mod arithmetic;
 mod describe;
 mod rowwise_adagrad;
@@ -18,6 +19,7 @@ mod sgd;
 pub use adagrad::Adagrad;
 pub use adagrad_decay::AdagradDecay;
 pub use adam::{Adam, AdamForm, AdamRows};
+pub use adam_async::AdamAsync;
 pub use arithmetic::{Arithmetic, sum_squares};
 pub use describe::{
     Buffer, CONSTANTS, Constants, Description, Formula, Key, Keyed, Per, Range, Setting, State,
@@ -150,6 +152,13 @@ rules! {
     Adam { Adam: adam::Formula }
     /// Accumulated squares that fade.
     AdagradDecay { AdagradDecay: adagrad_decay::Formula }
+    /// Two moments, with powers that belong to a variable.
+    AdamAsync {
+        AdamAsync: adam_async::Formula<false, false>,
+        AdamAsyncNesterov: adam_async::Formula<true, false>,
+        AdamAsyncRmsprop: adam_async::Formula<false, true>,
+        AdamAsyncNesterovRmsprop: adam_async::Formula<true, true>
+    }
 }
 
 impl OptimizerSpec {

@@ -29,6 +29,26 @@ pub(crate) fn plain(
                 }
                 p[i] -= lr * g[i] / (s0[at].sqrt() + eps);
             }
+            OptimizerSpec::AdamAsync(AdamAsync {
+                beta1: b1,
+                beta2: b2,
+                eps,
+                nesterov,
+                apply_sparse_rmsprop,
+            }) => {
+                let (g, rms) = (g[i], is_row && apply_sparse_rmsprop);
+                s1[i] = b2 * s1[i] + (1.0 - b2) * g * g;
+                if rms {
+                    s0[i] = b1 * s0[i] + lr * g / (s1[i] + eps).sqrt();
+                    p[i] -= s0[i];
+                    continue;
+                }
+                s0[i] = b1 * s0[i] + (1.0 - b1) * g;
+                let (b1p, b2p) = (1..t).fold((b1, b2), |(x, y), _| (x * b1, y * b2));
+                let alpha = lr * (1.0 - b2p).sqrt() / (1.0 - b1p);
+                let ahead = if nesterov { (1.0 - b1) * g + b1 * s0[i] } else { s0[i] };
+                p[i] -= alpha * ahead / (s1[i].sqrt() + eps);
+            }
             OptimizerSpec::AdagradDecay(rule) => {
                 let before = t - 1;
                 let due = if is_row {

@@ -97,7 +97,7 @@ fn messages_name_file_line_key_and_what_is_right() {
     let stray = format!("{SMALL}beta1 = 0.9\n");
     assert_eq!(
         read(&stray, &[]).unwrap_err(),
-        "w.toml:19: optimizer.beta1: has no effect here, it belongs to optimizer.kind = \"adam\"; remove it"
+        "w.toml:19: optimizer.beta1: has no effect here, it belongs to optimizer.kind = \"adam\" or \"adam_async\"; remove it"
     );
 }
 

@@ -98,7 +98,10 @@ fn gradients_and_predictions_are_those_of_the_cpu() {
 fn training_goes_the_way_of_the_cpu_and_is_repeated_bit_by_bit() {
     for driver in devices() {
         for (m, model) in models().into_iter().enumerate() {
-            for (r, rule) in rules().into_iter().enumerate() {
+            // RMSprop's first steps of rows are 30 times the rate, whatever the size of a gradient;
+            // its kernels are compared bit by bit where gradients have the same bits.
+            let rmsprop = |rule: &OptimizerSpec| matches!(rule, OptimizerSpec::AdamAsync(r) if r.apply_sparse_rmsprop);
+            for (r, rule) in rules().into_iter().filter(|r| !rmsprop(r)).enumerate() {
                 let mut config = config(model.clone(), rule, 2);
                 config.precision = Precision::ALL[(m + r) % 3];
                 config.loss_scale = scaling(config.precision);
@@ -123,7 +126,7 @@ fn training_goes_the_way_of_the_cpu_and_is_repeated_bit_by_bit() {
                     || !matches!(config.embedding_rows, RowKind::Fp32);
                 // Adam divides gradients by their own size: where they are next to nothing, their
                 // rounding is as large as they are.
-                let adam = matches!(rule, OptimizerSpec::Adam(_));
+                let adam = matches!(rule, OptimizerSpec::Adam(_) | OptimizerSpec::AdamAsync(_));
                 let tolerance = if rounded && adam {
                     1e-1
                 } else if rounded {
