@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 mkdir -p "$1"
 [ -x "$1/plain" ] && [ -x "$1/slow" ] && exit 0
 # The slow one first, so that target/release holds an honest program in the end.
-DLRM_BENCH_BUILD_TEST_SLOWDOWN=1 cargo build --release
+DLRM_BENCH_BUILD_TEST_SLOWDOWN=1 cargo build --release --locked
 cp target/release/dlrm-bench "$1/slow"
-cargo build --release
+cargo build --release --locked
 cp target/release/dlrm-bench "$1/plain"
