@@ -8,9 +8,14 @@ use crate::{
 };
 use clap::Args;
 use std::{
+    io::ErrorKind,
     path::{Path, PathBuf},
     time::Duration,
 };
+
+/// Files that a gate leaves.
+const VERDICT: &str = "verdict.json";
+const SUMMARY: &str = "summary.md";
 
 const EXAMPLES: &str = "\
 Examples:
@@ -87,27 +92,10 @@ pub struct GateArgs {
 
 /// Runs the command.
 pub(super) fn gate(args: &GateArgs) -> Result<Exit, Failure> {
+    // Whatever becomes of this gate, an older one's verdict is not its.
+    clear(&args.output)?;
     let criteria = criteria(args)?;
-    let same = args.a.is_none()
-        && args.b.is_none()
-        && args.workload_b.is_none()
-        && args.set_a.is_empty()
-        && args.set_b.is_empty();
-    if same && args.baseline.is_none() && args.record.is_none() {
-        let what = "nothing to compare: give --a or --b BIN, --workload-b FILE, --set-b KEY=VALUE, --baseline FILE, or --record FILE";
-        return Err(Failure::Usage(what.into()));
-    }
-    let this = || {
-        std::env::current_exe()
-            .map_err(|e| Failure::Internal(format!("cannot find this program: {e}")))
-    };
-    let program =
-        |binary: &Option<PathBuf>, workload: &Path, own: &[String]| -> Result<Program, Failure> {
-            let binary = binary.clone().map_or_else(this, Ok)?;
-            Ok(Program { binary, workload: workload.to_owned(), set: [&args.set, own].concat() })
-        };
-    let a = program(&args.a, &args.workload, &args.set_a)?;
-    let b = program(&args.b, args.workload_b.as_deref().unwrap_or(&args.workload), &args.set_b)?;
+    let (a, b) = sides(args)?;
     let stop = stop_flag()?;
     let tell = |line: &str| {
         if !args.quiet {
@@ -116,14 +104,15 @@ pub(super) fn gate(args: &GateArgs) -> Result<Exit, Failure> {
     };
     std::fs::create_dir_all(&args.output)
         .map_err(|e| Failure::Output(format!("cannot write {}: {e}", args.output.display())))?;
+    // Of its own, in case two gates write to one folder.
+    let scratch = Scratch(args.output.join(format!("slices-{}", std::process::id())));
     let settings = Settings {
         criteria,
         budget: args.budget,
         quality_steps: args.quality_steps,
         max_auc_drop: args.max_auc_drop,
         seed: args.seed,
-        // Of its own, in case two gates write to one folder.
-        scratch: args.output.join(format!("slices-{}", std::process::id())),
+        scratch: scratch.0.clone(),
         stop: &stop,
         tell: &tell,
     };
@@ -142,12 +131,12 @@ pub(super) fn gate(args: &GateArgs) -> Result<Exit, Failure> {
     } else {
         gate::interleaved(&a, &b, &settings).map(Some)
     };
-    let _ = std::fs::remove_dir_all(&settings.scratch);
+    drop(scratch);
     match answer {
         Ok(Some(verdict)) => publish(&verdict, &args.output),
         Ok(None) => Ok(Exit::Done),
         Err(SliceError::Interrupted) => Ok(Exit::Interrupted),
-        Err(e @ SliceError::TooFew(_)) => {
+        Err(e @ (SliceError::TooFew(_) | SliceError::Late(_))) => {
             eprintln!("error: {e}");
             Ok(Exit::NotEnoughEvidence)
         }
@@ -155,13 +144,62 @@ pub(super) fn gate(args: &GateArgs) -> Result<Exit, Failure> {
     }
 }
 
+/// The folder for slices, which goes with this.
+struct Scratch(PathBuf);
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Removes the verdict of an earlier gate from `folder`.
+fn clear(folder: &Path) -> Result<(), Failure> {
+    for name in [VERDICT, SUMMARY] {
+        let path = folder.join(name);
+        match std::fs::remove_file(&path) {
+            Err(e) if !matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+                return Err(Failure::Output(format!("cannot remove {}: {e}", path.display())));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// The old side and the new one.
+fn sides(args: &GateArgs) -> Result<(Program, Program), Failure> {
+    let same = args.a.is_none()
+        && args.b.is_none()
+        && args.workload_b.is_none()
+        && args.set_a.is_empty()
+        && args.set_b.is_empty();
+    if same && args.baseline.is_none() && args.record.is_none() {
+        let what = "nothing to compare: give --a or --b BIN, --workload-b FILE, --set-b KEY=VALUE, --baseline FILE, or --record FILE";
+        return Err(Failure::Usage(what.into()));
+    }
+    let binary = |given: &Option<PathBuf>| match given {
+        Some(path) => Ok(path.clone()),
+        None => std::env::current_exe()
+            .map_err(|e| Failure::Internal(format!("cannot find this program: {e}"))),
+    };
+    let [set_a, set_b] = [&args.set_a, &args.set_b].map(|own| [&args.set[..], own].concat());
+    let a = Program::open(&binary(&args.a)?, &args.workload, &set_a)?;
+    let binary_b = binary(&args.b)?;
+    let b = match &args.workload_b {
+        Some(workload) => Program::open(&binary_b, workload, &set_b)?,
+        None => a.beside(&binary_b, &set_b),
+    };
+    Ok((a, b))
+}
+
 fn publish(verdict: &Verdict, folder: &Path) -> Result<Exit, Failure> {
     let summary = verdict.markdown();
     let mut json =
         serde_json::to_string_pretty(verdict).map_err(|e| Failure::Internal(e.to_string()))?;
     json.push('\n');
-    write_file(&folder.join("summary.md"), summary.as_bytes())?;
-    write_file(&folder.join("verdict.json"), json.as_bytes())?;
+    write_file(&folder.join(SUMMARY), summary.as_bytes())?;
+    write_file(&folder.join(VERDICT), json.as_bytes())?;
     print!("{summary}");
     Ok(match verdict.verdict {
         Outcome::NoRegression => Exit::Done,
@@ -227,12 +265,17 @@ impl From<SliceError> for Failure {
     fn from(e: SliceError) -> Self {
         match e {
             SliceError::Quality(what) => Failure::Quality(what),
-            SliceError::Workload(what) => Failure::Usage(what),
-            SliceError::Memory(what) => Failure::Memory(what),
+            SliceError::Cause { code: 64, what } => Failure::Usage(what),
+            SliceError::Cause { code: 65, what } => Failure::Input(what),
+            SliceError::Cause { code: 69, what } => Failure::Device(what),
+            SliceError::Cause { code: 71, what } => Failure::Memory(what),
+            SliceError::Cause { code: 74, what } => Failure::Output(what),
             SliceError::Folder { .. } => Failure::Output(e.to_string()),
-            SliceError::Interrupted | SliceError::TooFew(_) | SliceError::Failed(_) => {
-                Failure::Internal(e.to_string())
-            }
+            SliceError::Interrupted
+            | SliceError::TooFew(_)
+            | SliceError::Late(_)
+            | SliceError::Cause { .. }
+            | SliceError::Failed(_) => Failure::Internal(e.to_string()),
         }
     }
 }

@@ -1,17 +1,25 @@
 //! This program against what was recorded before.
 
 use super::{
-    Baseline, Clock, Outcome, Program, Session, Settings, SideReport, SliceError, Verdict,
-    interleaved::{version, worse},
+    Baseline, Outcome, Program, Session, Settings, SideReport, SliceError, Verdict,
+    interleaved::version,
+    pace::{Clock, Probe, slice_steps},
+    quality::{self, Checked},
+    settle,
     slice::{Slice, Slicer, Task},
-    slice_steps,
-    verdict::median,
+    verdict::{change, median},
 };
-use crate::stats::{Decision, LOOKS, Sequential};
-use std::path::Path;
+use crate::{
+    data::whole::Lock,
+    results::ResultsError,
+    stats::{Decision, LOOKS, Sequential},
+};
+use std::{path::Path, sync::atomic::Ordering, thread, time::Duration};
 
 /// The fewest slices of a recording.
 const FEWEST: usize = 5;
+/// The fewest slices of a comparison.
+const FEWEST_COMPARED: f64 = 3.0;
 
 /// Compares `program` with the baseline in `path`: the share of the floor that each reached, which
 /// a slower machine does not change much.
@@ -35,11 +43,7 @@ pub fn against_baseline(
     };
     let mut clock = Clock::start(settings.budget);
     let done = compare(&mut verdict, &mut clock, program, &baseline, settings);
-    verdict.seconds = clock.seconds();
-    match done {
-        Err(SliceError::Quality(what)) => verdict.decide(Outcome::QualityFailure, what),
-        other => other?,
-    }
+    settle(&mut verdict, &clock, done)?;
     Ok(verdict)
 }
 
@@ -50,7 +54,7 @@ fn compare(
     baseline: &Baseline,
     s: &Settings<'_>,
 ) -> Result<(), SliceError> {
-    let slicer = Slicer { scratch: &s.scratch, stop: s.stop };
+    let slicer = Slicer::new(s, clock);
     let task = Task::Time { steps: baseline.slice_steps, ceilings: true };
     let first = slicer.run(program, task)?;
     (v.workload, v.system) =
@@ -72,12 +76,11 @@ fn compare(
         let n = baseline.sessions.len();
         v.notes.push(format!("the baseline has {n} recording session(s); what differs between sessions is not in the interval"));
     }
-    if baseline.quality_steps > 0 {
-        v.b.auc = slicer.run(program, Task::Evaluate { steps: baseline.quality_steps })?.auc;
-        if let Some(reason) = worse(baseline.auc, v.b.auc, baseline.quality_steps, s.max_auc_drop) {
-            v.decide(Outcome::QualityFailure, reason);
-            return Ok(());
-        }
+    let asked = (baseline.quality_steps, baseline.auc);
+    let needed = FEWEST_COMPARED * first.wall_seconds;
+    let checked = quality::check(v, clock, &slicer, (None, program), asked, needed, s)?;
+    if matches!(checked, Checked::Decided) {
+        return Ok(());
     }
     clock.compare();
     slices(v, clock, &slicer, program, (task, baseline), s)?;
@@ -99,9 +102,9 @@ fn slices(
     let (old, mut new) = (baseline.efficiency(), Vec::new());
     let (mut longest, mut looked) = (0.0f64, 0.0);
     loop {
-        let more = clock.fits(longest);
-        if more {
-            let slice = slicer.run(program, task)?;
+        let slice = within(clock, longest, || slicer.run(program, task))?;
+        let more = slice.is_some();
+        if let Some(slice) = slice {
             longest = longest.max(slice.wall_seconds);
             new.push(efficiency(&slice)?);
             v.slices.push(slice.report("b", v.units as u64));
@@ -116,7 +119,7 @@ fn slices(
             looked = due;
             if let Some(finding) = sequential.look_unpaired(&old, &new, due).map_err(stats)? {
                 v.finding = Some(finding);
-                let so_far = super::verdict::change(finding.slowdown);
+                let so_far = change(finding.slowdown);
                 (s.tell)(&format!(
                     "{} slices, {:.0} s: {so_far}, {:?}",
                     new.len(),
@@ -134,7 +137,23 @@ fn slices(
     }
 }
 
+/// Runs a slice if it fits into the budget; `None` if not, or if it had to be killed at its end.
+fn within(
+    clock: &Clock,
+    longest: f64,
+    run: impl FnOnce() -> Result<Slice, SliceError>,
+) -> Result<Option<Slice>, SliceError> {
+    if !clock.fits(longest) {
+        return Ok(None);
+    }
+    match run() {
+        Err(SliceError::Late(_)) => Ok(None),
+        slice => slice.map(Some),
+    }
+}
+
 /// Records `program` for the whole budget: adds a session to the baseline in `path`, or makes it.
+/// Of two that record into one file, one waits for the other.
 ///
 /// # Errors
 /// If a slice cannot be run, fewer than 5 fit into the budget, or the file cannot be written or
@@ -144,34 +163,41 @@ pub fn record(
     path: &Path,
     settings: &Settings<'_>,
 ) -> Result<Baseline, SliceError> {
-    let failed = |e: crate::results::ResultsError| SliceError::Failed(e.to_string());
-    let old = if path.exists() { Some(Baseline::read(path).map_err(failed)?) } else { None };
-    let slicer = Slicer { scratch: &settings.scratch, stop: settings.stop };
+    let _lock = lock(path, settings)?;
+    let refused = |e: ResultsError| SliceError::Cause { code: 65, what: e.to_string() };
+    let old = if path.exists() { Some(Baseline::read(path).map_err(refused)?) } else { None };
     let clock = Clock::start(settings.budget);
+    let slicer = Slicer::new(settings, &clock);
     let steps = match &old {
         Some(b) => b.slice_steps,
-        None => slice_steps(&slicer, program, true, settings.budget)?.0,
+        None => {
+            let mut probe = Probe::of(&slicer, program, true)?;
+            if let Some(outlier) = probe.again(&slicer, program, true)? {
+                (settings.tell)(&outlier);
+            }
+            slice_steps(&[&probe], settings.budget, clock.left(), FEWEST)
+        }
     };
     let task = Task::Time { steps, ceilings: true };
     let first = slicer.run(program, task)?;
+    efficiency(&first)?;
     let mut baseline = match old {
-        Some(b) => match b.difference(&first.record) {
-            Some(why) => {
-                return Err(SliceError::Failed(format!(
-                    "{}: {why}; remove it to start anew",
-                    path.display()
-                )));
+        Some(b) => {
+            if let Some(why) = b.difference(&first.record) {
+                let what = format!("{}: {why}; remove it to start anew", path.display());
+                return Err(SliceError::Cause { code: 65, what });
             }
-            None => b,
-        },
+            b
+        }
         None => {
-            let quality = settings.quality_steps;
-            let evaluated = if quality > 0 {
-                slicer.run(program, Task::Evaluate { steps: quality })?.auc
+            let steps_for_auc = settings.quality_steps;
+            let auc = if steps_for_auc > 0 && program.given().evaluates() {
+                slicer.run(program, Task::Evaluate { steps: steps_for_auc })?.auc
             } else {
                 None
             };
-            Baseline::new(&first.record, steps, quality, evaluated)
+            let quality = auc.map_or(0, |_| steps_for_auc);
+            Baseline::new(&first.record, steps, quality, auc)
         }
     };
     let mut session = Session {
@@ -180,8 +206,7 @@ pub fn record(
         efficiency: Vec::new(),
     };
     let mut longest = first.wall_seconds;
-    while clock.fits(longest) {
-        let slice = slicer.run(program, task)?;
+    while let Some(slice) = within(&clock, longest, || slicer.run(program, task))? {
         longest = longest.max(slice.wall_seconds);
         session.samples_per_second.push(slice.samples_per_second);
         session.efficiency.push(efficiency(&slice)?);
@@ -193,8 +218,30 @@ pub fn record(
         )));
     }
     baseline.sessions.push(session);
-    baseline.write(path).map_err(failed)?;
+    baseline.write(path).map_err(|e| SliceError::Cause { code: 74, what: e.to_string() })?;
     Ok(baseline)
+}
+
+/// The right to write `path`, once nobody else has it.
+fn lock(path: &Path, settings: &Settings<'_>) -> Result<Lock, SliceError> {
+    let mut told = false;
+    loop {
+        let lock = Lock::of(path).map_err(|e| SliceError::Cause {
+            code: 74,
+            what: format!("cannot write {}: {e}", path.display()),
+        })?;
+        if let Some(lock) = lock {
+            return Ok(lock);
+        }
+        if settings.stop.load(Ordering::Relaxed) {
+            return Err(SliceError::Interrupted);
+        }
+        if !told {
+            (settings.tell)(&format!("waiting for another gate that records {}", path.display()));
+            told = true;
+        }
+        thread::sleep(Duration::from_millis(100));
+    }
 }
 
 fn efficiency(slice: &Slice) -> Result<f64, SliceError> {

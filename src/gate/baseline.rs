@@ -3,10 +3,16 @@
 use super::slice::Needed;
 use crate::results::{ResultsError, write_file};
 use serde::{Deserialize, Serialize};
-use std::{fs, path::Path};
+use std::{fs, ops::RangeInclusive, path::Path};
 
 /// Layout of the file.
 const SCHEMA_VERSION: u32 = 1;
+/// More steps than any slice has.
+const MOST_STEPS: u64 = 1 << 40;
+/// Samples a second that may be true.
+const RATES: RangeInclusive<f64> = 1e-6..=1e15;
+/// Shares of the floor that may be true. A floor is worked out, so more than 1 is possible.
+const SHARES: RangeInclusive<f64> = 1e-9..=1e3;
 
 /// A stored baseline.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -148,23 +154,50 @@ impl Baseline {
         };
         let baseline: Baseline =
             serde_json::from_str(&text).map_err(|e| malformed(e.to_string()))?;
-        let rates =
-            baseline.sessions.iter().flat_map(|s| s.efficiency.iter().chain(&s.samples_per_second));
-        match () {
-            () if baseline.schema_version != SCHEMA_VERSION => {
-                let found = baseline.schema_version;
-                Err(malformed(format!(
-                    "schema_version is {found}, but this program reads {SCHEMA_VERSION}"
-                )))
-            }
-            () if baseline.efficiency().len() < 3 => {
-                Err(malformed("it has fewer than 3 slices; record it anew".into()))
-            }
-            () if rates.into_iter().any(|r| !(*r > 0.0 && r.is_finite())) => {
-                Err(malformed("a rate is not above 0; record it anew".into()))
-            }
-            () => Ok(baseline),
+        match baseline.fault() {
+            Some(what) => Err(malformed(what)),
+            None => Ok(baseline),
         }
+    }
+
+    /// The first value that no recording writes; comparing with it would give nonsense.
+    fn fault(&self) -> Option<String> {
+        if self.schema_version != SCHEMA_VERSION {
+            let found = self.schema_version;
+            return Some(format!(
+                "schema_version is {found}, but this program reads {SCHEMA_VERSION}"
+            ));
+        }
+        let anew = |what: String| Some(format!("{what}; record it anew"));
+        if !(1..=MOST_STEPS).contains(&self.slice_steps) {
+            return anew(format!("slice_steps is {}", self.slice_steps));
+        }
+        match (self.quality_steps, self.auc) {
+            (steps, _) if steps > MOST_STEPS => return anew(format!("quality_steps is {steps}")),
+            (_, Some(auc)) if !(0.0..=1.0).contains(&auc) => return anew(format!("auc is {auc}")),
+            (1.., None) => return anew("auc is missing".into()),
+            _ => {}
+        }
+        for (n, session) in (1..).zip(&self.sessions) {
+            let (rates, shares) = (&session.samples_per_second, &session.efficiency);
+            if rates.len() != shares.len() {
+                return anew(format!(
+                    "session {n} has {} rates and {} shares of the floor",
+                    rates.len(),
+                    shares.len()
+                ));
+            }
+            if let Some(rate) = rates.iter().find(|r| !RATES.contains(*r)) {
+                return anew(format!("session {n} has a rate of {rate} samples a second"));
+            }
+            if let Some(share) = shares.iter().find(|s| !SHARES.contains(*s)) {
+                return anew(format!("session {n} has a share of the floor of {share}"));
+            }
+        }
+        if self.efficiency().len() < 3 {
+            return anew("it has fewer than 3 slices".into());
+        }
+        None
     }
 
     /// Writes the baseline.

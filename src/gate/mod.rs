@@ -3,23 +3,23 @@
 
 mod against_baseline;
 mod baseline;
+mod child;
 mod interleaved;
+mod pace;
+mod program;
+mod quality;
 mod slice;
 mod verdict;
 
 pub use against_baseline::{against_baseline, record};
 pub use baseline::{Baseline, Session};
 pub use interleaved::interleaved;
-pub use slice::{Program, SliceError};
+pub use program::Program;
 pub use verdict::{Outcome, SideReport, SliceReport, Verdict};
 
 use crate::{random::philox::Philox, stats::Criteria};
-use slice::{Slice, Slicer, Task};
-use std::{
-    path::PathBuf,
-    sync::atomic::AtomicBool,
-    time::{Duration, Instant},
-};
+use pace::Clock;
+use std::{path::PathBuf, sync::atomic::AtomicBool, time::Duration};
 
 /// How to decide.
 pub struct Settings<'a> {
@@ -33,7 +33,7 @@ pub struct Settings<'a> {
     pub max_auc_drop: f64,
     /// Seed of the coin that decides which side goes first.
     pub seed: u64,
-    /// Empty folder for the slices' results; they are removed as they are read.
+    /// Folder for the slices' results, of no other use; it is removed after each slice.
     pub scratch: PathBuf,
     /// Set from outside (Ctrl-C) to end soon.
     pub stop: &'a AtomicBool,
@@ -41,64 +41,55 @@ pub struct Settings<'a> {
     pub tell: &'a dyn Fn(&str),
 }
 
-/// Slices of a comparison are this share of the budget, training alone; the rest is starting and
-/// ending processes.
-const SLICE_SHARE: f64 = 1.0 / 160.0;
-/// Seconds of training in a slice, at least and at most.
-const SLICE_SECONDS: (f64, f64) = (0.15, 3.0);
-/// Steps of the first slices, from which the length of the others is worked out.
-const PROBE_STEPS: u64 = 20;
-/// A slice's throughput is known from this many steps on.
-const FEWEST_STEPS: u64 = 12;
-
-/// Time spent, and what is left.
-struct Clock {
-    began: Instant,
-    /// Seconds from `began` on which comparing began.
-    compared_from: f64,
-    budget: f64,
+/// Why there is no slice.
+#[derive(Debug, thiserror::Error)]
+pub enum SliceError {
+    /// The loss or a prediction was not a number.
+    #[error("{0}")]
+    Quality(String),
+    /// The program, or what it was given, is at fault.
+    #[error("{what}")]
+    Cause {
+        /// The exit code that says so: 64, 65, 69, 71 or 74.
+        code: u8,
+        /// In a sentence.
+        what: String,
+    },
+    /// A slice had not ended when its time was over.
+    #[error("{0}")]
+    Late(String),
+    /// The budget is over before there are slices enough.
+    #[error("{0}")]
+    TooFew(String),
+    /// Ctrl-C.
+    #[error("interrupted")]
+    Interrupted,
+    /// Anything else.
+    #[error("{0}")]
+    Failed(String),
+    /// The folder for slices cannot be used.
+    #[error("cannot write {path}: {source}", path = path.display())]
+    Folder {
+        /// The folder.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
 }
 
-impl Clock {
-    fn start(budget: Duration) -> Self {
-        Clock { began: Instant::now(), compared_from: 0.0, budget: budget.as_secs_f64() }
+/// Turns the end of a comparison into the verdict where it is one.
+fn settle(
+    verdict: &mut Verdict,
+    clock: &Clock,
+    done: Result<(), SliceError>,
+) -> Result<(), SliceError> {
+    verdict.seconds = clock.seconds();
+    match done {
+        Err(SliceError::Quality(what)) => verdict.decide(Outcome::QualityFailure, what),
+        Err(SliceError::Late(what)) => verdict.decide(Outcome::NotEnoughEvidence, what),
+        other => other?,
     }
-
-    fn seconds(&self) -> f64 {
-        self.began.elapsed().as_secs_f64()
-    }
-
-    /// Preparations are over.
-    fn compare(&mut self) {
-        self.compared_from = self.seconds();
-    }
-
-    /// Share of the time for comparing that is over.
-    fn share(&self) -> f64 {
-        let all = (self.budget - self.compared_from).max(1e-9);
-        ((self.seconds() - self.compared_from) / all).clamp(0.0, 1.0)
-    }
-
-    /// Whether something that takes `seconds` still fits.
-    fn fits(&self, seconds: f64) -> bool {
-        self.seconds() + seconds <= self.budget
-    }
-}
-
-/// Steps of a slice of `program`, worked out from a first one: long enough for training to be at
-/// least half of a process's time.
-fn slice_steps(
-    slicer: &Slicer<'_>,
-    program: &Program,
-    ceilings: bool,
-    budget: Duration,
-) -> Result<(u64, Slice), SliceError> {
-    let probe = slicer.run(program, Task::Time { steps: PROBE_STEPS, ceilings })?;
-    let step = probe.train_seconds / probe.steps.max(1) as f64;
-    let around = (probe.wall_seconds - probe.train_seconds).max(0.0);
-    let wanted =
-        (budget.as_secs_f64() * SLICE_SHARE).clamp(SLICE_SECONDS.0, SLICE_SECONDS.1).max(around);
-    Ok((((wanted / step).ceil() as u64).max(FEWEST_STEPS), probe))
+    Ok(())
 }
 
 /// A fair coin for each block.

@@ -1,58 +1,17 @@
 //! One slice: a child process that trains a few steps, and what its record says.
 
-use super::verdict::SliceReport;
+use super::{Clock, Program, Settings, SliceError, child, verdict::SliceReport};
 use serde::Deserialize;
 use std::{
+    cell::Cell,
     ffi::OsString,
     fs,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
-    sync::atomic::{AtomicBool, Ordering},
-    time::Instant,
+    process::Command,
+    sync::atomic::AtomicBool,
+    time::{Duration, Instant},
 };
 use toml_edit::DocumentMut;
-
-/// What is run.
-#[derive(Debug, Clone)]
-pub struct Program {
-    /// A `dlrm-bench`.
-    pub binary: PathBuf,
-    /// Its workload file.
-    pub workload: PathBuf,
-    /// Overrides, `KEY=VALUE`.
-    pub set: Vec<String>,
-}
-
-/// Why there is no slice.
-#[derive(Debug, thiserror::Error)]
-pub enum SliceError {
-    /// The loss or a prediction was not a number.
-    #[error("{0}")]
-    Quality(String),
-    /// The program cannot run the workload (EX_USAGE).
-    #[error("{0}")]
-    Workload(String),
-    /// Not enough memory.
-    #[error("{0}")]
-    Memory(String),
-    /// The budget is over before there are slices enough.
-    #[error("{0}")]
-    TooFew(String),
-    /// Ctrl-C.
-    #[error("interrupted")]
-    Interrupted,
-    /// Anything else.
-    #[error("{0}")]
-    Failed(String),
-    /// The folder for slices cannot be used.
-    #[error("cannot write {path}: {source}", path = path.display())]
-    Folder {
-        /// The folder.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
-}
 
 /// What a slice is for.
 #[derive(Debug, Clone, Copy)]
@@ -86,6 +45,7 @@ pub(super) struct Needed {
     pub machine: NeededMachine,
     pub workload: NeededWorkload,
     pub engine: NeededEngine,
+    pub facts: Option<NeededFacts>,
     outcome: Option<NeededOutcome>,
     throughput: Option<NeededThroughput>,
     floor: Option<NeededFloor>,
@@ -114,6 +74,14 @@ pub(super) struct NeededCpu {
 pub(super) struct NeededWorkload {
     pub name: String,
     pub sha256: String,
+    #[serde(default)]
+    pub quirks: Vec<String>,
+}
+
+/// What was read of the data.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub(super) struct NeededFacts {
+    pub train_samples: u64,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -171,82 +139,160 @@ impl Slice {
 
 /// Runs slices.
 pub(super) struct Slicer<'a> {
-    pub scratch: &'a Path,
-    pub stop: &'a AtomicBool,
+    /// A folder of its own.
+    scratch: &'a Path,
+    stop: &'a AtomicBool,
+    /// When the budget is over, and a bit.
+    deadline: Instant,
+    /// Seconds of the longest slice that was timed so far.
+    longest: Cell<f64>,
 }
 
-impl Slicer<'_> {
+impl<'a> Slicer<'a> {
+    pub fn new(settings: &'a Settings<'_>, clock: &Clock) -> Self {
+        Slicer {
+            scratch: &settings.scratch,
+            stop: settings.stop,
+            deadline: clock.deadline(),
+            longest: Cell::new(0.0),
+        }
+    }
+
     /// Runs `program` for a slice, reads its record and removes its results.
     pub fn run(&self, program: &Program, task: Task) -> Result<Slice, SliceError> {
-        let folder = |source| SliceError::Folder { path: self.scratch.to_owned(), source };
-        // Left over from a slice that failed.
-        if self.scratch.exists() {
-            fs::remove_dir_all(self.scratch).map_err(folder)?;
-        }
-        fs::create_dir_all(self.scratch).map_err(folder)?;
-        let began = Instant::now();
-        let child = Command::new(&program.binary)
-            .args(arguments(program, task, self.scratch))
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .output();
-        let name = program.binary.display();
-        let output = child.map_err(|e| SliceError::Workload(format!("cannot run {name}: {e}")))?;
-        let wall_seconds = began.elapsed().as_secs_f64();
-        if self.stop.load(Ordering::Relaxed) {
-            return Err(SliceError::Interrupted);
-        }
-        let said = String::from_utf8_lossy(&output.stderr);
-        let message = || {
-            let last =
-                said.lines().rev().find_map(|l| l.strip_prefix("error: ")).or(said.lines().last());
-            format!("{name}: {}", last.unwrap_or("it said nothing"))
-        };
-        match output.status.code() {
-            // 1 is a target that a few steps did not reach.
-            Some(0 | 1) => {}
-            Some(4) => return Err(SliceError::Quality(message())),
-            Some(64) => return Err(SliceError::Workload(message())),
-            Some(71) => return Err(SliceError::Memory(message())),
-            Some(130) => return Err(SliceError::Interrupted),
-            Some(code) => {
-                return Err(SliceError::Failed(format!("{} (exit code {code})", message())));
-            }
-            None => return Err(SliceError::Failed(format!("{name} was killed by a signal"))),
-        }
-        let slice = self
-            .read(wall_seconds)
-            .map_err(|what| SliceError::Failed(format!("{name}: {what}")))?;
-        fs::remove_dir_all(self.scratch).map_err(folder)?;
+        let slice = self.run_until(program, task, self.deadline)?;
+        self.longest.set(self.longest.get().max(slice.wall_seconds));
         Ok(slice)
     }
 
-    fn read(&self, wall_seconds: f64) -> Result<Slice, String> {
-        let folder = (0..3).try_fold(self.scratch.to_owned(), |at, _| only(&at))?;
-        let text = |name: &str| {
-            fs::read_to_string(folder.join(name))
-                .map_err(|e| format!("its {name} cannot be read: {e}"))
-        };
-        let record: Needed = serde_json::from_str(&text("run.json")?)
-            .map_err(|e| format!("its run.json is no record: {e}"))?;
-        let workload =
-            text("workload.toml")?.parse().map_err(|e| format!("its workload.toml: {e}"))?;
-        let (Some(outcome), Some(throughput)) = (&record.outcome, &record.throughput) else {
-            return Err("its record has no throughput".into());
-        };
-        let samples_per_second = throughput.steady.as_ref().map_or(throughput.training, |s| s.mean);
-        Ok(Slice {
-            wall_seconds,
-            train_seconds: outcome.train_seconds,
-            steps: outcome.steps,
-            samples_per_second,
-            efficiency: record.floor.as_ref().map(|f| samples_per_second / f.samples_per_second),
-            auc: outcome.last_eval.as_ref().map(|e| e.quality.auc),
-            record,
-            workload,
-        })
+    /// Runs `program` for a slice that is to be over within `seconds`.
+    pub fn run_within(
+        &self,
+        program: &Program,
+        task: Task,
+        seconds: f64,
+    ) -> Result<Slice, SliceError> {
+        let deadline = Instant::now() + Duration::from_secs_f64(seconds.max(0.0));
+        self.run_until(program, task, deadline.min(self.deadline))
     }
+
+    fn run_until(
+        &self,
+        program: &Program,
+        task: Task,
+        deadline: Instant,
+    ) -> Result<Slice, SliceError> {
+        let name = program.binary().display();
+        if program.replaced() {
+            let what = format!("{name} was replaced while the gate ran; start anew");
+            return Err(SliceError::Cause { code: 65, what });
+        }
+        let [workloads, results] = ["workload", "results"].map(|name| self.scratch.join(name));
+        let prepared = self.clear().and_then(|()| {
+            fs::create_dir_all(&workloads)?;
+            fs::create_dir(&results)?;
+            program.write_workload(&workloads)
+        });
+        let copy = prepared.map_err(|e| self.unusable(e))?;
+        let mut command = Command::new(program.binary());
+        command.args(arguments(program, task, &copy, &results));
+        let ended = child::run(&mut command, deadline, self.stop)
+            .map_err(|e| SliceError::Cause { code: 64, what: format!("cannot run {name}: {e}") })?;
+        let last = last_words(&ended.said);
+        let message = format!("{name}: {}", program.about_file(&last, &copy));
+        match ended.end {
+            child::End::Stopped => return Err(SliceError::Interrupted),
+            child::End::Late => return Err(self.late(program, task, ended.seconds)),
+            child::End::Exit(status) => check(status, message)?,
+        }
+        let slice = read(&results, ended.seconds)
+            .map_err(|what| SliceError::Failed(format!("{name}: {what}")))?;
+        self.clear().map_err(|e| self.unusable(e))?;
+        Ok(slice)
+    }
+
+    /// A slice that had not ended after `seconds`: it takes long, or for ever. How long an
+    /// evaluation takes, slices without one do not tell.
+    fn late(&self, program: &Program, task: Task, seconds: f64) -> SliceError {
+        let (name, longest) = (program.binary().display(), self.longest.get());
+        let what = format!("{name}: a slice had not ended after {seconds:.0} s and was killed");
+        let timed = matches!(task, Task::Time { .. }) && longest > 0.0;
+        if timed && seconds > 10.0 * longest + 1.0 {
+            return SliceError::Failed(format!("{what}; others took {longest:.1} s at most"));
+        }
+        SliceError::Late(format!("{what}; give a longer --budget, unless it hangs"))
+    }
+
+    fn clear(&self) -> std::io::Result<()> {
+        match fs::remove_dir_all(self.scratch) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(e),
+            _ => Ok(()),
+        }
+    }
+
+    fn unusable(&self, source: std::io::Error) -> SliceError {
+        SliceError::Folder { path: self.scratch.to_owned(), source }
+    }
+}
+
+/// The error that a program ended with, or else the last line that it said.
+fn last_words(said: &str) -> String {
+    let mut lines = said.lines().rev().map(str::trim).filter(|l| !l.is_empty());
+    let error = lines.clone().find_map(|l| l.strip_prefix("error: "));
+    let last = error.or_else(|| lines.next()).unwrap_or("it said nothing");
+    // It is shown on a terminal.
+    last.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
+}
+
+/// What an exit code says: causes keep theirs, all the way to the gate's own.
+fn check(status: std::process::ExitStatus, message: String) -> Result<(), SliceError> {
+    match status.code() {
+        // 1 is a target that a few steps did not reach.
+        Some(0 | 1) => Ok(()),
+        Some(4) => Err(SliceError::Quality(message)),
+        Some(code @ (64 | 65 | 69 | 71 | 74)) => {
+            Err(SliceError::Cause { code: code as u8, what: message })
+        }
+        Some(130) => Err(SliceError::Interrupted),
+        Some(code) => Err(SliceError::Failed(format!("{message} (exit code {code})"))),
+        None => Err(SliceError::Failed(format!("{message} ({status})"))),
+    }
+}
+
+/// Reads what a slice left in the folder `results`.
+fn read(results: &Path, wall_seconds: f64) -> Result<Slice, String> {
+    let folder = (0..3).try_fold(results.to_owned(), |at, _| only(&at))?;
+    let text = |name: &str| {
+        fs::read_to_string(folder.join(name)).map_err(|e| format!("its {name} cannot be read: {e}"))
+    };
+    let record: Needed = serde_json::from_str(&text("run.json")?)
+        .map_err(|e| format!("its run.json is no record: {e}"))?;
+    let workload = text("workload.toml")?.parse().map_err(|e| format!("its workload.toml: {e}"))?;
+    let (Some(outcome), Some(throughput)) = (&record.outcome, &record.throughput) else {
+        return Err("its record has no throughput".into());
+    };
+    let samples_per_second = throughput.steady.as_ref().map_or(throughput.training, |s| s.mean);
+    let efficiency = record.floor.as_ref().map(|f| samples_per_second / f.samples_per_second);
+    for (what, value) in [
+        ("steps", Some(outcome.steps as f64)),
+        ("train_seconds", Some(outcome.train_seconds)),
+        ("throughput", Some(samples_per_second)),
+        ("share of the floor", efficiency),
+    ] {
+        if let Some(value) = value.filter(|v| !(*v > 0.0 && v.is_finite())) {
+            return Err(format!("its record's {what} is {value}; must be above 0"));
+        }
+    }
+    Ok(Slice {
+        wall_seconds,
+        train_seconds: outcome.train_seconds,
+        steps: outcome.steps,
+        samples_per_second,
+        efficiency,
+        auc: outcome.last_eval.as_ref().map(|e| e.quality.auc),
+        record,
+        workload,
+    })
 }
 
 /// The only entry of a folder.
@@ -259,31 +305,26 @@ fn only(folder: &Path) -> Result<PathBuf, String> {
     }
 }
 
-/// The command line of a slice.
-fn arguments(program: &Program, task: Task, scratch: &Path) -> Vec<OsString> {
-    let (steps, every, ceilings) = match task {
-        Task::Time { steps, ceilings } => (steps, "never", ceilings),
-        Task::Evaluate { steps } => (steps, "end", false),
-    };
+/// The command line of a slice of the workload file `copy`.
+fn arguments(program: &Program, task: Task, copy: &Path, results: &Path) -> Vec<OsString> {
     let mut args: Vec<OsString> =
-        vec!["run".into(), program.workload.clone().into(), "--quiet".into(), "--no-plots".into()];
-    if !ceilings {
+        vec!["run".into(), copy.into(), "--quiet".into(), "--no-plots".into()];
+    if !matches!(task, Task::Time { ceilings: true, .. }) {
         args.push("--no-ceilings".into());
     }
-    args.extend(["--results".into(), scratch.into()]);
-    let mut set = program.set.clone();
-    // Nothing but steps: no evaluation on the way, and no target or patience, which would need one.
-    set.extend(
-        ["every_steps", "every_epochs", "patience", "restore_best"]
-            .map(|key| format!("eval.{key}="))
-            .into_iter()
-            .chain([
-                "target.auc=".to_owned(),
-                "target.share_of_best=".to_owned(),
-                format!("eval.every={every}"),
-                format!("train.max_steps={steps}"),
-            ]),
-    );
-    args.extend(set.iter().flat_map(|s| ["--set".into(), OsString::from(s)]));
+    args.extend(["--results".into(), results.into()]);
+    args.extend(program.overrides(task).into_iter().flat_map(|s| ["--set".into(), s.into()]));
     args
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_error_is_found_in_what_was_said() {
+        let said = "warning: x\nerror: no \u{1b}[31mdata\n\nnote: y\n";
+        assert_eq!(last_words(said), "no \u{fffd}[31mdata");
+        assert_eq!([last_words("a\nb\n\n"), last_words("")], ["b", "it said nothing"]);
+    }
 }

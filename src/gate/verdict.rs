@@ -55,6 +55,10 @@ pub struct Verdict {
     pub b: SideReport,
     /// Every slice, in order of time.
     pub slices: Vec<SliceReport>,
+    /// Seconds of the budget that went into comparing the AUC; `None` if it was not.
+    pub quality_seconds: Option<f64>,
+    /// Why the AUC was not compared, though that was asked for.
+    pub unchecked: Option<String>,
     /// What one should know.
     pub notes: Vec<String>,
 }
@@ -108,6 +112,8 @@ impl Verdict {
             a: SideReport::default(),
             b: SideReport::default(),
             slices: Vec::new(),
+            quality_seconds: None,
+            unchecked: None,
             notes: Vec::new(),
         }
     }
@@ -134,12 +140,17 @@ impl Verdict {
             );
             return self.decide(Outcome::NotEnoughEvidence, reason);
         };
+        self.note_outliers();
         let c = &self.criteria;
         let (verdict, reason) = match f.decision {
             Decision::Regression => (
                 Outcome::Regression,
                 format!("{}, surely more than {}", change(f.slowdown), percent(c.tolerance)),
             ),
+            Decision::NoRegression if self.unchecked.is_some() => {
+                let why = self.unchecked.as_deref().unwrap_or_default();
+                (Outcome::NotEnoughEvidence, format!("{}, but {why}", change(f.slowdown)))
+            }
             Decision::NoRegression => {
                 let bound = f.high.map_or_else(String::new, |h| {
                     format!(": a slowdown is surely below {}", percent(h.max(0.0)))
@@ -157,6 +168,22 @@ impl Verdict {
             ),
         };
         self.decide(verdict, reason);
+    }
+
+    /// Says how many slices were far from their side's others. They stay in: signed ranks and
+    /// logarithms bear them.
+    fn note_outliers(&mut self) {
+        for side in ["a", "b"] {
+            let of_side = self.slices.iter().filter(|s| s.side == side);
+            let rates: Vec<f64> = of_side.map(|s| s.samples_per_second).collect();
+            let far = outliers(&rates);
+            if far > 0 {
+                let all = rates.len();
+                self.notes.push(format!(
+                    "{far} of {all} slices of {side} were far from the others, as if something else had used the machine"
+                ));
+            }
+        }
     }
 
     /// The summary as Markdown, to be shown as a comment: it always has the same shape, so "fine"
@@ -202,10 +229,14 @@ impl Verdict {
                 seconds(self.budget_seconds)
             ),
         );
+        if let Some(spent) = self.quality_seconds {
+            let share = percent(spent / self.budget_seconds);
+            row("AUC check", format!("{}, {share} of the budget", seconds(spent)));
+        }
         if let (Some(workload), Some(system)) = (&self.workload, &self.system) {
             row("workload, machine", format!("{workload}, {system}"));
         }
-        for note in &self.notes {
+        for note in self.unchecked.iter().chain(&self.notes) {
             let _ = write!(out, "\nNote: {note}.\n");
         }
         out
@@ -222,6 +253,15 @@ impl Verdict {
             Outcome::NotEnoughEvidence => "not enough evidence",
         }
     }
+}
+
+/// How many rates are further from the median than five standard deviations, worked out from the
+/// median deviation, and than a tenth.
+fn outliers(rates: &[f64]) -> usize {
+    let Some(middle) = median(rates.to_vec()) else { return 0 };
+    let deviations: Vec<f64> = rates.iter().map(|r| (r / middle).ln().abs()).collect();
+    let spread = 1.4826 * median(deviations.clone()).unwrap_or(0.0);
+    deviations.iter().filter(|d| **d > 0.1 && **d > 5.0 * spread).count()
 }
 
 pub(super) fn median(mut values: Vec<f64>) -> Option<f64> {
@@ -243,7 +283,7 @@ pub(super) fn change(slowdown: f64) -> String {
     format!("{} {word}", percent(slowdown.abs()))
 }
 
-fn seconds(s: f64) -> String {
+pub(super) fn seconds(s: f64) -> String {
     format!("{s:.0} s")
 }
 
@@ -322,6 +362,25 @@ mod tests {
             (json["verdict"].as_str(), json["exit_code"].as_u64()),
             (Some("no_regression"), Some(0))
         );
+    }
+
+    #[test]
+    fn an_auc_that_was_not_compared_is_no_pass() {
+        let mut v = verdict(None);
+        (v.finding, v.unchecked) = (Some(finding(Decision::NoRegression)), Some("no AUC".into()));
+        v.conclude("7 blocks");
+        assert_eq!((v.exit_code, v.reason.as_str()), (5, "5.12% slower, but no AUC"));
+        v.finding = Some(finding(Decision::Regression));
+        v.conclude("7 blocks");
+        assert_eq!(v.exit_code, 1);
+    }
+
+    #[test]
+    fn slices_far_from_the_others_are_counted() {
+        assert_eq!(outliers(&[]), 0);
+        assert_eq!(outliers(&[100.0, 101.0, 99.0, 100.5, 20.0, 100.0, 99.5]), 1);
+        assert_eq!(outliers(&[100.0, 101.0, 99.0, 100.5, 95.0]), 0, "near");
+        assert_eq!(outliers(&[10.0, 20.0, 40.0, 80.0]), 0, "all scatter");
     }
 
     #[test]

@@ -1,10 +1,12 @@
-//! The machine below data and kernels: threads, instruction sets, text in registers, mapped files.
+//! The machine below data and kernels: threads, instruction sets, text in registers, mapped files,
+//! child processes.
 
 mod affinity;
 pub mod isa;
 mod mapped;
 pub mod pool;
 mod prefetch;
+pub mod process;
 pub mod text;
 
 pub use isa::Isa;

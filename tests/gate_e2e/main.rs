@@ -1,9 +1,17 @@
 //! `dlrm-bench gate` as CI runs it: the exit code of every verdict, and what it leaves.
 
+#[cfg(unix)]
+mod fake;
+#[path = "../support/signal.rs"]
+#[cfg(unix)]
+mod signal;
+#[cfg(unix)]
+mod slices;
+
 use serde_json::Value;
 use std::{
     fs,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Command, Output},
 };
 use tempfile::TempDir;
@@ -33,6 +41,38 @@ every_steps = 10
 auc = 0.99
 "#;
 
+/// A schedule that waits for evaluations, which a slice has none of.
+const CUSTOM: &str = r#"
+[workload]
+name = "custom"
+[data]
+source = "planted"
+preset = "custom"
+tables = [100, 200, 50]
+train_samples = 200000
+eval_samples = 500
+[model]
+kind = "dlrm"
+dim = 4
+bottom = [8, 4]
+top = [8, 1]
+[train]
+batch_size = 512
+[optimizer]
+kind = "sgd"
+learning_rate = 0.1
+[eval]
+every_epochs = 1.0
+monitor = "auc"
+min_delta = 1e-6
+patience = 2
+restore_best = true
+[schedule]
+kind = "reduce_on_plateau"
+factor = 0.1
+patience = 1
+"#;
+
 struct Bench {
     dir: TempDir,
 }
@@ -52,11 +92,11 @@ impl Bench {
         let mut c = Command::new(env!("CARGO_BIN_EXE_dlrm-bench"));
         // candle's threads, which `engine.threads` has no say in.
         c.env("RAYON_NUM_THREADS", "2");
-        c.current_dir(self.dir.path())
-            .args(["gate", "w.toml", "--quality-steps", "5", "--quiet"])
-            .args(args)
-            .output()
-            .unwrap()
+        c.current_dir(self.dir.path()).args(["gate", "w.toml", "--quiet"]).args(args);
+        if !args.contains(&"--quality-steps") {
+            c.args(["--quality-steps", "5"]);
+        }
+        c.output().unwrap()
     }
 
     /// The exit code and verdict.json of a gate, which must agree with each other and with the
@@ -133,6 +173,20 @@ fn other_work_is_3_broken_training_4_and_no_time_5() {
     let bench = Bench::new();
     let (code, verdict) = bench.verdict(&["--set-b", "data.max_rows=60"]);
     assert!(code == 3 && reason(&verdict).contains("data.max_rows"), "{verdict}");
+    let shards = ["--set-b", "loader.shards=2", "--set-b", "loader.shard=0"];
+    for (args, key) in [
+        // Keys that only one side has, on either side.
+        (&["--set-b", "data.exponents=[0.1,0.2,0.3]"][..], "data.exponents"),
+        (&["--set-a", "data.exponents=[0.1,0.2,0.3]"], "data.exponents"),
+        (&["--set-b", "data.hotness=[2,1,1]"], "data.hotness"),
+        (&["--set-a", "model.pad_to=8"], "model.pad_to"),
+        (&shards, "loader.shard"),
+    ] {
+        fs::write(bench.path("w.toml"), CUSTOM).unwrap();
+        let (code, verdict) = bench.verdict(args);
+        assert!(code == 3 && reason(&verdict).contains(key), "{key}: {verdict}");
+    }
+    fs::write(bench.path("w.toml"), WORKLOAD).unwrap();
     let (code, verdict) = bench.verdict(&["--set-b", "optimizer.learning_rate=1e30"]);
     assert!(code == 4 && reason(&verdict).contains("loss"), "{verdict}");
     // A side that hardly learns, while none is allowed to be worse than the other by anything.
@@ -233,4 +287,69 @@ fn a_recorded_baseline_tells_slower_from_faster_and_from_another_machine() {
     assert!(code == 3 && reason(&verdict).contains("processor is another"), "{verdict}");
     let output = bench.gate(&["--record", "other.json", "--budget", "5s"]);
     assert!(String::from_utf8_lossy(&output.stderr).contains("remove it to start anew"));
+}
+
+/// Through the programs themselves; that all shipped workloads resolve is a unit test.
+#[test]
+fn workloads_whose_keys_need_evaluations_are_gated() {
+    let bench = Bench::new();
+    let code = |args: &[&str], workload: &str| {
+        fs::write(bench.path("w.toml"), workload).unwrap();
+        let loose = ["--threshold", "90%", "--tolerance", "80%", "--budget", "5s"];
+        bench.verdict(&[args, &loose].concat()).0
+    };
+    let this = env!("CARGO_BIN_EXE_dlrm-bench");
+    // 5 where the machine is too busy for as many blocks.
+    assert!([0, 5].contains(&code(&["--b", this], CUSTOM)));
+    // A real one, on a few samples of its form: a step is an epoch.
+    let row = |i: u32| format!("{},{},{},{}\n", i % 2, i % 7, i % 11, i % 5);
+    let rows: String = (0..60).map(row).collect();
+    for name in ["train", "valid", "test"] {
+        fs::write(bench.path(&format!("{name}.csv")), format!("label,user,item,day\n{rows}"))
+            .unwrap();
+    }
+    let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("workloads/frappe-deepfm.toml");
+    let frappe = fs::read_to_string(shipped).unwrap().replace("${FRAPPE}/", "");
+    assert!([0, 5].contains(&code(&["--b", this, "--set", "model.hidden=[8]"], &frappe)));
+}
+
+#[test]
+fn a_missing_data_file_is_65_as_for_run() {
+    let bench = Bench::new();
+    let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("workloads/frappe-deepfm.toml");
+    let frappe = fs::read_to_string(shipped).unwrap().replace("${FRAPPE}/", "none/");
+    fs::write(bench.path("w.toml"), frappe).unwrap();
+    for args in [["--set-b", "engine.threads=1"], ["--record", "base.json"]] {
+        let output = bench.gate(&args);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(65), "{said}");
+        assert!(said.contains("none/") && said.lines().count() == 1, "{said}");
+    }
+}
+
+/// A pull request's own program must not be its judge, and what CI runs must not move.
+#[test]
+fn the_example_for_ci_is_judged_by_the_base_and_pinned() {
+    let workflows = Path::new(env!("CARGO_MANIFEST_DIR")).join(".github/workflows");
+    let Ok(entries) = fs::read_dir(workflows) else {
+        println!("passed over: workflows are no part of the package");
+        return;
+    };
+    for entry in entries {
+        let path = entry.unwrap().path();
+        let text = fs::read_to_string(&path).unwrap();
+        for line in text.lines() {
+            let line = line.trim();
+            if let Some((_, action)) = line.split_once("uses: ") {
+                let (_, version) = action.split_once('@').unwrap();
+                let (hash, comment) = version.split_once(' ').unwrap_or((version, ""));
+                let hex = hash.len() == 40 && hash.bytes().all(|b| b.is_ascii_hexdigit());
+                assert!(hex && comment.starts_with("# v"), "{}: {line}", path.display());
+            }
+            assert!(!line.contains("cargo build") || line.contains("--locked"), "{line}");
+            if line.contains("dlrm-bench gate") {
+                assert!(line.starts_with("base/target/release/dlrm-bench gate base/"), "{line}");
+            }
+        }
+    }
 }
