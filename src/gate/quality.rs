@@ -16,7 +16,7 @@ pub(super) enum Checked {
 
 /// Compares the AUC of `b` after `steps` steps with `known`, or else with that of `a`, in what the
 /// comparison itself, which takes `needed` seconds, leaves of the budget: from a fifth to a half of
-/// what is left.
+/// what is left; half if that is too little for the comparison.
 pub(super) fn check(
     v: &mut Verdict,
     clock: &Clock,
@@ -34,7 +34,11 @@ pub(super) fn check(
         return Ok(Checked::Fine);
     }
     let left = clock.left();
-    let share = (left - needed).clamp(left / 5.0, left / 2.0);
+    let share = match left - needed {
+        // The comparison will not come to an end anyway.
+        spare if spare < 0.0 => left / 2.0,
+        spare => spare.clamp(left / 5.0, left / 2.0),
+    };
     (s.tell)(&format!(
         "AUC after {steps} steps: at most {share:.0} s, {} of the budget",
         percent(share / s.budget.as_secs_f64())

@@ -127,7 +127,7 @@ fn a_slice_that_never_ends_is_killed_with_all_it_started() {
     let (a, nap) = (bench.fake("a.sh", ""), nap());
     // In the middle: others show how long a slice takes.
     let b = bench.fake("b.sh", &format!("[ $n -lt 2 ] || sleep {nap}"));
-    let output = bench.gate(&["--a", &a, "--b", &b, "--quality-steps", "0", "--budget", "2s"]);
+    let output = bench.gate(&["--a", &a, "--b", &b, "--quality-steps", "0", "--budget", "10s"]);
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(70), "{said}");
     assert!(said.contains("b.sh: a slice had not ended after") && said.contains("others took"));
@@ -283,7 +283,7 @@ fn all_slices_run_the_workload_as_it_was_at_the_start() {
     assert_eq!(code, 0, "{verdict}");
     assert!(verdict["a"]["what"].as_str().unwrap().ends_with("a.sh w.toml"), "{verdict}");
     let seen = fs::read_to_string(bench.path("seen")).unwrap();
-    assert!(seen.matches('@').count() > 20 && seen.split("@\n").all(|s| s == text || s.is_empty()));
+    assert!(seen.matches('@').count() >= 8 && seen.split("@\n").all(|s| s == text || s.is_empty()));
     // What is wrong with it is told of the file, not of a copy.
     let output = bench.gate(&["--set-b", "train.batch_size=64"]);
     let said = String::from_utf8_lossy(&output.stderr);
