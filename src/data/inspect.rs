@@ -3,6 +3,7 @@
 
 use super::{
     cardinality::Cardinality,
+    json,
     rows::{Layout, Numbers, Rows},
 };
 use serde::Serialize;
@@ -31,10 +32,13 @@ pub struct ColumnFacts {
     /// Whether `distinct` is exact; otherwise it is within some percent.
     pub distinct_is_exact: bool,
     /// Smallest value; none where all are missing.
+    #[serde(serialize_with = "json::optional")]
     pub min: Option<f64>,
     /// Largest value.
+    #[serde(serialize_with = "json::optional")]
     pub max: Option<f64>,
     /// Mean of the values of a dense column, mean number of ids of a categorical one.
+    #[serde(serialize_with = "json::optional")]
     pub mean: Option<f64>,
     /// The most ids of a row; 1 for dense columns.
     pub most: u64,

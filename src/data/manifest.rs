@@ -226,6 +226,11 @@ impl Manifest {
                 Err(e) => found.push(damage(file, format!("cannot be read: {e}"))),
             }
         }
+        let named = |split: &&Split| self.files.iter().any(|f| f.name.starts_with(&split.file));
+        found.extend(self.splits.iter().filter(|split| !named(split)).map(|split| Damage {
+            file: split.file.clone(),
+            what: format!("is part {}, but {NAME} names no file of it", split.name),
+        }));
         found.extend(self.foreign(folder));
         found
     }

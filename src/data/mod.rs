@@ -4,7 +4,9 @@
 mod cardinality;
 pub mod dense;
 pub mod format;
+mod ids;
 pub mod inspect;
+pub mod json;
 pub mod loader;
 pub mod locality;
 pub mod manifest;

@@ -4,7 +4,7 @@
 use super::{
     DataError,
     npy::{Array, ArrayWriter, Elements, Header, Type},
-    rows::{io, wrong},
+    rows::{io, repeated, twice, wrong},
 };
 use flate2::{Crc, read::DeflateDecoder};
 use std::{
@@ -31,10 +31,14 @@ pub fn names(path: &Path) -> Result<Vec<String>, DataError> {
     let archive = ZipArchive::new(BufReader::new(File::open(path).map_err(io(path))?));
     let archive =
         archive.map_err(|e| wrong(path, format!("no archive of numpy: {}", one_line(&e))))?;
-    Ok(archive
+    let names: Vec<String> = archive
         .file_names()
         .filter_map(|n| n.ok()?.strip_suffix(".npy").map(str::to_owned))
-        .collect())
+        .collect();
+    match repeated(names.iter().map(|n| &**n)) {
+        Some(name) => Err(wrong(path, twice(name))),
+        None => Ok(names),
+    }
 }
 
 /// The same with rows for columns.
@@ -75,13 +79,7 @@ fn find(path: &Path, name: &str, transposed: bool) -> Result<Option<Array>, Data
     let header = if transposed { header.transposed() } else { header };
     let left = data.left;
     let from = match header.fortran && header.shape.len() > 1 {
-        true => {
-            // Rows of it lie all over the array: unpacked, they can be gathered.
-            let mut file = tempfile::tempfile().map_err(io(std::env::temp_dir()))?;
-            std::io::copy(&mut data, &mut file)
-                .map_err(|e| wrong(path, format!("{name} cannot be read: {e}")))?;
-            Elements::Columns { file, start: 0, scratch: Vec::new() }
-        }
+        true => Elements::Packed(Box::new(data)),
         false => Elements::Rows(Box::new(data)),
     };
     Array::new(path, name, &header, from, left).map(Some)

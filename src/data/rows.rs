@@ -1,8 +1,14 @@
 //! Samples on their way between formats: what every reader gives and every writer takes.
 
-use super::{DataError, preprocess::criteo};
+use super::{
+    DataError,
+    preprocess::{criteo, lines::shown_name},
+};
 use crate::batch::Bags;
-use std::path::{Path, PathBuf};
+use std::{
+    collections::HashSet,
+    path::{Path, PathBuf},
+};
 
 /// How many ids a sample holds in a categorical column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,6 +68,16 @@ impl Layout {
             numbers,
             ids: hotness.into_iter().zip(1..).map(column).collect(),
         }
+    }
+
+    /// Refuses two columns of one name, of the file at `path`.
+    ///
+    /// # Errors
+    /// If there are.
+    pub(in crate::data) fn check_names(&self, path: &Path) -> Result<(), DataError> {
+        let ids = self.ids.iter().map(|c| &*c.name);
+        let names = [&*self.label].into_iter().chain(self.dense.iter().map(|n| &**n)).chain(ids);
+        repeated(names).map_or(Ok(()), |name| Err(wrong(path, twice(name))))
     }
 
     /// The columns of Criteo's logs.
@@ -151,14 +167,32 @@ impl Place<'_> {
         }
     }
 
-    /// `value` as an id.
+    /// The id that was made of a number of `column`, or the error that says why there is none.
     ///
     /// # Errors
-    /// If it is negative or has more than 32 bits.
-    pub fn id(self, column: &str, value: i64) -> Result<u32, DataError> {
-        u32::try_from(value).map_err(|_| {
-            self.error(format!("column {column} is {value}; must be an id from 0 to {}", u32::MAX))
-        })
+    /// If `id` is an error of [`ToId`](super::ids::ToId).
+    pub(in crate::data) fn id<T>(
+        self,
+        column: &str,
+        id: Result<T, String>,
+    ) -> Result<T, DataError> {
+        id.map_err(|what| self.error(format!("column {column} {what}")))
+    }
+
+    /// Ends the bag of this row in `column`, whose ids have been appended.
+    ///
+    /// # Errors
+    /// If the column holds a fixed number of ids, and one of them is missing.
+    pub(in crate::data) fn full(self, column: &IdColumn, bags: &mut Bags) -> Result<(), DataError> {
+        bags.push([]);
+        let ids = bags.bag(bags.offsets.len() - 2).len();
+        match column.hotness {
+            Hotness::Fixed(n) if n != ids => {
+                let name = &column.name;
+                Err(self.error(format!("column {name} lacks {} of its {n} ids", n - ids.min(n))))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Refuses an infinite `value` for a `format` that has no word for it.
@@ -185,6 +219,18 @@ impl Place<'_> {
         }
         Err(self.error(format!("column {column} is {value}; must be a whole number of 32 bits, since {format} holds no other")))
     }
+}
+
+/// The first of `names` that comes a second time.
+pub(in crate::data) fn repeated<'a>(names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let mut seen = HashSet::new();
+    names.into_iter().find(|&name| !seen.insert(name))
+}
+
+/// What is wrong where two columns are called `name`.
+pub(in crate::data) fn twice(name: &str) -> String {
+    let name = shown_name(name);
+    format!("two columns are called {name}; each must have a name of its own")
 }
 
 /// An error about a file as a whole.
@@ -218,8 +264,8 @@ mod tests {
             "a.bin: row 7: the label (column y) is 2; must be 0 or 1"
         );
         assert_eq!(
-            text(place.id("C3", -1).map(|_| 0.0)),
-            "a.bin: row 7: column C3 is -1; must be an id from 0 to 4294967295"
+            text(place.id("C3", Err("is -1; must be an id".into()))),
+            "a.bin: row 7: column C3 is -1; must be an id"
         );
         for (x, whole) in [
             (f64::NAN, 0),

@@ -4,6 +4,7 @@ use super::{
     super::{Exit, Failure, examples, run::stop_flag},
     ColumnArgs, TransformArgs, format, formats, input,
     output::{Output, Written, summary},
+    tell,
 };
 use crate::data::format::{
     hotness::{Counted, Counter},
@@ -57,9 +58,16 @@ pub(super) struct ConvertArgs {
 pub(super) fn run(args: &ConvertArgs) -> Result<Exit, Failure> {
     let from = input(&args.input, args.from.as_deref())?;
     let to = format(&args.output, args.to.as_deref(), "--to")?;
-    let output = Output { path: &args.output, format: to, force: args.force, quiet: args.quiet };
+    let output = Output {
+        path: &args.output,
+        from: &args.input,
+        format: to,
+        force: args.force,
+        quiet: args.quiet,
+    };
     let stop = stop_flag()?;
     let mut reader = open(&args.input, from, &args.columns.columns())?;
+    tell(&args.input, reader.told());
     // A pipe cannot be read twice.
     let again = args.input.metadata().is_ok_and(|m| m.is_file() || m.is_dir());
     let counter = Counter::new(&args.input, reader.layout(), &args.output, to).filter(|_| again);

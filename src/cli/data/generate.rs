@@ -94,7 +94,13 @@ enum Split {
 /// Runs the command.
 pub(super) fn run(args: &GenerateArgs) -> Result<Exit, Failure> {
     let to = format(&args.output, args.to.as_deref(), "--to")?;
-    let output = Output { path: &args.output, format: to, force: args.force, quiet: args.quiet };
+    let output = Output {
+        path: &args.output,
+        from: &args.output,
+        format: to,
+        force: args.force,
+        quiet: args.quiet,
+    };
     let end = args.start.checked_add(args.samples);
     let end =
         end.ok_or_else(|| Failure::Usage("--start and --samples together pass 2^64".into()))?;

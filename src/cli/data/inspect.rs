@@ -2,7 +2,7 @@
 
 use super::{
     super::{Exit, Failure, check::Format as Shape, examples, progress::thousands, run::stop_flag},
-    ColumnArgs, formats, input,
+    ColumnArgs, empty, formats, input, tell,
 };
 use crate::{
     data::{
@@ -72,6 +72,8 @@ struct Report {
     #[serde(flatten)]
     facts: Facts,
     histogram: Option<Histogram>,
+    /// What was left out of the file, and the like.
+    notes: Vec<String>,
 }
 
 /// Runs the command.
@@ -89,7 +91,8 @@ pub(super) fn run(args: &InspectArgs) -> Result<Exit, Failure> {
     let mut head: Option<Rows> = None;
     let mut layout: Option<Layout> = None;
     let mut inspector: Option<Inspector> = None;
-    let complete = each(args, from, &stop, &mut |l, rows| {
+    let mut notes = Vec::new();
+    let complete = each(args, from, &stop, &mut notes, &mut |l, rows| {
         inspector.get_or_insert_with(|| Inspector::new(l)).add(rows);
         layout.get_or_insert_with(|| l.clone());
         if head.is_none() && !rows.is_empty() {
@@ -100,11 +103,15 @@ pub(super) fn run(args: &InspectArgs) -> Result<Exit, Failure> {
         return Ok(Exit::Interrupted);
     };
     let facts = inspector.facts();
+    if facts.rows == 0 {
+        return Err(empty(&args.path));
+    }
     let mut histogram = None;
     if let Some(name) = &args.column {
         let mut counted =
             Histogram::new(&layout, &facts, name).ok_or_else(|| nothing(args, &facts, name))?;
-        if each(args, from, &stop, &mut |_, rows| counted.add(rows))?.is_none() {
+        let taken = each(args, from, &stop, &mut Vec::new(), &mut |_, rows| counted.add(rows))?;
+        if taken.is_none() {
             return Ok(Exit::Interrupted);
         }
         histogram = Some(counted);
@@ -121,8 +128,9 @@ pub(super) fn run(args: &InspectArgs) -> Result<Exit, Failure> {
         .filter_map(|f| std::fs::metadata(f).ok())
         .map(|m| m.len())
         .sum();
-    let report =
-        Report { path: args.path.clone(), format: from.word(), bytes, complete, facts, histogram };
+    tell(&args.path, &notes);
+    let (path, format) = (args.path.clone(), from.word());
+    let report = Report { path, format, bytes, complete, facts, histogram, notes };
     let text = match args.format {
         Shape::Text => report.text(&layout, &head.unwrap_or_default(), args.head as usize),
         Shape::Json => {
@@ -136,15 +144,17 @@ pub(super) fn run(args: &InspectArgs) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-/// Gives the rows of the file to `take`, at least once. Whether those were all of them; `None` if
-/// `stop` was set.
+/// Gives the rows of the file to `take`, at least once, and what is to be told of it to `notes`.
+/// Whether those were all of them; `None` if `stop` was set.
 fn each(
     args: &InspectArgs,
     from: Format,
     stop: &AtomicBool,
+    notes: &mut Vec<String>,
     take: &mut dyn FnMut(&Layout, &Rows),
 ) -> Result<Option<bool>, Failure> {
     let mut reader = open(&args.path, from, &args.columns.columns())?;
+    *notes = reader.told().to_vec();
     let layout = reader.layout().clone();
     let mut rows = Rows::new(&layout);
     take(&layout, &rows);

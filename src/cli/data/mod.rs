@@ -124,6 +124,19 @@ impl TransformArgs {
     }
 }
 
+/// What is wrong with a file that would make an empty result.
+const NO_SAMPLE: &str = "holds no sample; must hold at least one";
+
+/// The failure that the file at `path` holds no sample.
+fn empty(path: &Path) -> Failure {
+    Failure::Input(format!("{}: {NO_SAMPLE}", path.display()))
+}
+
+/// Says what is to be known of the file at `path`.
+fn tell(path: &Path, notes: &[String]) {
+    notes.iter().for_each(|note| eprintln!("note: {}: {note}", path.display()));
+}
+
 /// Takes the word of a format.
 fn formats() -> PossibleValuesParser {
     PossibleValuesParser::new(Format::words())

@@ -1,11 +1,14 @@
 //! From a reader to a file that appears whole or not at all.
 
-use super::super::{Failure, progress::thousands};
+use super::{
+    super::{Failure, progress::thousands},
+    NO_SAMPLE,
+};
 use crate::{
     data::{
         DataError,
         format::{self, Format, Reader, hotness::Counter},
-        rows::{Layout, Rows},
+        rows::{Layout, Rows, wrong},
         whole::{Lock, publish, temporary},
     },
     train::memory::shown,
@@ -25,6 +28,8 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// Where to write, and how.
 pub(super) struct Output<'a> {
     pub path: &'a Path,
+    /// What the samples are read of, for messages.
+    pub from: &'a Path,
     pub format: Format,
     /// Write over what is there.
     pub force: bool,
@@ -199,6 +204,9 @@ impl Output<'_> {
             writer.write(&rows)?;
             done += rows.len() as u64;
             bar.set_position(done);
+        }
+        if done == 0 {
+            return Err(wrong(self.from, NO_SAMPLE));
         }
         *shared = self.hold_shared(stop)?;
         if stop.load(Ordering::Relaxed) {
@@ -375,7 +383,7 @@ mod tests {
                 let files = |path: &Path| format::files(path, format, &layout);
                 let pairs: Vec<(PathBuf, PathBuf)> =
                     files(&waiting).into_iter().zip(files(&path)).collect();
-                let output = Output { path: &path, format, force, quiet: true };
+                let output = Output { path: &path, from: &path, format, force, quiet: true };
                 let all = steps(&pairs, format);
                 fs::create_dir_all(pairs[0].1.parent().unwrap()).unwrap();
                 all.iter().take(done / 2).for_each(|step| step.go().unwrap());

@@ -86,7 +86,7 @@ pub struct PreprocessArgs {
     #[arg(long, value_name = "WHICH")]
     pub null_id: Option<NullIdName>,
     /// How often a value must occur to have an id [default: the recipe's]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub min_count: Option<u32>,
     /// Rows of the 26 tables, as in 40000000,39060,..., for mlperf-v2
     /// [default: the recipe's]
@@ -314,6 +314,13 @@ pub(super) fn run(args: &PreprocessArgs) -> Result<Exit, Failure> {
         }
         Err(e) => return Err(e.into()),
     };
+    if manifest.splits.iter().all(|s| s.samples == 0) {
+        let skipped = counted(manifest.skipped_lines, "malformed line");
+        return Err(Failure::Input(format!(
+            "{}: the log holds no sample ({skipped}); must hold at least one",
+            job.output.display()
+        )));
+    }
     print!(
         "{}",
         if args.json { json(&manifest)? } else { summary(&manifest, &job, how, start.elapsed()) }

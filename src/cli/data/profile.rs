@@ -2,12 +2,13 @@
 
 use super::{
     super::{Exit, Failure, examples},
-    ColumnArgs, formats, input,
+    ColumnArgs, formats, input, tell,
 };
 use crate::{
     data::{
         DataError,
         format::open,
+        json,
         locality::{Profile, profile_file, profile_source, zipf_exponent},
     },
     results::write_file,
@@ -78,6 +79,7 @@ struct Report {
     rows: Option<usize>,
     accesses: u64,
     distinct: usize,
+    #[serde(serialize_with = "json::optional")]
     zipf_exponent: Option<f64>,
     /// Share of accesses that are the first to their id.
     first_accesses: f64,
@@ -170,12 +172,19 @@ fn of_file(path: &Path, args: &ProfileArgs) -> Result<Tables, Failure> {
     }
     let from = input(path, args.from.as_deref())?;
     let mut reader = open(path, from, &args.columns.columns())?;
+    tell(path, reader.told());
     let names: Vec<String> = reader.layout().ids.iter().map(|c| c.name.clone()).collect();
     if names.is_empty() {
         return Err(Failure::Input(format!("{}: has no categorical columns", path.display())));
     }
     let wanted = wanted(args, &names.iter().map(String::as_str).collect::<Vec<_>>())?;
     let profiles = profile_file(reader.as_mut(), args.samples, &wanted)?;
+    if profiles.iter().all(|p| p.accesses() == 0) {
+        let path = path.display();
+        return Err(Failure::Input(format!(
+            "{path}: no sample holds an id; must hold at least one"
+        )));
+    }
     Ok(wanted.into_iter().zip(profiles).map(|(k, p)| (names[k].clone(), None, p)).collect())
 }
 

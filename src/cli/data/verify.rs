@@ -43,6 +43,14 @@ pub(super) fn run(args: &VerifyArgs) -> Result<Exit, Failure> {
             folder.display()
         )));
     };
+    let samples: u64 = manifest.splits.iter().map(|s| s.samples).sum();
+    if manifest.files.is_empty() || samples == 0 {
+        let lacks = if samples == 0 { "samples" } else { "files" };
+        return Err(Failure::Input(format!(
+            "{}: {NAME} tells of no {lacks}, so there is nothing to check",
+            folder.display()
+        )));
+    }
     let bar = Bar::new(args.quiet || args.json);
     let (mut bytes, total) = (0, manifest.bytes());
     let damaged = manifest.verify(folder, |n| {
@@ -58,7 +66,6 @@ pub(super) fn run(args: &VerifyArgs) -> Result<Exit, Failure> {
             println!("{}: {}", folder.join(&damage.file).display(), damage.what);
         }
         if damaged.is_empty() {
-            let samples: u64 = manifest.splits.iter().map(|s| s.samples).sum();
             let (files, samples) = (manifest.files.len(), thousands(samples));
             println!(
                 "{}: {files} files, {} bytes, {samples} samples, as they were written by {} ({})",

@@ -4,6 +4,7 @@
 use super::{Reader, columns::Columns};
 use crate::data::{
     DataError,
+    ids::ToId,
     npy::{Array, Type},
     npz,
     rows::{Hotness, IdColumn, Layout, Numbers, Place, Rows, io, wrong},
@@ -53,6 +54,7 @@ pub(super) struct ArraysReader {
     label: Box<dyn Column>,
     dense: Vec<Box<dyn Column>>,
     ids: Vec<Box<dyn Column>>,
+    to: ToId,
     next: u64,
 }
 
@@ -83,7 +85,7 @@ impl ArraysReader {
         // What is damaged is named when it is opened as a column.
         let fraction =
             |i: usize| open(&names[i]).is_ok_and(|c| c.of().fraction() && c.width() == 1);
-        let chosen = columns.choose(path, names, fraction)?;
+        let (chosen, to) = (columns.choose(path, names, fraction)?, columns.to_id());
         let open = |&i: &usize| open(&names[i]);
         let label = open(&chosen.label)?;
         let dense = chosen.dense.iter().map(open).collect::<Result<Vec<_>, _>>()?;
@@ -132,7 +134,7 @@ impl ArraysReader {
                 .map(|(i, c)| IdColumn { name: name(i), hotness: hotness(&**c) })
                 .collect(),
         };
-        Ok(ArraysReader { path: path.to_owned(), layout, label, dense, ids, next: 0 })
+        Ok(ArraysReader { path: path.to_owned(), layout, label, dense, ids, to, next: 0 })
     }
 }
 
@@ -176,9 +178,9 @@ impl Reader for ArraysReader {
             let (of, width) = (column.of(), column.width());
             for (i, row) in column.bytes().chunks_exact(of.size() * width).enumerate() {
                 for id in row.chunks_exact(of.size()) {
-                    bags.indices.push(of.id(id, place(i), &name.name)?);
+                    bags.indices.extend(place(i).id(&name.name, of.id(id, self.to))?);
                 }
-                bags.push([]);
+                place(i).full(name, bags)?;
             }
         }
         self.next += n as u64;

@@ -6,6 +6,7 @@ use super::{Reader, Writer};
 use crate::{
     data::{
         DataError,
+        ids::ToId,
         preprocess::criteo::{DENSE, RECORD},
         rows::{Layout, Numbers, Place, Rows, io, wrong},
     },
@@ -74,9 +75,13 @@ pub fn number(record: &[u8; RECORD], column: usize) -> i32 {
     i32::from_le_bytes([record[at], record[at + 1], record[at + 2], record[at + 3]])
 }
 
+/// Bytes of a number.
+const SIZE: usize = 4;
+
 /// Reads records.
 pub struct Bin40Reader {
     records: Records,
+    to: ToId,
     layout: Layout,
     next: u64,
 }
@@ -86,9 +91,10 @@ impl Bin40Reader {
     ///
     /// # Errors
     /// As [`Records::open`].
-    pub fn open(path: &Path) -> Result<Self, DataError> {
+    pub fn open(path: &Path, to: ToId) -> Result<Self, DataError> {
         Ok(Bin40Reader {
             records: Records::open(path)?,
+            to,
             layout: Layout::criteo(Numbers::Int32),
             next: 0,
         })
@@ -113,7 +119,8 @@ impl Reader for Bin40Reader {
             rows.labels.push(place.label(&self.layout.label, number(record, 0).into())?);
             rows.dense.extend((0..DENSE).map(|k| f64::from(number(record, 1 + k))));
             for (k, (bags, column)) in rows.ids.iter_mut().zip(&self.layout.ids).enumerate() {
-                bags.push([place.id(&column.name, number(record, 1 + DENSE + k).into())?]);
+                let id = self.to.narrow(number(record, 1 + DENSE + k).into(), SIZE);
+                bags.push([place.id(&column.name, id)?]);
             }
         }
         self.next += n as u64;
@@ -254,7 +261,8 @@ mod tests {
         assert_eq!(
             read(&bytes),
             format!(
-                "{shown}: row 3: column C26 is -2147483648; must be an id from 0 to 4294967295"
+                "{shown}: row 3: column C26 is -2147483648; must be an id from 0 to 4294967295, or be taken modulo a \
+                 number (--max-ind-range N, in a workload data.max_ind_range)"
             )
         );
 

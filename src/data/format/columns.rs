@@ -1,6 +1,12 @@
 //! Which columns of a file to take, where its columns have names.
 
-use crate::data::{DataError, preprocess::lines::shown_name, rows::wrong};
+use super::leftovers::Leftover;
+use crate::data::{
+    DataError,
+    ids::ToId,
+    preprocess::lines::shown_name,
+    rows::{twice, wrong},
+};
 use std::path::Path;
 
 /// What a user says of the columns; empty lists leave it to the file.
@@ -32,6 +38,8 @@ pub struct Chosen {
     pub dense: Vec<usize>,
     /// Categorical columns.
     pub categorical: Vec<usize>,
+    /// What is to be told of columns that were left out, a sentence each.
+    pub told: Vec<String>,
 }
 
 impl Columns {
@@ -49,20 +57,22 @@ impl Columns {
         names: &[String],
         fraction: impl Fn(usize) -> bool,
     ) -> Result<Chosen, DataError> {
-        self.choose_among(path, names, fraction, |_| false)
+        self.choose_among(path, names, fraction, |_| false, |i| Leftover::named(&names[i]))
     }
 
     /// The same where `hashed` says whether the values of a column are too large to be anything but
-    /// hashes, whatever its name is: such a column is categorical.
+    /// hashes, whatever its name is: such a column is categorical. `leftover` says whether one is
+    /// no feature: it is left out unless it is named.
     ///
     /// # Errors
     /// As [`Columns::choose`].
-    pub fn choose_among(
+    pub(in crate::data) fn choose_among(
         &self,
         path: &Path,
         names: &[String],
         fraction: impl Fn(usize) -> bool,
         hashed: impl Fn(usize) -> bool,
+        leftover: impl Fn(usize) -> Option<Leftover>,
     ) -> Result<Chosen, DataError> {
         let shown = || names.iter().take(50).map(|n| shown_name(n)).collect::<Vec<_>>().join(", ");
         let missing = |name: &str| {
@@ -71,8 +81,14 @@ impl Columns {
                 format!("there is no column {}; the columns are {}", shown_name(name), shown()),
             )
         };
-        let find =
-            |name: &String| names.iter().position(|n| n == name).ok_or_else(|| missing(name));
+        let find = |name: &String| {
+            let mut places = names.iter().enumerate().filter(|(_, n)| *n == name);
+            match (places.next(), places.next()) {
+                (Some(_), Some(_)) => Err(wrong(path, twice(name))),
+                (Some((at, _)), None) => Ok(at),
+                (None, _) => Err(missing(name)),
+            }
+        };
         let label = match &self.label {
             Some(name) => find(name)?,
             None => {
@@ -110,23 +126,38 @@ impl Columns {
                 ),
             ));
         }
+        let mut told = Vec::new();
         let (guess_dense, guess_categorical) =
             (!self.only && self.dense.is_empty(), !self.only && self.categorical.is_empty());
         for (i, name) in names.iter().enumerate().filter(|(i, _)| given.binary_search(i).is_err()) {
             let integer = name
                 .strip_prefix('I')
                 .is_some_and(|d| !d.is_empty() && d.bytes().all(|b| b.is_ascii_digit()));
-            match (integer || fraction(i)) && !hashed(i) {
-                true if guess_dense => dense.push(i),
+            let role = match (integer || fraction(i)) && !hashed(i) {
+                true if guess_dense => &mut dense,
                 // Whoever names the dense columns has named all of them.
-                _ if guess_categorical => categorical.push(i),
-                _ => {}
+                _ if guess_categorical => &mut categorical,
+                _ => continue,
+            };
+            match leftover(i) {
+                None => role.push(i),
+                Some(leftover) => told.push(leftover.told(name)),
             }
         }
         if dense.is_empty() && categorical.is_empty() {
             return Err(wrong(path, "there is no column but the label and those ignored"));
         }
-        Ok(Chosen { label, dense, categorical })
+        Ok(Chosen { label, dense, categorical, told })
+    }
+
+    /// What becomes of the numbers of categorical columns.
+    pub(in crate::data) fn to_id(&self) -> ToId {
+        ToId::modulo(self.range)
+    }
+
+    /// Whether the columns are left to the file.
+    pub fn chooses_none(&self) -> bool {
+        Columns { range: None, ..self.clone() } == Columns::default()
     }
 
     /// Refuses choices for a format whose columns are fixed.
@@ -134,7 +165,7 @@ impl Columns {
     /// # Errors
     /// If anything was chosen.
     pub fn unused(&self, path: &Path, format: &str) -> Result<(), DataError> {
-        match (Columns { range: None, ..self.clone() }) == Columns::default() {
+        match self.chooses_none() {
             true => Ok(()),
             false => Err(wrong(
                 path,
@@ -157,6 +188,25 @@ mod tests {
             .map_err(|e| e.to_string())
     }
 
+    fn chosen(label: usize, dense: &[usize], categorical: &[usize]) -> Chosen {
+        let told = Vec::new();
+        Chosen { label, dense: dense.to_vec(), categorical: categorical.to_vec(), told }
+    }
+
+    #[test]
+    fn what_is_no_feature_is_left_out_and_told_unless_it_is_named() {
+        let names = ["", "label", "a", "__index_level_0__"];
+        let found = choose(&Columns::default(), &names).unwrap();
+        assert_eq!((found.dense, found.categorical), (vec![], vec![2]));
+        let first = "column \"\" is left out, since it is no feature: it has no name, as an index of \
+                     rows that was written along (name it to keep it)";
+        assert_eq!((found.told.len(), &*found.told[0]), (2, first));
+        let named = Columns { categorical: list(&["", "a"]), ..Columns::default() };
+        assert_eq!(choose(&named, &names).unwrap(), chosen(1, &[], &[0, 2]));
+        let ignored = Columns { ignore: list(&["", "__index_level_0__"]), ..Columns::default() };
+        assert_eq!(choose(&ignored, &names).unwrap(), chosen(1, &[], &[2]));
+    }
+
     fn list(names: &[&str]) -> Vec<String> {
         names.iter().map(|n| n.to_string()).collect()
     }
@@ -165,29 +215,17 @@ mod tests {
     fn what_is_not_said_is_guessed() {
         let names = ["clicked", "I1", "I12", "C1", "price", "user", "I", "Ix"];
         let guessed = choose(&Columns::default(), &names).unwrap();
-        assert_eq!(
-            guessed,
-            Chosen { label: 0, dense: vec![1, 2, 4], categorical: vec![3, 5, 6, 7] }
-        );
+        assert_eq!(guessed, chosen(0, &[1, 2, 4], &[3, 5, 6, 7]));
         let said = Columns {
             label: Some("user".into()),
             ignore: list(&["clicked"]),
             ..Columns::default()
         };
-        assert_eq!(
-            choose(&said, &names).unwrap(),
-            Chosen { label: 5, dense: vec![1, 2, 4], categorical: vec![3, 6, 7] }
-        );
+        assert_eq!(choose(&said, &names).unwrap(), chosen(5, &[1, 2, 4], &[3, 6, 7]));
         let said = Columns { dense: list(&["user"]), ..Columns::default() };
-        assert_eq!(
-            choose(&said, &names).unwrap(),
-            Chosen { label: 0, dense: vec![5], categorical: vec![1, 2, 3, 4, 6, 7] }
-        );
+        assert_eq!(choose(&said, &names).unwrap(), chosen(0, &[5], &[1, 2, 3, 4, 6, 7]));
         let said = Columns { categorical: list(&["user", "C1"]), ..Columns::default() };
-        assert_eq!(
-            choose(&said, &names).unwrap(),
-            Chosen { label: 0, dense: vec![1, 2, 4], categorical: vec![5, 3] }
-        );
+        assert_eq!(choose(&said, &names).unwrap(), chosen(0, &[1, 2, 4], &[5, 3]));
     }
 
     #[test]
@@ -211,10 +249,7 @@ mod tests {
         assert!(choose(&ignore, &["y", "a", "b"]).unwrap_err().contains("no column but the label"));
         // A name that several columns have is that of all of them.
         let ignore = Columns { ignore: list(&["s"]), ..Columns::default() };
-        assert_eq!(
-            choose(&ignore, &["y", "s", "a", "s"]).unwrap(),
-            Chosen { label: 0, dense: vec![], categorical: vec![2] }
-        );
+        assert_eq!(choose(&ignore, &["y", "s", "a", "s"]).unwrap(), chosen(0, &[], &[2]));
         let ignore = Columns { ignore: list(&["t"]), ..Columns::default() };
         assert_eq!(
             choose(&ignore, &["y", "s"]).unwrap_err(),

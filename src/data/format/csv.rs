@@ -2,21 +2,24 @@
 //! files for Criteo (modelzoo/DLRM), no header, `clicked,I1..I13,C1..C26`, the categories as in
 //! Criteo's logs, 8 hexadecimal digits. In both an empty field is a missing value.
 
-use super::{Reader, Writer, columns::Columns, text::TextWriter};
+use super::{
+    Reader, Writer,
+    columns::Columns,
+    leftovers::{Leftover, Seen},
+    text::TextWriter,
+};
 use crate::data::{
     DataError,
+    ids::ToId,
     preprocess::{
         Lines,
         criteo::hexadecimal,
-        fields::{Fields, twice},
+        fields::{Fields, missing, number, truth, twice},
         lines::{shown, shown_name},
     },
     rows::{Hotness, IdColumn, Layout, Numbers, Place, Rows, wrong},
 };
 use std::{fmt::Write as _, path::Path};
-
-/// Lines that are looked at to tell columns of fractions from those of whole numbers.
-const LOOK: usize = 100;
 
 /// Which of the two.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,6 +41,8 @@ pub struct CsvReader {
     label: usize,
     dense: Vec<usize>,
     ids: Vec<usize>,
+    to: ToId,
+    told: Vec<String>,
 }
 
 impl CsvReader {
@@ -52,8 +57,10 @@ impl CsvReader {
             Some(names) => names,
             None => return Err(wrong(path, "the file is empty; must start with a header line")),
         };
-        let fractions = fractions(path, names.len())?;
-        let chosen = columns.choose(path, &names, |i| fractions[i])?;
+        let seen = look(path, names.len())?;
+        let leftover = |i: usize| Leftover::among(&names[i], &seen[i]);
+        let chosen =
+            columns.choose_among(path, &names, |i| seen[i].fraction, |_| false, leftover)?;
         let name = |&i: &usize| names[i].clone();
         let layout = Layout {
             label: names[chosen.label].clone(),
@@ -75,6 +82,8 @@ impl CsvReader {
             label: chosen.label,
             dense: chosen.dense,
             ids: chosen.categorical,
+            to: columns.to_id(),
+            told: chosen.told,
         })
     }
 
@@ -93,6 +102,8 @@ impl CsvReader {
             label: 0,
             dense: (1..14).collect(),
             ids: (14..40).collect(),
+            to: ToId::default(),
+            told: Vec::new(),
         })
     }
 
@@ -117,32 +128,57 @@ impl CsvReader {
         };
         for (&i, name) in self.dense.iter().zip(&layout.dense) {
             let text = fields.get(i);
-            rows.dense.push(match text {
-                [] => f64::NAN,
-                _ => number(text).ok_or_else(|| wrong(i, name, "a number or nothing"))?,
+            rows.dense.push(match missing(text) {
+                true => f64::NAN,
+                false => number(text).ok_or_else(|| wrong(i, name, "a number or nothing"))?,
             });
         }
         for ((&i, column), bags) in self.ids.iter().zip(&layout.ids).zip(&mut rows.ids) {
             let text = fields.get(i);
-            let id = || {
-                match self.dialect {
-                Dialect::Named => decimal(text).ok_or_else(|| match number(text) {
-                    None => wrong(i, &column.name, "a whole number below 2^32 (an id) or nothing"),
-                    Some(_) => {
-                        let right = "a whole number below 2^32 (an id) or nothing (name dense columns with --dense)";
-                        wrong(i, &column.name, right)
+            bags.push(match self.dialect {
+                Dialect::Named => self.id(text).map_err(|what| match what {
+                    Some(what) => format!("column {} {what}", shown_name(&column.name)),
+                    None => {
+                        let dense = if number(text).is_some() { ADVICE } else { "" };
+                        let right = "a whole number below 2^32 (an id) or nothing";
+                        wrong(i, &column.name, &format!("{right}{dense}"))
                     }
-                }),
-                Dialect::DeepRec => {
-                    hexadecimal(text).ok_or_else(|| wrong(i, &column.name, "up to 8 hexadecimal digits or nothing"))
-                }
-            }
-            };
-            bags.push(if text.is_empty() { None } else { Some(id()?) });
+                })?,
+                Dialect::DeepRec if text.is_empty() => None,
+                Dialect::DeepRec => Some(hexadecimal(text).ok_or_else(|| {
+                    wrong(i, &column.name, "up to 8 hexadecimal digits or nothing")
+                })?),
+            });
         }
         rows.labels.push(label);
         Ok(())
     }
+
+    /// The id in a field, if there is one: a whole number or a truth value, as in parquet.
+    ///
+    /// # Errors
+    /// What is wrong with a whole number that is none; `None` if it is something else.
+    fn id(&self, text: &[u8]) -> Result<Option<u32>, Option<String>> {
+        if missing(text) {
+            return Ok(None);
+        }
+        if let Some(truth) = truth(text) {
+            return Ok(Some(truth.into()));
+        }
+        let text = std::str::from_utf8(text).map_err(|_| None)?;
+        let fraction = text.parse().is_ok_and(|x: f64| x.fract() != 0.0 || x.is_infinite());
+        self.to.text(text).map_err(|what| what.filter(|_| !fraction))
+    }
+}
+
+/// What may have been meant where a categorical column holds fractions.
+const ADVICE: &str = " (name dense columns with --dense)";
+
+/// What the first lines below the header tell of the columns.
+fn look(path: &Path, width: usize) -> Result<Vec<Seen>, DataError> {
+    let (mut lines, mut fields) = (Lines::open(path)?, Fields::default());
+    header(&mut lines, &mut fields)?;
+    Seen::first(&mut lines, b',', None, width)
 }
 
 /// The names in the first line that is not blank, without a byte-order mark.
@@ -174,39 +210,6 @@ fn header(lines: &mut Lines, fields: &mut Fields) -> Result<Option<Vec<String>>,
     Ok(None)
 }
 
-/// Which of the columns have fractions in the first lines.
-fn fractions(path: &Path, width: usize) -> Result<Vec<bool>, DataError> {
-    let (mut lines, mut fields) = (Lines::open(path)?, Fields::default());
-    header(&mut lines, &mut fields)?;
-    let mut found = vec![false; width];
-    for _ in 0..LOOK {
-        let Some(line) = lines.next_line()? else { break };
-        if fields.split(line, b',').is_ok() && fields.len() == width {
-            for (found, text) in found.iter_mut().zip(fields.iter()) {
-                *found |= fraction(text);
-            }
-        }
-    }
-    Ok(found)
-}
-
-/// Whether a field is a number that is not just digits, whatever their sign and number: a whole
-/// number that is no id does not make a column dense, it is a wrong id.
-fn fraction(text: &[u8]) -> bool {
-    let digits = text.strip_prefix(b"-").or(text.strip_prefix(b"+")).unwrap_or(text);
-    !digits.iter().all(u8::is_ascii_digit)
-        && std::str::from_utf8(text).is_ok_and(|t| t.parse::<f64>().is_ok())
-}
-
-fn number(text: &[u8]) -> Option<f64> {
-    std::str::from_utf8(text).ok()?.parse().ok().filter(|x: &f64| x.is_finite())
-}
-
-fn decimal(text: &[u8]) -> Option<u32> {
-    // The standard parser takes a plus sign, too.
-    std::str::from_utf8(text).ok().filter(|t| !t.starts_with('+'))?.parse().ok()
-}
-
 impl Reader for CsvReader {
     fn layout(&self) -> &Layout {
         &self.layout
@@ -214,6 +217,10 @@ impl Reader for CsvReader {
 
     fn len(&self) -> Option<u64> {
         None
+    }
+
+    fn told(&self) -> &[String] {
+        &self.told
     }
 
     fn read(&mut self, n: usize, rows: &mut Rows) -> Result<(), DataError> {

@@ -30,7 +30,8 @@ pub fn format(path: &Path) -> Result<Format, DataError> {
     match Format::of(path)? {
         // Other files may lie beside a feature map too: its own have the columns that it names.
         Format::Csv | Format::Parquet | Format::Npz
-            if parent.join(fuxictr::NAME).is_file() && fuxictr::FuxiReader::open(path).is_ok() =>
+            if parent.join(fuxictr::NAME).is_file()
+                && fuxictr::FuxiReader::open(path, None).is_ok() =>
         {
             Ok(Format::FuxiCtr)
         }
@@ -55,11 +56,12 @@ fn folder(path: &Path) -> Result<Format, DataError> {
         ));
     }
     match parquet::files_of(path) {
-        Ok(_) => Ok(Format::Parquet),
-        Err(DataError::File { .. }) => {
+        Err(DataError::File { what, .. }) if what == parquet::NONE => {
             Err(wrong(path, "is a folder without parquet files; name a file"))
         }
-        Err(e) => Err(e),
+        Err(e @ DataError::Io { .. }) => Err(e),
+        // What else is wrong is said when it is opened.
+        _ => Ok(Format::Parquet),
     }
 }
 

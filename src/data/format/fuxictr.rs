@@ -83,12 +83,13 @@ impl FuxiReader {
     ///
     /// # Errors
     /// If it or the feature map beside it cannot be read, or a column is missing.
-    pub fn open(path: &Path) -> Result<Self, DataError> {
+    pub fn open(path: &Path, range: Option<u32>) -> Result<Self, DataError> {
         let map = path.with_file_name(NAME);
         let found = FeatureMap::read(&map)?;
         let FeatureMap { columns, vocabularies, .. } = found.ok_or_else(|| {
             wrong(path, format!("there is no {NAME} beside it, which says what the columns are"))
         })?;
+        let columns = Columns { range, ..columns };
         let inner: Box<dyn Reader> = match Form::of(path)? {
             Form::Csv => Box::new(csv::CsvReader::named(path, &columns)?),
             Form::Parquet => Box::new(ParquetReader::open(path, &columns)?),
@@ -129,6 +130,10 @@ impl Reader for FuxiReader {
 
     fn len(&self) -> Option<u64> {
         self.inner.len()
+    }
+
+    fn told(&self) -> &[String] {
+        self.inner.told()
     }
 
     fn read(&mut self, n: usize, rows: &mut Rows) -> Result<(), DataError> {

@@ -111,6 +111,10 @@ impl Reader for Counted {
         self.from.len()
     }
 
+    fn told(&self) -> &[String] {
+        self.from.told()
+    }
+
     fn read(&mut self, n: usize, rows: &mut Rows) -> Result<(), DataError> {
         self.from.read(n, rows)
     }

@@ -3,7 +3,8 @@
 //! of 32 bits, without offsets; a column of several ids has a fixed number of them.
 //!
 //! HugeCTR is told of the columns in its own configuration. Here they are Criteo's unless a
-//! description lies beside the file.
+//! description lies beside the file. That may also say that label and dense features are whole
+//! numbers of 32 bits (`"float_label_dense": false`), which a file cannot.
 
 use super::{
     Reader, Writer,
@@ -37,18 +38,42 @@ pub struct HugeCtrReader {
     path: PathBuf,
     file: MappedFile,
     layout: Layout,
+    /// Whether label and dense features are fractions.
+    fractions: bool,
     next: u64,
+}
+
+/// Samples that are looked at to tell whether their label and dense features are whole numbers.
+const LOOK: usize = 1000;
+
+/// Whether the words of labels and dense features, read as fractions, can only be whole numbers:
+/// small ones are no fractions that anybody has.
+fn whole(words: impl Iterator<Item = [u8; SIZE]>) -> bool {
+    let mut small = false;
+    for word in words {
+        let (x, bits) = (f32::from_le_bytes(word), i32::from_le_bytes(word));
+        small |= (1..1 << 23).contains(&bits);
+        // Below 2^28, or, as a negative number, NaN.
+        if x.is_nan() && bits > 0 || x.abs() > 2.5e-29 {
+            return false;
+        }
+    }
+    small
 }
 
 impl HugeCtrReader {
     /// Opens a file, which is mapped.
     ///
     /// # Errors
-    /// If it cannot be read, or its size is no multiple of a sample's.
+    /// If it cannot be read, its size is no multiple of a sample's, or it holds whole numbers where
+    /// nothing says so.
     pub fn open(path: &Path) -> Result<Self, DataError> {
-        let layout = match Sidecar::read(path)? {
-            Some(described) => described.layout(Numbers::Float32),
-            None => Layout::criteo(Numbers::Float32),
+        let described = Sidecar::read(path)?;
+        let said = described.as_ref().and_then(|d| d.float_label_dense);
+        let numbers = if said == Some(false) { Numbers::Int32 } else { Numbers::Float32 };
+        let layout = match described {
+            Some(described) if described.columns() => described.layout(numbers),
+            _ => Layout::criteo(numbers),
         };
         check_fixed(&layout, path, "a raw file of HugeCTR's")?;
         let file = MappedFile::open(path).map_err(io(path))?;
@@ -64,7 +89,20 @@ impl HugeCtrReader {
             );
             return Err(wrong(path, what));
         }
-        Ok(HugeCtrReader { path: path.to_owned(), file, layout, next: 0 })
+        let all = file.bytes().chunks_exact(sample).take(LOOK);
+        let first =
+            all.flat_map(|s| s.as_chunks::<SIZE>().0[..=layout.dense.len()].iter().copied());
+        if said.is_none() && whole(first) {
+            let beside = super::sidecar::beside(path);
+            let what = format!(
+                "label and dense are whole numbers here, not fractions (HugeCTR's float_label_dense = false); \
+                 {beside} must say so: {{\"float_label_dense\": false}}, for other columns than Criteo's beside their names",
+                beside = beside.display()
+            );
+            return Err(wrong(path, what));
+        }
+        let fractions = said != Some(false);
+        Ok(HugeCtrReader { path: path.to_owned(), file, layout, fractions, next: 0 })
     }
 
     fn samples(&self) -> u64 {
@@ -91,9 +129,12 @@ impl Reader for HugeCtrReader {
             let (words, _) = record.as_chunks::<SIZE>();
             let place = Place { path: &self.path, row };
             let (numbers, mut ids) = words.split_at(1 + self.layout.dense.len());
-            rows.labels
-                .push(place.label(&self.layout.label, f32::from_le_bytes(numbers[0]).into())?);
-            rows.dense.extend(numbers[1..].iter().map(|&x| f64::from(f32::from_le_bytes(x))));
+            let number = |&word: &[u8; SIZE]| match self.fractions {
+                true => f64::from(f32::from_le_bytes(word)),
+                false => f64::from(i32::from_le_bytes(word)),
+            };
+            rows.labels.push(place.label(&self.layout.label, number(&numbers[0]))?);
+            rows.dense.extend(numbers[1..].iter().map(number));
             for (bags, column) in rows.ids.iter_mut().zip(&self.layout.ids) {
                 let many = if let Hotness::Fixed(n) = column.hotness { n } else { 1 };
                 let own;

@@ -8,6 +8,7 @@ use super::{
 };
 use crate::data::{
     DataError,
+    ids::ToId,
     npy::{Array, ArrayWriter, Type},
     rows::{Layout, Rows, io},
 };
@@ -29,12 +30,12 @@ pub fn files(path: &Path) -> Vec<PathBuf> {
 ///
 /// # Errors
 /// If one is missing or damaged, or they differ in their numbers of rows.
-pub fn open(path: &Path) -> Result<Matrices, DataError> {
+pub fn open(path: &Path, to: ToId) -> Result<Matrices, DataError> {
     let paths = files(path);
     let open = |k: usize, name| Array::open(&paths[k], name);
     let (labels, dense) =
         (open(0, "the array of labels")?, open(1, "the array of dense features")?);
-    Matrices::new("y", labels, dense, Ids::Together(open(2, "the array of ids")?))
+    Matrices::new("y", labels, dense, Ids::Together(open(2, "the array of ids")?), to)
 }
 
 /// Writes a set. What is missing becomes 0.

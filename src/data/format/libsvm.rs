@@ -70,10 +70,12 @@ struct Columned {
     ids: Vec<(u64, usize)>,
     /// One more than the largest index, where that is known.
     end: Option<u64>,
+    /// Ids modulo this.
+    range: Option<u32>,
 }
 
 impl Columned {
-    fn described(sidecar: &Sidecar, base: Base) -> Self {
+    fn described(sidecar: &Sidecar, base: Base, range: Option<u32>) -> Self {
         let layout = sidecar.layout(Numbers::Float64);
         let start = base.first() + layout.dense.len() as u64;
         let starts = sidecar.categorical.iter().scan(start, |next, c| {
@@ -83,7 +85,8 @@ impl Columned {
         });
         let ids: Vec<(u64, usize)> = starts.zip(0..).collect();
         let end = start + sidecar.categorical.iter().map(|c| c.rows).sum::<u64>();
-        Columned { dense: (base.first()..start).zip(0..).collect(), ids, end: Some(end), layout }
+        let dense = (base.first()..start).zip(0..).collect();
+        Columned { dense, ids, end: Some(end), layout, range }
     }
 
     /// By the indices that the user names.
@@ -134,7 +137,7 @@ impl Columned {
             ids.push((base.first(), 0));
             layout.ids.push(IdColumn { name: FEATURES.into(), hotness: Hotness::Any });
         }
-        Ok(Columned { layout, dense, ids, end: None })
+        Ok(Columned { layout, dense, ids, end: None, range: columns.range })
     }
 
     fn find(&self, index: u64) -> Option<Place> {
@@ -147,7 +150,8 @@ impl Columned {
         // Columns without ids begin where the next one does, which is the one meant.
         let (start, k) =
             self.ids[..self.ids.partition_point(|&(start, _)| start <= index)].last()?;
-        Some(Place::Id(*k, u32::try_from(index - start).ok()?))
+        let id = self.range.map_or(index - start, |range| (index - start) % u64::from(range));
+        Some(Place::Id(*k, u32::try_from(id).ok()?))
     }
 }
 
@@ -165,7 +169,7 @@ impl LibSvmReader {
     /// If it cannot be read, or columns are named by something else than indices.
     pub fn open(path: &Path, base: Base, columns: &Columns) -> Result<Self, DataError> {
         let columns = match Sidecar::read(path)? {
-            Some(sidecar) if *columns == Columns::default() => {
+            Some(sidecar) if columns.chooses_none() && sidecar.columns() => {
                 let rows = sidecar
                     .categorical
                     .iter()
@@ -176,7 +180,7 @@ impl LibSvmReader {
                         "the columns together have too many ids",
                     ));
                 }
-                Columned::described(&sidecar, base)
+                Columned::described(&sidecar, base, columns.range)
             }
             _ => Columned::named(path, columns, base)?,
         };
@@ -361,7 +365,7 @@ impl Writer for LibSvmWriter {
         let LibSvmWriter { path, mut text, layout, base, waiting, largest, .. } = *self;
         let sidecar = Sidecar::new(&layout, largest.rows());
         let starts: Vec<u64> =
-            Columned::described(&sidecar, base).ids.iter().map(|(start, _)| *start).collect();
+            Columned::described(&sidecar, base, None).ids.iter().map(|(start, _)| *start).collect();
         let mut bag = Vec::new();
         let line = |rows: &Rows, i: usize, text: &mut TextWriter, bag: &mut Vec<u32>| {
             text.whole(rows.labels[i]);

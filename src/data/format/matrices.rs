@@ -4,6 +4,7 @@
 use super::Reader;
 use crate::data::{
     DataError,
+    ids::ToId,
     npy::{Array, Type},
     rows::{Hotness, Layout, Numbers, Place, Rows, wrong},
 };
@@ -69,6 +70,7 @@ pub struct Matrices {
     labels: Array,
     dense: Array,
     ids: Ids,
+    to: ToId,
     next: u64,
 }
 
@@ -94,7 +96,8 @@ pub(super) fn few_columns(array: &Array) -> Result<(), DataError> {
 }
 
 impl Matrices {
-    /// Columns are called as [`Layout::numbered`] has it, but for the label.
+    /// Columns are called as [`Layout::numbered`] has it, but for the label; `to` makes ids of the
+    /// numbers.
     ///
     /// # Errors
     /// If the arrays differ in their numbers of rows, or there is more than one label a row.
@@ -103,6 +106,7 @@ impl Matrices {
         labels: Array,
         dense: Array,
         ids: Ids,
+        to: ToId,
     ) -> Result<Self, DataError> {
         let apart = match &ids {
             Ids::Together(all) | Ids::Wrapped(all) => std::slice::from_ref(all),
@@ -148,6 +152,7 @@ impl Matrices {
             labels,
             dense,
             ids,
+            to,
             next: 0,
         })
     }
@@ -179,7 +184,7 @@ impl Reader for Matrices {
                 for (k, (bags, column)) in columns {
                     for i in 0..n {
                         let place = Place { path: all.path(), row: self.next + i as u64 + 1 };
-                        bags.push([all.id(i, k, place, &column.name)?]);
+                        bags.push(all.id(i, k, self.to, place, &column.name)?);
                     }
                 }
             }
@@ -195,9 +200,9 @@ impl Reader for Matrices {
                     for i in 0..n {
                         let place = Place { path: array.path(), row: self.next + i as u64 + 1 };
                         for c in 0..array.width() {
-                            bags.indices.push(array.id(i, c, place, &column.name)?);
+                            bags.indices.extend(array.id(i, c, self.to, place, &column.name)?);
                         }
-                        bags.push([]);
+                        place.full(column, bags)?;
                     }
                 }
             }

@@ -13,6 +13,7 @@ mod h5;
 pub mod hotness;
 pub mod hugectr;
 pub mod intermediate;
+pub(in crate::data) mod leftovers;
 pub mod libsvm;
 pub mod matrices;
 pub mod npz;
@@ -68,6 +69,12 @@ pub trait Reader: Send {
     /// Whether the file is known to hold no rows.
     fn is_empty(&self) -> bool {
         self.len() == Some(0)
+    }
+
+    /// What has been left out of the file, and what else whoever reads it should know, a sentence
+    /// each.
+    fn told(&self) -> &[String] {
+        &[]
     }
 
     /// Replaces `rows`, which are of this layout, by the next ones, at most `n` (at least 1); none
@@ -163,7 +170,7 @@ impl Format {
             return Ok(Format::NpzReordered);
         }
         // Text may be packed.
-        let text = name.strip_suffix(".gz").unwrap_or(&name);
+        let text = name.strip_suffix(".gz").or(name.strip_suffix(".zst")).unwrap_or(&name);
         let day = text
             .strip_prefix("day_")
             .is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()));
@@ -175,7 +182,7 @@ impl Format {
             text.rsplit_once('.').map(|(_, ending)| ending),
         ) {
             (Some("bin"), _) => Ok(Format::Bin40),
-            (Some("parquet"), _) => Ok(Format::Parquet),
+            _ if parquet::is_parquet(path) => Ok(Format::Parquet),
             (Some("npz"), _) => Ok(Format::Npz),
             (Some("npy"), _) => Ok(Format::Numpy),
             (Some("h5"), _) => Ok(Format::FuxiCtr),
@@ -199,13 +206,14 @@ const ENDINGS: &str = ".bin, .parquet, .npz, .npy, .h5, .tsv, .csv, .libsvm or .
 /// modulo what to take ids.
 ///
 /// # Errors
-/// If the file cannot be read, is not of the format, or lacks a column.
+/// If the file cannot be read, is not of the format, lacks a column, or has two of one name.
 pub fn open(path: &Path, format: Format, columns: &Columns) -> Result<Box<dyn Reader>, DataError> {
     let entry = registry::of(format);
     if !entry.named {
         columns.unused(path, entry.word)?;
     }
     let reader = (entry.open)(path, columns)?;
+    reader.layout().check_names(path)?;
     Ok(match columns.range {
         // Parquet's have more bits before than after.
         Some(range) if format != Format::Parquet => Box::new(reduced::Reduced::new(reader, range)),
@@ -216,8 +224,10 @@ pub fn open(path: &Path, format: Format, columns: &Columns) -> Result<Box<dyn Re
 /// Starts a file for samples of `layout`.
 ///
 /// # Errors
-/// If the file cannot be written, or the format cannot hold such samples.
+/// If the file cannot be written, the format cannot hold such samples, or two columns have one
+/// name.
 pub fn create(path: &Path, format: Format, layout: &Layout) -> Result<Box<dyn Writer>, DataError> {
+    layout.check_names(path)?;
     (registry::of(format).create)(path, layout)
 }
 

@@ -16,6 +16,7 @@ use super::{
 };
 use crate::data::{
     DataError,
+    ids::ToId,
     npy::Type,
     npz::{Member, Packing, member, pack, transposed_member},
     rows::{Layout, Place, Rows, io, wrong},
@@ -47,7 +48,7 @@ pub enum Stage {
 ///
 /// # Errors
 /// If it cannot be read, lacks an array, or its arrays differ in their numbers of rows.
-pub fn open(path: &Path) -> Result<Matrices, DataError> {
+pub fn open(path: &Path, to: ToId) -> Result<Matrices, DataError> {
     let array = |name| {
         let array = member(path, name)?;
         array.ok_or_else(|| {
@@ -60,7 +61,7 @@ pub fn open(path: &Path) -> Result<Matrices, DataError> {
         Some(raw) => Ids::Together(raw),
         None => Ids::Together(array("X_cat")?),
     };
-    Matrices::new("y", array("y")?, dense, ids)
+    Matrices::new("y", array("y")?, dense, ids, to)
 }
 
 /// Writes an archive. What is missing becomes 0.

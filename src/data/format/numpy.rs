@@ -13,6 +13,7 @@ use super::{
 };
 use crate::data::{
     DataError,
+    ids::ToId,
     npy::{Array, ArrayWriter, Type},
     rows::{Hotness, IdColumn, Layout, Numbers, Place, Rows, io, wrong},
 };
@@ -31,6 +32,7 @@ pub struct NumpyReader {
     label: usize,
     dense: Vec<usize>,
     ids: Vec<usize>,
+    to: ToId,
     next: u64,
 }
 
@@ -43,8 +45,8 @@ impl NumpyReader {
     pub fn open(path: &Path, columns: &Columns) -> Result<Self, DataError> {
         let array = Array::open(path, "the array")?;
         let numbers = super::matrices::numbers(array.of());
-        let described = Sidecar::read(path)?.map(|s| s.layout(numbers));
-        let plain = *columns == Columns::default();
+        let described = Sidecar::read(path)?.filter(Sidecar::columns).map(|s| s.layout(numbers));
+        let plain = columns.chooses_none();
         let layout = match described {
             Some(layout) => Some(layout),
             None if plain && array.width() == 40 => Some(Layout::criteo(numbers)),
@@ -73,6 +75,7 @@ impl NumpyReader {
                 label,
                 dense,
                 ids,
+                to: columns.to_id(),
                 next: 0,
             });
         };
@@ -99,6 +102,7 @@ impl NumpyReader {
             label: 0,
             dense: (1..=layout.dense.len()).collect(),
             ids,
+            to: columns.to_id(),
             layout,
             next: 0,
         })
@@ -129,15 +133,10 @@ impl Reader for NumpyReader {
             rows.dense.extend(self.dense.iter().map(|&k| self.array.number(i, k)));
             for ((bags, column), &first) in rows.ids.iter_mut().zip(&self.layout.ids).zip(&self.ids)
             {
-                // Where an array has a word for what is missing, an id may be.
-                if column.hotness == Hotness::One && self.array.number(i, first).is_nan() {
-                    bags.push([]);
-                    continue;
-                }
                 for k in first..first + many(column) {
-                    bags.indices.push(self.array.id(i, k, place, &column.name)?);
+                    bags.indices.extend(self.array.id(i, k, self.to, place, &column.name)?);
                 }
-                bags.push([]);
+                place.full(column, bags)?;
             }
         }
         self.next += n as u64;

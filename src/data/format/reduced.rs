@@ -28,6 +28,10 @@ impl Reader for Reduced {
         self.from.len()
     }
 
+    fn told(&self) -> &[String] {
+        self.from.told()
+    }
+
     fn read(&mut self, n: usize, rows: &mut Rows) -> Result<(), DataError> {
         self.from.read(n, rows)?;
         rows.ids.iter_mut().flat_map(|bags| &mut bags.indices).for_each(|id| *id %= self.range);

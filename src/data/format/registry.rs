@@ -49,7 +49,7 @@ pub(super) const FORMATS: &[Entry] = &[
         format: Format::Bin40,
         word: "bin40",
         named: false,
-        open: |path, _| Ok(Box::new(bin40::Bin40Reader::open(path)?)),
+        open: |path, columns| Ok(Box::new(bin40::Bin40Reader::open(path, columns.to_id())?)),
         create: |path, layout| Ok(Box::new(bin40::Bin40Writer::create(path, layout)?)),
         files: one,
         shared: None,
@@ -74,7 +74,7 @@ pub(super) const FORMATS: &[Entry] = &[
         format: Format::Npz,
         word: "npz",
         named: false,
-        open: |path, _| Ok(Box::new(npz::open(path)?)),
+        open: |path, columns| Ok(Box::new(npz::open(path, columns.to_id())?)),
         create: |path, layout| {
             Ok(Box::new(npz::NpzWriter::create(path, npz::Stage::Processed, layout)?))
         },
@@ -87,7 +87,7 @@ pub(super) const FORMATS: &[Entry] = &[
         format: Format::NpzDay,
         word: "npz-day",
         named: false,
-        open: |path, _| Ok(Box::new(npz::open(path)?)),
+        open: |path, columns| Ok(Box::new(npz::open(path, columns.to_id())?)),
         create: |path, layout| Ok(Box::new(npz::NpzWriter::create(path, npz::Stage::Day, layout)?)),
         files: one,
         shared: None,
@@ -98,7 +98,7 @@ pub(super) const FORMATS: &[Entry] = &[
         format: Format::NpzReordered,
         word: "npz-reordered",
         named: false,
-        open: |path, _| Ok(Box::new(npz::open(path)?)),
+        open: |path, columns| Ok(Box::new(npz::open(path, columns.to_id())?)),
         create: |path, layout| {
             Ok(Box::new(npz::NpzWriter::create(path, npz::Stage::Reordered, layout)?))
         },
@@ -111,7 +111,7 @@ pub(super) const FORMATS: &[Entry] = &[
         format: Format::Intermediate,
         word: "npy-intermediate",
         named: false,
-        open: |path, _| Ok(Box::new(intermediate::open(path)?)),
+        open: |path, columns| Ok(Box::new(intermediate::open(path, columns.to_id())?)),
         create: |path, layout| {
             Ok(Box::new(intermediate::IntermediateWriter::create(path, layout)?))
         },
@@ -135,7 +135,7 @@ pub(super) const FORMATS: &[Entry] = &[
         format: Format::TorchRec,
         word: "torchrec",
         named: false,
-        open: |path, _| Ok(Box::new(torchrec::open(path)?)),
+        open: |path, columns| Ok(Box::new(torchrec::open(path, columns.to_id())?)),
         create: |path, layout| Ok(Box::new(torchrec::TorchRecWriter::create(path, layout)?)),
         files: torchrec::files,
         shared: None,
@@ -146,7 +146,7 @@ pub(super) const FORMATS: &[Entry] = &[
         format: Format::Nvidia,
         word: "nvidia",
         named: false,
-        open: |path, _| Ok(Box::new(nvidia::NvidiaReader::open(path)?)),
+        open: |path, columns| Ok(Box::new(nvidia::NvidiaReader::open(path, columns.to_id())?)),
         create: |path, layout| Ok(Box::new(nvidia::NvidiaWriter::create(path, layout)?)),
         files: nvidia::files,
         shared: Some(nvidia::NAME),
@@ -168,7 +168,7 @@ pub(super) const FORMATS: &[Entry] = &[
         format: Format::FuxiCtr,
         word: "fuxictr",
         named: false,
-        open: |path, _| Ok(Box::new(fuxictr::FuxiReader::open(path)?)),
+        open: |path, columns| Ok(Box::new(fuxictr::FuxiReader::open(path, columns.range)?)),
         create: |path, layout| Ok(Box::new(fuxictr::FuxiWriter::create(path, layout)?)),
         files: |path, _| fuxictr::files(path),
         shared: Some(fuxictr::NAME),

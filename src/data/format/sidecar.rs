@@ -23,11 +23,17 @@ const MOST: usize = 1 << 20;
 #[serde(deny_unknown_fields)]
 pub(super) struct Sidecar {
     /// Name of the label.
+    #[serde(default)]
     pub label: String,
     /// Names of the dense columns.
+    #[serde(default)]
     pub dense: Vec<String>,
     /// The categorical columns.
+    #[serde(default)]
     pub categorical: Vec<Category>,
+    /// Whether label and dense columns of HugeCTR's files are fractions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub float_label_dense: Option<bool>,
 }
 
 /// A categorical column.
@@ -65,7 +71,13 @@ impl Sidecar {
             label: layout.label.clone(),
             dense: layout.dense.clone(),
             categorical: layout.ids.iter().zip(rows).map(category).collect(),
+            float_label_dense: None,
         }
+    }
+
+    /// Whether it describes columns, and not only what their numbers are.
+    pub fn columns(&self) -> bool {
+        !self.dense.is_empty() || !self.categorical.is_empty()
     }
 
     /// The columns.
@@ -108,8 +120,11 @@ impl Sidecar {
         let text = std::fs::read(path).map_err(io(path))?;
         let found: Sidecar = serde_json::from_slice(&text)
             .map_err(|e| wrong(path, format!("describes no columns: {e}")))?;
-        if found.dense.is_empty() && found.categorical.is_empty() {
+        if !found.columns() && found.float_label_dense.is_none() {
             return Err(wrong(path, "describes no columns but the label"));
+        }
+        if found.columns() && found.label.is_empty() {
+            return Err(wrong(path, "describes no columns: missing field `label`"));
         }
         if let Some(c) =
             found.categorical.iter().find(|c| c.ids.is_some_and(|n| n == 0 || n > MOST || c.many))

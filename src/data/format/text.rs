@@ -1,4 +1,4 @@
-//! Text files that are written line by line, packed if their names end in `.gz`.
+//! Text files that are written line by line, packed if their names end in `.gz` or `.zst`.
 
 use crate::data::{
     DataError,
@@ -22,7 +22,8 @@ pub(super) struct TextWriter {
 
 enum Kind {
     Plain(BufWriter<File>),
-    Packed(Box<GzEncoder<BufWriter<File>>>),
+    Gzip(Box<GzEncoder<BufWriter<File>>>),
+    Zstd(Box<zstd::Encoder<'static, BufWriter<File>>>),
 }
 
 impl TextWriter {
@@ -32,9 +33,11 @@ impl TextWriter {
     /// If it cannot be written.
     pub fn create(path: &Path) -> Result<Self, DataError> {
         let file = BufWriter::with_capacity(1 << 20, File::create(path).map_err(io(path))?);
-        let packed = path.extension().is_some_and(|e| e.eq_ignore_ascii_case("gz"));
-        let file = if packed {
-            Kind::Packed(Box::new(GzEncoder::new(file, Compression::fast())))
+        let ends = |ending| path.extension().is_some_and(|e| e.eq_ignore_ascii_case(ending));
+        let file = if ends("gz") {
+            Kind::Gzip(Box::new(GzEncoder::new(file, Compression::fast())))
+        } else if ends("zst") {
+            Kind::Zstd(Box::new(zstd::Encoder::new(file, 0).map_err(io(path))?))
         } else {
             Kind::Plain(file)
         };
@@ -80,7 +83,8 @@ impl TextWriter {
         self.line.push('\n');
         let done = match &mut self.file {
             Kind::Plain(f) => f.write_all(self.line.as_bytes()),
-            Kind::Packed(f) => f.write_all(self.line.as_bytes()),
+            Kind::Gzip(f) => f.write_all(self.line.as_bytes()),
+            Kind::Zstd(f) => f.write_all(self.line.as_bytes()),
         };
         self.line.clear();
         done.map_err(io(&self.path))
@@ -93,7 +97,8 @@ impl TextWriter {
     pub fn finish(self) -> Result<(), DataError> {
         let done = match self.file {
             Kind::Plain(mut f) => f.flush(),
-            Kind::Packed(f) => f.finish().and_then(|mut f| f.flush()),
+            Kind::Gzip(f) => f.finish().and_then(|mut f| f.flush()),
+            Kind::Zstd(f) => f.finish().and_then(|mut f| f.flush()),
         };
         done.map_err(io(&self.path))
     }

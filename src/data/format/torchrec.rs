@@ -11,9 +11,11 @@ use super::{
 };
 use crate::data::{
     DataError,
+    ids::ToId,
     npy::{Array, ArrayWriter, Type},
     npz::{self, Packing},
-    rows::{Hotness, IdColumn, Layout, Place, Rows, io},
+    preprocess::lines::shown_name,
+    rows::{Hotness, IdColumn, Layout, Place, Rows, io, wrong},
 };
 use std::{
     fs::File,
@@ -49,20 +51,61 @@ pub fn files(path: &Path, layout: &Layout) -> Vec<PathBuf> {
 ///
 /// # Errors
 /// If one is missing or damaged, or they differ in their numbers of rows.
-pub fn open(path: &Path) -> Result<Matrices, DataError> {
+pub fn open(path: &Path, to: ToId) -> Result<Matrices, DataError> {
     let (one, many) = (part(path, SPARSE), part(path, MULTI_HOT));
     let labels = Array::open(&part(path, LABELS), "the array of labels")?;
     let dense = Array::open(&part(path, DENSE), "the array of dense features")?;
     let ids = if path == many || !one.exists() && many.exists() {
-        let mut tables = Vec::new();
-        while let Some(table) = npz::member(&many, &tables.len().to_string())? {
-            tables.push(table);
-        }
-        matrices::Ids::Apart(tables)
+        let tables = tables(&many)?.into_iter().map(|name| {
+            let table = npz::member(&many, &name)?;
+            table.ok_or_else(|| wrong(&many, format!("there is no array {name}")))
+        });
+        matrices::Ids::Apart(tables.collect::<Result<_, _>>()?)
     } else {
         matrices::Ids::Together(Array::open(&one, "the array of ids")?)
     };
-    Matrices::new("label", labels, dense, ids)
+    Matrices::new("label", labels, dense, ids, to)
+}
+
+/// The names of the arrays of an archive in the order of the tables: `0`, `1` and so on, with zeros
+/// in front or not, or `arr_0`, as numpy calls them.
+///
+/// # Errors
+/// If one is missing or there twice, or one has another name.
+fn tables(archive: &Path) -> Result<Vec<String>, DataError> {
+    let mut names: Vec<(usize, String)> = Vec::new();
+    for name in npz::names(archive)? {
+        let digits = name.strip_prefix("arr_").unwrap_or(&name);
+        let plain = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
+        match digits.parse().ok().filter(|_| plain) {
+            Some(table) => names.push((table, name)),
+            None => {
+                let what = format!(
+                    "there is an array {}; must be one a table, called 0, 1 and so on",
+                    shown_name(&name)
+                );
+                return Err(wrong(archive, what));
+            }
+        }
+    }
+    names.sort_unstable();
+    for (table, (number, name)) in names.iter().enumerate() {
+        if *number > table {
+            let last = names[names.len() - 1].0;
+            let what = format!("there is no array {table}, though others up to {last} are there");
+            return Err(wrong(archive, what));
+        }
+        if *number < table {
+            return Err(wrong(archive, format!("array {name} is there twice; must be there once")));
+        }
+    }
+    if names.is_empty() {
+        return Err(wrong(
+            archive,
+            "there is no array; must be one a table, called 0, 1 and so on",
+        ));
+    }
+    Ok(names.into_iter().map(|(_, name)| name).collect())
 }
 
 /// Writes a set. What is missing becomes 0.

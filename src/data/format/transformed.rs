@@ -34,6 +34,10 @@ impl Reader for Transformed {
         self.from.len()
     }
 
+    fn told(&self) -> &[String] {
+        self.from.told()
+    }
+
     fn read(&mut self, n: usize, rows: &mut Rows) -> Result<(), DataError> {
         self.from.read(n, rows)?;
         let width = self.layout.dense.len();

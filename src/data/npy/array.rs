@@ -3,6 +3,7 @@
 use super::header::{Header, Type};
 use crate::data::{
     DataError,
+    ids::ToId,
     rows::{Place, io, wrong},
 };
 use std::{
@@ -28,7 +29,10 @@ pub struct Array {
 pub enum Elements {
     /// Row after row.
     Rows(Box<dyn Read + Send>),
-    /// Column after column, unpacked if need be, from this byte on.
+    /// Column after column: rows of it lie all over the array, and are gathered once it has been
+    /// unpacked, which is put off until the first is read.
+    Packed(Box<dyn Read + Send>),
+    /// Column after column, from this byte on.
     Columns { file: File, start: u64, scratch: Vec<u8> },
 }
 
@@ -123,6 +127,12 @@ impl Array {
     /// # Errors
     /// If the file is damaged.
     pub fn read(&mut self, n: usize) -> Result<(), DataError> {
+        if let Elements::Packed(from) = &mut self.from {
+            let mut file = tempfile::tempfile().map_err(io(std::env::temp_dir()))?;
+            std::io::copy(from, &mut file)
+                .map_err(|e| wrong(&self.path, format!("{} cannot be read: {e}", self.name)))?;
+            self.from = Elements::Columns { file, start: 0, scratch: Vec::new() };
+        }
         let size = self.of.size();
         // The header says how much it is, and may say anything.
         self.bytes.clear();
@@ -140,7 +150,8 @@ impl Array {
         };
         self.bytes.resize(bytes, 0);
         let done = match &mut self.from {
-            Elements::Rows(from) => from.read_exact(&mut self.bytes),
+            // What was packed has been unpacked above.
+            Elements::Rows(from) | Elements::Packed(from) => from.read_exact(&mut self.bytes),
             Elements::Columns { file, start, scratch } => {
                 scratch.resize(n * size, 0);
                 (0..self.width).try_for_each(|k| {
@@ -178,7 +189,7 @@ impl Array {
         self.of.number(self.element(row, column))
     }
 
-    /// The same as an id, named `name` in messages.
+    /// The same as an id, named `name` in messages; `None` where it is missing (NaN).
     ///
     /// # Errors
     /// If it is none.
@@ -186,10 +197,11 @@ impl Array {
         &self,
         row: usize,
         column: usize,
+        to: ToId,
         place: Place,
         name: &str,
-    ) -> Result<u32, DataError> {
-        self.of.id(self.element(row, column), place, name)
+    ) -> Result<Option<u32>, DataError> {
+        place.id(name, self.of.id(self.element(row, column), to))
     }
 }
 

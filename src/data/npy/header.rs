@@ -1,7 +1,7 @@
 //! What stands in front of an array's elements (numpy/lib/format.py): magic, version, length, a
 //! Python dictionary as text.
 
-use crate::data::{DataError, rows::Place};
+use crate::data::ids::ToId;
 use std::io::Read;
 
 const MAGIC: &[u8] = b"\x93NUMPY";
@@ -111,19 +111,15 @@ impl Type {
 }
 
 impl Type {
-    /// The element in `bytes` as an id, named `name` in messages.
+    /// The element in `bytes` as an id; `None` where it is missing (NaN).
     ///
     /// # Errors
-    /// If it is none.
-    pub fn id(self, bytes: &[u8], place: Place, name: &str) -> Result<u32, DataError> {
-        if !self.fraction() {
-            return place.id(name, self.integer(bytes));
-        }
-        let x = self.number(bytes);
-        match x as i64 {
-            i if i as f64 == x => place.id(name, i),
-            _ => Err(place
-                .error(format!("column {name} is {x}; must be a whole number, since it is an id"))),
+    /// If it is none, for a message that names the column before.
+    pub fn id(self, bytes: &[u8], to: ToId) -> Result<Option<u32>, String> {
+        match self {
+            Type::Int(n) => to.narrow(self.integer(bytes), n).map(Some),
+            Type::Bool | Type::Unsigned(_) => to.whole(self.integer(bytes), true).map(Some),
+            Type::F16 | Type::F32 | Type::F64 => to.fraction(self.number(bytes)),
         }
     }
 }

@@ -90,6 +90,31 @@ impl Fields {
     }
 }
 
+/// Whether a field says that there is no value: it is empty, or holds a word by which pandas, R,
+/// Hive and others say so.
+pub(crate) fn missing(field: &[u8]) -> bool {
+    const WORDS: [&[u8]; 7] = [b"nan", b"na", b"n/a", b"null", b"none", b"<na>", b"\\n"];
+    field.is_empty()
+        || (field.len() < 5 && WORDS.iter().any(|word| field.eq_ignore_ascii_case(word)))
+}
+
+/// The number that a field holds: a finite one, or a truth value, which is 0 or 1.
+pub(crate) fn number(field: &[u8]) -> Option<f64> {
+    match truth(field) {
+        Some(truth) => Some(f64::from(u8::from(truth))),
+        None => std::str::from_utf8(field).ok()?.parse().ok().filter(|x: &f64| x.is_finite()),
+    }
+}
+
+/// The truth value that a field holds, as pandas or polars write it.
+pub(crate) fn truth(field: &[u8]) -> Option<bool> {
+    match field {
+        _ if field.eq_ignore_ascii_case(b"true") => Some(true),
+        _ if field.eq_ignore_ascii_case(b"false") => Some(false),
+        _ => None,
+    }
+}
+
 /// The first name that stands among `names` a second time, and where.
 pub(crate) fn twice(names: &[String]) -> Option<(usize, &str)> {
     let mut seen = HashSet::new();
@@ -105,6 +130,22 @@ mod tests {
         let mut f = Fields::default();
         f.split(line.as_bytes(), delimiter)?;
         Ok(f.iter().map(|b| String::from_utf8_lossy(b).into_owned()).collect())
+    }
+
+    #[test]
+    fn words_for_nothing_and_for_truth_are_known() {
+        for field in ["", "NaN", "nan", "NA", "null", "NULL", "None", "<NA>", "N/A", "\\N"] {
+            assert!(missing(field.as_bytes()), "{field}");
+        }
+        assert!(!missing(b"0") && !missing(b"nano") && !missing(b"no"));
+        assert_eq!(
+            (number(b"True"), number(b"false"), number(b"2.5")),
+            (Some(1.0), Some(0.0), Some(2.5))
+        );
+        assert_eq!(
+            (number(b"inf"), number(b"nan"), number(b""), number(b"x")),
+            (None, None, None, None)
+        );
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Which raw files are meant, in which order, and whether they are still the same.
 
-use super::super::DataError;
+use super::{super::DataError, lines::unprepared};
 use serde::{Deserialize, Serialize};
 use std::{
     fs::{self, File},
@@ -47,6 +47,12 @@ impl Input {
                 path.display()
             )));
         }
+        let mut first = [0; 6];
+        let read = file.read(&mut first).map_err(io)?;
+        if let Some(what) = unprepared(&first[..read]) {
+            return Err(DataError::Invalid(format!("{}: {what}", path.display())));
+        }
+        file.rewind().map_err(io)?;
         let mut hasher = blake3::Hasher::new();
         hasher.update(&bytes.to_le_bytes());
         let mut add = |hasher: &mut blake3::Hasher| -> io::Result<()> {

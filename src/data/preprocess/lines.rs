@@ -1,4 +1,4 @@
-//! Lines of a text file, unpacked while reading if it is gzip.
+//! Lines of a text file, unpacked while reading if it is gzip or zstd.
 
 use super::super::DataError;
 use flate2::bufread::MultiGzDecoder;
@@ -13,6 +13,18 @@ const BUFFER: usize = 1 << 20;
 /// gzip that stand for gigabytes.
 pub(in crate::data) const LONGEST: usize = 1 << 20;
 const GZIP: [u8; 2] = [0x1f, 0x8b];
+const ZSTD: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
+/// What is not read: the first bytes of such files, and what they are.
+const OTHERS: [(&[u8], &str); 5] = [
+    (b"BZh", "is packed by bzip2; must be plain text, or packed by gzip (bunzip2 unpacks it)"),
+    (b"\xfd7zXZ", "is packed by xz; must be plain text, or packed by gzip (unxz unpacks it)"),
+    (b"PK\x03\x04", "is a zip archive; must be plain text, or packed by gzip (unzip unpacks it)"),
+    (b"\xff\xfe", "is text of UTF-16; must be UTF-8 (iconv -f UTF-16 -t UTF-8)"),
+    (b"\xfe\xff", "is text of UTF-16; must be UTF-8 (iconv -f UTF-16 -t UTF-8)"),
+];
+/// What is wrong with text of old Macs.
+const RETURNS: &str =
+    "its lines end in carriage returns alone; must end in line feeds (tr '\\r' '\\n' < FILE > NEW)";
 /// What some programs put in front of UTF-8 text.
 pub(super) const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
@@ -20,22 +32,31 @@ pub(super) const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 pub struct Lines {
     path: PathBuf,
     reader: Box<dyn BufRead + Send>,
-    packed: bool,
+    /// By what, if it is.
+    packed: Option<&'static str>,
     line: Vec<u8>,
     number: u64,
 }
 
 impl Lines {
-    /// Opens `path`; gzip (also of several members) is recognised by its first bytes.
+    /// Opens `path`; gzip (also of several members) and zstd are recognised by their first bytes.
     ///
     /// # Errors
-    /// If the file cannot be opened or read.
+    /// If the file cannot be opened or read, or is packed otherwise or no UTF-8.
     pub fn open(path: &Path) -> Result<Self, DataError> {
         let io = |source| DataError::Io { path: path.to_owned(), source };
         let mut file = BufReader::with_capacity(BUFFER, File::open(path).map_err(io)?);
-        let packed = file.fill_buf().map_err(io)?.starts_with(&GZIP);
-        let reader: Box<dyn BufRead + Send> = if packed {
+        let first = file.fill_buf().map_err(io)?;
+        if let Some(what) = other(first) {
+            return Err(DataError::File { path: path.to_owned(), what: what.into() });
+        }
+        let (gzip, zstd) = (first.starts_with(&GZIP), first.starts_with(&ZSTD));
+        let packed = if zstd { Some("zstd") } else { gzip.then_some("gzip") };
+        let reader: Box<dyn BufRead + Send> = if gzip {
             Box::new(BufReader::with_capacity(BUFFER, MultiGzDecoder::new(file)))
+        } else if zstd {
+            let text = zstd::stream::read::Decoder::with_buffer(file).map_err(io)?;
+            Box::new(BufReader::with_capacity(BUFFER, text))
         } else {
             Box::new(file)
         };
@@ -46,8 +67,8 @@ impl Lines {
     /// `None` after the last.
     ///
     /// # Errors
-    /// If the file cannot be read, or is gzip that ends early or is damaged, or a line is longer
-    /// than 1 MiB; the message names the line reached.
+    /// If the file cannot be read, or is packed and ends early or is damaged, or a line is longer
+    /// than 1 MiB, or lines end in carriage returns alone; the message names the line reached.
     pub fn next_line(&mut self) -> Result<Option<&[u8]>, DataError> {
         self.line.clear();
         self.number += 1;
@@ -55,8 +76,12 @@ impl Lines {
         match (&mut self.reader).take(most as u64).read_until(b'\n', &mut self.line) {
             Ok(0) => return Ok(None),
             Ok(_) => {}
-            Err(e) if self.packed => return Err(self.malformed(describe(&e))),
-            Err(source) => return Err(DataError::Io { path: self.path.clone(), source }),
+            Err(e) => {
+                return Err(match self.packed {
+                    Some(by) => self.malformed(describe_of(by, &e)),
+                    None => DataError::Io { path: self.path.clone(), source: e },
+                });
+            }
         }
         let text = if self.number == 1 {
             self.line.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&self.line)
@@ -65,6 +90,10 @@ impl Lines {
         };
         let text = text.strip_suffix(b"\n").unwrap_or(text);
         let text = text.strip_suffix(b"\r").unwrap_or(text);
+        // All is one line, which nothing would be read of but a header.
+        if self.number == 1 && text.contains(&b'\r') {
+            return Err(self.malformed(RETURNS.into()));
+        }
         if text.len() > LONGEST {
             return Err(self.malformed(format!(
                 "the line is longer than {LONGEST} bytes; must be text, a sample a line"
@@ -75,6 +104,13 @@ impl Lines {
 
     /// An error at the line handed out last.
     pub fn malformed(&self, what: String) -> DataError {
+        // The last one ends the line.
+        let within = self.line.strip_suffix(b"\n").unwrap_or(&self.line);
+        let within = within.strip_suffix(b"\r").unwrap_or(within);
+        let what = match self.number > 1 && within.contains(&b'\r') {
+            true => format!("{what} (there is a carriage return within the line)"),
+            false => what,
+        };
         DataError::Malformed { path: self.path.clone(), line: self.number, what }
     }
 }
@@ -97,16 +133,36 @@ pub(in crate::data) fn shown(field: &[u8]) -> String {
 pub(in crate::data) fn shown_name(name: &str) -> String {
     match name.char_indices().nth(64) {
         Some((cut, _)) => format!("{}...", &name[..cut]),
+        None if name.is_empty() => "\"\"".to_owned(),
         None => name.to_owned(),
     }
 }
 
 /// What is wrong with packed data.
 pub(super) fn describe(e: &io::Error) -> String {
+    describe_of("gzip", e)
+}
+
+/// The same of what is packed `by` something.
+fn describe_of(by: &str, e: &io::Error) -> String {
     match e.kind() {
-        io::ErrorKind::UnexpectedEof => "the gzip data end early; the file is not complete".into(),
-        _ => format!("the gzip data are damaged: {e}"),
+        io::ErrorKind::UnexpectedEof => {
+            format!("the {by} data end early; the file is not complete")
+        }
+        _ => format!("the {by} data are damaged: {e}"),
     }
+}
+
+/// Why a file that starts with these bytes is no text that is read.
+fn other(first: &[u8]) -> Option<&'static str> {
+    OTHERS.iter().find(|(start, _)| first.starts_with(start)).map(|&(_, what)| what)
+}
+
+/// Why a log that starts with these bytes cannot be prepared: only gzip is unpacked there.
+pub(super) fn unprepared(first: &[u8]) -> Option<&'static str> {
+    let zstd = first.starts_with(&ZSTD);
+    other(first).or(zstd
+        .then_some("is packed by zstd; must be plain text, or packed by gzip (zstd -d unpacks it)"))
 }
 
 #[cfg(test)]

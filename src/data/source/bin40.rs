@@ -17,6 +17,7 @@ use super::{
     OpenSettings,
     buffered::Buffered,
     ids::{Ids, untransformed},
+    once,
     order::Order,
 };
 use crate::{
@@ -34,7 +35,8 @@ const BLOCK: usize = 64;
 /// the largest ids.
 ///
 /// # Errors
-/// If a file cannot be read, holds no whole records or none at all, or if an id is negative.
+/// If a file cannot be read, holds no whole records or none at all, or if an id is negative and ids
+/// are not taken modulo a number.
 pub fn open(config: &Bin40Config, train: &OpenSettings) -> Result<Dataset, DataError> {
     let eval = std::slice::from_ref(&config.eval);
     let test = config.test.as_ref().map(std::slice::from_ref);
@@ -100,17 +102,18 @@ fn rows_of<'a>(
     files: impl Iterator<Item = &'a Records>,
     range: Option<u32>,
 ) -> Result<Vec<usize>, DataError> {
-    let mut largest = [0i32; TABLES];
+    let mut largest = [0u32; TABLES];
     for file in files {
         for start in (0..file.len()).step_by(CHUNK as usize) {
             let n = CHUNK.min(file.len() - start) as usize;
             for (record, row) in file.range(start, n)?.iter().zip(start + 1..) {
                 for (k, largest) in largest.iter_mut().enumerate() {
                     let id = number(record, 1 + DENSE + k);
-                    if id < 0 {
+                    if id < 0 && range.is_none() {
                         return Err(negative(file.path(), row, k, id));
                     }
-                    *largest = id.max(*largest);
+                    // With a range, the bits of a number without a sign count.
+                    *largest = (id as u32).max(*largest);
                 }
             }
         }
@@ -123,7 +126,7 @@ fn rows_of<'a>(
 
 #[cold]
 fn negative(path: &Path, row: u64, k: usize, id: i32) -> DataError {
-    Place { path, row }.error(format!("column C{} is {id}; must be an id, 0 or more", k + 1))
+    Place { path, row }.error(format!("column C{} is {id}; must be an id, 0 or more, or be taken modulo a number (data.max_ind_range)", k + 1))
 }
 
 /// The files of a split, one after another.
@@ -135,6 +138,7 @@ struct Days {
 
 impl Days {
     fn open(paths: &[PathBuf]) -> Result<Self, DataError> {
+        once(paths)?;
         let files = paths.iter().map(|path| records(path)).collect::<Result<Vec<_>, _>>()?;
         let mut starts = vec![0];
         files.iter().for_each(|f| starts.push(starts[starts.len() - 1] + f.len()));

@@ -21,7 +21,7 @@ use crate::{
 };
 pub use numpy_random::DrawOrder;
 use sharded::Sharded;
-use std::path::PathBuf;
+use std::{collections::HashSet, path::PathBuf};
 
 /// What sources are told of a run.
 #[derive(Debug, Clone)]
@@ -60,6 +60,22 @@ pub fn open(config: &DataConfig, settings: &OpenSettings) -> Result<Dataset, Dat
         }
     }
     Ok(data)
+}
+
+/// Refuses a file that is named twice, under whatever name.
+///
+/// # Errors
+/// Which it is.
+fn once(paths: &[PathBuf]) -> Result<(), DataError> {
+    let mut seen = HashSet::new();
+    for path in paths {
+        // What is not there is said when it is opened.
+        if path.canonicalize().is_ok_and(|file| !seen.insert(file)) {
+            let path = path.display();
+            return Err(DataError::Invalid(format!("{path} is named twice; name each file once")));
+        }
+    }
+    Ok(())
 }
 
 /// The columns, where they are known before any data is read.

@@ -55,6 +55,7 @@ pub fn open(config: &ParquetConfig, settings: &OpenSettings) -> Result<Dataset, 
     };
     let mut notes =
         vec![format!("train: {} samples, eval: {} samples", splits[0].len(), splits[1].len())];
+    splits.iter_mut().for_each(|files| notes.append(&mut files.told));
     let (rows, hotness) = sizes(config, &layout, &splits, &mut notes)?;
     let schema = schema(&layout, &rows, &hotness);
     let mut splits = splits.into_iter();

@@ -4,6 +4,7 @@ use super::spec::{NAME, Spec};
 use crate::data::{
     DataError,
     format::Reader,
+    ids::ToId,
     npy::Type,
     rows::{Hotness, IdColumn, Layout, Numbers, Place, Rows, io, wrong},
 };
@@ -19,6 +20,7 @@ pub struct NvidiaReader {
     files: Vec<Part>,
     /// Ids of each categorical column.
     cardinalities: Vec<u64>,
+    to: ToId,
     rows: u64,
     next: u64,
 }
@@ -54,7 +56,7 @@ impl NvidiaReader {
     /// # Errors
     /// If the feature spec beside it or a file that it names is missing or damaged, or the files
     /// differ in their numbers of rows.
-    pub fn open(path: &Path) -> Result<Self, DataError> {
+    pub fn open(path: &Path, to: ToId) -> Result<Self, DataError> {
         let at = path.with_file_name(NAME);
         let spec = match Spec::read(&at)? {
             Some(spec) => spec,
@@ -143,7 +145,7 @@ impl NvidiaReader {
             .iter()
             .map(|c| spec.feature_spec[c].cardinality.unwrap_or(0))
             .collect();
-        Ok(NvidiaReader { layout, files, cardinalities, rows, next: 0 })
+        Ok(NvidiaReader { layout, files, cardinalities, to, rows, next: 0 })
     }
 }
 
@@ -227,13 +229,15 @@ impl Reader for NvidiaReader {
                     Role::Id(k) => {
                         let name = &self.layout.ids[k].name;
                         for (i, bytes) in elements {
-                            let id = field.of.id(bytes, place(i), name)?;
-                            if u64::from(id) >= self.cardinalities[k] {
+                            let id = place(i).id(name, field.of.id(bytes, self.to))?;
+                            if let Some(id) = id
+                                && u64::from(id) >= self.cardinalities[k]
+                            {
                                 let below = self.cardinalities[k];
                                 return Err(place(i)
                                     .error(format!("column {name} is {id}; must be below {below}, its cardinality in {NAME}")));
                             }
-                            rows.ids[k].push([id]);
+                            rows.ids[k].push(id);
                         }
                     }
                 }

@@ -239,7 +239,8 @@ fn what_does_not_fit_is_refused_in_one_line() {
     );
     assert_eq!(
         spoil("cat_0.bin", &[0, 255, 0, 9, 0, 0, 0, 0, 0, 0]),
-        "D/train/cat_0.bin: row 2: column cat_0.bin is -1; must be an id from 0 to 4294967295"
+        "D/train/cat_0.bin: row 2: column cat_0.bin is -1; must be an id from 0 to 4294967295, or be taken modulo a \
+         number (--max-ind-range N, in a workload data.max_ind_range)"
     );
     assert_eq!(
         spoil("label.bin", &[0, 0, 7, 0, 0, 0, 0, 0, 0, 0]),

@@ -4,6 +4,7 @@ use crate::{
     batch::Bags,
     data::{
         DataError,
+        ids::{EXACT, ToId},
         quiet::caught,
         rows::{Place, wrong},
     },
@@ -17,66 +18,12 @@ use parquet::{
 };
 use std::path::Path;
 
-/// All whole numbers up to this are fractions of 64 bits, too; beyond it some would change without
-/// a word.
-const EXACT: u64 = 1 << 53;
-
 /// Calls into the parquet crate. It looks at most of what it reads, but takes some of it on trust,
 /// and a damaged file must not end the program.
 pub(super) fn guarded<T>(call: impl FnOnce() -> Result<T>) -> Result<T> {
     // Whatever was half done is given up with the error.
     caught(call).unwrap_or_else(|| Err(ParquetError::General("the file is damaged".into())))
 }
-
-/// What becomes of the whole numbers of a column of ids.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct ToId {
-    /// Taken off each.
-    pub offset: i64,
-    /// Then modulo this. A number without a sign is meant, which a hash that was stored as a
-    /// negative one is by its bits. Where an offset is taken off, the numbers have been counted,
-    /// and one below it is wrong.
-    pub range: Option<u32>,
-}
-
-impl ToId {
-    /// The id that stands for `x`, all bits of which count if it is `unsigned`.
-    ///
-    /// # Errors
-    /// If there is none.
-    fn of(
-        self,
-        x: i64,
-        unsigned: bool,
-        name: &str,
-        place: Place,
-    ) -> std::result::Result<u32, DataError> {
-        let ToId { offset, range } = self;
-        let left = x.wrapping_sub(offset);
-        // What has been counted is not below the offset.
-        let counted = if unsigned { x as u64 >= offset as u64 } else { x >= offset };
-        match (range, u32::try_from(left)) {
-            (Some(range), _) if counted || offset == 0 => {
-                Ok((left as u64 % u64::from(range)) as u32)
-            }
-            (None, Ok(id)) => Ok(id),
-            (Some(_), _) => place.id(name, left),
-            (None, Err(_)) => {
-                let most = u32::MAX;
-                let said = format!(
-                    "must be an id from 0 to {most}, or be taken modulo a number ({RANGE})"
-                );
-                Err(place.error(match unsigned && counted {
-                    true => format!("column {name} is {}; {said}", left as u64),
-                    false => format!("column {name} is {left}; {said}"),
-                }))
-            }
-        }
-    }
-}
-
-/// What takes ids modulo a number.
-const RANGE: &str = "--max-ind-range N, in a workload data.max_ind_range";
 
 /// Whether `x` is too large to be anything but a hash: a dense value would not be what stands in
 /// the file.
@@ -345,20 +292,13 @@ impl Column {
         place: impl Fn(usize) -> Place<'a>,
     ) -> std::result::Result<(), DataError> {
         let ToId { offset, range } = to;
-        let id = |row: usize, x: i64| to.of(x, leaf.unsigned, &leaf.name, place(row));
-        // The bits of 32 are those of a number without a sign, too, where hashes are meant.
-        let bits = leaf.unsigned || (range.is_some() && offset == 0);
-        let whole = |row: usize, x: f64| match x as i64 {
-            // No fraction is a hash: it would have lost some of its bits.
-            i if i as f64 == x && (i < 0 || i.unsigned_abs() > EXACT) => {
-                place(row).id(&leaf.name, i.wrapping_sub(offset))
-            }
-            i if i as f64 == x => id(row, i),
-            _ => Err(place(row).error(format!(
-                "column {} is {x}; must be a whole number, since it is an id",
-                leaf.name
-            ))),
+        let id = |row: usize, x: i64| place(row).id(&leaf.name, to.whole(x, leaf.unsigned));
+        let some = |row: usize, x: i64| id(row, x).map(Some);
+        let narrow = |row: usize, x: i32| {
+            let x = i64::from(x);
+            place(row).id(&leaf.name, to.narrow(x, 4)).map(Some)
         };
+        let fraction = |row: usize, x: f64| place(row).id(&leaf.name, to.fraction(x));
         match &self.values {
             Values::I64(t)
                 if self.plain(leaf, t.buffer.len())
@@ -374,14 +314,14 @@ impl Column {
                 }
                 Ok(())
             }
-            Values::Bool(t) => self.gather(leaf, &t.buffer, bags, |r, x| id(r, i64::from(x))),
-            Values::I32(t) if bits => {
-                self.gather(leaf, &t.buffer, bags, |r, x| id(r, i64::from(x as u32)))
+            Values::Bool(t) => self.gather(leaf, &t.buffer, bags, |r, x| some(r, i64::from(x))),
+            Values::I32(t) if leaf.unsigned => {
+                self.gather(leaf, &t.buffer, bags, |r, x| some(r, i64::from(x as u32)))
             }
-            Values::I32(t) => self.gather(leaf, &t.buffer, bags, |r, x| id(r, i64::from(x))),
-            Values::I64(t) => self.gather(leaf, &t.buffer, bags, id),
-            Values::F32(t) => self.gather(leaf, &t.buffer, bags, |r, x| whole(r, f64::from(x))),
-            Values::F64(t) => self.gather(leaf, &t.buffer, bags, whole),
+            Values::I32(t) => self.gather(leaf, &t.buffer, bags, narrow),
+            Values::I64(t) => self.gather(leaf, &t.buffer, bags, some),
+            Values::F32(t) => self.gather(leaf, &t.buffer, bags, |r, x| fraction(r, f64::from(x))),
+            Values::F64(t) => self.gather(leaf, &t.buffer, bags, fraction),
             Values::Other => Ok(()),
         }
     }
@@ -396,15 +336,14 @@ impl Column {
         leaf: &Leaf,
         values: &[V],
         bags: &mut Bags,
-        id: impl Fn(usize, V) -> std::result::Result<u32, DataError>,
+        id: impl Fn(usize, V) -> std::result::Result<Option<u32>, DataError>,
     ) -> std::result::Result<(), DataError> {
         if self.plain(leaf, values.len()) {
-            let start = bags.indices.len();
             bags.indices.reserve(values.len());
+            bags.offsets.reserve(values.len());
             for (row, &v) in values.iter().enumerate() {
-                bags.indices.push(id(row, v)?);
+                bags.push(id(row, v)?);
             }
-            bags.offsets.extend(start as u32 + 1..=(start + values.len()) as u32);
             return Ok(());
         }
         // A level with repetition 0 begins a row; one of the full definition level has a value.
@@ -418,7 +357,7 @@ impl Column {
             if def == leaf.max_def
                 && let Some(&v) = values.next()
             {
-                bags.indices.push(id(row, v)?);
+                bags.indices.extend(id(row, v)?);
             }
         }
         if !self.defs.is_empty() {

@@ -6,13 +6,15 @@
 //! DOUBLE by what they hold, ids as INT64, or lists of it.
 
 mod column;
+mod pages;
 mod read;
 mod shards;
 mod shared;
 mod write;
 
 pub use read::{ParquetReader, Part, Table};
-pub use shards::{Shards, files_of};
+pub(in crate::data) use shards::{NONE, gaps};
+pub use shards::{Shards, files_of, is_parquet};
 pub use write::ParquetWriter;
 
 #[cfg(test)]

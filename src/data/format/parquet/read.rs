@@ -1,23 +1,31 @@
 //! Reading of parquet files, row group by row group.
 
 use super::{
-    super::{Reader, columns::Columns},
-    column::{Column, Leaf, ToId, beyond_numbers, fraction, guarded},
+    super::{
+        Reader,
+        columns::Columns,
+        leftovers::{self, Leftover},
+    },
+    column::{Column, Leaf, beyond_numbers, fraction, guarded},
+    pages::Sound,
     shared::Shared,
 };
 use crate::{
     batch::Bags,
     data::{
         DataError,
-        rows::{Hotness, IdColumn, Layout, Numbers, Place, Rows, io, wrong},
+        ids::ToId,
+        rows::{self, Hotness, IdColumn, Layout, Numbers, Place, Rows, io, repeated, wrong},
     },
     host::pool::Pool,
 };
 use parquet::{
     basic::Type as Physical,
+    column::reader::get_column_reader,
     errors::ParquetError,
     file::{
-        reader::{FileReader, SerializedFileReader},
+        metadata::FileMetaData,
+        reader::{FileReader, RowGroupReader, SerializedFileReader},
         statistics::Statistics,
     },
 };
@@ -40,6 +48,8 @@ pub struct Table {
     stride: u32,
     /// Ids modulo this, after that.
     range: Option<u32>,
+    /// What was left out.
+    told: Vec<String>,
     at: Option<Cursor>,
     scratch: Vec<f64>,
 }
@@ -74,6 +84,9 @@ impl Table {
         // name.
         let names: Vec<String> =
             schema.columns().iter().filter_map(|c| c.path().parts().first().cloned()).collect();
+        if let Some(twice) = repeated(schema.root_schema().get_fields().iter().map(|f| f.name())) {
+            return Err(wrong(path, rows::twice(twice)));
+        }
         let physical = |i: usize| schema.column(i).physical_type();
         let list = |i: usize| schema.column(i).max_rep_level() > 0;
         // OneFlow's files for DeepFM have hashes as I1 and so on, too.
@@ -88,8 +101,17 @@ impl Table {
                 extremes.any(|x| x.into_iter().flatten().any(|x| beyond_numbers(x, leaf.unsigned)))
             })
         };
-        let chosen =
-            columns.choose_among(path, &names, |i| fraction(physical(i)) && !list(i), hashed)?;
+        let stored = indices_of(file.metadata().file_metadata());
+        let leftover = |i: usize| match Leftover::named(&names[i]) {
+            None if stored.contains(&names[i]) => Some(Leftover::Index),
+            None if Leftover::may_count(&names[i]) => {
+                let leaf = Leaf::new(path, i, &schema.column(i)).ok().filter(|l| !l.list)?;
+                guarded(|| counts(&file, &leaf)).ok()?.then_some(Leftover::Counts)
+            }
+            known => known,
+        };
+        let fractions = |i: usize| fraction(physical(i)) && !list(i);
+        let chosen = columns.choose_among(path, &names, fractions, hashed, leftover)?;
         let leaf = |&i: &usize| Leaf::new(path, i, &schema.column(i));
         let label = leaf(&chosen.label)?;
         let dense = chosen.dense.iter().map(leaf).collect::<Result<Vec<_>, _>>()?;
@@ -153,6 +175,7 @@ impl Table {
             starts,
             stride,
             range,
+            told: chosen.told,
             at: None,
             scratch: Vec::new(),
         })
@@ -166,6 +189,11 @@ impl Table {
     /// The columns.
     pub fn layout(&self) -> &Layout {
         &self.layout
+    }
+
+    /// What has been left out of the file, a sentence each.
+    pub fn told(&self) -> &[String] {
+        &self.told
     }
 
     /// All rows.
@@ -326,11 +354,43 @@ impl Table {
     fn enter(&self, group: usize) -> Result<Cursor, ParquetError> {
         let reader = self.file.get_row_group(group)?;
         let leaves = [&self.label].into_iter().chain(&self.dense).chain(&self.ids);
-        let columns = leaves
-            .map(|l| reader.get_column_reader(l.index).map(Column::new))
-            .collect::<Result<_, _>>()?;
+        let columns = leaves.map(|l| column(&*reader, l)).collect::<Result<_, _>>()?;
         Ok(Cursor { group, row: 0, columns })
     }
+}
+
+/// A reader of column `leaf` of a row group.
+fn column(group: &dyn RowGroupReader, leaf: &Leaf) -> Result<Column, ParquetError> {
+    let description = group.metadata().schema_descr().column(leaf.index);
+    let pages = group.get_column_page_reader(leaf.index)?;
+    let pages = Sound::new(pages, description.physical_type());
+    Ok(Column::new(get_column_reader(description, Box::new(pages))))
+}
+
+/// The columns that the file's metadata call an index.
+fn indices_of(metadata: &FileMetaData) -> Vec<String> {
+    let entries = metadata.key_value_metadata().into_iter().flatten();
+    let pandas = entries.filter(|entry| entry.key == leftovers::PANDAS);
+    pandas.filter_map(|e| e.value.as_deref()).flat_map(leftovers::indices).collect()
+}
+
+/// Whether the first values of column `leaf` count the rows.
+fn counts(file: &SerializedFileReader<Shared>, leaf: &Leaf) -> Result<bool, ParquetError> {
+    let mut groups = 0..file.num_row_groups();
+    let Some(first) = groups.find(|&g| file.metadata().row_group(g).num_rows() > 0) else {
+        return Ok(false);
+    };
+    let rows = file.metadata().row_group(first).num_rows().min(leftovers::LOOK as i64) as usize;
+    let mut column = column(&*file.get_row_group(first)?, leaf)?;
+    column.advance(0, rows)?;
+    let mut values = vec![f64::NAN; rows];
+    let place = |i: usize| Place { path: Path::new(""), row: i as u64 };
+    // Hashes count nothing.
+    if column.numbers(leaf, &mut values, 1, place).is_err() {
+        return Ok(false);
+    }
+    let whole = |&x: &f64| (x.fract() == 0.0).then_some(x as i64);
+    Ok(leftovers::counting(&values.iter().map(whole).collect::<Vec<_>>()))
 }
 
 fn damaged(path: &Path, group: usize, e: &ParquetError) -> DataError {
@@ -422,6 +482,10 @@ impl Reader for ParquetReader {
 
     fn len(&self) -> Option<u64> {
         Some(self.table.len())
+    }
+
+    fn told(&self) -> &[String] {
+        self.table.told()
     }
 
     fn read(&mut self, n: usize, rows: &mut Rows) -> Result<(), DataError> {

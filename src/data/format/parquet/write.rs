@@ -42,18 +42,7 @@ impl ParquetWriter {
     /// # Errors
     /// If it cannot be written, or two columns have one name.
     pub fn create(path: &Path, layout: &Layout) -> Result<Self, DataError> {
-        let mut names: Vec<&String> = [&layout.label]
-            .into_iter()
-            .chain(&layout.dense)
-            .chain(layout.ids.iter().map(|c| &c.name))
-            .collect();
-        names.sort_unstable();
-        if let Some(twice) = names.windows(2).find(|w| w[0] == w[1]) {
-            return Err(wrong(
-                path,
-                format!("two columns are called {}; parquet needs different names", twice[0]),
-            ));
-        }
+        layout.check_names(path)?;
         let file = File::create(path).map_err(io(path))?;
         let properties = WriterProperties::builder().set_compression(Compression::SNAPPY).build();
         let schema = schema(layout).map_err(|e| wrong(path, one_line(&e)))?;

@@ -40,6 +40,7 @@ pub fn open(config: &CsvConfig, seed: u64) -> Result<Dataset, DataError> {
     };
     let mut facts = Facts { skipped_lines: pass.skipped, ..Facts::default() };
     facts.notes.push(format!("train: {} samples", train.labels.len()));
+    facts.notes.extend(pass.told.iter().map(|told| format!("{}: {told}", config.train.display())));
     let mut held_out = |name: &str, path: &Path| -> Result<Samples, DataError> {
         let mut encoded = Encoded::new(&encoding);
         facts.skipped_lines += read::read(path, config, Some(&pass.roles), &mut encoded)?.skipped;

@@ -2,8 +2,9 @@
 
 use crate::data::{
     DataError,
+    format::leftovers::{Leftover, Seen},
     preprocess::{
-        fields::{Fields, twice},
+        fields::{self, Fields, missing, twice},
         lines::{Lines, shown_name},
     },
     source::config::{CsvConfig, DenseTransform, OnError},
@@ -28,6 +29,8 @@ struct Layout {
 /// What one pass over a file leaves.
 pub(super) struct Pass {
     pub roles: Roles,
+    /// What was left out of it, a sentence each.
+    pub told: Vec<String>,
     pub skipped: u64,
 }
 
@@ -54,8 +57,10 @@ pub(super) fn read(
     let (mut fields, mut dense) = (Fields::default(), Vec::new());
     let mut layout: Option<(Layout, Roles)> = match &c.columns {
         None => None,
-        Some(names) => Some(lay_out(names, c, roles).map_err(DataError::Invalid)?),
+        // They have been named, whatever they are called.
+        Some(names) => Some(lay_out(names, c, roles, |_| None).map_err(DataError::Invalid)?),
     };
+    let mut told = Vec::new();
     let (mut samples, mut skipped, mut first) = (0u64, 0, true);
     while let Some(line) = lines.next_line()? {
         let line = if std::mem::take(&mut first) {
@@ -73,9 +78,15 @@ pub(super) fn read(
             let names = cut.map(|()| {
                 fields.iter().map(|f| String::from_utf8_lossy(f).into_owned()).collect::<Vec<_>>()
             });
-            layout = Some(
-                names.and_then(|n| lay_out(&n, c, roles)).map_err(|what| lines.malformed(what))?,
-            );
+            let names = names.map_err(|what| lines.malformed(what))?;
+            let seen = look(path, c, names.len())?;
+            let leftover = |i: usize| {
+                let found = Leftover::among(&names[i], &seen[i])?;
+                told.push(found.told(&names[i]));
+                Some(found)
+            };
+            let laid_out = lay_out(&names, c, roles, leftover);
+            layout = Some(laid_out.map_err(|what| lines.malformed(what))?);
             continue;
         };
         match cut.and_then(|()| parse(&fields, layout, c, &mut dense)) {
@@ -99,14 +110,28 @@ pub(super) fn read(
         };
         return Err(invalid(what));
     }
-    Ok(Pass { roles, skipped })
+    Ok(Pass { roles, told, skipped })
 }
 
-/// Finds the columns of `names`, the header.
+/// What the first lines below the header tell of the `width` columns.
+fn look(path: &Path, c: &CsvConfig, width: usize) -> Result<Vec<Seen>, DataError> {
+    let mut lines = Lines::open(path)?;
+    let comment = c.comment.map(|m| m as u8);
+    while let Some(line) = lines.next_line()? {
+        if !line.trim_ascii().is_empty() && line.first().copied() != comment {
+            break;
+        }
+    }
+    Seen::first(&mut lines, c.delimiter as u8, comment, width)
+}
+
+/// Finds the columns of `names`, the header. `leftover` says which of them is no feature unless it
+/// is named.
 fn lay_out(
     names: &[String],
     c: &CsvConfig,
     roles: Option<&Roles>,
+    mut leftover: impl FnMut(usize) -> Option<Leftover>,
 ) -> Result<(Layout, Roles), String> {
     if let Some((i, name)) = twice(names) {
         return Err(format!(
@@ -128,10 +153,11 @@ fn lay_out(
         None => {
             // A name in `ignore` that does not exist is a slip, too.
             c.ignore.iter().try_for_each(|n| find("data.ignore", n).map(drop))?;
-            let free =
-                |n: &&String| **n != c.label && !c.dense.contains(n) && !c.ignore.contains(n);
+            let free = |n: &String| *n != c.label && !c.dense.contains(n) && !c.ignore.contains(n);
             let categorical = if c.categorical.is_empty() {
-                names.iter().filter(free).cloned().collect()
+                let free = names.iter().enumerate().filter(|(_, n)| free(n));
+                let features = free.filter(|&(i, _)| leftover(i).is_none());
+                features.map(|(_, n)| n.clone()).collect()
             } else {
                 c.categorical.clone()
             };
@@ -169,36 +195,33 @@ fn parse(
     label(fields, layout.label, c)
 }
 
-fn label(fields: &Fields, i: usize, c: &CsvConfig) -> Result<f32, String> {
-    let text = fields.get(i);
+fn label(line: &Fields, i: usize, c: &CsvConfig) -> Result<f32, String> {
+    let text = line.get(i);
     if text.is_empty() {
         return Err(format!("the label (column \"{}\") is empty", c.label));
     }
     if !c.positive.is_empty() {
         return Ok(if c.positive.iter().any(|p| p.as_bytes() == text) { 1.0 } else { 0.0 });
     }
-    match std::str::from_utf8(text).ok().and_then(|t| t.parse::<f32>().ok()) {
-        Some(y) if y == 0.0 || y == 1.0 => Ok(y),
+    match fields::number(text) {
+        Some(y) if y == 0.0 || y == 1.0 => Ok(y as f32),
         _ => Err(format!(
             "the label (column \"{}\") is \"{}\"; must be 0 or 1, or name data.positive",
             c.label,
-            fields.shown(i)
+            line.shown(i)
         )),
     }
 }
 
 /// A dense value before its transform; nothing is 0.
-fn number(fields: &Fields, i: usize, name: &str, transform: DenseTransform) -> Result<f64, String> {
-    let text = fields.get(i);
-    if text.is_empty() {
+fn number(line: &Fields, i: usize, name: &str, transform: DenseTransform) -> Result<f64, String> {
+    let text = line.get(i);
+    if missing(text) {
         return Ok(0.0);
     }
-    let x = std::str::from_utf8(text)
-        .ok()
-        .and_then(|t| t.parse::<f64>().ok())
-        .filter(|x| (*x as f32).is_finite());
+    let x = fields::number(text).filter(|x| (*x as f32).is_finite());
     let x =
-        x.ok_or_else(|| format!("column \"{name}\" is \"{}\"; must be a number", fields.shown(i)))?;
+        x.ok_or_else(|| format!("column \"{name}\" is \"{}\"; must be a number", line.shown(i)))?;
     let above = |least: f64, word: &str| {
         if x > least {
             Ok(x)

@@ -1,12 +1,15 @@
 //! The parquet files of a split, one of them open at a time.
 
-use super::super::super::{
-    DataError,
-    format::{
-        columns::Columns,
-        parquet::{Table, files_of},
+use super::super::{
+    super::{
+        DataError,
+        format::{
+            columns::Columns,
+            parquet::{Table, files_of, gaps},
+        },
+        rows::{Layout, Rows, wrong},
     },
-    rows::{Layout, Rows, wrong},
+    once,
 };
 use std::path::PathBuf;
 
@@ -27,6 +30,8 @@ pub(super) struct Files {
     /// File, number within it, and rows of each row group.
     pub groups: Vec<(usize, usize, u64)>,
     open: Option<(usize, Table)>,
+    /// What is to be told of the files, a sentence each.
+    pub told: Vec<String>,
 }
 
 impl Files {
@@ -37,12 +42,14 @@ impl Files {
         stride: u32,
         layout: &mut Option<Layout>,
     ) -> Result<Self, DataError> {
-        let paths = expand(paths)?;
+        let (paths, mut told) = expand(paths)?;
         let mut groups = Vec::new();
         for (f, path) in paths.iter().enumerate() {
             let table = Table::open(path, columns, stride)?;
             match layout {
                 None => {
+                    let of = |told: &String| format!("{}: {told}", path.display());
+                    told.extend(table.told().iter().map(of));
                     let l = table.layout();
                     let ids = l.ids.iter().map(|c| c.name.clone()).collect();
                     *columns = Columns {
@@ -85,7 +92,7 @@ impl Files {
         if groups.len() > u32::MAX as usize {
             return Err(wrong(&paths[0], "there are too many row groups"));
         }
-        Ok(Files { paths, columns: columns.clone(), stride, groups, open: None })
+        Ok(Files { paths, columns: columns.clone(), stride, groups, open: None, told })
     }
 
     pub fn len(&self) -> u64 {
@@ -149,15 +156,19 @@ impl Files {
     }
 }
 
-/// Files as they are, folders as their parquet files in order of their names.
-fn expand(paths: &[PathBuf]) -> Result<Vec<PathBuf>, DataError> {
-    let mut all = Vec::new();
+/// Files as they are, folders as their parquet files in order of their names; and what is to be
+/// told of them.
+fn expand(paths: &[PathBuf]) -> Result<(Vec<PathBuf>, Vec<String>), DataError> {
+    let (mut all, mut told) = (Vec::new(), Vec::new());
     for path in paths {
         if !path.is_dir() {
             all.push(path.clone());
             continue;
         }
-        all.append(&mut files_of(path)?);
+        let mut files = files_of(path)?;
+        told.extend(gaps(&files).iter().map(|gap| format!("{}: {gap}", path.display())));
+        all.append(&mut files);
     }
-    Ok(all)
+    once(&all)?;
+    Ok((all, told))
 }
