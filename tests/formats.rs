@@ -137,6 +137,54 @@ fn the_same_samples_train_the_same_model_from_any_format() {
     good(dir, &["data", "convert", "train.parquet", "-o", "again.bin"]);
     assert_eq!(fs::read(dir.join("again.bin")).unwrap(), fs::read(dir.join("train.bin")).unwrap());
 
+    // Straight from the files of others.
+    let buffered = curve(dir, &["data.buffer=100"]);
+    assert_ne!(buffered.0, records.0);
+    fs::create_dir(dir.join("fuxi")).unwrap();
+    for (word, [train, eval]) in [
+        ("torchrec", ["train_dense.npy", "eval_dense.npy"]),
+        ("hugectr", ["train.raw", "eval.raw"]),
+        ("fuxictr", ["fuxi/train.npz", "fuxi/eval.npz"]),
+        ("libsvm", ["train.libsvm", "eval.libsvm"]),
+        ("numpy", ["train.npy", "eval.npy"]),
+        ("npz", ["train.npz", "eval.npz"]),
+    ] {
+        for (from, to) in [("train.bin", train), ("eval.bin", eval)] {
+            good(dir, &["data", "convert", from, "--to", word, "-o", to]);
+        }
+        let (source, train) = (format!("data.source={word}"), format!("data.train={train}"));
+        let eval = format!("data.eval={eval}");
+        let set = [&*source, &train, &eval, "data.dense_transform=log1p_clamp0"];
+        assert_eq!(curve(dir, &set), records, "{word}");
+        if matches!(word, "torchrec" | "libsvm") {
+            assert_eq!(curve(dir, &[&set[..], &["data.buffer=100"]].concat()), buffered, "{word}");
+        }
+    }
+    // NVIDIA's numbers have 16 bits, which not all counts have.
+    fs::create_dir(dir.join("nvidia")).unwrap();
+    good(
+        dir,
+        &[
+            "data",
+            "convert",
+            "train.bin",
+            "--dense-transform",
+            "log_plus3",
+            "--to",
+            "nvidia",
+            "-o",
+            "nvidia/train",
+        ],
+    );
+    good(dir, &["data", "convert", "nvidia/train", "-o", "rounded.parquet"]);
+    let set = |source: &str, file: &str| {
+        ["source", "train", "eval"]
+            .map(|key| format!("data.{key}={}", if key == "source" { source } else { file }))
+    };
+    let [split, converted] = [set("nvidia", "nvidia/train"), set("parquet", "rounded.parquet")]
+        .map(|set| curve(dir, &set.each_ref().map(|s| &**s)));
+    assert_eq!(split, converted);
+
     let shuffled = curve(dir, &["data.shuffle=batch"]);
     assert_ne!(shuffled.0, records.0);
     assert_eq!(curve(dir, &["data.shuffle=batch"]), shuffled, "a seed has one order");

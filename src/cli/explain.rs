@@ -47,6 +47,11 @@ pub(super) fn explain(resolved: &Resolved) -> Result<String, Failure> {
                 out.extend(paths.iter().map(|path| file(what, path)));
             }
         }
+        DataConfig::Files(c) => {
+            for (what, paths) in [("train", &c.train), ("eval", &c.eval), ("test", &c.test)] {
+                out.extend(paths.iter().map(|path| file(what, path)));
+            }
+        }
     }
     let schema = w.data_schema()?;
     match &schema {

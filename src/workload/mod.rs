@@ -6,7 +6,7 @@ mod resolve;
 
 pub use crate::data::source::config::{
     Bin40Config, CriteoSet, CriteoShuffle, CriteoTsvConfig, CsvConfig, DataConfig, DenseTransform,
-    GroupShuffle, NumpyRandomConfig, OnError, ParquetConfig, PlantedConfig, RandomIds,
+    FilesConfig, GroupShuffle, NumpyRandomConfig, OnError, ParquetConfig, PlantedConfig, RandomIds,
     RecordShuffle, TraceRestart,
 };
 pub use parse::{Origin, Resolved, WorkloadError, load};

@@ -37,6 +37,7 @@ use super::{
     rows::{Hotness, Layout, Rows},
 };
 use columns::Columns;
+pub use registry::TRAINED;
 pub use room::{Room, holding};
 use std::path::{Path, PathBuf};
 
@@ -136,6 +137,12 @@ pub enum Format {
     Numpy,
     /// FuxiCTR's prepared data.
     FuxiCtr,
+}
+
+impl serde::Serialize for Format {
+    fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(self.word())
+    }
 }
 
 impl Format {

@@ -27,7 +27,33 @@ pub(super) struct Entry {
     pub room: fn(&Path) -> Room,
     /// Whether the columns are those of Criteo's logs.
     pub criteo: bool,
+    /// Whether models are trained on its files through its reader; the others have a source of
+    /// their own.
+    pub trained: bool,
 }
+
+/// How many formats are trained on through their readers.
+const COUNT: usize = {
+    let (mut n, mut i) = (0, 0);
+    while i < FORMATS.len() {
+        n += FORMATS[i].trained as usize;
+        i += 1;
+    }
+    n
+};
+
+/// The formats that models are trained on through their readers, by the words of `data.source`.
+pub const TRAINED: [(&str, Format); COUNT] = {
+    let (mut all, mut n, mut i) = ([("", Format::Npz); COUNT], 0, 0);
+    while i < FORMATS.len() {
+        if FORMATS[i].trained {
+            all[n] = (FORMATS[i].word, FORMATS[i].format);
+            n += 1;
+        }
+        i += 1;
+    }
+    all
+};
 
 /// The entry of `format`.
 pub(super) fn of(format: Format) -> &'static Entry {
@@ -55,6 +81,7 @@ pub(super) const FORMATS: &[Entry] = &[
         shared: None,
         room: |_| Room::One,
         criteo: true,
+        trained: false,
     },
     Entry {
         format: Format::Parquet,
@@ -69,6 +96,7 @@ pub(super) const FORMATS: &[Entry] = &[
         shared: None,
         room: |_| Room::Any,
         criteo: false,
+        trained: false,
     },
     Entry {
         format: Format::Npz,
@@ -82,6 +110,7 @@ pub(super) const FORMATS: &[Entry] = &[
         shared: None,
         room: |_| Room::One,
         criteo: false,
+        trained: true,
     },
     Entry {
         format: Format::NpzDay,
@@ -93,6 +122,7 @@ pub(super) const FORMATS: &[Entry] = &[
         shared: None,
         room: |_| Room::One,
         criteo: false,
+        trained: true,
     },
     Entry {
         format: Format::NpzReordered,
@@ -106,6 +136,7 @@ pub(super) const FORMATS: &[Entry] = &[
         shared: None,
         room: |_| Room::One,
         criteo: false,
+        trained: true,
     },
     Entry {
         format: Format::Intermediate,
@@ -119,6 +150,7 @@ pub(super) const FORMATS: &[Entry] = &[
         shared: None,
         room: |_| Room::One,
         criteo: false,
+        trained: true,
     },
     Entry {
         format: Format::Numpy,
@@ -130,6 +162,7 @@ pub(super) const FORMATS: &[Entry] = &[
         shared: None,
         room: |_| Room::Fixed,
         criteo: false,
+        trained: true,
     },
     Entry {
         format: Format::TorchRec,
@@ -141,6 +174,7 @@ pub(super) const FORMATS: &[Entry] = &[
         shared: None,
         room: |_| Room::Fixed,
         criteo: false,
+        trained: true,
     },
     Entry {
         format: Format::Nvidia,
@@ -152,6 +186,7 @@ pub(super) const FORMATS: &[Entry] = &[
         shared: Some(nvidia::NAME),
         room: |_| Room::One,
         criteo: false,
+        trained: true,
     },
     Entry {
         format: Format::HugeCtr,
@@ -163,6 +198,7 @@ pub(super) const FORMATS: &[Entry] = &[
         shared: None,
         room: |_| Room::Fixed,
         criteo: false,
+        trained: true,
     },
     Entry {
         format: Format::FuxiCtr,
@@ -174,6 +210,7 @@ pub(super) const FORMATS: &[Entry] = &[
         shared: Some(fuxictr::NAME),
         room: fuxictr::room,
         criteo: false,
+        trained: true,
     },
     Entry {
         format: Format::Criteo,
@@ -185,6 +222,7 @@ pub(super) const FORMATS: &[Entry] = &[
         shared: None,
         room: |_| Room::One,
         criteo: true,
+        trained: false,
     },
     Entry {
         format: Format::Csv,
@@ -198,6 +236,7 @@ pub(super) const FORMATS: &[Entry] = &[
         shared: None,
         room: |_| Room::One,
         criteo: false,
+        trained: false,
     },
     Entry {
         format: Format::DeepRec,
@@ -211,6 +250,7 @@ pub(super) const FORMATS: &[Entry] = &[
         shared: None,
         room: |_| Room::One,
         criteo: true,
+        trained: true,
     },
     Entry {
         format: Format::LibSvm,
@@ -226,6 +266,7 @@ pub(super) const FORMATS: &[Entry] = &[
         shared: None,
         room: |_| Room::Any,
         criteo: false,
+        trained: true,
     },
     Entry {
         format: Format::LibFm,
@@ -241,6 +282,7 @@ pub(super) const FORMATS: &[Entry] = &[
         shared: None,
         room: |_| Room::Any,
         criteo: false,
+        trained: true,
     },
 ];
 

@@ -1,5 +1,6 @@
 //! What each source is told: the keys of `[data]`.
 
+use crate::data::format::Format;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -19,6 +20,8 @@ pub enum DataConfig {
     Bin40(Bin40Config),
     /// Parquet files.
     Parquet(ParquetConfig),
+    /// Files of any other format.
+    Files(FilesConfig),
 }
 
 /// Planted data.
@@ -280,6 +283,37 @@ pub struct ParquetConfig {
     /// Order of training samples.
     pub shuffle: GroupShuffle,
     /// Samples of a buffer through which training samples pass after that; `None` = off.
+    pub buffer: Option<usize>,
+}
+
+/// Files of a format that have no source of their own.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct FilesConfig {
+    /// What they are.
+    pub format: Format,
+    /// Training files, each by the name that `data inspect` takes.
+    pub train: Vec<PathBuf>,
+    /// Evaluation files.
+    pub eval: Vec<PathBuf>,
+    /// Test files; empty = none.
+    pub test: Vec<PathBuf>,
+    /// Column with the label, where columns have names; `None` = as the files have it.
+    pub label: Option<String>,
+    /// Dense columns; empty = as the files have them.
+    pub dense: Vec<String>,
+    /// Categorical columns; empty = as the files have them.
+    pub categorical: Vec<String>,
+    /// Columns that are not read.
+    pub ignore: Vec<String>,
+    /// Rows of each table; `None` = one more than the largest id in the files.
+    pub tables: Option<Vec<usize>>,
+    /// The most ids of a sample in each table; `None` = as many as the files hold.
+    pub hotness: Option<Vec<usize>>,
+    /// Ids modulo this; `None` = off.
+    pub max_ind_range: Option<u32>,
+    /// Transform of the dense columns.
+    pub dense_transform: DenseTransform,
+    /// Samples of a buffer through which training samples pass; `None` = off.
     pub buffer: Option<usize>,
 }
 

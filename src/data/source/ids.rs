@@ -1,6 +1,11 @@
 //! From ids in a file to rows of tables.
 
-use super::super::DataError;
+use super::super::{
+    DataError,
+    rows::{Hotness, IdColumn, Layout, Place},
+};
+use crate::batch::Bags;
+use std::ops::Range;
 
 /// Sizes of the tables, and what is done to ids before.
 pub(super) struct Ids {
@@ -45,6 +50,50 @@ impl Ids {
         }
     }
 
+    /// Appends the ids that `rows` of `from` hold in `column`, which is table `k`, to `to`, as rows
+    /// of it; where one is missing, it is 0. A row holds at most `most`; `place` tells where it is.
+    ///
+    /// # Errors
+    /// If a row holds more, or an id is a row that the table does not have.
+    #[expect(clippy::too_many_arguments, reason = "one column's part of what a source knows")]
+    pub fn put<'a>(
+        &self,
+        k: usize,
+        column: &IdColumn,
+        most: usize,
+        from: &Bags,
+        rows: Range<usize>,
+        to: &mut Bags,
+        place: impl Fn(usize) -> Place<'a>,
+    ) -> Result<(), DataError> {
+        let (start, n) = (to.indices.len(), rows.len());
+        if from.is_one_hot() {
+            to.indices.extend_from_slice(&from.indices[rows.clone()]);
+            to.offsets.extend(start as u32 + 1..=(start + n) as u32);
+        } else {
+            for i in rows.clone() {
+                let bag = from.bag(i);
+                if bag.len() > most {
+                    let (name, ids) = (&column.name, bag.len());
+                    let what = format!(
+                        "column {name} holds {ids} ids; must be at most {most} (data.hotness)"
+                    );
+                    return Err(place(i).error(what));
+                }
+                let missing = bag.is_empty() && column.hotness == Hotness::One;
+                to.push(bag.iter().copied().chain(missing.then_some(0)));
+            }
+        }
+        if let Err(at) = self.wide_rows(k, &mut to.indices[start..]) {
+            // Which row the id at this place belongs to: as many bags have ended before it.
+            let i = to.offsets[to.offsets.len() - n..]
+                .partition_point(|&end| end as usize <= start + at);
+            let what = self.beyond(k, to.indices[start + at]);
+            return Err(place(rows.start + i).error(format!("column {} {what}", column.name)));
+        }
+        Ok(())
+    }
+
     /// What is wrong with `id`, for a message that names the column before.
     #[cold]
     pub fn beyond(&self, k: usize, id: u32) -> String {
@@ -53,6 +102,27 @@ impl Ids {
             "is {row}; must be below {rows}, the rows of its table (data.tables; data.max_ind_range takes ids modulo a number)"
         )
     }
+}
+
+/// Refuses sizes of other than all tables of `layout`.
+///
+/// # Errors
+/// If `data.tables` or `data.hotness` has more or fewer entries than there are categorical columns.
+pub(super) fn check_lengths(
+    layout: &Layout,
+    tables: Option<&[usize]>,
+    hotness: Option<&[usize]>,
+) -> Result<(), DataError> {
+    let n = layout.ids.len();
+    for (key, list) in [("data.tables", tables), ("data.hotness", hotness)] {
+        if let Some(given) = list.map(<[usize]>::len).filter(|&len| len != n) {
+            let names = layout.ids.iter().map(|c| c.name.as_str()).collect::<Vec<_>>().join(", ");
+            return Err(DataError::Invalid(format!(
+                "{key} has {given} entries; must have {n}, one for each categorical column ({names})"
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// The error that a transform looks at the whole training split. The workload's reader refuses it

@@ -5,6 +5,7 @@ mod buffered;
 pub mod config;
 pub mod criteo_tsv;
 pub mod csv;
+pub mod files;
 mod ids;
 pub mod numpy_random;
 mod order;
@@ -50,6 +51,7 @@ pub fn open(config: &DataConfig, settings: &OpenSettings) -> Result<Dataset, Dat
         DataConfig::Csv(c) => csv::open(c, settings.seed),
         DataConfig::Bin40(c) => bin40::open(c, settings),
         DataConfig::Parquet(c) => parquet::open(c, settings),
+        DataConfig::Files(c) => files::open(c, settings),
     }?;
     if let Some(Shard { shard, of }) = settings.shards {
         data.train = Box::new(Sharded::new(data.train, settings.batch_size, shard, of));
@@ -87,7 +89,10 @@ pub fn schema(config: &DataConfig) -> Result<Option<Schema>, DataError> {
         DataConfig::NumpyRandom(c) => Some(numpy_random::schema(c)),
         DataConfig::Planted(c) => Some(planted::schema(c)?),
         DataConfig::Bin40(c) => c.tables.as_deref().map(bin40::schema),
-        DataConfig::CriteoTsv(_) | DataConfig::Csv(_) | DataConfig::Parquet(_) => None,
+        DataConfig::CriteoTsv(_)
+        | DataConfig::Csv(_)
+        | DataConfig::Parquet(_)
+        | DataConfig::Files(_) => None,
     })
 }
 
@@ -110,7 +115,10 @@ pub fn eval_samples(config: &DataConfig) -> Option<u64> {
         DataConfig::Bin40(c) => {
             Some(std::fs::metadata(&c.eval).map_or(0, |m| m.len() / RECORD as u64))
         }
-        DataConfig::CriteoTsv(_) | DataConfig::Csv(_) | DataConfig::Parquet(_) => None,
+        DataConfig::CriteoTsv(_)
+        | DataConfig::Csv(_)
+        | DataConfig::Parquet(_)
+        | DataConfig::Files(_) => None,
     }
 }
 
@@ -120,12 +128,13 @@ pub fn resident_bytes(config: &DataConfig) -> u64 {
     let size = |path: &PathBuf| std::fs::metadata(path).map_or(0, |m| m.len());
     let packed = |path: &PathBuf| path.extension().is_some_and(|e| e == "gz");
     match config {
-        // Files of records are mapped, of parquet files a row group's columns are held, which is
-        // little.
+        // Files of records are mapped, of others a row group's columns or some rows are held, which
+        // is little.
         DataConfig::Planted(_)
         | DataConfig::NumpyRandom(_)
         | DataConfig::Bin40(_)
-        | DataConfig::Parquet(_) => 0,
+        | DataConfig::Parquet(_)
+        | DataConfig::Files(_) => 0,
         // A line of 240 bytes becomes 157; gzip makes it 90.
         DataConfig::CriteoTsv(c) => {
             let kept = 1.0 - 0.7 * c.sub_sample_rate;

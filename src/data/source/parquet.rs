@@ -13,7 +13,7 @@ use super::{
     },
     OpenSettings,
     buffered::Buffered,
-    ids::{Ids, untransformed},
+    ids::{Ids, check_lengths, untransformed},
     order::Order,
 };
 use crate::{
@@ -116,14 +116,7 @@ fn sizes(
     notes: &mut Vec<String>,
 ) -> Result<(Vec<usize>, Vec<usize>), DataError> {
     let n = layout.ids.len();
-    for (key, list) in [("data.tables", &config.tables), ("data.hotness", &config.hotness)] {
-        if let Some(given) = list.as_ref().map(Vec::len).filter(|&len| len != n) {
-            let names = layout.ids.iter().map(|c| c.name.as_str()).collect::<Vec<_>>().join(", ");
-            return Err(DataError::Invalid(format!(
-                "{key} has {given} entries; must have {n}, one for each categorical column ({names})"
-            )));
-        }
-    }
+    check_lengths(layout, config.tables.as_deref(), config.hotness.as_deref())?;
     let lists = layout.ids.iter().any(|c| c.hotness != Hotness::One);
     let mut found = Found { largest: vec![0; n], hotness: vec![1; n] };
     let mut known = true;
@@ -297,40 +290,10 @@ impl Encode {
 
     /// Appends the ids of categorical column `k`.
     fn ids(&self, k: usize, part: &Part, n: usize, out: &mut Out) -> Result<(), DataError> {
-        let (column, start) = (&self.layout.ids[k], out.bags.indices.len());
         out.raw.clear();
         part.ids(&mut out.raw)?;
-        let (from, to) = (&out.raw, &mut out.bags);
-        if from.is_one_hot() {
-            to.indices.extend_from_slice(&from.indices);
-            to.offsets.extend(start as u32 + 1..=(start + n) as u32);
-        } else {
-            for i in 0..n {
-                let bag = from.bag(i);
-                if bag.len() > self.hotness[k] {
-                    let (ids, most) = (bag.len(), self.hotness[k]);
-                    let what = format!(
-                        "column {} holds {ids} ids; must be at most {most} (data.hotness)",
-                        column.name
-                    );
-                    return Err(part.place(i).error(what));
-                }
-                let missing = bag.is_empty() && column.hotness == Hotness::One;
-                to.push(bag.iter().copied().chain(missing.then_some(0)));
-            }
-        }
-        if let Err(at) = self.ids.wide_rows(k, &mut to.indices[start..]) {
-            // Which row the id at this place belongs to: as many bags have ended before it.
-            let i = to.offsets[to.offsets.len() - n..]
-                .partition_point(|&end| end as usize <= start + at);
-            let id = to.indices[start + at];
-            return Err(part.place(i).error(format!(
-                "column {} {}",
-                column.name,
-                self.ids.beyond(k, id)
-            )));
-        }
-        Ok(())
+        let (column, most) = (&self.layout.ids[k], self.hotness[k]);
+        self.ids.put(k, column, most, &out.raw, 0..n, &mut out.bags, |i| part.place(i))
     }
 }
 

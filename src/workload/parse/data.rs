@@ -2,7 +2,7 @@
 
 use super::{error::WorkloadError, reader::Reader, words::*};
 use crate::{
-    data::{preprocess::criteo::TABLES, source::planted},
+    data::{format::Format, preprocess::criteo::TABLES, source::planted},
     workload::*,
 };
 use std::path::PathBuf;
@@ -25,6 +25,7 @@ pub(super) fn data(r: &Reader) -> Result<DataConfig> {
         SourceWord::Csv => DataConfig::Csv(csv(r)?),
         SourceWord::Bin40 => DataConfig::Bin40(bin40(r)?),
         SourceWord::Parquet => DataConfig::Parquet(parquet(r)?),
+        SourceWord::Files(format) => DataConfig::Files(files(r, format)?),
     })
 }
 
@@ -245,7 +246,8 @@ fn buffer(r: &Reader) -> Result<Option<usize>> {
     )
 }
 
-fn parquet(r: &Reader) -> Result<ParquetConfig> {
+/// Rows of the tables of files, and the most ids of a sample in each, where they are given.
+fn sizes(r: &Reader) -> Result<(Option<Vec<usize>>, Option<Vec<usize>>)> {
     let tables = file_tables(r)?;
     let hotness: Option<Vec<usize>> = r.opt("data.hotness")?;
     for &h in hotness.iter().flatten() {
@@ -265,6 +267,11 @@ fn parquet(r: &Reader) -> Result<ParquetConfig> {
             )
         })?;
     }
+    Ok((tables, hotness))
+}
+
+fn parquet(r: &Reader) -> Result<ParquetConfig> {
+    let (tables, hotness) = sizes(r)?;
     let config = ParquetConfig {
         train: paths(r, "data.train")?,
         eval: paths(r, "data.eval")?,
@@ -279,6 +286,28 @@ fn parquet(r: &Reader) -> Result<ParquetConfig> {
         max_ind_range: max_ind_range(r)?,
         dense_transform: row_transform(r, DenseTransform::Raw)?,
         shuffle: r.or("data.shuffle", GroupShuffle::None)?,
+        buffer: buffer(r)?,
+    };
+    let label: Vec<String> = config.label.iter().cloned().collect();
+    roles(r, [&label, &config.dense, &config.categorical, &config.ignore], None)?;
+    Ok(config)
+}
+
+fn files(r: &Reader, format: Format) -> Result<FilesConfig> {
+    let (tables, hotness) = sizes(r)?;
+    let config = FilesConfig {
+        format,
+        train: paths(r, "data.train")?,
+        eval: paths(r, "data.eval")?,
+        test: r.or("data.test", Vec::new())?,
+        label: r.opt("data.label")?,
+        dense: r.or("data.dense", Vec::new())?,
+        categorical: r.or("data.categorical", Vec::new())?,
+        ignore: r.or("data.ignore", Vec::new())?,
+        tables,
+        hotness,
+        max_ind_range: max_ind_range(r)?,
+        dense_transform: row_transform(r, DenseTransform::Raw)?,
         buffer: buffer(r)?,
     };
     let label: Vec<String> = config.label.iter().cloned().collect();

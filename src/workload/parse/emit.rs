@@ -157,6 +157,7 @@ fn data(s: &mut Section, data: &DataConfig) {
             s.put("buffer", &d.buffer);
         }
         DataConfig::Parquet(d) => parquet(s, d),
+        DataConfig::Files(d) => files(s, d),
     }
 }
 
@@ -221,6 +222,22 @@ fn parquet(s: &mut Section, d: &ParquetConfig) {
     s.put("max_ind_range", &d.max_ind_range);
     s.put("dense_transform", &d.dense_transform);
     s.put("shuffle", &d.shuffle);
+    s.put("buffer", &d.buffer);
+}
+
+fn files(s: &mut Section, d: &FilesConfig) {
+    s.put("source", &SourceWord::Files(d.format));
+    s.put("train", &d.train);
+    s.put("eval", &d.eval);
+    s.put("test", &d.test);
+    s.put("label", &d.label);
+    s.put("dense", &d.dense);
+    s.put("categorical", &d.categorical);
+    s.put("ignore", &d.ignore);
+    s.put("tables", &d.tables);
+    s.put("hotness", &d.hotness);
+    s.put("max_ind_range", &d.max_ind_range);
+    s.put("dense_transform", &d.dense_transform);
     s.put("buffer", &d.buffer);
 }
 

@@ -61,11 +61,14 @@ const FIXED: &[(&str, &str)] = &[
     ("data.max_rows", PLANTED),
     (
         "data.tables",
-        r#"data.preset = "custom" or data.source = "numpy_random", "bin40" or "parquet""#,
+        r#"data.preset = "custom" or data.source = "numpy_random", "bin40", "parquet" or a format's word"#,
     ),
-    ("data.hotness", r#"data.preset = "custom" or data.source = "parquet""#),
+    ("data.hotness", r#"data.preset = "custom", data.source = "parquet" or a format's word"#),
     ("data.exponents", CUSTOM),
-    ("data.dense", r#"data.preset = "custom", data.source = "numpy_random", "csv" or "parquet""#),
+    (
+        "data.dense",
+        r#"data.preset = "custom", data.source = "numpy_random", "csv", "parquet" or a format's word"#,
+    ),
     ("data.train_samples", PLANTED),
     ("data.eval_samples", PLANTED),
     ("data.positive_rate", PLANTED),
@@ -84,10 +87,10 @@ const FIXED: &[(&str, &str)] = &[
     ("data.round_targets", NUMPY),
     ("data.set", CRITEO),
     ("data.paths", CRITEO),
-    ("data.max_ind_range", r#"data.source = "criteo_tsv", "bin40" or "parquet""#),
+    ("data.max_ind_range", r#"data.source = "criteo_tsv", "bin40", "parquet" or a format's word"#),
     ("data.sub_sample_rate", CRITEO),
     ("data.shuffle", r#"data.source = "criteo_tsv", "csv", "bin40" or "parquet""#),
-    ("data.buffer", r#"data.source = "bin40" or "parquet""#),
+    ("data.buffer", r#"data.source = "bin40", "parquet" or a format's word"#),
     ("data.on_error", r#"data.source = "criteo_tsv" or "csv""#),
     ("data.train", FILES),
     ("data.eval", FILES),
@@ -183,8 +186,8 @@ const GAUSSIAN: &str = r#"data.distribution = "gaussian""#;
 const TRACE: &str = r#"data.distribution = "trace""#;
 const CRITEO: &str = r#"data.source = "criteo_tsv""#;
 const CSV: &str = r#"data.source = "csv""#;
-const FILES: &str = r#"data.source = "csv", "bin40" or "parquet""#;
-const NAMED: &str = r#"data.source = "csv" or "parquet""#;
+const FILES: &str = r#"data.source = "csv", "bin40", "parquet" or a format's word"#;
+const NAMED: &str = r#"data.source = "csv", "parquet" or a format's word"#;
 const DLRM: &str = r#"model.kind = "dlrm""#;
 const FP16: &str = r#"engine.precision = "fp16""#;
 const DOT: &str = r#"model.interaction = "dot""#;

@@ -385,6 +385,28 @@ fn parquet() -> impl Strategy<Value = DataConfig> {
     )
 }
 
+fn files() -> impl Strategy<Value = DataConfig> {
+    let formats = prop::sample::select(&crate::data::format::TRAINED[..]);
+    (parquet(), formats).prop_map(|(like, (_, format))| match like {
+        DataConfig::Parquet(c) => DataConfig::Files(FilesConfig {
+            format,
+            train: c.train,
+            eval: c.eval,
+            test: c.test,
+            label: c.label,
+            dense: c.dense,
+            categorical: c.categorical,
+            ignore: c.ignore,
+            tables: c.tables,
+            hotness: c.hotness,
+            max_ind_range: c.max_ind_range,
+            dense_transform: c.dense_transform,
+            buffer: c.buffer,
+        }),
+        other => other,
+    })
+}
+
 fn model() -> impl Strategy<Value = ModelConfig> {
     let table_init = || {
         prop_oneof![
@@ -570,7 +592,7 @@ fn mlperf() -> impl Strategy<Value = MlperfSection> {
 }
 
 fn workloads() -> impl Strategy<Value = Workload> {
-    let data = prop_oneof![planted(), numpy_random(), criteo(), csv(), bin40(), parquet()];
+    let data = prop_oneof![planted(), numpy_random(), criteo(), csv(), bin40(), parquet(), files()];
     let scale = prop_oneof![
         (0.5..1e6).prop_map(|scale| LossScaleSpec::Static { scale }),
         (1.0..1e9, 1u64..9999)

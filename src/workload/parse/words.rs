@@ -2,6 +2,7 @@
 
 use crate::{
     backend::Precision,
+    data::format::{Format, TRAINED},
     embedding::RowKind,
     model::{MlpInit, Pooling},
     workload::*,
@@ -37,8 +38,46 @@ macro_rules! twin {
     };
 }
 
+/// The sources: those with a name of their own, and the formats that are read by their readers.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum SourceWord {
+    Planted,
+    NumpyRandom,
+    CriteoTsv,
+    Csv,
+    Bin40,
+    Parquet,
+    Files(Format),
+}
+
+impl Words for SourceWord {
+    const WORDS: &'static [(&'static str, Self)] = &SOURCES;
+}
+
+const OWN: [(&str, SourceWord); 6] = [
+    ("planted", SourceWord::Planted),
+    ("numpy_random", SourceWord::NumpyRandom),
+    ("criteo_tsv", SourceWord::CriteoTsv),
+    ("csv", SourceWord::Csv),
+    ("bin40", SourceWord::Bin40),
+    ("parquet", SourceWord::Parquet),
+];
+
+const SOURCES: [(&str, SourceWord); OWN.len() + TRAINED.len()] = {
+    let (mut all, mut i) = ([OWN[0]; OWN.len() + TRAINED.len()], 0);
+    while i < all.len() {
+        all[i] = if i < OWN.len() {
+            OWN[i]
+        } else {
+            let (word, format) = TRAINED[i - OWN.len()];
+            (word, SourceWord::Files(format))
+        };
+        i += 1;
+    }
+    all
+};
+
 twin! {
-    SourceWord { "planted" => Planted, "numpy_random" => NumpyRandom, "criteo_tsv" => CriteoTsv, "csv" => Csv, "bin40" => Bin40, "parquet" => Parquet }
     IdsWord { "uniform" => Uniform, "gaussian" => Gaussian, "trace" => Trace }
     ModelWord { "dlrm" => Dlrm, "deepfm" => DeepFm }
     InteractionWord { "dot" => Dot, "cat" => Cat }
