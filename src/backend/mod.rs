@@ -143,6 +143,15 @@ pub enum Onto<'a, F> {
     Gate(Gate<'a, F>),
 }
 
+/// What joins the gradient of a product's first factor.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Join {
+    /// What is there already.
+    pub there: bool,
+    /// The gradient of the sum: the first factor was its other term too.
+    pub sum: bool,
+}
+
 /// Elements of a table that are changed at a time where that cannot be done in place: 4 MiB in f32.
 pub const PART: usize = 1 << 20;
 
@@ -181,8 +190,8 @@ pub trait Backend: 'static {
     /// A buffer of `len` zeros for what matrix products read and write. A backend may keep it in
     /// the numbers that products round their operands to. It may be given to
     /// [`Backend::bags_forward`], [`Backend::sparse_update`] and its like, the layers of a network
-    /// without dropout, [`Backend::relu_backward`], [`Backend::watch`] and the dot interaction, and
-    /// be read, written and filled; all else wants f32.
+    /// without dropout, [`Backend::relu_backward`], [`Backend::multiply_add`] and its gradient,
+    /// [`Backend::watch`] and the dot interaction, and be read, written and filled; all else wants f32.
     fn operands(&mut self, len: usize, what: &str) -> Result<Self::Floats> {
         self.zeros(len, what)
     }
@@ -351,6 +360,25 @@ pub trait Backend: 'static {
         &mut self,
         x: Mat<'_, Self::Floats>,
         dx: MatMut<'_, Self::Floats>,
+    ) -> Result<()>;
+
+    /// `out = a * b + c`, element by element; all of one shape.
+    fn multiply_add(
+        &mut self,
+        a: Mat<'_, Self::Floats>,
+        b: Mat<'_, Self::Floats>,
+        c: Mat<'_, Self::Floats>,
+        out: MatMut<'_, Self::Floats>,
+    ) -> Result<()>;
+
+    /// From the gradient `g` of [`Backend::multiply_add`]'s output to those of its factors: `db = a
+    /// * g`, `da = b * g`, to which `join` is added. That of `c` is `g` itself.
+    fn multiply_add_backward(
+        &mut self,
+        factors: [Mat<'_, Self::Floats>; 2],
+        g: Mat<'_, Self::Floats>,
+        da: (MatMut<'_, Self::Floats>, Join),
+        db: MatMut<'_, Self::Floats>,
     ) -> Result<()>;
 
     /// `y = max(0, scale * (z - mean) / sqrt(var + eps) + shift)` with mean and biased variance of

@@ -15,8 +15,8 @@ use super::{
 };
 use crate::{
     backend::{
-        After, Backend, BackendError, Course, DotShape, Dropout, Gate, InputShape, Linear, Mat,
-        MatMut, Norm, Onto, PART, Precision, Result, SparseGradient, StepEnd, StepStart,
+        After, Backend, BackendError, Course, DotShape, Dropout, Gate, InputShape, Join, Linear,
+        Mat, MatMut, Norm, Onto, PART, Precision, Result, SparseGradient, StepEnd, StepStart,
         TablesShape, Window,
     },
     batch::{Batch, GeneratedLog, Span},
@@ -380,6 +380,41 @@ impl Backend for Cpu {
             x.window.cols,
             x.data(),
             dx.data(),
+        );
+        Ok(())
+    }
+
+    fn multiply_add(
+        &mut self,
+        a: Mat<'_, Floats>,
+        b: Mat<'_, Floats>,
+        c: Mat<'_, Floats>,
+        out: MatMut<'_, Floats>,
+    ) -> Result<()> {
+        let shape = (a.rows, a.window.cols);
+        let terms = [a, b, c].map(Mat::data);
+        elementwise::multiply_add(&self.pool, self.isa, shape, terms, out.data());
+        Ok(())
+    }
+
+    fn multiply_add_backward(
+        &mut self,
+        factors: [Mat<'_, Floats>; 2],
+        g: Mat<'_, Floats>,
+        (da, join): (MatMut<'_, Floats>, Join),
+        db: MatMut<'_, Floats>,
+    ) -> Result<()> {
+        let (shape, factors) = ((g.rows, g.window.cols), factors.map(Mat::data));
+        let (da, db) = (da.data(), db.data());
+        let isa = self.isa;
+        elementwise::multiply_add_backward(
+            &self.pool,
+            isa,
+            shape,
+            factors,
+            g.data(),
+            (da, join),
+            db,
         );
         Ok(())
     }

@@ -4,9 +4,12 @@ use super::{
     gemm::{Rows, RowsMut},
     simd::{Kernel, Lanes, launch},
 };
-use crate::host::{
-    Isa,
-    pool::{Pool, SharedMut},
+use crate::{
+    backend::Join,
+    host::{
+        Isa,
+        pool::{Pool, SharedMut},
+    },
 };
 use std::{
     ops::Range,
@@ -51,6 +54,91 @@ impl Kernel for ReluBackward<'_> {
             let row = unsafe { self.dx.slice(r * self.stride, self.cols) };
             for (g, &a) in row.iter_mut().zip(&self.x.data[r * self.x.stride..][..self.cols]) {
                 *g = if a > 0.0 { *g } else { 0.0 };
+            }
+        }
+    }
+}
+
+/// `out = a * b + c`, all `[rows, cols]`.
+pub fn multiply_add(
+    pool: &Pool,
+    isa: Isa,
+    (rows, cols): (usize, usize),
+    terms: [Rows<'_>; 3],
+    out: RowsMut<'_>,
+) {
+    let (stride, out) = (out.stride, SharedMut::new(out.data));
+    for_rows(pool, rows, cols, |rows| launch(isa, MultiplyAdd { rows, cols, terms, out, stride }));
+}
+
+struct MultiplyAdd<'a> {
+    rows: Range<usize>,
+    cols: usize,
+    terms: [Rows<'a>; 3],
+    out: SharedMut<f32>,
+    stride: usize,
+}
+
+impl Kernel for MultiplyAdd<'_> {
+    #[inline(always)]
+    unsafe fn run<L: Lanes>(self) {
+        for r in self.rows {
+            let [a, b, c] = self.terms.map(|x| &x.data[r * x.stride..][..self.cols]);
+            // SAFETY: rows do not overlap, and each belongs to one chunk.
+            let out = unsafe { self.out.slice(r * self.stride, self.cols) };
+            for (i, out) in out.iter_mut().enumerate() {
+                *out = a[i] * b[i] + c[i];
+            }
+        }
+    }
+}
+
+/// `db = a * g`, `da = b * g`, to which `join` is added; all `[rows, cols]`.
+pub fn multiply_add_backward(
+    pool: &Pool,
+    isa: Isa,
+    (rows, cols): (usize, usize),
+    factors: [Rows<'_>; 2],
+    g: Rows<'_>,
+    (da, join): (RowsMut<'_>, Join),
+    db: RowsMut<'_>,
+) {
+    let da = (SharedMut::new(da.data), da.stride);
+    let db = (SharedMut::new(db.data), db.stride);
+    for_rows(pool, rows, cols, |rows| {
+        launch(isa, MultiplyAddBackward { rows, cols, factors, g, da, db, join });
+    });
+}
+
+struct MultiplyAddBackward<'a> {
+    rows: Range<usize>,
+    cols: usize,
+    factors: [Rows<'a>; 2],
+    g: Rows<'a>,
+    da: (SharedMut<f32>, usize),
+    db: (SharedMut<f32>, usize),
+    join: Join,
+}
+
+impl Kernel for MultiplyAddBackward<'_> {
+    #[inline(always)]
+    unsafe fn run<L: Lanes>(self) {
+        for r in self.rows {
+            let row = |x: Rows<'_>| x.data[r * x.stride..][..self.cols].as_ptr();
+            let (a, b, g) = (row(self.factors[0]), row(self.factors[1]), row(self.g));
+            // SAFETY: rows do not overlap, and each belongs to one chunk.
+            let (da, db) = unsafe {
+                (
+                    self.da.0.slice(r * self.da.1, self.cols),
+                    self.db.0.slice(r * self.db.1, self.cols),
+                )
+            };
+            for i in 0..self.cols {
+                // SAFETY: the rows hold `cols` elements.
+                let (a, b, g) = unsafe { (*a.add(i), *b.add(i), *g.add(i)) };
+                let own = if self.join.sum { b * g + g } else { b * g };
+                db[i] = a * g;
+                da[i] = if self.join.there { da[i] + own } else { own };
             }
         }
     }
@@ -129,6 +217,42 @@ mod tests {
                     all_finite(&Pool::new(2), isa, 100, 12, Rows::new(&x, 13)),
                     "what lies between rows does not count"
                 );
+            }
+        }
+    }
+
+    #[test]
+    fn products_and_their_gradients_are_those_of_plain_loops() {
+        use crate::backend::cpu::testing::{Numbers, bits, machines};
+        let (rows, cols) = (300, 71);
+        let mut numbers = Numbers::new(8);
+        let mut matrix = |gap: usize| (numbers.floats(rows * (cols + gap)), cols + gap);
+        let (a, b, c, g, start) = (matrix(0), matrix(3), matrix(1), matrix(2), matrix(4));
+        let at = |m: &(Vec<f32>, usize), r: usize, i: usize| m.0[r * m.1 + i];
+        for join in [(false, false), (false, true), (true, false), (true, true)] {
+            let join = Join { there: join.0, sum: join.1 };
+            let mut first = None;
+            for (isa, threads) in machines() {
+                let pool = Pool::new(threads);
+                let mut out = vec![f32::NAN; rows * cols];
+                let (mut da, mut db) = (start.0.clone(), vec![f32::NAN; rows * cols]);
+                let terms = [&a, &b, &c].map(|m| Rows::new(&m.0, m.1));
+                multiply_add(&pool, isa, (rows, cols), terms, RowsMut::new(&mut out, cols));
+                let g_rows = Rows::new(&g.0, g.1);
+                let to = (RowsMut::new(&mut da, start.1), join);
+                let to_b = RowsMut::new(&mut db, cols);
+                let factors = [terms[0], terms[1]];
+                multiply_add_backward(&pool, isa, (rows, cols), factors, g_rows, to, to_b);
+                for (r, i) in (0..rows).flat_map(|r| (0..cols).map(move |i| (r, i))) {
+                    let (a, b, c, g) = (at(&a, r, i), at(&b, r, i), at(&c, r, i), at(&g, r, i));
+                    assert_eq!(out[r * cols + i], a * b + c);
+                    assert_eq!(db[r * cols + i], a * g);
+                    let own = if join.sum { b * g + g } else { b * g };
+                    let want = if join.there { at(&start, r, i) + own } else { own };
+                    assert_eq!(da[r * start.1 + i], want);
+                }
+                let all = [bits(&out), bits(&da), bits(&db)];
+                assert!(*first.get_or_insert_with(|| all.clone()) == all, "{isa:?} {threads}");
             }
         }
     }

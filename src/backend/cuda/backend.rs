@@ -20,8 +20,8 @@ use super::{
 };
 use crate::{
     backend::{
-        After, Backend, Course, DotShape, Dropout, Gate, InputShape, Linear, Mat, MatMut, Norm,
-        Onto, Precision, Result, SparseGradient, StepEnd, StepStart, TablesShape, Window,
+        After, Backend, Course, DotShape, Dropout, Gate, InputShape, Join, Linear, Mat, MatMut,
+        Norm, Onto, Precision, Result, SparseGradient, StepEnd, StepStart, TablesShape, Window,
     },
     batch::{Batch, GeneratedLog, Span},
     host::pool::Pool,
@@ -315,6 +315,34 @@ impl Backend for Cuda {
 
     fn relu_backward(&mut self, x: Mat<'_, Floats>, dx: MatMut<'_, Floats>) -> Result<()> {
         elementwise::gate(&*self.driver, x.operand(), 1.0, dx.operand())
+    }
+
+    fn multiply_add(
+        &mut self,
+        a: Mat<'_, Floats>,
+        b: Mat<'_, Floats>,
+        c: Mat<'_, Floats>,
+        out: MatMut<'_, Floats>,
+    ) -> Result<()> {
+        let terms = [a, b, c].map(|m| m.operand());
+        elementwise::multiply_add(&*self.driver, terms, out.operand())
+    }
+
+    fn multiply_add_backward(
+        &mut self,
+        factors: [Mat<'_, Floats>; 2],
+        g: Mat<'_, Floats>,
+        (da, join): (MatMut<'_, Floats>, Join),
+        db: MatMut<'_, Floats>,
+    ) -> Result<()> {
+        let [a, b] = factors.map(|m| m.operand());
+        let driver = &*self.driver;
+        elementwise::multiply_add_backward(
+            driver,
+            [a, b, g.operand()],
+            (da.operand(), join),
+            db.operand(),
+        )
     }
 
     fn batch_norm_train(

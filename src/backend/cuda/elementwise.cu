@@ -27,6 +27,28 @@ KERNEL bias_relu(const float* z, u32 z_stride, u32 rows, u32 cols, const float* 
     }
 }
 
+// out = a * b + c, each of its own kind of numbers
+KERNEL multiply_add(u64 a, u32 a_kind, u32 a_stride, u64 b, u32 b_kind, u32 b_stride, u64 c, u32 c_kind, u32 c_stride, u32 rows,
+                    u32 cols, u64 out, u32 out_kind, u32 out_stride) {
+    FOR_ROWS(r, rows) FOR_COLS(i, cols) {
+        float v = seen(a_kind, a, r * a_stride + i) * seen(b_kind, b, r * b_stride + i);
+        set(out_kind, out, r * out_stride + i, v + seen(c_kind, c, r * c_stride + i));
+    }
+}
+
+// db = a * g, da = b * g; g is added to da if `sum`, and what is there if `there`
+KERNEL multiply_add_backward(u64 a, u32 a_kind, u32 a_stride, u64 b, u32 b_kind, u32 b_stride, u64 g, u32 g_kind, u32 g_stride, u32 rows,
+                             u32 cols, u32 there, u32 sum, u64 da, u32 da_kind, u32 da_stride, u64 db, u32 db_kind, u32 db_stride) {
+    FOR_ROWS(r, rows) FOR_COLS(i, cols) {
+        float d = seen(g_kind, g, r * g_stride + i);
+        float own = seen(b_kind, b, r * b_stride + i) * d;
+        if (sum) own += d;
+        u64 at = r * da_stride + i;
+        set(db_kind, db, r * db_stride + i, seen(a_kind, a, r * a_stride + i) * d);
+        set(da_kind, da, at, there ? seen(da_kind, da, at) + own : own);
+    }
+}
+
 // out = x, each element rounded to the nearest of a 16-bit kind; zeros in columns cols..padded
 KERNEL round16(const float* x, u32 stride, u32 rows, u32 cols, u16* out, u32 padded, u32 kind) {
     FOR_ROWS(r, rows) FOR_COLS(c, padded) {

@@ -6,7 +6,7 @@ use super::{
     memory::Place,
     scratch::{Purpose, Scratch},
 };
-use crate::backend::Result;
+use crate::backend::{Join, Result};
 
 pub(super) static SOURCE: Source = Source {
     name: "elementwise",
@@ -88,6 +88,79 @@ pub(super) fn bias_relu(
         y.at,
         kind,
         y.stride
+    )
+}
+
+/// `out = a * b + c`.
+pub(super) fn multiply_add(driver: &dyn Driver, terms: [Place; 3], out: Place) -> Result<()> {
+    assert!(
+        terms.iter().all(|x| (x.rows, x.cols) == (out.rows, out.cols)),
+        "factors and terms have the result's shape"
+    );
+    let shape = Launch::rows(out.rows as usize, out.cols as usize);
+    let [a, b, c] = terms;
+    let [a_kind, b_kind, c_kind, out_kind] = [a, b, c, out].map(|x| x.number.kind());
+    launch!(
+        driver,
+        SOURCE,
+        "multiply_add",
+        shape,
+        a.at,
+        a_kind,
+        a.stride,
+        b.at,
+        b_kind,
+        b.stride,
+        c.at,
+        c_kind,
+        c.stride,
+        out.rows,
+        out.cols,
+        out.at,
+        out_kind,
+        out.stride
+    )
+}
+
+/// `db = a * g`, `da = b * g`, to which `join` is added, from `[a, b, g]`.
+pub(super) fn multiply_add_backward(
+    driver: &dyn Driver,
+    given: [Place; 3],
+    (da, join): (Place, Join),
+    db: Place,
+) -> Result<()> {
+    assert!(
+        given.iter().chain([&da]).all(|x| (x.rows, x.cols) == (db.rows, db.cols)),
+        "factors have their gradients' shape"
+    );
+    let shape = Launch::rows(db.rows as usize, db.cols as usize);
+    let [a, b, g] = given;
+    let [a_kind, b_kind, g_kind, da_kind, db_kind] = [a, b, g, da, db].map(|x| x.number.kind());
+    let (there, sum) = (u32::from(join.there), u32::from(join.sum));
+    launch!(
+        driver,
+        SOURCE,
+        "multiply_add_backward",
+        shape,
+        a.at,
+        a_kind,
+        a.stride,
+        b.at,
+        b_kind,
+        b.stride,
+        g.at,
+        g_kind,
+        g.stride,
+        db.rows,
+        db.cols,
+        there,
+        sum,
+        da.at,
+        da_kind,
+        da.stride,
+        db.at,
+        db_kind,
+        db.stride
     )
 }
 

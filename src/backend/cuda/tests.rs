@@ -6,7 +6,7 @@ use super::{
         LARGE, POOLINGS, PRECISIONS, Trials, Verdict,
         cases::{Case, Dense, LinearCase, OneEach, RowsCase, TablesCase},
         compare, courses, ends,
-        operand_cases::{DotCase, NetworkCase, PooledCase},
+        operand_cases::{DotCase, MultiplyAddCase, NetworkCase, PooledCase},
         operations, speed,
     },
     memory::Floats,
@@ -68,6 +68,11 @@ proptest! {
     ) {
         let precision = if half { Precision::Fp16 } else { Precision::Bf16 };
         check(&PooledCase { precision, rows, dim, batch, hotness });
+    }
+
+    #[test]
+    fn products_and_sums(rows in 1usize..200, cols in 1usize..300, gap in 0usize..5, p in 0usize..4) {
+        check(&MultiplyAddCase { precision: PRECISIONS[p], rows, cols, gap });
     }
 
     #[test]

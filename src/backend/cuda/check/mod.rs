@@ -19,7 +19,7 @@ use crate::{
     optim::{LossScaleSpec, OptimizerSpec},
 };
 use cases::{Case, CourseCase, Dense, LinearCase, OneEach, RowsCase, TablesCase};
-use operand_cases::{DotCase, NetworkCase, PooledCase};
+use operand_cases::{DotCase, MultiplyAddCase, NetworkCase, PooledCase};
 use serde::Serialize;
 use std::rc::Rc;
 
@@ -197,6 +197,11 @@ pub(crate) fn operations(trials: &mut Trials<'_>) -> Result<()> {
             hotness: 3,
         })?;
         trials.of(&PooledCase { precision, rows: vec![77], dim: 9, batch: 100, hotness: 1 })?;
+    }
+    for precision in PRECISIONS {
+        for (rows, cols, gap) in [(1, 1, 0), (300, 3456, 0), (77, 129, 3)] {
+            trials.of(&MultiplyAddCase { precision, rows, cols, gap })?;
+        }
     }
     for (rows, cols, dim) in [(2, 1, 1), (200, 39, 10), (130, 400, 1), (65, 17, 33)] {
         trials.of(&RowsCase { rows, cols, dim, gap: 1 })?;

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     backend::{
-        After, Backend, DotShape, Gate, InputShape, Linear, Onto, Precision, Result,
+        After, Backend, DotShape, Gate, InputShape, Join, Linear, Onto, Precision, Result,
         SparseGradient, TablesShape, Window, cpu::CpuConfig,
     },
     batch::Batch,
@@ -175,6 +175,56 @@ impl Case for NetworkCase {
                 .flat_map(|l| [&grads[l.weight..bias(l).start], &grads[bias(l)]])
                 .map(<[f32]>::to_vec),
         );
+        Ok(left)
+    }
+}
+
+/// A product and a sum, element by element, and their gradients.
+#[derive(Debug)]
+pub(crate) struct MultiplyAddCase {
+    pub precision: Precision,
+    pub rows: usize,
+    pub cols: usize,
+    pub gap: usize,
+}
+
+impl Case for MultiplyAddCase {
+    fn name(&self) -> &'static str {
+        "products and sums, element by element"
+    }
+
+    fn tolerance(&self) -> f32 {
+        // Numbers are such that nothing but the result is rounded.
+        match rounding(self.precision) {
+            exact if exact <= 1e-5 => 0.0,
+            rounded => rounded,
+        }
+    }
+
+    fn config(&self) -> CpuConfig {
+        CpuConfig { precision: self.precision, ..bare() }
+    }
+
+    fn run<B: Backend>(&self, b: &mut B) -> Result<Left> {
+        let &MultiplyAddCase { rows, cols, gap, .. } = self;
+        let mut n = Numbers::new(4);
+        let shape = |gap| [rows, cols, gap];
+        let (x, wx) = exact(b, &mut n, shape(gap), FINE, true)?;
+        let (y, wy) = exact(b, &mut n, shape(0), FINE, true)?;
+        let (c, wc) = exact(b, &mut n, shape(1), FINE, false)?;
+        let (mut out, wo) = exact(b, &mut n, shape(gap), FINE, true)?;
+        let matrices = (wx.of(&x, rows), wy.of(&y, rows));
+        b.multiply_add(matrices.0, matrices.1, wc.of(&c, rows), wo.of_mut(&mut out, rows))?;
+        let mut left = vec![all(b, &out, gap + rows * wo.stride)?];
+        for (there, sum) in [(false, false), (false, true), (true, false), (true, true)] {
+            let (mut da, wa) = exact(b, &mut n, shape(gap), FINE, true)?;
+            let (mut db, wb) = exact(b, &mut n, shape(2), FINE, true)?;
+            let to = (wa.of_mut(&mut da, rows), Join { there, sum });
+            let factors = [wx.of(&x, rows), wy.of(&y, rows)];
+            b.multiply_add_backward(factors, wc.of(&c, rows), to, wb.of_mut(&mut db, rows))?;
+            left.push(all(b, &da, gap + rows * wa.stride)?);
+            left.push(all(b, &db, 2 + rows * wb.stride)?);
+        }
         Ok(left)
     }
 }
