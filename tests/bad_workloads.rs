@@ -296,6 +296,26 @@ const BROKEN: &[(&str, &str, &str)] = &[
         "18: model.pad_to: is 8; padding exists only with interaction = \"dot\", but it is \"cat\"; remove it",
     ),
     (
+        "top = [64, 1]",
+        "top = [64, 1]\ninteraction = \"cross\"\ncross_layers = 0",
+        "18: model.cross_layers: is 0; must be from 1 to 100",
+    ),
+    (
+        "top = [64, 1]",
+        "top = [64, 1]\ninteraction = \"cross\"\ncross_rank = 0",
+        "18: model.cross_rank: is 0; must be from 1 to 1048576; without it weights have full rank",
+    ),
+    (
+        "top = [64, 1]",
+        "top = [64, 1]\ncross_rank = 8",
+        "17: model.cross_rank: has no effect here, it belongs to model.interaction = \"cross\"; remove it",
+    ),
+    (
+        "top = [64, 1]",
+        "top = [64, 1]\ninteraction = \"cross\"\npad_to = 8",
+        "18: model.pad_to: has no effect here, it belongs to model.interaction = \"dot\"; remove it",
+    ),
+    (
         "[eval]",
         "[schedule]\nkind = \"facebook_policy\"\nwarmup_steps = 10\ndecay_start_step = 5\n[eval]",
         "28: schedule.decay_start_step: is 5, before the warm-up's end; must be at least warmup_steps, 10",

@@ -4,7 +4,7 @@
 //! `T = stack[x, e_1..e_F]`, `[B, n, d]` with `n = F + 1`: the bottom MLP's output, then one pooled
 //! vector a table.
 
-use super::{ParamSpec, pad_to};
+use super::{MlpInit, ParamKind, ParamSpec, pad_to};
 use serde::Serialize;
 
 /// How a DLRM lets its features meet.
@@ -21,6 +21,15 @@ pub enum Interaction {
     },
     /// `concat[x, e_1..e_F]`.
     Cat,
+    /// Cross layers of DCN v2 (Wang et al. 2021, arXiv:2008.13535) over `x_0 = concat[x,
+    /// e_1..e_F]`: `x_{l+1} = x_0 * (W_l V_l x_l + b_l) + x_l`, `V_l [r, n d]`, `W_l [n d, r]`;
+    /// without a rank `W_l x_l`, `W_l [n d, n d]`.
+    Cross {
+        /// Layers, at least 1.
+        layers: usize,
+        /// `r`; `None` = full.
+        rank: Option<usize>,
+    },
 }
 
 /// Shape of what meets: `T` is `[B, n, d]`.
@@ -61,7 +70,7 @@ impl Interaction {
     pub fn width(&self, t: Vectors) -> usize {
         match self {
             Interaction::Dot { itself, .. } => t.d + t.pairs(*itself),
-            Interaction::Cat => t.width(),
+            Interaction::Cat | Interaction::Cross { .. } => t.width(),
         }
     }
 
@@ -73,10 +82,11 @@ impl Interaction {
         }
     }
 
-    /// Parameters, in the order in which they are initialised.
-    pub fn params(&self, _t: Vectors) -> Vec<ParamSpec> {
+    /// Parameters, in the order in which they are initialised. Names and order are TorchRec's.
+    pub fn params(&self, t: Vectors) -> Vec<ParamSpec> {
         match self {
             Interaction::Dot { .. } | Interaction::Cat => Vec::new(),
+            Interaction::Cross { layers, rank } => cross(t.width(), *layers, *rank),
         }
     }
 
@@ -86,6 +96,8 @@ impl Interaction {
         match self {
             Interaction::Dot { itself, .. } => 6 * t.pairs(*itself) * t.d,
             Interaction::Cat => 0,
+            // A product and a sum forward; two products and two sums backward.
+            Interaction::Cross { layers, .. } => 6 * layers * t.width(),
         }
     }
 
@@ -95,6 +107,11 @@ impl Interaction {
             Interaction::Dot { .. } => vec![self.output(t); 2],
             // The output is `T` itself.
             Interaction::Cat => Vec::new(),
+            // Of each layer `V x`, `W V x + b` and what comes out; the gradients of one of them.
+            Interaction::Cross { layers, rank } => {
+                let layer = [t.width(), t.width()].into_iter().chain(*rank);
+                std::iter::repeat_n(layer, layers + 1).flatten().collect()
+            }
         };
         Kept { operands, gated: Vec::new() }
     }
@@ -102,9 +119,31 @@ impl Interaction {
     /// Width of the widest layer of the MLPs inside; 0 without any.
     pub fn widest(&self) -> usize {
         match self {
-            Interaction::Dot { .. } | Interaction::Cat => 0,
+            Interaction::Dot { .. } | Interaction::Cat | Interaction::Cross { .. } => 0,
         }
     }
+}
+
+/// Of all layers the weights, then the other weights, then the biases, as TorchRec makes them
+/// (`LowRankCrossNet`, `CrossNet`): `xavier_normal_` and zeros.
+fn cross(width: usize, layers: usize, rank: Option<usize>) -> Vec<ParamSpec> {
+    let weights: &[(&str, [usize; 2])] = match rank {
+        Some(r) => &[("W_kernels", [width, r]), ("V_kernels", [r, width])],
+        None => &[("kernels", [width, width])],
+    };
+    let all = |name: &str, kind, shape: &[usize]| {
+        let spec = |l: usize| ParamSpec {
+            init: Some(MlpInit::XavierNormal),
+            ..ParamSpec::new(format!("inter_arch.crossnet.{name}.{l}"), kind, shape)
+        };
+        (0..layers).map(spec).collect::<Vec<_>>()
+    };
+    let mut specs = Vec::new();
+    for (name, shape) in weights {
+        specs.extend(all(name, ParamKind::Weight, shape));
+    }
+    specs.extend(all("bias", ParamKind::Bias, &[width]));
+    specs
 }
 
 #[cfg(test)]
@@ -122,8 +161,29 @@ mod tests {
             (dot(true, 1), 506, 506),
             (dot(true, 8), 506, 512),
             (Interaction::Cat, 3456, 3456),
+            (Interaction::Cross { layers: 3, rank: Some(512) }, 3456, 3456),
         ] {
             assert_eq!((interaction.width(t), interaction.output(t)), (width, output));
         }
+    }
+
+    /// Parameters of MLPerf's DLRM-DCNv2: 3 layers of rank 512.
+    #[test]
+    fn cross_layers_have_torchrecs_names_and_shapes() {
+        let specs =
+            Interaction::Cross { layers: 3, rank: Some(512) }.params(Vectors { n: 27, d: 128 });
+        let shapes: Vec<_> = specs.iter().map(|p| (p.name.as_str(), &p.shape[..])).collect();
+        let name = |name: &str, l| format!("inter_arch.crossnet.{name}.{l}");
+        for l in 0..3 {
+            assert_eq!(shapes[l], (name("W_kernels", l).as_str(), &[3456, 512][..]));
+            assert_eq!(shapes[3 + l], (name("V_kernels", l).as_str(), &[512, 3456][..]));
+            assert_eq!(shapes[6 + l], (name("bias", l).as_str(), &[3456][..]));
+        }
+        let full = Interaction::Cross { layers: 1, rank: None }.params(Vectors { n: 3, d: 2 });
+        assert_eq!(
+            (full[0].name.as_str(), &full[0].shape[..]),
+            (name("kernels", 0).as_str(), &[6, 6][..])
+        );
+        assert_eq!(full.len(), 2);
     }
 }

@@ -42,7 +42,9 @@ pub const LARGE: Limits = Limits { batch: 70, rows: 90, tables: 6, dim: 35, widt
 pub fn interactions() -> impl Strategy<Value = Interaction> {
     let dot = (any::<bool>(), prop::sample::select(vec![1, 3, 8]))
         .prop_map(|(itself, pad_to)| Interaction::Dot { itself, pad_to });
-    prop_oneof![3 => dot, 1 => Just(Interaction::Cat)]
+    let cross = (1..4usize, prop::option::of(1..9usize))
+        .prop_map(|(layers, rank)| Interaction::Cross { layers, rank });
+    prop_oneof![3 => dot, 1 => Just(Interaction::Cat), 2 => cross]
 }
 
 pub fn poolings() -> impl Strategy<Value = Pooling> {
@@ -139,6 +141,15 @@ pub fn single_layers() -> Vec<(&'static str, BoxedStrategy<ModelSpec>)> {
         ("dot", dlrm(|m| m.interaction = Interaction::Dot { itself: false, pad_to: 1 })),
         ("dot with itself", dlrm(|m| m.interaction = Interaction::Dot { itself: true, pad_to: 1 })),
         ("padded dot", dlrm(|m| m.interaction = Interaction::Dot { itself: false, pad_to: 8 })),
+        ("cross", dlrm(|m| m.interaction = Interaction::Cross { layers: 1, rank: None })),
+        (
+            "cross of rank 1",
+            dlrm(|m| m.interaction = Interaction::Cross { layers: 2, rank: Some(1) }),
+        ),
+        (
+            "cross of low rank",
+            dlrm(|m| m.interaction = Interaction::Cross { layers: 3, rank: Some(5) }),
+        ),
         ("factorisation machine", deepfm(|m| m.hidden = vec![])),
         ("DNN", deepfm(|_| {})),
         ("L2", deepfm(|m| m.embedding_l2 = 0.1)),

@@ -151,8 +151,9 @@ fn relu(x: &mut [f64], margin: &mut Margin) {
 fn dlrm(m: &DlrmSpec, params: &Params, batch: &Batch, margin: &mut Margin) -> Vec<f64> {
     let tables = m.tables.len();
     let weighted = matches!(m.pooling, Pooling::WeightedFixed | Pooling::WeightedLearned);
-    let (bottom, top) =
+    let (bottom, rest) =
         params[if weighted { 2 * tables } else { tables }..].split_at(2 * m.bottom.len());
+    let (meeting, top) = rest.split_at(rest.len() - 2 * m.top.len());
     let mut sample = |b: usize| {
         let mut x: Vec<f64> =
             batch.dense[b * m.dense..(b + 1) * m.dense].iter().map(|&x| x.into()).collect();
@@ -173,12 +174,27 @@ fn dlrm(m: &DlrmSpec, params: &Params, batch: &Batch, margin: &mut Margin) -> Ve
                 b,
             ));
         }
-        let mut x = match m.interaction {
+        let mut x = match &m.interaction {
             Interaction::Cat => features.concat(),
+            Interaction::Cross { layers, rank } => {
+                let x0 = features.concat();
+                let mut x = x0.clone();
+                for l in 0..*layers {
+                    // Weights, then the other weights if the rank is low, then biases.
+                    let h = match rank {
+                        Some(r) => linear(&x, &meeting[layers + l], &vec![0.0; *r]),
+                        None => x.clone(),
+                    };
+                    let b = &meeting[if rank.is_some() { 2 * layers } else { *layers } + l];
+                    let y = linear(&h, &meeting[l], b);
+                    x = (0..x.len()).map(|i| x0[i] * y[i] + x[i]).collect();
+                }
+                x
+            }
             Interaction::Dot { itself, .. } => {
                 let mut out = features[0].clone();
                 for i in 0..features.len() {
-                    for j in 0..i + usize::from(itself) {
+                    for j in 0..i + usize::from(*itself) {
                         out.push(dot(&features[i], &features[j]));
                     }
                 }

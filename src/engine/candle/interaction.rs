@@ -1,5 +1,6 @@
 //! How a DLRM's features meet, in plain tensor operations.
 
+use super::layers;
 use crate::model::{DlrmSpec, Interaction as Kind};
 use candle_core::{DType, Device, Result, Tensor};
 
@@ -15,6 +16,13 @@ pub(super) enum Interaction {
     },
     /// `concat[x, e_1..e_F]`.
     Cat,
+    /// Layers of a cross network over that.
+    Cross {
+        /// How many.
+        layers: usize,
+        /// Whether weights are `W_l V_l`.
+        low_rank: bool,
+    },
 }
 
 impl Interaction {
@@ -22,6 +30,9 @@ impl Interaction {
         let t = spec.vectors();
         Ok(match &spec.interaction {
             Kind::Cat => Interaction::Cat,
+            Kind::Cross { layers, rank } => {
+                Interaction::Cross { layers: *layers, low_rank: rank.is_some() }
+            }
             Kind::Dot { itself, .. } => {
                 let (n, itself) = (t.n as u32, u32::from(*itself));
                 let pairs: Vec<u32> =
@@ -37,10 +48,20 @@ impl Interaction {
 
     /// Lets the features `n x [B, d]` meet: `[B, top_input]`. `values` are the interaction's
     /// parameters.
-    pub fn forward(&self, features: &[Tensor], _values: &[Tensor]) -> Result<Tensor> {
+    pub fn forward(&self, features: &[Tensor], values: &[Tensor]) -> Result<Tensor> {
         let all = Tensor::cat(features, 1)?;
         match self {
             Interaction::Cat => Ok(all),
+            Interaction::Cross { layers, low_rank } => {
+                let (ws, rest) = values.split_at(*layers);
+                let (vs, biases) = rest.split_at(if *low_rank { *layers } else { 0 });
+                let mut x = all.clone();
+                for (l, (w, b)) in ws.iter().zip(biases).enumerate() {
+                    let h = vs.get(l).map_or_else(|| Ok(x.clone()), |v| x.matmul(&v.t()?))?;
+                    x = ((&all * layers::linear(&h, w, b)?)? + x)?;
+                }
+                Ok(x)
+            }
             Interaction::Dot { pairs, padding } => {
                 let (batch, dim) = features[0].dims2()?;
                 let mut parts = vec![features[0].clone()];

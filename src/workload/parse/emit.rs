@@ -268,6 +268,11 @@ fn model(s: &mut Section, model: &ModelConfig) {
             s.put("top", top);
             match interaction {
                 Interaction::Cat => s.put("interaction", &InteractionWord::Cat),
+                Interaction::Cross { layers, rank } => {
+                    s.put("interaction", &InteractionWord::Cross);
+                    s.put("cross_layers", layers);
+                    s.put("cross_rank", rank);
+                }
                 Interaction::Dot { itself, pad_to } => {
                     s.put("interaction", &InteractionWord::Dot);
                     s.put("self_interaction", itself);

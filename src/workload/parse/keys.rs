@@ -117,6 +117,8 @@ const FIXED: &[(&str, &str)] = &[
     ("model.interaction", DLRM),
     ("model.self_interaction", DOT),
     ("model.pad_to", DOT),
+    ("model.cross_layers", CROSS),
+    ("model.cross_rank", CROSS),
     ("model.pooling", DLRM),
     ("model.dense_pad_to", DLRM),
     ("model.hidden", DEEPFM),
@@ -191,6 +193,7 @@ const NAMED: &str = r#"data.source = "csv", "parquet" or a format's word"#;
 const DLRM: &str = r#"model.kind = "dlrm""#;
 const FP16: &str = r#"engine.precision = "fp16""#;
 const DOT: &str = r#"model.interaction = "dot""#;
+const CROSS: &str = r#"model.interaction = "cross""#;
 const DEEPFM: &str = r#"model.kind = "deepfm""#;
 const WARMUP: &str = r#"schedule.kind = "facebook_policy" or "warmup_polynomial""#;
 const PLATEAU: &str = r#"schedule.kind = "reduce_on_plateau""#;

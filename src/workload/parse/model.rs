@@ -86,11 +86,14 @@ fn padding(r: &Reader, key: &'static str) -> Result<usize> {
 
 fn interaction(r: &Reader) -> Result<Interaction> {
     let word = r.or("model.interaction", InteractionWord::Dot)?;
+    if word == InteractionWord::Cross {
+        return cross(r);
+    }
     let itself = r.or("model.self_interaction", false)?;
     let pad_to = padding(r, "model.pad_to")?;
     match word {
         InteractionWord::Dot => Ok(Interaction::Dot { itself, pad_to }),
-        InteractionWord::Cat => {
+        _ => {
             let only_dot = |what: &str| {
                 format!("{what} only with interaction = \"dot\", but it is \"cat\"; remove it")
             };
@@ -103,6 +106,24 @@ fn interaction(r: &Reader) -> Result<Interaction> {
             Ok(Interaction::Cat)
         }
     }
+}
+
+fn cross(r: &Reader) -> Result<Interaction> {
+    let (layers, rank) = (r.or("model.cross_layers", 3)?, r.opt("model.cross_rank")?);
+    Ok(Interaction::Cross {
+        layers: r.within(
+            "model.cross_layers",
+            layers,
+            |n| (1..=100).contains(&n),
+            "from 1 to 100",
+        )?,
+        rank: r.within_opt(
+            "model.cross_rank",
+            rank,
+            |n| (1..=MAX_WIDTH).contains(&n),
+            "from 1 to 1048576; without it weights have full rank",
+        )?,
+    })
 }
 
 fn embedding_init(r: &Reader, default: EmbeddingInitWord) -> Result<EmbeddingInit> {

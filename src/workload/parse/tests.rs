@@ -417,6 +417,8 @@ fn model() -> impl Strategy<Value = ModelConfig> {
     };
     let meet = prop_oneof![
         Just(Interaction::Cat),
+        (1usize..=100, prop::option::of(1usize..2000))
+            .prop_map(|(layers, rank)| Interaction::Cross { layers, rank }),
         (any::<bool>(), 1usize..64)
             .prop_map(|(itself, pad_to)| Interaction::Dot { itself, pad_to })
     ];

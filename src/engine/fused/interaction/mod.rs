@@ -2,6 +2,7 @@
 //! d]` holds the bottom MLP's output in slot 0 and the pooled embeddings behind it.
 
 mod cat;
+mod cross;
 mod dot;
 
 use super::{
@@ -41,13 +42,17 @@ pub(crate) trait Interaction<B: Backend> {
 /// The interaction of a model, with its buffers.
 pub(crate) fn new<B: Backend>(
     backend: &mut B,
-    _layout: &Layout,
+    layout: &Layout,
     model: &DlrmSpec,
     max_batch: usize,
 ) -> Result<Box<dyn Interaction<B>>> {
     let t = Window::whole(model.vectors().width());
     Ok(match &model.interaction {
         Kind::Cat => Box::new(cat::Cat { t }),
+        Kind::Cross { layers, rank } => {
+            let shape = (*layers, *rank);
+            Box::new(cross::Cross::new(backend, layout, model.vectors(), shape, max_batch)?)
+        }
         Kind::Dot { itself, .. } => Box::new(dot::Dot::new(
             backend,
             model.vectors(),
