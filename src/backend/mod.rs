@@ -88,6 +88,17 @@ pub struct DotShape {
     pub itself: bool,
 }
 
+/// Dimensions of products of two matrices a sample: `[left, inner]` by `[inner, right]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ProductShape {
+    /// Rows of the first.
+    pub left: usize,
+    /// Columns of the first, rows of the second.
+    pub inner: usize,
+    /// Columns of the second.
+    pub right: usize,
+}
+
 /// Where the gradient of a set of tables is, and what is to be done with it.
 pub struct SparseGradient<'a, F> {
     /// Gradient of the pooled vectors: bag `k` of a sample in columns `k * dim..(k + 1) * dim`.
@@ -191,7 +202,7 @@ pub trait Backend: 'static {
     /// the numbers that products round their operands to. It may be given to
     /// [`Backend::bags_forward`], [`Backend::sparse_update`] and its like, the layers of a network
     /// without dropout, [`Backend::relu_backward`], [`Backend::multiply_add`] and its gradient,
-    /// [`Backend::watch`] and the dot interaction, and be read, written and filled; all else wants f32.
+    /// [`Backend::watch`], [`Backend::add`], the dot interaction and products a sample, and be read, written and filled; all else wants f32.
     fn operands(&mut self, len: usize, what: &str) -> Result<Self::Floats> {
         self.zeros(len, what)
     }
@@ -439,6 +450,28 @@ pub trait Backend: 'static {
         dout: Mat<'_, Self::Floats>,
         dt: MatMut<'_, Self::Floats>,
     ) -> Result<()>;
+
+    /// `out = concat[x, P Q]` with `P [B, left, inner]` and `Q [B, inner, right]`, every matrix
+    /// row-major in a row of its buffer.
+    fn products_forward(
+        &mut self,
+        shape: ProductShape,
+        x: Mat<'_, Self::Floats>,
+        factors: [Mat<'_, Self::Floats>; 2],
+        out: MatMut<'_, Self::Floats>,
+    ) -> Result<()>;
+
+    /// Gradients of `P` and `Q`, overwritten. That of `x` is `dout`'s first columns.
+    fn products_backward(
+        &mut self,
+        shape: ProductShape,
+        factors: [Mat<'_, Self::Floats>; 2],
+        dout: Mat<'_, Self::Floats>,
+        gradients: [MatMut<'_, Self::Floats>; 2],
+    ) -> Result<()>;
+
+    /// `to += x`, element by element.
+    fn add(&mut self, x: Mat<'_, Self::Floats>, to: MatMut<'_, Self::Floats>) -> Result<()>;
 
     /// `logits += sum of linear's columns + sum_{i<j} <v_i, v_j>`; `v [B, fields * dim]`, `linear
     /// [B, fields]`, `logits [B, 1]`.

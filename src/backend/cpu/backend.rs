@@ -11,13 +11,14 @@ use super::{
     interaction::Dot,
     loss,
     memory::{Floats, Input},
+    products,
     sparse_update::{self, BagGradient, SparseUpdate},
 };
 use crate::{
     backend::{
         After, Backend, BackendError, Course, DotShape, Dropout, Gate, InputShape, Join, Linear,
-        Mat, MatMut, Norm, Onto, PART, Precision, Result, SparseGradient, StepEnd, StepStart,
-        TablesShape, Window,
+        Mat, MatMut, Norm, Onto, PART, Precision, ProductShape, Result, SparseGradient, StepEnd,
+        StepStart, TablesShape, Window,
     },
     batch::{Batch, GeneratedLog, Span},
     embedding::{EmbeddingError, TableSet},
@@ -533,6 +534,38 @@ impl Backend for Cpu {
         dt: MatMut<'_, Floats>,
     ) -> Result<()> {
         dot.backward(&self.pool, self.isa, t.rows, t.data(), dout.data(), dt.data());
+        Ok(())
+    }
+
+    fn products_forward(
+        &mut self,
+        shape: ProductShape,
+        x: Mat<'_, Floats>,
+        factors: [Mat<'_, Floats>; 2],
+        out: MatMut<'_, Floats>,
+    ) -> Result<()> {
+        let (rows, direct, factors) = (x.rows, (x.data(), x.window.cols), factors.map(Mat::data));
+        products::forward(&self.pool, self.isa, rows, shape, direct, factors, out.data());
+        Ok(())
+    }
+
+    fn products_backward(
+        &mut self,
+        shape: ProductShape,
+        factors: [Mat<'_, Floats>; 2],
+        dout: Mat<'_, Floats>,
+        gradients: [MatMut<'_, Floats>; 2],
+    ) -> Result<()> {
+        let at = dout.window.cols - shape.left * shape.right;
+        let (rows, g, factors) = (dout.rows, (dout.data(), at), factors.map(Mat::data));
+        let gradients = gradients.map(MatMut::data);
+        products::backward(&self.pool, self.isa, rows, shape, factors, g, gradients);
+        Ok(())
+    }
+
+    fn add(&mut self, x: Mat<'_, Floats>, to: MatMut<'_, Floats>) -> Result<()> {
+        let shape = (x.rows, x.window.cols);
+        elementwise::add(&self.pool, self.isa, shape, x.data(), to.data());
         Ok(())
     }
 

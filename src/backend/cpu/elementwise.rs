@@ -59,6 +59,33 @@ impl Kernel for ReluBackward<'_> {
     }
 }
 
+/// `to += x`, both `[rows, cols]`.
+pub fn add(pool: &Pool, isa: Isa, (rows, cols): (usize, usize), x: Rows<'_>, to: RowsMut<'_>) {
+    let (stride, to) = (to.stride, SharedMut::new(to.data));
+    for_rows(pool, rows, cols, |rows| launch(isa, Add { rows, cols, x, to, stride }));
+}
+
+struct Add<'a> {
+    rows: Range<usize>,
+    cols: usize,
+    x: Rows<'a>,
+    to: SharedMut<f32>,
+    stride: usize,
+}
+
+impl Kernel for Add<'_> {
+    #[inline(always)]
+    unsafe fn run<L: Lanes>(self) {
+        for r in self.rows {
+            // SAFETY: rows do not overlap, and each belongs to one chunk.
+            let row = unsafe { self.to.slice(r * self.stride, self.cols) };
+            for (to, x) in row.iter_mut().zip(&self.x.data[r * self.x.stride..][..self.cols]) {
+                *to += x;
+            }
+        }
+    }
+}
+
 /// `out = a * b + c`, all `[rows, cols]`.
 pub fn multiply_add(
     pool: &Pool,

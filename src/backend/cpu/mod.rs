@@ -17,6 +17,7 @@ pub mod interaction;
 pub mod loss;
 pub mod memory;
 pub mod pages;
+pub mod products;
 mod rule;
 mod simd;
 pub mod sparse_update;

@@ -13,6 +13,7 @@ use super::{
     loss,
     memory::{Floats, Input},
     planted::Planted,
+    products,
     scores::Scores,
     scratch::Scratch,
     sparse_update::Sparse,
@@ -21,7 +22,8 @@ use super::{
 use crate::{
     backend::{
         After, Backend, Course, DotShape, Dropout, Gate, InputShape, Join, Linear, Mat, MatMut,
-        Norm, Onto, Precision, Result, SparseGradient, StepEnd, StepStart, TablesShape, Window,
+        Norm, Onto, Precision, ProductShape, Result, SparseGradient, StepEnd, StepStart,
+        TablesShape, Window,
     },
     batch::{Batch, GeneratedLog, Span},
     host::pool::Pool,
@@ -435,6 +437,32 @@ impl Backend for Cuda {
         dt: MatMut<'_, Floats>,
     ) -> Result<()> {
         dot.backward(&*self.driver, t.operand(), dout.operand(), dt.operand())
+    }
+
+    fn products_forward(
+        &mut self,
+        shape: ProductShape,
+        x: Mat<'_, Floats>,
+        factors: [Mat<'_, Floats>; 2],
+        out: MatMut<'_, Floats>,
+    ) -> Result<()> {
+        let factors = factors.map(|m| m.operand());
+        products::forward(&*self.driver, shape, x.operand(), factors, out.operand())
+    }
+
+    fn products_backward(
+        &mut self,
+        shape: ProductShape,
+        factors: [Mat<'_, Floats>; 2],
+        dout: Mat<'_, Floats>,
+        gradients: [MatMut<'_, Floats>; 2],
+    ) -> Result<()> {
+        let (factors, gradients) = (factors.map(|m| m.operand()), gradients.map(|m| m.operand()));
+        products::backward(&*self.driver, shape, factors, dout.operand(), gradients)
+    }
+
+    fn add(&mut self, x: Mat<'_, Floats>, to: MatMut<'_, Floats>) -> Result<()> {
+        elementwise::add(&*self.driver, x.operand(), to.operand())
     }
 
     fn fm_forward(

@@ -91,6 +91,17 @@ pub(super) fn bias_relu(
     )
 }
 
+/// `to += x`.
+pub(super) fn add(driver: &dyn Driver, x: Place, to: Place) -> Result<()> {
+    assert!((x.rows, x.cols) == (to.rows, to.cols), "terms of one shape");
+    let shape = Launch::rows(to.rows as usize, to.cols as usize);
+    let (x_kind, to_kind) = (x.number.kind(), to.number.kind());
+    launch!(
+        driver, SOURCE, "add", shape, x.at, x_kind, x.stride, to.rows, to.cols, to.at, to_kind,
+        to.stride
+    )
+}
+
 /// `out = a * b + c`.
 pub(super) fn multiply_add(driver: &dyn Driver, terms: [Place; 3], out: Place) -> Result<()> {
     assert!(

@@ -26,6 +26,7 @@ mod linear;
 mod loss;
 mod memory;
 mod planted;
+mod products;
 mod radix;
 mod rules;
 mod scores;
@@ -45,7 +46,7 @@ pub use scores::{Scores, scores_bytes};
 use driver::Source;
 
 /// Every file of kernels.
-pub const SOURCES: [&Source; 16] = [
+pub const SOURCES: [&Source; 17] = [
     &bags::SOURCE,
     &batch_norm::SOURCE,
     &ceilings::SOURCE,
@@ -59,6 +60,7 @@ pub const SOURCES: [&Source; 16] = [
     &interaction::SOURCE,
     &loss::SOURCE,
     &planted::SOURCE,
+    &products::SOURCE,
     &scores::SOURCE,
     &sparse_update::SOURCE,
     &thin::SOURCE,

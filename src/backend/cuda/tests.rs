@@ -6,7 +6,7 @@ use super::{
         LARGE, POOLINGS, PRECISIONS, Trials, Verdict,
         cases::{Case, Dense, LinearCase, OneEach, RowsCase, TablesCase},
         compare, courses, ends,
-        operand_cases::{DotCase, MultiplyAddCase, NetworkCase, PooledCase},
+        operand_cases::{DotCase, MultiplyAddCase, NetworkCase, PooledCase, ProductsCase},
         operations, speed,
     },
     memory::Floats,
@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     backend::{
-        After, Backend, DotShape, Dropout, Linear, Precision, TablesShape, Window,
+        After, Backend, DotShape, Dropout, Linear, Precision, ProductShape, TablesShape, Window,
         cpu::gemm::LinearShape,
     },
     embedding::RowKind,
@@ -73,6 +73,15 @@ proptest! {
     #[test]
     fn products_and_sums(rows in 1usize..200, cols in 1usize..300, gap in 0usize..5, p in 0usize..4) {
         check(&MultiplyAddCase { precision: PRECISIONS[p], rows, cols, gap });
+    }
+
+    #[test]
+    fn products_a_sample(
+        left in 1usize..20, inner in 1usize..40, right in 1usize..20, cols in 1usize..40, batch in 1usize..20, gap in 0usize..4,
+        p in 0usize..4
+    ) {
+        let shape = ProductShape { left, inner, right };
+        check(&ProductsCase { precision: PRECISIONS[p], shape, cols, batch, gap });
     }
 
     #[test]

@@ -11,7 +11,7 @@ pub(super) mod speed;
 use super::{Cuda, CudaConfig, driver::Driver};
 use crate::{
     backend::{
-        DotShape, Precision, Result,
+        DotShape, Precision, ProductShape, Result,
         cpu::{Cpu, CpuConfig, gemm::LinearShape},
     },
     embedding::RowKind,
@@ -19,7 +19,7 @@ use crate::{
     optim::{LossScaleSpec, OptimizerSpec},
 };
 use cases::{Case, CourseCase, Dense, LinearCase, OneEach, RowsCase, TablesCase};
-use operand_cases::{DotCase, MultiplyAddCase, NetworkCase, PooledCase};
+use operand_cases::{DotCase, MultiplyAddCase, NetworkCase, PooledCase, ProductsCase};
 use serde::Serialize;
 use std::rc::Rc;
 
@@ -201,6 +201,12 @@ pub(crate) fn operations(trials: &mut Trials<'_>) -> Result<()> {
     for precision in PRECISIONS {
         for (rows, cols, gap) in [(1, 1, 0), (300, 3456, 0), (77, 129, 3)] {
             trials.of(&MultiplyAddCase { precision, rows, cols, gap })?;
+        }
+        for (left, inner, right, cols, gap) in
+            [(16, 128, 16, 128, 0), (1, 3, 9, 3, 1), (7, 40, 33, 2, 8)]
+        {
+            let shape = ProductShape { left, inner, right };
+            trials.of(&ProductsCase { precision, shape, cols, batch: 70, gap })?;
         }
     }
     for (rows, cols, dim) in [(2, 1, 1), (200, 39, 10), (130, 400, 1), (65, 17, 33)] {

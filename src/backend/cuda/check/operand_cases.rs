@@ -6,8 +6,8 @@ use super::{
 };
 use crate::{
     backend::{
-        After, Backend, DotShape, Gate, InputShape, Join, Linear, Onto, Precision, Result,
-        SparseGradient, TablesShape, Window, cpu::CpuConfig,
+        After, Backend, DotShape, Gate, InputShape, Join, Linear, Onto, Precision, ProductShape,
+        Result, SparseGradient, TablesShape, Window, cpu::CpuConfig,
     },
     batch::Batch,
     embedding::RowKind,
@@ -226,6 +226,55 @@ impl Case for MultiplyAddCase {
             left.push(all(b, &db, 2 + rows * wb.stride)?);
         }
         Ok(left)
+    }
+}
+
+/// Products of two matrices a sample behind some columns, their gradients, and a sum.
+#[derive(Debug)]
+pub(crate) struct ProductsCase {
+    pub precision: Precision,
+    pub shape: ProductShape,
+    pub cols: usize,
+    pub batch: usize,
+    pub gap: usize,
+}
+
+impl Case for ProductsCase {
+    fn name(&self) -> &'static str {
+        "products a sample"
+    }
+
+    fn tolerance(&self) -> f32 {
+        rounding(self.precision)
+    }
+
+    fn config(&self) -> CpuConfig {
+        CpuConfig { precision: self.precision, ..bare() }
+    }
+
+    fn run<B: Backend>(&self, b: &mut B) -> Result<Left> {
+        let &ProductsCase { shape, cols, batch, gap, .. } = self;
+        let ProductShape { left, inner, right } = shape;
+        let mut n = Numbers::new(12);
+        let (x, wx) = exact(b, &mut n, [batch, cols, gap], FINE, true)?;
+        let (p, wp) = exact(b, &mut n, [batch, left * inner, gap], FINE, true)?;
+        let (q, wq) = exact(b, &mut n, [batch, inner * right, 0], FINE, true)?;
+        let (mut out, wo) = exact(b, &mut n, [batch, cols + left * right, 1], FINE, true)?;
+        let (dout, wd) = exact(b, &mut n, [batch, cols + left * right, gap], FINE, true)?;
+        let (mut dp, wdp) = exact(b, &mut n, [batch, left * inner, 0], FINE, true)?;
+        let (mut dq, wdq) = exact(b, &mut n, [batch, inner * right, gap], FINE, true)?;
+        let (mut dx, wdx) = exact(b, &mut n, [batch, cols, 2], FINE, true)?;
+        let factors = [wp.of(&p, batch), wq.of(&q, batch)];
+        b.products_forward(shape, wx.of(&x, batch), factors, wo.of_mut(&mut out, batch))?;
+        let to = [wdp.of_mut(&mut dp, batch), wdq.of_mut(&mut dq, batch)];
+        b.products_backward(shape, factors, wd.of(&dout, batch), to)?;
+        b.add(wd.columns(0, cols).of(&dout, batch), wdx.of_mut(&mut dx, batch))?;
+        Ok(vec![
+            all(b, &out, 1 + batch * wo.stride)?,
+            all(b, &dp, batch * wdp.stride)?,
+            all(b, &dq, gap + batch * wdq.stride)?,
+            all(b, &dx, 2 + batch * wdx.stride)?,
+        ])
     }
 }
 
