@@ -316,6 +316,16 @@ const BROKEN: &[(&str, &str, &str)] = &[
         "18: model.pad_to: has no effect here, it belongs to model.interaction = \"dot\"; remove it",
     ),
     (
+        "top = [64, 1]",
+        "top = [64, 1]\ninteraction = \"projection\"\nbranch1 = [40]\nbranch2 = [32]",
+        "18: model.branch1: last width is 40; must be a multiple of model.dim, 16",
+    ),
+    (
+        "top = [64, 1]",
+        "top = [64, 1]\nbranch2 = [32]",
+        "17: model.branch2: has no effect here, it belongs to model.interaction = \"projection\"; remove it",
+    ),
+    (
         "[eval]",
         "[schedule]\nkind = \"facebook_policy\"\nwarmup_steps = 10\ndecay_start_step = 5\n[eval]",
         "28: schedule.decay_start_step: is 5, before the warm-up's end; must be at least warmup_steps, 10",

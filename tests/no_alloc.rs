@@ -24,6 +24,7 @@ fn a_step_after_the_first_allocates_nothing() {
         dlrm(dot.clone(), Pooling::Sum),
         dlrm(Interaction::Cat, Pooling::WeightedLearned),
         dlrm(dot, Pooling::Mean),
+        dlrm(Interaction::Projection { branches: [vec![50, 32], vec![48]] }, Pooling::Sum),
         dlrm(Interaction::Cross { layers: 2, rank: Some(24) }, Pooling::Sum),
         deepfm(),
     ];

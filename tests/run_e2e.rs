@@ -418,6 +418,45 @@ fn a_log_names_the_numbers_of_products_and_of_rows() {
     }
 }
 
+/// Both engines train every interaction; keys, record and memory plan know it.
+#[test]
+fn cross_layers_and_projections_are_trained_as_they_were_asked_for() {
+    let cross = ["interaction=cross", "cross_layers=2", "cross_rank=12"];
+    let full = ["interaction=cross", "cross_layers=1"];
+    let projection = ["interaction=projection", "branch1=[20, 16]", "branch2=[24]"];
+    for words in [&cross[..], &full, &projection] {
+        let set: Vec<String> = words.iter().map(|w| format!("--set=model.{w}")).collect();
+        let set: Vec<&str> = set.iter().map(String::as_str).collect();
+        let trained = |more: &[&str]| {
+            let bench = Bench::new(DLRM);
+            let out = bench.run(&[&set, more].concat());
+            assert!(out.status.success(), "{}", text(&out.stderr));
+            let run = bench.only_run();
+            let file = fs::read_to_string(run.join("workload.toml")).unwrap();
+            for word in words {
+                let (key, value) = word.split_once('=').unwrap();
+                let value = if key == "interaction" { format!("{value:?}") } else { value.into() };
+                assert!(file.contains(&format!("{key} = {value}\n")), "{key} of {file}");
+            }
+            let record = fs::read_to_string(run.join("run.json")).unwrap();
+            let op = words[0].split_once('=').unwrap().1;
+            let record: String = record.split_whitespace().collect();
+            assert!(record.contains(&format!("\"op\":\"{op}\"")), "{record}");
+            (read_metrics(&run), bench)
+        };
+        let (ours, bench) = trained(&["--quiet"]);
+        assert!(ours.auc.iter().flatten().last().is_some_and(|auc| *auc > 0.55), "{words:?}");
+        let again =
+            Bench::new(&fs::read_to_string(bench.only_run().join("workload.toml")).unwrap());
+        assert!(again.run(&["--quiet", "--threads", "3"]).status.success());
+        assert_eq!(read_metrics(&again.only_run()).loss, ours.loss, "{words:?}");
+        let (candle, _) = trained(&["--quiet", "--engine", "candle"]);
+        for (a, b) in ours.loss.iter().zip(&candle.loss) {
+            assert!((a - b).abs() < 1e-3, "{words:?}: {a} and {b}");
+        }
+    }
+}
+
 #[test]
 fn the_candle_engine_runs_the_same_way() {
     let bench = Bench::new(DLRM);

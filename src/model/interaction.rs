@@ -4,7 +4,7 @@
 //! `T = stack[x, e_1..e_F]`, `[B, n, d]` with `n = F + 1`: the bottom MLP's output, then one pooled
 //! vector a table.
 
-use super::{MlpInit, ParamKind, ParamSpec, pad_to};
+use super::{MlpInit, ParamKind, ParamSpec, pad_to, params::mlp};
 use serde::Serialize;
 
 /// How a DLRM lets its features meet.
@@ -29,6 +29,12 @@ pub enum Interaction {
         layers: usize,
         /// `r`; `None` = full.
         rank: Option<usize>,
+    },
+    /// `concat[x, P Q]` (TorchRec's `DLRM_Projection`): two MLPs over `concat[x, e_1..e_F]`, ReLU
+    /// after every layer, whose outputs are taken for `P [p, d]` and `Q [d, q]`.
+    Projection {
+        /// Widths of both MLPs without their input; the last ones are `p d` and `d q`.
+        branches: [Vec<usize>; 2],
     },
 }
 
@@ -71,6 +77,10 @@ impl Interaction {
         match self {
             Interaction::Dot { itself, .. } => t.d + t.pairs(*itself),
             Interaction::Cat | Interaction::Cross { .. } => t.width(),
+            Interaction::Projection { branches } => {
+                let [p, q] = projected(branches, t.d);
+                t.d + p * q
+            }
         }
     }
 
@@ -87,6 +97,13 @@ impl Interaction {
         match self {
             Interaction::Dot { .. } | Interaction::Cat => Vec::new(),
             Interaction::Cross { layers, rank } => cross(t.width(), *layers, *rank),
+            Interaction::Projection { branches } => {
+                let mut specs = Vec::new();
+                for (k, widths) in branches.iter().enumerate() {
+                    mlp(&mut specs, |i| projection_layer(k, i), t.width(), widths);
+                }
+                specs
+            }
         }
     }
 
@@ -98,6 +115,11 @@ impl Interaction {
             Interaction::Cat => 0,
             // A product and a sum forward; two products and two sums backward.
             Interaction::Cross { layers, .. } => 6 * layers * t.width(),
+            // As `dot`, with `p q` products.
+            Interaction::Projection { branches } => {
+                let [p, q] = projected(branches, t.d);
+                6 * p * q * t.d
+            }
         }
     }
 
@@ -112,16 +134,40 @@ impl Interaction {
                 let layer = [t.width(), t.width()].into_iter().chain(*rank);
                 std::iter::repeat_n(layer, layers + 1).flatten().collect()
             }
+            // What comes out of the branches' layers, the gradients of the last ones, and the output
+            // with its own.
+            Interaction::Projection { branches } => {
+                let ends = branches.iter().filter_map(|widths| widths.last());
+                let layers = branches.iter().flatten().chain(ends).copied();
+                layers.chain([self.output(t); 2]).collect()
+            }
         };
-        Kept { operands, gated: Vec::new() }
+        let gated = match self {
+            Interaction::Projection { branches } => branches.iter().flatten().copied().collect(),
+            _ => Vec::new(),
+        };
+        Kept { operands, gated }
     }
 
     /// Width of the widest layer of the MLPs inside; 0 without any.
     pub fn widest(&self) -> usize {
         match self {
             Interaction::Dot { .. } | Interaction::Cat | Interaction::Cross { .. } => 0,
+            Interaction::Projection { branches } => {
+                branches.iter().flatten().copied().max().unwrap_or(0)
+            }
         }
     }
+}
+
+/// `p` and `q` of a projection's `P [p, d]` and `Q [d, q]`.
+pub fn projected(branches: &[Vec<usize>; 2], d: usize) -> [usize; 2] {
+    branches.each_ref().map(|widths| widths.last().map_or(0, |w| w / d))
+}
+
+/// Name of layer `layer` of a projection's branch `branch`, both from 0, as TorchRec has it.
+pub fn projection_layer(branch: usize, layer: usize) -> String {
+    format!("inter_arch.interaction_branch{}.model._mlp.{layer}._linear", branch + 1)
 }
 
 /// Of all layers the weights, then the other weights, then the biases, as TorchRec makes them
@@ -162,6 +208,7 @@ mod tests {
             (dot(true, 8), 506, 512),
             (Interaction::Cat, 3456, 3456),
             (Interaction::Cross { layers: 3, rank: Some(512) }, 3456, 3456),
+            (Interaction::Projection { branches: [vec![2048, 2048], vec![512, 1024]] }, 256, 256),
         ] {
             assert_eq!((interaction.width(t), interaction.output(t)), (width, output));
         }

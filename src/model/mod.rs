@@ -8,7 +8,7 @@ pub mod params;
 
 use serde::Serialize;
 
-pub use interaction::{Interaction, Kept, Vectors};
+pub use interaction::{Interaction, Kept, Vectors, projected, projection_layer};
 pub use loss::{LossKind, LossSpec};
 pub use params::{ParamKind, ParamSpec};
 

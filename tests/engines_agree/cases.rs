@@ -39,12 +39,23 @@ pub const SMALL: Limits = Limits { batch: 5, rows: 5, tables: 4, dim: 4, width: 
 /// Past the widths of vector registers and of blocks.
 pub const LARGE: Limits = Limits { batch: 70, rows: 90, tables: 6, dim: 35, width: 70 };
 
-pub fn interactions() -> impl Strategy<Value = Interaction> {
+/// Interactions of vectors of `dim` elements.
+pub fn interactions(dim: usize, limits: Limits) -> impl Strategy<Value = Interaction> {
+    let branch = move || {
+        (prop::collection::vec(1..=limits.width, 0..2), 1..4usize).prop_map(
+            move |(mut widths, vectors)| {
+                widths.push(vectors * dim);
+                widths
+            },
+        )
+    };
+    let projection = (branch(), branch())
+        .prop_map(|(first, second)| Interaction::Projection { branches: [first, second] });
     let dot = (any::<bool>(), prop::sample::select(vec![1, 3, 8]))
         .prop_map(|(itself, pad_to)| Interaction::Dot { itself, pad_to });
     let cross = (1..4usize, prop::option::of(1..9usize))
         .prop_map(|(layers, rank)| Interaction::Cross { layers, rank });
-    prop_oneof![3 => dot, 1 => Just(Interaction::Cat), 2 => cross]
+    prop_oneof![3 => dot, 1 => Just(Interaction::Cat), 2 => cross, 1 => projection]
 }
 
 pub fn poolings() -> impl Strategy<Value = Pooling> {
@@ -150,6 +161,13 @@ pub fn single_layers() -> Vec<(&'static str, BoxedStrategy<ModelSpec>)> {
             "cross of low rank",
             dlrm(|m| m.interaction = Interaction::Cross { layers: 3, rank: Some(5) }),
         ),
+        (
+            "projection",
+            dlrm(|m| {
+                let branches = [vec![2 * m.dim], vec![9, m.dim]];
+                m.interaction = Interaction::Projection { branches };
+            }),
+        ),
         ("factorisation machine", deepfm(|m| m.hidden = vec![])),
         ("DNN", deepfm(|_| {})),
         ("L2", deepfm(|m| m.embedding_l2 = 0.1)),
@@ -164,16 +182,10 @@ pub fn single_layers() -> Vec<(&'static str, BoxedStrategy<ModelSpec>)> {
 pub fn dlrms(limits: Limits) -> impl Strategy<Value = ModelSpec> {
     let widths = || prop::collection::vec(1..=limits.width, 0..3);
     let tables = prop::collection::vec(1..=limits.rows, 1..=limits.tables);
-    let sizes = (
-        1..=limits.width,
-        prop::sample::select(vec![1, 4, 8]),
-        tables,
-        1..=limits.dim,
-        widths(),
-        widths(),
-    );
-    (sizes, interactions(), poolings()).prop_map(
-        |((dense, dense_pad_to, tables, dim, mut bottom, mut top), interaction, pooling)| {
+    let sizes = (1..=limits.width, prop::sample::select(vec![1, 4, 8]), tables, widths(), widths());
+    let meet = (1..=limits.dim).prop_flat_map(move |dim| (Just(dim), interactions(dim, limits)));
+    (sizes, meet, poolings()).prop_map(
+        |((dense, dense_pad_to, tables, mut bottom, mut top), (dim, interaction), pooling)| {
             bottom.push(dim);
             top.push(1);
             ModelSpec::Dlrm(DlrmSpec {

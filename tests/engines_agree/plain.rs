@@ -191,6 +191,25 @@ fn dlrm(m: &DlrmSpec, params: &Params, batch: &Batch, margin: &mut Margin) -> Ve
                 }
                 x
             }
+            Interaction::Projection { branches } => {
+                let (first, second) = meeting.split_at(2 * branches[0].len());
+                let [p, q] = [first, second].map(|layers| {
+                    let mut x = features.concat();
+                    for layer in layers.chunks(2) {
+                        x = linear(&x, &layer[0], &layer[1]);
+                        relu(&mut x, margin);
+                    }
+                    x
+                });
+                let (d, right) = (m.dim, q.len() / m.dim);
+                let mut out = features[0].clone();
+                for row in p.chunks(d) {
+                    for j in 0..right {
+                        out.push((0..d).map(|k| row[k] * q[k * right + j]).sum());
+                    }
+                }
+                out
+            }
             Interaction::Dot { itself, .. } => {
                 let mut out = features[0].clone();
                 for i in 0..features.len() {

@@ -23,6 +23,11 @@ pub(super) enum Interaction {
         /// Whether weights are `W_l V_l`.
         low_rank: bool,
     },
+    /// Two MLPs over that, multiplied.
+    Projection {
+        /// Layers of the first.
+        layers: usize,
+    },
 }
 
 impl Interaction {
@@ -33,6 +38,7 @@ impl Interaction {
             Kind::Cross { layers, rank } => {
                 Interaction::Cross { layers: *layers, low_rank: rank.is_some() }
             }
+            Kind::Projection { branches } => Interaction::Projection { layers: branches[0].len() },
             Kind::Dot { itself, .. } => {
                 let (n, itself) = (t.n as u32, u32::from(*itself));
                 let pairs: Vec<u32> =
@@ -61,6 +67,16 @@ impl Interaction {
                     x = ((&all * layers::linear(&h, w, b)?)? + x)?;
                 }
                 Ok(x)
+            }
+            Interaction::Projection { layers } => {
+                let (batch, d) = features[0].dims2()?;
+                let (first, second) = values.split_at(2 * layers);
+                let p = layers::mlp(all.clone(), first, true)?;
+                let q = layers::mlp(all, second, true)?;
+                let (left, right) = (p.dim(1)? / d, q.dim(1)? / d);
+                let p = p.reshape((batch, left, d))?;
+                let products = p.matmul(&q.reshape((batch, d, right))?)?;
+                Tensor::cat(&[&features[0], &products.reshape((batch, left * right))?], 1)
             }
             Interaction::Dot { pairs, padding } => {
                 let (batch, dim) = features[0].dims2()?;

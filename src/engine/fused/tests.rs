@@ -61,6 +61,7 @@ fn models() -> Vec<ModelSpec> {
         dlrm(Interaction::Dot { itself: false, pad_to: 8 }, Pooling::WeightedFixed),
         dlrm(Interaction::Cross { layers: 1, rank: None }, Pooling::Sum),
         dlrm(Interaction::Cross { layers: 3, rank: Some(4) }, Pooling::Mean),
+        dlrm(Interaction::Projection { branches: [vec![13, 12], vec![18]] }, Pooling::Sum),
         deepfm(false, 0.0, DENSE),
         deepfm(true, 0.0, 0),
         deepfm(true, 0.3, DENSE),

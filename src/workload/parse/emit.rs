@@ -268,6 +268,11 @@ fn model(s: &mut Section, model: &ModelConfig) {
             s.put("top", top);
             match interaction {
                 Interaction::Cat => s.put("interaction", &InteractionWord::Cat),
+                Interaction::Projection { branches: [first, second] } => {
+                    s.put("interaction", &InteractionWord::Projection);
+                    s.put("branch1", first);
+                    s.put("branch2", second);
+                }
                 Interaction::Cross { layers, rank } => {
                     s.put("interaction", &InteractionWord::Cross);
                     s.put("cross_layers", layers);

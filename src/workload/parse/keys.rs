@@ -119,6 +119,8 @@ const FIXED: &[(&str, &str)] = &[
     ("model.pad_to", DOT),
     ("model.cross_layers", CROSS),
     ("model.cross_rank", CROSS),
+    ("model.branch1", PROJECTION),
+    ("model.branch2", PROJECTION),
     ("model.pooling", DLRM),
     ("model.dense_pad_to", DLRM),
     ("model.hidden", DEEPFM),
@@ -194,6 +196,7 @@ const DLRM: &str = r#"model.kind = "dlrm""#;
 const FP16: &str = r#"engine.precision = "fp16""#;
 const DOT: &str = r#"model.interaction = "dot""#;
 const CROSS: &str = r#"model.interaction = "cross""#;
+const PROJECTION: &str = r#"model.interaction = "projection""#;
 const DEEPFM: &str = r#"model.kind = "deepfm""#;
 const WARMUP: &str = r#"schedule.kind = "facebook_policy" or "warmup_polynomial""#;
 const PLATEAU: &str = r#"schedule.kind = "reduce_on_plateau""#;

@@ -33,7 +33,7 @@ fn dlrm(r: &Reader) -> Result<ModelConfig> {
         dim,
         bottom,
         top,
-        interaction: interaction(r)?,
+        interaction: interaction(r, dim)?,
         pooling: r.or("model.pooling", Pooling::Sum)?,
         dense_pad_to: padding(r, "model.dense_pad_to")?,
         mlp_init: r.or("model.mlp_init", MlpInit::Facebook)?,
@@ -84,10 +84,12 @@ fn padding(r: &Reader, key: &'static str) -> Result<usize> {
     r.within(key, r.or(key, 1)?, |p| (1..=MAX_WIDTH).contains(&p), "from 1 (no padding) to 1048576")
 }
 
-fn interaction(r: &Reader) -> Result<Interaction> {
+fn interaction(r: &Reader, dim: usize) -> Result<Interaction> {
     let word = r.or("model.interaction", InteractionWord::Dot)?;
-    if word == InteractionWord::Cross {
-        return cross(r);
+    match word {
+        InteractionWord::Cross => return cross(r),
+        InteractionWord::Projection => return projection(r, dim),
+        InteractionWord::Dot | InteractionWord::Cat => {}
     }
     let itself = r.or("model.self_interaction", false)?;
     let pad_to = padding(r, "model.pad_to")?;
@@ -124,6 +126,18 @@ fn cross(r: &Reader) -> Result<Interaction> {
             "from 1 to 1048576; without it weights have full rank",
         )?,
     })
+}
+
+fn projection(r: &Reader, dim: usize) -> Result<Interaction> {
+    let branch = |key: &'static str| {
+        let widths = widths(r, key)?;
+        let last = widths.last().copied().unwrap_or_default();
+        r.check(key, last.is_multiple_of(dim), || {
+            format!("last width is {last}; must be a multiple of model.dim, {dim}")
+        })?;
+        Ok(widths)
+    };
+    Ok(Interaction::Projection { branches: [branch("model.branch1")?, branch("model.branch2")?] })
 }
 
 fn embedding_init(r: &Reader, default: EmbeddingInitWord) -> Result<EmbeddingInit> {

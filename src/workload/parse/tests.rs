@@ -419,6 +419,11 @@ fn model() -> impl Strategy<Value = ModelConfig> {
         Just(Interaction::Cat),
         (1usize..=100, prop::option::of(1usize..2000))
             .prop_map(|(layers, rank)| Interaction::Cross { layers, rank }),
+        (widths(), 1usize..5, widths(), 1usize..5).prop_map(|(mut first, p, mut second, q)| {
+            first.push(p);
+            second.push(q);
+            Interaction::Projection { branches: [first, second] }
+        }),
         (any::<bool>(), 1usize..64)
             .prop_map(|(itself, pad_to)| Interaction::Dot { itself, pad_to })
     ];
@@ -428,7 +433,7 @@ fn model() -> impl Strategy<Value = ModelConfig> {
                 dim,
                 mut bottom,
                 mut top,
-                interaction,
+                mut interaction,
                 pooling,
                 dense_pad_to,
                 mlp_init,
@@ -436,6 +441,9 @@ fn model() -> impl Strategy<Value = ModelConfig> {
             )| {
                 bottom.push(dim);
                 top.push(1);
+                if let Interaction::Projection { branches } = &mut interaction {
+                    branches.iter_mut().filter_map(|b| b.last_mut()).for_each(|w| *w *= dim);
+                }
                 let init_rng = InitRng::Philox;
                 ModelConfig::Dlrm {
                     dim,

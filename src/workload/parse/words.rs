@@ -80,7 +80,7 @@ const SOURCES: [(&str, SourceWord); OWN.len() + TRAINED.len()] = {
 twin! {
     IdsWord { "uniform" => Uniform, "gaussian" => Gaussian, "trace" => Trace }
     ModelWord { "dlrm" => Dlrm, "deepfm" => DeepFm }
-    InteractionWord { "dot" => Dot, "cat" => Cat, "cross" => Cross }
+    InteractionWord { "dot" => Dot, "cat" => Cat, "cross" => Cross, "projection" => Projection }
     EmbeddingInitWord { "uniform_sqrt_inv_rows" => UniformSqrtInvRows, "normal" => Normal, "truncated_normal" => TruncatedNormal }
     LossWord { "bce" => Bce, "wbce" => Wbce, "mse" => Mse }
     ScheduleWord {

@@ -4,6 +4,7 @@
 mod cat;
 mod cross;
 mod dot;
+mod projection;
 
 use super::{
     Pass,
@@ -52,6 +53,10 @@ pub(crate) fn new<B: Backend>(
         Kind::Cross { layers, rank } => {
             let shape = (*layers, *rank);
             Box::new(cross::Cross::new(backend, layout, model.vectors(), shape, max_batch)?)
+        }
+        Kind::Projection { branches } => {
+            let t = model.vectors();
+            Box::new(projection::Projection::new(backend, layout, t, branches, max_batch)?)
         }
         Kind::Dot { itself, .. } => Box::new(dot::Dot::new(
             backend,
