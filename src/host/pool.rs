@@ -9,7 +9,7 @@ use std::{
     cell::UnsafeCell,
     sync::{
         Arc, Condvar, Mutex,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     thread::JoinHandle,
 };
@@ -17,6 +17,14 @@ use std::{
 /// Spins of a waiting thread before it sleeps. A region follows the last one within microseconds
 /// during a step.
 const SPINS: u32 = 20_000;
+/// The same where there are more threads than processors: who spins keeps another from working.
+const CROWDED_SPINS: u32 = 100;
+/// In [`Shared::gate`]: workers may enter the region.
+const OPEN: u64 = 1 << 16;
+/// In [`Shared::gate`]: workers inside.
+const INSIDE: u64 = OPEN - 1;
+/// In [`Shared::gate`]: one region.
+const REGION: u64 = OPEN << 1;
 
 type Job<'a> = &'a (dyn Fn(usize, usize) + Sync);
 
@@ -25,10 +33,12 @@ struct Shared {
     job: UnsafeCell<Option<Job<'static>>>,
     chunks: AtomicUsize,
     next: AtomicUsize,
-    /// Number of the current region; workers wait for it to change.
-    epoch: AtomicUsize,
-    /// Workers that have not yet left the current region.
-    active: AtomicUsize,
+    /// Number of the current region, for whose change workers wait; whether it is [`OPEN`]; how
+    /// many workers are inside. A worker enters by counting itself in while the region is open, and
+    /// the caller closes it when no chunk is left: only who is inside is waited for, not a worker
+    /// that the system has yet to schedule.
+    gate: AtomicU64,
+    spins: u32,
     panicked: AtomicBool,
     quit: AtomicBool,
     lock: Mutex<()>,
@@ -36,14 +46,16 @@ struct Shared {
 }
 
 // SAFETY: `job` is written only by the thread that holds `&mut`-like ownership of the region (see
-// `Pool::run`), while `active == 0`, and read by workers only between the release store of `epoch`
-// and their decrement of `active`.
+// `Pool::run`), while the gate is closed and nobody inside, and read by workers only while they
+// are counted in, which an open gate alone allows.
 unsafe impl Sync for Shared {}
 
 /// A fixed set of threads; the calling thread is one of them.
 pub struct Pool {
     shared: Arc<Shared>,
     workers: Vec<JoinHandle<()>>,
+    /// Workers that are of use at once: one processor is the caller's.
+    useful: usize,
     /// Guards against nested or concurrent regions.
     busy: AtomicBool,
 }
@@ -63,12 +75,14 @@ impl Pool {
     /// The same; with `pin`, thread `i` keeps to the `i`-th core that the process may use. The
     /// caller stays free, because threads that it starts later would inherit its core.
     pub fn with_pinning(threads: usize, pin: bool) -> Self {
+        let processors = std::thread::available_parallelism().map_or(1, |n| n.get());
+        let crowded = threads > processors;
         let shared = Arc::new(Shared {
             job: UnsafeCell::new(None),
             chunks: AtomicUsize::new(0),
             next: AtomicUsize::new(0),
-            epoch: AtomicUsize::new(0),
-            active: AtomicUsize::new(0),
+            gate: AtomicU64::new(0),
+            spins: if crowded { CROWDED_SPINS } else { SPINS },
             panicked: AtomicBool::new(false),
             quit: AtomicBool::new(false),
             lock: Mutex::new(()),
@@ -88,7 +102,8 @@ impl Pool {
                     .expect("the operating system gives a thread")
             })
             .collect();
-        Pool { shared, workers, busy: AtomicBool::new(false) }
+        let useful = if crowded { (processors - 1).max(1) } else { threads };
+        Pool { shared, workers, useful, busy: AtomicBool::new(false) }
     }
 
     /// Threads, the caller included.
@@ -114,21 +129,26 @@ impl Pool {
         let s = &*self.shared;
         let job: Job<'_> = &f;
         // SAFETY: the lifetime is erased only for the time of this call: it returns (or unwinds)
-        // after `active` has fallen to 0, when no worker can touch the closure any more.
+        // after the gate is closed and nobody inside, when no worker can touch the closure.
         unsafe { *s.job.get() = Some(std::mem::transmute::<Job<'_>, Job<'static>>(job)) };
         s.chunks.store(chunks, Ordering::Relaxed);
         s.next.store(0, Ordering::Relaxed);
-        s.active.store(self.workers.len(), Ordering::Relaxed);
         {
             let _guard = s.lock.lock().unwrap_or_else(|e| e.into_inner());
-            s.epoch.fetch_add(1, Ordering::Release);
+            // Closed and empty since the last region ended, so nobody else changes it.
+            let region = s.gate.load(Ordering::Relaxed) & !(OPEN | INSIDE);
+            s.gate.store(region.wrapping_add(REGION) | OPEN, Ordering::Release);
         }
-        s.wake.notify_all();
+        match self.useful.min(chunks - 1) {
+            n if n >= self.workers.len() => s.wake.notify_all(),
+            n => (0..n).for_each(|_| s.wake.notify_one()),
+        }
         let own = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| drain(s, job, 0)));
         let mut spins = 0u32;
-        while s.active.load(Ordering::Acquire) != 0 {
+        s.gate.fetch_and(!OPEN, Ordering::Relaxed);
+        while s.gate.load(Ordering::Acquire) & INSIDE != 0 {
             spins += 1;
-            if spins < SPINS { std::hint::spin_loop() } else { std::thread::yield_now() }
+            if spins < s.spins { std::hint::spin_loop() } else { std::thread::yield_now() }
         }
         self.busy.store(false, Ordering::Release);
         if let Err(panic) = own {
@@ -173,32 +193,47 @@ fn drain(s: &Shared, job: Job<'_>, thread: usize) {
 
 fn worker(s: &Shared, id: usize) {
     let mut seen = 0;
+    let region = |s: &Shared| s.gate.load(Ordering::Acquire) / REGION;
     loop {
         let mut spins = 0u32;
-        while s.epoch.load(Ordering::Acquire) == seen {
+        while region(s) == seen {
             if s.quit.load(Ordering::Relaxed) {
                 return;
             }
             spins += 1;
-            if spins < SPINS {
+            if spins < s.spins {
                 std::hint::spin_loop();
                 continue;
             }
             let mut guard = s.lock.lock().unwrap_or_else(|e| e.into_inner());
-            while s.epoch.load(Ordering::Acquire) == seen && !s.quit.load(Ordering::Relaxed) {
+            while region(s) == seen && !s.quit.load(Ordering::Relaxed) {
                 guard = s.wake.wait(guard).unwrap_or_else(|e| e.into_inner());
             }
         }
-        seen = s.epoch.load(Ordering::Acquire);
-        // SAFETY: the caller wrote `job` before it raised `epoch`, and waits for `active` before it
-        // touches it again.
+        match enter(s) {
+            Ok(entered) => seen = entered,
+            // Done without this thread.
+            Err(closed) => {
+                seen = closed;
+                continue;
+            }
+        }
+        // SAFETY: the caller wrote `job` before it opened the gate, and waits for this worker to
+        // count itself out before it touches it again.
         if let Some(job) = unsafe { *s.job.get() }
             && std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| drain(s, job, id))).is_err()
         {
             s.panicked.store(true, Ordering::Relaxed);
         }
-        s.active.fetch_sub(1, Ordering::Release);
+        s.gate.fetch_sub(1, Ordering::Release);
     }
+}
+
+/// Counts a worker in and gives the region's number; that of the closed region as an error.
+fn enter(s: &Shared) -> Result<u64, u64> {
+    let open = |gate: u64| (gate & OPEN != 0).then_some(gate + 1);
+    let gate = s.gate.fetch_update(Ordering::Acquire, Ordering::Acquire, open);
+    gate.map(|before| before / REGION).map_err(|closed| closed / REGION)
 }
 
 impl Drop for Pool {
@@ -274,6 +309,18 @@ mod tests {
                 }
             }
         }
+    }
+
+    /// Threads that the system does not schedule are not waited for; regions that follow each other
+    /// at once still do all their chunks, once.
+    #[test]
+    fn many_more_threads_than_processors_do_every_chunk_once() {
+        let pool = Pool::new(48);
+        let mut sums = vec![0u32; 64];
+        for _ in 0..500 {
+            pool.for_each_chunk(&mut sums, 1, |_, _, part| part[0] += 1);
+        }
+        assert!(sums.iter().all(|&n| n == 500));
     }
 
     #[test]
