@@ -12,7 +12,8 @@ use super::{
     summary, threads, whole,
 };
 use crate::{
-    engine::{self, EngineError},
+    engine::{self, EngineError, EngineKind},
+    host::env,
     results::{RunFolder, RunRecord, record::Series, reference::ReferenceRecord, tree},
     train::{
         self, Job, TrainError,
@@ -152,6 +153,10 @@ impl RunArgs {
 /// Runs the command.
 pub(super) fn run(args: &RunArgs) -> Result<Exit, Failure> {
     let resolved = args.load_with(args.seed)?;
+    if resolved.workload.engine.kind == EngineKind::Candle {
+        // No thread has been started yet.
+        env::set_library_threads(resolved.workload.engine.threads);
+    }
     if args.explain {
         print!("{}", explain::explain(&resolved)?);
         return Ok(Exit::Done);

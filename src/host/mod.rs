@@ -2,6 +2,7 @@
 //! child processes.
 
 mod affinity;
+pub mod env;
 pub mod isa;
 mod mapped;
 pub mod pool;
