@@ -1,6 +1,6 @@
 //! The processor.
 
-use super::linux;
+use super::{Limits, linux};
 use serde::{Deserialize, Serialize};
 use sysinfo::{CpuRefreshKind, RefreshKind, System};
 
@@ -9,6 +9,10 @@ use sysinfo::{CpuRefreshKind, RefreshKind, System};
 pub struct Cpu {
     /// Brand as the processor states it.
     pub model: String,
+    /// Kinds of the processors that this process may run on, several where cores differ; empty
+    /// where the system does not state them, and in records of programs that did not look.
+    #[serde(default)]
+    pub kinds: Vec<CpuKind>,
     /// Architecture, `x86_64` say.
     pub architecture: String,
     /// Cores without their hardware threads.
@@ -27,6 +31,19 @@ pub struct Cpu {
     pub governor: Option<String>,
     /// Frequency when the record was made, in MHz.
     pub frequency_mhz: Option<u64>,
+}
+
+/// A kind of processor in the vendor's own numbers, where brands say little.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CpuKind {
+    /// `AuthenticAMD`, `GenuineIntel`; ARM's number of the implementer.
+    pub vendor: String,
+    /// Family; ARM's architecture.
+    pub family: String,
+    /// Model; ARM's part.
+    pub model: String,
+    /// Stepping; ARM's variant and revision.
+    pub stepping: String,
 }
 
 /// One cache.
@@ -50,10 +67,11 @@ impl Cpu {
                 .map(|c| c.brand().trim().to_owned())
                 .filter(|b| !b.is_empty())
                 .unwrap_or_else(|| "unknown".into()),
+            kinds: linux::cpu_kinds(),
             architecture: std::env::consts::ARCH.into(),
             physical_cores: System::physical_core_count().ok(),
             logical_cores: std::thread::available_parallelism().map_or(1, |n| n.get()),
-            quota: linux::cpu_quota(),
+            quota: Limits::here().cpu,
             smt: linux::flag("/sys/devices/system/cpu/smt/active"),
             instruction_sets: instruction_sets(),
             caches: linux::caches(),
@@ -73,9 +91,14 @@ impl Cpu {
         }
         let caches: Vec<_> =
             self.caches.iter().map(|c| format!("{} {} KiB", c.name, c.size / 1024)).collect();
+        let kind = |k: &CpuKind| {
+            format!("{} family {} model {} stepping {}", k.vendor, k.family, k.model, k.stepping)
+        };
+        let kinds: Vec<_> = self.kinds.iter().map(kind).collect();
         let or_unknown = |s: String| if s.is_empty() { "unknown".to_owned() } else { s };
         vec![
             ("Processor", format!("{} ({})", self.model, self.architecture)),
+            ("Kind", or_unknown(kinds.join("; "))),
             ("Cores", cores),
             ("Instruction sets", or_unknown(self.instruction_sets.join(" "))),
             ("Caches", or_unknown(caches.join(", "))),

@@ -1,7 +1,7 @@
 //! What Linux says in /proc and /sys. Everywhere else, and where a file is missing, the answer is
 //! "not known".
 
-use super::Cache;
+use super::{Cache, CpuKind};
 use std::{fs, path::Path};
 
 /// The only line of a file.
@@ -55,22 +55,51 @@ pub(super) fn cpu_flags() -> Vec<String> {
     flags.map(|(_, f)| f.split_whitespace().map(Into::into).collect()).unwrap_or_default()
 }
 
-/// Processors' worth of time of the control group: version 2, then version 1. `None` = no limit.
-pub(super) fn cpu_quota() -> Option<f64> {
-    let v2 = || quota(&line("/sys/fs/cgroup/cpu.max")?);
-    let v1 = || {
-        let folder = Path::new("/sys/fs/cgroup/cpu");
-        quota(&format!(
-            "{} {}",
-            line(folder.join("cpu.cfs_quota_us"))?,
-            line(folder.join("cpu.cfs_period_us"))?
-        ))
-    };
-    v2().or_else(v1)
+/// Kinds of the processors that this process may run on, in order of first appearance.
+pub(super) fn cpu_kinds() -> Vec<CpuKind> {
+    let text = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let allowed = status.lines().find_map(|l| l.strip_prefix("Cpus_allowed_list:"));
+    kinds(&text, |cpu| allowed.is_none_or(|list| in_list(list.trim(), cpu)))
+}
+
+/// Kinds of the allowed processors of `/proc/cpuinfo`; one block a processor, keys of x86 or ARM.
+fn kinds(cpuinfo: &str, allowed: impl Fn(u64) -> bool) -> Vec<CpuKind> {
+    let mut found = Vec::new();
+    for block in cpuinfo.split("\n\n") {
+        let value = |names: &[&str]| {
+            let mut pairs = block.lines().filter_map(|l| l.split_once(':'));
+            pairs.find(|(k, _)| names.contains(&k.trim())).map(|(_, v)| v.trim().to_owned())
+        };
+        let number = value(&["processor"]).and_then(|n| n.parse().ok());
+        let Some(vendor) = value(&["vendor_id", "CPU implementer"]) else { continue };
+        let unknown = || "unknown".to_owned();
+        let stepping = value(&["stepping"]).or_else(|| {
+            Some(format!("{}p{}", value(&["CPU variant"])?, value(&["CPU revision"])?))
+        });
+        let kind = CpuKind {
+            vendor,
+            family: value(&["cpu family", "CPU architecture"]).unwrap_or_else(unknown),
+            model: value(&["model", "CPU part"]).unwrap_or_else(unknown),
+            stepping: stepping.unwrap_or_else(unknown),
+        };
+        if number.is_none_or(&allowed) && !found.contains(&kind) {
+            found.push(kind);
+        }
+    }
+    found
+}
+
+/// Whether Linux' list `0-3,8` holds `n`.
+fn in_list(list: &str, n: u64) -> bool {
+    list.split(',').any(|part| {
+        let (a, b) = part.split_once('-').unwrap_or((part, part));
+        matches!((a.parse::<u64>(), b.parse::<u64>()), (Ok(a), Ok(b)) if (a..=b).contains(&n))
+    })
 }
 
 /// `"QUOTA PERIOD"` in microseconds; `max` or -1 is no limit.
-fn quota(text: &str) -> Option<f64> {
+pub(super) fn quota(text: &str) -> Option<f64> {
     let (quota, period) = text.split_once(' ')?;
     let (quota, period) = (quota.parse::<f64>().ok()?, period.parse::<f64>().ok()?);
     (quota > 0.0 && period > 0.0).then(|| quota / period)
@@ -120,6 +149,30 @@ mod tests {
         );
         assert_eq!(kib("VmPeak:\t  10 kB\nVmHWM:\t    1234 kB\n", "VmHWM:"), Some(1234 * 1024));
         assert_eq!(kib("VmPeak: 10 kB", "VmHWM:"), None);
+    }
+
+    #[test]
+    fn kinds_of_allowed_processors_once_each() {
+        let amd = |n: u32, stepping: u32| {
+            format!(
+                "processor\t: {n}\nvendor_id\t: AuthenticAMD\ncpu family\t: 25\nmodel\t\t: 1\nmodel name\t: AMD EPYC\nstepping\t: {stepping}\n\n"
+            )
+        };
+        let text = amd(0, 1) + &amd(1, 1) + &amd(2, 2);
+        let steppings = |list: &str| -> Vec<String> {
+            kinds(&text, |n| in_list(list, n)).into_iter().map(|k| k.stepping).collect()
+        };
+        assert_eq!(steppings("0-7"), ["1", "2"]);
+        assert_eq!((steppings("0,1"), steppings("2")), (vec!["1".into()], vec!["2".into()]));
+        let arm = "processor\t: 0\nCPU implementer\t: 0x41\nCPU architecture: 8\nCPU variant\t: 0x0\nCPU part\t: 0xd4f\nCPU revision\t: 1\n";
+        let kind = CpuKind {
+            vendor: "0x41".into(),
+            family: "8".into(),
+            model: "0xd4f".into(),
+            stepping: "0x0p1".into(),
+        };
+        assert_eq!(kinds(arm, |_| true), [kind]);
+        assert_eq!(kinds("", |_| true), []);
     }
 
     #[cfg(target_os = "linux")]

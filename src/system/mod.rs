@@ -1,6 +1,7 @@
 //! The machine and the program, as a run records them.
 
 mod ceilings;
+mod cgroup;
 mod cpu;
 mod energy;
 mod linux;
@@ -11,7 +12,8 @@ use serde::{Deserialize, Serialize};
 use sysinfo::System;
 
 pub use ceilings::{Ceilings, Effort, RowCeiling};
-pub use cpu::{Cache, Cpu};
+pub use cgroup::Limits;
+pub use cpu::{Cache, Cpu, CpuKind};
 pub use energy::EnergyMeter;
 pub use linux::{forget_peak_memory, peak_memory};
 pub use versions::Versions;
@@ -54,7 +56,7 @@ impl Machine {
         });
         let system = system.as_ref();
         let memory = system.map(|s| s.total_memory());
-        let limit = system.and_then(|s| s.cgroup_limits()).map(|c| c.total_memory);
+        let limit = Limits::here().memory;
         Machine {
             cpu: Cpu::inspect(),
             memory,
@@ -105,6 +107,14 @@ impl Machine {
         ));
         lines
     }
+}
+
+/// Processors that this process may use at once: those it may run on, and no more than the time
+/// that control groups allow; at least 1.
+pub fn usable_cores() -> usize {
+    let allowed = std::thread::available_parallelism().map_or(1, |n| n.get());
+    let quota = Limits::here().cpu.map_or(allowed, |quota| quota.ceil() as usize);
+    allowed.min(quota).max(1)
 }
 
 /// A processor's brand as a folder name: lower case, letters and digits, without the words that

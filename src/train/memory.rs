@@ -12,10 +12,10 @@ use crate::{
         memory::{MemoryPlan, gpu_plan, plan},
     },
     model::ModelSpec,
+    system::Limits,
     workload::Workload,
 };
 
-/// Sets how many bytes may be taken, instead of what the machine has left.
 /// Bytes that a run may take instead of those that are free.
 pub const LIMIT: &str = "DLRM_BENCH_MEMORY_LIMIT";
 /// Batches on their way between loader and engine.
@@ -243,8 +243,7 @@ pub fn available() -> u64 {
     system.refresh_memory();
     // A container may have less than the machine; files in the page cache give way, so only what
     // processes hold is gone.
-    let container =
-        system.cgroup_limits().map_or(u64::MAX, |c| c.total_memory.saturating_sub(c.rss));
+    let container = Limits::here().memory_free.unwrap_or(u64::MAX);
     system.available_memory().min(container)
 }
 
