@@ -6,7 +6,7 @@ use std::{env, fs, process::Command};
 fn main() {
     // Also decides when this runs again: after a commit or checkout, and whenever the sources
     // change (for the `-dirty` mark).
-    for path in ["build.rs", "src", "Cargo.toml", "Cargo.lock"] {
+    for path in ["build.rs", "src", "templates", "Cargo.toml", "Cargo.lock"] {
         println!("cargo::rerun-if-changed={path}");
     }
     // A folder above might be somebody else's repository, which this package was unpacked into.
@@ -50,12 +50,46 @@ fn main() {
     if env::var_os("DLRM_BENCH_BUILD_TEST_SLOWDOWN").is_some() {
         println!("cargo::rustc-cfg=test_slowdown");
     }
-    for variable in ["PROFILE", "TARGET"] {
+    let features: Vec<String> = env::vars()
+        .filter_map(|(name, _)| Some(name.strip_prefix("CARGO_FEATURE_")?.to_lowercase()))
+        .map(|name| name.replace('_', "-"))
+        .collect::<std::collections::BTreeSet<_>>()
+        .into_iter()
+        .collect();
+    println!("cargo::rustc-env=DLRM_BENCH_FEATURES={}", features.join(" "));
+    let flags = env::var("CARGO_ENCODED_RUSTFLAGS").unwrap_or_default().replace('\u{1f}', " ");
+    println!("cargo::rustc-env=DLRM_BENCH_RUSTFLAGS={}", flags.replace('\n', " "));
+    if let Some(hash) = sources() {
+        println!("cargo::rustc-env=DLRM_BENCH_SOURCES={hash:016x}");
+    }
+    for variable in ["PROFILE", "TARGET", "OPT_LEVEL"] {
         println!(
             "cargo::rustc-env=DLRM_BENCH_{variable}={}",
             env::var(variable).unwrap_or_default()
         );
     }
+}
+
+/// FNV-1a over names and bytes of all sources, in order of names: two builds of one commit whose
+/// files were changed are told apart. `None` if a file cannot be read.
+fn sources() -> Option<u64> {
+    let mut files = vec!["build.rs".into(), "Cargo.toml".into(), "Cargo.lock".into()];
+    let mut folders = vec![std::path::PathBuf::from("src"), "templates".into()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).ok()? {
+            let path = entry.ok()?.path();
+            if path.is_dir() { folders.push(path) } else { files.push(path) }
+        }
+    }
+    files.sort();
+    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+    for file in files {
+        let name = file.to_str()?.replace('\\', "/");
+        for byte in name.bytes().chain([0]).chain(fs::read(&file).ok()?) {
+            hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    }
+    Some(hash)
 }
 
 fn git(args: &[&str]) -> Option<String> {

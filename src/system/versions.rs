@@ -18,6 +18,19 @@ pub struct Versions {
     pub profile: String,
     /// Target triple.
     pub target: String,
+    /// Features of this crate that were on, in order of the alphabet; empty in records of programs
+    /// that did not say.
+    #[serde(default)]
+    pub features: Vec<String>,
+    /// Flags for the compiler (`RUSTFLAGS`), `-C target-cpu=native` say; `None` without.
+    #[serde(default)]
+    pub rustflags: Option<String>,
+    /// Level of optimisation, `3` say.
+    #[serde(default)]
+    pub opt_level: Option<String>,
+    /// Hash of the sources, which tells builds of one commit apart where files were changed.
+    #[serde(default)]
+    pub sources: Option<String>,
 }
 
 impl Versions {
@@ -35,6 +48,10 @@ impl Versions {
             candle: option_env!("DLRM_BENCH_CANDLE").map(Into::into),
             profile: env!("DLRM_BENCH_PROFILE").into(),
             target: env!("DLRM_BENCH_TARGET").into(),
+            features: env!("DLRM_BENCH_FEATURES").split_whitespace().map(Into::into).collect(),
+            rustflags: Some(env!("DLRM_BENCH_RUSTFLAGS")).filter(|f| !f.is_empty()).map(Into::into),
+            opt_level: Some(env!("DLRM_BENCH_OPT_LEVEL").into()),
+            sources: option_env!("DLRM_BENCH_SOURCES").map(Into::into),
         }
     }
 
@@ -46,6 +63,11 @@ impl Versions {
             ("Git commit", known(&self.git_commit)),
             ("Compiler", known(&self.rustc)),
             ("candle", known(&self.candle)),
+            (
+                "Features",
+                if self.features.is_empty() { "none".into() } else { self.features.join(" ") },
+            ),
+            ("Compiler flags", self.rustflags.clone().unwrap_or_else(|| "none".into())),
         ]
     }
 }
