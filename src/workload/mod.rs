@@ -1,5 +1,7 @@
 //! The workload file: what to train, on what, until when. Types here; reading and checking beside.
 
+pub mod closed;
+mod names;
 mod open;
 pub mod parse;
 mod resolve;
@@ -9,6 +11,7 @@ pub use crate::data::source::config::{
     FilesConfig, GroupShuffle, NumpyRandomConfig, OnError, ParquetConfig, PlantedConfig, RandomIds,
     RecordShuffle, TraceRestart,
 };
+pub use names::unfit_name;
 pub use parse::{Origin, Resolved, WorkloadError, load};
 
 use crate::{

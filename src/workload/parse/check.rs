@@ -79,6 +79,9 @@ pub(super) fn check(w: &Workload, tree: &Tree) -> Result<(), WorkloadError> {
             );
         }
     }
+    if let Some((key, what)) = closed::refusal(w) {
+        return refuse(key, &what);
+    }
     if w.target.share_of_best.is_some() && !planted {
         return refuse(
             "target.share_of_best",

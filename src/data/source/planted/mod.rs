@@ -35,7 +35,7 @@ use crate::{
 use generate::{Block, Log, Split};
 
 use presets::Spec;
-pub use presets::{MAX_DENSE, MAX_HOTNESS, MAX_ROWS, POSITIVE_RATES};
+pub use presets::{CRITEO_1TB_ROWS, MAX_DENSE, MAX_HOTNESS, MAX_ROWS, POSITIVE_RATES};
 use std::sync::Arc;
 
 /// Samples made together: small enough for the first-level cache, a multiple of every vector

@@ -10,7 +10,7 @@ const KAGGLE_ROWS: [usize; 26] = [
     5461306, 10, 5652, 2173, 4, 7046547, 18, 15, 286181, 105, 142572,
 ];
 /// Cardinalities of the Criteo 1TB data, ids modulo 40,000,000 (MLPerf DLRM v1).
-const TERABYTE_ROWS: [usize; 26] = [
+pub const CRITEO_1TB_ROWS: [usize; 26] = [
     39884406, 39043, 17289, 7420, 20263, 3, 7120, 1543, 63, 38532951, 2953546, 403346, 10, 2208,
     11938, 155, 4, 976, 14, 39979771, 25641295, 39664984, 585935, 12972, 108, 36,
 ];
@@ -120,7 +120,9 @@ impl Spec {
             .as_str()
         {
             "criteo_kaggle" => (&KAGGLE_ROWS, &CRITEO_MISSING, criteo_dense().collect(), 0.256),
-            "criteo_terabyte" => (&TERABYTE_ROWS, &CRITEO_MISSING, criteo_dense().collect(), 0.032),
+            "criteo_terabyte" => {
+                (&CRITEO_1TB_ROWS, &CRITEO_MISSING, criteo_dense().collect(), 0.032)
+            }
             "custom" => (
                 &config.tables,
                 &[],

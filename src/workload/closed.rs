@@ -1,0 +1,119 @@
+//! MLPerf's closed division: what its label promises of model and data (training_policies,
+//! training_rules.adoc; the reference of the first DLRM).
+
+use super::{ModelConfig, Workload};
+use crate::{
+    batch::Schema,
+    data::source::{config::DataConfig, planted::CRITEO_1TB_ROWS},
+    model::Interaction,
+};
+
+/// Training samples of Criteo 1TB in MLPerf's split.
+pub const TRAIN_SAMPLES: u64 = 4_195_197_692;
+/// Evaluation samples.
+pub const EVAL_SAMPLES: u64 = 89_137_319;
+/// AUC that the first DLRM has to reach.
+const TARGET: f64 = 0.8025;
+/// Embedding dimension, bottom and top MLP of the first DLRM.
+const DIM: usize = 128;
+const BOTTOM: [usize; 3] = [512, 256, 128];
+const TOP: [usize; 5] = [1024, 1024, 512, 256, 1];
+/// Dense columns of Criteo's logs.
+const DENSE: usize = 13;
+/// Rows of its tables, by number of ids, and as TorchRec's reference has them.
+const TABLES: [[usize; 26]; 2] = [
+    CRITEO_1TB_ROWS,
+    [
+        40000000, 39060, 17295, 7424, 20265, 3, 7122, 1543, 63, 40000000, 3067956, 405282, 10,
+        2209, 11938, 155, 4, 976, 14, 40000000, 40000000, 40000000, 590152, 12973, 108, 36,
+    ],
+];
+/// Preparations number rare and missing ids in their own ways; rows differ by as much.
+const SLACK: f64 = 0.005;
+/// A last, short batch may be left out.
+const DROPPED: u64 = 1 << 20;
+
+/// Whether data are Criteo 1TB by what they hold: columns, rows of tables, samples.
+pub fn is_criteo_1tb(dense: usize, tables: &[usize], train: u64, eval: u64) -> bool {
+    let near = |rows: &usize, known: &usize| {
+        rows.abs_diff(*known) as f64 <= (SLACK * *known as f64).max(4.0)
+    };
+    let alike = |known: &[usize; 26]| {
+        known.len() == tables.len() && tables.iter().zip(known).all(|(a, b)| near(a, b))
+    };
+    let samples = |n: u64, all: u64| n <= all && all - n <= DROPPED;
+    dense == DENSE
+        && TABLES.iter().any(alike)
+        && samples(train, TRAIN_SAMPLES)
+        && samples(eval, EVAL_SAMPLES)
+}
+
+/// Why `workload` is none of the closed division, as key and sentence; before any data are read.
+pub(super) fn refusal(w: &Workload) -> Option<(&'static str, String)> {
+    if w.mlperf.division != "closed" {
+        return None;
+    }
+    const OPEN: &str = "use mlperf.division = \"open\"";
+    let ModelConfig::Dlrm { dim, bottom, top, interaction, .. } = &w.model else {
+        let what = format!("is \"closed\", but MLPerf has no benchmark \"deepfm\"; {OPEN}");
+        return Some(("mlperf.division", what));
+    };
+    if matches!(w.data, DataConfig::Planted(_) | DataConfig::NumpyRandom(_)) {
+        let what = format!(
+            "is \"closed\", whose data are Criteo 1TB, but data.source computes its samples; {OPEN}"
+        );
+        return Some(("mlperf.division", what));
+    }
+    let dot = matches!(interaction, Interaction::Dot { .. });
+    if w.mlperf.benchmark == "dlrm_dcnv2" {
+        let kind = if dot { "dot" } else { "cat" };
+        let what = format!(
+            "is \"dlrm_dcnv2\", a DLRM with a cross network, but the interaction is \"{kind}\"; use mlperf.benchmark = \"dlrm\", or {OPEN}"
+        );
+        return Some(("mlperf.benchmark", what));
+    }
+    let of_reference =
+        dot && *dim == DIM && *bottom == BOTTOM && *top == TOP && w.target.auc == Some(TARGET);
+    (!of_reference).then(|| {
+        let what = format!(
+            "is \"closed\", which fixes model.dim = {DIM}, model.bottom = {BOTTOM:?}, model.top = {TOP:?}, a dot interaction and target.auc = {TARGET}; {OPEN}"
+        );
+        ("mlperf.division", what)
+    })
+}
+
+impl Workload {
+    /// Why the opened data are not those that `mlperf.division = "closed"` promises.
+    pub fn closed_data_refusal(&self, schema: &Schema, train: u64, eval: u64) -> Option<String> {
+        let tables: Vec<usize> = schema.tables.iter().map(|t| t.rows).collect();
+        let right =
+            self.mlperf.division != "closed" || is_criteo_1tb(schema.dense, &tables, train, eval);
+        (!right).then(|| {
+            format!(
+                "is \"closed\", whose data are Criteo 1TB ({TRAIN_SAMPLES} training and {EVAL_SAMPLES} evaluation samples, {DENSE} dense columns, 26 tables of its rows), but these have {train}, {eval}, {} and {}; use mlperf.division = \"open\"",
+                schema.dense,
+                tables.len()
+            )
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn criteo_is_known_by_all_that_it_holds() {
+        let is = |dense, tables: &[usize], train, eval| is_criteo_1tb(dense, tables, train, eval);
+        for tables in TABLES {
+            assert!(is(13, &tables, TRAIN_SAMPLES, EVAL_SAMPLES));
+            assert!(is(13, &tables.map(|r| r + 1), TRAIN_SAMPLES - 60_000, EVAL_SAMPLES));
+        }
+        let t = TABLES[0];
+        assert!(!is(12, &t, TRAIN_SAMPLES, EVAL_SAMPLES));
+        assert!(!is(13, &t[1..], TRAIN_SAMPLES, EVAL_SAMPLES));
+        assert!(!is(13, &t.map(|r| r.min(1000)), TRAIN_SAMPLES, EVAL_SAMPLES));
+        assert!(!is(13, &t, TRAIN_SAMPLES / 2, EVAL_SAMPLES));
+        assert!(!is(13, &t, TRAIN_SAMPLES, EVAL_SAMPLES + 1));
+    }
+}
