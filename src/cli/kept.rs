@@ -2,7 +2,7 @@
 
 use super::Failure;
 use crate::{
-    backend::BackendError,
+    backend::{BackendError, Device},
     batch::Schema,
     data::source::mean_ids,
     engine::{EngineConfig, cost::cost},
@@ -11,11 +11,12 @@ use crate::{
     report::plots,
     results::{
         Floor, Recorder, ResultsError, RunFolder, RunRecord,
+        identity::{self, DataSet, FileContent},
         metrics::{self, Metrics},
         record::{MemoryItem, PhaseShare, Series, Steady},
     },
     stats::{self, Bootstrap},
-    system::{Ceilings, Effort, Machine, forget_peak_memory},
+    system::{Ceilings, Effort, Machine, forget_peak_memory, usable_cores},
     train::{
         Finished,
         memory::{available, device_plan, memory_plan},
@@ -42,6 +43,8 @@ pub(super) struct Kept {
     ceilings: Option<Ceilings>,
     series: Option<Series>,
     extras: Extras,
+    /// Data files as they were found.
+    files: Option<Vec<FileContent>>,
     pub log: MlLog,
     pub recorder: Recorder,
 }
@@ -58,6 +61,14 @@ impl Kept {
         let mut machine = Machine::inspect();
         let gpu = w.engine.device.open().map_err(|e| Failure::Device(e.to_string()))?;
         machine.gpu = gpu.map(|gpu| gpu.device().clone());
+        let cores = usable_cores();
+        if w.engine.threads > cores && w.engine.device == Device::Cpu {
+            eprintln!(
+                "warning: engine.threads is {}, but this process may use {cores} core{} at once; more threads than cores only wait",
+                w.engine.threads,
+                if cores == 1 { "" } else { "s" }
+            );
+        }
         let system = w.mlperf.platform.clone().unwrap_or_else(|| machine.name());
         let ceilings = if extras.ceilings { ceilings(w)? } else { None };
         let folder = RunFolder::create(root, &system, &w.workload.name, &w.sha256(), w.train.seed)?;
@@ -65,7 +76,8 @@ impl Kept {
         let log = MlLog::create(&folder.log(), w, &system)
             .map_err(|source| ResultsError::Write { path: folder.log(), source })?;
         let recorder = Recorder::new(folder.metrics(), machine.gpu.clone());
-        Ok(Kept { folder, system, machine, ceilings, series, extras, log, recorder })
+        let files = identity::files(w);
+        Ok(Kept { folder, system, machine, ceilings, series, extras, files, log, recorder })
     }
 
     /// Leaves nothing of a run that failed before it began: there is nothing to be compared or
@@ -83,12 +95,14 @@ impl Kept {
         workload: &Workload,
         finished: Option<&Finished>,
     ) -> Result<(RunRecord, RunFolder), Failure> {
-        let Kept { folder, system, machine, ceilings, series, extras, log, recorder } = self;
+        let Kept { folder, system, machine, ceilings, series, extras, files, log, recorder } = self;
         drop(log);
         let recorded = recorder.finish()?;
         let metrics = metrics::read(&folder.metrics())?;
+        let data_set = DataSet::new(workload, files, recorded.schema.as_ref());
         let mut record = RunRecord::new(&folder, &system, machine, workload, recorded, &metrics);
         record.ceilings = ceilings;
+        record.data_set = Some(data_set);
         // The first of a series gives it its name.
         record.series =
             series.map(|s| Series { id: s.id.or_else(|| Some(record.run.clone())), ..s });

@@ -1,7 +1,11 @@
 //! The baseline file: what a program reached before, as shares of what the machine could do.
 
 use super::slice::Needed;
-use crate::results::{ResultsError, write_file};
+use crate::results::{
+    ResultsError,
+    identity::{Aspect, Difference, Identity, differences},
+    write_file,
+};
 use serde::{Deserialize, Serialize};
 use std::{fs, ops::RangeInclusive, path::Path};
 
@@ -31,6 +35,10 @@ pub struct Baseline {
     pub auc: Option<f64>,
     /// What the machine and the program must be like to be compared.
     pub conditions: Conditions,
+    /// What exactly was run, but for the program; empty in baselines of programs that did not say,
+    /// which equal nothing.
+    #[serde(default)]
+    pub identity: Identity,
     /// Each recording.
     pub sessions: Vec<Session>,
 }
@@ -106,6 +114,11 @@ impl Conditions {
     }
 }
 
+/// What must agree for two programs to be compared.
+fn compared(record: &Needed) -> Identity {
+    record.identity.clone().only(&Aspect::BUT_PROGRAM)
+}
+
 impl Baseline {
     pub(super) fn new(
         record: &Needed,
@@ -121,6 +134,7 @@ impl Baseline {
             quality_steps,
             auc,
             conditions: Conditions::of(record),
+            identity: compared(record),
             sessions: Vec::new(),
         }
     }
@@ -133,7 +147,13 @@ impl Baseline {
                 "the baseline's workload ({old}) resolves to other values than this one ({new})"
             ));
         }
-        self.conditions.difference(&Conditions::of(record))
+        self.conditions.difference(&Conditions::of(record)).or_else(|| {
+            let found = differences(&self.identity, &compared(record));
+            let Difference { aspect, fact, a, b } = found.into_iter().next()?;
+            let or_unknown = |x: Option<String>| x.unwrap_or_else(|| "unknown".to_owned());
+            let (aspect, a, b) = (aspect.name(), or_unknown(a), or_unknown(b));
+            Some(format!("the baseline's {fact} ({aspect}) is {a}, here it is {b}"))
+        })
     }
 
     /// Shares of the floor of all slices.

@@ -1,6 +1,7 @@
 //! One slice: a child process that trains a few steps, and what its record says.
 
 use super::{Clock, Program, Settings, SliceError, child, verdict::SliceReport};
+use crate::results::identity::Identity;
 use serde::Deserialize;
 use std::{
     cell::Cell,
@@ -49,6 +50,9 @@ pub(super) struct Needed {
     outcome: Option<NeededOutcome>,
     throughput: Option<NeededThroughput>,
     floor: Option<NeededFloor>,
+    /// What exactly it was a run of.
+    #[serde(skip)]
+    pub identity: Identity,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -265,8 +269,10 @@ fn read(results: &Path, wall_seconds: f64) -> Result<Slice, String> {
     let text = |name: &str| {
         fs::read_to_string(folder.join(name)).map_err(|e| format!("its {name} cannot be read: {e}"))
     };
-    let record: Needed = serde_json::from_str(&text("run.json")?)
-        .map_err(|e| format!("its run.json is no record: {e}"))?;
+    let json = text("run.json")?;
+    let no_record = |e: serde_json::Error| format!("its run.json is no record: {e}");
+    let mut record: Needed = serde_json::from_str(&json).map_err(no_record)?;
+    record.identity = Identity::read(&json, &text("workload.toml")?).map_err(no_record)?;
     let workload = text("workload.toml")?.parse().map_err(|e| format!("its workload.toml: {e}"))?;
     let (Some(outcome), Some(throughput)) = (&record.outcome, &record.throughput) else {
         return Err("its record has no throughput".into());

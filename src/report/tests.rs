@@ -46,6 +46,7 @@ fn run(system: &str, rate: f64, seconds: f64, target: f64) -> Run {
         scaling_factor: None,
         evaluations: Vec::new(),
         warnings: Vec::new(),
+        identity: Default::default(),
         key: system.into(),
     }
 }

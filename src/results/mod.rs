@@ -9,6 +9,7 @@
 mod atomic;
 pub mod floor;
 mod folder;
+pub mod identity;
 pub mod metrics;
 pub mod package;
 pub mod record;

@@ -1,10 +1,14 @@
 //! `run.json`: everything worth knowing about a run.
 
-use super::{Floor, Recorded, ResultsError, RunFolder, metrics::Metrics, write_file};
+use super::{
+    Floor, Recorded, ResultsError, RunFolder, identity::DataSet, metrics::Metrics, write_file,
+};
 use crate::{
     data::Facts,
     embedding::RowKind,
-    system::{Ceilings, Machine, Versions, peak_memory},
+    engine::EngineConfig,
+    host::Isa,
+    system::{Ceilings, Machine, Versions, peak_memory, usable_cores},
     train::events::{EvalEvent, Outcome, RunFacts},
     workload::Workload,
 };
@@ -44,6 +48,14 @@ pub struct RunRecord {
     pub engine: EngineFacts,
     /// What is known of the data; `None` if it could not be opened.
     pub data: Option<Facts>,
+    /// The data's content: files by size and hash, columns; `None` in records of programs that did
+    /// not look.
+    #[serde(default)]
+    pub data_set: Option<DataSet>,
+    /// The model as it was trained: sizes that the data decided, loss, optimizer, numbers; `None`
+    /// in records of programs that did not say.
+    #[serde(default)]
+    pub model: Option<serde_json::Value>,
     /// Sizes and target; `None` if training never began.
     pub facts: Option<RunFacts>,
     /// How it ended; `None` if it never began.
@@ -126,6 +138,14 @@ pub struct EngineFacts {
     /// Form of embedding rows in memory: `fp32`, `bf16`, `fp16` or `bf16-split`.
     #[serde(default)]
     pub embedding_rows: RowKind,
+    /// The instruction set of our kernels on the CPU, `DLRM_BENCH_ISA` included; `None` in records
+    /// of programs that did not say.
+    #[serde(default)]
+    pub instruction_set: Option<String>,
+    /// Processors that the process could use at once, by affinity and quota; `None` in records of
+    /// programs that did not say.
+    #[serde(default)]
+    pub usable_cores: Option<usize>,
 }
 
 /// How a run got to its target.
@@ -196,7 +216,7 @@ pub struct MemoryItem {
 
 impl RunRecord {
     /// The record of a run that is over. What only its parts know (`series`, `ceilings`, `data`,
-    /// `init_seconds`, `phases`, `floor`, `memory_plan`) is left empty, for the caller to fill.
+    /// `data_set`, `init_seconds`, `phases`, `floor`, `memory_plan`) is left empty, for the caller to fill.
     pub fn new(
         folder: &RunFolder,
         system: &str,
@@ -205,7 +225,7 @@ impl RunRecord {
         recorded: Recorded,
         metrics: &Metrics,
     ) -> Self {
-        let Recorded { facts, evaluations, outcome, energy } = recorded;
+        let Recorded { facts, config, evaluations, outcome, energy, .. } = recorded;
         let waited: f64 = metrics.data_wait.iter().sum();
         let stepped: f64 = metrics.seconds.iter().sum();
         RunRecord {
@@ -224,8 +244,12 @@ impl RunRecord {
                 threads: workload.engine.threads,
                 precision: workload.engine.precision.name().to_owned(),
                 embedding_rows: workload.engine.embedding_rows,
+                instruction_set: Isa::detect().ok().map(|isa| isa.name().to_owned()),
+                usable_cores: Some(usable_cores()),
             },
             data: None,
+            data_set: None,
+            model: config.as_ref().and_then(trained),
             convergence: Convergence::of(facts.as_ref(), &evaluations),
             throughput: outcome.as_ref().and_then(|o| Throughput::of(o, stepped)),
             energy_joules: energy.as_ref().map(|e| e.joules),
@@ -313,6 +337,16 @@ impl RunRecord {
     }
 }
 
+/// What was trained: the engine's configuration without what has no say in it.
+fn trained(config: &EngineConfig) -> Option<serde_json::Value> {
+    let mut value = serde_json::to_value(config).ok()?;
+    let keys = value.as_object_mut()?;
+    for key in ["threads", "pin_threads", "seed"] {
+        keys.remove(key);
+    }
+    Some(value)
+}
+
 /// An enum's name as files spell it.
 pub(super) fn word<T: Serialize>(value: &T) -> String {
     match serde_json::to_value(value) {
@@ -334,18 +368,22 @@ pub(super) fn write(path: &Path, record: &RunRecord) -> Result<(), ResultsError>
 /// # Errors
 /// If the file cannot be read, is no record, or is of a version that this program does not know.
 pub fn read(path: &Path) -> Result<RunRecord, ResultsError> {
-    #[derive(Deserialize)]
-    struct Version {
-        schema_version: u32,
-    }
+    read_both(path).map(|(record, _)| record)
+}
+
+/// Reads a record, and the JSON it was made from, which tells what is missing from what is null.
+pub(super) fn read_both(path: &Path) -> Result<(RunRecord, serde_json::Value), ResultsError> {
     let text = fs::read_to_string(path).map_err(ResultsError::read(path))?;
     let wrong = |what: String| ResultsError::malformed(path, format!("not a run record: {what}"));
-    let Version { schema_version } =
-        serde_json::from_str(&text).map_err(|e| wrong(e.to_string()))?;
-    if schema_version != SCHEMA_VERSION {
-        let what =
-            format!("schema_version is {schema_version}, but this program reads {SCHEMA_VERSION}");
+    let json: serde_json::Value = serde_json::from_str(&text).map_err(|e| wrong(e.to_string()))?;
+    let Some(version) = json.get("schema_version").and_then(serde_json::Value::as_u64) else {
+        return Err(wrong("missing field `schema_version`".into()));
+    };
+    if version != u64::from(SCHEMA_VERSION) {
+        let what = format!("schema_version is {version}, but this program reads {SCHEMA_VERSION}");
         return Err(ResultsError::malformed(path, what));
     }
-    serde_json::from_str(&text).map_err(|e| wrong(e.to_string()))
+    // From the text, so that errors name the line.
+    let record = serde_json::from_str(&text).map_err(|e| wrong(e.to_string()))?;
+    Ok((record, json))
 }

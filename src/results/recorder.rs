@@ -3,6 +3,8 @@
 use super::{ResultsError, metrics::MetricsWriter};
 use crate::{
     backend::cuda::driver::DeviceInfo,
+    batch::Schema,
+    engine::EngineConfig,
     system::EnergyMeter,
     train::events::{EvalEvent, Listener, Outcome, RunFacts, StepEvent},
 };
@@ -13,6 +15,8 @@ use std::{io, path::PathBuf};
 pub struct Recorder {
     metrics: MetricsWriter,
     facts: Option<RunFacts>,
+    config: Option<EngineConfig>,
+    schema: Option<Schema>,
     evaluations: Vec<EvalEvent>,
     outcome: Option<Outcome>,
     meter: Option<EnergyMeter>,
@@ -30,10 +34,14 @@ pub struct Energy {
 }
 
 /// What was heard of a run.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct Recorded {
     /// Known when training starts; `None` if it never did.
     pub facts: Option<RunFacts>,
+    /// What the engine was made from; `None` if it never was.
+    pub config: Option<EngineConfig>,
+    /// Columns of the data.
+    pub schema: Option<Schema>,
     /// In order.
     pub evaluations: Vec<EvalEvent>,
     /// How it ended; `None` if it never began.
@@ -48,6 +56,8 @@ impl Recorder {
         Recorder {
             metrics: MetricsWriter::new(metrics),
             facts: None,
+            config: None,
+            schema: None,
             evaluations: Vec::new(),
             outcome: None,
             meter: None,
@@ -69,6 +79,8 @@ impl Recorder {
         self.metrics.finish()?;
         Ok(Recorded {
             facts: self.facts,
+            config: self.config,
+            schema: self.schema,
             evaluations: self.evaluations,
             outcome: self.outcome,
             energy: self.energy,
@@ -77,6 +89,11 @@ impl Recorder {
 }
 
 impl Listener for Recorder {
+    fn configured(&mut self, config: &EngineConfig, schema: &Schema) -> io::Result<()> {
+        (self.config, self.schema) = (Some(config.clone()), Some(schema.clone()));
+        Ok(())
+    }
+
     fn run_start(&mut self, facts: &RunFacts) -> io::Result<()> {
         self.facts = Some(facts.clone());
         self.meter =

@@ -1,7 +1,9 @@
 //! What the training loop tells its listeners (progress bar, MLPerf log, metrics table), as it
 //! happens.
 
-use crate::{metrics::Quality, model::ParamSpec, optim::LossScale};
+use crate::{
+    batch::Schema, engine::EngineConfig, metrics::Quality, model::ParamSpec, optim::LossScale,
+};
 use serde::{Deserialize, Serialize};
 
 /// Something that wants to know how training goes. All methods do nothing unless overridden. An
@@ -13,6 +15,10 @@ pub trait Listener {
     }
     /// The model's parameters hold their initial values.
     fn params_ready(&mut self, _params: &[ParamSpec]) -> std::io::Result<()> {
+        Ok(())
+    }
+    /// Data are open and the model is made from `config`, for columns of `schema`.
+    fn configured(&mut self, _config: &EngineConfig, _schema: &Schema) -> std::io::Result<()> {
         Ok(())
     }
     /// Model and data are ready; the clock of time to train starts now.

@@ -16,7 +16,7 @@ use crate::{
     model::init::{InitSource, Initializer},
     optim::{LossScale, schedule::Schedule},
     random::numpy::RandomState,
-    workload::{EvalEvery, InitRng, Monitor, Workload},
+    workload::{EvalEvery, InitRng, Monitor, Workload, WorkloadError},
 };
 use std::{
     sync::atomic::{AtomicBool, Ordering},
@@ -105,6 +105,9 @@ pub fn prepare(workload: &Workload) -> Result<Prepared, TrainError> {
     let steps_per_epoch = plan.batches_per_epoch(train_samples);
     let max_steps = steps_per_epoch.saturating_mul(t.epochs).min(t.max_steps.unwrap_or(u64::MAX));
     let eval_samples = eval.len().unwrap_or(0);
+    if let Some(what) = workload.closed_data_refusal(&schema, train_samples, eval_samples) {
+        return Err(WorkloadError::Unfit { key: "mlperf.division", what }.into());
+    }
     let [recipe, eval_recipe] = feed::attach_generator(&mut *engine, [&*train, &*eval])?;
     // Room for the predictions is taken now; without it they are judged on the host, which then
     // needs the samples' labels too.
@@ -152,6 +155,7 @@ fn train(job: &Job<'_>, told: &mut Told<'_, '_>) -> Result<Finished, TrainError>
     let mut prepared = prepare(job.workload)?;
     let init_seconds = began.elapsed().as_secs_f64();
     told.each(|l| l.params_ready(prepared.engine.params()))?;
+    told.each(|l| l.configured(&prepared.config, &prepared.schema))?;
     told.state.clock = Some(Instant::now());
     told.each(|l| l.run_start(&prepared.facts))?;
     let feed = Feed::start(prepared.train, prepared.plan, prepared.recipe)?;

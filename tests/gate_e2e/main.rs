@@ -90,8 +90,6 @@ impl Bench {
 
     fn gate(&self, args: &[&str]) -> Output {
         let mut c = Command::new(env!("CARGO_BIN_EXE_dlrm-bench"));
-        // candle's threads, which `engine.threads` has no say in.
-        c.env("RAYON_NUM_THREADS", "2");
         c.current_dir(self.dir.path()).args(["gate", "w.toml", "--quiet"]).args(args);
         if !args.contains(&"--quality-steps") {
             c.args(["--quality-steps", "5"]);

@@ -34,14 +34,9 @@ pub fn critcmp(comparison: &Comparison) -> Result<String, String> {
     let mut benchmarks: BTreeMap<String, Value> = BTreeMap::new();
     for (group, row) in super::rows(comparison) {
         let Some(benchmark) = benchmark(group, row) else { continue };
-        // What a label says beyond the system tells rows of one workload apart.
-        let detail = row.label.strip_prefix(system).unwrap_or(&row.label).trim();
-        let detail = detail.strip_prefix(row.workload.as_str()).unwrap_or(detail).trim();
-        let name = if detail.is_empty() {
-            row.workload.clone()
-        } else {
-            format!("{}/{detail}", row.workload)
-        };
+        // What a name says beyond the system tells rows of one workload apart.
+        let detail = row.name.strip_prefix(system).unwrap_or(&row.name).trim();
+        let name = format!("{}/{detail}", row.workload);
         benchmarks.insert(name.clone(), named(benchmark, &name, &row.workload, system));
     }
     if benchmarks.is_empty() {

@@ -20,9 +20,10 @@ fn rows(comparison: &Comparison) -> impl Iterator<Item = (&Group, &Row)> {
     comparison.groups.iter().flat_map(|g| g.rows.iter().map(move |r| (g, r)))
 }
 
-/// `quickstart/amd-epyc-2c`, a name that stays the same from run to run and that no other row has.
+/// `quickstart/amd-epyc-2c fused fp32 batch 2048 ...`, a name that stays the same from run to run,
+/// whatever else is compared.
 fn name(row: &Row) -> String {
-    format!("{}/{}", row.workload, row.label)
+    format!("{}/{}", row.workload, row.name)
 }
 
 fn json(value: &impl Serialize) -> String {

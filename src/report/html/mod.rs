@@ -9,6 +9,7 @@ mod parts;
 
 use super::table::{Columns, notes, title};
 use crate::results::{
+    identity::{self, Aspect, Identity},
     record::{self, RunRecord},
     table::{Comparison, Group, Row},
     tree::{self, Run},
@@ -243,18 +244,31 @@ fn subtitle(comparison: &Comparison, runs: usize, kept: &BTreeMap<&str, Kept>) -
     out
 }
 
-/// One a system; the first record tells.
+/// Every machine and program once, with the rows that they made where one name has several; the
+/// first record tells.
 fn machines(comparison: &Comparison, kept: &BTreeMap<&str, Kept>) -> Vec<Facts> {
-    let mut machines: Vec<Facts> = Vec::new();
-    for record in rows(comparison)
-        .flat_map(|r| &r.each)
-        .filter_map(|run| kept[run.path.as_str()].record.as_ref())
-    {
-        if !machines.iter().any(|m| m.name == record.system) {
-            machines.push(Facts::of(record));
+    type Found = (Facts, BTreeMap<Aspect, identity::Facts>, String);
+    let mut found: Vec<Found> = Vec::new();
+    for row in rows(comparison) {
+        for run in &row.each {
+            let Some(record) = kept[run.path.as_str()].record.as_ref() else { continue };
+            let aspects = [Aspect::Machine, Aspect::Build, Aspect::Program];
+            let identity: Identity = run.identity.clone().only(&aspects);
+            let known =
+                |(facts, other, _): &Found| facts.name == record.system && *other == identity.facts;
+            if !found.iter().any(known) {
+                found.push((Facts::of(record), identity.facts, row.label.clone()));
+            }
         }
     }
-    machines
+    let names: Vec<String> = found.iter().map(|(facts, ..)| facts.name.clone()).collect();
+    let named = |(mut facts, _, label): Found| {
+        if names.iter().filter(|n| **n == facts.name).count() > 1 && label != facts.name {
+            facts.name = format!("{} ({label})", facts.name);
+        }
+        facts
+    };
+    found.into_iter().map(named).collect()
 }
 
 /// One a workload, with the rows that ran it; seeds differ and are shown with the runs.

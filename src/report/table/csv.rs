@@ -47,6 +47,7 @@ fn row_fields(row: Option<&Row>) -> Vec<(&'static str, String)> {
     };
     let mut fields = vec![
         ("label", text(|r| Some(r.label.clone()))),
+        ("name", text(|r| Some(r.name.clone()))),
         ("system", text(|r| Some(r.system.name.clone()))),
         ("platform", text(|r| r.system.platform.clone())),
         ("org", text(|r| r.system.org.clone())),

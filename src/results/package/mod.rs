@@ -21,7 +21,7 @@ mod write;
 pub use system::FIELDS;
 
 use super::{
-    ResultsError, RunRecord, record,
+    ResultsError, RunRecord, identity, record,
     tree::{self, Ending, Run},
 };
 use crate::{
@@ -312,6 +312,10 @@ fn difference(a: &Packaged, b: &Packaged) -> Option<String> {
         .or_else(|| differs("workload", &a.run.workload, &b.run.workload))
         .or_else(|| tree::entries(&b.run.settings, &a.run.settings))
         .or_else(|| differs("program", &program(a), &program(b)))
+        .or_else(|| {
+            let found = identity::differences(&b.run.identity, &a.run.identity);
+            found.first().map(|d| format!("another {d}"))
+        })
         .or_else(|| Some("different records".into()))
 }
 

@@ -37,6 +37,7 @@ fn run(seed: u64, epochs: f64) -> Run {
         scaling_factor: None,
         evaluations: Vec::new(),
         warnings: Vec::new(),
+        identity: Default::default(),
         key: String::new(),
     }
 }

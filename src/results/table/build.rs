@@ -1,7 +1,10 @@
 //! From runs to the comparison.
 
 use super::{Comparison, Filter, Group, Measure, Row, SCHEMA_VERSION, rcp, row::row};
-use crate::results::tree::{Run, entries};
+use crate::results::{
+    identity::{self, Aspect, Difference},
+    tree::{Run, entries},
+};
 use serde::{Deserialize, Serialize};
 use std::{
     cmp::Ordering,
@@ -144,6 +147,11 @@ fn label(rows: &mut [Row], by: Rows) {
             Rows::Path => first.argument.trim_end_matches('/').to_owned(),
             Rows::Run => format!("{} {}", row.system.name, first.name),
         };
+        match by {
+            Rows::System => {}
+            Rows::Path => row.name += &format!(" {}", row.label),
+            Rows::Run => row.name += &format!(" {}", first.name),
+        }
     }
     type Detail = fn(&Row) -> Option<String>;
     let details: [Detail; 7] = [
@@ -164,27 +172,57 @@ fn label(rows: &mut [Row], by: Rows) {
                 .map(|n| format!("{n} thread{}", if n == "1" { "" } else { "s" }))
         },
     ];
-    // A detail is worth its place where it tells rows of one name apart.
     for detail in details {
-        let mut same: BTreeMap<String, Vec<usize>> = BTreeMap::new();
-        for (i, row) in rows.iter().enumerate() {
-            same.entry(row.label.clone()).or_default().push(i);
-        }
-        for indices in same.into_values().filter(|i| i.len() > 1) {
-            let values: Vec<Option<String>> = indices.iter().map(|&i| detail(&rows[i])).collect();
-            if values.iter().any(|v| *v != values[0]) {
-                for (&i, value) in indices.iter().zip(values) {
-                    rows[i].label += &value.map_or(String::new(), |v| format!(" {v}"));
-                }
-            }
-        }
+        tell_apart(rows, |same| same.iter().map(|row| detail(row)).collect());
+    }
+    // Then what else their identities differ in; a few facts are enough.
+    for _ in 0..3 {
+        tell_apart(rows, |same| {
+            let facts: Vec<_> = same[1..]
+                .iter()
+                .flat_map(|row| identity::differences(&row.identity, &same[0].identity))
+                .filter(|d| d.a.is_some() || d.b.is_some())
+                .collect();
+            let shown = |row: &Row, d: &Difference| {
+                let value = row.identity.get(d.aspect, &d.fact).unwrap_or("unknown");
+                format!("{} {}", d.fact, value.chars().take(40).collect::<String>())
+            };
+            let fresh = facts.iter().find(|d| {
+                same.iter().all(|row| !row.label.contains(&format!(" {}", shown(row, d))))
+            });
+            same.iter().map(|row| fresh.map(|d| shown(row, d))).collect()
+        });
     }
     let mut seen: HashMap<String, usize> = HashMap::new();
+    let mut seen_names: HashMap<(String, String), usize> = HashMap::new();
     for row in rows {
         let n = seen.entry(row.label.clone()).or_default();
         *n += 1;
         if *n > 1 {
             row.label += &format!(" #{n}");
+        }
+        // Rows whose programs alone differ, or copies of one result.
+        let n = seen_names.entry((row.workload.clone(), row.name.clone())).or_default();
+        *n += 1;
+        if *n > 1 {
+            row.name += &format!(" #{n}");
+        }
+    }
+}
+
+/// Appends details to labels that several rows share, where they differ.
+fn tell_apart(rows: &mut [Row], details: impl Fn(&[&Row]) -> Vec<Option<String>>) {
+    let mut same: BTreeMap<String, Vec<usize>> = BTreeMap::new();
+    for (i, row) in rows.iter().enumerate() {
+        same.entry(row.label.clone()).or_default().push(i);
+    }
+    for indices in same.into_values().filter(|i| i.len() > 1) {
+        let of_rows: Vec<&Row> = indices.iter().map(|&i| &rows[i]).collect();
+        let values = details(&of_rows);
+        if values.iter().any(|v| *v != values[0]) {
+            for (&i, value) in indices.iter().zip(values) {
+                rows[i].label += &value.map_or(String::new(), |v| format!(" {v}"));
+            }
         }
     }
 }
@@ -266,15 +304,38 @@ fn rank(group: &mut Group, options: &Options) -> Result<(), String> {
     let Some(reference) = reference(group, measure, options.baseline.as_deref())? else {
         return Ok(());
     };
-    let (value, settings) =
-        (measure.of(&group.rows[reference]), group.rows[reference].settings.clone());
+    let base = group.rows[reference].clone();
+    let value = measure.of(&base);
     let alone = group.rows.len() == 1;
     for (i, row) in group.rows.iter_mut().enumerate() {
         row.ratio =
             measure.of(row).zip(value).filter(|_| !alone).map(|(x, base)| measure.ratio(x, base));
-        row.differences = (i != reference).then(|| entries(&row.settings, &settings)).flatten();
+        row.differences = (i != reference).then(|| differences(row, &base)).flatten();
     }
     Ok(())
+}
+
+/// In what a row differs from `base` beside what columns show. Systems of other names are other
+/// machines, which needs no telling.
+fn differences(row: &Row, base: &Row) -> Option<String> {
+    const MOST: usize = 3;
+    let mut said: Vec<String> = entries(&row.settings, &base.settings).into_iter().collect();
+    let one_system = row.system.name == base.system.name;
+    let others: Vec<String> = identity::differences(&row.identity, &base.identity)
+        .into_iter()
+        .filter(|d| match d.aspect {
+            // Settings and columns have shown these.
+            Aspect::Engine | Aspect::Model => false,
+            Aspect::Machine => one_system,
+            Aspect::Data | Aspect::Build | Aspect::Program => true,
+        })
+        .map(|d| d.to_string())
+        .collect();
+    said.extend(others.iter().take(MOST).cloned());
+    if others.len() > MOST {
+        said.push(format!("and {} more", others.len() - MOST));
+    }
+    (!said.is_empty()).then(|| said.join("; "))
 }
 
 /// The row that ratios refer to: the baseline, or the best. `None` if the baseline is in another

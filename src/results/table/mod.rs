@@ -2,6 +2,7 @@
 
 mod build;
 mod filter;
+mod name;
 mod rcp;
 mod row;
 #[cfg(test)]
@@ -11,7 +12,10 @@ pub use build::{GroupBy, Options, Rows, Sort, build, is_called};
 pub use filter::Filter;
 pub use row::{CONFIDENCE, Estimate};
 
-use super::tree::{Run, System, Task};
+use super::{
+    identity::Identity,
+    tree::{Run, System, Task},
+};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -53,8 +57,16 @@ pub struct Group {
 /// "not known".
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Row {
-    /// A name that no other row has.
+    /// A name that no other row of this comparison has: the system's, and as much behind it as
+    /// tells it from the others.
     pub label: String,
+    /// A name for files that live on, such as histories: made of the row's own facts alone, and
+    /// not of the program, whose commits a history follows.
+    #[serde(default)]
+    pub name: String,
+    /// What exactly its runs were runs of.
+    #[serde(default)]
+    pub identity: Identity,
     /// Who ran it, on what.
     pub system: System,
     /// What was run.

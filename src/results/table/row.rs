@@ -100,6 +100,8 @@ pub(super) fn row(runs: Vec<Run>) -> Option<Row> {
     });
     Some(Row {
         label: String::new(),
+        name: super::name::of(&first),
+        identity: first.identity,
         ratio: None,
         differences: None,
         cost: None,

@@ -39,6 +39,7 @@ fn run(system: &str, seed: u64, minutes: f64, ending: Ending) -> Run {
         scaling_factor: None,
         evaluations: Vec::new(),
         warnings: Vec::new(),
+        identity: Default::default(),
         key: system.into(),
     }
 }

@@ -12,7 +12,10 @@ use super::{
     Ending, Evaluation, Rates, Run, Task, find, run,
     submission::{Place, Systems},
 };
-use crate::{mllog::parse::Event, results::ResultsError};
+use crate::{
+    mllog::parse::Event,
+    results::{ResultsError, identity::Identity},
+};
 use lines::{Lines, mark};
 use progress::Progress;
 use std::{collections::BTreeMap, path::Path};
@@ -189,6 +192,7 @@ impl Log {
             scaling_factor: place.scaling_factor,
             evaluations,
             warnings: self.lines.warnings,
+            identity: Identity::default(),
             key,
         }
     }

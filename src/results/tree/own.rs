@@ -5,10 +5,12 @@ use crate::{
     data::quiet::caught,
     results::{
         ResultsError,
+        identity::{Aspect, Identity},
         metrics::{self, Metrics},
         record::{self, RunRecord},
     },
     train::events::{Outcome, RunFacts, StopReason},
+    workload::closed::is_criteo_1tb,
 };
 use std::{collections::BTreeMap, fs, io::ErrorKind, path::Path};
 use toml_edit::DocumentMut;
@@ -16,14 +18,14 @@ use toml_edit::DocumentMut;
 /// Settings that a repetition may change, and words for people.
 const FREE: [&str; 2] = ["train.seed", "workload.description"];
 
-/// Lists and single values that are paths: the same files may lie anywhere.
+/// Lists and single values that are paths: the same files may be called anything and lie anywhere.
 const PATHS: [&str; 5] = ["data.paths", "data.train", "data.eval", "data.test", "data.traces"];
 
 /// Reads `folder/run.json`, and `workload.toml` beside it.
 pub(super) fn read(folder: &Path) -> Result<Run, ResultsError> {
     let path = folder.join("run.json");
     find::regular(&path)?;
-    let record = record::read(&path)?;
+    let (record, json) = record::read_both(&path)?;
     let mut warnings = Vec::new();
     let mut settings = settings(&folder.join("workload.toml")).unwrap_or_else(|e| {
         warnings.push(format!("{e}; taken for comparable only with runs of the same hash"));
@@ -34,10 +36,15 @@ pub(super) fn read(folder: &Path) -> Result<Run, ResultsError> {
         warnings
             .push(format!("made by a {} build; its speed says nothing", record.versions.profile));
     }
+    if let Some(cores) = record.engine.usable_cores.filter(|&n| record.engine.threads > n) {
+        warnings.push(format!("{} threads on {cores} usable cores", record.engine.threads));
+    }
     let program = match &record.versions.git_commit {
         Some(commit) => format!("{} {commit}", record.versions.dlrm_bench),
         None => record.versions.dlrm_bench.clone(),
     };
+    let identity = Identity::of(&json, &settings);
+    content(&identity, &mut settings, &mut warnings);
     let task = task(&record, &mut settings);
     let system = System {
         name: record.system.clone(),
@@ -45,8 +52,9 @@ pub(super) fn read(folder: &Path) -> Result<Run, ResultsError> {
         architecture: record.versions.target.split('-').next().map(str::to_owned),
         ..System::default()
     };
+    let what = identity.key(&folder.display().to_string());
     let key =
-        format!("{}\n{}\n{program}\n{task:?}\n{settings:?}", record.system, record.workload.name);
+        format!("{}\n{}\n{task:?}\n{settings:?}\n{what}", record.system, record.workload.name);
     let ending = ending(record.outcome.as_ref(), task.target);
     let end = record.outcome.as_ref();
     Ok(Run {
@@ -91,8 +99,34 @@ pub(super) fn read(folder: &Path) -> Result<Run, ResultsError> {
             })
             .collect(),
         warnings,
+        identity,
         key,
     })
+}
+
+/// Replaces the names of files in `settings` by what the files held, where the record says.
+fn content(
+    identity: &Identity,
+    settings: &mut BTreeMap<String, String>,
+    warnings: &mut Vec<String>,
+) {
+    let Some(facts) = identity.facts.get(&Aspect::Data) else { return };
+    let of_files: Vec<_> = facts.iter().filter(|(name, _)| name.ends_with(" files")).collect();
+    if of_files.is_empty() {
+        return;
+    }
+    if of_files.iter().any(|(_, value)| value.is_none()) {
+        warnings.push(
+            "its record does not say what its data files held; no row has it beside other runs"
+                .to_owned(),
+        );
+        return;
+    }
+    settings.retain(|key, _| !PATHS.contains(&key.as_str()));
+    for (name, value) in facts {
+        let value = value.clone().unwrap_or_else(|| "unknown".to_owned());
+        settings.insert(format!("data.{}", name.replace(' ', "_")), value);
+    }
 }
 
 /// What had to be learnt; takes its keys out of `settings`. A run of the closed division has
@@ -102,11 +136,24 @@ fn task(record: &RunRecord, settings: &mut BTreeMap<String, String>) -> Task {
     let facts = record.facts.as_ref();
     let (data, model) = fixed(settings);
     if record.workload.division == "closed"
+        && criteo_1tb(record)
         && let Some(task) = log::closed_task(&benchmark, facts.map(|f| f.train_samples as f64))
     {
         return task;
     }
     Task { benchmark, data, model, target: facts.and_then(|f| f.target_auc) }
+}
+
+/// Whether the data were Criteo 1TB by what they held.
+fn criteo_1tb(record: &RunRecord) -> bool {
+    let columns = record.data_set.as_ref().and_then(|d| Some((d.dense?, d.tables.as_ref()?)));
+    // Without files they were computed.
+    let from_files = record
+        .data_set
+        .as_ref()
+        .is_some_and(|d| d.files.as_ref().is_some_and(|files| !files.is_empty()));
+    let Some(((dense, tables), facts)) = columns.zip(record.facts.as_ref()) else { return false };
+    from_files && is_criteo_1tb(dense, tables, facts.train_samples, facts.eval_samples)
 }
 
 /// Takes out of a workload's `settings` what fixes the data, what fixes the model, and the target.

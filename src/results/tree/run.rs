@@ -1,6 +1,9 @@
 //! One run, whoever made it.
 
-use crate::{embedding::RowKind, results::record::Steady};
+use crate::{
+    embedding::RowKind,
+    results::{identity::Identity, record::Steady},
+};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -61,7 +64,10 @@ pub struct Run {
     pub evaluations: Vec<Evaluation>,
     /// Oddities that a reader of the numbers should know; one sentence each.
     pub warnings: Vec<String>,
-    /// Runs with the same key repeat one another: same system, workload, program and settings,
+    /// What exactly it was a run of; empty for a published log, whose submission is its row.
+    #[serde(default)]
+    pub identity: Identity,
+    /// Runs with the same key repeat one another: same system, workload, settings and identity,
     /// other seeds.
     #[serde(skip)]
     pub key: String,

@@ -3,7 +3,7 @@
 use super::words::*;
 use crate::{
     model::{EmbeddingInit, Interaction, LossKind, MlpInit},
-    optim::{LossScaleSpec, OptimizerSpec, ScheduleSpec},
+    optim::{LossScaleSpec, ScheduleSpec, rules},
     workload::*,
 };
 use std::path::PathBuf;
@@ -48,6 +48,12 @@ to_toml! {
     char: |c| Value::from(c.to_string());
     String: |s| Value::from(s.as_str());
     PathBuf: |p| Value::from(p.to_string_lossy().as_ref());
+}
+
+impl ToToml for str {
+    fn to_toml(&self) -> Option<Value> {
+        Some(Value::from(self))
+    }
 }
 
 impl<T: ToToml> ToToml for Option<T> {
@@ -361,26 +367,13 @@ fn train(s: &mut Section, t: &TrainSection) {
 }
 
 fn optimizer(s: &mut Section, o: &OptimizerConfig) {
-    match o.rule {
-        OptimizerSpec::Sgd => s.put("kind", &OptimizerWord::Sgd),
-        OptimizerSpec::Adagrad { eps, initial_accumulator, lr_decay } => {
-            s.put("kind", &OptimizerWord::Adagrad);
-            s.put("eps", &eps);
-            s.put("initial_accumulator", &initial_accumulator);
-            s.put("lr_decay", &lr_decay);
-        }
-        OptimizerSpec::RowwiseAdagrad { eps, initial_accumulator } => {
-            s.put("kind", &OptimizerWord::RowwiseAdagrad);
-            s.put("eps", &eps);
-            s.put("initial_accumulator", &initial_accumulator);
-        }
-        OptimizerSpec::Adam { beta1, beta2, eps, form, rows } => {
-            s.put("kind", &OptimizerWord::Adam);
-            s.put("beta1", &beta1);
-            s.put("beta2", &beta2);
-            s.put("eps", &eps);
-            s.put("form", &form);
-            s.put("rows", &rows);
+    s.put("kind", o.rule.kind());
+    for (key, value) in o.rule.settings() {
+        match value {
+            rules::Value::Number(x) => s.put(key.name, &x),
+            rules::Value::Count(n) => s.put(key.name, &n),
+            rules::Value::Flag(b) => s.put(key.name, &b),
+            rules::Value::Word(word) => s.put(key.name, word),
         }
     }
     s.put("learning_rate", &o.learning_rate);

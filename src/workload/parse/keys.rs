@@ -1,6 +1,9 @@
 //! Every key that a workload file may hold. docs/workload-file.md explains each (a test compares
 //! the two).
 
+use crate::optim::OptimizerSpec;
+use std::sync::LazyLock;
+
 /// Sections in the order in which they are written.
 pub const SECTIONS: [&str; 11] = [
     "workload",
@@ -17,7 +20,39 @@ pub const SECTIONS: [&str; 11] = [
 ];
 
 /// Key, and the setting that it belongs to (empty: it always has a meaning).
-pub const KEYS: &[(&str, &str)] = &[
+pub static KEYS: LazyLock<Vec<(&str, &str)>> = LazyLock::new(|| {
+    let rules_go_here =
+        1 + FIXED.iter().position(|(k, _)| *k == "optimizer.clip_norm").unwrap_or(0);
+    let (before, behind) = FIXED.split_at(rules_go_here);
+    [before, &of_rules(), behind].concat()
+});
+
+/// The keys of the update rules, and which of those they belong to.
+fn of_rules() -> Vec<(&'static str, &'static str)> {
+    let mut keys: Vec<(&str, Vec<&str>)> = Vec::new();
+    for rule in OptimizerSpec::all() {
+        for key in rule.keys {
+            match keys.iter_mut().find(|(path, _)| *path == key.path) {
+                Some((_, kinds)) => kinds.push(rule.kind),
+                None => keys.push((key.path, vec![rule.kind])),
+            }
+        }
+    }
+    let home = |kinds: Vec<&str>| format!("optimizer.kind = {}", listed(kinds.into_iter()));
+    keys.into_iter().map(|(path, kinds)| (path, &*home(kinds).leak())).collect()
+}
+
+/// `"a", "b" or "c"`.
+pub fn listed<'a>(words: impl Iterator<Item = &'a str>) -> String {
+    let words: Vec<_> = words.map(|w| format!("\"{w}\"")).collect();
+    match words.split_last() {
+        Some((last, first)) if !first.is_empty() => format!("{} or {last}", first.join(", ")),
+        _ => words.concat(),
+    }
+}
+
+/// The keys that are not a rule's.
+const FIXED: &[(&str, &str)] = &[
     ("workload.name", ""),
     ("workload.description", ""),
     ("workload.quirks", ""),
@@ -119,13 +154,6 @@ pub const KEYS: &[(&str, &str)] = &[
     ("optimizer.kind", ""),
     ("optimizer.learning_rate", ""),
     ("optimizer.clip_norm", ""),
-    ("optimizer.eps", r#"optimizer.kind = "adagrad", "rowwise_adagrad" or "adam""#),
-    ("optimizer.initial_accumulator", r#"optimizer.kind = "adagrad" or "rowwise_adagrad""#),
-    ("optimizer.lr_decay", r#"optimizer.kind = "adagrad""#),
-    ("optimizer.beta1", ADAM),
-    ("optimizer.beta2", ADAM),
-    ("optimizer.form", ADAM),
-    ("optimizer.rows", ADAM),
     ("schedule.kind", ""),
     ("schedule.warmup_steps", WARMUP),
     ("schedule.decay_start_step", WARMUP),
@@ -170,7 +198,6 @@ const DOT: &str = r#"model.interaction = "dot""#;
 const CROSS: &str = r#"model.interaction = "cross""#;
 const PROJECTION: &str = r#"model.interaction = "projection""#;
 const DEEPFM: &str = r#"model.kind = "deepfm""#;
-const ADAM: &str = r#"optimizer.kind = "adam""#;
 const WARMUP: &str = r#"schedule.kind = "facebook_policy" or "warmup_polynomial""#;
 const PLATEAU: &str = r#"schedule.kind = "reduce_on_plateau""#;
 

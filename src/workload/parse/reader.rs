@@ -1,7 +1,7 @@
 //! Typed reading of the flat table.
 
 use super::{error::WorkloadError, keys, tree::Tree, words::Words};
-use crate::backend::Device;
+use crate::{backend::Device, optim::rules};
 use std::{cell::RefCell, collections::BTreeSet, path::PathBuf};
 use toml_edit::Value;
 
@@ -35,6 +35,41 @@ impl<'a> Reader<'a> {
             Some(value) => Ok(value),
             None => Err(self.tree.error(key, format!("missing; must be {}", T::what()))),
         }
+    }
+
+    /// The word of `key`, which must be given and be one of `words`.
+    pub fn must_word(
+        &self,
+        key: &'static str,
+        words: &[&'static str],
+    ) -> Result<&'static str, WorkloadError> {
+        self.asked.borrow_mut().insert(key);
+        let Some(entry) = self.tree.get(key) else {
+            return Err(self.tree.error(key, format!("missing; must be {}", one_of(words))));
+        };
+        word_of(&entry.value, words).map_err(|what| self.tree.error(key, what))
+    }
+
+    /// The value of a rule's key, or its default.
+    pub fn setting(&self, key: &'static rules::Key) -> Result<rules::Value, WorkloadError> {
+        let (path, rules::Range { holds, says, .. }) = (key.path, key.range);
+        Ok(match (key.default)() {
+            rules::Value::Number(x) => {
+                rules::Value::Number(self.within(path, self.or(path, x)?, holds, says)?)
+            }
+            rules::Value::Count(n) => {
+                let right = |n| holds(n as f64);
+                rules::Value::Count(self.within(path, self.or(path, n)?, right, says)?)
+            }
+            rules::Value::Flag(b) => rules::Value::Flag(self.or(path, b)?),
+            rules::Value::Word(_) if self.tree.get(path).is_some() => {
+                rules::Value::Word(self.must_word(path, key.words)?)
+            }
+            rules::Value::Word(word) => {
+                self.asked.borrow_mut().insert(path);
+                rules::Value::Word(word)
+            }
+        })
     }
 
     /// Refuses `key` unless `right`; `what` says what is wrong and what would be right.
@@ -249,21 +284,28 @@ impl<T: FromToml> FromToml for Vec<T> {
 /// One of a fixed set of words.
 impl<T: Words> FromToml for T {
     fn what() -> String {
-        let words: Vec<_> = T::WORDS.iter().map(|(w, _)| format!("\"{w}\"")).collect();
-        match words.split_last() {
-            Some((last, first)) if !first.is_empty() => format!("{} or {last}", first.join(", ")),
-            _ => words.concat(),
-        }
+        one_of(&T::WORDS.iter().map(|(w, _)| *w).collect::<Vec<_>>())
     }
     fn from_toml(value: &Value) -> Result<Self, String> {
-        let found = value.as_str().and_then(|s| T::WORDS.iter().find(|(w, _)| *w == s));
-        found.map(|(_, t)| *t).ok_or_else(|| {
-            let near =
-                value.as_str().and_then(|s| keys::nearest(s, T::WORDS.iter().map(|(w, _)| *w)));
-            let hint = near.map(|n| format!(" (did you mean \"{n}\"?)")).unwrap_or_default();
-            wrong::<Self>(value) + &hint
-        })
+        let word = word_of(value, &T::WORDS.iter().map(|(w, _)| *w).collect::<Vec<_>>())?;
+        let found = T::WORDS.iter().find(|(w, _)| *w == word);
+        found.map(|(_, t)| *t).ok_or_else(|| wrong::<Self>(value))
     }
+}
+
+/// `"a", "b" or "c"`.
+fn one_of(words: &[&str]) -> String {
+    keys::listed(words.iter().copied())
+}
+
+/// The one of `words` that a value is, or what is wrong with it.
+fn word_of(value: &Value, words: &[&'static str]) -> Result<&'static str, String> {
+    let given = value.as_str();
+    given.and_then(|s| words.iter().find(|w| **w == s)).copied().ok_or_else(|| {
+        let near = given.and_then(|s| keys::nearest(s, words.iter().copied()));
+        let hint = near.map(|n| format!(" (did you mean \"{n}\"?)")).unwrap_or_default();
+        format!("is {}; must be {}{hint}", shown(value), one_of(words))
+    })
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use crate::{
     backend::{Device, Precision},
     embedding::RowKind,
     model::{LossKind, LossSpec},
-    optim::{AdamForm, AdamRows, LossScaleSpec, OptimizerConfig, OptimizerSpec, ScheduleSpec},
+    optim::{LossScaleSpec, OptimizerConfig, OptimizerSpec, ScheduleSpec},
     workload::*,
 };
 
@@ -199,37 +199,11 @@ fn loss_weights(r: &Reader) -> Result<[f32; 2]> {
 }
 
 fn optimizer(r: &Reader) -> Result<OptimizerConfig> {
-    let rule = match r.must("optimizer.kind")? {
-        OptimizerWord::Sgd => OptimizerSpec::Sgd,
-        OptimizerWord::Adagrad => {
-            let (eps, initial_accumulator) = accumulator(r)?;
-            let decay = r.or("optimizer.lr_decay", 0.0)?;
-            let lr_decay = r.within("optimizer.lr_decay", decay, |d| d >= 0.0, "0 or more")?;
-            OptimizerSpec::Adagrad { eps, initial_accumulator, lr_decay }
-        }
-        OptimizerWord::RowwiseAdagrad => {
-            let (eps, initial_accumulator) = accumulator(r)?;
-            OptimizerSpec::RowwiseAdagrad { eps, initial_accumulator }
-        }
-        OptimizerWord::Adam => {
-            let beta = |key, default| {
-                r.within(key, r.or(key, default)?, |b| (0.0..1.0).contains(&b), "from 0 to below 1")
-            };
-            let eps = r.or("optimizer.eps", 1e-8)?;
-            OptimizerSpec::Adam {
-                beta1: beta("optimizer.beta1", 0.9)?,
-                beta2: beta("optimizer.beta2", 0.999)?,
-                eps: r.within(
-                    "optimizer.eps",
-                    eps,
-                    |e| e > 0.0,
-                    "above 0, or a parameter without gradient divides by 0",
-                )?,
-                form: r.or("optimizer.form", AdamForm::Torch)?,
-                rows: r.or("optimizer.rows", AdamRows::Lazy)?,
-            }
-        }
-    };
+    let kind = r.must_word("optimizer.kind", OptimizerSpec::KINDS)?;
+    let rule = OptimizerSpec::read(kind, &mut |key| r.setting(key))?;
+    if let Some((key, what)) = rule.conflict() {
+        return Err(r.error(key, what));
+    }
     let rate = r.must("optimizer.learning_rate")?;
     let clip = r.opt("optimizer.clip_norm")?;
     Ok(OptimizerConfig {
@@ -242,19 +216,6 @@ fn optimizer(r: &Reader) -> Result<OptimizerConfig> {
             "above 0; leave it out for no clipping",
         )?,
     })
-}
-
-/// `eps` and `initial_accumulator` of both Adagrads.
-fn accumulator(r: &Reader) -> Result<(f64, f64)> {
-    let eps =
-        r.within("optimizer.eps", r.or("optimizer.eps", 1e-10)?, |e| e >= 0.0, "0 or more")?;
-    let start = r.or("optimizer.initial_accumulator", 0.0)?;
-    let start = r.within("optimizer.initial_accumulator", start, |a| a >= 0.0, "0 or more")?;
-    r.check("optimizer.eps", eps > 0.0 || start > 0.0, || {
-        "is 0 with initial_accumulator 0, so a zero gradient divides by 0; make one of them above 0"
-            .to_owned()
-    })?;
-    Ok((eps, start))
 }
 
 fn schedule(r: &Reader, plateau_quirk: bool) -> Result<ScheduleSpec> {

@@ -5,7 +5,6 @@ use crate::{
     data::format::{Format, TRAINED},
     embedding::RowKind,
     model::{MlpInit, Pooling},
-    optim::{AdamForm, AdamRows},
     workload::*,
 };
 
@@ -84,7 +83,6 @@ twin! {
     InteractionWord { "dot" => Dot, "cat" => Cat, "cross" => Cross, "projection" => Projection }
     EmbeddingInitWord { "uniform_sqrt_inv_rows" => UniformSqrtInvRows, "normal" => Normal, "truncated_normal" => TruncatedNormal }
     LossWord { "bce" => Bce, "wbce" => Wbce, "mse" => Mse }
-    OptimizerWord { "sgd" => Sgd, "adagrad" => Adagrad, "rowwise_adagrad" => RowwiseAdagrad, "adam" => Adam }
     ScheduleWord {
         "constant" => Constant,
         "facebook_policy" => FacebookPolicy,
@@ -129,7 +127,5 @@ words! {
     Precision { "fp32" => Fp32, "tf32" => Tf32, "bf16" => Bf16, "fp16" => Fp16 }
     RowKind { "fp32" => Fp32, "bf16" => Bf16, "fp16" => Fp16, "bf16-split" => Bf16Split }
     EngineKind { "fused" => Fused, "candle" => Candle }
-    AdamForm { "torch" => Torch, "tf" => Tf }
-    AdamRows { "lazy" => Lazy, "dense" => Dense }
     Monitor { "auc" => Auc, "auc_minus_logloss" => AucMinusLogloss, "logloss" => Logloss }
 }

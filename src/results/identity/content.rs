@@ -1,0 +1,149 @@
+//! The content of data files, whatever they are called and wherever they lie.
+
+use crate::{
+    data::{format::parquet::files_of, manifest::Manifest},
+    workload::{DataConfig, RandomIds, Workload},
+};
+use serde::{Deserialize, Serialize};
+use std::{
+    fs::{self, File},
+    io::{self, Read, Seek, SeekFrom},
+    path::{Path, PathBuf},
+};
+
+/// Files up to this size are hashed whole.
+const WHOLE: u64 = 32 << 20;
+/// Evenly spaced blocks of a larger file, the first and the last included.
+const BLOCKS: u64 = 256;
+/// Bytes of a block.
+const BLOCK: usize = 64 << 10;
+
+/// A data file as a run found it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileContent {
+    /// `train`, `eval`, `test` or `traces`.
+    pub split: String,
+    /// Its size.
+    pub bytes: u64,
+    /// BLAKE3 of size and bytes; of a file above 32 MiB, of its size and 256 evenly spaced blocks
+    /// of 64 KiB. Hexadecimal.
+    pub sampled: String,
+    /// BLAKE3 of all bytes, where the folder's `manifest.json` states it for a file of this size.
+    #[serde(default)]
+    pub blake3: Option<String>,
+}
+
+/// The content of all files that `workload` reads, in their order; `None` if one cannot be read
+/// or is no regular file.
+pub fn files(workload: &Workload) -> Option<Vec<FileContent>> {
+    let mut found = Vec::new();
+    for (split, path) in paths(&workload.data) {
+        let files = if path.is_dir() { files_of(path).ok()? } else { vec![path.clone()] };
+        for file in files {
+            found.push(content(split, &file)?);
+        }
+    }
+    Some(found)
+}
+
+/// All paths of a source, with their splits.
+fn paths(data: &DataConfig) -> Vec<(&'static str, &PathBuf)> {
+    let mut found = Vec::new();
+    let mut add = |split, paths: &mut dyn Iterator<Item = _>| {
+        found.extend(paths.map(|path| (split, path)));
+    };
+    match data {
+        DataConfig::Planted(_) => {}
+        DataConfig::NumpyRandom(c) => {
+            if let RandomIds::Trace { files, .. } = &c.distribution {
+                add("traces", &mut files.iter());
+            }
+        }
+        DataConfig::CriteoTsv(c) => add("train", &mut c.paths.iter()),
+        DataConfig::Csv(c) => {
+            add("train", &mut [&c.train].into_iter());
+            add("eval", &mut [&c.eval].into_iter());
+            add("test", &mut c.test.iter());
+        }
+        DataConfig::Bin40(c) => {
+            add("train", &mut c.train.iter());
+            add("eval", &mut [&c.eval].into_iter());
+            add("test", &mut c.test.iter());
+        }
+        DataConfig::Parquet(c) => {
+            add("train", &mut c.train.iter());
+            add("eval", &mut c.eval.iter());
+            add("test", &mut c.test.iter());
+        }
+    }
+    found
+}
+
+fn content(split: &str, path: &Path) -> Option<FileContent> {
+    let meta = fs::metadata(path).ok()?;
+    if !meta.is_file() {
+        return None;
+    }
+    let mut file = File::open(path).ok()?;
+    let sampled = sampled(&mut file, meta.len()).ok()?;
+    let blake3 = in_manifest(path, meta.len());
+    Some(FileContent { split: split.to_owned(), bytes: meta.len(), sampled, blake3 })
+}
+
+/// BLAKE3 of a file's size and its bytes, or blocks of them.
+fn sampled(file: &mut (impl Read + Seek), bytes: u64) -> io::Result<String> {
+    let mut hash = blake3::Hasher::new();
+    hash.update(&bytes.to_le_bytes());
+    let mut block = vec![0; BLOCK];
+    if bytes <= WHOLE {
+        loop {
+            match file.read(&mut block)? {
+                0 => break,
+                n => hash.update(&block[..n]),
+            };
+        }
+    } else {
+        let last = bytes - BLOCK as u64;
+        for i in 0..BLOCKS {
+            let at = (u128::from(last) * u128::from(i) / u128::from(BLOCKS - 1)) as u64;
+            file.seek(SeekFrom::Start(at))?;
+            file.read_exact(&mut block)?;
+            hash.update(&block);
+        }
+    }
+    Ok(hash.finalize().to_hex().to_string())
+}
+
+/// What the manifest of prepared data, in the file's folder or the one above, says of it.
+fn in_manifest(path: &Path, bytes: u64) -> Option<String> {
+    let path = path.canonicalize().ok()?;
+    for folder in path.ancestors().skip(1).take(2) {
+        let Ok(Some(manifest)) = Manifest::read(folder) else { continue };
+        let name = path.strip_prefix(folder).ok()?.to_str()?;
+        if let Some(file) = manifest.files.iter().find(|f| f.name == name && f.bytes == bytes) {
+            return Some(file.blake3.clone());
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Cursor;
+
+    #[test]
+    fn ends_and_size_of_large_files_count() {
+        let bytes = vec![7u8; WHOLE as usize + 4096];
+        let of = |bytes: &[u8]| sampled(&mut Cursor::new(bytes), bytes.len() as u64).unwrap();
+        let first = of(&bytes);
+        assert_eq!(first, of(&bytes.clone()));
+        for at in [0, bytes.len() - 1] {
+            let mut other = bytes.clone();
+            other[at] = 8;
+            assert_ne!(first, of(&other), "byte {at}");
+        }
+        assert_ne!(first, of(&bytes[1..]));
+        assert_ne!(of(b""), of(b"\0"));
+    }
+}
