@@ -88,5 +88,9 @@ pub(super) fn by_folder(groups: Vec<Group>) -> Vec<(String, String, Vec<Packaged
     for group in groups {
         folders.entry((group.system, group.benchmark)).or_default().extend(group.runs);
     }
+    // In order of time, whatever the groups are called.
+    for runs in folders.values_mut() {
+        runs.sort_by(|a, b| a.record.started.cmp(&b.record.started));
+    }
     folders.into_iter().map(|((system, benchmark), runs)| (system, benchmark, runs)).collect()
 }
