@@ -1,7 +1,8 @@
 //! What lies in a folder of prepared data and where it came from, so that what is stale or damaged
 //! is found and never used unseen.
 
-use super::{preprocess::inputs::Input, whole};
+use super::preprocess::inputs::Input;
+use crate::host::atomic_file;
 use serde::{Deserialize, Serialize};
 use std::{
     collections::BTreeMap,
@@ -176,7 +177,7 @@ impl Manifest {
     pub fn write(&self, folder: &Path) -> io::Result<()> {
         let mut text = serde_json::to_vec_pretty(self)?;
         text.push(b'\n');
-        whole::write(&folder.join(NAME), &text)
+        atomic_file::write(&folder.join(NAME), &text)
     }
 
     /// Bytes of all files.

@@ -17,7 +17,6 @@ pub(crate) mod quiet;
 pub mod ranges;
 pub mod rows;
 pub mod source;
-pub mod whole;
 pub mod work_queue;
 
 use crate::batch::{Batch, Recipe, Schema};

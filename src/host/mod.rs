@@ -1,7 +1,8 @@
 //! The machine below data and kernels: threads, instruction sets, text in registers, mapped files,
-//! child processes.
+//! child processes, files that appear whole.
 
 mod affinity;
+pub mod atomic_file;
 pub mod env;
 pub mod isa;
 mod mapped;

@@ -12,11 +12,11 @@
 //! | throughput | f64 | samples of the batch per second |
 //! | auc, logloss | f64, may be missing | of the evaluation that followed this step |
 
-use super::{
-    ResultsError,
-    atomic::{publish, temporary},
+use super::ResultsError;
+use crate::{
+    host::atomic_file::{publish, temporary},
+    train::events::{EvalEvent, Listener, StepEvent},
 };
-use crate::train::events::{EvalEvent, Listener, StepEvent};
 use parquet::{
     basic::{Compression, Repetition, Type as Physical},
     column::{reader::get_typed_column_reader, writer::ColumnWriterImpl},

@@ -6,7 +6,6 @@
 //!
 //! [`tree`] reads results back, anybody's; [`table`] sets them side by side.
 
-mod atomic;
 pub mod floor;
 mod folder;
 pub mod identity;
@@ -21,12 +20,12 @@ mod tests;
 mod time;
 pub mod tree;
 
-pub use atomic::{replace, write_file};
 pub use floor::Floor;
 pub use folder::RunFolder;
 pub use record::RunRecord;
 pub use recorder::{Recorded, Recorder};
 
+use crate::host::atomic_file;
 use std::path::{Path, PathBuf};
 
 /// What can go wrong with results. Each message names the file.
@@ -70,4 +69,23 @@ impl ResultsError {
     fn malformed(path: &Path, what: impl Into<String>) -> Self {
         ResultsError::Malformed { path: path.into(), what: what.into() }
     }
+}
+
+/// Writes `bytes` to `path`, as [`atomic_file::write`] does.
+///
+/// # Errors
+/// If it cannot be written; then the old file is still there.
+pub fn write_file(path: &Path, bytes: &[u8]) -> Result<(), ResultsError> {
+    atomic_file::write(path, bytes).map_err(ResultsError::write(path))
+}
+
+/// Lets `fill` write a file that takes the place of `path`, as [`atomic_file::replace`] does.
+///
+/// # Errors
+/// If `fill` fails, or the file cannot be put in its place.
+pub fn replace(
+    path: &Path,
+    fill: impl FnOnce(&Path) -> std::io::Result<()>,
+) -> Result<(), ResultsError> {
+    atomic_file::replace(path, fill).map_err(ResultsError::write(path))
 }

@@ -9,8 +9,8 @@ use crate::{
         DataError,
         format::{self, Format, Reader, hotness::Counter},
         rows::{Layout, Rows, wrong},
-        whole::{Lock, publish, temporary},
     },
+    host::atomic_file::{self, Lock, publish, temporary},
     train::memory::shown,
 };
 use indicatif::{ProgressBar, ProgressStyle};
@@ -48,9 +48,18 @@ pub(super) enum Written {
 impl Output<'_> {
     /// Refuses a file that is there already.
     fn check(&self, layout: &Layout) -> Result<(), Failure> {
-        let there = format::files(self.path, self.format, layout)
+        let files = format::files(self.path, self.format, layout);
+        if files.len() > 1 && atomic_file::is_written_through(self.path) {
+            return Err(Failure::Usage(format!(
+                "{} is no regular file, but data of this format are {} files; name a new file",
+                self.path.display(),
+                files.len()
+            )));
+        }
+        let there = files
             .into_iter()
-            .find(|f| f.exists() && !format::is_shared(f, self.format));
+            .find(|f| f.exists() && !format::is_shared(f, self.format))
+            .filter(|f| !atomic_file::is_written_through(f));
         match there {
             Some(file) if !self.force => Err(Failure::Usage(format!(
                 "{} is there already; --force writes over it",
@@ -69,7 +78,8 @@ impl Output<'_> {
         let _held = self.hold(layout)?;
         // Whoever had it before may have put them there.
         self.check(layout)?;
-        let waiting = temporary(self.path);
+        let through = atomic_file::is_written_through(self.path);
+        let waiting = if through { atomic_file::waiting(self.path) } else { temporary(self.path) };
         let files = |path: &Path| format::files(path, self.format, layout);
         let pairs: Vec<(PathBuf, PathBuf)> =
             files(&waiting).into_iter().zip(files(self.path)).collect();
@@ -140,6 +150,9 @@ impl Output<'_> {
         let failed =
             |e: io::Error| Failure::Output(format!("cannot write {}: {e}", self.path.display()));
         let mut held = Held { lock: None, made: Vec::new() };
+        if atomic_file::is_written_through(self.path) {
+            return Ok(held);
+        }
         // A set of files has several names, but one first file.
         let mut first = format::files(self.path, self.format, layout)
             .into_iter()

@@ -14,10 +14,12 @@ use super::{
     parquet::{ParquetReader, ParquetWriter},
     sidecar::Largest,
 };
-use crate::data::{
-    DataError,
-    rows::{Hotness, Layout, Place, Rows, io, wrong},
-    whole,
+use crate::{
+    data::{
+        DataError,
+        rows::{Hotness, Layout, Place, Rows, io, wrong},
+    },
+    host::atomic_file,
 };
 use map::FeatureMap;
 use std::path::{Path, PathBuf};
@@ -34,7 +36,7 @@ pub fn files(path: &Path) -> Vec<PathBuf> {
 /// one.
 fn map_file(path: &Path) -> PathBuf {
     let map = path.with_file_name(NAME);
-    if whole::is_temporary(path) { whole::temporary(&map) } else { map }
+    if atomic_file::is_temporary(path) { atomic_file::temporary(&map) } else { map }
 }
 
 /// The form of a file.
@@ -219,7 +221,7 @@ impl Writer for FuxiWriter {
                 map::text(&FeatureMap::value(&layout, &folder.unwrap_or_default(), &vocabularies))
             }
         };
-        whole::write(&at, &text.map_err(|e| wrong(&at, e.to_string()))?).map_err(io(&at))
+        atomic_file::write(&at, &text.map_err(|e| wrong(&at, e.to_string()))?).map_err(io(&at))
     }
 }
 

@@ -1,10 +1,12 @@
 //! `FILE.columns.json`: what the columns of a file are, beside files of formats that have no room
 //! to say so.
 
-use crate::data::{
-    DataError,
-    rows::{Hotness, IdColumn, Layout, Numbers, io, wrong},
-    whole,
+use crate::{
+    data::{
+        DataError,
+        rows::{Hotness, IdColumn, Layout, Numbers, io, wrong},
+    },
+    host::atomic_file,
 };
 use serde::{Deserialize, Serialize};
 use std::{
@@ -145,7 +147,7 @@ impl Sidecar {
         let path = beside(path);
         let mut text = serde_json::to_vec_pretty(self).map_err(|e| wrong(&path, e.to_string()))?;
         text.push(b'\n');
-        whole::write(&path, &text).map_err(io(path))
+        atomic_file::write(&path, &text).map_err(io(path))
     }
 }
 

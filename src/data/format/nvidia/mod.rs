@@ -18,7 +18,7 @@ pub use spec::NAME;
 pub(in crate::data) use write::size as id_bytes;
 pub use write::{NvidiaWriter, feature_spec};
 
-use crate::data::{rows::Layout, whole};
+use crate::{data::rows::Layout, host::atomic_file};
 use std::path::{Path, PathBuf};
 
 /// The files of a split of `layout` in the folder `path`, the last of them the feature spec, which
@@ -45,5 +45,5 @@ fn category(k: usize) -> String {
 /// one.
 fn spec_file(path: &Path) -> PathBuf {
     let spec = path.with_file_name(NAME);
-    if whole::is_temporary(path) { whole::temporary(&spec) } else { spec }
+    if atomic_file::is_temporary(path) { atomic_file::temporary(&spec) } else { spec }
 }

@@ -1,10 +1,12 @@
 //! `feature_spec.yaml`.
 
-use crate::data::{
-    DataError,
-    npy::Type,
-    rows::{io, wrong},
-    whole,
+use crate::{
+    data::{
+        DataError,
+        npy::Type,
+        rows::{io, wrong},
+    },
+    host::atomic_file,
 };
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, io::ErrorKind, path::Path};
@@ -98,7 +100,7 @@ impl Spec {
 
     /// Writes it, whole or not at all.
     pub fn write(&self, path: &Path) -> Result<(), DataError> {
-        whole::write(path, self.text(path)?.as_bytes()).map_err(io(path))
+        atomic_file::write(path, self.text(path)?.as_bytes()).map_err(io(path))
     }
 
     /// What stands in the file at `path`.

@@ -5,11 +5,13 @@ use super::{
     spec::{Channels, Chunk, Feature, NAME, Spec},
     spec_file,
 };
-use crate::data::{
-    DataError,
-    format::Writer,
-    rows::{Layout, Place, Rows, io, wrong},
-    whole,
+use crate::{
+    data::{
+        DataError,
+        format::Writer,
+        rows::{Layout, Place, Rows, io, wrong},
+    },
+    host::atomic_file,
 };
 use half::f16;
 use std::{
@@ -153,7 +155,7 @@ const BY_OTHERS: &str =
 fn others(path: &Path) -> Result<Option<Spec>, DataError> {
     let mut spec = Spec::read(&path.with_file_name(NAME))?;
     if let Some(spec) = &mut spec {
-        spec.source_spec.remove(&whole::name(path));
+        spec.source_spec.remove(&atomic_file::name(path));
     }
     Ok(spec.filter(|s| !s.source_spec.is_empty()))
 }
@@ -311,7 +313,7 @@ impl Writer for NvidiaWriter {
             };
             cardinalities.push(cardinality);
         }
-        let name = whole::name(&self.path);
+        let name = atomic_file::name(&self.path);
         let mut spec = settled.map(|(spec, _)| spec).unwrap_or_else(|| Spec {
             channel_spec: channels(&self.layout),
             feature_spec: features(&self.layout, &cardinalities),
@@ -361,7 +363,7 @@ fn narrow(path: &Path, size: usize) -> std::io::Result<()> {
     if size == 4 {
         return Ok(());
     }
-    let waiting = whole::temporary(path);
+    let waiting = atomic_file::temporary(path);
     let mut from = BufReader::with_capacity(1 << 17, File::open(path)?);
     let mut to = BufWriter::with_capacity(1 << 17, File::create(&waiting)?);
     let (mut buffer, mut left) = ([0; 1 << 12], from.get_ref().metadata()?.len());

@@ -76,5 +76,5 @@ fn move_file(from: &Path, to: &Path, bytes: u64) -> std::io::Result<()> {
     if let Some(folder) = to.parent() {
         fs::create_dir_all(folder)?;
     }
-    crate::data::whole::publish(from, to)
+    crate::host::atomic_file::publish(from, to)
 }

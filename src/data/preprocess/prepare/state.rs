@@ -3,14 +3,12 @@
 
 use super::{Made, MadeFile, Parameters, PrepareError, Recipe, Worker};
 use crate::{
-    data::{
-        preprocess::{
-            chunks::Place,
-            criteo::{DENSE, TABLES},
-            inputs::Input,
-        },
-        whole,
+    data::preprocess::{
+        chunks::Place,
+        criteo::{DENSE, TABLES},
+        inputs::Input,
     },
+    host::atomic_file,
     random::numpy::RandomState,
 };
 use serde::{Deserialize, Serialize};
@@ -205,7 +203,7 @@ impl Checkpoint {
     pub fn write(&self, work: &Path) -> Result<(), PrepareError> {
         let path = work.join(CHECKPOINT);
         let text = serde_json::to_vec(self).map_err(|e| PrepareError::write(&path)(e.into()))?;
-        whole::write(&path, &text).map_err(PrepareError::write(&path))
+        atomic_file::write(&path, &text).map_err(PrepareError::write(&path))
     }
 }
 
