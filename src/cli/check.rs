@@ -12,11 +12,7 @@ use crate::{
 };
 use clap::{Args, ValueEnum, builder::PossibleValuesParser};
 use serde::Serialize;
-use std::{
-    collections::BTreeSet,
-    io::{self, Write},
-    path::PathBuf,
-};
+use std::{collections::BTreeSet, path::PathBuf};
 
 /// Findings of a kind that are printed for one log; JSON has them all.
 const SHOWN: usize = 50;
@@ -127,8 +123,7 @@ pub(super) fn run(args: &CheckArgs) -> Result<Exit, Failure> {
                 + "\n"
         }
     };
-    // Whoever closes the pipe has read enough.
-    let _ = io::stdout().write_all(text.as_bytes());
+    out!("{text}");
     Ok(match unreadable {
         true => Exit::Unreadable,
         false if report.passes => Exit::Done,

@@ -49,12 +49,12 @@ pub(super) fn check_device(device: Device, batch: usize, json: bool) -> Result<E
     report.ends = ends(&driver, batch).map_err(broken)?;
     report.speeds = speeds(&driver, batch).map_err(broken)?;
     if json {
-        println!(
+        outln!(
             "{}",
             serde_json::to_string_pretty(&report).map_err(|e| Failure::Internal(e.to_string()))?
         );
     } else {
-        print!("{}", table(&report));
+        out!("{}", table(&report));
     }
     Ok(if report.failed.is_empty() { Exit::Done } else { Exit::Fails })
 }

@@ -11,7 +11,7 @@ use crate::{
 use clap::{Args, ValueEnum};
 use std::{
     collections::BTreeSet,
-    io::{IsTerminal, Write},
+    io::IsTerminal,
     path::{Path, PathBuf},
 };
 
@@ -243,13 +243,10 @@ impl CompareArgs {
         };
         match &self.output {
             Some(path) => Ok(write_file(path, text.as_bytes())?),
-            None => match std::io::stdout().lock().write_all(text.as_bytes()) {
-                // `compare | head` is no failure.
-                Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => {
-                    Err(Failure::Output(format!("cannot write to standard output: {e}")))
-                }
-                _ => Ok(()),
-            },
+            None => {
+                out!("{text}");
+                Ok(())
+            }
         }
     }
 }

@@ -33,6 +33,9 @@ pub enum Failure {
     /// The results cannot be written.
     #[error("{0}")]
     Output(String),
+    /// The reader of standard output went away, and without it there is nothing to go on for.
+    #[error("standard output was closed by its reader")]
+    Closed,
     /// Anything else.
     #[error("{0}")]
     Internal(String),
@@ -49,6 +52,7 @@ impl Failure {
             Failure::Internal(_) => 70,
             Failure::Memory(_) => 71,
             Failure::Output(_) => 74,
+            Failure::Closed => super::terminal::CLOSED,
         }
     }
 }

@@ -99,7 +99,7 @@ pub(super) fn gate(args: &GateArgs) -> Result<Exit, Failure> {
     let stop = stop_flag()?;
     let tell = |line: &str| {
         if !args.quiet {
-            eprintln!("{line}");
+            errln!("{line}");
         }
     };
     std::fs::create_dir_all(&args.output)
@@ -119,7 +119,7 @@ pub(super) fn gate(args: &GateArgs) -> Result<Exit, Failure> {
     let answer = if let Some(path) = &args.record {
         gate::record(&b, path, &settings).map(|baseline| {
             let slices = baseline.sessions.last().map_or(0, |s| s.efficiency.len());
-            println!(
+            outln!(
                 "{}: {slices} slices recorded, {} session(s) in all",
                 path.display(),
                 baseline.sessions.len()
@@ -137,7 +137,7 @@ pub(super) fn gate(args: &GateArgs) -> Result<Exit, Failure> {
         Ok(None) => Ok(Exit::Done),
         Err(SliceError::Interrupted) => Ok(Exit::Interrupted),
         Err(e @ (SliceError::TooFew(_) | SliceError::Late(_))) => {
-            eprintln!("error: {e}");
+            errln!("error: {e}");
             Ok(Exit::NotEnoughEvidence)
         }
         Err(e) => Err(e.into()),
@@ -200,7 +200,7 @@ fn publish(verdict: &Verdict, folder: &Path) -> Result<Exit, Failure> {
     json.push('\n');
     write_file(&folder.join(SUMMARY), summary.as_bytes())?;
     write_file(&folder.join(VERDICT), json.as_bytes())?;
-    print!("{summary}");
+    out!("{summary}");
     Ok(match verdict.verdict {
         Outcome::NoRegression => Exit::Done,
         Outcome::Regression => Exit::Fails,

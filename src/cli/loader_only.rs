@@ -34,7 +34,8 @@ pub(super) fn loader_only(
     stop: &AtomicBool,
 ) -> Result<Exit, Failure> {
     let begun = Instant::now();
-    let mut loader = Loader::start(workload.open_data()?.train, workload.loader_plan())?;
+    let Some(data) = workload.open_data_until(stop)? else { return Ok(Exit::Interrupted) };
+    let mut loader = Loader::start(data.train, workload.loader_plan())?;
     let (mut first, mut batches, mut samples, mut timed, mut bytes) = (None, 0, 0, 0, 0);
     while let Some(loaded) = loader.next_batch()? {
         let batch = &loaded.batch;
@@ -71,12 +72,9 @@ pub(super) fn loader_only(
         bytes_per_second: rate(bytes),
     };
     if json {
-        println!(
-            "{}",
-            serde_json::to_string(&speed).map_err(|e| Failure::Internal(e.to_string()))?
-        );
+        outln!("{}", serde_json::to_string(&speed).map_err(|e| Failure::Internal(e.to_string()))?);
     } else {
-        print!("{}", text(&speed));
+        out!("{}", text(&speed));
     }
     Ok(if stop.load(Ordering::Relaxed) { Exit::Interrupted } else { Exit::Done })
 }

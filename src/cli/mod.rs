@@ -1,5 +1,8 @@
 //! The command line: one file a command.
 
+#[macro_use]
+mod terminal;
+
 mod check;
 mod check_device;
 mod compare;
@@ -32,8 +35,11 @@ pub use run::RunArgs;
 pub use system::SystemArgs;
 
 use crate::{data::preprocess::prepare::DISK_LIMIT, host::Isa, train, workload::MAX_THREADS};
-use clap::{Parser, Subcommand};
-use std::process::ExitCode;
+use clap::{
+    Parser, Subcommand,
+    builder::{OsStringValueParser, TypedValueParser},
+};
+use std::{io::IsTerminal, path::PathBuf, process::ExitCode};
 
 /// How a command that did its work ends; see [`Failure`] for those that could not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,7 +80,9 @@ Exit codes:
    70  something else went wrong inside
    71  not enough memory
    74  the results cannot be written, or the disk is too small
-  130  interrupted (Ctrl-C, SIGTERM); the log is closed properly";
+  130  interrupted (Ctrl-C, SIGTERM); the log is closed properly
+  141  all is done, but the reader of the output went away; with run --json the
+       run ends then";
 
 /// What stands at the end of a command's help.
 fn examples(text: &str) -> String {
@@ -88,9 +96,20 @@ fn whole<T: TryFrom<u64>, const FROM: u64, const MOST: u64>(text: &str) -> Resul
     n.ok_or_else(|| format!("must be a whole number from {FROM} to {MOST}"))
 }
 
+/// The largest seed: TOML, logs and records hold whole numbers in 64 bits with a sign.
+const MAX_SEED: u64 = i64::MAX as u64;
+
 /// Takes a seed.
 fn seed(text: &str) -> Result<u64, String> {
-    whole::<u64, 0, { u64::MAX }>(text)
+    whole::<u64, 0, MAX_SEED>(text)
+}
+
+/// Takes a path whose names can be written into logs and records.
+fn utf8_path() -> impl TypedValueParser<Value = PathBuf> {
+    OsStringValueParser::new().try_map(|text| match text.into_string() {
+        Ok(text) => Ok(PathBuf::from(text)),
+        Err(_) => Err("must be a path in UTF-8"),
+    })
 }
 
 /// Takes a number of threads, 0 for all cores.
@@ -142,10 +161,17 @@ pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(e) => {
-            // Help and version go to standard output and are no failure. If it is closed there is
-            // nobody to tell.
-            let _ = e.print();
-            return if e.use_stderr() { ExitCode::from(failure::USAGE) } else { ExitCode::SUCCESS };
+            // Help and version go to standard output and are no failure.
+            let text = |colours: bool| {
+                let text = e.render();
+                if colours { text.ansi().to_string() } else { text.to_string() }
+            };
+            if e.use_stderr() {
+                terminal::err(format_args!("{}", text(std::io::stderr().is_terminal())));
+                return ExitCode::from(failure::USAGE);
+            }
+            out!("{}", text(std::io::stdout().is_terminal()));
+            return terminal::end(Ok(Exit::Done));
         }
     };
     let done = check_environment().and_then(|()| match cli.command {
@@ -159,13 +185,7 @@ pub fn main() -> ExitCode {
         Command::Record(args) => record::run(&args),
         Command::Data(args) => data::run(&args),
     });
-    match done {
-        Ok(exit) => ExitCode::from(exit as u8),
-        Err(failure) => {
-            say::say_error(&failure);
-            ExitCode::from(failure.code())
-        }
-    }
+    terminal::end(done)
 }
 
 #[cfg(test)]
@@ -209,7 +229,7 @@ mod tests {
         let help = codes(&mut EXIT_CODES.lines());
         assert_eq!(help, codes(&mut include_str!("../../docs/command-line.md").lines()));
         assert!(
-            help.len() == 13
+            help.len() == 14
                 && help.contains(&failure::USAGE)
                 && help.contains(&(Exit::Interrupted as u8))
         );

@@ -87,12 +87,12 @@ pub(super) fn run(args: &PackageArgs) -> Result<Exit, Failure> {
     let folder = package.write(&args.output)?;
     package.left_out.iter().for_each(say_error);
     for line in package.entries.iter().flat_map(entry_lines) {
-        println!("{}", visible(&line));
+        outln!("{}", visible(&line));
     }
     for (system, empty) in package.empty_fields() {
-        println!("{system}: left empty, as nobody knows: {} (--set FIELD=VALUE)", empty.join(", "));
+        outln!("{system}: left empty, as nobody knows: {} (--set FIELD=VALUE)", empty.join(", "));
     }
-    println!("written to {}", visible(&folder.display().to_string()));
+    outln!("written to {}", visible(&folder.display().to_string()));
     Ok(if package.left_out.is_empty() { Exit::Done } else { Exit::Unreadable })
 }
 

@@ -1,9 +1,10 @@
 //! What a person or a program sees of a run while it goes on.
 
+use super::terminal;
 use crate::train::events::{EvalEvent, Listener, Outcome, RunFacts, StepEvent};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::{
-    io::{IsTerminal, Write},
+    io::{ErrorKind, IsTerminal},
     time::{Duration, Instant},
 };
 
@@ -120,10 +121,13 @@ impl Progress {
             .map_or(0.0, |f| step.step as f64 / f.steps_per_epoch as f64 * f.train_samples as f64)
     }
 
+    /// Shows a line. Without a reader there is nothing to go on for; another error is told at the
+    /// end.
     fn json(value: &serde_json::Value) -> std::io::Result<()> {
-        let mut out = std::io::stdout().lock();
-        writeln!(out, "{value}")?;
-        out.flush()
+        match terminal::out(format_args!("{value}\n")) {
+            Err(e) if e.kind() == ErrorKind::BrokenPipe => Err(e),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -140,7 +144,7 @@ impl Listener for Progress {
     fn init_start(&mut self) -> std::io::Result<()> {
         match &self.sink {
             Sink::Bar(b) => b.tick(),
-            Sink::Plain => eprintln!("opening the data, making the model"),
+            Sink::Plain => errln!("opening the data, making the model"),
             _ => {}
         }
         Ok(())
@@ -154,7 +158,7 @@ impl Listener for Progress {
             Sink::Plain => {
                 let target =
                     facts.target_auc.map_or_else(String::new, |t| format!(", target AUC {t:.5}"));
-                eprintln!("training: at most {} steps{target}", facts.max_steps);
+                errln!("training: at most {} steps{target}", facts.max_steps);
             }
             Sink::Json => Self::json(&serde_json::json!({"event": "run_start", "facts": facts}))?,
             Sink::Quiet => {}
@@ -180,7 +184,7 @@ impl Listener for Progress {
                 b.set_position(step.step);
                 b.set_message(line);
             }
-            Sink::Plain => eprintln!("{line}"),
+            Sink::Plain => errln!("{line}"),
             Sink::Json => {
                 Self::json(
                     &serde_json::json!({"event": "step", "samples_per_second": self.window.rate, "step": step}),
@@ -195,7 +199,7 @@ impl Listener for Progress {
         self.evals.push((e.samples as f64, e.quality.auc));
         match &self.sink {
             Sink::Bar(b) => b.tick(),
-            Sink::Plain => eprintln!(
+            Sink::Plain => errln!(
                 "step {}  {} samples  AUC {:.5}  log loss {:.5}  {:.1} s",
                 e.step,
                 thousands(e.samples),

@@ -1,6 +1,6 @@
 //! `dlrm-bench record`.
 
-use super::{Exit, Failure, examples, say::say_found};
+use super::{Exit, Failure, examples, say::say_found, terminal};
 use crate::results::{reference::ReferenceRecord, tree};
 use clap::Args;
 use std::path::PathBuf;
@@ -39,10 +39,10 @@ pub(super) fn run(args: &RecordArgs) -> Result<Exit, Failure> {
     for point in &record.points {
         let epochs: Vec<f64> = point.runs.iter().map(|r| r.epochs).collect();
         let mean = crate::stats::olympic_mean(&epochs).unwrap_or_default();
-        println!(
-            "batch {}: {} runs, {mean:.3} epochs to the target",
-            point.batch_size,
-            epochs.len()
+        let (batch, runs) = (point.batch_size, epochs.len());
+        terminal::tell_of(
+            &args.output,
+            &format!("batch {batch}: {runs} runs, {mean:.3} epochs to the target"),
         );
     }
     Ok(if found.problems.is_empty() { Exit::Done } else { Exit::Unreadable })

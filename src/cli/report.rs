@@ -1,6 +1,6 @@
 //! `dlrm-bench report`.
 
-use super::{Exit, Failure, examples, say::say_found};
+use super::{Exit, Failure, examples, say::say_found, terminal};
 use crate::{
     report::{escape::visible, html},
     results::{
@@ -63,6 +63,9 @@ pub(super) fn run(args: &ReportArgs) -> Result<Exit, Failure> {
     let page = html::page(&comparison, &args.title, &problems)
         .map_err(|e| Failure::Internal(format!("cannot make the page: {e}")))?;
     results::write_file(&args.output, page.as_bytes())?;
-    println!("written to {}", visible(&args.output.display().to_string()));
+    terminal::tell_of(
+        &args.output,
+        &format!("written to {}", visible(&args.output.display().to_string())),
+    );
     Ok(if problems.is_empty() { Exit::Done } else { Exit::Unreadable })
 }

@@ -5,12 +5,12 @@ use std::fmt::Display;
 
 /// One line that tells what is wrong, whatever the names in it.
 pub(super) fn say_error(what: impl Display) {
-    eprintln!("error: {}", visible(&what.to_string()));
+    errln!("error: {}", visible(&what.to_string()));
 }
 
 /// One line that a reader of the results should know.
 pub(super) fn say_note(what: impl Display) {
-    eprintln!("note: {}", visible(&what.to_string()));
+    errln!("note: {}", visible(&what.to_string()));
 }
 
 /// Names what could not be read and counts what was passed over.

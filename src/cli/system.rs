@@ -69,25 +69,25 @@ pub(super) fn system(args: &SystemArgs) -> Result<Exit, Failure> {
     let report =
         Report { machine, versions: Versions::this(), gpus: gpus.unwrap_or_default(), ceilings };
     if args.json {
-        println!(
+        outln!(
             "{}",
             serde_json::to_string_pretty(&report).map_err(|e| Failure::Internal(e.to_string()))?
         );
         return Ok(Exit::Done);
     }
     for (label, value) in report.machine.lines() {
-        println!("{label:<24} {value}");
+        outln!("{label:<24} {value}");
     }
     for (label, value) in report.gpus.iter().flat_map(DeviceInfo::lines) {
-        println!("{label:<24} {value}");
+        outln!("{label:<24} {value}");
     }
     if let Some(why) = no_gpu {
-        println!("{:<24} none: {why}", "GPU");
+        outln!("{:<24} none: {why}", "GPU");
     }
     if let Some(ceilings) = &report.ceilings {
-        println!();
+        outln!();
         for (label, value) in ceilings.lines() {
-            println!("{label:<24} {value}");
+            outln!("{label:<24} {value}");
         }
     }
     Ok(Exit::Done)

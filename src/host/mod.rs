@@ -4,6 +4,7 @@
 mod affinity;
 pub mod atomic_file;
 pub mod env;
+pub mod descriptors;
 pub mod isa;
 mod mapped;
 pub mod pool;

@@ -74,7 +74,7 @@ impl Bar {
             };
             let samples =
                 samples.map_or_else(String::new, |n| format!("  {} samples", thousands(n)));
-            eprintln!("{what}: {:.0}% of {}{samples}{left}", 100.0 * share, shown(total));
+            errln!("{what}: {:.0}% of {}{samples}{left}", 100.0 * share, shown(total));
         }
     }
 

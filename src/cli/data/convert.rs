@@ -81,7 +81,7 @@ pub(super) fn run(args: &ConvertArgs) -> Result<Exit, Failure> {
     let mut reader = args.transform.apply(reader, &args.input);
     match output.write(&mut *reader, &stop)? {
         Written::Whole { rows, bytes } => {
-            println!("{}", summary(&args.output, rows, bytes));
+            summary(&args.output, rows, bytes, "");
             Ok(Exit::Done)
         }
         Written::Interrupted => Ok(Exit::Interrupted),

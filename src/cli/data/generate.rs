@@ -128,12 +128,12 @@ pub(super) fn run(args: &GenerateArgs) -> Result<Exit, Failure> {
     let planted = Box::new(PlantedReader::new(split, args.start, args.samples));
     match output.write(&mut *args.transform.apply(planted, &args.output), &stop)? {
         Written::Whole { rows, bytes } => {
-            println!("{}", summary(&args.output, rows, bytes));
-            if let Some(best) = data.facts.best_auc {
-                println!(
-                    "best reachable AUC {best:.5} (on the first {EVAL_SAMPLES} samples of the eval split)"
-                );
-            }
+            let best = data.facts.best_auc.map(|best| {
+                format!(
+                    "\nbest reachable AUC {best:.5} (on the first {EVAL_SAMPLES} samples of the eval split)"
+                )
+            });
+            summary(&args.output, rows, bytes, &best.unwrap_or_default());
             Ok(Exit::Done)
         }
         Written::Interrupted => Ok(Exit::Interrupted),

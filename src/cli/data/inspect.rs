@@ -17,7 +17,6 @@ use crate::{
 use clap::Args;
 use serde::Serialize;
 use std::{
-    io::Write,
     path::PathBuf,
     sync::atomic::{AtomicBool, Ordering},
 };
@@ -139,8 +138,7 @@ pub(super) fn run(args: &InspectArgs) -> Result<Exit, Failure> {
                 + "\n"
         }
     };
-    // Whoever closes the pipe has read enough.
-    let _ = std::io::stdout().write_all(text.as_bytes());
+    out!("{text}");
     Ok(Exit::Done)
 }
 

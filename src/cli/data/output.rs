@@ -1,7 +1,7 @@
 //! From a reader to a file that appears whole or not at all.
 
 use super::{
-    super::{Failure, progress::thousands},
+    super::{Failure, progress::thousands, terminal},
     NO_SAMPLE,
 };
 use crate::{
@@ -341,9 +341,11 @@ impl Drop for Held {
     }
 }
 
-/// `1,234 rows, 5.6 MB: out.bin`.
-pub(super) fn summary(path: &Path, rows: u64, bytes: u64) -> String {
-    format!("{} rows, {}: {}", thousands(rows), shown(bytes), path.display())
+/// Says `1,234 rows, 5.6 MB: out.bin`, and what else is to be told of the file; on standard error
+/// where standard output is that file.
+pub(super) fn summary(path: &Path, rows: u64, bytes: u64, more: &str) {
+    let text = format!("{} rows, {}: {}{more}", thousands(rows), shown(bytes), path.display());
+    terminal::tell_of(path, &text);
 }
 
 #[cfg(test)]

@@ -293,7 +293,7 @@ pub(super) fn run(args: &PreprocessArgs) -> Result<Exit, Failure> {
     if args.plan {
         let plan = prepare::plan(&job, &show)?;
         bar.finish();
-        print!("{}", if args.json { json(&plan)? } else { plan_lines(&plan, &job) });
+        out!("{}", if args.json { json(&plan)? } else { plan_lines(&plan, &job) });
         prepare::refuse_small_disk(&job, &plan)?;
         return Ok(Exit::Done);
     }
@@ -309,7 +309,7 @@ pub(super) fn run(args: &PreprocessArgs) -> Result<Exit, Failure> {
             (manifest, "was there already, from the same log, and is whole")
         }
         Err(PrepareError::Interrupted) => {
-            eprintln!("{}", PrepareError::Interrupted);
+            errln!("{}", PrepareError::Interrupted);
             return Ok(Exit::Interrupted);
         }
         Err(e) => return Err(e.into()),
@@ -321,7 +321,7 @@ pub(super) fn run(args: &PreprocessArgs) -> Result<Exit, Failure> {
             job.output.display()
         )));
     }
-    print!(
+    out!(
         "{}",
         if args.json { json(&manifest)? } else { summary(&manifest, &job, how, start.elapsed()) }
     );

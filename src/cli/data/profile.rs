@@ -136,13 +136,13 @@ pub(super) fn run(args: &ProfileArgs) -> Result<Exit, Failure> {
         .collect();
     if args.json {
         let json = serde_json::to_string_pretty(&serde_json::json!({ "tables": reports }));
-        println!("{}", json.map_err(|e| Failure::Internal(e.to_string()))?);
+        outln!("{}", json.map_err(|e| Failure::Internal(e.to_string()))?);
         return Ok(Exit::Done);
     }
-    print!("{}", text(&reports));
+    out!("{}", text(&reports));
     if args.table.is_some() || args.trace.is_some() {
         for report in &reports {
-            print!("\n{}", histogram(&report.stack_distances));
+            out!("\n{}", histogram(&report.stack_distances));
         }
     }
     Ok(Exit::Done)

@@ -60,14 +60,14 @@ pub(super) fn run(args: &VerifyArgs) -> Result<Exit, Failure> {
     bar.finish();
     if args.json {
         let answer = serde_json::json!({"whole": damaged.is_empty(), "damaged": damaged, "manifest": manifest});
-        println!("{answer}");
+        outln!("{answer}");
     } else {
         for damage in &damaged {
-            println!("{}: {}", folder.join(&damage.file).display(), damage.what);
+            outln!("{}: {}", folder.join(&damage.file).display(), damage.what);
         }
         if damaged.is_empty() {
             let (files, samples) = (manifest.files.len(), thousands(samples));
-            println!(
+            outln!(
                 "{}: {files} files, {} bytes, {samples} samples, as they were written by {} ({})",
                 folder.display(),
                 thousands(total),
@@ -75,7 +75,7 @@ pub(super) fn run(args: &VerifyArgs) -> Result<Exit, Failure> {
                 manifest.recipe
             );
         } else {
-            println!(
+            outln!(
                 "{}: damaged files: {} of {}",
                 folder.display(),
                 damaged.len(),
