@@ -12,7 +12,7 @@ use crate::{
     results::{
         Floor, Recorder, ResultsError, RunFolder, RunRecord,
         identity::{self, DataSet, FileContent},
-        metrics::{self, Metrics},
+        metrics::Metrics,
         record::{MemoryItem, PhaseShare, Series, Steady},
     },
     stats::{self, Bootstrap},
@@ -72,9 +72,17 @@ impl Kept {
         let system = w.mlperf.platform.clone().unwrap_or_else(|| machine.name());
         let ceilings = if extras.ceilings { ceilings(w)? } else { None };
         let folder = RunFolder::create(root, &system, &w.workload.name, &w.sha256(), w.train.seed)?;
-        folder.write_workload(&w.to_toml())?;
-        let log = MlLog::create(&folder.log(), w, &system)
-            .map_err(|source| ResultsError::Write { path: folder.log(), source })?;
+        let opened = folder.write_workload(&w.to_toml()).and_then(|()| {
+            MlLog::create(&folder.log(), w, &system)
+                .map_err(|source| ResultsError::Write { path: folder.log(), source })
+        });
+        let log = match opened {
+            Ok(log) => log,
+            Err(e) => {
+                folder.discard();
+                return Err(e.into());
+            }
+        };
         let recorder = Recorder::new(folder.metrics(), machine.gpu.clone());
         let files = identity::files(w);
         Ok(Kept { folder, system, machine, ceilings, series, extras, files, log, recorder })
@@ -88,17 +96,16 @@ impl Kept {
         folder.discard();
     }
 
-    /// Writes metrics, record and plots. `finished` is missing if the run failed; the record then
-    /// says why and has what was heard.
-    pub fn close(
-        self,
-        workload: &Workload,
-        finished: Option<&Finished>,
-    ) -> Result<(RunRecord, RunFolder), Failure> {
+    /// Writes metrics, record and plots, each whatever becomes of the others. `finished` is missing
+    /// if the run failed; the record then says why and has what was heard.
+    pub fn close(self, workload: &Workload, finished: Option<&Finished>) -> Closed {
         let Kept { folder, system, machine, ceilings, series, extras, files, log, recorder } = self;
-        drop(log);
-        let recorded = recorder.finish()?;
-        let metrics = metrics::read(&folder.metrics())?;
+        let mut lost = Vec::new();
+        if let Err(source) = log.finish() {
+            lost.push(ResultsError::Write { path: folder.log(), source });
+        }
+        let (recorded, metrics, failed) = recorder.finish();
+        lost.extend(failed);
         let data_set = DataSet::new(workload, files, recorded.schema.as_ref());
         let mut record = RunRecord::new(&folder, &system, machine, workload, recorded, &metrics);
         record.ceilings = ceilings;
@@ -127,12 +134,21 @@ impl Kept {
                 record.set_floor(floor);
             }
         }
-        folder.write_record(&record)?;
+        record.lost = lost.iter().map(ToString::to_string).collect();
+        lost.extend(folder.write_record(&record).err());
         if extras.plots && !metrics.is_empty() {
-            plots::write(&folder.plots(), &record, &metrics)?;
+            lost.extend(plots::write(&folder.plots(), &record, &metrics).err());
         }
-        Ok((record, folder))
+        Closed { record, folder, lost: lost.into_iter().next().map(Failure::from) }
     }
+}
+
+/// A run that is over, with its record.
+pub(super) struct Closed {
+    pub record: RunRecord,
+    pub folder: RunFolder,
+    /// Why something of it could not be written, if so; the first reason.
+    pub lost: Option<Failure>,
 }
 
 /// The floor of a training step.

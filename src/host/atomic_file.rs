@@ -8,7 +8,7 @@
 use std::{
     ffi::OsString,
     fs::{self, File, OpenOptions, TryLockError},
-    io::{self, ErrorKind, Write},
+    io::{self, ErrorKind, Seek, Write},
     path::{Path, PathBuf},
     sync::atomic::{AtomicU64, Ordering},
 };
@@ -63,6 +63,51 @@ pub fn replace(path: &Path, fill: impl FnOnce(&Path) -> io::Result<()>) -> io::R
         // It may never have come to be.
         let _ = fs::remove_file(&waiting);
     })
+}
+
+/// A file whose room on the disk is taken before it is written, so that it can be written when the
+/// disk is full.
+#[derive(Debug)]
+pub struct Reserved {
+    path: PathBuf,
+    temporary: PathBuf,
+    file: File,
+}
+
+impl Reserved {
+    /// Takes `bytes` bytes for the file `path`, under another name.
+    ///
+    /// # Errors
+    /// If there is no room.
+    pub fn new(path: &Path, bytes: usize) -> io::Result<Self> {
+        let temporary = temporary(path);
+        let file = File::create(&temporary)?;
+        let reserved = Reserved { path: path.to_owned(), temporary, file };
+        // Zeros that are written, since a hole takes no room.
+        (&reserved.file).write_all(&vec![0; bytes])?;
+        reserved.file.sync_all()?;
+        Ok(reserved)
+    }
+
+    /// Writes `bytes` into the room that was taken, gives back what is left of it, and puts the
+    /// file in its place.
+    ///
+    /// # Errors
+    /// If it cannot be written or moved; nothing is left of it then.
+    pub fn publish(&self, bytes: &[u8]) -> io::Result<()> {
+        let mut file = &self.file;
+        file.seek(io::SeekFrom::Start(0))?;
+        file.write_all(bytes)?;
+        file.set_len(bytes.len() as u64)?;
+        publish(&self.temporary, &self.path)
+    }
+}
+
+impl Drop for Reserved {
+    fn drop(&mut self) {
+        // Once published it has another name.
+        let _ = fs::remove_file(&self.temporary);
+    }
 }
 
 /// Where output goes.

@@ -85,6 +85,8 @@ fn outcome(success: bool) -> Outcome {
         reason: if success { StopReason::Target } else { StopReason::Interrupted },
         success,
         message: None,
+        failure: None,
+        restored: None,
         steps: 5,
         samples: 500,
         seconds: 2.0,

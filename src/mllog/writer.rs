@@ -132,6 +132,14 @@ impl MlLog {
         })
     }
 
+    /// Brings the log to the disk; to be called when the run is over.
+    ///
+    /// # Errors
+    /// If the disk fails.
+    pub fn finish(self) -> io::Result<()> {
+        self.file.sync_all()
+    }
+
     #[track_caller]
     fn point(&mut self, key: &str, value: &Value) -> io::Result<()> {
         self.line(EventType::PointInTime, key, value, &[], Location::caller())
@@ -272,6 +280,10 @@ impl Listener for MlLog {
     }
 
     fn run_stop(&mut self, outcome: &Outcome) -> io::Result<()> {
+        if !self.open.run {
+            // Another listener could not be told of the end, which the log has already.
+            return Ok(());
+        }
         // Training samples over wall time, evaluation included, as HugeCTR's submissions log it.
         if outcome.samples > 0 && outcome.seconds > 0.0 {
             let value = json!({"throughput": outcome.samples as f64 / outcome.seconds});

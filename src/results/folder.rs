@@ -1,11 +1,15 @@
 //! The folder of one run.
 
 use super::{ResultsError, RunRecord, record, time::Utc, write_file};
+use crate::host::atomic_file::{Reserved, create_folders, sync_folder};
 use std::{
     fs,
     io::ErrorKind,
     path::{Path, PathBuf},
 };
+
+/// Room on the disk for a record: of some hundred evaluations.
+const RECORD_BYTES: usize = 256 << 10;
 
 /// `<root>/<system>/<workload>/<run>/`: where a run keeps its files.
 #[derive(Debug)]
@@ -13,6 +17,8 @@ pub struct RunFolder {
     path: PathBuf,
     id: String,
     started: String,
+    /// Room for the record, which is the last thing to be lost.
+    record: Reserved,
 }
 
 impl RunFolder {
@@ -40,14 +46,23 @@ impl RunFolder {
         seed: u64,
     ) -> Result<Self, ResultsError> {
         let parent = root.join(system).join(workload);
-        fs::create_dir_all(&parent).map_err(ResultsError::write(&parent))?;
+        create_folders(&parent).map_err(ResultsError::write(&parent))?;
         let name = format!("{}-{}-s{seed}", now.compact(), hash.get(..8).unwrap_or(hash));
         let mut attempt = 1;
         loop {
             let id = if attempt == 1 { name.clone() } else { format!("{name}-{attempt}") };
             let path = parent.join(&id);
             match fs::create_dir(&path) {
-                Ok(()) => return Ok(RunFolder { path, id, started: now.rfc3339() }),
+                Ok(()) => {
+                    let file = path.join("run.json");
+                    let record = sync_folder(&parent)
+                        .and_then(|()| Reserved::new(&file, RECORD_BYTES))
+                        .map_err(|source| {
+                            let _ = fs::remove_dir_all(&path);
+                            ResultsError::Write { path: file, source }
+                        })?;
+                    return Ok(RunFolder { path, id, started: now.rfc3339(), record });
+                }
                 Err(e) if e.kind() == ErrorKind::AlreadyExists => attempt += 1,
                 Err(e) => return Err(ResultsError::Write { path, source: e }),
             }
@@ -56,9 +71,11 @@ impl RunFolder {
 
     /// Takes the folder away with all that is in it, and those above it that it leaves empty.
     pub fn discard(self) {
+        let RunFolder { path, record, .. } = self;
+        drop(record);
         // What cannot be removed is no reason to hide why the run has failed.
-        let _ = fs::remove_dir_all(&self.path);
-        for above in self.path.ancestors().skip(1).take(2) {
+        let _ = fs::remove_dir_all(&path);
+        for above in path.ancestors().skip(1).take(2) {
             if fs::remove_dir(above).is_err() {
                 break;
             }
@@ -108,7 +125,9 @@ impl RunFolder {
     /// # Errors
     /// If the file cannot be written.
     pub fn write_record(&self, record: &RunRecord) -> Result<(), ResultsError> {
-        record::write(&self.path.join("run.json"), record)
+        let path = self.path.join("run.json");
+        let text = record::text(&path, record)?;
+        self.record.publish(text.as_bytes()).map_err(ResultsError::write(&path))
     }
 }
 

@@ -31,13 +31,18 @@ use parquet::{
 };
 use std::{
     fs::{self, File},
-    io,
+    io::{self, Write},
     path::{Path, PathBuf},
     sync::Arc,
+    time::{Duration, Instant},
 };
 
 /// Rows that are held in memory (5 MiB) before they go to the file.
 const ROW_GROUP: usize = 1 << 16;
+/// Bytes of a row in the side file.
+const ROW_BYTES: usize = 80;
+/// A killed run loses the metrics of this time at most.
+const SAVE_EVERY: Duration = Duration::from_secs(1);
 
 /// The columns, row by row of the same length.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -103,6 +108,74 @@ impl Metrics {
         self.logloss.push(None);
     }
 
+    /// A row as the side file has it.
+    fn row_bytes(&self, i: usize) -> [u8; ROW_BYTES] {
+        let missing = |v: Option<f64>| v.unwrap_or(f64::NAN).to_le_bytes();
+        let columns = [
+            self.step[i].to_le_bytes(),
+            self.epoch[i].to_le_bytes(),
+            self.samples[i].to_le_bytes(),
+            f64::from(self.loss[i]).to_le_bytes(),
+            self.learning_rate[i].to_le_bytes(),
+            self.seconds[i].to_le_bytes(),
+            self.data_wait[i].to_le_bytes(),
+            self.throughput[i].to_le_bytes(),
+            missing(self.auc[i]),
+            missing(self.logloss[i]),
+        ];
+        let mut bytes = [0; ROW_BYTES];
+        bytes.chunks_exact_mut(8).zip(columns).for_each(|(to, from)| to.copy_from_slice(&from));
+        bytes
+    }
+
+    /// Adds a row of the side file, or puts it in the place of the last one if it is its step.
+    fn take_row(&mut self, row: &[u8]) {
+        let mut columns = row.chunks_exact(8).map(|c| {
+            let mut bytes = [0; 8];
+            bytes.copy_from_slice(c);
+            bytes
+        });
+        let mut next = || columns.next().unwrap_or_default();
+        let (step, epoch, samples) =
+            (i64::from_le_bytes(next()), i64::from_le_bytes(next()), i64::from_le_bytes(next()));
+        let mut number = || f64::from_le_bytes(next());
+        let numbers = [(); 7].map(|()| number());
+        if self.step.last() == Some(&step) {
+            self.pop();
+        }
+        let [loss, rate, seconds, data_wait, throughput, auc, logloss] = numbers;
+        self.step.push(step);
+        self.epoch.push(epoch);
+        self.samples.push(samples);
+        self.loss.push(loss as f32);
+        self.learning_rate.push(rate);
+        self.seconds.push(seconds);
+        self.data_wait.push(data_wait);
+        self.throughput.push(throughput);
+        self.auc.push((!auc.is_nan()).then_some(auc));
+        self.logloss.push((!logloss.is_nan()).then_some(logloss));
+    }
+
+    fn pop(&mut self) {
+        let Metrics {
+            step,
+            epoch,
+            samples,
+            loss,
+            learning_rate,
+            seconds,
+            data_wait,
+            throughput,
+            auc,
+            logloss,
+        } = self;
+        let rows = step.len().saturating_sub(1);
+        [step, epoch, samples].into_iter().for_each(|c| c.truncate(rows));
+        loss.truncate(rows);
+        [learning_rate, seconds, data_wait, throughput].into_iter().for_each(|c| c.truncate(rows));
+        [auc, logloss].into_iter().for_each(|c| c.truncate(rows));
+    }
+
     fn clear(&mut self) {
         let Metrics {
             step,
@@ -132,12 +205,41 @@ pub struct MetricsWriter {
     rows: Metrics,
     seen: u64,
     file: Option<SerializedFileWriter<File>>,
+    /// All rows so far, for a run that is killed; `None` once it cannot be written.
+    side: Option<File>,
+    /// Rows at the end of `rows` that the side file lacks.
+    unsaved: usize,
+    saved: Instant,
+    /// Whether the side file stays, as all that there is.
+    keep_side: bool,
 }
 
 impl MetricsWriter {
     /// Will write to `path`.
     pub fn new(path: PathBuf) -> Self {
-        MetricsWriter { path, rows: Metrics::with_capacity(ROW_GROUP), seen: 0, file: None }
+        MetricsWriter {
+            side: File::create(side(&path)).ok(),
+            path,
+            rows: Metrics::with_capacity(ROW_GROUP),
+            seen: 0,
+            file: None,
+            unsaved: 0,
+            saved: Instant::now(),
+            keep_side: false,
+        }
+    }
+
+    /// Appends the latest rows to the side file, in one piece. It only matters to a run that is
+    /// killed: where it cannot be written, the run goes on without it.
+    fn save(&mut self) {
+        self.saved = Instant::now();
+        let rows = &self.rows;
+        let from = rows.len().saturating_sub(self.unsaved);
+        let bytes: Vec<u8> = (from..rows.len()).flat_map(|i| rows.row_bytes(i)).collect();
+        self.unsaved = 0;
+        if self.side.as_mut().is_some_and(|side| side.write_all(&bytes).is_err()) {
+            self.side = None;
+        }
     }
 
     /// Moves the rows in memory to the file.
@@ -169,18 +271,29 @@ impl MetricsWriter {
     }
 
     /// Writes what is left and puts the file in its place. A run without steps gets a file without
-    /// rows.
-    ///
-    /// # Errors
-    /// If the file cannot be written.
-    pub fn finish(mut self) -> Result<(), ResultsError> {
+    /// rows. Gives all rows back, as far as they can be had, and why the file cannot be written, if
+    /// it cannot.
+    pub fn finish(mut self) -> (Metrics, Option<ResultsError>) {
+        let spilled = self.file.is_some();
+        let rows = self.rows.clone();
         let finished = self
             .spill()
-            .and_then(|()| self.file.take().map_or(Ok(()), |file| file.close().map(|_| ())));
-        finished
+            .and_then(|()| self.file.take().map_or(Ok(()), |file| file.close().map(|_| ())))
             .map_err(io_error)
             .and_then(|()| publish(&temporary(&self.path), &self.path))
-            .map_err(ResultsError::write(&self.path))
+            .map_err(ResultsError::write(&self.path));
+        self.keep_side = finished.is_err();
+        let all = match (finished, spilled) {
+            (Ok(()), false) => return (rows, None),
+            (Ok(()), true) => read(&self.path),
+            // The side file may have what the other lacks.
+            (Err(e), true) => return (recover(&self.path).unwrap_or(rows), Some(e)),
+            (Err(e), false) => return (rows, Some(e)),
+        };
+        match all {
+            Ok(all) => (all, None),
+            Err(e) => (rows, Some(e)),
+        }
     }
 }
 
@@ -188,6 +301,9 @@ impl Drop for MetricsWriter {
     fn drop(&mut self) {
         // After `finish` there is none; before it, half a file is of no use.
         let _ = fs::remove_file(temporary(&self.path));
+        if !self.keep_side {
+            let _ = fs::remove_file(side(&self.path));
+        }
     }
 }
 
@@ -195,10 +311,15 @@ impl Listener for MetricsWriter {
     fn step(&mut self, step: &StepEvent) -> io::Result<()> {
         // Not right after the last row of a group: an evaluation may still add to it.
         if self.rows.len() == ROW_GROUP {
+            self.save();
             self.spill().map_err(io_error)?;
         }
         self.seen += u64::from(step.samples);
         self.rows.push(step, self.seen);
+        self.unsaved += 1;
+        if self.saved.elapsed() > SAVE_EVERY {
+            self.save();
+        }
         Ok(())
     }
 
@@ -208,6 +329,9 @@ impl Listener for MetricsWriter {
         {
             *auc = Some(eval.quality.auc);
             *logloss = Some(eval.quality.logloss);
+            // The row again, if it is saved already.
+            self.unsaved = self.unsaved.max(1);
+            self.save();
         }
         Ok(())
     }
@@ -272,6 +396,28 @@ fn put_with<T: DataType>(
         .ok_or_else(|| ParquetError::General("more columns than the schema has".into()))?;
     write(column.typed::<T>())?;
     column.close()
+}
+
+/// Where the rows of `metrics.parquet` are while the run goes on: `metrics.partial` beside it, ten
+/// little-endian numbers of 8 bytes a row, in the order of the columns (loss as f64, NaN for what
+/// is missing). A row whose step comes twice counts as it stands last.
+fn side(path: &Path) -> PathBuf {
+    path.with_extension("partial")
+}
+
+/// The metrics of a run that was killed, up to about a second before: what it left instead of
+/// `path`. A row that is cut off is passed over.
+///
+/// # Errors
+/// If there is no such file.
+pub fn recover(path: &Path) -> Result<Metrics, ResultsError> {
+    let side = side(path);
+    let bytes = fs::read(&side).map_err(ResultsError::read(&side))?;
+    let mut rows = Metrics::default();
+    for row in bytes.chunks_exact(ROW_BYTES) {
+        rows.take_row(row);
+    }
+    Ok(rows)
 }
 
 /// Reads a `metrics.parquet`.
@@ -407,7 +553,7 @@ mod tests {
             }
             assert!(!path.exists());
         }
-        writer.finish().unwrap();
+        assert!(writer.finish().1.is_none());
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "no temporary file is left");
         let rows = read(&path).unwrap();
         assert_eq!(rows.len() as u64, n);
@@ -431,15 +577,43 @@ mod tests {
         let path = dir.path().join("metrics.parquet");
         let mut writer = MetricsWriter::new(path.clone());
         writer.eval_stop(&eval(0, 0.5)).unwrap();
-        writer.finish().unwrap();
+        assert!(writer.finish().1.is_none());
         assert!(read(&path).unwrap().is_empty());
         fs::remove_file(&path).unwrap();
 
         let mut writer = MetricsWriter::new(path);
         (1..=ROW_GROUP as u64 + 1).for_each(|i| writer.step(&step(i)).unwrap());
-        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2);
         drop(writer);
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_killed_run_leaves_its_rows_beside() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("metrics.parquet");
+        let mut writer = MetricsWriter::new(path.clone());
+        for i in 1..=5 {
+            writer.step(&step(i)).unwrap();
+            if i == 2 {
+                writer.eval_stop(&eval(i, 0.75)).unwrap();
+            }
+        }
+        writer.save();
+        writer.eval_stop(&eval(5, 0.8)).unwrap();
+        // As a kill has it: nothing is finished, and the last row is cut off.
+        writer.step(&step(6)).unwrap();
+        writer.save();
+        let side = side(&path);
+        let bytes = fs::read(&side).unwrap();
+        fs::write(&side, &bytes[..bytes.len() - 1]).unwrap();
+        let rows = recover(&path).unwrap();
+        assert_eq!(rows.step, [1, 2, 3, 4, 5]);
+        assert_eq!(rows.auc, [None, Some(0.75), None, None, Some(0.8)]);
+        assert_eq!((rows.loss[2], rows.samples[4]), (1.0 / 3.0, 640));
+        let (all, failed) = writer.finish();
+        assert!(failed.is_none() && all.len() == 6 && !side.exists());
+        assert_eq!(read(&path).unwrap(), all);
     }
 
     #[test]
@@ -452,7 +626,7 @@ mod tests {
         assert!(error.contains("metrics.parquet: not a metrics file"), "{error}");
         let mut writer = MetricsWriter::new(path.clone());
         writer.step(&step(1)).unwrap();
-        writer.finish().unwrap();
+        assert!(writer.finish().1.is_none());
         let bytes = fs::read(&path).unwrap();
         fs::write(&path, &bytes[..bytes.len() / 2]).unwrap();
         assert!(read(&path).is_err());

@@ -1,8 +1,6 @@
 //! `run.json`: everything worth knowing about a run.
 
-use super::{
-    Floor, Recorded, ResultsError, RunFolder, identity::DataSet, metrics::Metrics, write_file,
-};
+use super::{Floor, Recorded, ResultsError, RunFolder, identity::DataSet, metrics::Metrics};
 use crate::{
     data::Facts,
     embedding::RowKind,
@@ -90,6 +88,9 @@ pub struct RunRecord {
     pub memory_plan: Vec<MemoryItem>,
     /// All evaluations.
     pub evaluations: Vec<EvalEvent>,
+    /// What of the run's files could not be written, one sentence each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lost: Vec<String>,
 }
 
 /// A run's place in a series (`run --runs`).
@@ -264,6 +265,7 @@ impl RunRecord {
             facts,
             outcome,
             evaluations,
+            lost: Vec::new(),
         }
     }
 }
@@ -355,12 +357,12 @@ pub(super) fn word<T: Serialize>(value: &T) -> String {
     }
 }
 
-/// Writes a record.
-pub(super) fn write(path: &Path, record: &RunRecord) -> Result<(), ResultsError> {
+/// A record as it stands in the file `path`.
+pub(super) fn text(path: &Path, record: &RunRecord) -> Result<String, ResultsError> {
     let mut text = serde_json::to_string_pretty(record)
         .map_err(|e| ResultsError::malformed(path, e.to_string()))?;
     text.push('\n');
-    write_file(path, text.as_bytes())
+    Ok(text)
 }
 
 /// Reads a record (`run.json`).

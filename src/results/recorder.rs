@@ -1,6 +1,9 @@
 //! The listener that remembers a run for its record.
 
-use super::{ResultsError, metrics::MetricsWriter};
+use super::{
+    ResultsError,
+    metrics::{Metrics, MetricsWriter},
+};
 use crate::{
     backend::cuda::driver::DeviceInfo,
     batch::Schema,
@@ -71,20 +74,19 @@ impl Recorder {
         self.facts.is_some()
     }
 
-    /// Completes `metrics.parquet`; to be called when the run is over, whatever the reason.
-    ///
-    /// # Errors
-    /// If the file cannot be written.
-    pub fn finish(self) -> Result<Recorded, ResultsError> {
-        self.metrics.finish()?;
-        Ok(Recorded {
+    /// Completes `metrics.parquet`; to be called when the run is over, whatever the reason. What was
+    /// heard, the metrics, and why they are not in the file, if it cannot be written.
+    pub fn finish(self) -> (Recorded, Metrics, Option<ResultsError>) {
+        let (metrics, failed) = self.metrics.finish();
+        let recorded = Recorded {
             facts: self.facts,
             config: self.config,
             schema: self.schema,
             evaluations: self.evaluations,
             outcome: self.outcome,
             energy: self.energy,
-        })
+        };
+        (recorded, metrics, failed)
     }
 }
 
@@ -119,7 +121,8 @@ impl Listener for Recorder {
     fn run_stop(&mut self, outcome: &Outcome) -> io::Result<()> {
         self.energy =
             self.meter.as_mut().map(|meter| Energy { joules: meter.joules(), of: meter.counted() });
-        self.outcome = Some(outcome.clone());
+        // If another listener fails now, the run is over nevertheless.
+        self.outcome.get_or_insert_with(|| outcome.clone());
         Ok(())
     }
 }

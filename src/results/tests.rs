@@ -75,6 +75,8 @@ fn run(folder: &RunFolder) -> (Recorded, metrics::Metrics) {
         reason: StopReason::Budget,
         success: true,
         message: None,
+        failure: None,
+        restored: None,
         steps: 10,
         samples: 1000,
         seconds: 10.0,
@@ -83,8 +85,10 @@ fn run(folder: &RunFolder) -> (Recorded, metrics::Metrics) {
         test: None,
     };
     recorder.run_stop(&outcome).unwrap();
-    let recorded = recorder.finish().unwrap();
-    (recorded, metrics::read(&folder.metrics()).unwrap())
+    let (recorded, metrics, failed) = recorder.finish();
+    assert!(failed.is_none(), "{failed:?}");
+    assert_eq!(metrics, metrics::read(&folder.metrics()).unwrap());
+    (recorded, metrics)
 }
 
 #[test]

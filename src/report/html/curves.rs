@@ -1,6 +1,9 @@
 //! Loss and AUC of runs, thinned to what a screen can show.
 
-use crate::results::{metrics::Metrics, record::RunRecord, table::Group, tree::Run};
+use crate::{
+    results::{metrics::Metrics, table::Group, tree::Run},
+    train::events::EvalEvent,
+};
 use serde::Serialize;
 
 /// Points of all runs together: enough for a screen, and a page of less than a megabyte.
@@ -80,23 +83,23 @@ impl Curve {
 
 impl Curves {
     /// AUC from the run's evaluations, loss from its metrics.
-    pub fn of(run: &Run, metrics: Option<(&Metrics, &RunRecord)>, points: usize) -> Self {
+    pub fn of(run: &Run, metrics: Option<(&Metrics, &[EvalEvent])>, points: usize) -> Self {
         let mut auc = Curve::default();
         let all_have_samples = run.evaluations.iter().all(|e| e.samples.is_some());
         for e in run.evaluations.iter().filter(|e| e.auc.is_finite() && e.seconds.is_finite()) {
             auc.push(e.samples.filter(|_| all_have_samples), e.seconds, e.auc);
         }
         let (loss, steps_a_point) =
-            metrics.map_or((Curve::default(), 1), |(m, record)| loss(m, record, points));
+            metrics.map_or((Curve::default(), 1), |(m, evaluations)| loss(m, evaluations, points));
         Curves { auc, loss, steps_a_point }
     }
 }
 
 /// The mean loss of every so many steps, each weighted with its samples, at the end of these steps.
-fn loss(metrics: &Metrics, record: &RunRecord, points: usize) -> (Curve, usize) {
+fn loss(metrics: &Metrics, evaluations: &[EvalEvent], points: usize) -> (Curve, usize) {
     let steps = metrics.len().div_ceil(points.max(1)).max(1);
     let mut curve = Curve::default();
-    let mut evaluations = record.evaluations.iter().peekable();
+    let mut evaluations = evaluations.iter().peekable();
     let (mut clock, mut before) = (0.0, 0.0);
     let (mut sum, mut weight) = (0.0, 0.0);
     for i in 0..metrics.len() {
@@ -142,7 +145,7 @@ pub(super) mod tests {
     #[test]
     fn loss_is_thinned_to_means_on_the_clock_of_the_run() {
         let record = super::super::tests::record();
-        let (curve, steps) = loss(&metrics(5), &record, 2);
+        let (curve, steps) = loss(&metrics(5), &record.evaluations, 2);
         // Steps 1 to 3 and 4 to 5; the record's one evaluation, of half a second, comes after step
         // 2.
         assert_eq!(steps, 3);
@@ -150,16 +153,16 @@ pub(super) mod tests {
             curve,
             Curve { samples: vec![30.0, 50.0], seconds: vec![0.8, 1.0], y: vec![2.0, 4.5] }
         );
-        let (curve, _) = loss(&metrics(300_000), &record, 800);
+        let (curve, _) = loss(&metrics(300_000), &record.evaluations, 800);
         assert!((790..=800).contains(&curve.y.len()), "{}", curve.y.len());
-        assert_eq!(loss(&metrics(0), &record, 800).0, Curve::default());
+        assert_eq!(loss(&metrics(0), &record.evaluations, 800).0, Curve::default());
     }
 
     #[test]
     fn a_loss_that_is_no_number_leaves_a_gap() {
         let mut m = metrics(4);
         m.loss[2] = f32::NAN;
-        let (curve, _) = loss(&m, &super::super::tests::record(), 4);
+        let (curve, _) = loss(&m, &super::super::tests::record().evaluations, 4);
         assert_eq!(curve.y, [1.0, 2.0, 4.0]);
     }
 }

@@ -173,13 +173,19 @@ fn read(run: &Run, points: usize, missing: &mut Vec<String>) -> Kept {
     let folder = Path::new(&run.path);
     let path = folder.join("run.json");
     if !path.is_file() {
-        return Kept { curves: Curves::of(run, None, points), ..Kept::default() };
+        // A log alone; that of a run which was killed has its metrics beside it.
+        let beside = folder.with_file_name("metrics.parquet");
+        let metrics = metrics::recover(&beside).ok();
+        let curves = Curves::of(run, metrics.as_ref().map(|m| (m, &[][..])), points);
+        return Kept { curves, ..Kept::default() };
     }
     let mut or_said = |said: String| missing.push(said);
     let record = record::read(&path).map_err(|e| or_said(e.to_string())).ok();
-    // A run that broke down before its first step has none.
+    // A run that broke down before its first step has none; one whose disk was full, its rows.
     let metrics = tree::metrics(folder).map_err(|e| or_said(e.to_string())).ok().flatten();
-    let curves = Curves::of(run, metrics.as_ref().zip(record.as_ref()), points);
+    let metrics = metrics.or_else(|| metrics::recover(&folder.join("metrics.parquet")).ok());
+    let known = metrics.as_ref().zip(record.as_ref().map(|r| &r.evaluations[..]));
+    let curves = Curves::of(run, known, points);
     Kept { record, workload: std::fs::read_to_string(folder.join("workload.toml")).ok(), curves }
 }
 

@@ -87,6 +87,8 @@ fn folder(root: &Path, system: &str, steps: u64) -> RunFolder {
         reason: StopReason::Target,
         success: true,
         message: None,
+        failure: None,
+        restored: None,
         steps,
         samples: 10 * steps,
         seconds: 0.1 * steps as f64 + 0.5,
@@ -95,8 +97,9 @@ fn folder(root: &Path, system: &str, steps: u64) -> RunFolder {
         test: None,
     };
     recorder.run_stop(&outcome).unwrap();
-    let recorded = recorder.finish().unwrap();
-    let metrics = crate::results::metrics::read(&folder.metrics()).unwrap();
+    let (recorded, metrics, failed) = recorder.finish();
+    assert!(failed.is_none(), "{failed:?}");
+    assert_eq!(metrics, crate::results::metrics::read(&folder.metrics()).unwrap());
     let mut record =
         RunRecord::new(&folder, system, Machine::inspect(), &workload, recorded, &metrics);
     record.phases = PhaseShare::of(&[("data_wait", 0.1), ("mlp", 0.3)]);

@@ -39,6 +39,7 @@ pub(super) fn read(folder: &Path) -> Result<Run, ResultsError> {
     if let Some(cores) = record.engine.usable_cores.filter(|&n| record.engine.threads > n) {
         warnings.push(format!("{} threads on {cores} usable cores", record.engine.threads));
     }
+    warnings.extend(record.lost.iter().cloned());
     let program = match &record.versions.git_commit {
         Some(commit) => format!("{} {commit}", record.versions.dlrm_bench),
         None => record.versions.dlrm_bench.clone(),
@@ -77,7 +78,11 @@ pub(super) fn read(folder: &Path) -> Result<Run, ResultsError> {
         seconds: end.map(|o| o.seconds),
         samples: end.map(|o| o.samples as f64),
         epochs: end.and_then(|o| epochs(o, record.facts.as_ref()?)),
-        auc: record.evaluations.last().map(|e| e.quality.auc),
+        // Of the model that is kept.
+        auc: end
+            .and_then(|o| o.restored.as_ref())
+            .or(record.evaluations.last())
+            .map(|e| e.quality.auc),
         loss: metrics(folder)?.and_then(|m| m.loss.last().map(|&l| f64::from(l))),
         throughput: Rates {
             end_to_end: record.throughput.as_ref().map(|t| t.end_to_end),
