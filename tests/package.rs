@@ -153,7 +153,6 @@ fn write_log(path: &Path, w: &workload::Workload) {
         reason: StopReason::Target,
         success: true,
         message: None,
-        failure: None,
         restored: None,
         steps: 5,
         samples: 500,

@@ -588,3 +588,174 @@ fn a_killed_run_leaves_its_log_so_far_and_no_half_file() {
     );
     assert!(run.join("workload.toml").exists());
 }
+
+/// One line that says `what`, this exit code, and nothing left behind.
+fn refused(bench: &Bench, args: &[&str], code: i32, what: &str) {
+    let out = bench.run(args);
+    let error = text(&out.stderr);
+    assert_eq!(out.status.code(), Some(code), "{args:?}: {error}");
+    assert!(error.contains(what), "{args:?}: {error}");
+    assert!(bench.runs().is_empty(), "{args:?} left {:?}", bench.runs());
+}
+
+#[test]
+fn the_model_that_is_kept_is_the_one_that_is_told_of() {
+    for steps in 8..30 {
+        let bench = Bench::new(DLRM);
+        let steps = format!("train.max_steps={steps}");
+        let out = bench.run(&[
+            "--quiet",
+            "--no-ceilings",
+            "--no-plots",
+            "--set",
+            "eval.restore_best=true",
+            "--set",
+            "eval.every_steps=2",
+            "--set",
+            "optimizer.learning_rate=1.0",
+            "--set",
+            &steps,
+        ]);
+        assert!(out.status.success(), "{}", text(&out.stderr));
+        let run = bench.only_run();
+        let record = read_record(&run);
+        let best = record
+            .evaluations
+            .iter()
+            .reduce(|a, b| if b.quality.auc > a.quality.auc { b } else { a })
+            .unwrap();
+        let last = record.evaluations.last().unwrap();
+        let outcome = record.outcome.as_ref().unwrap();
+        assert_eq!(outcome.last_eval.as_ref(), Some(last));
+        let shown = format!("{:.5}", best.quality.auc);
+        let stdout = text(&out.stdout);
+        assert!(stdout.contains(&format!("quality     AUC {shown},")), "{stdout}");
+        let found = tree::read(&[run.to_str().unwrap()]);
+        assert_eq!(found.runs[0].auc, Some(best.quality.auc));
+        if best.step == last.step {
+            assert_eq!(outcome.restored, None);
+            assert!(!stdout.contains("parameters are kept"), "{stdout}");
+            continue;
+        }
+        assert_eq!(outcome.restored.as_ref(), Some(best));
+        let said = format!("step {}, whose parameters are kept", best.step);
+        assert!(stdout.contains(&said), "{stdout}");
+        return;
+    }
+    panic!("the last evaluation was always the best");
+}
+
+#[test]
+fn counts_that_come_to_zero_are_refused_before_training() {
+    let bench = Bench::new(DLRM);
+    for set in ["eval.every_steps=10", "eval.every=\"never\""] {
+        let args = ["--set", "eval.every_steps=", "--set", set, "--set", "train.drop_last=true"];
+        let small = [&args[..], &["--set", "train.batch_size=4001"]].concat();
+        refused(&bench, &small, 65, "train.drop_last leaves them out");
+        let more = [&small[..], &["--loader-only"]].concat();
+        refused(&bench, &more, 65, "no batch");
+    }
+    for (set, what) in [
+        ("train.epochs=0", "train.epochs"),
+        ("train.max_steps=0", "train.max_steps"),
+        ("train.batch_size=0", "train.batch_size"),
+        ("eval.batch_size=0", "eval.batch_size"),
+        ("eval.every_steps=0", "eval.every_steps"),
+        ("data.train_samples=0", "data.train_samples"),
+        ("data.eval_samples=0", "data.eval_samples"),
+    ] {
+        refused(&bench, &["--set", set], 64, what);
+    }
+}
+
+#[test]
+fn splits_that_cannot_be_judged_are_refused_before_training() {
+    let csv = |labels: [u8; 2]| format!("y,a,b\n{},0.5,x\n{},1.5,y\n", labels[0], labels[1]);
+    let bench = Bench::new(DLRM);
+    let at = |name: &str| bench.dir.path().join(name);
+    let data = |eval: &str, test: &str, every: &str| {
+        let path = |name: &str| at(name).display().to_string();
+        let test =
+            if test.is_empty() { String::new() } else { format!("test = {:?}\n", path(test)) };
+        let model = DLRM.split("[model]").last().unwrap().replace("every_steps = 10", every);
+        fs::write(
+            &bench.file,
+            format!(
+                "[workload]\nname = \"csv\"\n[data]\nsource = \"csv\"\nlabel = \"y\"\ndense = [\"a\"]\ncategorical = [\"b\"]\ntrain = {:?}\neval = {:?}\n{test}[model]{model}",
+                path("both.csv"),
+                path(eval)
+            ),
+        )
+        .unwrap();
+    };
+    for (name, labels) in [("both", [0, 1]), ("zeros", [0, 0]), ("ones", [1, 1])] {
+        fs::write(at(&format!("{name}.csv")), csv(labels)).unwrap();
+    }
+    for (name, class) in [("zeros.csv", 0), ("ones.csv", 1)] {
+        // Some sources say it themselves.
+        for (eval, test) in [(name, ""), ("both.csv", name)] {
+            data(eval, test, "every = \"end\"");
+            let out = bench.run(&[]);
+            let error = text(&out.stderr);
+            assert_eq!(out.status.code(), Some(65), "{error}");
+            let said = format!("all 2 labels are {class}");
+            assert!(error.contains(&said) || error.contains(&format!("every label is {class}")));
+            assert!(bench.runs().is_empty());
+        }
+    }
+    fs::write(&bench.file, DLRM).unwrap();
+    refused(&bench, &["--set", "data.eval_samples=1"], 65, "all 1 labels are 0");
+}
+
+#[test]
+fn options_that_lead_nowhere_are_refused_early() {
+    let bench = Bench::new(DLRM);
+    refused(&bench, &["--runs", "4294967295"], 64, "from 1 to 10000");
+    refused(&bench, &["--seed", "9223372036854775808"], 64, "from 0 to 9223372036854775807");
+    refused(&bench, &["--seeds", "1,9223372036854775808"], 64, "9223372036854775807");
+    refused(&bench, &["--set", "train.seed=9223372036854775808"], 64, "train.seed");
+    let last = ["--seed", "9223372036854775807", "--runs", "2"];
+    refused(&bench, &last, 64, "the largest; begin with a smaller one");
+    let out = bench.run(&["--quiet", "--no-plots", "--no-ceilings", "--seed", last[1]]);
+    assert!(out.status.success(), "{}", text(&out.stderr));
+    assert_eq!(read_record(&bench.only_run()).workload.seed, i64::MAX as u64);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_results_folder_that_is_no_text_is_refused_before_training() {
+    use std::os::unix::ffi::OsStrExt;
+    let bench = Bench::new(DLRM);
+    let folder = bench.dir.path().join(std::ffi::OsStr::from_bytes(b"res\xff"));
+    let out = Command::new(env!("CARGO_BIN_EXE_dlrm-bench"))
+        .arg("run")
+        .arg(&bench.file)
+        .arg("--results")
+        .arg(&folder)
+        .output()
+        .unwrap();
+    assert_eq!(out.status.code(), Some(64), "{}", text(&out.stderr));
+    assert!(text(&out.stderr).contains("must be a path in UTF-8"), "{}", text(&out.stderr));
+    assert!(!folder.exists());
+}
+
+#[test]
+fn all_runs_of_a_series_are_of_the_file_as_it_was_at_the_start() {
+    use std::io::{BufRead, BufReader};
+    let bench = Bench::new(DLRM);
+    let args = ["--runs", "3", "--no-ceilings", "--no-plots", "--device", "auto"];
+    let mut child =
+        bench.command(&args).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    for line in lines.by_ref() {
+        if line.unwrap().contains("run 1 of 3") {
+            fs::write(&bench.file, DLRM.replace("batch_size = 128", "batch_size = 64")).unwrap();
+            break;
+        }
+    }
+    lines.for_each(drop);
+    assert!(child.wait().unwrap().success());
+    let runs = bench.runs();
+    assert_eq!(runs.len(), 3);
+    assert!(runs.iter().all(|run| read_record(run).workload.batch_size == 128));
+}

@@ -1,20 +1,21 @@
 //! `dlrm-bench run`.
 
 use super::{
-    Exit, Failure,
+    Exit, Failure, MAX_SEED,
     convergence::{self, Judged},
     examples, explain,
-    kept::{Extras, Kept},
+    kept::{Closed, Extras, Kept},
     loader_only::loader_only,
     progress::{Progress, Show},
     seed,
     series::series,
-    summary, threads, whole,
+    summary, threads, utf8_path, whole,
 };
 use crate::{
+    backend::Device,
     engine::{self, EngineError, EngineKind},
     host::env,
-    results::{RunFolder, RunRecord, record::Series, reference::ReferenceRecord, tree},
+    results::{record::Series, reference::ReferenceRecord, tree},
     train::{
         self, Job, TrainError,
         events::{Outcome, StopReason},
@@ -39,6 +40,9 @@ Examples:
   FRAPPE=~/frappe_x1 dlrm-bench run workloads/frappe-deepfm.toml --json
 
 docs/workload-file.md explains every key of a workload file.";
+
+/// Runs of a series at most.
+const MAX_RUNS: u64 = 10_000;
 
 /// Train one model to its target, and leave a record of it
 ///
@@ -74,7 +78,7 @@ pub struct RunArgs {
     /// MLPerf does: the mean time to target without the fastest and the
     /// slowest run; one run that misses it may be the slowest, two are too
     /// many. Each run leaves a folder of its own
-    #[arg(long, value_name = "N", default_value = "1", allow_negative_numbers = true, value_parser = whole::<u32, 1, { u32::MAX as u64 }>)]
+    #[arg(long, value_name = "N", default_value = "1", allow_negative_numbers = true, value_parser = whole::<u32, 1, MAX_RUNS>)]
     pub runs: u32,
     /// The seeds instead, as in --seeds 3,7,11
     #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = seed, conflicts_with_all = ["runs", "seed"])]
@@ -84,7 +88,7 @@ pub struct RunArgs {
     #[arg(long, value_name = "FILE")]
     pub reference: Option<PathBuf>,
     /// Folder for results
-    #[arg(long, value_name = "DIR", default_value = "results")]
+    #[arg(long, value_name = "DIR", default_value = "results", value_parser = utf8_path())]
     pub results: PathBuf,
     /// Only print the workload with every default filled in and where each
     /// value came from, the data to be read, the memory it will take and how
@@ -110,31 +114,51 @@ pub struct RunArgs {
 }
 
 impl RunArgs {
-    /// The workload with all overrides; `--engine`, `--device`, `--threads` and the seed come after
-    /// every `--set`.
-    pub fn load_with(&self, seed: Option<u64>) -> Result<Resolved, Failure> {
+    /// The workload with all overrides. Its file is read this once.
+    fn load(&self) -> Result<Resolved, Failure> {
+        let resolved = workload::load(&self.workload, &self.overrides(self.seed))?;
+        // What computes belongs to a result: `auto` is settled before anything is written down.
+        let engine = &resolved.workload.engine;
+        let (device, why) = engine::settle(engine.kind, engine.device);
+        let Some(why) = why else { return Ok(resolved) };
+        if !self.quiet {
+            errln!("{why}");
+        }
+        self.resolve(&resolved.source, self.seed, device)
+    }
+
+    /// The workload for another seed, from the text of its file that was read at the start.
+    pub fn with_seed(&self, first: &Resolved, seed: u64) -> Result<Resolved, Failure> {
+        self.resolve(&first.source, Some(seed), first.workload.engine.device)
+    }
+
+    fn resolve(&self, text: &str, seed: Option<u64>, on: Device) -> Result<Resolved, Failure> {
+        let mut set = self.overrides(seed);
+        set.push(format!("engine.device=\"{on}\""));
+        Ok(workload::parse::resolve(&self.workload, text.to_owned(), &set)?)
+    }
+
+    /// Values that are replaced; those of options of their own come after every `--set`.
+    fn overrides(&self, seed: Option<u64>) -> Vec<String> {
         let mut set = self.set.clone();
         set.extend(self.engine.as_ref().map(|e| format!("engine.kind={e}")));
         set.extend(self.device.as_ref().map(|d| format!("engine.device=\"{d}\"")));
         set.extend(self.threads.map(|n| format!("engine.threads={n}")));
         set.extend(seed.map(|n| format!("train.seed={n}")));
-        let resolved = workload::load(&self.workload, &set)?;
-        // What computes belongs to a result: `auto` is settled before anything is written down.
-        let (device, why) =
-            engine::settle(resolved.workload.engine.kind, resolved.workload.engine.device);
-        let Some(why) = why else { return Ok(resolved) };
-        if !self.quiet {
-            eprintln!("{why}");
-        }
-        set.push(format!("engine.device=\"{device}\""));
-        Ok(workload::load(&self.workload, &set)?)
+        set
     }
 
     /// Seeds of all runs; those that are not given count up from `first`.
     fn seeds_from(&self, first: u64) -> Result<Vec<u64>, Failure> {
         let seeds = match &self.seeds {
             seeds if seeds.is_empty() => {
-                (0..u64::from(self.runs)).map(|i| first.saturating_add(i)).collect()
+                let runs = u64::from(self.runs);
+                if first > MAX_SEED - (runs - 1) {
+                    return Err(Failure::Usage(format!(
+                        "{runs} seeds from {first} on pass {MAX_SEED}, the largest; begin with a smaller one"
+                    )));
+                }
+                (first..first + runs).collect()
             }
             seeds => seeds.clone(),
         };
@@ -152,13 +176,13 @@ impl RunArgs {
 
 /// Runs the command.
 pub(super) fn run(args: &RunArgs) -> Result<Exit, Failure> {
-    let resolved = args.load_with(args.seed)?;
+    let resolved = args.load()?;
     if resolved.workload.engine.kind == EngineKind::Candle {
         // No thread has been started yet.
         env::set_library_threads(resolved.workload.engine.threads);
     }
     if args.explain {
-        print!("{}", explain::explain(&resolved)?);
+        out!("{}", explain::explain(&resolved)?);
         return Ok(Exit::Done);
     }
     if let Some(path) = &args.reference {
@@ -176,20 +200,24 @@ pub(super) fn run(args: &RunArgs) -> Result<Exit, Failure> {
     };
     let seeds = args.seeds_from(resolved.workload.train.seed)?;
     if seeds.len() > 1 {
-        return series(args, &seeds, show, &stop);
+        return series(args, &resolved, &seeds, show, &stop);
     }
-    let Ran { record, folder, outcome } = one(args, &resolved, show, &stop, None)?;
+    let Ran { closed: Closed { record, folder, lost }, outcome } =
+        one(args, &resolved, show, &stop, None)?;
     let outcome = outcome?;
     let found = tree::read(&[folder.path().display().to_string()]);
     let judged = convergence::judge(args.reference.as_deref(), &found.runs)?
         .filter(|_| outcome.reason != StopReason::Interrupted);
     if args.json {
         if let Some(verdict) = judged.as_ref().and_then(Judged::verdict) {
-            println!("{}", serde_json::json!({"event": "convergence", "convergence": verdict}));
+            outln!("{}", serde_json::json!({"event": "convergence", "convergence": verdict}));
         }
     } else {
         let sentence = judged.as_ref().map(Judged::sentence);
-        print!("{}", summary::summary(&record, folder.path(), sentence.as_deref()));
+        out!("{}", summary::summary(&record, folder.path(), sentence.as_deref()));
+    }
+    if let Some(failure) = lost {
+        return Err(failure);
     }
     Ok(match outcome.reason {
         StopReason::Interrupted => Exit::Interrupted,
@@ -200,8 +228,8 @@ pub(super) fn run(args: &RunArgs) -> Result<Exit, Failure> {
 
 /// A run that is over.
 pub(super) struct Ran {
-    pub record: RunRecord,
-    pub folder: RunFolder,
+    /// What it leaves.
+    pub closed: Closed,
     /// How it ended, or why it could not go on.
     pub outcome: Result<Outcome, Failure>,
 }
@@ -223,18 +251,20 @@ pub(super) fn one(
     let mut progress = Progress::new(show);
     let job = Job { workload: &resolved.workload, stop };
     let done = match train::run(&job, &mut [&mut kept.log, &mut kept.recorder, &mut progress]) {
+        // The log says so, and the record.
+        Err(TrainError::Interrupted) => {
+            let closed = kept.close(&resolved.workload, None);
+            let outcome = closed.record.outcome.clone().ok_or(TrainError::Interrupted)?;
+            return Ok(Ran { closed, outcome: Ok(outcome) });
+        }
         Err(failed) if !kept.recorder.begun() => {
             kept.discard();
             return Err(failed.into());
         }
         done => done,
     };
-    let (record, folder) = kept.close(&resolved.workload, done.as_ref().ok())?;
-    Ok(Ran {
-        record,
-        folder,
-        outcome: done.map(|finished| finished.outcome).map_err(Failure::from),
-    })
+    let closed = kept.close(&resolved.workload, done.as_ref().ok());
+    Ok(Ran { closed, outcome: done.map(|finished| finished.outcome).map_err(Failure::from) })
 }
 
 /// A flag that Ctrl-C and SIGTERM set. A second signal ends the process at once.
@@ -255,6 +285,7 @@ impl From<TrainError> for Failure {
         match e {
             TrainError::Workload(e) => e.into(),
             TrainError::Data(e) => e.into(),
+            TrainError::Closed => Failure::Closed,
             TrainError::Listener(_) => Failure::Output(e.to_string()),
             TrainError::Memory(_)
             | TrainError::DeviceMemory(_)

@@ -3,6 +3,7 @@
 use super::{
     Exit, Failure,
     convergence::{self, Judged},
+    kept::Closed,
     progress::{Show, thousands},
     run::{Ran, RunArgs, one},
     summary,
@@ -13,7 +14,7 @@ use crate::{
         table::{self, Estimate, Options, Row},
         tree::{self, Ending},
     },
-    train::events::StopReason,
+    workload::Resolved,
 };
 use std::{
     fmt::Write,
@@ -25,6 +26,7 @@ use std::{
 /// counts as one that missed the target; any other failure ends the series.
 pub(super) fn series(
     args: &RunArgs,
+    first: &Resolved,
     seeds: &[u64],
     show: Show,
     stop: &AtomicBool,
@@ -33,9 +35,9 @@ pub(super) fn series(
     let mut id = None;
     for (i, &seed) in seeds.iter().enumerate() {
         say_start(show, i, seeds)?;
-        let resolved = args.load_with(Some(seed))?;
+        let resolved = args.with_seed(first, seed)?;
         let place = |id: Option<String>| Series { id, run: i + 1, runs: seeds.len() };
-        let Ran { record, folder, outcome } =
+        let Ran { closed: Closed { record, folder, lost }, outcome } =
             one(args, &resolved, show, stop, Some(place(id.clone())))?;
         id = id.or_else(|| Some(record.run.clone()));
         folders.push(folder.path().to_owned());
@@ -44,21 +46,20 @@ pub(super) fn series(
                 if !args.json {
                     let target = record.facts.as_ref().and_then(|f| f.target_auc);
                     let auc = outcome
-                        .last_eval
-                        .as_ref()
+                        .kept_eval()
                         .map_or(String::new(), |e| format!(", AUC {:.5}", e.quality.auc));
-                    println!(
+                    outln!(
                         "{:<11} {}{auc}",
                         format!("seed {seed}"),
                         summary::result(&outcome, target)
                     );
                 }
-                if outcome.reason == StopReason::Interrupted {
-                    break;
-                }
             }
-            Err(failure @ Failure::Quality(_)) => eprintln!("error: seed {seed}: {failure}"),
+            Err(failure @ Failure::Quality(_)) => errln!("error: seed {seed}: {failure}"),
             Err(failure) => return Err(failure),
+        }
+        if let Some(failure) = lost {
+            return Err(failure);
         }
         if stop.load(Ordering::Relaxed) {
             break;
@@ -69,9 +70,9 @@ pub(super) fn series(
     let judged = convergence::judge(args.reference.as_deref(), &row.each)?;
     if args.json {
         let line = serde_json::json!({"event": "series_stop", "interrupted": interrupted, "row": row, "convergence": judged.as_ref().and_then(Judged::verdict)});
-        println!("{line}");
+        outln!("{line}");
     } else {
-        print!("{}", lines(&row, seeds, &folders, judged.as_ref()));
+        out!("{}", lines(&row, seeds, &folders, judged.as_ref()));
     }
     let all_finished = row.each.iter().all(|r| r.ending == Ending::Finished);
     Ok(match interrupted {
@@ -83,9 +84,9 @@ pub(super) fn series(
 
 fn say_start(show: Show, i: usize, seeds: &[u64]) -> Result<(), Failure> {
     match show {
-        Show::Auto => eprintln!("run {} of {}, seed {}", i + 1, seeds.len(), seeds[i]),
+        Show::Auto => errln!("run {} of {}, seed {}", i + 1, seeds.len(), seeds[i]),
         Show::Json => {
-            println!(
+            outln!(
                 "{}",
                 serde_json::json!({"event": "series_run", "run": i + 1, "runs": seeds.len(), "seed": seeds[i]})
             )

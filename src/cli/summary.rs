@@ -2,6 +2,7 @@
 
 use super::progress::{counted, thousands};
 use crate::{
+    metrics::Quality,
     results::RunRecord,
     train::events::{Outcome, StopReason},
 };
@@ -16,18 +17,21 @@ pub(super) fn summary(record: &RunRecord, folder: &Path, convergence: Option<&st
     };
     if let Some(o) = &record.outcome {
         row("result", result(o, record.facts.as_ref().and_then(|f| f.target_auc)));
-        if let Some(e) = &o.last_eval {
-            let q = &e.quality;
+        if let Some(e) = o.kept_eval() {
+            row("quality", quality(&e.quality));
+        }
+        if let (Some(kept), Some(last)) = (&o.restored, &o.last_eval) {
             row(
-                "quality",
-                format!("AUC {:.5}, log loss {:.5}, accuracy {:.4}", q.auc, q.logloss, q.accuracy),
+                "",
+                format!(
+                    "that of step {}, whose parameters are kept (eval.restore_best); at the end AUC {:.5}",
+                    thousands(kept.step),
+                    last.quality.auc
+                ),
             );
         }
         if let Some(q) = &o.test {
-            row(
-                "test split",
-                format!("AUC {:.5}, log loss {:.5}, accuracy {:.4}", q.auc, q.logloss, q.accuracy),
-            );
+            row("test split", quality(q));
         }
     }
     if let (Some(share), Some(best)) =
@@ -106,6 +110,10 @@ pub(super) fn summary(record: &RunRecord, folder: &Path, convergence: Option<&st
         row("plots", folder.join("plots").display().to_string());
     }
     out
+}
+
+fn quality(q: &Quality) -> String {
+    format!("AUC {:.5}, log loss {:.5}, accuracy {:.4}", q.auc, q.logloss, q.accuracy)
 }
 
 /// How it ended, and when.

@@ -10,7 +10,7 @@ use super::{
     verdict::{change, median},
 };
 use crate::{
-    data::whole::Lock,
+    host::atomic_file::Lock,
     results::ResultsError,
     stats::{Decision, LOOKS, Sequential},
 };

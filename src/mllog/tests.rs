@@ -85,7 +85,6 @@ fn outcome(success: bool) -> Outcome {
         reason: if success { StopReason::Target } else { StopReason::Interrupted },
         success,
         message: None,
-        failure: None,
         restored: None,
         steps: 5,
         samples: 500,

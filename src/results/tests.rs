@@ -75,7 +75,6 @@ fn run(folder: &RunFolder) -> (Recorded, metrics::Metrics) {
         reason: StopReason::Budget,
         success: true,
         message: None,
-        failure: None,
         restored: None,
         steps: 10,
         samples: 1000,

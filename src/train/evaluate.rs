@@ -68,6 +68,67 @@ impl EvalSplit {
         }
     }
 
+    /// Where the samples come from.
+    pub fn source(&self) -> &dyn Source {
+        &*self.source
+    }
+
+    /// Lets the device make the samples itself.
+    pub fn make_on_device(&mut self, recipe: Option<Recipe>) {
+        self.cache = self.cache.take().filter(|_| recipe.is_none());
+        self.recipe = recipe;
+    }
+
+    /// Reads the split before anything is trained: whether all samples can be read, and can be
+    /// judged. `name` is that of the split.
+    pub fn check(&mut self, name: &str, stop: &AtomicBool) -> Result<(), EvalError> {
+        let wrong = |e: MetricsError| DataError::Invalid(format!("the {name} split: {e}"));
+        if self.source.len().is_none() {
+            return Err(DataError::Invalid(format!("the {name} split needs an end")).into());
+        }
+        if self.source.is_empty() {
+            return Err(wrong(MetricsError::Empty).into());
+        }
+        let (mut samples, mut ones) = (0usize, 0usize);
+        let mut look = |batch: &Batch| {
+            for (&value, position) in batch.labels.iter().zip(samples..) {
+                match value {
+                    0.0 => {}
+                    1.0 => ones += 1,
+                    _ => return Err(wrong(MetricsError::NotBinary { position, value })),
+                }
+            }
+            samples += batch.labels.len();
+            Ok(ones > 0 && ones < samples)
+        };
+        if self.source.recipe().is_some() {
+            // What is made of numbers cannot be malformed: enough is seen with both labels.
+            let mut batch = Batch::with_capacity(self.source.schema(), self.batch_size);
+            let len = self.source.len().unwrap_or(0);
+            for start in (0..len).step_by(self.batch_size) {
+                let n = (len - start).min(self.batch_size as u64) as usize;
+                self.source.fill(0, start, n, &mut batch)?;
+                if stop.load(Ordering::Relaxed) {
+                    return Err(EvalError::Interrupted);
+                }
+                if look(&batch)? {
+                    return Ok(());
+                }
+            }
+        } else {
+            self.each(stop, |samples| {
+                if let Some(batch) = samples.host() {
+                    look(batch)?;
+                }
+                Ok(())
+            })?;
+        }
+        if ones == 0 || ones == samples {
+            return Err(wrong(MetricsError::OneClass { samples, class: u8::from(ones > 0) }).into());
+        }
+        Ok(())
+    }
+
     /// Predicts the whole split and judges the predictions: where the device keeps them, there.
     pub fn evaluate(
         &mut self,

@@ -149,6 +149,17 @@ pub struct Outcome {
     pub loss_scale: Option<LossScale>,
     /// Last evaluation.
     pub last_eval: Option<EvalEvent>,
+    /// The evaluation of the parameters that were put back at the end (`eval.restore_best`); `None`
+    /// if those of the last evaluation were kept.
+    #[serde(default)]
+    pub restored: Option<EvalEvent>,
     /// Metrics on the test split with the final (or restored best) parameters.
     pub test: Option<Quality>,
+}
+
+impl Outcome {
+    /// The evaluation of the model that is kept.
+    pub fn kept_eval(&self) -> Option<&EvalEvent> {
+        self.restored.as_ref().or(self.last_eval.as_ref())
+    }
 }

@@ -58,9 +58,25 @@ pub enum TrainError {
         /// What is wrong with them.
         source: MetricsError,
     },
+    /// Ctrl-C or SIGTERM before training began.
+    #[error("interrupted before training began")]
+    Interrupted,
+    /// Whoever reads the run's output went away.
+    #[error("standard output was closed by its reader")]
+    Closed,
     /// A listener (the log, the record) failed.
     #[error("cannot write the run's log: {0}")]
-    Listener(#[from] std::io::Error),
+    Listener(std::io::Error),
+}
+
+impl From<std::io::Error> for TrainError {
+    fn from(error: std::io::Error) -> Self {
+        // Of all that a run writes, only its output can be a pipe.
+        match error.kind() {
+            std::io::ErrorKind::BrokenPipe => TrainError::Closed,
+            _ => TrainError::Listener(error),
+        }
+    }
 }
 
 impl TrainError {

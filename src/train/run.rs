@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     batch::{Recipe, Schema},
-    data::{Dataset, Facts, loader::Plan},
+    data::{DataError, Dataset, Facts, Source, loader::Plan},
     engine::{self, Engine, EngineConfig, Phase},
     metrics::Quality,
     model::init::{InitSource, Initializer},
@@ -19,6 +19,7 @@ use crate::{
     workload::{EvalEvery, InitRng, Monitor, Workload, WorkloadError},
 };
 use std::{
+    io::ErrorKind,
     sync::atomic::{AtomicBool, Ordering},
     time::Instant,
 };
@@ -44,7 +45,7 @@ pub struct Prepared {
     /// Numbers that the listeners are told.
     pub facts: RunFacts,
     plan: Plan,
-    train: Box<dyn crate::data::Source>,
+    train: Box<dyn Source>,
     /// How the device makes the training samples itself, if it does.
     recipe: Option<Recipe>,
     eval: EvalSplit,
@@ -76,6 +77,11 @@ pub struct Finished {
 /// # Errors
 /// If the data cannot be opened, do not fit the workload, or the memory does not suffice.
 pub fn prepare(workload: &Workload) -> Result<Prepared, TrainError> {
+    prepare_until(workload, &AtomicBool::new(false))
+}
+
+/// [`prepare`], given up when `stop` is set.
+fn prepare_until(workload: &Workload, stop: &AtomicBool) -> Result<Prepared, TrainError> {
     // Before anything is read: what is known without. Then again with all sizes, before the model
     // is made.
     let sizes =
@@ -84,13 +90,18 @@ pub fn prepare(workload: &Workload) -> Result<Prepared, TrainError> {
         check_device(workload, sizes)?;
     }
     check_memory(&memory_plan(workload, sizes.as_ref()))?;
-    let Dataset { train, eval, test, facts: mut data_facts, numpy } = workload.open_data()?;
+    let Dataset { train, eval, test, facts: mut data_facts, numpy } =
+        workload.open_data_until(stop)?.ok_or(TrainError::Interrupted)?;
     let schema = train.schema().clone();
     let config = workload.engine_config(&schema)?;
     if sizes.is_none() {
         check_memory(&memory_plan(workload, Some(&config)))?;
     }
     check_device(workload, &config)?;
+    let plan = workload.loader_plan();
+    let train_samples = train.len().unwrap_or(u64::MAX);
+    check_steps(workload, &plan, train_samples)?;
+    let (mut eval, test) = check_splits(workload, eval, test, stop)?;
     let seed = workload.train.seed;
     let init = match workload.model.init_rng() {
         InitRng::Philox => InitSource::Philox { seed },
@@ -100,19 +111,17 @@ pub fn prepare(workload: &Workload) -> Result<Prepared, TrainError> {
     let mut engine =
         engine::build(workload.engine.kind, workload.engine.device, &config, &mut initializer)?;
     let t = &workload.train;
-    let plan = workload.loader_plan();
-    let train_samples = train.len().unwrap_or(u64::MAX);
     let steps_per_epoch = plan.batches_per_epoch(train_samples);
     let max_steps = steps_per_epoch.saturating_mul(t.epochs).min(t.max_steps.unwrap_or(u64::MAX));
-    let eval_samples = eval.len().unwrap_or(0);
+    let eval_samples = eval.source().len().unwrap_or(0);
     if let Some(what) = workload.closed_data_refusal(&schema, train_samples, eval_samples) {
         return Err(WorkloadError::Unfit { key: "mlperf.division", what }.into());
     }
-    let [recipe, eval_recipe] = feed::attach_generator(&mut *engine, [&*train, &*eval])?;
+    let [recipe, eval_recipe] = feed::attach_generator(&mut *engine, [&*train, eval.source()])?;
     // Room for the predictions is taken now; without it they are judged on the host, which then
     // needs the samples' labels too.
     let keeps = engine.begin_scores(eval_samples)?;
-    let eval = EvalSplit::new(eval, workload.eval.batch_size, eval_recipe.filter(|_| keeps));
+    eval.make_on_device(eval_recipe.filter(|_| keeps));
     if recipe.is_some() {
         data_facts.notes.push(format!("training samples are made on {}", workload.engine.device));
     }
@@ -124,7 +133,6 @@ pub fn prepare(workload: &Workload) -> Result<Prepared, TrainError> {
         target_auc: workload.target.resolve(data_facts.best_auc)?,
         best_auc: data_facts.best_auc,
     };
-    let test = test.map(|t| EvalSplit::new(t, workload.eval.batch_size, None));
     Ok(Prepared { schema, data_facts, config, engine, facts, plan, train, recipe, eval, test })
 }
 
@@ -139,11 +147,14 @@ pub fn run(job: &Job<'_>, listeners: &mut [&mut dyn Listener]) -> Result<Finishe
     match train(job, &mut told) {
         Ok(finished) => Ok(finished),
         Err(error) => {
-            let reason = if error.is_quality() { StopReason::Failed } else { StopReason::Broken };
-            let outcome = told.state.outcome(reason, false, Some(error.to_string()));
-            // The first error is the one to report; a log that cannot be closed has most likely
-            // caused it.
-            let _ = told.each(|l| l.run_stop(&outcome));
+            let reason = match &error {
+                TrainError::Interrupted => StopReason::Interrupted,
+                e if e.is_quality() => StopReason::Failed,
+                _ => StopReason::Broken,
+            };
+            let mut outcome = told.state.outcome(reason, false);
+            outcome.message = (reason != StopReason::Interrupted).then(|| error.to_string());
+            told.all(|l| l.run_stop(&outcome));
             Err(error)
         }
     }
@@ -152,7 +163,7 @@ pub fn run(job: &Job<'_>, listeners: &mut [&mut dyn Listener]) -> Result<Finishe
 fn train(job: &Job<'_>, told: &mut Told<'_, '_>) -> Result<Finished, TrainError> {
     let began = Instant::now();
     told.each(|l| l.init_start())?;
-    let mut prepared = prepare(job.workload)?;
+    let mut prepared = prepare_until(job.workload, job.stop)?;
     let init_seconds = began.elapsed().as_secs_f64();
     told.each(|l| l.params_ready(prepared.engine.params()))?;
     told.each(|l| l.configured(&prepared.config, &prepared.schema))?;
@@ -184,10 +195,15 @@ fn train(job: &Job<'_>, told: &mut Told<'_, '_>) -> Result<Finished, TrainError>
     let phases =
         trainer.engine.phases().map(|c| Phase::ALL.iter().map(|&p| (p, c.seconds(p))).collect());
     prepared.data_facts.notes.extend(trainer.engine.notes());
+    told.state.restored = trainer.restore(reason)?;
     told.state.test = trainer.test(prepared.test, reason, told.state.steps)?;
     let target_met = prepared.facts.target_auc.is_none() || reason == StopReason::Target;
-    let outcome = told.state.outcome(reason, target_met && reason != StopReason::Interrupted, None);
-    told.each(|l| l.run_stop(&outcome))?;
+    let outcome = told.state.outcome(reason, target_met && reason != StopReason::Interrupted);
+    match told.each(|l| l.run_stop(&outcome)) {
+        // The run is whole, whoever has stopped to listen.
+        Err(e) if e.kind() == ErrorKind::BrokenPipe => {}
+        heard => heard?,
+    }
     Ok(Finished {
         outcome,
         schema: prepared.schema,
@@ -213,6 +229,14 @@ impl Told<'_, '_> {
     ) -> std::io::Result<()> {
         self.listeners.iter_mut().try_for_each(|l| tell(&mut **l))
     }
+
+    /// Tells all of them, whichever fails: another error, which most likely has the same cause, is
+    /// the one to report.
+    fn all(&mut self, mut tell: impl FnMut(&mut dyn Listener) -> std::io::Result<()>) {
+        for listener in self.listeners.iter_mut() {
+            let _ = tell(&mut **listener);
+        }
+    }
 }
 
 #[derive(Default)]
@@ -224,6 +248,7 @@ struct State {
     loss_scale: Option<LossScale>,
     last_eval: Option<EvalEvent>,
     best_auc: f64,
+    restored: Option<EvalEvent>,
     test: Option<Quality>,
 }
 
@@ -232,11 +257,12 @@ impl State {
         self.clock.map_or(0.0, |c| c.elapsed().as_secs_f64())
     }
 
-    fn outcome(&self, reason: StopReason, success: bool, message: Option<String>) -> Outcome {
+    fn outcome(&self, reason: StopReason, success: bool) -> Outcome {
         Outcome {
             reason,
             success,
-            message,
+            message: None,
+            restored: self.restored.clone(),
             steps: self.steps,
             samples: self.samples,
             seconds: self.elapsed(),
@@ -266,6 +292,7 @@ struct Trainer<'a> {
 /// The best evaluation so far.
 struct Best {
     monitored: f64,
+    event: EvalEvent,
     /// Evaluations since then.
     age: u32,
     /// Its parameters, if they are to be restored.
@@ -377,12 +404,12 @@ impl Trainer<'_> {
         if self.facts.target_auc.is_some_and(|t| quality.auc >= t) {
             return Ok(Some(StopReason::Target));
         }
-        self.judge(&quality)
+        self.judge(event)
     }
 
     /// Keeps the best evaluation and applies the patience.
-    fn judge(&mut self, quality: &Quality) -> Result<Option<StopReason>, TrainError> {
-        let e = &self.job.workload.eval;
+    fn judge(&mut self, event: EvalEvent) -> Result<Option<StopReason>, TrainError> {
+        let (e, quality) = (&self.job.workload.eval, &event.quality);
         let monitored = match e.monitor {
             Monitor::Auc => quality.auc,
             Monitor::AucMinusLogloss => quality.auc - quality.logloss,
@@ -401,25 +428,32 @@ impl Trainer<'_> {
         }
         let old = self.best.take().and_then(|b| b.parameters);
         let parameters = if e.restore_best { Some(snapshot(self.engine, old)?) } else { None };
-        self.best = Some(Best { monitored, age: 0, parameters });
+        self.best = Some(Best { monitored, event, age: 0, parameters });
         Ok(None)
     }
 
-    /// Restores the best parameters if asked for (a run that met its target ends with those that
-    /// met it), then judges the test split.
+    /// Restores the best parameters if asked for, and says which evaluation was theirs unless it is
+    /// the last one. A run that met its target ends with the parameters that met it.
+    fn restore(&mut self, reason: StopReason) -> Result<Option<EvalEvent>, TrainError> {
+        let ended = matches!(reason, StopReason::Budget | StopReason::Patience);
+        let Some(Best { parameters: Some(values), event, age, .. }) =
+            self.best.as_ref().filter(|_| ended)
+        else {
+            return Ok(None);
+        };
+        for (i, v) in values.iter().enumerate() {
+            self.engine.write(i, v)?;
+        }
+        Ok((*age > 0).then(|| event.clone()))
+    }
+
+    /// Judges the test split.
     fn test(
         &mut self,
         test: Option<EvalSplit>,
         reason: StopReason,
         step: u64,
     ) -> Result<Option<Quality>, TrainError> {
-        if matches!(reason, StopReason::Budget | StopReason::Patience)
-            && let Some(Best { parameters: Some(values), .. }) = &self.best
-        {
-            for (i, v) in values.iter().enumerate() {
-                self.engine.write(i, v)?;
-            }
-        }
         let Some(mut test) = test.filter(|_| reason != StopReason::Interrupted) else {
             return Ok(None);
         };
@@ -439,6 +473,44 @@ impl Trainer<'_> {
             samples as f64 / self.facts.train_samples as f64
         }
     }
+}
+
+/// Refuses a run without a step.
+fn check_steps(workload: &Workload, plan: &Plan, samples: u64) -> Result<(), TrainError> {
+    let batch = workload.train.batch_size;
+    if samples == 0 {
+        return Err(DataError::Invalid("the training split holds no sample".into()).into());
+    }
+    if plan.batches_per_epoch(samples) > 0 {
+        return Ok(());
+    }
+    let what = format!(
+        "the training split holds {samples} samples, fewer than train.batch_size, {batch}, and train.drop_last leaves them out; give a smaller batch, or remove drop_last"
+    );
+    Err(DataError::Invalid(what).into())
+}
+
+/// The splits that will be judged, which can be.
+fn check_splits(
+    workload: &Workload,
+    eval: Box<dyn Source>,
+    test: Option<Box<dyn Source>>,
+    stop: &AtomicBool,
+) -> Result<(EvalSplit, Option<EvalSplit>), TrainError> {
+    let batch = workload.eval.batch_size;
+    let checked = |source, name: &str| {
+        let mut split = EvalSplit::new(source, batch, None);
+        match split.check(name, stop) {
+            Ok(()) => Ok(split),
+            Err(EvalError::Interrupted) => Err(TrainError::Interrupted),
+            Err(e) => Err(train_error(e, 0)),
+        }
+    };
+    let eval = match workload.eval.every {
+        EvalEvery::Never => EvalSplit::new(eval, batch, None),
+        _ => checked(eval, "evaluation")?,
+    };
+    Ok((eval, test.map(|test| checked(test, "test")).transpose()?))
 }
 
 fn train_error(e: EvalError, step: u64) -> TrainError {

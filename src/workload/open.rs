@@ -9,6 +9,7 @@ use crate::{
         source::{self, DrawOrder, OpenSettings},
     },
 };
+use std::sync::atomic::AtomicBool;
 
 impl Workload {
     /// Opens the data.
@@ -16,20 +17,29 @@ impl Workload {
     /// # Errors
     /// If a file cannot be read or is malformed, or the data do not fit what is asked for.
     pub fn open_data(&self) -> Result<Dataset, DataError> {
+        source::open(&self.data, &self.open_settings())
+    }
+
+    /// [`Workload::open_data`], given up when `stop` is set: then `None`, at once.
+    ///
+    /// # Errors
+    /// As [`Workload::open_data`].
+    pub fn open_data_until(&self, stop: &AtomicBool) -> Result<Option<Dataset>, DataError> {
+        source::open_until(&self.data, self.open_settings(), stop)
+    }
+
+    fn open_settings(&self) -> OpenSettings {
         let has = |quirk| self.workload.quirks.contains(&quirk);
-        source::open(
-            &self.data,
-            &OpenSettings {
-                batch_size: self.train.batch_size,
-                seed: self.train.seed,
-                threads: self.engine.threads,
-                shards: self.loader.shards,
-                draw: DrawOrder {
-                    data_first: has(Quirk::FbDebugDataFirst),
-                    targets_last: has(Quirk::FbTargetsLast),
-                },
+        OpenSettings {
+            batch_size: self.train.batch_size,
+            seed: self.train.seed,
+            threads: self.engine.threads,
+            shards: self.loader.shards,
+            draw: DrawOrder {
+                data_first: has(Quirk::FbDebugDataFirst),
+                targets_last: has(Quirk::FbTargetsLast),
             },
-        )
+        }
     }
 
     /// The columns, where they are known before any data is read.

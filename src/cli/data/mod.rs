@@ -134,7 +134,7 @@ fn empty(path: &Path) -> Failure {
 
 /// Says what is to be known of the file at `path`.
 fn tell(path: &Path, notes: &[String]) {
-    notes.iter().for_each(|note| eprintln!("note: {}: {note}", path.display()));
+    notes.iter().for_each(|note| errln!("note: {}: {note}", path.display()));
 }
 
 /// Takes the word of a format.

@@ -22,7 +22,18 @@ use crate::{
 };
 pub use numpy_random::DrawOrder;
 use sharded::Sharded;
-use std::{collections::HashSet, path::PathBuf};
+use std::{
+    collections::HashSet,
+    path::PathBuf,
+    sync::{
+        atomic::{AtomicBool, Ordering},
+        mpsc::{RecvTimeoutError, channel},
+    },
+    time::Duration,
+};
+
+/// Between looks whether the run is to end.
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// What sources are told of a run.
 #[derive(Debug, Clone)]
@@ -78,6 +89,34 @@ fn once(paths: &[PathBuf]) -> Result<(), DataError> {
         }
     }
     Ok(())
+}
+
+/// Opens a data set unless `stop` is set meanwhile: then `None`, at once. Reading goes on behind it
+/// until its end, or the program's.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_until(
+    config: &DataConfig,
+    settings: OpenSettings,
+    stop: &AtomicBool,
+) -> Result<Option<Dataset>, DataError> {
+    let (done, opened) = channel();
+    let config = config.clone();
+    std::thread::Builder::new()
+        .name("data".into())
+        .spawn(move || done.send(open(&config, &settings)))
+        .map_err(|source| DataError::Io { path: "thread that opens the data".into(), source })?;
+    loop {
+        match opened.recv_timeout(PAUSE) {
+            Ok(dataset) => return dataset.map(Some),
+            Err(RecvTimeoutError::Timeout) if stop.load(Ordering::Relaxed) => return Ok(None),
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => {
+                return Err(DataError::Invalid("the thread that opens the data panicked".into()));
+            }
+        }
+    }
 }
 
 /// The columns, where they are known before any data is read.

@@ -10,6 +10,7 @@ mod parts;
 use super::table::{Columns, notes, title};
 use crate::results::{
     identity::{self, Aspect, Identity},
+    metrics,
     record::{self, RunRecord},
     table::{Comparison, Group, Row},
     tree::{self, Run},

@@ -87,7 +87,6 @@ fn folder(root: &Path, system: &str, steps: u64) -> RunFolder {
         reason: StopReason::Target,
         success: true,
         message: None,
-        failure: None,
         restored: None,
         steps,
         samples: 10 * steps,
