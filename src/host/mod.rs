@@ -3,8 +3,8 @@
 
 mod affinity;
 pub mod atomic_file;
-pub mod env;
 pub mod descriptors;
+pub mod env;
 pub mod isa;
 mod mapped;
 pub mod pool;

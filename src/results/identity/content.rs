@@ -33,10 +33,22 @@ pub struct FileContent {
     pub blake3: Option<String>,
 }
 
+/// More files than this beside a set, and its content is unknown.
+const MOST_BESIDE: usize = 1000;
+
 /// The content of all files that `workload` reads, in their order; `None` if one cannot be read
 /// or is no regular file.
 pub fn files(workload: &Workload) -> Option<Vec<FileContent>> {
     let mut found = Vec::new();
+    if let DataConfig::Files(c) = &workload.data {
+        for (split, paths) in [("train", &c.train), ("eval", &c.eval), ("test", &c.test)] {
+            for path in paths {
+                for file in beside(path)? {
+                    found.push(content(split, &file)?);
+                }
+            }
+        }
+    }
     for (split, path) in paths(&workload.data) {
         let files = if path.is_dir() { files_of(path).ok()? } else { vec![path.clone()] };
         for file in files {
@@ -53,7 +65,8 @@ fn paths(data: &DataConfig) -> Vec<(&'static str, &PathBuf)> {
         found.extend(paths.map(|path| (split, path)));
     };
     match data {
-        DataConfig::Planted(_) => {}
+        // Sets of files: see `beside`.
+        DataConfig::Planted(_) | DataConfig::Files(_) => {}
         DataConfig::NumpyRandom(c) => {
             if let RandomIds::Trace { files, .. } = &c.distribution {
                 add("traces", &mut files.iter());
@@ -77,6 +90,21 @@ fn paths(data: &DataConfig) -> Vec<(&'static str, &PathBuf)> {
         }
     }
     found
+}
+
+/// All files of the folder of a set of files, or of the folder that it is: sets lie in several files
+/// and their descriptions, of which one is named, or what their names have in common. What does not
+/// belong to the set keeps runs apart rather than together.
+fn beside(path: &Path) -> Option<Vec<PathBuf>> {
+    let folder = match path.is_dir() {
+        true => path,
+        false => path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new(".")),
+    };
+    let entries: Result<Vec<_>, _> = fs::read_dir(folder).ok()?.collect();
+    let mut files: Vec<PathBuf> = entries.ok()?.into_iter().map(|e| e.path()).collect();
+    files.retain(|file| file.is_file());
+    files.sort();
+    (files.len() <= MOST_BESIDE).then_some(files)
 }
 
 fn content(split: &str, path: &Path) -> Option<FileContent> {
