@@ -1,5 +1,5 @@
 //! MLPerf's closed division: what its label promises of model and data (training_policies,
-//! training_rules.adoc; the reference of the first DLRM).
+//! training_rules.adoc; the references of DLRM and DLRM-DCNv2).
 
 use super::{ModelConfig, Workload};
 use crate::{
@@ -12,9 +12,12 @@ use crate::{
 pub const TRAIN_SAMPLES: u64 = 4_195_197_692;
 /// Evaluation samples.
 pub const EVAL_SAMPLES: u64 = 89_137_319;
-/// AUC that the first DLRM has to reach.
+/// AUC that the first DLRM has to reach, and DLRM-DCNv2.
 const TARGET: f64 = 0.8025;
-/// Embedding dimension, bottom and top MLP of the first DLRM.
+const TARGET_DCNV2: f64 = 0.80275;
+/// Cross layers of DLRM-DCNv2, and their rank.
+const CROSS: Interaction = Interaction::Cross { layers: 3, rank: Some(512) };
+/// Embedding dimension, bottom and top MLP of both.
 const DIM: usize = 128;
 const BOTTOM: [usize; 3] = [512, 256, 128];
 const TOP: [usize; 5] = [1024, 1024, 512, 256, 1];
@@ -64,19 +67,27 @@ pub(super) fn refusal(w: &Workload) -> Option<(&'static str, String)> {
         );
         return Some(("mlperf.division", what));
     }
-    let dot = matches!(interaction, Interaction::Dot { .. });
-    if w.mlperf.benchmark == "dlrm_dcnv2" {
-        let kind = if dot { "dot" } else { "cat" };
-        let what = format!(
-            "is \"dlrm_dcnv2\", a DLRM with a cross network, but the interaction is \"{kind}\"; use mlperf.benchmark = \"dlrm\", or {OPEN}"
-        );
+    let cross = matches!(interaction, Interaction::Cross { .. });
+    if (w.mlperf.benchmark == "dlrm_dcnv2") != cross {
+        let what = match cross {
+            true => format!(
+                "is \"dlrm\", but the interaction is \"cross\"; use mlperf.benchmark = \"dlrm_dcnv2\", or {OPEN}"
+            ),
+            false => format!(
+                "is \"dlrm_dcnv2\", a DLRM with a cross network, but the interaction is none; use mlperf.benchmark = \"dlrm\", or {OPEN}"
+            ),
+        };
         return Some(("mlperf.benchmark", what));
     }
+    let (right, of, target) = match cross {
+        true => (*interaction == CROSS, "cross layers, 3 of rank 512,", TARGET_DCNV2),
+        false => (matches!(interaction, Interaction::Dot { .. }), "a dot interaction", TARGET),
+    };
     let of_reference =
-        dot && *dim == DIM && *bottom == BOTTOM && *top == TOP && w.target.auc == Some(TARGET);
+        right && *dim == DIM && *bottom == BOTTOM && *top == TOP && w.target.auc == Some(target);
     (!of_reference).then(|| {
         let what = format!(
-            "is \"closed\", which fixes model.dim = {DIM}, model.bottom = {BOTTOM:?}, model.top = {TOP:?}, a dot interaction and target.auc = {TARGET}; {OPEN}"
+            "is \"closed\", which fixes model.dim = {DIM}, model.bottom = {BOTTOM:?}, model.top = {TOP:?}, {of} and target.auc = {target}; {OPEN}"
         );
         ("mlperf.division", what)
     })
