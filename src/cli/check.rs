@@ -6,8 +6,8 @@ use super::{
     say::{say_error, say_note},
 };
 use crate::{
+    host::escape::visible,
     mllog::check::{self, Severity, Verdict},
-    report::escape::visible,
     results::tree,
 };
 use clap::{Args, ValueEnum, builder::PossibleValuesParser};

@@ -2,8 +2,8 @@
 
 use super::{Exit, Failure, examples, say::say_error};
 use crate::{
+    host::escape::visible,
     mllog::check,
-    report::escape::visible,
     results::package::{self, Entry, FIELDS, Options},
 };
 use clap::{Args, builder::PossibleValuesParser};

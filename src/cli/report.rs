@@ -2,7 +2,8 @@
 
 use super::{Exit, Failure, examples, say::say_found, terminal};
 use crate::{
-    report::{escape::visible, html},
+    host::escape::visible,
+    report::html,
     results::{
         self,
         table::{self, Options},

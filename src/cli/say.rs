@@ -1,6 +1,6 @@
 //! What a command says beside its work.
 
-use crate::{report::escape::visible, results::tree::Found};
+use crate::{host::escape::visible, results::tree::Found};
 use std::fmt::Display;
 
 /// One line that tells what is wrong, whatever the names in it.

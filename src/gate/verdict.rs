@@ -1,6 +1,9 @@
 //! What the gate says: for programs (`verdict.json`) and for people (`summary.md`).
 
-use crate::stats::{Criteria, Decision, Finding};
+use crate::{
+    host::escape::{markdown, visible},
+    stats::{Criteria, Decision, Finding},
+};
 use serde::Serialize;
 use std::fmt::Write;
 
@@ -189,19 +192,21 @@ impl Verdict {
     /// The summary as Markdown, to be shown as a comment: it always has the same shape, so "fine"
     /// and "not run" look different.
     pub fn markdown(&self) -> String {
-        let mut out =
-            format!("## Throughput gate: {}\n\n{}.\n\n", self.title(), capital(&self.reason));
+        // Sentences are ours, but quote keys and values; names are as somebody gave them.
+        let sentence = |text: &str| visible(text).replace('<', "&lt;");
+        let reason = sentence(&capital(&self.reason));
+        let mut out = format!("## Throughput gate: {}\n\n{reason}.\n\n", self.title());
         let number =
             |x: Option<f64>, digits: usize| x.map_or("-".into(), |x| format!("{x:.digits$}"));
         out += "| side | what | version | samples/s (median) | share of floor | AUC |\n|---|---|---|---|---|---|\n";
         for (name, s) in [("a (old)", &self.a), ("b (new)", &self.b)] {
-            let version = s.version.as_deref().unwrap_or("-");
+            let version = s.version.as_deref().map_or("-".into(), markdown);
             let (rate, share, auc) =
                 (number(s.samples_per_second, 0), number(s.efficiency, 3), number(s.auc, 5));
             let _ = writeln!(
                 out,
                 "| {name} | {} | {version} | {rate} | {share} | {auc} |",
-                s.what.replace('|', "\\|")
+                markdown(&s.what)
             );
         }
         out += "\n| | |\n|---|---|\n";
@@ -234,10 +239,10 @@ impl Verdict {
             row("AUC check", format!("{}, {share} of the budget", seconds(spent)));
         }
         if let (Some(workload), Some(system)) = (&self.workload, &self.system) {
-            row("workload, machine", format!("{workload}, {system}"));
+            row("workload, machine", markdown(&format!("{workload}, {system}")));
         }
         for note in self.unchecked.iter().chain(&self.notes) {
-            let _ = write!(out, "\nNote: {note}.\n");
+            let _ = write!(out, "\nNote: {}.\n", sentence(note));
         }
         out
     }
@@ -338,6 +343,18 @@ mod tests {
             ],
             [2, 3, 4]
         );
+    }
+
+    #[test]
+    fn names_from_outside_are_no_markup() {
+        let mut v = verdict(Some(finding(Decision::Regression)));
+        v.a.what = "a|b\u{1b}[2J".into();
+        v.b.version = Some("<img src=x> [x](http://x)".into());
+        v.notes = vec!["x\n# y <b>".into()];
+        let text = v.markdown();
+        assert!(text.contains(r"| a\|b\\u{1b}\[2J |"), "{text}");
+        assert!(!text.contains("<img") && !text.contains("](http://"), "{text}");
+        assert!(text.contains(r"Note: x\u{a}# y &lt;b>."), "{text}");
     }
 
     #[test]

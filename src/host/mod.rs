@@ -5,6 +5,7 @@ mod affinity;
 pub mod atomic_file;
 pub mod descriptors;
 pub mod env;
+pub mod escape;
 pub mod isa;
 mod mapped;
 pub mod pool;

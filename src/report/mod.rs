@@ -3,7 +3,6 @@
 
 mod chart;
 pub mod curves;
-pub mod escape;
 pub mod export;
 pub mod histogram;
 pub mod html;

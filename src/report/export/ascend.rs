@@ -6,7 +6,7 @@
 
 use super::rows;
 use crate::{
-    report::escape::visible,
+    host::escape::visible,
     results::{
         table::{Comparison, Group, Row},
         tree::Run,

@@ -1,7 +1,7 @@
 //! What a table shows of a row.
 
 use crate::{
-    report::escape::visible,
+    host::escape::visible,
     results::{
         table::{Estimate, Group, Measure, Row},
         tree::Ending,

@@ -1,7 +1,7 @@
 //! One line a row, all numbers in full: samples per second, seconds, epochs.
 
 use crate::{
-    report::escape::cell,
+    host::escape::cell,
     results::table::{Comparison, Estimate, Row},
 };
 

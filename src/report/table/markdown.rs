@@ -4,7 +4,7 @@ use super::{
     columns::Columns,
     text::{notes, title},
 };
-use crate::{report::escape::markdown as escaped, results::table::Comparison};
+use crate::{host::escape::markdown as escaped, results::table::Comparison};
 use std::fmt::Write;
 
 /// The comparison as Markdown: a heading, a table and notes for each group, a legend below.

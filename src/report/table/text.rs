@@ -3,7 +3,7 @@
 
 use super::columns::{Column, Columns};
 use crate::{
-    report::escape::visible,
+    host::escape::visible,
     results::table::{Comparison, Group},
 };
 use comfy_table::{CellAlignment, ContentArrangement, LineStyle, Table, TableStyle};
