@@ -425,9 +425,11 @@ pub fn recover(path: &Path) -> Result<Metrics, ResultsError> {
 /// # Errors
 /// If the file cannot be read or lacks a column.
 pub fn read(path: &Path) -> Result<Metrics, ResultsError> {
-    let file = File::open(path).map_err(ResultsError::read(path))?;
+    // Read whole: the reader would open the file anew for each column, and tell of a lack of
+    // descriptors as if the file were at fault.
+    let bytes = std::fs::read(path).map_err(ResultsError::read(path))?;
     let all = || -> Result<Metrics, ParquetError> {
-        let reader = SerializedFileReader::new(file)?;
+        let reader = SerializedFileReader::new(bytes::Bytes::from(bytes))?;
         let columns = reader.metadata().file_metadata().schema_descr();
         let names = |s: &parquet::schema::types::SchemaDescriptor| -> Vec<(String, Physical)> {
             s.columns().iter().map(|c| (c.name().to_owned(), c.physical_type())).collect()
