@@ -19,6 +19,7 @@ mod product;
 mod scratch;
 mod shared_gradient;
 mod simd;
+mod sums;
 mod thin;
 mod tile;
 mod vectors;

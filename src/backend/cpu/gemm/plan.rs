@@ -1,7 +1,15 @@
 //! How a product is cut into chunks: by its shape and the instruction set's tile alone, never by
 //! the number of threads.
 
-use super::scratch::{MAX_LANES, STAGGER};
+/// Floats of the widest register, and of a cache line.
+pub(super) const MAX_LANES: usize = 16;
+
+/// Floats between packed tiles and between packed panels. Without them the rows that packing writes
+/// at the same time would lie powers of two apart and push each other out of the first-level cache.
+pub(super) const STAGGER: usize = MAX_LANES;
+
+/// Chunks of a layer with one output at most.
+pub(super) const MAX_THIN_CHUNKS: usize = 24;
 
 /// Packed words of the sum that are made at once where the weights are packed beforehand: a panel
 /// of that length and a tile's rows stay in the first-level cache.

@@ -4,8 +4,7 @@
 
 use super::{
     kernel::{Finish, Kernel, Tile},
-    plan::Blocks,
-    scratch::{MAX_LANES, STAGGER},
+    plan::{Blocks, MAX_LANES, STAGGER},
     simd::Simd,
 };
 use crate::host::pool::SharedMut;

@@ -2,23 +2,18 @@
 
 use super::{
     LinearShape,
-    plan::{K_BLOCK, MAX_PARTIAL, MAX_PARTS, TILE_ROOM, words_at_once},
-    thin::MAX_CHUNKS,
+    plan::{
+        K_BLOCK, MAX_LANES, MAX_PARTIAL, MAX_PARTS, MAX_THIN_CHUNKS, STAGGER, TILE_ROOM,
+        words_at_once,
+    },
 };
 use crate::{
     backend::{Result, cpu::pages::Pages},
     host::pool::{Pool, SharedMut},
 };
 
-/// Floats of the widest register, and of a cache line.
-pub(super) const MAX_LANES: usize = 16;
-
 /// Columns of the narrowest panel.
 const MIN_PANEL: usize = 8;
-
-/// Floats between packed tiles and between packed panels. Without them the rows that packing writes
-/// at the same time would lie powers of two apart and push each other out of the first-level cache.
-pub(super) const STAGGER: usize = MAX_LANES;
 
 /// Floats of a thread's packed panel.
 const PANEL: usize = K_BLOCK * 2 * MAX_LANES;
@@ -85,7 +80,7 @@ fn needed(s: LinearShape) -> usize {
     let weights = packed(s.output, s.input).max(packed(s.input, s.output));
     let partial = (MAX_PARTS * s.output * s.input).min(MAX_PARTIAL) + MAX_PARTS * s.output;
     let inputs = packed(s.input, words_at_once(s.input).min(s.batch.max(1)));
-    weights.max(inputs).max(partial).max(if s.output == 1 { MAX_CHUNKS * s.input } else { 0 })
+    weights.max(inputs).max(partial).max(if s.output == 1 { MAX_THIN_CHUNKS * s.input } else { 0 })
 }
 
 /// The threads' parts.

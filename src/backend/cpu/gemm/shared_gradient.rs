@@ -4,11 +4,11 @@
 
 use super::{
     LinearShape, Rows,
-    gradient::add_sums,
     kernel::{Finish, Kernel},
-    plan::{Blocks, Grid, K_BLOCK, share, words_at_once},
+    plan::{Blocks, Grid, K_BLOCK, STAGGER, share, words_at_once},
     product::{Ahead, Packed, Part, Target, tile_stride, tiles_by_panel},
-    scratch::{Room, STAGGER, Scratch},
+    scratch::{Room, Scratch},
+    sums::add_sums,
 };
 use crate::host::pool::{Pool, SharedMut};
 

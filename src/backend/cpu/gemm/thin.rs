@@ -2,17 +2,20 @@
 //! weighted sum of rows.
 
 use super::{
-    LinearShape, Onto, Rows, gradient::sum_parts, kernel::Kernel, plan::share, product::Target,
+    LinearShape, Onto, Rows,
+    kernel::Kernel,
+    plan::{MAX_THIN_CHUNKS, share},
+    product::Target,
     scratch::Scratch,
+    sums::sum_parts,
 };
 use crate::host::pool::{Pool, SharedMut};
 
-/// Elements of the batch that are worth a chunk, and the most chunks.
+/// Elements of the batch that are worth a chunk.
 const CHUNK: usize = 1 << 15;
-pub(super) const MAX_CHUNKS: usize = 24;
 
 fn chunks(s: LinearShape) -> usize {
-    (s.batch * s.input / CHUNK).clamp(1, MAX_CHUNKS).min(s.batch)
+    (s.batch * s.input / CHUNK).clamp(1, MAX_THIN_CHUNKS).min(s.batch)
 }
 
 /// `y[r] = <x[r], w> + b`, then ReLU if asked for.

@@ -3,9 +3,9 @@
 use super::{
     LinearShape, Rows,
     kernel::{Finish, Kernel},
-    plan::{Blocks, FEW_TILES, Grid, K_BLOCK, share},
+    plan::{Blocks, FEW_TILES, Grid, K_BLOCK, STAGGER, share},
     product::{Ahead, Packed, Part, Target, tile_stride, tiles_by_panel},
-    scratch::{Room, STAGGER, Scratch},
+    scratch::{Room, Scratch},
 };
 use crate::host::pool::{Pool, SharedMut};
 use std::ops::Range;
