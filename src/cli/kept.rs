@@ -63,7 +63,7 @@ impl Kept {
         machine.gpu = gpu.map(|gpu| gpu.device().clone());
         let cores = usable_cores();
         if w.engine.threads > cores && w.engine.device == Device::Cpu {
-            eprintln!(
+            errln!(
                 "warning: engine.threads is {}, but this process may use {cores} core{} at once; more threads than cores only wait",
                 w.engine.threads,
                 if cores == 1 { "" } else { "s" }

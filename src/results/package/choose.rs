@@ -5,17 +5,20 @@ use crate::{
     results::tree::Ending,
     stats::{self, Score},
 };
+use std::cmp::Ordering;
+
+/// The order of time; of runs that began in the same second, of their seeds.
+pub(super) fn in_time(a: &Packaged, b: &Packaged) -> Ordering {
+    let key =
+        |p: &Packaged| (p.record.started.clone(), p.record.workload.seed, p.record.run.clone());
+    key(a).cmp(&key(b))
+}
 
 /// The runs in order of time; if there are more than `wanted`, so many in a row. The rules forbid
 /// to pick runs, but allow the window of consecutive runs whose score is the median of all windows'
 /// scores.
 pub(super) fn runs(mut runs: Vec<Packaged>, wanted: usize) -> Vec<Packaged> {
-    // Runs that began in the same second by their seeds.
-    runs.sort_by(|a, b| {
-        let key =
-            |p: &Packaged| (p.record.started.clone(), p.record.workload.seed, p.record.run.clone());
-        key(a).cmp(&key(b))
-    });
+    runs.sort_by(in_time);
     if runs.len() <= wanted {
         return runs;
     }

@@ -1,6 +1,6 @@
 //! Runs that could be submitted together, and which of them are to be.
 
-use super::{Packaged, folder_name};
+use super::{Packaged, choose::in_time, folder_name};
 use std::collections::BTreeMap;
 
 /// Runs of one system, benchmark and workload, in which only seeds differ.
@@ -25,7 +25,7 @@ pub(super) fn of(runs: Vec<Packaged>) -> Vec<Group> {
     let mut groups: Vec<Group> = by_key
         .into_iter()
         .map(|((system, benchmark, _), mut runs)| {
-            runs.sort_by(|a, b| a.record.started.cmp(&b.record.started));
+            runs.sort_by(in_time);
             let name = format!("{system}/{}", folder_name(&runs[0].record.workload.name));
             Group { name, system, benchmark, runs }
         })
@@ -90,7 +90,7 @@ pub(super) fn by_folder(groups: Vec<Group>) -> Vec<(String, String, Vec<Packaged
     }
     // In order of time, whatever the groups are called.
     for runs in folders.values_mut() {
-        runs.sort_by(|a, b| a.record.started.cmp(&b.record.started));
+        runs.sort_by(in_time);
     }
     folders.into_iter().map(|((system, benchmark), runs)| (system, benchmark, runs)).collect()
 }
