@@ -164,7 +164,7 @@ fn malformed_csv_lines_are_named_or_skipped() {
         ("2,k,5", "the label (column \"y\") is \"2\"; must be 0 or 1, or name data.positive"),
         (",k,5", "the label (column \"y\") is empty"),
         ("1,k,many", "column \"x\" is \"many\"; must be a number"),
-        ("1,k,NaN", "column \"x\" is \"NaN\"; must be a number"),
+        ("1,k,inf", "column \"x\" is \"inf\"; must be a number"),
         (
             "1,\"k,5",
             "the quote of field 2 is not closed on its line; close it, or double it if it is part of the text",

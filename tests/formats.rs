@@ -862,7 +862,7 @@ for split, files in (("train", 3), ("eval", 1)):
     let said =
         refused(dir, &[&unlike[..], &["--set", "data.eval=eval", "--set", &tables]].concat(), 65);
     assert!(
-        said.starts_with("train/part-00000.parquet: row 1: column C2 is 400000")
+        said.starts_with("eval/part-00000.parquet: row 1: column C2 is 400000")
             && said.contains("must be below 60"),
         "{said}"
     );
