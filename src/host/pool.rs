@@ -8,7 +8,7 @@ use super::affinity;
 use std::{
     cell::UnsafeCell,
     sync::{
-        Arc, Condvar, Mutex,
+        Arc, Barrier, Condvar, Mutex,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     thread::JoinHandle,
@@ -88,20 +88,26 @@ impl Pool {
             lock: Mutex::new(()),
             wake: Condvar::new(),
         });
+        // Nobody waits for a worker that is late for a region. But what starting a thread takes is
+        // over when the pool is there, so that regions allocate nothing.
+        let all_started = Arc::new(Barrier::new(threads.max(1)));
         let workers = (1..threads.max(1))
             .map(|id| {
-                let shared = Arc::clone(&shared);
+                let (shared, all_started) = (Arc::clone(&shared), Arc::clone(&all_started));
                 std::thread::Builder::new()
                     .name(format!("kernel-{id}"))
                     .spawn(move || {
                         if pin {
                             affinity::pin(id);
                         }
+                        all_started.wait();
+                        drop(all_started);
                         worker(&shared, id);
                     })
                     .expect("the operating system gives a thread")
             })
             .collect();
+        all_started.wait();
         let useful = if crowded { (processors - 1).max(1) } else { threads };
         Pool { shared, workers, useful, busy: AtomicBool::new(false) }
     }
