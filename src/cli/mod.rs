@@ -19,6 +19,7 @@ mod record;
 mod report;
 mod run;
 mod say;
+mod schema;
 mod series;
 mod summary;
 mod system;
@@ -32,6 +33,7 @@ pub use package::PackageArgs;
 pub use record::RecordArgs;
 pub use report::ReportArgs;
 pub use run::RunArgs;
+pub use schema::SchemaArgs;
 pub use system::SystemArgs;
 
 use crate::{data::preprocess::prepare::DISK_LIMIT, host::Isa, train, workload::MAX_THREADS};
@@ -154,6 +156,7 @@ enum Command {
     Record(RecordArgs),
     Gate(GateArgs),
     Data(DataArgs),
+    Schema(SchemaArgs),
 }
 
 /// Runs the program on the process's arguments.
@@ -184,6 +187,7 @@ pub fn main() -> ExitCode {
         Command::Gate(args) => gate::gate(&args),
         Command::Record(args) => record::run(&args),
         Command::Data(args) => data::run(&args),
+        Command::Schema(args) => schema::run(&args),
     });
     terminal::end(done)
 }

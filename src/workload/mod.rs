@@ -12,7 +12,7 @@ pub use crate::data::source::config::{
     RecordShuffle, TraceRestart,
 };
 pub use names::unfit_name;
-pub use parse::{Origin, Resolved, WorkloadError, load};
+pub use parse::{Origin, Resolved, WorkloadError, load, schema, schema_text};
 
 use crate::{
     backend::{Device, Precision},

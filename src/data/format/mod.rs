@@ -27,7 +27,7 @@ mod room;
 mod sidecar;
 mod spool;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 mod text;
 pub mod torchrec;
 pub mod transformed;

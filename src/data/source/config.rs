@@ -70,7 +70,7 @@ impl PlantedConfig {
 }
 
 /// facebook's random data (`--data-generation=random`).
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct NumpyRandomConfig {
     /// Rows of each table.
     pub tables: Vec<usize>,
@@ -91,10 +91,11 @@ pub struct NumpyRandomConfig {
 }
 
 /// How random ids are drawn.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum RandomIds {
     /// `round(u * (rows - 1))`, duplicates removed.
+    #[default]
     Uniform,
     /// Normal, clipped to `[min, max]`, truncated, duplicates removed.
     Gaussian {
@@ -131,7 +132,7 @@ pub enum TraceRestart {
 }
 
 /// Raw Criteo logs, facebook's preprocessing.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct CriteoTsvConfig {
     /// `kaggle`: one file cut into 7 "days"; `terabyte`: one file a day.
     pub set: CriteoSet,
@@ -151,20 +152,22 @@ pub struct CriteoTsvConfig {
 }
 
 /// Which of Criteo's logs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CriteoSet {
     /// Criteo Kaggle display advertising challenge.
+    #[default]
     Kaggle,
     /// Criteo 1TB click logs.
     Terabyte,
 }
 
 /// `--data-randomize`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CriteoShuffle {
     /// All training days together.
+    #[default]
     Total,
     /// Within each day.
     Day,
@@ -173,17 +176,18 @@ pub enum CriteoShuffle {
 }
 
 /// What to do with a malformed line.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OnError {
     /// Stop and name file and line.
+    #[default]
     Fail,
     /// Leave it out, count it, say so in the record.
     Skip,
 }
 
 /// Text with a header line.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct CsvConfig {
     /// Training file.
     pub train: PathBuf,
@@ -219,7 +223,7 @@ pub struct CsvConfig {
 }
 
 /// facebook's and MLPerf's binary records: a label, 13 counts and 26 ids of 32 bits each.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Bin40Config {
     /// Training files, one after another: a day each.
     pub train: Vec<PathBuf>,
@@ -240,10 +244,11 @@ pub struct Bin40Config {
 }
 
 /// Order of records of one size, all new every epoch.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RecordShuffle {
     /// As in the files.
+    #[default]
     None,
     /// Whole batches (`--mlperf-bin-shuffle`).
     Batch,
@@ -254,7 +259,7 @@ pub enum RecordShuffle {
 }
 
 /// Parquet files.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct ParquetConfig {
     /// Training files, and folders of some.
     pub train: Vec<PathBuf>,
@@ -317,21 +322,44 @@ pub struct FilesConfig {
     pub buffer: Option<usize>,
 }
 
+impl FilesConfig {
+    /// Files of `format` of which nothing else is said.
+    pub fn of(format: Format) -> Self {
+        FilesConfig {
+            format,
+            train: Vec::new(),
+            eval: Vec::new(),
+            test: Vec::new(),
+            label: None,
+            dense: Vec::new(),
+            categorical: Vec::new(),
+            ignore: Vec::new(),
+            tables: None,
+            hotness: None,
+            max_ind_range: None,
+            dense_transform: DenseTransform::Raw,
+            buffer: None,
+        }
+    }
+}
+
 /// Order of the row groups of parquet files.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum GroupShuffle {
     /// As in the files.
+    #[default]
     None,
     /// Row groups of all files in a new order every epoch (Petastorm's `shuffle_row_groups`).
     RowGroup,
 }
 
 /// Named transforms of dense features.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DenseTransform {
     /// As they are.
+    #[default]
     Raw,
     /// `ln(max(x, 0) + 1)` (facebook).
     Log1pClamp0,

@@ -1,4 +1,4 @@
-//! Checks between sections.
+//! What follows from several keys, and checks between them.
 
 use super::{error::WorkloadError, tree::Tree};
 use crate::{
@@ -8,9 +8,83 @@ use crate::{
     workload::*,
 };
 
-/// Refuses what each section allows by itself but not with the others.
+/// Fills in what follows from several keys.
+pub(super) fn settle(w: &mut Workload, tree: &Tree) -> Result<(), WorkloadError> {
+    if w.engine.threads == 0 {
+        w.engine.threads =
+            std::thread::available_parallelism().map_or(1, |n| n.get().min(MAX_THREADS));
+    }
+    if let ScheduleSpec::FacebookPolicy { plateau_quirk, .. } = &mut w.schedule {
+        *plateau_quirk = w.workload.quirks.contains(&Quirk::FbLrPlateau);
+    }
+    every(w, tree)
+}
+
+/// When to evaluate: at most one of three keys says so.
+fn every(w: &mut Workload, tree: &Tree) -> Result<(), WorkloadError> {
+    let given: Vec<&str> = ["eval.every_steps", "eval.every_epochs", "eval.every"]
+        .into_iter()
+        .filter(|key| tree.get(key).is_some())
+        .collect();
+    if let [first, .., last] = given[..] {
+        let what = format!(
+            "stands beside {first}; leave one of them out (--set {last}= takes this one out)"
+        );
+        return Err(tree.error(last, what));
+    }
+    // Without rounding, these labels are any number in [0, 1]: there are no classes to tell apart.
+    let classless =
+        matches!(w.data, DataConfig::NumpyRandom(NumpyRandomConfig { round_targets: false, .. }));
+    match given.first() {
+        None if classless => w.eval.every = EvalEvery::Never,
+        Some(key) if classless && w.eval.every != EvalEvery::Never => {
+            let what = "asks for evaluations, but with data.round_targets = false the labels are no classes; must be every = \"never\"";
+            return Err(tree.error(key, what));
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+/// Label, dense, categorical and ignored columns: each named once, and in `data.columns` where
+/// those are given.
+fn roles(w: &Workload, tree: &Tree) -> Result<(), WorkloadError> {
+    let (label, lists, columns) = match &w.data {
+        DataConfig::Csv(c) => {
+            (Some(&c.label), [&c.dense, &c.categorical, &c.ignore], c.columns.as_ref())
+        }
+        DataConfig::Parquet(c) => (c.label.as_ref(), [&c.dense, &c.categorical, &c.ignore], None),
+        DataConfig::Files(c) => (c.label.as_ref(), [&c.dense, &c.categorical, &c.ignore], None),
+        _ => return Ok(()),
+    };
+    let lists = lists.map(|names| names.iter());
+    let keys = ["data.dense", "data.categorical", "data.ignore"];
+    let named = keys.into_iter().zip(lists).flat_map(|(key, names)| names.map(move |n| (key, n)));
+    let mut seen: Vec<(&str, &String)> = Vec::new();
+    for (key, name) in label.map(|name| ("data.label", name)).into_iter().chain(named) {
+        if let Some((other, _)) = seen.iter().find(|(_, n)| *n == name) {
+            let what = format!(
+                "names \"{name}\", which {other} names already; must name each column once"
+            );
+            return Err(tree.error(key, what));
+        }
+        if let Some(all) = columns.filter(|all| !all.contains(name)) {
+            let all = all.join(", ");
+            let what = format!("names \"{name}\", which is not in data.columns ({all})");
+            return Err(tree.error(key, what));
+        }
+        seen.push((key, name));
+    }
+    Ok(())
+}
+
+/// Refuses what each key allows by itself but not with the others.
 pub(super) fn check(w: &Workload, tree: &Tree) -> Result<(), WorkloadError> {
+    roles(w, tree)?;
     let refuse = |key: &str, what: &str| Err(tree.error(key, what));
+    if let Some((key, what)) = w.optimizer.rule.conflict() {
+        return refuse(key, &what);
+    }
     let random = matches!(w.data, DataConfig::NumpyRandom(_));
     let planted = matches!(w.data, DataConfig::Planted(_));
     if w.model.init_rng() == InitRng::Numpy

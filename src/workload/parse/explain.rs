@@ -1,11 +1,11 @@
 //! The resolved workload for people: each value with where it came from.
 
-use super::{Origin, Resolved, emit};
+use super::{Origin, Resolved, written};
 
 impl Resolved {
     /// The canonical form with the origin of each value as a comment, the comments aligned.
     pub fn explain(&self) -> String {
-        let sections = emit::sections(&self.workload);
+        let sections = written(&self.workload);
         let lines = || {
             sections
                 .iter()

@@ -1,26 +1,30 @@
 //! Reading a workload file: TOML, overrides, defaults, checks; and writing it back.
 
+mod blank;
 mod check;
-mod data;
-mod emit;
+mod docs;
 mod error;
 mod explain;
+mod key;
 mod keys;
-mod model;
-mod reader;
-mod sections;
+mod nearest;
+mod schema;
+#[cfg(test)]
+mod schema_tests;
 #[cfg(test)]
 mod tests;
 mod tree;
+mod value;
 mod words;
 
+pub use docs::document;
 pub use error::{Origin, WorkloadError};
-pub use keys::{KEYS, SECTIONS};
+pub use schema::{schema, schema_text};
 
 use super::Workload;
-use reader::Reader;
 use sha2::{Digest, Sha256};
 use std::{collections::BTreeMap, path::Path};
+use toml_edit::Value;
 use tree::Tree;
 
 /// A workload and where each of its values came from.
@@ -66,12 +70,9 @@ pub fn resolve(
     for assignment in overrides {
         tree.set(assignment)?;
     }
-    let reader = Reader::new(&tree);
-    let workload = sections::workload(&reader)?;
-    reader.finish()?;
-    check::check(&workload, &tree)?;
+    let workload = read(&tree)?;
     let mut origin = BTreeMap::new();
-    for (section, keys) in emit::sections(&workload) {
+    for (section, keys) in written(&workload) {
         for (key, _) in keys {
             let full = format!("{section}.{key}");
             origin.insert(full.clone(), tree.origin(&full));
@@ -80,12 +81,48 @@ pub fn resolve(
     Ok(Resolved { workload, origin, source })
 }
 
+/// Reads key by key, in the order of the list; those whose default asks others last.
+fn read(tree: &Tree) -> Result<Workload, WorkloadError> {
+    let mut w = blank::workload();
+    for follows in [false, true] {
+        for key in keys::all().iter().filter(|k| k.access.follows() == follows) {
+            if key.access.applies(&mut w) {
+                key.access.read(tree, &mut w)?;
+            }
+        }
+    }
+    // A key that was given but means nothing here would have no effect.
+    for name in tree.given() {
+        if !keys::called(name).any(|k| k.access.applies(&mut w)) {
+            let mut means = |key: &str| keys::called(key).any(|k| k.access.applies(&mut w));
+            let home = keys::home(name, &mut means);
+            let what = format!("has no effect here, it belongs to {home}; remove it");
+            return Err(tree.error(name, what));
+        }
+    }
+    check::settle(&mut w, tree)?;
+    check::check(&w, tree)?;
+    Ok(w)
+}
+
+/// All sections with the keys that have a value, in their order; a section without any is left out.
+fn written(workload: &Workload) -> Vec<(&'static str, Vec<(&'static str, Value)>)> {
+    let mut w = workload.clone();
+    let mut values = |section: &str| -> Vec<(&'static str, Value)> {
+        keys::of_section(section)
+            .filter_map(|k| Some((k.facts.name.split_once('.')?.1, k.access.write(&mut w)?)))
+            .collect()
+    };
+    let sections = keys::SECTIONS.map(|section| (section, values(section)));
+    sections.into_iter().filter(|(_, keys)| !keys.is_empty()).collect()
+}
+
 impl Workload {
     /// The canonical form: every key that has a value, defaults included, in a fixed order. Reads
     /// back as the same workload.
     pub fn to_toml(&self) -> String {
         let mut out = String::new();
-        for (i, (section, keys)) in emit::sections(self).into_iter().enumerate() {
+        for (i, (section, keys)) in written(self).into_iter().enumerate() {
             if i > 0 {
                 out.push('\n');
             }

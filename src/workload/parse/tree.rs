@@ -3,6 +3,7 @@
 use super::{
     error::{Origin, WorkloadError},
     keys,
+    nearest::nearest,
 };
 use std::{
     collections::BTreeMap,
@@ -70,7 +71,7 @@ impl Tree {
             for (name, item) in items {
                 let line = name.span().map_or(line, |s| line_of(s.start));
                 let full = format!("{section}.{}", name.get());
-                if keys::belongs_to(&full).is_none() {
+                if !keys::exists(&full) {
                     return Err(refuse(&full, line, unknown_key(section, name.get())));
                 }
                 let Item::Value(value) = item else {
@@ -108,7 +109,7 @@ impl Tree {
         if !keys::SECTIONS.contains(&section) {
             return Err(refuse(key, unknown_section(section)));
         }
-        if keys::belongs_to(key).is_none() {
+        if !keys::exists(key) {
             return Err(refuse(key, unknown_key(section, name)));
         }
         if text.is_empty() {
@@ -163,7 +164,7 @@ impl Tree {
 }
 
 fn unknown_section(name: &str) -> String {
-    match keys::nearest(name, keys::SECTIONS) {
+    match nearest(name, keys::SECTIONS) {
         Some(near) => format!("unknown section; did you mean [{near}]?"),
         None => format!(
             "unknown section; the sections are {}",
@@ -173,15 +174,14 @@ fn unknown_section(name: &str) -> String {
 }
 
 fn unknown_key(section: &str, name: &str) -> String {
+    let names = keys::names();
     let here: Vec<&str> =
-        keys::KEYS.iter().filter_map(|(k, _)| k.strip_prefix(section)?.strip_prefix('.')).collect();
-    if let Some(near) = keys::nearest(name, here.iter().copied()) {
+        names.iter().filter_map(|k| k.strip_prefix(section)?.strip_prefix('.')).collect();
+    if let Some(near) = nearest(name, here.iter().copied()) {
         return format!("unknown key; did you mean {near}?");
     }
     // A key that stands in the wrong section is the next likeliest slip.
-    if let Some((there, _)) =
-        keys::KEYS.iter().find(|(k, _)| k.split_once('.').is_some_and(|(_, n)| n == name))
-    {
+    if let Some(there) = names.iter().find(|k| k.split_once('.').is_some_and(|(_, n)| n == name)) {
         return format!("unknown key; did you mean {there}?");
     }
     format!("unknown key; [{section}] knows {}", here.join(", "))

@@ -1,105 +1,61 @@
-//! The words that stand for the variants of simple enums, for reading and for writing.
+//! The words that stand for the variants of enums.
 
 use crate::{
     backend::Precision,
-    data::format::{Format, TRAINED},
+    data::format::TRAINED,
     embedding::RowKind,
-    model::{MlpInit, Pooling},
+    engine::EngineKind,
+    model::{EmbeddingInit, Interaction, LossKind, MlpInit, Pooling},
+    optim::{LossScaleSpec, OptimizerSpec, ScheduleSpec, rules},
     workload::*,
 };
+use std::{convert::Infallible, mem::discriminant};
 
-/// An enum whose variants are single words in a workload file.
-pub(super) trait Words: Copy + PartialEq + 'static {
-    /// Every variant with its word.
-    const WORDS: &'static [(&'static str, Self)];
+/// An enum whose variants are words in a workload file. A variant that holds more has keys of its
+/// own for it.
+pub(super) trait Words: Clone + Send + Sync + 'static {
+    /// Every variant with its word; what a variant holds is not set yet.
+    fn variants() -> Vec<(&'static str, Self)>;
 
     /// The word of a variant.
-    fn word(self) -> &'static str {
-        Self::WORDS.iter().find(|(_, v)| *v == self).map_or("", |(w, _)| *w)
+    fn word(&self) -> &'static str {
+        Self::variants().into_iter().find(|(_, v)| v.like(self)).map_or("", |(word, _)| word)
+    }
+
+    /// Whether both have one word.
+    fn like(&self, other: &Self) -> bool {
+        discriminant(self) == discriminant(other)
+    }
+
+    /// The variant of a word.
+    fn of_word(word: &str) -> Option<Self> {
+        Self::variants().into_iter().find(|(w, _)| *w == word).map(|(_, v)| v)
     }
 }
 
 macro_rules! words {
-    ($($t:ident { $($word:literal => $variant:ident),+ $(,)? })+) => {$(
+    ($($t:ident { $($word:literal => $variant:expr),+ $(,)? })+) => {$(
         impl Words for $t {
-            const WORDS: &'static [(&'static str, Self)] = &[$(($word, $t::$variant)),+];
+            fn variants() -> Vec<(&'static str, Self)> {
+                #[allow(unused_imports)]
+                use $t::*;
+                vec![$(($word, $variant)),+]
+            }
         }
     )+};
 }
 
-/// Enums whose variants hold keys of their own have a plain twin here that only names the variant.
-macro_rules! twin {
-    ($($t:ident { $($word:literal => $variant:ident),+ $(,)? })+) => {
-        $(
-            #[derive(Debug, Clone, Copy, PartialEq)]
-            pub(super) enum $t { $($variant),+ }
-        )+
-        words! { $($t { $($word => $variant),+ })+ }
-    };
-}
-
-/// The sources: those with a name of their own, and the formats that are read by their readers.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) enum SourceWord {
-    Planted,
-    NumpyRandom,
-    CriteoTsv,
-    Csv,
-    Bin40,
-    Parquet,
-    Files(Format),
-}
-
-impl Words for SourceWord {
-    const WORDS: &'static [(&'static str, Self)] = &SOURCES;
-}
-
-const OWN: [(&str, SourceWord); 6] = [
-    ("planted", SourceWord::Planted),
-    ("numpy_random", SourceWord::NumpyRandom),
-    ("criteo_tsv", SourceWord::CriteoTsv),
-    ("csv", SourceWord::Csv),
-    ("bin40", SourceWord::Bin40),
-    ("parquet", SourceWord::Parquet),
-];
-
-const SOURCES: [(&str, SourceWord); OWN.len() + TRAINED.len()] = {
-    let (mut all, mut i) = ([OWN[0]; OWN.len() + TRAINED.len()], 0);
-    while i < all.len() {
-        all[i] = if i < OWN.len() {
-            OWN[i]
-        } else {
-            let (word, format) = TRAINED[i - OWN.len()];
-            (word, SourceWord::Files(format))
-        };
-        i += 1;
-    }
-    all
-};
-
-twin! {
-    IdsWord { "uniform" => Uniform, "gaussian" => Gaussian, "trace" => Trace }
-    ModelWord { "dlrm" => Dlrm, "deepfm" => DeepFm }
-    InteractionWord { "dot" => Dot, "cat" => Cat, "cross" => Cross, "projection" => Projection }
-    EmbeddingInitWord { "uniform_sqrt_inv_rows" => UniformSqrtInvRows, "normal" => Normal, "truncated_normal" => TruncatedNormal }
-    LossWord { "bce" => Bce, "wbce" => Wbce, "mse" => Mse }
-    ScheduleWord {
-        "constant" => Constant,
-        "facebook_policy" => FacebookPolicy,
-        "warmup_polynomial" => WarmupPolynomial,
-        "multi_step" => MultiStep,
-        "reduce_on_plateau" => ReduceOnPlateau,
-    }
-    PresetWord { "criteo_kaggle" => CriteoKaggle, "criteo_terabyte" => CriteoTerabyte, "custom" => Custom }
-    LossScalingWord { "static" => Static, "dynamic" => Dynamic }
-    EveryWord { "end" => End, "never" => Never }
-    BenchmarkWord { "dlrm" => Dlrm, "dlrm_dcnv2" => DlrmDcnv2, "deepfm" => DeepFm }
-    DivisionWord { "open" => Open, "closed" => Closed }
-    StatusWord { "cloud" => Cloud, "onprem" => Onprem, "preview" => Preview, "research" => Research }
-}
-
 words! {
-    Quirk { "fb.lr-plateau" => FbLrPlateau, "fb.debug-data-first" => FbDebugDataFirst, "fb.targets-last" => FbTargetsLast }
+    Quirk {
+        "fb.lr-plateau" => FbLrPlateau,
+        "fb.debug-data-first" => FbDebugDataFirst,
+        "fb.targets-last" => FbTargetsLast,
+    }
+    RandomIds {
+        "uniform" => Uniform,
+        "gaussian" => Gaussian { mu: None, sigma: 0.0, min: 0.0, max: 0.0 },
+        "trace" => Trace { files: Vec::new(), padding: false, restart: TraceRestart::Bag },
+    }
     CriteoSet { "kaggle" => Kaggle, "terabyte" => Terabyte }
     CriteoShuffle { "total" => Total, "day" => Day, "none" => None }
     RecordShuffle { "none" => None, "batch" => Batch, "day" => Day, "total" => Total }
@@ -115,7 +71,41 @@ words! {
         "min_max" => MinMax,
         "standard" => Standard,
     }
-    Pooling { "sum" => Sum, "mean" => Mean, "weighted_fixed" => WeightedFixed, "weighted_learned" => WeightedLearned }
+    ModelConfig {
+        "dlrm" => Dlrm {
+            dim: 0,
+            bottom: Vec::new(),
+            top: Vec::new(),
+            interaction: Interaction::Cat,
+            pooling: Pooling::Sum,
+            dense_pad_to: 1,
+            mlp_init: MlpInit::Facebook,
+            embedding_init: EmbeddingInit::UniformSqrtInvRows,
+            init_rng: InitRng::Philox,
+        },
+        "deepfm" => DeepFm {
+            dim: 0,
+            hidden: Vec::new(),
+            batch_norm: false,
+            dropout: 0.0,
+            embedding_l2: 0.0,
+            mlp_init: MlpInit::XavierNormal,
+            embedding_init: EmbeddingInit::UniformSqrtInvRows,
+            init_rng: InitRng::Philox,
+        },
+    }
+    Interaction {
+        "dot" => Dot { itself: false, pad_to: 1 },
+        "cat" => Cat,
+        "cross" => Cross { layers: 0, rank: None },
+        "projection" => Projection { branches: [Vec::new(), Vec::new()] },
+    }
+    Pooling {
+        "sum" => Sum,
+        "mean" => Mean,
+        "weighted_fixed" => WeightedFixed,
+        "weighted_learned" => WeightedLearned,
+    }
     MlpInit {
         "facebook" => Facebook,
         "uniform01" => Uniform01,
@@ -123,9 +113,91 @@ words! {
         "glorot_uniform" => GlorotUniform,
         "torch_linear" => TorchLinear,
     }
+    EmbeddingInit {
+        "uniform_sqrt_inv_rows" => UniformSqrtInvRows,
+        "normal" => Normal { std: 0.0 },
+        "truncated_normal" => TruncatedNormal,
+    }
     InitRng { "philox" => Philox, "numpy" => Numpy }
+    EngineKind { "fused" => Fused, "candle" => Candle }
     Precision { "fp32" => Fp32, "tf32" => Tf32, "bf16" => Bf16, "fp16" => Fp16 }
     RowKind { "fp32" => Fp32, "bf16" => Bf16, "fp16" => Fp16, "bf16-split" => Bf16Split }
-    EngineKind { "fused" => Fused, "candle" => Candle }
+    // `Off` has no word: it is what every precision but fp16 has.
+    LossScaleSpec {
+        "static" => Static { scale: 0.0 },
+        "dynamic" => Dynamic { initial: 0.0, growth_steps: 0 },
+    }
+    LossKind { "bce" => Bce, "wbce" => Wbce { weights: [0.0; 2] }, "mse" => Mse }
+    ScheduleSpec {
+        "constant" => Constant,
+        "facebook_policy" => FacebookPolicy {
+            warmup_steps: 0,
+            decay_start_step: 0,
+            decay_steps: 0,
+            plateau_quirk: false,
+        },
+        "warmup_polynomial" => WarmupPolynomial {
+            warmup_steps: 0,
+            decay_start_step: 0,
+            decay_steps: 0,
+            power: 0.0,
+            end_rate: 0.0,
+        },
+        "multi_step" => MultiStep { milestones: Vec::new(), gamma: 0.0, min_rate: 0.0 },
+        "reduce_on_plateau" => ReduceOnPlateau {
+            factor: 0.0,
+            patience: 0,
+            min_delta: 0.0,
+            min_rate: 0.0,
+        },
+    }
+    // How often has keys of its own.
+    EvalEvery { "end" => AtEnd, "never" => Never }
     Monitor { "auc" => Auc, "auc_minus_logloss" => AucMinusLogloss, "logloss" => Logloss }
+}
+
+/// The words of the formats that are read through their readers.
+pub(super) static FORMATS: [&str; TRAINED.len()] = {
+    let (mut words, mut i) = ([""; TRAINED.len()], 0);
+    while i < words.len() {
+        words[i] = TRAINED[i].0;
+        i += 1;
+    }
+    words
+};
+
+/// The sources: those with a name of their own, and the formats that are read through their
+/// readers.
+impl Words for DataConfig {
+    fn variants() -> Vec<(&'static str, Self)> {
+        use DataConfig::*;
+        let own = [
+            ("planted", Planted(PlantedConfig::of(""))),
+            ("numpy_random", NumpyRandom(Default::default())),
+            ("criteo_tsv", CriteoTsv(Default::default())),
+            ("csv", Csv(Default::default())),
+            ("bin40", Bin40(Default::default())),
+            ("parquet", Parquet(Default::default())),
+        ];
+        let formats = TRAINED.map(|(word, format)| (word, Files(FilesConfig::of(format))));
+        own.into_iter().chain(formats).collect()
+    }
+
+    fn like(&self, other: &Self) -> bool {
+        match (self, other) {
+            (DataConfig::Files(a), DataConfig::Files(b)) => a.format == b.format,
+            _ => discriminant(self) == discriminant(other),
+        }
+    }
+}
+
+impl Words for OptimizerSpec {
+    fn variants() -> Vec<(&'static str, Self)> {
+        let default = |key: &rules::Key| Ok::<_, Infallible>((key.default)());
+        let rule = |kind| match OptimizerSpec::read(kind, &mut |key| default(key)) {
+            Ok(rule) => rule,
+            Err(never) => match never {},
+        };
+        OptimizerSpec::KINDS.iter().map(|kind| (*kind, rule(kind))).collect()
+    }
 }

@@ -1,0 +1,60 @@
+//! A workload before anything has been read.
+
+use super::words::Words;
+use crate::{
+    backend::{Device, Precision},
+    embedding::RowKind,
+    model::LossSpec,
+    optim::{LossScaleSpec, OptimizerConfig},
+    workload::*,
+};
+
+/// A workload to read into. Every value is overwritten or stands for "off".
+pub(super) fn workload() -> Workload {
+    Workload {
+        workload: About { name: String::new(), description: String::new(), quirks: Vec::new() },
+        data: first(),
+        loader: LoaderSection::default(),
+        model: first(),
+        engine: EngineSection {
+            kind: first(),
+            device: Device::Cpu,
+            threads: 0,
+            pin_threads: false,
+            precision: Precision::Fp32,
+            embedding_rows: RowKind::Fp32,
+            loss_scale: LossScaleSpec::Off,
+        },
+        train: TrainSection {
+            batch_size: 0,
+            epochs: 0,
+            max_steps: None,
+            drop_last: false,
+            seed: 0,
+            loss: LossSpec { kind: first(), clamp: 0.0 },
+        },
+        optimizer: OptimizerConfig { rule: first(), learning_rate: 0.0, clip_norm: None },
+        schedule: first(),
+        eval: EvalSection {
+            every: EvalEvery::Epochs(1.0),
+            batch_size: 0,
+            patience: None,
+            min_delta: 0.0,
+            monitor: first(),
+            restore_best: false,
+        },
+        target: TargetSection { auc: None, share_of_best: None },
+        mlperf: MlperfSection {
+            benchmark: String::new(),
+            division: String::new(),
+            org: String::new(),
+            platform: None,
+            status: String::new(),
+        },
+    }
+}
+
+/// The first variant of an enum.
+fn first<T: Words>() -> T {
+    T::variants().swap_remove(0).1
+}

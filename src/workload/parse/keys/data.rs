@@ -1,0 +1,555 @@
+//! `[data]`: the sources and the keys of each.
+
+use super::{Key, Setting, lens, under};
+use crate::{
+    data::{preprocess::criteo::TABLES, source::planted},
+    workload::{
+        CriteoSet, CriteoShuffle,
+        DataConfig::{Bin40, CriteoTsv, Csv, Files, NumpyRandom, Parquet, Planted},
+        DenseTransform, GroupShuffle, NumpyRandomConfig, OnError, PlantedConfig, RandomIds,
+        RecordShuffle, TraceRestart, Workload,
+        parse::{
+            key::{Field, Lens, key, split},
+            value::Numbers,
+            words::{FORMATS, Words},
+        },
+    },
+};
+use std::path::PathBuf;
+
+/// Ids are 32-bit.
+const MAX_ROWS: usize = u32::MAX as usize;
+/// A larger shuffling buffer is a slip.
+const MAX_BUFFER: usize = 1 << 30;
+/// A bag longer than this is a slip.
+const MAX_HOTNESS: usize = 1 << 20;
+
+/// `[data]`
+pub(super) fn keys() -> Vec<Key> {
+    let source = key("data.source", |w| Some(&mut w.data)).says(
+        "`planted` (endless click log with a known truth), `numpy_random` (facebook's random \
+         generator), `criteo_tsv` (raw Criteo logs), `csv` (text with a header line), `bin40` \
+         (facebook's and MLPerf's binary records), `parquet`, or the word of another format of \
+         [data-formats.md](data-formats.md)",
+    );
+    let mut keys = vec![source];
+    keys.extend(under("data.source", &["planted"], planted()));
+    keys.extend(under("data.source", &["numpy_random"], numpy_random()));
+    keys.extend(under("data.source", &["criteo_tsv"], criteo_tsv()));
+    keys.extend(under("data.source", &["csv"], csv()));
+    keys.extend(under("data.source", &["bin40"], bin40()));
+    keys.extend(under("data.source", &["parquet"], parquet()));
+    keys.extend(under("data.source", &FORMATS, formats()));
+    keys
+}
+
+fn planted() -> Vec<Key> {
+    let unsaid = PlantedConfig::of("");
+    let custom = &[Setting { key: "data.preset", words: &["custom"] }];
+    vec![
+        key("data.preset", lens!(data; Planted(d) => &mut d.preset))
+            .one_of(&["criteo_kaggle", "criteo_terabyte", "custom"])
+            .or("criteo_kaggle".to_owned())
+            .says(
+                "Cardinalities, id distributions and truth: `criteo_kaggle`, `criteo_terabyte`, \
+                 or `custom` with keys of its own",
+            ),
+        key("data.max_rows", lens!(data; Planted(d) => &mut d.max_rows))
+            .or(None)
+            .within(1..=MAX_ROWS)
+            .says("No table has more rows than this"),
+        tables(lens!(data; Planted(d) if d.preset == "custom" => &mut d.tables))
+            .when(custom)
+            .check(|tables, w| {
+                let most = match &w.data {
+                    Planted(PlantedConfig { max_rows: Some(most), .. }) => *most,
+                    _ => usize::MAX,
+                };
+                match tables.iter().find(|&&rows| rows.min(most) > planted::MAX_ROWS) {
+                    Some(rows) => Err(format!(
+                        "is {rows}; must be rows up to 2147483648 where data.max_rows does not cap them"
+                    )),
+                    None => Ok(()),
+                }
+            })
+            .says("Rows of each table, at most 2147483648 where `data.max_rows` does not cap them"),
+        key("data.hotness", lens!(data; Planted(d) if d.preset == "custom" => &mut d.hotness))
+            .when(custom)
+            .or(Vec::new())
+            .or_in_words("1 each")
+            .check(|hotness, w| one_for_each_table(hotness.len(), w))
+            .within_as(1..=planted::MAX_HOTNESS, "ids a sample, from 1 to 4096")
+            .says("Ids that a sample holds in each table"),
+        split(
+            "data.exponents",
+            |w| matches!(&w.data, Planted(d) if d.preset == "custom"),
+            |w| match &w.data {
+                Planted(d) if !d.exponents.is_empty() => Some(d.exponents.clone()),
+                _ => None,
+            },
+            |w, exponents| {
+                if let Planted(d) = &mut w.data {
+                    d.exponents = exponents;
+                }
+            },
+        )
+        .when(custom)
+        .or(Vec::new())
+        .or_in_words("by size, 0.6 to 1.25")
+        .check(|exponents, w| one_for_each_table(exponents.len(), w))
+        .within_as(0.0..=4.0, "exponents from 0 (all ids alike) to 4")
+        .says(
+            "Exponent of Zipf's law by which ids of each table occur, as `data profile` finds it \
+             in real data",
+        ),
+        split(
+            "data.dense",
+            |w| matches!(&w.data, Planted(d) if d.preset == "custom"),
+            |w| match &w.data {
+                Planted(d) => Some(d.dense),
+                _ => None,
+            },
+            |w, dense| {
+                if let Planted(d) = &mut w.data {
+                    d.dense = dense;
+                }
+            },
+        )
+        .when(custom)
+        .or(None)
+        .or_in_words("13")
+        .within(..=planted::MAX_DENSE)
+        .says("Dense columns"),
+        key("data.train_samples", lens!(data; Planted(d) => &mut d.train_samples))
+            .or(unsaid.train_samples)
+            .within(1..)
+            .says("Samples of an epoch; the log itself has no end"),
+        key("data.eval_samples", lens!(data; Planted(d) => &mut d.eval_samples))
+            .or(unsaid.eval_samples)
+            .within(1..)
+            .says("Samples of the evaluation split"),
+        key("data.positive_rate", lens!(data; Planted(d) => &mut d.positive_rate))
+            .or(None)
+            .or_in_words("the preset's")
+            .within(planted::POSITIVE_RATES)
+            .says("Share of positive labels"),
+        key("data.seed", lens!(data; Planted(d) => &mut d.seed)).or(unsaid.seed).says(
+            "Seed of the data. Not the run's seed, so that runs with several seeds see one data set",
+        ),
+    ]
+}
+
+fn numpy_random() -> Vec<Key> {
+    let mut keys = vec![
+        tables(lens!(data; NumpyRandom(d) => &mut d.tables)).says("Rows of each table"),
+        key("data.dense", lens!(data; NumpyRandom(d) => &mut d.dense))
+            .within(..=planted::MAX_DENSE)
+            .says("Dense columns"),
+        key("data.samples", lens!(data; NumpyRandom(d) => &mut d.samples))
+            .within(1..)
+            .says("Samples of an epoch (`--data-size`)"),
+        key("data.indices_per_lookup", lens!(data; NumpyRandom(d) => &mut d.indices_per_lookup))
+            .or(10)
+            .within(1..=MAX_HOTNESS)
+            .says("Most ids of a sample in a table (`--num-indices-per-lookup`)"),
+        key("data.fixed_indices", lens!(data; NumpyRandom(d) => &mut d.fixed_indices))
+            .or(false)
+            .says("Draw exactly so many instead of at most (`--num-indices-per-lookup-fixed`)"),
+        key("data.distribution", lens!(data; NumpyRandom(d) => &mut d.distribution))
+            .or(RandomIds::Uniform)
+            .says(
+                "How ids are drawn (`--rand-data-dist`): `uniform`, `gaussian`, or `trace` \
+                 (`--data-generation=synthetic`): as soon again as in a recorded trace",
+            ),
+    ];
+    keys.extend(under("data.distribution", &["gaussian"], gaussian()));
+    keys.extend(under("data.distribution", &["trace"], trace()));
+    keys.extend([
+        key("data.round_targets", lens!(data; NumpyRandom(d) => &mut d.round_targets))
+            .or(false)
+            .says("Labels rounded to 0 or 1 (`--round-targets`)"),
+        key("data.seed", lens!(data; NumpyRandom(d) => &mut d.seed)).or(123).says(
+            "Seed of the data (`--numpy-rand-seed`). Not the run's seed, so that runs with several \
+             seeds see one data set",
+        ),
+    ]);
+    keys
+}
+
+fn gaussian() -> [Key; 4] {
+    use RandomIds::Gaussian;
+    macro_rules! gaussian {
+        ($field:ident) => {
+            lens!(data; NumpyRandom(NumpyRandomConfig {
+                distribution: Gaussian { $field, .. }, ..
+            }) => $field)
+        };
+    }
+    [
+        key("data.mu", gaussian!(mu)).or(None).or_in_words("middle of the range").says("Mean"),
+        key("data.sigma", gaussian!(sigma)).or(1.0).within(0.0..).says("Standard deviation"),
+        key("data.min", gaussian!(min))
+            .or(0.0)
+            .within_as(0.0.., "0 or more, since it bounds ids")
+            .says("Lower bound"),
+        key("data.max", gaussian!(max))
+            .or(1.0)
+            .check(|max, w| match &w.data {
+                NumpyRandom(NumpyRandomConfig { distribution: Gaussian { min, .. }, .. })
+                    if max < min =>
+                {
+                    Err(format!("is {max}; must be at least data.min, {min}"))
+                }
+                _ => Ok(()),
+            })
+            .says("Upper bound"),
+    ]
+}
+
+fn trace() -> [Key; 3] {
+    use RandomIds::Trace;
+    macro_rules! trace {
+        ($field:ident) => {
+            lens!(data; NumpyRandom(NumpyRandomConfig {
+                distribution: Trace { $field, .. }, ..
+            }) => $field)
+        };
+    }
+    [
+        key("data.traces", trace!(files))
+            .check(|files, w| match &w.data {
+                NumpyRandom(d) if files.len() != 1 && files.len() != d.tables.len() => {
+                    Err(format!(
+                        "names {} files; must name one for each of the {} tables, or one for all",
+                        files.len(),
+                        d.tables.len()
+                    ))
+                }
+                _ => Ok(()),
+            })
+            .says(
+                "What to draw from, a file for each table or one for all: facebook's \
+                 `dist_emb_j.log` (ids, stack distances, their cumulative shares, a line each), as \
+                 `data profile --patterns` writes it. Ids beyond a table are taken modulo its rows",
+            ),
+        key("data.trace_padding", trace!(padding)).or(false).says(
+            "No new ids once as many were drawn as the largest stack distance \
+             (`--data-trace-enable-padding`)",
+        ),
+        key("data.trace_restart", trace!(restart)).or(TraceRestart::Bag).says(
+            "When a trace begins anew: with every `bag` (as facebook's program does), or with the \
+             `epoch`, so that bags of a table follow one another as the trace does. Until as many \
+             new ids were drawn as the largest distance, only distances that can be met are drawn, \
+             so locality is too high at first",
+        ),
+    ]
+}
+
+fn criteo_tsv() -> Vec<Key> {
+    vec![
+        key("data.set", lens!(data; CriteoTsv(d) => &mut d.set)).says(
+            "`kaggle`: one file, cut into 7 \"days\"; `terabyte`: one file a day. The last day is \
+             for evaluation",
+        ),
+        key("data.paths", lens!(data; CriteoTsv(d) => &mut d.paths))
+            .check(|paths, w| {
+                let CriteoTsv(d) = &w.data else { return Ok(()) };
+                let n = paths.len();
+                match d.set {
+                    CriteoSet::Kaggle if n != 1 => Err(format!(
+                        "names {n} files; must name one, train.txt, with set = \"kaggle\""
+                    )),
+                    CriteoSet::Terabyte if n < 2 => Err(format!(
+                        "names {n} file(s); must name the day files in order, at least 2, since the last one is for evaluation"
+                    )),
+                    _ => Ok(()),
+                }
+            })
+            .says(
+                "The file, or the day files in order; names that end in `.gz` are unpacked while \
+                 reading",
+            ),
+        max_ind_range(lens!(data; CriteoTsv(d) => &mut d.max_ind_range)).says("Ids modulo this"),
+        key("data.sub_sample_rate", lens!(data; CriteoTsv(d) => &mut d.sub_sample_rate))
+            .or(0.0)
+            .within(0.0..1.0)
+            .says("Share of negative samples left out"),
+        key("data.shuffle", lens!(data; CriteoTsv(d) => &mut d.shuffle))
+            .or(CriteoShuffle::Total)
+            .says(
+                "Order of training samples: `total` (all days together), `day` (within each day), \
+                 `none`",
+            ),
+        on_error(lens!(data; CriteoTsv(d) => &mut d.on_error)),
+        key("data.seed", lens!(data; CriteoTsv(d) => &mut d.seed))
+            .or(123)
+            .says("numpy's seed for sub-sampling and shuffling"),
+    ]
+}
+
+fn csv() -> Vec<Key> {
+    vec![
+        key("data.train", lens!(data; Csv(d) => &mut d.train)).says("Training file"),
+        key("data.eval", lens!(data; Csv(d) => &mut d.eval)).says("Evaluation file"),
+        key("data.test", lens!(data; Csv(d) => &mut d.test))
+            .or(None)
+            .says("Test file, looked at once, after training"),
+        key("data.columns", lens!(data; Csv(d) => &mut d.columns))
+            .or(None)
+            .or_in_words("the first line")
+            .check(|columns, _| {
+                let columns = columns.as_deref().unwrap_or_default();
+                match columns.iter().enumerate().find(|(i, n)| columns[..*i].contains(n)) {
+                    Some((_, name)) => Err(format!("names \"{name}\" twice")),
+                    None => Ok(()),
+                }
+            })
+            .says("Names of the columns where the files have no header line"),
+        key("data.label", lens!(data; Csv(d) => &mut d.label)).says("Column with the label"),
+        key("data.positive", lens!(data; Csv(d) => &mut d.positive)).or(Vec::new()).says(
+            "Values of the label that mean 1, all others mean 0; if empty, labels are the numbers \
+             0 and 1",
+        ),
+        key("data.dense", lens!(data; Csv(d) => &mut d.dense)).or(Vec::new()).says("Dense columns"),
+        key("data.categorical", lens!(data; Csv(d) => &mut d.categorical))
+            .or(Vec::new())
+            .or_in_words("all others, but [indices of rows](data-formats.md)")
+            .says("Categorical columns"),
+        key("data.ignore", lens!(data; Csv(d) => &mut d.ignore))
+            .or(Vec::new())
+            .says("Columns that are not used"),
+        key("data.dense_transform", lens!(data; Csv(d) => &mut d.dense_transform))
+            .or(DenseTransform::Raw)
+            .says(
+                "Of dense columns: `raw`, `log1p_clamp0` (ln(max(x, 0) + 1), facebook), \
+                 `log_plus2` (ln(x + 2), OneFlow), `log_plus3` (ln(x + 3), NVIDIA, TorchRec), \
+                 `log_sq_bucket` (floor(ln(x)^2) above 2, else cut to a whole number, FuxiCTR), \
+                 `min_max`, `standard` (both by the training file)",
+            ),
+        key("data.min_count", lens!(data; Csv(d) => &mut d.min_count))
+            .or(1)
+            .within_as(1.., "at least 1 (every value counts)")
+            .says("Values rarer than this in the training file become id 0"),
+        key("data.delimiter", lens!(data; Csv(d) => &mut d.delimiter))
+            .or(',')
+            .check(|&c, _| match separates(c) {
+                true => Ok(()),
+                false => Err("must be one ASCII character, no quote and no line end".to_owned()),
+            })
+            .says("Between fields"),
+        key("data.comment", lens!(data; Csv(d) => &mut d.comment))
+            .or(None)
+            .check(|comment, w| match (comment, &w.data) {
+                (Some(c), Csv(d)) if !separates(*c) || *c == d.delimiter => {
+                    Err("must be one ASCII character, no quote, no line end and not the delimiter"
+                        .to_owned())
+                }
+                _ => Ok(()),
+            })
+            .says("Lines that start with it are left out"),
+        key("data.shuffle", lens!(data; Csv(d) => &mut d.shuffle))
+            .or(true)
+            .says("Training samples in a new order every epoch, from `train.seed`"),
+        on_error(lens!(data; Csv(d) => &mut d.on_error)),
+    ]
+}
+
+fn bin40() -> Vec<Key> {
+    vec![
+        paths("data.train", lens!(data; Bin40(d) => &mut d.train))
+            .says("Training files, a day each; a file is named once"),
+        key("data.eval", lens!(data; Bin40(d) => &mut d.eval)).says("Evaluation file"),
+        key("data.test", lens!(data; Bin40(d) => &mut d.test))
+            .or(None)
+            .says("Test file, looked at once, after training"),
+        tables(lens!(data; Bin40(d) => &mut d.tables))
+            .or(None)
+            .or_in_words("by the files")
+            .check(|tables, _| match tables {
+                Some(tables) if tables.len() != TABLES => Err(format!(
+                    "has {} entries; must have {TABLES}, one for each categorical column of bin40",
+                    tables.len()
+                )),
+                _ => Ok(()),
+            })
+            .says("Rows of each table"),
+        max_ind_range(lens!(data; Bin40(d) => &mut d.max_ind_range))
+            .says("Ids modulo this; tables then have at most so many rows"),
+        row_transform(lens!(data; Bin40(d) => &mut d.dense_transform), DenseTransform::Log1pClamp0),
+        key("data.shuffle", lens!(data; Bin40(d) => &mut d.shuffle)).or(RecordShuffle::None).says(
+            "Order of training samples, new every epoch, from `train.seed`: `none`, `batch` (whole \
+             batches), `day` (samples of each file) or `total` (samples of all files)",
+        ),
+        buffer(lens!(data; Bin40(d) => &mut d.buffer)),
+    ]
+}
+
+fn parquet() -> Vec<Key> {
+    vec![
+        paths("data.train", lens!(data; Parquet(d) => &mut d.train))
+            .says("Training files, and folders of which every `*.parquet` is taken"),
+        paths("data.eval", lens!(data; Parquet(d) => &mut d.eval)).says("Evaluation files"),
+        key("data.test", lens!(data; Parquet(d) => &mut d.test))
+            .or(Vec::new())
+            .says("Test files, looked at once, after training"),
+        key("data.label", lens!(data; Parquet(d) => &mut d.label))
+            .or(None)
+            .or_in_words("`label`, `clicked`, `click` or `y`, the first that is there")
+            .says("Column with the label"),
+        key("data.dense", lens!(data; Parquet(d) => &mut d.dense))
+            .or(Vec::new())
+            .or_in_words("by the files")
+            .says("Dense columns; by the files those of fractions, and `I1`, `I2` and so on"),
+        key("data.categorical", lens!(data; Parquet(d) => &mut d.categorical))
+            .or(Vec::new())
+            .or_in_words("all others, but [indices of rows](data-formats.md)")
+            .says("Categorical columns"),
+        key("data.ignore", lens!(data; Parquet(d) => &mut d.ignore))
+            .or(Vec::new())
+            .says("Columns that are not used"),
+        tables(lens!(data; Parquet(d) => &mut d.tables))
+            .or(None)
+            .or_in_words("by the files")
+            .says("Rows of each table"),
+        hotness(lens!(data; Parquet(d) => &mut d.hotness)),
+        key("data.id_stride", lens!(data; Parquet(d) => &mut d.id_stride)).or(0).says(
+            "Ids of categorical column k, counted from 0, start at k times this, which is taken \
+             off. OneFlow numbers the ids of all columns through: 40000000 for files of its \
+             `criteo1t_parquet.py`, 40000001 for those of its Scala tool",
+        ),
+        max_ind_range(lens!(data; Parquet(d) => &mut d.max_ind_range)).says(
+            "Ids of 64 bits modulo this, so that hashes are trained on; tables then have at most \
+             so many rows",
+        ),
+        row_transform(lens!(data; Parquet(d) => &mut d.dense_transform), DenseTransform::Raw),
+        key("data.shuffle", lens!(data; Parquet(d) => &mut d.shuffle)).or(GroupShuffle::None).says(
+            "Order of training samples, new every epoch, from `train.seed`: `none` or `row_group`",
+        ),
+        buffer(lens!(data; Parquet(d) => &mut d.buffer)),
+    ]
+}
+
+fn formats() -> Vec<Key> {
+    vec![
+        paths("data.train", lens!(data; Files(d) => &mut d.train))
+            .says("Training files, each by the name that `data inspect` takes"),
+        paths("data.eval", lens!(data; Files(d) => &mut d.eval)).says("Evaluation files"),
+        key("data.test", lens!(data; Files(d) => &mut d.test))
+            .or(Vec::new())
+            .says("Test files, looked at once, after training"),
+        key("data.label", lens!(data; Files(d) => &mut d.label))
+            .or(None)
+            .or_in_words("by the files")
+            .says("Column with the label, where columns have names or indices"),
+        key("data.dense", lens!(data; Files(d) => &mut d.dense))
+            .or(Vec::new())
+            .or_in_words("by the files")
+            .says("Dense columns, where columns have names or indices"),
+        key("data.categorical", lens!(data; Files(d) => &mut d.categorical))
+            .or(Vec::new())
+            .or_in_words("by the files")
+            .says("Categorical columns, where columns have names or indices"),
+        key("data.ignore", lens!(data; Files(d) => &mut d.ignore))
+            .or(Vec::new())
+            .says("Columns that are not used, where columns have names or indices"),
+        tables(lens!(data; Files(d) => &mut d.tables))
+            .or(None)
+            .or_in_words("by the files")
+            .says("Rows of each table"),
+        hotness(lens!(data; Files(d) => &mut d.hotness)),
+        max_ind_range(lens!(data; Files(d) => &mut d.max_ind_range))
+            .says("Ids modulo this; tables then have at most so many rows"),
+        row_transform(lens!(data; Files(d) => &mut d.dense_transform), DenseTransform::Raw),
+        buffer(lens!(data; Files(d) => &mut d.buffer)),
+    ]
+}
+
+/// The most ids of a sample, where files may tell.
+fn hotness(lens: Lens<Option<Vec<usize>>>) -> Key {
+    key("data.hotness", lens)
+        .or(None)
+        .or_in_words("by the files")
+        .within_as(1..=MAX_HOTNESS, "ids a sample, from 1 to 1048576")
+        .check(|hotness, w| {
+            let tables = match &w.data {
+                Parquet(d) => d.tables.as_ref(),
+                Files(d) => d.tables.as_ref(),
+                _ => None,
+            };
+            match (hotness, tables) {
+                (Some(hotness), Some(tables)) if tables.len() != hotness.len() => {
+                    Err(uneven(hotness.len(), tables.len()))
+                }
+                _ => Ok(()),
+            }
+        })
+        .says("The most ids that a sample may hold in each table")
+}
+
+/// Rows of the tables.
+fn tables<T: Numbers<Number = usize>>(lens: Lens<T>) -> Field<T> {
+    key("data.tables", lens)
+        .not_empty("is empty; must hold the rows of at least one table")
+        .within_as(1..=MAX_ROWS, "rows from 1 to 4294967295")
+}
+
+fn one_for_each_table(entries: usize, w: &Workload) -> Result<(), String> {
+    match &w.data {
+        Planted(d) if entries != 0 && entries != d.tables.len() => {
+            Err(uneven(entries, d.tables.len()))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn uneven(entries: usize, tables: usize) -> String {
+    format!("has {entries} entries, but data.tables has {tables}; must have one for each table")
+}
+
+/// One file or more.
+fn paths(name: &'static str, lens: Lens<Vec<PathBuf>>) -> Field<Vec<PathBuf>> {
+    key(name, lens).not_empty("names no file; must name at least one")
+}
+
+fn max_ind_range(lens: Lens<Option<u32>>) -> Field<Option<u32>> {
+    key("data.max_ind_range", lens).or(None).within_as(1.., "at least 1; leave it out for no limit")
+}
+
+/// A transform of files that are not looked at as a whole before training.
+fn row_transform(lens: Lens<DenseTransform>, default: DenseTransform) -> Key {
+    key("data.dense_transform", lens)
+        .or(default)
+        .check(|transform, _| match transform {
+            DenseTransform::MinMax | DenseTransform::Standard => Err(format!(
+                "is \"{}\", which needs all of the data at once; must be \"raw\", \"log1p_clamp0\", \"log_plus2\", \"log_plus3\" or \"log_sq_bucket\"",
+                transform.word()
+            )),
+            _ => Ok(()),
+        })
+        .says("Of dense columns, as for `csv`, but for those that need all of the data at once")
+}
+
+/// Capacity of a shuffling buffer.
+fn buffer(lens: Lens<Option<usize>>) -> Key {
+    key("data.buffer", lens)
+        .or(None)
+        .within_as(1..=MAX_BUFFER, "samples from 1 to 1073741824")
+        .says(
+            "Samples of a buffer through which training samples pass after that: each one that \
+             leaves is drawn at random and makes room for the next, as in tf.data's `shuffle` \
+             (DeepRec: 20000) and Petastorm's shuffling queue; also from `train.seed`",
+        )
+}
+
+/// What to do with a malformed line.
+fn on_error(lens: Lens<OnError>) -> Key {
+    key("data.on_error", lens).or(OnError::Fail).says(
+        "A malformed line: `fail` names file and line and stops; `skip` leaves it out, counts it \
+         and says so in the record",
+    )
+}
+
+/// Whether a character can stand between fields, or before a comment.
+fn separates(c: char) -> bool {
+    c.is_ascii() && !matches!(c, '"' | '\n' | '\r')
+}

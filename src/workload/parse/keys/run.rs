@@ -1,0 +1,268 @@
+//! `[workload]`, `[loader]`, `[engine]` and `[mlperf]`: what a run is called, and how it goes.
+
+use super::{Key, Setting, lens, under};
+use crate::{
+    backend::{Device, Precision},
+    embedding::RowKind,
+    engine::EngineKind,
+    optim::LossScaleSpec,
+    workload::{
+        EngineSection, MAX_THREADS, ModelConfig, Shard, SliceQueue,
+        parse::key::{key, split},
+        unfit_name,
+    },
+};
+
+/// More processes than this are a slip.
+const MAX_SHARDS: usize = 1 << 20;
+/// More batches ahead than this are a slip.
+const MAX_PREFETCH: usize = 4096;
+
+/// `[workload]`
+pub(super) fn workload() -> Vec<Key> {
+    vec![
+        key("workload.name", |w| Some(&mut w.workload.name))
+            .check(|name, _| {
+                let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+                if name.chars().all(plain) && unfit_name(name).is_none() {
+                    return Ok(());
+                }
+                Err(format!("is {name:?}; must be letters, digits, '-', '_' and '.', not starting with '.', since folders are named after it"))
+            })
+            .pattern("^[A-Za-z0-9_-][A-Za-z0-9._-]*$")
+            .says("Name, used for folders: letters, digits, `-`, `_`, `.`"),
+        key("workload.description", |w| Some(&mut w.workload.description))
+            .or(String::new())
+            .check(|text, _| {
+                if text.contains('\n') { Err("must be one line".to_owned()) } else { Ok(()) }
+            })
+            .says("One line for people"),
+        key("workload.quirks", |w| Some(&mut w.workload.quirks))
+            .or(Vec::new())
+            .check(|quirks, _| {
+                match quirks.iter().enumerate().any(|(i, q)| quirks[..i].contains(q)) {
+                    true => Err("names a quirk twice; remove one".to_owned()),
+                    false => Ok(()),
+                }
+            })
+            .says(
+                "Surprising behaviour of the original program to reproduce: `fb.lr-plateau` \
+                 (facebook's schedule stays at the last warm-up rate instead of the base rate), \
+                 `fb.debug-data-first` (its `--debug-mode` draws all data before the parameters), \
+                 `fb.targets-last` (its README transcript draws the targets of all batches after \
+                 their inputs)",
+            ),
+    ]
+}
+
+/// `[loader]`
+pub(super) fn loader() -> Vec<Key> {
+    vec![
+        split(
+            "loader.shards",
+            |_| true,
+            |w| Some(w.loader.shards.map(|s| s.of)),
+            |w, of| w.loader.shards = of.map(|of| Shard { shard: 0, of }),
+        )
+        .or(None)
+        .within_as(1..=MAX_SHARDS, "processes, from 1 to 1048576")
+        .says("Processes that share the training samples, each sample going to one of them"),
+        key("loader.shard", |w| w.loader.shards.as_mut().map(|s| &mut s.shard))
+            .when(&[Setting { key: "loader.shards", words: &[] }])
+            .check(|&shard, w| match w.loader.shards {
+                Some(Shard { of, .. }) if shard >= of => Err(format!(
+                    "is {shard}; must be from 0 to {}, the number of this process",
+                    of - 1
+                )),
+                _ => Ok(()),
+            })
+            .says("Which of them this is, from 0"),
+        split(
+            "loader.queue",
+            |_| true,
+            |w| Some(w.loader.queue.as_ref().map(|q| q.path.clone())),
+            |w, path| w.loader.queue = path.map(|path| SliceQueue { path, slice: 0 }),
+        )
+        .or(None)
+        .check(|queue, w| match queue {
+            Some(_) if w.loader.shards.is_some() => Err(
+                "deals out samples to whichever process is free, and loader.shards deals them out beforehand; remove one of them".to_owned()
+            ),
+            _ => Ok(()),
+        })
+        .says(
+            "A file from which processes take slices of the training samples, each whenever it \
+             has done its last one; made by the first. Instead of `shards`",
+        ),
+        key("loader.slice", |w| w.loader.queue.as_mut().map(|q| &mut q.slice))
+            .when(&[Setting { key: "loader.queue", words: &[] }])
+            .or_by(|w| Some(64 * w.train.batch_size as u64), "64 batches")
+            .check(|&slice, w| match w.train.batch_size as u64 {
+                batch if slice == 0 || slice % batch != 0 => {
+                    Err(format!("is {slice}; must be a multiple of train.batch_size, {batch}"))
+                }
+                _ => Ok(()),
+            })
+            .says("Samples of a slice, a multiple of `train.batch_size`"),
+        key("loader.prefetch", |w| Some(&mut w.loader.prefetch))
+            .or(None)
+            .or_in_words("4")
+            .within_as(1..=MAX_PREFETCH, "batches, from 1 to 4096")
+            .says("Batches made ahead of their use, the one in the making included"),
+    ]
+}
+
+/// `[engine]`
+pub(super) fn engine() -> Vec<Key> {
+    let fused = &[Setting { key: "engine.kind", words: &["fused"] }];
+    let scale =
+        |lens| key("engine.loss_scale", lens).within_as(LossScaleSpec::RANGE, "from 2^-24 to 2^60");
+    let mut keys = vec![
+        key("engine.kind", |w| Some(&mut w.engine.kind)).or(EngineKind::Fused).says(
+            "`fused` (this project's layers) or `candle` (candle's tensors and autograd). \
+             `--engine` is short for it",
+        ),
+        key("engine.device", |w| Some(&mut w.engine.device)).or(Device::Cpu).says(
+            "What computes: `cpu`, `cuda:N` (NVIDIA GPU number N; the `candle` engine only if \
+             the program was built for that, see docs/cuda.md) or `auto` (`cuda:0` where a \
+             driver, a GPU, NVRTC and cuBLASLt are there, else the CPU; `run` says which). \
+             `--device` is short for it",
+        ),
+        key("engine.threads", |w| Some(&mut w.engine.threads))
+            .or(0)
+            .within_as(..=MAX_THREADS, "from 0 (all cores) to 1024")
+            .says(
+                "Threads; 0 = all cores. Results do not depend on it. candle computes on as many, \
+                 too. More than the process may use (affinity, quota) draw a warning. `--threads` \
+                 is short for it",
+            ),
+        key("engine.pin_threads", |w| Some(&mut w.engine.pin_threads))
+            .or(false)
+            .says("Bind each thread to a core"),
+        // candle computes in f32 only.
+        key(
+            "engine.precision",
+            lens!(engine; EngineSection { kind: EngineKind::Fused, precision, .. } => precision),
+        )
+        .when(fused)
+        .or(Precision::Fp32)
+        .says(
+            "Numbers in matrix products: `fp32`, `tf32` (operands rounded to 11 significant \
+             bits by a GPU's tensor cores; GPUs only), or `bf16` or `fp16`, to which operands \
+             are then rounded on their way into a product. Parameters, activations and sums stay \
+             in f32, and so do layers with one output (a GPU keeps activations rounded, see \
+             docs/cuda.md). `bf16` is about twice as fast as `fp32` where the machine multiplies \
+             bf16 (AVX512-BF16); `fp16` is no faster than `fp32` on today's CPUs and there to see \
+             what it does to the AUC",
+        ),
+        key(
+            "engine.embedding_rows",
+            lens!(engine; EngineSection { kind: EngineKind::Fused, embedding_rows, .. } => embedding_rows),
+        )
+        .when(fused)
+        .or(RowKind::Fp32)
+        .says(
+            "Form of embedding rows in memory; lookups and updates compute in f32, optimizer \
+             state stays f32. `bf16`, `fp16`: half the memory; each update is rounded up or down \
+             at random such that the mean is exact (bits from seed, step, table, row and column, \
+             so results do not depend on threads); `fp16` is finer, but has steps of at least \
+             2^-24. `bf16-split`: f32 in two halves of 16 bits; lookups read the upper halves only \
+             (the numbers rounded to the nearest bf16, ties away from zero), updates are exactly \
+             those of f32, memory is that of f32",
+        ),
+    ];
+    keys.extend(under(
+        "engine.precision",
+        &["fp16"],
+        [
+            key(
+                "engine.loss_scaling",
+                lens!(engine; EngineSection { precision: Precision::Fp16, loss_scale, .. } => loss_scale),
+            )
+            .or(LossScaleSpec::Dynamic { initial: 0.0, growth_steps: 0 })
+            .says(
+                "Gradients are scaled up on their way through f16, by a fixed factor (`static`) \
+                 or by one that is halved when a gradient overflows (that step's update is \
+                 skipped and counted) and doubled after some steps without (`dynamic`)",
+            ),
+            scale(lens!(engine; EngineSection { loss_scale: LossScaleSpec::Static { scale }, .. } => scale))
+                .when(&[Setting { key: "engine.loss_scaling", words: &["static"] }])
+                .or(1024.0)
+                .says("The factor"),
+            scale(lens!(engine; EngineSection { loss_scale: LossScaleSpec::Dynamic { initial, .. }, .. } => initial))
+                .when(&[Setting { key: "engine.loss_scaling", words: &["dynamic"] }])
+                .or(65_536.0)
+                .says("The first factor"),
+            key(
+                "engine.loss_scale_growth_steps",
+                lens!(engine; EngineSection { loss_scale: LossScaleSpec::Dynamic { growth_steps, .. }, .. } => growth_steps),
+            )
+            .when(&[Setting { key: "engine.loss_scaling", words: &["dynamic"] }])
+            .or(2000)
+            .within(1..)
+            .says("Steps without overflow before the factor doubles"),
+        ],
+    ));
+    keys
+}
+
+/// `[mlperf]`
+pub(super) fn mlperf() -> Vec<Key> {
+    vec![
+        key("mlperf.benchmark", |w| Some(&mut w.mlperf.benchmark))
+            .one_of(&["dlrm", "dlrm_dcnv2", "deepfm"])
+            .or_by(
+                |w| Some(if is_deepfm(&w.model) { "deepfm" } else { "dlrm" }.to_owned()),
+                "`dlrm`, or `deepfm` by the model",
+            )
+            .check(|benchmark, w| {
+                let (kind, right) = match is_deepfm(&w.model) {
+                    true => ("deepfm", "\"deepfm\""),
+                    false => ("dlrm", "\"dlrm\" or \"dlrm_dcnv2\""),
+                };
+                if is_deepfm(&w.model) == (benchmark == "deepfm") {
+                    return Ok(());
+                }
+                Err(format!("is \"{benchmark}\", but model.kind is \"{kind}\"; must be {right}"))
+            })
+            .says("Benchmark that the log is of"),
+        key("mlperf.division", |w| Some(&mut w.mlperf.division))
+            .one_of(&["open", "closed"])
+            .or("open".to_owned())
+            .says(
+                "Division. `closed` is refused unless it is: data from files that hold Criteo 1TB \
+                 (columns, rows of tables, samples), and the reference's model and target; \
+                 `dlrm_dcnv2` has a cross network, which this program does not train",
+            ),
+        key("mlperf.org", |w| Some(&mut w.mlperf.org))
+            .or("dlrm-bench".to_owned())
+            .check(|org, _| fit_name(org))
+            .says("Who runs it; a name that a folder can have"),
+        key("mlperf.platform", |w| Some(&mut w.mlperf.platform))
+            .or(None)
+            .or_in_words("made from the machine")
+            .check(|platform, _| platform.as_deref().map_or(Ok(()), fit_name))
+            .says(
+                "Name of the system, and of its folder in the results: no slash, control character \
+                 or dot in front, at most 128 bytes",
+            ),
+        key("mlperf.status", |w| Some(&mut w.mlperf.status))
+            .one_of(&["cloud", "onprem", "preview", "research"])
+            .or("research".to_owned())
+            .says("What kind of system it is"),
+    ]
+}
+
+fn is_deepfm(model: &ModelConfig) -> bool {
+    matches!(model, ModelConfig::DeepFm { .. })
+}
+
+/// Refuses what cannot be a folder's name.
+fn fit_name(text: &str) -> Result<(), String> {
+    match unfit_name(text) {
+        Some(why) => {
+            Err(format!("is {text:?}, which {why}; must be a name that a folder can have"))
+        }
+        None => Ok(()),
+    }
+}
