@@ -21,6 +21,7 @@ mod run;
 mod say;
 mod schema;
 mod series;
+mod shell;
 mod summary;
 mod system;
 
@@ -34,14 +35,18 @@ pub use record::RecordArgs;
 pub use report::ReportArgs;
 pub use run::RunArgs;
 pub use schema::SchemaArgs;
+pub use shell::{CompletionsArgs, ManArgs};
 pub use system::SystemArgs;
 
-use crate::{data::preprocess::prepare::DISK_LIMIT, host::Isa, train, workload::MAX_THREADS};
+use crate::{
+    data::preprocess::prepare::DISK_LIMIT, host::Isa, system::Versions, train,
+    workload::MAX_THREADS,
+};
 use clap::{
     Parser, Subcommand,
     builder::{OsStringValueParser, TypedValueParser},
 };
-use std::{io::IsTerminal, path::PathBuf, process::ExitCode};
+use std::{io::IsTerminal, path::PathBuf, process::ExitCode, sync::LazyLock};
 
 /// How a command that did its work ends; see [`Failure`] for those that could not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -136,10 +141,24 @@ fn check_environment() -> Result<(), Failure> {
     Ok(())
 }
 
+/// What `--version` tells: commit, compiler, and the instruction set that kernels would use here.
+fn long_version() -> &'static str {
+    static TEXT: LazyLock<String> = LazyLock::new(|| {
+        let v = Versions::this();
+        let isa = Isa::detect().map_or_else(|e| e.to_string(), |isa| isa.name().to_owned());
+        let mut out = format!("{} ({}, {})", v.dlrm_bench, v.profile, v.target);
+        for (what, fact) in v.lines().iter().skip(1) {
+            out += &format!("\n{what}: {fact}");
+        }
+        out + &format!("\nInstruction set: {isa}")
+    });
+    &TEXT
+}
+
 /// Trains DLRM and DeepFM to a target AUC as fast as the machine allows, and shows how fast that
 /// was.
 #[derive(Debug, Parser)]
-#[command(name = "dlrm-bench", version, max_term_width = 80, after_help = EXIT_CODES)]
+#[command(name = "dlrm-bench", version, long_version = long_version(), max_term_width = 80, after_help = EXIT_CODES)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -157,6 +176,8 @@ enum Command {
     Gate(GateArgs),
     Data(DataArgs),
     Schema(SchemaArgs),
+    Completions(CompletionsArgs),
+    Man(ManArgs),
 }
 
 /// Runs the program on the process's arguments.
@@ -188,6 +209,8 @@ pub fn main() -> ExitCode {
         Command::Record(args) => record::run(&args),
         Command::Data(args) => data::run(&args),
         Command::Schema(args) => schema::run(&args),
+        Command::Completions(args) => shell::completions(&args),
+        Command::Man(args) => shell::man(&args),
     });
     terminal::end(done)
 }

@@ -1,0 +1,64 @@
+//! `dlrm-bench completions` and `dlrm-bench man`: the command line for shells and manuals.
+
+use super::{Cli, Exit, Failure, examples};
+use clap::{Args, CommandFactory};
+use clap_complete::Shell;
+use std::path::PathBuf;
+
+const COMPLETIONS: &str = "\
+Examples:
+  source <(dlrm-bench completions bash)
+  dlrm-bench completions zsh > ~/.zfunc/_dlrm-bench
+  dlrm-bench completions fish > ~/.config/fish/completions/dlrm-bench.fish";
+
+const MAN: &str = "\
+Examples:
+  dlrm-bench man | man -l -
+  dlrm-bench man -o ~/.local/share/man/man1";
+
+/// Print the script that completes the command line in a shell
+#[derive(Debug, Args)]
+#[command(after_help = examples(COMPLETIONS))]
+pub struct CompletionsArgs {
+    /// The shell
+    #[arg(value_name = "SHELL", value_enum)]
+    pub shell: Shell,
+}
+
+/// Print the manual page
+#[derive(Debug, Args)]
+#[command(after_help = examples(MAN))]
+pub struct ManArgs {
+    /// Write the page of every command into this folder instead
+    #[arg(short, long, value_name = "DIR")]
+    pub output: Option<PathBuf>,
+}
+
+/// Runs `completions`.
+pub(super) fn completions(args: &CompletionsArgs) -> Result<Exit, Failure> {
+    let mut script = Vec::new();
+    clap_complete::generate(args.shell, &mut Cli::command(), "dlrm-bench", &mut script);
+    out!("{}", String::from_utf8_lossy(&script));
+    Ok(Exit::Done)
+}
+
+/// Runs `man`.
+pub(super) fn man(args: &ManArgs) -> Result<Exit, Failure> {
+    let command = Cli::command().disable_help_subcommand(true);
+    match &args.output {
+        Some(dir) => {
+            let failed = |e| Failure::Output(format!("cannot write {}: {e}", dir.display()));
+            std::fs::create_dir_all(dir).map_err(failed)?;
+            clap_mangen::generate_to(command, dir).map_err(failed)?;
+            Ok(Exit::Done)
+        }
+        None => {
+            let mut page = Vec::new();
+            clap_mangen::Man::new(command)
+                .render(&mut page)
+                .map_err(|e| Failure::Internal(e.to_string()))?;
+            out!("{}", String::from_utf8_lossy(&page));
+            Ok(Exit::Done)
+        }
+    }
+}
