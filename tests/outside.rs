@@ -633,10 +633,7 @@ fn errors_are_one_line_whatever_a_path_is_called() {
         let out = place.command(args);
         assert!(out.status.code().is_some_and(|c| c != 0 && c != 101), "{args:?}");
         for said in [text(&out.stderr), text(&out.stdout)] {
-            assert!(
-                !said.contains(|c: char| c == '\u{1b}' || c == '\u{202e}'),
-                "{args:?} {said:?}"
-            );
+            assert!(!said.contains(['\u{1b}', '\u{202e}']), "{args:?} {said:?}");
         }
         let errors = text(&out.stderr)
             .lines()

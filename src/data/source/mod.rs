@@ -105,7 +105,10 @@ pub fn open_until(
     let config = config.clone();
     std::thread::Builder::new()
         .name("data".into())
-        .spawn(move || done.send(open(&config, &settings)))
+        .spawn(move || {
+            // Nobody may wait for it any more.
+            let _ = done.send(open(&config, &settings));
+        })
         .map_err(|source| DataError::Io { path: "thread that opens the data".into(), source })?;
     loop {
         match opened.recv_timeout(PAUSE) {

@@ -47,6 +47,9 @@ pub(crate) struct Mlp<B: Backend> {
     dropout: f32,
 }
 
+/// A gradient that is asked for, and what becomes of what is there.
+pub(crate) type Wanted<'a, F> = (MatMut<'a, F>, Onto<'a, F>);
+
 /// The last layer's output and its gradient.
 pub(crate) struct End<'a, F> {
     /// The output.
@@ -176,7 +179,7 @@ impl<B: Backend> Mlp<B> {
         scratch: &mut Scratch<B>,
         x: Mat<'_, B::Floats>,
         End { y, mut dy }: End<'_, B::Floats>,
-        mut dx: Option<(MatMut<'_, B::Floats>, Onto<'_, B::Floats>)>,
+        mut dx: Option<Wanted<'_, B::Floats>>,
     ) -> Result<()> {
         let rows = pass.rows;
         if self.layers.last().is_some_and(|last| last.relu) {

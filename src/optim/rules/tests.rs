@@ -54,7 +54,7 @@ pub(crate) fn plain(
                 let due = if is_row {
                     (before / rule.decay_step) as f64 > s1[0]
                 } else {
-                    before > 0 && before % rule.decay_step == 0
+                    before > 0 && before.is_multiple_of(rule.decay_step)
                 };
                 if due {
                     s0[i] = (s0[i] * rule.decay_rate).max(rule.initial_accumulator);

@@ -100,6 +100,7 @@ enum Absent<T> {
     Follows(fn(&Workload) -> Option<T>),
 }
 
+type Parse<T> = Box<dyn Fn(&Value) -> Result<T, String> + Send + Sync>;
 type Check<T> = Box<dyn Fn(&T, &Workload) -> Result<(), String> + Send + Sync>;
 
 /// A key being declared; [`Field::says`] ends it.
@@ -107,7 +108,7 @@ pub(super) struct Field<T> {
     facts: Facts,
     place: Place<T>,
     default: Absent<T>,
-    parse: Box<dyn Fn(&Value) -> Result<T, String> + Send + Sync>,
+    parse: Parse<T>,
     what: String,
     checks: Vec<Check<T>>,
 }

@@ -112,8 +112,9 @@ impl<F: Formula> Visit for Apply<F> {
     #[inline(always)]
     fn prefetch(&self, row: usize) {
         let state = self.state.row(row);
-        for k in 0..F::ROW_STATES + usize::from(F::ROW) {
-            prefetch_row(state[k], self.state.widths[k]);
+        let used = F::ROW_STATES + usize::from(F::ROW);
+        for (&p, &width) in state.iter().zip(&self.state.widths).take(used) {
+            prefetch_row(p, width);
         }
     }
 
