@@ -30,7 +30,7 @@ pub type HostAddress = usize;
 pub struct Source {
     /// Name of the file without its ending.
     pub name: &'static str,
-    /// The file behind the pieces that it builds on; [`rules::FORMULAS`] stands for those.
+    /// The file behind the pieces that it builds on; `rules::FORMULAS` stands for those.
     pub parts: &'static [&'static str],
 }
 
