@@ -253,13 +253,15 @@ mod tests {
         }
     }
 
+    fn size(loader: &mut Loader) -> Option<(u64, usize, u32, bool)> {
+        let l = loader.next_batch().unwrap()?;
+        let size = (l.epoch, l.batch.len, l.batch.bags[0].indices[0], l.last_of_epoch);
+        loader.recycle(l);
+        Some(size)
+    }
+
     fn sizes(loader: &mut Loader) -> Vec<(u64, usize, u32, bool)> {
-        let mut out = Vec::new();
-        while let Some(l) = loader.next_batch().unwrap() {
-            out.push((l.epoch, l.batch.len, l.batch.bags[0].indices[0], l.last_of_epoch));
-            loader.recycle(l);
-        }
-        out
+        std::iter::from_fn(|| size(loader)).collect()
     }
 
     #[test]
@@ -338,7 +340,9 @@ mod tests {
         let one = sizes(&mut start(&Plan { max_batches: Some(3), ..plan.clone() }));
         assert_eq!(one, [(0, 4, 0, false), (0, 4, 4, false), (0, 4, 8, false)]);
         let (mut a, mut b) = (start(&plan), start(&plan));
-        let mut seen = sizes(&mut a);
+        // The queue would be used up before a thread that is late asks it for the first time.
+        let mut seen: Vec<_> = [size(&mut a), size(&mut b)].into_iter().flatten().collect();
+        seen.extend(sizes(&mut a));
         seen.extend(sizes(&mut b));
         for epoch in 0..2 {
             let mut starts: Vec<u32> = seen.iter().filter(|s| s.0 == epoch).map(|s| s.2).collect();
