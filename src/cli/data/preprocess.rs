@@ -86,7 +86,7 @@ pub struct PreprocessArgs {
     #[arg(long, value_name = "WHICH")]
     pub null_id: Option<NullIdName>,
     /// How often a value must occur to have an id [default: the recipe's]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N")]
     pub min_count: Option<u32>,
     /// Rows of the 26 tables, as in 40000000,39060,..., for mlperf-v2
     /// [default: the recipe's]
