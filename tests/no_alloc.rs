@@ -19,7 +19,7 @@ static ALLOCATOR: counting::Counting = counting::Counting;
 
 #[test]
 fn a_step_after_the_first_allocates_nothing() {
-    let dot = Interaction::Dot { itself: false, pad_to: 8 };
+    let dot = Interaction::Dot { self_interaction: false, pad_to: 8 };
     let models = [
         dlrm(dot.clone(), Pooling::Sum),
         dlrm(Interaction::Cat, Pooling::WeightedLearned),

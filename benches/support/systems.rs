@@ -42,7 +42,7 @@ fn dlrm(
         dim,
         bottom: bottom.to_vec(),
         top: top.to_vec(),
-        interaction: Interaction::Dot { itself: false, pad_to: 1 },
+        interaction: Interaction::Dot { self_interaction: false, pad_to: 1 },
         pooling: Pooling::Sum,
         mlp_init: MlpInit::GlorotUniform,
         embedding_init: EmbeddingInit::UniformSqrtInvRows,

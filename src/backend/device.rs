@@ -11,7 +11,7 @@ pub enum Device {
     Cpu,
     /// An NVIDIA GPU, counted from 0.
     Cuda(u32),
-    /// The first GPU where everything that it needs is there, else the CPU ([`Device::settle`]).
+    /// The first GPU where everything that it needs is there, else the CPU ([`Device::choose`]).
     Auto,
 }
 
@@ -19,9 +19,8 @@ impl Device {
     /// What may be written.
     pub const WORDS: &str = "\"cpu\", \"cuda:N\" (GPU number N, as in \"cuda:0\") or \"auto\"";
 
-    /// The device itself in place of [`Device::Auto`], and for that a sentence which says what it
-    /// came to and why.
-    pub fn settle(self) -> (Device, Option<String>) {
+    /// Replaces [`Device::Auto`] by a device, with a sentence about which and why.
+    pub fn choose(self) -> (Device, Option<String>) {
         if self != Device::Auto {
             return (self, None);
         }
@@ -103,9 +102,9 @@ mod tests {
 
     #[test]
     fn auto_comes_to_something_and_says_why() {
-        let (device, why) = Device::Auto.settle();
+        let (device, why) = Device::Auto.choose();
         assert!(device != Device::Auto && why.is_some_and(|w| w.contains("device auto")));
-        assert_eq!(Device::Cuda(3).settle(), (Device::Cuda(3), None));
+        assert_eq!(Device::Cuda(3).choose(), (Device::Cuda(3), None));
         assert!(
             Device::Cuda(4_000_000_000)
                 .open()

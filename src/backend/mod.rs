@@ -5,12 +5,12 @@
 //! several layers side by side), and asks for operations at the granularity of a kernel. A new
 //! device is a new implementation of this trait and touches no layer.
 
-pub mod course;
 pub mod cpu;
 pub mod cuda;
 mod device;
 mod mat;
 mod precision;
+pub mod step_control;
 
 use crate::{
     batch::{Batch, GeneratedLog, Span},
@@ -21,10 +21,10 @@ use crate::{
     optim::OptimizerSpec,
 };
 
-pub use course::{Course, StepEnd, StepStart, Update};
 pub use device::Device;
 pub use mat::{Linear, Mat, MatMut, Norm, Window};
 pub use precision::Precision;
+pub use step_control::{StepControl, StepEnd, StepStart, Update};
 
 /// What can go wrong on a device.
 #[derive(Debug, thiserror::Error)]
@@ -85,7 +85,7 @@ pub struct DotShape {
     /// Elements of each.
     pub dim: usize,
     /// Keep `<T_i, T_i>`.
-    pub itself: bool,
+    pub self_interaction: bool,
 }
 
 /// Dimensions of products of two matrices a sample: `[left, inner]` by `[inner, right]`.
@@ -170,9 +170,9 @@ pub const PART: usize = 1 << 20;
 /// operations of a backend take place in the order in which they are called; a device may still be
 /// at work when they return, unless they hand something to the host.
 ///
-/// A backend keeps the course of one training: [`Backend::begin`] starts it. A step is
-/// [`Backend::begin_step`], [`Backend::loss`], as many of [`Backend::watch`],
-/// [`Backend::add_squares`] and [`Backend::add_sparse_squares`] as are wanted, [`Backend::settle`],
+/// A backend controls the steps of one training, which [`Backend::begin`] starts. A step is
+/// [`Backend::begin_step`], [`Backend::loss`], as many of [`Backend::check_finite`],
+/// [`Backend::add_squares`] and [`Backend::add_sparse_squares`] as are wanted, [`Backend::decide_update`],
 /// the updates, and [`Backend::end_step`]. What a step decides (overflow, clipping, the constants
 /// of the update) never passes through the host.
 pub trait Backend: 'static {
@@ -202,7 +202,7 @@ pub trait Backend: 'static {
     /// the numbers that products round their operands to. It may be given to
     /// [`Backend::bags_forward`], [`Backend::sparse_update`] and its like, the layers of a network
     /// without dropout, [`Backend::relu_backward`], [`Backend::multiply_add`] and its gradient,
-    /// [`Backend::watch`], [`Backend::add`], the dot interaction and products a sample, and be read, written and filled; all else wants f32.
+    /// [`Backend::check_finite`], [`Backend::add`], the dot interaction and products a sample, and be read, written and filled; all else wants f32.
     fn operands(&mut self, len: usize, what: &str) -> Result<Self::Floats> {
         self.zeros(len, what)
     }
@@ -514,10 +514,10 @@ pub trait Backend: 'static {
         grads: &mut Self::Floats,
     ) -> Result<()>;
 
-    // The course of a training
+    // Control of training steps
 
     /// Begins a training.
-    fn begin(&mut self, course: &Course) -> Result<()>;
+    fn begin(&mut self, control: &StepControl) -> Result<()>;
 
     /// Begins a step. The host has asked for the end of all but `AHEAD - 1` steps before.
     fn begin_step(&mut self, step: &StepStart) -> Result<()>;
@@ -546,15 +546,15 @@ pub trait Backend: 'static {
         dlogits: MatMut<'_, Self::Floats>,
     ) -> Result<()>;
 
-    /// If an element is infinite or NaN the step has overflowed: there will be no update.
-    fn watch(&mut self, x: Mat<'_, Self::Floats>) -> Result<()>;
+    /// Looks for an infinite or NaN element: with one the step has overflowed and has no update.
+    fn check_finite(&mut self, x: Mat<'_, Self::Floats>) -> Result<()>;
 
     /// Adds the sum of squares of a buffer to that of the step.
     fn add_squares(&mut self, x: &Self::Floats) -> Result<()>;
 
-    /// Decides on the update, once gradients have been watched and squared, and moves the loss
-    /// scale on.
-    fn settle(&mut self) -> Result<()>;
+    /// Decides on the update, after all of [`Backend::check_finite`] and of the squares, and adjusts
+    /// the loss scale.
+    fn decide_update(&mut self) -> Result<()>;
 
     /// Updates all dense parameters, if the step has an update; `state` holds the rule's buffers
     /// ([`crate::optim::rules::State::dense`]), in the same layout.

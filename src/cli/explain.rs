@@ -1,6 +1,6 @@
 //! `run --explain`: what would be run, on what data, before anything is read.
 
-use super::{Failure, kept, progress::thousands};
+use super::{Failure, progress::thousands, run_output};
 use crate::{
     engine::{EngineConfig, memory::MemoryPlan},
     results::Floor,
@@ -71,10 +71,10 @@ pub(super) fn explain(resolved: &Resolved) -> Result<String, Failure> {
         out += &device_memory(w, config);
     }
     if let (Some(schema), Some(config)) = (&schema, &config) {
-        match kept::ceilings(w) {
+        match run_output::ceilings(w) {
             Ok(Some(ceilings)) => {
                 out += &floor(
-                    &kept::floor(w, schema, config, &ceilings, &Machine::inspect()),
+                    &run_output::floor(w, schema, config, &ceilings, &Machine::inspect()),
                     &ceilings,
                 )
             }

@@ -4,9 +4,9 @@ use super::{
     Exit, Failure, MAX_SEED,
     convergence::{self, Judged},
     examples, explain,
-    kept::{Closed, Extras, Kept},
     loader_only::loader_only,
     progress::{Progress, Show},
+    run_output::{Closed, Extras, RunOutput},
     seed,
     series::series,
     summary, threads, utf8_path, whole,
@@ -117,9 +117,9 @@ impl RunArgs {
     /// The workload with all overrides. Its file is read this once.
     fn load(&self) -> Result<Resolved, Failure> {
         let resolved = workload::load(&self.workload, &self.overrides(self.seed))?;
-        // What computes belongs to a result: `auto` is settled before anything is written down.
+        // What computes belongs to a result: `auto` is resolved before anything is written down.
         let engine = &resolved.workload.engine;
-        let (device, why) = engine::settle(engine.kind, engine.device);
+        let (device, why) = engine::choose_device(engine.kind, engine.device);
         let Some(why) = why else { return Ok(resolved) };
         if !self.quiet {
             errln!("{why}");
@@ -242,7 +242,7 @@ pub(super) fn one(
     stop: &AtomicBool,
     series: Option<Series>,
 ) -> Result<Ran, Failure> {
-    let mut kept = Kept::open(
+    let mut output = RunOutput::open(
         &args.results,
         resolved,
         series,
@@ -250,20 +250,20 @@ pub(super) fn one(
     )?;
     let mut progress = Progress::new(show);
     let job = Job { workload: &resolved.workload, stop };
-    let done = match train::run(&job, &mut [&mut kept.log, &mut kept.recorder, &mut progress]) {
+    let done = match train::run(&job, &mut [&mut output.log, &mut output.recorder, &mut progress]) {
         // The log says so, and the record.
         Err(TrainError::Interrupted) => {
-            let closed = kept.close(&resolved.workload, None);
+            let closed = output.close(&resolved.workload, None);
             let outcome = closed.record.outcome.clone().ok_or(TrainError::Interrupted)?;
             return Ok(Ran { closed, outcome: Ok(outcome) });
         }
-        Err(failed) if !kept.recorder.begun() => {
-            kept.discard();
+        Err(failed) if !output.recorder.begun() => {
+            output.discard();
             return Err(failed.into());
         }
         done => done,
     };
-    let closed = kept.close(&resolved.workload, done.as_ref().ok());
+    let closed = output.close(&resolved.workload, done.as_ref().ok());
     Ok(Ran { closed, outcome: done.map(|finished| finished.outcome).map_err(Failure::from) })
 }
 

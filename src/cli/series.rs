@@ -3,9 +3,9 @@
 use super::{
     Exit, Failure,
     convergence::{self, Judged},
-    kept::Closed,
     progress::{Show, thousands},
     run::{Ran, RunArgs, one},
+    run_output::Closed,
     summary,
 };
 use crate::{

@@ -94,7 +94,7 @@ pub(super) fn system(args: &SystemArgs) -> Result<Exit, Failure> {
 }
 
 fn measure(device: Device, threads: usize) -> Result<Ceilings, Failure> {
-    if let Some(gpu) = device.settle().0.open().map_err(|e| Failure::Device(e.to_string()))? {
+    if let Some(gpu) = device.choose().0.open().map_err(|e| Failure::Device(e.to_string()))? {
         return Ceilings::of_gpu(&gpu, Effort::Thorough)
             .map_err(|e| Failure::Device(e.to_string()));
     }

@@ -243,7 +243,7 @@ pub fn build(
     config: &EngineConfig,
     init: &mut Initializer,
 ) -> Result<Box<dyn Engine>, EngineError> {
-    Ok(match (kind, settle(kind, device).0) {
+    Ok(match (kind, choose_device(kind, device).0) {
         (EngineKind::Fused, Device::Cuda(n)) => Box::new(FusedEngine::on_gpu(n, config, init)?),
         (EngineKind::Fused, _) => Box::new(FusedEngine::new(config, init)?),
         (EngineKind::Candle, device) => Box::new(CandleEngine::new(device, config, init)?),
@@ -257,13 +257,13 @@ pub const CANDLE_CUDA: bool = cfg!(feature = "candle-cuda");
 /// What a program without it says.
 pub const NO_CANDLE_CUDA: &str = "this program has no CUDA side of candle's (cargo build --features candle-cuda); use the fused engine, or the CPU";
 
-/// The device on which an engine of this kind computes, and where that was left open a sentence
-/// which says what it came to and why.
-pub fn settle(kind: EngineKind, device: Device) -> (Device, Option<String>) {
+/// Chooses the device of an engine of this kind: `device`, or for [`Device::Auto`] one that this
+/// machine has, with a sentence about which and why.
+pub fn choose_device(kind: EngineKind, device: Device) -> (Device, Option<String>) {
     match (kind, device) {
         (EngineKind::Candle, Device::Auto) if !CANDLE_CUDA => {
             (Device::Cpu, Some("device auto: computing on the CPU, since this program has no CUDA side of candle's".into()))
         }
-        _ => device.settle(),
+        _ => device.choose(),
     }
 }

@@ -24,9 +24,9 @@ pub enum InitSource {
     Numpy(RandomState),
 }
 
-/// The law of one parameter's elements.
+/// The distribution of one parameter's elements.
 #[derive(Debug, Clone, Copy, PartialEq)]
-enum Law {
+enum Distribution {
     Constant(f32),
     Uniform {
         low: f64,
@@ -35,7 +35,7 @@ enum Law {
     Normal {
         std: f64,
     },
-    /// Normal, drawn again while beyond two standard deviations (of the uncut law).
+    /// Normal, drawn again while beyond two standard deviations (of the uncut distribution).
     Truncated {
         std: f64,
     },
@@ -47,7 +47,7 @@ const CHUNK: usize = 1 << 16;
 /// Fills the parameters of a model, one after another.
 #[derive(Debug)]
 pub struct Initializer {
-    laws: Vec<Law>,
+    distributions: Vec<Distribution>,
     source: InitSource,
 }
 
@@ -59,26 +59,26 @@ impl Initializer {
             ModelSpec::DeepFm(m) => (m.mlp_init, m.embedding_init),
         };
         let mut fan_in = 1;
-        let laws = model
+        let distributions = model
             .params()
             .iter()
             .map(|p| match p.kind {
                 ParamKind::Weight => {
                     fan_in = p.shape[1];
-                    weight_law(p.init.unwrap_or(mlp), p.shape[0], fan_in)
+                    weight_distribution(p.init.unwrap_or(mlp), p.shape[0], fan_in)
                 }
                 // A bias follows its weight.
-                ParamKind::Bias => bias_law(p.init.unwrap_or(mlp), p.shape[0], fan_in),
+                ParamKind::Bias => bias_distribution(p.init.unwrap_or(mlp), p.shape[0], fan_in),
                 ParamKind::Table | ParamKind::FieldWeight => {
-                    embedding_law(embedding, p.shape[0], p.shape[1])
+                    embedding_distribution(embedding, p.shape[0], p.shape[1])
                 }
                 ParamKind::RowWeight | ParamKind::Scale | ParamKind::RunningVar => {
-                    Law::Constant(1.0)
+                    Distribution::Constant(1.0)
                 }
-                ParamKind::Shift | ParamKind::RunningMean => Law::Constant(0.0),
+                ParamKind::Shift | ParamKind::RunningMean => Distribution::Constant(0.0),
             })
             .collect();
-        Initializer { laws, source }
+        Initializer { distributions, source }
     }
 
     /// Fills `out` with the initial values of parameter `index`, row-major. To be called for all of
@@ -110,63 +110,67 @@ impl Initializer {
             "part at {at} of {}",
             spec.name
         );
-        let law = self.laws[index];
+        let distribution = self.distributions[index];
         match &mut self.source {
-            _ if matches!(law, Law::Constant(_)) => {
-                out.fill(if law == Law::Constant(1.0) { 1.0 } else { 0.0 })
+            _ if matches!(distribution, Distribution::Constant(_)) => {
+                out.fill(if distribution == Distribution::Constant(1.0) { 1.0 } else { 0.0 })
             }
             InitSource::Philox { seed } => {
-                let draw = Draw { seed: *seed, parameter: index as u64, law };
+                let draw = Draw { seed: *seed, parameter: index as u64, distribution };
                 pool.for_each_chunk(out, CHUNK, |chunk, _, part| {
                     draw.fill(at + chunk * CHUNK, part)
                 });
             }
             InitSource::Numpy(state) => {
-                out.iter_mut().for_each(|x| *x = from_numpy(state, law) as f32)
+                out.iter_mut().for_each(|x| *x = from_numpy(state, distribution) as f32)
             }
         }
     }
 }
 
 /// `m` = fan out, `n` = fan in; sources of the formulas are named at [`MlpInit`].
-fn weight_law(init: MlpInit, m: usize, n: usize) -> Law {
+fn weight_distribution(init: MlpInit, m: usize, n: usize) -> Distribution {
     let (fans, n) = ((m + n) as f64, n as f64);
     match init {
-        MlpInit::Facebook | MlpInit::XavierNormal => Law::Normal { std: (2.0 / fans).sqrt() },
-        MlpInit::Uniform01 => Law::Uniform { low: 0.0, high: 1.0 },
+        MlpInit::Facebook | MlpInit::XavierNormal => {
+            Distribution::Normal { std: (2.0 / fans).sqrt() }
+        }
+        MlpInit::Uniform01 => Distribution::Uniform { low: 0.0, high: 1.0 },
         MlpInit::GlorotUniform => symmetric((6.0 / fans).sqrt()),
         MlpInit::TorchLinear => symmetric((1.0 / n).sqrt()),
     }
 }
 
-fn bias_law(init: MlpInit, m: usize, n: usize) -> Law {
+fn bias_distribution(init: MlpInit, m: usize, n: usize) -> Distribution {
     match init {
-        MlpInit::Facebook => Law::Normal { std: (1.0 / m as f64).sqrt() },
-        MlpInit::Uniform01 => Law::Uniform { low: 0.0, high: 1.0 },
-        MlpInit::XavierNormal | MlpInit::GlorotUniform => Law::Constant(0.0),
+        MlpInit::Facebook => Distribution::Normal { std: (1.0 / m as f64).sqrt() },
+        MlpInit::Uniform01 => Distribution::Uniform { low: 0.0, high: 1.0 },
+        MlpInit::XavierNormal | MlpInit::GlorotUniform => Distribution::Constant(0.0),
         MlpInit::TorchLinear => symmetric((1.0 / n as f64).sqrt()),
     }
 }
 
-fn embedding_law(init: EmbeddingInit, rows: usize, dim: usize) -> Law {
+fn embedding_distribution(init: EmbeddingInit, rows: usize, dim: usize) -> Distribution {
     match init {
         EmbeddingInit::UniformSqrtInvRows => symmetric((1.0 / rows as f64).sqrt()),
-        EmbeddingInit::Normal { std } => Law::Normal { std: f64::from(std) },
-        EmbeddingInit::TruncatedNormal => Law::Truncated { std: 1.0 / (dim as f64).sqrt() },
+        EmbeddingInit::Normal { std } => Distribution::Normal { std: f64::from(std) },
+        EmbeddingInit::TruncatedNormal => {
+            Distribution::Truncated { std: 1.0 / (dim as f64).sqrt() }
+        }
     }
 }
 
-fn symmetric(bound: f64) -> Law {
-    Law::Uniform { low: -bound, high: bound }
+fn symmetric(bound: f64) -> Distribution {
+    Distribution::Uniform { low: -bound, high: bound }
 }
 
 /// One number from numpy's generator, as `numpy.random.uniform` and `numpy.random.normal` make it.
-fn from_numpy(state: &mut RandomState, law: Law) -> f64 {
-    match law {
-        Law::Constant(c) => f64::from(c),
-        Law::Uniform { low, high } => state.uniform(low, high),
-        Law::Normal { std } => state.normal(0.0, std),
-        Law::Truncated { std } => loop {
+fn from_numpy(state: &mut RandomState, distribution: Distribution) -> f64 {
+    match distribution {
+        Distribution::Constant(c) => f64::from(c),
+        Distribution::Uniform { low, high } => state.uniform(low, high),
+        Distribution::Normal { std } => state.normal(0.0, std),
+        Distribution::Truncated { std } => loop {
             let z = state.standard_normal();
             if z.abs() <= 2.0 {
                 return std * z;
@@ -179,11 +183,11 @@ fn from_numpy(state: &mut RandomState, law: Law) -> f64 {
 struct Draw {
     seed: u64,
     parameter: u64,
-    law: Law,
+    distribution: Distribution,
 }
 
 impl Draw {
-    /// Words for the `attempt`-th try; all but truncated laws need only the first.
+    /// Words for the `attempt`-th try; all but truncated distributions need only the first.
     fn words(&self, attempt: u64) -> Philox {
         Philox::new(self.seed, Stream::Init, self.parameter | attempt << 32)
     }
@@ -191,17 +195,17 @@ impl Draw {
     /// Fills elements `start..start + out.len()`; `start` is a multiple of 4.
     fn fill(&self, start: usize, out: &mut [f32]) {
         let (words, position) = (self.words(0), start as u64 / 4);
-        match self.law {
-            Law::Constant(c) => out.fill(c),
-            Law::Uniform { low, high } => {
+        match self.distribution {
+            Distribution::Constant(c) => out.fill(c),
+            Distribution::Uniform { low, high } => {
                 let (low, width) = (low as f32, (high - low) as f32);
                 words.fill_with(position, out, |w| low + width * unit_f32(w));
             }
-            Law::Normal { std } => {
+            Distribution::Normal { std } => {
                 standard_normals(words, position, out);
                 out.iter_mut().for_each(|z| *z *= std as f32);
             }
-            Law::Truncated { std } => {
+            Distribution::Truncated { std } => {
                 standard_normals(words, position, out);
                 for (i, z) in out.iter_mut().enumerate() {
                     let mut attempt = 1;
@@ -256,7 +260,7 @@ mod tests {
             dim: 5,
             bottom: vec![301, 5],
             top: vec![77, 1],
-            interaction: Interaction::Dot { itself: false, pad_to: 1 },
+            interaction: Interaction::Dot { self_interaction: false, pad_to: 1 },
             pooling: Pooling::WeightedFixed,
             mlp_init,
             embedding_init,
@@ -282,43 +286,49 @@ mod tests {
 
     #[test]
     fn philox_does_not_depend_on_threads_but_on_the_seed() {
-        for law in [
+        for distribution in [
             EmbeddingInit::UniformSqrtInvRows,
             EmbeddingInit::Normal { std: 0.1 },
             EmbeddingInit::TruncatedNormal,
         ] {
-            let model = dlrm(MlpInit::Facebook, law);
+            let model = dlrm(MlpInit::Facebook, distribution);
             let one = fill_all(&model, InitSource::Philox { seed: 5 }, 1);
             assert_eq!(one, fill_all(&model, InitSource::Philox { seed: 5 }, 3));
             assert_ne!(one[0], fill_all(&model, InitSource::Philox { seed: 6 }, 1)[0]);
         }
     }
 
-    /// Mean, standard deviation and largest value of a big table under each law, from either
+    /// Mean, standard deviation and largest value of a big table of each distribution, from either
     /// source.
     #[test]
-    fn tables_have_the_stated_law() {
+    fn tables_have_the_stated_distribution() {
         let bound = (1.0f64 / 20_001.0).sqrt();
-        // Standard deviation of a normal law cut at two of its own: sqrt(1 - 2 * 2 * phi(2) / (2 *
-        // Phi(2) - 1)) = 0.87963.
+        // Standard deviation of a normal distribution cut at two of its own:
+        // sqrt(1 - 2 * 2 * phi(2) / (2 * Phi(2) - 1)) = 0.87963.
         let cases = [
             (EmbeddingInit::UniformSqrtInvRows, bound / 3f64.sqrt(), bound),
             (EmbeddingInit::Normal { std: 0.1 }, 0.1, 0.7),
             (EmbeddingInit::TruncatedNormal, 0.87963 / 5f64.sqrt(), 2.0 / 5f64.sqrt()),
         ];
-        for (law, std, largest) in cases {
+        for (distribution, std, largest) in cases {
             for source in [InitSource::Philox { seed: 1 }, InitSource::Numpy(RandomState::new(1))] {
-                let x = &fill_all(&dlrm(MlpInit::Facebook, law), source, 2)[0];
+                let x = &fill_all(&dlrm(MlpInit::Facebook, distribution), source, 2)[0];
                 let (m, s) = moments(x);
-                assert!(m.abs() < 4.0 * std / (x.len() as f64).sqrt(), "{law:?}: mean {m}");
-                assert!((s / std - 1.0).abs() < 0.01, "{law:?}: std {s}, {std} expected");
-                assert!(x.iter().all(|&v| f64::from(v).abs() <= largest * (1.0 + 1e-6)), "{law:?}");
+                assert!(
+                    m.abs() < 4.0 * std / (x.len() as f64).sqrt(),
+                    "{distribution:?}: mean {m}"
+                );
+                assert!((s / std - 1.0).abs() < 0.01, "{distribution:?}: std {s}, {std} expected");
+                assert!(
+                    x.iter().all(|&v| f64::from(v).abs() <= largest * (1.0 + 1e-6)),
+                    "{distribution:?}"
+                );
             }
         }
     }
 
     #[test]
-    fn layers_have_the_stated_law() {
+    fn layers_have_the_stated_distribution() {
         let (m, n) = (301.0f64, 13.0f64);
         let normal = (2.0 / (m + n)).sqrt();
         let cases = [
@@ -328,9 +338,9 @@ mod tests {
             (MlpInit::GlorotUniform, 0.0, (2.0 / (m + n)).sqrt(), None),
             (MlpInit::TorchLinear, 0.0, (1.0 / (3.0 * n)).sqrt(), Some((1.0 / (3.0 * n)).sqrt())),
         ];
-        for (law, mean, weight_std, bias_std) in cases {
+        for (distribution, mean, weight_std, bias_std) in cases {
             for source in [InitSource::Philox { seed: 1 }, InitSource::Numpy(RandomState::new(1))] {
-                let model = dlrm(law, EmbeddingInit::UniformSqrtInvRows);
+                let model = dlrm(distribution, EmbeddingInit::UniformSqrtInvRows);
                 let all = fill_all(&model, source, 2);
                 let at = |name: &str| {
                     model.params().iter().position(|p| p.name == name).map(|i| &all[i])
@@ -338,11 +348,13 @@ mod tests {
                 let (w_mean, w_std) = moments(at("bot_l.0.weight").unwrap());
                 assert!(
                     (w_mean - mean).abs() < 0.02 && (w_std / weight_std - 1.0).abs() < 0.05,
-                    "{law:?}: {w_mean} {w_std}"
+                    "{distribution:?}: {w_mean} {w_std}"
                 );
                 let bias = at("bot_l.0.bias").unwrap();
                 match bias_std {
-                    Some(std) => assert!((moments(bias).1 / std - 1.0).abs() < 0.15, "{law:?}"),
+                    Some(std) => {
+                        assert!((moments(bias).1 / std - 1.0).abs() < 0.15, "{distribution:?}")
+                    }
                     None => assert!(bias.iter().all(|&b| b == 0.0)),
                 }
                 assert!(at("v_W_l.0").unwrap().iter().all(|&v| v == 1.0));

@@ -11,11 +11,12 @@ use serde::Serialize;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "op", rename_all = "snake_case")]
 pub enum Interaction {
-    /// `concat[x, <T_i, T_j> for i > j]` (`i >= j` with `itself`), pairs in row-major order of the
+    /// `concat[x, <T_i, T_j> for i > j]` (`i >= j` with `self_interaction`), pairs in row-major order of the
     /// lower triangle, then zeros up to a multiple of `pad_to`.
     Dot {
-        /// Keep the diagonal.
-        itself: bool,
+        /// Keep the diagonal. Records call it `itself`.
+        #[serde(rename = "itself")]
+        self_interaction: bool,
         /// Pad the output width to a multiple of this (1 = no padding).
         pad_to: usize,
     },
@@ -53,9 +54,9 @@ impl Vectors {
         self.n * self.d
     }
 
-    /// Pairs of two different vectors, and of each with itself if `itself`.
-    pub fn pairs(self, itself: bool) -> usize {
-        self.n * (self.n - 1) / 2 + if itself { self.n } else { 0 }
+    /// Pairs of two different vectors, and of each with itself with `self_interaction`.
+    pub fn pairs(self, self_interaction: bool) -> usize {
+        self.n * (self.n - 1) / 2 + if self_interaction { self.n } else { 0 }
     }
 }
 
@@ -75,7 +76,7 @@ impl Interaction {
     /// Width of the output before padding.
     pub fn width(&self, t: Vectors) -> usize {
         match self {
-            Interaction::Dot { itself, .. } => t.d + t.pairs(*itself),
+            Interaction::Dot { self_interaction, .. } => t.d + t.pairs(*self_interaction),
             Interaction::Cat | Interaction::Cross { .. } => t.width(),
             Interaction::Projection { branches } => {
                 let [p, q] = projected(branches, t.d);
@@ -111,7 +112,7 @@ impl Interaction {
     /// [`Interaction::params`]. `dot` of `p` pairs: `2 p d` forward and twice that backward.
     pub fn flops(&self, t: Vectors) -> usize {
         match self {
-            Interaction::Dot { itself, .. } => 6 * t.pairs(*itself) * t.d,
+            Interaction::Dot { self_interaction, .. } => 6 * t.pairs(*self_interaction) * t.d,
             Interaction::Cat => 0,
             // A product and a sum forward; two products and two sums backward.
             Interaction::Cross { layers, .. } => 6 * layers * t.width(),
@@ -200,7 +201,7 @@ mod tests {
     #[test]
     fn widths_of_criteo() {
         let t = Vectors { n: 27, d: 128 };
-        let dot = |itself, pad_to| Interaction::Dot { itself, pad_to };
+        let dot = |self_interaction, pad_to| Interaction::Dot { self_interaction, pad_to };
         for (interaction, width, output) in [
             (dot(false, 1), 479, 479),
             (dot(false, 8), 479, 480),
@@ -212,6 +213,14 @@ mod tests {
         ] {
             assert_eq!((interaction.width(t), interaction.output(t)), (width, output));
         }
+    }
+
+    /// Records of runs keep their field names.
+    #[test]
+    fn records_call_the_diagonal_itself() {
+        let dot = Interaction::Dot { self_interaction: true, pad_to: 8 };
+        let written = serde_json::to_value(dot).unwrap();
+        assert_eq!(written, serde_json::json!({"op": "dot", "itself": true, "pad_to": 8}));
     }
 
     /// Parameters of MLPerf's DLRM-DCNv2: 3 layers of rank 512.

@@ -34,7 +34,7 @@ pub struct LossScaler {
     good: u64,
 }
 
-/// Where a loss scaler stands.
+/// State of a loss scaler.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct LossScale {
     /// The factor.
@@ -64,19 +64,13 @@ impl LossScaler {
         self.state.scale
     }
 
-    /// The factor and the number of skipped steps; `None` if there is no scaling.
-    pub fn state(&self) -> Option<LossScale> {
-        self.is_on().then_some(self.state)
-    }
-
-    /// The same with a factor of 1 and no skipped step where there is no scaling.
-    pub fn standing(&self) -> LossScale {
+    /// The factor and the number of skipped steps; 1 and 0 without scaling.
+    pub fn state(&self) -> LossScale {
         self.state
     }
 
-    /// Moves on after a step: `overflow` if a gradient was not finite, which must then not be
-    /// applied.
-    pub fn settle(&mut self, overflow: bool) {
+    /// Adjusts the factor after a step. `overflow`: a gradient was not finite, and none is applied.
+    pub fn update(&mut self, overflow: bool) {
         let LossScaleSpec::Dynamic { growth_steps, .. } = self.spec else {
             self.state.skipped_steps += u64::from(overflow);
             return;
@@ -115,24 +109,27 @@ mod tests {
         let mut s = LossScaler::new(LossScaleSpec::Dynamic { initial: 1024.0, growth_steps: 3 });
         let mut seen = Vec::new();
         for overflow in [true, true, false, false, true, false, false, false, false] {
-            s.settle(overflow);
+            s.update(overflow);
             seen.push(s.scale());
         }
         assert_eq!(seen, [512.0, 256.0, 256.0, 256.0, 128.0, 128.0, 128.0, 256.0, 256.0]);
-        assert_eq!(s.state(), Some(LossScale { scale: 256.0, skipped_steps: 3 }));
+        assert_eq!(s.state(), LossScale { scale: 256.0, skipped_steps: 3 });
         let mut floor = LossScaler::new(LossScaleSpec::Dynamic { initial: 1.0, growth_steps: 1 });
-        (0..100).for_each(|_| floor.settle(true));
+        (0..100).for_each(|_| floor.update(true));
         assert!(LossScaleSpec::allows(floor.scale()));
-        (0..1000).for_each(|_| floor.settle(false));
+        (0..1000).for_each(|_| floor.update(false));
         assert!(LossScaleSpec::allows(floor.scale()) && (floor.scale() as f32).is_finite());
     }
 
     #[test]
     fn a_static_scale_stays_and_counts() {
         let mut s = LossScaler::new(LossScaleSpec::Static { scale: 1024.0 });
-        s.settle(true);
-        s.settle(false);
-        assert_eq!(s.state(), Some(LossScale { scale: 1024.0, skipped_steps: 1 }));
-        assert_eq!(LossScaler::new(LossScaleSpec::Off).state(), None);
+        s.update(true);
+        s.update(false);
+        assert_eq!(s.state(), LossScale { scale: 1024.0, skipped_steps: 1 });
+        assert_eq!(
+            LossScaler::new(LossScaleSpec::Off).state(),
+            LossScale { scale: 1.0, skipped_steps: 0 }
+        );
     }
 }

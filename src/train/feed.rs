@@ -27,7 +27,7 @@ pub(super) enum Feed {
 }
 
 /// The samples of a step.
-pub(super) enum Given {
+pub(super) enum StepInput {
     Loaded(Loaded),
     Generated { range: Range, span: Span },
 }
@@ -72,44 +72,44 @@ impl Feed {
     }
 
     /// The samples of the next step; `None` after the last one.
-    pub fn next(&mut self) -> Result<Option<Given>, DataError> {
+    pub fn next(&mut self) -> Result<Option<StepInput>, DataError> {
         match self {
-            Feed::Loader(loader) => Ok(loader.next_batch()?.map(Given::Loaded)),
+            Feed::Loader(loader) => Ok(loader.next_batch()?.map(StepInput::Loaded)),
             Feed::Device { recipe, ranges } => Ok(ranges.take()?.map(|range| {
                 let span = recipe.span(range.epoch, range.start, range.n);
-                Given::Generated { range, span }
+                StepInput::Generated { range, span }
             })),
         }
     }
 
     /// Gives back what a step has been begun on.
-    pub fn recycle(&mut self, given: Given) {
-        if let (Feed::Loader(loader), Given::Loaded(loaded)) = (self, given) {
+    pub fn recycle(&mut self, input: StepInput) {
+        if let (Feed::Loader(loader), StepInput::Loaded(loaded)) = (self, input) {
             loader.recycle(loaded);
         }
     }
 }
 
-impl Given {
+impl StepInput {
     /// 0-based.
     pub fn epoch(&self) -> u64 {
         match self {
-            Given::Loaded(loaded) => loaded.epoch,
-            Given::Generated { range, .. } => range.epoch,
+            StepInput::Loaded(loaded) => loaded.epoch,
+            StepInput::Generated { range, .. } => range.epoch,
         }
     }
 
     pub fn last_of_epoch(&self) -> bool {
         match self {
-            Given::Loaded(loaded) => loaded.last_of_epoch,
-            Given::Generated { range, .. } => range.last_of_epoch,
+            StepInput::Loaded(loaded) => loaded.last_of_epoch,
+            StepInput::Generated { range, .. } => range.last_of_epoch,
         }
     }
 
     pub fn samples(&self) -> Samples<'_> {
         match self {
-            Given::Loaded(loaded) => Samples::Host(&loaded.batch),
-            Given::Generated { span, .. } => Samples::Generated(*span),
+            StepInput::Loaded(loaded) => Samples::Host(&loaded.batch),
+            StepInput::Generated { span, .. } => Samples::Generated(*span),
         }
     }
 }

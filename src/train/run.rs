@@ -4,9 +4,9 @@ use super::{
     TrainError,
     evaluate::{EvalError, EvalSplit},
     events::{EvalEvent, Listener, Outcome, RunFacts, StopReason},
-    feed::{self, Feed, Given},
+    feed::{self, Feed, StepInput},
+    in_flight::{InFlight, StepsInFlight},
     memory::{check_device, check_memory, memory_plan},
-    under_way::{Begun, UnderWay},
 };
 use crate::{
     batch::{Recipe, Schema},
@@ -80,7 +80,7 @@ pub fn prepare(workload: &Workload) -> Result<Prepared, TrainError> {
     prepare_until(workload, &AtomicBool::new(false))
 }
 
-/// [`prepare`], given up when `stop` is set.
+/// [`prepare`], input up when `stop` is set.
 fn prepare_until(workload: &Workload, stop: &AtomicBool) -> Result<Prepared, TrainError> {
     // Before anything is read: what is known without. Then again with all sizes, before the model
     // is made.
@@ -186,7 +186,7 @@ fn train(job: &Job<'_>, told: &mut Told<'_, '_>) -> Result<Finished, TrainError>
         every,
         best: None,
         begun: 0,
-        under_way: UnderWay::new(),
+        in_flight: StepsInFlight::new(),
     };
     let reason = trainer.steps(told).inspect_err(|_| {
         // What is done is told of, whatever else went wrong.
@@ -286,7 +286,7 @@ struct Trainer<'a> {
     best: Option<Best>,
     /// Steps begun.
     begun: u64,
-    under_way: UnderWay,
+    in_flight: StepsInFlight,
 }
 
 /// The best evaluation so far.
@@ -306,17 +306,17 @@ impl Trainer<'_> {
             if self.job.stop.load(Ordering::Relaxed) {
                 break StopReason::Interrupted;
             }
-            self.under_way.restart_clock();
+            self.in_flight.restart_clock();
             let began = Instant::now();
-            let Some(given) = self.feed.next()? else { break StopReason::Budget };
+            let Some(input) = self.feed.next()? else { break StopReason::Budget };
             let data_wait = began.elapsed().as_secs_f64();
-            let epoch = given.epoch();
+            let epoch = input.epoch();
             if epoch_open != Some(epoch) {
                 told.each(|l| l.epoch_start(epoch))?;
                 epoch_open = Some(epoch);
             }
-            let last_of_epoch = given.last_of_epoch();
-            self.begin(given, data_wait)?;
+            let last_of_epoch = input.last_of_epoch();
+            self.begin(input, data_wait)?;
             let evaluates = self.begun.is_multiple_of(self.every);
             self.tell(told, evaluates || last_of_epoch)?;
             let ended = if evaluates { self.evaluate(told)? } else { None };
@@ -344,31 +344,31 @@ impl Trainer<'_> {
     }
 
     /// Begins a step on samples that were waited for, and gives them back.
-    fn begin(&mut self, given: Given, data_wait: f64) -> Result<(), TrainError> {
+    fn begin(&mut self, input: StepInput, data_wait: f64) -> Result<(), TrainError> {
         let step = self.begun + 1;
         let learning_rate = self.schedule.rate(step);
         if let Some(clock) = self.engine.phases() {
             clock.charge(Phase::DataWait, data_wait);
         }
-        let samples = given.samples().len() as u32;
-        self.engine.begin_step(given.samples(), learning_rate)?;
+        let samples = input.samples().len() as u32;
+        self.engine.begin_step(input.samples(), learning_rate)?;
         #[cfg(test_slowdown)]
-        super::slowdown::wait(self.under_way.mark());
+        super::slowdown::wait(self.in_flight.mark());
         self.begun = step;
-        self.under_way.push(Begun {
+        self.in_flight.push(InFlight {
             step,
-            epoch: given.epoch(),
+            epoch: input.epoch(),
             samples,
             learning_rate,
             data_wait,
         });
-        self.feed.recycle(given);
+        self.feed.recycle(input);
         Ok(())
     }
 
     /// Tells the listeners of the steps that are done; with `wait` of all that were begun.
     fn tell(&mut self, told: &mut Told<'_, '_>, wait: bool) -> Result<(), TrainError> {
-        self.under_way.tell(self.engine, wait, |event, loss_scale| {
+        self.in_flight.tell(self.engine, wait, |event, loss_scale| {
             let state = &mut told.state;
             (state.steps, state.loss_scale) = (event.step, loss_scale);
             state.samples += u64::from(event.samples);

@@ -52,7 +52,7 @@ pub fn interactions(dim: usize, limits: Limits) -> impl Strategy<Value = Interac
     let projection = (branch(), branch())
         .prop_map(|(first, second)| Interaction::Projection { branches: [first, second] });
     let dot = (any::<bool>(), prop::sample::select(vec![1, 3, 8]))
-        .prop_map(|(itself, pad_to)| Interaction::Dot { itself, pad_to });
+        .prop_map(|(self_interaction, pad_to)| Interaction::Dot { self_interaction, pad_to });
     let cross = (1..4usize, prop::option::of(1..9usize))
         .prop_map(|(layers, rank)| Interaction::Cross { layers, rank });
     prop_oneof![3 => dot, 1 => Just(Interaction::Cat), 2 => cross, 1 => projection]
@@ -149,9 +149,15 @@ pub fn single_layers() -> Vec<(&'static str, BoxedStrategy<ModelSpec>)> {
             "learned weights",
             dlrm(|m| (m.interaction, m.pooling) = (Interaction::Cat, Pooling::WeightedLearned)),
         ),
-        ("dot", dlrm(|m| m.interaction = Interaction::Dot { itself: false, pad_to: 1 })),
-        ("dot with itself", dlrm(|m| m.interaction = Interaction::Dot { itself: true, pad_to: 1 })),
-        ("padded dot", dlrm(|m| m.interaction = Interaction::Dot { itself: false, pad_to: 8 })),
+        ("dot", dlrm(|m| m.interaction = Interaction::Dot { self_interaction: false, pad_to: 1 })),
+        (
+            "dot with itself",
+            dlrm(|m| m.interaction = Interaction::Dot { self_interaction: true, pad_to: 1 }),
+        ),
+        (
+            "padded dot",
+            dlrm(|m| m.interaction = Interaction::Dot { self_interaction: false, pad_to: 8 }),
+        ),
         ("cross", dlrm(|m| m.interaction = Interaction::Cross { layers: 1, rank: None })),
         (
             "cross of rank 1",

@@ -210,10 +210,10 @@ fn dlrm(m: &DlrmSpec, params: &Params, batch: &Batch, margin: &mut Margin) -> Ve
                 }
                 out
             }
-            Interaction::Dot { itself, .. } => {
+            Interaction::Dot { self_interaction, .. } => {
                 let mut out = features[0].clone();
                 for i in 0..features.len() {
-                    for j in 0..i + usize::from(*itself) {
+                    for j in 0..i + usize::from(*self_interaction) {
                         out.push(dot(&features[i], &features[j]));
                     }
                 }

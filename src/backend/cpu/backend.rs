@@ -3,7 +3,6 @@
 use super::{
     bags,
     batch_norm::{self, NormShape, Running},
-    course::Standing,
     dense_update,
     dropout::{self, DropoutBits, MaskKey},
     elementwise, fields, fm,
@@ -13,12 +12,13 @@ use super::{
     memory::{Floats, Input},
     products,
     sparse_update::{self, BagGradient, SparseUpdate},
+    step_control::StepState,
 };
 use crate::{
     backend::{
-        After, Backend, BackendError, Course, DotShape, Dropout, Gate, InputShape, Join, Linear,
-        Mat, MatMut, Norm, Onto, PART, Precision, ProductShape, Result, SparseGradient, StepEnd,
-        StepStart, TablesShape, Window,
+        After, Backend, BackendError, DotShape, Dropout, Gate, InputShape, Join, Linear, Mat,
+        MatMut, Norm, Onto, PART, Precision, ProductShape, Result, SparseGradient, StepControl,
+        StepEnd, StepStart, TablesShape, Window,
     },
     batch::{Batch, GeneratedLog, Span},
     embedding::{EmbeddingError, TableSet},
@@ -49,7 +49,7 @@ pub struct Cpu {
     norm_scratch: Vec<f32>,
     sparse: SparseUpdate,
     partial_sums: Vec<f64>,
-    standing: Standing,
+    step: StepState,
 }
 
 impl Cpu {
@@ -73,23 +73,23 @@ impl Cpu {
             norm_scratch: Vec::new(),
             sparse: SparseUpdate::new(0, 0, config.threads),
             partial_sums: Vec::new(),
-            standing: Standing::none(),
+            step: StepState::none(),
         })
     }
 
     /// A dropout of the present step.
     fn drawn(&self, Dropout { layer, p }: Dropout) -> dropout::Dropout {
-        let (seed, step) = self.standing.key();
+        let (seed, step) = self.step.key();
         dropout::Dropout { key: MaskKey { seed, step, layer }, p }
     }
 
-    /// A gradient with its regularisation as much too large as itself.
+    /// A gradient of bags; its `l2` is scaled like the gradient, by the loss scale.
     fn bag_gradient<'a>(
         &self,
         input: &'a Input,
         gradient: SparseGradient<'a, Floats>,
     ) -> BagGradient<'a> {
-        let l2 = (f64::from(gradient.l2) * self.standing.loss_scale()) as f32;
+        let l2 = (f64::from(gradient.l2) * self.step.loss_scale()) as f32;
         BagGradient { bags: &input.bags, pooled: gradient.pooled.data(), l2 }
     }
 }
@@ -236,11 +236,11 @@ impl Backend for Cpu {
         input: &Input,
         gradient: SparseGradient<'_, Floats>,
     ) -> Result<()> {
-        if self.standing.goes_on() {
+        if self.step.may_update() {
             let gradient = self.bag_gradient(input, gradient);
             let squares =
                 self.sparse.sum_squares(&self.pool, self.isa, tables, &input.groups, gradient);
-            self.standing.add_squares(squares);
+            self.step.add_squares(squares);
         }
         Ok(())
     }
@@ -252,7 +252,7 @@ impl Backend for Cpu {
         gradient: SparseGradient<'_, Floats>,
     ) -> Result<()> {
         let gradient = self.bag_gradient(input, gradient);
-        if let Some(update) = self.standing.update() {
+        if let Some(update) = self.step.update() {
             self.sparse.update(&self.pool, self.isa, tables, &input.groups, gradient, update);
         }
         Ok(())
@@ -293,7 +293,7 @@ impl Backend for Cpu {
     }
 
     fn plan_dot(&mut self, shape: DotShape) -> Result<Dot> {
-        Ok(Dot::new(shape.features, shape.dim, shape.itself, self.pool.threads()))
+        Ok(Dot::new(shape.features, shape.dim, shape.self_interaction, self.pool.threads()))
     }
 
     fn linear_forward(
@@ -641,13 +641,13 @@ impl Backend for Cpu {
         Ok(())
     }
 
-    fn begin(&mut self, course: &Course) -> Result<()> {
-        self.standing = Standing::new(*course);
+    fn begin(&mut self, control: &StepControl) -> Result<()> {
+        self.step = StepState::new(*control);
         Ok(())
     }
 
     fn begin_step(&mut self, step: &StepStart) -> Result<()> {
-        self.standing.begin(step);
+        self.step.begin(step);
         Ok(())
     }
 
@@ -668,40 +668,37 @@ impl Backend for Cpu {
     ) -> Result<()> {
         let n = input.len;
         let d = &mut dlogits.reborrow().data().data[..n];
-        self.standing.set_loss(loss::forward_backward(
-            spec,
-            &logits.data().data[..n],
-            &input.labels,
-            d,
-        ) as f32);
-        let scale = self.standing.loss_scale() as f32;
+        self.step.set_loss(
+            loss::forward_backward(spec, &logits.data().data[..n], &input.labels, d) as f32,
+        );
+        let scale = self.step.loss_scale() as f32;
         if scale != 1.0 {
             elementwise::scale(&self.pool, self.isa, n, 1, scale, dlogits.data());
         }
         Ok(())
     }
 
-    fn watch(&mut self, x: Mat<'_, Floats>) -> Result<()> {
+    fn check_finite(&mut self, x: Mat<'_, Floats>) -> Result<()> {
         let (rows, cols) = (x.rows, x.window.cols);
-        if self.standing.goes_on()
+        if self.step.may_update()
             && !elementwise::all_finite(&self.pool, self.isa, rows, cols, x.data())
         {
-            self.standing.overflows();
+            self.step.overflows();
         }
         Ok(())
     }
 
     fn add_squares(&mut self, x: &Floats) -> Result<()> {
-        if self.standing.goes_on() {
+        if self.step.may_update() {
             let squares =
                 dense_update::sum_squares(&self.pool, self.isa, x.get(), &mut self.partial_sums);
-            self.standing.add_squares(squares);
+            self.step.add_squares(squares);
         }
         Ok(())
     }
 
-    fn settle(&mut self) -> Result<()> {
-        self.standing.settle();
+    fn decide_update(&mut self) -> Result<()> {
+        self.step.decide_update();
         Ok(())
     }
 
@@ -711,7 +708,7 @@ impl Backend for Cpu {
         grads: &Floats,
         state: &mut [Floats],
     ) -> Result<()> {
-        let Some(update) = self.standing.update() else { return Ok(()) };
+        let Some(update) = self.step.update() else { return Ok(()) };
         let mut state = state.iter_mut().map(Floats::get_mut);
         let (s0, s1) = (state.next().unwrap_or_default(), state.next().unwrap_or_default());
         let (p, g) = (params.get_mut(), grads.get());
@@ -720,16 +717,16 @@ impl Backend for Cpu {
     }
 
     fn end_step(&mut self) -> Result<()> {
-        self.standing.end();
+        self.step.end();
         Ok(())
     }
 
     fn finished(&mut self, _wait: bool) -> Result<Option<StepEnd>> {
-        Ok(self.standing.finished())
+        Ok(self.step.finished())
     }
 
     fn resume(&mut self) -> Result<()> {
-        self.standing.resume();
+        self.step.resume();
         Ok(())
     }
 

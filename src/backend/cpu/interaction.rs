@@ -2,7 +2,7 @@
 //! `interact_features`).
 //!
 //! `T [B, n, d]` -> `R = concat[T_0, <T_i, T_j> for i > j]`, row-major over the lower triangle (`i
-//! >= j` with `itself`), zeros up to the width of `R`. A sample's matrices are far too small for a
+//! >= j` with `self_interaction`), zeros up to the width of `R`. A sample's matrices are far too small for a
 //! general matrix product, so each is kept in registers: forward multiplies blocks of rows of `T`
 //! by its transpose, backward blocks of rows of the gradient's triangle by `T`.
 
@@ -33,7 +33,7 @@ const PAD: usize = 16;
 pub struct Dot {
     n: usize,
     d: usize,
-    itself: bool,
+    self_interaction: bool,
     /// For each thread, first `T` transposed `[d, padded]`, then the triangle `[n, padded]`.
     scratch: Vec<f32>,
     threads: usize,
@@ -41,20 +41,20 @@ pub struct Dot {
 
 impl Dot {
     /// Scratch space for `features` (`n`, at least 1) vectors of `dim` (`d`, at least 1) elements
-    /// on `threads` threads. `itself` keeps `<T_i, T_i>`.
-    pub fn new(features: usize, dim: usize, itself: bool, threads: usize) -> Self {
+    /// on `threads` threads. `self_interaction` keeps `<T_i, T_i>`.
+    pub fn new(features: usize, dim: usize, self_interaction: bool, threads: usize) -> Self {
         assert!(
             features > 0 && dim > 0 && threads > 0,
             "an interaction has vectors, elements and threads"
         );
-        let mut dot = Dot { n: features, d: dim, itself, scratch: Vec::new(), threads };
+        let mut dot = Dot { n: features, d: dim, self_interaction, scratch: Vec::new(), threads };
         dot.scratch.resize(threads * dot.scratch_len(), 0.0);
         dot
     }
 
     /// Elements of an output row before padding.
     pub fn width(&self) -> usize {
-        self.d + self.n * (self.n - 1) / 2 + if self.itself { self.n } else { 0 }
+        self.d + self.n * (self.n - 1) / 2 + if self.self_interaction { self.n } else { 0 }
     }
 
     fn padded(&self) -> usize {
@@ -80,8 +80,8 @@ impl Dot {
         out: RowsMut<'_>,
     ) {
         self.check(pool, samples, cols, (t.data.len(), t.stride), (out.data.len(), out.stride));
-        let (n, d, itself, padded, len) =
-            (self.n, self.d, self.itself, self.padded(), self.scratch_len());
+        let (n, d, self_interaction, padded, len) =
+            (self.n, self.d, self.self_interaction, self.padded(), self.scratch_len());
         let scratch = SharedMut::new(&mut self.scratch);
         let shared = SharedMut::new(out.data);
         pool.run(samples.div_ceil(BLOCK), |chunk, thread| {
@@ -91,7 +91,7 @@ impl Dot {
                 Forward {
                     n,
                     d,
-                    itself,
+                    self_interaction,
                     padded,
                     samples: BLOCK.min(samples - first),
                     t: t.data.as_ptr().wrapping_add(first * t.stride),
@@ -132,8 +132,8 @@ impl Dot {
             (dt.data.len(), dt.stride),
             (dout.data.len(), dout.stride),
         );
-        let (n, d, itself, padded, len) =
-            (self.n, self.d, self.itself, self.padded(), self.scratch_len());
+        let (n, d, self_interaction, padded, len) =
+            (self.n, self.d, self.self_interaction, self.padded(), self.scratch_len());
         let scratch = SharedMut::new(&mut self.scratch);
         let shared = SharedMut::new(dt.data);
         pool.run(samples.div_ceil(BLOCK), |chunk, thread| {
@@ -143,7 +143,7 @@ impl Dot {
                 Backward {
                     n,
                     d,
-                    itself,
+                    self_interaction,
                     padded,
                     samples: BLOCK.min(samples - first),
                     t: t.data.as_ptr().wrapping_add(first * t.stride),
@@ -220,14 +220,14 @@ unsafe fn read<L: Lanes, const C: usize>(p: *const f32, left: usize) -> [L::V; C
 
 /// Pairs of the rows before row `i`.
 #[inline(always)]
-fn before(i: usize, itself: bool) -> usize {
-    if itself { i * (i + 1) / 2 } else { i * i.wrapping_sub(1) / 2 }
+fn before(i: usize, self_interaction: bool) -> usize {
+    if self_interaction { i * (i + 1) / 2 } else { i * i.wrapping_sub(1) / 2 }
 }
 
 struct Forward {
     n: usize,
     d: usize,
-    itself: bool,
+    self_interaction: bool,
     padded: usize,
     samples: usize,
     t: *const f32,
@@ -265,7 +265,7 @@ impl Kernel for Forward {
                     }
                     i += rows;
                 }
-                let width = self.d + before(self.n, self.itself);
+                let width = self.d + before(self.n, self.self_interaction);
                 std::ptr::write_bytes(out.add(width), 0, self.cols - width);
             }
         }
@@ -318,17 +318,17 @@ impl Forward {
                 }
             }
             for (r, acc) in acc.iter().enumerate() {
-                let of_row = i + r + usize::from(self.itself);
+                let of_row = i + r + usize::from(self.self_interaction);
                 for (c, &v) in acc.iter().enumerate() {
                     let from = j + c * L::N;
-                    let at = before(i + r, self.itself) + from;
+                    let at = before(i + r, self.self_interaction) + from;
                     if from >= of_row {
                         continue;
                     }
                     // Where one pass covers all columns, what hangs over is overwritten by the rows
                     // that follow.
                     if from + L::N <= of_row
-                        || self.n <= 2 * L::N && at + L::N <= before(self.n, self.itself)
+                        || self.n <= 2 * L::N && at + L::N <= before(self.n, self.self_interaction)
                     {
                         L::store(pairs.add(at), v);
                     } else {
@@ -343,7 +343,7 @@ impl Forward {
 struct Backward {
     n: usize,
     d: usize,
-    itself: bool,
+    self_interaction: bool,
     padded: usize,
     samples: usize,
     t: *const f32,
@@ -369,7 +369,7 @@ impl Kernel for Backward {
                 prefetch_all(t.wrapping_add(self.t_stride), self.n * self.d);
                 prefetch_all(
                     dout.wrapping_add(self.dout_stride),
-                    self.d + before(self.n, self.itself),
+                    self.d + before(self.n, self.self_interaction),
                 );
                 self.expand::<L>(dout.add(self.d));
                 let mut i = 0;
@@ -409,12 +409,14 @@ impl Backward {
     #[inline(always)]
     unsafe fn expand<L: Lanes>(&self, pairs: *const f32) {
         for i in 0..self.n {
-            let of_row = i + usize::from(self.itself);
+            let of_row = i + usize::from(self.self_interaction);
             // SAFETY: see `run`: all addresses lie in a row of a checked buffer or in the scratch
             // space.
             unsafe {
-                let (from, to) =
-                    (pairs.add(before(i, self.itself)), self.triangle.add(i * self.padded));
+                let (from, to) = (
+                    pairs.add(before(i, self.self_interaction)),
+                    self.triangle.add(i * self.padded),
+                );
                 let mut j = 0;
                 while j < of_row {
                     let v = if of_row - j >= L::N {

@@ -5,7 +5,6 @@ mod backend;
 pub mod bags;
 pub mod batch_norm;
 pub mod ceilings;
-mod course;
 pub mod dense_update;
 pub mod dropout;
 pub mod elementwise;
@@ -21,6 +20,7 @@ pub mod products;
 mod rule;
 mod simd;
 pub mod sparse_update;
+mod step_control;
 #[cfg(test)]
 pub(crate) mod testing;
 

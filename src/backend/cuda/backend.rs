@@ -1,9 +1,7 @@
 //! [`Backend`] for GPUs of NVIDIA's: hands each operation to its launcher.
 
 use super::{
-    bags, batch_norm,
-    course::{AHEAD, Standing},
-    dense_update,
+    bags, batch_norm, dense_update,
     driver::{Address, DeviceInfo, Driver, bytes_of_mut, real::Gpu},
     dropout, elementwise, fm,
     graphs::{self, Graphs, Way},
@@ -17,12 +15,13 @@ use super::{
     scores::Scores,
     scratch::Scratch,
     sparse_update::Sparse,
+    step_control::{AHEAD, StepState},
     tables::Tables,
 };
 use crate::{
     backend::{
-        After, Backend, Course, DotShape, Dropout, Gate, InputShape, Join, Linear, Mat, MatMut,
-        Norm, Onto, Precision, ProductShape, Result, SparseGradient, StepEnd, StepStart,
+        After, Backend, DotShape, Dropout, Gate, InputShape, Join, Linear, Mat, MatMut, Norm, Onto,
+        Precision, ProductShape, Result, SparseGradient, StepControl, StepEnd, StepStart,
         TablesShape, Window,
     },
     batch::{Batch, GeneratedLog, Span},
@@ -53,7 +52,7 @@ pub struct Cuda {
     pool: Pool,
     precision: Precision,
     scratch: Scratch,
-    standing: Standing,
+    step: StepState,
     graphs: Graphs,
 }
 
@@ -76,7 +75,7 @@ impl Cuda {
             pool: Pool::with_pinning(config.threads, config.pin_threads),
             precision: config.precision,
             scratch: Scratch::new(&driver),
-            standing: Standing::new(&driver)?,
+            step: StepState::new(&driver)?,
             graphs: Graphs::new(&driver, config.graphs),
             driver,
         })
@@ -106,7 +105,7 @@ impl Cuda {
         Sparse {
             driver: &self.driver,
             scratch: &mut self.scratch,
-            standing: &self.standing,
+            step: &self.step,
             tables,
             input,
             pooled,
@@ -361,7 +360,7 @@ impl Backend for Cuda {
         batch_norm::statistics(
             driver,
             &mut self.scratch,
-            &self.standing,
+            &self.step,
             z,
             (norm.eps, norm.momentum),
             running,
@@ -417,7 +416,7 @@ impl Backend for Cuda {
     }
 
     fn dropout(&mut self, dropout: Dropout, x: MatMut<'_, Floats>) -> Result<()> {
-        dropout::apply(&*self.driver, &self.standing, dropout, x.place())
+        dropout::apply(&*self.driver, &self.step, dropout, x.place())
     }
 
     fn dot_forward(
@@ -510,12 +509,12 @@ impl Backend for Cuda {
         fm::fields_backward(&*self.driver, &mut self.scratch, x.place(), dout.place(), dim, dw)
     }
 
-    fn begin(&mut self, course: &Course) -> Result<()> {
-        self.standing.begin(course)
+    fn begin(&mut self, control: &StepControl) -> Result<()> {
+        self.step.begin(control)
     }
 
     fn begin_step(&mut self, step: &StepStart) -> Result<()> {
-        self.standing.begin_step(step)
+        self.step.begin_step(step)
     }
 
     fn repeat(
@@ -546,11 +545,11 @@ impl Backend for Cuda {
         dlogits: MatMut<'_, Floats>,
     ) -> Result<()> {
         let places = (logits.place().at, input.labels());
-        let (driver, standing) = (&*self.driver, &self.standing);
+        let (driver, step) = (&*self.driver, &self.step);
         loss::forward_backward(
             driver,
             &mut self.scratch,
-            standing,
+            step,
             spec,
             input.len,
             places,
@@ -558,8 +557,8 @@ impl Backend for Cuda {
         )
     }
 
-    fn watch(&mut self, x: Mat<'_, Floats>) -> Result<()> {
-        elementwise::watch(&*self.driver, x.operand(), self.standing.overflow())
+    fn check_finite(&mut self, x: Mat<'_, Floats>) -> Result<()> {
+        elementwise::check_finite(&*self.driver, x.operand(), self.step.overflow())
     }
 
     fn add_squares(&mut self, x: &Floats) -> Result<()> {
@@ -568,12 +567,12 @@ impl Backend for Cuda {
             &mut self.scratch,
             x.at(0, x.len()),
             x.len(),
-            self.standing.squares(),
+            self.step.squares(),
         )
     }
 
-    fn settle(&mut self) -> Result<()> {
-        self.standing.settle()
+    fn decide_update(&mut self) -> Result<()> {
+        self.step.decide_update()
     }
 
     fn dense_update(
@@ -585,19 +584,19 @@ impl Backend for Cuda {
         let n = params.len();
         let state = [0, 1].map(|k| state.get(k).map_or(0, |s| s.at(0, n)));
         let places = (params.at(0, n), grads.at(0, n));
-        dense_update::update(&*self.driver, n, places, state, self.standing.update())
+        dense_update::update(&*self.driver, n, places, state, self.step.update())
     }
 
     fn end_step(&mut self) -> Result<()> {
-        self.standing.end_step()
+        self.step.end_step()
     }
 
     fn finished(&mut self, wait: bool) -> Result<Option<StepEnd>> {
-        self.standing.finished(wait)
+        self.step.finished(wait)
     }
 
     fn resume(&mut self) -> Result<()> {
-        self.standing.resume()
+        self.step.resume()
     }
 
     fn probabilities(&mut self, logits: Mat<'_, Floats>, out: &mut [f32]) -> Result<()> {

@@ -1,11 +1,11 @@
 //! Batch normalisation with the ReLU behind it.
 
 use super::{
-    course::Standing,
     driver::{Address, Driver, Launch, Source},
     launch::{SUM_ROWS, launch},
     memory::Place,
     scratch::{Purpose, Scratch},
+    step_control::StepState,
 };
 use crate::backend::Result;
 
@@ -19,7 +19,7 @@ pub(super) static SOURCE: Source = Source {
 pub(super) fn statistics(
     driver: &dyn Driver,
     scratch: &mut Scratch,
-    standing: &Standing,
+    step: &StepState,
     z: Place,
     (eps, momentum): (f32, f32),
     (mean, var): (Address, Address),
@@ -41,7 +41,7 @@ pub(super) fn statistics(
         block,
         partial
     )?;
-    let (shape, stopped) = (Launch::each(cols), standing.stopped());
+    let (shape, stopped) = (Launch::each(cols), step.stopped());
     launch!(
         driver,
         SOURCE,

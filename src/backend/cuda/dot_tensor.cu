@@ -63,7 +63,7 @@ __device__ __forceinline__ void copy(typename N::Number* to, const typename N::N
 }
 
 struct Shape {
-    u32 samples, n, d, itself;
+    u32 samples, n, d, self_interaction;
     // Elements from one sample to the next: of T, of R or dR, and of dT.
     u32 t_stride, r_stride, dt_stride;
     // Columns of R, zeros behind the pairs; numbers of shared memory of a warp, whole pieces.
@@ -79,7 +79,7 @@ __device__ __forceinline__ void forward(const Shape& s, const typename N::Number
     DYNAMIC_SHARED(Number, memory);
     u32 warp = threadIdx.x / 32, warps = blockDim.x / 32, lane = threadIdx.x % 32, g = lane / 4, q = lane % 4;
     Number* pairs = memory + warp * s.shared;
-    u32 blocks = (s.n + 31) / 32, count = pairs_before(s.n, s.itself);
+    u32 blocks = (s.n + 31) / 32, count = pairs_before(s.n, s.self_interaction);
     for (u32 b = blockIdx.x * warps + warp; b < s.samples; b += gridDim.x * warps) {
         const Number* from = t + (u64)b * s.t_stride;
         Number* to = out + (u64)b * s.r_stride;
@@ -117,8 +117,8 @@ __device__ __forceinline__ void forward(const Shape& s, const typename N::Number
 #pragma unroll
                         for (u32 e = 0; e < 4; ++e) {
                             u32 row = 32 * i + 16 * m + g + e / 2 * 8, column = 32 * j + 8 * r + 2 * q + e % 2;
-                            if (row < s.n && column < row + s.itself)
-                                pairs[pairs_before(row, s.itself) + column] = N::narrow(sum[m][r][e]);
+                            if (row < s.n && column < row + s.self_interaction)
+                                pairs[pairs_before(row, s.self_interaction) + column] = N::narrow(sum[m][r][e]);
                         }
             }
         __syncwarp(FULL);
@@ -146,7 +146,8 @@ __device__ __forceinline__ void both(u32 (&a)[2][N::STEPS][4], const typename N:
                 for (u32 h = 0; h < halves; ++h) {
                     u32 y = 32 * j + 4 * ((2 * step + e / 2) * halves + h) + q, row = max(x, y), column = min(x, y);
                     float v = 0.0f;
-                    if (row < s.n && column < row + s.itself) v = N::widen(pairs[pairs_before(row, s.itself) + column]);
+                    if (row < s.n && column < row + s.self_interaction)
+                        v = N::widen(pairs[pairs_before(row, s.self_interaction) + column]);
                     word |= N::operand(bits_of(N::narrow(x == y ? 2.0f * v : v))) << (h * bits);
                 }
                 a[m][step][e] = word;
@@ -176,7 +177,7 @@ __device__ __forceinline__ void backward(const Shape& s, const typename N::Numbe
     for (u32 b = blockIdx.x * warps + warp; b < s.samples; b += gridDim.x * warps) {
         const Number* from = t + (u64)b * s.t_stride;
         Number* to = dt + (u64)b * s.dt_stride;
-        copy<N>(direct, dout + (u64)b * s.r_stride, s.d + pairs_before(s.n, s.itself), s.r_pieces);
+        copy<N>(direct, dout + (u64)b * s.r_stride, s.d + pairs_before(s.n, s.self_interaction), s.r_pieces);
         __syncwarp(FULL);
         u32 a[2][N::STEPS][4];
         for (u32 i = 0; i < blocks; ++i)

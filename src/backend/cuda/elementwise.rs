@@ -31,7 +31,7 @@ pub(super) fn gate(driver: &dyn Driver, x: Place, factor: f32, dx: Place) -> Res
 }
 
 /// Sets `flag`, a number of 32 bits, to 1 if an element is infinite or NaN.
-pub(super) fn watch(driver: &dyn Driver, x: Place, flag: Address) -> Result<()> {
+pub(super) fn check_finite(driver: &dyn Driver, x: Place, flag: Address) -> Result<()> {
     let shape = Launch::wide(x.rows as usize, x.cols as usize);
     launch!(
         driver,

@@ -1,12 +1,12 @@
 // Dot interaction of DLRM (facebookresearch/dlrm: dlrm_s_pytorch.py, `interact_features`), a sample
 // a block. T [n, d] -> R = concat[T_0, <T_i, T_j> for i > j], row-major over the lower triangle (i
-// >= j with `itself`), zeros up to `cols`.
+// >= j with `self_interaction`), zeros up to `cols`.
 
 // Blocks of 4 x 4 products; four neighbouring lanes share one, each taking every fourth column of
 // T. T waits in shared memory, rows of `pitch` floats (a multiple of 4, and not of 32), `tiles` * 4
 // of them, zeros in those that T has not.
-KERNEL dot_forward(const float* t, u32 t_stride, u32 samples, u32 n, u32 d, u32 itself, u32 pitch, float* out, u32 out_stride,
-                   u32 cols) {
+KERNEL dot_forward(const float* t, u32 t_stride, u32 samples, u32 n, u32 d, u32 self_interaction, u32 pitch, float* out,
+                   u32 out_stride, u32 cols) {
     DYNAMIC_SHARED(float, rows);
     u32 tiles = (n + 3) / 4, blocks = tiles * (tiles + 1) / 2;
     for (u32 b = blockIdx.x; b < samples; b += gridDim.x) {
@@ -18,7 +18,7 @@ KERNEL dot_forward(const float* t, u32 t_stride, u32 samples, u32 n, u32 d, u32 
         __syncthreads();
         u32 thread = threadIdx.y * 32 + threadIdx.x, part = thread % 4, threads = blockDim.y * 32;
         for (u32 c = thread; c < d; c += threads) to[c] = rows[c];
-        u32 width = d + pairs_before(n, itself);
+        u32 width = d + pairs_before(n, self_interaction);
         for (u32 c = width + thread; c < cols; c += threads) to[c] = 0.0f;
         // Whole warps stay together, since lanes add their sums.
         for (u32 start = thread / 32 * 8; start < blocks; start += threads / 4) {
@@ -46,7 +46,8 @@ KERNEL dot_forward(const float* t, u32 t_stride, u32 samples, u32 n, u32 d, u32 
                     v += __shfl_xor_sync(FULL, v, 1);
                     v += __shfl_xor_sync(FULL, v, 2);
                     u32 row = ti * 4 + i, column = tj * 4 + j;
-                    if (real && part == i && row < n && column < row + itself) to[d + pairs_before(row, itself) + column] = v;
+                    if (real && part == i && row < n && column < row + self_interaction)
+                        to[d + pairs_before(row, self_interaction) + column] = v;
                 }
         }
     }
@@ -54,8 +55,8 @@ KERNEL dot_forward(const float* t, u32 t_stride, u32 samples, u32 n, u32 d, u32 
 
 // dT = (G + G^T) T, G the triangle of dR's pairs; dR's direct part to row 0. A thread a column; the
 // symmetric matrix waits in shared memory, rows of `pitch` floats (a multiple of 16 that holds n).
-KERNEL dot_backward(const float* t, u32 t_stride, u32 samples, u32 n, u32 d, u32 itself, u32 pitch, const float* dout, u32 dout_stride,
-                    float* dt, u32 dt_stride) {
+KERNEL dot_backward(const float* t, u32 t_stride, u32 samples, u32 n, u32 d, u32 self_interaction, u32 pitch,
+                    const float* dout, u32 dout_stride, float* dt, u32 dt_stride) {
     DYNAMIC_SHARED(float, both);
     for (u32 b = blockIdx.x; b < samples; b += gridDim.x) {
         const float* from = t + (u64)b * t_stride;
@@ -65,7 +66,7 @@ KERNEL dot_backward(const float* t, u32 t_stride, u32 samples, u32 n, u32 d, u32
         for (u32 e = threadIdx.x; e < n * pitch; e += blockDim.x) {
             u32 i = e / pitch, j = e % pitch, row = max(i, j), column = min(i, j);
             float v = 0.0f;
-            if (row < n && column < row + itself) v = pairs[d + pairs_before(row, itself) + column];
+            if (row < n && column < row + self_interaction) v = pairs[d + pairs_before(row, self_interaction) + column];
             both[e] = i == j ? 2.0f * v : v;
         }
         __syncthreads();

@@ -77,13 +77,13 @@ impl Dot {
 
     /// Elements of an output row before padding.
     fn width(&self) -> usize {
-        let DotShape { features: n, dim, itself } = self.shape;
-        dim + n * (n - 1) / 2 + if itself { n } else { 0 }
+        let DotShape { features: n, dim, self_interaction } = self.shape;
+        dim + n * (n - 1) / 2 + if self_interaction { n } else { 0 }
     }
 
     /// `T` -> `R`; all columns of `R` are written.
     pub(super) fn forward(&self, driver: &dyn Driver, t: Place, out: Place) -> Result<()> {
-        let DotShape { features, dim, itself } = self.shape;
+        let DotShape { features, dim, self_interaction } = self.shape;
         assert!(
             t.cols as usize == features * dim
                 && out.cols as usize >= self.width()
@@ -100,8 +100,8 @@ impl Dot {
             block: [32, warps as u32, 1],
             shared: self.forward_shared() as u32,
         };
-        let (n, d, itself, pitch) =
-            (features as u32, dim as u32, u32::from(itself), self.pitch as u32);
+        let (n, d, self_interaction, pitch) =
+            (features as u32, dim as u32, u32::from(self_interaction), self.pitch as u32);
         launch!(
             driver,
             SOURCE,
@@ -112,7 +112,7 @@ impl Dot {
             t.rows,
             n,
             d,
-            itself,
+            self_interaction,
             pitch,
             out.at,
             out.stride,
@@ -128,7 +128,7 @@ impl Dot {
         dout: Place,
         dt: Place,
     ) -> Result<()> {
-        let DotShape { features, dim, itself } = self.shape;
+        let DotShape { features, dim, self_interaction } = self.shape;
         assert!(
             t.cols as usize == features * dim
                 && dt.cols == t.cols
@@ -150,8 +150,12 @@ impl Dot {
             block: [dim.next_multiple_of(32).min(256) as u32, 1, 1],
             shared: self.backward_shared() as u32,
         };
-        let (n, d, itself, pitch) =
-            (features as u32, dim as u32, u32::from(itself), self.backward_pitch() as u32);
+        let (n, d, self_interaction, pitch) = (
+            features as u32,
+            dim as u32,
+            u32::from(self_interaction),
+            self.backward_pitch() as u32,
+        );
         launch!(
             driver,
             SOURCE,
@@ -162,7 +166,7 @@ impl Dot {
             t.rows,
             n,
             d,
-            itself,
+            self_interaction,
             pitch,
             dout.at,
             dout.stride,
@@ -179,7 +183,8 @@ mod tests {
     #[test]
     fn what_fits_depends_on_the_shared_memory_of_the_device() {
         let fits = |features, dim, precision, kib: usize| {
-            let made = Dot::new(DotShape { features, dim, itself: false }, precision, kib << 10);
+            let made =
+                Dot::new(DotShape { features, dim, self_interaction: false }, precision, kib << 10);
             made.map(|_| ()).map_err(|e| e.to_string())
         };
         // 200 rows of 208 floats.

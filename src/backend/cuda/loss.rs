@@ -1,10 +1,10 @@
 //! Losses over logits.
 
 use super::{
-    course::Standing,
     driver::{Address, Driver, Launch, Source},
     launch::launch,
     scratch::{Purpose, Scratch},
+    step_control::StepState,
 };
 use crate::{
     backend::Result,
@@ -19,7 +19,7 @@ pub(super) static SOURCE: Source =
 pub(super) fn forward_backward(
     driver: &dyn Driver,
     scratch: &mut Scratch,
-    standing: &Standing,
+    step: &StepState,
     spec: &LossSpec,
     n: usize,
     (logits, labels): (Address, Address),
@@ -33,7 +33,7 @@ pub(super) fn forward_backward(
     let shape = Launch::sums(n);
     let parts = shape.grid[0];
     let partial = scratch.get(Purpose::Partials, parts as usize * size_of::<f64>())?;
-    let (clamp, [w0, w1], scale) = (spec.clamp, weights, standing.loss_scale());
+    let (clamp, [w0, w1], scale) = (spec.clamp, weights, step.loss_scale());
     launch!(
         driver,
         SOURCE,
@@ -50,7 +50,7 @@ pub(super) fn forward_backward(
         dlogits,
         partial
     )?;
-    let (loss, stopped) = (standing.loss(), standing.stopped());
+    let (loss, stopped) = (step.loss(), step.stopped());
     launch!(driver, SOURCE, "loss_join", Launch::one(), partial, parts, n as u32, loss, stopped)
 }
 

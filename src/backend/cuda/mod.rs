@@ -11,7 +11,6 @@ mod bags;
 mod batch_norm;
 pub mod ceilings;
 pub mod check;
-mod course;
 mod dense_update;
 mod dot_tensor;
 pub mod driver;
@@ -32,6 +31,7 @@ mod rules;
 mod scores;
 mod scratch;
 mod sparse_update;
+mod step_control;
 mod tables;
 #[cfg(all(test, target_os = "linux"))]
 pub(crate) mod testing;
@@ -50,7 +50,7 @@ pub const SOURCES: [&Source; 17] = [
     &bags::SOURCE,
     &batch_norm::SOURCE,
     &ceilings::SOURCE,
-    &course::SOURCE,
+    &step_control::SOURCE,
     &dense_update::SOURCE,
     &dot_tensor::SOURCE,
     &dropout::SOURCE,

@@ -2,13 +2,13 @@
 //! rule, in one sweep.
 
 use super::{
-    course::Standing,
     driver::{Address, Driver, Launch, Memory, Plain, Source, bytes_of_mut},
     elementwise, groups,
     launch::launch,
     memory::{Input, Place},
     rules,
     scratch::{Purpose, Scratch},
+    step_control::StepState,
     tables::Tables,
 };
 use crate::{
@@ -85,7 +85,7 @@ unsafe impl Plain for Work {}
 pub(super) struct Sparse<'a> {
     pub driver: &'a Rc<dyn Driver>,
     pub scratch: &'a mut Scratch,
-    pub standing: &'a Standing,
+    pub step: &'a StepState,
     pub tables: &'a Tables,
     pub input: &'a Input,
     pub pooled: Place,
@@ -97,7 +97,7 @@ impl Sparse<'_> {
     /// of the step.
     pub(super) fn add_squares(&mut self) -> Result<()> {
         let mut work = self.work(Mode::Squares)?;
-        let (driver, to) = (&**self.driver, self.standing.squares());
+        let (driver, to) = (&**self.driver, self.step.squares());
         if self.l2 != 0.0 {
             let shape = self.all_rows_shape(&work);
             let blocks = shape.grid[0] as usize;
@@ -178,8 +178,8 @@ impl Sparse<'_> {
             offsets: input.offsets(),
             pooled: self.pooled.at,
             parts: self.scratch.get(Purpose::Parts, spans * 2 * t.dim * size_of::<f32>())?,
-            step: self.standing.update(),
-            loss_scale: self.standing.loss_scale(),
+            step: self.step.update(),
+            loss_scale: self.step.loss_scale(),
             squares: 0,
             out_rows: 0,
             out_weights: 0,

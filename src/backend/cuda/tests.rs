@@ -5,9 +5,9 @@ use super::{
     check::{
         LARGE, POOLINGS, PRECISIONS, Trials, Verdict,
         cases::{Case, Dense, LinearCase, OneEach, RowsCase, TablesCase},
-        compare, courses, ends,
+        compare, ends,
         operand_cases::{DotCase, MultiplyAddCase, NetworkCase, PooledCase, ProductsCase},
-        operations, speed,
+        operations, speed, step_controls,
     },
     memory::Floats,
     testing::devices,
@@ -47,10 +47,10 @@ proptest! {
 
     #[test]
     fn interactions(
-        features in 1usize..70, dim in 1usize..70, eights: bool, itself: bool, batch in 1usize..8, gap in 0usize..4, p in 0usize..4
+        features in 1usize..70, dim in 1usize..70, eights: bool, self_interaction: bool, batch in 1usize..8, gap in 0usize..4, p in 0usize..4
     ) {
         let (dim, gap) = if eights { (dim.next_multiple_of(8), 8 * gap) } else { (dim, gap) };
-        check(&DotCase { shape: DotShape { features, dim, itself }, precision: PRECISIONS[p], batch, gap });
+        check(&DotCase { shape: DotShape { features, dim, self_interaction }, precision: PRECISIONS[p], batch, gap });
     }
 
     #[test]
@@ -217,8 +217,8 @@ fn ends_that_a_library_lacks_are_named() {
 }
 
 #[test]
-fn a_training_takes_the_course_that_it_takes_on_the_cpu() {
-    courses().for_each(|case| check(&case));
+fn steps_are_controlled_as_on_the_cpu() {
+    step_controls().for_each(|case| check(&case));
 }
 
 #[test]

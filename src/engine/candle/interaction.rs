@@ -39,10 +39,11 @@ impl Interaction {
                 Interaction::Cross { layers: *layers, low_rank: rank.is_some() }
             }
             Kind::Projection { branches } => Interaction::Projection { layers: branches[0].len() },
-            Kind::Dot { itself, .. } => {
-                let (n, itself) = (t.n as u32, u32::from(*itself));
-                let pairs: Vec<u32> =
-                    (0..n).flat_map(|i| (0..i + itself).map(move |j| i * n + j)).collect();
+            Kind::Dot { self_interaction, .. } => {
+                let (n, self_interaction) = (t.n as u32, u32::from(*self_interaction));
+                let pairs: Vec<u32> = (0..n)
+                    .flat_map(|i| (0..i + self_interaction).map(move |j| i * n + j))
+                    .collect();
                 let len = pairs.len();
                 Interaction::Dot {
                     pairs: (len > 0).then(|| Tensor::from_vec(pairs, len, device)).transpose()?,

@@ -243,7 +243,7 @@ impl Engine for CandleEngine {
         for (index, value) in &pass.running {
             self.vars[*index].set(value)?;
         }
-        let loss_scale = LossScaler::new(LossScaleSpec::Off).standing();
+        let loss_scale = LossScaler::new(LossScaleSpec::Off).state();
         self.ended.push_back(StepEnd { number: self.step, loss, loss_scale, updates: self.step });
         Ok(())
     }

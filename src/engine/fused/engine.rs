@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     backend::{
-        Backend, Course, InputShape, Result, StepEnd, StepStart, TablesShape, Window,
+        Backend, InputShape, Result, StepControl, StepEnd, StepStart, TablesShape, Window,
         cpu::{Cpu, CpuConfig},
         cuda::{Cuda, CudaConfig},
     },
@@ -73,7 +73,7 @@ pub struct FusedEngine<B: Backend = Cpu> {
     /// Training batches seen.
     batches: u64,
     /// Steps that the device has not been asked for.
-    under_way: usize,
+    in_flight: usize,
     /// Steps that nobody has been told of.
     ended: VecDeque<StepEnd>,
     /// After the last step that somebody has been told of.
@@ -177,7 +177,7 @@ impl<B: Backend> FusedEngine<B> {
             )?),
         };
         let OptimizerConfig { clip_norm, .. } = config.optimizer;
-        backend.begin(&Course {
+        backend.begin(&StepControl {
             rule,
             clip_norm,
             loss_scale: config.loss_scale,
@@ -193,9 +193,9 @@ impl<B: Backend> FusedEngine<B> {
             scores: None,
             clock: PhaseClock::default(),
             batches: 0,
-            under_way: 0,
+            in_flight: 0,
             ended: VecDeque::with_capacity(2 * B::AHEAD),
-            loss_scale: LossScaler::new(config.loss_scale).standing(),
+            loss_scale: LossScaler::new(config.loss_scale).state(),
         })
     }
 
@@ -208,7 +208,7 @@ impl<B: Backend> FusedEngine<B> {
         update: bool,
     ) -> std::result::Result<(), EngineError> {
         self.check(samples)?;
-        while self.under_way >= B::AHEAD {
+        while self.in_flight >= B::AHEAD {
             let end = self.take(true)?;
             self.ended.extend(end);
             if let Some(StepEnd { loss, number, .. }) = end.filter(|e| !e.loss.is_finite()) {
@@ -240,7 +240,7 @@ impl<B: Backend> FusedEngine<B> {
             work(backend, input)?
         }
         self.backend.end_step()?;
-        self.under_way += 1;
+        self.in_flight += 1;
         Ok(())
     }
 
@@ -248,16 +248,17 @@ impl<B: Backend> FusedEngine<B> {
     fn update(pass: &mut Pass<'_, B>, network: &Network<B>, config: &EngineConfig) -> Result<()> {
         let rows = pass.rows;
         if config.loss_scale != LossScaleSpec::Off {
-            pass.backend.watch(Window::whole(pass.store.layout.dense).of(&pass.store.grads, 1))?;
+            pass.backend
+                .check_finite(Window::whole(pass.store.layout.dense).of(&pass.store.grads, 1))?;
             network.sparse(|embedding, gradient| {
-                pass.backend.watch(embedding.window.of(gradient, rows))
+                pass.backend.check_finite(embedding.window.of(gradient, rows))
             })?;
         }
         if config.optimizer.clip_norm.is_some() {
             pass.backend.add_squares(&pass.store.grads)?;
             network.sparse(|embedding, gradient| embedding.add_squares(pass, gradient))?;
         }
-        pass.backend.settle()?;
+        pass.backend.decide_update()?;
         network.sparse(|embedding, gradient| embedding.update(pass, gradient))?;
         let store = &mut *pass.store;
         pass.backend.dense_update(&mut store.params, &store.grads, &mut store.state)
@@ -266,7 +267,7 @@ impl<B: Backend> FusedEngine<B> {
     /// The next step that the device is done with.
     fn take(&mut self, wait: bool) -> Result<Option<StepEnd>> {
         let end = self.backend.finished(wait)?;
-        self.under_way -= usize::from(end.is_some());
+        self.in_flight -= usize::from(end.is_some());
         Ok(end)
     }
 

@@ -55,10 +55,10 @@ fn deepfm(batch_norm: bool, dropout: f32, dense: usize) -> ModelSpec {
 
 fn models() -> Vec<ModelSpec> {
     vec![
-        dlrm(Interaction::Dot { itself: false, pad_to: 1 }, Pooling::Sum),
-        dlrm(Interaction::Dot { itself: true, pad_to: 8 }, Pooling::Mean),
+        dlrm(Interaction::Dot { self_interaction: false, pad_to: 1 }, Pooling::Sum),
+        dlrm(Interaction::Dot { self_interaction: true, pad_to: 8 }, Pooling::Mean),
         dlrm(Interaction::Cat, Pooling::WeightedLearned),
-        dlrm(Interaction::Dot { itself: false, pad_to: 8 }, Pooling::WeightedFixed),
+        dlrm(Interaction::Dot { self_interaction: false, pad_to: 8 }, Pooling::WeightedFixed),
         dlrm(Interaction::Cross { layers: 1, rank: None }, Pooling::Sum),
         dlrm(Interaction::Cross { layers: 3, rank: Some(4) }, Pooling::Mean),
         dlrm(Interaction::Projection { branches: [vec![13, 12], vec![18]] }, Pooling::Sum),
@@ -319,7 +319,7 @@ fn gradients_in_16_bits_are_near_those_in_32() {
 
 #[test]
 fn a_step_that_overflows_is_skipped_and_counted() {
-    let model = dlrm(Interaction::Dot { itself: false, pad_to: 8 }, Pooling::Sum);
+    let model = dlrm(Interaction::Dot { self_interaction: false, pad_to: 8 }, Pooling::Sum);
     let b = batch(&model, 1, 40);
     let mut config = config(model, OptimizerSpec::SGD, 2);
     config.precision = Precision::Fp16;
@@ -442,7 +442,7 @@ fn batches_that_do_not_fit_are_refused() {
 #[test]
 fn split_rows_train_as_f32_masters_with_rounded_lookups() {
     let plain = config(
-        dlrm(Interaction::Dot { itself: false, pad_to: 1 }, Pooling::Sum),
+        dlrm(Interaction::Dot { self_interaction: false, pad_to: 1 }, Pooling::Sum),
         OptimizerSpec::SGD,
         2,
     );

@@ -51,10 +51,10 @@ fn run(engine: &mut dyn Engine, workload: &Workload, on_device: bool) -> (Steps,
     assert_eq!((recipe.is_some(), eval_recipe.is_some()), (on_device, on_device));
     let mut feed = Feed::start(train, plan, recipe).unwrap();
     let (mut steps, mut losses) = (Vec::new(), Vec::new());
-    while let Some(given) = feed.next().unwrap() {
-        steps.push((given.epoch(), given.last_of_epoch(), given.samples().len()));
-        engine.begin_step(given.samples(), 0.05).unwrap();
-        feed.recycle(given);
+    while let Some(input) = feed.next().unwrap() {
+        steps.push((input.epoch(), input.last_of_epoch(), input.samples().len()));
+        engine.begin_step(input.samples(), 0.05).unwrap();
+        feed.recycle(input);
         losses.extend(std::iter::from_fn(|| engine.finished(false).unwrap()));
     }
     losses.extend(std::iter::from_fn(|| engine.finished(true).unwrap()));

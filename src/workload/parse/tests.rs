@@ -443,7 +443,7 @@ fn model() -> impl Strategy<Value = ModelConfig> {
             Interaction::Projection { branches: [first, second] }
         }),
         (any::<bool>(), 1usize..64)
-            .prop_map(|(itself, pad_to)| Interaction::Dot { itself, pad_to })
+            .prop_map(|(self_interaction, pad_to)| Interaction::Dot { self_interaction, pad_to })
     ];
     let dlrm = (1usize..300, widths(), widths(), meet, pick(), 1usize..32, pick(), table_init())
         .prop_map(

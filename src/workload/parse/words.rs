@@ -95,7 +95,7 @@ words! {
         },
     }
     Interaction {
-        "dot" => Dot { itself: false, pad_to: 1 },
+        "dot" => Dot { self_interaction: false, pad_to: 1 },
         "cat" => Cat,
         "cross" => Cross { layers: 0, rank: None },
         "projection" => Projection { branches: [Vec::new(), Vec::new()] },

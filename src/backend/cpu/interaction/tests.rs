@@ -3,10 +3,10 @@ use crate::backend::cpu::testing::{Numbers, bits, close, isas};
 use proptest::prelude::*;
 
 /// `R` of one sample in f64.
-fn plain_forward(n: usize, d: usize, itself: bool, t: &[f64]) -> Vec<f64> {
+fn plain_forward(n: usize, d: usize, self_interaction: bool, t: &[f64]) -> Vec<f64> {
     let mut r = t[..d].to_vec();
     for i in 0..n {
-        for j in 0..i + usize::from(itself) {
+        for j in 0..i + usize::from(self_interaction) {
             r.push((0..d).map(|k| t[i * d + k] * t[j * d + k]).sum());
         }
     }
@@ -14,12 +14,12 @@ fn plain_forward(n: usize, d: usize, itself: bool, t: &[f64]) -> Vec<f64> {
 }
 
 /// `dT` of one sample in f64.
-fn plain_backward(n: usize, d: usize, itself: bool, t: &[f64], dr: &[f64]) -> Vec<f64> {
+fn plain_backward(n: usize, d: usize, self_interaction: bool, t: &[f64], dr: &[f64]) -> Vec<f64> {
     let mut dt = vec![0.0; n * d];
     dt[..d].copy_from_slice(&dr[..d]);
     let mut pair = d;
     for i in 0..n {
-        for j in 0..i + usize::from(itself) {
+        for j in 0..i + usize::from(self_interaction) {
             for k in 0..d {
                 dt[i * d + k] += dr[pair] * t[j * d + k];
                 dt[j * d + k] += dr[pair] * t[i * d + k];
@@ -38,7 +38,7 @@ struct Case {
     samples: usize,
     n: usize,
     d: usize,
-    itself: bool,
+    self_interaction: bool,
     pad: usize,
     gap: usize,
 }
@@ -46,7 +46,7 @@ struct Case {
 /// Forward and backward; what must not be written is NaN before and after.
 fn run(c: &Case, isa: Isa, threads: usize, t: &[f32], dr: &[f32]) -> (Vec<f32>, Vec<f32>) {
     let pool = Pool::new(threads);
-    let mut dot = Dot::new(c.n, c.d, c.itself, threads);
+    let mut dot = Dot::new(c.n, c.d, c.self_interaction, threads);
     let (cols, t_stride) = (dot.width() + c.pad, c.n * c.d + c.gap);
     let mut r = vec![f32::NAN; c.samples * (cols + c.gap)];
     let mut dt = vec![f32::NAN; c.samples * t_stride];
@@ -73,7 +73,7 @@ fn run(c: &Case, isa: Isa, threads: usize, t: &[f32], dr: &[f32]) -> (Vec<f32>, 
 }
 
 fn check(c: &Case, seed: u64) {
-    let width = Dot::new(c.n, c.d, c.itself, 1).width();
+    let width = Dot::new(c.n, c.d, c.self_interaction, 1).width();
     let (t_stride, r_stride) = (c.n * c.d + c.gap, width + c.pad + c.gap);
     let mut numbers = Numbers::new(seed);
     let (t, dr) = (numbers.floats(c.samples * t_stride), numbers.floats(c.samples * r_stride));
@@ -82,12 +82,18 @@ fn check(c: &Case, seed: u64) {
         for b in 0..c.samples {
             let t = wide(&t[b * t_stride..][..c.n * c.d]);
             let got = &r[b * r_stride..][..r_stride];
-            close(&got[..width], &plain_forward(c.n, c.d, c.itself, &t), c.d as f64, "R");
+            close(&got[..width], &plain_forward(c.n, c.d, c.self_interaction, &t), c.d as f64, "R");
             assert!(
                 got[width..width + c.pad].iter().all(|&v| v == 0.0)
                     && got[width + c.pad..].iter().all(|v| v.is_nan())
             );
-            let want = plain_backward(c.n, c.d, c.itself, &t, &wide(&dr[b * r_stride..][..width]));
+            let want = plain_backward(
+                c.n,
+                c.d,
+                c.self_interaction,
+                &t,
+                &wide(&dr[b * r_stride..][..width]),
+            );
             let got = &dt[b * t_stride..][..t_stride];
             close(&got[..c.n * c.d], &want, c.n as f64, "dT");
             assert!(got[c.n * c.d..].iter().all(|v| v.is_nan()));
@@ -103,9 +109,9 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(60))]
     #[test]
     fn any_shape_agrees_with_plain_loops(
-        samples in 1usize..70, n in 1usize..40, d in 1usize..40, itself: bool, pad in 0usize..9, gap in 0usize..3, seed: u64
+        samples in 1usize..70, n in 1usize..40, d in 1usize..40, self_interaction: bool, pad in 0usize..9, gap in 0usize..3, seed: u64
     ) {
-        check(&Case { samples, n, d, itself, pad, gap }, seed);
+        check(&Case { samples, n, d, self_interaction, pad, gap }, seed);
     }
 }
 
@@ -125,8 +131,8 @@ fn the_shapes_of_the_workloads_agree_with_plain_loops() {
         (17, 33),
         (33, 15),
     ] {
-        for itself in [false, true] {
-            check(&Case { samples: 35, n, d, itself, pad: 1, gap: 0 }, 7);
+        for self_interaction in [false, true] {
+            check(&Case { samples: 35, n, d, self_interaction, pad: 1, gap: 0 }, 7);
         }
     }
 }
@@ -134,14 +140,18 @@ fn the_shapes_of_the_workloads_agree_with_plain_loops() {
 #[test]
 fn the_gradient_is_that_of_the_forward() {
     let (n, d, h) = (5, 3, 1e-5);
-    for itself in [false, true] {
+    for self_interaction in [false, true] {
         let mut numbers = Numbers::new(3);
         let t = wide(&numbers.floats(n * d));
-        let dr = wide(&numbers.floats(Dot::new(n, d, itself, 1).width()));
+        let dr = wide(&numbers.floats(Dot::new(n, d, self_interaction, 1).width()));
         let value = |t: &[f64]| {
-            plain_forward(n, d, itself, t).iter().zip(&dr).map(|(a, b)| a * b).sum::<f64>()
+            plain_forward(n, d, self_interaction, t)
+                .iter()
+                .zip(&dr)
+                .map(|(a, b)| a * b)
+                .sum::<f64>()
         };
-        let dt = plain_backward(n, d, itself, &t, &dr);
+        let dt = plain_backward(n, d, self_interaction, &t, &dr);
         for i in 0..n * d {
             let (mut up, mut down) = (t.clone(), t.clone());
             up[i] += h;
@@ -156,8 +166,8 @@ fn the_gradient_is_that_of_the_forward() {
 fn a_gradient_written_past_the_caches_has_the_same_bits() {
     // Aligned to cache lines, and not: a gap of 1 moves every row.
     for gap in [0, 1] {
-        let (n, d, itself) = (2, 1024, false);
-        let whole = Case { samples: STREAM / (n * d) + 3, n, d, itself, pad: 0, gap };
+        let (n, d, self_interaction) = (2, 1024, false);
+        let whole = Case { samples: STREAM / (n * d) + 3, n, d, self_interaction, pad: 0, gap };
         let (t_stride, r_stride) = (n * d + gap, d + 1 + gap);
         let mut numbers = Numbers::new(9);
         let t = numbers.floats(whole.samples * t_stride);

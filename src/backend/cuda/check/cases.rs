@@ -3,8 +3,8 @@
 use super::numbers::Numbers;
 use crate::{
     backend::{
-        After, Backend, BackendError, Course, Dropout, Gate, InputShape, Linear, Norm, Onto,
-        Precision, Result, SparseGradient, StepStart, TablesShape, Window,
+        After, Backend, BackendError, Dropout, Gate, InputShape, Linear, Norm, Onto, Precision,
+        Result, SparseGradient, StepControl, StepStart, TablesShape, Window,
         cpu::{CpuConfig, gemm::LinearShape},
     },
     batch::{Bags, Batch},
@@ -61,8 +61,8 @@ pub(super) fn matrix<B: Backend>(
 }
 
 /// A training whose gradients come out `scale` times too large.
-pub(super) fn course(rule: OptimizerSpec, clip_norm: Option<f64>, scale: f64) -> Course {
-    Course { rule, clip_norm, loss_scale: LossScaleSpec::Static { scale }, seed: 1 << 33 }
+pub(super) fn control(rule: OptimizerSpec, clip_norm: Option<f64>, scale: f64) -> StepControl {
+    StepControl { rule, clip_norm, loss_scale: LossScaleSpec::Static { scale }, seed: 1 << 33 }
 }
 
 /// Step `number` of it.
@@ -155,7 +155,7 @@ impl Case for LinearCase {
         let (mut y, wy) = matrix(b, &mut n, batch, output, self.gap)?;
         let (dy, wdy) = matrix(b, &mut n, batch, output, 0)?;
         let (mut dx, wdx) = matrix(b, &mut n, batch, input, self.gap)?;
-        b.begin(&course(OptimizerSpec::SGD, None, 1.0))?;
+        b.begin(&control(OptimizerSpec::SGD, None, 1.0))?;
         step(b, 9)?;
         let after =
             After { relu: self.relu, dropout: self.relu.then_some(Dropout { layer: 1, p: 0.3 }) };
@@ -223,7 +223,7 @@ impl Case for RowsCase {
 
         let (mut y, wy) = matrix(b, n, rows, cols, gap)?;
         b.relu_backward(wx.of(&x, rows), wy.of_mut(&mut y, rows))?;
-        b.begin(&course(OptimizerSpec::SGD, None, 1.0))?;
+        b.begin(&control(OptimizerSpec::SGD, None, 1.0))?;
         step(b, (1 << 39) + 5)?;
         b.dropout(Dropout { layer: 2, p: 0.4 }, wy.of_mut(&mut y, rows))?;
         left.push(all(b, &y, len)?);
@@ -344,7 +344,7 @@ impl Case for TablesCase {
         let (mut out, w) = matrix(b, &mut n, batch, rows.len() * dim, gap)?;
         let (pooled, wp) = matrix(b, &mut n, batch, rows.len() * dim, gap)?;
         let (logits, _) = matrix(b, &mut n, 1, batch, 0)?;
-        b.begin(&course(rule, Some(0.5), 2.0))?;
+        b.begin(&control(rule, Some(0.5), 2.0))?;
         for number in 1..=2 {
             let bags: Vec<Bags> = rows.iter().map(|&r| n.bags(batch, r, hotness)).collect();
             let terms: Vec<usize> =
@@ -372,7 +372,7 @@ impl Case for TablesCase {
                     gw
                 });
             }
-            b.settle()?;
+            b.decide_update()?;
             b.sparse_update(&mut tables, &input, gradient)?;
             left.extend(end(b)?);
             b.with_table(&mut tables, 0, &mut |first, part, _| {
@@ -437,10 +437,10 @@ impl Case for OneEach {
         b.group_rows(&mut input)?;
         let (pooled, w) = matrix(b, &mut n, batch, 2 * dim, 0)?;
         let mut left = Vec::new();
-        b.begin(&course(rule, None, 3.0))?;
+        b.begin(&control(rule, None, 3.0))?;
         for number in 1..4 {
             step(b, number)?;
-            b.settle()?;
+            b.decide_update()?;
             b.sparse_update(
                 &mut tables,
                 &input,
@@ -479,10 +479,10 @@ impl Case for Dense {
             b.fill(&mut buffer, initial)?;
             state.push(buffer);
         }
-        b.begin(&course(self.0, None, 3.0))?;
+        b.begin(&control(self.0, None, 3.0))?;
         for number in 1..4 {
             step(b, number)?;
-            b.settle()?;
+            b.decide_update()?;
             b.dense_update(&mut p, &g, &mut state)?;
             end(b)?;
         }
@@ -492,7 +492,7 @@ impl Case for Dense {
 
 /// What steps leave to each other: loss scale, overflow, clipping, a loss that is not finite.
 #[derive(Debug)]
-pub(crate) struct CourseCase {
+pub(crate) struct StepControlCase {
     pub rule: OptimizerSpec,
     pub clip_norm: Option<f64>,
     pub loss_scale: LossScaleSpec,
@@ -502,9 +502,9 @@ pub(crate) struct CourseCase {
     pub stops: usize,
 }
 
-impl Case for CourseCase {
+impl Case for StepControlCase {
     fn name(&self) -> &'static str {
-        "course of a training"
+        "control of training steps"
     }
 
     fn tolerance(&self) -> f32 {
@@ -533,7 +533,7 @@ impl Case for CourseCase {
             &mut input,
         )?;
         let mut d = b.zeros(2, "gradients")?;
-        b.begin(&Course {
+        b.begin(&StepControl {
             rule: self.rule,
             clip_norm: self.clip_norm,
             loss_scale: self.loss_scale,
@@ -555,12 +555,12 @@ impl Case for CourseCase {
             let spec = LossSpec { kind: LossKind::Bce, clamp: 0.0 };
             b.loss(&spec, column.of(&logits, 2), &input, column.of_mut(&mut d, 2))?;
             if self.loss_scale != LossScaleSpec::Off {
-                b.watch(Window::whole(len).of(&g, 1))?;
+                b.check_finite(Window::whole(len).of(&g, 1))?;
             }
             if self.clip_norm.is_some() {
                 b.add_squares(&g)?;
             }
-            b.settle()?;
+            b.decide_update()?;
             b.dense_update(&mut p, &g, &mut state)?;
             let mut told = end(b)?;
             // NaN is not equal to itself.
@@ -573,7 +573,7 @@ impl Case for CourseCase {
         }
         b.resume()?;
         step(b, 7)?;
-        b.settle()?;
+        b.decide_update()?;
         left.extend(end(b)?);
         Ok(left)
     }

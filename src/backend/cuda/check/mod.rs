@@ -18,7 +18,7 @@ use crate::{
     model::Pooling,
     optim::{LossScaleSpec, OptimizerSpec},
 };
-use cases::{Case, CourseCase, Dense, LinearCase, OneEach, RowsCase, TablesCase};
+use cases::{Case, Dense, LinearCase, OneEach, RowsCase, StepControlCase, TablesCase};
 use operand_cases::{DotCase, MultiplyAddCase, NetworkCase, PooledCase, ProductsCase};
 use serde::Serialize;
 use std::rc::Rc;
@@ -94,14 +94,14 @@ pub(crate) const PRECISIONS: [Precision; 4] =
 
 /// Every rule through six steps: clipped or not, scaled in every way, some of them overflowing, the
 /// fifth or none without a loss.
-pub(crate) fn courses() -> impl Iterator<Item = CourseCase> {
+pub(crate) fn step_controls() -> impl Iterator<Item = StepControlCase> {
     let scales = [
         LossScaleSpec::Off,
         LossScaleSpec::Static { scale: 1000.0 },
         LossScaleSpec::Dynamic { initial: 65_536.0, growth_steps: 2 },
     ];
     OptimizerSpec::examples().into_iter().enumerate().flat_map(move |(r, rule)| {
-        scales.into_iter().enumerate().map(move |(s, loss_scale)| CourseCase {
+        scales.into_iter().enumerate().map(move |(s, loss_scale)| StepControlCase {
             rule,
             clip_norm: [None, Some(0.75), Some(1e9)][(r + s) % 3],
             loss_scale,
@@ -118,8 +118,8 @@ pub(crate) const POOLINGS: [Pooling; 4] =
 /// Interactions whose blocks take more than the 48 KiB of shared memory that need not be asked for,
 /// in f32 and in other numbers, and which fit on all GPUs from Ampere on.
 pub(crate) const LARGE: [DotShape; 2] = [
-    DotShape { features: 150, dim: 100, itself: false },
-    DotShape { features: 115, dim: 64, itself: true },
+    DotShape { features: 150, dim: 100, self_interaction: false },
+    DotShape { features: 115, dim: 64, self_interaction: true },
 ];
 
 /// Cases, one after another.
@@ -177,10 +177,10 @@ pub(crate) fn operations(trials: &mut Trials<'_>) -> Result<()> {
         {
             trials.of(&NetworkCase { batch: 300, widths, precision, seed: 2 })?;
         }
-        for (features, dim, itself) in
+        for (features, dim, self_interaction) in
             [(1, 1, true), (27, 128, false), (5, 3, false), (40, 33, true), (9, 16, true)]
         {
-            let shape = DotShape { features, dim, itself };
+            let shape = DotShape { features, dim, self_interaction };
             trials.of(&DotCase { shape, precision, batch: 70, gap: 1 })?;
             trials.of(&DotCase { shape, precision, batch: 71, gap: 16 })?;
         }
@@ -212,7 +212,7 @@ pub(crate) fn operations(trials: &mut Trials<'_>) -> Result<()> {
     for (rows, cols, dim) in [(2, 1, 1), (200, 39, 10), (130, 400, 1), (65, 17, 33)] {
         trials.of(&RowsCase { rows, cols, dim, gap: 1 })?;
     }
-    for case in courses() {
+    for case in step_controls() {
         trials.of(&case)?;
     }
     for rule in OptimizerSpec::examples() {

@@ -1,7 +1,7 @@
 //! Work on buffers that products read, which a device may keep in 16 bits.
 
 use super::{
-    cases::{Case, Left, all, bare, course, end, step},
+    cases::{Case, Left, all, bare, control, end, step},
     numbers::Numbers,
 };
 use crate::{
@@ -152,10 +152,10 @@ impl Case for NetworkCase {
             b.linear_backward_weight(w1.of(&d1, rows), wx.of(&x, rows), layers[0], &mut grads)?;
         }
         b.relu_backward(w1.of(&h1, batch), w1.of_mut(&mut d1, batch))?;
-        b.begin(&course(OptimizerSpec::SGD, None, 1.0))?;
+        b.begin(&control(OptimizerSpec::SGD, None, 1.0))?;
         step(b, 1)?;
-        b.watch(w1.of(&d1, batch))?;
-        b.settle()?;
+        b.check_finite(w1.of(&d1, batch))?;
+        b.decide_update()?;
         let mut left = vec![all(b, &y, batch * wy.stride)?];
         left.extend(end(b)?);
         for (buffer, w) in [(&h1, w1), (&h2, w2), (&d1, w1), (&d2, w2)] {
@@ -163,8 +163,8 @@ impl Case for NetworkCase {
         }
         b.write(&mut d2, w2.at + 1, &[f32::NAN])?;
         step(b, 2)?;
-        b.watch(w2.of(&d2, batch))?;
-        b.settle()?;
+        b.check_finite(w2.of(&d2, batch))?;
+        b.decide_update()?;
         left.extend(end(b)?);
         b.fill(&mut d2, 2.5)?;
         left.push(all(b, &d2, batch * w2.stride)?);
@@ -301,10 +301,12 @@ impl Case for DotCase {
     }
 
     fn run<B: Backend>(&self, b: &mut B) -> Result<Left> {
-        let DotShape { features, dim, itself } = self.shape;
+        let DotShape { features, dim, self_interaction } = self.shape;
         let mut n = Numbers::new(1);
-        let cols =
-            dim + features * (features - 1) / 2 + if itself { features } else { 0 } + self.gap;
+        let cols = dim
+            + features * (features - 1) / 2
+            + if self_interaction { features } else { 0 }
+            + self.gap;
         let (t, wt) = exact(b, &mut n, [self.batch, features * dim, 0], FINE, true)?;
         let (mut dt, wdt) = exact(b, &mut n, [self.batch, features * dim, self.gap], FINE, true)?;
         let (mut out, wo) = exact(b, &mut n, [self.batch, cols, self.gap], FINE, true)?;
@@ -375,17 +377,17 @@ impl Case for PooledCase {
         let mut left = vec![all(b, &out, batch * w.stride)?];
         b.group_rows(&mut input)?;
         let gradient = SparseGradient { pooled: wp.of(&pooled, batch), l2: 0.0 };
-        b.begin(&course(rule, Some(0.5), 2.0))?;
+        b.begin(&control(rule, Some(0.5), 2.0))?;
         step(b, 1)?;
         b.add_sparse_squares(&tables, &input, gradient)?;
-        b.watch(wp.of(&pooled, batch))?;
+        b.check_finite(wp.of(&pooled, batch))?;
         // As it is before clipping, which would undo a factor in all of it.
         for (k, &r) in rows.iter().enumerate() {
             let mut g = vec![0.0; r * dim];
             b.table_gradient(&tables, k, &input, gradient, (&mut g, &mut vec![0.0; r]))?;
             left.push(g);
         }
-        b.settle()?;
+        b.decide_update()?;
         b.sparse_update(&mut tables, &input, gradient)?;
         left.extend(end(b)?);
         for (k, before) in before.iter().enumerate() {

@@ -6,8 +6,8 @@ use super::{
 };
 use crate::{
     backend::{
-        After, Backend, Course, DotShape, Gate, InputShape, Linear, Onto, Precision, Result,
-        SparseGradient, StepStart, TablesShape, Window,
+        After, Backend, DotShape, Gate, InputShape, Linear, Onto, Precision, Result,
+        SparseGradient, StepControl, StepStart, TablesShape, Window,
         cuda::{Cuda, CudaConfig, driver::Driver, linear, memory::Floats},
     },
     batch::Batch,
@@ -184,9 +184,9 @@ pub(in crate::backend::cuda) fn tables(
             seconds,
             ids * (row + vector),
         );
-        b.begin(&Course { rule, clip_norm: None, loss_scale: LossScaleSpec::Off, seed: 1 })?;
+        b.begin(&StepControl { rule, clip_norm: None, loss_scale: LossScaleSpec::Off, seed: 1 })?;
         b.begin_step(&StepStart { number: 1, learning_rate: 0.0 })?;
-        b.settle()?;
+        b.decide_update()?;
         let gradient = SparseGradient { pooled: t.of(&dx, batch), l2: 0.0 };
         let seconds = measure(driver, || b.sparse_update(&mut set, &input, gradient))?;
         add(
@@ -209,7 +209,8 @@ pub(in crate::backend::cuda) fn interaction(
         Rc::clone(driver),
         &CudaConfig { threads: 1, pin_threads: false, precision, graphs: false },
     )?;
-    let mut dot = b.plan_dot(DotShape { features: TABLES + 1, dim: DIM, itself: false })?;
+    let mut dot =
+        b.plan_dot(DotShape { features: TABLES + 1, dim: DIM, self_interaction: false })?;
     let t = Window::whole((TABLES + 1) * DIM);
     let cols = DIM + TABLES * (TABLES + 1) / 2;
     let r = Window { at: 0, stride: cols.next_multiple_of(16), cols };

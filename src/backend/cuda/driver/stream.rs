@@ -96,7 +96,7 @@ impl Staging {
         Ok(Staging { driver: Rc::clone(driver), at: at.ok_or_else(refused)?, words, done })
     }
 
-    /// The words, once no copy of them is under way.
+    /// The words, once no copy of them is in flight.
     ///
     /// # Errors
     /// If the device has failed meanwhile.

@@ -78,7 +78,7 @@ fn presets_have_the_bits_of_the_cpu() {
 /// More draws than one would look at: some hundred of them need the exact test, some a second
 /// attempt.
 #[test]
-fn long_stretches_of_steep_and_flat_laws_have_the_bits_of_the_cpu() {
+fn long_stretches_of_steep_and_flat_distributions_have_the_bits_of_the_cpu() {
     let config = PlantedConfig {
         tables: vec![10_000_000, 50, 2_000_000_000, 1],
         hotness: vec![7, 2, 1, 40],

@@ -20,11 +20,11 @@ impl<B: Backend> Dot<B> {
     pub fn new(
         backend: &mut B,
         t: Vectors,
-        itself: bool,
+        self_interaction: bool,
         cols: usize,
         max_batch: usize,
     ) -> Result<Self> {
-        let plan = backend.plan_dot(DotShape { features: t.n, dim: t.d, itself })?;
+        let plan = backend.plan_dot(DotShape { features: t.n, dim: t.d, self_interaction })?;
         let output = Activation::new(backend, cols, max_batch, "interaction")?;
         Ok(Dot { t: Window::whole(t.width()), plan, output })
     }

@@ -58,10 +58,10 @@ pub(crate) fn new<B: Backend>(
             let t = model.vectors();
             Box::new(projection::Projection::new(backend, layout, t, branches, max_batch)?)
         }
-        Kind::Dot { itself, .. } => Box::new(dot::Dot::new(
+        Kind::Dot { self_interaction, .. } => Box::new(dot::Dot::new(
             backend,
             model.vectors(),
-            *itself,
+            *self_interaction,
             model.top_input(),
             max_batch,
         )?),

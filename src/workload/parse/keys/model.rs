@@ -73,7 +73,7 @@ fn dlrm() -> Vec<Key> {
             })
             .says("Widths of the top MLP without its input; the last one is 1"),
         key("model.interaction", lens!(model; Dlrm { interaction, .. } => interaction))
-            .or(Dot { itself: false, pad_to: 1 })
+            .or(Dot { self_interaction: false, pad_to: 1 })
             .says(
                 "`dot` (products of all pairs), `cat` (concatenation), `cross` (cross layers of \
                  DCN v2, arXiv:2008.13535: `x_{l+1} = x_0 * (W_l V_l x_l + b_l) + x_l` from the \
@@ -86,19 +86,19 @@ fn dlrm() -> Vec<Key> {
             "model.self_interaction",
             is_dot_or_cat,
             |w| match w.model {
-                Dlrm { interaction: Dot { itself, .. }, .. } => Some(itself),
+                Dlrm { interaction: Dot { self_interaction, .. }, .. } => Some(self_interaction),
                 _ => None,
             },
             |w, value| {
-                if let Dlrm { interaction: Dot { itself, .. }, .. } = &mut w.model {
-                    *itself = value;
+                if let Dlrm { interaction: Dot { self_interaction, .. }, .. } = &mut w.model {
+                    *self_interaction = value;
                 }
             },
         )
         .when(dot)
         .or(false)
-        .check(|itself, w| match w.model {
-            Dlrm { interaction: Cat, .. } if *itself => {
+        .check(|self_interaction, w| match w.model {
+            Dlrm { interaction: Cat, .. } if *self_interaction => {
                 Err(only_dot("is true, which has a meaning"))
             }
             _ => Ok(()),

@@ -1,15 +1,15 @@
-// The course of a training: what one step leaves to the next without the host, and what the host is
-// told.
+// Control of training steps: state that one step leaves to the next without the host, and the result
+// that the host reads.
 
-// Steps that may be under way (Backend::AHEAD).
+// Most steps in flight (Backend::AHEAD).
 #define AHEAD 3
 
 enum Scaling { OFF = 0, FIXED = 1, DYNAMIC = 2 };
 
-struct Course {
-    // What the host is told at the end of a step.
+struct StepState {
+    // Result of a step, for the host.
     u64 number, skipped, updates;
-    // Factor of gradients, of the next step once this one is settled.
+    // Factor of gradients, of the next step once this one is decided.
     double scale;
     float loss;
     // Whether a loss was not finite, in this step or before.
@@ -23,20 +23,20 @@ struct Course {
     // Updates before the first candidate.
     u64 first;
     u32 overflow, unused;
-    // The update, once settled.
+    // The update, once decided.
     Step step;
-    // The constants of each update that this may be: how many steps before it have overflowed the
-    // host need not know.
+    // Constants for each number that this update may have: it depends on overflows in steps before,
+    // of which the host need not know.
     Step candidates[AHEAD];
 };
 
-// What the host says about a step.
+// Start of a step, given by the host.
 struct Plan {
     u64 number, first;
     Step candidates[AHEAD];
 };
 
-// What it says about all of them.
+// Settings of all steps.
 struct Rules {
     double clip, least, most;
     u64 growth;
@@ -44,7 +44,7 @@ struct Rules {
 };
 
 // One thread.
-KERNEL begin_step(Plan plan, Course* c) {
+KERNEL begin_step(Plan plan, StepState* c) {
     c->number = plan.number;
     c->first = plan.first;
     c->used = c->scale;
@@ -54,9 +54,9 @@ KERNEL begin_step(Plan plan, Course* c) {
     for (u32 k = 0; k < AHEAD; ++k) c->candidates[k] = plan.candidates[k];
 }
 
-// Decides on the update and moves the loss scale on, operation by operation as
-// src/backend/course.rs and src/optim/loss_scale.rs. One thread.
-KERNEL settle(Rules rules, Course* c) {
+// Decides on the update and adjusts the loss scale, operation by operation as
+// src/backend/step_control.rs and src/optim/loss_scale.rs. One thread.
+KERNEL decide_update(Rules rules, StepState* c) {
     if (c->stopped) return;
     bool overflow = rules.scaling != OFF && c->overflow;
     if (!overflow) {

@@ -1,5 +1,5 @@
-//! The course of a training in the GPU's memory: the host says what it has to say about a step when
-//! it begins, and hears how it came out some steps later. Nothing in between waits.
+//! Control of training steps on a GPU: the host starts a step and reads its result some steps
+//! later, without waiting in between.
 
 use super::{
     driver::{Address, Driver, Launch, Memory, Plain, Source, bytes_of, stream::Staging},
@@ -7,23 +7,22 @@ use super::{
     rules,
 };
 use crate::{
-    backend::{Course, Result, StepEnd, StepStart, Update},
+    backend::{Result, StepControl, StepEnd, StepStart, Update},
     optim::{LossScale, LossScaleSpec, LossScaler, OptimizerSpec, rules::CONSTANTS},
 };
 use std::{mem::offset_of, rc::Rc};
 
 pub(super) static SOURCE: Source = Source {
-    name: "course",
+    name: "step_control",
     parts: &[
         include_str!("common/common.cuh"),
         rules::FORMULAS,
         include_str!("common/rules.cuh"),
-        include_str!("course.cu"),
+        include_str!("step_control.cu"),
     ],
 };
 
-/// Steps that may be under way (`AHEAD` in course.cu): enough that the GPU finds the next one when
-/// it is done with one.
+/// Most steps in flight (`AHEAD` in step_control.cu): enough that the GPU always finds a next one.
 pub(super) const AHEAD: usize = 3;
 
 /// `Step` of rules.cuh.
@@ -56,7 +55,7 @@ impl Constants {
     }
 }
 
-/// `Course` of course.cu.
+/// `StepState` of step_control.cu.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Default)]
 struct State {
@@ -73,7 +72,7 @@ struct State {
 // SAFETY: numbers, those of 64 bits on even places.
 unsafe impl Plain for State {}
 
-/// Its beginning, which the host is told.
+/// Its beginning: the result that the host reads.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Default)]
 struct Answer {
@@ -85,7 +84,7 @@ struct Answer {
     stopped: u32,
 }
 
-/// `Plan` of course.cu.
+/// `Plan` of step_control.cu.
 #[repr(C)]
 #[derive(Debug, Clone, Copy)]
 struct Plan {
@@ -96,7 +95,7 @@ struct Plan {
 // SAFETY: two numbers of 64 bits, then numbers of 32 bits, an even number of them.
 unsafe impl Plain for Plan {}
 
-/// `Rules` of course.cu.
+/// `Rules` of step_control.cu.
 #[repr(C)]
 #[derive(Debug, Clone, Copy)]
 struct Rules {
@@ -112,46 +111,46 @@ unsafe impl Plain for Rules {}
 
 /// A training on a GPU.
 #[derive(Debug)]
-pub(super) struct Standing {
+pub(super) struct StepState {
     driver: Rc<dyn Driver>,
-    course: Course,
+    control: StepControl,
     state: Memory,
-    /// Answers on their way to the host, in turn.
+    /// Results on their way to the host, in turn.
     answers: [Staging; AHEAD],
     /// Which is the oldest, and how many there are.
     oldest: usize,
-    under_way: usize,
+    in_flight: usize,
     /// Updates done when the last step ended that the host has heard of.
     updates: u64,
 }
 
-impl Standing {
+impl StepState {
     /// Room for one, as if it began with plain gradient descent.
     pub(super) fn new(driver: &Rc<dyn Driver>) -> Result<Self> {
         let answer = || Staging::new(driver, size_of::<Answer>() / size_of::<u32>());
-        let mut standing = Standing {
+        let mut step = StepState {
             driver: Rc::clone(driver),
-            course: Course {
+            control: StepControl {
                 rule: OptimizerSpec::SGD,
                 clip_norm: None,
                 loss_scale: LossScaleSpec::Off,
                 seed: 0,
             },
-            state: Memory::zeros(driver, size_of::<State>(), "the course of a training")?,
+            state: Memory::zeros(driver, size_of::<State>(), "the control of training steps")?,
             answers: [answer()?, answer()?, answer()?],
             oldest: 0,
-            under_way: 0,
+            in_flight: 0,
             updates: 0,
         };
-        standing.begin(&standing.course.clone())?;
-        Ok(standing)
+        step.begin(&step.control.clone())?;
+        Ok(step)
     }
 
     /// Begins a training.
-    pub(super) fn begin(&mut self, course: &Course) -> Result<()> {
+    pub(super) fn begin(&mut self, control: &StepControl) -> Result<()> {
         while self.finished(true)?.is_some() {}
-        (self.course, self.updates) = (*course, 0);
-        let scale = LossScaler::new(course.loss_scale).scale();
+        (self.control, self.updates) = (*control, 0);
+        let scale = LossScaler::new(control.loss_scale).scale();
         let state = State {
             answer: Answer { scale, ..Answer::default() },
             used: scale,
@@ -163,45 +162,45 @@ impl Standing {
     /// Begins a step.
     ///
     /// # Panics
-    /// If [`AHEAD`] steps are under way.
+    /// If [`AHEAD`] steps are in flight.
     pub(super) fn begin_step(&mut self, step: &StepStart) -> Result<()> {
-        assert!(self.under_way < AHEAD, "step {} begins while {AHEAD} are under way", step.number);
-        // Each step under way may overflow, or not.
-        let surely = if self.course.loss_scale == LossScaleSpec::Off { self.under_way } else { 0 };
+        assert!(self.in_flight < AHEAD, "step {} begins while {AHEAD} are in flight", step.number);
+        // Each step in flight may overflow, or not.
+        let surely = if self.control.loss_scale == LossScaleSpec::Off { self.in_flight } else { 0 };
         let first = self.updates + surely as u64;
         let mut candidates = [Constants::default(); AHEAD];
-        for (update, constants) in (first + 1..).zip(&mut candidates[..=self.under_way - surely]) {
-            *constants = Constants::of(&self.course.update(step.learning_rate, update, 1.0));
+        for (update, constants) in (first + 1..).zip(&mut candidates[..=self.in_flight - surely]) {
+            *constants = Constants::of(&self.control.update(step.learning_rate, update, 1.0));
         }
         let (plan, state) = (Plan { number: step.number, first, candidates }, self.state.at());
         launch!(&*self.driver, SOURCE, "begin_step", SINGLE, plan, state)
     }
 
     /// Decides on the update.
-    pub(super) fn settle(&self) -> Result<()> {
+    pub(super) fn decide_update(&self) -> Result<()> {
         let (least, most) = LossScaleSpec::RANGE.into_inner();
-        let (scaling, growth) = match self.course.loss_scale {
+        let (scaling, growth) = match self.control.loss_scale {
             LossScaleSpec::Off => (0, 0),
             LossScaleSpec::Static { .. } => (1, 0),
             LossScaleSpec::Dynamic { growth_steps, .. } => (2, growth_steps),
         };
         let (clip, clips) =
-            (self.course.clip_norm.unwrap_or(0.0), u32::from(self.course.clip_norm.is_some()));
+            (self.control.clip_norm.unwrap_or(0.0), u32::from(self.control.clip_norm.is_some()));
         let (rules, state) = (Rules { clip, least, most, growth, scaling, clips }, self.state.at());
-        launch!(&*self.driver, SOURCE, "settle", SINGLE, rules, state)
+        launch!(&*self.driver, SOURCE, "decide_update", SINGLE, rules, state)
     }
 
     /// Ends a step: its answer is on the way.
     pub(super) fn end_step(&mut self) -> Result<()> {
-        self.answers[(self.oldest + self.under_way) % AHEAD].fetch(self.state.at())?;
-        self.under_way += 1;
+        self.answers[(self.oldest + self.in_flight) % AHEAD].fetch(self.state.at())?;
+        self.in_flight += 1;
         Ok(())
     }
 
-    /// How the oldest step under way came out.
+    /// Result of the oldest step in flight.
     pub(super) fn finished(&mut self, wait: bool) -> Result<Option<StepEnd>> {
         let answer = &mut self.answers[self.oldest];
-        if self.under_way == 0 || !(wait || answer.is_done()?) {
+        if self.in_flight == 0 || !(wait || answer.is_done()?) {
             return Ok(None);
         }
         let words = answer.words()?;
@@ -212,8 +211,8 @@ impl Standing {
             loss_scale: LossScale { skipped_steps: long(2), scale: f64::from_bits(long(6)) },
             updates: long(4),
         };
-        (self.oldest, self.under_way, self.updates) =
-            ((self.oldest + 1) % AHEAD, self.under_way - 1, end.updates);
+        (self.oldest, self.in_flight, self.updates) =
+            ((self.oldest + 1) % AHEAD, self.in_flight - 1, end.updates);
         Ok(Some(end))
     }
 
@@ -224,7 +223,7 @@ impl Standing {
 
     /// The run's seed.
     pub(super) fn seed(&self) -> u64 {
-        self.course.seed
+        self.control.seed
     }
 
     /// Where the number of the step is.
@@ -237,12 +236,12 @@ impl Standing {
         self.state.at() + (offset_of!(State, answer) + offset_of!(Answer, loss)) as Address
     }
 
-    /// Where it is said that a loss was not finite.
+    /// Where the flag is that a loss was not finite.
     pub(super) fn stopped(&self) -> Address {
         self.state.at() + (offset_of!(State, answer) + offset_of!(Answer, stopped)) as Address
     }
 
-    /// Where the factor is, in f64, by which gradients of the step are too large.
+    /// Where the loss scale of the step is, in f64.
     pub(super) fn loss_scale(&self) -> Address {
         self.state.at() + offset_of!(State, used) as Address
     }
@@ -252,12 +251,12 @@ impl Standing {
         self.state.at() + offset_of!(State, squares) as Address
     }
 
-    /// Where it is said that a gradient is not finite.
+    /// Where the flag is that a gradient is not finite.
     pub(super) fn overflow(&self) -> Address {
         self.state.at() + offset_of!(State, overflow) as Address
     }
 
-    /// Where the update is, once settled (`Step` of rules.cuh).
+    /// Where the update is, once decided (`Step` of rules.cuh).
     pub(super) fn update(&self) -> Address {
         self.state.at() + offset_of!(State, step) as Address
     }

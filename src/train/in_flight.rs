@@ -11,7 +11,7 @@ use std::{collections::VecDeque, time::Instant};
 
 /// What the host knows of a step when it begins.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Begun {
+pub(super) struct InFlight {
     /// 1-based.
     pub step: u64,
     /// 0-based.
@@ -26,23 +26,23 @@ pub(super) struct Begun {
 
 /// The steps, oldest first.
 #[derive(Debug)]
-pub(super) struct UnderWay {
-    begun: VecDeque<Begun>,
+pub(super) struct StepsInFlight {
+    begun: VecDeque<InFlight>,
     ends: Vec<StepEnd>,
     /// When the last one was known to be done, or the clock went on after a pause.
     mark: Instant,
 }
 
-impl UnderWay {
+impl StepsInFlight {
     pub(super) fn new() -> Self {
-        UnderWay {
+        StepsInFlight {
             begun: VecDeque::with_capacity(8),
             ends: Vec::with_capacity(8),
             mark: Instant::now(),
         }
     }
 
-    /// Lets the clock of the next step begin now, unless steps are under way, whose time goes on.
+    /// Lets the clock of the next step begin now, unless steps are in flight, whose time goes on.
     pub(super) fn restart_clock(&mut self) {
         if self.begun.is_empty() {
             self.mark = Instant::now();
@@ -54,7 +54,7 @@ impl UnderWay {
         self.mark
     }
 
-    pub(super) fn push(&mut self, begun: Begun) {
+    pub(super) fn push(&mut self, begun: InFlight) {
         self.begun.push_back(begun);
     }
 
@@ -84,7 +84,7 @@ impl UnderWay {
             let seconds = (now - self.mark).as_secs_f64() / self.ends.len().max(1) as f64;
             let scaled = engine.loss_scale().is_some();
             for end in self.ends.drain(..) {
-                let Some(Begun { step, epoch, samples, learning_rate, data_wait }) =
+                let Some(InFlight { step, epoch, samples, learning_rate, data_wait }) =
                     self.begun.pop_front()
                 else {
                     break;
@@ -112,7 +112,7 @@ impl UnderWay {
     /// What an engine's error means to the run: a loss that is not finite is the oldest step's.
     fn why(&mut self, error: EngineError) -> TrainError {
         match (error, self.begun.pop_front()) {
-            (EngineError::NotFinite { value, .. }, Some(Begun { step, learning_rate, .. })) => {
+            (EngineError::NotFinite { value, .. }, Some(InFlight { step, learning_rate, .. })) => {
                 self.begun.clear();
                 TrainError::Loss { loss: value as f32, step, rate: learning_rate }
             }
@@ -188,9 +188,9 @@ mod tests {
         }
     }
 
-    fn begin(engine: &mut Lagging, under_way: &mut UnderWay, step: u64) {
+    fn begin(engine: &mut Lagging, in_flight: &mut StepsInFlight, step: u64) {
         engine.begin_step(Samples::Host(&Batch::default()), 0.1).unwrap();
-        under_way.push(Begun {
+        in_flight.push(InFlight {
             step,
             epoch: 0,
             samples: 10,
@@ -204,17 +204,17 @@ mod tests {
         for lag in [0, 1, 3] {
             let mut engine = Lagging { lag, bad: 0, begun: 0, told: 0 };
             let began = Instant::now();
-            let (mut under_way, mut events) = (UnderWay::new(), Vec::new());
+            let (mut in_flight, mut events) = (StepsInFlight::new(), Vec::new());
             for step in 1..=12 {
-                under_way.restart_clock();
+                in_flight.restart_clock();
                 std::thread::sleep(Duration::from_millis(2));
-                begin(&mut engine, &mut under_way, step);
+                begin(&mut engine, &mut in_flight, step);
                 let mut tell = |e: &StepEvent, scale: Option<LossScale>| {
                     assert!(scale.is_none());
                     events.push(*e);
                     Ok(())
                 };
-                under_way.tell(&mut engine, step == 12, &mut tell).unwrap();
+                in_flight.tell(&mut engine, step == 12, &mut tell).unwrap();
                 assert_eq!(
                     events.len() as u64,
                     if step == 12 { 12 } else { step.saturating_sub(lag) }
@@ -235,9 +235,9 @@ mod tests {
     #[test]
     fn a_loss_that_is_no_number_comes_with_its_step_and_rate_after_those_before_it() {
         let mut engine = Lagging { lag: 2, bad: 3, begun: 0, told: 0 };
-        let (mut under_way, mut steps) = (UnderWay::new(), Vec::new());
-        (1..=5).for_each(|step| begin(&mut engine, &mut under_way, step));
-        let failed = under_way.tell(&mut engine, true, |e, _| {
+        let (mut in_flight, mut steps) = (StepsInFlight::new(), Vec::new());
+        (1..=5).for_each(|step| begin(&mut engine, &mut in_flight, step));
+        let failed = in_flight.tell(&mut engine, true, |e, _| {
             steps.push(e.step);
             Ok(())
         });

@@ -1,15 +1,15 @@
-//! The course of a training: what a device keeps from one step to the next, and what it tells the
-//! host of each.
+//! Control of training steps: settings of a training, start and end of a step, constants of an
+//! update.
 //!
 //! A device that computes beside the host never waits for an answer: loss, overflow, norm, loss
-//! scale and the count of updates stay in its memory, where the next operations read them, and come
-//! to the host when they come ([`StepEnd`]).
+//! scale and the count of updates stay in its memory, where the next operations read them. The host
+//! gets them later, as [`StepEnd`].
 
 use crate::optim::{LossScale, LossScaleSpec, OptimizerSpec, rules::Step};
 
-/// What is the same in all steps of a training.
+/// Settings common to all steps of a training.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Course {
+pub struct StepControl {
     /// The update rule.
     pub rule: OptimizerSpec,
     /// All gradients are scaled so that their 2-norm does not pass this
@@ -21,7 +21,7 @@ pub struct Course {
     pub seed: u64,
 }
 
-/// What the host says about a step.
+/// Start of a step, given by the host.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct StepStart {
     /// 1-based number of the training batch; dropout draws from it.
@@ -30,7 +30,7 @@ pub struct StepStart {
     pub learning_rate: f64,
 }
 
-/// How a step came out.
+/// Result of a step.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct StepEnd {
     /// Its number.
@@ -38,7 +38,7 @@ pub struct StepEnd {
     /// Mean loss of its batch before the update. If it is not finite nothing was updated, nor will
     /// be before [`crate::backend::Backend::resume`].
     pub loss: f32,
-    /// Where loss scaling stands after it; a scale of 1 if there is none.
+    /// Loss scale after the step; 1 without loss scaling.
     pub loss_scale: LossScale,
     /// Updates so far: as many as steps, less those that overflowed.
     pub updates: u64,
@@ -56,9 +56,9 @@ pub struct Update {
     pub noise: (u64, u64),
 }
 
-impl Course {
-    /// What gradients are multiplied by before an update, if they were made `loss_scale` times too
-    /// large and the sum of their squares, as large as they are, is `squares`.
+impl StepControl {
+    /// Factor of gradients before an update. They are `loss_scale` times too large; `squares` is
+    /// the sum of their squares as they are.
     pub fn factor(&self, loss_scale: f64, squares: f64) -> f64 {
         let scale = 1.0 / loss_scale;
         // torch.nn.utils.clip_grad_norm_

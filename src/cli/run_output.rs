@@ -36,7 +36,7 @@ pub(super) struct Extras {
 
 /// The open folder of a run: the two listeners that write to it, and what the record will say of
 /// the machine.
-pub(super) struct Kept {
+pub(super) struct RunOutput {
     folder: RunFolder,
     system: String,
     machine: Machine,
@@ -49,7 +49,7 @@ pub(super) struct Kept {
     pub recorder: Recorder,
 }
 
-impl Kept {
+impl RunOutput {
     /// Measures the machine, makes the folder, writes the resolved workload and opens the log.
     pub fn open(
         root: &Path,
@@ -85,13 +85,13 @@ impl Kept {
         };
         let recorder = Recorder::new(folder.metrics(), machine.gpu.clone());
         let files = identity::files(w);
-        Ok(Kept { folder, system, machine, ceilings, series, extras, files, log, recorder })
+        Ok(RunOutput { folder, system, machine, ceilings, series, extras, files, log, recorder })
     }
 
     /// Leaves nothing of a run that failed before it began: there is nothing to be compared or
     /// judged.
     pub fn discard(self) {
-        let Kept { folder, log, recorder, .. } = self;
+        let RunOutput { folder, log, recorder, .. } = self;
         drop((log, recorder));
         folder.discard();
     }
@@ -99,7 +99,8 @@ impl Kept {
     /// Writes metrics, record and plots, each whatever becomes of the others. `finished` is missing
     /// if the run failed; the record then says why and has what was heard.
     pub fn close(self, workload: &Workload, finished: Option<&Finished>) -> Closed {
-        let Kept { folder, system, machine, ceilings, series, extras, files, log, recorder } = self;
+        let RunOutput { folder, system, machine, ceilings, series, extras, files, log, recorder } =
+            self;
         let mut lost = Vec::new();
         if let Err(source) = log.finish() {
             lost.push(ResultsError::Write { path: folder.log(), source });

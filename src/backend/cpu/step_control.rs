@@ -1,22 +1,22 @@
-//! The course of a training on the CPU, where everything is known at once.
+//! Control of training steps on the CPU, where a result is known at once.
 
 use crate::{
     backend::{
         Update,
-        course::{Course, StepEnd, StepStart},
+        step_control::{StepControl, StepEnd, StepStart},
     },
     optim::{LossScaleSpec, LossScaler, OptimizerSpec},
 };
 
-/// Where a training stands.
+/// State of a training, and of its present step.
 #[derive(Debug)]
-pub(super) struct Standing {
-    course: Course,
+pub(super) struct StepState {
+    control: StepControl,
     scaler: LossScaler,
     /// Updates done.
     updates: u64,
     step: StepStart,
-    /// The factor by which its gradients are too large.
+    /// Loss scale of this step: the factor of its gradients.
     loss_scale: f64,
     loss: f32,
     /// Whether a loss was not finite, in this step or before.
@@ -25,17 +25,17 @@ pub(super) struct Standing {
     overflow: bool,
     /// Sum of squares of its gradients.
     squares: f64,
-    /// The update, once it is settled that there is one.
+    /// The update, once decided.
     update: Option<Update>,
     ended: Option<StepEnd>,
 }
 
-impl Standing {
+impl StepState {
     /// At the start of a training.
-    pub(super) fn new(course: Course) -> Self {
-        Standing {
-            course,
-            scaler: LossScaler::new(course.loss_scale),
+    pub(super) fn new(control: StepControl) -> Self {
+        StepState {
+            control,
+            scaler: LossScaler::new(control.loss_scale),
             updates: 0,
             step: StepStart { number: 0, learning_rate: 0.0 },
             loss_scale: 1.0,
@@ -50,7 +50,7 @@ impl Standing {
 
     /// Before any training.
     pub(super) fn none() -> Self {
-        Standing::new(Course {
+        StepState::new(StepControl {
             rule: OptimizerSpec::SGD,
             clip_norm: None,
             loss_scale: LossScaleSpec::Off,
@@ -65,10 +65,10 @@ impl Standing {
 
     /// Seed and number of the step: what dropout draws from.
     pub(super) fn key(&self) -> (u64, u64) {
-        (self.course.seed, self.step.number)
+        (self.control.seed, self.step.number)
     }
 
-    /// The factor by which gradients of this step are too large.
+    /// Loss scale of this step: the factor of its gradients.
     pub(super) fn loss_scale(&self) -> f64 {
         self.loss_scale
     }
@@ -78,8 +78,8 @@ impl Standing {
         self.stopped |= !loss.is_finite();
     }
 
-    /// Whether there is still something to be found out by looking at gradients.
-    pub(super) fn goes_on(&self) -> bool {
+    /// Whether an update is still possible, so that gradients need a look.
+    pub(super) fn may_update(&self) -> bool {
         !self.stopped && !self.overflow
     }
 
@@ -91,26 +91,26 @@ impl Standing {
         self.squares += squares;
     }
 
-    /// Decides on the update and moves the loss scale on.
-    pub(super) fn settle(&mut self) {
+    /// Decides on the update and adjusts the loss scale.
+    pub(super) fn decide_update(&mut self) {
         if self.stopped {
             return;
         }
-        self.scaler.settle(self.overflow);
+        self.scaler.update(self.overflow);
         if !self.overflow {
             self.updates += 1;
-            let factor = self.course.factor(self.loss_scale, self.squares);
-            self.update = Some(self.course.update(self.step.learning_rate, self.updates, factor));
+            let factor = self.control.factor(self.loss_scale, self.squares);
+            self.update = Some(self.control.update(self.step.learning_rate, self.updates, factor));
         }
     }
 
-    /// The update, if there is to be one.
+    /// The update, if the step has one.
     pub(super) fn update(&self) -> Option<&Update> {
         self.update.as_ref()
     }
 
     pub(super) fn end(&mut self) {
-        let loss_scale = self.scaler.standing();
+        let loss_scale = self.scaler.state();
         self.ended = Some(StepEnd {
             number: self.step.number,
             loss: self.loss,
