@@ -3,8 +3,12 @@
 
 use dlrm_bench::backend::cuda::{
     SOURCES,
-    driver::nvrtc::{CompileError, compile, version},
+    driver::{
+        Source,
+        nvrtc::{CompileError, compile, version},
+    },
 };
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Ampere, Hopper, Blackwell.
 const ARCHITECTURES: [&str; 3] = ["sm_80", "sm_90", "sm_100"];
@@ -18,50 +22,77 @@ const THREADS: usize = 256;
 const ONE_BLOCK: [&str; 4] = ["add_sum", "loss_join", "radix_scan", "score_join"];
 const THREADS_OF_ONE: usize = 1024;
 
+/// What NVRTC's log of one source says.
+struct Said {
+    kernels: usize,
+    of_one_block: usize,
+}
+
 #[test]
 fn every_kernel_compiles_for_every_generation_without_spills() {
     if let Err(CompileError::Missing(missing)) = version() {
         eprintln!("skipped: {missing}");
         return;
     }
-    let (mut kernels, mut of_one_block) = (0, 0);
-    for source in SOURCES {
-        for architecture in ARCHITECTURES {
-            let compiled = compile(source, architecture).unwrap_or_else(|e| panic!("{e}"));
-            assert!(compiled.code.starts_with(b"\x7fELF"));
-            let name = format!("{}.cu for {architecture}", source.name);
-            for line in compiled.log.lines().filter(|l| l.contains("spill stores")) {
-                assert!(
-                    line.contains("0 bytes spill stores, 0 bytes spill loads"),
-                    "{name}: {line}"
-                );
-                kernels += 1;
-            }
-            let mut kernel = "";
-            for line in compiled.log.lines() {
-                kernel = line
-                    .split("entry function '")
-                    .nth(1)
-                    .and_then(|l| l.split('\'').next())
-                    .unwrap_or(kernel);
-                let Some(said) = line.split("Used ").nth(1) else { continue };
-                let used = said.split(' ').next().and_then(|n| n.parse::<usize>().ok());
-                let one = ONE_BLOCK.contains(&kernel);
-                of_one_block += usize::from(one);
-                let threads = if one { THREADS_OF_ONE } else { THREADS };
-                assert!(
-                    used.is_some_and(|n| n * threads <= REGISTERS),
-                    "{name}, {kernel} with {threads} threads: {line}"
-                );
-            }
+    let jobs: Vec<_> =
+        SOURCES.iter().flat_map(|source| ARCHITECTURES.map(|a| (source, a))).collect();
+    let next = AtomicUsize::new(0);
+    let work = || {
+        let mut said = Vec::new();
+        while let Some((source, architecture)) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
+            said.push(check(source, architecture));
         }
-    }
+        said
+    };
+    // Minutes of work for one core: all cores share it.
+    let threads = std::thread::available_parallelism().map_or(1, |n| n.get());
+    let said: Vec<Said> = std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+        workers
+            .into_iter()
+            .flat_map(|w| w.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+            .collect()
+    });
     let declared: usize = SOURCES.iter().map(|s| s.text().matches("\nKERNEL ").count()).sum();
-    assert_eq!(kernels, declared * ARCHITECTURES.len(), "the compiler has spoken of every kernel");
+    assert_eq!(
+        said.iter().map(|s| s.kernels).sum::<usize>(),
+        declared * ARCHITECTURES.len(),
+        "the compiler has spoken of every kernel"
+    );
     // radix_scan is in two files.
     assert_eq!(
-        of_one_block,
+        said.iter().map(|s| s.of_one_block).sum::<usize>(),
         (ONE_BLOCK.len() + 1) * ARCHITECTURES.len(),
         "and of those of one block by their names"
     );
+}
+
+/// Compiles a source; fails if a kernel spills or takes more registers than its block has.
+fn check(source: &Source, architecture: &str) -> Said {
+    let compiled = compile(source, architecture).unwrap_or_else(|e| panic!("{e}"));
+    assert!(compiled.code.starts_with(b"\x7fELF"));
+    let name = format!("{}.cu for {architecture}", source.name);
+    let mut said = Said { kernels: 0, of_one_block: 0 };
+    for line in compiled.log.lines().filter(|l| l.contains("spill stores")) {
+        assert!(line.contains("0 bytes spill stores, 0 bytes spill loads"), "{name}: {line}");
+        said.kernels += 1;
+    }
+    let mut kernel = "";
+    for line in compiled.log.lines() {
+        kernel = line
+            .split("entry function '")
+            .nth(1)
+            .and_then(|l| l.split('\'').next())
+            .unwrap_or(kernel);
+        let Some(used) = line.split("Used ").nth(1) else { continue };
+        let registers = used.split(' ').next().and_then(|n| n.parse::<usize>().ok());
+        let one = ONE_BLOCK.contains(&kernel);
+        said.of_one_block += usize::from(one);
+        let threads = if one { THREADS_OF_ONE } else { THREADS };
+        assert!(
+            registers.is_some_and(|n| n * threads <= REGISTERS),
+            "{name}, {kernel} with {threads} threads: {line}"
+        );
+    }
+    said
 }
