@@ -39,18 +39,33 @@ fn completions_know_every_command() {
     assert!(String::from_utf8_lossy(&output.stderr).contains("[possible values: bash, "));
 }
 
-/// bash itself takes the script, where there is one.
+/// bash itself takes the script, where there is one; it completes names of workloads, too.
 #[test]
-fn bash_completes_a_command() {
+fn bash_completes_a_command_and_a_workload() {
     let script = stdout(&["completions", "bash"]);
     let function = script.split("complete -F ").nth(1).and_then(|s| s.split(' ').next()).unwrap();
-    let ask = format!(
-        "COMP_WORDS=(dlrm-bench sche); COMP_CWORD=1; {function} dlrm-bench sche dlrm-bench; echo ${{COMPREPLY[@]}}"
-    );
-    match Command::new("bash").args(["-c", &format!("{script}\n{ask}")]).output() {
-        Ok(output) => assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), "schema"),
-        Err(e) => eprintln!("skipped: bash: {e}"),
+    for (words, last, before, full) in [
+        ("sche", "sche", "dlrm-bench", "schema"),
+        ("run quick", "quick", "run", "quickstart"),
+        ("gate deep", "deep", "gate", "deeprec-planted"),
+    ] {
+        let at = words.split(' ').count();
+        let ask = format!(
+            "COMP_WORDS=(dlrm-bench {words}); COMP_CWORD={at}; {function} dlrm-bench {last} {before}; echo ${{COMPREPLY[@]}}"
+        );
+        match Command::new("bash").args(["-c", &format!("{script}\n{ask}")]).output() {
+            Ok(output) => assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), full),
+            Err(e) => eprintln!("skipped: bash: {e}"),
+        }
     }
+}
+
+#[test]
+fn completions_offer_workloads_beside_files() {
+    let zsh = stdout(&["completions", "zsh"]);
+    assert!(zsh.contains(r#"{_alternative "workloads:workload:(adult "#), "{zsh}");
+    let fish = stdout(&["completions", "fish"]);
+    assert!(fish.contains(r#"using_subcommand run" -a "adult "#), "{fish}");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! `dlrm-bench gate`.
 
-use super::{Exit, Failure, examples, run::stop_flag, seed};
+use super::{Exit, Failure, examples, run::stop_flag, seed, workloads::WorkloadPlace};
 use crate::{
     gate::{self, Outcome, Program, Settings, SliceError, Verdict},
     results::write_file,
@@ -34,7 +34,8 @@ docs/gate.md says how it decides.";
 #[derive(Debug, Args)]
 #[command(after_help = examples(EXAMPLES))]
 pub struct GateArgs {
-    /// The workload file (TOML)
+    /// The workload: a file (TOML), or the name of one of the program's
+    #[arg(value_parser = WorkloadPlace, hide_possible_values = true)]
     pub workload: PathBuf,
     /// The old program [default: this one]
     #[arg(long, value_name = "BIN")]
@@ -42,8 +43,8 @@ pub struct GateArgs {
     /// The new program [default: this one]
     #[arg(long, value_name = "BIN")]
     pub b: Option<PathBuf>,
-    /// The new program's workload file [default: WORKLOAD]
-    #[arg(long, value_name = "FILE")]
+    /// The new program's workload [default: WORKLOAD]
+    #[arg(long, value_name = "FILE", value_parser = WorkloadPlace, hide_possible_values = true)]
     pub workload_b: Option<PathBuf>,
     /// Replace a value of the workload on both sides, as `run --set`
     #[arg(long = "set", value_name = "KEY=VALUE")]

@@ -24,6 +24,7 @@ mod series;
 mod shell;
 mod summary;
 mod system;
+mod workloads;
 
 pub use check::CheckArgs;
 pub use compare::CompareArgs;
@@ -37,6 +38,7 @@ pub use run::RunArgs;
 pub use schema::SchemaArgs;
 pub use shell::{CompletionsArgs, ManArgs};
 pub use system::SystemArgs;
+pub use workloads::WorkloadsArgs;
 
 use crate::{
     data::preprocess::prepare::DISK_LIMIT, host::Isa, system::Versions, train,
@@ -175,6 +177,7 @@ enum Command {
     Record(RecordArgs),
     Gate(GateArgs),
     Data(DataArgs),
+    Workloads(WorkloadsArgs),
     Schema(SchemaArgs),
     Completions(CompletionsArgs),
     Man(ManArgs),
@@ -208,6 +211,7 @@ pub fn main() -> ExitCode {
         Command::Gate(args) => gate::gate(&args),
         Command::Record(args) => record::run(&args),
         Command::Data(args) => data::run(&args),
+        Command::Workloads(args) => workloads::run(&args),
         Command::Schema(args) => schema::run(&args),
         Command::Completions(args) => shell::completions(&args),
         Command::Man(args) => shell::man(&args),

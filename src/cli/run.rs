@@ -10,6 +10,7 @@ use super::{
     seed,
     series::series,
     summary, threads, utf8_path, whole,
+    workloads::WorkloadPlace,
 };
 use crate::{
     backend::Device,
@@ -33,11 +34,11 @@ use std::{
 
 const EXAMPLES: &str = "\
 Examples:
-  dlrm-bench run workloads/quickstart.toml
+  dlrm-bench run quickstart
   dlrm-bench run workloads/quickstart.toml --explain
-  dlrm-bench run workloads/quickstart.toml --runs 5
-  dlrm-bench run workloads/quickstart.toml --set train.batch_size=4096 --seed 7
-  FRAPPE=~/frappe_x1 dlrm-bench run workloads/frappe-deepfm.toml --json
+  dlrm-bench run quickstart --runs 5
+  dlrm-bench run quickstart --set train.batch_size=4096 --seed 7
+  FRAPPE=~/frappe_x1 dlrm-bench run frappe-deepfm --json
 
 docs/workload-file.md explains every key of a workload file.";
 
@@ -51,7 +52,9 @@ const MAX_RUNS: u64 = 10_000;
 #[derive(Debug, Args)]
 #[command(after_help = examples(EXAMPLES))]
 pub struct RunArgs {
-    /// The workload file (TOML): what to train, on what data, until when
+    /// The workload: a file (TOML) that says what to train, on what data, until
+    /// when, or the name of one that dlrm-bench workloads lists
+    #[arg(value_parser = WorkloadPlace, hide_possible_values = true)]
     pub workload: PathBuf,
     /// Replace one value, as in --set train.batch_size=4096; may be given
     /// many times. VALUE is TOML, a bare word is a string; nothing after the

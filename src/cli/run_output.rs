@@ -21,7 +21,7 @@ use crate::{
         Finished,
         memory::{available, device_plan, memory_plan},
     },
-    workload::{Resolved, Workload},
+    workload::{Resolved, Workload, shipped::TextSource},
 };
 use std::path::Path;
 
@@ -43,6 +43,8 @@ pub(super) struct RunOutput {
     ceilings: Option<Ceilings>,
     series: Option<Series>,
     extras: Extras,
+    /// Where the workload's text came from.
+    source: TextSource,
     /// Data files as they were found.
     files: Option<Vec<FileContent>>,
     pub log: MlLog,
@@ -85,7 +87,8 @@ impl RunOutput {
         };
         let recorder = Recorder::new(folder.metrics(), machine.gpu.clone());
         let files = identity::files(w);
-        Ok(RunOutput { folder, system, machine, ceilings, series, extras, files, log, recorder })
+        let source = resolved.read_from.clone();
+        Ok(RunOutput { folder, system, machine, ceilings, series, extras, source, files, log, recorder })
     }
 
     /// Leaves nothing of a run that failed before it began: there is nothing to be compared or
@@ -99,8 +102,18 @@ impl RunOutput {
     /// Writes metrics, record and plots, each whatever becomes of the others. `finished` is missing
     /// if the run failed; the record then says why and has what was heard.
     pub fn close(self, workload: &Workload, finished: Option<&Finished>) -> Closed {
-        let RunOutput { folder, system, machine, ceilings, series, extras, files, log, recorder } =
-            self;
+        let RunOutput {
+            folder,
+            system,
+            machine,
+            ceilings,
+            series,
+            extras,
+            source,
+            files,
+            log,
+            recorder,
+        } = self;
         let mut lost = Vec::new();
         if let Err(source) = log.finish() {
             lost.push(ResultsError::Write { path: folder.log(), source });
@@ -109,6 +122,7 @@ impl RunOutput {
         lost.extend(failed);
         let data_set = DataSet::new(workload, files, recorded.schema.as_ref());
         let mut record = RunRecord::new(&folder, &system, machine, workload, recorded, &metrics);
+        record.workload.source = Some(source);
         record.ceilings = ceilings;
         record.data_set = Some(data_set);
         // The first of a series gives it its name.

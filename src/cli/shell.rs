@@ -1,6 +1,7 @@
 //! `dlrm-bench completions` and `dlrm-bench man`: the command line for shells and manuals.
 
 use super::{Cli, Exit, Failure, examples};
+use crate::workload::shipped::SHIPPED;
 use clap::{Args, CommandFactory};
 use clap_complete::Shell;
 use std::path::PathBuf;
@@ -38,8 +39,30 @@ pub struct ManArgs {
 pub(super) fn completions(args: &CompletionsArgs) -> Result<Exit, Failure> {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut Cli::command(), "dlrm-bench", &mut script);
-    out!("{}", String::from_utf8_lossy(&script));
+    out!("{}", with_workloads(args.shell, &String::from_utf8_lossy(&script)));
     Ok(Exit::Done)
+}
+
+/// Where a command takes a workload, a file or a name may stand. The scripts as they are generated
+/// offer names only (zsh) or files only (fish); bash takes a file's name where no word fits.
+fn with_workloads(shell: Shell, script: &str) -> String {
+    let names = SHIPPED.iter().map(|s| s.name).collect::<Vec<_>>().join(" ");
+    match shell {
+        Shell::Zsh => {
+            let either =
+                format!(r#"{{_alternative "workloads:workload:({names})" "files:file:_files"}}"#);
+            script.replace(&format!("({names})"), &either)
+        }
+        Shell::Fish => {
+            let line = |command: &str| {
+                format!(
+                    "complete -c dlrm-bench -n \"__fish_dlrm_bench_using_subcommand {command}\" -a \"{names}\"\n"
+                )
+            };
+            ["run", "gate"].iter().fold(script.to_owned(), |out, c| out + &line(c))
+        }
+        _ => script.to_owned(),
+    }
 }
 
 /// Runs `man`.

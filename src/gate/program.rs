@@ -1,6 +1,7 @@
 //! What a side runs: a program, and the workload as it was read at the start.
 
 use super::{SliceError, slice::Task};
+use crate::workload::shipped;
 use std::{
     collections::BTreeMap,
     fs, io,
@@ -23,15 +24,13 @@ pub struct Program {
 
 impl Program {
     /// The program `binary`, a `dlrm-bench`, on the workload file `workload` with overrides
-    /// `KEY=VALUE`. The file is read here and not again, so that all slices run the same.
+    /// `KEY=VALUE`, or on the one of this program that has this name. It is read here and not again, so that all slices run the same.
     ///
     /// # Errors
     /// If the workload file cannot be read.
     pub fn open(binary: &Path, workload: &Path, set: &[String]) -> Result<Self, SliceError> {
-        let text = fs::read(workload).map_err(|e| SliceError::Cause {
-            code: 64,
-            what: format!("{}: cannot be read: {e}", workload.display()),
-        })?;
+        let text = shipped::read(workload)
+            .map_err(|e| SliceError::Cause { code: 64, what: e.to_string() })?;
         Ok(Self::new(binary, workload, text, set))
     }
 

@@ -8,7 +8,7 @@ use crate::{
     host::Isa,
     system::{Ceilings, Machine, Versions, peak_memory, usable_cores},
     train::events::{EvalEvent, Outcome, RunFacts},
-    workload::Workload,
+    workload::{Workload, shipped::TextSource},
 };
 use serde::{Deserialize, Serialize};
 use std::{fs, path::Path};
@@ -113,6 +113,9 @@ pub struct WorkloadFacts {
     pub description: String,
     /// SHA-256 of the resolved workload (`workload.toml` beside the record).
     pub sha256: String,
+    /// Where the text came from that was resolved; `None` in records of programs that did not say.
+    #[serde(default)]
+    pub source: Option<TextSource>,
     /// Behaviours of the original program that were asked for.
     pub quirks: Vec<String>,
     /// Seed of initial values, dropout and shuffling.
@@ -216,7 +219,7 @@ pub struct MemoryItem {
 }
 
 impl RunRecord {
-    /// The record of a run that is over. What only its parts know (`series`, `ceilings`, `data`,
+    /// The record of a run that is over. What only its parts know (`workload.source`, `series`, `ceilings`, `data`,
     /// `data_set`, `init_seconds`, `phases`, `floor`, `memory_plan`) is left empty, for the caller to fill.
     pub fn new(
         folder: &RunFolder,
@@ -276,6 +279,7 @@ impl WorkloadFacts {
             name: w.workload.name.clone(),
             description: w.workload.description.clone(),
             sha256: w.sha256(),
+            source: None,
             quirks: w.workload.quirks.iter().map(word).collect(),
             seed: w.train.seed,
             batch_size: w.train.batch_size,

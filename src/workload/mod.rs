@@ -5,6 +5,7 @@ mod names;
 mod open;
 pub mod parse;
 mod resolve;
+pub mod shipped;
 
 pub use crate::data::source::config::{
     Bin40Config, CriteoSet, CriteoShuffle, CriteoTsvConfig, CsvConfig, DataConfig, DenseTransform,

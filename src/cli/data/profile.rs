@@ -12,7 +12,7 @@ use crate::{
         locality::{Profile, profile_file, profile_source, zipf_exponent},
     },
     results::write_file,
-    workload,
+    workload::{self, shipped::Shipped},
 };
 use clap::Args;
 use serde::Serialize;
@@ -24,7 +24,7 @@ use std::{
 const EXAMPLES: &str = "\
 Examples:
   dlrm-bench data profile train.bin
-  dlrm-bench data profile workloads/quickstart.toml
+  dlrm-bench data profile quickstart
   dlrm-bench data profile my.toml --samples 10000000 --table C3
   dlrm-bench data profile my.toml --patterns patterns/
   dlrm-bench data profile --trace ids.txt --patterns patterns/";
@@ -41,8 +41,8 @@ const CACHES: [u32; 3] = [1_000, 10_000, 100_000];
 #[derive(Debug, Args)]
 #[command(after_help = examples(EXAMPLES))]
 pub(super) struct ProfileArgs {
-    /// The data file, or the workload file (.toml) with the training data, to
-    /// look at
+    /// The data file, or the workload (a .toml file, or a name that dlrm-bench
+    /// workloads lists) with the training data, to look at
     #[arg(value_name = "PATH", required_unless_present = "trace", conflicts_with = "trace")]
     path: Option<PathBuf>,
     /// Format of a data file [default: by its ending]
@@ -110,10 +110,10 @@ impl Report {
 
 /// Runs the command.
 pub(super) fn run(args: &ProfileArgs) -> Result<Exit, Failure> {
-    let workload = args
-        .path
-        .as_ref()
-        .filter(|path| args.from.is_none() && path.extension().is_some_and(|e| e == "toml"));
+    let is_workload = |path: &Path| {
+        path.extension().is_some_and(|e| e == "toml") || Shipped::meant(path).is_some()
+    };
+    let workload = args.path.as_ref().filter(|path| args.from.is_none() && is_workload(path));
     if (workload.is_some() || args.trace.is_some()) && args.columns.any() {
         return Err(Failure::Usage(
             "--label, --dense, --categorical and --ignore choose columns of a data file, --max-ind-range is about its ids".into(),

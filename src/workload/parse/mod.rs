@@ -19,9 +19,13 @@ mod words;
 
 pub use docs::document;
 pub use error::{Origin, WorkloadError};
+pub use nearest::nearest;
 pub use schema::{schema, schema_text};
 
-use super::Workload;
+use super::{
+    Workload,
+    shipped::{self, TextSource},
+};
 use sha2::{Digest, Sha256};
 use std::{collections::BTreeMap, path::Path};
 use toml_edit::Value;
@@ -36,9 +40,11 @@ pub struct Resolved {
     pub origin: BTreeMap<String, Origin>,
     /// The file as it was read.
     pub source: String,
+    /// Where that came from.
+    pub read_from: TextSource,
 }
 
-/// Reads the workload file `path`, applies `overrides` (`section.key=VALUE`, in order) and checks
+/// Reads the workload file `path`, or the workload of the program that has this name, applies `overrides` (`section.key=VALUE`, in order) and checks
 /// the result.
 ///
 /// Relative paths in it are relative to the current directory; `${NAME}` in a path takes the
@@ -50,11 +56,19 @@ pub struct Resolved {
 pub fn load(path: &Path, overrides: &[String]) -> Result<Resolved, WorkloadError> {
     let unreadable =
         |what: String| WorkloadError::Unreadable { place: path.display().to_string(), what };
-    let bytes = std::fs::read(path).map_err(|e| unreadable(format!("cannot be read: {e}")))?;
-    let text = String::from_utf8(bytes).map_err(|_| {
+    let text = String::from_utf8(shipped::read(path)?).map_err(|_| {
         unreadable("not a text file (UTF-8); must be a workload in TOML".to_owned())
     })?;
     resolve(path, text, overrides)
+}
+
+/// Name and description of the workload file `text`, whatever else it holds; `None` if it has no
+/// name.
+pub fn about(text: &str) -> Option<(String, String)> {
+    let document = toml_edit::Document::parse(text).ok()?;
+    let about = document.as_table().get("workload")?;
+    let say = |key: &str| Some(about.get(key)?.as_str()?.to_owned());
+    Some((say("name")?, say("description").unwrap_or_default()))
 }
 
 /// Like [`load`] with the file's text at hand; `path` is only named in messages.
@@ -78,7 +92,8 @@ pub fn resolve(
             origin.insert(full.clone(), tree.origin(&full));
         }
     }
-    Ok(Resolved { workload, origin, source })
+    let read_from = TextSource::new(path, &source);
+    Ok(Resolved { workload, origin, source, read_from })
 }
 
 /// Reads key by key, in the order of the list; those whose default asks others last.
