@@ -55,7 +55,8 @@ fn kaggle_lines_equal_what_facebook_wrote() {
     let theirs = npz::read(&processed);
     let dir = tempfile::tempdir().unwrap();
     let recipe = Recipe::FacebookKaggle;
-    let Done::Made(manifest, false) = run(&job(recipe, recipe.parameters(), vec![raw], dir.path()))
+    let Done::Prepared { manifest, resumed: false } =
+        run(&job(recipe, recipe.parameters(), vec![raw], dir.path()))
     else {
         panic!()
     };
@@ -141,7 +142,8 @@ fn days_equal_what_numpy_makes_of_them() {
     ];
     for (i, (recipe, parameters, digests)) in cases.into_iter().enumerate() {
         let output = dir.path().join(format!("out-{i}"));
-        let Done::Made(manifest, _) = run(&job(recipe, parameters, days.clone(), &output)) else {
+        let Done::Prepared { manifest, .. } = run(&job(recipe, parameters, days.clone(), &output))
+        else {
             panic!()
         };
         for (split, digest) in manifest.splits.iter().zip(digests) {
@@ -273,7 +275,7 @@ proptest! {
         let (expected, counts) = obvious(recipe, &parameters, &days);
         let output = dir.path().join("out");
         let job = Job { threads, ..job(recipe, parameters, raw, &output) };
-        let Done::Made(manifest, false) = run(&job) else { panic!() };
+        let Done::Prepared { manifest, resumed: false } = run(&job) else { panic!() };
         for (split, expected) in manifest.splits.iter().zip(&expected) {
             prop_assert!(integers(&std::fs::read(output.join(&split.file)).unwrap()) == *expected, "{}", &split.file);
         }
@@ -284,7 +286,7 @@ proptest! {
         let missing: usize = days.iter().flatten().filter(|l| l.ids[25].is_none()).count();
         prop_assert!(rate > 0.0 || manifest.columns[DENSE + 25].missing == missing as u64);
         prop_assert_eq!(manifest.verify(&output, |_| ()), []);
-        prop_assert_eq!(run(&job), Done::WasThere(manifest));
+        prop_assert_eq!(run(&job), Done::Verified(manifest));
         prop_assert!(!output.join(".partial").exists());
     }
 }

@@ -15,8 +15,8 @@ use crate::{
         preprocess::{
             inputs,
             prepare::{
-                self, Done, Job, MultiHot, NullId, Plan, PlannedFile, PrepareError, Progress,
-                Randomize, Recipe, There,
+                self, Done, Job, MultiHot, NullId, OutputState, Plan, PlannedFile, PrepareError,
+                Progress, Randomize, Recipe, setting,
             },
         },
     },
@@ -24,7 +24,7 @@ use crate::{
     system::peak_memory,
     workload::OnError,
 };
-use clap::{Args, ValueEnum};
+use clap::{Args, ValueEnum, builder::PossibleValue};
 use std::{
     path::PathBuf,
     time::{Duration, Instant},
@@ -50,7 +50,7 @@ docs/preprocessing.md explains recipes, files and what can go wrong.";
 #[command(after_help = examples(EXAMPLES))]
 pub struct PreprocessArgs {
     /// Whose preparation of which log
-    pub recipe: RecipeName,
+    pub recipe: Recipe,
     /// The log: a file, a folder of days, or a pattern in quotes; .gz or not
     #[arg(required = true)]
     pub raw: Vec<String>,
@@ -69,7 +69,7 @@ pub struct PreprocessArgs {
     pub threads: usize,
     /// Malformed lines: stop and name the line, or leave it out and count it
     #[arg(long, value_name = "HOW", default_value = "fail")]
-    pub on_error: OnErrorName,
+    pub on_error: OnError,
     /// Ids modulo N, 0 = off [default: the recipe's]
     #[arg(long, value_name = "N")]
     pub max_ind_range: Option<u32>,
@@ -78,13 +78,13 @@ pub struct PreprocessArgs {
     pub sub_sample_rate: Option<f64>,
     /// Order of training samples [default: the recipe's]
     #[arg(long, value_name = "HOW")]
-    pub randomize: Option<RandomizeName>,
+    pub randomize: Option<Randomize>,
     /// Seed of what is drawn: samples, folds, order [default: the recipe's]
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = whole::<u32, 0, { u32::MAX as u64 }>)]
     pub seed: Option<u32>,
     /// What a missing id becomes, for oneflow-dlrm [default: own]
     #[arg(long, value_name = "WHICH")]
-    pub null_id: Option<NullIdName>,
+    pub null_id: Option<NullId>,
     /// How often a value must occur to have an id [default: the recipe's]
     #[arg(long, value_name = "N")]
     pub min_count: Option<u32>,
@@ -98,7 +98,7 @@ pub struct PreprocessArgs {
     pub hotness: Option<Vec<u32>>,
     /// How ids are drawn, for mlperf-v2 [default: uniform]
     #[arg(long, value_name = "HOW")]
-    pub multi_hot: Option<MultiHotName>,
+    pub multi_hot: Option<MultiHot>,
     /// Samples of a parquet file [default: 4194304]
     #[arg(long, value_name = "N")]
     pub shard_rows: Option<u64>,
@@ -113,65 +113,52 @@ pub struct PreprocessArgs {
     pub quiet: bool,
 }
 
-/// Whose preparation of which log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum RecipeName {
-    /// Criteo Kaggle, facebookresearch/dlrm
-    FacebookKaggle,
-    /// Criteo 1TB, facebookresearch/dlrm, ids modulo 10,000,000
-    FacebookTerabyte,
-    /// Criteo 1TB, MLPerf DLRM, ids modulo 40,000,000, shuffled
-    MlperfV1,
-    /// Criteo 1TB, MLPerf DLRM-DCNv2: npy, several ids a sample, shuffled
-    MlperfV2,
-    /// Criteo 1TB, OneFlow's DLRM: parquet, ids numbered through, shuffled
-    OneflowDlrm,
-    /// Criteo Kaggle, OneFlow's DeepFM: parquet, all columns hashed
-    OneflowDeepfm,
-    /// Criteo Kaggle, DeepRec's DLRM: train.csv and eval.csv
-    Deeprec,
-    /// Criteo Kaggle, FuxiCTR's Criteo_x4: parquet, words of 10 and more
-    FuxictrCriteoX4,
-    /// Criteo 1TB, NVIDIA's DLRM: split binary, ids of 15 and more
-    Nvidia,
+/// The values of an option are those of an enumeration of the library's: each with its name and its
+/// line of help.
+macro_rules! values {
+    ($($of:ident { $($value:ident = $name:literal: $help:literal),+ })+) => {
+        $(impl ValueEnum for $of {
+            fn value_variants<'a>() -> &'a [Self] {
+                &[$($of::$value),+]
+            }
+
+            fn to_possible_value(&self) -> Option<PossibleValue> {
+                Some(match self {
+                    $($of::$value => PossibleValue::new($name).help($help)),+
+                })
+            }
+        })+
+    };
 }
 
-/// How the ids that come with an id are drawn.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum MultiHotName {
-    /// All alike
-    Uniform,
-    /// Small ones more often
-    Pareto,
+values! {
+    MultiHot {
+        Uniform = "uniform": "All alike",
+        Pareto = "pareto": "Small ones more often"
+    }
+    NullId {
+        Own = "own": "An id of its own in each column (criteo1t_parquet.scala)",
+        Next = "next": "The first id of the next column (criteo1t_parquet.py)"
+    }
+    Randomize {
+        None = "none": "As in the log",
+        Day = "day": "Each day shuffled",
+        Total = "total": "Dealt to days at random, then each day shuffled"
+    }
+    OnError {
+        Fail = "fail": "Stop and name file and line",
+        Skip = "skip": "Leave it out and count it"
+    }
 }
 
-/// What a missing id becomes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum NullIdName {
-    /// An id of its own in each column (criteo1t_parquet.scala)
-    Own,
-    /// The first id of the next column (criteo1t_parquet.py)
-    Next,
-}
+impl ValueEnum for Recipe {
+    fn value_variants<'a>() -> &'a [Self] {
+        Recipe::ALL
+    }
 
-/// Order of training samples.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum RandomizeName {
-    /// As in the log
-    None,
-    /// Each day shuffled
-    Day,
-    /// Dealt to days at random, then each day shuffled
-    Total,
-}
-
-/// Malformed lines.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum OnErrorName {
-    /// Stop and name file and line
-    Fail,
-    /// Leave it out and count it
-    Skip,
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        Some(PossibleValue::new(self.name()).help(self.about()))
+    }
 }
 
 /// `2GiB`, `512MiB` or a number of bytes.
@@ -189,16 +176,16 @@ impl PreprocessArgs {
     /// Settings that belong to other recipes.
     fn refuse_foreign(&self, recipe: Recipe) -> Result<(), Failure> {
         let given = [
-            ("max_ind_range", self.max_ind_range.is_some()),
-            ("sub_sample_rate", self.sub_sample_rate.is_some()),
-            ("randomize", self.randomize.is_some()),
-            ("seed", self.seed.is_some()),
-            ("null_id", self.null_id.is_some()),
-            ("shard_rows", self.shard_rows.is_some()),
-            ("min_count", self.min_count.is_some()),
-            ("table_rows", self.table_rows.is_some()),
-            ("hotness", self.hotness.is_some()),
-            ("multi_hot", self.multi_hot.is_some()),
+            (setting::RANGE, self.max_ind_range.is_some()),
+            (setting::SUB_SAMPLE, self.sub_sample_rate.is_some()),
+            (setting::RANDOMIZE, self.randomize.is_some()),
+            (setting::SEED, self.seed.is_some()),
+            (setting::NULL_ID, self.null_id.is_some()),
+            (setting::SHARD_ROWS, self.shard_rows.is_some()),
+            (setting::MIN_COUNT, self.min_count.is_some()),
+            (setting::TABLE_ROWS, self.table_rows.is_some()),
+            (setting::HOTNESS, self.hotness.is_some()),
+            (setting::MULTI_HOT, self.multi_hot.is_some()),
         ];
         match given.iter().find(|(name, given)| *given && !recipe.takes().contains(name)) {
             Some((name, _)) => Err(PrepareError::foreign(recipe, name).into()),
@@ -207,43 +194,20 @@ impl PreprocessArgs {
     }
 
     fn job(&self) -> Result<Job, Failure> {
-        let recipe = match self.recipe {
-            RecipeName::FacebookKaggle => Recipe::FacebookKaggle,
-            RecipeName::FacebookTerabyte => Recipe::FacebookTerabyte,
-            RecipeName::MlperfV1 => Recipe::MlperfV1,
-            RecipeName::MlperfV2 => Recipe::MlperfV2,
-            RecipeName::OneflowDlrm => Recipe::OneflowDlrm,
-            RecipeName::OneflowDeepfm => Recipe::OneflowDeepfm,
-            RecipeName::Deeprec => Recipe::Deeprec,
-            RecipeName::FuxictrCriteoX4 => Recipe::FuxictrCriteoX4,
-            RecipeName::Nvidia => Recipe::Nvidia,
-        };
+        let recipe = self.recipe;
         self.refuse_foreign(recipe)?;
         let mut parameters = recipe.parameters();
         if let Some(range) = self.max_ind_range {
             parameters.max_ind_range = Some(range).filter(|&r| r > 0);
         }
-        if let Some(how) = self.randomize {
-            parameters.randomize = match how {
-                RandomizeName::None => Randomize::None,
-                RandomizeName::Day => Randomize::Day,
-                RandomizeName::Total => Randomize::Total,
-            };
-        }
-        parameters.on_error = match self.on_error {
-            OnErrorName::Fail => OnError::Fail,
-            OnErrorName::Skip => OnError::Skip,
-        };
+        parameters.randomize = self.randomize.unwrap_or(parameters.randomize);
+        parameters.on_error = self.on_error;
         parameters.sub_sample_rate = self.sub_sample_rate.unwrap_or(parameters.sub_sample_rate);
         parameters.seed = self.seed.unwrap_or(parameters.seed);
         parameters.shard_rows = self.shard_rows.unwrap_or(parameters.shard_rows);
         parameters.min_count = self.min_count.unwrap_or(parameters.min_count);
-        if let Some(how) = self.multi_hot {
-            parameters.multi_hot = match how {
-                MultiHotName::Uniform => MultiHot::Uniform,
-                MultiHotName::Pareto => MultiHot::Pareto,
-            };
-        }
+        parameters.multi_hot = self.multi_hot.unwrap_or(parameters.multi_hot);
+        parameters.null_id = self.null_id.unwrap_or(parameters.null_id);
         for (flag, given, to) in [
             ("table-rows", &self.table_rows, &mut parameters.table_rows),
             ("hotness", &self.hotness, &mut parameters.hotness),
@@ -257,12 +221,6 @@ impl PreprocessArgs {
                     ))
                 })?;
             }
-        }
-        if let Some(which) = self.null_id {
-            parameters.null_id = match which {
-                NullIdName::Own => NullId::Own,
-                NullIdName::Next => NullId::Next,
-            };
         }
         Ok(Job {
             recipe,
@@ -302,10 +260,10 @@ pub(super) fn run(args: &PreprocessArgs) -> Result<Exit, Failure> {
     let done = prepare::run(&job, &stop, &mut |progress| show(progress));
     bar.finish();
     let (manifest, how) = match done {
-        Ok(Done::Made(manifest, resumed)) => {
+        Ok(Done::Prepared { manifest, resumed }) => {
             (manifest, if resumed { "made, from where an earlier run was" } else { "made" })
         }
-        Ok(Done::WasThere(manifest)) => {
+        Ok(Done::Verified(manifest)) => {
             (manifest, "was there already, from the same log, and is whole")
         }
         Err(PrepareError::Interrupted) => {
@@ -383,10 +341,12 @@ fn plan_lines(plan: &Plan, job: &Job) -> String {
             thousands(plan.sampled)
         );
     }
-    match plan.there {
-        There::Nothing => {}
-        There::Begun => lines += "work was begun in this folder and goes on from there\n",
-        There::Finished => lines += "these data are there already; a run only checks them\n",
+    match plan.output {
+        OutputState::Empty => {}
+        OutputState::Unfinished => {
+            lines += "work was begun in this folder and goes on from there\n"
+        }
+        OutputState::Finished => lines += "these data are there already; a run only checks them\n",
     }
     lines
 }

@@ -22,7 +22,7 @@ pub const SMALLEST: usize = 64 << 10;
 
 /// Where to go on in a file: bytes of its unpacked text before the place, and lines.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct Place {
+pub struct Position {
     /// The file, counted from 0.
     pub file: usize,
     /// Bytes of text before it.
@@ -35,9 +35,9 @@ pub struct Place {
 #[derive(Debug, Default)]
 pub struct Chunk {
     /// Where the text starts.
-    pub start: Place,
+    pub start: Position,
     /// Where the next one starts.
-    pub end: Place,
+    pub end: Position,
     /// The lines, each with its end but perhaps the file's last.
     pub text: Vec<u8>,
     /// Bytes of the file as it lies there that are read.
@@ -56,7 +56,7 @@ impl Chunks {
     pub fn start<'scope>(
         scope: &'scope Scope<'scope, '_>,
         files: &'scope [PathBuf],
-        from: Place,
+        from: Position,
         size: usize,
         unpackers: usize,
     ) -> Chunks {
@@ -66,7 +66,7 @@ impl Chunks {
             let size = size.max(SMALLEST);
             for (file, path) in files.iter().enumerate().skip(from.file) {
                 let from =
-                    if file == from.file { from } else { Place { file, ..Place::default() } };
+                    if file == from.file { from } else { Position { file, ..Position::default() } };
                 // Nobody listens any more if a sending fails.
                 let text = Text::open(path, from, unpackers);
                 if !send_file(text, size, &to, &recycled) {
@@ -130,14 +130,14 @@ struct Text {
     packed: bool,
     /// Bytes taken from the file as it lies there.
     raw: Arc<AtomicU64>,
-    at: Place,
+    at: Position,
     /// The start of a line that was read with the stretch before.
     rest: Vec<u8>,
     ended: bool,
 }
 
 impl Text {
-    fn open(path: &Path, from: Place, unpackers: usize) -> Result<Text, DataError> {
+    fn open(path: &Path, from: Position, unpackers: usize) -> Result<Text, DataError> {
         let io = |source| DataError::Io { path: path.to_owned(), source };
         let packed = is_gzip(path).map_err(io)?;
         let raw = Arc::new(AtomicU64::new(if packed { 0 } else { from.offset }));
@@ -167,7 +167,7 @@ impl Text {
         &mut self,
         size: usize,
         buffer: &mut Vec<u8>,
-    ) -> Result<Option<(Place, Place)>, DataError> {
+    ) -> Result<Option<(Position, Position)>, DataError> {
         buffer.clear();
         buffer.append(&mut self.rest);
         self.read(size.saturating_sub(buffer.len()), buffer)?;
@@ -264,7 +264,7 @@ pub fn count_lines(
     unpackers: usize,
     mut tell: impl FnMut(u64),
 ) -> Result<u64, DataError> {
-    let mut text = Text::open(path, Place::default(), unpackers)?;
+    let mut text = Text::open(path, Position::default(), unpackers)?;
     let mut buffer = Vec::new();
     let mut lines = 0;
     while let Some((_, end)) = text.next(1 << 20, &mut buffer)? {
@@ -288,7 +288,7 @@ mod tests {
     }
 
     /// Everything of all files.
-    fn read_all(files: &[PathBuf], from: Place, size: usize) -> Result<Vec<Chunk>, DataError> {
+    fn read_all(files: &[PathBuf], from: Position, size: usize) -> Result<Vec<Chunk>, DataError> {
         // Packed files by one thread and by two.
         let unpackers = 1 + size % 2;
         std::thread::scope(|scope| {
@@ -327,7 +327,7 @@ mod tests {
             let path = folder.path().join("day_0");
             std::fs::write(&path, if packed { gzip(&bytes) } else { bytes }).unwrap();
             let files = [path];
-            let chunks = read_all(&files, Place::default(), SMALLEST + usize::from(marked)).unwrap();
+            let chunks = read_all(&files, Position::default(), SMALLEST + usize::from(marked)).unwrap();
             prop_assert!(joined(&chunks) == text);
             prop_assert_eq!(count_lines(&files[0], 2, |_| ()).unwrap(), lengths.len() as u64);
             prop_assert_eq!(chunks.last().unwrap().end.line, lengths.len() as u64);
@@ -346,7 +346,8 @@ mod tests {
         let long = vec![b'x'; 5 * SMALLEST + 17];
         for (tail, lines) in [(&b"\nnext\n"[..], 3), (b"", 2), (b"\n", 2)] {
             std::fs::write(&path, [b"first\n", &long[..], tail].concat()).unwrap();
-            let chunks = read_all(std::slice::from_ref(&path), Place::default(), SMALLEST).unwrap();
+            let chunks =
+                read_all(std::slice::from_ref(&path), Position::default(), SMALLEST).unwrap();
             let text = joined(&chunks);
             assert!(text.len() < 2 * SMALLEST && text.starts_with(b"first\nxxx"));
             assert!(tail.len() < 2 || text.ends_with(b"xxx\nnext\n"));

@@ -41,6 +41,14 @@ pub const RECORD: usize = 4 * (1 + DENSE + TABLES);
 /// Parts of equal size into which the one Kaggle file is cut.
 const KAGGLE_DAYS: u64 = 7;
 
+/// The name of a column, I1 first.
+pub(in crate::data) fn column_name(column: usize) -> String {
+    match column.checked_sub(DENSE) {
+        None => format!("I{}", column + 1),
+        Some(j) => format!("C{}", j + 1),
+    }
+}
+
 /// All samples of a log, row by row, 157 bytes each.
 #[derive(Debug, Default)]
 pub struct Samples {

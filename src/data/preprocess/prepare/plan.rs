@@ -1,17 +1,21 @@
 //! What will be written and how long it will take, before anything is done.
 
 use super::{
-    Fresh, Job, Outcome, PrepareError, Progress,
-    encode::Encoder,
-    state::Checkpoint,
+    Job, PrepareError, Progress,
+    encoder::Encoder,
+    recipes::PlannedOutput,
+    state::{
+        checkpoint::Checkpoint,
+        existing::{OutputState, output_state, refuse_overwriting},
+        spill::NewShare,
+    },
     survey::look,
-    there::{There, nothing_in_the_way, there},
 };
 use crate::{
     data::{
         DataError,
         preprocess::{
-            chunks::{Chunk, Chunks, Place, count_lines},
+            chunks::{Chunk, Chunks, Position, count_lines},
             criteo::Blocks,
             inputs::Input,
         },
@@ -59,8 +63,9 @@ pub struct Plan {
     /// The same if new values come no more often than at the start of each file. A run refuses a
     /// disk that has less.
     pub likely_peak_bytes: u64,
-    /// What is in the output folder.
-    pub there: There,
+    /// What the output folder holds.
+    #[serde(rename = "there")]
+    pub output: OutputState,
     /// Seconds that reading and encoding takes, by a sample; shuffling and writing come after it.
     pub seconds: Option<f64>,
     /// Samples by which that was measured.
@@ -97,10 +102,10 @@ impl PlannedFile {
 }
 
 impl Plan {
-    fn new(job: &Job, lines: &[u64], raw_bytes: u64, exact: bool, fresh: &Fresh) -> Plan {
-        let recipe = job.recipe.finish();
-        let Outcome { files, peak } = recipe.plan(job, lines, fresh);
-        let most = recipe.plan(job, lines, &Fresh::all()).peak;
+    fn new(job: &Job, lines: &[u64], raw_bytes: u64, exact: bool, new: &NewShare) -> Plan {
+        let recipe = job.recipe.steps();
+        let PlannedOutput { files, peak } = recipe.plan(job, lines, new);
+        let most = recipe.plan(job, lines, &NewShare::all()).peak;
         let checkpoint = CHECKPOINT + NAMED * files.iter().map(|f| f.files).sum::<u64>();
         Plan {
             exact,
@@ -109,7 +114,7 @@ impl Plan {
             files,
             peak_bytes: most + checkpoint,
             likely_peak_bytes: peak + checkpoint,
-            there: There::Nothing,
+            output: OutputState::Empty,
             seconds: None,
             sampled: 0,
         }
@@ -123,13 +128,13 @@ impl Plan {
 
 /// Measures lines at the start of each file.
 pub(super) fn estimate(job: &Job, inputs: &[Input]) -> Result<Plan, PrepareError> {
-    let (lines, fresh) = look_at_starts(job, inputs)?;
-    Ok(Plan::new(job, &lines, inputs.iter().map(|i| i.bytes).sum(), false, &fresh))
+    let (lines, new) = look_at_starts(job, inputs)?;
+    Ok(Plan::new(job, &lines, inputs.iter().map(|i| i.bytes).sum(), false, &new))
 }
 
 /// About how many lines each file has, and how often new values come at its start.
-fn look_at_starts(job: &Job, inputs: &[Input]) -> Result<(Vec<u64>, Fresh), PrepareError> {
-    let (mut lines, mut fresh) = (Vec::new(), Fresh::none());
+fn look_at_starts(job: &Job, inputs: &[Input]) -> Result<(Vec<u64>, NewShare), PrepareError> {
+    let (mut lines, mut new) = (Vec::new(), NewShare::none());
     let (pool, mut blocks) =
         (Pool::new(job.threads), Blocks::new(job.isa, OnError::Skip, job.threads));
     for (i, input) in inputs.iter().enumerate() {
@@ -137,7 +142,7 @@ fn look_at_starts(job: &Job, inputs: &[Input]) -> Result<(Vec<u64>, Fresh), Prep
         let n = sample.as_ref().map_or(0, |c| c.end.line);
         // What is malformed is said when it is read.
         if sample.as_ref().is_some_and(|chunk| blocks.fill(&pool, &chunk.text).is_ok()) {
-            fresh.see(job, &pool, &blocks);
+            new.see(job, &pool, &blocks);
         }
         // Of a packed file more is read than is unpacked: the first line's share is too large
         // rather than too small.
@@ -146,12 +151,13 @@ fn look_at_starts(job: &Job, inputs: &[Input]) -> Result<(Vec<u64>, Fresh), Prep
             sample.is_none_or(|c| c.raw >= input.bytes && (c.text.len() as u64) < SAMPLE as u64);
         lines.push(if whole { n } else { (n as f64 * input.bytes as f64 / read as f64) as u64 });
     }
-    Ok((lines, fresh.or_all()))
+    Ok((lines, new.or_all()))
 }
 
 fn first_chunk(job: &Job, file: usize, size: usize) -> Result<Option<Chunk>, DataError> {
     thread::scope(|scope| {
-        Chunks::start(scope, &job.raw[..=file], Place { file, ..Place::default() }, size, 1).next()
+        Chunks::start(scope, &job.raw[..=file], Position { file, ..Position::default() }, size, 1)
+            .next()
     })
 }
 
@@ -165,27 +171,27 @@ pub fn plan(job: &Job, tell: &(dyn Fn(Progress) + Sync)) -> Result<Plan, Prepare
     let inputs = job.inputs()?;
     let pool = Pool::new(job.threads);
     let raw_bytes = inputs.iter().map(|i| i.bytes).sum();
-    let there = there(job, &Checkpoint::new(job.recipe, job.parameters, inputs.clone()))?;
-    let (about, fresh) = look_at_starts(job, &inputs)?;
-    if there == There::Nothing {
+    let output = output_state(job, &Checkpoint::new(job.recipe, job.parameters, inputs.clone()))?;
+    let (about, new) = look_at_starts(job, &inputs)?;
+    if output == OutputState::Empty {
         // Names do not depend on how many lines there are.
-        nothing_in_the_way(job, &Plan::new(job, &about, raw_bytes, false, &fresh))?;
+        refuse_overwriting(job, &Plan::new(job, &about, raw_bytes, false, &new))?;
     }
-    let mut plan = match job.recipe.finish().survey(job) {
-        None => Plan::new(job, &count(job, &inputs, &pool, tell)?, raw_bytes, true, &fresh),
+    let mut plan = match job.recipe.steps().survey(job) {
+        None => Plan::new(job, &count(job, &inputs, &pool, tell)?, raw_bytes, true, &new),
         Some(mut survey) => {
             let samples = look(job, &inputs, &pool, survey.as_mut(), tell)?;
             Plan {
                 files: survey.files(job, &pool, &samples)?,
-                ..Plan::new(job, &samples, raw_bytes, true, &fresh)
+                ..Plan::new(job, &samples, raw_bytes, true, &new)
             }
         }
     };
     let (samples, seconds, records) = time(job, &inputs, &pool)?;
     plan.sampled = samples;
     plan.seconds = (samples > 0).then(|| seconds / samples as f64 * plan.lines as f64);
-    plan.there = there;
-    job.recipe.finish().measure(job, &records, &fresh, &mut plan.files);
+    plan.output = output;
+    job.recipe.steps().estimate(job, &records, &new, &mut plan.files);
     for file in &mut plan.files {
         file.about = file.about.map(|about| about.min(file.bytes));
     }
@@ -234,7 +240,8 @@ fn time(job: &Job, inputs: &[Input], pool: &Pool) -> Result<(u64, f64, Vec<u8>),
     let (mut records, mut first, width) = (Vec::new(), Vec::new(), job.recipe.form().bytes());
     let (mut samples, mut seconds) = (0, 0.0);
     thread::scope(|scope| -> Result<(), PrepareError> {
-        let chunks = Chunks::start(scope, &job.raw, Place::default(), job.chunk(), job.unpackers());
+        let chunks =
+            Chunks::start(scope, &job.raw, Position::default(), job.chunk(), job.unpackers());
         let mut seen = 0;
         while seen < TIMED || samples < MEASURED {
             records.clear();
@@ -260,9 +267,9 @@ fn time(job: &Job, inputs: &[Input], pool: &Pool) -> Result<(u64, f64, Vec<u8>),
 /// # Errors
 /// As of [`run`](super::run()).
 pub fn refuse_small_disk(job: &Job, plan: &Plan) -> Result<(), PrepareError> {
-    match plan.there {
-        There::Nothing => check_disk(&job.output, plan.likely_peak_bytes),
-        There::Begun | There::Finished => Ok(()),
+    match plan.output {
+        OutputState::Empty => check_disk(&job.output, plan.likely_peak_bytes),
+        OutputState::Unfinished | OutputState::Finished => Ok(()),
     }
 }
 
@@ -286,16 +293,15 @@ pub(super) fn check_disk(folder: &Path, needed: u64) -> Result<(), PrepareError>
     }
 }
 
-/// Free bytes on the disk that holds `folder`, or the nearest folder above it that is there; what
-/// the environment variable `DLRM_BENCH_DISK_LIMIT` says instead, if it is set. `None` where that
-/// cannot be known.
+/// Free bytes on the disk that holds `folder`, or the nearest folder above it that exists; the value
+/// of the environment variable `DLRM_BENCH_DISK_LIMIT` instead, if it is set. `None` if unknown.
 pub fn free(folder: &Path) -> Option<u64> {
     if let Some(limit) = std::env::var(LIMIT).ok().and_then(|v| v.trim().parse().ok()) {
         return Some(limit);
     }
-    let there =
+    let nearest =
         std::path::absolute(folder).ok()?.ancestors().find_map(|f| f.canonicalize().ok())?;
     let disks = sysinfo::Disks::new_with_refreshed_list().ok()?;
-    let holding = disks.iter().filter(|d| there.starts_with(d.mount_point()));
+    let holding = disks.iter().filter(|d| nearest.starts_with(d.mount_point()));
     holding.max_by_key(|d| d.mount_point().as_os_str().len()).map(|d| d.available_space())
 }

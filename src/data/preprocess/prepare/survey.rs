@@ -5,7 +5,7 @@ use super::{Job, PlannedFile, PrepareError, Progress};
 use crate::{
     data::{
         preprocess::{
-            chunks::{Chunks, Place},
+            chunks::{Chunks, Position},
             criteo::{Blocks, Columns},
             inputs::Input,
         },
@@ -17,8 +17,8 @@ use std::thread;
 
 /// Looks at samples.
 pub trait Survey {
-    /// The samples of a stretch of text that starts at `place`, in order.
-    fn see(&mut self, pool: &Pool, place: Place, blocks: &Blocks);
+    /// The samples of a stretch of text that starts at `position`, in order.
+    fn see(&mut self, pool: &Pool, position: Position, blocks: &Blocks);
 
     /// The files that will be written, once all samples have been seen: so many in each file of the
     /// log.
@@ -49,7 +49,8 @@ pub fn look(
     let mut samples = vec![0; inputs.len()];
     let total = inputs.iter().map(|i| i.bytes).sum();
     thread::scope(|scope| {
-        let chunks = Chunks::start(scope, &job.raw, Place::default(), job.chunk(), job.unpackers());
+        let chunks =
+            Chunks::start(scope, &job.raw, Position::default(), job.chunk(), job.unpackers());
         while let Some(chunk) = chunks.next()? {
             let file = chunk.start.file;
             let done = inputs[..file].iter().map(|i| i.bytes).sum::<u64>() + chunk.raw;
@@ -72,12 +73,12 @@ pub fn look(
 pub fn again(
     job: &Job,
     pool: &Pool,
-    place: Place,
+    position: Position,
     see: impl FnOnce(&mut dyn Iterator<Item = &Columns>),
 ) -> Result<(), PrepareError> {
     let mut blocks = Blocks::new(job.isa, OnError::Skip, job.threads);
     let chunk =
-        thread::scope(|scope| Chunks::start(scope, &job.raw, place, job.chunk(), 1).next())?;
+        thread::scope(|scope| Chunks::start(scope, &job.raw, position, job.chunk(), 1).next())?;
     if let Some(chunk) = chunk
         && blocks.fill(pool, &chunk.text).is_ok()
     {

@@ -1,6 +1,6 @@
 //! What tests of the steps of a recipe share.
 
-use super::{Job, Recipe, run::Worker, state::FOLDER};
+use super::{Job, Recipe, state::checkpoint::FOLDER, worker::Worker};
 use crate::host::{Isa, pool::Pool};
 use std::{fs, path::PathBuf, sync::atomic::AtomicBool};
 

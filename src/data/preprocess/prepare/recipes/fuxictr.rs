@@ -8,22 +8,30 @@
 //! original's order depends on chance; here the smaller comes first.
 
 use super::{
-    Finish, Job, Made, Outcome, PlannedFile, PrepareError, Tell,
-    folds::{self, Sizes},
-    order::ORDERED,
-    recipe::{Form, column_name},
-    records::{self, Record, Records},
-    run::Worker,
-    spill::{self, Fresh},
-    state::{Checkpoint, Growing, Written},
+    Definition, Parameters, PlannedOutput, Steps,
+    setting::{MIN_COUNT, ON_ERROR, SEED},
     table::{self, Columns, Waiting},
     vocabulary::{self, Value},
 };
 use crate::data::{
     dense::log_sq_bucket,
     preprocess::{
-        criteo::{DENSE, TABLES},
+        criteo::{DENSE, TABLES, column_name},
         numbering::{Budget, Numbering},
+        prepare::{
+            Job, PlannedFile, PrepareError, Tell,
+            shuffle::{
+                folds::{self, Sizes},
+                order::ORDERED,
+                records::{self, Form, Record, Records},
+            },
+            state::{
+                checkpoint::{Checkpoint, RecipeOutput},
+                growing::{Growing, Written},
+                spill::{self, NewShare},
+            },
+            worker::Worker,
+        },
     },
 };
 use serde::Serialize;
@@ -38,7 +46,18 @@ const VOCABULARY: &str = "feature_vocab.json";
 /// The most bytes of a word in the file of words.
 const WORD: u64 = 40;
 
-pub struct FuxiCtr;
+pub(super) const CRITEO_X4: Definition = Definition {
+    name: "fuxictr-criteo-x4",
+    about: "Criteo Kaggle, FuxiCTR's Criteo_x4: parquet, words of 10 and more",
+    one_file: true,
+    form: Form::Raw,
+    least_integer: None,
+    takes: &[ON_ERROR, SEED, MIN_COUNT],
+    parameters: Parameters { seed: 2018, min_count: 10, ..Parameters::BASE },
+    steps: &FuxiCtr,
+};
+
+struct FuxiCtr;
 
 struct Words;
 
@@ -47,7 +66,7 @@ impl Value for Words {
         match column.checked_sub(DENSE) {
             None => Some(log_sq_bucket(f64::from(record.dense(column))) as i32 as u32)
                 .filter(|&bucket| bucket != 0),
-            Some(j) => record.id_there(j),
+            Some(j) => record.present_id(j),
         }
     }
 
@@ -60,8 +79,8 @@ fn columns() -> Columns {
     Columns { floats: vec!["Label".into()], longs: (0..COLUMNS).map(column_name).collect() }
 }
 
-impl Finish for FuxiCtr {
-    fn plan(&self, job: &Job, lines: &[u64], fresh: &Fresh) -> Outcome {
+impl Steps for FuxiCtr {
+    fn plan(&self, job: &Job, lines: &[u64], new: &NewShare) -> PlannedOutput {
         let all: u64 = lines.iter().sum();
         let Sizes { test, val, train } = folds::most(all);
         let columns = columns();
@@ -78,12 +97,12 @@ impl Finish for FuxiCtr {
         let record = Form::Raw.bytes() as u64;
         // While samples are put in order they lie there twice more, with a key once, and the number
         // of a fold.
-        let counted = spill::counting(job, all, 0..COLUMNS, fresh);
+        let counted = spill::counting(job, all, 0..COLUMNS, new);
         let making = counted.during.max(counted.words + written);
-        Outcome { files, peak: all * record + making.max(all * (2 * record + 9)) }
+        PlannedOutput { files, peak: all * record + making.max(all * (2 * record + 9)) }
     }
 
-    fn measure(&self, job: &Job, records: &[u8], fresh: &Fresh, files: &mut [PlannedFile]) {
+    fn estimate(&self, job: &Job, records: &[u8], new: &NewShare, files: &mut [PlannedFile]) {
         let records = records::of(records, Form::Raw);
         let train = files.iter().find(|f| f.name == TRAIN).map_or(0, |f| f.samples);
         if records.len() == 0 || train == 0 {
@@ -98,12 +117,12 @@ impl Finish for FuxiCtr {
         let words = (0..COLUMNS).map(|column| frequent(records.clone(), column, least, &budget));
         // Without memory for the words of the samples nothing is known but the most.
         let Some(words) = words.collect::<Option<Vec<_>>>() else { return };
-        table::measure(records, &columns(), u64::MAX, files, |record, row| {
+        table::estimate(records, &columns(), u64::MAX, files, |record, row| {
             push(record, row, &words)
         });
         let counts: Vec<u64> = (0..COLUMNS)
             .map(|column| match seen < train {
-                true => spill::words(job, train).min(fresh.values(column, train)),
+                true => spill::words(job, train).min(new.values(column, train)),
                 false => words[column].ids().into(),
             })
             .collect();
@@ -121,12 +140,12 @@ impl Finish for FuxiCtr {
         }
     }
 
-    fn make(
+    fn write(
         &self,
         worker: &Worker,
         checkpoint: &mut Checkpoint,
         tell: Tell,
-    ) -> Result<Made, PrepareError> {
+    ) -> Result<RecipeOutput, PrepareError> {
         let Sizes { test, val, train } = folds::order(worker, checkpoint, tell)?;
         let least = checkpoint.parameters.min_count;
         vocabulary::count(
@@ -150,19 +169,21 @@ impl Finish for FuxiCtr {
             ("test", "test.parquet", 0, test),
         ];
         let mut files = parts.map(|(_, name, _, samples)| (name.to_owned(), samples)).to_vec();
-        worker.make(checkpoint, &files, tell, |i, path, turn| {
+        worker.write_files(checkpoint, &files, tell, |i, path, advance| {
             let (_, _, first, samples) = parts[i];
             let records = Records::open(&worker.path(ORDERED), Form::Raw, first, samples)?;
-            table::write(path, records, &columns(), turn, |record, row| push(record, row, &words))
+            table::write(path, records, &columns(), advance, |record, row| {
+                push(record, row, &words)
+            })
         })?;
         if checkpoint.find(MAP).is_none() {
             let sizes: Vec<u64> = words.iter().map(|w| u64::from(w.ids()) + 2).collect();
             let written = feature_map(worker, &sizes)?;
-            checkpoint.done(worker, MAP, written)?;
+            checkpoint.mark_written(worker, MAP, written)?;
         }
         if checkpoint.find(VOCABULARY).is_none() {
             let written = feature_vocabulary(worker)?;
-            checkpoint.done(worker, VOCABULARY, written)?;
+            checkpoint.mark_written(worker, VOCABULARY, written)?;
         }
         files.extend([MAP, VOCABULARY].map(|name| (name.to_owned(), 0)));
         let splits =
@@ -171,7 +192,11 @@ impl Finish for FuxiCtr {
             .iter()
             .enumerate()
             .map(|(column, w)| (column_name(column), u64::from(w.ids()) + 2));
-        Ok(Made { files: checkpoint.files(&files), splits: splits.into(), ids: ids.collect() })
+        Ok(RecipeOutput {
+            files: checkpoint.files(&files),
+            splits: splits.into(),
+            ids: ids.collect(),
+        })
     }
 }
 
@@ -222,7 +247,7 @@ struct Feature {
 
 fn feature_map(worker: &Worker, sizes: &[u64]) -> Result<Written, PrepareError> {
     let path = worker.path(MAP);
-    let mut out = Growing::open(&path, &Written::default(), |_| Ok(()))?;
+    let mut out = Growing::create(&path)?;
     write_map(sizes, &mut out).map_err(|e| PrepareError::write(&path)(e.into()))?;
     out.sync()
 }
@@ -258,7 +283,7 @@ fn vocabulary_bytes(column: usize, words: u64) -> u64 {
 /// out.
 fn feature_vocabulary(worker: &Worker) -> Result<Written, PrepareError> {
     let path = worker.path(VOCABULARY);
-    let mut out = Growing::open(&path, &Written::default(), |_| Ok(()))?;
+    let mut out = Growing::create(&path)?;
     let mut text = b"{".to_vec();
     // Memory takes whatever is written.
     for column in 0..COLUMNS {

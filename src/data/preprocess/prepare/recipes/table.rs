@@ -1,11 +1,11 @@
 //! Parquet files of a recipe: columns of numbers without nulls, row groups of [`GROUP`] rows,
 //! packed by Snappy.
 
-use super::{
+use crate::data::preprocess::prepare::{
     PlannedFile, PrepareError,
-    make::Turn,
-    records::{BATCH, Record, Records},
-    state::{Growing, Written},
+    shuffle::records::{BATCH, Record, Records},
+    state::growing::{Growing, Written},
+    worker::Advance,
 };
 use parquet::{
     basic::{Compression, Repetition, Type as Physical},
@@ -56,12 +56,11 @@ pub fn write(
     path: &Path,
     mut records: Records,
     columns: &Columns,
-    turn: Turn,
+    advance: Advance,
     mut push: impl FnMut(Record, &mut Waiting),
 ) -> Result<Written, PrepareError> {
     let failed = |e: ParquetError| PrepareError::write(path)(std::io::Error::other(e.to_string()));
-    let mut table = Table::new(Growing::open(path, &Written::default(), |_| Ok(()))?, columns)
-        .map_err(failed)?;
+    let mut table = Table::new(Growing::create(path)?, columns).map_err(failed)?;
     loop {
         let batch = records.next()?;
         let n = batch.len();
@@ -69,14 +68,14 @@ pub fn write(
             return table.finish().map_err(failed)?.sync();
         }
         table.append(batch, &mut push).map_err(failed)?;
-        turn(n as u64)?;
+        advance(n as u64)?;
     }
 }
 
-/// Tells what files will be about whose size is not certain, of which each has `most` rows at the
-/// most: as files of as many of these samples are, and of more as a row group of them all is. No
-/// more samples than that.
-pub fn measure<'a>(
+/// Estimates the sizes of files, of `most` rows at the most, where they are not certain: writes as
+/// many of `records` to memory, and takes what they need per row for larger files. `records` are at
+/// most a row group.
+pub fn estimate<'a>(
     records: impl ExactSizeIterator<Item = Record<'a>> + Clone,
     columns: &Columns,
     most: u64,

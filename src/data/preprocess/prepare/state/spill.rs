@@ -1,13 +1,13 @@
 //! What dictionaries and counts put on the disk, the most and by samples: ids as they are numbered,
 //! and what waits because memory does not hold it (`resolve.rs`, `vocabulary.rs`).
 
-use super::Job;
 use crate::{
     data::{
         dense::log_sq_bucket,
         preprocess::{
             criteo::{Blocks, DENSE, TABLES},
             numbering::most_bytes,
+            prepare::Job,
         },
     },
     host::pool::Pool,
@@ -27,17 +27,17 @@ const PLACE: u64 = WORD * super::resolve::PLACE as u64;
 /// What share of a column's values has not been there before. It falls as a log goes on, if values
 /// come alike in all of it: then what the start shows is the most.
 #[derive(Debug, Clone)]
-pub struct Fresh([f64; COLUMNS]);
+pub struct NewShare([f64; COLUMNS]);
 
-impl Fresh {
+impl NewShare {
     /// The most that can be: no value comes twice.
     pub fn all() -> Self {
-        Fresh([1.0; COLUMNS])
+        NewShare([1.0; COLUMNS])
     }
 
     /// Nothing has been seen.
     pub fn none() -> Self {
-        Fresh([0.0; COLUMNS])
+        NewShare([0.0; COLUMNS])
     }
 
     /// Looks at the start of a file; where files differ, the larger share counts. Integers are
@@ -71,7 +71,7 @@ impl Fresh {
 
     /// What was seen, or the most that can be where that was nothing.
     pub fn or_all(self) -> Self {
-        if self.0.iter().all(|&share| share == 0.0) { Fresh::all() } else { self }
+        if self.0.iter().all(|&share| share == 0.0) { NewShare::all() } else { self }
     }
 
     /// The most values of a column that are new when they come.
@@ -83,9 +83,9 @@ impl Fresh {
 /// The most that lies beside samples while their ids are numbered by first appearance: ids; places
 /// of those without a number and, once all is read, their numbers; and what the column at hand is
 /// dealt to.
-pub fn numbering(job: &Job, samples: u64, fresh: &Fresh) -> u64 {
+pub fn numbering(job: &Job, samples: u64, new: &NewShare) -> u64 {
     let range = job.parameters.max_ind_range;
-    let fresh: Vec<u64> = (DENSE..COLUMNS).map(|column| fresh.values(column, samples)).collect();
+    let fresh: Vec<u64> = (DENSE..COLUMNS).map(|column| new.values(column, samples)).collect();
     let ids: Vec<u64> =
         fresh.iter().map(|&n| range.map_or(n, |range| n.min(range.into()))).collect();
     let left = left(job, job.dictionaries(), &fresh, &ids, range);
@@ -102,8 +102,8 @@ pub struct Counting {
 }
 
 /// The most for some columns.
-pub fn counting(job: &Job, samples: u64, columns: Range<usize>, fresh: &Fresh) -> Counting {
-    let fresh: Vec<u64> = columns.map(|column| fresh.values(column, samples)).collect();
+pub fn counting(job: &Job, samples: u64, columns: Range<usize>, new: &NewShare) -> Counting {
+    let fresh: Vec<u64> = columns.map(|column| new.values(column, samples)).collect();
     let left = left(job, job.dictionaries() / 2, &fresh, &fresh, None);
     let column = fresh.iter().copied().max().unwrap_or(0).min(left);
     let words = fresh.iter().map(|&n| WORD * n.min(words(job, samples))).sum();
@@ -130,9 +130,11 @@ fn left(job: &Job, budget: u64, fresh: &[u64], ids: &[u64], range: Option<u32>) 
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Recipe, testing::Workplace};
     use super::*;
-    use crate::data::preprocess::numbering::{Budget, Numbering};
+    use crate::data::preprocess::{
+        numbering::{Budget, Numbering},
+        prepare::{Recipe, testing::Workplace},
+    };
 
     /// Tables grow side by side, some columns with few ids, until there is no memory for all: never
     /// more waits than was told.

@@ -14,25 +14,61 @@
 //! Spark draws the order by chance; here it is that of random keys (`order.rs`), by the seed.
 
 use super::{
-    Finish, Job, Made, NullId, Outcome, Parameters, PlannedFile, PrepareError, Randomize, Tell,
-    folds::{self, Sizes},
-    order::{self, ORDERED, random_keys},
-    recipe::{Form, column_name},
-    records::{self, Record, Records},
-    run::{RECORDS, Worker},
-    spill::Fresh,
-    state::Checkpoint,
+    Definition, NullId, Parameters, PlannedOutput, Randomize, Steps,
+    setting::{NULL_ID, ON_ERROR, RANDOMIZE, RANGE, SEED, SHARD_ROWS},
     table::{self, Columns, Waiting},
 };
-use crate::data::preprocess::criteo::{DENSE, TABLES};
+use crate::data::preprocess::{
+    criteo::{DENSE, TABLES, column_name},
+    prepare::{
+        Job, PlannedFile, PrepareError, Tell,
+        shuffle::{
+            folds::{self, Sizes},
+            order::{self, ORDERED, random_keys},
+            records::{self, Form, Record, Records},
+        },
+        state::{
+            checkpoint::{Checkpoint, RecipeOutput},
+            spill::NewShare,
+        },
+        worker::{RECORDS, Worker},
+    },
+};
 use twox_hash::XxHash64;
 
 /// Spark's seed of hashes (org.apache.spark.sql.catalyst.expressions.XxHash64).
 const SPARK_SEED: u64 = 42;
 
-pub struct Dlrm;
+pub(super) const DLRM: Definition = Definition {
+    name: "oneflow-dlrm",
+    about: "Criteo 1TB, OneFlow's DLRM: parquet, ids numbered through, shuffled",
+    one_file: false,
+    form: Form::Raw,
+    least_integer: None,
+    takes: &[RANGE, RANDOMIZE, ON_ERROR, SEED, NULL_ID, SHARD_ROWS],
+    parameters: Parameters {
+        max_ind_range: Some(40_000_000),
+        randomize: Randomize::Total,
+        seed: 1234,
+        ..Parameters::BASE
+    },
+    steps: &Dlrm,
+};
 
-impl Finish for Dlrm {
+pub(super) const DEEPFM: Definition = Definition {
+    name: "oneflow-deepfm",
+    about: "Criteo Kaggle, OneFlow's DeepFM: parquet, all columns hashed",
+    one_file: true,
+    form: Form::Raw,
+    least_integer: None,
+    takes: &[RANDOMIZE, ON_ERROR, SEED, SHARD_ROWS],
+    parameters: Parameters { randomize: Randomize::Total, seed: 2018, ..Parameters::BASE },
+    steps: &DeepFm,
+};
+
+struct Dlrm;
+
+impl Steps for Dlrm {
     fn check(&self, parameters: &Parameters) -> Result<(), PrepareError> {
         no_days(parameters)?;
         match (parameters.max_ind_range, parameters.null_id) {
@@ -44,7 +80,7 @@ impl Finish for Dlrm {
         }
     }
 
-    fn plan(&self, job: &Job, lines: &[u64], _fresh: &Fresh) -> Outcome {
+    fn plan(&self, job: &Job, lines: &[u64], _new: &NewShare) -> PlannedOutput {
         let (last, days) = lines.split_last().map_or((0, &[][..]), |(last, days)| (*last, days));
         let train: u64 = days.iter().sum();
         let test = last.div_ceil(2);
@@ -53,19 +89,19 @@ impl Finish for Dlrm {
         plan(job, &sizes, &dlrm_columns(), train + last, ordered)
     }
 
-    fn measure(&self, job: &Job, records: &[u8], _fresh: &Fresh, files: &mut [PlannedFile]) {
+    fn estimate(&self, job: &Job, records: &[u8], _new: &NewShare, files: &mut [PlannedFile]) {
         let (records, most) = (records::of(records, Form::Raw), job.parameters.shard_rows);
-        table::measure(records, &dlrm_columns(), most, files, |record, row| {
+        table::estimate(records, &dlrm_columns(), most, files, |record, row| {
             dlrm_row(&job.parameters, record, row)
         });
     }
 
-    fn make(
+    fn write(
         &self,
         worker: &Worker,
         checkpoint: &mut Checkpoint,
         tell: Tell,
-    ) -> Result<Made, PrepareError> {
+    ) -> Result<RecipeOutput, PrepareError> {
         let last = checkpoint.tally.samples.last().copied().unwrap_or(0);
         let train = checkpoint.tally.total() - last;
         let test = last.div_ceil(2);
@@ -89,10 +125,15 @@ fn dlrm_row(parameters: &Parameters, record: Record, row: &mut Waiting) {
     row.floats[0].push(f32::from(record.label()));
     for (i, column) in row.floats[1..].iter_mut().enumerate() {
         // To f32 first, as the original does.
-        column.push(record.dense_there(i).map_or(1.0, |x| x as f32 + 1.0));
+        column.push(record.present_dense(i).map_or(1.0, |x| x as f32 + 1.0));
     }
     for (j, column) in row.longs.iter_mut().enumerate() {
-        column.push(global_id(parameters.max_ind_range, parameters.null_id, j, record.id_there(j)));
+        column.push(global_id(
+            parameters.max_ind_range,
+            parameters.null_id,
+            j,
+            record.present_id(j),
+        ));
     }
 }
 
@@ -109,21 +150,21 @@ fn global_id(range: Option<u32>, null_id: NullId, j: usize, id: Option<u32>) -> 
     start + id.map_or(range, |id| i64::from(id) % range)
 }
 
-pub struct DeepFm;
+struct DeepFm;
 
-impl Finish for DeepFm {
+impl Steps for DeepFm {
     fn check(&self, parameters: &Parameters) -> Result<(), PrepareError> {
         no_days(parameters)
     }
 
-    fn plan(&self, job: &Job, lines: &[u64], _fresh: &Fresh) -> Outcome {
+    fn plan(&self, job: &Job, lines: &[u64], _new: &NewShare) -> PlannedOutput {
         let all: u64 = lines.iter().sum();
         let Sizes { test, val, train } = folds::most(all);
         plan(job, &[("train", train), ("val", val), ("test", test)], &deepfm_columns(), all, all)
     }
 
-    fn measure(&self, job: &Job, records: &[u8], _fresh: &Fresh, files: &mut [PlannedFile]) {
-        table::measure(
+    fn estimate(&self, job: &Job, records: &[u8], _new: &NewShare, files: &mut [PlannedFile]) {
+        table::estimate(
             records::of(records, Form::Raw),
             &deepfm_columns(),
             job.parameters.shard_rows,
@@ -132,12 +173,12 @@ impl Finish for DeepFm {
         );
     }
 
-    fn make(
+    fn write(
         &self,
         worker: &Worker,
         checkpoint: &mut Checkpoint,
         tell: Tell,
-    ) -> Result<Made, PrepareError> {
+    ) -> Result<RecipeOutput, PrepareError> {
         let Sizes { test, val, train } = folds::order(worker, checkpoint, tell)?;
         let sources = [
             ("train", ORDERED, test + val, train),
@@ -152,10 +193,10 @@ fn deepfm_row(record: Record, row: &mut Waiting) {
     row.floats[0].push(f32::from(record.label()));
     let (dense, ids) = row.longs.split_at_mut(DENSE);
     for (i, column) in dense.iter_mut().enumerate() {
-        column.push(hash_dense(i, record.dense_there(i)));
+        column.push(hash_dense(i, record.present_dense(i)));
     }
     for (j, column) in ids.iter_mut().enumerate() {
-        column.push(hash_id(j, record.id_there(j)));
+        column.push(hash_id(j, record.present_id(j)));
     }
 }
 
@@ -200,7 +241,7 @@ fn plan(
     columns: &Columns,
     samples: u64,
     ordered: u64,
-) -> Outcome {
+) -> PlannedOutput {
     let file = |&(part, samples): &(&str, u64)| {
         let files = samples.div_ceil(job.parameters.shard_rows);
         PlannedFile {
@@ -219,7 +260,7 @@ fn plan(
     } else {
         record * samples + written
     };
-    Outcome { files, peak }
+    PlannedOutput { files, peak }
 }
 
 /// Writes parts of files, `(name, file, first sample, samples)`, as folders of parquet files.
@@ -230,7 +271,7 @@ fn shards(
     columns: &Columns,
     tell: Tell,
     push: impl Fn(Record, &mut Waiting) + Sync,
-) -> Result<Made, PrepareError> {
+) -> Result<RecipeOutput, PrepareError> {
     let shard_rows = checkpoint.parameters.shard_rows;
     let (mut files, mut ranges, mut splits) = (Vec::new(), Vec::new(), Vec::new());
     for &(part, from, first, samples) in parts {
@@ -241,12 +282,12 @@ fn shards(
         }
         splits.push((part.to_owned(), part.to_owned(), samples));
     }
-    worker.make(checkpoint, &files, tell, |i, path, turn| {
+    worker.write_files(checkpoint, &files, tell, |i, path, advance| {
         let (from, first) = ranges[i];
         let records = Records::open(&worker.path(from), Form::Raw, first, files[i].1)?;
-        table::write(path, records, columns, turn, &push)
+        table::write(path, records, columns, advance, &push)
     })?;
-    Ok(Made { files: checkpoint.files(&files), splits, ids: Vec::new() })
+    Ok(RecipeOutput { files: checkpoint.files(&files), splits, ids: Vec::new() })
 }
 
 #[cfg(test)]
@@ -264,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn missing_ids_have_a_place_of_their_own_or_the_next_columns_first() {
+    fn missing_ids_have_an_id_of_their_own_or_the_next_columns_first() {
         let id = |null_id, j, id| global_id(Some(40_000_000), null_id, j, id);
         assert_eq!(id(NullId::Own, 2, Some(40_000_003)), 80_000_005);
         assert_eq!(id(NullId::Own, 0, None) + 1, id(NullId::Own, 1, Some(0)));

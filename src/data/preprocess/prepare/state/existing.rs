@@ -1,12 +1,14 @@
 //! What is in the output folder before a job begins: nothing, its own work, its own data, or
 //! something that is not to be touched.
 
-use super::{
-    Input, Job, PrepareError, Progress, Tell,
-    plan::Plan,
-    state::{Checkpoint, FOLDER},
+use super::checkpoint::{Checkpoint, FOLDER};
+use crate::data::{
+    manifest::{Manifest, NAME},
+    preprocess::{
+        inputs::Input,
+        prepare::{Job, PrepareError, Progress, Tell, plan::Plan},
+    },
 };
-use crate::data::manifest::{Manifest, NAME};
 use serde::Serialize;
 use std::{
     fs,
@@ -14,52 +16,54 @@ use std::{
     path::Path,
 };
 
-/// What of a job is there before it runs.
+/// What the output folder holds of a job before it runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum There {
+pub enum OutputState {
     /// Nothing.
-    Nothing,
-    /// Work that goes on.
-    Begun,
-    /// Data that will only be checked.
+    #[serde(rename = "nothing")]
+    Empty,
+    /// Unfinished work, which goes on.
+    #[serde(rename = "begun")]
+    Unfinished,
+    /// Finished data, which will only be checked.
     Finished,
 }
 
-/// What of this job is there, for who only asks.
+/// Tells what the output folder holds of this job.
 ///
 /// # Errors
-/// As of [`run`](super::run()), if it is something else.
-pub fn there(job: &Job, fresh: &Checkpoint) -> Result<There, PrepareError> {
+/// If it holds something else, as [`run`](super::super::run()) does.
+pub fn output_state(job: &Job, fresh: &Checkpoint) -> Result<OutputState, PrepareError> {
     refuse_file(&job.output)?;
     if finished(job, fresh)?.is_some() {
-        return Ok(There::Finished);
+        return Ok(OutputState::Finished);
     }
     let work = job.output.join(FOLDER);
     match Checkpoint::read(&work)? {
-        Some(found) => same_job(found, fresh, &work).map(|_| There::Begun),
-        None => Ok(There::Nothing),
+        Some(found) => same_job(found, fresh, &work).map(|_| OutputState::Unfinished),
+        None => Ok(OutputState::Empty),
     }
 }
 
-/// Refuses an output that is, or lies below, what is no folder.
+/// Refuses an output folder that is a file, or lies below one.
 ///
 /// # Errors
-/// [`PrepareError::Write`], if it is.
+/// [`PrepareError::Write`], if so.
 pub fn refuse_file(output: &Path) -> Result<(), PrepareError> {
     let what = match output.ancestors().find(|path| path.exists()) {
-        Some(there) if there.is_dir() => return Ok(()),
-        Some(there) if there == output => "is a file; must be a folder, or not be there yet".into(),
-        Some(there) => format!("cannot be a folder, since {} is a file", there.display()),
+        Some(found) if found.is_dir() => return Ok(()),
+        Some(found) if found == output => "is a file; must be a folder, or not be there yet".into(),
+        Some(found) => format!("cannot be a folder, since {} is a file", found.display()),
         None => return Ok(()),
     };
     Err(PrepareError::write(output)(io::Error::new(ErrorKind::NotADirectory, what)))
 }
 
-/// The manifest of finished data, if they are what would be made; `None` if there are none.
+/// Reads the manifest of finished data of this job; `None` if there are no data.
 ///
 /// # Errors
-/// If they are others, or their manifest cannot be read.
+/// If the data are of another job, or their manifest cannot be read.
 pub fn finished(job: &Job, fresh: &Checkpoint) -> Result<Option<Manifest>, PrepareError> {
     let Some(manifest) = Manifest::read(&job.output)? else { return Ok(None) };
     let output = job.output.display();
@@ -81,7 +85,7 @@ pub fn finished(job: &Job, fresh: &Checkpoint) -> Result<Option<Manifest>, Prepa
     }
 }
 
-/// What is there already, if every byte is as it was written.
+/// Checks that every byte of finished data is as it was written.
 ///
 /// # Errors
 /// [`PrepareError::Stale`], if one is not.
@@ -111,7 +115,7 @@ pub fn reuse(
     Ok(manifest)
 }
 
-/// Unfinished work, if it is of this job.
+/// Accepts unfinished work of this job.
 ///
 /// # Errors
 /// [`PrepareError::Stale`], if it is of another.
@@ -135,11 +139,11 @@ pub fn same_job(
     )))
 }
 
-/// No file that will be written is there.
+/// Refuses to overwrite files of the user's.
 ///
 /// # Errors
-/// [`PrepareError::Stale`], if one is.
-pub fn nothing_in_the_way(job: &Job, plan: &Plan) -> Result<(), PrepareError> {
+/// [`PrepareError::Stale`], if a file that will be written exists.
+pub fn refuse_overwriting(job: &Job, plan: &Plan) -> Result<(), PrepareError> {
     match plan.files.iter().map(|file| job.output.join(&file.name)).find(|path| path.exists()) {
         Some(path) => Err(PrepareError::Stale(format!(
             "{}: is there already, but no {NAME} that tells what it is; choose another folder, or delete it",

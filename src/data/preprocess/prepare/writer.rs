@@ -2,7 +2,7 @@
 
 use super::{
     PrepareError,
-    state::{Growing, Written},
+    state::growing::{Growing, Written},
 };
 use std::{
     sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel},

@@ -1,14 +1,10 @@
 //! Columns to samples of fixed size: dictionaries column by column, then samples block by block,
 //! each on all threads.
 
-use super::{
-    PrepareError, RECORD,
-    recipe::{Form, column_name},
-    state::Tally,
-};
+use super::{PrepareError, shuffle::records::Form, state::checkpoint::Tally};
 use crate::{
     data::preprocess::{
-        criteo::{Blocks, Columns, DENSE, TABLES},
+        criteo::{Blocks, Columns, DENSE, RECORD, TABLES, column_name},
         numbering::{Budget, Full, NONE, Numbering},
     },
     host::pool::Pool,
@@ -25,7 +21,7 @@ struct Column {
     numbering: Numbering,
     numbers: Vec<u32>,
     fresh: Vec<u32>,
-    /// There was no memory for an id, so that nothing new goes into the dictionary any more.
+    /// OutputState was no memory for an id, so that nothing new goes into the dictionary any more.
     full: bool,
     /// Samples and their ids without a number.
     left: Vec<(usize, u32)>,

@@ -14,12 +14,11 @@
 //!    files by stretches of things;
 //! 4. these are read one after the other.
 
-use super::{
-    PrepareError,
-    partition::{self, Reader, Words},
-    run::Worker,
+use super::partition::{self, Reader, WordFiles};
+use crate::{
+    data::preprocess::prepare::{PrepareError, worker::Worker},
+    random::numpy::RandomState,
 };
-use crate::random::numpy::RandomState;
 use std::path::PathBuf;
 
 /// Bytes that a step takes in memory in a stretch: two things and the next step.
@@ -35,7 +34,7 @@ const NONE: u32 = u32::MAX;
 pub const DISK: u64 = 24;
 
 /// The place of each thing, in order of the things.
-pub struct Places {
+pub struct Permutation {
     now: Vec<u32>,
     at: usize,
     /// Files of things and places that are still to come, the next one last, and the first thing in
@@ -46,7 +45,7 @@ pub struct Places {
     things: u64,
 }
 
-impl Places {
+impl Permutation {
     /// Shuffles `things` as `numpy.random.shuffle` does, with one part in `share` of the memory.
     /// Files are called by `name`.
     ///
@@ -71,7 +70,7 @@ impl Places {
             numpy.shuffle(&mut order);
             let mut now = vec![0; order.len()];
             order.iter().zip(0..).for_each(|(&thing, place)| now[thing as usize] = place);
-            return Ok(Places { now, at: 0, files: Vec::new(), end: things, things });
+            return Ok(Permutation { now, at: 0, files: Vec::new(), end: things, things });
         }
         let stretch = (room / 2 / STEP).max(1);
         let stretches = things.div_ceil(stretch);
@@ -101,7 +100,7 @@ impl Places {
             .map(|(s, file)| (file, s as u64 * stretch))
             .rev()
             .collect();
-        Ok(Places { now: Vec::new(), at: 0, files, end: 0, things })
+        Ok(Permutation { now: Vec::new(), at: 0, files, end: 0, things })
     }
 
     /// The place of the next thing.
@@ -157,8 +156,8 @@ struct Shuffle<'a> {
 }
 
 impl Shuffle<'_> {
-    fn files(&self, what: &str) -> Result<Words, PrepareError> {
-        Words::create_with(
+    fn files(&self, what: &str) -> Result<WordFiles, PrepareError> {
+        WordFiles::create_with(
             self.worker.work,
             &format!("{}_{what}", self.name),
             self.stretches,
@@ -166,7 +165,7 @@ impl Shuffle<'_> {
         )
     }
 
-    fn push(&self, to: &mut Words, by: u32, pair: [u32; 2]) -> Result<(), PrepareError> {
+    fn push(&self, to: &mut WordFiles, by: u32, pair: [u32; 2]) -> Result<(), PrepareError> {
         to.push_all((by / self.stretch) as usize, &pair)
     }
 
@@ -269,8 +268,8 @@ impl Shuffle<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Recipe, testing::Workplace};
     use super::*;
+    use crate::data::preprocess::prepare::{Recipe, testing::Workplace};
     use proptest::prelude::*;
     use std::fs;
 
@@ -287,7 +286,7 @@ mod tests {
             let after = numpy.interval(1 << 30);
 
             let mut numpy = RandomState::new(seed);
-            let mut in_memory = Places::shuffled(&worker, "a", n, &mut numpy, 4).unwrap();
+            let mut in_memory = Permutation::shuffled(&worker, "a", n, &mut numpy, 4).unwrap();
             prop_assert_eq!(numpy.interval(1 << 30), after);
             let mut numpy = RandomState::new(seed);
             let drawn = numpy.clone();
@@ -296,7 +295,7 @@ mod tests {
             let next = shuffle.next_steps(shuffle.draw(&mut numpy).unwrap()).unwrap();
             let files = shuffle.send(drawn, next).unwrap();
             let files = files.into_iter().enumerate().map(|(s, file)| (file, s as u64 * u64::from(stretch))).rev().collect();
-            let mut on_disk = Places { now: Vec::new(), at: 0, files, end: 0, things: n };
+            let mut on_disk = Permutation { now: Vec::new(), at: 0, files, end: 0, things: n };
             prop_assert_eq!(numpy.interval(1 << 30), after);
             for thing in 0..n as u32 {
                 let place = in_memory.next().unwrap();
@@ -314,7 +313,7 @@ mod tests {
         let place = Workplace::new(Recipe::MlperfV2, 64 << 20);
         let worker = place.worker();
         let shuffled =
-            |share| Places::shuffled(&worker, "a", 100_000, &mut RandomState::new(5), share);
+            |share| Permutation::shuffled(&worker, "a", 100_000, &mut RandomState::new(5), share);
         let mut plain: Vec<u32> = (0..100_000).collect();
         RandomState::new(5).shuffle(&mut plain);
         let mut places = shuffled(96).unwrap();

@@ -1,27 +1,35 @@
-//! Files put in their places, and the manifest that tells what they are.
+//! Moves finished files to the output folder, and writes the manifest that describes them.
 
 use super::{
-    MadeFile, PrepareError, Progress, Tell,
-    recipe::column_name,
-    run::Worker,
-    state::{Checkpoint, Stage},
+    PrepareError, Progress, Tell,
+    state::checkpoint::{Checkpoint, OutputFile, Stage},
+    worker::Worker,
 };
-use crate::data::manifest::{ColumnFacts, FileFacts, Manifest, Split, hash};
+use crate::{
+    data::{
+        manifest::{ColumnFacts, FileFacts, Manifest, Split, hash},
+        preprocess::criteo::column_name,
+    },
+    host::atomic_file,
+};
 use std::{
     fs::{self, OpenOptions},
     path::Path,
 };
 
-/// Moves all files to their places and writes the manifest, the last of all. Can be done again if
-/// it was not done to the end.
-pub fn place(
+/// Moves all files to the output folder, then writes the manifest. After a kill it can be called
+/// again.
+///
+/// # Errors
+/// If a file cannot be moved, or one that was moved before a kill is not as it was written.
+pub fn publish(
     worker: &Worker,
     checkpoint: &Checkpoint,
     tell: Tell,
 ) -> Result<Manifest, PrepareError> {
     let job = worker.job;
-    let Stage::Place { made } = &checkpoint.stage else { return Err(worker.unusable()) };
-    for MadeFile { name, from, written } in &made.files {
+    let Stage::Publish { output } = &checkpoint.stage else { return Err(worker.unusable()) };
+    for OutputFile { name, from, written } in &output.files {
         let from = worker.path(from);
         let to = job.output.join(name);
         if from.exists() {
@@ -49,21 +57,21 @@ pub fn place(
         file: file.clone(),
         samples: *samples,
     };
-    manifest.splits = made.splits.iter().map(split).collect();
+    manifest.splits = output.splits.iter().map(split).collect();
     manifest.label_rate = tally.positives as f64 / tally.total() as f64;
     manifest.skipped_lines = tally.skipped;
     manifest.dropped_samples = tally.lines - tally.total();
     for (column, &missing) in tally.missing.iter().enumerate() {
         let name = column_name(column);
-        let ids = made.ids.iter().find(|(of, _)| *of == name).map(|(_, ids)| *ids);
+        let ids = output.ids.iter().find(|(of, _)| *of == name).map(|(_, ids)| *ids);
         manifest.columns.push(ColumnFacts { name, ids, missing });
     }
-    let file = |f: &MadeFile| FileFacts {
+    let file = |f: &OutputFile| FileFacts {
         name: f.name.clone(),
         bytes: f.written.bytes,
         blake3: f.written.blake3.clone(),
     };
-    manifest.files = made.files.iter().map(file).collect();
+    manifest.files = output.files.iter().map(file).collect();
     manifest.write(&job.output).map_err(PrepareError::write(&job.output))?;
     Ok(manifest)
 }
@@ -76,5 +84,5 @@ fn move_file(from: &Path, to: &Path, bytes: u64) -> std::io::Result<()> {
     if let Some(folder) = to.parent() {
         fs::create_dir_all(folder)?;
     }
-    crate::host::atomic_file::publish(from, to)
+    atomic_file::publish(from, to)
 }

@@ -6,21 +6,26 @@
 //! places in order once more makes the final ones.
 
 use super::{
-    PrepareError, Progress, Tell,
-    encode::too_many,
-    partition::{self, MOST, Reader, Words, of},
-    recipe::Form,
-    run::{RECORDS, Worker, dictionary, left},
-    state::{Checkpoint, Growing, Written},
+    checkpoint::Checkpoint,
+    growing::{Growing, Written},
 };
 use crate::data::preprocess::{
     criteo::DENSE,
     numbering::{Budget, Full, Numbering},
+    prepare::{
+        PrepareError, Progress, Tell,
+        encoder::too_many,
+        shuffle::{
+            partition::{self, MOST, Reader, WordFiles, file_of},
+            records::Form,
+        },
+        worker::{RECORDS, Worker, dictionary_file, unnumbered_file},
+    },
 };
 use std::{
     fs::OpenOptions,
     io::{Read, Seek, SeekFrom, Write},
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
 /// Words of a place: the sample in two, the lower one first, and the id.
@@ -40,17 +45,17 @@ pub fn resolve(
     tell: Tell,
 ) -> Result<(), PrepareError> {
     let mut columns = Vec::new();
-    for column in 0..checkpoint.left.len() {
-        if checkpoint.left[column].bytes > 0 {
+    for column in 0..checkpoint.unnumbered.len() {
+        if checkpoint.unnumbered[column].bytes > 0 {
             columns.push(number(worker, checkpoint, column)?);
         }
         tell(Progress::Other {
             what: "numbering what was left",
             bytes: column as u64 + 1,
-            total: checkpoint.left.len() as u64,
+            total: checkpoint.unnumbered.len() as u64,
         });
     }
-    let mut places = columns.iter().map(Places::open).collect::<Result<Vec<_>, _>>()?;
+    let mut places = columns.iter().map(Unnumbered::open).collect::<Result<Vec<_>, _>>()?;
     let mut before = 0;
     for which in 0..RECORDS.len() {
         before = patch(worker, checkpoint, which, before, &mut places, tell)?;
@@ -73,19 +78,19 @@ fn number(
     checkpoint: &mut Checkpoint,
     column: usize,
 ) -> Result<Column, PrepareError> {
-    let path = worker.path(&left(column));
+    let path = worker.path(&unnumbered_file(column));
     // All that counts is checked, and what lies behind it cut off.
-    drop(Growing::open(&path, &checkpoint.left[column], |_| worker.interrupted())?);
-    let places = checkpoint.left[column].bytes / (4 * PLACE as u64);
+    drop(Growing::open(&path, &checkpoint.unnumbered[column], |_| worker.interrupted())?);
+    let places = checkpoint.unnumbered[column].bytes / (4 * PLACE as u64);
     // A table of different ids takes up to 24 bytes for each.
     let room = worker.job.dictionaries().max(1);
     let parts = (places * 24).div_ceil(room).clamp(1, MOST as u64) as usize;
-    let mut dealt = Words::create(worker.work, "ids", parts)?;
-    each_id(&path, |id| dealt.push(of(id, parts), id))?;
+    let mut dealt = WordFiles::create(worker.work, "ids", parts)?;
+    each_id(&path, |id| dealt.push(file_of(id, parts), id))?;
     let dealt = dealt.finish()?;
 
     // Numbers within each part.
-    let mut inner = Words::create(worker.work, "inner", parts)?;
+    let mut inner = WordFiles::create(worker.work, "inner", parts)?;
     for (part, path) in dealt.iter().enumerate() {
         worker.interrupted()?;
         let (mut table, budget, mut reader) =
@@ -106,17 +111,18 @@ fn number(
     partition::remove(&dealt)?;
 
     // In order of all places, a number within a part that was not there before is a new id.
-    let mut to =
-        Growing::open(&worker.path(&dictionary(column)), &checkpoint.dictionaries[column], |_| {
-            Ok(())
-        })?;
+    let mut to = Growing::open(
+        &worker.path(&dictionary_file(column)),
+        &checkpoint.dictionaries[column],
+        |_| Ok(()),
+    )?;
     let mut next = checkpoint.dictionaries[column].bytes / 4;
-    let mut finals = Words::create(worker.work, "final", parts)?;
+    let mut finals = WordFiles::create(worker.work, "final", parts)?;
     let mut readers = inner.iter().map(|path| Reader::open(path)).collect::<Result<Vec<_>, _>>()?;
     let mut counts = vec![0; parts];
     let mut fresh = Vec::new();
     each_id(&path, |id| {
-        let part = of(id, parts);
+        let part = file_of(id, parts);
         if readers[part].next()? == Some(counts[part]) {
             counts[part] += 1;
             finals.push(part, u32::try_from(next).unwrap_or(u32::MAX))?;
@@ -135,7 +141,7 @@ fn number(
     }
     to.append(&fresh)?;
     let finals = finals.finish()?;
-    let mut numbers = Words::create(worker.work, &format!("numbers_{column}"), parts)?;
+    let mut numbers = WordFiles::create(worker.work, &format!("numbers_{column}"), parts)?;
     for part in 0..parts {
         worker.interrupted()?;
         let finals = Reader::open(&finals[part])?.take(usize::MAX)?;
@@ -164,7 +170,7 @@ fn refusal(column: usize, full: Full) -> PrepareError {
 
 /// Goes through the ids of all places in order.
 fn each_id(
-    path: &std::path::Path,
+    path: &Path,
     mut f: impl FnMut(u32) -> Result<(), PrepareError>,
 ) -> Result<(), PrepareError> {
     let mut reader = Reader::open(path)?;
@@ -178,7 +184,7 @@ fn each_id(
 }
 
 /// The places of a column in order, each with its number.
-struct Places {
+struct Unnumbered {
     column: usize,
     left: Reader,
     numbers: Vec<Reader>,
@@ -186,12 +192,16 @@ struct Places {
     next: Option<(u64, u32)>,
 }
 
-impl Places {
+impl Unnumbered {
     fn open(from: &Column) -> Result<Self, PrepareError> {
         let numbers =
             from.numbers.iter().map(|path| Reader::open(path)).collect::<Result<_, _>>()?;
-        let mut places =
-            Places { column: from.column, left: Reader::open(&from.left)?, numbers, next: None };
+        let mut places = Unnumbered {
+            column: from.column,
+            left: Reader::open(&from.left)?,
+            numbers,
+            next: None,
+        };
         places.advance()?;
         Ok(places)
     }
@@ -199,7 +209,7 @@ impl Places {
     fn advance(&mut self) -> Result<(), PrepareError> {
         self.next = None;
         if let &[low, high, id] = &self.left.take(PLACE)?[..] {
-            let part = of(id, self.numbers.len());
+            let part = file_of(id, self.numbers.len());
             let number = self.numbers[part].next()?;
             self.next = number.map(|number| (u64::from(low) | u64::from(high) << 32, number));
         }
@@ -214,7 +224,7 @@ fn patch(
     checkpoint: &mut Checkpoint,
     which: usize,
     before: u64,
-    places: &mut [Places],
+    places: &mut [Unnumbered],
     tell: Tell,
 ) -> Result<u64, PrepareError> {
     let path = worker.path(RECORDS[which]);

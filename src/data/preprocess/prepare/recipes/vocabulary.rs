@@ -2,15 +2,19 @@
 //! frequent first, of equally frequent ones the smaller. What does not fit in memory while it is
 //! counted waits on the disk, and is counted part by part.
 
-use super::{
-    PrepareError, Progress, Tell,
-    partition::{self, Reader, Words, of},
-    recipe::{Form, column_name},
-    records::{Record, Records},
-    run::Worker,
-    state::{Checkpoint, Growing, Written},
+use crate::data::preprocess::{
+    criteo::column_name,
+    numbering::{Budget, Full, Numbering},
+    prepare::{
+        PrepareError, Progress, Tell,
+        shuffle::{
+            partition::{self, Reader, WordFiles},
+            records::{Form, Record, Records},
+        },
+        state::{checkpoint::Checkpoint, growing::Growing},
+        worker::Worker,
+    },
 };
-use crate::data::preprocess::numbering::{Budget, Full, Numbering};
 use std::cmp::Reverse;
 
 /// Bytes that a frequent value takes while the values of a column are put in order.
@@ -31,6 +35,11 @@ pub type Sources<'a> = &'a [(&'a str, u64, u64)];
 /// The file of a column's frequent values, in order.
 fn file(column: usize) -> String {
     format!("vocabulary_{}.u32", column_name(column))
+}
+
+/// The file of a column's values for which there was no memory.
+fn left_file(column: usize) -> String {
+    format!("left_{}.u32", column_name(column))
 }
 
 /// The frequent values of a column that [`count`] has found.
@@ -63,11 +72,7 @@ pub fn count(
     let budget = Budget::new(worker.job.dictionaries() / 2);
     let mut counters = Vec::new();
     for column in columns {
-        let left = Growing::open(
-            &worker.path(&format!("left_{}.u32", column_name(column))),
-            &Written::default(),
-            |_| Ok(()),
-        )?;
+        let left = Growing::create(&worker.path(&left_file(column)))?;
         counters.push(Counter { column, counts: Counts::new(), left, failed: None });
     }
     let width = Form::Raw.bytes() as u64;
@@ -104,12 +109,12 @@ pub fn count(
         }
         let mut kept = counter.finish(worker, u64::from(least))?;
         kept.sort_unstable_by_key(|&(id, count)| (Reverse(count), value.rank(column, id)));
-        let mut out = Growing::open(&worker.path(&file(column)), &Written::default(), |_| Ok(()))?;
+        let mut out = Growing::create(&worker.path(&file(column)))?;
         for piece in kept.chunks(1 << 16) {
             out.append(&piece.iter().flat_map(|(id, _)| id.to_le_bytes()).collect::<Vec<u8>>())?;
         }
         let written = out.sync()?;
-        checkpoint.done(worker, &file(column), written)?;
+        checkpoint.mark_written(worker, &file(column), written)?;
     }
     Ok(())
 }
@@ -188,15 +193,15 @@ impl Counter {
             };
         fits(&kept)?;
         let words = left.sync()?.bytes / 4;
-        let path = worker.path(&format!("left_{}.u32", column_name(column)));
+        let path = worker.path(&left_file(column));
         if words > 0 {
             // A part of different values takes four times its bytes.
             let room = (worker.job.memory / 16).max(1 << 20);
             let parts = (words * 16).div_ceil(room).clamp(1, partition::MOST as u64) as usize;
-            let mut dealt = Words::create(worker.work, "part", parts)?;
+            let mut dealt = WordFiles::create(worker.work, "part", parts)?;
             let mut reader = Reader::open(&path)?;
             while let Some(value) = reader.next()? {
-                dealt.push(of(value, parts), value)?;
+                dealt.push(partition::file_of(value, parts), value)?;
             }
             let dealt = dealt.finish()?;
             for part in &dealt {
@@ -234,8 +239,8 @@ fn runs(path: &std::path::Path, words: usize) -> Result<Vec<(u32, u64)>, Prepare
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Recipe, testing::Workplace};
     use super::*;
+    use crate::data::preprocess::prepare::{Recipe, testing::Workplace};
 
     /// Frequent values have to fit in memory; those that are not may be any number, and wait on the
     /// disk.
@@ -247,9 +252,7 @@ mod tests {
         for in_memory in [true, false] {
             let budget = Budget::new(if in_memory { 1 << 30 } else { 1 << 20 });
             let finish = |values: u32, least| {
-                let left =
-                    Growing::open(&worker.path("left_C1.u32"), &Written::default(), |_| Ok(()))
-                        .unwrap();
+                let left = Growing::create(&worker.path("left_C1.u32")).unwrap();
                 let mut counter = Counter { column: 13, counts: Counts::new(), left, failed: None };
                 let values: Vec<u32> = (0..values).collect();
                 counter.push(&values, &budget).unwrap();

@@ -7,28 +7,68 @@
 //! `test`, the rest `val`; all before is `train`.
 
 use super::{
-    Finish, Job, Made, MadeFile, Outcome, PlannedFile, PrepareError, Progress, RECORD, Randomize,
-    Recipe, Tell,
-    run::{RECORDS, Worker, kept},
-    shuffle::shuffle,
-    spill::{self, Fresh},
-    state::{Checkpoint, Growing, Written},
+    Definition, Parameters, PlannedOutput, Randomize, Recipe, Steps,
+    setting::{ON_ERROR, RANDOMIZE, RANGE, SEED, SUB_SAMPLE},
 };
 use crate::data::{
     npy::Type,
     npz::{Member, Packing, pack, stored_bytes},
-    preprocess::criteo::{TABLES, slice_ends},
+    preprocess::{
+        criteo::{DENSE, RECORD, TABLES, column_name, slice_ends},
+        prepare::{
+            Job, PlannedFile, PrepareError, Progress, Tell,
+            shuffle::{
+                facebook::shuffle,
+                records::{Form, read_from},
+            },
+            state::{
+                checkpoint::{Checkpoint, OutputFile, RecipeOutput},
+                growing::{Growing, Written},
+                spill::{self, NewShare},
+            },
+            worker::{RECORDS, Worker},
+        },
+    },
 };
-use std::{
-    fs::File,
-    io::{BufReader, Read, Seek, SeekFrom},
-    path::Path,
-};
+use std::io::Read;
 
 /// Bytes that are copied at once.
 const BUFFER: usize = RECORD << 13;
 
-pub struct Facebook;
+pub(super) const KAGGLE: Definition = Definition {
+    name: "facebook-kaggle",
+    about: "Criteo Kaggle, facebookresearch/dlrm",
+    one_file: true,
+    parameters: FACEBOOK,
+    ..TERABYTE
+};
+
+pub(super) const TERABYTE: Definition = Definition {
+    name: "facebook-terabyte",
+    about: "Criteo 1TB, facebookresearch/dlrm, ids modulo 10,000,000",
+    one_file: false,
+    form: Form::Numbered,
+    least_integer: None,
+    takes: &[RANGE, SUB_SAMPLE, RANDOMIZE, ON_ERROR, SEED],
+    parameters: Parameters { max_ind_range: Some(10_000_000), ..FACEBOOK },
+    steps: &Facebook,
+};
+
+pub(super) const MLPERF_V1: Definition = Definition {
+    name: "mlperf-v1",
+    about: "Criteo 1TB, MLPerf DLRM, ids modulo 40,000,000, shuffled",
+    parameters: Parameters {
+        max_ind_range: Some(40_000_000),
+        randomize: Randomize::Total,
+        ..FACEBOOK
+    },
+    ..TERABYTE
+};
+
+/// The settings that the scripts share.
+const FACEBOOK: Parameters = Parameters { seed: 123, ..Parameters::BASE };
+
+struct Facebook;
 
 /// The name that the original gives `train`, `test` or `val`.
 fn file(recipe: Recipe, part: &str) -> String {
@@ -43,8 +83,8 @@ fn counts_file(recipe: Recipe) -> &'static str {
     if recipe.one_file() { "train_fea_count.npz" } else { "day_fea_count.npz" }
 }
 
-impl Finish for Facebook {
-    fn plan(&self, job: &Job, lines: &[u64], fresh: &Fresh) -> Outcome {
+impl Steps for Facebook {
+    fn plan(&self, job: &Job, lines: &[u64], new: &NewShare) -> PlannedOutput {
         let all: u64 = lines.iter().sum();
         let days: Vec<u64> = if job.recipe.one_file() {
             let ends: Vec<u64> = slice_ends(all).collect();
@@ -64,7 +104,7 @@ impl Finish for Facebook {
         // A byte for each line tells which of them sub-sampling kept.
         let kept = if job.parameters.sub_sample_rate > 0.0 { all } else { 0 };
         let peak =
-            kept + all * record + spill::numbering(job, all, fresh).max(last * record + shuffling);
+            kept + all * record + spill::numbering(job, all, new).max(last * record + shuffling);
         let sizes = [("train", all - last), ("test", test), ("val", last - test)];
         let part = |(part, samples): (&str, u64)| {
             PlannedFile::exact(&file(job.recipe, part), samples, samples * record)
@@ -75,15 +115,15 @@ impl Finish for Facebook {
             0,
             stored_bytes([("counts", 4 * TABLES as u64)]),
         ));
-        Outcome { files, peak }
+        PlannedOutput { files, peak }
     }
 
-    fn make(
+    fn write(
         &self,
         worker: &Worker,
         checkpoint: &mut Checkpoint,
         tell: Tell,
-    ) -> Result<Made, PrepareError> {
+    ) -> Result<RecipeOutput, PrepareError> {
         let recipe = worker.job.recipe;
         let days = days(worker, checkpoint)?;
         let last = days.last().copied().unwrap_or(0);
@@ -95,7 +135,7 @@ impl Finish for Facebook {
             let name = file(recipe, part);
             if checkpoint.find(&name).is_none() {
                 let written = copy(worker, tail, first, samples, Some(&name), tell)?;
-                checkpoint.done(worker, &name, written)?;
+                checkpoint.mark_written(worker, &name, written)?;
             }
             splits.push((part.into(), name, samples));
         }
@@ -104,11 +144,11 @@ impl Finish for Facebook {
             && checkpoint.find(&train_file).is_none()
         {
             let written = shuffle(worker, checkpoint, &days, &train_file, tell)?;
-            checkpoint.done(worker, &train_file, written)?;
+            checkpoint.mark_written(worker, &train_file, written)?;
         }
         if checkpoint.find(counts_file(recipe)).is_none() {
             let written = counts(worker, checkpoint)?;
-            checkpoint.done(worker, counts_file(recipe), written)?;
+            checkpoint.mark_written(worker, counts_file(recipe), written)?;
         }
         let names = [
             train_file.clone(),
@@ -125,15 +165,15 @@ impl Finish for Facebook {
                 true => copy(worker, RECORDS[0], 0, train, None, tell)?,
                 false => checkpoint.records[0].clone(),
             };
-            files.insert(0, MadeFile { name: train_file, from: RECORDS[0].into(), written });
+            files.insert(0, OutputFile { name: train_file, from: RECORDS[0].into(), written });
         }
         let ids = checkpoint
             .dictionaries
             .iter()
             .enumerate()
-            .map(|(j, d)| (format!("C{}", j + 1), d.bytes / 4))
+            .map(|(j, d)| (column_name(DENSE + j), d.bytes / 4))
             .collect();
-        Ok(Made { files, splits, ids })
+        Ok(RecipeOutput { files, splits, ids })
     }
 }
 
@@ -148,7 +188,7 @@ fn days(worker: &Worker, checkpoint: &Checkpoint) -> Result<Vec<u64>, PrepareErr
     }
     // Slices have equal numbers of lines, those that sub-sampling drops included.
     let (mut days, mut day, mut line) = (vec![0; ends.len() - 1], 0, 0);
-    kept(worker, &checkpoint.kept, |bytes| {
+    worker.each_kept(&checkpoint.kept, |bytes| {
         for &kept in bytes {
             while day + 1 < days.len() && line >= ends[day + 1] {
                 day += 1;
@@ -171,10 +211,8 @@ fn copy(
 ) -> Result<Written, PrepareError> {
     let path = worker.path(from);
     let total = samples * RECORD as u64;
-    let mut file = reader(&path, first)?;
-    let mut out = to
-        .map(|name| Growing::open(&worker.path(name), &Written::default(), |_| Ok(())))
-        .transpose()?;
+    let mut file = read_from(&path, first, BUFFER)?;
+    let mut out = to.map(|name| Growing::create(&worker.path(name))).transpose()?;
     let mut hasher = blake3::Hasher::new();
     let mut buffer = vec![0; BUFFER];
     let mut bytes = 0;
@@ -209,14 +247,4 @@ fn counts(worker: &Worker, checkpoint: &Checkpoint) -> Result<Written, PrepareEr
     };
     write().map_err(PrepareError::write(&path))?;
     worker.written(&path)
-}
-
-/// Reads the samples of a file from one on.
-pub(super) fn reader(path: &Path, first: u64) -> Result<BufReader<File>, PrepareError> {
-    let open = || -> std::io::Result<BufReader<File>> {
-        let mut file = File::open(path)?;
-        file.seek(SeekFrom::Start(first * RECORD as u64))?;
-        Ok(BufReader::with_capacity(BUFFER, file))
-    };
-    open().map_err(PrepareError::write(path))
 }

@@ -2,14 +2,18 @@
 //! a file of samples whose keys are near to its own; then these files, of which each fits in
 //! memory, are sorted one after the other.
 
-use super::{
-    PrepareError, Progress, Randomize, Tell,
-    recipe::Form,
-    records::Records,
-    run::{RECORDS, Worker},
-    state::{Checkpoint, Growing, Written},
+use super::records::{Form, Records};
+use crate::{
+    data::preprocess::prepare::{
+        PrepareError, Progress, Randomize, Tell,
+        state::{
+            checkpoint::Checkpoint,
+            growing::{Growing, Written},
+        },
+        worker::{RECORDS, Worker},
+    },
+    random::philox::{Philox, Stream},
 };
-use crate::random::philox::{Philox, Stream};
 use std::{
     fs::{self, OpenOptions},
     io::Write,
@@ -61,7 +65,7 @@ pub fn training<K: FnMut(u64) -> Result<u64, PrepareError>>(
         let (mut keys, parts) = (keys()?, [Part { samples, sorted: true }]);
         let written =
             deal(worker, form, RECORDS[0], &parts, |sample| Ok((0, keys(sample)?)), ORDERED, tell)?;
-        checkpoint.done(worker, ORDERED, written)?;
+        checkpoint.mark_written(worker, ORDERED, written)?;
     }
     worker.drop_records(checkpoint, 0)?;
     Ok(ORDERED)
@@ -103,7 +107,7 @@ pub fn deal(
             total,
         });
     }
-    let mut out = Growing::open(&worker.path(to), &Written::default(), |_| Ok(()))?;
+    let mut out = Growing::create(&worker.path(to))?;
     let mut bytes = total / 2;
     buckets.write(worker, &mut out, &mut |n| {
         bytes += n;
@@ -232,8 +236,8 @@ impl Bucket {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Recipe, testing::Workplace};
     use super::*;
+    use crate::data::preprocess::prepare::{Recipe, testing::Workplace};
 
     /// Each file of samples has to wait in memory a little, so the budget bounds how many there may
     /// be.

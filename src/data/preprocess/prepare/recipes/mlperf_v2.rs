@@ -12,22 +12,31 @@
 //! whole.
 
 use super::{
-    Finish, Job, Made, Outcome, Parameters, PlannedFile, PrepareError, Randomize, Tell,
-    make::Turn,
-    order,
-    permutation::{self, Places},
-    recipe::{Form, MultiHot, column_name},
-    records::{Record, Records},
-    run::{RECORDS, Worker},
-    spill::{self, Fresh},
-    state::{Checkpoint, Growing, Written},
+    Definition, MultiHot, Parameters, PlannedOutput, Randomize, Steps,
+    setting::{self, MULTI_HOT, ON_ERROR, RANDOMIZE, TABLE_ROWS},
 };
 use crate::{
     data::{
         dense::Dense,
         npy::{Header, Type},
         npz::{Member, Packing, pack, stored_bytes},
-        preprocess::criteo::{DENSE, TABLES},
+        preprocess::{
+            criteo::{DENSE, TABLES, column_name},
+            prepare::{
+                Job, PlannedFile, PrepareError, Tell,
+                shuffle::{
+                    order,
+                    permutation::{self, Permutation},
+                    records::{Form, Record, Records},
+                },
+                state::{
+                    checkpoint::{Checkpoint, RecipeOutput},
+                    growing::{Growing, Written},
+                    spill::{self, NewShare},
+                },
+                worker::{Advance, RECORDS, Worker},
+            },
+        },
         source::config::DenseTransform,
     },
     random::numpy::RandomState,
@@ -39,30 +48,41 @@ use std::{
 };
 
 /// Rows of the tables and ids of a sample in each, of rounds 3.0 and later.
-pub const ROWS: [u32; TABLES] = [
+pub(super) const ROWS: [u32; TABLES] = [
     40_000_000, 39_060, 17_295, 7_424, 20_265, 3, 7_122, 1_543, 63, 40_000_000, 3_067_956, 405_282,
     10, 2_209, 11_938, 155, 4, 976, 14, 40_000_000, 40_000_000, 40_000_000, 590_152, 12_973, 108,
     36,
 ];
 /// See [`ROWS`].
-pub const HOTNESS: [u32; TABLES] =
+pub(super) const HOTNESS: [u32; TABLES] =
     [3, 2, 1, 2, 6, 1, 1, 1, 1, 7, 3, 8, 1, 6, 9, 5, 1, 1, 1, 12, 100, 27, 10, 3, 1, 1];
 /// Seed of the ids that are drawn.
 const SEED: u32 = 0;
 /// The number of a column's first id; 0 and 1 are left free for what torchrec can do with rare ids.
 const FIRST: u32 = 2;
 /// The least integer that has a logarithm.
-pub const LEAST: i32 = -2;
+const LEAST: i32 = -2;
 
 /// The ids that were drawn, table by table.
 const DRAWN: &str = "drawn.i32";
 
-pub struct MlperfV2;
-
 /// Ids of a sample in a table; more are a slip.
 const MOST_IDS: u32 = 1 << 20;
 
-impl Finish for MlperfV2 {
+pub(super) const MLPERF_V2: Definition = Definition {
+    name: "mlperf-v2",
+    about: "Criteo 1TB, MLPerf DLRM-DCNv2: npy, several ids a sample, shuffled",
+    one_file: false,
+    form: Form::Signed,
+    least_integer: Some(LEAST),
+    takes: &[RANDOMIZE, ON_ERROR, setting::SEED, TABLE_ROWS, setting::HOTNESS, MULTI_HOT],
+    parameters: Parameters { randomize: Randomize::Total, ..Parameters::BASE },
+    steps: &MlperfV2,
+};
+
+struct MlperfV2;
+
+impl Steps for MlperfV2 {
     fn check(&self, parameters: &Parameters) -> Result<(), PrepareError> {
         let usage = |what: String| Err(PrepareError::Usage(what));
         if parameters.randomize == Randomize::Day {
@@ -81,7 +101,7 @@ impl Finish for MlperfV2 {
         }
     }
 
-    fn plan(&self, job: &Job, lines: &[u64], fresh: &Fresh) -> Outcome {
+    fn plan(&self, job: &Job, lines: &[u64], new: &NewShare) -> PlannedOutput {
         let hotness = job.parameters.hotness;
         let mut files = Vec::new();
         for (day, &samples) in lines.iter().enumerate() {
@@ -111,18 +131,18 @@ impl Finish for MlperfV2 {
         } else {
             train * (2 * record + 8 + permutation::DISK)
         };
-        Outcome {
+        PlannedOutput {
             files,
-            peak: all * record + spill::numbering(job, all, fresh).max(ordering).max(written),
+            peak: all * record + spill::numbering(job, all, new).max(ordering).max(written),
         }
     }
 
-    fn make(
+    fn write(
         &self,
         worker: &Worker,
         checkpoint: &mut Checkpoint,
         tell: Tell,
-    ) -> Result<Made, PrepareError> {
+    ) -> Result<RecipeOutput, PrepareError> {
         let days = checkpoint.tally.samples.clone();
         let last = days.last().copied().unwrap_or(0);
         let train = checkpoint.tally.total() - last;
@@ -131,14 +151,14 @@ impl Finish for MlperfV2 {
         let keys = || {
             // `numpy.random.seed(seed); numpy.random.shuffle(samples)`.
             let mut places =
-                Places::shuffled(worker, "shuffle", train, &mut RandomState::new(seed), 4)?;
+                Permutation::shuffled(worker, "shuffle", train, &mut RandomState::new(seed), 4)?;
             Ok(move |_| Ok(((u128::from(places.next()?) << 64) / u128::from(train)) as u64))
         };
         let from = order::training(worker, checkpoint, Form::Signed, train, keys, tell)?;
         let parameters = checkpoint.parameters;
         if checkpoint.find(DRAWN).is_none() {
             let written = draw(worker, &parameters)?;
-            checkpoint.done(worker, DRAWN, written)?;
+            checkpoint.mark_written(worker, DRAWN, written)?;
         }
         let drawn = Drawn::open(worker, &parameters)?;
         let (mut files, mut sources, mut splits, mut before) =
@@ -153,21 +173,21 @@ impl Finish for MlperfV2 {
             before += samples;
         }
         let dense = Dense::new(DenseTransform::LogPlus3).ok_or_else(|| worker.unusable())?;
-        worker.make(checkpoint, &files, tell, |i, path, turn| {
+        worker.write_files(checkpoint, &files, tell, |i, path, advance| {
             let (from, first) = sources[i];
             let records = Records::open(&worker.path(from), Form::Signed, first, files[i].1)?;
             match i % 3 {
-                0 => array(path, records, turn, Type::F32, DENSE as u64, |record, bytes| {
+                0 => array(path, records, advance, Type::F32, DENSE as u64, |record, bytes| {
                     for k in 0..DENSE {
                         // All have a logarithm: the log was looked through.
                         let y = dense.apply(f64::from(record.dense(k))).unwrap_or(f32::NAN);
                         bytes.extend_from_slice(&y.to_le_bytes());
                     }
                 }),
-                1 => array(path, records, turn, Type::Int(4), 1, |record, bytes| {
+                1 => array(path, records, advance, Type::Int(4), 1, |record, bytes| {
                     bytes.extend_from_slice(&i32::from(record.label()).to_le_bytes());
                 }),
-                _ => ids(worker, path, records, turn, &drawn),
+                _ => ids(worker, path, records, advance, &drawn),
             }
         })?;
         let ids = checkpoint
@@ -176,7 +196,7 @@ impl Finish for MlperfV2 {
             .enumerate()
             .map(|(k, d)| (column_name(DENSE + k), d.bytes / 4))
             .collect();
-        Ok(Made { files: checkpoint.files(&files), splits, ids })
+        Ok(RecipeOutput { files: checkpoint.files(&files), splits, ids })
     }
 }
 
@@ -204,7 +224,7 @@ fn drawn_starts(parameters: &Parameters) -> Vec<u64> {
 /// Draws the ids that come with each id of each table.
 fn draw(worker: &Worker, parameters: &Parameters) -> Result<Written, PrepareError> {
     let mut numpy = RandomState::new(SEED);
-    let mut out = Growing::open(&worker.path(DRAWN), &Written::default(), |_| Ok(()))?;
+    let mut out = Growing::create(&worker.path(DRAWN))?;
     let mut bytes = Vec::new();
     for (&rows, hotness) in parameters.table_rows.iter().zip(parameters.hotness) {
         let most = u64::from(rows) - 1;
@@ -282,12 +302,12 @@ impl Drawn {
 fn array(
     path: &Path,
     mut records: Records,
-    turn: Turn,
+    advance: Advance,
     of: Type,
     width: u64,
     mut push: impl FnMut(Record, &mut Vec<u8>),
 ) -> Result<Written, PrepareError> {
-    let mut out = Growing::open(path, &Written::default(), |_| Ok(()))?;
+    let mut out = Growing::create(path)?;
     out.append(&Header { of, fortran: false, shape: vec![records.left(), width] }.bytes())?;
     let mut bytes = Vec::new();
     loop {
@@ -299,7 +319,7 @@ fn array(
         }
         batch.for_each(|record| push(record, &mut bytes));
         out.append(&bytes)?;
-        turn(n as u64)?;
+        advance(n as u64)?;
     }
 }
 
@@ -308,7 +328,7 @@ fn ids(
     worker: &Worker,
     path: &Path,
     mut records: Records,
-    turn: Turn,
+    advance: Advance,
     drawn: &Drawn,
 ) -> Result<Written, PrepareError> {
     let io = || PrepareError::write(path);
@@ -333,7 +353,7 @@ fn ids(
             member.write(&bytes).map_err(io())?;
         }
         rows += n;
-        turn(n)?;
+        advance(n)?;
     }
     worker.interrupted()?;
     pack(path, Packing::Stored, members.into_iter().map(|member| (member, rows))).map_err(io())?;

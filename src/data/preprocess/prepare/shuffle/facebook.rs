@@ -6,13 +6,22 @@
 //! A day that does not fit in memory is first dealt out to files of consecutive places, each of
 //! which does.
 
-use super::{
-    PROGRAM, PrepareError, Progress, RECORD, Randomize, Tell,
-    facebook::reader,
-    run::{RECORDS, Worker},
-    state::{Checkpoint, Growing, Written},
+use super::records::read_from;
+use crate::{
+    data::preprocess::{
+        criteo::RECORD,
+        prepare::{
+            PrepareError, Progress, Randomize, Tell,
+            job::PROGRAM,
+            state::{
+                checkpoint::Checkpoint,
+                growing::{Growing, Written},
+            },
+            worker::{RECORDS, Worker},
+        },
+    },
+    random::numpy::RandomState,
 };
-use crate::random::numpy::RandomState;
 use std::{
     fs::{self, File},
     io::{BufWriter, Read, Write},
@@ -23,6 +32,8 @@ use std::{
 const MOVED: u32 = 1 << 31;
 /// The least memory for records.
 const ROOM: u64 = 8 << 20;
+/// Bytes of samples that are read at once.
+const BUFFER: usize = RECORD << 13;
 /// Files that a day is dealt to, about; all are open at once.
 const PARTS: u64 = 256;
 
@@ -57,7 +68,7 @@ pub fn shuffle(
     if total {
         deal(worker, days, &mut numpy, tell)?;
     }
-    let mut out = Growing::open(&worker.path(to), &Written::default(), |_| Ok(()))?;
+    let mut out = Growing::create(&worker.path(to))?;
     let (mut first, all) = (0, training.iter().sum::<u64>() * RECORD as u64);
     for (day, &samples) in training.iter().enumerate() {
         worker.interrupted()?;
@@ -103,7 +114,7 @@ fn deal(
     }
     let mut full = vec![0; training.len()];
     let path = worker.path(RECORDS[0]);
-    let mut records = reader(&path, 0)?;
+    let mut records = read_from(&path, 0, BUFFER)?;
     let (mut record, mut done, total) = ([0; RECORD], 0, training.iter().sum::<u64>());
     for &samples in training {
         // All draws of a day come before the first repeated one.
@@ -150,7 +161,7 @@ impl Source<'_> {
         room: usize,
         out: &mut Growing,
     ) -> Result<(), PrepareError> {
-        let mut records = reader(self.path, self.start)?;
+        let mut records = read_from(self.path, self.start, BUFFER)?;
         let io = || PrepareError::write(self.path);
         if order.len() * RECORD <= room {
             let mut all = vec![0; order.len() * RECORD];
@@ -193,7 +204,7 @@ impl Source<'_> {
             self.worker.interrupted()?;
             let first = i * places;
             let n = places.min(order.len() - first);
-            let mut records = reader(&path, 0)?;
+            let mut records = read_from(&path, 0, BUFFER)?;
             // A part holds its samples in the order in which they were read.
             for place in
                 order.iter().map(|&p| p as usize).filter(|p| (first..first + n).contains(p))
@@ -228,8 +239,8 @@ fn invert(order: &mut [u32]) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Recipe, testing::Workplace};
     use super::*;
+    use crate::data::preprocess::prepare::{Recipe, testing::Workplace};
     use proptest::prelude::*;
 
     /// More memory helps where a day is large, and not where it is too large.
@@ -262,7 +273,7 @@ mod tests {
             fs::write(&path, (0..n as u32 + 3).flat_map(|i| [i.to_le_bytes(); RECORD / 4].concat()).collect::<Vec<u8>>()).unwrap();
             let mut order: Vec<u32> = (0..n as u32).collect();
             RandomState::new(seed).shuffle(&mut order);
-            let mut out = Growing::open(&worker.path("to.bin"), &Written::default(), |_| Ok(())).unwrap();
+            let mut out = Growing::create(&worker.path("to.bin")).unwrap();
             Source { worker: &worker, path: &path, start: 3 }.permute(order.clone(), places * RECORD, &mut out).unwrap();
             let expected: Vec<u8> = order.iter().flat_map(|i| [(i + 3).to_le_bytes(); RECORD / 4].concat()).collect();
             prop_assert!(fs::read(worker.path("to.bin")).unwrap() == expected);

@@ -1,15 +1,54 @@
 //! Samples as they lie on the disk between reading and the output ([`Form`]).
 
-use super::{
-    super::criteo::{DENSE, TABLES},
-    PrepareError,
-    recipe::Form,
+use crate::data::preprocess::{
+    criteo::{DENSE, RECORD, TABLES},
+    prepare::PrepareError,
 };
 use std::{
     fs::File,
     io::{BufReader, Read, Seek, SeekFrom},
     path::{Path, PathBuf},
 };
+
+/// How samples lie on the disk between reading and the output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// 160 bytes, as bin40: ids numbered by first appearance, negative integers 0.
+    Numbered,
+    /// The same, but negative integers stay.
+    Signed,
+    /// 168 bytes: integers and ids as in the log, then which columns are empty, 64 bits as
+    /// [`Columns::missing`](crate::data::preprocess::criteo::Columns).
+    Raw,
+}
+
+impl Form {
+    /// Bytes of a sample.
+    pub const fn bytes(self) -> usize {
+        match self {
+            Form::Numbered | Form::Signed => RECORD,
+            Form::Raw => RECORD + 8,
+        }
+    }
+}
+
+/// Reads samples of [`RECORD`] bytes from sample number `first` on, `buffer` bytes at once.
+///
+/// # Errors
+/// If the file cannot be opened.
+pub fn read_from(path: &Path, first: u64, buffer: usize) -> Result<BufReader<File>, PrepareError> {
+    open_at(path, first * RECORD as u64, buffer)
+}
+
+/// Opens a file to be read from a byte on.
+fn open_at(path: &Path, start: u64, buffer: usize) -> Result<BufReader<File>, PrepareError> {
+    let open = || -> std::io::Result<BufReader<File>> {
+        let mut file = File::open(path)?;
+        file.seek(SeekFrom::Start(start))?;
+        Ok(BufReader::with_capacity(buffer, file))
+    };
+    open().map_err(PrepareError::write(path))
+}
 
 /// Samples that are read at once.
 pub const BATCH: usize = 1 << 13;
@@ -27,12 +66,7 @@ impl Records {
     /// `samples` of a file, from sample number `first` on.
     pub fn open(path: &Path, form: Form, first: u64, samples: u64) -> Result<Self, PrepareError> {
         let width = form.bytes();
-        let open = || -> std::io::Result<BufReader<File>> {
-            let mut file = File::open(path)?;
-            file.seek(SeekFrom::Start(first * width as u64))?;
-            Ok(BufReader::with_capacity(1 << 16, file))
-        };
-        let file = open().map_err(PrepareError::write(path))?;
+        let file = open_at(path, first * width as u64, 1 << 16)?;
         Ok(Records { path: path.to_owned(), file, width, left: samples, batch: Vec::new() })
     }
 
@@ -90,12 +124,12 @@ impl<'a> Record<'a> {
     }
 
     /// An integer, of [`Form::Raw`].
-    pub fn dense_there(self, i: usize) -> Option<i32> {
+    pub fn present_dense(self, i: usize) -> Option<i32> {
         (!self.missing(i)).then(|| self.dense(i))
     }
 
     /// An id, of [`Form::Raw`].
-    pub fn id_there(self, j: usize) -> Option<u32> {
+    pub fn present_id(self, j: usize) -> Option<u32> {
         (!self.missing(DENSE + j)).then(|| self.id(j))
     }
 

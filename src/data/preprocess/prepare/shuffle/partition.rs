@@ -1,7 +1,7 @@
 //! Values dealt to files by hash, so that each file has few different ones: what does not fit in
 //! memory at once is then looked at file by file.
 
-use super::PrepareError;
+use crate::data::preprocess::prepare::PrepareError;
 use std::{
     fs::{self, File, OpenOptions},
     io::{BufReader, Read, Write},
@@ -15,21 +15,21 @@ const BUFFER: usize = 1 << 16;
 
 /// Which of `files` files an id goes to. Unlike the places of dictionaries, by lower bits of
 /// another product.
-pub fn of(id: u32, files: usize) -> usize {
+pub fn file_of(id: u32, files: usize) -> usize {
     ((u64::from(id.wrapping_mul(0x85eb_ca6b) ^ id >> 15).wrapping_mul(0xc2b2_ae35) >> 16)
         % files as u64) as usize
 }
 
 /// Files of 32-bit words that grow side by side.
-pub struct Words {
+pub struct WordFiles {
     files: Vec<(PathBuf, Vec<u8>)>,
     buffer: usize,
 }
 
-impl Words {
+impl WordFiles {
     /// `n` empty files in `folder`.
     pub fn create(folder: &Path, name: &str, n: usize) -> Result<Self, PrepareError> {
-        Words::create_with(folder, name, n, BUFFER)
+        WordFiles::create_with(folder, name, n, BUFFER)
     }
 
     /// The same with so many bytes of memory for each.
@@ -46,7 +46,7 @@ impl Words {
             File::create(&path).map_err(PrepareError::write(&path))?;
             files.push((path, Vec::new()));
         }
-        Ok(Words { files, buffer: buffer.min(BUFFER) })
+        Ok(WordFiles { files, buffer: buffer.min(BUFFER) })
     }
 
     pub fn push(&mut self, file: usize, word: u32) -> Result<(), PrepareError> {

@@ -3,20 +3,22 @@
 //! is not published; here the last fifth of the lines is for evaluation, which is the proportion of
 //! their 8,000,000 and 2,000,000 samples.
 
-use super::{
-    Finish, Job, Made, Outcome, PlannedFile, PrepareError, Tell,
-    make::Turn,
-    recipe::Form,
-    records::Records,
-    run::{RECORDS, Worker},
-    spill::Fresh,
-    state::{Checkpoint, Growing, Written},
-    survey::{self, Survey},
-};
+use super::{Definition, Parameters, PlannedOutput, Steps, setting::ON_ERROR};
 use crate::{
     data::preprocess::{
-        chunks::Place,
+        chunks::Position,
         criteo::{Blocks, Columns, DENSE, TABLES},
+        prepare::{
+            Job, PlannedFile, PrepareError, Tell,
+            shuffle::records::{Form, Records},
+            state::{
+                checkpoint::{Checkpoint, RecipeOutput},
+                growing::{Growing, Written},
+                spill::NewShare,
+            },
+            survey::{self, Survey},
+            worker::{Advance, RECORDS, Worker},
+        },
     },
     host::pool::Pool,
 };
@@ -27,51 +29,62 @@ const EVAL: u64 = 5;
 /// The most bytes of a line.
 const LINE: u64 = 2 + 12 * DENSE as u64 + 9 * TABLES as u64;
 
-pub struct DeepRec;
+pub(super) const DEEPREC: Definition = Definition {
+    name: "deeprec",
+    about: "Criteo Kaggle, DeepRec's DLRM: train.csv and eval.csv",
+    one_file: true,
+    form: Form::Raw,
+    least_integer: None,
+    takes: &[ON_ERROR],
+    parameters: Parameters::BASE,
+    steps: &DeepRec,
+};
+
+struct DeepRec;
 
 fn parts(samples: u64) -> [(&'static str, &'static str, u64, u64); 2] {
     let train = samples - samples / EVAL;
     [("train", "train.csv", 0, train), ("eval", "eval.csv", train, samples - train)]
 }
 
-impl Finish for DeepRec {
-    fn plan(&self, _job: &Job, lines: &[u64], _fresh: &Fresh) -> Outcome {
+impl Steps for DeepRec {
+    fn plan(&self, _job: &Job, lines: &[u64], _new: &NewShare) -> PlannedOutput {
         let all: u64 = lines.iter().sum();
         let file = |(_, name, _, samples): (_, &str, _, u64)| {
             PlannedFile::at_most(name, samples, samples * LINE)
         };
         let peak = all * (Form::Raw.bytes() as u64 + LINE);
-        Outcome { files: parts(all).map(file).into(), peak }
+        PlannedOutput { files: parts(all).map(file).into(), peak }
     }
 
     fn survey(&self, _job: &Job) -> Option<Box<dyn Survey>> {
         Some(Box::new(Lengths::default()))
     }
 
-    fn make(
+    fn write(
         &self,
         worker: &Worker,
         checkpoint: &mut Checkpoint,
         tell: Tell,
-    ) -> Result<Made, PrepareError> {
+    ) -> Result<RecipeOutput, PrepareError> {
         let parts = parts(checkpoint.tally.total());
         worker.refuse_empty(&parts.map(|(part, _, _, samples)| (part, samples)))?;
         let files = parts.map(|(_, name, _, samples)| (name.to_owned(), samples));
         let from = worker.path(RECORDS[0]);
-        worker.make(checkpoint, &files, tell, |i, path, turn| {
+        worker.write_files(checkpoint, &files, tell, |i, path, advance| {
             let (_, _, first, samples) = parts[i];
-            write(turn, path, Records::open(&from, Form::Raw, first, samples)?)
+            write(advance, path, Records::open(&from, Form::Raw, first, samples)?)
         })?;
         let splits =
             parts.map(|(part, name, _, samples)| (part.to_owned(), name.to_owned(), samples));
-        Ok(Made { files: checkpoint.files(&files), splits: splits.into(), ids: Vec::new() })
+        Ok(RecipeOutput { files: checkpoint.files(&files), splits: splits.into(), ids: Vec::new() })
     }
 }
 
 /// Sums of samples and bytes of their lines up to each stretch of text.
 #[derive(Default)]
 struct Lengths {
-    before: Vec<(Place, u64, u64)>,
+    before: Vec<(Position, u64, u64)>,
     samples: u64,
     bytes: u64,
 }
@@ -89,8 +102,8 @@ fn length(columns: &Columns, i: usize) -> u64 {
 }
 
 impl Survey for Lengths {
-    fn see(&mut self, _pool: &Pool, place: Place, blocks: &Blocks) {
-        self.before.push((place, self.samples, self.bytes));
+    fn see(&mut self, _pool: &Pool, position: Position, blocks: &Blocks) {
+        self.before.push((position, self.samples, self.bytes));
         for columns in blocks.columns() {
             self.samples += columns.len() as u64;
             self.bytes += (0..columns.len()).map(|i| length(columns, i)).sum::<u64>();
@@ -107,10 +120,10 @@ impl Survey for Lengths {
         let train = parts[0].3;
         let mut bytes = self.bytes;
         // Where the evaluation's lines begin, the stretch is read again.
-        if let Some(&(place, first, before)) = self.before.iter().rev().find(|b| b.1 <= train) {
+        if let Some(&(position, first, before)) = self.before.iter().rev().find(|b| b.1 <= train) {
             bytes = before;
             let mut left = train - first;
-            survey::again(job, pool, place, |all| {
+            survey::again(job, pool, position, |all| {
                 for columns in all {
                     let n = left.min(columns.len() as u64);
                     bytes += (0..n as usize).map(|i| length(columns, i)).sum::<u64>();
@@ -127,8 +140,8 @@ impl Survey for Lengths {
     }
 }
 
-fn write(turn: Turn, path: &Path, mut records: Records) -> Result<Written, PrepareError> {
-    let mut out = Growing::open(path, &Written::default(), |_| Ok(()))?;
+fn write(advance: Advance, path: &Path, mut records: Records) -> Result<Written, PrepareError> {
+    let mut out = Growing::create(path)?;
     let mut text = Vec::new();
     loop {
         text.clear();
@@ -141,20 +154,20 @@ fn write(turn: Turn, path: &Path, mut records: Records) -> Result<Written, Prepa
             text.push(b'0' + record.label());
             for i in 0..DENSE {
                 text.push(b',');
-                if let Some(x) = record.dense_there(i) {
+                if let Some(x) = record.present_dense(i) {
                     // Memory takes whatever is written.
                     let _ = write!(text, "{x}");
                 }
             }
             for j in 0..TABLES {
                 text.push(b',');
-                if let Some(x) = record.id_there(j) {
+                if let Some(x) = record.present_id(j) {
                     let _ = write!(text, "{x:08x}");
                 }
             }
             text.push(b'\n');
         }
         out.append(&text)?;
-        turn(n as u64)?;
+        advance(n as u64)?;
     }
 }

@@ -9,23 +9,31 @@
 //! `validation`.
 
 use super::{
-    Finish, Job, Made, Outcome, Parameters, PlannedFile, PrepareError, Progress, Randomize, Tell,
-    order::{self, random_keys},
-    recipe::{Form, column_name},
-    records::{Record, Records},
-    run::{RECORDS, Worker},
-    spill::{self, Fresh},
-    state::{Checkpoint, Growing, Written},
-    survey::Survey,
+    Definition, Parameters, PlannedOutput, Randomize, Steps,
+    setting::{MIN_COUNT, ON_ERROR, RANDOMIZE, SEED},
     vocabulary::{self, Counts, Value},
 };
 use crate::{
     data::{
         format::nvidia as format,
         preprocess::{
-            chunks::Place,
-            criteo::{Blocks, DENSE, TABLES},
+            chunks::Position,
+            criteo::{Blocks, DENSE, TABLES, column_name},
             numbering::{Budget, NONE, Numbering},
+            prepare::{
+                Job, PlannedFile, PrepareError, Progress, Tell,
+                shuffle::{
+                    order::{self, random_keys},
+                    records::{Form, Record, Records},
+                },
+                state::{
+                    checkpoint::{Checkpoint, RecipeOutput},
+                    growing::Growing,
+                    spill::{self, NewShare},
+                },
+                survey::Survey,
+                worker::{RECORDS, Worker, create_parent},
+            },
         },
         rows::{Layout, Numbers},
     },
@@ -37,13 +45,29 @@ use std::path::Path;
 /// The most bytes of an id.
 const WIDEST: usize = 4;
 
-pub struct Nvidia;
+pub(super) const NVIDIA: Definition = Definition {
+    name: "nvidia",
+    about: "Criteo 1TB, NVIDIA's DLRM: split binary, ids of 15 and more",
+    one_file: false,
+    form: Form::Raw,
+    least_integer: None,
+    takes: &[RANDOMIZE, ON_ERROR, SEED, MIN_COUNT],
+    parameters: Parameters {
+        randomize: Randomize::Total,
+        seed: 12345,
+        min_count: 15,
+        ..Parameters::BASE
+    },
+    steps: &Nvidia,
+};
+
+struct Nvidia;
 
 struct Ids;
 
 impl Value for Ids {
     fn of(&self, record: Record, column: usize) -> Option<u32> {
-        record.id_there(column - DENSE)
+        record.present_id(column - DENSE)
     }
 
     fn rank(&self, _column: usize, value: u32) -> i64 {
@@ -60,7 +84,7 @@ struct Split {
     samples: u64,
 }
 
-impl Finish for Nvidia {
+impl Steps for Nvidia {
     fn check(&self, parameters: &Parameters) -> Result<(), PrepareError> {
         match parameters.randomize {
             Randomize::Day => Err(PrepareError::Usage(
@@ -71,17 +95,17 @@ impl Finish for Nvidia {
         }
     }
 
-    fn plan(&self, job: &Job, lines: &[u64], fresh: &Fresh) -> Outcome {
+    fn plan(&self, job: &Job, lines: &[u64], new: &NewShare) -> PlannedOutput {
         let all: u64 = lines.iter().sum();
         let last = lines.last().copied().unwrap_or(0);
         let train = all - last;
         let (files, bytes) =
             (folders(lines, 4 * TABLES as u64, false), sample_bytes(4 * TABLES as u64));
-        let counted = spill::counting(job, all, DENSE..DENSE + TABLES, fresh);
+        let counted = spill::counting(job, all, DENSE..DENSE + TABLES, new);
         let record = Form::Raw.bytes() as u64;
         let ordering =
             if job.parameters.randomize == Randomize::None { 0 } else { train * (2 * record + 8) };
-        Outcome {
+        PlannedOutput {
             files,
             peak: all * record + counted.during.max(counted.words + ordering.max(all * bytes)),
         }
@@ -96,12 +120,12 @@ impl Finish for Nvidia {
         Some(Box::new(Cardinalities { columns: (0..TABLES).map(column).collect() }))
     }
 
-    fn make(
+    fn write(
         &self,
         worker: &Worker,
         checkpoint: &mut Checkpoint,
         tell: Tell,
-    ) -> Result<Made, PrepareError> {
+    ) -> Result<RecipeOutput, PrepareError> {
         let last = checkpoint.tally.samples.last().copied().unwrap_or(0);
         let train = checkpoint.tally.total() - last;
         let test = last / 2;
@@ -125,11 +149,10 @@ impl Finish for Nvidia {
             // As the original has it: of validation nothing is said.
             let layout = Layout::criteo(Numbers::Float32);
             let text = format::feature_spec(&["test", "train"], &layout, &cardinalities)?;
-            let mut out =
-                Growing::open(&worker.path(format::NAME), &Written::default(), |_| Ok(()))?;
+            let mut out = Growing::create(&worker.path(format::NAME))?;
             out.append(text.as_bytes())?;
             let written = out.sync()?;
-            checkpoint.done(worker, format::NAME, written)?;
+            checkpoint.mark_written(worker, format::NAME, written)?;
         }
         let names: Vec<(String, u64)> =
             names.into_iter().chain([format::NAME.into()]).map(|name| (name, 0)).collect();
@@ -137,7 +160,7 @@ impl Finish for Nvidia {
             cardinalities.iter().enumerate().map(|(k, &n)| (column_name(DENSE + k), n)).collect();
         let splits =
             splits.map(|split| (split.name.to_owned(), split.name.to_owned(), split.samples));
-        Ok(Made { files: checkpoint.files(&names), splits: splits.into(), ids })
+        Ok(RecipeOutput { files: checkpoint.files(&names), splits: splits.into(), ids })
     }
 }
 
@@ -171,7 +194,7 @@ struct Words {
     least: u32,
     counts: Counts,
     budget: Budget,
-    /// There are so many that no more of them make ids wider.
+    /// OutputState are so many that no more of them make ids wider.
     enough: bool,
 }
 
@@ -205,7 +228,7 @@ impl Words {
 }
 
 impl Survey for Cardinalities {
-    fn see(&mut self, pool: &Pool, _place: Place, blocks: &Blocks) {
+    fn see(&mut self, pool: &Pool, _position: Position, blocks: &Blocks) {
         pool.for_each_chunk(&mut self.columns, 1, |_, _, columns| {
             columns.iter_mut().for_each(|column| column.see(blocks))
         });
@@ -291,13 +314,13 @@ fn write(
                 let name = name(split, content);
                 if checkpoint.find(&name).is_none() {
                     let path = worker.path(&name);
-                    super::make::folder(&path)?;
+                    create_parent(&path)?;
                     let content = match content {
                         Content::Labels => Content::Labels,
                         Content::Numbers => Content::Numbers,
                         Content::Ids(k, bytes) => Content::Ids(*k, *bytes),
                     };
-                    let file = Growing::open(&path, &Written::default(), |_| Ok(()))?;
+                    let file = Growing::create(&path)?;
                     outs.push((
                         name,
                         Out {
@@ -316,7 +339,7 @@ fn write(
             }
             pass(worker, split, &mut outs, tell)?;
             for (name, mut out) in names.into_iter().zip(outs) {
-                checkpoint.made.push((name, out.file.sync()?));
+                checkpoint.written.push((name, out.file.sync()?));
             }
             checkpoint.write(worker.work)?;
         }
@@ -358,7 +381,7 @@ impl Out<'_> {
                 for record in batch {
                     for i in 0..DENSE {
                         let x =
-                            record.dense_there(i).map_or(0.0, |x| libm::log(f64::from(x) + 3.0));
+                            record.present_dense(i).map_or(0.0, |x| libm::log(f64::from(x) + 3.0));
                         let x = f16::from_f32(if x.is_finite() { x as f32 } else { 0.0 });
                         self.bytes.extend_from_slice(&x.to_le_bytes());
                     }
@@ -371,7 +394,7 @@ impl Out<'_> {
                     words.look_up(&raw, &mut numbers);
                 }
                 for (record, number) in batch.zip(numbers) {
-                    let there = number != NONE && record.id_there(k).is_some();
+                    let there = number != NONE && record.present_id(k).is_some();
                     let id = if there { number + 1 } else { 0 };
                     self.bytes.extend_from_slice(&id.to_le_bytes()[..bytes]);
                 }

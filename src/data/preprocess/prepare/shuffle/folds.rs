@@ -5,16 +5,19 @@
 //! one larger.
 
 use super::{
-    PrepareError, Randomize, Tell,
     order::{ORDERED, Part, deal, random_keys},
     partition,
-    permutation::Places,
-    recipe::Form,
-    records::Records,
-    run::{RECORDS, Worker},
-    state::{Checkpoint, Growing, Written},
+    permutation::Permutation,
+    records::{Form, Records},
 };
-use crate::random::numpy::RandomState;
+use crate::{
+    data::preprocess::prepare::{
+        PrepareError, Randomize, Tell,
+        state::{checkpoint::Checkpoint, growing::Growing},
+        worker::{RECORDS, Worker},
+    },
+    random::numpy::RandomState,
+};
 use std::{
     fs::File,
     io::{BufReader, Read},
@@ -72,7 +75,7 @@ pub fn order(
         let written = deal(worker, Form::Raw, RECORDS[0], &parts, go, ORDERED, tell)?;
         partition::remove(&[path])?;
         checkpoint.sizes = sizes.into();
-        checkpoint.done(worker, ORDERED, written)?;
+        checkpoint.mark_written(worker, ORDERED, written)?;
     }
     worker.drop_records(checkpoint, 0)?;
     let &[test, val, train] = &checkpoint.sizes[..] else { return Err(worker.unusable()) };
@@ -87,7 +90,7 @@ fn deal_folds(
     folds: &mut Folds,
 ) -> Result<(PathBuf, [u64; FOLDS]), PrepareError> {
     let path = worker.path("folds.u8");
-    let mut out = Growing::open(&path, &Written::default(), |_| Ok(()))?;
+    let mut out = Growing::create(&path)?;
     let mut records = Records::open(&worker.path(RECORDS[0]), Form::Raw, 0, samples)?;
     let (mut of_fold, mut bytes) = ([0; FOLDS], Vec::new());
     loop {
@@ -109,7 +112,7 @@ fn deal_folds(
 /// Tells folds, by labels of 0 and 1 in order of the samples.
 struct Folds {
     /// Of each class: the places that its samples are shuffled to, and how many places there are.
-    classes: [(Places, u64); 2],
+    classes: [(Permutation, u64); 2],
 }
 
 impl Folds {
@@ -120,7 +123,10 @@ impl Folds {
             // A class without samples draws nothing; of fewer samples than folds the original
             // shuffles as many as there are folds.
             let places = if count == 0 { 0 } else { count.max(FOLDS as u64) };
-            Ok::<_, PrepareError>((Places::shuffled(worker, name, places, &mut numpy, 8)?, places))
+            Ok::<_, PrepareError>((
+                Permutation::shuffled(worker, name, places, &mut numpy, 8)?,
+                places,
+            ))
         };
         Ok(Folds { classes: [class("negative", counts[0])?, class("positive", counts[1])?] })
     }
