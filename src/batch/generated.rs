@@ -3,9 +3,9 @@
 use super::Batch;
 use std::sync::Arc;
 
-/// How a device makes the samples of a source: bit by bit those of [`crate::data::Source::fill`].
+/// A split whose samples a device makes itself, bit by bit those of [`crate::data::Source::fill`].
 #[derive(Debug, Clone)]
-pub struct Recipe {
+pub struct GeneratedSplit {
     /// The log.
     pub log: Arc<GeneratedLog>,
     /// Number of the split within the log.
@@ -14,7 +14,7 @@ pub struct Recipe {
     pub epoch: u64,
 }
 
-impl Recipe {
+impl GeneratedSplit {
     /// Samples `start..start + len` of an epoch.
     pub fn span(&self, epoch: u64, start: u64, len: usize) -> Span {
         Span { split: self.split, first: epoch.wrapping_mul(self.epoch).wrapping_add(start), len }

@@ -6,7 +6,8 @@ mod samples;
 mod schema;
 
 pub use generated::{
-    ColumnNumbers, DenseNumbers, GeneratedLog, PairNumbers, Recipe, SCATTER_ROUNDS, Samples, Span,
+    ColumnNumbers, DenseNumbers, GeneratedLog, GeneratedSplit, PairNumbers, SCATTER_ROUNDS,
+    Samples, Span,
 };
 pub use samples::{Bags, Batch};
 pub use schema::{Column, Schema};

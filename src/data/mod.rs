@@ -19,7 +19,7 @@ pub mod rows;
 pub mod source;
 pub mod work_queue;
 
-use crate::batch::{Batch, Recipe, Schema};
+use crate::batch::{Batch, GeneratedSplit, Schema};
 use std::path::PathBuf;
 
 /// What can go wrong with data. Each message names the file and the place.
@@ -97,7 +97,7 @@ pub trait Source: Send {
     ) -> Result<(), DataError>;
 
     /// How a device makes these samples itself, if they can be made from their numbers.
-    fn recipe(&self) -> Option<Recipe> {
+    fn generated_split(&self) -> Option<GeneratedSplit> {
         None
     }
 }

@@ -1,7 +1,7 @@
 //! Evaluation over a whole split.
 
 use crate::{
-    batch::{Batch, Recipe, Samples},
+    batch::{Batch, GeneratedSplit, Samples},
     data::{DataError, Source, loader},
     engine::{Engine, EngineError},
     metrics::{self, MetricsError, Quality},
@@ -46,7 +46,7 @@ pub(super) struct EvalSplit {
     source: Box<dyn Source>,
     batch_size: usize,
     /// The device makes the samples itself.
-    recipe: Option<Recipe>,
+    generated: Option<GeneratedSplit>,
     cache: Option<Vec<Batch>>,
     scratch: Batch,
     predictions: Vec<f32>,
@@ -54,13 +54,17 @@ pub(super) struct EvalSplit {
 }
 
 impl EvalSplit {
-    /// A split, whose samples the device makes itself if there is a recipe.
-    pub fn new(source: Box<dyn Source>, batch_size: usize, recipe: Option<Recipe>) -> Self {
+    /// A split, whose samples the device makes itself if `generated` says how.
+    pub fn new(
+        source: Box<dyn Source>,
+        batch_size: usize,
+        generated: Option<GeneratedSplit>,
+    ) -> Self {
         let (predictions, labels) = (Vec::new(), Vec::new());
         EvalSplit {
             source,
             batch_size,
-            recipe,
+            generated,
             cache: None,
             scratch: Batch::default(),
             predictions,
@@ -74,9 +78,9 @@ impl EvalSplit {
     }
 
     /// Lets the device make the samples itself.
-    pub fn make_on_device(&mut self, recipe: Option<Recipe>) {
-        self.cache = self.cache.take().filter(|_| recipe.is_none());
-        self.recipe = recipe;
+    pub fn make_on_device(&mut self, generated: Option<GeneratedSplit>) {
+        self.cache = self.cache.take().filter(|_| generated.is_none());
+        self.generated = generated;
     }
 
     /// Reads the split before anything is trained: whether all samples can be read, and can be
@@ -101,7 +105,7 @@ impl EvalSplit {
             samples += batch.labels.len();
             Ok(ones > 0 && ones < samples)
         };
-        if self.source.recipe().is_some() {
+        if self.source.generated_split().is_some() {
             // What is made of numbers cannot be malformed: enough is seen with both labels.
             let mut batch = Batch::with_capacity(self.source.schema(), self.batch_size);
             let len = self.source.len().unwrap_or(0);
@@ -167,7 +171,7 @@ impl EvalSplit {
             if stop.load(Ordering::Relaxed) { Err(EvalError::Interrupted) } else { f(samples) }
         };
         let len = self.source.len().unwrap_or(0);
-        if self.recipe.is_none()
+        if self.generated.is_none()
             && self.cache.is_none()
             && len * loader::bytes_per_sample(self.source.schema()) <= CACHE_BYTES
         {
@@ -176,13 +180,13 @@ impl EvalSplit {
         if let Some(cache) = &self.cache {
             return cache.iter().try_for_each(|batch| f(Samples::Host(batch)));
         }
-        if self.recipe.is_none() && self.scratch.bags.is_empty() {
+        if self.generated.is_none() && self.scratch.bags.is_empty() {
             self.scratch = Batch::with_capacity(self.source.schema(), self.batch_size);
         }
         for start in (0..len).step_by(self.batch_size) {
             let n = (len - start).min(self.batch_size as u64) as usize;
-            if let Some(recipe) = &self.recipe {
-                f(Samples::Generated(recipe.span(0, start, n)))?;
+            if let Some(generated) = &self.generated {
+                f(Samples::Generated(generated.span(0, start, n)))?;
             } else {
                 self.source.fill(0, start, n, &mut self.scratch)?;
                 f(Samples::Host(&self.scratch))?;

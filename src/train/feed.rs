@@ -3,7 +3,7 @@
 
 use crate::{
     backend::Device,
-    batch::{Recipe, Samples, Span},
+    batch::{GeneratedSplit, Samples, Span},
     data::{
         DataError, Source,
         loader::{Loaded, Loader, Plan},
@@ -23,7 +23,7 @@ pub(super) enum Feed {
     /// Batches in the host's memory, made ahead of their use.
     Loader(Loader),
     /// The numbers of samples.
-    Device { recipe: Recipe, ranges: Ranges },
+    Device { generated: GeneratedSplit, ranges: Ranges },
 }
 
 /// The samples of a step.
@@ -40,15 +40,15 @@ pub(super) enum StepInput {
 pub(super) fn attach_generator(
     engine: &mut dyn Engine,
     splits: [&dyn Source; 2],
-) -> Result<[Option<Recipe>; 2], EngineError> {
-    let recipes = splits.map(Source::recipe);
-    let Some(log) = recipes.iter().flatten().next().map(|r| Arc::clone(&r.log)) else {
+) -> Result<[Option<GeneratedSplit>; 2], EngineError> {
+    let generated = splits.map(Source::generated_split);
+    let Some(log) = generated.iter().flatten().next().map(|split| Arc::clone(&split.log)) else {
         return Ok([None, None]);
     };
     if !engine.attach_generator(&log)? {
         return Ok([None, None]);
     }
-    Ok(recipes.map(|recipe| recipe.filter(|r| Arc::ptr_eq(&r.log, &log))))
+    Ok(generated.map(|split| split.filter(|s| Arc::ptr_eq(&s.log, &log))))
 }
 
 /// Whether training samples of this workload are made by the device on which it is computed.
@@ -59,14 +59,16 @@ pub fn made_on_device(workload: &Workload) -> bool {
 }
 
 impl Feed {
-    /// Begins with the first batch of `plan`; with a recipe the device makes them.
+    /// Begins with the first batch of `plan`; the device makes it if `generated` says how.
     pub fn start(
         source: Box<dyn Source>,
         plan: Plan,
-        recipe: Option<Recipe>,
+        generated: Option<GeneratedSplit>,
     ) -> Result<Self, DataError> {
-        match recipe {
-            Some(recipe) => Ok(Feed::Device { recipe, ranges: Ranges::new(source.len(), plan) }),
+        match generated {
+            Some(generated) => {
+                Ok(Feed::Device { generated, ranges: Ranges::new(source.len(), plan) })
+            }
             None => Ok(Feed::Loader(Loader::start(source, plan)?)),
         }
     }
@@ -75,8 +77,8 @@ impl Feed {
     pub fn next(&mut self) -> Result<Option<StepInput>, DataError> {
         match self {
             Feed::Loader(loader) => Ok(loader.next_batch()?.map(StepInput::Loaded)),
-            Feed::Device { recipe, ranges } => Ok(ranges.take()?.map(|range| {
-                let span = recipe.span(range.epoch, range.start, range.n);
+            Feed::Device { generated, ranges } => Ok(ranges.take()?.map(|range| {
+                let span = generated.span(range.epoch, range.start, range.n);
                 StepInput::Generated { range, span }
             })),
         }

@@ -9,7 +9,7 @@ use super::{
     memory::{check_device, check_memory, memory_plan},
 };
 use crate::{
-    batch::{Recipe, Schema},
+    batch::{GeneratedSplit, Schema},
     data::{DataError, Dataset, Facts, Source, loader::Plan},
     engine::{self, Engine, EngineConfig, Phase},
     metrics::Quality,
@@ -47,7 +47,7 @@ pub struct Prepared {
     plan: Plan,
     train: Box<dyn Source>,
     /// How the device makes the training samples itself, if it does.
-    recipe: Option<Recipe>,
+    generated: Option<GeneratedSplit>,
     eval: EvalSplit,
     test: Option<EvalSplit>,
 }
@@ -117,12 +117,13 @@ fn prepare_until(workload: &Workload, stop: &AtomicBool) -> Result<Prepared, Tra
     if let Some(what) = workload.closed_data_refusal(&schema, train_samples, eval_samples) {
         return Err(WorkloadError::Unfit { key: "mlperf.division", what }.into());
     }
-    let [recipe, eval_recipe] = feed::attach_generator(&mut *engine, [&*train, eval.source()])?;
+    let [generated, eval_generated] =
+        feed::attach_generator(&mut *engine, [&*train, eval.source()])?;
     // Room for the predictions is taken now; without it they are judged on the host, which then
     // needs the samples' labels too.
     let keeps = engine.begin_scores(eval_samples)?;
-    eval.make_on_device(eval_recipe.filter(|_| keeps));
-    if recipe.is_some() {
+    eval.make_on_device(eval_generated.filter(|_| keeps));
+    if generated.is_some() {
         data_facts.notes.push(format!("training samples are made on {}", workload.engine.device));
     }
     let facts = RunFacts {
@@ -133,7 +134,7 @@ fn prepare_until(workload: &Workload, stop: &AtomicBool) -> Result<Prepared, Tra
         target_auc: workload.target.resolve(data_facts.best_auc)?,
         best_auc: data_facts.best_auc,
     };
-    Ok(Prepared { schema, data_facts, config, engine, facts, plan, train, recipe, eval, test })
+    Ok(Prepared { schema, data_facts, config, engine, facts, plan, train, generated, eval, test })
 }
 
 /// Trains until the target, the budget, the patience or the stop flag ends it. Listeners hear of
@@ -169,7 +170,7 @@ fn train(job: &Job<'_>, told: &mut Told<'_, '_>) -> Result<Finished, TrainError>
     told.each(|l| l.configured(&prepared.config, &prepared.schema))?;
     told.state.clock = Some(Instant::now());
     told.each(|l| l.run_start(&prepared.facts))?;
-    let feed = Feed::start(prepared.train, prepared.plan, prepared.recipe)?;
+    let feed = Feed::start(prepared.train, prepared.plan, prepared.generated)?;
     let schedule = Schedule::new(&job.workload.schedule, job.workload.optimizer.learning_rate)?;
     let every = match job.workload.eval.every {
         EvalEvery::Steps(n) => n.max(1),

@@ -46,10 +46,10 @@ type Steps = Vec<(u64, bool, usize, u32)>;
 fn run(engine: &mut dyn Engine, workload: &Workload, on_device: bool) -> (Steps, Quality) {
     let Dataset { train, eval, .. } = workload.open_data().unwrap();
     let (plan, batch_size) = (workload.loader_plan(), workload.eval.batch_size);
-    let [recipe, eval_recipe] =
+    let [generated, eval_generated] =
         if on_device { attach_generator(engine, [&*train, &*eval]).unwrap() } else { [None, None] };
-    assert_eq!((recipe.is_some(), eval_recipe.is_some()), (on_device, on_device));
-    let mut feed = Feed::start(train, plan, recipe).unwrap();
+    assert_eq!((generated.is_some(), eval_generated.is_some()), (on_device, on_device));
+    let mut feed = Feed::start(train, plan, generated).unwrap();
     let (mut steps, mut losses) = (Vec::new(), Vec::new());
     while let Some(input) = feed.next().unwrap() {
         steps.push((input.epoch(), input.last_of_epoch(), input.samples().len()));
@@ -64,7 +64,7 @@ fn run(engine: &mut dyn Engine, workload: &Workload, on_device: bool) -> (Steps,
         .zip(losses)
         .map(|((epoch, last, n), end)| (epoch, last, n, end.loss.to_bits()));
     let quality =
-        EvalSplit::new(eval, batch_size, eval_recipe).evaluate(engine, &AtomicBool::new(false));
+        EvalSplit::new(eval, batch_size, eval_generated).evaluate(engine, &AtomicBool::new(false));
     (told.collect(), quality.ok().unwrap())
 }
 
@@ -128,7 +128,7 @@ fn what_the_device_cannot_make_is_refused_or_left_to_the_host() {
     assert!(!cpu.begin_scores(10).unwrap() && cpu.count_scores().is_err());
     let span = Samples::Generated(Span { split: 0, first: 0, len: 4 });
     assert!(cpu.begin_step(span, 0.1).unwrap_err().to_string().contains("not given"));
-    let log = train.recipe().unwrap().log;
+    let log = train.generated_split().unwrap().log;
     for driver in devices() {
         let mut gpu = engine(&driver, &config);
         assert!(gpu.begin_step(span, 0.1).unwrap_err().to_string().contains("not given"));

@@ -149,13 +149,13 @@ fn stretch(
     n: usize,
 ) -> Result<Verdict> {
     let mut train = planted::open(config).map_err(broken)?.train;
-    let recipe = train
-        .recipe()
+    let generated = train
+        .generated_split()
         .ok_or_else(|| BackendError::Device("planted data cannot be made on a device".into()))?;
     let mut batch = Batch::with_capacity(train.schema(), n);
     train.fill(1, start, n, &mut batch).map_err(broken)?;
-    let (dense, log) = (train.schema().dense, Planted::new(driver, &recipe.log)?);
-    let run = || made(driver, &log, recipe.span(1, start, n), dense + 3);
+    let (dense, log) = (train.schema().dense, Planted::new(driver, &generated.log)?);
+    let run = || made(driver, &log, generated.span(1, start, n), dense + 3);
     let (got, again) = (run()?, run()?);
     let right = got == wanted(&batch, dense, dense + 3);
     Ok(verdict(
@@ -174,10 +174,11 @@ fn stretch(
 pub(super) fn speeds(driver: &Rc<dyn Driver>, batch: usize, all: &mut Vec<Speed>) -> Result<()> {
     const BATCHES: usize = 150;
     let train = planted::open(&preset("criteo_terabyte")).map_err(broken)?.train;
-    let Some(recipe) = train.recipe() else { return Ok(()) };
-    let log = Planted::new(driver, &recipe.log)?;
+    let Some(generated) = train.generated_split() else { return Ok(()) };
+    let log = Planted::new(driver, &generated.log)?;
     let room = Room::new(driver, &log, batch, train.schema().dense)?;
-    let seconds = measure(driver, || log.make(&**driver, recipe.span(1, 0, batch), room.places))?;
+    let seconds =
+        measure(driver, || log.make(&**driver, generated.span(1, 0, batch), room.places))?;
     all.push(Speed {
         operation: "planted samples, terabyte".into(),
         seconds,

@@ -26,12 +26,13 @@ fn check(config: &PlantedConfig, gap: usize, stretches: &[(u64, u64, usize)]) {
     let dense = data.train.schema().dense;
     for driver in devices() {
         for source in [&mut data.train, &mut data.eval] {
-            let recipe = source.recipe().unwrap();
-            let log = Planted::new(&driver, &recipe.log).unwrap();
+            let generated = source.generated_split().unwrap();
+            let log = Planted::new(&driver, &generated.log).unwrap();
             for &(epoch, start, n) in stretches {
                 let mut batch = Batch::with_capacity(source.schema(), n);
                 source.fill(epoch, start, n, &mut batch).unwrap();
-                let got = made(&driver, &log, recipe.span(epoch, start, n), dense + gap).unwrap();
+                let got =
+                    made(&driver, &log, generated.span(epoch, start, n), dense + gap).unwrap();
                 let want = wanted(&batch, dense, dense + gap);
                 for (part, (got, want)) in ["dense", "labels", "first ids", "ids", "offsets"]
                     .iter()

@@ -28,7 +28,7 @@ mod tests;
 
 use super::super::{DataError, Dataset, Facts, Source};
 use crate::{
-    batch::{Batch, Column, GeneratedLog, Recipe, Schema},
+    batch::{Batch, Column, GeneratedLog, GeneratedSplit, Schema},
     data::source::config::PlantedConfig,
     metrics,
 };
@@ -211,8 +211,8 @@ impl Source for PlantedSource {
         Ok(())
     }
 
-    fn recipe(&self) -> Option<Recipe> {
-        Some(Recipe {
+    fn generated_split(&self) -> Option<GeneratedSplit> {
+        Some(GeneratedSplit {
             log: Arc::clone(&self.numbers),
             split: self.split as u32,
             epoch: self.epoch(),
