@@ -203,7 +203,7 @@ impl ArchiveWriter {
     /// # Errors
     /// If it cannot be written, or a column may hold varying numbers of ids.
     pub fn create(path: &Path, layout: &Layout) -> Result<Self, DataError> {
-        super::room::check_fixed(layout, path, "npz")?;
+        super::capacity::check_fixed(layout, path, "npz")?;
         let member =
             |name: &String, of, width| npz::Member::new(path, name, of, width).map_err(io(path));
         let mut members = vec![member(&layout.label, Type::F64, None)?];

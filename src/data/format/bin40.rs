@@ -142,7 +142,7 @@ impl Bin40Writer {
     /// # Errors
     /// If it cannot be written, or the columns are other than Criteo's.
     pub fn create(path: &Path, layout: &Layout) -> Result<Self, DataError> {
-        super::room::check_criteo(layout, path, "bin40")?;
+        super::capacity::check_criteo(layout, path, "bin40")?;
         let file = BufWriter::with_capacity(1 << 20, File::create(path).map_err(io(path))?);
         Ok(Bin40Writer { path: path.to_owned(), file, layout: layout.clone(), rows: 0 })
     }

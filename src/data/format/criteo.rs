@@ -75,7 +75,7 @@ impl CriteoWriter {
     /// # Errors
     /// If it cannot be written, or the columns are other than Criteo's.
     pub fn create(path: &Path, layout: &Layout) -> Result<Self, DataError> {
-        super::room::check_criteo(layout, path, "a Criteo log")?;
+        super::capacity::check_criteo(layout, path, "a Criteo log")?;
         Ok(CriteoWriter { text: TextWriter::create(path)?, layout: layout.clone(), rows: 0 })
     }
 }

@@ -255,8 +255,8 @@ impl CsvWriter {
     /// also if the columns are other than Criteo's.
     pub fn create(path: &Path, layout: &Layout, dialect: Dialect) -> Result<Self, DataError> {
         match dialect {
-            Dialect::DeepRec => super::room::check_criteo(layout, path, "DeepRec's csv")?,
-            Dialect::Named => super::room::check_single(layout, path, "csv")?,
+            Dialect::DeepRec => super::capacity::check_criteo(layout, path, "DeepRec's csv")?,
+            Dialect::Named => super::capacity::check_single(layout, path, "csv")?,
         }
         let mut text = TextWriter::create(path)?;
         if dialect == Dialect::Named {

@@ -7,7 +7,7 @@
 mod map;
 
 use super::{
-    Reader, Room, Writer,
+    Capacity, Reader, Writer,
     arrays::{ArchiveWriter, ArraysReader},
     columns::Columns,
     csv,
@@ -63,12 +63,12 @@ impl Form {
 }
 
 /// Ids of a sample in a column of the file at `path`.
-pub fn room(path: &Path) -> Room {
+pub fn capacity(path: &Path) -> Capacity {
     match Form::of(path) {
-        Ok(Form::Csv) => Room::One,
-        Ok(Form::Npz | Form::H5) => Room::Fixed,
+        Ok(Form::Csv) => Capacity::One,
+        Ok(Form::Npz | Form::H5) => Capacity::Fixed,
         // Another name is refused when the file is made.
-        Ok(Form::Parquet) | Err(_) => Room::Any,
+        Ok(Form::Parquet) | Err(_) => Capacity::Any,
     }
 }
 

@@ -4,8 +4,8 @@
 use super::{
     Writer,
     arrays::{ArraysReader, Column},
+    capacity::check_fixed,
     columns::Columns,
-    room::check_fixed,
     sidecar::fixed,
 };
 use crate::data::{

@@ -1,7 +1,7 @@
 //! How many ids the samples of a file hold, for formats that have to know it before the first of
 //! them.
 
-use super::{Format, Reader, Room, holding, room};
+use super::{Capacity, Format, Reader, capacity, holding};
 use crate::data::{
     DataError,
     rows::{Hotness, Layout, Place, Rows},
@@ -13,7 +13,7 @@ pub struct Counter<'a> {
     /// The file.
     path: &'a Path,
     format: Format,
-    room: Room,
+    capacity: Capacity,
     layout: Layout,
     /// Of each column: ids of a row and its number. Of rows that hold one or none, it is one that
     /// holds one if there is one.
@@ -25,12 +25,12 @@ impl<'a> Counter<'a> {
     /// For rows of `layout` in the file `from` that are to become the data set `to` of `format`;
     /// `None` if there is nothing to count.
     pub fn new(from: &'a Path, layout: &Layout, to: &Path, format: Format) -> Option<Self> {
-        let room = room(to, format);
+        let capacity = capacity(to, format);
         let first = vec![None; layout.ids.len()];
-        (Room::needed(layout) == Room::Any && room < Room::Any).then(|| Counter {
+        (Capacity::needed(layout) == Capacity::Any && capacity < Capacity::Any).then(|| Counter {
             path: from,
             format,
-            room,
+            capacity,
             layout: layout.clone(),
             first,
             rows: 0,
@@ -48,7 +48,7 @@ impl<'a> Counter<'a> {
             for i in 0..rows.len() {
                 let (ids, row) = (bags.bag(i).len(), self.rows + i as u64 + 1);
                 let (first, at) = *self.first[k].get_or_insert((ids, row));
-                if self.room == Room::One && ids > 1 {
+                if self.capacity == Capacity::One && ids > 1 {
                     return Err(self.refuse(
                         k,
                         row,

@@ -8,7 +8,7 @@
 
 use super::{
     Reader, Writer,
-    room::check_fixed,
+    capacity::check_fixed,
     sidecar::{Largest, Sidecar, fixed},
 };
 use crate::{

@@ -52,7 +52,7 @@ impl IntermediateWriter {
     /// # Errors
     /// If they cannot be written, or a column may hold other than one id.
     pub fn create(path: &Path, layout: &Layout) -> Result<Self, DataError> {
-        super::room::check_single(layout, path, "facebook's set of arrays")?;
+        super::capacity::check_single(layout, path, "facebook's set of arrays")?;
         let paths = files(path);
         let array = |k: usize, width: Option<usize>| {
             let width = width.map(|n| n as u64);

@@ -3,6 +3,7 @@
 
 mod arrays;
 pub mod bin40;
+mod capacity;
 pub mod columns;
 pub mod criteo;
 pub mod csv;
@@ -23,7 +24,6 @@ pub mod parquet;
 pub mod planted;
 mod reduced;
 mod registry;
-mod room;
 mod sidecar;
 mod spool;
 #[cfg(test)]
@@ -36,9 +36,9 @@ use super::{
     DataError,
     rows::{Hotness, Layout, Rows},
 };
+pub use capacity::{Capacity, holding};
 use columns::Columns;
 pub use registry::TRAINED;
-pub use room::{Room, holding};
 use std::path::{Path, PathBuf};
 
 /// Rows that are passed on together.
@@ -239,8 +239,8 @@ pub fn create(path: &Path, format: Format, layout: &Layout) -> Result<Box<dyn Wr
 }
 
 /// How many ids of a sample a categorical column of the data set at `path` has room for.
-pub fn room(path: &Path, format: Format) -> Room {
-    (registry::of(format).room)(path)
+pub fn capacity(path: &Path, format: Format) -> Capacity {
+    (registry::of(format).capacity)(path)
 }
 
 /// Whether a data set of several files shares this one with others, so that it may be there

@@ -82,7 +82,7 @@ impl NpzWriter {
     /// # Errors
     /// If it cannot be written, or a column may hold other than one id.
     pub fn create(path: &Path, stage: Stage, layout: &Layout) -> Result<Self, DataError> {
-        super::room::check_single(layout, path, "facebook's npz")?;
+        super::capacity::check_single(layout, path, "facebook's npz")?;
         let of = if stage == Stage::Reordered { Type::F64 } else { Type::Int(4) };
         let array = |name, width| Member::new(path, name, of, width).map_err(io(path));
         let width = Some(layout.ids.len() as u64);

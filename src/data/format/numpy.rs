@@ -7,8 +7,8 @@
 
 use super::{
     Reader, Writer,
+    capacity::check_fixed,
     columns::Columns,
-    room::check_fixed,
     sidecar::{Largest, Sidecar, fixed},
 };
 use crate::data::{

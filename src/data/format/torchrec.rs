@@ -5,9 +5,9 @@
 
 use super::{
     Writer,
+    capacity::check_fixed,
     matrices::{self, Matrices},
     npz::narrow,
-    room::check_fixed,
 };
 use crate::data::{
     DataError,

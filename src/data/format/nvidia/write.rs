@@ -80,7 +80,7 @@ impl NvidiaWriter {
         cardinalities: Option<Vec<u64>>,
         replaces: bool,
     ) -> Result<Self, DataError> {
-        super::super::room::check_single(layout, path, "NVIDIA's split binary")?;
+        super::super::capacity::check_single(layout, path, "NVIDIA's split binary")?;
         if path.file_name().is_some_and(|n| n.to_str().is_none()) {
             return Err(wrong(path, format!("{NAME} holds the names of splits; must be UTF-8")));
         }

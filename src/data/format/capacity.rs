@@ -10,7 +10,7 @@ use std::path::Path;
 
 /// How many ids of a sample a categorical column has room for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Room {
+pub enum Capacity {
     /// One, or none where it is missing.
     One,
     /// As many as in every other row.
@@ -19,29 +19,29 @@ pub enum Room {
     Any,
 }
 
-impl Room {
+impl Capacity {
     /// What the columns of `layout` need.
-    pub fn needed(layout: &Layout) -> Room {
+    pub fn needed(layout: &Layout) -> Capacity {
         let of = |hotness| match hotness {
-            Hotness::One => Room::One,
-            Hotness::Fixed(_) => Room::Fixed,
-            Hotness::Any => Room::Any,
+            Hotness::One => Capacity::One,
+            Hotness::Fixed(_) => Capacity::Fixed,
+            Hotness::Any => Capacity::Any,
         };
-        layout.ids.iter().map(|c| of(c.hotness)).max().unwrap_or(Room::One)
+        layout.ids.iter().map(|c| of(c.hotness)).max().unwrap_or(Capacity::One)
     }
 }
 
 /// The words of the formats that have room for the columns of `layout`, for messages.
 pub fn holding(layout: &Layout) -> String {
-    let need = Room::needed(layout);
+    let need = Capacity::needed(layout);
     let criteo = (layout.dense.len(), layout.ids.len()) == (DENSE, TABLES);
     let mut words = Vec::new();
     for entry in FORMATS.iter().filter(|f| criteo || !f.criteo) {
         match entry.format {
             // Its files are of several kinds, all of which hold single ids.
-            Format::FuxiCtr if need == Room::One => words.push(entry.word.to_owned()),
+            Format::FuxiCtr if need == Capacity::One => words.push(entry.word.to_owned()),
             Format::FuxiCtr => words.push(format!("{} (.parquet)", entry.word)),
-            _ if (entry.room)(Path::new("")) >= need => words.push(entry.word.to_owned()),
+            _ if (entry.capacity)(Path::new("")) >= need => words.push(entry.word.to_owned()),
             _ => {}
         }
     }
@@ -138,9 +138,9 @@ mod tests {
                     let dir = tempfile::tempdir().unwrap();
                     let path = dir.path().join(format!("a.{ending}"));
                     let taken = (entry.create)(&path, &layout).is_ok();
-                    let room = (entry.room)(&path) >= Room::needed(&layout)
+                    let capacity = (entry.capacity)(&path) >= Capacity::needed(&layout)
                         && (!entry.criteo || dense == DENSE);
-                    assert_eq!(taken, room, "{} {ending} {layout:?}", entry.word);
+                    assert_eq!(taken, capacity, "{} {ending} {layout:?}", entry.word);
                     let word = match entry.format {
                         Format::FuxiCtr if hotness != Hotness::One => {
                             format!("fuxictr (.{ending})")
