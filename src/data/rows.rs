@@ -140,16 +140,16 @@ impl Rows {
     }
 }
 
-/// A place in a file, for messages: rows are counted from 1.
+/// A row of a file, for messages.
 #[derive(Debug, Clone, Copy)]
-pub struct Place<'a> {
+pub struct RowRef<'a> {
     /// The file.
     pub path: &'a Path,
     /// The row, from 1.
     pub row: u64,
 }
 
-impl Place<'_> {
+impl RowRef<'_> {
     /// The error that `what` is wrong here.
     pub fn error(self, what: impl Into<String>) -> DataError {
         DataError::Row { path: self.path.to_owned(), row: self.row, what: one_line(what.into()) }
@@ -255,7 +255,7 @@ mod tests {
 
     #[test]
     fn places_speak_in_one_line() {
-        let place = Place { path: Path::new("a.bin"), row: 7 };
+        let place = RowRef { path: Path::new("a.bin"), row: 7 };
         let text = |r: Result<f32, DataError>| r.unwrap_err().to_string();
         assert_eq!(place.label("label", 1.0).unwrap(), 1.0);
         assert!(text(place.label("a\nb", 2.0)).contains("column a?b"));

@@ -25,9 +25,9 @@ const MAX_LINKS: usize = 40;
 /// # Errors
 /// If it cannot be written; then the old file is still there, and nothing of the new one.
 pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let path = match Place::of(path)? {
-        Place::File(path) => path,
-        Place::Through(place) => return place.write_all(bytes),
+    let path = match Target::of(path)? {
+        Target::File(path) => path,
+        Target::Through(through) => return through.write_all(bytes),
     };
     let temporary = temporary(&path);
     let mut file = loop {
@@ -112,7 +112,7 @@ impl Drop for Reserved {
 
 /// Where output goes.
 #[derive(Debug, PartialEq, Eq)]
-enum Place {
+enum Target {
     /// A regular file, or none yet; links are followed.
     File(PathBuf),
     Through(Through),
@@ -128,20 +128,20 @@ enum Through {
     Path(PathBuf),
 }
 
-impl Place {
-    fn of(path: &Path) -> io::Result<Place> {
+impl Target {
+    fn of(path: &Path) -> io::Result<Target> {
         let mut path = path.to_owned();
         for _ in 0..MAX_LINKS {
-            let Ok(found) = fs::symlink_metadata(&path) else { return Ok(Place::File(path)) };
+            let Ok(found) = fs::symlink_metadata(&path) else { return Ok(Target::File(path)) };
             let kind = found.file_type();
             if !kind.is_symlink() {
                 let regular = kind.is_file() || kind.is_dir();
-                let place =
-                    if regular { Place::File } else { |p| Place::Through(Through::Path(p)) };
-                return Ok(place(path));
+                let target =
+                    if regular { Target::File } else { |p| Target::Through(Through::Path(p)) };
+                return Ok(target(path));
             }
             if let Some(through) = descriptor(&path) {
-                return Ok(Place::Through(through));
+                return Ok(Target::Through(through));
             }
             let target = fs::read_link(&path)?;
             path = path.parent().unwrap_or(Path::new("")).join(target);
@@ -184,12 +184,12 @@ impl Through {
 /// Whether `path` is a device, a pipe, a descriptor: nothing is lost by writing to it, so it may be
 /// "there already".
 pub fn is_written_through(path: &Path) -> bool {
-    matches!(Place::of(path), Ok(Place::Through(_)))
+    matches!(Target::of(path), Ok(Target::Through(_)))
 }
 
 /// Whether `path` is this process's standard output: other lines do not belong there then.
 pub fn is_stdout(path: &Path) -> bool {
-    matches!(Place::of(path), Ok(Place::Through(Through::Stdout)))
+    matches!(Target::of(path), Ok(Target::Through(Through::Stdout)))
 }
 
 /// The name under which the output for `path` is prepared: beside it, or beside the target of a
@@ -197,9 +197,9 @@ pub fn is_stdout(path: &Path) -> bool {
 /// `path`, by which some writers go.
 pub fn waiting(path: &Path) -> PathBuf {
     static NUMBER: AtomicU64 = AtomicU64::new(0);
-    match Place::of(path) {
-        Ok(Place::File(target)) if target.extension() == path.extension() => temporary(&target),
-        Ok(Place::Through(_)) => {
+    match Target::of(path) {
+        Ok(Target::File(target)) if target.extension() == path.extension() => temporary(&target),
+        Ok(Target::Through(_)) => {
             let number = NUMBER.fetch_add(1, Ordering::Relaxed);
             let name = path.file_name().unwrap_or_default().to_string_lossy();
             let id = std::process::id();
@@ -318,10 +318,10 @@ pub fn name(path: &Path) -> String {
 /// # Errors
 /// If it cannot be brought to the disk or moved.
 pub fn publish(temporary: &Path, path: &Path) -> io::Result<()> {
-    let path = match Place::of(path)? {
-        Place::File(path) => path,
-        Place::Through(place) => {
-            let mut to = place.open()?;
+    let path = match Target::of(path)? {
+        Target::File(path) => path,
+        Target::Through(through) => {
+            let mut to = through.open()?;
             io::copy(&mut File::open(temporary)?, &mut to)?;
             to.flush()?;
             return fs::remove_file(temporary);

@@ -7,7 +7,7 @@ use crate::data::{
     ids::ToId,
     npy::{Array, Type},
     npz,
-    rows::{Hotness, IdColumn, Layout, Numbers, Place, Rows, io, wrong},
+    rows::{Hotness, IdColumn, Layout, Numbers, RowRef, Rows, io, wrong},
 };
 use std::path::{Path, PathBuf};
 
@@ -157,7 +157,7 @@ impl Reader for ArraysReader {
     fn read(&mut self, n: usize, rows: &mut Rows) -> Result<(), DataError> {
         rows.clear();
         let n = (self.label.rows() - self.next).min(n as u64) as usize;
-        let place = |i: usize| Place { path: &self.path, row: self.next + i as u64 + 1 };
+        let place = |i: usize| RowRef { path: &self.path, row: self.next + i as u64 + 1 };
         self.label.read(n)?;
         let of = self.label.of();
         for (i, bytes) in self.label.bytes().chunks_exact(of.size()).enumerate() {
@@ -230,7 +230,7 @@ impl super::Writer for ArchiveWriter {
         }
         for ((to, column), bags) in ids.iter_mut().zip(&self.layout.ids).zip(&rows.ids) {
             for i in 0..rows.len() {
-                let place = Place { path, row: self.rows + i as u64 + 1 };
+                let place = RowRef { path, row: self.rows + i as u64 + 1 };
                 for id in
                     super::sidecar::fixed(column, bags.bag(i)).map_err(|what| place.error(what))?
                 {

@@ -8,7 +8,7 @@ use crate::{
         DataError,
         ids::ToId,
         preprocess::criteo::{DENSE, RECORD},
-        rows::{Layout, Numbers, Place, Rows, io, wrong},
+        rows::{Layout, Numbers, RowRef, Rows, io, wrong},
     },
     host::MappedFile,
 };
@@ -115,7 +115,7 @@ impl Reader for Bin40Reader {
         let n = (self.records.len() - self.next).min(n as u64) as usize;
         let records = self.records.range(self.next, n)?;
         for (record, row) in records.iter().zip(self.next + 1..) {
-            let place = Place { path: self.records.path(), row };
+            let place = RowRef { path: self.records.path(), row };
             rows.labels.push(place.label(&self.layout.label, number(record, 0).into())?);
             rows.dense.extend((0..DENSE).map(|k| f64::from(number(record, 1 + k))));
             for (k, (bags, column)) in rows.ids.iter_mut().zip(&self.layout.ids).enumerate() {
@@ -153,7 +153,7 @@ impl Writer for Bin40Writer {
         let mut record = [0u8; RECORD];
         for i in 0..rows.len() {
             self.rows += 1;
-            let place = Place { path: &self.path, row: self.rows };
+            let place = RowRef { path: &self.path, row: self.rows };
             let mut put =
                 |at: usize, x: i32| record[4 * at..4 * at + 4].copy_from_slice(&x.to_le_bytes());
             put(0, rows.labels[i] as i32);

@@ -8,7 +8,7 @@ use crate::data::{
         Lines,
         criteo::{DENSE, Line, parse},
     },
-    rows::{Layout, Numbers, Place, Rows},
+    rows::{Layout, Numbers, RowRef, Rows},
 };
 use std::{fmt::Write as _, path::Path};
 
@@ -88,7 +88,7 @@ impl Writer for CriteoWriter {
             for (&x, name) in rows.dense_row(i).iter().zip(&self.layout.dense) {
                 self.text.line().push('\t');
                 if !x.is_nan() {
-                    let place = Place { path: self.text.path(), row: self.rows };
+                    let place = RowRef { path: self.text.path(), row: self.rows };
                     let x = place.whole(name, x, "a Criteo log")?;
                     self.text.whole(x);
                 }

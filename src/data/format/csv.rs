@@ -17,7 +17,7 @@ use crate::data::{
         fields::{Fields, missing, number, truth, twice},
         lines::{shown, shown_name},
     },
-    rows::{Hotness, IdColumn, Layout, Numbers, Place, Rows, wrong},
+    rows::{Hotness, IdColumn, Layout, Numbers, RowRef, Rows, wrong},
 };
 use std::{fmt::Write as _, path::Path};
 
@@ -296,7 +296,7 @@ impl Writer for CsvWriter {
             self.rows += 1;
             self.text.whole(rows.labels[i]);
             for (&x, name) in rows.dense_row(i).iter().zip(&self.layout.dense) {
-                Place { path: self.text.path(), row: self.rows }.finite(name, x, "csv")?;
+                RowRef { path: self.text.path(), row: self.rows }.finite(name, x, "csv")?;
                 self.text.line().push(',');
                 if !x.is_nan() {
                     self.text.number(x, self.layout.numbers);

@@ -17,7 +17,7 @@ use super::{
 use crate::{
     data::{
         DataError,
-        rows::{Hotness, Layout, Place, Rows, io, wrong},
+        rows::{Hotness, Layout, RowRef, Rows, io, wrong},
     },
     host::atomic_file,
 };
@@ -149,7 +149,7 @@ impl Reader for FuxiReader {
                     "column {} is {}; must be below {ids}, its vocab_size in {NAME}",
                     column.name, bags.indices[at]
                 );
-                return Err(Place { path: &self.path, row: self.next + row }.error(what));
+                return Err(RowRef { path: &self.path, row: self.next + row }.error(what));
             }
         }
         self.next += rows.len() as u64;

@@ -11,7 +11,7 @@ use super::{
 use crate::data::{
     DataError,
     npy::Type,
-    rows::{Hotness, Layout, Place, Rows, io, wrong},
+    rows::{Hotness, Layout, RowRef, Rows, io, wrong},
 };
 use hdf5_metno::{
     Dataset, File, SimpleExtents,
@@ -223,7 +223,7 @@ impl Writer for H5Writer {
         for (k, (data, column)) in self.ids.iter().zip(&self.layout.ids).enumerate() {
             let mut all: Vec<i64> = Vec::new();
             for i in 0..rows.len() {
-                let place = Place { path: &self.path, row: (first + i) as u64 + 1 };
+                let place = RowRef { path: &self.path, row: (first + i) as u64 + 1 };
                 all.extend(
                     fixed(column, rows.ids[k].bag(i))
                         .map_err(|what| place.error(what))?

@@ -4,7 +4,7 @@
 use super::{Capacity, Format, Reader, capacity, holding};
 use crate::data::{
     DataError,
-    rows::{Hotness, Layout, Place, Rows},
+    rows::{Hotness, Layout, RowRef, Rows},
 };
 use std::path::Path;
 
@@ -73,7 +73,7 @@ impl<'a> Counter<'a> {
 
     fn refuse(&self, k: usize, row: u64, what: &str) -> DataError {
         let name = &self.layout.ids[k].name;
-        Place { path: self.path, row }
+        RowRef { path: self.path, row }
             .error(format!("column {name} {what}; {}", holding(&self.layout)))
     }
 

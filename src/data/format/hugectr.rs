@@ -14,7 +14,7 @@ use super::{
 use crate::{
     data::{
         DataError,
-        rows::{Hotness, Layout, Numbers, Place, Rows, io, wrong},
+        rows::{Hotness, Layout, Numbers, RowRef, Rows, io, wrong},
     },
     host::MappedFile,
 };
@@ -127,7 +127,7 @@ impl Reader for HugeCtrReader {
         let bytes = &self.file.bytes()[self.next as usize * sample..][..n as usize * sample];
         for (record, row) in bytes.chunks_exact(sample).zip(self.next + 1..) {
             let (words, _) = record.as_chunks::<SIZE>();
-            let place = Place { path: &self.path, row };
+            let place = RowRef { path: &self.path, row };
             let (numbers, mut ids) = words.split_at(1 + self.layout.dense.len());
             let number = |&word: &[u8; SIZE]| match self.fractions {
                 true => f64::from(f32::from_le_bytes(word)),
@@ -180,7 +180,7 @@ impl Writer for HugeCtrWriter {
         let mut record = Vec::with_capacity(SIZE * width(&self.layout));
         for i in 0..rows.len() {
             self.rows += 1;
-            let place = Place { path: &self.path, row: self.rows };
+            let place = RowRef { path: &self.path, row: self.rows };
             record.clear();
             record.extend(rows.labels[i].to_le_bytes());
             record.extend(

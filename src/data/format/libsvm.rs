@@ -18,7 +18,7 @@ use super::{
 use crate::data::{
     DataError,
     preprocess::{Lines, lines::shown},
-    rows::{Hotness, IdColumn, Layout, Numbers, Place as RowPlace, Rows, io, wrong},
+    rows::{Hotness, IdColumn, Layout, Numbers, RowRef, Rows, io, wrong},
 };
 use std::path::{Path, PathBuf};
 
@@ -53,9 +53,9 @@ impl Base {
     }
 }
 
-/// What an index stands for.
+/// What an index stands for: a dense column, or an id of a categorical one.
 #[derive(Debug, Clone, Copy, PartialEq)]
-enum Place {
+enum Feature {
     Dense(usize),
     Id(usize, u32),
 }
@@ -140,9 +140,9 @@ impl Columned {
         Ok(Columned { layout, dense, ids, end: None, range: columns.range })
     }
 
-    fn find(&self, index: u64) -> Option<Place> {
+    fn find(&self, index: u64) -> Option<Feature> {
         if let Ok(at) = self.dense.binary_search_by_key(&index, |d| d.0) {
-            return Some(Place::Dense(self.dense[at].1));
+            return Some(Feature::Dense(self.dense[at].1));
         }
         if self.end.is_some_and(|end| index >= end) {
             return None;
@@ -151,7 +151,7 @@ impl Columned {
         let (start, k) =
             self.ids[..self.ids.partition_point(|&(start, _)| start <= index)].last()?;
         let id = self.range.map_or(index - start, |range| (index - start) % u64::from(range));
-        Some(Place::Id(*k, u32::try_from(id).ok()?))
+        Some(Feature::Id(*k, u32::try_from(id).ok()?))
     }
 }
 
@@ -223,7 +223,7 @@ impl Columned {
                         "there is index {index}; must be at most {last}, by the columns"
                     ));
                 }
-                Some(Place::Dense(k)) => {
+                Some(Feature::Dense(k)) => {
                     let x = &mut rows.dense[first + k];
                     if !x.is_nan() {
                         let name = &self.layout.dense[k];
@@ -233,7 +233,7 @@ impl Columned {
                     }
                     *x = value;
                 }
-                Some(Place::Id(k, id)) => {
+                Some(Feature::Id(k, id)) => {
                     if value.fract() != 0.0 || !(0.0..=MOST).contains(&value) {
                         return Err(format!(
                             "index {index} of column {} has value {value}; must be 1, or how often the sample holds the id (name \
@@ -343,7 +343,7 @@ impl Writer for LibSvmWriter {
     fn write(&mut self, rows: &Rows) -> Result<(), DataError> {
         for i in 0..rows.len() {
             self.rows += 1;
-            let place = RowPlace { path: &self.path, row: self.rows };
+            let place = RowRef { path: &self.path, row: self.rows };
             for (&x, name) in rows.dense_row(i).iter().zip(&self.layout.dense) {
                 place.finite(name, x, self.base.name())?;
             }

@@ -6,7 +6,7 @@ use crate::data::{
     DataError,
     ids::ToId,
     npy::{Array, Type},
-    rows::{Hotness, Layout, Numbers, Place, Rows, wrong},
+    rows::{Hotness, Layout, Numbers, RowRef, Rows, wrong},
 };
 use std::{
     ffi::{OsStr, OsString},
@@ -173,7 +173,7 @@ impl Reader for Matrices {
         self.labels.read(n)?;
         self.dense.read(n)?;
         for i in 0..n {
-            let place = Place { path: self.labels.path(), row: self.next + i as u64 + 1 };
+            let place = RowRef { path: self.labels.path(), row: self.next + i as u64 + 1 };
             rows.labels.push(place.label(&self.layout.label, self.labels.number(i, 0))?);
             rows.dense.extend((0..self.dense.width()).map(|k| self.dense.number(i, k)));
         }
@@ -183,7 +183,7 @@ impl Reader for Matrices {
                 all.read(n)?;
                 for (k, (bags, column)) in columns {
                     for i in 0..n {
-                        let place = Place { path: all.path(), row: self.next + i as u64 + 1 };
+                        let place = RowRef { path: all.path(), row: self.next + i as u64 + 1 };
                         bags.push(all.id(i, k, self.to, place, &column.name)?);
                     }
                 }
@@ -198,7 +198,7 @@ impl Reader for Matrices {
                 for (array, (_, (bags, column))) in arrays.iter_mut().zip(columns) {
                     array.read(n)?;
                     for i in 0..n {
-                        let place = Place { path: array.path(), row: self.next + i as u64 + 1 };
+                        let place = RowRef { path: array.path(), row: self.next + i as u64 + 1 };
                         for c in 0..array.width() {
                             bags.indices.extend(array.id(i, c, self.to, place, &column.name)?);
                         }

@@ -19,12 +19,12 @@ use crate::data::{
     ids::ToId,
     npy::Type,
     npz::{Member, Packing, member, pack, transposed_member},
-    rows::{Layout, Place, Rows, io, wrong},
+    rows::{Layout, RowRef, Rows, io, wrong},
 };
 use std::path::{Path, PathBuf};
 
 /// An id as the signed number of 32 bits that the arrays hold.
-pub(super) fn narrow(id: u32, place: Place, name: &str) -> Result<i32, DataError> {
+pub(super) fn narrow(id: u32, place: RowRef, name: &str) -> Result<i32, DataError> {
     i32::try_from(id).map_err(|_| {
         place.error(format!(
             "column {name} is {id}; must be at most {}, since the array is of int32",
@@ -117,7 +117,7 @@ impl Writer for NpzWriter {
         let stage = self.stage;
         for i in 0..rows.len() {
             self.rows += 1;
-            let place = Place { path: &self.path, row: self.rows };
+            let place = RowRef { path: &self.path, row: self.rows };
             NpzWriter::put(stage, &mut self.labels, rows.labels[i] as i32)
                 .map_err(io(&self.path))?;
             for (&x, name) in rows.dense_row(i).iter().zip(&self.layout.dense) {

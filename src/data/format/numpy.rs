@@ -15,7 +15,7 @@ use crate::data::{
     DataError,
     ids::ToId,
     npy::{Array, ArrayWriter, Type},
-    rows::{Hotness, IdColumn, Layout, Numbers, Place, Rows, io, wrong},
+    rows::{Hotness, IdColumn, Layout, Numbers, RowRef, Rows, io, wrong},
 };
 use std::{
     fs::File,
@@ -128,7 +128,7 @@ impl Reader for NumpyReader {
         let n = (self.array.rows() - self.next).min(n as u64) as usize;
         self.array.read(n)?;
         for i in 0..n {
-            let place = Place { path: &self.path, row: self.next + i as u64 + 1 };
+            let place = RowRef { path: &self.path, row: self.next + i as u64 + 1 };
             rows.labels.push(place.label(&self.layout.label, self.array.number(i, self.label))?);
             rows.dense.extend(self.dense.iter().map(|&k| self.array.number(i, k)));
             for ((bags, column), &first) in rows.ids.iter_mut().zip(&self.layout.ids).zip(&self.ids)
@@ -182,7 +182,7 @@ impl Writer for NumpyWriter {
         let mut row = Vec::new();
         for i in 0..rows.len() {
             self.rows += 1;
-            let place = Place { path: &self.path, row: self.rows };
+            let place = RowRef { path: &self.path, row: self.rows };
             row.clear();
             row.push(f64::from(rows.labels[i]));
             row.extend_from_slice(rows.dense_row(i));

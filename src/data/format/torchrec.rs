@@ -15,7 +15,7 @@ use crate::data::{
     npy::{Array, ArrayWriter, Type},
     npz::{self, Packing},
     preprocess::lines::shown_name,
-    rows::{Hotness, IdColumn, Layout, Place, Rows, io, wrong},
+    rows::{Hotness, IdColumn, Layout, RowRef, Rows, io, wrong},
 };
 use std::{
     fs::File,
@@ -164,7 +164,7 @@ impl Writer for TorchRecWriter {
         let (dense, labels) = (part(&self.path, DENSE), part(&self.path, LABELS));
         for i in 0..rows.len() {
             self.rows += 1;
-            let place = Place { path: &sparse, row: self.rows };
+            let place = RowRef { path: &sparse, row: self.rows };
             self.labels.write(&(rows.labels[i] as i32).to_le_bytes()).map_err(io(&labels))?;
             for &x in rows.dense_row(i) {
                 let x = if x.is_nan() { 0.0 } else { x as f32 };

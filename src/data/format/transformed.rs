@@ -4,7 +4,7 @@ use super::Reader;
 use crate::data::{
     DataError,
     dense::Dense,
-    rows::{Layout, Numbers, Place, Rows},
+    rows::{Layout, Numbers, RowRef, Rows},
 };
 use std::path::PathBuf;
 
@@ -43,7 +43,7 @@ impl Reader for Transformed {
         let width = self.layout.dense.len();
         for (at, x) in rows.dense.iter_mut().enumerate() {
             let y = self.dense.apply(*x).ok_or_else(|| {
-                let place = Place { path: &self.path, row: self.done + (at / width) as u64 + 1 };
+                let place = RowRef { path: &self.path, row: self.done + (at / width) as u64 + 1 };
                 place.error(format!(
                     "column {} is {x}; must be {}",
                     self.layout.dense[at % width],

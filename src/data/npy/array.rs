@@ -4,7 +4,7 @@ use super::header::{Header, Type};
 use crate::data::{
     DataError,
     ids::ToId,
-    rows::{Place, io, wrong},
+    rows::{RowRef, io, wrong},
 };
 use std::{
     fs::File,
@@ -198,7 +198,7 @@ impl Array {
         row: usize,
         column: usize,
         to: ToId,
-        place: Place,
+        place: RowRef,
         name: &str,
     ) -> Result<Option<u32>, DataError> {
         place.id(name, self.of.id(self.element(row, column), to))

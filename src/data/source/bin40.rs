@@ -12,7 +12,7 @@ use super::{
         dense::Dense,
         format::bin40::{Records, number},
         preprocess::criteo::{DENSE, RECORD, TABLES},
-        rows::{Layout, Numbers, Place, wrong},
+        rows::{Layout, Numbers, RowRef, wrong},
     },
     OpenSettings,
     buffered::Buffered,
@@ -57,7 +57,7 @@ pub fn open(config: &Bin40Config, train: &OpenSettings) -> Result<Dataset, DataE
         let dense = Dense::new(config.dense_transform).ok_or_else(untransformed)?;
         let ids = Ids { rows: rows.clone(), range: config.max_ind_range };
         let layout = Layout::criteo(Numbers::Int32);
-        let order = Places::new(shuffle, train, &days)?;
+        let order = RecordOrder::new(shuffle, train, &days)?;
         Ok(Some(Box::new(Bin40 {
             schema: schema.clone(),
             layout,
@@ -126,7 +126,7 @@ fn rows_of<'a>(
 
 #[cold]
 fn negative(path: &Path, row: u64, k: usize, id: i32) -> DataError {
-    Place { path, row }.error(format!("column C{} is {id}; must be an id, 0 or more, or be taken modulo a number (data.max_ind_range)", k + 1))
+    RowRef { path, row }.error(format!("column C{} is {id}; must be an id, 0 or more, or be taken modulo a number (data.max_ind_range)", k + 1))
 }
 
 /// The files of a split, one after another.
@@ -156,14 +156,14 @@ impl Days {
     }
 
     /// Where record `at` is, for messages.
-    fn place(&self, at: u64) -> Place<'_> {
+    fn place(&self, at: u64) -> RowRef<'_> {
         let (file, at, _) = self.find(at);
-        Place { path: file.path(), row: at + 1 }
+        RowRef { path: file.path(), row: at + 1 }
     }
 }
 
 /// Which record is where in the order of an epoch.
-enum Places {
+enum RecordOrder {
     /// As in the files.
     Same,
     /// Whole batches of `size` are dealt anew, those after `whole` of them stay.
@@ -172,7 +172,7 @@ enum Places {
     Each(Order),
 }
 
-impl Places {
+impl RecordOrder {
     fn new(shuffle: RecordShuffle, train: &OpenSettings, days: &Days) -> Result<Self, DataError> {
         let number = |n: u64, what: &str| {
             let advice = format!(
@@ -181,23 +181,23 @@ impl Places {
             u32::try_from(n).map_err(|_| wrong(days.files[0].path(), advice))
         };
         Ok(match shuffle {
-            RecordShuffle::None => Places::Same,
+            RecordShuffle::None => RecordOrder::Same,
             RecordShuffle::Batch => {
                 let size = train.batch_size as u64;
                 let whole = days.len() / size;
-                Places::Batches {
+                RecordOrder::Batches {
                     size,
                     whole,
                     order: Order::new(train.seed, number(whole, "batches")?),
                 }
             }
             RecordShuffle::Total => {
-                Places::Each(Order::new(train.seed, number(days.len(), "samples")?))
+                RecordOrder::Each(Order::new(train.seed, number(days.len(), "samples")?))
             }
             RecordShuffle::Day => {
                 number(days.len(), "samples")?;
                 let sizes: Vec<u32> = days.files.iter().map(|f| f.len() as u32).collect();
-                Places::Each(Order::grouped(train.seed, &sizes))
+                RecordOrder::Each(Order::grouped(train.seed, &sizes))
             }
         })
     }
@@ -206,9 +206,9 @@ impl Places {
     /// files.
     fn find(&mut self, epoch: u64, at: u64) -> (u64, u64) {
         match self {
-            Places::Same => (at, u64::MAX),
-            Places::Each(order) => (order.of_epoch(epoch)[at as usize].into(), 1),
-            Places::Batches { size, whole, order } => match at / *size {
+            RecordOrder::Same => (at, u64::MAX),
+            RecordOrder::Each(order) => (order.of_epoch(epoch)[at as usize].into(), 1),
+            RecordOrder::Batches { size, whole, order } => match at / *size {
                 batch if batch >= *whole => (at, u64::MAX),
                 batch => {
                     let (from, within) =
@@ -227,7 +227,7 @@ struct Bin40 {
     days: Days,
     dense: Dense,
     ids: Ids,
-    order: Places,
+    order: RecordOrder,
     /// Records from all over the files, with their numbers.
     scratch: Vec<(u64, [u8; RECORD])>,
 }
@@ -250,7 +250,7 @@ impl Source for Bin40 {
     ) -> Result<(), DataError> {
         batch.clear();
         let (mut at, end) = (start, start + n as u64);
-        if let Places::Each(_) = self.order {
+        if let RecordOrder::Each(_) = self.order {
             self.scratch.clear();
             for at in at..end {
                 let (from, _) = self.order.find(epoch, at);
@@ -266,7 +266,7 @@ impl Source for Bin40 {
             let (from, follow) = self.order.find(epoch, at);
             let (file, within, there) = self.days.find(from);
             let part = follow.min(there).min(end - at);
-            let place = |i: usize| Place { path: file.path(), row: within + i as u64 + 1 };
+            let place = |i: usize| RowRef { path: file.path(), row: within + i as u64 + 1 };
             self.append(file.range(within, part as usize)?.iter(), place, batch)?;
             at += part;
         }
@@ -279,7 +279,7 @@ impl Bin40 {
     fn append<'a, 'b>(
         &self,
         mut records: impl Iterator<Item = &'a [u8; RECORD]> + Clone,
-        place: impl Fn(usize) -> Place<'b>,
+        place: impl Fn(usize) -> RowRef<'b>,
         batch: &mut Batch,
     ) -> Result<(), DataError> {
         for (i, record) in records.clone().enumerate() {
@@ -327,7 +327,7 @@ impl Bin40 {
 
     /// The error that `id` in column `k` is no row of its table.
     #[cold]
-    fn refuse(&self, id: i32, place: Place, k: usize) -> DataError {
+    fn refuse(&self, id: i32, place: RowRef, k: usize) -> DataError {
         match u32::try_from(id) {
             Err(_) => negative(place.path, place.row, k, id),
             Ok(id) => place.error(format!("column C{} {}", k + 1, self.ids.beyond(k, id))),

@@ -10,7 +10,7 @@ use super::{
         DataError, Dataset, Facts, Source,
         dense::Dense,
         format::{self, Format, Reader, columns::Columns},
-        rows::{Hotness, Layout, Place, Rows, wrong},
+        rows::{Hotness, Layout, RowRef, Rows, wrong},
     },
     OpenSettings,
     buffered::Buffered,
@@ -290,7 +290,7 @@ impl Files {
         batch: &mut Batch,
     ) -> Result<(), DataError> {
         let path = &self.split.paths[open.file];
-        let place = |i: usize| Place { path, row: open.first + i as u64 + 1 };
+        let place = |i: usize| RowRef { path, row: open.first + i as u64 + 1 };
         batch.labels.extend_from_slice(&open.rows.labels[rows.clone()]);
         for i in rows.clone() {
             for (&x, name) in open.rows.dense_row(i).iter().zip(&self.layout.dense) {

@@ -2,7 +2,7 @@
 
 use super::super::{
     DataError,
-    rows::{Hotness, IdColumn, Layout, Place},
+    rows::{Hotness, IdColumn, Layout, RowRef},
 };
 use crate::batch::Bags;
 use std::ops::Range;
@@ -64,7 +64,7 @@ impl Ids {
         from: &Bags,
         rows: Range<usize>,
         to: &mut Bags,
-        place: impl Fn(usize) -> Place<'a>,
+        place: impl Fn(usize) -> RowRef<'a>,
     ) -> Result<(), DataError> {
         let (start, n) = (to.indices.len(), rows.len());
         if from.is_one_hot() {

@@ -10,7 +10,7 @@ mod progress;
 
 use super::{
     Ending, Evaluation, Rates, Run, Task, find, run,
-    submission::{Place, Systems},
+    submission::{Surroundings, Systems},
 };
 use crate::{
     mllog::parse::Event,
@@ -61,8 +61,8 @@ pub(super) fn closed_task(benchmark: &str, train_samples: Option<f64>) -> Option
 pub(super) fn read(path: &Path, systems: &mut Systems) -> Result<Run, ResultsError> {
     let bytes = find::read_file(path)?;
     let lines = Lines::read(&bytes).map_err(|what| ResultsError::malformed(path, what))?;
-    let place = systems.place(path);
-    Ok(Log { lines }.run(path, place))
+    let surroundings = systems.surroundings(path);
+    Ok(Log { lines }.run(path, surroundings))
 }
 
 /// The lines of a log that are about one run.
@@ -98,13 +98,13 @@ impl Log {
         self.lines.own().filter(|e| is_setting(&e.key)).filter_map(entry).collect()
     }
 
-    fn run(mut self, path: &Path, place: Place) -> Run {
+    fn run(mut self, path: &Path, surroundings: Surroundings) -> Run {
         let benchmark = self
             .lines
             .text("submission_benchmark")
-            .or(place.benchmark)
+            .or(surroundings.benchmark)
             .unwrap_or_else(|| "unknown".into());
-        let division = self.lines.text("submission_division").or(place.division);
+        let division = self.lines.text("submission_division").or(surroundings.division);
         let closed = division.as_ref().is_some_and(|d| d.eq_ignore_ascii_case("closed"));
         let by_rule = || {
             let task = closed_task(&benchmark, None)?;
@@ -145,7 +145,7 @@ impl Log {
             ));
         }
         let ending = self.ending(task.target, &evaluations);
-        let mut system = place.system;
+        let mut system = surroundings.system;
         system.platform = self.lines.text("submission_platform");
         system.org = system.org.or_else(|| self.lines.text("submission_org"));
         if system.name.is_empty() {
@@ -155,7 +155,7 @@ impl Log {
         // What lies in one folder need not be of one submitter, nor of one system.
         let key = format!(
             "{}\n{}\n{:?}\n{:?}\n{benchmark}\n{batch:?}",
-            place.key, system.name, system.org, system.platform
+            surroundings.key, system.name, system.org, system.platform
         );
         Run {
             path: path.display().to_string(),
@@ -164,7 +164,7 @@ impl Log {
             system,
             workload: benchmark,
             task,
-            engine: place.framework,
+            engine: surroundings.framework,
             program: None,
             precision: self.lines.text("lowest_numerical_precision_in_linear").map(|products| {
                 run::precision(
@@ -189,7 +189,7 @@ impl Log {
             },
             floor_share: None,
             joules: None,
-            scaling_factor: place.scaling_factor,
+            scaling_factor: surroundings.scaling_factor,
             evaluations,
             warnings: self.lines.warnings,
             identity: Identity::default(),

@@ -1,4 +1,4 @@
-//! What stands around a log in MLPerf's result tree: `ORG/systems/<system>.json` and
+//! What stands surroundings a log in MLPerf's result tree: `ORG/systems/<system>.json` and
 //! `ORG/results/<system>/<benchmark>/{result_<n>.txt, scaling.json}` (mlcommons/policies,
 //! submission_rules).
 
@@ -20,7 +20,7 @@ pub(super) struct Systems {
 
 /// Where a log stands.
 #[derive(Debug, Default)]
-pub(super) struct Place {
+pub(super) struct Surroundings {
     /// As far as the tree tells; `name` is empty if nothing does.
     pub system: System,
     /// The benchmark's folder.
@@ -37,22 +37,24 @@ pub(super) struct Place {
 
 impl Systems {
     /// What the surroundings of `log` say of it.
-    pub fn place(&mut self, log: &Path) -> Place {
+    pub fn surroundings(&mut self, log: &Path) -> Surroundings {
         let log = log.canonicalize().unwrap_or_else(|_| log.into());
         let up = |n: usize| log.ancestors().nth(n);
         let name = |n: usize| Some(up(n)?.file_name()?.to_string_lossy().into_owned());
         let folder = up(1).unwrap_or(&log);
-        let mut place = Place { key: folder.display().to_string(), ..Place::default() };
-        place.system.round = round_of(&log);
+        let mut surroundings =
+            Surroundings { key: folder.display().to_string(), ..Surroundings::default() };
+        surroundings.system.round = round_of(&log);
         let scaling = folder.join("scaling.json");
         if scaling.is_file() {
-            place.scaling_factor =
+            surroundings.scaling_factor =
                 self.json(&scaling).and_then(|j| j.get("scaling_factor")?.as_f64());
         }
-        let (Some(org), Some("results")) = (up(4), name(3).as_deref()) else { return place };
-        (place.benchmark, place.system.folder, place.system.org) = (name(1), name(2), name(4));
-        if let Some(system) = &place.system.folder {
-            place.system.name.clone_from(system);
+        let (Some(org), Some("results")) = (up(4), name(3).as_deref()) else { return surroundings };
+        (surroundings.benchmark, surroundings.system.folder, surroundings.system.org) =
+            (name(1), name(2), name(4));
+        if let Some(system) = &surroundings.system.folder {
+            surroundings.system.name.clone_from(system);
             let description = org.join("systems").join(format!("{system}.json"));
             if description.is_file()
                 && let Some(json) = self.json(&description)
@@ -64,12 +66,13 @@ impl Systems {
                         .filter(|s| !s.is_empty())
                         .map(str::to_owned)
                 };
-                (place.framework, place.division) = (text("framework"), text("division"));
-                place.system.org = text("submitter").or(place.system.org.take());
-                place.system.name = text("system_name").unwrap_or_else(|| system.clone());
+                (surroundings.framework, surroundings.division) =
+                    (text("framework"), text("division"));
+                surroundings.system.org = text("submitter").or(surroundings.system.org.take());
+                surroundings.system.name = text("system_name").unwrap_or_else(|| system.clone());
             }
         }
-        place
+        surroundings
     }
 
     /// Descriptions that could not be read, in order of paths.

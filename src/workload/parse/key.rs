@@ -84,7 +84,7 @@ pub(super) trait Access: Send + Sync {
 /// Where a value lies; `None` while the key has no meaning.
 pub(super) type Lens<T> = fn(&mut Workload) -> Option<&mut T>;
 
-enum Place<T> {
+enum Slot<T> {
     Lens(Lens<T>),
     /// Keys that decide what there is.
     Split {
@@ -106,7 +106,7 @@ type Check<T> = Box<dyn Fn(&T, &Workload) -> Result<(), String> + Send + Sync>;
 /// A key being declared; [`Field::says`] ends it.
 pub(super) struct Field<T> {
     facts: Facts,
-    place: Place<T>,
+    slot: Slot<T>,
     default: Absent<T>,
     parse: Parse<T>,
     what: String,
@@ -115,7 +115,7 @@ pub(super) struct Field<T> {
 
 /// Declares the key `name`, whose value lies where `lens` says.
 pub(super) fn key<T: TomlValue>(name: &'static str, lens: Lens<T>) -> Field<T> {
-    field(name, Place::Lens(lens))
+    field(name, Slot::Lens(lens))
 }
 
 /// Declares a key that decides what there is. It has a meaning while `applies`; `get` tells its
@@ -126,10 +126,10 @@ pub(super) fn split<T: TomlValue>(
     get: fn(&Workload) -> Option<T>,
     set: fn(&mut Workload, T),
 ) -> Field<T> {
-    field(name, Place::Split { applies, get, set })
+    field(name, Slot::Split { applies, get, set })
 }
 
-fn field<T: TomlValue>(name: &'static str, place: Place<T>) -> Field<T> {
+fn field<T: TomlValue>(name: &'static str, slot: Slot<T>) -> Field<T> {
     Field {
         facts: Facts {
             name,
@@ -141,7 +141,7 @@ fn field<T: TomlValue>(name: &'static str, place: Place<T>) -> Field<T> {
             says: "",
             schema: T::schema(),
         },
-        place,
+        slot,
         default: Absent::Required,
         parse: Box::new(T::from_toml),
         what: T::what(),
@@ -256,9 +256,9 @@ impl Field<String> {
 
 impl<T: TomlValue> Access for Field<T> {
     fn applies(&self, w: &mut Workload) -> bool {
-        match &self.place {
-            Place::Lens(lens) => lens(w).is_some(),
-            Place::Split { applies, .. } => applies(w),
+        match &self.slot {
+            Slot::Lens(lens) => lens(w).is_some(),
+            Slot::Split { applies, .. } => applies(w),
         }
     }
 
@@ -282,11 +282,11 @@ impl<T: TomlValue> Access for Field<T> {
         for check in &self.checks {
             check(&value, w).map_err(error)?;
         }
-        match &self.place {
-            Place::Split { set, .. } => set(w, value),
-            Place::Lens(lens) => {
-                if let Some(place) = lens(w) {
-                    *place = value;
+        match &self.slot {
+            Slot::Split { set, .. } => set(w, value),
+            Slot::Lens(lens) => {
+                if let Some(slot) = lens(w) {
+                    *slot = value;
                 }
             }
         }
@@ -294,9 +294,9 @@ impl<T: TomlValue> Access for Field<T> {
     }
 
     fn write(&self, w: &mut Workload) -> Option<Value> {
-        match &self.place {
-            Place::Lens(lens) => lens(w)?.to_toml(),
-            Place::Split { get, .. } => get(w)?.to_toml(),
+        match &self.slot {
+            Slot::Lens(lens) => lens(w)?.to_toml(),
+            Slot::Split { get, .. } => get(w)?.to_toml(),
         }
     }
 }

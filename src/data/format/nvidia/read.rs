@@ -6,7 +6,7 @@ use crate::data::{
     format::Reader,
     ids::ToId,
     npy::Type,
-    rows::{Hotness, IdColumn, Layout, Numbers, Place, Rows, io, wrong},
+    rows::{Hotness, IdColumn, Layout, Numbers, RowRef, Rows, io, wrong},
 };
 use std::{
     fs::File,
@@ -210,7 +210,7 @@ impl Reader for NvidiaReader {
         for part in &mut self.files {
             part.bytes.resize(n * part.width, 0);
             part.file.read_exact(&mut part.bytes).map_err(io(&part.path))?;
-            let place = |i: usize| Place { path: &part.path, row: self.next + i as u64 + 1 };
+            let place = |i: usize| RowRef { path: &part.path, row: self.next + i as u64 + 1 };
             for field in &part.fields {
                 let elements = part
                     .bytes

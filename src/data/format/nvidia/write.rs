@@ -9,7 +9,7 @@ use crate::{
     data::{
         DataError,
         format::Writer,
-        rows::{Layout, Place, Rows, io, wrong},
+        rows::{Layout, RowRef, Rows, io, wrong},
     },
     host::atomic_file,
 };
@@ -262,7 +262,7 @@ impl Writer for NvidiaWriter {
                          --dense-transform log_plus3)",
                         f16::MAX
                     );
-                    return Err(Place { path: &self.path, row: first + i as u64 }.error(what));
+                    return Err(RowRef { path: &self.path, row: first + i as u64 }.error(what));
                 }
                 self.numerical
                     .write_all(&narrow.to_le_bytes())
@@ -281,7 +281,7 @@ impl Writer for NvidiaWriter {
                     };
                     let what =
                         format!("column {} is {id}; must be below {below}, {why}", column.name);
-                    return Err(Place { path: &self.path, row: first + i as u64 }.error(what));
+                    return Err(RowRef { path: &self.path, row: first + i as u64 }.error(what));
                 }
                 to.largest = to.largest.max(id);
                 let size = to.known.map_or(4, |(_, size)| size);

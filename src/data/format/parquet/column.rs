@@ -6,7 +6,7 @@ use crate::{
         DataError,
         ids::{EXACT, ToId},
         quiet::caught,
-        rows::{Place, wrong},
+        rows::{RowRef, wrong},
     },
 };
 use parquet::{
@@ -228,7 +228,7 @@ impl Column {
         leaf: &Leaf,
         out: &mut [f64],
         stride: usize,
-        place: impl Fn(usize) -> Place<'a>,
+        place: impl Fn(usize) -> RowRef<'a>,
     ) -> std::result::Result<(), DataError> {
         if let Values::I64(t) = &self.values
             && let Some(at) = t.buffer.iter().position(|&x| beyond_numbers(x, leaf.unsigned))
@@ -289,7 +289,7 @@ impl Column {
         leaf: &Leaf,
         to: ToId,
         bags: &mut Bags,
-        place: impl Fn(usize) -> Place<'a>,
+        place: impl Fn(usize) -> RowRef<'a>,
     ) -> std::result::Result<(), DataError> {
         let ToId { offset, range } = to;
         let id = |row: usize, x: i64| place(row).id(&leaf.name, to.whole(x, leaf.unsigned));

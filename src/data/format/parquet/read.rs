@@ -15,7 +15,7 @@ use crate::{
     data::{
         DataError,
         ids::ToId,
-        rows::{self, Hotness, IdColumn, Layout, Numbers, Place, Rows, io, repeated, wrong},
+        rows::{self, Hotness, IdColumn, Layout, Numbers, RowRef, Rows, io, repeated, wrong},
     },
     host::pool::Pool,
 };
@@ -384,7 +384,7 @@ fn counts(file: &SerializedFileReader<Shared>, leaf: &Leaf) -> Result<bool, Parq
     let mut column = column(&*file.get_row_group(first)?, leaf)?;
     column.advance(0, rows)?;
     let mut values = vec![f64::NAN; rows];
-    let place = |i: usize| Place { path: Path::new(""), row: i as u64 };
+    let place = |i: usize| RowRef { path: Path::new(""), row: i as u64 };
     // Hashes count nothing.
     if column.numbers(leaf, &mut values, 1, place).is_err() {
         return Ok(false);
@@ -409,8 +409,8 @@ pub struct Part<'a> {
 
 impl Part<'_> {
     /// Where row `i` of them is.
-    pub fn place(&self, i: usize) -> Place<'_> {
-        Place { path: self.path, row: self.first + i as u64 + 1 }
+    pub fn place(&self, i: usize) -> RowRef<'_> {
+        RowRef { path: self.path, row: self.first + i as u64 + 1 }
     }
 
     /// Appends labels; `scratch` is scratch space.
