@@ -88,7 +88,18 @@ impl RunOutput {
         let recorder = Recorder::new(folder.metrics(), machine.gpu.clone());
         let files = identity::files(w);
         let source = resolved.read_from.clone();
-        Ok(RunOutput { folder, system, machine, ceilings, series, extras, source, files, log, recorder })
+        Ok(RunOutput {
+            folder,
+            system,
+            machine,
+            ceilings,
+            series,
+            extras,
+            source,
+            files,
+            log,
+            recorder,
+        })
     }
 
     /// Leaves nothing of a run that failed before it began: there is nothing to be compared or

@@ -19,7 +19,7 @@ pub struct Program {
     workload: PathBuf,
     text: Vec<u8>,
     set: Vec<String>,
-    given: Given,
+    given: GivenKeys,
 }
 
 impl Program {
@@ -44,7 +44,7 @@ impl Program {
             binary: binary.to_owned(),
             stamp: stamp(binary),
             workload: workload.to_owned(),
-            given: Given::new(&String::from_utf8_lossy(&text), set),
+            given: GivenKeys::new(&String::from_utf8_lossy(&text), set),
             text,
             set: set.to_vec(),
         }
@@ -56,7 +56,7 @@ impl Program {
     }
 
     /// Keys that were given.
-    pub(super) fn given(&self) -> &Given {
+    pub(super) fn given(&self) -> &GivenKeys {
         &self.given
     }
 
@@ -98,9 +98,9 @@ fn stamp(binary: &Path) -> Option<(u64, SystemTime)> {
 /// The keys that a workload file and its overrides give, `section.key`, with their values. Nothing
 /// is judged here: the program that runs the workload may know other keys.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Given(BTreeMap<String, Value>);
+pub(super) struct GivenKeys(BTreeMap<String, Value>);
 
-impl Given {
+impl GivenKeys {
     fn new(text: &str, set: &[String]) -> Self {
         let mut given = BTreeMap::new();
         if let Ok(document) = Document::parse(text) {
@@ -118,7 +118,7 @@ impl Given {
                 _ => given.insert(key, value.parse().unwrap_or_else(|_| Value::from(value))),
             };
         }
-        Given(given)
+        GivenKeys(given)
     }
 
     /// Whether `key` was given.
@@ -181,7 +181,7 @@ mod tests {
 
     /// Resolves the workload as a slice of it does.
     fn slice(text: &str, set: &[String], task: Task) -> Result<parse::Resolved, WorkloadError> {
-        let set = [set, &Given::new(text, set).overrides(task)].concat();
+        let set = [set, &GivenKeys::new(text, set).overrides(task)].concat();
         parse::resolve(Path::new("w.toml"), text.to_owned(), &set)
     }
 
@@ -193,7 +193,7 @@ mod tests {
             let path = entry.unwrap().path();
             // Where the data lie is the user's.
             let text = fs::read_to_string(&path).unwrap().replace("${", "/").replace('}', "");
-            let given = Given::new(&text, &[]);
+            let given = GivenKeys::new(&text, &[]);
             for task in [TIME, EVALUATE] {
                 if matches!(task, Task::Evaluate { .. }) && !given.evaluates() {
                     continue;
@@ -245,7 +245,8 @@ mod tests {
     #[test]
     fn what_cannot_be_evaluated_is_known() {
         let evaluates = |text: &str, set: &[&str]| {
-            Given::new(text, &set.iter().map(|s| (*s).to_owned()).collect::<Vec<_>>()).evaluates()
+            GivenKeys::new(text, &set.iter().map(|s| (*s).to_owned()).collect::<Vec<_>>())
+                .evaluates()
         };
         assert!(evaluates("", &[]));
         assert!(!evaluates("eval.every = 'never'", &[]));

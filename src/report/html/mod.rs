@@ -23,7 +23,7 @@ use std::{collections::BTreeMap, fmt::Write, path::Path};
 
 /// What a run left beside its log.
 #[derive(Debug, Default)]
-struct Kept {
+struct RunContent {
     record: Option<RunRecord>,
     workload: Option<String>,
     curves: Curves,
@@ -108,7 +108,7 @@ pub fn page(
     let runs: usize = rows(comparison).map(|r| r.each.len()).sum();
     let points = curves::points_for(runs);
     let mut missing = missing.to_vec();
-    let kept: BTreeMap<&str, Kept> = rows(comparison)
+    let contents: BTreeMap<&str, RunContent> = rows(comparison)
         .flat_map(|r| &r.each)
         .map(|run| (run.path.as_str(), read(run, points, &mut missing)))
         .collect();
@@ -118,7 +118,7 @@ pub fn page(
         .groups
         .iter()
         .zip(&columns)
-        .map(|(group, columns)| part(group, columns, &kept))
+        .map(|(group, columns)| part(group, columns, &contents))
         .collect();
     let mut legend: Vec<String> = Vec::new();
     for sentence in columns.iter().flat_map(|c| &c.columns).filter_map(|c| c.legend.as_ref()) {
@@ -130,16 +130,16 @@ pub fn page(
         groups: comparison
             .groups
             .iter()
-            .map(|g| GroupCurves::of(g, |path| &kept[path].curves))
+            .map(|g| GroupCurves::of(g, |path| &contents[path].curves))
             .collect(),
     };
     let page = Page {
         title,
-        subtitle: subtitle(comparison, runs, &kept),
+        subtitle: subtitle(comparison, runs, &contents),
         groups,
         legend,
-        machines: machines(comparison, &kept),
-        workloads: workloads(comparison, &kept),
+        machines: machines(comparison, &contents),
+        workloads: workloads(comparison, &contents),
         missing: &missing,
         version: env!("CARGO_PKG_VERSION"),
         css: include_str!("../../../templates/report.css"),
@@ -170,7 +170,7 @@ fn rows(comparison: &Comparison) -> impl Iterator<Item = &Row> {
 }
 
 /// Reads what lies beside a run of ours; for others there is only the log, which has been read.
-fn read(run: &Run, points: usize, missing: &mut Vec<String>) -> Kept {
+fn read(run: &Run, points: usize, missing: &mut Vec<String>) -> RunContent {
     let folder = Path::new(&run.path);
     let path = folder.join("run.json");
     if !path.is_file() {
@@ -178,7 +178,7 @@ fn read(run: &Run, points: usize, missing: &mut Vec<String>) -> Kept {
         let beside = folder.with_file_name("metrics.parquet");
         let metrics = metrics::recover(&beside).ok();
         let curves = Curves::of(run, metrics.as_ref().map(|m| (m, &[][..])), points);
-        return Kept { curves, ..Kept::default() };
+        return RunContent { curves, ..RunContent::default() };
     }
     let mut or_said = |said: String| missing.push(said);
     let record = record::read(&path).map_err(|e| or_said(e.to_string())).ok();
@@ -187,11 +187,19 @@ fn read(run: &Run, points: usize, missing: &mut Vec<String>) -> Kept {
     let metrics = metrics.or_else(|| metrics::recover(&folder.join("metrics.parquet")).ok());
     let known = metrics.as_ref().zip(record.as_ref().map(|r| &r.evaluations[..]));
     let curves = Curves::of(run, known, points);
-    Kept { record, workload: std::fs::read_to_string(folder.join("workload.toml")).ok(), curves }
+    RunContent {
+        record,
+        workload: std::fs::read_to_string(folder.join("workload.toml")).ok(),
+        curves,
+    }
 }
 
-fn part<'a>(group: &'a Group, columns: &'a Columns, kept: &BTreeMap<&str, Kept>) -> GroupPart<'a> {
-    let of = |run: &Run| &kept[run.path.as_str()];
+fn part<'a>(
+    group: &'a Group,
+    columns: &'a Columns,
+    contents: &BTreeMap<&str, RunContent>,
+) -> GroupPart<'a> {
+    let of = |run: &Run| &contents[run.path.as_str()];
     let any = |has: fn(&Curves) -> bool| {
         group.rows.iter().flat_map(|r| &r.each).any(|run| has(&of(run).curves))
     };
@@ -234,14 +242,14 @@ fn best_reachable<'a>(mut records: impl Iterator<Item = &'a RunRecord>) -> Optio
 }
 
 /// `12 runs, 2 systems; 2026-11-20 to 2026-11-21`
-fn subtitle(comparison: &Comparison, runs: usize, kept: &BTreeMap<&str, Kept>) -> String {
+fn subtitle(comparison: &Comparison, runs: usize, contents: &BTreeMap<&str, RunContent>) -> String {
     let counted = |n: usize, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
     let mut systems: Vec<_> =
         rows(comparison).map(|r| (&r.system.org, &r.system.name, &r.system.round)).collect();
     systems.sort();
     systems.dedup();
     let mut out = format!("{} on {}", counted(runs, "run"), counted(systems.len(), "system"));
-    let days = || kept.values().filter_map(|k| k.record.as_ref()?.started.get(..10));
+    let days = || contents.values().filter_map(|k| k.record.as_ref()?.started.get(..10));
     match (days().min(), days().max()) {
         (Some(first), Some(last)) if first == last => out += &format!(", {first}"),
         // Writing to a string cannot fail.
@@ -253,12 +261,12 @@ fn subtitle(comparison: &Comparison, runs: usize, kept: &BTreeMap<&str, Kept>) -
 
 /// Every machine and program once, with the rows that they made where one name has several; the
 /// first record tells.
-fn machines(comparison: &Comparison, kept: &BTreeMap<&str, Kept>) -> Vec<Facts> {
+fn machines(comparison: &Comparison, contents: &BTreeMap<&str, RunContent>) -> Vec<Facts> {
     type Found = (Facts, BTreeMap<Aspect, identity::Facts>, String);
     let mut found: Vec<Found> = Vec::new();
     for row in rows(comparison) {
         for run in &row.each {
-            let Some(record) = kept[run.path.as_str()].record.as_ref() else { continue };
+            let Some(record) = contents[run.path.as_str()].record.as_ref() else { continue };
             let aspects = [Aspect::Machine, Aspect::Build, Aspect::Program];
             let identity: Identity = run.identity.clone().only(&aspects);
             let known =
@@ -279,10 +287,11 @@ fn machines(comparison: &Comparison, kept: &BTreeMap<&str, Kept>) -> Vec<Facts> 
 }
 
 /// One a workload, with the rows that ran it; seeds differ and are shown with the runs.
-fn workloads(comparison: &Comparison, kept: &BTreeMap<&str, Kept>) -> Vec<WorkloadPart> {
+fn workloads(comparison: &Comparison, contents: &BTreeMap<&str, RunContent>) -> Vec<WorkloadPart> {
     let mut parts: Vec<WorkloadPart> = Vec::new();
     for row in rows(comparison) {
-        let Some(toml) = row.each.iter().find_map(|run| kept[run.path.as_str()].workload.clone())
+        let Some(toml) =
+            row.each.iter().find_map(|run| contents[run.path.as_str()].workload.clone())
         else {
             continue;
         };

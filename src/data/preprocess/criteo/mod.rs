@@ -105,7 +105,7 @@ struct Encoder<'a> {
     numpy: &'a mut RandomState,
     budget: Budget,
     maps: [Numbering; TABLES],
-    kept: Kept,
+    kept: KeptLines,
     samples: Samples,
 }
 
@@ -117,7 +117,7 @@ impl<'a> Encoder<'a> {
             // The samples take more than the ids do.
             budget: Budget::new(u64::MAX),
             maps: std::array::from_fn(|_| Numbering::new(config.max_ind_range)),
-            kept: Kept::default(),
+            kept: KeptLines::default(),
             samples: Samples::default(),
         }
     }
@@ -155,12 +155,12 @@ impl<'a> Encoder<'a> {
 /// Which lines were kept, a bit each: the Kaggle slices are cut by line, before sub-sampling, and
 /// are known only at the end.
 #[derive(Default)]
-struct Kept {
+struct KeptLines {
     bits: Vec<u64>,
     lines: u64,
 }
 
-impl Kept {
+impl KeptLines {
     fn push(&mut self, kept: bool) {
         if self.lines.is_multiple_of(64) {
             self.bits.push(0);
@@ -171,7 +171,7 @@ impl Kept {
         self.lines += 1;
     }
 
-    /// Kept lines among the first `n`.
+    /// KeptLines lines among the first `n`.
     fn before(&self, n: u64) -> usize {
         let (words, bits) = ((n / 64) as usize, n % 64);
         let whole: usize = self.bits[..words].iter().map(|w| w.count_ones() as usize).sum();
@@ -187,7 +187,7 @@ mod tests {
     proptest! {
         #[test]
         fn kept_counts(lines in prop::collection::vec(any::<bool>(), 0..300)) {
-            let mut kept = Kept::default();
+            let mut kept = KeptLines::default();
             lines.iter().for_each(|&k| kept.push(k));
             for n in 0..=lines.len() {
                 prop_assert_eq!(kept.before(n as u64), lines[..n].iter().filter(|&&k| k).count());
