@@ -1,200 +1,33 @@
-//! `metrics.parquet`: one row a step.
-//!
-//! | column | type | what |
-//! |---|---|---|
-//! | step | i64 | from 1 |
-//! | epoch | i64 | from 0 |
-//! | samples | i64 | training samples seen after this step, over all epochs |
-//! | loss | f32 | mean loss of the batch before the update |
-//! | learning_rate | f64 | rate of this update |
-//! | seconds | f64 | the step, data wait included, evaluation excluded |
-//! | data_wait | f64 | seconds of it spent waiting for data |
-//! | throughput | f64 | samples of the batch per second |
-//! | auc, logloss | f64, may be missing | of the evaluation that followed this step |
+//! Writes `metrics.parquet` while training goes on.
 
-use super::ResultsError;
+use super::{Metrics, read, recover, schema, side::side};
 use crate::{
     host::atomic_file::{publish, temporary},
+    results::ResultsError,
     train::events::{EvalEvent, Listener, StepEvent},
 };
 use parquet::{
-    basic::{Compression, Repetition, Type as Physical},
-    column::{reader::get_typed_column_reader, writer::ColumnWriterImpl},
+    basic::Compression,
+    column::writer::ColumnWriterImpl,
     data_type::{DataType, DoubleType, FloatType, Int64Type},
     errors::ParquetError,
     file::{
         properties::WriterProperties,
-        reader::{FileReader, RowGroupReader, SerializedFileReader},
         writer::{SerializedFileWriter, SerializedRowGroupWriter},
     },
-    schema::types::{Type, TypePtr},
 };
 use std::{
     fs::{self, File},
     io::{self, Write},
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 /// Rows that are held in memory (5 MiB) before they go to the file.
 const ROW_GROUP: usize = 1 << 16;
-/// Bytes of a row in the side file.
-const ROW_BYTES: usize = 80;
 /// A killed run loses the metrics of this time at most.
 const SAVE_EVERY: Duration = Duration::from_secs(1);
-
-/// The columns, row by row of the same length.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Metrics {
-    /// Steps, from 1.
-    pub step: Vec<i64>,
-    /// Epochs, from 0.
-    pub epoch: Vec<i64>,
-    /// Training samples seen after the step.
-    pub samples: Vec<i64>,
-    /// Mean loss of the batch before the update.
-    pub loss: Vec<f32>,
-    /// Rate of the update.
-    pub learning_rate: Vec<f64>,
-    /// Seconds of the step.
-    pub seconds: Vec<f64>,
-    /// Seconds of it spent waiting for data.
-    pub data_wait: Vec<f64>,
-    /// Samples per second.
-    pub throughput: Vec<f64>,
-    /// AUC of the evaluation that followed.
-    pub auc: Vec<Option<f64>>,
-    /// Log loss of the evaluation that followed.
-    pub logloss: Vec<Option<f64>>,
-}
-
-impl Metrics {
-    fn with_capacity(rows: usize) -> Self {
-        Metrics {
-            step: Vec::with_capacity(rows),
-            epoch: Vec::with_capacity(rows),
-            samples: Vec::with_capacity(rows),
-            loss: Vec::with_capacity(rows),
-            learning_rate: Vec::with_capacity(rows),
-            seconds: Vec::with_capacity(rows),
-            data_wait: Vec::with_capacity(rows),
-            throughput: Vec::with_capacity(rows),
-            auc: Vec::with_capacity(rows),
-            logloss: Vec::with_capacity(rows),
-        }
-    }
-
-    /// Steps.
-    pub fn len(&self) -> usize {
-        self.step.len()
-    }
-
-    /// Whether there are no steps.
-    pub fn is_empty(&self) -> bool {
-        self.step.is_empty()
-    }
-
-    fn push(&mut self, s: &StepEvent, seen: u64) {
-        self.step.push(s.step as i64);
-        self.epoch.push(s.epoch as i64);
-        self.samples.push(seen as i64);
-        self.loss.push(s.loss);
-        self.learning_rate.push(s.learning_rate);
-        self.seconds.push(s.seconds);
-        self.data_wait.push(s.data_wait);
-        self.throughput.push(f64::from(s.samples) / s.seconds);
-        self.auc.push(None);
-        self.logloss.push(None);
-    }
-
-    /// A row as the side file has it.
-    fn row_bytes(&self, i: usize) -> [u8; ROW_BYTES] {
-        let missing = |v: Option<f64>| v.unwrap_or(f64::NAN).to_le_bytes();
-        let columns = [
-            self.step[i].to_le_bytes(),
-            self.epoch[i].to_le_bytes(),
-            self.samples[i].to_le_bytes(),
-            f64::from(self.loss[i]).to_le_bytes(),
-            self.learning_rate[i].to_le_bytes(),
-            self.seconds[i].to_le_bytes(),
-            self.data_wait[i].to_le_bytes(),
-            self.throughput[i].to_le_bytes(),
-            missing(self.auc[i]),
-            missing(self.logloss[i]),
-        ];
-        let mut bytes = [0; ROW_BYTES];
-        bytes.chunks_exact_mut(8).zip(columns).for_each(|(to, from)| to.copy_from_slice(&from));
-        bytes
-    }
-
-    /// Adds a row of the side file, or puts it in the place of the last one if it is its step.
-    fn take_row(&mut self, row: &[u8]) {
-        let mut columns = row.chunks_exact(8).map(|c| {
-            let mut bytes = [0; 8];
-            bytes.copy_from_slice(c);
-            bytes
-        });
-        let mut next = || columns.next().unwrap_or_default();
-        let (step, epoch, samples) =
-            (i64::from_le_bytes(next()), i64::from_le_bytes(next()), i64::from_le_bytes(next()));
-        let mut number = || f64::from_le_bytes(next());
-        let numbers = [(); 7].map(|()| number());
-        if self.step.last() == Some(&step) {
-            self.pop();
-        }
-        let [loss, rate, seconds, data_wait, throughput, auc, logloss] = numbers;
-        self.step.push(step);
-        self.epoch.push(epoch);
-        self.samples.push(samples);
-        self.loss.push(loss as f32);
-        self.learning_rate.push(rate);
-        self.seconds.push(seconds);
-        self.data_wait.push(data_wait);
-        self.throughput.push(throughput);
-        self.auc.push((!auc.is_nan()).then_some(auc));
-        self.logloss.push((!logloss.is_nan()).then_some(logloss));
-    }
-
-    fn pop(&mut self) {
-        let Metrics {
-            step,
-            epoch,
-            samples,
-            loss,
-            learning_rate,
-            seconds,
-            data_wait,
-            throughput,
-            auc,
-            logloss,
-        } = self;
-        let rows = step.len().saturating_sub(1);
-        [step, epoch, samples].into_iter().for_each(|c| c.truncate(rows));
-        loss.truncate(rows);
-        [learning_rate, seconds, data_wait, throughput].into_iter().for_each(|c| c.truncate(rows));
-        [auc, logloss].into_iter().for_each(|c| c.truncate(rows));
-    }
-
-    fn clear(&mut self) {
-        let Metrics {
-            step,
-            epoch,
-            samples,
-            loss,
-            learning_rate,
-            seconds,
-            data_wait,
-            throughput,
-            auc,
-            logloss,
-        } = self;
-        [step, epoch, samples].into_iter().for_each(Vec::clear);
-        loss.clear();
-        [learning_rate, seconds, data_wait, throughput].into_iter().for_each(Vec::clear);
-        [auc, logloss].into_iter().for_each(Vec::clear);
-    }
-}
 
 /// Writes `metrics.parquet` while training goes on. Up to `ROW_GROUP` rows wait in memory, the
 /// others in a temporary file, which takes its name when [`MetricsWriter::finish`] is called; a run
@@ -266,7 +99,7 @@ impl MetricsWriter {
             put_optional(&mut group, column)?;
         }
         group.close()?;
-        self.rows.clear();
+        self.rows.truncate(0);
         Ok(())
     }
 
@@ -347,30 +180,6 @@ fn io_error(e: ParquetError) -> io::Error {
     }
 }
 
-fn schema() -> Result<TypePtr, ParquetError> {
-    let columns = [
-        ("step", Physical::INT64, Repetition::REQUIRED),
-        ("epoch", Physical::INT64, Repetition::REQUIRED),
-        ("samples", Physical::INT64, Repetition::REQUIRED),
-        ("loss", Physical::FLOAT, Repetition::REQUIRED),
-        ("learning_rate", Physical::DOUBLE, Repetition::REQUIRED),
-        ("seconds", Physical::DOUBLE, Repetition::REQUIRED),
-        ("data_wait", Physical::DOUBLE, Repetition::REQUIRED),
-        ("throughput", Physical::DOUBLE, Repetition::REQUIRED),
-        ("auc", Physical::DOUBLE, Repetition::OPTIONAL),
-        ("logloss", Physical::DOUBLE, Repetition::OPTIONAL),
-    ];
-    let fields = columns
-        .into_iter()
-        .map(|(name, physical, repetition)| {
-            Ok(Arc::new(
-                Type::primitive_type_builder(name, physical).with_repetition(repetition).build()?,
-            ))
-        })
-        .collect::<Result<_, ParquetError>>()?;
-    Ok(Arc::new(Type::group_type_builder("metrics").with_fields(fields).build()?))
-}
-
 fn put<T: DataType>(
     group: &mut SerializedRowGroupWriter<'_, File>,
     values: &[T::T],
@@ -396,108 +205,6 @@ fn put_with<T: DataType>(
         .ok_or_else(|| ParquetError::General("more columns than the schema has".into()))?;
     write(column.typed::<T>())?;
     column.close()
-}
-
-/// Where the rows of `metrics.parquet` are while the run goes on: `metrics.partial` beside it, ten
-/// little-endian numbers of 8 bytes a row, in the order of the columns (loss as f64, NaN for what
-/// is missing). A row whose step comes twice counts as it stands last.
-fn side(path: &Path) -> PathBuf {
-    path.with_extension("partial")
-}
-
-/// The metrics of a run that was killed, up to about a second before: what it left instead of
-/// `path`. A row that is cut off is passed over.
-///
-/// # Errors
-/// If there is no such file.
-pub fn recover(path: &Path) -> Result<Metrics, ResultsError> {
-    let side = side(path);
-    let bytes = fs::read(&side).map_err(ResultsError::read(&side))?;
-    let mut rows = Metrics::default();
-    for row in bytes.chunks_exact(ROW_BYTES) {
-        rows.take_row(row);
-    }
-    Ok(rows)
-}
-
-/// Reads a `metrics.parquet`.
-///
-/// # Errors
-/// If the file cannot be read or lacks a column.
-pub fn read(path: &Path) -> Result<Metrics, ResultsError> {
-    // Read whole: the reader would open the file anew for each column, and tell of a lack of
-    // descriptors as if the file were at fault.
-    let bytes = std::fs::read(path).map_err(ResultsError::read(path))?;
-    let all = || -> Result<Metrics, ParquetError> {
-        let reader = SerializedFileReader::new(bytes::Bytes::from(bytes))?;
-        let columns = reader.metadata().file_metadata().schema_descr();
-        let names = |s: &parquet::schema::types::SchemaDescriptor| -> Vec<(String, Physical)> {
-            s.columns().iter().map(|c| (c.name().to_owned(), c.physical_type())).collect()
-        };
-        let expected = names(&parquet::schema::types::SchemaDescriptor::new(schema()?));
-        if names(columns) != expected {
-            let names: Vec<_> = expected.iter().map(|(name, _)| name.as_str()).collect();
-            return Err(ParquetError::General(format!("the columns must be {}", names.join(", "))));
-        }
-        let mut rows = Metrics::default();
-        for i in 0..reader.num_row_groups() {
-            read_group(&*reader.get_row_group(i)?, &mut rows)?;
-        }
-        Ok(rows)
-    };
-    all().map_err(|e| {
-        ResultsError::malformed(path, format!("not a metrics file of this program: {e}"))
-    })
-}
-
-fn read_group(group: &dyn RowGroupReader, rows: &mut Metrics) -> Result<(), ParquetError> {
-    let n = usize::try_from(group.metadata().num_rows())
-        .map_err(|e| ParquetError::General(e.to_string()))?;
-    let Metrics {
-        step,
-        epoch,
-        samples,
-        loss,
-        learning_rate,
-        seconds,
-        data_wait,
-        throughput,
-        auc,
-        logloss,
-    } = rows;
-    let mut next = 0..;
-    let mut index = || next.next().unwrap_or_default();
-    for column in [step, epoch, samples] {
-        get::<Int64Type>(group, index(), n, column)?;
-    }
-    get::<FloatType>(group, index(), n, loss)?;
-    for column in [learning_rate, seconds, data_wait, throughput] {
-        get::<DoubleType>(group, index(), n, column)?;
-    }
-    for column in [auc, logloss] {
-        let mut values = Vec::new();
-        let levels = get::<DoubleType>(group, index(), n, &mut values)?;
-        let mut values = values.into_iter();
-        column.extend(levels.iter().map(|&level| if level == 1 { values.next() } else { None }));
-    }
-    Ok(())
-}
-
-/// Appends a column's values and returns its definition levels (empty for a column without missing
-/// values).
-fn get<T: DataType>(
-    group: &dyn RowGroupReader,
-    index: usize,
-    rows: usize,
-    values: &mut Vec<T::T>,
-) -> Result<Vec<i16>, ParquetError> {
-    let mut reader = get_typed_column_reader::<T>(group.get_column_reader(index)?);
-    let mut levels = Vec::new();
-    let (records, ..) = reader.read_records(rows, Some(&mut levels), None, values)?;
-    if records != rows {
-        return Err(ParquetError::General(format!("column {index} has {records} of {rows} rows")));
-    }
-    Ok(levels)
 }
 
 #[cfg(test)]

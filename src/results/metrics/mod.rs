@@ -1,0 +1,141 @@
+//! `metrics.parquet`: one row a step.
+//!
+//! | column | type | what |
+//! |---|---|---|
+//! | step | i64 | from 1 |
+//! | epoch | i64 | from 0 |
+//! | samples | i64 | training samples seen after this step, over all epochs |
+//! | loss | f32 | mean loss of the batch before the update |
+//! | learning_rate | f64 | rate of this update |
+//! | seconds | f64 | the step, data wait included, evaluation excluded |
+//! | data_wait | f64 | seconds of it spent waiting for data |
+//! | throughput | f64 | samples of the batch per second |
+//! | auc, logloss | f64, may be missing | of the evaluation that followed this step |
+
+mod read;
+mod side;
+mod write;
+
+pub use read::read;
+pub use side::recover;
+pub use write::MetricsWriter;
+
+use crate::train::events::StepEvent;
+use parquet::{
+    basic::{Repetition, Type as Physical},
+    errors::ParquetError,
+    schema::types::{Type, TypePtr},
+};
+use std::sync::Arc;
+
+/// The columns, row by row of the same length.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Metrics {
+    /// Steps, from 1.
+    pub step: Vec<i64>,
+    /// Epochs, from 0.
+    pub epoch: Vec<i64>,
+    /// Training samples seen after the step.
+    pub samples: Vec<i64>,
+    /// Mean loss of the batch before the update.
+    pub loss: Vec<f32>,
+    /// Rate of the update.
+    pub learning_rate: Vec<f64>,
+    /// Seconds of the step.
+    pub seconds: Vec<f64>,
+    /// Seconds of it spent waiting for data.
+    pub data_wait: Vec<f64>,
+    /// Samples per second.
+    pub throughput: Vec<f64>,
+    /// AUC of the evaluation that followed.
+    pub auc: Vec<Option<f64>>,
+    /// Log loss of the evaluation that followed.
+    pub logloss: Vec<Option<f64>>,
+}
+
+impl Metrics {
+    /// No rows, and memory for so many.
+    pub(super) fn with_capacity(rows: usize) -> Self {
+        Metrics {
+            step: Vec::with_capacity(rows),
+            epoch: Vec::with_capacity(rows),
+            samples: Vec::with_capacity(rows),
+            loss: Vec::with_capacity(rows),
+            learning_rate: Vec::with_capacity(rows),
+            seconds: Vec::with_capacity(rows),
+            data_wait: Vec::with_capacity(rows),
+            throughput: Vec::with_capacity(rows),
+            auc: Vec::with_capacity(rows),
+            logloss: Vec::with_capacity(rows),
+        }
+    }
+
+    /// Steps.
+    pub fn len(&self) -> usize {
+        self.step.len()
+    }
+
+    /// Whether there are no steps.
+    pub fn is_empty(&self) -> bool {
+        self.step.is_empty()
+    }
+
+    /// Appends a step, after which `seen` samples have been trained on.
+    pub(super) fn push(&mut self, s: &StepEvent, seen: u64) {
+        self.step.push(s.step as i64);
+        self.epoch.push(s.epoch as i64);
+        self.samples.push(seen as i64);
+        self.loss.push(s.loss);
+        self.learning_rate.push(s.learning_rate);
+        self.seconds.push(s.seconds);
+        self.data_wait.push(s.data_wait);
+        self.throughput.push(f64::from(s.samples) / s.seconds);
+        self.auc.push(None);
+        self.logloss.push(None);
+    }
+
+    /// Keeps the first `rows` rows.
+    pub(super) fn truncate(&mut self, rows: usize) {
+        let Metrics {
+            step,
+            epoch,
+            samples,
+            loss,
+            learning_rate,
+            seconds,
+            data_wait,
+            throughput,
+            auc,
+            logloss,
+        } = self;
+        [step, epoch, samples].into_iter().for_each(|c| c.truncate(rows));
+        loss.truncate(rows);
+        [learning_rate, seconds, data_wait, throughput].into_iter().for_each(|c| c.truncate(rows));
+        [auc, logloss].into_iter().for_each(|c| c.truncate(rows));
+    }
+}
+
+/// The columns of the file.
+fn schema() -> Result<TypePtr, ParquetError> {
+    let columns = [
+        ("step", Physical::INT64, Repetition::REQUIRED),
+        ("epoch", Physical::INT64, Repetition::REQUIRED),
+        ("samples", Physical::INT64, Repetition::REQUIRED),
+        ("loss", Physical::FLOAT, Repetition::REQUIRED),
+        ("learning_rate", Physical::DOUBLE, Repetition::REQUIRED),
+        ("seconds", Physical::DOUBLE, Repetition::REQUIRED),
+        ("data_wait", Physical::DOUBLE, Repetition::REQUIRED),
+        ("throughput", Physical::DOUBLE, Repetition::REQUIRED),
+        ("auc", Physical::DOUBLE, Repetition::OPTIONAL),
+        ("logloss", Physical::DOUBLE, Repetition::OPTIONAL),
+    ];
+    let fields = columns
+        .into_iter()
+        .map(|(name, physical, repetition)| {
+            Ok(Arc::new(
+                Type::primitive_type_builder(name, physical).with_repetition(repetition).build()?,
+            ))
+        })
+        .collect::<Result<_, ParquetError>>()?;
+    Ok(Arc::new(Type::group_type_builder("metrics").with_fields(fields).build()?))
+}

@@ -1,0 +1,93 @@
+//! Reads `metrics.parquet`.
+
+use super::{Metrics, schema};
+use crate::results::ResultsError;
+use parquet::{
+    basic::Type as Physical,
+    column::reader::get_typed_column_reader,
+    data_type::{DataType, DoubleType, FloatType, Int64Type},
+    errors::ParquetError,
+    file::reader::{FileReader, RowGroupReader, SerializedFileReader},
+    schema::types::SchemaDescriptor,
+};
+use std::path::Path;
+
+/// Reads a `metrics.parquet`.
+///
+/// # Errors
+/// If the file cannot be read or lacks a column.
+pub fn read(path: &Path) -> Result<Metrics, ResultsError> {
+    // Read whole: the reader would open the file anew for each column, and tell of a lack of
+    // descriptors as if the file were at fault.
+    let bytes = std::fs::read(path).map_err(ResultsError::read(path))?;
+    let all = || -> Result<Metrics, ParquetError> {
+        let reader = SerializedFileReader::new(bytes::Bytes::from(bytes))?;
+        let columns = reader.metadata().file_metadata().schema_descr();
+        let names = |s: &SchemaDescriptor| -> Vec<(String, Physical)> {
+            s.columns().iter().map(|c| (c.name().to_owned(), c.physical_type())).collect()
+        };
+        let expected = names(&SchemaDescriptor::new(schema()?));
+        if names(columns) != expected {
+            let names: Vec<_> = expected.iter().map(|(name, _)| name.as_str()).collect();
+            return Err(ParquetError::General(format!("the columns must be {}", names.join(", "))));
+        }
+        let mut rows = Metrics::default();
+        for i in 0..reader.num_row_groups() {
+            read_group(&*reader.get_row_group(i)?, &mut rows)?;
+        }
+        Ok(rows)
+    };
+    all().map_err(|e| {
+        ResultsError::malformed(path, format!("not a metrics file of this program: {e}"))
+    })
+}
+
+fn read_group(group: &dyn RowGroupReader, rows: &mut Metrics) -> Result<(), ParquetError> {
+    let n = usize::try_from(group.metadata().num_rows())
+        .map_err(|e| ParquetError::General(e.to_string()))?;
+    let Metrics {
+        step,
+        epoch,
+        samples,
+        loss,
+        learning_rate,
+        seconds,
+        data_wait,
+        throughput,
+        auc,
+        logloss,
+    } = rows;
+    let mut next = 0..;
+    let mut index = || next.next().unwrap_or_default();
+    for column in [step, epoch, samples] {
+        get::<Int64Type>(group, index(), n, column)?;
+    }
+    get::<FloatType>(group, index(), n, loss)?;
+    for column in [learning_rate, seconds, data_wait, throughput] {
+        get::<DoubleType>(group, index(), n, column)?;
+    }
+    for column in [auc, logloss] {
+        let mut values = Vec::new();
+        let levels = get::<DoubleType>(group, index(), n, &mut values)?;
+        let mut values = values.into_iter();
+        column.extend(levels.iter().map(|&level| if level == 1 { values.next() } else { None }));
+    }
+    Ok(())
+}
+
+/// Appends a column's values and returns its definition levels (empty for a column without missing
+/// values).
+fn get<T: DataType>(
+    group: &dyn RowGroupReader,
+    index: usize,
+    rows: usize,
+    values: &mut Vec<T::T>,
+) -> Result<Vec<i16>, ParquetError> {
+    let mut reader = get_typed_column_reader::<T>(group.get_column_reader(index)?);
+    let mut levels = Vec::new();
+    let (records, ..) = reader.read_records(rows, Some(&mut levels), None, values)?;
+    if records != rows {
+        return Err(ParquetError::General(format!("column {index} has {records} of {rows} rows")));
+    }
+    Ok(levels)
+}
