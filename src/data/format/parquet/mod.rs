@@ -6,15 +6,18 @@
 //! DOUBLE by what they hold, ids as INT64, or lists of it.
 
 mod column;
+mod open;
 mod pages;
 mod read;
 mod shards;
 mod shared;
+mod table;
 mod write;
 
-pub use read::{ParquetReader, Part, Table};
+pub use read::ParquetReader;
 pub(in crate::data) use shards::{NONE, gaps};
 pub use shards::{Shards, files_of, is_parquet};
+pub use table::{Part, Table};
 pub use write::ParquetWriter;
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! Writing of parquet files.
 
-use super::{super::Writer, read::one_line};
+use super::{super::Writer, table::one_line};
 use crate::{
     batch::Bags,
     data::{

@@ -1,0 +1,175 @@
+//! Opening of a parquet file: which of its columns are the label, dense and categorical.
+
+use super::{
+    super::{
+        columns::Columns,
+        leftovers::{self, Leftover},
+    },
+    column::{Leaf, beyond_numbers, fraction, guarded},
+    shared::Shared,
+    table::{Table, column, one_line},
+};
+use crate::data::{
+    DataError,
+    rows::{self, Hotness, IdColumn, Layout, Numbers, RowRef, io, repeated, wrong},
+};
+use parquet::{
+    basic::Type as Physical,
+    errors::ParquetError,
+    file::{
+        metadata::FileMetaData,
+        reader::{FileReader, SerializedFileReader},
+        statistics::Statistics,
+    },
+    schema::types::SchemaDescriptor,
+};
+use std::{fs::File, path::Path};
+
+impl Table {
+    /// Opens a file. Ids of categorical column `k` (from 0) start at `k * stride`, which is taken
+    /// off (OneFlow's are numbered through all columns; 0 where each starts at 0); then they are
+    /// taken modulo `columns.range`.
+    ///
+    /// # Errors
+    /// If it cannot be read, is no parquet file, or lacks a column or has one of another type.
+    pub fn open(path: &Path, columns: &Columns, stride: u32) -> Result<Self, DataError> {
+        let file = File::open(path).map_err(io(path))?;
+        let metadata = file.metadata().map_err(io(path))?;
+        if metadata.len() == 0 {
+            return Err(wrong(path, "the file is empty; must be a parquet file"));
+        }
+        let file = Shared::new(file, metadata.len());
+        let file = guarded(|| SerializedFileReader::new(file));
+        let file = file.map_err(|e| wrong(path, format!("no parquet file: {}", one_line(&e))))?;
+        let schema = file.metadata().file_metadata().schema_descr();
+        // One entry a leaf: a column of numbers or a list is one leaf, a struct several of the same
+        // name.
+        let names: Vec<String> =
+            schema.columns().iter().filter_map(|c| c.path().parts().first().cloned()).collect();
+        if let Some(twice) = repeated(schema.root_schema().get_fields().iter().map(|f| f.name())) {
+            return Err(wrong(path, rows::twice(twice)));
+        }
+        let physical = |i: usize| schema.column(i).physical_type();
+        let list = |i: usize| schema.column(i).max_rep_level() > 0;
+        // OneFlow's files for DeepFM have hashes as I1 and so on, too.
+        let hashed = |i: usize| {
+            let leaf = Leaf::new(path, i, &schema.column(i)).ok();
+            let groups = file.metadata().row_groups().iter();
+            let mut extremes = groups.filter_map(|g| match g.columns().get(i)?.statistics()? {
+                Statistics::Int64(s) => Some([s.min_opt().copied(), s.max_opt().copied()]),
+                _ => None,
+            });
+            leaf.is_some_and(|leaf| {
+                extremes.any(|x| x.into_iter().flatten().any(|x| beyond_numbers(x, leaf.unsigned)))
+            })
+        };
+        let stored = indices_of(file.metadata().file_metadata());
+        let leftover = |i: usize| match Leftover::named(&names[i]) {
+            None if stored.contains(&names[i]) => Some(Leftover::Index),
+            None if Leftover::may_count(&names[i]) => {
+                let leaf = Leaf::new(path, i, &schema.column(i)).ok().filter(|l| !l.list)?;
+                guarded(|| counts(&file, &leaf)).ok()?.then_some(Leftover::Counts)
+            }
+            known => known,
+        };
+        let fractions = |i: usize| fraction(physical(i)) && !list(i);
+        let chosen = columns.choose_among(path, &names, fractions, hashed, leftover)?;
+        let leaf = |&i: &usize| Leaf::new(path, i, &schema.column(i));
+        let label = leaf(&chosen.label)?;
+        let dense = chosen.dense.iter().map(leaf).collect::<Result<Vec<_>, _>>()?;
+        let ids = chosen.categorical.iter().map(leaf).collect::<Result<Vec<_>, _>>()?;
+        if let Some(list) = [&label].into_iter().chain(&dense).find(|l| l.list) {
+            return Err(wrong(
+                path,
+                format!("column {} holds lists; only categorical columns may", list.name),
+            ));
+        }
+        let hotness = |l: &Leaf| if l.list { Hotness::Any } else { Hotness::One };
+        let layout = Layout {
+            label: label.name.clone(),
+            dense: dense.iter().map(|l| l.name.clone()).collect(),
+            numbers: numbers(&dense, schema),
+            ids: ids
+                .iter()
+                .map(|l| IdColumn { name: l.name.clone(), hotness: hotness(l) })
+                .collect(),
+        };
+        let starts = starts(path, &file, names.len())?;
+        let (path, range) = (path.to_owned(), columns.range);
+        Ok(Table {
+            path,
+            file,
+            label,
+            dense,
+            ids,
+            layout,
+            starts,
+            stride,
+            range,
+            told: chosen.told,
+            at: None,
+            scratch: Vec::new(),
+        })
+    }
+}
+
+/// The type that holds all dense columns. Whole numbers of 32 bits beside fractions of 32 need 64 to
+/// hold both.
+fn numbers(dense: &[Leaf], schema: &SchemaDescriptor) -> Numbers {
+    let physical = |l: &Leaf| schema.column(l.index).physical_type();
+    let int = |l: &Leaf| matches!(physical(l), Physical::BOOLEAN | Physical::INT32) && !l.unsigned;
+    let float = |l: &Leaf| matches!(physical(l), Physical::BOOLEAN | Physical::FLOAT);
+    match () {
+        _ if dense.iter().all(int) => Numbers::Int32,
+        _ if dense.iter().all(float) => Numbers::Float32,
+        _ => Numbers::Float64,
+    }
+}
+
+/// First row of each row group of a file with so many `columns`, and the number of all rows.
+fn starts(
+    path: &Path,
+    file: &SerializedFileReader<Shared>,
+    columns: usize,
+) -> Result<Vec<u64>, DataError> {
+    let mut starts = vec![0u64];
+    for (g, group) in file.metadata().row_groups().iter().enumerate() {
+        // The crate takes these for granted when it reads the columns.
+        let places = group.columns().iter().flat_map(|c| {
+            [Some(c.data_page_offset()), c.dictionary_page_offset(), Some(c.compressed_size())]
+        });
+        if group.num_columns() != columns || places.flatten().any(|at| at < 0) {
+            return Err(wrong(path, format!("row group {g} is damaged: its columns lie nowhere")));
+        }
+        let rows = u64::try_from(group.num_rows())
+            .map_err(|_| wrong(path, "a row group has a negative number of rows"))?;
+        starts.push(starts[starts.len() - 1].saturating_add(rows));
+    }
+    Ok(starts)
+}
+
+/// The columns that the file's metadata call an index.
+fn indices_of(metadata: &FileMetaData) -> Vec<String> {
+    let entries = metadata.key_value_metadata().into_iter().flatten();
+    let pandas = entries.filter(|entry| entry.key == leftovers::PANDAS);
+    pandas.filter_map(|e| e.value.as_deref()).flat_map(leftovers::indices).collect()
+}
+
+/// Whether the first values of column `leaf` count the rows.
+fn counts(file: &SerializedFileReader<Shared>, leaf: &Leaf) -> Result<bool, ParquetError> {
+    let mut groups = 0..file.num_row_groups();
+    let Some(first) = groups.find(|&g| file.metadata().row_group(g).num_rows() > 0) else {
+        return Ok(false);
+    };
+    let rows = file.metadata().row_group(first).num_rows().min(leftovers::LOOK as i64) as usize;
+    let mut column = column(&*file.get_row_group(first)?, leaf)?;
+    column.advance(0, rows)?;
+    let mut values = vec![f64::NAN; rows];
+    let place = |i: usize| RowRef { path: Path::new(""), row: i as u64 };
+    // Hashes count nothing.
+    if column.numbers(leaf, &mut values, 1, place).is_err() {
+        return Ok(false);
+    }
+    let whole = |&x: &f64| (x.fract() == 0.0).then_some(x as i64);
+    Ok(leftovers::counting(&values.iter().map(whole).collect::<Vec<_>>()))
+}
