@@ -48,7 +48,7 @@ pub struct CompareArgs {
     /// What rows are sorted by, best first; ratios are of it if it is a time
     /// or a throughput, else of the end-to-end throughput
     #[arg(long, value_name = "KEY", default_value = "throughput")]
-    pub sort: SortKey,
+    pub sort: Sort,
     /// Only runs whose KEY holds TEXT (* and ? make a pattern); KEY!=TEXT for
     /// the others, TEXT for any key. Keys: system, workload, engine,
     /// precision, org, batch, round, ending, path. May be given many times
@@ -56,11 +56,11 @@ pub struct CompareArgs {
     pub filter: Vec<Filter>,
     /// A table of its own for each value of KEY
     #[arg(long, value_name = "KEY")]
-    pub group_by: Option<GroupKey>,
+    pub group_by: Option<GroupBy>,
     /// What makes a row: a system and workload, the same within each PATH, or
     /// a run
     #[arg(long, value_name = "KEY", default_value = "system")]
-    pub rows: RowsKey,
+    pub rows: Rows,
     /// Price of an hour of a system, for a column of costs to target; may be
     /// given many times
     #[arg(long, value_name = "SYSTEM=PRICE", value_parser = price)]
@@ -73,51 +73,29 @@ pub struct CompareArgs {
     pub output: Option<PathBuf>,
 }
 
-/// `--sort`
-#[derive(Debug, Clone, Copy, ValueEnum)]
-pub enum SortKey {
-    /// End-to-end throughput
-    Throughput,
-    /// Throughput without evaluations
-    Steady,
-    /// Time to target
-    Time,
-    /// Epochs to target
-    Epochs,
-    /// AUC of the last evaluation
-    Auc,
-    /// The row's name
-    Name,
-}
-
-/// `--group-by`
-#[derive(Debug, Clone, Copy, ValueEnum)]
-pub enum GroupKey {
-    /// The system
-    System,
-    /// The workload
-    Workload,
-    /// The engine, or framework
-    Engine,
-    /// Numbers in matrix products
-    Precision,
-    /// Samples a step
-    Batch,
-    /// The submitter
-    Org,
-    /// MLPerf's round
-    Round,
-}
-
-/// `--rows`
-#[derive(Debug, Clone, Copy, ValueEnum)]
-pub enum RowsKey {
-    /// A system and workload
-    System,
-    /// The same within each PATH
-    Path,
-    /// A run
-    Run,
+values! {
+    Sort {
+        Throughput = "throughput": "End-to-end throughput",
+        Steady = "steady": "Throughput without evaluations",
+        Time = "time": "Time to target",
+        Epochs = "epochs": "Epochs to target",
+        Auc = "auc": "AUC of the last evaluation",
+        Name = "name": "The row's name",
+    }
+    GroupBy {
+        System = "system": "The system",
+        Workload = "workload": "The workload",
+        Engine = "engine": "The engine, or framework",
+        Precision = "precision": "Numbers in matrix products",
+        Batch = "batch": "Samples a step",
+        Org = "org": "The submitter",
+        Round = "round": "MLPerf's round",
+    }
+    Rows {
+        System = "system": "A system and workload",
+        Path = "path": "The same within each PATH",
+        Run = "run": "A run",
+    }
 }
 
 /// `--format`
@@ -169,28 +147,9 @@ impl CompareArgs {
     fn options(&self) -> Options {
         Options {
             filters: self.filter.clone(),
-            rows: match self.rows {
-                RowsKey::System => Rows::System,
-                RowsKey::Path => Rows::Path,
-                RowsKey::Run => Rows::Run,
-            },
-            group_by: self.group_by.map(|key| match key {
-                GroupKey::System => GroupBy::System,
-                GroupKey::Workload => GroupBy::Workload,
-                GroupKey::Engine => GroupBy::Engine,
-                GroupKey::Precision => GroupBy::Precision,
-                GroupKey::Batch => GroupBy::Batch,
-                GroupKey::Org => GroupBy::Org,
-                GroupKey::Round => GroupBy::Round,
-            }),
-            sort: match self.sort {
-                SortKey::Throughput => Sort::Throughput,
-                SortKey::Steady => Sort::Steady,
-                SortKey::Time => Sort::Time,
-                SortKey::Epochs => Sort::Epochs,
-                SortKey::Auc => Sort::Auc,
-                SortKey::Name => Sort::Name,
-            },
+            rows: self.rows,
+            group_by: self.group_by,
+            sort: self.sort,
             baseline: self.baseline.clone(),
             price_per_hour: self.cost_per_hour.clone(),
         }

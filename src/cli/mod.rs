@@ -2,6 +2,8 @@
 
 #[macro_use]
 mod terminal;
+#[macro_use]
+mod values;
 
 mod check;
 mod check_device;

@@ -113,24 +113,6 @@ pub struct PreprocessArgs {
     pub quiet: bool,
 }
 
-/// The values of an option are those of an enumeration of the library's: each with its name and its
-/// line of help.
-macro_rules! values {
-    ($($of:ident { $($value:ident = $name:literal: $help:literal),+ })+) => {
-        $(impl ValueEnum for $of {
-            fn value_variants<'a>() -> &'a [Self] {
-                &[$($of::$value),+]
-            }
-
-            fn to_possible_value(&self) -> Option<PossibleValue> {
-                Some(match self {
-                    $($of::$value => PossibleValue::new($name).help($help)),+
-                })
-            }
-        })+
-    };
-}
-
 values! {
     MultiHot {
         Uniform = "uniform": "All alike",
@@ -151,6 +133,7 @@ values! {
     }
 }
 
+// As the one list of recipes has them.
 impl ValueEnum for Recipe {
     fn value_variants<'a>() -> &'a [Self] {
         Recipe::ALL
