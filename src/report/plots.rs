@@ -61,24 +61,20 @@ fn loss(record: &RunRecord, metrics: &Metrics) -> Option<Chart> {
         y_label: "loss (mean over the batch)".into(),
         x: 0.0..raw.last()?.0 * 1.01,
         y: range(&middle(&values), 0.06),
-        series: vec![
-            Series {
-                label: "each step".into(),
-                colour: PALE,
-                style: Style::Dots,
-                points: thin(raw),
-            },
-            Series {
-                label: averaged(span),
-                colour: BLUE,
-                style: Style::Line,
-                points: thin(smooth),
-            },
-        ],
+        series: steps(raw, smooth, span),
         levels: Vec::new(),
         y_tick: |y| format!("{y:.3}"),
         legend: SeriesLabelPosition::UpperRight,
     })
+}
+
+/// Each step as a dot, and the average over `span` steps as a line.
+fn steps(raw: Vec<(f64, f64)>, smooth: Vec<(f64, f64)>, span: usize) -> Vec<Series> {
+    let each =
+        Series { label: "each step".into(), colour: PALE, style: Style::Dots, points: thin(raw) };
+    let average =
+        Series { label: averaged(span), colour: BLUE, style: Style::Line, points: thin(smooth) };
+    vec![each, average]
 }
 
 fn auc(record: &RunRecord) -> Option<Chart> {
@@ -121,20 +117,7 @@ fn throughput(record: &RunRecord, metrics: &Metrics) -> Option<Chart> {
         y_label: "training samples per second".into(),
         x: 0.0..raw.last()?.0 * 1.01,
         y: 0.0..top * 1.12,
-        series: vec![
-            Series {
-                label: "each step".into(),
-                colour: PALE,
-                style: Style::Dots,
-                points: thin(raw),
-            },
-            Series {
-                label: averaged(span),
-                colour: BLUE,
-                style: Style::Line,
-                points: thin(smooth),
-            },
-        ],
+        series: steps(raw, smooth, span),
         levels: vec![
             Level {
                 label: format!("all steps {}/s", rounded(speed.training)),
