@@ -25,7 +25,9 @@ mod writer;
 
 pub use job::{Job, LEAST_MEMORY};
 pub use plan::{LIMIT as DISK_LIMIT, Plan, PlannedFile, free, plan, refuse_small_disk};
-pub use recipes::{MultiHot, NullId, Parameters, Randomize, Recipe, UnknownRecipe, setting};
+pub use recipes::{
+    MLPERF_V2_ROWS, MultiHot, NullId, Parameters, Randomize, Recipe, UnknownRecipe, setting,
+};
 pub use run::{Done, run};
 pub use state::existing::OutputState;
 

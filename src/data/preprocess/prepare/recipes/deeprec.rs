@@ -10,19 +10,18 @@ use crate::{
         criteo::{Blocks, Columns, DENSE, TABLES},
         prepare::{
             Job, PlannedFile, PrepareError, Tell,
-            shuffle::records::{Form, Records},
+            shuffle::records::{Form, Record, Records},
             state::{
                 checkpoint::{Checkpoint, RecipeOutput},
-                growing::{Growing, Written},
                 spill::NewShare,
             },
             survey::{self, Survey},
-            worker::{Advance, RECORDS, Worker},
+            worker::{RECORDS, Worker},
         },
     },
     host::pool::Pool,
 };
-use std::{io::Write, path::Path};
+use std::io::Write;
 
 /// One line in so many is for evaluation.
 const EVAL: u64 = 5;
@@ -73,7 +72,7 @@ impl Steps for DeepRec {
         let from = worker.path(RECORDS[0]);
         worker.write_files(checkpoint, &files, tell, |i, path, advance| {
             let (_, _, first, samples) = parts[i];
-            write(advance, path, Records::open(&from, Form::Raw, first, samples)?)
+            Records::open(&from, Form::Raw, first, samples)?.write(path, &[], advance, push_line)
         })?;
         let splits =
             parts.map(|(part, name, _, samples)| (part.to_owned(), name.to_owned(), samples));
@@ -140,34 +139,21 @@ impl Survey for Lengths {
     }
 }
 
-fn write(advance: Advance, path: &Path, mut records: Records) -> Result<Written, PrepareError> {
-    let mut out = Growing::create(path)?;
-    let mut text = Vec::new();
-    loop {
-        text.clear();
-        let batch = records.next()?;
-        let n = batch.len();
-        if n == 0 {
-            return out.sync();
+/// Appends the line of a sample.
+fn push_line(record: Record, text: &mut Vec<u8>) {
+    // Memory takes whatever is written.
+    text.push(b'0' + record.label());
+    for i in 0..DENSE {
+        text.push(b',');
+        if let Some(x) = record.present_dense(i) {
+            let _ = write!(text, "{x}");
         }
-        for record in batch {
-            text.push(b'0' + record.label());
-            for i in 0..DENSE {
-                text.push(b',');
-                if let Some(x) = record.present_dense(i) {
-                    // Memory takes whatever is written.
-                    let _ = write!(text, "{x}");
-                }
-            }
-            for j in 0..TABLES {
-                text.push(b',');
-                if let Some(x) = record.present_id(j) {
-                    let _ = write!(text, "{x:08x}");
-                }
-            }
-            text.push(b'\n');
-        }
-        out.append(&text)?;
-        advance(n as u64)?;
     }
+    for j in 0..TABLES {
+        text.push(b',');
+        if let Some(x) = record.present_id(j) {
+            let _ = write!(text, "{x:08x}");
+        }
+    }
+    text.push(b'\n');
 }

@@ -9,6 +9,7 @@
 use super::{
     Definition, Parameters, PlannedOutput, Randomize, Recipe, Steps,
     setting::{ON_ERROR, RANDOMIZE, RANGE, SEED, SUB_SAMPLE},
+    train_and_last,
 };
 use crate::data::{
     npy::Type,
@@ -93,19 +94,19 @@ impl Steps for Facebook {
             lines.to_vec()
         };
         let record = RECORD as u64;
-        let last = days.last().copied().unwrap_or(0);
+        let (train, last) = train_and_last(&days);
         let test = last.div_ceil(2);
         let largest = days.iter().copied().max().unwrap_or(0) * record;
         let shuffling = match job.parameters.randomize {
             Randomize::None => 0,
-            Randomize::Day => (all - last) * record + largest,
-            Randomize::Total => (all - last) * record + 3 * largest,
+            Randomize::Day => train * record + largest,
+            Randomize::Total => train * record + 3 * largest,
         };
         // A byte for each line tells which of them sub-sampling kept.
         let kept = if job.parameters.sub_sample_rate > 0.0 { all } else { 0 };
         let peak =
             kept + all * record + spill::numbering(job, all, new).max(last * record + shuffling);
-        let sizes = [("train", all - last), ("test", test), ("val", last - test)];
+        let sizes = [("train", train), ("test", test), ("val", last - test)];
         let part = |(part, samples): (&str, u64)| {
             PlannedFile::exact(&file(job.recipe, part), samples, samples * record)
         };
@@ -126,8 +127,8 @@ impl Steps for Facebook {
     ) -> Result<RecipeOutput, PrepareError> {
         let recipe = worker.job.recipe;
         let days = days(worker, checkpoint)?;
-        let last = days.last().copied().unwrap_or(0);
-        let (train, test) = (days.iter().sum::<u64>() - last, last.div_ceil(2));
+        let (train, last) = train_and_last(&days);
+        let test = last.div_ceil(2);
         worker.refuse_empty(&[("the training days", train), ("the last one", last)])?;
         let (tail, start) = if recipe.one_file() { (RECORDS[0], train) } else { (RECORDS[1], 0) };
         let mut splits = vec![("train".to_owned(), file(recipe, "train"), train)];

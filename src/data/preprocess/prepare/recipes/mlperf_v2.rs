@@ -14,6 +14,7 @@
 use super::{
     Definition, MultiHot, Parameters, PlannedOutput, Randomize, Steps,
     setting::{self, MULTI_HOT, ON_ERROR, RANDOMIZE, TABLE_ROWS},
+    train_and_last,
 };
 use crate::{
     data::{
@@ -47,13 +48,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Rows of the tables and ids of a sample in each, of rounds 3.0 and later.
-pub(super) const ROWS: [u32; TABLES] = [
+/// Rows of the tables, of rounds 3.0 and later.
+pub const ROWS: [u32; TABLES] = [
     40_000_000, 39_060, 17_295, 7_424, 20_265, 3, 7_122, 1_543, 63, 40_000_000, 3_067_956, 405_282,
     10, 2_209, 11_938, 155, 4, 976, 14, 40_000_000, 40_000_000, 40_000_000, 590_152, 12_973, 108,
     36,
 ];
-/// See [`ROWS`].
+/// Ids of a sample in each table, of rounds 3.0 and later.
 pub(super) const HOTNESS: [u32; TABLES] =
     [3, 2, 1, 2, 6, 1, 1, 1, 1, 7, 3, 8, 1, 6, 9, 5, 1, 1, 1, 12, 100, 27, 10, 3, 1, 1];
 /// Seed of the ids that are drawn.
@@ -119,8 +120,8 @@ impl Steps for MlperfV2 {
                 .map(|(name, h)| (name.as_str(), 4 * u64::from(h) * samples));
             files.push(PlannedFile::exact(&ids_file(day), samples, stored_bytes(tables)));
         }
-        let all: u64 = lines.iter().sum();
-        let train = all - lines.last().copied().unwrap_or(0);
+        let (train, last) = train_and_last(lines);
+        let all = train + last;
         let record = Form::Signed.bytes() as u64;
         let largest = files.iter().map(|f| f.bytes).max().unwrap_or(0);
         let written: u64 = files.iter().map(|f| f.bytes).sum::<u64>()
@@ -144,8 +145,7 @@ impl Steps for MlperfV2 {
         tell: Tell,
     ) -> Result<RecipeOutput, PrepareError> {
         let days = checkpoint.tally.samples.clone();
-        let last = days.last().copied().unwrap_or(0);
-        let train = checkpoint.tally.total() - last;
+        let (train, last) = train_and_last(&days);
         worker.refuse_empty(&[("the training days", train), ("the last one", last)])?;
         let seed = checkpoint.parameters.seed;
         let keys = || {
@@ -298,29 +298,17 @@ impl Drawn {
     }
 }
 
-/// Writes an array of numpy's.
+/// Writes an array of numpy's, of `width` numbers a sample.
 fn array(
     path: &Path,
-    mut records: Records,
+    records: Records,
     advance: Advance,
     of: Type,
     width: u64,
-    mut push: impl FnMut(Record, &mut Vec<u8>),
+    push: impl FnMut(Record, &mut Vec<u8>),
 ) -> Result<Written, PrepareError> {
-    let mut out = Growing::create(path)?;
-    out.append(&Header { of, fortran: false, shape: vec![records.left(), width] }.bytes())?;
-    let mut bytes = Vec::new();
-    loop {
-        bytes.clear();
-        let batch = records.next()?;
-        let n = batch.len();
-        if n == 0 {
-            return out.sync();
-        }
-        batch.for_each(|record| push(record, &mut bytes));
-        out.append(&bytes)?;
-        advance(n as u64)?;
-    }
+    let header = Header { of, fortran: false, shape: vec![records.left(), width] }.bytes();
+    records.write(path, &header, advance, push)
 }
 
 /// Writes the archive of a day's ids.

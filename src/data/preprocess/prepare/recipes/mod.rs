@@ -13,6 +13,7 @@ mod parameters;
 mod table;
 mod vocabulary;
 
+pub use mlperf_v2::ROWS as MLPERF_V2_ROWS;
 pub use parameters::{MultiHot, NullId, Parameters, Randomize, setting};
 
 use super::{
@@ -185,6 +186,12 @@ impl Recipe {
             ))),
         }
     }
+}
+
+/// Samples (or lines) of all days but the last, and of the last.
+fn train_and_last(days: &[u64]) -> (u64, u64) {
+    let last = days.last().copied().unwrap_or(0);
+    (days.iter().sum::<u64>() - last, last)
 }
 
 /// There is no recipe of this name.

@@ -11,6 +11,7 @@
 use super::{
     Definition, Parameters, PlannedOutput, Randomize, Steps,
     setting::{MIN_COUNT, ON_ERROR, RANDOMIZE, SEED},
+    train_and_last,
     vocabulary::{self, Counts, Value},
 };
 use crate::{
@@ -96,9 +97,8 @@ impl Steps for Nvidia {
     }
 
     fn plan(&self, job: &Job, lines: &[u64], new: &NewShare) -> PlannedOutput {
-        let all: u64 = lines.iter().sum();
-        let last = lines.last().copied().unwrap_or(0);
-        let train = all - last;
+        let (train, last) = train_and_last(lines);
+        let all = train + last;
         let (files, bytes) =
             (folders(lines, 4 * TABLES as u64, false), sample_bytes(4 * TABLES as u64));
         let counted = spill::counting(job, all, DENSE..DENSE + TABLES, new);
@@ -126,8 +126,7 @@ impl Steps for Nvidia {
         checkpoint: &mut Checkpoint,
         tell: Tell,
     ) -> Result<RecipeOutput, PrepareError> {
-        let last = checkpoint.tally.samples.last().copied().unwrap_or(0);
-        let train = checkpoint.tally.total() - last;
+        let (train, last) = train_and_last(&checkpoint.tally.samples);
         let test = last / 2;
         worker.refuse_empty(&[("train", train), ("test", test), ("validation", last - test)])?;
         let (least, all) =
@@ -171,8 +170,7 @@ fn sample_bytes(ids: u64) -> u64 {
 
 /// What will be written of days of so many lines, with so many bytes for all ids of a sample.
 fn folders(lines: &[u64], ids: u64, exact: bool) -> Vec<PlannedFile> {
-    let last = lines.last().copied().unwrap_or(0);
-    let train = lines.iter().sum::<u64>() - last;
+    let (train, last) = train_and_last(lines);
     let split = |(name, samples): (&str, u64)| PlannedFile {
         files: 2 + TABLES as u64,
         exact,

@@ -17,6 +17,7 @@ use super::{
     Definition, NullId, Parameters, PlannedOutput, Randomize, Steps,
     setting::{NULL_ID, ON_ERROR, RANDOMIZE, RANGE, SEED, SHARD_ROWS},
     table::{self, Columns, Waiting},
+    train_and_last,
 };
 use crate::data::preprocess::{
     criteo::{DENSE, TABLES, column_name},
@@ -81,8 +82,7 @@ impl Steps for Dlrm {
     }
 
     fn plan(&self, job: &Job, lines: &[u64], _new: &NewShare) -> PlannedOutput {
-        let (last, days) = lines.split_last().map_or((0, &[][..]), |(last, days)| (*last, days));
-        let train: u64 = days.iter().sum();
+        let (train, last) = train_and_last(lines);
         let test = last.div_ceil(2);
         let sizes = [("train", train), ("val", last - test), ("test", test)];
         let ordered = if job.parameters.randomize == Randomize::None { 0 } else { train };
@@ -102,8 +102,7 @@ impl Steps for Dlrm {
         checkpoint: &mut Checkpoint,
         tell: Tell,
     ) -> Result<RecipeOutput, PrepareError> {
-        let last = checkpoint.tally.samples.last().copied().unwrap_or(0);
-        let train = checkpoint.tally.total() - last;
+        let (train, last) = train_and_last(&checkpoint.tally.samples);
         let test = last.div_ceil(2);
         worker.refuse_empty(&[("train", train), ("val", last - test), ("test", test)])?;
         let seed = checkpoint.parameters.seed;

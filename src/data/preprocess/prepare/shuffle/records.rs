@@ -2,7 +2,11 @@
 
 use crate::data::preprocess::{
     criteo::{DENSE, RECORD, TABLES},
-    prepare::PrepareError,
+    prepare::{
+        PrepareError,
+        state::growing::{Growing, Written},
+        worker::Advance,
+    },
 };
 use std::{
     fs::File,
@@ -84,6 +88,35 @@ impl Records {
         self.batch.resize(n as usize * self.width, 0);
         self.file.read_exact(&mut self.batch).map_err(PrepareError::write(&self.path))?;
         Ok(self.batch.chunks_exact(self.width).map(Record))
+    }
+}
+
+impl Records {
+    /// Writes a new file: `header`, then the bytes that `push` appends for each sample.
+    ///
+    /// # Errors
+    /// If a file cannot be read or written, or the work is interrupted.
+    pub fn write(
+        mut self,
+        path: &Path,
+        header: &[u8],
+        advance: Advance,
+        mut push: impl FnMut(Record, &mut Vec<u8>),
+    ) -> Result<Written, PrepareError> {
+        let mut out = Growing::create(path)?;
+        out.append(header)?;
+        let mut bytes = Vec::new();
+        loop {
+            bytes.clear();
+            let batch = self.next()?;
+            let n = batch.len();
+            if n == 0 {
+                return out.sync();
+            }
+            batch.for_each(|record| push(record, &mut bytes));
+            out.append(&bytes)?;
+            advance(n as u64)?;
+        }
     }
 }
 
