@@ -4,7 +4,10 @@
 use super::{ModelConfig, Workload};
 use crate::{
     batch::Schema,
-    data::source::{config::DataConfig, planted::CRITEO_1TB_ROWS},
+    data::{
+        preprocess::{criteo::DENSE, prepare::MLPERF_V2_ROWS},
+        source::{config::DataConfig, planted::CRITEO_1TB_ROWS},
+    },
     model::Interaction,
 };
 
@@ -12,29 +15,25 @@ use crate::{
 pub const TRAIN_SAMPLES: u64 = 4_195_197_692;
 /// Evaluation samples.
 pub const EVAL_SAMPLES: u64 = 89_137_319;
-/// AUC that the first DLRM has to reach, and DLRM-DCNv2.
-const TARGET: f64 = 0.8025;
-const TARGET_DCNV2: f64 = 0.80275;
+/// AUC that the first DLRM has to reach.
+pub const TARGET: f64 = 0.8025;
+/// AUC that DLRM-DCNv2 has to reach.
+pub const TARGET_DCNV2: f64 = 0.80275;
 /// Cross layers of DLRM-DCNv2, and their rank.
 const CROSS: Interaction = Interaction::Cross { layers: 3, rank: Some(512) };
 /// Embedding dimension, bottom and top MLP of both.
 const DIM: usize = 128;
 const BOTTOM: [usize; 3] = [512, 256, 128];
 const TOP: [usize; 5] = [1024, 1024, 512, 256, 1];
-/// Dense columns of Criteo's logs.
-const DENSE: usize = 13;
-/// Rows of its tables, by number of ids, and as TorchRec's reference has them.
-const TABLES: [[usize; 26]; 2] = [
-    CRITEO_1TB_ROWS,
-    [
-        40000000, 39060, 17295, 7424, 20265, 3, 7122, 1543, 63, 40000000, 3067956, 405282, 10,
-        2209, 11938, 155, 4, 976, 14, 40000000, 40000000, 40000000, 590152, 12973, 108, 36,
-    ],
-];
 /// Preparations number rare and missing ids in their own ways; rows differ by as much.
 const SLACK: f64 = 0.005;
 /// A last, short batch may be left out.
 const DROPPED: u64 = 1 << 20;
+
+/// Rows of Criteo 1TB's tables, by number of ids, and as TorchRec's reference has them.
+fn known_tables() -> [[usize; 26]; 2] {
+    [CRITEO_1TB_ROWS, MLPERF_V2_ROWS.map(|rows| rows as usize)]
+}
 
 /// Whether data are Criteo 1TB by what they hold: columns, rows of tables, samples.
 pub fn is_criteo_1tb(dense: usize, tables: &[usize], train: u64, eval: u64) -> bool {
@@ -46,7 +45,7 @@ pub fn is_criteo_1tb(dense: usize, tables: &[usize], train: u64, eval: u64) -> b
     };
     let samples = |n: u64, all: u64| n <= all && all - n <= DROPPED;
     dense == DENSE
-        && TABLES.iter().any(alike)
+        && known_tables().iter().any(alike)
         && samples(train, TRAIN_SAMPLES)
         && samples(eval, EVAL_SAMPLES)
 }
@@ -116,11 +115,11 @@ mod tests {
     #[test]
     fn criteo_is_known_by_all_that_it_holds() {
         let is = |dense, tables: &[usize], train, eval| is_criteo_1tb(dense, tables, train, eval);
-        for tables in TABLES {
+        for tables in known_tables() {
             assert!(is(13, &tables, TRAIN_SAMPLES, EVAL_SAMPLES));
             assert!(is(13, &tables.map(|r| r + 1), TRAIN_SAMPLES - 60_000, EVAL_SAMPLES));
         }
-        let t = TABLES[0];
+        let t = known_tables()[0];
         assert!(!is(12, &t, TRAIN_SAMPLES, EVAL_SAMPLES));
         assert!(!is(13, &t[1..], TRAIN_SAMPLES, EVAL_SAMPLES));
         assert!(!is(13, &t.map(|r| r.min(1000)), TRAIN_SAMPLES, EVAL_SAMPLES));

@@ -8,7 +8,7 @@ use super::{
     Count::{AtLeastOnce, Once},
     Rule, Target, rule,
 };
-use crate::optim::OptimizerSpec;
+use crate::{optim::OptimizerSpec, workload::closed};
 
 /// Both DLRMs: AUC by epoch.
 pub(super) const EVALUATION: &[Rule] =
@@ -43,7 +43,7 @@ pub(super) const DLRM_TENSOR_NAMES: &[&str] = &[
 ];
 
 /// Target of DLRM v1; in the open division only up to 0.7.0.
-pub(super) const DLRM_TARGET: Target = Target { from: Some(0.8025), perfect: false };
+pub(super) const DLRM_TARGET: Target = Target { from: Some(closed::TARGET), perfect: false };
 
 /// DLRM v1, open, from 1.0.0.
 pub(super) const DLRM_OPEN_TARGET: Target = Target { from: None, perfect: false };
@@ -60,11 +60,11 @@ pub(super) const DCNV2: &[Rule] = &[
     rule("opt_learning_rate_warmup_steps", Once, &[Is(0.0)]),
     rule("opt_learning_rate_decay_start_step", Once, &[Is(0.0)]),
     rule("opt_learning_rate_decay_steps", Once, &[Is(0.0)]),
-    rule("eval_samples", Once, &[Is(89_137_319.0)]),
+    rule("eval_samples", Once, &[Is(closed::EVAL_SAMPLES as f64)]),
 ];
 
 /// Target of DLRM-DCNv2.
-pub(super) const DCNV2_TARGET: Target = Target { from: Some(0.80275), perfect: true };
+pub(super) const DCNV2_TARGET: Target = Target { from: Some(closed::TARGET_DCNV2), perfect: true };
 
 /// DLRM-DCNv2, open.
 pub(super) const DCNV2_OPEN_TARGET: Target = Target { from: None, perfect: true };

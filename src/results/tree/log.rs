@@ -15,6 +15,7 @@ use super::{
 use crate::{
     mllog::parse::Event,
     results::{ResultsError, identity::Identity},
+    workload::closed,
 };
 use lines::{Lines, mark};
 use progress::Progress;
@@ -22,10 +23,10 @@ use std::{collections::BTreeMap, path::Path};
 
 /// What the closed division fixes: training and evaluation samples, and the AUC to reach
 /// (training_policies, training_rules.adoc).
-const CLOSED: [(&str, f64, f64, f64); 2] = [
-    ("dlrm", 4_195_197_692.0, 89_137_319.0, 0.8025),
-    ("dlrm_dcnv2", 4_195_197_692.0, 89_137_319.0, 0.80275),
-];
+const CLOSED: [(&str, f64, f64, f64); 2] = {
+    let (train, eval) = (closed::TRAIN_SAMPLES as f64, closed::EVAL_SAMPLES as f64);
+    [("dlrm", train, eval, closed::TARGET), ("dlrm_dcnv2", train, eval, closed::TARGET_DCNV2)]
+};
 
 /// Difference from `tracked_stats` that is worth a warning.
 const ODD: f64 = 0.01;
