@@ -2,22 +2,22 @@
 //! the trainer sees.
 
 mod cardinality;
-pub mod dense;
+pub(crate) mod dense;
 pub mod format;
 mod ids;
-pub mod inspect;
-pub mod json;
+pub(crate) mod inspect;
+pub(crate) mod json;
 pub mod loader;
-pub mod locality;
+pub(crate) mod locality;
 pub mod manifest;
 mod npy;
 mod npz;
 pub mod preprocess;
 pub(crate) mod quiet;
-pub mod ranges;
+pub(crate) mod ranges;
 pub mod rows;
 pub mod source;
-pub mod work_queue;
+pub(crate) mod work_queue;
 
 use crate::batch::{Batch, GeneratedSplit, Schema};
 use std::path::PathBuf;

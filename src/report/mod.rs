@@ -3,10 +3,10 @@
 
 mod chart;
 pub mod curves;
-pub mod export;
-pub mod histogram;
-pub mod html;
-pub mod plots;
-pub mod table;
+pub(crate) mod export;
+pub(crate) mod histogram;
+pub(crate) mod html;
+pub(crate) mod plots;
+pub(crate) mod table;
 #[cfg(test)]
 mod tests;

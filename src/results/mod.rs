@@ -6,14 +6,14 @@
 //!
 //! [`tree`] reads results back, anybody's; [`table`] sets them side by side.
 
-pub mod floor;
+pub(crate) mod floor;
 mod folder;
 pub mod identity;
 pub mod metrics;
-pub mod package;
+pub(crate) mod package;
 pub mod record;
 mod recorder;
-pub mod reference;
+pub(crate) mod reference;
 pub mod table;
 #[cfg(test)]
 mod tests;

@@ -1,6 +1,6 @@
 //! The workload file: what to train, on what, until when. Types here; reading and checking beside.
 
-pub mod closed;
+pub(crate) mod closed;
 mod names;
 mod open;
 pub mod parse;

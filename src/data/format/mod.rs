@@ -2,25 +2,25 @@
 //! does not grow with the file. docs/data-formats.md describes each format.
 
 mod arrays;
-pub mod bin40;
+pub(crate) mod bin40;
 mod capacity;
 pub mod columns;
-pub mod criteo;
-pub mod csv;
-pub mod found;
-pub mod fuxictr;
+pub(crate) mod criteo;
+pub(crate) mod csv;
+pub(crate) mod found;
+pub(crate) mod fuxictr;
 #[cfg(feature = "hdf5")]
 mod h5;
-pub mod hotness;
-pub mod hugectr;
-pub mod intermediate;
+pub(crate) mod hotness;
+pub(crate) mod hugectr;
+pub(crate) mod intermediate;
 pub(in crate::data) mod leftovers;
-pub mod libsvm;
-pub mod matrices;
-pub mod npz;
-pub mod numpy;
+pub(crate) mod libsvm;
+pub(crate) mod matrices;
+pub(crate) mod npz;
+pub(crate) mod numpy;
 pub mod nvidia;
-pub mod parquet;
+pub(crate) mod parquet;
 pub mod planted;
 mod reduced;
 mod registry;
@@ -29,8 +29,8 @@ mod spool;
 #[cfg(test)]
 pub(crate) mod testing;
 mod text;
-pub mod torchrec;
-pub mod transformed;
+pub(crate) mod torchrec;
+pub(crate) mod transformed;
 
 use super::{
     DataError,

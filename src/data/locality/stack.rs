@@ -39,11 +39,6 @@ impl StackDistances {
         distance
     }
 
-    /// Different ids seen.
-    pub fn distinct(&self) -> usize {
-        self.last.len()
-    }
-
     /// Numbers the last accesses anew, without gaps, and makes room for as many again.
     fn compact(&mut self) {
         let mut order: Vec<(usize, u32)> =

@@ -4,7 +4,7 @@ mod chunks;
 pub mod criteo;
 pub(crate) mod fields;
 pub mod inputs;
-pub mod lines;
+pub(crate) mod lines;
 mod numbering;
 pub mod prepare;
 mod unpack;

@@ -12,7 +12,7 @@ mod make;
 #[cfg(test)]
 mod tests;
 
-pub use judge::{Converges, Verdict};
+pub use judge::Verdict;
 
 use super::{ResultsError, tree::Task, write_file};
 use serde::{Deserialize, Serialize};

@@ -1,6 +1,6 @@
 //! Records made of runs by hand.
 
-use super::*;
+use super::{judge::Converges, *};
 use crate::results::tree::{Ending, Rates, Run, System, own};
 
 fn run(seed: u64, epochs: f64) -> Run {

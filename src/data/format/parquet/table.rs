@@ -54,11 +54,6 @@ pub(super) struct Cursor {
 }
 
 impl Table {
-    /// The file.
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
     /// The columns.
     pub fn layout(&self) -> &Layout {
         &self.layout
@@ -72,11 +67,6 @@ impl Table {
     /// All rows.
     pub fn len(&self) -> u64 {
         self.starts[self.starts.len() - 1]
-    }
-
-    /// Whether there are no rows.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
     }
 
     /// Rows of each row group.
