@@ -8,6 +8,7 @@
 pub mod cpu;
 pub mod cuda;
 mod device;
+mod in_flight;
 mod mat;
 mod precision;
 pub mod step_control;
@@ -22,9 +23,10 @@ use crate::{
 };
 
 pub use device::Device;
+pub use in_flight::InFlight;
 pub use mat::{Linear, Mat, MatMut, Norm, Window};
 pub use precision::Precision;
-pub use step_control::{StepControl, StepEnd, StepStart, Update};
+pub use step_control::{StepContext, StepControl, StepEnd, StepStart, Update};
 
 /// What can go wrong on a device.
 #[derive(Debug, thiserror::Error)]
@@ -176,8 +178,7 @@ pub const PART: usize = 1 << 20;
 /// the updates, and [`Backend::end_step`]. What a step decides (overflow, clipping, the constants
 /// of the update) never passes through the host.
 pub trait Backend: 'static {
-    /// Steps that may have begun and not been asked for ([`Backend::finished`]) when another one
-    /// ends. 1: operations are done when they return.
+    /// Most steps that the device computes at a time. 1: operations are done when they return.
     const AHEAD: usize;
 
     /// A buffer of f32.
@@ -519,8 +520,8 @@ pub trait Backend: 'static {
     /// Begins a training.
     fn begin(&mut self, control: &StepControl) -> Result<()>;
 
-    /// Begins a step. The host has asked for the end of all but `AHEAD - 1` steps before.
-    fn begin_step(&mut self, step: &StepStart) -> Result<()>;
+    /// Begins a step. The device computes fewer than `AHEAD` others ([`Backend::fetch_result`]).
+    fn begin_step(&mut self, start: StepStart) -> Result<()>;
 
     /// What the record of a run should say of how steps were done.
     fn notes(&self) -> Vec<String> {
@@ -568,11 +569,25 @@ pub trait Backend: 'static {
     /// Ends a step.
     fn end_step(&mut self) -> Result<()>;
 
-    /// How the oldest step came out that has ended and not been asked for; `None` if there is none,
-    /// or if it is not known yet and nobody wants to `wait`.
-    fn finished(&mut self, wait: bool) -> Result<Option<StepEnd>>;
+    /// Steps that have ended here and whose results nobody has taken.
+    fn in_flight(&mut self) -> &mut InFlight;
 
-    /// Goes on after a loss that was not finite. All steps have been asked for.
+    /// Fetches the result of the oldest step that the device computes into
+    /// [`Backend::in_flight`]. `false` if it computes none, or if the result is not known yet and
+    /// nobody wants to `wait`.
+    fn fetch_result(&mut self, wait: bool) -> Result<bool>;
+
+    /// Takes the result of the oldest step in flight; `None` if there is none, or if it is not
+    /// known yet and nobody wants to `wait`.
+    fn finished(&mut self, wait: bool) -> Result<Option<StepEnd>> {
+        if let Some(end) = self.in_flight().take_oldest() {
+            return Ok(Some(end));
+        }
+        self.fetch_result(wait)?;
+        Ok(self.in_flight().take_oldest())
+    }
+
+    /// Goes on after a loss that was not finite. The device computes no step.
     fn resume(&mut self) -> Result<()>;
 
     // Evaluation

@@ -21,20 +21,41 @@ pub struct StepControl {
     pub seed: u64,
 }
 
-/// Start of a step, given by the host.
+/// The training loop's part of a step's start. Only the rate decides what is computed; the rest
+/// comes back with the result.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct StepContext {
+    /// The schedule's rate.
+    pub learning_rate: f64,
+    /// 0-based epoch of the batch.
+    pub epoch: u64,
+    /// Seconds spent waiting for the batch.
+    pub data_wait: f64,
+}
+
+impl StepContext {
+    /// A step outside a training loop: epoch 0, no wait for data.
+    pub fn at_rate(learning_rate: f64) -> Self {
+        StepContext { learning_rate, epoch: 0, data_wait: 0.0 }
+    }
+}
+
+/// Start of a step.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct StepStart {
     /// 1-based number of the training batch; dropout draws from it.
     pub number: u64,
-    /// The schedule's rate.
-    pub learning_rate: f64,
+    /// Samples of the batch.
+    pub samples: usize,
+    /// The training loop's part.
+    pub context: StepContext,
 }
 
 /// Result of a step.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct StepEnd {
-    /// Its number.
-    pub number: u64,
+    /// Its start.
+    pub start: StepStart,
     /// Mean loss of its batch before the update. If it is not finite nothing was updated, nor will
     /// be before [`crate::backend::Backend::resume`].
     pub loss: f32,

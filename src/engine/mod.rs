@@ -8,7 +8,7 @@ pub mod memory;
 pub mod phase;
 
 use crate::{
-    backend::{BackendError, Device, Precision, StepEnd},
+    backend::{BackendError, Device, Precision, StepContext, StepEnd},
     batch::{Batch, GeneratedLog, Samples},
     embedding::RowKind,
     metrics::{Counts, MetricsError},
@@ -39,6 +39,8 @@ pub enum EngineError {
         value: f64,
         /// 1-based step.
         step: u64,
+        /// Rate of that step.
+        learning_rate: f64,
     },
     /// candle's own error.
     #[error("candle: {0}")]
@@ -140,16 +142,20 @@ pub trait Engine {
     }
 
     /// Begins a training step: forward, backward, update. The batch may be changed when this
-    /// returns, but the device may still be at work on it: [`Engine::finished`] tells how it came
-    /// out.
+    /// returns, but the device may still compute the step. [`Engine::finished`] returns its result,
+    /// with `context`.
     ///
     /// # Errors
     /// If the batch does not fit, the device fails, or it is known already that a loss is not
     /// finite ([`Engine::finished`]).
-    fn begin_step(&mut self, samples: Samples<'_>, learning_rate: f64) -> Result<(), EngineError>;
+    fn begin_step(&mut self, samples: Samples<'_>, context: StepContext)
+    -> Result<(), EngineError>;
 
-    /// How the oldest step came out that was begun and has not been told of; `None` if there is
-    /// none, or if that is not known yet and nobody wants to `wait`.
+    /// Number of steps that have begun and whose results have not been taken.
+    fn in_flight(&mut self) -> usize;
+
+    /// Takes the result of the oldest step in flight; `None` if there is none, or if it is not
+    /// known yet and nobody wants to `wait`.
     ///
     /// # Errors
     /// [`EngineError::NotFinite`] if its loss is not a number. Then neither it nor those begun
@@ -163,7 +169,7 @@ pub trait Engine {
     /// # Errors
     /// As [`Engine::begin_step`] and [`Engine::finished`].
     fn train_step(&mut self, batch: &Batch, learning_rate: f64) -> Result<f32, EngineError> {
-        self.begin_step(Samples::Host(batch), learning_rate)?;
+        self.begin_step(Samples::Host(batch), StepContext::at_rate(learning_rate))?;
         let mut loss = f32::NAN;
         while let Some(end) = self.finished(true)? {
             loss = end.loss;
@@ -212,7 +218,7 @@ pub trait Engine {
     /// If the batch does not fit, its loss is not a number, or the device fails.
     fn gradients(&mut self, batch: &Batch) -> Result<(f32, Vec<Vec<f32>>), EngineError>;
 
-    /// Where loss scaling stood after the last step that was told of, if there is any.
+    /// Loss scale after the last step whose result was taken, if there is loss scaling.
     fn loss_scale(&self) -> Option<LossScale> {
         None
     }

@@ -3,11 +3,11 @@
 mod evaluate;
 pub mod events;
 mod feed;
-mod in_flight;
 pub mod memory;
 mod run;
 #[cfg(test_slowdown)]
 mod slowdown;
+mod step_clock;
 
 pub use feed::made_on_device;
 pub use run::{Finished, Job, Prepared, prepare, run};

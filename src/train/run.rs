@@ -5,10 +5,11 @@ use super::{
     evaluate::{EvalError, EvalSplit},
     events::{EvalEvent, Listener, Outcome, RunFacts, StopReason},
     feed::{self, Feed, StepInput},
-    in_flight::{InFlight, StepsInFlight},
     memory::{check_device, check_memory, memory_plan},
+    step_clock::StepClock,
 };
 use crate::{
+    backend::StepContext,
     batch::{GeneratedSplit, Schema},
     data::{DataError, Dataset, Facts, Source, loader::Plan},
     engine::{self, Engine, EngineConfig, Phase},
@@ -187,7 +188,7 @@ fn train(job: &Job<'_>, told: &mut Told<'_, '_>) -> Result<Finished, TrainError>
         every,
         best: None,
         begun: 0,
-        in_flight: StepsInFlight::new(),
+        clock: StepClock::new(),
     };
     let reason = trainer.steps(told).inspect_err(|_| {
         // What is done is told of, whatever else went wrong.
@@ -287,7 +288,7 @@ struct Trainer<'a> {
     best: Option<Best>,
     /// Steps begun.
     begun: u64,
-    in_flight: StepsInFlight,
+    clock: StepClock,
 }
 
 /// The best evaluation so far.
@@ -307,7 +308,7 @@ impl Trainer<'_> {
             if self.job.stop.load(Ordering::Relaxed) {
                 break StopReason::Interrupted;
             }
-            self.in_flight.restart_clock();
+            self.clock.restart(self.engine);
             let began = Instant::now();
             let Some(input) = self.feed.next()? else { break StopReason::Budget };
             let data_wait = began.elapsed().as_secs_f64();
@@ -351,25 +352,18 @@ impl Trainer<'_> {
         if let Some(clock) = self.engine.phases() {
             clock.charge(Phase::DataWait, data_wait);
         }
-        let samples = input.samples().len() as u32;
-        self.engine.begin_step(input.samples(), learning_rate)?;
+        let context = StepContext { learning_rate, epoch: input.epoch(), data_wait };
+        self.engine.begin_step(input.samples(), context)?;
         #[cfg(test_slowdown)]
-        super::slowdown::wait(self.in_flight.mark());
+        super::slowdown::wait(self.clock.mark());
         self.begun = step;
-        self.in_flight.push(InFlight {
-            step,
-            epoch: input.epoch(),
-            samples,
-            learning_rate,
-            data_wait,
-        });
         self.feed.recycle(input);
         Ok(())
     }
 
     /// Tells the listeners of the steps that are done; with `wait` of all that were begun.
     fn tell(&mut self, told: &mut Told<'_, '_>, wait: bool) -> Result<(), TrainError> {
-        self.in_flight.tell(self.engine, wait, |event, loss_scale| {
+        self.clock.tell(self.engine, wait, |event, loss_scale| {
             let state = &mut told.state;
             (state.steps, state.loss_scale) = (event.step, loss_scale);
             state.samples += u64::from(event.samples);

@@ -16,9 +16,9 @@ use super::{
 };
 use crate::{
     backend::{
-        After, Backend, BackendError, DotShape, Dropout, Gate, InputShape, Join, Linear, Mat,
-        MatMut, Norm, Onto, PART, Precision, ProductShape, Result, SparseGradient, StepControl,
-        StepEnd, StepStart, TablesShape, Window,
+        After, Backend, BackendError, DotShape, Dropout, Gate, InFlight, InputShape, Join, Linear,
+        Mat, MatMut, Norm, Onto, PART, Precision, ProductShape, Result, SparseGradient,
+        StepControl, StepStart, TablesShape, Window,
     },
     batch::{Batch, GeneratedLog, Span},
     embedding::{EmbeddingError, TableSet},
@@ -646,8 +646,8 @@ impl Backend for Cpu {
         Ok(())
     }
 
-    fn begin_step(&mut self, step: &StepStart) -> Result<()> {
-        self.step.begin(step);
+    fn begin_step(&mut self, start: StepStart) -> Result<()> {
+        self.step.begin(start);
         Ok(())
     }
 
@@ -721,8 +721,13 @@ impl Backend for Cpu {
         Ok(())
     }
 
-    fn finished(&mut self, _wait: bool) -> Result<Option<StepEnd>> {
-        Ok(self.step.finished())
+    fn in_flight(&mut self) -> &mut InFlight {
+        self.step.in_flight()
+    }
+
+    /// None computes: a step has its result when it ends.
+    fn fetch_result(&mut self, _wait: bool) -> Result<bool> {
+        Ok(false)
     }
 
     fn resume(&mut self) -> Result<()> {

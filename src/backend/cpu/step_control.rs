@@ -2,8 +2,8 @@
 
 use crate::{
     backend::{
-        Update,
-        step_control::{StepControl, StepEnd, StepStart},
+        InFlight, Update,
+        step_control::{StepContext, StepControl, StepStart},
     },
     optim::{LossScaleSpec, LossScaler, OptimizerSpec},
 };
@@ -15,7 +15,7 @@ pub(super) struct StepState {
     scaler: LossScaler,
     /// Updates done.
     updates: u64,
-    step: StepStart,
+    start: StepStart,
     /// Loss scale of this step: the factor of its gradients.
     loss_scale: f64,
     loss: f32,
@@ -27,7 +27,7 @@ pub(super) struct StepState {
     squares: f64,
     /// The update, once decided.
     update: Option<Update>,
-    ended: Option<StepEnd>,
+    in_flight: InFlight,
 }
 
 impl StepState {
@@ -37,14 +37,14 @@ impl StepState {
             control,
             scaler: LossScaler::new(control.loss_scale),
             updates: 0,
-            step: StepStart { number: 0, learning_rate: 0.0 },
+            start: StepStart { number: 0, samples: 0, context: StepContext::at_rate(0.0) },
             loss_scale: 1.0,
             loss: 0.0,
             stopped: false,
             overflow: false,
             squares: 0.0,
             update: None,
-            ended: None,
+            in_flight: InFlight::new(1),
         }
     }
 
@@ -58,14 +58,14 @@ impl StepState {
         })
     }
 
-    pub(super) fn begin(&mut self, step: &StepStart) {
-        (self.step, self.loss_scale) = (*step, self.scaler.scale());
+    pub(super) fn begin(&mut self, start: StepStart) {
+        (self.start, self.loss_scale) = (start, self.scaler.scale());
         (self.overflow, self.squares, self.update) = (false, 0.0, None);
     }
 
     /// Seed and number of the step: what dropout draws from.
     pub(super) fn key(&self) -> (u64, u64) {
-        (self.control.seed, self.step.number)
+        (self.control.seed, self.start.number)
     }
 
     /// Loss scale of this step: the factor of its gradients.
@@ -100,7 +100,8 @@ impl StepState {
         if !self.overflow {
             self.updates += 1;
             let factor = self.control.factor(self.loss_scale, self.squares);
-            self.update = Some(self.control.update(self.step.learning_rate, self.updates, factor));
+            let rate = self.start.context.learning_rate;
+            self.update = Some(self.control.update(rate, self.updates, factor));
         }
     }
 
@@ -110,17 +111,12 @@ impl StepState {
     }
 
     pub(super) fn end(&mut self) {
-        let loss_scale = self.scaler.state();
-        self.ended = Some(StepEnd {
-            number: self.step.number,
-            loss: self.loss,
-            loss_scale,
-            updates: self.updates,
-        });
+        self.in_flight.add(self.start);
+        self.in_flight.end(self.loss, self.scaler.state(), self.updates);
     }
 
-    pub(super) fn finished(&mut self) -> Option<StepEnd> {
-        self.ended.take()
+    pub(super) fn in_flight(&mut self) -> &mut InFlight {
+        &mut self.in_flight
     }
 
     pub(super) fn resume(&mut self) {

@@ -20,8 +20,8 @@ use super::{
 };
 use crate::{
     backend::{
-        After, Backend, DotShape, Dropout, Gate, InputShape, Join, Linear, Mat, MatMut, Norm, Onto,
-        Precision, ProductShape, Result, SparseGradient, StepControl, StepEnd, StepStart,
+        After, Backend, DotShape, Dropout, Gate, InFlight, InputShape, Join, Linear, Mat, MatMut,
+        Norm, Onto, Precision, ProductShape, Result, SparseGradient, StepControl, StepStart,
         TablesShape, Window,
     },
     batch::{Batch, GeneratedLog, Span},
@@ -513,8 +513,8 @@ impl Backend for Cuda {
         self.step.begin(control)
     }
 
-    fn begin_step(&mut self, step: &StepStart) -> Result<()> {
-        self.step.begin_step(step)
+    fn begin_step(&mut self, start: StepStart) -> Result<()> {
+        self.step.begin_step(start)
     }
 
     fn repeat(
@@ -591,8 +591,12 @@ impl Backend for Cuda {
         self.step.end_step()
     }
 
-    fn finished(&mut self, wait: bool) -> Result<Option<StepEnd>> {
-        self.step.finished(wait)
+    fn in_flight(&mut self) -> &mut InFlight {
+        self.step.in_flight()
+    }
+
+    fn fetch_result(&mut self, wait: bool) -> Result<bool> {
+        self.step.fetch_result(wait)
     }
 
     fn resume(&mut self) -> Result<()> {

@@ -7,7 +7,7 @@ use super::{
     rules,
 };
 use crate::{
-    backend::{Result, StepControl, StepEnd, StepStart, Update},
+    backend::{InFlight, Result, StepContext, StepControl, StepStart, Update},
     optim::{LossScale, LossScaleSpec, LossScaler, OptimizerSpec, rules::CONSTANTS},
 };
 use std::{mem::offset_of, rc::Rc};
@@ -117,10 +117,12 @@ pub(super) struct StepState {
     state: Memory,
     /// Results on their way to the host, in turn.
     answers: [Staging; AHEAD],
-    /// Which is the oldest, and how many there are.
+    /// The step that has begun and not ended.
+    start: StepStart,
+    /// Which of the results is the oldest.
     oldest: usize,
-    in_flight: usize,
-    /// Updates done when the last step ended that the host has heard of.
+    in_flight: InFlight,
+    /// Updates done at the end of the last step whose result the host has.
     updates: u64,
 }
 
@@ -138,8 +140,9 @@ impl StepState {
             },
             state: Memory::zeros(driver, size_of::<State>(), "the control of training steps")?,
             answers: [answer()?, answer()?, answer()?],
+            start: StepStart { number: 0, samples: 0, context: StepContext::at_rate(0.0) },
             oldest: 0,
-            in_flight: 0,
+            in_flight: InFlight::new(AHEAD),
             updates: 0,
         };
         step.begin(&step.control.clone())?;
@@ -148,7 +151,8 @@ impl StepState {
 
     /// Begins a training.
     pub(super) fn begin(&mut self, control: &StepControl) -> Result<()> {
-        while self.finished(true)?.is_some() {}
+        while self.fetch_result(true)? {}
+        self.in_flight.clear();
         (self.control, self.updates) = (*control, 0);
         let scale = LossScaler::new(control.loss_scale).scale();
         let state = State {
@@ -162,17 +166,21 @@ impl StepState {
     /// Begins a step.
     ///
     /// # Panics
-    /// If [`AHEAD`] steps are in flight.
-    pub(super) fn begin_step(&mut self, step: &StepStart) -> Result<()> {
-        assert!(self.in_flight < AHEAD, "step {} begins while {AHEAD} are in flight", step.number);
-        // Each step in flight may overflow, or not.
-        let surely = if self.control.loss_scale == LossScaleSpec::Off { self.in_flight } else { 0 };
+    /// If [`AHEAD`] steps compute.
+    pub(super) fn begin_step(&mut self, start: StepStart) -> Result<()> {
+        let StepStart { number, context, .. } = start;
+        let computing = self.in_flight.computing();
+        assert!(computing < AHEAD, "step {number} begins while {AHEAD} compute");
+        self.start = start;
+        // Each step before this one may overflow, or not.
+        let surely = if self.control.loss_scale == LossScaleSpec::Off { computing } else { 0 };
         let first = self.updates + surely as u64;
         let mut candidates = [Constants::default(); AHEAD];
-        for (update, constants) in (first + 1..).zip(&mut candidates[..=self.in_flight - surely]) {
-            *constants = Constants::of(&self.control.update(step.learning_rate, update, 1.0));
+        for (update, constants) in (first + 1..).zip(&mut candidates[..=computing - surely]) {
+            let update = self.control.update(context.learning_rate, update, 1.0);
+            *constants = Constants::of(&update);
         }
-        let (plan, state) = (Plan { number: step.number, first, candidates }, self.state.at());
+        let (plan, state) = (Plan { number, first, candidates }, self.state.at());
         launch!(&*self.driver, SOURCE, "begin_step", SINGLE, plan, state)
     }
 
@@ -190,30 +198,31 @@ impl StepState {
         launch!(&*self.driver, SOURCE, "decide_update", SINGLE, rules, state)
     }
 
-    /// Ends a step: its answer is on the way.
+    /// Ends the step: its result is on the way.
     pub(super) fn end_step(&mut self) -> Result<()> {
-        self.answers[(self.oldest + self.in_flight) % AHEAD].fetch(self.state.at())?;
-        self.in_flight += 1;
+        self.answers[(self.oldest + self.in_flight.computing()) % AHEAD].fetch(self.state.at())?;
+        self.in_flight.add(self.start);
         Ok(())
     }
 
-    /// Result of the oldest step in flight.
-    pub(super) fn finished(&mut self, wait: bool) -> Result<Option<StepEnd>> {
+    /// The steps whose results nobody has taken.
+    pub(super) fn in_flight(&mut self) -> &mut InFlight {
+        &mut self.in_flight
+    }
+
+    /// Fetches the result of the oldest step that computes.
+    pub(super) fn fetch_result(&mut self, wait: bool) -> Result<bool> {
         let answer = &mut self.answers[self.oldest];
-        if self.in_flight == 0 || !(wait || answer.is_done()?) {
-            return Ok(None);
+        if self.in_flight.computing() == 0 || !(wait || answer.is_done()?) {
+            return Ok(false);
         }
         let words = answer.words()?;
         let long = |k: usize| u64::from(words[k]) | u64::from(words[k + 1]) << 32;
-        let end = StepEnd {
-            number: long(0),
-            loss: f32::from_bits(words[8]),
-            loss_scale: LossScale { skipped_steps: long(2), scale: f64::from_bits(long(6)) },
-            updates: long(4),
-        };
-        (self.oldest, self.in_flight, self.updates) =
-            ((self.oldest + 1) % AHEAD, self.in_flight - 1, end.updates);
-        Ok(Some(end))
+        let (loss, updates) = (f32::from_bits(words[8]), long(4));
+        let loss_scale = LossScale { skipped_steps: long(2), scale: f64::from_bits(long(6)) };
+        self.in_flight.end(loss, loss_scale, updates);
+        (self.oldest, self.updates) = ((self.oldest + 1) % AHEAD, updates);
+        Ok(true)
     }
 
     /// Goes on after a loss that was not finite.

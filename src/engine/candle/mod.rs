@@ -17,7 +17,7 @@ mod optim;
 
 use super::{Engine, EngineConfig, EngineError, NO_LOG, PhaseClock, check::check_batch};
 use crate::{
-    backend::{self, StepEnd},
+    backend::{self, InFlight, StepContext, StepEnd, StepStart},
     batch::{Batch, Samples},
     host::pool::Pool,
     model::{ModelSpec, ParamKind, ParamSpec, Pooling, init::Initializer},
@@ -27,7 +27,6 @@ use candle_core::{DType, Device, Tensor, Var, backprop::GradStore};
 use layers::Mode;
 use lookup::Lookup;
 use optim::Optimizer;
-use std::collections::VecDeque;
 
 /// A model and its optimizer in candle tensors.
 pub struct CandleEngine {
@@ -42,8 +41,7 @@ pub struct CandleEngine {
     slots: Vec<Vec<u32>>,
     /// Updates done.
     step: u64,
-    /// Steps that nobody has been told of.
-    ended: VecDeque<StepEnd>,
+    in_flight: InFlight,
     device: Device,
 }
 
@@ -95,7 +93,7 @@ impl CandleEngine {
             slots: config.model.tables().iter().map(|_| Vec::new()).collect(),
             specs,
             step: 0,
-            ended: VecDeque::new(),
+            in_flight: InFlight::new(1),
             device,
         })
     }
@@ -212,7 +210,11 @@ impl Engine for CandleEngine {
         Ok(self.vars[index].set(&Tensor::from_slice(values, shape, &self.device)?)?)
     }
 
-    fn begin_step(&mut self, samples: Samples<'_>, learning_rate: f64) -> Result<(), EngineError> {
+    fn begin_step(
+        &mut self,
+        samples: Samples<'_>,
+        context: StepContext,
+    ) -> Result<(), EngineError> {
         let batch = samples.host().ok_or_else(|| EngineError::Unsupported(NO_LOG.into()))?;
         let pass = self.forward(batch)?;
         let loss = pass.loss.to_scalar::<f32>()?;
@@ -221,6 +223,7 @@ impl Engine for CandleEngine {
                 what: "the loss",
                 value: f64::from(loss),
                 step: self.step + 1,
+                learning_rate: context.learning_rate,
             });
         }
         let mut store = pass.loss.backward()?;
@@ -231,7 +234,7 @@ impl Engine for CandleEngine {
         drop(store);
         self.step += 1;
         let scale = optim::clip_factor(self.config.optimizer.clip_norm, &grads)?;
-        self.optimizer.start(self.step, learning_rate);
+        self.optimizer.start(self.step, context.learning_rate);
         for (index, grad) in grads.into_iter().enumerate() {
             let Some(mut grad) = grad else { continue };
             if let Some(scale) = scale {
@@ -244,12 +247,17 @@ impl Engine for CandleEngine {
             self.vars[*index].set(value)?;
         }
         let loss_scale = LossScaler::new(LossScaleSpec::Off).state();
-        self.ended.push_back(StepEnd { number: self.step, loss, loss_scale, updates: self.step });
+        self.in_flight.add(StepStart { number: self.step, samples: batch.len, context });
+        self.in_flight.end(loss, loss_scale, self.step);
         Ok(())
     }
 
+    fn in_flight(&mut self) -> usize {
+        self.in_flight.len()
+    }
+
     fn finished(&mut self, _wait: bool) -> Result<Option<StepEnd>, EngineError> {
-        Ok(self.ended.pop_front())
+        Ok(self.in_flight.take_oldest())
     }
 
     fn predict(&mut self, batch: &Batch, out: &mut [f32]) -> Result<(), EngineError> {

@@ -10,7 +10,8 @@ use super::{
 };
 use crate::{
     backend::{
-        Backend, InputShape, Result, StepControl, StepEnd, StepStart, TablesShape, Window,
+        Backend, InputShape, Result, StepContext, StepControl, StepEnd, StepStart, TablesShape,
+        Window,
         cpu::{Cpu, CpuConfig},
         cuda::{Cuda, CudaConfig},
     },
@@ -20,7 +21,6 @@ use crate::{
     model::{ModelSpec, ParamSpec, Pooling, init::Initializer},
     optim::{LossScale, LossScaleSpec, LossScaler, OptimizerConfig},
 };
-use std::collections::VecDeque;
 
 pub(super) enum Network<B: Backend> {
     Dlrm(Dlrm<B>),
@@ -72,11 +72,7 @@ pub struct FusedEngine<B: Backend = Cpu> {
     pub(super) clock: PhaseClock,
     /// Training batches seen.
     batches: u64,
-    /// Steps that the device has not been asked for.
-    in_flight: usize,
-    /// Steps that nobody has been told of.
-    ended: VecDeque<StepEnd>,
-    /// After the last step that somebody has been told of.
+    /// After the last step whose result was taken.
     loss_scale: LossScale,
 }
 
@@ -193,8 +189,6 @@ impl<B: Backend> FusedEngine<B> {
             scores: None,
             clock: PhaseClock::default(),
             batches: 0,
-            in_flight: 0,
-            ended: VecDeque::with_capacity(2 * B::AHEAD),
             loss_scale: LossScaler::new(config.loss_scale).state(),
         })
     }
@@ -204,22 +198,21 @@ impl<B: Backend> FusedEngine<B> {
     fn step(
         &mut self,
         samples: Samples<'_>,
-        learning_rate: f64,
+        context: StepContext,
         update: bool,
     ) -> std::result::Result<(), EngineError> {
         self.check(samples)?;
-        while self.in_flight >= B::AHEAD {
-            let end = self.take(true)?;
-            self.ended.extend(end);
-            if let Some(StepEnd { loss, number, .. }) = end.filter(|e| !e.loss.is_finite()) {
-                return Err(not_finite(loss, number));
-            }
+        while self.backend.in_flight().computing() >= B::AHEAD {
+            self.backend.fetch_result(true)?;
         }
+        if let Some(end) = self.backend.in_flight().failed() {
+            return Err(not_finite(end));
+        }
+        let rows = samples.len();
         self.clock.start();
         self.bring(samples)?;
-        self.backend.begin_step(&StepStart { number: self.batches + 1, learning_rate })?;
+        self.backend.begin_step(StepStart { number: self.batches + 1, samples: rows, context })?;
         let FusedEngine { backend, store, network, input, config, clock, .. } = self;
-        let rows = samples.len();
         let work = &mut |backend: &mut B, input: &mut B::Input| {
             backend.group_rows(input)?;
             clock.lap(Phase::Embedding);
@@ -239,9 +232,7 @@ impl<B: Backend> FusedEngine<B> {
         } else {
             work(backend, input)?
         }
-        self.backend.end_step()?;
-        self.in_flight += 1;
-        Ok(())
+        Ok(self.backend.end_step()?)
     }
 
     /// Checks, clips and applies the gradients of the pass.
@@ -264,17 +255,10 @@ impl<B: Backend> FusedEngine<B> {
         pass.backend.dense_update(&mut store.params, &store.grads, &mut store.state)
     }
 
-    /// The next step that the device is done with.
-    fn take(&mut self, wait: bool) -> Result<Option<StepEnd>> {
-        let end = self.backend.finished(wait)?;
-        self.in_flight -= usize::from(end.is_some());
-        Ok(end)
-    }
-
-    /// Forgets the steps that were begun behind one without a loss, which have changed nothing.
+    /// Forgets a step without a loss and those behind it, which have changed nothing.
     fn go_back_before(&mut self, number: u64) -> Result<()> {
-        while self.take(true)?.is_some() {}
-        self.ended.clear();
+        while self.backend.fetch_result(true)? {}
+        self.backend.in_flight().clear();
         self.batches = number - 1;
         self.backend.resume()
     }
@@ -326,8 +310,13 @@ impl<B: Backend> FusedEngine<B> {
     }
 }
 
-fn not_finite(loss: f32, step: u64) -> EngineError {
-    EngineError::NotFinite { what: "the loss", value: loss.into(), step }
+fn not_finite(end: &StepEnd) -> EngineError {
+    EngineError::NotFinite {
+        what: "the loss",
+        value: end.loss.into(),
+        step: end.start.number,
+        learning_rate: end.start.context.learning_rate,
+    }
 }
 
 /// How a CPU is to compute.
@@ -381,22 +370,23 @@ impl<B: Backend> Engine for FusedEngine<B> {
     fn begin_step(
         &mut self,
         samples: Samples<'_>,
-        learning_rate: f64,
+        context: StepContext,
     ) -> std::result::Result<(), EngineError> {
-        self.step(samples, learning_rate, true)?;
+        self.step(samples, context, true)?;
         self.batches += 1;
         Ok(())
     }
 
+    fn in_flight(&mut self) -> usize {
+        self.backend.in_flight().len()
+    }
+
     fn finished(&mut self, wait: bool) -> std::result::Result<Option<StepEnd>, EngineError> {
-        let next = self.ended.pop_front();
-        let Some(end) = next.map_or_else(|| self.take(wait), |end| Ok(Some(end)))? else {
-            return Ok(None);
-        };
+        let Some(end) = self.backend.finished(wait)? else { return Ok(None) };
         self.loss_scale = end.loss_scale;
         if !end.loss.is_finite() {
-            self.go_back_before(end.number)?;
-            return Err(not_finite(end.loss, end.number));
+            self.go_back_before(end.start.number)?;
+            return Err(not_finite(&end));
         }
         Ok(Some(end))
     }
@@ -425,21 +415,16 @@ impl<B: Backend> Engine for FusedEngine<B> {
     ) -> std::result::Result<(f32, Vec<Vec<f32>>), EngineError> {
         let mut statistics = vec![0.0; self.store.layout.running];
         self.backend.read(&self.store.running, 0, &mut statistics)?;
-        self.step(Samples::Host(batch), 0.0, false)?;
+        self.step(Samples::Host(batch), StepContext::at_rate(0.0), false)?;
         self.backend.write(&mut self.store.running, 0, &statistics)?;
-        // Steps begun before come first, and are told of as usual.
-        let mut last = None;
-        while let Some(end) = self.take(true)? {
-            self.ended.extend(last.replace(end));
+        // Results of training steps before this pass stay for `finished`.
+        while self.backend.fetch_result(true)? {}
+        let end = self.backend.in_flight().take_newest().expect("the pass has a result");
+        if !end.loss.is_finite() {
+            self.go_back_before(end.start.number)?;
+            return Err(not_finite(&end));
         }
-        let Some(StepEnd { loss, number, loss_scale, .. }) = last else {
-            return Err(not_finite(f32::NAN, self.batches));
-        };
-        if !loss.is_finite() {
-            self.go_back_before(number)?;
-            return Err(not_finite(loss, number));
-        }
-        Ok((loss, self.collect(batch.len, loss_scale.scale)?))
+        Ok((end.loss, self.collect(batch.len, end.loss_scale.scale)?))
     }
 
     fn loss_scale(&self) -> Option<LossScale> {

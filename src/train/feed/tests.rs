@@ -3,7 +3,10 @@
 
 use super::*;
 use crate::{
-    backend::cuda::{Cuda, driver::Driver, testing::devices},
+    backend::{
+        StepContext,
+        cuda::{Cuda, driver::Driver, testing::devices},
+    },
     data::{Dataset, loader},
     engine::{EngineConfig, FusedEngine},
     metrics::{self, Quality},
@@ -53,7 +56,7 @@ fn run(engine: &mut dyn Engine, workload: &Workload, on_device: bool) -> (Steps,
     let (mut steps, mut losses) = (Vec::new(), Vec::new());
     while let Some(input) = feed.next().unwrap() {
         steps.push((input.epoch(), input.last_of_epoch(), input.samples().len()));
-        engine.begin_step(input.samples(), 0.05).unwrap();
+        engine.begin_step(input.samples(), StepContext::at_rate(0.05)).unwrap();
         feed.recycle(input);
         losses.extend(std::iter::from_fn(|| engine.finished(false).unwrap()));
     }
@@ -127,11 +130,12 @@ fn what_the_device_cannot_make_is_refused_or_left_to_the_host() {
     assert!(attach_generator(&mut cpu, [&*train, &*eval]).unwrap().iter().all(Option::is_none));
     assert!(!cpu.begin_scores(10).unwrap() && cpu.count_scores().is_err());
     let span = Samples::Generated(Span { split: 0, first: 0, len: 4 });
-    assert!(cpu.begin_step(span, 0.1).unwrap_err().to_string().contains("not given"));
+    let context = StepContext::at_rate(0.1);
+    assert!(cpu.begin_step(span, context).unwrap_err().to_string().contains("not given"));
     let log = train.generated_split().unwrap().log;
     for driver in devices() {
         let mut gpu = engine(&driver, &config);
-        assert!(gpu.begin_step(span, 0.1).unwrap_err().to_string().contains("not given"));
+        assert!(gpu.begin_step(span, context).unwrap_err().to_string().contains("not given"));
         assert!(gpu.score(span).is_err());
         let mut wider = (*log).clone();
         wider.columns[3].values += 1;
@@ -151,7 +155,7 @@ fn what_the_device_cannot_make_is_refused_or_left_to_the_host() {
         assert!(gpu.attach_generator(&log).unwrap());
         for len in [0, config.max_batch + 1] {
             let error = gpu
-                .begin_step(Samples::Generated(Span { split: 0, first: 0, len }), 0.1)
+                .begin_step(Samples::Generated(Span { split: 0, first: 0, len }), context)
                 .unwrap_err();
             assert!(error.to_string().contains("samples; the engine takes"), "{error}");
         }

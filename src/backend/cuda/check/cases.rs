@@ -4,7 +4,7 @@ use super::numbers::Numbers;
 use crate::{
     backend::{
         After, Backend, BackendError, Dropout, Gate, InputShape, Linear, Norm, Onto, Precision,
-        Result, SparseGradient, StepControl, StepStart, TablesShape, Window,
+        Result, SparseGradient, StepContext, StepControl, StepStart, TablesShape, Window,
         cpu::{CpuConfig, gemm::LinearShape},
     },
     batch::{Bags, Batch},
@@ -67,7 +67,7 @@ pub(super) fn control(rule: OptimizerSpec, clip_norm: Option<f64>, scale: f64) -
 
 /// Step `number` of it.
 pub(super) fn step<B: Backend>(b: &mut B, number: u64) -> Result<()> {
-    b.begin_step(&StepStart { number, learning_rate: 0.1 })
+    b.begin_step(StepStart { number, samples: 1, context: StepContext::at_rate(0.1) })
 }
 
 /// Ends a step: its number and how many have been skipped and not, its loss, the loss scale.
@@ -76,7 +76,7 @@ pub(super) fn end<B: Backend>(b: &mut B) -> Result<[Vec<f32>; 3]> {
     let end = b
         .finished(true)?
         .ok_or_else(|| BackendError::Device("a step that ended is not told of".into()))?;
-    let counts = [end.number, end.loss_scale.skipped_steps, end.updates].map(|n| n as f32);
+    let counts = [end.start.number, end.loss_scale.skipped_steps, end.updates].map(|n| n as f32);
     Ok([counts.to_vec(), vec![end.loss], vec![end.loss_scale.scale as f32]])
 }
 

@@ -7,7 +7,7 @@ use super::{
 use crate::{
     backend::{
         After, Backend, DotShape, Gate, InputShape, Linear, Onto, Precision, Result,
-        SparseGradient, StepControl, StepStart, TablesShape, Window,
+        SparseGradient, StepContext, StepControl, StepStart, TablesShape, Window,
         cuda::{Cuda, CudaConfig, driver::Driver, linear, memory::Floats},
     },
     batch::Batch,
@@ -185,7 +185,7 @@ pub(in crate::backend::cuda) fn tables(
             ids * (row + vector),
         );
         b.begin(&StepControl { rule, clip_norm: None, loss_scale: LossScaleSpec::Off, seed: 1 })?;
-        b.begin_step(&StepStart { number: 1, learning_rate: 0.0 })?;
+        b.begin_step(StepStart { number: 1, samples: 1, context: StepContext::at_rate(0.0) })?;
         b.decide_update()?;
         let gradient = SparseGradient { pooled: t.of(&dx, batch), l2: 0.0 };
         let seconds = measure(driver, || b.sparse_update(&mut set, &input, gradient))?;

@@ -3,7 +3,7 @@
 use super::*;
 use crate::{
     backend::{
-        Backend,
+        Backend, StepContext,
         cuda::{Cuda, CudaConfig, check::PRECISIONS, driver::Driver, testing::devices},
     },
     batch::Samples,
@@ -192,12 +192,12 @@ fn patiently(e: &mut FusedEngine<Cuda>, batches: &[Batch]) -> Vec<f32> {
 fn ahead(e: &mut FusedEngine<Cuda>, batches: &[Batch]) -> Vec<f32> {
     let mut ends = Vec::new();
     for (i, b) in batches.iter().enumerate() {
-        e.begin_step(Samples::Host(b), rate(i)).unwrap();
+        e.begin_step(Samples::Host(b), StepContext::at_rate(rate(i))).unwrap();
         ends.extend(std::iter::from_fn(|| e.finished(false).unwrap()));
         assert!(ends.len() <= i + 1 && ends.len() + Cuda::AHEAD > i, "{} of {i}", ends.len());
     }
     ends.extend(std::iter::from_fn(|| e.finished(true).unwrap()));
-    assert!(ends.iter().zip(1..).all(|(e, number)| e.number == number), "{ends:?}");
+    assert!(ends.iter().zip(1..).all(|(e, number)| e.start.number == number), "{ends:?}");
     ends.iter().map(|e| e.loss).collect()
 }
 
@@ -294,15 +294,17 @@ fn steps_behind_a_loss_that_is_no_number_change_nothing() {
             let failed = loop {
                 // Some more can begin before the device has come to the fifth; none once it is
                 // known.
-                let begun =
-                    rest.next().is_some_and(|b| hasty.begin_step(Samples::Host(b), 0.01).is_ok());
+                let context = StepContext::at_rate(0.01);
+                let begun = rest
+                    .next()
+                    .is_some_and(|b| hasty.begin_step(Samples::Host(b), context).is_ok());
                 match hasty.finished(!begun) {
                     Ok(end) => told.extend(end),
                     Err(e) => break e,
                 }
             };
             assert!(refused(Err(failed)) && hasty.finished(true).unwrap().is_none());
-            assert_eq!(told.iter().map(|end| end.number).collect::<Vec<_>>(), [1, 2, 3, 4]);
+            assert_eq!(told.iter().map(|end| end.start.number).collect::<Vec<_>>(), [1, 2, 3, 4]);
             assert!(params(&patient) == params(&hasty));
             for b in &batches[5..] {
                 assert_eq!(

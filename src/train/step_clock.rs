@@ -1,5 +1,5 @@
-//! Steps that were begun and that listeners have not been told of: a device may compute beside the
-//! host, some steps behind it.
+//! The clock of training steps: turns the results that a device hands back, some steps late, into
+//! events with seconds.
 
 use super::{TrainError, events::StepEvent};
 use crate::{
@@ -7,44 +7,26 @@ use crate::{
     engine::{Engine, EngineError},
     optim::LossScale,
 };
-use std::{collections::VecDeque, time::Instant};
+use std::time::Instant;
 
-/// What the host knows of a step when it begins.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct InFlight {
-    /// 1-based.
-    pub step: u64,
-    /// 0-based.
-    pub epoch: u64,
-    /// Samples of its batch.
-    pub samples: u32,
-    /// Rate of its update.
-    pub learning_rate: f64,
-    /// Seconds that it waited for its batch.
-    pub data_wait: f64,
-}
-
-/// The steps, oldest first.
+/// When the last result came.
 #[derive(Debug)]
-pub(super) struct StepsInFlight {
-    begun: VecDeque<InFlight>,
-    ends: Vec<StepEnd>,
-    /// When the last one was known to be done, or the clock went on after a pause.
+pub(super) struct StepClock {
+    /// When the last result was known, or the clock went on after a pause.
     mark: Instant,
+    /// Results that came together.
+    ends: Vec<StepEnd>,
 }
 
-impl StepsInFlight {
+impl StepClock {
+    /// A clock that starts now.
     pub(super) fn new() -> Self {
-        StepsInFlight {
-            begun: VecDeque::with_capacity(8),
-            ends: Vec::with_capacity(8),
-            mark: Instant::now(),
-        }
+        StepClock { mark: Instant::now(), ends: Vec::with_capacity(8) }
     }
 
-    /// Lets the clock of the next step begin now, unless steps are in flight, whose time goes on.
-    pub(super) fn restart_clock(&mut self) {
-        if self.begun.is_empty() {
+    /// Starts the next step's seconds now, unless steps are in flight, whose time goes on.
+    pub(super) fn restart(&mut self, engine: &mut dyn Engine) {
+        if engine.in_flight() == 0 {
             self.mark = Instant::now();
         }
     }
@@ -54,13 +36,12 @@ impl StepsInFlight {
         self.mark
     }
 
-    pub(super) fn push(&mut self, begun: InFlight) {
-        self.begun.push_back(begun);
-    }
-
-    /// Calls `tell` for each step that is done, with the loss scale after it; with `wait` for all
-    /// that were begun. The seconds of a step are those from when the step before was known to be
-    /// done; steps that are found done together share them.
+    /// Calls `tell` for each step whose result is known, with the loss scale after it; with `wait`
+    /// for all in flight. A step's seconds begin when the result before it was known; results that
+    /// come together share them.
+    ///
+    /// # Errors
+    /// [`TrainError::Loss`] at a loss that is not finite; errors of the engine and of `tell`.
     pub(super) fn tell(
         &mut self,
         engine: &mut dyn Engine,
@@ -83,40 +64,27 @@ impl StepsInFlight {
             let now = Instant::now();
             let seconds = (now - self.mark).as_secs_f64() / self.ends.len().max(1) as f64;
             let scaled = engine.loss_scale().is_some();
-            for end in self.ends.drain(..) {
-                let Some(InFlight { step, epoch, samples, learning_rate, data_wait }) =
-                    self.begun.pop_front()
-                else {
-                    break;
-                };
+            for StepEnd { start, loss, loss_scale, .. } in self.ends.drain(..) {
                 self.mark = now;
                 let event = StepEvent {
-                    step,
-                    epoch,
-                    samples,
-                    loss: end.loss,
-                    learning_rate,
+                    step: start.number,
+                    epoch: start.context.epoch,
+                    samples: start.samples as u32,
+                    loss,
+                    learning_rate: start.context.learning_rate,
                     seconds,
-                    data_wait,
+                    data_wait: start.context.data_wait,
                 };
-                tell(&event, scaled.then_some(end.loss_scale))?;
+                tell(&event, scaled.then_some(loss_scale))?;
             }
             match failed {
-                Some(e) => return Err(self.why(e)),
-                None if wait && !self.begun.is_empty() => {}
+                Some(EngineError::NotFinite { value, step, learning_rate: rate, .. }) => {
+                    return Err(TrainError::Loss { loss: value as f32, step, rate });
+                }
+                Some(e) => return Err(e.into()),
+                None if wait && engine.in_flight() > 0 => {}
                 None => return Ok(()),
             }
-        }
-    }
-
-    /// What an engine's error means to the run: a loss that is not finite is the oldest step's.
-    fn why(&mut self, error: EngineError) -> TrainError {
-        match (error, self.begun.pop_front()) {
-            (EngineError::NotFinite { value, .. }, Some(InFlight { step, learning_rate, .. })) => {
-                self.begun.clear();
-                TrainError::Loss { loss: value as f32, step, rate: learning_rate }
-            }
-            (error, _) => error.into(),
         }
     }
 }
@@ -125,6 +93,7 @@ impl StepsInFlight {
 mod tests {
     use super::*;
     use crate::{
+        backend::{InFlight, StepContext, StepStart},
         batch::{Batch, Samples},
         engine::PhaseClock,
         model::ParamSpec,
@@ -134,10 +103,16 @@ mod tests {
     /// Is done with a step when `lag` more have begun, or somebody waits; its loss is its number,
     /// and `bad`'s is not one.
     struct Lagging {
-        lag: u64,
+        lag: usize,
         bad: u64,
         begun: u64,
-        told: u64,
+        steps: InFlight,
+    }
+
+    impl Lagging {
+        fn new(lag: usize, bad: u64) -> Self {
+            Lagging { lag, bad, begun: 0, steps: InFlight::new(lag + 1) }
+        }
     }
 
     impl Engine for Lagging {
@@ -153,29 +128,35 @@ mod tests {
         fn write(&mut self, _: usize, _: &[f32]) -> Result<(), EngineError> {
             Ok(())
         }
-        fn begin_step(&mut self, _: Samples<'_>, _: f64) -> Result<(), EngineError> {
+        fn begin_step(
+            &mut self,
+            samples: Samples<'_>,
+            context: StepContext,
+        ) -> Result<(), EngineError> {
             self.begun += 1;
+            let start = StepStart { number: self.begun, samples: samples.len(), context };
+            self.steps.add(start);
             Ok(())
         }
+        fn in_flight(&mut self) -> usize {
+            self.steps.len()
+        }
         fn finished(&mut self, wait: bool) -> Result<Option<StepEnd>, EngineError> {
-            if self.told == self.begun || !(wait || self.begun - self.told > self.lag) {
+            if self.steps.is_empty() || !(wait || self.steps.len() > self.lag) {
                 return Ok(None);
             }
-            self.told += 1;
-            if self.told == self.bad {
+            let step = self.begun + 1 - self.steps.len() as u64;
+            self.steps.end(step as f32, LossScale { scale: 1.0, skipped_steps: 0 }, step);
+            let end = self.steps.take_oldest().unwrap();
+            if step == self.bad {
                 return Err(EngineError::NotFinite {
                     what: "the loss",
                     value: f64::NAN,
-                    step: self.told,
+                    step,
+                    learning_rate: end.start.context.learning_rate,
                 });
             }
-            let loss_scale = LossScale { scale: 1.0, skipped_steps: 0 };
-            Ok(Some(StepEnd {
-                number: self.told,
-                loss: self.told as f32,
-                loss_scale,
-                updates: self.told,
-            }))
+            Ok(Some(end))
         }
         fn predict(&mut self, _: &Batch, _: &mut [f32]) -> Result<(), EngineError> {
             Ok(())
@@ -188,36 +169,32 @@ mod tests {
         }
     }
 
-    fn begin(engine: &mut Lagging, in_flight: &mut StepsInFlight, step: u64) {
-        engine.begin_step(Samples::Host(&Batch::default()), 0.1).unwrap();
-        in_flight.push(InFlight {
-            step,
-            epoch: 0,
-            samples: 10,
-            learning_rate: step as f64,
-            data_wait: 0.0,
-        });
+    /// Begins step `step`, whose rate and epoch are its number.
+    fn begin(engine: &mut Lagging, step: u64) {
+        let batch = Batch { len: 10, ..Batch::default() };
+        let context = StepContext { learning_rate: step as f64, epoch: step, data_wait: 0.5 };
+        engine.begin_step(Samples::Host(&batch), context).unwrap();
     }
 
     #[test]
     fn every_step_is_told_once_in_order_and_no_second_is_lost() {
         for lag in [0, 1, 3] {
-            let mut engine = Lagging { lag, bad: 0, begun: 0, told: 0 };
+            let mut engine = Lagging::new(lag, 0);
             let began = Instant::now();
-            let (mut in_flight, mut events) = (StepsInFlight::new(), Vec::new());
+            let (mut clock, mut events) = (StepClock::new(), Vec::new());
             for step in 1..=12 {
-                in_flight.restart_clock();
+                clock.restart(&mut engine);
                 std::thread::sleep(Duration::from_millis(2));
-                begin(&mut engine, &mut in_flight, step);
+                begin(&mut engine, step);
                 let mut tell = |e: &StepEvent, scale: Option<LossScale>| {
                     assert!(scale.is_none());
                     events.push(*e);
                     Ok(())
                 };
-                in_flight.tell(&mut engine, step == 12, &mut tell).unwrap();
+                clock.tell(&mut engine, step == 12, &mut tell).unwrap();
                 assert_eq!(
                     events.len() as u64,
-                    if step == 12 { 12 } else { step.saturating_sub(lag) }
+                    if step == 12 { 12 } else { step.saturating_sub(lag as u64) }
                 );
             }
             let all = began.elapsed().as_secs_f64();
@@ -227,6 +204,8 @@ mod tests {
                     .zip(1..)
                     .all(|(e, step)| e.step == step && e.loss == step as f32 && e.seconds > 0.0)
             );
+            assert!(events.iter().all(|e| (e.epoch, e.samples, e.data_wait) == (e.step, 10, 0.5)
+                && e.learning_rate == e.step as f64));
             let told: f64 = events.iter().map(|e| e.seconds).sum();
             assert!(told <= all && told >= 0.024, "{told} of {all}");
         }
@@ -234,10 +213,10 @@ mod tests {
 
     #[test]
     fn a_loss_that_is_no_number_comes_with_its_step_and_rate_after_those_before_it() {
-        let mut engine = Lagging { lag: 2, bad: 3, begun: 0, told: 0 };
-        let (mut in_flight, mut steps) = (StepsInFlight::new(), Vec::new());
-        (1..=5).for_each(|step| begin(&mut engine, &mut in_flight, step));
-        let failed = in_flight.tell(&mut engine, true, |e, _| {
+        let mut engine = Lagging::new(2, 3);
+        let (mut clock, mut steps) = (StepClock::new(), Vec::new());
+        (1..=5).for_each(|step| begin(&mut engine, step));
+        let failed = clock.tell(&mut engine, true, |e, _| {
             steps.push(e.step);
             Ok(())
         });
