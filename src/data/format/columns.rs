@@ -42,6 +42,11 @@ pub struct Chosen {
     pub told: Vec<String>,
 }
 
+/// Whether a column is dense by its name, `I` and a number as in Criteo's logs.
+pub(super) fn named_as_dense(name: &str) -> bool {
+    name.strip_prefix('I').is_some_and(|d| !d.is_empty() && d.bytes().all(|b| b.is_ascii_digit()))
+}
+
 impl Columns {
     /// Chooses among the columns of `path`. `names` are all of them; `fraction` says whether the
     /// values of one are fractions.
@@ -130,10 +135,7 @@ impl Columns {
         let (guess_dense, guess_categorical) =
             (!self.only && self.dense.is_empty(), !self.only && self.categorical.is_empty());
         for (i, name) in names.iter().enumerate().filter(|(i, _)| given.binary_search(i).is_err()) {
-            let integer = name
-                .strip_prefix('I')
-                .is_some_and(|d| !d.is_empty() && d.bytes().all(|b| b.is_ascii_digit()));
-            let role = match (integer || fraction(i)) && !hashed(i) {
+            let role = match (named_as_dense(name) || fraction(i)) && !hashed(i) {
                 true if guess_dense => &mut dense,
                 // Whoever names the dense columns has named all of them.
                 _ if guess_categorical => &mut categorical,

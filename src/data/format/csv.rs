@@ -4,7 +4,7 @@
 
 use super::{
     Reader, Writer,
-    columns::Columns,
+    columns::{Columns, named_as_dense},
     leftovers::{Leftover, Seen},
     text::TextWriter,
 };
@@ -130,7 +130,9 @@ impl CsvReader {
             let text = fields.get(i);
             rows.dense.push(match missing(text) {
                 true => f64::NAN,
-                false => number(text).ok_or_else(|| wrong(i, name, "a number or nothing"))?,
+                false => {
+                    number(text).ok_or_else(|| wrong(i, name, "a finite number or nothing"))?
+                }
             });
         }
         for ((&i, column), bags) in self.ids.iter().zip(&layout.ids).zip(&mut rows.ids) {
@@ -300,6 +302,11 @@ impl Writer for CsvWriter {
                 self.text.line().push(',');
                 if !x.is_nan() {
                     self.text.number(x, self.layout.numbers);
+                    // A column of digits alone would be read as ids.
+                    let mark = self.dialect == Dialect::Named && !named_as_dense(name);
+                    if mark && x.fract() == 0.0 {
+                        self.text.line().push_str(".0");
+                    }
                 }
             }
             for bags in &rows.ids {

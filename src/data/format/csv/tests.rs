@@ -59,6 +59,27 @@ fn names_with_commas_and_quotes_come_back() {
 }
 
 #[test]
+fn dense_columns_of_whole_numbers_stay_dense() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.csv");
+    let layout = Layout {
+        label: "label".into(),
+        dense: ["price", "I1", "far"].map(String::from).to_vec(),
+        numbers: Numbers::Float64,
+        ids: vec![IdColumn { name: "user".into(), hotness: Hotness::One }],
+    };
+    let mut rows = Rows::new(&layout);
+    rows.labels.push(1.0);
+    rows.dense.extend([3.0, 4.0, -4.4e13]);
+    rows.ids[0].push([7]);
+    write_all(Format::Csv, &path, &layout, &rows, 1).unwrap();
+    let text = std::fs::read_to_string(&path).unwrap();
+    assert_eq!(text, "label,price,I1,far,user\n1,3.0,4,-44000000000000.0,7\n");
+    let back = read_all(Format::Csv, &path, 1, &Columns::default()).unwrap();
+    assert!(back.0 == layout && same(&back.1, &rows), "{:?}", back.0);
+}
+
+#[test]
 fn files_of_others_are_read_and_what_is_wrong_is_named() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a.csv");
@@ -81,8 +102,8 @@ fn files_of_others_are_read_and_what_is_wrong_is_named() {
         ("1,2", "has 2 fields; must have 3, one for each column"),
         ("2,1,1", "column label is \"2\"; must be 0 or 1, since it is the label"),
         (",1,1", "column label is \"\"; must be 0 or 1, since it is the label"),
-        ("1,x,1", "column I1 is \"x\"; must be a number or nothing"),
-        ("1,inf,1", "column I1 is \"inf\"; must be a number or nothing"),
+        ("1,x,1", "column I1 is \"x\"; must be a finite number or nothing"),
+        ("1,inf,1", "column I1 is \"inf\"; must be a finite number or nothing"),
         (
             "1,1,-1",
             "column C1 is -1; must be an id from 0 to 4294967295, or be taken modulo a number (--max-ind-range N, in a workload \
@@ -146,7 +167,7 @@ fn only_fractions_make_a_column_dense() {
         assert!(
             read(&format!("label,x\n1,{x}\n"))
                 .unwrap_err()
-                .ends_with("; must be a number or nothing")
+                .ends_with("; must be a finite number or nothing")
         );
     }
 }
