@@ -7,12 +7,18 @@ use super::{
 };
 use crate::{
     host::escape::visible,
-    mllog::check::{self, Severity, Verdict},
+    mllog::{
+        check::{self, Severity, Verdict},
+        rules,
+    },
     results::tree,
 };
 use clap::{Args, ValueEnum, builder::PossibleValuesParser};
 use serde::Serialize;
-use std::{collections::BTreeSet, path::PathBuf};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::{Path, PathBuf},
+};
 
 /// Findings of a kind that are printed for one log; JSON has them all.
 const SHOWN: usize = 50;
@@ -28,9 +34,11 @@ Examples:
 /// Checks logs of dlrm (rulesets 0.7.0 to 2.1.0), dlrm_dcnv2 (3.0.0 to 6.0.0)
 /// and deepfm (ours) as MLPerf's compliance checker does, and names line, key
 /// and rule of all that is wrong. The round is that of the published tree in
-/// which a log lies; where nothing tells it, the newest rules that have the
-/// benchmark are taken, and said. Errors fail a log, warnings only with
-/// --werror, notes never: they tell what MLPerf's other tools will stumble on.
+/// which a log lies, else the one that was under way when the run began by the
+/// log's clock, else the newest that has the benchmark; where it is not the
+/// tree that tells, a note says which was taken. Errors fail a log, warnings
+/// only with --werror, notes never: they tell what MLPerf's other tools will
+/// stumble on.
 #[derive(Debug, Args)]
 #[command(after_help = examples(EXAMPLES))]
 pub struct CheckArgs {
@@ -38,8 +46,8 @@ pub struct CheckArgs {
     #[arg(required = true, value_name = "LOG")]
     pub logs: Vec<String>,
     /// The rules to judge by [default: those of the round in whose tree
-    /// (training_results_vX.Y) a log lies, else the newest that have the
-    /// benchmark]
+    /// (training_results_vX.Y) a log lies, else of the round that was under way
+    /// when it was written, else the newest that have the benchmark]
     #[arg(long, value_parser = PossibleValuesParser::new(check::rulesets()))]
     pub ruleset: Option<String>,
     /// Warnings fail a log too
@@ -59,11 +67,41 @@ pub enum Format {
     Json,
 }
 
+/// What tells the round of a log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum RoundFrom {
+    /// `--ruleset`.
+    Option,
+    /// The published tree in which it lies.
+    Tree,
+    /// The time at which its run began.
+    Time,
+    /// Nothing: the newest round that has the benchmark.
+    Newest,
+}
+
+impl RoundFrom {
+    /// Why logs were judged by `rulesets`, where that has to be said.
+    fn note(self, rulesets: &str) -> Option<String> {
+        Some(match self {
+            RoundFrom::Option | RoundFrom::Tree => return None,
+            RoundFrom::Time => format!(
+                "no folder training_results_vX.Y above the log tells the round: judged by {rulesets}, which was under way when the run began (time_ms of run_start); --ruleset takes another"
+            ),
+            RoundFrom::Newest => format!(
+                "nothing tells the round (no folder training_results_vX.Y above the log, no time of an earlier one in it): judged by {rulesets}, the newest that has the benchmark; --ruleset takes another"
+            ),
+        })
+    }
+}
+
 /// The verdict on one file.
 #[derive(Serialize)]
 struct Checked {
     log: PathBuf,
     passes: bool,
+    round_from: RoundFrom,
     #[serde(flatten)]
     verdict: Verdict,
 }
@@ -82,7 +120,7 @@ pub(super) fn run(args: &CheckArgs) -> Result<Exit, Failure> {
         say_note(format!("{no_results} of the paths passed over, which hold no result_*.txt"));
     }
     let mut report = Report { passes: true, logs: Vec::new() };
-    let (mut newest, mut unreadable) = (BTreeSet::new(), false);
+    let (mut said, mut unreadable) = (BTreeMap::<_, BTreeSet<_>>::new(), false);
     for log in logs {
         let bytes = match tree::read_log(&log) {
             Ok(bytes) => bytes,
@@ -92,28 +130,19 @@ pub(super) fn run(args: &CheckArgs) -> Result<Exit, Failure> {
                 continue;
             }
         };
-        let of_tree = match args.ruleset {
-            Some(_) => None,
-            None => tree::round(&log).and_then(|round| check::ruleset_of(&round)),
-        };
-        let ruleset = args.ruleset.as_deref().or(of_tree);
+        let (ruleset, round_from) = round(args.ruleset.as_deref(), &log, &bytes);
         let verdict = check::check(&bytes, ruleset);
-        if ruleset.is_none() {
-            newest.insert(verdict.ruleset);
-        }
+        said.entry(round_from).or_default().insert(verdict.ruleset);
         let passes = verdict.passes(args.werror);
         report.passes &= passes;
-        report.logs.push(Checked { log, passes, verdict });
+        report.logs.push(Checked { log, passes, round_from, verdict });
     }
     if report.logs.is_empty() {
         return Ok(Exit::Unreadable);
     }
-    if !newest.is_empty() {
-        let newest: Vec<_> = newest.into_iter().collect();
-        say_note(format!(
-            "nothing tells the round (no folder training_results_vX.Y above the log): judged by {}, the newest that has the benchmark; --ruleset takes another",
-            newest.join(" and ")
-        ));
+    for (from, rulesets) in said {
+        let rulesets: Vec<_> = rulesets.into_iter().collect();
+        from.note(&rulesets.join(" and ")).into_iter().for_each(say_note);
     }
     let text = match args.format {
         Format::Text => report.text(),
@@ -129,6 +158,21 @@ pub(super) fn run(args: &CheckArgs) -> Result<Exit, Failure> {
         false if report.passes => Exit::Done,
         false => Exit::Fails,
     })
+}
+
+/// The rules to judge a log by, `None` for the newest, and what tells them.
+fn round<'a>(asked: Option<&'a str>, log: &Path, bytes: &[u8]) -> (Option<&'a str>, RoundFrom) {
+    if asked.is_some() {
+        return (asked, RoundFrom::Option);
+    }
+    let of_tree = tree::round(log).and_then(|round| check::ruleset_of(&round));
+    if of_tree.is_some() {
+        return (of_tree, RoundFrom::Tree);
+    }
+    match rules::when_written(bytes) {
+        None => (None, RoundFrom::Newest),
+        written => (written, RoundFrom::Time),
+    }
 }
 
 impl Report {

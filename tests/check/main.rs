@@ -213,17 +213,21 @@ fn a_folder_is_checked_and_the_worst_log_decides() {
     let log = |n: usize| folder.join(format!("result_{n}.txt")).display().to_string();
     let (log0, log1) = (log(0), log(1));
     let expected = format!(
-        "{log0}: pass (dlrm_dcnv2, closed, ruleset 6.0.0)\n\
+        "{log0}: pass (dlrm_dcnv2, closed, ruleset 4.0.0)\n\
          {log1}:16: error: opt_weight_decay is 9.99999993922529e-9; must be 0\n\
-         {log1}: FAIL (dlrm_dcnv2, closed, ruleset 6.0.0): 1 error\n\
+         {log1}: FAIL (dlrm_dcnv2, closed, ruleset 4.0.0): 1 error\n\
          1 of 2 logs fail\n"
     );
     assert_eq!(stdout(&out), expected);
+    // Written in November 2023, between the publications of 3.1 and 4.0.
+    let said = String::from_utf8_lossy(&out.stderr);
+    assert!(said.contains("judged by 4.0.0, which was under way when the run began"), "{said}");
 
     let out = dlrm_bench(&[&path, "--format", "json"]);
     assert_eq!(out.status.code(), Some(1));
     let report: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap();
     assert_eq!((&report["passes"], &report["logs"][0]["passes"]), (&false.into(), &true.into()));
+    assert_eq!(report["logs"][0]["round_from"], "time");
     let finding = &report["logs"][1]["findings"][0];
     assert_eq!(
         (finding["line"].as_u64(), finding["key"].as_str()),

@@ -8,8 +8,10 @@
 mod benchmarks;
 mod common;
 pub mod rounds;
+mod written;
 
 pub use rounds::{ROUNDS, Round, RuleSet};
+pub use written::when_written;
 
 use serde::Serialize;
 
