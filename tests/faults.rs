@@ -226,6 +226,73 @@ fn every_write_rename_and_fsync_may_fail() {
     }
 }
 
+/// Names and bytes of all files below a folder, in order.
+fn contents(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    let (mut files, mut folders) = (Vec::new(), vec![folder.to_owned()]);
+    while let Some(at) = folders.pop() {
+        for path in fs::read_dir(&at).unwrap().map(|e| e.unwrap().path()) {
+            match path.is_dir() {
+                true => folders.push(path),
+                false => {
+                    let name = path.strip_prefix(folder).unwrap().to_owned();
+                    files.push((name, fs::read(&path).unwrap()));
+                }
+            }
+        }
+    }
+    files.sort();
+    files
+}
+
+#[test]
+fn a_package_is_whole_or_not_there_whichever_call_fails() {
+    let place = Place::new();
+    let shim = match shim(place.dir.path()) {
+        Ok(shim) => shim,
+        Err(why) => return println!("skipped: {why}"),
+    };
+    let ran = place.command(&["--quiet", "--no-plots", "--runs", "2"]).output().unwrap();
+    assert_eq!(ran.status.code(), Some(0), "{}", text(&ran.stderr));
+    let package = |out: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_dlrm-bench"));
+        command.current_dir(place.dir.path()).args(["package", "results", "--org", "X"]);
+        command.args(["--allow-incomplete", "-o", out]);
+        command
+    };
+    let out = package("good").output().unwrap();
+    assert_eq!(out.status.code(), Some(0), "{}", text(&out.stderr));
+    let whole = contents(&place.at("good/X"));
+    let (mut failed, mut refused) = (0, 0);
+    for n in 1.. {
+        let (to, mark) = (format!("out-{n}"), place.at(&format!("mark-{n}")));
+        let out = package(&to)
+            .env("LD_PRELOAD", &shim)
+            .env("FAULT_DIR", place.at(&to))
+            .env("FAULT_MARK", &mark)
+            .env("FAULT_AT", n.to_string())
+            .output()
+            .unwrap();
+        let (code, error) = (out.status.code(), text(&out.stderr));
+        if !mark.exists() {
+            assert_eq!(code, Some(0), "{error}");
+            break;
+        }
+        failed += 1;
+        assert_eq!(code, Some(74), "call {n}: {error}");
+        assert!(error.starts_with("error: cannot write ") && error.lines().count() == 1, "{error}");
+        let left: Vec<_> =
+            fs::read_dir(place.at(&to)).unwrap().map(|e| e.unwrap().file_name()).collect();
+        match left.as_slice() {
+            [] => refused += 1,
+            // Only the folder's new name may not have reached the disk.
+            [x] => assert!(x == "X" && contents(&place.at(&to).join("X")) == whole, "call {n}"),
+            more => panic!("call {n} leaves {more:?}"),
+        }
+    }
+    // Each file and folder is written, and brought to the disk.
+    assert!(failed > 2 * whole.len() && refused + 1 >= failed, "{failed} {refused}");
+}
+
 #[test]
 fn a_folder_that_goes_away_costs_the_record_and_not_the_summary() {
     let place = Place::new();

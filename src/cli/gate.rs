@@ -3,6 +3,7 @@
 use super::{Exit, Failure, examples, run::stop_flag, seed, workloads::WorkloadPlace};
 use crate::{
     gate::{self, Outcome, Program, Settings, SliceError, Verdict},
+    host::atomic_file::create_folders,
     results::write_file,
     stats::Criteria,
 };
@@ -103,7 +104,7 @@ pub(super) fn gate(args: &GateArgs) -> Result<Exit, Failure> {
             errln!("{line}");
         }
     };
-    std::fs::create_dir_all(&args.output)
+    create_folders(&args.output)
         .map_err(|e| Failure::Output(format!("cannot write {}: {e}", args.output.display())))?;
     // Of its own, in case two gates write to one folder.
     let scratch = Scratch(args.output.join(format!("slices-{}", std::process::id())));

@@ -366,6 +366,22 @@ pub fn sync_folder(folder: &Path) -> io::Result<()> {
     }
 }
 
+/// Brings a folder with all files and folders below it to the disk.
+///
+/// # Errors
+/// If one of them cannot be read, or the disk fails.
+pub fn sync_tree(folder: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let (entry, kind) = entry.and_then(|e| e.file_type().map(|kind| (e, kind)))?;
+        match kind {
+            kind if kind.is_dir() => sync_tree(&entry.path())?,
+            kind if kind.is_file() => File::open(entry.path())?.sync_all()?,
+            _ => {}
+        }
+    }
+    sync_folder(folder)
+}
+
 /// Makes a folder and those above it, and brings their names to the disk.
 ///
 /// # Errors

@@ -1,9 +1,12 @@
 //! Pictures of one run: loss, AUC and throughput over the training samples seen.
 
 use super::chart::{BLUE, Chart, GREEN, Level, PALE, Series, Style, VERMILION, amount};
-use crate::results::{ResultsError, RunRecord, metrics::Metrics};
+use crate::{
+    host::atomic_file,
+    results::{ResultsError, RunRecord, metrics::Metrics},
+};
 use plotters::prelude::SeriesLabelPosition;
-use std::{fs, path::Path};
+use std::path::Path;
 
 /// Points a series keeps at most: more would be drawn over one another and make the SVG large.
 const POINTS: usize = 2000;
@@ -14,7 +17,7 @@ const POINTS: usize = 2000;
 /// # Errors
 /// If a file cannot be written.
 pub fn write(folder: &Path, record: &RunRecord, metrics: &Metrics) -> Result<(), ResultsError> {
-    fs::create_dir_all(folder)
+    atomic_file::create_folders(folder)
         .map_err(|source| ResultsError::Write { path: folder.into(), source })?;
     let charts = [
         ("loss", loss(record, metrics)),

@@ -10,7 +10,7 @@ use crate::{
         format::{self, Format, Reader, hotness::Counter},
         rows::{Layout, Rows, wrong},
     },
-    host::atomic_file::{self, Lock, publish, temporary},
+    host::atomic_file::{self, Lock, create_folders, publish, temporary},
     train::memory::shown,
 };
 use indicatif::{ProgressBar, ProgressStyle};
@@ -164,7 +164,7 @@ impl Output<'_> {
             let missing = |p: &&Path| !p.as_os_str().is_empty() && !p.exists();
             held.made = parent.ancestors().take_while(missing).map(Path::to_owned).collect();
             if !held.made.is_empty() {
-                fs::create_dir_all(parent).map_err(failed)?;
+                create_folders(parent).map_err(failed)?;
             }
         }
         held.lock = Lock::of(&first).map_err(failed)?;
@@ -239,10 +239,8 @@ impl Output<'_> {
         let mut bytes = 0;
         // All that is likely to fail, before the old set goes.
         for (from, to) in pairs {
-            let folder = to
-                .parent()
-                .filter(|p| !p.as_os_str().is_empty())
-                .map_or(Ok(()), fs::create_dir_all);
+            let folder =
+                to.parent().filter(|p| !p.as_os_str().is_empty()).map_or(Ok(()), create_folders);
             let free = if to.is_dir() { Err(ErrorKind::IsADirectory.into()) } else { Ok(()) };
             let ready = folder
                 .and(free)

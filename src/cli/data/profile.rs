@@ -11,6 +11,7 @@ use crate::{
         json,
         locality::{Profile, profile_file, profile_source, zipf_exponent},
     },
+    host::atomic_file::create_folders,
     results::write_file,
     workload::{self, shipped::Shipped},
 };
@@ -225,7 +226,7 @@ fn trace(path: &Path) -> Result<Profile, Failure> {
 }
 
 fn write_patterns(dir: &Path, tables: &Tables) -> Result<(), Failure> {
-    fs::create_dir_all(dir).map_err(|e| Failure::Output(format!("{}: {e}", dir.display())))?;
+    create_folders(dir).map_err(|e| Failure::Output(format!("{}: {e}", dir.display())))?;
     for (k, (name, _, profile)) in tables.iter().enumerate() {
         let pattern = profile
             .pattern()

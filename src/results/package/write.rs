@@ -1,7 +1,7 @@
 //! The submission's files.
 
 use super::{Entry, Package};
-use crate::results::ResultsError;
+use crate::{host::atomic_file, results::ResultsError};
 use std::{
     fs,
     io::ErrorKind,
@@ -24,7 +24,7 @@ impl Package {
             );
             return Err(ResultsError::Write { path: folder, source });
         }
-        fs::create_dir_all(dir).map_err(ResultsError::write(dir))?;
+        atomic_file::create_folders(dir).map_err(ResultsError::write(dir))?;
         // A folder of its own, which nobody has left anything in; taken away again if it fails.
         let hidden = tempfile::Builder::new()
             .prefix(&format!(".tmp-{}-", self.org))
@@ -32,9 +32,13 @@ impl Package {
             .tempdir_in(dir)
             .map_err(ResultsError::write(dir))?;
         self.fill(hidden.path())?;
-        fs::rename(hidden.path(), &folder).map_err(ResultsError::write(&folder))?;
+        // Named only when the disk has all of it, and done only when the disk has the name.
+        atomic_file::sync_tree(hidden.path())
+            .and_then(|()| fs::rename(hidden.path(), &folder))
+            .map_err(ResultsError::write(&folder))?;
         // Renamed, it is not to be removed.
         let _ = hidden.keep();
+        atomic_file::sync_folder(dir).map_err(ResultsError::write(&folder))?;
         Ok(folder)
     }
 
