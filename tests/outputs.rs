@@ -312,6 +312,105 @@ fn output_that_cannot_be_shown_is_an_exit_code_of_its_own() {
     }
 }
 
+/// Three runs, and what `data preprocess` makes of a log.
+fn with_results() -> Place {
+    let place = Place::new();
+    let run = ["run", "w.toml", "--quiet", "--no-ceilings", "--no-plots", "--runs", "3"];
+    let out = place.run(&run);
+    assert!(out.status.success(), "{}", text(&out.stderr));
+    let field = |i: usize, k: usize| (i * (k + 3) % 11).to_string();
+    let line = |i: usize| {
+        let numbers = (0..13).map(|k| field(i, k));
+        let words = (13..39).map(|k| format!("{:08x}", i * k % 17));
+        let fields: Vec<String> =
+            [(i % 2).to_string()].into_iter().chain(numbers).chain(words).collect();
+        fields.join("\t") + "\n"
+    };
+    fs::write(place.at("log.txt"), (0..70).map(line).collect::<String>()).unwrap();
+    let made = place.run(&["data", "preprocess", "facebook-kaggle", "log.txt", "-o", "made"]);
+    assert!(made.status.success(), "{}", text(&made.stderr));
+    place
+}
+
+/// Commands that write more than they print, what they leave, and their exit code where all is
+/// heard; OUT stands for a name of each trial's own.
+const MAKERS: &[(&[&str], &str)] = &[
+    (&["package", "results", "--org", "X", "--allow-incomplete", "-o", "OUT"], "OUT/X/systems"),
+    (&["record", "results", "-o", "OUT"], "OUT"),
+    (&["data", "preprocess", "facebook-kaggle", "log.txt", "-o", "OUT"], "OUT/manifest.json"),
+    (&["data", "verify", "made"], "made"),
+    (&["data", "verify", "made", "--json"], "made"),
+    (
+        &["gate", "w.toml", "--b", env!("CARGO_BIN_EXE_dlrm-bench"), "--budget", "4s", "-o", "OUT"],
+        "OUT/verdict.json",
+    ),
+];
+
+#[test]
+fn what_is_made_is_made_before_anybody_is_told() {
+    let place = with_results();
+    let mut trials = 0;
+    for (args, left) in MAKERS {
+        type Streams = fn() -> (Stdio, Stdio);
+        let streams: [(Streams, &[i32]); 4] = [
+            (|| (full(), Stdio::piped()), &[74]),
+            (|| (unread(), Stdio::piped()), &[141]),
+            (|| (full(), full()), &[74]),
+            (|| (unread(), unread()), &[74, 141]),
+        ];
+        for (streams, codes) in streams {
+            trials += 1;
+            let name = format!("out-{trials}");
+            let own = |word: &str| word.replace("OUT", &name);
+            let args: Vec<String> = args.iter().map(|word| own(word)).collect();
+            let args: Vec<&str> = args.iter().map(String::as_str).collect();
+            let (stdout, stderr) = streams();
+            let out = place.command(&args).stdout(stdout).stderr(stderr).output().unwrap();
+            let error = text(&out.stderr);
+            let code = out.status.code().unwrap();
+            assert!(codes.contains(&code), "{args:?}: {code} {error}");
+            let errors = error.lines().filter(|l| l.starts_with("error:")).count();
+            assert!(errors <= 1 && !error.contains("panic"), "{args:?}: {error}");
+            assert!(place.at(&own(left)).exists(), "{args:?} leaves no {left}");
+        }
+    }
+    // Written as to a terminal.
+    let whole = ["package", "results", "--org", "X", "--allow-incomplete", "-o", "whole"];
+    assert_eq!(place.run(&whole).status.code(), Some(0));
+    for name in ["systems", "results", "benchmarks"] {
+        assert!(place.at(&format!("out-1/X/{name}")).is_dir(), "{name}");
+    }
+}
+
+/// As many descriptors as a command has already, or a few more.
+#[test]
+fn a_lack_of_descriptors_is_told_as_one() {
+    let place = with_results();
+    let mut lacked = 0;
+    for descriptors in 4..14 {
+        for command in ["compare results", "report results", "record results -o r.json"] {
+            let line = format!("ulimit -n {descriptors} && exec \"$0\" {command}");
+            let mut shell = Command::new("sh");
+            shell.current_dir(place.dir.path()).args(["-c", &line]);
+            let out = shell.arg(env!("CARGO_BIN_EXE_dlrm-bench")).output().unwrap();
+            let error = text(&out.stderr);
+            match out.status.code() {
+                Some(0) => {}
+                // The program itself needs libraries.
+                Some(127) => {}
+                Some(65 | 74) => {
+                    lacked += 1;
+                    let errors = error.lines().filter(|l| l.starts_with("error:"));
+                    let told = |l: &str| l.contains("Too many open files");
+                    assert!(errors.clone().count() > 0 && errors.clone().all(told), "{error}");
+                }
+                code => panic!("{command} with {descriptors} descriptors: {code:?} {error}"),
+            }
+        }
+    }
+    assert!(lacked > 0, "nothing lacked");
+}
+
 #[test]
 fn errors_keep_their_exit_codes_where_nobody_hears_them() {
     let place = Place::new();
