@@ -421,6 +421,42 @@ fn one_of_several_groups_is_chosen() {
 }
 
 #[test]
+fn a_division_that_is_not_what_it_says_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let runs = real_runs(dir.path(), 2);
+    let package = |paths: &[&Path], name: &str| {
+        let out = package(paths, &dir.path().join(name), &["--allow-incomplete"]);
+        (out.status.code(), text(&out.stderr).to_owned())
+    };
+    let paths: Vec<&Path> = runs.iter().map(PathBuf::as_path).collect();
+    assert_eq!(package(&paths, "open").0, Some(0));
+    let replace = |path: &Path, from: &str, to: &str| {
+        let old = fs::read_to_string(path).unwrap();
+        assert!(old.contains(from), "{old}");
+        fs::write(path, old.replace(from, to)).unwrap();
+    };
+    // The log alone says closed.
+    let logs = runs.iter().map(|run| run.join("result_0.txt"));
+    let (says_open, says_closed) = (
+        "\"key\": \"submission_division\", \"value\": \"open\"",
+        "\"key\": \"submission_division\", \"value\": \"closed\"",
+    );
+    logs.for_each(|log| replace(&log, says_open, says_closed));
+    let (code, error) = package(&paths, "log");
+    assert_eq!(code, Some(65), "{error}");
+    assert!(error.contains("of the closed division, but run.json of the open one"), "{error}");
+    // All of them say so: planted data are not Criteo's, whatever is said.
+    for run in &runs {
+        edit(&run.join("run.json"), |r| r["workload"]["division"] = json!("closed"));
+        replace(&run.join("workload.toml"), "division = \"open\"", "division = \"closed\"");
+    }
+    let (code, error) = package(&paths, "all");
+    assert_eq!(code, Some(65), "{error}");
+    assert!(error.contains("mlperf.division: is \"closed\""), "{error}");
+    assert!(!dir.path().join("log").exists() && !dir.path().join("all").exists());
+}
+
+#[test]
 fn leftovers_of_a_killed_package_are_not_submitted() {
     let dir = tempfile::tempdir().unwrap();
     let runs = real_runs(dir.path(), 1);

@@ -335,6 +335,17 @@ fn judge(
         if let Some(error) = verdict.findings.iter().find(|f| f.severity == Severity::Error) {
             failing.push(format!("{}:{error}", log.display()));
         }
+        let recorded = Division::named(&packaged.record.workload.division);
+        if let (Some(said), Some(recorded)) = (verdict.division, recorded)
+            && said != recorded
+        {
+            problems.push(format!(
+                "{}: of the {} division, but run.json of the {} one",
+                log.display(),
+                said.name(),
+                recorded.name()
+            ));
+        }
         match (division, verdict.division) {
             (Some(one), Some(other)) if one != other => {
                 problems.push(format!(
