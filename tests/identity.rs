@@ -249,6 +249,33 @@ fn names_of_exports_do_not_depend_on_other_rows() {
     )
     .unwrap();
     assert_eq!(names(&other), before);
+    // Side by side, rows whose programs alone differ have names of their own, which stay whatever
+    // else is exported, and in whatever order it is read.
+    let copies = Bench::new();
+    fs::create_dir_all(copies.path("results/s/w")).unwrap();
+    for (i, commit) in ["aaaaaaaaaaaa", "bbbbbbbbbbbb", "cccccccccccc"].iter().enumerate() {
+        let copy = bench.copy(&one, &format!("made-{i}"), |r| {
+            r["versions"]["git_commit"] = json!(commit);
+            r["versions"]["sources"] = json!(commit);
+        });
+        fs::rename(copy, copies.path(&format!("results/s/w/{i}"))).unwrap();
+    }
+    let of = |folders: &[&str]| -> Vec<String> {
+        let text =
+            copies.compare(&[folders, &["--format", "github-action-benchmark"]].concat());
+        let entries: Vec<Value> = serde_json::from_str(&text).unwrap();
+        entries.iter().map(|e| e["name"].as_str().unwrap().to_owned()).collect()
+    };
+    let [a, b, c] = ["results/s/w/0", "results/s/w/1", "results/s/w/2"];
+    let all = of(&[a, b, c]);
+    let distinct: std::collections::BTreeSet<_> = all.iter().collect();
+    assert_eq!(distinct.len(), 3 * before.len(), "{all:?}");
+    assert!(all.iter().all(|name| name.contains(" program ")), "{all:?}");
+    for pair in [[a, b], [b, a], [c, a], [b, c]] {
+        let some = of(&pair);
+        assert_eq!(some.len(), 2 * before.len());
+        assert!(some.iter().all(|name| all.contains(name)), "{some:?} {all:?}");
+    }
 }
 
 #[test]

@@ -95,6 +95,13 @@ fn scores_are_the_published_ones() {
         let factor = format!("the score's factor is {:.4}", row.scaling_factor.unwrap());
         assert!(note.contains(&factor), "{note}");
     }
+    // Of the first dlrm only means are known, and of rounds before 2.0 none.
+    let said = |folder: &str| row(&c, folder).notes.iter().find(|n| n.contains("is unknown:"));
+    let preview = said("dgxh100_preview").unwrap();
+    assert!(preview.contains("mean 0.900 epochs, reference 0.902 (29 runs)"), "{preview}");
+    let small = said("X640G40_8xA30_hugectr").unwrap();
+    assert!(small.ends_with("from 32768 to 71680, not 27648"), "{small}");
+    assert_eq!(said("dgxa100_ngc21.09_merlin_hugectr"), None);
     let spr = row(&c, "4-nodes-SPR-pytorch");
     assert!(spr.notes.iter().any(|n| n.starts_with("converges more slowly")), "{:?}", spr.notes);
     let smc = row(&c, "1xSMC-H100-SXM-80GB");

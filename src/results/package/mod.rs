@@ -22,6 +22,7 @@ pub use system::FIELDS;
 
 use super::{
     ResultsError, RunRecord, identity, record,
+    table::rcp,
     tree::{self, Ending, Run},
 };
 use crate::{
@@ -407,6 +408,9 @@ fn later(
         }
         ("dlrm", Division::Closed) => {
             notes.push("MLPerf's package checker has no convergence points of dlrm and ends with a KeyError on it".into());
+            let batch = runs.first().map(|p| p.record.workload.batch_size as u64);
+            let epochs = rcp::epochs(runs.iter().map(|p| &p.run));
+            notes.extend(batch.and_then(|batch| rcp::first_dlrm(batch, &epochs)));
         }
         (_, Division::Closed) => notes
             .push("the package checker also tests convergence, and may write scaling.json".into()),

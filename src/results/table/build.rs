@@ -1,6 +1,6 @@
 //! From runs to the comparison.
 
-use super::{Comparison, Filter, Group, Measure, Row, SCHEMA_VERSION, rcp, row::row};
+use super::{Comparison, Filter, Group, Measure, Row, SCHEMA_VERSION, name, rcp, row::row};
 use crate::results::{
     identity::{self, Aspect, Difference},
     tree::{Run, entries},
@@ -194,18 +194,25 @@ fn label(rows: &mut [Row], by: Rows) {
         });
     }
     let mut seen: HashMap<String, usize> = HashMap::new();
-    let mut seen_names: HashMap<(String, String), usize> = HashMap::new();
-    for row in rows {
+    for row in &mut *rows {
         let n = seen.entry(row.label.clone()).or_default();
         *n += 1;
         if *n > 1 {
             row.label += &format!(" #{n}");
         }
-        // Rows whose programs alone differ, or copies of one result.
-        let n = seen_names.entry((row.workload.clone(), row.name.clone())).or_default();
-        *n += 1;
-        if *n > 1 {
-            row.name += &format!(" #{n}");
+    }
+    tell_names_apart(rows);
+}
+
+/// Gives rows whose names are equal (their programs alone differ, or they are copies of one result)
+/// what is each row's own, whatever its place among the others.
+fn tell_names_apart(rows: &mut [Row]) {
+    let of = |row: &Row| (row.workload.clone(), row.name.clone());
+    for own in [name::of_program as fn(&Row) -> String, name::of_place] {
+        let mut seen: HashMap<(String, String), usize> = HashMap::new();
+        rows.iter().for_each(|row| *seen.entry(of(row)).or_default() += 1);
+        for row in rows.iter_mut().filter(|row| seen[&of(row)] > 1) {
+            row.name += &format!(" {}", own(row));
         }
     }
 }

@@ -3,7 +3,7 @@
 mod build;
 mod filter;
 mod name;
-mod rcp;
+pub(in crate::results) mod rcp;
 mod row;
 #[cfg(test)]
 mod tests;
