@@ -406,3 +406,64 @@ fn an_interruption_while_data_are_read_is_heard_at_once() {
     let record = record::read(&place.runs()[0].join("run.json")).unwrap();
     assert_eq!(record.outcome.unwrap().reason, dlrm_bench::train::events::StopReason::Interrupted);
 }
+
+/// Sends an interruption and gives what the child leaves, and how long it took to hear of it.
+fn interrupt(child: std::process::Child) -> (Output, Duration) {
+    let since = Instant::now();
+    // SAFETY: takes two numbers; the child has not been waited for.
+    unsafe { libc::kill(child.id() as i32, libc::SIGINT) };
+    let out = child.wait_with_output().unwrap();
+    (out, since.elapsed())
+}
+
+#[test]
+fn an_interruption_while_tables_are_filled_is_heard_at_once() {
+    let place = Place::new();
+    // A law that takes long: seconds in any build.
+    let large = WORKLOAD
+        .replace("tables = [50, 20]", "tables = [8000000, 20]")
+        .replace("dim = 4", "dim = 16\nembedding_init = \"truncated_normal\"")
+        .replace("bottom = [8, 4]", "bottom = [8, 16]");
+    fs::write(place.at("w.toml"), large).unwrap();
+    let child =
+        place.command(&["--quiet"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let log = || place.runs().first().and_then(|r| fs::read_to_string(r.join("result_0.txt")).ok());
+    let since = Instant::now();
+    while !log().is_some_and(|log| log.contains("init_start")) {
+        assert!(since.elapsed() < Duration::from_secs(60), "the run has not begun");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    std::thread::sleep(Duration::from_millis(150));
+    let filled = log().is_some_and(|log| log.contains("run_start"));
+    let (out, heard) = interrupt(child);
+    assert_eq!(out.status.code(), Some(130), "{}", text(&out.stderr));
+    assert!(heard < Duration::from_secs(2), "{heard:?}");
+    let log = log().unwrap();
+    assert!(log.lines().last().unwrap().contains("aborted"), "{log}");
+    // A machine that is quicker than that has been interrupted in training.
+    assert!(filled || !log.contains("run_start"), "{log}");
+}
+
+#[test]
+fn an_interruption_while_a_file_is_opened_is_heard_at_once() {
+    let place = Place::new();
+    // A pipe that nobody writes to: opening it never ends.
+    let pipe = std::ffi::CString::new(place.at("a.csv").to_str().unwrap()).unwrap();
+    // SAFETY: the path is a string that ends with 0.
+    assert_eq!(unsafe { libc::mkfifo(pipe.as_ptr(), 0o600) }, 0);
+    for args in
+        [&["data", "inspect", "a.csv"][..], &["data", "convert", "a.csv", "-o", "b.parquet"]]
+    {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_dlrm-bench"));
+        command.current_dir(place.dir.path()).args(args).stdin(Stdio::null());
+        let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        std::thread::sleep(Duration::from_millis(500));
+        let (out, heard) = interrupt(child);
+        assert_eq!(out.status.code(), Some(130), "{args:?} {}", text(&out.stderr));
+        assert!(heard < Duration::from_secs(2), "{heard:?}");
+        let mut left: Vec<_> =
+            fs::read_dir(place.dir.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+        left.sort();
+        assert_eq!(left, ["a.csv", "w.toml"], "{args:?}");
+    }
+}

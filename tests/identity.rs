@@ -261,8 +261,7 @@ fn names_of_exports_do_not_depend_on_other_rows() {
         fs::rename(copy, copies.path(&format!("results/s/w/{i}"))).unwrap();
     }
     let of = |folders: &[&str]| -> Vec<String> {
-        let text =
-            copies.compare(&[folders, &["--format", "github-action-benchmark"]].concat());
+        let text = copies.compare(&[folders, &["--format", "github-action-benchmark"]].concat());
         let entries: Vec<Value> = serde_json::from_str(&text).unwrap();
         entries.iter().map(|e| e["name"].as_str().unwrap().to_owned()).collect()
     };

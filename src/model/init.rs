@@ -8,7 +8,10 @@ use crate::{
         philox::{Philox, Stream, unit_f32},
     },
 };
-use std::f64::consts::TAU;
+use std::{
+    f64::consts::TAU,
+    sync::atomic::{AtomicBool, Ordering},
+};
 
 /// Where initial values come from.
 #[derive(Debug, Clone)]
@@ -46,12 +49,13 @@ const CHUNK: usize = 1 << 16;
 
 /// Fills the parameters of a model, one after another.
 #[derive(Debug)]
-pub struct Initializer {
+pub struct Initializer<'a> {
     distributions: Vec<Distribution>,
     source: InitSource,
+    stop: Option<&'a AtomicBool>,
 }
 
-impl Initializer {
+impl<'a> Initializer<'a> {
     /// An initialiser of `model`'s parameters.
     pub fn new(model: &ModelSpec, source: InitSource) -> Self {
         let (mlp, embedding) = match model {
@@ -78,7 +82,19 @@ impl Initializer {
                 ParamKind::Shift | ParamKind::RunningMean => Distribution::Constant(0.0),
             })
             .collect();
-        Initializer { distributions, source }
+        Initializer { distributions, source, stop: None }
+    }
+
+    /// Fills no more once `stop` is set: parameters are left as they are, and whoever set it does
+    /// not use the model.
+    #[must_use]
+    pub fn until(self, stop: &'a AtomicBool) -> Self {
+        Initializer { stop: Some(stop), ..self }
+    }
+
+    /// Whether it has been stopped.
+    pub fn stopped(&self) -> bool {
+        is_set(self.stop)
     }
 
     /// Fills `out` with the initial values of parameter `index`, row-major. To be called for all of
@@ -110,7 +126,10 @@ impl Initializer {
             "part at {at} of {}",
             spec.name
         );
-        let distribution = self.distributions[index];
+        let (distribution, stop) = (self.distributions[index], self.stop);
+        if is_set(stop) {
+            return;
+        }
         match &mut self.source {
             _ if matches!(distribution, Distribution::Constant(_)) => {
                 out.fill(if distribution == Distribution::Constant(1.0) { 1.0 } else { 0.0 })
@@ -118,14 +137,22 @@ impl Initializer {
             InitSource::Philox { seed } => {
                 let draw = Draw { seed: *seed, parameter: index as u64, distribution };
                 pool.for_each_chunk(out, CHUNK, |chunk, _, part| {
-                    draw.fill(at + chunk * CHUNK, part)
+                    if !is_set(stop) {
+                        draw.fill(at + chunk * CHUNK, part);
+                    }
                 });
             }
             InitSource::Numpy(state) => {
-                out.iter_mut().for_each(|x| *x = from_numpy(state, distribution) as f32)
+                for part in out.chunks_mut(CHUNK).take_while(|_| !is_set(stop)) {
+                    part.iter_mut().for_each(|x| *x = from_numpy(state, distribution) as f32);
+                }
             }
         }
     }
+}
+
+fn is_set(stop: Option<&AtomicBool>) -> bool {
+    stop.is_some_and(|stop| stop.load(Ordering::Relaxed))
 }
 
 /// `m` = fan out, `n` = fan in; sources of the formulas are named at [`MlpInit`].

@@ -108,9 +108,12 @@ fn prepare_until(workload: &Workload, stop: &AtomicBool) -> Result<Prepared, Tra
         InitRng::Philox => InitSource::Philox { seed },
         InitRng::Numpy => InitSource::Numpy(numpy.unwrap_or_else(|| RandomState::new(seed as u32))),
     };
-    let mut initializer = Initializer::new(&config.model, init);
+    let mut initializer = Initializer::new(&config.model, init).until(stop);
     let mut engine =
         engine::build(workload.engine.kind, workload.engine.device, &config, &mut initializer)?;
+    if stop.load(Ordering::Relaxed) {
+        return Err(TrainError::Interrupted);
+    }
     let t = &workload.train;
     let steps_per_epoch = plan.batches_per_epoch(train_samples);
     let max_steps = steps_per_epoch.saturating_mul(t.epochs).min(t.max_steps.unwrap_or(u64::MAX));

@@ -277,7 +277,7 @@ pub fn shake(engine: &mut dyn Engine) {
     }
 }
 
-pub fn initializer(config: &EngineConfig) -> Initializer {
+pub fn initializer(config: &EngineConfig) -> Initializer<'static> {
     Initializer::new(&config.model, InitSource::Philox { seed: 5 })
 }
 

@@ -100,7 +100,7 @@ pub fn config(model: ModelSpec, rule: OptimizerSpec, max_batch: usize) -> Engine
 }
 
 /// The initial values of a run with seed 1.
-pub fn init(model: &ModelSpec) -> Initializer {
+pub fn init(model: &ModelSpec) -> Initializer<'static> {
     Initializer::new(model, InitSource::Philox { seed: 1 })
 }
 

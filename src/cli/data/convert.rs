@@ -2,14 +2,11 @@
 
 use super::{
     super::{Exit, Failure, examples, run::stop_flag},
-    ColumnArgs, TransformArgs, format, formats, input,
+    ColumnArgs, TransformArgs, format, formats, input, open,
     output::{Output, Written, summary},
     tell,
 };
-use crate::data::format::{
-    hotness::{Counted, Counter},
-    open,
-};
+use crate::data::format::hotness::{Counted, Counter};
 use clap::Args;
 use std::path::PathBuf;
 
@@ -66,13 +63,17 @@ pub(super) fn run(args: &ConvertArgs) -> Result<Exit, Failure> {
         quiet: args.quiet,
     };
     let stop = stop_flag()?;
-    let mut reader = open(&args.input, from, &args.columns.columns())?;
+    let Some(mut reader) = open(&args.input, from, &args.columns, &stop)? else {
+        return Ok(Exit::Interrupted);
+    };
     tell(&args.input, reader.told());
     // A pipe cannot be read twice.
     let again = args.input.metadata().is_ok_and(|m| m.is_file() || m.is_dir());
     let counter = Counter::new(&args.input, reader.layout(), &args.output, to).filter(|_| again);
     if let Some(counter) = counter {
-        let mut first = open(&args.input, from, &args.columns.columns())?;
+        let Some(mut first) = open(&args.input, from, &args.columns, &stop)? else {
+            return Ok(Exit::Interrupted);
+        };
         match output.count(&mut *first, counter, &stop)? {
             Some(layout) => reader = Box::new(Counted::new(reader, layout)),
             None => return Ok(Exit::Interrupted),

@@ -2,11 +2,11 @@
 
 use super::{
     super::{Exit, Failure, check::Format as Shape, examples, progress::thousands, run::stop_flag},
-    ColumnArgs, empty, formats, input, tell,
+    ColumnArgs, empty, formats, input, open, tell,
 };
 use crate::{
     data::{
-        format::{Format, chunk, files, open},
+        format::{Format, chunk, files},
         inspect::{ColumnFacts, Facts, Histogram, Inspector, Kind},
         rows::{Layout, Rows},
     },
@@ -151,7 +151,7 @@ fn each(
     notes: &mut Vec<String>,
     take: &mut dyn FnMut(&Layout, &Rows),
 ) -> Result<Option<bool>, Failure> {
-    let mut reader = open(&args.path, from, &args.columns.columns())?;
+    let Some(mut reader) = open(&args.path, from, &args.columns, stop)? else { return Ok(None) };
     *notes = reader.told().to_vec();
     let layout = reader.layout().clone();
     let mut rows = Rows::new(&layout);

@@ -12,13 +12,15 @@ mod verify;
 use super::{EXIT_CODES, Exit, Failure};
 use crate::{
     data::{
+        DataError,
         dense::Dense,
-        format::{Format, Reader, columns::Columns, found, transformed::Transformed},
+        format::{self, Format, Reader, columns::Columns, found, transformed::Transformed},
+        until::until,
     },
     workload::DenseTransform,
 };
 use clap::{Args, Subcommand, builder::PossibleValuesParser};
-use std::path::Path;
+use std::{path::Path, sync::atomic::AtomicBool};
 
 /// Prepare, convert, make, check and look at data
 ///
@@ -146,6 +148,17 @@ fn formats() -> PossibleValuesParser {
 fn format(path: &Path, word: Option<&str>, option: &str) -> Result<Format, Failure> {
     let found = word.and_then(Format::named).map_or_else(|| Format::of(path), Ok);
     found.map_err(|e| Failure::Usage(format!("{e}, or name the format with {option}")))
+}
+
+/// Opens a file to read; `None` if `stop` was set meanwhile.
+fn open(
+    path: &Path,
+    format: Format,
+    columns: &ColumnArgs,
+    stop: &AtomicBool,
+) -> Result<Option<Box<dyn Reader>>, DataError> {
+    let (path, columns) = (path.to_owned(), columns.columns());
+    until(stop, move || format::open(&path, format, &columns))
 }
 
 /// The format that `word` names, or the one that a file to read is found to have.

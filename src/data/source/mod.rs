@@ -15,25 +15,14 @@ mod sharded;
 #[cfg(test)]
 mod testing;
 
-use super::{DataError, Dataset, preprocess::criteo::RECORD};
+use super::{DataError, Dataset, preprocess::criteo::RECORD, until::until};
 use crate::{
     batch::Schema,
     data::{loader::Shard, source::config::DataConfig},
 };
 pub use numpy_random::DrawOrder;
 use sharded::Sharded;
-use std::{
-    collections::HashSet,
-    path::PathBuf,
-    sync::{
-        atomic::{AtomicBool, Ordering},
-        mpsc::{RecvTimeoutError, channel},
-    },
-    time::Duration,
-};
-
-/// Between looks whether the run is to end.
-const PAUSE: Duration = Duration::from_millis(50);
+use std::{collections::HashSet, path::PathBuf, sync::atomic::AtomicBool};
 
 /// What sources are told of a run.
 #[derive(Debug, Clone)]
@@ -101,25 +90,8 @@ pub fn open_until(
     settings: OpenSettings,
     stop: &AtomicBool,
 ) -> Result<Option<Dataset>, DataError> {
-    let (done, opened) = channel();
     let config = config.clone();
-    std::thread::Builder::new()
-        .name("data".into())
-        .spawn(move || {
-            // Nobody may wait for it any more.
-            let _ = done.send(open(&config, &settings));
-        })
-        .map_err(|source| DataError::Io { path: "thread that opens the data".into(), source })?;
-    loop {
-        match opened.recv_timeout(PAUSE) {
-            Ok(dataset) => return dataset.map(Some),
-            Err(RecvTimeoutError::Timeout) if stop.load(Ordering::Relaxed) => return Ok(None),
-            Err(RecvTimeoutError::Timeout) => {}
-            Err(RecvTimeoutError::Disconnected) => {
-                return Err(DataError::Invalid("the thread that opens the data panicked".into()));
-            }
-        }
-    }
+    until(stop, move || open(&config, &settings))
 }
 
 /// The columns, where they are known before any data is read.

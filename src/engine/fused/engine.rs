@@ -149,6 +149,10 @@ impl<B: Backend> FusedEngine<B> {
             .collect::<Result<Vec<_>>>()?;
         let mut store = Store::new(&mut backend, layout, tables, &rule)?;
         for index in 0..store.layout.specs.len() {
+            if init.stopped() {
+                // Nobody wants the model any more.
+                break;
+            }
             store.edit(&mut backend, index, &mut |spec, at, values, pool| {
                 init.fill_part(index, spec, at, values, pool)
             })?;
