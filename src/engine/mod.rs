@@ -256,6 +256,15 @@ pub fn build(
     })
 }
 
+/// Threads that an engine of this kind computes on where its configuration says `asked`: candle has
+/// as many as it has made at its first use in this process.
+pub fn threads(kind: EngineKind, asked: usize) -> usize {
+    match kind {
+        EngineKind::Fused => asked,
+        EngineKind::Candle => candle::threads(),
+    }
+}
+
 /// Whether this program has candle's CUDA side, which takes a CUDA toolkit to build and CUDA's
 /// libraries to start.
 pub const CANDLE_CUDA: bool = cfg!(feature = "candle-cuda");

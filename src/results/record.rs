@@ -4,7 +4,7 @@ use super::{Floor, Recorded, ResultsError, RunFolder, identity::DataSet, metrics
 use crate::{
     data::Facts,
     embedding::RowKind,
-    engine::EngineConfig,
+    engine::{self, EngineConfig},
     host::Isa,
     system::{Ceilings, Machine, Versions, peak_memory, usable_cores},
     train::events::{EvalEvent, Outcome, RunFacts},
@@ -135,7 +135,7 @@ pub struct EngineFacts {
     pub kind: String,
     /// `cpu` or `cuda:N`.
     pub device: String,
-    /// Threads that compute.
+    /// Threads that compute; of candle those that it has, whatever was asked for.
     pub threads: usize,
     /// Numbers in matrix products: `fp32`, `bf16` or `fp16`.
     pub precision: String,
@@ -245,7 +245,7 @@ impl RunRecord {
             engine: EngineFacts {
                 kind: word(&workload.engine.kind),
                 device: workload.engine.device.to_string(),
-                threads: workload.engine.threads,
+                threads: engine::threads(workload.engine.kind, workload.engine.threads),
                 precision: workload.engine.precision.name().to_owned(),
                 embedding_rows: workload.engine.embedding_rows,
                 instruction_set: Isa::detect().ok().map(|isa| isa.name().to_owned()),

@@ -61,6 +61,14 @@ struct Pass {
     running: Vec<(usize, Tensor)>,
 }
 
+/// Threads that candle computes on at most: those of its two pools, which are made once in a
+/// process and read the environment, not a configuration. [`crate::host::env`] sets it.
+pub(super) fn threads() -> usize {
+    let rayon = candle_core::utils::get_num_threads();
+    let named = std::env::var("CANDLE_NUM_THREADS").ok().and_then(|n| n.parse().ok());
+    named.filter(|&n: &usize| n > 0).map_or(rayon, |candle| candle.max(rayon))
+}
+
 impl CandleEngine {
     /// An engine on `device` with the initial values of `init`.
     ///
@@ -195,6 +203,16 @@ impl Engine for CandleEngine {
 
     fn params(&self) -> &[ParamSpec] {
         &self.specs
+    }
+
+    fn notes(&self) -> Vec<String> {
+        let (used, asked) = (threads(), self.config.threads);
+        let other = (used != asked).then(|| {
+            format!(
+                "candle computes on {used} threads, as this process began with (CANDLE_NUM_THREADS, RAYON_NUM_THREADS), not on {asked}"
+            )
+        });
+        other.into_iter().collect()
     }
 
     fn read(&self, index: usize, out: &mut [f32]) -> Result<(), EngineError> {

@@ -5,6 +5,7 @@
 //! numbers; what is null is missing. Written: the label as FLOAT, dense columns as INT32, FLOAT or
 //! DOUBLE by what they hold, ids as INT64, or lists of it.
 
+mod chunk;
 mod column;
 mod open;
 mod pages;

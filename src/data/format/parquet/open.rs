@@ -38,8 +38,8 @@ impl Table {
         if metadata.len() == 0 {
             return Err(wrong(path, "the file is empty; must be a parquet file"));
         }
-        let file = Shared::new(file, metadata.len());
-        let file = guarded(|| SerializedFileReader::new(file));
+        let shared = Shared::new(file, metadata.len());
+        let file = guarded(|| SerializedFileReader::new(shared.clone()));
         let file = file.map_err(|e| wrong(path, format!("no parquet file: {}", one_line(&e))))?;
         let schema = file.metadata().file_metadata().schema_descr();
         // One entry a leaf: a column of numbers or a list is one leaf, a struct several of the same
@@ -68,7 +68,7 @@ impl Table {
             None if stored.contains(&names[i]) => Some(Leftover::Index),
             None if Leftover::may_count(&names[i]) => {
                 let leaf = Leaf::new(path, i, &schema.column(i)).ok().filter(|l| !l.list)?;
-                guarded(|| counts(&file, &leaf)).ok()?.then_some(Leftover::Counts)
+                guarded(|| counts(&file, &shared, &leaf)).ok()?.then_some(Leftover::Counts)
             }
             known => known,
         };
@@ -99,6 +99,7 @@ impl Table {
         Ok(Table {
             path,
             file,
+            shared,
             label,
             dense,
             ids,
@@ -156,13 +157,17 @@ fn indices_of(metadata: &FileMetaData) -> Vec<String> {
 }
 
 /// Whether the first values of column `leaf` count the rows.
-fn counts(file: &SerializedFileReader<Shared>, leaf: &Leaf) -> Result<bool, ParquetError> {
+fn counts(
+    file: &SerializedFileReader<Shared>,
+    shared: &Shared,
+    leaf: &Leaf,
+) -> Result<bool, ParquetError> {
     let mut groups = 0..file.num_row_groups();
     let Some(first) = groups.find(|&g| file.metadata().row_group(g).num_rows() > 0) else {
         return Ok(false);
     };
     let rows = file.metadata().row_group(first).num_rows().min(leftovers::LOOK as i64) as usize;
-    let mut column = column(&*file.get_row_group(first)?, leaf)?;
+    let mut column = column(&*file.get_row_group(first)?, shared, leaf)?;
     column.advance(0, rows)?;
     let mut values = vec![f64::NAN; rows];
     let place = |i: usize| RowRef { path: Path::new(""), row: i as u64 };

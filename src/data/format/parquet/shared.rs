@@ -15,6 +15,7 @@ use std::{
 };
 
 /// The file, and its length when it was opened.
+#[derive(Clone)]
 pub(super) struct Shared {
     file: Arc<File>,
     len: u64,

@@ -1,6 +1,7 @@
 //! A parquet file from which rows of row groups are read, all of them or column by column.
 
 use super::{
+    chunk::Chunk,
     column::{Column, Leaf, guarded},
     pages::Sound,
     shared::Shared,
@@ -19,15 +20,20 @@ use parquet::{
     errors::ParquetError,
     file::{
         reader::{FileReader, RowGroupReader, SerializedFileReader},
+        serialized_reader::SerializedPageReader,
         statistics::Statistics,
     },
 };
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 /// A file with the columns that are read of it, and where it stands.
 pub struct Table {
     pub(super) path: PathBuf,
     pub(super) file: SerializedFileReader<Shared>,
+    pub(super) shared: Shared,
     pub(super) label: Leaf,
     pub(super) dense: Vec<Leaf>,
     pub(super) ids: Vec<Leaf>,
@@ -217,15 +223,22 @@ impl Table {
     fn enter(&self, group: usize) -> Result<Cursor, ParquetError> {
         let reader = self.file.get_row_group(group)?;
         let leaves = [&self.label].into_iter().chain(&self.dense).chain(&self.ids);
-        let columns = leaves.map(|l| column(&*reader, l)).collect::<Result<_, _>>()?;
+        let columns = leaves.map(|l| column(&*reader, &self.shared, l)).collect::<Result<_, _>>()?;
         Ok(Cursor { group, row: 0, columns })
     }
 }
 
 /// A reader of column `leaf` of a row group.
-pub(super) fn column(group: &dyn RowGroupReader, leaf: &Leaf) -> Result<Column, ParquetError> {
-    let description = group.metadata().schema_descr().column(leaf.index);
-    let pages = group.get_column_page_reader(leaf.index)?;
+pub(super) fn column(
+    group: &dyn RowGroupReader,
+    file: &Shared,
+    leaf: &Leaf,
+) -> Result<Column, ParquetError> {
+    let metadata = group.metadata();
+    let description = metadata.schema_descr().column(leaf.index);
+    let (of, rows) = (metadata.column(leaf.index), usize::try_from(metadata.num_rows())?);
+    let chunk = Arc::new(Chunk::new(file.clone(), of));
+    let pages = Box::new(SerializedPageReader::new(chunk, of, rows, None)?);
     let pages = Sound::new(pages, description.physical_type());
     Ok(Column::new(get_column_reader(description, Box::new(pages))))
 }
