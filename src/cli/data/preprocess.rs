@@ -224,6 +224,9 @@ impl PreprocessArgs {
 /// Runs the command.
 pub(super) fn run(args: &PreprocessArgs) -> Result<Exit, Failure> {
     let job = args.job()?;
+    if let Some(missing) = inputs::first_days_missing(&args.raw, &job.raw) {
+        errln!("note: {missing}");
+    }
     let bar = Bar::new(args.quiet || args.json);
     let show = |progress: Progress| match progress {
         Progress::Encode { bytes, total, samples } => {

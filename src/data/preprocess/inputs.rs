@@ -215,6 +215,21 @@ fn in_order(raw: &str, files: Vec<PathBuf>) -> Result<Vec<PathBuf>, DataError> {
     Ok(numbered.into_iter().map(|(_, path)| path).collect())
 }
 
+/// What is to be known of days that were found: `day_3` and `day_4` are a set that lacks the first
+/// three. One file that was named is what was meant.
+pub fn first_days_missing(raw: &[String], days: &[PathBuf]) -> Option<String> {
+    let named = raw.len() == 1 && days.len() == 1 && Path::new(&raw[0]) == days[0];
+    let of_criteo = |day: &&PathBuf| {
+        day.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"day_"))
+    };
+    let first = days.first().filter(of_criteo).filter(|_| !named)?;
+    let (last, shown) = (number(first)?.checked_sub(1)?, first.display());
+    Some(match last {
+        0 => format!("{shown} is the first of the days; day 0 is not among them"),
+        last => format!("{shown} is the first of the days; days 0 to {last} are not among them"),
+    })
+}
+
 /// The last run of digits in a file's name, endings left out.
 fn number(path: &Path) -> Option<u64> {
     let name = path.file_name()?.to_string_lossy().into_owned();
@@ -248,6 +263,14 @@ mod tests {
         fs::write(at("notes.txt"), "x").unwrap();
         let days: Vec<String> = (8..12).map(|d| format!("day_{d}.gz")).collect();
         assert_eq!(names(find(&raw)), Ok(days.clone()));
+        let said = |raw: &str| first_days_missing(&[raw.to_owned()], &find(raw).unwrap());
+        assert!(
+            said(&raw)
+                .unwrap()
+                .ends_with("day_8.gz is the first of the days; days 0 to 7 are not among them")
+        );
+        assert_eq!(said(&format!("{raw}/day_9.gz")), None, "it was named");
+        assert!(said(&format!("{raw}/day_1?.gz")).unwrap().contains("days 0 to 9"));
         assert_eq!(names(find(&format!("{raw}/day_*"))), Ok(days));
         assert_eq!(names(find(&format!("{raw}/day_9.gz"))), Ok(vec!["day_9.gz".into()]));
         assert!(

@@ -1,12 +1,15 @@
 //! Reading of a split.
 
 use super::spec::{NAME, Spec};
-use crate::data::{
-    DataError,
-    format::Reader,
-    ids::ToId,
-    npy::Type,
-    rows::{Hotness, IdColumn, Layout, Numbers, RowRef, Rows, io, wrong},
+use crate::{
+    data::{
+        DataError,
+        format::Reader,
+        ids::ToId,
+        npy::Type,
+        rows::{Hotness, IdColumn, Layout, Numbers, RowRef, Rows, io, wrong},
+    },
+    host::atomic_file,
 };
 use std::{
     fs::File,
@@ -23,6 +26,8 @@ pub struct NvidiaReader {
     to: ToId,
     rows: u64,
     next: u64,
+    /// What was left out.
+    told: Vec<String>,
 }
 
 /// One file.
@@ -139,14 +144,33 @@ impl NvidiaReader {
             }
         }
         let rows = rows(&files)?;
+        let told = strays(path, &files).map_err(io(path))?;
         // `Spec::read` has seen that there are some.
         let cardinalities = channels
             .categorical
             .iter()
             .map(|c| spec.feature_spec[c].cardinality.unwrap_or(0))
             .collect();
-        Ok(NvidiaReader { layout, files, cardinalities, to, rows, next: 0 })
+        Ok(NvidiaReader { layout, files, cardinalities, to, rows, next: 0, told })
     }
+}
+
+/// Data files in the folder of a split that the spec does not name, in a sentence.
+fn strays(split: &Path, named: &[Part]) -> std::io::Result<Vec<String>> {
+    let is_named = |file: &Path| named.iter().any(|part| part.path.file_name() == file.file_name());
+    let mut strays = Vec::new();
+    // The spec may keep all files elsewhere.
+    for entry in split.is_dir().then(|| split.read_dir()).transpose()?.into_iter().flatten() {
+        let file = entry?.path();
+        let data = file.extension().is_some_and(|e| e.eq_ignore_ascii_case("bin"));
+        if data && !atomic_file::is_temporary(&file) && !is_named(&file) {
+            strays.push(file.file_name().unwrap_or_default().to_string_lossy().into_owned());
+        }
+    }
+    strays.sort();
+    let is = if strays.len() == 1 { "is" } else { "are" };
+    let told = format!("{NAME} does not name {}, which {is} not read", strays.join(", "));
+    Ok((!strays.is_empty()).then_some(told).into_iter().collect())
 }
 
 /// What holds the numbers of all dense columns.
@@ -199,6 +223,10 @@ impl Reader for NvidiaReader {
 
     fn len(&self) -> Option<u64> {
         Some(self.rows)
+    }
+
+    fn told(&self) -> &[String] {
+        &self.told
     }
 
     fn read(&mut self, n: usize, rows: &mut Rows) -> Result<(), DataError> {

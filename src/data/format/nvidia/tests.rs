@@ -246,6 +246,16 @@ fn what_does_not_fit_is_refused_in_one_line() {
         spoil("label.bin", &[0, 0, 7, 0, 0, 0, 0, 0, 0, 0]),
         "D/train/label.bin: row 3: the label (column label) is 7; must be 0 or 1"
     );
+    // What the spec does not name is told.
+    let told = || {
+        let reader = NvidiaReader::open(&path, crate::data::ids::ToId::default()).unwrap();
+        super::super::Reader::told(&reader).to_vec()
+    };
+    assert_eq!(told(), [""; 0]);
+    fs::write(path.join("cat_9.bin"), [0; 10]).unwrap();
+    fs::write(path.join("notes.txt"), "x").unwrap();
+    assert_eq!(told(), ["feature_spec.yaml does not name cat_9.bin, which is not read"]);
+    fs::remove_file(path.join("cat_9.bin")).unwrap();
     let good = fs::read_to_string(dir.path().join(NAME)).unwrap();
     let spec = |text: &str| {
         fs::write(dir.path().join(NAME), text).unwrap();
