@@ -13,7 +13,7 @@ use crate::{
     host::atomic_file,
 };
 use std::{
-    fs::{self, OpenOptions},
+    fs::OpenOptions,
     path::Path,
 };
 
@@ -82,7 +82,7 @@ fn move_file(from: &Path, to: &Path, bytes: u64) -> std::io::Result<()> {
         file.set_len(bytes)?;
     }
     if let Some(folder) = to.parent() {
-        fs::create_dir_all(folder)?;
+        atomic_file::create_folders(folder)?;
     }
     atomic_file::publish(from, to)
 }

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     data::{DataError, manifest::Manifest, preprocess::criteo::TABLES},
-    host::pool::Pool,
+    host::{atomic_file, pool::Pool},
 };
 use std::{
     fs::{self, File, TryLockError},
@@ -58,7 +58,7 @@ pub fn run(
     if let Some(manifest) = finished(job, &fresh)? {
         return reuse(job, manifest, &work, tell).map(Done::Verified);
     }
-    fs::create_dir_all(&work).map_err(PrepareError::write(&work))?;
+    atomic_file::create_folders(&work).map_err(PrepareError::write(&work))?;
     let lock = lock(&work)?;
     let found = Checkpoint::read(&work)?;
     let resumed = found.is_some();

@@ -220,7 +220,7 @@ impl Worker<'_> {
 /// If it cannot be created.
 pub fn create_parent(path: &Path) -> Result<(), PrepareError> {
     match path.parent() {
-        Some(folder) => fs::create_dir_all(folder).map_err(PrepareError::write(folder)),
+        Some(folder) => atomic_file::create_folders(folder).map_err(PrepareError::write(folder)),
         None => Ok(()),
     }
 }
