@@ -368,9 +368,18 @@ fn what_is_made_is_made_before_anybody_is_told() {
             let out = place.command(&args).stdout(stdout).stderr(stderr).output().unwrap();
             let error = text(&out.stderr);
             let code = out.status.code().unwrap();
-            assert!(codes.contains(&code), "{args:?}: {code} {error}");
-            let errors = error.lines().filter(|l| l.starts_with("error:")).count();
-            assert!(errors <= 1 && !error.contains("panic"), "{args:?}: {error}");
+            // A verdict keeps its code; how much is measured in so short a time is the machine's.
+            let verdict = args[0] == "gate" && [1, 5].contains(&code);
+            assert!(verdict || codes.contains(&code), "{args:?}: {code} {error}");
+            let errors: Vec<&str> = error.lines().filter(|l| l.starts_with("error:")).collect();
+            match codes {
+                [74] if !error.is_empty() => {
+                    let said = "error: cannot write to standard output: No space left";
+                    assert!(errors.len() == 1 && errors[0].starts_with(said), "{args:?}: {error}");
+                }
+                _ => assert!(errors.is_empty(), "{args:?}: {error}"),
+            }
+            assert!(!error.contains("panic"), "{args:?}: {error}");
             assert!(place.at(&own(left)).exists(), "{args:?} leaves no {left}");
         }
     }

@@ -98,18 +98,22 @@ pub(super) fn tell_of(output: &Path, text: &str) {
     }
 }
 
-/// The end of a command: says what went wrong, and what of the output was lost.
+/// The end of a command: says what went wrong, or what of the output was lost. A verdict keeps its
+/// exit code, whoever could not read the reasons.
 pub(super) fn end(done: Result<Exit, Failure>) -> ExitCode {
-    let code = match done {
-        Ok(exit) => exit as u8,
+    ExitCode::from(match done {
+        Ok(Exit::Done) => lost().unwrap_or(Exit::Done as u8),
+        Ok(exit) => {
+            lost();
+            exit as u8
+        }
         // Nobody is there to be told.
         Err(Failure::Closed) => CLOSED,
         Err(failure) => {
             say::say_error(&failure);
             failure.code()
         }
-    };
-    ExitCode::from(if code == Exit::Done as u8 { lost().unwrap_or(code) } else { code })
+    })
 }
 
 /// The exit code where something could not be shown, which is said unless its reader went away.
