@@ -269,7 +269,8 @@ fn gates() {
     assert!(said.starts_with("## Throughput gate: "), "{said} {}", text(&out.stderr));
 
     let absent = place.path().join("w.toml");
-    let parquet = "data = { source = \"parquet\", train = \"none.parquet\", eval = \"none.parquet\" }\n\
+    let parquet = "workload.name = \"w\"\n\
+        data = { source = \"parquet\", train = \"none.parquet\", eval = \"none.parquet\" }\n\
         model = { kind = \"dlrm\", dim = 4, bottom = [8, 4], top = [8, 1] }\n\
         train.batch_size = 64\noptimizer = { kind = \"sgd\", learning_rate = 0.1 }\n";
     fs::write(&absent, parquet).unwrap();

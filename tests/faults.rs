@@ -256,7 +256,7 @@ fn a_package_is_whole_or_not_there_whichever_call_fails() {
     let package = |out: &str| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_dlrm-bench"));
         command.current_dir(place.dir.path()).args(["package", "results", "--org", "X"]);
-        command.args(["--allow-incomplete", "-o", out]);
+        command.args(["--allow-incomplete", "-o"]).arg(place.at(out));
         command
     };
     let out = package("good").output().unwrap();

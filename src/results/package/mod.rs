@@ -28,7 +28,7 @@ use super::{
 use crate::{
     mllog::{
         Benchmark,
-        check::{self, Severity},
+        check::{self, Severity, Verdict},
         parse,
         rules::Division,
     },
@@ -336,17 +336,8 @@ fn judge(
         if let Some(error) = verdict.findings.iter().find(|f| f.severity == Severity::Error) {
             failing.push(format!("{}:{error}", log.display()));
         }
-        let recorded = Division::named(&packaged.record.workload.division);
-        if let (Some(said), Some(recorded)) = (verdict.division, recorded)
-            && said != recorded
-        {
-            problems.push(format!(
-                "{}: of the {} division, but run.json of the {} one",
-                log.display(),
-                said.name(),
-                recorded.name()
-            ));
-        }
+        problems
+            .extend(another(packaged, &verdict).map(|what| format!("{}: {what}", log.display())));
         match (division, verdict.division) {
             (Some(one), Some(other)) if one != other => {
                 problems.push(format!(
@@ -370,6 +361,18 @@ fn judge(
         problems.push("no log names its division".into());
     }
     (division.unwrap_or(Division::Open), ruleset)
+}
+
+/// How a log's labels differ from those of the run's record.
+fn another(packaged: &Packaged, log: &Verdict) -> Option<String> {
+    let recorded = &packaged.record.workload;
+    if let Some(benchmark) = log.benchmark.as_ref().filter(|b| **b != recorded.benchmark) {
+        return Some(format!("of benchmark {benchmark}, but run.json of {}", recorded.benchmark));
+    }
+    let (said, recorded) = (log.division?, Division::named(&recorded.division)?);
+    (said != recorded).then(|| {
+        format!("of the {} division, but run.json of the {} one", said.name(), recorded.name())
+    })
 }
 
 /// The closed division wants another seed in each run.
