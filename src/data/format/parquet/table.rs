@@ -223,7 +223,8 @@ impl Table {
     fn enter(&self, group: usize) -> Result<Cursor, ParquetError> {
         let reader = self.file.get_row_group(group)?;
         let leaves = [&self.label].into_iter().chain(&self.dense).chain(&self.ids);
-        let columns = leaves.map(|l| column(&*reader, &self.shared, l)).collect::<Result<_, _>>()?;
+        let columns =
+            leaves.map(|l| column(&*reader, &self.shared, l)).collect::<Result<_, _>>()?;
         Ok(Cursor { group, row: 0, columns })
     }
 }

@@ -12,10 +12,7 @@ use crate::{
     },
     host::atomic_file,
 };
-use std::{
-    fs::OpenOptions,
-    path::Path,
-};
+use std::{fs::OpenOptions, path::Path};
 
 /// Moves all files to the output folder, then writes the manifest. After a kill it can be called
 /// again.

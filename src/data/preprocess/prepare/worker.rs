@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     data::{DataError, manifest::hash},
-    host::pool::Pool,
+    host::{atomic_file, pool::Pool},
 };
 use std::{
     fs,
