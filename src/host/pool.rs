@@ -306,9 +306,9 @@ mod tests {
                 for _ in 0..20 {
                     let mut hits = vec![0u8; chunks];
                     let shared = SharedMut::new(&mut hits);
-                    // SAFETY: each chunk writes its own element.
                     pool.run(chunks, |c, t| {
                         assert!(t < threads);
+                        // SAFETY: each chunk writes its own element.
                         unsafe { shared.slice(c, 1)[0] += 1 }
                     });
                     assert!(hits.iter().all(|&h| h == 1));

@@ -16,6 +16,7 @@ impl<L: Lanes> Copy for Register<L> {}
 
 // SAFETY (all blocks): registers exist only where the machine has the instruction set, see
 // `Register`.
+#[allow(clippy::undocumented_unsafe_blocks, reason = "one instruction a block; said above")]
 impl<L: Lanes> Arithmetic for Register<L> {
     #[inline(always)]
     fn of(x: f32) -> Self {

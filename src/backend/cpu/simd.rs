@@ -136,6 +136,7 @@ pub(crate) struct Plain;
 const PLAIN: usize = 8;
 
 // SAFETY (all blocks): the trait asks the caller for valid pointers.
+#[allow(clippy::undocumented_unsafe_blocks, reason = "one access a block; said above")]
 impl Lanes for Plain {
     const N: usize = PLAIN;
     type V = [f32; PLAIN];
@@ -268,6 +269,7 @@ impl Lanes for Plain {
 pub(crate) struct One;
 
 // SAFETY (all blocks): the trait asks the caller for valid pointers.
+#[allow(clippy::undocumented_unsafe_blocks, reason = "one access a block; said above")]
 impl Lanes for One {
     const N: usize = 1;
     type V = f32;

@@ -46,10 +46,10 @@ unsafe fn word(text: *const u8, end: u32) -> i64 {
 /// Registers of 64 bytes.
 struct Wide;
 
-// SAFETY (all blocks): the trait asks the caller for AVX-512F, AVX-512BW, AVX2 and valid pointers.
 impl Bytes for Wide {
     #[inline(always)]
     unsafe fn masks(p: *const u8) -> (u64, u64) {
+        // SAFETY: the trait asks the caller for AVX-512F, AVX-512BW, AVX2 and valid pointers.
         unsafe {
             let x = _mm512_loadu_si512(p.cast());
             (
@@ -67,6 +67,7 @@ impl Bytes for Wide {
         lens: &[u32; GROUP],
         out: &mut [u32; GROUP],
     ) -> bool {
+        // SAFETY: the trait asks the caller for AVX-512F, AVX-512BW, AVX2 and valid pointers.
         unsafe {
             let [a, b, c, d, e, f, g, h] = *ends;
             let w = |end| word(text, end);
@@ -115,10 +116,10 @@ impl Bytes for Wide {
 /// Registers of 32 bytes.
 struct Half;
 
-// SAFETY (all blocks): the trait asks the caller for AVX2 and valid pointers.
 impl Bytes for Half {
     #[inline(always)]
     unsafe fn masks(p: *const u8) -> (u64, u64) {
+        // SAFETY: the trait asks the caller for AVX2 and valid pointers.
         unsafe {
             let (x, y) = (_mm256_loadu_si256(p.cast()), _mm256_loadu_si256(p.add(32).cast()));
             let bits = |v| u64::from(_mm256_movemask_epi8(v) as u32);
@@ -138,6 +139,7 @@ impl Bytes for Half {
         lens: &[u32; GROUP],
         out: &mut [u32; GROUP],
     ) -> bool {
+        // SAFETY: the trait asks the caller for AVX2 and valid pointers.
         unsafe {
             let low = four(
                 base,

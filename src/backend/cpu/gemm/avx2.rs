@@ -18,6 +18,7 @@ unsafe fn first(n: usize) -> __m256i {
 }
 
 // SAFETY (all blocks): the trait asks the caller for AVX2, FMA, F16C and valid pointers.
+#[allow(clippy::undocumented_unsafe_blocks, reason = "one instruction a block; said above")]
 impl Simd for Avx2 {
     const LANES: usize = 8;
     /// 12 accumulators, 2 registers of the second operand, 1 broadcast of the first.

@@ -14,6 +14,7 @@ fn first(n: usize) -> __mmask16 {
 }
 
 // SAFETY (all blocks): the trait asks the caller for AVX-512F and valid pointers.
+#[allow(clippy::undocumented_unsafe_blocks, reason = "one instruction a block; said above")]
 impl Simd for Avx512 {
     const LANES: usize = 16;
     /// 28 accumulators, 2 registers of the second operand, 1 broadcast of the first.

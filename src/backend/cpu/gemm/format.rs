@@ -36,6 +36,7 @@ pub(super) struct F16;
 macro_rules! one_term {
     ($format:ident, $x:ident => $packed:expr) => {
         // SAFETY (all blocks): as the caller's.
+        #[allow(clippy::undocumented_unsafe_blocks, reason = "one instruction a block; said above")]
         impl<S: Simd> Format<S> for $format {
             const TERMS: usize = 1;
 
@@ -94,6 +95,7 @@ mod pairs {
 
     // SAFETY (all blocks): the trait asks the caller for the instruction set; registers of the same
     // size hold any bits.
+    #[allow(clippy::undocumented_unsafe_blocks, reason = "one instruction a block; said above")]
     impl Format<Avx512> for Bf16Pairs {
         const TERMS: usize = 2;
 

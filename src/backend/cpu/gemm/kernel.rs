@@ -177,6 +177,7 @@ macro_rules! kernel {
         }
 
         // SAFETY (all blocks): as the caller's.
+        #[allow(clippy::undocumented_unsafe_blocks, reason = "each block hands the promise on; said above")]
         impl Kernel for $name {
             type S = $simd;
             const TERMS: usize = <$format as Format<$simd>>::TERMS;

@@ -14,6 +14,7 @@ fn each(f: impl Fn(usize) -> f32) -> [f32; LANES] {
 }
 
 // SAFETY (all blocks): the trait asks the caller for valid pointers.
+#[allow(clippy::undocumented_unsafe_blocks, reason = "one instruction a block; said above")]
 impl Simd for Portable {
     const LANES: usize = LANES;
     /// 8 accumulators, 2 registers of the second operand, 1 broadcast of the first: SSE2 has 16.

@@ -26,6 +26,7 @@ fn mask16(n: usize) -> __mmask16 {
 }
 
 // SAFETY (all blocks): the trait asks the caller for AVX-512F and valid pointers.
+#[allow(clippy::undocumented_unsafe_blocks, reason = "one intrinsic a block; said above")]
 impl Lanes for Avx512 {
     const N: usize = 16;
     type V = __m512;
@@ -256,6 +257,7 @@ unsafe fn mask8(n: usize) -> __m256i {
 }
 
 // SAFETY (all blocks): the trait asks the caller for AVX2, FMA and valid pointers.
+#[allow(clippy::undocumented_unsafe_blocks, reason = "one intrinsic a block; said above")]
 impl Lanes for Avx2 {
     const N: usize = 8;
     type V = __m256;

@@ -106,12 +106,14 @@ impl Streams {
     }
 
     fn work(&mut self, task: Task) {
-        // SAFETY (all blocks): promised by whoever asked for it.
         match task {
+            // SAFETY: the bytes lie in memory of the device.
             Task::Zero { at, bytes } => unsafe { std::ptr::write_bytes(at as *mut u8, 0, bytes) },
+            // SAFETY: as many bytes lie in memory of the device.
             Task::Write { at, bytes } => unsafe {
                 std::ptr::copy_nonoverlapping(bytes.as_ptr(), at as *mut u8, bytes.len());
             },
+            // SAFETY: the driver's caller has promised so many bytes on either side.
             Task::Copy { to, from, bytes } => unsafe {
                 std::ptr::copy_nonoverlapping(from as *const u8, to as *mut u8, bytes);
             },
@@ -123,6 +125,7 @@ impl Streams {
                     .unwrap_or_else(PoisonError::into_inner);
                 let mut args: Vec<*mut c_void> =
                     args.iter().map(|a| a.as_ptr().cast_mut().cast()).collect();
+                // SAFETY: the driver's caller has promised that the arguments are the kernel's.
                 unsafe {
                     entry(
                         launch.grid.as_ptr(),
@@ -132,6 +135,7 @@ impl Streams {
                     )
                 };
             }
+            // SAFETY: the driver's caller has promised the memory of the matrices.
             Task::Product(gemm) => unsafe { product(&gemm) },
             Task::Pass(event, time) => self.events[event as usize].passed = time,
             Task::Await(..) => {}

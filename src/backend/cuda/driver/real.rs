@@ -197,8 +197,8 @@ fn uuid(id: &sys::CUuuid) -> String {
 /// What a device says of itself.
 fn inspect(device: sys::CUdevice, ordinal: u32) -> Result<DeviceInfo> {
     use sys::CUdevice_attribute as A;
-    // SAFETY: the device exists.
     let attribute = |a| {
+        // SAFETY: the device exists.
         unsafe { result::device::get_attribute(device, a) }.map_err(failed("asking the device"))
     };
     let (major, minor) = (
@@ -228,8 +228,7 @@ fn inspect(device: sys::CUdevice, ordinal: u32) -> Result<DeviceInfo> {
     })
 }
 
-// SAFETY (all blocks): the context is current in the thread that has the driver, addresses come
-// from `alloc`, callers promise the rest.
+// The context is current in the one thread that has the driver.
 impl Driver for Gpu {
     fn device(&self) -> &DeviceInfo {
         &self.info
@@ -240,6 +239,7 @@ impl Driver for Gpu {
     }
 
     fn alloc(&self, bytes: usize) -> Result<Option<Address>> {
+        // SAFETY: the context is current.
         match unsafe { result::malloc_sync(bytes) } {
             Ok(at) => Ok(Some(at)),
             Err(e) if e.0 == sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY => Ok(None),
@@ -250,6 +250,7 @@ impl Driver for Gpu {
     fn free(&self, at: Address) {
         // Kernels that use it may still be running; nothing can be done about a failure here.
         let _ = self.synchronize();
+        // SAFETY: the address comes from `alloc`, and nothing uses it any more.
         let _ = unsafe { result::free_sync(at) };
         self.freed.set(self.freed.get() + 1);
     }
@@ -266,6 +267,7 @@ impl Driver for Gpu {
         if bytes == 0 {
             return Ok(());
         }
+        // SAFETY: the bytes lie in memory of `alloc`.
         unsafe { result::memset_d8_async(at, 0, bytes, self.stream) }
             .map_err(failed("clearing memory"))
     }
@@ -274,14 +276,17 @@ impl Driver for Gpu {
         if from.is_empty() {
             return Ok(());
         }
+        // SAFETY: the target lies in memory of `alloc`; `from` stays until the copy is done, below.
         unsafe { result::memcpy_htod_async(at, from, self.stream) }
             .map_err(failed("copying to it"))?;
         // Where the GPU reads pageable memory itself it may do so after the call, and `from` may
         // change or be gone by then.
+        // SAFETY: the stream exists as long as this value.
         unsafe { result::stream::synchronize(self.stream) }.map_err(failed("copying to it"))
     }
 
     fn staging(&self, bytes: usize) -> Result<Option<HostAddress>> {
+        // SAFETY: the context is current.
         match unsafe { result::malloc_host(bytes, 0) } {
             Ok(at) => Ok(Some(at as HostAddress)),
             Err(e) if e.0 == sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY => Ok(None),
@@ -291,30 +296,39 @@ impl Driver for Gpu {
 
     fn free_staging(&self, at: HostAddress) {
         let _ = self.synchronize();
+        // SAFETY: the address comes from `staging`, and nothing uses it any more.
         let _ = unsafe { result::free_host(at as *mut c_void) };
     }
 
     unsafe fn send_staging(&self, at: Address, from: HostAddress, bytes: usize) -> Result<()> {
+        // SAFETY: the caller promises so many bytes of staging memory, which stay as they are.
         let from = unsafe { std::slice::from_raw_parts(from as *const u8, bytes) };
+        // SAFETY: the caller promises as many on the device.
         unsafe { result::memcpy_htod_async(at, from, self.copies) }.map_err(failed("copying to it"))
     }
 
     unsafe fn fetch_staging(&self, to: HostAddress, from: Address, bytes: usize) -> Result<()> {
+        // SAFETY: the caller promises so many bytes of staging memory, which nobody else looks at.
         let to = unsafe { std::slice::from_raw_parts_mut(to as *mut u8, bytes) };
+        // SAFETY: the caller promises as many on the device.
         unsafe { result::memcpy_dtoh_async(to, from, self.stream) }
             .map_err(failed("copying from it"))
     }
 
     fn to_host(&self, at: Address, to: &mut [u8]) -> Result<()> {
         if !to.is_empty() {
+            // SAFETY: the source lies in memory of `alloc`; `to` stays until the copy is done, below.
             unsafe { result::memcpy_dtoh_async(to, at, self.stream) }
                 .map_err(failed("copying from it"))?;
         }
+        // SAFETY: the stream exists as long as this value.
         unsafe { result::stream::synchronize(self.stream) }.map_err(failed("computing"))
     }
 
     fn synchronize(&self) -> Result<()> {
+        // SAFETY: the stream exists as long as this value.
         unsafe { result::stream::synchronize(self.copies) }.map_err(failed("copying to it"))?;
+        // SAFETY: as above.
         unsafe { result::stream::synchronize(self.stream) }.map_err(failed("computing"))
     }
 
@@ -325,25 +339,30 @@ impl Driver for Gpu {
     }
 
     fn free_event(&self, event: u64) {
+        // SAFETY: the event comes from `event`, and nobody uses it after this.
         let _ = unsafe { result::event::destroy(event as sys::CUevent) };
     }
 
     fn record(&self, event: u64, stream: Stream) -> Result<()> {
+        // SAFETY: the event comes from `event`, and the stream exists as long as this value.
         unsafe { result::event::record(event as sys::CUevent, self.stream(stream)) }
             .map_err(failed("recording an event"))
     }
 
     fn wait(&self, stream: Stream, event: u64) -> Result<()> {
         let flags = sys::CUevent_wait_flags::CU_EVENT_WAIT_DEFAULT;
+        // SAFETY: the event comes from `event`, and the stream exists as long as this value.
         unsafe { result::stream::wait_event(self.stream(stream), event as sys::CUevent, flags) }
             .map_err(failed("bringing streams in order"))
     }
 
     fn wait_here(&self, event: u64) -> Result<()> {
+        // SAFETY: the event comes from `event`.
         unsafe { result::event::synchronize(event as sys::CUevent) }.map_err(failed("computing"))
     }
 
     fn is_done(&self, event: u64) -> Result<bool> {
+        // SAFETY: the event comes from `event`.
         match unsafe { result::event::query(event as sys::CUevent) } {
             Ok(()) => Ok(true),
             Err(e) if e.0 == sys::CUresult::CUDA_ERROR_NOT_READY => Ok(false),
@@ -355,24 +374,29 @@ impl Driver for Gpu {
         // Calls of this thread that a graph cannot hold fail; those of other threads are none of
         // its business.
         let mode = sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
+        // SAFETY: the stream exists as long as this value.
         unsafe { result::stream::begin_capture(self.stream, mode) }
             .map_err(failed("beginning a capture"))
     }
 
     fn end_capture(&self) -> Result<u64> {
+        // SAFETY: the stream exists as long as this value.
         let graph = unsafe { result::stream::end_capture(self.stream) }
             .map_err(failed("ending a capture"))?;
         if graph.is_null() {
             return Err(BackendError::Device("the GPU failed while ending a capture".into()));
         }
         let flags = sys::CUgraphInstantiate_flags(0);
+        // SAFETY: the graph is the one that was just captured.
         let whole =
             unsafe { result::graph::instantiate(graph, flags) }.map_err(failed("making a graph"));
+        // SAFETY: nobody else has the graph, and nobody uses it after this.
         let _ = unsafe { result::graph::destroy(graph) };
         Ok(whole? as u64)
     }
 
     unsafe fn replay(&self, graph: u64) -> Result<()> {
+        // SAFETY: the graph comes from `end_capture`; the caller promises its memory.
         unsafe { result::graph::launch(graph as sys::CUgraphExec, self.stream) }
             .map_err(failed("starting a graph"))
     }
@@ -380,6 +404,7 @@ impl Driver for Gpu {
     fn free_graph(&self, graph: u64) {
         // It may still be at work.
         let _ = self.synchronize();
+        // SAFETY: the graph comes from `end_capture`, and nobody uses it after this.
         let _ = unsafe { result::graph::exec_destroy(graph as sys::CUgraphExec) };
     }
 
@@ -394,6 +419,7 @@ impl Driver for Gpu {
         let function = self.kernel(source, kernel)?;
         if shared > 48 << 10 {
             let limit = sys::CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
+            // SAFETY: the function belongs to a module that is loaded.
             unsafe { result::function::set_function_attribute(function, limit, shared as i32) }
                 .map_err(failed(kernel))?;
         }
@@ -408,6 +434,7 @@ impl Driver for Gpu {
             .zip(args)
             .for_each(|(place, arg)| *place = arg.as_ptr().cast_mut().cast::<c_void>());
         let args = places;
+        // SAFETY: the caller promises that the arguments are the kernel's, and their memory.
         unsafe {
             result::launch_kernel(function, (gx, gy, gz), (bx, by, bz), shared, self.stream, args)
         }
@@ -419,6 +446,7 @@ impl Driver for Gpu {
             let _ = self.blas.set(BlasLt::new(self.stream)?);
         }
         let Some(blas) = self.blas.get() else { return Ok(false) };
+        // SAFETY: the caller promises the memory of the matrices.
         unsafe { blas.gemm(gemm) }
     }
 }
