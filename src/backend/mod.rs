@@ -11,7 +11,7 @@ mod device;
 mod in_flight;
 mod mat;
 mod precision;
-pub mod step_control;
+mod step_control;
 
 use crate::{
     batch::{Batch, GeneratedLog, Span},

@@ -1,11 +1,11 @@
 //! How a model is computed: forward, backward, update, prediction.
 
-pub mod candle;
+mod candle;
 mod check;
-pub mod cost;
-pub mod fused;
+pub(crate) mod cost;
+mod fused;
 pub mod memory;
-pub mod phase;
+mod phase;
 
 use crate::{
     backend::{BackendError, Device, Precision, StepContext, StepEnd},

@@ -2,17 +2,17 @@
 //! child processes, files that appear whole.
 
 mod affinity;
-pub mod atomic_file;
-pub mod descriptors;
-pub mod env;
-pub mod escape;
-pub mod isa;
+pub(crate) mod atomic_file;
+pub(crate) mod descriptors;
+pub(crate) mod env;
+pub(crate) mod escape;
+mod isa;
 mod mapped;
 pub mod pool;
 mod prefetch;
-pub mod process;
-pub mod text;
+pub(crate) mod process;
+pub(crate) mod text;
 
 pub use isa::Isa;
-pub use mapped::MappedFile;
+pub(crate) use mapped::MappedFile;
 pub(crate) use prefetch::{prefetch, prefetch_row};

@@ -1,4 +1,4 @@
-//! How fast a training step could be at best on a machine: its work ([`crate::engine::cost`]) over
+//! How fast a training step could be at best on a machine: its work (`engine::cost`) over
 //! the machine's measured ceilings.
 //!
 //! Real steps cannot reach it: phases do not overlap here, but nothing else is counted either

@@ -71,7 +71,7 @@ impl ResultsError {
     }
 }
 
-/// Writes `bytes` to `path`, as [`atomic_file::write`] does.
+/// Writes `bytes` to `path`, as `atomic_file::write` does.
 ///
 /// # Errors
 /// If it cannot be written; then the old file is still there.
@@ -79,7 +79,7 @@ pub fn write_file(path: &Path, bytes: &[u8]) -> Result<(), ResultsError> {
     atomic_file::write(path, bytes).map_err(ResultsError::write(path))
 }
 
-/// Lets `fill` write a file that takes the place of `path`, as [`atomic_file::replace`] does.
+/// Lets `fill` write a file that takes the place of `path`, as `atomic_file::replace` does.
 ///
 /// # Errors
 /// If `fill` fails, or the file cannot be put in its place.

@@ -3,7 +3,7 @@
 mod evaluate;
 pub mod events;
 mod feed;
-pub mod memory;
+pub(crate) mod memory;
 mod run;
 #[cfg(test_slowdown)]
 mod slowdown;

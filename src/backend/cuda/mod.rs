@@ -9,8 +9,8 @@
 mod backend;
 mod bags;
 mod batch_norm;
-pub mod ceilings;
-pub mod check;
+pub(crate) mod ceilings;
+pub(crate) mod check;
 mod dense_update;
 mod dot_tensor;
 pub mod driver;
