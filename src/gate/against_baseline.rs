@@ -1,11 +1,10 @@
 //! This program against what was recorded before.
 
 use super::{
-    Baseline, Outcome, Program, Session, Settings, SideReport, SliceError, Verdict,
+    Baseline, Outcome, Program, Session, Settings, SideReport, SliceError, Verdict, conclude,
     interleaved::version,
     pace::{Clock, Probe, slice_steps},
     quality::{self, Checked},
-    settle,
     slice::{Slice, Slicer, Task},
     verdict::{change, median},
 };
@@ -43,7 +42,7 @@ pub fn against_baseline(
     };
     let mut clock = Clock::start(settings.budget);
     let done = compare(&mut verdict, &mut clock, program, &baseline, settings);
-    settle(&mut verdict, &clock, done)?;
+    conclude(&mut verdict, &clock, done)?;
     Ok(verdict)
 }
 

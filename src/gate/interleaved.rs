@@ -1,10 +1,9 @@
 //! Two programs (or workloads) on this machine, slice by slice in turns.
 
 use super::{
-    Outcome, Program, Settings, SideReport, SliceError, Verdict, coin,
+    Outcome, Program, Settings, SideReport, SliceError, Verdict, coin, conclude,
     pace::{Clock, Probe, alike, slice_seconds, slice_steps},
     quality::{self, Checked},
-    settle,
     slice::{Needed, Slice, Slicer, Task},
     verdict::{self, seconds},
 };
@@ -29,7 +28,7 @@ pub fn interleaved(
     let mut clock = Clock::start(settings.budget);
     (verdict.a, verdict.b) = (SideReport::of(a), SideReport::of(b));
     let done = compare(&mut verdict, &mut clock, [a, b], settings);
-    settle(&mut verdict, &clock, done)?;
+    conclude(&mut verdict, &clock, done)?;
     Ok(verdict)
 }
 

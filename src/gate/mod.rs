@@ -78,7 +78,7 @@ pub enum SliceError {
 }
 
 /// Turns the end of a comparison into the verdict where it is one.
-fn settle(
+fn conclude(
     verdict: &mut Verdict,
     clock: &Clock,
     done: Result<(), SliceError>,

@@ -1,6 +1,6 @@
 //! Whether runs converge like a record.
 
-use super::{ReferenceRecord, make::FEWEST_RUNS};
+use super::{ReferenceRecord, from_runs::FEWEST_RUNS};
 use crate::{
     results::tree::{Ending, Run},
     stats::{self, Origin, RcpError, Reference, ReferencePoint, Score},

@@ -7,8 +7,8 @@
 //! differ from the record's runs is how it was computed (engine, precision, optimizer, learning
 //! rate), since that is what the test is for; data, model and target may not.
 
+mod from_runs;
 mod judge;
-mod make;
 #[cfg(test)]
 mod tests;
 
@@ -102,7 +102,7 @@ impl ReferenceRecord {
         }
         let record: Self = serde_json::from_str(text).map_err(wrong)?;
         // Whatever a file says, the test can be made, or the file is refused here.
-        record.reference(make::FEWEST_RUNS).map_err(|e| e.to_string())?;
+        record.reference(from_runs::FEWEST_RUNS).map_err(|e| e.to_string())?;
         Ok(record)
     }
 

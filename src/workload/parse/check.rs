@@ -8,8 +8,8 @@ use crate::{
     workload::*,
 };
 
-/// Fills in what follows from several keys.
-pub(super) fn settle(w: &mut Workload, tree: &Tree) -> Result<(), WorkloadError> {
+/// Fills in values that follow from several keys.
+pub(super) fn fill_derived(w: &mut Workload, tree: &Tree) -> Result<(), WorkloadError> {
     if w.engine.threads == 0 {
         w.engine.threads =
             std::thread::available_parallelism().map_or(1, |n| n.get().min(MAX_THREADS));

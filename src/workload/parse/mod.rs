@@ -115,7 +115,7 @@ fn read(tree: &Tree) -> Result<Workload, WorkloadError> {
             return Err(tree.error(name, what));
         }
     }
-    check::settle(&mut w, tree)?;
+    check::fill_derived(&mut w, tree)?;
     check::check(&w, tree)?;
     Ok(w)
 }

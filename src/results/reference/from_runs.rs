@@ -1,4 +1,4 @@
-//! A record from runs.
+//! Builds a record from runs.
 
 use super::{Curve, Point, ReferenceRecord, SCHEMA_VERSION};
 use crate::results::tree::{self, Ending, Run, entries};
