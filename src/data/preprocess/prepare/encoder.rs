@@ -1,5 +1,5 @@
-//! Columns to samples of fixed size: dictionaries column by column, then samples block by block,
-//! each on all threads.
+//! Encodes columns to samples of fixed size: numbers ids column by column, then writes samples block
+//! by block, each on all threads.
 
 use super::{PrepareError, shuffle::records::Form, state::checkpoint::Tally};
 use crate::{

@@ -9,7 +9,7 @@ use super::{
         existing::{OutputState, output_state, refuse_overwriting},
         spill::NewShare,
     },
-    survey::look,
+    survey::survey_all,
 };
 use crate::{
     data::{
@@ -180,7 +180,7 @@ pub fn plan(job: &Job, tell: &(dyn Fn(Progress) + Sync)) -> Result<Plan, Prepare
     let mut plan = match job.recipe.steps().survey(job) {
         None => Plan::new(job, &count(job, &inputs, &pool, tell)?, raw_bytes, true, &new),
         Some(mut survey) => {
-            let samples = look(job, &inputs, &pool, survey.as_mut(), tell)?;
+            let samples = survey_all(job, &inputs, &pool, survey.as_mut(), tell)?;
             Plan {
                 files: survey.files(job, &pool, &samples)?,
                 ..Plan::new(job, &samples, raw_bytes, true, &new)

@@ -1,5 +1,5 @@
-//! What a recipe must know of all samples before it can tell the sizes of its files: a pass over
-//! the log that writes nothing.
+//! A pass over the log that writes nothing, for recipes that must see all samples to know the sizes
+//! of their files.
 
 use super::{Job, PlannedFile, PrepareError, Progress};
 use crate::{
@@ -33,12 +33,11 @@ pub trait Survey {
     ) -> Result<Vec<PlannedFile>, PrepareError>;
 }
 
-/// Shows all samples to `survey`. Tells how many there are in each file; malformed lines do not
-/// count.
+/// Shows all samples to `survey`. Returns the samples of each file, malformed lines left out.
 ///
 /// # Errors
 /// If a file cannot be read.
-pub fn look(
+pub fn survey_all(
     job: &Job,
     inputs: &[Input],
     pool: &Pool,
@@ -66,11 +65,11 @@ pub fn look(
     })
 }
 
-/// Shows the samples of one stretch of text to `see`, as it was seen before.
+/// Shows the samples of one stretch of text to `see`, as [`survey_all`] did.
 ///
 /// # Errors
 /// If the file cannot be read.
-pub fn again(
+pub fn reread(
     job: &Job,
     pool: &Pool,
     position: Position,

@@ -1,4 +1,4 @@
-//! A thread that writes records while the next ones are made.
+//! A thread that writes records while the next ones are encoded.
 
 use super::{
     PrepareError,

@@ -122,7 +122,7 @@ impl Survey for Lengths {
         if let Some(&(position, first, before)) = self.before.iter().rev().find(|b| b.1 <= train) {
             bytes = before;
             let mut left = train - first;
-            survey::again(job, pool, position, |all| {
+            survey::reread(job, pool, position, |all| {
                 for columns in all {
                     let n = left.min(columns.len() as u64);
                     bytes += (0..n as usize).map(|i| length(columns, i)).sum::<u64>();

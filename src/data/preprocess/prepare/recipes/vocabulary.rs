@@ -1,6 +1,6 @@
-//! How often each value of a column occurs, and the frequent ones in order of that: the most
-//! frequent first, of equally frequent ones the smaller. What does not fit in memory while it is
-//! counted waits on the disk, and is counted part by part.
+//! Counts the values of a column, and sorts the frequent ones: the most frequent first, of equally
+//! frequent ones the smaller. Values that do not fit in memory go to the disk, and are counted part
+//! by part.
 
 use crate::data::preprocess::{
     criteo::column_name,

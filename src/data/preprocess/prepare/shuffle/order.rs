@@ -1,6 +1,6 @@
-//! Samples brought into another order, in memory that does not depend on their number: each goes to
-//! a file of samples whose keys are near to its own; then these files, of which each fits in
-//! memory, are sorted one after the other.
+//! Sorts samples by a key each, in memory that does not depend on their number: each sample goes to
+//! a file of a range of keys; then these files, each of which fits in memory, are sorted one after
+//! the other.
 
 use super::records::{Form, Records};
 use crate::{
@@ -29,12 +29,12 @@ const BUFFER: u64 = 8 << 10;
 /// Bytes of a key.
 const KEY: usize = 8;
 
-/// Where samples go: all of a part lie together, in order of their keys, and those of equal keys as
-/// they came.
+/// Samples that lie together in the output, in order of their keys; those of equal keys keep their
+/// order.
 pub struct Part {
     /// How many go there.
     pub samples: u64,
-    /// Whether keys count; otherwise all stay as they came.
+    /// Whether they are sorted by key; otherwise they keep their order.
     pub sorted: bool,
 }
 
@@ -44,9 +44,9 @@ pub fn random_keys(seed: u32) -> impl Fn(u64) -> Result<u64, PrepareError> {
     move |sample| Ok(philox.block_u64(sample / 2)[(sample % 2) as usize])
 }
 
-/// The file of the training samples, all days but the last: in order of their keys, in place of the
-/// file that was read from the log, unless they are to stay as in the log. `keys` is asked for only
-/// if there is work, and then tells the key of each sample in order.
+/// Sorts the training samples, all days but the last, by `keys` and returns the name of their file.
+/// With [`Randomize::None`] that is the file that was read from the log, and `keys` is not called.
+/// `keys` returns a function that is called with each sample's number in order, and tells its key.
 ///
 /// # Errors
 /// As [`deal`], and of `keys`.

@@ -1,5 +1,5 @@
-//! Values dealt to files by hash, so that each file has few different ones: what does not fit in
-//! memory at once is then looked at file by file.
+//! Deals values to files by hash, so that each file has few different ones: values that do not fit
+//! in memory together are then handled file by file.
 
 use crate::data::preprocess::prepare::PrepareError;
 use std::{
@@ -13,8 +13,8 @@ pub const MOST: usize = 32;
 /// Bytes that wait before they are written.
 const BUFFER: usize = 1 << 16;
 
-/// Which of `files` files an id goes to. Unlike the places of dictionaries, by lower bits of
-/// another product.
+/// Which of `files` files an id goes to. Uses other bits of another product than the dictionaries'
+/// hash does.
 pub fn file_of(id: u32, files: usize) -> usize {
     ((u64::from(id.wrapping_mul(0x85eb_ca6b) ^ id >> 15).wrapping_mul(0xc2b2_ae35) >> 16)
         % files as u64) as usize

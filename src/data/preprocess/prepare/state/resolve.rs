@@ -1,9 +1,8 @@
-//! Numbers of ids for which a dictionary had no memory. From then on such an id was left out, a
-//! placeholder stood in its sample, and where that was came to a file of its own. All that is
-//! needed to number them now is that ids are numbered in order of first appearance, those in the
-//! dictionary before all others: the places are dealt to files by the hash of the id, so that the
-//! ids of one file fit in memory; there they get numbers of their own, of which going through all
-//! places in order once more makes the final ones.
+//! Numbers ids for which a dictionary had no memory. The encoder wrote a placeholder to such an
+//! id's sample, and sample and id to a file of its column. Ids are numbered in order of first
+//! appearance, those of the dictionary first. So the occurrences are dealt to files by the hash of
+//! the id: the ids of one file fit in memory, and get numbers within the file. A second pass over
+//! all occurrences in order turns these into the final numbers.
 
 use super::{
     checkpoint::Checkpoint,
@@ -28,13 +27,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Words of a place: the sample in two, the lower one first, and the id.
-pub const PLACE: usize = 3;
+/// Words of an occurrence: the sample in two, the lower one first, and the id.
+pub const OCCURRENCE: usize = 3;
 /// Samples that are patched together.
 const BLOCK: u64 = 1 << 14;
 
-/// Numbers all ids that were left out, completes the dictionaries, and puts the numbers into the
-/// samples. Can be done again if it was not done to the end.
+/// Numbers all ids that have no number, completes the dictionaries, and writes the numbers to the
+/// samples. After a kill it can be called again.
 ///
 /// # Errors
 /// If a file cannot be read or written, memory does not suffice even for parts, or there are more
@@ -55,19 +54,19 @@ pub fn resolve(
             total: checkpoint.unnumbered.len() as u64,
         });
     }
-    let mut places = columns.iter().map(Unnumbered::open).collect::<Result<Vec<_>, _>>()?;
+    let mut unnumbered = columns.iter().map(Unnumbered::open).collect::<Result<Vec<_>, _>>()?;
     let mut before = 0;
     for which in 0..RECORDS.len() {
-        before = patch(worker, checkpoint, which, before, &mut places, tell)?;
+        before = patch(worker, checkpoint, which, before, &mut unnumbered, tell)?;
     }
-    drop(places);
+    drop(unnumbered);
     columns.iter().try_for_each(|column| partition::remove(&column.numbers))
 }
 
 /// A column whose ids have numbers.
 struct Column {
     column: usize,
-    /// Where the ids were.
+    /// The file of their occurrences.
     left: PathBuf,
     /// Their numbers, dealt to files as the ids are.
     numbers: Vec<PathBuf>,
@@ -79,12 +78,12 @@ fn number(
     column: usize,
 ) -> Result<Column, PrepareError> {
     let path = worker.path(&unnumbered_file(column));
-    // All that counts is checked, and what lies behind it cut off.
+    // Checks what counts, and cuts off what lies behind it.
     drop(Growing::open(&path, &checkpoint.unnumbered[column], |_| worker.interrupted())?);
-    let places = checkpoint.unnumbered[column].bytes / (4 * PLACE as u64);
+    let occurrences = checkpoint.unnumbered[column].bytes / (4 * OCCURRENCE as u64);
     // A table of different ids takes up to 24 bytes for each.
     let room = worker.job.dictionaries().max(1);
-    let parts = (places * 24).div_ceil(room).clamp(1, MOST as u64) as usize;
+    let parts = (occurrences * 24).div_ceil(room).clamp(1, MOST as u64) as usize;
     let mut dealt = WordFiles::create(worker.work, "ids", parts)?;
     each_id(&path, |id| dealt.push(file_of(id, parts), id))?;
     let dealt = dealt.finish()?;
@@ -110,7 +109,8 @@ fn number(
     let inner = inner.finish()?;
     partition::remove(&dealt)?;
 
-    // In order of all places, a number within a part that was not there before is a new id.
+    // In order of all occurrences, a number within a part that is seen for the first time is a new
+    // id.
     let mut to = Growing::open(
         &worker.path(&dictionary_file(column)),
         &checkpoint.dictionaries[column],
@@ -168,22 +168,22 @@ fn refusal(column: usize, full: Full) -> PrepareError {
     }
 }
 
-/// Goes through the ids of all places in order.
+/// Calls `f` with the id of each occurrence in order.
 fn each_id(
     path: &Path,
     mut f: impl FnMut(u32) -> Result<(), PrepareError>,
 ) -> Result<(), PrepareError> {
     let mut reader = Reader::open(path)?;
     loop {
-        let places = reader.take(PLACE << 12)?;
-        if places.is_empty() {
+        let occurrences = reader.take(OCCURRENCE << 12)?;
+        if occurrences.is_empty() {
             return Ok(());
         }
-        places.chunks_exact(PLACE).try_for_each(|place| f(place[2]))?;
+        occurrences.chunks_exact(OCCURRENCE).try_for_each(|occurrence| f(occurrence[2]))?;
     }
 }
 
-/// The places of a column in order, each with its number.
+/// The occurrences of a column in order, each with the number of its id.
 struct Unnumbered {
     column: usize,
     left: Reader,
@@ -196,19 +196,19 @@ impl Unnumbered {
     fn open(from: &Column) -> Result<Self, PrepareError> {
         let numbers =
             from.numbers.iter().map(|path| Reader::open(path)).collect::<Result<_, _>>()?;
-        let mut places = Unnumbered {
+        let mut occurrences = Unnumbered {
             column: from.column,
             left: Reader::open(&from.left)?,
             numbers,
             next: None,
         };
-        places.advance()?;
-        Ok(places)
+        occurrences.advance()?;
+        Ok(occurrences)
     }
 
     fn advance(&mut self) -> Result<(), PrepareError> {
         self.next = None;
-        if let &[low, high, id] = &self.left.take(PLACE)?[..] {
+        if let &[low, high, id] = &self.left.take(OCCURRENCE)?[..] {
             let part = file_of(id, self.numbers.len());
             let number = self.numbers[part].next()?;
             self.next = number.map(|number| (u64::from(low) | u64::from(high) << 32, number));
@@ -217,14 +217,14 @@ impl Unnumbered {
     }
 }
 
-/// Puts numbers into a file of samples, of which `before` came before it. Tells how many there are
-/// up to its end.
+/// Writes the numbers to one of the files of samples, which `before` samples precede. Returns the
+/// number of samples up to its end.
 fn patch(
     worker: &Worker,
     checkpoint: &mut Checkpoint,
     which: usize,
     before: u64,
-    places: &mut [Unnumbered],
+    unnumbered: &mut [Unnumbered],
     tell: Tell,
 ) -> Result<u64, PrepareError> {
     let path = worker.path(RECORDS[which]);
@@ -251,13 +251,13 @@ fn patch(
             .map_err(io())?;
         let end = before + first + n;
         let mut changed = false;
-        for places in places.iter_mut() {
-            while let Some((sample, number)) = places.next.filter(|next| next.0 < end) {
+        for column in unnumbered.iter_mut() {
+            while let Some((sample, number)) = column.next.filter(|next| next.0 < end) {
                 let at =
-                    ((sample - before - first) * width) as usize + 4 * (1 + DENSE + places.column);
+                    ((sample - before - first) * width) as usize + 4 * (1 + DENSE + column.column);
                 block[at..at + 4].copy_from_slice(&number.to_le_bytes());
                 changed = true;
-                places.advance()?;
+                column.advance()?;
             }
         }
         if changed {

@@ -1,5 +1,5 @@
-//! What dictionaries and counts put on the disk, the most and by samples: ids as they are numbered,
-//! and what waits because memory does not hold it (`resolve.rs`, `vocabulary.rs`).
+//! Bytes that dictionaries and counts take on the disk, at the most and by a sample: numbered ids,
+//! and values for which there is no memory (`resolve.rs`, `vocabulary.rs`).
 
 use crate::{
     data::{
@@ -21,16 +21,16 @@ const COLUMNS: usize = DENSE + TABLES;
 const HELD: u64 = 35;
 /// Bytes of an id in a dictionary, a count's value, or a number.
 const WORD: u64 = 4;
-/// Bytes of a place whose id has no number.
-const PLACE: u64 = WORD * super::resolve::PLACE as u64;
+/// Bytes of the occurrence of an id that has no number.
+const OCCURRENCE: u64 = WORD * super::resolve::OCCURRENCE as u64;
 
-/// What share of a column's values has not been there before. It falls as a log goes on, if values
-/// come alike in all of it: then what the start shows is the most.
+/// The share of a column's values that are new when they come. It falls as a log goes on, if its
+/// parts are alike: then the share at the start is the largest.
 #[derive(Debug, Clone)]
 pub struct NewShare([f64; COLUMNS]);
 
 impl NewShare {
-    /// The most that can be: no value comes twice.
+    /// The largest: no value comes twice.
     pub fn all() -> Self {
         NewShare([1.0; COLUMNS])
     }
@@ -69,7 +69,7 @@ impl NewShare {
         });
     }
 
-    /// What was seen, or the most that can be where that was nothing.
+    /// What was seen; [`NewShare::all`] if nothing was.
     pub fn or_all(self) -> Self {
         if self.0.iter().all(|&share| share == 0.0) { NewShare::all() } else { self }
     }
@@ -80,9 +80,9 @@ impl NewShare {
     }
 }
 
-/// The most that lies beside samples while their ids are numbered by first appearance: ids; places
-/// of those without a number and, once all is read, their numbers; and what the column at hand is
-/// dealt to.
+/// The most bytes beside the samples while their ids are numbered by first appearance: dictionaries;
+/// occurrences of ids without a number and, once all is read, their numbers; and the files to which
+/// one column at a time is dealt.
 pub fn numbering(job: &Job, samples: u64, new: &NewShare) -> u64 {
     let range = job.parameters.max_ind_range;
     let fresh: Vec<u64> = (DENSE..COLUMNS).map(|column| new.values(column, samples)).collect();
@@ -90,7 +90,7 @@ pub fn numbering(job: &Job, samples: u64, new: &NewShare) -> u64 {
         fresh.iter().map(|&n| range.map_or(n, |range| n.min(range.into()))).collect();
     let left = left(job, job.dictionaries(), &fresh, &ids, range);
     let column = fresh.iter().copied().max().unwrap_or(0).min(left);
-    WORD * ids.iter().sum::<u64>() + (PLACE + WORD) * left + 2 * WORD * column
+    WORD * ids.iter().sum::<u64>() + (OCCURRENCE + WORD) * left + 2 * WORD * column
 }
 
 /// What counting values takes on the disk.
@@ -115,8 +115,8 @@ pub fn words(job: &Job, samples: u64) -> u64 {
     samples / u64::from(job.parameters.min_count.max(1))
 }
 
-/// How often there is no memory for a value, at the most; 0 if there surely is for all. `fresh`
-/// tells how often a new one comes in each column, `ids` how many different ones.
+/// The most occurrences of values for which there is no memory; 0 if all values surely fit. Column by
+/// column, `fresh` is how often a new value comes, and `ids` how many different ones there are.
 fn left(job: &Job, budget: u64, fresh: &[u64], ids: &[u64], range: Option<u32>) -> u64 {
     let mut tables: Vec<u64> = ids.iter().map(|&n| most_bytes(n, range)).collect();
     tables.sort_unstable_by_key(|&bytes| Reverse(bytes));
