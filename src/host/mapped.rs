@@ -2,7 +2,9 @@
 //! is short.
 
 use memmap2::Mmap;
-use std::{fs::File, io, path::Path};
+#[cfg(unix)]
+use memmap2::UncheckedAdvice;
+use std::{fs::File, io, ops::Range, path::Path};
 
 /// A file mapped for reading.
 #[derive(Debug)]
@@ -39,6 +41,24 @@ impl MappedFile {
         self.map.as_deref().unwrap_or(&[])
     }
 
+    /// Gives back the memory that holds these of the file's bytes: the process holds them no more,
+    /// the system's cache may. They are read again when they are touched.
+    pub fn release(&self, bytes: Range<usize>) {
+        #[cfg(unix)]
+        if let Some(map) = self.map.as_ref().filter(|_| !bytes.is_empty()) {
+            // SAFETY: the mapping is shared with a file and never written to, so pages that are
+            // given back come again with the file's bytes; whoever holds a reference to them reads
+            // the same. The range lies in the mapping, as `Mmap` checks nothing of it itself.
+            let end = bytes.end.min(map.len());
+            let start = bytes.start.min(end);
+            let _ = unsafe {
+                map.unchecked_advise_range(UncheckedAdvice::DontNeed, start, end - start)
+            };
+        }
+        #[cfg(not(unix))]
+        let _ = bytes;
+    }
+
     /// Asks whether the file is still as long as the mapping.
     ///
     /// # Errors
@@ -65,6 +85,9 @@ mod tests {
         let file = MappedFile::open(&path).unwrap();
         assert_eq!(file.bytes(), b"twelve bytes");
         file.check().unwrap();
+        file.release(3..100);
+        file.release(0..0);
+        assert_eq!(file.bytes(), b"twelve bytes");
         File::options().write(true).open(&path).unwrap().set_len(5).unwrap();
         assert!(file.check().unwrap_err().to_string().contains("from 12 to 5 bytes"));
         std::fs::write(&path, b"").unwrap();

@@ -13,16 +13,42 @@ use crate::{
     host::MappedFile,
 };
 use std::{
+    cell::Cell,
     fs::File,
     io::{BufWriter, Write},
     path::{Path, PathBuf},
 };
 
-/// A file of records, mapped.
+/// A page of memory; others are larger.
+const PAGE: usize = 4096;
+/// Bytes of a file that is read from one end to the other that stay in memory.
+const BEHIND: usize = 8 << 20;
+/// Bytes of a file that is read here and there that stay in memory: giving them back goes through
+/// all of it.
+const SCATTERED: usize = 512 << 20;
+
+/// A file of records, mapped. Of what has been read a part stays in memory.
+///
+/// The system would take the pages back when memory is short, but counts them as the process's
+/// until then, and so would a limit on it.
 #[derive(Debug)]
 pub struct Records {
     path: PathBuf,
     file: MappedFile,
+    held: Cell<Held>,
+}
+
+/// What of the mapping is likely to be in the process's memory.
+#[derive(Debug, Clone, Copy, Default)]
+struct Held {
+    /// Bytes, whole pages counted.
+    bytes: usize,
+    /// Where they begin, if they were asked for one behind the other.
+    from: usize,
+    /// Where the last ones end.
+    to: usize,
+    /// Whether they were asked for from all over the file.
+    scattered: bool,
 }
 
 impl Records {
@@ -40,7 +66,7 @@ impl Records {
             );
             return Err(wrong(path, what));
         }
-        Ok(Records { path: path.to_owned(), file })
+        Ok(Records { path: path.to_owned(), file, held: Cell::default() })
     }
 
     /// The file.
@@ -64,8 +90,30 @@ impl Records {
     /// If the file has been cut short since.
     pub fn range(&self, start: u64, n: usize) -> Result<&[[u8; RECORD]], DataError> {
         self.file.check().map_err(io(&self.path))?;
+        self.hold(start as usize * RECORD, n * RECORD);
         let (records, _) = self.file.bytes().as_chunks();
         Ok(&records[start as usize..start as usize + n])
+    }
+}
+
+impl Records {
+    /// Counts bytes that are about to be read, and gives back those before them once they are many.
+    fn hold(&self, start: usize, bytes: usize) {
+        let mut held = self.held.get();
+        if start == 0 && held.to > 0 {
+            // A new epoch.
+            self.file.release(0..self.file.bytes().len());
+            held = Held::default();
+        }
+        held.scattered |= start != held.to;
+        if held.bytes > if held.scattered { SCATTERED } else { BEHIND } {
+            let all = 0..self.file.bytes().len();
+            self.file.release(if held.scattered { all } else { held.from..start });
+            held = Held { from: start, ..Held::default() };
+        }
+        held.bytes += bytes.max(PAGE);
+        held.to = start + bytes;
+        self.held.set(held);
     }
 }
 
