@@ -185,7 +185,7 @@ const BROKEN: &[(&str, &str, &str)] = &[
     (
         "source = \"planted\"",
         "source = \"hdf5\"",
-        "5: data.source: is \"hdf5\"; must be \"planted\", \"numpy_random\", \"criteo_tsv\", \"csv\", \"bin40\", \"parquet\", \"npz\", \"npz-day\", \"npz-reordered\", \"npy-intermediate\", \"numpy\", \"torchrec\", \"nvidia\", \"hugectr\", \"fuxictr\", \"deeprec\", \"libsvm\" or \"libfm\"",
+        "5: data.source: is \"hdf5\"; must be \"planted\", \"numpy_random\", \"criteo_tsv\", \"prepared\", \"csv\", \"bin40\", \"parquet\", \"npz\", \"npz-day\", \"npz-reordered\", \"npy-intermediate\", \"numpy\", \"torchrec\", \"nvidia\", \"hugectr\", \"fuxictr\", \"deeprec\", \"libsvm\" or \"libfm\"",
     ),
     (
         "dim = 16",

@@ -1,7 +1,15 @@
 //! `run --explain`: what would be run, on what data, before anything is read.
 
-use super::{Failure, progress::thousands, run_output};
+use super::{
+    Failure,
+    progress::{clock, thousands},
+    run_output,
+};
 use crate::{
+    data::{
+        preprocess::prepare::free,
+        source::prepared::{Outlook, outlook},
+    },
     engine::{EngineConfig, memory::MemoryPlan},
     results::Floor,
     system::{Ceilings, Machine},
@@ -9,7 +17,7 @@ use crate::{
         made_on_device,
         memory::{available, device_plan, fits, memory_plan, shown},
     },
-    workload::{DataConfig, Resolved, Workload},
+    workload::{DataConfig, PreparedConfig, Resolved, Workload},
 };
 use std::path::Path;
 
@@ -42,6 +50,7 @@ pub(super) fn explain(resolved: &Resolved) -> Result<String, Failure> {
             out += &file("eval", &c.eval);
             out.extend(c.test.iter().map(|path| file("test", path)));
         }
+        DataConfig::Prepared(c) => out += &prepared(c, w.engine.threads)?,
         DataConfig::Parquet(c) => {
             for (what, paths) in [("train", &c.train), ("eval", &c.eval), ("test", &c.test)] {
                 out.extend(paths.iter().map(|path| file(what, path)));
@@ -82,6 +91,37 @@ pub(super) fn explain(resolved: &Resolved) -> Result<String, Failure> {
             Ok(None) | Err(Failure::Device(_)) => {}
             Err(e) => return Err(e),
         }
+    }
+    Ok(out)
+}
+
+/// Prepared data: the log, where they are or will be, what is there, what it takes.
+fn prepared(config: &PreparedConfig, threads: usize) -> Result<String, Failure> {
+    let Outlook { raw, folder, there, plan } = outlook(config, threads)?;
+    let mut out: String = raw.iter().map(|input| file("log", &input.path)).collect();
+    out += &format!("#   prepared by {} in {}\n", config.recipe.name(), folder.display());
+    if let Some(manifest) = there {
+        let samples = manifest.splits.iter().map(|s| format!("{} {}", s.name, s.samples));
+        out += &format!(
+            "#   which is there: {} in {} files ({} samples)\n",
+            shown(manifest.bytes()),
+            manifest.files.len(),
+            samples.collect::<Vec<_>>().join(", ")
+        );
+    }
+    if let Some(plan) = plan {
+        let what = if plan.resumed { "was begun by an earlier run" } else { "is not there yet" };
+        let free =
+            free(&folder).map_or(String::new(), |n| format!(", {} are free there", shown(n)));
+        out += &format!(
+            "#   which {what}: about {} will be written, at most {} at once{free}\n",
+            shown(plan.bytes),
+            shown(plan.peak_bytes)
+        );
+        if let Some(seconds) = plan.seconds {
+            out += &format!("#   reading takes about {}, writing comes after it\n", clock(seconds));
+        }
+        out += &format!("#   memory while it is prepared: at most {}\n", shown(config.memory.0));
     }
     Ok(out)
 }

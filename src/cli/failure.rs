@@ -17,7 +17,7 @@ pub enum Failure {
     Usage(String),
     /// The data are wrong.
     #[error(transparent)]
-    Data(#[from] DataError),
+    Data(DataError),
     /// A file to be judged or shown cannot be read, or is not what it should be.
     #[error("{0}")]
     Input(String),
@@ -39,6 +39,15 @@ pub enum Failure {
     /// Anything else.
     #[error("{0}")]
     Internal(String),
+}
+
+impl From<DataError> for Failure {
+    fn from(e: DataError) -> Self {
+        match e {
+            DataError::Prepare(e) => (*e).into(),
+            e => Failure::Data(e),
+        }
+    }
 }
 
 impl Failure {

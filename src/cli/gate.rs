@@ -1,16 +1,20 @@
 //! `dlrm-bench gate`.
 
-use super::{Exit, Failure, examples, run::stop_flag, seed, workloads::WorkloadPlace};
+use super::{
+    Exit, Failure, examples, preparing::Preparing, run::stop_flag, seed, workloads::WorkloadPlace,
+};
 use crate::{
     gate::{self, Outcome, Program, Settings, SliceError, Verdict},
     host::atomic_file::create_folders,
     results::write_file,
     stats::Criteria,
+    workload,
 };
 use clap::Args;
 use std::{
     io::ErrorKind,
     path::{Path, PathBuf},
+    sync::atomic::AtomicBool,
     time::Duration,
 };
 
@@ -104,6 +108,9 @@ pub(super) fn gate(args: &GateArgs) -> Result<Exit, Failure> {
             errln!("{line}");
         }
     };
+    if let Some(ended) = prepare(args, &stop)? {
+        return Ok(ended);
+    }
     create_folders(&args.output)
         .map_err(|e| Failure::Output(format!("cannot write {}: {e}", args.output.display())))?;
     // Of its own, in case two gates write to one folder.
@@ -144,6 +151,21 @@ pub(super) fn gate(args: &GateArgs) -> Result<Exit, Failure> {
         }
         Err(e) => Err(e.into()),
     }
+}
+
+/// Has data prepared once that are to be prepared, so that no slice spends its time on it.
+fn prepare(args: &GateArgs, stop: &AtomicBool) -> Result<Option<Exit>, Failure> {
+    let b = args.workload_b.as_ref().unwrap_or(&args.workload);
+    for (workload, own) in [(&args.workload, &args.set_a), (b, &args.set_b)] {
+        // A side may be of another version; it says itself what is wrong with the workload.
+        let Ok(resolved) = workload::load(workload, &[&args.set[..], own].concat()) else {
+            continue;
+        };
+        if let Some(ended) = Preparing::prepare(args.quiet, &resolved.workload, stop)? {
+            return Ok(Some(ended));
+        }
+    }
+    Ok(None)
 }
 
 /// The folder for slices, which goes with this.

@@ -1,6 +1,6 @@
 //! `run --loader-only`: how fast batches can be had, without training on them.
 
-use super::{Exit, Failure, progress::thousands};
+use super::{Exit, Failure, preparing::Preparing, progress::thousands};
 use crate::{data::loader::Loader, workload::Workload};
 use serde::Serialize;
 use std::{
@@ -30,11 +30,15 @@ struct Speed {
 /// Takes batches from the loader as fast as it makes them.
 pub(super) fn loader_only(
     workload: &Workload,
+    quiet: bool,
     json: bool,
     stop: &AtomicBool,
 ) -> Result<Exit, Failure> {
+    let show = Preparing::new(quiet || json);
     let begun = Instant::now();
-    let Some(data) = workload.open_data_until(stop)? else { return Ok(Exit::Interrupted) };
+    let Some(data) = workload.open_data_until(stop, &mut |news| show.hear(news))? else {
+        return Ok(Exit::Interrupted);
+    };
     let mut loader = Loader::start(data.train, workload.loader_plan())?;
     let (mut first, mut batches, mut samples, mut timed, mut bytes) = (None, 0, 0, 0, 0);
     while let Some(loaded) = loader.next_batch()? {

@@ -5,6 +5,7 @@ mod terminal;
 #[macro_use]
 mod values;
 
+mod bar;
 mod check;
 mod check_device;
 mod compare;
@@ -15,6 +16,7 @@ mod failure;
 mod gate;
 mod loader_only;
 mod package;
+mod preparing;
 mod progress;
 mod record;
 mod report;

@@ -1,7 +1,10 @@
 //! What a person or a program sees of a run while it goes on.
 
-use super::terminal;
-use crate::train::events::{EvalEvent, Listener, Outcome, RunFacts, StepEvent};
+use super::{preparing::Preparing, terminal};
+use crate::{
+    data::{preprocess::prepare, source::prepared::News},
+    train::events::{EvalEvent, Listener, Outcome, RunFacts, StepEvent},
+};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::{
     io::{ErrorKind, IsTerminal},
@@ -34,6 +37,7 @@ pub struct Progress {
     window: Window,
     clock: Instant,
     last_line: Instant,
+    preparing: Option<Preparing>,
 }
 
 enum Sink {
@@ -85,6 +89,7 @@ impl Progress {
             window: Window::default(),
             clock: now,
             last_line: now,
+            preparing: None,
         }
     }
 
@@ -121,6 +126,32 @@ impl Progress {
             .map_or(0.0, |f| step.step as f64 / f.steps_per_epoch as f64 * f.train_samples as f64)
     }
 
+    fn preparing_as_json(&mut self, news: &News<'_>) -> std::io::Result<()> {
+        let event = match news {
+            News::Waits(folder) => serde_json::json!({"event": "prepare_wait", "folder": folder}),
+            News::Begins(begins) => serde_json::json!({"event": "prepare_start", "plan": begins}),
+            News::Goes(_) if self.last_line.elapsed() < Duration::from_secs(1) => return Ok(()),
+            News::Goes(progress) => {
+                self.last_line = Instant::now();
+                let (what, bytes, total) = match *progress {
+                    prepare::Progress::Encode { bytes, total, .. } => ("encoding", bytes, total),
+                    prepare::Progress::Other { what, bytes, total } => (what, bytes, total),
+                };
+                serde_json::json!({"event": "prepare", "what": what, "bytes": bytes, "total": total})
+            }
+            News::Interrupted(folder) => {
+                serde_json::json!({"event": "prepare_interrupted", "folder": folder})
+            }
+            News::Ready(ready) => serde_json::json!({
+                "event": "prepare_stop",
+                "folder": ready.folder,
+                "made": ready.made(),
+                "seconds": ready.seconds,
+            }),
+        };
+        Self::json(&event)
+    }
+
     /// Shows a line. Without a reader there is nothing to go on for; another error is told at the
     /// end.
     fn json(value: &serde_json::Value) -> std::io::Result<()> {
@@ -146,6 +177,22 @@ impl Listener for Progress {
             Sink::Bar(b) => b.tick(),
             Sink::Plain => errln!("opening the data, making the model"),
             _ => {}
+        }
+        Ok(())
+    }
+
+    fn preparing(&mut self, news: &News<'_>) -> std::io::Result<()> {
+        match &self.sink {
+            Sink::Quiet => return Ok(()),
+            Sink::Json => return self.preparing_as_json(news),
+            Sink::Bar(b) if self.preparing.is_none() => b.finish_and_clear(),
+            Sink::Bar(_) | Sink::Plain => {}
+        }
+        self.preparing.get_or_insert_with(|| Preparing::new(false)).hear(news);
+        if let (News::Ready(_), Sink::Bar(old)) = (news, &mut self.sink) {
+            // Its place was taken by the other's.
+            *old = bar();
+            old.tick();
         }
         Ok(())
     }
@@ -244,7 +291,7 @@ fn samples_to(evals: &[(f64, f64)], target: f64) -> Option<f64> {
 }
 
 /// `3:05` or `1:02:03`.
-fn clock(seconds: f64) -> String {
+pub(super) fn clock(seconds: f64) -> String {
     let s = seconds.round().min(359_999.0) as u64;
     if s >= 3600 {
         format!("{}:{:02}:{:02}", s / 3600, s / 60 % 60, s % 60)

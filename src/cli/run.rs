@@ -194,7 +194,7 @@ pub(super) fn run(args: &RunArgs) -> Result<Exit, Failure> {
     }
     let stop = stop_flag()?;
     if args.loader_only {
-        return loader_only(&resolved.workload, args.json, &stop);
+        return loader_only(&resolved.workload, args.quiet, args.json, &stop);
     }
     let show = match (args.quiet, args.json) {
         (true, _) => Show::Quiet,

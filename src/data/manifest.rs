@@ -189,44 +189,9 @@ impl Manifest {
     /// read. Names files that differ, and how, and files that were not written: in folders of
     /// parts, where readers take every file for one of the part.
     pub fn verify(&self, folder: &Path, mut tell: impl FnMut(u64)) -> Vec<Damage> {
-        let damage = |file: &FileFacts, what: String| Damage { file: file.name.clone(), what };
-        let mut found = Vec::new();
-        for file in &self.files {
-            let bytes = match fs::metadata(folder.join(&file.name)) {
-                Ok(meta) => meta.len(),
-                Err(e) => {
-                    found.push(damage(
-                        file,
-                        if e.kind() == io::ErrorKind::NotFound {
-                            "is missing".into()
-                        } else {
-                            e.to_string()
-                        },
-                    ));
-                    continue;
-                }
-            };
-            if bytes != file.bytes {
-                let (by, how) = if bytes < file.bytes {
-                    (file.bytes - bytes, "short")
-                } else {
-                    (bytes - file.bytes, "long")
-                };
-                found.push(damage(
-                    file,
-                    format!("has {bytes} bytes, {by} too {how}; {} were written", file.bytes),
-                ));
-                continue;
-            }
-            match hash(&folder.join(&file.name), &mut tell) {
-                Ok(hash) if hash == file.blake3 => {}
-                Ok(hash) => found.push(damage(
-                    file,
-                    format!("has the right size but other content: its BLAKE3 is {hash}; {} was written", file.blake3),
-                )),
-                Err(e) => found.push(damage(file, format!("cannot be read: {e}"))),
-            }
-        }
+        let mut hash = |path: &Path| hash(path, &mut tell).map(Some);
+        let mut found: Vec<Damage> =
+            self.files.iter().filter_map(|file| file.damage(folder, &mut hash)).collect();
         let named = |split: &&Split| self.files.iter().any(|f| f.name.starts_with(&split.file));
         found.extend(self.splits.iter().filter(|split| !named(split)).map(|split| Damage {
             file: split.file.clone(),
@@ -236,7 +201,8 @@ impl Manifest {
         found
     }
 
-    fn foreign(&self, folder: &Path) -> Vec<Damage> {
+    /// Files in folders of parts that were not written with the others.
+    pub fn foreign(&self, folder: &Path) -> Vec<Damage> {
         let mut found = Vec::new();
         for part in self.splits.iter().map(|split| &split.file) {
             // A part of one file is no folder, and a folder that is missing was told of by its
@@ -257,20 +223,68 @@ impl Manifest {
     }
 }
 
+impl FileFacts {
+    /// How the file in `folder` differs from what was written, by the checksum that `hash` finds;
+    /// `None` if it does not, or `hash` was not seen to its end.
+    pub fn damage(
+        &self,
+        folder: &Path,
+        hash: impl FnOnce(&Path) -> io::Result<Option<String>>,
+    ) -> Option<Damage> {
+        let path = folder.join(&self.name);
+        let what = match fs::metadata(&path).map(|meta| meta.len()) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => "is missing".into(),
+            Err(e) => e.to_string(),
+            Ok(bytes) if bytes != self.bytes => {
+                let (by, how) = match bytes < self.bytes {
+                    true => (self.bytes - bytes, "short"),
+                    false => (bytes - self.bytes, "long"),
+                };
+                format!("has {bytes} bytes, {by} too {how}; {} were written", self.bytes)
+            }
+            Ok(_) => match hash(&path) {
+                Ok(None) => return None,
+                Ok(Some(hash)) if hash == self.blake3 => return None,
+                Ok(Some(hash)) => format!(
+                    "has the right size but other content: its BLAKE3 is {hash}; {} was written",
+                    self.blake3
+                ),
+                Err(e) => format!("cannot be read: {e}"),
+            },
+        };
+        Some(Damage { file: self.name.clone(), what })
+    }
+}
+
 /// BLAKE3 of a file, in hexadecimal.
 ///
 /// # Errors
 /// If it cannot be read.
 pub fn hash(path: &Path, tell: &mut impl FnMut(u64)) -> io::Result<String> {
+    let all = hash_until(path, &mut |n| {
+        tell(n);
+        true
+    })?;
+    all.ok_or_else(|| io::Error::other("was not read to its end"))
+}
+
+/// [`hash`], given up when `tell`, which hears of bytes as they are read, says not to go on: then
+/// `None`.
+///
+/// # Errors
+/// If it cannot be read.
+pub fn hash_until(path: &Path, tell: &mut impl FnMut(u64) -> bool) -> io::Result<Option<String>> {
     let mut file = File::open(path)?;
     let mut hasher = blake3::Hasher::new();
     let mut buffer = vec![0; BUFFER];
     loop {
         match file.read(&mut buffer)? {
-            0 => return Ok(hasher.finalize().to_hex().to_string()),
+            0 => return Ok(Some(hasher.finalize().to_hex().to_string())),
             n => {
                 hasher.update(&buffer[..n]);
-                tell(n as u64);
+                if !tell(n as u64) {
+                    return Ok(None);
+                }
             }
         }
     }

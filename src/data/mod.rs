@@ -21,7 +21,8 @@ pub(crate) mod until;
 pub(crate) mod work_queue;
 
 use crate::batch::{Batch, GeneratedSplit, Schema};
-use std::path::PathBuf;
+use preprocess::{inputs::Input, prepare::PrepareError};
+use std::{collections::BTreeMap, path::PathBuf};
 
 /// What can go wrong with data. Each message names the file and the place.
 #[derive(Debug, thiserror::Error)]
@@ -65,6 +66,19 @@ pub enum DataError {
     /// The data as a whole does not fit what was asked for.
     #[error("{0}")]
     Invalid(String),
+    /// A log cannot be prepared, or what was prepared cannot be used.
+    #[error(transparent)]
+    Prepare(Box<PrepareError>),
+}
+
+impl DataError {
+    /// For [`Result::map_err`] after preparing.
+    fn prepare(e: PrepareError) -> Self {
+        match e {
+            PrepareError::Data(e) => e,
+            e => DataError::Prepare(Box::new(e)),
+        }
+    }
 }
 
 /// One split (train, eval or test) of a data set.
@@ -127,6 +141,28 @@ pub struct Facts {
     pub base_rate: Option<f64>,
     /// Malformed lines that were skipped (`data.on_error = "skip"`).
     pub skipped_lines: u64,
+    /// How the files came about, if they were prepared of a raw log.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prepared: Option<PreparedFacts>,
     /// Anything else worth a line in the record.
     pub notes: Vec<String>,
+}
+
+/// How files came about that were prepared of a raw log.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct PreparedFacts {
+    /// Whose preparation.
+    pub recipe: String,
+    /// Its settings.
+    pub parameters: BTreeMap<String, serde_json::Value>,
+    /// Where the files lie.
+    pub folder: PathBuf,
+    /// The raw files as they were read.
+    pub raw: Vec<Input>,
+    /// BLAKE3 of the manifest, which has those of all files; hexadecimal.
+    pub manifest: Option<String>,
+    /// Whether this run made the files, and did not find them.
+    pub made: bool,
+    /// Seconds that it took to make, or to check them; part of the run's `init_seconds`.
+    pub seconds: f64,
 }

@@ -11,8 +11,10 @@ mod mapped;
 pub mod pool;
 mod prefetch;
 pub(crate) mod process;
+mod size;
 pub(crate) mod text;
 
 pub use isa::Isa;
 pub(crate) use mapped::MappedFile;
 pub(crate) use prefetch::{prefetch, prefetch_row};
+pub use size::Size;

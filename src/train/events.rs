@@ -2,7 +2,8 @@
 //! happens.
 
 use crate::{
-    batch::Schema, engine::EngineConfig, metrics::Quality, model::ParamSpec, optim::LossScale,
+    batch::Schema, data::source::prepared::News, engine::EngineConfig, metrics::Quality,
+    model::ParamSpec, optim::LossScale,
 };
 use serde::{Deserialize, Serialize};
 
@@ -11,6 +12,10 @@ use serde::{Deserialize, Serialize};
 pub trait Listener {
     /// Before anything touches data or parameters.
     fn init_start(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+    /// Data are made ready that are prepared once.
+    fn preparing(&mut self, _news: &News<'_>) -> std::io::Result<()> {
         Ok(())
     }
     /// The model's parameters hold their initial values.

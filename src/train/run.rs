@@ -11,7 +11,7 @@ use super::{
 use crate::{
     backend::StepContext,
     batch::{GeneratedSplit, Schema},
-    data::{DataError, Dataset, Facts, Source, loader::Plan},
+    data::{DataError, Dataset, Facts, Source, loader::Plan, source::prepared::News},
     engine::{self, Engine, EngineConfig, Phase},
     metrics::Quality,
     model::init::{InitSource, Initializer},
@@ -78,11 +78,15 @@ pub struct Finished {
 /// # Errors
 /// If the data cannot be opened, do not fit the workload, or the memory does not suffice.
 pub fn prepare(workload: &Workload) -> Result<Prepared, TrainError> {
-    prepare_until(workload, &AtomicBool::new(false))
+    prepare_until(workload, &AtomicBool::new(false), &mut |_| ())
 }
 
-/// [`prepare`], input up when `stop` is set.
-fn prepare_until(workload: &Workload, stop: &AtomicBool) -> Result<Prepared, TrainError> {
+/// [`prepare`], given up when `stop` is set. `tell` hears of data that are prepared first.
+fn prepare_until(
+    workload: &Workload,
+    stop: &AtomicBool,
+    tell: &mut dyn FnMut(&News<'_>),
+) -> Result<Prepared, TrainError> {
     // Before anything is read: what is known without. Then again with all sizes, before the model
     // is made.
     let sizes =
@@ -92,7 +96,7 @@ fn prepare_until(workload: &Workload, stop: &AtomicBool) -> Result<Prepared, Tra
     }
     check_memory(&memory_plan(workload, sizes.as_ref()))?;
     let Dataset { train, eval, test, facts: mut data_facts, numpy } =
-        workload.open_data_until(stop)?.ok_or(TrainError::Interrupted)?;
+        workload.open_data_until(stop, tell)?.ok_or(TrainError::Interrupted)?;
     let schema = train.schema().clone();
     let config = workload.engine_config(&schema)?;
     if sizes.is_none() {
@@ -168,7 +172,9 @@ pub fn run(job: &Job<'_>, listeners: &mut [&mut dyn Listener]) -> Result<Finishe
 fn train(job: &Job<'_>, told: &mut Told<'_, '_>) -> Result<Finished, TrainError> {
     let began = Instant::now();
     told.each(|l| l.init_start())?;
-    let mut prepared = prepare_until(job.workload, job.stop)?;
+    // Who does not listen does not end it; what follows would.
+    let mut tell = |news: &News<'_>| told.all(|l| l.preparing(news));
+    let mut prepared = prepare_until(job.workload, job.stop, &mut tell)?;
     let init_seconds = began.elapsed().as_secs_f64();
     told.each(|l| l.params_ready(prepared.engine.params()))?;
     told.each(|l| l.configured(&prepared.config, &prepared.schema))?;

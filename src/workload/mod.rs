@@ -9,8 +9,8 @@ pub mod shipped;
 
 pub use crate::data::source::config::{
     Bin40Config, CriteoSet, CriteoShuffle, CriteoTsvConfig, CsvConfig, DataConfig, DenseTransform,
-    FilesConfig, GroupShuffle, NumpyRandomConfig, OnError, ParquetConfig, PlantedConfig, RandomIds,
-    RecordShuffle, TraceRestart,
+    FilesConfig, GroupShuffle, NumpyRandomConfig, OnError, ParquetConfig, PlantedConfig,
+    PreparedConfig, RandomIds, RecordShuffle, TraceRestart,
 };
 pub use names::unfit_name;
 pub use parse::{Origin, Resolved, WorkloadError, load, schema, schema_text};

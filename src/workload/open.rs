@@ -1,12 +1,12 @@
 //! The data that a workload asks for.
 
-use super::{Quirk, Workload};
+use super::{DataConfig, Quirk, Workload};
 use crate::{
     batch::Schema,
     data::{
         DataError, Dataset,
         loader::{DEPTH, Plan},
-        source::{self, DrawOrder, OpenSettings},
+        source::{self, DrawOrder, OpenSettings, prepared::News},
     },
 };
 use std::sync::atomic::AtomicBool;
@@ -20,12 +20,31 @@ impl Workload {
         source::open(&self.data, &self.open_settings())
     }
 
-    /// [`Workload::open_data`], given up when `stop` is set: then `None`, at once.
+    /// [`Workload::open_data`], given up when `stop` is set: then `None`, at once. `tell` hears of
+    /// data that are prepared first.
     ///
     /// # Errors
     /// As [`Workload::open_data`].
-    pub fn open_data_until(&self, stop: &AtomicBool) -> Result<Option<Dataset>, DataError> {
-        source::open_until(&self.data, self.open_settings(), stop)
+    pub fn open_data_until(
+        &self,
+        stop: &AtomicBool,
+        tell: &mut dyn FnMut(&News<'_>),
+    ) -> Result<Option<Dataset>, DataError> {
+        source::open_until(&self.data, self.open_settings(), stop, tell)
+    }
+
+    /// Has data prepared that are to be prepared and are not; whether that was done, or `stop` was
+    /// set before.
+    ///
+    /// # Errors
+    /// As [`Workload::open_data`].
+    pub fn prepare_data(
+        &self,
+        stop: &AtomicBool,
+        tell: &mut dyn FnMut(&News<'_>),
+    ) -> Result<bool, DataError> {
+        let ready = source::prepare(&self.data, self.engine.threads, stop, tell)?;
+        Ok(ready.is_some() || !matches!(self.data, DataConfig::Prepared(_)))
     }
 
     fn open_settings(&self) -> OpenSettings {

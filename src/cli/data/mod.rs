@@ -1,12 +1,12 @@
 //! `dlrm-bench data`: everything about data but training on them; one file a command.
 
-mod bar;
 mod convert;
 mod generate;
 mod inspect;
 mod output;
 mod preprocess;
 mod profile;
+mod settings;
 mod verify;
 
 use super::{EXIT_CODES, Exit, Failure};

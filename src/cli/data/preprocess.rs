@@ -2,12 +2,14 @@
 
 use super::{
     super::{
-        Exit, Failure, examples,
+        Exit, Failure,
+        bar::Bar,
+        examples,
         progress::{counted, thousands},
         run::stop_flag,
-        threads, whole,
+        threads,
     },
-    bar::Bar,
+    settings::SettingArgs,
 };
 use crate::{
     data::{
@@ -15,14 +17,12 @@ use crate::{
         preprocess::{
             inputs,
             prepare::{
-                self, Done, Job, MultiHot, NullId, OutputState, Plan, PlannedFile, PrepareError,
-                Progress, Randomize, Recipe, setting,
+                self, Done, Job, OutputState, Plan, PlannedFile, PrepareError, Progress, Recipe,
             },
         },
     },
-    host::Isa,
+    host::{Isa, Size},
     system::peak_memory,
-    workload::OnError,
 };
 use clap::{Args, ValueEnum, builder::PossibleValue};
 use std::{
@@ -62,46 +62,13 @@ pub struct PreprocessArgs {
     #[arg(long)]
     pub plan: bool,
     /// Memory that may be taken, as in 2GiB or 512MiB
-    #[arg(long, value_name = "SIZE", default_value = "2GiB", value_parser = size)]
-    pub memory: u64,
+    #[arg(long, value_name = "SIZE", default_value = "2GiB")]
+    pub memory: Size,
     /// Threads, 0 = all cores. The output does not depend on it
     #[arg(long, value_name = "N", default_value_t = 0, allow_negative_numbers = true, value_parser = threads)]
     pub threads: usize,
-    /// Malformed lines: stop and name the line, or leave it out and count it
-    #[arg(long, value_name = "HOW", default_value = "fail")]
-    pub on_error: OnError,
-    /// Ids modulo N, 0 = off [default: the recipe's]
-    #[arg(long, value_name = "N")]
-    pub max_ind_range: Option<u32>,
-    /// Share of negatives to drop [default: 0]
-    #[arg(long, value_name = "SHARE")]
-    pub sub_sample_rate: Option<f64>,
-    /// Order of training samples [default: the recipe's]
-    #[arg(long, value_name = "HOW")]
-    pub randomize: Option<Randomize>,
-    /// Seed of what is drawn: samples, folds, order [default: the recipe's]
-    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = whole::<u32, 0, { u32::MAX as u64 }>)]
-    pub seed: Option<u32>,
-    /// What a missing id becomes, for oneflow-dlrm [default: own]
-    #[arg(long, value_name = "WHICH")]
-    pub null_id: Option<NullId>,
-    /// How often a value must occur to have an id [default: the recipe's]
-    #[arg(long, value_name = "N")]
-    pub min_count: Option<u32>,
-    /// Rows of the 26 tables, as in 40000000,39060,..., for mlperf-v2
-    /// [default: the recipe's]
-    #[arg(long, value_name = "ROWS", value_delimiter = ',')]
-    pub table_rows: Option<Vec<u32>>,
-    /// Ids of a sample in the 26 tables, as in 3,2,1,..., for mlperf-v2
-    /// [default: the recipe's]
-    #[arg(long, value_name = "IDS", value_delimiter = ',')]
-    pub hotness: Option<Vec<u32>>,
-    /// How ids are drawn, for mlperf-v2 [default: uniform]
-    #[arg(long, value_name = "HOW")]
-    pub multi_hot: Option<MultiHot>,
-    /// Samples of a parquet file [default: 4194304]
-    #[arg(long, value_name = "N")]
-    pub shard_rows: Option<u64>,
+    #[command(flatten)]
+    pub settings: SettingArgs,
     /// Seconds of work that a kill may cost, at most
     #[arg(long, value_name = "SECONDS", default_value_t = 30)]
     pub checkpoint: u64,
@@ -111,26 +78,6 @@ pub struct PreprocessArgs {
     /// No progress
     #[arg(long, short)]
     pub quiet: bool,
-}
-
-values! {
-    MultiHot {
-        Uniform = "uniform": "All alike",
-        Pareto = "pareto": "Small ones more often"
-    }
-    NullId {
-        Own = "own": "An id of its own in each column (criteo1t_parquet.scala)",
-        Next = "next": "The first id of the next column (criteo1t_parquet.py)"
-    }
-    Randomize {
-        None = "none": "As in the log",
-        Day = "day": "Each day shuffled",
-        Total = "total": "Dealt to days at random, then each day shuffled"
-    }
-    OnError {
-        Fail = "fail": "Stop and name file and line",
-        Skip = "skip": "Leave it out and count it"
-    }
 }
 
 // As the one list of recipes has them.
@@ -144,73 +91,16 @@ impl ValueEnum for Recipe {
     }
 }
 
-/// `2GiB`, `512MiB` or a number of bytes.
-fn size(text: &str) -> Result<u64, String> {
-    let units = [("GiB", 30), ("MiB", 20), ("KiB", 10), ("G", 30), ("M", 20), ("K", 10), ("", 0)];
-    let (number, shift) = units
-        .iter()
-        .find_map(|&(unit, shift)| Some((text.strip_suffix(unit)?, shift)))
-        .unwrap_or((text, 0));
-    let bytes = number.trim().parse::<u64>().ok().and_then(|n| n.checked_mul(1 << shift));
-    bytes.ok_or_else(|| "must be a size, as 2GiB, 512MiB or a number of bytes".into())
-}
-
 impl PreprocessArgs {
-    /// Settings that belong to other recipes.
-    fn refuse_foreign(&self, recipe: Recipe) -> Result<(), Failure> {
-        let given = [
-            (setting::RANGE, self.max_ind_range.is_some()),
-            (setting::SUB_SAMPLE, self.sub_sample_rate.is_some()),
-            (setting::RANDOMIZE, self.randomize.is_some()),
-            (setting::SEED, self.seed.is_some()),
-            (setting::NULL_ID, self.null_id.is_some()),
-            (setting::SHARD_ROWS, self.shard_rows.is_some()),
-            (setting::MIN_COUNT, self.min_count.is_some()),
-            (setting::TABLE_ROWS, self.table_rows.is_some()),
-            (setting::HOTNESS, self.hotness.is_some()),
-            (setting::MULTI_HOT, self.multi_hot.is_some()),
-        ];
-        match given.iter().find(|(name, given)| *given && !recipe.takes().contains(name)) {
-            Some((name, _)) => Err(PrepareError::foreign(recipe, name).into()),
-            None => Ok(()),
-        }
-    }
-
     fn job(&self) -> Result<Job, Failure> {
         let recipe = self.recipe;
-        self.refuse_foreign(recipe)?;
-        let mut parameters = recipe.parameters();
-        if let Some(range) = self.max_ind_range {
-            parameters.max_ind_range = Some(range).filter(|&r| r > 0);
-        }
-        parameters.randomize = self.randomize.unwrap_or(parameters.randomize);
-        parameters.on_error = self.on_error;
-        parameters.sub_sample_rate = self.sub_sample_rate.unwrap_or(parameters.sub_sample_rate);
-        parameters.seed = self.seed.unwrap_or(parameters.seed);
-        parameters.shard_rows = self.shard_rows.unwrap_or(parameters.shard_rows);
-        parameters.min_count = self.min_count.unwrap_or(parameters.min_count);
-        parameters.multi_hot = self.multi_hot.unwrap_or(parameters.multi_hot);
-        parameters.null_id = self.null_id.unwrap_or(parameters.null_id);
-        for (flag, given, to) in [
-            ("table-rows", &self.table_rows, &mut parameters.table_rows),
-            ("hotness", &self.hotness, &mut parameters.hotness),
-        ] {
-            if let Some(given) = given {
-                *to = given.as_slice().try_into().map_err(|_| {
-                    Failure::Usage(format!(
-                        "--{flag} has {} numbers; must be {}, one for each table",
-                        given.len(),
-                        to.len()
-                    ))
-                })?;
-            }
-        }
+        let parameters = self.settings.parameters(recipe)?;
         Ok(Job {
             recipe,
             parameters,
             raw: inputs::find_all(&self.raw)?,
             output: self.output.clone(),
-            memory: self.memory,
+            memory: self.memory.0,
             threads: match self.threads {
                 0 => std::thread::available_parallelism().map_or(1, |n| n.get()),
                 n => n,
@@ -371,21 +261,5 @@ impl From<PrepareError> for Failure {
             PrepareError::Write { .. } | PrepareError::Disk(_) => Failure::Output(e.to_string()),
             PrepareError::Interrupted => Failure::Internal(e.to_string()),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn sizes_are_read_as_people_write_them() {
-        assert_eq!(
-            (size("2GiB"), size("512M"), size("1000")),
-            (Ok(2 << 30), Ok(512 << 20), Ok(1000))
-        );
-        assert!(
-            ["", "GiB", "two", "-1", "1.5GiB", "99999999999GiB"].iter().all(|t| size(t).is_err())
-        );
     }
 }

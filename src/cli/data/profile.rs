@@ -1,7 +1,7 @@
 //! `dlrm-bench data profile`.
 
 use super::{
-    super::{Exit, Failure, examples},
+    super::{Exit, Failure, examples, preparing::Preparing},
     ColumnArgs, formats, input, tell,
 };
 use crate::{
@@ -20,6 +20,7 @@ use serde::Serialize;
 use std::{
     fs,
     path::{Path, PathBuf},
+    sync::atomic::AtomicBool,
 };
 
 const EXAMPLES: &str = "\
@@ -153,6 +154,8 @@ type Tables = Vec<(String, Option<usize>, Profile)>;
 
 fn of_workload(path: &Path, args: &ProfileArgs) -> Result<Tables, Failure> {
     let resolved = workload::load(path, &args.set)?;
+    // Ctrl-C ends the program; what was prepared by then stays.
+    Preparing::prepare(false, &resolved.workload, &AtomicBool::new(false))?;
     let mut train = resolved.workload.open_data()?.train;
     let columns = train.schema().tables.clone();
     let wanted = wanted(args, &columns.iter().map(|c| c.name.as_str()).collect::<Vec<_>>())?;

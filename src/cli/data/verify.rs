@@ -1,9 +1,6 @@
 //! `dlrm-bench data verify`.
 
-use super::{
-    super::{Exit, Failure, examples, progress::thousands},
-    bar::Bar,
-};
+use super::super::{Exit, Failure, bar::Bar, examples, progress::thousands};
 use crate::data::manifest::{Manifest, ManifestError, NAME};
 use clap::Args;
 use std::path::{Path, PathBuf};

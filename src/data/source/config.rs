@@ -1,6 +1,12 @@
 //! What each source is told: the keys of `[data]`.
 
-use crate::data::format::Format;
+use crate::{
+    data::{
+        format::Format,
+        preprocess::prepare::{Parameters, Recipe},
+    },
+    host::Size,
+};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -14,6 +20,8 @@ pub enum DataConfig {
     NumpyRandom(NumpyRandomConfig),
     /// Raw Criteo logs.
     CriteoTsv(CriteoTsvConfig),
+    /// Raw logs, prepared once and then read from files.
+    Prepared(PreparedConfig),
     /// Text with a header line.
     Csv(CsvConfig),
     /// Binary records of 160 bytes.
@@ -173,6 +181,49 @@ pub enum CriteoShuffle {
     Day,
     /// Not at all.
     None,
+}
+
+/// Raw logs that are prepared as an original program does, once, and then read from the files.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct PreparedConfig {
+    /// Whose preparation.
+    pub recipe: Recipe,
+    /// Its settings.
+    pub parameters: Parameters,
+    /// The log: a file, a folder of days, a pattern, or several files.
+    pub raw: Vec<PathBuf>,
+    /// Where folders of prepared data lie; `None` = beside the logs, or in the user's cache.
+    pub cache: Option<PathBuf>,
+    /// Memory that preparing may take.
+    pub memory: Size,
+    /// Ids of the prepared files modulo this; `None` = off.
+    pub id_range: Option<u32>,
+    /// Transform of the dense columns of the prepared files.
+    pub dense_transform: DenseTransform,
+    /// Order of training samples in files of records, new every epoch.
+    pub shuffle: RecordShuffle,
+    /// Order of the row groups of parquet files, new every epoch.
+    pub groups: GroupShuffle,
+    /// Samples of a buffer through which training samples pass after that; `None` = off.
+    pub buffer: Option<usize>,
+}
+
+impl PreparedConfig {
+    /// A recipe with the settings of its original, of which nothing else is said.
+    pub fn of(recipe: Recipe) -> Self {
+        PreparedConfig {
+            recipe,
+            parameters: recipe.parameters(),
+            raw: Vec::new(),
+            cache: None,
+            memory: Size(2 << 30),
+            id_range: None,
+            dense_transform: DenseTransform::Raw,
+            shuffle: RecordShuffle::None,
+            groups: GroupShuffle::None,
+            buffer: None,
+        }
+    }
 }
 
 /// What to do with a malformed line.

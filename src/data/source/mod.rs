@@ -10,7 +10,9 @@ mod ids;
 pub(crate) mod numpy_random;
 mod order;
 pub mod parquet;
+mod part;
 pub mod planted;
+pub mod prepared;
 mod sharded;
 #[cfg(test)]
 mod testing;
@@ -21,6 +23,7 @@ use crate::{
     data::{loader::Shard, source::config::DataConfig},
 };
 pub use numpy_random::DrawOrder;
+use prepared::{News, Ready};
 use sharded::Sharded;
 use std::{collections::HashSet, path::PathBuf, sync::atomic::AtomicBool};
 
@@ -39,19 +42,41 @@ pub struct OpenSettings {
     pub draw: DrawOrder,
 }
 
-/// Opens a data set.
+/// Opens a data set; prepares it first, if it is to be prepared and is not.
 ///
 /// # Errors
 /// If a file cannot be read or is malformed, or the data do not fit what is asked for.
 pub fn open(config: &DataConfig, settings: &OpenSettings) -> Result<Dataset, DataError> {
-    let mut data = match config {
-        DataConfig::Planted(c) => planted::open(c),
-        DataConfig::NumpyRandom(c) => numpy_random::open(c, settings.draw, settings.batch_size),
-        DataConfig::CriteoTsv(c) => criteo_tsv::open(c),
-        DataConfig::Csv(c) => csv::open(c, settings.seed),
-        DataConfig::Bin40(c) => bin40::open(c, settings),
-        DataConfig::Parquet(c) => parquet::open(c, settings),
-        DataConfig::Files(c) => files::open(c, settings),
+    let never = AtomicBool::new(false);
+    let ready = prepare(config, settings.threads, &never, &mut |_| ())?;
+    open_prepared(config, ready, settings)
+}
+
+/// Has data prepared that are to be prepared; `None` for others, and if `stop` was set before it was
+/// done.
+///
+/// # Errors
+/// As [`prepared::ready`].
+pub fn prepare(
+    config: &DataConfig,
+    threads: usize,
+    stop: &AtomicBool,
+    tell: &mut dyn FnMut(&News<'_>),
+) -> Result<Option<Ready>, DataError> {
+    match config {
+        DataConfig::Prepared(c) => prepared::ready(c, threads, stop, tell),
+        _ => Ok(None),
+    }
+}
+
+fn open_prepared(
+    config: &DataConfig,
+    ready: Option<Ready>,
+    settings: &OpenSettings,
+) -> Result<Dataset, DataError> {
+    let mut data = match (config, ready) {
+        (DataConfig::Prepared(c), Some(ready)) => prepared::open(c, ready, settings),
+        _ => open_files(config, settings),
     }?;
     if let Some(Shard { shard, of }) = settings.shards {
         data.train = Box::new(Sharded::new(data.train, settings.batch_size, shard, of));
@@ -62,6 +87,22 @@ pub fn open(config: &DataConfig, settings: &OpenSettings) -> Result<Dataset, Dat
         }
     }
     Ok(data)
+}
+
+/// Opens what can be opened as it is.
+fn open_files(config: &DataConfig, settings: &OpenSettings) -> Result<Dataset, DataError> {
+    match config {
+        DataConfig::Planted(c) => planted::open(c),
+        DataConfig::NumpyRandom(c) => numpy_random::open(c, settings.draw, settings.batch_size),
+        DataConfig::CriteoTsv(c) => criteo_tsv::open(c),
+        DataConfig::Csv(c) => csv::open(c, settings.seed),
+        DataConfig::Bin40(c) => bin40::open(c, settings),
+        DataConfig::Parquet(c) => parquet::open(c, settings),
+        DataConfig::Files(c) => files::open(c, settings),
+        DataConfig::Prepared(_) => {
+            Err(DataError::Invalid("the data have not been prepared".into()))
+        }
+    }
 }
 
 /// Refuses a file that is named twice, under whatever name.
@@ -81,7 +122,7 @@ fn once(paths: &[PathBuf]) -> Result<(), DataError> {
 }
 
 /// Opens a data set unless `stop` is set meanwhile: then `None`, at once. Reading goes on behind it
-/// until its end, or the program's.
+/// until its end, or the program's. `tell` hears of data that are prepared first.
 ///
 /// # Errors
 /// As [`open`].
@@ -89,9 +130,14 @@ pub fn open_until(
     config: &DataConfig,
     settings: OpenSettings,
     stop: &AtomicBool,
+    tell: &mut dyn FnMut(&News<'_>),
 ) -> Result<Option<Dataset>, DataError> {
+    let ready = prepare(config, settings.threads, stop, tell)?;
+    if matches!(config, DataConfig::Prepared(_)) && ready.is_none() {
+        return Ok(None);
+    }
     let config = config.clone();
-    until(stop, move || open(&config, &settings))
+    until(stop, move || open_prepared(&config, ready, &settings))
 }
 
 /// The columns, where they are known before any data is read.
@@ -103,6 +149,7 @@ pub fn schema(config: &DataConfig) -> Result<Option<Schema>, DataError> {
         DataConfig::NumpyRandom(c) => Some(numpy_random::schema(c)),
         DataConfig::Planted(c) => Some(planted::schema(c)?),
         DataConfig::Bin40(c) => c.tables.as_deref().map(bin40::schema),
+        DataConfig::Prepared(c) => prepared::schema(c)?,
         DataConfig::CriteoTsv(_)
         | DataConfig::Csv(_)
         | DataConfig::Parquet(_)
@@ -129,6 +176,7 @@ pub fn eval_samples(config: &DataConfig) -> Option<u64> {
         DataConfig::Bin40(c) => {
             Some(std::fs::metadata(&c.eval).map_or(0, |m| m.len() / RECORD as u64))
         }
+        DataConfig::Prepared(c) => prepared::eval_samples(c),
         DataConfig::CriteoTsv(_)
         | DataConfig::Csv(_)
         | DataConfig::Parquet(_)
@@ -147,6 +195,7 @@ pub fn resident_bytes(config: &DataConfig) -> u64 {
         DataConfig::Planted(_)
         | DataConfig::NumpyRandom(_)
         | DataConfig::Bin40(_)
+        | DataConfig::Prepared(_)
         | DataConfig::Parquet(_)
         | DataConfig::Files(_) => 0,
         // A line of 240 bytes becomes 157; gzip makes it 90.

@@ -1,7 +1,7 @@
 //! The content of data files, whatever they are called and wherever they lie.
 
 use crate::{
-    data::{format::parquet::files_of, manifest::Manifest},
+    data::{format::parquet::files_of, manifest::Manifest, source::prepared},
     workload::{DataConfig, RandomIds, Workload},
 };
 use serde::{Deserialize, Serialize};
@@ -49,7 +49,17 @@ pub fn files(workload: &Workload) -> Option<Vec<FileContent>> {
             }
         }
     }
-    for (split, path) in paths(&workload.data) {
+    let data = match &workload.data {
+        DataConfig::Prepared(c) => prepared::source(c)?,
+        data => data.clone(),
+    };
+    if let (DataConfig::Files(_), DataConfig::Prepared(c)) = (&data, &workload.data) {
+        // All that was made, each file once.
+        for file in prepared::all_files(c)? {
+            found.push(content("train", &file)?);
+        }
+    }
+    for (split, path) in paths(&data) {
         let files = if path.is_dir() { files_of(path).ok()? } else { vec![path.clone()] };
         for file in files {
             found.push(content(split, &file)?);
@@ -65,8 +75,8 @@ fn paths(data: &DataConfig) -> Vec<(&'static str, &PathBuf)> {
         found.extend(paths.map(|path| (split, path)));
     };
     match data {
-        // Sets of files: see `beside`.
-        DataConfig::Planted(_) | DataConfig::Files(_) => {}
+        // Sets of files: see `beside`. Prepared data are read through another source.
+        DataConfig::Planted(_) | DataConfig::Files(_) | DataConfig::Prepared(_) => {}
         DataConfig::NumpyRandom(c) => {
             if let RandomIds::Trace { files, .. } = &c.distribution {
                 add("traces", &mut files.iter());

@@ -13,7 +13,10 @@ mod tests;
 
 pub use content::{FileContent, files};
 
-use crate::{batch::Schema, workload::Workload};
+use crate::{
+    batch::Schema,
+    workload::{DataConfig, Workload},
+};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -186,7 +189,10 @@ impl DataSet {
         before: Option<Vec<FileContent>>,
         schema: Option<&Schema>,
     ) -> Self {
-        let files = before.filter(|before| files(workload).as_ref() == Some(before));
+        let now = files(workload);
+        let made = matches!(workload.data, DataConfig::Prepared(_)) && before.is_none();
+        // Data that the run itself prepared were not there before.
+        let files = if made { now } else { before.filter(|before| now.as_ref() == Some(before)) };
         let of = |f: fn(&crate::batch::Column) -> usize| {
             schema.map(|s| s.tables.iter().map(f).collect::<Vec<_>>())
         };

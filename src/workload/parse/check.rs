@@ -3,6 +3,7 @@
 use super::{error::WorkloadError, tree::Tree};
 use crate::{
     backend::{Device, Precision},
+    data::source::prepared::goes_on_from_numpy,
     engine,
     optim::{ScheduleSpec, schedule::Schedule},
     workload::*,
@@ -87,13 +88,15 @@ pub(super) fn check(w: &Workload, tree: &Tree) -> Result<(), WorkloadError> {
     }
     let random = matches!(w.data, DataConfig::NumpyRandom(_));
     let planted = matches!(w.data, DataConfig::Planted(_));
-    if w.model.init_rng() == InitRng::Numpy
-        && !random
-        && !matches!(w.data, DataConfig::CriteoTsv(_))
-    {
+    let facebook = match &w.data {
+        DataConfig::CriteoTsv(_) => true,
+        DataConfig::Prepared(d) => goes_on_from_numpy(d),
+        _ => random,
+    };
+    if w.model.init_rng() == InitRng::Numpy && !facebook {
         return refuse(
             "model.init_rng",
-            "\"numpy\" goes on from the generator of the data, so data.source must be \"numpy_random\" or \"criteo_tsv\"; use \"philox\"",
+            "\"numpy\" goes on from the generator of the data, so data.source must be \"numpy_random\", \"criteo_tsv\" or \"prepared\" by a recipe of facebook's; use \"philox\"",
         );
     }
     let EngineSection { kind, device, precision, .. } = w.engine;

@@ -3,7 +3,9 @@
 use super::*;
 use crate::{
     backend::Precision,
+    data::preprocess::prepare::{Files, Recipe, settings::SETTINGS},
     embedding::RowKind,
+    host::Size,
     model::{LossKind, LossSpec, *},
     optim::*,
     workload::*,
@@ -280,6 +282,62 @@ fn criteo() -> impl Strategy<Value = DataConfig> {
             })
         },
     )
+}
+
+fn prepared() -> impl Strategy<Value = DataConfig> {
+    let settings = (any::<u32>(), 1u32..i32::MAX as u32, 0.0..0.999, any::<bool>());
+    let order = (pick(), any::<bool>(), prop::option::of(1usize..1 << 30));
+    (
+        prop::sample::select(Recipe::ALL),
+        prop::collection::vec(path(), 1..4),
+        prop::option::of(path()),
+        64u64..9999,
+        prop::option::of(1u32..),
+        row_transform(),
+        settings,
+        order,
+    )
+        .prop_map(
+            |(recipe, raw, cache, mebibytes, id_range, dense_transform, settings, order)| {
+                let (seed, range, rate, none): (u32, u32, f64, bool) = settings;
+                let (groups, batch, buffer) = order;
+                let mut c = PreparedConfig {
+                    raw,
+                    cache,
+                    id_range,
+                    dense_transform,
+                    buffer,
+                    ..PreparedConfig::of(recipe)
+                };
+                c.memory = Size(mebibytes << 20);
+                for (name, value) in [
+                    ("seed", seed.into()),
+                    (
+                        "max_ind_range",
+                        if recipe == Recipe::OneflowDlrm && none { 0 } else { range }.into(),
+                    ),
+                    ("sub_sample_rate", rate.into()),
+                    ("randomize", if none { "none" } else { "total" }.into()),
+                    ("on_error", "skip".into()),
+                    ("min_count", seed.into()),
+                    ("table_rows", vec![range; 26].into()),
+                ] {
+                    let setting = SETTINGS.iter().find(|s| s.name == name).unwrap();
+                    if recipe.takes().contains(&name) {
+                        setting.put(&mut c.parameters, value).unwrap();
+                    }
+                }
+                match recipe.reading().files {
+                    Files::Records if batch => c.shuffle = RecordShuffle::Batch,
+                    Files::Parquet { .. } => c.groups = groups,
+                    _ => {}
+                }
+                if (recipe.reading().hashed)(&c.parameters) {
+                    c.id_range.get_or_insert(1000);
+                }
+                DataConfig::Prepared(c)
+            },
+        )
 }
 
 fn csv() -> impl Strategy<Value = DataConfig> {
@@ -621,7 +679,16 @@ fn mlperf() -> impl Strategy<Value = MlperfSection> {
 }
 
 pub(super) fn workloads() -> impl Strategy<Value = Workload> {
-    let data = prop_oneof![planted(), numpy_random(), criteo(), csv(), bin40(), parquet(), files()];
+    let data = prop_oneof![
+        planted(),
+        numpy_random(),
+        criteo(),
+        prepared(),
+        csv(),
+        bin40(),
+        parquet(),
+        files()
+    ];
     let scale = prop_oneof![
         (0.5..1e6).prop_map(|scale| LossScaleSpec::Static { scale }),
         (1.0..1e9, 1u64..9999)

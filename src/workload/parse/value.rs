@@ -1,7 +1,7 @@
 //! Types of values: how each is read from TOML, written back, and described.
 
 use super::{nearest::nearest, words::Words};
-use crate::backend::Device;
+use crate::{backend::Device, host::Size};
 use serde_json::{Value as Json, json};
 use std::{path::PathBuf, slice};
 use toml_edit::{Array, Value};
@@ -161,6 +161,29 @@ impl TomlValue for Device {
     }
 }
 
+impl TomlValue for Size {
+    fn what() -> String {
+        Size::WHAT.to_owned()
+    }
+    fn from_toml(value: &Value) -> Result<Self, String> {
+        let bytes = value.as_integer().and_then(|n| u64::try_from(n).ok()).map(Size);
+        let size = bytes.or_else(|| value.as_str().and_then(|text| text.parse().ok()));
+        size.ok_or_else(|| wrong::<Self>(value))
+    }
+    fn to_toml(&self) -> Option<Value> {
+        Some(Value::from(self.to_string()))
+    }
+    fn type_name() -> String {
+        "size, as `2GiB`".to_owned()
+    }
+    fn schema() -> Json {
+        json!({"anyOf": [
+            {"type": "string", "pattern": "^[0-9]+ ?([KMG](iB)?)?$"},
+            {"type": "integer", "minimum": 0}
+        ]})
+    }
+}
+
 impl TomlValue for char {
     fn what() -> String {
         "a string of one character".to_owned()
@@ -259,7 +282,10 @@ impl<T: TomlValue> TomlValue for Vec<T> {
     }
     fn from_toml(value: &Value) -> Result<Self, String> {
         match value.as_array() {
-            None => T::from_toml(value).map(|v| vec![v]).map_err(|_| wrong::<Self>(value)),
+            None => T::from_toml(value).map(|v| vec![v]).map_err(|what| {
+                // What is no value of an entry is no list either; other reasons are worth telling.
+                if what.starts_with("is ") { wrong::<Self>(value) } else { what }
+            }),
             Some(list) => list
                 .iter()
                 .enumerate()

@@ -2,7 +2,7 @@
 
 use crate::{
     backend::Precision,
-    data::format::TRAINED,
+    data::{format::TRAINED, preprocess::prepare::Recipe},
     embedding::RowKind,
     engine::EngineKind,
     model::{EmbeddingInit, Interaction, LossKind, MlpInit, Pooling},
@@ -175,6 +175,7 @@ impl Words for DataConfig {
             ("planted", Planted(PlantedConfig::of(""))),
             ("numpy_random", NumpyRandom(Default::default())),
             ("criteo_tsv", CriteoTsv(Default::default())),
+            ("prepared", Prepared(PreparedConfig::of(Recipe::FacebookKaggle))),
             ("csv", Csv(Default::default())),
             ("bin40", Bin40(Default::default())),
             ("parquet", Parquet(Default::default())),
@@ -188,6 +189,12 @@ impl Words for DataConfig {
             (DataConfig::Files(a), DataConfig::Files(b)) => a.format == b.format,
             _ => discriminant(self) == discriminant(other),
         }
+    }
+}
+
+impl Words for Recipe {
+    fn variants() -> Vec<(&'static str, Self)> {
+        Recipe::ALL.iter().map(|recipe| (recipe.name(), *recipe)).collect()
     }
 }
 

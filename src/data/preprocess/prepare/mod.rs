@@ -10,6 +10,7 @@
 
 mod encoder;
 mod job;
+mod outlook;
 mod pass;
 mod plan;
 mod publish;
@@ -24,9 +25,11 @@ mod worker;
 mod writer;
 
 pub use job::{Job, LEAST_MEMORY};
+pub use outlook::{foresee, look, tidy};
 pub use plan::{LIMIT as DISK_LIMIT, Plan, PlannedFile, free, plan, refuse_small_disk};
 pub use recipes::{
-    MLPERF_V2_ROWS, MultiHot, NullId, Parameters, Randomize, Recipe, UnknownRecipe, setting,
+    Evaluation, Files, MLPERF_V2_ROWS, MultiHot, NullId, Parameters, Randomize, Reading, Recipe,
+    UnknownRecipe, setting, settings,
 };
 pub use run::{Done, run};
 pub use state::existing::OutputState;

@@ -132,6 +132,14 @@ pub(super) fn estimate(job: &Job, inputs: &[Input]) -> Result<Plan, PrepareError
     Ok(Plan::new(job, &lines, inputs.iter().map(|i| i.bytes).sum(), false, &new))
 }
 
+/// [`estimate`] with seconds, and sizes by samples from the start of the log.
+pub(super) fn estimate_closely(job: &Job, inputs: &[Input]) -> Result<Plan, PrepareError> {
+    let (lines, new) = look_at_starts(job, inputs)?;
+    let mut plan = Plan::new(job, &lines, inputs.iter().map(|i| i.bytes).sum(), false, &new);
+    measure(job, inputs, &Pool::new(job.threads), &new, &mut plan)?;
+    Ok(plan)
+}
+
 /// About how many lines each file has, and how often new values come at its start.
 fn look_at_starts(job: &Job, inputs: &[Input]) -> Result<(Vec<u64>, NewShare), PrepareError> {
     let (mut lines, mut new) = (Vec::new(), NewShare::none());
@@ -187,15 +195,27 @@ pub fn plan(job: &Job, tell: &(dyn Fn(Progress) + Sync)) -> Result<Plan, Prepare
             }
         }
     };
-    let (samples, seconds, records) = time(job, &inputs, &pool)?;
+    plan.output = output;
+    measure(job, &inputs, &pool, &new, &mut plan)?;
+    Ok(plan)
+}
+
+/// Adds to a plan what the log's start tells: seconds, and sizes of files that are not certain.
+fn measure(
+    job: &Job,
+    inputs: &[Input],
+    pool: &Pool,
+    new: &NewShare,
+    plan: &mut Plan,
+) -> Result<(), PrepareError> {
+    let (samples, seconds, records) = time(job, inputs, pool)?;
     plan.sampled = samples;
     plan.seconds = (samples > 0).then(|| seconds / samples as f64 * plan.lines as f64);
-    plan.output = output;
-    job.recipe.steps().estimate(job, &records, &new, &mut plan.files);
+    job.recipe.steps().estimate(job, &records, new, &mut plan.files);
     for file in &mut plan.files {
         file.about = file.about.map(|about| about.min(file.bytes));
     }
-    Ok(plan)
+    Ok(())
 }
 
 /// Lines of each file, as many at a time as there are threads.

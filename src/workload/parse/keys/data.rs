@@ -1,6 +1,6 @@
 //! `[data]`: the sources and the keys of each.
 
-use super::{Key, Setting, lens, under};
+use super::{Key, Setting, lens, prepared, under};
 use crate::{
     data::{preprocess::criteo::TABLES, source::planted},
     workload::{
@@ -28,14 +28,15 @@ const MAX_HOTNESS: usize = 1 << 20;
 pub(super) fn keys() -> Vec<Key> {
     let source = key("data.source", |w| Some(&mut w.data)).says(
         "`planted` (endless click log with a known truth), `numpy_random` (facebook's random \
-         generator), `criteo_tsv` (raw Criteo logs), `csv` (text with a header line), `bin40` \
-         (facebook's and MLPerf's binary records), `parquet`, or the word of another format of \
+         generator), `criteo_tsv` (raw Criteo logs, held in memory), `prepared` (raw Criteo logs, \
+         made into files by the first run), `csv` (text with a header line), `bin40` (facebook's and MLPerf's binary records), `parquet`, or the word of another format of \
          [data-formats.md](data-formats.md)",
     );
     let mut keys = vec![source];
     keys.extend(under("data.source", &["planted"], planted()));
     keys.extend(under("data.source", &["numpy_random"], numpy_random()));
     keys.extend(under("data.source", &["criteo_tsv"], criteo_tsv()));
+    keys.extend(prepared::keys());
     keys.extend(under("data.source", &["csv"], csv()));
     keys.extend(under("data.source", &["bin40"], bin40()));
     keys.extend(under("data.source", &["parquet"], parquet()));
@@ -517,8 +518,13 @@ fn max_ind_range(lens: Lens<Option<u32>>) -> Field<Option<u32>> {
 
 /// A transform of files that are not looked at as a whole before training.
 fn row_transform(lens: Lens<DenseTransform>, default: DenseTransform) -> Key {
-    key("data.dense_transform", lens)
-        .or(default)
+    row_by_row(key("data.dense_transform", lens).or(default))
+        .says("Of dense columns, as for `csv`, but for those that need all of the data at once")
+}
+
+/// Refuses a transform that looks at the data as a whole.
+pub(super) fn row_by_row(field: Field<DenseTransform>) -> Field<DenseTransform> {
+    field
         .check(|transform, _| match transform {
             DenseTransform::MinMax | DenseTransform::Standard => Err(format!(
                 "is \"{}\", which needs all of the data at once; must be \"raw\", \"log1p_clamp0\", \"log_plus2\", \"log_plus3\" or \"log_sq_bucket\"",
@@ -526,11 +532,10 @@ fn row_transform(lens: Lens<DenseTransform>, default: DenseTransform) -> Key {
             )),
             _ => Ok(()),
         })
-        .says("Of dense columns, as for `csv`, but for those that need all of the data at once")
 }
 
 /// Capacity of a shuffling buffer.
-fn buffer(lens: Lens<Option<usize>>) -> Key {
+pub(super) fn buffer(lens: Lens<Option<usize>>) -> Key {
     key("data.buffer", lens)
         .or(None)
         .within_as(1..=MAX_BUFFER, "samples from 1 to 1073741824")

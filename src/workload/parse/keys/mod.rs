@@ -3,6 +3,7 @@
 
 mod data;
 mod model;
+mod prepared;
 mod rules;
 mod run;
 mod training;
@@ -206,7 +207,7 @@ mod tests {
             ("data.mu", r#"data.distribution = "gaussian""#),
             (
                 "data.hotness",
-                r#"data.preset = "custom" or data.source = "parquet" or a format's word"#,
+                r#"data.preset = "custom" or data.recipe = "mlperf-v2" or data.source = "parquet" or a format's word"#,
             ),
             ("data.train", r#"data.source = "csv", "bin40", "parquet" or a format's word"#),
             ("data.id_stride", r#"data.source = "parquet""#),

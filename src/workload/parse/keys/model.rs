@@ -47,7 +47,8 @@ pub(super) fn keys() -> Vec<Key> {
         .or(InitRng::Philox)
         .says(
             "Generator of initial values: `philox`, or `numpy` (goes on from the data's \
-                 generator as facebook's program does; only with `numpy_random` and `criteo_tsv`)",
+                 generator as facebook's program does; only with `numpy_random`, \
+                 `criteo_tsv`, and `prepared` by a recipe of facebook's)",
         ),
     ]);
     keys

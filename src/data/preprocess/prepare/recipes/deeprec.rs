@@ -3,21 +3,28 @@
 //! is not published; here the last fifth of the lines is for evaluation, which is the proportion of
 //! their 8,000,000 and 2,000,000 samples.
 
-use super::{Definition, Parameters, PlannedOutput, Steps, setting::ON_ERROR};
+use super::{
+    Definition, Evaluation, Files, Parameters, PlannedOutput, Reading, Steps, reading::always,
+    setting::ON_ERROR,
+};
 use crate::{
-    data::preprocess::{
-        chunks::Position,
-        criteo::{Blocks, Columns, DENSE, TABLES},
-        prepare::{
-            Job, PlannedFile, PrepareError, Tell,
-            shuffle::records::{Form, Record, Records},
-            state::{
-                checkpoint::{Checkpoint, RecipeOutput},
-                spill::NewShare,
+    data::{
+        format::Format,
+        preprocess::{
+            chunks::Position,
+            criteo::{Blocks, Columns, DENSE, TABLES},
+            prepare::{
+                Job, PlannedFile, PrepareError, Tell,
+                shuffle::records::{Form, Record, Records},
+                state::{
+                    checkpoint::{Checkpoint, RecipeOutput},
+                    spill::NewShare,
+                },
+                survey::{self, Survey},
+                worker::{RECORDS, Worker},
             },
-            survey::{self, Survey},
-            worker::{RECORDS, Worker},
         },
+        source::config::DenseTransform,
     },
     host::pool::Pool,
 };
@@ -36,6 +43,12 @@ pub(super) const DEEPREC: Definition = Definition {
     least_integer: None,
     takes: &[ON_ERROR],
     parameters: Parameters::BASE,
+    reading: Reading {
+        files: Files::Format(Format::DeepRec),
+        evaluation: Evaluation::Parts("eval", None),
+        transform: DenseTransform::Raw,
+        hashed: always,
+    },
     steps: &DeepRec,
 };
 

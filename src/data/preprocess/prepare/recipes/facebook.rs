@@ -7,7 +7,8 @@
 //! `test`, the rest `val`; all before is `train`.
 
 use super::{
-    Definition, Parameters, PlannedOutput, Randomize, Recipe, Steps,
+    Definition, Evaluation, Files, Parameters, PlannedOutput, Randomize, Reading, Recipe, Steps,
+    reading::never,
     setting::{ON_ERROR, RANDOMIZE, RANGE, SEED, SUB_SAMPLE},
     train_and_last,
 };
@@ -30,6 +31,7 @@ use crate::data::{
             worker::{RECORDS, Worker},
         },
     },
+    source::config::DenseTransform,
 };
 use std::io::Read;
 
@@ -52,6 +54,12 @@ pub(super) const TERABYTE: Definition = Definition {
     least_integer: None,
     takes: &[RANGE, SUB_SAMPLE, RANDOMIZE, ON_ERROR, SEED],
     parameters: Parameters { max_ind_range: Some(10_000_000), ..FACEBOOK },
+    reading: Reading {
+        files: Files::Records,
+        evaluation: Evaluation::Parts("test", Some("val")),
+        transform: DenseTransform::Log1pClamp0,
+        hashed: never,
+    },
     steps: &Facebook,
 };
 

@@ -8,13 +8,15 @@
 //! original's order depends on chance; here the smaller comes first.
 
 use super::{
-    Definition, Parameters, PlannedOutput, Steps,
+    Definition, Evaluation, Files, Parameters, PlannedOutput, Reading, Steps,
+    reading::never,
     setting::{MIN_COUNT, ON_ERROR, SEED},
     table::{self, Columns, Waiting},
     vocabulary::{self, Value},
 };
 use crate::data::{
     dense::log_sq_bucket,
+    format::Format,
     preprocess::{
         criteo::{DENSE, TABLES, column_name},
         numbering::{Budget, Numbering},
@@ -33,6 +35,7 @@ use crate::data::{
             worker::Worker,
         },
     },
+    source::config::DenseTransform,
 };
 use serde::Serialize;
 use serde_json::ser::PrettyFormatter;
@@ -54,6 +57,12 @@ pub(super) const CRITEO_X4: Definition = Definition {
     least_integer: None,
     takes: &[ON_ERROR, SEED, MIN_COUNT],
     parameters: Parameters { seed: 2018, min_count: 10, ..Parameters::BASE },
+    reading: Reading {
+        files: Files::Format(Format::FuxiCtr),
+        evaluation: Evaluation::Parts("valid", Some("test")),
+        transform: DenseTransform::Raw,
+        hashed: never,
+    },
     steps: &FuxiCtr,
 };
 

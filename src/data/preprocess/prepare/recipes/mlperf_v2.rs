@@ -12,13 +12,15 @@
 //! whole.
 
 use super::{
-    Definition, MultiHot, Parameters, PlannedOutput, Randomize, Steps,
+    Definition, Evaluation, Files, MultiHot, Parameters, PlannedOutput, Randomize, Reading, Steps,
+    reading::never,
     setting::{self, MULTI_HOT, ON_ERROR, RANDOMIZE, TABLE_ROWS},
     train_and_last,
 };
 use crate::{
     data::{
         dense::Dense,
+        format::Format,
         npy::{Header, Type},
         npz::{Member, Packing, pack, stored_bytes},
         preprocess::{
@@ -78,6 +80,13 @@ pub(super) const MLPERF_V2: Definition = Definition {
     least_integer: Some(LEAST),
     takes: &[RANDOMIZE, ON_ERROR, setting::SEED, TABLE_ROWS, setting::HOTNESS, MULTI_HOT],
     parameters: Parameters { randomize: Randomize::Total, ..Parameters::BASE },
+    // Logarithms are taken before they are stored.
+    reading: Reading {
+        files: Files::Format(Format::TorchRec),
+        evaluation: Evaluation::Halves,
+        transform: DenseTransform::Raw,
+        hashed: never,
+    },
     steps: &MlperfV2,
 };
 

@@ -10,11 +10,14 @@ mod mlperf_v2;
 mod nvidia;
 mod oneflow;
 mod parameters;
+mod reading;
+pub mod settings;
 mod table;
 mod vocabulary;
 
 pub use mlperf_v2::ROWS as MLPERF_V2_ROWS;
 pub use parameters::{MultiHot, NullId, Parameters, Randomize, setting};
+pub use reading::{Evaluation, Files, Reading};
 
 use super::{
     Job, PlannedFile, PrepareError, Tell,
@@ -89,6 +92,8 @@ struct Definition {
     takes: &'static [&'static str],
     /// What the original's scripts set.
     parameters: Parameters,
+    /// How what it writes is trained on.
+    reading: Reading,
     /// What is done beside reading the log.
     steps: &'static dyn Steps,
 }
@@ -161,6 +166,11 @@ impl Recipe {
         self.definition().parameters
     }
 
+    /// How what it writes is trained on.
+    pub fn reading(self) -> &'static Reading {
+        &self.definition().reading
+    }
+
     pub(super) fn form(self) -> Form {
         self.definition().form
     }
@@ -173,7 +183,9 @@ impl Recipe {
         self.definition().steps
     }
 
-    pub(super) fn check_files(self, raw: &[PathBuf]) -> Result<(), PrepareError> {
+    /// # Errors
+    /// If it does not take so many raw files.
+    pub fn check_files(self, raw: &[PathBuf]) -> Result<(), PrepareError> {
         match (self.one_file(), raw.len()) {
             (true, 1) | (false, 2..) => Ok(()),
             (true, n) => Err(PrepareError::Usage(format!(

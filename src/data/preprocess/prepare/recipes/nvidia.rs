@@ -9,14 +9,15 @@
 //! `validation`.
 
 use super::{
-    Definition, Parameters, PlannedOutput, Randomize, Steps,
+    Definition, Evaluation, Files, Parameters, PlannedOutput, Randomize, Reading, Steps,
+    reading::never,
     setting::{MIN_COUNT, ON_ERROR, RANDOMIZE, SEED},
     train_and_last,
     vocabulary::{self, Counts, Value},
 };
 use crate::{
     data::{
-        format::nvidia as format,
+        format::{Format, nvidia as format},
         preprocess::{
             chunks::Position,
             criteo::{Blocks, DENSE, TABLES, column_name},
@@ -37,6 +38,7 @@ use crate::{
             },
         },
         rows::{Layout, Numbers},
+        source::config::DenseTransform,
     },
     host::pool::Pool,
 };
@@ -58,6 +60,13 @@ pub(super) const NVIDIA: Definition = Definition {
         seed: 12345,
         min_count: 15,
         ..Parameters::BASE
+    },
+    // Logarithms are taken before they are stored. The specification does not name `validation`.
+    reading: Reading {
+        files: Files::Format(Format::Nvidia),
+        evaluation: Evaluation::Parts("test", None),
+        transform: DenseTransform::Raw,
+        hashed: never,
     },
     steps: &Nvidia,
 };

@@ -14,26 +14,30 @@
 //! Spark draws the order by chance; here it is that of random keys (`order.rs`), by the seed.
 
 use super::{
-    Definition, NullId, Parameters, PlannedOutput, Randomize, Steps,
+    Definition, Evaluation, Files, NullId, Parameters, PlannedOutput, Randomize, Reading, Steps,
+    reading::always,
     setting::{NULL_ID, ON_ERROR, RANDOMIZE, RANGE, SEED, SHARD_ROWS},
     table::{self, Columns, Waiting},
     train_and_last,
 };
-use crate::data::preprocess::{
-    criteo::{DENSE, TABLES, column_name},
-    prepare::{
-        Job, PlannedFile, PrepareError, Tell,
-        shuffle::{
-            folds::{self, Sizes},
-            order::{self, ORDERED, random_keys},
-            records::{self, Form, Record, Records},
+use crate::data::{
+    preprocess::{
+        criteo::{DENSE, TABLES, column_name},
+        prepare::{
+            Job, PlannedFile, PrepareError, Tell,
+            shuffle::{
+                folds::{self, Sizes},
+                order::{self, ORDERED, random_keys},
+                records::{self, Form, Record, Records},
+            },
+            state::{
+                checkpoint::{Checkpoint, RecipeOutput},
+                spill::NewShare,
+            },
+            worker::{RECORDS, Worker},
         },
-        state::{
-            checkpoint::{Checkpoint, RecipeOutput},
-            spill::NewShare,
-        },
-        worker::{RECORDS, Worker},
     },
+    source::config::DenseTransform,
 };
 use twox_hash::XxHash64;
 
@@ -53,6 +57,13 @@ pub(super) const DLRM: Definition = Definition {
         seed: 1234,
         ..Parameters::BASE
     },
+    // The model takes ln(x + 1) of what is stored.
+    reading: Reading {
+        files: Files::Parquet { all_ids: false, stride },
+        evaluation: Evaluation::Parts("test", Some("val")),
+        transform: DenseTransform::Log1pClamp0,
+        hashed: |parameters| parameters.max_ind_range.is_none(),
+    },
     steps: &Dlrm,
 };
 
@@ -64,8 +75,23 @@ pub(super) const DEEPFM: Definition = Definition {
     least_integer: None,
     takes: &[RANDOMIZE, ON_ERROR, SEED, SHARD_ROWS],
     parameters: Parameters { randomize: Randomize::Total, seed: 2018, ..Parameters::BASE },
+    reading: Reading {
+        files: Files::Parquet { all_ids: true, stride: |_| 0 },
+        evaluation: Evaluation::Parts("val", Some("test")),
+        transform: DenseTransform::Raw,
+        hashed: always,
+    },
     steps: &DeepFm,
 };
+
+/// Where the ids of a column start, for each column before it.
+fn stride(parameters: &Parameters) -> u32 {
+    match (parameters.max_ind_range, parameters.null_id) {
+        (None, _) => 0,
+        (Some(range), NullId::Own) => range + 1,
+        (Some(range), NullId::Next) => range,
+    }
+}
 
 struct Dlrm;
 

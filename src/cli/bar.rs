@@ -1,6 +1,6 @@
 //! How the progress of work on files is shown.
 
-use super::super::progress::thousands;
+use super::progress::thousands;
 use crate::train::memory::shown;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::{
