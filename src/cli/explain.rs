@@ -50,7 +50,7 @@ pub(super) fn explain(resolved: &Resolved) -> Result<String, Failure> {
             out += &file("eval", &c.eval);
             out.extend(c.test.iter().map(|path| file("test", path)));
         }
-        DataConfig::Prepared(c) => out += &prepared(c, w.engine.threads)?,
+        DataConfig::Prepared(c) => out += &prepared(c, w.engine.threads),
         DataConfig::Parquet(c) => {
             for (what, paths) in [("train", &c.train), ("eval", &c.eval), ("test", &c.test)] {
                 out.extend(paths.iter().map(|path| file(what, path)));
@@ -96,8 +96,12 @@ pub(super) fn explain(resolved: &Resolved) -> Result<String, Failure> {
 }
 
 /// Prepared data: the log, where they are or will be, what is there, what it takes.
-fn prepared(config: &PreparedConfig, threads: usize) -> Result<String, Failure> {
-    let Outlook { raw, folder, there, plan } = outlook(config, threads)?;
+fn prepared(config: &PreparedConfig, threads: usize) -> String {
+    let Outlook { raw, folder, there, plan } = match outlook(config, threads) {
+        Ok(outlook) => outlook,
+        // A run would end with it.
+        Err(e) => return format!("#   cannot be prepared: {e}\n"),
+    };
     let mut out: String = raw.iter().map(|input| file("log", &input.path)).collect();
     out += &format!("#   prepared by {} in {}\n", config.recipe.name(), folder.display());
     if let Some(manifest) = there {
@@ -123,7 +127,7 @@ fn prepared(config: &PreparedConfig, threads: usize) -> Result<String, Failure> 
         }
         out += &format!("#   memory while it is prepared: at most {}\n", shown(config.memory.0));
     }
-    Ok(out)
+    out
 }
 
 /// The floor of a step as a table.

@@ -178,4 +178,8 @@ fn explain_tells_where_they_are_or_would_be() {
     assert!(after.contains("#   which is there: "), "{after}");
     assert!(after.contains("(train 300, test 150, val 150 samples)"), "{after}");
     assert!(after.contains("#   13 dense columns, 26 tables of "), "{after}");
+    // A log that is not there does not keep the rest from being explained.
+    fs::rename(bench.at("logs"), bench.at("away")).unwrap();
+    let none = explain(&[]);
+    assert!(none.contains("#   cannot be prepared: logs: No such file"), "{none}");
 }

@@ -69,13 +69,14 @@ pub fn goes_on_from_numpy(config: &PreparedConfig) -> bool {
     matches!(config.recipe.reading().files, Files::Records)
 }
 
-/// The columns, where the files are there and tell them, or the settings do.
+/// The columns, where the files are there and tell them. What is wrong with the log is said when
+/// the data are opened.
 ///
 /// # Errors
-/// If the raw files cannot be read, or the folder holds something else.
+/// As the source of the files.
 pub fn schema(config: &PreparedConfig) -> Result<Option<Schema>, DataError> {
-    match ready::found(config)? {
-        Some((folder, manifest)) => super::schema(&files::of(config, &folder, &manifest)?),
+    match source(config) {
+        Some(files) => super::schema(&files),
         None => Ok(None),
     }
 }
