@@ -46,14 +46,13 @@ impl MappedFile {
     pub fn release(&self, bytes: Range<usize>) {
         #[cfg(unix)]
         if let Some(map) = self.map.as_ref().filter(|_| !bytes.is_empty()) {
-            // SAFETY: the mapping is shared with a file and never written to, so pages that are
-            // given back come again with the file's bytes; whoever holds a reference to them reads
-            // the same. The range lies in the mapping, as `Mmap` checks nothing of it itself.
             let end = bytes.end.min(map.len());
             let start = bytes.start.min(end);
-            let _ = unsafe {
-                map.unchecked_advise_range(UncheckedAdvice::DontNeed, start, end - start)
-            };
+            let advice = UncheckedAdvice::DontNeed;
+            // SAFETY: the range lies in the mapping, which is shared with a file and never written
+            // to, so pages that are given back come again with the file's bytes; whoever holds a
+            // reference to them reads the same.
+            let _ = unsafe { map.unchecked_advise_range(advice, start, end - start) };
         }
         #[cfg(not(unix))]
         let _ = bytes;
