@@ -155,7 +155,7 @@ mod tests {
                 assert_eq!(Sizes::of(&bytes[..cut]), None);
             }
         }
-        for none in [&[0][..], &[0x25, 0, 0x15, 0], &[0x15, 0, 0x18, 1], &[255; 20]] {
+        for none in [&[0][..], &[0x35, 0, 0x15, 0], &[0x15, 0, 0x18, 1], &[255; 20]] {
             assert_eq!(Sizes::of(none), None, "{none:?}");
         }
     }
