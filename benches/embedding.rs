@@ -11,7 +11,7 @@ use dlrm_bench::{
             sparse_update::{BagGradient, SparseUpdate},
         },
     },
-    batch::Bags,
+    batch::{Bags, CheckedBags},
     embedding::{RowKind, TableSet},
     host::{Isa, pool::Pool},
     model::Pooling,
@@ -88,14 +88,15 @@ fn embedding(c: &mut Criterion) {
     for shape in &SHAPES {
         let (rows, hotness) = (vec![shape.rows; shape.tables], vec![shape.hotness; shape.tables]);
         let bags = bags_of(shape);
+        let checked = CheckedBags::new(&bags, BATCH, &rows, &hotness).expect("ids of the tables");
         let stride = (shape.tables + 1) * shape.dim;
         let mut out = vec![0.01; BATCH * stride];
         let mut groups = Groups::new(&rows, &hotness, BATCH, threads());
         let mut sparse = SparseUpdate::new(shape.dim, shape.tables, threads());
         let mut group = c.benchmark_group(shape.name);
         group.throughput(Throughput::Elements((BATCH * shape.tables * shape.hotness) as u64));
-        group.bench_function("sort", |b| b.iter(|| groups.sort(&pool, black_box(&bags))));
-        groups.sort(&pool, &bags);
+        group.bench_function("sort", |b| b.iter(|| groups.sort(&pool, black_box(checked))));
+        groups.sort(&pool, checked);
         let in_16_bits = [RowKind::Bf16, RowKind::Fp16, RowKind::Bf16Split]
             .map(|kind| (kind, "sgd", OptimizerSpec::SGD));
         for (kind, name, rule) in
@@ -108,7 +109,7 @@ fn embedding(c: &mut Criterion) {
                 group.bench_function(BenchmarkId::new("forward", kind.name()), |b| {
                     b.iter(|| {
                         let out = RowsMut::new(&mut out[shape.dim..], stride);
-                        bags::forward(&pool, isa, BATCH, &set, black_box(&bags), out);
+                        bags::forward(&pool, isa, &set, black_box(checked), out);
                     });
                 });
             }

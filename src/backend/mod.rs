@@ -14,7 +14,7 @@ mod precision;
 mod step_control;
 
 use crate::{
-    batch::{Batch, GeneratedLog, Span},
+    batch::{BatchLimits, CheckedBatch, GeneratedLog, Misfit, Span},
     embedding::RowKind,
     host::pool::Pool,
     metrics::{Counts, MetricsError},
@@ -44,23 +44,14 @@ pub enum BackendError {
     Device(String),
 }
 
+impl From<Misfit> for BackendError {
+    fn from(Misfit(what): Misfit) -> Self {
+        BackendError::Device(what)
+    }
+}
+
 /// Result of a device operation.
 pub type Result<T> = std::result::Result<T, BackendError>;
-
-/// Sizes of the buffers that receive batches.
-#[derive(Debug, Clone, Copy)]
-pub struct InputShape<'a> {
-    /// Most samples of a batch.
-    pub max_batch: usize,
-    /// Dense columns of a batch.
-    pub dense: usize,
-    /// Columns of the dense buffer; those beyond `dense` stay 0.
-    pub dense_width: usize,
-    /// Rows of each table: ids must be below.
-    pub rows: &'a [usize],
-    /// Most ids of a sample, for each table.
-    pub max_hotness: &'a [usize],
-}
 
 /// A set of embedding tables of equal width that read the same bags.
 #[derive(Debug, Clone, Copy)]
@@ -183,8 +174,11 @@ pub trait Backend: 'static {
 
     /// A buffer of f32.
     type Floats;
-    /// A batch on the device.
+    /// Room for batches.
     type Input;
+    /// A batch to compute on: on the device, or read in place where the device's memory is the
+    /// host's.
+    type Batch<'a>;
     /// A set of embedding tables with their row weights and optimizer state.
     type Tables;
     /// What makes samples on the device.
@@ -220,26 +214,34 @@ pub trait Backend: 'static {
 
     // Batches
 
-    /// Buffers for batches up to a size.
-    fn input(&mut self, shape: &InputShape<'_>) -> Result<Self::Input>;
+    /// Room for batches within some limits. Rows of dense features have `dense_width` columns;
+    /// those beyond `limits.dense` are 0.
+    fn input(&mut self, limits: &BatchLimits, dense_width: usize) -> Result<Self::Input>;
 
-    /// Brings a batch to the device. It fits the shapes that `input` and the tables were made for:
-    /// the engine has checked it.
-    fn upload(&mut self, batch: &Batch, input: &mut Self::Input) -> Result<()>;
+    /// Brings a batch to the device, unless its memory is the host's. It was checked against the
+    /// limits that `input` was made for.
+    fn upload<'a>(
+        &mut self,
+        batch: CheckedBatch<'a>,
+        input: &'a mut Self::Input,
+    ) -> Result<Self::Batch<'a>>;
 
     /// What makes the samples of a log on the device; `None` where that is the host's work.
     fn generator(&mut self, log: &GeneratedLog) -> Result<Option<Self::Generator>>;
 
     /// Makes samples where [`Backend::upload`] would bring them. They fit, as there.
-    fn generate(
+    fn generate<'a>(
         &mut self,
         generator: &Self::Generator,
         span: Span,
-        input: &mut Self::Input,
-    ) -> Result<()>;
+        input: &'a mut Self::Input,
+    ) -> Result<Self::Batch<'a>>;
 
-    /// The dense features of the uploaded batch, `[B, dense_width]`.
-    fn dense<'a>(&self, input: &'a Self::Input) -> Mat<'a, Self::Floats>;
+    /// A batch, borrowed for less long than what it borrows.
+    fn borrow<'a>(batch: &'a Self::Batch<'_>) -> &'a Self::Batch<'a>;
+
+    /// The dense features of a batch, `[B, dense_width]`.
+    fn dense<'a>(&self, batch: &'a Self::Batch<'_>) -> Mat<'a, Self::Floats>;
 
     // Embedding tables
 
@@ -277,20 +279,20 @@ pub trait Backend: 'static {
     fn bags_forward(
         &mut self,
         tables: &Self::Tables,
-        input: &Self::Input,
+        batch: &Self::Batch<'_>,
         out: MatMut<'_, Self::Floats>,
     ) -> Result<()>;
 
     /// Finds which samples touch which row; once a batch, before [`Backend::add_sparse_squares`]
     /// and [`Backend::sparse_update`].
-    fn group_rows(&mut self, input: &mut Self::Input) -> Result<()>;
+    fn group_rows(&mut self, batch: &mut Self::Batch<'_>) -> Result<()>;
 
     /// Adds the sum of squares of the gradient of all rows (summed over a row's occurrences first,
     /// `l2` term included) and of the row weights, if trained, to that of the step.
     fn add_sparse_squares(
         &mut self,
         tables: &Self::Tables,
-        input: &Self::Input,
+        batch: &Self::Batch<'_>,
         gradient: SparseGradient<'_, Self::Floats>,
     ) -> Result<()>;
 
@@ -299,7 +301,7 @@ pub trait Backend: 'static {
     fn sparse_update(
         &mut self,
         tables: &mut Self::Tables,
-        input: &Self::Input,
+        batch: &Self::Batch<'_>,
         gradient: SparseGradient<'_, Self::Floats>,
     ) -> Result<()>;
 
@@ -309,7 +311,7 @@ pub trait Backend: 'static {
         &mut self,
         tables: &Self::Tables,
         index: usize,
-        input: &Self::Input,
+        batch: &Self::Batch<'_>,
         gradient: SparseGradient<'_, Self::Floats>,
         out: (&mut [f32], &mut [f32]),
     ) -> Result<()>;
@@ -528,22 +530,22 @@ pub trait Backend: 'static {
         Vec::new()
     }
 
-    /// Does `work` on the uploaded batch: a step from [`Backend::group_rows`] to the updates. It
+    /// Does `work` on a batch: a step from [`Backend::group_rows`] to the updates. It
     /// must ask for the same operations on the same buffers at each call for a batch of as many
     /// samples, so that a device may note down what is asked for and repeat it by itself.
     fn repeat(
         &mut self,
-        input: &mut Self::Input,
-        work: &mut dyn FnMut(&mut Self, &mut Self::Input) -> Result<()>,
+        batch: &mut Self::Batch<'_>,
+        work: &mut dyn FnMut(&mut Self, &mut Self::Batch<'_>) -> Result<()>,
     ) -> Result<()>;
 
-    /// Mean loss of the uploaded labels, which the step ends with; its gradient by the logits,
+    /// Mean loss over the labels of the batch, which the step ends with; its gradient by the logits,
     /// times the loss scale, in `dlogits [B, 1]`.
     fn loss(
         &mut self,
         spec: &LossSpec,
         logits: Mat<'_, Self::Floats>,
-        input: &Self::Input,
+        batch: &Self::Batch<'_>,
         dlogits: MatMut<'_, Self::Floats>,
     ) -> Result<()>;
 
@@ -603,7 +605,7 @@ pub trait Backend: 'static {
     fn add_scores(
         &mut self,
         logits: Mat<'_, Self::Floats>,
-        input: &Self::Input,
+        batch: &Self::Batch<'_>,
         scores: &mut Self::Scores,
     ) -> Result<()>;
 

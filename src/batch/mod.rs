@@ -2,6 +2,7 @@
 //! whose samples a device generates itself.
 
 mod generated;
+mod limits;
 mod samples;
 mod schema;
 
@@ -9,5 +10,6 @@ pub use generated::{
     ColumnNumbers, DenseNumbers, GeneratedLog, GeneratedSplit, PairNumbers, SCATTER_ROUNDS,
     Samples, Span,
 };
+pub use limits::{BatchLimits, CheckedBags, CheckedBatch, Misfit};
 pub use samples::{Bags, Batch};
 pub use schema::{Column, Schema};

@@ -63,17 +63,19 @@ pub fn plan(kind: EngineKind, config: &EngineConfig) -> MemoryPlan {
         dense * (1 + state.dense().count() as u64),
     );
     let activations = batch * per_sample(&config.model).all() * F32;
+    let (columns, width) = dense_columns(&config.model);
     match kind {
         EngineKind::Fused => {
             plan.add("activations and their gradients", activations);
-            // Each id with its sample, twice over for sorting, beside the batch itself.
-            plan.add(
-                "one batch and its ids sorted by row",
-                batch * (ids * (4 + 16) + 4 * config.max_hotness.len() as u64),
-            );
+            // The loader's batch is read in place unless its rows are too narrow.
+            let padded = if width > columns { width } else { 0 };
+            plan.add("dense features in wider rows", batch * padded as u64 * F32);
+            // Each id with its sample, twice over for sorting.
+            plan.add("a batch's ids sorted by row", batch * ids * 16);
         }
         EngineKind::Candle => {
-            plan.add("activations and their gradients", CANDLE_COPIES * activations);
+            let kept = activations + batch * row(width) as u64 * F32;
+            plan.add("activations and their gradients", CANDLE_COPIES * kept);
             // Gradients of whole tables and the new values beside the old ones, where untouched
             // rows move too.
             let whole = config.moves_all_rows();
@@ -140,6 +142,7 @@ pub fn gpu_plan(kind: EngineKind, config: &EngineConfig) -> MemoryPlan {
         dense * (1 + state.dense().count() as u64),
     );
     let Elements { floats, operands, gated } = per_sample(model);
+    let floats = floats + row(columns) as u64;
     let sixteen = matches!(config.precision, Precision::Bf16 | Precision::Fp16);
     let number = if sixteen { 2 } else { F32 };
     plan.add(
@@ -189,6 +192,14 @@ impl Elements {
     }
 }
 
+/// Dense columns of a batch, and of the rows that the model reads.
+fn dense_columns(model: &ModelSpec) -> (usize, usize) {
+    match model {
+        ModelSpec::Dlrm(m) => (m.dense, m.bottom_input()),
+        ModelSpec::DeepFm(m) => (m.dense, m.dense),
+    }
+}
+
 fn per_sample(model: &ModelSpec) -> Elements {
     match model {
         ModelSpec::Dlrm(m) => dlrm(m),
@@ -214,7 +225,8 @@ fn dlrm(m: &DlrmSpec) -> Elements {
     let operands =
         2 * m.vectors().width() + rows(&met.operands) + hidden + 2 * row(m.widest_layer());
     Elements {
-        floats: row(m.bottom_input()) as u64 + 2,
+        // Logits and their gradient.
+        floats: 2,
         operands: operands as u64,
         gated: gated as u64,
     }
@@ -224,7 +236,7 @@ fn deepfm(m: &DeepFmSpec) -> Elements {
     let widest = m.hidden.iter().copied().max().unwrap_or(0);
     let layers: usize = m.hidden.iter().map(|&w| row(w)).sum();
     let norm = if m.batch_norm { layers } else { 0 };
-    let floats = row(m.dense) + 2 * m.fields() * (m.dim + 1) + norm + 2;
+    let floats = 2 * m.fields() * (m.dim + 1) + norm + 2;
     let dnn = layers + 2 * row(widest);
     // Only products read what is between layers without dropout and normalisation.
     let plain = !m.batch_norm && m.dropout == 0.0;

@@ -1,7 +1,6 @@
 //! How a model is computed: forward, backward, update, prediction.
 
 mod candle;
-mod check;
 pub(crate) mod cost;
 mod fused;
 pub mod memory;
@@ -9,7 +8,7 @@ mod phase;
 
 use crate::{
     backend::{BackendError, Device, Precision, StepContext, StepEnd},
-    batch::{Batch, GeneratedLog, Samples},
+    batch::{Batch, BatchLimits, GeneratedLog, Misfit, Samples},
     embedding::RowKind,
     metrics::{Counts, MetricsError},
     model::{LossSpec, ModelSpec, ParamSpec, init::Initializer},
@@ -64,6 +63,12 @@ impl From<BackendError> for EngineError {
     }
 }
 
+impl From<Misfit> for EngineError {
+    fn from(Misfit(what): Misfit) -> Self {
+        EngineError::Shape(what)
+    }
+}
+
 /// Which engine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -102,6 +107,20 @@ pub struct EngineConfig {
 }
 
 impl EngineConfig {
+    /// Sizes that batches must fit.
+    pub fn batch_limits(&self) -> BatchLimits {
+        let dense = match &self.model {
+            ModelSpec::Dlrm(m) => m.dense,
+            ModelSpec::DeepFm(m) => m.dense,
+        };
+        BatchLimits {
+            samples: self.max_batch,
+            dense,
+            rows: self.model.tables().to_vec(),
+            hotness: self.max_hotness.clone(),
+        }
+    }
+
     /// Whether rows of tables move that a batch does not touch: the rule, or a regularisation of
     /// all rows, asks for it.
     pub fn moves_all_rows(&self) -> bool {

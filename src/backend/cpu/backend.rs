@@ -9,18 +9,18 @@ use super::{
     gemm::{self, Gemm, LinearShape},
     interaction::Dot,
     loss,
-    memory::{Floats, Input},
+    memory::{Floats, Input, Uploaded},
     products,
     sparse_update::{self, BagGradient, SparseUpdate},
     step_control::StepState,
 };
 use crate::{
     backend::{
-        After, Backend, BackendError, DotShape, Dropout, Gate, InFlight, InputShape, Join, Linear,
-        Mat, MatMut, Norm, Onto, PART, Precision, ProductShape, Result, SparseGradient,
-        StepControl, StepStart, TablesShape, Window,
+        After, Backend, BackendError, DotShape, Dropout, Gate, InFlight, Join, Linear, Mat, MatMut,
+        Norm, Onto, PART, Precision, ProductShape, Result, SparseGradient, StepControl, StepStart,
+        TablesShape, Window,
     },
-    batch::{Batch, GeneratedLog, Span},
+    batch::{BatchLimits, CheckedBatch, GeneratedLog, Span},
     embedding::{EmbeddingError, TableSet},
     host::{Isa, pool::Pool},
     metrics::{Counts, MetricsError},
@@ -86,11 +86,11 @@ impl Cpu {
     /// A gradient of bags; its `l2` is scaled like the gradient, by the loss scale.
     fn bag_gradient<'a>(
         &self,
-        input: &'a Input,
+        batch: &'a Uploaded<'_>,
         gradient: SparseGradient<'a, Floats>,
     ) -> BagGradient<'a> {
         let l2 = (f64::from(gradient.l2) * self.step.loss_scale()) as f32;
-        BagGradient { bags: &input.bags, pooled: gradient.pooled.data(), l2 }
+        BagGradient { bags: &batch.batch.bags, pooled: gradient.pooled.data(), l2 }
     }
 }
 
@@ -121,6 +121,7 @@ impl Backend for Cpu {
 
     type Floats = Floats;
     type Input = Input;
+    type Batch<'a> = Uploaded<'a>;
     type Tables = TableSet;
     type Generator = Infallible;
     type Scores = Infallible;
@@ -152,26 +153,39 @@ impl Backend for Cpu {
         &self.pool
     }
 
-    fn input(&mut self, shape: &InputShape<'_>) -> Result<Input> {
-        self.sparse.reserve(shape.max_hotness.iter().map(|h| h * shape.max_batch));
-        Input::new(shape, self.pool.threads())
+    fn input(&mut self, limits: &BatchLimits, dense_width: usize) -> Result<Input> {
+        self.sparse.reserve(limits.hotness.iter().map(|h| h * limits.samples));
+        Input::new(limits, dense_width, self.pool.threads())
     }
 
-    fn upload(&mut self, batch: &Batch, input: &mut Input) -> Result<()> {
-        input.upload(batch);
-        Ok(())
+    fn upload<'a>(
+        &mut self,
+        batch: CheckedBatch<'a>,
+        input: &'a mut Input,
+    ) -> Result<Uploaded<'a>> {
+        Ok(input.upload(batch))
     }
 
     fn generator(&mut self, _log: &GeneratedLog) -> Result<Option<Infallible>> {
         Ok(None)
     }
 
-    fn generate(&mut self, generator: &Infallible, _span: Span, _input: &mut Input) -> Result<()> {
+    fn generate<'a>(
+        &mut self,
+        generator: &Infallible,
+        _span: Span,
+        _input: &'a mut Input,
+    ) -> Result<Uploaded<'a>> {
         match *generator {}
     }
 
-    fn dense<'a>(&self, input: &'a Input) -> Mat<'a, Floats> {
-        Window::whole(input.dense_width()).of(&input.dense, input.len)
+    fn borrow<'a>(batch: &'a Uploaded<'_>) -> &'a Uploaded<'a> {
+        batch
+    }
+
+    fn dense<'a>(&self, batch: &'a Uploaded<'_>) -> Mat<'a, Floats> {
+        let (dense, width) = batch.dense();
+        Window::whole(width).of(dense, batch.batch.len)
     }
 
     fn tables(&mut self, shape: &TablesShape<'_>) -> Result<TableSet> {
@@ -218,28 +232,28 @@ impl Backend for Cpu {
     fn bags_forward(
         &mut self,
         tables: &TableSet,
-        input: &Input,
+        batch: &Uploaded<'_>,
         out: MatMut<'_, Floats>,
     ) -> Result<()> {
-        bags::forward(&self.pool, self.isa, input.len, tables, &input.bags, out.data());
+        bags::forward(&self.pool, self.isa, tables, batch.batch.checked_bags(), out.data());
         Ok(())
     }
 
-    fn group_rows(&mut self, input: &mut Input) -> Result<()> {
-        input.groups.sort(&self.pool, &input.bags);
+    fn group_rows(&mut self, batch: &mut Uploaded<'_>) -> Result<()> {
+        batch.groups.sort(&self.pool, batch.batch.checked_bags());
         Ok(())
     }
 
     fn add_sparse_squares(
         &mut self,
         tables: &TableSet,
-        input: &Input,
+        batch: &Uploaded<'_>,
         gradient: SparseGradient<'_, Floats>,
     ) -> Result<()> {
         if self.step.may_update() {
-            let gradient = self.bag_gradient(input, gradient);
+            let gradient = self.bag_gradient(batch, gradient);
             let squares =
-                self.sparse.sum_squares(&self.pool, self.isa, tables, &input.groups, gradient);
+                self.sparse.sum_squares(&self.pool, self.isa, tables, batch.groups, gradient);
             self.step.add_squares(squares);
         }
         Ok(())
@@ -248,12 +262,12 @@ impl Backend for Cpu {
     fn sparse_update(
         &mut self,
         tables: &mut TableSet,
-        input: &Input,
+        batch: &Uploaded<'_>,
         gradient: SparseGradient<'_, Floats>,
     ) -> Result<()> {
-        let gradient = self.bag_gradient(input, gradient);
+        let gradient = self.bag_gradient(batch, gradient);
         if let Some(update) = self.step.update() {
-            self.sparse.update(&self.pool, self.isa, tables, &input.groups, gradient, update);
+            self.sparse.update(&self.pool, self.isa, tables, batch.groups, gradient, update);
         }
         Ok(())
     }
@@ -262,15 +276,15 @@ impl Backend for Cpu {
         &mut self,
         tables: &TableSet,
         index: usize,
-        input: &Input,
+        batch: &Uploaded<'_>,
         gradient: SparseGradient<'_, Floats>,
         (rows, weights): (&mut [f32], &mut [f32]),
     ) -> Result<()> {
         sparse_update::gradient(
             tables,
             index,
-            &input.groups,
-            self.bag_gradient(input, gradient),
+            batch.groups,
+            self.bag_gradient(batch, gradient),
             rows,
             weights,
         );
@@ -653,24 +667,27 @@ impl Backend for Cpu {
 
     fn repeat(
         &mut self,
-        input: &mut Input,
-        work: &mut dyn FnMut(&mut Self, &mut Input) -> Result<()>,
+        batch: &mut Uploaded<'_>,
+        work: &mut dyn FnMut(&mut Self, &mut Uploaded<'_>) -> Result<()>,
     ) -> Result<()> {
-        work(self, input)
+        work(self, batch)
     }
 
     fn loss(
         &mut self,
         spec: &LossSpec,
         logits: Mat<'_, Floats>,
-        input: &Input,
+        batch: &Uploaded<'_>,
         mut dlogits: MatMut<'_, Floats>,
     ) -> Result<()> {
-        let n = input.len;
+        let n = batch.batch.len;
         let d = &mut dlogits.reborrow().data().data[..n];
-        self.step.set_loss(
-            loss::forward_backward(spec, &logits.data().data[..n], &input.labels, d) as f32,
-        );
+        self.step.set_loss(loss::forward_backward(
+            spec,
+            &logits.data().data[..n],
+            &batch.batch.labels,
+            d,
+        ) as f32);
         let scale = self.step.loss_scale() as f32;
         if scale != 1.0 {
             elementwise::scale(&self.pool, self.isa, n, 1, scale, dlogits.data());
@@ -747,7 +764,7 @@ impl Backend for Cpu {
     fn add_scores(
         &mut self,
         _logits: Mat<'_, Floats>,
-        _input: &Input,
+        _batch: &Uploaded<'_>,
         scores: &mut Infallible,
     ) -> Result<()> {
         match *scores {}

@@ -6,7 +6,7 @@ use super::{
     simd::{Kernel, Lanes, One, launch, load_up_to},
 };
 use crate::{
-    batch::Bags,
+    batch::CheckedBags,
     embedding::{RowPointer, TableSet},
     host::{
         Isa,
@@ -23,20 +23,18 @@ const BLOCK: usize = 256;
 /// one-hot bag takes about 5.
 const AHEAD: usize = 16;
 
-/// Pools bag `b` of table `k` into `out[b, k * d..(k + 1) * d]` for samples `0..samples` (`d =
-/// set.dim`).
+/// Pools bag `b` of table `k` into `out[b, k * d..(k + 1) * d]` (`d = set.dim`).
 ///
 /// # Panics
-/// If an id is not below its table's number of rows, or if shapes do not fit.
-pub fn forward(
-    pool: &Pool,
-    isa: Isa,
-    samples: usize,
-    set: &TableSet,
-    bags: &[Bags],
-    out: RowsMut<'_>,
-) {
+/// If the bags were checked for larger tables, or if shapes do not fit.
+pub fn forward(pool: &Pool, isa: Isa, set: &TableSet, bags: CheckedBags<'_>, out: RowsMut<'_>) {
     let (tables, dim) = (&set.tables, set.dim);
+    assert!(
+        tables.iter().zip(bags.rows()).all(|(table, &rows)| rows <= table.rows()),
+        "bags of tables of {:?} rows",
+        bags.rows()
+    );
+    let (samples, bags) = (bags.samples(), bags.get());
     assert!(tables.iter().all(|t| t.dim() == dim), "tables of a set have the same dimension");
     assert_eq!(tables.len(), bags.len(), "one set of bags for each table");
     let needed = if samples == 0 { 0 } else { (samples - 1) * out.stride + tables.len() * dim };
@@ -53,7 +51,6 @@ pub fn forward(
         assert!(weights.is_none_or(|w| w.len() == tables[k].rows()), "one weight for each row");
         let block = Block {
             table: (),
-            rows: tables[k].rows(),
             dim,
             offsets: &bags[k].offsets[first..=samples.min(first + BLOCK)],
             indices: &bags[k].indices,
@@ -130,7 +127,6 @@ impl Elements for Fp16 {
 /// Consecutive bags of one table.
 struct Block<'a, E> {
     table: E,
-    rows: usize,
     dim: usize,
     offsets: &'a [u32],
     indices: &'a [u32],
@@ -144,8 +140,8 @@ struct Block<'a, E> {
 impl<'a> Block<'a, ()> {
     /// The block of a table whose elements are at `table`.
     fn of<E: Elements>(self, table: E) -> Block<'a, E> {
-        let Block { table: (), rows, dim, offsets, indices, mean, weights, out, stride } = self;
-        Block { table, rows, dim, offsets, indices, mean, weights, out, stride }
+        let Block { table: (), dim, offsets, indices, mean, weights, out, stride } = self;
+        Block { table, dim, offsets, indices, mean, weights, out, stride }
     }
 }
 
@@ -155,16 +151,10 @@ impl<E: Elements> Kernel for Block<'_, E> {
         let (first, last) =
             (self.offsets[0] as usize, self.offsets[self.offsets.len() - 1] as usize);
         let ids = &self.indices[first..last];
-        let largest = ids.iter().fold(0, |a, &b| a.max(b)) as usize;
-        assert!(
-            ids.is_empty() || largest < self.rows,
-            "id {largest} of a table of {} rows",
-            self.rows
-        );
         let one_hot = self.weights.is_none()
             && self.offsets.iter().enumerate().all(|(i, &o)| o as usize == first + i);
-        // SAFETY: ids are below `rows` as just seen; `forward` has checked that the vectors lie
-        // inside `out`; offsets are checked below.
+        // SAFETY: ids are rows of the table, since the bags are checked and `forward` has compared
+        // the tables' sizes; it has also seen that the vectors lie inside `out`.
         unsafe {
             match (one_hot, self.dim) {
                 (true, 1) => self.one_hot_scalar(ids),

@@ -6,7 +6,7 @@
 //! range of rows is found by bisection.
 
 use crate::{
-    batch::Bags,
+    batch::{Bags, CheckedBags},
     host::pool::{Pool, SharedMut},
 };
 
@@ -75,13 +75,18 @@ impl Groups {
         Groups { tables, counts: vec![0; threads * COUNTS], first_part }
     }
 
-    /// Sorts the occurrences of a batch, `bags[k]` of table `k`.
+    /// Sorts the occurrences of a batch, the bags of table `k` for each `k`.
     ///
     /// # Panics
-    /// If there are more or fewer bags than tables, or if an id is not below its table's number of
-    /// rows.
-    pub fn sort(&mut self, pool: &Pool, bags: &[Bags]) {
-        assert_eq!(bags.len(), self.tables.len(), "one set of bags for each table");
+    /// If there are more or fewer bags than tables, or if they were checked for larger tables.
+    pub fn sort(&mut self, pool: &Pool, bags: CheckedBags<'_>) {
+        let rows = bags.rows();
+        assert!(
+            rows.len() == self.tables.len()
+                && self.tables.iter().zip(rows).all(|(table, &rows)| rows <= table.rows),
+            "bags of tables of {rows:?} rows"
+        );
+        let bags = bags.get();
         assert!(
             pool.threads() * COUNTS <= self.counts.len(),
             "counters for all of the pool's threads"
@@ -134,16 +139,10 @@ fn passes(rows: usize) -> (usize, u32) {
 }
 
 /// Sorts the occurrences of one range of rows, to the place that they have among all of the
-/// table's.
+/// table's. Ids of `bags` are rows of the table.
 fn sort_part(table: &Keys, part: usize, bags: &Bags, counts: &mut [u32]) {
     let width = table.rows.div_ceil(table.parts);
     let (low, high) = (part * width, ((part + 1) * width).min(table.rows));
-    let largest = bags.indices.iter().fold(0, |a, &b| a.max(b)) as usize;
-    assert!(
-        bags.indices.is_empty() || largest < table.rows,
-        "id {largest} of a table of {} rows",
-        table.rows
-    );
     let (mut first, mut len) = (0, bags.indices.len());
     if table.parts > 1 {
         first = bags.indices.iter().filter(|&&id| (id as usize) < low).count();

@@ -3,11 +3,11 @@
 use super::{
     gemm::{Rows, RowsMut},
     groups::Groups,
-    pages::Pages,
+    pages::{Lent, Pages},
 };
 use crate::{
-    backend::{BackendError, InputShape, Mat, MatMut, Result},
-    batch::{Bags, Batch},
+    backend::{Mat, MatMut, Result},
+    batch::{BatchLimits, CheckedBatch},
 };
 
 /// A buffer of f32.
@@ -27,82 +27,106 @@ impl<'a> MatMut<'a, Floats> {
     }
 }
 
-/// A copy of a batch.
+/// Room that a step needs beside its batch.
 #[derive(Debug)]
 pub struct Input {
-    max_batch: usize,
+    samples: usize,
     dense_columns: usize,
     dense_width: usize,
-    /// Samples of the present batch.
-    pub len: usize,
-    /// `[max_batch, dense_width]`.
-    pub dense: Floats,
-    /// Labels.
-    pub labels: Vec<f32>,
-    /// One entry a table.
-    pub bags: Vec<Bags>,
+    /// Dense features with wider rows, `[samples, dense_width]`; empty if rows are as wide as those
+    /// of a batch.
+    padded: Floats,
     /// Which samples touch which row.
-    pub groups: Groups,
+    groups: Groups,
 }
 
-fn capacity<T>(n: usize, what: &str) -> Result<Vec<T>> {
-    let mut v = Vec::new();
-    v.try_reserve_exact(n).map_err(|_| BackendError::Memory {
-        what: what.to_string(),
-        bytes: (n * size_of::<T>()) as u64,
-    })?;
-    Ok(v)
+/// A batch in the host's memory, where kernels read it in place.
+#[derive(Debug)]
+pub struct Uploaded<'a> {
+    /// The batch.
+    pub batch: CheckedBatch<'a>,
+    dense: Dense<'a>,
+    dense_width: usize,
+    /// Which samples touch which row, once sorted.
+    pub groups: &'a mut Groups,
+}
+
+/// Where dense features are.
+#[derive(Debug)]
+enum Dense<'a> {
+    InPlace(Lent<'a>),
+    Padded(&'a Floats),
 }
 
 impl Input {
-    /// Room for batches up to `shape`, to be grouped by `threads` threads.
-    pub fn new(shape: &InputShape<'_>, threads: usize) -> Result<Self> {
-        let bags = |hotness: &usize| {
-            let indices = capacity(hotness * shape.max_batch, "a batch's ids")?;
-            Ok(Bags { indices, offsets: capacity(shape.max_batch + 1, "a batch's bags")? })
-        };
+    /// Room for batches within `limits`, to be grouped by `threads` threads.
+    pub fn new(limits: &BatchLimits, dense_width: usize, threads: usize) -> Result<Self> {
+        let BatchLimits { samples, dense, rows, hotness } = limits;
+        let padded = if dense_width == *dense { 0 } else { samples * dense_width };
         Ok(Input {
-            max_batch: shape.max_batch,
-            dense_columns: shape.dense,
-            dense_width: shape.dense_width,
-            len: 0,
-            dense: Floats::zeros(shape.max_batch * shape.dense_width, "a batch's dense features")?,
-            labels: capacity(shape.max_batch, "a batch's labels")?,
-            bags: shape.max_hotness.iter().map(bags).collect::<Result<_>>()?,
-            groups: Groups::new(shape.rows, shape.max_hotness, shape.max_batch, threads),
+            samples: *samples,
+            dense_columns: *dense,
+            dense_width,
+            padded: Floats::zeros(padded, "a batch's dense features")?,
+            groups: Groups::new(rows, hotness, *samples, threads),
         })
     }
 
-    /// Elements of a row of the dense features.
-    pub fn dense_width(&self) -> usize {
-        self.dense_width
-    }
-
-    /// Copies a batch in.
+    /// Makes a batch ready. Copies nothing but dense features that need wider rows.
     ///
     /// # Panics
-    /// If it is larger than what there is room for.
-    pub fn upload(&mut self, batch: &Batch) {
-        assert!(
-            batch.len <= self.max_batch
-                && batch.labels.len() == batch.len
-                && batch.bags.len() == self.bags.len()
+    /// If the batch was checked against other limits.
+    pub fn upload<'a>(&'a mut self, batch: CheckedBatch<'a>) -> Uploaded<'a> {
+        let (n, columns, dense_width) = (batch.len, self.dense_columns, self.dense_width);
+        assert!(n <= self.samples && batch.dense.len() == n * columns, "a batch of other limits");
+        let dense = if dense_width == columns {
+            Dense::InPlace(Lent::new(&batch.get().dense))
+        } else {
+            let from = batch.dense.chunks_exact(columns.max(1));
+            for (to, from) in self.padded.get_mut().chunks_exact_mut(dense_width).zip(from) {
+                to[..columns].copy_from_slice(from);
+            }
+            Dense::Padded(&self.padded)
+        };
+        Uploaded { batch, dense, dense_width, groups: &mut self.groups }
+    }
+}
+
+impl Uploaded<'_> {
+    /// Dense features `[B, width]`, and `width`.
+    pub fn dense(&self) -> (&Floats, usize) {
+        match &self.dense {
+            Dense::InPlace(dense) => (dense, self.dense_width),
+            Dense::Padded(dense) => (dense, self.dense_width),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::batch::Batch;
+
+    #[test]
+    fn dense_features_are_read_in_place_unless_they_are_padded() {
+        let limits = BatchLimits { samples: 3, dense: 2, rows: vec![], hotness: vec![] };
+        let batch = Batch {
+            len: 2,
+            dense: vec![1.0, 2.0, 3.0, 4.0],
+            labels: vec![0.0, 1.0],
+            ..Batch::default()
+        };
+        let checked = limits.check(&batch).unwrap();
+        let mut input = Input::new(&limits, 2, 1).unwrap();
+        let uploaded = input.upload(checked);
+        let (dense, width) = uploaded.dense();
+        assert_eq!(
+            (dense.get().as_ptr(), dense.get(), width),
+            (batch.dense.as_ptr(), &*batch.dense, 2)
         );
-        self.len = batch.len;
-        let from = batch.dense.chunks_exact(self.dense_columns.max(1));
-        for (to, from) in self.dense.get_mut().chunks_exact_mut(self.dense_width.max(1)).zip(from) {
-            to[..from.len()].copy_from_slice(from);
-        }
-        self.labels.clear();
-        self.labels.extend_from_slice(&batch.labels);
-        for (to, from) in self.bags.iter_mut().zip(&batch.bags) {
-            assert!(
-                from.indices.len() <= to.indices.capacity() && from.offsets.len() == batch.len + 1
-            );
-            to.indices.clear();
-            to.indices.extend_from_slice(&from.indices);
-            to.offsets.clear();
-            to.offsets.extend_from_slice(&from.offsets);
-        }
+        let mut input = Input::new(&limits, 3, 1).unwrap();
+        let uploaded = input.upload(checked);
+        let (dense, width) = uploaded.dense();
+        assert_eq!((&dense.get()[..6], width), (&[1.0, 2.0, 0.0, 3.0, 4.0, 0.0][..], 3));
     }
 }

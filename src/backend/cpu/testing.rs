@@ -1,6 +1,9 @@
 //! What the tests of several kernels need.
 
-use crate::{batch::Bags, host::Isa};
+use crate::{
+    batch::{Bags, CheckedBags},
+    host::Isa,
+};
 
 /// Every instruction set of this machine.
 pub(crate) fn isas() -> impl Iterator<Item = Isa> {
@@ -52,6 +55,12 @@ impl Numbers {
         }
         bags
     }
+}
+
+/// Bags that fit tables of `rows` rows.
+pub(crate) fn checked<'a>(bags: &'a [Bags], rows: &'a [usize]) -> CheckedBags<'a> {
+    let samples = bags.first().map_or(0, |b| b.offsets.len() - 1);
+    CheckedBags::new(bags, samples, rows, &vec![usize::MAX >> 32; rows.len()]).unwrap()
 }
 
 /// Whether `a` is within `tolerance` times the size of what was summed.

@@ -20,11 +20,11 @@ use super::{
 };
 use crate::{
     backend::{
-        After, Backend, DotShape, Dropout, Gate, InFlight, InputShape, Join, Linear, Mat, MatMut,
-        Norm, Onto, Precision, ProductShape, Result, SparseGradient, StepControl, StepStart,
-        TablesShape, Window,
+        After, Backend, DotShape, Dropout, Gate, InFlight, Join, Linear, Mat, MatMut, Norm, Onto,
+        Precision, ProductShape, Result, SparseGradient, StepControl, StepStart, TablesShape,
+        Window,
     },
-    batch::{Batch, GeneratedLog, Span},
+    batch::{BatchLimits, CheckedBatch, GeneratedLog, Span},
     host::pool::Pool,
     metrics::{Counts, MetricsError},
     model::LossSpec,
@@ -135,6 +135,7 @@ impl Backend for Cuda {
 
     type Floats = Floats;
     type Input = Input;
+    type Batch<'a> = &'a mut Input;
     type Tables = Tables;
     type Generator = Planted;
     type Scores = Scores;
@@ -162,24 +163,39 @@ impl Backend for Cuda {
         elementwise::fill(&*self.driver, row.at, row.number, n, value)
     }
 
-    fn input(&mut self, shape: &InputShape<'_>) -> Result<Input> {
-        Input::new(&self.driver, shape)
+    fn input(&mut self, limits: &BatchLimits, dense_width: usize) -> Result<Input> {
+        Input::new(&self.driver, limits, dense_width)
     }
 
-    fn upload(&mut self, batch: &Batch, input: &mut Input) -> Result<()> {
-        input.upload(&self.pool, batch)
+    fn upload<'a>(
+        &mut self,
+        batch: CheckedBatch<'a>,
+        input: &'a mut Input,
+    ) -> Result<&'a mut Input> {
+        input.upload(&self.pool, batch)?;
+        Ok(input)
     }
 
     fn generator(&mut self, log: &GeneratedLog) -> Result<Option<Planted>> {
         Planted::new(&self.driver, log).map(Some)
     }
 
-    fn generate(&mut self, generator: &Planted, span: Span, input: &mut Input) -> Result<()> {
-        input.make(&*self.driver, generator, span)
+    fn generate<'a>(
+        &mut self,
+        generator: &Planted,
+        span: Span,
+        input: &'a mut Input,
+    ) -> Result<&'a mut Input> {
+        input.make(&*self.driver, generator, span)?;
+        Ok(input)
     }
 
-    fn dense<'a>(&self, input: &'a Input) -> Mat<'a, Floats> {
-        Window::whole(input.dense_width).of(input.words(), input.len)
+    fn borrow<'a>(batch: &'a &mut Input) -> &'a &'a mut Input {
+        batch
+    }
+
+    fn dense<'a>(&self, batch: &'a &mut Input) -> Mat<'a, Floats> {
+        Window::whole(batch.dense_width).of(batch.words(), batch.len)
     }
 
     fn host_pool(&self) -> &Pool {
@@ -223,44 +239,44 @@ impl Backend for Cuda {
     fn bags_forward(
         &mut self,
         tables: &Tables,
-        input: &Input,
+        batch: &&mut Input,
         out: MatMut<'_, Floats>,
     ) -> Result<()> {
-        bags::forward(&*self.driver, tables, input, out.operand())
+        bags::forward(&*self.driver, tables, batch, out.operand())
     }
 
-    fn group_rows(&mut self, input: &mut Input) -> Result<()> {
-        groups::sort(&*self.driver, input)
+    fn group_rows(&mut self, batch: &mut &mut Input) -> Result<()> {
+        groups::sort(&*self.driver, batch)
     }
 
     fn add_sparse_squares(
         &mut self,
         tables: &Tables,
-        input: &Input,
+        batch: &&mut Input,
         gradient: SparseGradient<'_, Floats>,
     ) -> Result<()> {
-        self.sparse(tables, input, gradient).add_squares()
+        self.sparse(tables, batch, gradient).add_squares()
     }
 
     fn sparse_update(
         &mut self,
         tables: &mut Tables,
-        input: &Input,
+        batch: &&mut Input,
         gradient: SparseGradient<'_, Floats>,
     ) -> Result<()> {
         tables.touch();
-        self.sparse(tables, input, gradient).update()
+        self.sparse(tables, batch, gradient).update()
     }
 
     fn table_gradient(
         &mut self,
         tables: &Tables,
         index: usize,
-        input: &Input,
+        batch: &&mut Input,
         gradient: SparseGradient<'_, Floats>,
         (rows, weights): (&mut [f32], &mut [f32]),
     ) -> Result<()> {
-        self.sparse(tables, input, gradient).gradient(index, rows, weights)
+        self.sparse(tables, batch, gradient).gradient(index, rows, weights)
     }
 
     /// # Errors
@@ -519,19 +535,19 @@ impl Backend for Cuda {
 
     fn repeat(
         &mut self,
-        input: &mut Input,
-        work: &mut dyn FnMut(&mut Self, &mut Input) -> Result<()>,
+        batch: &mut &mut Input,
+        work: &mut dyn FnMut(&mut Self, &mut &mut Input) -> Result<()>,
     ) -> Result<()> {
-        let key = input.form();
+        let key = batch.form();
         match self.graphs.way(key) {
-            Way::Singly => work(self, input),
+            Way::Singly => work(self, batch),
             Way::Capture => {
                 // Out of the way, since the work has all of this value meanwhile.
                 let mut graphs =
                     std::mem::replace(&mut self.graphs, Graphs::new(&self.driver, false));
-                let captured = graphs.capture(key, || work(self, input));
+                let captured = graphs.capture(key, || work(self, batch));
                 self.graphs = graphs;
-                if captured { self.graphs.replay(key) } else { work(self, input) }
+                if captured { self.graphs.replay(key) } else { work(self, batch) }
             }
             Way::Replay => self.graphs.replay(key),
         }
@@ -541,17 +557,17 @@ impl Backend for Cuda {
         &mut self,
         spec: &LossSpec,
         logits: Mat<'_, Floats>,
-        input: &Input,
+        batch: &&mut Input,
         dlogits: MatMut<'_, Floats>,
     ) -> Result<()> {
-        let places = (logits.place().at, input.labels());
+        let places = (logits.place().at, batch.labels());
         let (driver, step) = (&*self.driver, &self.step);
         loss::forward_backward(
             driver,
             &mut self.scratch,
             step,
             spec,
-            input.len,
+            batch.len,
             places,
             dlogits.place().at,
         )
@@ -616,12 +632,12 @@ impl Backend for Cuda {
     fn add_scores(
         &mut self,
         logits: Mat<'_, Floats>,
-        input: &Input,
+        batch: &&mut Input,
         scores: &mut Scores,
     ) -> Result<()> {
         let at =
             loss::probabilities(&*self.driver, &mut self.scratch, logits.place().at, logits.rows)?;
-        scores.add(at, input.labels(), logits.rows)
+        scores.add(at, batch.labels(), logits.rows)
     }
 
     fn count_scores(

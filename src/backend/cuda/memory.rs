@@ -9,8 +9,8 @@ use super::{
     planted::{Places, Planted},
 };
 use crate::{
-    backend::{BackendError, InputShape, Mat, MatMut, Result, Window},
-    batch::{Batch, Span},
+    backend::{BackendError, Mat, MatMut, Result, Window},
+    batch::{BatchLimits, CheckedBatch, Span},
     embedding::sixteen,
     host::pool::{Pool, SharedMut},
 };
@@ -273,20 +273,24 @@ pub struct Input {
 }
 
 impl Input {
-    /// Room for batches up to `shape`.
-    pub(super) fn new(driver: &Rc<dyn Driver>, shape: &InputShape<'_>) -> Result<Self> {
-        let tables = shape.rows.len();
-        let hotness = shape.max_hotness.iter().sum::<usize>();
-        let max_ids = hotness.max(tables) * shape.max_batch;
+    /// Room for batches within `limits`.
+    pub(super) fn new(
+        driver: &Rc<dyn Driver>,
+        limits: &BatchLimits,
+        dense_width: usize,
+    ) -> Result<Self> {
+        let (tables, max_batch) = (limits.rows.len(), limits.samples);
+        let hotness = limits.hotness.iter().sum::<usize>();
+        let max_ids = hotness.max(tables) * max_batch;
         let mut row_base = vec![0u32];
         let mut rows = 0;
-        for &n in shape.rows {
+        for &n in &limits.rows {
             rows += n;
             row_base.push(rows.try_into().map_err(|_| too_many("rows", rows))?);
         }
         u32::try_from(max_ids).map_err(|_| too_many("ids in a batch", max_ids))?;
-        let bags = tables * (shape.max_batch + 1);
-        let words = shape.max_batch * (shape.dense_width + 1) + tables + 1 + max_ids + bags;
+        let bags = tables * (max_batch + 1);
+        let words = max_batch * (dense_width + 1) + tables + 1 + max_ids + bags;
         let base = Memory::zeros(driver, row_base.len() * size_of::<u32>(), "the tables' sizes")?;
         driver.to_device(base.at(), bytes_of(&row_base))?;
         let sorted = super::groups::words(max_ids) * size_of::<u32>();
@@ -299,9 +303,9 @@ impl Input {
             Ok(Slot { words, staging, free })
         };
         Ok(Input {
-            dense_columns: shape.dense,
-            dense_width: shape.dense_width,
-            max_batch: shape.max_batch,
+            dense_columns: limits.dense,
+            dense_width,
+            max_batch,
             tables,
             len: 0,
             one_hot: false,
@@ -320,7 +324,7 @@ impl Input {
     ///
     /// # Panics
     /// If it is larger than what there is room for.
-    pub(super) fn upload(&mut self, pool: &Pool, batch: &Batch) -> Result<()> {
+    pub(super) fn upload(&mut self, pool: &Pool, batch: CheckedBatch<'_>) -> Result<()> {
         let (n, width, columns, tables) =
             (batch.len, self.dense_width, self.dense_columns, self.tables);
         assert!(

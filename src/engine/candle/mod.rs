@@ -15,10 +15,10 @@ mod lookup;
 mod loss;
 mod optim;
 
-use super::{Engine, EngineConfig, EngineError, NO_LOG, PhaseClock, check::check_batch};
+use super::{Engine, EngineConfig, EngineError, NO_LOG, PhaseClock};
 use crate::{
     backend::{self, InFlight, StepContext, StepEnd, StepStart},
-    batch::{Batch, Samples},
+    batch::{Batch, BatchLimits, Samples},
     host::pool::Pool,
     model::{ModelSpec, ParamKind, ParamSpec, Pooling, init::Initializer},
     optim::{LossScaleSpec, LossScaler},
@@ -31,6 +31,7 @@ use optim::Optimizer;
 /// A model and its optimizer in candle tensors.
 pub struct CandleEngine {
     config: EngineConfig,
+    limits: BatchLimits,
     specs: Vec<ParamSpec>,
     vars: Vec<Var>,
     net: Net,
@@ -94,6 +95,7 @@ impl CandleEngine {
         };
         Ok(CandleEngine {
             optimizer: Optimizer::new(&config.optimizer, &specs, &device)?,
+            limits: config.batch_limits(),
             config: config.clone(),
             vars,
             net,
@@ -148,7 +150,7 @@ impl CandleEngine {
 
     /// Forward pass in training mode, as step `self.step + 1`.
     fn forward(&mut self, batch: &Batch) -> Result<Pass, EngineError> {
-        check_batch(&self.config, batch)?;
+        self.limits.check(batch)?;
         let lookups = self.lookups(batch, self.dense_rows)?;
         let mut values = Vec::with_capacity(self.vars.len());
         for (index, var) in self.vars.iter().enumerate() {
@@ -279,7 +281,7 @@ impl Engine for CandleEngine {
     }
 
     fn predict(&mut self, batch: &Batch, out: &mut [f32]) -> Result<(), EngineError> {
-        check_batch(&self.config, batch)?;
+        self.limits.check(batch)?;
         if out.len() < batch.len {
             return Err(EngineError::Shape(format!(
                 "room for {} predictions, {} samples",

@@ -80,7 +80,7 @@ impl<B: Backend> Dlrm<B> {
         let rows = pass.rows;
         self.embedding.forward(pass, &mut self.t)?;
         clock.lap(Phase::Embedding);
-        let dense = pass.backend.dense(pass.input);
+        let dense = pass.backend.dense(pass.batch);
         self.bottom.forward(pass, dense, self.x.of_mut(&mut self.t, rows))?;
         clock.lap(Phase::Mlp);
         self.interaction.forward(pass, &self.t)?;
@@ -106,7 +106,7 @@ impl<B: Backend> Dlrm<B> {
         clock.lap(Phase::Mlp);
         self.interaction.backward(pass, &mut self.scratch, &self.t, &mut self.dt)?;
         clock.lap(Phase::Interaction);
-        let dense = pass.backend.dense(pass.input);
+        let dense = pass.backend.dense(pass.batch);
         let x = End { y: self.x.of(&self.t, rows), dy: self.x.of_mut(&mut self.dt, rows) };
         self.bottom.backward(pass, &mut self.scratch, dense, x, None)?;
         clock.lap(Phase::Mlp);

@@ -18,7 +18,7 @@ impl Embedding {
     /// Pools all bags into the layer's columns of `out`.
     pub fn forward<B: Backend>(&self, pass: &mut Pass<'_, B>, out: &mut B::Floats) -> Result<()> {
         let out: MatMut<'_, B::Floats> = self.window.of_mut(out, pass.rows);
-        pass.backend.bags_forward(&pass.store.tables[self.set], pass.input, out)
+        pass.backend.bags_forward(&pass.store.tables[self.set], pass.batch, out)
     }
 
     /// The gradient, from that of the pooled vectors.
@@ -36,7 +36,7 @@ impl Embedding {
     pub fn add_squares<B: Backend>(&self, pass: &mut Pass<'_, B>, dout: &B::Floats) -> Result<()> {
         pass.backend.add_sparse_squares(
             &pass.store.tables[self.set],
-            pass.input,
+            pass.batch,
             self.gradient::<B>(pass.rows, dout),
         )
     }
@@ -44,6 +44,6 @@ impl Embedding {
     /// Updates the rows from the gradient of the pooled vectors.
     pub fn update<B: Backend>(&self, pass: &mut Pass<'_, B>, dout: &B::Floats) -> Result<()> {
         let gradient = self.gradient::<B>(pass.rows, dout);
-        pass.backend.sparse_update(&mut pass.store.tables[self.set], pass.input, gradient)
+        pass.backend.sparse_update(&mut pass.store.tables[self.set], pass.batch, gradient)
     }
 }

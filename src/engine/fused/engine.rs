@@ -6,16 +6,16 @@ use super::{
     dlrm::Dlrm,
     embedding::Embedding,
     loss::Loss,
-    store::{Layout, Place, Store},
+    samples::Checked,
+    store::{Layout, Store},
 };
 use crate::{
     backend::{
-        Backend, InputShape, Result, StepContext, StepControl, StepEnd, StepStart, TablesShape,
-        Window,
+        Backend, Result, StepContext, StepControl, StepEnd, StepStart, TablesShape, Window,
         cpu::{Cpu, CpuConfig},
         cuda::{Cuda, CudaConfig},
     },
-    batch::{Batch, GeneratedLog, Samples},
+    batch::{Batch, BatchLimits, GeneratedLog, Samples},
     engine::{Engine, EngineConfig, EngineError, Phase, PhaseClock},
     metrics::{Counts, MetricsError},
     model::{ModelSpec, ParamSpec, Pooling, init::Initializer},
@@ -50,7 +50,10 @@ impl<B: Backend> Network<B> {
     }
 
     /// Calls `f` for each set of tables with the gradient of its pooled vectors.
-    fn sparse(&self, mut f: impl FnMut(Embedding, &B::Floats) -> Result<()>) -> Result<()> {
+    pub(super) fn sparse(
+        &self,
+        mut f: impl FnMut(Embedding, &B::Floats) -> Result<()>,
+    ) -> Result<()> {
         match self {
             Network::Dlrm(n) => n.sparse().into_iter().try_for_each(|(e, g)| f(e, g)),
             Network::DeepFm(n) => n.sparse().into_iter().try_for_each(|(e, g)| f(e, g)),
@@ -64,6 +67,8 @@ pub struct FusedEngine<B: Backend = Cpu> {
     pub(super) config: EngineConfig,
     pub(super) store: Store<B>,
     pub(super) network: Network<B>,
+    pub(super) limits: BatchLimits,
+    /// Room for batches.
     pub(super) input: B::Input,
     /// What makes samples on the device, once it has been given their log.
     pub(super) generator: Option<B::Generator>,
@@ -128,9 +133,9 @@ impl<B: Backend> FusedEngine<B> {
     ) -> std::result::Result<Self, EngineError> {
         let (model, rule, max_batch) = (&config.model, config.optimizer.rule, config.max_batch);
         let layout = Layout::new(model.params(), model.tables().len());
-        let (sets, pooling, dense, dense_width) = match model {
-            ModelSpec::Dlrm(m) => (vec![m.dim], m.pooling, m.dense, m.bottom_input()),
-            ModelSpec::DeepFm(m) => (vec![m.dim, 1], Pooling::Sum, m.dense, m.dense),
+        let (sets, pooling, dense_width) = match model {
+            ModelSpec::Dlrm(m) => (vec![m.dim], m.pooling, m.bottom_input()),
+            ModelSpec::DeepFm(m) => (vec![m.dim, 1], Pooling::Sum, m.dense),
         };
         let tables = sets
             .into_iter()
@@ -157,13 +162,8 @@ impl<B: Backend> FusedEngine<B> {
                 init.fill_part(index, spec, at, values, pool)
             })?;
         }
-        let input = backend.input(&InputShape {
-            max_batch,
-            dense,
-            dense_width,
-            rows: model.tables(),
-            max_hotness: &config.max_hotness,
-        })?;
+        let limits = config.batch_limits();
+        let input = backend.input(&limits, dense_width)?;
         let network = match model {
             ModelSpec::Dlrm(m) => {
                 Network::Dlrm(Dlrm::new(&mut backend, &store.layout, m, config.loss, max_batch)?)
@@ -188,6 +188,7 @@ impl<B: Backend> FusedEngine<B> {
             config: config.clone(),
             store,
             network,
+            limits,
             input,
             generator: None,
             scores: None,
@@ -197,46 +198,44 @@ impl<B: Backend> FusedEngine<B> {
         })
     }
 
-    /// Begins a step on some samples: up to the gradients, times the loss scale, or with `update`
-    /// to the end.
+    /// Begins a training step.
     fn step(
         &mut self,
         samples: Samples<'_>,
         context: StepContext,
-        update: bool,
     ) -> std::result::Result<(), EngineError> {
-        self.check(samples)?;
-        while self.backend.in_flight().computing() >= B::AHEAD {
-            self.backend.fetch_result(true)?;
-        }
-        if let Some(end) = self.backend.in_flight().failed() {
-            return Err(not_finite(end));
-        }
-        let rows = samples.len();
-        self.clock.start();
-        self.bring(samples)?;
-        self.backend.begin_step(StepStart { number: self.batches + 1, samples: rows, context })?;
-        let FusedEngine { backend, store, network, input, config, clock, .. } = self;
-        let work = &mut |backend: &mut B, input: &mut B::Input| {
-            backend.group_rows(input)?;
-            clock.lap(Phase::Embedding);
-            let mut pass = Pass { backend, store, input, rows, training: true };
-            network.forward(&mut pass, clock)?;
-            network.loss().forward_backward(&mut pass)?;
-            clock.lap(Phase::Loss);
-            network.backward(&mut pass, clock)?;
-            if update {
-                Self::update(&mut pass, network, config)?;
-                clock.lap(Phase::Update);
-            }
+        let start = StepStart { number: self.batches + 1, samples: samples.len(), context };
+        let FusedEngine {
+            backend, store, network, limits, input, generator, config, clock, ..
+        } = self;
+        let samples = Checked::<B>::new(limits, generator.as_ref(), samples)?;
+        await_room(backend)?;
+        clock.start();
+        let mut batch = samples.bring(backend, input)?;
+        backend.begin_step(start)?;
+        backend.repeat(&mut batch, &mut |backend, batch| {
+            backend.group_rows(batch)?;
+            let batch = B::borrow(batch);
+            let mut pass = Pass { backend, store, batch, rows: start.samples, training: true };
+            Self::differentiate(&mut pass, network, clock)?;
+            Self::update(&mut pass, network, config)?;
+            clock.lap(Phase::Update);
             Ok(())
-        };
-        if update {
-            backend.repeat(input, work)?
-        } else {
-            work(backend, input)?
-        }
-        Ok(self.backend.end_step()?)
+        })?;
+        Ok(backend.end_step()?)
+    }
+
+    /// From the batch, grouped by row, to the gradients, times the loss scale.
+    pub(super) fn differentiate(
+        pass: &mut Pass<'_, B>,
+        network: &mut Network<B>,
+        clock: &mut PhaseClock,
+    ) -> Result<()> {
+        clock.lap(Phase::Embedding);
+        network.forward(pass, clock)?;
+        network.loss().forward_backward(pass)?;
+        clock.lap(Phase::Loss);
+        network.backward(pass, clock)
     }
 
     /// Checks, clips and applies the gradients of the pass.
@@ -266,52 +265,17 @@ impl<B: Backend> FusedEngine<B> {
         self.batches = number - 1;
         self.backend.resume()
     }
+}
 
-    /// Gradients of all parameters after a training pass, which were made `loss_scale` times too
-    /// large.
-    fn collect(&mut self, rows: usize, loss_scale: f64) -> Result<Vec<Vec<f32>>> {
-        let FusedEngine { backend, store, network, input, .. } = self;
-        let mut all: Vec<Vec<f32>> =
-            store.layout.specs.iter().map(|s| vec![0.0; s.len()]).collect();
-        for (out, place) in all.iter_mut().zip(&store.layout.places) {
-            if let Place::Dense(at) = *place {
-                backend.read(&store.grads, at, out)?;
-            }
-        }
-        network.sparse(|embedding, gradient| {
-            let gradient = embedding.gradient::<B>(rows, gradient);
-            let tables = &store.tables[embedding.set];
-            for (i, place) in store.layout.places.iter().enumerate() {
-                let Place::Table { set, index } = *place else { continue };
-                if set == embedding.set {
-                    let weights = store
-                        .layout
-                        .places
-                        .iter()
-                        .position(|p| *p == Place::RowWeight { set, index });
-                    let mut out = (
-                        std::mem::take(&mut all[i]),
-                        weights.map(|w| std::mem::take(&mut all[w])).unwrap_or_default(),
-                    );
-                    backend.table_gradient(
-                        tables,
-                        index,
-                        input,
-                        gradient,
-                        (&mut out.0, &mut out.1),
-                    )?;
-                    all[i] = out.0;
-                    if let Some(w) = weights {
-                        all[w] = out.1;
-                    }
-                }
-            }
-            Ok(())
-        })?;
-        let factor = (1.0 / loss_scale) as f32;
-        all.iter_mut().flatten().for_each(|g| *g *= factor);
-        Ok(all)
+/// Waits until the device can take another step.
+///
+/// # Errors
+/// [`EngineError::NotFinite`] if it is known that a loss is not finite.
+pub(super) fn await_room<B: Backend>(backend: &mut B) -> std::result::Result<(), EngineError> {
+    while backend.in_flight().computing() >= B::AHEAD {
+        backend.fetch_result(true)?;
     }
+    backend.in_flight().failed().map_or(Ok(()), |end| Err(not_finite(end)))
 }
 
 fn not_finite(end: &StepEnd) -> EngineError {
@@ -376,7 +340,7 @@ impl<B: Backend> Engine for FusedEngine<B> {
         samples: Samples<'_>,
         context: StepContext,
     ) -> std::result::Result<(), EngineError> {
-        self.step(samples, context, true)?;
+        self.step(samples, context)?;
         self.batches += 1;
         Ok(())
     }
@@ -417,18 +381,14 @@ impl<B: Backend> Engine for FusedEngine<B> {
         &mut self,
         batch: &Batch,
     ) -> std::result::Result<(f32, Vec<Vec<f32>>), EngineError> {
-        let mut statistics = vec![0.0; self.store.layout.running];
-        self.backend.read(&self.store.running, 0, &mut statistics)?;
-        self.step(Samples::Host(batch), StepContext::at_rate(0.0), false)?;
-        self.backend.write(&mut self.store.running, 0, &statistics)?;
-        // Results of training steps before this pass stay for `finished`.
-        while self.backend.fetch_result(true)? {}
-        let end = self.backend.in_flight().take_newest().expect("the pass has a result");
-        if !end.loss.is_finite() {
-            self.go_back_before(end.start.number)?;
+        let context = StepContext::at_rate(0.0);
+        let start = StepStart { number: self.batches + 1, samples: batch.len, context };
+        let (end, all) = self.differentiate_only(batch, start)?;
+        let Some(all) = all else {
+            self.go_back_before(start.number)?;
             return Err(not_finite(&end));
-        }
-        Ok((end.loss, self.collect(batch.len, end.loss_scale.scale)?))
+        };
+        Ok((end.loss, all))
     }
 
     fn loss_scale(&self) -> Option<LossScale> {

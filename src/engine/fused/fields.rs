@@ -40,7 +40,7 @@ impl Fields {
         v: &mut B::Floats,
         linear: &mut B::Floats,
     ) -> Result<()> {
-        let x = pass.backend.dense(pass.input);
+        let x = pass.backend.dense(pass.batch);
         let params = &pass.store.params;
         pass.backend.fields_forward(
             x,
@@ -65,7 +65,7 @@ impl Fields {
         dv: &B::Floats,
         d_linear: &B::Floats,
     ) -> Result<()> {
-        let x = pass.backend.dense(pass.input);
+        let x = pass.backend.dense(pass.batch);
         let grads = &mut pass.store.grads;
         pass.backend.fields_backward(x, self.v.of(dv, pass.rows), self.vectors, self.dim, grads)?;
         pass.backend.fields_backward(x, self.linear.of(d_linear, pass.rows), self.scalars, 1, grads)

@@ -46,6 +46,6 @@ impl<B: Backend> Loss<B> {
     pub fn forward_backward(&mut self, pass: &mut Pass<'_, B>) -> Result<()> {
         let column = Window::whole(1);
         let d = column.of_mut(&mut self.d_logits, pass.rows);
-        pass.backend.loss(&self.spec, column.of(&self.logits, pass.rows), pass.input, d)
+        pass.backend.loss(&self.spec, column.of(&self.logits, pass.rows), pass.batch, d)
     }
 }

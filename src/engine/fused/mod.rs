@@ -10,6 +10,7 @@ mod embedding;
 mod engine;
 mod fields;
 mod fm;
+mod gradients;
 mod interaction;
 mod loss;
 mod mlp;
@@ -30,8 +31,8 @@ pub(crate) struct Pass<'a, B: Backend> {
     pub backend: &'a mut B,
     /// Parameters and their gradients.
     pub store: &'a mut Store<B>,
-    /// The uploaded batch.
-    pub input: &'a B::Input,
+    /// The batch.
+    pub batch: &'a B::Batch<'a>,
     /// Samples of the batch.
     pub rows: usize,
     /// Whether this is a training step: batch statistics, dropout.

@@ -1,65 +1,87 @@
-//! What a pass works on, brought over or made on the device, and predictions that go to the host or
-//! stay there.
+//! The samples of a pass, brought over or made on the device, and predictions that go to the host
+//! or stay on the device.
 
 use super::{FusedEngine, Pass};
 use crate::{
-    backend::Backend,
-    batch::{Batch, GeneratedLog, Samples},
-    engine::{
-        EngineError, NO_LOG, NO_SCORES,
-        check::{check_batch, check_len, check_log},
-    },
+    backend::{Backend, Mat, Result},
+    batch::{Batch, BatchLimits, CheckedBatch, GeneratedLog, Samples, Span},
+    engine::{EngineError, NO_LOG, NO_SCORES},
     metrics::{Counts, MetricsError},
 };
 
+/// Samples that fit.
+pub(super) enum Checked<'a, B: Backend> {
+    Host(CheckedBatch<'a>),
+    Generated(&'a B::Generator, Span),
+}
+
+impl<'a, B: Backend> Checked<'a, B> {
+    /// Checks samples; a device can make them once it has a `generator`.
+    pub(super) fn new(
+        limits: &'a BatchLimits,
+        generator: Option<&'a B::Generator>,
+        samples: Samples<'a>,
+    ) -> std::result::Result<Self, EngineError> {
+        match (samples, generator) {
+            (Samples::Host(batch), _) => Ok(Checked::Host(limits.check(batch)?)),
+            (Samples::Generated(span), Some(generator)) => {
+                limits.check_len(span.len)?;
+                Ok(Checked::Generated(generator, span))
+            }
+            (Samples::Generated(_), None) => Err(EngineError::Unsupported(NO_LOG.into())),
+        }
+    }
+
+    /// Brings the samples to the device, or lets it make them.
+    pub(super) fn bring(self, backend: &mut B, input: &'a mut B::Input) -> Result<B::Batch<'a>> {
+        match self {
+            Checked::Host(batch) => backend.upload(batch, input),
+            Checked::Generated(generator, span) => backend.generate(generator, span, input),
+        }
+    }
+}
+
 impl<B: Backend> FusedEngine<B> {
-    pub(super) fn attach_log(&mut self, log: &GeneratedLog) -> Result<bool, EngineError> {
-        check_log(&self.config, log)?;
+    pub(super) fn attach_log(
+        &mut self,
+        log: &GeneratedLog,
+    ) -> std::result::Result<bool, EngineError> {
+        self.limits.check_log(log)?;
         self.generator = self.backend.generator(log)?;
         Ok(self.generator.is_some())
     }
 
-    /// Checks that samples fit; afterwards they can be brought.
-    pub(super) fn check(&self, samples: Samples<'_>) -> Result<(), EngineError> {
-        match samples {
-            Samples::Host(batch) => check_batch(&self.config, batch),
-            Samples::Generated(span) if self.generator.is_some() => {
-                check_len(&self.config, span.len)
-            }
-            Samples::Generated(_) => Err(EngineError::Unsupported(NO_LOG.into())),
-        }
-    }
-
-    /// Brings samples to the device, or lets it make them.
-    pub(super) fn bring(&mut self, samples: Samples<'_>) -> Result<(), EngineError> {
-        match (samples, &self.generator) {
-            (Samples::Host(batch), _) => self.backend.upload(batch, &mut self.input)?,
-            (Samples::Generated(span), Some(generator)) => {
-                self.backend.generate(generator, span, &mut self.input)?
-            }
-            (Samples::Generated(_), None) => {}
-        }
-        Ok(())
-    }
-
-    /// Brings samples and runs the network forward, as it is when nothing is learned.
-    fn forward(&mut self, samples: Samples<'_>) -> Result<(), EngineError> {
-        self.check(samples)?;
-        self.bring(samples)?;
+    /// Runs the network forward, as it is when nothing is learned; then `f` on the device, its
+    /// batch, the logits and what is kept of predictions.
+    fn forward<T>(
+        &mut self,
+        samples: Samples<'_>,
+        f: impl FnOnce(
+            &mut B,
+            &B::Batch<'_>,
+            Mat<'_, B::Floats>,
+            &mut Option<B::Scores>,
+        ) -> std::result::Result<T, EngineError>,
+    ) -> std::result::Result<T, EngineError> {
+        let rows = samples.len();
+        let FusedEngine {
+            backend, store, network, limits, input, generator, scores, clock, ..
+        } = self;
+        let samples = Checked::<B>::new(limits, generator.as_ref(), samples)?;
+        let batch = samples.bring(backend, input)?;
         // The clock is for training steps.
-        let clock = self.clock.clone();
-        let FusedEngine { backend, store, input, .. } = self;
-        let mut pass = Pass { backend, store, input, rows: samples.len(), training: false };
-        self.network.forward(&mut pass, &mut self.clock)?;
-        self.clock = clock;
-        Ok(())
+        let before = clock.clone();
+        let mut pass = Pass { backend, store, batch: B::borrow(&batch), rows, training: false };
+        network.forward(&mut pass, clock)?;
+        *clock = before;
+        f(backend, &batch, network.loss().logits(rows), scores)
     }
 
     pub(super) fn predict_batch(
         &mut self,
         batch: &Batch,
         out: &mut [f32],
-    ) -> Result<(), EngineError> {
+    ) -> std::result::Result<(), EngineError> {
         if out.len() < batch.len {
             return Err(EngineError::Shape(format!(
                 "{} predictions do not fit {} places",
@@ -67,20 +89,26 @@ impl<B: Backend> FusedEngine<B> {
                 out.len()
             )));
         }
-        self.forward(Samples::Host(batch))?;
-        let logits = self.network.loss().logits(batch.len);
-        Ok(self.backend.probabilities(logits, &mut out[..batch.len])?)
+        let out = &mut out[..batch.len];
+        self.forward(Samples::Host(batch), |backend, _, logits, _| {
+            Ok(backend.probabilities(logits, out)?)
+        })
     }
 
-    pub(super) fn score_samples(&mut self, samples: Samples<'_>) -> Result<(), EngineError> {
-        self.forward(samples)?;
-        let scores =
-            self.scores.as_mut().ok_or_else(|| EngineError::Unsupported(NO_SCORES.into()))?;
-        let logits = self.network.loss().logits(samples.len());
-        Ok(self.backend.add_scores(logits, &self.input, scores)?)
+    pub(super) fn score_samples(
+        &mut self,
+        samples: Samples<'_>,
+    ) -> std::result::Result<(), EngineError> {
+        self.forward(samples, |backend, batch, logits, scores| {
+            let scores =
+                scores.as_mut().ok_or_else(|| EngineError::Unsupported(NO_SCORES.into()))?;
+            Ok(backend.add_scores(logits, batch, scores)?)
+        })
     }
 
-    pub(super) fn count(&mut self) -> Result<Result<Counts, MetricsError>, EngineError> {
+    pub(super) fn count(
+        &mut self,
+    ) -> std::result::Result<std::result::Result<Counts, MetricsError>, EngineError> {
         let scores =
             self.scores.as_mut().ok_or_else(|| EngineError::Unsupported(NO_SCORES.into()))?;
         Ok(self.backend.count_scores(scores)?)

@@ -1,6 +1,7 @@
 use super::*;
 use crate::{
-    backend::cpu::testing::{Numbers, bits, close, machines},
+    backend::cpu::testing::{Numbers, bits, checked, close, machines},
+    batch::Bags,
     embedding::{RowKind, RowTable},
     optim::OptimizerSpec,
 };
@@ -57,12 +58,14 @@ fn plain(set: &TableSet, bags: &[Bags], samples: usize) -> Vec<f64> {
 
 fn check(set: &TableSet, bags: &[Bags], samples: usize, gap: usize) {
     let width = set.tables.len() * set.dim;
+    let rows: Vec<usize> = set.tables.iter().map(RowTable::rows).collect();
     let stride = width + gap;
     let want = plain(set, bags, samples);
     let mut first: Option<Vec<u32>> = None;
     for (isa, threads) in machines() {
         let mut out = vec![f32::NAN; samples * stride];
-        forward(&Pool::new(threads), isa, samples, set, bags, RowsMut::new(&mut out, stride));
+        let bags = checked(bags, &rows);
+        forward(&Pool::new(threads), isa, set, bags, RowsMut::new(&mut out, stride));
         for b in 0..samples {
             close(&out[b * stride..][..width], &want[b * width..][..width], 10.0, "pooled");
             assert!(
@@ -108,11 +111,14 @@ fn the_dimensions_of_the_workloads_agree_with_plain_loops() {
 }
 
 #[test]
-#[should_panic(expected = "id 7 of a table of 7 rows")]
-fn an_id_beyond_the_table_is_caught() {
+#[should_panic(expected = "bags of tables of [8] rows")]
+fn bags_of_larger_tables_are_refused() {
     let set = set(&mut Numbers::new(1), RowKind::Bf16, &[7], 3, Pooling::Sum);
     let mut bags = Bags::default();
     bags.clear();
     bags.push([7]);
-    forward(&Pool::new(1), Isa::best(), 1, &set, &[bags], RowsMut::new(&mut [0.0; 3], 3));
+    let (bags, rows) = ([bags], [8]);
+    let mut out = [0.0; 3];
+    let out = RowsMut::new(&mut out, 3);
+    forward(&Pool::new(1), Isa::best(), &set, checked(&bags, &rows), out);
 }

@@ -1,5 +1,5 @@
 use super::*;
-use crate::backend::cpu::testing::Numbers;
+use crate::backend::cpu::testing::{Numbers, checked};
 use proptest::prelude::*;
 
 fn check(rows: &[usize], hotness: &[usize], samples: usize, bags: &[Bags]) {
@@ -7,7 +7,7 @@ fn check(rows: &[usize], hotness: &[usize], samples: usize, bags: &[Bags]) {
         let pool = Pool::new(threads);
         let mut groups = Groups::new(rows, hotness, samples, threads);
         for _ in 0..2 {
-            groups.sort(&pool, bags);
+            groups.sort(&pool, checked(bags, rows));
             for (k, bags) in bags.iter().enumerate() {
                 let mut want = Vec::new();
                 for b in 0..samples {
@@ -52,10 +52,10 @@ fn a_table_sorted_in_parts_comes_out_sorted() {
 }
 
 #[test]
-#[should_panic(expected = "id 5 of a table of 5 rows")]
-fn an_id_beyond_the_table_is_caught() {
+#[should_panic(expected = "bags of tables of [6] rows")]
+fn bags_of_larger_tables_are_refused() {
     let mut bags = Bags::default();
     bags.clear();
     bags.push([5]);
-    Groups::new(&[5], &[1], 1, 1).sort(&Pool::new(1), &[bags]);
+    Groups::new(&[5], &[1], 1, 1).sort(&Pool::new(1), checked(&[bags], &[6]));
 }

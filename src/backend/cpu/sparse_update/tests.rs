@@ -1,6 +1,6 @@
 use super::*;
 use crate::{
-    backend::cpu::testing::{Numbers, bits, machines},
+    backend::cpu::testing::{Numbers, bits, checked, machines},
     embedding::{RowKind, sixteen},
     model::Pooling,
     optim::{
@@ -79,7 +79,7 @@ impl Case {
             self.samples,
             pool.threads(),
         );
-        groups.sort(pool, &self.bags);
+        groups.sort(pool, checked(&self.bags, &self.rows));
         groups
     }
 

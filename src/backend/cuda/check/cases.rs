@@ -3,11 +3,11 @@
 use super::numbers::Numbers;
 use crate::{
     backend::{
-        After, Backend, BackendError, Dropout, Gate, InputShape, Linear, Norm, Onto, Precision,
-        Result, SparseGradient, StepContext, StepControl, StepStart, TablesShape, Window,
+        After, Backend, BackendError, Dropout, Gate, Linear, Norm, Onto, Precision, Result,
+        SparseGradient, StepContext, StepControl, StepStart, TablesShape, Window,
         cpu::{CpuConfig, gemm::LinearShape},
     },
-    batch::{Bags, Batch},
+    batch::{Bags, Batch, BatchLimits},
     embedding::RowKind,
     model::{LossKind, LossSpec, Pooling},
     optim::{LossScaleSpec, OptimizerSpec},
@@ -323,14 +323,8 @@ impl Case for TablesCase {
         let mut n = Numbers::new(5);
         let (dense, width) = (3, 5);
         let most = vec![hotness.max(1); rows.len()];
-        let shape = InputShape {
-            max_batch: batch + 1,
-            dense,
-            dense_width: width,
-            rows,
-            max_hotness: &most,
-        };
-        let mut input = b.input(&shape)?;
+        let limits = BatchLimits { samples: batch + 1, dense, rows: rows.to_vec(), hotness: most };
+        let mut input = b.input(&limits, width)?;
         let mut tables = b.tables(&TablesShape { rows, dim, kind, first: 2, pooling, rule })?;
         for k in 0..rows.len() {
             b.with_table(&mut tables, k, &mut |_, part, _| {
@@ -350,20 +344,18 @@ impl Case for TablesCase {
             let terms: Vec<usize> =
                 bags.iter().zip(rows).map(|(bags, &r)| most_often(bags, r)).collect();
             let labels = (0..batch).map(|_| n.below(2) as f32).collect();
-            b.upload(
-                &Batch { len: batch, dense: n.floats(batch * dense), bags, labels },
-                &mut input,
-            )?;
-            left.push(all(b, b.dense(&input).buf, batch * width)?);
+            let data = Batch { len: batch, dense: n.floats(batch * dense), bags, labels };
+            let mut data = b.upload(limits.check(&data)?, &mut input)?;
+            left.push(all(b, b.dense(&data).buf, batch * width)?);
             step(b, number)?;
-            b.bags_forward(&tables, &input, w.of_mut(&mut out, batch))?;
+            b.bags_forward(&tables, &data, w.of_mut(&mut out, batch))?;
             left.push(all(b, &out, gap + batch * w.stride)?);
-            b.group_rows(&mut input)?;
+            b.group_rows(&mut data)?;
             let gradient = SparseGradient { pooled: wp.of(&pooled, batch), l2 };
-            b.add_sparse_squares(&tables, &input, gradient)?;
+            b.add_sparse_squares(&tables, &data, gradient)?;
             for (k, &r) in rows.iter().enumerate().filter(|(_, r)| **r < 1000) {
                 let (mut g, mut gw) = (vec![0.0; r * dim], vec![0.0; r]);
-                b.table_gradient(&tables, k, &input, gradient, (&mut g, &mut gw))?;
+                b.table_gradient(&tables, k, &data, gradient, (&mut g, &mut gw))?;
                 left.push(sums(g, of_products(terms[k])));
                 // Without learned weights nothing is summed, and nothing may be there.
                 left.push(if pooling == Pooling::WeightedLearned {
@@ -373,7 +365,7 @@ impl Case for TablesCase {
                 });
             }
             b.decide_update()?;
-            b.sparse_update(&mut tables, &input, gradient)?;
+            b.sparse_update(&mut tables, &data, gradient)?;
             left.extend(end(b)?);
             b.with_table(&mut tables, 0, &mut |first, part, _| {
                 part[0] += if first == 0 { 1.0 } else { 0.0 }
@@ -389,7 +381,7 @@ impl Case for TablesCase {
                 let column = Window::whole(1);
                 let mut d = b.zeros(batch, "gradients")?;
                 let spec = LossSpec { kind, clamp };
-                b.loss(&spec, column.of(&logits, batch), &input, column.of_mut(&mut d, batch))?;
+                b.loss(&spec, column.of(&logits, batch), &data, column.of_mut(&mut d, batch))?;
                 left.extend(end(b)?);
                 left.push(all(b, &d, batch)?);
             }
@@ -418,9 +410,9 @@ impl Case for OneEach {
         let &TablesCase { dim, kind, pooling, rule, batch, l2, .. } = &self.0;
         let rows = &self.0.rows[..];
         let mut n = Numbers::new(3);
-        let shape =
-            InputShape { max_batch: batch, dense: 0, dense_width: 0, rows, max_hotness: &[1, 1] };
-        let mut input = b.input(&shape)?;
+        let limits =
+            BatchLimits { samples: batch, dense: 0, rows: rows.to_vec(), hotness: vec![1, 1] };
+        let mut input = b.input(&limits, 0)?;
         let mut tables = b.tables(&TablesShape { rows, dim, kind, first: 1, pooling, rule })?;
         for k in 0..2 {
             b.with_table(&mut tables, k, &mut |_, part, _| {
@@ -430,11 +422,9 @@ impl Case for OneEach {
         let mut bags = vec![Bags::default(); 2];
         bags.iter_mut().for_each(Bags::clear);
         (0..batch as u32).for_each(|i| bags.iter_mut().for_each(|b| b.push([i])));
-        b.upload(
-            &Batch { len: batch, dense: Vec::new(), bags, labels: vec![0.0; batch] },
-            &mut input,
-        )?;
-        b.group_rows(&mut input)?;
+        let data = Batch { len: batch, dense: Vec::new(), bags, labels: vec![0.0; batch] };
+        let mut data = b.upload(limits.check(&data)?, &mut input)?;
+        b.group_rows(&mut data)?;
         let (pooled, w) = matrix(b, &mut n, batch, 2 * dim, 0)?;
         let mut left = Vec::new();
         b.begin(&control(rule, None, 3.0))?;
@@ -443,7 +433,7 @@ impl Case for OneEach {
             b.decide_update()?;
             b.sparse_update(
                 &mut tables,
-                &input,
+                &data,
                 SparseGradient { pooled: w.of(&pooled, batch), l2 },
             )?;
             end(b)?;
@@ -521,17 +511,10 @@ impl Case for StepControlCase {
             b.fill(&mut buffer, initial)?;
             state.push(buffer);
         }
-        let mut input = b.input(&InputShape {
-            max_batch: 2,
-            dense: 0,
-            dense_width: 0,
-            rows: &[],
-            max_hotness: &[],
-        })?;
-        b.upload(
-            &Batch { len: 2, dense: Vec::new(), bags: Vec::new(), labels: vec![0.0, 1.0] },
-            &mut input,
-        )?;
+        let limits = BatchLimits { samples: 2, dense: 0, rows: Vec::new(), hotness: Vec::new() };
+        let mut input = b.input(&limits, 0)?;
+        let data = Batch { len: 2, labels: vec![0.0, 1.0], ..Batch::default() };
+        let data = b.upload(limits.check(&data)?, &mut input)?;
         let mut d = b.zeros(2, "gradients")?;
         b.begin(&StepControl {
             rule: self.rule,
@@ -553,7 +536,7 @@ impl Case for StepControlCase {
             b.write(&mut g, 0, &values)?;
             step(b, k as u64 + 1)?;
             let spec = LossSpec { kind: LossKind::Bce, clamp: 0.0 };
-            b.loss(&spec, column.of(&logits, 2), &input, column.of_mut(&mut d, 2))?;
+            b.loss(&spec, column.of(&logits, 2), &data, column.of_mut(&mut d, 2))?;
             if self.loss_scale != LossScaleSpec::Off {
                 b.check_finite(Window::whole(len).of(&g, 1))?;
             }

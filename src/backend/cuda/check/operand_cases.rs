@@ -6,10 +6,10 @@ use super::{
 };
 use crate::{
     backend::{
-        After, Backend, DotShape, Gate, InputShape, Join, Linear, Onto, Precision, ProductShape,
-        Result, SparseGradient, TablesShape, Window, cpu::CpuConfig,
+        After, Backend, DotShape, Gate, Join, Linear, Onto, Precision, ProductShape, Result,
+        SparseGradient, TablesShape, Window, cpu::CpuConfig,
     },
-    batch::Batch,
+    batch::{Batch, BatchLimits},
     embedding::RowKind,
     model::Pooling,
     optim::OptimizerSpec,
@@ -354,9 +354,8 @@ impl Case for PooledCase {
         let (rows, rule) = (&self.rows[..], OptimizerSpec::SGD);
         let mut n = Numbers::new(6);
         let most = vec![hotness; rows.len()];
-        let shape =
-            InputShape { max_batch: batch, dense: 1, dense_width: 1, rows, max_hotness: &most };
-        let mut input = b.input(&shape)?;
+        let limits = BatchLimits { samples: batch, dense: 1, rows: rows.to_vec(), hotness: most };
+        let mut input = b.input(&limits, 1)?;
         let kind = RowKind::Fp32;
         let mut tables =
             b.tables(&TablesShape { rows, dim, kind, first: 0, pooling: Pooling::Mean, rule })?;
@@ -367,28 +366,26 @@ impl Case for PooledCase {
             })?;
         }
         let bags = rows.iter().map(|&r| n.bags(batch, r, hotness)).collect();
-        b.upload(
-            &Batch { len: batch, dense: n.floats(batch), bags, labels: vec![0.0; batch] },
-            &mut input,
-        )?;
+        let data = Batch { len: batch, dense: n.floats(batch), bags, labels: vec![0.0; batch] };
+        let mut data = b.upload(limits.check(&data)?, &mut input)?;
         let (mut out, w) = exact(b, &mut n, [batch, rows.len() * dim, 0], FINE, true)?;
         let (pooled, wp) = exact(b, &mut n, [batch, rows.len() * dim, 0], FINE, true)?;
-        b.bags_forward(&tables, &input, w.of_mut(&mut out, batch))?;
+        b.bags_forward(&tables, &data, w.of_mut(&mut out, batch))?;
         let mut left = vec![all(b, &out, batch * w.stride)?];
-        b.group_rows(&mut input)?;
+        b.group_rows(&mut data)?;
         let gradient = SparseGradient { pooled: wp.of(&pooled, batch), l2: 0.0 };
         b.begin(&control(rule, Some(0.5), 2.0))?;
         step(b, 1)?;
-        b.add_sparse_squares(&tables, &input, gradient)?;
+        b.add_sparse_squares(&tables, &data, gradient)?;
         b.check_finite(wp.of(&pooled, batch))?;
         // As it is before clipping, which would undo a factor in all of it.
         for (k, &r) in rows.iter().enumerate() {
             let mut g = vec![0.0; r * dim];
-            b.table_gradient(&tables, k, &input, gradient, (&mut g, &mut vec![0.0; r]))?;
+            b.table_gradient(&tables, k, &data, gradient, (&mut g, &mut vec![0.0; r]))?;
             left.push(g);
         }
         b.decide_update()?;
-        b.sparse_update(&mut tables, &input, gradient)?;
+        b.sparse_update(&mut tables, &data, gradient)?;
         left.extend(end(b)?);
         for (k, before) in before.iter().enumerate() {
             let mut table = vec![0.0; before.len()];

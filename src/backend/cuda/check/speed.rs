@@ -6,11 +6,11 @@ use super::{
 };
 use crate::{
     backend::{
-        After, Backend, DotShape, Gate, InputShape, Linear, Onto, Precision, Result,
-        SparseGradient, StepContext, StepControl, StepStart, TablesShape, Window,
+        After, Backend, DotShape, Gate, Linear, Onto, Precision, Result, SparseGradient,
+        StepContext, StepControl, StepStart, TablesShape, Window,
         cuda::{Cuda, CudaConfig, driver::Driver, linear, memory::Floats},
     },
-    batch::Batch,
+    batch::{Batch, BatchLimits},
     embedding::RowKind,
     model::Pooling,
     optim::{LossScaleSpec, OptimizerSpec},
@@ -139,14 +139,9 @@ pub(in crate::backend::cuda) fn tables(
     let config = CudaConfig { threads: 1, pin_threads: false, precision, graphs: false };
     let mut b = Cuda::on(Rc::clone(driver), &config)?;
     let (rows, most) = ([ROWS * batch; TABLES], [1; TABLES]);
-    let inputs = InputShape {
-        max_batch: batch,
-        dense: 13,
-        dense_width: 16,
-        rows: &rows,
-        max_hotness: &most,
-    };
-    let mut input = b.input(&inputs)?;
+    let limits =
+        BatchLimits { samples: batch, dense: 13, rows: rows.to_vec(), hotness: most.to_vec() };
+    let mut input = b.input(&limits, 16)?;
     let mut n = Numbers::new(1);
     let bags = (0..TABLES).map(|_| n.scattered(batch, ROWS)).collect();
     let data = Batch { len: batch, dense: vec![0.5; 13 * batch], bags, labels: vec![0.0; batch] };
@@ -154,8 +149,10 @@ pub(in crate::backend::cuda) fn tables(
     let mut add = |what: &str, seconds, work: f64| {
         all.push(Speed { operation: what.into(), seconds, work, unit: "B" })
     };
-    let upload = measure(driver, || b.upload(&data, &mut input))?;
-    let sort = measure(driver, || b.group_rows(&mut input))?;
+    let data = limits.check(&data)?;
+    let upload = measure(driver, || b.upload(data, &mut input).map(|_| ()))?;
+    let mut data = b.upload(data, &mut input)?;
+    let sort = measure(driver, || b.group_rows(&mut data))?;
     if precision == Precision::Fp32 {
         add("upload of a batch", upload, 4.0 * (batch * (16 + 1 + TABLES)) as f64);
         // Keys and samples are read and written by each of the passes.
@@ -178,7 +175,7 @@ pub(in crate::backend::cuda) fn tables(
         let (row, vector) =
             ((DIM * kind.lookup_bytes()) as f64, (DIM * number_bytes(precision)) as f64);
         let (rows, vectors) = (kind.name(), precision.name());
-        let seconds = measure(driver, || b.bags_forward(&set, &input, t.of_mut(&mut x, batch)))?;
+        let seconds = measure(driver, || b.bags_forward(&set, &data, t.of_mut(&mut x, batch)))?;
         add(
             &format!("lookup, rows in {rows}, vectors in {vectors}"),
             seconds,
@@ -188,7 +185,7 @@ pub(in crate::backend::cuda) fn tables(
         b.begin_step(StepStart { number: 1, samples: 1, context: StepContext::at_rate(0.0) })?;
         b.decide_update()?;
         let gradient = SparseGradient { pooled: t.of(&dx, batch), l2: 0.0 };
-        let seconds = measure(driver, || b.sparse_update(&mut set, &input, gradient))?;
+        let seconds = measure(driver, || b.sparse_update(&mut set, &data, gradient))?;
         add(
             &format!("update by SGD, rows in {rows}, gradients in {vectors}"),
             seconds,
