@@ -28,7 +28,7 @@ pub use mat::{Linear, Mat, MatMut, Norm, Window};
 pub use precision::Precision;
 pub use step_control::{StepContext, StepControl, StepEnd, StepStart, Update};
 
-/// What can go wrong on a device.
+/// Errors of a device.
 #[derive(Debug, thiserror::Error)]
 pub enum BackendError {
     /// Memory could not be had.
@@ -64,7 +64,7 @@ pub struct TablesShape<'a> {
     pub kind: RowKind,
     /// Number of the first table among all of the model.
     pub first: usize,
-    /// How bags become vectors; says also whether rows have weights and whether those are trained.
+    /// Pooling of bags into vectors; decides also whether rows have weights and train them.
     pub pooling: Pooling,
     /// Decides the state kept beside the rows.
     pub rule: OptimizerSpec,
@@ -92,7 +92,7 @@ pub struct ProductShape {
     pub right: usize,
 }
 
-/// Where the gradient of a set of tables is, and what is to be done with it.
+/// Gradient of a set of tables.
 pub struct SparseGradient<'a, F> {
     /// Gradient of the pooled vectors: bag `k` of a sample in columns `k * dim..(k + 1) * dim`.
     pub pooled: Mat<'a, F>,
@@ -120,7 +120,7 @@ pub struct Dropout {
     pub p: f32,
 }
 
-/// What follows the bias of a fully connected layer.
+/// Operations behind the bias of a fully connected layer.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct After {
     /// `max(z, 0)`.
@@ -133,24 +133,24 @@ pub struct After {
 pub struct Gate<'a, F> {
     /// Their output: a dropped element is zero, as is one that the ReLU cut.
     pub activation: Mat<'a, F>,
-    /// What the dropout multiplied by; 1 without one.
+    /// Factor of the dropout; 1 without one.
     pub factor: f32,
 }
 
-/// What becomes of the gradient of a layer's input.
+/// How the gradient of a layer's input is stored.
 pub enum Onto<'a, F> {
-    /// It takes the place of what is there.
+    /// Overwrites the target.
     Set,
-    /// It is added to what is there.
+    /// Adds to the target.
     Add,
-    /// It passes a ReLU first, then takes the place of what is there.
+    /// Passes a ReLU, then overwrites the target.
     Gate(Gate<'a, F>),
 }
 
-/// What joins the gradient of a product's first factor.
+/// Terms added to the gradient of a product's first factor.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Join {
-    /// What is there already.
+    /// The target's present values.
     pub there: bool,
     /// The gradient of the sum: the first factor was its other term too.
     pub sum: bool,
@@ -165,9 +165,9 @@ pub const PART: usize = 1 << 20;
 ///
 /// A backend controls the steps of one training, which [`Backend::begin`] starts. A step is
 /// [`Backend::begin_step`], [`Backend::loss`], as many of [`Backend::check_finite`],
-/// [`Backend::add_squares`] and [`Backend::add_sparse_squares`] as are wanted, [`Backend::decide_update`],
-/// the updates, and [`Backend::end_step`]. What a step decides (overflow, clipping, the constants
-/// of the update) never passes through the host.
+/// [`Backend::add_squares`] and [`Backend::add_sparse_squares`] as are wanted,
+/// [`Backend::decide_update`], the updates, and [`Backend::end_step`]. What a step decides
+/// (overflow, clipping, the constants of the update) never passes through the host.
 pub trait Backend: 'static {
     /// Most steps that the device computes at a time. 1: operations are done when they return.
     const AHEAD: usize;
@@ -181,11 +181,11 @@ pub trait Backend: 'static {
     type Batch<'a>;
     /// A set of embedding tables with their row weights and optimizer state.
     type Tables;
-    /// What makes samples on the device.
+    /// Generator of samples on the device.
     type Generator;
-    /// Predictions with their labels that stay on the device.
+    /// Predictions with their labels, kept on the device.
     type Scores;
-    /// What dot interactions of one shape take beside their operands.
+    /// Plan and scratch space of dot interactions of one shape.
     type Dot;
 
     // Memory
@@ -197,7 +197,8 @@ pub trait Backend: 'static {
     /// the numbers that products round their operands to. It may be given to
     /// [`Backend::bags_forward`], [`Backend::sparse_update`] and its like, the layers of a network
     /// without dropout, [`Backend::relu_backward`], [`Backend::multiply_add`] and its gradient,
-    /// [`Backend::check_finite`], [`Backend::add`], the dot interaction and products a sample, and be read, written and filled; all else wants f32.
+    /// [`Backend::check_finite`], [`Backend::add`], the dot interaction and products a sample, and
+    /// be read, written and filled; all else wants f32.
     fn operands(&mut self, len: usize, what: &str) -> Result<Self::Floats> {
         self.zeros(len, what)
     }
@@ -226,10 +227,10 @@ pub trait Backend: 'static {
         input: &'a mut Self::Input,
     ) -> Result<Self::Batch<'a>>;
 
-    /// What makes the samples of a log on the device; `None` where that is the host's work.
+    /// A generator of a log's samples; `None` where the host generates them.
     fn generator(&mut self, log: &GeneratedLog) -> Result<Option<Self::Generator>>;
 
-    /// Makes samples where [`Backend::upload`] would bring them. They fit, as there.
+    /// Generates samples in place of [`Backend::upload`]. They fit the limits of `input`.
     fn generate<'a>(
         &mut self,
         generator: &Self::Generator,
@@ -237,7 +238,7 @@ pub trait Backend: 'static {
         input: &'a mut Self::Input,
     ) -> Result<Self::Batch<'a>>;
 
-    /// A batch, borrowed for less long than what it borrows.
+    /// Shortens the lifetime of a batch to that of its borrow, as for any shared reference.
     fn borrow<'a>(batch: &'a Self::Batch<'_>) -> &'a Self::Batch<'a>;
 
     /// The dense features of a batch, `[B, dense_width]`.
@@ -316,7 +317,7 @@ pub trait Backend: 'static {
         out: (&mut [f32], &mut [f32]),
     ) -> Result<()>;
 
-    // Plans: what a layer asks for once, before it computes on batches of up to `max_batch` samples
+    // Plans: each layer asks once, before it computes on batches of up to `max_batch` samples
 
     /// Makes ready for a fully connected layer.
     fn plan_linear(&mut self, _layer: Linear, _max_batch: usize) -> Result<()> {
@@ -525,7 +526,7 @@ pub trait Backend: 'static {
     /// Begins a step. The device computes fewer than `AHEAD` others ([`Backend::fetch_result`]).
     fn begin_step(&mut self, start: StepStart) -> Result<()>;
 
-    /// What the record of a run should say of how steps were done.
+    /// Notes for the record of a run: how steps were done.
     fn notes(&self) -> Vec<String> {
         Vec::new()
     }
@@ -609,7 +610,7 @@ pub trait Backend: 'static {
         scores: &mut Self::Scores,
     ) -> Result<()>;
 
-    /// What the predictions are worth that were kept, or what is wrong with them.
+    /// Counts for the metrics of the kept predictions, or an error of theirs.
     fn count_scores(
         &mut self,
         scores: &mut Self::Scores,

@@ -20,7 +20,7 @@ pub use candle::CandleEngine;
 pub use fused::FusedEngine;
 pub use phase::{Phase, PhaseClock};
 
-/// What can go wrong in an engine.
+/// Errors of an engine.
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
     /// The batch does not fit the model or the buffers.
@@ -150,8 +150,8 @@ pub trait Engine {
     /// If `values` has another length than the parameter, or the device fails.
     fn write(&mut self, index: usize, values: &[f32]) -> Result<(), EngineError>;
 
-    /// Gives the device a log whose samples it is to make itself ([`Samples::Generated`]). `false`
-    /// if it does not do that.
+    /// Gives the device a log to generate samples of ([`Samples::Generated`]). `false` if it cannot
+    /// generate them.
     ///
     /// # Errors
     /// [`EngineError::Shape`] if the log's samples do not fit the model, and whatever the device
@@ -221,8 +221,8 @@ pub trait Engine {
         Err(EngineError::Unsupported(NO_SCORES.into()))
     }
 
-    /// What the predictions are worth that were kept since the evaluation began; or what is wrong
-    /// with them.
+    /// Counts for the metrics of the predictions kept since the evaluation began, or an error of
+    /// theirs.
     ///
     /// # Errors
     /// If the device fails, or no evaluation was begun.
@@ -242,16 +242,16 @@ pub trait Engine {
         None
     }
 
-    /// What the record of a run should say of how steps were done.
+    /// Notes for the record of a run: how steps were done.
     fn notes(&self) -> Vec<String> {
         Vec::new()
     }
 
-    /// Where the time went, if the engine can say.
+    /// Seconds by phase, if the engine measures them.
     fn phases(&mut self) -> Option<&mut PhaseClock>;
 }
 
-/// What an engine says that is to work on samples which it does not make.
+/// Error for samples of a log that was not attached.
 const NO_LOG: &str = "samples of a log that the device was not given";
 
 const NO_SCORES: &str = "no evaluation was begun on this device";
@@ -288,7 +288,7 @@ pub fn threads(kind: EngineKind, asked: usize) -> usize {
 /// libraries to start.
 pub const CANDLE_CUDA: bool = cfg!(feature = "candle-cuda");
 
-/// What a program without it says.
+/// Error of a program without it.
 pub const NO_CANDLE_CUDA: &str = "this program has no CUDA side of candle's (cargo build --features candle-cuda); use the fused engine, or the CPU";
 
 /// Chooses the device of an engine of this kind: `device`, or for [`Device::Auto`] one that this

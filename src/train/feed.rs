@@ -84,7 +84,7 @@ impl Feed {
         }
     }
 
-    /// Gives back what a step has been begun on.
+    /// Returns the samples of a step that has begun, for reuse.
     pub fn recycle(&mut self, input: StepInput) {
         if let (Feed::Loader(loader), StepInput::Loaded(loaded)) = (self, input) {
             loader.recycle(loaded);

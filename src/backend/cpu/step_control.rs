@@ -63,7 +63,7 @@ impl StepState {
         (self.overflow, self.squares, self.update) = (false, 0.0, None);
     }
 
-    /// Seed and number of the step: what dropout draws from.
+    /// Seed and number of the step, from which dropout draws.
     pub(super) fn key(&self) -> (u64, u64) {
         (self.control.seed, self.start.number)
     }

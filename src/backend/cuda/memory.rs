@@ -224,7 +224,7 @@ impl MatMut<'_, Floats> {
     }
 }
 
-/// Batches that may be on the device at a time: one is computed on while the next one comes.
+/// Batches on the device at a time: one to compute on, one on its way.
 const SLOTS: usize = 2;
 
 /// Room for a batch: 32-bit words, which come over in one piece.
@@ -234,11 +234,11 @@ struct Slot {
     /// offsets [tables, len + 1] | ids]`.
     words: Floats,
     staging: Staging,
-    /// When all that reads the words is done.
+    /// Recorded when all readers of the words are done.
     free: Event,
 }
 
-/// What a batch looks like: where its parts are depends on nothing else.
+/// Form of a batch: it alone decides where the parts are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Form {
     /// Samples.
@@ -402,8 +402,7 @@ impl Input {
         log.make(driver, span, places)
     }
 
-    /// Goes on to the next slot, for a batch of this form; what is asked for from now on is about
-    /// that one.
+    /// Goes on to the next slot, for a batch of this form.
     pub(super) fn next(&mut self, form: Form) -> Result<()> {
         self.slots[self.present].free.record(Stream::Compute)?;
         self.present = (self.present + 1) % SLOTS;
@@ -411,7 +410,7 @@ impl Input {
         Ok(())
     }
 
-    /// What the present batch looks like, and which slot it is in.
+    /// Form of the present batch, and its slot.
     pub(super) fn form(&self) -> (Form, usize) {
         (Form { len: self.len, one_hot: self.one_hot }, self.present)
     }

@@ -70,9 +70,9 @@ pub struct FusedEngine<B: Backend = Cpu> {
     pub(super) limits: BatchLimits,
     /// Room for batches.
     pub(super) input: B::Input,
-    /// What makes samples on the device, once it has been given their log.
+    /// Generator of samples on the device, once a log is attached.
     pub(super) generator: Option<B::Generator>,
-    /// Predictions that stay there.
+    /// Predictions kept on the device.
     pub(super) scores: Option<B::Scores>,
     pub(super) clock: PhaseClock,
     /// Training batches seen.
@@ -258,7 +258,7 @@ impl<B: Backend> FusedEngine<B> {
         pass.backend.dense_update(&mut store.params, &store.grads, &mut store.state)
     }
 
-    /// Forgets a step without a loss and those behind it, which have changed nothing.
+    /// Forgets a step whose loss is not finite, and those behind it. They have changed nothing.
     fn go_back_before(&mut self, number: u64) -> Result<()> {
         while self.backend.fetch_result(true)? {}
         self.backend.in_flight().clear();

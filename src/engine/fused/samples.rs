@@ -51,8 +51,8 @@ impl<B: Backend> FusedEngine<B> {
         Ok(self.generator.is_some())
     }
 
-    /// Runs the network forward, as it is when nothing is learned; then `f` on the device, its
-    /// batch, the logits and what is kept of predictions.
+    /// Runs the network forward in inference mode; then `f` on device, batch, logits and kept
+    /// predictions.
     fn forward<T>(
         &mut self,
         samples: Samples<'_>,
