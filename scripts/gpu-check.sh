@@ -83,13 +83,13 @@ mlperf=(--set model.dim=128 --set 'model.bottom=[512, 256, 128]' --set 'model.to
     --set "data.max_rows=$max_rows")
 for precision in fp32 tf32 bf16 fp16; do
     case $device-$precision in cpu-tf32) continue ;; esac
-    train "terabyte-$precision" 300 workloads/terabyte-planted.toml "${timed[@]}" "${mlperf[@]}" --set engine.precision=$precision
+    train "terabyte-$precision" 300 tests/workloads/terabyte-shape.toml "${timed[@]}" "${mlperf[@]}" --set engine.precision=$precision
     train "deepfm-$precision" 300 tests/workloads/deepfm-planted.toml "${timed[@]}" --set engine.precision=$precision --set target.auc= \
         --set data.max_rows=1000000 --set data.train_samples=20000000 --set model.dim=16 --set train.batch_size=10000 \
         --set 'model.hidden=[1000, 1000, 1000, 1000, 1000]' --set model.dropout=0.2
 done
 
-DLRM_BENCH_CUDA_GRAPHS=off train terabyte-bf16-without-graphs 300 workloads/terabyte-planted.toml "${timed[@]}" "${mlperf[@]}" \
+DLRM_BENCH_CUDA_GRAPHS=off train terabyte-bf16-without-graphs 300 tests/workloads/terabyte-shape.toml "${timed[@]}" "${mlperf[@]}" \
     --set engine.precision=bf16
 
 # Others on the same GPU: whole steps on batches that are there already.
@@ -111,7 +111,7 @@ if [ "${device%%:*}" = cuda ] && python3 -c 'import sys, torch; sys.exit(not tor
 fi
 if [ -n "$candle" ]; then
     for engine in candle fused; do
-        program=$candle train "beside-$engine" 300 workloads/terabyte-planted.toml "${timed[@]}" --engine $engine --set data.max_rows=10000
+        program=$candle train "beside-$engine" 300 tests/workloads/terabyte-shape.toml "${timed[@]}" --engine $engine --set data.max_rows=10000
     done
 fi
 

@@ -26,12 +26,14 @@ fn refusal(dir: &Path, args: &[&str]) -> String {
 }
 
 /// A run of some steps with small tables.
-const SHORT: [&str; 7] = [
+const SHORT: [&str; 9] = [
     "--no-ceilings",
     "--no-plots",
     "--quiet",
     "--set",
     "data.max_rows=1000",
+    "--set",
+    "data.eval_samples=3000",
     "--set",
     "train.max_steps=3",
 ];

@@ -3,6 +3,7 @@
 use super::{
     Failure,
     progress::{clock, thousands},
+    ready::told,
     run_output,
 };
 use crate::{
@@ -11,6 +12,7 @@ use crate::{
         source::prepared::{Outlook, outlook},
     },
     engine::{EngineConfig, memory::MemoryPlan},
+    host::escape::visible,
     results::Floor,
     system::{Ceilings, Machine},
     train::{
@@ -26,6 +28,9 @@ pub(super) fn explain(resolved: &Resolved) -> Result<String, Failure> {
     let mut out = resolved.explain();
     let w = &resolved.workload;
     out += &format!("\n# sha256 of this workload: {}\n#\n# Data\n", w.sha256());
+    if let Some(told) = told(resolved) {
+        out += &format!("#   {}\n", visible(&told));
+    }
     match &w.data {
         DataConfig::Planted(_) if made_on_device(w) => {
             out += &format!("#   made while training, on {}; no file is read\n", w.engine.device);

@@ -18,6 +18,7 @@ mod loader_only;
 mod package;
 mod preparing;
 mod progress;
+mod ready;
 mod record;
 mod report;
 mod run;

@@ -6,6 +6,7 @@ use super::{
     examples, explain,
     loader_only::loader_only,
     progress::{Progress, Show},
+    ready::ready,
     run_output::{Closed, Extras, RunOutput},
     seed,
     series::series,
@@ -13,7 +14,6 @@ use super::{
     workloads::WorkloadPlace,
 };
 use crate::{
-    backend::Device,
     engine::{self, EngineError, EngineKind},
     host::env,
     results::{record::Series, reference::ReferenceRecord, tree},
@@ -21,7 +21,7 @@ use crate::{
         self, Job, TrainError,
         events::{Outcome, StopReason},
     },
-    workload::{self, Resolved},
+    workload::{self, Missing, Resolved, parse},
 };
 use clap::Args;
 use std::{
@@ -98,6 +98,10 @@ pub struct RunArgs {
     /// fast a step could be at best on this machine
     #[arg(long)]
     pub explain: bool,
+    /// Refuse a workload whose data are not there, rather than train on what
+    /// its data.otherwise says
+    #[arg(long)]
+    pub strict_data: bool,
     /// Do not train: only read the training data, batch by batch, for at most
     /// ten seconds, and say how fast that goes
     #[arg(long, conflicts_with_all = ["explain", "runs", "seeds", "reference", "no_ceilings", "no_plots"])]
@@ -117,37 +121,32 @@ pub struct RunArgs {
 }
 
 impl RunArgs {
-    /// The workload with all overrides. Its file is read this once.
+    /// The workload with all overrides, as it is run on this machine. Its file is read this once.
     fn load(&self) -> Result<Resolved, Failure> {
-        let resolved = workload::load(&self.workload, &self.overrides(self.seed))?;
+        let missing = if self.strict_data { Missing::Refuse } else { Missing::TakeOtherwise };
+        let mut set = self.overrides();
+        let mut resolved = workload::load_with(&self.workload, &set, missing)?;
         // What computes belongs to a result: `auto` is resolved before anything is written down.
         let engine = &resolved.workload.engine;
         let (device, why) = engine::choose_device(engine.kind, engine.device);
-        let Some(why) = why else { return Ok(resolved) };
-        if !self.quiet {
-            errln!("{why}");
+        if let Some(why) = why {
+            if !self.quiet {
+                errln!("{why}");
+            }
+            set.push(format!("engine.device=\"{device}\""));
+            resolved = parse::resolve_with(&self.workload, resolved.source, &set, missing)?;
         }
-        self.resolve(&resolved.source, self.seed, device)
-    }
-
-    /// The workload for another seed, from the text of its file that was read at the start.
-    pub fn with_seed(&self, first: &Resolved, seed: u64) -> Result<Resolved, Failure> {
-        self.resolve(&first.source, Some(seed), first.workload.engine.device)
-    }
-
-    fn resolve(&self, text: &str, seed: Option<u64>, on: Device) -> Result<Resolved, Failure> {
-        let mut set = self.overrides(seed);
-        set.push(format!("engine.device=\"{on}\""));
-        Ok(workload::parse::resolve(&self.workload, text.to_owned(), &set)?)
+        ready(&mut resolved)?;
+        Ok(resolved)
     }
 
     /// Values that are replaced; those of options of their own come after every `--set`.
-    fn overrides(&self, seed: Option<u64>) -> Vec<String> {
+    fn overrides(&self) -> Vec<String> {
         let mut set = self.set.clone();
         set.extend(self.engine.as_ref().map(|e| format!("engine.kind={e}")));
         set.extend(self.device.as_ref().map(|d| format!("engine.device=\"{d}\"")));
         set.extend(self.threads.map(|n| format!("engine.threads={n}")));
-        set.extend(seed.map(|n| format!("train.seed={n}")));
+        set.extend(self.seed.map(|n| format!("train.seed={n}")));
         set
     }
 

@@ -1,6 +1,6 @@
 //! What a run leaves in its results folder.
 
-use super::Failure;
+use super::{Failure, ready::told};
 use crate::{
     backend::{BackendError, Device},
     batch::Schema,
@@ -45,6 +45,8 @@ pub(super) struct RunOutput {
     extras: Extras,
     /// Where the workload's text came from.
     source: TextSource,
+    /// What is trained on in place of what, if there is anything to tell.
+    told: Option<String>,
     /// Data files as they were found.
     files: Option<Vec<FileContent>>,
     pub log: MlLog,
@@ -87,7 +89,7 @@ impl RunOutput {
         };
         let recorder = Recorder::new(folder.metrics(), machine.gpu.clone());
         let files = identity::files(w);
-        let source = resolved.read_from.clone();
+        let (source, told) = (resolved.read_from.clone(), told(resolved));
         Ok(RunOutput {
             folder,
             system,
@@ -96,6 +98,7 @@ impl RunOutput {
             series,
             extras,
             source,
+            told,
             files,
             log,
             recorder,
@@ -121,6 +124,7 @@ impl RunOutput {
             series,
             extras,
             source,
+            told,
             files,
             log,
             recorder,
@@ -144,6 +148,9 @@ impl RunOutput {
         }
         if let Some(run) = finished {
             record.data = Some(run.data_facts.clone());
+            if let Some(data) = &mut record.data {
+                data.notes.splice(0..0, told);
+            }
             record.init_seconds = Some(run.init_seconds);
             let plan = memory_plan(workload, Some(&run.config));
             record.memory_plan = plan

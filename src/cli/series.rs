@@ -35,7 +35,7 @@ pub(super) fn series(
     let mut id = None;
     for (i, &seed) in seeds.iter().enumerate() {
         say_start(show, i, seeds)?;
-        let resolved = args.with_seed(first, seed)?;
+        let resolved = with_seed(first, seed);
         let place = |id: Option<String>| Series { id, run: i + 1, runs: seeds.len() };
         let Ran { closed: Closed { record, folder, lost }, outcome } =
             one(args, &resolved, show, stop, Some(place(id.clone())))?;
@@ -80,6 +80,13 @@ pub(super) fn series(
         false if all_finished || row.seconds_to_target.is_some() => Exit::Done,
         false => Exit::Fails,
     })
+}
+
+/// The workload with another seed; all else, what followed from the machine included, stays.
+fn with_seed(first: &Resolved, seed: u64) -> Resolved {
+    let mut resolved = first.clone();
+    resolved.workload.train.seed = seed;
+    resolved
 }
 
 fn say_start(show: Show, i: usize, seeds: &[u64]) -> Result<(), Failure> {

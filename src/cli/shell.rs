@@ -49,9 +49,17 @@ fn with_workloads(shell: Shell, script: &str) -> String {
     let names = SHIPPED.iter().map(|s| s.name).collect::<Vec<_>>().join(" ");
     match shell {
         Shell::Zsh => {
+            let words = format!("({names})");
             let either =
-                format!(r#"{{_alternative "workloads:workload:({names})" "files:file:_files"}}"#);
-            script.replace(&format!("({names})"), &either)
+                format!(r#"{{_alternative "workloads:workload:{words}" "files:file:_files"}}"#);
+            // Behind an option's value more may follow, so that colons there stand for themselves
+            // only behind a backslash.
+            let of_option = either.replace(':', r"\:");
+            let line = |line: &str| match line.trim_start().starts_with("'--") {
+                true => line.replace(&words, &of_option),
+                false => line.replace(&words, &either),
+            };
+            script.split_inclusive('\n').map(line).collect()
         }
         Shell::Fish => {
             let line = |command: &str| {
@@ -61,6 +69,8 @@ fn with_workloads(shell: Shell, script: &str) -> String {
             };
             ["run", "gate"].iter().fold(script.to_owned(), |out, c| out + &line(c))
         }
+        // The generator looks for the hyphen of our name in another form than it writes.
+        Shell::Bash => script.replace("dlrm__subcmd__bench", "dlrm__bench"),
         _ => script.to_owned(),
     }
 }

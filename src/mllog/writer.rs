@@ -27,6 +27,8 @@ pub struct MlLog {
     /// Lines that are known before the run: submission and hyperparameters.
     submission: Vec<(&'static str, Value)>,
     hyperparameters: Vec<(&'static str, Value)>,
+    /// What the samples come from, `data.source`.
+    data: &'static str,
     seed: u64,
     clock: Clock,
     open: Open,
@@ -126,6 +128,7 @@ impl MlLog {
             benchmark,
             submission: submission(benchmark, workload, platform),
             hyperparameters,
+            data: workload.data_source(),
             seed: workload.train.seed,
             clock: Clock::new(),
             open: Open::default(),
@@ -241,8 +244,14 @@ impl Listener for MlLog {
         }
         self.end("init_stop", &[])?;
         self.start("run_start", &[])?;
-        self.point("train_samples", &json!(facts.train_samples))?;
-        self.point("eval_samples", &json!(facts.eval_samples))
+        // No key of MLPerf's says what the samples are; a log of planted data must not pass for one of
+        // Criteo's.
+        let data = [("data", json!(self.data))];
+        let mut samples = |key, n: u64| {
+            self.line(EventType::PointInTime, key, &json!(n), &data, Location::caller())
+        };
+        samples("train_samples", facts.train_samples)?;
+        samples("eval_samples", facts.eval_samples)
     }
 
     fn epoch_start(&mut self, epoch: u64) -> io::Result<()> {

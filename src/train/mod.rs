@@ -3,6 +3,7 @@
 mod evaluate;
 pub mod events;
 mod feed;
+mod fit;
 pub(crate) mod memory;
 mod run;
 #[cfg(test_slowdown)]
@@ -10,6 +11,7 @@ mod slowdown;
 mod step_clock;
 
 pub use feed::made_on_device;
+pub use fit::fit_memory;
 pub use run::{Finished, Job, Prepared, prepare, run};
 
 use crate::{

@@ -17,7 +17,7 @@ use crate::{
     model::init::{InitSource, Initializer},
     optim::{LossScale, schedule::Schedule},
     random::numpy::RandomState,
-    workload::{EvalEvery, InitRng, Monitor, Workload, WorkloadError},
+    workload::{DataConfig, EvalEvery, InitRng, Monitor, PlantedConfig, Workload, WorkloadError},
 };
 use std::{
     io::ErrorKind,
@@ -87,6 +87,10 @@ fn prepare_until(
     stop: &AtomicBool,
     tell: &mut dyn FnMut(&News<'_>),
 ) -> Result<Prepared, TrainError> {
+    if matches!(&workload.data, DataConfig::Planted(PlantedConfig { fit_memory: true, .. })) {
+        let what = "is still to be followed; call train::fit_memory before the run".to_owned();
+        return Err(WorkloadError::Unfit { key: "data.fit_memory", what }.into());
+    }
     // Before anything is read: what is known without. Then again with all sizes, before the model
     // is made.
     let sizes =

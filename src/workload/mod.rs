@@ -13,7 +13,9 @@ pub use crate::data::source::config::{
     PreparedConfig, RandomIds, RecordShuffle, TraceRestart,
 };
 pub use names::unfit_name;
-pub use parse::{Origin, Resolved, WorkloadError, load, schema, schema_text};
+pub use parse::{
+    Instead, Missing, Origin, Resolved, WorkloadError, load, load_with, schema, schema_text,
+};
 
 use crate::{
     backend::{Device, Precision},
@@ -64,6 +66,20 @@ pub struct About {
     pub description: String,
     /// Names of quirks of the original program to reproduce, those that are known.
     pub quirks: Vec<Quirk>,
+    /// Environment variables that were not set, so that `[data.otherwise]` was taken; `None` if the
+    /// data are the workload's own.
+    pub without: Option<Vec<String>>,
+}
+
+/// What `data.fit_memory` came to on a machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fitted {
+    /// The cap that was found, or given and kept; `None` = no cap is needed.
+    pub max_rows: Option<usize>,
+    /// Bytes that the run then takes.
+    pub takes: u64,
+    /// Bytes that are free.
+    pub free: u64,
 }
 
 /// A behaviour of an original program that is off unless asked for, since it is a bug or a

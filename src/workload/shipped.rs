@@ -33,7 +33,6 @@ pub const SHIPPED: &[Shipped] = shipped![
     "kaggle",
     "quickstart",
     "terabyte",
-    "terabyte-planted",
 ];
 
 impl Shipped {

@@ -107,6 +107,7 @@ pub(super) fn run(args: &GenerateArgs) -> Result<Exit, Failure> {
     let config = PlantedConfig {
         preset: args.preset.clone(),
         max_rows: args.max_rows,
+        fit_memory: false,
         tables: args.tables.clone(),
         hotness: args.hotness.clone(),
         exponents: args.exponents.clone(),

@@ -1,7 +1,7 @@
 //! `dlrm-bench data profile`.
 
 use super::{
-    super::{Exit, Failure, examples, preparing::Preparing},
+    super::{Exit, Failure, examples, preparing::Preparing, ready::ready},
     ColumnArgs, formats, input, tell,
 };
 use crate::{
@@ -153,7 +153,8 @@ pub(super) fn run(args: &ProfileArgs) -> Result<Exit, Failure> {
 type Tables = Vec<(String, Option<usize>, Profile)>;
 
 fn of_workload(path: &Path, args: &ProfileArgs) -> Result<Tables, Failure> {
-    let resolved = workload::load(path, &args.set)?;
+    let mut resolved = workload::load(path, &args.set)?;
+    ready(&mut resolved)?;
     // Ctrl-C ends the program; what was prepared by then stays.
     Preparing::prepare(false, &resolved.workload, &AtomicBool::new(false))?;
     let mut train = resolved.workload.open_data()?.train;

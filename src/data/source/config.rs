@@ -40,6 +40,8 @@ pub struct PlantedConfig {
     pub preset: String,
     /// No table has more rows than this.
     pub max_rows: Option<usize>,
+    /// Lower `max_rows` to what fits into memory, before the data are opened; off once that is done.
+    pub fit_memory: bool,
     /// Rows of each table (preset `custom`).
     pub tables: Vec<usize>,
     /// Ids a sample holds in each table; empty = 1 each.
@@ -65,6 +67,7 @@ impl PlantedConfig {
         PlantedConfig {
             preset: preset.into(),
             max_rows: None,
+            fit_memory: false,
             tables: Vec::new(),
             hotness: Vec::new(),
             exponents: Vec::new(),

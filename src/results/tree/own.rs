@@ -15,8 +15,9 @@ use crate::{
 use std::{collections::BTreeMap, fs, io::ErrorKind, path::Path};
 use toml_edit::DocumentMut;
 
-/// Settings that a repetition may change, and words for people.
-const FREE: [&str; 2] = ["train.seed", "workload.description"];
+/// Settings that a repetition may change, and words for people. Why other data were taken makes
+/// them no others.
+const FREE: [&str; 3] = ["train.seed", "workload.description", "workload.without"];
 
 /// Lists and single values that are paths: the same files may be called anything and lie anywhere.
 const PATHS: [&str; 5] = ["data.paths", "data.train", "data.eval", "data.test", "data.traces"];

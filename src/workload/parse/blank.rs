@@ -12,7 +12,12 @@ use crate::{
 /// A workload to read into. Every value is overwritten or stands for "off".
 pub(super) fn workload() -> Workload {
     Workload {
-        workload: About { name: String::new(), description: String::new(), quirks: Vec::new() },
+        workload: About {
+            name: String::new(),
+            description: String::new(),
+            quirks: Vec::new(),
+            without: None,
+        },
         data: first(),
         loader: LoaderSection::default(),
         model: first(),

@@ -9,8 +9,8 @@ const START: &str = "<!-- keys: ";
 const END: &str = "<!-- end of keys -->";
 
 /// `text` with every table between `<!-- keys: GROUP -->` and `<!-- end of keys -->` made anew.
-/// GROUP is a section, a value of `data.source`, or `formats` for all formats that have no source of
-/// their own.
+/// GROUP is a section, a value of `data.source`, `formats` for all formats that have no source of
+/// their own, or `otherwise` for the tables within sections.
 ///
 /// # Errors
 /// If a marker is not closed, names no group, or a key has no place among the markers.
@@ -23,15 +23,25 @@ pub fn document(text: &str) -> Result<String, String> {
         let end =
             rest[open..].find(END).ok_or_else(|| format!("{group}: {END} is missing"))? + open;
         let rows: Vec<_> = keys::all().iter().filter(|k| group_of(k) == group).collect();
-        if rows.is_empty() {
-            return Err(format!("{START}{group} -->: there is no such group"));
-        }
         out += &rest[..open];
-        out += "-->\n| key | type | default | meaning |\n|---|---|---|---|\n";
-        rows.iter().for_each(|k| out += &row(k));
+        if group == "otherwise" {
+            out += "-->\n| table | what it holds |\n|---|---|\n";
+            keys::OTHERWISE.iter().for_each(|(section, says)| {
+                out += &format!("| `[{section}.otherwise]` | {says} |\n")
+            });
+        } else {
+            out += "-->\n| key | type | default | meaning |\n|---|---|---|---|\n";
+            rows.iter().for_each(|k| out += &row(k));
+            if rows.is_empty() {
+                return Err(format!("{START}{group} -->: there is no such group"));
+            }
+        }
         out += END;
         told.push(group);
         rest = &rest[end + END.len()..];
+    }
+    if !told.contains(&"otherwise") {
+        return Err(format!("{START}otherwise --> is missing"));
     }
     match keys::all().iter().find(|k| !told.contains(&group_of(k))) {
         Some(key) => Err(format!("{START}{} --> is missing", group_of(key))),

@@ -17,6 +17,10 @@ pub enum Origin {
     Set,
     /// Nobody said otherwise.
     Default,
+    /// It follows from `[data.otherwise]` being taken.
+    Otherwise,
+    /// `data.fit_memory` made it so.
+    FitMemory,
 }
 
 /// A workload that cannot be run. The message is one line that says where, which key, and what

@@ -24,6 +24,8 @@ impl Resolved {
                 let origin = match self.origin.get(&format!("{section}.{key}")) {
                     Some(Origin::File { path, line }) => format!("{}:{line}", path.display()),
                     Some(Origin::Set) => "--set".to_owned(),
+                    Some(Origin::Otherwise) => "data.otherwise".to_owned(),
+                    Some(Origin::FitMemory) => "data.fit_memory".to_owned(),
                     Some(Origin::Default) | None => "default".to_owned(),
                 };
                 out += &format!("{:<column$}  # {origin}\n", format!("{key} = {value}"));

@@ -8,6 +8,9 @@ mod explain;
 mod key;
 mod keys;
 mod nearest;
+mod otherwise;
+#[cfg(test)]
+mod otherwise_tests;
 mod schema;
 #[cfg(test)]
 mod schema_tests;
@@ -20,16 +23,19 @@ mod words;
 pub use docs::document;
 pub use error::{Origin, WorkloadError};
 pub use nearest::nearest;
+pub use otherwise::{Instead, Missing};
 pub use schema::{schema, schema_text};
 
 use super::{
-    Workload,
+    Fitted, Workload,
     shipped::{self, TextSource},
 };
+use otherwise::Choice;
 use sha2::{Digest, Sha256};
 use std::{collections::BTreeMap, path::Path};
 use toml_edit::Value;
 use tree::Tree;
+use words::Words;
 
 /// A workload and where each of its values came from.
 #[derive(Debug, Clone)]
@@ -42,6 +48,10 @@ pub struct Resolved {
     pub source: String,
     /// Where that came from.
     pub read_from: TextSource,
+    /// That `[data.otherwise]` was taken, if so.
+    pub instead: Option<Instead>,
+    /// What `data.fit_memory` came to, once a machine has been looked at.
+    pub fitted: Option<Fitted>,
 }
 
 /// Reads the workload file `path`, or the workload of the program that has this name, applies `overrides` (`section.key=VALUE`, in order) and checks
@@ -54,12 +64,24 @@ pub struct Resolved {
 /// If the file cannot be read, a key is unknown, missing or wrong, or keys do not go together; the
 /// message names file, line and key.
 pub fn load(path: &Path, overrides: &[String]) -> Result<Resolved, WorkloadError> {
+    load_with(path, overrides, Missing::TakeOtherwise)
+}
+
+/// Like [`load`]; `missing` says what becomes of a workload of which a variable is not set.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_with(
+    path: &Path,
+    overrides: &[String],
+    missing: Missing,
+) -> Result<Resolved, WorkloadError> {
     let unreadable =
         |what: String| WorkloadError::Unreadable { place: path.display().to_string(), what };
     let text = String::from_utf8(shipped::read(path)?).map_err(|_| {
         unreadable("not a text file (UTF-8); must be a workload in TOML".to_owned())
     })?;
-    resolve(path, text, overrides)
+    resolve_with(path, text, overrides, missing)
 }
 
 /// Name and description of the workload file `text`, whatever else it holds; `None` if it has no
@@ -80,20 +102,51 @@ pub fn resolve(
     source: String,
     overrides: &[String],
 ) -> Result<Resolved, WorkloadError> {
-    let mut tree = Tree::parse(path, &source)?;
+    resolve_with(path, source, overrides, Missing::TakeOtherwise)
+}
+
+/// Like [`resolve`]; `missing` says what becomes of a workload of which a variable is not set.
+///
+/// # Errors
+/// As [`load`].
+pub fn resolve_with(
+    path: &Path,
+    source: String,
+    overrides: &[String],
+    missing: Missing,
+) -> Result<Resolved, WorkloadError> {
+    let file = Tree::parse(path, &source)?;
+    let mut tree = file.clone();
     for assignment in overrides {
         tree.set(assignment)?;
     }
-    let workload = read(&tree)?;
+    let Choice { used: tree, unused, instead } = otherwise::choose(&file, tree, missing)?;
+    let mut workload = read(&tree)?;
+    // What `--set` changes is meant for what is used; the file may be whole with it only.
+    let wrong: Vec<WorkloadError> = unused.iter().filter_map(|tree| read(tree).err()).collect();
+    if wrong.len() == unused.len()
+        && let Some(error) = wrong.into_iter().next()
+    {
+        return Err(error);
+    }
+    let instead = instead.map(|unset| Instead::name(&mut workload, &tree, unset)).transpose()?;
     let mut origin = BTreeMap::new();
     for (section, keys) in written(&workload) {
         for (key, _) in keys {
             let full = format!("{section}.{key}");
-            origin.insert(full.clone(), tree.origin(&full));
+            let from = match tree.origin(&full) {
+                // These say what is trained on, and why.
+                Origin::Set => Origin::Set,
+                _ if section == "workload" && instead.is_some() && full != "workload.quirks" => {
+                    Origin::Otherwise
+                }
+                from => from,
+            };
+            origin.insert(full, from);
         }
     }
     let read_from = TextSource::new(path, &source);
-    Ok(Resolved { workload, origin, source, read_from })
+    Ok(Resolved { workload, origin, source, read_from, instead, fitted: None })
 }
 
 /// Reads key by key, in the order of the list; those whose default asks others last.
@@ -133,6 +186,11 @@ fn written(workload: &Workload) -> Vec<(&'static str, Vec<(&'static str, Value)>
 }
 
 impl Workload {
+    /// `data.source` in the word of a workload file: `planted`, `parquet`.
+    pub fn data_source(&self) -> &'static str {
+        self.data.word()
+    }
+
     /// The canonical form: every key that has a value, defaults included, in a fixed order. Reads
     /// back as the same workload.
     pub fn to_toml(&self) -> String {

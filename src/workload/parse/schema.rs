@@ -10,7 +10,7 @@ use serde_json::{Map, Value as Json, json};
 /// which settings a key has a meaning, but no relation between numbers and no file.
 pub fn schema() -> Json {
     let sections: Map<String, Json> =
-        keys::SECTIONS.iter().map(|s| ((*s).to_owned(), section(s))).collect();
+        keys::SECTIONS.iter().map(|s| ((*s).to_owned(), with_otherwise(s))).collect();
     let required: Vec<&String> = sections
         .iter()
         .filter(|(_, schema)| schema.get("required").is_some())
@@ -29,6 +29,28 @@ pub fn schema() -> Json {
 /// [`schema`] as text, as docs/workload.schema.json holds it.
 pub fn schema_text() -> String {
     format!("{:#}\n", schema())
+}
+
+/// A section, with the table that stands in for it where it may have one: other data are a whole
+/// `[data]`; of other sections there may be any keys, since only both together are one.
+fn with_otherwise(name: &str) -> Json {
+    let mut schema = section(name);
+    if let Some(says) = keys::otherwise(name) {
+        let at = |key: &str| json!({"$ref": format!("#/properties/{name}{key}")});
+        let mut table = match name {
+            "data" => json!({"allOf": [at(""), {"not": {"required": ["otherwise"]}}]}),
+            _ => {
+                let properties = schema["properties"].as_object().into_iter().flatten();
+                let keys: Map<String, Json> = properties
+                    .map(|(key, _)| (key.clone(), at(&format!("/properties/{key}"))))
+                    .collect();
+                json!({"type": "object", "additionalProperties": false, "properties": keys})
+            }
+        };
+        table["description"] = says.into();
+        schema["properties"]["otherwise"] = table;
+    }
+    schema
 }
 
 fn section(name: &str) -> Json {

@@ -44,6 +44,8 @@ const BEYOND: &[&str] = &[
     "but model.kind is",
     "computed by GPUs only",
     "this program has no CUDA side",
+    "which is missing; must say there what to train on",
+    "is never taken",
 ];
 
 fn to_json(text: &str) -> Option<Json> {

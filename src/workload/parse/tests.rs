@@ -214,6 +214,7 @@ fn planted() -> impl Strategy<Value = DataConfig> {
                 DataConfig::Planted(PlantedConfig {
                     preset,
                     max_rows,
+                    fit_memory: false,
                     tables,
                     hotness,
                     exponents,
@@ -757,7 +758,7 @@ pub(super) fn workloads() -> impl Strategy<Value = Workload> {
                 } else {
                     TargetSection { auc: aim, share_of_best: None }
                 };
-                let workload = About { name, description, quirks };
+                let workload = About { name, description, quirks, without: None };
                 let loader = loader(&train, loading);
                 Workload {
                     workload,

@@ -9,20 +9,32 @@ use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
 };
-use toml_edit::{Document, Item, Value};
+use toml_edit::{Document, Item, TableLike, Value};
 
 /// One key's value and where it came from.
+#[derive(Clone)]
 pub(super) struct Entry {
     pub value: Value,
     pub origin: Origin,
+    /// The key as it was given: `target.otherwise.auc` may stand for `target.auc`.
+    pub given: String,
 }
 
 /// All keys that were given.
+#[derive(Clone)]
 pub(super) struct Tree {
     path: PathBuf,
-    /// Line of each section's header.
+    /// Line of each section's header, and of each `[section.otherwise]`.
     sections: BTreeMap<String, usize>,
     entries: BTreeMap<String, Entry>,
+    /// Keys of `[section.otherwise]`, by `section.key`.
+    otherwise: BTreeMap<String, Entry>,
+    /// What `--set` did to keys, in order; `None` took one out.
+    sets: Vec<(String, Option<Entry>)>,
+    /// Keys of `[section.otherwise]` that `--set` named.
+    otherwise_sets: Vec<String>,
+    /// Sections that are those of `otherwise` as a whole.
+    replaced: Vec<&'static str>,
 }
 
 impl Tree {
@@ -39,8 +51,15 @@ impl Tree {
                 what: format!("not valid TOML: {}", one_line(e.message())),
             }
         })?;
-        let mut tree =
-            Tree { path: path.to_path_buf(), sections: BTreeMap::new(), entries: BTreeMap::new() };
+        let mut tree = Tree {
+            path: path.to_path_buf(),
+            sections: BTreeMap::new(),
+            entries: BTreeMap::new(),
+            otherwise: BTreeMap::new(),
+            sets: Vec::new(),
+            otherwise_sets: Vec::new(),
+            replaced: Vec::new(),
+        };
         let root = document.as_table();
         let mut sections: Vec<_> =
             root.iter().filter_map(|(name, _)| root.get_key_value(name)).collect();
@@ -65,27 +84,54 @@ impl Tree {
                 ));
             };
             tree.sections.insert(section.to_owned(), line);
-            let mut items: Vec<_> =
-                table.iter().filter_map(|(name, _)| table.get_key_value(name)).collect();
-            items.sort_by_key(|(key, _)| key.span().map(|s| s.start));
-            for (name, item) in items {
-                let line = name.span().map_or(line, |s| line_of(s.start));
-                let full = format!("{section}.{}", name.get());
-                if !keys::exists(&full) {
-                    return Err(refuse(&full, line, unknown_key(section, name.get())));
-                }
-                let Item::Value(value) = item else {
-                    return Err(refuse(
-                        &full,
-                        line,
-                        "is a table; must be a plain value".to_owned(),
-                    ));
-                };
-                let origin = Origin::File { path: path.to_path_buf(), line };
-                tree.entries.insert(full, Entry { value: value.clone(), origin });
-            }
+            tree.read_section(section, line, table, &line_of)?;
         }
         Ok(tree)
+    }
+
+    /// Takes in the keys of a section, or of the table `otherwise` within it.
+    fn read_section(
+        &mut self,
+        header: &str,
+        line: usize,
+        table: &dyn TableLike,
+        line_of: &dyn Fn(usize) -> usize,
+    ) -> Result<(), WorkloadError> {
+        let section = header.split('.').next().unwrap_or_default();
+        let within = header != section;
+        let mut items: Vec<_> =
+            table.iter().filter_map(|(name, _)| table.get_key_value(name)).collect();
+        items.sort_by_key(|(key, _)| key.span().map(|s| s.start));
+        for (name, item) in items {
+            let line = name.span().map_or(line, |s| line_of(s.start));
+            let (name, given) = (name.get(), format!("{header}.{}", name.get()));
+            let refuse = |what: String| {
+                let (path, key) = (self.path.clone(), given.clone());
+                WorkloadError::InFile { path, line, key, what }
+            };
+            if name == OTHERWISE && !within {
+                if keys::otherwise(section).is_none() {
+                    return Err(refuse(no_otherwise(section)));
+                }
+                let Some(table) = item.as_table_like() else {
+                    return Err(refuse(format!("must be a table: write [{given}]")));
+                };
+                self.sections.insert(given.clone(), line);
+                self.read_section(&given, line, table, line_of)?;
+                continue;
+            }
+            let full = format!("{section}.{name}");
+            if !keys::exists(&full) {
+                return Err(refuse(unknown_key(section, name)));
+            }
+            let Item::Value(value) = item else {
+                return Err(refuse("is a table; must be a plain value".to_owned()));
+            };
+            let origin = Origin::File { path: self.path.clone(), line };
+            let into = if within { &mut self.otherwise } else { &mut self.entries };
+            into.insert(full, Entry { value: value.clone(), origin, given });
+        }
+        Ok(())
     }
 
     /// Applies `section.key=VALUE`. VALUE is read as TOML, or as a string where that fails; nothing
@@ -109,22 +155,97 @@ impl Tree {
         if !keys::SECTIONS.contains(&section) {
             return Err(refuse(key, unknown_section(section)));
         }
-        if !keys::exists(key) {
-            return Err(refuse(key, unknown_key(section, name)));
+        let inner = name.strip_prefix(OTHERWISE).and_then(|rest| rest.strip_prefix('.'));
+        if (inner.is_some() || name == OTHERWISE) && keys::otherwise(section).is_none() {
+            return Err(refuse(key, no_otherwise(section)));
         }
-        if text.is_empty() {
-            self.entries.remove(key);
-            return Ok(());
+        if name == OTHERWISE {
+            let what = format!("is a table; must be set key by key, as in --set {key}.KEY=VALUE");
+            return Err(refuse(key, what));
+        }
+        let full = format!("{section}.{}", inner.unwrap_or(name));
+        if !keys::exists(&full) {
+            return Err(refuse(key, unknown_key(section, inner.unwrap_or(name))));
         }
         let value = match text.parse::<Value>() {
-            Ok(value) => value,
+            _ if text.is_empty() => None,
+            Ok(value) => Some(value),
             Err(e) if text.starts_with(['[', '{', '"', '\'']) => {
                 return Err(refuse(key, format!("not a TOML value: {}", one_line(e.message()))));
             }
-            Err(_) => Value::from(text),
+            Err(_) => Some(Value::from(text)),
         };
-        self.entries.insert(key.to_owned(), Entry { value, origin: Origin::Set });
+        let entry = value.map(|value| Entry { value, origin: Origin::Set, given: key.to_owned() });
+        if inner.is_some() {
+            put(&mut self.otherwise, &full, entry);
+            self.otherwise_sets.push(full);
+        } else {
+            put(&mut self.entries, &full, entry.clone());
+            self.sets.push((full, entry));
+        }
         Ok(())
+    }
+
+    /// Keys of `[section.otherwise]` that were given, by `section.key`, with how they were given.
+    pub fn otherwise_given(&self) -> impl Iterator<Item = (&str, &Entry)> {
+        self.otherwise.iter().map(|(key, entry)| (key.as_str(), entry))
+    }
+
+    /// Keys outside every `otherwise` that `--set` named.
+    pub fn set_keys(&self) -> impl Iterator<Item = &str> {
+        self.sets.iter().map(|(key, _)| key.as_str())
+    }
+
+    /// Keys of `[section.otherwise]` that `--set` named, by `section.key`.
+    pub fn otherwise_set_keys(&self) -> impl Iterator<Item = &str> {
+        self.otherwise_sets.iter().map(String::as_str)
+    }
+
+    /// Whether there is a table `[section.otherwise]`, or a key of one.
+    pub fn has_otherwise(&self, section: &str) -> bool {
+        let of = |key: &str| key.split_once('.').is_some_and(|(s, _)| s == section);
+        self.sections.contains_key(&format!("{section}.{OTHERWISE}"))
+            || self.otherwise.keys().any(|key| of(key))
+    }
+
+    /// The tree where `[data.otherwise]` is taken: data are those, keys of other sections' tables
+    /// stand in for the sections' own, and `--set` comes after both.
+    pub fn otherwise(&self) -> Tree {
+        let mut tree = self.clone();
+        let of = |key: &str, section: &str| key.split_once('.').is_some_and(|(s, _)| s == section);
+        // A kind decides which other keys there are, so that a table with one is a whole section.
+        let whole = |section: &str| {
+            section == "data" || self.otherwise.contains_key(&format!("{section}.kind"))
+        };
+        tree.replaced = keys::SECTIONS.into_iter().filter(|s| whole(s)).collect();
+        for section in &tree.replaced {
+            tree.entries.retain(|key, _| !of(key, section));
+        }
+        for other in self.otherwise.keys().flat_map(|key| keys::rivals(key)) {
+            tree.entries.remove(other);
+        }
+        tree.entries.extend(self.otherwise.iter().map(|(key, e)| (key.clone(), e.clone())));
+        for (key, entry) in self.sets.iter().filter(|(key, _)| !of(key, "data")) {
+            put(&mut tree.entries, key, entry.clone());
+        }
+        tree
+    }
+
+    /// The values of a section's keys.
+    pub fn values(&self, section: &str) -> impl Iterator<Item = (&str, &Value)> {
+        let of = move |key: &str| key.split_once('.').is_some_and(|(s, _)| s == section);
+        self.entries.iter().filter(move |(key, _)| of(key)).map(|(key, e)| (key.as_str(), &e.value))
+    }
+
+    /// The tree with every value of a key of `section` made anew.
+    pub fn with_values(&self, section: &str, make: &dyn Fn(&str, &Value) -> Value) -> Tree {
+        let mut tree = self.clone();
+        for (key, entry) in &mut tree.entries {
+            if key.split_once('.').is_some_and(|(s, _)| s == section) {
+                entry.value = make(key, &entry.value);
+            }
+        }
+        tree
     }
 
     /// The entry of `key`, if it was given.
@@ -150,17 +271,65 @@ impl Tree {
     /// The error that `key` is wrong: at its own line or override; at its section's where it was
     /// not given.
     pub fn error(&self, key: &str, what: impl Into<String>) -> WorkloadError {
-        let (key, what) = (key.to_owned(), what.into());
-        let section = key.split('.').next().unwrap_or_default();
-        match self.origin(&key) {
-            Origin::File { path, line } => WorkloadError::InFile { path, line, key, what },
-            Origin::Set => WorkloadError::InOverride { key, what },
-            Origin::Default => {
-                let line = self.sections.get(section).copied().unwrap_or(1);
+        let what = what.into();
+        match self.get(key) {
+            Some(entry) => entry.error(&self.path, what),
+            None => {
+                let (section, name) = key.split_once('.').unwrap_or((key, ""));
+                let header = format!("{section}.{OTHERWISE}");
+                let own = self.sections.get(section).copied().unwrap_or(1);
+                let (line, key) = match self.replaced.contains(&section) {
+                    true => (
+                        self.sections.get(&header).copied().unwrap_or(own),
+                        format!("{header}.{name}"),
+                    ),
+                    false => (own, key.to_owned()),
+                };
                 WorkloadError::InFile { path: self.path.clone(), line, key, what }
             }
         }
     }
+
+    /// The error that the table `[section.otherwise]` is wrong.
+    pub fn otherwise_error(&self, section: &str, what: String) -> WorkloadError {
+        let key = format!("{section}.{OTHERWISE}");
+        let first = self.otherwise.iter().find(|(k, _)| k.starts_with(&format!("{section}.")));
+        match (self.sections.get(&key), first) {
+            (Some(&line), _) => WorkloadError::InFile { path: self.path.clone(), line, key, what },
+            (None, Some((_, entry))) => entry.error(&self.path, what),
+            (None, None) => self.error(section, what),
+        }
+    }
+}
+
+impl Entry {
+    /// The error that this key is wrong.
+    pub fn error(&self, file: &Path, what: String) -> WorkloadError {
+        let key = self.given.clone();
+        match &self.origin {
+            Origin::File { path, line } => {
+                WorkloadError::InFile { path: path.clone(), line: *line, key, what }
+            }
+            Origin::Set => WorkloadError::InOverride { key, what },
+            // What was given is from the file or an override.
+            _ => WorkloadError::InFile { path: file.to_path_buf(), line: 1, key, what },
+        }
+    }
+}
+
+/// The table within a section that holds what stands in for it.
+const OTHERWISE: &str = "otherwise";
+
+fn put(entries: &mut BTreeMap<String, Entry>, key: &str, entry: Option<Entry>) {
+    match entry {
+        Some(entry) => drop(entries.insert(key.to_owned(), entry)),
+        None => drop(entries.remove(key)),
+    }
+}
+
+fn no_otherwise(section: &str) -> String {
+    let with: Vec<_> = keys::OTHERWISE.iter().map(|(s, _)| format!("[{s}.{OTHERWISE}]")).collect();
+    format!("[{section}] has no table otherwise; there are {}", with.join(" "))
 }
 
 fn unknown_section(name: &str) -> String {

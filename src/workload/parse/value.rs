@@ -225,8 +225,16 @@ impl TomlValue for PathBuf {
     }
 }
 
+/// The environment's variables that a path names, those of which `${` is closed.
+pub(super) fn variables(text: &str) -> impl Iterator<Item = &str> {
+    text.split("${").skip(1).filter_map(|rest| rest.split_once('}')).map(|(name, _)| name)
+}
+
 /// `${NAME}` takes the value of the environment's variable NAME.
-fn expand(text: &str, variable: &dyn Fn(&str) -> Option<String>) -> Result<String, String> {
+pub(super) fn expand(
+    text: &str,
+    variable: &dyn Fn(&str) -> Option<String>,
+) -> Result<String, String> {
     let (mut out, mut rest) = (String::new(), text);
     while let Some(start) = rest.find("${") {
         out.push_str(&rest[..start]);

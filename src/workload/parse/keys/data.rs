@@ -59,6 +59,23 @@ fn planted() -> Vec<Key> {
             .or(None)
             .within(1..=MAX_ROWS)
             .says("No table has more rows than this"),
+        split(
+            "data.fit_memory",
+            |w| matches!(w.data, Planted(_)),
+            |w| matches!(&w.data, Planted(d) if d.fit_memory).then_some(true),
+            |w, fit| {
+                if let Planted(d) = &mut w.data {
+                    d.fit_memory = fit;
+                }
+            },
+        )
+        .or(false)
+        .says(
+            "Lower `data.max_rows` to the largest of 1, 2 and 5 times a power of ten with which the \
+             run takes at most three quarters of the memory that is free (of the GPU's too, if one \
+             computes). The cap that comes of it is kept in this key's stead: it is part of what \
+             the data are",
+        ),
         tables(lens!(data; Planted(d) if d.preset == "custom" => &mut d.tables))
             .when(custom)
             .check(|tables, w| {

@@ -30,6 +30,30 @@ pub const SECTIONS: [&str; 11] = [
     "mlperf",
 ];
 
+/// Sections that may have a table `otherwise`, and what it holds.
+pub const OTHERWISE: [(&str, &str); 8] = [
+    (
+        "data",
+        "A whole other `[data]`, taken when an environment variable that a path of `[data]` names is not set",
+    ),
+    ("model", KEYS_OR_SECTION),
+    ("train", KEYS_OF_SECTION),
+    ("optimizer", KEYS_OR_SECTION),
+    ("schedule", KEYS_OR_SECTION),
+    (
+        "eval",
+        "Keys that stand in for those of the section when `[data.otherwise]` is taken; `every`, `every_steps` and `every_epochs` for one another",
+    ),
+    (
+        "target",
+        "Keys that stand in for those of the section when `[data.otherwise]` is taken; `auc` and `share_of_best` for one another",
+    ),
+    ("mlperf", KEYS_OF_SECTION),
+];
+const KEYS_OF_SECTION: &str =
+    "Keys that stand in for those of the section when `[data.otherwise]` is taken";
+const KEYS_OR_SECTION: &str = "Keys that stand in for those of the section when `[data.otherwise]` is taken; with a `kind` among them it is the whole section";
+
 /// No batch is larger than this: positions in a batch are 32-bit.
 const MAX_BATCH: usize = 1 << 24;
 
@@ -90,6 +114,21 @@ pub(super) fn names() -> Vec<&'static str> {
         }
     }
     names
+}
+
+/// What the table `[section.otherwise]` holds, if the section may have one.
+pub(super) fn otherwise(section: &str) -> Option<&'static str> {
+    OTHERWISE.iter().find(|(s, _)| *s == section).map(|(_, says)| *says)
+}
+
+/// Keys that say the same in other words: where one stands in for its section's, these do not stay.
+pub(super) fn rivals(key: &str) -> impl Iterator<Item = &'static str> {
+    const GROUPS: [&[&str]; 2] = [
+        &["target.auc", "target.share_of_best"],
+        &["eval.every", "eval.every_steps", "eval.every_epochs"],
+    ];
+    let group = GROUPS.iter().find(|group| group.contains(&key)).copied().unwrap_or_default();
+    group.iter().copied().filter(move |other| *other != key)
 }
 
 /// Whether there is such a key.

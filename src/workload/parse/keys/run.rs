@@ -52,6 +52,13 @@ pub(super) fn workload() -> Vec<Key> {
                  `fb.targets-last` (its README transcript draws the targets of all batches after \
                  their inputs)",
             ),
+        key("workload.without", |w| Some(&mut w.workload.without))
+            .or(None)
+            .not_empty("is empty; must name at least one variable, or be left out")
+            .says(
+                "In the workload that a run keeps: the environment variables that were not set, so \
+                 that `[data.otherwise]` was taken",
+            ),
     ]
 }
 

@@ -1,0 +1,48 @@
+//! A workload before it is run: what is trained on in place of data that are not there, and how large
+//! tables may be.
+
+use super::{Failure, progress::thousands};
+use crate::{
+    host::escape::visible,
+    train::{fit_memory, memory::shown},
+    workload::{DataConfig, Fitted, Origin, Resolved},
+};
+
+/// Follows `data.fit_memory`, and says in one line on standard error what came of it and of
+/// `[data.otherwise]`.
+pub(super) fn ready(resolved: &mut Resolved) -> Result<(), Failure> {
+    resolved.fitted = fit_memory(&mut resolved.workload)?;
+    if resolved.fitted.is_some_and(|f| f.max_rows.is_some()) {
+        resolved.origin.insert("data.max_rows".to_owned(), Origin::FitMemory);
+    }
+    resolved.origin.remove("data.fit_memory");
+    if let Some(line) = told(resolved) {
+        errln!("{}", visible(&line));
+    }
+    Ok(())
+}
+
+/// What is trained on in place of what, and how it was made to fit; `None` where there is nothing to
+/// tell of.
+pub(super) fn told(resolved: &Resolved) -> Option<String> {
+    let instead = resolved.instead.as_ref().map(|instead| {
+        let data = match &resolved.workload.data {
+            DataConfig::Planted(data) => format!("planted data (preset {})", data.preset),
+            _ => format!("the data of {}", resolved.workload.workload.name),
+        };
+        format!("{}: training on {data} instead of the data of {}", instead.why(), instead.of)
+    });
+    match (instead, resolved.fitted.as_ref().map(fitted)) {
+        (Some(instead), Some(fitted)) => Some(format!("{instead}, {fitted}")),
+        (instead, fitted) => instead.or_else(|| fitted.map(|f| format!("data.fit_memory: {f}"))),
+    }
+}
+
+/// `tables of at most 5,000,000 rows: 7.60 of 20.10 GB of free memory`
+fn fitted(fitted: &Fitted) -> String {
+    let tables = match fitted.max_rows {
+        Some(rows) => format!("tables of at most {} rows", thousands(rows as u64)),
+        None => "tables in full".to_owned(),
+    };
+    format!("{tables}: {} of {} that are free", shown(fitted.takes), shown(fitted.free))
+}
