@@ -779,7 +779,7 @@ fn lists_of_one_length_go_where_the_length_is_fixed() {
     convert("one.svm", "one.csv", &["--dense", "1", "--categorical", "2"]);
     assert_eq!(
         fs::read_to_string(dir.join("one.csv")).unwrap(),
-        "label,1,2\n1,0.5,0\n0,1,\n0,0,1\n"
+        "label,1,2\n1,0.5,0\n0,1.0,\n0,0.0,1\n"
     );
 
     fs::write(dir.join("many.svm"), "1 2:1 3:1 9:1\n0 2:1 4:1 9:1\n0 2:1 3:1 4:1 9:1\n").unwrap();
