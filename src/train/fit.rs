@@ -13,7 +13,7 @@ const SHARE: f64 = 0.75;
 const FEWEST_ROWS: usize = 1_000;
 
 /// Replaces `data.fit_memory` by the `data.max_rows` that it comes to here and now; `None` where it
-/// is not asked for. Where nothing fits the cap is the smallest, for [`super::memory::check_memory`]
+/// is not asked for. Where nothing fits the cap is the smallest, for `memory::check_memory`
 /// to say what is missing.
 ///
 /// # Errors

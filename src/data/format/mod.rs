@@ -250,7 +250,7 @@ pub fn is_shared(file: &Path, format: Format) -> bool {
 }
 
 /// The file that the data set at `path` shares with others, if there is one. Whoever writes a data
-/// set beside others must have its [`Lock`](crate::host::atomic_file::Lock) from [`Writer::finish`], which
+/// set beside others must have its `host::atomic_file::Lock` from [`Writer::finish`], which
 /// takes up what the others have written there, until it has been put in its place.
 pub fn shared(path: &Path, format: Format) -> Option<PathBuf> {
     registry::of(format).shared.map(|shared| path.with_file_name(shared))
