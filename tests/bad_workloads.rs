@@ -321,6 +321,31 @@ const BROKEN: &[(&str, &str, &str)] = &[
         "18: model.branch1: last width is 40; must be a multiple of model.dim, 16",
     ),
     (
+        "bottom = [32, 16]",
+        "bottom = [32, 16]\ntrick = \"qr\"\nqr_operation = \"concat\"",
+        "15: model.bottom: last width is 16; must be 32, twice model.dim, with model.qr_operation = \"concat\"",
+    ),
+    (
+        "bottom = [32, 16]",
+        "bottom = [32, 16]\ntrick = \"qr\"\nqr_collisions = 0",
+        "17: model.qr_collisions: is 0; must be from 1 to 4294967295",
+    ),
+    (
+        "bottom = [32, 16]",
+        "bottom = [32, 16]\nqr_collisions = 4",
+        "16: model.qr_collisions: has no effect here, it belongs to model.trick = \"qr\"; remove it",
+    ),
+    (
+        "bottom = [32, 16]",
+        "bottom = [32, 16]\ntrick = \"qr\"\npooling = \"weighted_fixed\"",
+        "17: model.pooling: weights rows of which each has one id, but model.trick is \"qr\"; use \"sum\" or \"mean\"",
+    ),
+    (
+        "name = \"small\"",
+        "name = \"small\"\nquirks = [\"fb.qr-init\"]",
+        "3: workload.quirks: \"fb.qr-init\" needs model.trick = \"qr\"; remove it",
+    ),
+    (
         "top = [64, 1]",
         "top = [64, 1]\nbranch2 = [32]",
         "17: model.branch2: has no effect here, it belongs to model.interaction = \"projection\"; remove it",
@@ -406,6 +431,19 @@ fn broken_workload_files_are_refused_in_one_line() {
         );
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "something was written");
     }
+}
+
+/// What only the data tell.
+#[test]
+fn vectors_of_two_widths_are_refused_in_one_line() {
+    let dir = tempfile::tempdir().unwrap();
+    let concat = "bottom = [32, 32]\ntrick = \"qr\"\nqr_operation = \"concat\"\nqr_threshold = 50";
+    let text = GOOD.replacen("bottom = [32, 16]", concat, 1);
+    std::fs::write(dir.path().join("w.toml"), text).unwrap();
+    let line = refusal(&run(dir.path(), "w.toml", &["--quiet"]), 64);
+    let message = "model.qr_operation: \"concat\" makes vectors twice as wide, so that no column may keep a table of its own, but column C1 has 50 ids, not more than model.qr_threshold = 50; lower that, or use \"mult\" or \"add\"";
+    assert!(line.ends_with(message), "{line}");
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "something was written");
 }
 
 #[test]

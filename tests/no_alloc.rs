@@ -9,10 +9,10 @@ use dlrm_bench::{
     backend::Precision,
     embedding::RowKind,
     engine::{Engine, FusedEngine},
-    model::{Interaction, Pooling},
+    model::{Interaction, Pooling, QrOperation},
     optim::LossScaleSpec,
 };
-use shapes::{HOTNESS, batch, config, deepfm, dlrm, init, rules};
+use shapes::{HOTNESS, batch, config, deepfm, dlrm, init, qr, rules};
 
 #[global_allocator]
 static ALLOCATOR: counting::Counting = counting::Counting;
@@ -26,6 +26,8 @@ fn a_step_after_the_first_allocates_nothing() {
         dlrm(dot, Pooling::Mean),
         dlrm(Interaction::Projection { branches: [vec![50, 32], vec![48]] }, Pooling::Sum),
         dlrm(Interaction::Cross { layers: 2, rank: Some(24) }, Pooling::Sum),
+        qr(QrOperation::Mult),
+        qr(QrOperation::Add),
         deepfm(),
     ];
     for (m, model) in models.into_iter().enumerate() {

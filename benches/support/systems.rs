@@ -8,7 +8,7 @@ use dlrm_bench::{
     backend::Precision,
     batch::Batch,
     engine::{Engine, EngineConfig, EngineKind, build},
-    model::{DeepFmSpec, DlrmSpec, EmbeddingInit, Interaction, MlpInit, ModelSpec, Pooling},
+    model::{DeepFmSpec, DlrmSpec, EmbeddingInit, Interaction, MlpInit, ModelSpec, Pooling, Trick},
     optim::{Adam, AdamForm, AdamRows, LossScaleSpec, OptimizerSpec},
 };
 
@@ -44,6 +44,7 @@ fn dlrm(
         top: top.to_vec(),
         interaction: Interaction::Dot { self_interaction: false, pad_to: 1 },
         pooling: Pooling::Sum,
+        trick: Trick::None,
         mlp_init: MlpInit::GlorotUniform,
         embedding_init: EmbeddingInit::UniformSqrtInvRows,
     })

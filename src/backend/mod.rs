@@ -53,13 +53,15 @@ impl From<Misfit> for BackendError {
 /// Result of a device operation.
 pub type Result<T> = std::result::Result<T, BackendError>;
 
-/// A set of embedding tables of equal width that read the same bags.
+/// A set of embedding tables of equal width that read some columns of a batch, one after another.
 #[derive(Debug, Clone, Copy)]
 pub struct TablesShape<'a> {
     /// Rows of each table.
     pub rows: &'a [usize],
     /// Elements of a row.
     pub dim: usize,
+    /// The column of a batch that the first table reads; the others read those behind it.
+    pub column: usize,
     /// In what form rows are kept.
     pub kind: RowKind,
     /// Number of the first table among all of the model.
@@ -197,7 +199,7 @@ pub trait Backend: 'static {
     /// the numbers that products round their operands to. It may be given to
     /// [`Backend::bags_forward`], [`Backend::sparse_update`] and its like, the layers of a network
     /// without dropout, [`Backend::relu_backward`], [`Backend::multiply_add`] and its gradient,
-    /// [`Backend::check_finite`], [`Backend::add`], the dot interaction and products a sample, and
+    /// [`Backend::check_finite`], [`Backend::add`], [`Backend::copy`], the dot interaction and products a sample, and
     /// be read, written and filled; all else wants f32.
     fn operands(&mut self, len: usize, what: &str) -> Result<Self::Floats> {
         self.zeros(len, what)
@@ -377,12 +379,12 @@ pub trait Backend: 'static {
         dx: MatMut<'_, Self::Floats>,
     ) -> Result<()>;
 
-    /// `out = a * b + c`, element by element; all of one shape.
+    /// `out = a * b + c`, or `a * b`, element by element; all of one shape.
     fn multiply_add(
         &mut self,
         a: Mat<'_, Self::Floats>,
         b: Mat<'_, Self::Floats>,
-        c: Mat<'_, Self::Floats>,
+        c: Option<Mat<'_, Self::Floats>>,
         out: MatMut<'_, Self::Floats>,
     ) -> Result<()>;
 
@@ -473,6 +475,9 @@ pub trait Backend: 'static {
         dout: Mat<'_, Self::Floats>,
         gradients: [MatMut<'_, Self::Floats>; 2],
     ) -> Result<()>;
+
+    /// `to = x`, element by element.
+    fn copy(&mut self, x: Mat<'_, Self::Floats>, to: MatMut<'_, Self::Floats>) -> Result<()>;
 
     /// `to += x`, element by element.
     fn add(&mut self, x: Mat<'_, Self::Floats>, to: MatMut<'_, Self::Floats>) -> Result<()>;

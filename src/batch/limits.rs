@@ -30,8 +30,8 @@ pub struct BatchLimits {
 /// A batch that fits its limits.
 #[derive(Debug, Clone, Copy)]
 pub struct CheckedBatch<'a> {
-    batch: &'a Batch,
-    limits: &'a BatchLimits,
+    pub(super) batch: &'a Batch,
+    pub(super) limits: &'a BatchLimits,
 }
 
 /// Bags of some tables whose offsets cut their ids, which are rows of the tables.

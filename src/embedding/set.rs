@@ -1,4 +1,4 @@
-//! A set of tables that read the same bags, with row weights and optimizer state.
+//! A set of tables that read some columns of a batch, with row weights and optimizer state.
 
 use super::{EmbeddingError, RowKind, RowTable, Table, rows::row_tables, tables};
 use crate::{model::Pooling, optim::OptimizerSpec};
@@ -12,6 +12,8 @@ pub struct TableSet {
     /// Number of the first table among all of a model: random bits of rounding depend on a table's
     /// number.
     pub first: usize,
+    /// The column of a batch that the first table reads; the others read those behind it.
+    pub column: usize,
     /// Elements of a row.
     pub dim: usize,
     /// How bags become vectors.
@@ -81,6 +83,7 @@ impl TableSet {
                 &what("rows"),
             )?,
             first: 0,
+            column: 0,
             dim,
             pooling,
             weights,

@@ -25,7 +25,8 @@ pub struct Cost {
     pub interaction_products: f64,
     /// Numbers that these multiply.
     pub precision: Precision,
-    /// Operations of the interaction beside those ([`crate::model::Interaction::flops`]). FM of `n` fields: a sum and a sum of squares forward (`3 B n d`), a
+    /// Operations of the interaction beside those ([`crate::model::Interaction::flops`]), and of what
+    /// makes vectors of those of a trick's tables. FM of `n` fields: a sum and a sum of squares forward (`3 B n d`), a
     /// product, a difference and a sum backward (`3 B n d`).
     pub interaction_flops: f64,
     /// Rows that are read for bags.
@@ -71,12 +72,13 @@ pub fn cost(config: &EngineConfig, batch: usize, ids: &[f64]) -> Cost {
     let state = config.optimizer.rule.state();
     let dense_state = state.dense().count() as u64;
     let (learned, all_rows) = (learned_weights(model), config.moves_all_rows());
-    let (mut products, mut first, mut table, mut dense) = (0.0, true, 0, 0);
+    let (specs, mut table) = (model.table_specs(), 0);
+    let (mut products, mut first, mut dense) = (0.0, true, 0);
     for p in model.params() {
         match p.kind {
             ParamKind::Table | ParamKind::RowWeight => {
                 let (rows, width) = (p.shape[0], p.shape[1]);
-                let visits = samples * ids[table % ids.len()];
+                let visits = samples * ids[specs[table % specs.len()].column];
                 table += 1;
                 let kind =
                     if p.kind == ParamKind::Table { config.embedding_rows } else { RowKind::Fp32 };
@@ -137,7 +139,7 @@ impl Stream {
 fn interaction(model: &ModelSpec) -> f64 {
     match model {
         ModelSpec::DeepFm(m) => (6 * m.fields() * m.dim) as f64,
-        ModelSpec::Dlrm(m) => m.interaction.flops(m.vectors()) as f64,
+        ModelSpec::Dlrm(m) => (m.interaction.flops(m.vectors()) + m.trick_flops()) as f64,
     }
 }
 

@@ -6,7 +6,7 @@ use super::EngineKind;
 use crate::{
     backend::{PART, Precision},
     embedding::RowKind,
-    model::{DeepFmSpec, DlrmSpec, ModelSpec, ParamKind},
+    model::{DeepFmSpec, DlrmSpec, ModelSpec, ParamKind, Part},
 };
 
 /// Bytes of an f32.
@@ -42,7 +42,7 @@ pub fn plan(kind: EngineKind, config: &EngineConfig) -> MemoryPlan {
     let state = config.optimizer.rule.state();
     let Parameters { tables, table_state, dense } = parameters(config);
     let batch = config.max_batch as u64;
-    let ids: u64 = config.max_hotness.iter().map(|&h| h as u64).sum();
+    let ids = ids(config);
     let mut plan = MemoryPlan::default();
     plan.add("embedding tables", tables);
     if config.embedding_rows != RowKind::Fp32 {
@@ -72,6 +72,7 @@ pub fn plan(kind: EngineKind, config: &EngineConfig) -> MemoryPlan {
             plan.add("dense features in wider rows", batch * padded as u64 * F32);
             // Each id with its sample, twice over for sorting.
             plan.add("a batch's ids sorted by row", batch * ids * 16);
+            plan.add(DERIVED, derived(config));
         }
         EngineKind::Candle => {
             let kept = activations + batch * row(width) as u64 * F32;
@@ -86,6 +87,24 @@ pub fn plan(kind: EngineKind, config: &EngineConfig) -> MemoryPlan {
         }
     }
     plan
+}
+
+/// What tables read that stand in for others.
+const DERIVED: &str = "a batch of quotients and remainders";
+
+/// Most ids of a sample that tables are read by.
+fn ids(config: &EngineConfig) -> u64 {
+    config.model.reads().iter().map(|(column, _)| config.max_hotness[*column] as u64).sum()
+}
+
+/// Bytes of the host's memory for a batch that is made of another ([`EngineConfig::derived`]).
+fn derived(config: &EngineConfig) -> u64 {
+    let reads = config.model.reads();
+    if reads.iter().all(|(_, part)| *part == Part::Whole) {
+        return 0;
+    }
+    let words = dense_columns(&config.model).0 as u64 + 1 + ids(config) + reads.len() as u64;
+    config.max_batch as u64 * words * F32
 }
 
 /// Bytes of parameters and of the state beside them.
@@ -125,7 +144,7 @@ pub fn gpu_plan(kind: EngineKind, config: &EngineConfig) -> MemoryPlan {
     let state = config.optimizer.rule.state();
     let Parameters { tables, table_state, dense } = parameters(config);
     let (batch, model) = (config.max_batch as u64, &config.model);
-    let ids = batch * config.max_hotness.iter().map(|&h| h as u64).sum::<u64>();
+    let (ids, tables_read) = (batch * ids(config), model.reads().len());
     let (dim, columns, widest) = match model {
         ModelSpec::Dlrm(m) => (m.dim, m.bottom_input(), m.widest_layer().max(m.top_input())),
         ModelSpec::DeepFm(m) => {
@@ -150,10 +169,7 @@ pub fn gpu_plan(kind: EngineKind, config: &EngineConfig) -> MemoryPlan {
         batch * (floats * F32 + operands * number + gated.div_ceil(8)),
     );
     // One is computed on while the next one comes.
-    plan.add(
-        "two batches",
-        2 * F32 * (batch * (columns + 1 + config.max_hotness.len()) as u64 + ids),
-    );
+    plan.add("two batches", 2 * F32 * (batch * (columns + 1 + tables_read) as u64 + ids));
     // Each id's row and sample, twice over, and a sum for the rows that cross one of the spans of
     // 32.
     plan.add(
@@ -222,8 +238,11 @@ fn dlrm(m: &DlrmSpec) -> Elements {
     let rows = |widths: &[usize]| widths.iter().map(|&w| row(w)).sum::<usize>();
     let hidden = hidden(&m.bottom) + hidden(&m.top);
     let gated = hidden + rows(&met.gated);
-    let operands =
-        2 * m.vectors().width() + rows(&met.operands) + hidden + 2 * row(m.widest_layer());
+    let operands = 2 * m.vectors().width()
+        + rows(&met.operands)
+        + rows(&m.trick_keeps())
+        + hidden
+        + 2 * row(m.widest_layer());
     Elements {
         // Logits and their gradient.
         floats: 2,

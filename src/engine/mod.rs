@@ -8,10 +8,10 @@ mod phase;
 
 use crate::{
     backend::{BackendError, Device, Precision, StepContext, StepEnd},
-    batch::{Batch, BatchLimits, GeneratedLog, Misfit, Samples},
+    batch::{Batch, BatchLimits, Derived, GeneratedLog, Misfit, Samples},
     embedding::RowKind,
     metrics::{Counts, MetricsError},
-    model::{LossSpec, ModelSpec, ParamSpec, init::Initializer},
+    model::{LossSpec, ModelSpec, ParamSpec, Part, init::Initializer},
     optim::{LossScale, LossScaleSpec, OptimizerConfig},
 };
 use serde::Serialize;
@@ -119,6 +119,18 @@ impl EngineConfig {
             rows: self.model.tables().to_vec(),
             hotness: self.max_hotness.clone(),
         }
+    }
+
+    /// Room for batches as tables read them, if some stand in for others; `limits` are those of
+    /// [`EngineConfig::batch_limits`].
+    pub fn derived(&self, limits: &BatchLimits) -> Option<Derived> {
+        let (reads, specs) = (self.model.reads(), self.model.table_specs());
+        let plain = |(k, read): (usize, &(usize, Part))| *read == (k, Part::Whole);
+        if reads.iter().enumerate().all(plain) {
+            return None;
+        }
+        let rows = self.model.table_sets().into_iter().flat_map(|set| set.tables);
+        Some(Derived::new(limits, reads, rows.map(|t| specs[t].rows).collect()))
     }
 
     /// Whether rows of tables move that a batch does not touch: the rule, or a regularisation of

@@ -1,6 +1,8 @@
 //! Initial values of parameters.
 
-use super::{EmbeddingInit, MlpInit, ModelSpec, ParamKind, ParamSpec};
+use super::{
+    DlrmSpec, EmbeddingInit, MlpInit, ModelSpec, ParamKind, ParamSpec, Part, TableSpec, Trick,
+};
 use crate::{
     host::pool::Pool,
     random::{
@@ -24,7 +26,14 @@ pub enum InitSource {
     },
     /// numpy's legacy generator, drawn from in the order of [`ModelSpec::params`], in f64 and then
     /// narrowed, as facebook's program does.
-    Numpy(RandomState),
+    Numpy {
+        /// The generator.
+        state: RandomState,
+        /// The run's seed. What facebook's program draws from torch's generator
+        /// ([`ModelSpec::drawn_by_torch`]) is drawn as by Philox, so that numpy's stream stays the
+        /// original's.
+        seed: u64,
+    },
 }
 
 /// The distribution of one parameter's elements.
@@ -51,6 +60,8 @@ const CHUNK: usize = 1 << 16;
 #[derive(Debug)]
 pub struct Initializer<'a> {
     distributions: Vec<Distribution>,
+    /// Parameters that numpy's generator does not draw.
+    by_torch: Vec<bool>,
     source: InitSource,
     stop: Option<&'a AtomicBool>,
 }
@@ -62,9 +73,9 @@ impl<'a> Initializer<'a> {
             ModelSpec::Dlrm(m) => (m.mlp_init, m.embedding_init),
             ModelSpec::DeepFm(m) => (m.mlp_init, m.embedding_init),
         };
-        let mut fan_in = 1;
-        let distributions = model
-            .params()
+        let (params, tables, mut table, mut fan_in) = (model.params(), model.table_specs(), 0, 1);
+        let by_torch = params.iter().map(|p| model.drawn_by_torch(&p.name)).collect();
+        let distributions = params
             .iter()
             .map(|p| match p.kind {
                 ParamKind::Weight => {
@@ -73,16 +84,19 @@ impl<'a> Initializer<'a> {
                 }
                 // A bias follows its weight.
                 ParamKind::Bias => bias_distribution(p.init.unwrap_or(mlp), p.shape[0], fan_in),
-                ParamKind::Table | ParamKind::FieldWeight => {
-                    embedding_distribution(embedding, p.shape[0], p.shape[1])
+                ParamKind::Table => {
+                    table += 1;
+                    let uneven = model.uneven_init(&tables[table - 1]);
+                    uneven.unwrap_or(embedding_distribution(embedding, p.shape[0], p.shape[1]))
                 }
+                ParamKind::FieldWeight => embedding_distribution(embedding, p.shape[0], p.shape[1]),
                 ParamKind::RowWeight | ParamKind::Scale | ParamKind::RunningVar => {
                     Distribution::Constant(1.0)
                 }
                 ParamKind::Shift | ParamKind::RunningMean => Distribution::Constant(0.0),
             })
             .collect();
-        Initializer { distributions, source, stop: None }
+        Initializer { distributions, by_torch, source, stop: None }
     }
 
     /// Fills no more once `stop` is set: parameters are left as they are, and whoever set it does
@@ -134,18 +148,18 @@ impl<'a> Initializer<'a> {
             _ if matches!(distribution, Distribution::Constant(_)) => {
                 out.fill(if distribution == Distribution::Constant(1.0) { 1.0 } else { 0.0 })
             }
-            InitSource::Philox { seed } => {
+            InitSource::Numpy { state, .. } if !self.by_torch[index] => {
+                for part in out.chunks_mut(CHUNK).take_while(|_| !is_set(stop)) {
+                    part.iter_mut().for_each(|x| *x = from_numpy(state, distribution) as f32);
+                }
+            }
+            InitSource::Philox { seed } | InitSource::Numpy { seed, .. } => {
                 let draw = Draw { seed: *seed, parameter: index as u64, distribution };
                 pool.for_each_chunk(out, CHUNK, |chunk, _, part| {
                     if !is_set(stop) {
                         draw.fill(at + chunk * CHUNK, part);
                     }
                 });
-            }
-            InitSource::Numpy(state) => {
-                for part in out.chunks_mut(CHUNK).take_while(|_| !is_set(stop)) {
-                    part.iter_mut().for_each(|x| *x = from_numpy(state, distribution) as f32);
-                }
             }
         }
     }
@@ -183,6 +197,27 @@ fn embedding_distribution(init: EmbeddingInit, rows: usize, dim: usize) -> Distr
         EmbeddingInit::Normal { std } => Distribution::Normal { std: f64::from(std) },
         EmbeddingInit::TruncatedNormal => {
             Distribution::Truncated { std: 1.0 / (dim as f64).sqrt() }
+        }
+    }
+}
+
+impl ModelSpec {
+    /// Whether facebook's program draws a parameter from torch's generator, not from numpy's: what
+    /// its tricks bring along.
+    pub fn drawn_by_torch(&self, name: &str) -> bool {
+        [".weight_q", ".weight_r"].iter().any(|end| name.ends_with(end))
+    }
+
+    /// The distribution of a table whose initialiser has a quirk.
+    fn uneven_init(&self, table: &TableSpec) -> Option<Distribution> {
+        match self {
+            ModelSpec::Dlrm(DlrmSpec { trick: Trick::Qr(qr), tables, .. })
+                if qr.init_quirk && table.part != Part::Whole =>
+            {
+                let low = (1.0 / tables[table.column] as f64).sqrt();
+                Some(Distribution::Uniform { low, high: 1.0 })
+            }
+            _ => None,
         }
     }
 }
@@ -277,7 +312,7 @@ fn normal_pair(w0: u32, w1: u32) -> [f32; 2] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{DeepFmSpec, DlrmSpec, Interaction, Pooling};
+    use crate::model::{DeepFmSpec, DlrmSpec, Interaction, Pooling, Qr, QrOperation, Trick};
 
     fn dlrm(mlp_init: MlpInit, embedding_init: EmbeddingInit) -> ModelSpec {
         ModelSpec::Dlrm(DlrmSpec {
@@ -289,6 +324,7 @@ mod tests {
             top: vec![77, 1],
             interaction: Interaction::Dot { self_interaction: false, pad_to: 1 },
             pooling: Pooling::WeightedFixed,
+            trick: Trick::None,
             mlp_init,
             embedding_init,
         })
@@ -303,6 +339,10 @@ mod tests {
             out
         };
         specs.iter().enumerate().map(fill).collect()
+    }
+
+    fn numpy(seed: u32) -> InitSource {
+        InitSource::Numpy { state: RandomState::new(seed), seed: 7 }
     }
 
     fn moments(x: &[f32]) -> (f64, f64) {
@@ -338,7 +378,7 @@ mod tests {
             (EmbeddingInit::TruncatedNormal, 0.87963 / 5f64.sqrt(), 2.0 / 5f64.sqrt()),
         ];
         for (distribution, std, largest) in cases {
-            for source in [InitSource::Philox { seed: 1 }, InitSource::Numpy(RandomState::new(1))] {
+            for source in [InitSource::Philox { seed: 1 }, numpy(1)] {
                 let x = &fill_all(&dlrm(MlpInit::Facebook, distribution), source, 2)[0];
                 let (m, s) = moments(x);
                 assert!(
@@ -366,7 +406,7 @@ mod tests {
             (MlpInit::TorchLinear, 0.0, (1.0 / (3.0 * n)).sqrt(), Some((1.0 / (3.0 * n)).sqrt())),
         ];
         for (distribution, mean, weight_std, bias_std) in cases {
-            for source in [InitSource::Philox { seed: 1 }, InitSource::Numpy(RandomState::new(1))] {
+            for source in [InitSource::Philox { seed: 1 }, numpy(1)] {
                 let model = dlrm(distribution, EmbeddingInit::UniformSqrtInvRows);
                 let all = fill_all(&model, source, 2);
                 let at = |name: &str| {
@@ -387,6 +427,42 @@ mod tests {
                 assert!(at("v_W_l.0").unwrap().iter().all(|&v| v == 1.0));
             }
         }
+    }
+
+    /// By numpy the tables of the quotient-remainder trick are left to Philox, so that all else has
+    /// the original's numbers; each has the bound of a table of its size, unless the quirk is asked
+    /// for.
+    #[test]
+    fn what_torch_draws_leaves_numpys_stream_alone() {
+        let with = |threshold, init_quirk| {
+            let model = dlrm(MlpInit::Facebook, EmbeddingInit::UniformSqrtInvRows);
+            let ModelSpec::Dlrm(mut spec) = model else { unreachable!() };
+            spec.pooling = Pooling::Sum;
+            let operation = QrOperation::Mult;
+            spec.trick = Trick::Qr(Qr { operation, threshold, collisions: 4, init_quirk });
+            spec.tables = vec![3, 20_001];
+            ModelSpec::Dlrm(spec)
+        };
+        let ends =
+            |x: &[f32]| x.iter().fold((f32::MAX, f32::MIN), |e, &v| (e.0.min(v), e.1.max(v)));
+        for source in [numpy(1), InitSource::Philox { seed: 7 }] {
+            let all = fill_all(&with(10, false), source, 2);
+            let (low, high) = ends(&all[1]);
+            let bound = (1.0f32 / 5001.0).sqrt();
+            assert!((low + bound).abs() < 1e-3 * bound && (high - bound).abs() < 1e-3 * bound);
+            let (low, high) = ends(&all[2]);
+            assert!(-0.5 < low && low < -0.3 && 0.3 < high && high < 0.5, "{low} {high}");
+        }
+        let (low, high) = ends(&fill_all(&with(10, true), numpy(1), 2)[1]);
+        assert!(low > (1.0f32 / 20_001.0).sqrt() && low < 0.01 && high > 0.99 && high < 1.0);
+        // The table of three rows comes first, then the layers, as in a model of it alone.
+        let ModelSpec::Dlrm(mut alone) = with(10, false) else { unreachable!() };
+        (alone.tables, alone.trick) = (vec![3], Trick::None);
+        let (all, alone) = (
+            fill_all(&with(10, false), numpy(1), 2),
+            fill_all(&ModelSpec::Dlrm(alone), numpy(1), 1),
+        );
+        assert!(all[0] == alone[0] && all[3..7] == alone[1..5]);
     }
 
     #[test]
@@ -425,7 +501,7 @@ mod tests {
             unreachable!()
         };
         (spec.dense, spec.tables, spec.dim, spec.bottom) = (4, vec![4, 3], 2, vec![3, 2]);
-        let all = fill_all(&ModelSpec::Dlrm(spec), InitSource::Numpy(RandomState::new(123)), 2);
+        let all = fill_all(&ModelSpec::Dlrm(spec), numpy(123), 2);
         assert_eq!(all[0][..3], NUMPY_TABLE_0);
         assert_eq!(all[1][4..], NUMPY_TABLE_1);
         assert_eq!(all[4][9..], NUMPY_WEIGHT);

@@ -5,12 +5,14 @@ pub mod init;
 mod interaction;
 mod loss;
 pub mod params;
+mod tables;
 
 use serde::Serialize;
 
 pub use interaction::{Interaction, Kept, Vectors, projected, projection_layer};
 pub use loss::{LossKind, LossSpec};
 pub use params::{ParamKind, ParamSpec};
+pub use tables::{Part, Qr, QrOperation, SetSpec, TableSpec, Trick};
 
 /// A model, its sizes resolved against the data.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -32,11 +34,11 @@ pub struct DlrmSpec {
     /// Zero columns appended to the dense input up to a multiple of this (1 = none; OneFlow pads 13
     /// to 16).
     pub dense_pad_to: usize,
-    /// Rows of each embedding table.
+    /// Ids of each categorical column: rows of its embedding table, unless `trick` says otherwise.
     pub tables: Vec<usize>,
     /// Embedding dimension `d`.
     pub dim: usize,
-    /// Widths of the bottom MLP without its input; the last one equals `dim`.
+    /// Widths of the bottom MLP without its input; the last one equals [`Vectors::d`].
     pub bottom: Vec<usize>,
     /// Widths of the top MLP without its input; the last one is 1.
     pub top: Vec<usize>,
@@ -44,6 +46,9 @@ pub struct DlrmSpec {
     pub interaction: Interaction,
     /// How a bag becomes one vector.
     pub pooling: Pooling,
+    /// What stands in for larger tables.
+    #[serde(skip_serializing_if = "Trick::is_none")]
+    pub trick: Trick,
     /// Initialiser of MLP weights and biases.
     pub mlp_init: MlpInit,
     /// Initialiser of embedding tables.
@@ -136,7 +141,7 @@ impl DlrmSpec {
 
     /// What meets: the bottom MLP's output and the pooled vectors of all tables.
     pub fn vectors(&self) -> Vectors {
-        Vectors { n: self.tables.len() + 1, d: self.dim }
+        Vectors { n: self.tables.len() + 1, d: self.trick.vector(self.dim) }
     }
 
     /// Width of the widest layer of all MLPs.

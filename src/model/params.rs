@@ -1,6 +1,6 @@
 //! Names and shapes of a model's parameters, in the order in which they are initialised.
 
-use super::{DeepFmSpec, DlrmSpec, MlpInit, ModelSpec, Pooling};
+use super::{DeepFmSpec, DlrmSpec, MlpInit, ModelSpec, Pooling, TableSpec};
 use serde::Serialize;
 
 /// What a parameter is; decides which update it gets and which initialiser.
@@ -71,7 +71,7 @@ impl ModelSpec {
         }
     }
 
-    /// The embedding tables' rows.
+    /// Ids of each categorical column.
     pub fn tables(&self) -> &[usize] {
         match self {
             ModelSpec::Dlrm(m) => &m.tables,
@@ -95,11 +95,13 @@ pub(super) fn mlp(
     }
 }
 
+fn tables(specs: Vec<TableSpec>) -> Vec<ParamSpec> {
+    let param = |t: TableSpec| ParamSpec::new(t.name, ParamKind::Table, &[t.rows, t.dim]);
+    specs.into_iter().map(param).collect()
+}
+
 fn dlrm(m: &DlrmSpec) -> Vec<ParamSpec> {
-    let mut p = Vec::new();
-    for (k, &rows) in m.tables.iter().enumerate() {
-        p.push(ParamSpec::new(format!("emb_l.{k}.weight"), ParamKind::Table, &[rows, m.dim]));
-    }
+    let mut p = tables(m.table_specs());
     if matches!(m.pooling, Pooling::WeightedFixed | Pooling::WeightedLearned) {
         for (k, &rows) in m.tables.iter().enumerate() {
             p.push(ParamSpec::new(format!("v_W_l.{k}"), ParamKind::RowWeight, &[rows, 1]));
@@ -112,13 +114,7 @@ fn dlrm(m: &DlrmSpec) -> Vec<ParamSpec> {
 }
 
 fn deepfm(m: &DeepFmSpec) -> Vec<ParamSpec> {
-    let mut p = Vec::new();
-    for (k, &rows) in m.tables.iter().enumerate() {
-        p.push(ParamSpec::new(format!("emb.{k}.weight"), ParamKind::Table, &[rows, m.dim]));
-    }
-    for (k, &rows) in m.tables.iter().enumerate() {
-        p.push(ParamSpec::new(format!("linear.{k}.weight"), ParamKind::Table, &[rows, 1]));
-    }
+    let mut p = tables(m.table_specs());
     if m.dense > 0 {
         p.push(ParamSpec::new("dense_emb".into(), ParamKind::FieldWeight, &[m.dense, m.dim]));
         p.push(ParamSpec::new("dense_linear".into(), ParamKind::FieldWeight, &[m.dense, 1]));

@@ -114,7 +114,10 @@ fn prepare_until(
     let seed = workload.train.seed;
     let init = match workload.model.init_rng() {
         InitRng::Philox => InitSource::Philox { seed },
-        InitRng::Numpy => InitSource::Numpy(numpy.unwrap_or_else(|| RandomState::new(seed as u32))),
+        InitRng::Numpy => InitSource::Numpy {
+            state: numpy.unwrap_or_else(|| RandomState::new(seed as u32)),
+            seed,
+        },
     };
     let mut initializer = Initializer::new(&config.model, init).until(stop);
     let mut engine =

@@ -22,7 +22,7 @@ use crate::{
     data::loader::{Shard, SliceQueue},
     embedding::RowKind,
     engine::EngineKind,
-    model::{EmbeddingInit, Interaction, LossSpec, MlpInit, Pooling},
+    model::{EmbeddingInit, Interaction, LossSpec, MlpInit, Pooling, Trick},
     optim::{LossScaleSpec, OptimizerConfig, ScheduleSpec},
 };
 use serde::Serialize;
@@ -96,6 +96,9 @@ pub enum Quirk {
     /// The README transcript's generator: targets of all batches drawn after all batches' inputs.
     #[serde(rename = "fb.targets-last")]
     FbTargetsLast,
+    /// Tables of quotients and remainders start from U(sqrt(1/n), 1).
+    #[serde(rename = "fb.qr-init")]
+    FbQrInit,
 }
 
 /// `[model]`: what the data does not decide.
@@ -114,6 +117,9 @@ pub enum ModelConfig {
         interaction: Interaction,
         /// Pooling.
         pooling: Pooling,
+        /// What stands in for larger tables.
+        #[serde(skip_serializing_if = "Trick::is_none")]
+        trick: Trick,
         /// Dense input padding.
         dense_pad_to: usize,
         /// Initialiser of MLPs.

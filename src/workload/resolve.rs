@@ -4,7 +4,7 @@ use super::{InitRng, ModelConfig, TargetSection, Workload, parse::WorkloadError}
 use crate::{
     batch::Schema,
     engine::EngineConfig,
-    model::{DeepFmSpec, DlrmSpec, ModelSpec},
+    model::{DeepFmSpec, DlrmSpec, ModelSpec, Qr, QrOperation, Trick},
 };
 
 impl TargetSection {
@@ -45,6 +45,7 @@ impl ModelConfig {
                 top,
                 interaction,
                 pooling,
+                trick,
                 dense_pad_to,
                 mlp_init,
                 embedding_init,
@@ -54,6 +55,7 @@ impl ModelConfig {
                     let what = "a DLRM's bottom MLP needs at least 1 dense column, but the data has none; use model.kind = \"deepfm\"";
                     return Err(WorkloadError::Unfit { key: "model.kind", what: what.to_owned() });
                 }
+                trick.check(schema)?;
                 Ok(ModelSpec::Dlrm(DlrmSpec {
                     dense: schema.dense,
                     dense_pad_to: *dense_pad_to,
@@ -63,6 +65,7 @@ impl ModelConfig {
                     top: top.clone(),
                     interaction: interaction.clone(),
                     pooling: *pooling,
+                    trick: *trick,
                     mlp_init: *mlp_init,
                     embedding_init: *embedding_init,
                 }))
@@ -94,6 +97,24 @@ impl ModelConfig {
                     embedding_init: *embedding_init,
                 }))
             }
+        }
+    }
+}
+
+impl Trick {
+    /// Refuses columns that it cannot make a DLRM of.
+    fn check(&self, schema: &Schema) -> Result<(), WorkloadError> {
+        let Trick::Qr(Qr { operation, threshold, .. }) = *self else { return Ok(()) };
+        let small = schema.tables.iter().find(|t| t.rows <= threshold);
+        match (operation, small) {
+            (QrOperation::Concat, Some(t)) => {
+                let what = format!(
+                    "\"concat\" makes vectors twice as wide, so that no column may keep a table of its own, but column {} has {} ids, not more than model.qr_threshold = {threshold}; lower that, or use \"mult\" or \"add\"",
+                    t.name, t.rows
+                );
+                Err(WorkloadError::Unfit { key: "model.qr_operation", what })
+            }
+            _ => Ok(()),
         }
     }
 }

@@ -7,7 +7,7 @@ use dlrm_bench::{
     engine::{Engine, EngineConfig},
     model::{
         DeepFmSpec, DlrmSpec, EmbeddingInit, Interaction, LossKind, LossSpec, MlpInit, ModelSpec,
-        ParamKind, Pooling,
+        ParamKind, Pooling, Qr, QrOperation, Trick,
         init::{InitSource, Initializer},
     },
     optim::{
@@ -67,6 +67,19 @@ pub fn poolings() -> impl Strategy<Value = Pooling> {
     ])
 }
 
+/// Nothing, or small tables in the place of some.
+pub fn tricks(limits: Limits) -> impl Strategy<Value = Trick> {
+    let operations =
+        prop::sample::select(vec![QrOperation::Mult, QrOperation::Add, QrOperation::Concat]);
+    let qr =
+        (operations, 0..limits.rows, 1..7usize).prop_map(|(operation, threshold, collisions)| {
+            // Twice as wide, no column may have a table of its own.
+            let threshold = if operation == QrOperation::Concat { 0 } else { threshold };
+            Trick::Qr(Qr { operation, threshold, collisions, init_quirk: false })
+        });
+    prop_oneof![2 => Just(Trick::None), 1 => qr]
+}
+
 pub fn losses() -> impl Strategy<Value = LossSpec> {
     let weights = [0.5, 3.0];
     let kinds =
@@ -118,6 +131,7 @@ pub fn single_layers() -> Vec<(&'static str, BoxedStrategy<ModelSpec>)> {
         let simple = dlrms(LARGE).prop_map(move |model| {
             let ModelSpec::Dlrm(mut m) = model else { return model };
             (m.bottom, m.top, m.pooling, m.dense_pad_to) = (vec![m.dim], vec![1], Pooling::Sum, 1);
+            m.trick = Trick::None;
             change(&mut m);
             ModelSpec::Dlrm(m)
         });
@@ -174,6 +188,15 @@ pub fn single_layers() -> Vec<(&'static str, BoxedStrategy<ModelSpec>)> {
                 m.interaction = Interaction::Projection { branches };
             }),
         ),
+        ("product of quotients and remainders", dlrm(|m| qr(m, QrOperation::Mult))),
+        ("sum of quotients and remainders", dlrm(|m| qr(m, QrOperation::Add))),
+        (
+            "quotients behind remainders",
+            dlrm(|m| {
+                qr(m, QrOperation::Concat);
+                m.bottom = vec![2 * m.dim];
+            }),
+        ),
         ("factorisation machine", deepfm(|m| m.hidden = vec![])),
         ("DNN", deepfm(|_| {})),
         ("L2", deepfm(|m| m.embedding_l2 = 0.1)),
@@ -185,15 +208,30 @@ pub fn single_layers() -> Vec<(&'static str, BoxedStrategy<ModelSpec>)> {
     ]
 }
 
+/// Two tables for all columns.
+fn qr(m: &mut DlrmSpec, operation: QrOperation) {
+    m.interaction = Interaction::Cat;
+    m.trick = Trick::Qr(Qr { operation, threshold: 0, collisions: 5, init_quirk: false });
+}
+
 pub fn dlrms(limits: Limits) -> impl Strategy<Value = ModelSpec> {
     let widths = || prop::collection::vec(1..=limits.width, 0..3);
     let tables = prop::collection::vec(1..=limits.rows, 1..=limits.tables);
     let sizes = (1..=limits.width, prop::sample::select(vec![1, 4, 8]), tables, widths(), widths());
-    let meet = (1..=limits.dim).prop_flat_map(move |dim| (Just(dim), interactions(dim, limits)));
+    let meet = (1..=limits.dim, tricks(limits)).prop_flat_map(move |(dim, trick)| {
+        (Just((dim, trick)), interactions(trick.vector(dim), limits))
+    });
     (sizes, meet, poolings()).prop_map(
-        |((dense, dense_pad_to, tables, mut bottom, mut top), (dim, interaction), pooling)| {
-            bottom.push(dim);
+        |((dense, dense_pad_to, tables, mut bottom, mut top), ((dim, trick), meet), pooling)| {
+            let interaction = meet;
+            bottom.push(trick.vector(dim));
             top.push(1);
+            // Rows of quotients belong to several ids: they have no weights.
+            let pooling = match pooling {
+                Pooling::Sum | Pooling::Mean => pooling,
+                _ if trick.is_none() => pooling,
+                _ => Pooling::Sum,
+            };
             ModelSpec::Dlrm(DlrmSpec {
                 dense,
                 dense_pad_to,
@@ -203,6 +241,7 @@ pub fn dlrms(limits: Limits) -> impl Strategy<Value = ModelSpec> {
                 top,
                 interaction,
                 pooling,
+                trick,
                 mlp_init: MlpInit::Facebook,
                 embedding_init: EmbeddingInit::UniformSqrtInvRows,
             })

@@ -8,7 +8,7 @@ use dlrm_bench::{
     backend::Device,
     batch::Batch,
     engine::{CandleEngine, Engine, EngineConfig, FusedEngine},
-    model::{LossSpec, ModelSpec, ParamKind, ParamSpec, Pooling},
+    model::{LossSpec, ModelSpec, ParamKind, ParamSpec, Pooling, Trick},
     optim::OptimizerSpec,
 };
 use proptest::{prelude::*, strategy::ValueTree, test_runner::TestRunner};
@@ -331,7 +331,7 @@ fn gradients_of_each_layer_agree() {
 fn no_gradient_passes_a_relu_at_zero() {
     let model = prop_model(cases::dlrms(SMALL));
     let ModelSpec::Dlrm(mut m) = model else { unreachable!() };
-    m.pooling = Pooling::Sum;
+    (m.pooling, m.trick) = (Pooling::Sum, Trick::None);
     m.bottom = vec![3, m.dim];
     let config = cases::config(ModelSpec::Dlrm(m), BCE, OptimizerSpec::SGD, 2);
     let mut batch = cases::batch(&config.model, 2, true, 1);

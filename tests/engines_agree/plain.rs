@@ -2,9 +2,11 @@
 //! gradients by central differences: slow, independent of both engines, and easy to check by eye.
 
 use dlrm_bench::{
-    batch::{Bags, Batch},
+    batch::Batch,
     engine::EngineConfig,
-    model::{DeepFmSpec, DlrmSpec, Interaction, LossKind, ModelSpec, Pooling},
+    model::{
+        DeepFmSpec, DlrmSpec, Interaction, LossKind, ModelSpec, Pooling, Qr, QrOperation, Trick,
+    },
     random::philox::Philox,
 };
 
@@ -114,15 +116,7 @@ pub fn gradients(
     Some(all)
 }
 
-fn pool(
-    table: &[f64],
-    dim: usize,
-    weights: Option<&[f64]>,
-    mean: bool,
-    bags: &Bags,
-    sample: usize,
-) -> Vec<f64> {
-    let ids = bags.bag(sample);
+fn pool(table: &[f64], dim: usize, weights: Option<&[f64]>, mean: bool, ids: &[u32]) -> Vec<f64> {
     let share = if mean { 1.0 / ids.len().max(1) as f64 } else { 1.0 };
     let mut out = vec![0.0; dim];
     for &id in ids {
@@ -148,11 +142,19 @@ fn relu(x: &mut [f64], margin: &mut Margin) {
     }
 }
 
+/// The quotient-remainder trick, if column `k` has two tables.
+fn two_tables(m: &DlrmSpec, k: usize) -> Option<Qr> {
+    match m.trick {
+        Trick::Qr(qr) if m.tables[k] > qr.threshold => Some(qr),
+        _ => None,
+    }
+}
+
 fn dlrm(m: &DlrmSpec, params: &Params, batch: &Batch, margin: &mut Margin) -> Vec<f64> {
     let tables = m.tables.len();
     let weighted = matches!(m.pooling, Pooling::WeightedFixed | Pooling::WeightedLearned);
-    let (bottom, rest) =
-        params[if weighted { 2 * tables } else { tables }..].split_at(2 * m.bottom.len());
+    let twice = (0..tables).filter(|&k| weighted || two_tables(m, k).is_some()).count();
+    let (bottom, rest) = params[tables + twice..].split_at(2 * m.bottom.len());
     let (meeting, top) = rest.split_at(rest.len() - 2 * m.top.len());
     let mut sample = |b: usize| {
         let mut x: Vec<f64> =
@@ -163,16 +165,29 @@ fn dlrm(m: &DlrmSpec, params: &Params, batch: &Batch, margin: &mut Margin) -> Ve
             relu(&mut x, margin);
         }
         let mut features = vec![x];
+        let mean = m.pooling == Pooling::Mean;
+        let mut at = 0;
         for k in 0..tables {
+            let ids = batch.bags[k].bag(b);
             let weights = weighted.then(|| &params[tables + k][..]);
-            features.push(pool(
-                &params[k],
-                m.dim,
-                weights,
-                m.pooling == Pooling::Mean,
-                &batch.bags[k],
-                b,
-            ));
+            let mut next = |ids: &[u32]| {
+                at += 1;
+                pool(&params[at - 1], m.dim, weights, mean, ids)
+            };
+            features.push(match two_tables(m, k) {
+                None => next(ids),
+                Some(qr) => {
+                    let c = qr.collisions as u32;
+                    let q = next(&ids.iter().map(|id| id / c).collect::<Vec<_>>());
+                    let r = next(&ids.iter().map(|id| id % c).collect::<Vec<_>>());
+                    let both = q.iter().zip(&r);
+                    match qr.operation {
+                        QrOperation::Mult => both.map(|(q, r)| q * r).collect(),
+                        QrOperation::Add => both.map(|(q, r)| q + r).collect(),
+                        QrOperation::Concat => [q, r].concat(),
+                    }
+                }
+            });
         }
         let mut x = match &m.interaction {
             Interaction::Cat => features.concat(),
@@ -201,7 +216,7 @@ fn dlrm(m: &DlrmSpec, params: &Params, batch: &Batch, margin: &mut Margin) -> Ve
                     }
                     x
                 });
-                let (d, right) = (m.dim, q.len() / m.dim);
+                let (d, right) = (m.vectors().d, q.len() / m.vectors().d);
                 let mut out = features[0].clone();
                 for row in p.chunks(d) {
                     for j in 0..right {
@@ -257,8 +272,8 @@ fn deepfm(
             logit += value * dense[1][i];
         }
         for k in 0..tables {
-            fields.push(pool(&params[k], d, None, false, &batch.bags[k], b));
-            logit += pool(&params[tables + k], 1, None, false, &batch.bags[k], b)[0];
+            fields.push(pool(&params[k], d, None, false, batch.bags[k].bag(b)));
+            logit += pool(&params[tables + k], 1, None, false, batch.bags[k].bag(b))[0];
         }
         for i in 0..fields.len() {
             logit += (0..i).map(|j| dot(&fields[i], &fields[j])).sum::<f64>();

@@ -7,7 +7,7 @@ use dlrm_bench::{
     engine::EngineConfig,
     model::{
         DeepFmSpec, DlrmSpec, EmbeddingInit, Interaction, LossKind, LossSpec, MlpInit, ModelSpec,
-        Pooling,
+        Pooling, Qr, QrOperation, Trick,
         init::{InitSource, Initializer},
     },
     optim::{
@@ -33,9 +33,19 @@ pub fn dlrm(interaction: Interaction, pooling: Pooling) -> ModelSpec {
         top: vec![96, 40, 1],
         interaction,
         pooling,
+        trick: Trick::None,
         mlp_init: MlpInit::Facebook,
         embedding_init: EmbeddingInit::UniformSqrtInvRows,
     })
+}
+
+/// A DLRM with two tables for each column of more than 30 ids.
+#[allow(dead_code)]
+pub fn qr(operation: QrOperation) -> ModelSpec {
+    let dot = Interaction::Dot { self_interaction: false, pad_to: 8 };
+    let ModelSpec::Dlrm(mut m) = dlrm(dot, Pooling::Sum) else { unreachable!() };
+    m.trick = Trick::Qr(Qr { operation, threshold: 30, collisions: 4, init_quirk: false });
+    ModelSpec::Dlrm(m)
 }
 
 /// A DeepFM with everything switched on.

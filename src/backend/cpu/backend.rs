@@ -90,7 +90,7 @@ impl Cpu {
         gradient: SparseGradient<'a, Floats>,
     ) -> BagGradient<'a> {
         let l2 = (f64::from(gradient.l2) * self.step.loss_scale()) as f32;
-        BagGradient { bags: &batch.batch.bags, pooled: gradient.pooled.data(), l2 }
+        BagGradient { bags: &batch.batch.get().bags, pooled: gradient.pooled.data(), l2 }
     }
 }
 
@@ -191,7 +191,7 @@ impl Backend for Cpu {
     fn tables(&mut self, shape: &TablesShape<'_>) -> Result<TableSet> {
         self.sparse.reserve_tables(shape.dim, shape.rows.len());
         let mut set = TableSet::new(shape.kind, shape.rows, shape.dim, shape.pooling, &shape.rule)?;
-        set.first = shape.first;
+        (set.first, set.column) = (shape.first, shape.column);
         Ok(set)
     }
 
@@ -403,12 +403,12 @@ impl Backend for Cpu {
         &mut self,
         a: Mat<'_, Floats>,
         b: Mat<'_, Floats>,
-        c: Mat<'_, Floats>,
+        c: Option<Mat<'_, Floats>>,
         out: MatMut<'_, Floats>,
     ) -> Result<()> {
         let shape = (a.rows, a.window.cols);
-        let terms = [a, b, c].map(Mat::data);
-        elementwise::multiply_add(&self.pool, self.isa, shape, terms, out.data());
+        let (factors, term) = ([a, b].map(Mat::data), c.map(Mat::data));
+        elementwise::multiply_add(&self.pool, self.isa, shape, factors, term, out.data());
         Ok(())
     }
 
@@ -574,6 +574,11 @@ impl Backend for Cpu {
         let (rows, g, factors) = (dout.rows, (dout.data(), at), factors.map(Mat::data));
         let gradients = gradients.map(MatMut::data);
         products::backward(&self.pool, self.isa, rows, shape, factors, g, gradients);
+        Ok(())
+    }
+
+    fn copy(&mut self, x: Mat<'_, Floats>, to: MatMut<'_, Floats>) -> Result<()> {
+        elementwise::copy(&self.pool, (x.rows, x.window.cols), x.data(), to.data());
         Ok(())
     }
 

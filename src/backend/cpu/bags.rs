@@ -23,20 +23,21 @@ const BLOCK: usize = 256;
 /// one-hot bag takes about 5.
 const AHEAD: usize = 16;
 
-/// Pools bag `b` of table `k` into `out[b, k * d..(k + 1) * d]` (`d = set.dim`).
+/// Pools bag `b` of table `k`, one of column `set.column + k`, into `out[b, k * d..(k + 1) * d]` (`d = set.dim`).
 ///
 /// # Panics
 /// If the bags were checked for larger tables, or if shapes do not fit.
 pub fn forward(pool: &Pool, isa: Isa, set: &TableSet, bags: CheckedBags<'_>, out: RowsMut<'_>) {
     let (tables, dim) = (&set.tables, set.dim);
+    let columns = set.column..set.column + tables.len();
+    assert!(columns.end <= bags.get().len(), "bags for each table");
+    let rows = &bags.rows()[columns.clone()];
     assert!(
-        tables.iter().zip(bags.rows()).all(|(table, &rows)| rows <= table.rows()),
-        "bags of tables of {:?} rows",
-        bags.rows()
+        tables.iter().zip(rows).all(|(table, &rows)| rows <= table.rows()),
+        "bags of tables of {rows:?} rows",
     );
-    let (samples, bags) = (bags.samples(), bags.get());
+    let (samples, bags) = (bags.samples(), &bags.get()[columns]);
     assert!(tables.iter().all(|t| t.dim() == dim), "tables of a set have the same dimension");
-    assert_eq!(tables.len(), bags.len(), "one set of bags for each table");
     let needed = if samples == 0 { 0 } else { (samples - 1) * out.stride + tables.len() * dim };
     assert!(
         out.data.len() >= needed && (out.stride >= tables.len() * dim || samples <= 1),

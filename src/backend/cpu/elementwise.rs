@@ -59,6 +59,18 @@ impl Kernel for ReluBackward<'_> {
     }
 }
 
+/// `to = x`, both `[rows, cols]`.
+pub fn copy(pool: &Pool, (rows, cols): (usize, usize), x: Rows<'_>, to: RowsMut<'_>) {
+    let (stride, to) = (to.stride, SharedMut::new(to.data));
+    for_rows(pool, rows, cols, |rows| {
+        for r in rows {
+            // SAFETY: rows do not overlap, and each belongs to one chunk.
+            let row = unsafe { to.slice(r * stride, cols) };
+            row.copy_from_slice(&x.data[r * x.stride..][..cols]);
+        }
+    });
+}
+
 /// `to += x`, both `[rows, cols]`.
 pub fn add(pool: &Pool, isa: Isa, (rows, cols): (usize, usize), x: Rows<'_>, to: RowsMut<'_>) {
     let (stride, to) = (to.stride, SharedMut::new(to.data));
@@ -86,35 +98,49 @@ impl Kernel for Add<'_> {
     }
 }
 
-/// `out = a * b + c`, all `[rows, cols]`.
+/// `out = a * b + c`, or `a * b`, all `[rows, cols]`.
 pub fn multiply_add(
     pool: &Pool,
     isa: Isa,
     (rows, cols): (usize, usize),
-    terms: [Rows<'_>; 3],
+    factors: [Rows<'_>; 2],
+    term: Option<Rows<'_>>,
     out: RowsMut<'_>,
 ) {
     let (stride, out) = (out.stride, SharedMut::new(out.data));
-    for_rows(pool, rows, cols, |rows| launch(isa, MultiplyAdd { rows, cols, terms, out, stride }));
+    for_rows(pool, rows, cols, |rows| {
+        launch(isa, MultiplyAdd { rows, cols, factors, term, out, stride });
+    });
 }
 
 struct MultiplyAdd<'a> {
     rows: Range<usize>,
     cols: usize,
-    terms: [Rows<'a>; 3],
+    factors: [Rows<'a>; 2],
+    term: Option<Rows<'a>>,
     out: SharedMut<f32>,
     stride: usize,
 }
 
-impl Kernel for MultiplyAdd<'_> {
+impl<'a> Kernel for MultiplyAdd<'a> {
     #[inline(always)]
     unsafe fn run<L: Lanes>(self) {
         for r in self.rows {
-            let [a, b, c] = self.terms.map(|x| &x.data[r * x.stride..][..self.cols]);
+            let row = |x: Rows<'a>| &x.data[r * x.stride..][..self.cols];
+            let [a, b] = self.factors.map(row);
             // SAFETY: rows do not overlap, and each belongs to one chunk.
             let out = unsafe { self.out.slice(r * self.stride, self.cols) };
-            for (i, out) in out.iter_mut().enumerate() {
-                *out = a[i] * b[i] + c[i];
+            match self.term.map(row) {
+                Some(c) => {
+                    for (i, out) in out.iter_mut().enumerate() {
+                        *out = a[i] * b[i] + c[i];
+                    }
+                }
+                None => {
+                    for (i, out) in out.iter_mut().enumerate() {
+                        *out = a[i] * b[i];
+                    }
+                }
             }
         }
     }
@@ -263,12 +289,22 @@ mod tests {
                 let pool = Pool::new(threads);
                 let mut out = vec![f32::NAN; rows * cols];
                 let (mut da, mut db) = (start.0.clone(), vec![f32::NAN; rows * cols]);
-                let terms = [&a, &b, &c].map(|m| Rows::new(&m.0, m.1));
-                multiply_add(&pool, isa, (rows, cols), terms, RowsMut::new(&mut out, cols));
+                let [a_rows, b_rows, c_rows] = [&a, &b, &c].map(|m| Rows::new(&m.0, m.1));
+                let factors = [a_rows, b_rows];
+                let (mut copied, mut product) = (out.clone(), out.clone());
+                copy(&pool, (rows, cols), c_rows, RowsMut::new(&mut copied, cols));
+                let to = RowsMut::new(&mut product, cols);
+                multiply_add(&pool, isa, (rows, cols), factors, None, to);
+                let to = RowsMut::new(&mut out, cols);
+                multiply_add(&pool, isa, (rows, cols), factors, Some(c_rows), to);
+                for (i, x) in copied.iter().enumerate() {
+                    assert_eq!(*x, at(&c, i / cols, i % cols));
+                    let plain = at(&a, i / cols, i % cols) * at(&b, i / cols, i % cols);
+                    assert_eq!(product[i], plain);
+                }
                 let g_rows = Rows::new(&g.0, g.1);
                 let to = (RowsMut::new(&mut da, start.1), join);
                 let to_b = RowsMut::new(&mut db, cols);
-                let factors = [terms[0], terms[1]];
                 multiply_add_backward(&pool, isa, (rows, cols), factors, g_rows, to, to_b);
                 for (r, i) in (0..rows).flat_map(|r| (0..cols).map(move |i| (r, i))) {
                     let (a, b, c, g) = (at(&a, r, i), at(&b, r, i), at(&c, r, i), at(&g, r, i));

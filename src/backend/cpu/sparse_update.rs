@@ -200,8 +200,8 @@ impl SparseUpdate {
     ) -> usize {
         let (n, dim) = (set.tables.len(), set.dim);
         assert!(
-            groups.tables() == n && gradient.bags.len() == n,
-            "{n} tables, as many groups and bags"
+            groups.tables() >= set.column + n && gradient.bags.len() == groups.tables(),
+            "groups and bags for {n} tables"
         );
         assert!(
             pool.threads() <= self.threads && dim <= self.row_len,
@@ -218,17 +218,9 @@ impl SparseUpdate {
         self.first_chunk.resize(n + 1, 0);
         for (k, table) in set.tables.iter().enumerate() {
             assert_eq!(table.dim(), dim, "tables of a set have the same dimension");
-            assert_eq!(
-                gradient.bags[k].offsets.len(),
-                samples + 1,
-                "bags of all tables have the same samples"
-            );
-            assert_eq!(
-                gradient.bags[k].indices.len(),
-                groups.keys(k).len(),
-                "the bags that were grouped"
-            );
-            let keys = groups.keys(k);
+            let (bags, keys) = (&gradient.bags[set.column + k], groups.keys(set.column + k));
+            assert_eq!(bags.offsets.len(), samples + 1, "bags of all tables have the same samples");
+            assert_eq!(bags.indices.len(), keys.len(), "the bags that were grouped");
             assert!(
                 keys.last().is_none_or(|&key| row_of(key) < table.rows()),
                 "groups of tables of the same sizes"

@@ -338,11 +338,11 @@ impl Backend for Cuda {
         &mut self,
         a: Mat<'_, Floats>,
         b: Mat<'_, Floats>,
-        c: Mat<'_, Floats>,
+        c: Option<Mat<'_, Floats>>,
         out: MatMut<'_, Floats>,
     ) -> Result<()> {
-        let terms = [a, b, c].map(|m| m.operand());
-        elementwise::multiply_add(&*self.driver, terms, out.operand())
+        let (factors, term) = ([a, b].map(|m| m.operand()), c.map(|m| m.operand()));
+        elementwise::multiply_add(&*self.driver, factors, term, out.operand())
     }
 
     fn multiply_add_backward(
@@ -476,8 +476,12 @@ impl Backend for Cuda {
         products::backward(&*self.driver, shape, factors, dout.operand(), gradients)
     }
 
+    fn copy(&mut self, x: Mat<'_, Floats>, to: MatMut<'_, Floats>) -> Result<()> {
+        elementwise::add(&*self.driver, x.operand(), false, to.operand())
+    }
+
     fn add(&mut self, x: Mat<'_, Floats>, to: MatMut<'_, Floats>) -> Result<()> {
-        elementwise::add(&*self.driver, x.operand(), to.operand())
+        elementwise::add(&*self.driver, x.operand(), true, to.operand())
     }
 
     fn fm_forward(

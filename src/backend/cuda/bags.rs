@@ -29,7 +29,9 @@ pub(super) fn forward(
         return Ok(());
     }
     assert!(
-        out.cols as usize == count * dim && out.rows as usize == input.len && count == input.tables,
+        out.cols as usize == count * dim
+            && out.rows as usize == input.len
+            && tables.column + count <= input.tables,
         "shapes of pooled vectors"
     );
     let lanes = dim.div_ceil(4).next_power_of_two().min(32);
@@ -52,8 +54,8 @@ pub(super) fn forward(
         tables.kind as u32,
         dim as u32,
         aligned,
-        input.offsets(),
-        input.id_base(),
+        input.offsets(tables.column),
+        input.id_base(tables.column),
         input.ids(),
         out.rows,
         mean,

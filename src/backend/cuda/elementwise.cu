@@ -27,20 +27,21 @@ KERNEL bias_relu(const float* z, u32 z_stride, u32 rows, u32 cols, const float* 
     }
 }
 
-// to += x, each of its own kind of numbers
-KERNEL add(u64 x, u32 x_kind, u32 x_stride, u32 rows, u32 cols, u64 to, u32 to_kind, u32 to_stride) {
+// to = x, or to += x if `there`, each of its own kind of numbers
+KERNEL add(u64 x, u32 x_kind, u32 x_stride, u32 rows, u32 cols, u32 there, u64 to, u32 to_kind, u32 to_stride) {
     FOR_ROWS(r, rows) FOR_COLS(c, cols) {
         u64 at = r * to_stride + c;
-        set(to_kind, to, at, seen(to_kind, to, at) + seen(x_kind, x, r * x_stride + c));
+        float v = seen(x_kind, x, r * x_stride + c);
+        set(to_kind, to, at, there ? seen(to_kind, to, at) + v : v);
     }
 }
 
-// out = a * b + c, each of its own kind of numbers
+// out = a * b + c, each of its own kind of numbers; c may be null
 KERNEL multiply_add(u64 a, u32 a_kind, u32 a_stride, u64 b, u32 b_kind, u32 b_stride, u64 c, u32 c_kind, u32 c_stride, u32 rows,
                     u32 cols, u64 out, u32 out_kind, u32 out_stride) {
     FOR_ROWS(r, rows) FOR_COLS(i, cols) {
         float v = seen(a_kind, a, r * a_stride + i) * seen(b_kind, b, r * b_stride + i);
-        set(out_kind, out, r * out_stride + i, v + seen(c_kind, c, r * c_stride + i));
+        set(out_kind, out, r * out_stride + i, c ? v + seen(c_kind, c, r * c_stride + i) : v);
     }
 }
 

@@ -91,25 +91,30 @@ pub(super) fn bias_relu(
     )
 }
 
-/// `to += x`.
-pub(super) fn add(driver: &dyn Driver, x: Place, to: Place) -> Result<()> {
+/// `to = x`, or `to += x` if `there`.
+pub(super) fn add(driver: &dyn Driver, x: Place, there: bool, to: Place) -> Result<()> {
     assert!((x.rows, x.cols) == (to.rows, to.cols), "terms of one shape");
     let shape = Launch::rows(to.rows as usize, to.cols as usize);
-    let (x_kind, to_kind) = (x.number.kind(), to.number.kind());
+    let (x_kind, there, to_kind) = (x.number.kind(), u32::from(there), to.number.kind());
     launch!(
-        driver, SOURCE, "add", shape, x.at, x_kind, x.stride, to.rows, to.cols, to.at, to_kind,
-        to.stride
+        driver, SOURCE, "add", shape, x.at, x_kind, x.stride, to.rows, to.cols, there, to.at,
+        to_kind, to.stride
     )
 }
 
-/// `out = a * b + c`.
-pub(super) fn multiply_add(driver: &dyn Driver, terms: [Place; 3], out: Place) -> Result<()> {
+/// `out = a * b + c`, or `a * b`.
+pub(super) fn multiply_add(
+    driver: &dyn Driver,
+    [a, b]: [Place; 2],
+    c: Option<Place>,
+    out: Place,
+) -> Result<()> {
     assert!(
-        terms.iter().all(|x| (x.rows, x.cols) == (out.rows, out.cols)),
+        [a, b].iter().chain(&c).all(|x| (x.rows, x.cols) == (out.rows, out.cols)),
         "factors and terms have the result's shape"
     );
     let shape = Launch::rows(out.rows as usize, out.cols as usize);
-    let [a, b, c] = terms;
+    let c = c.unwrap_or(Place { at: 0, ..a });
     let [a_kind, b_kind, c_kind, out_kind] = [a, b, c, out].map(|x| x.number.kind());
     launch!(
         driver,

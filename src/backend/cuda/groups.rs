@@ -50,7 +50,7 @@ pub(super) fn sort(driver: &dyn Driver, input: &Input) -> Result<()> {
     let mut shape = Launch::all(input.len);
     shape.grid[1] = input.tables as u32;
     let (offsets, base, ids, rows) =
-        (input.offsets(), input.id_base(), input.ids(), input.row_base.at());
+        (input.offsets(0), input.id_base(0), input.ids(), input.row_base(0));
     launch!(
         driver,
         SOURCE,

@@ -261,7 +261,9 @@ pub struct Input {
     /// Which of them has the present batch.
     present: usize,
     /// First row of each table among the rows of all, and their number.
-    pub(super) row_base: Memory,
+    row_base: Memory,
+    /// The same for the host.
+    first_rows: Vec<u32>,
     /// Rows of all tables.
     pub(super) rows: usize,
     /// Most ids of a sample, all tables together.
@@ -312,6 +314,7 @@ impl Input {
             slots: [slot()?, slot()?],
             present: 0,
             row_base: base,
+            first_rows: row_base,
             rows,
             hotness,
             max_ids,
@@ -395,9 +398,9 @@ impl Input {
             dense: self.words().at(0, span.len * width),
             width,
             labels: self.labels(),
-            id_base: self.id_base(),
+            id_base: self.id_base(0),
             ids: self.ids(),
-            offsets: self.offsets(),
+            offsets: self.offsets(0),
         };
         log.make(driver, span, places)
     }
@@ -430,9 +433,19 @@ impl Input {
         self.words().at(self.len * self.dense_width, self.len)
     }
 
-    /// Where the first id of each table among all is said.
-    pub(super) fn id_base(&self) -> Address {
-        self.words().at(self.len * (self.dense_width + 1), self.tables + 1)
+    /// Where the first id of each table from `first` on among all is said.
+    pub(super) fn id_base(&self, first: usize) -> Address {
+        self.words().at(self.len * (self.dense_width + 1) + first, self.tables + 1 - first)
+    }
+
+    /// Where the first row of each table from `first` on among the rows of all is said.
+    pub(super) fn row_base(&self, first: usize) -> Address {
+        self.row_base.at() + (first * size_of::<u32>()) as Address
+    }
+
+    /// Rows of the tables before table `k`.
+    pub(super) fn first_row(&self, k: usize) -> usize {
+        self.first_rows[k] as usize
     }
 
     /// Where the number of ids is said.
@@ -440,13 +453,13 @@ impl Input {
         self.words().at(self.len * (self.dense_width + 1) + self.tables, 1)
     }
 
-    /// Where the offsets are; null if each bag has exactly one id.
-    pub(super) fn offsets(&self) -> Address {
+    /// Where the offsets of the tables from `first` on are; null if each bag has exactly one id.
+    pub(super) fn offsets(&self, first: usize) -> Address {
         if self.one_hot {
             return 0;
         }
-        self.words()
-            .at(self.len * (self.dense_width + 1) + self.tables + 1, self.tables * (self.len + 1))
+        let (at, each) = (self.len * (self.dense_width + 1) + self.tables + 1, self.len + 1);
+        self.words().at(at + first * each, (self.tables - first) * each)
     }
 
     /// Where the ids are.

@@ -13,7 +13,7 @@ struct Work {
     // Sorted occurrences.
     const u32* keys;
     const u32* samples;
-    // First occurrence and first row of each table, and one more.
+    // First occurrence and first row of each table of the set, and one more, among those of all.
     const u32* id_base;
     const u32* row_base;
     // Null if every bag has one id.
@@ -35,8 +35,9 @@ struct Work {
     u32 pooled_kind, unused;
 };
 
-// Occurrences.
-__device__ __forceinline__ u32 occurrences(const Work& w) { return w.id_base[w.table_count]; }
+// The set's occurrences.
+__device__ __forceinline__ u32 first_occurrence(const Work& w) { return w.id_base[0]; }
+__device__ __forceinline__ u32 last_occurrence(const Work& w) { return w.id_base[w.table_count]; }
 
 // Whether there is nothing to do.
 __device__ __forceinline__ bool idle(const Work& w) { return w.mode == UPDATE && !w.step->on; }
@@ -196,16 +197,16 @@ __device__ __forceinline__ void spans(const Work& w) {
     if (idle(w)) return;
     Group g = group_of(w);
     double squares = 0.0;
-    u32 n = occurrences(w);
-    for (u32 q = g.index; (u64)q * SPAN < n; q += g.count) {
-        u32 first = q * SPAN, last = min(first + SPAN, n), i = first;
+    u32 start = first_occurrence(w), n = last_occurrence(w);
+    for (u32 q = g.index; start + (u64)q * SPAN < n; q += g.count) {
+        u32 first = start + q * SPAN, last = min(first + SPAN, n), i = first;
         u32 t = table_of(w.id_base, w.table_count, first);
         while (i < last) {
             u32 begin = i, key = w.keys[i];
             float sum[S][4] = {};
             while (begin >= w.id_base[t + 1]) ++t;
             while (i < last && w.keys[i] == key) add<S>(w, g, t, i++, sum);
-            bool before = begin == first && first > 0 && w.keys[first - 1] == key;
+            bool before = begin == first && first > start && w.keys[first - 1] == key;
             bool behind = i == last && last < n && w.keys[last] == key;
             if (before || behind) {
                 float* part = w.parts + ((u64)q * 2 + (before ? 0 : 1)) * w.dim;
@@ -224,10 +225,10 @@ __device__ __forceinline__ void join_spans(const Work& w) {
     if (idle(w)) return;
     Group g = group_of(w);
     double squares = 0.0;
-    u32 n = occurrences(w);
-    for (u32 q = g.index; (u64)(q + 1) * SPAN < n; q += g.count) {
-        u32 first = q * SPAN, last = first + SPAN, key = w.keys[last - 1];
-        if (w.keys[last] != key || (first > 0 && w.keys[first - 1] == key)) continue;
+    u32 start = first_occurrence(w), n = last_occurrence(w);
+    for (u32 q = g.index; start + (u64)(q + 1) * SPAN < n; q += g.count) {
+        u32 first = start + q * SPAN, last = first + SPAN, key = w.keys[last - 1];
+        if (w.keys[last] != key || (first > start && w.keys[first - 1] == key)) continue;
         u32 t = table_of(w.id_base, w.table_count, last);
         // The first occurrence of another row.
         u32 low = last, high = w.id_base[t + 1];
@@ -237,7 +238,7 @@ __device__ __forceinline__ void join_spans(const Work& w) {
         }
         float sum[S][4] = {};
         EACH(s, k) sum[s][k] = w.parts[((u64)q * 2 + 1) * w.dim + COLUMN(s, k)];
-        u32 parts_end = (low - 1) / SPAN;
+        u32 parts_end = (low - 1 - start) / SPAN;
         for (u32 p = q + 1; p <= parts_end; ++p) {
             EACH(s, k) sum[s][k] += w.parts[(u64)p * 2 * w.dim + COLUMN(s, k)];
         }
@@ -246,7 +247,7 @@ __device__ __forceinline__ void join_spans(const Work& w) {
     end(w, squares);
 }
 
-// All rows `row_from..row_to` of the model, touched or not.
+// Rows `row_from..row_to`, touched or not.
 template <u32 S>
 __device__ __forceinline__ void all_rows(const Work& w) {
     if (idle(w)) return;

@@ -145,7 +145,7 @@ impl Sparse<'_> {
         let out = Memory::zeros(self.driver, size_of_val(rows), "the gradient of a table")?;
         let out_weights =
             Memory::zeros(self.driver, size_of_val(weights), "the gradient of row weights")?;
-        let first: usize = self.tables.rows[..k].iter().sum();
+        let first = self.input.first_row(self.tables.column + k);
         (work.row_from, work.row_to) = (first as u32, (first + self.tables.rows[k]) as u32);
         (work.out_rows, work.out_weights) = (out.at(), out_weights.at());
         self.launch_all_rows(self.all_rows_shape(&work), work)?;
@@ -163,8 +163,12 @@ impl Sparse<'_> {
                 && self.pooled.rows as usize == input.len,
             "pooled gradients"
         );
+        let (column, n) = (t.column, t.rows.len());
         assert!(
-            t.rows.len() == input.tables && t.rows.iter().sum::<usize>() == input.rows,
+            column + n <= input.tables
+                && t.rows.iter().enumerate().all(|(k, rows)| {
+                    input.first_row(column + k) + rows == input.first_row(column + k + 1)
+                }),
             "tables of the batch"
         );
         let (keys, samples) = groups::sorted(input);
@@ -173,9 +177,9 @@ impl Sparse<'_> {
             tables: t.at(),
             keys,
             samples,
-            id_base: input.id_base(),
-            row_base: input.row_base.at(),
-            offsets: input.offsets(),
+            id_base: input.id_base(column),
+            row_base: input.row_base(column),
+            offsets: input.offsets(column),
             pooled: self.pooled.at,
             parts: self.scratch.get(Purpose::Parts, spans * 2 * t.dim * size_of::<f32>())?,
             step: self.step.update(),
@@ -184,7 +188,7 @@ impl Sparse<'_> {
             out_rows: 0,
             out_weights: 0,
             stride: self.pooled.stride,
-            table_count: t.rows.len() as u32,
+            table_count: n as u32,
             batch: input.len as u32,
             kind: t.kind as u32,
             dim: t.dim as u32,
@@ -194,8 +198,8 @@ impl Sparse<'_> {
             learned: u32::from(t.learned()),
             mode: mode as u32,
             lanes: t.dim.div_ceil(4).next_power_of_two().min(32) as u32,
-            row_from: 0,
-            row_to: input.rows as u32,
+            row_from: input.first_row(column) as u32,
+            row_to: input.first_row(column + n) as u32,
             l2: self.l2,
             pooled_kind: self.pooled.number.kind(),
             unused: 0,

@@ -27,13 +27,15 @@ struct Pointers {
 // SAFETY: seven addresses.
 unsafe impl Plain for Pointers {}
 
-/// A set of tables of equal width that read the same bags.
+/// A set of tables of equal width that read some columns of a batch, one after another.
 #[derive(Debug)]
 pub struct Tables {
     /// Rows of each.
     pub(super) rows: Vec<usize>,
     /// Elements of a row.
     pub(super) dim: usize,
+    /// The column of a batch that the first table reads; the others read those behind it.
+    pub(super) column: usize,
     /// In what form rows are kept.
     pub(super) kind: Kind,
     /// Number of the first table among all of the model.
@@ -74,7 +76,7 @@ impl From<RowKind> for Kind {
 impl Tables {
     /// Tables of zeros, row weights of ones, state as the rule has it at start.
     pub(super) fn new(driver: &Rc<dyn Driver>, shape: &TablesShape<'_>) -> Result<Self> {
-        let &TablesShape { rows, dim, kind, first, pooling, rule } = shape;
+        let &TablesShape { rows, dim, column, kind, first, pooling, rule } = shape;
         sparse_update::check_dim(dim)?;
         let state = rule.state();
         let mut memory = Vec::new();
@@ -115,6 +117,7 @@ impl Tables {
         Ok(Tables {
             rows: rows.to_vec(),
             dim,
+            column,
             kind: kind.into(),
             first,
             pooling,

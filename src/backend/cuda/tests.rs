@@ -296,6 +296,7 @@ fn memory_that_is_not_there_is_refused_by_name() {
         let wide = TablesShape {
             rows: &[1],
             dim: 1025,
+            column: 0,
             kind: RowKind::Fp32,
             first: 0,
             pooling: Pooling::Sum,

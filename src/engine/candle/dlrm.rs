@@ -3,13 +3,14 @@
 use super::{interaction::Interaction, layers, lookup::Lookup};
 use crate::{
     batch::Batch,
-    model::{DlrmSpec, Pooling},
+    model::{DlrmSpec, Pooling, Qr, QrOperation, TableSpec, Trick},
 };
 use candle_core::{Device, Result, Tensor};
 
 /// What of a DLRM does not change.
 pub(super) struct Dlrm {
     spec: DlrmSpec,
+    tables: Vec<TableSpec>,
     /// Number of the first parameter of the bottom MLP, of the interaction and of the top MLP.
     mlps: [usize; 3],
     interaction: Interaction,
@@ -18,11 +19,14 @@ pub(super) struct Dlrm {
 
 impl Dlrm {
     pub fn new(spec: &DlrmSpec, device: &Device) -> Result<Self> {
-        let tables = spec.tables.len() * if weighted(spec.pooling) { 2 } else { 1 };
-        let bottom = tables + 2 * spec.bottom.len();
+        let tables = spec.table_specs();
+        let weights = if weighted(spec.pooling) { tables.len() } else { 0 };
+        let first = tables.len() + weights;
+        let bottom = first + 2 * spec.bottom.len();
         Ok(Dlrm {
-            mlps: [tables, bottom, bottom + spec.interaction.params(spec.vectors()).len()],
+            mlps: [first, bottom, bottom + spec.interaction.params(spec.vectors()).len()],
             interaction: Interaction::new(spec, device)?,
+            tables,
             spec: spec.clone(),
             device: device.clone(),
         })
@@ -31,15 +35,30 @@ impl Dlrm {
     /// Logits `[B]`.
     pub fn forward(&self, values: &[Tensor], batch: &Batch, lookups: &[Lookup]) -> Result<Tensor> {
         let spec = &self.spec;
-        let tables = spec.tables.len();
         let dense = layers::dense_input(batch, spec.bottom_input(), &self.device)?;
         let mut features = vec![layers::mlp(dense, &values[self.mlps[0]..self.mlps[1]], true)?];
-        for (k, lookup) in lookups.iter().enumerate() {
-            let weights = weighted(spec.pooling).then(|| &values[tables + k]);
-            features.push(lookup.pool(&values[k], weights, spec.pooling)?);
+        for column in 0..spec.tables.len() {
+            let mut vectors = Vec::new();
+            for k in (0..self.tables.len()).filter(|&k| self.tables[k].column == column) {
+                let weights = weighted(spec.pooling).then(|| &values[self.tables.len() + k]);
+                vectors.push(lookups[k].pool(&values[k], weights, spec.pooling)?);
+            }
+            features.push(self.one_vector(vectors)?);
         }
         let met = self.interaction.forward(&features, &values[self.mlps[1]..self.mlps[2]])?;
         layers::mlp(met, &values[self.mlps[2]..], false)?.flatten_all()
+    }
+}
+
+impl Dlrm {
+    /// The vector of a column `[B, d]`, from those of its tables.
+    fn one_vector(&self, vectors: Vec<Tensor>) -> Result<Tensor> {
+        match (self.spec.trick, &vectors[..]) {
+            (_, [one]) => Ok(one.clone()),
+            (Trick::Qr(Qr { operation: QrOperation::Mult, .. }), [q, r]) => q * r,
+            (Trick::Qr(Qr { operation: QrOperation::Add, .. }), [q, r]) => q + r,
+            _ => Tensor::cat(&vectors, 1),
+        }
     }
 }
 

@@ -5,10 +5,27 @@
 //! rows of the batch are therefore copied into a leaf of their own `[U, d]`; the ids are then
 //! positions in that leaf, and the gradient has `U` rows, duplicates summed.
 
-use crate::{batch::Bags, model::Pooling};
+use crate::{
+    batch::Bags,
+    model::{Part, Pooling},
+};
 use candle_core::{DType, Device, Result, Tensor};
+use std::borrow::Cow;
 
-/// One categorical column of a batch.
+/// The bags of a table that is read by a part of each id.
+pub(super) fn read_by(bags: &Bags, part: Part) -> Cow<'_, Bags> {
+    let by = match part {
+        Part::Whole => return Cow::Borrowed(bags),
+        Part::Quotient(by) | Part::Remainder(by) => by,
+    };
+    let indices = bags.indices.iter().map(|&id| {
+        let quotient = id / by;
+        if matches!(part, Part::Quotient(_)) { quotient } else { id - by * quotient }
+    });
+    Cow::Owned(Bags { indices: indices.collect(), offsets: bags.offsets.clone() })
+}
+
+/// One categorical column of a batch, as a table reads it.
 pub(super) struct Lookup {
     /// The distinct rows `[U]` in order of first appearance, if the leaf holds only these.
     pub rows: Option<Tensor>,

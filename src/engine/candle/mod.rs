@@ -20,7 +20,7 @@ use crate::{
     backend::{self, InFlight, StepContext, StepEnd, StepStart},
     batch::{Batch, BatchLimits, Samples},
     host::pool::Pool,
-    model::{ModelSpec, ParamKind, ParamSpec, Pooling, init::Initializer},
+    model::{ModelSpec, ParamKind, ParamSpec, Pooling, TableSpec, init::Initializer},
     optim::{LossScaleSpec, LossScaler},
 };
 use candle_core::{DType, Device, Tensor, Var, backprop::GradStore};
@@ -100,7 +100,7 @@ impl CandleEngine {
             vars,
             net,
             dense_rows: config.moves_all_rows(),
-            slots: config.model.tables().iter().map(|_| Vec::new()).collect(),
+            slots: tables(&config.model).iter().map(|_| Vec::new()).collect(),
             specs,
             step: 0,
             in_flight: InFlight::new(1),
@@ -119,17 +119,19 @@ impl CandleEngine {
         }
     }
 
-    /// The table that a sparse parameter belongs to: tables come first, once or twice in a row.
+    /// The table that a sparse parameter belongs to: tables come first, then weights of their rows.
     fn table_of(&self, index: usize) -> Option<usize> {
         let sparse = matches!(self.specs[index].kind, ParamKind::Table | ParamKind::RowWeight);
         sparse.then(|| index % self.slots.len())
     }
 
     fn lookups(&mut self, batch: &Batch, dense_rows: bool) -> Result<Vec<Lookup>, EngineError> {
-        let rows = self.config.model.tables();
-        let mut lookups = Vec::with_capacity(rows.len());
-        for ((bags, &rows), slots) in batch.bags.iter().zip(rows).zip(&mut self.slots) {
-            lookups.push(Lookup::new(bags, rows, (!dense_rows).then_some(slots), &self.device)?);
+        let tables = tables(&self.config.model);
+        let mut lookups = Vec::with_capacity(tables.len());
+        for (table, slots) in tables.iter().zip(&mut self.slots) {
+            let bags = lookup::read_by(&batch.bags[table.column], table.part);
+            let slots = (!dense_rows).then_some(slots);
+            lookups.push(Lookup::new(&bags, table.rows, slots, &self.device)?);
         }
         Ok(lookups)
     }
@@ -319,6 +321,13 @@ impl Engine for CandleEngine {
     fn phases(&mut self) -> Option<&mut PhaseClock> {
         None
     }
+}
+
+/// The tables whose bags are looked up; a DeepFM's narrow ones read those of its wide ones.
+fn tables(model: &ModelSpec) -> Vec<TableSpec> {
+    let mut tables = model.table_specs();
+    tables.truncate(model.reads().len());
+    tables
 }
 
 /// The device as candle knows it.

@@ -6,6 +6,7 @@ use super::{
     interaction::{self, Interaction},
     loss::Loss,
     mlp::{End, Mlp, MlpSpec, Scratch},
+    pooled::Pooled,
     store::Layout,
 };
 use crate::{
@@ -17,7 +18,7 @@ use crate::{
 /// The network with its activations.
 pub(crate) struct Dlrm<B: Backend> {
     bottom: Mlp<B>,
-    embedding: Embedding,
+    pooled: Pooled<B>,
     interaction: Box<dyn Interaction<B>>,
     top: Mlp<B>,
     pub loss: Loss<B>,
@@ -60,16 +61,12 @@ impl<B: Backend> Dlrm<B> {
         let t = Window::whole(model.vectors().width());
         Ok(Dlrm {
             bottom,
-            embedding: Embedding {
-                set: 0,
-                window: t.columns(model.dim, model.tables.len() * model.dim),
-                l2: 0.0,
-            },
+            pooled: Pooled::new(backend, model, t, max_batch)?,
             interaction: interaction::new(backend, layout, model, max_batch)?,
             top,
             loss: Loss::new(backend, loss, max_batch)?,
             scratch: Scratch::new(backend, max_batch, model.widest_layer(), spec.plain())?,
-            x: t.columns(0, model.dim),
+            x: t.columns(0, model.vectors().d),
             t: backend.operands(max_batch * t.stride, "features")?,
             dt: backend.operands(max_batch * t.stride, "gradient of the features")?,
         })
@@ -78,7 +75,7 @@ impl<B: Backend> Dlrm<B> {
     /// From the batch to the logits.
     pub fn forward(&mut self, pass: &mut Pass<'_, B>, clock: &mut PhaseClock) -> Result<()> {
         let rows = pass.rows;
-        self.embedding.forward(pass, &mut self.t)?;
+        self.pooled.forward(pass, &mut self.t)?;
         clock.lap(Phase::Embedding);
         let dense = pass.backend.dense(pass.batch);
         self.bottom.forward(pass, dense, self.x.of_mut(&mut self.t, rows))?;
@@ -106,6 +103,8 @@ impl<B: Backend> Dlrm<B> {
         clock.lap(Phase::Mlp);
         self.interaction.backward(pass, &mut self.scratch, &self.t, &mut self.dt)?;
         clock.lap(Phase::Interaction);
+        self.pooled.backward(pass, &mut self.dt)?;
+        clock.lap(Phase::Embedding);
         let dense = pass.backend.dense(pass.batch);
         let x = End { y: self.x.of(&self.t, rows), dy: self.x.of_mut(&mut self.dt, rows) };
         self.bottom.backward(pass, &mut self.scratch, dense, x, None)?;
@@ -114,7 +113,7 @@ impl<B: Backend> Dlrm<B> {
     }
 
     /// Sets of tables with the gradients of their pooled vectors.
-    pub fn sparse(&self) -> [(Embedding, &B::Floats); 1] {
-        [(self.embedding, &self.dt)]
+    pub fn sparse(&self) -> impl Iterator<Item = (Embedding, &B::Floats)> {
+        self.pooled.sparse(&self.dt)
     }
 }

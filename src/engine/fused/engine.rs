@@ -15,7 +15,7 @@ use crate::{
         cpu::{Cpu, CpuConfig},
         cuda::{Cuda, CudaConfig},
     },
-    batch::{Batch, BatchLimits, GeneratedLog, Samples},
+    batch::{Batch, BatchLimits, Derived, GeneratedLog, Samples},
     engine::{Engine, EngineConfig, EngineError, Phase, PhaseClock},
     metrics::{Counts, MetricsError},
     model::{ModelSpec, ParamSpec, Pooling, init::Initializer},
@@ -55,7 +55,7 @@ impl<B: Backend> Network<B> {
         mut f: impl FnMut(Embedding, &B::Floats) -> Result<()>,
     ) -> Result<()> {
         match self {
-            Network::Dlrm(n) => n.sparse().into_iter().try_for_each(|(e, g)| f(e, g)),
+            Network::Dlrm(n) => n.sparse().try_for_each(|(e, g)| f(e, g)),
             Network::DeepFm(n) => n.sparse().into_iter().try_for_each(|(e, g)| f(e, g)),
         }
     }
@@ -68,6 +68,8 @@ pub struct FusedEngine<B: Backend = Cpu> {
     pub(super) store: Store<B>,
     pub(super) network: Network<B>,
     pub(super) limits: BatchLimits,
+    /// The batch as tables read it, where some stand in for others.
+    pub(super) derived: Option<Derived>,
     /// Room for batches.
     pub(super) input: B::Input,
     /// Generator of samples on the device, once a log is attached.
@@ -132,26 +134,25 @@ impl<B: Backend> FusedEngine<B> {
         init: &mut Initializer,
     ) -> std::result::Result<Self, EngineError> {
         let (model, rule, max_batch) = (&config.model, config.optimizer.rule, config.max_batch);
-        let layout = Layout::new(model.params(), model.tables().len());
-        let (sets, pooling, dense_width) = match model {
-            ModelSpec::Dlrm(m) => (vec![m.dim], m.pooling, m.bottom_input()),
-            ModelSpec::DeepFm(m) => (vec![m.dim, 1], Pooling::Sum, m.dense),
+        let layout = Layout::new(model);
+        let (pooling, dense_width) = match model {
+            ModelSpec::Dlrm(m) => (m.pooling, m.bottom_input()),
+            ModelSpec::DeepFm(m) => (Pooling::Sum, m.dense),
         };
-        let tables = sets
-            .into_iter()
-            .enumerate()
-            .map(|(i, dim)| {
-                let (rows, kind) = (model.tables(), config.embedding_rows);
-                backend.tables(&TablesShape {
-                    rows,
-                    dim,
-                    kind,
-                    first: i * rows.len(),
-                    pooling,
-                    rule,
-                })
-            })
-            .collect::<Result<Vec<_>>>()?;
+        let (specs, mut tables, mut first) = (model.table_specs(), Vec::new(), 0);
+        for set in model.table_sets() {
+            let rows: Vec<usize> = set.tables.iter().map(|&t| specs[t].rows).collect();
+            tables.push(backend.tables(&TablesShape {
+                rows: &rows,
+                dim: set.dim,
+                column: set.first_read,
+                kind: config.embedding_rows,
+                first,
+                pooling,
+                rule,
+            })?);
+            first += rows.len();
+        }
         let mut store = Store::new(&mut backend, layout, tables, &rule)?;
         for index in 0..store.layout.specs.len() {
             if init.stopped() {
@@ -163,7 +164,9 @@ impl<B: Backend> FusedEngine<B> {
             })?;
         }
         let limits = config.batch_limits();
-        let input = backend.input(&limits, dense_width)?;
+        let derived = config.derived(&limits);
+        let input =
+            backend.input(derived.as_ref().map_or(&limits, Derived::limits), dense_width)?;
         let network = match model {
             ModelSpec::Dlrm(m) => {
                 Network::Dlrm(Dlrm::new(&mut backend, &store.layout, m, config.loss, max_batch)?)
@@ -189,6 +192,7 @@ impl<B: Backend> FusedEngine<B> {
             store,
             network,
             limits,
+            derived,
             input,
             generator: None,
             scores: None,
@@ -206,12 +210,21 @@ impl<B: Backend> FusedEngine<B> {
     ) -> std::result::Result<(), EngineError> {
         let start = StepStart { number: self.batches + 1, samples: samples.len(), context };
         let FusedEngine {
-            backend, store, network, limits, input, generator, config, clock, ..
+            backend,
+            store,
+            network,
+            limits,
+            derived,
+            input,
+            generator,
+            config,
+            clock,
+            ..
         } = self;
         let samples = Checked::<B>::new(limits, generator.as_ref(), samples)?;
         await_room(backend)?;
         clock.start();
-        let mut batch = samples.bring(backend, input)?;
+        let mut batch = samples.bring(backend, derived.as_mut(), input)?;
         backend.begin_step(start)?;
         backend.repeat(&mut batch, &mut |backend, batch| {
             backend.group_rows(batch)?;

@@ -3,6 +3,7 @@
 use super::{
     FusedEngine, Pass,
     engine::{Network, await_room},
+    samples::Checked,
     store::Place,
 };
 use crate::{
@@ -21,13 +22,13 @@ impl<B: Backend> FusedEngine<B> {
         batch: &Batch,
         start: StepStart,
     ) -> std::result::Result<(StepEnd, Option<Gradients>), EngineError> {
-        let FusedEngine { backend, store, network, limits, input, clock, .. } = self;
-        let batch = limits.check(batch)?;
+        let FusedEngine { backend, store, network, limits, derived, input, clock, .. } = self;
+        let batch = Checked::<B>::Host(limits.check(batch)?);
         await_room(backend)?;
         let mut statistics = vec![0.0; store.layout.running];
         backend.read(&store.running, 0, &mut statistics)?;
         clock.start();
-        let mut batch = backend.upload(batch, input)?;
+        let mut batch = batch.bring(backend, derived.as_mut(), input)?;
         backend.begin_step(start)?;
         backend.group_rows(&mut batch)?;
         let batch = B::borrow(&batch);

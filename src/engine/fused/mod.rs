@@ -14,6 +14,8 @@ mod gradients;
 mod interaction;
 mod loss;
 mod mlp;
+mod pooled;
+mod remainders;
 mod samples;
 mod store;
 

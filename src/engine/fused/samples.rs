@@ -4,7 +4,7 @@
 use super::{FusedEngine, Pass};
 use crate::{
     backend::{Backend, Mat, Result},
-    batch::{Batch, BatchLimits, CheckedBatch, GeneratedLog, Samples, Span},
+    batch::{Batch, BatchLimits, CheckedBatch, Derived, GeneratedLog, Samples, Span},
     engine::{EngineError, NO_LOG, NO_SCORES},
     metrics::{Counts, MetricsError},
 };
@@ -33,9 +33,21 @@ impl<'a, B: Backend> Checked<'a, B> {
     }
 
     /// Brings the samples to the device, or lets it make them.
-    pub(super) fn bring(self, backend: &mut B, input: &'a mut B::Input) -> Result<B::Batch<'a>> {
+    /// Tables that stand in for others read a batch that is `derived` from it.
+    pub(super) fn bring(
+        self,
+        backend: &mut B,
+        derived: Option<&'a mut Derived>,
+        input: &'a mut B::Input,
+    ) -> Result<B::Batch<'a>> {
         match self {
-            Checked::Host(batch) => backend.upload(batch, input),
+            Checked::Host(batch) => {
+                let batch = match derived {
+                    Some(derived) => derived.fill(backend.host_pool(), batch),
+                    None => batch,
+                };
+                backend.upload(batch, input)
+            }
             Checked::Generated(generator, span) => backend.generate(generator, span, input),
         }
     }
@@ -47,6 +59,10 @@ impl<B: Backend> FusedEngine<B> {
         log: &GeneratedLog,
     ) -> std::result::Result<bool, EngineError> {
         self.limits.check_log(log)?;
+        if self.derived.is_some() {
+            // What becomes of ids is computed on the host.
+            return Ok(false);
+        }
         self.generator = self.backend.generator(log)?;
         Ok(self.generator.is_some())
     }
@@ -65,10 +81,19 @@ impl<B: Backend> FusedEngine<B> {
     ) -> std::result::Result<T, EngineError> {
         let rows = samples.len();
         let FusedEngine {
-            backend, store, network, limits, input, generator, scores, clock, ..
+            backend,
+            store,
+            network,
+            limits,
+            derived,
+            input,
+            generator,
+            scores,
+            clock,
+            ..
         } = self;
         let samples = Checked::<B>::new(limits, generator.as_ref(), samples)?;
-        let batch = samples.bring(backend, input)?;
+        let batch = samples.bring(backend, derived.as_mut(), input)?;
         // The clock is for training steps.
         let before = clock.clone();
         let mut pass = Pass { backend, store, batch: B::borrow(&batch), rows, training: false };

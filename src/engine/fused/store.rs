@@ -4,7 +4,7 @@
 use crate::{
     backend::{Backend, Result},
     host::pool::Pool,
-    model::{ParamKind, ParamSpec},
+    model::{ModelSpec, ParamKind, ParamSpec, SetSpec},
     optim::OptimizerSpec,
 };
 
@@ -48,10 +48,15 @@ pub(crate) struct Layout {
 }
 
 impl Layout {
-    /// Lays out the parameters. Tables fall into sets by their number: the first `tables` belong to
-    /// set 0, the next to set 1.
-    pub fn new(specs: Vec<ParamSpec>, tables: usize) -> Self {
-        let (mut dense, mut running, mut table, mut row_weight) = (0, 0, 0, 0);
+    /// Lays out a model's parameters. A table, and the weights of its rows, are where its set is.
+    pub fn new(model: &ModelSpec) -> Self {
+        let (specs, sets) = (model.params(), model.table_sets());
+        let place = |table: usize| {
+            let of = |set: &SetSpec| set.tables.iter().position(|&t| t == table);
+            let found = sets.iter().enumerate().find_map(|(set, s)| Some((set, of(s)?)));
+            found.expect("every table is in a set")
+        };
+        let (mut dense, mut running, mut tables, mut row_weights) = (0, 0, 0, 0);
         let mut places = Vec::with_capacity(specs.len());
         for spec in &specs {
             places.push(match spec.kind {
@@ -70,15 +75,14 @@ impl Layout {
                     Place::Running(at)
                 }
                 ParamKind::Table => {
-                    table += 1;
-                    Place::Table { set: (table - 1) / tables, index: (table - 1) % tables }
+                    let (set, index) = place(tables);
+                    tables += 1;
+                    Place::Table { set, index }
                 }
                 ParamKind::RowWeight => {
-                    row_weight += 1;
-                    Place::RowWeight {
-                        set: (row_weight - 1) / tables,
-                        index: (row_weight - 1) % tables,
-                    }
+                    let (set, index) = place(row_weights);
+                    row_weights += 1;
+                    Place::RowWeight { set, index }
                 }
             });
         }

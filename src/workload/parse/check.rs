@@ -5,6 +5,7 @@ use crate::{
     backend::{Device, Precision},
     data::source::prepared::goes_on_from_numpy,
     engine,
+    model::Trick,
     optim::{ScheduleSpec, schedule::Schedule},
     workload::*,
 };
@@ -17,6 +18,9 @@ pub(super) fn fill_derived(w: &mut Workload, tree: &Tree) -> Result<(), Workload
     }
     if let ScheduleSpec::FacebookPolicy { plateau_quirk, .. } = &mut w.schedule {
         *plateau_quirk = w.workload.quirks.contains(&Quirk::FbLrPlateau);
+    }
+    if let ModelConfig::Dlrm { trick: Trick::Qr(qr), .. } = &mut w.model {
+        qr.init_quirk = w.workload.quirks.contains(&Quirk::FbQrInit);
     }
     every(w, tree)
 }
@@ -115,6 +119,14 @@ pub(super) fn check(w: &Workload, tree: &Tree) -> Result<(), WorkloadError> {
                 return refuse(
                     "workload.quirks",
                     "\"fb.lr-plateau\" needs schedule.kind = \"facebook_policy\"; remove it",
+                );
+            }
+            Quirk::FbQrInit
+                if !matches!(w.model, ModelConfig::Dlrm { trick: Trick::Qr(_), .. }) =>
+            {
+                return refuse(
+                    "workload.quirks",
+                    "\"fb.qr-init\" needs model.trick = \"qr\"; remove it",
                 );
             }
             Quirk::FbDebugDataFirst | Quirk::FbTargetsLast if !random => {

@@ -504,37 +504,43 @@ fn model() -> impl Strategy<Value = ModelConfig> {
         (any::<bool>(), 1usize..64)
             .prop_map(|(self_interaction, pad_to)| Interaction::Dot { self_interaction, pad_to })
     ];
-    let dlrm = (1usize..300, widths(), widths(), meet, pick(), 1usize..32, pick(), table_init())
-        .prop_map(
-            |(
+    let qr = (pick(), 0usize..5000, 1usize..5000).prop_map(|(operation, threshold, collisions)| {
+        Trick::Qr(Qr { operation, threshold, collisions, init_quirk: false })
+    });
+    let trick = prop_oneof![Just(Trick::None), qr];
+    let sizes = (1usize..300, widths(), widths());
+    let dlrm = (sizes, meet, pick(), trick, 1usize..32, pick(), table_init()).prop_map(
+        |(
+            (dim, mut bottom, mut top),
+            mut interaction,
+            pooling,
+            trick,
+            dense_pad_to,
+            mlp_init,
+            embedding_init,
+        )| {
+            let vector = trick.vector(dim);
+            bottom.push(vector);
+            top.push(1);
+            if let Interaction::Projection { branches } = &mut interaction {
+                branches.iter_mut().filter_map(|b| b.last_mut()).for_each(|w| *w *= vector);
+            }
+            let pooling = if trick.is_none() { pooling } else { Pooling::Mean };
+            let init_rng = InitRng::Philox;
+            ModelConfig::Dlrm {
                 dim,
-                mut bottom,
-                mut top,
-                mut interaction,
+                bottom,
+                top,
+                interaction,
                 pooling,
+                trick,
                 dense_pad_to,
                 mlp_init,
                 embedding_init,
-            )| {
-                bottom.push(dim);
-                top.push(1);
-                if let Interaction::Projection { branches } = &mut interaction {
-                    branches.iter_mut().filter_map(|b| b.last_mut()).for_each(|w| *w *= dim);
-                }
-                let init_rng = InitRng::Philox;
-                ModelConfig::Dlrm {
-                    dim,
-                    bottom,
-                    top,
-                    interaction,
-                    pooling,
-                    dense_pad_to,
-                    mlp_init,
-                    embedding_init,
-                    init_rng,
-                }
-            },
-        );
+                init_rng,
+            }
+        },
+    );
     let deepfm =
         (1usize..300, widths(), any::<bool>(), 0.0f32..0.999, 0.0f32..1.0, pick(), table_init())
             .prop_map(

@@ -5,7 +5,7 @@ use crate::{
     data::{format::TRAINED, preprocess::prepare::Recipe},
     embedding::RowKind,
     engine::EngineKind,
-    model::{EmbeddingInit, Interaction, LossKind, MlpInit, Pooling},
+    model::{self, EmbeddingInit, Interaction, LossKind, MlpInit, Pooling, QrOperation, Trick},
     optim::{LossScaleSpec, OptimizerSpec, ScheduleSpec, rules},
     workload::*,
 };
@@ -50,6 +50,7 @@ words! {
         "fb.lr-plateau" => FbLrPlateau,
         "fb.debug-data-first" => FbDebugDataFirst,
         "fb.targets-last" => FbTargetsLast,
+        "fb.qr-init" => FbQrInit,
     }
     RandomIds {
         "uniform" => Uniform,
@@ -78,6 +79,7 @@ words! {
             top: Vec::new(),
             interaction: Interaction::Cat,
             pooling: Pooling::Sum,
+            trick: Trick::None,
             dense_pad_to: 1,
             mlp_init: MlpInit::Facebook,
             embedding_init: EmbeddingInit::UniformSqrtInvRows,
@@ -100,6 +102,16 @@ words! {
         "cross" => Cross { layers: 0, rank: None },
         "projection" => Projection { branches: [Vec::new(), Vec::new()] },
     }
+    Trick {
+        "none" => None,
+        "qr" => Qr(model::Qr {
+            operation: QrOperation::Mult,
+            threshold: 0,
+            collisions: 1,
+            init_quirk: false,
+        }),
+    }
+    QrOperation { "mult" => Mult, "add" => Add, "concat" => Concat }
     Pooling {
         "sum" => Sum,
         "mean" => Mean,

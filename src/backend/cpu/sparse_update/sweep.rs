@@ -63,7 +63,7 @@ impl<'a> Work<'a> {
     ) -> Self {
         let table = first_chunk.partition_point(|&c| c <= chunk) - 1;
         let (at, dim) = (chunk - first_chunk[table], set.dim);
-        let keys = groups.keys(table);
+        let keys = groups.keys(set.column + table);
         let part = if all_rows {
             let n = rows_a_chunk(dim);
             Part::Rows(at * n, set.tables[table].rows().min((at + 1) * n))
@@ -75,7 +75,7 @@ impl<'a> Work<'a> {
             dim,
             keys,
             part,
-            offsets: &gradient.bags[table].offsets,
+            offsets: &gradient.bags[set.column + table].offsets,
             pooled: gradient.pooled.data.as_ptr().wrapping_add(table * dim),
             stride: gradient.pooled.stride,
             mean: set.pooling == Pooling::Mean,

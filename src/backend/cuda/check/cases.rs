@@ -325,7 +325,8 @@ impl Case for TablesCase {
         let most = vec![hotness.max(1); rows.len()];
         let limits = BatchLimits { samples: batch + 1, dense, rows: rows.to_vec(), hotness: most };
         let mut input = b.input(&limits, width)?;
-        let mut tables = b.tables(&TablesShape { rows, dim, kind, first: 2, pooling, rule })?;
+        let mut tables =
+            b.tables(&TablesShape { rows, dim, column: 0, kind, first: 2, pooling, rule })?;
         for k in 0..rows.len() {
             b.with_table(&mut tables, k, &mut |_, part, _| {
                 part.iter_mut().for_each(|v| *v = n.float())
@@ -413,7 +414,8 @@ impl Case for OneEach {
         let limits =
             BatchLimits { samples: batch, dense: 0, rows: rows.to_vec(), hotness: vec![1, 1] };
         let mut input = b.input(&limits, 0)?;
-        let mut tables = b.tables(&TablesShape { rows, dim, kind, first: 1, pooling, rule })?;
+        let mut tables =
+            b.tables(&TablesShape { rows, dim, column: 0, kind, first: 1, pooling, rule })?;
         for k in 0..2 {
             b.with_table(&mut tables, k, &mut |_, part, _| {
                 part.iter_mut().for_each(|v| *v = n.float())

@@ -214,8 +214,13 @@ impl Case for MultiplyAddCase {
         let (c, wc) = exact(b, &mut n, shape(1), FINE, false)?;
         let (mut out, wo) = exact(b, &mut n, shape(gap), FINE, true)?;
         let matrices = (wx.of(&x, rows), wy.of(&y, rows));
-        b.multiply_add(matrices.0, matrices.1, wc.of(&c, rows), wo.of_mut(&mut out, rows))?;
-        let mut left = vec![all(b, &out, gap + rows * wo.stride)?];
+        let mut left = Vec::new();
+        for term in [Some(wc.of(&c, rows)), None] {
+            b.multiply_add(matrices.0, matrices.1, term, wo.of_mut(&mut out, rows))?;
+            left.push(all(b, &out, gap + rows * wo.stride)?);
+        }
+        b.copy(wc.of(&c, rows), wo.of_mut(&mut out, rows))?;
+        left.push(all(b, &out, gap + rows * wo.stride)?);
         for (there, sum) in [(false, false), (false, true), (true, false), (true, true)] {
             let (mut da, wa) = exact(b, &mut n, shape(gap), FINE, true)?;
             let (mut db, wb) = exact(b, &mut n, shape(2), FINE, true)?;
@@ -353,19 +358,27 @@ impl Case for PooledCase {
         let &PooledCase { dim, batch, hotness, .. } = self;
         let (rows, rule) = (&self.rows[..], OptimizerSpec::SGD);
         let mut n = Numbers::new(6);
-        let most = vec![hotness; rows.len()];
-        let limits = BatchLimits { samples: batch, dense: 1, rows: rows.to_vec(), hotness: most };
+        // Columns before and behind those that the tables read.
+        let columns = [&[3], rows, &[2]].concat();
+        let most = vec![hotness; columns.len()];
+        let limits = BatchLimits { samples: batch, dense: 1, rows: columns.clone(), hotness: most };
         let mut input = b.input(&limits, 1)?;
-        let kind = RowKind::Fp32;
-        let mut tables =
-            b.tables(&TablesShape { rows, dim, kind, first: 0, pooling: Pooling::Mean, rule })?;
+        let mut tables = b.tables(&TablesShape {
+            rows,
+            dim,
+            column: 1,
+            kind: RowKind::Fp32,
+            first: 0,
+            pooling: Pooling::Mean,
+            rule,
+        })?;
         let before: Vec<Vec<f32>> = rows.iter().map(|r| whole(&mut n, r * dim, FINE)).collect();
         for (k, values) in before.iter().enumerate() {
             b.with_table(&mut tables, k, &mut |at, part, _| {
                 part.copy_from_slice(&values[at..][..part.len()])
             })?;
         }
-        let bags = rows.iter().map(|&r| n.bags(batch, r, hotness)).collect();
+        let bags = columns.iter().map(|&r| n.bags(batch, r, hotness)).collect();
         let data = Batch { len: batch, dense: n.floats(batch), bags, labels: vec![0.0; batch] };
         let mut data = b.upload(limits.check(&data)?, &mut input)?;
         let (mut out, w) = exact(b, &mut n, [batch, rows.len() * dim, 0], FINE, true)?;

@@ -167,6 +167,7 @@ pub(in crate::backend::cuda) fn tables(
         let mut set = b.tables(&TablesShape {
             rows: &rows,
             dim: DIM,
+            column: 0,
             kind,
             first: 0,
             pooling: Pooling::Sum,

@@ -92,7 +92,8 @@ impl<B: Backend> Interaction<B> for Cross<B> {
             };
             let out = wide.of_mut(y, rows);
             pass.backend.linear_forward(h, params, *w, After::default(), out)?;
-            pass.backend.multiply_add(x0, wide.of(y, rows), input, wide.of_mut(x, rows))?;
+            let y = wide.of(y, rows);
+            pass.backend.multiply_add(x0, y, Some(input), wide.of_mut(x, rows))?;
         }
         Ok(())
     }

@@ -5,7 +5,7 @@ use crate::{
     model::{
         EmbeddingInit,
         Interaction::{Cat, Cross, Dot, Projection},
-        MlpInit, Pooling,
+        MlpInit, Pooling, QrOperation, Trick,
     },
     workload::{
         InitRng,
@@ -57,16 +57,26 @@ pub(super) fn keys() -> Vec<Key> {
 fn dlrm() -> Vec<Key> {
     let dot = &[Setting { key: "model.interaction", words: &["dot"] }];
     let cross = &[Setting { key: "model.interaction", words: &["cross"] }];
-    vec![
+    let mut keys = trick();
+    keys.extend([
         widths("model.bottom", lens!(model; Dlrm { bottom, .. } => bottom))
             .check(|bottom, w| {
                 let (last, dim) = (bottom.last().copied().unwrap_or_default(), dim(&w.model));
-                if last == dim {
-                    return Ok(());
+                let vector = vector(&w.model);
+                match last == vector {
+                    true => Ok(()),
+                    false if vector == dim => Err(format!(
+                        "last width is {last}, but model.dim is {dim}; make them equal"
+                    )),
+                    false => Err(format!(
+                        "last width is {last}; must be {vector}, twice model.dim, with model.qr_operation = \"concat\""
+                    )),
                 }
-                Err(format!("last width is {last}, but model.dim is {dim}; make them equal"))
             })
-            .says("Widths of the bottom MLP without its input; the last one equals `model.dim`"),
+            .says(
+                "Widths of the bottom MLP without its input; the last one equals `model.dim`, or \
+                 twice that with `model.qr_operation = \"concat\"`",
+            ),
         widths("model.top", lens!(model; Dlrm { top, .. } => top))
             .check(|top, _| match top.last().copied().unwrap_or_default() {
                 1 => Ok(()),
@@ -155,7 +165,15 @@ fn dlrm() -> Vec<Key> {
             lens!(model; Dlrm { interaction: Projection { branches: [_, second] }, .. } => second),
         )
         .says("Widths of the second; the last one is q times `model.dim`"),
-        key("model.pooling", lens!(model; Dlrm { pooling, .. } => pooling)).or(Pooling::Sum).says(
+        key("model.pooling", lens!(model; Dlrm { pooling, .. } => pooling)).or(Pooling::Sum).check(
+            |pooling, w| match (pooling, &w.model) {
+                (
+                    Pooling::WeightedFixed | Pooling::WeightedLearned,
+                    Dlrm { trick: Trick::Qr(_), .. },
+                ) => Err("weights rows of which each has one id, but model.trick is \"qr\"; use \"sum\" or \"mean\"".to_owned()),
+                _ => Ok(()),
+            },
+        ).says(
             "How the rows of a bag become one vector: `sum`, `mean`, `weighted_fixed` (a scalar \
              for each row that stays 1), `weighted_learned`",
         ),
@@ -166,6 +184,44 @@ fn dlrm() -> Vec<Key> {
             lens!(model; Dlrm { embedding_init, .. } => embedding_init),
             EmbeddingInit::UniformSqrtInvRows,
         ),
+    ]);
+    keys
+}
+
+/// What stands in for larger tables.
+fn trick() -> Vec<Key> {
+    let qr = &[Setting { key: "model.trick", words: &["qr"] }];
+    vec![
+        key("model.trick", lens!(model; Dlrm { trick, .. } => trick)).or(Trick::None).says(
+            "What stands in for larger tables: `none`, or `qr` (the quotient-remainder trick, \
+             arXiv:1909.02107: of n ids one table of n over `qr_collisions` rows, read by the \
+             quotient, and one of `qr_collisions` rows, read by the remainder)",
+        ),
+        key(
+            "model.qr_operation",
+            lens!(model; Dlrm { trick: Trick::Qr(qr), .. } => &mut qr.operation),
+        )
+        .when(qr)
+        .or(QrOperation::Mult)
+        .says(
+            "How the pooled vectors of both become one: `mult` (element by element), `add` or \
+             `concat` (twice as wide; all columns must then have more than `qr_threshold` ids)",
+        ),
+        key(
+            "model.qr_threshold",
+            lens!(model; Dlrm { trick: Trick::Qr(qr), .. } => &mut qr.threshold),
+        )
+        .when(qr)
+        .or(200)
+        .says("Columns of more ids than this have two tables"),
+        key(
+            "model.qr_collisions",
+            lens!(model; Dlrm { trick: Trick::Qr(qr), .. } => &mut qr.collisions),
+        )
+        .when(qr)
+        .or(4)
+        .within(1..=u32::MAX as usize)
+        .says("Ids that share a row of the first table, and rows of the second"),
     ]
 }
 
@@ -205,12 +261,13 @@ fn widths(name: &'static str, lens: Lens<Vec<usize>>) -> Field<Vec<usize>> {
 fn branch(name: &'static str, lens: Lens<Vec<usize>>) -> Field<Vec<usize>> {
     widths(name, lens).when(&[Setting { key: "model.interaction", words: &["projection"] }]).check(
         |widths, w| {
-            let (last, dim) = (widths.last().copied().unwrap_or_default(), dim(&w.model));
-            match last.is_multiple_of(dim) {
+            let (last, vector) = (widths.last().copied().unwrap_or_default(), vector(&w.model));
+            let twice = if vector == dim(&w.model) { "" } else { "twice " };
+            match last.is_multiple_of(vector) {
                 true => Ok(()),
-                false => {
-                    Err(format!("last width is {last}; must be a multiple of model.dim, {dim}"))
-                }
+                false => Err(format!(
+                    "last width is {last}; must be a multiple of {twice}model.dim, {vector}"
+                )),
             }
         },
     )
@@ -240,6 +297,14 @@ fn embedding_init(lens: Lens<EmbeddingInit>, default: EmbeddingInit) -> Key {
 fn dim(model: &ModelConfig) -> usize {
     match model {
         Dlrm { dim, .. } | DeepFm { dim, .. } => *dim,
+    }
+}
+
+/// Elements of a pooled vector.
+fn vector(model: &ModelConfig) -> usize {
+    match model {
+        Dlrm { dim, trick, .. } => trick.vector(*dim),
+        DeepFm { dim, .. } => *dim,
     }
 }
 

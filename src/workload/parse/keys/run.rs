@@ -50,7 +50,8 @@ pub(super) fn workload() -> Vec<Key> {
                  (facebook's schedule stays at the last warm-up rate instead of the base rate), \
                  `fb.debug-data-first` (its `--debug-mode` draws all data before the parameters), \
                  `fb.targets-last` (its README transcript draws the targets of all batches after \
-                 their inputs)",
+                 their inputs), `fb.qr-init` (its tables of quotients and remainders start from \
+                 U(sqrt(1/n), 1) for a column of n ids)",
             ),
         key("workload.without", |w| Some(&mut w.workload.without))
             .or(None)

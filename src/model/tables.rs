@@ -1,0 +1,291 @@
+//! Which embedding tables a model has, and which of a sample's ids each is read by. Engines, costs
+//! and memory plans ask here.
+
+use super::{DeepFmSpec, DlrmSpec, ModelSpec};
+use serde::Serialize;
+use std::ops::Range;
+
+/// What stands in for a DLRM's larger tables, to save memory.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Trick {
+    /// Nothing: a table has a row for each id.
+    #[default]
+    None,
+    /// Two small tables (Shi et al. 2019, arXiv:1909.02107).
+    Qr(Qr),
+}
+
+/// The quotient-remainder trick (facebookresearch/dlrm, tricks/qr_embedding_bag.py): a column of
+/// `n` ids, more than `threshold`, has one table of `ceil(n / collisions)` rows, read by `id /
+/// collisions`, and one of `collisions` rows, read by `id % collisions`. Both are pooled, then their
+/// vectors become one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Qr {
+    /// How two vectors become one.
+    pub operation: QrOperation,
+    /// Columns of more ids than this have two tables.
+    pub threshold: usize,
+    /// Ids that share a row of the first table; at least 1.
+    pub collisions: usize,
+    /// Both tables start from U(sqrt(1/n), 1), as in the original, whose `uniform_` was given no
+    /// upper end.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub init_quirk: bool,
+}
+
+/// How the vectors of a quotient and of a remainder become one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum QrOperation {
+    /// Their product, element by element.
+    Mult,
+    /// Their sum.
+    Add,
+    /// One behind the other: twice as wide.
+    Concat,
+}
+
+impl Qr {
+    /// Numbers of the columns that have two tables, where `ids[k]` ids are in column `k`.
+    pub fn columns(self, ids: &[usize]) -> impl Iterator<Item = usize> {
+        ids.iter().enumerate().filter(move |&(_, &n)| n > self.threshold).map(|(k, _)| k)
+    }
+}
+
+impl Trick {
+    /// Whether there is none.
+    pub fn is_none(&self) -> bool {
+        *self == Trick::None
+    }
+
+    /// Elements of a pooled vector, where rows have `dim`.
+    pub fn vector(&self, dim: usize) -> usize {
+        match self {
+            Trick::Qr(Qr { operation: QrOperation::Concat, .. }) => 2 * dim,
+            _ => dim,
+        }
+    }
+}
+
+/// What of an id a table is read by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// The id.
+    Whole,
+    /// The id over this, rounded down.
+    Quotient(u32),
+    /// What remains of the id then.
+    Remainder(u32),
+}
+
+/// One embedding table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TableSpec {
+    /// Name of its parameter.
+    pub name: String,
+    /// The categorical column whose ids it is read by.
+    pub column: usize,
+    /// What of them.
+    pub part: Part,
+    /// Its rows.
+    pub rows: usize,
+    /// Elements of a row.
+    pub dim: usize,
+}
+
+/// Tables of equal width, which engines keep together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SetSpec {
+    /// Elements of a row.
+    pub dim: usize,
+    /// Their numbers among [`ModelSpec::table_specs`].
+    pub tables: Vec<usize>,
+    /// The first of [`ModelSpec::reads`] that is theirs; the others follow it.
+    pub first_read: usize,
+}
+
+impl ModelSpec {
+    /// All embedding tables, in the order of their parameters.
+    pub fn table_specs(&self) -> Vec<TableSpec> {
+        match self {
+            ModelSpec::Dlrm(m) => m.table_specs(),
+            ModelSpec::DeepFm(m) => m.table_specs(),
+        }
+    }
+
+    /// The tables in sets of equal width.
+    pub fn table_sets(&self) -> Vec<SetSpec> {
+        let specs = self.table_specs();
+        match self {
+            ModelSpec::Dlrm(m) => m.table_sets(&specs),
+            ModelSpec::DeepFm(m) => {
+                let n = m.tables.len();
+                let set = |dim, tables: Range<usize>| SetSpec {
+                    dim,
+                    tables: tables.collect(),
+                    first_read: 0,
+                };
+                vec![set(m.dim, 0..n), set(1, n..2 * n)]
+            }
+        }
+    }
+
+    /// What bags are read: a categorical column and what of its ids. Sets of tables read some in a
+    /// row. These are the columns as they are unless tables stand in for others.
+    pub fn reads(&self) -> Vec<(usize, Part)> {
+        let specs = self.table_specs();
+        let mut reads = Vec::new();
+        for set in self.table_sets() {
+            // A set may read what one before it has read.
+            if set.first_read == reads.len() {
+                reads.extend(set.tables.iter().map(|&t| (specs[t].column, specs[t].part)));
+            }
+        }
+        reads
+    }
+}
+
+impl DlrmSpec {
+    /// All embedding tables, in the order of their parameters.
+    pub fn table_specs(&self) -> Vec<TableSpec> {
+        let mut specs = Vec::new();
+        for (column, &n) in self.tables.iter().enumerate() {
+            let mut table = |name: &str, part, rows| {
+                let name = format!("emb_l.{column}.{name}");
+                specs.push(TableSpec { name, column, part, rows, dim: self.dim });
+            };
+            match self.trick {
+                Trick::Qr(Qr { threshold, collisions, .. }) if n > threshold => {
+                    let by = collisions as u32;
+                    table("weight_q", Part::Quotient(by), n.div_ceil(collisions));
+                    table("weight_r", Part::Remainder(by), collisions);
+                }
+                _ => table("weight", Part::Whole, n),
+            }
+        }
+        specs
+    }
+
+    /// Operations of a sample, forward and backward, that make vectors of those of a trick's tables:
+    /// a product forward and two backward, or a sum forward.
+    pub fn trick_flops(&self) -> usize {
+        let Trick::Qr(qr) = self.trick else { return 0 };
+        let each = match qr.operation {
+            QrOperation::Mult => 3,
+            QrOperation::Add => 1,
+            QrOperation::Concat => 0,
+        };
+        each * qr.columns(&self.tables).count() * self.dim
+    }
+
+    /// Widths of the matrices that a trick keeps of a sample between forward and backward, their
+    /// gradients included.
+    pub fn trick_keeps(&self) -> Vec<usize> {
+        let Trick::Qr(qr) = self.trick else { return Vec::new() };
+        let matrices = match qr.operation {
+            QrOperation::Mult => 3,
+            QrOperation::Add => 2,
+            QrOperation::Concat => 0,
+        };
+        vec![qr.columns(&self.tables).count() * self.dim; matrices]
+    }
+
+    /// Of `specs`; where the vectors of remainders meet those of quotients, in a set of their own.
+    fn table_sets(&self, specs: &[TableSpec]) -> Vec<SetSpec> {
+        let (all, dim) = ((0..specs.len()).collect::<Vec<_>>(), self.dim);
+        let apart = |&t: &usize| match self.trick {
+            Trick::Qr(qr) if qr.operation != QrOperation::Concat => {
+                matches!(specs[t].part, Part::Remainder(_))
+            }
+            _ => false,
+        };
+        let (remainders, tables): (Vec<usize>, Vec<usize>) = all.into_iter().partition(apart);
+        let behind = tables.len();
+        let mut sets = vec![SetSpec { dim, tables, first_read: 0 }];
+        if !remainders.is_empty() {
+            sets.push(SetSpec { dim, tables: remainders, first_read: behind });
+        }
+        sets
+    }
+}
+
+impl DeepFmSpec {
+    /// Of all columns a `dim`-wide table, then of all a scalar a row.
+    pub(super) fn table_specs(&self) -> Vec<TableSpec> {
+        let all = |name: &'static str, dim| {
+            self.tables.iter().enumerate().map(move |(column, &rows)| {
+                let name = format!("{name}.{column}.weight");
+                TableSpec { name, column, part: Part::Whole, rows, dim }
+            })
+        };
+        all("emb", self.dim).chain(all("linear", 1)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{EmbeddingInit, Interaction, MlpInit, Pooling};
+
+    pub(in crate::model) fn with(trick: Trick, tables: &[usize]) -> ModelSpec {
+        ModelSpec::Dlrm(DlrmSpec {
+            dense: 3,
+            dense_pad_to: 1,
+            tables: tables.to_vec(),
+            dim: 4,
+            bottom: vec![4],
+            top: vec![1],
+            interaction: Interaction::Cat,
+            pooling: Pooling::Sum,
+            trick,
+            mlp_init: MlpInit::Facebook,
+            embedding_init: EmbeddingInit::UniformSqrtInvRows,
+        })
+    }
+
+    /// The rule of tricks/qr_embedding_bag.py: above the threshold, not at it; rows rounded up.
+    #[test]
+    fn columns_above_the_threshold_have_two_tables() {
+        let qr =
+            Qr { operation: QrOperation::Mult, threshold: 200, collisions: 4, init_quirk: false };
+        let model = with(Trick::Qr(qr), &[200, 201, 7]);
+        let names: Vec<_> =
+            model.table_specs().into_iter().map(|t| (t.name, t.column, t.rows)).collect();
+        let name = |name: &str, column, rows| (name.to_owned(), column, rows);
+        assert_eq!(
+            names,
+            [
+                name("emb_l.0.weight", 0, 200),
+                name("emb_l.1.weight_q", 1, 51),
+                name("emb_l.1.weight_r", 1, 4),
+                name("emb_l.2.weight", 2, 7),
+            ]
+        );
+        let reads = model.reads();
+        let by = [Part::Quotient(4), Part::Remainder(4)];
+        assert_eq!(reads, [(0, Part::Whole), (1, by[0]), (2, Part::Whole), (1, by[1])]);
+        let concat = Qr { operation: QrOperation::Concat, ..qr };
+        let reads = with(Trick::Qr(concat), &[201, 202]).reads();
+        assert_eq!(reads, [(0, by[0]), (0, by[1]), (1, by[0]), (1, by[1])]);
+    }
+
+    /// Where nothing stands in for a table, a batch is read as it is.
+    #[test]
+    fn plain_models_read_the_columns_themselves() {
+        let deepfm = ModelSpec::DeepFm(DeepFmSpec {
+            tables: vec![5, 6],
+            dense: 0,
+            dim: 3,
+            hidden: vec![],
+            batch_norm: false,
+            dropout: 0.0,
+            embedding_l2: 0.0,
+            mlp_init: MlpInit::Facebook,
+            embedding_init: EmbeddingInit::UniformSqrtInvRows,
+        });
+        for model in [deepfm, with(Trick::None, &[5, 6])] {
+            assert_eq!(model.reads(), [(0, Part::Whole), (1, Part::Whole)]);
+        }
+    }
+}
