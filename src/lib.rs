@@ -10,6 +10,7 @@
 //! - [`data`]: read and write the formats of the reproduced systems, generate planted data,
 //!   preprocess Criteo's logs;
 //! - [`metrics`], [`stats`]: exact AUC and its kin; intervals, tests and scores of series of runs;
+//! - [`selftest`]: numbers that reference programs print, and whether they come out here;
 //! - [`mllog`], [`results`]: write, read, check and compare MLPerf logs and result trees.
 //!
 //! The model of the quick start, with small tables, trained for ten steps:
@@ -45,6 +46,7 @@ pub mod optim;
 pub mod random;
 pub mod report;
 pub mod results;
+pub mod selftest;
 pub mod stats;
 pub mod system;
 pub mod train;

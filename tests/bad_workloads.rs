@@ -534,9 +534,10 @@ fn a_wrong_command_line_is_a_usage_error() {
 fn shipped_workloads_are_right() {
     let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
     let mut files = Vec::new();
-    for dir in ["workloads", "tests/workloads/facebook"] {
+    for dir in ["workloads", "src/selftest/facebook", "tests/workloads/facebook"] {
         files.extend(std::fs::read_dir(root.join(dir)).unwrap().map(|f| f.unwrap().path()));
     }
+    files.retain(|file| file.extension().is_some_and(|e| e == "toml"));
     assert!(files.len() >= 5);
     for file in files {
         let output = Command::new(env!("CARGO_BIN_EXE_dlrm-bench"))

@@ -10,7 +10,7 @@ const FLOORS: &[&[&str]] = &[
     &["cli"],
     &["report", "gate"],
     &["results"],
-    &["mllog"],
+    &["mllog", "selftest"],
     &["train"],
     &["workload"],
     &["engine", "system"],

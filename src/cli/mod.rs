@@ -25,6 +25,7 @@ mod run;
 mod run_output;
 mod say;
 mod schema;
+mod selftest;
 mod series;
 mod shell;
 mod summary;
@@ -41,6 +42,7 @@ pub use record::RecordArgs;
 pub use report::ReportArgs;
 pub use run::RunArgs;
 pub use schema::SchemaArgs;
+pub use selftest::SelftestArgs;
 pub use shell::{CompletionsArgs, ManArgs};
 pub use system::SystemArgs;
 pub use workloads::WorkloadsArgs;
@@ -83,7 +85,7 @@ Exit codes:
     0  done: the target was reached, or there was none; gate: no regression
     1  run: target not reached; check: a log fails; gate: regression;
        data verify: a file is damaged; system --check-device: an operation
-       is wrong
+       is wrong; selftest: a number differs
     2  gate: no baseline, or it cannot be read
     3  gate: not comparable
     4  the loss or a prediction is not a number; gate: or the AUC got worse
@@ -176,6 +178,7 @@ enum Command {
     Run(RunArgs),
     Check(CheckArgs),
     System(SystemArgs),
+    Selftest(SelftestArgs),
     Package(PackageArgs),
     Compare(CompareArgs),
     Report(ReportArgs),
@@ -210,6 +213,7 @@ pub fn main() -> ExitCode {
         Command::Run(args) => run::run(&args),
         Command::Check(args) => check::run(&args),
         Command::System(args) => system::system(&args),
+        Command::Selftest(args) => selftest::run(&args),
         Command::Package(args) => package::run(&args),
         Command::Compare(args) => compare::run(&args),
         Command::Report(args) => report::run(&args),

@@ -2,8 +2,12 @@
 //! happens.
 
 use crate::{
-    batch::Schema, data::source::prepared::News, engine::EngineConfig, metrics::Quality,
-    model::ParamSpec, optim::LossScale,
+    batch::Schema,
+    data::source::prepared::News,
+    engine::{Engine, EngineConfig},
+    metrics::Quality,
+    model::ParamSpec,
+    optim::LossScale,
 };
 use serde::{Deserialize, Serialize};
 
@@ -20,6 +24,10 @@ pub trait Listener {
     }
     /// The model's parameters hold their initial values.
     fn params_ready(&mut self, _params: &[ParamSpec]) -> std::io::Result<()> {
+        Ok(())
+    }
+    /// The model holds its initial values, which can be read from the engine.
+    fn model_ready(&mut self, _engine: &dyn Engine) -> std::io::Result<()> {
         Ok(())
     }
     /// Data are open and the model is made from `config`, for columns of `schema`.

@@ -184,6 +184,7 @@ fn train(job: &Job<'_>, told: &mut Told<'_, '_>) -> Result<Finished, TrainError>
     let mut prepared = prepare_until(job.workload, job.stop, &mut tell)?;
     let init_seconds = began.elapsed().as_secs_f64();
     told.each(|l| l.params_ready(prepared.engine.params()))?;
+    told.each(|l| l.model_ready(&*prepared.engine))?;
     told.each(|l| l.configured(&prepared.config, &prepared.schema))?;
     told.state.clock = Some(Instant::now());
     told.each(|l| l.run_start(&prepared.facts))?;
