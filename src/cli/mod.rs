@@ -12,6 +12,7 @@ mod compare;
 mod convergence;
 mod data;
 mod explain;
+mod facebook;
 mod failure;
 mod gate;
 mod loader_only;

@@ -4,27 +4,30 @@ use super::{
     Exit, Failure, MAX_SEED,
     convergence::{self, Judged},
     examples, explain,
+    facebook::{Facebook, FacebookArgs},
     loader_only::loader_only,
     progress::{Progress, Show},
     ready::ready,
     run_output::{Closed, Extras, RunOutput},
     seed,
     series::series,
-    summary, threads, utf8_path, whole,
+    summary, terminal, threads, utf8_path, whole,
     workloads::WorkloadPlace,
 };
 use crate::{
     engine::{self, EngineError, EngineKind},
     host::env,
+    report::{tensorboard::TensorBoard, trace::Trace},
     results::{record::Series, reference::ReferenceRecord, tree},
     train::{
         self, Job, TrainError,
-        events::{Outcome, StopReason},
+        events::{Listener, Outcome, StopReason},
     },
     workload::{self, Missing, Resolved, parse},
 };
-use clap::Args;
+use clap::{Args, ValueEnum};
 use std::{
+    ops::RangeInclusive,
     path::PathBuf,
     sync::{
         Arc,
@@ -112,12 +115,57 @@ pub struct RunArgs {
     /// Do not draw plots
     #[arg(long)]
     pub no_plots: bool,
+    /// Write losses and metrics for TensorBoard, into DIR/<name of the run>/
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["explain", "loader_only"])]
+    pub tensorboard: Option<PathBuf>,
+    /// Write a trace for chrome://tracing or Perfetto: waiting for data, the
+    /// phases of each step (on a GPU, and with candle, the step as a whole),
+    /// evaluations
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["explain", "loader_only", "runs", "seeds"])]
+    pub trace: Option<PathBuf>,
+    /// Steps that are traced, the first and the last, as in 101..200; at most
+    /// 100,000 of them
+    #[arg(long, value_name = "FROM..TO", default_value = "1..1000", requires = "trace", value_parser = trace_steps)]
+    pub trace_steps: RangeInclusive<u64>,
+    /// Show where the time of a step went, phase by phase
+    #[arg(long, conflicts_with_all = ["json", "explain", "loader_only", "runs", "seeds"])]
+    pub profile: bool,
     /// No progress, only the summary
     #[arg(long, short, conflicts_with = "json")]
     pub quiet: bool,
     /// Progress and summary as JSON, one object a line, on standard output
     #[arg(long)]
     pub json: bool,
+    /// Print on standard output what dlrm_s_pytorch.py of facebookresearch/dlrm
+    /// does, line by line; the summary goes to standard error
+    #[arg(long, value_enum, conflicts_with_all = ["json", "quiet", "explain", "loader_only", "runs", "seeds"])]
+    pub format: Option<Format>,
+    /// What is printed then
+    #[command(flatten)]
+    pub facebook: FacebookArgs,
+}
+
+/// Steps of a trace at most; each takes up to two kilobytes of the file.
+const MAX_TRACED: u64 = 100_000;
+
+/// Takes the first and the last step of a trace.
+fn trace_steps(text: &str) -> Result<RangeInclusive<u64>, String> {
+    let ends = text.split_once("..").and_then(|(from, to)| {
+        let (from, to): (u64, u64) = (from.parse().ok()?, to.parse().ok()?);
+        (1 <= from && from <= to && to - from < MAX_TRACED).then_some(from..=to)
+    });
+    ends.ok_or_else(|| {
+        format!(
+            "must be the first and the last step, as in 101..200, and at most {MAX_TRACED} of them"
+        )
+    })
+}
+
+/// Whose lines are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// Those of facebookresearch/dlrm
+    Facebook,
 }
 
 impl RunArgs {
@@ -195,7 +243,7 @@ pub(super) fn run(args: &RunArgs) -> Result<Exit, Failure> {
     if args.loader_only {
         return loader_only(&resolved.workload, args.quiet, args.json, &stop);
     }
-    let show = match (args.quiet, args.json) {
+    let show = match (args.quiet || args.format.is_some(), args.json) {
         (true, _) => Show::Quiet,
         (_, true) => Show::Json,
         _ => Show::Auto,
@@ -216,7 +264,14 @@ pub(super) fn run(args: &RunArgs) -> Result<Exit, Failure> {
         }
     } else {
         let sentence = judged.as_ref().map(Judged::sentence);
-        out!("{}", summary::summary(&record, folder.path(), sentence.as_deref()));
+        let mut text = summary::summary(&record, folder.path(), sentence.as_deref());
+        if args.profile {
+            text = summary::profile(&record) + &text;
+        }
+        match args.format {
+            None => out!("{text}"),
+            Some(Format::Facebook) => terminal::err(format_args!("{text}")),
+        }
     }
     if let Some(failure) = lost {
         return Err(failure);
@@ -244,15 +299,29 @@ pub(super) fn one(
     stop: &AtomicBool,
     series: Option<Series>,
 ) -> Result<Ran, Failure> {
+    let w = &resolved.workload;
+    let mut facebook = args.format.map(|_| Facebook::begin(&args.facebook, w, stop)).transpose()?;
     let mut output = RunOutput::open(
         &args.results,
         resolved,
         series,
         Extras { ceilings: !args.no_ceilings, plots: !args.no_plots },
     )?;
+    let (mut board, mut trace) = match followers(args, output.name()) {
+        Ok(followers) => followers,
+        Err(e) => {
+            output.discard();
+            return Err(Failure::Output(e.to_string()));
+        }
+    };
     let mut progress = Progress::new(show);
     let job = Job { workload: &resolved.workload, stop };
-    let done = match train::run(&job, &mut [&mut output.log, &mut output.recorder, &mut progress]) {
+    let mut listeners: Vec<&mut dyn Listener> =
+        vec![&mut output.log, &mut output.recorder, &mut progress];
+    listeners.extend(facebook.as_mut().map(|f| f as &mut dyn Listener));
+    listeners.extend(board.as_mut().map(|b| b as &mut dyn Listener));
+    listeners.extend(trace.as_mut().map(|t| t as &mut dyn Listener));
+    let done = match train::run(&job, &mut listeners) {
         // The log says so, and the record.
         Err(TrainError::Interrupted) => {
             let closed = output.close(&resolved.workload, None);
@@ -266,7 +335,17 @@ pub(super) fn one(
         done => done,
     };
     let closed = output.close(&resolved.workload, done.as_ref().ok());
+    if let (Some(facebook), Ok(finished)) = (&facebook, &done) {
+        facebook.end(finished)?;
+    }
     Ok(Ran { closed, outcome: done.map(|finished| finished.outcome).map_err(Failure::from) })
+}
+
+/// What writes files of its own while the run called `name` goes on, where it was asked for.
+fn followers(args: &RunArgs, name: &str) -> std::io::Result<(Option<TensorBoard>, Option<Trace>)> {
+    let board = args.tensorboard.as_ref().map(|dir| TensorBoard::create(dir, name));
+    let trace = args.trace.as_ref().map(|file| Trace::new(file, args.trace_steps.clone()));
+    Ok((board.transpose()?, trace.transpose()?))
 }
 
 /// A flag that Ctrl-C and SIGTERM set. A second signal ends the process at once.

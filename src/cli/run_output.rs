@@ -105,6 +105,11 @@ impl RunOutput {
         })
     }
 
+    /// The run's name, that of its folder.
+    pub fn name(&self) -> &str {
+        self.folder.id()
+    }
+
     /// Leaves nothing of a run that failed before it began: there is nothing to be compared or
     /// judged.
     pub fn discard(self) {

@@ -112,6 +112,39 @@ pub(super) fn summary(record: &RunRecord, folder: &Path, convergence: Option<&st
     out
 }
 
+/// A line for each phase: its seconds, its share, its part of a step, and what share of its floor it
+/// reached. An engine without a clock of phases has the wait for data and the rest.
+pub(super) fn profile(record: &RunRecord) -> String {
+    let Some(outcome) = record.outcome.as_ref().filter(|o| o.steps > 0) else {
+        return String::new();
+    };
+    let whole = outcome.train_seconds;
+    let mut rows: Vec<(String, f64, Option<f64>)> =
+        record.phases.iter().map(|p| (p.phase.clone(), p.seconds, p.floor_share)).collect();
+    if rows.is_empty() {
+        let waited = whole * record.data_wait_share.unwrap_or(0.0);
+        rows =
+            vec![("data_wait".to_owned(), waited, None), ("step".to_owned(), whole - waited, None)];
+    }
+    let counted: f64 = rows.iter().map(|r| r.1).sum();
+    if !record.phases.is_empty() && whole > counted {
+        rows.push(("between phases".to_owned(), whole - counted, None));
+    }
+    let mut out = format!(
+        "{:<15} {:>10} {:>7} {:>10} {:>9}\n",
+        "phase", "seconds", "share", "ms/step", "of floor"
+    );
+    let mut line = |name: &str, seconds: f64, floor: Option<f64>| {
+        let floor = floor.map_or_else(|| "-".to_owned(), |f| format!("{:.0}%", 100.0 * f));
+        let (share, step) = (100.0 * seconds / whole, 1e3 * seconds / outcome.steps as f64);
+        let name = name.replace('_', " ");
+        let _ = writeln!(out, "{name:<15} {seconds:>10.3} {share:>6.1}% {step:>10.4} {floor:>9}");
+    };
+    rows.iter().for_each(|(name, seconds, floor)| line(name, *seconds, *floor));
+    line("all steps", whole, record.floor_share);
+    out + "\n"
+}
+
 fn quality(q: &Quality) -> String {
     format!("AUC {:.5}, log loss {:.5}, accuracy {:.4}", q.auc, q.logloss, q.accuracy)
 }

@@ -18,7 +18,7 @@ use serde::Serialize;
 
 pub use candle::CandleEngine;
 pub use fused::FusedEngine;
-pub use phase::{Phase, PhaseClock};
+pub use phase::{Lap, Phase, PhaseClock};
 
 /// Errors of an engine.
 #[derive(Debug, thiserror::Error)]

@@ -23,6 +23,17 @@ pub enum Phase {
     Update,
 }
 
+/// A stretch of time that belongs to one phase.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lap {
+    /// The phase.
+    pub phase: Phase,
+    /// When it began.
+    pub from: Instant,
+    /// When it ended.
+    pub to: Instant,
+}
+
 impl Phase {
     /// All phases in the order of a step.
     pub const ALL: [Phase; 7] = [
@@ -34,6 +45,19 @@ impl Phase {
         Phase::Comm,
         Phase::Update,
     ];
+
+    /// As it is written in records: `data_wait`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Phase::DataWait => "data_wait",
+            Phase::Embedding => "embedding",
+            Phase::Mlp => "mlp",
+            Phase::Interaction => "interaction",
+            Phase::Loss => "loss",
+            Phase::Comm => "comm",
+            Phase::Update => "update",
+        }
+    }
 }
 
 /// Accumulates seconds by phase. One time stamp a switch, so the cost is some 20 ns each.
@@ -41,11 +65,13 @@ impl Phase {
 pub struct PhaseClock {
     seconds: [f64; 7],
     since: Instant,
+    /// Each lap of its own, where somebody asked for them.
+    laps: Option<Vec<Lap>>,
 }
 
 impl Default for PhaseClock {
     fn default() -> Self {
-        PhaseClock { seconds: [0.0; 7], since: Instant::now() }
+        PhaseClock { seconds: [0.0; 7], since: Instant::now(), laps: None }
     }
 }
 
@@ -59,7 +85,23 @@ impl PhaseClock {
     pub fn lap(&mut self, phase: Phase) {
         let now = Instant::now();
         self.seconds[phase as usize] += (now - self.since).as_secs_f64();
+        if let Some(laps) = &mut self.laps {
+            match laps.last_mut() {
+                Some(last) if last.phase == phase && last.to == self.since => last.to = now,
+                _ => laps.push(Lap { phase, from: self.since, to: now }),
+            }
+        }
         self.since = now;
+    }
+
+    /// Keeps each lap from now on, for [`PhaseClock::take_laps`]. Allocates.
+    pub fn keep_laps(&mut self) {
+        self.laps = Some(Vec::new());
+    }
+
+    /// The laps since [`PhaseClock::keep_laps`], in their order; none are kept any more.
+    pub fn take_laps(&mut self) -> Vec<Lap> {
+        self.laps.take().unwrap_or_default()
     }
 
     /// Charges `seconds` that were measured elsewhere.

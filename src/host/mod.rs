@@ -7,6 +7,7 @@ pub(crate) mod descriptors;
 pub(crate) mod env;
 pub(crate) mod escape;
 mod isa;
+pub(crate) mod local_time;
 mod mapped;
 pub mod pool;
 mod prefetch;

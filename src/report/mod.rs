@@ -8,5 +8,7 @@ pub(crate) mod histogram;
 pub(crate) mod html;
 pub(crate) mod plots;
 pub(crate) mod table;
+pub(crate) mod tensorboard;
 #[cfg(test)]
 mod tests;
+pub(crate) mod trace;

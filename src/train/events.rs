@@ -4,7 +4,7 @@
 use crate::{
     batch::Schema,
     data::source::prepared::News,
-    engine::{Engine, EngineConfig},
+    engine::{Engine, EngineConfig, Lap},
     metrics::Quality,
     model::ParamSpec,
     optim::LossScale,
@@ -40,6 +40,15 @@ pub trait Listener {
     }
     /// An epoch (counted from 0) begins.
     fn epoch_start(&mut self, _epoch: u64) -> std::io::Result<()> {
+        Ok(())
+    }
+    /// Whether [`Listener::laps`] of this step (1-based) are wanted.
+    fn wants_laps(&self, _step: u64) -> bool {
+        false
+    }
+    /// What the engine did in the step that it has just computed, if it keeps a clock of phases;
+    /// before [`Listener::step`] of it.
+    fn laps(&mut self, _step: u64, _laps: &[Lap]) -> std::io::Result<()> {
         Ok(())
     }
     /// A step is done.

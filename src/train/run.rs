@@ -12,7 +12,7 @@ use crate::{
     backend::StepContext,
     batch::{GeneratedSplit, Schema},
     data::{DataError, Dataset, Facts, Source, loader::Plan, source::prepared::News},
-    engine::{self, Engine, EngineConfig, Phase},
+    engine::{self, Engine, EngineConfig, Phase, PhaseClock},
     metrics::Quality,
     model::init::{InitSource, Initializer},
     optim::{LossScale, schedule::Schedule},
@@ -335,7 +335,7 @@ impl Trainer<'_> {
                 epoch_open = Some(epoch);
             }
             let last_of_epoch = input.last_of_epoch();
-            self.begin(input, data_wait)?;
+            self.begin(input, data_wait, told)?;
             let evaluates = self.begun.is_multiple_of(self.every);
             self.tell(told, evaluates || last_of_epoch)?;
             let ended = if evaluates { self.evaluate(told)? } else { None };
@@ -363,14 +363,26 @@ impl Trainer<'_> {
     }
 
     /// Begins a step on samples that were waited for, and gives them back.
-    fn begin(&mut self, input: StepInput, data_wait: f64) -> Result<(), TrainError> {
+    fn begin(
+        &mut self,
+        input: StepInput,
+        data_wait: f64,
+        told: &mut Told<'_, '_>,
+    ) -> Result<(), TrainError> {
         let step = self.begun + 1;
         let learning_rate = self.schedule.rate(step);
         if let Some(clock) = self.engine.phases() {
             clock.charge(Phase::DataWait, data_wait);
+            if told.listeners.iter().any(|l| l.wants_laps(step)) {
+                clock.keep_laps();
+            }
         }
         let context = StepContext { learning_rate, epoch: input.epoch(), data_wait };
         self.engine.begin_step(input.samples(), context)?;
+        let laps = self.engine.phases().map(PhaseClock::take_laps).unwrap_or_default();
+        if !laps.is_empty() {
+            told.each(|l| l.laps(step, &laps))?;
+        }
         #[cfg(test_slowdown)]
         super::slowdown::wait(self.clock.mark());
         self.begun = step;
