@@ -139,6 +139,8 @@ fn write_log(path: &Path, w: &workload::Workload) {
         seconds: 0.5,
         quality,
         best_auc: 0.80275,
+        host_memory: None,
+        gpu_memory: None,
     };
     let facts = RunFacts {
         train_samples: 4195197692,

@@ -595,6 +595,12 @@ pub trait Backend: 'static {
         Ok(self.in_flight().take_oldest())
     }
 
+    /// Bytes of the device's own memory that are taken, by whomever; `None` where it has none, or
+    /// does not say.
+    fn memory_in_use(&self) -> Option<u64> {
+        None
+    }
+
     /// Goes on after a loss that was not finite. The device computes no step.
     fn resume(&mut self) -> Result<()>;
 

@@ -186,6 +186,18 @@ pub fn read_all(source: &mut dyn Source, batch_size: usize) -> Result<Vec<Batch>
     let len = source
         .len()
         .ok_or_else(|| DataError::Invalid("an evaluation split needs an end".into()))?;
+    read_first(source, batch_size, len)
+}
+
+/// Reads the first `len` samples of a split into batches; it has as many.
+///
+/// # Errors
+/// If the source cannot be read.
+pub fn read_first(
+    source: &mut dyn Source,
+    batch_size: usize,
+    len: u64,
+) -> Result<Vec<Batch>, DataError> {
     let mut batches = Vec::new();
     let mut start = 0;
     while start < len {

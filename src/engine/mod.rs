@@ -259,6 +259,12 @@ pub trait Engine {
         Vec::new()
     }
 
+    /// Bytes of the device's own memory that are taken, by whomever; `None` where it has none, or
+    /// does not say.
+    fn device_memory(&self) -> Option<u64> {
+        None
+    }
+
     /// Seconds by phase, if the engine measures them.
     fn phases(&mut self) -> Option<&mut PhaseClock>;
 }

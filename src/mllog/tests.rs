@@ -76,6 +76,8 @@ fn eval(auc: f64) -> EvalEvent {
         seconds: 0.5,
         quality,
         best_auc: auc,
+        host_memory: None,
+        gpu_memory: None,
     }
 }
 

@@ -39,6 +39,8 @@ fn eval(step: u64, auc: f64) -> EvalEvent {
         seconds: 0.5,
         quality,
         best_auc: auc,
+        host_memory: None,
+        gpu_memory: None,
     }
 }
 

@@ -30,6 +30,11 @@ pub fn peak_memory() -> Option<u64> {
     kib(&fs::read_to_string("/proc/self/status").ok()?, "VmHWM:")
 }
 
+/// The memory that this process holds now, in bytes (`VmRSS`).
+pub fn held_memory() -> Option<u64> {
+    kib(&fs::read_to_string("/proc/self/status").ok()?, "VmRSS:")
+}
+
 /// Lets [`peak_memory`] count from what the process holds now (proc(5), `clear_refs`). Where the
 /// system does not allow that, it goes on counting from the start.
 pub fn forget_peak_memory() {

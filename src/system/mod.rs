@@ -15,7 +15,7 @@ pub use ceilings::{Ceilings, Effort, RowCeiling};
 pub use cgroup::Limits;
 pub use cpu::{Cache, Cpu, CpuKind};
 pub use energy::EnergyMeter;
-pub use linux::{forget_peak_memory, peak_memory};
+pub use linux::{forget_peak_memory, held_memory, peak_memory};
 pub use versions::Versions;
 
 /// The machine a run was made on. What cannot be read is `None`; the host's name is left out on

@@ -5,11 +5,12 @@ use crate::{
     data::{DataError, Source, loader},
     engine::{Engine, EngineError},
     metrics::{self, MetricsError, Quality},
+    workload::{EvalCache, WorkloadError},
 };
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// A split that is kept in memory when it is no larger than this; larger ones are read anew at each
-/// evaluation.
+/// A split that is kept in memory ([`EvalCache::Auto`]) when it is no larger than this; larger ones
+/// are read anew at each evaluation.
 const CACHE_BYTES: u64 = 1 << 30;
 
 /// An engine that lets a device make samples keeps the predictions there too (`Engine::learn`).
@@ -47,6 +48,9 @@ pub(super) struct EvalSplit {
     batch_size: usize,
     /// The device makes the samples itself.
     generated: Option<GeneratedSplit>,
+    /// Samples that are evaluated.
+    len: u64,
+    keep: EvalCache,
     cache: Option<Vec<Batch>>,
     scratch: Batch,
     predictions: Vec<f32>,
@@ -54,17 +58,15 @@ pub(super) struct EvalSplit {
 }
 
 impl EvalSplit {
-    /// A split, whose samples the device makes itself if `generated` says how.
-    pub fn new(
-        source: Box<dyn Source>,
-        batch_size: usize,
-        generated: Option<GeneratedSplit>,
-    ) -> Self {
+    /// The whole of a split.
+    pub fn new(source: Box<dyn Source>, batch_size: usize, keep: EvalCache) -> Self {
         let (predictions, labels) = (Vec::new(), Vec::new());
         EvalSplit {
+            len: source.len().unwrap_or(0),
             source,
             batch_size,
-            generated,
+            generated: None,
+            keep,
             cache: None,
             scratch: Batch::default(),
             predictions,
@@ -77,8 +79,30 @@ impl EvalSplit {
         &*self.source
     }
 
-    /// Lets the device make the samples itself.
+    /// Samples that are evaluated.
+    pub fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// Evaluates on the first `samples` samples only.
+    ///
+    /// # Errors
+    /// If there are fewer.
+    pub fn limit(&mut self, samples: u64) -> Result<(), WorkloadError> {
+        if samples > self.len {
+            let what = format!(
+                "is {samples}, but the evaluation split holds {}; must be at most that",
+                self.len
+            );
+            return Err(WorkloadError::Unfit { key: "eval.samples", what });
+        }
+        self.len = samples;
+        Ok(())
+    }
+
+    /// Lets the device make the samples itself, unless they are to be kept.
     pub fn make_on_device(&mut self, generated: Option<GeneratedSplit>) {
+        let generated = generated.filter(|_| self.keep != EvalCache::Always);
         self.cache = self.cache.take().filter(|_| generated.is_none());
         self.generated = generated;
     }
@@ -90,7 +114,7 @@ impl EvalSplit {
         if self.source.len().is_none() {
             return Err(DataError::Invalid(format!("the {name} split needs an end")).into());
         }
-        if self.source.is_empty() {
+        if self.len == 0 {
             return Err(wrong(MetricsError::Empty).into());
         }
         let (mut samples, mut ones) = (0usize, 0usize);
@@ -108,7 +132,7 @@ impl EvalSplit {
         if self.source.generated_split().is_some() {
             // What is made of numbers cannot be malformed: enough is seen with both labels.
             let mut batch = Batch::with_capacity(self.source.schema(), self.batch_size);
-            let len = self.source.len().unwrap_or(0);
+            let len = self.len;
             for start in (0..len).step_by(self.batch_size) {
                 let n = (len - start).min(self.batch_size as u64) as usize;
                 self.source.fill(0, start, n, &mut batch)?;
@@ -139,8 +163,7 @@ impl EvalSplit {
         engine: &mut dyn Engine,
         stop: &AtomicBool,
     ) -> Result<Quality, EvalError> {
-        let len = self.source.len().unwrap_or(0);
-        if engine.begin_scores(len)? {
+        if engine.begin_scores(self.len)? {
             self.each(stop, |samples| Ok(engine.score(samples)?))?;
             return Ok(engine.count_scores()??.quality()?);
         }
@@ -170,12 +193,14 @@ impl EvalSplit {
         let mut f = |samples: Samples<'_>| {
             if stop.load(Ordering::Relaxed) { Err(EvalError::Interrupted) } else { f(samples) }
         };
-        let len = self.source.len().unwrap_or(0);
-        if self.generated.is_none()
-            && self.cache.is_none()
-            && len * loader::bytes_per_sample(self.source.schema()) <= CACHE_BYTES
-        {
-            self.cache = Some(loader::read_all(&mut *self.source, self.batch_size)?);
+        let len = self.len;
+        let kept = match self.keep {
+            EvalCache::Auto => len * loader::bytes_per_sample(self.source.schema()) <= CACHE_BYTES,
+            EvalCache::Always => true,
+            EvalCache::Never => false,
+        };
+        if kept && self.generated.is_none() && self.cache.is_none() {
+            self.cache = Some(loader::read_first(&mut *self.source, self.batch_size, len)?);
         }
         if let Some(cache) = &self.cache {
             return cache.iter().try_for_each(|batch| f(Samples::Host(batch)));

@@ -126,6 +126,12 @@ pub struct EvalEvent {
     pub quality: Quality,
     /// Best AUC so far, this one included.
     pub best_auc: f64,
+    /// Bytes of the host's memory that the process holds; `None` = unknown.
+    #[serde(default)]
+    pub host_memory: Option<u64>,
+    /// Bytes of the GPU's memory that are taken, by whomever; `None` = unknown, or no GPU.
+    #[serde(default)]
+    pub gpu_memory: Option<u64>,
 }
 
 /// Why a run ended.

@@ -13,7 +13,7 @@ use crate::{
     },
     model::ModelSpec,
     system::Limits,
-    workload::Workload,
+    workload::{EvalCache, Workload},
 };
 
 /// Bytes that a run may take instead of those that are free.
@@ -75,7 +75,11 @@ pub fn memory_plan(workload: &Workload, config: Option<&EngineConfig>) -> Memory
     if !(workload.engine.kind == EngineKind::Fused
         && matches!(workload.engine.device, Device::Cuda(_)))
     {
-        all.add(PREDICTIONS, PER_PREDICTION * source::eval_samples(&workload.data).unwrap_or(0));
+        all.add(PREDICTIONS, PER_PREDICTION * eval_samples(workload).unwrap_or(0));
+    }
+    if workload.eval.cache == Some(EvalCache::Always) {
+        let sample = 4 * (1 + dense + ids + hotness.len() as u64);
+        all.add("the evaluation split (eval.cache)", sample * eval_samples(workload).unwrap_or(0));
     }
     all
 }
@@ -90,9 +94,15 @@ fn on_gpu(workload: &Workload, config: &EngineConfig) -> MemoryPlan {
     let kind = workload.engine.kind;
     let mut plan = gpu_plan(kind, config);
     if kind == EngineKind::Fused {
-        plan.add(PREDICTIONS, scores_bytes(source::eval_samples(&workload.data).unwrap_or(0)));
+        plan.add(PREDICTIONS, scores_bytes(eval_samples(workload).unwrap_or(0)));
     }
     plan
+}
+
+/// Samples of an evaluation, where that is known before data are opened.
+fn eval_samples(workload: &Workload) -> Option<u64> {
+    let all = source::eval_samples(&workload.data);
+    workload.eval.samples.map(|n| n.min(all.unwrap_or(n))).or(all)
 }
 
 /// A run that does not fit into a GPU's memory.

@@ -17,7 +17,10 @@ use crate::{
     model::init::{InitSource, Initializer},
     optim::{LossScale, schedule::Schedule},
     random::numpy::RandomState,
-    workload::{DataConfig, EvalEvery, InitRng, Monitor, PlantedConfig, Workload, WorkloadError},
+    system,
+    workload::{
+        DataConfig, EvalCache, EvalEvery, InitRng, Monitor, PlantedConfig, Workload, WorkloadError,
+    },
 };
 use std::{
     io::ErrorKind,
@@ -128,7 +131,7 @@ fn prepare_until(
     let t = &workload.train;
     let steps_per_epoch = plan.batches_per_epoch(train_samples);
     let max_steps = steps_per_epoch.saturating_mul(t.epochs).min(t.max_steps.unwrap_or(u64::MAX));
-    let eval_samples = eval.source().len().unwrap_or(0);
+    let eval_samples = eval.len();
     if let Some(what) = workload.closed_data_refusal(&schema, train_samples, eval_samples) {
         return Err(WorkloadError::Unfit { key: "mlperf.division", what }.into());
     }
@@ -351,6 +354,7 @@ impl Trainer<'_> {
         let evaluated = told.state.last_eval.as_ref().map(|e| e.step);
         if reason == StopReason::Budget
             && self.job.workload.eval.every != EvalEvery::Never
+            && self.job.workload.eval.at_end != Some(false)
             && evaluated != Some(told.state.steps)
             && let Some(r) = self.evaluate(told)?
         {
@@ -422,6 +426,8 @@ impl Trainer<'_> {
             seconds: began.elapsed().as_secs_f64(),
             quality,
             best_auc: state.best_auc,
+            host_memory: system::held_memory(),
+            gpu_memory: self.engine.device_memory(),
         };
         state.last_eval = Some(event.clone());
         told.each(|l| l.eval_stop(&event))?;
@@ -521,9 +527,14 @@ fn check_splits(
     test: Option<Box<dyn Source>>,
     stop: &AtomicBool,
 ) -> Result<(EvalSplit, Option<EvalSplit>), TrainError> {
+    const EVALUATION: &str = "evaluation";
     let batch = workload.eval.batch_size;
+    let keep = workload.eval.cache.unwrap_or(EvalCache::Auto);
     let checked = |source, name: &str| {
-        let mut split = EvalSplit::new(source, batch, None);
+        let mut split = EvalSplit::new(source, batch, keep);
+        if let Some(samples) = workload.eval.samples.filter(|_| name == EVALUATION) {
+            split.limit(samples)?;
+        }
         match split.check(name, stop) {
             Ok(()) => Ok(split),
             Err(EvalError::Interrupted) => Err(TrainError::Interrupted),
@@ -531,8 +542,8 @@ fn check_splits(
         }
     };
     let eval = match workload.eval.every {
-        EvalEvery::Never => EvalSplit::new(eval, batch, None),
-        _ => checked(eval, "evaluation")?,
+        EvalEvery::Never => EvalSplit::new(eval, batch, keep),
+        _ => checked(eval, EVALUATION)?,
     };
     Ok((eval, test.map(|test| checked(test, "test")).transpose()?))
 }

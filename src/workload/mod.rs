@@ -224,6 +224,25 @@ pub struct EvalSection {
     pub monitor: Monitor,
     /// Put the parameters of the best evaluation back at the end (before the test split).
     pub restore_best: bool,
+    /// Only the first samples of the evaluation split; `None` = all.
+    pub samples: Option<u64>,
+    /// Whether the evaluation split is kept in memory; `None` = [`EvalCache::Auto`].
+    pub cache: Option<EvalCache>,
+    /// Whether the end of training is evaluated where no evaluation is due; `None` = it is.
+    #[serde(rename = "final")]
+    pub at_end: Option<bool>,
+}
+
+/// Whether the evaluation split is kept in memory, or read anew at each evaluation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EvalCache {
+    /// Kept if it takes no more than 1 GiB.
+    Auto,
+    /// Kept.
+    Always,
+    /// Read anew.
+    Never,
 }
 
 /// When to evaluate. All but `Never` also evaluate when training ends.

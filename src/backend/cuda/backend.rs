@@ -141,6 +141,11 @@ impl Backend for Cuda {
     type Scores = Scores;
     type Dot = Dot;
 
+    fn memory_in_use(&self) -> Option<u64> {
+        let free = self.driver.available().ok()?;
+        self.driver.device().memory.checked_sub(free)
+    }
+
     fn zeros(&mut self, len: usize, what: &str) -> Result<Floats> {
         Floats::zeros(&self.driver, len, what)
     }

@@ -414,6 +414,10 @@ impl<B: Backend> Engine for FusedEngine<B> {
 
     /// None where the device computes beside the host: what the host sees there is when operations
     /// are asked for, not when they are done.
+    fn device_memory(&self) -> Option<u64> {
+        self.backend.memory_in_use()
+    }
+
     fn phases(&mut self) -> Option<&mut PhaseClock> {
         (B::AHEAD == 1).then_some(&mut self.clock)
     }

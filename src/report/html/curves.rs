@@ -139,6 +139,8 @@ pub(super) mod tests {
             throughput: vec![100.0; n],
             auc: vec![None; n],
             logloss: vec![None; n],
+            host_memory: vec![None; n],
+            gpu_memory: vec![None; n],
         }
     }
 

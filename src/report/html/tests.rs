@@ -54,6 +54,8 @@ fn folder(root: &Path, system: &str, steps: u64) -> RunFolder {
         seconds: 0.5,
         quality,
         best_auc: 0.7,
+        host_memory: None,
+        gpu_memory: None,
     };
     let mut recorder = Recorder::new(folder.metrics(), None);
     let facts = RunFacts {

@@ -11,6 +11,7 @@
 //! | data_wait | f64 | seconds of it spent waiting for data |
 //! | throughput | f64 | samples of the batch per second |
 //! | auc, logloss | f64, may be missing | of the evaluation that followed this step |
+//! | host_memory, gpu_memory | f64, may be missing | bytes held then; files of older programs lack the columns |
 
 mod read;
 mod side;
@@ -51,6 +52,10 @@ pub struct Metrics {
     pub auc: Vec<Option<f64>>,
     /// Log loss of the evaluation that followed.
     pub logloss: Vec<Option<f64>>,
+    /// Bytes of the host's memory that the process held then.
+    pub host_memory: Vec<Option<f64>>,
+    /// Bytes of the GPU's memory that were taken then.
+    pub gpu_memory: Vec<Option<f64>>,
 }
 
 impl Metrics {
@@ -67,6 +72,8 @@ impl Metrics {
             throughput: Vec::with_capacity(rows),
             auc: Vec::with_capacity(rows),
             logloss: Vec::with_capacity(rows),
+            host_memory: Vec::with_capacity(rows),
+            gpu_memory: Vec::with_capacity(rows),
         }
     }
 
@@ -92,6 +99,8 @@ impl Metrics {
         self.throughput.push(f64::from(s.samples) / s.seconds);
         self.auc.push(None);
         self.logloss.push(None);
+        self.host_memory.push(None);
+        self.gpu_memory.push(None);
     }
 
     /// Keeps the first `rows` rows.
@@ -107,11 +116,13 @@ impl Metrics {
             throughput,
             auc,
             logloss,
+            host_memory,
+            gpu_memory,
         } = self;
         [step, epoch, samples].into_iter().for_each(|c| c.truncate(rows));
         loss.truncate(rows);
         [learning_rate, seconds, data_wait, throughput].into_iter().for_each(|c| c.truncate(rows));
-        [auc, logloss].into_iter().for_each(|c| c.truncate(rows));
+        [auc, logloss, host_memory, gpu_memory].into_iter().for_each(|c| c.truncate(rows));
     }
 }
 
@@ -128,6 +139,8 @@ fn schema() -> Result<TypePtr, ParquetError> {
         ("throughput", Physical::DOUBLE, Repetition::REQUIRED),
         ("auc", Physical::DOUBLE, Repetition::OPTIONAL),
         ("logloss", Physical::DOUBLE, Repetition::OPTIONAL),
+        ("host_memory", Physical::DOUBLE, Repetition::OPTIONAL),
+        ("gpu_memory", Physical::DOUBLE, Repetition::OPTIONAL),
     ];
     let fields = columns
         .into_iter()

@@ -27,13 +27,15 @@ pub fn read(path: &Path) -> Result<Metrics, ResultsError> {
             s.columns().iter().map(|c| (c.name().to_owned(), c.physical_type())).collect()
         };
         let expected = names(&SchemaDescriptor::new(schema()?));
-        if names(columns) != expected {
+        let found = names(columns);
+        let old = &expected[..expected.len() - YOUNG];
+        if found != expected && found != old {
             let names: Vec<_> = expected.iter().map(|(name, _)| name.as_str()).collect();
             return Err(ParquetError::General(format!("the columns must be {}", names.join(", "))));
         }
         let mut rows = Metrics::default();
         for i in 0..reader.num_row_groups() {
-            read_group(&*reader.get_row_group(i)?, &mut rows)?;
+            read_group(&*reader.get_row_group(i)?, found.len() == expected.len(), &mut rows)?;
         }
         Ok(rows)
     };
@@ -42,7 +44,14 @@ pub fn read(path: &Path) -> Result<Metrics, ResultsError> {
     })
 }
 
-fn read_group(group: &dyn RowGroupReader, rows: &mut Metrics) -> Result<(), ParquetError> {
+/// Columns at the end that files of older programs lack.
+const YOUNG: usize = 2;
+
+fn read_group(
+    group: &dyn RowGroupReader,
+    young: bool,
+    rows: &mut Metrics,
+) -> Result<(), ParquetError> {
     let n = usize::try_from(group.metadata().num_rows())
         .map_err(|e| ParquetError::General(e.to_string()))?;
     let Metrics {
@@ -56,6 +65,8 @@ fn read_group(group: &dyn RowGroupReader, rows: &mut Metrics) -> Result<(), Parq
         throughput,
         auc,
         logloss,
+        host_memory,
+        gpu_memory,
     } = rows;
     let mut next = 0..;
     let mut index = || next.next().unwrap_or_default();
@@ -66,7 +77,11 @@ fn read_group(group: &dyn RowGroupReader, rows: &mut Metrics) -> Result<(), Parq
     for column in [learning_rate, seconds, data_wait, throughput] {
         get::<DoubleType>(group, index(), n, column)?;
     }
-    for column in [auc, logloss] {
+    for (i, column) in [auc, logloss, host_memory, gpu_memory].into_iter().enumerate() {
+        if i >= 4 - YOUNG && !young {
+            column.resize(column.len() + n, None);
+            continue;
+        }
         let mut values = Vec::new();
         let levels = get::<DoubleType>(group, index(), n, &mut values)?;
         let mut values = values.into_iter();

@@ -11,8 +11,8 @@ use std::{
 const ROW_BYTES: usize = 80;
 
 /// The side file of `metrics.parquet`: `metrics.partial` beside it, ten little-endian numbers of 8
-/// bytes a row, in the order of the columns (loss as f64, NaN for missing values). Of rows with the
-/// same step the last one counts.
+/// bytes a row, in the order of the columns (loss as f64, NaN for missing values),
+/// without memory. Of rows with the same step the last one counts.
 pub(super) fn side(path: &Path) -> PathBuf {
     path.with_extension("partial")
 }
@@ -79,5 +79,7 @@ impl Metrics {
         self.throughput.push(throughput);
         self.auc.push((!auc.is_nan()).then_some(auc));
         self.logloss.push((!logloss.is_nan()).then_some(logloss));
+        self.host_memory.push(None);
+        self.gpu_memory.push(None);
     }
 }

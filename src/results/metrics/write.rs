@@ -95,7 +95,7 @@ impl MetricsWriter {
         for column in [&rows.learning_rate, &rows.seconds, &rows.data_wait, &rows.throughput] {
             put::<DoubleType>(&mut group, column)?;
         }
-        for column in [&rows.auc, &rows.logloss] {
+        for column in [&rows.auc, &rows.logloss, &rows.host_memory, &rows.gpu_memory] {
             put_optional(&mut group, column)?;
         }
         group.close()?;
@@ -158,10 +158,17 @@ impl Listener for MetricsWriter {
 
     fn eval_stop(&mut self, eval: &EvalEvent) -> io::Result<()> {
         // An evaluation before the first step has no row.
-        if let (Some(auc), Some(logloss)) = (self.rows.auc.last_mut(), self.rows.logloss.last_mut())
-        {
+        let rows = &mut self.rows;
+        if let (Some(auc), Some(logloss), Some(host), Some(gpu)) = (
+            rows.auc.last_mut(),
+            rows.logloss.last_mut(),
+            rows.host_memory.last_mut(),
+            rows.gpu_memory.last_mut(),
+        ) {
             *auc = Some(eval.quality.auc);
             *logloss = Some(eval.quality.logloss);
+            *host = eval.host_memory.map(|bytes| bytes as f64);
+            *gpu = eval.gpu_memory.map(|bytes| bytes as f64);
             // The row again, if it is saved already.
             self.unsaved = self.unsaved.max(1);
             self.save();
@@ -245,6 +252,8 @@ mod tests {
             seconds: 0.0,
             quality,
             best_auc: auc,
+            host_memory: Some(5 << 30),
+            gpu_memory: None,
         }
     }
 
@@ -278,6 +287,8 @@ mod tests {
         assert_eq!(with_auc, [0, ROW_GROUP - 1, last]);
         assert_eq!(rows.auc[last].map(f64::to_bits), Some((0.1f64 + 0.2).to_bits()));
         assert_eq!(rows.logloss[0], Some(0.5));
+        assert_eq!((rows.host_memory[0], rows.gpu_memory[0]), (Some((5u64 << 30) as f64), None));
+        assert_eq!((rows.host_memory[1], rows.host_memory.len()), (None, rows.len()));
     }
 
     #[test]
@@ -323,6 +334,35 @@ mod tests {
         let (all, failed) = writer.finish();
         assert!(failed.is_none() && all.len() == 6 && !side.exists());
         assert_eq!(read(&path).unwrap(), all);
+    }
+
+    /// As programs before this one wrote them.
+    #[test]
+    fn a_file_without_memory_is_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("metrics.parquet");
+        let whole = schema().unwrap();
+        let fields = whole.get_fields()[..10].to_vec();
+        let old = parquet::schema::types::Type::group_type_builder("metrics");
+        let old = Arc::new(old.with_fields(fields).build().unwrap());
+        let mut rows = Metrics::default();
+        (1..=3).for_each(|i| rows.push(&step(i), 128 * i));
+        let properties = Arc::new(WriterProperties::builder().build());
+        let mut file =
+            SerializedFileWriter::new(File::create(&path).unwrap(), old, properties).unwrap();
+        let mut group = file.next_row_group().unwrap();
+        for column in [&rows.step, &rows.epoch, &rows.samples] {
+            put::<Int64Type>(&mut group, column).unwrap();
+        }
+        put::<FloatType>(&mut group, &rows.loss).unwrap();
+        for column in [&rows.learning_rate, &rows.seconds, &rows.data_wait, &rows.throughput] {
+            put::<DoubleType>(&mut group, column).unwrap();
+        }
+        put_optional(&mut group, &rows.auc).unwrap();
+        put_optional(&mut group, &rows.logloss).unwrap();
+        group.close().unwrap();
+        file.close().unwrap();
+        assert_eq!(read(&path).unwrap(), rows);
     }
 
     #[test]

@@ -66,8 +66,9 @@ fn run(engine: &mut dyn Engine, workload: &Workload, on_device: bool) -> (Steps,
         .into_iter()
         .zip(losses)
         .map(|((epoch, last, n), end)| (epoch, last, n, end.loss.to_bits()));
-    let quality =
-        EvalSplit::new(eval, batch_size, eval_generated).evaluate(engine, &AtomicBool::new(false));
+    let mut split = EvalSplit::new(eval, batch_size, workload::EvalCache::Auto);
+    split.make_on_device(eval_generated);
+    let quality = split.evaluate(engine, &AtomicBool::new(false));
     (told.collect(), quality.ok().unwrap())
 }
 

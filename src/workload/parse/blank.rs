@@ -47,6 +47,9 @@ pub(super) fn workload() -> Workload {
             min_delta: 0.0,
             monitor: first(),
             restore_best: false,
+            samples: None,
+            cache: None,
+            at_end: None,
         },
         target: TargetSection { auc: None, share_of_best: None },
         mlperf: MlperfSection {

@@ -648,16 +648,24 @@ fn eval() -> impl Strategy<Value = EvalSection> {
         (1u64..9999).prop_map(EvalEvery::Steps),
         (0.001..9.0).prop_map(EvalEvery::Epochs)
     ];
-    (every, 1usize..99999, prop::option::of(1u32..9), 0.0..0.1, pick(), any::<bool>()).prop_map(
-        |(every, batch_size, patience, min_delta, monitor, restore_best)| EvalSection {
-            every,
-            batch_size,
-            patience,
-            min_delta,
-            monitor,
-            restore_best,
-        },
-    )
+    let young = (prop::option::of(pick()), prop::option::of(any::<bool>()));
+    (every, 1usize..99999, prop::option::of(1u32..9), 0.0..0.1, pick(), any::<bool>(), young)
+        .prop_map(
+            |(every, batch_size, patience, min_delta, monitor, restore_best, (cache, at_end))| {
+                EvalSection {
+                    every,
+                    batch_size,
+                    patience,
+                    min_delta,
+                    monitor,
+                    restore_best,
+                    // Not with planted data.
+                    samples: None,
+                    cache,
+                    at_end,
+                }
+            },
+        )
 }
 
 fn loader(

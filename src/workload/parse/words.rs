@@ -165,6 +165,7 @@ words! {
     }
     // How often has keys of its own.
     EvalEvery { "end" => AtEnd, "never" => Never }
+    EvalCache { "auto" => Auto, "always" => Always, "never" => Never }
     Monitor { "auc" => Auc, "auc_minus_logloss" => AucMinusLogloss, "logloss" => Logloss }
 }
 

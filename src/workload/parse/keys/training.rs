@@ -5,7 +5,7 @@ use crate::{
     model::{LossKind, LossSpec},
     optim::ScheduleSpec::{self, FacebookPolicy, MultiStep, ReduceOnPlateau, WarmupPolynomial},
     workload::{
-        EvalEvery, Monitor, TrainSection,
+        DataConfig, EvalEvery, Monitor, TrainSection,
         parse::key::{above, between, key, split},
     },
 };
@@ -239,6 +239,47 @@ pub(super) fn eval() -> Vec<Key> {
         key("eval.monitor", |w| Some(&mut w.eval.monitor))
             .or(Monitor::Auc)
             .says("`auc`, `auc_minus_logloss` (FuxiCTR), `logloss` (less is better)"),
+        key("eval.samples", |w| Some(&mut w.eval.samples))
+            .or(None)
+            .or_in_words("all")
+            .within_as(1.., "at least 1; leave it out for all")
+            .check(|samples, w| match (samples, &w.data) {
+                (Some(_), DataConfig::Planted(_)) => Err(
+                    "does not go with planted data, whose best AUC is that of all samples; use data.eval_samples".to_owned(),
+                ),
+                (Some(_), _) if w.eval.every == EvalEvery::Never => {
+                    Err("has no effect where eval.every is \"never\"; remove it".to_owned())
+                }
+                _ => Ok(()),
+            })
+            .says(
+                "Evaluate on the first so many samples of the evaluation split (OneFlow's \
+                 `eval_batches` times its batch); the record's `facts.eval_samples` is that number",
+            ),
+        key("eval.cache", |w| Some(&mut w.eval.cache))
+            .or(None)
+            .or_in_words("`auto`")
+            .says(
+                "Whether the evaluation split is kept in the host's memory: `auto` (if it takes no \
+                 more than 1 GiB), `always`, or `never` (it is read anew at each evaluation). A GPU \
+                 that makes planted samples itself keeps none, unless it is `always`",
+            ),
+        key("eval.final", |w| Some(&mut w.eval.at_end))
+            .or(None)
+            .or_in_words("true")
+            .check(|at_end, w| match (at_end, w.eval.every) {
+                (Some(false), EvalEvery::AtEnd) => Err(
+                    "is false, and eval.every is \"end\": nothing would be evaluated; use eval.every = \"never\"".to_owned(),
+                ),
+                (Some(_), EvalEvery::Never) => {
+                    Err("has no effect where eval.every is \"never\"; remove it".to_owned())
+                }
+                _ => Ok(()),
+            })
+            .says(
+                "Evaluate when training ends, also where no evaluation is due (false: OneFlow's \
+                 `not_eval_after_training`)",
+            ),
         key("eval.restore_best", |w| Some(&mut w.eval.restore_best)).or(false).says(
             "Put the parameters of the best evaluation back at the end, before the test split; the \
              summary, the record (`outcome.restored`) and `compare` then tell of that evaluation",
