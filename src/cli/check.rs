@@ -75,6 +75,8 @@ enum RoundFrom {
     Option,
     /// The published tree in which it lies.
     Tree,
+    /// The log itself states it (`mlperf.round`).
+    Log,
     /// The time at which its run began.
     Time,
     /// Nothing: the newest round that has the benchmark.
@@ -85,7 +87,7 @@ impl RoundFrom {
     /// Why logs were judged by `rulesets`, where that has to be said.
     fn note(self, rulesets: &str) -> Option<String> {
         Some(match self {
-            RoundFrom::Option | RoundFrom::Tree => return None,
+            RoundFrom::Option | RoundFrom::Tree | RoundFrom::Log => return None,
             RoundFrom::Time => format!(
                 "no folder training_results_vX.Y above the log tells the round: judged by {rulesets}, which was under way when the run began (time_ms of run_start); --ruleset takes another"
             ),
@@ -168,6 +170,10 @@ fn round<'a>(asked: Option<&'a str>, log: &Path, bytes: &[u8]) -> (Option<&'a st
     let of_tree = tree::round(log).and_then(|round| check::ruleset_of(&round));
     if of_tree.is_some() {
         return (of_tree, RoundFrom::Tree);
+    }
+    let stated = rules::stated(bytes);
+    if stated.is_some() {
+        return (stated, RoundFrom::Log);
     }
     match rules::when_written(bytes) {
         None => (None, RoundFrom::Newest),

@@ -20,7 +20,7 @@ mod tests;
 
 use super::{
     parse::{self, Event, LineError},
-    rules::{Check, Division, InitLimit, ROUNDS, Round, Rule, RuleSet, Target},
+    rules::{Check, Division, InitLimit, ROUNDS, Round, Rule, RuleSet, Target, stated},
 };
 use serde::Serialize;
 use serde_json::Value;
@@ -135,9 +135,10 @@ pub fn ruleset_of(round: &str) -> Option<&'static str> {
     rulesets().find(|r| r.strip_suffix(".0") == Some(round))
 }
 
-/// Judges `log`. Without a `ruleset` (one of [`rulesets`]) the newest that has the benchmark is
-/// taken.
+/// Judges `log`. Without a `ruleset` (one of [`rulesets`]) that which the log states is taken, or
+/// the newest that has the benchmark.
 pub fn check(log: &[u8], ruleset: Option<&str>) -> Verdict {
+    let ruleset = ruleset.or_else(|| stated(log));
     let mut findings = Vec::new();
     let events = events(log, &mut findings);
     let first = |key: &str| events.iter().find(|(_, e)| e.key == key);

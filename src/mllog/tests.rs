@@ -5,7 +5,7 @@ use crate::{
     batch::{Column, Schema},
     metrics::Quality,
     train::events::{EvalEvent, Listener, Outcome, RunFacts, StopReason},
-    workload::{Workload, parse},
+    workload::{Workload, parse, rounds},
 };
 use std::{
     path::{Path, PathBuf},
@@ -305,6 +305,10 @@ fn unknown_benchmarks_and_unwritable_files_are_named() {
 
 /// Runs MLPerf's checker; `None` = passed.
 fn check(python: &str, log: &Path, benchmark: &Benchmark) -> Option<String> {
+    check_by(python, log, benchmark.ruleset, benchmark.rule_file)
+}
+
+fn check_by(python: &str, log: &Path, ruleset: &str, rule_file: Option<&str>) -> Option<String> {
     let mut command = Command::new(python);
     command.args([
         "-m",
@@ -313,9 +317,9 @@ fn check(python: &str, log: &Path, benchmark: &Benchmark) -> Option<String> {
         "training",
         "--werror",
         "--ruleset",
-        benchmark.ruleset,
+        ruleset,
     ]);
-    if let Some(file) = benchmark.rule_file {
+    if let Some(file) = rule_file {
         command.arg("--config").arg(Path::new(env!("CARGO_MANIFEST_DIR")).join(file));
     }
     let output =
@@ -375,4 +379,56 @@ fn mlperf_s_own_checker_agrees() {
     )
     .unwrap();
     assert!(check(&python, &log, Benchmark::named("deepfm").unwrap()).is_some());
+}
+
+/// The rounds that a workload may ask for are those that logs are judged by.
+#[test]
+fn rounds_of_workloads_are_those_of_the_rules() {
+    let rules: Vec<(&str, String)> =
+        rules::ROUNDS.iter().map(|r| (r.benchmark, r.ruleset.to_owned())).collect();
+    let keys: Vec<(&str, String)> = rounds::ROUNDS
+        .iter()
+        .flat_map(|(name, all)| all.iter().map(|round| (*name, rounds::ruleset(round))))
+        .collect();
+    assert_eq!(rules, keys);
+}
+
+/// A log that was written for a round states it, is judged by it, and passes, in both divisions;
+/// one without is as it always was.
+#[test]
+fn a_log_passes_the_rules_of_the_round_it_was_written_for() {
+    let dir = tempfile::tempdir().unwrap();
+    for (benchmark, all) in rounds::ROUNDS {
+        for round in all {
+            for division in ["open", "closed"] {
+                let mut w = if benchmark == "dlrm" { workload(DLRM, &[]) } else { dcnv2() };
+                w.mlperf.division = division.into();
+                w.mlperf.round = Some((*round).to_owned());
+                let path = play(dir.path(), &w, 0.80275);
+                let text = std::fs::read(&path).unwrap();
+                let verdict = check::check(&text, None);
+                assert_eq!(verdict.ruleset, rounds::ruleset(round));
+                assert!(verdict.passes(true), "{benchmark} {round} {division}: {verdict:?}");
+                assert_eq!(verdict.benchmark.as_deref(), Some(benchmark));
+            }
+        }
+    }
+    let plain = std::fs::read(play(dir.path(), &dcnv2(), 0.80275)).unwrap();
+    assert_eq!((rules::stated(&plain), check::check(&plain, None).ruleset), (None, "6.0.0"));
+}
+
+/// MLPerf's own checker on logs of its rounds.
+#[test]
+fn mlperfs_checker_passes_logs_of_every_round_of_dcnv2() {
+    let Ok(python) = std::env::var("DLRM_BENCH_MLPERF_PYTHON") else {
+        eprintln!("skipped: DLRM_BENCH_MLPERF_PYTHON names no python with mlperf-logging 4.1.68");
+        return;
+    };
+    let dir = tempfile::tempdir().unwrap();
+    for round in rounds::ROUNDS[1].1 {
+        let mut w = dcnv2();
+        w.mlperf.round = Some((*round).to_owned());
+        let log = play(dir.path(), &w, 0.80275);
+        assert_eq!(check_by(&python, &log, &rounds::ruleset(round), None), None, "{round}");
+    }
 }

@@ -1,11 +1,11 @@
 //! The log of one run, line by line.
 
-use super::{Benchmark, benchmark::BENCHMARKS, json::dumps};
+use super::{Benchmark, benchmark::BENCHMARKS, json::dumps, rules::RULESET};
 use crate::{
     model::ParamSpec,
     optim::LossScale,
     train::events::{EvalEvent, Listener, Outcome, RunFacts},
-    workload::Workload,
+    workload::{Workload, rounds},
 };
 use serde::{Serialize, Serializer, ser::SerializeMap};
 use serde_json::{Value, json};
@@ -26,6 +26,8 @@ pub struct MlLog {
     benchmark: &'static Benchmark,
     /// Lines that are known before the run: submission and hyperparameters.
     submission: Vec<(&'static str, Value)>,
+    /// The ruleset that the workload asks for, which the log then states.
+    ruleset: Option<String>,
     hyperparameters: Vec<(&'static str, Value)>,
     /// What the samples come from, `data.source`.
     data: &'static str,
@@ -127,6 +129,7 @@ impl MlLog {
             file,
             benchmark,
             submission: submission(benchmark, workload, platform),
+            ruleset: workload.mlperf.round.as_deref().map(rounds::ruleset),
             hyperparameters,
             data: workload.data_source(),
             seed: workload.train.seed,
@@ -217,8 +220,11 @@ fn submission(
 impl Listener for MlLog {
     fn init_start(&mut self) -> io::Result<()> {
         self.open.run = true;
+        let stated = self.ruleset.take().map(|ruleset| (RULESET, json!(ruleset)));
         for (key, value) in std::mem::take(&mut self.submission) {
-            self.point(key, &value)?;
+            let more = stated.as_slice();
+            let more = if key == "submission_benchmark" { more } else { &[] };
+            self.line(EventType::PointInTime, key, &value, more, Location::caller())?;
         }
         self.start("init_start", &[])?;
         self.point("seed", &json!(self.seed))

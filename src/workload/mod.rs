@@ -5,6 +5,7 @@ mod names;
 mod open;
 pub mod parse;
 mod resolve;
+pub(crate) mod rounds;
 pub mod shipped;
 
 pub use crate::data::source::config::{
@@ -286,6 +287,8 @@ pub struct TargetSection {
 pub struct MlperfSection {
     /// `dlrm`, `dlrm_dcnv2` or `deepfm`.
     pub benchmark: String,
+    /// Round of MLPerf Training whose rules the log is to follow; `None` = the newest.
+    pub round: Option<String>,
     /// `open` or `closed`.
     pub division: String,
     /// Submitting organisation.

@@ -11,7 +11,7 @@ pub mod rounds;
 mod written;
 
 pub use rounds::{ROUNDS, Round, RuleSet};
-pub use written::when_written;
+pub use written::{RULESET, stated, when_written};
 
 use serde::Serialize;
 

@@ -1,7 +1,20 @@
-//! The round that a log is of, by what the log itself says: MLPerf's logs name none.
+//! The round that a log is of, by what the log itself says. MLPerf's logs name none; ours may.
 
 use super::rounds::{ROUNDS, Round};
 use crate::mllog::parse;
+use serde_json::Value;
+
+/// What the metadata of `submission_benchmark` call the ruleset that a log was written for; a word
+/// of ours, which MLPerf's checker passes over.
+pub const RULESET: &str = "ruleset";
+
+/// The ruleset that `log` says it was written for, if it is one of those known here.
+pub fn stated(log: &[u8]) -> Option<&'static str> {
+    let mut events = parse::lines(log).filter_map(|l| l.event.ok());
+    let event = events.find(|e| e.key == "submission_benchmark")?;
+    let said = event.metadata.as_ref()?.get(RULESET).and_then(Value::as_str)?;
+    ROUNDS.iter().map(|r| r.ruleset).find(|r| *r == said)
+}
 
 /// When the results of each round were published (mlcommons.org), in seconds since 1970. The next
 /// published results are those of runs that were made after it.

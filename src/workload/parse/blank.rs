@@ -54,6 +54,7 @@ pub(super) fn workload() -> Workload {
         target: TargetSection { auc: None, share_of_best: None },
         mlperf: MlperfSection {
             benchmark: String::new(),
+            round: None,
             division: String::new(),
             org: String::new(),
             platform: None,

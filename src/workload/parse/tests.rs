@@ -685,6 +685,7 @@ fn mlperf() -> impl Strategy<Value = MlperfSection> {
     )
         .prop_map(|(org, platform, status)| MlperfSection {
             benchmark: String::new(),
+            round: None,
             // "closed" is refused but for the reference's model and data.
             division: "open".into(),
             org,

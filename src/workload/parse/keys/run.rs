@@ -9,7 +9,7 @@ use crate::{
     workload::{
         EngineSection, MAX_THREADS, ModelConfig, Shard, SliceQueue,
         parse::key::{key, split},
-        unfit_name,
+        rounds, unfit_name,
     },
 };
 
@@ -234,6 +234,17 @@ pub(super) fn mlperf() -> Vec<Key> {
                 Err(format!("is \"{benchmark}\", but model.kind is \"{kind}\"; must be {right}"))
             })
             .says("Benchmark that the log is of"),
+        key("mlperf.round", |w| Some(&mut w.mlperf.round))
+            .or(None)
+            .or_in_words("the newest that has the benchmark")
+            .check(|round, w| match round {
+                Some(round) => rounds::refusal(&w.mlperf.benchmark, round),
+                None => Ok(()),
+            })
+            .says(
+                "Round of MLPerf Training that the log is of: `0.7` to `2.1` for `dlrm`, `3.0` to \
+                 `6.0` for `dlrm_dcnv2`. The log states its ruleset, and `check` and `package` judge by it",
+            ),
         key("mlperf.division", |w| Some(&mut w.mlperf.division))
             .one_of(&["open", "closed"])
             .or("open".to_owned())
