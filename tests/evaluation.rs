@@ -131,7 +131,7 @@ fn what_makes_no_sense_is_one_line() {
     let folder = TempDir::new().unwrap();
     data(folder.path());
     for (set, said) in [
-        (&["eval.samples=500"][..], "eval.samples is 500, but the evaluation split holds 200"),
+        (&["eval.samples=500"][..], "eval.samples: is 500, but the evaluation split holds 200"),
         (&["eval.samples=0"], "at least 1"),
         (&["eval.cache=sometimes"], "\"auto\", \"always\" or \"never\""),
         (

@@ -1,6 +1,9 @@
 //! Which device computes.
 
-use super::cuda::driver::{Driver, real};
+use super::{
+    BackendError,
+    cuda::driver::{Driver, real},
+};
 use std::{fmt, rc::Rc, str::FromStr};
 
 /// A device, by the word of workload files and of `--device`.
@@ -11,6 +14,8 @@ pub enum Device {
     Cpu,
     /// An NVIDIA GPU, counted from 0.
     Cuda(u32),
+    /// A Huawei Ascend NPU, counted from 0: known by its name, and not built ([`Device::open`]).
+    Npu(u32),
     /// The first GPU where everything that it needs is there, else the CPU ([`Device::choose`]).
     Auto,
 }
@@ -40,6 +45,9 @@ impl Device {
     pub fn open(self) -> super::Result<Option<Rc<dyn Driver>>> {
         match self {
             Device::Cuda(n) => real::Gpu::open(n).map(Some),
+            Device::Npu(_) => Err(BackendError::Device(format!(
+                "{self}: not built: this program has no backend for NPUs; use \"cpu\" or \"cuda:N\" (docs/cuda.md says how a device is added)"
+            ))),
             Device::Cpu | Device::Auto => Ok(None),
         }
     }
@@ -50,6 +58,7 @@ impl fmt::Display for Device {
         match self {
             Device::Cpu => f.write_str("cpu"),
             Device::Cuda(n) => write!(f, "cuda:{n}"),
+            Device::Npu(n) => write!(f, "npu:{n}"),
             Device::Auto => f.write_str("auto"),
         }
     }
@@ -59,17 +68,18 @@ impl FromStr for Device {
     type Err = String;
 
     fn from_str(word: &str) -> Result<Self, String> {
-        let number = || {
-            word.strip_prefix("cuda:")
-                .filter(|n| n.bytes().all(|b| b.is_ascii_digit()))?
-                .parse()
-                .ok()
+        let number = |kind: &str| -> Option<u32> {
+            word.strip_prefix(kind).filter(|n| n.bytes().all(|b| b.is_ascii_digit()))?.parse().ok()
         };
         match word {
             "cpu" => Ok(Device::Cpu),
             "cuda" => Ok(Device::Cuda(0)),
+            "npu" => Ok(Device::Npu(0)),
             "auto" => Ok(Device::Auto),
-            _ => number().map(Device::Cuda).ok_or_else(|| format!("must be {}", Device::WORDS)),
+            _ => number("cuda:")
+                .map(Device::Cuda)
+                .or_else(|| number("npu:").map(Device::Npu))
+                .ok_or_else(|| format!("must be {}", Device::WORDS)),
         }
     }
 }
@@ -90,11 +100,13 @@ mod tests {
             ("cpu", Device::Cpu),
             ("cuda:0", Device::Cuda(0)),
             ("cuda:17", Device::Cuda(17)),
+            ("npu:3", Device::Npu(3)),
             ("auto", Device::Auto),
         ] {
             assert_eq!((word.parse(), device.to_string().as_str()), (Ok(device), word));
         }
         assert_eq!("cuda".parse(), Ok(Device::Cuda(0)));
+        assert_eq!("npu".parse(), Ok(Device::Npu(0)));
         for word in ["", "gpu", "cuda:", "cuda:-1", "cuda:+1", "cuda:99999999999", "CPU"] {
             assert!(word.parse::<Device>().is_err_and(|e| e.contains("cuda:N")), "{word}");
         }

@@ -287,6 +287,9 @@ pub fn build(
     init: &mut Initializer,
 ) -> Result<Box<dyn Engine>, EngineError> {
     Ok(match (kind, choose_device(kind, device).0) {
+        (EngineKind::Fused, device @ Device::Npu(_)) => {
+            return Err(EngineError::Unsupported(format!("{device}: not built")));
+        }
         (EngineKind::Fused, Device::Cuda(n)) => Box::new(FusedEngine::on_gpu(n, config, init)?),
         (EngineKind::Fused, _) => Box::new(FusedEngine::new(config, init)?),
         (EngineKind::Candle, device) => Box::new(CandleEngine::new(device, config, init)?),

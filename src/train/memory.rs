@@ -54,7 +54,7 @@ pub fn memory_plan(workload: &Workload, config: Option<&EngineConfig>) -> Memory
     let Some(config) = config else { return all };
     let engine = match workload.engine.device {
         Device::Cuda(_) => MemoryPlan::default(),
-        Device::Cpu | Device::Auto => plan(workload.engine.kind, config),
+        Device::Cpu | Device::Npu(_) | Device::Auto => plan(workload.engine.kind, config),
     };
     let parameters = config.model.params().iter().map(|p| 4 * p.len() as u64).sum();
     all.items.extend(engine.items);

@@ -335,6 +335,7 @@ fn tables(model: &ModelSpec) -> Vec<TableSpec> {
 fn open(device: backend::Device) -> Result<Device, EngineError> {
     Ok(match device {
         backend::Device::Cuda(n) => Device::new_cuda(n as usize)?,
+        backend::Device::Npu(_) => return Err(not_built(device)),
         backend::Device::Cpu | backend::Device::Auto => Device::Cpu,
     })
 }
@@ -345,8 +346,13 @@ fn open(device: backend::Device) -> Result<Device, EngineError> {
         backend::Device::Cuda(_) => {
             Err(EngineError::Unsupported(format!("{device}: {}", super::NO_CANDLE_CUDA)))
         }
+        backend::Device::Npu(_) => Err(not_built(device)),
         backend::Device::Cpu | backend::Device::Auto => Ok(Device::Cpu),
     }
+}
+
+fn not_built(device: backend::Device) -> EngineError {
+    EngineError::Unsupported(format!("{device}: not built"))
 }
 
 fn fits(spec: &ParamSpec, len: usize) -> Result<(), EngineError> {

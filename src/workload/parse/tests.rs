@@ -759,6 +759,7 @@ pub(super) fn workloads() -> impl Strategy<Value = Workload> {
                 ) {
                     (aim, eval.patience, eval.restore_best, eval.every) =
                         (None, None, false, EvalEvery::Never);
+                    eval.at_end = None;
                     schedule = ScheduleSpec::Constant;
                 }
                 let quirk =

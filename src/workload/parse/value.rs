@@ -157,7 +157,7 @@ impl TomlValue for Device {
         "`cpu`, `cuda:N` or `auto`".to_owned()
     }
     fn schema() -> Json {
-        json!({"type": "string", "pattern": "^(cpu|auto|cuda:[0-9]+)$"})
+        json!({"type": "string", "pattern": "^(cpu|auto|(cuda|npu):[0-9]+)$"})
     }
 }
 

@@ -134,7 +134,7 @@ pub(super) fn engine() -> Vec<Key> {
             "What computes: `cpu`, `cuda:N` (NVIDIA GPU number N; the `candle` engine only if \
              the program was built for that, see docs/cuda.md) or `auto` (`cuda:0` where a \
              driver, a GPU, NVRTC and cuBLASLt are there, else the CPU; `run` says which). \
-             `--device` is short for it",
+             `npu:N` is known and not built. `--device` is short for it",
         ),
         key("engine.threads", |w| Some(&mut w.engine.threads))
             .or(0)
