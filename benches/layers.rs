@@ -67,7 +67,8 @@ fn activations(c: &mut Criterion) {
 
 fn norm(c: &mut Criterion) {
     let (pool, isa) = setup();
-    let s = NormShape { rows: ROWS, cols: COLS, eps: 1e-5, momentum: 0.1 };
+    let (rows, cols, eps, momentum) = (ROWS, COLS, 1e-5, 0.1);
+    let s = NormShape { rows, cols, eps, momentum, unbiased: true, relu: true };
     let (z, mut y) = (numbers(ROWS * STRIDE), numbers(ROWS * STRIDE));
     let (scale, shift) = (vec![1.0; COLS], vec![0.0; COLS]);
     let (mut mean, mut var) = (vec![0.0; COLS], vec![1.0; COLS]);

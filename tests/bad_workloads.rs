@@ -238,6 +238,16 @@ const BROKEN: &[(&str, &str, &str)] = &[
         "name = \"small\"\nquirks = [\"fb.x\"]",
         "3: workload.quirks: entry 1 is \"fb.x\"; must be \"fb.lr-plateau\", ",
     ),
+    (
+        "name = \"small\"",
+        "name = \"small\"\nquirks = [\"dr.bn-batch-stats-in-eval\"]",
+        "3: workload.quirks: \"dr.bn-batch-stats-in-eval\" needs model.kind = \"dlrm\" with model.batch_norm = true",
+    ),
+    (
+        "name = \"small\"",
+        "name = \"small\"\nquirks = [\"dr.top-mlp-dead-layer\"]",
+        "3: workload.quirks: \"dr.top-mlp-dead-layer\" needs model.kind = \"dlrm\" with at least two hidden layers",
+    ),
     // Ranges.
     (
         "batch_size = 128",
@@ -542,7 +552,7 @@ fn shipped_workloads_are_right() {
     for file in files {
         let output = Command::new(env!("CARGO_BIN_EXE_dlrm-bench"))
             .envs(
-                ["FRAPPE", "ADULT", "CRITEO_KAGGLE", "CRITEO_1TB", "KAGGLE_8000"]
+                ["FRAPPE", "ADULT", "CRITEO_KAGGLE", "CRITEO_1TB", "KAGGLE_8000", "DEEPREC_DATA"]
                     .map(|name| (name, "/somewhere")),
             )
             .args(["run", "--explain"])

@@ -191,3 +191,42 @@ fn what_cannot_be_read_is_named_and_the_others_are_shown() {
         "error: hollow: no results in this folder: neither run.json nor result_*.txt\n"
     );
 }
+
+/// DeepRec's table: a run that is long enough has its figures, one that is not is told so.
+#[test]
+fn deeprecs_table_takes_runs_of_2200_steps() {
+    let bench = Bench::new();
+    let set = |steps: &'static str| {
+        let max_steps = ["--set", "train.batch_size=4", "--set", "train.epochs=3", "--set", steps];
+        let ends =
+            ["--set", "eval.every_steps=", "--set", "eval.every=end", "--set", "target.auc="];
+        [max_steps, ends].concat()
+    };
+    bench.run("long", &set("train.max_steps=2250"));
+    bench.run("short", &[&set("train.max_steps=30")[..], &["--engine", "candle"]].concat());
+    let table = bench.compare(&["results", "--format", "deeprec"]);
+    let row = |engine: &str| -> Vec<&str> {
+        let line = table.lines().find(|l| l.split_whitespace().next() == Some(engine));
+        line.unwrap_or_else(|| panic!("{table}")).split_whitespace().collect()
+    };
+    assert!(table.starts_with("Model     FrameWork Datatype"), "{table}");
+    assert!(table.contains("\ntiny:\n") && table.contains("shorter than 2200 steps"), "{table}");
+    let [long, short] = ["fused", "candle"].map(row);
+    assert_eq!((long.len(), long[1], long[6]), (7, "FP32", "-"), "{table}");
+    assert_eq!(short[4..], ["-", "-", "baseline"], "{table}");
+    let number = |text: &str| text.parse::<f64>().unwrap();
+    assert!((number(long[5]) / number(long[4]) - 4.0).abs() < 0.1, "{table}");
+    let runs = bench.json(&["results", "--rows", "run", "--filter", "system=long"]);
+    let run = &runs["groups"][0]["rows"][0]["each"][0];
+    for (shown, key) in [(long[2], "accuracy"), (long[3], "auc_binned_1000")] {
+        assert!((run[key].as_f64().unwrap() - number(shown)).abs() < 1e-6, "{key}: {run}");
+    }
+    // By thresholds, and exactly.
+    let (binned, exact) = (run["auc_binned_1000"].as_f64().unwrap(), run["auc"].as_f64().unwrap());
+    assert!(binned != exact && (binned - exact).abs() < 1e-2, "{binned} {exact}");
+    assert!(
+        bench
+            .compare(&["results", "--format", "deeprec", "--baseline", "long"])
+            .contains("baseline")
+    );
+}

@@ -60,6 +60,8 @@ fn measure(w: &Workload) -> (u64, u64) {
 
 const DLRM: &str = "kind = \"dlrm\"\ndim = 32\nbottom = [256, 32]\ntop = [256, 64, 1]";
 const QR: &str = "kind = \"dlrm\"\ndim = 32\ntrick = \"qr\"\nbottom = [256, 32]\ntop = [64, 1]";
+const NORMALISED: &str =
+    "kind = \"dlrm\"\ndim = 32\nbottom = [256, 32]\nbatch_norm = true\ntop = [256, 64, 1]";
 const DEEPFM: &str =
     "kind = \"deepfm\"\ndim = 16\nhidden = [200, 200]\nbatch_norm = true\nembedding_l2 = 0.01";
 const SGD: &str = "kind = \"sgd\"";
@@ -68,11 +70,12 @@ const LARGE: &str = "[300000, 400000, 1000]";
 const SMALL: &str = "[1000, 2000, 3000, 4000, 500, 600, 700, 800]";
 
 /// Engine with the form of rows, model, optimizer, tables, batch.
-const CASES: [(&str, &str, &str, &str, usize); 11] = [
+const CASES: [(&str, &str, &str, &str, usize); 12] = [
     ("fused", DLRM, SGD, LARGE, 512),
     ("fused", DLRM, ADAM, LARGE, 512),
     ("fused", QR, SGD, SMALL, 16384),
     ("fused", DLRM, "kind = \"rowwise_adagrad\"", SMALL, 16384),
+    ("fused", NORMALISED, SGD, SMALL, 16384),
     ("fused", DEEPFM, ADAM, LARGE, 512),
     ("fused", DEEPFM, ADAM, SMALL, 16384),
     ("fused bf16", DLRM, SGD, LARGE, 512),

@@ -580,7 +580,7 @@ fn names_from_outside_do_nothing_where_they_are_shown() {
         text(&out.stdout).to_owned()
     };
     let acts = |c: char| (c.is_control() && c != '\n') || c == '\u{202e}';
-    for format in ["text", "markdown", "csv", "ascend"] {
+    for format in ["text", "markdown", "csv", "ascend", "deeprec"] {
         let page = shown(&["--format", format]);
         assert!(!page.contains(acts), "{format}: {page:?}");
     }

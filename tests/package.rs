@@ -130,6 +130,7 @@ fn write_log(path: &Path, w: &workload::Workload) {
         recall: 0.5,
         f1: 0.5,
         average_precision: 0.5,
+        auc_binned_1000: None,
     };
     let eval = EvalEvent {
         step: 5,

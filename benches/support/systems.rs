@@ -8,7 +8,10 @@ use dlrm_bench::{
     backend::Precision,
     batch::Batch,
     engine::{Engine, EngineConfig, EngineKind, build},
-    model::{DeepFmSpec, DlrmSpec, EmbeddingInit, Interaction, MlpInit, ModelSpec, Pooling, Trick},
+    model::{
+        DeepFmSpec, DlrmQuirks, DlrmSpec, EmbeddingInit, Interaction, MlpInit, ModelSpec, Pooling,
+        Trick,
+    },
     optim::{Adam, AdamForm, AdamRows, LossScaleSpec, OptimizerSpec},
 };
 
@@ -47,6 +50,8 @@ fn dlrm(
         trick: Trick::None,
         mlp_init: MlpInit::GlorotUniform,
         embedding_init: EmbeddingInit::UniformSqrtInvRows,
+        batch_norm: false,
+        quirks: DlrmQuirks::default(),
     })
 }
 

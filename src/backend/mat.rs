@@ -108,4 +108,9 @@ pub struct Norm {
     pub eps: f32,
     /// Weight of a new batch in the running statistics.
     pub momentum: f32,
+    /// Whether the running variance is of unbiased ones (torch's), or of biased ones
+    /// (TensorFlow's).
+    pub unbiased: bool,
+    /// `max(y, 0)` behind it.
+    pub relu: bool,
 }

@@ -25,7 +25,7 @@ use crate::{
 pub use device::Device;
 pub use in_flight::InFlight;
 pub use mat::{Linear, Mat, MatMut, Norm, Window};
-pub use precision::Precision;
+pub use precision::{Held, Precision};
 pub use step_control::{StepContext, StepControl, StepEnd, StepStart, Update};
 
 /// Errors of a device.
@@ -205,6 +205,14 @@ pub trait Backend: 'static {
         self.zeros(len, what)
     }
 
+    /// A buffer of `len` zeros in some numbers.
+    fn buffer(&mut self, held: Held, len: usize, what: &str) -> Result<Self::Floats> {
+        match held {
+            Held::F32 => self.zeros(len, what),
+            Held::Operands => self.operands(len, what),
+        }
+    }
+
     /// Copies `from` to elements `at..` of `to`.
     fn write(&mut self, to: &mut Self::Floats, at: usize, from: &[f32]) -> Result<()>;
 
@@ -336,8 +344,9 @@ pub trait Backend: 'static {
         Ok(())
     }
 
-    /// Makes ready for dot interactions.
-    fn plan_dot(&mut self, shape: DotShape) -> Result<Self::Dot>;
+    /// Makes ready for dot interactions of matrices that are held so: of f32 in f32, whatever products
+    /// round to.
+    fn plan_dot(&mut self, shape: DotShape, held: Held) -> Result<Self::Dot>;
 
     // Dense layers
 
@@ -398,9 +407,10 @@ pub trait Backend: 'static {
         db: MatMut<'_, Self::Floats>,
     ) -> Result<()>;
 
-    /// `y = max(0, scale * (z - mean) / sqrt(var + eps) + shift)` with mean and biased variance of
-    /// each column of this batch, left in `stats` as `[mean, 1 / sqrt(var + eps)]`. The running
-    /// statistics move by `momentum` towards the mean and the unbiased variance.
+    /// `y = scale * (z - mean) / sqrt(var + eps) + shift`, with `norm.relu` `max(y, 0)`, with mean
+    /// and biased variance of each column of this batch, left in `stats` as `[mean, 1 / sqrt(var +
+    /// eps)]`. The running statistics move by `momentum` towards the mean and the variance, unbiased
+    /// if `norm.unbiased`; with a momentum of 0 they stay.
     fn batch_norm_train(
         &mut self,
         z: Mat<'_, Self::Floats>,
@@ -422,8 +432,8 @@ pub trait Backend: 'static {
         y: MatMut<'_, Self::Floats>,
     ) -> Result<()>;
 
-    /// From the gradient `g` of the normalised output before its ReLU (already masked) to that of
-    /// `z`, in place; gradients of scale and shift are overwritten in `grads`.
+    /// From the gradient `g` of the normalised output, before its ReLU if it has one (already
+    /// masked), to that of `z`, in place; gradients of scale and shift are overwritten in `grads`.
     fn batch_norm_backward(
         &mut self,
         z: Mat<'_, Self::Floats>,

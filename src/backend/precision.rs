@@ -23,6 +23,16 @@ pub enum Precision {
     Fp16,
 }
 
+/// In what numbers a buffer between layers is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Held {
+    /// In f32 ([`super::Backend::zeros`]).
+    F32,
+    /// In those that products round their operands to, where a backend keeps them so
+    /// ([`super::Backend::operands`]).
+    Operands,
+}
+
 impl Precision {
     /// Every precision that all devices have.
     pub const ALL: [Precision; 3] = [Precision::Fp32, Precision::Bf16, Precision::Fp16];

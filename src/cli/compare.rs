@@ -117,6 +117,8 @@ pub enum Format {
     Critcmp,
     /// Key = value, as Ascend's ModelZoo sums up a training
     Ascend,
+    /// The table of DeepRec's benchmark, with its rule for throughput
+    Deeprec,
 }
 
 fn price(text: &str) -> Result<(String, f64), String> {
@@ -199,6 +201,7 @@ impl CompareArgs {
             Format::Bencher => export::bencher(comparison),
             Format::Critcmp => export::critcmp(comparison).map_err(Failure::Usage)?,
             Format::Ascend => export::ascend(comparison),
+            Format::Deeprec => export::deeprec(comparison),
         };
         match &self.output {
             Some(path) => Ok(write_file(path, text.as_bytes())?),

@@ -15,9 +15,9 @@ pub struct Dense {
 }
 
 impl Dense {
-    /// `transform`, unless it is one of those that look at the whole training split.
+    /// `transform`, unless it is one of those that look at the whole training split, or at a column.
     pub fn new(transform: DenseTransform) -> Option<Self> {
-        if matches!(transform, DenseTransform::MinMax | DenseTransform::Standard) {
+        if transform.of_column() {
             return None;
         }
         let mut dense = Dense { transform, table: Vec::new() };
@@ -65,7 +65,10 @@ impl Dense {
             DenseTransform::LogPlus2 => libm::logf(x + 2.0),
             DenseTransform::LogPlus3 => libm::logf(x + 3.0),
             DenseTransform::LogSqBucket => log_sq_bucket(f64::from(x)) as f32,
-            DenseTransform::Raw | DenseTransform::MinMax | DenseTransform::Standard => x,
+            DenseTransform::Raw
+            | DenseTransform::MinMax
+            | DenseTransform::Standard
+            | DenseTransform::MinRange => x,
         };
         y.is_finite().then_some(y)
     }

@@ -109,6 +109,7 @@ pub fn cost(config: &EngineConfig, batch: usize, ids: &[f64]) -> Cost {
             _ => dense += p.len() as u64 * F32,
         }
     }
+    products -= 6.0 * dead_weights(model) as f64;
     cost.interaction_products = samples * 6.0 * interaction_weights(model) as f64;
     cost.mlp_flops = samples * products - cost.interaction_products;
     cost.streams.push(Stream::update(dense, dense * dense_state, dense));
@@ -148,6 +149,12 @@ fn interaction_weights(model: &ModelSpec) -> usize {
     let ModelSpec::Dlrm(m) = model else { return 0 };
     let params = m.interaction.params(m.vectors());
     params.iter().filter(|p| p.kind == ParamKind::Weight).map(|p| p.len()).sum()
+}
+
+/// Elements of the weights that nothing is computed with.
+fn dead_weights(model: &ModelSpec) -> usize {
+    let ModelSpec::Dlrm(m) = model else { return 0 };
+    m.top[..m.dead_layers()].iter().map(|width| width * m.top_input()).sum()
 }
 
 fn learned_weights(model: &ModelSpec) -> bool {

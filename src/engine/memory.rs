@@ -62,7 +62,7 @@ pub fn plan(kind: EngineKind, config: &EngineConfig) -> MemoryPlan {
         "gradients and optimizer state of dense parameters",
         dense * (1 + state.dense().count() as u64),
     );
-    let activations = batch * per_sample(&config.model).all() * F32;
+    let activations = batch * per_sample(config).all() * F32;
     let (columns, width) = dense_columns(&config.model);
     match kind {
         EngineKind::Fused => {
@@ -160,7 +160,7 @@ pub fn gpu_plan(kind: EngineKind, config: &EngineConfig) -> MemoryPlan {
         "gradients and optimizer state of dense parameters",
         dense * (1 + state.dense().count() as u64),
     );
-    let Elements { floats, operands, gated } = per_sample(model);
+    let Elements { floats, operands, gated } = per_sample(config);
     let floats = floats + row(columns) as u64;
     let sixteen = matches!(config.precision, Precision::Bf16 | Precision::Fp16);
     let number = if sixteen { 2 } else { F32 };
@@ -177,9 +177,13 @@ pub fn gpu_plan(kind: EngineKind, config: &EngineConfig) -> MemoryPlan {
         4 * F32 * ids + ids.div_ceil(32) * 2 * dim as u64 * F32,
     );
     if sixteen {
-        // What is not kept in them is copied for each product: weights, dense features and, in a
-        // DeepFM, whatever is behind a dropout.
+        // What is not kept in them is copied for each product: weights, dense features and whatever
+        // is in a model with batch normalisation or dropout.
         let copied = match model {
+            ModelSpec::Dlrm(m) if m.batch_norm => columns + 2 * widest,
+            ModelSpec::Dlrm(m) if config.fp32_interaction => {
+                columns + m.top_input() + m.vectors().width()
+            }
             ModelSpec::Dlrm(_) => columns,
             ModelSpec::DeepFm(_) => 2 * widest,
         };
@@ -216,9 +220,9 @@ fn dense_columns(model: &ModelSpec) -> (usize, usize) {
     }
 }
 
-fn per_sample(model: &ModelSpec) -> Elements {
-    match model {
-        ModelSpec::Dlrm(m) => dlrm(m),
+fn per_sample(config: &EngineConfig) -> Elements {
+    match &config.model {
+        ModelSpec::Dlrm(m) => dlrm(m, config.fp32_interaction),
         ModelSpec::DeepFm(m) => deepfm(m),
     }
 }
@@ -233,21 +237,24 @@ fn hidden(widths: &[usize]) -> usize {
     widths.iter().rev().skip(1).map(|&w| row(w)).sum()
 }
 
-fn dlrm(m: &DlrmSpec) -> Elements {
+fn dlrm(m: &DlrmSpec, fp32_interaction: bool) -> Elements {
     let met = m.interaction.kept(m.vectors());
     let rows = |widths: &[usize]| widths.iter().map(|&w| row(w)).sum::<usize>();
-    let hidden = hidden(&m.bottom) + hidden(&m.top);
+    let hidden = hidden(&m.bottom) + hidden(&m.top[m.dead_layers()..]);
     let gated = hidden + rows(&met.gated);
-    let operands = 2 * m.vectors().width()
-        + rows(&met.operands)
-        + rows(&m.trick_keeps())
-        + hidden
-        + 2 * row(m.widest_layer());
+    let meeting = 2 * m.vectors().width() + rows(&met.operands) + rows(&m.trick_keeps());
+    let all = meeting + hidden + 2 * row(m.widest_layer());
+    // What only f32 will do for: with batch normalisation everything, its input on top.
+    let floats = match (m.batch_norm, fp32_interaction) {
+        (true, _) => all + rows(&m.bottom),
+        (false, true) => meeting,
+        (false, false) => 0,
+    };
     Elements {
         // Logits and their gradient.
-        floats: 2,
-        operands: operands as u64,
-        gated: gated as u64,
+        floats: 2 + floats as u64,
+        operands: all.saturating_sub(floats) as u64,
+        gated: if m.batch_norm { 0 } else { gated as u64 },
     }
 }
 

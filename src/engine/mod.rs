@@ -98,6 +98,10 @@ pub struct EngineConfig {
     pub pin_threads: bool,
     /// Rounding of the operands of the fused engine's matrix products.
     pub precision: Precision,
+    /// Keep what meets in a DLRM's interaction, and what comes of it, in f32 where a GPU would keep
+    /// it as products round it. The interaction is `dot` or `cat`.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub fp32_interaction: bool,
     /// Scaling of the fused engine's gradients.
     pub loss_scale: LossScaleSpec,
     /// In what form embedding rows are kept (`fused` only; candle keeps f32).

@@ -1,7 +1,7 @@
 //! What the quality of predictions is made of: sums of integers, so that the order of samples, the
 //! number of threads and the device cannot matter.
 
-use super::{MetricsError, Quality, pointwise, pointwise::Confusion, ranking};
+use super::{MetricsError, Quality, binned, pointwise, pointwise::Confusion, ranking};
 
 /// Sums over all samples of an evaluation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,6 +16,9 @@ pub struct Counts {
     /// Sum over all positives of the precision at their prediction, in units of 2^-53, each rounded
     /// down.
     pub precision: u128,
+    /// Twice the area under the ROC curve of `tf.metrics.auc` with 1000 thresholds, times the
+    /// negatives and the positives.
+    pub binned_area: u128,
 }
 
 impl Counts {
@@ -27,6 +30,7 @@ impl Counts {
             loss: pointwise::loss(predictions, labels),
             doubled_area,
             precision,
+            binned_area: binned::doubled_area(predictions, labels),
         }
     }
 
@@ -35,7 +39,7 @@ impl Counts {
     /// # Errors
     /// If all labels are equal.
     pub fn quality(&self) -> Result<Quality, MetricsError> {
-        let Counts { confusion, loss, doubled_area, precision } = self;
+        let Counts { confusion, loss, doubled_area, precision, binned_area } = self;
         let (samples, positives) = (confusion.samples(), confusion.positives());
         match positives {
             0 => return Err(MetricsError::OneClass { samples: samples as usize, class: 0 }),
@@ -57,6 +61,7 @@ impl Counts {
             recall: confusion.recall(),
             f1: confusion.f1(),
             average_precision: *precision as f64 / ranking::PRECISION_UNITS / positives as f64,
+            auc_binned_1000: Some(binned::auc(*binned_area, samples - positives, positives)),
         })
     }
 }

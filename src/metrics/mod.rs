@@ -1,5 +1,6 @@
 //! Quality of predictions: exact, in f64.
 
+pub(crate) mod binned;
 mod counts;
 mod pointwise;
 mod ranking;
@@ -32,6 +33,10 @@ pub struct Quality {
     pub f1: f64,
     /// Average precision (sklearn's `average_precision_score`).
     pub average_precision: f64,
+    /// The area under the ROC curve by 1000 thresholds (`tf.metrics.auc`), which DeepRec publishes;
+    /// `None` in records of programs that did not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub auc_binned_1000: Option<f64>,
 }
 
 /// Why predictions have no quality. Positions count from 0.

@@ -67,6 +67,7 @@ fn eval(auc: f64) -> EvalEvent {
         recall: 0.5,
         f1: 0.5,
         average_precision: 0.5,
+        auc_binned_1000: None,
     };
     EvalEvent {
         step: 5,

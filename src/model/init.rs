@@ -312,7 +312,9 @@ fn normal_pair(w0: u32, w1: u32) -> [f32; 2] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{DeepFmSpec, DlrmSpec, Interaction, Pooling, Qr, QrOperation, Trick};
+    use crate::model::{
+        DeepFmSpec, DlrmQuirks, DlrmSpec, Interaction, Pooling, Qr, QrOperation, Trick,
+    };
 
     fn dlrm(mlp_init: MlpInit, embedding_init: EmbeddingInit) -> ModelSpec {
         ModelSpec::Dlrm(DlrmSpec {
@@ -327,6 +329,8 @@ mod tests {
             trick: Trick::None,
             mlp_init,
             embedding_init,
+            batch_norm: false,
+            quirks: DlrmQuirks::default(),
         })
     }
 

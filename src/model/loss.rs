@@ -13,6 +13,9 @@ pub struct LossSpec {
     pub clamp: f32,
 }
 
+/// keras' `epsilon()`.
+pub const KERAS_EPSILON: f64 = 1e-7;
+
 /// Which loss.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
@@ -27,4 +30,8 @@ pub enum LossKind {
     },
     /// `mean((p - y)^2)`.
     Mse,
+    /// `-mean(y ln(p + e) + (1 - y) ln(1 - p + e))`, `e =` [`KERAS_EPSILON`], with `p` clamped to `[e,
+    /// 1 - e]`: `tf.keras.losses.BinaryCrossentropy` on probabilities (tensorflow/tensorflow 1.15:
+    /// python/keras/backend.py, `binary_crossentropy`), which DeepRec trains on.
+    KerasBce,
 }

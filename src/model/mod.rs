@@ -10,8 +10,8 @@ mod tables;
 use serde::Serialize;
 
 pub use interaction::{Interaction, Kept, Vectors, projected, projection_layer};
-pub use loss::{LossKind, LossSpec};
-pub use params::{ParamKind, ParamSpec};
+pub use loss::{KERAS_EPSILON, LossKind, LossSpec};
+pub use params::{ParamKind, ParamSpec, top_layer};
 pub use tables::{Part, Qr, QrOperation, SetSpec, TableSpec, Trick};
 
 /// A model, its sizes resolved against the data.
@@ -42,6 +42,10 @@ pub struct DlrmSpec {
     pub bottom: Vec<usize>,
     /// Widths of the top MLP without its input; the last one is 1.
     pub top: Vec<usize>,
+    /// Batch normalisation behind each ReLU of the bottom MLP, with TensorFlow's constants
+    /// (DeepRec-AI/DeepRec: modelzoo/dlrm/train.py).
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub batch_norm: bool,
     /// How features meet.
     pub interaction: Interaction,
     /// How a bag becomes one vector.
@@ -53,6 +57,27 @@ pub struct DlrmSpec {
     pub mlp_init: MlpInit,
     /// Initialiser of embedding tables.
     pub embedding_init: EmbeddingInit,
+    /// Surprises of DeepRec's program that are reproduced.
+    #[serde(skip_serializing_if = "DlrmQuirks::is_empty")]
+    pub quirks: DlrmQuirks,
+}
+
+/// Surprises of DeepRec's DLRM (DeepRec-AI/DeepRec: modelzoo/dlrm/train.py); none by default.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct DlrmQuirks {
+    /// Each hidden layer of the top MLP is given the interaction's output and what it makes of it
+    /// is thrown away, but for the last hidden layer: the others are neither used nor trained.
+    pub dead_top: bool,
+    /// Batch normalisation judges a batch of an evaluation by that batch's own statistics, and the
+    /// running ones never move.
+    pub batch_stats_in_eval: bool,
+}
+
+impl DlrmQuirks {
+    /// Whether none is reproduced.
+    pub fn is_empty(&self) -> bool {
+        *self == DlrmQuirks::default()
+    }
 }
 
 /// How the rows of a bag become one vector.
@@ -153,6 +178,12 @@ impl DlrmSpec {
     /// Width of the top MLP's input.
     pub fn top_input(&self) -> usize {
         self.interaction.output(self.vectors())
+    }
+
+    /// Layers at the beginning of the top MLP that nothing is computed with
+    /// ([`DlrmQuirks::dead_top`]).
+    pub fn dead_layers(&self) -> usize {
+        if self.quirks.dead_top { self.top.len().saturating_sub(2) } else { 0 }
     }
 }
 

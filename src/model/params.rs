@@ -89,8 +89,7 @@ pub(super) fn mlp(
 ) {
     let mut n = input;
     for (i, &m) in widths.iter().enumerate() {
-        out.push(ParamSpec::new(format!("{}.weight", name(i)), ParamKind::Weight, &[m, n]));
-        out.push(ParamSpec::new(format!("{}.bias", name(i)), ParamKind::Bias, &[m]));
+        layer(out, &name(i), n, m);
         n = m;
     }
 }
@@ -100,6 +99,24 @@ fn tables(specs: Vec<TableSpec>) -> Vec<ParamSpec> {
     specs.into_iter().map(param).collect()
 }
 
+/// Weight and bias of the layer `name`, of `n` inputs and `m` outputs.
+fn layer(out: &mut Vec<ParamSpec>, name: &str, n: usize, m: usize) {
+    out.push(ParamSpec::new(format!("{name}.weight"), ParamKind::Weight, &[m, n]));
+    out.push(ParamSpec::new(format!("{name}.bias"), ParamKind::Bias, &[m]));
+}
+
+/// The batch normalisation of the layer `name`, of `m` outputs.
+fn norm(out: &mut Vec<ParamSpec>, name: &str, m: usize) {
+    for (what, kind) in [
+        ("scale", ParamKind::Scale),
+        ("shift", ParamKind::Shift),
+        ("running_mean", ParamKind::RunningMean),
+        ("running_var", ParamKind::RunningVar),
+    ] {
+        out.push(ParamSpec::new(format!("{name}.bn.{what}"), kind, &[m]));
+    }
+}
+
 fn dlrm(m: &DlrmSpec) -> Vec<ParamSpec> {
     let mut p = tables(m.table_specs());
     if matches!(m.pooling, Pooling::WeightedFixed | Pooling::WeightedLearned) {
@@ -107,10 +124,27 @@ fn dlrm(m: &DlrmSpec) -> Vec<ParamSpec> {
             p.push(ParamSpec::new(format!("v_W_l.{k}"), ParamKind::RowWeight, &[rows, 1]));
         }
     }
-    mlp(&mut p, |i| format!("bot_l.{}", 2 * i), m.bottom_input(), &m.bottom);
+    let mut n = m.bottom_input();
+    for (i, &width) in m.bottom.iter().enumerate() {
+        let name = format!("bot_l.{}", 2 * i);
+        layer(&mut p, &name, n, width);
+        if m.batch_norm {
+            norm(&mut p, &name, width);
+        }
+        n = width;
+    }
     p.extend(m.interaction.params(m.vectors()));
-    mlp(&mut p, |i| format!("top_l.{}", 2 * i), m.top_input(), &m.top);
+    let (dead, live) = m.top.split_at(m.dead_layers());
+    for (i, &width) in dead.iter().enumerate() {
+        layer(&mut p, &top_layer(i), m.top_input(), width);
+    }
+    mlp(&mut p, |i| top_layer(dead.len() + i), m.top_input(), live);
     p
+}
+
+/// What the names of layer `i` of a DLRM's top MLP begin with.
+pub fn top_layer(i: usize) -> String {
+    format!("top_l.{}", 2 * i)
 }
 
 fn deepfm(m: &DeepFmSpec) -> Vec<ParamSpec> {
@@ -121,22 +155,13 @@ fn deepfm(m: &DeepFmSpec) -> Vec<ParamSpec> {
     }
     let mut n = m.fields() * m.dim;
     for (i, &h) in m.hidden.iter().enumerate() {
-        p.push(ParamSpec::new(format!("dnn.{i}.weight"), ParamKind::Weight, &[h, n]));
-        p.push(ParamSpec::new(format!("dnn.{i}.bias"), ParamKind::Bias, &[h]));
+        let name = format!("dnn.{i}");
+        layer(&mut p, &name, n, h);
         if m.batch_norm {
-            p.push(ParamSpec::new(format!("dnn.{i}.bn.scale"), ParamKind::Scale, &[h]));
-            p.push(ParamSpec::new(format!("dnn.{i}.bn.shift"), ParamKind::Shift, &[h]));
-            p.push(ParamSpec::new(
-                format!("dnn.{i}.bn.running_mean"),
-                ParamKind::RunningMean,
-                &[h],
-            ));
-            p.push(ParamSpec::new(format!("dnn.{i}.bn.running_var"), ParamKind::RunningVar, &[h]));
+            norm(&mut p, &name, h);
         }
         n = h;
     }
-    let last = m.hidden.len();
-    p.push(ParamSpec::new(format!("dnn.{last}.weight"), ParamKind::Weight, &[1, n]));
-    p.push(ParamSpec::new(format!("dnn.{last}.bias"), ParamKind::Bias, &[1]));
+    layer(&mut p, &format!("dnn.{}", m.hidden.len()), n, 1);
     p
 }

@@ -226,7 +226,7 @@ impl DeepFmSpec {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{EmbeddingInit, Interaction, MlpInit, Pooling};
+    use crate::model::{DlrmQuirks, EmbeddingInit, Interaction, MlpInit, Pooling};
 
     pub(in crate::model) fn with(trick: Trick, tables: &[usize]) -> ModelSpec {
         ModelSpec::Dlrm(DlrmSpec {
@@ -241,6 +241,8 @@ mod tests {
             trick,
             mlp_init: MlpInit::Facebook,
             embedding_init: EmbeddingInit::UniformSqrtInvRows,
+            batch_norm: false,
+            quirks: DlrmQuirks::default(),
         })
     }
 

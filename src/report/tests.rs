@@ -34,6 +34,9 @@ fn run(system: &str, rate: f64, seconds: f64, target: f64) -> Run {
         samples: Some(rate * seconds),
         epochs: Some(0.744),
         auc: Some(0.80294),
+        auc_binned_1000: None,
+        accuracy: None,
+        gstep: None,
         loss: Some(0.125),
         throughput: Rates {
             end_to_end: Some(rate),

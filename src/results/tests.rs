@@ -29,6 +29,7 @@ fn eval(step: u64, auc: f64) -> EvalEvent {
         recall: 0.5,
         f1: 0.5,
         average_precision: 0.5,
+        auc_binned_1000: None,
     };
     let t = step as f64;
     EvalEvent {

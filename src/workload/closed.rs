@@ -56,13 +56,20 @@ pub(super) fn refusal(w: &Workload) -> Option<(&'static str, String)> {
         return None;
     }
     const OPEN: &str = "use mlperf.division = \"open\"";
-    let ModelConfig::Dlrm { dim, bottom, top, interaction, .. } = &w.model else {
+    let ModelConfig::Dlrm { dim, bottom, top, interaction, batch_norm, quirks, .. } = &w.model
+    else {
         let what = format!("is \"closed\", but MLPerf has no benchmark \"deepfm\"; {OPEN}");
         return Some(("mlperf.division", what));
     };
     if matches!(w.data, DataConfig::Planted(_) | DataConfig::NumpyRandom(_)) {
         let what = format!(
             "is \"closed\", whose data are Criteo 1TB, but data.source computes its samples; {OPEN}"
+        );
+        return Some(("mlperf.division", what));
+    }
+    if *batch_norm || !quirks.is_empty() {
+        let what = format!(
+            "is \"closed\", whose model has no batch normalisation and none of DeepRec's quirks; {OPEN}"
         );
         return Some(("mlperf.division", what));
     }

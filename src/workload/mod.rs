@@ -23,7 +23,7 @@ use crate::{
     data::loader::{Shard, SliceQueue},
     embedding::RowKind,
     engine::EngineKind,
-    model::{EmbeddingInit, Interaction, LossSpec, MlpInit, Pooling, Trick},
+    model::{DlrmQuirks, EmbeddingInit, Interaction, LossSpec, MlpInit, Pooling, Trick},
     optim::{LossScaleSpec, OptimizerConfig, ScheduleSpec},
 };
 use serde::Serialize;
@@ -100,6 +100,12 @@ pub enum Quirk {
     /// Tables of quotients and remainders start from U(sqrt(1/n), 1).
     #[serde(rename = "fb.qr-init")]
     FbQrInit,
+    /// The top MLP of DeepRec's DLRM, of whose hidden layers only the last one is used.
+    #[serde(rename = "dr.top-mlp-dead-layer")]
+    DrTopMlpDeadLayer,
+    /// Evaluations of DeepRec's DLRM, whose batch normalisation goes by each batch's own statistics.
+    #[serde(rename = "dr.bn-batch-stats-in-eval")]
+    DrBnBatchStatsInEval,
 }
 
 /// `[model]`: what the data does not decide.
@@ -114,6 +120,10 @@ pub enum ModelConfig {
         bottom: Vec<usize>,
         /// Top MLP without its input.
         top: Vec<usize>,
+        /// Batch normalisation behind each ReLU of the bottom MLP.
+        batch_norm: bool,
+        /// What `workload.quirks` says of the model.
+        quirks: DlrmQuirks,
         /// Interaction.
         interaction: Interaction,
         /// Pooling.
@@ -175,6 +185,8 @@ pub struct EngineSection {
     pub pin_threads: bool,
     /// Rounding of the operands of matrix products.
     pub precision: Precision,
+    /// The interaction in f32 nevertheless.
+    pub fp32_interaction: bool,
     /// In what form embedding rows are kept.
     pub embedding_rows: RowKind,
     /// Scaling of gradients; off unless the precision is fp16.

@@ -27,7 +27,10 @@ macro_rules! shipped {
 /// All of them, by name.
 pub const SHIPPED: &[Shipped] = shipped![
     "adult",
+    "deeprec-normalized",
     "deeprec-planted",
+    "deeprec-readme",
+    "deeprec",
     "facebook-readme",
     "frappe-deepfm",
     "kaggle",
@@ -140,7 +143,8 @@ mod tests {
 
     #[test]
     fn names_are_read_and_what_is_neither_is_told_the_nearest() {
-        assert_eq!(read(Path::new("kaggle")).unwrap(), SHIPPED[4].text.as_bytes());
+        let kaggle = Shipped::named("kaggle").unwrap().text;
+        assert_eq!(read(Path::new("kaggle")).unwrap(), kaggle.as_bytes());
         let error = |place: &str| read(Path::new(place)).unwrap_err().to_string();
         assert_eq!(
             error("terabite"),

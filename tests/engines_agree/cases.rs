@@ -6,8 +6,8 @@ use dlrm_bench::{
     embedding::RowKind,
     engine::{Engine, EngineConfig},
     model::{
-        DeepFmSpec, DlrmSpec, EmbeddingInit, Interaction, LossKind, LossSpec, MlpInit, ModelSpec,
-        ParamKind, Pooling, Qr, QrOperation, Trick,
+        DeepFmSpec, DlrmQuirks, DlrmSpec, EmbeddingInit, Interaction, LossKind, LossSpec, MlpInit,
+        ModelSpec, ParamKind, Pooling, Qr, QrOperation, Trick,
         init::{InitSource, Initializer},
     },
     optim::{
@@ -82,8 +82,12 @@ pub fn tricks(limits: Limits) -> impl Strategy<Value = Trick> {
 
 pub fn losses() -> impl Strategy<Value = LossSpec> {
     let weights = [0.5, 3.0];
-    let kinds =
-        prop::sample::select(vec![LossKind::Bce, LossKind::Wbce { weights }, LossKind::Mse]);
+    let kinds = prop::sample::select(vec![
+        LossKind::Bce,
+        LossKind::Wbce { weights },
+        LossKind::Mse,
+        LossKind::KerasBce,
+    ]);
     (kinds, prop::sample::select(vec![0.0, 0.45]))
         .prop_map(|(kind, clamp)| LossSpec { kind, clamp })
 }
@@ -132,6 +136,7 @@ pub fn single_layers() -> Vec<(&'static str, BoxedStrategy<ModelSpec>)> {
             let ModelSpec::Dlrm(mut m) = model else { return model };
             (m.bottom, m.top, m.pooling, m.dense_pad_to) = (vec![m.dim], vec![1], Pooling::Sum, 1);
             m.trick = Trick::None;
+            (m.batch_norm, m.quirks) = (false, DlrmQuirks::default());
             change(&mut m);
             ModelSpec::Dlrm(m)
         });
@@ -154,6 +159,20 @@ pub fn single_layers() -> Vec<(&'static str, BoxedStrategy<ModelSpec>)> {
             dlrm(|m| (m.interaction, m.dense_pad_to) = (Interaction::Cat, 16)),
         ),
         ("MLP", dlrm(|m| (m.interaction, m.bottom) = (Interaction::Cat, vec![33, 20, m.dim]))),
+        (
+            "MLP with dead layers",
+            dlrm(|m| {
+                (m.interaction, m.top) = (Interaction::Cat, vec![33, 20, 1]);
+                m.quirks.dead_top = true;
+            }),
+        ),
+        (
+            "batch normalisation behind ReLUs",
+            dlrm(|m| {
+                (m.interaction, m.bottom) = (Interaction::Cat, vec![20, m.dim]);
+                (m.batch_norm, m.dense) = (true, m.dense.max(3));
+            }),
+        ),
         ("mean of bags", dlrm(|m| (m.interaction, m.pooling) = (Interaction::Cat, Pooling::Mean))),
         (
             "weighted sum of bags",
@@ -221,9 +240,10 @@ pub fn dlrms(limits: Limits) -> impl Strategy<Value = ModelSpec> {
     let meet = (1..=limits.dim, tricks(limits)).prop_flat_map(move |(dim, trick)| {
         (Just((dim, trick)), interactions(trick.vector(dim), limits))
     });
-    (sizes, meet, poolings()).prop_map(
-        |((dense, dense_pad_to, tables, mut bottom, mut top), ((dim, trick), meet), pooling)| {
-            let interaction = meet;
+    let surprises = (prop::bool::weighted(0.3), any::<bool>(), prop::bool::weighted(0.3));
+    (sizes, meet, poolings(), surprises).prop_map(
+        |(sizes, ((dim, trick), interaction), pooling, (batch_norm, by_batch, dead_top))| {
+            let (dense, dense_pad_to, tables, mut bottom, mut top) = sizes;
             bottom.push(trick.vector(dim));
             top.push(1);
             // Rows of quotients belong to several ids: they have no weights.
@@ -244,6 +264,8 @@ pub fn dlrms(limits: Limits) -> impl Strategy<Value = ModelSpec> {
                 trick,
                 mlp_init: MlpInit::Facebook,
                 embedding_init: EmbeddingInit::UniformSqrtInvRows,
+                batch_norm,
+                quirks: DlrmQuirks { dead_top, batch_stats_in_eval: batch_norm && by_batch },
             })
         },
     )
@@ -297,6 +319,7 @@ pub fn config(
         pin_threads: false,
         embedding_rows: RowKind::Fp32,
         precision: Precision::Fp32,
+        fp32_interaction: false,
         loss_scale: LossScaleSpec::Off,
         seed: 17,
     }

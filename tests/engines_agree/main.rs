@@ -43,10 +43,19 @@ fn widen(x: &[Vec<f32>]) -> Vec<Vec<f64>> {
     x.iter().map(|x| x.iter().map(|&x| x.into()).collect()).collect()
 }
 
+/// Whether a model has batch normalisation.
+fn normalised(model: &ModelSpec) -> bool {
+    match model {
+        ModelSpec::Dlrm(m) => m.batch_norm,
+        ModelSpec::DeepFm(m) => m.batch_norm,
+    }
+}
+
 /// Biases in front of a batch normalisation: it subtracts them again, so their gradient is rounding
 /// and nothing else.
 fn cancelled(specs: &[ParamSpec], i: usize) -> bool {
     specs[i].kind == ParamKind::Bias
+        && specs[i].name.starts_with("dnn")
         && specs.get(i + 1).is_some_and(|next| next.kind == ParamKind::Scale)
 }
 
@@ -78,7 +87,7 @@ fn check_against_plain(
     batch: &Batch,
 ) -> Result<(), TestCaseError> {
     let (loss_tolerance, tolerance) = match &config.model {
-        ModelSpec::DeepFm(m) if m.batch_norm => (1e-4, 3e-2),
+        model if normalised(model) => (1e-4, 3e-2),
         _ => (1e-5, 1e-4),
     };
     let params = widen(&parameters(engine));
@@ -242,7 +251,7 @@ fn repeatedly(seed: u64, check: impl Fn(u64) -> Result<(), String>) -> Result<()
 /// may be hardly more than rounding.
 fn samples(model: &ModelSpec, n: usize) -> usize {
     match model {
-        ModelSpec::DeepFm(m) if m.batch_norm => n.max(8),
+        model if normalised(model) => n.max(8),
         _ => n,
     }
 }
@@ -333,6 +342,7 @@ fn no_gradient_passes_a_relu_at_zero() {
     let ModelSpec::Dlrm(mut m) = model else { unreachable!() };
     (m.pooling, m.trick) = (Pooling::Sum, Trick::None);
     m.bottom = vec![3, m.dim];
+    m.batch_norm = false;
     let config = cases::config(ModelSpec::Dlrm(m), BCE, OptimizerSpec::SGD, 2);
     let mut batch = cases::batch(&config.model, 2, true, 1);
     batch.dense.fill(0.0);

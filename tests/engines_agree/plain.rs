@@ -54,7 +54,9 @@ pub fn forward(config: &EngineConfig, params: &Params, batch: &Batch) -> Forward
     };
     let terms = logits.iter().zip(&batch.labels).map(|(&z, &y)| {
         let (mut p, y) = (1.0 / (1.0 + (-z).exp()), f64::from(y));
-        let c = f64::from(config.loss.clamp);
+        let keras = config.loss.kind == LossKind::KerasBce;
+        let (c, e) = (f64::from(config.loss.clamp), 1e-7);
+        let c = if keras { c.max(e) } else { c };
         if c > 0.0 && c < 1.0 {
             margin.kink(p - c);
             margin.kink(p - (1.0 - c));
@@ -65,6 +67,7 @@ pub fn forward(config: &EngineConfig, params: &Params, batch: &Batch) -> Forward
             LossKind::Bce => bce,
             LossKind::Wbce { weights } => f64::from(weights[y.round() as usize]) * bce,
             LossKind::Mse => (p - y).powi(2),
+            LossKind::KerasBce => -(y * (p + e).ln() + (1.0 - y) * (1.0 - p + e).ln()),
         }
     });
     let loss = terms.sum::<f64>() / batch.len as f64;
@@ -154,17 +157,27 @@ fn dlrm(m: &DlrmSpec, params: &Params, batch: &Batch, margin: &mut Margin) -> Ve
     let tables = m.tables.len();
     let weighted = matches!(m.pooling, Pooling::WeightedFixed | Pooling::WeightedLearned);
     let twice = (0..tables).filter(|&k| weighted || two_tables(m, k).is_some()).count();
-    let (bottom, rest) = params[tables + twice..].split_at(2 * m.bottom.len());
+    let layer = if m.batch_norm { 6 } else { 2 };
+    let (bottom, rest) = params[tables + twice..].split_at(layer * m.bottom.len());
     let (meeting, top) = rest.split_at(rest.len() - 2 * m.top.len());
-    let mut sample = |b: usize| {
+    let input = |b: usize| {
         let mut x: Vec<f64> =
             batch.dense[b * m.dense..(b + 1) * m.dense].iter().map(|&x| x.into()).collect();
         x.resize(m.bottom_input(), 0.0);
-        for layer in bottom.chunks(2) {
-            x = linear(&x, &layer[0], &layer[1]);
-            relu(&mut x, margin);
+        x
+    };
+    let mut xs: Vec<Vec<f64>> = (0..batch.len).map(input).collect();
+    for layer in bottom.chunks(layer) {
+        for x in &mut xs {
+            *x = linear(x, &layer[0], &layer[1]);
+            relu(x, margin);
         }
-        let mut features = vec![x];
+        if m.batch_norm {
+            batch_norm(&mut xs, &layer[2], &layer[3], 1e-3, margin);
+        }
+    }
+    let mut sample = |b: usize| {
+        let mut features = vec![xs[b].clone()];
         let mean = m.pooling == Pooling::Mean;
         let mut at = 0;
         for k in 0..tables {
@@ -236,7 +249,9 @@ fn dlrm(m: &DlrmSpec, params: &Params, batch: &Batch, margin: &mut Margin) -> Ve
             }
         };
         x.resize(m.top_input(), 0.0);
-        for (i, layer) in top.chunks(2).enumerate() {
+        // With the quirk, what hidden layers but the last make is thrown away.
+        let unused = if m.quirks.dead_top { m.top.len().saturating_sub(2) } else { 0 };
+        for (i, layer) in top.chunks(2).enumerate().skip(unused) {
             x = linear(&x, &layer[0], &layer[1]);
             if i + 1 < m.top.len() {
                 relu(&mut x, margin);
@@ -284,7 +299,7 @@ fn deepfm(
     for (layer, &width) in m.hidden.iter().enumerate() {
         xs.iter_mut().for_each(|x| *x = linear(x, &rest[0], &rest[1]));
         if m.batch_norm {
-            batch_norm(&mut xs, &rest[2], &rest[3], margin);
+            batch_norm(&mut xs, &rest[2], &rest[3], 1e-5, margin);
         }
         rest = &rest[if m.batch_norm { 6 } else { 2 }..];
         xs.iter_mut().for_each(|x| relu(x, margin));
@@ -301,13 +316,13 @@ fn deepfm(
     xs.iter().zip(shallow).map(|(x, logit)| logit + linear(x, &rest[0], &rest[1])[0]).collect()
 }
 
-fn batch_norm(xs: &mut [Vec<f64>], scale: &[f64], shift: &[f64], margin: &mut Margin) {
+fn batch_norm(xs: &mut [Vec<f64>], scale: &[f64], shift: &[f64], eps: f64, margin: &mut Margin) {
     let n = xs.len() as f64;
     let mut growth = 1.0f64;
     for j in 0..scale.len() {
         let mean = xs.iter().map(|x| x[j]).sum::<f64>() / n;
         let var = xs.iter().map(|x| (x[j] - mean).powi(2)).sum::<f64>() / n;
-        let factor = scale[j] / (var + 1e-5).sqrt();
+        let factor = scale[j] / (var + eps).sqrt();
         xs.iter_mut().for_each(|x| x[j] = factor * (x[j] - mean) + shift[j]);
         // A single sample is its own mean, whatever its rounding.
         growth = if xs.len() > 1 { growth.max(factor) } else { growth };

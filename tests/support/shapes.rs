@@ -6,8 +6,8 @@ use dlrm_bench::{
     embedding::RowKind,
     engine::EngineConfig,
     model::{
-        DeepFmSpec, DlrmSpec, EmbeddingInit, Interaction, LossKind, LossSpec, MlpInit, ModelSpec,
-        Pooling, Qr, QrOperation, Trick,
+        DeepFmSpec, DlrmQuirks, DlrmSpec, EmbeddingInit, Interaction, LossKind, LossSpec, MlpInit,
+        ModelSpec, Pooling, Qr, QrOperation, Trick,
         init::{InitSource, Initializer},
     },
     optim::{
@@ -36,6 +36,8 @@ pub fn dlrm(interaction: Interaction, pooling: Pooling) -> ModelSpec {
         trick: Trick::None,
         mlp_init: MlpInit::Facebook,
         embedding_init: EmbeddingInit::UniformSqrtInvRows,
+        batch_norm: false,
+        quirks: DlrmQuirks::default(),
     })
 }
 
@@ -104,6 +106,7 @@ pub fn config(model: ModelSpec, rule: OptimizerSpec, max_batch: usize) -> Engine
         pin_threads: false,
         embedding_rows: RowKind::Fp32,
         precision: Precision::Fp32,
+        fp32_interaction: false,
         loss_scale: LossScaleSpec::Off,
         seed: 3,
     }

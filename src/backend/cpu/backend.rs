@@ -16,9 +16,9 @@ use super::{
 };
 use crate::{
     backend::{
-        After, Backend, BackendError, DotShape, Dropout, Gate, InFlight, Join, Linear, Mat, MatMut,
-        Norm, Onto, PART, Precision, ProductShape, Result, SparseGradient, StepControl, StepStart,
-        TablesShape, Window,
+        After, Backend, BackendError, DotShape, Dropout, Gate, Held, InFlight, Join, Linear, Mat,
+        MatMut, Norm, Onto, PART, Precision, ProductShape, Result, SparseGradient, StepControl,
+        StepStart, TablesShape, Window,
     },
     batch::{BatchLimits, CheckedBatch, GeneratedLog, Span},
     embedding::{EmbeddingError, TableSet},
@@ -106,7 +106,8 @@ fn shape(layer: Linear, batch: usize) -> LinearShape {
 }
 
 fn norm_shape(norm: Norm, rows: usize) -> NormShape {
-    NormShape { rows, cols: norm.cols, eps: norm.eps, momentum: norm.momentum }
+    let Norm { cols, eps, momentum, unbiased, relu, .. } = norm;
+    NormShape { rows, cols, eps, momentum, unbiased, relu }
 }
 
 /// Two parts of one slice, `n` elements each.
@@ -306,7 +307,8 @@ impl Backend for Cpu {
         Ok(())
     }
 
-    fn plan_dot(&mut self, shape: DotShape) -> Result<Dot> {
+    /// Dot products are summed in f32 here in any case.
+    fn plan_dot(&mut self, shape: DotShape, _held: Held) -> Result<Dot> {
         Ok(Dot::new(shape.features, shape.dim, shape.self_interaction, self.pool.threads()))
     }
 

@@ -1,4 +1,4 @@
-//! Batch normalisation with the ReLU behind it (Ioffe & Szegedy 2015, arXiv:1502.03167;
+//! Batch normalisation, maybe with a ReLU behind it (Ioffe & Szegedy 2015, arXiv:1502.03167;
 //! torch.nn.BatchNorm1d).
 //!
 //! Columns are summed over blocks of `BLOCK` rows in f32, and blocks in their order in f64, so that
@@ -28,6 +28,10 @@ pub struct NormShape {
     pub eps: f32,
     /// Weight of a new batch in the running statistics.
     pub momentum: f32,
+    /// Whether the running variance is of unbiased ones.
+    pub unbiased: bool,
+    /// `max(y, 0)` behind it.
+    pub relu: bool,
 }
 
 impl NormShape {
@@ -51,7 +55,7 @@ impl NormShape {
 pub struct Running<'a> {
     /// Mean.
     pub mean: &'a mut [f32],
-    /// Unbiased variance.
+    /// Variance.
     pub var: &'a mut [f32],
 }
 
@@ -88,9 +92,9 @@ pub fn statistics(
         }
         mean[c] = m as f32;
         rstd[c] = (1.0 / (squares / n + f64::from(s.eps)).sqrt()) as f32;
-        let unbiased = squares / (n - 1.0).max(1.0);
+        let var = squares / if s.unbiased { (n - 1.0).max(1.0) } else { n };
         running.mean[c] += s.momentum * (m as f32 - running.mean[c]);
-        running.var[c] += s.momentum * (unbiased as f32 - running.var[c]);
+        running.var[c] += s.momentum * (var as f32 - running.var[c]);
     }
 }
 
@@ -127,7 +131,7 @@ impl Kernel for Moments<'_> {
     }
 }
 
-/// `y = max(0, scale * (z - mean) * rstd + shift)`, `stats` being `[mean, rstd]`.
+/// `y = scale * (z - mean) * rstd + shift`, `max(y, 0)` if `s.relu`, `stats` being `[mean, rstd]`.
 #[allow(clippy::too_many_arguments)]
 pub fn normalise(
     pool: &Pool,
@@ -144,7 +148,8 @@ pub fn normalise(
     let (scale, shift) = (&scale[..cols], &shift[..cols]);
     let (stride, y) = (y.stride, SharedMut::new(y.data));
     pool.run(s.blocks(), |b, _| {
-        launch(isa, Normalise { rows: s.block(b), z, mean, rstd, scale, shift, y, stride })
+        let rows = s.block(b);
+        launch(isa, Normalise { rows, z, mean, rstd, scale, shift, relu: s.relu, y, stride })
     });
 }
 
@@ -155,6 +160,7 @@ struct Normalise<'a> {
     rstd: &'a [f32],
     scale: &'a [f32],
     shift: &'a [f32],
+    relu: bool,
     y: SharedMut<f32>,
     stride: usize,
 }
@@ -162,14 +168,15 @@ struct Normalise<'a> {
 impl Kernel for Normalise<'_> {
     #[inline(always)]
     unsafe fn run<L: Lanes>(self) {
-        let Normalise { rows, z, mean, rstd, scale, shift, y, stride } = self;
+        let Normalise { rows, z, mean, rstd, scale, shift, relu, y, stride } = self;
         let cols = mean.len();
         for r in rows {
             // SAFETY: rows do not overlap, and each belongs to one block.
             let y = unsafe { y.slice(r * stride, cols) };
             let z = &z.data[r * z.stride..][..cols];
             for c in 0..cols {
-                y[c] = ((z[c] - mean[c]) * rstd[c] * scale[c] + shift[c]).max(0.0);
+                let v = (z[c] - mean[c]) * rstd[c] * scale[c] + shift[c];
+                y[c] = if relu { v.max(0.0) } else { v };
             }
         }
     }
@@ -318,10 +325,12 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(30))]
         #[test]
-        fn statistics_are_those_of_torch(rows in 2usize..300, cols in 1usize..40, gap in 0usize..3, seed: u32) {
+        fn statistics_are_those_of_their_program(
+            rows in 2usize..300, cols in 1usize..40, gap in 0usize..3, unbiased: bool, seed: u32,
+        ) {
             let stride = cols + gap;
             let z = values(rows * stride, seed);
-            let s = NormShape { rows, cols, eps: 1e-5, momentum: 0.1 };
+            let s = NormShape { rows, cols, eps: 1e-5, momentum: 0.1, unbiased, relu: true };
             let mut first = None;
             for threads in [1, 2, 3] {
                 let (mut mean, mut var) = (vec![0.5f32; cols], vec![2.0f32; cols]);
@@ -334,7 +343,8 @@ mod tests {
                     prop_assert!((f64::from(stats[c]) - m).abs() < 1e-5 * m.abs().max(1.0));
                     prop_assert!((f64::from(stats[cols + c]) * (v + 1e-5).sqrt() - 1.0).abs() < 1e-4);
                     prop_assert!((f64::from(mean[c]) - (0.45 + 0.1 * m)).abs() < 1e-5 * m.abs().max(1.0));
-                    prop_assert!((f64::from(var[c]) - (1.8 + 0.1 * u)).abs() < 1e-4);
+                    let moved = 1.8 + 0.1 * if unbiased { u } else { v };
+                    prop_assert!((f64::from(var[c]) - moved).abs() < 1e-4);
                 }
                 let first = first.get_or_insert_with(|| stats.clone());
                 prop_assert_eq!(&*first, &stats);
@@ -342,23 +352,24 @@ mod tests {
         }
 
         #[test]
-        fn backward_is_the_derivative(rows in 8usize..150, cols in 1usize..8, seed: u32) {
+        fn backward_is_the_derivative(rows in 8usize..150, cols in 1usize..8, relu: bool, seed: u32) {
             let pool = Pool::new(2);
             let z = values(rows * cols, seed & !1);
             let (scale, shift) = (values(cols, (2 ^ seed) & !1), vec![0.0; cols]);
             let up = values(rows * cols, (4 ^ seed) & !1);
-            let s = NormShape { rows, cols, eps: 1e-5, momentum: 0.1 };
+            let s = NormShape { rows, cols, eps: 1e-5, momentum: 0.1, unbiased: true, relu };
             let (mut mean, mut var) = (vec![0.0; cols], vec![0.0; cols]);
             let (mut stats, mut scratch) = (vec![0.0; 2 * cols], vec![0.0; NormShape::scratch(rows, cols)]);
             let mut running = Running { mean: &mut mean, var: &mut var };
             statistics(&pool, Isa::best(), s, Rows::new(&z, cols), &mut running, &mut stats, &mut scratch);
             let mut y = vec![0.0; rows * cols];
             normalise(&pool, Isa::best(), s, Rows::new(&z, cols), &stats, &scale, &shift, RowsMut::new(&mut y, cols));
-            let mut g: Vec<f32> = up.iter().zip(&y).map(|(&u, &y)| if y > 0.0 { u } else { 0.0 }).collect();
+            let mut g: Vec<f32> = up.iter().zip(&y).map(|(&u, &y)| if y > 0.0 || !relu { u } else { 0.0 }).collect();
             let masked = g.clone();
             let (mut d_scale, mut d_shift) = (vec![0.0; cols], vec![0.0; cols]);
             let rows_of_g = RowsMut::new(&mut g, cols);
             backward(&pool, Isa::best(), s, Rows::new(&z, cols), &stats, &scale, rows_of_g, &mut d_scale, &mut d_shift, &mut scratch);
+            prop_assert!(relu != y.iter().any(|&y| y < 0.0));
             // The formula in f64, from its own statistics.
             for c in 0..cols {
                 let (m, v, _) = moments(&z, rows, cols, c);

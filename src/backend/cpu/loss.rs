@@ -1,7 +1,7 @@
 //! Losses over logits: value and gradient. Batches are small beside all else, so this is plain code
 //! on one thread.
 
-use crate::model::{LossKind, LossSpec};
+use crate::model::{KERAS_EPSILON, LossKind, LossSpec};
 
 /// `1 / (1 + e^-z)`.
 pub fn sigmoid(z: f32) -> f32 {
@@ -45,7 +45,8 @@ pub fn forward_backward(
 
 /// Loss of one sample and its derivative by the logit.
 fn sample(spec: &LossSpec, z: f64, y: f64) -> (f64, f64) {
-    let clamp = f64::from(spec.clamp);
+    let keras = spec.kind == LossKind::KerasBce;
+    let clamp = f64::from(spec.clamp).max(if keras { KERAS_EPSILON } else { 0.0 });
     let p = sigmoid64(z);
     let on = clamp > 0.0 && clamp < 1.0;
     // A NaN is neither below nor above: it comes out as a NaN.
@@ -73,6 +74,11 @@ fn sample(spec: &LossSpec, z: f64, y: f64) -> (f64, f64) {
             (w * loss, w * slope)
         }
         LossKind::Mse => ((clamped - y).powi(2), 2.0 * (clamped - y) * p * (1.0 - p)),
+        LossKind::KerasBce => {
+            let (p1, p0) = (clamped + KERAS_EPSILON, 1.0 - clamped + KERAS_EPSILON);
+            let slope = ((1.0 - y) / p0 - y / p1) * p * (1.0 - p);
+            (-(y * p1.ln() + (1.0 - y) * p0.ln()), slope)
+        }
     };
     (loss, if below || above { 0.0 } else { slope })
 }

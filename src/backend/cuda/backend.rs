@@ -20,8 +20,8 @@ use super::{
 };
 use crate::{
     backend::{
-        After, Backend, DotShape, Dropout, Gate, InFlight, Join, Linear, Mat, MatMut, Norm, Onto,
-        Precision, ProductShape, Result, SparseGradient, StepControl, StepStart, TablesShape,
+        After, Backend, DotShape, Dropout, Gate, Held, InFlight, Join, Linear, Mat, MatMut, Norm,
+        Onto, Precision, ProductShape, Result, SparseGradient, StepControl, StepStart, TablesShape,
         Window,
     },
     batch::{BatchLimits, CheckedBatch, GeneratedLog, Span},
@@ -286,8 +286,12 @@ impl Backend for Cuda {
 
     /// # Errors
     /// If the vectors of a sample do not fit into a block's shared memory.
-    fn plan_dot(&mut self, shape: DotShape) -> Result<Dot> {
-        Dot::new(shape, self.precision, self.driver.shared_memory())
+    fn plan_dot(&mut self, shape: DotShape, held: Held) -> Result<Dot> {
+        let precision = match held {
+            Held::F32 => Precision::Fp32,
+            Held::Operands => self.precision,
+        };
+        Dot::new(shape, precision, self.driver.shared_memory())
     }
 
     fn linear_forward(
@@ -378,20 +382,13 @@ impl Backend for Cuda {
     ) -> Result<()> {
         let (driver, z, stats) = (&*self.driver, z.place(), stats.at(0, 2 * norm.cols));
         let running = two(running, norm, norm.mean, norm.var);
-        batch_norm::statistics(
-            driver,
-            &mut self.scratch,
-            &self.step,
-            z,
-            (norm.eps, norm.momentum),
-            running,
-            stats,
-        )?;
+        batch_norm::statistics(driver, &mut self.scratch, &self.step, z, norm, running, stats)?;
         batch_norm::normalise(
             driver,
             z,
             stats,
             two(params, norm, norm.scale, norm.shift),
+            norm.relu,
             y.place(),
         )
     }
@@ -418,6 +415,7 @@ impl Backend for Cuda {
             z.place(),
             stats,
             two(params, norm, norm.scale, norm.shift),
+            norm.relu,
             y.place(),
         )
     }

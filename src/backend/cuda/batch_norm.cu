@@ -1,4 +1,4 @@
-// Batch normalisation with the ReLU behind it (Ioffe & Szegedy 2015, arXiv:1502.03167;
+// Batch normalisation, maybe with a ReLU behind it (Ioffe & Szegedy 2015, arXiv:1502.03167;
 // torch.nn.BatchNorm1d). Columns are summed over blocks of rows in f32 and blocks in their order in
 // f64, operation by operation as on the CPU.
 
@@ -21,8 +21,8 @@ KERNEL moments_part(const float* z, u32 stride, u32 rows, u32 cols, u32 block, f
 
 // stats = [mean, 1 / sqrt(biased variance + eps)]; blocks joined as in Chan, Golub & LeVeque 1979.
 // The running statistics move, unless the training has stopped before this step.
-KERNEL moments_join(const float* partial, u32 rows, u32 cols, u32 block, float eps, float momentum, const u32* stopped, float* stats,
-                    float* running_mean, float* running_var) {
+KERNEL moments_join(const float* partial, u32 rows, u32 cols, u32 block, float eps, float momentum, u32 unbiased, const u32* stopped,
+                    float* stats, float* running_mean, float* running_var) {
     u32 c = blockIdx.x * blockDim.x + threadIdx.x;
     if (c >= cols) return;
     double mean = 0.0, squares = 0.0, count = 0.0, n = rows;
@@ -36,9 +36,9 @@ KERNEL moments_join(const float* partial, u32 rows, u32 cols, u32 block, float e
     stats[c] = (float)mean;
     stats[cols + c] = (float)(1.0 / sqrt(squares / n + (double)eps));
     if (*stopped) return;
-    double unbiased = squares / (n > 2.0 ? n - 1.0 : 1.0);
+    double var = squares / (!unbiased ? n : n > 2.0 ? n - 1.0 : 1.0);
     running_mean[c] += momentum * ((float)mean - running_mean[c]);
-    running_var[c] += momentum * ((float)unbiased - running_var[c]);
+    running_var[c] += momentum * ((float)var - running_var[c]);
 }
 
 // stats from the running statistics
@@ -49,12 +49,12 @@ KERNEL running_stats(const float* running_mean, const float* running_var, u32 co
     stats[cols + c] = __fdiv_rn(1.0f, __fsqrt_rn(running_var[c] + eps));
 }
 
-// y = max(0, scale * (z - mean) * rstd + shift)
-KERNEL normalise(const float* z, u32 z_stride, u32 rows, u32 cols, const float* stats, const float* scale, const float* shift, float* y,
-                 u32 y_stride) {
+// y = scale * (z - mean) * rstd + shift, then max(y, 0) if `relu`
+KERNEL normalise(const float* z, u32 z_stride, u32 rows, u32 cols, const float* stats, const float* scale, const float* shift, u32 relu,
+                 float* y, u32 y_stride) {
     FOR_ROWS(r, rows) FOR_COLS(c, cols) {
         float v = (z[r * z_stride + c] - stats[c]) * stats[cols + c] * scale[c] + shift[c];
-        y[r * y_stride + c] = v > 0.0f ? v : 0.0f;
+        y[r * y_stride + c] = v > 0.0f || !relu ? v : 0.0f;
     }
 }
 

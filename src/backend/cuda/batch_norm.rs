@@ -1,4 +1,4 @@
-//! Batch normalisation with the ReLU behind it.
+//! Batch normalisation, maybe with a ReLU behind it.
 
 use super::{
     driver::{Address, Driver, Launch, Source},
@@ -7,7 +7,7 @@ use super::{
     scratch::{Purpose, Scratch},
     step_control::StepState,
 };
-use crate::backend::Result;
+use crate::backend::{Norm, Result};
 
 pub(super) static SOURCE: Source = Source {
     name: "batch_norm",
@@ -21,7 +21,7 @@ pub(super) fn statistics(
     scratch: &mut Scratch,
     step: &StepState,
     z: Place,
-    (eps, momentum): (f32, f32),
+    norm: Norm,
     (mean, var): (Address, Address),
     stats: Address,
 ) -> Result<()> {
@@ -42,6 +42,7 @@ pub(super) fn statistics(
         partial
     )?;
     let (shape, stopped) = (Launch::each(cols), step.stopped());
+    let (eps, momentum, unbiased) = (norm.eps, norm.momentum, u32::from(norm.unbiased));
     launch!(
         driver,
         SOURCE,
@@ -53,6 +54,7 @@ pub(super) fn statistics(
         block,
         eps,
         momentum,
+        unbiased,
         stopped,
         stats,
         mean,
@@ -71,16 +73,17 @@ pub(super) fn running(
     launch!(driver, SOURCE, "running_stats", Launch::each(cols), mean, var, cols as u32, eps, stats)
 }
 
-/// `y = max(0, scale * (z - mean) * rstd + shift)`.
+/// `y = scale * (z - mean) * rstd + shift`, then `max(y, 0)` if `relu`.
 pub(super) fn normalise(
     driver: &dyn Driver,
     z: Place,
     stats: Address,
     (scale, shift): (Address, Address),
+    relu: bool,
     y: Place,
 ) -> Result<()> {
     assert!(z.rows == y.rows && z.cols == y.cols, "the output has the input's shape");
-    let shape = Launch::rows(z.rows as usize, z.cols as usize);
+    let (shape, relu) = (Launch::rows(z.rows as usize, z.cols as usize), u32::from(relu));
     launch!(
         driver,
         SOURCE,
@@ -93,6 +96,7 @@ pub(super) fn normalise(
         stats,
         scale,
         shift,
+        relu,
         y.at,
         y.stride
     )

@@ -1,6 +1,9 @@
 // Losses over logits, in f64, as src/backend/cpu/loss.rs has them.
 
-enum LossKind { BCE = 0, WBCE = 1, MSE = 2 };
+enum LossKind { BCE = 0, WBCE = 1, MSE = 2, KERAS_BCE = 3 };
+
+// keras' epsilon()
+#define KERAS_EPSILON 1e-7
 
 __device__ __forceinline__ double sigmoid64(double z) {
     double e = exp(-fabs(z));
@@ -21,14 +24,19 @@ KERNEL loss_part(u32 kind, float clamp, float weight0, float weight1, const floa
                  const double* loss_scale, float* dlogits, double* partial) {
     double total = 0.0;
     float scale = (float)*loss_scale;
-    bool on = clamp > 0.0f && clamp < 1.0f;
+    double c = clamp;
+    if (kind == KERAS_BCE && c < KERAS_EPSILON) c = KERAS_EPSILON;
+    bool on = c > 0.0 && c < 1.0;
     FOR_ALL(i, n) {
-        double z = logits[i], y = labels[i], p = sigmoid64(z), c = clamp;
+        double z = logits[i], y = labels[i], p = sigmoid64(z);
         bool below = on && p < c, above = on && p > 1.0 - c;
         double clamped = below ? c : above ? 1.0 - c : p;
         Sample s;
         if (kind == MSE) {
             s = Sample{(clamped - y) * (clamped - y), 2.0 * (clamped - y) * p * (1.0 - p)};
+        } else if (kind == KERAS_BCE) {
+            double p1 = clamped + KERAS_EPSILON, p0 = 1.0 - clamped + KERAS_EPSILON;
+            s = Sample{-(y * log(p1) + (1.0 - y) * log(p0)), ((1.0 - y) / p0 - y / p1) * p * (1.0 - p)};
         } else {
             s = cross_entropy(on, z, y, p, clamped);
             // A label belongs to the nearer class, 0.5 to class 1.

@@ -29,6 +29,7 @@ pub(super) fn forward_backward(
         LossKind::Bce => (0u32, [1.0; 2]),
         LossKind::Wbce { weights } => (1, weights),
         LossKind::Mse => (2, [1.0; 2]),
+        LossKind::KerasBce => (3, [1.0; 2]),
     };
     let shape = Launch::sums(n);
     let parts = shape.grid[0];

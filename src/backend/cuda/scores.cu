@@ -106,6 +106,38 @@ KERNEL score_ranks(const u32* keys, u32 n, const u32* before, const u64* positiv
     leave(sums, partial);
 }
 
+// Threshold `k` of src/metrics/binned.rs, of 1000.
+__device__ __forceinline__ float threshold(u32 k) {
+    return k == 0 ? -1e-7f : k == 999 ? 1.0f + 1e-7f : (float)((double)k / 999.0);
+}
+
+// Samples above a threshold, by class; `before` as for score_ranks.
+struct Above { u64 negatives, positives; };
+__device__ Above above(const u32* keys, u32 n, const u32* before, u64 positives, float t) {
+    if (t < 0.0f) return Above{n - positives, positives};
+    // The first key of a prediction above the threshold.
+    u32 low = 0, high = n, least = (__float_as_uint(t) + 1u) << 1;
+    while (low < high) {
+        u32 middle = low + (high - low) / 2;
+        if (keys[middle] >= least) high = middle; else low = middle + 1;
+    }
+    if (low == n) return Above{0, 0};
+    u64 upto = before[low / TILE];
+    for (u32 i = low / TILE * TILE; i < low; ++i) upto += keys[i] & 1u;
+    u64 hits = positives - upto;
+    return Above{n - low - hits, hits};
+}
+
+// Twice the area under the trapezoids between two thresholds, times negatives and positives
+KERNEL score_thresholds(const u32* keys, u32 n, const u32* before, const u64* positives, u64* partial) {
+    u64 sums[1] = {};
+    FOR_ALL(k, 999) {
+        Above a = above(keys, n, before, *positives, threshold((u32)k)), b = above(keys, n, before, *positives, threshold((u32)k + 1));
+        sums[0] += (a.negatives - b.negatives) * (a.positives + b.positives);
+    }
+    leave(sums, partial);
+}
+
 // out[k] = sum of partial[., k] over the blocks; one block
 KERNEL score_join(const u64* partial, u32 parts, u32 width, u64* out) {
     for (u32 k = 0; k < width; ++k) {

@@ -1,5 +1,5 @@
-//! The predictions of an evaluation, kept on the device, and what they are worth: nothing but ten
-//! numbers travels.
+//! The predictions of an evaluation, kept on the device, and what they are worth: nothing but
+//! eleven numbers travels.
 
 use super::{
     driver::{Address, Driver, Launch, Memory, Source, bytes_of, bytes_of_mut},
@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     backend::Result,
-    metrics::{Confusion, Counts, MetricsError},
+    metrics::{Confusion, Counts, MetricsError, binned},
 };
 use std::rc::Rc;
 
@@ -29,8 +29,8 @@ const POINTS: u32 = 5;
 const RANKS: u32 = 3;
 /// Predictions at most: their numbers and the sums of products of them stay within their words.
 const MOST: u64 = 1 << 30;
-/// What is read back: both, and two faults.
-const RESULTS: usize = 10;
+/// What is read back: both, two faults, and the area by thresholds.
+const RESULTS: usize = 11;
 
 /// Predictions with their labels.
 #[derive(Debug)]
@@ -41,7 +41,7 @@ pub struct Scores {
     counters: Memory,
     /// Sums of blocks.
     partial: Memory,
-    /// `[sums over samples | sums over ranks | faults]`, 64 bits each.
+    /// `[sums over samples | sums over ranks | faults | area by thresholds]`, 64 bits each.
     results: Memory,
     /// How many there are, for the sort.
     count: Memory,
@@ -58,7 +58,8 @@ pub fn scores_bytes(samples: u64) -> u64 {
 
 fn partial(samples: usize) -> usize {
     let points = Launch::sums(samples.div_ceil(32)).grid[0] as usize * POINTS as usize;
-    points.max(tiles(samples) * RANKS as usize) * size_of::<u64>()
+    let thresholds = Launch::all(binned::THRESHOLDS - 1).grid[0] as usize;
+    points.max(tiles(samples) * RANKS as usize).max(thresholds) * size_of::<u64>()
 }
 
 impl Scores {
@@ -188,6 +189,11 @@ impl Scores {
             RANKS,
             self.result(POINTS)
         )?;
+        let each = Launch::all(binned::THRESHOLDS - 1);
+        let (p, area) = (self.result(0), self.result(POINTS + RANKS + 2));
+        launch!(driver, SOURCE, "score_thresholds", each, sorted, n, counters, p, partial)?;
+        let (parts, one) = (each.grid[0], Launch::one());
+        launch!(driver, SOURCE, "score_join", one, partial, parts, 1u32, area)?;
         let mut results = [0u64; RESULTS];
         driver.to_host(self.results.at(), bytes_of_mut(&mut results))?;
         self.len = 0;
@@ -211,6 +217,7 @@ fn judge(samples: u64, results: &[u64; RESULTS]) -> std::result::Result<Counts, 
         precision_low,
         prediction,
         label,
+        binned_area,
     ] = results;
     // The position's complement above the value's bits; 0 where there is no fault.
     let fault = |word: u64| {
@@ -228,6 +235,7 @@ fn judge(samples: u64, results: &[u64; RESULTS]) -> std::result::Result<Counts, 
         loss: wide(loss_high, loss_low),
         doubled_area: area.into(),
         precision: wide(precision_high, precision_low),
+        binned_area: binned_area.into(),
     })
 }
 

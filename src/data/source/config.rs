@@ -264,8 +264,18 @@ pub struct CsvConfig {
     pub columns: Option<Vec<String>>,
     /// Transform of dense columns.
     pub dense_transform: DenseTransform,
+    /// What is taken off each dense column and what the rest is divided by, with
+    /// [`DenseTransform::MinRange`]; one of each for each column.
+    pub dense_min: Vec<f64>,
+    /// See there.
+    pub dense_range: Vec<f64>,
     /// Rarer values than this become the unknown id 0.
     pub min_count: u32,
+    /// Rows of each table, or of all if it is one: ids are hashes of the values modulo these. `None`
+    /// = ids are numbers of the training file's values.
+    pub hash_buckets: Option<Vec<usize>>,
+    /// What stands for an empty categorical field; `None` = it is a value as it is.
+    pub missing_category: Option<String>,
     /// Field separator.
     pub delimiter: char,
     /// Lines that start with this character are left out.
@@ -427,4 +437,14 @@ pub enum DenseTransform {
     MinMax,
     /// `(x - mean) / std` over the training split.
     Standard,
+    /// `(x - min) / range` with given numbers, of csv only (DeepRec).
+    MinRange,
+}
+
+impl DenseTransform {
+    /// Whether it takes more than a number to apply it: what its column holds, or what is given for
+    /// it.
+    pub fn of_column(self) -> bool {
+        matches!(self, DenseTransform::MinMax | DenseTransform::Standard | DenseTransform::MinRange)
+    }
 }

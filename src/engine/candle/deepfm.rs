@@ -63,12 +63,11 @@ impl DeepFm {
         for layer in 0..self.spec.hidden.len() {
             let (weight, bias) = (&values[at], &values[at + 1]);
             x = if self.spec.batch_norm {
-                layers::batch_norm_relu(
-                    &layers::linear(&x, weight, bias)?,
-                    &values[at + 2..at + 6],
-                    at + 2,
-                    mode,
-                )?
+                let z = layers::linear(&x, weight, bias)?;
+                let norm = (&layers::TORCH, false);
+                layers::batch_norm(&z, &values[at + 2..at + 6], at + 2, norm, mode)?
+                    .affine(1.0, layers::BELOW_ZERO)?
+                    .relu()?
             } else {
                 layers::linear_relu(&x, weight, bias)?
             };

@@ -1,6 +1,10 @@
 //! DLRM (Naumov et al. 2019): bottom MLP, embedding bags, interaction, top MLP.
 
-use super::{interaction::Interaction, layers, lookup::Lookup};
+use super::{
+    interaction::Interaction,
+    layers::{self, Mode},
+    lookup::Lookup,
+};
 use crate::{
     batch::Batch,
     model::{DlrmSpec, Pooling, Qr, QrOperation, TableSpec, Trick},
@@ -22,9 +26,10 @@ impl Dlrm {
         let tables = spec.table_specs();
         let weights = if weighted(spec.pooling) { tables.len() } else { 0 };
         let first = tables.len() + weights;
-        let bottom = first + 2 * spec.bottom.len();
+        let bottom = first + if spec.batch_norm { 6 } else { 2 } * spec.bottom.len();
+        let top = bottom + spec.interaction.params(spec.vectors()).len();
         Ok(Dlrm {
-            mlps: [first, bottom, bottom + spec.interaction.params(spec.vectors()).len()],
+            mlps: [first, bottom, top],
             interaction: Interaction::new(spec, device)?,
             tables,
             spec: spec.clone(),
@@ -33,10 +38,16 @@ impl Dlrm {
     }
 
     /// Logits `[B]`.
-    pub fn forward(&self, values: &[Tensor], batch: &Batch, lookups: &[Lookup]) -> Result<Tensor> {
+    pub fn forward(
+        &self,
+        values: &[Tensor],
+        batch: &Batch,
+        lookups: &[Lookup],
+        mode: &mut Mode,
+    ) -> Result<Tensor> {
         let spec = &self.spec;
         let dense = layers::dense_input(batch, spec.bottom_input(), &self.device)?;
-        let mut features = vec![layers::mlp(dense, &values[self.mlps[0]..self.mlps[1]], true)?];
+        let mut features = vec![self.bottom(dense, values, mode)?];
         for column in 0..spec.tables.len() {
             let mut vectors = Vec::new();
             for k in (0..self.tables.len()).filter(|&k| self.tables[k].column == column) {
@@ -46,7 +57,35 @@ impl Dlrm {
             features.push(self.one_vector(vectors)?);
         }
         let met = self.interaction.forward(&features, &values[self.mlps[1]..self.mlps[2]])?;
-        layers::mlp(met, &values[self.mlps[2]..], false)?.flatten_all()
+        self.top(met, &values[self.mlps[2]..])?.flatten_all()
+    }
+
+    /// Layers of linear, ReLU and maybe batch normalisation.
+    fn bottom(&self, mut x: Tensor, values: &[Tensor], mode: &mut Mode) -> Result<Tensor> {
+        let (first, end) = (self.mlps[0], self.mlps[1]);
+        if !self.spec.batch_norm {
+            return layers::mlp(x, &values[first..end], true);
+        }
+        let norm = (&layers::TENSORFLOW, self.spec.quirks.batch_stats_in_eval);
+        for at in (first..end).step_by(6) {
+            x = layers::linear_relu(&x, &values[at], &values[at + 1])?;
+            x = layers::batch_norm(&x, &values[at + 2..at + 6], at + 2, norm, mode)?;
+        }
+        Ok(x)
+    }
+
+    /// The top MLP, as DeepRec's loop writes it with [`crate::model::DlrmQuirks::dead_top`]: `net`
+    /// is made anew of the input in each turn.
+    fn top(&self, x: Tensor, values: &[Tensor]) -> Result<Tensor> {
+        if !self.spec.quirks.dead_top {
+            return layers::mlp(x, values, false);
+        }
+        let (hidden, logit) = values.split_at(values.len() - 2);
+        let mut net = x.clone();
+        for layer in hidden.chunks_exact(2) {
+            net = layers::linear_relu(&x, &layer[0], &layer[1])?;
+        }
+        layers::linear(&net, &logit[0], &logit[1])
     }
 }
 

@@ -8,10 +8,20 @@ use candle_core::{DType, Device, Result, Tensor};
 /// bias lands there. Next to any other number this one vanishes.
 pub(super) const BELOW_ZERO: f64 = -2e-38;
 
-/// Added to the variance in batch normalisation (torch's default).
-const BATCH_NORM_EPS: f64 = 1e-5;
-/// Share of the new batch in running statistics (torch's default).
-const BATCH_NORM_MOMENTUM: f64 = 0.1;
+/// Constants of a batch normalisation.
+pub(super) struct Norm {
+    /// Added to the variance.
+    eps: f64,
+    /// Share of the new batch in running statistics.
+    share: f64,
+    /// Whether the running variance is of unbiased ones.
+    unbiased: bool,
+}
+
+/// Those of `torch.nn.BatchNorm1d`.
+pub(super) const TORCH: Norm = Norm { eps: 1e-5, share: 0.1, unbiased: true };
+/// Those of `tf.layers.batch_normalization`, momentum 0.99.
+pub(super) const TENSORFLOW: Norm = Norm { eps: 1e-3, share: 0.01, unbiased: false };
 
 /// What differs between training and prediction, and what training leaves behind.
 pub(super) struct Mode {
@@ -68,36 +78,40 @@ pub(super) fn mlp(mut x: Tensor, values: &[Tensor], relu_last: bool) -> Result<T
     Ok(x)
 }
 
-/// Batch normalisation over `x` `[B, m]` (Ioffe & Szegedy 2015) with a ReLU behind it.
+/// Batch normalisation over `x` `[B, m]` (Ioffe & Szegedy 2015).
 ///
 /// `values` are scale, shift, running mean and running variance, whose first has parameter number
-/// `first`. Training normalises by the batch's mean and biased variance and moves the running ones
-/// by a tenth, the variance unbiased, as `torch.nn.BatchNorm1d` does.
-pub(super) fn batch_norm_relu(
+/// `first`. Training normalises by the batch's mean and biased variance and moves the running ones;
+/// with `by_batch`, prediction goes by the batch as well, and the running ones never move.
+pub(super) fn batch_norm(
     x: &Tensor,
     values: &[Tensor],
     first: usize,
+    (norm, by_batch): (&Norm, bool),
     mode: &mut Mode,
 ) -> Result<Tensor> {
     let batch = x.dim(0)?;
     let row = |t: &Tensor| t.reshape((1, t.elem_count()));
-    let (scale, shift) = (row(&values[0])?, row(&values[1].affine(1.0, BELOW_ZERO)?)?);
-    let (centred, var) = if mode.training.is_some() {
+    let (scale, shift) = (row(&values[0])?, row(&values[1])?);
+    let (centred, var) = if mode.training.is_some() || by_batch {
         let mean = batch_mean(x)?;
         let centred = (x - over_batch(&mean, batch)?)?;
         let var = batch_mean(&centred.sqr()?)?;
-        let unbiased = batch as f64 / (batch - 1).max(1) as f64;
-        for (offset, new, factor) in [(2, &mean, 1.0), (3, &var, unbiased)] {
-            let new = new.detach().flatten_all()?.affine(BATCH_NORM_MOMENTUM * factor, 0.0)?;
-            let old = values[offset].affine(1.0 - BATCH_NORM_MOMENTUM, 0.0)?;
+        let less = if norm.unbiased { (batch - 1).max(1) } else { batch };
+        let of_var = batch as f64 / less as f64;
+        for (offset, new, factor) in
+            [(2, &mean, 1.0), (3, &var, of_var)].into_iter().filter(|_| !by_batch)
+        {
+            let new = new.detach().flatten_all()?.affine(norm.share * factor, 0.0)?;
+            let old = values[offset].affine(1.0 - norm.share, 0.0)?;
             mode.running.push((first + offset, (old + new)?));
         }
         (centred, var)
     } else {
         ((x - over_batch(&row(&values[2])?, batch)?)?, row(&values[3])?)
     };
-    let factor = (scale / (var + BATCH_NORM_EPS)?.sqrt()?)?;
-    ((centred * over_batch(&factor, batch)?)? + over_batch(&shift, batch)?)?.relu()
+    let factor = (scale / (var + norm.eps)?.sqrt()?)?;
+    (centred * over_batch(&factor, batch)?)? + over_batch(&shift, batch)?
 }
 
 /// Dropout of layer number `layer` on `x` `[B, m]`: zero with probability `p`, the rest times `1 /

@@ -2,15 +2,16 @@
 //! binary cross entropy gives NaN at +-200, and so does the gradient of `1 / (1 + exp(-z))`.)
 
 use super::layers::BELOW_ZERO;
-use crate::model::{LossKind, LossSpec};
+use crate::model::{KERAS_EPSILON, LossKind, LossSpec};
 use candle_core::{Result, Tensor};
 
 /// Mean loss of logits `[B]` against labels `[B]`: a scalar.
 pub(super) fn mean_loss(spec: &LossSpec, logits: &Tensor, labels: &Tensor) -> Result<Tensor> {
-    let logits = match spec.clamp {
+    let keras = spec.kind == LossKind::KerasBce;
+    let logits = match if keras { spec.clamp.max(KERAS_EPSILON as f32) } else { spec.clamp } {
         // Cutting the logit cuts the probability, and candle's gradient of a cut is zero outside.
         c if c > 0.0 && c < 1.0 => {
-            let limit = (f64::from(1.0 - c) / f64::from(c)).ln();
+            let limit = ((1.0 - f64::from(c)) / f64::from(c)).ln();
             &logits.clamp(-limit, limit)?
         }
         _ => logits,
@@ -22,6 +23,7 @@ pub(super) fn mean_loss(spec: &LossSpec, logits: &Tensor, labels: &Tensor) -> Re
             (bce(logits, labels)? * class.affine(f64::from(w1 - w0), f64::from(w0))?)?.mean_all()
         }
         LossKind::Mse => (sigmoid(logits)? - labels)?.sqr()?.mean_all(),
+        LossKind::KerasBce => keras_bce(logits, labels)?.mean_all(),
     }
 }
 
@@ -34,6 +36,13 @@ fn bce(z: &Tensor, y: &Tensor) -> Result<Tensor> {
     // candle's slopes at z = 0 are 1 for the ReLU and for |z|: one ReLU must be flat there.
     let below = (z.affine(-1.0, BELOW_ZERO)?.relu()? * y)?;
     (above + below)? + tail
+}
+
+/// `-(y ln(p + e) + (1 - y) ln(1 - p + e))`; `1 - p` is the sigmoid of `-z`, with all its digits.
+fn keras_bce(z: &Tensor, y: &Tensor) -> Result<Tensor> {
+    let ln = |z: &Tensor| (sigmoid(z)? + KERAS_EPSILON)?.log();
+    let (one, zero) = ((ln(z)? * y)?, (ln(&z.neg()?)? * y.affine(-1.0, 1.0)?)?);
+    (one + zero)?.neg()
 }
 
 /// `1 / (1 + exp(-z))` by way of `e = exp(-|z|)`: `1 / (1 + e)` where `z >= 0`, else `e / (1 + e)`.

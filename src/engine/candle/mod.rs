@@ -145,7 +145,7 @@ impl CandleEngine {
         mode: &mut Mode,
     ) -> Result<Tensor, EngineError> {
         Ok(match &self.net {
-            Net::Dlrm(net) => net.forward(values, batch, lookups)?,
+            Net::Dlrm(net) => net.forward(values, batch, lookups, mode)?,
             Net::DeepFm(net) => net.forward(values, batch, lookups, mode)?,
         })
     }

@@ -1,12 +1,12 @@
 //! DeepFM (Guo et al. 2017, arXiv:1703.04247) put together from its layers.
 
 use super::{
-    Pass,
+    Pass, batch_norm,
     embedding::Embedding,
     fields::Fields,
     fm::Fm,
     loss::Loss,
-    mlp::{Mlp, MlpSpec, Scratch},
+    mlp::{Mlp, MlpSpec, Scratch, held},
     store::Layout,
 };
 use crate::{
@@ -51,8 +51,9 @@ impl<B: Backend> DeepFm<B> {
             widths: &widths,
             name: &|i| format!("dnn.{i}"),
             last_relu: false,
-            batch_norm: model.batch_norm,
+            batch_norm: model.batch_norm.then_some(batch_norm::Form::TORCH),
             dropout: model.dropout,
+            held: held(model.batch_norm, model.dropout),
         };
         let widest = model.hidden.iter().copied().max().unwrap_or(0);
         let l2 = model.embedding_l2;
@@ -63,7 +64,7 @@ impl<B: Backend> DeepFm<B> {
             fm: Fm { dim, vectors: v, linear },
             dnn: Mlp::new(backend, layout, max_batch, &spec)?,
             loss: Loss::new(backend, loss, max_batch)?,
-            scratch: Scratch::new(backend, max_batch, widest, spec.plain())?,
+            scratch: Scratch::new(backend, max_batch, widest, spec.held)?,
             v: backend.zeros(max_batch * v.stride, "fields")?,
             dv: backend.zeros(max_batch * v.stride, "gradient of the fields")?,
             linear: backend.zeros(max_batch * linear.stride, "linear terms")?,

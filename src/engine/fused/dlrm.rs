@@ -1,18 +1,18 @@
 //! DLRM (Naumov et al. 2019, arXiv:1906.00091) put together from its layers.
 
 use super::{
-    Pass,
+    Pass, batch_norm,
     embedding::Embedding,
     interaction::{self, Interaction},
     loss::Loss,
-    mlp::{End, Mlp, MlpSpec, Scratch},
+    mlp::{End, Mlp, MlpSpec, Scratch, held},
     pooled::Pooled,
     store::Layout,
 };
 use crate::{
-    backend::{Backend, Onto, Result, Window},
+    backend::{Backend, Held, Onto, Result, Window},
     engine::{Phase, PhaseClock},
-    model::{DlrmSpec, LossSpec},
+    model::{DlrmSpec, LossSpec, top_layer},
 };
 
 /// The network with its activations.
@@ -38,37 +38,42 @@ impl<B: Backend> Dlrm<B> {
         layout: &Layout,
         model: &DlrmSpec,
         loss: LossSpec,
-        max_batch: usize,
+        (max_batch, fp32_interaction): (usize, bool),
     ) -> Result<Self> {
-        let mlp = |prefix: &'static str| move |i: usize| format!("{prefix}.{}", 2 * i);
+        let held = held(model.batch_norm, 0.0);
+        let meeting = if fp32_interaction { Held::F32 } else { held };
+        let by_batch = model.quirks.batch_stats_in_eval;
         let spec = MlpSpec {
             input: model.bottom_input(),
             widths: &model.bottom,
-            name: &mlp("bot_l"),
+            name: &|i| format!("bot_l.{}", 2 * i),
             last_relu: true,
-            batch_norm: false,
+            batch_norm: model.batch_norm.then(|| batch_norm::Form::tensorflow(by_batch)),
             dropout: 0.0,
+            held,
         };
         let bottom = Mlp::new(backend, layout, max_batch, &spec)?;
+        let dead = model.dead_layers();
         let spec = MlpSpec {
             input: model.top_input(),
-            widths: &model.top,
-            name: &mlp("top_l"),
+            widths: &model.top[dead..],
+            name: &|i| top_layer(dead + i),
             last_relu: false,
+            batch_norm: None,
             ..spec
         };
         let top = Mlp::new(backend, layout, max_batch, &spec)?;
         let t = Window::whole(model.vectors().width());
         Ok(Dlrm {
             bottom,
-            pooled: Pooled::new(backend, model, t, max_batch)?,
-            interaction: interaction::new(backend, layout, model, max_batch)?,
+            pooled: Pooled::new(backend, model, t, (meeting, max_batch))?,
+            interaction: interaction::new(backend, layout, model, meeting, max_batch)?,
             top,
             loss: Loss::new(backend, loss, max_batch)?,
-            scratch: Scratch::new(backend, max_batch, model.widest_layer(), spec.plain())?,
+            scratch: Scratch::new(backend, max_batch, model.widest_layer(), held)?,
             x: t.columns(0, model.vectors().d),
-            t: backend.operands(max_batch * t.stride, "features")?,
-            dt: backend.operands(max_batch * t.stride, "gradient of the features")?,
+            t: backend.buffer(meeting, max_batch * t.stride, "features")?,
+            dt: backend.buffer(meeting, max_batch * t.stride, "gradient of the features")?,
         })
     }
 

@@ -169,7 +169,8 @@ impl<B: Backend> FusedEngine<B> {
             backend.input(derived.as_ref().map_or(&limits, Derived::limits), dense_width)?;
         let network = match model {
             ModelSpec::Dlrm(m) => {
-                Network::Dlrm(Dlrm::new(&mut backend, &store.layout, m, config.loss, max_batch)?)
+                let room = (max_batch, config.fp32_interaction);
+                Network::Dlrm(Dlrm::new(&mut backend, &store.layout, m, config.loss, room)?)
             }
             ModelSpec::DeepFm(m) => Network::DeepFm(DeepFm::new(
                 &mut backend,

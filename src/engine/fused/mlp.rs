@@ -1,8 +1,13 @@
 //! Fully connected layers one after another: `x -> [linear -> (batch norm) -> ReLU -> (dropout)]
-//! ... -> y`.
+//! ... -> y`; the batch norm may stand behind the ReLU instead.
 
-use super::{Pass, batch_norm::BatchNorm, dropout, store::Layout};
-use crate::backend::{After, Backend, Gate, Linear, Mat, MatMut, Onto, Result, Window};
+use super::{
+    Pass,
+    batch_norm::{self, BatchNorm},
+    dropout,
+    store::Layout,
+};
+use crate::backend::{After, Backend, Gate, Held, Linear, Mat, MatMut, Onto, Result, Window};
 
 /// What an MLP is made of.
 pub(crate) struct MlpSpec<'a> {
@@ -14,23 +19,19 @@ pub(crate) struct MlpSpec<'a> {
     pub name: &'a dyn Fn(usize) -> String,
     /// ReLU after the last layer too.
     pub last_relu: bool,
-    /// Batch normalisation before each hidden ReLU.
-    pub batch_norm: bool,
-    /// Dropout after each hidden ReLU; 0 is off.
+    /// Batch normalisation of each layer with a ReLU.
+    pub batch_norm: Option<batch_norm::Form>,
+    /// Dropout after each hidden ReLU; 0 is off. None behind a batch normalisation that stands
+    /// behind its ReLU.
     pub dropout: f32,
+    /// How what is between layers is held ([`held`]).
+    pub held: Held,
 }
 
-impl MlpSpec<'_> {
-    /// Whether hidden layers are nothing but products with bias and ReLU: then only products read
-    /// what is between them.
-    pub fn plain(&self) -> bool {
-        !self.batch_norm && self.dropout == 0.0
-    }
-}
-
-/// A buffer for what is between layers.
-fn between<B: Backend>(backend: &mut B, len: usize, what: &str, plain: bool) -> Result<B::Floats> {
-    if plain { backend.operands(len, what) } else { backend.zeros(len, what) }
+/// How hidden layers can be held: as products round them where they are nothing but products with
+/// bias and ReLU, for then only products read what is between them.
+pub(crate) fn held(batch_norm: bool, dropout: f32) -> Held {
+    if batch_norm || dropout > 0.0 { Held::F32 } else { Held::Operands }
 }
 
 struct Layer<B: Backend> {
@@ -39,6 +40,13 @@ struct Layer<B: Backend> {
     norm: Option<BatchNorm<B>>,
     /// The layer's output `[max_batch, outputs]`; the last layer writes where the caller says.
     output: Option<B::Floats>,
+}
+
+impl<B: Backend> Layer<B> {
+    /// Whether what comes out has just passed a ReLU, or a dropout behind one.
+    fn gated(&self) -> bool {
+        self.relu && !self.norm.as_ref().is_some_and(BatchNorm::behind_relu)
+    }
 }
 
 /// Fully connected layers with the activations that backward needs.
@@ -64,10 +72,10 @@ pub(crate) struct Scratch<B: Backend> {
 }
 
 impl<B: Backend> Scratch<B> {
-    /// For hidden layers up to `widest`; `plain` as [`MlpSpec::plain`] of all MLPs.
-    pub fn new(backend: &mut B, max_batch: usize, widest: usize, plain: bool) -> Result<Self> {
+    /// For hidden layers up to `widest`, held as those of all MLPs.
+    pub fn new(backend: &mut B, max_batch: usize, widest: usize, held: Held) -> Result<Self> {
         let mut buffer =
-            || between(backend, max_batch * row(widest), "gradients of activations", plain);
+            || backend.buffer(held, max_batch * row(widest), "gradients of activations");
         Ok(Scratch { buffers: [buffer()?, buffer()?] })
     }
 }
@@ -105,18 +113,21 @@ impl<B: Backend> Mlp<B> {
             if spec.dropout > 0.0 && !last {
                 backend.plan_dropout(outputs, max_batch)?;
             }
-            let norm = if spec.batch_norm && !last {
-                Some(BatchNorm::new(backend, layout, &name, max_batch, window(outputs))?)
-            } else {
-                None
+            let relu = !last || spec.last_relu;
+            let norm = match spec.batch_norm {
+                Some(form) if relu => {
+                    let form = (form, window(outputs));
+                    Some(BatchNorm::new(backend, layout, &name, max_batch, form)?)
+                }
+                _ => None,
             };
             let what = format!("activations of {name}");
             let output = if last {
                 None
             } else {
-                Some(between(backend, max_batch * row(outputs), &what, spec.plain())?)
+                Some(backend.buffer(spec.held, max_batch * row(outputs), &what)?)
             };
-            layers.push(Layer { linear, relu: !last || spec.last_relu, norm, output });
+            layers.push(Layer { linear, relu, norm, output });
             inputs = outputs;
         }
         Ok(Mlp { layers, dropout: spec.dropout })
@@ -151,7 +162,7 @@ impl<B: Backend> Mlp<B> {
                     input,
                     &pass.store.params,
                     *linear,
-                    After::default(),
+                    After { relu: norm.behind_relu(), dropout: None },
                     norm.input(rows),
                 )?;
                 norm.forward(pass, out.reborrow())?;
@@ -182,19 +193,22 @@ impl<B: Backend> Mlp<B> {
         mut dx: Option<Wanted<'_, B::Floats>>,
     ) -> Result<()> {
         let rows = pass.rows;
-        if self.layers.last().is_some_and(|last| last.relu) {
+        if self.layers.last().is_some_and(Layer::gated) {
             pass.backend.relu_backward(y, dy.reborrow())?;
         }
-        let dy = dy.as_mat();
         let [mut here, mut there] = scratch.buffers.each_mut();
         for i in (0..self.layers.len()).rev() {
             let (before, rest) = self.layers.split_at_mut(i);
             let Layer { linear, norm, output, .. } = &mut rest[0];
             let hidden = window(linear.outputs);
+            let mut dz = match output {
+                Some(_) => hidden.of_mut(here, rows),
+                None => dy.reborrow(),
+            };
             if let Some(norm) = norm {
-                norm.backward(pass, hidden.of_mut(here, rows))?;
+                norm.backward(pass, dz.reborrow())?;
             }
-            let dz = if output.is_some() { hidden.of(here, rows) } else { dy };
+            let dz = dz.as_mat();
             let input = match before.last() {
                 Some(Layer { linear, output: Some(buffer), .. }) => {
                     window(linear.outputs).of(buffer, rows)
@@ -203,15 +217,16 @@ impl<B: Backend> Mlp<B> {
             };
             pass.backend.linear_backward_weight(dz, input, *linear, &mut pass.store.grads)?;
             if i > 0 {
-                // Every hidden layer ends in a ReLU, and where dropout struck its output is zero as
-                // well.
+                // Where a hidden layer ends in a ReLU and dropout struck, its output is zero as well.
                 let gate = Gate { activation: input, factor: dropout::backward(self.dropout) };
+                let gated = before.last().is_some_and(Layer::gated);
+                let onto = if gated { Onto::Gate(gate) } else { Onto::Set };
                 let d_input = window(linear.inputs).of_mut(there, rows);
                 pass.backend.linear_backward_data(
                     dz,
                     &pass.store.params,
                     *linear,
-                    Onto::Gate(gate),
+                    onto,
                     d_input,
                 )?;
                 std::mem::swap(&mut here, &mut there);

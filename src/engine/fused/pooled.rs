@@ -2,7 +2,7 @@
 
 use super::{Pass, embedding::Embedding, remainders::Remainders};
 use crate::{
-    backend::{Backend, Result, Window},
+    backend::{Backend, Held, Result, Window},
     model::{DlrmSpec, QrOperation, Trick},
 };
 
@@ -15,14 +15,14 @@ pub(crate) struct Pooled<B: Backend> {
 }
 
 impl<B: Backend> Pooled<B> {
-    /// Makes the buffers; `t` are the columns of `T`.
-    pub fn new(backend: &mut B, model: &DlrmSpec, t: Window, max_batch: usize) -> Result<Self> {
+    /// Makes the buffers, held as `T` is; `t` are its columns.
+    pub fn new(backend: &mut B, model: &DlrmSpec, t: Window, room: (Held, usize)) -> Result<Self> {
         let d = model.vectors().d;
         let remainders = match model.trick {
             // One behind the other, both lie in `T` as they are pooled.
             Trick::Qr(qr) if qr.operation == QrOperation::Concat => None,
             Trick::Qr(qr) if qr.columns(&model.tables).next().is_some() => {
-                Some(Remainders::new(backend, model, qr, t, max_batch)?)
+                Some(Remainders::new(backend, model, qr, t, room)?)
             }
             Trick::Qr(_) | Trick::None => None,
         };

@@ -3,7 +3,7 @@
 
 use super::{Pass, embedding::Embedding, mlp::window};
 use crate::{
-    backend::{Backend, Result, Window},
+    backend::{Backend, Held, Result, Window},
     model::{DlrmSpec, Qr, QrOperation},
 };
 
@@ -27,13 +27,13 @@ impl<B: Backend> Remainders<B> {
         model: &DlrmSpec,
         qr: Qr,
         t: Window,
-        max_batch: usize,
+        (held, max_batch): (Held, usize),
     ) -> Result<Self> {
         let d = model.dim;
         let columns: Vec<usize> = qr.columns(&model.tables).collect();
         let own = window(columns.len() * d);
         let pair = |(j, k): (usize, &usize)| (t.columns((k + 1) * d, d), own.columns(j * d, d));
-        let mut buffer = |what| backend.operands(max_batch * own.stride, what);
+        let mut buffer = |what| backend.buffer(held, max_batch * own.stride, what);
         Ok(Remainders {
             tables: Embedding { set: 1, window: own, l2: 0.0 },
             pairs: columns.iter().enumerate().map(pair).collect(),

@@ -7,8 +7,8 @@ use crate::{
     embedding::RowKind,
     engine::{Engine, EngineConfig, EngineError},
     model::{
-        DeepFmSpec, DlrmSpec, EmbeddingInit, Interaction, LossKind, LossSpec, MlpInit, ModelSpec,
-        ParamKind, Pooling, Qr, QrOperation, Trick,
+        DeepFmSpec, DlrmQuirks, DlrmSpec, EmbeddingInit, Interaction, LossKind, LossSpec, MlpInit,
+        ModelSpec, ParamKind, Pooling, Qr, QrOperation, Trick,
         init::{InitSource, Initializer},
     },
     optim::{
@@ -37,6 +37,8 @@ fn dlrm(interaction: Interaction, pooling: Pooling) -> ModelSpec {
         trick: Trick::None,
         mlp_init: MlpInit::Facebook,
         embedding_init: EmbeddingInit::Normal { std: 0.5 },
+        batch_norm: false,
+        quirks: DlrmQuirks::default(),
     })
 }
 
@@ -47,6 +49,14 @@ fn qr(operation: QrOperation, threshold: usize) -> ModelSpec {
     m.trick = Trick::Qr(Qr { operation, threshold, collisions: 3, init_quirk: false });
     *m.bottom.last_mut().unwrap() = m.vectors().d;
     ModelSpec::Dlrm(m)
+}
+
+/// DeepRec's: batch normalisation behind each ReLU of the bottom MLP.
+fn normalised(interaction: Interaction, quirks: DlrmQuirks) -> ModelSpec {
+    match dlrm(interaction, Pooling::Mean) {
+        ModelSpec::Dlrm(m) => ModelSpec::Dlrm(DlrmSpec { batch_norm: true, quirks, ..m }),
+        other => other,
+    }
 }
 
 fn deepfm(batch_norm: bool, dropout: f32, dense: usize) -> ModelSpec {
@@ -75,6 +85,8 @@ fn models() -> Vec<ModelSpec> {
         qr(QrOperation::Mult, 6),
         qr(QrOperation::Add, 5),
         qr(QrOperation::Concat, 0),
+        normalised(Interaction::Cat, DlrmQuirks { dead_top: true, batch_stats_in_eval: true }),
+        normalised(Interaction::Dot { self_interaction: false, pad_to: 8 }, DlrmQuirks::default()),
         deepfm(false, 0.0, DENSE),
         deepfm(true, 0.0, 0),
         deepfm(true, 0.3, DENSE),
@@ -93,6 +105,7 @@ fn config(model: ModelSpec, rule: OptimizerSpec, threads: usize) -> EngineConfig
         pin_threads: false,
         embedding_rows: RowKind::Fp32,
         precision: Precision::Fp32,
+        fp32_interaction: false,
         loss_scale: LossScaleSpec::Off,
         seed: 5,
     }
@@ -183,6 +196,10 @@ fn gradients_are_the_derivatives_of_the_loss() {
             if spec.name.contains("dnn") && spec.kind == ParamKind::Bias && norm < 1e-6 {
                 continue; // cancelled by the batch normalisation behind it
             }
+            if unused(&config.model, spec) {
+                assert_eq!(norm, 0.0, "{}", spec.name);
+                continue;
+            }
             assert!(norm > 1e-7, "{} has no gradient", spec.name);
             let h = 4e-4f64;
             let mut at = |sign: f64| {
@@ -212,6 +229,75 @@ fn gradients_are_the_derivatives_of_the_loss() {
                 spec.name
             );
         }
+    }
+}
+
+/// Whether nothing is computed with a parameter.
+fn unused(model: &ModelSpec, spec: &crate::model::ParamSpec) -> bool {
+    let dead = if let ModelSpec::Dlrm(m) = model { m.dead_layers() } else { 0 };
+    (0..dead).any(|i| spec.name.starts_with(&format!("{}.", crate::model::top_layer(i))))
+}
+
+/// DeepRec's top MLP of 11, 5 and 1 is one of 5 and 1: the others are there, and stay what they are.
+#[test]
+fn dead_layers_are_neither_used_nor_trained() {
+    let dot = Interaction::Dot { self_interaction: false, pad_to: 1 };
+    let ModelSpec::Dlrm(m) = dlrm(dot, Pooling::Sum) else { unreachable!() };
+    let quirks = DlrmQuirks { dead_top: true, ..DlrmQuirks::default() };
+    let dead = ModelSpec::Dlrm(DlrmSpec { quirks, ..m.clone() });
+    let short = ModelSpec::Dlrm(DlrmSpec { top: vec![5, 1], ..m });
+    for rule in rules() {
+        let configs = [&dead, &short].map(|model| config(model.clone(), rule, 2));
+        let [mut whole, mut live] = configs.each_ref().map(engine);
+        let lone: Vec<bool> = whole.params().iter().map(|spec| unused(&dead, spec)).collect();
+        assert_eq!(lone.iter().filter(|&&lone| lone).count(), 2, "a weight and a bias");
+        let used = |all: Vec<Vec<f32>>, want: bool| -> Vec<Vec<f32>> {
+            all.into_iter().zip(&lone).filter(|(_, lone)| **lone == want).map(|(p, _)| p).collect()
+        };
+        let before = all_params(&whole);
+        for (i, values) in used(before.clone(), false).iter().enumerate() {
+            live.write(i, values).unwrap();
+        }
+        for i in 0..4 {
+            let b = batch(&dead, i, 40);
+            assert_eq!(whole.train_step(&b, 0.1).unwrap(), live.train_step(&b, 0.1).unwrap());
+        }
+        let after = all_params(&whole);
+        assert!(used(after.clone(), false) == all_params(&live), "{rule:?}");
+        assert!(used(after, true) == used(before, true), "{rule:?}");
+    }
+}
+
+/// With the quirk, an evaluation sees what training sees: the loss of the predictions is that of the
+/// step. Without it, the running statistics decide, and only there do they move.
+#[test]
+fn batch_normalisation_in_evaluations_goes_by_the_batch_if_asked_to() {
+    for by_batch in [true, false] {
+        let quirks = DlrmQuirks { batch_stats_in_eval: by_batch, ..DlrmQuirks::default() };
+        let config = config(normalised(Interaction::Cat, quirks), OptimizerSpec::SGD, 2);
+        let mut e = engine(&config);
+        let running = |e: &FusedEngine| -> Vec<Vec<f32>> {
+            let kind = |i: usize| e.params()[i].kind;
+            let kept =
+                |i: &usize| matches!(kind(*i), ParamKind::RunningMean | ParamKind::RunningVar);
+            let all = all_params(e);
+            (0..all.len()).filter(kept).map(|i| all[i].clone()).collect()
+        };
+        let before = running(&e);
+        for i in 0..5 {
+            e.train_step(&batch(&config.model, i, 40), 0.1).unwrap();
+        }
+        assert_eq!(running(&e) == before, by_batch);
+        let b = batch(&config.model, 9, 33);
+        let mut p = vec![0.0; b.len];
+        e.predict(&b, &mut p).unwrap();
+        let terms = p.iter().zip(&b.labels).map(|(&p, &y)| {
+            let p = f64::from(p);
+            if y == 1.0 { -p.ln() } else { -(1.0 - p).ln() }
+        });
+        let of_predictions = terms.sum::<f64>() / b.len as f64;
+        let (of_step, _) = e.gradients(&b).unwrap();
+        assert_eq!((of_predictions - f64::from(of_step)).abs() < 1e-5, by_batch);
     }
 }
 

@@ -3,6 +3,7 @@
 mod ascend;
 mod bencher;
 mod critcmp;
+mod deeprec;
 mod github_action;
 #[cfg(test)]
 mod tests;
@@ -10,6 +11,7 @@ mod tests;
 pub use ascend::ascend;
 pub use bencher::bencher;
 pub use critcmp::critcmp;
+pub use deeprec::deeprec;
 pub use github_action::github_action_benchmark;
 
 use crate::results::table::{Comparison, Group, Row};

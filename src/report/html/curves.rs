@@ -141,6 +141,7 @@ pub(super) mod tests {
             logloss: vec![None; n],
             host_memory: vec![None; n],
             gpu_memory: vec![None; n],
+            auc_binned_1000: vec![None; n],
         }
     }
 

@@ -45,6 +45,7 @@ fn folder(root: &Path, system: &str, steps: u64) -> RunFolder {
         recall: 0.5,
         f1: 0.5,
         average_precision: 0.5,
+        auc_binned_1000: None,
     };
     let eval = EvalEvent {
         step: 2,

@@ -12,6 +12,7 @@
 //! | throughput | f64 | samples of the batch per second |
 //! | auc, logloss | f64, may be missing | of the evaluation that followed this step |
 //! | host_memory, gpu_memory | f64, may be missing | bytes held then; files of older programs lack the columns |
+//! | auc_binned_1000 | f64, may be missing, and with it the column in files of older programs | AUC by 1000 thresholds, likewise |
 
 mod read;
 mod side;
@@ -21,13 +22,20 @@ pub use read::read;
 pub use side::recover;
 pub use write::MetricsWriter;
 
-use crate::train::events::StepEvent;
+use crate::{stats, train::events::StepEvent};
 use parquet::{
     basic::{Repetition, Type as Physical},
     errors::ParquetError,
     schema::types::{Type, TypePtr},
 };
 use std::sync::Arc;
+
+/// Steps between two lines of TensorFlow's log.
+const POINT: usize = 100;
+/// Points at the beginning that DeepRec leaves out.
+const DROPPED: usize = 20;
+/// Steps that [`Metrics::gstep`] takes at least.
+pub const GSTEP_STEPS: usize = (DROPPED + 2) * POINT;
 
 /// The columns, row by row of the same length.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -56,6 +64,8 @@ pub struct Metrics {
     pub host_memory: Vec<Option<f64>>,
     /// Bytes of the GPU's memory that were taken then.
     pub gpu_memory: Vec<Option<f64>>,
+    /// AUC by 1000 thresholds of the evaluation that followed.
+    pub auc_binned_1000: Vec<Option<f64>>,
 }
 
 impl Metrics {
@@ -74,12 +84,24 @@ impl Metrics {
             logloss: Vec::with_capacity(rows),
             host_memory: Vec::with_capacity(rows),
             gpu_memory: Vec::with_capacity(rows),
+            auc_binned_1000: Vec::with_capacity(rows),
         }
     }
 
     /// Steps.
     pub fn len(&self) -> usize {
         self.step.len()
+    }
+
+    /// Steps a second as DeepRec's benchmark computes them of a log (DeepRec-AI/DeepRec:
+    /// modelzoo/benchmark/cpu/log_process.py): the mean over points of [`POINT`] steps each, without
+    /// the first 20 points and the last. Evaluations are left out. `None` below [`GSTEP_STEPS`]
+    /// steps.
+    pub fn gstep(&self) -> Option<f64> {
+        let points = self.seconds.chunks_exact(POINT);
+        let rates: Vec<f64> = points.map(|s| POINT as f64 / s.iter().sum::<f64>()).collect();
+        let (_, rest) = rates.split_at_checked(DROPPED)?;
+        stats::mean(rest.split_last()?.1)
     }
 
     /// Whether there are no steps.
@@ -101,6 +123,7 @@ impl Metrics {
         self.logloss.push(None);
         self.host_memory.push(None);
         self.gpu_memory.push(None);
+        self.auc_binned_1000.push(None);
     }
 
     /// Keeps the first `rows` rows.
@@ -118,11 +141,14 @@ impl Metrics {
             logloss,
             host_memory,
             gpu_memory,
+            auc_binned_1000,
         } = self;
         [step, epoch, samples].into_iter().for_each(|c| c.truncate(rows));
         loss.truncate(rows);
         [learning_rate, seconds, data_wait, throughput].into_iter().for_each(|c| c.truncate(rows));
-        [auc, logloss, host_memory, gpu_memory].into_iter().for_each(|c| c.truncate(rows));
+        [auc, logloss, host_memory, gpu_memory, auc_binned_1000]
+            .into_iter()
+            .for_each(|c| c.truncate(rows));
     }
 }
 
@@ -141,6 +167,7 @@ fn schema() -> Result<TypePtr, ParquetError> {
         ("logloss", Physical::DOUBLE, Repetition::OPTIONAL),
         ("host_memory", Physical::DOUBLE, Repetition::OPTIONAL),
         ("gpu_memory", Physical::DOUBLE, Repetition::OPTIONAL),
+        ("auc_binned_1000", Physical::DOUBLE, Repetition::OPTIONAL),
     ];
     let fields = columns
         .into_iter()
@@ -151,4 +178,23 @@ fn schema() -> Result<TypePtr, ParquetError> {
         })
         .collect::<Result<_, ParquetError>>()?;
     Ok(Arc::new(Type::group_type_builder("metrics").with_fields(fields).build()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn steps_a_second_leave_out_the_first_and_the_last_points() {
+        // A second a step, then half of one, then 2 seconds in the last whole point, then what is no
+        // whole point.
+        let seconds = |fast: usize| {
+            let parts = [(2000, 1.0), (fast, 0.5), (100, 2.0), (99, 9.0)];
+            parts.into_iter().flat_map(|(n, s)| std::iter::repeat_n(s, n)).collect()
+        };
+        let of = |fast| Metrics { seconds: seconds(fast), ..Metrics::default() }.gstep();
+        assert_eq!((of(100), of(900)), (Some(2.0), Some(2.0)));
+        assert_eq!(of(0), None);
+        assert_eq!(Metrics::default().gstep(), None);
+    }
 }

@@ -28,14 +28,13 @@ pub fn read(path: &Path) -> Result<Metrics, ResultsError> {
         };
         let expected = names(&SchemaDescriptor::new(schema()?));
         let found = names(columns);
-        let old = &expected[..expected.len() - YOUNG];
-        if found != expected && found != old {
+        if found.len() < expected.len() - YOUNG || !expected.starts_with(&found) {
             let names: Vec<_> = expected.iter().map(|(name, _)| name.as_str()).collect();
             return Err(ParquetError::General(format!("the columns must be {}", names.join(", "))));
         }
         let mut rows = Metrics::default();
         for i in 0..reader.num_row_groups() {
-            read_group(&*reader.get_row_group(i)?, found.len() == expected.len(), &mut rows)?;
+            read_group(&*reader.get_row_group(i)?, &mut rows)?;
         }
         Ok(rows)
     };
@@ -45,13 +44,9 @@ pub fn read(path: &Path) -> Result<Metrics, ResultsError> {
 }
 
 /// Columns at the end that files of older programs lack.
-const YOUNG: usize = 2;
+const YOUNG: usize = 3;
 
-fn read_group(
-    group: &dyn RowGroupReader,
-    young: bool,
-    rows: &mut Metrics,
-) -> Result<(), ParquetError> {
+fn read_group(group: &dyn RowGroupReader, rows: &mut Metrics) -> Result<(), ParquetError> {
     let n = usize::try_from(group.metadata().num_rows())
         .map_err(|e| ParquetError::General(e.to_string()))?;
     let Metrics {
@@ -67,6 +62,7 @@ fn read_group(
         logloss,
         host_memory,
         gpu_memory,
+        auc_binned_1000,
     } = rows;
     let mut next = 0..;
     let mut index = || next.next().unwrap_or_default();
@@ -77,13 +73,14 @@ fn read_group(
     for column in [learning_rate, seconds, data_wait, throughput] {
         get::<DoubleType>(group, index(), n, column)?;
     }
-    for (i, column) in [auc, logloss, host_memory, gpu_memory].into_iter().enumerate() {
-        if i >= 4 - YOUNG && !young {
+    for column in [auc, logloss, host_memory, gpu_memory, auc_binned_1000] {
+        let index = index();
+        if index >= group.num_columns() {
             column.resize(column.len() + n, None);
             continue;
         }
         let mut values = Vec::new();
-        let levels = get::<DoubleType>(group, index(), n, &mut values)?;
+        let levels = get::<DoubleType>(group, index, n, &mut values)?;
         let mut values = values.into_iter();
         column.extend(levels.iter().map(|&level| if level == 1 { values.next() } else { None }));
     }

@@ -12,7 +12,7 @@ const ROW_BYTES: usize = 80;
 
 /// The side file of `metrics.parquet`: `metrics.partial` beside it, ten little-endian numbers of 8
 /// bytes a row, in the order of the columns (loss as f64, NaN for missing values),
-/// without memory. Of rows with the same step the last one counts.
+/// without memory and the AUC by thresholds. Of rows with the same step the last one counts.
 pub(super) fn side(path: &Path) -> PathBuf {
     path.with_extension("partial")
 }
@@ -81,5 +81,6 @@ impl Metrics {
         self.logloss.push((!logloss.is_nan()).then_some(logloss));
         self.host_memory.push(None);
         self.gpu_memory.push(None);
+        self.auc_binned_1000.push(None);
     }
 }

@@ -95,7 +95,9 @@ impl MetricsWriter {
         for column in [&rows.learning_rate, &rows.seconds, &rows.data_wait, &rows.throughput] {
             put::<DoubleType>(&mut group, column)?;
         }
-        for column in [&rows.auc, &rows.logloss, &rows.host_memory, &rows.gpu_memory] {
+        for column in
+            [&rows.auc, &rows.logloss, &rows.host_memory, &rows.gpu_memory, &rows.auc_binned_1000]
+        {
             put_optional(&mut group, column)?;
         }
         group.close()?;
@@ -159,16 +161,18 @@ impl Listener for MetricsWriter {
     fn eval_stop(&mut self, eval: &EvalEvent) -> io::Result<()> {
         // An evaluation before the first step has no row.
         let rows = &mut self.rows;
-        if let (Some(auc), Some(logloss), Some(host), Some(gpu)) = (
+        if let (Some(auc), Some(logloss), Some(host), Some(gpu), Some(binned)) = (
             rows.auc.last_mut(),
             rows.logloss.last_mut(),
             rows.host_memory.last_mut(),
             rows.gpu_memory.last_mut(),
+            rows.auc_binned_1000.last_mut(),
         ) {
             *auc = Some(eval.quality.auc);
             *logloss = Some(eval.quality.logloss);
             *host = eval.host_memory.map(|bytes| bytes as f64);
             *gpu = eval.gpu_memory.map(|bytes| bytes as f64);
+            *binned = eval.quality.auc_binned_1000;
             // The row again, if it is saved already.
             self.unsaved = self.unsaved.max(1);
             self.save();
@@ -243,6 +247,7 @@ mod tests {
             recall: 0.0,
             f1: 0.0,
             average_precision: 0.0,
+            auc_binned_1000: Some(auc / 2.0),
         };
         EvalEvent {
             step,
@@ -289,6 +294,10 @@ mod tests {
         assert_eq!(rows.logloss[0], Some(0.5));
         assert_eq!((rows.host_memory[0], rows.gpu_memory[0]), (Some((5u64 << 30) as f64), None));
         assert_eq!((rows.host_memory[1], rows.host_memory.len()), (None, rows.len()));
+        assert_eq!(
+            (rows.auc_binned_1000[0], rows.auc_binned_1000[1]),
+            (Some((0.1 + 0.2) / 2.0), None)
+        );
     }
 
     #[test]

@@ -27,6 +27,9 @@ fn run(system: &str, seed: u64, minutes: f64, ending: Ending) -> Run {
         samples: Some(6000.0),
         epochs: Some(minutes / 10.0),
         auc: Some(0.76),
+        auc_binned_1000: None,
+        accuracy: None,
+        gstep: None,
         loss: Some(0.5),
         throughput: Rates {
             end_to_end: Some(100.0 / minutes),

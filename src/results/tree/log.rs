@@ -181,6 +181,9 @@ impl Log {
             samples,
             epochs,
             auc: evaluations.last().map(|e| e.auc),
+            auc_binned_1000: None,
+            accuracy: None,
+            gstep: None,
             loss: None,
             throughput: Rates {
                 end_to_end,

@@ -59,6 +59,10 @@ pub(super) fn read(folder: &Path) -> Result<Run, ResultsError> {
         format!("{}\n{}\n{task:?}\n{settings:?}\n{what}", record.system, record.workload.name);
     let ending = ending(record.outcome.as_ref(), task.target);
     let end = record.outcome.as_ref();
+    // Of the model that is kept.
+    let kept = end.and_then(|o| o.restored.as_ref()).or(record.evaluations.last());
+    let quality = kept.map(|e| &e.quality);
+    let metrics = metrics(folder)?;
     Ok(Run {
         path: folder.display().to_string(),
         argument: String::new(),
@@ -79,12 +83,11 @@ pub(super) fn read(folder: &Path) -> Result<Run, ResultsError> {
         seconds: end.map(|o| o.seconds),
         samples: end.map(|o| o.samples as f64),
         epochs: end.and_then(|o| epochs(o, record.facts.as_ref()?)),
-        // Of the model that is kept.
-        auc: end
-            .and_then(|o| o.restored.as_ref())
-            .or(record.evaluations.last())
-            .map(|e| e.quality.auc),
-        loss: metrics(folder)?.and_then(|m| m.loss.last().map(|&l| f64::from(l))),
+        auc: quality.map(|q| q.auc),
+        auc_binned_1000: quality.and_then(|q| q.auc_binned_1000),
+        accuracy: quality.map(|q| q.accuracy),
+        gstep: metrics.as_ref().and_then(Metrics::gstep),
+        loss: metrics.and_then(|m| m.loss.last().map(|&l| f64::from(l))),
         throughput: Rates {
             end_to_end: record.throughput.as_ref().map(|t| t.end_to_end),
             training: record.throughput.as_ref().map(|t| t.training),

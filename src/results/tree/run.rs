@@ -48,6 +48,15 @@ pub struct Run {
     pub epochs: Option<f64>,
     /// AUC of the last evaluation.
     pub auc: Option<f64>,
+    /// AUC by 1000 thresholds of the same evaluation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub auc_binned_1000: Option<f64>,
+    /// Accuracy of the same evaluation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub accuracy: Option<f64>,
+    /// Steps a second as DeepRec's benchmark computes them ([`super::super::metrics::Metrics::gstep`]).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gstep: Option<f64>,
     /// Mean loss of the last training batch.
     pub loss: Option<f64>,
     /// How fast it was.

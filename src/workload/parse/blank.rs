@@ -27,6 +27,7 @@ pub(super) fn workload() -> Workload {
             threads: 0,
             pin_threads: false,
             precision: Precision::Fp32,
+            fp32_interaction: false,
             embedding_rows: RowKind::Fp32,
             loss_scale: LossScaleSpec::Off,
         },

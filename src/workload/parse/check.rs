@@ -5,7 +5,7 @@ use crate::{
     backend::{Device, Precision},
     data::source::prepared::goes_on_from_numpy,
     engine,
-    model::Trick,
+    model::{DlrmQuirks, Trick},
     optim::{ScheduleSpec, schedule::Schedule},
     workload::*,
 };
@@ -19,8 +19,15 @@ pub(super) fn fill_derived(w: &mut Workload, tree: &Tree) -> Result<(), Workload
     if let ScheduleSpec::FacebookPolicy { plateau_quirk, .. } = &mut w.schedule {
         *plateau_quirk = w.workload.quirks.contains(&Quirk::FbLrPlateau);
     }
-    if let ModelConfig::Dlrm { trick: Trick::Qr(qr), .. } = &mut w.model {
-        qr.init_quirk = w.workload.quirks.contains(&Quirk::FbQrInit);
+    let has = |quirk: Quirk| w.workload.quirks.contains(&quirk);
+    if let ModelConfig::Dlrm { trick, quirks, .. } = &mut w.model {
+        if let Trick::Qr(qr) = trick {
+            qr.init_quirk = has(Quirk::FbQrInit);
+        }
+        *quirks = DlrmQuirks {
+            dead_top: has(Quirk::DrTopMlpDeadLayer),
+            batch_stats_in_eval: has(Quirk::DrBnBatchStatsInEval),
+        };
     }
     every(w, tree)
 }
@@ -115,6 +122,21 @@ pub(super) fn check(w: &Workload, tree: &Tree) -> Result<(), WorkloadError> {
     }
     for quirk in &w.workload.quirks {
         match quirk {
+            Quirk::DrTopMlpDeadLayer if !matches!(&w.model, ModelConfig::Dlrm { top, .. } if top.len() > 2) =>
+            {
+                return refuse(
+                    "workload.quirks",
+                    "\"dr.top-mlp-dead-layer\" needs model.kind = \"dlrm\" with at least two hidden layers in model.top; remove it",
+                );
+            }
+            Quirk::DrBnBatchStatsInEval
+                if !matches!(w.model, ModelConfig::Dlrm { batch_norm: true, .. }) =>
+            {
+                return refuse(
+                    "workload.quirks",
+                    "\"dr.bn-batch-stats-in-eval\" needs model.kind = \"dlrm\" with model.batch_norm = true; remove it",
+                );
+            }
             Quirk::FbLrPlateau if !matches!(w.schedule, ScheduleSpec::FacebookPolicy { .. }) => {
                 return refuse(
                     "workload.quirks",

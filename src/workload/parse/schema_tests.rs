@@ -49,6 +49,7 @@ const BEYOND: &[&str] = &[
     "this program has no CUDA side",
     "which is missing; must say there what to train on",
     "is never taken",
+    "needs model.kind = \"dlrm\" with",
 ];
 
 fn to_json(text: &str) -> Option<Json> {

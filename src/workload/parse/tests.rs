@@ -362,7 +362,14 @@ fn csv() -> impl Strategy<Value = DataConfig> {
             let [dense, categorical, ignore] =
                 [dense, categorical, ignore].map(|s| s.into_iter().collect::<Vec<_>>());
             let all = [&[label.clone()][..], &dense, &categorical, &ignore].concat();
+            let given = if dense_transform == DenseTransform::MinRange { dense.len() } else { 0 };
+            let hashed = min_count == 1 || shuffle;
+            let min_count = if hashed { 1 } else { min_count };
             DataConfig::Csv(CsvConfig {
+                dense_min: vec![-1.5; given],
+                dense_range: vec![0.25; given],
+                hash_buckets: hashed.then(|| vec![1000, 7]),
+                missing_category: (given == 0).then(|| " ".to_owned()),
                 train,
                 eval,
                 test,
@@ -509,16 +516,10 @@ fn model() -> impl Strategy<Value = ModelConfig> {
     });
     let trick = prop_oneof![Just(Trick::None), qr];
     let sizes = (1usize..300, widths(), widths());
-    let dlrm = (sizes, meet, pick(), trick, 1usize..32, pick(), table_init()).prop_map(
-        |(
-            (dim, mut bottom, mut top),
-            mut interaction,
-            pooling,
-            trick,
-            dense_pad_to,
-            mlp_init,
-            embedding_init,
-        )| {
+    let rest = (1usize..32, pick(), table_init(), any::<bool>());
+    let dlrm = (sizes, meet, pick(), trick, rest).prop_map(
+        |((dim, mut bottom, mut top), mut interaction, pooling, trick, rest)| {
+            let (dense_pad_to, mlp_init, embedding_init, batch_norm) = rest;
             let vector = trick.vector(dim);
             bottom.push(vector);
             top.push(1);
@@ -527,10 +528,16 @@ fn model() -> impl Strategy<Value = ModelConfig> {
             }
             let pooling = if trick.is_none() { pooling } else { Pooling::Mean };
             let init_rng = InitRng::Philox;
+            let quirks = DlrmQuirks {
+                dead_top: top.len() > 2 && batch_norm,
+                batch_stats_in_eval: batch_norm && dim % 2 == 0,
+            };
             ModelConfig::Dlrm {
                 dim,
                 bottom,
                 top,
+                batch_norm,
+                quirks,
                 interaction,
                 pooling,
                 trick,
@@ -626,6 +633,7 @@ fn train() -> impl Strategy<Value = TrainSection> {
     let loss = prop_oneof![
         Just(LossKind::Bce),
         Just(LossKind::Mse),
+        Just(LossKind::KerasBce),
         (0.0f32..9.0, 0.1f32..9.0).prop_map(|(a, b)| LossKind::Wbce { weights: [a, b] })
     ];
     (
@@ -727,6 +735,7 @@ pub(super) fn workloads() -> impl Strategy<Value = Workload> {
                 threads,
                 pin_threads,
                 precision,
+                fp32_interaction: false,
                 embedding_rows,
                 loss_scale,
             }
@@ -764,7 +773,12 @@ pub(super) fn workloads() -> impl Strategy<Value = Workload> {
                 }
                 let quirk =
                     matches!(schedule, ScheduleSpec::FacebookPolicy { plateau_quirk: true, .. });
-                let quirks = if quirk { vec![Quirk::FbLrPlateau] } else { vec![] };
+                let mut quirks = if quirk { vec![Quirk::FbLrPlateau] } else { vec![] };
+                if let ModelConfig::Dlrm { quirks: of_model, .. } = &model {
+                    quirks.extend(of_model.dead_top.then_some(Quirk::DrTopMlpDeadLayer));
+                    let by_batch = of_model.batch_stats_in_eval;
+                    quirks.extend(by_batch.then_some(Quirk::DrBnBatchStatsInEval));
+                }
                 mlperf.benchmark =
                     if matches!(model, ModelConfig::DeepFm { .. }) { "deepfm" } else { "dlrm" }
                         .into();
@@ -776,6 +790,15 @@ pub(super) fn workloads() -> impl Strategy<Value = Workload> {
                 };
                 let workload = About { name, description, quirks, without: None };
                 let loader = loader(&train, loading);
+                let plain = matches!(
+                    model,
+                    ModelConfig::Dlrm {
+                        interaction: Interaction::Dot { .. } | Interaction::Cat,
+                        ..
+                    }
+                );
+                let fp32_interaction = engine.precision != Precision::Fp32 && plain;
+                let engine = EngineSection { fp32_interaction, ..engine };
                 Workload {
                     workload,
                     data,

@@ -5,7 +5,10 @@ use crate::{
     data::{format::TRAINED, preprocess::prepare::Recipe},
     embedding::RowKind,
     engine::EngineKind,
-    model::{self, EmbeddingInit, Interaction, LossKind, MlpInit, Pooling, QrOperation, Trick},
+    model::{
+        self, DlrmQuirks, EmbeddingInit, Interaction, LossKind, MlpInit, Pooling, QrOperation,
+        Trick,
+    },
     optim::{LossScaleSpec, OptimizerSpec, ScheduleSpec, rules},
     workload::*,
 };
@@ -51,6 +54,8 @@ words! {
         "fb.debug-data-first" => FbDebugDataFirst,
         "fb.targets-last" => FbTargetsLast,
         "fb.qr-init" => FbQrInit,
+        "dr.top-mlp-dead-layer" => DrTopMlpDeadLayer,
+        "dr.bn-batch-stats-in-eval" => DrBnBatchStatsInEval,
     }
     RandomIds {
         "uniform" => Uniform,
@@ -71,12 +76,15 @@ words! {
         "log_sq_bucket" => LogSqBucket,
         "min_max" => MinMax,
         "standard" => Standard,
+        "min_range" => MinRange,
     }
     ModelConfig {
         "dlrm" => Dlrm {
             dim: 0,
             bottom: Vec::new(),
             top: Vec::new(),
+            batch_norm: false,
+            quirks: DlrmQuirks::default(),
             interaction: Interaction::Cat,
             pooling: Pooling::Sum,
             trick: Trick::None,
@@ -139,7 +147,12 @@ words! {
         "static" => Static { scale: 0.0 },
         "dynamic" => Dynamic { initial: 0.0, growth_steps: 0 },
     }
-    LossKind { "bce" => Bce, "wbce" => Wbce { weights: [0.0; 2] }, "mse" => Mse }
+    LossKind {
+        "bce" => Bce,
+        "wbce" => Wbce { weights: [0.0; 2] },
+        "mse" => Mse,
+        "keras_bce" => KerasBce,
+    }
     ScheduleSpec {
         "constant" => Constant,
         "facebook_policy" => FacebookPolicy {

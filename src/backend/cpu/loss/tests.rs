@@ -1,18 +1,22 @@
 use super::*;
 
-const KINDS: [LossKind; 3] = [LossKind::Bce, LossKind::Wbce { weights: [0.3, 1.7] }, LossKind::Mse];
+const KINDS: [LossKind; 4] =
+    [LossKind::Bce, LossKind::Wbce { weights: [0.3, 1.7] }, LossKind::Mse, LossKind::KerasBce];
 
 /// Mean loss by the textbook formulas.
 fn plain(spec: &LossSpec, z: &[f64], y: &[f32]) -> f64 {
     let t = f64::from(spec.clamp);
     let one = |z: f64, y: f64| {
         let p = 1.0 / (1.0 + (-z).exp());
+        let e = 1e-7;
+        let t = if spec.kind == LossKind::KerasBce { t.max(e) } else { t };
         let p = if t > 0.0 { p.clamp(t, 1.0 - t) } else { p };
         let bce = -(y * p.ln() + (1.0 - y) * (1.0 - p).ln());
         match spec.kind {
             LossKind::Bce => bce,
             LossKind::Wbce { weights } => f64::from(weights[y as usize]) * bce,
             LossKind::Mse => (p - y) * (p - y),
+            LossKind::KerasBce => -(y * (p + e).ln() + (1.0 - y) * (1.0 - p + e).ln()),
         }
     };
     z.iter().zip(y).map(|(&z, &y)| one(z, f64::from(y))).sum::<f64>() / z.len() as f64

@@ -230,8 +230,17 @@ impl Case for RowsCase {
         b.fill(&mut y, 2.5)?;
         left.push(all(b, &y, len)?);
 
-        let norm =
-            Norm { scale: 0, shift: cols, mean: cols, var: 0, cols, eps: 1e-5, momentum: 0.1 };
+        let norm = Norm {
+            scale: 0,
+            shift: cols,
+            mean: cols,
+            var: 0,
+            cols,
+            eps: 1e-5,
+            momentum: 0.1,
+            unbiased: true,
+            relu: true,
+        };
         let (params, _) = matrix(b, n, 1, 2 * cols, 0)?;
         let (mut running, _) = matrix(b, n, 1, 2 * cols, 0)?;
         let (mut stats, _) = matrix(b, n, 1, 2 * cols, 0)?;
@@ -265,6 +274,17 @@ impl Case for RowsCase {
             wy.of_mut(&mut y, rows),
         )?;
         left.push(all(b, &y, len)?);
+        // The other order: the input has passed a ReLU, and the running variance is biased.
+        let norm = Norm { eps: 1e-3, momentum: 0.01, unbiased: false, relu: false, ..norm };
+        b.batch_norm_train(
+            wx.of(&x, rows),
+            &params,
+            norm,
+            &mut running,
+            &mut stats,
+            wy.of_mut(&mut y, rows),
+        )?;
+        left.extend([all(b, &y, len)?, all(b, &running, 2 * cols)?]);
 
         let (w, _) = matrix(b, n, 1, 3 + cols * dim, 0)?;
         let mut dw = b.zeros(3 + cols * dim, "gradients")?;
@@ -377,7 +397,12 @@ impl Case for TablesCase {
                 b.read_row_weights(&tables, k, &mut tw)?;
                 left.extend([t, tw]);
             }
-            let kinds = [LossKind::Bce, LossKind::Wbce { weights: [0.5, 2.0] }, LossKind::Mse];
+            let kinds = [
+                LossKind::Bce,
+                LossKind::Wbce { weights: [0.5, 2.0] },
+                LossKind::Mse,
+                LossKind::KerasBce,
+            ];
             for (kind, clamp) in kinds.into_iter().flat_map(|k| [(k, 0.0), (k, 0.3)]) {
                 let column = Window::whole(1);
                 let mut d = b.zeros(batch, "gradients")?;

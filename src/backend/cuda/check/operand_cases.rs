@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     backend::{
-        After, Backend, DotShape, Gate, Join, Linear, Onto, Precision, ProductShape, Result,
+        After, Backend, DotShape, Gate, Held, Join, Linear, Onto, Precision, ProductShape, Result,
         SparseGradient, TablesShape, Window, cpu::CpuConfig,
     },
     batch::{Batch, BatchLimits},
@@ -316,7 +316,7 @@ impl Case for DotCase {
         let (mut dt, wdt) = exact(b, &mut n, [self.batch, features * dim, self.gap], FINE, true)?;
         let (mut out, wo) = exact(b, &mut n, [self.batch, cols, self.gap], FINE, true)?;
         let (dout, wdo) = exact(b, &mut n, [self.batch, cols, 1], FINE, true)?;
-        let mut dot = b.plan_dot(self.shape)?;
+        let mut dot = b.plan_dot(self.shape, Held::Operands)?;
         b.dot_forward(&mut dot, wt.of(&t, self.batch), wo.of_mut(&mut out, self.batch))?;
         b.dot_backward(
             &mut dot,

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     backend::{
-        After, Backend, DotShape, Gate, Linear, Onto, Precision, Result, SparseGradient,
+        After, Backend, DotShape, Gate, Held, Linear, Onto, Precision, Result, SparseGradient,
         StepContext, StepControl, StepStart, TablesShape, Window,
         cuda::{Cuda, CudaConfig, driver::Driver, linear, memory::Floats},
     },
@@ -207,8 +207,10 @@ pub(in crate::backend::cuda) fn interaction(
         Rc::clone(driver),
         &CudaConfig { threads: 1, pin_threads: false, precision, graphs: false },
     )?;
-    let mut dot =
-        b.plan_dot(DotShape { features: TABLES + 1, dim: DIM, self_interaction: false })?;
+    let mut dot = b.plan_dot(
+        DotShape { features: TABLES + 1, dim: DIM, self_interaction: false },
+        Held::Operands,
+    )?;
     let t = Window::whole((TABLES + 1) * DIM);
     let cols = DIM + TABLES * (TABLES + 1) / 2;
     let r = Window { at: 0, stride: cols.next_multiple_of(16), cols };

@@ -1,7 +1,10 @@
-//! From text and raw numbers to ids and features, by the training file alone.
+//! From text and raw numbers to ids and features, by the training file alone or by hashes.
 
 use super::read::Sink;
-use crate::data::{dense::log_sq_bucket, source::config::DenseTransform};
+use crate::data::{
+    dense::log_sq_bucket,
+    source::config::{CsvConfig, DenseTransform},
+};
 use std::collections::HashMap;
 
 /// Samples of one file, encoded.
@@ -14,9 +17,10 @@ pub(super) struct Samples {
     pub ids: Vec<u32>,
 }
 
-/// The training file while it is read: values are numbered as they come.
+/// The training file while it is read: values are numbered as they come, or hashed.
 pub(super) struct Training {
     columns: Vec<Seen>,
+    hashes: Option<Hashes>,
     labels: Vec<f32>,
     dense: Vec<f64>,
     ids: Vec<u32>,
@@ -31,15 +35,46 @@ struct Seen {
 
 /// What the training file has fixed.
 pub(super) struct Encoding {
-    /// Id of each known value, by column.
-    pub vocabularies: Vec<HashMap<Box<[u8]>, u32>>,
+    ids: Ids,
     scales: Vec<Scale>,
 }
 
+/// How values become ids.
+enum Ids {
+    /// Id of each known value, by column.
+    Known(Vec<HashMap<Box<[u8]>, u32>>),
+    Hashed(Hashes),
+}
+
 impl Encoding {
-    /// Rows of each table: the known values and id 0.
-    pub fn rows(&self) -> impl Iterator<Item = usize> {
-        self.vocabularies.iter().map(|v| v.len() + 1)
+    /// Rows of the table of column `k`: the known values and id 0, or the buckets.
+    pub fn rows(&self, k: usize) -> usize {
+        match &self.ids {
+            Ids::Known(vocabularies) => vocabularies[k].len() + 1,
+            Ids::Hashed(hashes) => hashes.buckets(k) as usize,
+        }
+    }
+
+    /// Whether every value has an id of its own accord.
+    pub fn hashed(&self) -> bool {
+        matches!(self.ids, Ids::Hashed(_))
+    }
+}
+
+/// Values hashed as TensorFlow's `string_to_hash_bucket_fast` does (tensorflow/tensorflow:
+/// core/kernels/string_to_hash_bucket_fast_op.h): the FarmHash64 fingerprint modulo the buckets.
+#[derive(Debug, Clone)]
+pub(super) struct Hashes(Vec<usize>);
+
+impl Hashes {
+    /// Buckets of column `k`.
+    fn buckets(&self, k: usize) -> u64 {
+        *self.0.get(k).unwrap_or(&self.0[0]) as u64
+    }
+
+    /// The id of a value of column `k`.
+    fn id(&self, k: usize, value: &[u8]) -> u32 {
+        (farmhash::fingerprint64(value) % self.buckets(k)) as u32
     }
 }
 
@@ -62,7 +97,21 @@ impl Scale {
             DenseTransform::LogPlus3 => libm::log(x + 3.0),
             DenseTransform::LogSqBucket => log_sq_bucket(x),
             DenseTransform::MinMax | DenseTransform::Standard => (x - self.shift) / self.width,
+            // In f32, as the original computes it.
+            DenseTransform::MinRange => {
+                return (x as f32 - self.shift as f32) / self.width as f32;
+            }
         }) as f32
+    }
+
+    /// That of column `d`, whose numbers are given or found in its `values`.
+    fn of(c: &CsvConfig, d: usize, values: impl Iterator<Item = f64> + Clone) -> Self {
+        match (c.dense_transform, c.dense_min.get(d), c.dense_range.get(d)) {
+            (DenseTransform::MinRange, Some(&shift), Some(&width)) => {
+                Scale { transform: c.dense_transform, shift, width }
+            }
+            _ => Scale::fit(c.dense_transform, values),
+        }
     }
 
     /// A constant column keeps its width of 1, so that it becomes 0 and not NaN.
@@ -86,28 +135,35 @@ impl Scale {
 
 impl Training {
     /// Room for files of any number of columns.
-    pub fn new() -> Self {
-        Training { columns: Vec::new(), labels: Vec::new(), dense: Vec::new(), ids: Vec::new() }
+    pub fn new(c: &CsvConfig) -> Self {
+        Training {
+            columns: Vec::new(),
+            hashes: c.hash_buckets.clone().map(Hashes),
+            labels: Vec::new(),
+            dense: Vec::new(),
+            ids: Vec::new(),
+        }
     }
 
     /// Fixes ids and scales. Ids follow the sorted values from 1: as numbers if every value of the
     /// column is a whole number, else byte by byte (numpy's `unique` on integers and on strings).
-    /// Values that came less than `min_count` times become id 0.
-    pub fn finish(mut self, transform: DenseTransform, min_count: u32) -> (Samples, Encoding) {
+    /// Values that came less than `min_count` times become id 0. Hashes are ids already.
+    pub fn finish(mut self, c: &CsvConfig) -> (Samples, Encoding) {
         let width = self.columns.len();
         let mut vocabularies = Vec::with_capacity(width);
         for (k, seen) in self.columns.into_iter().enumerate() {
-            let (vocabulary, finals) = seen.sort(min_count);
+            let (vocabulary, finals) = seen.sort(c.min_count);
             self.ids.iter_mut().skip(k).step_by(width).for_each(|id| *id = finals[*id as usize]);
             vocabularies.push(vocabulary);
         }
         let columns = self.dense.len() / self.labels.len().max(1);
         let scales: Vec<Scale> = (0..columns)
-            .map(|d| Scale::fit(transform, self.dense.iter().skip(d).step_by(columns).copied()))
+            .map(|d| Scale::of(c, d, self.dense.iter().skip(d).step_by(columns).copied()))
             .collect();
         let dense =
             self.dense.iter().zip(scales.iter().cycle()).map(|(&x, s)| s.apply(x)).collect();
-        (Samples { labels: self.labels, dense, ids: self.ids }, Encoding { vocabularies, scales })
+        let ids = self.hashes.map_or(Ids::Known(vocabularies), Ids::Hashed);
+        (Samples { labels: self.labels, dense, ids: self.ids }, Encoding { ids, scales })
     }
 }
 
@@ -143,6 +199,10 @@ impl Sink for Training {
     ) {
         self.labels.push(label);
         self.dense.extend_from_slice(dense);
+        if let Some(hashes) = &self.hashes {
+            self.ids.extend(categorical.enumerate().map(|(k, value)| hashes.id(k, value)));
+            return;
+        }
         for (k, value) in categorical.enumerate() {
             if k == self.columns.len() {
                 self.columns.push(Seen::default());
@@ -193,10 +253,17 @@ impl Sink for Encoded<'_> {
         self.samples
             .dense
             .extend(dense.iter().zip(&self.encoding.scales).map(|(&x, s)| s.apply(x)));
-        for (vocabulary, value) in self.encoding.vocabularies.iter().zip(categorical) {
-            let id = vocabulary.get(value).copied().unwrap_or(0);
-            self.unknown += u64::from(id == 0);
-            self.samples.ids.push(id);
+        match &self.encoding.ids {
+            Ids::Hashed(hashes) => {
+                self.samples.ids.extend(categorical.enumerate().map(|(k, v)| hashes.id(k, v)));
+            }
+            Ids::Known(vocabularies) => {
+                for (vocabulary, value) in vocabularies.iter().zip(categorical) {
+                    let id = vocabulary.get(value).copied().unwrap_or(0);
+                    self.unknown += u64::from(id == 0);
+                    self.samples.ids.push(id);
+                }
+            }
         }
     }
 }

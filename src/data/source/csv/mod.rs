@@ -1,6 +1,7 @@
 //! Delimited text with a header line: Frappe, Adult, one's own.
 //!
-//! Everything is encoded by the training file alone and held in memory (4 bytes a column). A record
+//! Everything is encoded by the training file alone, or categories by hashes, and held in memory
+//! (4 bytes a column). A record
 //! is one line; spaces around fields are not part of them; fields may be quoted; gzip is unpacked
 //! while reading.
 
@@ -24,9 +25,9 @@ use std::path::Path;
 /// If a file cannot be read, a line is malformed (unless those are skipped), a column is missing,
 /// or a split lacks one of the classes.
 pub fn open(config: &CsvConfig, seed: u64) -> Result<Dataset, DataError> {
-    let mut training = Training::new();
+    let mut training = Training::new(config);
     let pass = read::read(&config.train, config, None, &mut training)?;
-    let (train, encoding) = training.finish(config.dense_transform, config.min_count);
+    let (train, encoding) = training.finish(config);
     both_classes(&config.train, &train)?;
     let schema = Schema {
         dense: pass.roles.dense.len(),
@@ -34,8 +35,8 @@ pub fn open(config: &CsvConfig, seed: u64) -> Result<Dataset, DataError> {
             .roles
             .categorical
             .iter()
-            .zip(encoding.rows())
-            .map(|(name, rows)| Column { name: name.clone(), rows, max_hotness: 1 })
+            .enumerate()
+            .map(|(k, name)| Column { name: name.clone(), rows: encoding.rows(k), max_hotness: 1 })
             .collect(),
     };
     let mut facts = Facts { skipped_lines: pass.skipped, ..Facts::default() };
@@ -46,9 +47,12 @@ pub fn open(config: &CsvConfig, seed: u64) -> Result<Dataset, DataError> {
         facts.skipped_lines += read::read(path, config, Some(&pass.roles), &mut encoded)?.skipped;
         both_classes(path, &encoded.samples)?;
         let (samples, unknown) = (encoded.samples.labels.len(), encoded.unknown);
-        facts.notes.push(format!(
-            "{name}: {samples} samples, {unknown} values that the training file does not hold"
-        ));
+        facts.notes.push(match encoding.hashed() {
+            true => format!("{name}: {samples} samples"),
+            false => format!(
+                "{name}: {samples} samples, {unknown} values that the training file does not hold"
+            ),
+        });
         Ok(encoded.samples)
     };
     let eval = held_out("eval", &config.eval)?;

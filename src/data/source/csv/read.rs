@@ -92,7 +92,12 @@ pub(super) fn read(
         match cut.and_then(|()| parse(&fields, layout, c, &mut dense)) {
             Ok(label) => {
                 samples += 1;
-                sink.sample(label, &dense, layout.categorical.iter().map(|&i| fields.get(i)));
+                let empty = c.missing_category.as_deref().unwrap_or_default().as_bytes();
+                let value = |&i: &usize| match fields.get(i) {
+                    [] => empty,
+                    text => text,
+                };
+                sink.sample(label, &dense, layout.categorical.iter().map(value));
             }
             Err(_) if c.on_error == OnError::Skip => skipped += 1,
             Err(what) => return Err(lines.malformed(what)),
@@ -170,6 +175,13 @@ fn lay_out(
         (all("data.dense", &roles.dense)?, all("data.categorical", &roles.categorical)?);
     if dense.is_empty() && categorical.is_empty() {
         return Err("there is no column but the label and those ignored".to_owned());
+    }
+    let buckets = c.hash_buckets.as_ref().map_or(1, Vec::len);
+    if buckets != 1 && buckets != categorical.len() {
+        return Err(format!(
+            "data.hash_buckets has {buckets} entries; must have one for each of the {} categorical columns, or one for all",
+            categorical.len()
+        ));
     }
     Ok((Layout { width: names.len(), label, dense, categorical }, roles))
 }

@@ -28,6 +28,10 @@ impl Files {
             ignore: vec![],
             columns: None,
             dense_transform: DenseTransform::Raw,
+            dense_min: vec![],
+            dense_range: vec![],
+            hash_buckets: None,
+            missing_category: None,
             min_count: 1,
             delimiter: ',',
             comment: None,
@@ -154,6 +158,65 @@ fn every_first_place_is_equally_likely() {
     }
     // 1000 expected, standard deviation 28.
     assert!(counts.iter().flatten().all(|&c| c.abs_diff(1000) < 140), "{counts:?}");
+}
+
+/// What TensorFlow promises to keep (tensorflow/tensorflow: core/platform/fingerprint_test.cc, and
+/// the example of BigQuery's FARM_FINGERPRINT), and two longer texts, as FarmHash's own test has them.
+#[test]
+fn fingerprints_are_the_published_ones() {
+    for (text, fingerprint) in [
+        ("Hello", 15_404_698_994_557_526_151),
+        ("World", 18_308_117_990_299_812_472),
+        ("1footrue", -1_541_654_101_129_638_711i64 as u64),
+        ("2applefalse", 2_794_438_866_806_483_259),
+        ("3true", -4_880_158_226_897_771_312i64 as u64),
+        ("", 0x9ae1_6a3b_2f90_404f),
+        ("lee@lmmrtech.com", 0x61be_c68d_b00f_a2ff),
+    ] {
+        assert_eq!(farmhash::fingerprint64(text.as_bytes()), fingerprint, "{text:?}");
+    }
+}
+
+/// DeepRec's columns: no header, hashes, a space for what is missing, `(x - min) / range`.
+#[test]
+fn values_are_hashed_and_dense_columns_scaled_as_deeprec_does() {
+    let files = Files::new(&[
+        ("train.csv", "1,3,Hello,World\n0,,World,\n0,-1,,x\n"),
+        ("eval.csv", "1,7,never seen,Hello\n0,1,Hello,\n"),
+    ]);
+    let config = CsvConfig {
+        columns: Some(["clicked", "I1", "C1", "C2"].map(String::from).to_vec()),
+        label: "clicked".into(),
+        dense: vec!["I1".into()],
+        dense_transform: DenseTransform::MinRange,
+        dense_min: vec![-3.0],
+        dense_range: vec![22_069.0],
+        hash_buckets: Some(vec![1000, 7]),
+        missing_category: Some(" ".into()),
+        ..files.config()
+    };
+    let mut d = open(&config, 1).unwrap();
+    let rows: Vec<_> = d.train.schema().tables.iter().map(|t| t.rows).collect();
+    assert_eq!(rows, [1000, 7]);
+    let id = |text: &str, buckets: u64| (farmhash::fingerprint64(text.as_bytes()) % buckets) as u32;
+    let batch = whole(&mut *d.train, 0);
+    assert_eq!(batch.bags[0].indices, [151, 472, id(" ", 1000)]);
+    assert_eq!(batch.bags[1].indices, [id("World", 7), id(" ", 7), id("x", 7)]);
+    assert_eq!(batch.dense, [6.0f32 / 22_069.0, 3.0 / 22_069.0, 2.0 / 22_069.0]);
+    let batch = whole(&mut *d.eval, 0);
+    assert_eq!(batch.bags[0].indices, [id("never seen", 1000), 151]);
+    assert_eq!(batch.dense, [10.0f32 / 22_069.0, 4.0 / 22_069.0]);
+    assert_eq!(d.facts.notes, ["train: 3 samples", "eval: 2 samples"]);
+
+    let one = CsvConfig { hash_buckets: Some(vec![5]), missing_category: None, ..config.clone() };
+    let batch = whole(&mut *open(&one, 1).unwrap().train, 0);
+    assert_eq!(batch.bags[0].indices, [id("Hello", 5), id("World", 5), id("", 5)]);
+    let three = CsvConfig { hash_buckets: Some(vec![5; 3]), ..config };
+    let error = open(&three, 1).err().unwrap().to_string();
+    assert_eq!(
+        error,
+        "data.hash_buckets has 3 entries; must have one for each of the 2 categorical columns, or one for all"
+    );
 }
 
 #[test]

@@ -3,7 +3,7 @@
 
 use super::{Interaction, window};
 use crate::{
-    backend::{After, Backend, Join, Linear, Mat, MatMut, Onto, Result, Window},
+    backend::{After, Backend, Held, Join, Linear, Mat, MatMut, Onto, Result, Window},
     engine::fused::{Pass, mlp::Scratch, store::Layout},
     model::Vectors,
 };
@@ -44,7 +44,7 @@ impl<B: Backend> Cross<B> {
         layout: &Layout,
         t: Vectors,
         (layers, rank): (usize, Option<usize>),
-        max_batch: usize,
+        (held, max_batch): (Held, usize),
     ) -> Result<Self> {
         let d = t.width();
         let (wide, low) = (window(d), window(rank.unwrap_or(0)));
@@ -60,7 +60,7 @@ impl<B: Backend> Cross<B> {
                 None => (None, of("kernels", d, d)),
             };
             v.iter().chain([&w]).try_for_each(|&layer| backend.plan_linear(layer, max_batch))?;
-            let mut buffer = |w: Window| backend.operands(max_batch * w.stride, "cross layers");
+            let mut buffer = |w: Window| backend.buffer(held, max_batch * w.stride, "cross layers");
             let low = match v {
                 Some(v) => Some((v, buffer(low)?)),
                 None => None,
@@ -68,7 +68,7 @@ impl<B: Backend> Cross<B> {
             all.push(Layer { low, w, y: buffer(wide)?, x: buffer(wide)? });
         }
         let what = "gradients of cross layers";
-        let mut buffer = |w: Window| backend.operands(max_batch * w.stride, what);
+        let mut buffer = |w: Window| backend.buffer(held, max_batch * w.stride, what);
         let (dx, dy, dh) = (buffer(wide)?, buffer(wide)?, rank.map(|_| buffer(low)).transpose()?);
         Ok(Cross { layers: all, t: Window::whole(d), wide, low, dx, dy, dh })
     }

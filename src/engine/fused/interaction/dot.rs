@@ -2,7 +2,7 @@
 
 use super::{Activation, Interaction};
 use crate::{
-    backend::{Backend, DotShape, Mat, MatMut, Result, Window},
+    backend::{Backend, DotShape, Held, Mat, MatMut, Result, Window},
     engine::fused::{Pass, mlp::Scratch},
     model::Vectors,
 };
@@ -22,10 +22,11 @@ impl<B: Backend> Dot<B> {
         t: Vectors,
         self_interaction: bool,
         cols: usize,
-        max_batch: usize,
+        room: (Held, usize),
     ) -> Result<Self> {
-        let plan = backend.plan_dot(DotShape { features: t.n, dim: t.d, self_interaction })?;
-        let output = Activation::new(backend, cols, max_batch, "interaction")?;
+        let shape = DotShape { features: t.n, dim: t.d, self_interaction };
+        let plan = backend.plan_dot(shape, room.0)?;
+        let output = Activation::new(backend, cols, room, "interaction")?;
         Ok(Dot { t: Window::whole(t.width()), plan, output })
     }
 }

@@ -12,7 +12,7 @@ use super::{
     store::Layout,
 };
 use crate::{
-    backend::{Backend, Mat, MatMut, Result, Window},
+    backend::{Backend, Held, Mat, MatMut, Result, Window},
     model::{DlrmSpec, Interaction as Kind},
 };
 
@@ -40,11 +40,12 @@ pub(crate) trait Interaction<B: Backend> {
     ) -> Result<()>;
 }
 
-/// The interaction of a model, with its buffers.
+/// The interaction of a model, with its buffers, held as `T` is.
 pub(crate) fn new<B: Backend>(
     backend: &mut B,
     layout: &Layout,
     model: &DlrmSpec,
+    held: Held,
     max_batch: usize,
 ) -> Result<Box<dyn Interaction<B>>> {
     let t = Window::whole(model.vectors().width());
@@ -52,18 +53,20 @@ pub(crate) fn new<B: Backend>(
         Kind::Cat => Box::new(cat::Cat { t }),
         Kind::Cross { layers, rank } => {
             let shape = (*layers, *rank);
-            Box::new(cross::Cross::new(backend, layout, model.vectors(), shape, max_batch)?)
+            let room = (held, max_batch);
+            Box::new(cross::Cross::new(backend, layout, model.vectors(), shape, room)?)
         }
         Kind::Projection { branches } => {
             let t = model.vectors();
-            Box::new(projection::Projection::new(backend, layout, t, branches, max_batch)?)
+            let room = (held, max_batch);
+            Box::new(projection::Projection::new(backend, layout, t, branches, room)?)
         }
         Kind::Dot { self_interaction, .. } => Box::new(dot::Dot::new(
             backend,
             model.vectors(),
             *self_interaction,
             model.top_input(),
-            max_batch,
+            (held, max_batch),
         )?),
     })
 }
@@ -77,13 +80,18 @@ struct Activation<B: Backend> {
 
 impl<B: Backend> Activation<B> {
     /// `cols` columns for products to read; `what` names them should memory run out.
-    fn new(backend: &mut B, cols: usize, max_batch: usize, what: &str) -> Result<Self> {
+    fn new(
+        backend: &mut B,
+        cols: usize,
+        (held, max_batch): (Held, usize),
+        what: &str,
+    ) -> Result<Self> {
         let window = window(cols);
         let len = max_batch * window.stride;
         Ok(Activation {
             window,
-            value: backend.operands(len, what)?,
-            gradient: backend.operands(len, &format!("gradient of the {what}"))?,
+            value: backend.buffer(held, len, what)?,
+            gradient: backend.buffer(held, len, &format!("gradient of the {what}"))?,
         })
     }
 

@@ -3,7 +3,7 @@
 
 use super::{Activation, Interaction};
 use crate::{
-    backend::{Backend, Mat, MatMut, Onto, ProductShape, Result, Window},
+    backend::{Backend, Held, Mat, MatMut, Onto, ProductShape, Result, Window},
     engine::fused::{
         Pass,
         mlp::{End, Mlp, MlpSpec, Scratch},
@@ -30,7 +30,7 @@ impl<B: Backend> Projection<B> {
         layout: &Layout,
         t: Vectors,
         widths: &[Vec<usize>; 2],
-        max_batch: usize,
+        room: (Held, usize),
     ) -> Result<Self> {
         let [left, right] = projected(widths, t.d);
         let mut branch = |k: usize| -> Result<_> {
@@ -39,15 +39,16 @@ impl<B: Backend> Projection<B> {
                 widths: &widths[k],
                 name: &|i| projection_layer(k, i),
                 last_relu: true,
-                batch_norm: false,
+                batch_norm: None,
                 dropout: 0.0,
+                held: room.0,
             };
-            let mlp = Mlp::new(backend, layout, max_batch, &spec)?;
+            let mlp = Mlp::new(backend, layout, room.1, &spec)?;
             let cols = [left * t.d, t.d * right][k];
-            Ok((mlp, Activation::new(backend, cols, max_batch, "projections")?))
+            Ok((mlp, Activation::new(backend, cols, room, "projections")?))
         };
         let branches = [branch(0)?, branch(1)?];
-        let output = Activation::new(backend, t.d + left * right, max_batch, "interaction")?;
+        let output = Activation::new(backend, t.d + left * right, room, "interaction")?;
         let window = Window::whole(t.width());
         let shape = ProductShape { left, inner: t.d, right };
         Ok(Projection { t: window, x: window.columns(0, t.d), shape, branches, output })

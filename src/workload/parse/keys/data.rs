@@ -9,7 +9,7 @@ use crate::{
         DenseTransform, GroupShuffle, NumpyRandomConfig, OnError, PlantedConfig, RandomIds,
         RecordShuffle, TraceRestart, Workload,
         parse::{
-            key::{Field, Lens, key, split},
+            key::{Field, Lens, above, key, split},
             value::Numbers,
             words::{FORMATS, Words},
         },
@@ -306,6 +306,11 @@ fn criteo_tsv() -> Vec<Key> {
 }
 
 fn csv() -> Vec<Key> {
+    macro_rules! min_range {
+        ($field:ident) => {
+            lens!(data; Csv(d) if d.dense_transform == DenseTransform::MinRange => &mut d.$field)
+        };
+    }
     vec![
         key("data.train", lens!(data; Csv(d) => &mut d.train)).says("Training file"),
         key("data.eval", lens!(data; Csv(d) => &mut d.eval)).says("Evaluation file"),
@@ -342,12 +347,41 @@ fn csv() -> Vec<Key> {
                 "Of dense columns: `raw`, `log1p_clamp0` (ln(max(x, 0) + 1), facebook), \
                  `log_plus2` (ln(x + 2), OneFlow), `log_plus3` (ln(x + 3), NVIDIA, TorchRec), \
                  `log_sq_bucket` (floor(ln(x)^2) above 2, else cut to a whole number, FuxiCTR), \
-                 `min_max`, `standard` (both by the training file)",
+                 `min_max`, `standard` (both by the training file), `min_range` ((x - min) / range \
+                 with the numbers of the next two keys, DeepRec)",
             ),
+        of_each_dense("data.dense_min", min_range!(dense_min))
+            .says("What is taken off each dense column"),
+        of_each_dense("data.dense_range", min_range!(dense_range))
+            .within(above(0.0))
+            .says("What the rest is then divided by"),
         key("data.min_count", lens!(data; Csv(d) => &mut d.min_count))
             .or(1)
             .within_as(1.., "at least 1 (every value counts)")
             .says("Values rarer than this in the training file become id 0"),
+        key("data.hash_buckets", lens!(data; Csv(d) => &mut d.hash_buckets))
+            .or(None)
+            .not_empty("is empty; must hold at least one number of rows")
+            .within_as(1..=MAX_ROWS, "rows from 1 to 4294967295")
+            .check(|buckets, w| match &w.data {
+                Csv(d) if buckets.is_some() && d.min_count > 1 => {
+                    Err("hashes every value, so none is rare; remove data.min_count".to_owned())
+                }
+                _ => Ok(()),
+            })
+            .says(
+                "Ids are hashes of the values: FarmHash64 fingerprints modulo these, one number of \
+                 rows for each categorical column or one for all (TensorFlow's \
+                 `string_to_hash_bucket_fast`, DeepRec). Without it the values of the training file \
+                 are numbered",
+            ),
+        key("data.missing_category", lens!(data; Csv(d) => &mut d.missing_category))
+            .or(None)
+            .or_in_words("the empty text, a value like others")
+            .says(
+                "What an empty categorical field is taken for; DeepRec: a space, which is hashed \
+                 like any other value",
+            ),
         key("data.delimiter", lens!(data; Csv(d) => &mut d.delimiter))
             .or(',')
             .check(|&c, _| match separates(c) {
@@ -504,6 +538,20 @@ fn hotness(lens: Lens<Option<Vec<usize>>>) -> Key {
         .says("The most ids that a sample may hold in each table")
 }
 
+/// A number for each dense column of csv.
+fn of_each_dense(name: &'static str, lens: Lens<Vec<f64>>) -> Field<Vec<f64>> {
+    key(name, lens).when(&[Setting { key: "data.dense_transform", words: &["min_range"] }]).check(
+        |numbers, w| match &w.data {
+            Csv(d) if numbers.len() != d.dense.len() => Err(format!(
+                "has {} entries; must have {}, one for each column of data.dense",
+                numbers.len(),
+                d.dense.len()
+            )),
+            _ => Ok(()),
+        },
+    )
+}
+
 /// Rows of the tables.
 fn tables<T: Numbers<Number = usize>>(lens: Lens<T>) -> Field<T> {
     key("data.tables", lens)
@@ -543,9 +591,13 @@ fn row_transform(lens: Lens<DenseTransform>, default: DenseTransform) -> Key {
 pub(super) fn row_by_row(field: Field<DenseTransform>) -> Field<DenseTransform> {
     field
         .check(|transform, _| match transform {
-            DenseTransform::MinMax | DenseTransform::Standard => Err(format!(
-                "is \"{}\", which needs all of the data at once; must be \"raw\", \"log1p_clamp0\", \"log_plus2\", \"log_plus3\" or \"log_sq_bucket\"",
-                transform.word()
+            _ if transform.of_column() => Err(format!(
+                "is \"{}\", which needs {}; must be \"raw\", \"log1p_clamp0\", \"log_plus2\", \"log_plus3\" or \"log_sq_bucket\"",
+                transform.word(),
+                match transform {
+                    DenseTransform::MinRange => "csv's data.dense_min and data.dense_range",
+                    _ => "all of the data at once",
+                }
             )),
             _ => Ok(()),
         })

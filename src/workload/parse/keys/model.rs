@@ -83,6 +83,21 @@ fn dlrm() -> Vec<Key> {
                 last => Err(format!("last width is {last}; must be 1, the logit")),
             })
             .says("Widths of the top MLP without its input; the last one is 1"),
+        // Written only where it is on, so that a workload without it stays what it was.
+        split(
+            "model.batch_norm",
+            |w| matches!(w.model, Dlrm { .. }),
+            |w| matches!(w.model, Dlrm { batch_norm: true, .. }).then_some(true),
+            |w, value| {
+                if let Dlrm { batch_norm, .. } = &mut w.model {
+                    *batch_norm = value;
+                }
+            },
+        )
+        .or(false)
+        .says(
+            "Of a DLRM: batch normalisation behind each ReLU of the bottom MLP with TensorFlow's constants (momentum 0.99, epsilon 1e-3), as DeepRec has it",
+        ),
         key("model.interaction", lens!(model; Dlrm { interaction, .. } => interaction))
             .or(Dot { self_interaction: false, pad_to: 1 })
             .says(
@@ -231,7 +246,10 @@ fn deepfm() -> Vec<Key> {
             .says("Hidden widths of the DNN; a last layer to 1 is added"),
         key("model.batch_norm", lens!(model; DeepFm { batch_norm, .. } => batch_norm))
             .or(false)
-            .says("Batch normalisation before each hidden ReLU"),
+            .says(
+                "Of a DeepFM: batch normalisation before each hidden ReLU with torch's constants \
+                 (momentum 0.1, epsilon 1e-5)",
+            ),
         key("model.dropout", lens!(model; DeepFm { dropout, .. } => dropout))
             .or(0.0)
             .within(0.0..1.0)

@@ -5,6 +5,7 @@ use crate::{
     backend::{Device, Precision},
     embedding::RowKind,
     engine::EngineKind,
+    model::Interaction,
     optim::LossScaleSpec,
     workload::{
         EngineSection, MAX_THREADS, ModelConfig, Shard, SliceQueue,
@@ -51,7 +52,11 @@ pub(super) fn workload() -> Vec<Key> {
                  `fb.debug-data-first` (its `--debug-mode` draws all data before the parameters), \
                  `fb.targets-last` (its README transcript draws the targets of all batches after \
                  their inputs), `fb.qr-init` (its tables of quotients and remainders start from \
-                 U(sqrt(1/n), 1) for a column of n ids)",
+                 U(sqrt(1/n), 1) for a column of n ids), `dr.top-mlp-dead-layer` (each hidden layer of \
+                 the top MLP is given the interaction's output, so that all but the last of them \
+                 are neither used nor trained), `dr.bn-batch-stats-in-eval` (in evaluations, too, \
+                 batch normalisation goes by each batch's own statistics, so that they depend on \
+                 `eval.batch_size`)",
             ),
         key("workload.without", |w| Some(&mut w.workload.without))
             .or(None)
@@ -162,6 +167,27 @@ pub(super) fn engine() -> Vec<Key> {
              docs/cuda.md). `bf16` is about twice as fast as `fp32` where the machine multiplies \
              bf16 (AVX512-BF16); `fp16` is no faster than `fp32` on today's CPUs and there to see \
              what it does to the AUC",
+        ),
+        // Written only where it is on, so that a workload without it stays what it was.
+        split(
+            "engine.fp32_interaction",
+            |w| w.engine.kind == EngineKind::Fused && w.engine.precision != Precision::Fp32,
+            |w| w.engine.fp32_interaction.then_some(true),
+            |w, value| w.engine.fp32_interaction = value,
+        )
+        .when(&[Setting { key: "engine.precision", words: &["bf16", "fp16", "tf32"] }])
+        .or(false)
+        .check(|exact, w| match &w.model {
+            ModelConfig::Dlrm { interaction: Interaction::Dot { .. } | Interaction::Cat, .. } => Ok(()),
+            _ if *exact => Err(
+                "is true, which has a meaning only with model.interaction = \"dot\" or \"cat\", which have no layers of their own; remove it".to_owned()
+            ),
+            _ => Ok(()),
+        })
+        .says(
+            "Looked-up vectors, a DLRM's interaction (`dot` or `cat`) and their gradients in f32 \
+             nevertheless, as DeepRec's `--bf16` has it. A CPU has them so in any case; a GPU then \
+             keeps them in f32 and computes dot products in f32",
         ),
         key(
             "engine.embedding_rows",

@@ -33,7 +33,11 @@ pub(super) fn train() -> Vec<Key> {
             .says("Seed of initial values, dropout and shuffling. `--seed` is short for it"),
         key("train.loss", |w| Some(&mut w.train.loss.kind))
             .or(LossKind::Bce)
-            .says("`bce` (log loss), `wbce` (weighted by class), `mse`"),
+            .says(
+                "`bce` (log loss), `wbce` (weighted by class), `mse`, or `keras_bce` (keras' \
+                 `BinaryCrossentropy` on probabilities, DeepRec: -y ln(p + e) - (1 - y) ln(1 - p + \
+                 e), e = 1e-7, p clamped to [e, 1 - e])",
+            ),
         key(
             "train.loss_weights",
             lens!(train; TrainSection { loss: LossSpec { kind: LossKind::Wbce { weights }, .. }, .. } => weights),
@@ -227,7 +231,10 @@ pub(super) fn eval() -> Vec<Key> {
         key("eval.batch_size", |w| Some(&mut w.eval.batch_size))
             .or(16384)
             .within(1..=MAX_BATCH)
-            .says("Samples a batch of evaluation; no result depends on it"),
+            .says(
+                "Samples a batch of evaluation; no result depends on it but with the quirk \
+                 `dr.bn-batch-stats-in-eval`",
+            ),
         key("eval.patience", |w| Some(&mut w.eval.patience))
             .or(None)
             .within_as(1.., "at least 1; leave it out for never")
