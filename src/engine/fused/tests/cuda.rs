@@ -10,7 +10,7 @@ use crate::{
 };
 use std::rc::Rc;
 
-fn on(driver: &Rc<dyn Driver>, config: &EngineConfig) -> FusedEngine<Cuda> {
+pub(super) fn on(driver: &Rc<dyn Driver>, config: &EngineConfig) -> FusedEngine<Cuda> {
     with_graphs(driver, config, true)
 }
 
