@@ -210,7 +210,7 @@ fn a_run_leaves_log_metrics_record_plots_and_a_workload_that_runs_again() {
                 && r.data.is_some_and(|d| d.best_auc.is_some())
         );
 
-        for name in ["loss", "auc", "throughput"] {
+        for name in ["loss", "auc", "accuracy", "throughput"] {
             let png = fs::read(run.join(format!("plots/{name}.png"))).unwrap();
             assert!(png.starts_with(b"\x89PNG\r\n") && png.len() > 5000, "{name}.png");
             let svg = fs::read_to_string(run.join(format!("plots/{name}.svg"))).unwrap();

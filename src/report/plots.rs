@@ -1,8 +1,9 @@
-//! Pictures of one run: loss, AUC and throughput over the training samples seen.
+//! Pictures of one run: loss, AUC, accuracy and throughput over the training samples seen.
 
 use super::chart::{BLUE, Chart, GREEN, Level, PALE, Series, Style, VERMILION, amount};
 use crate::{
     host::atomic_file,
+    metrics::Quality,
     results::{ResultsError, RunRecord, metrics::Metrics},
 };
 use plotters::prelude::SeriesLabelPosition;
@@ -11,7 +12,7 @@ use std::path::Path;
 /// Points a series keeps at most: more would be drawn over one another and make the SVG large.
 const POINTS: usize = 2000;
 
-/// Draws `loss`, `auc` and `throughput`, each as SVG and PNG, into `folder`. A picture without a
+/// Draws `loss`, `auc`, `accuracy` and `throughput`, each as SVG and PNG, into `folder`. A picture without a
 /// point (no steps, no evaluations) is left out.
 ///
 /// # Errors
@@ -22,6 +23,7 @@ pub fn write(folder: &Path, record: &RunRecord, metrics: &Metrics) -> Result<(),
     let charts = [
         ("loss", loss(record, metrics)),
         ("auc", auc(record)),
+        ("accuracy", accuracy(record)),
         ("throughput", throughput(record, metrics)),
     ];
     for (name, chart) in charts {
@@ -81,8 +83,6 @@ fn steps(raw: Vec<(f64, f64)>, smooth: Vec<(f64, f64)>, span: usize) -> Vec<Seri
 }
 
 fn auc(record: &RunRecord) -> Option<Chart> {
-    let points: Vec<_> =
-        record.evaluations.iter().map(|e| (e.samples as f64, e.quality.auc)).collect();
     let facts = record.facts.as_ref();
     let mut levels = Vec::new();
     if let Some(target) = facts.and_then(|f| f.target_auc) {
@@ -91,15 +91,31 @@ fn auc(record: &RunRecord) -> Option<Chart> {
     if let Some(best) = facts.and_then(|f| f.best_auc) {
         levels.push(Level { label: format!("best reachable {best:.4}"), colour: GREEN, y: best });
     }
+    quality(record, "AUC", |q| q.auc, levels)
+}
+
+fn accuracy(record: &RunRecord) -> Option<Chart> {
+    quality(record, "Accuracy", |q| q.accuracy, Vec::new())
+}
+
+/// What evaluations came to.
+fn quality(
+    record: &RunRecord,
+    what: &str,
+    of: fn(&Quality) -> f64,
+    levels: Vec<Level>,
+) -> Option<Chart> {
+    let points: Vec<_> =
+        record.evaluations.iter().map(|e| (e.samples as f64, of(&e.quality))).collect();
     let shown: Vec<f64> = points.iter().map(|p| p.1).chain(levels.iter().map(|l| l.y)).collect();
     Some(Chart {
-        title: title("AUC on the evaluation set", record),
+        title: title(&format!("{what} on the evaluation set"), record),
         subtitle: subtitle(record),
         x_label: "training samples".into(),
-        y_label: "AUC".into(),
+        y_label: what.into(),
         x: 0.0..points.last()?.0.max(1.0) * 1.01,
         y: range(&shown, 0.08),
-        series: vec![Series { label: "AUC".into(), colour: BLUE, style: Style::Marked, points }],
+        series: vec![Series { label: what.into(), colour: BLUE, style: Style::Marked, points }],
         levels,
         y_tick: |y| format!("{y:.3}"),
         legend: SeriesLabelPosition::LowerRight,

@@ -107,7 +107,7 @@ impl RunFolder {
         self.path.join("metrics.parquet")
     }
 
-    /// Loss, AUC and throughput as pictures.
+    /// Loss, AUC, accuracy and throughput as pictures.
     pub fn plots(&self) -> PathBuf {
         self.path.join("plots")
     }
