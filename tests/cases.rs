@@ -268,6 +268,16 @@ fn gates() {
     let said = text(&out.stdout);
     assert!(said.starts_with("## Throughput gate: "), "{said} {}", text(&out.stderr));
 
+    // And so must this workload, whose keys need evaluations.
+    if let Some(frappe) = shared("data/frappe_x1") {
+        let mut command = Command::new(b);
+        command.env("FRAPPE", frappe).args(["gate", "frappe-deepfm", "--b", b, "-o", &to]);
+        let out = command.args(["--budget", "20s"]).output().unwrap();
+        let code = out.status.code();
+        assert!(matches!(code, Some(0 | 1 | 5)), "{code:?} {}", text(&out.stderr));
+        assert!(text(&out.stdout).starts_with("## Throughput gate: "), "{}", text(&out.stderr));
+    }
+
     let absent = place.path().join("w.toml");
     let parquet = "workload.name = \"w\"\n\
         data = { source = \"parquet\", train = \"none.parquet\", eval = \"none.parquet\" }\n\
