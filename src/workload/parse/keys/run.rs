@@ -276,8 +276,7 @@ pub(super) fn mlperf() -> Vec<Key> {
             .or("open".to_owned())
             .says(
                 "Division. `closed` is refused unless it is: data from files that hold Criteo 1TB \
-                 (columns, rows of tables, samples), and the reference's model and target; \
-                 `dlrm_dcnv2` has a cross network, which this program does not train",
+                 (columns, rows of tables, samples), and the reference's model and target",
             ),
         key("mlperf.org", |w| Some(&mut w.mlperf.org))
             .or("dlrm-bench".to_owned())
