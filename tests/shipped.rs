@@ -150,3 +150,46 @@ fn other_commands_take_names_too() {
     // A second may be too short for a baseline, but the workload was found and run.
     assert!(matches!(output.status.code(), Some(0 | 5)), "{error}");
 }
+
+/// Each workload whose data may be missing trains on planted data instead, to a target of its own
+/// unless it is for its rate alone, and reads with its data at hand.
+#[test]
+fn every_shipped_workload_reads_with_and_without_its_data() {
+    let place = tempfile::tempdir().unwrap();
+    let mut planted = 0;
+    for line in stdout(place.path(), &["workloads"]).lines() {
+        let name = line.split(' ').next().unwrap();
+        let text = stdout(place.path(), &["workloads", "show", name]);
+        let command = |args: &[&str]| {
+            let mut command = Command::new(env!("CARGO_BIN_EXE_dlrm-bench"));
+            command.current_dir(place.path()).args(["run", name]).args(args);
+            command
+        };
+        let variables = ["CRITEO_KAGGLE", "CRITEO_1TB", "FRAPPE", "ADULT", "DEEPREC_DATA"];
+        let with = command(&["--explain"]).envs(variables.map(|v| (v, "/somewhere"))).output();
+        let with = with.unwrap();
+        assert!(with.status.success(), "{name}: {}", String::from_utf8_lossy(&with.stderr));
+        if !text.contains("[data.otherwise]") {
+            continue;
+        }
+        planted += 1;
+        let results = place.path().join(name);
+        let small = ["data.otherwise.max_rows=50", "data.otherwise.eval_samples=400"];
+        let short = ["train.max_steps=2", "train.batch_size=32"];
+        let mut run = command(&["--quiet", "--no-plots", "--no-ceilings", "--results"]);
+        run.arg(&results);
+        small.iter().chain(&short).for_each(|set| {
+            run.args(["--set", set]);
+        });
+        let out = run.output().unwrap();
+        let rate_alone = text.contains("every = \"never\"");
+        // Two steps reach no target.
+        let code = if rate_alone { 0 } else { 1 };
+        let said = String::from_utf8_lossy(&out.stderr);
+        assert_eq!(out.status.code(), Some(code), "{name}: {said}");
+        let record = record(&results);
+        assert_eq!(record["workload"]["name"], format!("{name}-planted"), "{name}");
+        assert_eq!(rate_alone, record["facts"]["target_auc"].is_null(), "{name}");
+    }
+    assert!(planted >= 10, "{planted}");
+}

@@ -27,13 +27,21 @@ macro_rules! shipped {
 /// All of them, by name.
 pub const SHIPPED: &[Shipped] = shipped![
     "adult",
+    "ascend-full",
+    "ascend-performance",
+    "deeprec",
     "deeprec-normalized",
     "deeprec-planted",
     "deeprec-readme",
-    "deeprec",
     "facebook-readme",
     "frappe-deepfm",
+    "fuxictr-deepfm",
     "kaggle",
+    "mlperf-v2",
+    "nvidia",
+    "oneflow-deepfm",
+    "oneflow-deepfm-plateau",
+    "oneflow-dlrm",
     "quickstart",
     "terabyte",
 ];
