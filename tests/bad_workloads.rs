@@ -347,6 +347,16 @@ const BROKEN: &[(&str, &str, &str)] = &[
     ),
     (
         "bottom = [32, 16]",
+        "bottom = [32, 16]\ntrick = \"md\"\nmd_temperature = -0.5",
+        "17: model.md_temperature: is -0.5; must be 0 or more",
+    ),
+    (
+        "dim = 16\nbottom = [32, 16]",
+        "dim = 12\nbottom = [32, 12]\ntrick = \"md\"\nmd_round_dims = true",
+        "17: model.md_round_dims: is true, but model.dim is 12; must be false, or model.dim a power of two",
+    ),
+    (
+        "bottom = [32, 16]",
         "bottom = [32, 16]\ntrick = \"qr\"\npooling = \"weighted_fixed\"",
         "17: model.pooling: weights rows of which each has one id, but model.trick is \"qr\"; use \"sum\" or \"mean\"",
     ),

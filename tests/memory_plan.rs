@@ -62,6 +62,7 @@ const DLRM: &str = "kind = \"dlrm\"\ndim = 32\nbottom = [256, 32]\ntop = [256, 6
 const QR: &str = "kind = \"dlrm\"\ndim = 32\ntrick = \"qr\"\nbottom = [256, 32]\ntop = [64, 1]";
 const NORMALISED: &str =
     "kind = \"dlrm\"\ndim = 32\nbottom = [256, 32]\nbatch_norm = true\ntop = [256, 64, 1]";
+const MD: &str = "kind = \"dlrm\"\ndim = 32\ntrick = \"md\"\nbottom = [256, 32]\ntop = [64, 1]";
 const DEEPFM: &str =
     "kind = \"deepfm\"\ndim = 16\nhidden = [200, 200]\nbatch_norm = true\nembedding_l2 = 0.01";
 const SGD: &str = "kind = \"sgd\"";
@@ -74,6 +75,7 @@ const CASES: [(&str, &str, &str, &str, usize); 12] = [
     ("fused", DLRM, SGD, LARGE, 512),
     ("fused", DLRM, ADAM, LARGE, 512),
     ("fused", QR, SGD, SMALL, 16384),
+    ("fused", MD, ADAM, SMALL, 16384),
     ("fused", DLRM, "kind = \"rowwise_adagrad\"", SMALL, 16384),
     ("fused", NORMALISED, SGD, SMALL, 16384),
     ("fused", DEEPFM, ADAM, LARGE, 512),

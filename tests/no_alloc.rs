@@ -12,7 +12,7 @@ use dlrm_bench::{
     model::{Interaction, Pooling, QrOperation},
     optim::LossScaleSpec,
 };
-use shapes::{HOTNESS, batch, config, deepfm, dlrm, init, qr, rules};
+use shapes::{HOTNESS, batch, config, deepfm, dlrm, init, md, qr, rules};
 
 #[global_allocator]
 static ALLOCATOR: counting::Counting = counting::Counting;
@@ -28,6 +28,7 @@ fn a_step_after_the_first_allocates_nothing() {
         dlrm(Interaction::Cross { layers: 2, rank: Some(24) }, Pooling::Sum),
         qr(QrOperation::Mult),
         qr(QrOperation::Add),
+        md(),
         deepfm(),
     ];
     for (m, model) in models.into_iter().enumerate() {

@@ -426,6 +426,7 @@ fn parts_of_models_are_trained_as_they_were_asked_for() {
     let projection = ["interaction=projection", "branch1=[20, 16]", "branch2=[24]"];
     let product = ["trick=qr", "qr_operation=mult", "qr_threshold=55", "qr_collisions=3"];
     let behind = ["trick=qr", "qr_operation=concat", "qr_threshold=2", "bottom=[16]"];
+    let narrow = ["trick=md", "md_temperature=0.4", "md_threshold=40", "md_round_dims=true"];
     for (words, recorded) in [
         (&cross[..], "\"op\":\"cross\""),
         (&full, "\"op\":\"cross\""),
@@ -433,6 +434,10 @@ fn parts_of_models_are_trained_as_they_were_asked_for() {
         (
             &product,
             "\"trick\":{\"kind\":\"qr\",\"operation\":\"mult\",\"threshold\":55,\"collisions\":3}",
+        ),
+        (
+            &narrow,
+            "\"trick\":{\"kind\":\"md\",\"temperature\":0.4,\"threshold\":40,\"round_dims\":true}",
         ),
         (
             &behind,
@@ -449,7 +454,7 @@ fn parts_of_models_are_trained_as_they_were_asked_for() {
             let file = fs::read_to_string(run.join("workload.toml")).unwrap();
             for word in words {
                 let (key, value) = word.split_once('=').unwrap();
-                let word = value.chars().all(char::is_alphabetic);
+                let word = value != "true" && value.chars().all(char::is_alphabetic);
                 let value = if word { format!("{value:?}") } else { value.into() };
                 assert!(file.contains(&format!("{key} = {value}\n")), "{key} of {file}");
             }

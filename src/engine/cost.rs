@@ -21,7 +21,7 @@ pub struct Cost {
     /// many for the gradient of its weights, and as many for that of its input, which a DLRM's
     /// first bottom layer does not need.
     pub mlp_flops: f64,
-    /// Operations of the interaction's layers, counted likewise.
+    /// Operations of the interaction's layers, and of matrices in front of it, counted likewise.
     pub interaction_products: f64,
     /// Numbers that these multiply.
     pub precision: Precision,
@@ -73,7 +73,7 @@ pub fn cost(config: &EngineConfig, batch: usize, ids: &[f64]) -> Cost {
     let dense_state = state.dense().count() as u64;
     let (learned, all_rows) = (learned_weights(model), config.moves_all_rows());
     let (specs, mut table) = (model.table_specs(), 0);
-    let (mut products, mut first, mut dense) = (0.0, true, 0);
+    let (mut products, mut dense) = (0.0, 0);
     for p in model.params() {
         match p.kind {
             ParamKind::Table | ParamKind::RowWeight => {
@@ -100,8 +100,7 @@ pub fn cost(config: &EngineConfig, batch: usize, ids: &[f64]) -> Cost {
             }
             ParamKind::Weight => {
                 // Forward, gradient of the weights, and of the input unless that is the data.
-                let times = if first && matches!(model, ModelSpec::Dlrm(_)) { 2.0 } else { 3.0 };
-                first = false;
+                let times = if p.name == "bot_l.0.weight" { 2.0 } else { 3.0 };
                 products += times * 2.0 * p.len() as f64;
                 dense += p.len() as u64 * F32;
             }
@@ -144,11 +143,12 @@ fn interaction(model: &ModelSpec) -> f64 {
     }
 }
 
-/// Elements of the weights of a DLRM's interaction.
+/// Elements of the weights of a DLRM's interaction, and of those that bring vectors to one width.
 fn interaction_weights(model: &ModelSpec) -> usize {
     let ModelSpec::Dlrm(m) = model else { return 0 };
-    let params = m.interaction.params(m.vectors());
-    params.iter().filter(|p| p.kind == ParamKind::Weight).map(|p| p.len()).sum()
+    let projections = m.projections().into_iter().map(|(_, spec)| spec);
+    let params = m.interaction.params(m.vectors()).into_iter().chain(projections);
+    params.filter(|p| p.kind == ParamKind::Weight).map(|p| p.len()).sum()
 }
 
 /// Elements of the weights that nothing is computed with.

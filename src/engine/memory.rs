@@ -89,8 +89,8 @@ pub fn plan(kind: EngineKind, config: &EngineConfig) -> MemoryPlan {
     plan
 }
 
-/// What tables read that stand in for others.
-const DERIVED: &str = "a batch of quotients and remainders";
+/// What is read by tables that stand in for others.
+const DERIVED: &str = "ids as tables read them";
 
 /// Most ids of a sample that tables are read by.
 fn ids(config: &EngineConfig) -> u64 {
@@ -100,7 +100,7 @@ fn ids(config: &EngineConfig) -> u64 {
 /// Bytes of the host's memory for a batch that is made of another ([`EngineConfig::derived`]).
 fn derived(config: &EngineConfig) -> u64 {
     let reads = config.model.reads();
-    if reads.iter().all(|(_, part)| *part == Part::Whole) {
+    if reads.iter().enumerate().all(|(k, read)| *read == (k, Part::Whole)) {
         return 0;
     }
     let words = dense_columns(&config.model).0 as u64 + 1 + ids(config) + reads.len() as u64;
@@ -251,8 +251,8 @@ fn dlrm(m: &DlrmSpec, fp32_interaction: bool) -> Elements {
         (false, false) => 0,
     };
     Elements {
-        // Logits and their gradient.
-        floats: 2 + floats as u64,
+        // Logits and pooled vectors that are kept apart, with their gradients.
+        floats: (2 + 2 * row(m.apart()) + floats) as u64,
         operands: all.saturating_sub(floats) as u64,
         gated: if m.batch_norm { 0 } else { gated as u64 },
     }

@@ -205,7 +205,7 @@ impl ModelSpec {
     /// Whether facebook's program draws a parameter from torch's generator, not from numpy's: what
     /// its tricks bring along.
     pub fn drawn_by_torch(&self, name: &str) -> bool {
-        [".weight_q", ".weight_r"].iter().any(|end| name.ends_with(end))
+        [".weight_q", ".weight_r", ".proj.weight"].iter().any(|end| name.ends_with(end))
     }
 
     /// The distribution of a table whose initialiser has a quirk.

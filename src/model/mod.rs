@@ -12,7 +12,7 @@ use serde::Serialize;
 pub use interaction::{Interaction, Kept, Vectors, projected, projection_layer};
 pub use loss::{KERAS_EPSILON, LossKind, LossSpec};
 pub use params::{ParamKind, ParamSpec, top_layer};
-pub use tables::{Part, Qr, QrOperation, SetSpec, TableSpec, Trick};
+pub use tables::{Md, Part, Qr, QrOperation, SetSpec, TableSpec, Trick};
 
 /// A model, its sizes resolved against the data.
 #[derive(Debug, Clone, PartialEq, Serialize)]

@@ -61,7 +61,7 @@ impl ParamSpec {
 }
 
 impl ModelSpec {
-    /// All parameters: tables first, then row weights, bottom MLP, interaction, top MLP (facebook's
+    /// All parameters: tables first, then row weights, projections of narrow tables, bottom MLP, interaction, top MLP (facebook's
     /// order of creation is tables with their row weights, bottom, top); for DeepFM the `dim`-wide tables,
     /// the 1-wide ones, the DNN.
     pub fn params(&self) -> Vec<ParamSpec> {
@@ -124,6 +124,7 @@ fn dlrm(m: &DlrmSpec) -> Vec<ParamSpec> {
             p.push(ParamSpec::new(format!("v_W_l.{k}"), ParamKind::RowWeight, &[rows, 1]));
         }
     }
+    p.extend(m.projections().into_iter().map(|(_, spec)| spec));
     let mut n = m.bottom_input();
     for (i, &width) in m.bottom.iter().enumerate() {
         let name = format!("bot_l.{}", 2 * i);

@@ -6,8 +6,8 @@ use dlrm_bench::{
     embedding::RowKind,
     engine::{Engine, EngineConfig},
     model::{
-        DeepFmSpec, DlrmQuirks, DlrmSpec, EmbeddingInit, Interaction, LossKind, LossSpec, MlpInit,
-        ModelSpec, ParamKind, Pooling, Qr, QrOperation, Trick,
+        DeepFmSpec, DlrmQuirks, DlrmSpec, EmbeddingInit, Interaction, LossKind, LossSpec, Md,
+        MlpInit, ModelSpec, ParamKind, Pooling, Qr, QrOperation, Trick,
         init::{InitSource, Initializer},
     },
     optim::{
@@ -77,7 +77,10 @@ pub fn tricks(limits: Limits) -> impl Strategy<Value = Trick> {
             let threshold = if operation == QrOperation::Concat { 0 } else { threshold };
             Trick::Qr(Qr { operation, threshold, collisions, init_quirk: false })
         });
-    prop_oneof![2 => Just(Trick::None), 1 => qr]
+    let md = (0.0..1.5, 0..limits.rows).prop_map(|(temperature, threshold)| {
+        Trick::Md(Md { temperature, threshold, round_dims: false })
+    });
+    prop_oneof![2 => Just(Trick::None), 1 => qr, 1 => md]
 }
 
 pub fn losses() -> impl Strategy<Value = LossSpec> {
@@ -216,6 +219,13 @@ pub fn single_layers() -> Vec<(&'static str, BoxedStrategy<ModelSpec>)> {
                 m.bottom = vec![2 * m.dim];
             }),
         ),
+        (
+            "narrow tables",
+            dlrm(|m| {
+                m.interaction = Interaction::Cat;
+                m.trick = Trick::Md(Md { temperature: 0.4, threshold: 1, round_dims: false });
+            }),
+        ),
         ("factorisation machine", deepfm(|m| m.hidden = vec![])),
         ("DNN", deepfm(|_| {})),
         ("L2", deepfm(|m| m.embedding_l2 = 0.1)),
@@ -249,8 +259,8 @@ pub fn dlrms(limits: Limits) -> impl Strategy<Value = ModelSpec> {
             // Rows of quotients belong to several ids: they have no weights.
             let pooling = match pooling {
                 Pooling::Sum | Pooling::Mean => pooling,
-                _ if trick.is_none() => pooling,
-                _ => Pooling::Sum,
+                _ if matches!(trick, Trick::Qr(_)) => Pooling::Sum,
+                _ => pooling,
             };
             ModelSpec::Dlrm(DlrmSpec {
                 dense,

@@ -158,7 +158,13 @@ fn dlrm(m: &DlrmSpec, params: &Params, batch: &Batch, margin: &mut Margin) -> Ve
     let weighted = matches!(m.pooling, Pooling::WeightedFixed | Pooling::WeightedLearned);
     let twice = (0..tables).filter(|&k| weighted || two_tables(m, k).is_some()).count();
     let layer = if m.batch_norm { 6 } else { 2 };
-    let (bottom, rest) = params[tables + twice..].split_at(layer * m.bottom.len());
+    let widths = match m.trick {
+        Trick::Md(md) => md.dims(&m.tables, m.dim),
+        _ => vec![m.dim; tables],
+    };
+    let narrow = widths.iter().filter(|&&width| width < m.dim).count();
+    let (projections, rest) = params[tables + twice..].split_at(narrow);
+    let (bottom, rest) = rest.split_at(layer * m.bottom.len());
     let (meeting, top) = rest.split_at(rest.len() - 2 * m.top.len());
     let input = |b: usize| {
         let mut x: Vec<f64> =
@@ -179,15 +185,20 @@ fn dlrm(m: &DlrmSpec, params: &Params, batch: &Batch, margin: &mut Margin) -> Ve
     let mut sample = |b: usize| {
         let mut features = vec![xs[b].clone()];
         let mean = m.pooling == Pooling::Mean;
-        let mut at = 0;
+        let (mut at, mut projected) = (0, 0);
         for k in 0..tables {
             let ids = batch.bags[k].bag(b);
             let weights = weighted.then(|| &params[tables + k][..]);
+            let width = widths[k];
             let mut next = |ids: &[u32]| {
                 at += 1;
-                pool(&params[at - 1], m.dim, weights, mean, ids)
+                pool(&params[at - 1], width, weights, mean, ids)
             };
             features.push(match two_tables(m, k) {
+                None if width < m.dim => {
+                    projected += 1;
+                    linear(&next(ids), &projections[projected - 1], &vec![0.0; m.dim])
+                }
                 None => next(ids),
                 Some(qr) => {
                     let c = qr.collisions as u32;

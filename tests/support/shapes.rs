@@ -6,8 +6,8 @@ use dlrm_bench::{
     embedding::RowKind,
     engine::EngineConfig,
     model::{
-        DeepFmSpec, DlrmQuirks, DlrmSpec, EmbeddingInit, Interaction, LossKind, LossSpec, MlpInit,
-        ModelSpec, Pooling, Qr, QrOperation, Trick,
+        DeepFmSpec, DlrmQuirks, DlrmSpec, EmbeddingInit, Interaction, LossKind, LossSpec, Md,
+        MlpInit, ModelSpec, Pooling, Qr, QrOperation, Trick,
         init::{InitSource, Initializer},
     },
     optim::{
@@ -47,6 +47,15 @@ pub fn qr(operation: QrOperation) -> ModelSpec {
     let dot = Interaction::Dot { self_interaction: false, pad_to: 8 };
     let ModelSpec::Dlrm(mut m) = dlrm(dot, Pooling::Sum) else { unreachable!() };
     m.trick = Trick::Qr(Qr { operation, threshold: 30, collisions: 4, init_quirk: false });
+    ModelSpec::Dlrm(m)
+}
+
+/// A DLRM whose large tables are narrow.
+#[allow(dead_code)]
+pub fn md() -> ModelSpec {
+    let dot = Interaction::Dot { self_interaction: false, pad_to: 8 };
+    let ModelSpec::Dlrm(mut m) = dlrm(dot, Pooling::Sum) else { unreachable!() };
+    m.trick = Trick::Md(Md { temperature: 0.3, threshold: 30, round_dims: true });
     ModelSpec::Dlrm(m)
 }
 

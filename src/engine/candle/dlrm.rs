@@ -15,6 +15,8 @@ use candle_core::{Device, Result, Tensor};
 pub(super) struct Dlrm {
     spec: DlrmSpec,
     tables: Vec<TableSpec>,
+    /// Columns whose vectors a matrix widens; the matrices come before the bottom MLP.
+    projections: Vec<usize>,
     /// Number of the first parameter of the bottom MLP, of the interaction and of the top MLP.
     mlps: [usize; 3],
     interaction: Interaction,
@@ -25,13 +27,15 @@ impl Dlrm {
     pub fn new(spec: &DlrmSpec, device: &Device) -> Result<Self> {
         let tables = spec.table_specs();
         let weights = if weighted(spec.pooling) { tables.len() } else { 0 };
-        let first = tables.len() + weights;
+        let projections: Vec<usize> = spec.projections().into_iter().map(|(k, _)| k).collect();
+        let first = tables.len() + weights + projections.len();
         let bottom = first + if spec.batch_norm { 6 } else { 2 } * spec.bottom.len();
         let top = bottom + spec.interaction.params(spec.vectors()).len();
         Ok(Dlrm {
             mlps: [first, bottom, top],
             interaction: Interaction::new(spec, device)?,
             tables,
+            projections,
             spec: spec.clone(),
             device: device.clone(),
         })
@@ -54,7 +58,12 @@ impl Dlrm {
                 let weights = weighted(spec.pooling).then(|| &values[self.tables.len() + k]);
                 vectors.push(lookups[k].pool(&values[k], weights, spec.pooling)?);
             }
-            features.push(self.one_vector(vectors)?);
+            let mut vector = self.one_vector(vectors)?;
+            if let Some(at) = self.projections.iter().position(|&k| k == column) {
+                let matrix = &values[self.mlps[0] - self.projections.len() + at];
+                vector = vector.matmul(&matrix.t()?)?;
+            }
+            features.push(vector);
         }
         let met = self.interaction.forward(&features, &values[self.mlps[1]..self.mlps[2]])?;
         self.top(met, &values[self.mlps[2]..])?.flatten_all()

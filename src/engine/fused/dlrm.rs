@@ -66,7 +66,7 @@ impl<B: Backend> Dlrm<B> {
         let t = Window::whole(model.vectors().width());
         Ok(Dlrm {
             bottom,
-            pooled: Pooled::new(backend, model, t, (meeting, max_batch))?,
+            pooled: Pooled::new(backend, layout, model, t, (meeting, max_batch))?,
             interaction: interaction::new(backend, layout, model, meeting, max_batch)?,
             top,
             loss: Loss::new(backend, loss, max_batch)?,
@@ -117,8 +117,8 @@ impl<B: Backend> Dlrm<B> {
         Ok(())
     }
 
-    /// Sets of tables with the gradients of their pooled vectors.
-    pub fn sparse(&self) -> impl Iterator<Item = (Embedding, &B::Floats)> {
-        self.pooled.sparse(&self.dt)
+    /// Calls `f` for each set of tables with the gradient of its pooled vectors.
+    pub fn sparse(&self, f: impl FnMut(Embedding, &B::Floats) -> Result<()>) -> Result<()> {
+        self.pooled.sparse(&self.dt, f)
     }
 }

@@ -55,7 +55,7 @@ impl<B: Backend> Network<B> {
         mut f: impl FnMut(Embedding, &B::Floats) -> Result<()>,
     ) -> Result<()> {
         match self {
-            Network::Dlrm(n) => n.sparse().try_for_each(|(e, g)| f(e, g)),
+            Network::Dlrm(n) => n.sparse(f),
             Network::DeepFm(n) => n.sparse().into_iter().try_for_each(|(e, g)| f(e, g)),
         }
     }

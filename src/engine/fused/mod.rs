@@ -15,6 +15,7 @@ mod interaction;
 mod loss;
 mod mlp;
 mod pooled;
+mod projected;
 mod remainders;
 mod samples;
 mod store;

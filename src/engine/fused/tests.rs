@@ -7,8 +7,8 @@ use crate::{
     embedding::RowKind,
     engine::{Engine, EngineConfig, EngineError},
     model::{
-        DeepFmSpec, DlrmQuirks, DlrmSpec, EmbeddingInit, Interaction, LossKind, LossSpec, MlpInit,
-        ModelSpec, ParamKind, Pooling, Qr, QrOperation, Trick,
+        DeepFmSpec, DlrmQuirks, DlrmSpec, EmbeddingInit, Interaction, LossKind, LossSpec, Md,
+        MlpInit, ModelSpec, ParamKind, Pooling, Qr, QrOperation, Trick,
         init::{InitSource, Initializer},
     },
     optim::{
@@ -60,6 +60,17 @@ fn normalised(interaction: Interaction, quirks: DlrmQuirks) -> ModelSpec {
     }
 }
 
+/// Tables of 6, 3 and 2 columns.
+fn md(pooling: Pooling) -> ModelSpec {
+    let model = dlrm(Interaction::Dot { self_interaction: false, pad_to: 1 }, pooling);
+    let ModelSpec::Dlrm(mut m) = model else { unreachable!() };
+    m.trick = Trick::Md(Md { temperature: 0.8, threshold: 5, round_dims: false });
+    let mut dims: Vec<usize> = m.table_specs().iter().map(|t| t.dim).collect();
+    dims.sort_unstable();
+    assert_eq!(dims, [2, 5, 6]);
+    ModelSpec::Dlrm(m)
+}
+
 fn deepfm(batch_norm: bool, dropout: f32, dense: usize) -> ModelSpec {
     ModelSpec::DeepFm(DeepFmSpec {
         tables: ROWS.to_vec(),
@@ -88,6 +99,8 @@ fn models() -> Vec<ModelSpec> {
         qr(QrOperation::Concat, 0),
         normalised(Interaction::Cat, DlrmQuirks { dead_top: true, batch_stats_in_eval: true }),
         normalised(Interaction::Dot { self_interaction: false, pad_to: 8 }, DlrmQuirks::default()),
+        md(Pooling::Sum),
+        md(Pooling::WeightedLearned),
         deepfm(false, 0.0, DENSE),
         deepfm(true, 0.0, 0),
         deepfm(true, 0.3, DENSE),

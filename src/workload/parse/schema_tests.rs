@@ -33,6 +33,7 @@ const BEYOND: &[&str] = &[
     "must be 32, twice model.dim",
     "but model.trick is",
     "needs model.trick",
+    "or model.dim a power of two",
     "before the warm-up's end",
     "must be rising step numbers",
     "must have one for each table",

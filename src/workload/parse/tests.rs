@@ -514,7 +514,12 @@ fn model() -> impl Strategy<Value = ModelConfig> {
     let qr = (pick(), 0usize..5000, 1usize..5000).prop_map(|(operation, threshold, collisions)| {
         Trick::Qr(Qr { operation, threshold, collisions, init_quirk: false })
     });
-    let trick = prop_oneof![Just(Trick::None), qr];
+    let md = (0.0f64..4.0, 0usize..5000).prop_map(|(temperature, threshold)| Md {
+        temperature,
+        threshold,
+        round_dims: false,
+    });
+    let trick = prop_oneof![Just(Trick::None), qr, md.prop_map(Trick::Md)];
     let sizes = (1usize..300, widths(), widths());
     let rest = (1usize..32, pick(), table_init(), any::<bool>());
     let dlrm = (sizes, meet, pick(), trick, rest).prop_map(

@@ -118,6 +118,7 @@ words! {
             collisions: 1,
             init_quirk: false,
         }),
+        "md" => Md(model::Md { temperature: 0.0, threshold: 0, round_dims: false }),
     }
     QrOperation { "mult" => Mult, "add" => Add, "concat" => Concat }
     Pooling {

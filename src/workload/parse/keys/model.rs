@@ -206,11 +206,14 @@ fn dlrm() -> Vec<Key> {
 /// What stands in for larger tables.
 fn trick() -> Vec<Key> {
     let qr = &[Setting { key: "model.trick", words: &["qr"] }];
+    let md = &[Setting { key: "model.trick", words: &["md"] }];
     vec![
         key("model.trick", lens!(model; Dlrm { trick, .. } => trick)).or(Trick::None).says(
             "What stands in for larger tables: `none`, or `qr` (the quotient-remainder trick, \
              arXiv:1909.02107: of n ids one table of n over `qr_collisions` rows, read by the \
-             quotient, and one of `qr_collisions` rows, read by the remainder)",
+             quotient, and one of `qr_collisions` rows, read by the remainder) or `md` (mixed \
+             dimensions, arXiv:1909.11810: of many ids a table of narrow rows, and a matrix that \
+             makes their vectors `model.dim` wide)",
         ),
         key(
             "model.qr_operation",
@@ -237,6 +240,37 @@ fn trick() -> Vec<Key> {
         .or(4)
         .within(1..=u32::MAX as usize)
         .says("Ids that share a row of the first table, and rows of the second"),
+        key(
+            "model.md_temperature",
+            lens!(model; Dlrm { trick: Trick::Md(md), .. } => &mut md.temperature),
+        )
+        .when(md)
+        .or(0.3)
+        .within(0.0..)
+        .says(
+            "Rows of a column of n ids have `model.dim` (n_0 / n)^this elements, at least 1, where \
+             n_0 is the least n",
+        ),
+        key(
+            "model.md_threshold",
+            lens!(model; Dlrm { trick: Trick::Md(md), .. } => &mut md.threshold),
+        )
+        .when(md)
+        .or(200)
+        .says("Columns of no more ids than this keep rows of `model.dim` elements"),
+        key(
+            "model.md_round_dims",
+            lens!(model; Dlrm { trick: Trick::Md(md), .. } => &mut md.round_dims),
+        )
+        .when(md)
+        .or(false)
+        .check(|round, w| match dim(&w.model) {
+            dim if *round && !dim.is_power_of_two() => Err(format!(
+                "is true, but model.dim is {dim}; must be false, or model.dim a power of two"
+            )),
+            _ => Ok(()),
+        })
+        .says("Round widths of rows to powers of two"),
     ]
 }
 
