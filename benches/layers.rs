@@ -123,7 +123,7 @@ fn losses(c: &mut Criterion) {
         ("wbce", LossKind::Wbce { weights: [0.2, 0.8] }),
         ("mse", LossKind::Mse),
     ] {
-        let spec = LossSpec { kind, clamp: 0.0 };
+        let spec = LossSpec { kind, clamp: 0.0, of_probability: false };
         group.bench_function(name, |b| {
             b.iter(|| loss::forward_backward(&spec, black_box(&logits), &labels, &mut out))
         });

@@ -71,7 +71,7 @@ const LARGE: &str = "[300000, 400000, 1000]";
 const SMALL: &str = "[1000, 2000, 3000, 4000, 500, 600, 700, 800]";
 
 /// Engine with the form of rows, model, optimizer, tables, batch.
-const CASES: [(&str, &str, &str, &str, usize); 12] = [
+const CASES: [(&str, &str, &str, &str, usize); 13] = [
     ("fused", DLRM, SGD, LARGE, 512),
     ("fused", DLRM, ADAM, LARGE, 512),
     ("fused", QR, SGD, SMALL, 16384),

@@ -11,6 +11,11 @@ pub struct LossSpec {
     /// If in (0, 1): `p` is clamped to `[clamp, 1 - clamp]` before the loss, and the gradient is
     /// zero outside (facebook's `--loss-threshold`). 0 is off.
     pub clamp: f32,
+    /// `bce` and `wbce` of the probability in f32, as torch computes them (`binary_cross_entropy`
+    /// in aten/src/ATen/native/Loss.cpp): beyond logits of 16 or so `1 - p` has no digits left, and
+    /// the gradient none at all.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub of_probability: bool,
 }
 
 /// keras' `epsilon()`.
@@ -21,7 +26,8 @@ pub const KERAS_EPSILON: f64 = 1e-7;
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum LossKind {
     /// `-mean(y ln p + (1 - y) ln(1 - p))`, computed from the logit. With `clamp`, from the clamped
-    /// probability. Differs from torch's BCELoss (each logarithm cut at -100) only where |z| > 16.
+    /// probability. Differs from torch's BCELoss only where |z| is large
+    /// ([`LossSpec::of_probability`]).
     Bce,
     /// `mean(w[y] * bce)`, `w = weights[round(y)]` for the label's class.
     Wbce {

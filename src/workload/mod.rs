@@ -106,6 +106,9 @@ pub enum Quirk {
     /// Evaluations of DeepRec's DLRM, whose batch normalisation goes by each batch's own statistics.
     #[serde(rename = "dr.bn-batch-stats-in-eval")]
     DrBnBatchStatsInEval,
+    /// Log loss of the probability in f32.
+    #[serde(rename = "fb.bce-of-probability")]
+    FbBceOfProbability,
 }
 
 /// `[model]`: what the data does not decide.

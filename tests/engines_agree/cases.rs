@@ -22,7 +22,7 @@ use proptest::prelude::*;
 pub const HOTNESS: usize = 4;
 
 /// Plain binary cross entropy.
-pub const BCE: LossSpec = LossSpec { kind: LossKind::Bce, clamp: 0.0 };
+pub const BCE: LossSpec = LossSpec { kind: LossKind::Bce, clamp: 0.0, of_probability: false };
 
 /// Upper ends of sizes.
 #[derive(Debug, Clone, Copy)]
@@ -91,8 +91,11 @@ pub fn losses() -> impl Strategy<Value = LossSpec> {
         LossKind::Mse,
         LossKind::KerasBce,
     ]);
-    (kinds, prop::sample::select(vec![0.0, 0.45]))
-        .prop_map(|(kind, clamp)| LossSpec { kind, clamp })
+    (kinds, prop::sample::select(vec![0.0, 0.45])).prop_map(|(kind, clamp)| LossSpec {
+        kind,
+        clamp,
+        of_probability: false,
+    })
 }
 
 /// Every update rule in every form.

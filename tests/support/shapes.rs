@@ -107,7 +107,7 @@ pub fn config(model: ModelSpec, rule: OptimizerSpec, max_batch: usize) -> Engine
     let max_hotness = vec![HOTNESS; model.tables().len()];
     EngineConfig {
         model,
-        loss: LossSpec { kind: LossKind::Bce, clamp: 0.0 },
+        loss: LossSpec { kind: LossKind::Bce, clamp: 0.0, of_probability: false },
         optimizer: OptimizerConfig { rule, learning_rate: 0.01, clip_norm: Some(1.0) },
         max_batch,
         max_hotness,

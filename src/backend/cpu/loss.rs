@@ -45,6 +45,14 @@ pub fn forward_backward(
 
 /// Loss of one sample and its derivative by the logit.
 fn sample(spec: &LossSpec, z: f64, y: f64) -> (f64, f64) {
+    if spec.of_probability {
+        let (loss, slope) = of_probability(z as f32, y as f32, spec.clamp);
+        let w = match spec.kind {
+            LossKind::Wbce { weights } => weights[usize::from(y.round() >= 1.0)],
+            _ => 1.0,
+        };
+        return (f64::from(w * loss), f64::from(w * slope));
+    }
     let keras = spec.kind == LossKind::KerasBce;
     let clamp = f64::from(spec.clamp).max(if keras { KERAS_EPSILON } else { 0.0 });
     let p = sigmoid64(z);
@@ -81,6 +89,27 @@ fn sample(spec: &LossSpec, z: f64, y: f64) -> (f64, f64) {
         }
     };
     (loss, if below || above { 0.0 } else { slope })
+}
+
+/// Binary cross entropy as torch has it, every step in f32: each logarithm is cut at -100, the
+/// slope is `(p - y) / max((1 - p) p, 1e-12)` times the sigmoid's own `(1 - p) p`.
+fn of_probability(z: f32, y: f32, clamp: f32) -> (f32, f32) {
+    let p = 1.0 / (1.0 + f64::from(-z).exp() as f32);
+    let on = clamp > 0.0 && clamp < 1.0;
+    // A NaN is neither below nor above.
+    let (below, above) = (on && p < clamp, on && p > 1.0 - clamp);
+    let c = match (below, above) {
+        (true, _) => clamp,
+        (_, true) => 1.0 - clamp,
+        _ => p,
+    };
+    let cut = |log: f64| if log < -100.0 { -100.0 } else { log as f32 };
+    let (of_one, of_zero) = (cut(f64::from(c).ln()), cut((-f64::from(c)).ln_1p()));
+    let loss = (y - 1.0) * of_zero - y * of_one;
+    let variance = (1.0 - c) * c;
+    // `max` would lose a NaN.
+    let slope = (c - y) / if variance < 1e-12 { 1e-12 } else { variance };
+    (loss, if below || above { 0.0 } else { slope * (1.0 - p) * p })
 }
 
 #[cfg(test)]

@@ -19,8 +19,21 @@ __device__ __forceinline__ Sample cross_entropy(bool on, double z, double y, dou
     return Sample{loss, p - y};
 }
 
+// Binary cross entropy as torch has it, every step in f32.
+__device__ __forceinline__ Sample of_probability(float z, float y, float clamp) {
+    float p = __fdiv_rn(1.0f, 1.0f + (float)exp((double)-z));
+    bool on = clamp > 0.0f && clamp < 1.0f;
+    bool below = on && p < clamp, above = on && p > 1.0f - clamp;
+    float c = below ? clamp : above ? 1.0f - clamp : p;
+    double ones = log((double)c), zeros = log1p(-(double)c);
+    float of_one = ones < -100.0 ? -100.0f : (float)ones, of_zero = zeros < -100.0 ? -100.0f : (float)zeros;
+    float variance = (1.0f - c) * c;
+    float slope = __fdiv_rn(c - y, variance < 1e-12f ? 1e-12f : variance);
+    return Sample{(double)((y - 1.0f) * of_zero - y * of_one), below || above ? 0.0 : (double)(slope * (1.0f - p) * p)};
+}
+
 // Block `blockIdx.x`: dlogits of its samples times the loss scale, partial = their losses' sum
-KERNEL loss_part(u32 kind, float clamp, float weight0, float weight1, const float* logits, const float* labels, u32 n,
+KERNEL loss_part(u32 kind, u32 of_p, float clamp, float weight0, float weight1, const float* logits, const float* labels, u32 n,
                  const double* loss_scale, float* dlogits, double* partial) {
     double total = 0.0;
     float scale = (float)*loss_scale;
@@ -32,7 +45,12 @@ KERNEL loss_part(u32 kind, float clamp, float weight0, float weight1, const floa
         bool below = on && p < c, above = on && p > 1.0 - c;
         double clamped = below ? c : above ? 1.0 - c : p;
         Sample s;
-        if (kind == MSE) {
+        if (of_p) {
+            float w = kind == BCE ? 1.0f : y >= 0.5 ? weight1 : weight0;
+            s = of_probability(logits[i], labels[i], clamp);
+            s = Sample{(double)(w * (float)s.loss), (double)(w * (float)s.slope)};
+            below = above = false;
+        } else if (kind == MSE) {
             s = Sample{(clamped - y) * (clamped - y), 2.0 * (clamped - y) * p * (1.0 - p)};
         } else if (kind == KERAS_BCE) {
             double p1 = clamped + KERAS_EPSILON, p0 = 1.0 - clamped + KERAS_EPSILON;

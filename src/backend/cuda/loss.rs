@@ -35,12 +35,14 @@ pub(super) fn forward_backward(
     let parts = shape.grid[0];
     let partial = scratch.get(Purpose::Partials, parts as usize * size_of::<f64>())?;
     let (clamp, [w0, w1], scale) = (spec.clamp, weights, step.loss_scale());
+    let of_p = u32::from(spec.of_probability);
     launch!(
         driver,
         SOURCE,
         "loss_part",
         shape,
         kind,
+        of_p,
         clamp,
         w0,
         w1,

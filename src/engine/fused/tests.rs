@@ -111,7 +111,7 @@ fn models() -> Vec<ModelSpec> {
 fn config(model: ModelSpec, rule: OptimizerSpec, threads: usize) -> EngineConfig {
     EngineConfig {
         model,
-        loss: LossSpec { kind: LossKind::Bce, clamp: 0.0 },
+        loss: LossSpec { kind: LossKind::Bce, clamp: 0.0, of_probability: false },
         optimizer: OptimizerConfig { rule, learning_rate: 0.1, clip_norm: None },
         max_batch: 40,
         max_hotness: vec![3; ROWS.len()],

@@ -37,7 +37,7 @@ pub(super) fn workload() -> Workload {
             max_steps: None,
             drop_last: false,
             seed: 0,
-            loss: LossSpec { kind: first(), clamp: 0.0 },
+            loss: LossSpec { kind: first(), clamp: 0.0, of_probability: false },
         },
         optimizer: OptimizerConfig { rule: first(), learning_rate: 0.0, clip_norm: None },
         schedule: first(),

@@ -5,7 +5,7 @@ use crate::{
     backend::{Device, Precision},
     data::source::prepared::goes_on_from_numpy,
     engine,
-    model::{DlrmQuirks, Trick},
+    model::{DlrmQuirks, LossKind, Trick},
     optim::{ScheduleSpec, schedule::Schedule},
     workload::*,
 };
@@ -29,6 +29,7 @@ pub(super) fn fill_derived(w: &mut Workload, tree: &Tree) -> Result<(), Workload
             batch_stats_in_eval: has(Quirk::DrBnBatchStatsInEval),
         };
     }
+    w.train.loss.of_probability = w.workload.quirks.contains(&Quirk::FbBceOfProbability);
     every(w, tree)
 }
 
@@ -149,6 +150,14 @@ pub(super) fn check(w: &Workload, tree: &Tree) -> Result<(), WorkloadError> {
                 return refuse(
                     "workload.quirks",
                     "\"fb.qr-init\" needs model.trick = \"qr\"; remove it",
+                );
+            }
+            Quirk::FbBceOfProbability
+                if !matches!(w.train.loss.kind, LossKind::Bce | LossKind::Wbce { .. }) =>
+            {
+                return refuse(
+                    "workload.quirks",
+                    "\"fb.bce-of-probability\" needs train.loss = \"bce\" or \"wbce\"; remove it",
                 );
             }
             Quirk::FbDebugDataFirst | Quirk::FbTargetsLast if !random => {

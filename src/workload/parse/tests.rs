@@ -574,6 +574,17 @@ fn model() -> impl Strategy<Value = ModelConfig> {
     prop_oneof![dlrm, deepfm]
 }
 
+#[test]
+fn a_quirk_of_log_loss_needs_log_loss() {
+    let quirk = "workload.quirks=[\"fb.bce-of-probability\"]";
+    assert!(read(SMALL, &[quirk]).unwrap().workload.train.loss.of_probability);
+    let refused = read(SMALL, &[quirk, "train.loss=mse"]).unwrap_err();
+    assert_eq!(
+        refused,
+        "--set workload.quirks: \"fb.bce-of-probability\" needs train.loss = \"bce\" or \"wbce\"; remove it"
+    );
+}
+
 /// Any rule with any values that its keys take.
 fn rule() -> impl Strategy<Value = OptimizerSpec> {
     let kinds = prop::sample::select(OptimizerSpec::KINDS);
@@ -651,7 +662,7 @@ fn train() -> impl Strategy<Value = TrainSection> {
         0.0f32..0.499,
     )
         .prop_map(|(batch_size, epochs, max_steps, drop_last, seed, kind, clamp)| {
-            let loss = LossSpec { kind, clamp };
+            let loss = LossSpec { kind, clamp, of_probability: false };
             TrainSection { batch_size, epochs, max_steps, drop_last, seed, loss }
         })
 }

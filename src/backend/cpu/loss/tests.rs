@@ -28,7 +28,7 @@ fn value_and_gradient_agree_with_formulas_and_differences() {
     let y: Vec<f32> = (0..z.len()).map(|i| (i % 3 == 0) as u8 as f32).collect();
     for kind in KINDS {
         for clamp in [0.0, 0.01, 1e-7] {
-            let spec = LossSpec { kind, clamp };
+            let spec = LossSpec { kind, clamp, of_probability: false };
             let mut g = vec![f32::NAN; z.len()];
             let wide: Vec<f64> = z.iter().map(|&v| f64::from(v)).collect();
             let loss = forward_backward(&spec, &z, &y, &mut g);
@@ -51,7 +51,7 @@ fn value_and_gradient_agree_with_formulas_and_differences() {
 
 #[test]
 fn large_logits_neither_overflow_nor_vanish() {
-    let spec = LossSpec { kind: LossKind::Bce, clamp: 0.0 };
+    let spec = LossSpec { kind: LossKind::Bce, clamp: 0.0, of_probability: false };
     let mut g = [0.0; 4];
     let loss =
         forward_backward(&spec, &[200.0, -200.0, 200.0, -200.0], &[0.0, 1.0, 1.0, 0.0], &mut g);
@@ -61,12 +61,46 @@ fn large_logits_neither_overflow_nor_vanish() {
     assert!(sigmoid(-80.0) > 0.0 && sigmoid(200.0) == 1.0 && sigmoid(0.0) == 0.5);
 }
 
+/// torch's `binary_cross_entropy` behind its sigmoid, both in f32 with their gradients: at 16.5 one
+/// step of 2^-23 is left of `1 - p`, at 17 none; where `p (1 - p)` is below 1e-12 a part of the
+/// gradient is.
+#[test]
+fn probabilities_in_f32_lose_what_logits_keep() {
+    let at = |z: f32, y: f32, kind, clamp| {
+        let mut g = [f32::NAN];
+        let spec = LossSpec { kind, clamp, of_probability: true };
+        (forward_backward(&spec, &[z], &[y], &mut g), g[0])
+    };
+    let bce = |z, y| at(z, y, LossKind::Bce, 0.0);
+    let near = |(loss, slope): (f64, f32), (l, s): (f64, f32)| {
+        assert!((loss - l).abs() < 1e-6 * l.max(1.0) && (slope - s).abs() < 1e-6, "{loss} {slope}");
+    };
+    let step = 2f64.powi(-23);
+    near(bce(16.5, 0.0), (-step.ln(), 1.0));
+    assert_eq!(bce(17.0, 0.0), (100.0, 0.0));
+    assert_eq!(bce(-120.0, 1.0), (100.0, 0.0));
+    assert_eq!(bce(17.0, 1.0), (0.0, 0.0));
+    let p = (-30f32).exp();
+    near(bce(-30.0, 1.0), (30.0, -p / 1e-12));
+    // Where there are digits, it is the loss of the logit.
+    let z: Vec<f32> = (-20..=20).map(|i| i as f32 * 0.25).collect();
+    for (&z, y) in z.iter().zip([0.0, 1.0].into_iter().cycle()) {
+        for (kind, clamp) in KINDS[..2].iter().flat_map(|k| [(*k, 0.0), (*k, 0.2)]) {
+            let mut g = [f32::NAN];
+            let spec = LossSpec { kind, clamp, of_probability: false };
+            let loss = forward_backward(&spec, &[z], &[y], &mut g);
+            let (got, slope) = at(z, y, kind, clamp);
+            assert!((got - loss).abs() < 1e-4 && (slope - g[0]).abs() < 1e-4, "{z} {y} {kind:?}");
+        }
+    }
+}
+
 #[test]
 fn the_gradient_is_zero_outside_the_clamp() {
     for kind in KINDS {
         let mut g = [f32::NAN; 4];
         forward_backward(
-            &LossSpec { kind, clamp: 0.1 },
+            &LossSpec { kind, clamp: 0.1, of_probability: false },
             &[3.0, -3.0, 1.0, -1.0],
             &[0.0, 1.0, 0.0, 1.0],
             &mut g,
@@ -79,10 +113,10 @@ fn the_gradient_is_zero_outside_the_clamp() {
 #[test]
 fn a_nan_stays_a_nan() {
     for kind in KINDS {
-        for clamp in [0.0, 0.1] {
+        for (clamp, of_probability) in [(0.0, false), (0.1, false), (0.0, true), (0.1, true)] {
             let mut g = [0.0; 2];
-            let loss =
-                forward_backward(&LossSpec { kind, clamp }, &[f32::NAN, 0.0], &[0.0, 1.0], &mut g);
+            let spec = LossSpec { kind, clamp, of_probability };
+            let loss = forward_backward(&spec, &[f32::NAN, 0.0], &[0.0, 1.0], &mut g);
             assert!(loss.is_nan() && g[0].is_nan() && g[1].is_finite(), "{kind:?}");
         }
     }

@@ -403,10 +403,12 @@ impl Case for TablesCase {
                 LossKind::Mse,
                 LossKind::KerasBce,
             ];
-            for (kind, clamp) in kinds.into_iter().flat_map(|k| [(k, 0.0), (k, 0.3)]) {
+            let plain = kinds.into_iter().flat_map(|k| [(k, 0.0, false), (k, 0.3, false)]);
+            let of = kinds.into_iter().take(2).flat_map(|k| [(k, 0.0, true), (k, 0.3, true)]);
+            for (kind, clamp, of_probability) in plain.chain(of) {
                 let column = Window::whole(1);
                 let mut d = b.zeros(batch, "gradients")?;
-                let spec = LossSpec { kind, clamp };
+                let spec = LossSpec { kind, clamp, of_probability };
                 b.loss(&spec, column.of(&logits, batch), &data, column.of_mut(&mut d, batch))?;
                 left.extend(end(b)?);
                 left.push(all(b, &d, batch)?);
@@ -562,7 +564,7 @@ impl Case for StepControlCase {
             let mut g = b.zeros(len, "gradients")?;
             b.write(&mut g, 0, &values)?;
             step(b, k as u64 + 1)?;
-            let spec = LossSpec { kind: LossKind::Bce, clamp: 0.0 };
+            let spec = LossSpec { kind: LossKind::Bce, clamp: 0.0, of_probability: false };
             b.loss(&spec, column.of(&logits, 2), &data, column.of_mut(&mut d, 2))?;
             if self.loss_scale != LossScaleSpec::Off {
                 b.check_finite(Window::whole(len).of(&g, 1))?;

@@ -56,7 +56,9 @@ pub(super) fn workload() -> Vec<Key> {
                  the top MLP is given the interaction's output, so that all but the last of them \
                  are neither used nor trained), `dr.bn-batch-stats-in-eval` (in evaluations, too, \
                  batch normalisation goes by each batch's own statistics, so that they depend on \
-                 `eval.batch_size`)",
+                 `eval.batch_size`), `fb.bce-of-probability` (facebook's log loss is \
+                 torch's of the f32 probability: beyond logits of 16 or so it jumps to 100, and \
+                 there is no gradient)",
             ),
         key("workload.without", |w| Some(&mut w.workload.without))
             .or(None)
