@@ -420,6 +420,11 @@ const BROKEN: &[(&str, &str, &str)] = &[
         "[mlperf]\nbenchmark = \"deepfm\"\n[target]",
         "29: mlperf.benchmark: is \"deepfm\", but model.kind is \"dlrm\"; must be \"dlrm\" or \"dlrm_dcnv2\"",
     ),
+    (
+        "auc = 0.7",
+        "auc = 0.7\naccuracy = 78.9",
+        "29: target.accuracy: is 78.9; must be above 0 and below 1",
+    ),
     // Other sources.
     (
         "source = \"planted\"\npreset = \"custom\"\ntables = [50, 60]\ndense = 3\ntrain_samples = 1000\neval_samples = 500",

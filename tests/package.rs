@@ -149,6 +149,7 @@ fn write_log(path: &Path, w: &workload::Workload) {
         steps_per_epoch: 100,
         max_steps: 100,
         target_auc: Some(0.80275),
+        target_accuracy: None,
         best_auc: None,
     };
     let outcome = Outcome {

@@ -511,6 +511,45 @@ fn a_target_ends_the_run_and_a_missed_one_is_an_exit_code_of_its_own() {
     );
 }
 
+/// Either of two targets ends a run, and all that tell of it name both.
+#[test]
+fn an_accuracy_that_is_reached_ends_the_run() {
+    for (target, reached) in [
+        ("target.accuracy=0.3", Some("target accuracy 0.30000 reached")),
+        ("target.accuracy=0.999", None),
+    ] {
+        let bench = Bench::new(DLRM);
+        let out = bench.run(&["--quiet", "--set", target]);
+        let run = bench.only_run();
+        let record = read_record(&run);
+        let outcome = record.outcome.clone().unwrap();
+        let (steps, shown) = (outcome.steps, text(&out.stdout));
+        match reached {
+            Some(words) => {
+                assert!(out.status.success() && shown.contains(words), "{shown}");
+                assert_eq!((outcome.reason, steps), (StopReason::Target, 10));
+                assert_eq!(record.convergence.samples_to_target, Some(1280));
+            }
+            None => {
+                assert_eq!(out.status.code(), Some(1), "{shown}");
+                assert!(shown.contains("target accuracy 0.99900 NOT reached within"), "{shown}");
+                assert_eq!((outcome.reason, outcome.success), (StopReason::Budget, false));
+            }
+        }
+        let task = &tree::read(&[run.to_str().unwrap()]).runs[0].task;
+        assert_eq!((task.target, task.accuracy), (None, record.facts.unwrap().target_accuracy));
+    }
+    let bench = Bench::new(DLRM);
+    let set = ["--set", "target.accuracy=0.3", "--set", "target.auc=0.99"];
+    let out = bench.run(&[&["--quiet"], &set[..]].concat());
+    let said = "target AUC 0.99000 or accuracy 0.30000 reached";
+    assert!(out.status.success() && text(&out.stdout).contains(said), "{}", text(&out.stdout));
+    let mut compare = Command::new(env!("CARGO_BIN_EXE_dlrm-bench"));
+    let table = compare.arg("compare").arg(bench.results()).output().unwrap();
+    let said = "target AUC 0.99000 or accuracy 0.30000";
+    assert!(text(&table.stdout).contains(said), "{}", text(&table.stdout));
+}
+
 #[test]
 fn a_loss_that_is_no_number_aborts_and_names_the_step() {
     let bench = Bench::new(DLRM);

@@ -203,8 +203,7 @@ impl Listener for Progress {
         match &self.sink {
             Sink::Bar(b) => b.set_length(facts.max_steps),
             Sink::Plain => {
-                let target =
-                    facts.target_auc.map_or_else(String::new, |t| format!(", target AUC {t:.5}"));
+                let target = facts.targets().map_or_else(String::new, |t| format!(", target {t}"));
                 errln!("training: at most {} steps{target}", facts.max_steps);
             }
             Sink::Json => Self::json(&serde_json::json!({"event": "run_start", "facts": facts}))?,

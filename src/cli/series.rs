@@ -14,6 +14,7 @@ use crate::{
         table::{self, Estimate, Options, Row},
         tree::{self, Ending},
     },
+    train::events::RunFacts,
     workload::Resolved,
 };
 use std::{
@@ -44,14 +45,14 @@ pub(super) fn series(
         match outcome {
             Ok(outcome) => {
                 if !args.json {
-                    let target = record.facts.as_ref().and_then(|f| f.target_auc);
+                    let target = record.facts.as_ref().and_then(RunFacts::targets);
                     let auc = outcome
                         .kept_eval()
                         .map_or(String::new(), |e| format!(", AUC {:.5}", e.quality.auc));
                     outln!(
                         "{:<11} {}{auc}",
                         format!("seed {seed}"),
-                        summary::result(&outcome, target)
+                        summary::result(&outcome, target.as_deref())
                     );
                 }
             }
@@ -124,7 +125,7 @@ fn lines(row: &Row, seeds: &[u64], folders: &[PathBuf], judged: Option<&Judged>)
     };
     let done = row.runs;
     let of = if done < seeds.len() { format!(" of {}", seeds.len()) } else { String::new() };
-    let reached = if row.each.iter().any(|r| r.task.target.is_some()) {
+    let reached = if row.each.iter().any(|r| r.task.has_target()) {
         format!(", {} reached the target", row.converged)
     } else {
         String::new()

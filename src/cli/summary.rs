@@ -4,7 +4,7 @@ use super::progress::{counted, thousands};
 use crate::{
     metrics::Quality,
     results::RunRecord,
-    train::events::{Outcome, StopReason},
+    train::events::{Outcome, RunFacts, StopReason},
 };
 use std::{fmt::Write, path::Path};
 
@@ -16,7 +16,8 @@ pub(super) fn summary(record: &RunRecord, folder: &Path, convergence: Option<&st
         let _ = writeln!(out, "{name:<11} {value}");
     };
     if let Some(o) = &record.outcome {
-        row("result", result(o, record.facts.as_ref().and_then(|f| f.target_auc)));
+        let targets = record.facts.as_ref().and_then(RunFacts::targets);
+        row("result", result(o, targets.as_deref()));
         if let Some(e) = o.kept_eval() {
             row("quality", quality(&e.quality));
         }
@@ -149,17 +150,17 @@ fn quality(q: &Quality) -> String {
     format!("AUC {:.5}, log loss {:.5}, accuracy {:.4}", q.auc, q.logloss, q.accuracy)
 }
 
-/// How it ended, and when.
-pub(super) fn result(o: &Outcome, target: Option<f64>) -> String {
+/// How it ended, and when; `target` is what was to be reached ([`RunFacts::targets`]).
+pub(super) fn result(o: &Outcome, target: Option<&str>) -> String {
     let when = format!("{:.1} s and {} samples", o.seconds, thousands(o.samples));
     match (o.reason, target) {
-        (StopReason::Target, Some(t)) => format!("target AUC {t:.5} reached after {when}"),
+        (StopReason::Target, Some(t)) => format!("target {t} reached after {when}"),
         (StopReason::Interrupted, _) => format!("interrupted after {when}"),
         (StopReason::Patience, Some(t)) => {
-            format!("target AUC {t:.5} NOT reached: no improvement any more after {when}")
+            format!("target {t} NOT reached: no improvement any more after {when}")
         }
         (StopReason::Patience, None) => format!("no improvement any more after {when}"),
-        (_, Some(t)) => format!("target AUC {t:.5} NOT reached within {when}"),
+        (_, Some(t)) => format!("target {t} NOT reached within {when}"),
         _ => format!("trained to the end: {when}"),
     }
 }

@@ -109,6 +109,7 @@ fn begin(log: &mut MlLog, w: &Workload) {
         steps_per_epoch: 100,
         max_steps: 100,
         target_auc: Some(0.8025),
+        target_accuracy: None,
         best_auc: None,
     };
     log.run_start(&facts).unwrap();

@@ -22,6 +22,7 @@ fn run(system: &str, rate: f64, seconds: f64, target: f64) -> Run {
             data: BTreeMap::new(),
             model: BTreeMap::new(),
             target: Some(target),
+            accuracy: None,
         },
         engine: Some("fused".into()),
         program: Some("0.1.0 0123456789".into()),

@@ -293,8 +293,7 @@ impl Convergence {
     fn of(facts: Option<&RunFacts>, evaluations: &[EvalEvent]) -> Self {
         let best_auc = evaluations.iter().map(|e| e.quality.auc).max_by(f64::total_cmp);
         let reachable = facts.and_then(|f| f.best_auc);
-        let target = facts.and_then(|f| f.target_auc);
-        let met = evaluations.iter().find(|e| target.is_some_and(|t| e.quality.auc >= t));
+        let met = evaluations.iter().find(|e| facts.is_some_and(|f| f.reached(&e.quality)));
         Convergence {
             best_auc,
             share_of_best: best_auc.zip(reachable).map(|(auc, best)| (auc - 0.5) / (best - 0.5)),

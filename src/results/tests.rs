@@ -55,6 +55,7 @@ fn run(folder: &RunFolder) -> (Recorded, metrics::Metrics) {
         steps_per_epoch: 10,
         max_steps: 10,
         target_auc: Some(0.7),
+        target_accuracy: None,
         best_auc: Some(0.9),
     };
     recorder.run_start(&facts).unwrap();

@@ -86,8 +86,32 @@ pub struct RunFacts {
     pub max_steps: u64,
     /// The target AUC.
     pub target_auc: Option<f64>,
+    /// The target accuracy; either ends the run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target_accuracy: Option<f64>,
     /// AUC of the truth, if known.
     pub best_auc: Option<f64>,
+}
+
+impl RunFacts {
+    /// Whether an evaluation reaches one of the targets.
+    pub fn reached(&self, quality: &Quality) -> bool {
+        self.target_auc.is_some_and(|t| quality.auc >= t)
+            || self.target_accuracy.is_some_and(|t| quality.accuracy >= t)
+    }
+
+    /// What is to be reached: `AUC 0.80250 or accuracy 0.78900`; `None` without a target.
+    pub fn targets(&self) -> Option<String> {
+        targets(self.target_auc, self.target_accuracy)
+    }
+}
+
+/// Targets in words, of which either is enough; `None` if there is none.
+pub fn targets(auc: Option<f64>, accuracy: Option<f64>) -> Option<String> {
+    let auc = auc.map(|t| format!("AUC {t:.5}"));
+    let accuracy = accuracy.map(|t| format!("accuracy {t:.5}"));
+    let all: Vec<String> = auc.into_iter().chain(accuracy).collect();
+    (!all.is_empty()).then(|| all.join(" or "))
 }
 
 /// One training step.

@@ -150,6 +150,7 @@ fn prepare_until(
         steps_per_epoch,
         max_steps,
         target_auc: workload.target.resolve(data_facts.best_auc)?,
+        target_accuracy: workload.target.accuracy,
         best_auc: data_facts.best_auc,
     };
     Ok(Prepared { schema, data_facts, config, engine, facts, plan, train, generated, eval, test })
@@ -219,7 +220,7 @@ fn train(job: &Job<'_>, told: &mut Told<'_, '_>) -> Result<Finished, TrainError>
     prepared.data_facts.notes.extend(trainer.engine.notes());
     told.state.restored = trainer.restore(reason)?;
     told.state.test = trainer.test(prepared.test, reason, told.state.steps)?;
-    let target_met = prepared.facts.target_auc.is_none() || reason == StopReason::Target;
+    let target_met = prepared.facts.targets().is_none() || reason == StopReason::Target;
     let outcome = told.state.outcome(reason, target_met && reason != StopReason::Interrupted);
     match told.each(|l| l.run_stop(&outcome)) {
         // The run is whole, whoever has stopped to listen.
@@ -431,7 +432,7 @@ impl Trainer<'_> {
         };
         state.last_eval = Some(event.clone());
         told.each(|l| l.eval_stop(&event))?;
-        if self.facts.target_auc.is_some_and(|t| quality.auc >= t) {
+        if self.facts.reached(&quality) {
             return Ok(Some(StopReason::Target));
         }
         self.judge(event)

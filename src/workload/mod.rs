@@ -292,6 +292,9 @@ pub enum Monitor {
 pub struct TargetSection {
     /// Stop when the evaluation AUC is at least this; `None` = train to the end.
     pub auc: Option<f64>,
+    /// Stop when the evaluation's accuracy is at least this, or when the AUC is as asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub accuracy: Option<f64>,
     /// The target as a share `s` of what can be learnt, for data whose best reachable AUC is known
     /// (planted): `auc = 0.5 + s * (best - 0.5)`, so 0 is chance and 1 the truth.
     pub share_of_best: Option<f64>,

@@ -36,7 +36,7 @@ fn block(group: &Group, row: &Row) -> String {
     let ranks: Option<u32> = row.system.architecture.as_ref().map(|_| 1);
     let rate = row.estimate(group.without_eval()).or(row.end_to_end.as_ref()).map(|e| e.mean);
     // Those scripts tell runs for accuracy from runs for speed.
-    let kind = if group.task.target.is_some() { "acc" } else { "perf" };
+    let kind = if group.task.has_target() { "acc" } else { "perf" };
     let case = row.batch.zip(ranks).map(|(b, r)| format!("{}_bs{b}_{r}p_{kind}", row.workload));
     line("Network", Some(row.workload.clone()));
     line("RankSize", ranks.map(|r| r.to_string()));

@@ -65,6 +65,7 @@ fn folder(root: &Path, system: &str, steps: u64) -> RunFolder {
         steps_per_epoch: 10,
         max_steps: steps,
         target_auc: Some(0.65),
+        target_accuracy: None,
         best_auc: Some(0.875),
     };
     recorder.run_start(&facts).unwrap();

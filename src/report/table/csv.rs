@@ -14,7 +14,7 @@ pub fn csv(comparison: &Comparison) -> Result<String, csv::Error> {
     let mut out = csv::Writer::from_writer(Vec::new());
     let heads = row_fields(None);
     out.write_record(
-        ["group", "title", "target_auc", "apart"]
+        ["group", "title", "target_auc", "target_accuracy", "apart"]
             .into_iter()
             .chain(heads.iter().map(|(head, _)| *head)),
     )?;
@@ -24,6 +24,7 @@ pub fn csv(comparison: &Comparison) -> Result<String, csv::Error> {
                 (i + 1).to_string(),
                 cell(&group.title),
                 number(group.task.target),
+                number(group.task.accuracy),
                 cell(group.apart.as_deref().unwrap_or_default()),
             ];
             out.write_record(

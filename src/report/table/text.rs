@@ -58,8 +58,8 @@ pub fn text(comparison: &Comparison, width: usize) -> String {
 
 /// `dlrm_dcnv2: target AUC 0.80275, batch 55296`
 pub(in crate::report) fn title(group: &Group, shared: &[String]) -> String {
-    let target = match group.task.target {
-        Some(auc) => format!("target AUC {auc:.5}"),
+    let target = match group.task.targets() {
+        Some(targets) => format!("target {targets}"),
         None => "no target".to_owned(),
     };
     let name = match &group.by {

@@ -15,6 +15,7 @@ fn run(seed: u64, epochs: f64) -> Run {
             data: BTreeMap::from([("data.max_rows".into(), "10".into())]),
             model: BTreeMap::new(),
             target: Some(0.75),
+            accuracy: None,
         },
         engine: Some("fused".into()),
         program: None,

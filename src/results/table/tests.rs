@@ -15,6 +15,7 @@ fn run(system: &str, seed: u64, minutes: f64, ending: Ending) -> Run {
             data: BTreeMap::from([("data.max_rows".into(), "10".into())]),
             model: BTreeMap::from([("model.dim".into(), "16".into())]),
             target: Some(0.75),
+            accuracy: None,
         },
         engine: Some("fused".into()),
         program: None,

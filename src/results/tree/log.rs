@@ -55,6 +55,7 @@ pub(super) fn closed_task(benchmark: &str, train_samples: Option<f64>) -> Option
         data: map(&data),
         model: map(&[("model", "closed division".to_owned())]),
         target: Some(target),
+        accuracy: None,
     })
 }
 
@@ -222,6 +223,7 @@ impl Log {
             ]),
             model: BTreeMap::from([("model".into(), "not logged".into())]),
             target: None,
+            accuracy: None,
         }
     }
 

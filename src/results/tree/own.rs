@@ -57,7 +57,7 @@ pub(super) fn read(folder: &Path) -> Result<Run, ResultsError> {
     let what = identity.key(&folder.display().to_string());
     let key =
         format!("{}\n{}\n{task:?}\n{settings:?}\n{what}", record.system, record.workload.name);
-    let ending = ending(record.outcome.as_ref(), task.target);
+    let ending = ending(record.outcome.as_ref(), task.has_target());
     let end = record.outcome.as_ref();
     // Of the model that is kept.
     let kept = end.and_then(|o| o.restored.as_ref()).or(record.evaluations.last());
@@ -150,7 +150,8 @@ fn task(record: &RunRecord, settings: &mut BTreeMap<String, String>) -> Task {
     {
         return task;
     }
-    Task { benchmark, data, model, target: facts.and_then(|f| f.target_auc) }
+    let (target, accuracy) = facts.map_or((None, None), |f| (f.target_auc, f.target_accuracy));
+    Task { benchmark, data, model, target, accuracy }
 }
 
 /// Whether the data were Criteo 1TB by what they held.
@@ -186,12 +187,12 @@ fn epochs(outcome: &Outcome, facts: &RunFacts) -> Option<f64> {
     }
 }
 
-fn ending(outcome: Option<&Outcome>, target: Option<f64>) -> Ending {
+fn ending(outcome: Option<&Outcome>, has_target: bool) -> Ending {
     match outcome.map(|o| (o.reason, o.success)) {
         // What fails from outside says nothing of the training.
         None | Some((StopReason::Interrupted | StopReason::Broken, _)) => Ending::Unfinished,
         Some((StopReason::Failed, _)) => Ending::NotConverged,
-        Some(_) if target.is_none() => Ending::Finished,
+        Some(_) if !has_target => Ending::Finished,
         Some((_, true)) => Ending::Converged,
         Some((_, false)) => Ending::NotConverged,
     }

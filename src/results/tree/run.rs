@@ -3,6 +3,7 @@
 use crate::{
     embedding::RowKind,
     results::{identity::Identity, record::Steady},
+    train::events::targets,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -119,6 +120,9 @@ pub struct Task {
     pub model: BTreeMap<String, String>,
     /// The AUC to reach.
     pub target: Option<f64>,
+    /// The accuracy to reach, which is enough by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub accuracy: Option<f64>,
 }
 
 impl Task {
@@ -129,15 +133,26 @@ impl Task {
         }
         let data = entries(&self.data, &other.data).map(|d| format!("other data: {d}"));
         let model = || entries(&self.model, &other.model).map(|d| format!("other model: {d}"));
-        data.or_else(model).or_else(|| match (self.target, other.target) {
+        data.or_else(model).or_else(|| {
             // Targets that are shares of the best reachable AUC are equal but for rounding.
-            (Some(a), Some(b)) if (a - b).abs() <= 1e-9 => None,
-            (None, None) => None,
-            (a, b) => {
-                let name = |t: Option<f64>| t.map_or("none".to_owned(), |t| format!("AUC {t:.5}"));
-                Some(format!("other target: {}, not {}", name(a), name(b)))
-            }
+            let equal = |a: Option<f64>, b: Option<f64>| match (a, b) {
+                (Some(a), Some(b)) => (a - b).abs() <= 1e-9,
+                (a, b) => a.is_none() && b.is_none(),
+            };
+            let same = equal(self.target, other.target) && equal(self.accuracy, other.accuracy);
+            let name = |task: &Task| task.targets().unwrap_or_else(|| "none".to_owned());
+            (!same).then(|| format!("other target: {}, not {}", name(self), name(other)))
         })
+    }
+
+    /// Whether there is anything to reach.
+    pub fn has_target(&self) -> bool {
+        self.target.is_some() || self.accuracy.is_some()
+    }
+
+    /// What is to be reached, in words.
+    pub fn targets(&self) -> Option<String> {
+        targets(self.target, self.accuracy)
     }
 }
 

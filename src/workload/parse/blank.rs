@@ -52,7 +52,7 @@ pub(super) fn workload() -> Workload {
             cache: None,
             at_end: None,
         },
-        target: TargetSection { auc: None, share_of_best: None },
+        target: TargetSection { auc: None, accuracy: None, share_of_best: None },
         mlperf: MlperfSection {
             benchmark: String::new(),
             round: None,

@@ -188,6 +188,7 @@ pub(super) fn check(w: &Workload, tree: &Tree) -> Result<(), WorkloadError> {
     if w.eval.every == EvalEvery::Never {
         let asked = [
             ("target.auc", w.target.auc.is_some()),
+            ("target.accuracy", w.target.accuracy.is_some()),
             ("target.share_of_best", w.target.share_of_best.is_some()),
             ("eval.patience", w.eval.patience.is_some()),
             ("eval.restore_best", w.eval.restore_best),

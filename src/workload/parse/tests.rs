@@ -800,9 +800,9 @@ pub(super) fn workloads() -> impl Strategy<Value = Workload> {
                         .into();
                 let planted = matches!(data, DataConfig::Planted(_));
                 let target = if planted {
-                    TargetSection { auc: None, share_of_best: aim }
+                    TargetSection { auc: None, accuracy: aim, share_of_best: aim }
                 } else {
-                    TargetSection { auc: aim, share_of_best: None }
+                    TargetSection { auc: aim, accuracy: None, share_of_best: None }
                 };
                 let workload = About { name, description, quirks, without: None };
                 let loader = loader(&train, loading);

@@ -46,7 +46,7 @@ pub const OTHERWISE: [(&str, &str); 8] = [
     ),
     (
         "target",
-        "Keys that stand in for those of the section when `[data.otherwise]` is taken; `auc` and `share_of_best` for one another",
+        "Keys that stand in for those of the section when `[data.otherwise]` is taken; `auc`, `share_of_best` and `accuracy` for one another",
     ),
     ("mlperf", KEYS_OF_SECTION),
 ];
@@ -124,7 +124,7 @@ pub(super) fn otherwise(section: &str) -> Option<&'static str> {
 /// Keys that say the same in other words: where one stands in for its section's, these do not stay.
 pub(super) fn rivals(key: &str) -> impl Iterator<Item = &'static str> {
     const GROUPS: [&[&str]; 2] = [
-        &["target.auc", "target.share_of_best"],
+        &["target.auc", "target.share_of_best", "target.accuracy"],
         &["eval.every", "eval.every_steps", "eval.every_epochs"],
     ];
     let group = GROUPS.iter().find(|group| group.contains(&key)).copied().unwrap_or_default();

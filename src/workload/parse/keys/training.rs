@@ -301,6 +301,13 @@ pub(super) fn target() -> Vec<Key> {
             .or(None)
             .within_as(between(0.5, 1.0), "above 0.5 (chance) and below 1")
             .says("AUC on the evaluation split"),
+        key("target.accuracy", |w| Some(&mut w.target.accuracy))
+            .or(None)
+            .within(between(0.0, 1.0))
+            .says(
+                "Accuracy on the evaluation split, a share (facebook's `--mlperf-acc-threshold`). \
+                 Beside another target either ends the run",
+            ),
         key("target.share_of_best", |w| Some(&mut w.target.share_of_best))
             .or(None)
             .within(between(0.0, 1.0))
