@@ -95,9 +95,12 @@ fn names_are_listed_shown_and_told_where_there_is_none() {
     let list = stdout(dir.path(), &["workloads"]);
     let line = list.lines().find(|l| l.starts_with("terabyte ")).unwrap();
     assert!(line.contains("DLRM") && line.len() <= 80, "{line}");
-    let shown = stdout(dir.path(), &["workloads", "show", "terabyte"]);
+    assert!(list.contains("\nfacebook-terabyte  the same as terabyte\n"), "{list}");
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("workloads/terabyte.toml");
-    assert_eq!(shown, fs::read_to_string(file).unwrap());
+    for name in ["terabyte", "facebook-terabyte"] {
+        let shown = stdout(dir.path(), &["workloads", "show", name]);
+        assert_eq!(shown, fs::read_to_string(&file).unwrap());
+    }
     assert_eq!(
         refusal(dir.path(), &["workloads", "show", "terabite"]),
         "error: no workload of the program is called \"terabite\"; did you mean terabyte?\n"
@@ -108,6 +111,51 @@ fn names_are_listed_shown_and_told_where_there_is_none() {
     );
     let gate = refusal(dir.path(), &["gate", "something-else", "--set-b", "train.seed=2"]);
     assert!(gate.contains("dlrm-bench workloads lists their names"), "{gate}");
+}
+
+/// The models of facebook's scripts, where there is no data: dense parameters as counted from their
+/// flags, tables as wide, and targets that planted data can reach.
+#[test]
+fn scripts_of_facebooks_are_trained_as_they_say() {
+    let dir = tempfile::tempdir().unwrap();
+    let explain = |name: &str| {
+        let output = Command::new(env!("CARGO_BIN_EXE_dlrm-bench"))
+            .current_dir(dir.path())
+            .env_remove("CRITEO_1TB")
+            .env_remove("CRITEO_KAGGLE")
+            .args(["run", name, "--explain"])
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let v1 = explain("mlperf-v1");
+    for said in
+        ["\ndim = 128 ", "\nlearning_rate = 1.0 ", "\nshare_of_best = 0.5 ", "\nmax_rows = "]
+    {
+        assert!(v1.contains(said), "{said} of {v1}");
+    }
+    assert!(!v1.contains("\nauc = "), "{v1}");
+    let random = explain("facebook-random");
+    for said in ["\nindices_per_lookup = 100 ", "\nloss = \"mse\" ", "\nevery = \"never\" "] {
+        assert!(random.contains(said), "{said} of {random}");
+    }
+    let set = [
+        "data.tables=[100, 100]",
+        "data.samples=64",
+        "train.batch_size=32",
+        "model.bottom=[8, 64]",
+        "model.top=[8, 1]",
+    ];
+    let set: Vec<String> = set.iter().map(|s| format!("--set={s}")).collect();
+    let set: Vec<&str> = set.iter().map(String::as_str).collect();
+    let run = ["run", "facebook-random", "--no-ceilings", "--no-plots", "--quiet"];
+    stdout(dir.path(), &[&run[..], &set].concat());
+    let record = record(&dir.path().join("results"));
+    assert_eq!(record["outcome"]["steps"], 2);
+    let name = "facebook-kaggle";
+    let output = dlrm_bench(dir.path(), &["run", name, "--explain"]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
 #[test]

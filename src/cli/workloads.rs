@@ -3,7 +3,7 @@
 use super::{Exit, Failure, examples};
 use crate::workload::{
     parse,
-    shipped::{self, SHIPPED, Shipped},
+    shipped::{self, OTHER_NAMES, SHIPPED, Shipped},
 };
 use clap::{
     Arg, Args, Command, Subcommand,
@@ -54,12 +54,14 @@ pub(super) fn run(args: &WorkloadsArgs) -> Result<Exit, Failure> {
 
 /// A line for each workload.
 fn list() -> String {
-    let width = SHIPPED.iter().map(|s| s.name.len()).max().unwrap_or(0);
-    let line = |s: &Shipped| {
+    let width = shipped::names().map(str::len).max().unwrap_or(0);
+    let line = |name: &str, description: &str| format!("{name:<width$}  {description}\n");
+    let own = SHIPPED.iter().map(|s| {
         let (_, description) = parse::about(s.text).unwrap_or_default();
-        format!("{:<width$}  {description}\n", s.name)
-    };
-    SHIPPED.iter().map(line).collect()
+        line(s.name, &description)
+    });
+    let other = OTHER_NAMES.iter().map(|(other, name)| line(other, &format!("the same as {name}")));
+    own.chain(other).collect()
 }
 
 fn named(name: &Path) -> Result<&'static Shipped, Failure> {
@@ -85,7 +87,7 @@ impl TypedValueParser for WorkloadPlace {
     }
 
     fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
-        Some(Box::new(SHIPPED.iter().map(|s| PossibleValue::new(s.name))))
+        Some(Box::new(shipped::names().map(PossibleValue::new)))
     }
 }
 
@@ -96,7 +98,7 @@ mod tests {
     #[test]
     fn the_list_fits_80_columns() {
         let list = list();
-        assert_eq!(list.lines().count(), SHIPPED.len());
+        assert_eq!(list.lines().count(), SHIPPED.len() + OTHER_NAMES.len());
         for line in list.lines() {
             assert!(line.chars().count() <= 80 && !line.ends_with(' '), "{line}");
         }

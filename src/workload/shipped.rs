@@ -33,10 +33,12 @@ pub const SHIPPED: &[Shipped] = shipped![
     "deeprec-normalized",
     "deeprec-planted",
     "deeprec-readme",
+    "facebook-random",
     "facebook-readme",
     "frappe-deepfm",
     "fuxictr-deepfm",
     "kaggle",
+    "mlperf-v1",
     "mlperf-v2",
     "nvidia",
     "oneflow-deepfm",
@@ -46,9 +48,14 @@ pub const SHIPPED: &[Shipped] = shipped![
     "terabyte",
 ];
 
+/// Other names, each with the name of what it means.
+pub const OTHER_NAMES: &[(&str, &str)] =
+    &[("facebook-kaggle", "kaggle"), ("facebook-terabyte", "terabyte")];
+
 impl Shipped {
-    /// The one that is called `name`.
+    /// The one that is called `name`, among others.
     pub fn named(name: &str) -> Option<&'static Shipped> {
+        let name = OTHER_NAMES.iter().find(|(other, _)| *other == name).map_or(name, |(_, n)| n);
         SHIPPED.iter().find(|s| s.name == name)
     }
 
@@ -99,8 +106,13 @@ pub fn unknown(name: &str) -> String {
     format!("no workload of the program is called {name:?}; {next}")
 }
 
+/// All names that workloads of the program go by.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    SHIPPED.iter().map(|s| s.name).chain(OTHER_NAMES.iter().map(|(other, _)| *other))
+}
+
 fn near(name: &str) -> Option<&'static str> {
-    nearest(name, SHIPPED.iter().map(|s| s.name))
+    nearest(name, names())
 }
 
 /// Where a workload's text came from.
@@ -151,8 +163,14 @@ mod tests {
 
     #[test]
     fn names_are_read_and_what_is_neither_is_told_the_nearest() {
-        let kaggle = Shipped::named("kaggle").unwrap().text;
-        assert_eq!(read(Path::new("kaggle")).unwrap(), kaggle.as_bytes());
+        let kaggle = include_str!("../../workloads/kaggle.toml").as_bytes();
+        for name in ["kaggle", "facebook-kaggle"] {
+            assert_eq!(read(Path::new(name)).unwrap(), kaggle);
+        }
+        for (other, name) in OTHER_NAMES {
+            assert!(!SHIPPED.iter().any(|s| s.name == *other), "{other}");
+            assert_eq!(Shipped::named(other).map(|s| s.name), Some(*name));
+        }
         let error = |place: &str| read(Path::new(place)).unwrap_err().to_string();
         assert_eq!(
             error("terabite"),
