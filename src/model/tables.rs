@@ -21,7 +21,9 @@ pub enum Trick {
 /// The quotient-remainder trick (facebookresearch/dlrm, tricks/qr_embedding_bag.py): a column of
 /// `n` ids, more than `threshold`, has one table of `ceil(n / collisions)` rows, read by `id /
 /// collisions`, and one of `collisions` rows, read by `id % collisions`. Both are pooled, then their
-/// vectors become one.
+/// vectors become one. Each starts as a table of its size: with U(+-sqrt(1/rows)) a product has the
+/// bound of the whole table, sqrt(1/n). The quotient is exact; the original's, a division in f32, is
+/// not for ids beyond 2^24.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Qr {
     /// How two vectors become one.

@@ -48,7 +48,9 @@ pub(super) fn keys() -> Vec<Key> {
         .says(
             "Generator of initial values: `philox`, or `numpy` (goes on from the data's \
                  generator as facebook's program does; only with `numpy_random`, \
-                 `criteo_tsv`, and `prepared` by a recipe of facebook's)",
+                 `criteo_tsv`, and `prepared` by a recipe of facebook's; what that program draws \
+                 from torch's generator, the tables of `qr` and the matrices of `md`, is drawn by \
+                 philox all the same)",
         ),
     ]);
     keys
@@ -340,7 +342,8 @@ fn mlp_init(lens: Lens<MlpInit>, default: MlpInit) -> Key {
 
 fn embedding_init(lens: Lens<EmbeddingInit>, default: EmbeddingInit) -> Key {
     key("model.embedding_init", lens).or(default).says(
-        "Tables of N rows. `uniform_sqrt_inv_rows`: U(+-sqrt(1/N)); `normal`: N(0, \
+        "Tables of N rows, each of those that stand in for another by its own N. \
+         `uniform_sqrt_inv_rows`: U(+-sqrt(1/N)); `normal`: N(0, \
          `model.embedding_init_std`); `truncated_normal`: N(0, 1/sqrt(dim)) cut at two standard \
          deviations",
     )
