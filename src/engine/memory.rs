@@ -89,8 +89,8 @@ pub fn plan(kind: EngineKind, config: &EngineConfig) -> MemoryPlan {
     plan
 }
 
-/// What is read by tables that stand in for others.
-const DERIVED: &str = "ids as tables read them";
+/// Purpose of [`derived`].
+pub const DERIVED: &str = "ids as tables read them";
 
 /// Most ids of a sample that tables are read by.
 fn ids(config: &EngineConfig) -> u64 {
@@ -98,7 +98,7 @@ fn ids(config: &EngineConfig) -> u64 {
 }
 
 /// Bytes of the host's memory for a batch that is made of another ([`EngineConfig::derived`]).
-fn derived(config: &EngineConfig) -> u64 {
+pub fn derived(config: &EngineConfig) -> u64 {
     let reads = config.model.reads();
     if reads.iter().enumerate().all(|(k, read)| *read == (k, Part::Whole)) {
         return 0;

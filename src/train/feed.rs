@@ -11,7 +11,7 @@ use crate::{
     },
     engine::EngineKind,
     engine::{Engine, EngineError},
-    workload::{DataConfig, Workload},
+    workload::{DataConfig, ModelConfig, Workload},
 };
 use std::sync::Arc;
 
@@ -55,7 +55,10 @@ pub(super) fn attach_generator(
 pub fn made_on_device(workload: &Workload) -> bool {
     let (data, engine) = (&workload.data, &workload.engine);
     let numbered = matches!(data, DataConfig::Planted(_)) && workload.loader.shards.is_none();
-    numbered && engine.kind == EngineKind::Fused && matches!(engine.device, Device::Cuda(_))
+    // What becomes of ids is computed on the host.
+    let plain = !matches!(&workload.model, ModelConfig::Dlrm { trick, .. } if !trick.is_none());
+    let fused = engine.kind == EngineKind::Fused;
+    numbered && plain && fused && matches!(engine.device, Device::Cuda(_))
 }
 
 impl Feed {

@@ -9,7 +9,7 @@ use crate::{
     engine::EngineKind,
     engine::{
         EngineConfig, EngineError,
-        memory::{MemoryPlan, gpu_plan, plan},
+        memory::{DERIVED, MemoryPlan, derived, gpu_plan, plan},
     },
     model::ModelSpec,
     system::Limits,
@@ -53,7 +53,13 @@ pub fn memory_plan(workload: &Workload, config: Option<&EngineConfig>) -> Memory
     all.add(DATA, source::resident_bytes(&workload.data));
     let Some(config) = config else { return all };
     let engine = match workload.engine.device {
-        Device::Cuda(_) => MemoryPlan::default(),
+        Device::Cuda(_) => {
+            let mut host = MemoryPlan::default();
+            if workload.engine.kind == EngineKind::Fused {
+                host.add(DERIVED, derived(config));
+            }
+            host
+        }
         Device::Cpu | Device::Npu(_) | Device::Auto => plan(workload.engine.kind, config),
     };
     let parameters = config.model.params().iter().map(|p| 4 * p.len() as u64).sum();

@@ -164,5 +164,6 @@ fn what_the_device_cannot_make_is_refused_or_left_to_the_host() {
         assert!(!gpu.begin_scores((1 << 30) + 1).unwrap());
     }
     assert!(!made_on_device(&small(&["engine.kind=candle"])));
+    assert!(!made_on_device(&small(&["model.trick=qr"])));
     assert!(!made_on_device(&small(&["loader.shards=2", "loader.shard=0"])));
 }
