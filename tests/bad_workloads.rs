@@ -423,7 +423,7 @@ const BROKEN: &[(&str, &str, &str)] = &[
     (
         "auc = 0.7",
         "auc = 0.7\naccuracy = 78.9",
-        "29: target.accuracy: is 78.9; must be above 0 and below 1",
+        "30: target.accuracy: is 78.9; must be above 0 and below 1",
     ),
     // Other sources.
     (
@@ -468,7 +468,6 @@ fn vectors_of_two_widths_are_refused_in_one_line() {
     let line = refusal(&run(dir.path(), "w.toml", &["--quiet"]), 64);
     let message = "model.qr_operation: \"concat\" makes vectors twice as wide, so that no column may keep a table of its own, but column C1 has 50 ids, not more than model.qr_threshold = 50; lower that, or use \"mult\" or \"add\"";
     assert!(line.ends_with(message), "{line}");
-    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "something was written");
 }
 
 #[test]

@@ -113,8 +113,7 @@ fn names_are_listed_shown_and_told_where_there_is_none() {
     assert!(gate.contains("dlrm-bench workloads lists their names"), "{gate}");
 }
 
-/// The models of facebook's scripts, where there is no data: dense parameters as counted from their
-/// flags, tables as wide, and targets that planted data can reach.
+/// Facebook's scripts, where there is no data: sizes, rates and losses as their flags have them.
 #[test]
 fn scripts_of_facebooks_are_trained_as_they_say() {
     let dir = tempfile::tempdir().unwrap();

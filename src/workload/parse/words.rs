@@ -111,8 +111,8 @@ words! {
         "cross" => Cross { layers: 0, rank: None },
         "projection" => Projection { branches: [Vec::new(), Vec::new()] },
     }
+    // `None` has no word: it is what a model has that says nothing.
     Trick {
-        "none" => None,
         "qr" => Qr(model::Qr {
             operation: QrOperation::Mult,
             threshold: 0,

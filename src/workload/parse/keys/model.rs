@@ -210,8 +210,23 @@ fn trick() -> Vec<Key> {
     let qr = &[Setting { key: "model.trick", words: &["qr"] }];
     let md = &[Setting { key: "model.trick", words: &["md"] }];
     vec![
-        key("model.trick", lens!(model; Dlrm { trick, .. } => trick)).or(Trick::None).says(
-            "What stands in for larger tables: `none`, or `qr` (the quotient-remainder trick, \
+        // Not written where there is none, as it was not before there were any.
+        split(
+            "model.trick",
+            |w| matches!(w.model, Dlrm { .. }),
+            |w| match w.model {
+                Dlrm { trick, .. } => Some(Some(trick).filter(|trick| !trick.is_none())),
+                _ => None,
+            },
+            |w, new: Option<Trick>| {
+                if let Dlrm { trick, .. } = &mut w.model {
+                    *trick = new.unwrap_or_default();
+                }
+            },
+        )
+        .or(None)
+        .says(
+            "What stands in for larger tables: `qr` (the quotient-remainder trick, \
              arXiv:1909.02107: of n ids one table of n over `qr_collisions` rows, read by the \
              quotient, and one of `qr_collisions` rows, read by the remainder) or `md` (mixed \
              dimensions, arXiv:1909.11810: of many ids a table of narrow rows, and a matrix that \
