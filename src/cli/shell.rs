@@ -1,7 +1,7 @@
 //! `dlrm-bench completions` and `dlrm-bench man`: the command line for shells and manuals.
 
 use super::{Cli, Exit, Failure, examples};
-use crate::workload::shipped::SHIPPED;
+use crate::workload::shipped;
 use clap::{Args, CommandFactory};
 use clap_complete::Shell;
 use std::path::PathBuf;
@@ -46,7 +46,7 @@ pub(super) fn completions(args: &CompletionsArgs) -> Result<Exit, Failure> {
 /// Where a command takes a workload, a file or a name may stand. The scripts as they are generated
 /// offer names only (zsh) or files only (fish); bash takes a file's name where no word fits.
 fn with_workloads(shell: Shell, script: &str) -> String {
-    let names = SHIPPED.iter().map(|s| s.name).collect::<Vec<_>>().join(" ");
+    let names = shipped::names().collect::<Vec<_>>().join(" ");
     match shell {
         Shell::Zsh => {
             let words = format!("({names})");
