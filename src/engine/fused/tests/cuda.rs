@@ -160,16 +160,19 @@ fn training_goes_the_way_of_the_cpu_and_is_repeated_bit_by_bit() {
                 // Adam divides gradients by their own size: where they are next to nothing, their
                 // rounding is as large as they are.
                 let adam = matches!(rule, OptimizerSpec::Adam(_) | OptimizerSpec::AdamAsync(_));
-                // So do all rules but plain descent, and layers that multiply what they are given
-                // round it so often that only the losses can be compared.
+                // So do all rules but plain descent, and layers that multiply what they are given, or
+                // normalise it again, round it so often that only the losses can be compared.
                 let often = rounded
                     && !matches!(rule, OptimizerSpec::Sgd(_))
                     && matches!(
                         &config.model,
-                        ModelSpec::Dlrm(DlrmSpec {
-                            interaction: Interaction::Cross { .. } | Interaction::Projection { .. },
-                            ..
-                        })
+                        ModelSpec::Dlrm(
+                            DlrmSpec {
+                                interaction: Interaction::Cross { .. }
+                                    | Interaction::Projection { .. },
+                                ..
+                            } | DlrmSpec { batch_norm: true, .. }
+                        )
                     );
                 let tolerance = if rounded && (adam || often) {
                     1e-1
