@@ -47,7 +47,7 @@ fn bash_completes_a_command_and_a_workload() {
     for (words, last, before, full) in [
         ("sche", "sche", "dlrm-bench", "schema"),
         ("run quick", "quick", "run", "quickstart"),
-        ("gate deep", "deep", "gate", "deeprec-planted"),
+        ("gate deeprec-p", "deeprec-p", "gate", "deeprec-planted"),
     ] {
         let at = words.split(' ').count();
         let ask = format!(
