@@ -13,7 +13,7 @@ fn data(folder: &Path) {
     let rows = |n: usize, salt: usize| -> String {
         let row = |i: usize| {
             let (a, b) = ((i * 7 + salt) % 11, (i * 5 + salt) % 13);
-            format!("{},{},{a},{b}\n", usize::from((a + b + i % 3) % 2 == 0), i % 17)
+            format!("{},{},{a},{b}\n", usize::from((a + b + i % 3).is_multiple_of(2)), i % 17)
         };
         std::iter::once("label,x,a,b\n".to_owned()).chain((0..n).map(row)).collect()
     };

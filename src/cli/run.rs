@@ -115,7 +115,8 @@ pub struct RunArgs {
     /// Do not draw plots
     #[arg(long)]
     pub no_plots: bool,
-    /// Write losses and metrics for TensorBoard, into DIR/<name of the run>/
+    /// Write losses and metrics for TensorBoard, into DIR/NAME/, NAME being
+    /// the run's
     #[arg(long, value_name = "DIR", conflicts_with_all = ["explain", "loader_only"])]
     pub tensorboard: Option<PathBuf>,
     /// Write a trace for chrome://tracing or Perfetto: waiting for data, the

@@ -182,7 +182,7 @@ impl Check {
             self.same += usize::from(a == b);
             self.largest[kind] = self.largest[kind].max(distance);
             // What is no number differs, too.
-            if !(distance <= allowed) {
+            if distance.is_nan() || distance > allowed {
                 self.passes = false;
                 self.differs.get_or_insert(Difference { what, index, ours: a, printed: b });
             }

@@ -65,7 +65,7 @@ fn sizes(model: &DlrmSpec) -> String {
 
 /// Dense features, ids of each bag, ids and targets.
 fn batch(batch: &Batch) -> String {
-    let columns = if batch.len == 0 { 0 } else { batch.dense.len() / batch.len };
+    let columns = batch.dense.len().checked_div(batch.len).unwrap_or(0);
     let lengths: Vec<u32> = batch
         .bags
         .iter()

@@ -35,7 +35,7 @@ fn positions(len: usize, short: bool) -> Vec<usize> {
 /// The elements of a long array that are shown.
 fn ends<T: Copy>(values: &[T], shape: &[usize]) -> Vec<T> {
     let columns = shape.last().copied().unwrap_or(0);
-    let rows = if columns == 0 { 0 } else { values.len() / columns };
+    let rows = values.len().checked_div(columns).unwrap_or(0);
     let row = positions(columns, true);
     let rows = positions(rows, shape.len() > 1);
     rows.iter().flat_map(|r| row.iter().map(move |c| values[r * columns + c])).collect()
@@ -192,7 +192,7 @@ mod tests {
     #[rustfmt::skip]
     const NUMPY: [(&[f32], &[usize], &str); 7] = [
         (&[0.1, -0.25, 3.0], &[3], "[ 0.1  -0.25  3.  ]"),
-        (&[1e-05, 2.0, 3.1415927, -4.0], &[2, 2], "[[ 1.00000e-05  2.00000e+00]\n [ 3.14159e+00 -4.00000e+00]]"),
+        (&[1e-05, 2.0, 3.2415927, -4.0], &[2, 2], "[[ 1.00000e-05  2.00000e+00]\n [ 3.24159e+00 -4.00000e+00]]"),
         (&[1.0, 2.0, -3.0], &[3], "[ 1.  2. -3.]"),
         (&[f32::NAN, f32::INFINITY, -1.5], &[3], "[ nan  inf -1.5]"),
         (&[1.1234568], &[1, 1], "[[1.12346]]"),

@@ -75,7 +75,7 @@ fn tensor<T: Copy>(
 ) -> String {
     let short = values.len() > THRESHOLD;
     let width = columns.unwrap_or(values.len());
-    let rows = positions(if width == 0 { 0 } else { values.len() / width }, short);
+    let rows = positions(values.len().checked_div(width).unwrap_or(0), short);
     let at = positions(width, short);
     let shown: Vec<T> =
         rows.iter().flat_map(|r| at.iter().map(move |c| values[r * width + c])).collect();

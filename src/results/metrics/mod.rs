@@ -94,7 +94,7 @@ impl Metrics {
     }
 
     /// Steps a second as DeepRec's benchmark computes them of a log (DeepRec-AI/DeepRec:
-    /// modelzoo/benchmark/cpu/log_process.py): the mean over points of [`POINT`] steps each, without
+    /// modelzoo/benchmark/cpu/log_process.py): the mean over points of `POINT` steps each, without
     /// the first 20 points and the last. Evaluations are left out. `None` below [`GSTEP_STEPS`]
     /// steps.
     pub fn gstep(&self) -> Option<f64> {

@@ -63,7 +63,7 @@ fn sample(i: usize) -> (Vec<f32>, Vec<Vec<u32>>, f32) {
     let dense = (0..DENSE).map(|k| (0.3 * i as f64 + k as f64).cos() as f32).collect();
     let id = |t: usize, h: usize| ((step * 31 + at * 7 + t * 5 + h * 3) % ROWS[t]) as u32;
     let ids = (0..ROWS.len()).map(|t| (0..IDS[t]).map(|h| id(t, h)).collect()).collect();
-    (dense, ids, if (step + at * at) % 3 == 0 { 1.0 } else { 0.0 })
+    (dense, ids, if (step + at * at).is_multiple_of(3) { 1.0 } else { 0.0 })
 }
 
 fn batch_of(step: usize) -> Batch {
