@@ -47,7 +47,7 @@ pub struct CandleEngine {
 }
 
 enum Net {
-    Dlrm(dlrm::Dlrm),
+    Dlrm(Box<dlrm::Dlrm>),
     DeepFm(deepfm::DeepFm),
 }
 
@@ -90,7 +90,7 @@ impl CandleEngine {
             vars.push(Var::from_vec(values, spec.shape.clone(), &device)?);
         }
         let net = match &config.model {
-            ModelSpec::Dlrm(m) => Net::Dlrm(dlrm::Dlrm::new(m, &device)?),
+            ModelSpec::Dlrm(m) => Net::Dlrm(Box::new(dlrm::Dlrm::new(m, &device)?)),
             ModelSpec::DeepFm(m) => Net::DeepFm(deepfm::DeepFm::new(m)),
         };
         Ok(CandleEngine {
