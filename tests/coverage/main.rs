@@ -255,6 +255,18 @@ fn the_page_is_made_of_the_list() {
     );
 }
 
+/// Each quirk has its story.
+#[test]
+fn quirks_are_told() {
+    let (keys, stories) = (read("docs/workload-file.md"), read("docs/quirks.md"));
+    let row = keys.lines().find(|l| l.starts_with("| `workload.quirks` |")).unwrap();
+    let words = row.split('|').nth(2).unwrap();
+    let told: BTreeSet<&str> = stories.lines().filter_map(|l| l.strip_prefix("## ")).collect();
+    let known: BTreeSet<&str> = names(words).collect();
+    assert!(known.len() > 3, "{words}");
+    assert_eq!(told, known);
+}
+
 #[test]
 fn what_is_not_there_is_noticed() {
     let known = Known::new();
