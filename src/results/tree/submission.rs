@@ -1,4 +1,4 @@
-//! What stands surroundings a log in MLPerf's result tree: `ORG/systems/<system>.json` and
+//! What stands around a log in MLPerf's result tree: `ORG/systems/<system>.json` and
 //! `ORG/results/<system>/<benchmark>/{result_<n>.txt, scaling.json}` (mlcommons/policies,
 //! submission_rules).
 
