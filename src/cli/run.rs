@@ -65,7 +65,7 @@ pub struct RunArgs {
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub set: Vec<String>,
     /// Who computes: fused (ours) or candle; short for --set engine.kind=...
-    #[arg(long, value_parser = ["fused", "candle"])]
+    #[arg(long, value_parser = EngineKind::ALL.map(EngineKind::name))]
     pub engine: Option<String>,
     /// What computes: cpu, cuda:N (GPU number N), or auto (cuda:0 where all
     /// that it needs is there, else the CPU; says which); short for --set

@@ -7,7 +7,7 @@ use crate::{
     engine::{self, EngineKind},
     selftest::{Check, Difference, Setting, golden, replay},
 };
-use clap::{Args, ValueEnum};
+use clap::Args;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -26,32 +26,14 @@ Examples:
 #[command(after_help = examples(EXAMPLES))]
 pub struct SelftestArgs {
     /// Only this engine
-    #[arg(long)]
-    pub engine: Option<Engines>,
+    #[arg(long, value_parser = EngineKind::ALL.map(EngineKind::name))]
+    pub engine: Option<String>,
     /// Only this device: cpu, cuda:N or auto
     #[arg(long, value_name = "DEVICE")]
     pub device: Option<Device>,
     /// One JSON object a check
     #[arg(long)]
     pub json: bool,
-}
-
-/// The engines by their words.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Engines {
-    /// This project's layers
-    Fused,
-    /// candle's tensors and autograd
-    Candle,
-}
-
-impl From<Engines> for EngineKind {
-    fn from(engine: Engines) -> Self {
-        match engine {
-            Engines::Fused => EngineKind::Fused,
-            Engines::Candle => EngineKind::Candle,
-        }
-    }
 }
 
 /// Runs the command.
@@ -101,8 +83,8 @@ fn settings(args: &SelftestArgs) -> Result<Vec<Setting>, Failure> {
         }
     };
     let mut settings = Vec::new();
-    for engine in [EngineKind::Fused, EngineKind::Candle] {
-        if args.engine.is_some_and(|only| EngineKind::from(only) != engine) {
+    for engine in EngineKind::ALL {
+        if args.engine.as_ref().is_some_and(|only| only != engine.name()) {
             continue;
         }
         for &device in &devices {
@@ -129,7 +111,7 @@ fn settings(args: &SelftestArgs) -> Result<Vec<Setting>, Failure> {
 /// `ok     readme  fused  cpu  fp32  93 numbers, 93 digit by digit ...`
 fn line(check: &Check) -> String {
     let Setting { engine, device, precision } = check.setting;
-    let engine = if engine == EngineKind::Candle { "candle" } else { "fused" };
+    let engine = engine.name();
     let verdict = if check.passes { "ok" } else { "WRONG" };
     let [loss, parameter] = check.largest;
     let what = match &check.differs {

@@ -79,6 +79,19 @@ pub enum EngineKind {
     Candle,
 }
 
+impl EngineKind {
+    /// All of them.
+    pub const ALL: [EngineKind; 2] = [EngineKind::Fused, EngineKind::Candle];
+
+    /// Its word in workload files and on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            EngineKind::Fused => "fused",
+            EngineKind::Candle => "candle",
+        }
+    }
+}
+
 /// Everything an engine needs to make its buffers once.
 #[derive(Debug, Clone, Serialize)]
 pub struct EngineConfig {

@@ -127,7 +127,7 @@ fn parameters(engine: &dyn Engine) -> Result<Vec<f64>, EngineError> {
 pub fn replay(golden: &Golden, setting: Setting) -> Result<Check, TrainError> {
     let Setting { engine, device, precision } = setting;
     let mut set = vec![
-        format!("engine.kind={}", if engine == EngineKind::Candle { "candle" } else { "fused" }),
+        format!("engine.kind={}", engine.name()),
         format!("engine.device=\"{device}\""),
     ];
     if engine == EngineKind::Fused {
