@@ -336,10 +336,12 @@ pub(super) fn one(
         done => done,
     };
     let closed = output.close(&resolved.workload, done.as_ref().ok());
-    if let (Some(facebook), Ok(finished)) = (&facebook, &done) {
-        facebook.end(finished)?;
-    }
-    Ok(Ran { closed, outcome: done.map(|finished| finished.outcome).map_err(Failure::from) })
+    let printed = match (&facebook, &done) {
+        (Some(facebook), Ok(finished)) => facebook.end(finished),
+        _ => Ok(()),
+    };
+    let outcome = done.map(|finished| finished.outcome).map_err(Failure::from);
+    Ok(Ran { closed, outcome: outcome.and_then(|outcome| printed.map(|()| outcome)) })
 }
 
 /// What writes files of its own while the run called `name` goes on, where it was asked for.
