@@ -12,3 +12,8 @@ pub(crate) mod tensorboard;
 #[cfg(test)]
 mod tests;
 pub(crate) mod trace;
+
+/// An error about the file `path`, which it then names.
+fn named(path: &std::path::Path, e: &std::io::Error) -> std::io::Error {
+    std::io::Error::new(e.kind(), format!("{}: {e}", path.display()))
+}

@@ -1,6 +1,7 @@
 //! A run as a trace for chrome://tracing and Perfetto: what was done when, in the Trace Event Format
 //! (JSON array of complete events).
 
+use super::named;
 use crate::{
     engine::Lap,
     host::atomic_file::Reserved,
@@ -149,6 +150,3 @@ impl Listener for Trace {
     }
 }
 
-fn named(path: &Path, e: &io::Error) -> io::Error {
-    io::Error::new(e.kind(), format!("{}: {e}", path.display()))
-}

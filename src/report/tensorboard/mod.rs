@@ -2,6 +2,7 @@
 
 mod record;
 
+use super::named;
 use crate::{
     host::atomic_file::{create_folders, sync_folder},
     train::events::{EvalEvent, Listener, Outcome, RunFacts, StepEvent},
@@ -82,9 +83,6 @@ impl TensorBoard {
     }
 }
 
-fn named(path: &Path, e: &io::Error) -> io::Error {
-    io::Error::new(e.kind(), format!("{}: {e}", path.display()))
-}
 
 impl Listener for TensorBoard {
     fn run_start(&mut self, facts: &RunFacts) -> io::Result<()> {
