@@ -68,24 +68,60 @@ pub struct Metrics {
     pub auc_binned_1000: Vec<Option<f64>>,
 }
 
+/// The cells of a column.
+enum Column<'a> {
+    Whole(&'a mut Vec<i64>),
+    Single(&'a mut Vec<f32>),
+    Double(&'a mut Vec<f64>),
+    /// Cells may be missing.
+    Optional(&'a mut Vec<Option<f64>>),
+}
+
+impl Column<'_> {
+    fn reserve(self, rows: usize) {
+        match self {
+            Column::Whole(cells) => cells.reserve_exact(rows),
+            Column::Single(cells) => cells.reserve_exact(rows),
+            Column::Double(cells) => cells.reserve_exact(rows),
+            Column::Optional(cells) => cells.reserve_exact(rows),
+        }
+    }
+
+    fn truncate(self, rows: usize) {
+        match self {
+            Column::Whole(cells) => cells.truncate(rows),
+            Column::Single(cells) => cells.truncate(rows),
+            Column::Double(cells) => cells.truncate(rows),
+            Column::Optional(cells) => cells.truncate(rows),
+        }
+    }
+}
+
 impl Metrics {
+    /// All columns by name, in the order of the file.
+    fn columns(&mut self) -> [(&'static str, Column<'_>); 13] {
+        [
+            ("step", Column::Whole(&mut self.step)),
+            ("epoch", Column::Whole(&mut self.epoch)),
+            ("samples", Column::Whole(&mut self.samples)),
+            ("loss", Column::Single(&mut self.loss)),
+            ("learning_rate", Column::Double(&mut self.learning_rate)),
+            ("seconds", Column::Double(&mut self.seconds)),
+            ("data_wait", Column::Double(&mut self.data_wait)),
+            ("throughput", Column::Double(&mut self.throughput)),
+            ("auc", Column::Optional(&mut self.auc)),
+            ("logloss", Column::Optional(&mut self.logloss)),
+            ("host_memory", Column::Optional(&mut self.host_memory)),
+            ("gpu_memory", Column::Optional(&mut self.gpu_memory)),
+            ("auc_binned_1000", Column::Optional(&mut self.auc_binned_1000)),
+        ]
+    }
+
     /// No rows, and memory for so many.
     pub(super) fn with_capacity(rows: usize) -> Self {
-        Metrics {
-            step: Vec::with_capacity(rows),
-            epoch: Vec::with_capacity(rows),
-            samples: Vec::with_capacity(rows),
-            loss: Vec::with_capacity(rows),
-            learning_rate: Vec::with_capacity(rows),
-            seconds: Vec::with_capacity(rows),
-            data_wait: Vec::with_capacity(rows),
-            throughput: Vec::with_capacity(rows),
-            auc: Vec::with_capacity(rows),
-            logloss: Vec::with_capacity(rows),
-            host_memory: Vec::with_capacity(rows),
-            gpu_memory: Vec::with_capacity(rows),
-            auc_binned_1000: Vec::with_capacity(rows),
-        }
+        let mut metrics = Metrics::default();
+        metrics.columns().into_iter().for_each(|(_, column)| column.reserve(rows));
+        metrics
     }
 
     /// Steps.
@@ -128,55 +164,25 @@ impl Metrics {
 
     /// Keeps the first `rows` rows.
     pub(super) fn truncate(&mut self, rows: usize) {
-        let Metrics {
-            step,
-            epoch,
-            samples,
-            loss,
-            learning_rate,
-            seconds,
-            data_wait,
-            throughput,
-            auc,
-            logloss,
-            host_memory,
-            gpu_memory,
-            auc_binned_1000,
-        } = self;
-        [step, epoch, samples].into_iter().for_each(|c| c.truncate(rows));
-        loss.truncate(rows);
-        [learning_rate, seconds, data_wait, throughput].into_iter().for_each(|c| c.truncate(rows));
-        [auc, logloss, host_memory, gpu_memory, auc_binned_1000]
-            .into_iter()
-            .for_each(|c| c.truncate(rows));
+        self.columns().into_iter().for_each(|(_, column)| column.truncate(rows));
     }
 }
 
 /// The columns of the file.
 fn schema() -> Result<TypePtr, ParquetError> {
-    let columns = [
-        ("step", Physical::INT64, Repetition::REQUIRED),
-        ("epoch", Physical::INT64, Repetition::REQUIRED),
-        ("samples", Physical::INT64, Repetition::REQUIRED),
-        ("loss", Physical::FLOAT, Repetition::REQUIRED),
-        ("learning_rate", Physical::DOUBLE, Repetition::REQUIRED),
-        ("seconds", Physical::DOUBLE, Repetition::REQUIRED),
-        ("data_wait", Physical::DOUBLE, Repetition::REQUIRED),
-        ("throughput", Physical::DOUBLE, Repetition::REQUIRED),
-        ("auc", Physical::DOUBLE, Repetition::OPTIONAL),
-        ("logloss", Physical::DOUBLE, Repetition::OPTIONAL),
-        ("host_memory", Physical::DOUBLE, Repetition::OPTIONAL),
-        ("gpu_memory", Physical::DOUBLE, Repetition::OPTIONAL),
-        ("auc_binned_1000", Physical::DOUBLE, Repetition::OPTIONAL),
-    ];
-    let fields = columns
-        .into_iter()
-        .map(|(name, physical, repetition)| {
-            Ok(Arc::new(
-                Type::primitive_type_builder(name, physical).with_repetition(repetition).build()?,
-            ))
-        })
-        .collect::<Result<_, ParquetError>>()?;
+    let field = |(name, column): (&str, Column<'_>)| {
+        let (physical, repetition) = match column {
+            Column::Whole(_) => (Physical::INT64, Repetition::REQUIRED),
+            Column::Single(_) => (Physical::FLOAT, Repetition::REQUIRED),
+            Column::Double(_) => (Physical::DOUBLE, Repetition::REQUIRED),
+            Column::Optional(_) => (Physical::DOUBLE, Repetition::OPTIONAL),
+        };
+        let field = Type::primitive_type_builder(name, physical).with_repetition(repetition);
+        Ok(Arc::new(field.build()?))
+    };
+    let mut empty = Metrics::default();
+    let columns = empty.columns().into_iter().map(field);
+    let fields = columns.collect::<Result<_, ParquetError>>()?;
     Ok(Arc::new(Type::group_type_builder("metrics").with_fields(fields).build()?))
 }
 

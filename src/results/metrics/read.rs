@@ -1,6 +1,6 @@
 //! Reads `metrics.parquet`.
 
-use super::{Metrics, schema};
+use super::{Column, Metrics, schema};
 use crate::results::ResultsError;
 use parquet::{
     basic::Type as Physical,
@@ -49,40 +49,22 @@ const YOUNG: usize = 3;
 fn read_group(group: &dyn RowGroupReader, rows: &mut Metrics) -> Result<(), ParquetError> {
     let n = usize::try_from(group.metadata().num_rows())
         .map_err(|e| ParquetError::General(e.to_string()))?;
-    let Metrics {
-        step,
-        epoch,
-        samples,
-        loss,
-        learning_rate,
-        seconds,
-        data_wait,
-        throughput,
-        auc,
-        logloss,
-        host_memory,
-        gpu_memory,
-        auc_binned_1000,
-    } = rows;
-    let mut next = 0..;
-    let mut index = || next.next().unwrap_or_default();
-    for column in [step, epoch, samples] {
-        get::<Int64Type>(group, index(), n, column)?;
-    }
-    get::<FloatType>(group, index(), n, loss)?;
-    for column in [learning_rate, seconds, data_wait, throughput] {
-        get::<DoubleType>(group, index(), n, column)?;
-    }
-    for column in [auc, logloss, host_memory, gpu_memory, auc_binned_1000] {
-        let index = index();
-        if index >= group.num_columns() {
-            column.resize(column.len() + n, None);
-            continue;
+    for (index, (_, column)) in rows.columns().into_iter().enumerate() {
+        match column {
+            Column::Whole(cells) => drop(get::<Int64Type>(group, index, n, cells)?),
+            Column::Single(cells) => drop(get::<FloatType>(group, index, n, cells)?),
+            Column::Double(cells) => drop(get::<DoubleType>(group, index, n, cells)?),
+            Column::Optional(cells) if index >= group.num_columns() => {
+                cells.resize(cells.len() + n, None);
+            }
+            Column::Optional(cells) => {
+                let mut values = Vec::new();
+                let levels = get::<DoubleType>(group, index, n, &mut values)?;
+                let mut values = values.into_iter();
+                let cell = |&level: &i16| if level == 1 { values.next() } else { None };
+                cells.extend(levels.iter().map(cell));
+            }
         }
-        let mut values = Vec::new();
-        let levels = get::<DoubleType>(group, index, n, &mut values)?;
-        let mut values = values.into_iter();
-        column.extend(levels.iter().map(|&level| if level == 1 { values.next() } else { None }));
     }
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! Writes `metrics.parquet` while training goes on.
 
-use super::{Metrics, read, recover, schema, side::side};
+use super::{Column, Metrics, read, recover, schema, side::side};
 use crate::{
     host::atomic_file::{publish, temporary},
     results::ResultsError,
@@ -86,19 +86,14 @@ impl MetricsWriter {
                 self.file.insert(SerializedFileWriter::new(file, schema()?, Arc::new(properties))?)
             }
         };
-        let rows = &self.rows;
         let mut group = file.next_row_group()?;
-        for column in [&rows.step, &rows.epoch, &rows.samples] {
-            put::<Int64Type>(&mut group, column)?;
-        }
-        put::<FloatType>(&mut group, &rows.loss)?;
-        for column in [&rows.learning_rate, &rows.seconds, &rows.data_wait, &rows.throughput] {
-            put::<DoubleType>(&mut group, column)?;
-        }
-        for column in
-            [&rows.auc, &rows.logloss, &rows.host_memory, &rows.gpu_memory, &rows.auc_binned_1000]
-        {
-            put_optional(&mut group, column)?;
+        for (_, column) in self.rows.columns() {
+            match column {
+                Column::Whole(cells) => put::<Int64Type>(&mut group, cells)?,
+                Column::Single(cells) => put::<FloatType>(&mut group, cells)?,
+                Column::Double(cells) => put::<DoubleType>(&mut group, cells)?,
+                Column::Optional(cells) => put_optional(&mut group, cells)?,
+            }
         }
         group.close()?;
         self.rows.truncate(0);
