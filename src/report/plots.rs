@@ -84,10 +84,7 @@ fn steps(raw: Vec<(f64, f64)>, smooth: Vec<(f64, f64)>, span: usize) -> Vec<Seri
 
 fn auc(record: &RunRecord) -> Option<Chart> {
     let facts = record.facts.as_ref();
-    let mut levels = Vec::new();
-    if let Some(target) = facts.and_then(|f| f.target_auc) {
-        levels.push(Level { label: format!("target {target:.4}"), colour: VERMILION, y: target });
-    }
+    let mut levels: Vec<Level> = facts.and_then(|f| f.target_auc).map(target).into_iter().collect();
     if let Some(best) = facts.and_then(|f| f.best_auc) {
         levels.push(Level { label: format!("best reachable {best:.4}"), colour: GREEN, y: best });
     }
@@ -95,7 +92,12 @@ fn auc(record: &RunRecord) -> Option<Chart> {
 }
 
 fn accuracy(record: &RunRecord) -> Option<Chart> {
-    quality(record, "Accuracy", |q| q.accuracy, Vec::new())
+    let wanted = record.facts.as_ref().and_then(|f| f.target_accuracy);
+    quality(record, "Accuracy", |q| q.accuracy, wanted.map(target).into_iter().collect())
+}
+
+fn target(y: f64) -> Level {
+    Level { label: format!("target {y:.4}"), colour: VERMILION, y }
 }
 
 /// What evaluations came to.
