@@ -34,11 +34,12 @@ Examples:
 /// Checks logs of dlrm (rulesets 0.7.0 to 2.1.0), dlrm_dcnv2 (3.0.0 to 6.0.0)
 /// and deepfm (ours) as MLPerf's compliance checker does, and names line, key
 /// and rule of all that is wrong. The round is that of the published tree in
-/// which a log lies, else the one that was under way when the run began by the
-/// log's clock, else the newest that has the benchmark; where it is not the
-/// tree that tells, a note says which was taken. Errors fail a log, warnings
-/// only with --werror, notes never: they tell what MLPerf's other tools will
-/// stumble on.
+/// which a log lies, else the one that the log states (as ours do with
+/// mlperf.round), else the one that was under way when the run began by the
+/// log's clock, else the newest that has the benchmark; where neither tree nor
+/// log tells, a note says which was taken. Errors fail a log, warnings only
+/// with --werror, notes never: they tell what MLPerf's other tools will stumble
+/// on.
 #[derive(Debug, Args)]
 #[command(after_help = examples(EXAMPLES))]
 pub struct CheckArgs {
@@ -46,8 +47,9 @@ pub struct CheckArgs {
     #[arg(required = true, value_name = "LOG")]
     pub logs: Vec<String>,
     /// The rules to judge by [default: those of the round in whose tree
-    /// (training_results_vX.Y) a log lies, else of the round that was under way
-    /// when it was written, else the newest that have the benchmark]
+    /// (training_results_vX.Y) a log lies, else those that it states, else of
+    /// the round that was under way when it was written, else the newest that
+    /// have the benchmark]
     #[arg(long, value_parser = PossibleValuesParser::new(check::rulesets()))]
     pub ruleset: Option<String>,
     /// Warnings fail a log too

@@ -35,8 +35,8 @@ pub struct PackageArgs {
     /// Where to write
     #[arg(short, long, value_name = "DIR")]
     pub output: PathBuf,
-    /// The rules to judge the logs by [default: the newest that have the
-    /// benchmark]
+    /// The rules to judge the logs by [default: those that they state, else the
+    /// newest that have the benchmark]
     #[arg(long, value_parser = PossibleValuesParser::new(check::rulesets()))]
     pub ruleset: Option<String>,
     /// Reference convergence points to test the runs by, a file like MLPerf's
