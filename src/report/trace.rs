@@ -149,4 +149,3 @@ impl Listener for Trace {
         self.file.publish(text.as_bytes()).map_err(|e| named(&self.path, &e))
     }
 }
-

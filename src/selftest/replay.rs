@@ -126,10 +126,8 @@ fn parameters(engine: &dyn Engine) -> Result<Vec<f64>, EngineError> {
 /// If the device fails.
 pub fn replay(golden: &Golden, setting: Setting) -> Result<Check, TrainError> {
     let Setting { engine, device, precision } = setting;
-    let mut set = vec![
-        format!("engine.kind={}", engine.name()),
-        format!("engine.device=\"{device}\""),
-    ];
+    let mut set =
+        vec![format!("engine.kind={}", engine.name()), format!("engine.device=\"{device}\"")];
     if engine == EngineKind::Fused {
         set.push(format!("engine.precision=\"{}\"", precision.name()));
     }

@@ -83,7 +83,6 @@ impl TensorBoard {
     }
 }
 
-
 impl Listener for TensorBoard {
     fn run_start(&mut self, facts: &RunFacts) -> io::Result<()> {
         self.every = facts.max_steps.div_ceil(POINTS).max(1);
