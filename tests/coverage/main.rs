@@ -3,7 +3,13 @@
 //! the list names has to be there: keys, commands, options, workloads and tests.
 
 use serde::Deserialize;
-use std::{collections::BTreeSet, fmt::Write, fs, path::PathBuf, process::Command};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write,
+    fs,
+    path::PathBuf,
+    process::Command,
+};
 
 /// The list.
 #[derive(Deserialize)]
@@ -83,7 +89,8 @@ fn help(args: &[&str]) -> String {
 
 /// The names that may stand in backquotes.
 struct Known {
-    keys: BTreeSet<String>,
+    /// What values each key takes, in each of its rows.
+    keys: BTreeMap<String, Vec<String>>,
     workloads: BTreeSet<String>,
     recipes: String,
 }
@@ -91,11 +98,17 @@ struct Known {
 impl Known {
     fn new() -> Self {
         let reference = read("docs/workload-file.md");
-        let keys = reference.lines().filter_map(|l| l.strip_prefix("| `")?.split('`').next());
+        let mut keys = BTreeMap::<String, Vec<String>>::new();
+        for row in reference.lines().filter_map(|l| l.strip_prefix("| `")) {
+            let mut cells = row.split(" | ");
+            let (name, values) = (cells.next().unwrap(), cells.next().unwrap_or_default());
+            let name = name.split('`').next().unwrap();
+            keys.entry(name.to_owned()).or_default().push(values.to_owned());
+        }
         let files = fs::read_dir(root().join("workloads")).unwrap();
         let name = |f: fs::DirEntry| f.path().file_stem().unwrap().to_str().unwrap().to_owned();
         Known {
-            keys: keys.map(str::to_owned).collect(),
+            keys,
             workloads: files.map(|f| name(f.unwrap())).collect(),
             recipes: help(&["data", "preprocess"]),
         }
@@ -117,13 +130,20 @@ impl Known {
         }
         // `section.key`, `section.key = value`, `quirk fb.name`.
         let key = if first == "quirk" { "workload.quirks" } else { first };
-        if !self.keys.contains(key) {
+        let Some(values) = self.keys.get(key) else {
             return Some("is no key of a workload".into());
-        }
-        let quirk = rest.first().filter(|_| first == "quirk");
-        quirk.and_then(|q| {
-            (!read("docs/workload-file.md").contains(q)).then(|| "is no quirk".into())
-        })
+        };
+        let value = match rest {
+            ["=", value] => *value,
+            [quirk] if first == "quirk" => *quirk,
+            [] => return None,
+            _ => return Some("is neither a key nor KEY = VALUE".into()),
+        };
+        let taken = |row: &String| {
+            let number = ["integer", "number"].iter().any(|kind| row.starts_with(kind));
+            row.contains(&format!("`{value}`")) || number && value.parse::<f64>().is_ok()
+        };
+        (!values.iter().any(taken)).then(|| format!("has no value {value}"))
     }
 
     /// `run FILE --option`, `data preprocess RECIPE`: words in capitals stand for anything.
@@ -142,8 +162,27 @@ impl Known {
             return Some("is no recipe".into());
         }
         let help = help(command);
-        let mut options = words.iter().filter(is_option);
-        options.find(|o| !help.contains(**o)).map(|o| format!("has no option {o}"))
+        let mut option = "";
+        for word in &words[plain.len()..] {
+            if word.starts_with('-') {
+                option = word;
+                let named = |l: &str| l.split([' ', ',', '=']).any(|w| w == *word);
+                if !help.lines().any(|l| l.trim_start().starts_with('-') && named(l)) {
+                    return Some(format!("has no option {word}"));
+                }
+            } else if !option.is_empty() && !word.chars().any(char::is_uppercase) {
+                // Values are listed one a line, or all in one.
+                let takes = |l: &str| {
+                    let one = l.strip_prefix("- ").and_then(|l| l.split(':').next());
+                    let all = l.strip_prefix("[possible values: ").map(|l| l.trim_end_matches(']'));
+                    one == Some(word) || all.is_some_and(|l| l.split(", ").any(|v| v == *word))
+                };
+                if !help.lines().any(|l| takes(l.trim())) {
+                    return Some(format!("{option} takes no {word}"));
+                }
+            }
+        }
+        None
     }
 }
 
@@ -273,6 +312,8 @@ fn what_is_not_there_is_noticed() {
     for right in [
         "data.tables",
         "model.pad_to = 8",
+        "data.source = bin40",
+        "dlrm-bench compare RESULTS --format deeprec",
         "dlrm-bench run FILE --engine",
         "dlrm-bench data preprocess deeprec",
         "workloads/terabyte.toml",
@@ -282,6 +323,11 @@ fn what_is_not_there_is_noticed() {
     }
     for wrong in [
         "data.nosuch",
+        "data.source = nosuch",
+        "model.interaction = 8",
+        "model.pad_to 8",
+        "dlrm-bench compare RESULTS --format nosuch",
+        "dlrm-bench run FILE --trac",
         "dlrm-bench run FILE --nosuch",
         "dlrm-bench data preprocess nosuch",
         "workloads/nosuch.toml",
