@@ -26,7 +26,7 @@ pub use device::Device;
 pub use in_flight::InFlight;
 pub use mat::{Linear, Mat, MatMut, Norm, Window};
 pub use precision::{Held, Precision};
-pub use step_control::{StepContext, StepControl, StepEnd, StepStart, Update};
+pub use step_control::{Position, StepContext, StepControl, StepEnd, StepStart, Update};
 
 /// Errors of a device.
 #[derive(Debug, thiserror::Error)]
@@ -70,6 +70,17 @@ pub struct TablesShape<'a> {
     pub pooling: Pooling,
     /// Decides the state kept beside the rows.
     pub rule: OptimizerSpec,
+}
+
+/// A buffer of optimizer state beside a table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TableState {
+    /// The table in its set.
+    pub table: usize,
+    /// Whether it belongs to the weights of the rows, which are trained, and not to the rows.
+    pub of_weights: bool,
+    /// Which of those that are stored ([`crate::optim::rules::State::rows`]).
+    pub buffer: usize,
 }
 
 /// Dimensions of a feature interaction: `T` is `[B, features, dim]`.
@@ -280,11 +291,41 @@ pub trait Backend: 'static {
         f: &mut dyn FnMut(&mut [f32], &Pool),
     ) -> Result<()>;
 
-    /// Copies table `index` out.
-    fn read_table(&self, tables: &Self::Tables, index: usize, out: &mut [f32]) -> Result<()>;
+    /// Copies elements `first..` of table `index` out.
+    fn read_table(
+        &self,
+        tables: &Self::Tables,
+        index: usize,
+        first: usize,
+        out: &mut [f32],
+    ) -> Result<()>;
 
-    /// Copies the weights of the rows of table `index` out.
-    fn read_row_weights(&self, tables: &Self::Tables, index: usize, out: &mut [f32]) -> Result<()>;
+    /// Copies the weights of the rows of table `index` out, from row `first` on.
+    fn read_row_weights(
+        &self,
+        tables: &Self::Tables,
+        index: usize,
+        first: usize,
+        out: &mut [f32],
+    ) -> Result<()>;
+
+    /// Copies numbers `first..` of a buffer of optimizer state out.
+    fn read_state(
+        &self,
+        tables: &Self::Tables,
+        state: TableState,
+        first: usize,
+        out: &mut [f32],
+    ) -> Result<()>;
+
+    /// Sets numbers `first..` of a buffer of optimizer state.
+    fn write_state(
+        &mut self,
+        tables: &mut Self::Tables,
+        state: TableState,
+        first: usize,
+        values: &[f32],
+    ) -> Result<()>;
 
     /// Pools the bags of all tables (`tables` x `dim` columns of `out`, table by table).
     fn bags_forward(
@@ -537,6 +578,12 @@ pub trait Backend: 'static {
 
     /// Begins a training.
     fn begin(&mut self, control: &StepControl) -> Result<()>;
+
+    /// Where the training stands. The device computes no step.
+    fn position(&mut self) -> Result<Position>;
+
+    /// Goes on where another training stood; after [`Backend::begin`], before any step.
+    fn go_on(&mut self, from: Position) -> Result<()>;
 
     /// Begins a step. The device computes fewer than `AHEAD` others ([`Backend::fetch_result`]).
     fn begin_step(&mut self, start: StepStart) -> Result<()>;

@@ -5,7 +5,8 @@
 //! scale and the count of updates stay in its memory, where the next operations read them. The host
 //! gets them later, as [`StepEnd`].
 
-use crate::optim::{LossScale, LossScaleSpec, OptimizerSpec, rules::Step};
+use crate::optim::{LossScale, LossScaleSpec, OptimizerSpec, ScalerState, rules::Step};
+use serde::{Deserialize, Serialize};
 
 /// Settings common to all steps of a training.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -63,6 +64,16 @@ pub struct StepEnd {
     pub loss_scale: LossScale,
     /// Updates so far: as many as steps, less those that overflowed.
     pub updates: u64,
+}
+
+/// Where a training stands between two steps; all that a device goes on from, beside parameters and
+/// the optimizer's state.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Position {
+    /// Updates so far.
+    pub updates: u64,
+    /// The loss scale and how it came to be.
+    pub loss_scale: ScalerState,
 }
 
 /// One application of the update rule.

@@ -5,6 +5,7 @@ pub(crate) mod cost;
 mod fused;
 pub mod memory;
 mod phase;
+mod state;
 
 use crate::{
     backend::{BackendError, Device, Precision, StepContext, StepEnd},
@@ -19,6 +20,7 @@ use serde::Serialize;
 pub use candle::CandleEngine;
 pub use fused::FusedEngine;
 pub use phase::{Lap, Phase, PhaseClock};
+pub use state::{EnginePosition, StateSpec};
 
 /// Errors of an engine.
 #[derive(Debug, thiserror::Error)]
@@ -158,6 +160,9 @@ impl EngineConfig {
     }
 }
 
+/// Sets a part of a tensor: its first element, its values.
+pub type FillPart<'a> = dyn FnMut(usize, &mut [f32]) + 'a;
+
 /// A model in training. Losses are the data term only (regularisation moves the gradients, not the
 /// printed loss).
 pub trait Engine {
@@ -173,11 +178,57 @@ pub trait Engine {
     /// If `out` has another length than the parameter, or the device fails.
     fn read(&self, index: usize, out: &mut [f32]) -> Result<(), EngineError>;
 
+    /// Copies elements `first..` of parameter `index` out; there are so many. What is read is exact,
+    /// in whatever form it is kept: written back, it is as it was.
+    ///
+    /// # Errors
+    /// If the device fails.
+    fn read_from(&self, index: usize, first: usize, out: &mut [f32]) -> Result<(), EngineError>;
+
     /// Sets parameter `index`.
     ///
     /// # Errors
     /// If `values` has another length than the parameter, or the device fails.
     fn write(&mut self, index: usize, values: &[f32]) -> Result<(), EngineError>;
+
+    /// Sets parameter `index` in consecutive parts: `f(first element, part)`.
+    ///
+    /// # Errors
+    /// If the device fails.
+    fn write_with(&mut self, index: usize, f: &mut FillPart<'_>) -> Result<(), EngineError>;
+
+    /// The tensors of the optimizer's state, parameter by parameter.
+    fn optimizer_state(&self) -> &[StateSpec];
+
+    /// Copies numbers `first..` of tensor `index` of the optimizer's state out; there are so many.
+    ///
+    /// # Errors
+    /// If the device fails.
+    fn read_state(&self, index: usize, first: usize, out: &mut [f32]) -> Result<(), EngineError>;
+
+    /// Sets numbers `first..` of tensor `index` of the optimizer's state; there are so many.
+    ///
+    /// # Errors
+    /// If the device fails.
+    fn write_state(
+        &mut self,
+        index: usize,
+        first: usize,
+        values: &[f32],
+    ) -> Result<(), EngineError>;
+
+    /// Where the training stands; no step is in flight.
+    ///
+    /// # Errors
+    /// If the device fails.
+    fn position(&mut self) -> Result<EnginePosition, EngineError>;
+
+    /// Goes on where another training stood: once parameters and state are its, the next step is
+    /// what its next step would have been. No step is in flight.
+    ///
+    /// # Errors
+    /// If the device fails.
+    fn go_on(&mut self, from: EnginePosition) -> Result<(), EngineError>;
 
     /// Gives the device a log to generate samples of ([`Samples::Generated`]). `false` if it cannot
     /// generate them.

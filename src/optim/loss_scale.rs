@@ -34,7 +34,17 @@ pub struct LossScaler {
     good: u64,
 }
 
-/// State of a loss scaler.
+/// All that a loss scaler goes on from.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct ScalerState {
+    /// The factor, and the steps that it cost.
+    #[serde(flatten)]
+    pub scale: LossScale,
+    /// Steps in a row without overflow.
+    pub good_steps: u64,
+}
+
+/// What is told of a loss scaler.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct LossScale {
     /// The factor.
@@ -67,6 +77,16 @@ impl LossScaler {
     /// The factor and the number of skipped steps; 1 and 0 without scaling.
     pub fn state(&self) -> LossScale {
         self.state
+    }
+
+    /// What [`LossScaler::go_on`] takes.
+    pub fn position(&self) -> ScalerState {
+        ScalerState { scale: self.state, good_steps: self.good }
+    }
+
+    /// Goes on where another one was.
+    pub fn go_on(&mut self, from: ScalerState) {
+        (self.state, self.good) = (from.scale, from.good_steps);
     }
 
     /// Adjusts the factor after a step. `overflow`: a gradient was not finite, and none is applied.

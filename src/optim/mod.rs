@@ -6,9 +6,9 @@ pub mod schedule;
 
 use serde::Serialize;
 
-pub use loss_scale::{LossScale, LossScaleSpec, LossScaler};
+pub use loss_scale::{LossScale, LossScaleSpec, LossScaler, ScalerState};
 pub use rules::{AdamForm, AdamRows, OptimizerSpec, named::*};
-pub use schedule::{Schedule, ScheduleError, ScheduleSpec};
+pub use schedule::{Schedule, ScheduleError, ScheduleSpec, ScheduleState};
 
 /// Optimizer of one run.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]

@@ -1,6 +1,6 @@
 //! Learning-rate schedules.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// A schedule that makes no sense. Messages name the key of the `[schedule]` section at fault.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -86,14 +86,16 @@ const FACEBOOK_MIN_RATE: f64 = 1e-7;
 pub struct Schedule {
     spec: ScheduleSpec,
     base: f64,
-    plateau: Plateau,
+    plateau: ScheduleState,
 }
 
-/// What `ReduceOnPlateau` remembers.
-#[derive(Debug, Clone, Copy, PartialEq)]
-struct Plateau {
+/// What a schedule remembers: only `ReduceOnPlateau` does.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct ScheduleState {
+    /// The present rate.
     rate: f64,
-    best: f64,
+    /// The best of the monitored metric; `None` before the first evaluation.
+    best: Option<f64>,
     /// Evaluations since the last improvement or fall.
     waited: u32,
 }
@@ -111,7 +113,7 @@ impl Schedule {
             ));
         }
         check(spec, base)?;
-        let plateau = Plateau { rate: base, best: f64::NEG_INFINITY, waited: 0 };
+        let plateau = ScheduleState { rate: base, best: None, waited: 0 };
         Ok(Schedule { spec: spec.clone(), base, plateau })
     }
 
@@ -152,6 +154,16 @@ impl Schedule {
         }
     }
 
+    /// What [`Schedule::go_on`] takes.
+    pub fn state(&self) -> ScheduleState {
+        self.plateau
+    }
+
+    /// Goes on where another one was.
+    pub fn go_on(&mut self, from: ScheduleState) {
+        self.plateau = from;
+    }
+
     /// Tells the schedule the monitored metric of an evaluation (more is better). Only
     /// `ReduceOnPlateau` listens; an improvement is a value of at least `best + min_delta`, as in
     /// FuxiCTR, and NaN is none.
@@ -161,8 +173,8 @@ impl Schedule {
             return;
         };
         let p = &mut self.plateau;
-        if monitored >= p.best + min_delta {
-            (p.best, p.waited) = (monitored, 0);
+        if monitored >= p.best.unwrap_or(f64::NEG_INFINITY) + min_delta {
+            (p.best, p.waited) = (Some(monitored), 0);
             return;
         }
         p.waited += 1;

@@ -95,7 +95,7 @@ mod tests {
     use crate::{
         backend::{InFlight, StepContext, StepStart},
         batch::{Batch, Samples},
-        engine::PhaseClock,
+        engine::{EnginePosition, FillPart, PhaseClock, StateSpec},
         model::ParamSpec,
     };
     use std::time::Duration;
@@ -125,7 +125,28 @@ mod tests {
         fn read(&self, _: usize, _: &mut [f32]) -> Result<(), EngineError> {
             Ok(())
         }
+        fn read_from(&self, _: usize, _: usize, _: &mut [f32]) -> Result<(), EngineError> {
+            Ok(())
+        }
         fn write(&mut self, _: usize, _: &[f32]) -> Result<(), EngineError> {
+            Ok(())
+        }
+        fn write_with(&mut self, _: usize, _: &mut FillPart<'_>) -> Result<(), EngineError> {
+            Ok(())
+        }
+        fn optimizer_state(&self) -> &[StateSpec] {
+            &[]
+        }
+        fn read_state(&self, _: usize, _: usize, _: &mut [f32]) -> Result<(), EngineError> {
+            Ok(())
+        }
+        fn write_state(&mut self, _: usize, _: usize, _: &[f32]) -> Result<(), EngineError> {
+            Ok(())
+        }
+        fn position(&mut self) -> Result<EnginePosition, EngineError> {
+            Err(EngineError::Unsupported("this engine only counts".into()))
+        }
+        fn go_on(&mut self, _: EnginePosition) -> Result<(), EngineError> {
             Ok(())
         }
         fn begin_step(

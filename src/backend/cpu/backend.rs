@@ -17,8 +17,8 @@ use super::{
 use crate::{
     backend::{
         After, Backend, BackendError, DotShape, Dropout, Gate, Held, InFlight, Join, Linear, Mat,
-        MatMut, Norm, Onto, PART, Precision, ProductShape, Result, SparseGradient, StepControl,
-        StepStart, TablesShape, Window,
+        MatMut, Norm, Onto, PART, Position, Precision, ProductShape, Result, SparseGradient,
+        StepControl, StepStart, TableState, TablesShape, Window,
     },
     batch::{BatchLimits, CheckedBatch, GeneratedLog, Span},
     embedding::{EmbeddingError, TableSet},
@@ -218,15 +218,55 @@ impl Backend for Cpu {
         Ok(())
     }
 
-    fn read_table(&self, tables: &TableSet, index: usize, out: &mut [f32]) -> Result<()> {
-        tables.tables[index].read(0, out);
+    fn read_table(
+        &self,
+        tables: &TableSet,
+        index: usize,
+        first: usize,
+        out: &mut [f32],
+    ) -> Result<()> {
+        tables.tables[index].read(first, out);
         Ok(())
     }
 
-    fn read_row_weights(&self, tables: &TableSet, index: usize, out: &mut [f32]) -> Result<()> {
+    fn read_row_weights(
+        &self,
+        tables: &TableSet,
+        index: usize,
+        first: usize,
+        out: &mut [f32],
+    ) -> Result<()> {
         if let Some(weights) = &tables.weights {
-            out.copy_from_slice(weights.tables[index].values());
+            out.copy_from_slice(&weights.tables[index].values()[first..][..out.len()]);
         }
+        Ok(())
+    }
+
+    fn read_state(
+        &self,
+        tables: &TableSet,
+        state: TableState,
+        first: usize,
+        out: &mut [f32],
+    ) -> Result<()> {
+        let weights = tables.weights.as_ref().filter(|_| state.of_weights);
+        let buffers = weights.map_or(&tables.state, |w| &w.state);
+        let values = buffers[state.buffer][state.table].values();
+        out.copy_from_slice(&values[first..][..out.len()]);
+        Ok(())
+    }
+
+    fn write_state(
+        &mut self,
+        tables: &mut TableSet,
+        state: TableState,
+        first: usize,
+        values: &[f32],
+    ) -> Result<()> {
+        let weights = tables.weights.as_mut().filter(|_| state.of_weights);
+        let buffers = weights.map_or(&mut tables.state, |w| &mut w.state);
+        let all = buffers[state.buffer][state.table].values_mut();
+        all[first..][..values.len()].copy_from_slice(values);
         Ok(())
     }
 
@@ -664,6 +704,15 @@ impl Backend for Cpu {
 
     fn begin(&mut self, control: &StepControl) -> Result<()> {
         self.step = StepState::new(*control);
+        Ok(())
+    }
+
+    fn position(&mut self) -> Result<Position> {
+        Ok(self.step.position())
+    }
+
+    fn go_on(&mut self, from: Position) -> Result<()> {
+        self.step.go_on(from);
         Ok(())
     }
 

@@ -3,7 +3,7 @@
 use crate::{
     backend::{
         InFlight, Update,
-        step_control::{StepContext, StepControl, StepStart},
+        step_control::{Position, StepContext, StepControl, StepStart},
     },
     optim::{LossScaleSpec, LossScaler, OptimizerSpec},
 };
@@ -56,6 +56,15 @@ impl StepState {
             loss_scale: LossScaleSpec::Off,
             seed: 0,
         })
+    }
+
+    pub(super) fn position(&self) -> Position {
+        Position { updates: self.updates, loss_scale: self.scaler.position() }
+    }
+
+    pub(super) fn go_on(&mut self, from: Position) {
+        self.updates = from.updates;
+        self.scaler.go_on(from.loss_scale);
     }
 
     pub(super) fn begin(&mut self, start: StepStart) {

@@ -2,7 +2,7 @@
 
 use super::{
     bags, batch_norm, dense_update,
-    driver::{Address, DeviceInfo, Driver, bytes_of_mut, real::Gpu},
+    driver::{Address, DeviceInfo, Driver, bytes_of, bytes_of_mut, real::Gpu},
     dropout, elementwise, fm,
     graphs::{self, Graphs, Way},
     groups,
@@ -21,8 +21,8 @@ use super::{
 use crate::{
     backend::{
         After, Backend, DotShape, Dropout, Gate, Held, InFlight, Join, Linear, Mat, MatMut, Norm,
-        Onto, Precision, ProductShape, Result, SparseGradient, StepControl, StepStart, TablesShape,
-        Window,
+        Onto, Position, Precision, ProductShape, Result, SparseGradient, StepControl, StepStart,
+        TableState, TablesShape, Window,
     },
     batch::{BatchLimits, CheckedBatch, GeneratedLog, Span},
     host::pool::Pool,
@@ -233,12 +233,44 @@ impl Backend for Cuda {
         tables.edit_weights(&*self.driver, index, |weights| f(weights, &self.pool))
     }
 
-    fn read_table(&self, tables: &Tables, index: usize, out: &mut [f32]) -> Result<()> {
-        tables.read(&self.driver, index, out)
+    fn read_table(
+        &self,
+        tables: &Tables,
+        index: usize,
+        first: usize,
+        out: &mut [f32],
+    ) -> Result<()> {
+        tables.read(&self.driver, index, first, out)
     }
 
-    fn read_row_weights(&self, tables: &Tables, index: usize, out: &mut [f32]) -> Result<()> {
-        tables.read_weights(&*self.driver, index, out)
+    fn read_row_weights(
+        &self,
+        tables: &Tables,
+        index: usize,
+        first: usize,
+        out: &mut [f32],
+    ) -> Result<()> {
+        tables.read_weights(&*self.driver, index, first, out)
+    }
+
+    fn read_state(
+        &self,
+        tables: &Tables,
+        state: TableState,
+        first: usize,
+        out: &mut [f32],
+    ) -> Result<()> {
+        self.driver.to_host(tables.state(state, first, out.len()), bytes_of_mut(out))
+    }
+
+    fn write_state(
+        &mut self,
+        tables: &mut Tables,
+        state: TableState,
+        first: usize,
+        values: &[f32],
+    ) -> Result<()> {
+        self.driver.to_device(tables.state(state, first, values.len()), bytes_of(values))
     }
 
     fn bags_forward(
@@ -534,6 +566,14 @@ impl Backend for Cuda {
 
     fn begin(&mut self, control: &StepControl) -> Result<()> {
         self.step.begin(control)
+    }
+
+    fn position(&mut self) -> Result<Position> {
+        self.step.position()
+    }
+
+    fn go_on(&mut self, from: Position) -> Result<()> {
+        self.step.go_on(from)
     }
 
     fn begin_step(&mut self, start: StepStart) -> Result<()> {

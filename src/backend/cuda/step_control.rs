@@ -2,13 +2,15 @@
 //! later, without waiting in between.
 
 use super::{
-    driver::{Address, Driver, Launch, Memory, Plain, Source, bytes_of, stream::Staging},
+    driver::{
+        Address, Driver, Launch, Memory, Plain, Source, bytes_of, bytes_of_mut, stream::Staging,
+    },
     launch::launch,
     rules,
 };
 use crate::{
-    backend::{InFlight, Result, StepContext, StepControl, StepStart, Update},
-    optim::{LossScale, LossScaleSpec, LossScaler, OptimizerSpec, rules::CONSTANTS},
+    backend::{InFlight, Position, Result, StepContext, StepControl, StepStart, Update},
+    optim::{LossScale, LossScaleSpec, LossScaler, OptimizerSpec, ScalerState, rules::CONSTANTS},
 };
 use std::{mem::offset_of, rc::Rc};
 
@@ -153,14 +155,32 @@ impl StepState {
     pub(super) fn begin(&mut self, control: &StepControl) -> Result<()> {
         while self.fetch_result(true)? {}
         self.in_flight.clear();
-        (self.control, self.updates) = (*control, 0);
-        let scale = LossScaler::new(control.loss_scale).scale();
+        self.control = *control;
+        let loss_scale = LossScaler::new(control.loss_scale).position();
+        self.go_on(Position { updates: 0, loss_scale })
+    }
+
+    /// Goes on where another training stood; no step computes.
+    pub(super) fn go_on(&mut self, from: Position) -> Result<()> {
+        self.updates = from.updates;
+        let ScalerState { scale: LossScale { scale, skipped_steps: skipped }, good_steps } =
+            from.loss_scale;
         let state = State {
-            answer: Answer { scale, ..Answer::default() },
+            answer: Answer { scale, skipped, updates: from.updates, ..Answer::default() },
             used: scale,
+            good: good_steps,
             ..State::default()
         };
         self.driver.to_device(self.state.at(), bytes_of(&[state]))
+    }
+
+    /// Where the training stands; no step computes.
+    pub(super) fn position(&self) -> Result<Position> {
+        let mut state = [State::default()];
+        self.driver.to_host(self.state.at(), bytes_of_mut(&mut state))?;
+        let State { answer: Answer { scale, skipped, updates, .. }, good, .. } = state[0];
+        let scale = LossScale { scale, skipped_steps: skipped };
+        Ok(Position { updates, loss_scale: ScalerState { scale, good_steps: good } })
     }
 
     /// Begins a step.

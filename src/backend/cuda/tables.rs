@@ -8,7 +8,7 @@ use super::{
     sparse_update,
 };
 use crate::{
-    backend::{PART, Result, TablesShape},
+    backend::{PART, Result, TableState, TablesShape},
     embedding::RowKind,
     model::Pooling,
 };
@@ -43,6 +43,8 @@ pub struct Tables {
     pub(super) pooling: Pooling,
     /// Whether the rule moves rows that a batch does not touch.
     pub(super) all_rows: bool,
+    /// Numbers a row of each buffer of state, beside rows and beside their weights.
+    widths: [Vec<usize>; 2],
     /// Which tables have not been changed since they were made, so that nobody has to look what is
     /// in them.
     untouched: Vec<bool>,
@@ -122,6 +124,7 @@ impl Tables {
             first,
             pooling,
             all_rows: state.moves_all_rows,
+            widths: [dim, 1].map(|dim| state.rows(dim).map(|(width, _)| width).collect()),
             untouched: vec![true; rows.len()],
             pointers,
             on_device,
@@ -149,13 +152,19 @@ impl Tables {
         self.pooling == Pooling::WeightedLearned
     }
 
-    /// Copies table `k` out.
-    pub(super) fn read(&self, driver: &Rc<dyn Driver>, k: usize, out: &mut [f32]) -> Result<()> {
-        assert_eq!(out.len(), self.rows[k] * self.dim, "a table has its elements");
+    /// Copies elements `first..` of table `k` out.
+    pub(super) fn read(
+        &self,
+        driver: &Rc<dyn Driver>,
+        k: usize,
+        first: usize,
+        out: &mut [f32],
+    ) -> Result<()> {
+        assert!(first + out.len() <= self.rows[k] * self.dim, "a table has its elements");
         let part =
             Memory::zeros(driver, out.len().min(PART) * size_of::<f32>(), "a part of a table")?;
         for (i, out) in out.chunks_mut(PART).enumerate() {
-            bags::widen(&**driver, self, k, i * PART, out.len(), part.at())?;
+            bags::widen(&**driver, self, k, first + i * PART, out.len(), part.at())?;
             driver.to_host(part.at(), bytes_of_mut(out))?;
         }
         Ok(())
@@ -188,18 +197,29 @@ impl Tables {
         Ok(())
     }
 
-    /// Copies the row weights of table `k` out, if there are any.
+    /// Copies the row weights of table `k` out from row `first` on, if there are any.
     pub(super) fn read_weights(
         &self,
         driver: &dyn Driver,
         k: usize,
+        first: usize,
         out: &mut [f32],
     ) -> Result<()> {
         if !self.weighted() {
             return Ok(());
         }
-        assert_eq!(out.len(), self.rows[k], "one weight for each row");
-        driver.to_host(self.pointers[k].weights, bytes_of_mut(out))
+        assert!(first + out.len() <= self.rows[k], "one weight for each row");
+        let at = self.pointers[k].weights + (first * size_of::<f32>()) as Address;
+        driver.to_host(at, bytes_of_mut(out))
+    }
+
+    /// Where number `first` of a buffer of state is, behind which there are `len`.
+    pub(super) fn state(&self, state: TableState, first: usize, len: usize) -> Address {
+        let TableState { table, of_weights, buffer } = state;
+        let pointers = &self.pointers[table];
+        let all = if of_weights { pointers.weight_state } else { pointers.state };
+        assert!(first + len <= self.rows[table] * self.widths[usize::from(of_weights)][buffer]);
+        all[buffer] + (first * size_of::<f32>()) as Address
     }
 
     /// Lets `f` change the row weights of table `k`, if there are any.

@@ -15,9 +15,12 @@ mod lookup;
 mod loss;
 mod optim;
 
-use super::{Engine, EngineConfig, EngineError, NO_LOG, PhaseClock};
+use super::{
+    Engine, EngineConfig, EngineError, EnginePosition, FillPart, NO_LOG, PhaseClock, StateSpec,
+    state::state_specs,
+};
 use crate::{
-    backend::{self, InFlight, StepContext, StepEnd, StepStart},
+    backend::{self, InFlight, Position, StepContext, StepEnd, StepStart},
     batch::{Batch, BatchLimits, Samples},
     host::pool::Pool,
     model::{ModelSpec, ParamKind, ParamSpec, Pooling, TableSpec, init::Initializer},
@@ -36,6 +39,8 @@ pub struct CandleEngine {
     vars: Vec<Var>,
     net: Net,
     optimizer: Optimizer,
+    /// Tensors of the optimizer's state.
+    state: Vec<StateSpec>,
     /// Whether every row of a table moves in each step, touched or not.
     dense_rows: bool,
     /// Scratch for the distinct rows of a batch, one a table.
@@ -95,6 +100,7 @@ impl CandleEngine {
         };
         Ok(CandleEngine {
             optimizer: Optimizer::new(&config.optimizer, &specs, &device)?,
+            state: state_specs(config, &specs),
             limits: config.batch_limits(),
             config: config.clone(),
             vars,
@@ -232,6 +238,50 @@ impl Engine for CandleEngine {
         Ok(self.vars[index].set(&Tensor::from_slice(values, shape, &self.device)?)?)
     }
 
+    fn read_from(&self, index: usize, first: usize, out: &mut [f32]) -> Result<(), EngineError> {
+        Ok(part(self.vars[index].as_tensor(), first, out)?)
+    }
+
+    fn write_with(&mut self, index: usize, f: &mut FillPart<'_>) -> Result<(), EngineError> {
+        let mut values = vec![0.0; self.specs[index].len()];
+        self.read(index, &mut values)?;
+        f(0, &mut values);
+        self.write(index, &values)
+    }
+
+    fn optimizer_state(&self) -> &[StateSpec] {
+        &self.state
+    }
+
+    fn read_state(&self, index: usize, first: usize, out: &mut [f32]) -> Result<(), EngineError> {
+        let StateSpec { param, buffer, .. } = self.state[index];
+        Ok(part(self.optimizer.state(param, buffer), first, out)?)
+    }
+
+    fn write_state(
+        &mut self,
+        index: usize,
+        first: usize,
+        values: &[f32],
+    ) -> Result<(), EngineError> {
+        let StateSpec { param, buffer, .. } = self.state[index];
+        let state = self.optimizer.state(param, buffer);
+        let flat = state.flatten_all()?;
+        flat.slice_set(&Tensor::from_slice(values, values.len(), &self.device)?, 0, first)?;
+        Ok(())
+    }
+
+    fn position(&mut self) -> Result<EnginePosition, EngineError> {
+        let loss_scale = LossScaler::new(LossScaleSpec::Off).position();
+        let device = Position { updates: self.step, loss_scale };
+        Ok(EnginePosition { batches: self.step, device })
+    }
+
+    fn go_on(&mut self, from: EnginePosition) -> Result<(), EngineError> {
+        self.step = from.batches;
+        Ok(())
+    }
+
     fn begin_step(
         &mut self,
         samples: Samples<'_>,
@@ -321,6 +371,13 @@ impl Engine for CandleEngine {
     fn phases(&mut self) -> Option<&mut PhaseClock> {
         None
     }
+}
+
+/// Copies elements `first..` of a tensor out.
+fn part(from: &Tensor, first: usize, out: &mut [f32]) -> candle_core::Result<()> {
+    let flat = from.detach().flatten_all()?;
+    out.copy_from_slice(&flat.narrow(0, first, out.len())?.to_vec1::<f32>()?);
+    Ok(())
 }
 
 /// The tables whose bags are looked up; a DeepFM's narrow ones read those of its wide ones.

@@ -59,6 +59,11 @@ impl Optimizer {
         })
     }
 
+    /// A buffer of the state of a parameter. All of them are contiguous.
+    pub fn state(&self, param: usize, buffer: usize) -> &Tensor {
+        &self.states[param][buffer]
+    }
+
     /// Begins update number `step`, counted from 1.
     pub fn start(&mut self, step: u64, learning_rate: f64) {
         (self.step, self.learning_rate) = (step, learning_rate);

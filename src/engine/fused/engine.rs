@@ -16,7 +16,10 @@ use crate::{
         cuda::{Cuda, CudaConfig},
     },
     batch::{Batch, BatchLimits, Derived, GeneratedLog, Samples},
-    engine::{Engine, EngineConfig, EngineError, Phase, PhaseClock},
+    engine::{
+        Engine, EngineConfig, EngineError, EnginePosition, FillPart, Phase, PhaseClock, StateSpec,
+        state::state_specs,
+    },
     metrics::{Counts, MetricsError},
     model::{ModelSpec, ParamSpec, Pooling, init::Initializer},
     optim::{LossScale, LossScaleSpec, LossScaler, OptimizerConfig},
@@ -67,6 +70,8 @@ pub struct FusedEngine<B: Backend = Cpu> {
     pub(super) config: EngineConfig,
     pub(super) store: Store<B>,
     pub(super) network: Network<B>,
+    /// Tensors of the optimizer's state.
+    state: Vec<StateSpec>,
     pub(super) limits: BatchLimits,
     /// The batch as tables read it, where some stand in for others.
     pub(super) derived: Option<Derived>,
@@ -190,6 +195,7 @@ impl<B: Backend> FusedEngine<B> {
         Ok(FusedEngine {
             backend,
             config: config.clone(),
+            state: state_specs(config, &store.layout.specs),
             store,
             network,
             limits,
@@ -335,7 +341,16 @@ impl<B: Backend> Engine for FusedEngine<B> {
 
     fn read(&self, index: usize, out: &mut [f32]) -> std::result::Result<(), EngineError> {
         length(&self.store.layout.specs[index], out.len())?;
-        Ok(self.store.read(&self.backend, index, out)?)
+        Ok(self.store.read(&self.backend, index, 0, out)?)
+    }
+
+    fn read_from(
+        &self,
+        index: usize,
+        first: usize,
+        out: &mut [f32],
+    ) -> std::result::Result<(), EngineError> {
+        Ok(self.store.read(&self.backend, index, first, out)?)
     }
 
     fn write(&mut self, index: usize, values: &[f32]) -> std::result::Result<(), EngineError> {
@@ -343,6 +358,46 @@ impl<B: Backend> Engine for FusedEngine<B> {
         Ok(self.store.edit(&mut self.backend, index, &mut |_, at, to, _| {
             to.copy_from_slice(&values[at..][..to.len()])
         })?)
+    }
+
+    fn write_with(
+        &mut self,
+        index: usize,
+        f: &mut FillPart<'_>,
+    ) -> std::result::Result<(), EngineError> {
+        Ok(self.store.edit(&mut self.backend, index, &mut |_, at, to, _| f(at, to))?)
+    }
+
+    fn optimizer_state(&self) -> &[StateSpec] {
+        &self.state
+    }
+
+    fn read_state(
+        &self,
+        index: usize,
+        first: usize,
+        out: &mut [f32],
+    ) -> std::result::Result<(), EngineError> {
+        Ok(self.store.read_state(&self.backend, &self.state[index], first, out)?)
+    }
+
+    fn write_state(
+        &mut self,
+        index: usize,
+        first: usize,
+        values: &[f32],
+    ) -> std::result::Result<(), EngineError> {
+        Ok(self.store.write_state(&mut self.backend, &self.state[index], first, values)?)
+    }
+
+    fn position(&mut self) -> std::result::Result<EnginePosition, EngineError> {
+        Ok(EnginePosition { batches: self.batches, device: self.backend.position()? })
+    }
+
+    fn go_on(&mut self, from: EnginePosition) -> std::result::Result<(), EngineError> {
+        self.batches = from.batches;
+        self.loss_scale = from.device.loss_scale.scale;
+        Ok(self.backend.go_on(from.device)?)
     }
 
     fn attach_generator(&mut self, log: &GeneratedLog) -> std::result::Result<bool, EngineError> {

@@ -2,7 +2,8 @@
 //! in a second of the same layout, running statistics in a third, tables in sets of equal width.
 
 use crate::{
-    backend::{Backend, Result},
+    backend::{Backend, Result, TableState},
+    engine::StateSpec,
     host::pool::Pool,
     model::{ModelSpec, ParamKind, ParamSpec, SetSpec},
     optim::OptimizerSpec,
@@ -32,6 +33,29 @@ pub(crate) enum Place {
         /// The table.
         index: usize,
     },
+}
+
+/// Where a buffer of optimizer state is.
+enum StatePlace {
+    /// At an offset in the buffer of dense parameters' state.
+    Dense(usize),
+    /// Beside a table of a set.
+    Table(usize, TableState),
+}
+
+impl Place {
+    /// Where buffer `buffer` of the state beside a parameter is.
+    fn state(self, buffer: usize) -> StatePlace {
+        match self {
+            Place::Dense(at) | Place::Running(at) => StatePlace::Dense(at),
+            Place::Table { set, index } => {
+                StatePlace::Table(set, TableState { table: index, of_weights: false, buffer })
+            }
+            Place::RowWeight { set, index } => {
+                StatePlace::Table(set, TableState { table: index, of_weights: true, buffer })
+            }
+        }
+    }
 }
 
 /// Places of all parameters of a model.
@@ -171,14 +195,48 @@ impl<B: Backend> Store<B> {
         }
     }
 
-    /// Copies parameter `index` out.
-    pub fn read(&self, backend: &B, index: usize, out: &mut [f32]) -> Result<()> {
+    /// Copies elements `first..` of parameter `index` out.
+    pub fn read(&self, backend: &B, index: usize, first: usize, out: &mut [f32]) -> Result<()> {
         match self.layout.places[index] {
-            Place::Dense(at) => backend.read(&self.params, at, out),
-            Place::Running(at) => backend.read(&self.running, at, out),
-            Place::Table { set, index } => backend.read_table(&self.tables[set], index, out),
+            Place::Dense(at) => backend.read(&self.params, at + first, out),
+            Place::Running(at) => backend.read(&self.running, at + first, out),
+            Place::Table { set, index } => backend.read_table(&self.tables[set], index, first, out),
             Place::RowWeight { set, index } => {
-                backend.read_row_weights(&self.tables[set], index, out)
+                backend.read_row_weights(&self.tables[set], index, first, out)
+            }
+        }
+    }
+
+    /// Copies numbers `first..` of a tensor of the optimizer's state out.
+    pub fn read_state(
+        &self,
+        backend: &B,
+        spec: &StateSpec,
+        first: usize,
+        out: &mut [f32],
+    ) -> Result<()> {
+        match self.layout.places[spec.param].state(spec.buffer) {
+            StatePlace::Dense(at) => backend.read(&self.state[spec.buffer], at + first, out),
+            StatePlace::Table(set, state) => {
+                backend.read_state(&self.tables[set], state, first, out)
+            }
+        }
+    }
+
+    /// Sets numbers `first..` of a tensor of the optimizer's state.
+    pub fn write_state(
+        &mut self,
+        backend: &mut B,
+        spec: &StateSpec,
+        first: usize,
+        values: &[f32],
+    ) -> Result<()> {
+        match self.layout.places[spec.param].state(spec.buffer) {
+            StatePlace::Dense(at) => {
+                backend.write(&mut self.state[spec.buffer], at + first, values)
+            }
+            StatePlace::Table(set, state) => {
+                backend.write_state(&mut self.tables[set], state, first, values)
             }
         }
     }

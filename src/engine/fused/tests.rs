@@ -21,6 +21,7 @@ use crate::{
 #[cfg(target_os = "linux")]
 mod cuda;
 mod dcnv2;
+mod goes_on;
 
 const ROWS: [usize; 3] = [7, 20, 5];
 const DENSE: usize = 5;

@@ -393,8 +393,8 @@ impl Case for TablesCase {
             })?;
             for (k, &r) in rows.iter().enumerate() {
                 let (mut t, mut tw) = (vec![0.0; r * dim], vec![0.0; r]);
-                b.read_table(&tables, k, &mut t)?;
-                b.read_row_weights(&tables, k, &mut tw)?;
+                b.read_table(&tables, k, 0, &mut t)?;
+                b.read_row_weights(&tables, k, 0, &mut tw)?;
                 left.extend([t, tw]);
             }
             let kinds = [
@@ -468,7 +468,7 @@ impl Case for OneEach {
             end(b)?;
             for (k, &r) in rows.iter().enumerate() {
                 let mut t = vec![0.0; r * dim];
-                b.read_table(&tables, k, &mut t)?;
+                b.read_table(&tables, k, 0, &mut t)?;
                 left.push(t);
             }
         }

@@ -402,7 +402,7 @@ impl Case for PooledCase {
         left.extend(end(b)?);
         for (k, before) in before.iter().enumerate() {
             let mut table = vec![0.0; before.len()];
-            b.read_table(&tables, k, &mut table)?;
+            b.read_table(&tables, k, 0, &mut table)?;
             // What the update has changed: beside the rows themselves it is so small that none at
             // all would pass.
             table.iter_mut().zip(before).for_each(|(x, before)| *x -= before);
