@@ -52,7 +52,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let mut curves = Curve { seed, model: "DLRM".into() };
         logistic(&resolved.workload, &curves.seed)?;
         let stop = AtomicBool::new(false);
-        train::run(&Job { workload: &resolved.workload, stop: &stop }, &mut [&mut curves])?;
+        train::run(&Job::new(&resolved.workload, &stop), &mut [&mut curves])?;
     }
     Ok(())
 }

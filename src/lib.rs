@@ -22,7 +22,8 @@
 //! let file = Path::new("workloads/quickstart.toml");
 //! let overrides = ["data.max_rows=1000", "data.eval_samples=5000", "train.max_steps=10"];
 //! let resolved = workload::load(file, &overrides.map(String::from))?;
-//! let job = train::Job { workload: &resolved.workload, stop: &AtomicBool::new(false) };
+//! let stop = AtomicBool::new(false);
+//! let job = train::Job::new(&resolved.workload, &stop);
 //! let finished = train::run(&job, &mut [])?;
 //! assert_eq!(finished.outcome.steps, 10);
 //! assert!(finished.outcome.last_eval.is_some_and(|eval| eval.quality.auc > 0.5));
@@ -32,6 +33,7 @@
 
 pub mod backend;
 pub mod batch;
+pub mod checkpoint;
 pub mod cli;
 pub mod data;
 pub mod embedding;

@@ -63,7 +63,7 @@ fn reference(name: &str) -> Option<Transcript> {
 fn run(workload: &Workload) -> Heard {
     let mut heard = Heard::default();
     let stop = AtomicBool::new(false);
-    train::run(&Job { workload, stop: &stop }, &mut [&mut heard]).unwrap();
+    train::run(&Job::new(workload, &stop), &mut [&mut heard]).unwrap();
     heard
 }
 

@@ -3,7 +3,10 @@
 //! what was lost; never half a record that passes for a whole one.
 #![cfg(target_os = "linux")]
 
-use dlrm_bench::results::{metrics, record, tree};
+use dlrm_bench::{
+    checkpoint::Loaded,
+    results::{metrics, record, tree},
+};
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -224,6 +227,53 @@ fn every_write_rename_and_fsync_may_fail() {
         // Lines of the log, the record, the metrics, the plots.
         assert!(failed > 15, "{failed}");
     }
+}
+
+/// A checkpoint is whole or not there; the run goes on without it and says so.
+#[test]
+fn every_call_of_a_checkpoint_may_fail() {
+    let place = Place::new();
+    let shim = match shim(place.dir.path()) {
+        Ok(shim) => shim,
+        Err(why) => return println!("skipped: {why}"),
+    };
+    let (mut failed, mut without) = (0, 0);
+    for n in 1.. {
+        let place = Place::new();
+        let mark = place.at("mark");
+        let set = ["--set", "checkpoint.every_steps=1", "--set", "checkpoint.keep=1"];
+        let mut command = place.command(&["--quiet", "--no-plots"]);
+        command
+            .args(set)
+            .env("LD_PRELOAD", &shim)
+            .env("FAULT_DIR", place.at("results"))
+            .env("FAULT_MARK", &mark)
+            .env("FAULT_AT", n.to_string());
+        let out = command.output().unwrap();
+        let (code, error) = (out.status.code(), text(&out.stderr));
+        if !mark.exists() {
+            assert_eq!(code, Some(0), "{error}");
+            break;
+        }
+        failed += 1;
+        assert!(matches!(code, Some(0 | 74)), "call {n}: {code:?}, {error}");
+        let Some(run) = place.runs().into_iter().next() else { continue };
+        let folders = fs::read_dir(run.join("checkpoints")).into_iter().flatten().flatten();
+        for folder in folders.map(|e| e.path()) {
+            if folder.file_name().unwrap().to_string_lossy().starts_with("step-") {
+                Loaded::open(&folder).unwrap_or_else(|e| panic!("call {n}: {e}"));
+            }
+        }
+        if error.contains("no checkpoint after step") {
+            without += 1;
+            assert_eq!(code, Some(74), "call {n}: {error}");
+            let record = record::read(&run.join("run.json")).unwrap();
+            assert!(record.outcome.unwrap().success, "call {n}");
+            assert!(record.lost[0].starts_with("the checkpoint after step"), "{:?}", record.lost);
+        }
+    }
+    // Each of three has three files and folders that are written and brought to the disk.
+    assert!(failed > 40 && without > 20, "{failed} {without}");
 }
 
 /// Names and bytes of all files below a folder, in order.

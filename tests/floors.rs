@@ -14,7 +14,7 @@ const FLOORS: &[&[&str]] = &[
     &["train"],
     &["workload"],
     &["engine", "system"],
-    &["backend"],
+    &["backend", "checkpoint"],
     &["data", "embedding"],
     &["batch"],
     &["optim", "model"],

@@ -164,6 +164,8 @@ fn write_log(path: &Path, w: &workload::Workload) {
         train_seconds: 1.5,
         last_eval: None,
         test: None,
+        resumed_at: Vec::new(),
+        checkpoint_seconds: 0.0,
     };
     log.init_start().unwrap();
     log.params_ready(&w.model.resolve(&schema).unwrap().params()).unwrap();

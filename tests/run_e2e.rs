@@ -285,9 +285,7 @@ fn the_number_of_threads_changes_no_bit() {
             )
             .unwrap();
             let stop = AtomicBool::new(false);
-            let done =
-                train::run(&Job { workload: &resolved.workload, stop: &stop }, &mut [&mut Deaf])
-                    .unwrap();
+            let done = train::run(&Job::new(&resolved.workload, &stop), &mut [&mut Deaf]).unwrap();
             let params: Vec<Vec<u32>> = done
                 .engine
                 .params()

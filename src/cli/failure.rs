@@ -36,6 +36,9 @@ pub enum Failure {
     /// The reader of standard output went away, and without it there is nothing to go on for.
     #[error("standard output was closed by its reader")]
     Closed,
+    /// Ctrl-C or SIGTERM, before there was anything to leave.
+    #[error("{0}")]
+    Interrupted(String),
     /// Anything else.
     #[error("{0}")]
     Internal(String),
@@ -61,6 +64,7 @@ impl Failure {
             Failure::Internal(_) => 70,
             Failure::Memory(_) => 71,
             Failure::Output(_) => 74,
+            Failure::Interrupted(_) => super::Exit::Interrupted as u8,
             Failure::Closed => super::terminal::CLOSED,
         }
     }

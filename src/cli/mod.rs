@@ -11,6 +11,7 @@ mod check_device;
 mod compare;
 mod convergence;
 mod data;
+mod eval;
 mod explain;
 mod facebook;
 mod failure;
@@ -22,6 +23,7 @@ mod progress;
 mod ready;
 mod record;
 mod report;
+mod resume;
 mod run;
 mod run_output;
 mod say;
@@ -36,6 +38,7 @@ mod workloads;
 pub use check::CheckArgs;
 pub use compare::CompareArgs;
 pub use data::DataArgs;
+pub use eval::EvalArgs;
 pub use failure::Failure;
 pub use gate::GateArgs;
 pub use package::PackageArgs;
@@ -177,6 +180,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Run(RunArgs),
+    Eval(EvalArgs),
     Check(CheckArgs),
     System(SystemArgs),
     Selftest(SelftestArgs),
@@ -212,6 +216,7 @@ pub fn main() -> ExitCode {
     };
     let done = check_environment().and_then(|()| match cli.command {
         Command::Run(args) => run::run(&args),
+        Command::Eval(args) => eval::run(&args),
         Command::Check(args) => check::run(&args),
         Command::System(args) => system::system(&args),
         Command::Selftest(args) => selftest::run(&args),

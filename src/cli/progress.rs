@@ -2,8 +2,12 @@
 
 use super::{preparing::Preparing, terminal};
 use crate::{
+    checkpoint::CheckpointError,
     data::{preprocess::prepare, source::prepared::News},
-    train::events::{EvalEvent, Listener, Outcome, RunFacts, StepEvent},
+    host::escape::visible,
+    train::events::{
+        CheckpointEvent, EvalEvent, Listener, Outcome, Resumption, RunFacts, StepEvent,
+    },
 };
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::{
@@ -254,6 +258,38 @@ impl Listener for Progress {
                 e.elapsed
             ),
             Sink::Json => Self::json(&serde_json::json!({"event": "eval", "eval": e}))?,
+            Sink::Quiet => {}
+        }
+        Ok(())
+    }
+
+    fn checkpoint(&mut self, saved: &CheckpointEvent) -> std::io::Result<()> {
+        match &self.sink {
+            Sink::Json => {
+                Self::json(&serde_json::json!({"event": "checkpoint", "checkpoint": saved}))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn checkpoint_failed(&mut self, step: u64, why: &CheckpointError) -> std::io::Result<()> {
+        let line = format!("warning: no checkpoint after step {step}: {why}; training goes on");
+        match &self.sink {
+            Sink::Bar(b) => b.suspend(|| errln!("{}", visible(&line))),
+            _ => errln!("{}", visible(&line)),
+        }
+        Ok(())
+    }
+
+    fn resumed(&mut self, from: &Resumption) -> std::io::Result<()> {
+        let line = format!("going on after step {}", thousands(from.step));
+        match &self.sink {
+            Sink::Bar(b) => {
+                b.set_position(from.step);
+                b.suspend(|| errln!("{line}"));
+            }
+            Sink::Plain => errln!("{line}"),
+            Sink::Json => Self::json(&serde_json::json!({"event": "resumed", "from": from}))?,
             Sink::Quiet => {}
         }
         Ok(())

@@ -8,6 +8,7 @@ use super::{
     loader_only::loader_only,
     progress::{Progress, Show},
     ready::ready,
+    resume::{self, Resume},
     run_output::{Closed, Extras, RunOutput},
     seed,
     series::series,
@@ -57,8 +58,8 @@ const MAX_RUNS: u64 = 10_000;
 pub struct RunArgs {
     /// The workload: a file (TOML) that says what to train, on what data, until
     /// when, or the name of one that dlrm-bench workloads lists
-    #[arg(value_parser = WorkloadPlace, hide_possible_values = true)]
-    pub workload: PathBuf,
+    #[arg(value_parser = WorkloadPlace, hide_possible_values = true, required_unless_present = "resume")]
+    pub workload: Option<PathBuf>,
     /// Replace one value, as in --set train.batch_size=4096; may be given
     /// many times. VALUE is TOML, a bare word is a string; nothing after the
     /// = takes the key out
@@ -89,6 +90,11 @@ pub struct RunArgs {
     /// The seeds instead, as in --seeds 3,7,11
     #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = seed, conflicts_with_all = ["runs", "seed"])]
     pub seeds: Vec<u64>,
+    /// Go on where the newest whole checkpoint stands: of the run in FOLDER, or
+    /// without FOLDER of the newest run of the workload that is not over. If
+    /// there is none, a new run begins
+    #[arg(long, value_name = "FOLDER", num_args = 0..=1, conflicts_with_all = ["explain", "loader_only", "runs", "seeds"])]
+    pub resume: Option<Option<PathBuf>>,
     /// Say whether it converges like this record, made by dlrm-bench record
     /// [default: the workload's own, where there is one]
     #[arg(long, value_name = "FILE")]
@@ -174,7 +180,34 @@ impl RunArgs {
     fn load(&self) -> Result<Resolved, Failure> {
         let missing = if self.strict_data { Missing::Refuse } else { Missing::TakeOtherwise };
         let mut set = self.overrides();
-        let mut resolved = workload::load_with(&self.workload, &set, missing)?;
+        let file = match (&self.workload, &self.resume) {
+            (Some(file), None | Some(None)) => file,
+            (None, Some(Some(folder))) if set.is_empty() => {
+                return resume::workload_of(
+                    folder,
+                    "name the one that holds its workload.toml, or put the workload before --resume",
+                );
+            }
+            (None, Some(Some(_))) => {
+                return Err(Failure::Usage(
+                    "a run goes on as it was begun; leave out --set, --engine, --device, --threads and --seed"
+                        .to_owned(),
+                ));
+            }
+            (Some(_), Some(Some(_))) => {
+                return Err(Failure::Usage(
+                    "--resume FOLDER goes on with the workload in that folder; leave out the workload, or FOLDER"
+                        .to_owned(),
+                ));
+            }
+            (None, None | Some(None)) => {
+                return Err(Failure::Usage(
+                    "which run? Name the workload before --resume, or a run's folder after it"
+                        .to_owned(),
+                ));
+            }
+        };
+        let mut resolved = workload::load_with(file, &set, missing)?;
         // What computes belongs to a result: `auto` is resolved before anything is written down.
         let engine = &resolved.workload.engine;
         let (device, why) = engine::choose_device(engine.kind, engine.device);
@@ -183,10 +216,34 @@ impl RunArgs {
                 errln!("{why}");
             }
             set.push(format!("engine.device=\"{device}\""));
-            resolved = parse::resolve_with(&self.workload, resolved.source, &set, missing)?;
+            resolved = parse::resolve_with(file, resolved.source, &set, missing)?;
         }
         ready(&mut resolved)?;
         Ok(resolved)
+    }
+
+    /// The run that is to go on, if one is to.
+    fn resume(&self, resolved: &Resolved) -> Result<Option<Resume>, Failure> {
+        match &self.resume {
+            None => Ok(None),
+            Some(Some(folder)) => resume::in_folder(folder, resolved).map(Some),
+            Some(None) => {
+                if !resolved.workload.checkpoint.is_on() {
+                    return Err(Failure::Usage(
+                        "this workload writes no checkpoints; say when, as in --set checkpoint.every_steps=1000"
+                            .to_owned(),
+                    ));
+                }
+                let found = resume::newest(&self.results, resolved)?;
+                if found.is_none() && !self.quiet {
+                    errln!(
+                        "no run of this workload below {} can go on; a new one begins",
+                        self.results.display()
+                    );
+                }
+                Ok(found)
+            }
+        }
     }
 
     /// Values that are replaced; those of options of their own come after every `--set`.
@@ -302,12 +359,13 @@ pub(super) fn one(
 ) -> Result<Ran, Failure> {
     let w = &resolved.workload;
     let mut facebook = args.format.map(|_| Facebook::begin(&args.facebook, w, stop)).transpose()?;
-    let mut output = RunOutput::open(
-        &args.results,
-        resolved,
-        series,
-        Extras { ceilings: !args.no_ceilings, plots: !args.no_plots },
-    )?;
+    let extras = Extras { ceilings: !args.no_ceilings, plots: !args.no_plots };
+    let resume = args.resume(resolved)?;
+    let mut output = match &resume {
+        Some(r) => RunOutput::go_on(&r.folder, resolved, &r.progress, extras)?,
+        None => RunOutput::open(&args.results, resolved, series, extras)?,
+    };
+    let checkpoints = output.checkpoints(w);
     let (mut board, mut trace) = match followers(args, output.name()) {
         Ok(followers) => followers,
         Err(e) => {
@@ -316,7 +374,8 @@ pub(super) fn one(
         }
     };
     let mut progress = Progress::new(show);
-    let job = Job { workload: &resolved.workload, stop };
+    let from = resume.as_ref().map(|r| &r.loaded);
+    let job = Job { checkpoints: Some(&checkpoints), from, ..Job::new(&resolved.workload, stop) };
     let mut listeners: Vec<&mut dyn Listener> =
         vec![&mut output.log, &mut output.recorder, &mut progress];
     listeners.extend(facebook.as_mut().map(|f| f as &mut dyn Listener));
@@ -324,6 +383,10 @@ pub(super) fn one(
     listeners.extend(trace.as_mut().map(|t| t as &mut dyn Listener));
     let done = match train::run(&job, &mut listeners) {
         // The log says so, and the record.
+        Err(TrainError::Interrupted) if output.goes_on() && !output.recorder.begun() => {
+            output.discard();
+            return Err(TrainError::Interrupted.into());
+        }
         Err(TrainError::Interrupted) => {
             let closed = output.close(&resolved.workload, None);
             let outcome = closed.record.outcome.clone().ok_or(TrainError::Interrupted)?;
@@ -369,6 +432,8 @@ impl From<TrainError> for Failure {
         match e {
             TrainError::Workload(e) => e.into(),
             TrainError::Data(e) => e.into(),
+            TrainError::Interrupted => Failure::Interrupted(e.to_string()),
+            TrainError::Checkpoint(e) => e.into(),
             TrainError::Closed => Failure::Closed,
             TrainError::Listener(_) => Failure::Output(e.to_string()),
             TrainError::Memory(_)

@@ -4,26 +4,28 @@ use super::{Failure, ready::told};
 use crate::{
     backend::{BackendError, Device},
     batch::Schema,
+    checkpoint::{Checkpoints, KEEP},
     data::source::mean_ids,
     engine::{EngineConfig, cost::cost},
     host::Isa,
     mllog::MlLog,
     report::plots,
     results::{
-        Floor, Recorder, ResultsError, RunFolder, RunRecord,
-        identity::{self, DataSet, FileContent},
+        Floor, Recorder, ResultsError, RunFolder, RunRecord, about,
+        identity::{self, Aspect, DataSet, FileContent, Identity},
         metrics::Metrics,
         record::{MemoryItem, PhaseShare, Series, Steady},
     },
     stats::{self, Bootstrap},
-    system::{Ceilings, Effort, Machine, forget_peak_memory, usable_cores},
+    system::{Ceilings, Effort, Machine, Versions, forget_peak_memory, usable_cores},
     train::{
-        Finished,
+        Finished, Progress,
         memory::{available, device_plan, memory_plan},
     },
     workload::{Resolved, Workload, shipped::TextSource},
 };
-use std::path::Path;
+use serde::{Deserialize, Serialize};
+use std::{collections::BTreeMap, path::Path};
 
 /// What takes time beside the run itself, and can be left out.
 #[derive(Debug, Clone, Copy)]
@@ -49,6 +51,8 @@ pub(super) struct RunOutput {
     told: Option<String>,
     /// Data files as they were found.
     files: Option<Vec<FileContent>>,
+    /// Whether the folder is that of a run that goes on.
+    goes_on: bool,
     pub log: MlLog,
     pub recorder: Recorder,
 }
@@ -62,19 +66,7 @@ impl RunOutput {
         extras: Extras,
     ) -> Result<Self, Failure> {
         let w = &resolved.workload;
-        let mut machine = Machine::inspect();
-        let gpu = w.engine.device.open().map_err(|e| Failure::Device(e.to_string()))?;
-        machine.gpu = gpu.map(|gpu| gpu.device().clone());
-        let cores = usable_cores();
-        if w.engine.threads > cores && w.engine.device == Device::Cpu {
-            errln!(
-                "warning: engine.threads is {}, but this process may use {cores} core{} at once; more threads than cores only wait",
-                w.engine.threads,
-                if cores == 1 { "" } else { "s" }
-            );
-        }
-        let system = w.mlperf.platform.clone().unwrap_or_else(|| machine.name());
-        let ceilings = if extras.ceilings { ceilings(w)? } else { None };
+        let (machine, system, ceilings) = inspect(w, extras)?;
         let folder = RunFolder::create(root, &system, &w.workload.name, &w.sha256(), w.train.seed)?;
         let opened = folder.write_workload(&w.to_toml()).and_then(|()| {
             MlLog::create(&folder.log(), w, &system)
@@ -87,7 +79,14 @@ impl RunOutput {
                 return Err(e.into());
             }
         };
-        let recorder = Recorder::new(folder.metrics(), machine.gpu.clone());
+        let about = About {
+            started: folder.started().to_owned(),
+            machine: machine.clone(),
+            versions: Versions::this(),
+            series: series.clone(),
+        };
+        let about = serde_json::to_value(about).map_err(|e| Failure::Internal(e.to_string()))?;
+        let recorder = Recorder::new(folder.metrics(), machine.gpu.clone(), about);
         let files = identity::files(w);
         let (source, told) = (resolved.read_from.clone(), told(resolved));
         Ok(RunOutput {
@@ -100,9 +99,57 @@ impl RunOutput {
             source,
             told,
             files,
+            goes_on: false,
             log,
             recorder,
         })
+    }
+
+    /// Goes on with the run in the folder `path`, from a checkpoint of it.
+    pub fn go_on(
+        path: &Path,
+        resolved: &Resolved,
+        progress: &Progress,
+        extras: Extras,
+    ) -> Result<Self, Failure> {
+        let w = &resolved.workload;
+        let about: About = serde_json::from_value(about(&progress.listeners))
+            .map_err(|e| Failure::Input(format!("{}: the checkpoint: {e}", path.display())))?;
+        let (machine, system, ceilings) = inspect(w, extras)?;
+        about.same(path, &machine)?;
+        let folder = RunFolder::open(path, about.started)?;
+        let log = MlLog::go_on(&folder.log(), w, &system, &progress.listeners)
+            .map_err(|source| ResultsError::Write { path: folder.log(), source })?;
+        let gpu = machine.gpu.clone();
+        let recorder = Recorder::go_on(folder.metrics(), gpu, progress.steps, &progress.listeners)?;
+        Ok(RunOutput {
+            folder,
+            system,
+            machine,
+            ceilings,
+            series: about.series,
+            extras,
+            source: resolved.read_from.clone(),
+            told: told(resolved),
+            files: identity::files(w),
+            goes_on: true,
+            log,
+            recorder,
+        })
+    }
+
+    /// Whether the run was begun by another process.
+    pub fn goes_on(&self) -> bool {
+        self.goes_on
+    }
+
+    /// Where the run's checkpoints are.
+    pub fn checkpoints(&self, w: &Workload) -> Checkpoints {
+        let dir = match &w.checkpoint.dir {
+            Some(dir) => dir.join(self.name()),
+            None => self.folder.checkpoints(),
+        };
+        Checkpoints::new(dir, w.checkpoint.keep.unwrap_or(KEEP))
     }
 
     /// The run's name, that of its folder.
@@ -111,9 +158,13 @@ impl RunOutput {
     }
 
     /// Leaves nothing of a run that failed before it began: there is nothing to be compared or
-    /// judged.
+    /// judged. One that was to go on stays as it was.
     pub fn discard(self) {
-        let RunOutput { folder, log, recorder, .. } = self;
+        let RunOutput { folder, log, recorder, goes_on, .. } = self;
+        if goes_on {
+            recorder.leave();
+            return;
+        }
         drop((log, recorder));
         folder.discard();
     }
@@ -133,6 +184,7 @@ impl RunOutput {
             files,
             log,
             recorder,
+            goes_on: _,
         } = self;
         let mut lost = Vec::new();
         if let Err(source) = log.finish() {
@@ -140,6 +192,7 @@ impl RunOutput {
         }
         let (recorded, metrics, failed) = recorder.finish();
         lost.extend(failed);
+        let no_checkpoints = recorded.lost.clone();
         let data_set = DataSet::new(workload, files, recorded.schema.as_ref());
         let mut record = RunRecord::new(&folder, &system, machine, workload, recorded, &metrics);
         record.workload.source = Some(source);
@@ -173,12 +226,72 @@ impl RunOutput {
             }
         }
         record.lost = lost.iter().map(ToString::to_string).collect();
+        record.lost.extend(no_checkpoints.iter().cloned());
         lost.extend(folder.write_record(&record).err());
         if extras.plots && !metrics.is_empty() {
             lost.extend(plots::write(&folder.plots(), &record, &metrics).err());
         }
-        Closed { record, folder, lost: lost.into_iter().next().map(Failure::from) }
+        let lost = lost.into_iter().next().map(Failure::from);
+        let lost = lost.or_else(|| no_checkpoints.into_iter().next().map(Failure::Output));
+        Closed { record, folder, lost }
     }
+}
+
+/// What a run that goes on must know of the one that wrote the checkpoint.
+#[derive(Debug, Serialize, Deserialize)]
+struct About {
+    started: String,
+    machine: Machine,
+    versions: Versions,
+    series: Option<Series>,
+}
+
+impl About {
+    /// Refuses to go on with a run on another machine, or with another program: what it measured
+    /// would be of neither.
+    fn same(&self, path: &Path, machine: &Machine) -> Result<(), Failure> {
+        let identity = |machine: &Machine, versions: &Versions| {
+            let record = serde_json::json!({"machine": machine, "versions": versions});
+            Identity::of(&record, &BTreeMap::new()).only(&[
+                Aspect::Machine,
+                Aspect::Program,
+                Aspect::Build,
+            ])
+        };
+        let (old, new) =
+            (identity(&self.machine, &self.versions), identity(machine, &Versions::this()));
+        let told: Vec<String> = identity::differences(&old, &new)
+            .into_iter()
+            .filter(|d| d.a != d.b)
+            .map(|d| format!("{} {}", d.aspect.name(), d.fact))
+            .collect();
+        if told.is_empty() {
+            return Ok(());
+        }
+        Err(Failure::Usage(format!(
+            "{}: this run was begun on another machine or with another program, so its times would be of neither (differs: {}); go on with it there, or begin a new one",
+            path.display(),
+            told.join(", ")
+        )))
+    }
+}
+
+/// The machine, its name, and what it can do at most.
+fn inspect(w: &Workload, extras: Extras) -> Result<(Machine, String, Option<Ceilings>), Failure> {
+    let mut machine = Machine::inspect();
+    let gpu = w.engine.device.open().map_err(|e| Failure::Device(e.to_string()))?;
+    machine.gpu = gpu.map(|gpu| gpu.device().clone());
+    let cores = usable_cores();
+    if w.engine.threads > cores && w.engine.device == Device::Cpu {
+        errln!(
+            "warning: engine.threads is {}, but this process may use {cores} core{} at once; more threads than cores only wait",
+            w.engine.threads,
+            if cores == 1 { "" } else { "s" }
+        );
+    }
+    let system = w.mlperf.platform.clone().unwrap_or_else(|| machine.name());
+    let ceilings = if extras.ceilings { ceilings(w)? } else { None };
+    Ok((machine, system, ceilings))
 }
 
 /// A run that is over, with its record.

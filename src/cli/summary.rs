@@ -34,6 +34,16 @@ pub(super) fn summary(record: &RunRecord, folder: &Path, convergence: Option<&st
         if let Some(q) = &o.test {
             row("test split", quality(q));
         }
+        if !o.resumed_at.is_empty() {
+            let steps: Vec<String> = o.resumed_at.iter().map(|&s| thousands(s)).collect();
+            row(
+                "resumed",
+                format!(
+                    "after step {}; seconds are those since the run first began",
+                    steps.join(", then after step ")
+                ),
+            );
+        }
     }
     if let (Some(share), Some(best)) =
         (record.convergence.share_of_best, record.data.as_ref().and_then(|d| d.best_auc))
@@ -146,7 +156,7 @@ pub(super) fn profile(record: &RunRecord) -> String {
     out + "\n"
 }
 
-fn quality(q: &Quality) -> String {
+pub(super) fn quality(q: &Quality) -> String {
     format!("AUC {:.5}, log loss {:.5}, accuracy {:.4}", q.auc, q.logloss, q.accuracy)
 }
 

@@ -46,8 +46,10 @@ pub struct Plan {
     pub epochs: u64,
     /// Leave out an epoch's last batch if it is short.
     pub drop_last: bool,
-    /// Batches at most over all epochs.
+    /// Batches at most over all epochs, with those that are left out.
     pub max_batches: Option<u64>,
+    /// Batches that are left out at the beginning; not with a queue.
+    pub skip: u64,
     /// Batches that are ready or being made.
     pub prefetch: usize,
     /// Take slices from this queue instead of whole epochs.
@@ -62,6 +64,7 @@ impl Plan {
             epochs: 1,
             drop_last: false,
             max_batches: None,
+            skip: 0,
             prefetch: DEPTH,
             queue: None,
         }
@@ -311,6 +314,26 @@ mod tests {
             9
         );
         assert!(Loader::start(Counter::new(None, u64::MAX), plan).is_err());
+    }
+
+    /// A run that goes on after any number of batches sees what it would have seen.
+    #[test]
+    fn batches_are_left_out_at_the_beginning() {
+        for (len, drop_last, max_batches) in [
+            (Some(10), false, None),
+            (Some(10), true, None),
+            (Some(10), false, Some(7)),
+            (Some(8), false, None),
+            (None, false, Some(6)),
+        ] {
+            let plan = Plan { epochs: 3, drop_last, max_batches, ..Plan::once(4) };
+            let all = sizes(&mut Loader::start(Counter::new(len, u64::MAX), plan.clone()).unwrap());
+            for skip in 0..=all.len() + 1 {
+                let plan = Plan { skip: skip as u64, ..plan.clone() };
+                let left = sizes(&mut Loader::start(Counter::new(len, u64::MAX), plan).unwrap());
+                assert_eq!(left, all[skip.min(all.len())..], "{len:?} {skip}");
+            }
+        }
     }
 
     #[test]

@@ -46,17 +46,18 @@ impl Ranges {
         };
         let samples = if plan.drop_last && len.is_some() { all - all % batch_size } else { all };
         let queue = plan.queue.as_ref().map(|q| WorkQueue::new(&q.path, samples, q.slice, epochs));
-        let left = plan.max_batches.unwrap_or(u64::MAX);
-        Ranges {
-            batch_size,
-            samples,
-            epochs,
-            next_epoch: 0,
-            queue,
-            left,
-            slice: None,
-            begun: false,
+        let left = plan.max_batches.unwrap_or(u64::MAX).saturating_sub(plan.skip);
+        let (mut next_epoch, mut slice) = (0, None);
+        if plan.skip > 0 && samples > 0 {
+            let per_epoch = samples.div_ceil(batch_size);
+            let (epoch, start) = (plan.skip / per_epoch, plan.skip % per_epoch * batch_size);
+            next_epoch = epoch;
+            if start > 0 && epoch < epochs {
+                slice = Some(Slice { epoch, start, n: samples - start });
+                next_epoch += 1;
+            }
         }
+        Ranges { batch_size, samples, epochs, next_epoch, queue, left, slice, begun: false }
     }
 
     /// The samples of the next batch; `None` after the last one.

@@ -95,6 +95,8 @@ fn outcome(success: bool) -> Outcome {
         train_seconds: 1.5,
         last_eval: None,
         test: None,
+        resumed_at: Vec::new(),
+        checkpoint_seconds: 0.0,
     }
 }
 

@@ -7,11 +7,12 @@ use crate::{
     train::events::{EvalEvent, Listener, Outcome, RunFacts},
     workload::{Workload, rounds},
 };
-use serde::{Serialize, Serializer, ser::SerializeMap};
+use serde::{Deserialize, Serialize, Serializer, ser::SerializeMap};
 use serde_json::{Value, json};
 use std::{
-    fs::File,
-    io::{self, Write},
+    collections::BTreeMap,
+    fs::{File, OpenOptions},
+    io::{self, Seek, Write},
     panic::Location,
     path::Path,
     time::{Instant, SystemTime, UNIX_EPOCH},
@@ -34,7 +35,21 @@ pub struct MlLog {
     seed: u64,
     clock: Clock,
     open: Open,
+    /// In a run that goes on: bytes of the log that stay, until it has begun.
+    goes_on: Option<u64>,
 }
+
+/// What a log goes on from.
+#[derive(Debug, Serialize, Deserialize)]
+struct Saved {
+    /// Its length.
+    bytes: u64,
+    /// The epoch that is open.
+    epoch: Option<u64>,
+}
+
+/// [`MlLog`]'s name among listeners.
+const NAME: &str = "mllog";
 
 /// What has been opened in the log and not yet closed.
 #[derive(Debug, Default)]
@@ -109,6 +124,47 @@ impl MlLog {
     /// # Errors
     /// If the benchmark is none that logs are written for, or the file cannot be made.
     pub fn create(path: &Path, workload: &Workload, platform: &str) -> io::Result<Self> {
+        Self::with(
+            File::options().write(true).create(true).truncate(true),
+            path,
+            workload,
+            platform,
+        )
+    }
+
+    /// Goes on with the log at `path`, of a run of `workload`, where it was at the checkpoint that
+    /// says `saved`. What was written after that goes when the run begins.
+    ///
+    /// # Errors
+    /// If the file is not there, or shorter than it was then.
+    pub fn go_on(
+        path: &Path,
+        workload: &Workload,
+        platform: &str,
+        saved: &BTreeMap<String, Value>,
+    ) -> io::Result<Self> {
+        let mut log = Self::with(File::options().read(true).write(true), path, workload, platform)?;
+        let wrong = |what: String| io::Error::new(io::ErrorKind::InvalidData, what);
+        let saved = saved.get(NAME).unwrap_or(&Value::Null);
+        let Saved { bytes, epoch } = Saved::deserialize(saved)
+            .map_err(|e| wrong(format!("the checkpoint's place in the log: {e}")))?;
+        let length = log.file.metadata()?.len();
+        if length < bytes {
+            let path = path.display();
+            return Err(wrong(format!(
+                "{path} has {length} bytes, but had {bytes} when the checkpoint was written"
+            )));
+        }
+        (log.goes_on, log.open.epoch) = (Some(bytes), epoch);
+        Ok(log)
+    }
+
+    fn with(
+        options: &OpenOptions,
+        path: &Path,
+        workload: &Workload,
+        platform: &str,
+    ) -> io::Result<Self> {
         let name = &workload.mlperf.benchmark;
         let benchmark = Benchmark::named(name).ok_or_else(|| {
             let known: Vec<_> = BENCHMARKS.iter().map(|b| b.name).collect();
@@ -116,7 +172,8 @@ impl MlLog {
                 format!("mlperf.benchmark is \"{name}\"; must be one of {}", known.join(", "));
             io::Error::new(io::ErrorKind::InvalidInput, what)
         })?;
-        let file = File::create(path)
+        let file = options
+            .open(path)
             .map_err(|e| io::Error::new(e.kind(), format!("{}: {e}", path.display())))?;
         let hyperparameters = benchmark
             .keys
@@ -135,6 +192,7 @@ impl MlLog {
             seed: workload.train.seed,
             clock: Clock::new(),
             open: Open::default(),
+            goes_on: None,
         })
     }
 
@@ -219,6 +277,10 @@ fn submission(
 
 impl Listener for MlLog {
     fn init_start(&mut self) -> io::Result<()> {
+        if self.goes_on.is_some() {
+            // The log has all that comes before training.
+            return Ok(());
+        }
         self.open.run = true;
         let stated = self.ruleset.take().map(|ruleset| (RULESET, json!(ruleset)));
         for (key, value) in std::mem::take(&mut self.submission) {
@@ -231,6 +293,9 @@ impl Listener for MlLog {
     }
 
     fn params_ready(&mut self, params: &[ParamSpec]) -> io::Result<()> {
+        if self.goes_on.is_some() {
+            return Ok(());
+        }
         for tensor in self.benchmark.tensors(params) {
             let more = [("tensor", json!(tensor))];
             self.line(
@@ -245,6 +310,12 @@ impl Listener for MlLog {
     }
 
     fn run_start(&mut self, facts: &RunFacts) -> io::Result<()> {
+        if let Some(bytes) = self.goes_on {
+            self.file.set_len(bytes)?;
+            self.file.seek(io::SeekFrom::Start(bytes))?;
+            self.open.run = true;
+            return Ok(());
+        }
         for (key, value) in std::mem::take(&mut self.hyperparameters) {
             self.point(key, &value)?;
         }
@@ -292,6 +363,12 @@ impl Listener for MlLog {
     fn epoch_stop(&mut self, epoch: u64) -> io::Result<()> {
         self.open.epoch = None;
         self.end("epoch_stop", &[self.epoch(epoch)])
+    }
+
+    fn save(&mut self) -> io::Result<Option<(&'static str, Value)>> {
+        self.file.sync_data()?;
+        let saved = Saved { bytes: self.file.metadata()?.len(), epoch: self.open.epoch };
+        Ok(Some((NAME, serde_json::to_value(saved)?)))
     }
 
     fn run_stop(&mut self, outcome: &Outcome) -> io::Result<()> {

@@ -7,6 +7,7 @@ pub(crate) mod export;
 pub(crate) mod histogram;
 pub(crate) mod html;
 pub(crate) mod plots;
+pub(crate) mod predictions;
 pub(crate) mod table;
 pub(crate) mod tensorboard;
 #[cfg(test)]
@@ -14,6 +15,6 @@ mod tests;
 pub(crate) mod trace;
 
 /// An error about the file `path`, which it then names.
-fn named(path: &std::path::Path, e: &std::io::Error) -> std::io::Error {
+pub(crate) fn named(path: &std::path::Path, e: &std::io::Error) -> std::io::Error {
     std::io::Error::new(e.kind(), format!("{}: {e}", path.display()))
 }

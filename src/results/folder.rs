@@ -1,7 +1,7 @@
 //! The folder of one run.
 
 use super::{ResultsError, RunRecord, record, time::Utc, write_file};
-use crate::host::atomic_file::{Reserved, create_folders, sync_folder};
+use crate::host::atomic_file::{Lock, Reserved, create_folders, sync_folder};
 use std::{
     fs,
     io::ErrorKind,
@@ -17,6 +17,8 @@ pub struct RunFolder {
     path: PathBuf,
     id: String,
     started: String,
+    /// No other process writes to it.
+    _lock: Lock,
     /// Room for the record, which is the last thing to be lost.
     record: Reserved,
 }
@@ -54,14 +56,12 @@ impl RunFolder {
             let path = parent.join(&id);
             match fs::create_dir(&path) {
                 Ok(()) => {
-                    let file = path.join("run.json");
-                    let record = sync_folder(&parent)
-                        .and_then(|()| Reserved::new(&file, RECORD_BYTES))
-                        .map_err(|source| {
-                            let _ = fs::remove_dir_all(&path);
-                            ResultsError::Write { path: file, source }
-                        })?;
-                    return Ok(RunFolder { path, id, started: now.rfc3339(), record });
+                    let made = sync_folder(&parent)
+                        .map_err(ResultsError::write(&parent))
+                        .and_then(|()| Self::take(path.clone(), id, now.rfc3339()));
+                    return made.inspect_err(|_| {
+                        let _ = fs::remove_dir_all(&path);
+                    });
                 }
                 Err(e) if e.kind() == ErrorKind::AlreadyExists => attempt += 1,
                 Err(e) => return Err(ResultsError::Write { path, source: e }),
@@ -69,10 +69,28 @@ impl RunFolder {
         }
     }
 
+    /// The folder of a run that goes on, which was made at `started`.
+    ///
+    /// # Errors
+    /// If it is not there, cannot be written to, or another process does.
+    pub fn open(path: &Path, started: String) -> Result<Self, ResultsError> {
+        let id = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        Self::take(path.to_owned(), id, started)
+    }
+
+    fn take(path: PathBuf, id: String, started: String) -> Result<Self, ResultsError> {
+        let file = path.join("run.json");
+        let lock = Lock::of(&file).map_err(ResultsError::write(&file))?.ok_or_else(|| {
+            ResultsError::malformed(&path, "another process is at work on this run")
+        })?;
+        let record = Reserved::new(&file, RECORD_BYTES).map_err(ResultsError::write(&file))?;
+        Ok(RunFolder { path, id, started, record, _lock: lock })
+    }
+
     /// Takes the folder away with all that is in it, and those above it that it leaves empty.
     pub fn discard(self) {
-        let RunFolder { path, record, .. } = self;
-        drop(record);
+        let RunFolder { path, record, _lock, .. } = self;
+        drop((record, _lock));
         // What cannot be removed is no reason to hide why the run has failed.
         let _ = fs::remove_dir_all(&path);
         for above in path.ancestors().skip(1).take(2) {
@@ -105,6 +123,11 @@ impl RunFolder {
     /// One row a step; see [`super::metrics`].
     pub fn metrics(&self) -> PathBuf {
         self.path.join("metrics.parquet")
+    }
+
+    /// Checkpoints, unless they have a folder of their own.
+    pub fn checkpoints(&self) -> PathBuf {
+        self.path.join("checkpoints")
     }
 
     /// Loss, AUC, accuracy and throughput as pictures.

@@ -23,7 +23,7 @@ pub mod tree;
 pub use floor::Floor;
 pub use folder::RunFolder;
 pub use record::RunRecord;
-pub use recorder::{Recorded, Recorder};
+pub use recorder::{Recorded, Recorder, about};
 
 use crate::host::atomic_file;
 use std::path::{Path, PathBuf};

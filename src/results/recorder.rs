@@ -7,11 +7,14 @@ use super::{
 use crate::{
     backend::cuda::driver::DeviceInfo,
     batch::Schema,
+    checkpoint::CheckpointError,
     engine::EngineConfig,
     system::EnergyMeter,
     train::events::{EvalEvent, Listener, Outcome, RunFacts, StepEvent},
 };
-use std::{io, path::PathBuf};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::{collections::BTreeMap, io, path::PathBuf};
 
 /// Writes `metrics.parquet` and keeps what the record needs.
 #[derive(Debug)]
@@ -24,7 +27,29 @@ pub struct Recorder {
     outcome: Option<Outcome>,
     meter: Option<EnergyMeter>,
     energy: Option<Energy>,
+    /// Joules that were used before the run was taken up.
+    joules_before: f64,
     gpu: Option<DeviceInfo>,
+    /// What a run that goes on is told of this one.
+    about: Value,
+    /// Checkpoints that could not be written, one sentence each.
+    lost: Vec<String>,
+}
+
+/// What a record goes on from.
+#[derive(Debug, Serialize, Deserialize)]
+struct Saved {
+    evaluations: Vec<EvalEvent>,
+    joules: Option<f64>,
+    about: Value,
+}
+
+/// [`Recorder`]'s name among listeners.
+const NAME: &str = "record";
+
+/// What a recorder was told of the run that it goes on with; null if it was told nothing.
+pub fn about(saved: &BTreeMap<String, Value>) -> Value {
+    saved.get(NAME).map_or(Value::Null, |saved| saved["about"].clone())
 }
 
 /// Energy that was used from the start of training to its end.
@@ -51,13 +76,43 @@ pub struct Recorded {
     pub outcome: Option<Outcome>,
     /// What processors, memory and the GPU used; `None` where nothing counts it.
     pub energy: Option<Energy>,
+    /// Checkpoints that could not be written, one sentence each.
+    pub lost: Vec<String>,
 }
 
 impl Recorder {
-    /// Will write its metrics to `metrics`, and ask `gpu` for its energy if one computes.
-    pub fn new(metrics: PathBuf, gpu: Option<DeviceInfo>) -> Self {
+    /// Will write its metrics to `metrics`, and ask `gpu` for its energy if one computes. Checkpoints
+    /// keep `about` for who goes on with them ([`about`]).
+    pub fn new(metrics: PathBuf, gpu: Option<DeviceInfo>, about: Value) -> Self {
+        Recorder::with(MetricsWriter::new(metrics), gpu, about)
+    }
+
+    /// Goes on with a run that was taken up after `steps` steps, at the checkpoint that says
+    /// `saved`.
+    ///
+    /// # Errors
+    /// If its metrics are not there.
+    pub fn go_on(
+        metrics: PathBuf,
+        gpu: Option<DeviceInfo>,
+        steps: u64,
+        saved: &BTreeMap<String, Value>,
+    ) -> Result<Self, ResultsError> {
+        let Saved { evaluations, joules, about } =
+            Saved::deserialize(saved.get(NAME).unwrap_or(&Value::Null)).map_err(|e| {
+                ResultsError::malformed(&metrics, format!("the checkpoint says of the record: {e}"))
+            })?;
+        let writer = MetricsWriter::go_on(metrics, steps, &evaluations)?;
+        let before = joules.unwrap_or(0.0);
+        Ok(Recorder { evaluations, joules_before: before, ..Recorder::with(writer, gpu, about) })
+    }
+
+    fn with(metrics: MetricsWriter, gpu: Option<DeviceInfo>, about: Value) -> Self {
         Recorder {
-            metrics: MetricsWriter::new(metrics),
+            metrics,
+            about,
+            joules_before: 0.0,
+            lost: Vec::new(),
             facts: None,
             config: None,
             schema: None,
@@ -67,6 +122,11 @@ impl Recorder {
             energy: None,
             gpu,
         }
+    }
+
+    /// Leaves everything as it was before it was to go on: that did not come about.
+    pub fn leave(self) {
+        self.metrics.leave();
     }
 
     /// Whether the run has begun: what comes before it is no run.
@@ -85,6 +145,7 @@ impl Recorder {
             evaluations: self.evaluations,
             outcome: self.outcome,
             energy: self.energy,
+            lost: self.lost,
         };
         (recorded, metrics, failed)
     }
@@ -118,9 +179,28 @@ impl Listener for Recorder {
         self.metrics.eval_stop(eval)
     }
 
+    fn save(&mut self) -> io::Result<Option<(&'static str, Value)>> {
+        self.metrics.save()?;
+        let before = self.joules_before;
+        let saved = Saved {
+            evaluations: self.evaluations.clone(),
+            joules: self.meter.as_mut().map(|meter| before + meter.joules()),
+            about: self.about.clone(),
+        };
+        Ok(Some((NAME, serde_json::to_value(saved)?)))
+    }
+
+    fn checkpoint_failed(&mut self, step: u64, why: &CheckpointError) -> io::Result<()> {
+        self.lost.push(format!("the checkpoint after step {step}: {why}"));
+        Ok(())
+    }
+
     fn run_stop(&mut self, outcome: &Outcome) -> io::Result<()> {
-        self.energy =
-            self.meter.as_mut().map(|meter| Energy { joules: meter.joules(), of: meter.counted() });
+        let before = self.joules_before;
+        self.energy = self
+            .meter
+            .as_mut()
+            .map(|meter| Energy { joules: before + meter.joules(), of: meter.counted() });
         // If another listener fails now, the run is over nevertheless.
         self.outcome.get_or_insert_with(|| outcome.clone());
         Ok(())

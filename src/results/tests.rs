@@ -48,7 +48,7 @@ fn eval(step: u64, auc: f64) -> EvalEvent {
 /// Ten steps of half a second each, an evaluation at every second one with AUC 0.6, 0.65, 0.7, ...;
 /// target 0.7 of at most 0.9.
 fn run(folder: &RunFolder) -> (Recorded, metrics::Metrics) {
-    let mut recorder = Recorder::new(folder.metrics(), None);
+    let mut recorder = Recorder::new(folder.metrics(), None, serde_json::Value::Null);
     let facts = RunFacts {
         train_samples: 1000,
         eval_samples: 10,
@@ -86,6 +86,8 @@ fn run(folder: &RunFolder) -> (Recorded, metrics::Metrics) {
         train_seconds: 5.0,
         last_eval: Some(eval(10, 0.8)),
         test: None,
+        resumed_at: Vec::new(),
+        checkpoint_seconds: 0.0,
     };
     recorder.run_stop(&outcome).unwrap();
     let (recorded, metrics, failed) = recorder.finish();

@@ -139,7 +139,8 @@ pub fn replay(golden: &Golden, setting: Setting) -> Result<Check, TrainError> {
     let workload =
         parse::resolve(Path::new(&format!("{}.toml", golden.name)), text, &set)?.workload;
     let mut heard = Heard::default();
-    let job = Job { workload: &workload, stop: &AtomicBool::new(false) };
+    let stop = AtomicBool::new(false);
+    let job = Job::new(&workload, &stop);
     let finished = train::run(&job, &mut [&mut heard])?;
     let mut check = Check {
         run: golden.name,

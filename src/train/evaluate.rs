@@ -1,5 +1,6 @@
 //! Evaluation over a whole split.
 
+use super::saved::Sink;
 use crate::{
     batch::{Batch, GeneratedSplit, Samples},
     data::{DataError, Source, loader},
@@ -7,7 +8,10 @@ use crate::{
     metrics::{self, MetricsError, Quality},
     workload::{EvalCache, WorkloadError},
 };
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::{
+    io,
+    sync::atomic::{AtomicBool, Ordering},
+};
 
 /// A split that is kept in memory ([`EvalCache::Auto`]) when it is no larger than this; larger ones
 /// are read anew at each evaluation.
@@ -21,6 +25,8 @@ pub(super) enum EvalError {
     Data(DataError),
     Engine(EngineError),
     Metrics(MetricsError),
+    /// Whoever takes the predictions cannot.
+    Sink(io::Error),
     Interrupted,
 }
 
@@ -167,6 +173,17 @@ impl EvalSplit {
             self.each(stop, |samples| Ok(engine.score(samples)?))?;
             return Ok(engine.count_scores()??.quality()?);
         }
+        self.evaluate_on_host(engine, stop, &mut |_, _| Ok(()))
+    }
+
+    /// Predicts the whole split, hands predictions and labels to `sink` batch by batch, and judges
+    /// them here.
+    pub fn evaluate_on_host(
+        &mut self,
+        engine: &mut dyn Engine,
+        stop: &AtomicBool,
+        sink: &mut Sink<'_>,
+    ) -> Result<Quality, EvalError> {
         let (mut predictions, mut labels) =
             (std::mem::take(&mut self.predictions), std::mem::take(&mut self.labels));
         predictions.clear();
@@ -177,11 +194,18 @@ impl EvalSplit {
             predictions.resize(at + batch.len, 0.0);
             engine.predict(batch, &mut predictions[at..])?;
             labels.extend_from_slice(&batch.labels);
-            Ok(())
+            sink(&predictions[at..], &batch.labels).map_err(EvalError::Sink)
         })?;
         let quality = metrics::quality(&predictions, &labels);
         (self.predictions, self.labels) = (predictions, labels);
         Ok(quality?)
+    }
+
+    /// The first `n` samples, of which there are so many.
+    pub fn first(&mut self, n: usize) -> Result<Batch, DataError> {
+        let mut batch = Batch::with_capacity(self.source.schema(), n);
+        self.source.fill(0, 0, n, &mut batch)?;
+        Ok(batch)
     }
 
     /// Hands out the split batch by batch.

@@ -3,6 +3,7 @@
 
 use crate::{
     batch::Schema,
+    checkpoint::CheckpointError,
     data::source::prepared::News,
     engine::{Engine, EngineConfig, Lap},
     metrics::Quality,
@@ -10,6 +11,8 @@ use crate::{
     optim::LossScale,
 };
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::path::PathBuf;
 
 /// Something that wants to know how training goes. All methods do nothing unless overridden. An
 /// error ends the run as aborted.
@@ -65,6 +68,23 @@ pub trait Listener {
     }
     /// An epoch ends (also when training stops within it).
     fn epoch_stop(&mut self, _epoch: u64) -> std::io::Result<()> {
+        Ok(())
+    }
+    /// What the listener goes on from in a run that is taken up at a checkpoint of this moment, by a
+    /// name of its own; all that it has written is on the disk.
+    fn save(&mut self) -> std::io::Result<Option<(&'static str, Value)>> {
+        Ok(None)
+    }
+    /// A checkpoint was written.
+    fn checkpoint(&mut self, _saved: &CheckpointEvent) -> std::io::Result<()> {
+        Ok(())
+    }
+    /// A checkpoint cannot be written; the run goes on without it.
+    fn checkpoint_failed(&mut self, _step: u64, _why: &CheckpointError) -> std::io::Result<()> {
+        Ok(())
+    }
+    /// The run goes on from a checkpoint; after [`Listener::run_start`].
+    fn resumed(&mut self, _from: &Resumption) -> std::io::Result<()> {
         Ok(())
     }
     /// The run is over, whatever the reason; called exactly once if `init_start` was.
@@ -158,6 +178,32 @@ pub struct EvalEvent {
     pub gpu_memory: Option<u64>,
 }
 
+/// A checkpoint.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct CheckpointEvent {
+    /// Steps done before it.
+    pub step: u64,
+    /// Whether it is that of the best evaluation so far.
+    pub best: bool,
+    /// Where it is.
+    pub path: PathBuf,
+    /// Bytes of all files.
+    pub bytes: u64,
+    /// Seconds that training stood still for it.
+    pub seconds: f64,
+}
+
+/// How a run goes on.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Resumption {
+    /// The checkpoint.
+    pub path: PathBuf,
+    /// Steps done before it.
+    pub step: u64,
+    /// Training samples seen before it.
+    pub samples: u64,
+}
+
 /// Why a run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -207,6 +253,17 @@ pub struct Outcome {
     pub restored: Option<EvalEvent>,
     /// Metrics on the test split with the final (or restored best) parameters.
     pub test: Option<Quality>,
+    /// Steps done each time the run was taken up at a checkpoint; `seconds` are those since it first
+    /// began, whatever lay between.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub resumed_at: Vec<u64>,
+    /// Seconds that training stood still for checkpoints.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub checkpoint_seconds: f64,
+}
+
+fn is_zero(seconds: &f64) -> bool {
+    *seconds == 0.0
 }
 
 impl Outcome {

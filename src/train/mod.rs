@@ -1,22 +1,26 @@
 //! The loop: batches, steps, evaluation, stop rules, and who is told of it.
 
+mod checkpoint;
 mod evaluate;
 pub mod events;
 mod feed;
 mod fit;
 pub(crate) mod memory;
 mod run;
+mod saved;
 #[cfg(test_slowdown)]
 mod slowdown;
 mod step_clock;
 
+pub use checkpoint::Progress;
 pub use feed::made_on_device;
 pub use fit::fit_memory;
 pub use run::{Finished, Job, Prepared, prepare, run};
+pub use saved::{Latency, SavedModel, Sink, Split};
 
 use crate::{
-    data::DataError, engine::EngineError, metrics::MetricsError, optim::schedule::ScheduleError,
-    workload::parse::WorkloadError,
+    checkpoint::CheckpointError, data::DataError, engine::EngineError, metrics::MetricsError,
+    optim::schedule::ScheduleError, workload::parse::WorkloadError,
 };
 
 /// Why a run could not go on.
@@ -37,6 +41,9 @@ pub enum TrainError {
     /// The run does not fit into a GPU's memory.
     #[error(transparent)]
     DeviceMemory(#[from] memory::TooLarge),
+    /// The run cannot go on from a checkpoint.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
     /// The engine failed.
     #[error(transparent)]
     Engine(#[from] EngineError),

@@ -2,8 +2,11 @@
 
 use super::{
     TrainError,
+    checkpoint::{
+        BestSaved, EvaluationDue, Progress, Saver, best_parameters, now_ms, restore, rows, since_ms,
+    },
     evaluate::{EvalError, EvalSplit},
-    events::{EvalEvent, Listener, Outcome, RunFacts, StopReason},
+    events::{EvalEvent, Listener, Outcome, Resumption, RunFacts, StopReason},
     feed::{self, Feed, StepInput},
     memory::{check_device, check_memory, memory_plan},
     step_clock::StepClock,
@@ -11,7 +14,9 @@ use super::{
 use crate::{
     backend::StepContext,
     batch::{GeneratedSplit, Schema},
+    checkpoint::{CheckpointError, Checkpoints, Kind, Loaded},
     data::{DataError, Dataset, Facts, Source, loader::Plan, source::prepared::News},
+    embedding::RowKind,
     engine::{self, Engine, EngineConfig, Phase, PhaseClock},
     metrics::Quality,
     model::init::{InitSource, Initializer},
@@ -22,10 +27,12 @@ use crate::{
         DataConfig, EvalCache, EvalEvery, InitRng, Monitor, PlantedConfig, Workload, WorkloadError,
     },
 };
+use serde_json::Value;
 use std::{
+    collections::BTreeMap,
     io::ErrorKind,
     sync::atomic::{AtomicBool, Ordering},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 /// What to run.
@@ -34,6 +41,17 @@ pub struct Job<'a> {
     pub workload: &'a Workload,
     /// Set from outside (Ctrl-C) to end the run soon.
     pub stop: &'a AtomicBool,
+    /// Where checkpoints go; only used if the workload asks for some.
+    pub checkpoints: Option<&'a Checkpoints>,
+    /// The checkpoint that the run goes on from.
+    pub from: Option<&'a Loaded>,
+}
+
+impl<'a> Job<'a> {
+    /// A run from the start, without checkpoints.
+    pub fn new(workload: &'a Workload, stop: &'a AtomicBool) -> Self {
+        Job { workload, stop, checkpoints: None, from: None }
+    }
 }
 
 /// Data opened and model made.
@@ -182,23 +200,51 @@ pub fn run(job: &Job<'_>, listeners: &mut [&mut dyn Listener]) -> Result<Finishe
 
 fn train(job: &Job<'_>, told: &mut Told<'_, '_>) -> Result<Finished, TrainError> {
     let began = Instant::now();
+    let resumed = job.from.map(|from| Ok::<_, CheckpointError>((from, Progress::of(from)?)));
+    let resumed = resumed.transpose()?;
+    let w = job.workload;
+    if w.checkpoint.is_on() && job.checkpoints.is_none() {
+        let what = "is needed: this run has no folder of its own for checkpoints".to_owned();
+        return Err(WorkloadError::Unfit { key: "checkpoint.dir", what }.into());
+    }
     told.each(|l| l.init_start())?;
     // Who does not listen does not end it; what follows would.
     let mut tell = |news: &News<'_>| told.all(|l| l.preparing(news));
     let mut prepared = prepare_until(job.workload, job.stop, &mut tell)?;
-    let init_seconds = began.elapsed().as_secs_f64();
+    let mut init_seconds = began.elapsed().as_secs_f64();
+    if let Some((from, progress)) = &resumed {
+        restore(&mut *prepared.engine, from, progress.engine)?;
+        prepared.plan.skip = progress.steps;
+        init_seconds = progress.init_seconds;
+        told.state.go_on(progress);
+        told.state.loss_scale = prepared.engine.loss_scale();
+    }
     told.each(|l| l.params_ready(prepared.engine.params()))?;
     told.each(|l| l.model_ready(&*prepared.engine))?;
     told.each(|l| l.configured(&prepared.config, &prepared.schema))?;
     told.state.clock = Some(Instant::now());
+    if resumed.is_none() {
+        told.state.run_start_ms = now_ms();
+    }
     told.each(|l| l.run_start(&prepared.facts))?;
+    if let Some((from, progress)) = &resumed {
+        let Progress { steps: step, samples, .. } = *progress;
+        told.each(|l| l.resumed(&Resumption { path: from.path.clone(), step, samples }))?;
+    }
     let feed = Feed::start(prepared.train, prepared.plan, prepared.generated)?;
-    let schedule = Schedule::new(&job.workload.schedule, job.workload.optimizer.learning_rate)?;
-    let every = match job.workload.eval.every {
+    let mut schedule = Schedule::new(&w.schedule, w.optimizer.learning_rate)?;
+    let (mut best, mut epoch_open, mut evaluation_due) = (None, None, None);
+    if let Some((from, progress)) = &resumed {
+        schedule.go_on(progress.schedule);
+        (epoch_open, evaluation_due) = (progress.epoch, progress.evaluation_due);
+        best = Best::saved(&*prepared.engine, from, progress)?;
+    }
+    let every = match w.eval.every {
         EvalEvery::Steps(n) => n.max(1),
         EvalEvery::Epochs(f) => ((prepared.facts.steps_per_epoch as f64 * f) as u64).max(1),
         EvalEvery::AtEnd | EvalEvery::Never => u64::MAX,
     };
+    let engine_name = prepared.engine.name();
     let mut trainer = Trainer {
         job,
         facts: &prepared.facts,
@@ -207,16 +253,24 @@ fn train(job: &Job<'_>, told: &mut Told<'_, '_>) -> Result<Finished, TrainError>
         feed,
         schedule,
         every,
-        best: None,
-        begun: 0,
+        best,
+        begun: told.state.steps,
         clock: StepClock::new(),
+        epoch_open,
+        rows: rows(&prepared.config, engine_name),
+        init_seconds,
+        phases: resumed.as_ref().and_then(|(_, p)| p.phases.clone()),
+        saver: job
+            .checkpoints
+            .filter(|_| w.checkpoint.is_on())
+            .map(|to| Saver::new(to, &w.checkpoint, w.sha256(), told.state.checkpoint_seconds)),
+        evaluation_due,
     };
     let reason = trainer.steps(told).inspect_err(|_| {
         // What is done is told of, whatever else went wrong.
         let _ = trainer.tell(told, true);
     })?;
-    let phases =
-        trainer.engine.phases().map(|c| Phase::ALL.iter().map(|&p| (p, c.seconds(p))).collect());
+    let phases = trainer.phases();
     prepared.data_facts.notes.extend(trainer.engine.notes());
     told.state.restored = trainer.restore(reason)?;
     told.state.test = trainer.test(prepared.test, reason, told.state.steps)?;
@@ -253,6 +307,15 @@ impl Told<'_, '_> {
         self.listeners.iter_mut().try_for_each(|l| tell(&mut **l))
     }
 
+    /// What all of them go on from at a checkpoint of this moment.
+    fn saved(&mut self) -> std::io::Result<BTreeMap<String, Value>> {
+        let mut all = BTreeMap::new();
+        for listener in self.listeners.iter_mut() {
+            all.extend(listener.save()?.map(|(name, value)| (name.to_owned(), value)));
+        }
+        Ok(all)
+    }
+
     /// Tells all of them, whichever fails: another error, which most likely has the same cause, is
     /// the one to report.
     fn all(&mut self, mut tell: impl FnMut(&mut dyn Listener) -> std::io::Result<()>) {
@@ -273,11 +336,27 @@ struct State {
     best_auc: f64,
     restored: Option<EvalEvent>,
     test: Option<Quality>,
+    /// When the run first began, and what had passed since then when it was taken up.
+    run_start_ms: u64,
+    before: Duration,
+    resumed_at: Vec<u64>,
+    checkpoint_seconds: f64,
 }
 
 impl State {
     fn elapsed(&self) -> f64 {
-        self.clock.map_or(0.0, |c| c.elapsed().as_secs_f64())
+        self.clock.map_or(0.0, |c| (self.before + c.elapsed()).as_secs_f64())
+    }
+
+    /// Goes on where another run was.
+    fn go_on(&mut self, from: &Progress) {
+        (self.steps, self.samples) = (from.steps, from.samples);
+        self.train_seconds = from.train_seconds;
+        (self.last_eval, self.best_auc) = (from.last_eval.clone(), from.best_auc);
+        (self.run_start_ms, self.before) = (from.run_start_ms, since_ms(from.run_start_ms));
+        self.checkpoint_seconds = from.checkpoint_seconds;
+        self.resumed_at.clone_from(&from.resumed_at);
+        self.resumed_at.push(from.steps);
     }
 
     fn outcome(&self, reason: StopReason, success: bool) -> Outcome {
@@ -293,6 +372,8 @@ impl State {
             loss_scale: self.loss_scale,
             last_eval: self.last_eval.clone(),
             test: self.test,
+            resumed_at: self.resumed_at.clone(),
+            checkpoint_seconds: self.checkpoint_seconds,
         }
     }
 }
@@ -310,6 +391,18 @@ struct Trainer<'a> {
     /// Steps begun.
     begun: u64,
     clock: StepClock,
+    /// The epoch that listeners were told of, until they hear of its end.
+    epoch_open: Option<u64>,
+    /// Writes checkpoints, if any are to be written.
+    saver: Option<Saver<'a>>,
+    /// How the engine keeps its rows.
+    rows: RowKind,
+    /// Seconds from `init_start` to `run_start`.
+    init_seconds: f64,
+    /// Seconds by phase before the run was taken up.
+    phases: Option<Vec<(Phase, f64)>>,
+    /// An evaluation that a run before this one did not complete.
+    evaluation_due: Option<EvaluationDue>,
 }
 
 /// The best evaluation so far.
@@ -322,11 +415,35 @@ struct Best {
     parameters: Option<Vec<Vec<f32>>>,
 }
 
+impl Best {
+    /// That of a checkpoint.
+    fn saved(
+        engine: &dyn Engine,
+        from: &Loaded,
+        progress: &Progress,
+    ) -> Result<Option<Best>, CheckpointError> {
+        let Some(best) = &progress.best else { return Ok(None) };
+        let BestSaved { monitored, age, parameters, .. } = *best;
+        let parameters = parameters.then(|| best_parameters(engine, from)).transpose()?;
+        Ok(Some(Best { monitored, event: best.event.clone(), age, parameters }))
+    }
+}
+
 impl Trainer<'_> {
     fn steps(&mut self, told: &mut Told<'_, '_>) -> Result<StopReason, TrainError> {
-        let mut epoch_open = None;
+        let mut ended = None;
+        if let Some(due) = self.evaluation_due.take() {
+            ended = self.after_step(told, true, due.last_of_epoch)?;
+        } else if self.begun == 0 && self.saver.as_ref().is_some_and(Saver::due_at_start) {
+            self.save(Kind::Newest, None, told)?;
+        }
         let mut reason = loop {
+            if let Some(reason) = ended {
+                break reason;
+            }
             if self.job.stop.load(Ordering::Relaxed) {
+                self.tell(told, true)?;
+                self.save_unless_saved(told)?;
                 break StopReason::Interrupted;
             }
             self.clock.restart(self.engine);
@@ -334,22 +451,14 @@ impl Trainer<'_> {
             let Some(input) = self.feed.next()? else { break StopReason::Budget };
             let data_wait = began.elapsed().as_secs_f64();
             let epoch = input.epoch();
-            if epoch_open != Some(epoch) {
+            if self.epoch_open != Some(epoch) {
                 told.each(|l| l.epoch_start(epoch))?;
-                epoch_open = Some(epoch);
+                self.epoch_open = Some(epoch);
             }
             let last_of_epoch = input.last_of_epoch();
             self.begin(input, data_wait, told)?;
             let evaluates = self.begun.is_multiple_of(self.every);
-            self.tell(told, evaluates || last_of_epoch)?;
-            let ended = if evaluates { self.evaluate(told)? } else { None };
-            if last_of_epoch || ended.is_some() {
-                told.each(|l| l.epoch_stop(epoch))?;
-                epoch_open = None;
-            }
-            if let Some(reason) = ended {
-                break reason;
-            }
+            ended = self.after_step(told, evaluates, last_of_epoch)?;
         };
         self.tell(told, true)?;
         let evaluated = told.state.last_eval.as_ref().map(|e| e.step);
@@ -361,10 +470,121 @@ impl Trainer<'_> {
         {
             reason = r;
         }
-        if let Some(epoch) = epoch_open {
+        if reason != StopReason::Interrupted {
+            self.save_unless_saved(told)?;
+        }
+        self.close_epoch(told)?;
+        Ok(reason)
+    }
+
+    /// What follows a step that has begun: an evaluation, the end of an epoch, a checkpoint. Says
+    /// whether training is over.
+    fn after_step(
+        &mut self,
+        told: &mut Told<'_, '_>,
+        evaluates: bool,
+        last_of_epoch: bool,
+    ) -> Result<Option<StopReason>, TrainError> {
+        let step = self.begun;
+        let saves = self.saver.as_ref().is_some_and(|s| s.due(step, evaluates));
+        self.tell(told, evaluates || last_of_epoch || saves)?;
+        let mut ended = None;
+        if evaluates {
+            // If it is not completed, the run goes on from before it.
+            let before = self.saver.is_some().then(|| told.saved()).transpose()?;
+            ended = self.evaluate(told)?;
+            if ended == Some(StopReason::Interrupted)
+                && let Some(listeners) = before
+            {
+                let due = EvaluationDue { last_of_epoch };
+                self.save(Kind::Newest, Some((due, listeners)), told)?;
+            } else if self.saver.as_ref().is_some_and(Saver::wants_best)
+                && (ended == Some(StopReason::Target)
+                    || self.best.as_ref().is_some_and(|b| b.event.step == step))
+            {
+                self.save(Kind::Best, None, told)?;
+            }
+        }
+        if last_of_epoch || ended.is_some() {
+            self.close_epoch(told)?;
+        }
+        if ended.is_none() && saves {
+            self.save(Kind::Newest, None, told)?;
+        }
+        Ok(ended)
+    }
+
+    fn close_epoch(&mut self, told: &mut Told<'_, '_>) -> Result<(), TrainError> {
+        if let Some(epoch) = self.epoch_open.take() {
             told.each(|l| l.epoch_stop(epoch))?;
         }
-        Ok(reason)
+        Ok(())
+    }
+
+    /// Writes a checkpoint of this moment, if any are written and none of it is.
+    fn save_unless_saved(&mut self, told: &mut Told<'_, '_>) -> Result<(), TrainError> {
+        if self.saver.as_ref().is_some_and(|s| !s.has(told.state.steps)) {
+            self.save(Kind::Newest, None, told)?;
+        }
+        Ok(())
+    }
+
+    /// Writes a checkpoint; no step is in flight. If an evaluation is `due`, of the moment before
+    /// it, of which the listeners say this. One that cannot be written is told of, and training
+    /// goes on.
+    fn save(
+        &mut self,
+        kind: Kind,
+        due: Option<(EvaluationDue, BTreeMap<String, Value>)>,
+        told: &mut Told<'_, '_>,
+    ) -> Result<(), TrainError> {
+        let phases = self.phases();
+        let Some(saver) = &mut self.saver else { return Ok(()) };
+        let (evaluation_due, listeners) = match due {
+            Some((due, listeners)) => (Some(due), listeners),
+            None => (None, told.saved()?),
+        };
+        let state = &told.state;
+        let best = self.best.as_ref();
+        let progress = Progress {
+            steps: state.steps,
+            samples: state.samples,
+            epoch: self.epoch_open,
+            engine: self.engine.position()?,
+            schedule: self.schedule.state(),
+            best: best.map(|b| BestSaved {
+                monitored: b.monitored,
+                event: b.event.clone(),
+                age: b.age,
+                parameters: b.parameters.is_some(),
+            }),
+            evaluation_due,
+            last_eval: state.last_eval.clone(),
+            best_auc: state.best_auc,
+            train_seconds: state.train_seconds,
+            init_seconds: self.init_seconds,
+            run_start_ms: state.run_start_ms,
+            phases,
+            checkpoint_seconds: saver.seconds,
+            resumed_at: state.resumed_at.clone(),
+            listeners,
+        };
+        let parameters = best.and_then(|b| b.parameters.as_deref());
+        let saved = saver.save(kind, &*self.engine, self.rows, parameters, &progress);
+        told.state.checkpoint_seconds = saver.seconds;
+        match saved {
+            Ok(saved) => told.each(|l| l.checkpoint(&saved))?,
+            Err(why) => told.each(|l| l.checkpoint_failed(progress.steps, &why))?,
+        }
+        Ok(())
+    }
+
+    /// Seconds of training steps by phase, if the engine keeps a clock.
+    fn phases(&mut self) -> Option<Vec<(Phase, f64)>> {
+        let before = self.phases.clone().unwrap_or_default();
+        let past = |phase| before.iter().find(|(p, _)| *p == phase).map_or(0.0, |(_, s)| *s);
+        let clock = self.engine.phases()?;
+        Some(Phase::ALL.iter().map(|&p| (p, past(p) + clock.seconds(p))).collect())
     }
 
     /// Begins a step on samples that were waited for, and gives them back.
@@ -549,12 +769,13 @@ fn check_splits(
     Ok((eval, test.map(|test| checked(test, "test")).transpose()?))
 }
 
-fn train_error(e: EvalError, step: u64) -> TrainError {
+pub(super) fn train_error(e: EvalError, step: u64) -> TrainError {
     match e {
         EvalError::Data(e) => e.into(),
         EvalError::Engine(e) => e.into(),
         EvalError::Metrics(source) => TrainError::Metrics { step, source },
-        EvalError::Interrupted => unreachable!("an interruption ends the run without an error"),
+        EvalError::Sink(e) => TrainError::Listener(e),
+        EvalError::Interrupted => TrainError::Interrupted,
     }
 }
 

@@ -20,6 +20,7 @@ pub use parse::{
 
 use crate::{
     backend::{Device, Precision},
+    checkpoint::CheckpointConfig,
     data::loader::{Shard, SliceQueue},
     embedding::RowKind,
     engine::EngineKind,
@@ -54,6 +55,8 @@ pub struct Workload {
     pub eval: EvalSection,
     /// `[target]`
     pub target: TargetSection,
+    /// `[checkpoint]`
+    pub checkpoint: CheckpointConfig,
     /// `[mlperf]`
     pub mlperf: MlperfSection,
 }

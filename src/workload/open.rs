@@ -73,6 +73,7 @@ impl Workload {
     pub fn loader_plan(&self) -> Plan {
         let (t, l) = (&self.train, &self.loader);
         Plan {
+            skip: 0,
             batch_size: t.batch_size,
             epochs: t.epochs,
             drop_last: t.drop_last,

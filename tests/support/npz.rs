@@ -55,10 +55,17 @@ fn array(npy: &[u8]) -> Array {
     let data = &npy[start..];
     let stored: Vec<f64> = match inside("'descr': '", "'").as_str() {
         "<f8" => data.chunks_exact(8).map(|b| f64::from_le_bytes(b.try_into().unwrap())).collect(),
+        "<f4" => data
+            .chunks_exact(4)
+            .map(|b| f64::from(f32::from_le_bytes(b.try_into().unwrap())))
+            .collect(),
         "<i4" => data
             .chunks_exact(4)
             .map(|b| f64::from(i32::from_le_bytes(b.try_into().unwrap())))
             .collect(),
+        "<i8" => {
+            data.chunks_exact(8).map(|b| i64::from_le_bytes(b.try_into().unwrap()) as f64).collect()
+        }
         other => panic!("element type {other}"),
     };
     let values = match (inside("'fortran_order': ", ",").as_str(), &shape[..]) {

@@ -58,7 +58,7 @@ fn folder(root: &Path, system: &str, steps: u64) -> RunFolder {
         host_memory: None,
         gpu_memory: None,
     };
-    let mut recorder = Recorder::new(folder.metrics(), None);
+    let mut recorder = Recorder::new(folder.metrics(), None, serde_json::Value::Null);
     let facts = RunFacts {
         train_samples: 100,
         eval_samples: 10,
@@ -98,6 +98,8 @@ fn folder(root: &Path, system: &str, steps: u64) -> RunFolder {
         train_seconds: 0.1 * steps as f64,
         last_eval: Some(eval),
         test: None,
+        resumed_at: Vec::new(),
+        checkpoint_seconds: 0.0,
     };
     recorder.run_stop(&outcome).unwrap();
     let (recorded, metrics, failed) = recorder.finish();

@@ -43,6 +43,10 @@ pub(super) fn of(record: &Value, settings: &BTreeMap<String, String>) -> Identit
         // Which of several GPUs of one kind does not matter.
         "cuda".clone_into(device);
     }
+    // Its times have pauses in them, and its first steps after each are cold.
+    if record["outcome"]["resumed_at"].as_array().is_some_and(|at| !at.is_empty()) {
+        engine.insert("resumed".into(), Some("yes".into()));
+    }
     let facts = BTreeMap::from([
         (Aspect::Data, data(record, settings)),
         (Aspect::Model, model(record)),

@@ -2,7 +2,7 @@
 
 use super::{Column, Metrics, read, recover, schema, side::side};
 use crate::{
-    host::atomic_file::{publish, temporary},
+    host::atomic_file::{publish, temporary, write},
     results::ResultsError,
     train::events::{EvalEvent, Listener, StepEvent},
 };
@@ -16,6 +16,7 @@ use parquet::{
         writer::{SerializedFileWriter, SerializedRowGroupWriter},
     },
 };
+use serde_json::Value;
 use std::{
     fs::{self, File},
     io::{self, Write},
@@ -62,6 +63,57 @@ impl MetricsWriter {
         }
     }
 
+    /// Goes on with the metrics of a run that was taken up after `steps` steps, the last of which and
+    /// whose evaluations are `evaluations`. What was written after that goes.
+    ///
+    /// # Errors
+    /// If the metrics of a step before that are missing, or the side file cannot be written.
+    pub(in crate::results) fn go_on(
+        path: PathBuf,
+        steps: u64,
+        evaluations: &[EvalEvent],
+    ) -> Result<Self, ResultsError> {
+        let side = side(&path);
+        let mut old = if side.exists() { recover(&path)? } else { read(&path)? };
+        let rows = old.step.partition_point(|&step| step <= steps as i64);
+        old.truncate(rows);
+        if rows as u64 != steps {
+            let what = format!("has {rows} of the {steps} steps that the checkpoint has");
+            return Err(ResultsError::malformed(&side, what));
+        }
+        // The side file has not all of an evaluation.
+        for e in evaluations {
+            if let Some(i) = old.step.iter().position(|&step| step == e.step as i64) {
+                old.host_memory[i] = e.host_memory.map(|bytes| bytes as f64);
+                old.gpu_memory[i] = e.gpu_memory.map(|bytes| bytes as f64);
+                old.auc_binned_1000[i] = e.quality.auc_binned_1000;
+            }
+        }
+        let bytes: Vec<u8> = (0..rows).flat_map(|i| old.row_bytes(i)).collect();
+        let file = write(&side, &bytes).and_then(|()| File::options().append(true).open(&side));
+        let mut writer = MetricsWriter {
+            side: Some(file.map_err(ResultsError::write(&side))?),
+            rows: old,
+            seen: 0,
+            file: None,
+            unsaved: 0,
+            saved: Instant::now(),
+            keep_side: false,
+            path,
+        };
+        writer.seen = writer.rows.samples.last().map_or(0, |&n| n as u64);
+        Ok(writer)
+    }
+
+    /// Brings the side file to the disk, with all rows so far.
+    fn sync(&mut self) -> io::Result<()> {
+        self.save();
+        match &self.side {
+            Some(side) => side.sync_data(),
+            None => Err(io::Error::other("the metrics so far could not be written down")),
+        }
+    }
+
     /// Appends the latest rows to the side file, in one piece. It only matters to a run that is
     /// killed: where it cannot be written, the run goes on without it.
     fn save(&mut self) {
@@ -98,6 +150,11 @@ impl MetricsWriter {
         group.close()?;
         self.rows.truncate(0);
         Ok(())
+    }
+
+    /// Leaves the side file for who goes on with the run.
+    pub(in crate::results) fn leave(mut self) {
+        self.keep_side = true;
     }
 
     /// Writes what is left and puts the file in its place. A run without steps gets a file without
@@ -138,9 +195,14 @@ impl Drop for MetricsWriter {
 }
 
 impl Listener for MetricsWriter {
+    fn save(&mut self) -> io::Result<Option<(&'static str, Value)>> {
+        self.sync()?;
+        Ok(None)
+    }
+
     fn step(&mut self, step: &StepEvent) -> io::Result<()> {
         // Not right after the last row of a group: an evaluation may still add to it.
-        if self.rows.len() == ROW_GROUP {
+        if self.rows.len() >= ROW_GROUP {
             self.save();
             self.spill().map_err(io_error)?;
         }

@@ -3,6 +3,7 @@
 use super::words::Words;
 use crate::{
     backend::{Device, Precision},
+    checkpoint::CheckpointConfig,
     embedding::RowKind,
     model::LossSpec,
     optim::{LossScaleSpec, OptimizerConfig},
@@ -53,6 +54,7 @@ pub(super) fn workload() -> Workload {
             at_end: None,
         },
         target: TargetSection { auc: None, accuracy: None, share_of_best: None },
+        checkpoint: CheckpointConfig::default(),
         mlperf: MlperfSection {
             benchmark: String::new(),
             round: None,

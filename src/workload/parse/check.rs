@@ -200,6 +200,12 @@ pub(super) fn check(w: &Workload, tree: &Tree) -> Result<(), WorkloadError> {
             );
         }
     }
+    if w.checkpoint.is_on() && w.loader.queue.is_some() {
+        return refuse(
+            "loader.queue",
+            "does not go with checkpoints: what a process had taken from the queue is gone when it goes on; remove it, or [checkpoint]",
+        );
+    }
     if let Some((key, what)) = closed::refusal(w) {
         return refuse(key, &what);
     }

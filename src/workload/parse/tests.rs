@@ -718,6 +718,24 @@ fn mlperf() -> impl Strategy<Value = MlperfSection> {
         })
 }
 
+fn checkpoint() -> impl Strategy<Value = CheckpointConfig> {
+    let flag = || prop::option::of(any::<bool>());
+    let rest = (prop::option::of(1u64..99), prop::option::of(path()));
+    (prop::option::of(1u64..9999), prop::option::of(0.001..99.0), flag(), flag(), flag(), rest)
+        .prop_map(|(every_steps, every_minutes, at_eval, initial, best, (keep, dir))| {
+            let config = CheckpointConfig {
+                every_steps,
+                every_minutes,
+                at_eval,
+                initial,
+                best,
+                keep: None,
+                dir: None,
+            };
+            if config.is_on() { CheckpointConfig { keep, dir, ..config } } else { config }
+        })
+}
+
 pub(super) fn workloads() -> impl Strategy<Value = Workload> {
     let data = prop_oneof![
         planted(),
@@ -763,7 +781,8 @@ pub(super) fn workloads() -> impl Strategy<Value = Workload> {
     let about = (name(), text());
     let aim = prop::option::of(0.501..0.999);
     let loading = (0..4, 0usize..9, 1usize..9, path(), prop::option::of(1usize..4096));
-    (about, (data, loading), model(), engine, train(), optimizer, schedule(), eval(), aim, mlperf())
+    let ends = (mlperf(), checkpoint());
+    (about, (data, loading), model(), engine, train(), optimizer, schedule(), eval(), aim, ends)
         .prop_map(
             |(
                 (name, description),
@@ -775,7 +794,7 @@ pub(super) fn workloads() -> impl Strategy<Value = Workload> {
                 mut schedule,
                 mut eval,
                 mut aim,
-                mut mlperf,
+                (mut mlperf, mut checkpoint),
             )| {
                 // Labels that are no classes cannot be evaluated.
                 if matches!(
@@ -786,6 +805,7 @@ pub(super) fn workloads() -> impl Strategy<Value = Workload> {
                         (None, None, false, EvalEvery::Never);
                     eval.at_end = None;
                     schedule = ScheduleSpec::Constant;
+                    checkpoint = CheckpointConfig::default();
                 }
                 let quirk =
                     matches!(schedule, ScheduleSpec::FacebookPolicy { plateau_quirk: true, .. });
@@ -806,6 +826,9 @@ pub(super) fn workloads() -> impl Strategy<Value = Workload> {
                 };
                 let workload = About { name, description, quirks, without: None };
                 let loader = loader(&train, loading);
+                if loader.queue.is_some() {
+                    checkpoint = CheckpointConfig::default();
+                }
                 let plain = matches!(
                     model,
                     ModelConfig::Dlrm {
@@ -826,6 +849,7 @@ pub(super) fn workloads() -> impl Strategy<Value = Workload> {
                     schedule,
                     eval,
                     target,
+                    checkpoint,
                     mlperf,
                 }
             },

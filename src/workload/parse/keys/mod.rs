@@ -16,7 +16,7 @@ use super::{
 use std::sync::LazyLock;
 
 /// Sections in the order in which they are written.
-pub const SECTIONS: [&str; 11] = [
+pub const SECTIONS: [&str; 12] = [
     "workload",
     "data",
     "loader",
@@ -27,6 +27,7 @@ pub const SECTIONS: [&str; 11] = [
     "schedule",
     "eval",
     "target",
+    "checkpoint",
     "mlperf",
 ];
 
@@ -69,6 +70,7 @@ static KEYS: LazyLock<Vec<Key>> = LazyLock::new(|| {
         training::schedule(),
         training::eval(),
         training::target(),
+        run::checkpoint(),
         run::mlperf(),
     ]
     .into_iter()

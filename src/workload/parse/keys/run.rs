@@ -8,8 +8,8 @@ use crate::{
     model::Interaction,
     optim::LossScaleSpec,
     workload::{
-        EngineSection, MAX_THREADS, ModelConfig, Shard, SliceQueue,
-        parse::key::{key, split},
+        EngineSection, EvalEvery, MAX_THREADS, ModelConfig, Shard, SliceQueue, Workload,
+        parse::key::{above, key, split},
         rounds, unfit_name,
     },
 };
@@ -125,6 +125,60 @@ pub(super) fn loader() -> Vec<Key> {
             .within_as(1..=MAX_PREFETCH, "batches, from 1 to 4096")
             .says("Batches made ahead of their use, the one in the making included"),
     ]
+}
+
+/// `[checkpoint]`
+pub(super) fn checkpoint() -> Vec<Key> {
+    vec![
+        key("checkpoint.every_steps", |w| Some(&mut w.checkpoint.every_steps))
+            .or(None)
+            .within_as(1.., "at least 1; leave it out for never")
+            .says("Write a checkpoint after every so many steps"),
+        key("checkpoint.every_minutes", |w| Some(&mut w.checkpoint.every_minutes))
+            .or(None)
+            .within(above(0.0))
+            .says("Write one when so many minutes have passed since the last"),
+        key("checkpoint.at_eval", |w| Some(&mut w.checkpoint.at_eval))
+            .or(None)
+            .or_in_words("false")
+            .says("Write one after each evaluation"),
+        key("checkpoint.initial", |w| Some(&mut w.checkpoint.initial))
+            .or(None)
+            .or_in_words("false")
+            .says("Write one before the first step"),
+        key("checkpoint.best", |w| Some(&mut w.checkpoint.best))
+            .or(None)
+            .or_in_words("false")
+            .check(|best, w| match (best, w.eval.every) {
+                (Some(true), EvalEvery::Never) => Err(
+                    "needs evaluations, but eval.every is \"never\"; remove it, or give eval.every_steps".to_owned(),
+                ),
+                _ => Ok(()),
+            })
+            .says(
+                "Write one after each evaluation that is the best so far by `eval.monitor`, or \
+                 reaches the target; the newest of these is kept beside the others",
+            ),
+        key("checkpoint.keep", |w| Some(&mut w.checkpoint.keep))
+            .or(None)
+            .or_in_words("2")
+            .within_as(1.., "at least 1")
+            .check(|keep, w| without_occasion(keep.is_some(), w))
+            .says("Keep the newest so many; older ones go when one is written"),
+        key("checkpoint.dir", |w| Some(&mut w.checkpoint.dir))
+            .or(None)
+            .or_in_words("in the run's folder of results")
+            .check(|dir, w| without_occasion(dir.is_some(), w))
+            .says("Folder for the checkpoints of all runs, each of which has one of its name there"),
+    ]
+}
+
+/// Refuses what says how checkpoints are written where none are.
+fn without_occasion(given: bool, w: &Workload) -> Result<(), String> {
+    match given && !w.checkpoint.is_on() {
+        true => Err("has no effect, for no checkpoint is written; say when, as in checkpoint.every_steps = 1000, or remove it".to_owned()),
+        false => Ok(()),
+    }
 }
 
 /// `[engine]`

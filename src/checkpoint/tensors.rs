@@ -1,0 +1,464 @@
+//! Tensors in files of safetensors (huggingface/safetensors): a header in JSON, then the numbers of
+//! all tensors one behind another. The crate reads them; it writes from memory only, while tables
+//! are written here as they come from a device, part by part.
+
+use super::CheckpointError;
+use crate::host::MappedFile;
+use safetensors::{Dtype, SafeTensors};
+use serde::{Deserialize, Serialize};
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    io::{self, Write},
+    path::{Path, PathBuf},
+    sync::mpsc::{Receiver, SyncSender, sync_channel},
+};
+
+/// Numbers that are read from a device at once.
+const PART: usize = 1 << 20;
+/// Bytes of a file, unless a single tensor is larger.
+pub(super) const SHARD_BYTES: u64 = 4 << 30;
+
+/// How numbers are kept in the file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// f32.
+    F32,
+    /// bf16: all numbers are such.
+    Bf16,
+    /// f16: all numbers are such.
+    F16,
+}
+
+impl Form {
+    /// Bytes of a number.
+    pub fn bytes(self) -> usize {
+        if self == Form::F32 { 4 } else { 2 }
+    }
+
+    fn word(self) -> &'static str {
+        match self {
+            Form::F32 => "F32",
+            Form::Bf16 => "BF16",
+            Form::F16 => "F16",
+        }
+    }
+
+    fn of(dtype: Dtype) -> Option<Self> {
+        Some(match dtype {
+            Dtype::F32 => Form::F32,
+            Dtype::BF16 => Form::Bf16,
+            Dtype::F16 => Form::F16,
+            _ => return None,
+        })
+    }
+
+    fn put(self, values: &[f32], bytes: &mut Vec<u8>) {
+        bytes.resize(values.len() * self.bytes(), 0);
+        let pairs = bytes.chunks_exact_mut(self.bytes()).zip(values);
+        match self {
+            Form::F32 => pairs.for_each(|(b, v)| b.copy_from_slice(&v.to_le_bytes())),
+            Form::Bf16 => {
+                pairs.for_each(|(b, &v)| b.copy_from_slice(&half::bf16::from_f32(v).to_le_bytes()))
+            }
+            Form::F16 => {
+                pairs.for_each(|(b, &v)| b.copy_from_slice(&half::f16::from_f32(v).to_le_bytes()))
+            }
+        }
+    }
+
+    fn take(self, bytes: &[u8], out: &mut [f32]) {
+        let two = |b: &[u8]| [b[0], b[1]];
+        match self {
+            Form::F32 => out
+                .iter_mut()
+                .zip(bytes.chunks_exact(4))
+                .for_each(|(o, b)| *o = f32::from_le_bytes([b[0], b[1], b[2], b[3]])),
+            Form::Bf16 => out
+                .iter_mut()
+                .zip(bytes.chunks_exact(2))
+                .for_each(|(o, b)| *o = half::bf16::from_le_bytes(two(b)).to_f32()),
+            Form::F16 => out
+                .iter_mut()
+                .zip(bytes.chunks_exact(2))
+                .for_each(|(o, b)| *o = half::f16::from_le_bytes(two(b)).to_f32()),
+        }
+    }
+}
+
+/// A tensor.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tensor {
+    /// Its name.
+    pub name: String,
+    /// How it is kept.
+    pub form: Form,
+    /// Its dimensions; the numbers are row-major.
+    pub shape: Vec<usize>,
+}
+
+impl Tensor {
+    /// Numbers.
+    pub fn len(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    /// Whether it has none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn bytes(&self) -> u64 {
+        (self.len() * self.form.bytes()) as u64
+    }
+}
+
+/// A file of a checkpoint, as its manifest has it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shard {
+    /// Its name in the folder.
+    pub name: String,
+    /// Its length.
+    pub bytes: u64,
+    /// BLAKE3 of it, hexadecimal.
+    pub blake3: String,
+}
+
+/// Copies numbers of a tensor out: its place in the list, the first number, where to.
+pub type ReadPart<'a> = dyn FnMut(usize, usize, &mut [f32]) -> io::Result<()> + 'a;
+
+/// Writes tensors to `<stem>.safetensors`, or to `<stem>-00001-of-0000N.safetensors` and so on where
+/// they take more than `shard_bytes`, with `<stem>.safetensors.index.json` as transformers' has it.
+pub(super) fn write(
+    folder: &Path,
+    stem: &str,
+    tensors: &[Tensor],
+    shard_bytes: u64,
+    read: &mut ReadPart<'_>,
+) -> Result<Vec<Shard>, CheckpointError> {
+    let files = split(tensors, shard_bytes);
+    let mut shards = Vec::with_capacity(files.len() + 1);
+    let name = |k: usize| match files.len() {
+        1 => format!("{stem}.safetensors"),
+        n => format!("{stem}-{:05}-of-{n:05}.safetensors", k + 1),
+    };
+    for (k, range) in files.iter().enumerate() {
+        let (name, first) = (name(k), range.start);
+        let mut read = |i: usize, at: usize, out: &mut [f32]| read(first + i, at, out);
+        let path = folder.join(&name);
+        let written = write_one(&path, &tensors[range.clone()], &mut read);
+        let (bytes, blake3) = written.map_err(|source| CheckpointError::Write { path, source })?;
+        shards.push(Shard { name, bytes, blake3 });
+    }
+    if files.len() > 1 {
+        let of = |(k, range): (usize, &std::ops::Range<usize>)| {
+            tensors[range.clone()].iter().map(move |t| (t.name.clone(), k)).collect::<Vec<_>>()
+        };
+        let map: BTreeMap<String, String> =
+            files.iter().enumerate().flat_map(of).map(|(t, k)| (t, name(k))).collect();
+        let total: u64 = tensors.iter().map(Tensor::bytes).sum();
+        let index = serde_json::json!({"metadata": {"total_size": total}, "weight_map": map});
+        let text = format!("{index:#}\n");
+        shards.push(plain(folder, &format!("{stem}.safetensors.index.json"), text.as_bytes())?);
+    }
+    Ok(shards)
+}
+
+/// Writes a small file, and brings it to the disk.
+pub(super) fn plain(folder: &Path, name: &str, bytes: &[u8]) -> Result<Shard, CheckpointError> {
+    let path = folder.join(name);
+    let put = File::create(&path).and_then(|mut file| {
+        file.write_all(bytes)?;
+        file.sync_all()
+    });
+    put.map_err(|source| CheckpointError::Write { path, source })?;
+    let blake3 = blake3::hash(bytes).to_hex().to_string();
+    Ok(Shard { name: name.to_owned(), bytes: bytes.len() as u64, blake3 })
+}
+
+/// Consecutive tensors that share a file; there is at least one file.
+fn split(tensors: &[Tensor], most: u64) -> Vec<std::ops::Range<usize>> {
+    let (mut files, mut first, mut bytes) = (Vec::new(), 0, 0);
+    for (i, tensor) in tensors.iter().enumerate() {
+        if i > first && bytes + tensor.bytes() > most {
+            files.push(first..i);
+            (first, bytes) = (i, 0);
+        }
+        bytes += tensor.bytes();
+    }
+    files.push(first..tensors.len());
+    files
+}
+
+/// Length and hash of what was written.
+fn write_one(
+    path: &Path,
+    tensors: &[Tensor],
+    read: &mut ReadPart<'_>,
+) -> io::Result<(u64, String)> {
+    let mut header = serde_json::Map::new();
+    header.insert("__metadata__".into(), serde_json::json!({"format": "pt"}));
+    let mut at = 0;
+    for t in tensors {
+        let offsets = [at, at + t.bytes()];
+        at = offsets[1];
+        let about =
+            serde_json::json!({"dtype": t.form.word(), "shape": t.shape, "data_offsets": offsets});
+        if header.insert(t.name.clone(), about).is_some() {
+            let what = format!("two tensors are called {}", t.name);
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
+        }
+    }
+    let mut header = serde_json::to_vec(&header)?;
+    // Numbers begin at a multiple of 8 bytes.
+    header.resize(header.len().next_multiple_of(8), b' ');
+    let mut head = (header.len() as u64).to_le_bytes().to_vec();
+    head.extend(header);
+    let file = File::create(path)?;
+    // One thread copies out of the device, the other hashes and writes: buffers go round.
+    std::thread::scope(|scope| {
+        let (full, to_write) = sync_channel(AHEAD);
+        let (spent, empty) = sync_channel(AHEAD + 2);
+        let writer = scope.spawn(move || put(file, &to_write, &spent));
+        let copied = copy(tensors, read, head, &full, &empty);
+        drop(full);
+        let written = writer.join().unwrap_or_else(|_| Err(io::Error::other("a thread panicked")));
+        copied.and(written)
+    })
+}
+
+/// Buffers that wait to be written.
+const AHEAD: usize = 2;
+
+/// Hands out the bytes of a file, until nobody takes them.
+fn copy(
+    tensors: &[Tensor],
+    read: &mut ReadPart<'_>,
+    head: Vec<u8>,
+    full: &SyncSender<Vec<u8>>,
+    empty: &Receiver<Vec<u8>>,
+) -> io::Result<()> {
+    let mut open = full.send(head).is_ok();
+    let mut values = Vec::new();
+    for (i, t) in tensors.iter().enumerate() {
+        for at in (0..t.len()).step_by(PART) {
+            if !open {
+                // The other side says why.
+                return Ok(());
+            }
+            values.resize(PART.min(t.len() - at), 0.0);
+            read(i, at, &mut values)?;
+            let mut bytes = empty.try_recv().unwrap_or_default();
+            t.form.put(&values, &mut bytes);
+            open = full.send(bytes).is_ok();
+        }
+    }
+    Ok(())
+}
+
+/// Writes all that comes, brings it to the disk, and gives the buffers back.
+fn put(
+    mut file: File,
+    full: &Receiver<Vec<u8>>,
+    spent: &SyncSender<Vec<u8>>,
+) -> io::Result<(u64, String)> {
+    let mut hash = blake3::Hasher::new();
+    let mut length = 0;
+    for bytes in full {
+        hash.update(&bytes);
+        length += bytes.len() as u64;
+        file.write_all(&bytes)?;
+        // Nobody may be left who wants it.
+        let _ = spent.try_send(bytes);
+    }
+    file.sync_all()?;
+    Ok((length, hash.finalize().to_hex().to_string()))
+}
+
+/// Tensors in files, mapped, or read from files of other formats.
+#[derive(Debug, Default)]
+pub struct Tensors {
+    files: Vec<Bytes>,
+    places: BTreeMap<String, Place>,
+}
+
+/// The bytes of a file.
+#[derive(Debug)]
+enum Bytes {
+    Mapped(MappedFile),
+    /// Numbers of f32 that were read from elsewhere.
+    Owned(Vec<u8>),
+}
+
+impl Bytes {
+    fn all(&self) -> &[u8] {
+        match self {
+            Bytes::Mapped(map) => map.bytes(),
+            Bytes::Owned(bytes) => bytes,
+        }
+    }
+}
+
+/// Where a tensor is.
+#[derive(Debug)]
+struct Place {
+    file: usize,
+    form: Form,
+    shape: Vec<usize>,
+    /// Of its first byte.
+    at: usize,
+}
+
+impl Tensors {
+    /// Maps files of safetensors, whoever wrote them. Tensors of other types than f32, bf16 and f16
+    /// are passed over.
+    ///
+    /// # Errors
+    /// If a file cannot be read or is none.
+    pub fn open(paths: &[PathBuf]) -> Result<Self, CheckpointError> {
+        let mut all = Tensors::default();
+        for path in paths {
+            let map = MappedFile::open(path)
+                .map_err(|source| CheckpointError::Read { path: path.clone(), source })?;
+            let no_tensors = |e: &dyn std::fmt::Display| CheckpointError::Damaged {
+                path: path.clone(),
+                what: format!("is no whole file of safetensors: {e}"),
+            };
+            let (header, metadata) =
+                SafeTensors::read_metadata(map.bytes()).map_err(|e| no_tensors(&e))?;
+            for (name, info) in metadata.tensors() {
+                let (begin, end) = info.data_offsets;
+                let Some(form) = Form::of(info.dtype) else { continue };
+                let at = 8 + header + begin;
+                if 8 + header + end > map.bytes().len() {
+                    return Err(no_tensors(&format!("{name} ends behind it")));
+                }
+                let (shape, file) = (info.shape.clone(), all.files.len());
+                all.places.insert(name, Place { file, form, shape, at });
+            }
+            all.files.push(Bytes::Mapped(map));
+        }
+        Ok(all)
+    }
+
+    /// Adds a tensor of f32 that was read from elsewhere.
+    pub(super) fn add(&mut self, name: String, shape: Vec<usize>, values: &[f32]) {
+        let bytes = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+        let file = self.files.len();
+        self.files.push(Bytes::Owned(bytes));
+        self.places.insert(name, Place { file, form: Form::F32, shape, at: 0 });
+    }
+
+    /// Names of all tensors.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.places.keys().map(String::as_str)
+    }
+
+    /// A tensor; `None` if there is none of that name.
+    pub fn get(&self, name: &str) -> Option<View<'_>> {
+        let Place { file, form, shape, at } = self.places.get(name)?;
+        let len: usize = shape.iter().product();
+        let bytes = &self.files[*file].all()[*at..][..len * form.bytes()];
+        Some(View { form: *form, shape, bytes })
+    }
+}
+
+/// A tensor of a file.
+#[derive(Debug, Clone, Copy)]
+pub struct View<'a> {
+    /// How it is kept.
+    pub form: Form,
+    /// Its dimensions.
+    pub shape: &'a [usize],
+    bytes: &'a [u8],
+}
+
+impl View<'_> {
+    /// Copies numbers `first..` out.
+    ///
+    /// # Panics
+    /// If there are not so many.
+    pub fn copy(&self, first: usize, out: &mut [f32]) {
+        let width = self.form.bytes();
+        self.form.take(&self.bytes[first * width..][..out.len() * width], out);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn form() -> impl Strategy<Value = Form> {
+        prop::sample::select(vec![Form::F32, Form::Bf16, Form::F16])
+    }
+
+    /// A number that every form keeps.
+    fn number(tensor: usize, at: usize) -> f32 {
+        ((tensor * 31 + at * 7) % 256) as f32 - 128.0
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(48))]
+
+        /// What is written comes back, in one file or several, and the crate agrees.
+        #[test]
+        fn tensors_come_back(
+            shapes in prop::collection::vec((form(), prop::collection::vec(0usize..9, 0..3)), 0..7),
+            most in 1u64..300,
+        ) {
+            let dir = tempfile::tempdir().unwrap();
+            let tensors: Vec<Tensor> = shapes
+                .into_iter()
+                .enumerate()
+                .map(|(i, (form, shape))| Tensor { name: format!("t.{i}"), form, shape })
+                .collect();
+            let mut read = |i: usize, first: usize, out: &mut [f32]| {
+                out.iter_mut().enumerate().for_each(|(k, o)| *o = number(i, first + k));
+                Ok(())
+            };
+            let shards = write(dir.path(), "model", &tensors, most, &mut read).unwrap();
+            for shard in &shards {
+                let bytes = std::fs::read(dir.path().join(&shard.name)).unwrap();
+                prop_assert_eq!(bytes.len() as u64, shard.bytes);
+                prop_assert_eq!(blake3::hash(&bytes).to_hex().to_string(), shard.blake3.clone());
+            }
+            let paths: Vec<PathBuf> = shards
+                .iter()
+                .filter(|s| s.name.ends_with(".safetensors"))
+                .map(|s| dir.path().join(&s.name))
+                .collect();
+            prop_assert!(paths.len() == 1 || shards.len() == paths.len() + 1);
+            let all = Tensors::open(&paths).unwrap();
+            prop_assert_eq!(all.names().count(), tensors.len());
+            for (i, tensor) in tensors.iter().enumerate() {
+                let view = all.get(&tensor.name).unwrap();
+                prop_assert_eq!((view.form, view.shape), (tensor.form, &tensor.shape[..]));
+                let first = tensor.len() / 2;
+                let mut values = vec![0.0; tensor.len() - first];
+                view.copy(first, &mut values);
+                let want: Vec<f32> = (first..tensor.len()).map(|at| number(i, at)).collect();
+                prop_assert_eq!(values, want);
+            }
+            for path in &paths {
+                let bytes = std::fs::read(path).unwrap();
+                prop_assert!(SafeTensors::deserialize(&bytes).is_ok());
+                // A file that ends early is no whole one.
+                if bytes.len() > 9 {
+                    std::fs::write(path, &bytes[..bytes.len() - 1]).unwrap();
+                    let cut = Tensors::open(std::slice::from_ref(path));
+                    prop_assert!(matches!(cut, Err(CheckpointError::Damaged { .. })), "{:?}", cut);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_tensor_larger_than_a_file_gets_one_of_its_own() {
+        let of = |len: usize| Tensor { name: len.to_string(), form: Form::F32, shape: vec![len] };
+        let tensors = [of(1), of(2), of(100), of(3)];
+        assert_eq!(split(&tensors, 20), [0..2, 2..3, 3..4]);
+        assert_eq!(split(&tensors, 1 << 20), [0..4]);
+        assert_eq!(split(&[], 20), [0..0]);
+    }
+}

@@ -1,0 +1,299 @@
+//! What a training writes into a checkpoint, and how it goes on from one.
+
+use super::{
+    TrainError,
+    events::{CheckpointEvent, EvalEvent},
+};
+use crate::{
+    checkpoint::{
+        CheckpointConfig, CheckpointError, Checkpoints, Form, Group, Kind, Loaded, Tensor, View,
+    },
+    embedding::RowKind,
+    engine::{Engine, EngineConfig, EnginePosition, Phase},
+    model::{ParamKind, ParamSpec},
+    optim::schedule::ScheduleState,
+};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::{
+    collections::BTreeMap,
+    io,
+    time::{Duration, Instant},
+};
+
+/// Numbers that go to a device at once.
+const PART: usize = 1 << 20;
+
+/// Everything of a training that is no tensor.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Progress {
+    /// Steps done.
+    pub steps: u64,
+    /// Training samples seen.
+    pub samples: u64,
+    /// Epoch, from 0, that has begun and not ended.
+    pub epoch: Option<u64>,
+    /// The engine's counters and loss scale.
+    pub engine: EnginePosition,
+    /// What the learning rate follows from, beside the number of the step.
+    pub schedule: ScheduleState,
+    /// The best evaluation.
+    pub best: Option<BestSaved>,
+    /// An evaluation that was due and not completed: the run goes on with it.
+    pub evaluation_due: Option<EvaluationDue>,
+    /// The last evaluation.
+    pub last_eval: Option<EvalEvent>,
+    /// Best AUC so far.
+    pub best_auc: f64,
+    /// Seconds of training steps.
+    pub train_seconds: f64,
+    /// Seconds from `init_start` to `run_start`.
+    pub init_seconds: f64,
+    /// When the run began, in milliseconds since 1970, UTC.
+    pub run_start_ms: u64,
+    /// Seconds of steps by phase, if the engine keeps a clock.
+    pub phases: Option<Vec<(Phase, f64)>>,
+    /// Seconds that checkpoints took so far, this one not included.
+    pub checkpoint_seconds: f64,
+    /// Where the run was taken up before this checkpoint: the steps done then.
+    pub resumed_at: Vec<u64>,
+    /// What the listeners go on from, by their names.
+    pub listeners: BTreeMap<String, Value>,
+}
+
+/// An evaluation that was due.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EvaluationDue {
+    /// Whether the epoch ends after it.
+    pub last_of_epoch: bool,
+}
+
+/// The best evaluation so far. Its parameters, if they are to be restored, are tensors called
+/// `best.` and the parameter's name.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct BestSaved {
+    /// The monitored metric.
+    pub monitored: f64,
+    /// The evaluation.
+    pub event: EvalEvent,
+    /// Evaluations since then.
+    pub age: u32,
+    /// Whether its parameters are there.
+    pub parameters: bool,
+}
+
+impl Progress {
+    /// That of a checkpoint.
+    ///
+    /// # Errors
+    /// If it is none of a training.
+    pub fn of(loaded: &Loaded) -> Result<Self, CheckpointError> {
+        Progress::deserialize(&loaded.progress).map_err(|e| CheckpointError::Damaged {
+            path: loaded.path.clone(),
+            what: format!("progress.json: {e}"),
+        })
+    }
+}
+
+/// When a checkpoint is due, and what was written.
+pub(super) struct Saver<'a> {
+    checkpoints: &'a Checkpoints,
+    config: &'a CheckpointConfig,
+    workload: String,
+    last: Instant,
+    /// Of the newest one.
+    step: Option<u64>,
+    /// Seconds that all took.
+    pub seconds: f64,
+}
+
+/// Parameters of the best evaluation, one after another.
+pub(super) type Parameters = [Vec<f32>];
+
+impl<'a> Saver<'a> {
+    /// Nothing is written yet, or `seconds` have gone to what a run before this one wrote.
+    pub fn new(
+        checkpoints: &'a Checkpoints,
+        config: &'a CheckpointConfig,
+        workload: String,
+        seconds: f64,
+    ) -> Self {
+        Saver { checkpoints, config, workload, last: Instant::now(), step: None, seconds }
+    }
+
+    /// Whether one is due before the first step.
+    pub fn due_at_start(&self) -> bool {
+        self.config.initial == Some(true)
+    }
+
+    /// Whether one is due after `step` steps, after which there was an evaluation or not.
+    pub fn due(&self, step: u64, evaluated: bool) -> bool {
+        let config = self.config;
+        config.every_steps.is_some_and(|n| step.is_multiple_of(n))
+            || config.every_minutes.is_some_and(|m| self.last.elapsed().as_secs_f64() >= 60.0 * m)
+            || (evaluated && config.at_eval == Some(true))
+    }
+
+    /// Whether the best evaluation's is wanted.
+    pub fn wants_best(&self) -> bool {
+        self.config.best == Some(true)
+    }
+
+    /// Whether the newest one is of `step` steps.
+    pub fn has(&self, step: u64) -> bool {
+        self.step == Some(step)
+    }
+
+    /// Writes one. No step is in flight.
+    pub fn save(
+        &mut self,
+        kind: Kind,
+        engine: &dyn Engine,
+        rows: RowKind,
+        best: Option<&Parameters>,
+        progress: &Progress,
+    ) -> Result<CheckpointEvent, CheckpointError> {
+        let model: Vec<Tensor> = engine.params().iter().map(|p| tensor(p, rows)).collect();
+        let optimizer: Vec<Tensor> = engine
+            .optimizer_state()
+            .iter()
+            .map(|s| Tensor { name: s.name.clone(), form: Form::F32, shape: s.shape.clone() })
+            .collect();
+        let kept: Vec<Tensor> = engine
+            .params()
+            .iter()
+            .filter(|_| best.is_some())
+            .map(|p| Tensor { name: format!("best.{}", p.name), ..tensor(p, rows) })
+            .collect();
+        let mut read_model = |i: usize, first: usize, out: &mut [f32]| {
+            engine.read_from(i, first, out).map_err(io::Error::other)
+        };
+        let mut read_state = |i: usize, first: usize, out: &mut [f32]| {
+            engine.read_state(i, first, out).map_err(io::Error::other)
+        };
+        let mut read_best = |i: usize, first: usize, out: &mut [f32]| {
+            out.copy_from_slice(&best.unwrap_or_default()[i][first..][..out.len()]);
+            Ok(())
+        };
+        let mut groups = vec![Group { stem: "model", tensors: &model, read: &mut read_model }];
+        if !optimizer.is_empty() {
+            groups.push(Group { stem: "optimizer", tensors: &optimizer, read: &mut read_state });
+        }
+        if best.is_some() {
+            groups.push(Group { stem: "best", tensors: &kept, read: &mut read_best });
+        }
+        let text = serde_json::to_value(progress).map_err(|e| CheckpointError::Write {
+            path: "progress.json".into(),
+            source: e.into(),
+        })?;
+        let about = (progress.steps, self.workload.as_str());
+        let saved = self.checkpoints.save(kind, about, &mut groups, &text);
+        self.last = Instant::now();
+        let saved = saved?;
+        if kind == Kind::Newest {
+            self.step = Some(progress.steps);
+        }
+        self.seconds += saved.took.as_secs_f64();
+        Ok(CheckpointEvent {
+            step: progress.steps,
+            best: kind == Kind::Best,
+            path: saved.path,
+            bytes: saved.bytes,
+            seconds: saved.took.as_secs_f64(),
+        })
+    }
+}
+
+/// A parameter as it is written: in 16 bits where its rows are kept so.
+fn tensor(param: &ParamSpec, rows: RowKind) -> Tensor {
+    let form = match (param.kind, rows) {
+        (ParamKind::Table, RowKind::Bf16) => Form::Bf16,
+        (ParamKind::Table, RowKind::Fp16) => Form::F16,
+        _ => Form::F32,
+    };
+    Tensor { name: param.name.clone(), form, shape: param.shape.clone() }
+}
+
+/// A tensor of a checkpoint, which has this shape.
+fn find<'a>(loaded: &'a Loaded, name: &str, shape: &[usize]) -> Result<View<'a>, CheckpointError> {
+    let unfit = |what: String| CheckpointError::Unfit { path: loaded.path.clone(), what };
+    let view = loaded
+        .tensors
+        .get(name)
+        .ok_or_else(|| unfit(format!("has no tensor {name}; it is of another model")))?;
+    if view.shape != shape {
+        return Err(unfit(format!(
+            "{name} has the shape {:?}, but this model's has {shape:?}",
+            view.shape
+        )));
+    }
+    Ok(view)
+}
+
+/// Gives an engine the parameters of a checkpoint.
+pub(super) fn restore_parameters(
+    engine: &mut dyn Engine,
+    loaded: &Loaded,
+) -> Result<(), TrainError> {
+    let params: Vec<ParamSpec> = engine.params().to_vec();
+    for (i, param) in params.iter().enumerate() {
+        let view = find(loaded, &param.name, &param.shape)?;
+        engine.write_with(i, &mut |first, part| view.copy(first, part))?;
+    }
+    Ok(())
+}
+
+/// Gives an engine the parameters, the state and the counters of a checkpoint.
+pub(super) fn restore(
+    engine: &mut dyn Engine,
+    loaded: &Loaded,
+    position: EnginePosition,
+) -> Result<(), TrainError> {
+    restore_parameters(engine, loaded)?;
+    let mut values = Vec::new();
+    for (i, state) in engine.optimizer_state().to_vec().iter().enumerate() {
+        let view = find(loaded, &state.name, &state.shape)?;
+        for first in (0..state.len()).step_by(PART) {
+            values.resize(PART.min(state.len() - first), 0.0);
+            view.copy(first, &mut values);
+            engine.write_state(i, first, &values)?;
+        }
+    }
+    Ok(engine.go_on(position)?)
+}
+
+/// The parameters of the best evaluation.
+pub(super) fn best_parameters(
+    engine: &dyn Engine,
+    loaded: &Loaded,
+) -> Result<Vec<Vec<f32>>, CheckpointError> {
+    let of = |param: &ParamSpec| {
+        let name = format!("best.{}", param.name);
+        let view = loaded.tensors.get(&name).filter(|view| view.shape == param.shape);
+        let view = view.ok_or_else(|| CheckpointError::Damaged {
+            path: loaded.path.clone(),
+            what: format!("has no tensor {name} of shape {:?}", param.shape),
+        })?;
+        let mut values = vec![0.0; param.len()];
+        view.copy(0, &mut values);
+        Ok(values)
+    };
+    engine.params().iter().map(of).collect()
+}
+
+/// In what form an engine keeps its rows.
+pub(super) fn rows(config: &EngineConfig, engine: &str) -> RowKind {
+    // candle keeps f32, whatever is asked for.
+    if engine == "candle" { RowKind::Fp32 } else { config.embedding_rows }
+}
+
+/// Milliseconds since 1970.
+pub(super) fn now_ms() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.map_or(0, |d| d.as_millis() as u64)
+}
+
+/// What has passed since then.
+pub(super) fn since_ms(ms: u64) -> Duration {
+    Duration::from_millis(now_ms().saturating_sub(ms))
+}

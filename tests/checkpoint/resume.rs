@@ -1,0 +1,197 @@
+//! Interruptions, refusals, and what people are told.
+
+use super::*;
+
+/// Checkpoints in a run's folder.
+fn saved(run: &Path) -> usize {
+    let entries = fs::read_dir(run.join("checkpoints")).into_iter().flatten().flatten();
+    entries.filter(|e| e.file_name().to_string_lossy().starts_with("step-")).count()
+}
+
+/// Begins a run and interrupts it when its second checkpoint is there; the run's folder.
+fn interrupted(bench: &Bench, more: &[&str]) -> PathBuf {
+    let child = bench.command("results", more).spawn().unwrap();
+    let began = Instant::now();
+    while !bench.runs("results").iter().any(|run| saved(run) >= 2) {
+        assert!(began.elapsed() < Duration::from_secs(60), "no checkpoints after a minute");
+        sleep(Duration::from_millis(2));
+    }
+    signal::send(&child, libc::SIGTERM);
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(code(&output), 130, "{}", text(&output));
+    bench.only("results")
+}
+
+fn resume(bench: &Bench, args: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_dlrm-bench"));
+    command.current_dir(bench.dir.path()).arg("run").args(args);
+    command.args(["--no-ceilings", "--no-plots"]).stdin(Stdio::null()).output().unwrap()
+}
+
+const LONG: (&str, &str) = ("epochs = 3", "epochs = 40");
+
+#[test]
+fn an_interrupted_run_goes_on_in_its_folder() {
+    let bench = Bench::new(&replace(DLRM, &[LONG, ("every_steps = 150", "every_steps = 5")]));
+    let run = interrupted(&bench, &[]);
+    let before = record::read(&run.join("run.json")).unwrap().outcome.unwrap();
+    assert_eq!(format!("{:?}", before.reason), "Interrupted");
+    let step = newest(&run).manifest.step;
+    assert_eq!(step, before.steps, "the last step is saved");
+    // The rest is cut short.
+    let folder = run.to_str().unwrap();
+    let limited = resume(&bench, &["--resume", folder, "--set", "train.max_steps=900"]);
+    assert!(
+        code(&limited) == 64 && text(&limited).contains("as it was begun"),
+        "{}",
+        text(&limited)
+    );
+    let output = resume(&bench, &["--resume", folder]);
+    assert_eq!(code(&output), 0, "{}", text(&output));
+    assert!(text(&output).contains("going on after step "), "{}", text(&output));
+    assert!(text(&output).contains("resumed"), "{}", text(&output));
+    let record = record::read(&run.join("run.json")).unwrap();
+    let outcome = record.outcome.unwrap();
+    assert_eq!((outcome.resumed_at, outcome.steps), (vec![step], 40 * 469));
+    assert!(outcome.checkpoint_seconds > 0.0 && outcome.seconds > before.seconds);
+    let log = fs::read_to_string(run.join("result_0.txt")).unwrap();
+    assert_eq!(log.matches("\"run_stop\"").count(), 1);
+    assert_eq!(log.matches("\"init_start\"").count(), 1);
+    let again = resume(&bench, &["--resume", folder]);
+    assert!(
+        code(&again) == 64 && text(&again).contains("it has done all its steps"),
+        "{}",
+        text(&again)
+    );
+    // Without a folder there is nothing to go on with, so a new run begins.
+    let new = bench.run("results", &["--resume", "--set", "train.max_steps=100"]);
+    assert_eq!(code(&new), 0, "{}", text(&new));
+    assert!(text(&new).contains("a new one begins"), "{}", text(&new));
+    assert_eq!(bench.runs("results").len(), 2);
+}
+
+#[test]
+fn a_damaged_checkpoint_is_named_and_the_one_before_is_used() {
+    let bench =
+        Bench::new(&replace(DLRM, &[LONG, ("every_steps = 100", "every_steps = 50\nkeep = 3")]));
+    let run = interrupted(&bench, &[]);
+    let last = newest(&run).path;
+    let file = last.join("model.safetensors");
+    let mut bytes = fs::read(&file).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    fs::write(&file, bytes).unwrap();
+    let before = newest(&run).manifest.step;
+    let output = bench.run("results", &["--resume", "--json", "--set", "train.epochs=40"]);
+    assert_eq!(code(&output), 0, "{}", text(&output));
+    let said = text(&output);
+    assert!(
+        said.contains("model.safetensors was changed") && said.contains("the one before"),
+        "{said}"
+    );
+    let resumed = said.lines().find(|l| l.contains("\"resumed\"")).unwrap();
+    let resumed: Value = serde_json::from_str(resumed).unwrap();
+    assert_eq!(resumed["from"]["step"], before);
+    assert!(said.contains("\"event\":\"checkpoint\""), "{said}");
+}
+
+#[test]
+fn one_process_at_a_time_has_a_run() {
+    let bench = Bench::new(&replace(DLRM, &[("epochs = 3", "epochs = 4000")]));
+    let run = interrupted(&bench, &[]);
+    let first = bench.command("results", &["--resume", "--quiet"]).spawn().unwrap();
+    let began = Instant::now();
+    let second = loop {
+        let second = resume(&bench, &["--resume", run.to_str().unwrap(), "--quiet"]);
+        if text(&second).contains("another process is at work") {
+            break second;
+        }
+        assert!(began.elapsed() < Duration::from_secs(60), "{}", text(&second));
+    };
+    assert_ne!(code(&second), 0);
+    assert_eq!(text(&second).lines().count(), 1, "{}", text(&second));
+    signal::send(&first, libc::SIGTERM);
+    assert_eq!(code(&first.wait_with_output().unwrap()), 130);
+}
+
+#[test]
+fn a_checkpoint_that_cannot_be_written_ends_no_run() {
+    let bench = Bench::new(&replace(
+        DLRM,
+        &[
+            ("epochs = 3", "max_steps = 250"),
+            ("every_steps = 100", "every_steps = 100\ndir = \"taken/here\""),
+        ],
+    ));
+    fs::write(bench.path("taken"), "a file").unwrap();
+    let output = bench.run("results", &["--quiet"]);
+    assert_eq!(code(&output), 74, "{}", text(&output));
+    assert!(
+        text(&output).contains("no checkpoint after step 100: taken/here"),
+        "{}",
+        text(&output)
+    );
+    let record = record::read(&bench.only("results").join("run.json")).unwrap();
+    assert_eq!(record.outcome.unwrap().steps, 250);
+    assert_eq!(record.lost.len(), 3, "{:?}", record.lost);
+    assert!(
+        record.lost[0].starts_with("the checkpoint after step 100: taken/here"),
+        "{:?}",
+        record.lost
+    );
+}
+
+#[test]
+fn what_cannot_go_on_is_said_in_a_line() {
+    let plain = replace(
+        DLRM,
+        &[("[checkpoint]\nevery_steps = 100\n", ""), ("epochs = 3", "max_steps = 3")],
+    );
+    let bench = Bench::new(&plain);
+    fs::create_dir(bench.path("empty")).unwrap();
+    let none = bench.run("results", &["--resume"]);
+    assert!(
+        code(&none) == 64 && text(&none).contains("--set checkpoint.every_steps=1000"),
+        "{}",
+        text(&none)
+    );
+    for (args, told) in [
+        (vec!["--resume", "empty"], "empty is no folder of a run"),
+        (vec!["--resume"], "which run?"),
+        (vec!["w.toml", "--resume", "empty"], "leave out the workload, or FOLDER"),
+        (vec!["w.toml", "--resume", "--runs", "3"], "cannot be used with"),
+        (vec!["w.toml", "--set", "checkpoint.keep=3"], "checkpoint.keep: has no effect"),
+        (
+            vec!["w.toml", "--set", "checkpoint.every_steps=0"],
+            "checkpoint.every_steps: is 0; must be at least 1",
+        ),
+        (
+            vec!["w.toml", "--set", "checkpoint.every_steps=5", "--set", "loader.queue=q"],
+            "loader.queue",
+        ),
+        (
+            vec![
+                "w.toml",
+                "--set",
+                "checkpoint.best=true",
+                "--set",
+                "eval.every=never",
+                "--set",
+                "eval.every_steps=",
+            ],
+            "needs evaluations",
+        ),
+    ] {
+        let output = resume(&bench, &args);
+        assert!(code(&output) == 64 && text(&output).contains(told), "{args:?}: {}", text(&output));
+    }
+    let done = bench.run("results", &[]);
+    assert_eq!(code(&done), 0, "{}", text(&done));
+    let run = bench.only("results");
+    fs::remove_file(run.join("run.json")).unwrap();
+    let output = resume(&bench, &["--resume", run.to_str().unwrap()]);
+    assert!(
+        code(&output) == 64 && text(&output).contains("this run has no checkpoint"),
+        "{}",
+        text(&output)
+    );
+}
