@@ -36,7 +36,7 @@ fn activations(c: &mut Criterion) {
     let (x, mut y) = (numbers(ROWS * STRIDE), numbers(ROWS * STRIDE));
     let mut group = c.benchmark_group("activations");
     group.throughput(Throughput::Elements((ROWS * COLS) as u64));
-    let dropout = Dropout { key: MaskKey { seed: 1, step: 1, layer: 0 }, p: 0.2 };
+    let dropout = Dropout { key: MaskKey { seed: 1, step: 1, layer: 0 }, p: 0.2, first: 0 };
     let mut bits = DropoutBits::new(ROWS, COLS);
     group.bench_function("dropout, bits drawn", |b| {
         b.iter(|| bits.draw(&pool, isa, ROWS, COLS, black_box(dropout)).factor);
@@ -125,7 +125,9 @@ fn losses(c: &mut Criterion) {
     ] {
         let spec = LossSpec { kind, clamp: 0.0, of_probability: false };
         group.bench_function(name, |b| {
-            b.iter(|| loss::forward_backward(&spec, black_box(&logits), &labels, &mut out))
+            b.iter(|| {
+                loss::forward_backward(&spec, black_box(&logits), &labels, labels.len(), &mut out)
+            })
         });
     }
     group.bench_function("probabilities", |b| {

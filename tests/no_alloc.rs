@@ -37,6 +37,8 @@ fn a_step_after_the_first_allocates_nothing() {
             // Every precision has its turn, and every rule meets every form of rows.
             config.precision = Precision::ALL[i % 3];
             config.embedding_rows = RowKind::ALL[(m + i) % 4];
+            // And so have batches in parts.
+            config.micro_batch = (i % 2 == 1).then_some(128);
             if config.precision == Precision::Fp16 {
                 config.loss_scale = LossScaleSpec::Dynamic { initial: 65_536.0, growth_steps: 3 };
             }

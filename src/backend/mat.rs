@@ -24,6 +24,11 @@ impl Window {
         Window { at: self.at + from, cols, ..self }
     }
 
+    /// The same columns from row `first` on.
+    pub fn from_row(self, first: usize) -> Self {
+        Window { at: self.at + first * self.stride, ..self }
+    }
+
     /// The first `rows` rows, for reading.
     pub fn of<F>(self, buf: &F, rows: usize) -> Mat<'_, F> {
         Mat { buf, window: self, rows }

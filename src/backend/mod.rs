@@ -122,8 +122,8 @@ impl<F> Clone for SparseGradient<'_, F> {
 impl<F> Copy for SparseGradient<'_, F> {}
 
 /// Zeroes elements with probability `p` and divides the others by `1 - p`. Element `(r, c)` of a
-/// matrix with `cols` columns draws word `r * cols + c` of the mask of its layer in the present
-/// step ([`crate::random::philox::Philox::dropout`]); it is dropped if that, as a number in [0, 1),
+/// matrix with `cols` columns draws word `(first + r) * cols + c` of the mask of its layer in the
+/// present step ([`crate::random::philox::Philox::dropout`]); it is dropped if that, as a number in [0, 1),
 /// is below `p`. The same seed, step and layer give the same mask on every device.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Dropout {
@@ -131,6 +131,8 @@ pub struct Dropout {
     pub layer: u16,
     /// Probability, below 1.
     pub p: f32,
+    /// The matrix's first row among those of the batch.
+    pub first: usize,
 }
 
 /// Operations behind the bias of a fully connected layer.
@@ -602,13 +604,15 @@ pub trait Backend: 'static {
         work: &mut dyn FnMut(&mut Self, &mut Self::Batch<'_>) -> Result<()>,
     ) -> Result<()>;
 
-    /// Mean loss over the labels of the batch, which the step ends with; its gradient by the logits,
-    /// times the loss scale, in `dlogits [B, 1]`.
+    /// Adds the losses of as many samples as there are logits, from sample `first` of the batch on,
+    /// to that of the step, which ends with their mean over the whole batch; its gradient by these
+    /// logits, times the loss scale, in `dlogits`, of `logits`' shape `[rows, 1]`.
     fn loss(
         &mut self,
         spec: &LossSpec,
         logits: Mat<'_, Self::Floats>,
         batch: &Self::Batch<'_>,
+        first: usize,
         dlogits: MatMut<'_, Self::Floats>,
     ) -> Result<()>;
 

@@ -62,7 +62,10 @@ pub fn plan(kind: EngineKind, config: &EngineConfig) -> MemoryPlan {
         "gradients and optimizer state of dense parameters",
         dense * (1 + state.dense().count() as u64),
     );
-    let activations = batch * per_sample(config).all() * F32;
+    plan.add(SUMS, sums(config, dense));
+    let (of_batch, of_part) = (per_sample(config).batch.all(), per_sample(config).part.all());
+    let part = config.part() as u64;
+    let activations = (batch * of_batch + part * of_part) * F32;
     let (columns, width) = dense_columns(&config.model);
     match kind {
         EngineKind::Fused => {
@@ -75,8 +78,10 @@ pub fn plan(kind: EngineKind, config: &EngineConfig) -> MemoryPlan {
             plan.add(DERIVED, derived(config));
         }
         EngineKind::Candle => {
-            let kept = activations + batch * row(width) as u64 * F32;
-            plan.add("activations and their gradients", CANDLE_COPIES * kept);
+            let kept = part * (of_batch + of_part + row(width) as u64) * F32;
+            // What tables give, and its gradient, is kept for the whole batch beside its parts.
+            let whole = if part < batch { 2 * batch * of_batch * F32 } else { 0 };
+            plan.add("activations and their gradients", CANDLE_COPIES * kept + whole);
             // Gradients of whole tables and the new values beside the old ones, where untouched
             // rows move too.
             let whole = config.moves_all_rows();
@@ -87,6 +92,14 @@ pub fn plan(kind: EngineKind, config: &EngineConfig) -> MemoryPlan {
         }
     }
     plan
+}
+
+/// Purpose of [`sums`].
+const SUMS: &str = "sums of micro-batches' gradients";
+
+/// Bytes of the dense gradients of the parts before the present one, where batches are cut.
+fn sums(config: &EngineConfig, dense: u64) -> u64 {
+    if config.micro_batch.is_some() { dense } else { 0 }
 }
 
 /// Purpose of [`derived`].
@@ -160,13 +173,15 @@ pub fn gpu_plan(kind: EngineKind, config: &EngineConfig) -> MemoryPlan {
         "gradients and optimizer state of dense parameters",
         dense * (1 + state.dense().count() as u64),
     );
-    let Elements { floats, operands, gated } = per_sample(config);
-    let floats = floats + row(columns) as u64;
+    plan.add(SUMS, sums(config, dense));
+    let PerSample { batch: of_batch, part: of_part } = per_sample(config);
+    let part = config.part() as u64;
     let sixteen = matches!(config.precision, Precision::Bf16 | Precision::Fp16);
     let number = if sixteen { 2 } else { F32 };
+    let bytes = |e: Elements| e.floats * F32 + e.operands * number + e.gated.div_ceil(8);
     plan.add(
         "activations and their gradients",
-        batch * (floats * F32 + operands * number + gated.div_ceil(8)),
+        batch * bytes(of_batch) + part * (bytes(of_part) + row(columns) as u64 * F32),
     );
     // One is computed on while the next one comes.
     plan.add("two batches", 2 * F32 * (batch * (columns + 1 + tables_read) as u64 + ids));
@@ -189,14 +204,23 @@ pub fn gpu_plan(kind: EngineKind, config: &EngineConfig) -> MemoryPlan {
         };
         plan.add(
             "operands of matrix products in 16 bits",
-            2 * (batch * copied as u64 + dense / F32),
+            2 * (part * copied as u64 + dense / F32),
         );
     }
     plan.add("work space of matrix products", 32 << 20);
     plan
 }
 
-/// Elements of activations and their gradients that the fused engine keeps for a sample.
+/// What the fused engine keeps for a sample of activations and their gradients.
+struct PerSample {
+    /// For each of a batch: what tables give and take, logits.
+    batch: Elements,
+    /// For each of a micro-batch: all between.
+    part: Elements,
+}
+
+/// Elements of buffers.
+#[derive(Clone, Copy)]
 struct Elements {
     /// Always in f32.
     floats: u64,
@@ -220,7 +244,7 @@ fn dense_columns(model: &ModelSpec) -> (usize, usize) {
     }
 }
 
-fn per_sample(config: &EngineConfig) -> Elements {
+fn per_sample(config: &EngineConfig) -> PerSample {
     match &config.model {
         ModelSpec::Dlrm(m) => dlrm(m, config.fp32_interaction),
         ModelSpec::DeepFm(m) => deepfm(m),
@@ -237,39 +261,48 @@ fn hidden(widths: &[usize]) -> usize {
     widths.iter().rev().skip(1).map(|&w| row(w)).sum()
 }
 
-fn dlrm(m: &DlrmSpec, fp32_interaction: bool) -> Elements {
+fn dlrm(m: &DlrmSpec, fp32_interaction: bool) -> PerSample {
     let met = m.interaction.kept(m.vectors());
     let rows = |widths: &[usize]| widths.iter().map(|&w| row(w)).sum::<usize>();
     let hidden = hidden(&m.bottom) + hidden(&m.top[m.dead_layers()..]);
     let gated = hidden + rows(&met.gated);
-    let meeting = 2 * m.vectors().width() + rows(&met.operands) + rows(&m.trick_keeps());
-    let all = meeting + hidden + 2 * row(m.widest_layer());
+    // `T` and what goes into it, and what comes of it.
+    let (meeting, met) = (2 * m.vectors().width() + rows(&m.trick_keeps()), rows(&met.operands));
+    let layers = hidden + 2 * row(m.widest_layer());
     // What only f32 will do for: with batch normalisation everything, its input on top.
-    let floats = match (m.batch_norm, fp32_interaction) {
-        (true, _) => all + rows(&m.bottom),
-        (false, true) => meeting,
-        (false, false) => 0,
+    let of = |elements: usize, in_f32: bool, more: usize| Elements {
+        floats: (more + if in_f32 { elements } else { 0 }) as u64,
+        operands: if in_f32 { 0 } else { elements as u64 },
+        gated: 0,
     };
-    Elements {
-        // Logits and pooled vectors that are kept apart, with their gradients.
-        floats: (2 + 2 * row(m.apart()) + floats) as u64,
-        operands: all.saturating_sub(floats) as u64,
+    let in_f32 = m.batch_norm || fp32_interaction;
+    // Logits and pooled vectors that are kept apart, with their gradients.
+    let batch = of(meeting, in_f32, 2 + 2 * row(m.apart()));
+    let normalised = if m.batch_norm { rows(&m.bottom) } else { 0 };
+    let (met, layers) = (of(met, in_f32, 0), of(layers, m.batch_norm, normalised));
+    let part = Elements {
+        floats: met.floats + layers.floats,
+        operands: met.operands + layers.operands,
         gated: if m.batch_norm { 0 } else { gated as u64 },
-    }
+    };
+    PerSample { batch, part }
 }
 
-fn deepfm(m: &DeepFmSpec) -> Elements {
+fn deepfm(m: &DeepFmSpec) -> PerSample {
     let widest = m.hidden.iter().copied().max().unwrap_or(0);
     let layers: usize = m.hidden.iter().map(|&w| row(w)).sum();
     let norm = if m.batch_norm { layers } else { 0 };
-    let floats = 2 * m.fields() * (m.dim + 1) + norm + 2;
+    let fields = 2 * m.fields() * (m.dim + 1) + 2;
     let dnn = layers + 2 * row(widest);
     // Only products read what is between layers without dropout and normalisation.
     let plain = !m.batch_norm && m.dropout == 0.0;
     let (operands, gated) = if plain { (dnn, layers) } else { (0, 0) };
-    Elements {
-        floats: (floats + dnn - operands) as u64,
-        operands: operands as u64,
-        gated: gated as u64,
+    PerSample {
+        batch: Elements { floats: fields as u64, operands: 0, gated: 0 },
+        part: Elements {
+            floats: (norm + dnn - operands) as u64,
+            operands: operands as u64,
+            gated: gated as u64,
+        },
     }
 }

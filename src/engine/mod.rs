@@ -105,6 +105,10 @@ pub struct EngineConfig {
     pub optimizer: OptimizerConfig,
     /// Largest batch of training or evaluation, in samples.
     pub max_batch: usize,
+    /// Samples of a micro-batch: larger batches are computed in parts of so many, the last one
+    /// maybe shorter, whose gradients are summed before the update. `None` = as a whole.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub micro_batch: Option<usize>,
     /// The most ids one sample can hold, per table.
     pub max_hotness: Vec<usize>,
     /// Threads of the fused engine's pool, at least 1.
@@ -126,6 +130,11 @@ pub struct EngineConfig {
 }
 
 impl EngineConfig {
+    /// Samples that layers compute on at most: a micro-batch, or a whole batch.
+    pub fn part(&self) -> usize {
+        self.micro_batch.map_or(self.max_batch, |samples| samples.clamp(1, self.max_batch))
+    }
+
     /// Sizes that batches must fit.
     pub fn batch_limits(&self) -> BatchLimits {
         let dense = match &self.model {

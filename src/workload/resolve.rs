@@ -151,6 +151,7 @@ impl Workload {
             loss: self.train.loss,
             optimizer: self.optimizer,
             max_batch,
+            micro_batch: None,
             max_hotness: schema.tables.iter().map(|t| t.max_hotness).collect(),
             threads: self.engine.threads,
             pin_threads: self.engine.pin_threads,

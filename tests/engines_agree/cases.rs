@@ -327,6 +327,7 @@ pub fn config(
         loss,
         optimizer,
         max_batch,
+        micro_batch: None,
         max_hotness,
         threads: 2,
         pin_threads: false,

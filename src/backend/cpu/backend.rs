@@ -78,9 +78,9 @@ impl Cpu {
     }
 
     /// A dropout of the present step.
-    fn drawn(&self, Dropout { layer, p }: Dropout) -> dropout::Dropout {
+    fn drawn(&self, Dropout { layer, p, first }: Dropout) -> dropout::Dropout {
         let (seed, step) = self.step.key();
-        dropout::Dropout { key: MaskKey { seed, step, layer }, p }
+        dropout::Dropout { key: MaskKey { seed, step, layer }, p, first }
     }
 
     /// A gradient of bags; its `l2` is scaled like the gradient, by the loss scale.
@@ -734,16 +734,14 @@ impl Backend for Cpu {
         spec: &LossSpec,
         logits: Mat<'_, Floats>,
         batch: &Uploaded<'_>,
+        first: usize,
         mut dlogits: MatMut<'_, Floats>,
     ) -> Result<()> {
-        let n = batch.batch.len;
+        let (n, all) = (logits.rows, batch.batch.len);
         let d = &mut dlogits.reborrow().data().data[..n];
-        self.step.set_loss(loss::forward_backward(
-            spec,
-            &logits.data().data[..n],
-            &batch.batch.labels,
-            d,
-        ) as f32);
+        let labels = &batch.batch.labels[first..][..n];
+        let losses = loss::forward_backward(spec, &logits.data().data[..n], labels, all, d);
+        self.step.add_losses(losses, all);
         let scale = self.step.loss_scale() as f32;
         if scale != 1.0 {
             elementwise::scale(&self.pool, self.isa, n, 1, scale, dlogits.data());

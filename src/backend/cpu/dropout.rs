@@ -40,6 +40,8 @@ pub struct Dropout {
     pub key: MaskKey,
     /// Probability, below 1.
     pub p: f32,
+    /// The matrix's first row among those of the mask.
+    pub first: usize,
 }
 
 /// Memory for the bits of one matrix at a time.
@@ -94,6 +96,7 @@ pub fn apply(pool: &Pool, isa: Isa, rows: usize, cols: usize, dropout: Dropout, 
 /// How elements are drawn.
 #[derive(Clone, Copy)]
 struct Draw {
+    first: usize,
     cols: usize,
     words: Philox,
     threshold: u32,
@@ -101,10 +104,11 @@ struct Draw {
 }
 
 impl Draw {
-    fn new(cols: usize, Dropout { key, p }: Dropout) -> Self {
+    fn new(cols: usize, Dropout { key, p, first }: Dropout) -> Self {
         // A word is dropped if its upper 24 bits, as a number in [0, 1), are below p.
         let threshold = (f64::from(p) * 16_777_216.0).ceil() as u32;
         Draw {
+            first,
             cols,
             words: Philox::dropout(key.seed, key.step, key.layer),
             threshold,
@@ -116,7 +120,7 @@ impl Draw {
     /// where the first one is. Flags of elements that are not there mean nothing.
     #[inline(always)]
     fn flags(&self, r: usize, c: usize, flags: &mut [u8; FLAGS]) -> usize {
-        let element = r * self.cols + c;
+        let element = (self.first + r) * self.cols + c;
         let threshold = self.threshold;
         self.words.fill_with((element / 4) as u64, flags, |word| u8::from(word >> 8 >= threshold));
         element % 4
@@ -184,9 +188,9 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(40))]
         #[test]
-        fn dropout_draws_by_element_and_leaves_what_lies_between_rows(rows in 1usize..9, cols in 1usize..600, gap in 0usize..5, p in 0.05f32..0.9) {
+        fn dropout_draws_by_element_and_leaves_what_lies_between_rows(first in 0usize..5, rows in 1usize..9, cols in 1usize..600, gap in 0usize..5, p in 0.05f32..0.9) {
             let stride = cols + gap;
-            let dropout = Dropout { key: MaskKey { seed: 7, step: 3, layer: 2 }, p };
+            let dropout = Dropout { key: MaskKey { seed: 7, step: 3, layer: 2 }, p, first };
             let words = Philox::dropout(7, 3, 2);
             for (isa, threads) in machines() {
                 let pool = Pool::new(threads);
@@ -196,7 +200,7 @@ mod tests {
                 let mask = bits.draw(&pool, isa, rows, cols, dropout);
                 for (i, &v) in x.iter().enumerate() {
                     let (r, c) = (i / stride, i % stride);
-                    let e = r * cols + c;
+                    let e = (first + r) * cols + c;
                     let dropped = unit_f32(words.block(e as u64 / 4)[e % 4]) < p;
                     let expected = if c >= cols { 2.0 } else if dropped { 0.0 } else { 2.0 * (1.0 / (1.0 - p)) };
                     prop_assert_eq!(v, expected);
@@ -211,7 +215,7 @@ mod tests {
     #[test]
     fn a_dropout_of_a_fifth_drops_a_fifth() {
         let mut x = vec![1.0f32; 1000 * 999];
-        let dropout = Dropout { key: MaskKey { seed: 1, step: 1, layer: 0 }, p: 0.2 };
+        let dropout = Dropout { key: MaskKey { seed: 1, step: 1, layer: 0 }, p: 0.2, first: 0 };
         apply(&Pool::new(2), Isa::best(), 1000, 999, dropout, RowsMut::new(&mut x, 999));
         let share = x.iter().filter(|&&v| v == 0.0).count() as f64 / x.len() as f64;
         assert!((share - 0.2).abs() < 0.002, "{share}");

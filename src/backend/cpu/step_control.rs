@@ -18,6 +18,8 @@ pub(super) struct StepState {
     start: StepStart,
     /// Loss scale of this step: the factor of its gradients.
     loss_scale: f64,
+    /// Sum of the losses of its samples, and their mean.
+    losses: f64,
     loss: f32,
     /// Whether a loss was not finite, in this step or before.
     stopped: bool,
@@ -39,6 +41,7 @@ impl StepState {
             updates: 0,
             start: StepStart { number: 0, samples: 0, context: StepContext::at_rate(0.0) },
             loss_scale: 1.0,
+            losses: 0.0,
             loss: 0.0,
             stopped: false,
             overflow: false,
@@ -70,6 +73,7 @@ impl StepState {
     pub(super) fn begin(&mut self, start: StepStart) {
         (self.start, self.loss_scale) = (start, self.scaler.scale());
         (self.overflow, self.squares, self.update) = (false, 0.0, None);
+        self.losses = 0.0;
     }
 
     /// Seed and number of the step, from which dropout draws.
@@ -82,9 +86,11 @@ impl StepState {
         self.loss_scale
     }
 
-    pub(super) fn set_loss(&mut self, loss: f32) {
-        self.loss = loss;
-        self.stopped |= !loss.is_finite();
+    /// Adds the losses of some of a batch's samples, `all` of them in the end.
+    pub(super) fn add_losses(&mut self, losses: f64, all: usize) {
+        self.losses += losses;
+        self.loss = (self.losses / all as f64) as f32;
+        self.stopped |= !self.loss.is_finite();
     }
 
     /// Whether an update is still possible, so that gradients need a look.

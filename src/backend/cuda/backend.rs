@@ -605,17 +605,20 @@ impl Backend for Cuda {
         spec: &LossSpec,
         logits: Mat<'_, Floats>,
         batch: &&mut Input,
+        first: usize,
         dlogits: MatMut<'_, Floats>,
     ) -> Result<()> {
-        let places = (logits.place().at, batch.labels());
+        let (n, all) = (logits.rows, batch.len);
+        assert!(first + n <= all && dlogits.rows == n, "losses of samples of the batch");
+        let labels = batch.labels() + (first * size_of::<f32>()) as Address;
         let (driver, step) = (&*self.driver, &self.step);
         loss::forward_backward(
             driver,
             &mut self.scratch,
             step,
             spec,
-            batch.len,
-            places,
+            (n, all),
+            (logits.place().at, labels),
             dlogits.place().at,
         )
     }

@@ -32,9 +32,9 @@ __device__ __forceinline__ Sample of_probability(float z, float y, float clamp) 
     return Sample{(double)((y - 1.0f) * of_zero - y * of_one), below || above ? 0.0 : (double)(slope * (1.0f - p) * p)};
 }
 
-// Block `blockIdx.x`: dlogits of its samples times the loss scale, partial = their losses' sum
+// Block `blockIdx.x`: dlogits of its samples of the mean over `all` times the loss scale, partial = their losses' sum
 KERNEL loss_part(u32 kind, u32 of_p, float clamp, float weight0, float weight1, const float* logits, const float* labels, u32 n,
-                 const double* loss_scale, float* dlogits, double* partial) {
+                 u32 all, const double* loss_scale, float* dlogits, double* partial) {
     double total = 0.0;
     float scale = (float)*loss_scale;
     double c = clamp;
@@ -62,19 +62,21 @@ KERNEL loss_part(u32 kind, u32 of_p, float clamp, float weight0, float weight1, 
             s = Sample{w * s.loss, w * s.slope};
         }
         total += s.loss;
-        dlogits[i] = (float)((below || above ? 0.0 : s.slope) / (double)n) * scale;
+        dlogits[i] = (float)((below || above ? 0.0 : s.slope) / (double)all) * scale;
     }
     total = block_sum(total);
     if (threadIdx.x == 0) partial[blockIdx.x] = total;
 }
 
-// out = sum of partials / n; one block. A loss that is not finite stops the training.
-KERNEL loss_join(const double* partial, u32 parts, u32 n, float* out, u32* stopped) {
+// losses += sum of partials, out = losses / all; one block. A loss that is not finite stops the training.
+KERNEL loss_join(const double* partial, u32 parts, u32 all, double* losses, float* out, u32* stopped) {
     double sum = 0.0;
     for (u32 i = threadIdx.x; i < parts; i += blockDim.x) sum += partial[i];
     sum = block_sum(sum);
     if (threadIdx.x > 0) return;
-    float loss = (float)(sum / (double)n);
+    sum += *losses;
+    *losses = sum;
+    float loss = (float)(sum / (double)all);
     *out = loss;
     if ((__float_as_uint(loss) & 0x7f800000u) == 0x7f800000u) *stopped = 1;
 }

@@ -14,14 +14,14 @@ use crate::{
 pub(super) static SOURCE: Source =
     Source { name: "loss", parts: &[include_str!("common/common.cuh"), include_str!("loss.cu")] };
 
-/// Mean loss of `n` samples, for the step's answer; its gradient by the logits, times the loss
-/// scale, in `dlogits`.
+/// Adds the losses of `n` samples of `all` to those of the step, whose answer is their mean; its
+/// gradient by the logits, times the loss scale, in `dlogits`.
 pub(super) fn forward_backward(
     driver: &dyn Driver,
     scratch: &mut Scratch,
     step: &StepState,
     spec: &LossSpec,
-    n: usize,
+    (n, all): (usize, usize),
     (logits, labels): (Address, Address),
     dlogits: Address,
 ) -> Result<()> {
@@ -49,12 +49,13 @@ pub(super) fn forward_backward(
         logits,
         labels,
         n as u32,
+        all as u32,
         scale,
         dlogits,
         partial
     )?;
-    let (loss, stopped) = (step.loss(), step.stopped());
-    launch!(driver, SOURCE, "loss_join", Launch::one(), partial, parts, n as u32, loss, stopped)
+    let (all, losses, loss, stopped) = (all as u32, step.losses(), step.loss(), step.stopped());
+    launch!(driver, SOURCE, "loss_join", Launch::one(), partial, parts, all, losses, loss, stopped)
 }
 
 /// Sigmoids of `n` logits, in scratch space.

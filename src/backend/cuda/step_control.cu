@@ -18,6 +18,8 @@ struct StepState {
     double used;
     // Sum of squares of its gradients.
     double squares;
+    // Sum of the losses of its samples.
+    double losses;
     // Steps in a row without overflow.
     u64 good;
     // Updates before the first candidate.
@@ -49,6 +51,7 @@ KERNEL begin_step(Plan plan, StepState* c) {
     c->first = plan.first;
     c->used = c->scale;
     c->squares = 0.0;
+    c->losses = 0.0;
     c->overflow = 0;
     c->step.on = 0;
     for (u32 k = 0; k < AHEAD; ++k) c->candidates[k] = plan.candidates[k];

@@ -64,6 +64,7 @@ struct State {
     answer: Answer,
     used: f64,
     squares: f64,
+    losses: f64,
     good: u64,
     first: u64,
     overflow: u32,
@@ -263,6 +264,11 @@ impl StepState {
     /// Where its loss is.
     pub(super) fn loss(&self) -> Address {
         self.state.at() + (offset_of!(State, answer) + offset_of!(Answer, loss)) as Address
+    }
+
+    /// Where its samples' losses are added up, in f64.
+    pub(super) fn losses(&self) -> Address {
+        self.state.at() + offset_of!(State, losses) as Address
     }
 
     /// Where the flag is that a loss was not finite.

@@ -199,7 +199,12 @@ fn bits_of_a_relu_are_those_of_what_is_in_the_buffer() {
         forward(&mut cuda, &mut y, 2, after(false, None));
         assert!(wide.of(&y, 2).mask().is_none(), "without a ReLU");
         let mut plain = cuda.zeros(3 * 128, "output").unwrap();
-        forward(&mut cuda, &mut plain, 2, after(true, Some(Dropout { layer: 0, p: 0.5 })));
+        forward(
+            &mut cuda,
+            &mut plain,
+            2,
+            after(true, Some(Dropout { layer: 0, p: 0.5, first: 0 })),
+        );
         assert!(wide.of(&plain, 2).mask().is_none(), "with a dropout");
     }
 }

@@ -6,6 +6,7 @@ use super::{
     fields::Fields,
     fm::Fm,
     loss::Loss,
+    micro_batch::Room,
     mlp::{Mlp, MlpSpec, Scratch, held},
     store::Layout,
 };
@@ -41,8 +42,9 @@ impl<B: Backend> DeepFm<B> {
         layout: &Layout,
         model: &DeepFmSpec,
         loss: LossSpec,
-        max_batch: usize,
+        room: Room,
     ) -> Result<Self> {
+        let max_batch = room.batch;
         let (dim, fields, tables) = (model.dim, model.fields(), model.tables.len());
         let (v, linear) = (Window::whole(fields * dim), Window::whole(fields));
         let widths: Vec<usize> = model.hidden.iter().copied().chain([1]).collect();
@@ -62,9 +64,9 @@ impl<B: Backend> DeepFm<B> {
             scalars: Embedding { set: 1, window: linear.columns(model.dense, tables), l2 },
             dense: (model.dense > 0).then(|| Fields::new(layout, model, v, linear)),
             fm: Fm { dim, vectors: v, linear },
-            dnn: Mlp::new(backend, layout, max_batch, &spec)?,
+            dnn: Mlp::new(backend, layout, room.part, &spec)?,
             loss: Loss::new(backend, loss, max_batch)?,
-            scratch: Scratch::new(backend, max_batch, widest, spec.held)?,
+            scratch: Scratch::new(backend, room.part, widest, spec.held)?,
             v: backend.zeros(max_batch * v.stride, "fields")?,
             dv: backend.zeros(max_batch * v.stride, "gradient of the fields")?,
             linear: backend.zeros(max_batch * linear.stride, "linear terms")?,
@@ -72,38 +74,43 @@ impl<B: Backend> DeepFm<B> {
         })
     }
 
-    /// From the batch to the logits.
-    pub fn forward(&mut self, pass: &mut Pass<'_, B>, clock: &mut PhaseClock) -> Result<()> {
-        let rows = pass.rows;
+    /// From the whole batch to all fields.
+    pub fn gather(&mut self, pass: &mut Pass<'_, B>, clock: &mut PhaseClock) -> Result<()> {
         self.vectors.forward(pass, &mut self.v)?;
         self.scalars.forward(pass, &mut self.linear)?;
         if let Some(dense) = &self.dense {
             dense.forward(pass, &mut self.v, &mut self.linear)?;
         }
         clock.lap(Phase::Embedding);
-        self.dnn.forward(pass, self.fm.vectors.of(&self.v, rows), self.loss.logits_mut(rows))?;
+        Ok(())
+    }
+
+    /// From the fields to the logits.
+    pub fn forward(&mut self, pass: &mut Pass<'_, B>, clock: &mut PhaseClock) -> Result<()> {
+        let (v, logits) = (pass.of(self.fm.vectors, &self.v), self.loss.logits_mut(pass));
+        self.dnn.forward(pass, v, logits)?;
         clock.lap(Phase::Mlp);
-        self.fm.forward(pass, &self.v, &self.linear, self.loss.logits_mut(rows))?;
+        let logits = self.loss.logits_mut(pass);
+        self.fm.forward(pass, &self.v, &self.linear, logits)?;
         clock.lap(Phase::Interaction);
         Ok(())
     }
 
-    /// From the gradient of the logits to those of dense parameters and pooled embeddings.
+    /// From the gradient of the logits to those of the DNN and of the fields.
     pub fn backward(&mut self, pass: &mut Pass<'_, B>, clock: &mut PhaseClock) -> Result<()> {
-        let rows = pass.rows;
-        let (x, dx) =
-            (self.fm.vectors.of(&self.v, rows), self.fm.vectors.of_mut(&mut self.dv, rows));
-        let dx = Some((dx, Onto::Set));
-        self.dnn.backward(pass, &mut self.scratch, x, self.loss.end(rows), dx)?;
+        let vectors = self.fm.vectors;
+        let (x, dx) = (pass.of(vectors, &self.v), pass.of_mut(vectors, &mut self.dv));
+        let (dx, end) = (Some((dx, Onto::Set)), self.loss.end(pass));
+        self.dnn.backward(pass, &mut self.scratch, x, end, dx)?;
         clock.lap(Phase::Mlp);
-        self.fm.backward(
-            pass,
-            &self.v,
-            self.loss.gradient(rows),
-            &mut self.dv,
-            &mut self.d_linear,
-        )?;
+        let d_logits = self.loss.gradient(pass);
+        self.fm.backward(pass, &self.v, d_logits, &mut self.dv, &mut self.d_linear)?;
         clock.lap(Phase::Interaction);
+        Ok(())
+    }
+
+    /// From the gradient of all fields to that of the dense ones' parameters.
+    pub fn scatter(&mut self, pass: &mut Pass<'_, B>, clock: &mut PhaseClock) -> Result<()> {
         if let Some(dense) = &self.dense {
             dense.backward(pass, &self.dv, &self.d_linear)?;
             clock.lap(Phase::Embedding);

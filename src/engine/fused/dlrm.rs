@@ -5,6 +5,7 @@ use super::{
     embedding::Embedding,
     interaction::{self, Interaction},
     loss::Loss,
+    micro_batch::Room,
     mlp::{End, Mlp, MlpSpec, Scratch, held},
     pooled::Pooled,
     store::Layout,
@@ -38,7 +39,7 @@ impl<B: Backend> Dlrm<B> {
         layout: &Layout,
         model: &DlrmSpec,
         loss: LossSpec,
-        (max_batch, fp32_interaction): (usize, bool),
+        (room, fp32_interaction): (Room, bool),
     ) -> Result<Self> {
         let held = held(model.batch_norm, 0.0);
         let meeting = if fp32_interaction { Held::F32 } else { held };
@@ -52,7 +53,7 @@ impl<B: Backend> Dlrm<B> {
             dropout: 0.0,
             held,
         };
-        let bottom = Mlp::new(backend, layout, max_batch, &spec)?;
+        let bottom = Mlp::new(backend, layout, room.part, &spec)?;
         let dead = model.dead_layers();
         let spec = MlpSpec {
             input: model.top_input(),
@@ -62,42 +63,46 @@ impl<B: Backend> Dlrm<B> {
             batch_norm: None,
             ..spec
         };
-        let top = Mlp::new(backend, layout, max_batch, &spec)?;
+        let top = Mlp::new(backend, layout, room.part, &spec)?;
         let t = Window::whole(model.vectors().width());
         Ok(Dlrm {
             bottom,
-            pooled: Pooled::new(backend, layout, model, t, (meeting, max_batch))?,
-            interaction: interaction::new(backend, layout, model, meeting, max_batch)?,
+            pooled: Pooled::new(backend, layout, model, t, (meeting, room.batch))?,
+            interaction: interaction::new(backend, layout, model, meeting, room.part)?,
             top,
-            loss: Loss::new(backend, loss, max_batch)?,
-            scratch: Scratch::new(backend, max_batch, model.widest_layer(), held)?,
+            loss: Loss::new(backend, loss, room.batch)?,
+            scratch: Scratch::new(backend, room.part, model.widest_layer(), held)?,
             x: t.columns(0, model.vectors().d),
-            t: backend.buffer(meeting, max_batch * t.stride, "features")?,
-            dt: backend.buffer(meeting, max_batch * t.stride, "gradient of the features")?,
+            t: backend.buffer(meeting, room.batch * t.stride, "features")?,
+            dt: backend.buffer(meeting, room.batch * t.stride, "gradient of the features")?,
         })
     }
 
-    /// From the batch to the logits.
-    pub fn forward(&mut self, pass: &mut Pass<'_, B>, clock: &mut PhaseClock) -> Result<()> {
-        let rows = pass.rows;
+    /// From the whole batch to all vectors of `T` but the first.
+    pub fn gather(&mut self, pass: &mut Pass<'_, B>, clock: &mut PhaseClock) -> Result<()> {
         self.pooled.forward(pass, &mut self.t)?;
         clock.lap(Phase::Embedding);
-        let dense = pass.backend.dense(pass.batch);
-        self.bottom.forward(pass, dense, self.x.of_mut(&mut self.t, rows))?;
+        Ok(())
+    }
+
+    /// From these vectors and the dense features to the logits.
+    pub fn forward(&mut self, pass: &mut Pass<'_, B>, clock: &mut PhaseClock) -> Result<()> {
+        let (dense, x) = (pass.dense(), pass.of_mut(self.x, &mut self.t));
+        self.bottom.forward(pass, dense, x)?;
         clock.lap(Phase::Mlp);
         self.interaction.forward(pass, &self.t)?;
         clock.lap(Phase::Interaction);
-        let (top_input, _) = self.interaction.output(rows, &self.t, &mut self.dt);
-        self.top.forward(pass, top_input, self.loss.logits_mut(rows))?;
+        let (top_input, _) = self.interaction.output(pass, &self.t, &mut self.dt);
+        let logits = self.loss.logits_mut(pass);
+        self.top.forward(pass, top_input, logits)?;
         clock.lap(Phase::Mlp);
         Ok(())
     }
 
-    /// From the gradient of the logits to those of dense parameters and pooled embeddings.
+    /// From the gradient of the logits to those of the layers' parameters and of `T`.
     pub fn backward(&mut self, pass: &mut Pass<'_, B>, clock: &mut PhaseClock) -> Result<()> {
-        let rows = pass.rows;
-        let (top_input, d_top_input) = self.interaction.output(rows, &self.t, &mut self.dt);
-        let end = self.loss.end(rows);
+        let (top_input, d_top_input) = self.interaction.output(pass, &self.t, &mut self.dt);
+        let end = self.loss.end(pass);
         self.top.backward(
             pass,
             &mut self.scratch,
@@ -108,12 +113,17 @@ impl<B: Backend> Dlrm<B> {
         clock.lap(Phase::Mlp);
         self.interaction.backward(pass, &mut self.scratch, &self.t, &mut self.dt)?;
         clock.lap(Phase::Interaction);
-        self.pooled.backward(pass, &mut self.dt)?;
-        clock.lap(Phase::Embedding);
-        let dense = pass.backend.dense(pass.batch);
-        let x = End { y: self.x.of(&self.t, rows), dy: self.x.of_mut(&mut self.dt, rows) };
+        let dense = pass.dense();
+        let x = End { y: pass.of(self.x, &self.t), dy: pass.of_mut(self.x, &mut self.dt) };
         self.bottom.backward(pass, &mut self.scratch, dense, x, None)?;
         clock.lap(Phase::Mlp);
+        Ok(())
+    }
+
+    /// From the gradient of all of `T` to those of the pooled vectors.
+    pub fn scatter(&mut self, pass: &mut Pass<'_, B>, clock: &mut PhaseClock) -> Result<()> {
+        self.pooled.backward(pass, &mut self.dt)?;
+        clock.lap(Phase::Embedding);
         Ok(())
     }
 

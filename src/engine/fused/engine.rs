@@ -6,6 +6,7 @@ use super::{
     dlrm::Dlrm,
     embedding::Embedding,
     loss::Loss,
+    micro_batch::{MicroBatches, Room},
     samples::Checked,
     store::{Layout, Store},
 };
@@ -31,6 +32,15 @@ pub(super) enum Network<B: Backend> {
 }
 
 impl<B: Backend> Network<B> {
+    /// From the whole batch to what tables give, and other layers that read it as a whole.
+    pub(super) fn gather(&mut self, pass: &mut Pass<'_, B>, clock: &mut PhaseClock) -> Result<()> {
+        match self {
+            Network::Dlrm(n) => n.gather(pass, clock),
+            Network::DeepFm(n) => n.gather(pass, clock),
+        }
+    }
+
+    /// From there to the logits of a part of the batch.
     pub(super) fn forward(&mut self, pass: &mut Pass<'_, B>, clock: &mut PhaseClock) -> Result<()> {
         match self {
             Network::Dlrm(n) => n.forward(pass, clock),
@@ -38,10 +48,25 @@ impl<B: Backend> Network<B> {
         }
     }
 
-    fn backward(&mut self, pass: &mut Pass<'_, B>, clock: &mut PhaseClock) -> Result<()> {
+    /// From the gradient of these logits back to what [`Network::gather`] left; sets the gradients
+    /// of the dense parameters in between.
+    pub(super) fn backward(
+        &mut self,
+        pass: &mut Pass<'_, B>,
+        clock: &mut PhaseClock,
+    ) -> Result<()> {
         match self {
             Network::Dlrm(n) => n.backward(pass, clock),
             Network::DeepFm(n) => n.backward(pass, clock),
+        }
+    }
+
+    /// From there, for the whole batch, to the gradients of pooled vectors and of the dense
+    /// parameters of [`Network::gather`].
+    pub(super) fn scatter(&mut self, pass: &mut Pass<'_, B>, clock: &mut PhaseClock) -> Result<()> {
+        match self {
+            Network::Dlrm(n) => n.scatter(pass, clock),
+            Network::DeepFm(n) => n.scatter(pass, clock),
         }
     }
 
@@ -72,6 +97,7 @@ pub struct FusedEngine<B: Backend = Cpu> {
     pub(super) network: Network<B>,
     /// Tensors of the optimizer's state.
     state: Vec<StateSpec>,
+    pub(super) parts: MicroBatches<B>,
     pub(super) limits: BatchLimits,
     /// The batch as tables read it, where some stand in for others.
     pub(super) derived: Option<Derived>,
@@ -138,7 +164,7 @@ impl<B: Backend> FusedEngine<B> {
         config: &EngineConfig,
         init: &mut Initializer,
     ) -> std::result::Result<Self, EngineError> {
-        let (model, rule, max_batch) = (&config.model, config.optimizer.rule, config.max_batch);
+        let (model, rule) = (&config.model, config.optimizer.rule);
         let layout = Layout::new(model);
         let (pooling, dense_width) = match model {
             ModelSpec::Dlrm(m) => (m.pooling, m.bottom_input()),
@@ -172,19 +198,17 @@ impl<B: Backend> FusedEngine<B> {
         let derived = config.derived(&limits);
         let input =
             backend.input(derived.as_ref().map_or(&limits, Derived::limits), dense_width)?;
+        let (room, loss) = (Room::of(config), config.loss);
         let network = match model {
             ModelSpec::Dlrm(m) => {
-                let room = (max_batch, config.fp32_interaction);
-                Network::Dlrm(Dlrm::new(&mut backend, &store.layout, m, config.loss, room)?)
+                let room = (room, config.fp32_interaction);
+                Network::Dlrm(Dlrm::new(&mut backend, &store.layout, m, loss, room)?)
             }
-            ModelSpec::DeepFm(m) => Network::DeepFm(DeepFm::new(
-                &mut backend,
-                &store.layout,
-                m,
-                config.loss,
-                max_batch,
-            )?),
+            ModelSpec::DeepFm(m) => {
+                Network::DeepFm(DeepFm::new(&mut backend, &store.layout, m, loss, room)?)
+            }
         };
+        let parts = MicroBatches::new(&mut backend, config, store.layout.dense)?;
         let OptimizerConfig { clip_norm, .. } = config.optimizer;
         backend.begin(&StepControl {
             rule,
@@ -198,6 +222,7 @@ impl<B: Backend> FusedEngine<B> {
             state: state_specs(config, &store.layout.specs),
             store,
             network,
+            parts,
             limits,
             derived,
             input,
@@ -220,6 +245,7 @@ impl<B: Backend> FusedEngine<B> {
             backend,
             store,
             network,
+            parts,
             limits,
             derived,
             input,
@@ -236,26 +262,14 @@ impl<B: Backend> FusedEngine<B> {
         backend.repeat(&mut batch, &mut |backend, batch| {
             backend.group_rows(batch)?;
             let batch = B::borrow(batch);
-            let mut pass = Pass { backend, store, batch, rows: start.samples, training: true };
-            Self::differentiate(&mut pass, network, clock)?;
+            let rows = start.samples;
+            let mut pass = Pass { backend, store, batch, first: 0, rows, training: true };
+            parts.differentiate(&mut pass, network, clock)?;
             Self::update(&mut pass, network, config)?;
             clock.lap(Phase::Update);
             Ok(())
         })?;
         Ok(backend.end_step()?)
-    }
-
-    /// From the batch, grouped by row, to the gradients, times the loss scale.
-    pub(super) fn differentiate(
-        pass: &mut Pass<'_, B>,
-        network: &mut Network<B>,
-        clock: &mut PhaseClock,
-    ) -> Result<()> {
-        clock.lap(Phase::Embedding);
-        network.forward(pass, clock)?;
-        network.loss().forward_backward(pass)?;
-        clock.lap(Phase::Loss);
-        network.backward(pass, clock)
     }
 
     /// Checks, clips and applies the gradients of the pass.

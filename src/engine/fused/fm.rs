@@ -25,12 +25,8 @@ impl Fm {
         linear: &B::Floats,
         logits: MatMut<'_, B::Floats>,
     ) -> Result<()> {
-        pass.backend.fm_forward(
-            self.vectors.of(v, pass.rows),
-            self.dim,
-            self.linear.of(linear, pass.rows),
-            logits,
-        )
+        let (v, linear) = (pass.of(self.vectors, v), pass.of(self.linear, linear));
+        pass.backend.fm_forward(v, self.dim, linear, logits)
     }
 
     /// Adds to the gradient of `V`, sets that of the linear terms.
@@ -42,8 +38,8 @@ impl Fm {
         dv: &mut B::Floats,
         d_linear: &mut B::Floats,
     ) -> Result<()> {
-        let (dv, d_linear) =
-            (self.vectors.of_mut(dv, pass.rows), self.linear.of_mut(d_linear, pass.rows));
-        pass.backend.fm_backward(self.vectors.of(v, pass.rows), self.dim, d_logits, dv, d_linear)
+        let (v, dv) = (pass.of(self.vectors, v), pass.of_mut(self.vectors, dv));
+        let d_linear = pass.of_mut(self.linear, d_linear);
+        pass.backend.fm_backward(v, self.dim, d_logits, dv, d_linear)
     }
 }

@@ -22,7 +22,8 @@ impl<B: Backend> FusedEngine<B> {
         batch: &Batch,
         start: StepStart,
     ) -> std::result::Result<(StepEnd, Option<Gradients>), EngineError> {
-        let FusedEngine { backend, store, network, limits, derived, input, clock, .. } = self;
+        let FusedEngine { backend, store, network, parts, limits, derived, input, clock, .. } =
+            self;
         let batch = Checked::<B>::Host(limits.check(batch)?);
         await_room(backend)?;
         let mut statistics = vec![0.0; store.layout.running];
@@ -32,8 +33,9 @@ impl<B: Backend> FusedEngine<B> {
         backend.begin_step(start)?;
         backend.group_rows(&mut batch)?;
         let batch = B::borrow(&batch);
-        let mut pass = Pass { backend, store, batch, rows: start.samples, training: true };
-        Self::differentiate(&mut pass, network, clock)?;
+        let rows = start.samples;
+        let mut pass = Pass { backend, store, batch, first: 0, rows, training: true };
+        parts.differentiate(&mut pass, network, clock)?;
         pass.backend.end_step()?;
         pass.backend.write(&mut pass.store.running, 0, &statistics)?;
         // Results of training steps before this one stay for `finished`.

@@ -20,32 +20,33 @@ impl<B: Backend> Loss<B> {
         Ok(Loss { spec, logits, d_logits: backend.zeros(max_batch, "gradient of the logits")? })
     }
 
-    /// Where the network writes its logits.
-    pub fn logits_mut(&mut self, rows: usize) -> MatMut<'_, B::Floats> {
-        Window::whole(1).of_mut(&mut self.logits, rows)
+    /// Where the network writes the logits of a pass.
+    pub fn logits_mut(&mut self, pass: &Pass<'_, B>) -> MatMut<'_, B::Floats> {
+        pass.of_mut(Window::whole(1), &mut self.logits)
     }
 
-    /// The logits.
+    /// The logits of the whole batch.
     pub fn logits(&self, rows: usize) -> Mat<'_, B::Floats> {
         Window::whole(1).of(&self.logits, rows)
     }
 
-    /// Both, for the network's backward.
-    pub fn end(&mut self, rows: usize) -> End<'_, B::Floats> {
+    /// Logits of a pass and their gradient, for the network's backward.
+    pub fn end(&mut self, pass: &Pass<'_, B>) -> End<'_, B::Floats> {
         let column = Window::whole(1);
-        End { y: column.of(&self.logits, rows), dy: column.of_mut(&mut self.d_logits, rows) }
+        End { y: pass.of(column, &self.logits), dy: pass.of_mut(column, &mut self.d_logits) }
     }
 
     /// Their gradient, after [`Loss::forward_backward`].
-    pub fn gradient(&self, rows: usize) -> Mat<'_, B::Floats> {
-        Window::whole(1).of(&self.d_logits, rows)
+    pub fn gradient(&self, pass: &Pass<'_, B>) -> Mat<'_, B::Floats> {
+        pass.of(Window::whole(1), &self.d_logits)
     }
 
-    /// The mean loss of the batch, which the step ends with; leaves the gradient of the logits,
-    /// times the loss scale.
+    /// The losses of the pass's samples, of which the step ends with the mean over its batch;
+    /// leaves the gradient of the logits, times the loss scale.
     pub fn forward_backward(&mut self, pass: &mut Pass<'_, B>) -> Result<()> {
         let column = Window::whole(1);
-        let d = column.of_mut(&mut self.d_logits, pass.rows);
-        pass.backend.loss(&self.spec, column.of(&self.logits, pass.rows), pass.batch, d)
+        let logits = pass.of(column, &self.logits);
+        let d = pass.of_mut(column, &mut self.d_logits);
+        pass.backend.loss(&self.spec, logits, pass.batch, pass.first, d)
     }
 }

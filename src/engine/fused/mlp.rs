@@ -155,8 +155,7 @@ impl<B: Backend> Mlp<B> {
                 Some(buffer) => window(linear.outputs).of_mut(buffer, rows),
                 None => y.reborrow(),
             };
-            let dropout =
-                if hidden { dropout::forward(pass.training, self.dropout, i) } else { None };
+            let dropout = if hidden { dropout::forward(pass, self.dropout, i) } else { None };
             if let Some(norm) = norm {
                 pass.backend.linear_forward(
                     input,

@@ -13,6 +13,7 @@ mod fm;
 mod gradients;
 mod interaction;
 mod loss;
+mod micro_batch;
 mod mlp;
 mod pooled;
 mod projected;
@@ -25,10 +26,10 @@ mod tests;
 
 pub use engine::FusedEngine;
 
-use crate::backend::Backend;
+use crate::backend::{Backend, Mat, MatMut, Window};
 use store::Store;
 
-/// What all layers of one pass share.
+/// What all layers of one pass over a batch, or over a part of it, share.
 pub(crate) struct Pass<'a, B: Backend> {
     /// The device.
     pub backend: &'a mut B,
@@ -36,8 +37,40 @@ pub(crate) struct Pass<'a, B: Backend> {
     pub store: &'a mut Store<B>,
     /// The batch.
     pub batch: &'a B::Batch<'a>,
-    /// Samples of the batch.
+    /// The first sample of the batch that the pass is over.
+    pub first: usize,
+    /// Samples from there on.
     pub rows: usize,
     /// Whether this is a training step: batch statistics, dropout.
     pub training: bool,
+}
+
+impl<'a, B: Backend> Pass<'a, B> {
+    /// The same over `rows` samples from sample `first` of the batch on.
+    pub fn part(&mut self, first: usize, rows: usize) -> Pass<'_, B> {
+        Pass {
+            backend: self.backend,
+            store: self.store,
+            batch: B::borrow(self.batch),
+            first,
+            rows,
+            training: self.training,
+        }
+    }
+
+    /// The pass's rows of a buffer that has those of the whole batch, to read.
+    pub fn of<'b>(&self, window: Window, buf: &'b B::Floats) -> Mat<'b, B::Floats> {
+        window.from_row(self.first).of(buf, self.rows)
+    }
+
+    /// The same, to write.
+    pub fn of_mut<'b>(&self, window: Window, buf: &'b mut B::Floats) -> MatMut<'b, B::Floats> {
+        window.from_row(self.first).of_mut(buf, self.rows)
+    }
+
+    /// The dense features of the pass's samples.
+    pub fn dense(&self) -> Mat<'a, B::Floats> {
+        let Mat { buf, window, .. } = self.backend.dense(self.batch);
+        self.of(window, buf)
+    }
 }

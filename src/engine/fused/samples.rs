@@ -84,6 +84,7 @@ impl<B: Backend> FusedEngine<B> {
             backend,
             store,
             network,
+            parts,
             limits,
             derived,
             input,
@@ -96,8 +97,9 @@ impl<B: Backend> FusedEngine<B> {
         let batch = samples.bring(backend, derived.as_mut(), input)?;
         // The clock is for training steps.
         let before = clock.clone();
-        let mut pass = Pass { backend, store, batch: B::borrow(&batch), rows, training: false };
-        network.forward(&mut pass, clock)?;
+        let borrowed = B::borrow(&batch);
+        let mut pass = Pass { backend, store, batch: borrowed, first: 0, rows, training: false };
+        parts.forward(&mut pass, network, clock)?;
         *clock = before;
         f(backend, &batch, network.loss().logits(rows), scores)
     }

@@ -9,8 +9,9 @@ use crate::{
     optim::OptimizerSpec,
 };
 
-/// Dense parameters start at multiples of this many elements (64 bytes).
-const ALIGN: usize = 16;
+/// Dense parameters start at multiples of this many elements (64 bytes), and their buffer ends at
+/// one.
+pub(crate) const ALIGN: usize = 16;
 
 /// Where a parameter is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -22,6 +22,7 @@ use crate::{
 mod cuda;
 mod dcnv2;
 mod goes_on;
+mod micro_batches;
 
 const ROWS: [usize; 3] = [7, 20, 5];
 const DENSE: usize = 5;
@@ -113,6 +114,7 @@ fn config(model: ModelSpec, rule: OptimizerSpec, threads: usize) -> EngineConfig
         loss: LossSpec { kind: LossKind::Bce, clamp: 0.0, of_probability: false },
         optimizer: OptimizerConfig { rule, learning_rate: 0.1, clip_norm: None },
         max_batch: 40,
+        micro_batch: None,
         max_hotness: vec![3; ROWS.len()],
         threads,
         pin_threads: false,

@@ -1,5 +1,10 @@
 use super::*;
 
+/// Mean loss of a whole batch.
+fn mean_loss(spec: &LossSpec, logits: &[f32], labels: &[f32], dlogits: &mut [f32]) -> f64 {
+    forward_backward(spec, logits, labels, logits.len(), dlogits) / logits.len() as f64
+}
+
 const KINDS: [LossKind; 4] =
     [LossKind::Bce, LossKind::Wbce { weights: [0.3, 1.7] }, LossKind::Mse, LossKind::KerasBce];
 
@@ -31,7 +36,7 @@ fn value_and_gradient_agree_with_formulas_and_differences() {
             let spec = LossSpec { kind, clamp, of_probability: false };
             let mut g = vec![f32::NAN; z.len()];
             let wide: Vec<f64> = z.iter().map(|&v| f64::from(v)).collect();
-            let loss = forward_backward(&spec, &z, &y, &mut g);
+            let loss = mean_loss(&spec, &z, &y, &mut g);
             assert!((loss - plain(&spec, &wide, &y)).abs() < 1e-12, "{spec:?}");
             for i in 0..z.len() {
                 let (mut up, mut down) = (wide.clone(), wide.clone());
@@ -53,8 +58,7 @@ fn value_and_gradient_agree_with_formulas_and_differences() {
 fn large_logits_neither_overflow_nor_vanish() {
     let spec = LossSpec { kind: LossKind::Bce, clamp: 0.0, of_probability: false };
     let mut g = [0.0; 4];
-    let loss =
-        forward_backward(&spec, &[200.0, -200.0, 200.0, -200.0], &[0.0, 1.0, 1.0, 0.0], &mut g);
+    let loss = mean_loss(&spec, &[200.0, -200.0, 200.0, -200.0], &[0.0, 1.0, 1.0, 0.0], &mut g);
     assert_eq!(loss, 100.0);
     assert_eq!(g[..2], [0.25, -0.25]);
     assert!(g[2].abs() < 1e-30 && g[3].abs() < 1e-30);
@@ -69,7 +73,7 @@ fn probabilities_in_f32_lose_what_logits_keep() {
     let at = |z: f32, y: f32, kind, clamp| {
         let mut g = [f32::NAN];
         let spec = LossSpec { kind, clamp, of_probability: true };
-        (forward_backward(&spec, &[z], &[y], &mut g), g[0])
+        (mean_loss(&spec, &[z], &[y], &mut g), g[0])
     };
     let bce = |z, y| at(z, y, LossKind::Bce, 0.0);
     let near = |(loss, slope): (f64, f32), (l, s): (f64, f32)| {
@@ -88,7 +92,7 @@ fn probabilities_in_f32_lose_what_logits_keep() {
         for (kind, clamp) in KINDS[..2].iter().flat_map(|k| [(*k, 0.0), (*k, 0.2)]) {
             let mut g = [f32::NAN];
             let spec = LossSpec { kind, clamp, of_probability: false };
-            let loss = forward_backward(&spec, &[z], &[y], &mut g);
+            let loss = mean_loss(&spec, &[z], &[y], &mut g);
             let (got, slope) = at(z, y, kind, clamp);
             assert!((got - loss).abs() < 1e-4 && (slope - g[0]).abs() < 1e-4, "{z} {y} {kind:?}");
         }
@@ -99,7 +103,7 @@ fn probabilities_in_f32_lose_what_logits_keep() {
 fn the_gradient_is_zero_outside_the_clamp() {
     for kind in KINDS {
         let mut g = [f32::NAN; 4];
-        forward_backward(
+        mean_loss(
             &LossSpec { kind, clamp: 0.1, of_probability: false },
             &[3.0, -3.0, 1.0, -1.0],
             &[0.0, 1.0, 0.0, 1.0],
@@ -116,9 +120,28 @@ fn a_nan_stays_a_nan() {
         for (clamp, of_probability) in [(0.0, false), (0.1, false), (0.0, true), (0.1, true)] {
             let mut g = [0.0; 2];
             let spec = LossSpec { kind, clamp, of_probability };
-            let loss = forward_backward(&spec, &[f32::NAN, 0.0], &[0.0, 1.0], &mut g);
+            let loss = mean_loss(&spec, &[f32::NAN, 0.0], &[0.0, 1.0], &mut g);
             assert!(loss.is_nan() && g[0].is_nan() && g[1].is_finite(), "{kind:?}");
         }
     }
     assert!(sigmoid(f32::NAN).is_nan());
+}
+
+#[test]
+fn parts_of_a_batch_have_its_gradient() {
+    let z: Vec<f32> = (-20..=20).map(|i| i as f32 * 0.3).collect();
+    let y: Vec<f32> = (0..z.len()).map(|i| (i % 3 == 0) as u8 as f32).collect();
+    for kind in KINDS {
+        let spec = LossSpec { kind, clamp: 0.01, of_probability: false };
+        let (mut whole, mut parts) = (vec![0.0; z.len()], vec![0.0; z.len()]);
+        let mean = mean_loss(&spec, &z, &y, &mut whole);
+        let mut sum = 0.0;
+        for first in (0..z.len()).step_by(7) {
+            let part = first..z.len().min(first + 7);
+            let (z, y) = (&z[part.clone()], &y[part.clone()]);
+            sum += forward_backward(&spec, z, y, whole.len(), &mut parts[part]);
+        }
+        assert_eq!(parts, whole, "{kind:?}");
+        assert!((sum / z.len() as f64 - mean).abs() < 1e-12, "{kind:?}");
+    }
 }

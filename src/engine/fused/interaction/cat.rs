@@ -19,11 +19,11 @@ impl<B: Backend> Interaction<B> for Cat {
 
     fn output<'a>(
         &'a mut self,
-        rows: usize,
+        pass: &Pass<'_, B>,
         t: &'a B::Floats,
         dt: &'a mut B::Floats,
     ) -> (Mat<'a, B::Floats>, MatMut<'a, B::Floats>) {
-        (self.t.of(t, rows), self.t.of_mut(dt, rows))
+        (pass.of(self.t, t), pass.of_mut(self.t, dt))
     }
 
     fn backward(

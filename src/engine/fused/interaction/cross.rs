@@ -76,7 +76,7 @@ impl<B: Backend> Cross<B> {
 
 impl<B: Backend> Interaction<B> for Cross<B> {
     fn forward(&mut self, pass: &mut Pass<'_, B>, t: &B::Floats) -> Result<()> {
-        let (rows, wide, x0) = (pass.rows, self.wide, self.t.of(t, pass.rows));
+        let (rows, wide, x0) = (pass.rows, self.wide, pass.of(self.t, t));
         for l in 0..self.layers.len() {
             let (before, rest) = self.layers.split_at_mut(l);
             let Layer { low, w, y, x } = &mut rest[0];
@@ -100,11 +100,12 @@ impl<B: Backend> Interaction<B> for Cross<B> {
 
     fn output<'a>(
         &'a mut self,
-        rows: usize,
+        pass: &Pass<'_, B>,
         t: &'a B::Floats,
         _: &'a mut B::Floats,
     ) -> (Mat<'a, B::Floats>, MatMut<'a, B::Floats>) {
-        let x = self.layers.last().map_or(self.t.of(t, rows), |l| self.wide.of(&l.x, rows));
+        let rows = pass.rows;
+        let x = self.layers.last().map_or(pass.of(self.t, t), |l| self.wide.of(&l.x, rows));
         (x, self.wide.of_mut(&mut self.dx, rows))
     }
 
@@ -115,7 +116,7 @@ impl<B: Backend> Interaction<B> for Cross<B> {
         t: &B::Floats,
         dt: &mut B::Floats,
     ) -> Result<()> {
-        let (rows, wide, x0) = (pass.rows, self.wide, self.t.of(t, pass.rows));
+        let (rows, wide, x0) = (pass.rows, self.wide, pass.of(self.t, t));
         for l in (0..self.layers.len()).rev() {
             let (before, rest) = self.layers.split_at(l);
             let Layer { low, w, y, .. } = &rest[0];
@@ -124,13 +125,14 @@ impl<B: Backend> Interaction<B> for Cross<B> {
             let join = Join { there: rest.len() > 1, sum: l == 0 };
             let (dx, dy) = (wide.of(&self.dx, rows), wide.of_mut(&mut self.dy, rows));
             let factors = [x0, wide.of(y, rows)];
-            pass.backend.multiply_add_backward(factors, dx, (self.t.of_mut(dt, rows), join), dy)?;
-            let (dy, params, grads) =
-                (wide.of(&self.dy, rows), &pass.store.params, &mut pass.store.grads);
+            let dx0 = pass.of_mut(self.t, dt);
+            pass.backend.multiply_add_backward(factors, dx, (dx0, join), dy)?;
             let dx = match l {
-                0 => self.t.of_mut(dt, rows),
+                0 => pass.of_mut(self.t, dt),
                 _ => wide.of_mut(&mut self.dx, rows),
             };
+            let (dy, params, grads) =
+                (wide.of(&self.dy, rows), &pass.store.params, &mut pass.store.grads);
             match (low, &mut self.dh) {
                 (Some((v, h)), Some(dh)) => {
                     pass.backend.linear_backward_weight(dy, self.low.of(h, rows), *w, grads)?;

@@ -34,16 +34,17 @@ impl<B: Backend> Dot<B> {
 impl<B: Backend> Interaction<B> for Dot<B> {
     fn forward(&mut self, pass: &mut Pass<'_, B>, t: &B::Floats) -> Result<()> {
         let out = self.output.window.of_mut(&mut self.output.value, pass.rows);
-        pass.backend.dot_forward(&mut self.plan, self.t.of(t, pass.rows), out)
+        let t = pass.of(self.t, t);
+        pass.backend.dot_forward(&mut self.plan, t, out)
     }
 
     fn output<'a>(
         &'a mut self,
-        rows: usize,
+        pass: &Pass<'_, B>,
         _: &'a B::Floats,
         _: &'a mut B::Floats,
     ) -> (Mat<'a, B::Floats>, MatMut<'a, B::Floats>) {
-        self.output.both(rows)
+        self.output.both(pass.rows)
     }
 
     fn backward(
@@ -53,9 +54,8 @@ impl<B: Backend> Interaction<B> for Dot<B> {
         t: &B::Floats,
         dt: &mut B::Floats,
     ) -> Result<()> {
-        let rows = pass.rows;
-        let dout = self.output.window.of(&self.output.gradient, rows);
-        let (t, dt) = (self.t.of(t, rows), self.t.of_mut(dt, rows));
+        let dout = self.output.window.of(&self.output.gradient, pass.rows);
+        let (t, dt) = (pass.of(self.t, t), pass.of_mut(self.t, dt));
         pass.backend.dot_backward(&mut self.plan, t, dout, dt)
     }
 }

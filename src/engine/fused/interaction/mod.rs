@@ -18,14 +18,14 @@ use crate::{
 
 /// An interaction with the activations that its backward needs.
 pub(crate) trait Interaction<B: Backend> {
-    /// Computes the output from `T`.
+    /// Computes the output from `T`, whose buffer has the rows of the whole batch.
     fn forward(&mut self, pass: &mut Pass<'_, B>, t: &B::Floats) -> Result<()>;
 
     /// The output after [`Interaction::forward`], and where its gradient goes before
     /// [`Interaction::backward`].
     fn output<'a>(
         &'a mut self,
-        rows: usize,
+        pass: &Pass<'_, B>,
         t: &'a B::Floats,
         dt: &'a mut B::Floats,
     ) -> (Mat<'a, B::Floats>, MatMut<'a, B::Floats>);

@@ -59,20 +59,22 @@ impl<B: Backend> Interaction<B> for Projection<B> {
     fn forward(&mut self, pass: &mut Pass<'_, B>, t: &B::Floats) -> Result<()> {
         let rows = pass.rows;
         for (mlp, end) in &mut self.branches {
-            mlp.forward(pass, self.t.of(t, rows), end.window.of_mut(&mut end.value, rows))?;
+            let t = pass.of(self.t, t);
+            mlp.forward(pass, t, end.window.of_mut(&mut end.value, rows))?;
         }
         let factors = self.branches.each_ref().map(|(_, end)| end.window.of(&end.value, rows));
         let out = self.output.window.of_mut(&mut self.output.value, rows);
-        pass.backend.products_forward(self.shape, self.x.of(t, rows), factors, out)
+        let x = pass.of(self.x, t);
+        pass.backend.products_forward(self.shape, x, factors, out)
     }
 
     fn output<'a>(
         &'a mut self,
-        rows: usize,
+        pass: &Pass<'_, B>,
         _: &'a B::Floats,
         _: &'a mut B::Floats,
     ) -> (Mat<'a, B::Floats>, MatMut<'a, B::Floats>) {
-        self.output.both(rows)
+        self.output.both(pass.rows)
     }
 
     fn backward(
@@ -89,10 +91,11 @@ impl<B: Backend> Interaction<B> for Projection<B> {
         pass.backend.products_backward(self.shape, [p, q], dout, [dp, dq])?;
         for ((mlp, end), onto) in self.branches.iter_mut().zip([Onto::Set, Onto::Add]) {
             let (y, dy) = end.both(rows);
-            let dx = Some((self.t.of_mut(dt, rows), onto));
-            mlp.backward(pass, scratch, self.t.of(t, rows), End { y, dy }, dx)?;
+            let (t, dx) = (pass.of(self.t, t), Some((pass.of_mut(self.t, dt), onto)));
+            mlp.backward(pass, scratch, t, End { y, dy }, dx)?;
         }
         let direct = self.output.window.columns(0, self.x.cols);
-        pass.backend.add(direct.of(&self.output.gradient, rows), self.x.of_mut(dt, rows))
+        let dx = pass.of_mut(self.x, dt);
+        pass.backend.add(direct.of(&self.output.gradient, rows), dx)
     }
 }
