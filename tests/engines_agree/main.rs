@@ -320,6 +320,42 @@ proptest! {
     }
 }
 
+proptest! {
+    #![proptest_config(settings(64))]
+
+    /// In parts too, batch normalisation and dropout included; and candle's parts are those of its
+    /// whole batch.
+    #[test]
+    fn batches_in_parts_agree(
+        model in prop_oneof![cases::dlrms(LARGE), cases::deepfms(LARGE)],
+        loss in cases::losses(), rule in cases::rules(), clip in prop::sample::select(vec![None, Some(0.1)]),
+        n in 1..=LARGE.batch, parts in 2..6usize, one_hot in any::<bool>(), seed in any::<u64>(),
+    ) {
+        // Of each part the deviations have to be more than rounding.
+        let least = if normalised(&model) { 8 * parts } else { parts };
+        let n = n.max(least);
+        let mut config = cases::config(model, loss, rule, n);
+        config.optimizer.clip_norm = clip;
+        let whole = config.clone();
+        config.micro_batch = Some(n.div_ceil(parts));
+        if !normalised(&config.model) {
+            repeatedly(seed, |seed| {
+                let (mut whole, mut parts) = (candle(&whole), candle(&config));
+                let batch = cases::batch(&config.model, n, one_hot, seed);
+                agreed_gradients(&mut *whole, &mut *parts, &batch)?;
+                let (mut p, mut q) = (vec![0.0; n], vec![0.0; n]);
+                whole.predict(&batch, &mut p).unwrap();
+                parts.predict(&batch, &mut q).unwrap();
+                match p.iter().zip(&q).position(|(p, q)| (p - q).abs() > 1e-6) {
+                    Some(at) => Err(format!("prediction {at}: {}, in parts {}", p[at], q[at])),
+                    None => Ok(()),
+                }
+            })?;
+        }
+        repeatedly(seed, |seed| check_training(&config, n, one_hot, seed))?;
+    }
+}
+
 #[test]
 fn gradients_of_each_layer_agree() {
     for (layer, models) in cases::single_layers() {

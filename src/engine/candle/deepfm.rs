@@ -1,11 +1,11 @@
 //! DeepFM (Guo et al. 2017): a linear part, a factorisation machine and a DNN over the same field
 //! vectors, added up.
 
-use super::{layers, layers::Mode, lookup::Lookup};
-use crate::{
-    batch::Batch,
-    model::{DeepFmSpec, Pooling},
+use super::{
+    layers::{self, Mode, Part},
+    lookup::Lookup,
 };
+use crate::model::{DeepFmSpec, Pooling};
 use candle_core::{Result, Tensor};
 
 /// What of a DeepFM does not change.
@@ -23,19 +23,25 @@ impl DeepFm {
         }
     }
 
-    /// Logits `[B]`.
+    /// The pooled vectors of each table, `[B, dim]`, then the pooled scalars, `[B, 1]`.
+    pub fn pool(&self, values: &[Tensor], lookups: &[Lookup]) -> Result<Vec<Tensor>> {
+        let of = |k: usize| lookups[k % lookups.len()].pool(&values[k], None, Pooling::Sum);
+        (0..2 * lookups.len()).map(of).collect()
+    }
+
+    /// Logits `[B]` of samples with these pooled vectors and scalars.
     pub fn forward(
         &self,
         values: &[Tensor],
-        batch: &Batch,
-        lookups: &[Lookup],
+        part: &Part<'_>,
+        pooled: &[Tensor],
         mode: &mut Mode,
     ) -> Result<Tensor> {
         let (tables, columns) = (self.spec.tables.len(), self.spec.dense);
         let mut fields = Vec::with_capacity(self.spec.fields());
         let mut linear = Vec::with_capacity(tables + 1);
         if columns > 0 {
-            let x = layers::dense_input(batch, columns, values[0].device())?;
+            let x = part.dense(columns, values[0].device())?;
             for i in 0..columns {
                 // The column's value times the field's vector: an outer product.
                 fields.push(
@@ -46,10 +52,8 @@ impl DeepFm {
             }
             linear.push(x.matmul(&values[2 * tables + 1])?);
         }
-        for (k, lookup) in lookups.iter().enumerate() {
-            fields.push(lookup.pool(&values[k], None, Pooling::Sum)?);
-            linear.push(lookup.pool(&values[tables + k], None, Pooling::Sum)?);
-        }
+        fields.extend_from_slice(&pooled[..tables]);
+        linear.extend_from_slice(&pooled[tables..]);
         let all = Tensor::cat(&fields, 1)?;
         let fm = ((sum(&fields)?.sqr()?.sum_keepdim(1)? - all.sqr()?.sum_keepdim(1)?)? * 0.5)?;
         let deep = self.dnn(all, values, mode)?;

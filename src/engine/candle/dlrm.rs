@@ -2,13 +2,10 @@
 
 use super::{
     interaction::Interaction,
-    layers::{self, Mode},
+    layers::{self, Mode, Part},
     lookup::Lookup,
 };
-use crate::{
-    batch::Batch,
-    model::{DlrmSpec, Pooling, Qr, QrOperation, TableSpec, Trick},
-};
+use crate::model::{DlrmSpec, Pooling, Qr, QrOperation, TableSpec, Trick};
 use candle_core::{Device, Result, Tensor};
 
 /// What of a DLRM does not change.
@@ -41,24 +38,27 @@ impl Dlrm {
         })
     }
 
-    /// Logits `[B]`.
+    /// The pooled vectors of each table, `[B, d]`.
+    pub fn pool(&self, values: &[Tensor], lookups: &[Lookup]) -> Result<Vec<Tensor>> {
+        let (pooling, tables) = (self.spec.pooling, self.tables.len());
+        let weights = |k: usize| weighted(pooling).then(|| &values[tables + k]);
+        (0..tables).map(|k| lookups[k].pool(&values[k], weights(k), pooling)).collect()
+    }
+
+    /// Logits `[B]` of samples with these pooled vectors.
     pub fn forward(
         &self,
         values: &[Tensor],
-        batch: &Batch,
-        lookups: &[Lookup],
+        part: &Part<'_>,
+        pooled: &[Tensor],
         mode: &mut Mode,
     ) -> Result<Tensor> {
         let spec = &self.spec;
-        let dense = layers::dense_input(batch, spec.bottom_input(), &self.device)?;
+        let dense = part.dense(spec.bottom_input(), &self.device)?;
         let mut features = vec![self.bottom(dense, values, mode)?];
         for column in 0..spec.tables.len() {
-            let mut vectors = Vec::new();
-            for k in (0..self.tables.len()).filter(|&k| self.tables[k].column == column) {
-                let weights = weighted(spec.pooling).then(|| &values[self.tables.len() + k]);
-                vectors.push(lookups[k].pool(&values[k], weights, spec.pooling)?);
-            }
-            let mut vector = self.one_vector(vectors)?;
+            let of_column = (0..self.tables.len()).filter(|&k| self.tables[k].column == column);
+            let mut vector = self.one_vector(of_column.map(|k| pooled[k].clone()).collect())?;
             if let Some(at) = self.projections.iter().position(|&k| k == column) {
                 let matrix = &values[self.mlps[0] - self.projections.len() + at];
                 vector = vector.matmul(&matrix.t()?)?;

@@ -2,6 +2,7 @@
 
 use crate::{batch::Batch, random::philox::Philox};
 use candle_core::{DType, Device, Result, Tensor};
+use std::ops::Range;
 
 /// Subtracted from biases before a ReLU. candle's ReLU passes the gradient on at exactly 0, where
 /// torch (and the fused engine) stops it; the case is real, since an all-zero input with a zero
@@ -25,14 +26,14 @@ pub(super) const TENSORFLOW: Norm = Norm { eps: 1e-3, share: 0.01, unbiased: fal
 
 /// What differs between training and prediction, and what training leaves behind.
 pub(super) struct Mode {
-    /// Seed and 1-based step, if training.
-    training: Option<(u64, u64)>,
+    /// Seed, 1-based step, and the pass's first sample of the batch, if training.
+    training: Option<(u64, u64, usize)>,
     running: Vec<(usize, Tensor)>,
 }
 
 impl Mode {
-    pub fn train(seed: u64, step: u64) -> Self {
-        Mode { training: Some((seed, step)), running: Vec::new() }
+    pub fn train(seed: u64, step: u64, first: usize) -> Self {
+        Mode { training: Some((seed, step, first)), running: Vec::new() }
     }
 
     pub fn predict() -> Self {
@@ -118,24 +119,43 @@ pub(super) fn batch_norm(
 /// (1 - p)`. The mask is a pure function of seed, step, layer and element (see
 /// [`Philox::dropout`]): an element is dropped if its uniform number in [0, 1) is below `p`.
 pub(super) fn dropout(x: Tensor, p: f32, layer: u16, mode: &Mode) -> Result<Tensor> {
-    let Some((seed, step)) = mode.training.filter(|_| p > 0.0) else { return Ok(x) };
-    let mut mask = vec![0f32; x.elem_count()];
-    Philox::dropout(seed, step, layer).fill_unit_f32(0, &mut mask);
+    let Some((seed, step, first)) = mode.training.filter(|_| p > 0.0) else { return Ok(x) };
+    // Words come in blocks of four, and the first of these rows may begin inside of one.
+    let before = first * x.dim(1)?;
+    let mut mask = vec![0f32; before % 4 + x.elem_count()];
+    Philox::dropout(seed, step, layer).fill_unit_f32(before as u64 / 4, &mut mask);
+    let mut mask = mask.split_off(before % 4);
     let kept = 1.0 / (1.0 - p);
     mask.iter_mut().for_each(|u| *u = if *u < p { 0.0 } else { kept });
     let mask = Tensor::from_vec(mask, x.shape(), x.device())?;
     x * mask
 }
 
-/// The dense features of `batch`, `[B, D]`, with zero columns up to `width`.
-pub(super) fn dense_input(batch: &Batch, width: usize, device: &Device) -> Result<Tensor> {
-    let columns = batch.dense.len() / batch.len;
-    if columns == width {
-        return Tensor::from_slice(&batch.dense, (batch.len, width), device);
+/// Some samples of a batch.
+pub(super) struct Part<'a> {
+    /// The batch.
+    pub batch: &'a Batch,
+    /// Which of its samples.
+    pub samples: Range<usize>,
+}
+
+impl Part<'_> {
+    /// Their dense features, `[B, D]`, with zero columns up to `width`.
+    pub fn dense(&self, width: usize, device: &Device) -> Result<Tensor> {
+        let (columns, len) = (self.batch.dense.len() / self.batch.len, self.samples.len());
+        let dense = &self.batch.dense[self.samples.start * columns..self.samples.end * columns];
+        if columns == width {
+            return Tensor::from_slice(dense, (len, width), device);
+        }
+        let mut padded = vec![0f32; len * width];
+        for (out, row) in padded.chunks_exact_mut(width).zip(dense.chunks_exact(columns)) {
+            out[..columns].copy_from_slice(row);
+        }
+        Tensor::from_vec(padded, (len, width), device)
     }
-    let mut padded = vec![0f32; batch.len * width];
-    for (out, row) in padded.chunks_exact_mut(width).zip(batch.dense.chunks_exact(columns)) {
-        out[..columns].copy_from_slice(row);
+
+    /// Their labels, `[B]`.
+    pub fn labels(&self, device: &Device) -> Result<Tensor> {
+        Tensor::from_slice(&self.batch.labels[self.samples.clone()], self.samples.len(), device)
     }
-    Tensor::from_vec(padded, (batch.len, width), device)
 }

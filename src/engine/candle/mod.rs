@@ -13,6 +13,7 @@ mod interaction;
 mod layers;
 mod lookup;
 mod loss;
+mod micro_batch;
 mod optim;
 
 use super::{
@@ -27,8 +28,9 @@ use crate::{
     optim::{LossScaleSpec, LossScaler},
 };
 use candle_core::{DType, Device, Tensor, Var, backprop::GradStore};
-use layers::Mode;
+use layers::{Mode, Part};
 use lookup::Lookup;
+use micro_batch::parts;
 use optim::Optimizer;
 
 /// A model and its optimizer in candle tensors.
@@ -56,13 +58,38 @@ enum Net {
     DeepFm(deepfm::DeepFm),
 }
 
-/// A forward pass and what it takes to go back.
+impl Net {
+    /// What tables give for a whole batch.
+    fn pool(&self, values: &[Tensor], lookups: &[Lookup]) -> candle_core::Result<Vec<Tensor>> {
+        match self {
+            Net::Dlrm(net) => net.pool(values, lookups),
+            Net::DeepFm(net) => net.pool(values, lookups),
+        }
+    }
+
+    /// Logits `[B]` of some of its samples, with what tables give for them.
+    fn forward(
+        &self,
+        values: &[Tensor],
+        part: &Part<'_>,
+        pooled: &[Tensor],
+        mode: &mut Mode,
+    ) -> candle_core::Result<Tensor> {
+        match self {
+            Net::Dlrm(net) => net.forward(values, part, pooled, mode),
+            Net::DeepFm(net) => net.forward(values, part, pooled, mode),
+        }
+    }
+}
+
+/// A pass over a batch, forward and back.
 struct Pass {
     /// Values of all parameters as the pass read them; for tables the touched rows unless rows are
     /// dense.
     values: Vec<Tensor>,
     lookups: Vec<Lookup>,
-    loss: Tensor,
+    loss: f32,
+    grads: GradStore,
     /// Running statistics after this batch: parameter number and new value.
     running: Vec<(usize, Tensor)>,
 }
@@ -142,22 +169,8 @@ impl CandleEngine {
         Ok(lookups)
     }
 
-    /// Logits `[B]` with parameters `values`.
-    fn logits(
-        &self,
-        batch: &Batch,
-        values: &[Tensor],
-        lookups: &[Lookup],
-        mode: &mut Mode,
-    ) -> Result<Tensor, EngineError> {
-        Ok(match &self.net {
-            Net::Dlrm(net) => net.forward(values, batch, lookups, mode)?,
-            Net::DeepFm(net) => net.forward(values, batch, lookups, mode)?,
-        })
-    }
-
-    /// Forward pass in training mode, as step `self.step + 1`.
-    fn forward(&mut self, batch: &Batch) -> Result<Pass, EngineError> {
+    /// A pass in training mode, as step `self.step + 1`.
+    fn pass(&mut self, batch: &Batch) -> Result<Pass, EngineError> {
         self.limits.check(batch)?;
         let lookups = self.lookups(batch, self.dense_rows)?;
         let mut values = Vec::with_capacity(self.vars.len());
@@ -172,26 +185,17 @@ impl CandleEngine {
                 (Some(rows), false) => var.as_detached_tensor().index_select(rows, 0)?,
             });
         }
-        let mut mode = Mode::train(self.config.seed, self.step + 1);
-        let logits = self.logits(batch, &values, &lookups, &mut mode)?;
-        let labels = Tensor::from_slice(&batch.labels, batch.len, &self.device)?;
-        let loss = loss::mean_loss(&self.config.loss, &logits, &labels)?;
-        Ok(Pass { values, lookups, loss, running: mode.into_running() })
+        self.differentiate(batch, values, lookups)
     }
 
-    /// Takes the gradient of parameter `index` out of `grads`, regularisation included; `None` for
-    /// a constant.
-    fn gradient(
-        &self,
-        pass: &Pass,
-        grads: &mut GradStore,
-        index: usize,
-    ) -> Result<Option<Tensor>, EngineError> {
+    /// Takes the gradient of parameter `index` out of a pass, regularisation included; `None` for a
+    /// constant.
+    fn gradient(&self, pass: &mut Pass, index: usize) -> Result<Option<Tensor>, EngineError> {
         if !self.trained(index) {
             return Ok(None);
         }
         let value = &pass.values[index];
-        let grad = match grads.remove(value) {
+        let grad = match pass.grads.remove(value) {
             Some(grad) => grad,
             None => Tensor::zeros(value.shape(), DType::F32, &self.device)?,
         };
@@ -288,8 +292,8 @@ impl Engine for CandleEngine {
         context: StepContext,
     ) -> Result<(), EngineError> {
         let batch = samples.host().ok_or_else(|| EngineError::Unsupported(NO_LOG.into()))?;
-        let pass = self.forward(batch)?;
-        let loss = pass.loss.to_scalar::<f32>()?;
+        let mut pass = self.pass(batch)?;
+        let loss = pass.loss;
         if !loss.is_finite() {
             return Err(EngineError::NotFinite {
                 what: "the loss",
@@ -298,12 +302,10 @@ impl Engine for CandleEngine {
                 learning_rate: context.learning_rate,
             });
         }
-        let mut store = pass.loss.backward()?;
         let mut grads = Vec::with_capacity(self.vars.len());
         for index in 0..self.vars.len() {
-            grads.push(self.gradient(&pass, &mut store, index)?);
+            grads.push(self.gradient(&mut pass, index)?);
         }
-        drop(store);
         self.step += 1;
         let scale = optim::clip_factor(self.config.optimizer.clip_norm, &grads)?;
         self.optimizer.start(self.step, context.learning_rate);
@@ -343,17 +345,21 @@ impl Engine for CandleEngine {
         }
         let lookups = self.lookups(batch, true)?;
         let values: Vec<Tensor> = self.vars.iter().map(Var::as_detached_tensor).collect();
-        let logits = self.logits(batch, &values, &lookups, &mut Mode::predict())?;
-        out[..batch.len].copy_from_slice(&loss::sigmoid(&logits)?.to_vec1::<f32>()?);
+        let pooled = self.net.pool(&values, &lookups)?;
+        for samples in parts(batch.len, self.config.part()) {
+            let of_part = micro_batch::of_part(&pooled, &samples, batch.len)?;
+            let part = Part { batch, samples: samples.clone() };
+            let logits = self.net.forward(&values, &part, &of_part, &mut Mode::predict())?;
+            out[samples].copy_from_slice(&loss::sigmoid(&logits)?.to_vec1::<f32>()?);
+        }
         Ok(())
     }
 
     fn gradients(&mut self, batch: &Batch) -> Result<(f32, Vec<Vec<f32>>), EngineError> {
-        let pass = self.forward(batch)?;
-        let mut store = pass.loss.backward()?;
+        let mut pass = self.pass(batch)?;
         let mut all = Vec::with_capacity(self.vars.len());
         for (index, spec) in self.specs.iter().enumerate() {
-            let Some(grad) = self.gradient(&pass, &mut store, index)? else {
+            let Some(grad) = self.gradient(&mut pass, index)? else {
                 all.push(vec![0.0; spec.len()]);
                 continue;
             };
@@ -365,7 +371,7 @@ impl Engine for CandleEngine {
             };
             all.push(grad.flatten_all()?.to_vec1()?);
         }
-        Ok((pass.loss.to_scalar()?, all))
+        Ok((pass.loss, all))
     }
 
     fn phases(&mut self) -> Option<&mut PhaseClock> {
