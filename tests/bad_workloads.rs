@@ -476,6 +476,15 @@ fn broken_overrides_are_refused_in_one_line() {
     std::fs::write(dir.path().join("w.toml"), GOOD).unwrap();
     for (set, message) in [
         ("train.batch_size=0", "--set train.batch_size: is 0; must be from 1 to 16777216"),
+        ("train.micro_batches=0", "--set train.micro_batches: is 0; must be from 1 to 16777216"),
+        (
+            "train.micro_batches=5000",
+            "--set train.micro_batches: is 5000; must be at most train.batch_size, 128",
+        ),
+        (
+            "train.micro_batches=100",
+            "--set train.micro_batches: is 100, but 128 samples in parts of one size are 64 of them, not 100; use 64",
+        ),
         (
             "train.batch_size=lots",
             "--set train.batch_size: is \"lots\"; must be a whole number that is not negative",

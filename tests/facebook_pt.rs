@@ -49,6 +49,7 @@ fn config() -> EngineConfig {
             clip_norm: None,
         },
         max_batch: 8,
+        micro_batch: None,
         max_hotness: vec![3; 4],
         threads: 1,
         pin_threads: false,

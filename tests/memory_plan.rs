@@ -9,13 +9,14 @@ use dlrm_bench::{
 };
 use std::path::Path;
 
-fn workload(kind: &str, model: &str, optimizer: &str, tables: &str, batch: usize) -> Workload {
+fn workload(kind: &str, model: &str, optimizer: &str, tables: &str, batch: Batches) -> Workload {
+    let (batch, parts) = batch;
     let (kind, rows) = kind
         .split_once(' ')
         .map_or((kind, String::new()), |(k, r)| (k, format!("embedding_rows = \"{r}\"\n")));
     let text = format!(
         "[workload]\nname = \"m\"\n[data]\nsource = \"planted\"\npreset = \"custom\"\ntables = {tables}\ndense = 13\n\
-         [model]\n{model}\n[engine]\nkind = \"{kind}\"\n{rows}threads = 2\n[train]\nbatch_size = {batch}\n\
+         [model]\n{model}\n[engine]\nkind = \"{kind}\"\n{rows}threads = 2\n[train]\nbatch_size = {batch}\nmicro_batches = {parts}\n\
          [optimizer]\nlearning_rate = 0.01\n{optimizer}\n[eval]\nbatch_size = {batch}\n"
     );
     parse::resolve(Path::new("m.toml"), text, &[]).unwrap().workload
@@ -72,21 +73,28 @@ const ADAM: &str = "kind = \"adam\"\nrows = \"dense\"";
 const LARGE: &str = "[300000, 400000, 1000]";
 const SMALL: &str = "[1000, 2000, 3000, 4000, 500, 600, 700, 800]";
 
+/// Samples of a batch, and the parts that it is computed in.
+type Batches = (usize, usize);
+
 /// Engine with the form of rows, model, optimizer, tables, batch.
-const CASES: [(&str, &str, &str, &str, usize); 13] = [
-    ("fused", DLRM, SGD, LARGE, 512),
-    ("fused", DLRM, ADAM, LARGE, 512),
-    ("fused", QR, SGD, SMALL, 16384),
-    ("fused", MD, ADAM, SMALL, 16384),
-    ("fused", DLRM, "kind = \"rowwise_adagrad\"", SMALL, 16384),
-    ("fused", NORMALISED, SGD, SMALL, 16384),
-    ("fused", DEEPFM, ADAM, LARGE, 512),
-    ("fused", DEEPFM, ADAM, SMALL, 16384),
-    ("fused bf16", DLRM, SGD, LARGE, 512),
-    ("fused bf16-split", DEEPFM, ADAM, LARGE, 512),
-    ("candle", DLRM, "kind = \"adagrad\"", SMALL, 8192),
-    ("candle", DEEPFM, ADAM, LARGE, 512),
-    ("candle", DEEPFM, ADAM, SMALL, 8192),
+const CASES: [(&str, &str, &str, &str, Batches); 17] = [
+    ("fused", DLRM, SGD, LARGE, (512, 1)),
+    ("fused", DLRM, ADAM, LARGE, (512, 1)),
+    ("fused", QR, SGD, SMALL, (16384, 1)),
+    ("fused", MD, ADAM, SMALL, (16384, 1)),
+    ("fused", DLRM, "kind = \"rowwise_adagrad\"", SMALL, (16384, 1)),
+    ("fused", NORMALISED, SGD, SMALL, (16384, 1)),
+    ("fused", DEEPFM, ADAM, LARGE, (512, 1)),
+    ("fused", DEEPFM, ADAM, SMALL, (16384, 1)),
+    ("fused bf16", DLRM, SGD, LARGE, (512, 1)),
+    ("fused bf16-split", DEEPFM, ADAM, LARGE, (512, 1)),
+    ("candle", DLRM, "kind = \"adagrad\"", SMALL, (8192, 1)),
+    ("candle", DEEPFM, ADAM, LARGE, (512, 1)),
+    ("candle", DEEPFM, ADAM, SMALL, (8192, 1)),
+    ("fused", DLRM, SGD, SMALL, (16384, 4)),
+    ("fused", MD, ADAM, SMALL, (16384, 4)),
+    ("fused", NORMALISED, SGD, SMALL, (16384, 8)),
+    ("candle", DLRM, "kind = \"adagrad\"", SMALL, (8192, 4)),
 ];
 
 /// Names the case for the process that measures it.

@@ -474,6 +474,64 @@ fn parts_of_models_are_trained_as_they_were_asked_for() {
     }
 }
 
+/// Parts take memory for one of them only, and nothing else of a run tells the difference.
+#[test]
+fn a_batch_in_parts_trains_the_same_model_and_is_told_of() {
+    let bench = Bench::new(DLRM);
+    let quick = ["--no-plots", "--no-ceilings", "--quiet"];
+    let parts = ["--set", "train.micro_batches=4"];
+    for set in [&parts[..0], &parts[..]] {
+        let out = bench.run(&[&quick[..], set].concat());
+        assert_eq!(out.status.code(), Some(0), "{}", text(&out.stderr));
+    }
+    let runs = bench.runs();
+    let accumulated = |run: &Path| {
+        let log = log(run);
+        let line = log.iter().find(|l| l["key"] == "gradient_accumulation_steps").unwrap();
+        line["value"].as_u64().unwrap()
+    };
+    assert_eq!([accumulated(&runs[0]), accumulated(&runs[1])], [1, 4]);
+    let records = [read_record(&runs[0]), read_record(&runs[1])];
+    assert_eq!(records.each_ref().map(|r| r.workload.micro_batches), [1, 4]);
+    let model = |r: &RunRecord| r.model.clone().unwrap()["micro_batch"].as_u64();
+    assert_eq!(records.each_ref().map(model), [None, Some(32)]);
+    let activations = |r: &RunRecord| {
+        let item = r.memory_plan.iter().find(|i| i.what == "activations and their gradients");
+        item.unwrap().bytes
+    };
+    assert!(activations(&records[1]) < activations(&records[0]), "{records:?}");
+    let resolved = fs::read_to_string(runs[1].join("workload.toml")).unwrap();
+    assert!(resolved.contains("micro_batches = 4"), "{resolved}");
+    let [whole, parts] = [&runs[0], &runs[1]].map(|run| read_metrics(run).loss);
+    assert!(whole.len() == parts.len() && whole.len() > 30);
+    assert!(whole.iter().zip(&parts).all(|(a, b)| (a - b).abs() < 1e-3), "{whole:?} {parts:?}");
+    // The log is as good as any, and no row has both.
+    let program = |args: &[&str]| {
+        let out = Command::new(env!("CARGO_BIN_EXE_dlrm-bench")).args(args).output().unwrap();
+        assert_eq!(out.status.code(), Some(0), "{}{}", text(&out.stdout), text(&out.stderr));
+        text(&out.stdout).to_owned()
+    };
+    program(&["check", runs[1].join("result_0.txt").to_str().unwrap()]);
+    let results = bench.results().display().to_string();
+    let compared: serde_json::Value =
+        serde_json::from_str(&program(&["compare", &results, "--format", "json"])).unwrap();
+    let groups = compared["groups"].as_array().unwrap();
+    let rows: usize = groups.iter().map(|g| g["rows"].as_array().unwrap().len()).sum();
+    assert_eq!(rows, 2, "{compared}");
+    let explained = program(&[
+        "run",
+        bench.file.to_str().unwrap(),
+        "--explain",
+        "--set",
+        "train.micro_batches=4",
+    ]);
+    assert!(
+        explained.contains("micro_batches = 4")
+            && explained.contains("sums of micro-batches' gradients"),
+        "{explained}"
+    );
+}
+
 #[test]
 fn the_candle_engine_runs_the_same_way() {
     let bench = Bench::new(DLRM);

@@ -24,10 +24,11 @@ const fn key(name: &'static str, value: fn(&Workload) -> Option<Value>) -> Key {
     Key { name, value }
 }
 
-/// What every benchmark logs. One optimizer step takes one batch, so nothing is accumulated.
+/// What every benchmark logs. An update takes the gradients of one batch, which may be summed over
+/// parts of it.
 pub(super) const COMMON: &[Key] = &[
     key("global_batch_size", |w| Some(json!(w.train.batch_size))),
-    key("gradient_accumulation_steps", |_| Some(json!(1))),
+    key("gradient_accumulation_steps", |w| Some(json!(w.train.micro_batches))),
     key("opt_name", |w| Some(json!(w.optimizer.rule.kind()))),
     key("opt_base_learning_rate", |w| Some(json!(w.optimizer.learning_rate))),
     key("opt_gradient_clip_norm", |w| w.optimizer.clip_norm.map(|c| json!(c))),

@@ -48,6 +48,7 @@ fn dcnv2() -> Workload {
             "optimizer.learning_rate=0.005",
             "optimizer.eps=1e-8",
             "train.batch_size=65536",
+            "train.micro_batches=8",
         ],
     );
     w.schedule = crate::optim::ScheduleSpec::Constant;
@@ -226,7 +227,7 @@ fn dcnv2_s_optimizer_and_epochs_from_zero() {
     let keys = golden(&[
         ("P", "lowest_numerical_precision_in_linear", r#""fp32""#, ""),
         ("P", "global_batch_size", "65536", ""),
-        ("P", "gradient_accumulation_steps", "1", ""),
+        ("P", "gradient_accumulation_steps", "8", ""),
         ("P", "opt_name", r#""adagrad""#, ""),
         ("P", "opt_base_learning_rate", "0.005", ""),
         ("P", "opt_learning_rate_decay_schedule", r#""constant""#, ""),

@@ -122,6 +122,9 @@ pub struct WorkloadFacts {
     pub seed: u64,
     /// Samples a step.
     pub batch_size: usize,
+    /// Parts that they were computed in; 1 in records of programs that knew no others.
+    #[serde(default = "whole")]
+    pub micro_batches: usize,
     /// MLPerf's name of the benchmark.
     pub benchmark: String,
     /// `open` or `closed`.
@@ -273,6 +276,11 @@ impl RunRecord {
     }
 }
 
+/// A batch in one part.
+fn whole() -> usize {
+    1
+}
+
 impl WorkloadFacts {
     fn of(w: &Workload) -> Self {
         WorkloadFacts {
@@ -283,6 +291,7 @@ impl WorkloadFacts {
             quirks: w.workload.quirks.iter().map(word).collect(),
             seed: w.train.seed,
             batch_size: w.train.batch_size,
+            micro_batches: w.train.micro_batches,
             benchmark: w.mlperf.benchmark.clone(),
             division: w.mlperf.division.clone(),
         }

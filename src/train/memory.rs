@@ -13,7 +13,7 @@ use crate::{
     },
     model::ModelSpec,
     system::Limits,
-    workload::{EvalCache, Workload},
+    workload::{EvalCache, TrainSection, Workload},
 };
 
 /// Bytes that a run may take instead of those that are free.
@@ -136,7 +136,8 @@ fn advice(fitting: &[(String, u64)]) -> String {
         .map(|(change, bytes)| format!("{change} would take {}", shown(*bytes)))
         .collect();
     if all.is_empty() {
-        "make train.batch_size, eval.batch_size or model.dim smaller".into()
+        "make train.batch_size, eval.batch_size or model.dim smaller, or train.micro_batches larger"
+            .into()
     } else {
         all.join("; ")
     }
@@ -176,10 +177,11 @@ pub fn fits(workload: &Workload, config: &EngineConfig, available: u64) -> Resul
     }
 }
 
-/// Changes of a workload's tables that would make it fit, the least first.
+/// Changes of a workload that would make it fit, the least first: batches in parts, other tables.
 fn changes(workload: &Workload, config: &EngineConfig, available: u64) -> Vec<(String, u64)> {
     const CAPS: [usize; 7] =
         [100_000_000, 40_000_000, 10_000_000, 4_000_000, 1_000_000, 400_000, 100_000];
+    const PARTS: [usize; 6] = [2, 4, 8, 16, 32, 64];
     let rows = "engine.embedding_rows = \"bf16\"";
     let narrow = EngineConfig { embedding_rows: RowKind::Bf16, ..config.clone() };
     let takes = |config: &EngineConfig| {
@@ -192,6 +194,13 @@ fn changes(workload: &Workload, config: &EngineConfig, available: u64) -> Vec<(S
             .find_map(|cap| Some((cap, takes(&with_cap(config, cap))?)))
     };
     let mut all = Vec::new();
+    let parts = PARTS.into_iter().filter(|&n| n > workload.train.micro_batches).find_map(|n| {
+        let train = TrainSection { micro_batches: n, ..workload.train.clone() };
+        let cut = EngineConfig { micro_batch: train.micro_batch(), ..config.clone() };
+        let possible = train.possible_micro_batches() == n;
+        Some((n, if possible { takes(&cut) } else { None }?))
+    });
+    all.extend(parts.map(|(n, bytes)| (format!("train.micro_batches = {n}"), bytes)));
     // Candle keeps rows in f32.
     let wide = workload.engine.kind == EngineKind::Fused && config.embedding_rows.bytes() > 2;
     let halved = if wide { takes(&narrow) } else { None };
@@ -240,6 +249,9 @@ fn check_against(plan: &MemoryPlan, available: u64) -> Result<(), NotEnoughMemor
                 DATA => "name fewer or smaller files",
                 w if w.contains("tables") || w.contains("best") => {
                     "make the tables (data.max_rows, data.max_ind_range) or model.dim smaller"
+                }
+                w if w.contains("activations") => {
+                    "make train.batch_size and eval.batch_size smaller, or train.micro_batches larger"
                 }
                 _ => "make train.batch_size and eval.batch_size smaller",
             };
@@ -312,6 +324,13 @@ mod tests {
             "{text}"
         );
         let tight = fits(&w, &config, 200_000_000).unwrap_err().to_string();
+        // A large batch fits in parts.
+        let set = ["data.max_rows=5000", "train.batch_size=65536", "eval.batch_size=256"];
+        let w = crate::workload::load(&file, &set.map(str::to_owned)).unwrap().workload;
+        let config = w.engine_config(&w.data_schema().unwrap().unwrap()).unwrap();
+        let whole = on_gpu(&w, &config).total();
+        let text = fits(&w, &config, whole / 10 * 7).unwrap_err().to_string();
+        assert!(text.contains("train.micro_batches = ") && !text.contains("tables of"), "{text}");
         assert!(
             tight.contains("\"bf16\" with tables of at most") || !tight.contains("bf16"),
             "{tight}"

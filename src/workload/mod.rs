@@ -215,6 +215,8 @@ pub struct LoaderSection {
 pub struct TrainSection {
     /// Samples a step.
     pub batch_size: usize,
+    /// Parts that a step's samples are computed in.
+    pub micro_batches: usize,
     /// Epochs at most.
     pub epochs: u64,
     /// Steps at most, over all epochs.

@@ -1,6 +1,6 @@
 //! A workload meets its data: sizes that only the data knows.
 
-use super::{InitRng, ModelConfig, TargetSection, Workload, parse::WorkloadError};
+use super::{InitRng, ModelConfig, TargetSection, TrainSection, Workload, parse::WorkloadError};
 use crate::{
     batch::Schema,
     engine::EngineConfig,
@@ -21,6 +21,27 @@ impl TargetSection {
                 Err(WorkloadError::Unfit { key: "target.share_of_best", what })
             }
         }
+    }
+}
+
+/// What the samples of a micro-batch are a multiple of, if there are enough of them: rows of
+/// matrices then begin at whole cache lines, whatever their numbers.
+const WHOLE_ROWS: usize = 32;
+
+impl TrainSection {
+    /// How many parts come of a batch that is cut into [`TrainSection::micro_batches`] of one size,
+    /// the last one maybe shorter: so many, unless their size cannot be had.
+    pub fn possible_micro_batches(&self) -> usize {
+        let part = self.batch_size.div_ceil(self.micro_batches.max(1)).max(1);
+        self.batch_size.div_ceil(part)
+    }
+
+    /// Samples of a micro-batch; `None` if a batch is computed as a whole.
+    pub fn micro_batch(&self) -> Option<usize> {
+        let part = self.batch_size.div_ceil(self.micro_batches.max(1));
+        let rounded = part.next_multiple_of(WHOLE_ROWS);
+        let as_many = self.batch_size.div_ceil(rounded) == self.micro_batches;
+        (self.micro_batches > 1).then_some(if as_many { rounded } else { part })
     }
 }
 
@@ -151,7 +172,7 @@ impl Workload {
             loss: self.train.loss,
             optimizer: self.optimizer,
             max_batch,
-            micro_batch: None,
+            micro_batch: self.train.micro_batch(),
             max_hotness: schema.tables.iter().map(|t| t.max_hotness).collect(),
             threads: self.engine.threads,
             pin_threads: self.engine.pin_threads,

@@ -34,6 +34,7 @@ pub(super) fn workload() -> Workload {
         },
         train: TrainSection {
             batch_size: 0,
+            micro_batches: 1,
             epochs: 0,
             max_steps: None,
             drop_last: false,

@@ -653,7 +653,7 @@ fn train() -> impl Strategy<Value = TrainSection> {
         (0.0f32..9.0, 0.1f32..9.0).prop_map(|(a, b)| LossKind::Wbce { weights: [a, b] })
     ];
     (
-        1usize..99999,
+        (1usize..99999, 1usize..9),
         1u64..99,
         prop::option::of(1u64..9999),
         any::<bool>(),
@@ -661,9 +661,20 @@ fn train() -> impl Strategy<Value = TrainSection> {
         loss,
         0.0f32..0.499,
     )
-        .prop_map(|(batch_size, epochs, max_steps, drop_last, seed, kind, clamp)| {
+        .prop_map(|((batch_size, parts), epochs, max_steps, drop_last, seed, kind, clamp)| {
             let loss = LossSpec { kind, clamp, of_probability: false };
-            TrainSection { batch_size, epochs, max_steps, drop_last, seed, loss }
+            let micro_batches = parts;
+            let mut train = TrainSection {
+                batch_size,
+                micro_batches,
+                epochs,
+                max_steps,
+                drop_last,
+                seed,
+                loss,
+            };
+            train.micro_batches = train.possible_micro_batches();
+            train
         })
 }
 

@@ -17,6 +17,37 @@ pub(super) fn train() -> Vec<Key> {
         key("train.batch_size", |w| Some(&mut w.train.batch_size))
             .within(1..=MAX_BATCH)
             .says("Samples a step"),
+        // Written only where there are several, so that a workload without them stays what it was.
+        split(
+            "train.micro_batches",
+            |_| true,
+            |w| (w.train.micro_batches > 1).then_some(w.train.micro_batches),
+            |w, parts| w.train.micro_batches = parts,
+        )
+        .or(1)
+        .within(1..=MAX_BATCH)
+        .check(|&parts, w| {
+            let batch = w.train.batch_size;
+            let train = TrainSection { micro_batches: parts, ..w.train.clone() };
+            match train.possible_micro_batches() {
+                _ if parts > batch => {
+                    Err(format!("is {parts}; must be at most train.batch_size, {batch}"))
+                }
+                possible if possible != parts => Err(format!(
+                    "is {parts}, but {batch} samples in parts of one size are {possible} of them, \
+                     not {parts}; use {possible}"
+                )),
+                _ => Ok(()),
+            }
+        })
+        .says(
+            "Parts that a step's samples are computed in, one after the other, so that activations \
+             take memory for one part only (DeepRec's `--micro_batch`, gradient accumulation). \
+             Gradients are summed, and there is one update: results are those of the whole batch \
+             to rounding, but for batch normalisation, which goes by the statistics of each part. \
+             Rows of tables are looked up and updated for the whole batch at once. Evaluations are \
+             computed in parts of that size too",
+        ),
         key("train.epochs", |w| Some(&mut w.train.epochs))
             .or(1)
             .within(1..)
