@@ -45,10 +45,8 @@ pub(super) fn explain(resolved: &Resolved) -> Result<String, Failure> {
         }
         DataConfig::Csv(c) => {
             out += &file("train", &c.train);
-            out += &file("eval", &c.eval);
-            if let Some(test) = &c.test {
-                out += &file("test", test);
-            }
+            out.extend(c.eval.iter().map(|path| file("eval", path)));
+            out.extend(c.test.iter().map(|path| file("test", path)));
         }
         DataConfig::Bin40(c) => {
             out.extend(c.train.iter().map(|path| file("train", path)));

@@ -245,8 +245,10 @@ pub enum OnError {
 pub struct CsvConfig {
     /// Training file.
     pub train: PathBuf,
-    /// Evaluation file.
-    pub eval: PathBuf,
+    /// Evaluation file; `None` = what is held out.
+    pub eval: Option<PathBuf>,
+    /// Of each so many samples of the training file the last one is for evaluation; `None` = none.
+    pub hold_out: Option<u32>,
     /// Test file.
     pub test: Option<PathBuf>,
     /// Column with the label.
@@ -327,8 +329,10 @@ pub enum RecordShuffle {
 pub struct ParquetConfig {
     /// Training files, and folders of some.
     pub train: Vec<PathBuf>,
-    /// Evaluation files.
+    /// Evaluation files; empty = what is held out.
     pub eval: Vec<PathBuf>,
+    /// Of each so many samples of the training files the last one is for evaluation; `None` = none.
+    pub hold_out: Option<u32>,
     /// Test files; empty = none.
     pub test: Vec<PathBuf>,
     /// Column with the label; `None` = the first of the usual names that is there.

@@ -6,6 +6,7 @@ pub mod config;
 pub mod criteo_tsv;
 pub(crate) mod csv;
 pub(crate) mod files;
+mod hold_out;
 mod ids;
 pub(crate) mod numpy_random;
 mod order;
@@ -208,7 +209,7 @@ pub fn resident_bytes(config: &DataConfig) -> u64 {
         }
         // Four bytes a field.
         DataConfig::Csv(c) => {
-            [Some(&c.train), Some(&c.eval), c.test.as_ref()].into_iter().flatten().map(size).sum()
+            [Some(&c.train), c.eval.as_ref(), c.test.as_ref()].into_iter().flatten().map(size).sum()
         }
     }
 }

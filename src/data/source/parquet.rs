@@ -13,6 +13,7 @@ use super::{
     },
     OpenSettings,
     buffered::Buffered,
+    hold_out::{OneSide, Side},
     ids::{Ids, check_lengths, untransformed},
     order::Order,
 };
@@ -45,16 +46,24 @@ pub fn open(config: &ParquetConfig, settings: &OpenSettings) -> Result<Dataset, 
     };
     let mut layout = None;
     let mut splits = Vec::new();
-    for paths in [&config.train, &config.eval, &config.test] {
+    // What is held out lies in the training files.
+    let eval = if config.hold_out.is_some() { &config.train } else { &config.eval };
+    for paths in [&config.train, eval, &config.test] {
         if !paths.is_empty() {
             splits.push(Files::open(paths, &mut columns, config.id_stride, &mut layout)?);
         }
     }
+    if config.hold_out.is_some() {
+        splits[1].told.clear();
+    }
     let Some(layout) = layout else {
         return Err(DataError::Invalid("data.train names no file".into()));
     };
-    let mut notes =
-        vec![format!("train: {} samples, eval: {} samples", splits[0].len(), splits[1].len())];
+    let mut lens = [splits[0].len(), splits[1].len()];
+    if let Some(every) = config.hold_out {
+        lens = [Side::kept(every).of(lens[0])?, Side::held_out(every).of(lens[1])?];
+    }
+    let mut notes = vec![format!("train: {} samples, eval: {} samples", lens[0], lens[1])];
     splits.iter_mut().for_each(|files| notes.append(&mut files.told));
     let (rows, hotness) = sizes(config, &layout, &splits, &mut notes)?;
     let schema = schema(&layout, &rows, &hotness);
@@ -86,13 +95,18 @@ pub fn open(config: &ParquetConfig, settings: &OpenSettings) -> Result<Dataset, 
         })))
     };
     let none = || DataError::Invalid("a split is missing".into());
-    let ordered = source(config.shuffle)?.ok_or_else(none)?;
+    let mut ordered = source(config.shuffle)?.ok_or_else(none)?;
+    let mut eval = source(GroupShuffle::None)?.ok_or_else(none)?;
+    if let Some(every) = config.hold_out {
+        ordered = Box::new(OneSide::new(ordered, Side::kept(every)));
+        eval = Box::new(OneSide::new(eval, Side::held_out(every)));
+    }
     Ok(Dataset {
         train: match config.buffer {
             Some(room) => Box::new(Buffered::new(ordered, room, settings.seed)),
             None => ordered,
         },
-        eval: source(GroupShuffle::None)?.ok_or_else(none)?,
+        eval,
         test: source(GroupShuffle::None)?,
         facts: Facts { notes, ..Facts::default() },
         numpy: None,

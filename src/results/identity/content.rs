@@ -85,7 +85,7 @@ fn paths(data: &DataConfig) -> Vec<(&'static str, &PathBuf)> {
         DataConfig::CriteoTsv(c) => add("train", &mut c.paths.iter()),
         DataConfig::Csv(c) => {
             add("train", &mut [&c.train].into_iter());
-            add("eval", &mut [&c.eval].into_iter());
+            add("eval", &mut c.eval.iter());
             add("test", &mut c.test.iter());
         }
         DataConfig::Bin40(c) => {

@@ -341,8 +341,18 @@ fn prepared() -> impl Strategy<Value = DataConfig> {
         )
 }
 
+/// Evaluation files, or samples held out.
+fn held_out<T: Clone + std::fmt::Debug + 'static>(
+    files: BoxedStrategy<T>,
+) -> impl Strategy<Value = (Option<T>, Option<u32>)> {
+    prop_oneof![
+        files.prop_map(|f| (Some(f), None)),
+        (2u32..=1_000_000).prop_map(|every| (None, Some(every))),
+    ]
+}
+
 fn csv() -> impl Strategy<Value = DataConfig> {
-    let files = (path(), path(), prop::option::of(path()));
+    let files = (path(), held_out(path().boxed()), prop::option::of(path()));
     let list = |tag: &'static str| {
         prop::collection::btree_set(text().prop_map(move |t| format!("{tag}{t}")), 0..3)
     };
@@ -357,7 +367,13 @@ fn csv() -> impl Strategy<Value = DataConfig> {
         pick(),
     );
     (files, columns, prop::collection::vec(text(), 0..3), any::<bool>(), rest).prop_map(
-        |((train, eval, test), (label, dense, categorical, ignore), positive, header, rest)| {
+        |(
+            (train, (eval, hold_out), test),
+            (label, dense, categorical, ignore),
+            positive,
+            header,
+            rest,
+        )| {
             let (dense_transform, min_count, delimiter, comment, shuffle, on_error) = rest;
             let [dense, categorical, ignore] =
                 [dense, categorical, ignore].map(|s| s.into_iter().collect::<Vec<_>>());
@@ -372,6 +388,7 @@ fn csv() -> impl Strategy<Value = DataConfig> {
                 missing_category: (given == 0).then(|| " ".to_owned()),
                 train,
                 eval,
+                hold_out,
                 test,
                 label,
                 positive,
@@ -435,10 +452,10 @@ fn parquet() -> impl Strategy<Value = DataConfig> {
     let sizes = prop::option::of(prop::collection::vec((1usize..99999, 1usize..9), 1..5));
     let order = (pick(), prop::option::of(1usize..1 << 30));
     let rest = (any::<bool>(), any::<u32>(), prop::option::of(1u32..), row_transform(), order);
-    (paths(1), paths(1), paths(0), names, sizes, rest).prop_map(
+    (paths(1), held_out(paths(1).boxed()), paths(0), names, sizes, rest).prop_map(
         |(
             train,
-            eval,
+            (eval, hold_out),
             test,
             (label, dense, categorical, ignore),
             sizes,
@@ -449,9 +466,11 @@ fn parquet() -> impl Strategy<Value = DataConfig> {
                     (Some(s.iter().map(|x| x.0).collect()), Some(s.iter().map(|x| x.1).collect()))
                 });
             let hotness = hotness.filter(|_| hot);
+            let shuffle = if hold_out.is_some() { GroupShuffle::None } else { shuffle };
             DataConfig::Parquet(ParquetConfig {
                 train,
-                eval,
+                eval: eval.unwrap_or_default(),
+                hold_out,
                 test,
                 label,
                 dense,
@@ -474,8 +493,9 @@ fn files() -> impl Strategy<Value = DataConfig> {
     (parquet(), formats).prop_map(|(like, (_, format))| match like {
         DataConfig::Parquet(c) => DataConfig::Files(FilesConfig {
             format,
+            // Nothing is held out of these.
+            eval: if c.eval.is_empty() { vec!["eval".into()] } else { c.eval },
             train: c.train,
-            eval: c.eval,
             test: c.test,
             label: c.label,
             dense: c.dense,

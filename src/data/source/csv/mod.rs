@@ -10,6 +10,7 @@ mod read;
 
 use super::{
     super::{DataError, Dataset, Facts, Source},
+    hold_out::Side,
     order::Order,
 };
 use crate::{
@@ -26,7 +27,8 @@ use std::path::Path;
 /// or a split lacks one of the classes.
 pub fn open(config: &CsvConfig, seed: u64) -> Result<Dataset, DataError> {
     let mut training = Training::new(config);
-    let pass = read::read(&config.train, config, None, &mut training)?;
+    let pass =
+        read::read(&config.train, config, None, config.hold_out.map(Side::kept), &mut training)?;
     let (train, encoding) = training.finish(config);
     both_classes(&config.train, &train)?;
     let schema = Schema {
@@ -42,9 +44,11 @@ pub fn open(config: &CsvConfig, seed: u64) -> Result<Dataset, DataError> {
     let mut facts = Facts { skipped_lines: pass.skipped, ..Facts::default() };
     facts.notes.push(format!("train: {} samples", train.labels.len()));
     facts.notes.extend(pass.told.iter().map(|told| format!("{}: {told}", config.train.display())));
-    let mut held_out = |name: &str, path: &Path| -> Result<Samples, DataError> {
+    let mut other = |name: &str, path: &Path, side| -> Result<Samples, DataError> {
         let mut encoded = Encoded::new(&encoding);
-        facts.skipped_lines += read::read(path, config, Some(&pass.roles), &mut encoded)?.skipped;
+        let skipped = read::read(path, config, Some(&pass.roles), side, &mut encoded)?.skipped;
+        // Those of the training file have been counted.
+        facts.skipped_lines += if side.is_none() { skipped } else { 0 };
         both_classes(path, &encoded.samples)?;
         let (samples, unknown) = (encoded.samples.labels.len(), encoded.unknown);
         facts.notes.push(match encoding.hashed() {
@@ -55,8 +59,9 @@ pub fn open(config: &CsvConfig, seed: u64) -> Result<Dataset, DataError> {
         });
         Ok(encoded.samples)
     };
-    let eval = held_out("eval", &config.eval)?;
-    let test = config.test.as_deref().map(|path| held_out("test", path)).transpose()?;
+    let held_out = config.hold_out.map(Side::held_out);
+    let eval = other("eval", config.eval.as_deref().unwrap_or(&config.train), held_out)?;
+    let test = config.test.as_deref().map(|path| other("test", path, None)).transpose()?;
     facts.base_rate =
         Some(eval.labels.iter().map(|&y| f64::from(y)).sum::<f64>() / eval.labels.len() as f64);
     let source = |samples, order| -> Box<dyn Source> {

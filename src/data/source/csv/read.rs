@@ -7,7 +7,10 @@ use crate::data::{
         fields::{self, Fields, missing, twice},
         lines::{Lines, shown_name},
     },
-    source::config::{CsvConfig, DenseTransform, OnError},
+    source::{
+        config::{CsvConfig, DenseTransform, OnError},
+        hold_out::Side,
+    },
 };
 use std::path::Path;
 
@@ -45,12 +48,13 @@ pub(super) trait Sink {
     );
 }
 
-/// Reads `path` and gives each sample to `sink`. `roles` are those of the training file, or `None`
-/// for that file itself.
+/// Reads `path` and gives each sample that is on `side` to `sink`. `roles` are those of the training
+/// file, or `None` for that file itself.
 pub(super) fn read(
     path: &Path,
     c: &CsvConfig,
     roles: Option<&Roles>,
+    side: Option<Side>,
     sink: &mut impl Sink,
 ) -> Result<Pass, DataError> {
     let mut lines = Lines::open(path)?;
@@ -61,7 +65,7 @@ pub(super) fn read(
         Some(names) => Some(lay_out(names, c, roles, |_| None).map_err(DataError::Invalid)?),
     };
     let mut told = Vec::new();
-    let (mut samples, mut skipped, mut first) = (0u64, 0, true);
+    let (mut samples, mut taken, mut skipped, mut first) = (0u64, false, 0, true);
     while let Some(line) = lines.next_line()? {
         let line = if std::mem::take(&mut first) {
             line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line)
@@ -92,6 +96,10 @@ pub(super) fn read(
         match cut.and_then(|()| parse(&fields, layout, c, &mut dense)) {
             Ok(label) => {
                 samples += 1;
+                if side.is_some_and(|side| !side.has(samples - 1)) {
+                    continue;
+                }
+                taken = true;
                 let empty = c.missing_category.as_deref().unwrap_or_default().as_bytes();
                 let value = |&i: &usize| match fields.get(i) {
                     [] => empty,
@@ -114,6 +122,9 @@ pub(super) fn read(
             "the file holds no samples below its header"
         };
         return Err(invalid(what));
+    }
+    if let (Some(side), false) = (side, taken) {
+        return Err(invalid(&side.none_of(samples)));
     }
     Ok(Pass { roles, told, skipped })
 }

@@ -19,7 +19,8 @@ impl Files {
     fn config(&self) -> CsvConfig {
         CsvConfig {
             train: self.0.path().join("train.csv"),
-            eval: self.0.path().join("eval.csv"),
+            eval: Some(self.0.path().join("eval.csv")),
+            hold_out: None,
             test: None,
             label: "y".into(),
             positive: vec![],
@@ -293,7 +294,7 @@ fn files_that_do_not_fit_are_refused() {
     );
     assert!(error(good, good, |c| c.ignore = vec!["a".into()]).contains("no column but the label"));
     assert!(
-        error(good, good, |c| c.eval = "/nowhere/eval.csv".into())
+        error(good, good, |c| c.eval = Some("/nowhere/eval.csv".into()))
             .starts_with("/nowhere/eval.csv: ")
     );
 }
@@ -311,7 +312,7 @@ fn frappe_has_the_published_columns() {
     let Some(dir) = shared("frappe_x1") else { return };
     let config = CsvConfig {
         train: dir.join("train.csv"),
-        eval: dir.join("valid.csv"),
+        eval: Some(dir.join("valid.csv")),
         test: Some(dir.join("test.csv")),
         label: "label".into(),
         shuffle: true,
@@ -331,7 +332,7 @@ fn adult_reads_as_it_was_published() {
                    capital-loss hours-per-week native-country income";
     let config = CsvConfig {
         train: dir.join("adult.data"),
-        eval: dir.join("adult.test"),
+        eval: Some(dir.join("adult.test")),
         label: "income".into(),
         positive: vec![">50K".into(), ">50K.".into()],
         dense: ["age", "education-num", "capital-gain", "capital-loss", "hours-per-week"]
@@ -350,4 +351,31 @@ fn adult_reads_as_it_was_published() {
     let rows: Vec<usize> = d.train.schema().tables.iter().map(|t| t.rows).collect();
     // Values of adult.names, "?" where it occurs, and the unknown id.
     assert_eq!(rows, [10, 17, 8, 16, 7, 6, 3, 43]);
+}
+
+#[test]
+fn the_last_of_so_many_samples_is_held_out_and_numbers_no_value() {
+    let files = Files::new(&[("train.csv", "y,a,x\n1,a,1\n0,b,3\n1,c,900\n0,b,1\n1,a,3\n0,a,5\n")]);
+    let config = CsvConfig {
+        eval: None,
+        hold_out: Some(3),
+        dense: vec!["x".into()],
+        dense_transform: DenseTransform::MinMax,
+        ..files.config()
+    };
+    let mut d = open(&config, 1).unwrap();
+    // Neither the value c nor the maximum of 900 is the training part's.
+    let train = whole(&mut *d.train, 0);
+    assert_eq!(
+        (&train.labels[..], &train.bags[0].indices[..]),
+        (&[1.0, 0.0, 0.0, 1.0][..], &[1, 2, 2, 1][..])
+    );
+    assert_eq!(train.dense, [0.0, 1.0, 0.0, 1.0]);
+    let eval = whole(&mut *d.eval, 0);
+    assert_eq!((&eval.labels[..], &eval.bags[0].indices[..]), (&[1.0, 0.0][..], &[0, 1][..]));
+    assert_eq!(eval.dense, [449.5, 2.0]);
+    let error =
+        open(&CsvConfig { hold_out: Some(7), ..config }, 1).map(drop).unwrap_err().to_string();
+    let right = "has 6 samples, of which data.hold_out = 7 leaves none for evaluation";
+    assert!(error.ends_with(&format!("train.csv: {right}")), "{error}");
 }

@@ -41,6 +41,7 @@ fn config(train: &Path, eval: &Path) -> ParquetConfig {
     ParquetConfig {
         train: vec![train.to_owned()],
         eval: vec![eval.to_owned()],
+        hold_out: None,
         test: Vec::new(),
         label: None,
         dense: Vec::new(),
@@ -211,5 +212,36 @@ fn what_does_not_fit_is_named() {
     assert!(
         message(&config(&path, &none))
             .contains("rowless.parquet: there are no rows; must be at least one")
+    );
+}
+
+#[test]
+fn samples_are_held_out_of_all_training_files() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name);
+    file(&path("a.parquet"), 0, 7, 3);
+    file(&path("b.parquet"), 7, 40, 10);
+    let c = ParquetConfig {
+        train: vec![path("a.parquet"), path("b.parquet")],
+        eval: Vec::new(),
+        hold_out: Some(4),
+        ..config(&path("a.parquet"), &path("a.parquet"))
+    };
+    let mut data = open(&c, &settings(2)).unwrap();
+    let (held_out, kept): (Vec<usize>, Vec<usize>) = (0..40).partition(|i| i % 4 == 3);
+    assert_eq!(samples(&mut *data.train, 0, 0, 30), kept);
+    assert_eq!(samples(&mut *data.eval, 0, 0, 10), held_out);
+    assert_eq!(samples(&mut *data.train, 1, 5, 12), kept[5..17]);
+    assert_eq!(data.facts.notes[0], "train: 30 samples, eval: 10 samples");
+    // A buffer shuffles what is trained on.
+    let mut data = open(&ParquetConfig { buffer: Some(100), ..c.clone() }, &settings(1)).unwrap();
+    let mut shuffled = samples(&mut *data.train, 0, 0, 30);
+    assert_ne!(shuffled, kept);
+    shuffled.sort_unstable();
+    assert_eq!(shuffled, kept);
+    let error = open(&ParquetConfig { hold_out: Some(41), ..c }, &settings(1)).map(drop);
+    assert_eq!(
+        error.unwrap_err().to_string(),
+        "data.train: has 40 samples, of which data.hold_out = 41 leaves none for evaluation"
     );
 }

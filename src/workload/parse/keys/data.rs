@@ -313,7 +313,12 @@ fn csv() -> Vec<Key> {
     }
     vec![
         key("data.train", lens!(data; Csv(d) => &mut d.train)).says("Training file"),
-        key("data.eval", lens!(data; Csv(d) => &mut d.eval)).says("Evaluation file"),
+        hold_out(lens!(data; Csv(d) => &mut d.hold_out)),
+        key("data.eval", lens!(data; Csv(d) => &mut d.eval))
+            .or(None)
+            .or_in_words(HELD_OUT)
+            .check(|eval, w| one_for_evaluation(eval.is_some(), w))
+            .says("Evaluation file"),
         key("data.test", lens!(data; Csv(d) => &mut d.test))
             .or(None)
             .says("Test file, looked at once, after training"),
@@ -440,7 +445,12 @@ fn parquet() -> Vec<Key> {
     vec![
         paths("data.train", lens!(data; Parquet(d) => &mut d.train))
             .says("Training files, and folders of which every `*.parquet` is taken"),
-        paths("data.eval", lens!(data; Parquet(d) => &mut d.eval)).says("Evaluation files"),
+        hold_out(lens!(data; Parquet(d) => &mut d.hold_out)),
+        key("data.eval", lens!(data; Parquet(d) => &mut d.eval))
+            .or(Vec::new())
+            .or_in_words(HELD_OUT)
+            .check(|eval, w| one_for_evaluation(!eval.is_empty(), w))
+            .says("Evaluation files"),
         key("data.test", lens!(data; Parquet(d) => &mut d.test))
             .or(Vec::new())
             .says("Test files, looked at once, after training"),
@@ -474,9 +484,18 @@ fn parquet() -> Vec<Key> {
              so many rows",
         ),
         row_transform(lens!(data; Parquet(d) => &mut d.dense_transform), DenseTransform::Raw),
-        key("data.shuffle", lens!(data; Parquet(d) => &mut d.shuffle)).or(GroupShuffle::None).says(
-            "Order of training samples, new every epoch, from `train.seed`: `none` or `row_group`",
-        ),
+        key("data.shuffle", lens!(data; Parquet(d) => &mut d.shuffle))
+            .or(GroupShuffle::None)
+            .check(|shuffle, w| match (shuffle, &w.data) {
+                (GroupShuffle::RowGroup, Parquet(d)) if d.hold_out.is_some() => {
+                    Err("is \"row_group\", but samples keep their order with data.hold_out; must be \"none\" (data.buffer shuffles, too)".to_owned())
+                }
+                _ => Ok(()),
+            })
+            .says(
+                "Order of training samples, new every epoch, from `train.seed`: `none` or \
+                 `row_group`",
+            ),
         buffer(lens!(data; Parquet(d) => &mut d.buffer)),
     ]
 }
@@ -536,6 +555,35 @@ fn hotness(lens: Lens<Option<Vec<usize>>>) -> Key {
             }
         })
         .says("The most ids that a sample may hold in each table")
+}
+
+/// Where evaluation samples come from if no file of their own is named.
+const HELD_OUT: &str = "what `data.hold_out` holds out";
+
+/// Evaluation samples that are taken from the training files.
+fn hold_out(lens: Lens<Option<u32>>) -> Key {
+    key("data.hold_out", lens).or(None).within(2..=1_000_000).says(
+        "Instead of `data.eval`: of each so many samples of the training files, in their order, \
+         the last one is held out for evaluation, and never trained on",
+    )
+}
+
+/// Refuses evaluation samples from two places, or from none.
+fn one_for_evaluation(given: bool, w: &Workload) -> Result<(), String> {
+    let held_out = match &w.data {
+        Csv(d) => d.hold_out,
+        Parquet(d) => d.hold_out,
+        _ => None,
+    };
+    match (given, held_out) {
+        (true, Some(_)) => {
+            Err("is named, but data.hold_out is given, too; keep one of the two".to_owned())
+        }
+        (false, None) => {
+            Err("missing; must be a path as a string, or give data.hold_out".to_owned())
+        }
+        _ => Ok(()),
+    }
 }
 
 /// A number for each dense column of csv.
