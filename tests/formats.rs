@@ -1078,3 +1078,39 @@ fn files_of_no_format_are_refused_in_one_line() {
         }
     }
 }
+
+/// The list is that of the files together, and what a run finds by itself.
+#[test]
+fn the_rows_of_tables_are_printed_as_their_key_takes_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    generate(dir, "train", "1500", "train.bin");
+    generate(dir, "eval", "700", "eval.bin");
+    let list = |files: &[&str]| good(dir, &[&["data", "inspect", "--tables"], files].concat());
+    let rows = |text: &str| -> Vec<u64> { serde_json::from_str(text).unwrap() };
+    let [train, eval, both] =
+        [&["train.bin"][..], &["eval.bin"], &["train.bin", "eval.bin"]].map(|files| list(files));
+    let larger = rows(&train).into_iter().zip(rows(&eval)).map(|(a, b)| a.max(b));
+    assert_eq!(larger.collect::<Vec<_>>(), rows(&both));
+    assert!(rows(&both).len() == 26 && rows(&train) != rows(&both) && rows(&eval) != rows(&both));
+    let tables = format!("data.tables={}", both.trim());
+    assert_eq!(curve(dir, &[&tables]), curve(dir, &[]));
+    good(dir, &["data", "convert", "train.bin", "-o", "train.parquet"]);
+    assert_eq!(list(&["train.parquet"]), train);
+    let few = list(&["train.parquet", "--max-ind-range", "7"]);
+    assert_eq!(rows(&few).into_iter().max(), Some(7));
+
+    assert!(
+        refused(dir, &["data", "inspect", "train.bin", "eval.bin"], 64)
+            .contains("2 files are named")
+    );
+    fs::write(dir.join("odd.csv"), "label,a\n1,2\n").unwrap();
+    let other = refused(dir, &["data", "inspect", "--tables", "train.bin", "odd.csv"], 65);
+    assert!(
+        other.contains("odd.csv: has other categorical columns than the first file"),
+        "{other}"
+    );
+    fs::write(dir.join("none.csv"), "label,a\n1,0.5\n").unwrap();
+    let none = refused(dir, &["data", "inspect", "--tables", "none.csv"], 65);
+    assert!(none.contains("none.csv: has no categorical columns"), "{none}");
+}

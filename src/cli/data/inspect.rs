@@ -2,7 +2,7 @@
 
 use super::{
     super::{Exit, Failure, check::Format as Shape, examples, progress::thousands, run::stop_flag},
-    ColumnArgs, empty, formats, input, open, tell,
+    ColumnArgs, empty, formats, input, open, tables, tell,
 };
 use crate::{
     data::{
@@ -17,7 +17,7 @@ use crate::{
 use clap::Args;
 use serde::Serialize;
 use std::{
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::atomic::{AtomicBool, Ordering},
 };
 
@@ -25,7 +25,8 @@ const EXAMPLES: &str = "\
 Examples:
   dlrm-bench data inspect train.bin
   dlrm-bench data inspect train.parquet --column I1 --plot I1.png
-  dlrm-bench data inspect train.parquet --limit 100000 --format json";
+  dlrm-bench data inspect train.parquet --limit 100000 --format json
+  dlrm-bench data inspect train/ val/ test/ --tables";
 
 /// Say what a data file holds
 ///
@@ -35,8 +36,9 @@ Examples:
 #[derive(Debug, Args)]
 #[command(after_help = examples(EXAMPLES))]
 pub(super) struct InspectArgs {
-    /// The file to read
-    path: PathBuf,
+    /// The file to read; several with --tables
+    #[arg(value_name = "PATH", required = true)]
+    paths: Vec<PathBuf>,
     /// Its format [default: by its ending]
     #[arg(long, value_name = "FORMAT", value_parser = formats())]
     from: Option<String>,
@@ -55,6 +57,10 @@ pub(super) struct InspectArgs {
     /// Draw that distribution (PNG)
     #[arg(long, value_name = "FILE", requires = "column")]
     plot: Option<PathBuf>,
+    /// Print nothing but the rows that each table needs, one more than the
+    /// largest id of all files: the list that data.tables takes (TOML and JSON)
+    #[arg(long, conflicts_with_all = ["limit", "head", "column", "format"])]
+    tables: bool,
     /// How to say it
     #[arg(long, value_enum, default_value_t = Shape::Text)]
     format: Shape,
@@ -77,13 +83,31 @@ struct Report {
 
 /// Runs the command.
 pub(super) fn run(args: &InspectArgs) -> Result<Exit, Failure> {
-    let from = input(&args.path, args.from.as_deref())?;
-    if let Some(path) =
+    if args.tables {
+        let stop = stop_flag()?;
+        let rows = tables::rows(&args.paths, args.from.as_deref(), &args.columns, &stop)?;
+        let Some(rows) = rows else { return Ok(Exit::Interrupted) };
+        outln!("[{}]", rows.iter().map(u64::to_string).collect::<Vec<_>>().join(", "));
+        return Ok(Exit::Done);
+    }
+    let [path] = &args.paths[..] else {
+        return Err(Failure::Usage(format!(
+            "{} files are named; looks at one at a time, but for --tables",
+            args.paths.len()
+        )));
+    };
+    one(path, args)
+}
+
+/// Looks at one file.
+fn one(path: &Path, args: &InspectArgs) -> Result<Exit, Failure> {
+    let from = input(path, args.from.as_deref())?;
+    if let Some(plot) =
         args.plot.as_ref().filter(|p| p.extension().is_none_or(|e| !e.eq_ignore_ascii_case("png")))
     {
         return Err(Failure::Usage(format!(
             "--plot {}: the name must end in .png",
-            path.display()
+            plot.display()
         )));
     }
     let stop = stop_flag()?;
@@ -91,7 +115,7 @@ pub(super) fn run(args: &InspectArgs) -> Result<Exit, Failure> {
     let mut layout: Option<Layout> = None;
     let mut inspector: Option<Inspector> = None;
     let mut notes = Vec::new();
-    let complete = each(args, from, &stop, &mut notes, &mut |l, rows| {
+    let complete = each(path, args, from, &stop, &mut notes, &mut |l, rows| {
         inspector.get_or_insert_with(|| Inspector::new(l)).add(rows);
         layout.get_or_insert_with(|| l.clone());
         if head.is_none() && !rows.is_empty() {
@@ -103,32 +127,33 @@ pub(super) fn run(args: &InspectArgs) -> Result<Exit, Failure> {
     };
     let facts = inspector.facts();
     if facts.rows == 0 {
-        return Err(empty(&args.path));
+        return Err(empty(path));
     }
     let mut histogram = None;
     if let Some(name) = &args.column {
         let mut counted =
-            Histogram::new(&layout, &facts, name).ok_or_else(|| nothing(args, &facts, name))?;
-        let taken = each(args, from, &stop, &mut Vec::new(), &mut |_, rows| counted.add(rows))?;
+            Histogram::new(&layout, &facts, name).ok_or_else(|| nothing(path, &facts, name))?;
+        let taken =
+            each(path, args, from, &stop, &mut Vec::new(), &mut |_, rows| counted.add(rows))?;
         if taken.is_none() {
             return Ok(Exit::Interrupted);
         }
         histogram = Some(counted);
     }
-    if let (Some(path), Some(h)) = (&args.plot, &histogram) {
-        let name = args.path.file_name().unwrap_or(args.path.as_os_str()).to_string_lossy();
+    if let (Some(plot), Some(h)) = (&args.plot, &histogram) {
+        let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
         let of = format!("{name}, {} values", thousands(h.counts.iter().sum()));
-        results::replace(path, |file| {
+        results::replace(plot, |file| {
             histogram::draw(file, [&h.column, &of], &h.bounds, &h.counts)
         })?;
     }
-    let bytes = files(&args.path, from, &layout)
+    let bytes = files(path, from, &layout)
         .iter()
         .filter_map(|f| std::fs::metadata(f).ok())
         .map(|m| m.len())
         .sum();
-    tell(&args.path, &notes);
-    let (path, format) = (args.path.clone(), from.word());
+    tell(path, &notes);
+    let (path, format) = (path.to_owned(), from.word());
     let report = Report { path, format, bytes, complete, facts, histogram, notes };
     let text = match args.format {
         Shape::Text => report.text(&layout, &head.unwrap_or_default(), args.head as usize),
@@ -145,13 +170,14 @@ pub(super) fn run(args: &InspectArgs) -> Result<Exit, Failure> {
 /// Gives the rows of the file to `take`, at least once, and what is to be told of it to `notes`.
 /// Whether those were all of them; `None` if `stop` was set.
 fn each(
+    path: &Path,
     args: &InspectArgs,
     from: Format,
     stop: &AtomicBool,
     notes: &mut Vec<String>,
     take: &mut dyn FnMut(&Layout, &Rows),
 ) -> Result<Option<bool>, Failure> {
-    let Some(mut reader) = open(&args.path, from, &args.columns, stop)? else { return Ok(None) };
+    let Some(mut reader) = open(path, from, &args.columns, stop)? else { return Ok(None) };
     *notes = reader.told().to_vec();
     let layout = reader.layout().clone();
     let mut rows = Rows::new(&layout);
@@ -171,8 +197,8 @@ fn each(
     }
 }
 
-fn nothing(args: &InspectArgs, facts: &Facts, name: &str) -> Failure {
-    let path = args.path.display();
+fn nothing(path: &Path, facts: &Facts, name: &str) -> Failure {
+    let path = path.display();
     if facts.columns.iter().any(|c| c.name == name) {
         return Failure::Input(format!("{path}: column {name} has no finite values to show"));
     }

@@ -7,6 +7,7 @@ mod output;
 mod preprocess;
 mod profile;
 mod settings;
+mod tables;
 mod verify;
 
 use super::{EXIT_CODES, Exit, Failure};
