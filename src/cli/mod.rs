@@ -16,6 +16,7 @@ mod explain;
 mod facebook;
 mod failure;
 mod gate;
+mod init;
 mod loader_only;
 mod package;
 mod preparing;
@@ -41,6 +42,7 @@ pub use data::DataArgs;
 pub use eval::EvalArgs;
 pub use failure::Failure;
 pub use gate::GateArgs;
+pub use init::InitArgs;
 pub use package::PackageArgs;
 pub use record::RecordArgs;
 pub use report::ReportArgs;
@@ -190,6 +192,7 @@ enum Command {
     Record(RecordArgs),
     Gate(GateArgs),
     Data(DataArgs),
+    Init(InitArgs),
     Workloads(WorkloadsArgs),
     Schema(SchemaArgs),
     Completions(CompletionsArgs),
@@ -226,6 +229,7 @@ pub fn main() -> ExitCode {
         Command::Gate(args) => gate::gate(&args),
         Command::Record(args) => record::run(&args),
         Command::Data(args) => data::run(&args),
+        Command::Init(args) => init::run(&args),
         Command::Workloads(args) => workloads::run(&args),
         Command::Schema(args) => schema::run(&args),
         Command::Completions(args) => shell::completions(&args),

@@ -17,6 +17,7 @@ pub(crate) mod quiet;
 pub(crate) mod ranges;
 pub mod rows;
 pub mod source;
+pub mod survey;
 pub(crate) mod until;
 pub(crate) mod work_queue;
 

@@ -1,6 +1,7 @@
 //! The workload file: what to train, on what, until when. Types here; reading and checking beside.
 
 pub(crate) mod closed;
+pub mod draft;
 mod names;
 mod open;
 pub mod parse;

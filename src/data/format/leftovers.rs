@@ -74,13 +74,18 @@ impl Leftover {
         NAMES.iter().any(|n| name.eq_ignore_ascii_case(n))
     }
 
-    /// What is told of the column `name`.
-    pub fn told(self, name: &str) -> String {
-        let why = match self {
+    /// Why it is no feature.
+    pub fn why(self) -> &'static str {
+        match self {
             Leftover::Index => "it is an index of rows that pandas has stored",
             Leftover::Nameless => "it has no name, as an index of rows that was written along",
             Leftover::Counts => "its values count the rows",
-        };
+        }
+    }
+
+    /// What is told of the column `name`.
+    pub fn told(self, name: &str) -> String {
+        let why = self.why();
         let name = shown_name(name);
         format!("column {name} is left out, since it is no feature: {why} (name it to keep it)")
     }

@@ -12,12 +12,14 @@ mod pages;
 mod read;
 mod shards;
 mod shared;
+mod survey;
 mod table;
 mod write;
 
 pub use read::ParquetReader;
 pub(in crate::data) use shards::{NONE, gaps};
 pub use shards::{Shards, files_of, is_parquet};
+pub use survey::survey;
 pub use table::{Part, Table};
 pub use write::ParquetWriter;
 

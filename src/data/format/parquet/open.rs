@@ -14,7 +14,7 @@ use crate::data::{
     rows::{self, Hotness, IdColumn, Layout, Numbers, RowRef, io, repeated, wrong},
 };
 use parquet::{
-    basic::Type as Physical,
+    basic::{ConvertedType, LogicalType, Type as Physical},
     errors::ParquetError,
     file::{
         metadata::FileMetaData,
@@ -25,6 +25,62 @@ use parquet::{
 };
 use std::{fs::File, path::Path};
 
+/// A file of which the end has been read.
+pub(super) struct Opened {
+    pub file: SerializedFileReader<Shared>,
+    pub shared: Shared,
+    /// The column of each leaf: a column of numbers or a list is one leaf, a struct several.
+    pub names: Vec<String>,
+    /// The columns that the file's metadata call an index.
+    stored: Vec<String>,
+}
+
+/// Opens a file.
+///
+/// # Errors
+/// If it cannot be read, is no parquet file, or has two columns of one name.
+pub(super) fn open(path: &Path) -> Result<Opened, DataError> {
+    let file = File::open(path).map_err(io(path))?;
+    let metadata = file.metadata().map_err(io(path))?;
+    if metadata.len() == 0 {
+        return Err(wrong(path, "the file is empty; must be a parquet file"));
+    }
+    let shared = Shared::new(file, metadata.len());
+    let file = guarded(|| SerializedFileReader::new(shared.clone()));
+    let file = file.map_err(|e| wrong(path, format!("no parquet file: {}", one_line(&e))))?;
+    let schema = file.metadata().file_metadata().schema_descr();
+    let names: Vec<String> =
+        schema.columns().iter().filter_map(|c| c.path().parts().first().cloned()).collect();
+    if let Some(twice) = repeated(schema.root_schema().get_fields().iter().map(|f| f.name())) {
+        return Err(wrong(path, rows::twice(twice)));
+    }
+    let stored = indices_of(file.metadata().file_metadata());
+    Ok(Opened { file, shared, names, stored })
+}
+
+impl Opened {
+    /// Why leaf `i` is no feature, if it is none.
+    pub fn leftover(&self, path: &Path, i: usize) -> Option<Leftover> {
+        let schema = self.file.metadata().file_metadata().schema_descr();
+        match Leftover::named(&self.names[i]) {
+            None if self.stored.contains(&self.names[i]) => Some(Leftover::Index),
+            None if Leftover::may_count(&self.names[i]) => {
+                let leaf = Leaf::new(path, i, &schema.column(i)).ok().filter(|l| !l.list)?;
+                let counts = guarded(|| counts(&self.file, &self.shared, &leaf)).ok()?;
+                counts.then_some(Leftover::Counts)
+            }
+            known => known,
+        }
+    }
+
+    /// Whether leaf `i` is a column of text.
+    pub fn is_text(&self, i: usize) -> bool {
+        let leaf = self.file.metadata().file_metadata().schema_descr().column(i);
+        let text = matches!(leaf.logical_type_ref(), Some(LogicalType::String | LogicalType::Enum));
+        leaf.path().parts().len() == 1 && (text || leaf.converted_type() == ConvertedType::UTF8)
+    }
+}
+
 impl Table {
     /// Opens a file. Ids of categorical column `k` (from 0) start at `k * stride`, which is taken
     /// off (OneFlow's are numbered through all columns; 0 where each starts at 0); then they are
@@ -33,22 +89,10 @@ impl Table {
     /// # Errors
     /// If it cannot be read, is no parquet file, or lacks a column or has one of another type.
     pub fn open(path: &Path, columns: &Columns, stride: u32) -> Result<Self, DataError> {
-        let file = File::open(path).map_err(io(path))?;
-        let metadata = file.metadata().map_err(io(path))?;
-        if metadata.len() == 0 {
-            return Err(wrong(path, "the file is empty; must be a parquet file"));
-        }
-        let shared = Shared::new(file, metadata.len());
-        let file = guarded(|| SerializedFileReader::new(shared.clone()));
-        let file = file.map_err(|e| wrong(path, format!("no parquet file: {}", one_line(&e))))?;
+        let opened = open(path)?;
+        let leftover = |i: usize| opened.leftover(path, i);
+        let (file, names) = (&opened.file, &opened.names);
         let schema = file.metadata().file_metadata().schema_descr();
-        // One entry a leaf: a column of numbers or a list is one leaf, a struct several of the same
-        // name.
-        let names: Vec<String> =
-            schema.columns().iter().filter_map(|c| c.path().parts().first().cloned()).collect();
-        if let Some(twice) = repeated(schema.root_schema().get_fields().iter().map(|f| f.name())) {
-            return Err(wrong(path, rows::twice(twice)));
-        }
         let physical = |i: usize| schema.column(i).physical_type();
         let list = |i: usize| schema.column(i).max_rep_level() > 0;
         // OneFlow's files for DeepFM have hashes as I1 and so on, too.
@@ -63,17 +107,8 @@ impl Table {
                 extremes.any(|x| x.into_iter().flatten().any(|x| beyond_numbers(x, leaf.unsigned)))
             })
         };
-        let stored = indices_of(file.metadata().file_metadata());
-        let leftover = |i: usize| match Leftover::named(&names[i]) {
-            None if stored.contains(&names[i]) => Some(Leftover::Index),
-            None if Leftover::may_count(&names[i]) => {
-                let leaf = Leaf::new(path, i, &schema.column(i)).ok().filter(|l| !l.list)?;
-                guarded(|| counts(&file, &shared, &leaf)).ok()?.then_some(Leftover::Counts)
-            }
-            known => known,
-        };
         let fractions = |i: usize| fraction(physical(i)) && !list(i);
-        let chosen = columns.choose_among(path, &names, fractions, hashed, leftover)?;
+        let chosen = columns.choose_among(path, names, fractions, hashed, leftover)?;
         let leaf = |&i: &usize| Leaf::new(path, i, &schema.column(i));
         let label = leaf(&chosen.label)?;
         let dense = chosen.dense.iter().map(leaf).collect::<Result<Vec<_>, _>>()?;
@@ -94,8 +129,9 @@ impl Table {
                 .map(|l| IdColumn { name: l.name.clone(), hotness: hotness(l) })
                 .collect(),
         };
-        let starts = starts(path, &file, names.len())?;
+        let starts = starts(path, file, names.len())?;
         let (path, range) = (path.to_owned(), columns.range);
+        let Opened { file, shared, .. } = opened;
         Ok(Table {
             path,
             file,

@@ -244,7 +244,7 @@ pub(super) fn column(
     Ok(Column::new(get_column_reader(description, Box::new(pages))))
 }
 
-fn damaged(path: &Path, group: usize, e: &ParquetError) -> DataError {
+pub(super) fn damaged(path: &Path, group: usize, e: &ParquetError) -> DataError {
     wrong(path, format!("row group {group} cannot be read: {}", one_line(e)))
 }
 
