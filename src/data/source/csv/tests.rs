@@ -379,3 +379,30 @@ fn the_last_of_so_many_samples_is_held_out_and_numbers_no_value() {
     let right = "has 6 samples, of which data.hold_out = 7 leaves none for evaluation";
     assert!(error.ends_with(&format!("train.csv: {right}")), "{error}");
 }
+
+/// The example of docs/data-formats.md: its file, its keys, and what the samples are then.
+#[test]
+fn hashes_are_those_of_the_document() {
+    let document = include_str!("../../../../docs/data-formats.md");
+    let block = |fence: &str| {
+        let after = document.split(&format!("\n```{fence}\n")).nth(1).unwrap();
+        after.split("```").next().unwrap()
+    };
+    let files = Files::new(&[("train.csv", block("csv")), ("eval.csv", block("csv"))]);
+    let rest = "\n[workload]\nname = \"w\"\n[model]\nkind = \"deepfm\"\ndim = 4\nhidden = [4]\n[train]\nbatch_size = 1\n[optimizer]\nkind = \"sgd\"\nlearning_rate = 0.1\n";
+    let path = |name: &str| files.0.path().join(name).display().to_string();
+    let text = block("toml").replace("train.csv", &path("train.csv"));
+    let text = text
+        .replace("eval.csv", &path("eval.csv"))
+        .replace("[data]\n", "[data]\nshuffle = false\n");
+    let workload = crate::workload::parse::resolve(Path::new("w.toml"), text + rest, &[]);
+    let batch = whole(&mut *workload.unwrap().workload.open_data().unwrap().train, 0);
+    let rows: Vec<String> = (0..batch.len)
+        .map(|i| {
+            let id = |k: usize| batch.bags[k].indices[i];
+            format!("| {} | {} | {} | {} |\n", batch.dense[i], id(0), id(1), batch.labels[i])
+        })
+        .collect();
+    let table = format!("| price | city | shop | bought |\n|---|---|---|---|\n{}\n", rows.concat());
+    assert!(document.contains(&table), "{table}");
+}
