@@ -36,6 +36,11 @@ impl Judged {
 /// `None` if there is none.
 pub(super) fn judge(path: Option<&Path>, runs: &[Run]) -> Result<Option<Judged>, Failure> {
     let Some(first) = runs.first() else { return Ok(None) };
+    // Without a target there is nothing to converge to; a workload for its rate alone may be called
+    // like another one's twin.
+    if path.is_none() && !first.task.has_target() {
+        return Ok(None);
+    }
     let record = match path {
         Some(path) => ReferenceRecord::read(path)?,
         None => match ReferenceRecord::shipped(&first.workload) {

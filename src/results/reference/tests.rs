@@ -174,9 +174,17 @@ fn records_that_the_program_carries_can_be_read() {
     for (name, _) in SHIPPED {
         let record = ReferenceRecord::shipped(name).unwrap();
         assert_eq!(record.workload, *name);
-        // The workload that is shipped is the one that the record is of.
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("workloads/{name}.toml"));
-        let workload = crate::workload::load(&path, &[]).unwrap().workload;
+        // The workload that is shipped, or its twin, is the one that the record is of.
+        let twin = name.strip_suffix("-planted");
+        let workload = twin.unwrap_or(name);
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("workloads/{workload}.toml"));
+        let workload = crate::workload::load(&path, &[]).unwrap();
+        if twin.is_some() && workload.instead.is_none() {
+            eprintln!("skipped: {name}: the data of its workload are here");
+            continue;
+        }
+        let workload = workload.workload;
+        assert_eq!(workload.workload.name, *name);
         let mut settings = own::parse(&workload.to_toml()).unwrap();
         assert_eq!(
             own::fixed(&mut settings),
@@ -189,10 +197,8 @@ fn records_that_the_program_carries_can_be_read() {
             .find(|p| p.batch_size == workload.train.batch_size as u64)
             .unwrap();
         assert!(point.settings.iter().all(|(k, v)| settings.get(k) == Some(v)), "{name}");
-        assert!(
-            record.points.iter().all(|p| p.runs.len() >= 5
-                && p.runs.iter().all(|r| !r.auc.is_empty() && !r.loss.is_empty()))
-        );
+        assert!(record.points.iter().all(|p| p.runs.len() >= if twin.is_some() { 3 } else { 5 }
+            && p.runs.iter().all(|r| !r.auc.is_empty() && !r.loss.is_empty())));
     }
     assert_eq!(ReferenceRecord::shipped("no such workload"), None);
 }
