@@ -100,6 +100,7 @@ fn formats(c: &mut Criterion) {
         let config = ParquetConfig {
             train: vec![parquet.clone()],
             eval: vec![parquet.clone()],
+            hold_out: None,
             test: Vec::new(),
             label: None,
             dense: Vec::new(),
