@@ -357,6 +357,7 @@ fn judge(name: &str, run: &Path, whole: &Path) -> usize {
         let compare = binary().arg("compare").args([run, whole]).args(["--format", "csv"]).output();
         let compared = text(&compare.unwrap());
         assert_eq!(compared.matches(",tiny,,").count(), 2, "{name}: {compared}");
+        assert!(compared.contains("resumed yes") && compared.contains("resumed no"), "{compared}");
     }
     outcome.resumed_at.len()
 }

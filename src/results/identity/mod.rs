@@ -91,6 +91,17 @@ pub struct Difference {
     pub b: Option<String>,
 }
 
+const UNKNOWN: &str = "unknown";
+
+/// Facts that records state only where they are not so.
+const UNLESS_STATED: [(&str, &str); 3] =
+    [("resumed", "no"), ("micro_batch", "none"), ("fp32_interaction", "false")];
+
+/// What it means that a fact is not there.
+fn absent(fact: &str) -> &'static str {
+    UNLESS_STATED.iter().find(|(name, _)| *name == fact).map_or(UNKNOWN, |(_, value)| value)
+}
+
 impl std::fmt::Display for Difference {
     /// `machine: L3 Unified 32 MiB, not 16 MiB`
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -99,7 +110,8 @@ impl std::fmt::Display for Difference {
         match (a, b) {
             (None, None) => f.write_str("unknown in both"),
             (a, b) => {
-                let or_unknown = |x: &Option<String>| x.clone().unwrap_or_else(|| "unknown".into());
+                let or_unknown =
+                    |x: &Option<String>| x.clone().unwrap_or_else(|| absent(fact).into());
                 write!(f, "{}, not {}", or_unknown(a), or_unknown(b))
             }
         }
@@ -166,6 +178,12 @@ impl Identity {
     /// A fact, if it is known.
     pub fn get(&self, aspect: Aspect, fact: &str) -> Option<&str> {
         self.facts.get(&aspect)?.get(fact)?.as_deref()
+    }
+
+    /// The same in words: `unknown` if it is not known.
+    pub fn said(&self, aspect: Aspect, fact: &str) -> &str {
+        let of_aspect = self.facts.get(&aspect);
+        self.get(aspect, fact).unwrap_or(of_aspect.map_or(UNKNOWN, |_| absent(fact)))
     }
 }
 

@@ -184,7 +184,7 @@ fn label(rows: &mut [Row], by: Rows) {
                 .filter(|d| d.a.is_some() || d.b.is_some())
                 .collect();
             let shown = |row: &Row, d: &Difference| {
-                let value = row.identity.get(d.aspect, &d.fact).unwrap_or("unknown");
+                let value = row.identity.said(d.aspect, &d.fact);
                 format!("{} {}", d.fact, value.chars().take(40).collect::<String>())
             };
             let fresh = facts.iter().find(|d| {
