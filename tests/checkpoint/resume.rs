@@ -28,11 +28,11 @@ fn resume(bench: &Bench, args: &[&str]) -> Output {
     command.args(["--no-ceilings", "--no-plots"]).stdin(Stdio::null()).output().unwrap()
 }
 
-const LONG: (&str, &str) = ("epochs = 3", "epochs = 40");
+const LONG: (&str, &str) = ("epochs = 3", "epochs = 12");
 
 #[test]
 fn an_interrupted_run_goes_on_in_its_folder() {
-    let bench = Bench::new(&replace(DLRM, &[LONG, ("every_steps = 150", "every_steps = 5")]));
+    let bench = Bench::new(&replace(DLRM, &[LONG, ("every_steps = 150", "every_steps = 50")]));
     let run = interrupted(&bench, &[]);
     let before = record::read(&run.join("run.json")).unwrap().outcome.unwrap();
     assert_eq!(format!("{:?}", before.reason), "Interrupted");
@@ -52,7 +52,7 @@ fn an_interrupted_run_goes_on_in_its_folder() {
     assert!(text(&output).contains("resumed"), "{}", text(&output));
     let record = record::read(&run.join("run.json")).unwrap();
     let outcome = record.outcome.unwrap();
-    assert_eq!((outcome.resumed_at, outcome.steps), (vec![step], 40 * 469));
+    assert_eq!((outcome.resumed_at, outcome.steps), (vec![step], 12 * 469));
     assert!(outcome.checkpoint_seconds > 0.0 && outcome.seconds > before.seconds);
     let log = fs::read_to_string(run.join("result_0.txt")).unwrap();
     assert_eq!(log.matches("\"run_stop\"").count(), 1);
@@ -81,7 +81,7 @@ fn a_damaged_checkpoint_is_named_and_the_one_before_is_used() {
     *bytes.last_mut().unwrap() ^= 1;
     fs::write(&file, bytes).unwrap();
     let before = newest(&run).manifest.step;
-    let output = bench.run("results", &["--resume", "--json", "--set", "train.epochs=40"]);
+    let output = bench.run("results", &["--resume", "--json", "--set", "train.epochs=12"]);
     assert_eq!(code(&output), 0, "{}", text(&output));
     let said = text(&output);
     assert!(
