@@ -79,15 +79,16 @@ impl RunOutput {
                 return Err(e.into());
             }
         };
+        let files = identity::files(w);
         let about = About {
             started: folder.started().to_owned(),
             machine: machine.clone(),
             versions: Versions::this(),
             series: series.clone(),
+            files: files.clone(),
         };
         let about = serde_json::to_value(about).map_err(|e| Failure::Internal(e.to_string()))?;
         let recorder = Recorder::new(folder.metrics(), machine.gpu.clone(), about);
-        let files = identity::files(w);
         let (source, told) = (resolved.read_from.clone(), told(resolved));
         Ok(RunOutput {
             folder,
@@ -116,7 +117,8 @@ impl RunOutput {
         let about: About = serde_json::from_value(about(&progress.listeners))
             .map_err(|e| Failure::Input(format!("{}: the checkpoint: {e}", path.display())))?;
         let (machine, system, ceilings) = inspect(w, extras)?;
-        about.same(path, &machine)?;
+        let files = identity::files(w);
+        about.same(path, &machine, files.as_deref())?;
         let folder = RunFolder::open(path, about.started)?;
         let log = MlLog::go_on(&folder.log(), w, &system, &progress.listeners)
             .map_err(|source| ResultsError::Write { path: folder.log(), source })?;
@@ -131,7 +133,7 @@ impl RunOutput {
             extras,
             source: resolved.read_from.clone(),
             told: told(resolved),
-            files: identity::files(w),
+            files,
             goes_on: true,
             log,
             recorder,
@@ -244,12 +246,28 @@ struct About {
     machine: Machine,
     versions: Versions,
     series: Option<Series>,
+    /// Data files as they were found; `None` if that is not known, as of those that are prepared
+    /// first.
+    files: Option<Vec<FileContent>>,
 }
 
 impl About {
-    /// Refuses to go on with a run on another machine, or with another program: what it measured
-    /// would be of neither.
-    fn same(&self, path: &Path, machine: &Machine) -> Result<(), Failure> {
+    /// Refuses to go on with a run on another machine, with another program or on other data: what
+    /// it measured would be of neither.
+    fn same(
+        &self,
+        path: &Path,
+        machine: &Machine,
+        files: Option<&[FileContent]>,
+    ) -> Result<(), Failure> {
+        if let (Some(then), Some(now)) = (&self.files, files)
+            && then != now
+        {
+            return Err(Failure::Input(format!(
+                "{}: the data files are not those that this run was begun with; put them back, or begin a new run",
+                path.display()
+            )));
+        }
         let identity = |machine: &Machine, versions: &Versions| {
             let record = serde_json::json!({"machine": machine, "versions": versions});
             Identity::of(&record, &BTreeMap::new()).only(&[

@@ -49,14 +49,35 @@ every_steps = 150
 every_steps = 100
 "#;
 
+/// Shuffled anew each epoch.
+const CSV: (&str, &str) = (
+    "source = \"planted\"\npreset = \"custom\"\ntables = [500, 20, 3]\ndense = 2\ntrain_samples = 30000\neval_samples = 300",
+    "source = \"csv\"\ntrain = \"train.csv\"\neval = \"eval.csv\"\nlabel = \"y\"\ndense = [\"a\"]\nshuffle = true",
+);
+
 /// A folder with a workload in it.
 struct Bench {
     dir: TempDir,
 }
 
+/// Rows of a csv, from number `first` on; the label follows from the others.
+fn rows(first: u64, n: u64) -> String {
+    let row = |i: u64| {
+        let (a, b) = (draw(i) % 1000, draw(i + (1 << 40)) % 50);
+        let label = u8::from((a + 20 * b + draw(i + (1 << 41)) % 300) % 1000 > 500);
+        format!("{label},{a},word{b}\n")
+    };
+    (first..first + n).map(row).collect()
+}
+
 impl Bench {
     fn new(workload: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
+        if workload.contains("train.csv") {
+            fs::write(dir.path().join("train.csv"), format!("y,a,b\n{}", rows(0, 3000))).unwrap();
+            fs::write(dir.path().join("eval.csv"), format!("y,a,b\n{}", rows(1 << 30, 400)))
+                .unwrap();
+        }
         fs::write(dir.path().join("w.toml"), workload).unwrap();
         Bench { dir }
     }
@@ -305,6 +326,7 @@ fn workloads() -> Vec<(&'static str, String)> {
                 ],
             ),
         ),
+        ("a csv, shuffled", replace(DLRM, &[CSV, ("epochs = 3", "epochs = 30")])),
         (
             "candle",
             replace(

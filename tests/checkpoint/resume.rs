@@ -195,3 +195,24 @@ fn what_cannot_go_on_is_said_in_a_line() {
         text(&output)
     );
 }
+
+#[test]
+fn a_run_does_not_go_on_on_other_data() {
+    let bench = Bench::new(&replace(DLRM, &[CSV, ("epochs = 3", "epochs = 300")]));
+    let run = interrupted(&bench, &[]);
+    let (path, log) = (bench.path("train.csv"), run.join("result_0.txt"));
+    let (rows_then, log_then) = (fs::read(&path).unwrap(), fs::read(&log).unwrap());
+    fs::write(&path, [&rows_then[..], rows(99_999, 1).as_bytes()].concat()).unwrap();
+    let refused = bench.run("results", &["--resume"]);
+    assert!(
+        code(&refused) == 65 && text(&refused).contains("the data files are not those"),
+        "{}",
+        text(&refused)
+    );
+    assert_eq!(fs::read(&log).unwrap(), log_then, "nothing is lost");
+    fs::write(&path, rows_then).unwrap();
+    let mut child = bench.command("results", &["--resume", "--quiet"]).spawn().unwrap();
+    assert!(!ends_within(&mut child, Duration::from_millis(600)), "it goes on");
+    signal::send(&child, libc::SIGTERM);
+    assert_eq!(code(&child.wait_with_output().unwrap()), 130);
+}
