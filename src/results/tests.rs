@@ -135,10 +135,17 @@ fn a_record_holds_what_the_events_said_and_reads_back_the_same() {
     folder.write_record(&record).unwrap();
     folder.write_workload(&workload.to_toml()).unwrap();
     assert_eq!(record::read(&folder.path().join("run.json")).unwrap(), record);
-    let mut names: Vec<_> =
-        fs::read_dir(folder.path()).unwrap().map(|f| f.unwrap().file_name()).collect();
-    names.sort();
-    assert_eq!(names, ["metrics.parquet", "run.json", "workload.toml"]);
+    let names = |path: &std::path::Path| {
+        let mut names: Vec<_> =
+            fs::read_dir(path).unwrap().map(|f| f.unwrap().file_name()).collect();
+        names.sort();
+        names
+    };
+    // While the run has its folder, nobody else may write there.
+    let path = folder.path().to_owned();
+    assert_eq!(names(&path)[0], ".tmp-run.json.lock");
+    drop(folder);
+    assert_eq!(names(&path), ["metrics.parquet", "run.json", "workload.toml"]);
 }
 
 /// Records of programs that knew no ceilings.
