@@ -1089,7 +1089,7 @@ fn the_rows_of_tables_are_printed_as_their_key_takes_them() {
     let list = |files: &[&str]| good(dir, &[&["data", "inspect", "--tables"], files].concat());
     let rows = |text: &str| -> Vec<u64> { serde_json::from_str(text).unwrap() };
     let [train, eval, both] =
-        [&["train.bin"][..], &["eval.bin"], &["train.bin", "eval.bin"]].map(|files| list(files));
+        [&["train.bin"][..], &["eval.bin"], &["train.bin", "eval.bin"]].map(list);
     let larger = rows(&train).into_iter().zip(rows(&eval)).map(|(a, b)| a.max(b));
     assert_eq!(larger.collect::<Vec<_>>(), rows(&both));
     assert!(rows(&both).len() == 26 && rows(&eval) != rows(&both));

@@ -141,8 +141,7 @@ fn find(model: &Path) -> Result<(Loaded, Option<PathBuf>), Failure> {
         return Ok((Loaded::file(model)?, None));
     }
     if model.join("manifest.json").is_file() {
-        let run =
-            model.ancestors().skip(2).next().filter(|run| run.join("workload.toml").is_file());
+        let run = model.ancestors().nth(2).filter(|run| run.join("workload.toml").is_file());
         return Ok((Loaded::open(model)?, run.map(Path::to_owned)));
     }
     let hint = "name a model: the folder of a checkpoint or of a run, or a file";

@@ -31,7 +31,7 @@ pub struct Predictions {
 
 enum To {
     Csv(BufWriter<File>),
-    Parquet { file: SerializedFileWriter<File>, rows: [Vec<f32>; 2] },
+    Parquet { file: Box<SerializedFileWriter<File>>, rows: [Vec<f32>; 2] },
 }
 
 impl Predictions {
@@ -64,7 +64,7 @@ impl Predictions {
                 WriterProperties::builder().set_compression(Compression::SNAPPY).build();
             let file = SerializedFileWriter::new(file, Arc::new(schema), Arc::new(properties))
                 .map_err(io::Error::other)?;
-            To::Parquet { file, rows: Default::default() }
+            To::Parquet { file: Box::new(file), rows: Default::default() }
         } else {
             let mut file = BufWriter::new(file);
             writeln!(file, "{}", COLUMNS.join(","))?;

@@ -128,11 +128,13 @@ fn newest(run: &Path) -> Loaded {
     Checkpoints::new(run.join("checkpoints"), 1).newest().unwrap().0
 }
 
+type StepBits = ([i64; 3], u32, u64, [Option<u64>; 2]);
+
 /// All of a run that is not time.
 #[derive(Debug, PartialEq)]
 struct Trace {
-    /// Step, epoch, samples, bits of loss and rate, of AUC and log loss.
-    steps: Vec<(i64, i64, i64, u32, u64, Option<u64>, Option<u64>)>,
+    /// Step, epoch and samples; bits of loss and rate; those of AUC and log loss.
+    steps: Vec<StepBits>,
     evaluations: Vec<(u64, u64, String)>,
     /// Hashes of all tensors of the newest checkpoint.
     tensors: Vec<(String, String)>,
@@ -149,13 +151,10 @@ fn trace(run: &Path) -> Trace {
     let steps = (0..metrics.len())
         .map(|i| {
             (
-                metrics.step[i],
-                metrics.epoch[i],
-                metrics.samples[i],
+                [metrics.step[i], metrics.epoch[i], metrics.samples[i]],
                 metrics.loss[i].to_bits(),
                 metrics.learning_rate[i].to_bits(),
-                bits(metrics.auc[i]),
-                bits(metrics.logloss[i]),
+                [bits(metrics.auc[i]), bits(metrics.logloss[i])],
             )
         })
         .collect();
