@@ -19,7 +19,7 @@ mod pth;
 mod tensors;
 
 pub use config::{CheckpointConfig, KEEP};
-pub use folder::{Checkpoints, Group, Kind, Loaded, Manifest, Saved};
+pub use folder::{Checkpoints, FORMAT, Group, Kind, Loaded, Manifest, Saved};
 pub use tensors::{Form, ReadPart, Shard, Tensor, Tensors, View};
 
 use std::path::PathBuf;
