@@ -16,6 +16,7 @@ use crate::{
     optim::{LossScale, LossScaleSpec, OptimizerConfig},
 };
 use serde::Serialize;
+use std::ops::Range;
 
 pub use candle::CandleEngine;
 pub use fused::FusedEngine;
@@ -129,6 +130,11 @@ pub struct EngineConfig {
     pub seed: u64,
 }
 
+/// Parts of `samples` samples with `part` of them each, but for the last one.
+fn parts(samples: usize, part: usize) -> impl Iterator<Item = Range<usize>> {
+    (0..samples).step_by(part).map(move |first| first..samples.min(first + part))
+}
+
 impl EngineConfig {
     /// Samples that layers compute on at most: a micro-batch, or a whole batch.
     pub fn part(&self) -> usize {
@@ -185,7 +191,10 @@ pub trait Engine {
     ///
     /// # Errors
     /// If `out` has another length than the parameter, or the device fails.
-    fn read(&self, index: usize, out: &mut [f32]) -> Result<(), EngineError>;
+    fn read(&self, index: usize, out: &mut [f32]) -> Result<(), EngineError> {
+        fits(&self.params()[index], out.len())?;
+        self.read_from(index, 0, out)
+    }
 
     /// Copies elements `first..` of parameter `index` out; there are so many. What is read is exact,
     /// in whatever form it is kept: written back, it is as it was.
@@ -198,7 +207,12 @@ pub trait Engine {
     ///
     /// # Errors
     /// If `values` has another length than the parameter, or the device fails.
-    fn write(&mut self, index: usize, values: &[f32]) -> Result<(), EngineError>;
+    fn write(&mut self, index: usize, values: &[f32]) -> Result<(), EngineError> {
+        fits(&self.params()[index], values.len())?;
+        self.write_with(index, &mut |first, part| {
+            part.copy_from_slice(&values[first..][..part.len()])
+        })
+    }
 
     /// Sets parameter `index` in consecutive parts: `f(first element, part)`.
     ///
@@ -346,6 +360,18 @@ pub trait Engine {
     fn phases(&mut self) -> Option<&mut PhaseClock>;
 }
 
+/// Refuses a buffer of another length than the parameter has.
+fn fits(spec: &ParamSpec, len: usize) -> Result<(), EngineError> {
+    if spec.len() == len {
+        return Ok(());
+    }
+    Err(EngineError::Shape(format!(
+        "parameter {} has {} elements, the buffer {len}",
+        spec.name,
+        spec.len()
+    )))
+}
+
 /// Error for samples of a log that was not attached.
 const NO_LOG: &str = "samples of a log that the device was not given";
 
@@ -397,5 +423,18 @@ pub fn choose_device(kind: EngineKind, device: Device) -> (Device, Option<String
             (Device::Cpu, Some("device auto: computing on the CPU, since this program has no CUDA side of candle's".into()))
         }
         _ => device.choose(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::parts;
+
+    #[test]
+    fn parts_are_of_one_size_but_the_last() {
+        let of = |samples, part| parts(samples, part).collect::<Vec<_>>();
+        assert_eq!(of(10, 4), [0..4, 4..8, 8..10]);
+        assert_eq!(of(8, 4), [0..4, 4..8]);
+        assert!(matches!(&of(3, 4)[..], [all] if *all == (0..3)));
     }
 }

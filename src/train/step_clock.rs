@@ -122,13 +122,7 @@ mod tests {
         fn params(&self) -> &[ParamSpec] {
             &[]
         }
-        fn read(&self, _: usize, _: &mut [f32]) -> Result<(), EngineError> {
-            Ok(())
-        }
         fn read_from(&self, _: usize, _: usize, _: &mut [f32]) -> Result<(), EngineError> {
-            Ok(())
-        }
-        fn write(&mut self, _: usize, _: &[f32]) -> Result<(), EngineError> {
             Ok(())
         }
         fn write_with(&mut self, _: usize, _: &mut FillPart<'_>) -> Result<(), EngineError> {

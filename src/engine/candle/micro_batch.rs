@@ -3,14 +3,9 @@
 //! a time. Gradients are summed over the parts, in their order.
 
 use super::{CandleEngine, EngineError, Lookup, Mode, Part, Pass, loss};
-use crate::batch::Batch;
+use crate::{batch::Batch, engine::parts};
 use candle_core::{Result, Tensor, Var, backprop::GradStore};
 use std::ops::Range;
-
-/// Parts of `samples` samples with at most `part` of them each.
-pub(super) fn parts(samples: usize, part: usize) -> impl Iterator<Item = Range<usize>> {
-    (0..samples).step_by(part).map(move |first| first..samples.min(first + part))
-}
 
 /// The rows of `samples` in what tables give for a batch of `all`.
 pub(super) fn of_part(

@@ -18,7 +18,7 @@ mod optim;
 
 use super::{
     Engine, EngineConfig, EngineError, EnginePosition, FillPart, NO_LOG, PhaseClock, StateSpec,
-    state::state_specs,
+    parts, state::state_specs,
 };
 use crate::{
     backend::{self, InFlight, Position, StepContext, StepEnd, StepStart},
@@ -30,7 +30,6 @@ use crate::{
 use candle_core::{DType, Device, Tensor, Var, backprop::GradStore};
 use layers::{Mode, Part};
 use lookup::Lookup;
-use micro_batch::parts;
 use optim::Optimizer;
 
 /// A model and its optimizer in candle tensors.
@@ -229,28 +228,16 @@ impl Engine for CandleEngine {
         other.into_iter().collect()
     }
 
-    fn read(&self, index: usize, out: &mut [f32]) -> Result<(), EngineError> {
-        let values = self.vars[index].flatten_all()?.to_vec1::<f32>()?;
-        fits(&self.specs[index], out.len())?;
-        out.copy_from_slice(&values);
-        Ok(())
-    }
-
-    fn write(&mut self, index: usize, values: &[f32]) -> Result<(), EngineError> {
-        fits(&self.specs[index], values.len())?;
-        let shape = self.specs[index].shape.clone();
-        Ok(self.vars[index].set(&Tensor::from_slice(values, shape, &self.device)?)?)
-    }
-
     fn read_from(&self, index: usize, first: usize, out: &mut [f32]) -> Result<(), EngineError> {
         Ok(part(self.vars[index].as_tensor(), first, out)?)
     }
 
     fn write_with(&mut self, index: usize, f: &mut FillPart<'_>) -> Result<(), EngineError> {
-        let mut values = vec![0.0; self.specs[index].len()];
-        self.read(index, &mut values)?;
+        let spec = &self.specs[index];
+        let mut values = vec![0.0; spec.len()];
         f(0, &mut values);
-        self.write(index, &values)
+        let values = Tensor::from_vec(values, spec.shape.clone(), &self.device)?;
+        Ok(self.vars[index].set(&values)?)
     }
 
     fn optimizer_state(&self) -> &[StateSpec] {
@@ -416,14 +403,4 @@ fn open(device: backend::Device) -> Result<Device, EngineError> {
 
 fn not_built(device: backend::Device) -> EngineError {
     EngineError::Unsupported(format!("{device}: not built"))
-}
-
-fn fits(spec: &ParamSpec, len: usize) -> Result<(), EngineError> {
-    if len != spec.len() {
-        return Err(EngineError::Shape(format!(
-            "{len} values for {} of shape {:?}",
-            spec.name, spec.shape
-        )));
-    }
-    Ok(())
 }

@@ -333,17 +333,6 @@ pub(super) fn cuda_config(config: &EngineConfig) -> CudaConfig {
     CudaConfig { threads, pin_threads, precision, graphs: true }
 }
 
-fn length(spec: &ParamSpec, got: usize) -> std::result::Result<(), EngineError> {
-    if spec.len() == got {
-        return Ok(());
-    }
-    Err(EngineError::Shape(format!(
-        "parameter {} has {} elements, the buffer {got}",
-        spec.name,
-        spec.len()
-    )))
-}
-
 impl<B: Backend> Engine for FusedEngine<B> {
     fn name(&self) -> &'static str {
         "fused"
@@ -353,11 +342,6 @@ impl<B: Backend> Engine for FusedEngine<B> {
         &self.store.layout.specs
     }
 
-    fn read(&self, index: usize, out: &mut [f32]) -> std::result::Result<(), EngineError> {
-        length(&self.store.layout.specs[index], out.len())?;
-        Ok(self.store.read(&self.backend, index, 0, out)?)
-    }
-
     fn read_from(
         &self,
         index: usize,
@@ -365,13 +349,6 @@ impl<B: Backend> Engine for FusedEngine<B> {
         out: &mut [f32],
     ) -> std::result::Result<(), EngineError> {
         Ok(self.store.read(&self.backend, index, first, out)?)
-    }
-
-    fn write(&mut self, index: usize, values: &[f32]) -> std::result::Result<(), EngineError> {
-        length(&self.store.layout.specs[index], values.len())?;
-        Ok(self.store.edit(&mut self.backend, index, &mut |_, at, to, _| {
-            to.copy_from_slice(&values[at..][..to.len()])
-        })?)
     }
 
     fn write_with(

@@ -10,8 +10,9 @@ use super::{
 };
 use crate::{
     backend::{Backend, Result, Window},
-    engine::{EngineConfig, Phase, PhaseClock},
+    engine::{EngineConfig, Phase, PhaseClock, parts},
 };
+use std::ops::Range;
 
 /// Samples that a network has room for.
 #[derive(Debug, Clone, Copy)]
@@ -27,11 +28,6 @@ impl Room {
     pub fn of(config: &EngineConfig) -> Self {
         Room { batch: config.max_batch, part: config.part() }
     }
-}
-
-/// Parts of `samples` samples with at most `part` of them each: the first sample, and how many.
-fn parts(samples: usize, part: usize) -> impl Iterator<Item = (usize, usize)> {
-    (0..samples).step_by(part).map(move |first| (first, part.min(samples - first)))
 }
 
 /// How batches are cut, and the sums over their parts.
@@ -58,7 +54,7 @@ impl<B: Backend> MicroBatches<B> {
     ) -> Result<()> {
         network.gather(pass, clock)?;
         parts(pass.rows, self.part)
-            .try_for_each(|(first, rows)| network.forward(&mut pass.part(first, rows), clock))
+            .try_for_each(|part| network.forward(&mut pass.part(part), clock))
     }
 
     /// From the batch, grouped by row, to the gradients, times the loss scale.
@@ -71,14 +67,14 @@ impl<B: Backend> MicroBatches<B> {
         clock.lap(Phase::Embedding);
         network.gather(pass, clock)?;
         let samples = pass.rows;
-        for (first, rows) in parts(samples, self.part) {
-            let mut part = pass.part(first, rows);
+        for Range { start, end } in parts(samples, self.part) {
+            let mut part = pass.part(start..end);
             network.forward(&mut part, clock)?;
             network.loss().forward_backward(&mut part)?;
             clock.lap(Phase::Loss);
             network.backward(&mut part, clock)?;
-            if rows < samples {
-                self.add_up(part.backend, part.store, first == 0, first + rows == samples)?;
+            if end - start < samples {
+                self.add_up(part.backend, part.store, start == 0, end == samples)?;
                 clock.lap(Phase::Update);
             }
         }
@@ -103,18 +99,5 @@ impl<B: Backend> MicroBatches<B> {
             (false, false) => backend.add(all.of(grads, rows), all.of_mut(sums, rows)),
             (false, true) => backend.add(all.of(sums, rows), all.of_mut(grads, rows)),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn parts_are_of_one_size_but_the_last() {
-        let of = |samples, part| parts(samples, part).collect::<Vec<_>>();
-        assert_eq!(of(10, 4), [(0, 4), (4, 4), (8, 2)]);
-        assert_eq!(of(8, 4), [(0, 4), (4, 4)]);
-        assert_eq!(of(3, 4), [(0, 3)]);
     }
 }

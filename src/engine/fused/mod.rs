@@ -27,6 +27,7 @@ mod tests;
 pub use engine::FusedEngine;
 
 use crate::backend::{Backend, Mat, MatMut, Window};
+use std::ops::Range;
 use store::Store;
 
 /// What all layers of one pass over a batch, or over a part of it, share.
@@ -46,14 +47,14 @@ pub(crate) struct Pass<'a, B: Backend> {
 }
 
 impl<'a, B: Backend> Pass<'a, B> {
-    /// The same over `rows` samples from sample `first` of the batch on.
-    pub fn part(&mut self, first: usize, rows: usize) -> Pass<'_, B> {
+    /// The same over some samples of the batch.
+    pub fn part(&mut self, samples: Range<usize>) -> Pass<'_, B> {
         Pass {
             backend: self.backend,
             store: self.store,
             batch: B::borrow(self.batch),
-            first,
-            rows,
+            first: samples.start,
+            rows: samples.len(),
             training: self.training,
         }
     }
