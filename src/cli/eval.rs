@@ -1,17 +1,22 @@
 //! `dlrm-bench eval`.
 
 use super::{
-    Exit, Failure, examples, progress::thousands, resume::workload_of, run::stop_flag, summary,
-    threads, whole, workloads::WorkloadPlace,
+    Exit, Failure, examples,
+    progress::thousands,
+    ready,
+    resume::{checkpoints_of, workload_of},
+    run::stop_flag,
+    summary, threads, whole,
+    workloads::WorkloadPlace,
 };
 use crate::{
-    checkpoint::{CheckpointError, Checkpoints, Kind, Loaded},
-    engine::{self, EngineKind},
+    checkpoint::{CheckpointError, Kind, Loaded},
+    engine::EngineKind,
     host::{env, escape::visible},
     metrics::Quality,
     report::{named, predictions::Predictions},
     train::{Latency, SavedModel, Split, TrainError},
-    workload::{self, Missing, Resolved, parse},
+    workload::{Missing, Resolved},
 };
 use clap::Args;
 use std::{
@@ -146,11 +151,7 @@ fn find(model: &Path) -> Result<(Loaded, Option<PathBuf>), Failure> {
     }
     let hint = "name a model: the folder of a checkpoint or of a run, or a file";
     let resolved = workload_of(model, hint)?;
-    let dir = match (&resolved.workload.checkpoint.dir, model.file_name()) {
-        (Some(dir), Some(run)) => dir.join(run),
-        _ => model.join("checkpoints"),
-    };
-    let all = Checkpoints::new(dir, 1);
+    let all = checkpoints_of(model, &resolved.workload);
     let found = match all.find(Kind::Best) {
         Err(CheckpointError::None { damaged, .. }) if damaged.is_empty() => all.find(Kind::Newest),
         found => found,
@@ -182,16 +183,7 @@ fn workload_for(args: &EvalArgs, run: Option<&Path>) -> Result<Resolved, Failure
     set.extend(args.engine.as_ref().map(|e| format!("engine.kind={e}")));
     set.extend(args.device.as_ref().map(|d| format!("engine.device=\"{d}\"")));
     set.extend(args.threads.map(|n| format!("engine.threads={n}")));
-    let mut resolved = workload::load_with(&file, &set, Missing::TakeOtherwise)?;
-    let engine = &resolved.workload.engine;
-    let (device, why) = engine::choose_device(engine.kind, engine.device);
-    if let Some(why) = why {
-        errln!("{why}");
-        set.push(format!("engine.device=\"{device}\""));
-        resolved = parse::resolve_with(&file, resolved.source, &set, Missing::TakeOtherwise)?;
-    }
-    super::ready::ready(&mut resolved)?;
-    Ok(resolved)
+    ready::load(&file, set, Missing::TakeOtherwise, args.json)
 }
 
 /// Takes out what a run's workload says of its engine, if that is another one: how the one keeps and

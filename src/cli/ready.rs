@@ -3,10 +3,35 @@
 
 use super::{Failure, progress::thousands};
 use crate::{
+    engine,
     host::escape::visible,
     train::{fit_memory, memory::shown},
-    workload::{DataConfig, Fitted, Origin, Resolved},
+    workload::{self, DataConfig, Fitted, Missing, Origin, Resolved, parse},
 };
+use std::path::Path;
+
+/// A workload with values replaced, as it is run on this machine: its file is read this once. Says on
+/// standard error what `auto` came to, unless it is to be `quiet`.
+pub(super) fn load(
+    file: &Path,
+    mut set: Vec<String>,
+    missing: Missing,
+    quiet: bool,
+) -> Result<Resolved, Failure> {
+    let mut resolved = workload::load_with(file, &set, missing)?;
+    // What computes belongs to a result: `auto` is resolved before anything is written down.
+    let engine = &resolved.workload.engine;
+    let (device, why) = engine::choose_device(engine.kind, engine.device);
+    if let Some(why) = why {
+        if !quiet {
+            errln!("{why}");
+        }
+        set.push(format!("engine.device=\"{device}\""));
+        resolved = parse::resolve_with(file, resolved.source, &set, missing)?;
+    }
+    ready(&mut resolved)?;
+    Ok(resolved)
+}
 
 /// Follows `data.fit_memory`, and says in one line on standard error what came of it and of
 /// `[data.otherwise]`.

@@ -2,11 +2,11 @@
 
 use super::{Failure, ready::ready};
 use crate::{
-    checkpoint::{CheckpointError, Checkpoints, Loaded},
+    checkpoint::{CheckpointError, Checkpoints, KEEP, Loaded},
     host::escape::visible,
     results::record,
     train::{Progress, events::StopReason},
-    workload::{self, Missing, Resolved},
+    workload::{self, Missing, Resolved, Workload},
 };
 use std::{
     fs,
@@ -46,7 +46,7 @@ pub(super) fn in_folder(folder: &Path, resolved: &Resolved) -> Result<Resume, Fa
     if let Some(ended) = ended(folder) {
         return Err(named(format!("this run is over, {ended}; there is nothing to go on with")));
     }
-    let (loaded, damaged) = match checkpoints(folder, resolved).newest() {
+    let (loaded, damaged) = match checkpoints_of(folder, &resolved.workload).newest() {
         Err(CheckpointError::None { damaged, .. }) if damaged.is_empty() => {
             return Err(named(
                 "this run has no checkpoint; [checkpoint] in a workload says when they are written"
@@ -87,7 +87,7 @@ pub(super) fn newest(root: &Path, resolved: &Resolved) -> Result<Option<Resume>,
         if ended(&folder).is_some() {
             continue;
         }
-        if checkpoints(&folder, resolved).any() {
+        if checkpoints_of(&folder, &resolved.workload).any() {
             return in_folder(&folder, resolved).map(Some);
         }
     }
@@ -112,14 +112,14 @@ fn ended(folder: &Path) -> Option<&'static str> {
     }
 }
 
-/// The checkpoints of the run in a folder.
-fn checkpoints(folder: &Path, resolved: &Resolved) -> Checkpoints {
-    let config = &resolved.workload.checkpoint;
+/// The checkpoints of the run of `workload` in a folder.
+pub(super) fn checkpoints_of(folder: &Path, workload: &Workload) -> Checkpoints {
+    let config = &workload.checkpoint;
     let dir = match (&config.dir, folder.file_name()) {
         (Some(dir), Some(run)) => dir.join(run),
         _ => folder.join("checkpoints"),
     };
-    Checkpoints::new(dir, config.keep.unwrap_or(crate::checkpoint::KEEP))
+    Checkpoints::new(dir, config.keep.unwrap_or(KEEP))
 }
 
 impl From<CheckpointError> for Failure {

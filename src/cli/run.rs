@@ -7,7 +7,7 @@ use super::{
     facebook::{Facebook, FacebookArgs},
     loader_only::loader_only,
     progress::{Progress, Show},
-    ready::ready,
+    ready,
     resume::{self, Resume},
     run_output::{Closed, Extras, RunOutput},
     seed,
@@ -16,7 +16,7 @@ use super::{
     workloads::WorkloadPlace,
 };
 use crate::{
-    engine::{self, EngineError, EngineKind},
+    engine::{EngineError, EngineKind},
     host::env,
     report::{tensorboard::TensorBoard, trace::Trace},
     results::{record::Series, reference::ReferenceRecord, tree},
@@ -24,7 +24,7 @@ use crate::{
         self, Job, TrainError,
         events::{Listener, Outcome, StopReason},
     },
-    workload::{self, Missing, Resolved, parse},
+    workload::{Missing, Resolved},
 };
 use clap::{Args, ValueEnum};
 use std::{
@@ -179,7 +179,7 @@ impl RunArgs {
     /// The workload with all overrides, as it is run on this machine. Its file is read this once.
     fn load(&self) -> Result<Resolved, Failure> {
         let missing = if self.strict_data { Missing::Refuse } else { Missing::TakeOtherwise };
-        let mut set = self.overrides();
+        let set = self.overrides();
         let file = match (&self.workload, &self.resume) {
             (Some(file), None | Some(None)) => file,
             (None, Some(Some(folder))) if set.is_empty() => {
@@ -207,19 +207,7 @@ impl RunArgs {
                 ));
             }
         };
-        let mut resolved = workload::load_with(file, &set, missing)?;
-        // What computes belongs to a result: `auto` is resolved before anything is written down.
-        let engine = &resolved.workload.engine;
-        let (device, why) = engine::choose_device(engine.kind, engine.device);
-        if let Some(why) = why {
-            if !self.quiet {
-                errln!("{why}");
-            }
-            set.push(format!("engine.device=\"{device}\""));
-            resolved = parse::resolve_with(file, resolved.source, &set, missing)?;
-        }
-        ready(&mut resolved)?;
-        Ok(resolved)
+        ready::load(file, set, missing, self.quiet)
     }
 
     /// The run that is to go on, if one is to.
