@@ -1,10 +1,10 @@
 //! What a run leaves in its results folder.
 
-use super::{Failure, ready::told};
+use super::{Failure, ready::told, resume::checkpoints_of};
 use crate::{
     backend::{BackendError, Device},
     batch::Schema,
-    checkpoint::{Checkpoints, KEEP},
+    checkpoint::Checkpoints,
     data::source::mean_ids,
     engine::{EngineConfig, cost::cost},
     host::Isa,
@@ -123,7 +123,7 @@ impl RunOutput {
         let log = MlLog::go_on(&folder.log(), w, &system, &progress.listeners)
             .map_err(|source| ResultsError::Write { path: folder.log(), source })?;
         let gpu = machine.gpu.clone();
-        let recorder = Recorder::go_on(folder.metrics(), gpu, progress.steps, &progress.listeners)?;
+        let recorder = Recorder::go_on(&folder, gpu, progress.steps, &progress.listeners)?;
         Ok(RunOutput {
             folder,
             system,
@@ -147,11 +147,7 @@ impl RunOutput {
 
     /// Where the run's checkpoints are.
     pub fn checkpoints(&self, w: &Workload) -> Checkpoints {
-        let dir = match &w.checkpoint.dir {
-            Some(dir) => dir.join(self.name()),
-            None => self.folder.checkpoints(),
-        };
-        Checkpoints::new(dir, w.checkpoint.keep.unwrap_or(KEEP))
+        checkpoints_of(self.folder.path(), w)
     }
 
     /// The run's name, that of its folder.

@@ -125,9 +125,9 @@ impl RunFolder {
         self.path.join("metrics.parquet")
     }
 
-    /// Checkpoints, unless they have a folder of their own.
-    pub fn checkpoints(&self) -> PathBuf {
-        self.path.join("checkpoints")
+    /// The record.
+    pub fn record(&self) -> PathBuf {
+        self.path.join("run.json")
     }
 
     /// Loss, AUC, accuracy and throughput as pictures.
@@ -148,7 +148,7 @@ impl RunFolder {
     /// # Errors
     /// If the file cannot be written.
     pub fn write_record(&self, record: &RunRecord) -> Result<(), ResultsError> {
-        let path = self.path.join("run.json");
+        let path = self.record();
         let text = record::text(&path, record)?;
         self.record.publish(text.as_bytes()).map_err(ResultsError::write(&path))
     }

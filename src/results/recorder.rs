@@ -1,7 +1,7 @@
 //! The listener that remembers a run for its record.
 
 use super::{
-    ResultsError,
+    ResultsError, RunFolder,
     metrics::{Metrics, MetricsWriter},
 };
 use crate::{
@@ -10,11 +10,11 @@ use crate::{
     checkpoint::CheckpointError,
     engine::EngineConfig,
     system::EnergyMeter,
-    train::events::{EvalEvent, Listener, Outcome, RunFacts, StepEvent},
+    train::events::{EvalEvent, Listener, Outcome, Resumption, RunFacts, StepEvent},
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use std::{collections::BTreeMap, io, path::PathBuf};
+use std::{collections::BTreeMap, fs, io, path::PathBuf};
 
 /// Writes `metrics.parquet` and keeps what the record needs.
 #[derive(Debug)]
@@ -34,6 +34,8 @@ pub struct Recorder {
     about: Value,
     /// Checkpoints that could not be written, one sentence each.
     lost: Vec<String>,
+    /// What an earlier end of the run has left, and is no more true once it goes on.
+    stale: Vec<PathBuf>,
 }
 
 /// What a record goes on from.
@@ -87,24 +89,27 @@ impl Recorder {
         Recorder::with(MetricsWriter::new(metrics), gpu, about)
     }
 
-    /// Goes on with a run that was taken up after `steps` steps, at the checkpoint that says
-    /// `saved`.
+    /// Goes on with the run in `folder`, which was taken up after `steps` steps, at the checkpoint
+    /// that says `saved`. When training begins, what an earlier end of the run has left goes.
     ///
     /// # Errors
     /// If its metrics are not there.
     pub fn go_on(
-        metrics: PathBuf,
+        folder: &RunFolder,
         gpu: Option<DeviceInfo>,
         steps: u64,
         saved: &BTreeMap<String, Value>,
     ) -> Result<Self, ResultsError> {
+        let metrics = folder.metrics();
+        let stale = vec![folder.record(), metrics.clone()];
         let Saved { evaluations, joules, about } =
             Saved::deserialize(saved.get(NAME).unwrap_or(&Value::Null)).map_err(|e| {
                 ResultsError::malformed(&metrics, format!("the checkpoint says of the record: {e}"))
             })?;
         let writer = MetricsWriter::go_on(metrics, steps, &evaluations)?;
         let before = joules.unwrap_or(0.0);
-        Ok(Recorder { evaluations, joules_before: before, ..Recorder::with(writer, gpu, about) })
+        let new = Recorder::with(writer, gpu, about);
+        Ok(Recorder { evaluations, joules_before: before, stale, ..new })
     }
 
     fn with(metrics: MetricsWriter, gpu: Option<DeviceInfo>, about: Value) -> Self {
@@ -113,6 +118,7 @@ impl Recorder {
             about,
             joules_before: 0.0,
             lost: Vec::new(),
+            stale: Vec::new(),
             facts: None,
             config: None,
             schema: None,
@@ -161,6 +167,16 @@ impl Listener for Recorder {
         self.facts = Some(facts.clone());
         self.meter =
             EnergyMeter::open(self.gpu.as_ref().map(|gpu| (gpu.name.as_str(), gpu.uuid.as_str())));
+        Ok(())
+    }
+
+    fn resumed(&mut self, _: &Resumption) -> io::Result<()> {
+        for path in self.stale.drain(..) {
+            match fs::remove_file(path) {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+                _ => {}
+            }
+        }
         Ok(())
     }
 

@@ -2,7 +2,7 @@
 
 use super::{
     TrainError,
-    events::{CheckpointEvent, EvalEvent},
+    events::{CheckpointEvent, EvalEvent, StopReason},
 };
 use crate::{
     checkpoint::{
@@ -39,8 +39,10 @@ pub struct Progress {
     pub schedule: ScheduleState,
     /// The best evaluation.
     pub best: Option<BestSaved>,
-    /// An evaluation that was due and not completed: the run goes on with it.
+    /// An evaluation that was begun and not completed: the run goes on with it.
     pub evaluation_due: Option<EvaluationDue>,
+    /// Why training was over: the run goes on to its end.
+    pub ended: Option<StopReason>,
     /// The last evaluation.
     pub last_eval: Option<EvalEvent>,
     /// Best AUC so far.
@@ -61,7 +63,7 @@ pub struct Progress {
     pub listeners: BTreeMap<String, Value>,
 }
 
-/// An evaluation that was due.
+/// An evaluation that listeners have heard the beginning of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EvaluationDue {
     /// Whether the epoch ends after it.

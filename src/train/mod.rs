@@ -6,16 +6,19 @@ pub mod events;
 mod feed;
 mod fit;
 pub(crate) mod memory;
+mod prepare;
 mod run;
 mod saved;
 #[cfg(test_slowdown)]
 mod slowdown;
 mod step_clock;
+mod told;
 
 pub use checkpoint::Progress;
 pub use feed::made_on_device;
 pub use fit::fit_memory;
-pub use run::{Finished, Job, Prepared, prepare, run};
+pub use prepare::{Prepared, prepare};
+pub use run::{Finished, Job, run};
 pub use saved::{Latency, SavedModel, Sink, Split};
 
 use crate::{

@@ -3,36 +3,31 @@
 use super::{
     TrainError,
     checkpoint::{
-        BestSaved, EvaluationDue, Progress, Saver, best_parameters, now_ms, restore, rows, since_ms,
+        BestSaved, EvaluationDue, Progress, Saver, best_parameters, now_ms, restore, rows,
     },
     evaluate::{EvalError, EvalSplit},
     events::{EvalEvent, Listener, Outcome, Resumption, RunFacts, StopReason},
-    feed::{self, Feed, StepInput},
-    memory::{check_device, check_memory, memory_plan},
+    feed::{Feed, StepInput},
+    prepare::prepare_until,
     step_clock::StepClock,
+    told::{State, Told},
 };
 use crate::{
     backend::StepContext,
-    batch::{GeneratedSplit, Schema},
+    batch::Schema,
     checkpoint::{CheckpointError, Checkpoints, Kind, Loaded},
-    data::{DataError, Dataset, Facts, Source, loader::Plan, source::prepared::News},
+    data::{Facts, source::prepared::News},
     embedding::RowKind,
-    engine::{self, Engine, EngineConfig, Phase, PhaseClock},
+    engine::{Engine, EngineConfig, Phase, PhaseClock},
     metrics::Quality,
-    model::init::{InitSource, Initializer},
-    optim::{LossScale, schedule::Schedule},
-    random::numpy::RandomState,
+    optim::schedule::Schedule,
     system,
-    workload::{
-        DataConfig, EvalCache, EvalEvery, InitRng, Monitor, PlantedConfig, Workload, WorkloadError,
-    },
+    workload::{EvalEvery, Monitor, Workload, WorkloadError},
 };
-use serde_json::Value;
 use std::{
-    collections::BTreeMap,
     io::ErrorKind,
     sync::atomic::{AtomicBool, Ordering},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 /// What to run.
@@ -54,26 +49,6 @@ impl<'a> Job<'a> {
     }
 }
 
-/// Data opened and model made.
-pub struct Prepared {
-    /// Columns of the data.
-    pub schema: Schema,
-    /// What is known of the data.
-    pub data_facts: Facts,
-    /// What the engine was made from.
-    pub config: EngineConfig,
-    /// The model at its initial parameters.
-    pub engine: Box<dyn Engine>,
-    /// Numbers that the listeners are told.
-    pub facts: RunFacts,
-    plan: Plan,
-    train: Box<dyn Source>,
-    /// How the device makes the training samples itself, if it does.
-    generated: Option<GeneratedSplit>,
-    eval: EvalSplit,
-    test: Option<EvalSplit>,
-}
-
 /// A run that came to its end (target, budget, patience or interruption).
 pub struct Finished {
     /// How it ended.
@@ -92,86 +67,6 @@ pub struct Finished {
     pub init_seconds: f64,
     /// Seconds of training steps by phase, if the engine keeps a clock.
     pub phases: Option<Vec<(Phase, f64)>>,
-}
-
-/// Opens the data and makes the model.
-///
-/// # Errors
-/// If the data cannot be opened, do not fit the workload, or the memory does not suffice.
-pub fn prepare(workload: &Workload) -> Result<Prepared, TrainError> {
-    prepare_until(workload, &AtomicBool::new(false), &mut |_| ())
-}
-
-/// [`prepare`], given up when `stop` is set. `tell` hears of data that are prepared first.
-fn prepare_until(
-    workload: &Workload,
-    stop: &AtomicBool,
-    tell: &mut dyn FnMut(&News<'_>),
-) -> Result<Prepared, TrainError> {
-    if matches!(&workload.data, DataConfig::Planted(PlantedConfig { fit_memory: true, .. })) {
-        let what = "is still to be followed; call train::fit_memory before the run".to_owned();
-        return Err(WorkloadError::Unfit { key: "data.fit_memory", what }.into());
-    }
-    // Before anything is read: what is known without. Then again with all sizes, before the model
-    // is made.
-    let sizes =
-        workload.data_schema()?.map(|schema| workload.engine_config(&schema)).transpose()?;
-    if let Some(sizes) = &sizes {
-        check_device(workload, sizes)?;
-    }
-    check_memory(&memory_plan(workload, sizes.as_ref()))?;
-    let Dataset { train, eval, test, facts: mut data_facts, numpy } =
-        workload.open_data_until(stop, tell)?.ok_or(TrainError::Interrupted)?;
-    let schema = train.schema().clone();
-    let config = workload.engine_config(&schema)?;
-    if sizes.is_none() {
-        check_memory(&memory_plan(workload, Some(&config)))?;
-    }
-    check_device(workload, &config)?;
-    let plan = workload.loader_plan();
-    let train_samples = train.len().unwrap_or(u64::MAX);
-    check_steps(workload, &plan, train_samples)?;
-    let (mut eval, test) = check_splits(workload, eval, test, stop)?;
-    let seed = workload.train.seed;
-    let init = match workload.model.init_rng() {
-        InitRng::Philox => InitSource::Philox { seed },
-        InitRng::Numpy => InitSource::Numpy {
-            state: numpy.unwrap_or_else(|| RandomState::new(seed as u32)),
-            seed,
-        },
-    };
-    let mut initializer = Initializer::new(&config.model, init).until(stop);
-    let mut engine =
-        engine::build(workload.engine.kind, workload.engine.device, &config, &mut initializer)?;
-    if stop.load(Ordering::Relaxed) {
-        return Err(TrainError::Interrupted);
-    }
-    let t = &workload.train;
-    let steps_per_epoch = plan.batches_per_epoch(train_samples);
-    let max_steps = steps_per_epoch.saturating_mul(t.epochs).min(t.max_steps.unwrap_or(u64::MAX));
-    let eval_samples = eval.len();
-    if let Some(what) = workload.closed_data_refusal(&schema, train_samples, eval_samples) {
-        return Err(WorkloadError::Unfit { key: "mlperf.division", what }.into());
-    }
-    let [generated, eval_generated] =
-        feed::attach_generator(&mut *engine, [&*train, eval.source()])?;
-    // Room for the predictions is taken now; without it they are judged on the host, which then
-    // needs the samples' labels too.
-    let keeps = engine.begin_scores(eval_samples)?;
-    eval.make_on_device(eval_generated.filter(|_| keeps));
-    if generated.is_some() {
-        data_facts.notes.push(format!("training samples are made on {}", workload.engine.device));
-    }
-    let facts = RunFacts {
-        train_samples,
-        eval_samples,
-        steps_per_epoch,
-        max_steps,
-        target_auc: workload.target.resolve(data_facts.best_auc)?,
-        target_accuracy: workload.target.accuracy,
-        best_auc: data_facts.best_auc,
-    };
-    Ok(Prepared { schema, data_facts, config, engine, facts, plan, train, generated, eval, test })
 }
 
 /// Trains until the target, the budget, the patience or the stop flag ends it. Listeners hear of
@@ -233,10 +128,11 @@ fn train(job: &Job<'_>, told: &mut Told<'_, '_>) -> Result<Finished, TrainError>
     }
     let feed = Feed::start(prepared.train, prepared.plan, prepared.generated)?;
     let mut schedule = Schedule::new(&w.schedule, w.optimizer.learning_rate)?;
-    let (mut best, mut epoch_open, mut evaluation_due) = (None, None, None);
+    let (mut best, mut epoch_open, mut evaluation_due, mut ended) = (None, None, None, None);
     if let Some((from, progress)) = &resumed {
         schedule.go_on(progress.schedule);
         (epoch_open, evaluation_due) = (progress.epoch, progress.evaluation_due);
+        ended = progress.ended;
         best = Best::saved(&*prepared.engine, from, progress)?;
     }
     let every = match w.eval.every {
@@ -265,6 +161,7 @@ fn train(job: &Job<'_>, told: &mut Told<'_, '_>) -> Result<Finished, TrainError>
             .filter(|_| w.checkpoint.is_on())
             .map(|to| Saver::new(to, &w.checkpoint, w.sha256(), told.state.checkpoint_seconds)),
         evaluation_due,
+        ended,
     };
     let reason = trainer.steps(told).inspect_err(|_| {
         // What is done is told of, whatever else went wrong.
@@ -293,91 +190,6 @@ fn train(job: &Job<'_>, told: &mut Told<'_, '_>) -> Result<Finished, TrainError>
     })
 }
 
-/// The listeners, and what has happened so far.
-struct Told<'a, 'b> {
-    listeners: &'a mut [&'b mut dyn Listener],
-    state: State,
-}
-
-impl Told<'_, '_> {
-    fn each(
-        &mut self,
-        mut tell: impl FnMut(&mut dyn Listener) -> std::io::Result<()>,
-    ) -> std::io::Result<()> {
-        self.listeners.iter_mut().try_for_each(|l| tell(&mut **l))
-    }
-
-    /// What all of them go on from at a checkpoint of this moment.
-    fn saved(&mut self) -> std::io::Result<BTreeMap<String, Value>> {
-        let mut all = BTreeMap::new();
-        for listener in self.listeners.iter_mut() {
-            all.extend(listener.save()?.map(|(name, value)| (name.to_owned(), value)));
-        }
-        Ok(all)
-    }
-
-    /// Tells all of them, whichever fails: another error, which most likely has the same cause, is
-    /// the one to report.
-    fn all(&mut self, mut tell: impl FnMut(&mut dyn Listener) -> std::io::Result<()>) {
-        for listener in self.listeners.iter_mut() {
-            let _ = tell(&mut **listener);
-        }
-    }
-}
-
-#[derive(Default)]
-struct State {
-    clock: Option<Instant>,
-    steps: u64,
-    samples: u64,
-    train_seconds: f64,
-    loss_scale: Option<LossScale>,
-    last_eval: Option<EvalEvent>,
-    best_auc: f64,
-    restored: Option<EvalEvent>,
-    test: Option<Quality>,
-    /// When the run first began, and what had passed since then when it was taken up.
-    run_start_ms: u64,
-    before: Duration,
-    resumed_at: Vec<u64>,
-    checkpoint_seconds: f64,
-}
-
-impl State {
-    fn elapsed(&self) -> f64 {
-        self.clock.map_or(0.0, |c| (self.before + c.elapsed()).as_secs_f64())
-    }
-
-    /// Goes on where another run was.
-    fn go_on(&mut self, from: &Progress) {
-        (self.steps, self.samples) = (from.steps, from.samples);
-        self.train_seconds = from.train_seconds;
-        (self.last_eval, self.best_auc) = (from.last_eval.clone(), from.best_auc);
-        (self.run_start_ms, self.before) = (from.run_start_ms, since_ms(from.run_start_ms));
-        self.checkpoint_seconds = from.checkpoint_seconds;
-        self.resumed_at.clone_from(&from.resumed_at);
-        self.resumed_at.push(from.steps);
-    }
-
-    fn outcome(&self, reason: StopReason, success: bool) -> Outcome {
-        Outcome {
-            reason,
-            success,
-            message: None,
-            restored: self.restored.clone(),
-            steps: self.steps,
-            samples: self.samples,
-            seconds: self.elapsed(),
-            train_seconds: self.train_seconds,
-            loss_scale: self.loss_scale,
-            last_eval: self.last_eval.clone(),
-            test: self.test,
-            resumed_at: self.resumed_at.clone(),
-            checkpoint_seconds: self.checkpoint_seconds,
-        }
-    }
-}
-
 struct Trainer<'a> {
     job: &'a Job<'a>,
     facts: &'a RunFacts,
@@ -401,8 +213,10 @@ struct Trainer<'a> {
     init_seconds: f64,
     /// Seconds by phase before the run was taken up.
     phases: Option<Vec<(Phase, f64)>>,
-    /// An evaluation that a run before this one did not complete.
+    /// An evaluation that was begun and not completed.
     evaluation_due: Option<EvaluationDue>,
+    /// Why training is over, once it is.
+    ended: Option<StopReason>,
 }
 
 /// The best evaluation so far.
@@ -431,14 +245,13 @@ impl Best {
 
 impl Trainer<'_> {
     fn steps(&mut self, told: &mut Told<'_, '_>) -> Result<StopReason, TrainError> {
-        let mut ended = None;
-        if let Some(due) = self.evaluation_due.take() {
-            ended = self.after_step(told, true, due.last_of_epoch)?;
+        if let Some(due) = self.evaluation_due {
+            self.after_step(told, true, due.last_of_epoch)?;
         } else if self.begun == 0 && self.saver.as_ref().is_some_and(Saver::due_at_start) {
-            self.save(Kind::Newest, None, told)?;
+            self.save(Kind::Newest, told)?;
         }
         let mut reason = loop {
-            if let Some(reason) = ended {
+            if let Some(reason) = self.ended {
                 break reason;
             }
             if self.job.stop.load(Ordering::Relaxed) {
@@ -458,7 +271,7 @@ impl Trainer<'_> {
             let last_of_epoch = input.last_of_epoch();
             self.begin(input, data_wait, told)?;
             let evaluates = self.begun.is_multiple_of(self.every);
-            ended = self.after_step(told, evaluates, last_of_epoch)?;
+            self.after_step(told, evaluates, last_of_epoch)?;
         };
         self.tell(told, true)?;
         let evaluated = told.state.last_eval.as_ref().map(|e| e.step);
@@ -466,9 +279,9 @@ impl Trainer<'_> {
             && self.job.workload.eval.every != EvalEvery::Never
             && self.job.workload.eval.at_end != Some(false)
             && evaluated != Some(told.state.steps)
-            && let Some(r) = self.evaluate(told)?
         {
-            reason = r;
+            self.evaluate(told, false)?;
+            reason = self.ended.unwrap_or(reason);
         }
         if reason != StopReason::Interrupted {
             self.save_unless_saved(told)?;
@@ -477,41 +290,25 @@ impl Trainer<'_> {
         Ok(reason)
     }
 
-    /// What follows a step that has begun: an evaluation, the end of an epoch, a checkpoint. Says
-    /// whether training is over.
+    /// What follows a step that has begun: an evaluation, the end of an epoch, a checkpoint.
     fn after_step(
         &mut self,
         told: &mut Told<'_, '_>,
         evaluates: bool,
         last_of_epoch: bool,
-    ) -> Result<Option<StopReason>, TrainError> {
-        let step = self.begun;
-        let saves = self.saver.as_ref().is_some_and(|s| s.due(step, evaluates));
+    ) -> Result<(), TrainError> {
+        let saves = self.saver.as_ref().is_some_and(|s| s.due(self.begun, evaluates));
         self.tell(told, evaluates || last_of_epoch || saves)?;
-        let mut ended = None;
         if evaluates {
-            // If it is not completed, the run goes on from before it.
-            let before = self.saver.is_some().then(|| told.saved()).transpose()?;
-            ended = self.evaluate(told)?;
-            if ended == Some(StopReason::Interrupted)
-                && let Some(listeners) = before
-            {
-                let due = EvaluationDue { last_of_epoch };
-                self.save(Kind::Newest, Some((due, listeners)), told)?;
-            } else if self.saver.as_ref().is_some_and(Saver::wants_best)
-                && (ended == Some(StopReason::Target)
-                    || self.best.as_ref().is_some_and(|b| b.event.step == step))
-            {
-                self.save(Kind::Best, None, told)?;
-            }
+            self.evaluate(told, last_of_epoch)?;
         }
-        if last_of_epoch || ended.is_some() {
+        if last_of_epoch || self.ended.is_some() {
             self.close_epoch(told)?;
         }
-        if ended.is_none() && saves {
-            self.save(Kind::Newest, None, told)?;
+        if self.ended.is_none() && saves {
+            self.save(Kind::Newest, told)?;
         }
-        Ok(ended)
+        Ok(())
     }
 
     fn close_epoch(&mut self, told: &mut Told<'_, '_>) -> Result<(), TrainError> {
@@ -524,26 +321,17 @@ impl Trainer<'_> {
     /// Writes a checkpoint of this moment, if any are written and none of it is.
     fn save_unless_saved(&mut self, told: &mut Told<'_, '_>) -> Result<(), TrainError> {
         if self.saver.as_ref().is_some_and(|s| !s.has(told.state.steps)) {
-            self.save(Kind::Newest, None, told)?;
+            self.save(Kind::Newest, told)?;
         }
         Ok(())
     }
 
-    /// Writes a checkpoint; no step is in flight. If an evaluation is `due`, of the moment before
-    /// it, of which the listeners say this. One that cannot be written is told of, and training
+    /// Writes a checkpoint; no step is in flight. One that cannot be written is told of, and training
     /// goes on.
-    fn save(
-        &mut self,
-        kind: Kind,
-        due: Option<(EvaluationDue, BTreeMap<String, Value>)>,
-        told: &mut Told<'_, '_>,
-    ) -> Result<(), TrainError> {
+    fn save(&mut self, kind: Kind, told: &mut Told<'_, '_>) -> Result<(), TrainError> {
         let phases = self.phases();
         let Some(saver) = &mut self.saver else { return Ok(()) };
-        let (evaluation_due, listeners) = match due {
-            Some((due, listeners)) => (Some(due), listeners),
-            None => (None, told.saved()?),
-        };
+        let listeners = told.saved()?;
         let state = &told.state;
         let best = self.best.as_ref();
         let progress = Progress {
@@ -558,7 +346,8 @@ impl Trainer<'_> {
                 age: b.age,
                 parameters: b.parameters.is_some(),
             }),
-            evaluation_due,
+            evaluation_due: self.evaluation_due,
+            ended: self.ended,
             last_eval: state.last_eval.clone(),
             best_auc: state.best_auc,
             train_seconds: state.train_seconds,
@@ -626,15 +415,23 @@ impl Trainer<'_> {
         })
     }
 
-    /// Evaluates, tells the listeners, and says whether training is over.
-    fn evaluate(&mut self, told: &mut Told<'_, '_>) -> Result<Option<StopReason>, TrainError> {
+    /// Evaluates and tells the listeners. If that ends training, [`Trainer::ended`] says why.
+    fn evaluate(&mut self, told: &mut Told<'_, '_>, last_of_epoch: bool) -> Result<(), TrainError> {
         let step = told.state.steps;
         let progress = self.progress(step, told.state.samples);
-        told.each(|l| l.eval_start(progress))?;
+        // One that a run before this one began has been told of.
+        if self.evaluation_due.take().is_none() {
+            told.each(|l| l.eval_start(progress))?;
+        }
         let began = Instant::now();
         let quality = match self.eval.evaluate(self.engine, self.job.stop) {
             Ok(q) => q,
-            Err(EvalError::Interrupted) => return Ok(Some(StopReason::Interrupted)),
+            Err(EvalError::Interrupted) => {
+                self.evaluation_due = Some(EvaluationDue { last_of_epoch });
+                self.save(Kind::Newest, told)?;
+                self.ended = Some(StopReason::Interrupted);
+                return Ok(());
+            }
             Err(e) => return Err(train_error(e, step)),
         };
         let state = &mut told.state;
@@ -652,14 +449,21 @@ impl Trainer<'_> {
         };
         state.last_eval = Some(event.clone());
         told.each(|l| l.eval_stop(&event))?;
-        if self.facts.reached(&quality) {
-            return Ok(Some(StopReason::Target));
+        let reached = self.facts.reached(&quality);
+        if reached {
+            self.ended = Some(StopReason::Target);
+        } else {
+            self.judge(event)?;
         }
-        self.judge(event)
+        let best = reached || self.best.as_ref().is_some_and(|b| b.event.step == step);
+        if best && self.saver.as_ref().is_some_and(Saver::wants_best) {
+            self.save(Kind::Best, told)?;
+        }
+        Ok(())
     }
 
     /// Keeps the best evaluation and applies the patience.
-    fn judge(&mut self, event: EvalEvent) -> Result<Option<StopReason>, TrainError> {
+    fn judge(&mut self, event: EvalEvent) -> Result<(), TrainError> {
         let (e, quality) = (&self.job.workload.eval, &event.quality);
         let monitored = match e.monitor {
             Monitor::Auc => quality.auc,
@@ -670,17 +474,17 @@ impl Trainer<'_> {
         match &mut self.best {
             Some(best) if monitored < best.monitored + e.min_delta => {
                 best.age += 1;
-                return Ok(e
-                    .patience
-                    .is_some_and(|p| best.age >= p)
-                    .then_some(StopReason::Patience));
+                if e.patience.is_some_and(|p| best.age >= p) {
+                    self.ended = Some(StopReason::Patience);
+                }
+                return Ok(());
             }
             _ => {}
         }
         let old = self.best.take().and_then(|b| b.parameters);
         let parameters = if e.restore_best { Some(snapshot(self.engine, old)?) } else { None };
         self.best = Some(Best { monitored, event, age: 0, parameters });
-        Ok(None)
+        Ok(())
     }
 
     /// Restores the best parameters if asked for, and says which evaluation was theirs unless it is
@@ -724,49 +528,6 @@ impl Trainer<'_> {
             samples as f64 / self.facts.train_samples as f64
         }
     }
-}
-
-/// Refuses a run without a step.
-fn check_steps(workload: &Workload, plan: &Plan, samples: u64) -> Result<(), TrainError> {
-    let batch = workload.train.batch_size;
-    if samples == 0 {
-        return Err(DataError::Invalid("the training split holds no sample".into()).into());
-    }
-    if plan.batches_per_epoch(samples) > 0 {
-        return Ok(());
-    }
-    let what = format!(
-        "the training split holds {samples} samples, fewer than train.batch_size, {batch}, and train.drop_last leaves them out; give a smaller batch, or remove drop_last"
-    );
-    Err(DataError::Invalid(what).into())
-}
-
-/// The splits that will be judged, which can be.
-fn check_splits(
-    workload: &Workload,
-    eval: Box<dyn Source>,
-    test: Option<Box<dyn Source>>,
-    stop: &AtomicBool,
-) -> Result<(EvalSplit, Option<EvalSplit>), TrainError> {
-    const EVALUATION: &str = "evaluation";
-    let batch = workload.eval.batch_size;
-    let keep = workload.eval.cache.unwrap_or(EvalCache::Auto);
-    let checked = |source, name: &str| {
-        let mut split = EvalSplit::new(source, batch, keep);
-        if let Some(samples) = workload.eval.samples.filter(|_| name == EVALUATION) {
-            split.limit(samples)?;
-        }
-        match split.check(name, stop) {
-            Ok(()) => Ok(split),
-            Err(EvalError::Interrupted) => Err(TrainError::Interrupted),
-            Err(e) => Err(train_error(e, 0)),
-        }
-    };
-    let eval = match workload.eval.every {
-        EvalEvery::Never => EvalSplit::new(eval, batch, keep),
-        _ => checked(eval, EVALUATION)?,
-    };
-    Ok((eval, test.map(|test| checked(test, "test")).transpose()?))
 }
 
 pub(super) fn train_error(e: EvalError, step: u64) -> TrainError {

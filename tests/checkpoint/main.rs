@@ -5,7 +5,7 @@
 use dlrm_bench::{
     checkpoint::{Checkpoints, Loaded},
     random::philox::{Philox, Stream},
-    results::{metrics, record},
+    results::{metrics, record, tree},
 };
 use serde_json::Value;
 use std::{
@@ -217,23 +217,26 @@ fn draw(at: u64) -> u64 {
     Philox::new(17, Stream::Planted, 0).block_u64(at)[0]
 }
 
-/// Starts the run, and kills it after a while, again and again, until it comes to its end; how often
-/// it was killed after its first checkpoint.
+/// Starts the run, and kills or interrupts it after a while, again and again, until it comes to its
+/// end; how often that was after its first checkpoint.
 fn run_and_kill(bench: &Bench, results: &str, seed: u64, longest: u64) -> usize {
     let mut counted = 0;
     for round in 0.. {
         let mut child = bench.command(results, &["--resume", "--quiet"]).spawn().unwrap();
         let wait = Duration::from_millis(draw(1000 * seed + round) % longest);
         if round < 50 && !ends_within(&mut child, wait) {
-            child.kill().unwrap();
-            child.wait().unwrap();
-            let saved = |run: &PathBuf| Checkpoints::new(run.join("checkpoints"), 1).any();
-            counted += usize::from(bench.runs(results).iter().any(saved));
-            continue;
+            let gently = draw(1000 * seed + round + (1 << 42)).is_multiple_of(3);
+            signal::send(&child, if gently { libc::SIGTERM } else { libc::SIGKILL });
         }
         let output = child.wait_with_output().unwrap();
-        assert!([0, 1].contains(&code(&output)), "{}", text(&output));
-        return counted;
+        match output.status.code() {
+            None | Some(130) => {
+                let saved = |run: &PathBuf| Checkpoints::new(run.join("checkpoints"), 1).any();
+                counted += usize::from(bench.runs(results).iter().any(saved));
+            }
+            Some(0 | 1) => return counted,
+            Some(_) => panic!("{}", text(&output)),
+        }
     }
     unreachable!("rounds are counted without end")
 }
@@ -364,7 +367,7 @@ fn a_run_that_is_killed_again_and_again_has_the_bits_of_one_that_never_was() {
         eprintln!(
             "{name}: killed {killed} times after a checkpoint, {attempts} runs, resumed {resumed} times"
         );
-        assert!(killed == 0 || resumed > 0, "{name}");
+        assert!(killed >= kills && resumed > 0, "{name}: {killed} {resumed}");
     }
 }
 

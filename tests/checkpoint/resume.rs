@@ -2,17 +2,18 @@
 
 use super::*;
 
-/// Checkpoints in a run's folder.
-fn saved(run: &Path) -> usize {
+/// Names of the checkpoints in a run's folder, which end with their steps.
+fn saved(run: &Path) -> Vec<String> {
     let entries = fs::read_dir(run.join("checkpoints")).into_iter().flatten().flatten();
-    entries.filter(|e| e.file_name().to_string_lossy().starts_with("step-")).count()
+    let names = entries.map(|e| e.file_name().to_string_lossy().into_owned());
+    names.filter(|name| name.starts_with("step-")).collect()
 }
 
 /// Begins a run and interrupts it when its second checkpoint is there; the run's folder.
 fn interrupted(bench: &Bench, more: &[&str]) -> PathBuf {
     let child = bench.command("results", more).spawn().unwrap();
     let began = Instant::now();
-    while !bench.runs("results").iter().any(|run| saved(run) >= 2) {
+    while !bench.runs("results").iter().any(|run| saved(run).len() >= 2) {
         assert!(began.elapsed() < Duration::from_secs(60), "no checkpoints after a minute");
         sleep(Duration::from_millis(2));
     }
@@ -68,6 +69,82 @@ fn an_interrupted_run_goes_on_in_its_folder() {
     assert_eq!(code(&new), 0, "{}", text(&new));
     assert!(text(&new).contains("a new one begins"), "{}", text(&new));
     assert_eq!(bench.runs("results").len(), 2);
+}
+
+/// What an interrupted run has left is not told of a run that goes on, and is killed then.
+#[test]
+fn a_run_that_goes_on_has_no_old_record() {
+    let bench = Bench::new(&replace(DLRM, &[("epochs = 3", "epochs = 4000")]));
+    let run = interrupted(&bench, &[]);
+    assert!(run.join("run.json").exists() && run.join("metrics.parquet").exists());
+    let before = saved(&run).into_iter().max();
+    let mut child = bench.command("results", &["--resume", "--quiet"]).spawn().unwrap();
+    let began = Instant::now();
+    while saved(&run).into_iter().max() <= before {
+        assert!(began.elapsed() < Duration::from_secs(60), "no checkpoint after a minute");
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(!run.join("run.json").exists() && !run.join("metrics.parquet").exists());
+    let found = tree::read(&[run.display().to_string()]);
+    assert_eq!(found.runs[0].ending, tree::Ending::Unfinished);
+}
+
+#[test]
+fn an_evaluation_that_was_interrupted_is_done_again() {
+    let long = [
+        ("eval_samples = 300", "eval_samples = 600000"),
+        ("every_steps = 150", "every_steps = 10"),
+        ("epochs = 3", "max_steps = 20"),
+    ];
+    let bench = Bench::new(&replace(DLRM, &long));
+    let whole = bench.run("whole", &["--quiet"]);
+    assert_eq!(code(&whole), 0, "{}", text(&whole));
+    // In the first evaluation, then in the second one, which ends the run.
+    for at in [1, 2] {
+        let child = bench.command("results", &["--resume", "--quiet"]).spawn().unwrap();
+        let began = Instant::now();
+        let starts = |run: &PathBuf| {
+            let log = fs::read_to_string(run.join("result_0.txt")).unwrap_or_default();
+            log.matches("\"eval_start\"").count()
+        };
+        while bench.runs("results").first().map_or(0, starts) < at {
+            assert!(began.elapsed() < Duration::from_secs(60), "no evaluation after a minute");
+            sleep(Duration::from_millis(1));
+        }
+        signal::send(&child, libc::SIGTERM);
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(code(&output), 130, "{}", text(&output));
+        let progress = newest(&bench.only("results")).progress;
+        assert_eq!(
+            (&progress["steps"], progress["evaluation_due"].is_null()),
+            (&Value::from(10 * at), false)
+        );
+    }
+    let output = bench.run("results", &["--resume", "--quiet"]);
+    assert_eq!(code(&output), 0, "{}", text(&output));
+    assert_eq!(trace(&bench.only("results")), trace(&bench.only("whole")));
+}
+
+/// As if it was killed when all was done but the record.
+#[test]
+fn a_run_that_was_over_ends_as_it_would_have() {
+    for (end, reason) in [
+        ("[target]\nshare_of_best = 0.3\n", "Target"),
+        ("patience = 2\nmin_delta = 0.5\n", "Patience"),
+        ("", "Budget"),
+    ] {
+        let bench = Bench::new(&replace(DLRM, &[("[checkpoint]", &format!("{end}[checkpoint]"))]));
+        let output = bench.run("results", &["--quiet"]);
+        assert_eq!(code(&output), 0, "{}", text(&output));
+        let run = bench.only("results");
+        let before = trace(&run);
+        assert!(before.reason.starts_with(reason), "{before:?}");
+        fs::remove_file(run.join("run.json")).unwrap();
+        let again = bench.run("results", &["--resume", "--quiet"]);
+        assert_eq!(code(&again), 0, "{}", text(&again));
+        assert_eq!(trace(&bench.only("results")), before);
+    }
 }
 
 #[test]
@@ -197,7 +274,7 @@ fn what_cannot_go_on_is_said_in_a_line() {
 
 #[test]
 fn a_run_does_not_go_on_on_other_data() {
-    let bench = Bench::new(&replace(DLRM, &[CSV, ("epochs = 3", "epochs = 300")]));
+    let bench = Bench::new(&replace(DLRM, &[CSV, ("epochs = 3", "epochs = 3000")]));
     let run = interrupted(&bench, &[]);
     let (path, log) = (bench.path("train.csv"), run.join("result_0.txt"));
     let (rows_then, log_then) = (fs::read(&path).unwrap(), fs::read(&log).unwrap());

@@ -107,7 +107,7 @@ impl MetricsWriter {
 
     /// Brings the side file to the disk, with all rows so far.
     fn sync(&mut self) -> io::Result<()> {
-        self.save();
+        self.append();
         match &self.side {
             Some(side) => side.sync_data(),
             None => Err(io::Error::other("the metrics so far could not be written down")),
@@ -116,7 +116,7 @@ impl MetricsWriter {
 
     /// Appends the latest rows to the side file, in one piece. It only matters to a run that is
     /// killed: where it cannot be written, the run goes on without it.
-    fn save(&mut self) {
+    fn append(&mut self) {
         self.saved = Instant::now();
         let rows = &self.rows;
         let from = rows.len().saturating_sub(self.unsaved);
@@ -203,14 +203,14 @@ impl Listener for MetricsWriter {
     fn step(&mut self, step: &StepEvent) -> io::Result<()> {
         // Not right after the last row of a group: an evaluation may still add to it.
         if self.rows.len() >= ROW_GROUP {
-            self.save();
+            self.append();
             self.spill().map_err(io_error)?;
         }
         self.seen += u64::from(step.samples);
         self.rows.push(step, self.seen);
         self.unsaved += 1;
         if self.saved.elapsed() > SAVE_EVERY {
-            self.save();
+            self.append();
         }
         Ok(())
     }
@@ -232,7 +232,7 @@ impl Listener for MetricsWriter {
             *binned = eval.quality.auc_binned_1000;
             // The row again, if it is saved already.
             self.unsaved = self.unsaved.max(1);
-            self.save();
+            self.append();
         }
         Ok(())
     }
@@ -385,11 +385,11 @@ mod tests {
                 writer.eval_stop(&eval(i, 0.75)).unwrap();
             }
         }
-        writer.save();
+        writer.append();
         writer.eval_stop(&eval(5, 0.8)).unwrap();
         // As a kill has it: nothing is finished, and the last row is cut off.
         writer.step(&step(6)).unwrap();
-        writer.save();
+        writer.append();
         let side = side(&path);
         let bytes = fs::read(&side).unwrap();
         fs::write(&side, &bytes[..bytes.len() - 1]).unwrap();
