@@ -50,6 +50,7 @@ fn config() -> EngineConfig {
         },
         max_batch: 8,
         micro_batch: None,
+        last_part_only: false,
         max_hotness: vec![3; 4],
         threads: 1,
         pin_threads: false,

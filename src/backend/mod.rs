@@ -605,14 +605,16 @@ pub trait Backend: 'static {
     ) -> Result<()>;
 
     /// Adds the losses of as many samples as there are logits, from sample `first` of the batch on,
-    /// to that of the step, which ends with their mean over the whole batch; its gradient by these
-    /// logits, times the loss scale, in `dlogits`, of `logits`' shape `[rows, 1]`.
+    /// to that of the step, which ends with their mean over the whole batch; the gradient by these
+    /// logits of the mean over `over` samples, times the loss scale, in `dlogits`, of `logits`'
+    /// shape `[rows, 1]`.
     fn loss(
         &mut self,
         spec: &LossSpec,
         logits: Mat<'_, Self::Floats>,
         batch: &Self::Batch<'_>,
         first: usize,
+        over: usize,
         dlogits: MatMut<'_, Self::Floats>,
     ) -> Result<()>;
 

@@ -110,6 +110,10 @@ pub struct EngineConfig {
     /// maybe shorter, whose gradients are summed before the update. `None` = as a whole.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub micro_batch: Option<usize>,
+    /// Of the parts of a batch the last one alone has gradients, those of the mean over its own
+    /// samples; the others have a loss and are thrown away (quirk `fb.grad-accum-drops`).
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub last_part_only: bool,
     /// The most ids one sample can hold, per table.
     pub max_hotness: Vec<usize>,
     /// Threads of the fused engine's pool, at least 1.

@@ -110,6 +110,9 @@ pub enum Quirk {
     /// Evaluations of DeepRec's DLRM, whose batch normalisation goes by each batch's own statistics.
     #[serde(rename = "dr.bn-batch-stats-in-eval")]
     DrBnBatchStatsInEval,
+    /// Of the micro-batches of an update all but the last are thrown away.
+    #[serde(rename = "fb.grad-accum-drops")]
+    FbGradAccumDrops,
     /// Log loss of the probability in f32.
     #[serde(rename = "fb.bce-of-probability")]
     FbBceOfProbability,

@@ -1,6 +1,8 @@
 //! A workload meets its data: sizes that only the data knows.
 
-use super::{InitRng, ModelConfig, TargetSection, TrainSection, Workload, parse::WorkloadError};
+use super::{
+    InitRng, ModelConfig, Quirk, TargetSection, TrainSection, Workload, parse::WorkloadError,
+};
 use crate::{
     batch::Schema,
     engine::EngineConfig,
@@ -173,6 +175,7 @@ impl Workload {
             optimizer: self.optimizer,
             max_batch,
             micro_batch: self.train.micro_batch(),
+            last_part_only: self.workload.quirks.contains(&Quirk::FbGradAccumDrops),
             max_hotness: schema.tables.iter().map(|t| t.max_hotness).collect(),
             threads: self.engine.threads,
             pin_threads: self.engine.pin_threads,

@@ -328,6 +328,7 @@ pub fn config(
         optimizer,
         max_batch,
         micro_batch: None,
+        last_part_only: false,
         max_hotness,
         threads: 2,
         pin_threads: false,

@@ -330,6 +330,7 @@ proptest! {
         model in prop_oneof![cases::dlrms(LARGE), cases::deepfms(LARGE)],
         loss in cases::losses(), rule in cases::rules(), clip in prop::sample::select(vec![None, Some(0.1)]),
         n in 1..=LARGE.batch, parts in 2..6usize, one_hot in any::<bool>(), seed in any::<u64>(),
+        last_only in prop::bool::weighted(0.25),
     ) {
         // Of each part the deviations have to be more than rounding.
         let least = if normalised(&model) { 8 * parts } else { parts };
@@ -352,6 +353,7 @@ proptest! {
                 }
             })?;
         }
+        config.last_part_only = last_only;
         repeatedly(seed, |seed| check_training(&config, n, one_hot, seed))?;
     }
 }

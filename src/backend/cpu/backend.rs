@@ -735,12 +735,13 @@ impl Backend for Cpu {
         logits: Mat<'_, Floats>,
         batch: &Uploaded<'_>,
         first: usize,
+        over: usize,
         mut dlogits: MatMut<'_, Floats>,
     ) -> Result<()> {
         let (n, all) = (logits.rows, batch.batch.len);
         let d = &mut dlogits.reborrow().data().data[..n];
         let labels = &batch.batch.labels[first..][..n];
-        let losses = loss::forward_backward(spec, &logits.data().data[..n], labels, all, d);
+        let losses = loss::forward_backward(spec, &logits.data().data[..n], labels, over, d);
         self.step.add_losses(losses, all);
         let scale = self.step.loss_scale() as f32;
         if scale != 1.0 {

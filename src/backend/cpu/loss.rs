@@ -22,24 +22,24 @@ pub fn probabilities(logits: &[f32], out: &mut [f32]) {
 }
 
 /// Losses of some samples of a batch, summed in f64 in their order; in `dlogits` the gradient of the
-/// mean over `all` samples of the batch. All three slices hold one element a sample, at least one.
+/// mean over `over` samples. All three slices hold one element a sample, at least one.
 pub fn forward_backward(
     spec: &LossSpec,
     logits: &[f32],
     labels: &[f32],
-    all: usize,
+    over: usize,
     dlogits: &mut [f32],
 ) -> f64 {
     let n = logits.len();
     assert!(
-        n > 0 && n <= all && labels.len() == n && dlogits.len() == n,
+        n > 0 && n <= over && labels.len() == n && dlogits.len() == n,
         "one label and one gradient for each logit"
     );
     let mut total = 0.0;
     for ((&z, &y), g) in logits.iter().zip(labels).zip(dlogits.iter_mut()) {
         let (loss, slope) = sample(spec, f64::from(z), f64::from(y));
         total += loss;
-        *g = (slope / all as f64) as f32;
+        *g = (slope / over as f64) as f32;
     }
     total
 }

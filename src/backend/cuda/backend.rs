@@ -606,10 +606,14 @@ impl Backend for Cuda {
         logits: Mat<'_, Floats>,
         batch: &&mut Input,
         first: usize,
+        over: usize,
         dlogits: MatMut<'_, Floats>,
     ) -> Result<()> {
         let (n, all) = (logits.rows, batch.len);
-        assert!(first + n <= all && dlogits.rows == n, "losses of samples of the batch");
+        assert!(
+            first + n <= all && n <= over && dlogits.rows == n,
+            "losses of samples of the batch"
+        );
         let labels = batch.labels() + (first * size_of::<f32>()) as Address;
         let (driver, step) = (&*self.driver, &self.step);
         loss::forward_backward(
@@ -617,7 +621,7 @@ impl Backend for Cuda {
             &mut self.scratch,
             step,
             spec,
-            (n, all),
+            (n, all, over),
             (logits.place().at, labels),
             dlogits.place().at,
         )

@@ -32,9 +32,9 @@ __device__ __forceinline__ Sample of_probability(float z, float y, float clamp) 
     return Sample{(double)((y - 1.0f) * of_zero - y * of_one), below || above ? 0.0 : (double)(slope * (1.0f - p) * p)};
 }
 
-// Block `blockIdx.x`: dlogits of its samples of the mean over `all` times the loss scale, partial = their losses' sum
+// Block `blockIdx.x`: dlogits of its samples of the mean over `over` times the loss scale, partial = their losses' sum
 KERNEL loss_part(u32 kind, u32 of_p, float clamp, float weight0, float weight1, const float* logits, const float* labels, u32 n,
-                 u32 all, const double* loss_scale, float* dlogits, double* partial) {
+                 u32 over, const double* loss_scale, float* dlogits, double* partial) {
     double total = 0.0;
     float scale = (float)*loss_scale;
     double c = clamp;
@@ -62,7 +62,7 @@ KERNEL loss_part(u32 kind, u32 of_p, float clamp, float weight0, float weight1, 
             s = Sample{w * s.loss, w * s.slope};
         }
         total += s.loss;
-        dlogits[i] = (float)((below || above ? 0.0 : s.slope) / (double)all) * scale;
+        dlogits[i] = (float)((below || above ? 0.0 : s.slope) / (double)over) * scale;
     }
     total = block_sum(total);
     if (threadIdx.x == 0) partial[blockIdx.x] = total;

@@ -14,14 +14,14 @@ use crate::{
 pub(super) static SOURCE: Source =
     Source { name: "loss", parts: &[include_str!("common/common.cuh"), include_str!("loss.cu")] };
 
-/// Adds the losses of `n` samples of `all` to those of the step, whose answer is their mean; its
-/// gradient by the logits, times the loss scale, in `dlogits`.
+/// Adds the losses of `n` samples of `all` to those of the step, whose answer is their mean; the
+/// gradient by the logits of the mean over `over` samples, times the loss scale, in `dlogits`.
 pub(super) fn forward_backward(
     driver: &dyn Driver,
     scratch: &mut Scratch,
     step: &StepState,
     spec: &LossSpec,
-    (n, all): (usize, usize),
+    (n, all, over): (usize, usize, usize),
     (logits, labels): (Address, Address),
     dlogits: Address,
 ) -> Result<()> {
@@ -49,7 +49,7 @@ pub(super) fn forward_backward(
         logits,
         labels,
         n as u32,
-        all as u32,
+        over as u32,
         scale,
         dlogits,
         partial

@@ -56,10 +56,15 @@ impl CandleEngine {
                 |t: &Tensor| -> Result<Tensor> { Ok(Var::from_tensor(&t.detach())?.into_inner()) };
             let leaves = leaves.iter().map(leaf).collect::<Result<Vec<_>>>()?;
             let mut mode = Mode::train(seed, step, samples.start);
-            let share = samples.len() as f64 / batch.len as f64;
+            let (share, last) = (samples.len() as f64 / batch.len as f64, samples.end == batch.len);
             let loss = self.loss(&values, batch, samples, &leaves, &mut mode)?;
-            let loss = loss.affine(share, 0.0)?;
-            sums.add(&loss, &values, &leaves)?;
+            sums.loss += (share * f64::from(loss.to_scalar::<f32>()?)) as f32;
+            // By which the gradients of a part's own mean are multiplied.
+            let weight = match (self.config.last_part_only, last) {
+                (false, _) => share,
+                (true, last) => f64::from(u8::from(last)),
+            };
+            sums.add(&loss.affine(weight, 0.0)?, &values, &leaves)?;
             // The next part goes on from these.
             let moved = mode.into_running();
             moved.iter().for_each(|(index, value)| values[*index] = value.clone());
@@ -86,11 +91,9 @@ impl CandleEngine {
 }
 
 impl Sums {
-    /// Adds a part's share of the loss, with its gradients by the parameters and by what tables
-    /// gave.
+    /// Adds the gradients of `loss`, a part's, by the parameters and by what tables gave.
     fn add(&mut self, loss: &Tensor, values: &[Tensor], leaves: &[Tensor]) -> Result<()> {
         let mut grads = loss.backward()?;
-        self.loss += loss.to_scalar::<f32>()?;
         for (sum, value) in self.grads.iter_mut().zip(values) {
             if let Some(grad) = grads.remove(value) {
                 *sum = Some(match sum.take() {

@@ -42,11 +42,16 @@ impl<B: Backend> Loss<B> {
     }
 
     /// The losses of the pass's samples, of which the step ends with the mean over its batch;
-    /// leaves the gradient of the logits, times the loss scale.
-    pub fn forward_backward(&mut self, pass: &mut Pass<'_, B>) -> Result<()> {
+    /// leaves the gradient by the logits of the mean over `over` samples, times the loss scale.
+    pub fn forward_backward(&mut self, pass: &mut Pass<'_, B>, over: usize) -> Result<()> {
         let column = Window::whole(1);
         let logits = pass.of(column, &self.logits);
         let d = pass.of_mut(column, &mut self.d_logits);
-        pass.backend.loss(&self.spec, logits, pass.batch, pass.first, d)
+        pass.backend.loss(&self.spec, logits, pass.batch, pass.first, over, d)
+    }
+
+    /// Makes the gradient zero.
+    pub fn drop_gradient(&mut self, backend: &mut B) -> Result<()> {
+        backend.fill(&mut self.d_logits, 0.0)
     }
 }

@@ -33,6 +33,8 @@ impl Room {
 /// How batches are cut, and the sums over their parts.
 pub(crate) struct MicroBatches<B: Backend> {
     part: usize,
+    /// Whether the last part alone has gradients ([`EngineConfig::last_part_only`]).
+    last_only: bool,
     /// Dense gradients of the parts before the present one; none where batches are never cut.
     sums: Option<B::Floats>,
 }
@@ -42,7 +44,7 @@ impl<B: Backend> MicroBatches<B> {
     pub fn new(backend: &mut B, config: &EngineConfig, dense: usize) -> Result<Self> {
         let what = "sums of micro-batches' gradients";
         let sums = config.micro_batch.map(|_| backend.zeros(dense, what)).transpose()?;
-        Ok(MicroBatches { part: config.part(), sums })
+        Ok(MicroBatches { part: config.part(), last_only: config.last_part_only, sums })
     }
 
     /// From the batch to the logits of all its samples.
@@ -70,11 +72,16 @@ impl<B: Backend> MicroBatches<B> {
         for Range { start, end } in parts(samples, self.part) {
             let mut part = pass.part(start..end);
             network.forward(&mut part, clock)?;
-            network.loss().forward_backward(&mut part)?;
+            let last = end == samples;
+            let over = if self.last_only { end - start } else { samples };
+            network.loss().forward_backward(&mut part, over)?;
+            if self.last_only && !last {
+                network.loss().drop_gradient(part.backend)?;
+            }
             clock.lap(Phase::Loss);
             network.backward(&mut part, clock)?;
             if end - start < samples {
-                self.add_up(part.backend, part.store, start == 0, end == samples)?;
+                self.add_up(part.backend, part.store, start == 0, last)?;
                 clock.lap(Phase::Update);
             }
         }

@@ -115,6 +115,7 @@ fn config(model: ModelSpec, rule: OptimizerSpec, threads: usize) -> EngineConfig
         optimizer: OptimizerConfig { rule, learning_rate: 0.1, clip_norm: None },
         max_batch: 40,
         micro_batch: None,
+        last_part_only: false,
         max_hotness: vec![3; ROWS.len()],
         threads,
         pin_threads: false,

@@ -160,6 +160,18 @@ pub(super) fn check(w: &Workload, tree: &Tree) -> Result<(), WorkloadError> {
                     "\"fb.bce-of-probability\" needs train.loss = \"bce\" or \"wbce\"; remove it",
                 );
             }
+            Quirk::FbGradAccumDrops
+                if w.train.micro_batches == 1
+                    || !matches!(w.model, ModelConfig::Dlrm { .. })
+                    || !["sgd", "adagrad", "rowwise_adagrad"]
+                        .contains(&w.optimizer.rule.kind()) =>
+            {
+                return refuse(
+                    "workload.quirks",
+                    "\"fb.grad-accum-drops\" needs model.kind = \"dlrm\", train.micro_batches above 1 and an optimizer.kind \
+                     of facebook's: \"sgd\", \"adagrad\" or \"rowwise_adagrad\"; remove it",
+                );
+            }
             Quirk::FbDebugDataFirst | Quirk::FbTargetsLast if !random => {
                 return refuse(
                     "workload.quirks",

@@ -598,6 +598,10 @@ fn model() -> impl Strategy<Value = ModelConfig> {
 fn a_quirk_of_log_loss_needs_log_loss() {
     let quirk = "workload.quirks=[\"fb.bce-of-probability\"]";
     assert!(read(SMALL, &[quirk]).unwrap().workload.train.loss.of_probability);
+    let drops = "workload.quirks=[\"fb.grad-accum-drops\"]";
+    assert!(read(SMALL, &[drops, "train.micro_batches=2"]).is_ok());
+    let told = read(SMALL, &[drops]).unwrap_err().to_string();
+    assert!(told.contains("needs model.kind = \"dlrm\", train.micro_batches above 1"), "{told}");
     let refused = read(SMALL, &[quirk, "train.loss=mse"]).unwrap_err();
     assert_eq!(
         refused,

@@ -56,6 +56,7 @@ words! {
         "fb.qr-init" => FbQrInit,
         "dr.top-mlp-dead-layer" => DrTopMlpDeadLayer,
         "dr.bn-batch-stats-in-eval" => DrBnBatchStatsInEval,
+        "fb.grad-accum-drops" => FbGradAccumDrops,
         "fb.bce-of-probability" => FbBceOfProbability,
     }
     RandomIds {

@@ -410,13 +410,14 @@ impl Case for TablesCase {
                 let mut d = b.zeros(batch, "gradients")?;
                 let spec = LossSpec { kind, clamp, of_probability };
                 step(b, 11)?;
-                // In two parts, if there are samples for two.
+                // In two parts, if there are samples for two; the mean over the batch, then over the
+                // part.
                 let half = batch / 2;
-                for (first, rows) in [(0, half), (half, batch - half)] {
+                for (first, rows, over) in [(0, half, batch), (half, batch - half, batch - half)] {
                     let part = column.from_row(first);
                     if rows > 0 {
                         let d = part.of_mut(&mut d, rows);
-                        b.loss(&spec, part.of(&logits, rows), &data, first, d)?;
+                        b.loss(&spec, part.of(&logits, rows), &data, first, over, d)?;
                     }
                 }
                 left.extend(end(b)?);
@@ -574,7 +575,7 @@ impl Case for StepControlCase {
             b.write(&mut g, 0, &values)?;
             step(b, k as u64 + 1)?;
             let spec = LossSpec { kind: LossKind::Bce, clamp: 0.0, of_probability: false };
-            b.loss(&spec, column.of(&logits, 2), &data, 0, column.of_mut(&mut d, 2))?;
+            b.loss(&spec, column.of(&logits, 2), &data, 0, 2, column.of_mut(&mut d, 2))?;
             if self.loss_scale != LossScaleSpec::Off {
                 b.check_finite(Window::whole(len).of(&g, 1))?;
             }

@@ -181,6 +181,48 @@ fn a_batch_is_the_mean_of_its_parts() {
     }
 }
 
+/// With the quirk a step is that of its last part as a batch of its own, bit for bit; its loss is
+/// that of all samples.
+fn check_last_part(config: &EngineConfig, make: &mut dyn FnMut(&EngineConfig) -> Box<dyn Engine>) {
+    let drops = EngineConfig { last_part_only: true, ..cut(config, 15) };
+    let (mut quirk, mut whole, mut alone) = (make(&drops), make(&cut(config, 15)), make(config));
+    let read = |e: &dyn Engine, i: usize| {
+        let mut out = vec![0.0; e.params()[i].len()];
+        e.read(i, &mut out).unwrap();
+        out
+    };
+    for step in 0..3 {
+        let b = batch(&config.model, step, LEN);
+        let loss = quirk.train_step(&b, 0.1).unwrap();
+        if step == 0 {
+            assert_eq!(loss, whole.train_step(&b, 0.1).unwrap());
+        }
+        alone.train_step(&samples_of(&b, 30..40), 0.1).unwrap();
+        for i in 0..alone.params().len() {
+            let name = &alone.params()[i].name;
+            assert!(read(&*quirk, i) == read(&*alone, i), "{name}: {:?}", config.optimizer.rule);
+        }
+    }
+}
+
+/// Facebook's rules.
+fn rules_of_facebook() -> [OptimizerSpec; 3] {
+    ["sgd", "adagrad", "rowwise_adagrad"]
+        .map(|kind| *rules().iter().find(|rule| rule.kind() == kind).unwrap())
+}
+
+#[test]
+fn of_dropped_parts_nothing_is_left_but_their_loss() {
+    for model in plain().into_iter().filter(|m| matches!(m, ModelSpec::Dlrm(_))) {
+        for rule in rules_of_facebook() {
+            let mut config = config(model.clone(), rule, 2);
+            check_last_part(&config, &mut on_cpu);
+            config.embedding_rows = RowKind::Bf16;
+            check_last_part(&config, &mut on_cpu);
+        }
+    }
+}
+
 /// Some samples of a batch.
 fn samples_of(b: &Batch, samples: std::ops::Range<usize>) -> Batch {
     let width = b.dense.len() / b.len;
@@ -244,6 +286,19 @@ mod on_a_gpu {
                     check_gradients(&gradients, &mut make, len, part).unwrap();
                 }
                 check_training(&training, &mut make, len, part).unwrap();
+            }
+        }
+    }
+
+    #[test]
+    fn of_dropped_parts_nothing_is_left_but_their_loss() {
+        for driver in devices() {
+            let mut make = |config: &EngineConfig| -> Box<dyn Engine> {
+                Box::new(super::super::cuda::on(&driver, config))
+            };
+            let model = dlrm(Interaction::Dot { self_interaction: false, pad_to: 8 }, Pooling::Sum);
+            for rule in rules_of_facebook() {
+                check_last_part(&config(model.clone(), rule, 2), &mut make);
             }
         }
     }

@@ -58,7 +58,8 @@ pub(super) fn workload() -> Vec<Key> {
                  batch normalisation goes by each batch's own statistics, so that they depend on \
                  `eval.batch_size`), `fb.bce-of-probability` (facebook's log loss is \
                  torch's of the f32 probability: beyond logits of 16 or so it jumps to 100, and \
-                 there is no gradient)",
+                 there is no gradient), `fb.grad-accum-drops` (of the parts \
+                 of a batch, `train.micro_batches`, all but the last are thrown away)",
             ),
         key("workload.without", |w| Some(&mut w.workload.without))
             .or(None)
