@@ -3,6 +3,7 @@
 mod candle;
 pub(crate) mod cost;
 mod fused;
+mod look;
 pub mod memory;
 mod phase;
 mod state;
@@ -20,6 +21,7 @@ use std::ops::Range;
 
 pub use candle::CandleEngine;
 pub use fused::FusedEngine;
+pub use look::{LayerOutput, LookAt, Summary};
 pub use phase::{Lap, Phase, PhaseClock};
 pub use state::{EnginePosition, StateSpec};
 
@@ -335,6 +337,15 @@ pub trait Engine {
     /// If the device fails, or no evaluation was begun.
     fn count_scores(&mut self) -> Result<Result<Counts, MetricsError>, EngineError> {
         Err(EngineError::Unsupported(NO_SCORES.into()))
+    }
+
+    /// Predicts a batch and hands out what each layer gives on the way, part by part where batches
+    /// are computed so. `false` if the engine does not keep it.
+    ///
+    /// # Errors
+    /// If the batch does not fit, or the device fails.
+    fn look(&mut self, _batch: &Batch, _at: &mut LookAt<'_>) -> Result<bool, EngineError> {
+        Ok(false)
     }
 
     /// Loss and gradient of every parameter (row-major, tables dense, before clipping,

@@ -5,6 +5,7 @@ use super::{
     embedding::Embedding,
     fields::Fields,
     fm::Fm,
+    look::Look,
     loss::Loss,
     micro_batch::Room,
     mlp::{Mlp, MlpSpec, Scratch, held},
@@ -116,6 +117,15 @@ impl<B: Backend> DeepFm<B> {
             clock.lap(Phase::Embedding);
         }
         Ok(())
+    }
+
+    /// Hands out what layers gave for a part of the batch. The last layer's output is the logits,
+    /// which the other terms have been added to.
+    pub fn look(&mut self, pass: &mut Pass<'_, B>, look: &mut Look<'_>) -> Result<()> {
+        let Fm { vectors, linear, .. } = self.fm;
+        look.at(pass.backend, ("fields", false), pass.of(vectors, &self.v))?;
+        look.at(pass.backend, ("linear terms", false), pass.of(linear, &self.linear))?;
+        self.dnn.look(pass, self.loss.end(pass).y, look)
     }
 
     /// Sets of tables with the gradients of their pooled vectors.

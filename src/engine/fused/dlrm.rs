@@ -4,6 +4,7 @@ use super::{
     Pass, batch_norm,
     embedding::Embedding,
     interaction::{self, Interaction},
+    look::Look,
     loss::Loss,
     micro_batch::Room,
     mlp::{End, Mlp, MlpSpec, Scratch, held},
@@ -125,6 +126,20 @@ impl<B: Backend> Dlrm<B> {
         self.pooled.backward(pass, &mut self.dt)?;
         clock.lap(Phase::Embedding);
         Ok(())
+    }
+
+    /// Hands out what layers gave for a part of the batch, the vectors of tables included.
+    pub fn look(&mut self, pass: &mut Pass<'_, B>, look: &mut Look<'_>) -> Result<()> {
+        let d = self.x.cols;
+        self.bottom.look(pass, pass.of(self.x, &self.t), look)?;
+        for (slot, name) in (1..self.x.stride / d).map(|slot| (slot, format!("emb_l.{}", slot - 1)))
+        {
+            let vector = Window { at: slot * d, ..self.x };
+            look.at(pass.backend, (&name, false), pass.of(vector, &self.t))?;
+        }
+        let (output, _) = self.interaction.output(pass, &self.t, &mut self.dt);
+        look.at(pass.backend, ("interaction", false), output)?;
+        self.top.look(pass, self.loss.end(pass).y, look)
     }
 
     /// Calls `f` for each set of tables with the gradient of its pooled vectors.

@@ -5,6 +5,7 @@ use super::{
     deepfm::DeepFm,
     dlrm::Dlrm,
     embedding::Embedding,
+    look::Look,
     loss::Loss,
     micro_batch::{MicroBatches, Room},
     samples::Checked,
@@ -18,8 +19,8 @@ use crate::{
     },
     batch::{Batch, BatchLimits, Derived, GeneratedLog, Samples},
     engine::{
-        Engine, EngineConfig, EngineError, EnginePosition, FillPart, Phase, PhaseClock, StateSpec,
-        state::state_specs,
+        Engine, EngineConfig, EngineError, EnginePosition, FillPart, LookAt, Phase, PhaseClock,
+        StateSpec, state::state_specs,
     },
     metrics::{Counts, MetricsError},
     model::{ModelSpec, ParamSpec, Pooling, init::Initializer},
@@ -67,6 +68,14 @@ impl<B: Backend> Network<B> {
         match self {
             Network::Dlrm(n) => n.scatter(pass, clock),
             Network::DeepFm(n) => n.scatter(pass, clock),
+        }
+    }
+
+    /// Hands out what layers gave for a part of the batch.
+    pub(super) fn look(&mut self, pass: &mut Pass<'_, B>, look: &mut Look<'_>) -> Result<()> {
+        match self {
+            Network::Dlrm(n) => n.look(pass, look),
+            Network::DeepFm(n) => n.look(pass, look),
         }
     }
 
@@ -435,6 +444,14 @@ impl<B: Backend> Engine for FusedEngine<B> {
         &mut self,
     ) -> std::result::Result<std::result::Result<Counts, MetricsError>, EngineError> {
         self.count()
+    }
+
+    fn look(
+        &mut self,
+        batch: &Batch,
+        at: &mut LookAt<'_>,
+    ) -> std::result::Result<bool, EngineError> {
+        self.look_at(batch, at).map(|()| true)
     }
 
     fn gradients(

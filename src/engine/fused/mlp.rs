@@ -5,6 +5,7 @@ use super::{
     Pass,
     batch_norm::{self, BatchNorm},
     dropout,
+    look::Look,
     store::Layout,
 };
 use crate::backend::{After, Backend, Gate, Held, Linear, Mat, MatMut, Onto, Result, Window};
@@ -35,6 +36,7 @@ pub(crate) fn held(batch_norm: bool, dropout: f32) -> Held {
 }
 
 struct Layer<B: Backend> {
+    name: String,
     linear: Linear,
     relu: bool,
     norm: Option<BatchNorm<B>>,
@@ -127,7 +129,7 @@ impl<B: Backend> Mlp<B> {
             } else {
                 Some(backend.buffer(spec.held, max_batch * row(outputs), &what)?)
             };
-            layers.push(Layer { linear, relu, norm, output });
+            layers.push(Layer { name, linear, relu, norm, output });
             inputs = outputs;
         }
         Ok(Mlp { layers, dropout: spec.dropout })
@@ -143,7 +145,7 @@ impl<B: Backend> Mlp<B> {
         let rows = pass.rows;
         for i in 0..self.layers.len() {
             let (before, rest) = self.layers.split_at_mut(i);
-            let Layer { linear, relu, norm, output } = &mut rest[0];
+            let Layer { linear, relu, norm, output, .. } = &mut rest[0];
             let input = match before.last() {
                 Some(Layer { linear, output: Some(buffer), .. }) => {
                     window(linear.outputs).of(buffer, rows)
@@ -179,6 +181,20 @@ impl<B: Backend> Mlp<B> {
             }
         }
         Ok(())
+    }
+
+    /// Hands out what the layers gave, the last one `y`.
+    pub fn look(
+        &self,
+        pass: &Pass<'_, B>,
+        y: Mat<'_, B::Floats>,
+        look: &mut Look<'_>,
+    ) -> Result<()> {
+        self.layers.iter().try_for_each(|layer| {
+            let hidden = window(layer.linear.outputs);
+            let output = layer.output.as_ref().map_or(y, |buffer| hidden.of(buffer, pass.rows));
+            look.at(pass.backend, (&layer.name, layer.gated()), output)
+        })
     }
 
     /// From the gradient of the last layer's output to the gradients of all parameters and, where

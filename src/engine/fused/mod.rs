@@ -12,6 +12,7 @@ mod fields;
 mod fm;
 mod gradients;
 mod interaction;
+mod look;
 mod loss;
 mod micro_batch;
 mod mlp;

@@ -22,6 +22,7 @@ use crate::{
 mod cuda;
 mod dcnv2;
 mod goes_on;
+mod look;
 mod micro_batches;
 
 const ROWS: [usize; 3] = [7, 20, 5];
