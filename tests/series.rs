@@ -173,6 +173,16 @@ fn a_series_leaves_a_folder_a_seed_and_sums_up() {
 }
 
 #[test]
+fn one_seed_of_a_list_is_that_of_the_run() {
+    let bench = Bench::new();
+    let out = bench.out(&["run", "w.toml", "--seeds", "11", "--quiet"]);
+    assert_eq!(out.status.code(), Some(0), "{}", text(&out.stderr));
+    let runs = bench.runs();
+    let seeds = runs.iter().map(|r| record::read(&r.join("run.json")).unwrap().workload.seed);
+    assert_eq!(seeds.collect::<Vec<_>>(), [11]);
+}
+
+#[test]
 fn a_target_that_is_missed_twice_leaves_no_score() {
     let bench = Bench::new();
     let missed = ["--set", "target.auc=0.99"];

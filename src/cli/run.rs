@@ -240,7 +240,9 @@ impl RunArgs {
         set.extend(self.engine.as_ref().map(|e| format!("engine.kind={e}")));
         set.extend(self.device.as_ref().map(|d| format!("engine.device=\"{d}\"")));
         set.extend(self.threads.map(|n| format!("engine.threads={n}")));
-        set.extend(self.seed.map(|n| format!("train.seed={n}")));
+        // One seed of a list is that of the one run.
+        let only = self.seeds.first().filter(|_| self.seeds.len() == 1).copied();
+        set.extend(self.seed.or(only).map(|n| format!("train.seed={n}")));
         set
     }
 
