@@ -23,6 +23,7 @@ mod preparing;
 mod progress;
 mod ready;
 mod record;
+mod replay;
 mod report;
 mod resume;
 mod run;
@@ -45,6 +46,7 @@ pub use gate::GateArgs;
 pub use init::InitArgs;
 pub use package::PackageArgs;
 pub use record::RecordArgs;
+pub use replay::ReplayArgs;
 pub use report::ReportArgs;
 pub use run::RunArgs;
 pub use schema::SchemaArgs;
@@ -91,7 +93,7 @@ Exit codes:
     0  done: the target was reached, or there was none; gate: no regression
     1  run: target not reached; check: a log fails; gate: regression;
        data verify: a file is damaged; system --check-device: an operation
-       is wrong; selftest: a number differs
+       is wrong; selftest: a number differs; replay: it came out otherwise
     2  gate: no baseline, or it cannot be read
     3  gate: not comparable
     4  the loss or a prediction is not a number; gate: or the AUC got worse
@@ -183,6 +185,7 @@ struct Cli {
 enum Command {
     Run(RunArgs),
     Eval(EvalArgs),
+    Replay(ReplayArgs),
     Check(CheckArgs),
     System(SystemArgs),
     Selftest(SelftestArgs),
@@ -220,6 +223,7 @@ pub fn main() -> ExitCode {
     let done = check_environment().and_then(|()| match cli.command {
         Command::Run(args) => run::run(&args),
         Command::Eval(args) => eval::run(&args),
+        Command::Replay(args) => replay::run(&args),
         Command::Check(args) => check::run(&args),
         Command::System(args) => system::system(&args),
         Command::Selftest(args) => selftest::run(&args),

@@ -5,13 +5,15 @@ use crate::{
     checkpoint::CheckpointError,
     data::{preprocess::prepare, source::prepared::News},
     host::escape::visible,
-    train::events::{
-        CheckpointEvent, EvalEvent, Listener, Outcome, Resumption, RunFacts, StepEvent,
+    train::{
+        TrainError,
+        events::{CheckpointEvent, EvalEvent, Listener, Outcome, Resumption, RunFacts, StepEvent},
     },
 };
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::{
     io::{ErrorKind, IsTerminal},
+    path::Path,
     time::{Duration, Instant},
 };
 
@@ -274,6 +276,31 @@ impl Listener for Progress {
 
     fn checkpoint_failed(&mut self, step: u64, why: &CheckpointError) -> std::io::Result<()> {
         let line = format!("warning: no checkpoint after step {step}: {why}; training goes on");
+        match &self.sink {
+            Sink::Bar(b) => b.suspend(|| errln!("{}", visible(&line))),
+            _ => errln!("{}", visible(&line)),
+        }
+        Ok(())
+    }
+
+    fn failure_left(&mut self, folder: &Path) -> std::io::Result<()> {
+        let run = folder.parent().unwrap_or(folder).display().to_string();
+        let line = format!(
+            "the model and the batch are in {}/failure; dlrm-bench replay does that step again",
+            run
+        );
+        match &self.sink {
+            Sink::Bar(b) => b.suspend(|| errln!("{}", visible(&line))),
+            Sink::Json => {
+                Self::json(&serde_json::json!({"event": "failure", "folder": folder}))?;
+            }
+            Sink::Plain | Sink::Quiet => errln!("{}", visible(&line)),
+        }
+        Ok(())
+    }
+
+    fn failure_lost(&mut self, why: &TrainError) -> std::io::Result<()> {
+        let line = format!("warning: what led to this cannot be kept: {why}");
         match &self.sink {
             Sink::Bar(b) => b.suspend(|| errln!("{}", visible(&line))),
             _ => errln!("{}", visible(&line)),

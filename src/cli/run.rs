@@ -23,6 +23,7 @@ use crate::{
     train::{
         self, Job, TrainError,
         events::{Listener, Outcome, StopReason},
+        failure::failure_folder,
     },
     workload::{Missing, Resolved},
 };
@@ -137,6 +138,10 @@ pub struct RunArgs {
     /// Show where the time of a step went, phase by phase
     #[arg(long, conflicts_with_all = ["json", "explain", "loader_only", "runs", "seeds"])]
     pub profile: bool,
+    /// Say at the end what training has left as it was: rows of tables and
+    /// outputs of layers that have never moved, units that never fire
+    #[arg(long, conflicts_with_all = ["explain", "loader_only"])]
+    pub diagnose: bool,
     /// No progress, only the summary
     #[arg(long, short, conflicts_with = "json")]
     pub quiet: bool,
@@ -307,12 +312,16 @@ pub(super) fn run(args: &RunArgs) -> Result<Exit, Failure> {
     let judged = convergence::judge(args.reference.as_deref(), &found.runs)?
         .filter(|_| outcome.reason != StopReason::Interrupted);
     if args.json {
+        if let Some(diagnosis) = &record.diagnosis {
+            outln!("{}", serde_json::json!({"event": "diagnosis", "diagnosis": diagnosis}));
+        }
         if let Some(verdict) = judged.as_ref().and_then(Judged::verdict) {
             outln!("{}", serde_json::json!({"event": "convergence", "convergence": verdict}));
         }
     } else {
         let sentence = judged.as_ref().map(Judged::sentence);
-        let mut text = summary::summary(&record, folder.path(), sentence.as_deref());
+        let mut text = summary::diagnosis(&record);
+        text += &summary::summary(&record, folder.path(), sentence.as_deref());
         if args.profile {
             text = summary::profile(&record) + &text;
         }
@@ -365,7 +374,14 @@ pub(super) fn one(
     };
     let mut progress = Progress::new(show);
     let from = resume.as_ref().map(|r| &r.loaded);
-    let job = Job { checkpoints: Some(&checkpoints), from, ..Job::new(&resolved.workload, stop) };
+    let failure = failure_folder(output.path());
+    let job = Job {
+        checkpoints: Some(&checkpoints),
+        from,
+        failure: Some(&failure),
+        diagnose: args.diagnose,
+        ..Job::new(&resolved.workload, stop)
+    };
     let mut listeners: Vec<&mut dyn Listener> =
         vec![&mut output.log, &mut output.recorder, &mut progress];
     listeners.extend(facebook.as_mut().map(|f| f as &mut dyn Listener));

@@ -150,6 +150,11 @@ impl RunOutput {
         checkpoints_of(self.folder.path(), w)
     }
 
+    /// The run's folder.
+    pub fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
     /// The run's name, that of its folder.
     pub fn name(&self) -> &str {
         self.folder.id()
@@ -217,6 +222,7 @@ impl RunOutput {
             let on_device = device_plan(workload, &run.config).unwrap_or_default();
             let item = |(what, bytes)| MemoryItem { what: format!("{what}, on the GPU"), bytes };
             record.memory_plan.extend(on_device.items.into_iter().map(item));
+            record.diagnosis.clone_from(&run.diagnosis);
             record.phases = PhaseShare::of(run.phases.as_deref().unwrap_or_default());
             if let Some(ceilings) = &record.ceilings {
                 let floor = floor(workload, &run.schema, &run.config, ceilings, &record.machine);

@@ -2,9 +2,13 @@
 
 use super::progress::{counted, thousands};
 use crate::{
+    host::escape::visible,
     metrics::Quality,
     results::RunRecord,
-    train::events::{Outcome, RunFacts, StopReason},
+    train::{
+        Dead, Diagnosis, Unmoved,
+        events::{Outcome, RunFacts, StopReason},
+    },
 };
 use std::{fmt::Write, path::Path};
 
@@ -121,6 +125,43 @@ pub(super) fn summary(record: &RunRecord, folder: &Path, convergence: Option<&st
         row("plots", folder.join("plots").display().to_string());
     }
     out
+}
+
+/// What training has left as it was; nothing if the run did not look.
+pub(super) fn diagnosis(record: &RunRecord) -> String {
+    let Some(Diagnosis { tables, layers, samples, units }) = &record.diagnosis else {
+        return String::new();
+    };
+    let mut out = String::new();
+    let mut row = |name: &str, part: u64, all: u64| {
+        let share = if all == 0 { 0.0 } else { 100.0 * part as f64 / all as f64 };
+        let (part, all) = (thousands(part), thousands(all));
+        let _ = writeln!(out, "  {:<28} {part:>14} of {all:>14} {share:>6.1}%", visible(name));
+    };
+    let mut unmoved = |title: &str, of: &[Unmoved]| {
+        row(title, of.iter().map(|u| u.unmoved).sum(), of.iter().map(|u| u.rows).sum());
+        for u in of.iter().filter(|u| u.unmoved > 0) {
+            row(&format!("  {}", u.name), u.unmoved, u.rows);
+        }
+    };
+    unmoved("rows that never moved", tables);
+    unmoved("outputs that never moved", layers);
+    match units {
+        None => out += "  units that never fire: this engine does not keep what layers give\n",
+        Some(units) => {
+            let sum = |f: fn(&Dead) -> usize| units.iter().map(f).sum::<usize>() as u64;
+            row("units that never fire", sum(|d| d.dead), sum(|d| d.units));
+            for d in units.iter().filter(|d| d.dead > 0) {
+                row(&format!("  {}", d.name), d.dead as u64, d.units as u64);
+            }
+            let _ = writeln!(
+                out,
+                "  (for {} samples of the evaluation split)",
+                thousands(*samples as u64)
+            );
+        }
+    }
+    format!("diagnosis\n{out}")
 }
 
 /// A line for each phase: its seconds, its share, its part of a step, and what share of its floor it

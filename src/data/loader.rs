@@ -80,10 +80,8 @@ impl Plan {
 /// A batch and where it stands.
 #[derive(Debug)]
 pub struct Loaded {
-    /// 0-based.
-    pub epoch: u64,
-    /// Whether the epoch ends with it.
-    pub last_of_epoch: bool,
+    /// Where.
+    pub range: Range,
     /// The samples.
     pub batch: Batch,
 }
@@ -93,7 +91,7 @@ pub struct Loader {
     // `Option`s so that `drop` can hang up before it joins.
     ready: Option<Receiver<Result<Loaded, DataError>>>,
     spent: Option<SyncSender<Batch>>,
-    thread: Option<JoinHandle<()>>,
+    thread: Option<JoinHandle<Box<dyn Source>>>,
 }
 
 impl Loader {
@@ -139,6 +137,17 @@ impl Loader {
         }
     }
 
+    /// Stops, and gives the source back; `None` if its thread is gone.
+    pub fn stop(mut self) -> Option<Box<dyn Source>> {
+        self.hang_up();
+        self.thread.take()?.join().ok()
+    }
+
+    fn hang_up(&mut self) {
+        self.ready = None;
+        self.spent = None;
+    }
+
     /// Returns a batch's memory to the loader.
     pub fn recycle(&mut self, loaded: Loaded) {
         if let Some(spent) = &self.spent {
@@ -150,8 +159,7 @@ impl Loader {
 
 impl Drop for Loader {
     fn drop(&mut self) {
-        self.ready = None;
-        self.spent = None;
+        self.hang_up();
         if let Some(t) = self.thread.take() {
             let _ = t.join();
         }
@@ -163,13 +171,13 @@ fn work(
     plan: Plan,
     ready: &SyncSender<Result<Loaded, DataError>>,
     spent: &Receiver<Batch>,
-) {
+) -> Box<dyn Source> {
     let mut ranges = Ranges::new(source.len(), plan);
     let mut make = || -> Result<(), DataError> {
-        while let Some(Range { epoch, start, n, last_of_epoch }) = ranges.take()? {
+        while let Some(range) = ranges.take()? {
             let Ok(mut batch) = spent.recv() else { return Ok(()) };
-            source.fill(epoch, start, n, &mut batch)?;
-            if ready.send(Ok(Loaded { epoch, last_of_epoch, batch })).is_err() {
+            source.fill(range.epoch, range.start, range.n, &mut batch)?;
+            if ready.send(Ok(Loaded { range, batch })).is_err() {
                 return Ok(());
             }
         }
@@ -179,6 +187,7 @@ fn work(
         // Whoever has hung up does not want to know.
         let _ = ready.send(Err(e));
     }
+    source
 }
 
 /// Reads a whole split into batches, for evaluation sets that are visited again and again.
@@ -270,7 +279,7 @@ mod tests {
 
     fn size(loader: &mut Loader) -> Option<(u64, usize, u32, bool)> {
         let l = loader.next_batch().unwrap()?;
-        let size = (l.epoch, l.batch.len, l.batch.bags[0].indices[0], l.last_of_epoch);
+        let size = (l.range.epoch, l.batch.len, l.batch.bags[0].indices[0], l.range.last_of_epoch);
         loader.recycle(l);
         Some(size)
     }
@@ -350,6 +359,21 @@ mod tests {
         let first = l.next_batch().unwrap().unwrap();
         drop(l);
         assert_eq!(first.batch.len, 4);
+    }
+
+    #[test]
+    fn a_loader_that_stops_gives_its_source_back() {
+        for len in [100, 4] {
+            let mut l = Loader::start(Counter::new(Some(len), u64::MAX), Plan::once(4)).unwrap();
+            let first = l.next_batch().unwrap().unwrap();
+            let mut again = Batch::default();
+            again.bags.push(crate::batch::Bags::default());
+            l.stop().unwrap().fill(0, first.range.start, first.range.n, &mut again).unwrap();
+            assert_eq!(again.bags[0].indices, first.batch.bags[0].indices);
+        }
+        let mut over = Loader::start(Counter::new(Some(4), u64::MAX), Plan::once(4)).unwrap();
+        while over.next_batch().unwrap().is_some() {}
+        assert!(over.stop().is_none());
     }
 
     #[test]

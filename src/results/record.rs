@@ -7,6 +7,7 @@ use crate::{
     engine::{self, EngineConfig},
     host::Isa,
     system::{Ceilings, Machine, Versions, peak_memory, usable_cores},
+    train::Diagnosis,
     train::events::{EvalEvent, Outcome, RunFacts},
     workload::{Workload, shipped::TextSource},
 };
@@ -73,6 +74,9 @@ pub struct RunRecord {
     pub init_seconds: Option<f64>,
     /// Where the time of training steps went, if the engine keeps a clock.
     pub phases: Vec<PhaseShare>,
+    /// What training has left as it was, if the run was to look.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub diagnosis: Option<Diagnosis>,
     /// The least time of a training step: its work over the ceilings. `None` without ceilings.
     #[serde(default)]
     pub floor: Option<Floor>,
@@ -263,6 +267,7 @@ impl RunRecord {
             energy_of: energy.map(|e| e.of).unwrap_or_default(),
             init_seconds: None,
             phases: Vec::new(),
+            diagnosis: None,
             floor: None,
             floor_share: None,
             data_wait_share: (stepped > 0.0).then(|| waited / stepped),

@@ -201,10 +201,15 @@ impl EvalSplit {
         Ok(quality?)
     }
 
-    /// The first `n` samples, of which there are so many.
-    pub fn first(&mut self, n: usize) -> Result<Batch, DataError> {
+    /// Samples of a batch.
+    pub fn batch_size(&self) -> usize {
+        self.batch_size
+    }
+
+    /// Samples `start..start + n`; there are so many.
+    pub fn part(&mut self, start: u64, n: usize) -> Result<Batch, DataError> {
         let mut batch = Batch::with_capacity(self.source.schema(), n);
-        self.source.fill(0, 0, n, &mut batch)?;
+        self.source.fill(0, start, n, &mut batch)?;
         Ok(batch)
     }
 

@@ -1,6 +1,7 @@
 //! What the training loop tells its listeners (progress bar, MLPerf log, metrics table), as it
 //! happens.
 
+use super::TrainError;
 use crate::{
     batch::Schema,
     checkpoint::CheckpointError,
@@ -12,7 +13,7 @@ use crate::{
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Something that wants to know how training goes. All methods do nothing unless overridden. An
 /// error ends the run as aborted.
@@ -81,6 +82,14 @@ pub trait Listener {
     }
     /// A checkpoint cannot be written; the run goes on without it.
     fn checkpoint_failed(&mut self, _step: u64, _why: &CheckpointError) -> std::io::Result<()> {
+        Ok(())
+    }
+    /// The loss or a prediction is not a number, and what was found of it was put into a folder.
+    fn failure_left(&mut self, _folder: &Path) -> std::io::Result<()> {
+        Ok(())
+    }
+    /// The same, but it cannot be written.
+    fn failure_lost(&mut self, _why: &TrainError) -> std::io::Result<()> {
         Ok(())
     }
     /// The run goes on from a checkpoint; after [`Listener::run_start`].

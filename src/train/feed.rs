@@ -23,7 +23,7 @@ pub(super) enum Feed {
     /// Batches in the host's memory, made ahead of their use.
     Loader(Loader),
     /// The numbers of samples.
-    Device { generated: GeneratedSplit, ranges: Ranges },
+    Device { source: Box<dyn Source>, generated: GeneratedSplit, ranges: Ranges },
 }
 
 /// The samples of a step.
@@ -70,7 +70,8 @@ impl Feed {
     ) -> Result<Self, DataError> {
         match generated {
             Some(generated) => {
-                Ok(Feed::Device { generated, ranges: Ranges::new(source.len(), plan) })
+                let ranges = Ranges::new(source.len(), plan);
+                Ok(Feed::Device { source, generated, ranges })
             }
             None => Ok(Feed::Loader(Loader::start(source, plan)?)),
         }
@@ -80,10 +81,18 @@ impl Feed {
     pub fn next(&mut self) -> Result<Option<StepInput>, DataError> {
         match self {
             Feed::Loader(loader) => Ok(loader.next_batch()?.map(StepInput::Loaded)),
-            Feed::Device { generated, ranges } => Ok(ranges.take()?.map(|range| {
+            Feed::Device { generated, ranges, .. } => Ok(ranges.take()?.map(|range| {
                 let span = generated.span(range.epoch, range.start, range.n);
                 StepInput::Generated { range, span }
             })),
+        }
+    }
+
+    /// Ends, and gives the source back, if it is still there.
+    pub fn stop(self) -> Option<Box<dyn Source>> {
+        match self {
+            Feed::Loader(loader) => loader.stop(),
+            Feed::Device { source, .. } => Some(source),
         }
     }
 
@@ -96,18 +105,11 @@ impl Feed {
 }
 
 impl StepInput {
-    /// 0-based.
-    pub fn epoch(&self) -> u64 {
+    /// Which samples.
+    pub fn range(&self) -> Range {
         match self {
-            StepInput::Loaded(loaded) => loaded.epoch,
-            StepInput::Generated { range, .. } => range.epoch,
-        }
-    }
-
-    pub fn last_of_epoch(&self) -> bool {
-        match self {
-            StepInput::Loaded(loaded) => loaded.last_of_epoch,
-            StepInput::Generated { range, .. } => range.last_of_epoch,
+            StepInput::Loaded(loaded) => loaded.range,
+            StepInput::Generated { range, .. } => *range,
         }
     }
 

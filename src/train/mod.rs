@@ -1,20 +1,24 @@
 //! The loop: batches, steps, evaluation, stop rules, and who is told of it.
 
 mod checkpoint;
+mod diagnosis;
 mod evaluate;
 pub mod events;
+pub mod failure;
 mod feed;
 mod fit;
 pub(crate) mod memory;
 mod prepare;
 mod run;
 mod saved;
+mod saving;
 #[cfg(test_slowdown)]
 mod slowdown;
 mod step_clock;
 mod told;
 
 pub use checkpoint::Progress;
+pub use diagnosis::{Dead, Diagnosis, Unmoved};
 pub use feed::made_on_device;
 pub use fit::fit_memory;
 pub use prepare::{Prepared, prepare};

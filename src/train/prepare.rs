@@ -31,6 +31,8 @@ pub struct Prepared {
     /// Numbers that the listeners are told.
     pub facts: RunFacts,
     pub(super) plan: Plan,
+    /// Where its initial parameters came from.
+    pub(super) init: InitSource,
     pub(super) train: Box<dyn Source>,
     /// How the device makes the training samples itself, if it does.
     pub(super) generated: Option<GeneratedSplit>,
@@ -84,7 +86,7 @@ pub(super) fn prepare_until(
             seed,
         },
     };
-    let mut initializer = Initializer::new(&config.model, init).until(stop);
+    let mut initializer = Initializer::new(&config.model, init.clone()).until(stop);
     let mut engine =
         engine::build(workload.engine.kind, workload.engine.device, &config, &mut initializer)?;
     if stop.load(Ordering::Relaxed) {
@@ -115,7 +117,19 @@ pub(super) fn prepare_until(
         target_accuracy: workload.target.accuracy,
         best_auc: data_facts.best_auc,
     };
-    Ok(Prepared { schema, data_facts, config, engine, facts, plan, train, generated, eval, test })
+    Ok(Prepared {
+        schema,
+        data_facts,
+        config,
+        engine,
+        facts,
+        plan,
+        init,
+        train,
+        generated,
+        eval,
+        test,
+    })
 }
 
 /// Refuses a run without a step.

@@ -5,6 +5,7 @@ use super::{
     checkpoint::{
         BestSaved, EvaluationDue, Progress, Saver, best_parameters, now_ms, restore, rows,
     },
+    diagnosis::{Diagnosis, SAMPLES, diagnose},
     evaluate::{EvalError, EvalSplit},
     events::{EvalEvent, Listener, Outcome, Resumption, RunFacts, StopReason},
     feed::{Feed, StepInput},
@@ -16,7 +17,7 @@ use crate::{
     backend::StepContext,
     batch::Schema,
     checkpoint::{CheckpointError, Checkpoints, Kind, Loaded},
-    data::{Facts, source::prepared::News},
+    data::{Facts, ranges::Range, source::prepared::News},
     embedding::RowKind,
     engine::{Engine, EngineConfig, Phase, PhaseClock},
     metrics::Quality,
@@ -25,7 +26,9 @@ use crate::{
     workload::{EvalEvery, Monitor, Workload, WorkloadError},
 };
 use std::{
+    collections::VecDeque,
     io::ErrorKind,
+    path::Path,
     sync::atomic::{AtomicBool, Ordering},
     time::Instant,
 };
@@ -40,12 +43,16 @@ pub struct Job<'a> {
     pub checkpoints: Option<&'a Checkpoints>,
     /// The checkpoint that the run goes on from.
     pub from: Option<&'a Loaded>,
+    /// Where to leave what is found of a loss or a prediction that is not a number.
+    pub failure: Option<&'a Path>,
+    /// Look at the end what training has left as it was ([`Finished::diagnosis`]).
+    pub diagnose: bool,
 }
 
 impl<'a> Job<'a> {
     /// A run from the start, without checkpoints.
     pub fn new(workload: &'a Workload, stop: &'a AtomicBool) -> Self {
-        Job { workload, stop, checkpoints: None, from: None }
+        Job { workload, stop, checkpoints: None, from: None, failure: None, diagnose: false }
     }
 }
 
@@ -67,6 +74,8 @@ pub struct Finished {
     pub init_seconds: f64,
     /// Seconds of training steps by phase, if the engine keeps a clock.
     pub phases: Option<Vec<(Phase, f64)>>,
+    /// What training has left as it was, if somebody asked.
+    pub diagnosis: Option<Diagnosis>,
 }
 
 /// Trains until the target, the budget, the patience or the stop flag ends it. Listeners hear of
@@ -144,6 +153,7 @@ fn train(job: &Job<'_>, told: &mut Told<'_, '_>) -> Result<Finished, TrainError>
     let mut trainer = Trainer {
         job,
         facts: &prepared.facts,
+        schema: &prepared.schema,
         engine: &mut *prepared.engine,
         eval: prepared.eval,
         feed,
@@ -151,6 +161,7 @@ fn train(job: &Job<'_>, told: &mut Told<'_, '_>) -> Result<Finished, TrainError>
         every,
         best,
         begun: told.state.steps,
+        in_flight: VecDeque::with_capacity(IN_FLIGHT),
         clock: StepClock::new(),
         epoch_open,
         rows: rows(&prepared.config, engine_name),
@@ -163,14 +174,31 @@ fn train(job: &Job<'_>, told: &mut Told<'_, '_>) -> Result<Finished, TrainError>
         evaluation_due,
         ended,
     };
-    let reason = trainer.steps(told).inspect_err(|_| {
-        // What is done is told of, whatever else went wrong.
-        let _ = trainer.tell(told, true);
-    })?;
+    let reason = match trainer.steps(told) {
+        Ok(reason) => reason,
+        Err(e) => {
+            // What is done is told of, whatever else went wrong.
+            let _ = trainer.tell(told, true);
+            trainer.leave(&e, told, None);
+            return Err(e);
+        }
+    };
     let phases = trainer.phases();
     prepared.data_facts.notes.extend(trainer.engine.notes());
     told.state.restored = trainer.restore(reason)?;
-    told.state.test = trainer.test(prepared.test, reason, told.state.steps)?;
+    told.state.test = match trainer.test(prepared.test.as_mut(), reason, told.state.steps) {
+        Ok(quality) => quality,
+        Err(e) => {
+            trainer.leave(&e, told, prepared.test.as_mut());
+            return Err(e);
+        }
+    };
+    let diagnosis = job.diagnose.then(|| {
+        let samples = trainer.eval.len().min(prepared.config.max_batch as u64) as usize;
+        let batch = trainer.eval.part(0, samples.min(SAMPLES))?;
+        diagnose(trainer.engine, &prepared.config, trainer.rows, prepared.init, &batch)
+    });
+    let diagnosis = diagnosis.transpose()?;
     let target_met = prepared.facts.targets().is_none() || reason == StopReason::Target;
     let outcome = told.state.outcome(reason, target_met && reason != StopReason::Interrupted);
     match told.each(|l| l.run_stop(&outcome)) {
@@ -187,46 +215,53 @@ fn train(job: &Job<'_>, told: &mut Told<'_, '_>) -> Result<Finished, TrainError>
         facts: prepared.facts,
         init_seconds,
         phases,
+        diagnosis,
     })
 }
 
-struct Trainer<'a> {
-    job: &'a Job<'a>,
-    facts: &'a RunFacts,
-    engine: &'a mut dyn Engine,
-    eval: EvalSplit,
-    feed: Feed,
-    schedule: Schedule,
+/// Steps whose samples are remembered.
+const IN_FLIGHT: usize = 16;
+
+pub(super) struct Trainer<'a> {
+    pub(super) job: &'a Job<'a>,
+    pub(super) facts: &'a RunFacts,
+    pub(super) schema: &'a Schema,
+    pub(super) engine: &'a mut dyn Engine,
+    pub(super) eval: EvalSplit,
+    pub(super) feed: Feed,
+    pub(super) schedule: Schedule,
     /// Steps between evaluations.
-    every: u64,
-    best: Option<Best>,
+    pub(super) every: u64,
+    pub(super) best: Option<Best>,
     /// Steps begun.
-    begun: u64,
-    clock: StepClock,
+    pub(super) begun: u64,
+    /// The newest of them, with their samples: more than a device computes at once.
+    pub(super) in_flight: VecDeque<(u64, Range)>,
+    pub(super) clock: StepClock,
     /// The epoch that listeners were told of, until they hear of its end.
-    epoch_open: Option<u64>,
+    pub(super) epoch_open: Option<u64>,
     /// Writes checkpoints, if any are to be written.
-    saver: Option<Saver<'a>>,
+    pub(super) saver: Option<Saver<'a>>,
     /// How the engine keeps its rows.
-    rows: RowKind,
+    pub(super) rows: RowKind,
     /// Seconds from `init_start` to `run_start`.
-    init_seconds: f64,
+    pub(super) init_seconds: f64,
     /// Seconds by phase before the run was taken up.
-    phases: Option<Vec<(Phase, f64)>>,
+    pub(super) phases: Option<Vec<(Phase, f64)>>,
     /// An evaluation that was begun and not completed.
-    evaluation_due: Option<EvaluationDue>,
+    pub(super) evaluation_due: Option<EvaluationDue>,
     /// Why training is over, once it is.
-    ended: Option<StopReason>,
+    pub(super) ended: Option<StopReason>,
 }
 
 /// The best evaluation so far.
-struct Best {
-    monitored: f64,
-    event: EvalEvent,
+pub(super) struct Best {
+    pub(super) monitored: f64,
+    pub(super) event: EvalEvent,
     /// Evaluations since then.
-    age: u32,
+    pub(super) age: u32,
     /// Its parameters, if they are to be restored.
-    parameters: Option<Vec<Vec<f32>>>,
+    pub(super) parameters: Option<Vec<Vec<f32>>>,
 }
 
 impl Best {
@@ -263,12 +298,11 @@ impl Trainer<'_> {
             let began = Instant::now();
             let Some(input) = self.feed.next()? else { break StopReason::Budget };
             let data_wait = began.elapsed().as_secs_f64();
-            let epoch = input.epoch();
+            let Range { epoch, last_of_epoch, .. } = input.range();
             if self.epoch_open != Some(epoch) {
                 told.each(|l| l.epoch_start(epoch))?;
                 self.epoch_open = Some(epoch);
             }
-            let last_of_epoch = input.last_of_epoch();
             self.begin(input, data_wait, told)?;
             let evaluates = self.begun.is_multiple_of(self.every);
             self.after_step(told, evaluates, last_of_epoch)?;
@@ -318,58 +352,8 @@ impl Trainer<'_> {
         Ok(())
     }
 
-    /// Writes a checkpoint of this moment, if any are written and none of it is.
-    fn save_unless_saved(&mut self, told: &mut Told<'_, '_>) -> Result<(), TrainError> {
-        if self.saver.as_ref().is_some_and(|s| !s.has(told.state.steps)) {
-            self.save(Kind::Newest, told)?;
-        }
-        Ok(())
-    }
-
-    /// Writes a checkpoint; no step is in flight. One that cannot be written is told of, and training
-    /// goes on.
-    fn save(&mut self, kind: Kind, told: &mut Told<'_, '_>) -> Result<(), TrainError> {
-        let phases = self.phases();
-        let Some(saver) = &mut self.saver else { return Ok(()) };
-        let listeners = told.saved()?;
-        let state = &told.state;
-        let best = self.best.as_ref();
-        let progress = Progress {
-            steps: state.steps,
-            samples: state.samples,
-            epoch: self.epoch_open,
-            engine: self.engine.position()?,
-            schedule: self.schedule.state(),
-            best: best.map(|b| BestSaved {
-                monitored: b.monitored,
-                event: b.event.clone(),
-                age: b.age,
-                parameters: b.parameters.is_some(),
-            }),
-            evaluation_due: self.evaluation_due,
-            ended: self.ended,
-            last_eval: state.last_eval.clone(),
-            best_auc: state.best_auc,
-            train_seconds: state.train_seconds,
-            init_seconds: self.init_seconds,
-            run_start_ms: state.run_start_ms,
-            phases,
-            checkpoint_seconds: saver.seconds,
-            resumed_at: state.resumed_at.clone(),
-            listeners,
-        };
-        let parameters = best.and_then(|b| b.parameters.as_deref());
-        let saved = saver.save(kind, &*self.engine, self.rows, parameters, &progress);
-        told.state.checkpoint_seconds = saver.seconds;
-        match saved {
-            Ok(saved) => told.each(|l| l.checkpoint(&saved))?,
-            Err(why) => told.each(|l| l.checkpoint_failed(progress.steps, &why))?,
-        }
-        Ok(())
-    }
-
     /// Seconds of training steps by phase, if the engine keeps a clock.
-    fn phases(&mut self) -> Option<Vec<(Phase, f64)>> {
+    pub(super) fn phases(&mut self) -> Option<Vec<(Phase, f64)>> {
         let before = self.phases.clone().unwrap_or_default();
         let past = |phase| before.iter().find(|(p, _)| *p == phase).map_or(0.0, |(_, s)| *s);
         let clock = self.engine.phases()?;
@@ -391,7 +375,11 @@ impl Trainer<'_> {
                 clock.keep_laps();
             }
         }
-        let context = StepContext { learning_rate, epoch: input.epoch(), data_wait };
+        let context = StepContext { learning_rate, epoch: input.range().epoch, data_wait };
+        if self.in_flight.len() == IN_FLIGHT {
+            self.in_flight.pop_front();
+        }
+        self.in_flight.push_back((step, input.range()));
         self.engine.begin_step(input.samples(), context)?;
         let laps = self.engine.phases().map(PhaseClock::take_laps).unwrap_or_default();
         if !laps.is_empty() {
@@ -410,6 +398,7 @@ impl Trainer<'_> {
             let state = &mut told.state;
             (state.steps, state.loss_scale) = (event.step, loss_scale);
             state.samples += u64::from(event.samples);
+            state.last_steps.add(event.step, event.loss, event.learning_rate, loss_scale);
             state.train_seconds += event.seconds;
             told.each(|l| l.step(event))
         })
@@ -505,11 +494,11 @@ impl Trainer<'_> {
     /// Judges the test split.
     fn test(
         &mut self,
-        test: Option<EvalSplit>,
+        test: Option<&mut EvalSplit>,
         reason: StopReason,
         step: u64,
     ) -> Result<Option<Quality>, TrainError> {
-        let Some(mut test) = test.filter(|_| reason != StopReason::Interrupted) else {
+        let Some(test) = test.filter(|_| reason != StopReason::Interrupted) else {
             return Ok(None);
         };
         match test.evaluate(self.engine, self.job.stop) {

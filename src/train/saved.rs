@@ -17,6 +17,7 @@ use crate::{
     optim::{OptimizerConfig, OptimizerSpec},
     workload::{EvalCache, Workload, WorkloadError},
 };
+use serde::{Deserialize, Serialize};
 use std::{
     io,
     sync::atomic::AtomicBool,
@@ -24,7 +25,8 @@ use std::{
 };
 
 /// Which samples are judged.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Split {
     /// Those that decide when the target is reached.
     Eval,
@@ -57,7 +59,7 @@ pub struct SavedModel {
 }
 
 /// How long predictions of a batch take.
-#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Latency {
     /// Samples of a batch.
     pub batch_size: usize,
@@ -168,7 +170,7 @@ impl SavedModel {
             let what = format!("is {size} for a latency; must be at most {most} here");
             return Err(WorkloadError::Unfit { key: "eval.batch_size", what }.into());
         }
-        let batch: Batch = self.split.first(size)?;
+        let batch: Batch = self.split.part(0, size)?;
         let mut out = vec![0.0; size];
         let (mut seconds, began) = (Vec::new(), Instant::now());
         let warm = time / 10;

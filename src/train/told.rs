@@ -3,6 +3,7 @@
 use super::{
     checkpoint::{Progress, since_ms},
     events::{EvalEvent, Listener, Outcome, StopReason},
+    failure::LastSteps,
 };
 use crate::{metrics::Quality, optim::LossScale};
 use serde_json::Value;
@@ -52,6 +53,7 @@ pub(super) struct State {
     pub samples: u64,
     pub train_seconds: f64,
     pub loss_scale: Option<LossScale>,
+    pub last_steps: LastSteps,
     pub last_eval: Option<EvalEvent>,
     pub best_auc: f64,
     pub restored: Option<EvalEvent>,

@@ -29,7 +29,7 @@ pub(super) fn before(workload: &Workload, stop: &AtomicBool) -> Result<(), Failu
     while let Some(loaded) = loader.next_batch()? {
         out!("mini-batch: {number}\n{}", batch(&loaded.batch));
         number += 1;
-        let last = loaded.last_of_epoch;
+        let last = loaded.range.last_of_epoch;
         loader.recycle(loaded);
         if last || stop.load(std::sync::atomic::Ordering::Relaxed) {
             break;

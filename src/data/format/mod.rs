@@ -2,6 +2,7 @@
 //! does not grow with the file. docs/data-formats.md describes each format.
 
 mod arrays;
+mod batch;
 pub(crate) mod bin40;
 mod capacity;
 pub mod columns;
@@ -36,6 +37,7 @@ use super::{
     DataError,
     rows::{Hotness, Layout, Rows},
 };
+pub use batch::write_batch;
 pub use capacity::{Capacity, holding};
 use columns::Columns;
 pub use registry::TRAINED;

@@ -55,7 +55,8 @@ fn run(engine: &mut dyn Engine, workload: &Workload, on_device: bool) -> (Steps,
     let mut feed = Feed::start(train, plan, generated).unwrap();
     let (mut steps, mut losses) = (Vec::new(), Vec::new());
     while let Some(input) = feed.next().unwrap() {
-        steps.push((input.epoch(), input.last_of_epoch(), input.samples().len()));
+        let range = input.range();
+        steps.push((range.epoch, range.last_of_epoch, input.samples().len()));
         engine.begin_step(input.samples(), StepContext::at_rate(0.05)).unwrap();
         feed.recycle(input);
         losses.extend(std::iter::from_fn(|| engine.finished(false).unwrap()));

@@ -1,0 +1,127 @@
+//! What a training writes down of itself: checkpoints, and how it failed.
+
+use super::{
+    TrainError,
+    checkpoint::{BestSaved, Progress, Saver},
+    evaluate::EvalSplit,
+    failure::{Scene, first_bad, samples_of},
+    run::Trainer,
+    saved::Split,
+    told::Told,
+};
+use crate::checkpoint::{CheckpointConfig, Checkpoints, Kind};
+use std::path::Path;
+
+impl Trainer<'_> {
+    /// Writes a checkpoint of this moment, if any are written and none of it is.
+    pub(super) fn save_unless_saved(&mut self, told: &mut Told<'_, '_>) -> Result<(), TrainError> {
+        if self.saver.as_ref().is_some_and(|s| !s.has(told.state.steps)) {
+            self.save(Kind::Newest, told)?;
+        }
+        Ok(())
+    }
+
+    /// Writes a checkpoint; no step is in flight. One that cannot be written is told of, and training
+    /// goes on.
+    pub(super) fn save(&mut self, kind: Kind, told: &mut Told<'_, '_>) -> Result<(), TrainError> {
+        if self.saver.is_none() {
+            return Ok(());
+        }
+        let progress = self.position(told)?;
+        let Some(saver) = &mut self.saver else { return Ok(()) };
+        let best = self.best.as_ref();
+        let parameters = best.and_then(|b| b.parameters.as_deref());
+        let saved = saver.save(kind, &*self.engine, self.rows, parameters, &progress);
+        told.state.checkpoint_seconds = saver.seconds;
+        match saved {
+            Ok(saved) => told.each(|l| l.checkpoint(&saved))?,
+            Err(why) => told.each(|l| l.checkpoint_failed(progress.steps, &why))?,
+        }
+        Ok(())
+    }
+
+    /// Where the training stands; no step is in flight.
+    fn position(&mut self, told: &mut Told<'_, '_>) -> Result<Progress, TrainError> {
+        let phases = self.phases();
+        let listeners = told.saved()?;
+        let state = &told.state;
+        Ok(Progress {
+            steps: state.steps,
+            samples: state.samples,
+            epoch: self.epoch_open,
+            engine: self.engine.position()?,
+            schedule: self.schedule.state(),
+            best: self.best.as_ref().map(|b| BestSaved {
+                monitored: b.monitored,
+                event: b.event.clone(),
+                age: b.age,
+                parameters: b.parameters.is_some(),
+            }),
+            evaluation_due: self.evaluation_due,
+            ended: self.ended,
+            last_eval: state.last_eval.clone(),
+            best_auc: state.best_auc,
+            train_seconds: state.train_seconds,
+            init_seconds: self.init_seconds,
+            run_start_ms: state.run_start_ms,
+            phases,
+            checkpoint_seconds: self.saver.as_ref().map_or(0.0, |s| s.seconds),
+            resumed_at: state.resumed_at.clone(),
+            listeners,
+        })
+    }
+
+    /// Leaves what can be found of a loss or a prediction that is not a number.
+    pub(super) fn leave(
+        self,
+        error: &TrainError,
+        told: &mut Told<'_, '_>,
+        test: Option<&mut EvalSplit>,
+    ) {
+        let Some(folder) = self.job.failure.filter(|_| error.is_quality()) else { return };
+        match self.write_failure(error, folder, told, test) {
+            Ok(false) => {}
+            Ok(true) => told.all(|l| l.failure_left(folder)),
+            Err(why) => told.all(|l| l.failure_lost(&why)),
+        }
+    }
+
+    /// The same; `false` if there is nothing to be found.
+    fn write_failure(
+        mut self,
+        error: &TrainError,
+        folder: &Path,
+        told: &mut Told<'_, '_>,
+        test: Option<&mut EvalSplit>,
+    ) -> Result<bool, TrainError> {
+        let mut progress = self.position(told)?;
+        // Its parameters are not part of it.
+        progress.best = progress.best.map(|best| BestSaved { parameters: false, ..best });
+        let checkpoints = Checkpoints::new(folder.to_owned(), 1);
+        let (config, workload) = (CheckpointConfig::default(), self.job.workload);
+        Saver::new(&checkpoints, &config, workload.sha256(), 0.0).save(
+            Kind::Newest,
+            self.engine,
+            self.rows,
+            None,
+            &progress,
+        )?;
+        let (split, found) = match (error, test) {
+            (TrainError::Loss { step, .. }, _) => {
+                let range = self.in_flight.iter().find(|(number, _)| number == step);
+                let (range, source) = (range.map(|(_, range)| *range), self.feed.stop());
+                let found = range.zip(source).map(|(range, mut source)| {
+                    Ok::<_, TrainError>((range, samples_of(&mut *source, range)?))
+                });
+                (Split::Train, found.transpose()?)
+            }
+            (_, Some(test)) => (Split::Test, first_bad(test, self.engine)?),
+            (_, None) => (Split::Eval, first_bad(&mut self.eval, self.engine)?),
+        };
+        let Some((range, batch)) = found else { return Ok(false) };
+        let (steps, last) = (told.state.steps, &told.state.last_steps);
+        let scene = Scene { error, steps, last, schema: self.schema, split, range, batch: &batch };
+        scene.write(self.engine, folder)?;
+        Ok(true)
+    }
+}
