@@ -119,6 +119,17 @@ pub enum Part {
     Remainder(u32),
 }
 
+impl Part {
+    /// The row that is read by an id.
+    pub fn of(self, id: u32) -> u32 {
+        match self {
+            Part::Whole => id,
+            Part::Quotient(by) => id / by,
+            Part::Remainder(by) => id % by,
+        }
+    }
+}
+
 /// One embedding table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TableSpec {

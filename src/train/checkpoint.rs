@@ -3,13 +3,16 @@
 use super::{
     TrainError,
     events::{CheckpointEvent, EvalEvent, StopReason},
+    snapshot::{About, Snapshot},
 };
 use crate::{
+    batch::Samples,
     checkpoint::{
-        CheckpointConfig, CheckpointError, Checkpoints, Form, Group, Kind, Loaded, Tensor, View,
+        CheckpointConfig, CheckpointError, Checkpoints, Form, Group, Kind, Loaded, Saved, Tensor,
+        View,
     },
     embedding::RowKind,
-    engine::{Engine, EngineConfig, EnginePosition, Phase},
+    engine::{Engine, EngineConfig, EnginePosition, Phase, StateSpec},
     model::{ParamKind, ParamSpec},
     optim::schedule::ScheduleState,
 };
@@ -105,12 +108,26 @@ pub(super) struct Saver<'a> {
     last: Instant,
     /// Of the newest one.
     step: Option<u64>,
-    /// Seconds that all took.
+    /// Seconds that training stood still for all of them.
     pub seconds: f64,
+    /// What is being written while training goes on.
+    writing: Option<Writing>,
+}
+
+/// A checkpoint on its way, and the seconds that training has stood still for it.
+struct Writing {
+    snapshot: Snapshot,
+    seconds: f64,
 }
 
 /// Parameters of the best evaluation, one after another.
 pub(super) type Parameters = [Vec<f32>];
+
+/// What became of a checkpoint of `step` steps.
+pub(super) struct Written {
+    pub step: u64,
+    pub result: Result<CheckpointEvent, CheckpointError>,
+}
 
 impl<'a> Saver<'a> {
     /// Nothing is written yet, or `seconds` have gone to what a run before this one wrote.
@@ -120,7 +137,8 @@ impl<'a> Saver<'a> {
         workload: String,
         seconds: f64,
     ) -> Self {
-        Saver { checkpoints, config, workload, last: Instant::now(), step: None, seconds }
+        let (last, step, writing) = (Instant::now(), None, None);
+        Saver { checkpoints, config, workload, last, step, seconds, writing }
     }
 
     /// Whether one is due before the first step.
@@ -146,7 +164,75 @@ impl<'a> Saver<'a> {
         self.step == Some(step)
     }
 
-    /// Writes one. No step is in flight.
+    /// Begins one that is written while training goes on ([`Snapshot`]). None is being written, and
+    /// no step is in flight.
+    pub fn begin(
+        &mut self,
+        kind: Kind,
+        engine: &dyn Engine,
+        (config, rows): (&EngineConfig, RowKind),
+        progress: &Progress,
+    ) -> Result<(), TrainError> {
+        let began = Instant::now();
+        let about = About {
+            kind,
+            step: progress.steps,
+            workload: self.workload.clone(),
+            progress: json(progress)?,
+        };
+        let tensors = (model(engine, rows), state(engine));
+        let snapshot = Snapshot::begin(engine, config, self.checkpoints, tensors, about)?;
+        let seconds = began.elapsed().as_secs_f64();
+        self.seconds += seconds;
+        self.writing = Some(Writing { snapshot, seconds });
+        self.last = Instant::now();
+        Ok(())
+    }
+
+    /// Keeps what a step on these samples will change of the model that is being written. What it
+    /// takes.
+    pub fn before_step(
+        &mut self,
+        engine: &dyn Engine,
+        samples: Samples<'_>,
+    ) -> Result<Duration, TrainError> {
+        let (Some(writing), Some(batch)) = (&mut self.writing, samples.host()) else {
+            return Ok(Duration::ZERO);
+        };
+        let began = Instant::now();
+        writing.snapshot.before_step(engine, &batch.bags)?;
+        let took = began.elapsed();
+        writing.seconds += took.as_secs_f64();
+        self.seconds += took.as_secs_f64();
+        Ok(took)
+    }
+
+    /// Goes on with what is being written, for a share of a step's seconds; all of it with `wait`.
+    /// What became of it, once it is over.
+    pub fn advance(
+        &mut self,
+        engine: &dyn Engine,
+        step: f64,
+        wait: bool,
+    ) -> Result<Option<Written>, TrainError> {
+        let Some(mut writing) = self.writing.take() else { return Ok(None) };
+        let began = Instant::now();
+        if !wait && !writing.snapshot.advance(engine, step)? {
+            let took = began.elapsed().as_secs_f64();
+            writing.seconds += took;
+            self.seconds += took;
+            self.writing = Some(writing);
+            return Ok(None);
+        }
+        let Writing { snapshot, seconds } = writing;
+        let (kind, step) = (snapshot.kind, snapshot.step);
+        let saved = snapshot.finish(engine)?;
+        let took = began.elapsed().as_secs_f64();
+        self.seconds += took;
+        Ok(Some(self.written((kind, step), saved, seconds + took)))
+    }
+
+    /// Writes one while training stands still. None is being written, and no step is in flight.
     pub fn save(
         &mut self,
         kind: Kind,
@@ -154,13 +240,44 @@ impl<'a> Saver<'a> {
         rows: RowKind,
         best: Option<&Parameters>,
         progress: &Progress,
-    ) -> Result<CheckpointEvent, CheckpointError> {
-        let model: Vec<Tensor> = engine.params().iter().map(|p| tensor(p, rows)).collect();
-        let optimizer: Vec<Tensor> = engine
-            .optimizer_state()
-            .iter()
-            .map(|s| Tensor { name: s.name.clone(), form: Form::F32, shape: s.shape.clone() })
-            .collect();
+    ) -> Written {
+        let began = Instant::now();
+        let saved = self.save_now(kind, engine, rows, best, progress);
+        self.last = Instant::now();
+        let took = began.elapsed().as_secs_f64();
+        self.seconds += took;
+        self.written((kind, progress.steps), saved, took)
+    }
+
+    fn written(
+        &mut self,
+        (kind, step): (Kind, u64),
+        saved: Result<Saved, CheckpointError>,
+        seconds: f64,
+    ) -> Written {
+        if kind == Kind::Newest && saved.is_ok() {
+            self.step = Some(step);
+        }
+        let best = kind == Kind::Best;
+        let event = |saved: Saved| CheckpointEvent {
+            step,
+            best,
+            path: saved.path,
+            bytes: saved.bytes,
+            seconds,
+        };
+        Written { step, result: saved.map(event) }
+    }
+
+    fn save_now(
+        &self,
+        kind: Kind,
+        engine: &dyn Engine,
+        rows: RowKind,
+        best: Option<&Parameters>,
+        progress: &Progress,
+    ) -> Result<Saved, CheckpointError> {
+        let (model, optimizer) = (model(engine, rows), state(engine));
         let kept: Vec<Tensor> = engine
             .params()
             .iter()
@@ -184,26 +301,26 @@ impl<'a> Saver<'a> {
         if best.is_some() {
             groups.push(Group { stem: "best", tensors: &kept, read: &mut read_best });
         }
-        let text = serde_json::to_value(progress).map_err(|e| CheckpointError::Write {
-            path: "progress.json".into(),
-            source: e.into(),
-        })?;
         let about = (progress.steps, self.workload.as_str());
-        let saved = self.checkpoints.save(kind, about, &mut groups, &text);
-        self.last = Instant::now();
-        let saved = saved?;
-        if kind == Kind::Newest {
-            self.step = Some(progress.steps);
-        }
-        self.seconds += saved.took.as_secs_f64();
-        Ok(CheckpointEvent {
-            step: progress.steps,
-            best: kind == Kind::Best,
-            path: saved.path,
-            bytes: saved.bytes,
-            seconds: saved.took.as_secs_f64(),
-        })
+        self.checkpoints.save(kind, about, &mut groups, &json(progress)?)
     }
+}
+
+fn json(progress: &Progress) -> Result<Value, CheckpointError> {
+    serde_json::to_value(progress)
+        .map_err(|e| CheckpointError::Write { path: "progress.json".into(), source: e.into() })
+}
+
+/// The tensors of an engine's parameters.
+fn model(engine: &dyn Engine, rows: RowKind) -> Vec<Tensor> {
+    engine.params().iter().map(|p| tensor(p, rows)).collect()
+}
+
+/// Those of its optimizer's state.
+fn state(engine: &dyn Engine) -> Vec<Tensor> {
+    let tensor =
+        |s: &StateSpec| Tensor { name: s.name.clone(), form: Form::F32, shape: s.shape.clone() };
+    engine.optimizer_state().iter().map(tensor).collect()
 }
 
 /// A parameter as it is written: in 16 bits where its rows are kept so.

@@ -14,6 +14,7 @@ mod saved;
 mod saving;
 #[cfg(test_slowdown)]
 mod slowdown;
+mod snapshot;
 mod step_clock;
 mod told;
 

@@ -10,11 +10,12 @@ use super::{
     events::{EvalEvent, Listener, Outcome, Resumption, RunFacts, StopReason},
     feed::{Feed, StepInput},
     prepare::prepare_until,
+    snapshot,
     step_clock::StepClock,
     told::{State, Told},
 };
 use crate::{
-    backend::StepContext,
+    backend::{Device, StepContext},
     batch::Schema,
     checkpoint::{CheckpointError, Checkpoints, Kind, Loaded},
     data::{Facts, ranges::Range, source::prepared::News},
@@ -165,6 +166,10 @@ fn train(job: &Job<'_>, told: &mut Told<'_, '_>) -> Result<Finished, TrainError>
         clock: StepClock::new(),
         epoch_open,
         rows: rows(&prepared.config, engine_name),
+        // Row by row a GPU hands out too slowly.
+        beside: w.engine.device == Device::Cpu && snapshot::possible(&prepared.config),
+        step_seconds: 0.0,
+        config: &prepared.config,
         init_seconds,
         phases: resumed.as_ref().and_then(|(_, p)| p.phases.clone()),
         saver: job
@@ -179,6 +184,7 @@ fn train(job: &Job<'_>, told: &mut Told<'_, '_>) -> Result<Finished, TrainError>
         Err(e) => {
             // What is done is told of, whatever else went wrong.
             let _ = trainer.tell(told, true);
+            let _ = trainer.go_on_saving(told, true);
             trainer.leave(&e, told, None);
             return Err(e);
         }
@@ -242,6 +248,12 @@ pub(super) struct Trainer<'a> {
     pub(super) epoch_open: Option<u64>,
     /// Writes checkpoints, if any are to be written.
     pub(super) saver: Option<Saver<'a>>,
+    /// Whether checkpoints are written while training goes on.
+    pub(super) beside: bool,
+    /// Seconds of the newest step.
+    pub(super) step_seconds: f64,
+    /// What the engine was made from.
+    pub(super) config: &'a EngineConfig,
     /// How the engine keeps its rows.
     pub(super) rows: RowKind,
     /// Seconds from `init_start` to `run_start`.
@@ -320,6 +332,7 @@ impl Trainer<'_> {
         if reason != StopReason::Interrupted {
             self.save_unless_saved(told)?;
         }
+        self.go_on_saving(told, true)?;
         self.close_epoch(told)?;
         Ok(reason)
     }
@@ -333,6 +346,7 @@ impl Trainer<'_> {
     ) -> Result<(), TrainError> {
         let saves = self.saver.as_ref().is_some_and(|s| s.due(self.begun, evaluates));
         self.tell(told, evaluates || last_of_epoch || saves)?;
+        self.go_on_saving(told, false)?;
         if evaluates {
             self.evaluate(told, last_of_epoch)?;
         }
@@ -380,6 +394,9 @@ impl Trainer<'_> {
             self.in_flight.pop_front();
         }
         self.in_flight.push_back((step, input.range()));
+        if let Some(saver) = &mut self.saver {
+            self.clock.pause(saver.before_step(self.engine, input.samples())?);
+        }
         self.engine.begin_step(input.samples(), context)?;
         let laps = self.engine.phases().map(PhaseClock::take_laps).unwrap_or_default();
         if !laps.is_empty() {
@@ -400,6 +417,7 @@ impl Trainer<'_> {
             state.samples += u64::from(event.samples);
             state.last_steps.add(event.step, event.loss, event.learning_rate, loss_scale);
             state.train_seconds += event.seconds;
+            self.step_seconds = event.seconds;
             told.each(|l| l.step(event))
         })
     }

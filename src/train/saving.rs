@@ -2,7 +2,7 @@
 
 use super::{
     TrainError,
-    checkpoint::{BestSaved, Progress, Saver},
+    checkpoint::{BestSaved, Progress, Saver, Written},
     evaluate::EvalSplit,
     failure::{Scene, first_bad, samples_of},
     run::Trainer,
@@ -13,29 +13,55 @@ use crate::checkpoint::{CheckpointConfig, Checkpoints, Kind};
 use std::path::Path;
 
 impl Trainer<'_> {
-    /// Writes a checkpoint of this moment, if any are written and none of it is.
+    /// Writes a checkpoint of this moment, if any are written and none of it is, and waits for it.
     pub(super) fn save_unless_saved(&mut self, told: &mut Told<'_, '_>) -> Result<(), TrainError> {
+        self.go_on_saving(told, true)?;
         if self.saver.as_ref().is_some_and(|s| !s.has(told.state.steps)) {
             self.save(Kind::Newest, told)?;
         }
-        Ok(())
+        self.go_on_saving(told, true)
     }
 
-    /// Writes a checkpoint; no step is in flight. One that cannot be written is told of, and training
-    /// goes on.
+    /// Writes a checkpoint; no step is in flight. Training goes on meanwhile where it can. One that
+    /// cannot be written is told of, and training goes on.
     pub(super) fn save(&mut self, kind: Kind, told: &mut Told<'_, '_>) -> Result<(), TrainError> {
         if self.saver.is_none() {
             return Ok(());
         }
+        // One at a time.
+        self.go_on_saving(told, true)?;
         let progress = self.position(told)?;
         let Some(saver) = &mut self.saver else { return Ok(()) };
-        let best = self.best.as_ref();
-        let parameters = best.and_then(|b| b.parameters.as_deref());
-        let saved = saver.save(kind, &*self.engine, self.rows, parameters, &progress);
+        let parameters = self.best.as_ref().and_then(|b| b.parameters.as_deref());
+        if self.beside && parameters.is_none() {
+            return saver.begin(kind, &*self.engine, (self.config, self.rows), &progress);
+        }
+        let written = saver.save(kind, &*self.engine, self.rows, parameters, &progress);
+        self.tell_written(written, told)
+    }
+
+    /// Goes on with a checkpoint that is being written; with `wait` until it is there.
+    pub(super) fn go_on_saving(
+        &mut self,
+        told: &mut Told<'_, '_>,
+        wait: bool,
+    ) -> Result<(), TrainError> {
+        let Some(saver) = &mut self.saver else { return Ok(()) };
+        let written = saver.advance(&*self.engine, self.step_seconds, wait)?;
         told.state.checkpoint_seconds = saver.seconds;
-        match saved {
+        written.map_or(Ok(()), |written| self.tell_written(written, told))
+    }
+
+    fn tell_written(
+        &mut self,
+        written: Written,
+        told: &mut Told<'_, '_>,
+    ) -> Result<(), TrainError> {
+        let Written { step, result } = written;
+        told.state.checkpoint_seconds = self.saver.as_ref().map_or(0.0, |s| s.seconds);
+        match result {
             Ok(saved) => told.each(|l| l.checkpoint(&saved))?,
-            Err(why) => told.each(|l| l.checkpoint_failed(progress.steps, &why))?,
+            Err(why) => told.each(|l| l.checkpoint_failed(step, &why))?,
         }
         Ok(())
     }
@@ -99,13 +125,8 @@ impl Trainer<'_> {
         progress.best = progress.best.map(|best| BestSaved { parameters: false, ..best });
         let checkpoints = Checkpoints::new(folder.to_owned(), 1);
         let (config, workload) = (CheckpointConfig::default(), self.job.workload);
-        Saver::new(&checkpoints, &config, workload.sha256(), 0.0).save(
-            Kind::Newest,
-            self.engine,
-            self.rows,
-            None,
-            &progress,
-        )?;
+        let mut saver = Saver::new(&checkpoints, &config, workload.sha256(), 0.0);
+        saver.save(Kind::Newest, self.engine, self.rows, None, &progress).result?;
         let (split, found) = match (error, test) {
             (TrainError::Loss { step, .. }, _) => {
                 let range = self.in_flight.iter().find(|(number, _)| number == step);

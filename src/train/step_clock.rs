@@ -7,7 +7,7 @@ use crate::{
     engine::{Engine, EngineError},
     optim::LossScale,
 };
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// When the last result came.
 #[derive(Debug)]
@@ -29,6 +29,11 @@ impl StepClock {
         if engine.in_flight() == 0 {
             self.mark = Instant::now();
         }
+    }
+
+    /// Leaves out what has just been waited for.
+    pub(super) fn pause(&mut self, took: Duration) {
+        self.mark += took;
     }
 
     #[cfg(test_slowdown)]
