@@ -39,6 +39,7 @@ pub mod data;
 pub mod embedding;
 pub mod engine;
 pub(crate) mod exact;
+pub mod export;
 pub mod gate;
 pub mod host;
 pub mod metrics;

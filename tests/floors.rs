@@ -10,7 +10,7 @@ const FLOORS: &[&[&str]] = &[
     &["cli"],
     &["report", "gate"],
     &["results"],
-    &["mllog", "selftest"],
+    &["mllog", "selftest", "export"],
     &["train"],
     &["workload"],
     &["engine", "system"],

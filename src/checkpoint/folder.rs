@@ -1,8 +1,9 @@
 //! The folder of checkpoints: one is added whole, old ones go, the newest whole one is found.
 
 use super::{
-    CheckpointError, ReadPart, Shard, Tensor, Tensors, pth,
+    CheckpointError, ReadPart, Shard, Tensor, Tensors, View,
     tensors::{SHARD_BYTES, plain, write},
+    torch,
 };
 use crate::host::atomic_file::{create_folders, is_temporary, sync_folder, temporary};
 use serde::{Deserialize, Serialize};
@@ -287,18 +288,71 @@ impl Loaded {
 
 impl Loaded {
     /// A model in a file, whoever wrote it: `.safetensors`, or what `torch.save` makes. Of a file
-    /// nothing is known but its tensors: the step is 0, there is no workload and no progress.
+    /// little is known but its tensors: the step is 0, there is no workload, and of progress what a
+    /// file of torch says.
     ///
     /// # Errors
     /// If it cannot be read.
     pub fn file(path: &Path) -> Result<Self, CheckpointError> {
-        let tensors = match path.extension().and_then(|e| e.to_str()) {
-            Some("safetensors") => Tensors::open(&[path.to_owned()])?,
-            _ => pth::read(path)?,
+        let (tensors, progress) = match path.extension().and_then(|e| e.to_str()) {
+            Some("safetensors") => (Tensors::open(&[path.to_owned()])?, Value::Null),
+            _ => torch::read(path)?,
         };
         let manifest =
             Manifest { format: FORMAT, step: 0, workload: String::new(), files: Vec::new() };
-        Ok(Loaded { path: path.to_owned(), manifest, progress: Value::Null, tensors })
+        Ok(Loaded { path: path.to_owned(), manifest, progress, tensors })
+    }
+
+    /// The model in a file, or the checkpoint in a folder.
+    ///
+    /// # Errors
+    /// If it is neither, or cannot be read.
+    pub fn any(path: &Path) -> Result<Self, CheckpointError> {
+        if path.join(MANIFEST).is_file() {
+            return Loaded::open(path);
+        }
+        if path.is_dir() {
+            let what = "is no checkpoint; name one, as RUN/checkpoints/step-000000001000, a .safetensors or a .pt";
+            return Err(CheckpointError::Unfit { path: path.to_owned(), what: what.to_owned() });
+        }
+        Loaded::file(path)
+    }
+
+    /// What tells the model at `path` from any other: the file, or the manifest of a checkpoint's
+    /// folder, which has the checksums of all in it.
+    pub fn told_by(path: &Path) -> PathBuf {
+        if path.is_dir() { path.join(MANIFEST) } else { path.to_owned() }
+    }
+
+    /// A tensor, which has this shape.
+    ///
+    /// # Errors
+    /// If there is none, or it has another.
+    pub fn tensor(&self, name: &str, shape: &[usize]) -> Result<View<'_>, CheckpointError> {
+        let unfit = |what: String| CheckpointError::Unfit { path: self.path.clone(), what };
+        let view = self
+            .tensors
+            .get(name)
+            .ok_or_else(|| unfit(format!("has no tensor {name}; it is of another model")))?;
+        if view.shape != shape {
+            return Err(unfit(format!(
+                "{name} has the shape {:?}, but this model's has {shape:?}",
+                view.shape
+            )));
+        }
+        Ok(view)
+    }
+
+    /// The kind of the update rule whose state the tensors have, and the updates so far, where they
+    /// are known.
+    pub fn rule(&self) -> Option<(&str, u64)> {
+        let updates = self.progress["engine"]["updates"].as_u64()?;
+        Some((self.progress["rule"].as_str()?, updates))
+    }
+
+    /// What a file of facebook's program says of the training.
+    pub fn counters(&self) -> Option<torch::Counters> {
+        serde_json::from_value(self.progress.get("facebook")?.clone()).ok()
     }
 }
 

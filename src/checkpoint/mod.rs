@@ -15,12 +15,12 @@
 
 mod config;
 mod folder;
-mod pth;
 mod tensors;
+pub mod torch;
 
 pub use config::{CheckpointConfig, KEEP};
 pub use folder::{Checkpoints, FORMAT, Group, Kind, Loaded, Manifest, Saved};
-pub use tensors::{Form, ReadPart, Shard, Tensor, Tensors, View};
+pub use tensors::{Form, ReadPart, Shard, Tensor, Tensors, View, write_file};
 
 use std::path::PathBuf;
 

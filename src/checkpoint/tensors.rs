@@ -190,6 +190,14 @@ fn split(tensors: &[Tensor], most: u64) -> Vec<std::ops::Range<usize>> {
     files
 }
 
+/// Writes tensors to one file of safetensors, which `read` copies out.
+///
+/// # Errors
+/// If it cannot be written, or two tensors have one name.
+pub fn write_file(path: &Path, tensors: &[Tensor], read: &mut ReadPart<'_>) -> io::Result<()> {
+    write_one(path, tensors, read).map(|_| ())
+}
+
 /// Length and hash of what was written.
 fn write_one(
     path: &Path,
@@ -347,6 +355,36 @@ impl Tensors {
         let file = self.files.len();
         self.files.push(Bytes::Owned(bytes));
         self.places.insert(name, Place { file, form: Form::F32, shape, at: 0 });
+    }
+
+    /// Adds the bytes of a file; its number for [`Tensors::place`].
+    pub(super) fn map(&mut self, file: MappedFile) -> usize {
+        self.files.push(Bytes::Mapped(file));
+        self.files.len() - 1
+    }
+
+    /// Adds a tensor whose numbers are in a file from byte `at` on; `false` if the file ends before
+    /// them.
+    pub(super) fn place(
+        &mut self,
+        name: String,
+        file: usize,
+        form: Form,
+        shape: Vec<usize>,
+        at: usize,
+    ) -> bool {
+        let bytes = shape.iter().try_fold(form.bytes(), |n, &d| n.checked_mul(d));
+        let end = bytes.and_then(|n| n.checked_add(at));
+        if end.is_none_or(|end| end > self.files[file].all().len()) {
+            return false;
+        }
+        self.places.insert(name, Place { file, form, shape, at });
+        true
+    }
+
+    /// Takes a tensor out.
+    pub(super) fn remove(&mut self, name: &str) {
+        self.places.remove(name);
     }
 
     /// Names of all tensors.

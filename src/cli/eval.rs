@@ -1,16 +1,11 @@
 //! `dlrm-bench eval`.
 
 use super::{
-    Exit, Failure, examples,
-    progress::thousands,
-    ready,
-    resume::{checkpoints_of, workload_of},
-    run::stop_flag,
+    Exit, Failure, examples, progress::thousands, ready, run::stop_flag, saved_model::ModelArgs,
     summary, threads, whole,
-    workloads::WorkloadPlace,
 };
 use crate::{
-    checkpoint::{CheckpointError, Kind, Loaded},
+    checkpoint::Loaded,
     engine::EngineKind,
     host::{env, escape::visible},
     metrics::Quality,
@@ -39,19 +34,9 @@ Examples:
 #[derive(Debug, Args)]
 #[command(after_help = examples(EXAMPLES))]
 pub struct EvalArgs {
-    /// The model: the folder of a checkpoint, or of a run, of which the best
-    /// checkpoint is taken if it kept one (checkpoint.best), else the newest; or
-    /// a file: .safetensors, or .pt of PyTorch, with --workload
-    #[arg(value_name = "MODEL")]
-    pub model: PathBuf,
-    /// The workload that says what the model is and what the data are [default:
-    /// that of the run]
-    #[arg(long, value_name = "FILE", value_parser = WorkloadPlace, hide_possible_values = true)]
-    pub workload: Option<PathBuf>,
-    /// Replace one value of the workload, as in --set data.eval=new.csv; may be
-    /// given many times
-    #[arg(long = "set", value_name = "KEY=VALUE")]
-    pub set: Vec<String>,
+    /// Which model, of which workload
+    #[command(flatten)]
+    pub saved: ModelArgs,
     /// Samples that are judged
     #[arg(long, value_name = "SPLIT", default_value = "eval", value_parser = ["eval", "test", "train"])]
     pub split: String,
@@ -85,7 +70,7 @@ const TIMED: Duration = Duration::from_secs(1);
 /// Runs the command.
 pub(super) fn run(args: &EvalArgs) -> Result<Exit, Failure> {
     let stop = stop_flag()?;
-    let (loaded, run) = find(&args.model)?;
+    let (loaded, run) = args.saved.find()?;
     let resolved = workload_for(args, run.as_deref())?;
     let w = &resolved.workload;
     if w.engine.kind == EngineKind::Candle {
@@ -140,46 +125,14 @@ pub(super) fn run(args: &EvalArgs) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-/// The checkpoint in a folder, or that of the run in it, and the run's folder if there is one.
-fn find(model: &Path) -> Result<(Loaded, Option<PathBuf>), Failure> {
-    if model.is_file() {
-        return Ok((Loaded::file(model)?, None));
-    }
-    if model.join("manifest.json").is_file() {
-        let run = model.ancestors().nth(2).filter(|run| run.join("workload.toml").is_file());
-        return Ok((Loaded::open(model)?, run.map(Path::to_owned)));
-    }
-    let hint = "name a model: the folder of a checkpoint or of a run, or a file";
-    let resolved = workload_of(model, hint)?;
-    let all = checkpoints_of(model, &resolved.workload);
-    let found = match all.find(Kind::Best) {
-        Err(CheckpointError::None { damaged, .. }) if damaged.is_empty() => all.find(Kind::Newest),
-        found => found,
-    };
-    let (loaded, damaged) = found?;
-    for what in damaged {
-        errln!("warning: {}; taking the one before", visible(&what));
-    }
-    Ok((loaded, Some(model.to_owned())))
-}
-
 /// The workload of the run, or the one that was given, with what is replaced.
 fn workload_for(args: &EvalArgs, run: Option<&Path>) -> Result<Resolved, Failure> {
-    let file = match (&args.workload, run) {
-        (Some(file), _) => file.clone(),
-        (None, Some(run)) => run.join("workload.toml"),
-        (None, None) => {
-            return Err(Failure::Usage(format!(
-                "{}: there is no workload.toml of a run above it; say with --workload what the model is",
-                visible(&args.model.display().to_string())
-            )));
-        }
-    };
+    let file = args.saved.file(run)?;
     let mut set = match &args.engine {
-        Some(engine) if args.workload.is_none() => of_another_engine(&file, engine),
+        Some(engine) if args.saved.workload.is_none() => of_another_engine(&file, engine),
         _ => Vec::new(),
     };
-    set.extend(args.set.iter().cloned());
+    set.extend(args.saved.set.iter().cloned());
     set.extend(args.engine.as_ref().map(|e| format!("engine.kind={e}")));
     set.extend(args.device.as_ref().map(|d| format!("engine.device=\"{d}\"")));
     set.extend(args.threads.map(|n| format!("engine.threads={n}")));

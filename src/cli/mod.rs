@@ -13,6 +13,7 @@ mod convergence;
 mod data;
 mod eval;
 mod explain;
+mod export;
 mod facebook;
 mod failure;
 mod gate;
@@ -28,6 +29,7 @@ mod report;
 mod resume;
 mod run;
 mod run_output;
+mod saved_model;
 mod say;
 mod schema;
 mod selftest;
@@ -41,6 +43,7 @@ pub use check::CheckArgs;
 pub use compare::CompareArgs;
 pub use data::DataArgs;
 pub use eval::EvalArgs;
+pub use export::ExportArgs;
 pub use failure::Failure;
 pub use gate::GateArgs;
 pub use init::InitArgs;
@@ -49,6 +52,7 @@ pub use record::RecordArgs;
 pub use replay::ReplayArgs;
 pub use report::ReportArgs;
 pub use run::RunArgs;
+pub use saved_model::ModelArgs;
 pub use schema::SchemaArgs;
 pub use selftest::SelftestArgs;
 pub use shell::{CompletionsArgs, ManArgs};
@@ -186,6 +190,7 @@ enum Command {
     Run(RunArgs),
     Eval(EvalArgs),
     Replay(ReplayArgs),
+    Export(ExportArgs),
     Check(CheckArgs),
     System(SystemArgs),
     Selftest(SelftestArgs),
@@ -224,6 +229,7 @@ pub fn main() -> ExitCode {
         Command::Run(args) => run::run(&args),
         Command::Eval(args) => eval::run(&args),
         Command::Replay(args) => replay::run(&args),
+        Command::Export(args) => export::run(&args),
         Command::Check(args) => check::run(&args),
         Command::System(args) => system::system(&args),
         Command::Selftest(args) => selftest::run(&args),

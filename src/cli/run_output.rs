@@ -51,6 +51,8 @@ pub(super) struct RunOutput {
     told: Option<String>,
     /// Data files as they were found.
     files: Option<Vec<FileContent>>,
+    /// The saved model that training begins with.
+    start: Option<FileContent>,
     /// Whether the folder is that of a run that goes on.
     goes_on: bool,
     pub log: MlLog,
@@ -86,6 +88,7 @@ impl RunOutput {
             versions: Versions::this(),
             series: series.clone(),
             files: files.clone(),
+            start: identity::start(w),
         };
         let about = serde_json::to_value(about).map_err(|e| Failure::Internal(e.to_string()))?;
         let recorder = Recorder::new(folder.metrics(), machine.gpu.clone(), about);
@@ -100,6 +103,7 @@ impl RunOutput {
             source,
             told,
             files,
+            start: identity::start(w),
             goes_on: false,
             log,
             recorder,
@@ -134,6 +138,7 @@ impl RunOutput {
             source: resolved.read_from.clone(),
             told: told(resolved),
             files,
+            start: about.start,
             goes_on: true,
             log,
             recorder,
@@ -185,6 +190,7 @@ impl RunOutput {
             source,
             told,
             files,
+            start,
             log,
             recorder,
             goes_on: _,
@@ -201,6 +207,7 @@ impl RunOutput {
         record.workload.source = Some(source);
         record.ceilings = ceilings;
         record.data_set = Some(data_set);
+        record.started_from = start;
         // The first of a series gives it its name.
         record.series =
             series.map(|s| Series { id: s.id.or_else(|| Some(record.run.clone())), ..s });
@@ -251,6 +258,9 @@ struct About {
     /// Data files as they were found; `None` if that is not known, as of those that are prepared
     /// first.
     files: Option<Vec<FileContent>>,
+    /// The saved model that training began with.
+    #[serde(default)]
+    start: Option<FileContent>,
 }
 
 impl About {

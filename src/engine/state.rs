@@ -44,6 +44,13 @@ pub struct EnginePosition {
     pub device: Position,
 }
 
+impl EngineConfig {
+    /// All tensors of the optimizer's state, parameter by parameter.
+    pub fn optimizer_state(&self) -> Vec<StateSpec> {
+        state_specs(self, &self.model.params())
+    }
+}
+
 /// All tensors of the optimizer's state, parameter by parameter.
 pub(super) fn state_specs(config: &EngineConfig, params: &[ParamSpec]) -> Vec<StateSpec> {
     let state = config.optimizer.rule.state();

@@ -12,6 +12,7 @@ mod mapped;
 pub mod pool;
 mod prefetch;
 pub(crate) mod process;
+pub(crate) mod protobuf;
 mod size;
 pub(crate) mod text;
 

@@ -303,7 +303,7 @@ impl DlrmSpec {
 
 impl DeepFmSpec {
     /// Of all columns a `dim`-wide table, then of all a scalar a row.
-    pub(super) fn table_specs(&self) -> Vec<TableSpec> {
+    pub fn table_specs(&self) -> Vec<TableSpec> {
         let all = |name: &'static str, dim| {
             self.tables.iter().enumerate().map(move |(column, &rows)| {
                 let name = format!("{name}.{column}.weight");

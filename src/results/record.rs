@@ -1,6 +1,10 @@
 //! `run.json`: everything worth knowing about a run.
 
-use super::{Floor, Recorded, ResultsError, RunFolder, identity::DataSet, metrics::Metrics};
+use super::{
+    Floor, Recorded, ResultsError, RunFolder,
+    identity::{DataSet, FileContent},
+    metrics::Metrics,
+};
 use crate::{
     data::Facts,
     embedding::RowKind,
@@ -51,6 +55,9 @@ pub struct RunRecord {
     /// not look.
     #[serde(default)]
     pub data_set: Option<DataSet>,
+    /// The content of the saved model that training began with (`train.start_from`), as it was then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started_from: Option<FileContent>,
     /// The model as it was trained: sizes that the data decided, loss, optimizer, numbers; `None`
     /// in records of programs that did not say.
     #[serde(default)]
@@ -227,7 +234,7 @@ pub struct MemoryItem {
 
 impl RunRecord {
     /// The record of a run that is over. What only its parts know (`workload.source`, `series`, `ceilings`, `data`,
-    /// `data_set`, `init_seconds`, `phases`, `floor`, `memory_plan`) is left empty, for the caller to fill.
+    /// `data_set`, `started_from`, `init_seconds`, `phases`, `floor`, `memory_plan`) is left empty, for the caller to fill.
     pub fn new(
         folder: &RunFolder,
         system: &str,
@@ -260,6 +267,7 @@ impl RunRecord {
             },
             data: None,
             data_set: None,
+            started_from: None,
             model: config.as_ref().and_then(trained),
             convergence: Convergence::of(facts.as_ref(), &evaluations),
             throughput: outcome.as_ref().and_then(|o| Throughput::of(o, stepped)),

@@ -9,7 +9,6 @@ use crate::{
     batch::Samples,
     checkpoint::{
         CheckpointConfig, CheckpointError, Checkpoints, Form, Group, Kind, Loaded, Saved, Tensor,
-        View,
     },
     embedding::RowKind,
     engine::{Engine, EngineConfig, EnginePosition, Phase, StateSpec},
@@ -38,6 +37,9 @@ pub struct Progress {
     pub epoch: Option<u64>,
     /// The engine's counters and loss scale.
     pub engine: EnginePosition,
+    /// The kind of the update rule; `None` in checkpoints of programs that did not say.
+    #[serde(default)]
+    pub rule: Option<String>,
     /// What the learning rate follows from, beside the number of the step.
     pub schedule: ScheduleState,
     /// The best evaluation.
@@ -333,22 +335,6 @@ fn tensor(param: &ParamSpec, rows: RowKind) -> Tensor {
     Tensor { name: param.name.clone(), form, shape: param.shape.clone() }
 }
 
-/// A tensor of a checkpoint, which has this shape.
-fn find<'a>(loaded: &'a Loaded, name: &str, shape: &[usize]) -> Result<View<'a>, CheckpointError> {
-    let unfit = |what: String| CheckpointError::Unfit { path: loaded.path.clone(), what };
-    let view = loaded
-        .tensors
-        .get(name)
-        .ok_or_else(|| unfit(format!("has no tensor {name}; it is of another model")))?;
-    if view.shape != shape {
-        return Err(unfit(format!(
-            "{name} has the shape {:?}, but this model's has {shape:?}",
-            view.shape
-        )));
-    }
-    Ok(view)
-}
-
 /// Gives an engine the parameters of a checkpoint.
 pub(super) fn restore_parameters(
     engine: &mut dyn Engine,
@@ -356,7 +342,7 @@ pub(super) fn restore_parameters(
 ) -> Result<(), TrainError> {
     let params: Vec<ParamSpec> = engine.params().to_vec();
     for (i, param) in params.iter().enumerate() {
-        let view = find(loaded, &param.name, &param.shape)?;
+        let view = loaded.tensor(&param.name, &param.shape)?;
         engine.write_with(i, &mut |first, part| view.copy(first, part))?;
     }
     Ok(())
@@ -369,16 +355,51 @@ pub(super) fn restore(
     position: EnginePosition,
 ) -> Result<(), TrainError> {
     restore_parameters(engine, loaded)?;
+    restore_state(engine, loaded)?;
+    Ok(engine.go_on(position)?)
+}
+
+/// Gives an engine the optimizer's state of a checkpoint.
+fn restore_state(engine: &mut dyn Engine, loaded: &Loaded) -> Result<(), TrainError> {
     let mut values = Vec::new();
     for (i, state) in engine.optimizer_state().to_vec().iter().enumerate() {
-        let view = find(loaded, &state.name, &state.shape)?;
+        let view = loaded.tensor(&state.name, &state.shape)?;
         for first in (0..state.len()).step_by(PART) {
             values.resize(PART.min(state.len() - first), 0.0);
             view.copy(first, &mut values);
             engine.write_state(i, first, &values)?;
         }
     }
-    Ok(engine.go_on(position)?)
+    Ok(())
+}
+
+/// Gives an engine the parameters of a model that a training begins with, and the optimizer's state
+/// with its count of updates if it is of this rule and all there; a sentence about what was taken.
+pub(super) fn start_from(
+    engine: &mut dyn Engine,
+    loaded: &Loaded,
+    rule: &str,
+) -> Result<String, TrainError> {
+    restore_parameters(engine, loaded)?;
+    let path = loaded.path.display();
+    let wanted = engine.optimizer_state().to_vec();
+    let has = |s: &StateSpec| loaded.tensors.get(&s.name).is_some_and(|v| v.shape == s.shape);
+    let why = match loaded.rule() {
+        Some((of, updates)) if of == rule && wanted.iter().all(has) => {
+            restore_state(engine, loaded)?;
+            let mut position = engine.position()?;
+            position.device.updates = updates;
+            engine.go_on(position)?;
+            return Ok(format!(
+                "parameters and optimizer state are those of {path}, after {updates} updates"
+            ));
+        }
+        Some((of, _)) if of != rule => format!("which is of {of}"),
+        Some(_) => "of which tensors are missing".to_owned(),
+        None if wanted.iter().any(has) => "whose rule the file does not say".to_owned(),
+        None => "of which there is none".to_owned(),
+    };
+    Ok(format!("parameters are those of {path}, but not the optimizer's state, {why}"))
 }
 
 /// The parameters of the best evaluation.

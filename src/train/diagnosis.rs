@@ -4,13 +4,11 @@
 use super::TrainError;
 use crate::{
     batch::Batch,
+    checkpoint::{CheckpointError, Loaded},
     embedding::RowKind,
     engine::{Engine, EngineConfig},
     host::pool::Pool,
-    model::{
-        ParamKind,
-        init::{InitSource, Initializer},
-    },
+    model::{ParamKind, ParamSpec, init::Initializer},
 };
 use half::{bf16, f16};
 use serde::{Deserialize, Serialize};
@@ -57,17 +55,41 @@ pub struct Dead {
     pub dead: usize,
 }
 
+/// What parameters were at the start.
+pub(super) enum Origin<'a> {
+    /// Initial values.
+    Drawn(Initializer<'a>),
+    /// Those of a saved model.
+    Saved(&'a Loaded),
+}
+
+impl Origin<'_> {
+    /// Elements `at..` of a parameter; parameters are asked for in order.
+    fn part(
+        &mut self,
+        index: usize,
+        spec: &ParamSpec,
+        at: usize,
+        (out, pool): (&mut [f32], &Pool),
+    ) -> Result<(), CheckpointError> {
+        match self {
+            Origin::Drawn(init) => init.fill_part(index, spec, at, out, pool),
+            Origin::Saved(model) => model.tensor(&spec.name, &spec.shape)?.copy(at, out),
+        }
+        Ok(())
+    }
+}
+
 /// Compares an engine's parameters with those that it began with, and looks at its units for the
 /// samples of a batch. Initial values are functions of the seed, so none had to be kept.
 pub(super) fn diagnose(
     engine: &mut dyn Engine,
     config: &EngineConfig,
     kind: RowKind,
-    init: InitSource,
+    mut origin: Origin<'_>,
     batch: &Batch,
 ) -> Result<Diagnosis, TrainError> {
     let pool = Pool::new(config.threads);
-    let mut init = Initializer::new(&config.model, init);
     let (mut tables, mut layers) = (Vec::new(), Vec::new());
     let (mut now, mut then) = (Vec::new(), Vec::new());
     for (index, spec) in engine.params().iter().enumerate() {
@@ -81,7 +103,7 @@ pub(super) fn diagnose(
             now.resize(len, 0.0);
             then.resize(len, 0.0);
             engine.read_from(index, first * cols, &mut now)?;
-            init.fill_part(index, spec, first * cols, &mut then, &pool);
+            origin.part(index, spec, first * cols, (&mut then, &pool))?;
             if spec.kind == ParamKind::Table {
                 then.iter_mut().for_each(|x| *x = as_kept(kind, *x));
             }
@@ -148,7 +170,8 @@ mod tests {
             let mut p = train::prepare(&workload).unwrap();
             let batch = p.eval.part(0, 300).unwrap();
             let look = |p: &mut train::Prepared| {
-                let (kind, init) = (p.config.embedding_rows, p.init.clone());
+                let kind = p.config.embedding_rows;
+                let init = Origin::Drawn(Initializer::new(&p.config.model, p.init.clone()));
                 diagnose(&mut *p.engine, &p.config, kind, init, &batch).unwrap()
             };
             let untouched = look(&mut p);

@@ -4,8 +4,9 @@ use super::{
     TrainError,
     checkpoint::{
         BestSaved, EvaluationDue, Progress, Saver, best_parameters, now_ms, restore, rows,
+        start_from,
     },
-    diagnosis::{Diagnosis, SAMPLES, diagnose},
+    diagnosis::{Diagnosis, Origin, SAMPLES, diagnose},
     evaluate::{EvalError, EvalSplit},
     events::{EvalEvent, Listener, Outcome, Resumption, RunFacts, StopReason},
     feed::{Feed, StepInput},
@@ -22,6 +23,7 @@ use crate::{
     embedding::RowKind,
     engine::{Engine, EngineConfig, Phase, PhaseClock},
     metrics::Quality,
+    model::init::Initializer,
     optim::schedule::Schedule,
     system,
     workload::{EvalEvery, Monitor, Workload, WorkloadError},
@@ -112,10 +114,18 @@ fn train(job: &Job<'_>, told: &mut Told<'_, '_>) -> Result<Finished, TrainError>
         let what = "is needed: this run has no folder of its own for checkpoints".to_owned();
         return Err(WorkloadError::Unfit { key: "checkpoint.dir", what }.into());
     }
+    // Named before anything is begun, if it cannot be read.
+    let start = w.train.start_from.as_deref().filter(|_| resumed.is_none() || job.diagnose);
+    let start = start.map(Loaded::any).transpose()?;
     told.each(|l| l.init_start())?;
     // Who does not listen does not end it; what follows would.
     let mut tell = |news: &News<'_>| told.all(|l| l.preparing(news));
     let mut prepared = prepare_until(job.workload, job.stop, &mut tell)?;
+    if let Some(start) = start.as_ref().filter(|_| resumed.is_none()) {
+        let rule = w.optimizer.rule.kind();
+        let taken = start_from(&mut *prepared.engine, start, rule)?;
+        prepared.data_facts.notes.push(taken);
+    }
     let mut init_seconds = began.elapsed().as_secs_f64();
     if let Some((from, progress)) = &resumed {
         restore(&mut *prepared.engine, from, progress.engine)?;
@@ -202,7 +212,11 @@ fn train(job: &Job<'_>, told: &mut Told<'_, '_>) -> Result<Finished, TrainError>
     let diagnosis = job.diagnose.then(|| {
         let samples = trainer.eval.len().min(prepared.config.max_batch as u64) as usize;
         let batch = trainer.eval.part(0, samples.min(SAMPLES))?;
-        diagnose(trainer.engine, &prepared.config, trainer.rows, prepared.init, &batch)
+        let origin = match &start {
+            Some(start) => Origin::Saved(start),
+            None => Origin::Drawn(Initializer::new(&prepared.config.model, prepared.init)),
+        };
+        diagnose(trainer.engine, &prepared.config, trainer.rows, origin, &batch)
     });
     let diagnosis = diagnosis.transpose()?;
     let target_met = prepared.facts.targets().is_none() || reason == StopReason::Target;

@@ -76,6 +76,7 @@ impl Trainer<'_> {
             samples: state.samples,
             epoch: self.epoch_open,
             engine: self.engine.position()?,
+            rule: Some(self.job.workload.optimizer.rule.kind().to_owned()),
             schedule: self.schedule.state(),
             best: self.best.as_ref().map(|b| BestSaved {
                 monitored: b.monitored,

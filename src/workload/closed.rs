@@ -67,6 +67,12 @@ pub(super) fn refusal(w: &Workload) -> Option<(&'static str, String)> {
         );
         return Some(("mlperf.division", what));
     }
+    if w.train.start_from.is_some() {
+        let what = format!(
+            "stands beside mlperf.division = \"closed\", whose runs begin with initial values; remove it, or {OPEN}"
+        );
+        return Some(("train.start_from", what));
+    }
     if *batch_norm || !quirks.is_empty() {
         let what = format!(
             "is \"closed\", whose model has no batch normalisation and none of DeepRec's quirks; {OPEN}"

@@ -29,6 +29,7 @@ use crate::{
     optim::{LossScaleSpec, OptimizerConfig, ScheduleSpec},
 };
 use serde::Serialize;
+use std::path::PathBuf;
 
 /// No more threads than this; more is a slip.
 pub const MAX_THREADS: usize = 1024;
@@ -231,6 +232,9 @@ pub struct TrainSection {
     pub seed: u64,
     /// The loss.
     pub loss: LossSpec,
+    /// The saved model that training begins with; `None` = initial values.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub start_from: Option<PathBuf>,
 }
 
 /// `[eval]`

@@ -1,26 +1,18 @@
 //! TensorFlow's event files: protocol buffers of `Event` (tensorflow/core/util/event.proto,
 //! framework/summary.proto), each in a frame with checksums (lib/io/record_writer.cc).
 
+use crate::host::protobuf::Message;
+
 /// The event that a file begins with; `time` in seconds since 1970.
 pub(super) fn version(time: f64) -> Vec<u8> {
-    let mut event = time_of(time);
-    text(&mut event, 3, b"brain.Event:2");
-    event
+    Message::default().double(1, time).bytes(3, b"brain.Event:2").into_bytes()
 }
 
 /// One number of a curve.
 pub(super) fn scalar(time: f64, step: u64, tag: &str, value: f32) -> Vec<u8> {
-    let mut of = Vec::new();
-    text(&mut of, 1, tag.as_bytes());
-    key(&mut of, 2, FOUR_BYTES);
-    of.extend(value.to_le_bytes());
-    let mut summary = Vec::new();
-    text(&mut summary, 1, &of);
-    let mut event = time_of(time);
-    key(&mut event, 2, NUMBER);
-    varint(&mut event, step);
-    text(&mut event, 5, &summary);
-    event
+    let of = Message::default().bytes(1, tag.as_bytes()).float(2, value);
+    let summary = Message::default().message(1, &of);
+    Message::default().double(1, time).number(2, step).message(5, &summary).into_bytes()
 }
 
 /// An event in its frame: length, checksum of the length, event, checksum of the event.
@@ -32,37 +24,6 @@ pub(super) fn framed(event: &[u8]) -> Vec<u8> {
     out.extend(event);
     out.extend(masked(crc32c(event)).to_le_bytes());
     out
-}
-
-// Wire types of protocol buffers.
-const NUMBER: u64 = 0;
-const EIGHT_BYTES: u64 = 1;
-const BYTES: u64 = 2;
-const FOUR_BYTES: u64 = 5;
-
-fn time_of(time: f64) -> Vec<u8> {
-    let mut event = Vec::new();
-    key(&mut event, 1, EIGHT_BYTES);
-    event.extend(time.to_le_bytes());
-    event
-}
-
-fn text(to: &mut Vec<u8>, field: u64, bytes: &[u8]) {
-    key(to, field, BYTES);
-    varint(to, bytes.len() as u64);
-    to.extend(bytes);
-}
-
-fn key(to: &mut Vec<u8>, field: u64, kind: u64) {
-    varint(to, field << 3 | kind);
-}
-
-fn varint(to: &mut Vec<u8>, mut n: u64) {
-    while n >= 0x80 {
-        to.push(n as u8 | 0x80);
-        n >>= 7;
-    }
-    to.push(n as u8);
 }
 
 /// As record files have checksums, lest one of a checksum be taken (lib/hash/crc32c.h).
@@ -107,15 +68,6 @@ mod tests {
         ];
         for (bytes, crc) in cases {
             assert_eq!(crc32c(bytes), crc, "{bytes:?}");
-        }
-    }
-
-    #[test]
-    fn numbers_take_as_many_bytes_as_they_need() {
-        for (n, bytes) in [(0, &[0][..]), (127, &[127]), (128, &[0x80, 1]), (300, &[0xac, 2])] {
-            let mut out = Vec::new();
-            varint(&mut out, n);
-            assert_eq!(out, bytes);
         }
     }
 }

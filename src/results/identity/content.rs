@@ -1,6 +1,7 @@
 //! The content of data files, whatever they are called and wherever they lie.
 
 use crate::{
+    checkpoint::Loaded,
     data::{format::parquet::files_of, manifest::Manifest, source::prepared},
     workload::{DataConfig, RandomIds, Workload},
 };
@@ -66,6 +67,12 @@ pub fn files(workload: &Workload) -> Option<Vec<FileContent>> {
         }
     }
     Some(found)
+}
+
+/// The content of the saved model that `workload` begins with; `None` if there is none, or it cannot
+/// be read.
+pub fn start(workload: &Workload) -> Option<FileContent> {
+    content("start", &Loaded::told_by(workload.train.start_from.as_deref()?))
 }
 
 /// All paths of a source, with their splits.

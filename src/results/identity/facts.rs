@@ -1,6 +1,6 @@
 //! Facts of an identity, from a record's JSON.
 
-use super::{Aspect, Facts, FileContent, Identity};
+use super::{Aspect, Facts, FileContent, Identity, STARTED_FROM};
 use serde_json::Value;
 use std::collections::BTreeMap;
 
@@ -47,9 +47,15 @@ pub(super) fn of(record: &Value, settings: &BTreeMap<String, String>) -> Identit
     if record["outcome"]["resumed_at"].as_array().is_some_and(|at| !at.is_empty()) {
         engine.insert("resumed".into(), Some("yes".into()));
     }
+    let mut model = model(record);
+    if settings.contains_key("train.start_from") {
+        let from = record.get("started_from").cloned().unwrap_or_default();
+        let from: Option<FileContent> = serde_json::from_value(from).ok();
+        model.insert(STARTED_FROM.into(), from.map(|from| content(&[&from])));
+    }
     let facts = BTreeMap::from([
         (Aspect::Data, data(record, settings)),
-        (Aspect::Model, model(record)),
+        (Aspect::Model, model),
         (Aspect::Machine, machine(&record["machine"])),
         (Aspect::Build, build),
         (Aspect::Program, listed(versions, &PROGRAM)),

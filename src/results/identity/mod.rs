@@ -11,7 +11,7 @@ mod facts;
 #[cfg(test)]
 mod tests;
 
-pub use content::{FileContent, files};
+pub use content::{FileContent, files, start};
 
 use crate::{
     batch::Schema,
@@ -94,8 +94,15 @@ pub struct Difference {
 const UNKNOWN: &str = "unknown";
 
 /// Facts that records state only where they are not so.
-const UNLESS_STATED: [(&str, &str); 3] =
-    [("resumed", "no"), ("micro_batch", "none"), ("fp32_interaction", "false")];
+const UNLESS_STATED: [(&str, &str); 4] = [
+    ("resumed", "no"),
+    ("micro_batch", "none"),
+    ("fp32_interaction", "false"),
+    (STARTED_FROM, "initial values"),
+];
+
+/// The fact of a model that training began with another than the initial values.
+pub(in crate::results) const STARTED_FROM: &str = "started from";
 
 /// What it means that a fact is not there.
 fn absent(fact: &str) -> &'static str {
@@ -196,11 +203,25 @@ pub struct DataSet {
     pub dense: Option<usize>,
     /// Rows of each categorical column.
     pub tables: Option<Vec<usize>>,
+    /// Name of each; `None` in records of programs that did not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub columns: Option<Vec<String>>,
     /// The most ids of a sample in each categorical column.
     pub hotness: Option<Vec<usize>>,
 }
 
 impl DataSet {
+    /// The columns as they were opened, if all of that is known.
+    pub fn schema(&self) -> Option<Schema> {
+        let (rows, hotness) = (self.tables.as_ref()?, self.hotness.as_ref()?);
+        let names = self.columns.as_ref()?.iter().cloned();
+        let tables = names
+            .zip(rows)
+            .zip(hotness)
+            .map(|((name, &rows), &max_hotness)| crate::batch::Column { name, rows, max_hotness });
+        Some(Schema { dense: self.dense?, tables: tables.collect() })
+    }
+
     /// Of files `before` and after the run, and columns as they were opened.
     pub fn new(
         workload: &Workload,
@@ -218,6 +239,7 @@ impl DataSet {
             files,
             dense: schema.map(|s| s.dense),
             tables: of(|t| t.rows),
+            columns: schema.map(|s| s.tables.iter().map(|t| t.name.clone()).collect()),
             hotness: of(|t| t.max_hotness),
         }
     }

@@ -5,7 +5,7 @@ use crate::{
     data::quiet::caught,
     results::{
         ResultsError,
-        identity::{Aspect, Identity},
+        identity::{Aspect, Identity, STARTED_FROM},
         metrics::{self, Metrics},
         record::{self, RunRecord},
     },
@@ -47,6 +47,9 @@ pub(super) fn read(folder: &Path) -> Result<Run, ResultsError> {
     };
     let identity = Identity::of(&json, &settings);
     content(&identity, &mut settings, &mut warnings);
+    if let Some(from) = identity.get(Aspect::Model, STARTED_FROM) {
+        settings.insert("train.start_from".to_owned(), from.to_owned());
+    }
     let task = task(&record, &mut settings);
     let system = System {
         name: record.system.clone(),
@@ -176,7 +179,7 @@ pub(in crate::results) fn fixed(
         keys.into_iter().filter_map(|k| settings.remove_entry(&k)).collect()
     };
     take(&["target."]);
-    (take(&["data."]), take(&["model.", "train.loss"]))
+    (take(&["data."]), take(&["model.", "train.loss", "train.start_from"]))
 }
 
 /// Epochs done at the end.

@@ -40,6 +40,7 @@ pub(super) fn workload() -> Workload {
             drop_last: false,
             seed: 0,
             loss: LossSpec { kind: first(), clamp: 0.0, of_probability: false },
+            start_from: None,
         },
         optimizer: OptimizerConfig { rule: first(), learning_rate: 0.0, clip_norm: None },
         schedule: first(),

@@ -677,7 +677,7 @@ fn train() -> impl Strategy<Value = TrainSection> {
         (0.0f32..9.0, 0.1f32..9.0).prop_map(|(a, b)| LossKind::Wbce { weights: [a, b] })
     ];
     (
-        (1usize..99999, 1usize..9),
+        (1usize..99999, 1usize..9, prop::option::of(path())),
         1u64..99,
         prop::option::of(1u64..9999),
         any::<bool>(),
@@ -685,21 +685,24 @@ fn train() -> impl Strategy<Value = TrainSection> {
         loss,
         0.0f32..0.499,
     )
-        .prop_map(|((batch_size, parts), epochs, max_steps, drop_last, seed, kind, clamp)| {
-            let loss = LossSpec { kind, clamp, of_probability: false };
-            let micro_batches = parts;
-            let mut train = TrainSection {
-                batch_size,
-                micro_batches,
-                epochs,
-                max_steps,
-                drop_last,
-                seed,
-                loss,
-            };
-            train.micro_batches = train.possible_micro_batches();
-            train
-        })
+        .prop_map(
+            |((batch_size, parts, start_from), epochs, max_steps, drop_last, seed, kind, clamp)| {
+                let loss = LossSpec { kind, clamp, of_probability: false };
+                let micro_batches = parts;
+                let mut train = TrainSection {
+                    batch_size,
+                    micro_batches,
+                    epochs,
+                    max_steps,
+                    drop_last,
+                    seed,
+                    loss,
+                    start_from,
+                };
+                train.micro_batches = train.possible_micro_batches();
+                train
+            },
+        )
 }
 
 fn eval() -> impl Strategy<Value = EvalSection> {

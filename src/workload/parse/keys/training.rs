@@ -82,6 +82,16 @@ pub(super) fn train() -> Vec<Key> {
                 "Probabilities are clamped to [clamp, 1 - clamp] before the loss (facebook's \
                  `--loss-threshold`); 0 = off",
             ),
+        key("train.start_from", |w| Some(&mut w.train.start_from))
+            .or(None)
+            .or_in_words("initial values")
+            .says(
+                "A saved model that training begins with (the originals' `--load-model`): the \
+                 folder of a checkpoint, a `.safetensors`, or a `.pt` of PyTorch. The optimizer's \
+                 state is taken with it if it is there and of the same rule. Steps, schedule and \
+                 data begin anew, which `--resume` does not. What the file holds is part of what \
+                 the run is compared by",
+            ),
     ]
 }
 

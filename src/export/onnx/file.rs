@@ -1,0 +1,180 @@
+//! The file of an ONNX model, and the one beside it: a protocol buffer takes 2 GiB at most, so tensors
+//! of larger models are in `FILE.data` (onnx/onnx: docs/ExternalData.md).
+
+use super::{
+    super::Model,
+    graph::{Constant, Graph, Kind},
+};
+use crate::host::{
+    atomic_file::{publish, waiting},
+    protobuf::Message,
+};
+use std::{
+    ffi::OsString,
+    fs::{self, File},
+    io::{self, BufWriter, Write},
+    path::{Path, PathBuf},
+};
+
+/// Bytes of tensors above which they are in a file of their own, unless otherwise asked for.
+pub const EXTERNAL_ABOVE: u64 = 2_000_000_000;
+/// Of a model with such a file, smaller tensors stay in the model.
+const SMALL: u64 = 1024;
+/// Where a tensor begins in the file beside is a multiple of this.
+const ALIGNMENT: u64 = 64;
+/// Numbers that are copied at once.
+const PART: usize = 1 << 20;
+
+/// Version of the format that goes with opset 18.
+const IR_VERSION: u64 = 8;
+const OPSET: u64 = 18;
+
+/// The file beside the model at `path`.
+pub fn beside(path: &Path) -> PathBuf {
+    let mut name = path.file_name().map(OsString::from).unwrap_or_default();
+    name.push(".data");
+    path.with_file_name(name)
+}
+
+/// Writes both; the model comes last, so that it is there only with its tensors.
+pub(super) fn write(model: &Model<'_>, graph: &Graph, path: &Path) -> io::Result<()> {
+    let all: u64 = graph.constants().iter().map(bytes).sum();
+    let place = beside(path);
+    let external = all > model.external_above;
+    let mut beside = if external { Some(Beside::create(&place)?) } else { None };
+    let mut body = graph.message("dlrm-bench");
+    for constant in graph.constants() {
+        let tensor = match &mut beside {
+            Some(beside) if bytes(constant) > SMALL => beside.add(model, constant)?,
+            _ => tensor(constant).bytes(9, &inline(model, constant)?),
+        };
+        body = body.message(5, &tensor);
+    }
+    let opset = Message::default().bytes(1, b"").number(2, OPSET);
+    let file = Message::default()
+        .number(1, IR_VERSION)
+        .bytes(2, b"dlrm-bench")
+        .bytes(3, env!("CARGO_PKG_VERSION").as_bytes())
+        .message(7, &body)
+        .message(8, &opset);
+    let waiting = waiting(path);
+    let put = || {
+        let mut to = File::create(&waiting)?;
+        to.write_all(&file.into_bytes())?;
+        if let Some(beside) = beside {
+            // A model of before would find other tensors than its own.
+            match fs::remove_file(path) {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+                _ => beside.publish()?,
+            }
+        }
+        publish(&waiting, path)
+    };
+    put().inspect_err(|_| {
+        let _ = fs::remove_file(&waiting);
+    })
+}
+
+/// Bytes of a tensor's numbers.
+fn bytes(constant: &Constant) -> u64 {
+    match constant {
+        Constant::Parameter(_, shape) => 4 * shape.iter().product::<usize>() as u64,
+        Constant::Ints(_, numbers) => 8 * numbers.len() as u64,
+        Constant::Float(..) => 4,
+    }
+}
+
+/// `TensorProto` but for its numbers.
+fn tensor(constant: &Constant) -> Message {
+    let (dims, kind) = match constant {
+        Constant::Parameter(_, shape) => (shape.clone(), Kind::Float),
+        Constant::Ints(_, numbers) => (vec![numbers.len()], Kind::Int64),
+        Constant::Float(..) => (Vec::new(), Kind::Float),
+    };
+    let tensor = Message::default().packed(1, dims.into_iter().map(|d| d as u64));
+    tensor.number(2, kind as u64).bytes(8, constant.name().as_bytes())
+}
+
+/// The numbers of a tensor, little endian.
+fn inline(model: &Model<'_>, constant: &Constant) -> io::Result<Vec<u8>> {
+    let mut all = Vec::new();
+    numbers(model, constant, &mut |part| {
+        all.extend_from_slice(part);
+        Ok(())
+    })?;
+    Ok(all)
+}
+
+/// Hands out the numbers of a tensor, part by part.
+fn numbers(
+    model: &Model<'_>,
+    constant: &Constant,
+    put: &mut dyn FnMut(&[u8]) -> io::Result<()>,
+) -> io::Result<()> {
+    match constant {
+        Constant::Float(_, x) => put(&x.to_le_bytes()),
+        Constant::Ints(_, numbers) => {
+            put(&numbers.iter().flat_map(|n| n.to_le_bytes()).collect::<Vec<_>>())
+        }
+        Constant::Parameter(name, shape) => {
+            let view = model.loaded.tensor(name, shape).map_err(io::Error::other)?;
+            let len: usize = shape.iter().product();
+            let (mut values, mut bytes) = (Vec::new(), Vec::new());
+            for first in (0..len).step_by(PART) {
+                values.resize(PART.min(len - first), 0.0);
+                view.copy(first, &mut values);
+                bytes.clear();
+                bytes.extend(values.iter().flat_map(|v: &f32| v.to_le_bytes()));
+                put(&bytes)?;
+            }
+            Ok(())
+        }
+    }
+}
+
+/// The file beside a model, which takes its name when it is whole.
+struct Beside<'a> {
+    path: &'a Path,
+    waiting: PathBuf,
+    file: BufWriter<File>,
+    at: u64,
+}
+
+impl<'a> Beside<'a> {
+    fn create(path: &'a Path) -> io::Result<Self> {
+        let waiting = waiting(path);
+        let file = BufWriter::new(File::create(&waiting)?);
+        Ok(Beside { path, waiting, file, at: 0 })
+    }
+
+    /// Writes the numbers of a tensor, and says where they are.
+    fn add(&mut self, model: &Model<'_>, constant: &Constant) -> io::Result<Message> {
+        let begin = self.at.next_multiple_of(ALIGNMENT);
+        self.file.write_all(&vec![0; (begin - self.at) as usize])?;
+        numbers(model, constant, &mut |part| self.file.write_all(part))?;
+        let length = bytes(constant);
+        self.at = begin + length;
+        let name = self.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let mut tensor = tensor(constant);
+        for (key, value) in
+            [("location", name), ("offset", begin.to_string()), ("length", length.to_string())]
+        {
+            let entry = Message::default().bytes(1, key.as_bytes()).bytes(2, value.as_bytes());
+            tensor = tensor.message(13, &entry);
+        }
+        // EXTERNAL
+        Ok(tensor.number(14, 1))
+    }
+
+    fn publish(mut self) -> io::Result<()> {
+        self.file.flush()?;
+        publish(&self.waiting, self.path)
+    }
+}
+
+impl Drop for Beside<'_> {
+    fn drop(&mut self) {
+        // Once published it has another name.
+        let _ = fs::remove_file(&self.waiting);
+    }
+}
