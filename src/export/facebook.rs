@@ -42,6 +42,8 @@ pub(super) fn write_pt(
     mut params: Vec<ParamSpec>,
     path: &Path,
 ) -> Result<Vec<String>, ExportError> {
+    // The original's dictionary has none of these.
+    params.retain(|p| !model.config.model.stays_one(p));
     // The original makes the matrix of a narrow table with the table.
     params.sort_by_key(|p| place(&p.name));
     let mut storages = Storages::default();

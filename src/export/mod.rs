@@ -98,7 +98,7 @@ impl Model<'_> {
     /// # Errors
     /// If the format cannot hold it, tensors are missing, or the file cannot be written.
     pub fn write(&self, format: Format, path: &Path) -> Result<Vec<String>, ExportError> {
-        let params = self.config.model.params();
+        let params = self.params();
         for param in &params {
             self.loaded.tensor(&param.name, &param.shape)?;
         }
@@ -114,6 +114,14 @@ impl Model<'_> {
                 Ok(Vec::new())
             }
         }
+    }
+
+    /// The parameters, but for those that stay 1 and are not there.
+    fn params(&self) -> Vec<ParamSpec> {
+        let mut params = self.config.model.params();
+        let there = |p: &ParamSpec| self.loaded.tensors.get(&p.name).is_some();
+        params.retain(|p| !self.config.model.stays_one(p) || there(p));
+        params
     }
 
     /// A parameter in the form in which the file has it.

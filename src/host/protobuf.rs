@@ -38,11 +38,10 @@ impl Message {
 
     /// Adds a `string` or `bytes`.
     #[must_use]
-    pub fn bytes(mut self, field: u64, bytes: &[u8]) -> Self {
-        self.key(field, BYTES);
-        self.varint(bytes.len() as u64);
-        self.0.extend(bytes);
-        self
+    pub fn bytes(self, field: u64, bytes: &[u8]) -> Self {
+        let mut message = self.head(field, bytes.len() as u64);
+        message.0.extend(bytes);
+        message
     }
 
     /// Adds a message within this one.
@@ -57,6 +56,20 @@ impl Message {
         let mut packed = Message::default();
         numbers.into_iter().for_each(|n| packed.varint(n));
         self.message(field, &packed)
+    }
+
+    /// Adds the head of a `string`, of `bytes` or of a message of `length` bytes, which are written
+    /// behind this one by hand: what is large need not be in memory.
+    #[must_use]
+    pub fn head(mut self, field: u64, length: u64) -> Self {
+        self.key(field, BYTES);
+        self.varint(length);
+        self
+    }
+
+    /// Bytes so far.
+    pub fn len(&self) -> u64 {
+        self.0.len() as u64
     }
 
     /// All that was written.

@@ -71,6 +71,13 @@ impl ModelSpec {
         }
     }
 
+    /// Whether a parameter never moves from what it is at start, ones, so that programs without a word
+    /// for it lack it: facebook's `--weighted-pooling=fixed` saves no weights.
+    pub fn stays_one(&self, param: &ParamSpec) -> bool {
+        let fixed = matches!(self, ModelSpec::Dlrm(m) if m.pooling == Pooling::WeightedFixed);
+        fixed && param.kind == ParamKind::RowWeight
+    }
+
     /// Ids of each categorical column.
     pub fn tables(&self) -> &[usize] {
         match self {

@@ -12,7 +12,7 @@ use crate::{
     },
     embedding::RowKind,
     engine::{Engine, EngineConfig, EnginePosition, Phase, StateSpec},
-    model::{ParamKind, ParamSpec},
+    model::{ModelSpec, ParamKind, ParamSpec},
     optim::schedule::ScheduleState,
 };
 use serde::{Deserialize, Serialize};
@@ -335,13 +335,18 @@ fn tensor(param: &ParamSpec, rows: RowKind) -> Tensor {
     Tensor { name: param.name.clone(), form, shape: param.shape.clone() }
 }
 
-/// Gives an engine the parameters of a checkpoint.
+/// Gives an engine the parameters of a checkpoint of `model`. Weights that stay 1, as they are from
+/// the start, may be missing.
 pub(super) fn restore_parameters(
     engine: &mut dyn Engine,
     loaded: &Loaded,
+    model: &ModelSpec,
 ) -> Result<(), TrainError> {
     let params: Vec<ParamSpec> = engine.params().to_vec();
     for (i, param) in params.iter().enumerate() {
+        if model.stays_one(param) && loaded.tensors.get(&param.name).is_none() {
+            continue;
+        }
         let view = loaded.tensor(&param.name, &param.shape)?;
         engine.write_with(i, &mut |first, part| view.copy(first, part))?;
     }
@@ -351,10 +356,10 @@ pub(super) fn restore_parameters(
 /// Gives an engine the parameters, the state and the counters of a checkpoint.
 pub(super) fn restore(
     engine: &mut dyn Engine,
-    loaded: &Loaded,
+    (loaded, model): (&Loaded, &ModelSpec),
     position: EnginePosition,
 ) -> Result<(), TrainError> {
-    restore_parameters(engine, loaded)?;
+    restore_parameters(engine, loaded, model)?;
     restore_state(engine, loaded)?;
     Ok(engine.go_on(position)?)
 }
@@ -377,10 +382,10 @@ fn restore_state(engine: &mut dyn Engine, loaded: &Loaded) -> Result<(), TrainEr
 /// with its count of updates if it is of this rule and all there; a sentence about what was taken.
 pub(super) fn start_from(
     engine: &mut dyn Engine,
-    loaded: &Loaded,
+    (loaded, model): (&Loaded, &ModelSpec),
     rule: &str,
 ) -> Result<String, TrainError> {
-    restore_parameters(engine, loaded)?;
+    restore_parameters(engine, loaded, model)?;
     let path = loaded.path.display();
     let wanted = engine.optimizer_state().to_vec();
     let has = |s: &StateSpec| loaded.tensors.get(&s.name).is_some_and(|v| v.shape == s.shape);

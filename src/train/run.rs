@@ -123,12 +123,12 @@ fn train(job: &Job<'_>, told: &mut Told<'_, '_>) -> Result<Finished, TrainError>
     let mut prepared = prepare_until(job.workload, job.stop, &mut tell)?;
     if let Some(start) = start.as_ref().filter(|_| resumed.is_none()) {
         let rule = w.optimizer.rule.kind();
-        let taken = start_from(&mut *prepared.engine, start, rule)?;
+        let taken = start_from(&mut *prepared.engine, (start, &prepared.config.model), rule)?;
         prepared.data_facts.notes.push(taken);
     }
     let mut init_seconds = began.elapsed().as_secs_f64();
     if let Some((from, progress)) = &resumed {
-        restore(&mut *prepared.engine, from, progress.engine)?;
+        restore(&mut *prepared.engine, (from, &prepared.config.model), progress.engine)?;
         prepared.plan.skip = progress.steps;
         init_seconds = progress.init_seconds;
         told.state.go_on(progress);

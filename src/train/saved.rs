@@ -105,12 +105,12 @@ impl SavedModel {
         let config = workload.engine_config(source.schema())?;
         check_memory(&memory_plan(&workload, Some(&config)))?;
         check_device(&workload, &config)?;
-        // Every value is overwritten; this generator is the fastest.
+        // Every value is overwritten, or stays as it is at every start; this generator is the fastest.
         let init = InitSource::Philox { seed: workload.train.seed };
         let mut init = Initializer::new(&config.model, init).until(stop);
         let (kind, device) = (workload.engine.kind, workload.engine.device);
         let mut engine = engine::build(kind, device, &config, &mut init)?;
-        restore_parameters(&mut *engine, loaded)?;
+        restore_parameters(&mut *engine, loaded, &config.model)?;
         let mut split = EvalSplit::new(source, workload.eval.batch_size, EvalCache::Never);
         if let Some(samples) = workload.eval.samples {
             split.limit(samples)?;

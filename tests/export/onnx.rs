@@ -157,6 +157,7 @@ fn onnxruntime_predicts_what_this_program_predicts() {
         ),
         (BAGS, dlrm("trick = \"md\"\nmd_threshold = 10"), "", none),
         (BAGS, dlrm("pooling = \"weighted_learned\""), "", none),
+        (BAGS, dlrm("pooling = \"weighted_fixed\""), "", none),
         (ONE, dlrm("batch_norm = true"), "", none),
         (ONE, dlrm(""), quirk, none),
         (ONE, deepfm("batch_norm = true\ndropout = 0.3"), "", none),

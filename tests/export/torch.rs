@@ -155,6 +155,31 @@ fn a_checkpoint_leaves_as_facebooks_program_would_have_saved_it() {
     }
 }
 
+/// facebook's program keeps weights of rows that stay 1 to itself; a file is whole without them.
+#[test]
+fn weights_that_stay_1_may_be_missing() {
+    let layers = "top = [8, 1]\npooling = \"weighted_fixed\"";
+    let bench = Bench::new(&RUN.replace("top = [8, 1]", layers));
+    let run = bench.train("w.toml", &[]);
+    let run = run.to_str().unwrap();
+    bench.good(&["export", run, "-o", "x.pt"]);
+    let left = Loaded::file(&bench.path("x.pt")).unwrap();
+    assert!(left.tensors.names().all(|name| !name.starts_with("v_W_l")));
+    let quality = |args: &[&str]| -> Value {
+        let told = bench.good(&[&["eval", "--json"], args].concat());
+        serde_json::from_str::<Value>(&told).unwrap()["quality"].clone()
+    };
+    assert_eq!(quality(&["x.pt", "--workload", "w.toml"]), quality(&[run]));
+    for name in ["x.onnx", "x.safetensors"] {
+        bench.good(&["export", "x.pt", "--workload", "w.toml", "-o", name]);
+    }
+    // With weights that are trained they belong to the model.
+    let set = "model.pooling=weighted_learned";
+    let args = ["export", "x.pt", "--workload", "w.toml", "--set", set, "-o", "y.onnx"];
+    let told = bench.refused(&args, 65);
+    assert!(told.contains("has no tensor v_W_l.0"), "{told}");
+}
+
 #[test]
 fn what_cannot_be_exported_is_said_in_a_line() {
     let bench = Bench::new(RUN);

@@ -42,7 +42,8 @@ fn vectors(graph: &mut Graph, params: &Params, spec: &DlrmSpec, columns: &[Colum
     let weighted = matches!(spec.pooling, Pooling::WeightedFixed | Pooling::WeightedLearned);
     let mut all = Vec::new();
     for (k, column) in columns.iter().enumerate() {
-        let weights = weighted.then(|| format!("v_W_l.{k}"));
+        // Without them all are 1.
+        let weights = weighted.then(|| format!("v_W_l.{k}")).filter(|name| params.has(name));
         let of: Vec<Value> = tables
             .iter()
             .filter(|table| table.column == k)

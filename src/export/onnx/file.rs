@@ -40,27 +40,23 @@ pub fn beside(path: &Path) -> PathBuf {
 pub(super) fn write(model: &Model<'_>, graph: &Graph, path: &Path) -> io::Result<()> {
     let all: u64 = graph.constants().iter().map(bytes).sum();
     let place = beside(path);
-    let external = all > model.external_above;
-    let mut beside = if external { Some(Beside::create(&place)?) } else { None };
-    let mut body = graph.message("dlrm-bench");
+    let mut beside = match all > model.external_above {
+        true => Some(Beside::create(&place)?),
+        false => None,
+    };
+    let mut tensors = Vec::new();
     for constant in graph.constants() {
-        let tensor = match &mut beside {
-            Some(beside) if bytes(constant) > SMALL => beside.add(model, constant)?,
-            _ => tensor(constant).bytes(9, &inline(model, constant)?),
-        };
-        body = body.message(5, &tensor);
+        tensors.push(match &mut beside {
+            Some(beside) if bytes(constant) > SMALL => (beside.add(model, constant)?, None),
+            _ => (tensor(constant).head(RAW_DATA, bytes(constant)), Some(constant)),
+        });
     }
-    let opset = Message::default().bytes(1, b"").number(2, OPSET);
-    let file = Message::default()
-        .number(1, IR_VERSION)
-        .bytes(2, b"dlrm-bench")
-        .bytes(3, env!("CARGO_PKG_VERSION").as_bytes())
-        .message(7, &body)
-        .message(8, &opset);
     let waiting = waiting(path);
     let put = || {
-        let mut to = File::create(&waiting)?;
-        to.write_all(&file.into_bytes())?;
+        let mut to = BufWriter::new(File::create(&waiting)?);
+        put_model(&mut to, model, graph, tensors)?;
+        to.flush()?;
+        drop(to);
         if let Some(beside) = beside {
             // A model of before would find other tensors than its own.
             match fs::remove_file(path) {
@@ -73,6 +69,44 @@ pub(super) fn write(model: &Model<'_>, graph: &Graph, path: &Path) -> io::Result
     put().inspect_err(|_| {
         let _ = fs::remove_file(&waiting);
     })
+}
+
+/// `TensorProto.raw_data`.
+const RAW_DATA: u64 = 9;
+
+/// Writes a `ModelProto`. Tensors are given as messages, with those whose numbers come behind them.
+fn put_model(
+    to: &mut dyn Write,
+    model: &Model<'_>,
+    graph: &Graph,
+    tensors: Vec<(Message, Option<&Constant>)>,
+) -> io::Result<()> {
+    let head = graph.message("dlrm-bench");
+    let mut framed = Vec::new();
+    let mut length = head.len();
+    for (tensor, constant) in tensors {
+        let numbers = constant.map_or(0, bytes);
+        let frame = Message::default().head(5, tensor.len() + numbers);
+        length += frame.len() + tensor.len() + numbers;
+        framed.push((frame, tensor, constant));
+    }
+    let opset = Message::default().bytes(1, b"").number(2, OPSET);
+    let file = Message::default()
+        .number(1, IR_VERSION)
+        .bytes(2, b"dlrm-bench")
+        .bytes(3, env!("CARGO_PKG_VERSION").as_bytes())
+        .message(8, &opset)
+        .head(7, length);
+    to.write_all(&file.into_bytes())?;
+    to.write_all(&head.into_bytes())?;
+    for (frame, tensor, constant) in framed {
+        to.write_all(&frame.into_bytes())?;
+        to.write_all(&tensor.into_bytes())?;
+        if let Some(constant) = constant {
+            numbers(model, constant, &mut |part| to.write_all(part))?;
+        }
+    }
+    Ok(())
 }
 
 /// Bytes of a tensor's numbers.
@@ -95,17 +129,7 @@ fn tensor(constant: &Constant) -> Message {
     tensor.number(2, kind as u64).bytes(8, constant.name().as_bytes())
 }
 
-/// The numbers of a tensor, little endian.
-fn inline(model: &Model<'_>, constant: &Constant) -> io::Result<Vec<u8>> {
-    let mut all = Vec::new();
-    numbers(model, constant, &mut |part| {
-        all.extend_from_slice(part);
-        Ok(())
-    })?;
-    Ok(all)
-}
-
-/// Hands out the numbers of a tensor, part by part.
+/// Hands out the numbers of a tensor, little endian, part by part.
 fn numbers(
     model: &Model<'_>,
     constant: &Constant,

@@ -35,7 +35,7 @@ pub(super) fn write(model: &Model<'_>, path: &Path) -> Result<(), ExportError> {
 fn build(model: &Model<'_>) -> Result<Graph, String> {
     let spec = &model.config.model;
     let mut graph = Graph::default();
-    let params = Params::new(spec.params());
+    let params = Params::new(model.params());
     let batch = Dim::Free("batch");
     let width = model.schema.dense;
     let dense = (width > 0).then(|| graph.input("dense", Kind::Float, &[batch, Dim::Fixed(width)]));
