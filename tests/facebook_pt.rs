@@ -2,10 +2,10 @@
 //! the same. The files, and what the original made of them, are in ../shared/reference/facebook_pt.
 
 use dlrm_bench::{
-    backend::{Device, Precision},
+    backend::{Device, Precision, Quantisation, QuantisedLayers},
     batch::{Bags, Batch},
     checkpoint::Loaded,
-    embedding::RowKind,
+    embedding::{QuantisedRows, RowKind},
     engine::{self, Engine, EngineConfig, EngineKind},
     model::{
         DlrmQuirks, DlrmSpec, EmbeddingInit, Interaction, LossKind, LossSpec, MlpInit, ModelSpec,
@@ -130,5 +130,41 @@ fn saved_models_predict_what_they_predicted() {
                 assert!((got - want).abs() <= 1e-7, "{kind:?} {name}: {got} {want}");
             }
         }
+    }
+}
+
+/// What the original predicts with `--quantize-emb-with-bit` and `--quantize-mlp-with-bit`.
+#[test]
+fn quantised_models_predict_what_they_predicted() {
+    let expected = Path::new(FILES).join("facebook_expected.npz");
+    if !expected.exists() {
+        eprintln!("skipped: {} is missing", expected.display());
+        return;
+    }
+    let expected = npz::read(&expected);
+    let (batch, config) = (batch(&expected), config());
+    let loaded = Loaded::file(&Path::new(FILES).join("facebook_sgd.pt")).unwrap();
+    let (int8, int4) = (Some(QuantisedRows::Int8), Some(QuantisedRows::Int4));
+    let (mlp8, mlp16) = (Some(QuantisedLayers::Int8), Some(QuantisedLayers::Fp16));
+    for (name, rows, layers) in [
+        ("emb8", int8, None),
+        ("emb4", int4, None),
+        ("mlp8", None, mlp8),
+        ("mlp16", None, mlp16),
+        ("mlp8_emb8", int8, mlp8),
+        ("mlp16_emb8", int8, mlp16),
+    ] {
+        let mut engine = engine::quantised(&config, Quantisation { rows, layers }).unwrap();
+        for (i, param) in engine.params().to_vec().iter().enumerate() {
+            let view = loaded.tensors.get(&param.name).unwrap();
+            engine.write_with(i, &mut |first, part| view.copy(first, part)).unwrap();
+        }
+        let mut out = [0.0; 8];
+        engine.predict(&batch, &mut out).unwrap();
+        let (want, plain) =
+            (floats(&expected, &format!("sgd_pred_{name}")), floats(&expected, "sgd_pred"));
+        let off = out.iter().zip(&want).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        let moved = plain.iter().zip(&want).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        assert!(off <= 2e-7, "{name}: off by {off}, where quantising moves by {moved}");
     }
 }

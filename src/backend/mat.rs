@@ -85,7 +85,8 @@ impl<F> MatMut<'_, F> {
 /// inputs]` and, behind it, maybe a bias `[outputs]`. Gradients have the same places in their own buffer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Linear {
-    /// Offset of the weight.
+    /// Offset of the weight, or its number where the device keeps weights itself
+    /// ([`super::Backend::keeps_weights`]).
     pub weight: usize,
     /// Offset of the bias; `None` without one.
     pub bias: Option<usize>,

@@ -11,6 +11,7 @@ mod device;
 mod in_flight;
 mod mat;
 mod precision;
+mod quantisation;
 mod step_control;
 
 use crate::{
@@ -26,6 +27,7 @@ pub use device::Device;
 pub use in_flight::InFlight;
 pub use mat::{Linear, Mat, MatMut, Norm, Window};
 pub use precision::{Held, Precision};
+pub use quantisation::{ONLY_PREDICTS, Quantisation, QuantisedLayers};
 pub use step_control::{Position, StepContext, StepControl, StepEnd, StepStart, Update};
 
 /// Errors of a device.
@@ -171,6 +173,9 @@ pub struct Join {
     pub sum: bool,
 }
 
+/// Error of a device that keeps no weights itself.
+const NO_WEIGHTS: &str = "this device keeps no weights of layers itself";
+
 /// Elements of a table that are changed at a time where that cannot be done in place: 4 MiB in f32.
 pub const PART: usize = 1 << 20;
 
@@ -276,8 +281,8 @@ pub trait Backend: 'static {
     fn tables(&mut self, shape: &TablesShape<'_>) -> Result<Self::Tables>;
 
     /// Lets `f` change table `index`, given its present values, in consecutive parts: `f(first
-    /// element, part, pool)`. Parts begin at multiples of [`PART`]; in place where the device's
-    /// memory is the host's and rows are f32.
+    /// element, part, pool)`. Parts begin at multiples of [`PART`], or are whole rows where rows are
+    /// quantised; in place where the device's memory is the host's and rows are f32.
     fn with_table(
         &mut self,
         tables: &mut Self::Tables,
@@ -392,6 +397,28 @@ pub trait Backend: 'static {
     fn plan_dot(&mut self, shape: DotShape, held: Held) -> Result<Self::Dot>;
 
     // Dense layers
+
+    /// Whether this device keeps weights of fully connected layers itself, in a form of its own, and
+    /// not with all other dense parameters. Then it only predicts, and [`Linear::weight`] is the
+    /// number that a weight was added by.
+    fn keeps_weights(&self) -> bool {
+        false
+    }
+
+    /// Adds a weight `[outputs, inputs]` of zeros that the device is to keep.
+    fn add_weight(&mut self, _number: usize, _shape: [usize; 2]) -> Result<()> {
+        Err(BackendError::Device(NO_WEIGHTS.into()))
+    }
+
+    /// Lets `f` change a weight that the device keeps, given its present elements, all at once.
+    fn with_weight(&mut self, _number: usize, _f: &mut dyn FnMut(&mut [f32], &Pool)) -> Result<()> {
+        Err(BackendError::Device(NO_WEIGHTS.into()))
+    }
+
+    /// Copies elements `first..` of a weight that the device keeps out, as products see them.
+    fn read_weight(&self, _number: usize, _first: usize, _out: &mut [f32]) -> Result<()> {
+        Err(BackendError::Device(NO_WEIGHTS.into()))
+    }
 
     /// `y = after(x W^T + b)`, or `y = after(x W^T)` without a bias. `x [B, inputs]`, `y [B,
     /// outputs]`.

@@ -1,10 +1,12 @@
 //! Where embedding rows live, so far in the host's memory; and files mapped into it.
 
+mod quantised;
 mod rows;
 mod set;
 pub(crate) mod sixteen;
 mod table;
 
+pub use quantised::{QuantisedRows, QuantisedTable};
 pub(crate) use rows::RowPointer;
 pub use rows::{RowKind, RowTable};
 pub use set::{RowWeights, TableSet};

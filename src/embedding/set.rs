@@ -1,14 +1,19 @@
 //! A set of tables that read some columns of a batch, with row weights and optimizer state.
 
-use super::{EmbeddingError, RowKind, RowTable, Table, rows::row_tables, tables};
+use super::{
+    EmbeddingError, QuantisedRows, QuantisedTable, RowKind, RowTable, Table,
+    quantised::quantised_tables, rows::row_tables, tables,
+};
 use crate::{model::Pooling, optim::OptimizerSpec};
 
 /// Tables of equal dimension, their row weights if bags are weighted, and what the update rule
 /// keeps beside them.
 #[derive(Debug)]
 pub struct TableSet {
-    /// The rows `[rows, dim]`, one entry a table.
+    /// The rows `[rows, dim]`, one entry a table; none where they are quantised.
     pub tables: Vec<RowTable>,
+    /// The rows of a set that only predicts, one entry a table.
+    pub quantised: Option<Vec<QuantisedTable>>,
     /// Number of the first table among all of a model: random bits of rounding depend on a table's
     /// number.
     pub first: usize,
@@ -82,6 +87,7 @@ impl TableSet {
                 &rows.iter().map(|&r| (r, dim)).collect::<Vec<_>>(),
                 &what("rows"),
             )?,
+            quantised: None,
             first: 0,
             column: 0,
             dim,
@@ -90,6 +96,44 @@ impl TableSet {
             state: state_of(dim, "optimizer state")?,
             all_rows: shape.moves_all_rows,
         })
+    }
+
+    /// Quantised tables of zeros to predict with, row weights of ones.
+    ///
+    /// # Errors
+    /// If memory cannot be had.
+    pub fn quantised(
+        kind: QuantisedRows,
+        rows: &[usize],
+        dim: usize,
+        pooling: Pooling,
+    ) -> Result<Self, EmbeddingError> {
+        let what = format!("{} rows of {} tables of dimension {dim}", kind.name(), rows.len());
+        let quantised = Some(quantised_tables(kind, rows, dim, &what)?);
+        let weights = match pooling {
+            Pooling::Sum | Pooling::Mean => None,
+            Pooling::WeightedFixed | Pooling::WeightedLearned => {
+                let mut tables: Vec<Table> = tables(rows.iter().map(|&r| (r, 1)), "row weights")?;
+                tables.iter_mut().for_each(|t| t.values_mut().fill(1.0));
+                Some(RowWeights { tables, learned: false, state: Vec::new() })
+            }
+        };
+        Ok(TableSet {
+            tables: Vec::new(),
+            quantised,
+            first: 0,
+            column: 0,
+            dim,
+            pooling,
+            weights,
+            state: Vec::new(),
+            all_rows: false,
+        })
+    }
+
+    /// Number of tables.
+    pub fn count(&self) -> usize {
+        self.quantised.as_ref().map_or(self.tables.len(), Vec::len)
     }
 }
 

@@ -35,11 +35,13 @@ pub enum EmbeddingError {
 pub trait Element: Copy + sealed::Sealed + 'static {}
 impl Element for f32 {}
 impl Element for u16 {}
+impl Element for u8 {}
 
 mod sealed {
     pub trait Sealed {}
     impl Sealed for f32 {}
     impl Sealed for u16 {}
+    impl Sealed for u8 {}
 }
 
 /// One mapping, shared by the tables of a set.

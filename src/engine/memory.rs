@@ -37,6 +37,11 @@ impl MemoryPlan {
     }
 }
 
+/// Purposes of what a quantised model has less of.
+pub(super) const TABLES: &str = "embedding tables";
+pub(super) const TABLE_PART: &str = "a part of a table in f32, while tables are made";
+pub(super) const DENSE: &str = "dense parameters";
+
 /// What an engine of `kind` takes for `config`.
 pub fn plan(kind: EngineKind, config: &EngineConfig) -> MemoryPlan {
     let state = config.optimizer.rule.state();
@@ -44,7 +49,7 @@ pub fn plan(kind: EngineKind, config: &EngineConfig) -> MemoryPlan {
     let batch = config.max_batch as u64;
     let ids = ids(config);
     let mut plan = MemoryPlan::default();
-    plan.add("embedding tables", tables);
+    plan.add(TABLES, tables);
     if config.embedding_rows != RowKind::Fp32 {
         let largest = config
             .model
@@ -54,10 +59,10 @@ pub fn plan(kind: EngineKind, config: &EngineConfig) -> MemoryPlan {
             .map(|p| p.len())
             .max()
             .unwrap_or(0);
-        plan.add("a part of a table in f32, while tables are made", largest.min(PART) as u64 * F32);
+        plan.add(TABLE_PART, largest.min(PART) as u64 * F32);
     }
     plan.add("optimizer state of tables", table_state);
-    plan.add("dense parameters", dense);
+    plan.add(DENSE, dense);
     plan.add(
         "gradients and optimizer state of dense parameters",
         dense * (1 + state.dense().count() as u64),
@@ -165,10 +170,10 @@ pub fn gpu_plan(kind: EngineKind, config: &EngineConfig) -> MemoryPlan {
         }
     };
     let mut plan = MemoryPlan::default();
-    plan.add("embedding tables", tables);
+    plan.add(TABLES, tables);
     plan.add("optimizer state of tables", table_state);
-    plan.add("a part of a table in f32, while tables are made", PART as u64 * F32);
-    plan.add("dense parameters", dense);
+    plan.add(TABLE_PART, PART as u64 * F32);
+    plan.add(DENSE, dense);
     plan.add(
         "gradients and optimizer state of dense parameters",
         dense * (1 + state.dense().count() as u64),

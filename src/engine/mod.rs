@@ -6,6 +6,7 @@ mod fused;
 mod look;
 pub mod memory;
 mod phase;
+mod quantised;
 mod state;
 
 use crate::{
@@ -23,6 +24,7 @@ pub use candle::CandleEngine;
 pub use fused::FusedEngine;
 pub use look::{LayerOutput, LookAt, Summary};
 pub use phase::{Lap, Phase, PhaseClock};
+pub use quantised::{ModelBytes, can_quantise, quantised, quantised_plan};
 pub use state::{EnginePosition, StateSpec};
 
 /// Errors of an engine.

@@ -345,6 +345,7 @@ pub(super) fn restore_parameters(
     let params: Vec<ParamSpec> = engine.params().to_vec();
     for (i, param) in params.iter().enumerate() {
         if model.stays_one(param) && loaded.tensors.get(&param.name).is_none() {
+            engine.write_with(i, &mut |_, part| part.fill(1.0))?;
             continue;
         }
         let view = loaded.tensor(&param.name, &param.shape)?;

@@ -74,6 +74,8 @@ impl Origin<'_> {
     ) -> Result<(), CheckpointError> {
         match self {
             Origin::Drawn(init) => init.fill_part(index, spec, at, out, pool),
+            // Weights that stay 1 may be missing.
+            Origin::Saved(model) if model.tensors.get(&spec.name).is_none() => out.fill(1.0),
             Origin::Saved(model) => model.tensor(&spec.name, &spec.shape)?.copy(at, out),
         }
         Ok(())

@@ -307,7 +307,7 @@ pub fn replay(workload: &Workload, folder: &Path, stop: &AtomicBool) -> Result<R
     let progress = Progress::of(&loaded)?;
     let mut prepared = prepare_until(workload, stop, &mut |_| ())?;
     let engine = &mut *prepared.engine;
-    restore(engine, &loaded, progress.engine)?;
+    restore(engine, (&loaded, &prepared.config.model), progress.engine)?;
     let Place { split, epoch, first, samples, ref blake3 } = then.at;
     let range = Range { epoch, start: first, n: samples, last_of_epoch: false };
     let batch = match split {

@@ -3,13 +3,14 @@
 
 use super::{TrainError, made_on_device};
 use crate::{
-    backend::{Device, cuda::scores_bytes},
+    backend::{Device, Quantisation, cuda::scores_bytes},
     data::source,
     embedding::RowKind,
     engine::EngineKind,
     engine::{
         EngineConfig, EngineError,
         memory::{DERIVED, MemoryPlan, derived, gpu_plan, plan},
+        quantised_plan,
     },
     model::ModelSpec,
     system::Limits,
@@ -49,9 +50,11 @@ pub fn shown(bytes: u64) -> String {
 /// What the whole run takes of the host's memory: the data, and the engine with its batches where
 /// `config` is known already.
 pub fn memory_plan(workload: &Workload, config: Option<&EngineConfig>) -> MemoryPlan {
-    let mut all = MemoryPlan::default();
-    all.add(DATA, source::resident_bytes(&workload.data));
-    let Some(config) = config else { return all };
+    let Some(config) = config else {
+        let mut all = MemoryPlan::default();
+        all.add(DATA, source::resident_bytes(&workload.data));
+        return all;
+    };
     let engine = match workload.engine.device {
         Device::Cuda(_) => {
             let mut host = MemoryPlan::default();
@@ -62,6 +65,22 @@ pub fn memory_plan(workload: &Workload, config: Option<&EngineConfig>) -> Memory
         }
         Device::Cpu | Device::Npu(_) | Device::Auto => plan(workload.engine.kind, config),
     };
+    around(workload, config, engine)
+}
+
+/// What judging a quantised model takes of the host's memory.
+pub fn quantised_memory_plan(
+    workload: &Workload,
+    config: &EngineConfig,
+    quantisation: Quantisation,
+) -> MemoryPlan {
+    around(workload, config, quantised_plan(config, quantisation))
+}
+
+/// An engine, and what is around it.
+fn around(workload: &Workload, config: &EngineConfig, engine: MemoryPlan) -> MemoryPlan {
+    let mut all = MemoryPlan::default();
+    all.add(DATA, source::resident_bytes(&workload.data));
     let parameters = config.model.params().iter().map(|p| 4 * p.len() as u64).sum();
     all.items.extend(engine.items);
     if workload.eval.restore_best {

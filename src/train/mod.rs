@@ -24,7 +24,7 @@ pub use feed::made_on_device;
 pub use fit::fit_memory;
 pub use prepare::{Prepared, prepare};
 pub use run::{Finished, Job, run};
-pub use saved::{Latency, SavedModel, Sink, Split};
+pub use saved::{Judge, Latency, SavedModel, Sink, Split};
 
 use crate::{
     checkpoint::CheckpointError, data::DataError, engine::EngineError, metrics::MetricsError,

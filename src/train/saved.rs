@@ -4,14 +4,15 @@ use super::{
     TrainError,
     checkpoint::restore_parameters,
     evaluate::EvalSplit,
-    memory::{check_device, check_memory, memory_plan},
+    memory::{check_device, check_memory, memory_plan, quantised_memory_plan},
     run::train_error,
 };
 use crate::{
+    backend::Quantisation,
     batch::Batch,
     checkpoint::Loaded,
     data::{DataError, Dataset, Facts, Source},
-    engine::{self, Engine, EngineConfig},
+    engine::{self, Engine, EngineConfig, ModelBytes},
     metrics::Quality,
     model::init::{InitSource, Initializer},
     optim::{OptimizerConfig, OptimizerSpec},
@@ -50,12 +51,20 @@ impl Split {
 /// Takes predictions and labels, in the order of the samples.
 pub type Sink<'a> = dyn FnMut(&[f32], &[f32]) -> io::Result<()> + 'a;
 
-/// A model whose parameters were read from a file, and samples to judge it on.
-pub struct SavedModel {
-    engine: Box<dyn Engine>,
+/// Samples to judge saved models of one workload on.
+pub struct Judge {
+    /// With an optimizer that has no state.
+    workload: Workload,
     config: EngineConfig,
     split: EvalSplit,
     facts: Facts,
+}
+
+/// A model whose parameters were read from a file, and samples to judge it on.
+pub struct SavedModel<'a> {
+    engine: Box<dyn Engine>,
+    bytes: ModelBytes,
+    judge: &'a mut Judge,
 }
 
 /// How long predictions of a batch take.
@@ -75,18 +84,12 @@ pub struct Latency {
     pub samples_per_second: f64,
 }
 
-impl SavedModel {
-    /// Opens the data of `workload`, makes its model and gives it the parameters of `loaded`. No
-    /// state of an optimizer is made.
+impl Judge {
+    /// Opens the data of `workload`.
     ///
     /// # Errors
-    /// If the data cannot be opened, the model is another one, or memory does not suffice.
-    pub fn open(
-        workload: &Workload,
-        loaded: &Loaded,
-        split: Split,
-        stop: &AtomicBool,
-    ) -> Result<Self, TrainError> {
+    /// If they cannot be opened, or lack such a split.
+    pub fn open(workload: &Workload, split: Split, stop: &AtomicBool) -> Result<Self, TrainError> {
         let mut workload = workload.clone();
         workload.optimizer = OptimizerConfig { rule: OptimizerSpec::SGD, ..workload.optimizer };
         let Dataset { train, eval, test, facts, numpy: _ } =
@@ -103,19 +106,42 @@ impl SavedModel {
             return Err(DataError::Invalid(format!("the {name} split has no end")).into());
         }
         let config = workload.engine_config(source.schema())?;
-        check_memory(&memory_plan(&workload, Some(&config)))?;
-        check_device(&workload, &config)?;
-        // Every value is overwritten, or stays as it is at every start; this generator is the fastest.
-        let init = InitSource::Philox { seed: workload.train.seed };
-        let mut init = Initializer::new(&config.model, init).until(stop);
-        let (kind, device) = (workload.engine.kind, workload.engine.device);
-        let mut engine = engine::build(kind, device, &config, &mut init)?;
-        restore_parameters(&mut *engine, loaded, &config.model)?;
         let mut split = EvalSplit::new(source, workload.eval.batch_size, EvalCache::Never);
         if let Some(samples) = workload.eval.samples {
             split.limit(samples)?;
         }
-        Ok(SavedModel { engine, config, split, facts })
+        Ok(Judge { workload, config, split, facts })
+    }
+
+    /// The model of the workload with the parameters of `loaded`, quantised as they are read or as
+    /// the workload keeps them. No state of an optimizer is made. Of several models only one is in
+    /// memory at a time.
+    ///
+    /// # Errors
+    /// If the model is another one, memory does not suffice, or it cannot be quantised.
+    pub fn model(
+        &mut self,
+        loaded: &Loaded,
+        quantisation: Quantisation,
+        stop: &AtomicBool,
+    ) -> Result<SavedModel<'_>, TrainError> {
+        let Judge { workload, config, .. } = self;
+        let bytes = ModelBytes::of(config, quantisation);
+        let mut engine = if quantisation.is_none() {
+            check_memory(&memory_plan(workload, Some(config)))?;
+            check_device(workload, config)?;
+            // Every value is overwritten, or stays as it is at every start; this generator is the
+            // fastest.
+            let init = InitSource::Philox { seed: workload.train.seed };
+            let mut init = Initializer::new(&config.model, init).until(stop);
+            let (kind, device) = (workload.engine.kind, workload.engine.device);
+            engine::build(kind, device, config, &mut init)?
+        } else {
+            check_memory(&quantised_memory_plan(workload, config, quantisation))?;
+            engine::quantised(config, quantisation)?
+        };
+        restore_parameters(&mut *engine, loaded, &config.model)?;
+        Ok(SavedModel { engine, bytes, judge: self })
     }
 
     /// What is known of the data.
@@ -126,6 +152,18 @@ impl SavedModel {
     /// Samples that are judged.
     pub fn samples(&self) -> u64 {
         self.split.len()
+    }
+
+    /// Bytes of the parameters of a model that is kept so.
+    pub fn bytes(&self, quantisation: Quantisation) -> ModelBytes {
+        ModelBytes::of(&self.config, quantisation)
+    }
+}
+
+impl SavedModel<'_> {
+    /// Bytes of its parameters.
+    pub fn bytes(&self) -> ModelBytes {
+        self.bytes
     }
 
     /// Predicts all samples and judges the predictions, which go to `sink` as well.
@@ -139,8 +177,8 @@ impl SavedModel {
         sink: Option<&mut Sink<'_>>,
     ) -> Result<Quality, TrainError> {
         let judged = match sink {
-            None => self.split.evaluate(&mut *self.engine, stop),
-            Some(sink) => self.split.evaluate_on_host(&mut *self.engine, stop, sink),
+            None => self.judge.split.evaluate(&mut *self.engine, stop),
+            Some(sink) => self.judge.split.evaluate_on_host(&mut *self.engine, stop, sink),
         };
         judged.map_err(|e| train_error(e, 0))
     }
@@ -165,12 +203,12 @@ impl SavedModel {
         time: Duration,
         stop: &AtomicBool,
     ) -> Result<Latency, TrainError> {
-        if size > self.config.max_batch || size as u64 > self.split.len() {
-            let most = (self.config.max_batch as u64).min(self.split.len());
+        let most = (self.judge.config.max_batch as u64).min(self.judge.samples());
+        if size as u64 > most {
             let what = format!("is {size} for a latency; must be at most {most} here");
             return Err(WorkloadError::Unfit { key: "eval.batch_size", what }.into());
         }
-        let batch: Batch = self.split.part(0, size)?;
+        let batch: Batch = self.judge.split.part(0, size)?;
         let mut out = vec![0.0; size];
         let (mut seconds, began) = (Vec::new(), Instant::now());
         let warm = time / 10;

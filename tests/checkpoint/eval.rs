@@ -3,20 +3,20 @@
 use super::*;
 use dlrm_bench::metrics::quality;
 
-fn eval(bench: &Bench, args: &[&str]) -> Output {
+pub fn eval(bench: &Bench, args: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_dlrm-bench"));
     command.current_dir(bench.dir.path()).arg("eval").args(args);
     command.stdin(Stdio::null()).output().unwrap()
 }
 
-fn json(bench: &Bench, args: &[&str]) -> Value {
+pub fn json(bench: &Bench, args: &[&str]) -> Value {
     let output = eval(bench, &[args, &["--json"]].concat());
     assert_eq!(code(&output), 0, "{}", text(&output));
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
 /// Label and prediction of each line of a csv.
-fn columns(path: &Path) -> (Vec<f32>, Vec<f32>) {
+pub fn columns(path: &Path) -> (Vec<f32>, Vec<f32>) {
     let text = fs::read_to_string(path).unwrap();
     let mut lines = text.lines();
     assert_eq!(lines.next(), Some("label,prediction"));

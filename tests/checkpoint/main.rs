@@ -18,6 +18,7 @@ use std::{
 use tempfile::TempDir;
 
 mod eval;
+mod quantised;
 mod resume;
 #[path = "../support/signal.rs"]
 mod signal;

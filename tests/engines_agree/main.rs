@@ -2,6 +2,7 @@
 
 mod cases;
 mod plain;
+mod quantised;
 
 use cases::{BCE, LARGE, SMALL};
 use dlrm_bench::{

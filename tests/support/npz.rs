@@ -66,6 +66,8 @@ fn array(npy: &[u8]) -> Array {
         "<i8" => {
             data.chunks_exact(8).map(|b| i64::from_le_bytes(b.try_into().unwrap()) as f64).collect()
         }
+        "|u1" => data.iter().map(|&b| f64::from(b)).collect(),
+        "|i1" => data.iter().map(|&b| f64::from(b as i8)).collect(),
         other => panic!("element type {other}"),
     };
     let values = match (inside("'fortran_order': ", ",").as_str(), &shape[..]) {

@@ -11,14 +11,15 @@ use super::{
     loss,
     memory::{Floats, Input, Uploaded},
     products,
+    quantised::{self, Layers},
     sparse_update::{self, BagGradient, SparseUpdate},
     step_control::StepState,
 };
 use crate::{
     backend::{
         After, Backend, BackendError, DotShape, Dropout, Gate, Held, InFlight, Join, Linear, Mat,
-        MatMut, Norm, Onto, PART, Position, Precision, ProductShape, Result, SparseGradient,
-        StepControl, StepStart, TableState, TablesShape, Window,
+        MatMut, Norm, ONLY_PREDICTS, Onto, PART, Position, Precision, ProductShape, Quantisation,
+        Result, SparseGradient, StepControl, StepStart, TableState, TablesShape, Window,
     },
     batch::{BatchLimits, CheckedBatch, GeneratedLog, Span},
     embedding::{EmbeddingError, TableSet},
@@ -37,6 +38,8 @@ pub struct CpuConfig {
     pub precision: Precision,
     /// Pin each thread to a core.
     pub pin_threads: bool,
+    /// In what fewer bits the model is kept, if it is only to predict.
+    pub quantisation: Quantisation,
 }
 
 /// The CPU: a pool of threads and scratch space.
@@ -50,6 +53,9 @@ pub struct Cpu {
     sparse: SparseUpdate,
     partial_sums: Vec<f64>,
     step: StepState,
+    quantisation: Quantisation,
+    /// Weights of fully connected layers that are quantised.
+    layers: Option<Layers>,
 }
 
 impl Cpu {
@@ -64,16 +70,21 @@ impl Cpu {
                 "precision tf32 is one of CUDA devices; a CPU has fp32, bf16 and fp16".into(),
             ));
         }
+        // Products of f16 weights are f32; int8 layers have none.
+        let layers = config.quantisation.layers;
+        let precision = if layers.is_some() { Precision::Fp32 } else { config.precision };
         let isa = Isa::detect().map_err(|e| BackendError::Device(e.to_string()))?;
         Ok(Cpu {
             pool: Pool::with_pinning(config.threads, config.pin_threads),
             isa,
-            gemm: Gemm::new(isa, config.precision, config.threads, &[])?,
+            gemm: Gemm::new(isa, precision, config.threads, &[])?,
             mask: DropoutBits::new(0, 0),
             norm_scratch: Vec::new(),
             sparse: SparseUpdate::new(0, 0, config.threads),
             partial_sums: Vec::new(),
             step: StepState::none(),
+            quantisation: config.quantisation,
+            layers: layers.map(Layers::new),
         })
     }
 
@@ -191,7 +202,11 @@ impl Backend for Cpu {
 
     fn tables(&mut self, shape: &TablesShape<'_>) -> Result<TableSet> {
         self.sparse.reserve_tables(shape.dim, shape.rows.len());
-        let mut set = TableSet::new(shape.kind, shape.rows, shape.dim, shape.pooling, &shape.rule)?;
+        let TablesShape { rows, dim, pooling, .. } = *shape;
+        let mut set = match self.quantisation.of_rows(dim) {
+            Some(kind) => TableSet::quantised(kind, rows, dim, pooling)?,
+            None => TableSet::new(shape.kind, rows, dim, pooling, &shape.rule)?,
+        };
         (set.first, set.column) = (shape.first, shape.column);
         Ok(set)
     }
@@ -202,7 +217,10 @@ impl Backend for Cpu {
         index: usize,
         f: &mut dyn FnMut(usize, &mut [f32], &Pool),
     ) -> Result<()> {
-        tables.tables[index].edit(PART, |at, part| f(at, part, &self.pool));
+        match &mut tables.quantised {
+            Some(tables) => quantised::edit_table(&self.pool, &mut tables[index], PART, f),
+            None => tables.tables[index].edit(PART, |at, part| f(at, part, &self.pool)),
+        }
         Ok(())
     }
 
@@ -225,7 +243,10 @@ impl Backend for Cpu {
         first: usize,
         out: &mut [f32],
     ) -> Result<()> {
-        tables.tables[index].read(first, out);
+        match &tables.quantised {
+            Some(tables) => tables[index].read(first, out),
+            None => tables.tables[index].read(first, out),
+        }
         Ok(())
     }
 
@@ -276,7 +297,17 @@ impl Backend for Cpu {
         batch: &Uploaded<'_>,
         out: MatMut<'_, Floats>,
     ) -> Result<()> {
-        bags::forward(&self.pool, self.isa, tables, batch.batch.checked_bags(), out.data());
+        let bags = batch.batch.checked_bags();
+        match &tables.quantised {
+            Some(quantised) => quantised::bags::forward(
+                (&self.pool, self.isa),
+                tables,
+                quantised,
+                bags,
+                out.data(),
+            ),
+            None => bags::forward(&self.pool, self.isa, tables, bags, out.data()),
+        }
         Ok(())
     }
 
@@ -333,7 +364,11 @@ impl Backend for Cpu {
     }
 
     fn plan_linear(&mut self, layer: Linear, max_batch: usize) -> Result<()> {
-        self.gemm.plan(shape(layer, max_batch))
+        let shape = shape(layer, max_batch);
+        match &mut self.layers {
+            Some(layers) => layers.plan(&mut self.gemm, shape),
+            None => self.gemm.plan(shape),
+        }
     }
 
     fn plan_norm(&mut self, cols: usize, max_batch: usize) -> Result<()> {
@@ -352,6 +387,28 @@ impl Backend for Cpu {
         Ok(Dot::new(shape.features, shape.dim, shape.self_interaction, self.pool.threads()))
     }
 
+    fn keeps_weights(&self) -> bool {
+        self.layers.is_some()
+    }
+
+    fn add_weight(&mut self, number: usize, shape: [usize; 2]) -> Result<()> {
+        self.layers.as_mut().map_or(Ok(()), |layers| layers.add(number, shape))
+    }
+
+    fn with_weight(&mut self, number: usize, f: &mut dyn FnMut(&mut [f32], &Pool)) -> Result<()> {
+        if let Some(layers) = &mut self.layers {
+            layers.edit(number, &mut |values| f(values, &self.pool));
+        }
+        Ok(())
+    }
+
+    fn read_weight(&self, number: usize, first: usize, out: &mut [f32]) -> Result<()> {
+        if let Some(layers) = &self.layers {
+            layers.read(number, first, out);
+        }
+        Ok(())
+    }
+
     fn linear_forward(
         &mut self,
         x: Mat<'_, Floats>,
@@ -360,8 +417,13 @@ impl Backend for Cpu {
         after: After,
         mut y: MatMut<'_, Floats>,
     ) -> Result<()> {
-        let w = &params.get()[layer.weight..][..layer.inputs * layer.outputs];
         let b = layer.bias.map(|at| &params.get()[at..][..layer.outputs]);
+        if let Some(layers) = &mut self.layers {
+            let on = (&self.pool, self.isa, &mut self.gemm);
+            layers.forward(on, layer, (x.data(), x.rows), (b, after.relu), y.data());
+            return Ok(());
+        }
+        let w = &params.get()[layer.weight..][..layer.inputs * layer.outputs];
         let s = shape(layer, x.rows);
         let (fused, alone) =
             if s.output > 1 { (after.dropout, None) } else { (None, after.dropout) };
@@ -717,6 +779,9 @@ impl Backend for Cpu {
     }
 
     fn begin_step(&mut self, start: StepStart) -> Result<()> {
+        if !self.quantisation.is_none() {
+            return Err(BackendError::Device(ONLY_PREDICTS.into()));
+        }
         self.step.begin(start);
         Ok(())
     }

@@ -17,6 +17,7 @@ pub mod loss;
 mod memory;
 mod pages;
 mod products;
+pub mod quantised;
 mod rule;
 mod simd;
 pub mod sparse_update;

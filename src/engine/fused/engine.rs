@@ -13,7 +13,8 @@ use super::{
 };
 use crate::{
     backend::{
-        Backend, Result, StepContext, StepControl, StepEnd, StepStart, TablesShape, Window,
+        Backend, Quantisation, Result, StepContext, StepControl, StepEnd, StepStart, TablesShape,
+        Window,
         cpu::{Cpu, CpuConfig},
         cuda::{Cuda, CudaConfig},
     },
@@ -135,6 +136,20 @@ impl FusedEngine<Cpu> {
     ) -> std::result::Result<Self, EngineError> {
         Self::on(Cpu::new(&cpu_config(config))?, config, init)
     }
+
+    /// An engine on the CPU that only predicts, all parameters zeros: what is written to it is
+    /// quantised. It makes no step and has no gradients.
+    ///
+    /// # Errors
+    /// [`EngineError::Memory`] if there is not enough, [`EngineError::Unsupported`] if a layer is too
+    /// wide.
+    pub fn quantised(
+        config: &EngineConfig,
+        quantisation: Quantisation,
+    ) -> std::result::Result<Self, EngineError> {
+        let device = CpuConfig { quantisation, ..cpu_config(config) };
+        Self::unfilled(Cpu::new(&device)?, config)
+    }
 }
 
 impl FusedEngine<Cuda> {
@@ -169,12 +184,28 @@ impl<B: Backend> FusedEngine<B> {
     /// # Errors
     /// Whatever the device says, above all that there is not enough memory.
     pub fn on(
-        mut backend: B,
+        backend: B,
         config: &EngineConfig,
         init: &mut Initializer,
     ) -> std::result::Result<Self, EngineError> {
+        let mut engine = Self::unfilled(backend, config)?;
+        let FusedEngine { backend, store, .. } = &mut engine;
+        for index in 0..store.layout.specs.len() {
+            if init.stopped() {
+                // Nobody wants the model any more.
+                break;
+            }
+            store.edit(backend, index, &mut |spec, at, values, pool| {
+                init.fill_part(index, spec, at, values, pool)
+            })?;
+        }
+        Ok(engine)
+    }
+
+    /// The engine with parameters of zeros.
+    fn unfilled(mut backend: B, config: &EngineConfig) -> std::result::Result<Self, EngineError> {
         let (model, rule) = (&config.model, config.optimizer.rule);
-        let layout = Layout::new(model);
+        let layout = Layout::new(model, backend.keeps_weights());
         let (pooling, dense_width) = match model {
             ModelSpec::Dlrm(m) => (m.pooling, m.bottom_input()),
             ModelSpec::DeepFm(m) => (Pooling::Sum, m.dense),
@@ -193,16 +224,7 @@ impl<B: Backend> FusedEngine<B> {
             })?);
             first += rows.len();
         }
-        let mut store = Store::new(&mut backend, layout, tables, &rule)?;
-        for index in 0..store.layout.specs.len() {
-            if init.stopped() {
-                // Nobody wants the model any more.
-                break;
-            }
-            store.edit(&mut backend, index, &mut |spec, at, values, pool| {
-                init.fill_part(index, spec, at, values, pool)
-            })?;
-        }
+        let store = Store::new(&mut backend, layout, tables, &rule)?;
         let limits = config.batch_limits();
         let derived = config.derived(&limits);
         let input =
@@ -333,7 +355,7 @@ fn not_finite(end: &StepEnd) -> EngineError {
 /// How a CPU is to compute.
 fn cpu_config(config: &EngineConfig) -> CpuConfig {
     let EngineConfig { threads, pin_threads, precision, .. } = *config;
-    CpuConfig { threads, pin_threads, precision }
+    CpuConfig { threads, pin_threads, precision, quantisation: Quantisation::default() }
 }
 
 /// How a GPU is to compute.

@@ -20,6 +20,8 @@ pub(crate) enum Place {
     Dense(usize),
     /// At an offset in the buffer of running statistics.
     Running(usize),
+    /// A weight that the device keeps itself, by its number.
+    Device(usize),
     /// Table `index` of set `set`.
     Table {
         /// The set.
@@ -48,7 +50,7 @@ impl Place {
     /// Where buffer `buffer` of the state beside a parameter is.
     fn state(self, buffer: usize) -> StatePlace {
         match self {
-            Place::Dense(at) | Place::Running(at) => StatePlace::Dense(at),
+            Place::Dense(at) | Place::Running(at) | Place::Device(at) => StatePlace::Dense(at),
             Place::Table { set, index } => {
                 StatePlace::Table(set, TableState { table: index, of_weights: false, buffer })
             }
@@ -73,8 +75,10 @@ pub(crate) struct Layout {
 }
 
 impl Layout {
-    /// Lays out a model's parameters. A table, and the weights of its rows, are where its set is.
-    pub fn new(model: &ModelSpec) -> Self {
+    /// Lays out a model's parameters. A table, and the weights of its rows, are where its set is;
+    /// weights of fully connected layers with the other dense parameters, unless the device `keeps`
+    /// them.
+    pub fn new(model: &ModelSpec, keeps: bool) -> Self {
         let (specs, sets) = (model.params(), model.table_sets());
         let place = |table: usize| {
             let of = |set: &SetSpec| set.tables.iter().position(|&t| t == table);
@@ -83,8 +87,9 @@ impl Layout {
         };
         let (mut dense, mut running, mut tables, mut row_weights) = (0, 0, 0, 0);
         let mut places = Vec::with_capacity(specs.len());
-        for spec in &specs {
+        for (number, spec) in specs.iter().enumerate() {
             places.push(match spec.kind {
+                ParamKind::Weight if keeps => Place::Device(number),
                 ParamKind::Weight
                 | ParamKind::Bias
                 | ParamKind::FieldWeight
@@ -114,14 +119,15 @@ impl Layout {
         Layout { specs, places, dense, running }
     }
 
-    /// Offset of a dense parameter or running statistic in its buffer.
+    /// Offset of a dense parameter or running statistic in its buffer, or the number of a weight
+    /// that the device keeps.
     ///
     /// # Panics
     /// If the model has no such parameter.
     pub fn offset(&self, name: &str) -> usize {
         let index = self.specs.iter().position(|s| s.name == name);
         match index.map(|i| self.places[i]) {
-            Some(Place::Dense(at) | Place::Running(at)) => at,
+            Some(Place::Dense(at) | Place::Running(at) | Place::Device(at)) => at,
             _ => panic!("the model has no dense parameter {name}"),
         }
     }
@@ -155,6 +161,11 @@ impl<B: Backend> Store<B> {
         tables: Vec<B::Tables>,
         rule: &OptimizerSpec,
     ) -> Result<Self> {
+        for (spec, place) in layout.specs.iter().zip(&layout.places) {
+            if let (Place::Device(number), [outputs, inputs]) = (*place, &spec.shape[..]) {
+                backend.add_weight(number, [*outputs, *inputs])?;
+            }
+        }
         let params = backend.zeros(layout.dense, "dense parameters")?;
         let grads = backend.zeros(layout.dense, "gradients of dense parameters")?;
         let running = backend.zeros(layout.running, "running statistics")?;
@@ -182,6 +193,9 @@ impl<B: Backend> Store<B> {
                     f(spec, 0, v, pool)
                 })
             }
+            Place::Device(number) => {
+                backend.with_weight(number, &mut |v, pool| f(spec, 0, v, pool))
+            }
             place @ (Place::Dense(at) | Place::Running(at)) => {
                 let buffer = if matches!(place, Place::Dense(_)) {
                     &mut self.params
@@ -201,6 +215,7 @@ impl<B: Backend> Store<B> {
         match self.layout.places[index] {
             Place::Dense(at) => backend.read(&self.params, at + first, out),
             Place::Running(at) => backend.read(&self.running, at + first, out),
+            Place::Device(number) => backend.read_weight(number, first, out),
             Place::Table { set, index } => backend.read_table(&self.tables[set], index, first, out),
             Place::RowWeight { set, index } => {
                 backend.read_row_weights(&self.tables[set], index, first, out)

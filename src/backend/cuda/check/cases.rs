@@ -3,8 +3,8 @@
 use super::numbers::Numbers;
 use crate::{
     backend::{
-        After, Backend, BackendError, Dropout, Gate, Linear, Norm, Onto, Precision, Result,
-        SparseGradient, StepContext, StepControl, StepStart, TablesShape, Window,
+        After, Backend, BackendError, Dropout, Gate, Linear, Norm, Onto, Precision, Quantisation,
+        Result, SparseGradient, StepContext, StepControl, StepStart, TablesShape, Window,
         cpu::{CpuConfig, gemm::LinearShape},
     },
     batch::{Bags, Batch, BatchLimits},
@@ -42,7 +42,12 @@ pub(crate) trait Case: Debug {
 
 /// Two threads, nothing rounded.
 pub(super) fn bare() -> CpuConfig {
-    CpuConfig { threads: 2, precision: Precision::Fp32, pin_threads: false }
+    CpuConfig {
+        threads: 2,
+        precision: Precision::Fp32,
+        pin_threads: false,
+        quantisation: Quantisation::default(),
+    }
 }
 
 /// A buffer with random rows every `stride` elements, and its window.
