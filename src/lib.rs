@@ -45,6 +45,10 @@ pub mod host;
 pub mod metrics;
 pub mod mllog;
 pub mod model;
+#[cfg(test)]
+#[allow(dead_code, missing_docs)]
+#[path = "../tests/support/npz.rs"]
+mod npz;
 pub mod optim;
 pub mod random;
 pub mod report;

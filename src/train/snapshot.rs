@@ -41,10 +41,11 @@ enum From {
 
 impl From {
     fn read(self, engine: &dyn Engine, first: usize, out: &mut [f32]) -> Result<(), TrainError> {
-        Ok(match self {
+        match self {
             From::Parameter(i) => engine.read_from(i, first, out)?,
             From::State(i) => engine.read_state(i, first, out)?,
-        })
+        }
+        Ok(())
     }
 }
 

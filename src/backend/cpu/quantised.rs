@@ -194,7 +194,7 @@ pub fn edit_table(
 impl Weight {
     fn len(&self) -> usize {
         match self {
-            Weight::Int8(w) => w.len(),
+            Weight::Int8(w) => w.numbers(),
             Weight::Fp16(w) => w.len(),
         }
     }

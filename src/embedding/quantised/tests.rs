@@ -1,9 +1,6 @@
 use super::*;
+use crate::npz;
 use proptest::prelude::*;
-
-#[path = "../../../tests/support/npz.rs"]
-#[allow(dead_code)]
-mod npz;
 
 fn table(kind: QuantisedRows, values: &[f32], dim: usize) -> QuantisedTable {
     let mut all = quantised_tables(kind, &[values.len() / dim], dim, "a test").unwrap();

@@ -82,8 +82,8 @@ impl Weight {
         Ok(Weight { inputs, codes, sums, scale: f32::EPSILON })
     }
 
-    /// Elements.
-    pub fn len(&self) -> usize {
+    /// Numbers.
+    pub fn numbers(&self) -> usize {
         self.inputs * self.sums.len()
     }
 

@@ -5,13 +5,10 @@ use crate::{
         testing::{Numbers, bits, checked, machines},
     },
     batch::Bags,
+    npz,
 };
 use proptest::prelude::*;
 use std::path::Path;
-
-#[path = "../../../../../tests/support/npz.rs"]
-#[allow(dead_code)]
-mod npz;
 
 /// Tables of these values, each of its rows of `set.dim`.
 fn filled(kind: QuantisedRows, tables: &[Vec<f32>], dim: usize, pooling: Pooling) -> TableSet {

@@ -27,13 +27,13 @@ pub(super) fn products(
         Isa::Avx2 | Isa::Avx512 | Isa::Avx512Bf16 if [rows, outputs] == TILE => unsafe {
             x86::products(width, x.as_ptr(), w.as_ptr())
         },
-        // SAFETY: as above.
         #[cfg(target_arch = "x86_64")]
         Isa::Avx2 | Isa::Avx512 | Isa::Avx512Bf16 => {
             let mut all = Sums::default();
             for (r, sums) in all.iter_mut().enumerate().take(rows) {
                 for (c, sum) in sums.iter_mut().enumerate().take(outputs) {
                     let (x, w) = (&x[r * width..][..width], &w[c * width..][..width]);
+                    // SAFETY: as above.
                     *sum = unsafe { x86::product(width, x.as_ptr(), w.as_ptr()) };
                 }
             }

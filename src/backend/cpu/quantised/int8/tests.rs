@@ -7,12 +7,9 @@ use crate::backend::{
         testing::{Numbers, bits, machines},
     },
 };
+use crate::npz;
 use proptest::prelude::*;
 use std::{collections::HashMap, path::Path};
-
-#[path = "../../../../../tests/support/npz.rs"]
-#[allow(dead_code)]
-mod npz;
 
 fn reference() -> Option<HashMap<String, npz::Array>> {
     let path = Path::new("../shared/reference/quantised/dynamic_linear.npz");
