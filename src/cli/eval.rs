@@ -273,6 +273,9 @@ fn shown(
     row("quantised", kinds.into_iter().flatten().collect::<Vec<_>>().join(", "));
     row("quality", summary::quality(&judged.quality));
     if let Some(Difference { auc, logloss }) = difference {
+        // Adding nothing takes the sign off a zero.
+        let digits = |x: f64| (1e5 * x).round() / 1e5 + 0.0;
+        let (auc, logloss) = (digits(*auc), digits(*logloss));
         row("difference", format!("AUC {auc:+.5}, log loss {logloss:+.5}"));
     }
     let of = |name: &str, before: u64, after: u64| {

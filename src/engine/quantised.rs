@@ -48,12 +48,20 @@ impl ModelBytes {
 /// What a quantised engine takes for `config`.
 pub fn quantised_plan(config: &EngineConfig, quantisation: Quantisation) -> MemoryPlan {
     let ModelBytes { tables, layers } = ModelBytes::of(config, quantisation);
-    let weights = config.model.params().into_iter().filter(|p| p.kind == ParamKind::Weight);
+    // What is quantised at a time, in f32: a layer, or a part of a table.
     let (mut largest, mut scratch) = (0, 0);
-    for p in weights {
-        largest = largest.max(4 * p.len() as u64);
-        if let (Some(kind), Some(inputs)) = (quantisation.layers, p.shape.get(1)) {
-            scratch = scratch.max(kind.scratch(config.part(), *inputs) as u64);
+    for p in config.model.params() {
+        match (p.kind, &p.shape[..]) {
+            (ParamKind::Weight, [_, inputs]) => {
+                if let Some(kind) = quantisation.layers {
+                    largest = largest.max(p.len());
+                    scratch = scratch.max(kind.scratch(config.part(), *inputs));
+                }
+            }
+            (ParamKind::Table, [_, dim]) if quantisation.of_rows(*dim).is_some() => {
+                largest = largest.max(p.len().min(PART));
+            }
+            _ => {}
         }
     }
     let mut plan = MemoryPlan::default();
@@ -65,9 +73,9 @@ pub fn quantised_plan(config: &EngineConfig, quantisation: Quantisation) -> Memo
             _ => plan.add(what, bytes),
         }
     }
-    let part = if quantisation.rows.is_some() { 4 * PART as u64 } else { 0 };
-    plan.add("a part of a table or a layer in f32, while it is quantised", part.max(largest));
-    plan.add("inputs or weights of a layer on their way into a product", scratch);
+    let what = "a part of a table or a layer in f32, while it is quantised";
+    plan.add(what, 4 * largest as u64);
+    plan.add("inputs or weights of a layer on their way into a product", scratch as u64);
     plan
 }
 
