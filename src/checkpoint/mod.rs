@@ -15,11 +15,13 @@
 
 mod config;
 mod folder;
+mod loaded;
 mod tensors;
 pub mod torch;
 
 pub use config::{CheckpointConfig, KEEP};
-pub use folder::{Checkpoints, FORMAT, Group, Kind, Loaded, Manifest, Saved};
+pub use folder::{Checkpoints, FORMAT, Group, Kind, Manifest, Saved};
+pub use loaded::Loaded;
 pub use tensors::{Form, ReadPart, Shard, Tensor, Tensors, View, write_file};
 
 use std::path::PathBuf;

@@ -84,6 +84,7 @@ pub(super) fn run(args: &ExportArgs) -> Result<Exit, Failure> {
     let config = w.engine_config(&schema)?;
     let bags = Bags::WORDS.iter().find(|(word, _)| *word == args.bags);
     let model = Model {
+        stop: &stop,
         loaded: &loaded,
         workload: w,
         config: &config,
@@ -93,7 +94,11 @@ pub(super) fn run(args: &ExportArgs) -> Result<Exit, Failure> {
         bags: bags.map_or(Bags::Auto, |(_, bags)| *bags),
         external_above: args.external_above,
     };
-    for note in model.write(format, path)? {
+    let notes = match model.write(format, path) {
+        Err(ExportError::Interrupted) => return Ok(Exit::Interrupted),
+        notes => notes?,
+    };
+    for note in notes {
         errln!("note: {}", visible(&note));
     }
     let bytes = |path: &Path| fs::metadata(path).map_or(0, |m| m.len());
@@ -135,6 +140,7 @@ impl From<ExportError> for Failure {
         match e {
             ExportError::Model(e) => e.into(),
             ExportError::Refused(what) => Failure::Usage(what),
+            ExportError::Interrupted => Failure::Interrupted(e.to_string()),
             ExportError::Write { .. } => Failure::Output(e.to_string()),
         }
     }

@@ -77,15 +77,12 @@ pub(super) fn write_pt(
     let mut read = |i: usize, first: usize, out: &mut [f32]| {
         match &storages.0[i] {
             Storage::Scalar(value) => out[0] = *value,
-            Storage::Tensor(name, _) => {
-                let missing = || std::io::Error::other(format!("{name} is missing"));
-                model.loaded.tensors.get(name).ok_or_else(missing)?.copy(first, out);
-            }
+            Storage::Tensor(name, _) => model.copy(name, first, out)?,
         }
         Ok(())
     };
     replace(path, |to| write(to, &Pickled::dict(root), &lengths, &mut read))
-        .map_err(|source| ExportError::Write { path: path.to_owned(), source })?;
+        .map_err(|source| model.failed(path, source))?;
     Ok(notes)
 }
 

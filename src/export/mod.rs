@@ -18,6 +18,7 @@ use crate::{
 use std::{
     io,
     path::{Path, PathBuf},
+    sync::atomic::{AtomicBool, Ordering},
 };
 
 /// Why a model cannot be written.
@@ -29,6 +30,9 @@ pub enum ExportError {
     /// The format has no way to say what the model does.
     #[error("{0}")]
     Refused(String),
+    /// It was given up, and nothing is left of the file.
+    #[error("interrupted")]
+    Interrupted,
     /// The file cannot be written.
     #[error("{path}: {source}", path = path.display())]
     Write {
@@ -73,6 +77,8 @@ pub struct Training {
 
 /// A saved model that is to be written.
 pub struct Model<'a> {
+    /// Set from outside (Ctrl-C) to give up.
+    pub stop: &'a AtomicBool,
     /// Its tensors.
     pub loaded: &'a Loaded,
     /// Its workload.
@@ -102,7 +108,7 @@ impl Model<'_> {
         for param in &params {
             self.loaded.tensor(&param.name, &param.shape)?;
         }
-        let written = |source| ExportError::Write { path: path.to_owned(), source };
+        let written = |source| self.failed(path, source);
         match format {
             Format::Torch => facebook::write_pt(self, params, path),
             Format::Onnx => onnx::write(self, path).map(|()| Vec::new()),
@@ -132,11 +138,25 @@ impl Model<'_> {
 
     /// Copies out numbers of the tensors `names`, all of which are there.
     fn reader<'b>(&'b self, names: &'b [String]) -> Box<ReadPart<'b>> {
-        Box::new(move |i, first, out| {
-            let missing = || io::Error::other(format!("{} is missing", names[i]));
-            self.loaded.tensors.get(&names[i]).ok_or_else(missing)?.copy(first, out);
-            Ok(())
-        })
+        Box::new(move |i, first, out| self.copy(&names[i], first, out))
+    }
+
+    /// Copies out numbers `first..` of a tensor that is there, unless it is to be given up.
+    fn copy(&self, name: &str, first: usize, out: &mut [f32]) -> io::Result<()> {
+        if self.stop.load(Ordering::Relaxed) {
+            return Err(io::Error::other("interrupted"));
+        }
+        let missing = || io::Error::other(format!("{name} is missing"));
+        self.loaded.tensors.get(name).ok_or_else(missing)?.copy(first, out);
+        Ok(())
+    }
+
+    /// Why the file could not be written.
+    fn failed(&self, path: &Path, source: io::Error) -> ExportError {
+        match self.stop.load(Ordering::Relaxed) {
+            true => ExportError::Interrupted,
+            false => ExportError::Write { path: path.to_owned(), source },
+        }
     }
 
     /// What facebook's program would say of the training: as it said it, or made of a checkpoint's

@@ -141,12 +141,11 @@ fn numbers(
             put(&numbers.iter().flat_map(|n| n.to_le_bytes()).collect::<Vec<_>>())
         }
         Constant::Parameter(name, shape) => {
-            let view = model.loaded.tensor(name, shape).map_err(io::Error::other)?;
             let len: usize = shape.iter().product();
             let (mut values, mut bytes) = (Vec::new(), Vec::new());
             for first in (0..len).step_by(PART) {
                 values.resize(PART.min(len - first), 0.0);
-                view.copy(first, &mut values);
+                model.copy(name, first, &mut values)?;
                 bytes.clear();
                 bytes.extend(values.iter().flat_map(|v: &f32| v.to_le_bytes()));
                 put(&bytes)?;

@@ -27,8 +27,7 @@ pub(super) fn write(model: &Model<'_>, path: &Path) -> Result<(), ExportError> {
     let graph = build(model).map_err(|what| {
         ExportError::Refused(format!("{}: no ONNX file can be written: {what}", path.display()))
     })?;
-    file::write(model, &graph, path)
-        .map_err(|source| ExportError::Write { path: path.to_owned(), source })
+    file::write(model, &graph, path).map_err(|source| model.failed(path, source))
 }
 
 /// The graph of a model, or why there is none.
