@@ -106,10 +106,11 @@ fn draw(command: u64, i: u64) -> u32 {
     Philox::new(0x6b17, Stream::Order, command).block(i)[0]
 }
 
-/// Files that are not done, by their names.
+/// Files that are not done, by their names, which are hidden.
 fn half_done(folder: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(folder).unwrap().map(|e| e.unwrap().path());
-    entries.filter(|p| p.is_file() && dlrm_bench::host::atomic_file::is_temporary(p)).collect()
+    let hidden = |p: &PathBuf| p.file_name().unwrap().to_string_lossy().starts_with('.');
+    entries.filter(|p| p.is_file() && hidden(p)).collect()
 }
 
 fn equal(a: &[u8], b: &[u8]) -> bool {

@@ -303,7 +303,8 @@ mod tests {
             ),
             (
                 |p| {
-                    let file = File::options().write(true).open(p.join("progress.json")).unwrap();
+                    let file =
+                        fs::File::options().write(true).open(p.join("progress.json")).unwrap();
                     file.set_len(1).unwrap();
                 },
                 "progress.json has 1 bytes",
