@@ -22,8 +22,11 @@ use std::{collections::BTreeMap, fs, path::Path};
 pub const SCHEMA_VERSION: u32 = 1;
 
 /// The records that the program carries within itself.
-const SHIPPED: &[(&str, &str)] =
-    &[("quickstart", include_str!("../../../reference_logs/quickstart.json"))];
+const SHIPPED: &[(&str, &str)] = &[
+    ("quickstart", include_str!("../../../reference_logs/quickstart.json")),
+    ("mlperf-v2-planted", include_str!("../../../reference_logs/mlperf-v2-planted.json")),
+    ("oneflow-deepfm-planted", include_str!("../../../reference_logs/oneflow-deepfm-planted.json")),
+];
 
 /// How a workload converges.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
