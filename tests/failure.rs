@@ -69,9 +69,9 @@ fn record(run: &Path) -> Value {
 fn a_step_without_a_loss_is_left_and_done_again() {
     for set in [
         &[][..],
-        &["engine.kind=candle"],
+        &["engine.kind=candle", "optimizer.learning_rate=1e38"],
         &["engine.embedding_rows=bf16", "engine.precision=bf16", "train.micro_batches=4"],
-        &["optimizer={kind=\"adagrad\",learning_rate=1e30,eps=1e-8}"],
+        &["optimizer.kind=adagrad", "optimizer.eps=1e-8"],
     ] {
         let bench = Bench::new();
         let (run, out) = bench.fails(set);
@@ -98,7 +98,7 @@ fn a_step_without_a_loss_is_left_and_done_again() {
         // The model is the one of then, number by number.
         assert_eq!(again["found"], found["found"], "{set:?}");
         let layers = &found["found"]["layers"];
-        assert_eq!(layers.is_null(), set == ["engine.kind=candle"], "{layers}");
+        assert_eq!(layers.is_null(), set.contains(&"engine.kind=candle"), "{layers}");
         let plain = bench.out(&["replay", run.to_str().unwrap()]);
         assert!(text(&plain.stdout).contains(": as then\n"), "{}", text(&plain.stdout));
         assert!(

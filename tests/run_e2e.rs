@@ -619,7 +619,9 @@ fn a_loss_that_is_no_number_aborts_and_names_the_step() {
         "optimizer.learning_rate=1e30",
     ]);
     assert_eq!(out.status.code(), Some(4), "{}", text(&out.stderr));
-    let error = text(&out.stderr);
+    let told = text(&out.stderr);
+    let (left, error) = told.split_once('\n').unwrap();
+    assert!(left.ends_with("/failure; dlrm-bench replay does that step again"), "{told}");
     assert!(
         error.starts_with("error: ") && error.contains("step ") && error.lines().count() == 1,
         "{error}"

@@ -94,7 +94,7 @@ fn tensors(found: &Found) -> String {
         let more = if found.bad_samples > 4 { ", ..." } else { "" };
         let _ = writeln!(
             out,
-            "predictions {} that are no probability; in the batch {}{more}",
+            "predictions {} that are no probability; of these samples of the batch:\n            {}{more}",
             found.bad_samples,
             of.collect::<Vec<_>>().join(", ")
         );

@@ -12,7 +12,7 @@ use super::{
     feed::{Feed, StepInput},
     prepare::prepare_until,
     snapshot,
-    step_clock::StepClock,
+    step_clock::{StepClock, failed_step},
     told::{State, Told},
 };
 use crate::{
@@ -411,7 +411,7 @@ impl Trainer<'_> {
         if let Some(saver) = &mut self.saver {
             self.clock.pause(saver.before_step(self.engine, input.samples())?);
         }
-        self.engine.begin_step(input.samples(), context)?;
+        self.engine.begin_step(input.samples(), context).map_err(failed_step)?;
         let laps = self.engine.phases().map(PhaseClock::take_laps).unwrap_or_default();
         if !laps.is_empty() {
             told.each(|l| l.laps(step, &laps))?;

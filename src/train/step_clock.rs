@@ -83,14 +83,21 @@ impl StepClock {
                 tell(&event, scaled.then_some(loss_scale))?;
             }
             match failed {
-                Some(EngineError::NotFinite { value, step, learning_rate: rate, .. }) => {
-                    return Err(TrainError::Loss { loss: value as f32, step, rate });
-                }
-                Some(e) => return Err(e.into()),
+                Some(e) => return Err(failed_step(e)),
                 None if wait && engine.in_flight() > 0 => {}
                 None => return Ok(()),
             }
         }
+    }
+}
+
+/// The error of a step.
+pub(super) fn failed_step(e: EngineError) -> TrainError {
+    match e {
+        EngineError::NotFinite { value, step, learning_rate: rate, .. } => {
+            TrainError::Loss { loss: value as f32, step, rate }
+        }
+        e => e.into(),
     }
 }
 

@@ -22,12 +22,13 @@ pub fn write_batch(
     batch: &Batch,
 ) -> Result<(), DataError> {
     let hotness = |most| if most <= 1 { Hotness::One } else { Hotness::Any };
-    let ids = schema
-        .tables
-        .iter()
-        .map(|t| IdColumn { name: t.name.clone(), hotness: hotness(t.max_hotness) })
-        .collect();
-    let layout = Layout { ids, ..Layout::numbered(schema.dense, Numbers::Float32, []) };
+    let of_tables = || schema.tables.iter().map(|t| hotness(t.max_hotness));
+    let numbered = Layout::numbered(schema.dense, Numbers::Float32, of_tables());
+    let named = schema.tables.iter().zip(of_tables());
+    let ids = named.map(|(t, hotness)| IdColumn { name: t.name.clone(), hotness }).collect();
+    let named = Layout { ids, ..numbered.clone() };
+    // A column may have the name that is given to a dense one.
+    let layout = if named.check_names(path).is_ok() { named } else { numbered };
     let mut file = create(path, format, &layout)?;
     file.write(&Rows {
         labels: batch.labels.clone(),
