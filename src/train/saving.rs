@@ -124,10 +124,6 @@ impl Trainer<'_> {
         let mut progress = self.position(told)?;
         // Its parameters are not part of it.
         progress.best = progress.best.map(|best| BestSaved { parameters: false, ..best });
-        let checkpoints = Checkpoints::new(folder.to_owned(), 1);
-        let (config, workload) = (CheckpointConfig::default(), self.job.workload);
-        let mut saver = Saver::new(&checkpoints, &config, workload.sha256(), 0.0);
-        saver.save(Kind::Newest, self.engine, self.rows, None, &progress).result?;
         let (split, found) = match (error, test) {
             (TrainError::Loss { step, .. }, _) => {
                 let range = self.in_flight.iter().find(|(number, _)| number == step);
@@ -141,6 +137,10 @@ impl Trainer<'_> {
             (_, None) => (Split::Eval, first_bad(&mut self.eval, self.engine)?),
         };
         let Some((range, batch)) = found else { return Ok(false) };
+        let checkpoints = Checkpoints::new(folder.to_owned(), 1);
+        let (config, workload) = (CheckpointConfig::default(), self.job.workload);
+        let mut saver = Saver::new(&checkpoints, &config, workload.sha256(), 0.0);
+        saver.save(Kind::Newest, self.engine, self.rows, None, &progress).result?;
         let (steps, last) = (told.state.steps, &told.state.last_steps);
         let scene = Scene { error, steps, last, schema: self.schema, split, range, batch: &batch };
         scene.write(self.engine, folder)?;
