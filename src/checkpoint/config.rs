@@ -23,6 +23,8 @@ pub struct CheckpointConfig {
     pub keep: Option<u64>,
     /// Where they are; `None` = in the run's folder.
     pub dir: Option<PathBuf>,
+    /// Between whole ones, only the rows that were touched since the last of these are written.
+    pub incremental: Option<bool>,
 }
 
 impl CheckpointConfig {

@@ -14,7 +14,9 @@ use std::{
 };
 
 /// Version of the format. A reader takes this one and those below.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
+/// The format of what is whole by itself, which earlier programs read too.
+const WHOLE: u32 = 1;
 
 pub(super) const MANIFEST: &str = "manifest.json";
 pub(super) const PROGRESS: &str = "progress.json";
@@ -36,7 +38,8 @@ impl Kind {
         }
     }
 
-    fn name(self, step: u64) -> String {
+    /// The name of the folder of one after `step` steps.
+    pub fn name(self, step: u64) -> String {
         format!("{}-{step:012}", self.word())
     }
 
@@ -50,14 +53,51 @@ impl Kind {
 /// What a checkpoint says of itself.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
-    /// [`FORMAT`].
+    /// 1, or 2 if there is a base.
     pub format: u32,
+    /// What the rows that are not in it are read from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base: Option<Base>,
     /// Steps done.
     pub step: u64,
     /// Whose parameters these are: SHA-256 of the resolved workload.
     pub workload: String,
     /// All other files.
     pub files: Vec<Shard>,
+}
+
+/// A whole checkpoint that others are the changes of.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Base {
+    /// Its folder, beside theirs.
+    pub name: String,
+    /// BLAKE3 of its manifest, hexadecimal.
+    pub manifest: String,
+}
+
+impl Base {
+    /// The checkpoint in a folder.
+    ///
+    /// # Errors
+    /// If its manifest cannot be read.
+    pub fn of(folder: &Path) -> io::Result<Self> {
+        let manifest = blake3::hash(&fs::read(folder.join(MANIFEST))?).to_hex().to_string();
+        let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        Ok(Base { name, manifest })
+    }
+}
+
+/// What a checkpoint is of.
+#[derive(Debug, Clone, Copy)]
+pub struct About<'a> {
+    /// Steps done.
+    pub step: u64,
+    /// SHA-256 of the resolved workload.
+    pub workload: &'a str,
+    /// What it is the changes of; `None` if it is whole.
+    pub base: Option<&'a Base>,
+    /// Everything that is no tensor.
+    pub progress: &'a Value,
 }
 
 /// A file of tensors to be written: what it is called before `.safetensors`, and what is in it.
@@ -79,6 +119,8 @@ pub struct Saved {
     pub bytes: u64,
     /// What it took.
     pub took: Duration,
+    /// Whether it has only the rows that were touched since another one.
+    pub incremental: bool,
 }
 
 /// A folder of checkpoints.
@@ -107,10 +149,10 @@ impl Checkpoints {
     pub fn save(
         &self,
         kind: Kind,
-        (step, workload): (u64, &str),
+        about: About<'_>,
         groups: &mut [Group<'_>],
-        progress: &Value,
     ) -> Result<Saved, CheckpointError> {
+        let About { step, workload, base, progress } = about;
         let began = Instant::now();
         let path = self.dir.join(kind.name(step));
         let waiting = temporary(&path);
@@ -129,7 +171,13 @@ impl Checkpoints {
             let text = format!("{progress:#}\n");
             files.push(plain(&waiting, PROGRESS, text.as_bytes())?);
             let bytes = files.iter().map(|f| f.bytes).sum();
-            let manifest = Manifest { format: FORMAT, step, workload: workload.to_owned(), files };
+            let manifest = Manifest {
+                format: if base.is_some() { FORMAT } else { WHOLE },
+                base: base.cloned(),
+                step,
+                workload: workload.to_owned(),
+                files,
+            };
             let text = serde_json::to_string_pretty(&manifest).map_err(io::Error::from);
             let text = text.map_err(at(&waiting))? + "\n";
             plain(&waiting, MANIFEST, text.as_bytes())?;
@@ -143,7 +191,7 @@ impl Checkpoints {
             let _ = fs::remove_dir_all(&waiting);
         })?;
         self.tidy(kind);
-        Ok(Saved { path, bytes, took: began.elapsed() })
+        Ok(Saved { path, bytes, took: began.elapsed(), incremental: base.is_some() })
     }
 
     /// Takes away what is not to be kept. It is no error if that cannot be done: the next one tries
@@ -151,13 +199,27 @@ impl Checkpoints {
     fn tidy(&self, kind: Kind) {
         let keep = if kind == Kind::Best { 1 } else { self.keep };
         let all = self.all(kind).unwrap_or_default();
-        for (_, path) in all.iter().rev().skip(keep) {
+        let (old, kept) = all.split_at(all.len().saturating_sub(keep));
+        let bases: Vec<PathBuf> = kept.iter().filter_map(|(_, path)| self.base_of(path)).collect();
+        for (_, path) in old.iter().filter(|(_, path)| !bases.contains(path)) {
             let _ = remove(path);
         }
         let left = fs::read_dir(&self.dir).into_iter().flatten().flatten().map(|e| e.path());
         for path in left.filter(|p| is_temporary(p) && p.is_dir()) {
             let _ = fs::remove_dir_all(path);
         }
+    }
+
+    /// The base of a checkpoint that has one.
+    fn base_of(&self, path: &Path) -> Option<PathBuf> {
+        let manifest = fs::read_to_string(path.join(MANIFEST)).ok()?;
+        let manifest: Manifest = serde_json::from_str(&manifest).ok()?;
+        Some(self.dir.join(manifest.base?.name))
+    }
+
+    /// Whether a base is still what it was.
+    pub fn has(&self, base: &Base) -> bool {
+        Base::of(&self.dir.join(&base.name)).is_ok_and(|found| found == *base)
     }
 
     /// All of a kind with their steps, oldest first.
@@ -245,7 +307,8 @@ mod tests {
             Ok(())
         };
         let group = Group { stem: "model", tensors: &tensors, read: &mut read };
-        of.save(kind, (step, "w"), &mut [group], &serde_json::json!({"step": step}))
+        let progress = &serde_json::json!({"step": step});
+        of.save(kind, About { step, workload: "w", base: None, progress }, &mut [group])
     }
 
     fn names(dir: &Path) -> Vec<String> {
@@ -328,9 +391,78 @@ mod tests {
         }
         let saved = save(&all, Kind::Newest, 2).unwrap();
         let file = saved.path.join("manifest.json");
-        let text = fs::read_to_string(&file).unwrap().replace("\"format\": 1", "\"format\": 2");
+        let text = fs::read_to_string(&file).unwrap().replace("\"format\": 1", "\"format\": 3");
         fs::write(file, text).unwrap();
-        assert!(all.newest().unwrap_err().to_string().contains("formats up to 1"));
+        assert!(all.newest().unwrap_err().to_string().contains("formats up to 2"));
+    }
+
+    /// Changes of a base: rows 1 and 3 of four.
+    fn save_changes(of: &Checkpoints, step: u64, base: &Base) -> Saved {
+        let tensor = |name: &str, form, shape: &[usize]| Tensor {
+            name: name.into(),
+            form,
+            shape: shape.to_vec(),
+        };
+        let tensors = [tensor("a.rows", Form::U32, &[2]), tensor("a.changed", Form::F32, &[2, 2])];
+        let mut read = |i: usize, first: usize, out: &mut [f32]| {
+            let value = |k: usize| match i {
+                0 => f32::from_bits([1, 3][k]),
+                _ => (step as usize + k) as f32,
+            };
+            out.iter_mut().enumerate().for_each(|(k, o)| *o = value(first + k));
+            Ok(())
+        };
+        let group = Group { stem: "model", tensors: &tensors, read: &mut read };
+        let about = About { step, workload: "w", base: Some(base), progress: &Value::Null };
+        of.save(Kind::Newest, about, &mut [group]).unwrap()
+    }
+
+    #[test]
+    fn changes_stay_with_what_they_are_the_changes_of() {
+        let dir = tempfile::tempdir().unwrap();
+        let all = Checkpoints::new(dir.path().to_owned(), 1);
+        let save_base = |step: u64| -> Base {
+            let tensors = [Tensor { name: "a".into(), form: Form::F32, shape: vec![4, 2] }];
+            let mut read = |_: usize, _: usize, out: &mut [f32]| {
+                out.fill(step as f32);
+                Ok(())
+            };
+            let group = Group { stem: "model", tensors: &tensors, read: &mut read };
+            let about = About { step, workload: "w", base: None, progress: &Value::Null };
+            Base::of(&all.save(Kind::Newest, about, &mut [group]).unwrap().path).unwrap()
+        };
+        let base = save_base(1);
+        save_changes(&all, 20, &base);
+        let saved = save_changes(&all, 30, &base);
+        assert!(saved.incremental && all.has(&base));
+        assert_eq!(names(dir.path()), ["step-000000000001", "step-000000000030"]);
+        let (loaded, _) = all.newest().unwrap();
+        let mut values = [0.0; 8];
+        loaded.tensors.get("a").unwrap().copy(0, &mut values);
+        assert_eq!(values, [1.0, 1.0, 30.0, 31.0, 1.0, 1.0, 32.0, 33.0]);
+        assert_eq!(loaded.tensors.get("a").unwrap().changed_rows().collect::<Vec<_>>(), [1, 3]);
+        assert_eq!(loaded.tensors.names().collect::<Vec<_>>(), ["a"]);
+        // Anything else in its place is not taken for it.
+        let other = save_base(1);
+        assert_eq!(other, base, "the same again");
+        fs::write(dir.path().join("step-000000000001/progress.json"), "{}\n").unwrap();
+        let told = |what: &str| {
+            let none = all.newest().unwrap_err().to_string();
+            assert!(none.contains(what), "{none}");
+        };
+        save_changes(&all, 30, &base);
+        told("its base: ");
+        fs::write(dir.path().join("step-000000000001/manifest.json"), "{}").unwrap();
+        told("step-000000000001, its base, is not the one that it was made of");
+        assert!(!all.has(&base));
+        fs::remove_dir_all(dir.path().join("step-000000000001")).unwrap();
+        told("has only the rows that changed since step-000000000001, which is missing beside it");
+        let changes = Base::of(&dir.path().join("step-000000000030")).unwrap();
+        save_changes(&all, 40, &changes);
+        told("its base");
+        // A whole one needs nobody.
+        save_base(50);
+        assert_eq!(names(dir.path()), ["step-000000000050"]);
     }
 
     #[test]
@@ -341,7 +473,8 @@ mod tests {
         let tensors = [Tensor { name: "a".into(), form: Form::F32, shape: vec![5] }];
         let mut read = |_: usize, _: usize, _: &mut [f32]| Err(io::Error::other("device lost"));
         let group = Group { stem: "model", tensors: &tensors, read: &mut read };
-        let failed = all.save(Kind::Newest, (2, "w"), &mut [group], &Value::Null).unwrap_err();
+        let about = About { step: 2, workload: "w", base: None, progress: &Value::Null };
+        let failed = all.save(Kind::Newest, about, &mut [group]).unwrap_err();
         assert!(failed.to_string().ends_with("device lost"), "{failed}");
         assert_eq!(names(dir.path()), ["step-000000000001"]);
         // What a kill leaves goes with the next one, and counts as none before.

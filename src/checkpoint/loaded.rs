@@ -1,7 +1,7 @@
 //! A model that was saved: the checkpoint in a folder, or a file.
 
 use super::{
-    CheckpointError, FORMAT, Manifest, Shard, Tensors, View,
+    Base, CheckpointError, FORMAT, Manifest, Shard, Tensors, View,
     folder::{MANIFEST, PROGRESS},
     torch,
 };
@@ -26,7 +26,8 @@ pub struct Loaded {
 }
 
 impl Loaded {
-    /// Opens the checkpoint in a folder, every file checked against the manifest.
+    /// Opens the checkpoint in a folder, every file checked against the manifest, those of its base
+    /// too if it has one.
     ///
     /// # Errors
     /// If it is none, not whole, or of a later format.
@@ -58,7 +59,12 @@ impl Loaded {
         let progress = serde_json::from_str(&text(PROGRESS)?).map_err(|e| json(PROGRESS, e))?;
         let files = manifest.files.iter().filter(|f| f.name.ends_with(".safetensors"));
         let paths: Vec<PathBuf> = files.map(|f| path.join(&f.name)).collect();
-        Ok(Loaded { path: path.to_owned(), manifest, progress, tensors: Tensors::open(&paths)? })
+        let mut tensors = Tensors::open(&paths)?;
+        if let Some(base) = &manifest.base {
+            let whole = open_base(path, base).map_err(damaged)?;
+            tensors.over(whole.tensors).map_err(damaged)?;
+        }
+        Ok(Loaded { path: path.to_owned(), manifest, progress, tensors })
     }
 
     /// A model in a file, whoever wrote it: `.safetensors`, or what `torch.save` makes. Of a file
@@ -73,7 +79,7 @@ impl Loaded {
             _ => torch::read(path)?,
         };
         let manifest =
-            Manifest { format: FORMAT, step: 0, workload: String::new(), files: Vec::new() };
+            Manifest { format: 1, base: None, step: 0, workload: String::new(), files: Vec::new() };
         Ok(Loaded { path: path.to_owned(), manifest, progress, tensors })
     }
 
@@ -130,11 +136,40 @@ impl Loaded {
     }
 }
 
+/// Opens the base of the checkpoint at `path`; else what is wrong.
+fn open_base(path: &Path, base: &Base) -> Result<Loaded, String> {
+    let Base { name, .. } = base;
+    if !is_plain(name) {
+        return Err(format!("{MANIFEST} names the base {name:?}, which is no folder beside it"));
+    }
+    let folder = path.parent().unwrap_or(Path::new("")).join(name);
+    match Base::of(&folder) {
+        Ok(found) if found == *base => {}
+        Ok(_) => return Err(format!("{name}, its base, is not the one that it was made of")),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            return Err(format!(
+                "has only the rows that changed since {name}, which is missing beside it"
+            ));
+        }
+        Err(e) => return Err(format!("{name}, its base, cannot be read: {e}")),
+    }
+    let whole = Loaded::open(&folder).map_err(|e| format!("its base: {e}"))?;
+    match whole.manifest.base {
+        None => Ok(whole),
+        Some(_) => Err(format!("{name}, its base, is not whole by itself")),
+    }
+}
+
+/// Whether a name from a file is that of something in a folder, not of another place.
+fn is_plain(name: &str) -> bool {
+    Path::new(name).components().count() == 1 && !name.starts_with("..")
+}
+
 /// Whether a file is as it was written.
 fn check(folder: &Path, shard: &Shard) -> Result<(), CheckpointError> {
     let damaged = |what: String| CheckpointError::Damaged { path: folder.to_owned(), what };
     let Shard { name, bytes, blake3 } = shard;
-    if Path::new(name).components().count() != 1 || name.starts_with("..") {
+    if !is_plain(name) {
         return Err(damaged(format!("{MANIFEST} names {name:?}, which is no file of it")));
     }
     let path = folder.join(name);

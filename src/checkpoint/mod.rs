@@ -9,18 +9,22 @@
 //!     manifest.json           size and BLAKE3 of each; written last
 //! ```
 //!
+//! An incremental one has of tables only the rows that were touched since its base ([`changes`]).
+//!
 //! A checkpoint is written under another name, brought to the disk, and renamed: what has its name
 //! is whole, unless a disk or a hand damaged it, which the manifest tells. docs/checkpoints.md
 //! describes the format for readers of other programs.
 
+mod changes;
 mod config;
 mod folder;
 mod loaded;
 mod tensors;
 pub mod torch;
 
+pub use changes::{changed_name, rows_name};
 pub use config::{CheckpointConfig, KEEP};
-pub use folder::{Checkpoints, FORMAT, Group, Kind, Manifest, Saved};
+pub use folder::{About, Base, Checkpoints, FORMAT, Group, Kind, Manifest, Saved};
 pub use loaded::Loaded;
 pub use tensors::{Form, ReadPart, Shard, Tensor, Tensors, View, write_file};
 

@@ -2,7 +2,7 @@
 //! all tensors one behind another. The crate reads them; it writes from memory only, while tables
 //! are written here as they come from a device, part by part.
 
-use super::CheckpointError;
+use super::{CheckpointError, changed_name, rows_name};
 use crate::host::MappedFile;
 use safetensors::{Dtype, SafeTensors};
 use serde::{Deserialize, Serialize};
@@ -10,6 +10,7 @@ use std::{
     collections::BTreeMap,
     fs::File,
     io::{self, Write},
+    ops::Range,
     path::{Path, PathBuf},
     sync::mpsc::{Receiver, SyncSender, sync_channel},
 };
@@ -28,12 +29,17 @@ pub enum Form {
     Bf16,
     /// f16: all numbers are such.
     F16,
+    /// u32, for numbers of rows; in memory an f32 of the same bits.
+    U32,
 }
 
 impl Form {
     /// Bytes of a number.
     pub fn bytes(self) -> usize {
-        if self == Form::F32 { 4 } else { 2 }
+        match self {
+            Form::F32 | Form::U32 => 4,
+            Form::Bf16 | Form::F16 => 2,
+        }
     }
 
     fn word(self) -> &'static str {
@@ -41,6 +47,7 @@ impl Form {
             Form::F32 => "F32",
             Form::Bf16 => "BF16",
             Form::F16 => "F16",
+            Form::U32 => "U32",
         }
     }
 
@@ -49,6 +56,7 @@ impl Form {
             Dtype::F32 => Form::F32,
             Dtype::BF16 => Form::Bf16,
             Dtype::F16 => Form::F16,
+            Dtype::U32 => Form::U32,
             _ => return None,
         })
     }
@@ -57,7 +65,9 @@ impl Form {
         bytes.resize(values.len() * self.bytes(), 0);
         let pairs = bytes.chunks_exact_mut(self.bytes()).zip(values);
         match self {
-            Form::F32 => pairs.for_each(|(b, v)| b.copy_from_slice(&v.to_le_bytes())),
+            Form::F32 | Form::U32 => {
+                pairs.for_each(|(b, v)| b.copy_from_slice(&v.to_bits().to_le_bytes()))
+            }
             Form::Bf16 => {
                 pairs.for_each(|(b, &v)| b.copy_from_slice(&half::bf16::from_f32(v).to_le_bytes()))
             }
@@ -70,10 +80,11 @@ impl Form {
     fn take(self, bytes: &[u8], out: &mut [f32]) {
         let two = |b: &[u8]| [b[0], b[1]];
         match self {
-            Form::F32 => out
-                .iter_mut()
-                .zip(bytes.chunks_exact(4))
-                .for_each(|(o, b)| *o = f32::from_le_bytes([b[0], b[1], b[2], b[3]])),
+            Form::F32 | Form::U32 => {
+                out.iter_mut().zip(bytes.chunks_exact(4)).for_each(|(o, b)| {
+                    *o = f32::from_bits(u32::from_le_bytes([b[0], b[1], b[2], b[3]]));
+                })
+            }
             Form::Bf16 => out
                 .iter_mut()
                 .zip(bytes.chunks_exact(2))
@@ -151,7 +162,7 @@ pub(super) fn write(
         shards.push(Shard { name, bytes, blake3 });
     }
     if files.len() > 1 {
-        let of = |(k, range): (usize, &std::ops::Range<usize>)| {
+        let of = |(k, range): (usize, &Range<usize>)| {
             tensors[range.clone()].iter().map(move |t| (t.name.clone(), k)).collect::<Vec<_>>()
         };
         let map: BTreeMap<String, String> =
@@ -177,7 +188,7 @@ pub(super) fn plain(folder: &Path, name: &str, bytes: &[u8]) -> Result<Shard, Ch
 }
 
 /// Consecutive tensors that share a file; there is at least one file.
-fn split(tensors: &[Tensor], most: u64) -> Vec<std::ops::Range<usize>> {
+fn split(tensors: &[Tensor], most: u64) -> Vec<Range<usize>> {
     let (mut files, mut first, mut bytes) = (Vec::new(), 0, 0);
     for (i, tensor) in tensors.iter().enumerate() {
         if i > first && bytes + tensor.bytes() > most {
@@ -315,11 +326,23 @@ struct Place {
     shape: Vec<usize>,
     /// Of its first byte.
     at: usize,
+    /// The rows that are to be read elsewhere.
+    changed: Option<Changed>,
+}
+
+/// Rows of a tensor that another one has.
+#[derive(Debug)]
+struct Changed {
+    /// The bytes of their numbers, ascending.
+    rows: Range<usize>,
+    /// The bytes of what is in them.
+    values: Range<usize>,
+    file: [usize; 2],
 }
 
 impl Tensors {
-    /// Maps files of safetensors, whoever wrote them. Tensors of other types than f32, bf16 and f16
-    /// are passed over.
+    /// Maps files of safetensors, whoever wrote them. Tensors of other types than f32, bf16, f16
+    /// and u32 are passed over.
     ///
     /// # Errors
     /// If a file cannot be read or is none.
@@ -342,7 +365,7 @@ impl Tensors {
                     return Err(no_tensors(&format!("{name} ends behind it")));
                 }
                 let (shape, file) = (info.shape.clone(), all.files.len());
-                all.places.insert(name, Place { file, form, shape, at });
+                all.places.insert(name, Place { file, form, shape, at, changed: None });
             }
             all.files.push(Bytes::Mapped(map));
         }
@@ -354,7 +377,7 @@ impl Tensors {
         let bytes = values.iter().flat_map(|v| v.to_le_bytes()).collect();
         let file = self.files.len();
         self.files.push(Bytes::Owned(bytes));
-        self.places.insert(name, Place { file, form: Form::F32, shape, at: 0 });
+        self.places.insert(name, Place { file, form: Form::F32, shape, at: 0, changed: None });
     }
 
     /// Adds the bytes of a file; its number for [`Tensors::place`].
@@ -378,7 +401,7 @@ impl Tensors {
         if end.is_none_or(|end| end > self.files[file].all().len()) {
             return false;
         }
-        self.places.insert(name, Place { file, form, shape, at });
+        self.places.insert(name, Place { file, form, shape, at, changed: None });
         true
     }
 
@@ -394,11 +417,64 @@ impl Tensors {
 
     /// A tensor; `None` if there is none of that name.
     pub fn get(&self, name: &str) -> Option<View<'_>> {
-        let Place { file, form, shape, at } = self.places.get(name)?;
+        let Place { file, form, shape, at, changed } = self.places.get(name)?;
         let len: usize = shape.iter().product();
         let bytes = &self.files[*file].all()[*at..][..len * form.bytes()];
-        Some(View { form: *form, shape, bytes })
+        let changed =
+            changed.as_ref().map(|Changed { rows, values, file: [of_rows, of_values] }| {
+                let rows = &self.files[*of_rows].all()[rows.clone()];
+                ChangedRows { rows, values: &self.files[*of_values].all()[values.clone()] }
+            });
+        Some(View { form: *form, shape, bytes, changed })
     }
+
+    /// Adds the tensors of a base that these are the changes of: of each of the base's that has
+    /// changed rows here ([`super::changes`]) these are read here.
+    ///
+    /// # Errors
+    /// If they are no rows of the base in ascending order, with a value for each number.
+    pub(super) fn over(&mut self, base: Tensors) -> Result<(), String> {
+        let first = self.files.len();
+        self.files.extend(base.files);
+        for (name, mut place) in base.places {
+            place.file += first;
+            let (rows, values) = (rows_name(&name), changed_name(&name));
+            if let (Some(rows), Some(values)) =
+                (self.places.remove(&rows), self.places.remove(&values))
+            {
+                let n = rows.shape.iter().product::<usize>();
+                let cols = place.shape.iter().skip(1).product::<usize>();
+                let wrong = || format!("the changed rows of {name} are no rows of its base");
+                let fits = rows.form == Form::U32
+                    && values.form == place.form
+                    && values.shape.first() == Some(&n)
+                    && values.shape.get(1..) == place.shape.get(1..);
+                if !fits {
+                    return Err(wrong());
+                }
+                let changed = Changed {
+                    rows: rows.at..rows.at + 4 * n,
+                    values: values.at..values.at + n * cols * values.form.bytes(),
+                    file: [rows.file, values.file],
+                };
+                let all = &self.files[rows.file].all()[changed.rows.clone()];
+                let ascending = (1..n).all(|k| row_at(all, k - 1) < row_at(all, k));
+                let last = n.checked_sub(1).map(|k| row_at(all, k));
+                if !ascending || last.is_some_and(|row| Some(&row) >= place.shape.first()) {
+                    return Err(wrong());
+                }
+                place.changed = Some(changed);
+            }
+            self.places.entry(name).or_insert(place);
+        }
+        Ok(())
+    }
+}
+
+/// Number `k` of a list of rows.
+fn row_at(rows: &[u8], k: usize) -> usize {
+    let b = &rows[4 * k..][..4];
+    u32::from_le_bytes([b[0], b[1], b[2], b[3]]) as usize
 }
 
 /// A tensor of a file.
@@ -409,6 +485,14 @@ pub struct View<'a> {
     /// Its dimensions.
     pub shape: &'a [usize],
     bytes: &'a [u8],
+    changed: Option<ChangedRows<'a>>,
+}
+
+/// Rows that are read elsewhere.
+#[derive(Debug, Clone, Copy)]
+struct ChangedRows<'a> {
+    rows: &'a [u8],
+    values: &'a [u8],
 }
 
 impl View<'_> {
@@ -419,7 +503,40 @@ impl View<'_> {
     pub fn copy(&self, first: usize, out: &mut [f32]) {
         let width = self.form.bytes();
         self.form.take(&self.bytes[first * width..][..out.len() * width], out);
+        let Some(ChangedRows { rows, values }) = self.changed.filter(|_| !out.is_empty()) else {
+            return;
+        };
+        let (n, cols) = (rows.len() / 4, self.shape[1..].iter().product::<usize>());
+        let end = first + out.len();
+        let begin = partition(n, |k| row_at(rows, k) < first / cols);
+        for k in begin..n {
+            let row = row_at(rows, k);
+            // It may reach over either end.
+            let (from, to) = ((row * cols).max(first), ((row + 1) * cols).min(end));
+            if from >= to {
+                break;
+            }
+            let at = (k * cols + from - row * cols) * width;
+            let part = &mut out[from - first..to - first];
+            self.form.take(&values[at..][..part.len() * width], part);
+        }
     }
+
+    /// Numbers of the rows that were changed since the base, ascending; none if there is no base.
+    pub fn changed_rows(&self) -> impl Iterator<Item = u32> {
+        let rows = self.changed.map_or(&[][..], |changed| changed.rows);
+        (0..rows.len() / 4).map(|k| row_at(rows, k) as u32)
+    }
+}
+
+/// The first of `0..n` for which `before` does not hold; it holds for none behind that.
+fn partition(n: usize, before: impl Fn(usize) -> bool) -> usize {
+    let (mut low, mut high) = (0, n);
+    while low < high {
+        let middle = low + (high - low) / 2;
+        if before(middle) { low = middle + 1 } else { high = middle }
+    }
+    low
 }
 
 #[cfg(test)]

@@ -2,17 +2,19 @@
 
 use super::{
     TrainError,
+    contents::{Contents, Item, Touched, tensor},
     events::{CheckpointEvent, EvalEvent, StopReason},
-    snapshot::{About, Snapshot},
+    snapshot::{Of, Snapshot},
 };
 use crate::{
     batch::Samples,
     checkpoint::{
-        CheckpointConfig, CheckpointError, Checkpoints, Form, Group, Kind, Loaded, Saved, Tensor,
+        About, Base, CheckpointConfig, CheckpointError, Checkpoints, Group, Kind, Loaded, Saved,
+        Tensor,
     },
     embedding::RowKind,
     engine::{Engine, EngineConfig, EnginePosition, Phase, StateSpec},
-    model::{ModelSpec, ParamKind, ParamSpec},
+    model::{ModelSpec, ParamSpec},
     optim::schedule::ScheduleState,
 };
 use serde::{Deserialize, Serialize};
@@ -114,12 +116,68 @@ pub(super) struct Saver<'a> {
     pub seconds: f64,
     /// What is being written while training goes on.
     writing: Option<Writing>,
+    /// What has changed since the last whole one, if changes are written.
+    changes: Option<Changes>,
 }
 
-/// A checkpoint on its way, and the seconds that training has stood still for it.
+/// A checkpoint on its way, and for how long training has stood still for it.
 struct Writing {
     snapshot: Snapshot,
+    pauses: Pauses,
+}
+
+/// The times for which training stands still.
+#[derive(Debug, Clone, Copy, Default)]
+struct Pauses {
     seconds: f64,
+    longest: f64,
+}
+
+impl Pauses {
+    fn add(&mut self, seconds: f64) {
+        self.seconds += seconds;
+        self.longest = self.longest.max(seconds);
+    }
+}
+
+/// A checkpoint that takes more than this share of a whole one is a whole one.
+const MOST_CHANGED: f64 = 0.5;
+
+/// What has changed since the last whole checkpoint.
+struct Changes {
+    touched: Touched,
+    /// The last whole checkpoint, once there is one.
+    base: Option<Base>,
+    /// What had been touched before the whole one that is being written was begun.
+    before: Option<Touched>,
+}
+
+impl Changes {
+    /// What goes into a checkpoint of the newest kind: the changes, if there is something that they
+    /// are the changes of and they are not most of the rows.
+    fn contents(
+        &mut self,
+        engine: &dyn Engine,
+        rows: RowKind,
+        name: &str,
+        to: &Checkpoints,
+    ) -> Contents {
+        let base = self.base.as_ref().filter(|base| base.name != name && to.has(base));
+        if let Some(base) = base.filter(|_| self.touched.share() <= MOST_CHANGED) {
+            return Contents::changed(engine, rows, &self.touched, base);
+        }
+        self.before = Some(self.touched.take());
+        Contents::whole(engine, rows)
+    }
+
+    /// What became of the checkpoint.
+    fn written(&mut self, saved: &Result<Saved, CheckpointError>) {
+        let Some(before) = self.before.take() else { return };
+        match saved.as_ref().ok().and_then(|saved| Base::of(&saved.path).ok()) {
+            Some(base) => self.base = Some(base),
+            None => self.touched.add_all(&before),
+        }
+    }
 }
 
 /// Parameters of the best evaluation, one after another.
@@ -140,7 +198,50 @@ impl<'a> Saver<'a> {
         seconds: f64,
     ) -> Self {
         let (last, step, writing) = (Instant::now(), None, None);
-        Saver { checkpoints, config, workload, last, step, seconds, writing }
+        Saver { checkpoints, config, workload, last, step, seconds, writing, changes: None }
+    }
+
+    /// Writes changes from now on, if the workload wants that: of rows that are touched after what
+    /// `from` has, the checkpoint that the engine's parameters are of.
+    ///
+    /// # Errors
+    /// If `from` is gone.
+    pub fn follow_changes(
+        &mut self,
+        engine: &dyn Engine,
+        config: &EngineConfig,
+        from: Option<&Loaded>,
+    ) -> Result<(), CheckpointError> {
+        if self.config.incremental != Some(true) {
+            return Ok(());
+        }
+        let mut touched = Touched::none(engine, config);
+        let base = match from {
+            None => None,
+            Some(from) => {
+                touched.add_changed(engine, from);
+                Some(match &from.manifest.base {
+                    Some(base) => base.clone(),
+                    None => Base::of(&from.path).map_err(|source| CheckpointError::Read {
+                        path: from.path.clone(),
+                        source,
+                    })?,
+                })
+            }
+        };
+        self.changes = Some(Changes { touched, base, before: None });
+        Ok(())
+    }
+
+    /// What goes into a checkpoint.
+    fn contents(&mut self, kind: Kind, step: u64, engine: &dyn Engine, rows: RowKind) -> Contents {
+        match &mut self.changes {
+            // The best one is for who takes it away.
+            Some(changes) if kind == Kind::Newest => {
+                changes.contents(engine, rows, &kind.name(step), self.checkpoints)
+            }
+            _ => Contents::whole(engine, rows),
+        }
     }
 
     /// Whether one is due before the first step.
@@ -161,9 +262,14 @@ impl<'a> Saver<'a> {
         self.config.best == Some(true)
     }
 
-    /// Whether the newest one is of `step` steps.
+    /// Whether the newest one is of this moment, after `step` steps.
     pub fn has(&self, step: u64) -> bool {
         self.step == Some(step)
+    }
+
+    /// The newest one is not of this moment any more: there was an evaluation.
+    pub fn outdate(&mut self) {
+        self.step = None;
     }
 
     /// Begins one that is written while training goes on ([`Snapshot`]). None is being written, and
@@ -176,35 +282,39 @@ impl<'a> Saver<'a> {
         progress: &Progress,
     ) -> Result<(), TrainError> {
         let began = Instant::now();
-        let about = About {
+        let of = Of {
             kind,
             step: progress.steps,
             workload: self.workload.clone(),
             progress: json(progress)?,
         };
-        let tensors = (model(engine, rows), state(engine));
-        let snapshot = Snapshot::begin(engine, config, self.checkpoints, tensors, about)?;
-        let seconds = began.elapsed().as_secs_f64();
-        self.seconds += seconds;
-        self.writing = Some(Writing { snapshot, seconds });
+        let contents = self.contents(kind, progress.steps, engine, rows);
+        let snapshot = Snapshot::begin(engine, config, self.checkpoints, contents, of)?;
+        let mut pauses = Pauses::default();
+        pauses.add(began.elapsed().as_secs_f64());
+        self.seconds += pauses.seconds;
+        self.writing = Some(Writing { snapshot, pauses });
         self.last = Instant::now();
         Ok(())
     }
 
-    /// Keeps what a step on these samples will change of the model that is being written. What it
-    /// takes.
+    /// Keeps what a step on these samples will change of the model that is being written, and notes
+    /// which rows it changes. What it takes.
     pub fn before_step(
         &mut self,
         engine: &dyn Engine,
         samples: Samples<'_>,
     ) -> Result<Duration, TrainError> {
-        let (Some(writing), Some(batch)) = (&mut self.writing, samples.host()) else {
-            return Ok(Duration::ZERO);
-        };
+        let Some(batch) = samples.host() else { return Ok(Duration::ZERO) };
         let began = Instant::now();
-        writing.snapshot.before_step(engine, &batch.bags)?;
+        if let Some(changes) = &mut self.changes {
+            changes.touched.add(&batch.bags);
+        }
+        if let Some(writing) = &mut self.writing {
+            writing.snapshot.before_step(engine, &batch.bags)?;
+            writing.pauses.add(began.elapsed().as_secs_f64());
+        }
         let took = began.elapsed();
-        writing.seconds += took.as_secs_f64();
         self.seconds += took.as_secs_f64();
         Ok(took)
     }
@@ -221,17 +331,18 @@ impl<'a> Saver<'a> {
         let began = Instant::now();
         if !wait && !writing.snapshot.advance(engine, step)? {
             let took = began.elapsed().as_secs_f64();
-            writing.seconds += took;
+            writing.pauses.add(took);
             self.seconds += took;
             self.writing = Some(writing);
             return Ok(None);
         }
-        let Writing { snapshot, seconds } = writing;
+        let Writing { snapshot, mut pauses } = writing;
         let (kind, step) = (snapshot.kind, snapshot.step);
         let saved = snapshot.finish(engine)?;
         let took = began.elapsed().as_secs_f64();
+        pauses.add(took);
         self.seconds += took;
-        Ok(Some(self.written((kind, step), saved, seconds + took)))
+        Ok(Some(self.written((kind, step), saved, pauses)))
     }
 
     /// Writes one while training stands still. None is being written, and no step is in flight.
@@ -244,19 +355,24 @@ impl<'a> Saver<'a> {
         progress: &Progress,
     ) -> Written {
         let began = Instant::now();
-        let saved = self.save_now(kind, engine, rows, best, progress);
+        let contents = self.contents(kind, progress.steps, engine, rows);
+        let saved = self.save_now(kind, (engine, rows), contents, best, progress);
         self.last = Instant::now();
-        let took = began.elapsed().as_secs_f64();
-        self.seconds += took;
-        self.written((kind, progress.steps), saved, took)
+        let mut pauses = Pauses::default();
+        pauses.add(began.elapsed().as_secs_f64());
+        self.seconds += pauses.seconds;
+        self.written((kind, progress.steps), saved, pauses)
     }
 
     fn written(
         &mut self,
         (kind, step): (Kind, u64),
         saved: Result<Saved, CheckpointError>,
-        seconds: f64,
+        Pauses { seconds, longest }: Pauses,
     ) -> Written {
+        if let Some(changes) = self.changes.as_mut().filter(|_| kind == Kind::Newest) {
+            changes.written(&saved);
+        }
         if kind == Kind::Newest && saved.is_ok() {
             self.step = Some(step);
         }
@@ -266,7 +382,9 @@ impl<'a> Saver<'a> {
             best,
             path: saved.path,
             bytes: saved.bytes,
+            incremental: saved.incremental,
             seconds,
+            longest_pause: longest,
         };
         Written { step, result: saved.map(event) }
     }
@@ -274,12 +392,12 @@ impl<'a> Saver<'a> {
     fn save_now(
         &self,
         kind: Kind,
-        engine: &dyn Engine,
-        rows: RowKind,
+        (engine, rows): (&dyn Engine, RowKind),
+        Contents { model, optimizer, base }: Contents,
         best: Option<&Parameters>,
         progress: &Progress,
     ) -> Result<Saved, CheckpointError> {
-        let (model, optimizer) = (model(engine, rows), state(engine));
+        let tensors = |items: &[Item]| items.iter().map(|i| i.tensor.clone()).collect::<Vec<_>>();
         let kept: Vec<Tensor> = engine
             .params()
             .iter()
@@ -287,52 +405,37 @@ impl<'a> Saver<'a> {
             .map(|p| Tensor { name: format!("best.{}", p.name), ..tensor(p, rows) })
             .collect();
         let mut read_model = |i: usize, first: usize, out: &mut [f32]| {
-            engine.read_from(i, first, out).map_err(io::Error::other)
+            model[i].read(engine, first, out).map_err(io::Error::other)
         };
         let mut read_state = |i: usize, first: usize, out: &mut [f32]| {
-            engine.read_state(i, first, out).map_err(io::Error::other)
+            optimizer[i].read(engine, first, out).map_err(io::Error::other)
         };
         let mut read_best = |i: usize, first: usize, out: &mut [f32]| {
             out.copy_from_slice(&best.unwrap_or_default()[i][first..][..out.len()]);
             Ok(())
         };
-        let mut groups = vec![Group { stem: "model", tensors: &model, read: &mut read_model }];
+        let (of_model, of_optimizer) = (tensors(&model), tensors(&optimizer));
+        let mut groups = vec![Group { stem: "model", tensors: &of_model, read: &mut read_model }];
         if !optimizer.is_empty() {
-            groups.push(Group { stem: "optimizer", tensors: &optimizer, read: &mut read_state });
+            groups.push(Group { stem: "optimizer", tensors: &of_optimizer, read: &mut read_state });
         }
         if best.is_some() {
             groups.push(Group { stem: "best", tensors: &kept, read: &mut read_best });
         }
-        let about = (progress.steps, self.workload.as_str());
-        self.checkpoints.save(kind, about, &mut groups, &json(progress)?)
+        let progress_json = json(progress)?;
+        let about = About {
+            step: progress.steps,
+            workload: &self.workload,
+            base: base.as_ref(),
+            progress: &progress_json,
+        };
+        self.checkpoints.save(kind, about, &mut groups)
     }
 }
 
 fn json(progress: &Progress) -> Result<Value, CheckpointError> {
     serde_json::to_value(progress)
         .map_err(|e| CheckpointError::Write { path: "progress.json".into(), source: e.into() })
-}
-
-/// The tensors of an engine's parameters.
-fn model(engine: &dyn Engine, rows: RowKind) -> Vec<Tensor> {
-    engine.params().iter().map(|p| tensor(p, rows)).collect()
-}
-
-/// Those of its optimizer's state.
-fn state(engine: &dyn Engine) -> Vec<Tensor> {
-    let tensor =
-        |s: &StateSpec| Tensor { name: s.name.clone(), form: Form::F32, shape: s.shape.clone() };
-    engine.optimizer_state().iter().map(tensor).collect()
-}
-
-/// A parameter as it is written: in 16 bits where its rows are kept so.
-fn tensor(param: &ParamSpec, rows: RowKind) -> Tensor {
-    let form = match (param.kind, rows) {
-        (ParamKind::Table, RowKind::Bf16) => Form::Bf16,
-        (ParamKind::Table, RowKind::Fp16) => Form::F16,
-        _ => Form::F32,
-    };
-    Tensor { name: param.name.clone(), form, shape: param.shape.clone() }
 }
 
 /// Gives an engine the parameters of a checkpoint of `model`. Weights that stay 1, as they are from

@@ -198,8 +198,12 @@ pub struct CheckpointEvent {
     pub path: PathBuf,
     /// Bytes of all files.
     pub bytes: u64,
+    /// Whether of tables it has only the rows that were touched since another one.
+    pub incremental: bool,
     /// Seconds that training stood still for it.
     pub seconds: f64,
+    /// The longest of the pauses that these are the sum of.
+    pub longest_pause: f64,
 }
 
 /// How a run goes on.

@@ -55,10 +55,12 @@ pub(super) fn attach_generator(
 pub fn made_on_device(workload: &Workload) -> bool {
     let (data, engine) = (&workload.data, &workload.engine);
     let numbered = matches!(data, DataConfig::Planted(_)) && workload.loader.shards.is_none();
+    // Which rows a step touches is known of samples that the host has.
+    let followed = workload.checkpoint.incremental == Some(true);
     // What becomes of ids is computed on the host.
     let plain = !matches!(&workload.model, ModelConfig::Dlrm { trick, .. } if !trick.is_none());
     let fused = engine.kind == EngineKind::Fused;
-    numbered && plain && fused && matches!(engine.device, Device::Cuda(_))
+    numbered && plain && fused && !followed && matches!(engine.device, Device::Cuda(_))
 }
 
 impl Feed {

@@ -1,6 +1,7 @@
 //! The loop: batches, steps, evaluation, stop rules, and who is told of it.
 
 mod checkpoint;
+mod contents;
 mod diagnosis;
 mod evaluate;
 pub mod events;

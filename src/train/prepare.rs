@@ -101,6 +101,8 @@ pub(super) fn prepare_until(
     }
     let [generated, eval_generated] =
         feed::attach_generator(&mut *engine, [&*train, eval.source()])?;
+    // Which rows a step touches is known of samples that the host has.
+    let generated = generated.filter(|_| workload.checkpoint.incremental != Some(true));
     // Room for the predictions is taken now; without it they are judged on the host, which then
     // needs the samples' labels too.
     let keeps = engine.begin_scores(eval_samples)?;

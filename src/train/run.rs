@@ -161,6 +161,13 @@ fn train(job: &Job<'_>, told: &mut Told<'_, '_>) -> Result<Finished, TrainError>
         EvalEvery::AtEnd | EvalEvery::Never => u64::MAX,
     };
     let engine_name = prepared.engine.name();
+    let mut saver = job
+        .checkpoints
+        .filter(|_| w.checkpoint.is_on())
+        .map(|to| Saver::new(to, &w.checkpoint, w.sha256(), told.state.checkpoint_seconds));
+    if let Some(saver) = &mut saver {
+        saver.follow_changes(&*prepared.engine, &prepared.config, job.from)?;
+    }
     let mut trainer = Trainer {
         job,
         facts: &prepared.facts,
@@ -182,10 +189,7 @@ fn train(job: &Job<'_>, told: &mut Told<'_, '_>) -> Result<Finished, TrainError>
         config: &prepared.config,
         init_seconds,
         phases: resumed.as_ref().and_then(|(_, p)| p.phases.clone()),
-        saver: job
-            .checkpoints
-            .filter(|_| w.checkpoint.is_on())
-            .map(|to| Saver::new(to, &w.checkpoint, w.sha256(), told.state.checkpoint_seconds)),
+        saver,
         evaluation_due,
         ended,
     };
@@ -470,6 +474,9 @@ impl Trainer<'_> {
         };
         state.last_eval = Some(event.clone());
         told.each(|l| l.eval_stop(&event))?;
+        if let Some(saver) = &mut self.saver {
+            saver.outdate();
+        }
         let reached = self.facts.reached(&quality);
         if reached {
             self.ended = Some(StopReason::Target);

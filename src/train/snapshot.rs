@@ -6,17 +6,21 @@
 //! All reading of the model is done by the training's own thread, between steps. The thread that
 //! writes asks for the parts of tables that it wants next.
 
-use super::TrainError;
+use super::{
+    TrainError,
+    contents::{Content, Contents, From, Item, RowNumbers, copy_numbers, reads},
+};
 use crate::{
     batch::Bags,
-    checkpoint::{CheckpointError, Checkpoints, Group, Kind, Saved, Tensor},
+    checkpoint::{About, CheckpointError, Checkpoints, Group, Kind, Saved},
     engine::{Engine, EngineConfig},
-    model::{ParamKind, Part},
+    model::Part,
 };
 use serde_json::Value;
 use std::{
     collections::HashMap,
     io,
+    sync::Arc,
     sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
     thread::JoinHandle,
     time::{Duration, Instant},
@@ -32,53 +36,68 @@ struct Request {
     values: Vec<f32>,
 }
 
-/// Where numbers are read from.
-#[derive(Debug, Clone, Copy)]
-enum From {
-    Parameter(usize),
-    State(usize),
-}
-
-impl From {
-    fn read(self, engine: &dyn Engine, first: usize, out: &mut [f32]) -> Result<(), TrainError> {
-        match self {
-            From::Parameter(i) => engine.read_from(i, first, out)?,
-            From::State(i) => engine.read_state(i, first, out)?,
-        }
-        Ok(())
-    }
-}
-
 /// A tensor of which a step changes the rows of its ids.
 struct Rows {
     from: From,
     /// The ids' column, and what of them.
     read: (usize, Part),
+    /// The rows that are written, ascending; `None` = all.
+    which: Option<RowNumbers>,
     rows: usize,
     cols: usize,
-    /// Numbers that have been handed over, from the first on.
+    /// Rows that are written and have been handed over, from the first on.
     done: usize,
-    /// A bit a row: whether it is kept.
+    /// A bit a row: whether it need not be kept any more, for it is, or is not written.
     kept: Vec<u64>,
-    /// Where in `values` those are.
+    /// Where in `values` those are that are kept.
     places: HashMap<u32, usize>,
     values: Vec<f32>,
 }
 
 impl Rows {
+    fn new(from: From, read: (usize, Part), which: Option<RowNumbers>, shape: &[usize]) -> Self {
+        let rows = shape[0];
+        let mut kept = vec![if which.is_some() { !0 } else { 0 }; rows.div_ceil(64)];
+        for &row in which.iter().flat_map(|which| which.iter()) {
+            kept[row as usize / 64] &= !(1 << (row % 64));
+        }
+        Rows {
+            from,
+            read,
+            which,
+            rows,
+            cols: shape[1..].iter().product(),
+            done: 0,
+            kept,
+            places: HashMap::new(),
+            values: Vec::new(),
+        }
+    }
+
+    /// Rows that are written.
+    fn written(&self) -> usize {
+        self.which.as_ref().map_or(self.rows, |which| which.len())
+    }
+
+    /// The row that is written in place `k`.
+    fn at(&self, k: usize) -> usize {
+        self.which.as_ref().map_or(k, |which| which[k] as usize)
+    }
+
     fn is_kept(&self, row: usize) -> bool {
         self.kept[row / 64] >> (row % 64) & 1 == 1
     }
 
     /// Keeps the rows of these ids as they are.
     fn keep(&mut self, engine: &dyn Engine, bags: &Bags) -> Result<(), TrainError> {
-        if self.done == self.rows * self.cols {
+        if self.done == self.written() {
             return Ok(());
         }
+        let next = self.at(self.done);
         for &id in &bags.indices {
             let row = self.read.1.of(id) as usize;
             // An id without a row is for the step to refuse.
-            if row >= self.rows || (row + 1) * self.cols <= self.done || self.is_kept(row) {
+            if row >= self.rows || row < next || self.is_kept(row) {
                 continue;
             }
             let at = self.values.len();
@@ -90,28 +109,36 @@ impl Rows {
         Ok(())
     }
 
-    /// Reads a part as it was when the checkpoint was begun.
+    /// Reads a part of what is written as it was when the checkpoint was begun.
     fn part(
         &mut self,
         engine: &dyn Engine,
         first: usize,
         out: &mut [f32],
     ) -> Result<(), TrainError> {
-        self.from.read(engine, first, out)?;
         let end = first + out.len();
-        for row in first / self.cols..end.div_ceil(self.cols) {
-            if !self.is_kept(row) {
-                continue;
-            }
-            let Some(&at) = self.places.get(&(row as u32)) else { continue };
-            // It may reach over either end of the part.
-            let (start, stop) = (row * self.cols, (row + 1) * self.cols);
-            let (from, to) = (start.max(first), stop.min(end));
-            out[from - first..to - first]
-                .copy_from_slice(&self.values[at + from - start..at + to - start]);
+        if self.which.is_none() {
+            self.from.read(engine, first, out)?;
         }
-        self.done = end;
-        if end == self.rows * self.cols {
+        for k in first / self.cols..end.div_ceil(self.cols) {
+            let row = self.at(k);
+            let place = self.places.get(&(row as u32)).filter(|_| self.is_kept(row)).copied();
+            // It may reach over either end of the part.
+            let (start, stop) = (k * self.cols, (k + 1) * self.cols);
+            let (from, to) = (start.max(first), stop.min(end));
+            let part = &mut out[from - first..to - first];
+            match place {
+                Some(at) => {
+                    part.copy_from_slice(&self.values[at + from - start..at + to - start]);
+                }
+                None if self.which.is_some() => {
+                    self.from.read(engine, row * self.cols + from - start, part)?;
+                }
+                None => {}
+            }
+        }
+        self.done = end / self.cols;
+        if self.done == self.written() {
             (self.places, self.values, self.kept) = Default::default();
         }
         Ok(())
@@ -122,12 +149,14 @@ impl Rows {
 enum Held {
     /// It was copied.
     Copy(Vec<f32>),
+    /// They are the numbers of rows.
+    Numbers(RowNumbers),
     /// It is asked for: the number among [`Snapshot::rows`].
     Asked(usize),
 }
 
-/// What is written, and about what.
-pub(super) struct About {
+/// What a checkpoint is of that is written.
+pub(super) struct Of {
     pub kind: Kind,
     pub step: u64,
     pub workload: String,
@@ -151,45 +180,39 @@ pub(super) fn possible(config: &EngineConfig) -> bool {
 }
 
 impl Snapshot {
-    /// Begins: copies all but tables and their state, and starts to write. `model` and `optimizer`
-    /// are the tensors of the two files, in the engine's order.
+    /// Begins: copies all but tables and their state, and starts to write.
     pub fn begin(
         engine: &dyn Engine,
         config: &EngineConfig,
         checkpoints: &Checkpoints,
-        (model, optimizer): (Vec<Tensor>, Vec<Tensor>),
-        about: About,
+        contents: Contents,
+        of: Of,
     ) -> Result<Self, TrainError> {
         let reads = reads(engine, config);
+        let Contents { model, optimizer, base } = contents;
         let mut rows = Vec::new();
-        let mut hold = |from: From, param: usize, shape: &[usize]| -> Result<Held, TrainError> {
-            let len = shape.iter().product();
-            let Some(read) = reads[param] else {
-                let mut copy = vec![0.0; len];
+        let mut hold = |item: &Item| -> Result<Held, TrainError> {
+            let (from, which) = match &item.content {
+                Content::Numbers(rows) => return Ok(Held::Numbers(Arc::clone(rows))),
+                Content::Whole(from) => (*from, None),
+                Content::Rows(from, which) => (*from, Some(Arc::clone(which))),
+            };
+            let Some(read) = reads[item.param] else {
+                let mut copy = vec![0.0; item.tensor.len()];
                 from.read(engine, 0, &mut copy)?;
                 return Ok(Held::Copy(copy));
             };
-            rows.push(Rows {
-                from,
-                read,
-                rows: shape[0],
-                cols: len / shape[0],
-                done: 0,
-                kept: vec![0; shape[0].div_ceil(64)],
-                places: HashMap::new(),
-                values: Vec::new(),
-            });
+            let shape = from.shape(engine);
+            rows.push(Rows::new(from, read, which, shape));
             Ok(Held::Asked(rows.len() - 1))
         };
-        let params = engine.params().iter().enumerate();
-        let params = params.map(|(i, p)| hold(From::Parameter(i), i, &p.shape));
-        let params = params.collect::<Result<Vec<_>, _>>()?;
-        let state = engine.optimizer_state().iter().enumerate();
-        let state = state.map(|(i, s)| hold(From::State(i), s.param, &s.shape));
-        let state = state.collect::<Result<Vec<_>, _>>()?;
+        let params = model.iter().map(&mut hold).collect::<Result<Vec<_>, _>>()?;
+        let state = optimizer.iter().map(hold).collect::<Result<Vec<_>, _>>()?;
+        let tensors = |items: Vec<Item>| items.into_iter().map(|i| i.tensor).collect::<Vec<_>>();
+        let (model, optimizer) = (tensors(model), tensors(optimizer));
         let (ask, requests) = sync_channel(1);
         let (answers, answered) = sync_channel(1);
-        let (checkpoints, kind, step) = (checkpoints.clone(), about.kind, about.step);
+        let (checkpoints, kind, step) = (checkpoints.clone(), of.kind, of.step);
         let write = move || {
             let asking = Asking { ask, answered };
             let mut read_model =
@@ -201,8 +224,9 @@ impl Snapshot {
                 let tensors = &optimizer;
                 groups.push(Group { stem: "optimizer", tensors, read: &mut read_state });
             }
-            let of = (about.step, about.workload.as_str());
-            checkpoints.save(about.kind, of, &mut groups, &about.progress)
+            let Of { kind, step, workload, progress } = &of;
+            let about = About { step: *step, workload, base: base.as_ref(), progress };
+            checkpoints.save(*kind, about, &mut groups)
         };
         let thread = std::thread::Builder::new().name("checkpoint".into()).spawn(write);
         let thread = thread.map_err(|source| CheckpointError::Write {
@@ -271,6 +295,10 @@ impl Asking {
                 out.copy_from_slice(&values[first..][..out.len()]);
                 return Ok(());
             }
+            Held::Numbers(rows) => {
+                copy_numbers(rows, first, out);
+                return Ok(());
+            }
             Held::Asked(tensor) => *tensor,
         };
         // Who trains may have given up.
@@ -283,26 +311,13 @@ impl Asking {
     }
 }
 
-/// By what ids the rows of each parameter are changed; `None` if they are changed by each step.
-fn reads(engine: &dyn Engine, config: &EngineConfig) -> Vec<Option<(usize, Part)>> {
-    let specs = config.model.table_specs();
-    let mut weights = specs.iter();
-    let of = |p: &crate::model::ParamSpec| match p.kind {
-        ParamKind::Table => specs.iter().find(|t| t.name == p.name),
-        // One for each table, in their order.
-        ParamKind::RowWeight => weights.next(),
-        _ => None,
-    };
-    engine.params().iter().map(of).map(|t| t.map(|t| (t.column, t.part))).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::{
-        checkpoint::Form,
+        checkpoint::{Base, Loaded},
         data::ranges::Range,
-        train::{self, failure::samples_of},
+        train::{self, checkpoint::rows, contents::Touched, failure::samples_of},
         workload,
     };
     use std::path::Path;
@@ -322,12 +337,17 @@ mod tests {
         all
     }
 
+    fn of(step: u64) -> Of {
+        Of { kind: Kind::Newest, step, workload: "w".to_owned(), progress: Value::Null }
+    }
+
     /// Whenever parts are asked for, and whatever steps come between: what is written is the model
-    /// of the beginning. Tables of some 300,000 rows take several parts each.
+    /// of the beginning, whole or as what has changed since one before. Tables of some 300,000
+    /// rows take several parts each.
     #[test]
     fn what_is_written_is_the_model_of_the_beginning() {
         for (k, more) in [
-            &[][..],
+            &["model.dim=7"][..],
             &["engine.embedding_rows=bf16", "optimizer.kind=rowwise_adagrad"],
             &["model.trick=qr", "model.qr_collisions=3", "optimizer.kind=sgd"],
             &["model.pooling=weighted_learned", "engine.kind=candle", "data.max_rows=20000"],
@@ -343,49 +363,88 @@ mod tests {
                 "model.bottom=[16,8]",
                 "model.top=[16,1]",
             ];
-            let set: Vec<String> = plain.iter().chain(more).map(|s| (*s).to_owned()).collect();
+            let mut set: Vec<String> = plain.iter().chain(more).map(|s| (*s).to_owned()).collect();
+            if more.contains(&"model.dim=7") {
+                set.push("model.bottom=[16,7]".to_owned());
+            }
             let workload = workload::load(Path::new("quickstart"), &set).unwrap().workload;
             let mut p = train::prepare(&workload).unwrap();
             assert!(possible(&p.config));
             let engine = &mut *p.engine;
-            let mut step = |engine: &mut dyn Engine, snapshot: Option<&mut Snapshot>, n: u64| {
+            let kept = rows(&p.config, engine.name());
+            let mut touched = Touched::none(engine, &p.config);
+            let mut step = |engine: &mut dyn Engine,
+                            touched: &mut Touched,
+                            snapshot: Option<&mut Snapshot>,
+                            n: u64| {
                 let range = Range { epoch: 0, start: 100 * n, n: 100, last_of_epoch: false };
                 let batch = samples_of(&mut *p.train, range).unwrap();
+                touched.add(&batch.bags);
                 if let Some(snapshot) = snapshot {
                     snapshot.before_step(engine, &batch.bags).unwrap();
                 }
                 engine.train_step(&batch, 0.1).unwrap();
             };
-            (0..3).for_each(|n| step(engine, None, n));
-            let want = all(engine);
+            (0..3).for_each(|n| step(engine, &mut touched, None, n));
             let dir = tempfile::tempdir().unwrap();
-            let checkpoints = Checkpoints::new(dir.path().to_owned(), 1);
-            let form = |name: &str, shape: &[usize]| Tensor {
-                name: name.to_owned(),
-                form: Form::F32,
-                shape: shape.to_vec(),
-            };
-            let model = engine.params().iter().map(|p| form(&p.name, &p.shape)).collect();
-            let state = engine.optimizer_state().iter().map(|s| form(&s.name, &s.shape)).collect();
-            let about = About {
-                kind: Kind::Newest,
-                step: 3,
-                workload: "w".to_owned(),
-                progress: Value::Null,
-            };
-            let mut snapshot =
-                Snapshot::begin(engine, &p.config, &checkpoints, (model, state), about).unwrap();
-            for n in 3..30 {
-                step(engine, Some(&mut snapshot), n);
-                // Sometimes nothing, sometimes a few parts.
-                let share = [0.0, 0.0, 1e-3, 0.02][(n as usize + k) % 4];
-                let _ = snapshot.advance(engine, share).unwrap();
+            let checkpoints = Checkpoints::new(dir.path().to_owned(), 2);
+            let (mut next, mut base) = (3, None);
+            // A whole one, and two of what has changed since.
+            for steps in [27, 1, 30] {
+                let want = all(engine);
+                let contents = match &base {
+                    None => {
+                        let _ = touched.take();
+                        Contents::whole(engine, kept)
+                    }
+                    Some(base) => Contents::changed(engine, kept, &touched, base),
+                };
+                let mut snapshot =
+                    Snapshot::begin(engine, &p.config, &checkpoints, contents, of(next)).unwrap();
+                for n in next..next + steps {
+                    step(engine, &mut touched, Some(&mut snapshot), n);
+                    // Sometimes nothing, sometimes a few parts.
+                    let share = [0.0, 0.0, 1e-3, 0.02][(n as usize + k) % 4];
+                    let _ = snapshot.advance(engine, share).unwrap();
+                }
+                next += steps;
+                let saved = snapshot.finish(engine).unwrap().unwrap();
+                assert_eq!(saved.incremental, base.is_some());
+                let loaded = Loaded::open(&saved.path).unwrap();
+                assert_eq!(loaded.tensors.names().count(), want.len());
+                for (name, want) in want {
+                    let view = loaded.tensors.get(&name).unwrap();
+                    let mut got = vec![0.0; want.len()];
+                    view.copy(0, &mut got);
+                    assert!(got == want, "{more:?} {name}");
+                    // In parts that end within rows, too.
+                    let middle = want.len() / 3;
+                    view.copy(0, &mut got[..middle]);
+                    view.copy(middle, &mut got[middle..]);
+                    assert!(got == want, "{more:?} {name}");
+                }
+                base = base.or_else(|| Base::of(&saved.path).ok());
             }
-            let saved = snapshot.finish(engine).unwrap().unwrap();
-            let loaded = crate::checkpoint::Loaded::open(&saved.path).unwrap();
-            for (name, want) in want {
+            assert_eq!(checkpoints.newest().unwrap().0.manifest.base, base);
+            // Training may as well stand still, and the rows are those that have moved.
+            let want = all(engine);
+            let contents = Contents::changed(engine, kept, &touched, base.as_ref().unwrap());
+            for item in contents.model.iter().chain(&contents.optimizer) {
+                let (Content::Rows(_, numbers), Some(name)) =
+                    (&item.content, item.tensor.name.strip_suffix(".changed"))
+                else {
+                    continue;
+                };
+                let (_, want) = want.iter().find(|(n, _)| n == name).unwrap();
+                let cols = item.tensor.len() / numbers.len();
+                let want: Vec<f32> = numbers
+                    .iter()
+                    .flat_map(|&row| want[row as usize * cols..][..cols].to_vec())
+                    .collect();
                 let mut got = vec![0.0; want.len()];
-                loaded.tensors.get(&name).unwrap().copy(0, &mut got);
+                let middle = want.len() / 3;
+                item.read(engine, 0, &mut got[..middle]).unwrap();
+                item.read(engine, middle, &mut got[middle..]).unwrap();
                 assert!(got == want, "{more:?} {name}");
             }
         }
@@ -399,16 +458,9 @@ mod tests {
         let p = train::prepare(&workload).unwrap();
         let dir = tempfile::tempdir().unwrap();
         let checkpoints = Checkpoints::new(dir.path().to_owned(), 1);
-        let model = p.engine.params().iter().map(|p| Tensor {
-            name: p.name.clone(),
-            form: Form::F32,
-            shape: p.shape.clone(),
-        });
-        let about =
-            About { kind: Kind::Newest, step: 3, workload: String::new(), progress: Value::Null };
-        let tensors = (model.collect(), Vec::new());
+        let contents = Contents::whole(&*p.engine, rows(&p.config, p.engine.name()));
         let snapshot =
-            Snapshot::begin(&*p.engine, &p.config, &checkpoints, tensors, about).unwrap();
+            Snapshot::begin(&*p.engine, &p.config, &checkpoints, contents, of(3)).unwrap();
         let Snapshot { requests, answers, thread, .. } = snapshot;
         drop((requests, answers));
         assert!(thread.join().unwrap().is_err());

@@ -767,10 +767,12 @@ fn checkpoint() -> impl Strategy<Value = CheckpointConfig> {
                 at_eval,
                 initial,
                 best,
-                keep: None,
-                dir: None,
+                ..CheckpointConfig::default()
             };
-            if config.is_on() { CheckpointConfig { keep, dir, ..config } } else { config }
+            // "true" does not go with all rules.
+            let incremental = keep.is_some().then_some(false);
+            let more = CheckpointConfig { keep, dir, incremental, ..config.clone() };
+            if config.is_on() { more } else { config }
         })
 }
 

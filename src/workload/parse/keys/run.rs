@@ -171,6 +171,25 @@ pub(super) fn checkpoint() -> Vec<Key> {
             .or_in_words("in the run's folder of results")
             .check(|dir, w| without_occasion(dir.is_some(), w))
             .says("Folder for the checkpoints of all runs, each of which has one of its name there"),
+        key("checkpoint.incremental", |w| Some(&mut w.checkpoint.incremental))
+            .or(None)
+            .or_in_words("false")
+            .check(|incremental, w| {
+                let l2 = matches!(w.model, ModelConfig::DeepFm { embedding_l2, .. } if embedding_l2 > 0.0);
+                let moves_all = w.optimizer.rule.state().moves_all_rows || l2;
+                match *incremental == Some(true) && moves_all {
+                    true => Err(format!(
+                        "has no effect, for {} moves rows that no sample touches and all are written; remove it",
+                        if l2 { "model.embedding_l2" } else { "the optimizer" }
+                    )),
+                    false => without_occasion(incremental.is_some(), w),
+                }
+            })
+            .says(
+                "Between whole checkpoints write of tables only the rows that were touched since \
+                 the last whole one, until these are more than half of all; the best evaluation's \
+                 is whole always",
+            ),
     ]
 }
 
