@@ -21,11 +21,28 @@ use std::{collections::BTreeMap, fs, path::Path};
 /// Layout of the file. Raised when a reader of the old layout would misread the new one.
 pub const SCHEMA_VERSION: u32 = 1;
 
+/// The record of the planted twin of a workload.
+macro_rules! planted {
+    ($name:literal) => {
+        (
+            concat!($name, "-planted"),
+            include_str!(concat!("../../../reference_logs/", $name, "-planted.json")),
+        )
+    };
+}
+
 /// The records that the program carries within itself.
 const SHIPPED: &[(&str, &str)] = &[
     ("quickstart", include_str!("../../../reference_logs/quickstart.json")),
-    ("mlperf-v2-planted", include_str!("../../../reference_logs/mlperf-v2-planted.json")),
-    ("oneflow-deepfm-planted", include_str!("../../../reference_logs/oneflow-deepfm-planted.json")),
+    planted!("deeprec"),
+    planted!("deeprec-normalized"),
+    planted!("deeprec-readme"),
+    planted!("fuxictr-deepfm"),
+    planted!("mlperf-v2"),
+    planted!("nvidia"),
+    planted!("oneflow-deepfm"),
+    planted!("oneflow-deepfm-plateau"),
+    planted!("oneflow-dlrm"),
 ];
 
 /// How a workload converges.
