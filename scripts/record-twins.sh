@@ -12,7 +12,7 @@ out=${OUT:-reference_logs}
 unset CRITEO_KAGGLE CRITEO_1TB DEEPREC_DATA
 names=("$@")
 if [ ${#names[@]} = 0 ]; then
-    names=(deeprec deeprec-readme deeprec-normalized oneflow-deepfm oneflow-deepfm-plateau fuxictr-deepfm oneflow-dlrm nvidia mlperf-v2)
+    names=(deeprec deeprec-normalized oneflow-deepfm oneflow-deepfm-plateau fuxictr-deepfm oneflow-dlrm nvidia mlperf-v2)
 fi
 failed=0
 for name in "${names[@]}"; do

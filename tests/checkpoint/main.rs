@@ -18,6 +18,7 @@ use std::{
 use tempfile::TempDir;
 
 mod eval;
+mod incremental;
 mod quantised;
 mod resume;
 #[path = "../support/signal.rs"]

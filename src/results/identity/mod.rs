@@ -94,10 +94,11 @@ pub struct Difference {
 const UNKNOWN: &str = "unknown";
 
 /// Facts that records state only where they are not so.
-const UNLESS_STATED: [(&str, &str); 4] = [
+const UNLESS_STATED: [(&str, &str); 5] = [
     ("resumed", "no"),
     ("micro_batch", "none"),
     ("fp32_interaction", "false"),
+    ("last_part_only", "false"),
     (STARTED_FROM, "initial values"),
 ];
 

@@ -104,3 +104,49 @@ fn unknown_equals_nothing_but_within_a_series() {
     assert!(differences(&of(&nothing), &of(&nothing)).len() > 10);
     assert_eq!(differences(&Identity::default(), &Identity::default()), []);
 }
+
+/// What an engine's configuration leaves out is known all the same.
+#[test]
+fn what_a_configuration_leaves_out_is_no_unknown_fact() {
+    let workload = crate::workload::load(std::path::Path::new("quickstart"), &[]).unwrap().workload;
+    let schema = workload.data_schema().unwrap().unwrap();
+    let plain = workload.engine_config(&schema).unwrap();
+    // A key that is new here is set here to what is written.
+    let crate::engine::EngineConfig {
+        model,
+        loss,
+        optimizer,
+        max_batch,
+        micro_batch: _,
+        last_part_only: _,
+        max_hotness,
+        threads,
+        pin_threads,
+        precision,
+        fp32_interaction: _,
+        loss_scale,
+        embedding_rows,
+        seed,
+    } = plain.clone();
+    let stated = crate::engine::EngineConfig {
+        model,
+        loss,
+        optimizer,
+        max_batch,
+        micro_batch: Some(1),
+        last_part_only: true,
+        max_hotness,
+        threads,
+        pin_threads,
+        precision,
+        fp32_interaction: true,
+        loss_scale,
+        embedding_rows,
+        seed,
+    };
+    let keys = |config| serde_json::to_value(config).unwrap().as_object().unwrap().clone();
+    let plain = keys(plain);
+    for key in keys(stated).keys().filter(|key| !plain.contains_key(*key)) {
+        assert_ne!(absent(key), UNKNOWN, "{key}");
+    }
+}

@@ -36,7 +36,6 @@ const SHIPPED: &[(&str, &str)] = &[
     ("quickstart", include_str!("../../../reference_logs/quickstart.json")),
     planted!("deeprec"),
     planted!("deeprec-normalized"),
-    planted!("deeprec-readme"),
     planted!("fuxictr-deepfm"),
     planted!("mlperf-v2"),
     planted!("nvidia"),
