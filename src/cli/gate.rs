@@ -8,6 +8,7 @@ use crate::{
     host::atomic_file::create_folders,
     results::write_file,
     stats::Criteria,
+    system::{Grade, Machine, Noise, Setting, UsageMeter},
     workload,
 };
 use clap::Args;
@@ -85,6 +86,10 @@ pub struct GateArgs {
     /// How much smaller the new side's AUC may be
     #[arg(long, value_name = "AUC", default_value_t = 0.005)]
     pub max_auc_drop: f64,
+    /// Say nothing of the speed if the machine was noisier than this meanwhile,
+    /// from A to F (docs/noise.md)
+    #[arg(long, value_name = "GRADE", conflicts_with = "record")]
+    pub min_grade: Option<Grade>,
     /// Seed of the coin that decides which side goes first
     #[arg(long, value_name = "N", default_value_t = 1, allow_negative_numbers = true, value_parser = seed)]
     pub seed: u64,
@@ -125,6 +130,7 @@ pub(super) fn gate(args: &GateArgs) -> Result<Exit, Failure> {
         stop: &stop,
         tell: &tell,
     };
+    let meter = UsageMeter::start();
     let answer = if let Some(path) = &args.record {
         gate::record(&b, path, &settings).map(|baseline| {
             let slices = baseline.sessions.last().map_or(0, |s| s.efficiency.len());
@@ -142,7 +148,12 @@ pub(super) fn gate(args: &GateArgs) -> Result<Exit, Failure> {
     };
     drop(scratch);
     match answer {
-        Ok(Some(verdict)) => publish(&verdict, &args.output),
+        Ok(Some(verdict)) => {
+            // Threads are those of the slices, which say themselves how many are too many.
+            let setting = Setting::of(&Machine::inspect(), None, false);
+            let noise = Noise::judge(&setting, meter.usage());
+            publish(&verdict.on_machine(noise, args.min_grade), &args.output)
+        }
         Ok(None) => Ok(Exit::Done),
         Err(SliceError::Interrupted) => Ok(Exit::Interrupted),
         Err(e @ (SliceError::TooFew(_) | SliceError::Late(_))) => {

@@ -11,6 +11,7 @@ mod check_device;
 mod compare;
 mod convergence;
 mod data;
+mod doctor;
 mod eval;
 mod explain;
 mod export;
@@ -42,6 +43,7 @@ mod workloads;
 pub use check::CheckArgs;
 pub use compare::CompareArgs;
 pub use data::DataArgs;
+pub use doctor::DoctorArgs;
 pub use eval::EvalArgs;
 pub use export::ExportArgs;
 pub use failure::Failure;
@@ -97,7 +99,8 @@ Exit codes:
     0  done: the target was reached, or there was none; gate: no regression
     1  run: target not reached; check: a log fails; gate: regression;
        data verify: a file is damaged; system --check-device: an operation
-       is wrong; selftest: a number differs; replay: it came out otherwise
+       is wrong; selftest: a number differs; replay: it came out otherwise;
+       doctor --min-grade: the machine is noisier
     2  gate: no baseline, or it cannot be read
     3  gate: not comparable
     4  the loss or a prediction is not a number; gate: or the AUC got worse
@@ -193,6 +196,7 @@ enum Command {
     Export(ExportArgs),
     Check(CheckArgs),
     System(SystemArgs),
+    Doctor(DoctorArgs),
     Selftest(SelftestArgs),
     Package(PackageArgs),
     Compare(CompareArgs),
@@ -232,6 +236,7 @@ pub fn main() -> ExitCode {
         Command::Export(args) => export::run(&args),
         Command::Check(args) => check::run(&args),
         Command::System(args) => system::system(&args),
+        Command::Doctor(args) => doctor::run(&args),
         Command::Selftest(args) => selftest::run(&args),
         Command::Package(args) => package::run(&args),
         Command::Compare(args) => compare::run(&args),

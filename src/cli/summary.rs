@@ -5,6 +5,7 @@ use crate::{
     host::escape::visible,
     metrics::Quality,
     results::RunRecord,
+    system::Grade,
     train::{
         Dead, Diagnosis, Unmoved,
         events::{Outcome, RunFacts, StopReason},
@@ -98,6 +99,9 @@ pub(super) fn summary(record: &RunRecord, folder: &Path, convergence: Option<&st
             "floor",
             format!("{:.0}% of what this machine could do; {}", 100.0 * share, each.join(", ")),
         );
+    }
+    if let Some(noise) = record.noise.as_ref().filter(|noise| noise.grade >= Grade::C) {
+        row("machine", format!("not quiet, grade {}", noise.sentence()));
     }
     if let Some(joules) = record.energy_joules {
         let of = if record.energy_of.is_empty() {

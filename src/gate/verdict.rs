@@ -3,6 +3,7 @@
 use crate::{
     host::escape::{markdown, visible},
     stats::{Criteria, Decision, Finding},
+    system::{Grade, Noise},
 };
 use serde::Serialize;
 use std::fmt::Write;
@@ -64,6 +65,8 @@ pub struct Verdict {
     pub unchecked: Option<String>,
     /// What one should know.
     pub notes: Vec<String>,
+    /// How quiet the machine was meanwhile.
+    pub noise: Option<Noise>,
 }
 
 /// One side.
@@ -118,11 +121,30 @@ impl Verdict {
             quality_seconds: None,
             unchecked: None,
             notes: Vec::new(),
+            noise: None,
         }
     }
 
     pub(super) fn decide(&mut self, verdict: Outcome, reason: String) {
         (self.verdict, self.exit_code, self.reason) = (verdict, verdict as u8, reason);
+    }
+
+    /// The same on a machine of this grade: where that is worse than the least that is allowed,
+    /// nothing is said of the speed.
+    #[must_use]
+    pub fn on_machine(mut self, noise: Noise, least: Option<Grade>) -> Self {
+        let of_speed = matches!(self.verdict, Outcome::NoRegression | Outcome::Regression);
+        if let Some(least) = least.filter(|&least| of_speed && noise.grade > least) {
+            let reason = format!(
+                "the machine was not quiet, grade {}; {least} or better is asked for",
+                noise.sentence()
+            );
+            self.decide(Outcome::NotEnoughEvidence, reason);
+        } else if noise.grade >= Grade::C {
+            self.notes.push(format!("The machine was not quiet, grade {}.", noise.sentence()));
+        }
+        self.noise = Some(noise);
+        self
     }
 
     /// Turns the finding into the answer, and fills the sides' medians.
@@ -321,6 +343,25 @@ mod tests {
         (v.finding, v.units, v.seconds) = (finding, 12, 60.4);
         v.conclude("7 blocks");
         v
+    }
+
+    #[test]
+    fn a_machine_that_is_not_quiet_enough_has_no_verdict_on_speed() {
+        let noise = |grade| Noise { grade, findings: Vec::new(), usage: None };
+        let of = |decision, grade, least| {
+            let judged = verdict(Some(finding(decision))).on_machine(noise(grade), least);
+            assert_eq!(judged.exit_code, judged.verdict as u8);
+            (judged.verdict, judged.notes.len())
+        };
+        let (slower, not) = (Decision::Regression, Decision::NoRegression);
+        assert_eq!(of(slower, Grade::B, Some(Grade::B)), (Outcome::Regression, 0));
+        assert_eq!(of(slower, Grade::C, Some(Grade::B)), (Outcome::NotEnoughEvidence, 0));
+        assert_eq!(of(not, Grade::F, Some(Grade::D)), (Outcome::NotEnoughEvidence, 0));
+        assert_eq!(of(not, Grade::F, None), (Outcome::NoRegression, 1));
+        let mut wrong = verdict(None);
+        wrong.decide(Outcome::QualityFailure, "worse".to_owned());
+        let wrong = wrong.on_machine(noise(Grade::F), Some(Grade::A));
+        assert_eq!(wrong.verdict, Outcome::QualityFailure);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use crate::{
     embedding::RowKind,
     engine::{self, EngineConfig},
     host::Isa,
-    system::{Ceilings, Machine, Versions, peak_memory, usable_cores},
+    system::{Ceilings, Machine, Noise, Setting, Versions, peak_memory, usable_cores},
     train::Diagnosis,
     train::events::{EvalEvent, Outcome, RunFacts},
     workload::{Workload, shipped::TextSource},
@@ -77,6 +77,10 @@ pub struct RunRecord {
     /// Whose energy that is: what could be counted. Empty in records of programs that did not say.
     #[serde(default)]
     pub energy_of: Vec<String>,
+    /// How quiet the machine was from `run_start` to `run_stop` (of a run that was taken up: since
+    /// then); `None` in records of programs that did not look, and if training never began.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub noise: Option<Noise>,
     /// From the program's start of work to `run_start`: data opened, model made.
     pub init_seconds: Option<f64>,
     /// Where the time of training steps went, if the engine keeps a clock.
@@ -243,9 +247,11 @@ impl RunRecord {
         recorded: Recorded,
         metrics: &Metrics,
     ) -> Self {
-        let Recorded { facts, config, evaluations, outcome, energy, .. } = recorded;
+        let Recorded { facts, config, evaluations, outcome, energy, usage, .. } = recorded;
         let waited: f64 = metrics.data_wait.iter().sum();
         let stepped: f64 = metrics.seconds.iter().sum();
+        let threads = engine::threads(workload.engine.kind, workload.engine.threads);
+        let setting = Setting::of(&machine, Some(threads), workload.engine.pin_threads);
         RunRecord {
             schema_version: SCHEMA_VERSION,
             run: folder.id().to_owned(),
@@ -259,7 +265,7 @@ impl RunRecord {
             engine: EngineFacts {
                 kind: word(&workload.engine.kind),
                 device: workload.engine.device.to_string(),
-                threads: engine::threads(workload.engine.kind, workload.engine.threads),
+                threads,
                 precision: workload.engine.precision.name().to_owned(),
                 embedding_rows: workload.engine.embedding_rows,
                 instruction_set: Isa::detect().ok().map(|isa| isa.name().to_owned()),
@@ -273,6 +279,7 @@ impl RunRecord {
             throughput: outcome.as_ref().and_then(|o| Throughput::of(o, stepped)),
             energy_joules: energy.as_ref().map(|e| e.joules),
             energy_of: energy.map(|e| e.of).unwrap_or_default(),
+            noise: facts.is_some().then(|| Noise::judge(&setting, usage)),
             init_seconds: None,
             phases: Vec::new(),
             diagnosis: None,

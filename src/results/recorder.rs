@@ -9,7 +9,7 @@ use crate::{
     batch::Schema,
     checkpoint::CheckpointError,
     engine::EngineConfig,
-    system::EnergyMeter,
+    system::{EnergyMeter, Usage, UsageMeter},
     train::events::{EvalEvent, Listener, Outcome, Resumption, RunFacts, StepEvent},
 };
 use serde::{Deserialize, Serialize};
@@ -27,6 +27,8 @@ pub struct Recorder {
     outcome: Option<Outcome>,
     meter: Option<EnergyMeter>,
     energy: Option<Energy>,
+    processors: Option<UsageMeter>,
+    usage: Option<Usage>,
     /// Joules that were used before the run was taken up.
     joules_before: f64,
     gpu: Option<DeviceInfo>,
@@ -78,6 +80,8 @@ pub struct Recorded {
     pub outcome: Option<Outcome>,
     /// What processors, memory and the GPU used; `None` where nothing counts it.
     pub energy: Option<Energy>,
+    /// How processors were used while training; `None` if that was a moment.
+    pub usage: Option<Usage>,
     /// Checkpoints that could not be written, one sentence each.
     pub lost: Vec<String>,
 }
@@ -126,6 +130,8 @@ impl Recorder {
             outcome: None,
             meter: None,
             energy: None,
+            processors: None,
+            usage: None,
             gpu,
         }
     }
@@ -151,6 +157,7 @@ impl Recorder {
             evaluations: self.evaluations,
             outcome: self.outcome,
             energy: self.energy,
+            usage: self.usage,
             lost: self.lost,
         };
         (recorded, metrics, failed)
@@ -165,6 +172,7 @@ impl Listener for Recorder {
 
     fn run_start(&mut self, facts: &RunFacts) -> io::Result<()> {
         self.facts = Some(facts.clone());
+        self.processors = Some(UsageMeter::start());
         self.meter =
             EnergyMeter::open(self.gpu.as_ref().map(|gpu| (gpu.name.as_str(), gpu.uuid.as_str())));
         Ok(())
@@ -217,6 +225,7 @@ impl Listener for Recorder {
             .meter
             .as_mut()
             .map(|meter| Energy { joules: before + meter.joules(), of: meter.counted() });
+        self.usage = self.processors.as_ref().and_then(UsageMeter::usage);
         // If another listener fails now, the run is over nevertheless.
         self.outcome.get_or_insert_with(|| outcome.clone());
         Ok(())

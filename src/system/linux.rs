@@ -96,11 +96,21 @@ fn kinds(cpuinfo: &str, allowed: impl Fn(u64) -> bool) -> Vec<CpuKind> {
 }
 
 /// Whether Linux' list `0-3,8` holds `n`.
-fn in_list(list: &str, n: u64) -> bool {
+pub(super) fn in_list(list: &str, n: u64) -> bool {
     list.split(',').any(|part| {
         let (a, b) = part.split_once('-').unwrap_or((part, part));
         matches!((a.parse::<u64>(), b.parse::<u64>()), (Ok(a), Ok(b)) if (a..=b).contains(&n))
     })
+}
+
+/// How many Linux' list `0-3,8` holds.
+pub(super) fn count(list: &str) -> usize {
+    let of = |part: &str| {
+        let (a, b) = part.split_once('-').unwrap_or((part, part));
+        let ends = a.parse::<usize>().ok().zip(b.parse::<usize>().ok());
+        ends.map_or(0, |(a, b)| (b + 1).saturating_sub(a))
+    };
+    list.split(',').map(of).sum()
 }
 
 /// `"QUOTA PERIOD"` in microseconds; `max` or -1 is no limit.
@@ -154,6 +164,7 @@ mod tests {
         );
         assert_eq!(kib("VmPeak:\t  10 kB\nVmHWM:\t    1234 kB\n", "VmHWM:"), Some(1234 * 1024));
         assert_eq!(kib("VmPeak: 10 kB", "VmHWM:"), None);
+        assert_eq!((count("0"), count("0-3,8"), count("")), (1, 5, 0));
     }
 
     #[test]

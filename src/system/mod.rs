@@ -5,6 +5,7 @@ mod cgroup;
 mod cpu;
 mod energy;
 mod linux;
+mod noise;
 mod versions;
 
 use crate::backend::cuda::driver::DeviceInfo;
@@ -16,6 +17,7 @@ pub use cgroup::Limits;
 pub use cpu::{Cache, Cpu, CpuKind};
 pub use energy::EnergyMeter;
 pub use linux::{forget_peak_memory, held_memory, peak_memory};
+pub use noise::{Finding, Grade, Noise, Setting, Usage, UsageMeter};
 pub use versions::Versions;
 
 /// The machine a run was made on. What cannot be read is `None`; the host's name is left out on
