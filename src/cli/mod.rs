@@ -18,6 +18,7 @@ mod export;
 mod facebook;
 mod failure;
 mod gate;
+mod history;
 mod init;
 mod loader_only;
 mod package;
@@ -48,6 +49,7 @@ pub use eval::EvalArgs;
 pub use export::ExportArgs;
 pub use failure::Failure;
 pub use gate::GateArgs;
+pub use history::HistoryArgs;
 pub use init::InitArgs;
 pub use package::PackageArgs;
 pub use record::RecordArgs;
@@ -201,6 +203,7 @@ enum Command {
     Package(PackageArgs),
     Compare(CompareArgs),
     Report(ReportArgs),
+    History(HistoryArgs),
     Record(RecordArgs),
     Gate(GateArgs),
     Data(DataArgs),
@@ -241,6 +244,7 @@ pub fn main() -> ExitCode {
         Command::Package(args) => package::run(&args),
         Command::Compare(args) => compare::run(&args),
         Command::Report(args) => report::run(&args),
+        Command::History(args) => history::run(&args),
         Command::Gate(args) => gate::gate(&args),
         Command::Record(args) => record::run(&args),
         Command::Data(args) => data::run(&args),

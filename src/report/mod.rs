@@ -5,6 +5,7 @@ mod chart;
 pub mod curves;
 pub(crate) mod export;
 pub(crate) mod histogram;
+pub(crate) mod history;
 pub(crate) mod html;
 pub(crate) mod plots;
 pub(crate) mod predictions;

@@ -11,6 +11,8 @@ fn run(system: &str, rate: f64, seconds: f64, target: f64) -> Run {
         path: system.into(),
         argument: String::new(),
         name: "run".into(),
+        started: None,
+        grade: None,
         system: System {
             name: system.into(),
             architecture: Some("x86_64".into()),

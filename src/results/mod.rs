@@ -8,6 +8,7 @@
 
 pub(crate) mod floor;
 mod folder;
+pub mod history;
 pub mod identity;
 pub mod metrics;
 pub(crate) mod package;

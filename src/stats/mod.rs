@@ -3,6 +3,7 @@
 
 mod block_bootstrap;
 mod block_length;
+mod changes;
 mod olympic;
 mod rcp;
 mod sequential;
@@ -12,6 +13,7 @@ mod student;
 use serde::Serialize;
 
 pub use block_bootstrap::{Bootstrap, throughput, warmup_cut};
+pub use changes::changes;
 pub use olympic::{Score, mean, mean_interval, olympic_mean, score};
 pub use rcp::{Accepted, Convergence, Judged, Origin, RcpError, Reference, ReferencePoint, margin};
 pub use sequential::{Criteria, Decision, Finding, LOOKS, Sequential};
@@ -64,6 +66,14 @@ pub enum StatsError {
         samples: f64,
         /// Its time.
         seconds: f64,
+    },
+    /// A value that cannot be.
+    #[error("value {at} is {value}; it must be a number above 0")]
+    NotAbove0 {
+        /// Position from 0.
+        at: usize,
+        /// What it is.
+        value: f64,
     },
     /// Not a confidence level.
     #[error("a confidence of {0}; it must lie between 0 and 1, 0.95 say")]

@@ -143,7 +143,7 @@ pub(super) fn estimate(e: &Estimate) -> String {
 }
 
 /// Four significant digits: `13.55M`, `252.1k`, `938.0`.
-pub(super) fn rate(x: f64) -> String {
+pub(in crate::report) fn rate(x: f64) -> String {
     const UNITS: [(f64, &str); 4] = [(1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, "")];
     // 999,960 is 1.000M rather than 1000.0k.
     let (unit, suffix) =

@@ -7,7 +7,7 @@ mod markdown;
 mod tests;
 mod text;
 
-pub(super) use columns::Columns;
+pub(super) use columns::{Columns, rate};
 pub use csv::csv;
 pub use markdown::markdown;
 pub use text::text;

@@ -8,6 +8,8 @@ fn run(seed: u64, epochs: f64) -> Run {
         path: format!("r/{seed}"),
         argument: String::new(),
         name: format!("run-{seed}"),
+        started: None,
+        grade: None,
         system: System { name: "s".into(), ..System::default() },
         workload: "w".into(),
         task: Task {

@@ -8,6 +8,8 @@ fn run(system: &str, seed: u64, minutes: f64, ending: Ending) -> Run {
         path: format!("r/{system}/{seed}"),
         argument: "r".into(),
         name: format!("run-{seed}"),
+        started: None,
+        grade: None,
         system: System { name: system.into(), ..System::default() },
         workload: "w".into(),
         task: Task {

@@ -163,6 +163,8 @@ impl Log {
             path: path.display().to_string(),
             argument: String::new(),
             name: path.file_stem().unwrap_or(path.as_os_str()).to_string_lossy().into_owned(),
+            started: None,
+            grade: None,
             system,
             workload: benchmark,
             task,

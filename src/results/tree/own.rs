@@ -70,6 +70,8 @@ pub(super) fn read(folder: &Path) -> Result<Run, ResultsError> {
         path: folder.display().to_string(),
         argument: String::new(),
         name: record.run.clone(),
+        started: Some(record.started.clone()),
+        grade: record.noise.as_ref().map(|noise| noise.grade),
         system,
         workload: record.workload.name.clone(),
         task,

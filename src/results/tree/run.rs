@@ -3,6 +3,7 @@
 use crate::{
     embedding::RowKind,
     results::{identity::Identity, record::Steady},
+    system::Grade,
     train::events::targets,
 };
 use serde::{Deserialize, Serialize};
@@ -19,6 +20,12 @@ pub struct Run {
     pub argument: String,
     /// The run's name: that of its folder, or of its log without the ending.
     pub name: String,
+    /// When it began, UTC (RFC 3339), where a record says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started: Option<String>,
+    /// How quiet its machine was, where a record says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grade: Option<Grade>,
     /// Who ran it, on what.
     pub system: System,
     /// `workload.name` of our runs, else the benchmark.
