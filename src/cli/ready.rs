@@ -6,7 +6,7 @@ use crate::{
     engine,
     host::escape::visible,
     train::{fit_memory, memory::shown},
-    workload::{self, DataConfig, Fitted, Missing, Origin, Resolved, parse},
+    workload::{DataConfig, Fitted, Missing, Origin, Resolved, parse},
 };
 use std::path::Path;
 
@@ -14,11 +14,22 @@ use std::path::Path;
 /// standard error what `auto` came to, unless it is to be `quiet`.
 pub(super) fn load(
     file: &Path,
+    set: Vec<String>,
+    missing: Missing,
+    quiet: bool,
+) -> Result<Resolved, Failure> {
+    resolve(file, parse::text(file)?, set, missing, quiet)
+}
+
+/// The same of the text that was read at `file`.
+pub(super) fn resolve(
+    file: &Path,
+    text: String,
     mut set: Vec<String>,
     missing: Missing,
     quiet: bool,
 ) -> Result<Resolved, Failure> {
-    let mut resolved = workload::load_with(file, &set, missing)?;
+    let mut resolved = parse::resolve_with(file, text, &set, missing)?;
     // What computes belongs to a result: `auto` is resolved before anything is written down.
     let engine = &resolved.workload.engine;
     let (device, why) = engine::choose_device(engine.kind, engine.device);

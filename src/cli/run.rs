@@ -6,7 +6,7 @@ use super::{
     examples, explain,
     facebook::{Facebook, FacebookArgs},
     loader_only::loader_only,
-    progress::{Progress, Show},
+    progress::{Progress, Show, counted},
     ready,
     resume::{self, Resume},
     run_output::{Closed, Extras, RunOutput},
@@ -25,7 +25,10 @@ use crate::{
         events::{Listener, Outcome, StopReason},
         failure::failure_folder,
     },
-    workload::{Missing, Resolved},
+    workload::{
+        Missing, Resolved, parse,
+        short::{self, Given, Short},
+    },
 };
 use clap::{Args, ValueEnum};
 use std::{
@@ -43,6 +46,7 @@ Examples:
   dlrm-bench run workloads/quickstart.toml --explain
   dlrm-bench run quickstart --runs 5
   dlrm-bench run quickstart --set train.batch_size=4096 --seed 7
+  dlrm-bench run quickstart --steps 200
   FRAPPE=~/frappe_x1 dlrm-bench run frappe-deepfm --json
 
 docs/workload-file.md explains every key of a workload file.";
@@ -82,6 +86,11 @@ pub struct RunArgs {
     /// train.seed=...
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = seed)]
     pub seed: Option<u64>,
+    /// Only train N steps, to see how fast they are: no evaluation, no target,
+    /// no quality is judged. Short for --set train.max_steps=N, eval.every=never
+    /// and the like
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = whole::<u64, 1, MAX_SEED>, conflicts_with = "reference")]
+    pub steps: Option<u64>,
     /// Train N times, with seeds counted up from train.seed, and sum up as
     /// MLPerf does: the mean time to target without the fastest and the
     /// slowest run; one run that misses it may be the slowest, two are too
@@ -187,7 +196,7 @@ impl RunArgs {
         let set = self.overrides();
         let file = match (&self.workload, &self.resume) {
             (Some(file), None | Some(None)) => file,
-            (None, Some(Some(folder))) if set.is_empty() => {
+            (None, Some(Some(folder))) if set.is_empty() && self.steps.is_none() => {
                 return resume::workload_of(
                     folder,
                     "name the one that holds its workload.toml, or put the workload before --resume",
@@ -195,7 +204,7 @@ impl RunArgs {
             }
             (None, Some(Some(_))) => {
                 return Err(Failure::Usage(
-                    "a run goes on as it was begun; leave out --set, --engine, --device, --threads and --seed"
+                    "a run goes on as it was begun; leave out --set, --engine, --device, --threads, --seed and --steps"
                         .to_owned(),
                 ));
             }
@@ -212,7 +221,22 @@ impl RunArgs {
                 ));
             }
         };
-        ready::load(file, set, missing, self.quiet)
+        let text = parse::text(file)?;
+        let set = self.shortened(&text, set)?;
+        ready::resolve(file, text, set, missing, self.quiet)
+    }
+
+    /// The overrides `set` of the workload `text`, with those of `--steps` behind them.
+    fn shortened(&self, text: &str, set: Vec<String>) -> Result<Vec<String>, Failure> {
+        let Some(steps) = self.steps else { return Ok(set) };
+        let short = Short { steps, evaluates: false, labelled: true };
+        let own = Given::new(text, &set).overrides(short);
+        match short::in_vain(&set, &own) {
+            None => Ok([set, own].concat()),
+            Some(key) => Err(Failure::Usage(format!(
+                "--steps {steps} trains so many steps without evaluation and target, so that {key} has no effect; leave one of them out"
+            ))),
+        }
     }
 
     /// The run that is to go on, if one is to.
@@ -295,6 +319,12 @@ pub(super) fn run(args: &RunArgs) -> Result<Exit, Failure> {
     let stop = stop_flag()?;
     if args.loader_only {
         return loader_only(&resolved.workload, args.quiet, args.json, &stop);
+    }
+    if let Some(steps) = args.steps {
+        errln!(
+            "{} for their speed alone: no evaluation, no target, no quality is judged",
+            counted(steps, "step")
+        );
     }
     let show = match (args.quiet || args.format.is_some(), args.json) {
         (true, _) => Show::Quiet,

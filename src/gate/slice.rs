@@ -1,7 +1,7 @@
 //! One slice: a child process that trains a few steps, and what its record says.
 
 use super::{Clock, Program, Settings, SliceError, child, verdict::SliceReport};
-use crate::results::identity::Identity;
+use crate::{results::identity::Identity, workload::short::Short};
 use serde::Deserialize;
 use std::{
     cell::Cell,
@@ -21,6 +21,16 @@ pub(super) enum Task {
     Time { steps: u64, ceilings: bool },
     /// To be evaluated at its end.
     Evaluate { steps: u64 },
+}
+
+impl Task {
+    /// The run that a slice for this is.
+    pub fn short(self) -> Short {
+        match self {
+            Task::Time { steps, .. } => Short { steps, evaluates: false, labelled: false },
+            Task::Evaluate { steps } => Short { steps, evaluates: true, labelled: false },
+        }
+    }
 }
 
 /// A slice that was run.

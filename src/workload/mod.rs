@@ -8,6 +8,7 @@ pub mod parse;
 mod resolve;
 pub(crate) mod rounds;
 pub mod shipped;
+pub mod short;
 
 pub use crate::data::source::config::{
     Bin40Config, CriteoSet, CriteoShuffle, CriteoTsvConfig, CsvConfig, DataConfig, DenseTransform,

@@ -76,12 +76,18 @@ pub fn load_with(
     overrides: &[String],
     missing: Missing,
 ) -> Result<Resolved, WorkloadError> {
+    resolve_with(path, text(path)?, overrides, missing)
+}
+
+/// The text of the workload file `path`, or of the program's workload of this name.
+///
+/// # Errors
+/// If the file cannot be read, or is no text.
+pub fn text(path: &Path) -> Result<String, WorkloadError> {
     let unreadable =
         |what: String| WorkloadError::Unreadable { place: path.display().to_string(), what };
-    let text = String::from_utf8(shipped::read(path)?).map_err(|_| {
-        unreadable("not a text file (UTF-8); must be a workload in TOML".to_owned())
-    })?;
-    resolve_with(path, text, overrides, missing)
+    String::from_utf8(shipped::read(path)?)
+        .map_err(|_| unreadable("not a text file (UTF-8); must be a workload in TOML".to_owned()))
 }
 
 /// Name and description of the workload file `text`, whatever else it holds; `None` if it has no
