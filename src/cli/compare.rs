@@ -232,7 +232,7 @@ fn by_ending(path: &Path) -> Result<Format, Failure> {
 }
 
 /// Characters a line on standard output.
-fn width() -> usize {
+pub(super) fn width() -> usize {
     let stdout = std::io::stdout();
     let size = if stdout.is_terminal() { terminal_size::terminal_size_of(&stdout) } else { None };
     size.map_or(PIPE_WIDTH, |(w, _)| usize::from(w.0))

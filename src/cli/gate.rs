@@ -9,7 +9,7 @@ use crate::{
     results::write_file,
     stats::Criteria,
     system::{Grade, Machine, Noise, Setting, UsageMeter},
-    workload,
+    workload::{self, parse},
 };
 use clap::Args;
 use std::{
@@ -168,6 +168,12 @@ pub(super) fn gate(args: &GateArgs) -> Result<Exit, Failure> {
 fn prepare(args: &GateArgs, stop: &AtomicBool) -> Result<Option<Exit>, Failure> {
     let b = args.workload_b.as_ref().unwrap_or(&args.workload);
     for (workload, own) in [(&args.workload, &args.set_a), (b, &args.set_b)] {
+        // Of these a slice would be all points.
+        if let Ok(text) = parse::text(workload)
+            && parse::axes(workload, &text).is_ok_and(|axes| !axes.is_empty())
+        {
+            parse::refuse_sweep(workload, &text)?;
+        }
         // A side may be of another version; it says itself what is wrong with the workload.
         let Ok(resolved) = workload::load(workload, &[&args.set[..], own].concat()) else {
             continue;

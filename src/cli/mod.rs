@@ -38,6 +38,7 @@ mod selftest;
 mod series;
 mod shell;
 mod summary;
+mod sweep;
 mod system;
 mod workloads;
 

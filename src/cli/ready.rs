@@ -18,44 +18,54 @@ pub(super) fn load(
     missing: Missing,
     quiet: bool,
 ) -> Result<Resolved, Failure> {
-    resolve(file, parse::text(file)?, set, missing, quiet)
+    let text = parse::text(file)?;
+    parse::refuse_sweep(file, &text)?;
+    let (resolved, told) = resolve(file, text, set, missing, quiet)?;
+    say(&told);
+    Ok(resolved)
 }
 
-/// The same of the text that was read at `file`.
+/// The same of the text that was read at `file`, whose `[sweep]` has no effect. What is to be said
+/// comes back.
 pub(super) fn resolve(
     file: &Path,
     text: String,
     mut set: Vec<String>,
     missing: Missing,
     quiet: bool,
-) -> Result<Resolved, Failure> {
-    let mut resolved = parse::resolve_with(file, text, &set, missing)?;
+) -> Result<(Resolved, Vec<String>), Failure> {
+    let mut resolved = parse::resolve_point(file, text, &set, missing)?;
     // What computes belongs to a result: `auto` is resolved before anything is written down.
     let engine = &resolved.workload.engine;
     let (device, why) = engine::choose_device(engine.kind, engine.device);
-    if let Some(why) = why {
-        if !quiet {
-            errln!("{why}");
-        }
+    if why.is_some() {
         set.push(format!("engine.device=\"{device}\""));
-        resolved = parse::resolve_with(file, resolved.source, &set, missing)?;
+        resolved = parse::resolve_point(file, resolved.source, &set, missing)?;
     }
-    ready(&mut resolved)?;
-    Ok(resolved)
+    let told = fit(&mut resolved)?;
+    Ok((resolved, why.map(|w| w.to_string()).filter(|_| !quiet).into_iter().chain(told).collect()))
+}
+
+/// Says lines on standard error.
+pub(super) fn say(told: &[String]) {
+    told.iter().for_each(|line| errln!("{}", visible(line)));
 }
 
 /// Follows `data.fit_memory`, and says in one line on standard error what came of it and of
 /// `[data.otherwise]`.
 pub(super) fn ready(resolved: &mut Resolved) -> Result<(), Failure> {
+    say(fit(resolved)?.as_slice());
+    Ok(())
+}
+
+/// Follows `data.fit_memory`; gives what is to be said of that and of `[data.otherwise]`.
+fn fit(resolved: &mut Resolved) -> Result<Option<String>, Failure> {
     resolved.fitted = fit_memory(&mut resolved.workload)?;
     if resolved.fitted.is_some_and(|f| f.max_rows.is_some()) {
         resolved.origin.insert("data.max_rows".to_owned(), Origin::FitMemory);
     }
     resolved.origin.remove("data.fit_memory");
-    if let Some(line) = told(resolved) {
-        errln!("{}", visible(&line));
-    }
-    Ok(())
+    Ok(told(resolved))
 }
 
 /// What is trained on in place of what, and how it was made to fit; `None` where there is nothing to

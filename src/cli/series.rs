@@ -4,7 +4,7 @@ use super::{
     Exit, Failure,
     convergence::{self, Judged},
     progress::{Show, thousands},
-    run::{Ran, RunArgs, one},
+    run::{Ran, RunArgs, Seat, one},
     run_output::Closed,
     summary,
 };
@@ -32,14 +32,20 @@ pub(super) fn series(
     show: Show,
     stop: &AtomicBool,
 ) -> Result<Exit, Failure> {
+    // Refuses --resume.
+    args.resume(first)?;
     let mut folders: Vec<PathBuf> = Vec::new();
     let mut id = None;
     for (i, &seed) in seeds.iter().enumerate() {
         say_start(show, i, seeds)?;
         let resolved = with_seed(first, seed);
-        let place = |id: Option<String>| Series { id, run: i + 1, runs: seeds.len() };
+        let seat = |id: Option<String>| Seat {
+            root: &args.results,
+            series: Some(Series { id, run: i + 1, runs: seeds.len() }),
+            resume: None,
+        };
         let Ran { closed: Closed { record, folder, lost }, outcome } =
-            one(args, &resolved, show, stop, Some(place(id.clone())))?;
+            one(args, &resolved, show, stop, seat(id.clone()))?;
         id = id.or_else(|| Some(record.run.clone()));
         folders.push(folder.path().to_owned());
         match outcome {
@@ -84,7 +90,7 @@ pub(super) fn series(
 }
 
 /// The workload with another seed; all else, what followed from the machine included, stays.
-fn with_seed(first: &Resolved, seed: u64) -> Resolved {
+pub(super) fn with_seed(first: &Resolved, seed: u64) -> Resolved {
     let mut resolved = first.clone();
     resolved.workload.train.seed = seed;
     resolved
@@ -105,7 +111,7 @@ fn say_start(show: Show, i: usize, seeds: &[u64]) -> Result<(), Failure> {
 }
 
 /// The row that `compare` shows of these runs.
-fn sum_up(folders: &[PathBuf]) -> Result<Row, Failure> {
+pub(super) fn sum_up(folders: &[PathBuf]) -> Result<Row, Failure> {
     let paths: Vec<String> = folders.iter().map(|f| f.display().to_string()).collect();
     let found = tree::read(&paths);
     if let Some(problem) = found.problems.into_iter().next() {

@@ -16,7 +16,7 @@
 //! | [`Stream::Planted`] | `split << 48 \| attempt << 32 \| slot of the bag << 16 \| field` | sample number | data's |
 //! | [`Stream::PlantedTruth`] | table (scattering of its ids: position = round); `1 << 32 \| table` (keys of its weights), `2 << 32 \| dense column` (position 0) | as said | data's |
 //! | [`Stream::Bootstrap`] | resample | block drawn / 4 | analysis's |
-//! | [`Stream::Order`] | 0 | block of a comparison | comparison's |
+//! | [`Stream::Order`] | 0 (of a sweep: 1 + round) | block of a comparison (place in the round) | comparison's |
 //! | [`Stream::Deal`] | 0 | sample number / 2, two words each | recipe's |
 //! | [`Stream::Rounding`] | `step << 16 \| table` ([`Philox::rounding`]) | 8 blocks for each 64 columns of a row: `(row * ceil(dim / 64) + column / 64) * 8` | run's |
 

@@ -23,6 +23,12 @@ pub(super) const BLUE: RGBColor = RGBColor(0, 114, 178);
 pub(super) const VERMILION: RGBColor = RGBColor(213, 94, 0);
 /// As above.
 pub(super) const GREEN: RGBColor = RGBColor(0, 158, 115);
+/// As above.
+pub(super) const ORANGE: RGBColor = RGBColor(230, 159, 0);
+/// As above.
+pub(super) const PURPLE: RGBColor = RGBColor(204, 121, 167);
+/// As above.
+pub(super) const SKY: RGBColor = RGBColor(86, 180, 233);
 /// Raw measurements behind a smoothed line.
 pub(super) const PALE: RGBColor = RGBColor(158, 197, 222);
 
@@ -38,6 +44,8 @@ pub(super) struct Chart {
     /// Horizontal, dashed.
     pub levels: Vec<Level>,
     pub y_tick: fn(f64) -> String,
+    /// Names of the whole numbers from 0 on the x axis; numbers if there are none.
+    pub x_names: Vec<String>,
     /// Corner that the data leave free.
     pub legend: SeriesLabelPosition,
 }
@@ -56,6 +64,8 @@ pub(super) enum Style {
     Line,
     /// A line with a mark on every point.
     Marked,
+    /// Points two by two: the ends of upright lines.
+    Whiskers,
 }
 
 pub(super) struct Level {
@@ -92,15 +102,22 @@ impl Chart {
             .x_label_area_size(88)
             .y_label_area_size(132)
             .build_cartesian_2d(self.x.clone(), self.y.clone())?;
-        chart
-            .configure_mesh()
-            .x_desc(&self.x_label)
+        let name = |x: f64| {
+            let whole = (x - x.round()).abs() < 1e-6 && x >= -0.5;
+            self.x_names.get(x.round() as usize).filter(|_| whole).cloned().unwrap_or_default()
+        };
+        let mut mesh = chart.configure_mesh();
+        if !self.x_names.is_empty() {
+            mesh.disable_x_mesh();
+        }
+        let x_label = |x: &f64| if self.x_names.is_empty() { amount(*x) } else { name(*x) };
+        mesh.x_desc(&self.x_label)
             .y_desc(&self.y_label)
             .axis_desc_style(font(28, INK))
             .label_style(font(26, INK))
-            .x_labels(9)
+            .x_labels(if self.x_names.is_empty() { 9 } else { 2 * self.x_names.len() + 1 })
             .y_labels(9)
-            .x_label_formatter(&|x| amount(*x))
+            .x_label_formatter(&x_label)
             .y_label_formatter(&|y| (self.y_tick)(*y))
             .max_light_lines(0)
             .bold_line_style(RGBColor(225, 225, 225))
@@ -120,7 +137,8 @@ impl Chart {
                     EmptyElement::at(at) + dash(0) + dash(31)
                 });
         }
-        if self.series.len() + self.levels.len() > 1 {
+        let named = self.series.iter().any(|s| !s.label.is_empty());
+        if named && self.series.len() + self.levels.len() > 1 {
             chart
                 .configure_series_labels()
                 .position(self.legend.clone())
@@ -143,6 +161,17 @@ impl Chart {
             series.points.iter().copied().filter(|(x, y)| self.x.contains(x) && self.y.contains(y))
         };
         let colour = series.colour;
+        if series.style == Style::Whiskers {
+            let half = (self.x.end - self.x.start) / 160.0;
+            let ends = series.points.as_chunks::<2>().0;
+            for [(x, low), (_, high)] in ends {
+                let bar = |y: f64| vec![(x - half, y), (x + half, y)];
+                let lines = [vec![(*x, *low), (*x, *high)], bar(*low), bar(*high)];
+                let stroke = colour.stroke_width(3);
+                chart.draw_series(lines.into_iter().map(|l| PathElement::new(l, stroke)))?;
+            }
+            return Ok(());
+        }
         if series.style != Style::Line {
             let radius = if series.style == Style::Dots { 3 } else { 6 };
             let drawn =

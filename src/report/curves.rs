@@ -86,6 +86,7 @@ fn parse(text: &str) -> Result<Chart, String> {
         series: series(&curves),
         levels: Vec::new(),
         y_tick: |y| format!("{y:.3}"),
+        x_names: Vec::new(),
         legend: SeriesLabelPosition::LowerRight,
     })
 }

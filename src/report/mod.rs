@@ -9,6 +9,7 @@ pub(crate) mod history;
 pub(crate) mod html;
 pub(crate) mod plots;
 pub(crate) mod predictions;
+pub(crate) mod sweep;
 pub(crate) mod table;
 pub(crate) mod tensorboard;
 #[cfg(test)]

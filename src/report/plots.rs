@@ -69,6 +69,7 @@ fn loss(record: &RunRecord, metrics: &Metrics) -> Option<Chart> {
         series: steps(raw, smooth, span),
         levels: Vec::new(),
         y_tick: |y| format!("{y:.3}"),
+        x_names: Vec::new(),
         legend: SeriesLabelPosition::UpperRight,
     })
 }
@@ -120,6 +121,7 @@ fn quality(
         series: vec![Series { label: what.into(), colour: BLUE, style: Style::Marked, points }],
         levels,
         y_tick: |y| format!("{y:.3}"),
+        x_names: Vec::new(),
         legend: SeriesLabelPosition::LowerRight,
     })
 }
@@ -152,6 +154,7 @@ fn throughput(record: &RunRecord, metrics: &Metrics) -> Option<Chart> {
             },
         ],
         y_tick: amount,
+        x_names: Vec::new(),
         legend: SeriesLabelPosition::LowerRight,
     })
 }

@@ -15,6 +15,7 @@ pub(crate) mod package;
 pub mod record;
 mod recorder;
 pub(crate) mod reference;
+pub mod sweep;
 pub mod table;
 #[cfg(test)]
 mod tests;

@@ -9,6 +9,7 @@ mod resolve;
 pub(crate) mod rounds;
 pub mod shipped;
 pub mod short;
+pub mod sweep;
 
 pub use crate::data::source::config::{
     Bin40Config, CriteoSet, CriteoShuffle, CriteoTsvConfig, CsvConfig, DataConfig, DenseTransform,

@@ -49,7 +49,7 @@ struct Page<'a> {
 struct GroupPart<'a> {
     heading: String,
     apart: Option<&'a str>,
-    heads: Vec<&'static str>,
+    heads: Vec<&'a str>,
     rows: Vec<RowPart<'a>>,
     notes: Vec<String>,
     has_auc: bool,
@@ -219,7 +219,7 @@ fn part<'a>(
     GroupPart {
         heading: title(group, &columns.shared),
         apart: group.apart.as_deref(),
-        heads: columns.columns.iter().map(|c| c.head).collect(),
+        heads: columns.columns.iter().map(|c| c.head.as_str()).collect(),
         rows: group.rows.iter().enumerate().map(row).collect(),
         notes: notes(group),
         has_auc: any(|c| !c.auc.is_empty()),

@@ -11,7 +11,7 @@ use crate::{
 /// One column of a group's table; cells in order of rows.
 #[derive(Debug, Clone, PartialEq)]
 pub(in crate::report) struct Column {
-    pub head: &'static str,
+    pub head: String,
     /// Numbers stand on the right.
     pub is_number: bool,
     /// `-` where nothing is known.
@@ -27,22 +27,26 @@ const NONE: &str = "-";
 const SHORT: f64 = 120.0;
 
 impl Column {
-    fn new(group: &Group, head: &'static str, cell: impl Fn(&Row) -> Option<String>) -> Self {
-        let cells =
-            group.rows.iter().map(|r| cell(r).map_or(NONE.into(), |c| visible(&c).into_owned()));
-        let cells = cells.collect();
-        Column { head, is_number: true, cells, legend: None }
+    fn new(group: &Group, head: &str, cell: impl Fn(&Row) -> Option<String>) -> Self {
+        Column::of(head, group.rows.iter().map(cell))
     }
 
-    fn legend(self, legend: impl Into<String>) -> Self {
+    /// A column of numbers, nothing known where there is none.
+    pub fn of(head: &str, cells: impl IntoIterator<Item = Option<String>>) -> Self {
+        let cell = |c: Option<String>| c.map_or(NONE.into(), |c| visible(&c).into_owned());
+        let cells = cells.into_iter().map(cell).collect();
+        Column { head: head.to_owned(), is_number: true, cells, legend: None }
+    }
+
+    pub fn legend(self, legend: impl Into<String>) -> Self {
         Column { legend: Some(legend.into()), ..self }
     }
 
-    fn words(self) -> Self {
+    pub fn words(self) -> Self {
         Column { is_number: false, ..self }
     }
 
-    fn says_something(&self) -> bool {
+    pub fn says_something(&self) -> bool {
         self.cells.iter().any(|c| c != NONE)
     }
 }
@@ -135,7 +139,7 @@ fn runs(row: &Row) -> String {
 }
 
 /// `13.55M ±0.2%`
-pub(super) fn estimate(e: &Estimate) -> String {
+pub(in crate::report) fn estimate(e: &Estimate) -> String {
     match e.relative() {
         Some(relative) => format!("{} ±{}", rate(e.mean), percent(relative)),
         None => rate(e.mean),
@@ -167,18 +171,18 @@ fn percent(share: f64) -> String {
     }
 }
 
-fn ratio(x: f64) -> String {
+pub(in crate::report) fn ratio(x: f64) -> String {
     if x < 0.0995 { format!("{x:.4}") } else { fixed(x, 2) }
 }
 
 /// Two decimals below 10, else one.
-fn decimals(x: f64) -> String {
+pub(in crate::report) fn decimals(x: f64) -> String {
     if x < 9.995 { format!("{x:.2}") } else { fixed(x, 1) }
 }
 
 /// A log can say anything: what no run reaches is written with an exponent, so that no table grows
 /// beyond its page.
-fn fixed(x: f64, digits: usize) -> String {
+pub(in crate::report) fn fixed(x: f64, digits: usize) -> String {
     if x.abs() < 1e9 { format!("{x:.digits$}") } else { format!("{x:.3e}") }
 }
 

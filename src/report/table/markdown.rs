@@ -1,7 +1,7 @@
 //! Tables in GitHub's Markdown, for a pull request or a summary of CI.
 
 use super::{
-    columns::Columns,
+    columns::{Column, Columns},
     text::{notes, title},
 };
 use crate::{host::escape::markdown as escaped, results::table::Comparison};
@@ -18,22 +18,8 @@ pub fn markdown(comparison: &Comparison) -> String {
         if let Some(why) = &group.apart {
             let _ = writeln!(out, "Not comparable with the first table: {}\n", escaped(why));
         }
-        let heads: Vec<&str> = columns.iter().map(|c| c.head).collect();
-        let _ = writeln!(
-            out,
-            "| system |{}",
-            heads.iter().map(|h| format!(" {h} |")).collect::<String>()
-        );
-        let rule: String =
-            columns.iter().map(|c| if c.is_number { "---:|" } else { "---|" }).collect();
-        let _ = writeln!(out, "|---|{rule}");
-        for (i, row) in group.rows.iter().enumerate() {
-            let cells: String = columns
-                .iter()
-                .filter_map(|c| Some(format!(" {} |", escaped(c.cells.get(i)?))))
-                .collect();
-            let _ = writeln!(out, "| {} |{cells}", escaped(&row.label));
-        }
+        let names: Vec<String> = group.rows.iter().map(|r| r.label.clone()).collect();
+        out += &table("system", &names, &columns);
         out.push('\n');
         for note in notes(group) {
             let _ = writeln!(out, "- {}", escaped(&note));
@@ -49,6 +35,21 @@ pub fn markdown(comparison: &Comparison) -> String {
     }
     if !legend.is_empty() {
         let _ = writeln!(out, "<sub>{}</sub>", escaped(&legend.join(". ")));
+    }
+    out
+}
+
+/// A table of `columns` behind the rows' names under `head`.
+pub(in crate::report) fn table(head: &str, names: &[String], columns: &[Column]) -> String {
+    let heads: String = columns.iter().map(|c| format!(" {} |", escaped(&c.head))).collect();
+    let rule: String = columns.iter().map(|c| if c.is_number { "---:|" } else { "---|" }).collect();
+    let mut out = format!("| {} |{heads}\n|---|{rule}\n", escaped(head));
+    for (i, name) in names.iter().enumerate() {
+        let cells: String = columns
+            .iter()
+            .filter_map(|c| Some(format!(" {} |", escaped(c.cells.get(i)?))))
+            .collect();
+        out += &format!("| {} |{cells}\n", escaped(name));
     }
     out
 }

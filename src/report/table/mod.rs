@@ -7,8 +7,9 @@ mod markdown;
 mod tests;
 mod text;
 
-pub(super) use columns::{Columns, rate};
+pub(super) use columns::{Column, Columns, decimals, estimate, fixed, rate, ratio};
 pub use csv::csv;
 pub use markdown::markdown;
+pub(super) use markdown::table as markdown_table;
 pub use text::text;
-pub(super) use text::{notes, title};
+pub(super) use text::{notes, push_wrapped, tables, title};

@@ -33,7 +33,8 @@ pub fn text(comparison: &Comparison, width: usize) -> String {
             );
         }
         out.push('\n');
-        for table in tables(group, &columns, width) {
+        let names: Vec<String> = group.rows.iter().map(|r| r.label.clone()).collect();
+        for table in tables("system", &names, &columns, width) {
             out += &table;
             out += "\n\n";
         }
@@ -81,17 +82,19 @@ pub(in crate::report) fn notes(group: &Group) -> Vec<String> {
     notes.iter().map(|n| visible(n).into_owned()).collect()
 }
 
-fn tables(group: &Group, columns: &[Column], width: usize) -> Vec<String> {
+/// Tables of `columns`, each as wide as `width` allows, behind the rows' names under `head`.
+pub(in crate::report) fn tables(
+    head: &str,
+    names: &[String],
+    columns: &[Column],
+    width: usize,
+) -> Vec<String> {
     let numbers = |c: &Column| {
-        c.cells.iter().map(|s| s.chars().count()).chain([c.head.len()]).max().unwrap_or(0)
+        let cells = c.cells.iter().map(|s| s.chars().count());
+        cells.chain([c.head.chars().count()]).max().unwrap_or(0)
     };
-    let longest = group
-        .rows
-        .iter()
-        .map(|r| visible(&r.label).chars().count())
-        .chain(["system".len()])
-        .max()
-        .unwrap_or(0);
+    let of_names = names.iter().map(|n| visible(n).chars().count());
+    let longest = of_names.chain([head.chars().count()]).max().unwrap_or(0);
     let all: usize = columns.iter().map(|c| GAP + numbers(c)).sum();
     // One table if shortened names allow it; else as few as whole names allow.
     let name = match width.checked_sub(all) {
@@ -111,19 +114,20 @@ fn tables(group: &Group, columns: &[Column], width: usize) -> Vec<String> {
             .count()
             .max(1);
         let (now, later) = rest.split_at(fitting);
-        tables.push(table(group, now, name));
+        tables.push(table(head, names, now, name));
         rest = later;
     }
     tables
 }
 
-fn table(group: &Group, columns: &[Column], name: usize) -> String {
+fn table(head: &str, names: &[String], columns: &[Column], width: usize) -> String {
     let mut table = Table::new();
     let underlined = TableStyle::new().header_separator(LineStyle::none().fill('-'));
     table.load_style(underlined).set_content_arrangement(ContentArrangement::Disabled);
-    table.set_header(["system"].into_iter().chain(columns.iter().map(|c| c.head)));
-    for (i, row) in group.rows.iter().enumerate() {
-        let label = wrap(&visible(&row.label), name).join("\n");
+    let head = wrap(&visible(head), width).join("\n");
+    table.set_header([head.as_str()].into_iter().chain(columns.iter().map(|c| c.head.as_str())));
+    for (i, name) in names.iter().enumerate() {
+        let label = wrap(&visible(name), width).join("\n");
         table.add_row(
             [label].into_iter().chain(columns.iter().filter_map(|c| c.cells.get(i).cloned())),
         );
@@ -138,7 +142,12 @@ fn table(group: &Group, columns: &[Column], name: usize) -> String {
 }
 
 /// Adds `sentence` in lines of at most `width` characters; all but the first are indented.
-fn push_wrapped(out: &mut String, sentence: &str, width: usize, indent: &str) {
+pub(in crate::report) fn push_wrapped(
+    out: &mut String,
+    sentence: &str,
+    width: usize,
+    indent: &str,
+) {
     let lines = wrap(sentence, width - indent.len());
     for (i, line) in lines.iter().enumerate() {
         if i > 0 {

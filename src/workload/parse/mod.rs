@@ -29,6 +29,7 @@ pub use schema::{schema, schema_text};
 use super::{
     Fitted, Workload,
     shipped::{self, TextSource},
+    sweep::Axis,
 };
 use otherwise::Choice;
 use sha2::{Digest, Sha256};
@@ -122,6 +123,47 @@ pub fn resolve_with(
     missing: Missing,
 ) -> Result<Resolved, WorkloadError> {
     let file = Tree::parse(path, &source)?;
+    file.refuse_sweep()?;
+    resolve_tree(file, path, source, overrides, missing)
+}
+
+/// What `[sweep]` of the workload `text` holds; none without one. `path` is only named in messages.
+///
+/// # Errors
+/// If the text is no workload, or `[sweep]` is wrong.
+pub fn axes(path: &Path, text: &str) -> Result<Vec<Axis>, WorkloadError> {
+    Ok(Tree::parse(path, text)?.axes().to_vec())
+}
+
+/// Refuses a text with `[sweep]`, for those who take one workload.
+///
+/// # Errors
+/// If it has one, or is no workload.
+pub fn refuse_sweep(path: &Path, text: &str) -> Result<(), WorkloadError> {
+    Tree::parse(path, text)?.refuse_sweep()
+}
+
+/// Like [`resolve_with`] for a point of a sweep, whose values are among the overrides: what
+/// `[sweep]` holds has no effect.
+///
+/// # Errors
+/// As [`load`].
+pub fn resolve_point(
+    path: &Path,
+    source: String,
+    overrides: &[String],
+    missing: Missing,
+) -> Result<Resolved, WorkloadError> {
+    resolve_tree(Tree::parse(path, &source)?, path, source, overrides, missing)
+}
+
+fn resolve_tree(
+    file: Tree,
+    path: &Path,
+    source: String,
+    overrides: &[String],
+    missing: Missing,
+) -> Result<Resolved, WorkloadError> {
     let mut tree = file.clone();
     for assignment in overrides {
         tree.set(assignment)?;
@@ -211,6 +253,13 @@ impl Workload {
             }
         }
         out
+    }
+
+    /// The value of `key` (`section.key`) as [`Workload::to_toml`] has it; `None` if it has none.
+    pub fn value(&self, key: &str) -> Option<serde_json::Value> {
+        let (section, name) = key.split_once('.')?;
+        let (_, keys) = written(self).into_iter().find(|(s, _)| *s == section)?;
+        keys.into_iter().find(|(k, _)| *k == name).map(|(_, value)| schema::json(&value))
     }
 
     /// SHA-256 of [`Workload::to_toml`] in hexadecimal. Equal hashes mean equal workloads, threads,

@@ -4,18 +4,20 @@ use super::{
     key::{Fallback, Key, Setting},
     keys,
 };
+use crate::workload::sweep;
 use serde_json::{Map, Value as Json, json};
 
 /// A JSON schema (draft 7) of workload files. It knows every key, type, range, word, and under
 /// which settings a key has a meaning, but no relation between numbers and no file.
 pub fn schema() -> Json {
-    let sections: Map<String, Json> =
+    let mut sections: Map<String, Json> =
         keys::SECTIONS.iter().map(|s| ((*s).to_owned(), with_otherwise(s))).collect();
-    let required: Vec<&String> = sections
+    let required: Vec<String> = sections
         .iter()
         .filter(|(_, schema)| schema.get("required").is_some())
-        .map(|(name, _)| name)
+        .map(|(name, _)| name.clone())
         .collect();
+    sections.insert(sweep::SECTION.to_owned(), sweep());
     json!({
         "$schema": "http://json-schema.org/draft-07/schema#",
         "title": "A workload of dlrm-bench",
@@ -23,6 +25,22 @@ pub fn schema() -> Json {
         "required": required,
         "additionalProperties": false,
         "properties": sections,
+    })
+}
+
+/// Lists of values by key: `"train.batch_size" = [512, 2048]`, or tables of such lists by section.
+fn sweep() -> Json {
+    let list = json!({"type": "array", "minItems": 1, "uniqueItems": true});
+    let sections = keys::SECTIONS.join("|");
+    json!({
+        "type": "object",
+        "description": "Values for keys, as \"train.batch_size\" = [512, 2048]: `dlrm-bench run` trains all combinations",
+        "minProperties": 1,
+        "additionalProperties": false,
+        "patternProperties": {
+            format!("^({sections})\\.[a-z0-9_.]+$"): list,
+            format!("^({sections})$"): {"type": "object", "minProperties": 1},
+        },
     })
 }
 

@@ -5,6 +5,7 @@ use super::{
     keys,
     nearest::nearest,
 };
+use crate::workload::sweep::{self, Axis};
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
@@ -35,6 +36,8 @@ pub(super) struct Tree {
     otherwise_sets: Vec<String>,
     /// Sections that are those of `otherwise` as a whole.
     replaced: Vec<&'static str>,
+    /// What `[sweep]` holds.
+    axes: Vec<Axis>,
 }
 
 impl Tree {
@@ -59,6 +62,7 @@ impl Tree {
             sets: Vec::new(),
             otherwise_sets: Vec::new(),
             replaced: Vec::new(),
+            axes: Vec::new(),
         };
         let root = document.as_table();
         let mut sections: Vec<_> =
@@ -73,6 +77,11 @@ impl Tree {
                 what,
             };
             let section = key.get();
+            if section == sweep::SECTION {
+                tree.sections.insert(section.to_owned(), line);
+                tree.axes = axes(path, item, line, &line_of)?;
+                continue;
+            }
             if !keys::SECTIONS.contains(&section) {
                 return Err(refuse(section, line, unknown_section(section)));
             }
@@ -87,6 +96,23 @@ impl Tree {
             tree.read_section(section, line, table, &line_of)?;
         }
         Ok(tree)
+    }
+
+    /// The axes of `[sweep]`; none without one.
+    pub fn axes(&self) -> &[Axis] {
+        &self.axes
+    }
+
+    /// Refuses a file that is a sweep.
+    pub fn refuse_sweep(&self) -> Result<(), WorkloadError> {
+        match self.sections.get(sweep::SECTION) {
+            None => Ok(()),
+            Some(&line) => {
+                let what = "several workloads in one, which only dlrm-bench run takes; must be taken out here".to_owned();
+                let (path, key) = (self.path.clone(), sweep::SECTION.to_owned());
+                Err(WorkloadError::InFile { path, line, key, what })
+            }
+        }
     }
 
     /// Takes in the keys of a section, or of the table `otherwise` within it.
@@ -315,6 +341,68 @@ impl Entry {
             _ => WorkloadError::InFile { path: file.to_path_buf(), line: 1, key, what },
         }
     }
+}
+
+/// The axes of `[sweep]`: `"train.batch_size" = [512, 2048]`, with or without the quotes.
+fn axes(
+    path: &Path,
+    item: &Item,
+    line: usize,
+    line_of: &dyn Fn(usize) -> usize,
+) -> Result<Vec<Axis>, WorkloadError> {
+    let refuse = |key: &str, line: usize, what: String| WorkloadError::InFile {
+        path: path.to_path_buf(),
+        line,
+        key: key.to_owned(),
+        what,
+    };
+    let mut found: Vec<Axis> = Vec::new();
+    // Tables within tables are keys that were written without quotes.
+    let mut open: Vec<(String, usize, &Item)> = vec![(String::new(), line, item)];
+    while let Some((key, line, item)) = open.pop() {
+        let of = format!("{}.{key}", sweep::SECTION).trim_end_matches('.').to_owned();
+        let Some(table) = item.as_table_like() else {
+            let axis = axis(&key, item).map_err(|what| refuse(&of, line, what))?;
+            if found.iter().any(|a| a.key == axis.key) {
+                return Err(refuse(&of, line, "stands here twice".to_owned()));
+            }
+            found.push(axis);
+            continue;
+        };
+        if table.is_empty() {
+            return Err(refuse(&of, line, "is empty; must hold lists of values".to_owned()));
+        }
+        let within: Vec<_> = table
+            .iter()
+            .map(|(name, item)| {
+                let span = table.key(name).and_then(|k| k.span());
+                let full = if key.is_empty() { name.to_owned() } else { format!("{key}.{name}") };
+                (full, span.map_or(line, |s| line_of(s.start)), item)
+            })
+            .collect();
+        // The first in the file is looked at first.
+        open.extend(within.into_iter().rev());
+    }
+    Ok(found)
+}
+
+/// One axis, or what is wrong with it.
+fn axis(key: &str, item: &Item) -> Result<Axis, String> {
+    let (section, name) = key.split_once('.').ok_or(
+        "the key must name its section, as in \"train.batch_size\" = [512, 2048]".to_owned(),
+    )?;
+    if !keys::SECTIONS.contains(&section) {
+        return Err(unknown_section(section));
+    }
+    let within = name.strip_prefix(OTHERWISE).and_then(|rest| rest.strip_prefix('.'));
+    if !keys::exists(&format!("{section}.{}", within.unwrap_or(name))) {
+        return Err(unknown_key(section, within.unwrap_or(name)));
+    }
+    let list = item.as_array().ok_or("must be a list of values, as in [512, 2048]")?;
+    let values = list.iter().map(|v| v.clone().decorated("", "").to_string()).collect();
+    let axis = Axis { key: key.to_owned(), values };
+    axis.check()?;
+    Ok(axis)
 }
 
 /// The table within a section that holds what stands in for it.
