@@ -192,6 +192,80 @@ fn what_cannot_be_read_is_named_and_the_others_are_shown() {
     );
 }
 
+#[test]
+fn any_key_of_the_workload_is_a_column() {
+    let bench = Bench::new();
+    for (name, batch, threads) in [("a", "1024", "2"), ("b", "64", "1"), ("c", "256", "2")] {
+        let batch = format!("train.batch_size={batch}");
+        bench.run(name, &["--set", &batch, "--threads", threads]);
+    }
+    let columns = ["--columns", "train.batch_size,engine.threads,model.top,runs,throughput"];
+    let sort = ["--sort", "train.batch_size"];
+    let shown = bench.compare(&[&["results"], &columns[..], &sort].concat());
+    let words = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+    let lines: Vec<Vec<String>> = shown.lines().map(words).collect();
+    let row = |name: &str| lines.iter().position(|l| l.first().is_some_and(|w| w == name)).unwrap();
+    assert_eq!(lines[row("a")][1..5], ["1024", "2", "[16,", "1]"], "{shown}");
+    assert!(row("b") < row("c") && row("c") < row("a"), "{shown}");
+    assert!(shown.contains("train.batch_size  engine.threads"), "{shown}");
+    // A filter takes numbers as a whole; groups are in order.
+    let two = bench.json(&["results", "--filter", "engine.threads=2", "--sort", "engine.threads"]);
+    assert_eq!(two["groups"][0]["rows"].as_array().unwrap().len(), 2);
+    assert_eq!(two["sort"], "engine.threads");
+    let groups = bench.json(&["results", "--group-by", "train.batch_size"]);
+    let by: Vec<&str> =
+        groups["groups"].as_array().unwrap().iter().map(|g| g["by"].as_str().unwrap()).collect();
+    assert_eq!(by, ["train.batch_size 64", "train.batch_size 256", "train.batch_size 1024"]);
+    // CSV has what was set, or what was asked for, numbers in full.
+    let csv = |args: &[&str]| {
+        let text = bench.compare(&[&["results", "--format", "csv"], args].concat());
+        let mut reader = csv::Reader::from_reader(text.as_bytes());
+        let heads: Vec<String> = reader.headers().unwrap().iter().map(str::to_owned).collect();
+        let rows: Vec<csv::StringRecord> = reader.records().map(Result::unwrap).collect();
+        let of = |name: &str| -> Vec<String> {
+            let at = heads.iter().position(|h| h == name).unwrap_or_else(|| panic!("{heads:?}"));
+            rows.iter().map(|r| r[at].to_owned()).collect()
+        };
+        ["label", "engine.threads", "model.top"].map(of).to_vec()
+    };
+    let all = csv(&["--sort", "name"]);
+    assert_eq!(all, [["a", "b", "c"], ["2", "1", "2"], ["[16, 1]"; 3]]);
+    assert_eq!(csv(&[&columns[..], &["--sort", "name"]].concat()), all);
+    // A page shows the same columns.
+    let out = bench.command(&[&["report", "results"], &columns[..], &sort].concat());
+    assert_eq!(out.status.code(), Some(0), "{}", text(&out.stderr));
+    let page = fs::read_to_string(bench.dir.path().join("report.html")).unwrap();
+    assert!(page.contains("engine.threads</th>") && page.contains("1024"), "no such column");
+    for (args, error) in [
+        (
+            ["--columns", "engine.thread"],
+            "--columns: no column \"engine.thread\"; did you mean engine.threads?",
+        ),
+        (
+            ["--sort", "batchsize"],
+            "--sort: no column \"batchsize\"; did you mean train.batch_size?",
+        ),
+        (["--group-by", "auc"], "--group-by: takes what was run, and this is measured"),
+        (
+            ["--filter", "threads=2"],
+            "--filter: no column \"threads\"; did you mean engine.threads?",
+        ),
+    ] {
+        for command in ["compare", "report"] {
+            let out = bench.command(&[&[command, "results"], &args[..]].concat());
+            assert_eq!(out.status.code(), Some(64), "{args:?}");
+            assert_eq!(text(&out.stderr), format!("error: {error}\n"), "{args:?}");
+        }
+    }
+    let out = bench.command(&["compare", "results", "-o", "table.xlsx"]);
+    assert_eq!(out.status.code(), Some(64));
+    assert!(text(&out.stderr).contains("the ending must be .txt, .md, .json or .csv"));
+    // Two runs have no interval, and say so.
+    bench.run("a", &["--set", "train.batch_size=1024", "--threads", "2", "--seed", "9"]);
+    let shown = bench.compare(&["results", "--filter", "system=a", "--columns", "throughput"]);
+    assert!(shown.contains(", 2 runs") && !shown.contains('±'), "{shown}");
+}
+
 /// DeepRec's table: a run that is long enough has its figures, one that is not is told so.
 #[test]
 fn deeprecs_table_takes_runs_of_2200_steps() {

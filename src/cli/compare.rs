@@ -1,10 +1,10 @@
 //! `dlrm-bench compare`.
 
-use super::{Exit, Failure, examples, say::say_found};
+use super::{Exit, Failure, examples, say::say_found, table_args::TableArgs};
 use crate::{
     report::{export, table as tables},
     results::{
-        table::{self, Comparison, Filter, GroupBy, Options, Rows, Sort},
+        table::{self, Comparison, Options, Rows},
         tree, write_file,
     },
 };
@@ -25,6 +25,7 @@ Examples:
   dlrm-bench compare training_results_v3.1 --filter org=intel
   dlrm-bench compare before after --rows path --baseline before
   dlrm-bench compare results -o table.md
+  dlrm-bench compare results --columns train.batch_size,engine.threads,steady
 
 A PATH is a results folder, a run's folder, an MLPerf log, a published MLPerf
 tree, or a pattern. A file that cannot be read is named on standard error, the
@@ -41,22 +42,9 @@ pub struct CompareArgs {
     /// What to compare: folders, logs, patterns
     #[arg(value_name = "PATH", required = true)]
     pub paths: Vec<String>,
-    /// The row that ratios refer to, instead of the best: its name, or that of
-    /// its system, engine, workload or run
-    #[arg(long, value_name = "NAME")]
-    pub baseline: Option<String>,
-    /// What rows are sorted by, best first; ratios are of it if it is a time
-    /// or a throughput, else of the end-to-end throughput
-    #[arg(long, value_name = "KEY", default_value = "throughput")]
-    pub sort: Sort,
-    /// Only runs whose KEY holds TEXT (* and ? make a pattern); KEY!=TEXT for
-    /// the others, TEXT for any key. Keys: system, workload, engine,
-    /// precision, org, batch, round, ending, path. May be given many times
-    #[arg(long, value_name = "KEY=TEXT")]
-    pub filter: Vec<Filter>,
-    /// A table of its own for each value of KEY
-    #[arg(long, value_name = "KEY")]
-    pub group_by: Option<GroupBy>,
+    /// What rows are sorted, filtered and grouped by, and what is shown
+    #[command(flatten)]
+    pub table: TableArgs,
     /// What makes a row: a system and workload, the same within each PATH, or
     /// a run
     #[arg(long, value_name = "KEY", default_value = "system")]
@@ -74,23 +62,6 @@ pub struct CompareArgs {
 }
 
 values! {
-    Sort {
-        Throughput = "throughput": "End-to-end throughput",
-        Steady = "steady": "Throughput without evaluations",
-        Time = "time": "Time to target",
-        Epochs = "epochs": "Epochs to target",
-        Auc = "auc": "AUC of the last evaluation",
-        Name = "name": "The row's name",
-    }
-    GroupBy {
-        System = "system": "The system",
-        Workload = "workload": "The workload",
-        Engine = "engine": "The engine, or framework",
-        Precision = "precision": "Numbers in matrix products",
-        Batch = "batch": "Samples a step",
-        Org = "org": "The submitter",
-        Round = "round": "MLPerf's round",
-    }
     Rows {
         System = "system": "A system and workload",
         Path = "path": "The same within each PATH",
@@ -148,12 +119,9 @@ pub(super) fn run(args: &CompareArgs) -> Result<Exit, Failure> {
 impl CompareArgs {
     fn options(&self) -> Options {
         Options {
-            filters: self.filter.clone(),
             rows: self.rows,
-            group_by: self.group_by,
-            sort: self.sort,
-            baseline: self.baseline.clone(),
             price_per_hour: self.cost_per_hour.clone(),
+            ..self.table.options()
         }
     }
 

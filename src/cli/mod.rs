@@ -40,6 +40,7 @@ mod shell;
 mod summary;
 mod sweep;
 mod system;
+mod table_args;
 mod workloads;
 
 pub use check::CheckArgs;

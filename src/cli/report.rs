@@ -1,14 +1,10 @@
 //! `dlrm-bench report`.
 
-use super::{Exit, Failure, examples, say::say_found, terminal};
+use super::{Exit, Failure, examples, say::say_found, table_args::TableArgs, terminal};
 use crate::{
     host::escape::visible,
     report::html,
-    results::{
-        self,
-        table::{self, Options},
-        tree,
-    },
+    results::{self, table, tree},
 };
 use clap::Args;
 use std::path::PathBuf;
@@ -16,7 +12,8 @@ use std::path::PathBuf;
 const EXAMPLES: &str = "\
 Examples:
   dlrm-bench report results
-  dlrm-bench report results ../published -o report.html --title 'Two machines'";
+  dlrm-bench report results ../published -o report.html --title 'Two machines'
+  dlrm-bench report results --sort steady --filter train.batch_size=2048";
 
 /// Show runs on one HTML page
 ///
@@ -37,10 +34,9 @@ pub struct ReportArgs {
     /// The page's heading
     #[arg(long, default_value = "Training of recommenders")]
     pub title: String,
-    /// The row that ratios refer to, instead of the best: its name, or that of
-    /// its system, engine, workload or run
-    #[arg(long, value_name = "NAME")]
-    pub baseline: Option<String>,
+    /// What tables show
+    #[command(flatten)]
+    pub table: TableArgs,
 }
 
 /// Runs the command.
@@ -59,8 +55,7 @@ pub(super) fn run(args: &ReportArgs) -> Result<Exit, Failure> {
     if found.runs.is_empty() && !problems.is_empty() {
         return Ok(Exit::Unreadable);
     }
-    let options = Options { baseline: args.baseline.clone(), ..Options::default() };
-    let comparison = table::build(found.runs, &options).map_err(Failure::Usage)?;
+    let comparison = table::build(found.runs, &args.table.options()).map_err(Failure::Usage)?;
     let page = html::page(&comparison, &args.title, &problems)
         .map_err(|e| Failure::Internal(format!("cannot make the page: {e}")))?;
     results::write_file(&args.output, page.as_bytes())?;

@@ -176,7 +176,7 @@ fn samples(e: &Estimate) -> String {
 
 fn interval(e: &Estimate) -> String {
     match (e.low, e.high) {
-        (Some(low), Some(high)) if e.runs > 1 => {
+        (Some(low), Some(high)) if e.runs > 1 && e.telling().is_some() => {
             let whole = |x: f64| thousands(x.max(0.0).round() as u64);
             format!(" (95% interval over runs {} to {})", whole(low), whole(high))
         }

@@ -3,7 +3,7 @@
 
 use super::{
     ResultsError,
-    table::{Estimate, Measure, Row},
+    table::{ENOUGH_RUNS, Estimate, Measure, Row},
     time::Utc,
     tree::Ending,
     write_file,
@@ -21,9 +21,6 @@ use std::{
 /// Version of the layout of [`Sweep`] as JSON. Raised when a reader of the old layout would misread
 /// the new one.
 pub const SCHEMA_VERSION: u32 = 1;
-
-/// Runs from which on an interval over them is worth its name.
-const ENOUGH: usize = 3;
 
 /// The key that makes a table of scaling.
 const THREADS: &str = "engine.threads";
@@ -119,7 +116,7 @@ impl Sweep {
             point.seconds_to_target = row.seconds_to_target;
             point.auc = row.auc;
             point.rate = row.estimate(self.rate_of).map(|e| match e.runs {
-                ENOUGH.. => *e,
+                ENOUGH_RUNS.. => *e,
                 _ => Estimate { low: None, high: None, ..*e },
             });
         }

@@ -55,44 +55,10 @@ pub(super) fn sweep(
     stop: &AtomicBool,
 ) -> Result<Exit, Failure> {
     let (folder, mut sweep, mut done) = begin(args, plan)?;
-    let runner = Runner { args, plan, folder: &folder, show, stop };
     let order = plan.order();
     say_begin(show, plan, folder.path(), order.len(), done.len());
-    let mut clock = Clock::default();
-    let mut ended = Ok(());
-    for (n, &at) in order.iter().enumerate() {
-        let open = |at: &(usize, usize), done: &Done, sweep: &Sweep| {
-            !done.contains_key(at) && sweep.points[at.0].failed.is_none()
-        };
-        if !open(&at, &done, &sweep) {
-            continue;
-        }
-        let left = |from: usize, clock: &Clock| {
-            let left = order[from..].iter().filter(|at| open(at, &done, &sweep));
-            clock.left(left.map(|at| at.0))
-        };
-        let place = Place { run: n + 1, runs: order.len(), at, eta: left(n, &clock) };
-        let began = Instant::now();
-        let first = done.iter().filter(|(of, _)| of.0 == at.0).min_by_key(|(of, _)| of.1);
-        let first = first.map(|(_, run)| run.id.clone());
-        match runner.run(&place, first) {
-            Ok(Some((run, line))) => {
-                clock.add(at.0, began.elapsed().as_secs_f64());
-                runner.say_result(&line, left(n + 1, &clock));
-                done.insert(at, run);
-            }
-            Ok(None) => {}
-            Err(failure @ (Failure::Memory(_) | Failure::Workload(_))) => {
-                let what = failure.to_string();
-                errln!("error: {}: {}", plan.points[at.0].shown(), visible(&what));
-                sweep.points[at.0].failed = Some(what);
-            }
-            Err(failure) => ended = Err(failure),
-        }
-        if ended.is_err() || stop.load(Ordering::Relaxed) {
-            break;
-        }
-    }
+    let runner = Runner { args, plan, folder: &folder, show, stop };
+    let ended = runner.all(&order, &mut sweep, &mut done);
     let missing = order.iter().filter(|at| !done.contains_key(*at)).count();
     let left_out =
         |at: &&(usize, usize)| sweep.points[at.0].failed.is_some() && !done.contains_key(*at);
@@ -189,14 +155,14 @@ impl Clock {
 
     /// Seconds that runs of these points will take: as long as others of the point did, or else of
     /// all points; `None` before the first.
-    fn left(&self, points: impl Iterator<Item = usize>) -> Option<f64> {
+    fn left(&self, points: &[usize]) -> Option<f64> {
         let mean = |of: &dyn Fn(usize) -> bool| {
             let seconds: Vec<f64> =
                 self.0.iter().filter(|(p, _)| of(*p)).map(|(_, s)| *s).collect();
             stats::mean(&seconds)
         };
         let all = mean(&|_| true)?;
-        Some(points.map(|point| mean(&|p| p == point).unwrap_or(all)).sum())
+        Some(points.iter().map(|point| mean(&|p| p == *point).unwrap_or(all)).sum())
     }
 }
 
@@ -210,6 +176,47 @@ struct Runner<'a> {
 }
 
 impl Runner<'_> {
+    /// All runs in this order that are not done, until one fails that is to end the sweep.
+    fn all(
+        &self,
+        order: &[(usize, usize)],
+        sweep: &mut Sweep,
+        done: &mut Done,
+    ) -> Result<(), Failure> {
+        let mut clock = Clock::default();
+        for (n, &at) in order.iter().enumerate() {
+            if self.stop.load(Ordering::Relaxed) {
+                break;
+            }
+            let open =
+                |at: &(usize, usize)| !done.contains_key(at) && sweep.points[at.0].failed.is_none();
+            if !open(&at) {
+                continue;
+            }
+            let left: Vec<usize> = order[n..].iter().filter(|at| open(at)).map(|at| at.0).collect();
+            let eta = clock.left(&left);
+            let place = Place { run: n + 1, runs: order.len(), at, eta };
+            let began = Instant::now();
+            let first = done.iter().filter(|(of, _)| of.0 == at.0).min_by_key(|(of, _)| of.1);
+            let first = first.map(|(_, run)| run.id.clone());
+            match self.run(&place, first) {
+                Ok(Some((run, line))) => {
+                    clock.add(at.0, began.elapsed().as_secs_f64());
+                    self.say_result(&line, clock.left(&left[1..]));
+                    done.insert(at, run);
+                }
+                Ok(None) => {}
+                Err(failure @ (Failure::Memory(_) | Failure::Workload(_))) => {
+                    let what = failure.to_string();
+                    errln!("error: {}: {}", self.plan.points[at.0].shown(), visible(&what));
+                    sweep.points[at.0].failed = Some(what);
+                }
+                Err(failure) => return Err(failure),
+            }
+        }
+        Ok(())
+    }
+
     /// One run, of the point's series that the run called `first` began, and what it came to in a
     /// line; `None` if it was interrupted.
     fn run(
@@ -377,11 +384,11 @@ mod tests {
     #[test]
     fn runs_to_come_take_as_long_as_those_of_their_point() {
         let mut clock = Clock::default();
-        assert_eq!(clock.left([0, 1].into_iter()), None);
+        assert_eq!(clock.left(&[0, 1]), None);
         clock.add(0, 2.0);
         clock.add(1, 4.0);
         clock.add(0, 3.0);
-        assert_eq!(clock.left([0, 1, 2].into_iter()), Some(2.5 + 4.0 + 3.0));
-        assert_eq!(clock.left([].into_iter()), Some(0.0));
+        assert_eq!(clock.left(&[0, 1, 2]), Some(2.5 + 4.0 + 3.0));
+        assert_eq!(clock.left(&[]), Some(0.0));
     }
 }

@@ -113,7 +113,7 @@ pub fn page(
         .map(|run| (run.path.as_str(), read(run, points, &mut missing)))
         .collect();
     let columns: Vec<Columns> =
-        comparison.groups.iter().map(|g| Columns::of(g, comparison.baseline.as_deref())).collect();
+        comparison.groups.iter().map(|g| Columns::of(g, comparison)).collect();
     let groups = comparison
         .groups
         .iter()

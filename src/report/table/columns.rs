@@ -3,7 +3,7 @@
 use crate::{
     host::escape::visible,
     results::{
-        table::{Estimate, Group, Measure, Row},
+        table::{Comparison, ENOUGH_RUNS, Estimate, Field, Figure, Group, Measure, Row},
         tree::Ending,
     },
 };
@@ -60,8 +60,15 @@ pub(in crate::report) struct Columns {
 }
 
 impl Columns {
-    pub fn of(group: &Group, baseline: Option<&str>) -> Self {
-        let mut columns = figures(group, baseline);
+    /// Those of `group`, which is one of `comparison`: what was asked for, or what there is to tell.
+    pub fn of(group: &Group, comparison: &Comparison) -> Self {
+        let figures = Figures::of(group, comparison.baseline.as_deref());
+        if !comparison.columns.is_empty() {
+            let columns = comparison.columns.iter().map(|field| asked(field, group, &figures));
+            return Columns { shared: Vec::new(), columns: columns.collect() };
+        }
+        let mut columns: Vec<Column> =
+            figures.usual().into_iter().map(|f| figures.column(f)).collect();
         let mut shared = Vec::new();
         for (column, in_words) in facts(group) {
             match column.cells.first() {
@@ -78,42 +85,98 @@ impl Columns {
     }
 }
 
-/// Measurements, most telling first.
-fn figures(group: &Group, baseline: Option<&str>) -> Vec<Column> {
-    let column = |head, cell: &dyn Fn(&Row) -> Option<String>| Column::new(group, head, cell);
-    let rate = |measure: Measure| move |r: &Row| r.estimate(measure).map(estimate);
-    let without_eval = group.without_eval();
-    let (head, what) = match without_eval {
-        Measure::Steady => {
-            ("steady/s", "training samples per second after warm-up, evaluations excluded")
+/// A column that was asked for: of what is not measured, numbers stand on the right.
+fn asked(field: &Field, group: &Group, figures: &Figures<'_>) -> Column {
+    if let Field::Figure(figure) = field {
+        return figures.column(*figure);
+    }
+    let column = Column::new(group, &field.to_string(), |r| field.text(r));
+    let is_number = |c: &String| c == NONE || c.parse::<f64>().is_ok();
+    if column.cells.iter().all(is_number) { column } else { column.words() }
+}
+
+/// Measurements of a group.
+struct Figures<'a> {
+    group: &'a Group,
+    /// What ratios are to.
+    to: String,
+    /// Unit of times, and its seconds.
+    unit: (&'static str, f64),
+}
+
+impl<'a> Figures<'a> {
+    fn of(group: &'a Group, baseline: Option<&str>) -> Self {
+        let slowest = group.rows.iter().filter_map(|r| r.seconds_to_target).fold(0.0, f64::max);
+        Figures {
+            group,
+            to: baseline.map_or("the best".to_owned(), |b| format!("{}'s", visible(b))),
+            unit: if slowest < SHORT { ("seconds", 1.0) } else { ("minutes", 60.0) },
         }
-        _ => ("training/s", "training samples per second, evaluations excluded"),
-    };
-    let of = baseline.map_or("the best".to_owned(), |b| format!("{}'s", visible(b)));
-    let slowest = group.rows.iter().filter_map(|r| r.seconds_to_target).fold(0.0, f64::max);
-    let (unit, divisor) = if slowest < SHORT { ("seconds", 1.0) } else { ("minutes", 60.0) };
-    let minutes = |r: &Row| r.seconds_to_target.map(|s| decimals(s / divisor));
-    vec![
-        column("end to end/s", &rate(Measure::EndToEnd))
-            .legend("end to end/s: training samples per second from run_start to run_stop, with 95% interval"),
-        column("ratio", &|r| r.ratio.map(ratio)).legend(format!("ratio: of {}, to {of}", group.ratio_of.name())),
-        column(unit, &minutes).legend(format!("{unit}: to the target; mean without the fastest and the slowest run")),
-        column("epochs", &|r| r.epochs_to_target.map(|e| fixed(e, 3))).legend("epochs: to the target, likewise"),
-        column("AUC", &|r| r.auc.map(|a| fixed(a, 5))),
-        column(head, &rate(without_eval)).legend(format!("{head}: {what}")),
-        column("floor", &|r| r.floor_share.map(|f| fixed(100.0 * f, 0) + "%"))
-            .legend("floor: share of what this machine's measured ceilings allow"),
-        column("kJ", &|r| r.joules_to_target.map(|j| decimals(j / 1e3)))
-            .legend("kJ: energy of processors, memory and GPU to the target, mean without the most and the least"),
-        column("cost", &|r| r.cost.map(|c| fixed(c, 2))).legend("cost: of the time to target"),
-    ]
+    }
+
+    /// Those that tables show, most telling first.
+    fn usual(&self) -> [Figure; 9] {
+        let without_eval = match self.group.without_eval() {
+            Measure::Steady => Figure::Steady,
+            _ => Figure::Training,
+        };
+        [
+            Figure::Throughput,
+            Figure::Ratio,
+            Figure::Time,
+            Figure::Epochs,
+            Figure::Auc,
+            without_eval,
+            Figure::Floor,
+            Figure::Energy,
+            Figure::Cost,
+        ]
+    }
+
+    fn column(&self, figure: Figure) -> Column {
+        let column =
+            |head: &str, cell: &dyn Fn(&Row) -> Option<String>| Column::new(self.group, head, cell);
+        let rate = |measure: Measure| move |r: &Row| r.estimate(measure).map(estimate);
+        let (unit, divisor) = self.unit;
+        match figure {
+            Figure::Throughput => column("end to end/s", &rate(Measure::EndToEnd)).legend(
+                "end to end/s: training samples per second from run_start to run_stop, with 95% interval",
+            ),
+            Figure::Steady => column("steady/s", &rate(Measure::Steady)).legend(
+                "steady/s: training samples per second after warm-up, evaluations excluded",
+            ),
+            Figure::Training => column("training/s", &rate(Measure::Training))
+                .legend("training/s: training samples per second, evaluations excluded"),
+            Figure::Ratio => column("ratio", &|r| r.ratio.map(ratio))
+                .legend(format!("ratio: of {}, to {}", self.group.ratio_of.name(), self.to)),
+            Figure::Time => column(unit, &|r| r.seconds_to_target.map(|s| decimals(s / divisor)))
+                .legend(format!(
+                    "{unit}: to the target; mean without the fastest and the slowest run"
+                )),
+            Figure::Epochs => column("epochs", &|r| r.epochs_to_target.map(|e| fixed(e, 3)))
+                .legend("epochs: to the target, likewise"),
+            Figure::Auc => column("AUC", &|r| r.auc.map(|a| fixed(a, 5))),
+            Figure::Floor => {
+                column("floor", &|r| r.floor_share.map(|f| fixed(100.0 * f, 0) + "%"))
+                    .legend("floor: share of what this machine's measured ceilings allow")
+            }
+            Figure::Energy => {
+                column("kJ", &|r| r.joules_to_target.map(|j| decimals(j / 1e3))).legend(
+                    "kJ: energy of processors, memory and GPU to the target, mean without the most and the least",
+                )
+            }
+            Figure::Cost => column("cost", &|r| r.cost.map(|c| fixed(c, 2)))
+                .legend("cost: of the time to target"),
+            Figure::Runs => column("runs", &|r| Some(runs(r))),
+        }
+    }
 }
 
 type InWords = fn(&str) -> String;
 
 /// What was run, and how to say it in the title.
 fn facts(group: &Group) -> [(Column, InWords); 5] {
-    let column = |head, cell: &dyn Fn(&Row) -> Option<String>| Column::new(group, head, cell);
+    let column = |head: &str, cell: &dyn Fn(&Row) -> Option<String>| Column::new(group, head, cell);
     [
         (column("runs", &|r| Some(runs(r))), |n| {
             if n == "1" { "1 run".into() } else { format!("{n} runs") }
@@ -138,11 +201,15 @@ fn runs(row: &Row) -> String {
     }
 }
 
-/// `13.55M ±0.2%`
+/// `13.55M ±0.2%`; where there is no interval that says something, `13.55M, 2 runs` or
+/// `13.55M, too few`.
 pub(in crate::report) fn estimate(e: &Estimate) -> String {
-    match e.relative() {
-        Some(relative) => format!("{} ±{}", rate(e.mean), percent(relative)),
-        None => rate(e.mean),
+    let rate = rate(e.mean);
+    match (e.telling(), e.relative()) {
+        (Some(relative), _) => format!("{rate} ±{}", percent(relative)),
+        (None, Some(_)) => format!("{rate}, too few"),
+        (None, None) if (2..ENOUGH_RUNS).contains(&e.runs) => format!("{rate}, {} runs", e.runs),
+        (None, None) => rate,
     }
 }
 
@@ -189,6 +256,20 @@ pub(in crate::report) fn fixed(x: f64, digits: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn intervals_that_say_nothing_are_not_shown() {
+        let shown = |low: Option<f64>, high: Option<f64>, runs| {
+            estimate(&Estimate { mean: 1000.0, low, high, runs })
+        };
+        assert_eq!(shown(Some(990.0), Some(1010.0), 3), "1.000k ±1.0%");
+        assert_eq!(shown(Some(-9780.0), Some(11_780.0), 3), "1.000k, too few");
+        assert_eq!(shown(None, None, 2), "1.000k, 2 runs");
+        assert_eq!(shown(None, None, 1), "1.000k");
+        let over = |values: &[f64]| Estimate::over(values.iter().copied()).unwrap();
+        assert_eq!((over(&[1.0, 3.0]).low, over(&[1.0, 3.0]).high), (None, None));
+        assert!(over(&[1.0, 2.0, 3.0]).low.is_some());
+    }
 
     #[test]
     fn numbers_are_short_and_keep_four_digits() {

@@ -2,21 +2,35 @@
 
 use crate::{
     host::escape::cell,
-    results::table::{Comparison, Estimate, Row},
+    results::{
+        table::{Comparison, Estimate, Field, Row},
+        tree::Run,
+    },
 };
+use std::collections::BTreeSet;
 
-/// The comparison as CSV (RFC 4180) with a header line. What is not known is empty. Text that a
+/// The comparison as CSV (RFC 4180) with a header line: everything, and behind it what was set, a
+/// column a key; or the columns that were asked for. What is not known is empty. Text that a
 /// spreadsheet would compute stands behind an apostrophe.
 ///
 /// # Errors
 /// If a row cannot be written, which into memory does not happen.
 pub fn csv(comparison: &Comparison) -> Result<String, csv::Error> {
     let mut out = csv::Writer::from_writer(Vec::new());
-    let heads = row_fields(None);
+    let keys = keys(comparison);
+    let fields = |row: Option<&Row>| match comparison.columns.as_slice() {
+        [] => row_fields(row, &keys),
+        asked => {
+            let name = ("label".to_owned(), row.map_or(String::new(), |r| cell(&r.label)));
+            let of = |field: &Field| (field.to_string(), value(field, row));
+            std::iter::once(name).chain(asked.iter().map(of)).collect()
+        }
+    };
+    let heads = fields(None);
     out.write_record(
         ["group", "title", "target_auc", "target_accuracy", "apart"]
             .into_iter()
-            .chain(heads.iter().map(|(head, _)| *head)),
+            .chain(heads.iter().map(|(head, _)| head.as_str())),
     )?;
     for (i, group) in comparison.groups.iter().enumerate() {
         for row in &group.rows {
@@ -27,11 +41,8 @@ pub fn csv(comparison: &Comparison) -> Result<String, csv::Error> {
                 number(group.task.accuracy),
                 cell(group.apart.as_deref().unwrap_or_default()),
             ];
-            out.write_record(
-                of_group
-                    .into_iter()
-                    .chain(row_fields(Some(row)).into_iter().map(|(_, value)| value)),
-            )?;
+            let of_row = fields(Some(row)).into_iter().map(|(_, value)| value);
+            out.write_record(of_group.into_iter().chain(of_row))?;
         }
     }
     let bytes =
@@ -39,8 +50,30 @@ pub fn csv(comparison: &Comparison) -> Result<String, csv::Error> {
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-/// Names and values of a row's fields; without a row the names.
-fn row_fields(row: Option<&Row>) -> Vec<(&'static str, String)> {
+/// All keys that were set in any row, those of data and model too.
+fn keys(comparison: &Comparison) -> BTreeSet<String> {
+    let runs = comparison.groups.iter().flat_map(|g| &g.rows).flat_map(|r| &r.each);
+    let of_run = |run: &'_ Run| {
+        let task = &run.task;
+        [&run.settings, &task.data, &task.model].map(|set| set.keys().cloned().collect::<Vec<_>>())
+    };
+    runs.flat_map(of_run).flatten().collect()
+}
+
+/// A field's value of a row, numbers in full; empty without a row.
+fn value(field: &Field, row: Option<&Row>) -> String {
+    match (field, row) {
+        (_, None) => String::new(),
+        (Field::Figure(_), Some(row)) => number(field.number(row)),
+        (_, Some(row)) => {
+            let text = field.text(row).unwrap_or_default();
+            if text.parse::<f64>().is_ok() { text } else { cell(&text) }
+        }
+    }
+}
+
+/// Names and values of a row's fields, and of `keys` behind them; without a row the names.
+fn row_fields(row: Option<&Row>, keys: &BTreeSet<String>) -> Vec<(String, String)> {
     let text = |f: fn(&Row) -> Option<String>| cell(&row.and_then(f).unwrap_or_default());
     let real = |f: fn(&Row) -> Option<f64>| number(row.and_then(f));
     let mean = |f: fn(&Row) -> Option<Estimate>, part: fn(Estimate) -> Option<f64>| {
@@ -58,6 +91,7 @@ fn row_fields(row: Option<&Row>) -> Vec<(&'static str, String)> {
         ("program", text(|r| r.program.clone())),
         ("precision", text(|r| r.precision.clone())),
         ("batch", text(|r| Some(r.batch?.to_string()))),
+        ("threads", value(&Field::Key("engine.threads".to_owned()), row)),
         ("runs", text(|r| Some(r.runs.to_string()))),
         ("converged", text(|r| Some(r.converged.to_string()))),
         ("unfinished", text(|r| Some(r.unfinished.to_string()))),
@@ -84,7 +118,9 @@ fn row_fields(row: Option<&Row>) -> Vec<(&'static str, String)> {
         ("differences", text(|r| r.differences.clone())),
         ("notes", text(|r| Some(r.notes.join("; ")))),
     ]);
-    fields
+    let own = fields.into_iter().map(|(name, value)| (name.to_owned(), value));
+    let of_key = |key: &String| (key.clone(), value(&Field::Key(key.clone()), row));
+    own.chain(keys.iter().map(of_key)).collect()
 }
 
 fn number(x: Option<f64>) -> String {

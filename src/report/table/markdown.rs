@@ -12,7 +12,7 @@ pub fn markdown(comparison: &Comparison) -> String {
     let mut out = String::new();
     let mut legend: Vec<String> = Vec::new();
     for group in &comparison.groups {
-        let Columns { shared, columns } = Columns::of(group, comparison.baseline.as_deref());
+        let Columns { shared, columns } = Columns::of(group, comparison);
         // Writing to a string cannot fail.
         let _ = writeln!(out, "### {}\n", escaped(&title(group, &shared)));
         if let Some(why) = &group.apart {

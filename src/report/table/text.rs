@@ -22,7 +22,7 @@ pub fn text(comparison: &Comparison, width: usize) -> String {
         if i > 0 && !out.ends_with("\n\n") {
             out.push('\n');
         }
-        let Columns { shared, columns } = Columns::of(group, comparison.baseline.as_deref());
+        let Columns { shared, columns } = Columns::of(group, comparison);
         push_wrapped(&mut out, &title(group, &shared), width, "  ");
         if let Some(why) = &group.apart {
             push_wrapped(

@@ -1,11 +1,13 @@
 //! From runs to the comparison.
 
-use super::{Comparison, Filter, Group, Measure, Row, SCHEMA_VERSION, name, rcp, row::row};
+use super::{
+    Comparison, Fact, Field, Figure, Filter, Group, Measure, Row, SCHEMA_VERSION, field::order,
+    name, rcp, row::row,
+};
 use crate::results::{
     identity::{self, Aspect, Difference},
     tree::{Run, entries},
 };
-use serde::{Deserialize, Serialize};
 use std::{
     cmp::Ordering,
     collections::{BTreeMap, HashMap},
@@ -19,9 +21,11 @@ pub struct Options {
     /// What makes a row.
     pub rows: Rows,
     /// What makes a group beside the task.
-    pub group_by: Option<GroupBy>,
+    pub group_by: Option<Field>,
     /// Order of rows, and what ratios are of.
-    pub sort: Sort,
+    pub sort: Field,
+    /// What tables show; empty = what there is to tell.
+    pub columns: Vec<Field>,
     /// The row that ratios refer to: a label, or a name of its system, engine or workload, or a
     /// run's.
     pub baseline: Option<String>,
@@ -41,50 +45,14 @@ pub enum Rows {
     Run,
 }
 
-/// What makes a group beside the task.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum GroupBy {
-    /// The system's name.
-    System,
-    /// The workload's name.
-    Workload,
-    /// The engine, or framework.
-    Engine,
-    /// Numbers in matrix products.
-    Precision,
-    /// Samples a step.
-    Batch,
-    /// The submitter.
-    Org,
-    /// MLPerf's round.
-    Round,
-}
-
-/// Order of rows, best first.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Sort {
-    /// End-to-end throughput.
-    #[default]
-    Throughput,
-    /// Throughput without evaluations, steady state if all rows have it.
-    Steady,
-    /// Time to target.
-    Time,
-    /// Epochs to target.
-    Epochs,
-    /// Final AUC.
-    Auc,
-    /// The row's name.
-    Name,
-}
-
 /// Sets `runs` side by side.
 ///
 /// # Errors
-/// If no run is left by the filters, or the baseline names no row, or several of one group.
+/// If a column is none, no run is left by the filters, or the baseline names no row, or several of
+/// one group.
 pub fn build(runs: Vec<Run>, options: &Options) -> Result<Comparison, String> {
     let all = runs.len();
+    check(&runs, options)?;
     let runs: Vec<Run> =
         runs.into_iter().filter(|r| options.filters.iter().all(|f| f.keeps(r))).collect();
     if runs.is_empty() {
@@ -98,7 +66,7 @@ pub fn build(runs: Vec<Run>, options: &Options) -> Result<Comparison, String> {
         row.notes.extend(rcp::verdict(row));
     }
     label(&mut rows, options.rows);
-    let mut groups = group(rows, options.group_by);
+    let mut groups = group(rows, options.group_by.as_ref());
     if let Some(name) = &options.baseline {
         known(&groups, name)?;
     }
@@ -113,10 +81,26 @@ pub fn build(runs: Vec<Run>, options: &Options) -> Result<Comparison, String> {
     set_apart(&mut groups);
     Ok(Comparison {
         schema_version: SCHEMA_VERSION,
-        sort: options.sort,
+        sort: options.sort.clone(),
+        columns: options.columns.clone(),
         baseline: options.baseline.clone(),
         groups,
     })
+}
+
+/// Refuses columns that there are none of.
+fn check(runs: &[Run], options: &Options) -> Result<(), String> {
+    let named = |option: &str, done: Result<(), String>| done.map_err(|e| format!("{option}: {e}"));
+    options.filters.iter().try_for_each(|f| named("--filter", f.check(runs)))?;
+    options.columns.iter().try_for_each(|f| named("--columns", f.check(runs)))?;
+    named("--sort", options.sort.check(runs))?;
+    match &options.group_by {
+        Some(Field::Figure(_)) => {
+            Err("--group-by: takes what was run, and this is measured".to_owned())
+        }
+        Some(field) => named("--group-by", field.check(runs)),
+        None => Ok(()),
+    }
 }
 
 /// Runs of one row, in order of first appearance.
@@ -235,7 +219,10 @@ fn tell_apart(rows: &mut [Row], details: impl Fn(&[&Row]) -> Vec<Option<String>>
 }
 
 /// Rows of one task, and of one value of `by`.
-fn group(rows: Vec<Row>, by: Option<GroupBy>) -> Vec<Group> {
+fn group(mut rows: Vec<Row>, by: Option<&Field>) -> Vec<Group> {
+    if let Some(key @ Field::Key(_)) = by {
+        rows.sort_by(|a, b| order(key.text(a).as_deref(), key.text(b).as_deref()));
+    }
     let mut groups: Vec<Group> = Vec::new();
     for row in rows {
         let task = row.each[0].task.clone();
@@ -263,51 +250,53 @@ fn group(rows: Vec<Row>, by: Option<GroupBy>) -> Vec<Group> {
     groups
 }
 
-fn value(row: &Row, by: GroupBy) -> String {
-    let unknown = || "unknown".to_owned();
+fn value(row: &Row, by: &Field) -> String {
+    let value = by.text(row).unwrap_or_else(|| "unknown".to_owned());
     match by {
-        GroupBy::System => row.system.name.clone(),
-        GroupBy::Workload => row.workload.clone(),
-        GroupBy::Engine => row.engine.clone().unwrap_or_else(unknown),
-        GroupBy::Precision => row.precision.clone().unwrap_or_else(unknown),
-        GroupBy::Batch => row.batch.map_or_else(unknown, |b| format!("batch {b}")),
-        GroupBy::Org => row.system.org.clone().unwrap_or_else(unknown),
-        GroupBy::Round => row.system.round.clone().unwrap_or_else(unknown),
+        Field::Fact(Fact::Batch) if row.batch.is_some() => format!("batch {value}"),
+        Field::Key(key) => format!("{key} {value}"),
+        _ => value,
     }
 }
 
-fn measure(group: &Group, sort: Sort) -> Measure {
+fn measure(group: &Group, sort: &Field) -> Measure {
     match sort {
-        Sort::Time => Measure::SecondsToTarget,
-        Sort::Steady => group.without_eval(),
+        Field::Figure(Figure::Time) => Measure::SecondsToTarget,
+        Field::Figure(Figure::Steady) => group.without_eval(),
+        Field::Figure(Figure::Training) => Measure::Training,
         _ => Measure::EndToEnd,
     }
 }
 
+/// The order of two rows by `sort`, best first; those of which nothing is known last.
+fn before(sort: &Field, measure: Measure, a: &Row, b: &Row) -> Ordering {
+    let by_text = |row: &Row| sort.text(row);
+    let score = |row: &Row| match sort {
+        Field::Figure(Figure::Steady) => measure.of(row),
+        _ => sort.number(row).map(|x| if sort.ascends() { -x } else { x }),
+    };
+    let by_value = match sort {
+        Field::Fact(Fact::Name) => Ordering::Equal,
+        Field::Figure(_) => match (score(a), score(b)) {
+            (Some(x), Some(y)) => y.total_cmp(&x),
+            (x, y) => y.is_some().cmp(&x.is_some()),
+        },
+        _ => order(by_text(a).as_deref(), by_text(b).as_deref()),
+    };
+    by_value.then_with(|| a.label.cmp(&b.label))
+}
+
 /// Sorts a group, and fills in ratios, differences and prices.
 fn rank(group: &mut Group, options: &Options) -> Result<(), String> {
-    let measure = measure(group, options.sort);
+    let measure = measure(group, &options.sort);
     group.ratio_of = measure;
-    let score = |row: &Row| -> Option<f64> {
-        match options.sort {
-            Sort::Throughput | Sort::Steady => measure.of(row),
-            Sort::Time => row.seconds_to_target.map(|t| -t),
-            Sort::Epochs => row.epochs_to_target.map(|e| -e),
-            Sort::Auc => row.auc,
-            Sort::Name => None,
-        }
-    };
-    group.rows.sort_by(|a, b| match (score(a), score(b)) {
-        (Some(x), Some(y)) => y.total_cmp(&x).then_with(|| a.label.cmp(&b.label)),
-        (Some(_), None) => Ordering::Less,
-        (None, Some(_)) => Ordering::Greater,
-        (None, None) => a.label.cmp(&b.label),
-    });
     for row in &mut group.rows {
         let price = options.price_per_hour.iter().find(|(name, _)| is_called(row, name));
         row.cost =
             price.zip(row.seconds_to_target).map(|((_, price), seconds)| price * seconds / 3600.0);
     }
+    let sort = |rows: &mut Vec<Row>| rows.sort_by(|a, b| before(&options.sort, measure, a, b));
+    sort(&mut group.rows);
     let Some(reference) = reference(group, measure, options.baseline.as_deref())? else {
         return Ok(());
     };
@@ -319,6 +308,8 @@ fn rank(group: &mut Group, options: &Options) -> Result<(), String> {
             measure.of(row).zip(value).filter(|_| !alone).map(|(x, base)| measure.ratio(x, base));
         row.differences = (i != reference).then(|| differences(row, &base)).flatten();
     }
+    // Ratios are known by now.
+    sort(&mut group.rows);
     Ok(())
 }
 

@@ -1,6 +1,7 @@
 //! Runs side by side: one row a system and workload, rows of one task ranked, the others set apart.
 
 mod build;
+mod field;
 mod filter;
 mod name;
 pub(in crate::results) mod rcp;
@@ -8,9 +9,10 @@ mod row;
 #[cfg(test)]
 mod tests;
 
-pub use build::{GroupBy, Options, Rows, Sort, build, is_called};
+pub use build::{Options, Rows, build, is_called};
+pub use field::{Fact, Field, Figure};
 pub use filter::Filter;
-pub use row::{CONFIDENCE, Estimate};
+pub use row::{CONFIDENCE, ENOUGH_RUNS, Estimate};
 
 use super::{
     identity::Identity,
@@ -29,7 +31,10 @@ pub struct Comparison {
     /// Layout, [`SCHEMA_VERSION`].
     pub schema_version: u32,
     /// What rows are sorted by.
-    pub sort: Sort,
+    pub sort: Field,
+    /// What tables show, as it was asked for; empty = what there is to tell.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub columns: Vec<Field>,
     /// The row that ratios refer to, as it was asked for; `None` = the best of each group.
     pub baseline: Option<String>,
     /// The first group holds the baseline, or the most rows; the others are set apart from it.

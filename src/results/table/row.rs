@@ -10,6 +10,10 @@ use serde::{Deserialize, Serialize};
 /// Confidence of all intervals.
 pub const CONFIDENCE: f64 = 0.95;
 
+/// Runs from which on an interval over them says something: that of two is Student's t with one
+/// degree of freedom, mostly wider than the value.
+pub const ENOUGH_RUNS: usize = 3;
+
 /// Settings that have a column of their own, so that a difference shows there.
 const COLUMNS: [&str; 4] =
     ["train.batch_size", "global_batch_size", "engine.kind", "workload.name"];
@@ -19,8 +23,8 @@ const COLUMNS: [&str; 4] =
 pub struct Estimate {
     /// Mean over runs.
     pub mean: f64,
-    /// Lower end of the interval at [`CONFIDENCE`]: Student's t over runs; for one run that of its
-    /// block bootstrap, or missing.
+    /// Lower end of the interval at [`CONFIDENCE`]: Student's t over [`ENOUGH_RUNS`] runs or more; for
+    /// one run that of its block bootstrap, or missing.
     pub low: Option<f64>,
     /// Upper end.
     pub high: Option<f64>,
@@ -33,7 +37,8 @@ impl Estimate {
     pub fn over(values: impl IntoIterator<Item = f64>) -> Option<Self> {
         let values: Vec<f64> = values.into_iter().collect();
         let mean = stats::mean(&values)?;
-        let interval = stats::mean_interval(&values, CONFIDENCE);
+        let enough = values.len() >= ENOUGH_RUNS;
+        let interval = stats::mean_interval(&values, CONFIDENCE).filter(|_| enough);
         Some(Estimate {
             mean,
             low: interval.map(|i| i.low),
@@ -45,6 +50,11 @@ impl Estimate {
     /// Half the interval's width over the mean.
     pub fn relative(&self) -> Option<f64> {
         Some((self.high? - self.low?) / 2.0 / self.mean)
+    }
+
+    /// The same where it says something: an interval that is wider than the value itself does not.
+    pub fn telling(&self) -> Option<f64> {
+        self.relative().filter(|r| *r < 1.0)
     }
 }
 

@@ -121,7 +121,11 @@ fn ratios_refer_to_the_best_or_to_the_baseline() {
     let named =
         |r: &[(&str, f64)]| r.iter().map(|(n, x)| ((*n).to_owned(), *x)).collect::<Vec<_>>();
     assert_eq!(ratios(&Options::default()), named(&[("fast", 1.0), ("mid", 0.5), ("slow", 0.25)]));
-    let options = Options { baseline: Some("mid".into()), sort: Sort::Time, ..Options::default() };
+    let options = Options {
+        baseline: Some("mid".into()),
+        sort: Field::Figure(Figure::Time),
+        ..Options::default()
+    };
     assert_eq!(ratios(&options), named(&[("fast", 2.0), ("mid", 1.0), ("slow", 0.5)]));
     let wrong = |name: &str| {
         build(all.clone(), &Options { baseline: Some(name.into()), ..Options::default() })
@@ -182,8 +186,11 @@ fn differing_settings_are_rows_of_their_own_with_names_that_tell_them_apart() {
     );
     let c = build(all.clone(), &Options { rows: Rows::Run, ..Options::default() }).unwrap();
     assert_eq!(labels(&c)[0].len(), 4);
-    let c = build(all.clone(), &Options { group_by: Some(GroupBy::Engine), ..Options::default() })
-        .unwrap();
+    let c = build(
+        all.clone(),
+        &Options { group_by: Some(Field::Fact(Fact::Engine)), ..Options::default() },
+    )
+    .unwrap();
     assert_eq!(labels(&c), [["a fused"], ["a candle"]]);
     assert_eq!(c.groups[1].apart.as_deref(), Some("grouped by itself: candle"));
     let prices = vec![("a candle".to_owned(), 30.0)];
@@ -195,26 +202,74 @@ fn differing_settings_are_rows_of_their_own_with_names_that_tell_them_apart() {
 fn filters_keep_what_they_name() {
     let mut all = [runs("Alpha", &[1.0]), runs("beta", &[2.0])].concat();
     all[1].batch = Some(4096);
-    let kept = |filter: &str| -> Vec<String> {
+    let kept = |all: &[Run], filter: &str| -> Vec<String> {
         let filter: Filter = filter.parse().unwrap();
         all.iter().filter(|r| filter.keeps(r)).map(|r| r.system.name.clone()).collect()
     };
-    assert_eq!(kept("system=alpha"), ["Alpha"]);
-    assert_eq!(kept("system!=ALP"), ["beta"]);
-    assert_eq!(kept("alp"), ["Alpha"]);
-    assert_eq!(kept("system=a"), ["Alpha", "beta"]);
-    assert_eq!(kept("system=a*"), ["Alpha"]);
-    assert_eq!(kept("batch=4096"), ["beta"]);
-    assert_eq!(kept("batch=409"), Vec::<String>::new());
-    assert_eq!(kept("ending=converged").len(), 2);
+    assert_eq!(kept(&all, "system=alpha"), ["Alpha"]);
+    assert_eq!(kept(&all, "system!=ALP"), ["beta"]);
+    assert_eq!(kept(&all, "alp"), ["Alpha"]);
+    assert_eq!(kept(&all, "system=a"), ["Alpha", "beta"]);
+    assert_eq!(kept(&all, "system=a*"), ["Alpha"]);
+    assert_eq!(kept(&all, "batch=4096"), ["beta"]);
+    assert_eq!(kept(&all, "batch=409"), Vec::<String>::new());
+    assert_eq!(kept(&all, "ending=converged").len(), 2);
+    all[0].settings.insert("engine.threads".into(), "2".into());
+    all[1].settings.insert("engine.threads".into(), "16".into());
+    // A number is meant as a whole, a word need not be.
+    assert_eq!(kept(&all, "engine.threads=2"), ["Alpha"]);
+    assert_eq!(kept(&all, "engine.threads=1"), Vec::<String>::new());
+    assert_eq!(kept(&all, "engine.threads=1*"), ["beta"]);
+    assert_eq!(kept(&all, "optimizer.kind=sg").len(), 2);
+    assert_eq!(kept(&all, "train.batch_size!=4096"), ["Alpha"]);
     let error = |f: &str| f.parse::<Filter>().unwrap_err();
-    assert!(
-        error("sytem=a").starts_with("no key \"sytem\"; must be one of system, workload, engine")
-    );
     assert_eq!(error("system="), "no text to look for; must be KEY=TEXT, KEY!=TEXT or TEXT");
+    assert_eq!(error("steady=3"), "steady is measured; a filter takes what was run");
     let nothing = Options { filters: vec!["system=x".parse().unwrap()], ..Options::default() };
     assert_eq!(build(all.clone(), &nothing).unwrap_err(), "none of the 2 runs passes the filters");
     assert_eq!(build(Vec::new(), &Options::default()).unwrap_err(), "no results to compare");
+}
+
+#[test]
+fn any_key_is_a_column_to_sort_and_group_by() {
+    let mut all = Vec::new();
+    for threads in ["16", "2", "1"] {
+        let mut of = runs(&format!("s{threads}"), &[1.0]);
+        of[0].settings.insert("engine.threads".into(), threads.into());
+        of[0].task.model.insert("model.top".into(), "[64, 1]".into());
+        all.extend(of);
+    }
+    let by = |options: Options| build(all.clone(), &options).unwrap();
+    let key = |name: &str| name.parse::<Field>().unwrap();
+    let sorted = by(Options { sort: key("engine.threads"), ..Options::default() });
+    assert_eq!(labels(&sorted), [["s1", "s2", "s16"]]);
+    let grouped = by(Options { group_by: Some(key("engine.threads")), ..Options::default() });
+    assert_eq!(labels(&grouped), [["s1"], ["s2"], ["s16"]]);
+    assert_eq!(grouped.groups[2].by.as_deref(), Some("engine.threads 16"));
+    let row = &sorted.groups[0].rows[1];
+    for (name, value) in [
+        ("engine.threads", Some("2")),
+        ("model.top", Some("[64, 1]")),
+        ("optimizer.kind", Some("sgd")),
+        ("train.batch_size", Some("2048")),
+        ("target.auc", Some("0.75")),
+        ("model.hidden", None),
+        ("system", Some("s2")),
+    ] {
+        assert_eq!(key(name).text(row).as_deref(), value, "{name}");
+    }
+    let error = |name: &str| {
+        build(all.clone(), &Options { columns: vec![key(name)], ..Options::default() }).unwrap_err()
+    };
+    assert_eq!(
+        error("engine.thread"),
+        "--columns: no column \"engine.thread\"; did you mean engine.threads?"
+    );
+    assert_eq!(error("threads"), "--columns: no column \"threads\"; did you mean engine.threads?");
+    assert_eq!(error("sytem"), "--columns: no column \"sytem\"; did you mean system?");
+    assert!(error("colour").contains("must be one of throughput, steady"));
+    let figure = Options { group_by: Some(key("auc")), ..Options::default() };
+    assert!(build(all.clone(), &figure).unwrap_err().starts_with("--group-by: takes what was run"));
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Reading a workload file: TOML, overrides, defaults, checks; and writing it back.
 
+mod axes;
 mod blank;
 mod check;
 mod docs;
@@ -133,6 +134,11 @@ pub fn resolve_with(
 /// If the text is no workload, or `[sweep]` is wrong.
 pub fn axes(path: &Path, text: &str) -> Result<Vec<Axis>, WorkloadError> {
     Ok(Tree::parse(path, text)?.axes().to_vec())
+}
+
+/// The names of all keys, `section.key`, each once.
+pub fn key_names() -> Vec<&'static str> {
+    keys::names()
 }
 
 /// Refuses a text with `[sweep]`, for those who take one workload.
