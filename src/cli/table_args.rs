@@ -14,7 +14,7 @@ pub struct TableArgs {
     /// train.batch_size,engine.threads,steady,runs. A KEY is any key of the
     /// workload, or throughput, steady, training, ratio, time, epochs, auc,
     /// floor, kj, cost, runs, system, workload, engine, precision, batch, org,
-    /// round, platform, program, ending, path
+    /// round, platform, program, ending, grade (of noise), path
     #[arg(long, value_name = "KEYS", value_delimiter = ',')]
     pub columns: Vec<Field>,
     /// What rows are sorted by: throughput, steady, training, ratio, time,

@@ -194,6 +194,7 @@ fn chart(series: &Series, metric: Metric) -> Chart {
         title: visible(&title(series)).into_owned(),
         subtitle: format!("{}, {} to {}", sentence(series), day(first), day(last)),
         x_label: "runs in order of time".to_owned(),
+        x_names: Vec::new(),
         y_label: unit(metric).to_owned(),
         x: 0.5..n + 0.5,
         y: (least - 0.3 * room).max(0.0)..most + 0.3 * room,

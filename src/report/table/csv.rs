@@ -3,7 +3,7 @@
 use crate::{
     host::escape::cell,
     results::{
-        table::{Comparison, Estimate, Field, Row},
+        table::{Comparison, Estimate, Fact, Field, Row},
         tree::Run,
     },
 };
@@ -116,6 +116,7 @@ fn row_fields(row: Option<&Row>, keys: &BTreeSet<String>) -> Vec<(String, String
         ("joules_to_target", real(|r| r.joules_to_target)),
         ("cost", real(|r| r.cost)),
         ("differences", text(|r| r.differences.clone())),
+        ("grade", value(&Field::Fact(Fact::Grade), row)),
         ("notes", text(|r| Some(r.notes.join("; ")))),
     ]);
     let own = fields.into_iter().map(|(name, value)| (name.to_owned(), value));

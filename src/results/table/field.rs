@@ -73,6 +73,8 @@ pub enum Fact {
     Batch,
     /// How a run ended.
     Ending,
+    /// How quiet the machine was, from A to F; of a row the worst.
+    Grade,
     /// A run's folder or log.
     Path,
 }
@@ -93,7 +95,7 @@ const FIGURES: [(&str, Figure); 11] = [
 ];
 
 /// Names of facts.
-const FACTS: [(&str, Fact); 12] = [
+const FACTS: [(&str, Fact); 13] = [
     ("name", Fact::Name),
     ("system", Fact::System),
     ("workload", Fact::Workload),
@@ -105,6 +107,7 @@ const FACTS: [(&str, Fact); 12] = [
     ("platform", Fact::Platform),
     ("program", Fact::Program),
     ("ending", Fact::Ending),
+    ("grade", Fact::Grade),
     ("path", Fact::Path),
 ];
 
@@ -214,6 +217,7 @@ impl Field {
             Field::Fact(Fact::Round) => one(&run.system.round),
             Field::Fact(Fact::Program) => one(&run.program),
             Field::Fact(Fact::Ending) => vec![ending(run.ending).to_owned()],
+            Field::Fact(Fact::Grade) => one(&run.grade.map(|grade| grade.to_string())),
             Field::Fact(Fact::Path) => vec![run.path.clone()],
         }
     }
@@ -222,6 +226,10 @@ impl Field {
     pub fn text(&self, row: &Row) -> Option<String> {
         if let Field::Fact(Fact::Name) = self {
             return Some(row.label.clone());
+        }
+        if let Field::Fact(Fact::Grade) = self {
+            let grades: Option<Vec<_>> = row.each.iter().map(|run| run.grade).collect();
+            return grades?.into_iter().max().map(|worst| worst.to_string());
         }
         let mut values = row.each.iter().map(|run| self.values(run).into_iter().next());
         let first = values.next().flatten()?;

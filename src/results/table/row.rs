@@ -4,6 +4,7 @@ use super::Row;
 use crate::{
     results::tree::{Ending, Run},
     stats::{self, Score},
+    system::Grade,
 };
 use serde::{Deserialize, Serialize};
 
@@ -150,6 +151,10 @@ fn notes(runs: &[Run]) -> Vec<String> {
     }
     if let Some(factor) = runs.iter().find_map(|r| r.scaling_factor) {
         notes.push(format!("the score is not multiplied by the scaling factor {factor:.4} that stands beside the logs"));
+    }
+    let counted = runs.iter().filter(|r| r.ending != Ending::Unfinished);
+    if let Some(worst) = counted.filter_map(|r| r.grade).max().filter(|&g| g >= Grade::C) {
+        notes.push(format!("the machine was not quiet, grade {worst} at worst"));
     }
     // One sentence for all runs that share it.
     let mut said: Vec<(&str, Vec<&str>)> = Vec::new();
