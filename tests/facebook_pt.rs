@@ -49,6 +49,7 @@ fn config() -> EngineConfig {
             clip_norm: None,
         },
         max_batch: 8,
+        hashed: None,
         micro_batch: None,
         last_part_only: false,
         max_hotness: vec![3; 4],

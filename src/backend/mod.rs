@@ -290,7 +290,16 @@ pub trait Backend: 'static {
         f: &mut dyn FnMut(usize, &mut [f32], &Pool),
     ) -> Result<()>;
 
-    /// The same for the weights of the rows of table `index`, `[rows]`.
+    /// Sets elements `first..` of table `index`, rounded as rows are kept; there are so many.
+    fn write_table(
+        &mut self,
+        tables: &mut Self::Tables,
+        index: usize,
+        first: usize,
+        values: &[f32],
+    ) -> Result<()>;
+
+    /// The same as [`Backend::with_table`] for the weights of the rows of table `index`, `[rows]`.
     fn with_row_weights(
         &mut self,
         tables: &mut Self::Tables,

@@ -2,6 +2,7 @@
 
 use super::{
     CheckpointError, Loaded, ReadPart, Shard, Tensor,
+    keys::KEYS,
     tensors::{SHARD_BYTES, plain, write},
 };
 use crate::host::atomic_file::{create_folders, is_temporary, sync_folder, temporary};
@@ -96,6 +97,8 @@ pub struct About<'a> {
     pub workload: &'a str,
     /// What it is the changes of; `None` if it is whole.
     pub base: Option<&'a Base>,
+    /// The keys of tables that grow ([`super::keys::encode`]).
+    pub keys: Option<&'a [u8]>,
     /// Everything that is no tensor.
     pub progress: &'a Value,
 }
@@ -152,7 +155,7 @@ impl Checkpoints {
         about: About<'_>,
         groups: &mut [Group<'_>],
     ) -> Result<Saved, CheckpointError> {
-        let About { step, workload, base, progress } = about;
+        let About { step, workload, base, keys, progress } = about;
         let began = Instant::now();
         let path = self.dir.join(kind.name(step));
         let waiting = temporary(&path);
@@ -167,6 +170,9 @@ impl Checkpoints {
             let mut files = Vec::new();
             for Group { stem, tensors, read } in groups.iter_mut() {
                 files.extend(write(&waiting, stem, tensors, self.shard_bytes, read)?);
+            }
+            if let Some(keys) = keys {
+                files.push(plain(&waiting, KEYS, keys)?);
             }
             let text = format!("{progress:#}\n");
             files.push(plain(&waiting, PROGRESS, text.as_bytes())?);
@@ -308,7 +314,7 @@ mod tests {
         };
         let group = Group { stem: "model", tensors: &tensors, read: &mut read };
         let progress = &serde_json::json!({"step": step});
-        of.save(kind, About { step, workload: "w", base: None, progress }, &mut [group])
+        of.save(kind, About { step, workload: "w", base: None, keys: None, progress }, &mut [group])
     }
 
     fn names(dir: &Path) -> Vec<String> {
@@ -413,7 +419,8 @@ mod tests {
             Ok(())
         };
         let group = Group { stem: "model", tensors: &tensors, read: &mut read };
-        let about = About { step, workload: "w", base: Some(base), progress: &Value::Null };
+        let about =
+            About { step, workload: "w", base: Some(base), keys: None, progress: &Value::Null };
         of.save(Kind::Newest, about, &mut [group]).unwrap()
     }
 
@@ -428,7 +435,8 @@ mod tests {
                 Ok(())
             };
             let group = Group { stem: "model", tensors: &tensors, read: &mut read };
-            let about = About { step, workload: "w", base: None, progress: &Value::Null };
+            let about =
+                About { step, workload: "w", base: None, keys: None, progress: &Value::Null };
             Base::of(&all.save(Kind::Newest, about, &mut [group]).unwrap().path).unwrap()
         };
         let base = save_base(1);
@@ -473,7 +481,8 @@ mod tests {
         let tensors = [Tensor { name: "a".into(), form: Form::F32, shape: vec![5] }];
         let mut read = |_: usize, _: usize, _: &mut [f32]| Err(io::Error::other("device lost"));
         let group = Group { stem: "model", tensors: &tensors, read: &mut read };
-        let about = About { step: 2, workload: "w", base: None, progress: &Value::Null };
+        let about =
+            About { step: 2, workload: "w", base: None, keys: None, progress: &Value::Null };
         let failed = all.save(Kind::Newest, about, &mut [group]).unwrap_err();
         assert!(failed.to_string().ends_with("device lost"), "{failed}");
         assert_eq!(names(dir.path()), ["step-000000000001"]);

@@ -5,6 +5,7 @@
 //!   step-000000001000/
 //!     model.safetensors       the parameters, by facebook's names where it has them
 //!     optimizer.safetensors   the update rule's state, <parameter>.<what it is>
+//!     keys.safetensors        whose rows they are, where tables grow
 //!     progress.json           everything else: numbers of steps, loss scale, schedule, listeners
 //!     manifest.json           size and BLAKE3 of each; written last
 //! ```
@@ -18,6 +19,7 @@
 mod changes;
 mod config;
 mod folder;
+pub mod keys;
 mod loaded;
 mod tensors;
 pub mod torch;

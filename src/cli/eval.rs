@@ -8,7 +8,7 @@ use crate::{
     backend::{Quantisation, QuantisedLayers},
     checkpoint::Loaded,
     embedding::QuantisedRows,
-    engine::{EngineKind, ModelBytes, can_quantise},
+    engine::{EngineKind, HASHED, ModelBytes, can_quantise},
     host::{env, escape::visible},
     metrics::Quality,
     report::{named, predictions::Predictions},
@@ -121,6 +121,9 @@ pub(super) fn run(args: &EvalArgs) -> Result<Exit, Failure> {
     if !quantisation.is_none() {
         let refused = can_quantise(w.engine.kind, w.engine.device);
         refused.map_err(|e| Failure::Usage(e.to_string()))?;
+        if !w.embedding.is_resident() {
+            return Err(Failure::Usage(HASHED.into()));
+        }
     }
     if w.engine.kind == EngineKind::Candle {
         // No thread has been started yet.

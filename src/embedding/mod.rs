@@ -1,5 +1,6 @@
-//! Where embedding rows live, so far in the host's memory; and files mapped into it.
+//! Where embedding rows live, so far in the host's memory; and which keys have one.
 
+pub mod hashed;
 mod quantised;
 mod rows;
 mod set;

@@ -5,7 +5,10 @@ use super::EngineConfig;
 use super::EngineKind;
 use crate::{
     backend::{PART, Precision},
-    embedding::RowKind,
+    embedding::{
+        RowKind,
+        hashed::{Bloom, FilterConfig},
+    },
     model::{DeepFmSpec, DlrmSpec, ModelSpec, ParamKind, Part},
 };
 
@@ -62,6 +65,7 @@ pub fn plan(kind: EngineKind, config: &EngineConfig) -> MemoryPlan {
         plan.add(TABLE_PART, largest.min(PART) as u64 * F32);
     }
     plan.add("optimizer state of tables", table_state);
+    plan.add(KEYS, keys(config));
     plan.add(DENSE, dense);
     plan.add(
         "gradients and optimizer state of dense parameters",
@@ -97,6 +101,31 @@ pub fn plan(kind: EngineKind, config: &EngineConfig) -> MemoryPlan {
         }
     }
     plan
+}
+
+/// Purpose of [`keys`].
+pub const KEYS: &str = "keys of tables that grow, and which rows they have";
+
+/// Bytes of the host's memory for the keys of tables that grow, once they are full: of a key its
+/// place in a map at least half full (17 bytes a place), the key by its row, its count and step
+/// (32), and those of a filter.
+pub fn keys(config: &EngineConfig) -> u64 {
+    const PER_KEY: u64 = 2 * 17 + 32;
+    let Some(spec) = &config.hashed else { return 0 };
+    let rows: u64 = spec.columns.iter().map(|c| c.capacity as u64).sum();
+    let filter: u64 = match spec.config.filter {
+        FilterConfig::None => 0,
+        FilterConfig::Counter { .. } => {
+            // Every id may wait for a row.
+            let waiting = spec.columns.iter().map(|c| (c.ids - c.capacity) as u64).sum::<u64>();
+            2 * 25 * waiting
+        }
+        FilterConfig::Bloom { keys, false_positive, counter_bits, .. } => {
+            let each = Bloom::counters(keys, false_positive) * u64::from(counter_bits) / 8;
+            each * spec.columns.len() as u64
+        }
+    };
+    rows * PER_KEY + filter
 }
 
 /// Purpose of [`sums`].

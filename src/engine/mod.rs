@@ -3,6 +3,7 @@
 mod candle;
 pub(crate) mod cost;
 mod fused;
+mod hashed;
 mod look;
 pub mod memory;
 mod phase;
@@ -12,9 +13,12 @@ mod state;
 use crate::{
     backend::{BackendError, Device, Precision, StepContext, StepEnd},
     batch::{Batch, BatchLimits, Derived, GeneratedLog, Misfit, Samples},
-    embedding::RowKind,
+    embedding::{
+        RowKind,
+        hashed::{Full, HashedSpec, HashedTable, SavedTable},
+    },
     metrics::{Counts, MetricsError},
-    model::{LossSpec, ModelSpec, ParamSpec, Part, init::Initializer},
+    model::{DeepFmSpec, DlrmSpec, LossSpec, ModelSpec, ParamSpec, Part, init::Initializer},
     optim::{LossScale, LossScaleSpec, OptimizerConfig},
 };
 use serde::Serialize;
@@ -22,9 +26,10 @@ use std::ops::Range;
 
 pub use candle::CandleEngine;
 pub use fused::FusedEngine;
+use hashed::HashedEngine;
 pub use look::{LayerOutput, LookAt, Summary};
 pub use phase::{Lap, Phase, PhaseClock};
-pub use quantised::{ModelBytes, can_quantise, quantised, quantised_plan};
+pub use quantised::{HASHED, ModelBytes, can_quantise, quantised, quantised_plan};
 pub use state::{EnginePosition, StateSpec};
 
 /// Errors of an engine.
@@ -48,6 +53,9 @@ pub enum EngineError {
         /// Rate of that step.
         learning_rate: f64,
     },
+    /// A table that grows has no row left.
+    #[error(transparent)]
+    Full(#[from] Full),
     /// candle's own error.
     #[error("candle: {0}")]
     Candle(#[from] candle_core::Error),
@@ -134,6 +142,10 @@ pub struct EngineConfig {
     pub loss_scale: LossScaleSpec,
     /// In what form embedding rows are kept (`fused` only; candle keeps f32).
     pub embedding_rows: RowKind,
+    /// Tables that grow: `model` has their rows, and here is for how many keys. `None` = a table has
+    /// a row for each id.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hashed: Option<HashedSpec>,
     /// Seed of dropout masks and of stochastic rounding.
     pub seed: u64,
 }
@@ -161,6 +173,17 @@ impl EngineConfig {
             rows: self.model.tables().to_vec(),
             hotness: self.max_hotness.clone(),
         }
+    }
+
+    /// The model with a row for each id: what initial values are drawn for.
+    pub fn whole_model(&self) -> ModelSpec {
+        let mut model = self.model.clone();
+        if let Some(spec) = &self.hashed {
+            let (ModelSpec::Dlrm(DlrmSpec { tables, .. })
+            | ModelSpec::DeepFm(DeepFmSpec { tables, .. })) = &mut model;
+            *tables = spec.columns.iter().map(|c| c.ids).collect();
+        }
+        model
     }
 
     /// Room for batches as tables read them, if some stand in for others; `limits` are those of
@@ -227,6 +250,14 @@ pub trait Engine {
     /// # Errors
     /// If the device fails.
     fn write_with(&mut self, index: usize, f: &mut FillPart<'_>) -> Result<(), EngineError>;
+
+    /// Sets elements `first..` of parameter `index`, which the device does not keep in a form of its
+    /// own; there are so many.
+    ///
+    /// # Errors
+    /// If the device fails.
+    fn write_from(&mut self, index: usize, first: usize, values: &[f32])
+    -> Result<(), EngineError>;
 
     /// The tensors of the optimizer's state, parameter by parameter.
     fn optimizer_state(&self) -> &[StateSpec];
@@ -357,6 +388,28 @@ pub trait Engine {
     /// If the batch does not fit, its loss is not a number, or the device fails.
     fn gradients(&mut self, batch: &Batch) -> Result<(f32, Vec<Vec<f32>>), EngineError>;
 
+    /// The keys of each column, where tables grow.
+    fn hashed(&self) -> &[HashedTable] {
+        &[]
+    }
+
+    /// Puts the keys of tables that grow back, one entry a column. Parameters and state then have
+    /// rows for them, which are to be written next.
+    ///
+    /// # Errors
+    /// If they do not fit.
+    fn restore_keys(&mut self, _saved: &[SavedTable]) -> Result<(), EngineError> {
+        Ok(())
+    }
+
+    /// Drops rows of tables that grow, as the workload says. No step is in flight.
+    ///
+    /// # Errors
+    /// If the device fails.
+    fn evict(&mut self) -> Result<(), EngineError> {
+        Ok(())
+    }
+
     /// Loss scale after the last step whose result was taken, if there is loss scaling.
     fn loss_scale(&self) -> Option<LossScale> {
         None
@@ -395,12 +448,25 @@ const NO_LOG: &str = "samples of a log that the device was not given";
 const NO_SCORES: &str = "no evaluation was begun on this device";
 
 /// The engine of this kind on `device` for `config`, its parameters filled by `init`, which is to
-/// be fresh.
+/// be fresh, and of [`EngineConfig::whole_model`].
 ///
 /// # Errors
 /// [`EngineError::Memory`] if there is not enough, [`EngineError::Unsupported`] if the device lacks
 /// something, and whatever else an engine finds wrong with its configuration.
 pub fn build(
+    kind: EngineKind,
+    device: Device,
+    config: &EngineConfig,
+    init: &mut Initializer,
+) -> Result<Box<dyn Engine>, EngineError> {
+    let Some(spec) = &config.hashed else { return plain(kind, device, config, init) };
+    init.leave_tables();
+    let inner = plain(kind, device, config, init)?;
+    Ok(Box::new(HashedEngine::new(inner, config, spec, init)?))
+}
+
+/// The same, with tables of slots where they grow.
+fn plain(
     kind: EngineKind,
     device: Device,
     config: &EngineConfig,

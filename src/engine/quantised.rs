@@ -79,6 +79,9 @@ pub fn quantised_plan(config: &EngineConfig, quantisation: Quantisation) -> Memo
     plan
 }
 
+/// Error for tables that grow.
+pub const HASHED: &str = "embedding.store is \"hashed\"; tables that grow are not quantised, so leave --rows and --layers out";
+
 /// Whether an engine of this kind on `device` can compute quantised models.
 ///
 /// # Errors
@@ -108,5 +111,8 @@ pub fn quantised(
     config: &EngineConfig,
     quantisation: Quantisation,
 ) -> Result<Box<dyn Engine>, EngineError> {
+    if config.hashed.is_some() {
+        return Err(EngineError::Unsupported(HASHED.into()));
+    }
     Ok(Box::new(FusedEngine::quantised(config, quantisation)?))
 }

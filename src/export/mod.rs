@@ -104,6 +104,10 @@ impl Model<'_> {
     /// # Errors
     /// If the format cannot hold it, tensors are missing, or the file cannot be written.
     pub fn write(&self, format: Format, path: &Path) -> Result<Vec<String>, ExportError> {
+        if self.config.hashed.is_some() {
+            let what = "the model has tables that grow (embedding.store = \"hashed\"), and no format here says which id has which row; train it with \"resident\"";
+            return Err(ExportError::Refused(what.to_owned()));
+        }
         let params = self.params();
         for param in &params {
             self.loaded.tensor(&param.name, &param.shape)?;

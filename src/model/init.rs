@@ -64,6 +64,8 @@ pub struct Initializer<'a> {
     by_torch: Vec<bool>,
     source: InitSource,
     stop: Option<&'a AtomicBool>,
+    /// Whether tables are left as they are.
+    no_tables: bool,
 }
 
 impl<'a> Initializer<'a> {
@@ -96,7 +98,7 @@ impl<'a> Initializer<'a> {
                 ParamKind::Shift | ParamKind::RunningMean => Distribution::Constant(0.0),
             })
             .collect();
-        Initializer { distributions, by_torch, source, stop: None }
+        Initializer { distributions, by_torch, source, stop: None, no_tables: false }
     }
 
     /// Fills no more once `stop` is set: parameters are left as they are, and whoever set it does
@@ -104,6 +106,30 @@ impl<'a> Initializer<'a> {
     #[must_use]
     pub fn until(self, stop: &'a AtomicBool) -> Self {
         Initializer { stop: Some(stop), ..self }
+    }
+
+    /// Fills no table from now on: their rows are asked for one by one ([`Initializer::rows`]).
+    pub fn leave_tables(&mut self) {
+        self.no_tables = true;
+    }
+
+    /// Whether a parameter is filled.
+    pub fn fills(&self, spec: &ParamSpec) -> bool {
+        !(self.no_tables && spec.kind == ParamKind::Table)
+    }
+
+    /// What single rows of table `index` begin with, which has `dim` columns; `None` if they come
+    /// from numpy's generator, of which every number follows from those before.
+    ///
+    /// # Panics
+    /// If the model has no parameter `index`.
+    pub fn rows(&self, index: usize, dim: usize) -> Option<RowInit> {
+        let seed = match self.source {
+            InitSource::Numpy { .. } if !self.by_torch[index] => return None,
+            InitSource::Philox { seed } | InitSource::Numpy { seed, .. } => seed,
+        };
+        let distribution = self.distributions[index];
+        Some(RowInit { draw: Draw { seed, parameter: index as u64, distribution }, dim })
     }
 
     /// Whether it has been stopped.
@@ -141,7 +167,7 @@ impl<'a> Initializer<'a> {
             spec.name
         );
         let (distribution, stop) = (self.distributions[index], self.stop);
-        if is_set(stop) {
+        if is_set(stop) || !self.fills(spec) {
             return;
         }
         match &mut self.source {
@@ -241,7 +267,40 @@ fn from_numpy(state: &mut RandomState, distribution: Distribution) -> f64 {
     }
 }
 
+/// Initial values of the rows of one table, each a function of its number.
+#[derive(Debug, Clone)]
+pub struct RowInit {
+    draw: Draw,
+    dim: usize,
+}
+
+impl RowInit {
+    /// Elements of a row.
+    pub fn dim(&self) -> usize {
+        self.dim
+    }
+
+    /// Sets `out` to what row `row` begins with: what [`Initializer::fill`] gives it in a table that
+    /// is filled as a whole.
+    ///
+    /// # Panics
+    /// If `out` has not `dim` elements.
+    pub fn fill(&self, row: u64, out: &mut [f32]) {
+        assert_eq!(out.len(), self.dim, "a row");
+        let start = row as usize * self.dim;
+        // Whole blocks of four are drawn.
+        let before = start % 4;
+        if before == 0 {
+            return self.draw.fill(start, out);
+        }
+        let mut blocks = vec![0.0; before + self.dim];
+        self.draw.fill(start - before, &mut blocks);
+        out.copy_from_slice(&blocks[before..]);
+    }
+}
+
 /// One parameter drawn from Philox.
+#[derive(Debug, Clone)]
 struct Draw {
     seed: u64,
     parameter: u64,
@@ -396,6 +455,34 @@ mod tests {
                 );
             }
         }
+    }
+
+    /// Row by row a table has the bits that it has as a whole, whatever its width.
+    #[test]
+    fn rows_by_themselves_are_those_of_the_whole() {
+        for init in [
+            EmbeddingInit::UniformSqrtInvRows,
+            EmbeddingInit::Normal { std: 0.1 },
+            EmbeddingInit::TruncatedNormal,
+        ] {
+            for dim in [1, 3, 4, 5, 8] {
+                let ModelSpec::Dlrm(mut spec) = dlrm(MlpInit::Facebook, init) else {
+                    unreachable!()
+                };
+                (spec.tables, spec.dim, spec.bottom) = (vec![7, 50], dim, vec![dim]);
+                let model = ModelSpec::Dlrm(spec);
+                let whole = fill_all(&model, InitSource::Philox { seed: 3 }, 2);
+                let init = Initializer::new(&model, InitSource::Philox { seed: 3 });
+                let rows = init.rows(1, dim).unwrap();
+                let mut row = vec![f32::NAN; dim];
+                for (k, want) in whole[1].chunks(dim).enumerate() {
+                    rows.fill(k as u64, &mut row);
+                    assert_eq!(row, want, "{dim} {k}");
+                }
+            }
+        }
+        let model = dlrm(MlpInit::Facebook, EmbeddingInit::TruncatedNormal);
+        assert!(Initializer::new(&model, numpy(1)).rows(0, 5).is_none());
     }
 
     #[test]

@@ -10,10 +10,13 @@ use crate::{
     batch::Samples,
     checkpoint::{
         About, Base, CheckpointConfig, CheckpointError, Checkpoints, Group, Kind, Loaded, Saved,
-        Tensor,
+        Tensor, keys,
     },
-    embedding::RowKind,
-    engine::{Engine, EngineConfig, EnginePosition, Phase, StateSpec},
+    embedding::{
+        RowKind,
+        hashed::{HashedTable, SavedTable},
+    },
+    engine::{Engine, EngineConfig, EngineError, EnginePosition, Phase, StateSpec},
     model::{ModelSpec, ParamSpec},
     optim::schedule::ScheduleState,
 };
@@ -422,11 +425,13 @@ impl<'a> Saver<'a> {
         if best.is_some() {
             groups.push(Group { stem: "best", tensors: &kept, read: &mut read_best });
         }
+        let keys = keys(engine)?;
         let progress_json = json(progress)?;
         let about = About {
             step: progress.steps,
             workload: &self.workload,
             base: base.as_ref(),
+            keys: keys.as_deref(),
             progress: &progress_json,
         };
         self.checkpoints.save(kind, about, &mut groups)
@@ -438,6 +443,12 @@ fn json(progress: &Progress) -> Result<Value, CheckpointError> {
         .map_err(|e| CheckpointError::Write { path: "progress.json".into(), source: e.into() })
 }
 
+/// The keys of its tables, where they grow.
+fn keys(engine: &dyn Engine) -> Result<Option<Vec<u8>>, CheckpointError> {
+    let saved: Vec<SavedTable> = engine.hashed().iter().map(HashedTable::save).collect();
+    (!saved.is_empty()).then(|| keys::encode(&saved)).transpose()
+}
+
 /// Gives an engine the parameters of a checkpoint of `model`. Weights that stay 1, as they are from
 /// the start, may be missing.
 pub(super) fn restore_parameters(
@@ -445,6 +456,15 @@ pub(super) fn restore_parameters(
     loaded: &Loaded,
     model: &ModelSpec,
 ) -> Result<(), TrainError> {
+    let columns = engine.hashed().len();
+    if columns > 0 {
+        let unfit = |what| CheckpointError::Unfit { path: loaded.path.clone(), what };
+        let restored = engine.restore_keys(&loaded.keys(columns)?);
+        restored.map_err(|e| match e {
+            EngineError::Shape(what) => TrainError::from(unfit(what)),
+            e => e.into(),
+        })?;
+    }
     let params: Vec<ParamSpec> = engine.params().to_vec();
     for (i, param) in params.iter().enumerate() {
         if model.stays_one(param) && loaded.tensors.get(&param.name).is_none() {

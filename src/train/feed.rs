@@ -60,6 +60,7 @@ pub fn made_on_device(workload: &Workload) -> bool {
     // What becomes of ids is computed on the host.
     let plain = !matches!(&workload.model, ModelConfig::Dlrm { trick, .. } if !trick.is_none());
     let fused = engine.kind == EngineKind::Fused;
+    let plain = plain && workload.embedding.is_resident();
     numbered && plain && fused && !followed && matches!(engine.device, Device::Cuda(_))
 }
 

@@ -9,7 +9,7 @@ use crate::{
     engine::EngineKind,
     engine::{
         EngineConfig, EngineError,
-        memory::{DERIVED, MemoryPlan, derived, gpu_plan, plan},
+        memory::{DERIVED, KEYS, MemoryPlan, derived, gpu_plan, keys, plan},
         quantised_plan,
     },
     model::ModelSpec,
@@ -61,6 +61,7 @@ pub fn memory_plan(workload: &Workload, config: Option<&EngineConfig>) -> Memory
             if workload.engine.kind == EngineKind::Fused {
                 host.add(DERIVED, derived(config));
             }
+            host.add(KEYS, keys(config));
             host
         }
         Device::Cpu | Device::Npu(_) | Device::Auto => plan(workload.engine.kind, config),

@@ -86,7 +86,7 @@ pub(super) fn prepare_until(
             seed,
         },
     };
-    let mut initializer = Initializer::new(&config.model, init.clone()).until(stop);
+    let mut initializer = Initializer::new(&config.whole_model(), init.clone()).until(stop);
     let mut engine =
         engine::build(workload.engine.kind, workload.engine.device, &config, &mut initializer)?;
     if stop.load(Ordering::Relaxed) {

@@ -114,6 +114,10 @@ fn train(job: &Job<'_>, told: &mut Told<'_, '_>) -> Result<Finished, TrainError>
         let what = "is needed: this run has no folder of its own for checkpoints".to_owned();
         return Err(WorkloadError::Unfit { key: "checkpoint.dir", what }.into());
     }
+    if job.diagnose && !w.embedding.is_resident() {
+        let what = "is \"hashed\": rows that are there have been met, so there is nothing to diagnose of them; leave --diagnose out";
+        return Err(WorkloadError::Unfit { key: "embedding.store", what: what.to_owned() }.into());
+    }
     // Named before anything is begun, if it cannot be read.
     let start = w.train.start_from.as_deref().filter(|_| resumed.is_none() || job.diagnose);
     let start = start.map(Loaded::any).transpose()?;
@@ -218,7 +222,7 @@ fn train(job: &Job<'_>, told: &mut Told<'_, '_>) -> Result<Finished, TrainError>
         let batch = trainer.eval.part(0, samples.min(SAMPLES))?;
         let origin = match &start {
             Some(start) => Origin::Saved(start),
-            None => Origin::Drawn(Initializer::new(&prepared.config.model, prepared.init)),
+            None => Origin::Drawn(Initializer::new(&prepared.config.whole_model(), prepared.init)),
         };
         diagnose(trainer.engine, &prepared.config, trainer.rows, origin, &batch)
     });
@@ -363,13 +367,19 @@ impl Trainer<'_> {
         last_of_epoch: bool,
     ) -> Result<(), TrainError> {
         let saves = self.saver.as_ref().is_some_and(|s| s.due(self.begun, evaluates));
-        self.tell(told, evaluates || last_of_epoch || saves)?;
+        let hashed = self.job.workload.embedding.hashed();
+        let every = hashed.filter(|h| h.evicts()).and_then(|h| h.evict_every_steps);
+        let evicts = every.is_some_and(|n| self.begun.is_multiple_of(n));
+        self.tell(told, evaluates || last_of_epoch || saves || evicts)?;
         self.go_on_saving(told, false)?;
         if evaluates {
             self.evaluate(told, last_of_epoch)?;
         }
         if last_of_epoch || self.ended.is_some() {
             self.close_epoch(told)?;
+        }
+        if self.ended.is_none() && evicts {
+            self.engine.evict()?;
         }
         if self.ended.is_none() && saves {
             self.save(Kind::Newest, told)?;

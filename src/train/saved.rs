@@ -133,7 +133,7 @@ impl Judge {
             // Every value is overwritten, or stays as it is at every start; this generator is the
             // fastest.
             let init = InitSource::Philox { seed: workload.train.seed };
-            let mut init = Initializer::new(&config.model, init).until(stop);
+            let mut init = Initializer::new(&config.whole_model(), init).until(stop);
             let (kind, device) = (workload.engine.kind, workload.engine.device);
             engine::build(kind, device, config, &mut init)?
         } else {

@@ -174,9 +174,9 @@ pub(super) struct Snapshot {
 }
 
 /// Whether checkpoints of such a model can be written beside its training: what a step changes
-/// must follow from the ids of its batch.
+/// must follow from the ids of its batch, which are the numbers of its rows.
 pub(super) fn possible(config: &EngineConfig) -> bool {
-    !config.moves_all_rows()
+    !config.moves_all_rows() && config.hashed.is_none()
 }
 
 impl Snapshot {
@@ -225,7 +225,7 @@ impl Snapshot {
                 groups.push(Group { stem: "optimizer", tensors, read: &mut read_state });
             }
             let Of { kind, step, workload, progress } = &of;
-            let about = About { step: *step, workload, base: base.as_ref(), progress };
+            let about = About { step: *step, workload, base: base.as_ref(), keys: None, progress };
             checkpoints.save(*kind, about, &mut groups)
         };
         let thread = std::thread::Builder::new().name("checkpoint".into()).spawn(write);

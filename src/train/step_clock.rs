@@ -140,6 +140,9 @@ mod tests {
         fn write_with(&mut self, _: usize, _: &mut FillPart<'_>) -> Result<(), EngineError> {
             Ok(())
         }
+        fn write_from(&mut self, _: usize, _: usize, _: &[f32]) -> Result<(), EngineError> {
+            Ok(())
+        }
         fn optimizer_state(&self) -> &[StateSpec] {
             &[]
         }

@@ -25,7 +25,7 @@ use crate::{
     backend::{Device, Precision},
     checkpoint::CheckpointConfig,
     data::loader::{Shard, SliceQueue},
-    embedding::RowKind,
+    embedding::{RowKind, hashed::StoreConfig},
     engine::EngineKind,
     model::{DlrmQuirks, EmbeddingInit, Interaction, LossSpec, MlpInit, Pooling, Trick},
     optim::{LossScaleSpec, OptimizerConfig, ScheduleSpec},
@@ -49,6 +49,9 @@ pub struct Workload {
     pub model: ModelConfig,
     /// `[engine]`
     pub engine: EngineSection,
+    /// `[embedding]`
+    #[serde(skip_serializing_if = "StoreConfig::is_resident")]
+    pub embedding: StoreConfig,
     /// `[train]`
     pub train: TrainSection,
     /// `[optimizer]`

@@ -5,6 +5,7 @@ use super::{
 };
 use crate::{
     batch::Schema,
+    embedding::hashed::HashedSpec,
     engine::EngineConfig,
     model::{DeepFmSpec, DlrmSpec, ModelSpec, Qr, QrOperation, Trick},
 };
@@ -169,8 +170,16 @@ impl Workload {
             );
             return Err(WorkloadError::Unfit { key, what });
         }
+        let mut model = self.model.resolve(schema)?;
+        let hashed = self.embedding.hashed().map(|h| HashedSpec::new(*h, schema, max_batch));
+        if let Some(spec) = &hashed {
+            let (ModelSpec::Dlrm(DlrmSpec { tables, .. })
+            | ModelSpec::DeepFm(DeepFmSpec { tables, .. })) = &mut model;
+            *tables = spec.columns.iter().map(|c| c.rows).collect();
+        }
         Ok(EngineConfig {
-            model: self.model.resolve(schema)?,
+            model,
+            hashed,
             loss: self.train.loss,
             optimizer: self.optimizer,
             max_batch,

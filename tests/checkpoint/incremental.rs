@@ -115,10 +115,12 @@ fn where_all_rows_move_it_is_refused() {
         "model.top=",
         "model.hidden=[8]",
     ];
+    let grow = ["embedding.store=hashed"];
     let never = ["checkpoint.every_steps=", "checkpoint.initial=false"];
     for (set, told) in [
         (&dense[..], "for the optimizer moves rows that no sample touches"),
         (&deepfm, "for model.embedding_l2 moves rows that no sample touches"),
+        (&grow, "is for resident tables"),
         (&never, "has no effect, for no checkpoint is written"),
     ] {
         let set: Vec<&str> = set.iter().flat_map(|set| ["--set", set]).collect();

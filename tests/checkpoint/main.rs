@@ -349,6 +349,36 @@ fn workloads() -> Vec<(&'static str, String)> {
             ),
         ),
         (
+            "tables that grow, counted and dropped",
+            replace(
+                DLRM,
+                &[
+                    (
+                        "[train]",
+                        "[embedding]\nstore = \"hashed\"\nfilter = \"counter\"\nfilter_freq = 3\nsteps_to_live = 40\n[train]",
+                    ),
+                    ("every_steps = 100", "every_steps = 50\ninitial = true"),
+                ],
+            ),
+        ),
+        (
+            "a deepfm that grows by a Bloom filter and drops small rows",
+            replace(
+                DLRM,
+                &[
+                    (
+                        "kind = \"dlrm\"\ndim = 4\nbottom = [8, 4]\ntop = [8, 1]",
+                        "kind = \"deepfm\"\ndim = 4\nhidden = [8, 8]",
+                    ),
+                    (
+                        "[train]",
+                        "[embedding]\nstore = \"hashed\"\nfilter = \"bloom\"\nfilter_freq = 2\nbloom_keys = 300\ncounter_bits = 8\nl2_threshold = 0.0001\nevict_every_steps = 60\n[train]",
+                    ),
+                    ("every_steps = 100", "every_steps = 77\nbest = true"),
+                ],
+            ),
+        ),
+        (
             "candle",
             replace(
                 DLRM,

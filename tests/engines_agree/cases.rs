@@ -327,6 +327,7 @@ pub fn config(
         loss,
         optimizer,
         max_batch,
+        hashed: None,
         micro_batch: None,
         last_part_only: false,
         max_hotness,

@@ -110,6 +110,7 @@ pub fn config(model: ModelSpec, rule: OptimizerSpec, max_batch: usize) -> Engine
         loss: LossSpec { kind: LossKind::Bce, clamp: 0.0, of_probability: false },
         optimizer: OptimizerConfig { rule, learning_rate: 0.01, clip_norm: Some(1.0) },
         max_batch,
+        hashed: None,
         micro_batch: None,
         last_part_only: false,
         max_hotness,

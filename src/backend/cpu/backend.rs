@@ -224,6 +224,21 @@ impl Backend for Cpu {
         Ok(())
     }
 
+    fn write_table(
+        &mut self,
+        tables: &mut TableSet,
+        index: usize,
+        first: usize,
+        values: &[f32],
+    ) -> Result<()> {
+        match tables.tables.get_mut(index) {
+            Some(table) => table.write(first, values),
+            // Quantised ones are made as a whole.
+            None => return Err(BackendError::Device(ONLY_PREDICTS.into())),
+        }
+        Ok(())
+    }
+
     fn with_row_weights(
         &mut self,
         tables: &mut TableSet,

@@ -224,6 +224,16 @@ impl Backend for Cuda {
         tables.edit(&*self.driver, &mut self.scratch, index, |at, part| f(at, part, &self.pool))
     }
 
+    fn write_table(
+        &mut self,
+        tables: &mut Tables,
+        index: usize,
+        first: usize,
+        values: &[f32],
+    ) -> Result<()> {
+        tables.write(&*self.driver, &mut self.scratch, index, first, values)
+    }
+
     fn with_row_weights(
         &mut self,
         tables: &mut Tables,

@@ -197,6 +197,26 @@ impl Tables {
         Ok(())
     }
 
+    /// Sets elements `first..` of table `k`.
+    pub(super) fn write(
+        &mut self,
+        driver: &dyn Driver,
+        scratch: &mut Scratch,
+        k: usize,
+        first: usize,
+        values: &[f32],
+    ) -> Result<()> {
+        let all = self.rows[k] * self.dim;
+        assert!(first + values.len() <= all, "a table has its elements");
+        self.untouched[k] = false;
+        let at = scratch.get(Purpose::Table, all.min(PART) * size_of::<f32>())?;
+        for (i, part) in values.chunks(PART).enumerate() {
+            driver.to_device(at, bytes_of(part))?;
+            bags::narrow(driver, self, k, first + i * PART, part.len(), at)?;
+        }
+        Ok(())
+    }
+
     /// Copies the row weights of table `k` out from row `first` on, if there are any.
     pub(super) fn read_weights(
         &self,

@@ -155,6 +155,7 @@ impl From<TrainError> for Failure {
             TrainError::Memory(_)
             | TrainError::DeviceMemory(_)
             | TrainError::Engine(EngineError::Memory { .. }) => Failure::Memory(e.to_string()),
+            TrainError::Engine(EngineError::Full(_)) => Failure::Usage(e.to_string()),
             e if e.is_quality() => Failure::Quality(e.to_string()),
             e => Failure::Internal(e.to_string()),
         }

@@ -240,6 +240,17 @@ impl Engine for CandleEngine {
         Ok(self.vars[index].set(&values)?)
     }
 
+    fn write_from(
+        &mut self,
+        index: usize,
+        first: usize,
+        values: &[f32],
+    ) -> Result<(), EngineError> {
+        let flat = self.vars[index].as_detached_tensor().flatten_all()?;
+        flat.slice_set(&Tensor::from_slice(values, values.len(), &self.device)?, 0, first)?;
+        Ok(())
+    }
+
     fn optimizer_state(&self) -> &[StateSpec] {
         &self.state
     }

@@ -195,6 +195,9 @@ impl<B: Backend> FusedEngine<B> {
                 // Nobody wants the model any more.
                 break;
             }
+            if !init.fills(&store.layout.specs[index]) {
+                continue;
+            }
             store.edit(backend, index, &mut |spec, at, values, pool| {
                 init.fill_part(index, spec, at, values, pool)
             })?;
@@ -388,6 +391,15 @@ impl<B: Backend> Engine for FusedEngine<B> {
         f: &mut FillPart<'_>,
     ) -> std::result::Result<(), EngineError> {
         Ok(self.store.edit(&mut self.backend, index, &mut |_, at, to, _| f(at, to))?)
+    }
+
+    fn write_from(
+        &mut self,
+        index: usize,
+        first: usize,
+        values: &[f32],
+    ) -> std::result::Result<(), EngineError> {
+        Ok(self.store.write(&mut self.backend, index, first, values)?)
     }
 
     fn optimizer_state(&self) -> &[StateSpec] {

@@ -2,7 +2,7 @@
 //! in a second of the same layout, running statistics in a third, tables in sets of equal width.
 
 use crate::{
-    backend::{Backend, Result, TableState},
+    backend::{Backend, BackendError, ONLY_PREDICTS, Result, TableState},
     engine::StateSpec,
     host::pool::Pool,
     model::{ModelSpec, ParamKind, ParamSpec, SetSpec},
@@ -207,6 +207,30 @@ impl<B: Backend> Store<B> {
                 f(spec, 0, &mut values, backend.host_pool());
                 backend.write(buffer, at, &values)
             }
+        }
+    }
+
+    /// Sets elements `first..` of parameter `index`, which the device does not keep itself; there
+    /// are so many.
+    pub fn write(
+        &mut self,
+        backend: &mut B,
+        index: usize,
+        first: usize,
+        values: &[f32],
+    ) -> Result<()> {
+        match self.layout.places[index] {
+            Place::Dense(at) => backend.write(&mut self.params, at + first, values),
+            Place::Running(at) => backend.write(&mut self.running, at + first, values),
+            Place::Table { set, index } => {
+                backend.write_table(&mut self.tables[set], index, first, values)
+            }
+            Place::RowWeight { set, index } => {
+                backend.with_row_weights(&mut self.tables[set], index, &mut |all, _| {
+                    all[first..][..values.len()].copy_from_slice(values)
+                })
+            }
+            Place::Device(_) => Err(BackendError::Device(ONLY_PREDICTS.into())),
         }
     }
 

@@ -22,6 +22,7 @@ use crate::{
 mod cuda;
 mod dcnv2;
 mod goes_on;
+mod hashed;
 mod look;
 mod micro_batches;
 
@@ -115,6 +116,7 @@ fn config(model: ModelSpec, rule: OptimizerSpec, threads: usize) -> EngineConfig
         loss: LossSpec { kind: LossKind::Bce, clamp: 0.0, of_probability: false },
         optimizer: OptimizerConfig { rule, learning_rate: 0.1, clip_norm: None },
         max_batch: 40,
+        hashed: None,
         micro_batch: None,
         last_part_only: false,
         max_hotness: vec![3; ROWS.len()],

@@ -94,11 +94,12 @@ pub struct Difference {
 const UNKNOWN: &str = "unknown";
 
 /// Facts that records state only where they are not so.
-const UNLESS_STATED: [(&str, &str); 5] = [
+const UNLESS_STATED: [(&str, &str); 6] = [
     ("resumed", "no"),
     ("micro_batch", "none"),
     ("fp32_interaction", "false"),
     ("last_part_only", "false"),
+    ("hashed", "none"),
     (STARTED_FROM, "initial values"),
 ];
 
@@ -107,7 +108,10 @@ pub(in crate::results) const STARTED_FROM: &str = "started from";
 
 /// What it means that a fact is not there.
 fn absent(fact: &str) -> &'static str {
-    UNLESS_STATED.iter().find(|(name, _)| *name == fact).map_or(UNKNOWN, |(_, value)| value)
+    let is = |name: &str| {
+        fact.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+    };
+    UNLESS_STATED.iter().find(|(name, _)| is(name)).map_or(UNKNOWN, |(_, value)| value)
 }
 
 impl std::fmt::Display for Difference {

@@ -111,6 +111,9 @@ fn what_a_configuration_leaves_out_is_no_unknown_fact() {
     let workload = crate::workload::load(std::path::Path::new("quickstart"), &[]).unwrap().workload;
     let schema = workload.data_schema().unwrap().unwrap();
     let plain = workload.engine_config(&schema).unwrap();
+    let grows = ["embedding.store=hashed".to_owned()];
+    let grows = crate::workload::load(std::path::Path::new("quickstart"), &grows).unwrap();
+    let hashed = grows.workload.engine_config(&schema).unwrap().hashed.unwrap();
     // A key that is new here is set here to what is written.
     let crate::engine::EngineConfig {
         model,
@@ -124,6 +127,7 @@ fn what_a_configuration_leaves_out_is_no_unknown_fact() {
         pin_threads,
         precision,
         fp32_interaction: _,
+        hashed: _,
         loss_scale,
         embedding_rows,
         seed,
@@ -140,13 +144,20 @@ fn what_a_configuration_leaves_out_is_no_unknown_fact() {
         pin_threads,
         precision,
         fp32_interaction: true,
+        hashed: Some(hashed),
         loss_scale,
         embedding_rows,
         seed,
     };
-    let keys = |config| serde_json::to_value(config).unwrap().as_object().unwrap().clone();
-    let plain = keys(plain);
-    for key in keys(stated).keys().filter(|key| !plain.contains_key(*key)) {
-        assert_ne!(absent(key), UNKNOWN, "{key}");
+    let facts = |config| {
+        let mut record = record();
+        record["model"] = serde_json::to_value(config).unwrap();
+        Identity::of(&record, &BTreeMap::new()).facts[&Aspect::Model].clone()
+    };
+    let plain = facts(plain);
+    let stated = facts(stated);
+    assert!(stated.len() > plain.len() + 3);
+    for fact in stated.keys().filter(|fact| !plain.contains_key(*fact)) {
+        assert_ne!(absent(fact), UNKNOWN, "{fact}");
     }
 }

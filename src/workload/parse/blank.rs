@@ -4,7 +4,7 @@ use super::words::Words;
 use crate::{
     backend::{Device, Precision},
     checkpoint::CheckpointConfig,
-    embedding::RowKind,
+    embedding::{RowKind, hashed::StoreConfig},
     model::LossSpec,
     optim::{LossScaleSpec, OptimizerConfig},
     workload::*,
@@ -32,6 +32,7 @@ pub(super) fn workload() -> Workload {
             embedding_rows: RowKind::Fp32,
             loss_scale: LossScaleSpec::Off,
         },
+        embedding: StoreConfig::Resident,
         train: TrainSection {
             batch_size: 0,
             micro_batches: 1,

@@ -1,6 +1,6 @@
 //! What follows from several keys, and checks between them.
 
-use super::{error::WorkloadError, tree::Tree};
+use super::{embedding, error::WorkloadError, tree::Tree};
 use crate::{
     backend::{Device, Precision},
     data::source::prepared::goes_on_from_numpy,
@@ -30,6 +30,7 @@ pub(super) fn fill_derived(w: &mut Workload, tree: &Tree) -> Result<(), Workload
         };
     }
     w.train.loss.of_probability = w.workload.quirks.contains(&Quirk::FbBceOfProbability);
+    embedding::fill_derived(w);
     every(w, tree)
 }
 
@@ -217,6 +218,9 @@ pub(super) fn check(w: &Workload, tree: &Tree) -> Result<(), WorkloadError> {
             "loader.queue",
             "does not go with checkpoints: what a process had taken from the queue is gone when it goes on; remove it, or [checkpoint]",
         );
+    }
+    if let Some((key, what)) = embedding::conflict(w) {
+        return refuse(key, &what);
     }
     if let Some((key, what)) = closed::refusal(w) {
         return refuse(key, &what);

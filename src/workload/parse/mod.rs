@@ -4,6 +4,7 @@ mod axes;
 mod blank;
 mod check;
 mod docs;
+mod embedding;
 mod error;
 mod explain;
 mod key;

@@ -4,7 +4,7 @@ use super::*;
 use crate::{
     backend::Precision,
     data::preprocess::prepare::{Files, Recipe, settings::SETTINGS},
-    embedding::RowKind,
+    embedding::{RowKind, hashed::StoreConfig},
     host::Size,
     model::{LossKind, LossSpec, *},
     optim::*,
@@ -884,6 +884,7 @@ pub(super) fn workloads() -> impl Strategy<Value = Workload> {
                     loader,
                     model,
                     engine,
+                    embedding: StoreConfig::Resident,
                     train,
                     optimizer,
                     schedule,

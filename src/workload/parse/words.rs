@@ -3,7 +3,10 @@
 use crate::{
     backend::Precision,
     data::{format::TRAINED, preprocess::prepare::Recipe},
-    embedding::RowKind,
+    embedding::{
+        RowKind,
+        hashed::{FilterConfig, HashedConfig, StoreConfig},
+    },
     engine::EngineKind,
     model::{
         self, DlrmQuirks, EmbeddingInit, Interaction, LossKind, MlpInit, Pooling, QrOperation,
@@ -145,6 +148,12 @@ words! {
     EngineKind { "fused" => Fused, "candle" => Candle }
     Precision { "fp32" => Fp32, "tf32" => Tf32, "bf16" => Bf16, "fp16" => Fp16 }
     RowKind { "fp32" => Fp32, "bf16" => Bf16, "fp16" => Fp16, "bf16-split" => Bf16Split }
+    StoreConfig { "resident" => Resident, "hashed" => Hashed(HashedConfig::default()) }
+    FilterConfig {
+        "none" => None,
+        "counter" => Counter { freq: 0 },
+        "bloom" => Bloom { freq: 0, keys: 0, false_positive: 0.0, counter_bits: 0 },
+    }
     // `Off` has no word: it is what every precision but fp16 has.
     LossScaleSpec {
         "static" => Static { scale: 0.0 },

@@ -2,6 +2,7 @@
 //! written. What reads, writes, explains and documents a workload goes through this list.
 
 mod data;
+mod embedding;
 mod model;
 mod prepared;
 mod rules;
@@ -16,12 +17,13 @@ use super::{
 use std::sync::LazyLock;
 
 /// Sections in the order in which they are written.
-pub const SECTIONS: [&str; 12] = [
+pub const SECTIONS: [&str; 13] = [
     "workload",
     "data",
     "loader",
     "model",
     "engine",
+    "embedding",
     "train",
     "optimizer",
     "schedule",
@@ -65,6 +67,7 @@ static KEYS: LazyLock<Vec<Key>> = LazyLock::new(|| {
         run::loader(),
         model::keys(),
         run::engine(),
+        embedding::keys(),
         training::train(),
         training::optimizer(),
         training::schedule(),

@@ -1,0 +1,141 @@
+//! What is said of tables that grow.
+
+use crate::batch::Schema;
+use serde::Serialize;
+
+/// `[embedding]`: where rows live.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize)]
+#[serde(tag = "store", rename_all = "snake_case")]
+pub enum StoreConfig {
+    /// A row for each id, from the start.
+    #[default]
+    Resident,
+    /// Tables that grow.
+    Hashed(HashedConfig),
+}
+
+impl StoreConfig {
+    /// Whether tables have a row for each id.
+    pub fn is_resident(&self) -> bool {
+        *self == StoreConfig::Resident
+    }
+
+    /// How tables grow, if they do.
+    pub fn hashed(&self) -> Option<&HashedConfig> {
+        match self {
+            StoreConfig::Resident => None,
+            StoreConfig::Hashed(hashed) => Some(hashed),
+        }
+    }
+
+    /// The same, to change.
+    pub fn hashed_mut(&mut self) -> Option<&mut HashedConfig> {
+        match self {
+            StoreConfig::Resident => None,
+            StoreConfig::Hashed(hashed) => Some(hashed),
+        }
+    }
+}
+
+/// `store = "hashed"`.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize)]
+pub struct HashedConfig {
+    /// Keys of a table at most; `None` = as many as its column has ids.
+    pub capacity: Option<usize>,
+    /// New rows begin as one of so many, that of the key modulo this; `None` = each as its own.
+    pub default_value_dim: Option<u64>,
+    /// Which keys get a row.
+    pub filter: FilterConfig,
+    /// Rows that no step has touched for more than so many are dropped.
+    pub steps_to_live: Option<u64>,
+    /// Rows are dropped of which half the sum of squares is below this.
+    pub l2_threshold: Option<f64>,
+    /// Steps between the times at which rows are dropped.
+    pub evict_every_steps: Option<u64>,
+}
+
+/// Which keys get a row.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum FilterConfig {
+    /// All.
+    #[default]
+    None,
+    /// Those that were seen so often; every key is counted.
+    Counter {
+        /// How often.
+        freq: u64,
+    },
+    /// The same, counted by a counting Bloom filter, which may count others along.
+    Bloom {
+        /// How often.
+        freq: u64,
+        /// Keys that are expected of a table.
+        keys: u64,
+        /// Chance that a key is counted too often, with so many keys.
+        false_positive: f64,
+        /// Bits of a counter: 8, 16, 32 or 64.
+        counter_bits: u32,
+    },
+}
+
+impl FilterConfig {
+    /// Whether all keys get a row.
+    pub fn is_none(&self) -> bool {
+        *self == FilterConfig::None
+    }
+
+    /// How often a key is seen before it has a row.
+    pub fn freq(&self) -> u64 {
+        match *self {
+            FilterConfig::None => 0,
+            FilterConfig::Counter { freq } | FilterConfig::Bloom { freq, .. } => freq,
+        }
+    }
+}
+
+impl HashedConfig {
+    /// Whether rows are ever dropped.
+    pub fn evicts(&self) -> bool {
+        self.steps_to_live.is_some() || self.l2_threshold.is_some()
+    }
+}
+
+/// Tables that grow, sized for data and batches.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct HashedSpec {
+    /// What is asked for.
+    pub config: HashedConfig,
+    /// One entry a categorical column.
+    pub columns: Vec<HashedColumn>,
+}
+
+/// Sizes of the tables of one column.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct HashedColumn {
+    /// Name of the column.
+    pub name: String,
+    /// Ids of the column: keys are below.
+    pub ids: usize,
+    /// Keys at most.
+    pub capacity: usize,
+    /// Rows of an engine's table: those of keys, those that unknown keys of an evaluation borrow
+    /// for a batch, and with a filter one of zeros, the last.
+    pub rows: usize,
+}
+
+impl HashedSpec {
+    /// For data of `schema`, in batches of up to `max_batch` samples.
+    pub fn new(config: HashedConfig, schema: &Schema, max_batch: usize) -> Self {
+        let column = |t: &crate::batch::Column| {
+            let capacity = config.capacity.unwrap_or(t.rows).min(t.rows);
+            let zeros = usize::from(!config.filter.is_none());
+            let most = max_batch.saturating_mul(t.max_hotness);
+            let kinds = config.default_value_dim.map_or(usize::MAX, |d| d as usize);
+            let borrowed = if zeros == 1 { 0 } else { most.min(kinds) };
+            let rows = capacity.saturating_add(borrowed).min(t.rows) + zeros;
+            HashedColumn { name: t.name.clone(), ids: t.rows, capacity, rows }
+        };
+        HashedSpec { config, columns: schema.tables.iter().map(column).collect() }
+    }
+}

@@ -1,0 +1,160 @@
+//! `[embedding]`: where rows live, and which keys have one.
+
+use super::{Key, Setting, lens, under};
+use crate::{
+    embedding::hashed::{FilterConfig, HashedConfig, StoreConfig},
+    workload::parse::key::{above, key, split},
+};
+
+/// More rows of a table than this have no number.
+const MOST_ROWS: usize = 1 << 31;
+
+/// `[embedding]`
+pub(super) fn keys() -> Vec<Key> {
+    // Not written where tables do not grow, as it was not before they could.
+    let mut keys = vec![
+        split(
+            "embedding.store",
+            |_| true,
+            |w| (!w.embedding.is_resident()).then_some(w.embedding),
+            |w, store| w.embedding = store,
+        )
+        .or(StoreConfig::Resident)
+        .says(
+            "`resident`: a table has a row for each id of its column, made before training. \
+             `hashed`: it grows, an id gets a row when training first meets it, as in DeepRec's \
+             EmbeddingVariable. Where both have the same initial values, and no clipping or \
+             rounding goes by the place of a row, their bits are the same",
+        ),
+    ];
+    keys.extend(under("embedding.store", &["hashed"], sizes()));
+    keys.extend(filters());
+    keys.extend(under("embedding.store", &["hashed"], eviction()));
+    keys
+}
+
+fn sizes() -> Vec<Key> {
+    vec![
+        key("embedding.capacity", lens!(embedding; StoreConfig::Hashed(h) => &mut h.capacity))
+            .or(None)
+            .or_in_words("the ids of the column")
+            .within_as(1..=MOST_ROWS, "rows, from 1 to 2147483648")
+            .says(
+                "Rows of a table at most. A run ends that needs more. On a CPU memory is taken as \
+                 rows come (but for optimizer state that does not begin with zeros), elsewhere at \
+                 the start",
+            ),
+        key(
+            "embedding.default_value_dim",
+            lens!(embedding; StoreConfig::Hashed(h) => &mut h.default_value_dim),
+        )
+        .or(None)
+        .within_as(1..=1 << 31, "from 1 to 2147483648; leave it out for a row of its own")
+        .says(
+            "A new row begins as one of so many initial rows, number id modulo this (DeepRec: \
+             4096); left out, as the row that its id has in a resident table",
+        ),
+    ]
+}
+
+fn filters() -> Vec<Key> {
+    let filtered = &[Setting { key: "embedding.filter", words: &["counter", "bloom"] }];
+    let bloom = &[Setting { key: "embedding.filter", words: &["bloom"] }];
+    let hashed = &[Setting { key: "embedding.store", words: &["hashed"] }];
+    vec![
+        key("embedding.filter", lens!(embedding; StoreConfig::Hashed(h) => &mut h.filter))
+            .when(hashed)
+            .or(FilterConfig::None)
+            .says(
+                "Which ids get a row: `none` keeps none out, `counter` counts every id, `bloom` \
+                 counts in a Bloom filter, which may count others along. An id without a row reads \
+                 zeros and learns nothing; in the step that gives it one it reads zeros still, and \
+                 learns",
+            ),
+        key(
+            "embedding.filter_freq",
+            lens!(embedding; StoreConfig::Hashed(HashedConfig {
+                filter: FilterConfig::Counter { freq } | FilterConfig::Bloom { freq, .. }, ..
+            }) => freq),
+        )
+        .when(filtered)
+        .within_as(1..=1 << 62, "at least 1")
+        .says("An id gets a row once training has seen it so often"),
+        key(
+            "embedding.bloom_keys",
+            lens!(embedding; StoreConfig::Hashed(HashedConfig {
+                filter: FilterConfig::Bloom { keys, .. }, ..
+            }) => keys),
+        )
+        .when(bloom)
+        .within_as(1..=1 << 40, "from 1 to 2^40")
+        .says("Ids that a table's filter is made for (DeepRec: `max_element_size`)"),
+        key(
+            "embedding.false_positive",
+            lens!(embedding; StoreConfig::Hashed(HashedConfig {
+                filter: FilterConfig::Bloom { false_positive, .. }, ..
+            }) => false_positive),
+        )
+        .when(bloom)
+        .or(0.01)
+        .within_as(1e-12..=0.5, "from 1e-12 to 0.5")
+        .says("Chance that one of so many ids is counted too often"),
+        key(
+            "embedding.counter_bits",
+            lens!(embedding; StoreConfig::Hashed(HashedConfig {
+                filter: FilterConfig::Bloom { counter_bits, .. }, ..
+            }) => counter_bits),
+        )
+        .when(bloom)
+        .or(64)
+        .check(|bits, w| {
+            if ![8, 16, 32, 64].contains(bits) {
+                return Err(format!("is {bits}; must be 8, 16, 32 or 64"));
+            }
+            let freq = w.embedding.hashed().map_or(0, |h| h.filter.freq());
+            match freq.checked_shr(*bits).unwrap_or(0) {
+                0 => Ok(()),
+                _ => Err(format!(
+                    "is {bits}, in which embedding.filter_freq, {freq}, does not fit; must be wider"
+                )),
+            }
+        })
+        .says("Bits of a counter of the filter: 8, 16, 32 or 64"),
+    ]
+}
+
+fn eviction() -> Vec<Key> {
+    vec![
+        key(
+            "embedding.steps_to_live",
+            lens!(embedding; StoreConfig::Hashed(h) => &mut h.steps_to_live),
+        )
+        .or(None)
+        .within_as(1.., "at least 1; leave it out for ever")
+        .says(
+            "Rows are dropped that no step has touched for more than so many (DeepRec: \
+             `GlobalStepEvict`), and ids are forgotten that a filter counts",
+        ),
+        key(
+            "embedding.l2_threshold",
+            lens!(embedding; StoreConfig::Hashed(h) => &mut h.l2_threshold),
+        )
+        .or(None)
+        .within(above(0.0))
+        .says("Rows are dropped of which half the sum of squares is below this (DeepRec: `L2WeightEvict`)"),
+        key(
+            "embedding.evict_every_steps",
+            lens!(embedding; StoreConfig::Hashed(h) => &mut h.evict_every_steps),
+        )
+        .or(None)
+        .or_in_words("`checkpoint.every_steps`")
+        .within_as(1.., "at least 1")
+        .check(|every, w| match (every, w.embedding.hashed()) {
+            (Some(_), Some(h)) if !h.evicts() => Err(
+                "has no effect, for no rows are dropped; give embedding.steps_to_live or embedding.l2_threshold, or remove it".to_owned()
+            ),
+            _ => Ok(()),
+        })
+        .says("Rows are dropped after so many steps each; DeepRec does it when it saves"),
+    ]
+}

@@ -1,0 +1,210 @@
+//! Tables that grow, through the binary.
+
+use dlrm_bench::results::{metrics, record};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Output, Stdio},
+};
+use tempfile::TempDir;
+
+const WORKLOAD: &str = r#"
+[workload]
+name = "grows"
+[data]
+source = "planted"
+preset = "custom"
+tables = [900, 40, 3]
+dense = 2
+train_samples = 6000
+eval_samples = 700
+[model]
+kind = "dlrm"
+dim = 4
+bottom = [8, 4]
+top = [8, 1]
+[train]
+batch_size = 50
+[optimizer]
+kind = "adagrad"
+learning_rate = 0.1
+[eval]
+every_steps = 40
+"#;
+
+fn bench() -> TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("w.toml"), WORKLOAD).unwrap();
+    dir
+}
+
+fn run(dir: &TempDir, results: &str, set: &[&str], more: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_dlrm-bench"));
+    command.current_dir(dir.path()).args(["run", "w.toml", "--results", results, "--quiet"]);
+    command.args(["--no-ceilings", "--no-plots"]).args(more);
+    command.args(set.iter().flat_map(|set| ["--set", set]));
+    command.stdin(Stdio::null()).output().unwrap()
+}
+
+fn text(output: &Output) -> String {
+    let (out, err) = (&output.stdout, &output.stderr);
+    format!("{}{}", String::from_utf8_lossy(out), String::from_utf8_lossy(err))
+}
+
+/// The one run below a folder of results.
+fn folder(dir: &TempDir, results: &str) -> PathBuf {
+    let only = |at: &Path| {
+        let mut folders = fs::read_dir(at).unwrap().map(|e| e.unwrap().path());
+        folders.find(|p| p.is_dir()).unwrap()
+    };
+    only(&only(&only(&dir.path().join(results))))
+}
+
+/// Bits of each step's loss and of each evaluation.
+fn trace(dir: &TempDir, results: &str) -> (Vec<u32>, Vec<String>) {
+    let run = folder(dir, results);
+    let loss = metrics::read(&run.join("metrics.parquet")).unwrap().loss;
+    let record = record::read(&run.join("run.json")).unwrap();
+    let quality = |e: &dlrm_bench::train::events::EvalEvent| serde_json::to_string(&e.quality);
+    let evaluations = record.evaluations.iter().map(|e| quality(e).unwrap()).collect();
+    (loss.iter().map(|l| l.to_bits()).collect(), evaluations)
+}
+
+/// On the CPU every loss and every metric has the bits of a resident table's run; with fewer rows
+/// than ids, too, as long as they suffice.
+#[test]
+fn a_run_has_the_bits_of_resident_tables() {
+    for more in [&[][..], &["engine.kind=candle", "data.train_samples=2000"]] {
+        let dir = bench();
+        let whole = run(&dir, "resident", more, &[]);
+        assert!(whole.status.success(), "{}", text(&whole));
+        let hashed = [more, &["embedding.store=hashed"]].concat();
+        let grown = run(&dir, "hashed", &hashed, &["--threads", "3"]);
+        assert!(grown.status.success(), "{}", text(&grown));
+        let (want, got) = (trace(&dir, "resident"), trace(&dir, "hashed"));
+        assert!(want.0.len() >= 40 && !want.1.is_empty());
+        assert_eq!(got, want, "{more:?}");
+    }
+}
+
+/// A run whose table is full ends with one line that names it.
+#[test]
+fn a_full_table_ends_the_run() {
+    let dir = bench();
+    let set = ["embedding.store=hashed", "embedding.capacity=30"];
+    let output = run(&dir, "results", &set, &[]);
+    assert_eq!(output.status.code(), Some(64), "{}", text(&output));
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        told.contains("table of column") && told.contains("is full: all its 30 rows"),
+        "{told}"
+    );
+    assert!(told.contains("embedding.capacity"), "{told}");
+}
+
+/// What does not go together is refused before anything is read, with the key.
+#[test]
+fn what_does_not_grow_is_refused() {
+    let dir = bench();
+    for (set, told) in [
+        (&["optimizer.kind=adam", "optimizer.rows=dense"][..], "embedding.store: is \"hashed\""),
+        (&["model.trick=qr"], "model.trick"),
+        (&["eval.restore_best=true"], "eval.restore_best"),
+        (&["embedding.filter=counter"], "embedding.filter_freq: missing"),
+        (
+            &["embedding.filter=counter", "embedding.filter_freq=2", "optimizer.clip_norm=1"],
+            "optimizer.clip_norm",
+        ),
+        (
+            &["embedding.filter=counter", "embedding.filter_freq=2", "engine.embedding_rows=bf16"],
+            "bf16-split",
+        ),
+        (&["embedding.steps_to_live=9"], "evict_every_steps"),
+        (&["embedding.evict_every_steps=9"], "has no effect"),
+        (&["embedding.l2_threshold=0", "checkpoint.every_steps=9"], "above 0"),
+        (&["embedding.capacity=0"], "embedding.capacity: is 0"),
+        (
+            &[
+                "embedding.filter=bloom",
+                "embedding.filter_freq=300",
+                "embedding.bloom_keys=9",
+                "embedding.counter_bits=8",
+            ],
+            "does not fit",
+        ),
+        (&["embedding.filter_freq=2"], "has no effect here"),
+    ] {
+        let set = [&["embedding.store=hashed"], set].concat();
+        let output = run(&dir, "results", &set, &["--explain"]);
+        let said = text(&output);
+        assert_eq!(output.status.code(), Some(64), "{set:?}: {said}");
+        assert!(said.contains(told) && said.trim_end().lines().count() == 1, "{set:?}: {said}");
+    }
+    // Without it, these keys mean nothing.
+    let output = run(&dir, "results", &["embedding.capacity=9"], &["--explain"]);
+    assert!(text(&output).contains("belongs to embedding.store = \"hashed\""), "{}", text(&output));
+    let output = run(&dir, "results", &["embedding.store=hashed"], &["--diagnose"]);
+    assert_eq!(output.status.code(), Some(64), "{}", text(&output));
+    assert!(text(&output).contains("leave --diagnose out"));
+}
+
+/// Its keys are counted in the memory that a run takes.
+#[test]
+fn memory_is_explained() {
+    let dir = bench();
+    let output = run(&dir, "results", &["embedding.store=hashed"], &["--explain"]);
+    let said = text(&output);
+    assert!(output.status.success(), "{said}");
+    // 66 bytes for each of 943 keys.
+    assert!(said.contains("62.2 kB  keys of tables that grow"), "{said}");
+    assert!(said.contains("store = \"hashed\""), "{said}");
+}
+
+/// A saved model whose tables have grown is judged as its run was; nothing else takes it.
+#[test]
+fn a_saved_model_knows_its_keys() {
+    let dir = bench();
+    let set = [
+        "embedding.store=hashed",
+        "embedding.filter=counter",
+        "embedding.filter_freq=2",
+        "embedding.steps_to_live=30",
+        "checkpoint.every_steps=40",
+    ];
+    let output = run(&dir, "results", &set, &[]);
+    assert!(output.status.success(), "{}", text(&output));
+    let folder = folder(&dir, "results");
+    let record = record::read(&folder.join("run.json")).unwrap();
+    let binary = |args: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_dlrm-bench"));
+        command.current_dir(dir.path()).args(args).stdin(Stdio::null()).output().unwrap()
+    };
+    // The checkpoint after the last step is of the model that was judged last: no step is behind.
+    let model = folder.join("checkpoints/step-000000000120");
+    let model = model.to_str().unwrap();
+    let judged = binary(&["eval", model, "--json"]);
+    assert!(judged.status.success(), "{}", text(&judged));
+    let judged: serde_json::Value = serde_json::from_slice(&judged.stdout).unwrap();
+    let last = record.evaluations.last().unwrap();
+    assert_eq!(last.step, 120);
+    // Rows that were dropped after it are gone for the judge, so metrics are near.
+    let auc = judged["quality"]["auc"].as_f64().unwrap();
+    assert!((auc - last.quality.auc).abs() < 0.05, "{auc} {}", last.quality.auc);
+    for (args, told) in [
+        (&["eval", model, "--rows", "int8"][..], "tables that grow are not quantised"),
+        (&["export", model, "-o", "model.safetensors"], "tables that grow"),
+    ] {
+        let output = binary(args);
+        let said = text(&output);
+        assert_eq!(output.status.code(), Some(64), "{said}");
+        assert!(said.contains(told), "{said}");
+    }
+    // Another training goes on from it; one with resident tables does not.
+    let from = format!("train.start_from={model}");
+    let more = [&set[..4], &[&from, "train.max_steps=20"]].concat();
+    let more = [&more[..], &["embedding.evict_every_steps=10"]].concat();
+    let output = run(&dir, "more", &more, &[]);
+    assert!(output.status.success(), "{}", text(&output));
+    let output = run(&dir, "resident", &[&from], &[]);
+    assert!(!output.status.success() && text(&output).contains("this model's has"));
+}
