@@ -1,6 +1,9 @@
 //! Tables that grow, through the binary.
 
-use dlrm_bench::results::{metrics, record};
+use dlrm_bench::{
+    embedding::hashed::TableCounts,
+    results::{metrics, record},
+};
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -207,4 +210,62 @@ fn a_saved_model_knows_its_keys() {
     assert!(output.status.success(), "{}", text(&output));
     let output = run(&dir, "resident", &[&from], &[]);
     assert!(!output.status.success() && text(&output).contains("this model's has"));
+}
+
+/// Record, metrics and summary say what tables have seen. Ids that no filter lets in are counted one
+/// by one: 6,000 samples of 3 columns; those that it lets in at once have a row each.
+#[test]
+fn a_run_tells_what_its_tables_have_seen() {
+    let dir = bench();
+    for (freq, results) in [("1000000", "none"), ("1", "all")] {
+        let freq = format!("embedding.filter_freq={freq}");
+        let set = ["embedding.store=hashed", "embedding.filter=counter", &freq];
+        let mut command = Command::new(env!("CARGO_BIN_EXE_dlrm-bench"));
+        command.current_dir(dir.path()).args(["run", "w.toml", "--results", results]);
+        command.args(["--no-ceilings", "--no-plots"]);
+        command.args(set.iter().flat_map(|set| ["--set", set]));
+        let output = command.stdin(Stdio::null()).output().unwrap();
+        let said = text(&output);
+        assert!(output.status.success(), "{said}");
+        let run = folder(&dir, results);
+        let outcome = record::read(&run.join("run.json")).unwrap().outcome.unwrap();
+        let names: Vec<&str> = outcome.tables.iter().map(|t| &*t.column).collect();
+        assert_eq!(names.len(), 3);
+        let all: TableCounts = outcome.tables.iter().sum();
+        let metrics = metrics::read(&run.join("metrics.parquet")).unwrap();
+        let last = metrics.tables.each_ref().map(|column| column.last().unwrap().unwrap());
+        assert_eq!(last, [all.rows, all.admitted, all.filtered, all.evicted].map(|n| n as f64));
+        assert_eq!(metrics.tables[0][0], None);
+        if results == "none" {
+            assert_eq!((all.rows, all.admitted, all.filtered), (0, 0, 18_000));
+            assert!(all.waiting > 40 && all.waiting <= 943);
+            assert!(said.contains("18,000 ids read without a row"), "{said}");
+        } else {
+            assert_eq!((all.filtered, all.waiting, all.evicted), (0, 0, 0));
+            assert!(all.rows > 40 && all.rows <= 943 && all.rows == all.admitted);
+            assert!(said.contains("rows have an id"), "{said}");
+        }
+    }
+}
+
+/// Ids far beyond the rows that there is room for: hashes of text, of which next to none collide.
+#[test]
+fn hashes_need_no_small_buckets() {
+    let dir = bench();
+    let rows: String = (0..600).map(|i| format!("{},{},word{}\n", i % 2, i % 7, i % 90)).collect();
+    fs::write(dir.path().join("t.csv"), format!("y,a,b\n{rows}")).unwrap();
+    let data = "source = \"csv\"\ntrain = \"t.csv\"\neval = \"t.csv\"\nlabel = \"y\"\ndense = [\"a\"]\nhash_buckets = [1_000_000_000]\n";
+    let (before, rest) = WORKLOAD.split_once("[data]\n").unwrap();
+    let (_, after) = rest.split_once("[model]").unwrap();
+    let workload = format!("{before}[data]\n{data}[model]{after}");
+    fs::write(dir.path().join("w.toml"), workload).unwrap();
+    let set = ["embedding.store=hashed", "embedding.capacity=100"];
+    let output = run(&dir, "results", &set, &[]);
+    assert!(output.status.success(), "{}", text(&output));
+    let record = record::read(&folder(&dir, "results").join("run.json")).unwrap();
+    let outcome = record.outcome.unwrap();
+    assert_eq!(outcome.tables[0].counts.rows, 90);
+    assert!(outcome.last_eval.unwrap().quality.auc > 0.5);
+    let output = run(&dir, "resident", &[], &[]);
+    assert!(!output.status.success() && text(&output).contains("not enough memory"));
 }

@@ -142,6 +142,7 @@ fn write_log(path: &Path, w: &workload::Workload) {
         best_auc: 0.80275,
         host_memory: None,
         gpu_memory: None,
+        tables: Vec::new(),
     };
     let facts = RunFacts {
         train_samples: 4195197692,
@@ -165,6 +166,7 @@ fn write_log(path: &Path, w: &workload::Workload) {
         last_eval: None,
         test: None,
         resumed_at: Vec::new(),
+        tables: Vec::new(),
         checkpoint_seconds: 0.0,
     };
     log.init_start().unwrap();

@@ -2,6 +2,7 @@
 
 use super::progress::{counted, thousands};
 use crate::{
+    embedding::hashed::TableCounts,
     host::escape::visible,
     metrics::Quality,
     results::RunRecord,
@@ -121,12 +122,30 @@ pub(super) fn summary(record: &RunRecord, folder: &Path, convergence: Option<&st
             ),
         );
     }
+    if let Some(tables) = record.outcome.as_ref().map(|o| &o.tables).filter(|t| !t.is_empty()) {
+        row("tables", grown(&tables.iter().sum()));
+    }
     if let Some(d) = record.data.as_ref().filter(|d| d.skipped_lines > 0) {
         row("skipped", counted(d.skipped_lines, "malformed line"));
     }
     row("log", folder.join("result_0.txt").display().to_string());
     if folder.join("plots").is_dir() {
         row("plots", folder.join("plots").display().to_string());
+    }
+    out
+}
+
+/// What tables that grow have come to.
+fn grown(all: &TableCounts) -> String {
+    let mut out = format!("{} rows have an id", thousands(all.rows));
+    for (n, what) in [
+        (all.evicted, "were dropped"),
+        (all.waiting, "ids seen too seldom"),
+        (all.filtered, "ids read without a row"),
+    ] {
+        if n > 0 {
+            let _ = write!(out, ", {} {what}", thousands(n));
+        }
     }
     out
 }

@@ -80,6 +80,7 @@ fn eval(auc: f64) -> EvalEvent {
         best_auc: auc,
         host_memory: None,
         gpu_memory: None,
+        tables: Vec::new(),
     }
 }
 
@@ -97,6 +98,7 @@ fn outcome(success: bool) -> Outcome {
         last_eval: None,
         test: None,
         resumed_at: Vec::new(),
+        tables: Vec::new(),
         checkpoint_seconds: 0.0,
     }
 }

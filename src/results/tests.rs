@@ -42,6 +42,7 @@ fn eval(step: u64, auc: f64) -> EvalEvent {
         best_auc: auc,
         host_memory: None,
         gpu_memory: None,
+        tables: Vec::new(),
     }
 }
 
@@ -87,6 +88,7 @@ fn run(folder: &RunFolder) -> (Recorded, metrics::Metrics) {
         last_eval: Some(eval(10, 0.8)),
         test: None,
         resumed_at: Vec::new(),
+        tables: Vec::new(),
         checkpoint_seconds: 0.0,
     };
     recorder.run_stop(&outcome).unwrap();

@@ -6,6 +6,7 @@ use crate::{
     batch::Schema,
     checkpoint::CheckpointError,
     data::source::prepared::News,
+    embedding::hashed::TableUse,
     engine::{Engine, EngineConfig, Lap},
     metrics::Quality,
     model::ParamSpec,
@@ -185,6 +186,9 @@ pub struct EvalEvent {
     /// Bytes of the GPU's memory that are taken, by whomever; `None` = unknown, or no GPU.
     #[serde(default)]
     pub gpu_memory: Option<u64>,
+    /// What tables that grow have seen; none where tables do not grow.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tables: Vec<TableUse>,
 }
 
 /// A checkpoint.
@@ -270,6 +274,9 @@ pub struct Outcome {
     /// began, whatever lay between.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub resumed_at: Vec<u64>,
+    /// What tables that grow have seen in the whole training.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tables: Vec<TableUse>,
     /// Seconds that training stood still for checkpoints.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub checkpoint_seconds: f64,

@@ -20,7 +20,10 @@ use crate::{
     batch::Schema,
     checkpoint::{CheckpointError, Checkpoints, Kind, Loaded},
     data::{Facts, ranges::Range, source::prepared::News},
-    embedding::RowKind,
+    embedding::{
+        RowKind,
+        hashed::{HashedTable, TableUse},
+    },
     engine::{Engine, EngineConfig, Phase, PhaseClock},
     metrics::Quality,
     model::init::Initializer,
@@ -197,7 +200,9 @@ fn train(job: &Job<'_>, told: &mut Told<'_, '_>) -> Result<Finished, TrainError>
         evaluation_due,
         ended,
     };
-    let reason = match trainer.steps(told) {
+    let steps = trainer.steps(told);
+    told.state.tables = trainer.tables();
+    let reason = match steps {
         Ok(reason) => reason,
         Err(e) => {
             // What is done is told of, whatever else went wrong.
@@ -402,6 +407,11 @@ impl Trainer<'_> {
         Some(Phase::ALL.iter().map(|&p| (p, past(p) + clock.seconds(p))).collect())
     }
 
+    /// What tables that grow have seen.
+    fn tables(&self) -> Vec<TableUse> {
+        self.engine.hashed().iter().map(HashedTable::usage).collect()
+    }
+
     /// Begins a step on samples that were waited for, and gives them back.
     fn begin(
         &mut self,
@@ -481,6 +491,7 @@ impl Trainer<'_> {
             best_auc: state.best_auc,
             host_memory: system::held_memory(),
             gpu_memory: self.engine.device_memory(),
+            tables: self.tables(),
         };
         state.last_eval = Some(event.clone());
         told.each(|l| l.eval_stop(&event))?;

@@ -5,7 +5,7 @@ use super::{
     events::{EvalEvent, Listener, Outcome, StopReason},
     failure::LastSteps,
 };
-use crate::{metrics::Quality, optim::LossScale};
+use crate::{embedding::hashed::TableUse, metrics::Quality, optim::LossScale};
 use serde_json::Value;
 use std::{
     collections::BTreeMap,
@@ -63,6 +63,7 @@ pub(super) struct State {
     before: Duration,
     pub resumed_at: Vec<u64>,
     pub checkpoint_seconds: f64,
+    pub tables: Vec<TableUse>,
 }
 
 impl State {
@@ -98,6 +99,7 @@ impl State {
             test: self.test,
             resumed_at: self.resumed_at.clone(),
             checkpoint_seconds: self.checkpoint_seconds,
+            tables: self.tables.clone(),
         }
     }
 }

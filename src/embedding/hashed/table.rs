@@ -34,6 +34,29 @@ pub struct TableCounts {
     pub waiting: u64,
 }
 
+/// What the tables of one column have seen, as runs tell of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TableUse {
+    /// Name of the column.
+    pub column: String,
+    /// What they have seen.
+    #[serde(flatten)]
+    pub counts: TableCounts,
+}
+
+/// Sums of all tables.
+impl<'a> std::iter::Sum<&'a TableUse> for TableCounts {
+    fn sum<I: Iterator<Item = &'a TableUse>>(tables: I) -> Self {
+        tables.fold(TableCounts::default(), |sum, TableUse { counts: c, .. }| TableCounts {
+            rows: sum.rows + c.rows,
+            admitted: sum.admitted + c.admitted,
+            filtered: sum.filtered + c.filtered,
+            evicted: sum.evicted + c.evicted,
+            waiting: sum.waiting + c.waiting,
+        })
+    }
+}
+
 /// What became of a batch's keys: slots with their keys, in the order in which the batch has them.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Changes {
@@ -105,6 +128,11 @@ impl HashedTable {
             waiting: self.filter.as_ref().map_or(0, |f| f.waiting() as u64),
             ..self.counts
         }
+    }
+
+    /// The same with the name of its column.
+    pub fn usage(&self) -> TableUse {
+        TableUse { column: self.column.name.clone(), counts: self.counts() }
     }
 
     /// Its keys by slot; `None` where a slot is free.

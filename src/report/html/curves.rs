@@ -142,6 +142,7 @@ pub(super) mod tests {
             host_memory: vec![None; n],
             gpu_memory: vec![None; n],
             auc_binned_1000: vec![None; n],
+            tables: std::array::from_fn(|_| vec![None; n]),
         }
     }
 

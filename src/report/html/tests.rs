@@ -57,6 +57,7 @@ fn folder(root: &Path, system: &str, steps: u64) -> RunFolder {
         best_auc: 0.7,
         host_memory: None,
         gpu_memory: None,
+        tables: Vec::new(),
     };
     let mut recorder = Recorder::new(folder.metrics(), None, serde_json::Value::Null);
     let facts = RunFacts {
@@ -99,6 +100,7 @@ fn folder(root: &Path, system: &str, steps: u64) -> RunFolder {
         last_eval: Some(eval),
         test: None,
         resumed_at: Vec::new(),
+        tables: Vec::new(),
         checkpoint_seconds: 0.0,
     };
     recorder.run_stop(&outcome).unwrap();

@@ -13,6 +13,7 @@
 //! | auc, logloss | f64, may be missing | of the evaluation that followed this step |
 //! | host_memory, gpu_memory | f64, may be missing | bytes held then; files of older programs lack the columns |
 //! | auc_binned_1000 | f64, may be missing, and with it the column in files of older programs | AUC by 1000 thresholds, likewise |
+//! | rows_in_use, rows_made, ids_filtered, rows_evicted | likewise | of all tables that grow ([`TableCounts`]) then |
 
 mod read;
 mod side;
@@ -22,7 +23,11 @@ pub use read::read;
 pub use side::recover;
 pub use write::MetricsWriter;
 
-use crate::{stats, train::events::StepEvent};
+use crate::{
+    embedding::hashed::{TableCounts, TableUse},
+    stats,
+    train::events::StepEvent,
+};
 use parquet::{
     basic::{Repetition, Type as Physical},
     errors::ParquetError,
@@ -66,6 +71,9 @@ pub struct Metrics {
     pub gpu_memory: Vec<Option<f64>>,
     /// AUC by 1000 thresholds of the evaluation that followed.
     pub auc_binned_1000: Vec<Option<f64>>,
+    /// Of tables that grow, then: rows with a key, rows made so far, ids without a row so far, rows
+    /// dropped so far.
+    pub tables: [Vec<Option<f64>>; 4],
 }
 
 /// The cells of a column.
@@ -99,7 +107,8 @@ impl Column<'_> {
 
 impl Metrics {
     /// All columns by name, in the order of the file.
-    fn columns(&mut self) -> [(&'static str, Column<'_>); 13] {
+    fn columns(&mut self) -> [(&'static str, Column<'_>); 17] {
+        let [rows, made, filtered, evicted] = &mut self.tables;
         [
             ("step", Column::Whole(&mut self.step)),
             ("epoch", Column::Whole(&mut self.epoch)),
@@ -114,6 +123,10 @@ impl Metrics {
             ("host_memory", Column::Optional(&mut self.host_memory)),
             ("gpu_memory", Column::Optional(&mut self.gpu_memory)),
             ("auc_binned_1000", Column::Optional(&mut self.auc_binned_1000)),
+            ("rows_in_use", Column::Optional(rows)),
+            ("rows_made", Column::Optional(made)),
+            ("ids_filtered", Column::Optional(filtered)),
+            ("rows_evicted", Column::Optional(evicted)),
         ]
     }
 
@@ -160,6 +173,18 @@ impl Metrics {
         self.host_memory.push(None);
         self.gpu_memory.push(None);
         self.auc_binned_1000.push(None);
+        self.tables.iter_mut().for_each(|column| column.push(None));
+    }
+
+    /// What an evaluation says of tables that grow, for a row.
+    pub(super) fn set_tables(&mut self, row: usize, tables: &[TableUse]) {
+        if tables.is_empty() {
+            return;
+        }
+        let TableCounts { rows, admitted, filtered, evicted, .. } = tables.iter().sum();
+        for (column, n) in self.tables.iter_mut().zip([rows, admitted, filtered, evicted]) {
+            column[row] = Some(n as f64);
+        }
     }
 
     /// Keeps the first `rows` rows.

@@ -87,6 +87,7 @@ impl MetricsWriter {
                 old.host_memory[i] = e.host_memory.map(|bytes| bytes as f64);
                 old.gpu_memory[i] = e.gpu_memory.map(|bytes| bytes as f64);
                 old.auc_binned_1000[i] = e.quality.auc_binned_1000;
+                old.set_tables(i, &e.tables);
             }
         }
         let bytes: Vec<u8> = (0..rows).flat_map(|i| old.row_bytes(i)).collect();
@@ -230,6 +231,8 @@ impl Listener for MetricsWriter {
             *host = eval.host_memory.map(|bytes| bytes as f64);
             *gpu = eval.gpu_memory.map(|bytes| bytes as f64);
             *binned = eval.quality.auc_binned_1000;
+            let row = rows.len() - 1;
+            rows.set_tables(row, &eval.tables);
             // The row again, if it is saved already.
             self.unsaved = self.unsaved.max(1);
             self.append();
@@ -316,6 +319,7 @@ mod tests {
             best_auc: auc,
             host_memory: Some(5 << 30),
             gpu_memory: None,
+            tables: Vec::new(),
         }
     }
 
