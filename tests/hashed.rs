@@ -94,7 +94,7 @@ fn a_run_has_the_bits_of_resident_tables() {
 #[test]
 fn a_full_table_ends_the_run() {
     let dir = bench();
-    let set = ["embedding.store=hashed", "embedding.capacity=30"];
+    let set = ["embedding.store=hashed", "embedding.capacity=[30]"];
     let output = run(&dir, "results", &set, &[]);
     assert_eq!(output.status.code(), Some(64), "{}", text(&output));
     let told = String::from_utf8(output.stderr).unwrap();
@@ -125,7 +125,8 @@ fn what_does_not_grow_is_refused() {
         (&["embedding.steps_to_live=9"], "evict_every_steps"),
         (&["embedding.evict_every_steps=9"], "has no effect"),
         (&["embedding.l2_threshold=0", "checkpoint.every_steps=9"], "above 0"),
-        (&["embedding.capacity=0"], "embedding.capacity: is 0"),
+        (&["embedding.capacity=[0]"], "embedding.capacity: is 0"),
+        (&["embedding.capacity=[9, 9]"], "has 2 numbers; must have 3"),
         (
             &[
                 "embedding.filter=bloom",
@@ -144,7 +145,7 @@ fn what_does_not_grow_is_refused() {
         assert!(said.contains(told) && said.trim_end().lines().count() == 1, "{set:?}: {said}");
     }
     // Without it, these keys mean nothing.
-    let output = run(&dir, "results", &["embedding.capacity=9"], &["--explain"]);
+    let output = run(&dir, "results", &["embedding.capacity=[9]"], &["--explain"]);
     assert!(text(&output).contains("belongs to embedding.store = \"hashed\""), "{}", text(&output));
     let output = run(&dir, "results", &["embedding.store=hashed"], &["--diagnose"]);
     assert_eq!(output.status.code(), Some(64), "{}", text(&output));
@@ -259,7 +260,7 @@ fn hashes_need_no_small_buckets() {
     let (_, after) = rest.split_once("[model]").unwrap();
     let workload = format!("{before}[data]\n{data}[model]{after}");
     fs::write(dir.path().join("w.toml"), workload).unwrap();
-    let set = ["embedding.store=hashed", "embedding.capacity=100"];
+    let set = ["embedding.store=hashed", "embedding.capacity=[100]"];
     let output = run(&dir, "results", &set, &[]);
     assert!(output.status.success(), "{}", text(&output));
     let record = record::read(&folder(&dir, "results").join("run.json")).unwrap();

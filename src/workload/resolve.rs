@@ -5,7 +5,7 @@ use super::{
 };
 use crate::{
     batch::Schema,
-    embedding::hashed::HashedSpec,
+    embedding::hashed::{HashedSpec, StoreConfig},
     engine::EngineConfig,
     model::{DeepFmSpec, DlrmSpec, ModelSpec, Qr, QrOperation, Trick},
 };
@@ -171,7 +171,14 @@ impl Workload {
             return Err(WorkloadError::Unfit { key, what });
         }
         let mut model = self.model.resolve(schema)?;
-        let hashed = self.embedding.hashed().map(|h| HashedSpec::new(*h, schema, max_batch));
+        let hashed = match &self.embedding {
+            StoreConfig::Resident => None,
+            StoreConfig::Hashed(store) => {
+                let spec = HashedSpec::new(store, schema, max_batch);
+                let unfit = |what| WorkloadError::Unfit { key: "embedding.capacity", what };
+                Some(spec.map_err(unfit)?)
+            }
+        };
         if let Some(spec) = &hashed {
             let (ModelSpec::Dlrm(DlrmSpec { tables, .. })
             | ModelSpec::DeepFm(DeepFmSpec { tables, .. })) = &mut model;

@@ -30,6 +30,7 @@ pub const SHIPPED: &[Shipped] = shipped![
     "ascend-full",
     "ascend-performance",
     "deeprec",
+    "deeprec-ev",
     "deeprec-normalized",
     "deeprec-planted",
     "deeprec-readme",

@@ -1,17 +1,17 @@
 //! What is said of tables that grow.
 
-use crate::batch::Schema;
+use crate::batch::{Column, Schema};
 use serde::Serialize;
 
 /// `[embedding]`: where rows live.
-#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize)]
 #[serde(tag = "store", rename_all = "snake_case")]
 pub enum StoreConfig {
     /// A row for each id, from the start.
     #[default]
     Resident,
     /// Tables that grow.
-    Hashed(HashedConfig),
+    Hashed(HashedStore),
 }
 
 impl StoreConfig {
@@ -24,7 +24,7 @@ impl StoreConfig {
     pub fn hashed(&self) -> Option<&HashedConfig> {
         match self {
             StoreConfig::Resident => None,
-            StoreConfig::Hashed(hashed) => Some(hashed),
+            StoreConfig::Hashed(store) => Some(&store.config),
         }
     }
 
@@ -32,16 +32,25 @@ impl StoreConfig {
     pub fn hashed_mut(&mut self) -> Option<&mut HashedConfig> {
         match self {
             StoreConfig::Resident => None,
-            StoreConfig::Hashed(hashed) => Some(hashed),
+            StoreConfig::Hashed(store) => Some(&mut store.config),
         }
     }
 }
 
 /// `store = "hashed"`.
+#[derive(Debug, Clone, PartialEq, Default, Serialize)]
+pub struct HashedStore {
+    /// Keys of a table at most, one number a column or one for all; `None` = as many as its column
+    /// has ids.
+    pub capacity: Option<Vec<usize>>,
+    /// What is done to keys.
+    #[serde(flatten)]
+    pub config: HashedConfig,
+}
+
+/// What is done to keys.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize)]
 pub struct HashedConfig {
-    /// Keys of a table at most; `None` = as many as its column has ids.
-    pub capacity: Option<usize>,
     /// New rows begin as one of so many, that of the key modulo this; `None` = each as its own.
     pub default_value_dim: Option<u64>,
     /// Which keys get a row.
@@ -126,9 +135,21 @@ pub struct HashedColumn {
 
 impl HashedSpec {
     /// For data of `schema`, in batches of up to `max_batch` samples.
-    pub fn new(config: HashedConfig, schema: &Schema, max_batch: usize) -> Self {
-        let column = |t: &crate::batch::Column| {
-            let capacity = config.capacity.unwrap_or(t.rows).min(t.rows);
+    ///
+    /// # Errors
+    /// A sentence, if there are more capacities than one, or fewer than columns.
+    pub fn new(store: &HashedStore, schema: &Schema, max_batch: usize) -> Result<Self, String> {
+        let HashedStore { capacity, config } = store;
+        let n = schema.tables.len();
+        if let Some(given) = capacity.as_ref().filter(|c| c.len() != 1 && c.len() != n) {
+            let given = given.len();
+            return Err(format!(
+                "has {given} numbers; must have {n}, one for each categorical column, or one for all"
+            ));
+        }
+        let column = |(k, t): (usize, &Column)| {
+            let most = capacity.as_ref().map_or(t.rows, |c| *c.get(k).unwrap_or(&c[0]));
+            let capacity = most.min(t.rows);
             let zeros = usize::from(!config.filter.is_none());
             let most = max_batch.saturating_mul(t.max_hotness);
             let kinds = config.default_value_dim.map_or(usize::MAX, |d| d as usize);
@@ -136,6 +157,7 @@ impl HashedSpec {
             let rows = capacity.saturating_add(borrowed).min(t.rows) + zeros;
             HashedColumn { name: t.name.clone(), ids: t.rows, capacity, rows }
         };
-        HashedSpec { config, columns: schema.tables.iter().map(column).collect() }
+        let columns = schema.tables.iter().enumerate().map(column).collect();
+        Ok(HashedSpec { config: *config, columns })
     }
 }

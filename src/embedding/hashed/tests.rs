@@ -5,7 +5,10 @@ use super::*;
 const IDS: usize = 100;
 
 fn table(config: HashedConfig) -> HashedTable {
-    let capacity = config.capacity.unwrap_or(IDS);
+    table_of(IDS, config)
+}
+
+fn table_of(capacity: usize, config: HashedConfig) -> HashedTable {
     let rows = (capacity + 10).min(IDS) + usize::from(!config.filter.is_none());
     let column = HashedColumn { name: "C1".to_owned(), ids: IDS, capacity, rows };
     HashedTable::new(config, &column)
@@ -34,7 +37,7 @@ fn keys_get_slots_in_the_order_of_the_batches() {
 
 #[test]
 fn a_full_table_says_so() {
-    let mut t = table(HashedConfig { capacity: Some(2), ..HashedConfig::default() });
+    let mut t = table_of(2, HashedConfig::default());
     step(&mut t, 1, &[5, 6]);
     step(&mut t, 2, &[6, 5]);
     let (mut out, mut changes) = (Vec::new(), Changes::default());
@@ -47,16 +50,15 @@ fn a_full_table_says_so() {
 /// each initial row.
 #[test]
 fn predictions_borrow_rows() {
-    let config =
-        HashedConfig { capacity: Some(2), default_value_dim: Some(4), ..HashedConfig::default() };
-    let mut t = table(config);
+    let config = HashedConfig { default_value_dim: Some(4), ..HashedConfig::default() };
+    let mut t = table_of(2, config);
     step(&mut t, 1, &[50]);
     let (mut out, mut borrowed) = (Vec::new(), Vec::new());
     t.look_up(&[9, 50, 13, 8, 9], &mut out, &mut borrowed);
     assert_eq!((&out[..], &borrowed[..]), (&[1, 0, 1, 2, 1][..], &[(1, 1), (2, 0)][..]));
     assert_eq!((t.high(), t.counts().rows), (1, 1));
     // With a filter they read zeros, which the last row has.
-    let mut t = table(HashedConfig { capacity: Some(2), ..counter(1) });
+    let mut t = table_of(2, counter(1));
     t.look_up(&[9, 50], &mut out, &mut borrowed);
     assert_eq!((&out[..], borrowed.len(), t.zeros()), (&[12, 12][..], 0, 12));
 }
@@ -178,17 +180,17 @@ fn what_does_not_fit_is_not_restored() {
     let mut t = table(HashedConfig::default());
     step(&mut t, 1, &[5, 6, 7]);
     let saved = t.save();
-    let refused = |config: HashedConfig, change: &dyn Fn(&mut SavedTable), told: &str| {
+    let refused = |capacity, config: HashedConfig, change: &dyn Fn(&mut SavedTable), told: &str| {
         let mut saved = saved.clone();
         change(&mut saved);
-        let why = table(config).restore(&saved).unwrap_err();
+        let why = table_of(capacity, config).restore(&saved).unwrap_err();
         assert!(why.contains(told), "{why}");
     };
     let plain = HashedConfig::default();
-    refused(HashedConfig { capacity: Some(2), ..plain }, &|_| (), "embedding.capacity is 2");
-    refused(plain, &|s| s.keys[1] = 100, "the id 100, but 100 ids");
-    refused(plain, &|s| s.keys[1] = 5, "an id twice");
-    refused(plain, &|s| s.freqs.truncate(2), "other numbers");
+    refused(2, plain, &|_| (), "embedding.capacity is 2");
+    refused(IDS, plain, &|s| s.keys[1] = 100, "the id 100, but 100 ids");
+    refused(IDS, plain, &|s| s.keys[1] = 5, "an id twice");
+    refused(IDS, plain, &|s| s.freqs.truncate(2), "other numbers");
     let bloom = FilterConfig::Bloom { freq: 2, keys: 9, false_positive: 0.1, counter_bits: 32 };
-    refused(HashedConfig { filter: bloom, ..plain }, &|_| (), "such a Bloom filter");
+    refused(IDS, HashedConfig { filter: bloom, ..plain }, &|_| (), "such a Bloom filter");
 }

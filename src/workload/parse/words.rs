@@ -5,7 +5,7 @@ use crate::{
     data::{format::TRAINED, preprocess::prepare::Recipe},
     embedding::{
         RowKind,
-        hashed::{FilterConfig, HashedConfig, StoreConfig},
+        hashed::{FilterConfig, HashedStore, StoreConfig},
     },
     engine::EngineKind,
     model::{
@@ -148,7 +148,7 @@ words! {
     EngineKind { "fused" => Fused, "candle" => Candle }
     Precision { "fp32" => Fp32, "tf32" => Tf32, "bf16" => Bf16, "fp16" => Fp16 }
     RowKind { "fp32" => Fp32, "bf16" => Bf16, "fp16" => Fp16, "bf16-split" => Bf16Split }
-    StoreConfig { "resident" => Resident, "hashed" => Hashed(HashedConfig::default()) }
+    StoreConfig { "resident" => Resident, "hashed" => Hashed(HashedStore::default()) }
     FilterConfig {
         "none" => None,
         "counter" => Counter { freq: 0 },

@@ -4,7 +4,7 @@ use super::*;
 use crate::{
     backend::{Device, StepContext},
     batch::{Column, Samples, Schema, Span},
-    embedding::hashed::{FilterConfig, HashedConfig, HashedSpec, HashedTable},
+    embedding::hashed::{FilterConfig, HashedConfig, HashedSpec, HashedStore, HashedTable},
     engine::{EngineKind, build, hashed::HashedEngine},
 };
 use std::rc::Rc;
@@ -58,6 +58,10 @@ fn make(place: &Place, config: &EngineConfig) -> Box<dyn Engine> {
 
 /// The same model with tables that grow.
 fn grown(config: &EngineConfig, hashed: HashedConfig) -> EngineConfig {
+    grown_to(config, HashedStore { capacity: None, config: hashed })
+}
+
+fn grown_to(config: &EngineConfig, store: HashedStore) -> EngineConfig {
     let mut config = config.clone();
     let column = |(k, &rows): (usize, &usize)| Column {
         name: format!("C{k}"),
@@ -65,7 +69,8 @@ fn grown(config: &EngineConfig, hashed: HashedConfig) -> EngineConfig {
         max_hotness: config.max_hotness[k],
     };
     let tables = ROWS.iter().enumerate().map(column).collect();
-    let spec = HashedSpec::new(hashed, &Schema { dense: DENSE, tables }, config.max_batch);
+    let schema = Schema { dense: DENSE, tables };
+    let spec = HashedSpec::new(&store, &schema, config.max_batch).unwrap();
     let (ModelSpec::Dlrm(DlrmSpec { tables, .. }) | ModelSpec::DeepFm(DeepFmSpec { tables, .. })) =
         &mut config.model;
     *tables = spec.columns.iter().map(|c| c.rows).collect();
@@ -182,8 +187,9 @@ fn new_rows_repeat_and_capacity_does_not_matter() {
     let config = config(plain_models().remove(0), OptimizerSpec::SGD, 2);
     let hashed = HashedConfig { default_value_dim: Some(3), ..HashedConfig::default() };
     let mut all = make(&Place::Cpu(2), &grown(&config, hashed));
-    let few = HashedConfig { capacity: Some(19), ..hashed };
-    let mut few = make(&Place::Cpu(2), &grown(&config, few));
+    // The second table, of 20 ids, has room for 19; the first for 7 and the third for 5, as they have.
+    let few = HashedStore { capacity: Some(vec![7, 19, 5]), config: hashed };
+    let mut few = make(&Place::Cpu(2), &grown_to(&config, few));
     for n in 0..4 {
         let b = batch(&config.model, n, 2);
         assert_eq!(all.train_step(&b, 0.0).unwrap(), few.train_step(&b, 0.0).unwrap());
@@ -351,8 +357,8 @@ fn small_rows_are_dropped_by_their_values() {
 #[test]
 fn a_table_without_room_ends_the_step() {
     let config = config(plain_models().remove(0), OptimizerSpec::SGD, 2);
-    let hashed = HashedConfig { capacity: Some(4), ..HashedConfig::default() };
-    let mut growing = make(&Place::Cpu(1), &grown(&config, hashed));
+    let store = HashedStore { capacity: Some(vec![4]), config: HashedConfig::default() };
+    let mut growing = make(&Place::Cpu(1), &grown_to(&config, store));
     let steps = (0..9).map(|n| growing.train_step(&batch(&config.model, n, 9), 0.1));
     let error = steps.into_iter().find_map(Result::err).unwrap().to_string();
     assert!(error.contains("is full: all its 4 rows"), "{error}");

@@ -2,7 +2,7 @@
 
 use super::{Key, Setting, lens, under};
 use crate::{
-    embedding::hashed::{FilterConfig, HashedConfig, StoreConfig},
+    embedding::hashed::{FilterConfig, HashedConfig, HashedStore, StoreConfig},
     workload::parse::key::{above, key, split},
 };
 
@@ -16,7 +16,7 @@ pub(super) fn keys() -> Vec<Key> {
         split(
             "embedding.store",
             |_| true,
-            |w| (!w.embedding.is_resident()).then_some(w.embedding),
+            |w| (!w.embedding.is_resident()).then(|| w.embedding.clone()),
             |w, store| w.embedding = store,
         )
         .or(StoreConfig::Resident)
@@ -38,15 +38,16 @@ fn sizes() -> Vec<Key> {
         key("embedding.capacity", lens!(embedding; StoreConfig::Hashed(h) => &mut h.capacity))
             .or(None)
             .or_in_words("the ids of the column")
+            .not_empty("is empty; must hold at least one number of rows")
             .within_as(1..=MOST_ROWS, "rows, from 1 to 2147483648")
             .says(
-                "Rows of a table at most. A run ends that needs more. On a CPU memory is taken as \
+                "Rows of a table at most, one number for each categorical column or one for all. A run ends that needs more. On a CPU memory is taken as \
                  rows come (but for optimizer state that does not begin with zeros), elsewhere at \
                  the start",
             ),
         key(
             "embedding.default_value_dim",
-            lens!(embedding; StoreConfig::Hashed(h) => &mut h.default_value_dim),
+            lens!(embedding; StoreConfig::Hashed(h) => &mut h.config.default_value_dim),
         )
         .or(None)
         .within_as(1..=1 << 31, "from 1 to 2147483648; leave it out for a row of its own")
@@ -62,7 +63,7 @@ fn filters() -> Vec<Key> {
     let bloom = &[Setting { key: "embedding.filter", words: &["bloom"] }];
     let hashed = &[Setting { key: "embedding.store", words: &["hashed"] }];
     vec![
-        key("embedding.filter", lens!(embedding; StoreConfig::Hashed(h) => &mut h.filter))
+        key("embedding.filter", lens!(embedding; StoreConfig::Hashed(h) => &mut h.config.filter))
             .when(hashed)
             .or(FilterConfig::None)
             .says(
@@ -73,8 +74,8 @@ fn filters() -> Vec<Key> {
             ),
         key(
             "embedding.filter_freq",
-            lens!(embedding; StoreConfig::Hashed(HashedConfig {
-                filter: FilterConfig::Counter { freq } | FilterConfig::Bloom { freq, .. }, ..
+            lens!(embedding; StoreConfig::Hashed(HashedStore {
+                config: HashedConfig { filter: FilterConfig::Counter { freq } | FilterConfig::Bloom { freq, .. }, .. }, ..
             }) => freq),
         )
         .when(filtered)
@@ -82,8 +83,8 @@ fn filters() -> Vec<Key> {
         .says("An id gets a row once training has seen it so often"),
         key(
             "embedding.bloom_keys",
-            lens!(embedding; StoreConfig::Hashed(HashedConfig {
-                filter: FilterConfig::Bloom { keys, .. }, ..
+            lens!(embedding; StoreConfig::Hashed(HashedStore {
+                config: HashedConfig { filter: FilterConfig::Bloom { keys, .. }, .. }, ..
             }) => keys),
         )
         .when(bloom)
@@ -91,8 +92,8 @@ fn filters() -> Vec<Key> {
         .says("Ids that a table's filter is made for (DeepRec: `max_element_size`)"),
         key(
             "embedding.false_positive",
-            lens!(embedding; StoreConfig::Hashed(HashedConfig {
-                filter: FilterConfig::Bloom { false_positive, .. }, ..
+            lens!(embedding; StoreConfig::Hashed(HashedStore {
+                config: HashedConfig { filter: FilterConfig::Bloom { false_positive, .. }, .. }, ..
             }) => false_positive),
         )
         .when(bloom)
@@ -101,8 +102,8 @@ fn filters() -> Vec<Key> {
         .says("Chance that one of so many ids is counted too often"),
         key(
             "embedding.counter_bits",
-            lens!(embedding; StoreConfig::Hashed(HashedConfig {
-                filter: FilterConfig::Bloom { counter_bits, .. }, ..
+            lens!(embedding; StoreConfig::Hashed(HashedStore {
+                config: HashedConfig { filter: FilterConfig::Bloom { counter_bits, .. }, .. }, ..
             }) => counter_bits),
         )
         .when(bloom)
@@ -127,7 +128,7 @@ fn eviction() -> Vec<Key> {
     vec![
         key(
             "embedding.steps_to_live",
-            lens!(embedding; StoreConfig::Hashed(h) => &mut h.steps_to_live),
+            lens!(embedding; StoreConfig::Hashed(h) => &mut h.config.steps_to_live),
         )
         .or(None)
         .within_as(1.., "at least 1; leave it out for ever")
@@ -137,14 +138,14 @@ fn eviction() -> Vec<Key> {
         ),
         key(
             "embedding.l2_threshold",
-            lens!(embedding; StoreConfig::Hashed(h) => &mut h.l2_threshold),
+            lens!(embedding; StoreConfig::Hashed(h) => &mut h.config.l2_threshold),
         )
         .or(None)
         .within(above(0.0))
         .says("Rows are dropped of which half the sum of squares is below this (DeepRec: `L2WeightEvict`)"),
         key(
             "embedding.evict_every_steps",
-            lens!(embedding; StoreConfig::Hashed(h) => &mut h.evict_every_steps),
+            lens!(embedding; StoreConfig::Hashed(h) => &mut h.config.evict_every_steps),
         )
         .or(None)
         .or_in_words("`checkpoint.every_steps`")
