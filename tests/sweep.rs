@@ -4,7 +4,13 @@
 #[path = "support/signal.rs"]
 mod signal;
 
-use dlrm_bench::results::record::{self, RunRecord};
+use dlrm_bench::{
+    results::{
+        metrics::MetricsWriter,
+        record::{self, RunRecord},
+    },
+    train::events::{Listener, StepEvent},
+};
 use serde_json::Value;
 use std::{
     fs,
@@ -456,4 +462,38 @@ fn an_interrupted_sweep_keeps_what_is_done_and_goes_on() {
     let record = json(&folder(&bench).join("sweep.json"));
     assert_eq!(record["complete"], false);
     assert_eq!(record["points"][1]["runs"], 0);
+}
+
+/// A run that became slow in its middle is called that, by whoever reads its metrics.
+#[test]
+fn a_run_of_two_speeds_is_told_of() {
+    let bench = Bench::new();
+    bench.done(&["run", "w.toml", "--quiet", "--steps", "60"]);
+    let (folder, _) = records(&bench.path("results")).remove(0);
+    let metrics = |slow: f64| {
+        let mut writer = MetricsWriter::new(folder.join("metrics.parquet"));
+        for step in 1..=400u64 {
+            writer
+                .step(&StepEvent {
+                    step,
+                    epoch: 0,
+                    samples: 270,
+                    loss: 0.5,
+                    learning_rate: 0.1,
+                    seconds: 1e-3 * if step > 250 { slow } else { 1.0 + 0.1 * (step % 3) as f64 },
+                    data_wait: 0.0,
+                })
+                .unwrap();
+        }
+        assert!(writer.finish().1.is_none());
+    };
+    metrics(4.0);
+    let (said, _) = bench.done(&["compare", "results"]);
+    let said = said.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(
+        said.contains("throughput fell from 245k to 67.5k samples/s at about step 2"),
+        "{said}"
+    );
+    metrics(1.2);
+    assert!(!bench.done(&["compare", "results"]).0.contains("throughput fell"));
 }

@@ -213,6 +213,7 @@ impl RunOutput {
             series.map(|s| Series { id: s.id.or_else(|| Some(record.run.clone())), ..s });
         if let Some(throughput) = &mut record.throughput {
             throughput.steady = steady(&metrics);
+            throughput.jump = metrics.jump();
         }
         if let Some(run) = finished {
             record.data = Some(run.data_facts.clone());
@@ -365,14 +366,7 @@ pub(super) fn ceilings(workload: &Workload) -> Result<Option<Ceilings>, Failure>
 /// Throughput of the training steps after warm-up with its interval; `None` if there are too few of
 /// them.
 fn steady(metrics: &Metrics) -> Option<Steady> {
-    // The table counts samples from the start; a step's own are the difference.
-    let before = std::iter::once(0).chain(metrics.samples.iter().copied());
-    let samples: Vec<f64> = metrics
-        .samples
-        .iter()
-        .zip(before)
-        .map(|(&after, before)| (after - before) as f64)
-        .collect();
+    let samples = metrics.step_samples();
     let warmup = stats::warmup_cut(samples.len());
     let interval = stats::throughput(&samples, &metrics.seconds, &Bootstrap::after(warmup)).ok()?;
     Some(Steady {

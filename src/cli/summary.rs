@@ -77,6 +77,9 @@ pub(super) fn summary(record: &RunRecord, folder: &Path, convergence: Option<&st
             },
         );
         row("", format!("{} samples/s end to end, evaluation included", rounded(t.end_to_end)));
+        if let Some(jump) = &t.jump {
+            row("", jump.to_string());
+        }
     }
     if let Some(sentence) = convergence {
         row("convergence", sentence.to_owned());

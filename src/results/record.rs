@@ -10,6 +10,7 @@ use crate::{
     embedding::RowKind,
     engine::{self, EngineConfig},
     host::Isa,
+    stats::Jump,
     system::{Ceilings, Machine, Noise, Setting, Versions, peak_memory, usable_cores},
     train::Diagnosis,
     train::events::{EvalEvent, Outcome, RunFacts},
@@ -196,6 +197,9 @@ pub struct Throughput {
     pub training: f64,
     /// From `run_start` to the end, evaluation included; MLPerf's view.
     pub end_to_end: f64,
+    /// The step at which it changed for the rest of the run, if it did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub jump: Option<Jump>,
 }
 
 /// Throughput with its interval.
@@ -340,6 +344,7 @@ impl Throughput {
             steady: None,
             training: samples / train_seconds,
             end_to_end: samples / outcome.seconds,
+            jump: None,
         })
     }
 }

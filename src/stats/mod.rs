@@ -4,6 +4,7 @@
 mod block_bootstrap;
 mod block_length;
 mod changes;
+mod jump;
 mod olympic;
 mod rcp;
 mod sequential;
@@ -14,6 +15,7 @@ use serde::Serialize;
 
 pub use block_bootstrap::{Bootstrap, throughput, warmup_cut};
 pub use changes::changes;
+pub use jump::{Jump, jump};
 pub use olympic::{Score, mean, mean_interval, olympic_mean, score};
 pub use rcp::{Accepted, Convergence, Judged, Origin, RcpError, Reference, ReferencePoint, margin};
 pub use sequential::{Criteria, Decision, Finding, LOOKS, Sequential};

@@ -106,6 +106,17 @@ impl Column<'_> {
 }
 
 impl Metrics {
+    /// Samples of each step: the table counts them from the start.
+    pub fn step_samples(&self) -> Vec<f64> {
+        let before = std::iter::once(0).chain(self.samples.iter().copied());
+        self.samples.iter().zip(before).map(|(&after, before)| (after - before) as f64).collect()
+    }
+
+    /// The step at which throughput changed for the rest of the run, if it did.
+    pub fn jump(&self) -> Option<stats::Jump> {
+        stats::jump(&self.step_samples(), &self.seconds)
+    }
+
     /// All columns by name, in the order of the file.
     fn columns(&mut self) -> [(&'static str, Column<'_>); 17] {
         let [rows, made, filtered, evicted] = &mut self.tables;

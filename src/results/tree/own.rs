@@ -66,6 +66,9 @@ pub(super) fn read(folder: &Path) -> Result<Run, ResultsError> {
     let kept = end.and_then(|o| o.restored.as_ref()).or(record.evaluations.last());
     let quality = kept.map(|e| &e.quality);
     let metrics = metrics(folder)?;
+    if let Some(jump) = metrics.as_ref().and_then(Metrics::jump) {
+        warnings.push(jump.to_string());
+    }
     Ok(Run {
         path: folder.display().to_string(),
         argument: String::new(),
