@@ -114,10 +114,10 @@ fn read_rows(
         }
         read.resize(rows[k + n - 1] as usize * cols + cols - start, 0.0);
         from.read(engine, start, &mut read)?;
-        for k in k..k + n {
+        for (k, &row) in rows.iter().enumerate().skip(k).take(n) {
             // A row may reach over either end.
             let (begin, stop) = ((k * cols).max(first), ((k + 1) * cols).min(end));
-            let at = rows[k] as usize * cols - start + begin - k * cols;
+            let at = row as usize * cols - start + begin - k * cols;
             out[begin - first..stop - first].copy_from_slice(&read[at..][..stop - begin]);
         }
         k += n;

@@ -162,7 +162,9 @@ impl HashedTable {
         changes: &mut Changes,
     ) -> Result<(), Full> {
         out.clear();
-        (changes.new.clear(), changes.admitted.clear(), changes.zeros = false);
+        changes.new.clear();
+        changes.admitted.clear();
+        changes.zeros = false;
         if self.filter.is_some() {
             return self.resolve_filtered(ids, step, out, changes);
         }
@@ -192,7 +194,9 @@ impl HashedTable {
         changes: &mut Changes,
     ) -> Result<(), Full> {
         let zeros = self.zeros();
-        (self.unknown.clear(), self.numbers.clear(), self.places.clear());
+        self.unknown.clear();
+        self.numbers.clear();
+        self.places.clear();
         for &id in ids {
             let key = u64::from(id);
             if let Some(slot) = self.slots.get(key) {
@@ -273,7 +277,9 @@ impl HashedTable {
     /// a filter, else its initial values from a row that it borrows: those are in `borrowed`, with
     /// the numbers of the initial rows.
     pub fn look_up(&mut self, ids: &[u32], out: &mut Vec<u32>, borrowed: &mut Vec<(u32, u64)>) {
-        (out.clear(), borrowed.clear(), self.numbers.clear());
+        out.clear();
+        borrowed.clear();
+        self.numbers.clear();
         let zeros = self.zeros();
         for &id in ids {
             let key = u64::from(id);
