@@ -10,7 +10,7 @@
 //!     manifest.json           size and BLAKE3 of each; written last
 //! ```
 //!
-//! An incremental one has of tables only the rows that were touched since its base ([`changes`]).
+//! An incremental one has of tables only the rows that were touched since its base (docs/checkpoints.md).
 //!
 //! A checkpoint is written under another name, brought to the disk, and renamed: what has its name
 //! is whole, unless a disk or a hand damaged it, which the manifest tells. docs/checkpoints.md

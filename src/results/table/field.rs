@@ -134,7 +134,7 @@ impl FromStr for Field {
     type Err = String;
 
     /// Any name may be that of a log's hyperparameter: whether there is such a column is known once
-    /// there are runs ([`Field::check`]).
+    /// there are runs.
     fn from_str(name: &str) -> Result<Self, String> {
         let name = name.trim();
         let own = name.to_lowercase();
