@@ -3,10 +3,10 @@
 # each of nine workloads has been killed so often and come to its end. Losses, AUC, parameters, optimizer state and log must then be those of a
 # run that was left alone. Then kills eight commands that write files as often (convert, report, eval, export): what has its name is whole.
 #
-#   scripts/kill-runs.sh [KILLS]      # 170 a workload, a thousand in all; as many of each command
+#   scripts/kill-runs.sh [KILLS]      # 112 a workload, a thousand in all; as many of each command
 set -euo pipefail
 cd "$(dirname "$0")/.."
-kills=${1:-170}
+kills=${1:-112}
 [[ $kills =~ ^[0-9]+$ && $kills -gt 0 ]] || { echo 'usage: scripts/kill-runs.sh [KILLS]; KILLS is a whole number from 1' >&2; exit 2; }
 export DLRM_BENCH_KILLS=$kills
 cargo test --test checkpoint a_run_that_is_killed -- --nocapture
