@@ -33,28 +33,8 @@ impl Limits {
 
     /// From the process's list of groups, and where their trees are mounted.
     fn below(list: &Path, mount: &Path) -> Self {
-        let list = fs::read_to_string(list).unwrap_or_default();
         let mut limits = Limits::default();
-        for entry in list.lines() {
-            // `4:cpu,cpuacct:/a/b`, version 2 `0::/a/b`.
-            let mut fields = entry.splitn(3, ':').skip(1);
-            let (Some(controllers), Some(group)) = (fields.next(), fields.next()) else { continue };
-            let mounts: Vec<PathBuf> = match controllers {
-                "" => vec![mount.to_owned(), mount.join("unified")],
-                names => {
-                    let each = names.split(',').map(|name| mount.join(name));
-                    std::iter::once(mount.join(names)).chain(each).collect()
-                }
-            };
-            for root in mounts {
-                for folder in groups(&root, group) {
-                    limits.tighten(&folder);
-                }
-            }
-        }
-        if list.is_empty() {
-            limits.tighten(mount);
-        }
+        all_groups(list, mount).iter().for_each(|folder| limits.tighten(folder));
         limits
     }
 
@@ -108,9 +88,76 @@ fn groups(root: &Path, group: &str) -> Vec<PathBuf> {
     found
 }
 
+/// Folders of all groups that the process with this list is in, in every tree below `mount`.
+fn all_groups(list: &Path, mount: &Path) -> Vec<PathBuf> {
+    let list = fs::read_to_string(list).unwrap_or_default();
+    if list.is_empty() {
+        return vec![mount.to_owned()];
+    }
+    let mut all = Vec::new();
+    for entry in list.lines() {
+        // `4:cpu,cpuacct:/a/b`, version 2 `0::/a/b`.
+        let mut fields = entry.splitn(3, ':').skip(1);
+        let (Some(controllers), Some(group)) = (fields.next(), fields.next()) else { continue };
+        let mounts: Vec<PathBuf> = match controllers {
+            "" => vec![mount.to_owned(), mount.join("unified")],
+            names => {
+                let each = names.split(',').map(|name| mount.join(name));
+                std::iter::once(mount.join(names)).chain(each).collect()
+            }
+        };
+        all.extend(mounts.iter().flat_map(|root| groups(root, group)));
+    }
+    all
+}
+
+/// Microseconds for which the limit of a group has held this process back so far, that of the group
+/// that did so for longest; `None` where no group counts it.
+pub(super) fn held_back() -> Option<u64> {
+    held_back_below(Path::new("/proc/self/cgroup"), Path::new("/sys/fs/cgroup"))
+}
+
+fn held_back_below(list: &Path, mount: &Path) -> Option<u64> {
+    let of = |group: PathBuf| throttled(&fs::read_to_string(group.join("cpu.stat")).ok()?);
+    all_groups(list, mount).into_iter().filter_map(of).max()
+}
+
+/// Of `cpu.stat`, version 2 or 1: microseconds.
+fn throttled(stat: &str) -> Option<u64> {
+    let of = |name: &str| {
+        let value = stat.lines().find_map(|l| l.strip_prefix(name)?.strip_prefix(' '))?;
+        value.trim().parse::<u64>().ok()
+    };
+    of("throttled_usec").or_else(|| of("throttled_time").map(|nanos| nanos / 1000))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_group_that_is_held_back_is_found_wherever_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let (list, mount) = (dir.path().join("list"), dir.path().join("cgroup"));
+        for (folder, text) in [
+            ("", "usage_usec 3\n"),
+            ("slurm", "nr_periods 9\nnr_throttled 2\nthrottled_usec 7500\n"),
+            ("slurm/job", "throttled_usec 20\n"),
+            ("other", "throttled_usec 99999\n"),
+            ("cpu,cpuacct/old", "nr_throttled 2\nthrottled_time 8000000\n"),
+        ] {
+            fs::create_dir_all(mount.join(folder)).unwrap();
+            fs::write(mount.join(folder).join("cpu.stat"), text).unwrap();
+        }
+        for (text, want) in [
+            ("0::/slurm/job\n", Some(7500)),
+            ("0::/slurm\n3:cpu,cpuacct:/old\n", Some(8000)),
+            ("0::/\n", None),
+        ] {
+            fs::write(&list, text).unwrap();
+            assert_eq!(held_back_below(&list, &mount), want, "{text}");
+        }
+    }
 
     /// A tree of groups with these files, and a process in these groups.
     fn limits(list: &str, files: &[(&str, &str)]) -> Limits {

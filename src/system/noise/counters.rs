@@ -1,6 +1,9 @@
 //! What the system counts of processors' time.
 
-use crate::system::linux::{in_list, line};
+use crate::system::{
+    cgroup,
+    linux::{in_list, line},
+};
 use serde::{Deserialize, Serialize};
 use std::{fs, path::Path, time::Instant};
 
@@ -74,11 +77,10 @@ impl Counted {
             Some(list.trim().to_owned())
         });
         let allowed = |cpu: u64| allowed.as_deref().is_none_or(|list| in_list(list, cpu));
-        let throttled = |group: &str| held_back(&text(&format!("{group}/cpu.stat"))?);
         Counted {
             processors: text("/proc/stat").and_then(|stat| processors(&stat, allowed)),
             own: text("/proc/self/stat").and_then(|stat| own(&stat)),
-            held_back: throttled("/sys/fs/cgroup").or_else(|| throttled("/sys/fs/cgroup/cpu")),
+            held_back: cgroup::held_back(),
             too_hot: too_hot(Path::new("/sys/devices/system/cpu"), allowed),
         }
     }
@@ -140,15 +142,6 @@ fn own(stat: &str) -> Option<u64> {
     (times.len() == 4).then(|| times.iter().sum())
 }
 
-/// Of `cpu.stat` of a control group, version 2 or 1: microseconds.
-fn held_back(stat: &str) -> Option<u64> {
-    let of = |name: &str| {
-        let value = stat.lines().find_map(|l| l.strip_prefix(name)?.strip_prefix(' '))?;
-        value.trim().parse::<u64>().ok()
-    };
-    of("throttled_usec").or_else(|| of("throttled_time").map(|nanos| nanos / 1000))
-}
-
 /// Times that the processors were slowed down for their heat, as far as they count that.
 fn too_hot(folder: &Path, allowed: impl Fn(u64) -> bool) -> Option<u64> {
     let of = |entry: fs::DirEntry| -> Option<u64> {
@@ -179,9 +172,6 @@ mod tests {
         let stat = "12 (a ) b) R 1 2 3 4 5 6 7 8 9 10 100 20 3 1 20 0 1 0 99";
         assert_eq!(own(stat), Some(124));
         assert_eq!(own("12 (cut) R 1 2"), None);
-        assert_eq!(held_back("nr_periods 9\nnr_throttled 2\nthrottled_usec 7500\n"), Some(7500));
-        assert_eq!(held_back("nr_throttled 2\nthrottled_time 7500000\n"), Some(7500));
-        assert_eq!(held_back("usage_usec 3\n"), None);
     }
 
     #[test]
