@@ -410,14 +410,17 @@ impl Tensors {
         self.places.remove(name);
     }
 
-    /// Names of all tensors.
+    /// Names of all tensors, but for those of whole numbers.
     pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.places.keys().map(String::as_str)
+        let of_numbers = self.places.iter().filter(|(_, place)| place.form != Form::U32);
+        of_numbers.map(|(name, _)| name.as_str())
     }
 
-    /// A tensor; `None` if there is none of that name.
+    /// A tensor; `None` if there is none of that name, or it is one of whole numbers: their bits
+    /// are no parameters.
     pub fn get(&self, name: &str) -> Option<View<'_>> {
-        let Place { file, form, shape, at, changed } = self.places.get(name)?;
+        let place = self.places.get(name).filter(|place| place.form != Form::U32)?;
+        let Place { file, form, shape, at, changed } = place;
         let len: usize = shape.iter().product();
         let bytes = &self.files[*file].all()[*at..][..len * form.bytes()];
         let changed =
@@ -606,6 +609,22 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn whole_numbers_are_no_parameters() {
+        let dir = tempfile::tempdir().unwrap();
+        let tensor = |name: &str, form| Tensor { name: name.into(), form, shape: vec![2] };
+        let tensors = [tensor("a", Form::F32), tensor("b", Form::U32)];
+        let path = dir.path().join("x.safetensors");
+        let mut ones = |_: usize, _: usize, out: &mut [f32]| {
+            out.fill(1.0);
+            Ok(())
+        };
+        write_file(&path, &tensors, &mut ones).unwrap();
+        let all = Tensors::open(&[path]).unwrap();
+        assert_eq!(all.names().collect::<Vec<_>>(), ["a"]);
+        assert!(all.get("a").is_some() && all.get("b").is_none());
     }
 
     #[test]
