@@ -3,7 +3,7 @@
 use super::{
     CheckpointError, Loaded, ReadPart, Shard, Tensor,
     keys::KEYS,
-    tensors::{SHARD_BYTES, plain, write},
+    write::{SHARD_BYTES, plain, write},
 };
 use crate::host::atomic_file::{create_folders, is_temporary, sync_folder, temporary};
 use serde::{Deserialize, Serialize};

@@ -23,12 +23,14 @@ pub mod keys;
 mod loaded;
 mod tensors;
 pub mod torch;
+mod write;
 
 pub use changes::{changed_name, rows_name};
 pub use config::{CheckpointConfig, KEEP};
 pub use folder::{About, Base, Checkpoints, FORMAT, Group, Kind, Manifest, Saved};
 pub use loaded::Loaded;
-pub use tensors::{Form, ReadPart, Shard, Tensor, Tensors, View, write_file};
+pub use tensors::{Form, Tensor, Tensors, View};
+pub use write::{ReadPart, Shard, write_file};
 
 use std::path::PathBuf;
 
