@@ -41,7 +41,7 @@ const WORKLOAD: &str = r#"
 workload.name = "noisy"
 data = { source = "planted", preset = "custom", tables = [2000, 20], dense = 2, train_samples = 10000000, eval_samples = 300 }
 model = { kind = "dlrm", dim = 16, bottom = [64, 16], top = [64, 1] }
-train = { batch_size = 2048, max_steps = 100 }
+train = { batch_size = 2048, max_steps = 250 }
 optimizer = { kind = "sgd", learning_rate = 0.05 }
 eval.every = "end"
 mlperf.platform = "here"
@@ -69,11 +69,13 @@ fn others_at_work_are_seen() {
     assert_eq!(run.status.code(), Some(0), "{shown}");
     let record = find(&dir.path().join("results"));
     let noise = &record["noise"];
-    if record["outcome"]["seconds"].as_f64().unwrap() > 0.6 {
+    if noise["usage"].is_null() {
+        // A machine on which that takes no half second.
+        assert!(record["outcome"]["seconds"].as_f64().unwrap() < 0.75, "{record}");
+        assert_eq!(noise["findings"][0]["grade"], Value::Null, "{noise}");
+    } else {
         assert_eq!(noise["grade"], "F", "{noise}");
         assert!(shown.contains("machine     not quiet, grade F: others used "), "{shown}");
-    } else {
-        assert_eq!(noise["findings"][0]["grade"], Value::Null, "{noise}");
     }
 }
 

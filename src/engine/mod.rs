@@ -30,7 +30,7 @@ use hashed::HashedEngine;
 pub use look::{LayerOutput, LookAt, Summary};
 pub use phase::{Lap, Phase, PhaseClock};
 pub use quantised::{HASHED, ModelBytes, can_quantise, quantised, quantised_plan};
-pub use state::{EnginePosition, StateSpec};
+pub use state::{EnginePosition, StateSpec, TensorId};
 
 /// Errors of an engine.
 #[derive(Debug, thiserror::Error)]
@@ -278,6 +278,32 @@ pub trait Engine {
         first: usize,
         values: &[f32],
     ) -> Result<(), EngineError>;
+
+    /// Copies rows of a table, of row weights, or of the state beside them out, one after another;
+    /// exact, as [`Engine::read_from`].
+    ///
+    /// # Errors
+    /// If the device fails.
+    fn read_rows(&self, of: TensorId, rows: &[u32], out: &mut [f32]) -> Result<(), EngineError> {
+        let width = of.width(self);
+        let mut parts = rows.iter().zip(out.chunks_mut(width));
+        parts.try_for_each(|(&row, out)| of.read(self, row as usize * width, out))
+    }
+
+    /// Sets them.
+    ///
+    /// # Errors
+    /// If the device fails.
+    fn write_rows(
+        &mut self,
+        of: TensorId,
+        rows: &[u32],
+        values: &[f32],
+    ) -> Result<(), EngineError> {
+        let width = of.width(self);
+        let mut parts = rows.iter().zip(values.chunks(width));
+        parts.try_for_each(|(&row, values)| of.write(self, row as usize * width, values))
+    }
 
     /// Where the training stands; no step is in flight.
     ///

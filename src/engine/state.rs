@@ -1,7 +1,7 @@
 //! What a training goes on from, beside its parameters: the optimizer's state and where the training
 //! stands. Engines keep it each in its own way; here is what all of them call it.
 
-use super::EngineConfig;
+use super::{Engine, EngineConfig, EngineError};
 use crate::{
     backend::Position,
     model::{ModelSpec, ParamKind, ParamSpec, Pooling},
@@ -31,6 +31,62 @@ impl StateSpec {
     /// Whether it has none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+}
+
+/// One of an engine's tensors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TensorId {
+    /// A parameter, in the order of [`Engine::params`].
+    Parameter(usize),
+    /// One of the optimizer's state, in the order of [`Engine::optimizer_state`].
+    State(usize),
+}
+
+impl TensorId {
+    /// Its shape.
+    pub fn shape(self, engine: &(impl Engine + ?Sized)) -> &[usize] {
+        match self {
+            TensorId::Parameter(i) => &engine.params()[i].shape,
+            TensorId::State(i) => &engine.optimizer_state()[i].shape,
+        }
+    }
+
+    /// Numbers of a row.
+    pub fn width(self, engine: &(impl Engine + ?Sized)) -> usize {
+        self.shape(engine)[1..].iter().product()
+    }
+
+    /// Copies numbers `first..` out; there are so many.
+    ///
+    /// # Errors
+    /// If the device fails.
+    pub fn read(
+        self,
+        engine: &(impl Engine + ?Sized),
+        first: usize,
+        out: &mut [f32],
+    ) -> Result<(), EngineError> {
+        match self {
+            TensorId::Parameter(i) => engine.read_from(i, first, out),
+            TensorId::State(i) => engine.read_state(i, first, out),
+        }
+    }
+
+    /// Sets numbers `first..`; there are so many.
+    ///
+    /// # Errors
+    /// If the device fails.
+    pub fn write(
+        self,
+        engine: &mut (impl Engine + ?Sized),
+        first: usize,
+        values: &[f32],
+    ) -> Result<(), EngineError> {
+        match self {
+            TensorId::Parameter(i) => engine.write_from(i, first, values),
+            TensorId::State(i) => engine.write_state(i, first, values),
+        }
     }
 }
 

@@ -6,42 +6,13 @@ use crate::{
     batch::Bags,
     checkpoint::{Base, Form, Loaded, Tensor, changed_name, rows_name},
     embedding::RowKind,
-    engine::{Engine, EngineConfig, EngineError, StateSpec},
+    engine::{Engine, EngineConfig, EngineError, StateSpec, TensorId},
     model::{ParamKind, ParamSpec, Part},
 };
 use std::sync::Arc;
 
 /// Numbers between two rows of a device that are read with them: a copy of its own takes longer.
 const GAP: usize = 1 << 16;
-
-/// Where numbers are read from.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum From {
-    Parameter(usize),
-    State(usize),
-}
-
-impl From {
-    pub fn read(
-        self,
-        engine: &dyn Engine,
-        first: usize,
-        out: &mut [f32],
-    ) -> Result<(), EngineError> {
-        match self {
-            From::Parameter(i) => engine.read_from(i, first, out),
-            From::State(i) => engine.read_state(i, first, out),
-        }
-    }
-
-    /// Of all of it.
-    pub fn shape(self, engine: &dyn Engine) -> &[usize] {
-        match self {
-            From::Parameter(i) => &engine.params()[i].shape,
-            From::State(i) => &engine.optimizer_state()[i].shape,
-        }
-    }
-}
 
 /// Numbers of rows, ascending.
 pub(super) type RowNumbers = Arc<[u32]>;
@@ -50,9 +21,9 @@ pub(super) type RowNumbers = Arc<[u32]>;
 #[derive(Debug, Clone)]
 pub(super) enum Content {
     /// All of one of the engine's.
-    Whole(From),
+    Whole(TensorId),
     /// These rows of it.
-    Rows(From, RowNumbers),
+    Rows(TensorId, RowNumbers),
     /// The numbers of these rows.
     Numbers(RowNumbers),
 }
@@ -98,7 +69,7 @@ pub(super) fn copy_numbers(rows: &[u32], first: usize, out: &mut [f32]) {
 /// `gap` numbers from one's beginning to the next one's are read at once.
 fn read_rows(
     engine: &dyn Engine,
-    from: From,
+    from: TensorId,
     (rows, cols, gap): (&[u32], usize, usize),
     first: usize,
     out: &mut [f32],
@@ -139,9 +110,9 @@ impl Contents {
     pub fn whole(engine: &dyn Engine, rows: RowKind) -> Self {
         let params = engine.params().iter().enumerate();
         let item = |from, param, tensor| Item { tensor, content: Content::Whole(from), param };
-        let model = params.map(|(i, p)| item(From::Parameter(i), i, tensor(p, rows)));
+        let model = params.map(|(i, p)| item(TensorId::Parameter(i), i, tensor(p, rows)));
         let state = engine.optimizer_state().iter().enumerate();
-        let optimizer = state.map(|(i, s)| item(From::State(i), s.param, state_tensor(s)));
+        let optimizer = state.map(|(i, s)| item(TensorId::State(i), s.param, state_tensor(s)));
         Contents { model: model.collect(), optimizer: optimizer.collect(), base: None }
     }
 
@@ -162,7 +133,7 @@ impl Contents {
 
 impl Item {
     /// The two tensors that stand for some rows of this one.
-    fn of_rows(&self, from: From, rows: &RowNumbers) -> Vec<Item> {
+    fn of_rows(&self, from: TensorId, rows: &RowNumbers) -> Vec<Item> {
         let Tensor { name, form, shape } = &self.tensor;
         let shape = [&[rows.len()], &shape[1..]].concat();
         let numbers = Tensor { name: rows_name(name), form: Form::U32, shape: vec![rows.len()] };
@@ -331,7 +302,8 @@ mod tests {
             let all = 5 * rows.len();
             let first = (first * all as f64) as usize;
             let mut got = vec![0.0; ((all - first) as f64 * len) as usize];
-            read_rows(engine, From::Parameter(table), (&rows, 5, gap), first, &mut got).unwrap();
+            read_rows(engine, TensorId::Parameter(table), (&rows, 5, gap), first, &mut got)
+                .unwrap();
             let want = rows.iter().flat_map(|&row| whole[5 * row as usize..][..5].to_vec());
             let want: Vec<f32> = want.skip(first).take(got.len()).collect();
             prop_assert_eq!(got, want);

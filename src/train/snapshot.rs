@@ -8,12 +8,12 @@
 
 use super::{
     TrainError,
-    contents::{Content, Contents, From, Item, RowNumbers, copy_numbers, reads},
+    contents::{Content, Contents, Item, RowNumbers, copy_numbers, reads},
 };
 use crate::{
     batch::Bags,
     checkpoint::{About, CheckpointError, Checkpoints, Group, Kind, Saved},
-    engine::{Engine, EngineConfig},
+    engine::{Engine, EngineConfig, TensorId},
     model::Part,
 };
 use serde_json::Value;
@@ -38,7 +38,7 @@ struct Request {
 
 /// A tensor of which a step changes the rows of its ids.
 struct Rows {
-    from: From,
+    from: TensorId,
     /// The ids' column, and what of them.
     read: (usize, Part),
     /// The rows that are written, ascending; `None` = all.
@@ -55,7 +55,12 @@ struct Rows {
 }
 
 impl Rows {
-    fn new(from: From, read: (usize, Part), which: Option<RowNumbers>, shape: &[usize]) -> Self {
+    fn new(
+        from: TensorId,
+        read: (usize, Part),
+        which: Option<RowNumbers>,
+        shape: &[usize],
+    ) -> Self {
         let rows = shape[0];
         let mut kept = vec![if which.is_some() { !0 } else { 0 }; rows.div_ceil(64)];
         for &row in which.iter().flat_map(|which| which.iter()) {
