@@ -85,6 +85,17 @@ pub struct TableState {
     pub buffer: usize,
 }
 
+/// Something that there is for each row of a table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RowsOf {
+    /// The rows of this table.
+    Values(usize),
+    /// Their weights.
+    Weights(usize),
+    /// Optimizer state.
+    State(TableState),
+}
+
 /// Dimensions of a feature interaction: `T` is `[B, features, dim]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DotShape {
@@ -342,6 +353,49 @@ pub trait Backend: 'static {
         first: usize,
         values: &[f32],
     ) -> Result<()>;
+
+    /// Copies rows out by their numbers, one after another, exact.
+    fn read_rows(
+        &self,
+        tables: &Self::Tables,
+        of: RowsOf,
+        rows: &[u32],
+        out: &mut [f32],
+    ) -> Result<()> {
+        let width = out.len() / rows.len().max(1);
+        for (&row, out) in rows.iter().zip(out.chunks_mut(width.max(1))) {
+            let first = row as usize * width;
+            match of {
+                RowsOf::Values(k) => self.read_table(tables, k, first, out)?,
+                RowsOf::Weights(k) => self.read_row_weights(tables, k, first, out)?,
+                RowsOf::State(state) => self.read_state(tables, state, first, out)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Sets rows by their numbers, no row twice; values are rounded as rows are kept.
+    fn write_rows(
+        &mut self,
+        tables: &mut Self::Tables,
+        of: RowsOf,
+        rows: &[u32],
+        values: &[f32],
+    ) -> Result<()> {
+        let width = values.len() / rows.len().max(1);
+        let parts = || rows.iter().zip(values.chunks(width.max(1)));
+        match of {
+            RowsOf::Values(k) => parts().try_for_each(|(&row, values)| {
+                self.write_table(tables, k, row as usize * width, values)
+            }),
+            RowsOf::Weights(k) => self.with_row_weights(tables, k, &mut |all, _| {
+                parts().for_each(|(&row, value)| all[row as usize] = value[0]);
+            }),
+            RowsOf::State(state) => parts().try_for_each(|(&row, values)| {
+                self.write_state(tables, state, row as usize * width, values)
+            }),
+        }
+    }
 
     /// Pools the bags of all tables (`tables` x `dim` columns of `out`, table by table).
     fn bags_forward(

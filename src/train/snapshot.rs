@@ -8,7 +8,7 @@
 
 use super::{
     TrainError,
-    contents::{Content, Contents, Item, RowNumbers, copy_numbers, reads},
+    contents::{Content, Contents, Item, RowNumbers, copy_numbers, read_rows, reads},
 };
 use crate::{
     batch::Bags,
@@ -98,20 +98,20 @@ impl Rows {
         if self.done == self.written() {
             return Ok(());
         }
-        let next = self.at(self.done);
+        let (next, at) = (self.at(self.done), self.values.len());
+        let mut wanted = Vec::new();
         for &id in &bags.indices {
             let row = self.read.1.of(id) as usize;
             // An id without a row is for the step to refuse.
             if row >= self.rows || row < next || self.is_kept(row) {
                 continue;
             }
-            let at = self.values.len();
-            self.values.resize(at + self.cols, 0.0);
-            self.from.read(engine, row * self.cols, &mut self.values[at..])?;
             self.kept[row / 64] |= 1 << (row % 64);
-            self.places.insert(row as u32, at);
+            self.places.insert(row as u32, at + wanted.len() * self.cols);
+            wanted.push(row as u32);
         }
-        Ok(())
+        self.values.resize(at + wanted.len() * self.cols, 0.0);
+        Ok(engine.read_rows(self.from, &wanted, &mut self.values[at..])?)
     }
 
     /// Reads a part of what is written as it was when the checkpoint was begun.
@@ -121,26 +121,20 @@ impl Rows {
         first: usize,
         out: &mut [f32],
     ) -> Result<(), TrainError> {
-        let end = first + out.len();
-        if self.which.is_none() {
-            self.from.read(engine, first, out)?;
+        match &self.which {
+            None => self.from.read(engine, first, out)?,
+            Some(which) => read_rows(engine, self.from, which, first, out)?,
         }
+        let end = first + out.len();
         for k in first / self.cols..end.div_ceil(self.cols) {
             let row = self.at(k);
-            let place = self.places.get(&(row as u32)).filter(|_| self.is_kept(row)).copied();
+            let kept = self.places.get(&(row as u32)).filter(|_| self.is_kept(row));
+            let Some(&at) = kept else { continue };
             // It may reach over either end of the part.
-            let (start, stop) = (k * self.cols, (k + 1) * self.cols);
-            let (from, to) = (start.max(first), stop.min(end));
-            let part = &mut out[from - first..to - first];
-            match place {
-                Some(at) => {
-                    part.copy_from_slice(&self.values[at + from - start..at + to - start]);
-                }
-                None if self.which.is_some() => {
-                    self.from.read(engine, row * self.cols + from - start, part)?;
-                }
-                None => {}
-            }
+            let start = k * self.cols;
+            let (from, to) = (start.max(first), (start + self.cols).min(end));
+            out[from - first..to - first]
+                .copy_from_slice(&self.values[at + from - start..at + to - start]);
         }
         self.done = end / self.cols;
         if self.done == self.written() {

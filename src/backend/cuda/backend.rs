@@ -11,7 +11,7 @@ use super::{
     loss,
     memory::{Floats, Input},
     planted::Planted,
-    products,
+    products, rows,
     scores::Scores,
     scratch::Scratch,
     sparse_update::Sparse,
@@ -21,15 +21,15 @@ use super::{
 use crate::{
     backend::{
         After, Backend, DotShape, Dropout, Gate, Held, InFlight, Join, Linear, Mat, MatMut, Norm,
-        Onto, Position, Precision, ProductShape, Result, SparseGradient, StepControl, StepStart,
-        TableState, TablesShape, Window,
+        Onto, Position, Precision, ProductShape, Result, RowsOf, SparseGradient, StepControl,
+        StepStart, TableState, TablesShape, Window,
     },
     batch::{BatchLimits, CheckedBatch, GeneratedLog, Span},
     host::pool::Pool,
     metrics::{Counts, MetricsError},
     model::LossSpec,
 };
-use std::rc::Rc;
+use std::{cell::RefCell, rc::Rc};
 
 /// How a GPU is to compute.
 #[derive(Debug, Clone, Copy)]
@@ -52,6 +52,8 @@ pub struct Cuda {
     pool: Pool,
     precision: Precision,
     scratch: Scratch,
+    /// For what is read, which changes nothing.
+    reading: RefCell<Scratch>,
     step: StepState,
     graphs: Graphs,
 }
@@ -75,6 +77,7 @@ impl Cuda {
             pool: Pool::with_pinning(config.threads, config.pin_threads),
             precision: config.precision,
             scratch: Scratch::new(&driver),
+            reading: RefCell::new(Scratch::new(&driver)),
             step: StepState::new(&driver)?,
             graphs: Graphs::new(&driver, config.graphs),
             driver,
@@ -250,7 +253,7 @@ impl Backend for Cuda {
         first: usize,
         out: &mut [f32],
     ) -> Result<()> {
-        tables.read(&self.driver, index, first, out)
+        tables.read(&*self.driver, &mut self.reading.borrow_mut(), index, first, out)
     }
 
     fn read_row_weights(
@@ -281,6 +284,26 @@ impl Backend for Cuda {
         values: &[f32],
     ) -> Result<()> {
         self.driver.to_device(tables.state(state, first, values.len()), bytes_of(values))
+    }
+
+    fn read_rows(
+        &self,
+        tables: &Tables,
+        of: RowsOf,
+        numbers: &[u32],
+        out: &mut [f32],
+    ) -> Result<()> {
+        rows::read(&*self.driver, &mut self.reading.borrow_mut(), tables, of, numbers, out)
+    }
+
+    fn write_rows(
+        &mut self,
+        tables: &mut Tables,
+        of: RowsOf,
+        numbers: &[u32],
+        values: &[f32],
+    ) -> Result<()> {
+        rows::write(&*self.driver, &mut self.scratch, tables, of, numbers, values)
     }
 
     fn bags_forward(

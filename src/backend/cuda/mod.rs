@@ -27,6 +27,7 @@ mod memory;
 mod planted;
 mod products;
 mod radix;
+mod rows;
 mod rules;
 mod scores;
 mod scratch;
@@ -46,7 +47,7 @@ pub use scores::{Scores, scores_bytes};
 use driver::Source;
 
 /// Every file of kernels.
-pub const SOURCES: [&Source; 17] = [
+pub const SOURCES: [&Source; 18] = [
     &bags::SOURCE,
     &batch_norm::SOURCE,
     &ceilings::SOURCE,
@@ -61,6 +62,7 @@ pub const SOURCES: [&Source; 17] = [
     &loss::SOURCE,
     &planted::SOURCE,
     &products::SOURCE,
+    &rows::SOURCE,
     &scores::SOURCE,
     &sparse_update::SOURCE,
     &thin::SOURCE,

@@ -22,13 +22,15 @@ pub(super) enum Purpose {
     Parts,
     /// A part of a table in f32.
     Table,
+    /// Rows of a table in f32, and their numbers.
+    Rows,
 }
 
 /// One piece of memory for each purpose.
 #[derive(Debug)]
 pub(super) struct Scratch {
     driver: Rc<dyn Driver>,
-    pieces: [Option<Memory>; 7],
+    pieces: [Option<Memory>; 8],
 }
 
 impl Scratch {

@@ -142,6 +142,22 @@ impl Tables {
         self.untouched.fill(false);
     }
 
+    /// The same for the rows of one table.
+    pub(super) fn touch_one(&mut self, k: usize) {
+        self.untouched[k] = false;
+    }
+
+    /// Numbers a row of a buffer of state.
+    pub(super) fn width(&self, state: TableState) -> usize {
+        self.widths[usize::from(state.of_weights)][state.buffer]
+    }
+
+    /// That table `k` has these rows, and that there are values for them.
+    pub(super) fn check_rows(&self, k: usize, rows: &[u32], values: usize, width: usize) {
+        let has = |&row: &u32| (row as usize) < self.rows[k];
+        assert!(rows.iter().all(has) && values == rows.len() * width, "rows of a table");
+    }
+
     /// Whether rows have weights.
     pub(super) fn weighted(&self) -> bool {
         matches!(self.pooling, Pooling::WeightedFixed | Pooling::WeightedLearned)
@@ -155,17 +171,17 @@ impl Tables {
     /// Copies elements `first..` of table `k` out.
     pub(super) fn read(
         &self,
-        driver: &Rc<dyn Driver>,
+        driver: &dyn Driver,
+        scratch: &mut Scratch,
         k: usize,
         first: usize,
         out: &mut [f32],
     ) -> Result<()> {
         assert!(first + out.len() <= self.rows[k] * self.dim, "a table has its elements");
-        let part =
-            Memory::zeros(driver, out.len().min(PART) * size_of::<f32>(), "a part of a table")?;
+        let part = scratch.get(Purpose::Table, out.len().min(PART) * size_of::<f32>())?;
         for (i, out) in out.chunks_mut(PART).enumerate() {
-            bags::widen(&**driver, self, k, first + i * PART, out.len(), part.at())?;
-            driver.to_host(part.at(), bytes_of_mut(out))?;
+            bags::widen(driver, self, k, first + i * PART, out.len(), part)?;
+            driver.to_host(part, bytes_of_mut(out))?;
         }
         Ok(())
     }
@@ -238,7 +254,7 @@ impl Tables {
         let TableState { table, of_weights, buffer } = state;
         let pointers = &self.pointers[table];
         let all = if of_weights { pointers.weight_state } else { pointers.state };
-        assert!(first + len <= self.rows[table] * self.widths[usize::from(of_weights)][buffer]);
+        assert!(first + len <= self.rows[table] * self.width(state));
         all[buffer] + (first * size_of::<f32>()) as Address
     }
 

@@ -21,7 +21,7 @@ use crate::{
     batch::{Batch, BatchLimits, Derived, GeneratedLog, Samples},
     engine::{
         Engine, EngineConfig, EngineError, EnginePosition, FillPart, LookAt, Phase, PhaseClock,
-        StateSpec, state::state_specs,
+        StateSpec, TensorId, state::state_specs,
     },
     metrics::{Counts, MetricsError},
     model::{ModelSpec, ParamSpec, Pooling, init::Initializer},
@@ -346,6 +346,10 @@ pub(super) fn await_room<B: Backend>(backend: &mut B) -> std::result::Result<(),
     backend.in_flight().failed().map_or(Ok(()), |end| Err(not_finite(end)))
 }
 
+fn no_rows() -> EngineError {
+    EngineError::Shape("rows by their numbers are those of tables".into())
+}
+
 fn not_finite(end: &StepEnd) -> EngineError {
     EngineError::NotFinite {
         what: "the loss",
@@ -422,6 +426,26 @@ impl<B: Backend> Engine for FusedEngine<B> {
         values: &[f32],
     ) -> std::result::Result<(), EngineError> {
         Ok(self.store.write_state(&mut self.backend, &self.state[index], first, values)?)
+    }
+
+    fn read_rows(
+        &self,
+        of: TensorId,
+        rows: &[u32],
+        out: &mut [f32],
+    ) -> std::result::Result<(), EngineError> {
+        let (set, what) = self.store.rows_of(of, &self.state).ok_or_else(no_rows)?;
+        Ok(self.backend.read_rows(&self.store.tables[set], what, rows, out)?)
+    }
+
+    fn write_rows(
+        &mut self,
+        of: TensorId,
+        rows: &[u32],
+        values: &[f32],
+    ) -> std::result::Result<(), EngineError> {
+        let (set, what) = self.store.rows_of(of, &self.state).ok_or_else(no_rows)?;
+        Ok(self.backend.write_rows(&mut self.store.tables[set], what, rows, values)?)
     }
 
     fn position(&mut self) -> std::result::Result<EnginePosition, EngineError> {

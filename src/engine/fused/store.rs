@@ -2,8 +2,8 @@
 //! in a second of the same layout, running statistics in a third, tables in sets of equal width.
 
 use crate::{
-    backend::{Backend, BackendError, ONLY_PREDICTS, Result, TableState},
-    engine::StateSpec,
+    backend::{Backend, BackendError, ONLY_PREDICTS, Result, RowsOf, TableState},
+    engine::{StateSpec, TensorId},
     host::pool::Pool,
     model::{ModelSpec, ParamKind, ParamSpec, SetSpec},
     optim::OptimizerSpec,
@@ -243,6 +243,25 @@ impl<B: Backend> Store<B> {
             Place::Table { set, index } => backend.read_table(&self.tables[set], index, first, out),
             Place::RowWeight { set, index } => {
                 backend.read_row_weights(&self.tables[set], index, first, out)
+            }
+        }
+    }
+
+    /// The set that has rows of a parameter, or of a tensor of state, and what they are there; `None`
+    /// if those are no rows of a table.
+    pub fn rows_of(&self, of: TensorId, state: &[StateSpec]) -> Option<(usize, RowsOf)> {
+        match of {
+            TensorId::Parameter(index) => match self.layout.places[index] {
+                Place::Table { set, index } => Some((set, RowsOf::Values(index))),
+                Place::RowWeight { set, index } => Some((set, RowsOf::Weights(index))),
+                Place::Dense(_) | Place::Running(_) | Place::Device(_) => None,
+            },
+            TensorId::State(index) => {
+                let spec = &state[index];
+                match self.layout.places[spec.param].state(spec.buffer) {
+                    StatePlace::Table(set, state) => Some((set, RowsOf::State(state))),
+                    StatePlace::Dense(_) => None,
+                }
             }
         }
     }

@@ -4,7 +4,8 @@ use super::numbers::Numbers;
 use crate::{
     backend::{
         After, Backend, BackendError, Dropout, Gate, Linear, Norm, Onto, Precision, Quantisation,
-        Result, SparseGradient, StepContext, StepControl, StepStart, TablesShape, Window,
+        Result, RowsOf, SparseGradient, StepContext, StepControl, StepStart, TableState,
+        TablesShape, Window,
         cpu::{CpuConfig, gemm::LinearShape},
     },
     batch::{Bags, Batch, BatchLimits},
@@ -327,6 +328,46 @@ pub(crate) struct TablesCase {
     pub gap: usize,
 }
 
+impl TablesCase {
+    /// Some rows, their weights and state as they are, and with others in their places for a while.
+    fn some_rows<B: Backend>(
+        &self,
+        b: &mut B,
+        n: &mut Numbers,
+        tables: &mut B::Tables,
+    ) -> Result<Left> {
+        let state = self.rule.state();
+        let learned = self.pooling == Pooling::WeightedLearned;
+        let mut left = Vec::new();
+        for (k, &rows) in self.rows.iter().enumerate() {
+            let stored = |of_weights, dim| {
+                let widths = state.rows(dim).map(|(width, _)| width).enumerate();
+                widths.map(move |(buffer, width)| {
+                    (RowsOf::State(TableState { table: k, of_weights, buffer }), width)
+                })
+            };
+            let all = [(RowsOf::Values(k), self.dim), (RowsOf::Weights(k), 1)].into_iter();
+            let all = all.chain(stored(false, self.dim)).chain(stored(true, 1).filter(|_| learned));
+            // Every third or so, from the last one on; never none.
+            let some: Vec<u32> =
+                (0..rows as u32).rev().filter(|&r| r == 0 || n.below(3) == 0).collect();
+            for (of, width) in all.collect::<Vec<_>>() {
+                let mut there = vec![0.0; some.len() * width];
+                b.read_rows(tables, of, &some, &mut there)?;
+                b.write_rows(tables, of, &some, &n.floats(there.len()))?;
+                let mut now = vec![0.0; there.len()];
+                b.read_rows(tables, of, &some, &mut now)?;
+                b.write_rows(tables, of, &some, &there)?;
+                left.extend([there, now]);
+            }
+            let mut whole = vec![0.0; rows * self.dim];
+            b.read_table(tables, k, 0, &mut whole)?;
+            left.push(whole);
+        }
+        Ok(left)
+    }
+}
+
 impl Case for TablesCase {
     fn name(&self) -> &'static str {
         "tables: bags, sorting, update, loss"
@@ -402,6 +443,7 @@ impl Case for TablesCase {
                 b.read_row_weights(&tables, k, 0, &mut tw)?;
                 left.extend([t, tw]);
             }
+            left.extend(self.some_rows(b, &mut n, &mut tables)?);
             let kinds = [
                 LossKind::Bce,
                 LossKind::Wbce { weights: [0.5, 2.0] },
