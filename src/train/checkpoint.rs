@@ -7,7 +7,7 @@ use super::{
     snapshot::{Of, Snapshot},
 };
 use crate::{
-    batch::Samples,
+    batch::Bags,
     checkpoint::{
         About, Base, CheckpointConfig, CheckpointError, Checkpoints, Group, Kind, Loaded, Saved,
         Tensor, keys,
@@ -247,6 +247,11 @@ impl<'a> Saver<'a> {
         }
     }
 
+    /// Whether it wants to know the ids of the next step ([`Saver::before_step`]).
+    pub fn wants_ids(&self) -> bool {
+        self.changes.is_some() || self.is_writing()
+    }
+
     /// Whether one is due before the first step.
     pub fn due_at_start(&self) -> bool {
         self.config.initial == Some(true)
@@ -301,20 +306,24 @@ impl<'a> Saver<'a> {
         Ok(())
     }
 
-    /// Keeps what a step on these samples will change of the model that is being written, and notes
-    /// which rows it changes. What it takes.
+    /// Whether one is being written while training goes on.
+    pub fn is_writing(&self) -> bool {
+        self.writing.is_some()
+    }
+
+    /// Keeps what a step on samples with these ids will change of the model that is being written,
+    /// and notes which rows it changes. What it takes, since `began`.
     pub fn before_step(
         &mut self,
         engine: &dyn Engine,
-        samples: Samples<'_>,
+        bags: &[Bags],
+        began: Instant,
     ) -> Result<Duration, TrainError> {
-        let Some(batch) = samples.host() else { return Ok(Duration::ZERO) };
-        let began = Instant::now();
         if let Some(changes) = &mut self.changes {
-            changes.touched.add(&batch.bags);
+            changes.touched.add(bags);
         }
         if let Some(writing) = &mut self.writing {
-            writing.snapshot.before_step(engine, &batch.bags)?;
+            writing.snapshot.before_step(engine, bags)?;
             writing.pauses.add(began.elapsed().as_secs_f64());
         }
         let took = began.elapsed();

@@ -3,7 +3,7 @@
 
 use crate::{
     backend::Device,
-    batch::{GeneratedSplit, Samples, Span},
+    batch::{Batch, GeneratedSplit, Samples, Span},
     data::{
         DataError, Source,
         loader::{Loaded, Loader, Plan},
@@ -23,7 +23,7 @@ pub(super) enum Feed {
     /// Batches in the host's memory, made ahead of their use.
     Loader(Loader),
     /// The numbers of samples.
-    Device { source: Box<dyn Source>, generated: GeneratedSplit, ranges: Ranges },
+    Device { source: Box<dyn Source>, generated: GeneratedSplit, ranges: Ranges, made: Batch },
 }
 
 /// The samples of a step.
@@ -74,7 +74,8 @@ impl Feed {
         match generated {
             Some(generated) => {
                 let ranges = Ranges::new(source.len(), plan);
-                Ok(Feed::Device { source, generated, ranges })
+                let made = Batch::with_capacity(source.schema(), 0);
+                Ok(Feed::Device { source, generated, ranges, made })
             }
             None => Ok(Feed::Loader(Loader::start(source, plan)?)),
         }
@@ -88,6 +89,20 @@ impl Feed {
                 let span = generated.span(range.epoch, range.start, range.n);
                 StepInput::Generated { range, span }
             })),
+        }
+    }
+
+    /// The samples of a step in the host's memory, where they are made once more if need be.
+    pub fn on_host<'a>(&'a mut self, input: &'a StepInput) -> Result<&'a Batch, DataError> {
+        match (self, input) {
+            (_, StepInput::Loaded(loaded)) => Ok(&loaded.batch),
+            (Feed::Device { source, made, .. }, StepInput::Generated { range, .. }) => {
+                source.fill(range.epoch, range.start, range.n, made)?;
+                Ok(made)
+            }
+            (Feed::Loader(_), StepInput::Generated { .. }) => {
+                unreachable!("a loader's samples are loaded")
+            }
         }
     }
 

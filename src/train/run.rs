@@ -24,7 +24,7 @@ use crate::{
         RowKind,
         hashed::{HashedTable, TableUse},
     },
-    engine::{Engine, EngineConfig, Phase, PhaseClock},
+    engine::{Engine, EngineConfig, EngineKind, Phase, PhaseClock},
     metrics::Quality,
     model::init::Initializer,
     optim::schedule::Schedule,
@@ -190,8 +190,9 @@ fn train(job: &Job<'_>, told: &mut Told<'_, '_>) -> Result<Finished, TrainError>
         clock: StepClock::new(),
         epoch_open,
         rows: rows(&prepared.config, engine_name),
-        // Row by row a GPU hands out too slowly.
-        beside: w.engine.device == Device::Cpu && snapshot::possible(&prepared.config),
+        // Row by row candle's GPU hands out too slowly.
+        beside: (w.engine.device == Device::Cpu || w.engine.kind == EngineKind::Fused)
+            && snapshot::possible(&prepared.config),
         step_seconds: 0.0,
         config: &prepared.config,
         init_seconds,
@@ -375,7 +376,9 @@ impl Trainer<'_> {
         let hashed = self.job.workload.embedding.hashed();
         let every = hashed.filter(|h| h.evicts()).and_then(|h| h.evict_every_steps);
         let evicts = every.is_some_and(|n| self.begun.is_multiple_of(n));
-        self.tell(told, evaluates || last_of_epoch || saves || evicts)?;
+        // What is read of a model waits for the steps that a device computes.
+        let reads = saves || self.saver.as_ref().is_some_and(Saver::is_writing);
+        self.tell(told, evaluates || last_of_epoch || reads || evicts)?;
         self.go_on_saving(told, false)?;
         if evaluates {
             self.evaluate(told, last_of_epoch)?;
@@ -432,8 +435,10 @@ impl Trainer<'_> {
             self.in_flight.pop_front();
         }
         self.in_flight.push_back((step, input.range()));
-        if let Some(saver) = &mut self.saver {
-            self.clock.pause(saver.before_step(self.engine, input.samples())?);
+        if let Some(saver) = self.saver.as_mut().filter(|saver| saver.wants_ids()) {
+            let began = Instant::now();
+            let batch = self.feed.on_host(&input)?;
+            self.clock.pause(saver.before_step(self.engine, &batch.bags, began)?);
         }
         self.engine.begin_step(input.samples(), context).map_err(failed_step)?;
         let laps = self.engine.phases().map(PhaseClock::take_laps).unwrap_or_default();

@@ -314,8 +314,10 @@ impl Asking {
 mod tests {
     use super::*;
     use crate::{
+        backend::StepContext,
+        batch::Samples,
         checkpoint::{Base, Loaded},
-        data::ranges::Range,
+        data::{Source, ranges::Range},
         train::{self, checkpoint::rows, contents::Touched, failure::samples_of},
         workload,
     };
@@ -346,7 +348,7 @@ mod tests {
     #[test]
     fn what_is_written_is_the_model_of_the_beginning() {
         for (k, more) in [
-            &["model.dim=7"][..],
+            &["model.dim=7", "model.bottom=[16,7]"][..],
             &["engine.embedding_rows=bf16", "optimizer.kind=rowwise_adagrad"],
             &["model.trick=qr", "model.qr_collisions=3", "optimizer.kind=sgd"],
             &["model.pooling=weighted_learned", "engine.kind=candle", "data.max_rows=20000"],
@@ -354,107 +356,131 @@ mod tests {
         .into_iter()
         .enumerate()
         {
-            let plain = [
-                "data.max_rows=300000",
-                "data.train_samples=20000",
-                "data.eval_samples=500",
-                "model.dim=8",
-                "model.bottom=[16,8]",
-                "model.top=[16,1]",
-            ];
-            let mut set: Vec<String> = plain.iter().chain(more).map(|s| (*s).to_owned()).collect();
-            if more.contains(&"model.dim=7") {
-                set.push("model.bottom=[16,7]".to_owned());
+            let mut p = prepared(300_000, 20_000, more);
+            check(&mut *p.engine, &p.config, &mut *p.train, k);
+        }
+    }
+
+    /// The same on a GPU, emulated where there is none, as many steps ahead as it takes.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn what_a_gpu_writes_is_the_model_of_the_beginning() {
+        use crate::{
+            backend::cuda::testing::devices,
+            engine::FusedEngine,
+            model::init::{InitSource, Initializer},
+        };
+        for (k, more) in [
+            &["optimizer.kind=adam", "optimizer.rows=lazy"][..],
+            &["engine.embedding_rows=bf16-split", "model.pooling=weighted_learned"],
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            for driver in devices() {
+                let mut p = prepared(3000, 6000, more);
+                let mut init = Initializer::new(&p.config.model, InitSource::Philox { seed: 5 });
+                let mut engine = FusedEngine::on_driver(&driver, &p.config, &mut init).unwrap();
+                check(&mut engine, &p.config, &mut *p.train, k);
             }
-            let workload = workload::load(Path::new("quickstart"), &set).unwrap().workload;
-            let mut p = train::prepare(&workload).unwrap();
-            assert!(possible(&p.config));
-            let engine = &mut *p.engine;
-            let kept = rows(&p.config, engine.name());
-            let mut touched = Touched::none(engine, &p.config);
-            let mut step = |engine: &mut dyn Engine,
-                            touched: &mut Touched,
-                            snapshot: Option<&mut Snapshot>,
-                            n: u64| {
-                let range = Range { epoch: 0, start: 100 * n, n: 100, last_of_epoch: false };
-                let batch = samples_of(&mut *p.train, range).unwrap();
-                touched.add(&batch.bags);
-                if let Some(snapshot) = snapshot {
-                    snapshot.before_step(engine, &batch.bags).unwrap();
-                }
-                engine.train_step(&batch, 0.1).unwrap();
-            };
-            (0..3).for_each(|n| step(engine, &mut touched, None, n));
-            let dir = tempfile::tempdir().unwrap();
-            let checkpoints = Checkpoints::new(dir.path().to_owned(), 2);
-            let (mut next, mut base) = (3, None);
-            // A whole one, and two of what has changed since.
-            for steps in [27, 1, 30] {
-                let want = all(engine);
-                let contents = match &base {
-                    None => {
-                        let _ = touched.take();
-                        Contents::whole(engine, kept)
-                    }
-                    Some(base) => Contents::changed(engine, kept, &touched, base),
-                };
-                let mut snapshot =
-                    Snapshot::begin(engine, &p.config, &checkpoints, contents, of(next)).unwrap();
-                for n in next..next + steps {
-                    step(engine, &mut touched, Some(&mut snapshot), n);
-                    // Sometimes nothing, sometimes a few parts.
-                    let share = [0.0, 0.0, 1e-3, 0.02][(n as usize + k) % 4];
-                    let _ = snapshot.advance(engine, share).unwrap();
-                }
-                next += steps;
-                let saved = snapshot.finish(engine).unwrap().unwrap();
-                assert_eq!(saved.incremental, base.is_some());
-                let loaded = Loaded::open(&saved.path).unwrap();
-                assert_eq!(loaded.tensors.names().count(), want.len());
-                for (name, want) in want {
-                    let view = loaded.tensors.get(&name).unwrap();
-                    let mut got = vec![0.0; want.len()];
-                    view.copy(0, &mut got);
-                    assert!(got == want, "{more:?} {name}");
-                    // In parts that end within rows, too.
-                    let middle = want.len() / 3;
-                    view.copy(0, &mut got[..middle]);
-                    view.copy(middle, &mut got[middle..]);
-                    assert!(got == want, "{more:?} {name}");
-                }
-                base = base.or_else(|| Base::of(&saved.path).ok());
+        }
+    }
+
+    /// A small run with tables of so many rows at most.
+    fn prepared(rows: u64, samples: u64, more: &[&str]) -> train::Prepared {
+        let plain = ["data.eval_samples=500", "model.dim=8", "model.bottom=[16,8]"];
+        let sizes = [format!("data.max_rows={rows}"), format!("data.train_samples={samples}")];
+        let set = plain.iter().chain(&["model.top=[16,1]"]).chain(more).map(|s| (*s).to_owned());
+        let set: Vec<String> = sizes.into_iter().chain(set).collect();
+        let workload = workload::load(Path::new("quickstart"), &set).unwrap().workload;
+        train::prepare(&workload).unwrap()
+    }
+
+    fn check(engine: &mut dyn Engine, config: &EngineConfig, train: &mut dyn Source, k: usize) {
+        assert!(possible(config));
+        let kept = rows(config, engine.name());
+        let mut touched = Touched::none(engine, config);
+        let mut step = |engine: &mut dyn Engine,
+                        touched: &mut Touched,
+                        snapshot: Option<&mut Snapshot>,
+                        n: u64| {
+            let range = Range { epoch: 0, start: 100 * n, n: 100, last_of_epoch: false };
+            let batch = samples_of(train, range).unwrap();
+            touched.add(&batch.bags);
+            if let Some(snapshot) = snapshot {
+                snapshot.before_step(engine, &batch.bags).unwrap();
             }
-            assert_eq!(checkpoints.newest().unwrap().0.manifest.base, base);
-            // Training may as well stand still, and the rows are those that have moved.
+            engine.begin_step(Samples::Host(&batch), StepContext::at_rate(0.1)).unwrap();
+            while engine.finished(false).unwrap().is_some() {}
+        };
+        (0..3).for_each(|n| step(engine, &mut touched, None, n));
+        let dir = tempfile::tempdir().unwrap();
+        let checkpoints = Checkpoints::new(dir.path().to_owned(), 2);
+        let (mut next, mut base) = (3, None);
+        // A whole one, and two of what has changed since.
+        for steps in [27, 1, 30] {
             let want = all(engine);
-            let contents = Contents::changed(engine, kept, &touched, base.as_ref().unwrap());
-            for item in contents.model.iter().chain(&contents.optimizer) {
-                let (Content::Rows(_, numbers), Some(name)) =
-                    (&item.content, item.tensor.name.strip_suffix(".changed"))
-                else {
-                    continue;
-                };
-                let (_, want) = want.iter().find(|(n, _)| n == name).unwrap();
-                let cols = item.tensor.len() / numbers.len();
-                let want: Vec<f32> = numbers
-                    .iter()
-                    .flat_map(|&row| want[row as usize * cols..][..cols].to_vec())
-                    .collect();
-                let mut got = vec![0.0; want.len()];
-                let middle = want.len() / 3;
-                item.read(engine, 0, &mut got[..middle]).unwrap();
-                item.read(engine, middle, &mut got[middle..]).unwrap();
-                assert!(got == want, "{more:?} {name}");
+            let contents = match &base {
+                None => {
+                    let _ = touched.take();
+                    Contents::whole(engine, kept)
+                }
+                Some(base) => Contents::changed(engine, kept, &touched, base),
+            };
+            let mut snapshot =
+                Snapshot::begin(engine, config, &checkpoints, contents, of(next)).unwrap();
+            for n in next..next + steps {
+                step(engine, &mut touched, Some(&mut snapshot), n);
+                // Sometimes nothing, sometimes a few parts.
+                let share = [0.0, 0.0, 1e-3, 0.02][(n as usize + k) % 4];
+                let _ = snapshot.advance(engine, share).unwrap();
             }
+            next += steps;
+            let saved = snapshot.finish(engine).unwrap().unwrap();
+            assert_eq!(saved.incremental, base.is_some());
+            let loaded = Loaded::open(&saved.path).unwrap();
+            assert_eq!(loaded.tensors.names().count(), want.len());
+            for (name, want) in want {
+                let view = loaded.tensors.get(&name).unwrap();
+                let mut got = vec![0.0; want.len()];
+                view.copy(0, &mut got);
+                assert!(got == want, "{k} {name}");
+                // In parts that end within rows, too.
+                let middle = want.len() / 3;
+                view.copy(0, &mut got[..middle]);
+                view.copy(middle, &mut got[middle..]);
+                assert!(got == want, "{k} {name}");
+            }
+            base = base.or_else(|| Base::of(&saved.path).ok());
+        }
+        assert_eq!(checkpoints.newest().unwrap().0.manifest.base, base);
+        // Training may as well stand still, and the rows are those that have moved.
+        let want = all(engine);
+        let contents = Contents::changed(engine, kept, &touched, base.as_ref().unwrap());
+        for item in contents.model.iter().chain(&contents.optimizer) {
+            let (Content::Rows(_, numbers), Some(name)) =
+                (&item.content, item.tensor.name.strip_suffix(".changed"))
+            else {
+                continue;
+            };
+            let (_, want) = want.iter().find(|(n, _)| n == name).unwrap();
+            let cols = item.tensor.len() / numbers.len();
+            let want: Vec<f32> = numbers
+                .iter()
+                .flat_map(|&row| want[row as usize * cols..][..cols].to_vec())
+                .collect();
+            let mut got = vec![0.0; want.len()];
+            let middle = want.len() / 3;
+            item.read(engine, 0, &mut got[..middle]).unwrap();
+            item.read(engine, middle, &mut got[middle..]).unwrap();
+            assert!(got == want, "{k} {name}");
         }
     }
 
     /// A training that ends leaves nothing half written.
     #[test]
     fn one_that_is_given_up_leaves_nothing() {
-        let set = ["data.max_rows=100".to_owned(), "data.train_samples=1000".to_owned()];
-        let workload = workload::load(Path::new("quickstart"), &set).unwrap().workload;
-        let p = train::prepare(&workload).unwrap();
+        let p = prepared(100, 1000, &[]);
         let dir = tempfile::tempdir().unwrap();
         let checkpoints = Checkpoints::new(dir.path().to_owned(), 1);
         let contents = Contents::whole(&*p.engine, rows(&p.config, p.engine.name()));

@@ -7,6 +7,7 @@ use crate::{
         StepContext,
         cuda::{Cuda, driver::Driver, testing::devices},
     },
+    batch::Bags,
     data::{Dataset, loader},
     engine::{EngineConfig, FusedEngine},
     metrics::{self, Quality},
@@ -42,8 +43,8 @@ fn engine(driver: &Rc<dyn Driver>, config: &EngineConfig) -> FusedEngine<Cuda> {
     FusedEngine::on_driver(driver, config, &mut init).unwrap()
 }
 
-/// Epoch, whether it ends, number of samples and loss of each step.
-type Steps = Vec<(u64, bool, usize, u32)>;
+/// Epoch, whether it ends, number of samples, ids as the host knows them, and loss of each step.
+type Steps = Vec<(u64, bool, usize, Vec<Bags>, u32)>;
 
 /// Trains to the end, as many steps ahead as the device takes, and evaluates.
 fn run(engine: &mut dyn Engine, workload: &Workload, on_device: bool) -> (Steps, Quality) {
@@ -56,7 +57,8 @@ fn run(engine: &mut dyn Engine, workload: &Workload, on_device: bool) -> (Steps,
     let (mut steps, mut losses) = (Vec::new(), Vec::new());
     while let Some(input) = feed.next().unwrap() {
         let range = input.range();
-        steps.push((range.epoch, range.last_of_epoch, input.samples().len()));
+        let ids = feed.on_host(&input).unwrap().bags.clone();
+        steps.push((range.epoch, range.last_of_epoch, input.samples().len(), ids));
         engine.begin_step(input.samples(), StepContext::at_rate(0.05)).unwrap();
         feed.recycle(input);
         losses.extend(std::iter::from_fn(|| engine.finished(false).unwrap()));
@@ -66,7 +68,7 @@ fn run(engine: &mut dyn Engine, workload: &Workload, on_device: bool) -> (Steps,
     let told = steps
         .into_iter()
         .zip(losses)
-        .map(|((epoch, last, n), end)| (epoch, last, n, end.loss.to_bits()));
+        .map(|((epoch, last, n, ids), end)| (epoch, last, n, ids, end.loss.to_bits()));
     let mut split = EvalSplit::new(eval, batch_size, workload::EvalCache::Auto);
     split.make_on_device(eval_generated);
     let quality = split.evaluate(engine, &AtomicBool::new(false));
