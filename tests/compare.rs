@@ -183,6 +183,34 @@ fn what_cannot_be_read_is_named_and_the_others_are_shown() {
         out.status.code() == Some(64)
             && text(&out.stderr).contains("must be SYSTEM=PRICE, as in my-epyc=1.25")
     );
+    // A file may have the prices of machines that are not there; what is typed goes before it.
+    let priced = |text: &str, more: &[&str]| {
+        fs::write(bench.dir.path().join("prices.toml"), text).unwrap();
+        bench.command(&[&["compare", "results", "--prices", "prices.toml"], more].concat())
+    };
+    let columns = ["--columns", "cost-an-epoch,accuracy", "--format", "csv"];
+    let out = priced("one = 3600\n\"my epyc\" = 1.25\n", &columns);
+    let of = |out: &Output| -> f64 {
+        assert_eq!(out.status.code(), Some(0), "{}", text(&out.stderr));
+        let csv = text(&out.stdout);
+        let cells: Vec<&str> = csv.lines().nth(1).unwrap().split(',').collect();
+        assert!((0.5..=1.0).contains(&cells[cells.len() - 1].parse().unwrap()), "{csv}");
+        cells[cells.len() - 2].parse().unwrap()
+    };
+    let twice = priced("one = 3600", &[&columns[..], &["--cost-per-hour", "one=7200"]].concat());
+    assert!(of(&out) > 0.0 && (of(&twice) / of(&out) - 2.0).abs() < 1e-9);
+    for (file, said) in [
+        (
+            "one = \"much\"",
+            "--prices prices.toml: \"one\" must be the price of an hour, as in \"my-epyc\" = 1.25",
+        ),
+        ("one = -1", "\"one\" must be the price of an hour"),
+        ("one 1", "--prices prices.toml: TOML parse error at line 1, column 5"),
+    ] {
+        let out = priced(file, &[]);
+        assert_eq!(out.status.code(), Some(64));
+        assert!(text(&out.stderr).contains(said), "{}", text(&out.stderr));
+    }
     fs::create_dir(bench.dir.path().join("hollow")).unwrap();
     let out = bench.command(&["compare", "hollow"]);
     assert_eq!(out.status.code(), Some(65));

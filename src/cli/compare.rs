@@ -10,7 +10,6 @@ use crate::{
 };
 use clap::{Args, ValueEnum};
 use std::{
-    collections::BTreeSet,
     io::IsTerminal,
     path::{Path, PathBuf},
 };
@@ -49,10 +48,6 @@ pub struct CompareArgs {
     /// a run
     #[arg(long, value_name = "KEY", default_value = "system")]
     pub rows: Rows,
-    /// Price of an hour of a system, for a column of costs to target; may be
-    /// given many times
-    #[arg(long, value_name = "SYSTEM=PRICE", value_parser = price)]
-    pub cost_per_hour: Vec<(String, f64)>,
     /// How to write it; by the ending of FILE if not given
     #[arg(long, value_name = "FORMAT")]
     pub format: Option<Format>,
@@ -92,16 +87,6 @@ pub enum Format {
     Deeprec,
 }
 
-fn price(text: &str) -> Result<(String, f64), String> {
-    let wrong = || "must be SYSTEM=PRICE, as in my-epyc=1.25".to_owned();
-    let (system, price) = text.rsplit_once('=').ok_or_else(wrong)?;
-    let price: f64 = price.trim().parse().map_err(|_| wrong())?;
-    match price.is_finite() && price >= 0.0 && !system.is_empty() {
-        true => Ok((system.to_owned(), price)),
-        false => Err(wrong()),
-    }
-}
-
 /// Runs the command.
 pub(super) fn run(args: &CompareArgs) -> Result<Exit, Failure> {
     let format = args.format()?;
@@ -110,38 +95,14 @@ pub(super) fn run(args: &CompareArgs) -> Result<Exit, Failure> {
     if found.runs.is_empty() && !found.problems.is_empty() {
         return Ok(Exit::Unreadable);
     }
-    let comparison = table::build(found.runs, &args.options()).map_err(Failure::Usage)?;
-    args.check_prices(&comparison)?;
+    let options = Options { rows: args.rows, ..args.table.options()? };
+    let comparison = table::build(found.runs, &options).map_err(Failure::Usage)?;
+    args.table.check_prices(&comparison)?;
     args.print(&comparison, format)?;
     Ok(if found.problems.is_empty() { Exit::Done } else { Exit::Unreadable })
 }
 
 impl CompareArgs {
-    fn options(&self) -> Options {
-        Options {
-            rows: self.rows,
-            price_per_hour: self.cost_per_hour.clone(),
-            ..self.table.options()
-        }
-    }
-
-    /// Refuses the price of a system that is not there.
-    fn check_prices(&self, comparison: &Comparison) -> Result<(), Failure> {
-        let rows = || comparison.groups.iter().flat_map(|g| &g.rows);
-        match self.cost_per_hour.iter().find(|(name, _)| !rows().any(|r| table::is_called(r, name)))
-        {
-            None => Ok(()),
-            Some((name, _)) => {
-                let labels: BTreeSet<String> =
-                    rows().map(|r| format!("{:?}", r.system.name)).collect();
-                Err(Failure::Usage(format!(
-                    "--cost-per-hour {name} is none of the systems; must be one of {}",
-                    labels.into_iter().collect::<Vec<_>>().join(", ")
-                )))
-            }
-        }
-    }
-
     /// How to write it, as was said or as the file's ending says.
     fn format(&self) -> Result<Format, Failure> {
         match (self.format, &self.output) {

@@ -55,7 +55,8 @@ pub(super) fn run(args: &ReportArgs) -> Result<Exit, Failure> {
     if found.runs.is_empty() && !problems.is_empty() {
         return Ok(Exit::Unreadable);
     }
-    let comparison = table::build(found.runs, &args.table.options()).map_err(Failure::Usage)?;
+    let comparison = table::build(found.runs, &args.table.options()?).map_err(Failure::Usage)?;
+    args.table.check_prices(&comparison)?;
     let page = html::page(&comparison, &args.title, &problems)
         .map_err(|e| Failure::Internal(format!("cannot make the page: {e}")))?;
     results::write_file(&args.output, page.as_bytes())?;

@@ -109,7 +109,9 @@ pub fn history(runs: Vec<Run>, metric: Metric, alpha: f64) -> Result<History, St
     let mut by_key: BTreeMap<String, (Vec<Point>, Run)> = BTreeMap::new();
     for run in runs {
         let value = metric.of(&run).filter(|_| run.ending != Ending::Unfinished);
-        let (Some(started), Some(value)) = (run.started.clone(), value) else { continue };
+        // A log does not say by which commit it was made.
+        let started = run.started.clone().filter(|_| run.program.is_some());
+        let (Some(started), Some(value)) = (started, value) else { continue };
         let program = |fact| run.identity.get(Aspect::Program, fact).map(|v| v.trim_matches('"'));
         let commit = program("git_commit").or_else(|| program("dlrm_bench")).map(str::to_owned);
         let point = Point { path: run.path.clone(), started, commit, value };

@@ -18,6 +18,14 @@ impl Utc {
         Self::at(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs() as i64))
     }
 
+    /// That of a log's `time_ms`, milliseconds since 1970; `None` if no clock can have shown it.
+    pub fn of_log(time_ms: f64) -> Option<Self> {
+        // From 2000 to 2200: other numbers are no milliseconds.
+        (946_684_800_000.0..7_258_118_400_000.0)
+            .contains(&time_ms)
+            .then(|| Self::at((time_ms / 1e3) as i64))
+    }
+
     /// Seconds since 1970 (not negative) as a date. Years are counted from March, so that the leap
     /// day comes last and months follow the 153-days-in-5-months rule.
     fn at(seconds: i64) -> Self {
@@ -53,6 +61,13 @@ impl Utc {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_log_may_have_a_clock_that_is_none() {
+        let day = |ms| Utc::of_log(ms).map(|t| t.rfc3339());
+        assert_eq!(day(1_698_000_000_999.0).as_deref(), Some("2023-10-22T18:40:00Z"));
+        assert_eq!([0.0, 1_698_000_000.0, f64::NAN, 1e300].map(day), [None, None, None, None]);
+    }
 
     #[test]
     fn dates_are_those_of_the_date_command() {

@@ -62,13 +62,23 @@ pub(in crate::report) struct Columns {
 impl Columns {
     /// Those of `group`, which is one of `comparison`: what was asked for, or what there is to tell.
     pub fn of(group: &Group, comparison: &Comparison) -> Self {
+        Columns::made(group, comparison, &[])
+    }
+
+    /// The same where there is room for more.
+    pub fn wide(group: &Group, comparison: &Comparison) -> Self {
+        let more = [Figure::Accuracy, Figure::SampleEnergy, Figure::EpochCost];
+        Columns::made(group, comparison, &more)
+    }
+
+    fn made(group: &Group, comparison: &Comparison, more: &[Figure]) -> Self {
         let figures = Figures::of(group, comparison.baseline.as_deref());
         if !comparison.columns.is_empty() {
             let columns = comparison.columns.iter().map(|field| asked(field, group, &figures));
             return Columns { shared: Vec::new(), columns: columns.collect() };
         }
         let mut columns: Vec<Column> =
-            figures.usual().into_iter().map(|f| figures.column(f)).collect();
+            figures.usual(more).into_iter().map(|f| figures.column(f)).collect();
         let mut shared = Vec::new();
         for (column, in_words) in facts(group) {
             match column.cells.first() {
@@ -114,23 +124,28 @@ impl<'a> Figures<'a> {
         }
     }
 
-    /// Those that tables show, most telling first.
-    fn usual(&self) -> [Figure; 9] {
+    /// Those that tables show, most telling first, and `more` of them.
+    fn usual(&self, more: &[Figure]) -> Vec<Figure> {
         let without_eval = match self.group.without_eval() {
             Measure::Steady => Figure::Steady,
             _ => Figure::Training,
         };
-        [
+        let all = [
             Figure::Throughput,
             Figure::Ratio,
             Figure::Time,
             Figure::Epochs,
             Figure::Auc,
+            Figure::Accuracy,
             without_eval,
             Figure::Floor,
             Figure::Energy,
+            Figure::SampleEnergy,
             Figure::Cost,
-        ]
+            Figure::EpochCost,
+        ];
+        let extra = [Figure::Accuracy, Figure::SampleEnergy, Figure::EpochCost];
+        all.into_iter().filter(|f| !extra.contains(f) || more.contains(f)).collect()
     }
 
     fn column(&self, figure: Figure) -> Column {
@@ -156,6 +171,8 @@ impl<'a> Figures<'a> {
             Figure::Epochs => column("epochs", &|r| r.epochs_to_target.map(|e| fixed(e, 3)))
                 .legend("epochs: to the target, likewise"),
             Figure::Auc => column("AUC", &|r| r.auc.map(|a| fixed(a, 5))),
+            Figure::Accuracy => column("accuracy", &|r| r.accuracy.map(|a| fixed(a, 5)))
+                .legend("accuracy: share of evaluation samples on the right side of a probability of 0.5"),
             Figure::Floor => {
                 column("floor", &|r| r.floor_share.map(|f| fixed(100.0 * f, 0) + "%"))
                     .legend("floor: share of what this machine's measured ceilings allow")
@@ -165,8 +182,13 @@ impl<'a> Figures<'a> {
                     "kJ: energy of processors, memory and GPU to the target, mean without the most and the least",
                 )
             }
-            Figure::Cost => column("cost", &|r| r.cost.map(|c| fixed(c, 2)))
-                .legend("cost: of the time to target"),
+            Figure::SampleEnergy => column("J/sample", &|r| r.joules_a_sample.map(significant))
+                .legend("J/sample: energy of the same parts a training sample, evaluations included"),
+            Figure::Cost => {
+                column("cost", &|r| r.cost.map(money)).legend("cost: of the time to target")
+            }
+            Figure::EpochCost => column("cost/epoch", &|r| r.cost_an_epoch.map(money))
+                .legend("cost/epoch: of the time of an epoch, evaluations included"),
             Figure::Runs => column("runs", &|r| Some(runs(r))),
         }
     }
@@ -240,6 +262,23 @@ fn percent(share: f64) -> String {
 
 pub(in crate::report) fn ratio(x: f64) -> String {
     if x < 0.0995 { format!("{x:.4}") } else { fixed(x, 2) }
+}
+
+/// A price: two decimals, or so many that there are two digits.
+fn money(x: f64) -> String {
+    if x == 0.0 || x >= 0.0995 { fixed(x, 2) } else { significant(x) }
+}
+
+/// Three digits of a small number: `0.0123`, `4.56e-5`.
+fn significant(x: f64) -> String {
+    match x {
+        x if x >= 99.95 => fixed(x, 0),
+        x if x >= 9.995 => fixed(x, 1),
+        x if x >= 0.9995 => fixed(x, 2),
+        x if x >= 0.09995 => fixed(x, 3),
+        x if x >= 0.009995 => fixed(x, 4),
+        x => format!("{x:.2e}"),
+    }
 }
 
 /// Two decimals below 10, else one.

@@ -71,15 +71,31 @@ pub(in crate::report) fn title(group: &Group, shared: &[String]) -> String {
     visible(&title).into_owned()
 }
 
-/// What a reader should know of the rows, each with its row's name where there are several.
+/// What a reader should know of the rows: each sentence once, with the names of its rows where there
+/// are several.
 pub(in crate::report) fn notes(group: &Group) -> Vec<String> {
-    let mut notes = Vec::new();
+    let mut notes: Vec<(String, Vec<&str>)> = Vec::new();
     for row in &group.rows {
-        let name = if group.rows.len() > 1 { format!("{}: ", row.label) } else { String::new() };
-        notes.extend(row.differences.iter().map(|d| format!("{name}differs in {d}")));
-        notes.extend(row.notes.iter().map(|n| format!("{name}{n}")));
+        let differences = row.differences.iter().map(|d| format!("differs in {d}"));
+        for sentence in differences.chain(row.notes.iter().cloned()) {
+            match notes.iter_mut().find(|(known, _)| *known == sentence) {
+                Some((_, names)) => names.push(&row.label),
+                None => notes.push((sentence, vec![&row.label])),
+            }
+        }
     }
-    notes.iter().map(|n| visible(n).into_owned()).collect()
+    let said = notes.iter().map(|(sentence, names)| {
+        let whose = match names.as_slice() {
+            _ if group.rows.len() == 1 => return sentence.clone(),
+            all if all.len() == group.rows.len() => "all rows".to_owned(),
+            [first, second, third, _, more @ ..] => {
+                format!("{first}, {second}, {third} and {} more", more.len() + 1)
+            }
+            few => few.join(", "),
+        };
+        format!("{whose}: {sentence}")
+    });
+    said.map(|n| visible(&n).into_owned()).collect()
 }
 
 /// Tables of `columns`, each as wide as `width` allows, behind the rows' names under `head`.

@@ -4,9 +4,13 @@ use super::{
     Comparison, Fact, Field, Figure, Filter, Group, Measure, Row, SCHEMA_VERSION, field::order,
     name, rcp, row::row,
 };
-use crate::results::{
-    identity::{self, Aspect, Difference},
-    tree::{Run, entries},
+use crate::{
+    results::{
+        identity::{self, Aspect, Difference},
+        reference::ReferenceRecord,
+        tree::{Ending, Run, entries},
+    },
+    stats,
 };
 use std::{
     cmp::Ordering,
@@ -63,7 +67,7 @@ pub fn build(runs: Vec<Run>, options: &Options) -> Result<Comparison, String> {
     }
     let mut rows: Vec<Row> = gather(runs, options.rows).into_iter().filter_map(row).collect();
     for row in &mut rows {
-        row.notes.extend(rcp::verdict(row));
+        row.notes.extend(rcp::verdict(row).or_else(|| by_record(row)));
     }
     label(&mut rows, options.rows);
     let mut groups = group(rows, options.group_by.as_ref());
@@ -292,8 +296,9 @@ fn rank(group: &mut Group, options: &Options) -> Result<(), String> {
     group.ratio_of = measure;
     for row in &mut group.rows {
         let price = options.price_per_hour.iter().find(|(name, _)| is_called(row, name));
-        row.cost =
-            price.zip(row.seconds_to_target).map(|((_, price), seconds)| price * seconds / 3600.0);
+        let cost = |seconds: f64| price.map(|(_, price)| price * seconds / 3600.0);
+        row.cost = row.seconds_to_target.and_then(cost);
+        row.cost_an_epoch = seconds_an_epoch(row).and_then(cost);
     }
     let sort = |rows: &mut Vec<Row>| rows.sort_by(|a, b| before(&options.sort, measure, a, b));
     sort(&mut group.rows);
@@ -311,6 +316,20 @@ fn rank(group: &mut Group, options: &Options) -> Result<(), String> {
     // Ratios are known by now.
     sort(&mut group.rows);
     Ok(())
+}
+
+/// How a row converges beside the record of its workload that the program carries, if its task is
+/// that of the record.
+fn by_record(row: &Row) -> Option<String> {
+    let record = ReferenceRecord::shipped(&row.workload)?;
+    Some(record.judge(&row.each).ok()?.sentence())
+}
+
+/// Mean seconds of an epoch, evaluations included, of the runs that count.
+fn seconds_an_epoch(row: &Row) -> Option<f64> {
+    let counted = row.each.iter().filter(|r| r.ending != Ending::Unfinished);
+    let of = |r: &Run| Some(r.seconds? / r.epochs.filter(|e| *e > 0.0)?);
+    stats::mean(&counted.map(of).collect::<Option<Vec<f64>>>()?)
 }
 
 /// In what a row differs from `base` beside what columns show. Systems of other names are other

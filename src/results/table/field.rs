@@ -38,12 +38,18 @@ pub enum Figure {
     Epochs,
     /// [`Row::auc`]
     Auc,
+    /// [`Row::accuracy`]
+    Accuracy,
     /// [`Row::floor_share`]
     Floor,
     /// [`Row::joules_to_target`]
     Energy,
+    /// [`Row::joules_a_sample`]
+    SampleEnergy,
     /// [`Row::cost`]
     Cost,
+    /// [`Row::cost_an_epoch`]
+    EpochCost,
     /// [`Row::runs`]
     Runs,
 }
@@ -80,7 +86,7 @@ pub enum Fact {
 }
 
 /// Names of figures.
-const FIGURES: [(&str, Figure); 11] = [
+const FIGURES: [(&str, Figure); 14] = [
     ("throughput", Figure::Throughput),
     ("steady", Figure::Steady),
     ("training", Figure::Training),
@@ -88,9 +94,12 @@ const FIGURES: [(&str, Figure); 11] = [
     ("time", Figure::Time),
     ("epochs", Figure::Epochs),
     ("auc", Figure::Auc),
+    ("accuracy", Figure::Accuracy),
     ("floor", Figure::Floor),
     ("kj", Figure::Energy),
+    ("joules-a-sample", Figure::SampleEnergy),
     ("cost", Figure::Cost),
+    ("cost-an-epoch", Figure::EpochCost),
     ("runs", Figure::Runs),
 ];
 
@@ -247,9 +256,12 @@ impl Field {
             Figure::Time => row.seconds_to_target,
             Figure::Epochs => row.epochs_to_target,
             Figure::Auc => row.auc,
+            Figure::Accuracy => row.accuracy,
             Figure::Floor => row.floor_share,
             Figure::Energy => row.joules_to_target,
+            Figure::SampleEnergy => row.joules_a_sample,
             Figure::Cost => row.cost,
+            Figure::EpochCost => row.cost_an_epoch,
             Figure::Runs => Some(row.runs as f64),
         }
     }
@@ -257,9 +269,15 @@ impl Field {
     /// Whether the least comes first: of figures the best does, of all else the smallest.
     pub(super) fn ascends(&self) -> bool {
         match self {
-            Field::Figure(figure) => {
-                matches!(figure, Figure::Time | Figure::Epochs | Figure::Energy | Figure::Cost)
-            }
+            Field::Figure(figure) => matches!(
+                figure,
+                Figure::Time
+                    | Figure::Epochs
+                    | Figure::Energy
+                    | Figure::SampleEnergy
+                    | Figure::Cost
+                    | Figure::EpochCost
+            ),
             Field::Fact(_) | Field::Key(_) => true,
         }
     }

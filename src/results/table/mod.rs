@@ -110,13 +110,23 @@ pub struct Row {
     pub scaling_factor: Option<f64>,
     /// Mean AUC of the last evaluations.
     pub auc: Option<f64>,
+    /// Mean accuracy of the last evaluations, where they all know it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub accuracy: Option<f64>,
     /// Mean share of the time that the machine's ceilings allow.
     pub floor_share: Option<f64>,
     /// Energy of processors and memory to the target in joules, mean without the most and the
     /// least; `None` unless every run knows it.
     pub joules_to_target: Option<f64>,
+    /// Energy of a training sample in joules, evaluations included; `None` unless every run knows
+    /// it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub joules_a_sample: Option<f64>,
     /// Price of the time to target, if the system's price is known.
     pub cost: Option<f64>,
+    /// Price of the time of an epoch, evaluations included, if the system's price is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cost_an_epoch: Option<f64>,
     /// Settings in which the row differs from the baseline, or the best row: `optimizer.kind "sgd",
     /// not "adam"`.
     pub differences: Option<String>,

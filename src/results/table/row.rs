@@ -59,7 +59,7 @@ impl Estimate {
     }
 }
 
-/// The row of `runs`, which repeat one another. `label`, `ratio`, `differences` and `cost` are left
+/// The row of `runs`, which repeat one another. `label`, `ratio`, `differences` and costs are left
 /// for the table.
 pub(super) fn row(runs: Vec<Run>) -> Option<Row> {
     let first = runs.first()?.clone();
@@ -109,6 +109,10 @@ pub(super) fn row(runs: Vec<Run>) -> Option<Row> {
     settings.retain(|k, v| {
         !COLUMNS.contains(&k.as_str()) && runs.iter().all(|r| r.settings.get(k) == Some(v))
     });
+    // Of all runs or of none: a mean of some is that of others.
+    let of_all = |f: &dyn Fn(&Run) -> Option<f64>| -> Option<f64> {
+        stats::mean(&counted.iter().map(|r| f(r)).collect::<Option<Vec<f64>>>()?)
+    };
     Some(Row {
         label: String::new(),
         name: super::name::of(&first),
@@ -116,6 +120,7 @@ pub(super) fn row(runs: Vec<Run>) -> Option<Row> {
         ratio: None,
         differences: None,
         cost: None,
+        cost_an_epoch: None,
         runs: counted.len(),
         converged,
         unfinished: runs.len() - counted.len(),
@@ -126,6 +131,8 @@ pub(super) fn row(runs: Vec<Run>) -> Option<Row> {
         epochs_to_target,
         joules_to_target,
         auc: stats::mean(&of(&|r| r.auc)),
+        accuracy: of_all(&|r| r.accuracy),
+        joules_a_sample: of_all(&|r| Some(r.joules? / r.samples.filter(|n| *n > 0.0)?)),
         floor_share: stats::mean(&of(&|r| r.floor_share)),
         scaling_factor: first.scaling_factor,
         system: first.system,

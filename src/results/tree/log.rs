@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     mllog::parse::Event,
-    results::{ResultsError, identity::Identity},
+    results::{ResultsError, identity::Identity, time::Utc},
     workload::closed,
 };
 use lines::{Lines, mark};
@@ -147,6 +147,7 @@ impl Log {
             ));
         }
         let ending = self.ending(task.target, &evaluations);
+        let started = Utc::of_log(self.lines.start_ms()).map(|t| t.rfc3339());
         let mut system = surroundings.system;
         system.platform = self.lines.text("submission_platform");
         system.org = system.org.or_else(|| self.lines.text("submission_org"));
@@ -163,7 +164,7 @@ impl Log {
             path: path.display().to_string(),
             argument: String::new(),
             name: path.file_stem().unwrap_or(path.as_os_str()).to_string_lossy().into_owned(),
-            started: None,
+            started,
             grade: None,
             system,
             workload: benchmark,

@@ -20,7 +20,7 @@ pub struct Run {
     pub argument: String,
     /// The run's name: that of its folder, or of its log without the ending.
     pub name: String,
-    /// When it began, UTC (RFC 3339), where a record says.
+    /// When it began, UTC (RFC 3339), by its record, or by its log's clock.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started: Option<String>,
     /// How quiet its machine was, where a record says.
@@ -105,6 +105,10 @@ pub struct System {
     pub round: Option<String>,
     /// Instruction set architecture, as `uname -m` names it.
     pub architecture: Option<String>,
+    /// What a submission's system description says, label and value; empty for ours, whose records
+    /// describe the machine.
+    #[serde(skip)]
+    pub description: Vec<(String, String)>,
 }
 
 impl System {

@@ -70,6 +70,7 @@ impl Systems {
                     (text("framework"), text("division"));
                 surroundings.system.org = text("submitter").or(surroundings.system.org.take());
                 surroundings.system.name = text("system_name").unwrap_or_else(|| system.clone());
+                surroundings.system.description = lines(json);
             }
         }
         surroundings
@@ -93,6 +94,35 @@ impl Systems {
         }
         self.files.get(path)?.as_ref()
     }
+}
+
+/// Labels and values of a system description, as far as it says something, hardware before
+/// software.
+fn lines(json: &Value) -> Vec<(String, String)> {
+    let known = |text: &&str| {
+        !text.is_empty() && !["n/a", "na", "none", "-"].contains(&&*text.to_lowercase())
+    };
+    let value = |value: &Value| match value {
+        Value::String(text) => Some(text.trim()).filter(known).map(str::to_owned),
+        Value::Number(number) => Some(number.to_string()),
+        _ => None,
+    };
+    let label = |key: &str| {
+        let words = key.replace('_', " ");
+        let mut letters = words.chars();
+        letters.next().map_or(String::new(), |c| c.to_uppercase().chain(letters).collect())
+    };
+    let place = |key: &str| {
+        let starts = ["number_of", "host_", "accelerator", "cooling", "hw_", "framework"];
+        starts.iter().position(|s| key.starts_with(s)).unwrap_or(starts.len())
+    };
+    // These stand elsewhere.
+    let named = ["submitter", "system_name", "division"];
+    let keys = json.as_object().into_iter().flatten().filter(|(k, _)| !named.contains(&k.as_str()));
+    let mut lines: Vec<_> =
+        keys.filter_map(|(k, v)| Some((place(k), label(k), value(v)?))).collect();
+    lines.sort_by_key(|(place, ..)| *place);
+    lines.into_iter().map(|(_, label, value)| (label, value)).collect()
 }
 
 /// The round in whose tree a path lies: `v3.1`.
