@@ -16,6 +16,10 @@ import argparse, html.parser, json, os, pathlib, re, shutil, subprocess, sys, te
 PROBE = r"""
 (() => {
   const seen = { charts: [], overflow: document.documentElement.scrollWidth - window.innerWidth };
+  seen.bars = [...document.querySelectorAll('section.group')].map((section) => section.querySelectorAll('.speed').length);
+  const wide = [...document.querySelectorAll('.scroll:has(table.compare)')].filter((box) => box.scrollWidth > box.clientWidth + 1);
+  seen.wide = wide.length;
+  seen.told = wide.filter((box) => /^[0-9]+ more columns?: /.test(box.previousElementSibling.textContent)).length;
   const curves = (figure) => figure.querySelectorAll('path.line:not(.raw)').length;
   document.querySelectorAll('figure.chart').forEach((figure) => {
     const section = figure.closest('section');
@@ -122,8 +126,10 @@ COLUMNS = {
     "minutes": lambda row: row["seconds_to_target"] and row["seconds_to_target"] / 60,
     "epochs": lambda row: row["epochs_to_target"],
     "AUC": lambda row: row["auc"],
+    "accuracy": lambda row: row.get("accuracy"),
     "floor": lambda row: row["floor_share"],
     "cost": lambda row: row["cost"],
+    "cost/epoch": lambda row: row.get("cost_an_epoch"),
     "batch": lambda row: row["batch"],
 }
 
@@ -160,6 +166,13 @@ def check_charts(probe):
         check(chart["differs"] or not chart["two_axes"], f"{name}: the curves over time are those over samples")
 
 
+def check_bars(probe, groups):
+    for i, (bars, group) in enumerate(zip(probe["bars"], groups), 1):
+        known = [row for row in group["rows"] if row["end_to_end"]]
+        check(bars in ((len(known),) if len(known) > 1 else (0,)), f"table {i}: {bars} bars, but {len(known)} rows have a throughput")
+    check(probe["told"] == probe["wide"], f"{probe['wide'] - probe['told']} tables do not say that they are wider than the screen")
+
+
 def check_picture(path):
     """A PNG whose pixels differ."""
     data = path.read_bytes() if path.exists() else b""
@@ -193,10 +206,11 @@ def main():
             page = Page(seen.stdout)
             check("data-error" not in page.attributes, f"{screen}: an error: {page.attributes.get('data-error')}")
             check("data-probe" in page.attributes, f"{screen}: the page's scripts did not come to their end")
-            probe = json.loads(page.attributes.get("data-probe", '{"charts": [], "overflow": 0}'))
+            probe = json.loads(page.attributes.get("data-probe", '{"charts": [], "overflow": 0, "bars": [], "wide": 0, "told": 0}'))
             check(probe["overflow"] <= 0, f"{screen}: the page is {probe['overflow']} px wider than the screen")
             compared = check_tables(page.tables, groups)
             check_charts(probe)
+            check_bars(probe, groups)
         pictures = args.screenshots or work
         pictures.mkdir(parents=True, exist_ok=True)
         for name, size, more in [("desk", "1280,1600", []), ("phone", "390,1600", []), ("dark", "1280,1600", ["--blink-settings=preferredColorScheme=0"])]:

@@ -2,7 +2,8 @@
 'use strict';
 (() => {
   const data = JSON.parse(document.getElementById('data').textContent);
-  const colours = 8;
+  // Further rows have the colours again, their lines dashed.
+  const classes = (i) => `c${i % 8} d${Math.floor(i / 8) % 3}`;
   const margin = { left: 52, right: 10, top: 12, bottom: 38 };
 
   const svg = (name, attributes, parent, text) => {
@@ -77,7 +78,7 @@
         if (this.state.hidden.has(i) || !xs.length || xs.length !== curve.y.length) return;
         const alone = this.group.rows.length === 1;
         const label = row.runs.length === 1 ? row.label : alone ? run.name : `${run.name}, ${row.label}`;
-        found.push({ row: row.label, colour: `c${i % colours}`, label, xs, ys: curve.y, many: row.runs.length > 3 });
+        found.push({ row: row.label, colour: classes(i), label, xs, ys: curve.y, many: row.runs.length > 3 });
       }));
       // Single steps are noisy: what is read off the loss is its running mean, over a fortieth of the axis.
       const right = Math.max(...found.map((s) => s.xs[s.xs.length - 1]));
@@ -221,7 +222,7 @@
       if (!row.runs.some((run) => run.auc.y.length || run.loss.y.length)) return;
       const button = html('button', { type: 'button' }, legend);
       button.setAttribute('aria-pressed', 'true');
-      html('i', { className: `swatch c${i % colours}` }, button);
+      html('i', { className: `swatch ${classes(i)}` }, button);
       button.append(row.label);
       button.addEventListener('click', () => {
         if (!state.hidden.delete(i)) state.hidden.add(i);
@@ -242,8 +243,31 @@
     }
   });
 
-  const drawAll = () => charts.forEach((chart) => chart.draw());
+  // A table that is wider than the screen says so, and how many of its columns are to come.
+  const tables = () => document.querySelectorAll('.scroll').forEach((box) => {
+    const say = () => {
+      const right = box.getBoundingClientRect().right;
+      const hidden = [...box.querySelectorAll('thead th')].filter((head) => head.getBoundingClientRect().right > right + 2).length;
+      let note = box.previousElementSibling;
+      if (!note?.classList.contains('more')) {
+        if (!hidden) return;
+        note = html('p', { className: 'more' });
+        box.before(note);
+      }
+      note.textContent = hidden ? `${hidden} more column${hidden > 1 ? 's' : ''}: scroll to the right` : '\u00a0';
+      note.hidden = box.scrollWidth <= box.clientWidth + 1;
+    };
+    if (!box.dataset.told) box.addEventListener('scroll', say, { passive: true });
+    box.dataset.told = 'yes';
+    say();
+  });
+
+  const drawAll = () => {
+    charts.forEach((chart) => chart.draw());
+    tables();
+  };
   drawAll();
+  document.querySelectorAll('details').forEach((details) => details.addEventListener('toggle', tables));
   let width = window.innerWidth;
   window.addEventListener('resize', () => {
     if (window.innerWidth !== width) drawAll();

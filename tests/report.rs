@@ -61,6 +61,31 @@ fn logs_become_a_page_and_what_cannot_be_read_is_said_on_it() {
     );
 }
 
+/// Of a submission the page has the system that its description describes, and the day of its logs.
+#[test]
+fn a_submission_has_its_machine_and_its_day() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |path: &str| dir.path().join(path);
+    fs::create_dir_all(at("v3.1/Org/results/big/dlrm")).unwrap();
+    fs::create_dir_all(at("v3.1/Org/systems")).unwrap();
+    let log = LOG.replace("\"time_ms\": ", "\"time_ms\": 169800000");
+    fs::write(at("v3.1/Org/results/big/dlrm/result_0.txt"), log).unwrap();
+    let system = r#"{"submitter": "Org", "system_name": "Big One", "sw_notes": "N/A", "framework": "torch", "number_of_nodes": 4,
+        "accelerator_model_name": "<GPU>", "host_memory_capacity": " 2 TB ", "host_networking": ""}"#;
+    fs::write(at("v3.1/Org/systems/big.json"), system).unwrap();
+    let out = report(dir.path(), &["v3.1"]);
+    assert_eq!(out.status.code(), Some(0), "{}", text(&out.stderr));
+    let page = fs::read_to_string(at("report.html")).unwrap();
+    for shown in [
+        "<h3>v3.1 Org Big One</h3>",
+        "<div><dt>Number of nodes</dt><dd>4</dd></div><div><dt>Host memory capacity</dt><dd>2 TB</dd></div><div><dt>Accelerator model name</dt><dd>&#60;GPU&#62;</dd></div><div><dt>Framework</dt><dd>torch</dd></div></dl>",
+        "1 run on 1 system, 2023-10-22",
+        "<td>2023-10-22</td>",
+    ] {
+        assert!(page.contains(shown), "{shown} is not in {page}");
+    }
+}
+
 #[test]
 fn without_results_there_is_no_page() {
     let dir = tempfile::tempdir().unwrap();

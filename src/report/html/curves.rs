@@ -27,6 +27,8 @@ pub(super) struct Curve {
 #[derive(Debug, Default, PartialEq, Serialize)]
 pub(super) struct Curves {
     pub auc: Curve,
+    /// Of the same evaluations, where a record says.
+    pub accuracy: Curve,
     pub loss: Curve,
     /// Steps that a point of the loss is the mean of.
     steps_a_point: usize,
@@ -89,9 +91,15 @@ impl Curves {
         for e in run.evaluations.iter().filter(|e| e.auc.is_finite() && e.seconds.is_finite()) {
             auc.push(e.samples.filter(|_| all_have_samples), e.seconds, e.auc);
         }
+        let mut accuracy = Curve::default();
+        for e in metrics.iter().flat_map(|(_, evaluations)| *evaluations) {
+            if e.quality.accuracy.is_finite() && e.elapsed.is_finite() {
+                accuracy.push(Some(e.samples as f64), e.elapsed, e.quality.accuracy);
+            }
+        }
         let (loss, steps_a_point) =
             metrics.map_or((Curve::default(), 1), |(m, evaluations)| loss(m, evaluations, points));
-        Curves { auc, loss, steps_a_point }
+        Curves { auc, accuracy, loss, steps_a_point }
     }
 }
 

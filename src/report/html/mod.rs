@@ -6,6 +6,7 @@
 
 mod curves;
 mod parts;
+mod speed;
 
 use super::table::{Columns, notes, title};
 use crate::results::{
@@ -19,6 +20,7 @@ use askama::Template;
 use curves::{Curves, GroupCurves};
 use parts::{Facts, PhaseBars, RunLine};
 use serde::Serialize;
+use speed::{Scaling, Speeds};
 use std::{collections::BTreeMap, fmt::Write, path::Path};
 
 /// What a run left beside its log.
@@ -52,7 +54,10 @@ struct GroupPart<'a> {
     heads: Vec<&'a str>,
     rows: Vec<RowPart<'a>>,
     notes: Vec<String>,
+    speeds: Option<Speeds>,
+    scaling: Vec<Scaling>,
     has_auc: bool,
+    has_accuracy: bool,
     /// AUC of the true click probabilities, where they are known.
     best: Option<String>,
     has_loss: bool,
@@ -63,8 +68,8 @@ struct GroupPart<'a> {
 }
 
 struct RowPart<'a> {
-    /// Colour of the row's curves.
-    colour: usize,
+    /// Classes of the row's curves.
+    series: String,
     label: &'a str,
     cells: Vec<Cell<'a>>,
 }
@@ -93,8 +98,16 @@ struct WorkloadPart {
     toml: String,
 }
 
-/// Colours there are; further rows begin again.
+/// Colours there are; further rows have them again, their lines dashed.
 const COLOURS: usize = 8;
+
+/// Ways of drawing a line.
+const DASHES: usize = 3;
+
+/// Classes of row `i` of a group: those of report.js.
+fn series(i: usize) -> String {
+    format!("c{} d{}", i % COLOURS, i / COLOURS % DASHES)
+}
 
 /// The page of `comparison`. What could not be read is said at its end, in the words of `missing`.
 ///
@@ -113,7 +126,7 @@ pub fn page(
         .map(|run| (run.path.as_str(), read(run, points, &mut missing)))
         .collect();
     let columns: Vec<Columns> =
-        comparison.groups.iter().map(|g| Columns::of(g, comparison)).collect();
+        comparison.groups.iter().map(|g| Columns::wide(g, comparison)).collect();
     let groups = comparison
         .groups
         .iter()
@@ -135,7 +148,7 @@ pub fn page(
     };
     let page = Page {
         title,
-        subtitle: subtitle(comparison, runs, &contents),
+        subtitle: subtitle(comparison, runs),
         groups,
         legend,
         machines: machines(comparison, &contents),
@@ -204,7 +217,7 @@ fn part<'a>(
         group.rows.iter().flat_map(|r| &r.each).any(|run| has(&of(run).curves))
     };
     let row = |(i, row): (usize, &'a Row)| RowPart {
-        colour: i % COLOURS,
+        series: series(i),
         label: &row.label,
         cells: columns
             .columns
@@ -222,7 +235,10 @@ fn part<'a>(
         heads: columns.columns.iter().map(|c| c.head.as_str()).collect(),
         rows: group.rows.iter().enumerate().map(row).collect(),
         notes: notes(group),
+        speeds: Speeds::of(group),
+        scaling: speed::scaling(group),
         has_auc: any(|c| !c.auc.is_empty()),
+        has_accuracy: any(|c| !c.accuracy.is_empty()),
         best: best_reachable(group.rows.iter().flat_map(records_of)),
         has_loss: any(|c| !c.loss.is_empty()),
         floors: phases.iter().any(|p| p.floors),
@@ -231,7 +247,7 @@ fn part<'a>(
             .rows
             .iter()
             .enumerate()
-            .flat_map(|(i, row)| row.each.iter().map(move |r| RunLine::of(i % COLOURS, row, r)))
+            .flat_map(|(i, row)| row.each.iter().map(move |r| RunLine::of(series(i), row, r)))
             .collect(),
     }
 }
@@ -242,14 +258,15 @@ fn best_reachable<'a>(mut records: impl Iterator<Item = &'a RunRecord>) -> Optio
 }
 
 /// `12 runs, 2 systems; 2026-11-20 to 2026-11-21`
-fn subtitle(comparison: &Comparison, runs: usize, contents: &BTreeMap<&str, RunContent>) -> String {
+fn subtitle(comparison: &Comparison, runs: usize) -> String {
     let counted = |n: usize, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
     let mut systems: Vec<_> =
         rows(comparison).map(|r| (&r.system.org, &r.system.name, &r.system.round)).collect();
     systems.sort();
     systems.dedup();
     let mut out = format!("{} on {}", counted(runs, "run"), counted(systems.len(), "system"));
-    let days = || contents.values().filter_map(|k| k.record.as_ref()?.started.get(..10));
+    let days =
+        || rows(comparison).flat_map(|r| &r.each).filter_map(|r| r.started.as_ref()?.get(..10));
     match (days().min(), days().max()) {
         (Some(first), Some(last)) if first == last => out += &format!(", {first}"),
         // Writing to a string cannot fail.
@@ -260,13 +277,20 @@ fn subtitle(comparison: &Comparison, runs: usize, contents: &BTreeMap<&str, RunC
 }
 
 /// Every machine and program once, with the rows that they made where one name has several; the
-/// first record tells.
+/// first record tells. Of a submission, what its system description says.
 fn machines(comparison: &Comparison, contents: &BTreeMap<&str, RunContent>) -> Vec<Facts> {
     type Found = (Facts, BTreeMap<Aspect, identity::Facts>, String);
     let mut found: Vec<Found> = Vec::new();
     for row in rows(comparison) {
         for run in &row.each {
-            let Some(record) = contents[run.path.as_str()].record.as_ref() else { continue };
+            let Some(record) = contents[run.path.as_str()].record.as_ref() else {
+                let facts = Facts::published(&run.system);
+                let known = |(other, ..): &Found| *other == facts;
+                if !facts.lines.is_empty() && !found.iter().any(known) {
+                    found.push((facts, BTreeMap::new(), row.label.clone()));
+                }
+                continue;
+            };
             let aspects = [Aspect::Machine, Aspect::Build, Aspect::Program];
             let identity: Identity = run.identity.clone().only(&aspects);
             let known =

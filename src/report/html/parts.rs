@@ -3,10 +3,11 @@
 use crate::results::{
     record::RunRecord,
     table::Row,
-    tree::{Ending, Run},
+    tree::{Ending, Run, System},
 };
 
 /// Labels and values of what is known of a machine.
+#[derive(PartialEq)]
 pub(super) struct Facts {
     pub name: String,
     pub lines: Vec<(String, String)>,
@@ -23,28 +24,38 @@ impl Facts {
         lines.extend(owned(record.versions.lines()));
         Facts { name: record.system.clone(), lines }
     }
+
+    /// That of a submission.
+    pub fn published(system: &System) -> Self {
+        let names = [system.round.as_deref(), system.org.as_deref(), Some(&*system.name)];
+        let name = names.into_iter().flatten().collect::<Vec<_>>().join(" ");
+        Facts { name, lines: system.description.clone() }
+    }
 }
 
 /// A run in the table of all runs.
 pub(super) struct RunLine {
-    pub colour: usize,
+    pub series: String,
     pub row: String,
     pub name: String,
+    pub day: String,
     pub seed: String,
     pub ending: &'static str,
     pub seconds: String,
     pub samples: String,
     pub auc: String,
+    pub accuracy: String,
     pub rate: String,
 }
 
 impl RunLine {
-    pub fn of(colour: usize, row: &Row, run: &Run) -> Self {
+    pub fn of(series: String, row: &Row, run: &Run) -> Self {
         let or_dash = |x: Option<String>| x.unwrap_or_else(|| "-".into());
         RunLine {
-            colour,
+            series,
             row: row.label.clone(),
             name: run.name.clone(),
+            day: or_dash(run.started.as_ref().and_then(|s| Some(s.get(..10)?.to_owned()))),
             seed: or_dash(run.seed.map(|s| s.to_string())),
             ending: match run.ending {
                 Ending::Converged => "target reached",
@@ -55,6 +66,7 @@ impl RunLine {
             seconds: or_dash(run.seconds.map(|s| format!("{s:.1} s"))),
             samples: or_dash(run.samples.map(thousands)),
             auc: or_dash(run.auc.map(|a| format!("{a:.5}"))),
+            accuracy: or_dash(run.accuracy.map(|a| format!("{a:.5}"))),
             rate: or_dash(run.throughput.end_to_end.map(thousands)),
         }
     }

@@ -121,6 +121,14 @@ pub(super) fn record() -> RunRecord {
     record::read(&folder(dir.path(), "s", 5).path().join("run.json")).unwrap()
 }
 
+/// One run of one machine.
+pub(super) fn comparison() -> Comparison {
+    let dir = tempfile::tempdir().unwrap();
+    folder(dir.path(), "s", 5);
+    let found = tree::read(&[dir.path().display().to_string()]);
+    table::build(found.runs, &Options::default()).unwrap()
+}
+
 fn page_of(root: &Path) -> String {
     let found = tree::read(&[root.display().to_string()]);
     assert!(found.problems.is_empty(), "{:?}", found.problems);
@@ -149,6 +157,9 @@ fn a_page_holds_what_was_run_and_measured() {
         "Operating system",
         "[optimizer]",
         "target reached",
+        "end-to-end throughput",
+        "data-kind=\"accuracy\"",
+        "<td>0.80000</td>",
     ] {
         assert!(page.contains(shown), "{shown} is not on the page");
     }
