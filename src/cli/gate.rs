@@ -272,8 +272,20 @@ fn criteria(args: &GateArgs) -> Result<Criteria, Failure> {
             "--tolerance is {tolerance}; it must be from 0 to the threshold, {threshold}"
         ));
     }
-    if args.max_auc_drop.is_nan() || args.max_auc_drop < 0.0 {
-        return refuse(format!("--max-auc-drop is {}; it must be 0 or more", args.max_auc_drop));
+    // An AUC of 0.5 has learnt nothing: what may fall so far may do anything.
+    if !(0.0..0.5).contains(&args.max_auc_drop) {
+        return refuse(format!(
+            "--max-auc-drop is {}; it must be from 0 to below 0.5",
+            args.max_auc_drop
+        ));
+    }
+    let compares = args.baseline.is_none() && args.record.is_none();
+    let least = gate::least_seconds(confidence);
+    if compares && args.budget.as_secs_f64() < least {
+        return refuse(format!(
+            "--budget is {}s, but a confidence of {confidence} takes slices of {least:.0} s of training at least; give a longer --budget, or less --confidence",
+            args.budget.as_secs_f64()
+        ));
     }
     Ok(Criteria { threshold, tolerance, confidence })
 }

@@ -6,7 +6,7 @@ use super::{
     pace::{Clock, Probe, slice_steps},
     quality::{self, Checked},
     slice::{Slice, Slicer, Task},
-    verdict::{change, median},
+    verdict::{look, median},
 };
 use crate::{
     host::atomic_file::Lock,
@@ -118,12 +118,11 @@ fn slices(
             looked = due;
             if let Some(finding) = sequential.look_unpaired(&old, &new, due).map_err(stats)? {
                 v.finding = Some(finding);
-                let so_far = change(finding.slowdown);
                 (s.tell)(&format!(
-                    "{} slices, {:.0} s: {so_far}, {:?}",
+                    "{} slices, {:.0} s: {}",
                     new.len(),
                     clock.seconds(),
-                    finding.decision
+                    look(&finding)
                 ));
                 if finding.decision != Decision::Undecided {
                     return Ok(());

@@ -2,7 +2,7 @@
 
 use super::{
     Outcome, Program, Settings, SideReport, SliceError, Verdict, coin, conclude,
-    pace::{Clock, Probe, alike, slice_seconds, slice_steps},
+    pace::{Clock, Probe, SLICE_SECONDS, alike, slice_seconds, slice_steps},
     quality::{self, Checked},
     slice::{Needed, Slice, Slicer, Task},
     verdict::{self, seconds},
@@ -13,6 +13,11 @@ use toml_edit::{DocumentMut, Item, TableLike, Value};
 
 /// Slices of a block.
 const BLOCK: usize = 4;
+
+/// Seconds of training that a comparison needs at least for a verdict of this confidence.
+pub fn least_seconds(confidence: f64) -> f64 {
+    (BLOCK * stats::fewest(1.0 - confidence)) as f64 * SLICE_SECONDS.0
+}
 
 /// Compares `b` (new) with `a` (old): blocks of four slices, in the order a b b a or b a a b as a
 /// coin decides.
@@ -123,7 +128,10 @@ fn blocks(
                     v.notes.push(format!("the last block was cut short: {what}"));
                     more = false;
                 }
-                ratio => ratios.push(ratio?),
+                ratio => {
+                    ratios.push(ratio?);
+                    (s.tell)(&verdict::so_far(&ratios, clock.left() / (clock.seconds() - began)));
+                }
             }
             longest = longest.max(clock.seconds() - began);
         }
@@ -137,12 +145,11 @@ fn blocks(
             looked = due;
             if let Some(finding) = sequential.look_paired(&ratios, due).map_err(failed)? {
                 v.finding = Some(finding);
-                let so_far = verdict::change(finding.slowdown);
                 (s.tell)(&format!(
-                    "{} blocks, {:.0} s: {so_far}, {:?}",
+                    "{} blocks, {:.0} s: {}",
                     ratios.len(),
                     clock.seconds(),
-                    finding.decision
+                    verdict::look(&finding)
                 ));
                 if finding.decision != Decision::Undecided {
                     return Ok(ratios.len());

@@ -13,7 +13,7 @@ mod verdict;
 
 pub use against_baseline::{against_baseline, record};
 pub use baseline::{Baseline, Session};
-pub use interleaved::interleaved;
+pub use interleaved::{interleaved, least_seconds};
 pub use program::Program;
 pub use verdict::{Outcome, SideReport, SliceReport, Verdict};
 

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 /// ending processes.
 const SLICE_SHARE: f64 = 1.0 / 160.0;
 /// Seconds of training in a slice, at least and at most.
-const SLICE_SECONDS: (f64, f64) = (0.15, 3.0);
+pub(super) const SLICE_SECONDS: (f64, f64) = (0.15, 3.0);
 /// Steps of the first slices, from which the length of the others is worked out.
 const PROBE_STEPS: u64 = 20;
 /// A slice's throughput is known from this many steps on.

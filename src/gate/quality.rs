@@ -6,6 +6,9 @@ use super::{
     verdict::{percent, seconds},
 };
 
+/// Seconds in which no process comes to anything.
+const SHORTEST: f64 = 0.2;
+
 /// How an AUC check came out.
 pub(super) enum Checked {
     /// Go on. What could not be checked is in the verdict.
@@ -15,8 +18,8 @@ pub(super) enum Checked {
 }
 
 /// Compares the AUC of `b` after `steps` steps with `known`, or else with that of `a`, in what the
-/// comparison itself, which takes `needed` seconds, leaves of the budget: from a fifth to a half of
-/// what is left; half if that is too little for the comparison.
+/// comparison itself, which takes `needed` seconds and has its share first, leaves of the budget, and
+/// at most half of it.
 pub(super) fn check(
     v: &mut Verdict,
     clock: &Clock,
@@ -34,11 +37,14 @@ pub(super) fn check(
         return Ok(Checked::Fine);
     }
     let left = clock.left();
-    let share = match left - needed {
-        // The comparison will not come to an end anyway.
-        spare if spare < 0.0 => left / 2.0,
-        spare => spare.clamp(left / 5.0, left / 2.0),
-    };
+    let share = (left - needed).min(left / 2.0);
+    if share < SHORTEST {
+        v.unchecked = Some(format!(
+            "the slices that a verdict on the speed needs leave no time to compare the AUC; give a longer --budget, {:.0}s say, or --quality-steps 0",
+            (1.5 * (needed + clock.seconds())).ceil()
+        ));
+        return Ok(Checked::Fine);
+    }
     (s.tell)(&format!(
         "AUC after {steps} steps: at most {share:.0} s, {} of the budget",
         percent(share / s.budget.as_secs_f64())

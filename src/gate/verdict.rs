@@ -99,6 +99,36 @@ pub struct SliceReport {
     pub seconds: f64,
 }
 
+/// How many times as long a comparison must be for a verdict, if what it has found stays: bounds
+/// come closer with the square root of the time. `None` if that cannot be said, or is beyond a
+/// hundred times.
+fn needed(f: &Finding, c: &Criteria) -> Option<f64> {
+    let (low, high) = (f.slowdown - f.low?, f.high? - f.slowdown);
+    // Until the upper bound is below the threshold, or the lower one above the tolerance.
+    let until = |width: f64, room: f64| (room > 0.0).then(|| (width / room).powi(2));
+    let ways = [until(high, c.threshold - f.slowdown), until(low, f.slowdown - c.tolerance)];
+    let times = ways.into_iter().flatten().fold(f64::INFINITY, f64::min);
+    (1.0..=100.0).contains(&times).then_some(1.2 * times)
+}
+
+/// What the blocks say so far, by their median: `block 7 of about 19: 0.8% slower so far`.
+pub(super) fn so_far(ratios: &[f64], more: f64) -> String {
+    let n = ratios.len();
+    let slowdown = median(ratios.to_vec()).map_or(0.0, |log| 1.0 - log.exp());
+    let all = n as f64 + more.floor();
+    format!("block {n} of about {all:.0} at most: {} so far", change(slowdown))
+}
+
+/// What a look at the data has found.
+pub(super) fn look(f: &Finding) -> String {
+    let decision = match f.decision {
+        Decision::Regression => "surely slower",
+        Decision::NoRegression => "surely no regression",
+        Decision::Undecided => "not sure yet",
+    };
+    format!("{}, {decision}", change(f.slowdown))
+}
+
 impl Verdict {
     /// A verdict in the making: not enough evidence, without any.
     pub(super) fn new(mode: &'static str, criteria: Criteria, budget_seconds: f64) -> Self {
@@ -185,10 +215,17 @@ impl Verdict {
             Decision::Undecided => (
                 Outcome::NotEnoughEvidence,
                 format!(
-                    "{}, but it may be anything from {} to {}; a longer --budget or a quieter machine would tell",
+                    "{}, but it may be anything from {} to {}; {} or a quieter machine would tell",
                     change(f.slowdown),
                     f.low.map_or("unknown".into(), change),
-                    f.high.map_or("unknown".into(), change)
+                    f.high.map_or("unknown".into(), change),
+                    match needed(&f, c) {
+                        Some(times) => {
+                            let most = (times * self.budget_seconds / 10.0).ceil() * 10.0;
+                            format!("with this noise a --budget of about {most:.0}s")
+                        }
+                        None => "a longer --budget".to_owned(),
+                    }
                 ),
             ),
         };
@@ -362,6 +399,40 @@ mod tests {
         wrong.decide(Outcome::QualityFailure, "worse".to_owned());
         let wrong = wrong.on_machine(noise(Grade::F), Some(Grade::A));
         assert_eq!(wrong.verdict, Outcome::QualityFailure);
+    }
+
+    #[test]
+    fn an_undecided_comparison_names_the_budget_that_would_decide() {
+        let of = |slowdown: f64, low: f64, high: f64| {
+            let finding = finding(Decision::Undecided);
+            let (low, high) = (Some(low), Some(high));
+            verdict(Some(Finding { slowdown, low, high, ..finding })).reason
+        };
+        // The upper bound is to come down to 3%: from 0.04 off to 0.02 off, four times as long, and
+        // a fifth more.
+        let said = of(0.01, -0.03, 0.05);
+        assert!(
+            said.contains("with this noise a --budget of about 580s or a quieter machine"),
+            "{said}"
+        );
+        // Twice the threshold: the lower bound is to come up to 0.5%.
+        assert!(of(0.06, -0.05, 0.17).contains("of about 580s"), "{}", of(0.06, -0.05, 0.17));
+        let near = of(0.0299, 0.004, 0.9);
+        assert!(near.contains("--budget of about 160s"), "{near}");
+        let without = verdict(Some(Finding { high: None, ..finding(Decision::Undecided) })).reason;
+        assert!(
+            without.contains("; a longer --budget or a quieter machine would tell"),
+            "{without}"
+        );
+    }
+
+    #[test]
+    fn blocks_tell_their_median() {
+        let log = |slower: f64| (1.0f64 - slower).ln();
+        assert_eq!(
+            so_far(&[log(0.5), log(0.02), log(0.01)], 4.7),
+            "block 3 of about 7 at most: 2% slower so far"
+        );
     }
 
     #[test]

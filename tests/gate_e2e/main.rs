@@ -207,9 +207,23 @@ fn other_work_is_3_broken_training_4_and_no_time_5() {
         output.status.code() == Some(4) && said.contains("After 300 steps the AUC is"),
         "{said}"
     );
-    let (code, verdict) =
-        bench.verdict(&["--set-b", "train.seed=2", "--max-auc-drop", "1", "--budget", "1s"]);
-    assert!(code == 5 && reason(&verdict).contains("give a longer --budget"), "{verdict}");
+}
+
+/// What nothing can meet is refused before anything runs.
+#[test]
+fn limits_that_cannot_be_met_are_refused() {
+    let bench = Bench::new();
+    for (args, told) in [
+        (["--budget", "1s"], "--budget is 1s, but a confidence of 0.99 takes slices of "),
+        (["--confidence", "0.999999999999"], "give a longer --budget, or less --confidence"),
+        (["--max-auc-drop", "0.5"], "--max-auc-drop is 0.5; it must be from 0 to below 0.5"),
+    ] {
+        let more: &[&str] = if args[0] == "--confidence" { &["--budget", "5s"] } else { &[] };
+        let output = bench.gate(&[&["--set-b", "train.seed=2"], &args[..], more].concat());
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.code() == Some(64) && said.contains(told), "{args:?}: {said}");
+        assert!(said.lines().count() == 1 && !bench.path("gate").exists(), "{said}");
+    }
 }
 
 /// An engine that takes longer is a regression, and the other way round an improvement, which never
@@ -228,7 +242,7 @@ fn a_slower_side_is_1_and_a_faster_one_0() {
         [(["--set-b", "engine.kind=candle"], 1), (["--set-a", "engine.kind=candle"], 0)]
     {
         let (code, verdict) =
-            bench.verdict(&[&args[..], &["--max-auc-drop", "1", "--budget", "40s"]].concat());
+            bench.verdict(&[&args[..], &["--max-auc-drop", "0.49", "--budget", "40s"]].concat());
         // Only a machine too busy to tell leaves bounds that hold both answers.
         if code == 5 {
             assert!(undecided(&verdict["finding"], 0.005), "{verdict}");

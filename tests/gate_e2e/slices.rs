@@ -133,7 +133,7 @@ fn a_slice_that_never_ends_is_killed_with_all_it_started() {
     assert!(said.contains("b.sh: a slice had not ended after") && said.contains("others took"));
     // In the first slice of all: it may be long.
     let a = bench.fake("a.sh", &format!("sleep {nap}"));
-    let (code, verdict) = bench.verdict(&["--a", &a, "--quality-steps", "0", "--budget", "1s"]);
+    let (code, verdict) = bench.verdict(&["--a", &a, "--quality-steps", "0", "--budget", "5s"]);
     assert!(code == 5 && reason(&verdict).contains("give a longer --budget"), "{verdict}");
     assert!(!runs(&nap), "the sleeper is gone");
 }
@@ -322,6 +322,9 @@ fn the_auc_check_has_its_share_of_the_budget_and_no_more() {
     let said = String::from_utf8_lossy(&output.stderr);
     let share = said.find("AUC after 100 steps: at most ").expect(&said);
     assert!(share < said.find("slices of ").expect(&said), "{said}");
+    // So is what each block adds.
+    let block = said.find("\nblock 1 of about ").expect(&said);
+    assert!(said[block..].lines().nth(1).unwrap().ends_with(" so far"), "{said}");
     // A worse AUC is found within it.
     let b = bench.fake("b.sh", "auc=0.6");
     let (code, verdict) = bench.verdict(&["--a", &a, "--b", &b, "--budget", "6s"]);
