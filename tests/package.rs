@@ -422,6 +422,18 @@ fn one_of_several_groups_is_chosen() {
     assert!(out.status.success(), "{}", text(&out.stderr));
     let folder = dir.path().join(format!("one/dlrm-bench/results/{system}/dlrm"));
     assert_eq!(fs::read_dir(folder).unwrap().count(), 5, "{}", text(&out.stdout));
+    let filter = |name: &str, filters: &[&str]| {
+        let more: Vec<&str> = filters.iter().flat_map(|f| ["--filter", f]).collect();
+        package(&[&results], &dir.path().join(name), &more)
+    };
+    let out = filter("filtered", &["model.dim=8", "system!=other"]);
+    assert!(out.status.success(), "{}", text(&out.stderr));
+    let folder = dir.path().join(format!("filtered/dlrm-bench/results/{system}/dlrm"));
+    assert_eq!(fs::read_dir(folder).unwrap().count(), 5, "{}", text(&out.stdout));
+    let out = filter("nothing", &["model.dim=16"]);
+    assert!(refused(&out).contains("none of the 7 runs passes the filters"));
+    let out = filter("nosuch", &["model.dmi=8"]);
+    assert!(refused(&out).contains("--filter: no column \"model.dmi\"; did you mean model.dim?"));
     let out = package(&[&results], &dir.path().join("none"), &["--only", "nosuch"]);
     assert!(refused(&out).contains("--only nosuch is none of the groups of runs"));
     let out = package(&[&results], &dir.path().join("two"), &["--only", "tiny"]);

@@ -4,7 +4,10 @@ use super::{Exit, Failure, examples, say::say_error};
 use crate::{
     host::escape::visible,
     mllog::check,
-    results::package::{self, Entry, FIELDS, Options},
+    results::{
+        package::{self, Entry, FIELDS, Options},
+        table::Filter,
+    },
 };
 use clap::{Args, builder::PossibleValuesParser};
 use std::path::PathBuf;
@@ -13,6 +16,7 @@ const EXAMPLES: &str = "\
 Examples:
   dlrm-bench package results/amd-epyc-2c/quickstart --org X -o submission
   dlrm-bench package results --only my-epyc/quickstart --org X -o submission
+  dlrm-bench package results --filter engine.threads=2 --org X -o submission
   dlrm-bench package results --org X -o submission \\
     --set host_processors_per_node=2 --set cooling=Air
   python -m mlperf_logging.package_checker submission/X training 2.1.0";
@@ -48,6 +52,11 @@ pub struct PackageArgs {
     /// are listed
     #[arg(long, value_name = "GROUP")]
     pub only: Vec<String>,
+    /// Only runs whose KEY holds TEXT, as `compare --filter`: any key of the
+    /// workload, or system, workload, engine, precision, batch, program,
+    /// ending, grade, path; may be given many times
+    #[arg(long, value_name = "KEY=TEXT")]
+    pub filter: Vec<Filter>,
     /// Package fewer runs than the rules ask for
     #[arg(long)]
     pub allow_incomplete: bool,
@@ -76,6 +85,7 @@ pub(super) fn run(args: &PackageArgs) -> Result<Exit, Failure> {
         reference_points: args.rcp.clone(),
         allow_incomplete: args.allow_incomplete,
         only: args.only.clone(),
+        filters: args.filter.clone(),
         fields: args.set.iter().cloned().collect(),
     };
     // One line a reason: a submitter wants to know all that is missing.

@@ -22,7 +22,7 @@ pub use system::FIELDS;
 
 use super::{
     ResultsError, RunRecord, identity, record,
-    table::rcp,
+    table::{Filter, rcp},
     tree::{self, Ending, Run},
 };
 use crate::{
@@ -60,6 +60,8 @@ pub struct Options {
     /// Only the groups of these names: `SYSTEM/WORKLOAD`, or what it begins with or ends with; all
     /// if empty.
     pub only: Vec<String>,
+    /// Only runs that all of these keep.
+    pub filters: Vec<Filter>,
     /// Fields of the system description that are not to be what was found, by name; see [`FIELDS`].
     pub fields: BTreeMap<String, String>,
 }
@@ -115,7 +117,8 @@ pub fn plan<S: AsRef<str>>(paths: &[S], options: &Options) -> Result<Package, Ve
         problems.push(format!("the organisation's name is {:?}, which {problem}", options.org));
     }
     let mut left_out = Vec::new();
-    let runs = own_runs(paths, &mut problems, &mut left_out);
+    let mut runs = own_runs(paths, &mut problems, &mut left_out);
+    filter(&mut runs, &options.filters, &mut problems);
     let groups = groups::of(runs);
     let listed = groups::list(&groups);
     let several = groups.len() > 1;
@@ -150,10 +153,25 @@ pub fn plan<S: AsRef<str>>(paths: &[S], options: &Options) -> Result<Package, Ve
     }
     problems.extend(left_out);
     if several {
-        problems.push("choose among the groups of runs with --only NAME; there are".into());
+        problems.push("choose among the groups of runs with --only NAME, or runs with --filter KEY=TEXT; there are".into());
         problems.extend(listed);
     }
     Err(problems)
+}
+
+/// Leaves the runs that all filters keep.
+fn filter(runs: &mut Vec<Packaged>, filters: &[Filter], problems: &mut Vec<String>) {
+    let all: Vec<Run> = runs.iter().map(|p| p.run.clone()).collect();
+    for filter in filters {
+        if let Err(what) = filter.check(&all) {
+            problems.push(format!("--filter: {what}"));
+            return;
+        }
+    }
+    runs.retain(|p| filters.iter().all(|f| f.keeps(&p.run)));
+    if runs.is_empty() && !all.is_empty() {
+        problems.push(format!("none of the {} runs passes the filters", all.len()));
+    }
 }
 
 /// Adds what the reference points say of each entry.

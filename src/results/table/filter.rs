@@ -74,7 +74,7 @@ impl Filter {
     }
 
     /// Refuses a key that neither workloads have nor any of `runs`.
-    pub(super) fn check(&self, runs: &[Run]) -> Result<(), String> {
+    pub(in crate::results) fn check(&self, runs: &[Run]) -> Result<(), String> {
         self.field.as_ref().map_or(Ok(()), |field| field.check(runs))
     }
 }
