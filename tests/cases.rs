@@ -392,9 +392,14 @@ fn options_that_mean_nothing() {
     let Some(dir) = case("25-relaunched") else { return };
     refused(&dir, &["compare", "good", "--cost-per-hour", "nosuch=1.25"], 64, "nosuch");
     let place = tempfile::tempdir().unwrap();
-    for name in ["x.xlsx", "x.html"] {
+    for name in ["x.ods", "x.html"] {
         let to = place.path().join(name).display().to_string();
-        refused(&dir, &["compare", "good", "-o", &to], 64, "must be .txt, .md, .json or .csv");
+        refused(
+            &dir,
+            &["compare", "good", "-o", &to],
+            64,
+            "must be .txt, .md, .json, .csv or .xlsx",
+        );
         assert!(!place.path().join(name).exists());
     }
 }

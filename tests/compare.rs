@@ -140,6 +140,16 @@ fn runs_of_seeds_are_a_row_and_other_tasks_are_set_apart() {
             .count()
             >= 3
     );
+    bench.compare(&["results", "-o", "t.xlsx"]);
+    let book = fs::File::open(bench.dir.path().join("t.xlsx")).unwrap();
+    let mut book = zip::ZipArchive::new(book).unwrap();
+    let mut part = |name: &str| std::io::read_to_string(book.by_name(name).unwrap()).unwrap();
+    let (sheet, words) = (part("xl/worksheets/sheet1.xml"), part("xl/sharedStrings.xml"));
+    assert!(words.contains("<t>end_to_end</t>") && words.contains("<t>two</t>"), "{words}");
+    // Numbers are cells of numbers: the group's.
+    assert!(sheet.contains("<c r=\"A2\"><v>1</v></c>"), "{sheet}");
+    let out = bench.command(&["compare", "results", "--format", "xlsx"]);
+    assert!(out.status.code() == Some(64) && text(&out.stderr).contains("-o FILE.xlsx"));
     bench.compare(&["results", "-o", "t.md"]);
     assert!(fs::read_to_string(bench.dir.path().join("t.md")).unwrap().starts_with("### tiny"));
 }
@@ -285,9 +295,9 @@ fn any_key_of_the_workload_is_a_column() {
             assert_eq!(text(&out.stderr), format!("error: {error}\n"), "{args:?}");
         }
     }
-    let out = bench.command(&["compare", "results", "-o", "table.xlsx"]);
+    let out = bench.command(&["compare", "results", "-o", "table.ods"]);
     assert_eq!(out.status.code(), Some(64));
-    assert!(text(&out.stderr).contains("the ending must be .txt, .md, .json or .csv"));
+    assert!(text(&out.stderr).contains("the ending must be .txt, .md, .json, .csv or .xlsx"));
     // Two runs have no interval, and say so.
     bench.run("a", &["--set", "train.batch_size=1024", "--threads", "2", "--seed", "9"]);
     let shown = bench.compare(&["results", "--filter", "system=a", "--columns", "throughput"]);

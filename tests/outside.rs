@@ -661,9 +661,9 @@ fn prices_and_endings_that_mean_nothing_are_refused() {
         &["compare", "a.log", "--cost-per-hour", "nosuch=1.25"],
         "--cost-per-hour nosuch is none of the systems; must be one of \"box\"",
     );
-    for ending in ["xlsx", "html", "pdf", "parquet"] {
+    for ending in ["ods", "html", "pdf", "parquet"] {
         let file = format!("x.{ending}");
-        refused(&["compare", "a.log", "-o", &file], "must be .txt, .md, .json or .csv");
+        refused(&["compare", "a.log", "-o", &file], "must be .txt, .md, .json, .csv or .xlsx");
         assert!(!place.0.path().join(&file).exists());
         let out = place.command(&["compare", "a.log", "-o", &file, "--format", "csv"]);
         assert_eq!(out.status.code(), Some(0), "what was said counts");

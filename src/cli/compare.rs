@@ -75,6 +75,8 @@ pub enum Format {
     Json,
     /// A line a row, numbers in full
     Csv,
+    /// The same as a workbook of Excel's; to a file
+    Xlsx,
     /// benchmark-action/github-action-benchmark, customBiggerIsBetter
     GithubActionBenchmark,
     /// Bencher Metric Format
@@ -123,6 +125,7 @@ impl CompareArgs {
                     .map_err(|e| Failure::Internal(format!("no JSON: {e}")))?
                     + "\n"
             }
+            Format::Xlsx => return self.workbook(comparison),
             Format::Csv => {
                 tables::csv(comparison).map_err(|e| Failure::Internal(format!("no CSV: {e}")))?
             }
@@ -142,6 +145,17 @@ impl CompareArgs {
     }
 }
 
+impl CompareArgs {
+    fn workbook(&self, comparison: &Comparison) -> Result<(), Failure> {
+        let Some(path) = &self.output else {
+            return Err(Failure::Usage("--format xlsx is for files: -o FILE.xlsx".into()));
+        };
+        let bytes = tables::xlsx(comparison)
+            .map_err(|e| Failure::Output(format!("cannot write {}: {e}", path.display())))?;
+        Ok(write_file(path, &bytes)?)
+    }
+}
+
 /// # Errors
 /// For an ending that stands for something else.
 fn by_ending(path: &Path) -> Result<Format, Failure> {
@@ -150,12 +164,13 @@ fn by_ending(path: &Path) -> Result<Format, Failure> {
         Some("md" | "markdown") => return Ok(Format::Markdown),
         Some("json") => return Ok(Format::Json),
         Some("csv") => return Ok(Format::Csv),
+        Some("xlsx") => return Ok(Format::Xlsx),
         None | Some("txt" | "text" | "log" | "out") => return Ok(Format::Text),
         Some("html" | "htm") => "dlrm-bench report writes HTML; ",
         Some(_) => "",
     };
     Err(Failure::Usage(format!(
-        "-o {}: {instead}the ending must be .txt, .md, .json or .csv, or --format must be given",
+        "-o {}: {instead}the ending must be .txt, .md, .json, .csv or .xlsx, or --format must be given",
         path.display()
     )))
 }

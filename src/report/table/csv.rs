@@ -1,4 +1,5 @@
-//! One line a row, all numbers in full: samples per second, seconds, epochs.
+//! One line a row, all numbers in full: samples per second, seconds, epochs. As CSV, and as a
+//! workbook.
 
 use crate::{
     host::escape::cell,
@@ -7,47 +8,79 @@ use crate::{
         tree::Run,
     },
 };
+use rust_xlsxwriter::{Format, Workbook, XlsxError};
 use std::collections::BTreeSet;
 
-/// The comparison as CSV (RFC 4180) with a header line: everything, and behind it what was set, a
-/// column a key; or the columns that were asked for. What is not known is empty. Text that a
+/// The comparison as CSV (RFC 4180) with a header line. What is not known is empty. Text that a
 /// spreadsheet would compute stands behind an apostrophe.
 ///
 /// # Errors
 /// If a row cannot be written, which into memory does not happen.
 pub fn csv(comparison: &Comparison) -> Result<String, csv::Error> {
     let mut out = csv::Writer::from_writer(Vec::new());
-    let keys = keys(comparison);
-    let fields = |row: Option<&Row>| match comparison.columns.as_slice() {
-        [] => row_fields(row, &keys),
-        asked => {
-            let name = ("label".to_owned(), row.map_or(String::new(), |r| cell(&r.label)));
-            let of = |field: &Field| (field.to_string(), value(field, row));
-            std::iter::once(name).chain(asked.iter().map(of)).collect()
-        }
-    };
-    let heads = fields(None);
-    out.write_record(
-        ["group", "title", "target_auc", "target_accuracy", "apart"]
-            .into_iter()
-            .chain(heads.iter().map(|(head, _)| head.as_str())),
-    )?;
-    for (i, group) in comparison.groups.iter().enumerate() {
-        for row in &group.rows {
-            let of_group = [
-                (i + 1).to_string(),
-                cell(&group.title),
-                number(group.task.target),
-                number(group.task.accuracy),
-                cell(group.apart.as_deref().unwrap_or_default()),
-            ];
-            let of_row = fields(Some(row)).into_iter().map(|(_, value)| value);
-            out.write_record(of_group.into_iter().chain(of_row))?;
-        }
+    for line in lines(comparison) {
+        out.write_record(line.iter().map(|text| match text.parse::<f64>() {
+            Ok(_) => text.clone(),
+            Err(_) => cell(text),
+        }))?;
     }
     let bytes =
         out.into_inner().map_err(|e| csv::Error::from(std::io::Error::other(e.to_string())))?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// The same as a workbook of Excel's and others' (Office Open XML) with one sheet: numbers are
+/// numbers, all else is text.
+///
+/// # Errors
+/// If it has more rows or longer texts than a sheet may.
+pub fn xlsx(comparison: &Comparison) -> Result<Vec<u8>, XlsxError> {
+    let mut book = Workbook::new();
+    let sheet = book.add_worksheet().set_name("comparison")?;
+    let bold = Format::new().set_bold();
+    for (row, line) in (0..).zip(lines(comparison)) {
+        for (column, text) in (0..).zip(&line) {
+            match text.parse::<f64>() {
+                _ if text.is_empty() => {}
+                _ if row == 0 => drop(sheet.write_string_with_format(row, column, text, &bold)?),
+                Ok(number) if number.is_finite() => drop(sheet.write_number(row, column, number)?),
+                _ => drop(sheet.write_string(row, column, text)?),
+            }
+        }
+    }
+    sheet.set_freeze_panes(1, 0)?;
+    sheet.autofit();
+    book.save_to_buffer()
+}
+
+/// A header, and a line a row: everything, and behind it what was set, a column a key; or the
+/// columns that were asked for.
+fn lines(comparison: &Comparison) -> Vec<Vec<String>> {
+    let keys = keys(comparison);
+    let fields = |row: Option<&Row>| match comparison.columns.as_slice() {
+        [] => row_fields(row, &keys),
+        asked => {
+            let name = ("label".to_owned(), row.map_or(String::new(), |r| r.label.clone()));
+            let of = |field: &Field| (field.to_string(), value(field, row));
+            std::iter::once(name).chain(asked.iter().map(of)).collect()
+        }
+    };
+    let of_group = ["group", "title", "target_auc", "target_accuracy", "apart"].map(str::to_owned);
+    let heads = fields(None).into_iter().map(|(head, _)| head);
+    let mut lines = vec![of_group.into_iter().chain(heads).collect::<Vec<_>>()];
+    for (i, group) in comparison.groups.iter().enumerate() {
+        let of_group = [
+            (i + 1).to_string(),
+            group.title.clone(),
+            number(group.task.target),
+            number(group.task.accuracy),
+            group.apart.clone().unwrap_or_default(),
+        ];
+        let of_row = |row| fields(Some(row)).into_iter().map(|(_, value)| value);
+        lines
+            .extend(group.rows.iter().map(|r| of_group.iter().cloned().chain(of_row(r)).collect()));
+    }
+    lines
 }
 
 /// All keys that were set in any row, those of data and model too.
@@ -65,16 +98,13 @@ fn value(field: &Field, row: Option<&Row>) -> String {
     match (field, row) {
         (_, None) => String::new(),
         (Field::Figure(_), Some(row)) => number(field.number(row)),
-        (_, Some(row)) => {
-            let text = field.text(row).unwrap_or_default();
-            if text.parse::<f64>().is_ok() { text } else { cell(&text) }
-        }
+        (_, Some(row)) => field.text(row).unwrap_or_default(),
     }
 }
 
 /// Names and values of a row's fields, and of `keys` behind them; without a row the names.
 fn row_fields(row: Option<&Row>, keys: &BTreeSet<String>) -> Vec<(String, String)> {
-    let text = |f: fn(&Row) -> Option<String>| cell(&row.and_then(f).unwrap_or_default());
+    let text = |f: fn(&Row) -> Option<String>| row.and_then(f).unwrap_or_default();
     let real = |f: fn(&Row) -> Option<f64>| number(row.and_then(f));
     let mean = |f: fn(&Row) -> Option<Estimate>, part: fn(Estimate) -> Option<f64>| {
         number(row.and_then(f).and_then(part))

@@ -8,7 +8,7 @@ mod tests;
 mod text;
 
 pub(super) use columns::{Column, Columns, decimals, estimate, fixed, rate, ratio};
-pub use csv::csv;
+pub use csv::{csv, xlsx};
 pub use markdown::markdown;
 pub(super) use markdown::table as markdown_table;
 pub use text::text;
