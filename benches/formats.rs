@@ -14,7 +14,8 @@ use dlrm_bench::{
         source,
     },
     workload::{
-        Bin40Config, DenseTransform, GroupShuffle, ParquetConfig, PlantedConfig, RecordShuffle,
+        Bin40Config, DenseTransform, GroupShuffle, HeldOut, ParquetConfig, PlantedConfig,
+        RecordShuffle,
     },
 };
 use std::{
@@ -100,7 +101,7 @@ fn formats(c: &mut Criterion) {
         let config = ParquetConfig {
             train: vec![parquet.clone()],
             eval: vec![parquet.clone()],
-            hold_out: None,
+            held_out: HeldOut::default(),
             test: Vec::new(),
             label: None,
             dense: Vec::new(),

@@ -9,7 +9,10 @@ use super::{
 use crate::{
     data::{
         preprocess::prepare::free,
-        source::prepared::{Outlook, outlook},
+        source::{
+            paths::expanded,
+            prepared::{Outlook, outlook},
+        },
     },
     engine::{EngineConfig, memory::MemoryPlan},
     host::escape::visible,
@@ -31,7 +34,8 @@ pub(super) fn explain(resolved: &Resolved) -> Result<String, Failure> {
     if let Some(told) = told(resolved) {
         out += &format!("#   {}\n", visible(&told));
     }
-    match &w.data {
+    // What a pattern should match and does not is told as a path that cannot be read.
+    match &expanded(&w.data).unwrap_or_else(|_| w.data.clone()) {
         DataConfig::Planted(_) if made_on_device(w) => {
             out += &format!("#   made while training, on {}; no file is read\n", w.engine.device);
         }
@@ -44,9 +48,9 @@ pub(super) fn explain(resolved: &Resolved) -> Result<String, Failure> {
             }
         }
         DataConfig::Csv(c) => {
-            out += &file("train", &c.train);
-            out.extend(c.eval.iter().map(|path| file("eval", path)));
-            out.extend(c.test.iter().map(|path| file("test", path)));
+            for (what, paths) in [("train", &c.train), ("eval", &c.eval), ("test", &c.test)] {
+                out.extend(paths.0.iter().map(|path| file(what, path)));
+            }
         }
         DataConfig::Bin40(c) => {
             out.extend(c.train.iter().map(|path| file("train", path)));

@@ -8,6 +8,7 @@ mod values;
 mod bar;
 mod check;
 mod check_device;
+mod columns;
 mod compare;
 mod convergence;
 mod data;

@@ -1,9 +1,9 @@
 //! What a person or a program sees of a run while it goes on.
 
-use super::{preparing::Preparing, terminal};
+use super::{columns, preparing::Preparing, terminal};
 use crate::{
     checkpoint::CheckpointError,
-    data::{preprocess::prepare, source::prepared::News},
+    data::{Facts, preprocess::prepare, source::prepared::News},
     host::escape::visible,
     train::{
         TrainError,
@@ -199,6 +199,17 @@ impl Listener for Progress {
             // Its place was taken by the other's.
             *old = bar();
             old.tick();
+        }
+        Ok(())
+    }
+
+    fn data_ready(&mut self, facts: &Facts) -> std::io::Result<()> {
+        let lines =
+            || columns::told(facts).into_iter().for_each(|line| errln!("{}", visible(&line)));
+        match &self.sink {
+            Sink::Bar(b) => b.suspend(lines),
+            Sink::Plain => lines(),
+            Sink::Json | Sink::Quiet => {}
         }
         Ok(())
     }

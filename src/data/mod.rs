@@ -2,6 +2,7 @@
 //! the trainer sees.
 
 mod cardinality;
+pub(crate) mod dates;
 pub(crate) mod dense;
 pub mod format;
 mod ids;
@@ -142,11 +143,48 @@ pub struct Facts {
     pub base_rate: Option<f64>,
     /// Malformed lines that were skipped (`data.on_error = "skip"`).
     pub skipped_lines: u64,
+    /// The columns of one's own data as they were understood.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub columns: Vec<ColumnFacts>,
+    /// How samples for evaluation were taken out of the training files.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub split: Option<String>,
+    /// What looks like a slip, a sentence each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
     /// How the files came about, if they were prepared of a raw log.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prepared: Option<PreparedFacts>,
     /// Anything else worth a line in the record.
     pub notes: Vec<String>,
+}
+
+/// A column of one's own data as it was understood.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct ColumnFacts {
+    /// Its name.
+    pub name: String,
+    /// What it is for.
+    pub role: ColumnRole,
+    /// Different values in the training split, where they were counted.
+    pub distinct: Option<u64>,
+    /// Share of the training samples without a value, where they were counted.
+    pub missing: Option<f64>,
+    /// Rows of its table, if it has one.
+    pub rows: Option<u64>,
+    /// Samples for evaluation with a value that training does not hold (often enough), where such
+    /// values were counted.
+    pub unseen: Option<u64>,
+}
+
+/// What a column is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ColumnRole {
+    /// A number.
+    Dense,
+    /// A category.
+    Categorical,
 }
 
 /// How files came about that were prepared of a raw log.

@@ -9,6 +9,7 @@ pub(crate) mod escape;
 mod isa;
 pub(crate) mod local_time;
 mod mapped;
+pub(crate) mod names;
 pub mod pool;
 mod prefetch;
 pub(crate) mod process;

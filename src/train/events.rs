@@ -5,7 +5,7 @@ use super::TrainError;
 use crate::{
     batch::Schema,
     checkpoint::CheckpointError,
-    data::source::prepared::News,
+    data::{Facts, source::prepared::News},
     embedding::hashed::TableUse,
     engine::{Engine, EngineConfig, Lap},
     metrics::Quality,
@@ -25,6 +25,10 @@ pub trait Listener {
     }
     /// Data are made ready that are prepared once.
     fn preparing(&mut self, _news: &News<'_>) -> std::io::Result<()> {
+        Ok(())
+    }
+    /// Data are open.
+    fn data_ready(&mut self, _facts: &Facts) -> std::io::Result<()> {
         Ok(())
     }
     /// The model's parameters hold their initial values.

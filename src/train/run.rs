@@ -141,6 +141,7 @@ fn train(job: &Job<'_>, told: &mut Told<'_, '_>) -> Result<Finished, TrainError>
         told.state.go_on(progress);
         told.state.loss_scale = prepared.engine.loss_scale();
     }
+    told.each(|l| l.data_ready(&prepared.data_facts))?;
     told.each(|l| l.params_ready(prepared.engine.params()))?;
     told.each(|l| l.model_ready(&*prepared.engine))?;
     told.each(|l| l.configured(&prepared.config, &prepared.schema))?;

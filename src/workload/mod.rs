@@ -12,9 +12,9 @@ pub mod short;
 pub mod sweep;
 
 pub use crate::data::source::config::{
-    Bin40Config, CriteoSet, CriteoShuffle, CriteoTsvConfig, CsvConfig, DataConfig, DenseTransform,
-    FilesConfig, GroupShuffle, NumpyRandomConfig, OnError, ParquetConfig, PlantedConfig,
-    PreparedConfig, RandomIds, RecordShuffle, TraceRestart,
+    Bin40Config, CriteoSet, CriteoShuffle, CriteoTsvConfig, CsvConfig, DataConfig, DateFeature,
+    DenseTransform, FilesConfig, GroupShuffle, NumpyRandomConfig, OnError, ParquetConfig,
+    PlantedConfig, PreparedConfig, RandomIds, RecordShuffle, TraceRestart,
 };
 pub use names::unfit_name;
 pub use parse::{

@@ -337,7 +337,13 @@ fn workloads() -> Vec<(&'static str, String)> {
                 ],
             ),
         ),
-        ("a csv, shuffled", replace(DLRM, &[CSV, ("epochs = 3", "epochs = 30")])),
+        (
+            "a csv, shuffled, of which a share is held out",
+            replace(
+                DLRM,
+                &[CSV, ("epochs = 3", "epochs = 30"), ("eval = \"eval.csv\"", "eval_share = 0.1")],
+            ),
+        ),
         (
             "changes of rows",
             replace(

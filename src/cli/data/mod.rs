@@ -73,6 +73,13 @@ struct ColumnArgs {
     /// Columns to leave out
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     ignore: Vec<String>,
+    /// Values of the label that mean 1, as in --positive yes; all others mean 0
+    #[arg(long, value_name = "VALUES", value_delimiter = ',')]
+    positive: Vec<String>,
+    /// Words of csv that say that a value is missing, besides nothing
+    /// [default: NaN, NA, N/A, null, None, <NA>, \N]
+    #[arg(long, value_name = "WORDS", value_delimiter = ',')]
+    missing: Vec<String>,
     /// Ids modulo N, in parquet with all of their 64 bits: hashes, too
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     max_ind_range: Option<u32>,
@@ -83,7 +90,7 @@ impl ColumnArgs {
     fn any(&self) -> bool {
         self.label.is_some()
             || self.max_ind_range.is_some()
-            || [&self.dense, &self.categorical, &self.ignore]
+            || [&self.dense, &self.categorical, &self.ignore, &self.positive, &self.missing]
                 .into_iter()
                 .any(|names| !names.is_empty())
     }
@@ -94,6 +101,8 @@ impl ColumnArgs {
             dense: self.dense.clone(),
             categorical: self.categorical.clone(),
             ignore: self.ignore.clone(),
+            positive: self.positive.clone(),
+            missing: (!self.missing.is_empty()).then(|| self.missing.clone()),
             only: false,
             range: self.max_ind_range,
         }

@@ -1,6 +1,6 @@
 //! Which columns of a file to take, where its columns have names.
 
-use super::leftovers::Leftover;
+use super::{Format, leftovers::Leftover};
 use crate::data::{
     DataError,
     ids::ToId,
@@ -20,6 +20,10 @@ pub struct Columns {
     pub categorical: Vec<String>,
     /// Columns to leave alone.
     pub ignore: Vec<String>,
+    /// Values of the label that mean 1, all others mean 0; if empty, labels are the numbers 0 and 1.
+    pub positive: Vec<String>,
+    /// Words of text that say that a value is missing; `None` = those of pandas and others.
+    pub missing: Option<Vec<String>>,
     /// Whether all columns have been named, so that the file's others are left alone.
     pub only: bool,
     /// Ids modulo this, those of parquet files with all of their 64 bits.
@@ -160,6 +164,27 @@ impl Columns {
     /// Whether the columns are left to the file.
     pub fn chooses_none(&self) -> bool {
         Columns { range: None, ..self.clone() } == Columns::default()
+    }
+
+    /// Refuses words for labels and for what is missing where a format holds no such words.
+    ///
+    /// # Errors
+    /// If some are named.
+    pub(super) fn check_words(&self, path: &Path, format: Format) -> Result<(), DataError> {
+        let word = format.word();
+        if !self.positive.is_empty() && format != Format::Csv {
+            let what = format!(
+                "values of the label were named (--positive), but labels of {word} are the numbers 0 and 1; name none"
+            );
+            return Err(wrong(path, what));
+        }
+        if self.missing.is_some() && format != Format::Csv {
+            let what = format!(
+                "words for what is missing were named (--missing), but {word} holds no such words; name none"
+            );
+            return Err(wrong(path, what));
+        }
+        Ok(())
     }
 
     /// Refuses choices for a format whose columns are fixed.

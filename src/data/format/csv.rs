@@ -12,10 +12,10 @@ use crate::data::{
     DataError,
     ids::ToId,
     preprocess::{
-        Lines,
         criteo::hexadecimal,
-        fields::{Fields, missing, number, truth, twice},
+        fields::{Fields, Words, number, truth, twice},
         lines::{shown, shown_name},
+        records::Records,
     },
     rows::{Hotness, IdColumn, Layout, Numbers, RowRef, Rows, wrong},
 };
@@ -30,11 +30,16 @@ pub enum Dialect {
     DeepRec,
 }
 
-/// Reads a file, packed by gzip or not.
+/// Reads a file, packed or not.
 pub struct CsvReader {
+    records: Records,
+    take: Take,
+    told: Vec<String>,
+}
+
+/// How a record becomes a row.
+struct Take {
     dialect: Dialect,
-    lines: Lines,
-    fields: Fields,
     layout: Layout,
     /// Fields of a line, and which of them are read.
     width: usize,
@@ -42,7 +47,8 @@ pub struct CsvReader {
     dense: Vec<usize>,
     ids: Vec<usize>,
     to: ToId,
-    told: Vec<String>,
+    positive: Vec<String>,
+    words: Words,
 }
 
 impl CsvReader {
@@ -51,9 +57,8 @@ impl CsvReader {
     /// # Errors
     /// If it cannot be read, or lacks a column.
     pub fn named(path: &Path, columns: &Columns) -> Result<Self, DataError> {
-        let mut lines = Lines::open(path)?;
-        let mut fields = Fields::default();
-        let names = match header(&mut lines, &mut fields)? {
+        let mut records = Records::open(path, b',', None)?;
+        let names = match header(&mut records)? {
             Some(names) => names,
             None => return Err(wrong(path, "the file is empty; must start with a header line")),
         };
@@ -73,18 +78,19 @@ impl CsvReader {
                 .collect(),
         };
         let width = names.len();
-        Ok(CsvReader {
+        records.expect(width);
+        let take = Take {
             dialect: Dialect::Named,
-            lines,
-            fields,
             layout,
             width,
             label: chosen.label,
             dense: chosen.dense,
             ids: chosen.categorical,
             to: columns.to_id(),
-            told: chosen.told,
-        })
+            positive: columns.positive.clone(),
+            words: Words::new(columns.missing.as_deref()),
+        };
+        Ok(CsvReader { records, take, told: chosen.told })
     }
 
     /// Opens a file of DeepRec's.
@@ -93,23 +99,25 @@ impl CsvReader {
     /// If it cannot be read.
     pub fn deeprec(path: &Path) -> Result<Self, DataError> {
         let layout = Layout { label: "clicked".into(), ..Layout::criteo(Numbers::Float64) };
-        Ok(CsvReader {
+        let take = Take {
             dialect: Dialect::DeepRec,
-            lines: Lines::open(path)?,
-            fields: Fields::default(),
             layout,
             width: 40,
             label: 0,
             dense: (1..14).collect(),
             ids: (14..40).collect(),
             to: ToId::default(),
-            told: Vec::new(),
-        })
+            positive: Vec::new(),
+            words: Words::new(None),
+        };
+        Ok(CsvReader { records: Records::open(path, b',', None)?, take, told: Vec::new() })
     }
+}
 
-    /// Takes the fields at hand as a row.
-    fn take(&self, rows: &mut Rows) -> Result<(), String> {
-        let (fields, layout) = (&self.fields, &self.layout);
+impl Take {
+    /// Takes the fields of a record as a row.
+    fn take(&self, fields: &Fields, rows: &mut Rows) -> Result<(), String> {
+        let layout = &self.layout;
         if fields.len() != self.width {
             return Err(format!(
                 "has {} fields; must have {}, one for each column",
@@ -121,14 +129,25 @@ impl CsvReader {
             format!("column {} is {}; must be {right}", shown_name(name), shown(fields.get(i)))
         };
         let label = match number(fields.get(self.label)) {
+            _ if !self.positive.is_empty() => {
+                let text = fields.get(self.label);
+                if self.words.missing(text) {
+                    return Err(wrong(self.label, &layout.label, "a value, since it is the label"));
+                }
+                f32::from(self.positive.iter().any(|p| p.as_bytes() == text))
+            }
             // -0 is 0, and written so.
             Some(0.0) => 0.0,
             Some(1.0) => 1.0,
-            _ => return Err(wrong(self.label, &layout.label, "0 or 1, since it is the label")),
+            _ => {
+                let right =
+                    "0 or 1, since it is the label; --positive names other values that mean 1";
+                return Err(wrong(self.label, &layout.label, right));
+            }
         };
         for (&i, name) in self.dense.iter().zip(&layout.dense) {
             let text = fields.get(i);
-            rows.dense.push(match missing(text) {
+            rows.dense.push(match self.words.missing(text) {
                 true => f64::NAN,
                 false => {
                     number(text).ok_or_else(|| wrong(i, name, "a finite number or nothing"))?
@@ -161,7 +180,7 @@ impl CsvReader {
     /// # Errors
     /// What is wrong with a whole number that is none; `None` if it is something else.
     fn id(&self, text: &[u8]) -> Result<Option<u32>, Option<String>> {
-        if missing(text) {
+        if self.words.missing(text) {
             return Ok(None);
         }
         if let Some(truth) = truth(text) {
@@ -178,43 +197,32 @@ const ADVICE: &str = " (name dense columns with --dense)";
 
 /// What the first lines below the header tell of the columns.
 fn look(path: &Path, width: usize) -> Result<Vec<Seen>, DataError> {
-    let (mut lines, mut fields) = (Lines::open(path)?, Fields::default());
-    header(&mut lines, &mut fields)?;
-    Seen::first(&mut lines, b',', None, width)
+    let mut records = Records::open(path, b',', None)?;
+    records.next_record()?.map(drop);
+    Seen::first(&mut records, width)
 }
 
-/// The names in the first line that is not blank, without a byte-order mark.
-fn header(lines: &mut Lines, fields: &mut Fields) -> Result<Option<Vec<String>>, DataError> {
-    let mut first = true;
-    while let Some(line) = lines.next_line()? {
-        let line = if std::mem::take(&mut first) {
-            line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line)
-        } else {
-            line
-        };
-        if line.trim_ascii().is_empty() {
-            continue;
-        }
-        let names = fields.split(line, b',').map(|()| {
-            fields.iter().map(|f| String::from_utf8_lossy(f).into_owned()).collect::<Vec<_>>()
-        });
-        let names = names.map_err(|what| lines.malformed(what))?;
-        if let Some((i, name)) = twice(&names) {
-            let what = format!(
-                "the header names {} twice, the second time as column {}",
-                shown_name(name),
-                i + 1
-            );
-            return Err(lines.malformed(what));
-        }
-        return Ok(Some(names));
+/// The names in the first record.
+fn header(records: &mut Records) -> Result<Option<Vec<String>>, DataError> {
+    let Some(record) = records.next_record()? else { return Ok(None) };
+    let names = record.map(|fields| {
+        fields.iter().map(|f| String::from_utf8_lossy(f).into_owned()).collect::<Vec<_>>()
+    });
+    let names = names.map_err(|what| records.malformed(what))?;
+    if let Some((i, name)) = twice(&names) {
+        let what = format!(
+            "the header names {} twice, the second time as column {}",
+            shown_name(name),
+            i + 1
+        );
+        return Err(records.malformed(what));
     }
-    Ok(None)
+    Ok(Some(names))
 }
 
 impl Reader for CsvReader {
     fn layout(&self) -> &Layout {
-        &self.layout
+        &self.take.layout
     }
 
     fn len(&self) -> Option<u64> {
@@ -228,13 +236,9 @@ impl Reader for CsvReader {
     fn read(&mut self, n: usize, rows: &mut Rows) -> Result<(), DataError> {
         rows.clear();
         while rows.len() < n {
-            let Some(line) = self.lines.next_line()? else { break };
-            if line.trim_ascii().is_empty() {
-                continue;
-            }
-            let cut = self.fields.split(line, b',');
-            if let Err(what) = cut.and_then(|()| self.take(rows)) {
-                return Err(self.lines.malformed(what));
+            let Some(record) = self.records.next_record()? else { break };
+            if let Err(what) = record.and_then(|fields| self.take.take(fields, rows)) {
+                return Err(self.records.malformed(what));
             }
         }
         Ok(())

@@ -7,11 +7,7 @@
 
 use crate::data::{
     DataError,
-    preprocess::{
-        Lines,
-        fields::{Fields, missing},
-        lines::shown_name,
-    },
+    preprocess::{fields::missing, lines::shown_name, records::Records},
 };
 
 /// The key of a parquet file's metadata under which pandas describes its table.
@@ -101,27 +97,20 @@ pub(in crate::data) struct Seen {
 }
 
 impl Seen {
-    /// Looks at the first lines that are left in `lines`, of `width` fields that `delimiter`
-    /// separates, but for those that start with `comment`.
+    /// Looks at the first records that are left in `records`, of `width` fields.
     ///
     /// # Errors
     /// If they cannot be read. What is malformed is passed over: whoever reads it will say so.
-    pub fn first(
-        lines: &mut Lines,
-        delimiter: u8,
-        comment: Option<u8>,
-        width: usize,
-    ) -> Result<Vec<Seen>, DataError> {
-        let (mut fields, mut seen) = (Fields::default(), vec![Seen::default(); width]);
+    pub fn first(records: &mut Records, width: usize) -> Result<Vec<Seen>, DataError> {
+        let mut seen = vec![Seen::default(); width];
+        records.expect(width);
         for _ in 0..LOOK {
-            let Some(line) = lines.next_line()? else { break };
-            let aside = line.trim_ascii().is_empty() || line.first().copied() == comment;
-            if !aside && fields.split(line, delimiter).is_ok() && fields.len() == width {
-                for (seen, text) in seen.iter_mut().zip(fields.iter()) {
-                    seen.fraction |= fraction(text);
-                    let text = std::str::from_utf8(text).ok();
-                    seen.values.push(text.and_then(|t| t.parse().ok()));
-                }
+            let Some(record) = records.next_record()? else { break };
+            let Some(fields) = record.ok().filter(|fields| fields.len() == width) else { continue };
+            for (seen, text) in seen.iter_mut().zip(fields.iter()) {
+                seen.fraction |= fraction(text);
+                let text = std::str::from_utf8(text).ok();
+                seen.values.push(text.and_then(|t| t.parse().ok()));
             }
         }
         Ok(seen)

@@ -221,6 +221,7 @@ pub fn open(path: &Path, format: Format, columns: &Columns) -> Result<Box<dyn Re
     if !entry.named {
         columns.unused(path, entry.word)?;
     }
+    columns.check_words(path, format)?;
     let reader = (entry.open)(path, columns)?;
     reader.layout().check_names(path)?;
     Ok(match columns.range {

@@ -1,26 +1,63 @@
-//! One line of delimited text, cut into fields.
+//! A record of delimited text, cut into fields.
 
 use std::collections::HashSet;
 
-/// The fields of a line, without the spaces around them and without quotes.
+/// The fields of a record, without the spaces around them and without quotes.
 #[derive(Default)]
 pub(crate) struct Fields {
     text: Vec<u8>,
     ends: Vec<usize>,
 }
 
+/// Why a line is not a record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Uncut {
+    /// The quote of this field, counted from 1, is not closed on its line.
+    Open(usize),
+    /// What is wrong, and what would be right.
+    Wrong(String),
+}
+
+impl Uncut {
+    /// The sentence of it, where nothing that follows closes the quote.
+    pub fn what(self) -> String {
+        match self {
+            Uncut::Open(field) => format!(
+                "the quote of field {field} is not closed on its line; close it, or double it if it is part of the text"
+            ),
+            Uncut::Wrong(what) => what,
+        }
+    }
+}
+
 impl Fields {
-    /// Cuts `line` at each `delimiter` outside quotes (`"`, doubled within). A field does not go on
-    /// to the next line.
-    pub fn split(&mut self, line: &[u8], delimiter: u8) -> Result<(), String> {
+    /// Cuts `line` at each `delimiter` outside quotes (`"`, doubled within).
+    ///
+    /// # Errors
+    /// If a quote is not closed, which [`Fields::go_on`] may mend, or text follows a closing one.
+    pub fn split(&mut self, line: &[u8], delimiter: u8) -> Result<(), Uncut> {
         self.text.clear();
         self.ends.clear();
+        self.cut(Some(line), delimiter)
+    }
+
+    /// Goes on with the next line where the quote of a field was not closed.
+    ///
+    /// # Errors
+    /// As [`Fields::split`].
+    pub fn go_on(&mut self, line: &[u8], delimiter: u8) -> Result<(), Uncut> {
+        self.text.push(b'\n');
+        let rest = self.quoted(line, delimiter)?;
+        self.ends.push(self.text.len());
+        self.cut(rest, delimiter)
+    }
+
+    fn cut(&mut self, mut rest: Option<&[u8]>, delimiter: u8) -> Result<(), Uncut> {
         let space = |c: u8| (c == b' ' || c == b'\t') && c != delimiter;
-        let mut rest = Some(line);
         while let Some(text) = rest {
             let text = &text[text.iter().take_while(|&&c| space(c)).count()..];
             rest = match text.strip_prefix(b"\"") {
-                Some(quoted) => self.quoted(quoted, delimiter, space)?,
+                Some(quoted) => self.quoted(quoted, delimiter)?,
                 None => {
                     let end = text.iter().position(|&c| c == delimiter);
                     let field = &text[..end.unwrap_or(text.len())];
@@ -35,19 +72,14 @@ impl Fields {
     }
 
     /// Takes a field after its opening quote; returns what follows its delimiter.
-    fn quoted<'a>(
-        &mut self,
-        text: &'a [u8],
-        delimiter: u8,
-        space: impl Fn(u8) -> bool,
-    ) -> Result<Option<&'a [u8]>, String> {
+    fn quoted<'a>(&mut self, text: &'a [u8], delimiter: u8) -> Result<Option<&'a [u8]>, Uncut> {
+        let space = |c: u8| (c == b' ' || c == b'\t') && c != delimiter;
         let number = self.ends.len() + 1;
         let mut at = 0;
         loop {
             let Some(n) = text[at..].iter().position(|&c| c == b'"') else {
-                return Err(format!(
-                    "the quote of field {number} is not closed on its line; close it, or double it if it is part of the text"
-                ));
+                self.text.extend_from_slice(&text[at..]);
+                return Err(Uncut::Open(number));
             };
             self.text.extend_from_slice(&text[at..at + n]);
             at += n + 1;
@@ -62,9 +94,9 @@ impl Fields {
         match after.split_first() {
             None => Ok(None),
             Some((&c, rest)) if c == delimiter => Ok(Some(rest)),
-            Some(_) => Err(format!(
+            Some(_) => Err(Uncut::Wrong(format!(
                 "text follows the closing quote of field {number}; a quote within a field must be doubled"
-            )),
+            ))),
         }
     }
 
@@ -84,6 +116,12 @@ impl Fields {
         String::from_utf8_lossy(self.get(i)).chars().take(40).collect()
     }
 
+    /// A number that is the same for the same fields, and hardly for others.
+    pub fn fingerprint(&self) -> u64 {
+        let mix = |hash: u64, end: &usize| (hash ^ *end as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        self.ends.iter().fold(farmhash::fingerprint64(&self.text), mix)
+    }
+
     /// All fields.
     pub fn iter(&self) -> impl Iterator<Item = &[u8]> {
         (0..self.len()).map(|i| self.get(i))
@@ -96,6 +134,26 @@ pub(crate) fn missing(field: &[u8]) -> bool {
     const WORDS: [&[u8]; 7] = [b"nan", b"na", b"n/a", b"null", b"none", b"<na>", b"\\n"];
     field.is_empty()
         || (field.len() < 5 && WORDS.iter().any(|word| field.eq_ignore_ascii_case(word)))
+}
+
+/// Words that say that a value is missing.
+pub(crate) struct Words(Option<Vec<Vec<u8>>>);
+
+impl Words {
+    /// These, or those of [`missing`]; in either case nothing says so, too.
+    pub fn new(words: Option<&[String]>) -> Self {
+        Words(words.map(|words| words.iter().map(|w| w.clone().into_bytes()).collect()))
+    }
+
+    /// Whether a field holds no value. Capitals and small letters are alike.
+    pub fn missing(&self, field: &[u8]) -> bool {
+        match &self.0 {
+            None => missing(field),
+            Some(words) => {
+                field.is_empty() || words.iter().any(|word| field.eq_ignore_ascii_case(word))
+            }
+        }
+    }
 }
 
 /// The number that a field holds: a finite one, or a truth value, which is 0 or 1.
@@ -128,7 +186,7 @@ mod tests {
 
     fn split(line: &str, delimiter: u8) -> Result<Vec<String>, String> {
         let mut f = Fields::default();
-        f.split(line.as_bytes(), delimiter)?;
+        f.split(line.as_bytes(), delimiter).map_err(Uncut::what)?;
         Ok(f.iter().map(|b| String::from_utf8_lossy(b).into_owned()).collect())
     }
 

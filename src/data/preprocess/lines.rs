@@ -102,6 +102,16 @@ impl Lines {
         Ok(Some(text))
     }
 
+    /// Number of the line handed out last, from 1.
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// An error at the line handed out last.
     pub fn malformed(&self, what: String) -> DataError {
         // The last one ends the line.

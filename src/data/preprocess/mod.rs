@@ -7,6 +7,7 @@ pub mod inputs;
 pub(crate) mod lines;
 mod numbering;
 pub mod prepare;
+pub(crate) mod records;
 mod unpack;
 
 pub use lines::Lines;

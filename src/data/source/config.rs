@@ -1,5 +1,6 @@
 //! What each source is told: the keys of `[data]`.
 
+use super::paths::Paths;
 use crate::{
     data::{
         format::Format,
@@ -243,14 +244,15 @@ pub enum OnError {
 /// Text with a header line.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct CsvConfig {
-    /// Training file.
-    pub train: PathBuf,
-    /// Evaluation file; `None` = what is held out.
-    pub eval: Option<PathBuf>,
-    /// Of each so many samples of the training file the last one is for evaluation; `None` = none.
-    pub hold_out: Option<u32>,
-    /// Test file.
-    pub test: Option<PathBuf>,
+    /// Training files.
+    pub train: Paths,
+    /// Evaluation files; none = what is held out.
+    pub eval: Paths,
+    /// What of the training files is for evaluation.
+    #[serde(flatten)]
+    pub held_out: HeldOut,
+    /// Test files.
+    pub test: Paths,
     /// Column with the label.
     pub label: String,
     /// Values of the label column that mean 1, all others 0; if empty the labels are numbers from 0
@@ -262,6 +264,13 @@ pub struct CsvConfig {
     pub categorical: Vec<String>,
     /// Columns that are not read.
     pub ignore: Vec<String>,
+    /// Columns with dates and times, of which features are made.
+    pub dates: Option<Vec<String>>,
+    /// The features of each of them; `None` = [`DateFeature::ALL`].
+    pub date_features: Option<Vec<DateFeature>>,
+    /// Words that say that a value is missing, besides nothing; `None` = those of pandas, R and
+    /// others.
+    pub missing: Option<Vec<String>>,
     /// Column names where the file has no header line (Adult).
     pub columns: Option<Vec<String>>,
     /// Transform of dense columns.
@@ -286,6 +295,83 @@ pub struct CsvConfig {
     pub shuffle: bool,
     /// Malformed lines.
     pub on_error: OnError,
+}
+
+impl CsvConfig {
+    /// Columns of dates, and the features that are made of each.
+    pub fn dates(&self) -> (&[String], &[DateFeature]) {
+        let features = self.date_features.as_deref().unwrap_or(&DateFeature::ALL);
+        (self.dates.as_deref().unwrap_or_default(), features)
+    }
+
+    /// Dense columns, those of dates among them.
+    pub fn dense_columns(&self) -> usize {
+        let (dates, features) = self.dates();
+        self.dense.len() + dates.len() * features.iter().filter(|f| f.is_dense()).count()
+    }
+}
+
+/// What of the training files is held out for evaluation, where there are no files for that.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct HeldOut {
+    /// Of each so many samples of the training files the last one; `None` = none.
+    pub hold_out: Option<u32>,
+    /// A share of the samples by hashes of the rows; with `split_by` the last ones. `None` = none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub eval_share: Option<f64>,
+    /// The column by which the last ones are told.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub split_by: Option<String>,
+}
+
+impl HeldOut {
+    /// Whether something is held out.
+    pub fn any(&self) -> bool {
+        self.hold_out.is_some() || self.eval_share.is_some()
+    }
+}
+
+/// What a model is told of a date.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DateFeature {
+    /// 0 to 23, a category.
+    HourOfDay,
+    /// 0 (Monday) to 6, a category.
+    DayOfWeek,
+    /// 1 to 31, a category.
+    DayOfMonth,
+    /// 1 to 12, a category.
+    MonthOfYear,
+    /// Whole days since 1970-01-01, a number.
+    DaysSinceEpoch,
+}
+
+impl DateFeature {
+    /// All of them.
+    pub const ALL: [DateFeature; 5] = [
+        DateFeature::HourOfDay,
+        DateFeature::DayOfWeek,
+        DateFeature::DayOfMonth,
+        DateFeature::MonthOfYear,
+        DateFeature::DaysSinceEpoch,
+    ];
+
+    /// Its word.
+    pub fn word(self) -> &'static str {
+        match self {
+            DateFeature::HourOfDay => "hour_of_day",
+            DateFeature::DayOfWeek => "day_of_week",
+            DateFeature::DayOfMonth => "day_of_month",
+            DateFeature::MonthOfYear => "month_of_year",
+            DateFeature::DaysSinceEpoch => "days_since_epoch",
+        }
+    }
+
+    /// What its column is called, of the column `date`.
+    pub fn column(self, date: &str) -> String {
+        format!("{date}.{}", self.word())
+    }
 }
 
 /// facebook's and MLPerf's binary records: a label, 13 counts and 26 ids of 32 bits each.
@@ -331,8 +417,9 @@ pub struct ParquetConfig {
     pub train: Vec<PathBuf>,
     /// Evaluation files; empty = what is held out.
     pub eval: Vec<PathBuf>,
-    /// Of each so many samples of the training files the last one is for evaluation; `None` = none.
-    pub hold_out: Option<u32>,
+    /// What of the training files is for evaluation.
+    #[serde(flatten)]
+    pub held_out: HeldOut,
     /// Test files; empty = none.
     pub test: Vec<PathBuf>,
     /// Column with the label; `None` = the first of the usual names that is there.

@@ -35,6 +35,8 @@ pub fn open(config: &FilesConfig, settings: &OpenSettings) -> Result<Dataset, Da
         dense: config.dense.clone(),
         categorical: config.categorical.clone(),
         ignore: config.ignore.clone(),
+        positive: Vec::new(),
+        missing: None,
         only: false,
         range: config.max_ind_range,
     };

@@ -12,6 +12,8 @@ pub(crate) mod numpy_random;
 mod order;
 pub mod parquet;
 mod part;
+pub mod paths;
+mod picked;
 pub mod planted;
 pub mod prepared;
 mod sharded;
@@ -92,7 +94,7 @@ fn open_prepared(
 
 /// Opens what can be opened as it is.
 fn open_files(config: &DataConfig, settings: &OpenSettings) -> Result<Dataset, DataError> {
-    match config {
+    match &paths::expanded(config)? {
         DataConfig::Planted(c) => planted::open(c),
         DataConfig::NumpyRandom(c) => numpy_random::open(c, settings.draw, settings.batch_size),
         DataConfig::CriteoTsv(c) => criteo_tsv::open(c),
@@ -190,7 +192,8 @@ pub fn eval_samples(config: &DataConfig) -> Option<u64> {
 pub fn resident_bytes(config: &DataConfig) -> u64 {
     let size = |path: &PathBuf| std::fs::metadata(path).map_or(0, |m| m.len());
     let packed = |path: &PathBuf| path.extension().is_some_and(|e| e == "gz");
-    match config {
+    // Files that are not there are told of when they are opened.
+    match &paths::expanded(config).unwrap_or_else(|_| config.clone()) {
         // Files of records are mapped, of others a row group's columns or some rows are held, which
         // is little.
         DataConfig::Planted(_)
@@ -209,7 +212,7 @@ pub fn resident_bytes(config: &DataConfig) -> u64 {
         }
         // Four bytes a field.
         DataConfig::Csv(c) => {
-            [Some(&c.train), c.eval.as_ref(), c.test.as_ref()].into_iter().flatten().map(size).sum()
+            [&c.train, &c.eval, &c.test].into_iter().flat_map(|paths| &paths.0).map(size).sum()
         }
     }
 }

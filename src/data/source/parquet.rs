@@ -41,27 +41,30 @@ pub fn open(config: &ParquetConfig, settings: &OpenSettings) -> Result<Dataset, 
         dense: config.dense.clone(),
         categorical: config.categorical.clone(),
         ignore: config.ignore.clone(),
+        positive: Vec::new(),
+        missing: None,
         only: false,
         range: config.max_ind_range,
     };
     let mut layout = None;
     let mut splits = Vec::new();
     // What is held out lies in the training files.
-    let eval = if config.hold_out.is_some() { &config.train } else { &config.eval };
+    let eval = if config.held_out.any() { &config.train } else { &config.eval };
     for paths in [&config.train, eval, &config.test] {
         if !paths.is_empty() {
             splits.push(Files::open(paths, &mut columns, config.id_stride, &mut layout)?);
         }
     }
-    if config.hold_out.is_some() {
+    if config.held_out.any() {
         splits[1].told.clear();
     }
     let Some(layout) = layout else {
         return Err(DataError::Invalid("data.train names no file".into()));
     };
     let mut lens = [splits[0].len(), splits[1].len()];
-    if let Some(every) = config.hold_out {
-        lens = [Side::kept(every).of(lens[0])?, Side::held_out(every).of(lens[1])?];
+    let sides = config.held_out.hold_out.map(Side::of_every);
+    if let Some([kept, held_out]) = &sides {
+        lens = [kept.of(lens[0])?, held_out.of(lens[1])?];
     }
     let mut notes = vec![format!("train: {} samples, eval: {} samples", lens[0], lens[1])];
     splits.iter_mut().for_each(|files| notes.append(&mut files.told));
@@ -97,9 +100,9 @@ pub fn open(config: &ParquetConfig, settings: &OpenSettings) -> Result<Dataset, 
     let none = || DataError::Invalid("a split is missing".into());
     let mut ordered = source(config.shuffle)?.ok_or_else(none)?;
     let mut eval = source(GroupShuffle::None)?.ok_or_else(none)?;
-    if let Some(every) = config.hold_out {
-        ordered = Box::new(OneSide::new(ordered, Side::kept(every)));
-        eval = Box::new(OneSide::new(eval, Side::held_out(every)));
+    if let Some([kept, held_out]) = sides {
+        ordered = Box::new(OneSide::new(ordered, kept));
+        eval = Box::new(OneSide::new(eval, held_out));
     }
     Ok(Dataset {
         train: match config.buffer {

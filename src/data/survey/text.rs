@@ -6,7 +6,8 @@ use crate::data::{
     format::leftovers::{Leftover, Seen},
     preprocess::{
         Lines,
-        fields::{Fields, missing, number, twice},
+        fields::{Fields, Uncut, missing, number, twice},
+        records::Records,
     },
     rows::wrong,
 };
@@ -53,18 +54,16 @@ pub fn cut(path: &Path, header: Option<bool>) -> Result<Cut, DataError> {
         return Err(wrong(path, "is empty; a file of samples has at least one"));
     }
     let mut fields = Fields::default();
-    let mut width = |line: &[u8], delimiter| {
-        fields.split(line, delimiter).map(|()| fields.len()).unwrap_or_default()
-    };
-    let fits = |delimiter: &u8, width: &mut dyn FnMut(&[u8], u8) -> usize| {
-        let n = width(&first[0], *delimiter);
+    let fits = |delimiter: &u8, fields: &mut Fields| {
+        let widths = widths(&first, *delimiter, fields);
+        let n = *widths.first()?;
         // Some may be malformed; whoever trains on them will say so.
-        let alike = first.iter().filter(|line| width(line, *delimiter) == n).count();
-        (n > 1 && 2 * alike > first.len()).then_some(n)
+        let alike = widths.iter().filter(|&&width| width == n).count();
+        (n > 1 && 2 * alike > widths.len()).then_some(n)
     };
     let mut found: Option<(u8, usize)> = None;
     for delimiter in &DELIMITERS {
-        if let Some(n) = fits(delimiter, &mut width)
+        if let Some(n) = fits(delimiter, &mut fields)
             && found.is_none_or(|(_, most)| n > most)
         {
             found = Some((*delimiter, n));
@@ -76,13 +75,43 @@ pub fn cut(path: &Path, header: Option<bool>) -> Result<Cut, DataError> {
             "its first lines have no number of fields in common, at least 2, that commas, tabs, semicolons or bars separate",
         ));
     };
-    fields.split(&first[0], delimiter).map_err(|what| wrong(path, what))?;
+    let mut records = Records::open(path, delimiter, None)?;
+    let Some(head) = records.next_record()? else { return Err(wrong(path, "is empty")) };
+    let fields = head.map_err(|what| wrong(path, what))?;
     let name = |(i, field): (usize, &[u8])| match missing(field) {
         true => i == 0 && field.is_empty(),
         false => number(field).is_none(),
     };
     let header = header.unwrap_or_else(|| fields.iter().enumerate().all(name));
     Ok(Cut { delimiter, header, width })
+}
+
+/// Fields of the records that `lines` make; 0 of a malformed one. One whose end is not among the
+/// lines is left out.
+fn widths(lines: &[Vec<u8>], delimiter: u8, fields: &mut Fields) -> Vec<usize> {
+    let (mut widths, mut at) = (Vec::new(), 0);
+    while at < lines.len() {
+        let mut cut = fields.split(&lines[at], delimiter);
+        let mut end = at + 1;
+        while let (Err(Uncut::Open(_)), Some(line)) = (&cut, lines.get(end)) {
+            cut = fields.go_on(line, delimiter);
+            end += 1;
+        }
+        match cut {
+            Ok(()) => {
+                widths.push(fields.len());
+                at = end;
+            }
+            // As malformed lines are read: by themselves.
+            Err(_) => {
+                if end < lines.len() || end == at + 1 {
+                    widths.push(0);
+                }
+                at += 1;
+            }
+        }
+    }
+    widths
 }
 
 /// Looks at all of the file at `path`, which is cut as `cut` says; `None` if `stop` was set. Columns
@@ -92,25 +121,21 @@ pub fn cut(path: &Path, header: Option<bool>) -> Result<Cut, DataError> {
 /// # Errors
 /// If it cannot be read, or two columns have one name.
 pub fn survey(path: &Path, cut: Cut, stop: &AtomicBool) -> Result<Option<Survey>, DataError> {
-    let (mut lines, mut fields) = (Lines::open(path)?, Fields::default());
+    let mut records = Records::open(path, cut.delimiter, None)?;
+    records.expect(cut.width);
     let mut names: Option<Vec<String>> =
         (!cut.header).then(|| (1..=cut.width).map(|i| format!("c{i}")).collect());
     let mut gathered = vec![Gathered::default(); cut.width];
     let mut rows = 0;
-    while let Some(line) = lines.next_line()? {
-        if line.trim_ascii().is_empty() {
-            continue;
-        }
-        let right = fields.split(line, cut.delimiter).is_ok() && fields.len() == cut.width;
+    while let Some(record) = records.next_record()? {
+        let Some(fields) = record.ok().filter(|fields| fields.len() == cut.width) else { continue };
         if names.is_none() {
             let all = || fields.iter().map(|f| String::from_utf8_lossy(f).into_owned()).collect();
             names = Some(all());
             continue;
         }
-        if right {
-            rows += 1;
-            gathered.iter_mut().zip(fields.iter()).for_each(|(g, field)| g.text(field));
-        }
+        rows += 1;
+        gathered.iter_mut().zip(fields.iter()).for_each(|(g, field)| g.text(field));
         if rows % 4096 == 0 && stop.load(Ordering::Relaxed) {
             return Ok(None);
         }
@@ -136,15 +161,11 @@ pub fn survey(path: &Path, cut: Cut, stop: &AtomicBool) -> Result<Option<Survey>
 
 /// What the first lines below the header tell.
 fn first(path: &Path, cut: Cut) -> Result<Vec<Seen>, DataError> {
-    let mut lines = Lines::open(path)?;
-    while cut.header
-        && let Some(line) = lines.next_line()?
-    {
-        if !line.trim_ascii().is_empty() {
-            break;
-        }
+    let mut records = Records::open(path, cut.delimiter, None)?;
+    if cut.header {
+        records.next_record()?.map(drop);
     }
-    Seen::first(&mut lines, cut.delimiter, None, cut.width)
+    Seen::first(&mut records, cut.width)
 }
 
 #[cfg(test)]

@@ -2,7 +2,11 @@
 
 use crate::{
     checkpoint::Loaded,
-    data::{format::parquet::files_of, manifest::Manifest, source::prepared},
+    data::{
+        format::parquet::files_of,
+        manifest::Manifest,
+        source::{paths::expanded, prepared},
+    },
     workload::{DataConfig, RandomIds, Workload},
 };
 use serde::{Deserialize, Serialize};
@@ -41,7 +45,8 @@ const MOST_BESIDE: usize = 1000;
 /// or is no regular file.
 pub fn files(workload: &Workload) -> Option<Vec<FileContent>> {
     let mut found = Vec::new();
-    if let DataConfig::Files(c) = &workload.data {
+    let named = expanded(&workload.data).ok()?;
+    if let DataConfig::Files(c) = &named {
         for (split, paths) in [("train", &c.train), ("eval", &c.eval), ("test", &c.test)] {
             for path in paths {
                 for file in beside(path)? {
@@ -52,7 +57,7 @@ pub fn files(workload: &Workload) -> Option<Vec<FileContent>> {
     }
     let data = match &workload.data {
         DataConfig::Prepared(c) => prepared::source(c)?,
-        data => data.clone(),
+        _ => named,
     };
     if let (DataConfig::Files(_), DataConfig::Prepared(c)) = (&data, &workload.data) {
         // All that was made, each file once.
@@ -91,9 +96,9 @@ fn paths(data: &DataConfig) -> Vec<(&'static str, &PathBuf)> {
         }
         DataConfig::CriteoTsv(c) => add("train", &mut c.paths.iter()),
         DataConfig::Csv(c) => {
-            add("train", &mut [&c.train].into_iter());
-            add("eval", &mut c.eval.iter());
-            add("test", &mut c.test.iter());
+            add("train", &mut c.train.0.iter());
+            add("eval", &mut c.eval.0.iter());
+            add("test", &mut c.test.0.iter());
         }
         DataConfig::Bin40(c) => {
             add("train", &mut c.train.iter());

@@ -1,6 +1,6 @@
 //! From what a person types to the files that hold results.
 
-use crate::{mllog::parse, results::ResultsError};
+use crate::{host::names::natural, mllog::parse, results::ResultsError};
 use std::{
     fs,
     io::Read,
@@ -228,19 +228,4 @@ fn walk(folder: &Path, take: Take, sources: &mut Sources) {
             sources.found.push(Source::Log(path));
         }
     }
-}
-
-/// Sorts `result_10` behind `result_9`: text and numbers in turns.
-fn natural(name: &str) -> Vec<(String, Option<u128>)> {
-    let mut parts: Vec<(String, Option<u128>)> = Vec::new();
-    let mut rest = name;
-    while !rest.is_empty() {
-        let text = rest.find(|c: char| c.is_ascii_digit()).unwrap_or(rest.len());
-        let (before, after) = rest.split_at(text);
-        let digits = after.find(|c: char| !c.is_ascii_digit()).unwrap_or(after.len());
-        let (number, after) = after.split_at(digits);
-        parts.push((before.to_owned(), number.parse().ok()));
-        rest = after;
-    }
-    parts
 }

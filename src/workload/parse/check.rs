@@ -71,9 +71,14 @@ fn roles(w: &Workload, tree: &Tree) -> Result<(), WorkloadError> {
         DataConfig::Files(c) => (c.label.as_ref(), [&c.dense, &c.categorical, &c.ignore], None),
         _ => return Ok(()),
     };
-    let lists = lists.map(|names| names.iter());
-    let keys = ["data.dense", "data.categorical", "data.ignore"];
-    let named = keys.into_iter().zip(lists).flat_map(|(key, names)| names.map(move |n| (key, n)));
+    let dates = match &w.data {
+        DataConfig::Csv(c) => c.dates().0,
+        _ => &[],
+    };
+    let lists = lists.into_iter().map(|names| &names[..]).chain([dates]);
+    let keys = ["data.dense", "data.categorical", "data.ignore", "data.dates"];
+    let named =
+        keys.into_iter().zip(lists).flat_map(|(key, names)| names.iter().map(move |n| (key, n)));
     let mut seen: Vec<(&str, &String)> = Vec::new();
     for (key, name) in label.map(|name| ("data.label", name)).into_iter().chain(named) {
         if let Some((other, _)) = seen.iter().find(|(_, n)| *n == name) {

@@ -3,7 +3,10 @@
 use super::*;
 use crate::{
     backend::Precision,
-    data::preprocess::prepare::{Files, Recipe, settings::SETTINGS},
+    data::{
+        preprocess::prepare::{Files, Recipe, settings::SETTINGS},
+        source::{config::HeldOut, paths::Paths},
+    },
     embedding::{RowKind, hashed::StoreConfig},
     host::Size,
     model::{LossKind, LossSpec, *},
@@ -342,17 +345,23 @@ fn prepared() -> impl Strategy<Value = DataConfig> {
 }
 
 /// Evaluation files, or samples held out.
-fn held_out<T: Clone + std::fmt::Debug + 'static>(
-    files: BoxedStrategy<T>,
-) -> impl Strategy<Value = (Option<T>, Option<u32>)> {
+fn held_out() -> impl Strategy<Value = (Vec<PathBuf>, HeldOut)> {
+    let none = HeldOut::default();
     prop_oneof![
-        files.prop_map(|f| (Some(f), None)),
-        (2u32..=1_000_000).prop_map(|every| (None, Some(every))),
+        prop::collection::vec(path(), 1..4).prop_map(move |files| (files, none.clone())),
+        (2u32..=1_000_000).prop_map(|every| {
+            (Vec::new(), HeldOut { hold_out: Some(every), ..HeldOut::default() })
+        }),
+        (1u32..100, prop::option::of(text())).prop_map(|(percent, split_by)| {
+            let eval_share = Some(f64::from(percent) / 100.0);
+            (Vec::new(), HeldOut { hold_out: None, eval_share, split_by })
+        }),
     ]
 }
 
 fn csv() -> impl Strategy<Value = DataConfig> {
-    let files = (path(), held_out(path().boxed()), prop::option::of(path()));
+    let paths = |least| prop::collection::vec(path(), least..3).prop_map(Paths);
+    let files = (paths(1), held_out(), paths(0));
     let list = |tag: &'static str| {
         prop::collection::btree_set(text().prop_map(move |t| format!("{tag}{t}")), 0..3)
     };
@@ -368,7 +377,7 @@ fn csv() -> impl Strategy<Value = DataConfig> {
     );
     (files, columns, prop::collection::vec(text(), 0..3), any::<bool>(), rest).prop_map(
         |(
-            (train, (eval, hold_out), test),
+            (train, (eval, held_out), test),
             (label, dense, categorical, ignore),
             positive,
             header,
@@ -377,19 +386,28 @@ fn csv() -> impl Strategy<Value = DataConfig> {
             let (dense_transform, min_count, delimiter, comment, shuffle, on_error) = rest;
             let [dense, categorical, ignore] =
                 [dense, categorical, ignore].map(|s| s.into_iter().collect::<Vec<_>>());
-            let all = [&[label.clone()][..], &dense, &categorical, &ignore].concat();
-            let given = if dense_transform == DenseTransform::MinRange { dense.len() } else { 0 };
+            let when = ["when".to_owned()];
+            let all = [&[label.clone()][..], &dense, &categorical, &ignore, &when].concat();
             let hashed = min_count == 1 || shuffle;
             let min_count = if hashed { 1 } else { min_count };
+            let dates = usize::from(min_count > 3);
+            let given = match dense_transform {
+                DenseTransform::MinRange => dense.len() + dates,
+                _ => 0,
+            };
             DataConfig::Csv(CsvConfig {
                 dense_min: vec![-1.5; given],
                 dense_range: vec![0.25; given],
                 hash_buckets: hashed.then(|| vec![1000, 7]),
                 missing_category: (given == 0).then(|| " ".to_owned()),
                 train,
-                eval,
-                hold_out,
+                eval: Paths(eval),
+                held_out,
                 test,
+                dates: (min_count > 3).then(|| vec!["when".to_owned()]),
+                date_features: (min_count > 4)
+                    .then(|| vec![DateFeature::DayOfWeek, DateFeature::DaysSinceEpoch]),
+                missing: shuffle.then(|| positive.clone()),
                 label,
                 positive,
                 dense,
@@ -452,10 +470,10 @@ fn parquet() -> impl Strategy<Value = DataConfig> {
     let sizes = prop::option::of(prop::collection::vec((1usize..99999, 1usize..9), 1..5));
     let order = (pick(), prop::option::of(1usize..1 << 30));
     let rest = (any::<bool>(), any::<u32>(), prop::option::of(1u32..), row_transform(), order);
-    (paths(1), held_out(paths(1).boxed()), paths(0), names, sizes, rest).prop_map(
+    (paths(1), held_out(), paths(0), names, sizes, rest).prop_map(
         |(
             train,
-            (eval, hold_out),
+            (eval, held_out),
             test,
             (label, dense, categorical, ignore),
             sizes,
@@ -466,11 +484,13 @@ fn parquet() -> impl Strategy<Value = DataConfig> {
                     (Some(s.iter().map(|x| x.0).collect()), Some(s.iter().map(|x| x.1).collect()))
                 });
             let hotness = hotness.filter(|_| hot);
-            let shuffle = if hold_out.is_some() { GroupShuffle::None } else { shuffle };
+            let every = held_out.eval_share.map_or(held_out.hold_out, |_| Some(10));
+            let held_out = HeldOut { hold_out: every, ..HeldOut::default() };
+            let shuffle = if held_out.any() { GroupShuffle::None } else { shuffle };
             DataConfig::Parquet(ParquetConfig {
                 train,
-                eval: eval.unwrap_or_default(),
-                hold_out,
+                eval,
+                held_out,
                 test,
                 label,
                 dense,

@@ -1,7 +1,7 @@
 //! Types of values: how each is read from TOML, written back, and described.
 
 use super::{nearest::nearest, words::Words};
-use crate::{backend::Device, host::Size};
+use crate::{backend::Device, data::source::paths::Paths, host::Size};
 use serde_json::{Value as Json, json};
 use std::{path::PathBuf, slice};
 use toml_edit::{Array, Value};
@@ -313,6 +313,29 @@ impl<T: TomlValue> TomlValue for Vec<T> {
     }
     fn schema() -> Json {
         json!({"anyOf": [T::schema(), {"type": "array", "items": T::schema()}]})
+    }
+}
+
+/// Paths: one as it is, several as a list; none leaves the key out.
+impl TomlValue for Paths {
+    fn what() -> String {
+        "a path as a string, or a list of some".to_owned()
+    }
+    fn from_toml(value: &Value) -> Result<Self, String> {
+        Vec::from_toml(value).map(Paths)
+    }
+    fn to_toml(&self) -> Option<Value> {
+        match &self.0[..] {
+            [] => None,
+            [one] => one.to_toml(),
+            _ => self.0.to_toml(),
+        }
+    }
+    fn type_name() -> String {
+        Vec::<PathBuf>::type_name()
+    }
+    fn schema() -> Json {
+        Vec::<PathBuf>::schema()
     }
 }
 

@@ -194,6 +194,12 @@ words! {
     Monitor { "auc" => Auc, "auc_minus_logloss" => AucMinusLogloss, "logloss" => Logloss }
 }
 
+impl Words for DateFeature {
+    fn variants() -> Vec<(&'static str, Self)> {
+        DateFeature::ALL.map(|feature| (feature.word(), feature)).to_vec()
+    }
+}
+
 /// The words of the formats that are read through their readers.
 pub(super) static FORMATS: [&str; TRAINED.len()] = {
     let (mut words, mut i) = ([""; TRAINED.len()], 0);

@@ -100,8 +100,14 @@ fn files_of_others_are_read_and_what_is_wrong_is_named() {
     assert_eq!((&rows.labels[..], &rows.ids[0].indices[..]), (&[1.0, 0.0][..], &[7, 8][..]));
     for (bad, what) in [
         ("1,2", "has 2 fields; must have 3, one for each column"),
-        ("2,1,1", "column label is \"2\"; must be 0 or 1, since it is the label"),
-        (",1,1", "column label is \"\"; must be 0 or 1, since it is the label"),
+        (
+            "2,1,1",
+            "column label is \"2\"; must be 0 or 1, since it is the label; --positive names other values that mean 1",
+        ),
+        (
+            ",1,1",
+            "column label is \"\"; must be 0 or 1, since it is the label; --positive names other values that mean 1",
+        ),
         ("1,x,1", "column I1 is \"x\"; must be a finite number or nothing"),
         ("1,inf,1", "column I1 is \"inf\"; must be a finite number or nothing"),
         (

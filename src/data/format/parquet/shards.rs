@@ -1,10 +1,13 @@
 //! A folder of parquet files, one after the other, as Spark and others write a data set.
 
 use super::ParquetReader;
-use crate::data::{
-    DataError,
-    format::{Format, Reader, columns::Columns},
-    rows::{Layout, Rows, io, wrong},
+use crate::{
+    data::{
+        DataError,
+        format::{Format, Reader, columns::Columns},
+        rows::{Layout, Rows, io, wrong},
+    },
+    host::names::natural,
 };
 use std::{
     collections::BTreeMap,
@@ -24,7 +27,7 @@ pub fn is_parquet(file: &Path) -> bool {
     })
 }
 
-/// The parquet files of a folder, in order of their names.
+/// The parquet files of a folder, in the order of their names, with numbers as numbers.
 ///
 /// # Errors
 /// If the folder cannot be read or has none, or if there is what looks like a part of the data but
@@ -53,7 +56,7 @@ pub fn files_of(folder: &Path) -> Result<Vec<PathBuf>, DataError> {
             Err(wrong(&part, format!("{what}, and would be passed over; {advice}")))
         }
         (false, None) => {
-            files.sort();
+            files.sort_by_cached_key(|file| natural(&file.to_string_lossy()));
             Ok(files)
         }
     }

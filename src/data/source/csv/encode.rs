@@ -1,7 +1,8 @@
-//! From text and raw numbers to ids and features, by the training file alone or by hashes.
+//! From text and raw numbers to ids and features, by the training files alone or by hashes.
 
-use super::read::Sink;
+use super::read::{Sample, Sink};
 use crate::data::{
+    cardinality::Cardinality,
     dense::log_sq_bucket,
     source::config::{CsvConfig, DenseTransform},
 };
@@ -21,9 +22,56 @@ pub(super) struct Samples {
 pub(super) struct Training {
     columns: Vec<Seen>,
     hashes: Option<Hashes>,
+    empty: Vec<u8>,
+    counts: Counts,
     labels: Vec<f32>,
     dense: Vec<f64>,
     ids: Vec<u32>,
+}
+
+/// What is counted of the columns of the training files.
+#[derive(Default)]
+pub(super) struct Counts {
+    /// Of each dense column the samples without a value, and its different values.
+    dense: Vec<(u64, Cardinality)>,
+    /// Of each categorical column the same; different values are counted where they are hashed.
+    categorical: Vec<(u64, Cardinality)>,
+}
+
+impl Counts {
+    /// Samples without a value of dense column `k`, and its different values.
+    pub fn dense(&self, k: usize) -> (u64, u64) {
+        self.dense.get(k).map_or((0, 0), |(missing, values)| (*missing, values.count()))
+    }
+
+    /// Samples without a value of categorical column `k`, and if values are hashed how many differ.
+    pub fn categorical(&self, k: usize) -> (u64, u64) {
+        self.categorical.get(k).map_or((0, 0), |(missing, values)| (*missing, values.count()))
+    }
+
+    fn number(&mut self, k: usize, x: f64) {
+        if k == self.dense.len() {
+            self.dense.push(Default::default());
+        }
+        let (missing, values) = &mut self.dense[k];
+        match x.is_nan() {
+            true => *missing += 1,
+            // -0 and 0 are one value.
+            false => values.add((x + 0.0).to_bits()),
+        }
+    }
+
+    fn category(&mut self, k: usize, value: Option<&[u8]>, hashed: bool) {
+        if k == self.categorical.len() {
+            self.categorical.push(Default::default());
+        }
+        let (missing, values) = &mut self.categorical[k];
+        match value {
+            None => *missing += 1,
+            Some(value) if hashed => values.add(farmhash::fingerprint64(value)),
+            Some(_) => {}
+        }
+    }
 }
 
 /// Values of one column with their provisional numbers and how often they came.
@@ -37,6 +85,10 @@ struct Seen {
 pub(super) struct Encoding {
     ids: Ids,
     scales: Vec<Scale>,
+    /// What a category without a value is taken for.
+    empty: Vec<u8>,
+    /// Different values of each categorical column, where they were numbered.
+    distinct: Vec<u64>,
 }
 
 /// How values become ids.
@@ -53,6 +105,12 @@ impl Encoding {
             Ids::Known(vocabularies) => vocabularies[k].len() + 1,
             Ids::Hashed(hashes) => hashes.buckets(k) as usize,
         }
+    }
+
+    /// Different values of categorical column `k` in the training files, nothing not counted; `None`
+    /// where they are hashed.
+    pub fn distinct(&self, k: usize) -> Option<u64> {
+        self.distinct.get(k).copied()
     }
 
     /// Whether every value has an id of its own accord.
@@ -139,6 +197,8 @@ impl Training {
         Training {
             columns: Vec::new(),
             hashes: c.hash_buckets.clone().map(Hashes),
+            empty: c.missing_category.clone().unwrap_or_default().into_bytes(),
+            counts: Counts::default(),
             labels: Vec::new(),
             dense: Vec::new(),
             ids: Vec::new(),
@@ -148,10 +208,14 @@ impl Training {
     /// Fixes ids and scales. Ids follow the sorted values from 1: as numbers if every value of the
     /// column is a whole number, else byte by byte (numpy's `unique` on integers and on strings).
     /// Values that came less than `min_count` times become id 0. Hashes are ids already.
-    pub fn finish(mut self, c: &CsvConfig) -> (Samples, Encoding) {
+    pub fn finish(mut self, c: &CsvConfig) -> (Samples, Encoding, Counts) {
         let width = self.columns.len();
         let mut vocabularies = Vec::with_capacity(width);
+        let mut distinct = Vec::with_capacity(width);
         for (k, seen) in self.columns.into_iter().enumerate() {
+            let nothing =
+                self.counts.categorical(k).0 > 0 && seen.numbers.contains_key(&self.empty[..]);
+            distinct.push(seen.numbers.len() as u64 - u64::from(nothing));
             let (vocabulary, finals) = seen.sort(c.min_count);
             self.ids.iter_mut().skip(k).step_by(width).for_each(|id| *id = finals[*id as usize]);
             vocabularies.push(vocabulary);
@@ -163,7 +227,8 @@ impl Training {
         let dense =
             self.dense.iter().zip(scales.iter().cycle()).map(|(&x, s)| s.apply(x)).collect();
         let ids = self.hashes.map_or(Ids::Known(vocabularies), Ids::Hashed);
-        (Samples { labels: self.labels, dense, ids: self.ids }, Encoding { ids, scales })
+        let samples = Samples { labels: self.labels, dense, ids: self.ids };
+        (samples, Encoding { ids, scales, empty: self.empty, distinct }, self.counts)
     }
 }
 
@@ -191,19 +256,20 @@ impl Seen {
 }
 
 impl Sink for Training {
-    fn sample<'a>(
-        &mut self,
-        label: f32,
-        dense: &[f64],
-        categorical: impl Iterator<Item = &'a [u8]>,
-    ) {
-        self.labels.push(label);
-        self.dense.extend_from_slice(dense);
-        if let Some(hashes) = &self.hashes {
-            self.ids.extend(categorical.enumerate().map(|(k, value)| hashes.id(k, value)));
-            return;
+    fn sample(&mut self, sample: &Sample<'_>) -> Result<(), String> {
+        self.labels.push(sample.label);
+        for (k, &x) in sample.dense.iter().enumerate() {
+            self.counts.number(k, x);
+            self.dense.push(there(x));
         }
-        for (k, value) in categorical.enumerate() {
+        let hashed = self.hashes.is_some();
+        for (k, value) in sample.categories().enumerate() {
+            self.counts.category(k, value, hashed);
+            let value = value.unwrap_or(&self.empty);
+            if let Some(hashes) = &self.hashes {
+                self.ids.push(hashes.id(k, value));
+                continue;
+            }
             if k == self.columns.len() {
                 self.columns.push(Seen::default());
             }
@@ -220,15 +286,21 @@ impl Sink for Training {
             seen.counts[number as usize] = seen.counts[number as usize].saturating_add(1);
             self.ids.push(number);
         }
+        Ok(())
     }
 }
 
-/// A file read with a fixed encoding.
+/// A dense value; what is missing counts as 0.
+fn there(x: f64) -> f64 {
+    if x.is_nan() { 0.0 } else { x }
+}
+
+/// Files read with a fixed encoding.
 pub(super) struct Encoded<'a> {
     pub encoding: &'a Encoding,
     pub samples: Samples,
-    /// Ids 0: values that the training file does not hold (often enough).
-    pub unknown: u64,
+    /// Ids 0 of each column: values that the training files do not hold (often enough).
+    pub unknown: Vec<u64>,
 }
 
 impl<'a> Encoded<'a> {
@@ -237,33 +309,30 @@ impl<'a> Encoded<'a> {
         Encoded {
             encoding,
             samples: Samples { labels: Vec::new(), dense: Vec::new(), ids: Vec::new() },
-            unknown: 0,
+            unknown: vec![0; encoding.distinct.len()],
         }
     }
 }
 
 impl Sink for Encoded<'_> {
-    fn sample<'a>(
-        &mut self,
-        label: f32,
-        dense: &[f64],
-        categorical: impl Iterator<Item = &'a [u8]>,
-    ) {
-        self.samples.labels.push(label);
-        self.samples
-            .dense
-            .extend(dense.iter().zip(&self.encoding.scales).map(|(&x, s)| s.apply(x)));
-        match &self.encoding.ids {
+    fn sample(&mut self, sample: &Sample<'_>) -> Result<(), String> {
+        let Encoded { encoding, samples, unknown } = self;
+        samples.labels.push(sample.label);
+        let scaled = sample.dense.iter().zip(&encoding.scales).map(|(&x, s)| s.apply(there(x)));
+        samples.dense.extend(scaled);
+        let values = sample.categories().map(|value| value.unwrap_or(&encoding.empty));
+        match &encoding.ids {
             Ids::Hashed(hashes) => {
-                self.samples.ids.extend(categorical.enumerate().map(|(k, v)| hashes.id(k, v)));
+                samples.ids.extend(values.enumerate().map(|(k, v)| hashes.id(k, v)));
             }
             Ids::Known(vocabularies) => {
-                for (vocabulary, value) in vocabularies.iter().zip(categorical) {
+                for ((vocabulary, value), unknown) in vocabularies.iter().zip(values).zip(unknown) {
                     let id = vocabulary.get(value).copied().unwrap_or(0);
-                    self.unknown += u64::from(id == 0);
-                    self.samples.ids.push(id);
+                    *unknown += u64::from(id == 0);
+                    samples.ids.push(id);
                 }
             }
         }
+        Ok(())
     }
 }

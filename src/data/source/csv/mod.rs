@@ -1,24 +1,28 @@
 //! Delimited text with a header line: Frappe, Adult, one's own.
 //!
-//! Everything is encoded by the training file alone, or categories by hashes, and held in memory
-//! (4 bytes a column). A record
-//! is one line; spaces around fields are not part of them; fields may be quoted; gzip is unpacked
-//! while reading.
+//! Everything is encoded by the training files alone, or categories by hashes, and held in memory
+//! (4 bytes a column). Spaces around fields are not part of them; fields may be quoted, and then hold
+//! line ends; gzip and zstd are unpacked while reading.
 
 mod encode;
+mod layout;
 mod read;
 
 use super::{
-    super::{DataError, Dataset, Facts, Source},
+    super::{ColumnFacts, ColumnRole, DataError, Dataset, Facts, Source},
     hold_out::Side,
     order::Order,
+    paths,
+    picked::{Key, Picking},
 };
 use crate::{
     batch::{Batch, Column, Schema},
     data::source::config::CsvConfig,
 };
-use encode::{Encoded, Samples, Training};
-use std::path::Path;
+use encode::{Counts, Encoded, Encoding, Samples, Training};
+use layout::Roles;
+use read::{Sample, Sink};
+use std::path::{Path, PathBuf};
 
 /// Reads and encodes all files. `seed` decides the order of the training samples in each epoch.
 ///
@@ -26,42 +30,58 @@ use std::path::Path;
 /// If a file cannot be read, a line is malformed (unless those are skipped), a column is missing,
 /// or a split lacks one of the classes.
 pub fn open(config: &CsvConfig, seed: u64) -> Result<Dataset, DataError> {
+    let files = &config.train.0[..];
+    let Some(first) = files.first() else {
+        return Err(DataError::Invalid("data.train names no file".into()));
+    };
+    let sides = sides(config, files)?;
+    let [kept, held_out] = match &sides {
+        Some([kept, held_out]) => [Some(kept), Some(held_out)],
+        None => [None, None],
+    };
     let mut training = Training::new(config);
-    let pass =
-        read::read(&config.train, config, None, config.hold_out.map(Side::kept), &mut training)?;
-    let (train, encoding) = training.finish(config);
-    both_classes(&config.train, &train)?;
+    let pass = read::read(files, config, None, kept, &mut training)?;
+    let (train, encoding, counts) = training.finish(config);
+    both_classes(first, &train)?;
+    let roles = pass.roles.unwrap_or_default();
+    let table = |(k, name): (usize, &String)| Column {
+        name: name.clone(),
+        rows: encoding.rows(k),
+        max_hotness: 1,
+    };
     let schema = Schema {
-        dense: pass.roles.dense.len(),
-        tables: pass
-            .roles
-            .categorical
-            .iter()
-            .enumerate()
-            .map(|(k, name)| Column { name: name.clone(), rows: encoding.rows(k), max_hotness: 1 })
-            .collect(),
+        dense: roles.dense.len(),
+        tables: roles.categorical.iter().enumerate().map(table).collect(),
     };
     let mut facts = Facts { skipped_lines: pass.skipped, ..Facts::default() };
     facts.notes.push(format!("train: {} samples", train.labels.len()));
-    facts.notes.extend(pass.told.iter().map(|told| format!("{}: {told}", config.train.display())));
-    let mut other = |name: &str, path: &Path, side| -> Result<Samples, DataError> {
+    let first = first.display();
+    facts.notes.extend(pass.told.iter().map(|told| format!("{first}: {told}")));
+    facts.split = held_out.map(Side::told);
+    let mut other = |name: &str, paths: &[PathBuf], side: Option<&Side>| {
         let mut encoded = Encoded::new(&encoding);
-        let skipped = read::read(path, config, Some(&pass.roles), side, &mut encoded)?.skipped;
-        // Those of the training file have been counted.
+        let skipped = read::read(paths, config, Some(&roles), side, &mut encoded)?.skipped;
+        // Those of the training files have been counted.
         facts.skipped_lines += if side.is_none() { skipped } else { 0 };
-        both_classes(path, &encoded.samples)?;
+        both_classes(&paths[0], &encoded.samples)?;
         let (samples, unknown) = (encoded.samples.labels.len(), encoded.unknown);
         facts.notes.push(match encoding.hashed() {
             true => format!("{name}: {samples} samples"),
             false => format!(
-                "{name}: {samples} samples, {unknown} values that the training file does not hold"
+                "{name}: {samples} samples, {} values that the training file does not hold",
+                unknown.iter().sum::<u64>()
             ),
         });
-        Ok(encoded.samples)
+        Ok::<_, DataError>((encoded.samples, unknown))
     };
-    let held_out = config.hold_out.map(Side::held_out);
-    let eval = other("eval", config.eval.as_deref().unwrap_or(&config.train), held_out)?;
-    let test = config.test.as_deref().map(|path| other("test", path, None)).transpose()?;
+    let eval_files = if held_out.is_some() { files } else { &config.eval.0 };
+    let (eval, unseen) = other("eval", eval_files, held_out)?;
+    let test = match config.test.is_empty() {
+        true => None,
+        false => Some(other("test", &config.test.0, None)?.0),
+    };
+    facts.warnings.extend(paths::same(files, &config.eval.0));
+    facts.columns = columns(&roles, &train, &encoding, &counts, &unseen);
     facts.base_rate =
         Some(eval.labels.iter().map(|&y| f64::from(y)).sum::<f64>() / eval.labels.len() as f64);
     let source = |samples, order| -> Box<dyn Source> {
@@ -76,6 +96,65 @@ pub fn open(config: &CsvConfig, seed: u64) -> Result<Dataset, DataError> {
         facts,
         numpy: None,
     })
+}
+
+/// What is trained on and what is held out of the training files, where something is.
+fn sides(config: &CsvConfig, files: &[PathBuf]) -> Result<Option<[Side; 2]>, DataError> {
+    let held_out = &config.held_out;
+    if let Some(every) = held_out.hold_out {
+        return Ok(Some(Side::of_every(every)));
+    }
+    let Some(share) = held_out.eval_share else { return Ok(None) };
+    let mut picking = Picking::new(share, held_out.split_by.as_ref());
+    read::read(files, config, None, None, &mut picking)?;
+    Ok(Some(Side::of_picked(picking.finish())))
+}
+
+impl Sink for Picking {
+    fn sample(&mut self, sample: &Sample<'_>) -> Result<(), String> {
+        match sample.split_by() {
+            None => {
+                self.hashed(sample.fields.fingerprint());
+                Ok(())
+            }
+            Some(field) => self.ordered(Key::of(field)),
+        }
+    }
+}
+
+/// The columns as they were understood; `unseen` are the values of each categorical one in the
+/// evaluation split that training does not hold.
+fn columns(
+    roles: &Roles,
+    train: &Samples,
+    encoding: &Encoding,
+    counts: &Counts,
+    unseen: &[u64],
+) -> Vec<ColumnFacts> {
+    let share = |missing: u64| Some(missing as f64 / train.labels.len() as f64);
+    let dense = roles.dense.iter().enumerate().map(|(k, name)| {
+        let (missing, distinct) = counts.dense(k);
+        ColumnFacts {
+            name: name.clone(),
+            role: ColumnRole::Dense,
+            distinct: Some(distinct),
+            missing: share(missing),
+            rows: None,
+            unseen: None,
+        }
+    });
+    let categorical = roles.categorical.iter().enumerate().map(|(k, name)| {
+        let (missing, hashed) = counts.categorical(k);
+        ColumnFacts {
+            name: name.clone(),
+            role: ColumnRole::Categorical,
+            distinct: Some(encoding.distinct(k).unwrap_or(hashed)),
+            missing: share(missing),
+            rows: Some(encoding.rows(k) as u64),
+            unseen: unseen.get(k).copied(),
+        }
+    });
+    dense.chain(categorical).collect()
 }
 
 fn both_classes(path: &Path, samples: &Samples) -> Result<(), DataError> {

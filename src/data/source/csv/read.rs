@@ -1,208 +1,185 @@
-//! A delimited file, sample by sample.
+//! Delimited files, sample by sample.
 
+use super::layout::{Category, Layout, Roles, lay_out};
 use crate::data::{
-    DataError,
+    DataError, dates,
     format::leftovers::{Leftover, Seen},
     preprocess::{
-        fields::{self, Fields, missing, twice},
-        lines::{Lines, shown_name},
+        fields::{self, Fields, Words},
+        records::Records,
     },
     source::{
         config::{CsvConfig, DenseTransform, OnError},
         hold_out::Side,
     },
 };
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-/// Names of the columns that are used.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Roles {
-    pub dense: Vec<String>,
-    pub categorical: Vec<String>,
-}
-
-/// Where the used columns stand in one file.
-struct Layout {
-    width: usize,
-    label: usize,
-    dense: Vec<usize>,
-    categorical: Vec<usize>,
-}
-
-/// What one pass over a file leaves.
+/// What one pass over files leaves.
+#[derive(Default)]
 pub(super) struct Pass {
-    pub roles: Roles,
+    /// Those of the first file, or as they were given.
+    pub roles: Option<Roles>,
     /// What was left out of it, a sentence each.
     pub told: Vec<String>,
     pub skipped: u64,
+    samples: u64,
+    taken: bool,
 }
 
-/// Takes the samples of a file as they are read.
+/// A sample as it stands in its file.
+pub(super) struct Sample<'a> {
+    pub label: f32,
+    /// Dense values; NaN where there is none.
+    pub dense: &'a [f64],
+    /// All fields of its record.
+    pub fields: &'a Fields,
+    layout: &'a Layout,
+    /// Moments of the columns of dates.
+    moments: &'a [Option<i64>],
+    words: &'a Words,
+}
+
+impl<'a> Sample<'a> {
+    /// The categories; `None` where there is none.
+    pub fn categories(&self) -> impl Iterator<Item = Option<&'a [u8]>> {
+        let (fields, moments, words) = (self.fields, self.moments, self.words);
+        self.layout.categorical.iter().map(move |category| match *category {
+            Category::Field(i) => Some(fields.get(i)).filter(|field| !words.missing(field)),
+            Category::Date(k, feature) => {
+                moments[k].map(|seconds| feature.category(seconds).as_bytes())
+            }
+        })
+    }
+
+    /// The field of the column `data.split_by`, if samples are split by one.
+    pub fn split_by(&self) -> Option<&'a [u8]> {
+        self.layout.split_by.map(|i| self.fields.get(i))
+    }
+}
+
+/// Takes the samples of files as they are read.
 pub(super) trait Sink {
-    /// One sample: label, dense values as they stand in the file, categorical values as text.
-    fn sample<'a>(
-        &mut self,
-        label: f32,
-        dense: &[f64],
-        categorical: impl Iterator<Item = &'a [u8]>,
-    );
+    /// One sample.
+    ///
+    /// # Errors
+    /// What is wrong with it, however malformed lines are met.
+    fn sample(&mut self, sample: &Sample<'_>) -> Result<(), String>;
 }
 
-/// Reads `path` and gives each sample that is on `side` to `sink`. `roles` are those of the training
-/// file, or `None` for that file itself.
+/// Reads files and gives each sample that is on `side` to `sink`. `roles` are those of the training
+/// files, or `None` for these themselves.
 pub(super) fn read(
-    path: &Path,
+    paths: &[PathBuf],
     c: &CsvConfig,
     roles: Option<&Roles>,
-    side: Option<Side>,
+    side: Option<&Side>,
     sink: &mut impl Sink,
 ) -> Result<Pass, DataError> {
-    let mut lines = Lines::open(path)?;
-    let (mut fields, mut dense) = (Fields::default(), Vec::new());
-    let mut layout: Option<(Layout, Roles)> = match &c.columns {
-        None => None,
+    let mut pass = Pass { roles: roles.cloned(), ..Pass::default() };
+    let words = Words::new(c.missing.as_deref());
+    for path in paths {
+        read_file(path, c, &words, side, sink, &mut pass)?;
+    }
+    if let (Some(side), false) = (side, pass.taken) {
+        return Err(invalid(&paths[0], &side.none_of(pass.samples)));
+    }
+    Ok(pass)
+}
+
+fn invalid(path: &Path, what: &str) -> DataError {
+    DataError::Invalid(format!("{}: {what}", path.display()))
+}
+
+fn read_file(
+    path: &Path,
+    c: &CsvConfig,
+    words: &Words,
+    side: Option<&Side>,
+    sink: &mut impl Sink,
+    pass: &mut Pass,
+) -> Result<(), DataError> {
+    let mut records = Records::open(path, c.delimiter as u8, c.comment.map(|m| m as u8))?;
+    let mut layout: Option<Layout> = None;
+    if let Some(names) = &c.columns {
         // They have been named, whatever they are called.
-        Some(names) => Some(lay_out(names, c, roles, |_| None).map_err(DataError::Invalid)?),
-    };
-    let mut told = Vec::new();
-    let (mut samples, mut taken, mut skipped, mut first) = (0u64, false, 0, true);
-    while let Some(line) = lines.next_line()? {
-        let line = if std::mem::take(&mut first) {
-            line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line)
-        } else {
-            line
-        };
-        if line.trim_ascii().is_empty()
-            || c.comment.is_some_and(|m| line.first() == Some(&(m as u8)))
-        {
-            continue;
-        }
-        let cut = fields.split(line, c.delimiter as u8);
-        let Some((layout, _)) = &layout else {
-            let names = cut.map(|()| {
+        let (found, roles) =
+            lay_out(names, c, pass.roles.as_ref(), |_| None).map_err(DataError::Invalid)?;
+        records.expect(found.width);
+        (layout, pass.roles) = (Some(found), Some(roles));
+    }
+    let (mut dense, mut moments) = (Vec::new(), Vec::new());
+    let (mut samples, mut skipped) = (0u64, 0);
+    loop {
+        let Some(record) = records.next_record()? else { break };
+        let Some(layout) = &layout else {
+            let names = record.map(|fields| {
                 fields.iter().map(|f| String::from_utf8_lossy(f).into_owned()).collect::<Vec<_>>()
             });
-            let names = names.map_err(|what| lines.malformed(what))?;
+            let names = names.map_err(|what| records.malformed(what))?;
             let seen = look(path, c, names.len())?;
             let leftover = |i: usize| {
                 let found = Leftover::among(&names[i], &seen[i])?;
-                told.push(found.told(&names[i]));
+                pass.told.push(found.told(&names[i]));
                 Some(found)
             };
-            let laid_out = lay_out(&names, c, roles, leftover);
-            layout = Some(laid_out.map_err(|what| lines.malformed(what))?);
+            let laid_out = lay_out(&names, c, pass.roles.as_ref(), leftover);
+            let (found, roles) = laid_out.map_err(|what| records.malformed(what))?;
+            records.expect(found.width);
+            (layout, pass.roles) = (Some(found), Some(roles));
             continue;
         };
-        match cut.and_then(|()| parse(&fields, layout, c, &mut dense)) {
-            Ok(label) => {
+        let parsed = record.and_then(|fields| {
+            let label = parse(fields, layout, c, words, &mut dense, &mut moments)?;
+            Ok((label, fields))
+        });
+        match parsed {
+            Ok((label, fields)) => {
                 samples += 1;
-                if side.is_some_and(|side| !side.has(samples - 1)) {
+                if side.is_some_and(|side| !side.has(pass.samples + samples - 1)) {
                     continue;
                 }
-                taken = true;
-                let empty = c.missing_category.as_deref().unwrap_or_default().as_bytes();
-                let value = |&i: &usize| match fields.get(i) {
-                    [] => empty,
-                    text => text,
-                };
-                sink.sample(label, &dense, layout.categorical.iter().map(value));
+                pass.taken = true;
+                let (dense, moments) = (&dense[..], &moments[..]);
+                let sample = Sample { label, dense, fields, layout, moments, words };
+                let taken = sink.sample(&sample);
+                taken.map_err(|what| records.malformed(what))?;
             }
             Err(_) if c.on_error == OnError::Skip => skipped += 1,
-            Err(what) => return Err(lines.malformed(what)),
+            Err(what) => return Err(records.malformed(what)),
         }
     }
-    let invalid = |what: &str| DataError::Invalid(format!("{}: {what}", path.display()));
-    let Some((_, roles)) = layout else {
-        return Err(invalid("the file is empty; must start with a header line"));
-    };
+    if layout.is_none() {
+        return Err(invalid(path, "the file is empty; must start with a header line"));
+    }
     if samples == 0 {
         let what = if skipped > 0 {
             "every line is malformed"
         } else {
             "the file holds no samples below its header"
         };
-        return Err(invalid(what));
+        return Err(invalid(path, what));
     }
-    if let (Some(side), false) = (side, taken) {
-        return Err(invalid(&side.none_of(samples)));
-    }
-    Ok(Pass { roles, told, skipped })
+    pass.samples += samples;
+    pass.skipped += skipped;
+    Ok(())
 }
 
-/// What the first lines below the header tell of the `width` columns.
+/// What the first records below the header tell of the `width` columns.
 fn look(path: &Path, c: &CsvConfig, width: usize) -> Result<Vec<Seen>, DataError> {
-    let mut lines = Lines::open(path)?;
-    let comment = c.comment.map(|m| m as u8);
-    while let Some(line) = lines.next_line()? {
-        if !line.trim_ascii().is_empty() && line.first().copied() != comment {
-            break;
-        }
-    }
-    Seen::first(&mut lines, c.delimiter as u8, comment, width)
+    let mut records = Records::open(path, c.delimiter as u8, c.comment.map(|m| m as u8))?;
+    records.next_record()?.map(drop);
+    Seen::first(&mut records, width)
 }
 
-/// Finds the columns of `names`, the header. `leftover` says which of them is no feature unless it
-/// is named.
-fn lay_out(
-    names: &[String],
-    c: &CsvConfig,
-    roles: Option<&Roles>,
-    mut leftover: impl FnMut(usize) -> Option<Leftover>,
-) -> Result<(Layout, Roles), String> {
-    if let Some((i, name)) = twice(names) {
-        return Err(format!(
-            "the header names \"{}\" twice, the second time as column {}",
-            shown_name(name),
-            i + 1
-        ));
-    }
-    let shown = || names.iter().take(50).map(|n| shown_name(n)).collect::<Vec<_>>().join(", ");
-    let find = |key: &str, name: &String| {
-        let at = names.iter().position(|n| n == name);
-        at.ok_or_else(|| {
-            format!("no column \"{}\" ({key}); the columns are {}", shown_name(name), shown())
-        })
-    };
-    let label = find("data.label", &c.label)?;
-    let roles = match roles {
-        Some(roles) => roles.clone(),
-        None => {
-            // A name in `ignore` that does not exist is a slip, too.
-            c.ignore.iter().try_for_each(|n| find("data.ignore", n).map(drop))?;
-            let free = |n: &String| *n != c.label && !c.dense.contains(n) && !c.ignore.contains(n);
-            let categorical = if c.categorical.is_empty() {
-                let free = names.iter().enumerate().filter(|(_, n)| free(n));
-                let features = free.filter(|&(i, _)| leftover(i).is_none());
-                features.map(|(_, n)| n.clone()).collect()
-            } else {
-                c.categorical.clone()
-            };
-            Roles { dense: c.dense.clone(), categorical }
-        }
-    };
-    let all =
-        |key, list: &[String]| list.iter().map(|n| find(key, n)).collect::<Result<Vec<_>, _>>();
-    let (dense, categorical) =
-        (all("data.dense", &roles.dense)?, all("data.categorical", &roles.categorical)?);
-    if dense.is_empty() && categorical.is_empty() {
-        return Err("there is no column but the label and those ignored".to_owned());
-    }
-    let buckets = c.hash_buckets.as_ref().map_or(1, Vec::len);
-    if buckets != 1 && buckets != categorical.len() {
-        return Err(format!(
-            "data.hash_buckets has {buckets} entries; must have one for each of the {} categorical columns, or one for all",
-            categorical.len()
-        ));
-    }
-    Ok((Layout { width: names.len(), label, dense, categorical }, roles))
-}
-
-/// The label of a line; its dense values go to `dense`.
+/// The label of a record; its dense values go to `dense`, its dates to `moments`.
 fn parse(
     fields: &Fields,
     layout: &Layout,
     c: &CsvConfig,
+    words: &Words,
     dense: &mut Vec<f64>,
+    moments: &mut Vec<Option<i64>>,
 ) -> Result<f32, String> {
     if fields.len() != layout.width {
         return Err(format!(
@@ -213,13 +190,30 @@ fn parse(
     }
     dense.clear();
     for (&i, name) in layout.dense.iter().zip(&c.dense) {
-        dense.push(number(fields, i, name, c.dense_transform)?);
+        dense.push(number(fields, i, name, c.dense_transform, words)?);
+    }
+    moments.clear();
+    let (dates, features) = c.dates();
+    for (&i, name) in layout.dates.iter().zip(dates) {
+        moments.push(moment(fields, i, name, words)?);
+    }
+    for (moment, name) in moments.iter().zip(dates) {
+        for feature in features.iter().filter(|f| f.is_dense()) {
+            dense.push(match moment {
+                Some(seconds) => in_domain(
+                    feature.of(*seconds) as f64,
+                    &feature.column(name),
+                    c.dense_transform,
+                )?,
+                None => f64::NAN,
+            });
+        }
     }
     label(fields, layout.label, c)
 }
 
-fn label(line: &Fields, i: usize, c: &CsvConfig) -> Result<f32, String> {
-    let text = line.get(i);
+fn label(record: &Fields, i: usize, c: &CsvConfig) -> Result<f32, String> {
+    let text = record.get(i);
     if text.is_empty() {
         return Err(format!("the label (column \"{}\") is empty", c.label));
     }
@@ -231,20 +225,36 @@ fn label(line: &Fields, i: usize, c: &CsvConfig) -> Result<f32, String> {
         _ => Err(format!(
             "the label (column \"{}\") is \"{}\"; must be 0 or 1, or name data.positive",
             c.label,
-            line.shown(i)
+            record.shown(i)
         )),
     }
 }
 
-/// A dense value before its transform; nothing is 0.
-fn number(line: &Fields, i: usize, name: &str, transform: DenseTransform) -> Result<f64, String> {
-    let text = line.get(i);
-    if missing(text) {
-        return Ok(0.0);
+/// A dense value before its transform; NaN where there is none.
+fn number(
+    record: &Fields,
+    i: usize,
+    name: &str,
+    transform: DenseTransform,
+    words: &Words,
+) -> Result<f64, String> {
+    let text = record.get(i);
+    if words.missing(text) {
+        return Ok(f64::NAN);
     }
     let x = fields::number(text).filter(|x| (*x as f32).is_finite());
-    let x =
-        x.ok_or_else(|| format!("column \"{name}\" is \"{}\"; must be a number", line.shown(i)))?;
+    let x = x.ok_or_else(|| {
+        let date = match dates::parse(text) {
+            Some(_) => "; a date is a column of data.dates",
+            None => "",
+        };
+        format!("column \"{name}\" is \"{}\"; must be a number{date}", record.shown(i))
+    })?;
+    in_domain(x, name, transform)
+}
+
+/// Refuses a number of which the transform has no value.
+fn in_domain(x: f64, name: &str, transform: DenseTransform) -> Result<f64, String> {
     let above = |least: f64, word: &str| {
         if x > least {
             Ok(x)
@@ -259,4 +269,15 @@ fn number(line: &Fields, i: usize, name: &str, transform: DenseTransform) -> Res
         DenseTransform::LogPlus3 => above(-3.0, "log_plus3"),
         _ => Ok(x),
     }
+}
+
+/// A moment in seconds since 1970; `None` where there is none.
+fn moment(record: &Fields, i: usize, name: &str, words: &Words) -> Result<Option<i64>, String> {
+    let text = record.get(i);
+    if words.missing(text) {
+        return Ok(None);
+    }
+    let forms = dates::FORMS;
+    let wrong = || format!("column \"{name}\" is \"{}\"; must be {forms}", record.shown(i));
+    dates::parse(text).map(Some).ok_or_else(wrong)
 }

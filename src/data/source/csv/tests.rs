@@ -2,7 +2,10 @@
 //! lie beside the checkout.
 
 use super::*;
-use crate::data::source::config::{DenseTransform, OnError};
+use crate::data::source::{
+    config::{DenseTransform, HeldOut, OnError},
+    paths::Paths,
+};
 use std::path::PathBuf;
 
 struct Files(tempfile::TempDir);
@@ -18,15 +21,18 @@ impl Files {
 
     fn config(&self) -> CsvConfig {
         CsvConfig {
-            train: self.0.path().join("train.csv"),
-            eval: Some(self.0.path().join("eval.csv")),
-            hold_out: None,
-            test: None,
+            train: self.0.path().join("train.csv").into(),
+            eval: self.0.path().join("eval.csv").into(),
+            held_out: HeldOut::default(),
+            test: Paths::default(),
             label: "y".into(),
             positive: vec![],
             dense: vec![],
             categorical: vec![],
             ignore: vec![],
+            dates: None,
+            date_features: None,
+            missing: None,
             columns: None,
             dense_transform: DenseTransform::Raw,
             dense_min: vec![],
@@ -294,7 +300,7 @@ fn files_that_do_not_fit_are_refused() {
     );
     assert!(error(good, good, |c| c.ignore = vec!["a".into()]).contains("no column but the label"));
     assert!(
-        error(good, good, |c| c.eval = Some("/nowhere/eval.csv".into()))
+        error(good, good, |c| c.eval = "/nowhere/eval.csv".into())
             .starts_with("/nowhere/eval.csv: ")
     );
 }
@@ -311,9 +317,9 @@ fn shared(name: &str) -> Option<PathBuf> {
 fn frappe_has_the_published_columns() {
     let Some(dir) = shared("frappe_x1") else { return };
     let config = CsvConfig {
-        train: dir.join("train.csv"),
-        eval: Some(dir.join("valid.csv")),
-        test: Some(dir.join("test.csv")),
+        train: dir.join("train.csv").into(),
+        eval: dir.join("valid.csv").into(),
+        test: dir.join("test.csv").into(),
         label: "label".into(),
         shuffle: true,
         ..Files::new(&[]).config()
@@ -331,8 +337,8 @@ fn adult_reads_as_it_was_published() {
     let columns = "age workclass fnlwgt education education-num marital-status occupation relationship race sex capital-gain \
                    capital-loss hours-per-week native-country income";
     let config = CsvConfig {
-        train: dir.join("adult.data"),
-        eval: Some(dir.join("adult.test")),
+        train: dir.join("adult.data").into(),
+        eval: dir.join("adult.test").into(),
         label: "income".into(),
         positive: vec![">50K".into(), ">50K.".into()],
         dense: ["age", "education-num", "capital-gain", "capital-loss", "hours-per-week"]
@@ -357,8 +363,8 @@ fn adult_reads_as_it_was_published() {
 fn the_last_of_so_many_samples_is_held_out_and_numbers_no_value() {
     let files = Files::new(&[("train.csv", "y,a,x\n1,a,1\n0,b,3\n1,c,900\n0,b,1\n1,a,3\n0,a,5\n")]);
     let config = CsvConfig {
-        eval: None,
-        hold_out: Some(3),
+        eval: Paths::default(),
+        held_out: HeldOut { hold_out: Some(3), ..HeldOut::default() },
         dense: vec!["x".into()],
         dense_transform: DenseTransform::MinMax,
         ..files.config()
@@ -374,8 +380,13 @@ fn the_last_of_so_many_samples_is_held_out_and_numbers_no_value() {
     let eval = whole(&mut *d.eval, 0);
     assert_eq!((&eval.labels[..], &eval.bags[0].indices[..]), (&[1.0, 0.0][..], &[0, 1][..]));
     assert_eq!(eval.dense, [449.5, 2.0]);
-    let error =
-        open(&CsvConfig { hold_out: Some(7), ..config }, 1).map(drop).unwrap_err().to_string();
+    let error = open(
+        &CsvConfig { held_out: HeldOut { hold_out: Some(7), ..HeldOut::default() }, ..config },
+        1,
+    )
+    .map(drop)
+    .unwrap_err()
+    .to_string();
     let right = "has 6 samples, of which data.hold_out = 7 leaves none for evaluation";
     assert!(error.ends_with(&format!("train.csv: {right}")), "{error}");
 }

@@ -58,7 +58,7 @@ impl Files {
                         categorical: ids,
                         ignore: Vec::new(),
                         only: true,
-                        range: columns.range,
+                        ..columns.clone()
                     };
                     *layout = Some(l.clone());
                 }

@@ -2,7 +2,7 @@ use super::*;
 use crate::data::{
     format::{Writer, parquet::ParquetWriter},
     rows::{IdColumn, Numbers, Rows},
-    source::config::DenseTransform,
+    source::config::{DenseTransform, HeldOut},
 };
 use proptest::prelude::*;
 use std::path::Path;
@@ -41,7 +41,7 @@ fn config(train: &Path, eval: &Path) -> ParquetConfig {
     ParquetConfig {
         train: vec![train.to_owned()],
         eval: vec![eval.to_owned()],
-        hold_out: None,
+        held_out: HeldOut::default(),
         test: Vec::new(),
         label: None,
         dense: Vec::new(),
@@ -224,7 +224,7 @@ fn samples_are_held_out_of_all_training_files() {
     let c = ParquetConfig {
         train: vec![path("a.parquet"), path("b.parquet")],
         eval: Vec::new(),
-        hold_out: Some(4),
+        held_out: HeldOut { hold_out: Some(4), ..HeldOut::default() },
         ..config(&path("a.parquet"), &path("a.parquet"))
     };
     let mut data = open(&c, &settings(2)).unwrap();
@@ -239,7 +239,11 @@ fn samples_are_held_out_of_all_training_files() {
     assert_ne!(shuffled, kept);
     shuffled.sort_unstable();
     assert_eq!(shuffled, kept);
-    let error = open(&ParquetConfig { hold_out: Some(41), ..c }, &settings(1)).map(drop);
+    let error = open(
+        &ParquetConfig { held_out: HeldOut { hold_out: Some(41), ..HeldOut::default() }, ..c },
+        &settings(1),
+    )
+    .map(drop);
     assert_eq!(
         error.unwrap_err().to_string(),
         "data.train: has 40 samples, of which data.hold_out = 41 leaves none for evaluation"

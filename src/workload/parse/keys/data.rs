@@ -2,14 +2,21 @@
 
 use super::{Key, Setting, lens, prepared, under};
 use crate::{
-    data::{preprocess::criteo::TABLES, source::planted},
+    data::{
+        preprocess::criteo::TABLES,
+        source::{
+            config::HeldOut,
+            paths::{Paths, is_pattern},
+            planted,
+        },
+    },
     workload::{
         CriteoSet, CriteoShuffle,
         DataConfig::{Bin40, CriteoTsv, Csv, Files, NumpyRandom, Parquet, Planted},
         DenseTransform, GroupShuffle, NumpyRandomConfig, OnError, PlantedConfig, RandomIds,
         RecordShuffle, TraceRestart, Workload,
         parse::{
-            key::{Field, Lens, above, key, split},
+            key::{Field, Lens, above, between, key, split},
             value::Numbers,
             words::{FORMATS, Words},
         },
@@ -273,6 +280,10 @@ fn criteo_tsv() -> Vec<Key> {
             .check(|paths, w| {
                 let CriteoTsv(d) = &w.data else { return Ok(()) };
                 let n = paths.len();
+                // How many those are is known when they are opened.
+                if paths.iter().any(|path| is_pattern(path) || path.is_dir()) {
+                    return Ok(());
+                }
                 match d.set {
                     CriteoSet::Kaggle if n != 1 => Err(format!(
                         "names {n} files; must name one, train.txt, with set = \"kaggle\""
@@ -284,8 +295,9 @@ fn criteo_tsv() -> Vec<Key> {
                 }
             })
             .says(
-                "The file, or the day files in order; names that end in `.gz` are unpacked while \
-                 reading",
+                "The file, or the day files in order, or their folder or a pattern \
+                 (`logs/day_*.gz`), which means them in the order of their numbers; packed ones are \
+                 unpacked while reading",
             ),
         max_ind_range(lens!(data; CriteoTsv(d) => &mut d.max_ind_range)).says("Ids modulo this"),
         key("data.sub_sample_rate", lens!(data; CriteoTsv(d) => &mut d.sub_sample_rate))
@@ -312,16 +324,27 @@ fn csv() -> Vec<Key> {
         };
     }
     vec![
-        key("data.train", lens!(data; Csv(d) => &mut d.train)).says("Training file"),
-        hold_out(lens!(data; Csv(d) => &mut d.hold_out)),
+        key("data.train", lens!(data; Csv(d) => &mut d.train))
+            .check(|paths, _| match paths.is_empty() {
+                true => Err("names no file; must name at least one".to_owned()),
+                false => Ok(()),
+            })
+            .says(
+                "Training files: files, patterns (`days/day_*.csv.gz`) and folders, of which every \
+                 `*.csv` is taken, or if there is none every `*.tsv` or else every `*.txt`, packed \
+                 or not; in the order of their names, with numbers as numbers",
+            ),
+        hold_out(lens!(data; Csv(d) => &mut d.held_out.hold_out)),
+        eval_share(lens!(data; Csv(d) => &mut d.held_out.eval_share)),
+        split_by(lens!(data; Csv(d) => &mut d.held_out.split_by)),
         key("data.eval", lens!(data; Csv(d) => &mut d.eval))
-            .or(None)
+            .or(Paths::default())
             .or_in_words(HELD_OUT)
-            .check(|eval, w| one_for_evaluation(eval.is_some(), w))
-            .says("Evaluation file"),
+            .check(|eval, w| one_for_evaluation(!eval.is_empty(), w))
+            .says("Evaluation files, named as those of `data.train`"),
         key("data.test", lens!(data; Csv(d) => &mut d.test))
-            .or(None)
-            .says("Test file, looked at once, after training"),
+            .or(Paths::default())
+            .says("Test files, looked at once, after training"),
         key("data.columns", lens!(data; Csv(d) => &mut d.columns))
             .or(None)
             .or_in_words("the first line")
@@ -346,6 +369,38 @@ fn csv() -> Vec<Key> {
         key("data.ignore", lens!(data; Csv(d) => &mut d.ignore))
             .or(Vec::new())
             .says("Columns that are not used"),
+        key("data.dates", lens!(data; Csv(d) => &mut d.dates))
+            .or(None)
+            .says(
+                "Columns of dates and times, which are read in the forms of \
+                 [data-formats.md](data-formats.md#dates-and-times) as UTC. Features are made of \
+                 each, which are called like `when.hour_of_day` and stand behind the other columns",
+            ),
+        key("data.date_features", lens!(data; Csv(d) if d.dates.is_some() => &mut d.date_features))
+            .when(&[Setting { key: "data.dates", words: &[] }])
+            .or(None)
+            .or_in_words("all of them")
+            .not_empty("is empty; must hold at least one, or leave it out")
+            .check(|features, _| {
+                let features = features.as_deref().unwrap_or_default();
+                match features.iter().enumerate().find(|(i, f)| features[..*i].contains(f)) {
+                    Some((_, twice)) => Err(format!("names \"{}\" twice", twice.word())),
+                    None => Ok(()),
+                }
+            })
+            .says(
+                "What is made of each column of dates: categories `hour_of_day` (0 to 23), \
+                 `day_of_week` (0 is Monday), `day_of_month`, `month_of_year`, and the dense \
+                 `days_since_epoch` (whole days since 1970-01-01)",
+            ),
+        key("data.missing", lens!(data; Csv(d) => &mut d.missing))
+            .or(None)
+            .or_in_words("`NaN`, `NA`, `N/A`, `null`, `None`, `<NA>` and `\\N`")
+            .says(
+                "Words that say that a value is missing, in capitals or not; an empty field always \
+                 says so. A missing number is 0, a missing category what `data.missing_category` \
+                 says; `[]` leaves the words what they are",
+            ),
         key("data.dense_transform", lens!(data; Csv(d) => &mut d.dense_transform))
             .or(DenseTransform::Raw)
             .says(
@@ -384,8 +439,8 @@ fn csv() -> Vec<Key> {
             .or(None)
             .or_in_words("the empty text, a value like others")
             .says(
-                "What an empty categorical field is taken for; DeepRec: a space, which is hashed \
-                 like any other value",
+                "What a missing category is taken for; DeepRec: a space, which is hashed like any \
+                 other value",
             ),
         key("data.delimiter", lens!(data; Csv(d) => &mut d.delimiter))
             .or(',')
@@ -444,8 +499,11 @@ fn bin40() -> Vec<Key> {
 fn parquet() -> Vec<Key> {
     vec![
         paths("data.train", lens!(data; Parquet(d) => &mut d.train))
-            .says("Training files, and folders of which every `*.parquet` is taken"),
-        hold_out(lens!(data; Parquet(d) => &mut d.hold_out)),
+            .says(
+                "Training files, patterns, and folders of which every `*.parquet` is taken, in the \
+                 order of their names, with numbers as numbers",
+            ),
+        hold_out(lens!(data; Parquet(d) => &mut d.held_out.hold_out)),
         key("data.eval", lens!(data; Parquet(d) => &mut d.eval))
             .or(Vec::new())
             .or_in_words(HELD_OUT)
@@ -487,8 +545,8 @@ fn parquet() -> Vec<Key> {
         key("data.shuffle", lens!(data; Parquet(d) => &mut d.shuffle))
             .or(GroupShuffle::None)
             .check(|shuffle, w| match (shuffle, &w.data) {
-                (GroupShuffle::RowGroup, Parquet(d)) if d.hold_out.is_some() => {
-                    Err("is \"row_group\", but samples keep their order with data.hold_out; must be \"none\" (data.buffer shuffles, too)".to_owned())
+                (GroupShuffle::RowGroup, Parquet(d)) if d.held_out.any() => {
+                    Err("is \"row_group\", but samples keep their order with data.hold_out or data.eval_share; must be \"none\" (data.buffer shuffles, too)".to_owned())
                 }
                 _ => Ok(()),
             })
@@ -558,7 +616,7 @@ fn hotness(lens: Lens<Option<Vec<usize>>>) -> Key {
 }
 
 /// Where evaluation samples come from if no file of their own is named.
-const HELD_OUT: &str = "what `data.hold_out` holds out";
+const HELD_OUT: &str = "what `data.hold_out` or `data.eval_share` holds out";
 
 /// Evaluation samples that are taken from the training files.
 fn hold_out(lens: Lens<Option<u32>>) -> Key {
@@ -568,19 +626,61 @@ fn hold_out(lens: Lens<Option<u32>>) -> Key {
     )
 }
 
+/// A share of the training files' samples for evaluation.
+fn eval_share(lens: Lens<Option<f64>>) -> Key {
+    key("data.eval_share", lens)
+        .or(None)
+        .within(between(0.0, 1.0))
+        .check(|share, w| match (share, held_out(w)) {
+            (Some(_), Some(HeldOut { hold_out: Some(_), .. })) => {
+                Err("is given, but data.hold_out is, too; keep one of the two".to_owned())
+            }
+            _ => Ok(()),
+        })
+        .says(
+            "Instead of `data.eval`: about this share of the samples of the training files is held \
+             out for evaluation, and never trained on. Which ones is decided by a hash of each row: \
+             the same rows whatever their order, and equal rows together",
+        )
+}
+
+/// The column by which the last samples are told.
+fn split_by(lens: Lens<Option<String>>) -> Key {
+    key("data.split_by", lens)
+        .or(None)
+        .check(|by, w| match (by, held_out(w)) {
+            (Some(_), Some(HeldOut { eval_share: None, .. })) => {
+                Err("is given without data.eval_share; name the share, as 0.1".to_owned())
+            }
+            _ => Ok(()),
+        })
+        .says(
+            "With `data.eval_share`: the last samples by this column of numbers or dates are held \
+             out, those of one value together. It is no feature unless it is named as one",
+        )
+}
+
+/// What is held out of the training files, where a source can do that.
+fn held_out(w: &Workload) -> Option<&HeldOut> {
+    match &w.data {
+        Csv(d) => Some(&d.held_out),
+        Parquet(d) => Some(&d.held_out),
+        _ => None,
+    }
+}
+
 /// Refuses evaluation samples from two places, or from none.
 fn one_for_evaluation(given: bool, w: &Workload) -> Result<(), String> {
-    let held_out = match &w.data {
-        Csv(d) => d.hold_out,
-        Parquet(d) => d.hold_out,
-        _ => None,
-    };
-    match (given, held_out) {
-        (true, Some(_)) => {
+    match (given, held_out(w)) {
+        (true, Some(HeldOut { hold_out: Some(_), .. })) => {
             Err("is named, but data.hold_out is given, too; keep one of the two".to_owned())
         }
-        (false, None) => {
-            Err("missing; must be a path as a string, or give data.hold_out".to_owned())
+        (true, Some(HeldOut { eval_share: Some(_), .. })) => {
+            Err("is named, but data.eval_share is given, too; keep one of the two".to_owned())
+        }
+        (false, Some(held_out)) if !held_out.any() => {
+            Err("missing; must be a path as a string, or give data.eval_share or data.hold_out"
+                .to_owned())
         }
         _ => Ok(()),
     }
@@ -590,10 +690,11 @@ fn one_for_evaluation(given: bool, w: &Workload) -> Result<(), String> {
 fn of_each_dense(name: &'static str, lens: Lens<Vec<f64>>) -> Field<Vec<f64>> {
     key(name, lens).when(&[Setting { key: "data.dense_transform", words: &["min_range"] }]).check(
         |numbers, w| match &w.data {
-            Csv(d) if numbers.len() != d.dense.len() => Err(format!(
-                "has {} entries; must have {}, one for each column of data.dense",
+            Csv(d) if numbers.len() != d.dense_columns() => Err(format!(
+                "has {} entries; must have {}, one for each column of data.dense{}",
                 numbers.len(),
-                d.dense.len()
+                d.dense_columns(),
+                if d.dates.is_some() { " and each dense feature of data.dates" } else { "" }
             )),
             _ => Ok(()),
         },

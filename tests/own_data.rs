@@ -1,0 +1,343 @@
+//! One's own data as people have them, through the binary: text over several lines, dates, words for
+//! what is missing, many files, and splits that are made here.
+
+use std::{
+    fmt::Write as _,
+    fs,
+    io::Write,
+    path::{Path, PathBuf},
+    process::{Command, Output},
+};
+
+fn dlrm_bench(dir: &Path, args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_dlrm-bench")).current_dir(dir).args(args).output().unwrap()
+}
+
+fn stderr(out: &Output) -> String {
+    String::from_utf8_lossy(&out.stderr).into_owned()
+}
+
+/// The end of a workload whose `[data]` is `data`.
+fn workload(data: &str) -> String {
+    format!(
+        "[workload]\nname = \"own\"\n[data]\n{data}\n[model]\nkind = \"deepfm\"\ndim = 2\nhidden = [4]\n\
+         [train]\nbatch_size = 16\n[optimizer]\nkind = \"sgd\"\nlearning_rate = 0.01\n[eval]\nbatch_size = 64\n"
+    )
+}
+
+/// Trains for an epoch on `data` and gives what was said and the record.
+fn run(dir: &Path, data: &str) -> (String, serde_json::Value) {
+    let (out, record) = try_run(dir, data, &[]);
+    assert!(out.status.success(), "{}", stderr(&out));
+    (stderr(&out), record)
+}
+
+fn try_run(dir: &Path, data: &str, more: &[&str]) -> (Output, serde_json::Value) {
+    fs::write(dir.join("own.toml"), workload(data)).unwrap();
+    let results = tempfile::tempdir().unwrap();
+    let place = results.path().display().to_string();
+    let args =
+        ["run", "own.toml", "--no-plots", "--no-ceilings", "--threads", "1", "--results", &place];
+    let out = dlrm_bench(dir, &[&args, more].concat());
+    let record = find(results.path(), "run.json").map_or(serde_json::Value::Null, |path| {
+        serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
+    });
+    (out, record)
+}
+
+fn find(dir: &Path, name: &str) -> Option<PathBuf> {
+    fs::read_dir(dir)
+        .ok()?
+        .filter_map(|e| {
+            let path = e.ok()?.path();
+            if path.is_dir() { find(&path, name) } else { path.ends_with(name).then_some(path) }
+        })
+        .next()
+}
+
+/// The one line of a refusal, and its exit code.
+fn refusal(dir: &Path, data: &str) -> (Option<i32>, String) {
+    let (out, _) = try_run(dir, data, &["--quiet"]);
+    let text = stderr(&out);
+    assert_eq!(text.lines().count(), 1, "{text}");
+    (out.status.code(), text)
+}
+
+/// Samples of both splits as a record has them.
+fn samples(record: &serde_json::Value) -> [u64; 2] {
+    ["train_samples", "eval_samples"].map(|key| record["facts"][key].as_u64().unwrap())
+}
+
+/// What the record says of the column `name`.
+fn column<'a>(record: &'a serde_json::Value, name: &str) -> &'a serde_json::Value {
+    let columns = record["data"]["columns"].as_array().unwrap();
+    columns.iter().find(|c| c["name"] == name).unwrap_or_else(|| panic!("{name}: {columns:?}"))
+}
+
+fn write(dir: &Path, name: &str, text: &str) {
+    fs::create_dir_all(dir.join(name).parent().unwrap()).unwrap();
+    match name.ends_with(".gz") {
+        false => fs::write(dir.join(name), text).unwrap(),
+        true => {
+            let file = fs::File::create(dir.join(name)).unwrap();
+            let mut gzip = flate2::write::GzEncoder::new(file, flate2::Compression::fast());
+            gzip.write_all(text.as_bytes()).unwrap();
+            gzip.finish().unwrap();
+        }
+    }
+}
+
+const HEADER: &str = "bought,when,age,city,note\n";
+
+/// `n` purchases from number `first` on: both classes in turns of three, a date an hour each, every
+/// tenth age "NA", a note of two lines in every fourth.
+fn purchases(first: usize, n: usize) -> String {
+    let mut text = String::new();
+    for i in first..first + n {
+        let (day, hour) = (1 + i / 24 % 28, i % 24);
+        let age = if i % 10 == 9 { "NA".to_owned() } else { (20 + i % 40).to_string() };
+        let note = if i % 4 == 3 { "\"two,\nlines\"" } else { "one" };
+        let bought = if i % 3 == 0 { "yes" } else { "no" };
+        writeln!(text, "{bought},2024-01-{day:02} {hour:02}:30,{age},c{},{note}", i % 7).unwrap();
+    }
+    text
+}
+
+const KEYS: &str = "source = \"csv\"\nlabel = \"bought\"\npositive = \"yes\"\ndense = \"age\"\ndates = \"when\"\ndense_transform = \"standard\"\n";
+
+#[test]
+fn text_of_several_lines_dates_and_gaps_are_understood_and_told() {
+    let dir = tempfile::tempdir().unwrap();
+    write(dir.path(), "train.csv", &(HEADER.to_owned() + &purchases(0, 240)));
+    write(
+        dir.path(),
+        "eval.csv",
+        &(HEADER.to_owned() + &purchases(0, 60) + "yes,,NA,elsewhere,one\n"),
+    );
+    let (said, record) =
+        run(dir.path(), &format!("{KEYS}train = \"train.csv\"\neval = \"eval.csv\"\n"));
+    assert_eq!(samples(&record), [240, 61]);
+    for (name, role, distinct, missing, rows, unseen) in [
+        ("age", "dense", 36, 0.1, None, None),
+        ("when.days_since_epoch", "dense", 10, 0.0, None, None),
+        ("city", "categorical", 7, 0.0, Some(8), Some(1)),
+        ("note", "categorical", 2, 0.0, Some(3), Some(0)),
+        ("when.hour_of_day", "categorical", 24, 0.0, Some(25), Some(1)),
+        ("when.day_of_week", "categorical", 7, 0.0, Some(8), Some(1)),
+    ] {
+        let c = column(&record, name);
+        assert_eq!(
+            (c["role"].as_str(), c["distinct"].as_u64()),
+            (Some(role), Some(distinct)),
+            "{name}"
+        );
+        assert_eq!((c["rows"].as_u64(), c["unseen"].as_u64()), (rows, unseen), "{name}");
+        assert!((c["missing"].as_f64().unwrap() - missing).abs() < 1e-9, "{c}");
+    }
+    let line = said.lines().find(|l| l.starts_with("age ")).unwrap_or_else(|| panic!("{said}"));
+    assert_eq!(
+        line.split_whitespace().collect::<Vec<_>>(),
+        ["age", "dense", "36", "10.0%", "-", "-"]
+    );
+    assert!(said.contains("values for evaluation are none that training has learnt"), "{said}");
+    assert!(said.lines().filter(|l| l.contains("categorical")).all(|l| l.chars().count() <= 80));
+    // Nothing of it with --quiet.
+    let data = format!("{KEYS}train = \"train.csv\"\neval = \"eval.csv\"\n");
+    let (out, _) = try_run(dir.path(), &data, &["--quiet"]);
+    assert_eq!(stderr(&out), "");
+    // Two features, and words of one's own: "NA" is then no number any more.
+    let some = format!(
+        "{data}date_features = [\"month_of_year\", \"days_since_epoch\"]\nmissing = [\"c3\"]\n"
+    );
+    let (code, line) = refusal(dir.path(), &some);
+    assert_eq!(
+        (code, &*line),
+        (Some(65), "error: train.csv:13: column \"age\" is \"NA\"; must be a number\n")
+    );
+    let some = some.replace("[\"c3\"]", "[\"c3\", \"na\"]");
+    let (_, record) = run(dir.path(), &some);
+    assert_eq!(column(&record, "city")["distinct"], 6);
+    assert!((column(&record, "city")["missing"].as_f64().unwrap() - 34.0 / 240.0).abs() < 1e-9);
+    let names: Vec<&str> = record["data"]["columns"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|c| c["name"].as_str().unwrap())
+        .collect();
+    assert_eq!(names, ["age", "when.days_since_epoch", "city", "note", "when.month_of_year"]);
+}
+
+#[test]
+fn what_is_wrong_is_named_by_the_line_it_begins_at() {
+    let dir = tempfile::tempdir().unwrap();
+    let good = purchases(0, 24);
+    let lines = good.lines().count();
+    for (bad, what) in [
+        ("yes,2024-01-01,x,c1,\"a\nb\"", "column \"age\" is \"x\"; must be a number"),
+        (
+            "yes,2024-01-01,2024-01-02,c1,one",
+            "column \"age\" is \"2024-01-02\"; must be a number; a date is a column of data.dates",
+        ),
+        ("yes,1/2/24,7,c1,one", "column \"when\" is \"1/2/24\"; must be a date, as 2024-01-31, "),
+        (
+            "yes,2024-01-01,7,c1,\"open",
+            "the quote of field 5 is not closed on its line; close it, or double it",
+        ),
+    ] {
+        let text = format!(
+            "{HEADER}{good}{bad}\n{}",
+            purchases(24, 24).replace('"', "").replace(",\nlines", " lines")
+        );
+        write(dir.path(), "train.csv.gz", &text);
+        let data = format!("{KEYS}train = \"train.csv.gz\"\neval = \"train.csv.gz\"\n");
+        let (code, line) = refusal(dir.path(), &data);
+        let right = format!("error: train.csv.gz:{}: {what}", lines + 2);
+        assert!(code == Some(65) && line.starts_with(&right), "{line}");
+        // One record is lost and no other, and using one file twice is warned of.
+        let (said, record) = run(dir.path(), &format!("{data}on_error = \"skip\"\n"));
+        assert_eq!(samples(&record), [48, 48], "{bad}");
+        assert!(
+            said.contains("warning: train.csv.gz is for evaluation and trained on, so"),
+            "{said}"
+        );
+    }
+}
+
+#[test]
+fn folders_and_patterns_are_read_in_the_order_of_their_numbers() {
+    let dir = tempfile::tempdir().unwrap();
+    for (name, first) in [("days/day_2.csv", 40), ("days/day_10.csv.gz", 80), ("days/day_1.csv", 0)]
+    {
+        write(dir.path(), name, &(HEADER.to_owned() + &purchases(first, 40)));
+    }
+    write(dir.path(), "days/notes.md", "none");
+    write(dir.path(), "whole.csv", &(HEADER.to_owned() + &purchases(0, 120)));
+    let curve = |train: &str| {
+        let data = format!("{KEYS}train = {train}\nhold_out = 5\nshuffle = false\n");
+        let (_, record) = run(dir.path(), &data);
+        assert_eq!(samples(&record), [96, 24], "{train}");
+        assert_eq!(
+            record["data"]["split"],
+            "of each 5 samples the last one is held out for evaluation"
+        );
+        (
+            record["outcome"]["last_eval"]["quality"]["auc"].clone(),
+            record["outcome"]["last_eval"]["quality"]["logloss"].clone(),
+        )
+    };
+    let whole = curve("\"whole.csv\"");
+    assert!(whole.1.as_f64().is_some(), "{whole:?}");
+    for train in
+        ["\"days\"", "\"days/day_*\"", "[\"days/day_1.csv\", \"days/day_[2]*\", \"days/day_10.*\"]"]
+    {
+        assert_eq!(curve(train), whole, "{train}");
+    }
+    let (code, line) =
+        refusal(dir.path(), &format!("{KEYS}train = \"days/week_*\"\nhold_out = 5\n"));
+    assert_eq!(
+        (code, &*line),
+        (Some(65), "error: days/week_*: matches no file; must match at least one\n")
+    );
+}
+
+#[test]
+fn splits_are_made_by_hashes_or_by_a_column_and_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let all = purchases(0, 600);
+    write(dir.path(), "train.csv", &(HEADER.to_owned() + &all));
+    let share = |keys: &str| run(dir.path(), &format!("{KEYS}train = \"train.csv\"\n{keys}"));
+    let (said, record) = share("eval_share = 0.2\n");
+    let [train, eval] = samples(&record);
+    // Five deviations of a binomial of 600 and 0.2 are 49.
+    assert!(train + eval == 600 && eval.abs_diff(120) < 49, "{eval}");
+    let split = record["data"]["split"].as_str().unwrap();
+    assert!(
+        split.starts_with("a share of 0.2 of the rows is held out") && said.contains(split),
+        "{said}"
+    );
+    // Backwards: the same rows.
+    let mut records: Vec<&str> = Vec::new();
+    let mut rest = &all[..];
+    while let Some(end) = rest[1..].find("\nyes,").into_iter().chain(rest[1..].find("\nno,")).min()
+    {
+        records.push(&rest[..end + 2]);
+        rest = &rest[end + 2..];
+    }
+    records.push(rest);
+    assert_eq!(records.len(), 600);
+    records.reverse();
+    write(dir.path(), "train.csv", &(HEADER.to_owned() + &records.concat()));
+    assert_eq!(samples(&share("eval_share = 0.2\n").1), [train, eval]);
+    // By the date, which is no category then; an hour each, in whatever order.
+    let (_, record) = share("eval_share = 0.25\nsplit_by = \"when\"\nignore = [\"note\"]\n");
+    assert_eq!(samples(&record), [450, 150]);
+    let split = record["data"]["split"].as_str().unwrap();
+    // 600 hours are 25 days: the last 150 begin at hour 450, on the 19th at 18.
+    assert!(split.starts_with("rows whose when is 2024-01-19 18:30:00 or later"), "{split}");
+    assert_eq!(column(&record, "when.days_since_epoch")["distinct"], 19);
+    for (keys, code, what) in [
+        (
+            "eval_share = 0.2\nhold_out = 3\n",
+            64,
+            "data.eval_share is given, but data.hold_out is, too",
+        ),
+        (
+            "hold_out = 3\nsplit_by = \"when\"\n",
+            64,
+            "data.split_by is given without data.eval_share",
+        ),
+        ("eval_share = 1.0\n", 64, "data.eval_share is 1; must be above 0 and below 1"),
+        (
+            "eval_share = 0.2\neval = \"train.csv\"\n",
+            64,
+            "data.eval is named, but data.eval_share is given, too",
+        ),
+        (
+            "",
+            64,
+            "data.eval missing; must be a path as a string, or give data.eval_share or data.hold_out",
+        ),
+        (
+            "eval_share = 0.2\nsplit_by = \"city\"\n",
+            65,
+            "column \"city\" (data.split_by) is missing or neither a number nor a date",
+        ),
+        (
+            "eval_share = 0.2\nsplit_by = \"day\"\n",
+            65,
+            "no column \"day\" (data.split_by); the columns are",
+        ),
+    ] {
+        let (found, line) = refusal(dir.path(), &format!("{KEYS}train = \"train.csv\"\n{keys}"));
+        let line = line.replace(": ", " ");
+        assert!(found == Some(code) && line.contains(what), "{keys}: {line}");
+    }
+}
+
+#[test]
+fn inspect_and_convert_take_words_for_the_label_and_for_what_is_missing() {
+    let dir = tempfile::tempdir().unwrap();
+    write(dir.path(), "a.csv", "bought,age,city\nyes,30,1\nno,?,2\n\"no\",-,\nmaybe,41,1\n");
+    let words =
+        ["--label", "bought", "--dense", "age", "--positive", "yes,maybe", "--missing", "?,-"];
+    let out = dlrm_bench(dir.path(), &[&["data", "inspect", "a.csv"], &words[..]].concat());
+    let said = String::from_utf8_lossy(&out.stdout).into_owned();
+    assert!(out.status.success(), "{}", stderr(&out));
+    assert!(said.contains("4 rows, 50.00% of labels are 1"), "{said}");
+    let age = said.lines().find(|l| l.starts_with("age ")).unwrap();
+    assert_eq!(age.split_whitespace().nth(1), Some("50.0%"), "{said}");
+    let out = dlrm_bench(
+        dir.path(),
+        &[&["data", "convert", "a.csv", "-o", "a.libsvm"], &words[..]].concat(),
+    );
+    assert!(out.status.success(), "{}", stderr(&out));
+    let out = dlrm_bench(dir.path(), &["data", "inspect", "a.libsvm", "--positive", "1"]);
+    assert_eq!(out.status.code(), Some(65));
+    assert!(
+        stderr(&out).contains("labels of libsvm are the numbers 0 and 1; name none"),
+        "{}",
+        stderr(&out)
+    );
+    let out = dlrm_bench(dir.path(), &["data", "inspect", "a.csv", "--label", "bought"]);
+    assert!(stderr(&out).contains("a.csv:2: column bought is \"yes\"; must be 0 or 1, since it is the label; --positive names"), "{}", stderr(&out));
+}
