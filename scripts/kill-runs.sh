@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Kills runs at random times (SIGKILL: while data are opened, in training, in an evaluation, while a checkpoint is written) and takes them up again, until
-# each of nine workloads has been killed so often and come to its end. Losses, AUC, parameters, optimizer state and log must then be those of a
+# each of ten workloads has been killed so often and come to its end. Losses, AUC, parameters, optimizer state and log must then be those of a
 # run that was left alone. Then kills eight commands that write files as often (convert, report, eval, export): what has its name is whole.
 #
 #   scripts/kill-runs.sh [KILLS]      # 112 a workload, a thousand in all; as many of each command

@@ -50,6 +50,8 @@ fn config() -> EngineConfig {
         },
         max_batch: 8,
         hashed: None,
+        cached: None,
+        stand_for: Vec::new(),
         micro_batch: None,
         last_part_only: false,
         max_hotness: vec![3; 4],

@@ -21,9 +21,9 @@ impl Derived {
     pub fn new(limits: &BatchLimits, reads: Vec<(usize, Part)>, rows: Vec<usize>) -> Self {
         assert_eq!(reads.len(), rows.len(), "a number of rows for each list of bags");
         let hotness: Vec<usize> = reads.iter().map(|(column, _)| limits.hotness[*column]).collect();
-        let room = |most: &usize| Bags {
-            indices: Vec::with_capacity(most * limits.samples),
-            offsets: Vec::with_capacity(limits.samples + 1),
+        let room = |most: &usize| {
+            let offsets = Vec::with_capacity(limits.samples + 1);
+            Bags::new(Vec::with_capacity(most * limits.samples), offsets)
         };
         let batch = Batch {
             len: 0,
@@ -50,7 +50,7 @@ impl Derived {
         }
         pool.for_each_chunk(&mut batch.bags, 1, |k, _, to| {
             let ((column, part), to) = (reads[k], &mut to[0]);
-            let Bags { indices, offsets } = &from.get().bags[column];
+            let Bags { indices, offsets, .. } = &from.get().bags[column];
             to.offsets.clear();
             to.offsets.extend_from_slice(offsets);
             to.indices.clear();
@@ -71,11 +71,8 @@ mod tests {
 
     #[test]
     fn bags_of_quotients_and_remainders_stay_bags() {
-        let limits = BatchLimits { samples: 2, dense: 1, rows: vec![9, 3], hotness: vec![3, 1] };
-        let bags = |indices: &[u32], offsets: &[u32]| Bags {
-            indices: indices.to_vec(),
-            offsets: offsets.to_vec(),
-        };
+        let limits = BatchLimits::new(2, 1, vec![9, 3], vec![3, 1]);
+        let bags = |indices: &[u32], offsets: &[u32]| Bags::new(indices.to_vec(), offsets.to_vec());
         let batch = Batch {
             len: 2,
             dense: vec![0.5, 1.5],

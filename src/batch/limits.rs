@@ -25,6 +25,9 @@ pub struct BatchLimits {
     pub rows: Vec<usize>,
     /// Most ids of a sample, for each table.
     pub hotness: Vec<usize>,
+    /// What ids stand for is below these, one a table ([`Bags::ids`]); empty where they stand for
+    /// themselves.
+    pub ids: Vec<usize>,
 }
 
 /// A batch that fits its limits.
@@ -43,6 +46,16 @@ pub struct CheckedBags<'a> {
 }
 
 impl BatchLimits {
+    /// Limits of batches whose ids stand for themselves.
+    pub fn new(samples: usize, dense: usize, rows: Vec<usize>, hotness: Vec<usize>) -> Self {
+        BatchLimits { samples, dense, rows, hotness, ids: Vec::new() }
+    }
+
+    /// What rows of each table are told apart by is below these.
+    pub fn ids(&self) -> &[usize] {
+        if self.ids.is_empty() { &self.rows } else { &self.ids }
+    }
+
     /// Checks sizes, offsets and ids of a batch; allocates nothing unless it fails.
     ///
     /// # Errors
@@ -61,6 +74,13 @@ impl BatchLimits {
             return misfit(format!("{} labels for {n} samples", batch.labels.len()));
         }
         CheckedBags::new(&batch.bags, n, &self.rows, &self.hotness)?;
+        for (k, (bags, &most)) in batch.bags.iter().zip(self.ids()).enumerate() {
+            let ids = &bags.ids;
+            let fit = ids.len() == bags.indices.len() && ids.iter().all(|&id| (id as usize) < most);
+            if !ids.is_empty() && !fit {
+                return misfit(format!("table {k}: slots stand for no rows of {most}"));
+            }
+        }
         Ok(CheckedBatch { batch, limits: self })
     }
 
@@ -219,7 +239,7 @@ mod tests {
 
     #[test]
     fn misfits_are_named() {
-        let limits = BatchLimits { samples: 2, dense: 1, rows: vec![5, 3], hotness: vec![1, 2] };
+        let limits = BatchLimits::new(2, 1, vec![5, 3], vec![1, 2]);
         let mut bags = vec![Bags::default(); 2];
         bags.iter_mut().for_each(Bags::clear);
         (0..2).for_each(|i| bags[0].push([4 * i]));

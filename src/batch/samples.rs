@@ -2,15 +2,30 @@
 
 /// The ids of one categorical column for a whole batch: sample `b` owns
 /// `indices[offsets[b]..offsets[b + 1]]` (compressed sparse rows). A bag may be empty.
+///
+/// Where a table holds some rows of a larger one, `indices` are its rows, slots, and `ids` are the
+/// rows of the larger one that they stand for: numbers that go by the row go by those.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Bags {
     /// Row numbers, all bags one after another.
     pub indices: Vec<u32>,
     /// `B + 1` positions into `indices`, starting with 0.
     pub offsets: Vec<u32>,
+    /// What each of `indices` stands for; empty where they stand for themselves.
+    pub ids: Vec<u32>,
 }
 
 impl Bags {
+    /// Bags of ids that stand for themselves.
+    pub fn new(indices: Vec<u32>, offsets: Vec<u32>) -> Self {
+        Bags { indices, offsets, ids: Vec::new() }
+    }
+
+    /// What each of the indices stands for.
+    pub fn ids(&self) -> &[u32] {
+        if self.ids.is_empty() { &self.indices } else { &self.ids }
+    }
+
     /// The ids of sample `b`.
     pub fn bag(&self, b: usize) -> &[u32] {
         &self.indices[self.offsets[b] as usize..self.offsets[b + 1] as usize]
@@ -25,6 +40,7 @@ impl Bags {
     /// Empties the bags, keeping their memory; follow with [`Bags::push`] for each sample.
     pub fn clear(&mut self) {
         self.indices.clear();
+        self.ids.clear();
         self.offsets.clear();
         self.offsets.push(0);
     }
@@ -64,7 +80,7 @@ impl Batch {
                 .map(|t| {
                     let mut offsets = Vec::with_capacity(samples + 1);
                     offsets.push(0);
-                    Bags { indices: Vec::with_capacity(samples * t.max_hotness), offsets }
+                    Bags::new(Vec::with_capacity(samples * t.max_hotness), offsets)
                 })
                 .collect(),
             labels: Vec::with_capacity(samples),

@@ -121,7 +121,7 @@ pub(super) fn run(args: &EvalArgs) -> Result<Exit, Failure> {
     if !quantisation.is_none() {
         let refused = can_quantise(w.engine.kind, w.engine.device);
         refused.map_err(|e| Failure::Usage(e.to_string()))?;
-        if !w.embedding.is_resident() {
+        if w.embedding.hashed().is_some() {
             return Err(Failure::Usage(HASHED.into()));
         }
     }

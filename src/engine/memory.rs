@@ -7,6 +7,7 @@ use crate::{
     backend::{PART, Precision},
     embedding::{
         RowKind,
+        cached::{CachedColumn, SLOT_BYTES},
         hashed::{Bloom, FilterConfig},
     },
     model::{DeepFmSpec, DlrmSpec, ModelSpec, ParamKind, Part},
@@ -47,6 +48,8 @@ pub(super) const DENSE: &str = "dense parameters";
 
 /// What an engine of `kind` takes for `config`.
 pub fn plan(kind: EngineKind, config: &EngineConfig) -> MemoryPlan {
+    let whole = config;
+    let config = &config.behind();
     let state = config.optimizer.rule.state();
     let Parameters { tables, table_state, dense } = parameters(config);
     let batch = config.max_batch as u64;
@@ -66,6 +69,7 @@ pub fn plan(kind: EngineKind, config: &EngineConfig) -> MemoryPlan {
     }
     plan.add("optimizer state of tables", table_state);
     plan.add(KEYS, keys(config));
+    plan.add(PLACES, places(whole));
     plan.add(DENSE, dense);
     plan.add(
         "gradients and optimizer state of dense parameters",
@@ -126,6 +130,16 @@ pub fn keys(config: &EngineConfig) -> u64 {
         }
     };
     rows * PER_KEY + filter
+}
+
+/// Purpose of [`places`].
+const PLACES: &str = "which rows are in memory, and where the others are";
+
+/// Bytes for where rows are of tables that are not all in memory.
+fn places(config: &EngineConfig) -> u64 {
+    let columns = config.cached.iter().flat_map(|spec| &spec.columns);
+    let of = |c: &CachedColumn| (c.rows * 4 + c.slots * SLOT_BYTES) as u64;
+    columns.filter(|c| !c.fits()).map(of).sum()
 }
 
 /// Purpose of [`sums`].

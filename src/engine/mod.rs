@@ -1,5 +1,6 @@
 //! How a model is computed: forward, backward, update, prediction.
 
+mod cached;
 mod candle;
 pub(crate) mod cost;
 mod fused;
@@ -15,6 +16,7 @@ use crate::{
     batch::{Batch, BatchLimits, Derived, GeneratedLog, Misfit, Samples},
     embedding::{
         RowKind,
+        cached::{CachedSpec, RowFileError},
         hashed::{Full, HashedSpec, HashedTable, SavedTable},
     },
     metrics::{Counts, MetricsError},
@@ -24,6 +26,7 @@ use crate::{
 use serde::Serialize;
 use std::ops::Range;
 
+use cached::CachedEngine;
 pub use candle::CandleEngine;
 pub use fused::FusedEngine;
 use hashed::HashedEngine;
@@ -53,6 +56,9 @@ pub enum EngineError {
         /// Rate of that step.
         learning_rate: f64,
     },
+    /// Rows that are not in memory cannot be had.
+    #[error(transparent)]
+    Rows(#[from] RowFileError),
     /// A table that grows has no row left.
     #[error(transparent)]
     Full(#[from] Full),
@@ -146,6 +152,13 @@ pub struct EngineConfig {
     /// a row for each id.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hashed: Option<HashedSpec>,
+    /// Tables larger than memory: how many of the model's rows are in it. `None` = all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cached: Option<CachedSpec>,
+    /// Where rows stand for some of larger tables' rows: the rows of those, one number a table.
+    /// Empty = they stand for themselves.
+    #[serde(skip)]
+    pub stand_for: Vec<usize>,
     /// Seed of dropout masks and of stochastic rounding.
     pub seed: u64,
 }
@@ -168,10 +181,13 @@ impl EngineConfig {
             ModelSpec::DeepFm(m) => m.dense,
         };
         BatchLimits {
-            samples: self.max_batch,
-            dense,
-            rows: self.model.tables().to_vec(),
-            hotness: self.max_hotness.clone(),
+            ids: self.stand_for.clone(),
+            ..BatchLimits::new(
+                self.max_batch,
+                dense,
+                self.model.tables().to_vec(),
+                self.max_hotness.clone(),
+            )
         }
     }
 
@@ -179,9 +195,7 @@ impl EngineConfig {
     pub fn whole_model(&self) -> ModelSpec {
         let mut model = self.model.clone();
         if let Some(spec) = &self.hashed {
-            let (ModelSpec::Dlrm(DlrmSpec { tables, .. })
-            | ModelSpec::DeepFm(DeepFmSpec { tables, .. })) = &mut model;
-            *tables = spec.columns.iter().map(|c| c.ids).collect();
+            *tables_mut(&mut model) = spec.columns.iter().map(|c| c.ids).collect();
         }
         model
     }
@@ -204,6 +218,13 @@ impl EngineConfig {
         self.optimizer.rule.state().moves_all_rows
             || matches!(&self.model, ModelSpec::DeepFm(m) if m.embedding_l2 > 0.0)
     }
+}
+
+/// The rows of a model's columns.
+fn tables_mut(model: &mut ModelSpec) -> &mut Vec<usize> {
+    let (ModelSpec::Dlrm(DlrmSpec { tables, .. }) | ModelSpec::DeepFm(DeepFmSpec { tables, .. })) =
+        model;
+    tables
 }
 
 /// Sets a part of a tensor: its first element, its values.
@@ -485,10 +506,20 @@ pub fn build(
     config: &EngineConfig,
     init: &mut Initializer,
 ) -> Result<Box<dyn Engine>, EngineError> {
-    let Some(spec) = &config.hashed else { return plain(kind, device, config, init) };
-    init.leave_tables();
-    let inner = plain(kind, device, config, init)?;
-    Ok(Box::new(HashedEngine::new(inner, config, spec, init)?))
+    if let Some(spec) = &config.hashed {
+        init.leave_tables();
+        let inner = plain(kind, device, config, init)?;
+        return Ok(Box::new(HashedEngine::new(inner, config, spec, init)?));
+    }
+    let Some(spec) = &config.cached else { return plain(kind, device, config, init) };
+    if let (device @ (Device::Cuda(_) | Device::Npu(_)), _) = choose_device(kind, device) {
+        return Err(EngineError::Unsupported(format!(
+            "embedding.store is \"cached\", which is not built for {device}; use engine.device = \"cpu\""
+        )));
+    }
+    init.leave(config.outside(spec));
+    let inner = plain(kind, device, &config.behind(), init)?;
+    Ok(Box::new(CachedEngine::new(inner, config, spec, init)?))
 }
 
 /// The same, with tables of slots where they grow.

@@ -11,6 +11,7 @@ pub(crate) mod local_time;
 mod mapped;
 pub(crate) mod names;
 pub mod pool;
+pub(crate) mod positioned;
 mod prefetch;
 pub(crate) mod process;
 pub(crate) mod protobuf;

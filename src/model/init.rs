@@ -66,6 +66,8 @@ pub struct Initializer<'a> {
     stop: Option<&'a AtomicBool>,
     /// Whether tables are left as they are.
     no_tables: bool,
+    /// Tables that are left as they are.
+    left: Vec<String>,
 }
 
 impl<'a> Initializer<'a> {
@@ -98,7 +100,14 @@ impl<'a> Initializer<'a> {
                 ParamKind::Shift | ParamKind::RunningMean => Distribution::Constant(0.0),
             })
             .collect();
-        Initializer { distributions, by_torch, source, stop: None, no_tables: false }
+        Initializer {
+            distributions,
+            by_torch,
+            source,
+            stop: None,
+            no_tables: false,
+            left: Vec::new(),
+        }
     }
 
     /// Fills no more once `stop` is set: parameters are left as they are, and whoever set it does
@@ -113,9 +122,14 @@ impl<'a> Initializer<'a> {
         self.no_tables = true;
     }
 
+    /// The same for these tables.
+    pub fn leave(&mut self, tables: Vec<String>) {
+        self.left = tables;
+    }
+
     /// Whether a parameter is filled.
     pub fn fills(&self, spec: &ParamSpec) -> bool {
-        !(self.no_tables && spec.kind == ParamKind::Table)
+        !(self.no_tables && spec.kind == ParamKind::Table || self.left.contains(&spec.name))
     }
 
     /// What single rows of table `index` begin with, which has `dim` columns; `None` if they come

@@ -117,7 +117,7 @@ fn train(job: &Job<'_>, told: &mut Told<'_, '_>) -> Result<Finished, TrainError>
         let what = "is needed: this run has no folder of its own for checkpoints".to_owned();
         return Err(WorkloadError::Unfit { key: "checkpoint.dir", what }.into());
     }
-    if job.diagnose && !w.embedding.is_resident() {
+    if job.diagnose && w.embedding.hashed().is_some() {
         let what = "is \"hashed\": rows that are there have been met, so there is nothing to diagnose of them; leave --diagnose out";
         return Err(WorkloadError::Unfit { key: "embedding.store", what: what.to_owned() }.into());
     }

@@ -25,7 +25,7 @@ use crate::{
     backend::{Device, Precision},
     checkpoint::CheckpointConfig,
     data::loader::{Shard, SliceQueue},
-    embedding::{RowKind, hashed::StoreConfig},
+    embedding::{RowKind, StoreConfig},
     engine::EngineKind,
     model::{DlrmQuirks, EmbeddingInit, Interaction, LossSpec, MlpInit, Pooling, Trick},
     optim::{LossScaleSpec, OptimizerConfig, ScheduleSpec},

@@ -5,7 +5,7 @@ use super::{
 };
 use crate::{
     batch::Schema,
-    embedding::hashed::{HashedSpec, StoreConfig},
+    embedding::{StoreConfig, hashed::HashedSpec},
     engine::EngineConfig,
     model::{DeepFmSpec, DlrmSpec, ModelSpec, Qr, QrOperation, Trick},
 };
@@ -172,7 +172,7 @@ impl Workload {
         }
         let mut model = self.model.resolve(schema)?;
         let hashed = match &self.embedding {
-            StoreConfig::Resident => None,
+            StoreConfig::Resident | StoreConfig::Cached(_) => None,
             StoreConfig::Hashed(store) => {
                 let spec = HashedSpec::new(store, schema, max_batch);
                 let unfit = |what| WorkloadError::Unfit { key: "embedding.capacity", what };
@@ -184,7 +184,7 @@ impl Workload {
             | ModelSpec::DeepFm(DeepFmSpec { tables, .. })) = &mut model;
             *tables = spec.columns.iter().map(|c| c.rows).collect();
         }
-        Ok(EngineConfig {
+        let mut config = EngineConfig {
             model,
             hashed,
             loss: self.train.loss,
@@ -199,7 +199,15 @@ impl Workload {
             fp32_interaction: self.engine.fp32_interaction,
             embedding_rows: self.engine.embedding_rows,
             loss_scale: self.engine.loss_scale,
+            cached: None,
+            stand_for: Vec::new(),
             seed: self.train.seed,
-        })
+        };
+        if let StoreConfig::Cached(store) = &self.embedding {
+            let together = self.train.batch_size + max_batch;
+            let sized = config.cache(self.engine.kind, store, schema, together);
+            sized.map_err(|(key, what)| WorkloadError::Unfit { key, what })?;
+        }
+        Ok(config)
     }
 }

@@ -355,6 +355,25 @@ fn workloads() -> Vec<(&'static str, String)> {
             ),
         ),
         (
+            "tables larger than memory",
+            replace(
+                DLRM,
+                &[
+                    ("tables = [500, 20, 3]", "tables = [2000, 20, 3]"),
+                    (
+                        "[train]",
+                        "[engine]\nembedding_rows = \"bf16\"\n[embedding]\nstore = \"cached\"\ncache = 14000\ndisk = 84000\npath = \"rows\"\n[train]",
+                    ),
+                    (
+                        "kind = \"adagrad\"\nlearning_rate = 0.1",
+                        "kind = \"adagrad\"\nlearning_rate = 0.1\nclip_norm = 1.0",
+                    ),
+                    ("every_steps = 150", "every_steps = 150\nbatch_size = 64"),
+                    ("every_steps = 100", "every_steps = 50\nincremental = true"),
+                ],
+            ),
+        ),
+        (
             "tables that grow, counted and dropped",
             replace(
                 DLRM,

@@ -328,6 +328,8 @@ pub fn config(
         optimizer,
         max_batch,
         hashed: None,
+        cached: None,
+        stand_for: Vec::new(),
         micro_batch: None,
         last_part_only: false,
         max_hotness,
@@ -386,7 +388,7 @@ pub fn batch(model: &ModelSpec, n: usize, one_hot: bool, seed: u64) -> Batch {
     let mut draws = Draws::new(seed);
     let mut bags = Vec::new();
     for &rows in model.tables() {
-        let mut column = Bags { indices: vec![], offsets: vec![0] };
+        let mut column = Bags::new(vec![], vec![0]);
         for _ in 0..n {
             let size = if one_hot { 1 } else { draws.below(HOTNESS + 1) };
             let ids: Vec<u32> = (0..size).map(|_| draws.below(rows) as u32).collect();

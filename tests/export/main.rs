@@ -175,7 +175,7 @@ fn expected() -> Option<(std::collections::HashMap<String, npz::Array>, Vec<Bags
         let mut offsets = whole("offsets");
         let indices = whole("indices");
         offsets.push(indices.len() as u32);
-        Bags { indices, offsets }
+        Bags::new(indices, offsets)
     };
     let bags = (0..4).map(bags).collect();
     Some((all, bags))

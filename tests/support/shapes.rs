@@ -111,6 +111,8 @@ pub fn config(model: ModelSpec, rule: OptimizerSpec, max_batch: usize) -> Engine
         optimizer: OptimizerConfig { rule, learning_rate: 0.01, clip_norm: Some(1.0) },
         max_batch,
         hashed: None,
+        cached: None,
+        stand_for: Vec::new(),
         micro_batch: None,
         last_part_only: false,
         max_hotness,

@@ -1,7 +1,7 @@
 //! Which samples touch which row: the occurrences of each table sorted by row, and by sample within
 //! a row.
 //!
-//! A stable radix sort of keys `row << 32 | sample`. Sorted keys need no further index: whoever
+//! A stable radix sort of keys `row << 32 | sample`; `row` is what an index stands for. Sorted keys need no further index: whoever
 //! works on positions `a..b` takes the rows that begin there, so work can be cut anywhere, and a
 //! range of rows is found by bisection.
 
@@ -53,7 +53,7 @@ const COUNTS: usize = PASSES << DIGIT;
 
 impl Groups {
     /// Room for the occurrences of batches of up to `max_batch` samples with up to `max_hotness[k]`
-    /// ids in table `k`, which has `rows[k]` rows; `threads` threads sort.
+    /// ids in table `k`, which stand for `rows[k]` rows ([`Bags::ids`]); `threads` threads sort.
     pub fn new(rows: &[usize], max_hotness: &[usize], max_batch: usize, threads: usize) -> Self {
         assert_eq!(rows.len(), max_hotness.len(), "one hotness for each table");
         let mut first_part = vec![0];
@@ -87,6 +87,10 @@ impl Groups {
             "bags of tables of {rows:?} rows"
         );
         let bags = bags.get();
+        let told_apart = |(table, bags): (&Keys, &Bags)| {
+            bags.ids.is_empty() || bags.ids.iter().all(|&id| (id as usize) < table.rows)
+        };
+        assert!(self.tables.iter().zip(bags).all(told_apart), "ids of these tables");
         assert!(
             pool.threads() * COUNTS <= self.counts.len(),
             "counters for all of the pool's threads"
@@ -143,10 +147,11 @@ fn passes(rows: usize) -> (usize, u32) {
 fn sort_part(table: &Keys, part: usize, bags: &Bags, counts: &mut [u32]) {
     let width = table.rows.div_ceil(table.parts);
     let (low, high) = (part * width, ((part + 1) * width).min(table.rows));
-    let (mut first, mut len) = (0, bags.indices.len());
+    let ids = bags.ids();
+    let (mut first, mut len) = (0, ids.len());
     if table.parts > 1 {
-        first = bags.indices.iter().filter(|&&id| (id as usize) < low).count();
-        len = bags.indices.iter().filter(|&&id| (low..high).contains(&(id as usize))).count();
+        first = ids.iter().filter(|&&id| (id as usize) < low).count();
+        len = ids.iter().filter(|&&id| (low..high).contains(&(id as usize))).count();
     }
     // SAFETY: ranges of rows are disjoint, and so are the places of their occurrences; both buffers
     // are as long as the ids.
@@ -160,7 +165,7 @@ fn sort_part(table: &Keys, part: usize, bags: &Bags, counts: &mut [u32]) {
     counts[..passes << DIGIT].fill(0);
     let mut at = 0;
     for (sample, w) in bags.offsets.windows(2).enumerate() {
-        for &id in &bags.indices[w[0] as usize..w[1] as usize] {
+        for &id in &ids[w[0] as usize..w[1] as usize] {
             let id = id as usize;
             if table.parts > 1 && !(low..high).contains(&id) {
                 continue;

@@ -61,14 +61,14 @@ enum Dense<'a> {
 impl Input {
     /// Room for batches within `limits`, to be grouped by `threads` threads.
     pub fn new(limits: &BatchLimits, dense_width: usize, threads: usize) -> Result<Self> {
-        let BatchLimits { samples, dense, rows, hotness } = limits;
+        let BatchLimits { samples, dense, hotness, .. } = limits;
         let padded = if dense_width == *dense { 0 } else { samples * dense_width };
         Ok(Input {
             samples: *samples,
             dense_columns: *dense,
             dense_width,
             padded: Floats::zeros(padded, "a batch's dense features")?,
-            groups: Groups::new(rows, hotness, *samples, threads),
+            groups: Groups::new(limits.ids(), hotness, *samples, threads),
         })
     }
 
@@ -109,7 +109,7 @@ mod tests {
 
     #[test]
     fn dense_features_are_read_in_place_unless_they_are_padded() {
-        let limits = BatchLimits { samples: 3, dense: 2, rows: vec![], hotness: vec![] };
+        let limits = BatchLimits::new(3, 2, vec![], vec![]);
         let batch = Batch {
             len: 2,
             dense: vec![1.0, 2.0, 3.0, 4.0],

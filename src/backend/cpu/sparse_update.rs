@@ -221,10 +221,14 @@ impl SparseUpdate {
             let (bags, keys) = (&gradient.bags[set.column + k], groups.keys(set.column + k));
             assert_eq!(bags.offsets.len(), samples + 1, "bags of all tables have the same samples");
             assert_eq!(bags.indices.len(), keys.len(), "the bags that were grouped");
-            assert!(
-                keys.last().is_none_or(|&key| row_of(key) < table.rows()),
-                "groups of tables of the same sizes"
-            );
+            let exist = match bags.ids.is_empty() {
+                true => keys.last().is_none_or(|&key| row_of(key) < table.rows()),
+                // All rows are swept by their numbers, which slots do not have.
+                false => {
+                    !all_rows && bags.indices.iter().all(|&slot| (slot as usize) < table.rows())
+                }
+            };
+            assert!(exist, "groups of tables of the same sizes");
             let chunks = if all_rows {
                 table.rows().div_ceil(rows_a_chunk(dim))
             } else {

@@ -21,6 +21,7 @@ use super::{
     terminal,
 };
 use crate::{
+    embedding::cached::RowFileError,
     engine::{EngineError, EngineKind},
     host::env,
     results::{reference::ReferenceRecord, tree},
@@ -155,7 +156,11 @@ impl From<TrainError> for Failure {
             TrainError::Memory(_)
             | TrainError::DeviceMemory(_)
             | TrainError::Engine(EngineError::Memory { .. }) => Failure::Memory(e.to_string()),
-            TrainError::Engine(EngineError::Full(_)) => Failure::Usage(e.to_string()),
+            TrainError::Engine(EngineError::Full(_))
+            | TrainError::Engine(EngineError::Rows(RowFileError::Full { .. })) => {
+                Failure::Usage(e.to_string())
+            }
+            TrainError::Engine(EngineError::Rows(_)) => Failure::Output(e.to_string()),
             e if e.is_quality() => Failure::Quality(e.to_string()),
             e => Failure::Internal(e.to_string()),
         }

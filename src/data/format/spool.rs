@@ -40,7 +40,7 @@ impl Spool {
         file.write_all(&(rows.len() as u64).to_le_bytes())?;
         rows.labels.iter().try_for_each(|y| file.write_all(&y.to_le_bytes()))?;
         rows.dense.iter().try_for_each(|x| file.write_all(&x.to_le_bytes()))?;
-        for Bags { indices, offsets } in &rows.ids {
+        for Bags { indices, offsets, .. } in &rows.ids {
             file.write_all(&(indices.len() as u64).to_le_bytes())?;
             indices.iter().chain(offsets).try_for_each(|n| file.write_all(&n.to_le_bytes()))?;
         }
@@ -69,7 +69,7 @@ impl Spool {
             for _ in 0..n * layout.dense.len() {
                 rows.dense.push(f64::from_le_bytes(word(&mut file)?));
             }
-            for Bags { indices, offsets } in &mut rows.ids {
+            for Bags { indices, offsets, .. } in &mut rows.ids {
                 offsets.clear();
                 let ids = u64::from_le_bytes(word(&mut file)?);
                 for _ in 0..ids {

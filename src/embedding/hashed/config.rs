@@ -3,40 +3,6 @@
 use crate::batch::{Column, Schema};
 use serde::Serialize;
 
-/// `[embedding]`: where rows live.
-#[derive(Debug, Clone, PartialEq, Default, Serialize)]
-#[serde(tag = "store", rename_all = "snake_case")]
-pub enum StoreConfig {
-    /// A row for each id, from the start.
-    #[default]
-    Resident,
-    /// Tables that grow.
-    Hashed(HashedStore),
-}
-
-impl StoreConfig {
-    /// Whether tables have a row for each id.
-    pub fn is_resident(&self) -> bool {
-        *self == StoreConfig::Resident
-    }
-
-    /// How tables grow, if they do.
-    pub fn hashed(&self) -> Option<&HashedConfig> {
-        match self {
-            StoreConfig::Resident => None,
-            StoreConfig::Hashed(store) => Some(&store.config),
-        }
-    }
-
-    /// The same, to change.
-    pub fn hashed_mut(&mut self) -> Option<&mut HashedConfig> {
-        match self {
-            StoreConfig::Resident => None,
-            StoreConfig::Hashed(store) => Some(&mut store.config),
-        }
-    }
-}
-
 /// `store = "hashed"`.
 #[derive(Debug, Clone, PartialEq, Default, Serialize)]
 pub struct HashedStore {

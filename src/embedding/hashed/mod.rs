@@ -15,6 +15,6 @@ mod table;
 mod tests;
 
 pub use bloom::Bloom;
-pub use config::{FilterConfig, HashedColumn, HashedConfig, HashedSpec, HashedStore, StoreConfig};
+pub use config::{FilterConfig, HashedColumn, HashedConfig, HashedSpec, HashedStore};
 pub use saved::SavedTable;
 pub use table::{Changes, Full, HashedTable, TableCounts, TableUse};

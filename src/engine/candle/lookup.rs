@@ -22,7 +22,7 @@ pub(super) fn read_by(bags: &Bags, part: Part) -> Cow<'_, Bags> {
         let quotient = id / by;
         if matches!(part, Part::Quotient(_)) { quotient } else { id - by * quotient }
     });
-    Cow::Owned(Bags { indices: indices.collect(), offsets: bags.offsets.clone() })
+    Cow::Owned(Bags::new(indices.collect(), bags.offsets.clone()))
 }
 
 /// One categorical column of a batch, as a table reads it.

@@ -18,6 +18,7 @@ use crate::{
     random::philox::{Philox, Stream, unit_f32},
 };
 
+mod cached;
 #[cfg(target_os = "linux")]
 mod cuda;
 mod dcnv2;
@@ -117,6 +118,8 @@ fn config(model: ModelSpec, rule: OptimizerSpec, threads: usize) -> EngineConfig
         optimizer: OptimizerConfig { rule, learning_rate: 0.1, clip_norm: None },
         max_batch: 40,
         hashed: None,
+        cached: None,
+        stand_for: Vec::new(),
         micro_batch: None,
         last_part_only: false,
         max_hotness: vec![3; ROWS.len()],

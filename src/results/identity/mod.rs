@@ -94,12 +94,13 @@ pub struct Difference {
 const UNKNOWN: &str = "unknown";
 
 /// Facts that records state only where they are not so.
-const UNLESS_STATED: [(&str, &str); 6] = [
+const UNLESS_STATED: [(&str, &str); 7] = [
     ("resumed", "no"),
     ("micro_batch", "none"),
     ("fp32_interaction", "false"),
     ("last_part_only", "false"),
     ("hashed", "none"),
+    ("cached", "none"),
     (STARTED_FROM, "initial values"),
 ];
 

@@ -114,6 +114,9 @@ fn what_a_configuration_leaves_out_is_no_unknown_fact() {
     let grows = ["embedding.store=hashed".to_owned()];
     let grows = crate::workload::load(std::path::Path::new("quickstart"), &grows).unwrap();
     let hashed = grows.workload.engine_config(&schema).unwrap().hashed.unwrap();
+    let caches = ["embedding.store=cached".to_owned(), "embedding.cache=1GiB".to_owned()];
+    let caches = crate::workload::load(std::path::Path::new("quickstart"), &caches).unwrap();
+    let cached = caches.workload.engine_config(&schema).unwrap().cached.unwrap();
     // A key that is new here is set here to what is written.
     let crate::engine::EngineConfig {
         model,
@@ -128,6 +131,8 @@ fn what_a_configuration_leaves_out_is_no_unknown_fact() {
         precision,
         fp32_interaction: _,
         hashed: _,
+        cached: _,
+        stand_for,
         loss_scale,
         embedding_rows,
         seed,
@@ -145,6 +150,8 @@ fn what_a_configuration_leaves_out_is_no_unknown_fact() {
         precision,
         fp32_interaction: true,
         hashed: Some(hashed),
+        cached: Some(cached),
+        stand_for,
         loss_scale,
         embedding_rows,
         seed,

@@ -4,7 +4,7 @@ use super::words::Words;
 use crate::{
     backend::{Device, Precision},
     checkpoint::CheckpointConfig,
-    embedding::{RowKind, hashed::StoreConfig},
+    embedding::{RowKind, StoreConfig},
     model::LossSpec,
     optim::{LossScaleSpec, OptimizerConfig},
     workload::*,

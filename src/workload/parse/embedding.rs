@@ -1,7 +1,9 @@
-//! What does not go with tables that grow.
+//! What does not go with tables that grow, or are larger than memory.
 
 use crate::{
-    embedding::{RowKind, hashed::HashedConfig},
+    backend::Device,
+    embedding::{RowKind, StoreConfig, hashed::HashedConfig},
+    engine::EngineKind,
     model::Trick,
     workload::*,
 };
@@ -14,41 +16,76 @@ pub(super) fn fill_derived(w: &mut Workload) {
     }
 }
 
-/// What is wrong with a workload whose tables grow: a key, and what would be right.
+/// What is wrong with a workload whose rows are not all in memory, or come and go: a key, and what
+/// would be right.
 pub(super) fn conflict(w: &Workload) -> Option<(&'static str, String)> {
-    let hashed = w.embedding.hashed()?;
+    match &w.embedding {
+        StoreConfig::Resident => None,
+        StoreConfig::Cached(_) => {
+            stays_in_memory(w, "cached", "a file for most of its rows").or_else(|| cached(w))
+        }
+        StoreConfig::Hashed(store) => {
+            let hashed = &store.config;
+            stays_in_memory(w, "hashed", "rows of what training has met only")
+                .or_else(|| restored(w))
+                .or_else(|| filters(w, hashed))
+                .or_else(|| evictions(hashed))
+        }
+    }
+}
+
+/// What needs all rows at once.
+fn stays_in_memory(w: &Workload, store: &str, has: &str) -> Option<(&'static str, String)> {
     let (l2, trick) = match &w.model {
         ModelConfig::Dlrm { trick, .. } => (0.0, *trick),
         ModelConfig::DeepFm { embedding_l2, .. } => (*embedding_l2, Trick::None),
     };
-    let stores = |what: &str| {
-        Some(("embedding.store", format!("is \"hashed\", which {what}, or use \"resident\"")))
+    let refuse = |what: String| {
+        Some(("embedding.store", format!("is \"{store}\", which {what}, or use \"resident\"")))
     };
     if w.optimizer.rule.state().moves_all_rows {
-        return stores(
-            "has rows of what training has met only, and this rule moves all rows in each step; use a rule that does not (optimizer.rows = \"lazy\" for Adam)",
-        );
-    }
-    if l2 > 0.0 {
-        return stores(
-            "has rows of what training has met only, and model.embedding_l2 moves all rows in each step; remove that",
-        );
-    }
-    if !trick.is_none() {
-        return stores("does not go with model.trick, whose tables share rows; remove that");
-    }
-    if w.model.init_rng() == InitRng::Numpy {
-        return stores(
-            "makes rows in the order of the data, and numbers of numpy's generator follow from those before; use model.init_rng = \"philox\"",
-        );
-    }
-    if w.eval.restore_best {
-        return Some((
-            "eval.restore_best",
-            "does not go with embedding.store = \"hashed\", whose rows come and go; use checkpoint.best = true".to_owned(),
+        return refuse(format!(
+            "has {has}, and this rule moves all rows in each step; use a rule that does not (optimizer.rows = \"lazy\" for Adam)"
         ));
     }
-    filters(w, hashed).or_else(|| evictions(hashed))
+    if l2 > 0.0 {
+        return refuse(format!(
+            "has {has}, and model.embedding_l2 moves all rows in each step; remove that"
+        ));
+    }
+    if !trick.is_none() {
+        return refuse(
+            "does not go with model.trick, whose tables share rows; remove that".to_owned(),
+        );
+    }
+    if w.model.init_rng() == InitRng::Numpy {
+        return refuse(
+            "makes rows in the order of the data, and numbers of numpy's generator follow from those before; use model.init_rng = \"philox\"".to_owned(),
+        );
+    }
+    None
+}
+
+/// What the cache has not.
+fn cached(w: &Workload) -> Option<(&'static str, String)> {
+    if matches!(w.engine.device, Device::Cuda(_)) {
+        let what = "is a GPU, for which embedding.store = \"cached\" is not built; use \"cpu\", or store = \"resident\"";
+        return Some(("engine.device", what.to_owned()));
+    }
+    if w.engine.kind == EngineKind::Candle && w.optimizer.clip_norm.is_some() {
+        let what = "is summed by candle in the order of slots, which embedding.store = \"cached\" gives by the size of its cache; use engine.kind = \"fused\", or remove it";
+        return Some(("optimizer.clip_norm", what.to_owned()));
+    }
+    None
+}
+
+fn restored(w: &Workload) -> Option<(&'static str, String)> {
+    w.eval.restore_best.then(|| {
+        (
+            "eval.restore_best",
+            "does not go with embedding.store = \"hashed\", whose rows come and go; use checkpoint.best = true".to_owned(),
+        )
+    })
 }
 
 fn filters(w: &Workload, hashed: &HashedConfig) -> Option<(&'static str, String)> {

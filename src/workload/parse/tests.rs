@@ -7,7 +7,7 @@ use crate::{
         preprocess::prepare::{Files, Recipe, settings::SETTINGS},
         source::{config::HeldOut, paths::Paths},
     },
-    embedding::{RowKind, hashed::StoreConfig},
+    embedding::{RowKind, StoreConfig},
     host::Size,
     model::{LossKind, LossSpec, *},
     optim::*,

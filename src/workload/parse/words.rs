@@ -4,8 +4,9 @@ use crate::{
     backend::Precision,
     data::{format::TRAINED, preprocess::prepare::Recipe},
     embedding::{
-        RowKind,
-        hashed::{FilterConfig, HashedStore, StoreConfig},
+        RowKind, StoreConfig,
+        cached::CachedStore,
+        hashed::{FilterConfig, HashedStore},
     },
     engine::EngineKind,
     model::{
@@ -148,7 +149,11 @@ words! {
     EngineKind { "fused" => Fused, "candle" => Candle }
     Precision { "fp32" => Fp32, "tf32" => Tf32, "bf16" => Bf16, "fp16" => Fp16 }
     RowKind { "fp32" => Fp32, "bf16" => Bf16, "fp16" => Fp16, "bf16-split" => Bf16Split }
-    StoreConfig { "resident" => Resident, "hashed" => Hashed(HashedStore::default()) }
+    StoreConfig {
+        "resident" => Resident,
+        "cached" => Cached(CachedStore::default()),
+        "hashed" => Hashed(HashedStore::default()),
+    }
     FilterConfig {
         "none" => None,
         "counter" => Counter { freq: 0 },

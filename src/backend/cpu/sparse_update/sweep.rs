@@ -6,6 +6,7 @@ use crate::{
         groups::{Groups, row_of, sample_of},
         simd::{Kernel, Lanes, One, load_up_to, store_up_to},
     },
+    batch::Bags,
     embedding::{RowPointer, TableSet},
     host::prefetch_row,
     model::Pooling,
@@ -28,7 +29,7 @@ pub(super) struct Work<'a> {
     dim: usize,
     keys: &'a [u64],
     part: Part,
-    offsets: &'a [u32],
+    bags: &'a Bags,
     pooled: *const f32,
     stride: usize,
     mean: bool,
@@ -75,7 +76,7 @@ impl<'a> Work<'a> {
             dim,
             keys,
             part,
-            offsets: &gradient.bags[set.column + table].offsets,
+            bags: &gradient.bags[set.column + table],
             pooled: gradient.pooled.data.as_ptr().wrapping_add(table * dim),
             stride: gradient.pooled.stride,
             mean: set.pooling == Pooling::Mean,
@@ -89,6 +90,24 @@ impl<'a> Work<'a> {
     }
 }
 
+impl Work<'_> {
+    /// The row of the table that an occurrence is of.
+    #[inline(always)]
+    fn place(&self, key: u64) -> usize {
+        let number = row_of(key);
+        if self.bags.ids.is_empty() { number } else { self.slot(number as u32, sample_of(key)) }
+    }
+
+    /// The slot of an id of a sample.
+    fn slot(&self, id: u32, sample: usize) -> usize {
+        let Bags { indices, offsets, ids } = self.bags;
+        let bag = offsets[sample] as usize..offsets[sample + 1] as usize;
+        let at = ids[bag.clone()].iter().position(|&i| i == id);
+        // Keys were made of these bags.
+        at.map_or(0, |at| indices[bag.start + at] as usize)
+    }
+}
+
 /// What is done with a row and its gradient.
 pub(super) trait Visit {
     /// Whether `visit` changes the row.
@@ -97,7 +116,7 @@ pub(super) trait Visit {
     /// Asks for the memory that `visit` will need for row `row` beside the row itself.
     fn prefetch(&self, row: usize);
 
-    /// `p` are the elements of row `row` in f32, `g` their gradient; `weight` the row's weight and
+    /// `p` are the elements of row `row` of the table in f32, `g` their gradient; `weight` the row's weight and
     /// its gradient, if trained.
     ///
     /// # Safety
@@ -184,7 +203,7 @@ impl<V: Visit> Sweep<'_, V> {
         let d = if D == 0 { w.dim } else { D };
         let key = w.keys[(i + AHEAD).min(w.keys.len() - 1)];
         prefetch_row(w.pooled.wrapping_add(sample_of(key) * w.stride), d);
-        let at = row_of(key) * d;
+        let at = w.place(key) * d;
         if V::CHANGES {
             match w.values {
                 RowPointer::Fp32(p) => prefetch_row(p.wrapping_add(at), d),
@@ -195,12 +214,13 @@ impl<V: Visit> Sweep<'_, V> {
                 }
             }
         }
-        self.visit.prefetch(row_of(key));
+        self.visit.prefetch(w.place(key));
     }
 
-    /// Gradient of one row from its occurrences.
+    /// Gradient of one row from its occurrences; `number` is what the row is told apart by.
     #[inline(always)]
-    unsafe fn row<L: Lanes, const D: usize>(&mut self, row: usize, keys: &[u64]) {
+    unsafe fn row<L: Lanes, const D: usize>(&mut self, number: usize, keys: &[u64]) {
+        let row = keys.first().map_or(number, |&key| self.work.place(key));
         // SAFETY: see `run`: rows, samples and columns exist.
         unsafe {
             let d = if D == 0 { self.work.dim } else { D };
@@ -240,7 +260,7 @@ impl<V: Visit> Sweep<'_, V> {
             let weight = weight.filter(|_| self.work.learned).map(|w| (w, slope * self.work.scale));
             self.visit.visit::<L>(row, p, g, weight);
             if V::CHANGES {
-                self.keep::<L>(row, d, p);
+                self.keep::<L>((row, number), d, p);
             }
         }
     }
@@ -272,15 +292,15 @@ impl<V: Visit> Sweep<'_, V> {
         }
     }
 
-    /// Puts a row that is not kept in f32 back from `p`.
+    /// Puts a row that is not kept in f32 back from `p`; its noise goes by its number.
     #[inline(always)]
-    unsafe fn keep<L: Lanes>(&self, row: usize, d: usize, p: *const f32) {
+    unsafe fn keep<L: Lanes>(&self, (row, number): (usize, usize), d: usize, p: *const f32) {
         let (values, at) = (self.work.values, row * d);
         if let RowPointer::Fp32(_) = values {
             return;
         }
         let mut words = [0u32; COLUMNS / 2];
-        let first = row * d.div_ceil(COLUMNS);
+        let first = number * d.div_ceil(COLUMNS);
         let mut c = 0;
         while c < d {
             let n = L::N.min(d - c);
@@ -312,8 +332,8 @@ impl<V: Visit> Sweep<'_, V> {
         let sample = sample_of(key);
         // SAFETY: see `run`: rows, samples and columns exist.
         unsafe {
-            let length = self.work.offsets.get_unchecked(sample + 1)
-                - self.work.offsets.get_unchecked(sample);
+            let offsets = &self.work.bags.offsets;
+            let length = offsets.get_unchecked(sample + 1) - offsets.get_unchecked(sample);
             L::splat(1.0 / length as f32)
         }
     }

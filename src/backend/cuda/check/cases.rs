@@ -389,7 +389,7 @@ impl Case for TablesCase {
         let mut n = Numbers::new(5);
         let (dense, width) = (3, 5);
         let most = vec![hotness.max(1); rows.len()];
-        let limits = BatchLimits { samples: batch + 1, dense, rows: rows.to_vec(), hotness: most };
+        let limits = BatchLimits::new(batch + 1, dense, rows.to_vec(), most);
         let mut input = b.input(&limits, width)?;
         let mut tables =
             b.tables(&TablesShape { rows, dim, column: 0, kind, first: 2, pooling, rule })?;
@@ -495,8 +495,7 @@ impl Case for OneEach {
         let &TablesCase { dim, kind, pooling, rule, batch, l2, .. } = &self.0;
         let rows = &self.0.rows[..];
         let mut n = Numbers::new(3);
-        let limits =
-            BatchLimits { samples: batch, dense: 0, rows: rows.to_vec(), hotness: vec![1, 1] };
+        let limits = BatchLimits::new(batch, 0, rows.to_vec(), vec![1, 1]);
         let mut input = b.input(&limits, 0)?;
         let mut tables =
             b.tables(&TablesShape { rows, dim, column: 0, kind, first: 1, pooling, rule })?;
@@ -597,7 +596,7 @@ impl Case for StepControlCase {
             b.fill(&mut buffer, initial)?;
             state.push(buffer);
         }
-        let limits = BatchLimits { samples: 2, dense: 0, rows: Vec::new(), hotness: Vec::new() };
+        let limits = BatchLimits::new(2, 0, Vec::new(), Vec::new());
         let mut input = b.input(&limits, 0)?;
         let data = Batch { len: 2, labels: vec![0.0, 1.0], ..Batch::default() };
         let data = b.upload(limits.check(&data)?, &mut input)?;

@@ -361,7 +361,7 @@ impl Case for PooledCase {
         // Columns before and behind those that the tables read.
         let columns = [&[3], rows, &[2]].concat();
         let most = vec![hotness; columns.len()];
-        let limits = BatchLimits { samples: batch, dense: 1, rows: columns.clone(), hotness: most };
+        let limits = BatchLimits::new(batch, 1, columns.clone(), most);
         let mut input = b.input(&limits, 1)?;
         let mut tables = b.tables(&TablesShape {
             rows,

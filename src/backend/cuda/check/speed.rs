@@ -139,8 +139,7 @@ pub(in crate::backend::cuda) fn tables(
     let config = CudaConfig { threads: 1, pin_threads: false, precision, graphs: false };
     let mut b = Cuda::on(Rc::clone(driver), &config)?;
     let (rows, most) = ([ROWS * batch; TABLES], [1; TABLES]);
-    let limits =
-        BatchLimits { samples: batch, dense: 13, rows: rows.to_vec(), hotness: most.to_vec() };
+    let limits = BatchLimits::new(batch, 13, rows.to_vec(), most.to_vec());
     let mut input = b.input(&limits, 16)?;
     let mut n = Numbers::new(1);
     let bags = (0..TABLES).map(|_| n.scattered(batch, ROWS)).collect();

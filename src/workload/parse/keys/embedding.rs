@@ -2,7 +2,10 @@
 
 use super::{Key, Setting, lens, under};
 use crate::{
-    embedding::hashed::{FilterConfig, HashedConfig, HashedStore, StoreConfig},
+    embedding::{
+        StoreConfig,
+        hashed::{FilterConfig, HashedConfig, HashedStore},
+    },
     workload::parse::key::{above, key, split},
 };
 
@@ -24,13 +27,36 @@ pub(super) fn keys() -> Vec<Key> {
             "`resident`: a table has a row for each id of its column, made before training. \
              `hashed`: it grows, an id gets a row when training first meets it, as in DeepRec's \
              EmbeddingVariable. Where both have the same initial values, and no clipping or \
-             rounding goes by the place of a row, their bits are the same",
+             rounding goes by the place of a row, their bits are the same. `cached`: a table has a \
+             row for each id, in a file, and those that are read in memory; the bits are those of \
+             `resident`",
         ),
     ];
+    keys.extend(under("embedding.store", &["cached"], cached()));
     keys.extend(under("embedding.store", &["hashed"], sizes()));
     keys.extend(filters());
     keys.extend(under("embedding.store", &["hashed"], eviction()));
     keys
+}
+
+fn cached() -> Vec<Key> {
+    vec![
+        key("embedding.cache", lens!(embedding; StoreConfig::Cached(c) => &mut c.cache)).says(
+            "Memory for rows with their optimizer state. Small tables are in it whole, the others \
+             share the rest (OneFlow: `cache_memory_budget_mb`)",
+        ),
+        key("embedding.disk", lens!(embedding; StoreConfig::Cached(c) => &mut c.disk))
+            .or(None)
+            .or_in_words("what all rows take, and a quarter more")
+            .says("The most that the file of the other rows may take. A run ends that needs more"),
+        key("embedding.path", lens!(embedding; StoreConfig::Cached(c) => &mut c.path))
+            .or(None)
+            .or_in_words("`dlrm-bench/rows` in the user's cache folder")
+            .says(
+                "Folder of that file, which has no name in it and is gone when the run ends \
+                 (OneFlow: `persistent_path`)",
+            ),
+    ]
 }
 
 fn sizes() -> Vec<Key> {

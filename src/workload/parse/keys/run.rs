@@ -177,7 +177,7 @@ pub(super) fn checkpoint() -> Vec<Key> {
             .check(|incremental, w| {
                 let l2 = matches!(w.model, ModelConfig::DeepFm { embedding_l2, .. } if embedding_l2 > 0.0);
                 let moves_all = w.optimizer.rule.state().moves_all_rows || l2;
-                if *incremental == Some(true) && !w.embedding.is_resident() {
+                if *incremental == Some(true) && w.embedding.hashed().is_some() {
                     return Err("is for resident tables: rows of tables that grow come and go; remove it, or embedding.store".to_owned());
                 }
                 match *incremental == Some(true) && moves_all {

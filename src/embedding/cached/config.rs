@@ -1,0 +1,128 @@
+//! What is said of tables that are cached, and how memory is shared among them.
+
+use super::{log, slots::SLOT_BYTES};
+use crate::{
+    batch::{Column, Schema},
+    host::Size,
+};
+use serde::Serialize;
+use std::path::PathBuf;
+
+/// `store = "cached"`.
+#[derive(Debug, Clone, PartialEq, Default, Serialize)]
+pub struct CachedStore {
+    /// Memory for rows, with their optimizer state.
+    pub cache: Size,
+    /// The most that the file of the other rows may take; `None` = what all rows take, and a
+    /// quarter more.
+    pub disk: Option<Size>,
+    /// Folder of that file; `None` = the user's cache folder.
+    pub path: Option<PathBuf>,
+}
+
+impl CachedStore {
+    /// The folder of the file.
+    pub fn folder(&self) -> PathBuf {
+        self.path.clone().unwrap_or_else(|| match etcetera::choose_base_strategy() {
+            Ok(base) => etcetera::BaseStrategy::cache_dir(&base).join("dlrm-bench").join("rows"),
+            Err(_) => std::env::temp_dir(),
+        })
+    }
+}
+
+/// Bytes of a row with all that is kept beside it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RowSizes {
+    /// In an engine's tables.
+    pub memory: usize,
+    /// Packed, in the file.
+    pub packed: usize,
+}
+
+/// Tables that are cached, sized for data and batches.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct CachedSpec {
+    /// Bytes that rows may take.
+    pub cache: u64,
+    /// The most bytes that the file may take.
+    pub disk: u64,
+    /// One entry a categorical column.
+    pub columns: Vec<CachedColumn>,
+    /// Where the file is made.
+    #[serde(skip)]
+    pub folder: PathBuf,
+}
+
+/// The tables of one column.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct CachedColumn {
+    /// Name of the column.
+    pub name: String,
+    /// Rows.
+    pub rows: usize,
+    /// Rows that are in memory at most. If all are, none is ever in the file.
+    pub slots: usize,
+}
+
+impl CachedColumn {
+    /// Whether all rows are in memory.
+    pub fn fits(&self) -> bool {
+        self.slots == self.rows
+    }
+}
+
+impl CachedSpec {
+    /// For data of `schema`. `together` samples are the most whose rows must be in memory at one
+    /// time. Memory is shared as water is: the smallest tables have all their rows in it, the
+    /// others as many as one another.
+    ///
+    /// # Errors
+    /// The key, and a sentence, if memory or disk are too small.
+    pub fn new(
+        store: &CachedStore,
+        schema: &Schema,
+        sizes: RowSizes,
+        together: usize,
+    ) -> Result<Self, (&'static str, String)> {
+        let bytes = (sizes.memory + SLOT_BYTES) as u64;
+        let rows: Vec<usize> = schema.tables.iter().map(|t| t.rows).collect();
+        let taken = |level: usize| rows.iter().map(|&r| r.min(level) as u64 * bytes).sum::<u64>();
+        let needed = |t: &Column| t.rows.min(together.saturating_mul(t.max_hotness));
+        let least = schema.tables.iter().map(needed).max().unwrap_or(0);
+        let cache = store.cache.0;
+        if taken(least) > cache {
+            let what = format!(
+                "is {}, in which the rows of two batches do not fit; must be at least {}, for up to {least} rows a table of {bytes} bytes",
+                store.cache,
+                Size(taken(least)),
+            );
+            return Err(("embedding.cache", what));
+        }
+        // The highest level that memory is enough for.
+        let (mut level, mut above) = (least, rows.iter().copied().max().unwrap_or(0) + 1);
+        while above - level > 1 {
+            let middle = level + (above - level) / 2;
+            if taken(middle) <= cache { level = middle } else { above = middle }
+        }
+        let column = |t: &Column| CachedColumn {
+            name: t.name.clone(),
+            rows: t.rows,
+            slots: t.rows.min(level),
+        };
+        let columns: Vec<CachedColumn> = schema.tables.iter().map(column).collect();
+        let outside: u64 = columns.iter().filter(|c| !c.fits()).map(|c| c.rows as u64).sum();
+        let all = log::file_bytes(outside, sizes.packed);
+        let disk = store.disk.map_or(all, |size| size.0.min(all));
+        let least = log::least_bytes(sizes.packed);
+        if outside > 0 && disk < least {
+            let what = format!(
+                "is {}; must be at least {}, for {} records",
+                Size(disk),
+                Size(least),
+                log::LEAST_RECORDS
+            );
+            return Err(("embedding.disk", what));
+        }
+        Ok(CachedSpec { cache, disk, columns, folder: store.folder() })
+    }
+}

@@ -1,0 +1,22 @@
+//! Tables larger than memory: rows with their optimizer state in a file, and a cache of some of them
+//! in an engine's tables.
+//!
+//! An engine's table has *slots*, and knows nothing else; which row is in which slot is known here,
+//! on the host. A row that has never been changed takes no place in the file: what it begins with is
+//! a function of its number. Slots are given and taken in the order of the batches, so neither
+//! bits nor counts depend on threads.
+
+mod config;
+mod io;
+mod log;
+mod record;
+mod rows;
+mod slots;
+#[cfg(test)]
+mod tests;
+
+pub use config::{CachedColumn, CachedSpec, CachedStore, RowSizes};
+pub use log::RowFileError;
+pub use record::{Field, Record};
+pub use rows::{Resolved, RowStore};
+pub use slots::{Insert, SLOT_BYTES, Where};

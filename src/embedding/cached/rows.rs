@@ -1,0 +1,252 @@
+//! All tables of a model whose rows do not all fit: slots of each column, and one file.
+
+use super::{
+    CachedSpec, Record, RowFileError,
+    io::Fetch,
+    log::{Log, Owner},
+    slots::{HOLDS, Insert, Slots, Used, Where},
+};
+use std::sync::Arc;
+
+/// What a batch has been given: which slots it reads, and what must be put into them first.
+#[derive(Debug, Default)]
+pub struct Resolved {
+    /// Slots of each column's ids, in their order; empty where all rows fit and have their own.
+    pub slots: Vec<Vec<u32>>,
+    used: Vec<Used>,
+    hold: u8,
+    /// What is being read for it, if anything is.
+    fetch: Option<Arc<Fetch>>,
+}
+
+impl Resolved {
+    /// Rows that are to be put into slots of a column.
+    pub fn inserts(&self, column: usize) -> &[Insert] {
+        &self.used[column].inserts
+    }
+
+    /// Rows that have to be kept before others come into their slots.
+    pub fn evicted(&self, column: usize) -> &[Insert] {
+        &self.used[column].evicted
+    }
+
+    /// The slots that it reads, each once.
+    pub fn held(&self, column: usize) -> &[u32] {
+        &self.used[column].held
+    }
+}
+
+/// The tables by column; `None` where all rows fit.
+#[derive(Debug)]
+struct Tables(Vec<Option<Slots>>);
+
+impl Owner for Tables {
+    fn is_at(&self, column: u32, row: u32, place: u32) -> bool {
+        let slots = self.0.get(column as usize).and_then(Option::as_ref);
+        slots.is_some_and(|slots| slots.place(row) == Some(place))
+    }
+
+    fn moved(&mut self, column: u32, row: u32, place: u32) {
+        if let Some(slots) = &mut self.0[column as usize] {
+            slots.set_place(row, place);
+        }
+    }
+}
+
+/// Where all rows are.
+#[derive(Debug)]
+pub struct RowStore {
+    tables: Tables,
+    record: Record,
+    /// There is none where all tables fit.
+    log: Option<Log>,
+    /// Holds that no batch has.
+    holds: Vec<u8>,
+    spare: Vec<Resolved>,
+}
+
+impl RowStore {
+    /// Rows as they begin: nothing is in a slot or in the file.
+    ///
+    /// # Errors
+    /// If the file cannot be made.
+    pub fn new(spec: &CachedSpec, record: Record) -> Result<Self, RowFileError> {
+        let slots = |c: &super::CachedColumn| (!c.fits()).then(|| Slots::new(c.rows, c.slots));
+        let tables = Tables(spec.columns.iter().map(slots).collect());
+        let outside = tables.0.iter().any(Option::is_some);
+        let log = outside.then(|| Log::new(&spec.folder, spec.disk, record.bytes())).transpose()?;
+        Ok(RowStore { tables, record, log, holds: HOLDS.to_vec(), spare: Vec::new() })
+    }
+
+    /// What a record holds.
+    pub fn record(&self) -> &Record {
+        &self.record
+    }
+
+    /// Whether some rows of a column are not in memory.
+    pub fn caches(&self, column: usize) -> bool {
+        self.tables.0[column].is_some()
+    }
+
+    /// Begins to give a batch slots. `None` if three batches have some.
+    pub fn begin(&mut self) -> Option<Resolved> {
+        let hold = self.holds.pop()?;
+        let columns = self.tables.0.len();
+        let mut resolved = self.spare.pop().unwrap_or_default();
+        resolved.hold = hold;
+        resolved.slots.resize_with(columns, Vec::new);
+        resolved.used.resize_with(columns, Used::default);
+        Some(resolved)
+    }
+
+    /// Gives the ids of a column slots; `false` if there are too few. What goes must be read out
+    /// of the engine and kept ([`RowStore::keep`]) before anything else is done.
+    pub fn resolve(
+        &mut self,
+        resolved: &mut Resolved,
+        column: usize,
+        ids: &[u32],
+        trains: bool,
+    ) -> bool {
+        let Some(slots) = &mut self.tables.0[column] else { return true };
+        let Resolved { slots: out, used, hold, .. } = resolved;
+        slots.resolve(ids, *hold, trains, &mut out[column], &mut used[column]).is_some()
+    }
+
+    /// Keeps a row that has left its slot, as `fill` has it.
+    ///
+    /// # Errors
+    /// If the file is full or cannot be written.
+    pub fn keep(
+        &mut self,
+        column: usize,
+        row: u32,
+        fill: &mut dyn FnMut(&Record, &mut [u8]),
+    ) -> Result<(), RowFileError> {
+        let RowStore { tables, record, log, .. } = self;
+        let Some(log) = log else { return Ok(()) };
+        let place = log.append((column as u32, row), &mut |out| fill(record, out), tables)?;
+        tables.moved(column as u32, row, place);
+        Ok(())
+    }
+
+    /// Where a row's newest values are.
+    pub fn locate(&self, column: usize, row: u32) -> Where {
+        self.tables.0[column].as_ref().map_or(Where::Slot(row), |slots| slots.locate(row))
+    }
+
+    /// Reads the record of a row at a place of the file.
+    ///
+    /// # Errors
+    /// If that cannot be read, or is damaged.
+    pub fn read<'a>(
+        &self,
+        column: usize,
+        row: u32,
+        place: u32,
+        bytes: &'a mut Vec<u8>,
+    ) -> Result<&'a [u8], RowFileError> {
+        match &self.log {
+            Some(log) => Ok(log.read(place, (column as u32, row), bytes)?),
+            None => Ok(bytes),
+        }
+    }
+
+    /// Changes the record of a row at a place of the file.
+    ///
+    /// # Errors
+    /// If that cannot be read or written, or is damaged.
+    pub fn rewrite(
+        &mut self,
+        column: usize,
+        row: u32,
+        place: u32,
+        change: &mut dyn FnMut(&Record, &mut [u8]),
+    ) -> Result<(), RowFileError> {
+        let RowStore { record, log, .. } = self;
+        log.as_mut().map_or(Ok(()), |log| {
+            log.rewrite(place, (column as u32, row), &mut |bytes| change(record, bytes))
+        })
+    }
+
+    /// Begins to read what a batch's slots lack and the file has. All of its columns have been
+    /// resolved, and what had to go has been kept.
+    pub fn fetch(&mut self, resolved: &mut Resolved) {
+        let Some(log) = &mut self.log else { return };
+        let mut places = Vec::new();
+        for (slots, used) in self.tables.0.iter().zip(&mut resolved.used) {
+            let Some(slots) = slots else { continue };
+            used.fetched.clear();
+            for i in &used.inserts {
+                let place = slots.place(i.row);
+                used.fetched.push(place.map(|_| places.len() as u32));
+                places.extend(place);
+            }
+        }
+        resolved.fetch = (!places.is_empty()).then(|| log.fetch(&places));
+    }
+
+    /// The record of insert number `n` of a column, as the file has it; `None` if it has none, and
+    /// the row is what it began with. Waits until it has been read.
+    ///
+    /// # Errors
+    /// If it cannot be read, or is damaged.
+    pub fn fetched<'a>(
+        &self,
+        resolved: &Resolved,
+        column: usize,
+        n: usize,
+        bytes: &'a mut Vec<u8>,
+    ) -> Result<Option<&'a [u8]>, RowFileError> {
+        let (used, row) = (&resolved.used[column], resolved.inserts(column)[n].row);
+        let (Some(at), Some(fetch), Some(log)) = (used.fetched[n], &resolved.fetch, &self.log)
+        else {
+            return Ok(None);
+        };
+        fetch.wait();
+        Ok(Some(log.fetched(fetch, at as usize, (column as u32, row), bytes)?))
+    }
+
+    /// What was to be put into the slots of a batch is there.
+    pub fn arrived(&mut self, resolved: &mut Resolved) {
+        for (slots, used) in self.tables.0.iter_mut().zip(&mut resolved.used) {
+            if let Some(slots) = slots {
+                used.inserts.drain(..).for_each(|i| slots.arrived(i.slot));
+            }
+            used.evicted.clear();
+        }
+        resolved.fetch = None;
+    }
+
+    /// The batch's slots are about to be changed.
+    pub fn dirty(&mut self, resolved: &Resolved) {
+        for (column, used) in resolved.used.iter().enumerate() {
+            used.held.iter().for_each(|&slot| self.dirty_slot(column, slot));
+        }
+    }
+
+    /// What is in a slot is about to be changed.
+    pub fn dirty_slot(&mut self, column: usize, slot: u32) {
+        let place = self.tables.0[column].as_mut().and_then(|slots| slots.dirty(slot));
+        if let (Some(place), Some(log)) = (place, &mut self.log) {
+            log.forget(place);
+        }
+    }
+
+    /// The batch is done.
+    pub fn release(&mut self, mut resolved: Resolved) {
+        for (slots, used) in self.tables.0.iter_mut().zip(&mut resolved.used) {
+            if let Some(slots) = slots {
+                slots.release(&used.held, resolved.hold);
+            }
+            used.held.clear();
+        }
+        self.holds.push(resolved.hold);
+        self.spare.push(resolved);
+    }
+
+    /// The row in a slot of a column.
+    pub fn row(&self, column: usize, slot: u32) -> u32 {
+        self.tables.0[column].as_ref().map_or(slot, |slots| slots.row(slot))
+    }
+}

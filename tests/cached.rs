@@ -1,0 +1,196 @@
+//! Tables larger than memory, through the binary.
+
+use dlrm_bench::results::{metrics, record};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Output, Stdio},
+};
+use tempfile::TempDir;
+
+const WORKLOAD: &str = r#"
+[workload]
+name = "large"
+[data]
+source = "planted"
+preset = "custom"
+tables = [3000, 400, 3]
+dense = 2
+train_samples = 6000
+eval_samples = 700
+[model]
+kind = "dlrm"
+dim = 4
+bottom = [8, 4]
+top = [8, 1]
+[train]
+batch_size = 50
+[optimizer]
+kind = "adagrad"
+learning_rate = 0.1
+[eval]
+every_steps = 40
+batch_size = 50
+[checkpoint]
+every_steps = 60
+"#;
+
+/// A row of 4 numbers with 4 of state, and 9 bytes about its slot: 150 rows of two tables and the 3
+/// of the last. Two batches of 50 have up to 100 rows of a table.
+const CACHED: [&str; 3] =
+    ["embedding.store=cached", "embedding.cache=12423", "embedding.path=rows"];
+
+fn bench() -> TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("w.toml"), WORKLOAD).unwrap();
+    dir
+}
+
+fn run(dir: &TempDir, results: &str, set: &[&str], more: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_dlrm-bench"));
+    command.current_dir(dir.path()).args(["run", "w.toml", "--results", results, "--quiet"]);
+    command.args(["--no-ceilings", "--no-plots"]).args(more);
+    command.args(set.iter().flat_map(|set| ["--set", set]));
+    command.stdin(Stdio::null()).output().unwrap()
+}
+
+fn text(output: &Output) -> String {
+    let (out, err) = (&output.stdout, &output.stderr);
+    format!("{}{}", String::from_utf8_lossy(out), String::from_utf8_lossy(err))
+}
+
+/// The one run below a folder of results.
+fn folder(dir: &TempDir, results: &str) -> PathBuf {
+    let only = |at: &Path| {
+        let mut folders = fs::read_dir(at).unwrap().map(|e| e.unwrap().path());
+        folders.find(|p| p.is_dir()).unwrap()
+    };
+    only(&only(&only(&dir.path().join(results))))
+}
+
+/// Bits of each step's loss, of each evaluation, and of the model and its state at the end.
+fn trace(dir: &TempDir, results: &str) -> (Vec<u32>, Vec<String>, Vec<Vec<u8>>) {
+    let run = folder(dir, results);
+    let loss = metrics::read(&run.join("metrics.parquet")).unwrap().loss;
+    let record = record::read(&run.join("run.json")).unwrap();
+    let quality = |e: &dlrm_bench::train::events::EvalEvent| serde_json::to_string(&e.quality);
+    let evaluations = record.evaluations.iter().map(|e| quality(e).unwrap()).collect();
+    let mut newest: Vec<PathBuf> =
+        fs::read_dir(run.join("checkpoints")).unwrap().map(|e| e.unwrap().path()).collect();
+    newest.sort();
+    let mut files: Vec<PathBuf> =
+        fs::read_dir(newest.last().unwrap()).unwrap().map(|e| e.unwrap().path()).collect();
+    files.retain(|f| f.extension().is_some_and(|e| e == "safetensors"));
+    files.sort();
+    assert!(!files.is_empty());
+    let files = files.iter().map(|f| fs::read(f).unwrap()).collect();
+    (loss.iter().map(|l| l.to_bits()).collect(), evaluations, files)
+}
+
+/// On the CPU every loss, every metric and every number of a checkpoint has the bits of a resident
+/// table's run, also where rounding and clipping go by the row. Nothing is left of the file.
+#[test]
+fn a_run_has_the_bits_of_resident_tables() {
+    let deepfm = WORKLOAD
+        .replace(
+            "\"dlrm\"\ndim = 4\nbottom = [8, 4]\ntop = [8, 1]",
+            "\"deepfm\"\ndim = 3\nhidden = [8]",
+        )
+        .replace("\"adagrad\"", "\"adam\"\nrows = \"lazy\"");
+    for (workload, more) in [
+        (WORKLOAD, &[][..]),
+        (WORKLOAD, &["engine.embedding_rows=bf16", "optimizer.clip_norm=0.1"]),
+        (&deepfm, &["engine.embedding_rows=fp16", "train.micro_batches=3"]),
+        (WORKLOAD, &["engine.kind=candle", "data.train_samples=3000"]),
+    ] {
+        let dir = bench();
+        fs::write(dir.path().join("w.toml"), workload).unwrap();
+        let whole = run(&dir, "resident", more, &[]);
+        assert!(whole.status.success(), "{}", text(&whole));
+        let cached = [more, &CACHED].concat();
+        let small = run(&dir, "cached", &cached, &["--threads", "3"]);
+        assert!(small.status.success(), "{more:?} {}", text(&small));
+        let (want, got) = (trace(&dir, "resident"), trace(&dir, "cached"));
+        assert!(want.0.len() >= 60 && !want.1.is_empty());
+        assert_eq!(got.0, want.0, "{more:?}");
+        assert_eq!(got.1, want.1, "{more:?}");
+        assert!(got.2 == want.2, "{more:?}");
+        assert_eq!(fs::read_dir(dir.path().join("rows")).unwrap().count(), 0);
+    }
+}
+
+/// A saved model is judged as its run was, and starts other runs, whatever its rows are kept in.
+#[test]
+fn a_saved_model_is_a_model_like_others() {
+    let dir = bench();
+    let output = run(&dir, "cached", &CACHED, &[]);
+    assert!(output.status.success(), "{}", text(&output));
+    let folder = folder(&dir, "cached");
+    let model = folder.join("checkpoints/step-000000000120");
+    let model = model.to_str().unwrap();
+    let binary = |args: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_dlrm-bench"));
+        command.current_dir(dir.path()).args(args).stdin(Stdio::null()).output().unwrap()
+    };
+    let judged = binary(&["eval", model, "--json"]);
+    assert!(judged.status.success(), "{}", text(&judged));
+    let judged: serde_json::Value = serde_json::from_slice(&judged.stdout).unwrap();
+    let record = record::read(&folder.join("run.json")).unwrap();
+    let last = record.evaluations.last().unwrap();
+    assert_eq!((last.step, judged["quality"]["auc"].as_f64()), (120, Some(last.quality.auc)));
+    for args in
+        [&["eval", model, "--rows", "int8"][..], &["export", model, "-o", "model.safetensors"]]
+    {
+        let output = binary(args);
+        assert!(output.status.success(), "{args:?}: {}", text(&output));
+    }
+    let from = format!("train.start_from={model}");
+    let output = run(&dir, "resident", &[&from], &[]);
+    assert!(output.status.success(), "{}", text(&output));
+    let output = run(&dir, "again", &[&CACHED[..], &[&from]].concat(), &[]);
+    assert!(output.status.success(), "{}", text(&output));
+    assert_eq!(trace(&dir, "again").0, trace(&dir, "resident").0);
+}
+
+/// Too small a file ends the run with one line, and so does a folder that cannot be had; training
+/// goes on from its checkpoint with a larger one.
+#[test]
+fn a_full_file_ends_the_run_and_it_can_go_on() {
+    let dir = bench();
+    // 600 of some 800 records of 44 bytes.
+    let small = [&CACHED[..], &["embedding.disk=26400", "checkpoint.every_steps=10"]].concat();
+    let output = run(&dir, "results", &small, &[]);
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(64), "{said}");
+    assert!(said.contains("the row file in rows is full") && said.contains("embedding.disk"));
+    fs::write(dir.path().join("file"), "").unwrap();
+    let nowhere = [&CACHED[..2], &["embedding.path=file"]].concat();
+    let output = run(&dir, "nowhere", &nowhere, &[]);
+    assert_eq!(output.status.code(), Some(74), "{}", text(&output));
+    assert!(text(&output).contains("the row file in file cannot be made"), "{}", text(&output));
+}
+
+/// What does not go together is refused before anything is read, with the key.
+#[test]
+fn what_cannot_be_cached_is_refused() {
+    let dir = bench();
+    for (set, told) in [
+        (&["optimizer.kind=adam", "optimizer.rows=dense"][..], "embedding.store: is \"cached\""),
+        (&["model.trick=qr"], "model.trick"),
+        (&["model.init_rng=numpy"], "model.init_rng"),
+        (&["engine.kind=candle", "optimizer.clip_norm=1"], "optimizer.clip_norm: is summed"),
+        (&["engine.device=cuda:0"], "engine.device: is a GPU"),
+        (&["embedding.cache=8322"], "must be at least 8323"),
+        (&["embedding.cache=much"], "a size, as 2GiB"),
+        (&["embedding.disk=2815"], "embedding.disk: is 2815; must be at least 2816"),
+        (&["embedding.capacity=[9]"], "embedding.capacity"),
+    ] {
+        let set = [&CACHED[..], set].concat();
+        let output = run(&dir, "results", &set, &["--explain"]);
+        let said = text(&output);
+        assert_eq!(output.status.code(), Some(64), "{set:?}: {said}");
+        assert!(said.contains(told) && said.trim_end().lines().count() == 1, "{set:?}: {said}");
+    }
+    let output = run(&dir, "results", &CACHED[..1], &["--explain"]);
+    assert!(text(&output).contains("embedding.cache: missing"), "{}", text(&output));
+}
