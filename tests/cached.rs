@@ -1,6 +1,9 @@
 //! Tables larger than memory, through the binary.
 
-use dlrm_bench::results::{metrics, record};
+use dlrm_bench::{
+    embedding::cached::CacheCounts,
+    results::{metrics, record},
+};
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -117,6 +120,40 @@ fn a_run_has_the_bits_of_resident_tables() {
         assert!(got.2 == want.2, "{more:?}");
         assert_eq!(fs::read_dir(dir.path().join("rows")).unwrap().count(), 0);
     }
+}
+
+/// Record, metrics and summary say what the caches have seen, the same in each run: of one id a
+/// sample of two columns, which was in memory and which was not.
+#[test]
+fn a_run_tells_what_its_caches_have_seen() {
+    let dir = bench();
+    let mut all = Vec::new();
+    for threads in ["1", "3"] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_dlrm-bench"));
+        command.current_dir(dir.path()).args(["run", "w.toml", "--results", threads]);
+        command.args(["--no-ceilings", "--no-plots", "--threads", threads]);
+        command.args(CACHED.iter().flat_map(|set| ["--set", set]));
+        let output = command.stdin(Stdio::null()).output().unwrap();
+        let said = text(&output);
+        assert!(output.status.success(), "{said}");
+        let run = folder(&dir, threads);
+        let record = record::read(&run.join("run.json")).unwrap();
+        let tables = record.outcome.unwrap().tables;
+        let names: Vec<&str> = tables.iter().map(|t| &*t.column).collect();
+        assert_eq!(names.len(), 2, "{names:?}");
+        let sum: CacheCounts = tables.iter().sum();
+        assert_eq!((sum.slots, sum.hits + sum.misses), (300, 12_000));
+        assert!(sum.hits > sum.misses && sum.misses > sum.reads && sum.reads > 100, "{sum:?}");
+        assert!(sum.bytes_read >= 44 * sum.reads && sum.bytes_written > 44 * 100, "{sum:?}");
+        let metrics = metrics::read(&run.join("metrics.parquet")).unwrap();
+        let last = metrics.cache.each_ref().map(|column| column.last().unwrap().unwrap());
+        let counts = [sum.hits, sum.misses, sum.reads, sum.bytes_read, sum.bytes_written];
+        assert_eq!(last, counts.map(|n| n as f64));
+        assert_eq!((metrics.cache[0][0], metrics.tables[0].last().unwrap()), (None, &None));
+        assert!(said.contains("% hits, ") && said.contains(" read from the file ("), "{said}");
+        all.push(tables);
+    }
+    assert_eq!(all[0], all[1]);
 }
 
 /// A saved model is judged as its run was, and starts other runs, whatever its rows are kept in.

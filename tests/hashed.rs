@@ -265,7 +265,7 @@ fn hashes_need_no_small_buckets() {
     assert!(output.status.success(), "{}", text(&output));
     let record = record::read(&folder(&dir, "results").join("run.json")).unwrap();
     let outcome = record.outcome.unwrap();
-    assert_eq!(outcome.tables[0].counts.rows, 90);
+    assert_eq!(outcome.tables[0].grown().unwrap().rows, 90);
     assert!(outcome.last_eval.unwrap().quality.auc > 0.5);
     let output = run(&dir, "resident", &[], &[]);
     assert!(!output.status.success() && text(&output).contains("not enough memory"));

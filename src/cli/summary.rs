@@ -2,7 +2,7 @@
 
 use super::progress::{counted, thousands};
 use crate::{
-    embedding::hashed::TableCounts,
+    embedding::{cached::CacheCounts, hashed::TableCounts},
     host::escape::visible,
     metrics::Quality,
     results::RunRecord,
@@ -10,6 +10,7 @@ use crate::{
     train::{
         Dead, Diagnosis, Unmoved,
         events::{Outcome, RunFacts, StopReason},
+        memory::shown,
     },
 };
 use std::{fmt::Write, path::Path};
@@ -126,7 +127,12 @@ pub(super) fn summary(record: &RunRecord, folder: &Path, convergence: Option<&st
         );
     }
     if let Some(tables) = record.outcome.as_ref().map(|o| &o.tables).filter(|t| !t.is_empty()) {
-        row("tables", grown(&tables.iter().sum()));
+        if tables.iter().any(|t| t.grown().is_some()) {
+            row("tables", grown(&tables.iter().sum()));
+        }
+        if tables.iter().any(|t| t.cached().is_some()) {
+            row("cache", cached(&tables.iter().sum()));
+        }
     }
     if let Some(d) = record.data.as_ref().filter(|d| d.skipped_lines > 0) {
         row("skipped", counted(d.skipped_lines, "malformed line"));
@@ -151,6 +157,18 @@ fn grown(all: &TableCounts) -> String {
         }
     }
     out
+}
+
+/// What a cache has come to.
+fn cached(all: &CacheCounts) -> String {
+    let rate = all.hit_rate().map_or(String::new(), |rate| format!("{:.2}% hits, ", 100.0 * rate));
+    format!(
+        "{rate}{} misses, {} of them read from the file ({}), {} written",
+        thousands(all.misses),
+        thousands(all.reads),
+        shown(all.bytes_read),
+        shown(all.bytes_written)
+    )
 }
 
 /// What training has left as it was; nothing if the run did not look.

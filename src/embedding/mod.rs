@@ -9,6 +9,7 @@ mod set;
 pub(crate) mod sixteen;
 mod store;
 mod table;
+mod table_use;
 
 pub use quantised::{QuantisedRows, QuantisedTable};
 pub(crate) use rows::RowPointer;
@@ -16,3 +17,4 @@ pub use rows::{RowKind, RowTable};
 pub use set::{RowWeights, TableSet};
 pub use store::StoreConfig;
 pub use table::{Element, EmbeddingError, Table, tables};
+pub use table_use::{Seen, TableUse};

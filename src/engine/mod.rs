@@ -15,7 +15,7 @@ use crate::{
     backend::{BackendError, Device, Precision, StepContext, StepEnd},
     batch::{Batch, BatchLimits, Derived, GeneratedLog, Misfit, Samples},
     embedding::{
-        RowKind,
+        RowKind, TableUse,
         cached::{CachedSpec, RowFileError},
         hashed::{Full, HashedSpec, HashedTable, SavedTable},
     },
@@ -349,6 +349,21 @@ pub trait Engine {
         Ok(false)
     }
 
+    /// Whether it works on a batch before its step, and wants to hear of it
+    /// ([`Engine::announce`]).
+    fn looks_ahead(&self) -> bool {
+        false
+    }
+
+    /// Hears of a batch whose step will come: of each in the order of the steps, of the next one
+    /// before the present one begins. No number depends on it.
+    ///
+    /// # Errors
+    /// If the device fails.
+    fn announce(&mut self, _batch: &Batch) -> Result<(), EngineError> {
+        Ok(())
+    }
+
     /// Begins a training step: forward, backward, update. The batch may be changed when this
     /// returns, but the device may still compute the step. [`Engine::finished`] returns its result,
     /// with `context`.
@@ -434,6 +449,11 @@ pub trait Engine {
     /// # Errors
     /// If the batch does not fit, its loss is not a number, or the device fails.
     fn gradients(&mut self, batch: &Batch) -> Result<(f32, Vec<Vec<f32>>), EngineError>;
+
+    /// What the tables of each column have seen, where not all rows are in memory from the start.
+    fn table_uses(&self) -> Vec<TableUse> {
+        self.hashed().iter().map(HashedTable::usage).collect()
+    }
 
     /// The keys of each column, where tables grow.
     fn hashed(&self) -> &[HashedTable] {

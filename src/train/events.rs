@@ -6,7 +6,7 @@ use crate::{
     batch::Schema,
     checkpoint::CheckpointError,
     data::{Facts, source::prepared::News},
-    embedding::hashed::TableUse,
+    embedding::TableUse,
     engine::{Engine, EngineConfig, Lap},
     metrics::Quality,
     model::ParamSpec,
@@ -190,7 +190,7 @@ pub struct EvalEvent {
     /// Bytes of the GPU's memory that are taken, by whomever; `None` = unknown, or no GPU.
     #[serde(default)]
     pub gpu_memory: Option<u64>,
-    /// What tables that grow have seen; none where tables do not grow.
+    /// What tables that grow, or are cached, have seen; none where all rows are in memory.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tables: Vec<TableUse>,
 }
@@ -278,7 +278,8 @@ pub struct Outcome {
     /// began, whatever lay between.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub resumed_at: Vec<u64>,
-    /// What tables that grow have seen in the whole training.
+    /// What tables that grow have seen in the whole training, or those that are cached since the
+    /// program began to train.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tables: Vec<TableUse>,
     /// Seconds that training stood still for checkpoints.

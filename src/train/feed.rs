@@ -26,6 +26,40 @@ pub(super) enum Feed {
     Device { source: Box<dyn Source>, generated: GeneratedSplit, ranges: Ranges, made: Batch },
 }
 
+/// A feed of which the next samples may be looked at.
+pub(super) struct Ahead {
+    feed: Feed,
+    next: Option<Result<Option<StepInput>, DataError>>,
+}
+
+impl Ahead {
+    pub fn of(feed: Feed) -> Self {
+        Ahead { feed, next: None }
+    }
+
+    /// The samples of the step after the next one; `None` after the last one, or if they cannot be
+    /// had, which their step will tell.
+    pub fn peek(&mut self) -> Option<&StepInput> {
+        let feed = &mut self.feed;
+        self.next.get_or_insert_with(|| feed.next()).as_ref().ok()?.as_ref()
+    }
+
+    /// As [`Feed::next`].
+    pub fn next(&mut self) -> Result<Option<StepInput>, DataError> {
+        self.next.take().unwrap_or_else(|| self.feed.next())
+    }
+
+    /// As [`Feed::recycle`].
+    pub fn recycle(&mut self, input: StepInput) {
+        self.feed.recycle(input);
+    }
+
+    /// As [`Feed::stop`].
+    pub fn stop(self) -> Option<Box<dyn Source>> {
+        self.feed.stop()
+    }
+}
+
 /// The samples of a step.
 pub(super) enum StepInput {
     Loaded(Loaded),

@@ -9,7 +9,7 @@ use super::{
     diagnosis::{Diagnosis, Origin, SAMPLES, diagnose},
     evaluate::{EvalError, EvalSplit},
     events::{EvalEvent, Listener, Outcome, Resumption, RunFacts, StopReason},
-    feed::{Feed, StepInput},
+    feed::{Ahead, Feed, StepInput},
     prepare::prepare_until,
     snapshot,
     step_clock::{StepClock, failed_step},
@@ -20,10 +20,7 @@ use crate::{
     batch::Schema,
     checkpoint::{CheckpointError, Checkpoints, Kind, Loaded},
     data::{Facts, ranges::Range, source::prepared::News},
-    embedding::{
-        RowKind,
-        hashed::{HashedTable, TableUse},
-    },
+    embedding::{RowKind, TableUse},
     engine::{Engine, EngineConfig, EngineKind, Phase, PhaseClock},
     metrics::Quality,
     model::init::Initializer,
@@ -182,7 +179,8 @@ fn train(job: &Job<'_>, told: &mut Told<'_, '_>) -> Result<Finished, TrainError>
         schema: &prepared.schema,
         engine: &mut *prepared.engine,
         eval: prepared.eval,
-        feed,
+        feed: Ahead::of(feed),
+        announced: false,
         schedule,
         every,
         best,
@@ -263,7 +261,9 @@ pub(super) struct Trainer<'a> {
     pub(super) schema: &'a Schema,
     pub(super) engine: &'a mut dyn Engine,
     pub(super) eval: EvalSplit,
-    pub(super) feed: Feed,
+    pub(super) feed: Ahead,
+    /// Whether the engine has heard of the next batch.
+    pub(super) announced: bool,
     pub(super) schedule: Schedule,
     /// Steps between evaluations.
     pub(super) every: u64,
@@ -411,9 +411,28 @@ impl Trainer<'_> {
         Some(Phase::ALL.iter().map(|&p| (p, past(p) + clock.seconds(p))).collect())
     }
 
-    /// What tables that grow have seen.
+    /// What tables have seen whose rows are not all in memory from the start.
     fn tables(&self) -> Vec<TableUse> {
-        self.engine.hashed().iter().map(HashedTable::usage).collect()
+        self.engine.table_uses()
+    }
+
+    /// Lets the engine look ahead: tells it of the batch after `input`, and of that if it has not
+    /// heard of it.
+    fn look_ahead(&mut self, input: &StepInput) -> Result<(), TrainError> {
+        if !self.engine.looks_ahead() {
+            return Ok(());
+        }
+        if let (false, Some(batch)) = (self.announced, input.samples().host()) {
+            self.engine.announce(batch)?;
+        }
+        let began = Instant::now();
+        let next = self.feed.peek();
+        if let Some(clock) = self.engine.phases() {
+            clock.charge(Phase::DataWait, began.elapsed().as_secs_f64());
+        }
+        let next = next.and_then(|input| input.samples().host());
+        self.announced = next.is_some();
+        next.map_or(Ok(()), |batch| Ok(self.engine.announce(batch)?))
     }
 
     /// Begins a step on samples that were waited for, and gives them back.
@@ -441,6 +460,7 @@ impl Trainer<'_> {
             let batch = self.feed.on_host(&input)?;
             self.clock.pause(saver.before_step(self.engine, &batch.bags, began)?);
         }
+        self.look_ahead(&input)?;
         self.engine.begin_step(input.samples(), context).map_err(failed_step)?;
         let laps = self.engine.phases().map(PhaseClock::take_laps).unwrap_or_default();
         if !laps.is_empty() {

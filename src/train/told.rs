@@ -5,7 +5,7 @@ use super::{
     events::{EvalEvent, Listener, Outcome, StopReason},
     failure::LastSteps,
 };
-use crate::{embedding::hashed::TableUse, metrics::Quality, optim::LossScale};
+use crate::{embedding::TableUse, metrics::Quality, optim::LossScale};
 use serde_json::Value;
 use std::{
     collections::BTreeMap,

@@ -11,7 +11,6 @@ use crate::host::{
     positioned::{read_at, write_at},
 };
 use std::{
-    cell::Cell,
     collections::VecDeque,
     io,
     path::{Path, PathBuf},
@@ -127,9 +126,9 @@ pub(super) struct Log {
     writing: VecDeque<Arc<Writing>>,
     /// What is being read.
     fetching: Vec<Arc<Fetch>>,
-    /// Bytes read and written so far.
-    pub read: Cell<u64>,
+    /// Bytes written so far; by column, with what cleaning has moved.
     pub written: u64,
+    pub written_of: Vec<u64>,
 }
 
 impl Log {
@@ -155,8 +154,8 @@ impl Log {
             chunk_start: 0,
             writing: VecDeque::new(),
             fetching: Vec::new(),
-            read: Cell::new(0),
             written: 0,
+            written_of: Vec::new(),
         })
     }
 
@@ -234,7 +233,6 @@ impl Log {
             bytes.resize(n as usize * self.record, 0);
             let place = self.at(start + at);
             read_at(&self.threads.file, &mut bytes, place).map_err(self.error("read"))?;
-            self.read.set(self.read.get() + bytes.len() as u64);
             for (place, record) in (start + at..).zip(bytes.chunks_exact(self.record)) {
                 let word = |at: usize| u32::from_le_bytes([0, 1, 2, 3].map(|i| record[at + i]));
                 let (column, row) = (word(4), word(8));
@@ -270,6 +268,10 @@ impl Log {
         let segment = &mut self.segments[(place / self.per_segment) as usize];
         segment.used += 1;
         segment.live += 1;
+        if self.written_of.len() <= column as usize {
+            self.written_of.resize(column as usize + 1, 0);
+        }
+        self.written_of[column as usize] += self.record as u64;
         if self.chunk.len() >= CHUNK {
             self.flush()?;
         }
@@ -315,8 +317,6 @@ impl Log {
             None => Ok(self.at(place)),
         };
         let records: Vec<Result<u64, &[u8]>> = places.iter().map(from).collect();
-        let read = records.iter().filter(|r| r.is_ok()).count() * self.record;
-        self.read.set(self.read.get() + read as u64);
         let fetch = self.threads.fetch(self.record, &records);
         self.fetching.retain(|fetch| Arc::strong_count(fetch) > 1);
         self.fetching.push(Arc::clone(&fetch));
@@ -335,6 +335,11 @@ impl Log {
         fetch.copy(n, record).map_err(self.error("read"))?;
         self.check(record, (column, row))?;
         Ok(&mut record[HEADER..])
+    }
+
+    /// Bytes of a record.
+    pub fn record(&self) -> u64 {
+        self.record as u64
     }
 
     /// The record at `place` is not needed any more.
@@ -367,7 +372,6 @@ impl Log {
             Some(bytes) => record.copy_from_slice(bytes),
             None => {
                 read_at(&self.threads.file, record, self.at(place)).map_err(self.error("read"))?;
-                self.read.set(self.read.get() + self.record as u64);
             }
         }
         self.check(record, (column, row))?;

@@ -7,6 +7,7 @@
 //! bits nor counts depend on threads.
 
 mod config;
+mod counts;
 mod io;
 mod log;
 mod record;
@@ -16,6 +17,7 @@ mod slots;
 mod tests;
 
 pub use config::{CachedColumn, CachedSpec, CachedStore, RowSizes};
+pub use counts::CacheCounts;
 pub use log::RowFileError;
 pub use record::{Field, Record};
 pub use rows::{Resolved, RowStore};

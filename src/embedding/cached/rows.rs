@@ -1,7 +1,7 @@
 //! All tables of a model whose rows do not all fit: slots of each column, and one file.
 
 use super::{
-    CachedSpec, Record, RowFileError,
+    CacheCounts, CachedSpec, Record, RowFileError,
     io::Fetch,
     log::{Log, Owner},
     slots::{HOLDS, Insert, Slots, Used, Where},
@@ -15,6 +15,8 @@ pub struct Resolved {
     pub slots: Vec<Vec<u32>>,
     used: Vec<Used>,
     hold: u8,
+    /// Whether training reads it.
+    trains: bool,
     /// What is being read for it, if anything is.
     fetch: Option<Arc<Fetch>>,
 }
@@ -63,6 +65,8 @@ pub struct RowStore {
     /// Holds that no batch has.
     holds: Vec<u8>,
     spare: Vec<Resolved>,
+    /// Of each column, rows that were read for training, and all that were read.
+    read: Vec<[u64; 2]>,
 }
 
 impl RowStore {
@@ -75,7 +79,8 @@ impl RowStore {
         let tables = Tables(spec.columns.iter().map(slots).collect());
         let outside = tables.0.iter().any(Option::is_some);
         let log = outside.then(|| Log::new(&spec.folder, spec.disk, record.bytes())).transpose()?;
-        Ok(RowStore { tables, record, log, holds: HOLDS.to_vec(), spare: Vec::new() })
+        let read = vec![[0; 2]; spec.columns.len()];
+        Ok(RowStore { tables, record, log, holds: HOLDS.to_vec(), spare: Vec::new(), read })
     }
 
     /// What a record holds.
@@ -88,12 +93,12 @@ impl RowStore {
         self.tables.0[column].is_some()
     }
 
-    /// Begins to give a batch slots. `None` if three batches have some.
-    pub fn begin(&mut self) -> Option<Resolved> {
+    /// Begins to give a batch slots; training marks what it reads. `None` if three batches have some.
+    pub fn begin(&mut self, trains: bool) -> Option<Resolved> {
         let hold = self.holds.pop()?;
         let columns = self.tables.0.len();
         let mut resolved = self.spare.pop().unwrap_or_default();
-        resolved.hold = hold;
+        (resolved.hold, resolved.trains) = (hold, trains);
         resolved.slots.resize_with(columns, Vec::new);
         resolved.used.resize_with(columns, Used::default);
         Some(resolved)
@@ -101,16 +106,10 @@ impl RowStore {
 
     /// Gives the ids of a column slots; `false` if there are too few. What goes must be read out
     /// of the engine and kept ([`RowStore::keep`]) before anything else is done.
-    pub fn resolve(
-        &mut self,
-        resolved: &mut Resolved,
-        column: usize,
-        ids: &[u32],
-        trains: bool,
-    ) -> bool {
+    pub fn resolve(&mut self, resolved: &mut Resolved, column: usize, ids: &[u32]) -> bool {
         let Some(slots) = &mut self.tables.0[column] else { return true };
-        let Resolved { slots: out, used, hold, .. } = resolved;
-        slots.resolve(ids, *hold, trains, &mut out[column], &mut used[column]).is_some()
+        let Resolved { slots: out, used, hold, trains, .. } = resolved;
+        slots.resolve(ids, *hold, *trains, &mut out[column], &mut used[column]).is_some()
     }
 
     /// Keeps a row that has left its slot, as `fill` has it.
@@ -174,14 +173,19 @@ impl RowStore {
     pub fn fetch(&mut self, resolved: &mut Resolved) {
         let Some(log) = &mut self.log else { return };
         let mut places = Vec::new();
-        for (slots, used) in self.tables.0.iter().zip(&mut resolved.used) {
+        let columns = self.tables.0.iter().zip(&mut resolved.used).zip(&mut self.read);
+        for ((slots, used), read) in columns {
             let Some(slots) = slots else { continue };
+            let before = places.len();
             used.fetched.clear();
             for i in &used.inserts {
                 let place = slots.place(i.row);
                 used.fetched.push(place.map(|_| places.len() as u32));
                 places.extend(place);
             }
+            let n = (places.len() - before) as u64;
+            read[1] += n;
+            read[0] += if resolved.trains { n } else { 0 };
         }
         resolved.fetch = (!places.is_empty()).then(|| log.fetch(&places));
     }
@@ -243,6 +247,20 @@ impl RowStore {
         }
         self.holds.push(resolved.hold);
         self.spare.push(resolved);
+    }
+
+    /// What the cache of a column has seen; `None` where all rows fit.
+    pub fn counts(&self, column: usize) -> Option<CacheCounts> {
+        let (slots, log) = (self.tables.0[column].as_ref()?, self.log.as_ref()?);
+        let [reads, all] = self.read[column];
+        Some(CacheCounts {
+            slots: slots.count() as u64,
+            hits: slots.ids - slots.misses,
+            misses: slots.misses,
+            reads,
+            bytes_read: all * log.record(),
+            bytes_written: log.written_of.get(column).copied().unwrap_or(0),
+        })
     }
 
     /// The row in a slot of a column.

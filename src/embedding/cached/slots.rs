@@ -87,6 +87,9 @@ pub(super) struct Slots {
     taken: usize,
     /// Where the hand of the clock is.
     hand: usize,
+    /// Ids of training batches, and those of them whose row was not in memory.
+    pub ids: u64,
+    pub misses: u64,
 }
 
 impl Slots {
@@ -98,6 +101,8 @@ impl Slots {
             marks: vec![0; slots],
             taken: 0,
             hand: 0,
+            ids: 0,
+            misses: 0,
         }
     }
 
@@ -155,6 +160,10 @@ impl Slots {
                 from => self.insert(id, from, hold, used)?,
             };
             out.push(slot);
+        }
+        if trains {
+            self.ids += ids.len() as u64;
+            self.misses += used.inserts.len() as u64;
         }
         Some(())
     }
@@ -218,6 +227,11 @@ impl Slots {
     /// A batch needs its slots no longer.
     pub fn release(&mut self, slots: &[u32], hold: u8) {
         slots.iter().for_each(|&slot| self.marks[slot as usize] &= !hold);
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.rows.len()
     }
 
     /// The row in a slot.

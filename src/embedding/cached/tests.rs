@@ -246,15 +246,16 @@ impl Play {
     }
 
     fn step(&mut self, ids: &[Vec<u32>; 3], trains: bool, want: &mut [Vec<[f32; 2]>]) {
-        let mut resolved = self.store.begin().unwrap();
+        let mut resolved = self.store.begin(trains).unwrap();
         for (column, ids) in ids.iter().enumerate() {
-            assert!(self.store.resolve(&mut resolved, column, ids, trains));
+            assert!(self.store.resolve(&mut resolved, column, ids));
             for e in resolved.evicted(column) {
                 let values = self.slots[column][e.slot as usize];
                 let fill = &mut |r: &Record, out: &mut [u8]| r.set(0, 0, &values, out);
                 self.store.keep(column, e.row, fill).unwrap();
             }
         }
+        self.store.fetch(&mut resolved);
         for column in 0..3 {
             for i in resolved.inserts(column).to_vec() {
                 self.slots[column][i.slot as usize] = self.value(column, i.row);

@@ -17,4 +17,4 @@ mod tests;
 pub use bloom::Bloom;
 pub use config::{FilterConfig, HashedColumn, HashedConfig, HashedSpec, HashedStore};
 pub use saved::SavedTable;
-pub use table::{Changes, Full, HashedTable, TableCounts, TableUse};
+pub use table::{Changes, Full, HashedTable, TableCounts};

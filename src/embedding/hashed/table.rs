@@ -5,6 +5,7 @@ use super::{
     filter::Filter,
     slots::{KeyMap, Slots},
 };
+use crate::embedding::{Seen, TableUse};
 use serde::{Deserialize, Serialize};
 
 /// No slot is left for a new key.
@@ -32,29 +33,6 @@ pub struct TableCounts {
     pub evicted: u64,
     /// Keys that a filter counts one by one and that have no row yet.
     pub waiting: u64,
-}
-
-/// What the tables of one column have seen, as runs tell of it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TableUse {
-    /// Name of the column.
-    pub column: String,
-    /// What they have seen.
-    #[serde(flatten)]
-    pub counts: TableCounts,
-}
-
-/// Sums of all tables.
-impl<'a> std::iter::Sum<&'a TableUse> for TableCounts {
-    fn sum<I: Iterator<Item = &'a TableUse>>(tables: I) -> Self {
-        tables.fold(TableCounts::default(), |sum, TableUse { counts: c, .. }| TableCounts {
-            rows: sum.rows + c.rows,
-            admitted: sum.admitted + c.admitted,
-            filtered: sum.filtered + c.filtered,
-            evicted: sum.evicted + c.evicted,
-            waiting: sum.waiting + c.waiting,
-        })
-    }
 }
 
 /// What became of a batch's keys: slots with their keys, in the order in which the batch has them.
@@ -132,7 +110,7 @@ impl HashedTable {
 
     /// The same with the name of its column.
     pub fn usage(&self) -> TableUse {
-        TableUse { column: self.column.name.clone(), counts: self.counts() }
+        TableUse { column: self.column.name.clone(), seen: Seen::Grown(self.counts()) }
     }
 
     /// Its keys by slot; `None` where a slot is free.

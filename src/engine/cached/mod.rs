@@ -13,14 +13,14 @@ use crate::{
     backend::{StepContext, StepEnd},
     batch::{Bags, Batch, BatchLimits, Samples},
     embedding::{
-        RowKind,
+        RowKind, Seen, TableUse,
         cached::{CachedSpec, Field, Insert, Resolved, RowStore},
     },
     metrics::{Counts, MetricsError},
     model::{ParamKind, ParamSpec, init::Initializer},
     optim::LossScale,
 };
-use std::time::Instant;
+use std::{collections::VecDeque, time::Instant};
 use tensors::{Part, Start, record, row_tensors};
 
 /// Numbers of a table that are written at once.
@@ -44,7 +44,22 @@ pub(super) struct CachedEngine {
     batch: Batch,
     values: Vec<f32>,
     bytes: Vec<u8>,
+    /// Batches that have been announced, in their order.
+    ahead: VecDeque<Announced>,
+    /// Names of the columns.
+    columns: Vec<String>,
 }
+
+/// A batch that has been announced.
+struct Announced {
+    ids: Vec<Vec<u32>>,
+    resolved: Resolved,
+    /// Whether its rows are in their slots.
+    there: bool,
+}
+
+/// Batches that may be announced at one time: the present one and the next.
+const AHEAD: usize = 2;
 
 impl CachedEngine {
     /// In front of `inner`, whose cached tables are unfilled.
@@ -95,14 +110,16 @@ impl CachedEngine {
             limits: config.batch_limits(),
             values: Vec::new(),
             bytes: Vec::new(),
+            ahead: VecDeque::new(),
+            columns: spec.columns.iter().map(|c| c.name.clone()).collect(),
         })
     }
 
     /// Gives a batch's ids slots, and keeps what has to go for them.
     fn resolve(&mut self, bags: &[Bags], trains: bool) -> Result<Resolved, EngineError> {
-        let mut resolved = self.store.begin().ok_or_else(too_few)?;
+        let mut resolved = self.store.begin(trains).ok_or_else(too_few)?;
         for (column, bags) in bags.iter().enumerate() {
-            if !self.store.resolve(&mut resolved, column, &bags.indices, trains) {
+            if !self.store.resolve(&mut resolved, column, &bags.indices) {
                 return Err(too_few());
             }
             self.keep(column, resolved.evicted(column))?;
@@ -172,6 +189,39 @@ impl CachedEngine {
         Ok(())
     }
 
+    /// Puts the rows of all batches that have been announced into their slots.
+    pub(super) fn settle(&mut self) -> Result<(), EngineError> {
+        let mut ahead = std::mem::take(&mut self.ahead);
+        for a in ahead.iter_mut().filter(|a| !a.there) {
+            self.bring(&mut a.resolved)?;
+            a.there = true;
+        }
+        self.ahead = ahead;
+        Ok(())
+    }
+
+    /// The slots of a training batch, with its rows in them: those that it was given when it was
+    /// announced, if it was.
+    fn ready(&mut self, batch: &Batch) -> Result<Resolved, EngineError> {
+        let same = |a: &Announced| a.ids.iter().eq(batch.bags.iter().map(|b| &b.indices));
+        if self.ahead.front().is_some_and(same)
+            && let Some(mut next) = self.ahead.pop_front()
+        {
+            if !next.there {
+                self.bring(&mut next.resolved)?;
+            }
+            return Ok(next.resolved);
+        }
+        // Others were announced, which do not come.
+        self.settle()?;
+        while let Some(a) = self.ahead.pop_front() {
+            self.store.release(a.resolved);
+        }
+        let mut resolved = self.resolve(&batch.bags, true)?;
+        self.bring(&mut resolved)?;
+        Ok(resolved)
+    }
+
     /// Makes the batch of slots; with `ids` of what they stand for beside them.
     fn fill(&mut self, from: &Batch, resolved: &Resolved, ids: bool) {
         let to = &mut self.batch;
@@ -198,6 +248,7 @@ impl CachedEngine {
     /// Makes a batch of slots of one that only predicts.
     fn look_up(&mut self, batch: &Batch) -> Result<Resolved, EngineError> {
         self.limits.check(batch)?;
+        self.settle()?;
         let mut resolved = self.resolve(&batch.bags, false)?;
         self.bring(&mut resolved)?;
         self.fill(batch, &resolved, false);
@@ -271,6 +322,26 @@ impl Engine for CachedEngine {
         self.inner.go_on(from)
     }
 
+    fn looks_ahead(&self) -> bool {
+        true
+    }
+
+    /// Gives its ids slots and begins to read its rows, while the step before it computes.
+    fn announce(&mut self, batch: &Batch) -> Result<(), EngineError> {
+        // What does not fit is for its step to refuse.
+        if self.ahead.len() == AHEAD || self.limits.check(batch).is_err() {
+            return Ok(());
+        }
+        let began = Instant::now();
+        let resolved = self.resolve(&batch.bags, true)?;
+        let ids = batch.bags.iter().map(|b| b.indices.clone()).collect();
+        self.ahead.push_back(Announced { ids, resolved, there: false });
+        if let Some(clock) = self.inner.phases() {
+            clock.charge(Phase::Embedding, began.elapsed().as_secs_f64());
+        }
+        Ok(())
+    }
+
     fn begin_step(
         &mut self,
         samples: Samples<'_>,
@@ -279,8 +350,7 @@ impl Engine for CachedEngine {
         let began = Instant::now();
         let batch = samples.host().ok_or_else(|| EngineError::Unsupported(NO_LOG.into()))?;
         self.limits.check(batch)?;
-        let mut resolved = self.resolve(&batch.bags, true)?;
-        self.bring(&mut resolved)?;
+        let resolved = self.ready(batch)?;
         self.fill(batch, &resolved, true);
         self.store.dirty(&resolved);
         if let Some(clock) = self.inner.phases() {
@@ -347,6 +417,15 @@ impl Engine for CachedEngine {
             computed.map(|(loss, all)| (loss, all.into_iter().enumerate().map(whole).collect()));
         self.store.release(resolved);
         computed
+    }
+
+    fn table_uses(&self) -> Vec<TableUse> {
+        let names = self.columns.iter().enumerate();
+        let of = |(k, name): (usize, &String)| {
+            let seen = Seen::Cached(self.store.counts(k)?);
+            Some(TableUse { column: name.clone(), seen })
+        };
+        names.filter_map(of).collect()
     }
 
     fn loss_scale(&self) -> Option<LossScale> {

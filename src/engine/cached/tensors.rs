@@ -151,6 +151,7 @@ impl CachedEngine {
         first: usize,
         values: &[f32],
     ) -> Result<(), EngineError> {
+        self.settle()?;
         let Some((column, field)) = self.cached(of) else {
             return of.write(&mut *self.inner, first, values);
         };

@@ -151,6 +151,7 @@ pub(super) mod tests {
             gpu_memory: vec![None; n],
             auc_binned_1000: vec![None; n],
             tables: std::array::from_fn(|_| vec![None; n]),
+            cache: std::array::from_fn(|_| vec![None; n]),
         }
     }
 

@@ -14,6 +14,7 @@
 //! | host_memory, gpu_memory | f64, may be missing | bytes held then; files of older programs lack the columns |
 //! | auc_binned_1000 | f64, may be missing, and with it the column in files of older programs | AUC by 1000 thresholds, likewise |
 //! | rows_in_use, rows_made, ids_filtered, rows_evicted | likewise | of all tables that grow ([`TableCounts`]) then |
+//! | cache_hits, cache_misses, rows_read, bytes_read, bytes_written | likewise | of all tables that are cached ([`CacheCounts`]) then |
 
 mod read;
 mod side;
@@ -24,7 +25,7 @@ pub use side::recover;
 pub use write::MetricsWriter;
 
 use crate::{
-    embedding::hashed::{TableCounts, TableUse},
+    embedding::{TableUse, cached::CacheCounts, hashed::TableCounts},
     stats,
     train::events::StepEvent,
 };
@@ -74,6 +75,9 @@ pub struct Metrics {
     /// Of tables that grow, then: rows with a key, rows made so far, ids without a row so far, rows
     /// dropped so far.
     pub tables: [Vec<Option<f64>>; 4],
+    /// Of tables that are cached, so far: ids whose row was in memory, and was not, rows and bytes
+    /// read from the file, bytes written.
+    pub cache: [Vec<Option<f64>>; 5],
 }
 
 /// The cells of a column.
@@ -118,8 +122,9 @@ impl Metrics {
     }
 
     /// All columns by name, in the order of the file.
-    fn columns(&mut self) -> [(&'static str, Column<'_>); 17] {
+    fn columns(&mut self) -> [(&'static str, Column<'_>); 22] {
         let [rows, made, filtered, evicted] = &mut self.tables;
+        let [hits, misses, reads, bytes_read, bytes_written] = &mut self.cache;
         [
             ("step", Column::Whole(&mut self.step)),
             ("epoch", Column::Whole(&mut self.epoch)),
@@ -138,6 +143,11 @@ impl Metrics {
             ("rows_made", Column::Optional(made)),
             ("ids_filtered", Column::Optional(filtered)),
             ("rows_evicted", Column::Optional(evicted)),
+            ("cache_hits", Column::Optional(hits)),
+            ("cache_misses", Column::Optional(misses)),
+            ("rows_read", Column::Optional(reads)),
+            ("bytes_read", Column::Optional(bytes_read)),
+            ("bytes_written", Column::Optional(bytes_written)),
         ]
     }
 
@@ -184,17 +194,24 @@ impl Metrics {
         self.host_memory.push(None);
         self.gpu_memory.push(None);
         self.auc_binned_1000.push(None);
-        self.tables.iter_mut().for_each(|column| column.push(None));
+        self.tables.iter_mut().chain(&mut self.cache).for_each(|column| column.push(None));
     }
 
-    /// What an evaluation says of tables that grow, for a row.
+    /// What an evaluation says of tables that grow, or are cached, for a row.
     pub(super) fn set_tables(&mut self, row: usize, tables: &[TableUse]) {
-        if tables.is_empty() {
-            return;
+        if tables.iter().any(|t| t.grown().is_some()) {
+            let TableCounts { rows, admitted, filtered, evicted, .. } = tables.iter().sum();
+            for (column, n) in self.tables.iter_mut().zip([rows, admitted, filtered, evicted]) {
+                column[row] = Some(n as f64);
+            }
         }
-        let TableCounts { rows, admitted, filtered, evicted, .. } = tables.iter().sum();
-        for (column, n) in self.tables.iter_mut().zip([rows, admitted, filtered, evicted]) {
-            column[row] = Some(n as f64);
+        if tables.iter().any(|t| t.cached().is_some()) {
+            let CacheCounts { hits, misses, reads, bytes_read, bytes_written, .. } =
+                tables.iter().sum();
+            let counts = [hits, misses, reads, bytes_read, bytes_written];
+            for (column, n) in self.cache.iter_mut().zip(counts) {
+                column[row] = Some(n as f64);
+            }
         }
     }
 

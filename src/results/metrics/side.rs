@@ -82,6 +82,6 @@ impl Metrics {
         self.host_memory.push(None);
         self.gpu_memory.push(None);
         self.auc_binned_1000.push(None);
-        self.tables.iter_mut().for_each(|column| column.push(None));
+        self.tables.iter_mut().chain(&mut self.cache).for_each(|column| column.push(None));
     }
 }

@@ -121,17 +121,28 @@ fn assert_same(a: &dyn Engine, b: &dyn Engine, about: &str) {
     }
 }
 
-/// Steps of both, with evaluations between them.
+/// Steps of both, with evaluations between them. Two bits of `looks` a step say which batches are
+/// announced before it: none, it and the next, the next alone, or one that does not come.
 fn compare(
     engines: (&mut dyn Engine, &mut dyn Engine),
     config: &EngineConfig,
     samples: usize,
-    steps: u64,
+    (steps, looks): (u64, u64),
     about: &str,
 ) {
     let (resident, caching) = engines;
+    let of = |n: u64| wide_batch(&config.model, 10 + n, samples);
+    let mut heard = None;
     for n in 0..steps {
-        let b = wide_batch(&config.model, 10 + n, samples);
+        let b = of(n);
+        let look = looks >> (2 * n) & 3;
+        if look == 1 && heard != Some(n) {
+            caching.announce(&b).unwrap();
+        }
+        if look > 0 {
+            heard = (look < 3).then_some(n + 1);
+            caching.announce(&of(heard.unwrap_or(n + 77))).unwrap();
+        }
         let want = resident.train_step(&b, 0.1).map(f32::to_bits);
         let got = caching.train_step(&b, 0.1).map(f32::to_bits);
         match (got, want) {
@@ -166,9 +177,16 @@ fn tables_larger_than_memory_have_the_bits_of_resident_ones() {
                 config.embedding_rows = RowKind::Bf16Split;
             }
             // A batch of three has up to nine ids.
-            let small = cached(&config, folder.path(), [9, 9 + k], 1 << 20);
+            // Two are held at one time.
+            let small = cached(&config, folder.path(), [18, 18 + k], 1 << 20);
             let (mut resident, mut caching) = (make(&place, &config), make(&place, &small));
-            compare((&mut *resident, &mut *caching), &config, 3, 12, &format!("model {k}"));
+            compare(
+                (&mut *resident, &mut *caching),
+                &config,
+                3,
+                (12, 0x55_5555),
+                &format!("model {k}"),
+            );
         }
     }
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
@@ -190,18 +208,19 @@ proptest! {
         more in (0usize..30, 0usize..80),
         threads in 1usize..4,
         (clip, parts) in (any::<bool>(), any::<bool>()),
+        looks in prop_oneof![Just(0), Just(0x1_5555), any::<u64>()],
     ) {
         let folder = tempfile::tempdir().unwrap();
         let mut config = config(wide_models().swap_remove(model), lazy_rules()[rule], 2);
         config.embedding_rows = RowKind::ALL[kind];
         config.optimizer.clip_norm = clip.then_some(0.05);
         config.micro_batch = parts.then_some(5);
-        let slots = [3 * samples + more.0, 3 * samples + more.1];
+        let slots = [6 * samples + more.0, 6 * samples + more.1];
         // All rows of two tables, and little more.
         let small = cached(&config, folder.path(), slots, 330 * 500);
         let mut resident = make(&Place::Cpu(4 - threads), &config);
         let mut caching = make(&Place::Cpu(threads), &small);
-        compare((&mut *resident, &mut *caching), &config, samples, 9, "");
+        compare((&mut *resident, &mut *caching), &config, samples, (9, looks), "");
     }
 
     /// Any part of any tensor can be read and set, before steps and between them, and rows that are
@@ -211,12 +230,13 @@ proptest! {
         model in 0..wide_models().len(),
         rule in 0..lazy_rules().len(),
         kind in 0..4usize,
+        looks in any::<u64>(),
         writes in prop::collection::vec((any::<bool>(), 0.0..1.0, 0.0..1.0, 0.0..0.1), 1..12),
     ) {
         let folder = tempfile::tempdir().unwrap();
         let mut config = config(wide_models().swap_remove(model), lazy_rules()[rule], 2);
         config.embedding_rows = RowKind::ALL[kind];
-        let small = cached(&config, folder.path(), [9, 20], 330 * 500);
+        let small = cached(&config, folder.path(), [12, 20], 330 * 500);
         let mut resident = make(&Place::Cpu(1), &config);
         let mut caching = make(&Place::Cpu(1), &small);
         for (n, (state, tensor, first, len)) in writes.into_iter().enumerate() {
@@ -249,7 +269,7 @@ proptest! {
                 caching.read_from(index, first, &mut got).unwrap();
                 prop_assert_eq!(got, values);
             }
-            compare((&mut *resident, &mut *caching), &config, 2, 2, "");
+            compare((&mut *resident, &mut *caching), &config, 2, (2, looks), "");
         }
         // All of it, into another one.
         let mut other = make(&Place::Cpu(2), &small);
@@ -264,7 +284,7 @@ proptest! {
             other.write_state(i, 0, &values).unwrap();
         }
         other.go_on(resident.position().unwrap()).unwrap();
-        compare((&mut *resident, &mut *other), &config, 2, 3, "");
+        compare((&mut *resident, &mut *other), &config, 2, (3, looks), "");
     }
 }
 
