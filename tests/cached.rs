@@ -122,6 +122,39 @@ fn a_run_has_the_bits_of_resident_tables() {
     }
 }
 
+/// What is expected is told before the run, by column, and comes near what it then measures.
+#[test]
+fn hits_are_expected() {
+    let dir = bench();
+    let set = ["data.tables=[4000, 900, 3]", "data.train_samples=20000", "embedding.cache=40000"];
+    let set = [&CACHED[..1], &CACHED[2..], &set].concat();
+    let output = run(&dir, "results", &set, &["--explain"]);
+    let said = text(&output);
+    assert!(output.status.success(), "{said}");
+    assert!(said.contains("all others are in memory whole"), "{said}");
+    assert!(said.contains("which rows are in memory, and where the others are"), "{said}");
+    assert!(said.contains("a file in rows takes at most "), "{said}");
+    let rate = |of: &str| -> f64 {
+        let line = said.lines().find(|l| l.contains(of)).unwrap_or_else(|| panic!("{said}"));
+        let (_, rest) = line.split_once("rows, ").unwrap();
+        rest.split('%').next().unwrap().parse().unwrap()
+    };
+    let expected = [rate("C1: 486 of 4,000 rows"), rate("C2: 486 of 900 rows")];
+    let output = run(&dir, "results", &set, &[]);
+    assert!(output.status.success(), "{}", text(&output));
+    let record = record::read(&folder(&dir, "results").join("run.json")).unwrap();
+    let notes = record.data.unwrap().notes.join("\n");
+    assert!(notes.contains("% of ids are expected to find their row"), "{notes}");
+    for (table, expected) in record.outcome.unwrap().tables.iter().zip(expected) {
+        let measured = 100.0 * table.cached().unwrap().hit_rate().unwrap();
+        assert!((measured - expected).abs() < 3.0, "{measured} {expected}");
+    }
+    // With room for all there is no file.
+    let output =
+        run(&dir, "results", &[&set[..], &["embedding.cache=1MiB"]].concat(), &["--explain"]);
+    assert!(text(&output).contains("all rows fit into embedding.cache"), "{}", text(&output));
+}
+
 /// Record, metrics and summary say what the caches have seen, the same in each run: of one id a
 /// sample of two columns, which was in memory and which was not.
 #[test]

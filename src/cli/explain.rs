@@ -19,7 +19,7 @@ use crate::{
     results::Floor,
     system::{Ceilings, Machine},
     train::{
-        made_on_device,
+        ExpectedHits, expected_hits, made_on_device,
         memory::{available, device_plan, fits, memory_plan, shown},
     },
     workload::{DataConfig, PreparedConfig, Resolved, Workload},
@@ -85,6 +85,7 @@ pub(super) fn explain(resolved: &Resolved) -> Result<String, Failure> {
     out += &memory(&memory_plan(w, config.as_ref()), config.is_some());
     if let Some(config) = &config {
         out += &device_memory(w, config);
+        out += &cache(w, config);
     }
     if let (Some(schema), Some(config)) = (&schema, &config) {
         match run_output::ceilings(w) {
@@ -174,6 +175,35 @@ fn device_memory(workload: &Workload, config: &EngineConfig) -> String {
         Err(e) => out += &format!("#   {e}\n"),
     }
     out
+}
+
+/// Which rows are in memory and which in a file, and how often they are expected to be asked for.
+fn cache(workload: &Workload, config: &EngineConfig) -> String {
+    let Some(spec) = &config.cached else { return String::new() };
+    let all = expected_hits(workload, config);
+    let mut out = "#\n# Cache of rows\n".to_owned();
+    let hits = |e: &[ExpectedHits]| {
+        let rate = ExpectedHits::rate(e);
+        rate.map_or(String::new(), |r| format!(", {:.2}% of ids expected to hit", 100.0 * r))
+    };
+    for e in &all {
+        let (rows, slots) = (thousands(e.rows as u64), thousands(e.slots as u64));
+        let hits = hits(std::slice::from_ref(e));
+        out += &format!("#   {}: {slots} of {rows} rows{hits}\n", visible(&e.column));
+    }
+    if all.is_empty() {
+        return out + "#   all rows fit into embedding.cache; there is no file\n";
+    }
+    if all.len() < spec.columns.len() {
+        out += "#   all others are in memory whole\n";
+    }
+    let (folder, disk) = (&spec.folder, shown(spec.disk));
+    let free = free(folder).map_or(String::new(), |n| format!("; {} are free there", shown(n)));
+    out += &format!("#   a file in {} takes at most {disk}{free}\n", folder.display());
+    match ExpectedHits::rate(&all) {
+        Some(_) => out + &format!("#   all{}\n", hits(&all)),
+        None => out,
+    }
 }
 
 /// The plan as a table. `whole` says whether the model is in it.

@@ -70,6 +70,7 @@ pub fn plan(kind: EngineKind, config: &EngineConfig) -> MemoryPlan {
     plan.add("optimizer state of tables", table_state);
     plan.add(KEYS, keys(config));
     plan.add(PLACES, places(whole));
+    plan.add(MOVING, moving(whole));
     plan.add(DENSE, dense);
     plan.add(
         "gradients and optimizer state of dense parameters",
@@ -140,6 +141,21 @@ fn places(config: &EngineConfig) -> u64 {
     let columns = config.cached.iter().flat_map(|spec| &spec.columns);
     let of = |c: &CachedColumn| (c.rows * 4 + c.slots * SLOT_BYTES) as u64;
     columns.filter(|c| !c.fits()).map(of).sum()
+}
+
+/// Purpose of [`moving`].
+const MOVING: &str = "rows on their way to the file and from it";
+
+/// Bytes for rows of two batches on their way, packed and as numbers, and for pieces of the file.
+fn moving(config: &EngineConfig) -> u64 {
+    const PIECES: u64 = 10 << 20;
+    let outside = config.cached.iter().flat_map(|spec| &spec.columns).filter(|c| !c.fits());
+    if outside.count() == 0 {
+        return 0;
+    }
+    let dims = config.model.table_specs().iter().map(|t| t.dim as u64).max().unwrap_or(0);
+    let numbers = dims + config.optimizer.rule.state().row_len(dims as usize) as u64;
+    PIECES + 4 * config.max_batch as u64 * ids(config) * numbers * F32
 }
 
 /// Purpose of [`sums`].

@@ -3,6 +3,7 @@
 
 mod block_bootstrap;
 mod block_length;
+mod cache;
 mod changes;
 mod jump;
 mod olympic;
@@ -14,6 +15,7 @@ mod student;
 use serde::Serialize;
 
 pub use block_bootstrap::{Bootstrap, throughput, warmup_cut};
+pub use cache::{Popular, expected_misses, zipf};
 pub use changes::changes;
 pub use jump::{Jump, jump};
 pub use olympic::{Score, mean, mean_interval, olympic_mean, score};

@@ -1,5 +1,6 @@
 //! The loop: batches, steps, evaluation, stop rules, and who is told of it.
 
+mod cache;
 mod checkpoint;
 mod contents;
 mod diagnosis;
@@ -19,6 +20,7 @@ mod snapshot;
 mod step_clock;
 mod told;
 
+pub use cache::{ExpectedHits, expected_hits};
 pub use checkpoint::Progress;
 pub use diagnosis::{Dead, Diagnosis, Unmoved};
 pub use feed::made_on_device;

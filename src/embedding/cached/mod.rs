@@ -8,6 +8,7 @@
 
 mod config;
 mod counts;
+mod error;
 mod io;
 mod log;
 mod record;
@@ -18,7 +19,7 @@ mod tests;
 
 pub use config::{CachedColumn, CachedSpec, CachedStore, RowSizes};
 pub use counts::CacheCounts;
-pub use log::RowFileError;
+pub use error::RowFileError;
 pub use record::{Field, Record};
 pub use rows::{Resolved, RowStore};
 pub use slots::{Insert, SLOT_BYTES, Where};

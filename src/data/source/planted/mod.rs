@@ -89,6 +89,33 @@ pub fn schema(config: &PlantedConfig) -> Result<Schema, DataError> {
     Ok(columns(&Spec::new(config)?))
 }
 
+/// By what law the ids of a column are drawn.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Law {
+    /// Ids a sample.
+    pub hotness: usize,
+    /// Share of ids that are one and the same, which stands for a missing value.
+    pub missing: f64,
+    /// The others, of which the `k`-th most popular is drawn with a chance of `k^-exponent`.
+    pub values: u64,
+    /// The exponent.
+    pub exponent: f64,
+}
+
+/// The laws of all categorical columns.
+///
+/// # Errors
+/// As [`open`].
+pub fn laws(config: &PlantedConfig) -> Result<Vec<Law>, DataError> {
+    let law = |t: &presets::Table| Law {
+        hotness: t.hotness,
+        missing: t.missing,
+        values: u64::from(t.rows) - u64::from(t.missing > 0.0),
+        exponent: t.exponent,
+    };
+    Ok(Spec::new(config)?.tables.iter().map(law).collect())
+}
+
 fn columns(spec: &Spec) -> Schema {
     Schema {
         dense: spec.dense.len(),
