@@ -114,6 +114,7 @@ fn formats(c: &mut Criterion) {
             dense_transform: DenseTransform::Log1pClamp0,
             shuffle,
             buffer: None,
+            ..ParquetConfig::default()
         };
         fill(c, name, source::parquet::open(&config, &settings(threads)).unwrap().train);
     }

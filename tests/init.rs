@@ -180,7 +180,7 @@ fn parquet_is_described_and_trained_on_as_it_is() {
     let write = "import pyarrow as pa, pyarrow.parquet as pq, datetime\n\
         n = 400\n\
         r = [(i * 2654435761 >> 16) % 1000 for i in range(n)]\n\
-        pq.write_table(pa.table({'when': [datetime.date(2020, 1, 1)] * n, 'text': [str(i % 9) for i in r],\n\
+        pq.write_table(pa.table({'when': [datetime.date(2020, 1, 1 + i % 20) for i in r], 'text': [str(i % 9) for i in r],\n\
         'hash': [i * 9223372036854 + 2**60 for i in r], 'delta': [i % 50 - 25 for i in r],\n\
         'tags': [[i % 7, 20] if i % 3 else [] for i in r], 'paid': [None if i % 11 == 0 else i / 4 for i in r],\n\
         'shop': pa.array([i % 30 for i in r], pa.int32()), 'shop_id': [i % 30 for i in r], 'clicked': [i // 5 % 2 for i in r]}), 'odd.parquet')\n";
@@ -191,8 +191,9 @@ fn parquet_is_described_and_trained_on_as_it_is() {
     let text = init(dir.path(), &["odd.parquet"]);
     for said in [
         "\"when\",",
-        "a model cannot be trained on values of its type",
-        "it is text, of which models are trained in csv files only",
+        "dates = [\n    \"when\",  # dates, 20 values\n]",
+        "# text, 9 values\n",
+        "# Text is numbered by the training samples.",
         "max_ind_range = 1000000",
         "# hashes of 64 bits",
         "# lists of ids, ",
@@ -206,6 +207,56 @@ fn parquet_is_described_and_trained_on_as_it_is() {
     }
     assert!(!dense.contains("shop_id"), "{text}");
     trains(dir.path());
+}
+
+/// Files that say themselves which column is what: libsvm, and a folder of FuxiCTR's.
+#[test]
+fn libsvm_and_fuxictr_are_described_and_trained_on_as_they_are() {
+    let dir = tempfile::tempdir().unwrap();
+    let generate = |name: &str, more: &[&str]| {
+        let args = ["data", "generate", "criteo_kaggle", "--max-rows", "50", "--samples", "400"];
+        let out = dlrm_bench(dir.path(), &[&args[..], &["-o", name], more].concat());
+        assert!(out.status.success(), "{}", stderr(&out));
+    };
+    generate("a.libsvm", &[]);
+    let text = init(dir.path(), &["a.libsvm"]);
+    for said in [
+        "source = \"libsvm\"\n# 400 samples.\ntrain = [\"a.libsvm\"]",
+        "hold_out = 10",
+        "#   dense I1: ",
+        "#   categorical C26: ",
+        "kind = \"dlrm\"",
+        "buffer = 400",
+    ] {
+        assert!(text.contains(said), "{said} of\n{text}");
+    }
+    trains(dir.path());
+    // Anybody's, without a description: one column of any number of ids.
+    let lines = (0..300u32).map(|i| format!("{} {}:1 {}:1\n", i / 3 % 2, i % 40, 40 + i % 7));
+    fs::write(dir.path().join("own.libsvm"), lines.collect::<String>().replace(" 0:", " 47:"))
+        .unwrap();
+    let text = init(dir.path(), &["own.libsvm", "--name", "own"]);
+    assert!(text.contains("lists of ids, ") && text.contains("kind = \"deepfm\""), "{text}");
+    trains(dir.path());
+    let named = init(dir.path(), &["own.libsvm", "--dense", "1", "--categorical", "2,40"]);
+    assert!(named.contains("dense = [\"1\"]\ncategorical = [\"2\", \"40\"]\n"), "{named}");
+    trains(dir.path());
+    fs::create_dir(dir.path().join("set")).unwrap();
+    for name in ["set/train.csv", "set/valid.csv", "set/test.csv"] {
+        generate(name, &["--to", "fuxictr"]);
+    }
+    let text = init(dir.path(), &["set"]);
+    let files = "source = \"fuxictr\"\n# 400 samples.\ntrain = [\"set/train.csv\"]\neval = \"set/valid.csv\"\ntest = \"set/test.csv\"\n";
+    assert!(text.contains(files) && !text.contains("hold_out"), "{text}");
+    trains(dir.path());
+    let (code, line) = refusal(dir.path(), &["set", "--hash", "5"]);
+    assert!(code == Some(64) && line.contains("are about text; fuxictr holds numbers"), "{line}");
+    fs::remove_file(dir.path().join("set/train.csv")).unwrap();
+    let (code, line) = refusal(dir.path(), &["set"]);
+    assert!(
+        code == Some(64) && line.contains("set: holds a feature_map.json, but no train.parquet"),
+        "{line}"
+    );
 }
 
 #[test]
@@ -237,7 +288,10 @@ fn what_cannot_be_used_is_said_in_one_line() {
     let (code, line) = refusal(dir.path(), &["short.csv", "--eval", "short.csv"]);
     assert!(code == Some(65) && line.starts_with("error: short.csv:3: has 3 fields"), "{line}");
     let (code, line) = refusal(dir.path(), &["plain.csv", "sorted.csv"]);
-    assert!(code == Some(64) && line.contains("text is trained on in one file"), "{line}");
+    assert!(
+        code == Some(65) && line.contains("sorted.csv: has other columns than plain.csv"),
+        "{line}"
+    );
     let (code, line) = refusal(dir.path(), &["sorted.csv", "--name", "a/b"]);
     assert!(code == Some(64) && line.starts_with("error: --name a/b: must be letters"), "{line}");
     write("day_0", &format!("1{}{}\n", "\t3".repeat(13), "\t0a1b2c3d".repeat(26)));

@@ -36,8 +36,7 @@ fn try_run(dir: &Path, data: &str, more: &[&str]) -> (Output, serde_json::Value)
     fs::write(dir.join("own.toml"), workload(data)).unwrap();
     let results = tempfile::tempdir().unwrap();
     let place = results.path().display().to_string();
-    let args =
-        ["run", "own.toml", "--no-plots", "--no-ceilings", "--threads", "1", "--results", &place];
+    let args = ["run", "own.toml", "--no-plots", "--no-ceilings", "--results", &place];
     let out = dlrm_bench(dir, &[&args, more].concat());
     let record = find(results.path(), "run.json").map_or(serde_json::Value::Null, |path| {
         serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
@@ -139,7 +138,7 @@ fn text_of_several_lines_dates_and_gaps_are_understood_and_told() {
         line.split_whitespace().collect::<Vec<_>>(),
         ["age", "dense", "36", "10.0%", "-", "-"]
     );
-    assert!(said.contains("values for evaluation are none that training has learnt"), "{said}");
+    assert!(said.contains("values for evaluation that training has not learnt"), "{said}");
     assert!(said.lines().filter(|l| l.contains("categorical")).all(|l| l.chars().count() <= 80));
     // Nothing of it with --quiet.
     let data = format!("{KEYS}train = \"train.csv\"\neval = \"eval.csv\"\n");
@@ -314,6 +313,151 @@ fn splits_are_made_by_hashes_or_by_a_column_and_told() {
     }
 }
 
+/// Writes purchases `numbers` to a parquet file, in two row groups: what was bought, the city and a
+/// moment and a day as parquet has them, a price. Every fifth city and every eighth moment is null.
+fn parquet(path: &Path, numbers: &[i64]) {
+    use parquet::{
+        data_type::{ByteArray, ByteArrayType, DoubleType, Int32Type, Int64Type},
+        file::writer::SerializedFileWriter,
+        schema::parser::parse_message_type,
+    };
+    let schema = parse_message_type(
+        "message m { required binary bought (UTF8); optional binary city (UTF8);
+         optional int64 when (TIMESTAMP_MILLIS); required int32 day (DATE);
+         required double price; }",
+    );
+    let file = fs::File::create(path).unwrap();
+    let mut writer =
+        SerializedFileWriter::new(file, schema.unwrap().into(), Default::default()).unwrap();
+    for part in numbers.chunks(numbers.len().div_ceil(2)) {
+        let mut group = writer.next_row_group().unwrap();
+        let there = |every: i64| part.iter().map(|i| i16::from(i % every != 0)).collect::<Vec<_>>();
+        let some = |every: i64| part.iter().filter(move |&i| i % every != 0);
+        let text = |t: String| ByteArray::from(t.into_bytes());
+        macro_rules! column {
+            ($kind:ty, $values:expr, $levels:expr) => {
+                let mut column = group.next_column().unwrap().unwrap();
+                let values: Vec<_> = $values.collect();
+                column.typed::<$kind>().write_batch(&values, $levels, None).unwrap();
+                column.close().unwrap();
+            };
+        }
+        let bought = |i: &i64| text(if i % 3 == 0 { "yes" } else { "no" }.to_owned());
+        column!(ByteArrayType, part.iter().map(bought), None);
+        column!(ByteArrayType, some(5).map(|i| text(format!("c{}", i % 7))), Some(&there(5)[..]));
+        column!(Int64Type, some(8).map(|i| 1_704_067_200_000 + 3_600_000 * i), Some(&there(8)[..]));
+        column!(Int32Type, part.iter().map(|i| 19_723 + (i / 24) as i32), None);
+        column!(DoubleType, part.iter().map(|i| *i as f64 / 100.0), None);
+        group.close().unwrap();
+    }
+    writer.close().unwrap();
+}
+
+#[test]
+fn parquet_has_text_dates_and_splits_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let numbers: Vec<i64> = (0..600).collect();
+    parquet(&dir.path().join("train.parquet"), &numbers);
+    let keys = "source = \"parquet\"\ntrain = \"train.parquet\"\nlabel = \"bought\"\npositive = \"yes\"\ndates = [\"when\", \"day\"]\ndate_features = [\"hour_of_day\", \"day_of_week\"]\n";
+    let (said, record) = run(dir.path(), &format!("{keys}eval_share = 0.2\n"));
+    let [train, eval] = samples(&record);
+    assert!(train + eval == 600 && eval.abs_diff(120) < 49, "{eval}");
+    let shown = |name: &str| {
+        let c = column(&record, name);
+        let number = |key: &str| c[key].as_u64();
+        (number("distinct"), c["missing"].as_f64(), number("rows"), number("unseen"))
+    };
+    assert_eq!(shown("price"), (None, Some(0.0), None, None));
+    // Seven cities, and null as the empty text.
+    assert_eq!(shown("city"), (Some(8), Some(0.2), Some(9), Some(0)));
+    assert_eq!(shown("when.hour_of_day"), (None, Some(0.125), Some(25), None));
+    assert_eq!(shown("day.day_of_week"), (None, Some(0.0), Some(8), None));
+    assert!(said.contains("split: a share of 0.2"), "{said}");
+    // The same rows in another order, and of another file.
+    let quality = |record: &serde_json::Value| record["outcome"]["last_eval"]["quality"].clone();
+    let back: Vec<i64> = numbers.iter().rev().copied().collect();
+    parquet(&dir.path().join("back.parquet"), &back);
+    let (_, other) =
+        run(dir.path(), &format!("{}eval_share = 0.2\n", keys.replace("train.par", "back.par")));
+    assert_eq!(samples(&other), [train, eval]);
+    assert_ne!(quality(&other), quality(&record), "trained in another order");
+    // Threads do not matter.
+    let data = format!("{keys}eval_share = 0.2\nbuffer = 50\n");
+    let one = try_run(dir.path(), &data, &["--threads", "1"]).1;
+    let three = try_run(dir.path(), &data, &["--threads", "3"]).1;
+    assert_eq!((quality(&one), samples(&one)), (quality(&three), samples(&three)));
+    // By a day; a null has no place.
+    let (_, record) = run(dir.path(), &format!("{keys}eval_share = 0.25\nsplit_by = \"day\"\n"));
+    // 600 hours are 25 days; 6 of them are 144 of 600, 7 are 168.
+    assert_eq!(samples(&record), [456, 144]);
+    let split = record["data"]["split"].as_str().unwrap();
+    assert!(split.starts_with("rows whose day is 2024-01-20 or later"), "{split}");
+    // Hashed, rare values, and what is refused.
+    let (_, record) = run(
+        dir.path(),
+        &format!("{keys}hold_out = 5\nhash_buckets = 16\nmissing_category = \"none\"\n"),
+    );
+    assert_eq!(column(&record, "city")["rows"], 16);
+    let (_, record) = run(dir.path(), &format!("{keys}hold_out = 5\nmin_count = 70\n"));
+    let city = column(&record, "city");
+    // Only null is frequent enough.
+    assert_eq!((city["distinct"].as_u64(), city["rows"].as_u64()), (Some(8), Some(2)));
+    assert!(city["unseen"].as_u64() > Some(100), "{city}");
+    for (keys, what) in [
+        (
+            format!("{keys}eval_share = 0.2\nsplit_by = \"when\"\n"),
+            "train.parquet: row 1: column \"when\" (data.split_by) is missing or neither",
+        ),
+        (
+            format!("{keys}hold_out = 5\nhash_buckets = [4, 5]\n"),
+            "data.hash_buckets has 2 entries; must have one for each of the 1 categorical columns of text",
+        ),
+        (
+            format!("{keys}hold_out = 5\nignore = \"city\"\nmin_count = 2\n"),
+            "data.min_count is about categorical columns of text, and the files have none; remove it",
+        ),
+        (
+            format!("{}hold_out = 5\n", keys.replace(", \"day\"", "")),
+            "column day is of type DATE, stored as INT32; must be numbers, or lists of them for ids (data.dates in a workload makes features of dates)",
+        ),
+        (
+            format!("{}hold_out = 5\nignore = \"day\"\n", keys.replace("\"day\"", "\"price\"")),
+            "column price holds no dates; must be of type DATE or TIMESTAMP, text or whole numbers",
+        ),
+        (
+            format!("{}hold_out = 5\n", keys.replace("positive = \"yes\"\n", "")),
+            "column bought is of type BYTE_ARRAY; must be numbers",
+        ),
+    ] {
+        let (code, line) = refusal(dir.path(), &keys);
+        assert!(code == Some(65) && line.contains(what), "{line}");
+    }
+    let args = ["data", "inspect", "train.parquet", "--label", "bought", "--positive", "yes"];
+    let out = dlrm_bench(dir.path(), &[&args[..], &["--ignore", "city,when,day"]].concat());
+    let text = String::from_utf8_lossy(&out.stdout).into_owned();
+    assert!(
+        out.status.success() && text.contains("600 rows, 33.33% of labels are 1"),
+        "{}{text}",
+        stderr(&out)
+    );
+    let written =
+        dlrm_bench(dir.path(), &["init", "train.parquet", "--label", "bought", "-o", "mine.toml"]);
+    assert!(written.status.success(), "{}", stderr(&written));
+    let out = dlrm_bench(
+        dir.path(),
+        &[
+            "run",
+            "mine.toml",
+            "--no-plots",
+            "--no-ceilings",
+            "--quiet",
+            "--set",
+            "train.max_steps=3",
+        ],
+    );
+    assert!(out.status.success(), "{}", stderr(&out));
+}
+
 #[test]
 fn inspect_and_convert_take_words_for_the_label_and_for_what_is_missing() {
     let dir = tempfile::tempdir().unwrap();
@@ -340,4 +484,68 @@ fn inspect_and_convert_take_words_for_the_label_and_for_what_is_missing() {
     );
     let out = dlrm_bench(dir.path(), &["data", "inspect", "a.csv", "--label", "bought"]);
     assert!(stderr(&out).contains("a.csv:2: column bought is \"yes\"; must be 0 or 1, since it is the label; --positive names"), "{}", stderr(&out));
+}
+
+/// The commands of docs/own-data.md, one after the other, on a smaller file of its shape.
+#[cfg(unix)]
+#[test]
+fn the_story_of_the_document_can_be_walked() {
+    let document = include_str!("../docs/own-data.md");
+    let dir = tempfile::tempdir().unwrap();
+    let mut text =
+        document.split("```csv\n").nth(1).unwrap().split("```").next().unwrap().to_owned();
+    for i in 0..1500u32 {
+        let r = i.wrapping_mul(2_654_435_761) >> 16;
+        let age = if r % 20 == 0 { "NA".to_owned() } else { (18 + r % 60).to_string() };
+        let city = ["\"Bonn, NRW\"", "Ulm", ""][(r % 3) as usize];
+        let comment = ["fine", "\"too dear,\nbut well\"", "null"][(r / 5 % 3) as usize];
+        let bought = if (r / 7 + r % 3) % 3 == 0 { "yes" } else { "no" };
+        let (day, hour, minute) = (1 + i / 60, i / 3 % 24, i % 3 * 20);
+        writeln!(
+            text,
+            "2024-01-{day:02} {hour:02}:{minute:02},{age},{city},{}.5,{comment},{bought}",
+            r % 90
+        )
+        .unwrap();
+    }
+    write(dir.path(), "purchases.csv", &text);
+    let binary =
+        Path::new(env!("CARGO_BIN_EXE_dlrm-bench")).parent().unwrap().display().to_string();
+    let path = format!("{binary}:{}", std::env::var("PATH").unwrap());
+    let mut commands = 0;
+    for block in document.split("```sh\n").skip(1) {
+        for line in block.split("```").next().unwrap().lines() {
+            // Pictures and the machine's ceilings are none of the story's.
+            let more = if line.contains(" run ") && !line.contains("--explain") {
+                " --no-plots --no-ceilings"
+            } else {
+                ""
+            };
+            let out = Command::new("sh")
+                .args(["-c", &format!("{line}{more}")])
+                .current_dir(dir.path())
+                .env("PATH", &path)
+                .output()
+                .unwrap();
+            assert!(out.status.success(), "{line}: {}", stderr(&out));
+            commands += 1;
+        }
+    }
+    assert_eq!(commands, 8);
+    let workload = fs::read_to_string(dir.path().join("mine.toml")).unwrap();
+    for said in [
+        "label = \"bought\"\npositive = [\"yes\"]",
+        "\"hour_of_day\"",
+        "dates = [\n    \"when\",",
+        "\"age\",",
+        "\"city\",",
+    ] {
+        assert!(workload.contains(said), "{said} of\n{workload}");
+    }
+    let scores = fs::read_to_string(dir.path().join("scores.csv")).unwrap();
+    assert!((140..170).contains(&scores.lines().count()), "{}", scores.lines().count());
+    let record = find(&dir.path().join("kept"), "run.json").unwrap();
+    let record: serde_json::Value = serde_json::from_slice(&fs::read(record).unwrap()).unwrap();
+    let split = record["data"]["split"].as_str().unwrap();
+    assert!(split.starts_with("rows whose when is 2024-01-23"), "{split}");
 }

@@ -9,7 +9,7 @@ use crate::{
 /// Columns that are shown; a log of hundreds would push everything else away.
 const SHOWN: usize = 40;
 /// Characters of a name that are shown.
-const NAME: usize = 28;
+const NAME: usize = 27;
 
 /// What is to be said of the data before training: how they were split, the columns, and what looks
 /// like a slip; a line each, at most 80 characters wide but for sentences. Nothing of data that are
@@ -28,7 +28,7 @@ pub(super) fn told(facts: &Facts) -> Vec<String> {
     let unseen: u64 = facts.columns.iter().filter_map(|c| c.unseen).sum();
     if unseen > 0 {
         lines.push(format!(
-            "unseen: {} values for evaluation are none that training has learnt (row 0)",
+            "unseen: {} values for evaluation that training has not learnt (row 0)",
             thousands(unseen)
         ));
     }
@@ -54,7 +54,7 @@ fn column(c: &ColumnFacts) -> String {
 }
 
 fn line([name, role, distinct, missing, rows, unseen]: &[String; 6]) -> String {
-    format!("{name:<NAME$} {role:<11} {distinct:>11} {missing:>7} {rows:>10} {unseen:>8}")
+    format!("{name:<NAME$} {role:<11} {distinct:>11} {missing:>7} {rows:>10} {unseen:>9}")
 }
 
 /// A name, cut to [`NAME`] characters.

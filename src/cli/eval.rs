@@ -10,7 +10,7 @@ use crate::{
     embedding::QuantisedRows,
     engine::{EngineKind, HASHED, ModelBytes, can_quantise},
     host::{env, escape::visible},
-    metrics::Quality,
+    metrics::{MetricsError, Quality},
     report::{named, predictions::Predictions},
     train::{Judge, Latency, Split, TrainError, memory::shown as bytes_shown},
     workload::{Missing, Resolved},
@@ -165,7 +165,14 @@ pub(super) fn run(args: &EvalArgs) -> Result<Exit, Failure> {
     let (saved, quantised, bytes) = match judged {
         Err(TrainError::Interrupted) => return Ok(Exit::Interrupted),
         Err(TrainError::Metrics { source, .. }) => {
-            return Err(Failure::Quality(format!("the {} split: {source}", split.name())));
+            let what = format!("the {} split: {source}", split.name());
+            return Err(match source {
+                // That is nothing that the model did.
+                MetricsError::OneClass { .. }
+                | MetricsError::NotBinary { .. }
+                | MetricsError::Empty => Failure::Input(what),
+                _ => Failure::Quality(what),
+            });
         }
         judged => judged?,
     };

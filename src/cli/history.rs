@@ -55,7 +55,7 @@ pub struct HistoryArgs {
 values! {
     Metric {
         Throughput = "throughput": "Training samples a second, evaluations excluded",
-        Floor = "floor": "Share of the time that the machine's ceilings allow",
+        Floor = "floor": "Share of the floor, the time that the machine's ceilings allow",
         Time = "time": "Seconds to the target",
         Auc = "auc": "AUC of the last evaluation",
     }

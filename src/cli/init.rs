@@ -9,8 +9,9 @@ use crate::{
     batch::Batch,
     data::{
         DataError, Dataset, Source,
-        format::{Format, found, parquet},
-        survey::{Survey, text},
+        format::{Format, columns::Columns, found, fuxictr::NAME as FEATURE_MAP, parquet},
+        source::paths::{self, is_pattern},
+        survey::{Survey, files, text},
         until::until,
     },
     host::escape::visible,
@@ -31,6 +32,8 @@ Examples:
   dlrm-bench init train.csv -o mine.toml
   dlrm-bench init train.csv --eval test.csv --label bought -o mine.toml
   dlrm-bench init survey.tsv --header no --label c9 --positive good,fair
+  dlrm-bench init days/ --dates when -o mine.toml
+  dlrm-bench init train.libsvm --eval test.libsvm -o mine.toml
   dlrm-bench init part-0.parquet part-1.parquet --model deepfm -o mine.toml
   dlrm-bench run mine.toml";
 
@@ -57,15 +60,15 @@ enum Header {
 
 /// Write a workload for one's own data
 ///
-/// Reads text (commas, tabs, semicolons or bars between fields, packed or not)
-/// or parquet files once, guesses which column is the label and which are
+/// Reads text (commas, tabs, semicolons or bars between fields, packed or not),
+/// parquet or libsvm files, or a folder of FuxiCTR's once, guesses which column is the label and which are
 /// numbers and categories, and writes a workload that trains on them as it is,
 /// with what was guessed, and why, as comments. That it can be trained on is
 /// tried before it is written.
 #[derive(Debug, Args)]
 #[command(after_help = examples(EXAMPLES))]
 pub struct InitArgs {
-    /// Training files; text in one file, parquet in any number, or a folder
+    /// Training files, of text or of parquet, or a folder of some
     #[arg(value_name = "DATA", required = true)]
     data: Vec<PathBuf>,
     /// Samples for evaluation [default: every tenth of DATA or so]
@@ -94,6 +97,9 @@ pub struct InitArgs {
     /// Columns of categories [default: all others that tell something]
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     categorical: Vec<String>,
+    /// Columns of dates and times [default: those that hold nothing else]
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    dates: Vec<String>,
     /// Columns to leave out
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     ignore: Vec<String>,
@@ -122,7 +128,8 @@ pub(super) fn run(args: &InitArgs) -> Result<Exit, Failure> {
     if found.survey.rows == 0 {
         return Err(Failure::Input(format!("{place}: holds no sample; must hold at least one")));
     }
-    let draft = Draft::new(name, found, &wishes(args));
+    let wishes = wishes(args, &found);
+    let draft = Draft::new(name, found, &wishes);
     let draft = draft.map_err(|what| Failure::Usage(format!("{place}: {what}")))?;
     let Some(text) = tried(&draft, args, &stop)? else { return Ok(Exit::Interrupted) };
     let report = report(&draft);
@@ -141,13 +148,23 @@ pub(super) fn run(args: &InitArgs) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-/// What the command line says of the columns and the model.
-fn wishes(args: &InitArgs) -> Wishes {
+/// What the command line says of the columns and the model; of files that describe themselves, what
+/// they say.
+fn wishes(args: &InitArgs, found: &Found) -> Wishes {
+    if let (Files::Described(_), [label, ..]) = (found.files, &found.survey.columns[..]) {
+        let label = Some(label.name.clone());
+        return Wishes { label, ..wishes_of(args) };
+    }
+    wishes_of(args)
+}
+
+fn wishes_of(args: &InitArgs) -> Wishes {
     Wishes {
         label: args.label.clone(),
         positive: args.positive.clone(),
         dense: args.dense.clone(),
         categorical: args.categorical.clone(),
+        dates: args.dates.clone(),
         ignore: args.ignore.clone(),
         model: args.model.map(|model| match model {
             Model::Dlrm => Kind::Dlrm,
@@ -183,10 +200,23 @@ fn name(args: &InitArgs) -> Result<String, Failure> {
 /// Looks at the files; `None` if `stop` was set.
 fn look(args: &InitArgs, stop: &AtomicBool) -> Result<Option<Found>, Failure> {
     let first = &args.data[0];
-    for path in args.data.iter().chain(&args.eval) {
+    for path in args.data.iter().chain(&args.eval).filter(|path| !is_pattern(path)) {
         path.metadata().map_err(|source| DataError::Io { path: path.clone(), source })?;
     }
+    let text = || paths::text(&args.data).map_err(Failure::from);
+    if let Some((train, eval, test)) = fuxictr(args)? {
+        let (files, survey) = described(args, &[train.clone()], Format::FuxiCtr, stop)?;
+        let found = |survey| Found { train: vec![train], eval, test, files, survey };
+        return Ok(survey.map(found));
+    }
     let (files, survey) = match found::format(first) {
+        Ok(format @ (Format::LibSvm | Format::LibFm | Format::FuxiCtr)) => {
+            described(args, &args.data, format, stop)?
+        }
+        // A folder or a pattern of text.
+        Err(_) if text().is_ok_and(|files| files.first() != Some(first)) => {
+            text_files(args, &text()?, stop)?
+        }
         Ok(Format::Parquet) => {
             if args.header.is_some() {
                 return Err(Failure::Usage(
@@ -196,7 +226,9 @@ fn look(args: &InitArgs, stop: &AtomicBool) -> Result<Option<Found>, Failure> {
             (Files::Parquet, parquet_files(args, stop)?)
         }
         // Criteo's logs end in .tsv like anybody's text.
-        Ok(Format::Csv | Format::Criteo) | Err(_) if !first.is_dir() => text_file(args, stop)?,
+        Ok(Format::Csv | Format::Criteo) | Err(_) if !first.is_dir() => {
+            text_files(args, &text()?, stop)?
+        }
         Ok(other) => {
             return Err(Failure::Usage(format!(
                 "{}: its columns are known, as of all files of {}; train on it with data.source = \"{}\" (docs/workload-file.md), or convert it to parquet: dlrm-bench data convert",
@@ -207,8 +239,59 @@ fn look(args: &InitArgs, stop: &AtomicBool) -> Result<Option<Found>, Failure> {
         }
         Err(e) => return Err(Failure::Usage(e.to_string())),
     };
-    let found = |survey| Found { train: args.data.clone(), eval: args.eval.clone(), files, survey };
+    let (train, eval, test) = (args.data.clone(), args.eval.clone(), None);
+    let found = |survey| Found { train, eval, test, files, survey };
     Ok(survey.map(found))
+}
+
+/// The files of a folder of FuxiCTR's: for training, for evaluation, and for the test.
+fn fuxictr(
+    args: &InitArgs,
+) -> Result<Option<(PathBuf, Option<PathBuf>, Option<PathBuf>)>, Failure> {
+    let [folder] = &args.data[..] else { return Ok(None) };
+    if !folder.join(FEATURE_MAP).is_file() {
+        return Ok(None);
+    }
+    const ENDINGS: [&str; 4] = ["parquet", "csv", "npz", "h5"];
+    let file = |name: &str, ending: &str| {
+        Some(folder.join(format!("{name}.{ending}"))).filter(|path| path.exists())
+    };
+    let found = ENDINGS.iter().find_map(|ending| Some((file("train", ending)?, *ending)));
+    let (train, ending) = found.ok_or_else(|| {
+        let what =
+            "holds a feature_map.json, but no train.parquet, train.csv, train.npz or train.h5";
+        Failure::Usage(format!("{}: {what}; name the training file", folder.display()))
+    })?;
+    let eval = args.eval.clone().or_else(|| file("valid", ending));
+    Ok(Some((train, eval, file("test", ending))))
+}
+
+/// Files that say themselves which column is what.
+fn described(
+    args: &InitArgs,
+    paths: &[PathBuf],
+    format: Format,
+    stop: &AtomicBool,
+) -> Result<(Files, Option<Survey>), Failure> {
+    if args.header.is_some()
+        || args.hash.is_some()
+        || !args.positive.is_empty()
+        || !args.dates.is_empty()
+    {
+        return Err(Failure::Usage(format!(
+            "{}: --header, --hash, --positive and --dates are about text; {} holds numbers",
+            paths[0].display(),
+            format.word()
+        )));
+    }
+    let columns = Columns {
+        label: args.label.clone(),
+        dense: args.dense.clone(),
+        categorical: args.categorical.clone(),
+        ignore: args.ignore.clone(),
+        ..Columns::default()
+    };
+    Ok((Files::Described(format), files::survey(paths, format, &columns, stop)?))
 }
 
 fn parquet_files(args: &InitArgs, stop: &AtomicBool) -> Result<Option<Survey>, Failure> {
@@ -222,13 +305,12 @@ fn parquet_files(args: &InitArgs, stop: &AtomicBool) -> Result<Option<Survey>, F
     Ok(parquet::survey(&paths, stop)?)
 }
 
-fn text_file(args: &InitArgs, stop: &AtomicBool) -> Result<(Files, Option<Survey>), Failure> {
-    let [path] = &args.data[..] else {
-        return Err(Failure::Usage(format!(
-            "text is trained on in one file, but {} are named; join them, or name one of them with --eval",
-            args.data.len()
-        )));
-    };
+fn text_files(
+    args: &InitArgs,
+    paths: &[PathBuf],
+    stop: &AtomicBool,
+) -> Result<(Files, Option<Survey>), Failure> {
+    let path = &paths[0];
     let cut = text::cut(path, args.header.map(|h| h == Header::Yes))?;
     if criteo(path, cut) {
         return Err(Failure::Usage(format!(
@@ -238,7 +320,7 @@ fn text_file(args: &InitArgs, stop: &AtomicBool) -> Result<(Files, Option<Survey
         )));
     }
     let files = Files::Text { delimiter: cut.delimiter.into(), header: cut.header };
-    Ok((files, text::survey(path, cut, stop)?))
+    Ok((files, text::survey(paths, cut, stop)?))
 }
 
 /// Whether a file looks like one of Criteo's logs, which have workloads of their own.
@@ -316,6 +398,7 @@ fn report(draft: &Draft) -> String {
     let mut line = |what: &str, text: &str| out += &format!("{what:<12}{text}\n");
     let kind = match found.files {
         Files::Parquet => "parquet".to_owned(),
+        Files::Described(format) => format.word().to_owned(),
         Files::Text { delimiter, header } => {
             let first = if header { "names in the first line" } else { "no names" };
             format!("text, {delimiter:?} between fields, {first}")
@@ -331,9 +414,12 @@ fn report(draft: &Draft) -> String {
     let name = listed([found.survey.columns[label.column].name.as_str()].into_iter());
     let share = label.share.map_or(String::new(), |s| format!(", {:.2}% are 1", 100.0 * s));
     line("label", &format!("{name}{positive}{share}"));
-    for (what, role) in
-        [("dense", Role::Dense), ("categorical", Role::Categorical), ("left out", Role::Ignored)]
-    {
+    for (what, role) in [
+        ("dense", Role::Dense),
+        ("categorical", Role::Categorical),
+        ("dates", Role::Date),
+        ("left out", Role::Ignored),
+    ] {
         let n = columns(role).len();
         if n > 0 {
             line(what, &format!("{n}: {}", names(role)));

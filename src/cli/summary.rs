@@ -101,8 +101,12 @@ pub(super) fn summary(record: &RunRecord, folder: &Path, convergence: Option<&st
         });
         let each: Vec<String> = each.collect();
         row(
-            "floor",
-            format!("{:.0}% of what this machine could do; {}", 100.0 * share, each.join(", ")),
+            "floor share",
+            format!(
+                "{:.0}%: the least time this machine needs, over the time taken; {}",
+                100.0 * share,
+                each.join(", ")
+            ),
         );
     }
     if let Some(noise) = record.noise.as_ref().filter(|noise| noise.grade >= Grade::C) {

@@ -128,6 +128,17 @@ impl DateFeature {
         self == DateFeature::DaysSinceEpoch
     }
 
+    /// The largest number of it, if it is a category.
+    pub fn most(self) -> u32 {
+        match self {
+            DateFeature::HourOfDay => 23,
+            DateFeature::DayOfWeek => 6,
+            DateFeature::DayOfMonth => 31,
+            DateFeature::MonthOfYear => 12,
+            DateFeature::DaysSinceEpoch => 0,
+        }
+    }
+
     /// The number of it of a moment, in seconds since 1970.
     pub fn of(self, seconds: i64) -> i64 {
         let day = seconds.div_euclid(DAY);

@@ -103,8 +103,8 @@ impl ColumnArgs {
             ignore: self.ignore.clone(),
             positive: self.positive.clone(),
             missing: (!self.missing.is_empty()).then(|| self.missing.clone()),
-            only: false,
             range: self.max_ind_range,
+            ..Columns::default()
         }
     }
 }

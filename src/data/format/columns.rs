@@ -6,6 +6,7 @@ use crate::data::{
     ids::ToId,
     preprocess::lines::shown_name,
     rows::{twice, wrong},
+    source::config::DateFeature,
 };
 use std::path::Path;
 
@@ -24,6 +25,12 @@ pub struct Columns {
     pub positive: Vec<String>,
     /// Words of text that say that a value is missing; `None` = those of pandas and others.
     pub missing: Option<Vec<String>>,
+    /// Columns of dates, and the features that are made of each; of parquet in training only.
+    pub dates: (Vec<String>, Vec<DateFeature>),
+    /// Whether categorical columns may be text; of parquet in training only.
+    pub text: bool,
+    /// Whether dense columns may be dates, which are then seconds since 1970; of parquet.
+    pub moments: bool,
     /// Whether all columns have been named, so that the file's others are left alone.
     pub only: bool,
     /// Ids modulo this, those of parquet files with all of their 64 bits.
@@ -42,6 +49,8 @@ pub struct Chosen {
     pub dense: Vec<usize>,
     /// Categorical columns.
     pub categorical: Vec<usize>,
+    /// Columns of dates.
+    pub dates: Vec<usize>,
     /// What is to be told of columns that were left out, a sentence each.
     pub told: Vec<String>,
 }
@@ -124,7 +133,8 @@ impl Columns {
                 return Err(missing(name));
             }
         }
-        let mut given: Vec<usize> = [&[label][..], &dense, &categorical, &ignored].concat();
+        let dates = all(&self.dates.0)?;
+        let mut given: Vec<usize> = [&[label][..], &dense, &categorical, &ignored, &dates].concat();
         given.sort_unstable();
         if let Some(twice) = given.windows(2).find(|w| w[0] == w[1]) {
             return Err(wrong(
@@ -150,10 +160,10 @@ impl Columns {
                 Some(leftover) => told.push(leftover.told(name)),
             }
         }
-        if dense.is_empty() && categorical.is_empty() {
+        if dense.is_empty() && categorical.is_empty() && dates.is_empty() {
             return Err(wrong(path, "there is no column but the label and those ignored"));
         }
-        Ok(Chosen { label, dense, categorical, told })
+        Ok(Chosen { label, dense, categorical, dates, told })
     }
 
     /// What becomes of the numbers of categorical columns.
@@ -172,7 +182,7 @@ impl Columns {
     /// If some are named.
     pub(super) fn check_words(&self, path: &Path, format: Format) -> Result<(), DataError> {
         let word = format.word();
-        if !self.positive.is_empty() && format != Format::Csv {
+        if !self.positive.is_empty() && !matches!(format, Format::Csv | Format::Parquet) {
             let what = format!(
                 "values of the label were named (--positive), but labels of {word} are the numbers 0 and 1; name none"
             );
@@ -216,8 +226,8 @@ mod tests {
     }
 
     fn chosen(label: usize, dense: &[usize], categorical: &[usize]) -> Chosen {
-        let told = Vec::new();
-        Chosen { label, dense: dense.to_vec(), categorical: categorical.to_vec(), told }
+        let (dates, told) = (Vec::new(), Vec::new());
+        Chosen { label, dense: dense.to_vec(), categorical: categorical.to_vec(), dates, told }
     }
 
     #[test]

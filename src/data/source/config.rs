@@ -315,6 +315,7 @@ impl CsvConfig {
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct HeldOut {
     /// Of each so many samples of the training files the last one; `None` = none.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub hold_out: Option<u32>,
     /// A share of the samples by hashes of the rows; with `split_by` the last ones. `None` = none.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -424,12 +425,31 @@ pub struct ParquetConfig {
     pub test: Vec<PathBuf>,
     /// Column with the label; `None` = the first of the usual names that is there.
     pub label: Option<String>,
+    /// Values of the label that mean 1, all others 0; if empty the labels are the numbers 0 and 1.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub positive: Vec<String>,
     /// Dense columns; empty = those of fractions and those called `I1`, `I2`, ...
     pub dense: Vec<String>,
     /// Categorical columns; empty = all others.
     pub categorical: Vec<String>,
     /// Columns that are not read.
     pub ignore: Vec<String>,
+    /// Columns with dates and times, of which features are made.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dates: Option<Vec<String>>,
+    /// The features of each of them; `None` = [`DateFeature::ALL`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub date_features: Option<Vec<DateFeature>>,
+    /// Rarer values of text than this become the unknown id 0; `None` = none is rare.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub min_count: Option<u32>,
+    /// Rows of the table of each column of text, or of all if it is one, whose values are hashed
+    /// then; `None` = they are numbered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hash_buckets: Option<Vec<usize>>,
+    /// What stands for a null of text; `None` = the empty text.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub missing_category: Option<String>,
     /// Rows of each table; `None` = one more than the largest id in the files.
     pub tables: Option<Vec<usize>>,
     /// The most ids of a sample in each table; `None` = as many as the files hold.
@@ -453,8 +473,11 @@ pub struct FilesConfig {
     pub format: Format,
     /// Training files, each by the name that `data inspect` takes.
     pub train: Vec<PathBuf>,
-    /// Evaluation files.
+    /// Evaluation files; empty = what is held out.
     pub eval: Vec<PathBuf>,
+    /// What of the training files is for evaluation.
+    #[serde(flatten)]
+    pub held_out: HeldOut,
     /// Test files; empty = none.
     pub test: Vec<PathBuf>,
     /// Column with the label, where columns have names; `None` = as the files have it.
@@ -484,6 +507,7 @@ impl FilesConfig {
             format,
             train: Vec::new(),
             eval: Vec::new(),
+            held_out: HeldOut::default(),
             test: Vec::new(),
             label: None,
             dense: Vec::new(),

@@ -7,15 +7,17 @@
 
 use super::{
     super::{
-        DataError, Dataset, Facts, Source,
+        ColumnFacts, ColumnRole, DataError, Dataset, Facts, Source,
         dense::Dense,
         format::{self, Format, Reader, columns::Columns},
         rows::{Hotness, Layout, RowRef, Rows, wrong},
     },
     OpenSettings,
     buffered::Buffered,
+    hold_out::{OneSide, Side},
     ids::{Ids, check_lengths, untransformed},
-    once,
+    once, paths,
+    picked::{Picking, hash},
 };
 use crate::{
     batch::{Batch, Column, Schema},
@@ -35,10 +37,8 @@ pub fn open(config: &FilesConfig, settings: &OpenSettings) -> Result<Dataset, Da
         dense: config.dense.clone(),
         categorical: config.categorical.clone(),
         ignore: config.ignore.clone(),
-        positive: Vec::new(),
-        missing: None,
-        only: false,
         range: config.max_ind_range,
+        ..Columns::default()
     };
     let first = config.train.first();
     let first = first.ok_or_else(|| DataError::Invalid("data.train names no file".into()))?;
@@ -47,12 +47,19 @@ pub fn open(config: &FilesConfig, settings: &OpenSettings) -> Result<Dataset, Da
     let mut found = Found::new(config, &layout);
     let mut notes = Vec::new();
     let mut splits = Vec::new();
-    for paths in [&config.train, &config.eval, &config.test] {
+    // What is held out lies in the training files.
+    let eval = if config.held_out.any() { &config.train } else { &config.eval };
+    for paths in [&config.train, eval, &config.test] {
         if !paths.is_empty() {
             splits.push(Split::open(paths, config.format, &columns, &mut found, &mut notes)?);
         }
     }
-    notes.push(format!("train: {} samples, eval: {} samples", splits[0].len(), splits[1].len()));
+    let sides = sides(config, &columns)?;
+    let mut lens = [splits[0].len(), splits[1].len()];
+    if let Some([kept, held_out]) = &sides {
+        lens = [kept.of(lens[0])?, held_out.of(lens[1])?];
+    }
+    notes.push(format!("train: {} samples, eval: {} samples", lens[0], lens[1]));
     if config.tables.is_none() {
         notes.push("rows of the tables by the largest ids in the files".into());
     }
@@ -67,6 +74,13 @@ pub fn open(config: &FilesConfig, settings: &OpenSettings) -> Result<Dataset, Da
         max_hotness: hotness[k],
     };
     let schema = Schema { dense: layout.dense.len(), tables: (0..rows.len()).map(table).collect() };
+    let facts = Facts {
+        columns: columns_of(&layout, &rows),
+        split: sides.as_ref().map(|[_, held_out]| held_out.told()),
+        warnings: paths::same(&config.train, &config.eval).into_iter().collect(),
+        notes,
+        ..Facts::default()
+    };
     let mut splits = splits.into_iter();
     let mut source = || -> Result<Option<Box<dyn Source>>, DataError> {
         let Some(split) = splits.next() else { return Ok(None) };
@@ -82,17 +96,58 @@ pub fn open(config: &FilesConfig, settings: &OpenSettings) -> Result<Dataset, Da
         })))
     };
     let none = || DataError::Invalid("a split is missing".into());
-    let ordered = source()?.ok_or_else(none)?;
+    let mut ordered = source()?.ok_or_else(none)?;
+    let mut eval = source()?.ok_or_else(none)?;
+    if let Some([kept, held_out]) = sides {
+        ordered = Box::new(OneSide::new(ordered, kept));
+        eval = Box::new(OneSide::new(eval, held_out));
+    }
     Ok(Dataset {
         train: match config.buffer {
             Some(room) => Box::new(Buffered::new(ordered, room, settings.seed)),
             None => ordered,
         },
-        eval: source()?.ok_or_else(none)?,
+        eval,
         test: source()?,
-        facts: Facts { notes, ..Facts::default() },
+        facts,
         numpy: None,
     })
+}
+
+/// What is trained on and what is held out of the training files, where something is.
+fn sides(config: &FilesConfig, columns: &Columns) -> Result<Option<[Side; 2]>, DataError> {
+    if let Some(every) = config.held_out.hold_out {
+        return Ok(Some(Side::of_every(every)));
+    }
+    let Some(share) = config.held_out.eval_share else { return Ok(None) };
+    let mut picking = Picking::new(share, None);
+    for path in &config.train {
+        let mut reader = format::open(path, config.format, columns)?;
+        let (chunk, mut rows) = (format::chunk(reader.layout()), Rows::new(reader.layout()));
+        loop {
+            reader.read(chunk, &mut rows)?;
+            if rows.is_empty() {
+                break;
+            }
+            (0..rows.len()).for_each(|i| picking.hashed(hash(&rows, i)));
+        }
+    }
+    Ok(Some(Side::of_picked(picking.finish())))
+}
+
+/// The columns as the files have them; what they hold has not been counted.
+fn columns_of(layout: &Layout, rows: &[usize]) -> Vec<ColumnFacts> {
+    let facts = |name: &String, role, rows: Option<usize>| ColumnFacts {
+        name: name.clone(),
+        role,
+        distinct: None,
+        missing: None,
+        rows: rows.map(|n| n as u64),
+        unseen: None,
+    };
+    let dense = layout.dense.iter().map(|name| facts(name, ColumnRole::Dense, None));
+    let ids = layout.ids.iter().zip(rows);
+    dense.chain(ids.map(|(c, &n)| facts(&c.name, ColumnRole::Categorical, Some(n)))).collect()
 }
 
 /// What is known of the ids so far.

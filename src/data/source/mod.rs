@@ -19,6 +19,7 @@ pub mod prepared;
 mod sharded;
 #[cfg(test)]
 mod testing;
+mod vocabulary;
 
 use super::{DataError, Dataset, preprocess::criteo::RECORD, until::until};
 use crate::{

@@ -6,9 +6,12 @@
 
 use super::{
     super::{
-        DataError, Dataset, Facts, Source,
+        ColumnFacts, ColumnRole, DataError, Dataset, Facts, Source,
         dense::Dense,
-        format::{columns::Columns, parquet::Part},
+        format::{
+            columns::Columns,
+            parquet::{Part, Texts},
+        },
         rows::{Hotness, Layout},
     },
     OpenSettings,
@@ -16,15 +19,20 @@ use super::{
     hold_out::{OneSide, Side},
     ids::{Ids, check_lengths, untransformed},
     order::Order,
+    paths,
+    picked::Picking,
 };
 use crate::{
     batch::{Bags, Batch, Column, Schema},
-    data::source::config::{GroupShuffle, ParquetConfig},
+    data::source::config::{DateFeature, GroupShuffle, HeldOut, ParquetConfig},
     host::pool::Pool,
 };
 use files::{Files, Found};
+use std::sync::Arc;
+use text::Coded;
 
 mod files;
+mod text;
 
 /// More threads than this wait for each other more than they read.
 const MOST_THREADS: usize = 8;
@@ -41,11 +49,22 @@ pub fn open(config: &ParquetConfig, settings: &OpenSettings) -> Result<Dataset, 
         dense: config.dense.clone(),
         categorical: config.categorical.clone(),
         ignore: config.ignore.clone(),
-        positive: Vec::new(),
-        missing: None,
-        only: false,
+        positive: config.positive.clone(),
+        dates: (
+            config.dates.clone().unwrap_or_default(),
+            config.date_features.clone().unwrap_or_else(|| DateFeature::ALL.to_vec()),
+        ),
+        text: true,
         range: config.max_ind_range,
+        ..Columns::default()
     };
+    // The column by which samples are told apart is no feature unless it is named.
+    if let Some(by) = &config.held_out.split_by
+        && ![&columns.dense, &columns.categorical, &columns.dates.0].iter().any(|c| c.contains(by))
+        && !columns.ignore.contains(by)
+    {
+        columns.ignore.push(by.clone());
+    }
     let mut layout = None;
     let mut splits = Vec::new();
     // What is held out lies in the training files.
@@ -62,14 +81,31 @@ pub fn open(config: &ParquetConfig, settings: &OpenSettings) -> Result<Dataset, 
         return Err(DataError::Invalid("data.train names no file".into()));
     };
     let mut lens = [splits[0].len(), splits[1].len()];
-    let sides = config.held_out.hold_out.map(Side::of_every);
+    let sides = sides(config, &splits[0], &layout)?;
     if let Some([kept, held_out]) = &sides {
         lens = [kept.of(lens[0])?, held_out.of(lens[1])?];
     }
     let mut notes = vec![format!("train: {} samples, eval: {} samples", lens[0], lens[1])];
     splits.iter_mut().for_each(|files| notes.append(&mut files.told));
+    let coded = text::coded(config, &splits, sides.as_ref())?;
+    if let Some(coded) = &coded {
+        let texts: Arc<dyn Texts> = coded.texts.clone();
+        splits.iter_mut().for_each(|files| files.make_ids_by(texts.clone()));
+    }
     let (rows, hotness) = sizes(config, &layout, &splits, &mut notes)?;
     let schema = schema(&layout, &rows, &hotness);
+    let facts = Facts {
+        columns: columns_of(&splits[0], &layout, &rows, coded.as_ref())?,
+        split: sides.as_ref().map(|[_, held_out]| held_out.told()),
+        warnings: paths::same(
+            splits[0].paths(),
+            if config.eval.is_empty() { &[] } else { splits[1].paths() },
+        )
+        .into_iter()
+        .collect(),
+        notes,
+        ..Facts::default()
+    };
     let mut splits = splits.into_iter();
     let mut source = |shuffle: GroupShuffle| -> Result<Option<Box<dyn Source>>, DataError> {
         let Some(files) = splits.next() else { return Ok(None) };
@@ -111,9 +147,52 @@ pub fn open(config: &ParquetConfig, settings: &OpenSettings) -> Result<Dataset, 
         },
         eval,
         test: source(GroupShuffle::None)?,
-        facts: Facts { notes, ..Facts::default() },
+        facts,
         numpy: None,
     })
+}
+
+/// What is trained on and what is held out of the training files, where something is.
+fn sides(
+    config: &ParquetConfig,
+    train: &Files,
+    layout: &Layout,
+) -> Result<Option<[Side; 2]>, DataError> {
+    let HeldOut { hold_out, eval_share, split_by } = &config.held_out;
+    if let Some(every) = hold_out {
+        return Ok(Some(Side::of_every(*every)));
+    }
+    let Some(share) = *eval_share else { return Ok(None) };
+    let mut picking = Picking::new(share, split_by.as_ref());
+    match split_by {
+        None => train.each_hash(layout, &mut |hash| picking.hashed(hash))?,
+        Some(by) => train.each_key(by, layout, &mut |key| picking.ordered(key))?,
+    }
+    Ok(Some(Side::of_picked(picking.finish())))
+}
+
+/// The columns as they were understood; what is missing is told of all rows of the files.
+fn columns_of(
+    train: &Files,
+    layout: &Layout,
+    rows: &[usize],
+    coded: Option<&Coded>,
+) -> Result<Vec<ColumnFacts>, DataError> {
+    let names = layout.dense.iter().chain(layout.ids.iter().map(|c| &c.name));
+    let nulls = train.nulls(layout.dense.len() + layout.ids.len())?;
+    let facts = |(at, (name, nulls)): (usize, (&String, Option<u64>))| {
+        let k = at.checked_sub(layout.dense.len());
+        let text = k.zip(coded).and_then(|(k, coded)| coded.counts[k]);
+        ColumnFacts {
+            name: name.clone(),
+            role: if k.is_some() { ColumnRole::Categorical } else { ColumnRole::Dense },
+            distinct: text.map(|(distinct, _)| distinct),
+            missing: nulls.map(|n| n as f64 / train.len() as f64),
+            rows: k.map(|k| rows[k] as u64),
+            unseen: text.and_then(|(_, unseen)| unseen),
+        }
+    };
+    Ok(names.zip(nulls).enumerate().map(facts).collect())
 }
 
 fn schema(layout: &Layout, rows: &[usize], hotness: &[usize]) -> Schema {

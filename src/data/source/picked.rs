@@ -1,7 +1,7 @@
 //! Which samples of training files are picked for evaluation (`data.eval_share`): a share of them by
 //! a hash of each row, or with `data.split_by` the last ones by a column.
 
-use crate::data::{dates, preprocess::fields};
+use crate::data::{dates, preprocess::fields, rows::Rows};
 
 /// Marks of samples, one after the other.
 #[derive(Debug, Clone, Default)]
@@ -184,6 +184,22 @@ impl Picking {
             }
         }
     }
+}
+
+/// A number that is the same for rows of the same values, and hardly for others.
+pub(super) fn hash(rows: &Rows, i: usize) -> u64 {
+    let mix = |hash: u64, x: u64| {
+        let hash = (hash ^ x).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        hash ^ hash >> 29
+    };
+    // -0 and 0 are one value, and nothing is one.
+    let number = |x: f64| if x.is_nan() { u64::MAX } else { (x + 0.0).to_bits() };
+    let numbers = [f64::from(rows.labels[i])].into_iter().chain(rows.dense_row(i).iter().copied());
+    let hash = numbers.fold(0x51_7c_c1_b7_27_22_0a_95, |hash, x| mix(hash, number(x)));
+    rows.ids.iter().fold(hash, |hash, bags| {
+        let bag = bags.bag(i);
+        bag.iter().fold(mix(hash, bag.len() as u64), |hash, &id| mix(hash, id.into()))
+    })
 }
 
 /// The value from which on about `share` of the samples lie: rows of one value stay together.

@@ -1,10 +1,12 @@
 //! What the columns of a file hold, whatever it is meant for: of text and parquet, before anybody has
 //! said which column is the label and which are numbers.
 
+pub mod files;
 pub mod text;
 
 use super::{
     cardinality::Cardinality,
+    dates,
     preprocess::fields::{missing, number},
 };
 
@@ -38,6 +40,8 @@ pub struct Column {
     /// All different values and how often each came, in the order in which they came; `None` where
     /// they are more than [`FEW`].
     pub few: Option<Vec<(String, u64)>>,
+    /// Whether dates have a time of day.
+    pub clock: bool,
     /// Why it is no feature, as an index of rows is; what follows the column's name.
     pub no_feature: Option<&'static str>,
 }
@@ -55,9 +59,11 @@ pub enum Holds {
     Hashes,
     /// Text, at least in one row.
     Text,
+    /// Dates, which are no plain numbers.
+    Dates,
     /// Lists of ids.
     Lists,
-    /// What no model is trained on here: dates, nested columns.
+    /// What no model is trained on here: nested columns, decimal fractions.
     Other,
 }
 
@@ -69,6 +75,9 @@ pub(super) struct Gathered {
     /// Values that are text, and fractions.
     texts: u64,
     fractions: u64,
+    /// Texts that are dates, while all of them are; and whether one has a time of day.
+    dates: u64,
+    clock: bool,
     distinct: Cardinality,
     min: f64,
     max: f64,
@@ -83,6 +92,8 @@ impl Default for Gathered {
             values: 0,
             texts: 0,
             fractions: 0,
+            dates: 0,
+            clock: false,
             distinct: Cardinality::default(),
             min: f64::INFINITY,
             max: f64::NEG_INFINITY,
@@ -101,7 +112,15 @@ impl Gathered {
         }
         match number(field) {
             Some(x) => self.add(x),
-            None => self.texts += 1,
+            None => {
+                if self.dates == self.texts
+                    && let Some(seconds) = dates::parse(field)
+                {
+                    self.dates += 1;
+                    self.clock |= seconds % 86_400 != 0;
+                }
+                self.texts += 1;
+            }
         }
         self.value(field, farmhash::fingerprint64(field));
     }
@@ -143,6 +162,9 @@ impl Gathered {
         let numbers = self.values - self.texts;
         let holds = match self {
             Gathered { values: 0, .. } => Holds::Nothing,
+            Gathered { texts: n @ 1.., dates, values, .. } if n == dates && n == values => {
+                Holds::Dates
+            }
             Gathered { texts: 1.., .. } => Holds::Text,
             Gathered { fractions: 1.., .. } => Holds::Fractions,
             _ => Holds::Whole,
@@ -158,7 +180,16 @@ impl Gathered {
             range: (numbers > 0).then_some((self.min, self.max)),
             mean: self.sum / numbers.max(1) as f64,
             few: self.few.map(|few| few.into_iter().map(shown).collect()),
+            clock: self.clock,
             no_feature: None,
+        }
+    }
+
+    /// Takes a moment, in seconds since 1970; `None` where there is none.
+    pub fn moment(&mut self, seconds: Option<i64>) {
+        match seconds {
+            Some(seconds) => self.text(dates::shown(seconds).as_bytes()),
+            None => self.missing += 1,
         }
     }
 }
@@ -182,6 +213,11 @@ mod tests {
         assert_eq!(of(&["1", "2.5"]).holds, Holds::Fractions);
         let c = of(&["1", "2.5", "a"]);
         assert_eq!((c.holds, c.range, c.mean), (Holds::Text, Some((1.0, 2.5)), 1.75));
+        let c = of(&["2024-01-31", "", "2024-02-01 00:00"]);
+        assert_eq!((c.holds, c.clock, c.missing), (Holds::Dates, false, 1));
+        assert!(of(&["2024-01-31 10:00"]).clock);
+        assert_eq!(of(&["2024-01-31", "x"]).holds, Holds::Text);
+        assert_eq!(of(&["2024-01-31", "5"]).holds, Holds::Text);
         let c = of(&["", "nan"]);
         assert_eq!((c.holds, c.missing, c.range), (Holds::Nothing, 2, None));
         let many: Vec<String> = (0..=FEW).map(|i| i.to_string()).collect();

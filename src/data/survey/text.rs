@@ -12,7 +12,7 @@ use crate::data::{
     rows::wrong,
 };
 use std::{
-    path::Path,
+    path::{Path, PathBuf},
     sync::atomic::{AtomicBool, Ordering},
 };
 
@@ -114,33 +114,47 @@ fn widths(lines: &[Vec<u8>], delimiter: u8, fields: &mut Fields) -> Vec<usize> {
     widths
 }
 
-/// Looks at all of the file at `path`, which is cut as `cut` says; `None` if `stop` was set. Columns
-/// without names are called c1, c2 and so on. Lines with another number of fields are passed over,
-/// as whoever trains on them will say what is wrong with them.
+/// Looks at all of the files at `paths`, which are cut as `cut` says and have the columns of the
+/// first one in its order; `None` if `stop` was set. Columns without names are called c1, c2 and so
+/// on. Records with another number of fields are passed over, as whoever trains on them will say
+/// what is wrong with them.
 ///
 /// # Errors
-/// If it cannot be read, or two columns have one name.
-pub fn survey(path: &Path, cut: Cut, stop: &AtomicBool) -> Result<Option<Survey>, DataError> {
-    let mut records = Records::open(path, cut.delimiter, None)?;
-    records.expect(cut.width);
+/// If one cannot be read or has other columns, or two columns have one name.
+pub fn survey(paths: &[PathBuf], cut: Cut, stop: &AtomicBool) -> Result<Option<Survey>, DataError> {
     let mut names: Option<Vec<String>> =
         (!cut.header).then(|| (1..=cut.width).map(|i| format!("c{i}")).collect());
     let mut gathered = vec![Gathered::default(); cut.width];
     let mut rows = 0;
-    while let Some(record) = records.next_record()? {
-        let Some(fields) = record.ok().filter(|fields| fields.len() == cut.width) else { continue };
-        if names.is_none() {
-            let all = || fields.iter().map(|f| String::from_utf8_lossy(f).into_owned()).collect();
-            names = Some(all());
-            continue;
-        }
-        rows += 1;
-        gathered.iter_mut().zip(fields.iter()).for_each(|(g, field)| g.text(field));
-        if rows % 4096 == 0 && stop.load(Ordering::Relaxed) {
-            return Ok(None);
+    for path in paths {
+        let mut records = Records::open(path, cut.delimiter, None)?;
+        records.expect(cut.width);
+        let mut header = cut.header;
+        while let Some(record) = records.next_record()? {
+            let right = record.ok().filter(|fields| fields.len() == cut.width);
+            if std::mem::take(&mut header) {
+                let of_file: Option<Vec<String>> = right.map(|fields| {
+                    fields.iter().map(|f| String::from_utf8_lossy(f).into_owned()).collect()
+                });
+                if names.get_or_insert_with(|| of_file.clone().unwrap_or_default())
+                    != &of_file.unwrap_or_default()
+                {
+                    let first = paths[0].display();
+                    let what = format!("has other columns than {first}, or in another order");
+                    return Err(wrong(path, what));
+                }
+                continue;
+            }
+            let Some(fields) = right else { continue };
+            rows += 1;
+            gathered.iter_mut().zip(fields.iter()).for_each(|(g, field)| g.text(field));
+            if rows % 4096 == 0 && stop.load(Ordering::Relaxed) {
+                return Ok(None);
+            }
         }
     }
     let names = names.unwrap_or_default();
+    let path = &paths[0];
     if let Some((i, name)) = twice(&names) {
         let what = format!(
             "the first line names {name:?} twice, the second time as column {}; give each column a name of its own",
@@ -189,6 +203,7 @@ mod tests {
             ("a,,b\nx,y,z\n", b',', false, 3),
             ("\"a|b\"|c\n1|2\n", b'|', true, 2),
             ("a,b\n1,2,3\n1,2\n", b',', true, 2),
+            ("a;b\n1;\"x\n,\n,,\n\"\n2;y\n", b';', true, 2),
         ] {
             let (_dir, path) = file(text);
             assert_eq!(cut(&path, None).unwrap(), Cut { delimiter, header, width }, "{text}");
@@ -212,7 +227,8 @@ mod tests {
         let stop = AtomicBool::new(false);
         let of = |text: &str| {
             let (_dir, path) = file(text);
-            survey(&path, cut(&path, None).unwrap(), &stop).map(Option::unwrap)
+            survey(std::slice::from_ref(&path), cut(&path, None).unwrap(), &stop)
+                .map(Option::unwrap)
         };
         let s = of(",y,\"a b\"\n0,1,x\n1,0,\n2,1,x\n").unwrap();
         let names: Vec<&str> = s.columns.iter().map(|c| c.name.as_str()).collect();
@@ -224,6 +240,7 @@ mod tests {
         assert!(of("a,a\n1,2\n").unwrap_err().to_string().contains("names \"a\" twice"));
         stop.store(true, Ordering::Relaxed);
         let (_dir, path) = file(&"1,2\n".repeat(5000));
-        assert!(survey(&path, cut(&path, None).unwrap(), &stop).unwrap().is_none());
+        let cut = cut(&path, None).unwrap();
+        assert!(survey(&[path], cut, &stop).unwrap().is_none());
     }
 }

@@ -174,8 +174,9 @@ impl<'a> Figures<'a> {
             Figure::Accuracy => column("accuracy", &|r| r.accuracy.map(|a| fixed(a, 5)))
                 .legend("accuracy: share of evaluation samples on the right side of a probability of 0.5"),
             Figure::Floor => {
-                column("floor", &|r| r.floor_share.map(|f| fixed(100.0 * f, 0) + "%"))
-                    .legend("floor: share of what this machine's measured ceilings allow")
+                column("of floor", &|r| r.floor_share.map(|f| fixed(100.0 * f, 0) + "%")).legend(
+                    "of floor: share of the floor, the time that this machine's measured ceilings allow",
+                )
             }
             Figure::Energy => {
                 column("kJ", &|r| r.joules_to_target.map(|j| decimals(j / 1e3))).legend(

@@ -116,8 +116,8 @@ impl ReferenceRecord {
 }
 
 impl Verdict {
-    /// `converges like the reference: 0.575 epochs, 0.570 there, 0.541 to 0.599 are like it (t =
-    /// 0.3)`
+    /// `converges like the reference: 0.575 epochs, the reference 0.570; 0.541 to 0.599 would be no
+    /// difference beyond chance (t = 0.3)`
     pub fn sentence(&self) -> String {
         let word = match self.converges {
             Converges::Faster => "converges faster than the reference",
@@ -125,11 +125,14 @@ impl Verdict {
             Converges::Slower => "converges slower than the reference",
             Converges::Not => "does not converge, the reference does",
         };
-        let ours = self.epochs.map_or(String::new(), |e| format!("{e:.3} epochs, "));
+        let both = match self.epochs {
+            Some(ours) => format!("{ours:.3} epochs, the reference {:.3}", self.reference),
+            None => format!("in {:.3} epochs", self.reference),
+        };
         let t = self.t.map_or(String::new(), |t| format!(" (t = {t:.1})"));
         format!(
-            "{word}: {ours}{:.3} there, {:.3} to {:.3} are like it{t}",
-            self.reference, self.fastest, self.slowest
+            "{word}: {both}; {:.3} to {:.3} would be no difference beyond chance{t}",
+            self.fastest, self.slowest
         )
     }
 }

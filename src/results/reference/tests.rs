@@ -82,7 +82,7 @@ fn faster_like_and_slower_are_told_apart_for_any_number_of_runs() {
     assert!((t - 0.03 / (stdev * (1.0f64 / 8.0 + 1.0 / 3.0).sqrt())).abs() < 1e-8);
     assert_eq!(
         judged(&[0.5]).sentence(),
-        "converges like the reference: 0.500 epochs, 0.500 there, 0.466 to 0.534 are like it (t = 0.0)"
+        "converges like the reference: 0.500 epochs, the reference 0.500; 0.466 to 0.534 would be no difference beyond chance (t = 0.0)"
     );
 }
 
@@ -95,7 +95,9 @@ fn missed_targets_count_and_other_tasks_are_refused() {
     all[1].ending = Ending::NotConverged;
     let verdict = record.judge(&all).unwrap();
     assert_eq!((verdict.converges, verdict.epochs), (Converges::Not, None));
-    assert!(verdict.sentence().starts_with("does not converge, the reference does: 0.500 there"));
+    assert!(
+        verdict.sentence().starts_with("does not converge, the reference does: in 0.500 epochs; ")
+    );
     all[1].task.data.insert("data.max_rows".into(), "11".into());
     assert_eq!(
         record.judge(&all).unwrap_err(),

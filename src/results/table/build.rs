@@ -181,12 +181,14 @@ fn label(rows: &mut [Row], by: Rows) {
             same.iter().map(|row| fresh.map(|d| shown(row, d))).collect()
         });
     }
+    let mut of: HashMap<String, usize> = HashMap::new();
+    rows.iter().for_each(|row| *of.entry(row.label.clone()).or_default() += 1);
     let mut seen: HashMap<String, usize> = HashMap::new();
     for row in &mut *rows {
-        let n = seen.entry(row.label.clone()).or_default();
+        let (n, of) = (seen.entry(row.label.clone()).or_default(), of[&row.label]);
         *n += 1;
-        if *n > 1 {
-            row.label += &format!(" #{n}");
+        if of > 1 {
+            row.label += &format!(" ({n} of {of})");
         }
     }
     tell_names_apart(rows);

@@ -7,7 +7,7 @@ mod write;
 pub use roles::{Label, Role, Roles};
 pub use write::Draft;
 
-use crate::data::survey::Survey;
+use crate::data::{format::Format, survey::Survey};
 use std::path::PathBuf;
 
 /// Which model to train.
@@ -30,6 +30,8 @@ pub struct Wishes {
     pub dense: Vec<String>,
     /// Columns that are categorical.
     pub categorical: Vec<String>,
+    /// Columns of dates.
+    pub dates: Vec<String>,
     /// Columns that are left out.
     pub ignore: Vec<String>,
     /// The model; `None` = a DLRM where there are dense columns, else a DeepFM.
@@ -45,6 +47,8 @@ pub struct Found {
     pub train: Vec<PathBuf>,
     /// Evaluation file, if there is one.
     pub eval: Option<PathBuf>,
+    /// Test file, if there is one.
+    pub test: Option<PathBuf>,
     /// What they are.
     pub files: Files,
     /// What the training files hold.
@@ -61,6 +65,8 @@ pub enum Files {
         /// Whether the first line holds names.
         header: bool,
     },
+    /// Files of a format that say themselves which column is what.
+    Described(Format),
     /// Parquet.
     Parquet,
 }

@@ -38,6 +38,8 @@ pub enum Role {
     Dense,
     /// A category.
     Categorical,
+    /// A date, of which features are made.
+    Date,
     /// Nothing.
     Ignored,
 }
@@ -86,18 +88,19 @@ impl Roles {
         let lists = [
             (Role::Dense, all(&wishes.dense)?),
             (Role::Categorical, all(&wishes.categorical)?),
+            (Role::Date, all(&wishes.dates)?),
             (Role::Ignored, all(&wishes.ignore)?),
         ];
         let named = |i: usize| lists.iter().find(|(_, list)| list.contains(&i)).map(|(r, _)| *r);
         let (column, why) = match &wishes.label {
             Some(name) => (find(name)?, Vec::new()),
-            None => label(survey, files, &|i| named(i).is_some())?,
+            None => label(survey, &|i| named(i).is_some())?,
         };
         if let Some(role) = named(column) {
             let name = &survey.columns[column].name;
             return Err(format!("column {name:?} is the label and cannot be {} too", word(role)));
         }
-        let label = classes(&survey.columns[column], column, survey.rows, files, wishes, why)?;
+        let label = classes(&survey.columns[column], column, survey.rows, wishes, why)?;
         let mut columns = Vec::new();
         for (i, c) in survey.columns.iter().enumerate() {
             columns.push(match named(i) {
@@ -110,9 +113,10 @@ impl Roles {
             });
         }
         let roles = Roles { label, columns };
-        let features = [Role::Dense, Role::Categorical].map(|role| roles.of(survey, role).len());
+        let features =
+            [Role::Dense, Role::Categorical, Role::Date].map(|role| roles.of(survey, role).len());
         match features {
-            [0, 0] => Err("no column is left to learn from but the label".to_owned()),
+            [0, 0, 0] => Err("no column is left to learn from but the label".to_owned()),
             _ => Ok(roles),
         }
     }
@@ -123,6 +127,7 @@ fn word(role: Role) -> &'static str {
         Role::Label => "the label",
         Role::Dense => "dense",
         Role::Categorical => "categorical",
+        Role::Date => "a date",
         Role::Ignored => "left out",
     }
 }
@@ -133,12 +138,8 @@ fn names(survey: &Survey, which: impl Fn(&Column) -> bool) -> String {
 }
 
 /// The column that looks like a label, and why; `taken` says which have been named as something else.
-fn label(
-    survey: &Survey,
-    files: Files,
-    taken: &dyn Fn(usize) -> bool,
-) -> Result<(usize, Vec<String>), String> {
-    let candidate = |i: usize, c: &Column| !taken(i) && two_classes(c, files);
+fn label(survey: &Survey, taken: &dyn Fn(usize) -> bool) -> Result<(usize, Vec<String>), String> {
+    let candidate = |i: usize, c: &Column| !taken(i) && two_classes(c);
     let by_name = LABELS.iter().find_map(|label| {
         survey
             .columns
@@ -157,13 +158,10 @@ fn label(
     match (&candidates[..], &binary[..]) {
         ([one], _) => Ok((*one, vec!["No other column has two values.".to_owned()])),
         (_, [one]) => Ok((*one, vec!["No other column has the values 0 and 1.".to_owned()])),
-        ([], _) => {
-            let zeros = if files == Files::Parquet { ", the numbers 0 and 1" } else { "" };
-            Err(format!(
-                "no column looks like a label, which has two values{zeros} in all rows; name it with --label NAME, one of {}",
-                names(survey, |_| true)
-            ))
-        }
+        ([], _) => Err(format!(
+            "no column looks like a label, which has two values in all rows; name it with --label NAME, one of {}",
+            names(survey, |_| true)
+        )),
         (_, all) if all.contains(&last) || (all.is_empty() && candidates.contains(&last)) => {
             Ok((last, vec!["It is the last one, and has two values.".to_owned()]))
         }
@@ -185,9 +183,9 @@ fn zero_and_one(c: &Column) -> bool {
 }
 
 /// Whether a column has two values, in all rows.
-fn two_classes(c: &Column, files: Files) -> bool {
+fn two_classes(c: &Column) -> bool {
     let two = c.missing == 0 && c.distinct == 2 && c.few.is_some();
-    two && c.no_feature.is_none() && (files != Files::Parquet || zero_and_one(c))
+    two && c.no_feature.is_none() && c.holds != Holds::Dates
 }
 
 /// Which values of the label mean 1.
@@ -195,7 +193,6 @@ fn classes(
     c: &Column,
     column: usize,
     rows: u64,
-    files: Files,
     wishes: &Wishes,
     mut why: Vec<String>,
 ) -> Result<Label, String> {
@@ -224,11 +221,6 @@ fn classes(
     }
     if wishes.positive.is_empty() && zero_and_one(c) {
         return label(Vec::new(), why);
-    }
-    if files == Files::Parquet {
-        return Err(format!(
-            "the label, column {name:?}, is not 0 and 1, as it must be in parquet; name another with --label NAME, or write the files as csv"
-        ));
     }
     if !wishes.positive.is_empty() {
         let there =
@@ -270,15 +262,20 @@ fn shown(values: &[(String, u64)]) -> String {
 fn can_be(c: &Column, role: Role, files: Files) -> Result<(), String> {
     let numbers = matches!(c.holds, Holds::Whole | Holds::Fractions);
     let ids = match files {
-        Files::Text { .. } => true,
-        Files::Parquet => matches!(c.holds, Holds::Whole | Holds::Hashes | Holds::Lists),
+        Files::Text { .. } | Files::Described(_) => true,
+        Files::Parquet => {
+            matches!(c.holds, Holds::Whole | Holds::Hashes | Holds::Lists | Holds::Text)
+        }
     };
     match role {
         Role::Dense if !numbers => {
             Err(format!("column {:?} cannot be dense: not all of its values are numbers", c.name))
         }
+        Role::Date if c.holds != Holds::Dates && c.holds != Holds::Whole => {
+            Err(format!("column {:?} cannot be a date: not all of its values are dates", c.name))
+        }
         Role::Categorical if !ids => Err(format!(
-            "column {:?} cannot be categorical: parquet files hold numbers of categories as whole numbers, or lists of them",
+            "column {:?} cannot be categorical: categories of parquet files are whole numbers, lists of them, or text",
             c.name
         )),
         _ => Ok(()),
@@ -296,12 +293,10 @@ fn guess(c: &Column, rows: u64, files: Files) -> (Role, String) {
     let role = match c.holds {
         Holds::Nothing => return ignored("it has no values"),
         Holds::Other => return ignored("a model cannot be trained on values of its type"),
-        Holds::Text if parquet => {
-            return ignored("it is text, of which models are trained in csv files only");
-        }
         _ if c.distinct == 1 && c.missing == 0 && c.holds != Holds::Lists => {
             return ignored("it has one value only");
         }
+        Holds::Dates => Role::Date,
         Holds::Text if own => return ignored("nearly each row has a value of its own"),
         Holds::Text | Holds::Hashes | Holds::Lists => Role::Categorical,
         Holds::Fractions => Role::Dense,
@@ -342,12 +337,15 @@ fn says(c: &Column, rows: u64, role: Role) -> String {
     let values = |n: u64| if n == 1 { "1 value".to_owned() } else { format!("{n} values") };
     let mut words = match (c.holds, role) {
         (Holds::Text, _) => format!("text, {}", values(c.distinct)),
+        (Holds::Dates, _) => format!("dates, {}", values(c.distinct)),
         (Holds::Hashes, _) => "hashes of 64 bits".to_owned(),
         (Holds::Lists, _) => format!("lists of ids, {}", values(c.distinct)),
         (Holds::Whole, _) => format!("whole numbers, {}", values(c.distinct)),
         _ => "numbers".to_owned(),
     };
-    if let (Some((min, max)), false) = (c.range, matches!(c.holds, Holds::Text | Holds::Lists)) {
+    if let (Some((min, max)), false) =
+        (c.range, matches!(c.holds, Holds::Text | Holds::Lists | Holds::Dates))
+    {
         words += &format!(", {} to {}", brief(min), brief(max));
     }
     if c.missing > 0 {
@@ -392,6 +390,7 @@ mod tests {
             range,
             mean: 0.5,
             few: (!few.is_empty()).then_some(few),
+            clock: false,
             no_feature: None,
         }
     }
@@ -510,17 +509,18 @@ mod tests {
     }
 
     #[test]
-    fn parquet_has_labels_and_categories_of_numbers() {
+    fn parquet_has_text_dates_lists_and_no_negative_ids() {
         let guess = |columns| Roles::guess(&survey(columns), Files::Parquet, &Wishes::default());
         let text = column("t", Holds::Text, 2, &[("a", 100), ("b", 100)]);
         let minus = Column { range: Some((-1.0, 5.0)), ..column("m", Holds::Whole, 7, &[]) };
         let lists = column("l", Holds::Lists, 1, &[]);
-        let found = guess(vec![text.clone(), minus, lists, binary("label")]).unwrap();
+        let dates = column("d", Holds::Dates, 150, &[]);
+        let found = guess(vec![text.clone(), minus, lists, dates, binary("label")]).unwrap();
         let roles: Vec<Role> = found.columns.iter().map(|(r, _)| *r).collect();
-        assert_eq!(roles, [Role::Ignored, Role::Dense, Role::Categorical, Role::Label]);
-        assert!(
-            guess(vec![text, column("x", Holds::Whole, 9, &[])]).unwrap_err().contains("0 and 1")
-        );
+        use Role::{Categorical, Date, Dense};
+        assert_eq!(roles, [Categorical, Dense, Categorical, Date, Role::Label]);
+        let found = guess(vec![text, column("x", Holds::Whole, 9, &[])]).unwrap();
+        assert_eq!((found.label.column, found.label.positive), (0, vec!["a".to_owned()]));
     }
 
     #[test]

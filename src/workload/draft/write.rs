@@ -29,6 +29,8 @@ pub struct Draft {
     roles: Roles,
     kind: Kind,
     hash: Option<u32>,
+    /// Columns as they were asked for, of files that say themselves what they have.
+    asked: String,
 }
 
 impl Draft {
@@ -38,7 +40,15 @@ impl Draft {
     /// As [`Roles::guess`], and if the model does not fit the columns.
     pub fn new(name: String, found: Found, wishes: &Wishes) -> Result<Self, String> {
         let roles = Roles::guess(&found.survey, found.files, wishes)?;
-        let dense = roles.of(&found.survey, Role::Dense).len();
+        let text = matches!(found.files, Files::Text { .. });
+        // The days of a date are a number, which is trained on where it can be scaled.
+        let days = text && !roles.of(&found.survey, Role::Date).is_empty();
+        let dense = roles.of(&found.survey, Role::Dense).len() + usize::from(days);
+        let words = text
+            || roles
+                .of(&found.survey, Role::Categorical)
+                .iter()
+                .any(|(c, _)| c.holds == Holds::Text);
         let kind = match wishes.model {
             Some(Kind::Dlrm) if dense == 0 => {
                 return Err("a DLRM needs at least one dense column, and there is none; use --model deepfm, or name columns with --dense".to_owned());
@@ -47,10 +57,17 @@ impl Draft {
             None if dense == 0 => Kind::DeepFm,
             None => Kind::Dlrm,
         };
-        if wishes.hash.is_some() && !matches!(found.files, Files::Text { .. }) {
-            return Err("--hash is about text; ids of parquet files are numbers already".to_owned());
+        if wishes.hash.is_some() && !words {
+            return Err("--hash is about text, and the files have no category of it".to_owned());
         }
-        Ok(Draft { name, found, roles, kind, hash: wishes.hash })
+        let named = |key, names: &[String]| match names.is_empty() {
+            true => String::new(),
+            false => list(key, names.iter().map(|n| (n.as_str(), ""))),
+        };
+        let asked = named("dense", &wishes.dense)
+            + &named("categorical", &wishes.categorical)
+            + &named("ignore", &wishes.ignore);
+        Ok(Draft { name, found, roles, kind, hash: wishes.hash, asked })
     }
 
     /// What each column is for.
@@ -109,15 +126,23 @@ impl Draft {
         let rows = self.rows();
         match self.found.files {
             Files::Text { .. } => {
-                *out += &format!(
-                    "source = \"csv\"\n# {rows} samples.\ntrain = {}\n",
-                    path(&self.found.train[0])
-                );
+                let train = match &self.found.train[..] {
+                    [one] => path(one),
+                    many => {
+                        let all: Vec<String> = many.iter().map(|p| path(p)).collect();
+                        format!("[{}]", all.join(", "))
+                    }
+                };
+                *out += &format!("source = \"csv\"\n# {rows} samples.\ntrain = {train}\n");
             }
-            Files::Parquet => {
+            Files::Parquet | Files::Described(_) => {
+                let source = match self.found.files {
+                    Files::Described(format) => format.word(),
+                    _ => "parquet",
+                };
                 let all: Vec<String> = self.found.train.iter().map(|p| path(p)).collect();
                 *out += &format!(
-                    "source = \"parquet\"\n# {rows} samples.\ntrain = [{}]\n",
+                    "source = \"{source}\"\n# {rows} samples.\ntrain = [{}]\n",
                     all.join(", ")
                 );
             }
@@ -130,6 +155,9 @@ impl Draft {
                     "# No file for evaluation was named: of each {every} samples the last one is for it.\nhold_out = {every}\n"
                 );
             }
+        }
+        if let Some(test) = &self.found.test {
+            *out += &format!("test = {}\n", path(test));
         }
         let Files::Text { delimiter, header } = self.found.files else { return };
         if delimiter != ',' {
@@ -151,6 +179,9 @@ impl Draft {
         if let Some(share) = label.share {
             *out += &format!("# {:.2}% of the labels are 1.\n", 100.0 * share);
         }
+        if matches!(self.found.files, Files::Described(_)) {
+            return;
+        }
         *out += &format!("label = {}\n", quoted(name));
         if !label.positive.is_empty() {
             let values: Vec<String> = label.positive.iter().map(|v| quoted(v)).collect();
@@ -160,6 +191,9 @@ impl Draft {
 
     /// The columns that are learnt from, and those that are not.
     fn columns(&self, out: &mut String) {
+        if matches!(self.found.files, Files::Described(_)) {
+            return self.described(out);
+        }
         let text = matches!(self.found.files, Files::Text { .. });
         let dense = self.of(Role::Dense);
         let named = |columns: Vec<(&Column, &str)>| -> Vec<(String, String)> {
@@ -168,13 +202,24 @@ impl Draft {
         let list_of = |key: &str, columns: &[(String, String)]| {
             list(key, columns.iter().map(|(name, why)| (name.as_str(), why.as_str())))
         };
-        if !dense.is_empty() {
-            if dense.iter().any(|(c, _)| c.missing > 0) {
+        let dates = self.of(Role::Date);
+        if !dense.is_empty() || (text && !dates.is_empty()) {
+            if dense.iter().chain(&dates).any(|(c, _)| c.missing > 0) {
                 *out += "# Where a number is missing it is 0.\n";
             }
-            let (transform, why) = transform(&dense, text);
-            *out += &list_of("dense", &named(dense));
+            // Days since 1970 are far from 0 and close to one another.
+            let (transform, why) = match text && !dates.is_empty() {
+                true => ("standard", "Each column to mean 0 and deviation 1.".to_owned()),
+                false => transform(&dense, text),
+            };
+            if !dense.is_empty() {
+                *out += &list_of("dense", &named(dense));
+            }
             *out += &format!("# {why}\ndense_transform = \"{transform}\"\n");
+        }
+        if !dates.is_empty() {
+            *out += &date_features(&dates, text);
+            *out += &list_of("dates", &named(dates));
         }
         let categorical = self.of(Role::Categorical);
         if !categorical.is_empty() {
@@ -192,22 +237,64 @@ impl Draft {
         }
     }
 
+    /// The columns of files that say themselves what they are.
+    fn described(&self, out: &mut String) {
+        *out += "# The files say which column is what:\n";
+        let dense = self.of(Role::Dense);
+        for (what, columns) in [("dense", &dense), ("categorical", &self.of(Role::Categorical))] {
+            for (c, why) in columns {
+                *out += &format!("#   {what} {}: {}\n", visible(&c.name), visible(why));
+            }
+        }
+        if !self.asked.is_empty() {
+            *out += &self.asked;
+        }
+        if !dense.is_empty() {
+            let (transform, why) = transform(&dense, false);
+            *out += &format!("# {why}\ndense_transform = \"{transform}\"\n");
+        }
+        let far = self
+            .of(Role::Categorical)
+            .into_iter()
+            .find(|(c, _)| c.range.is_some_and(|(_, most)| most >= LARGEST));
+        *out += &match far {
+            Some((c, _)) => format!(
+                "# Ids of column {} are too large for a row each: they are taken modulo a number.\nmax_ind_range = {HASHED}\n",
+                visible(&c.name)
+            ),
+            None => "# A table has a row for each id up to the largest in the files.\n".to_owned(),
+        };
+        *out += "# Samples lie in the order of the files; they are shuffled through a buffer.\n";
+        *out += &format!("buffer = {}\n", self.rows().clamp(1, 1 << 16));
+    }
+
     /// How values become rows of tables.
     fn categories(&self, categorical: &[(&Column, &str)], text: bool) -> String {
         let different: u64 = categorical.iter().map(|(c, _)| c.distinct).sum();
         if !text {
+            let words = categorical.iter().any(|(c, _)| c.holds == Holds::Text);
+            let hashed = match (words, self.hash) {
+                (true, Some(n)) => format!("# Text is hashed to rows.\nhash_buckets = [{n}]\n"),
+                (true, None) => "# Text is numbered by the training samples.\n".to_owned(),
+                (false, _) => String::new(),
+            };
+            let numbers = |c: &Column| c.holds != Holds::Text;
             let far = |c: &Column| {
-                c.holds == Holds::Hashes
-                    || c.range.is_some_and(|(min, max)| min < 0.0 || max >= LARGEST)
+                let far = c.range.is_some_and(|(min, max)| min < 0.0 || max >= LARGEST);
+                c.holds == Holds::Hashes || (numbers(c) && far)
             };
-            return match categorical.iter().find(|(c, _)| far(c)) {
-                Some((c, _)) => format!(
-                    "# Numbers of column {} are too large for a row each: ids are these modulo a number.\nmax_ind_range = {HASHED}\n",
-                    visible(&c.name)
-                ),
-                None => "# A table has a row for each number up to the largest in the files.\n"
-                    .to_owned(),
-            };
+            return hashed
+                + &match categorical.iter().find(|(c, _)| far(c)) {
+                    Some((c, _)) => format!(
+                        "# Numbers of column {} are too large for a row each: ids are these modulo a number.\nmax_ind_range = {HASHED}\n",
+                        visible(&c.name)
+                    ),
+                    None if categorical.iter().any(|(c, _)| numbers(c)) => {
+                        "# A table has a row for each number up to the largest in the files.\n"
+                            .to_owned()
+                    }
+                    None => String::new(),
+                };
         }
         if let Some(buckets) = self.hash {
             return format!("# Values are hashed to rows.\nhash_buckets = [{buckets}]\n");
@@ -233,7 +320,8 @@ impl Draft {
     }
 
     fn model(&self, out: &mut String) {
-        let (small, tables) = (self.rows() < 20_000, self.of(Role::Categorical).len());
+        let tables = self.of(Role::Categorical).len() + self.of(Role::Date).len();
+        let small = self.rows() < 20_000;
         let dim = if small { 8 } else { 16 };
         match self.kind {
             Kind::Dlrm => {
@@ -281,6 +369,26 @@ impl Draft {
         );
         *out += "\n# What AUC can be had is known when it has been trained once:\n# [target]\n# auc = 0.8\n";
     }
+}
+
+/// What is made of dates: the hour only where there is one.
+fn date_features(dates: &[(&Column, &str)], text: bool) -> String {
+    let mut features = vec!["day_of_week", "day_of_month", "month_of_year"];
+    if dates.iter().any(|(c, _)| c.clock) {
+        features.insert(0, "hour_of_day");
+    }
+    if text {
+        features.push("days_since_epoch");
+    }
+    let why = match dates.iter().any(|(c, _)| c.clock) {
+        true => "",
+        false => " None has a time of day.",
+    };
+    let features: Vec<String> = features.into_iter().map(quoted).collect();
+    format!(
+        "# Categories, and of text the days as a number.{why}\ndate_features = [{}]\n",
+        features.join(", ")
+    )
 }
 
 /// The transform of the dense columns, and why.

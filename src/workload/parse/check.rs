@@ -1,6 +1,10 @@
 //! What follows from several keys, and checks between them.
 
-use super::{embedding, error::WorkloadError, tree::Tree};
+use super::{
+    embedding,
+    error::{Origin, WorkloadError},
+    tree::Tree,
+};
 use crate::{
     backend::{Device, Precision},
     data::source::prepared::goes_on_from_numpy,
@@ -41,8 +45,14 @@ fn every(w: &mut Workload, tree: &Tree) -> Result<(), WorkloadError> {
         .filter(|key| tree.get(key).is_some())
         .collect();
     if let [first, .., last] = given[..] {
+        // Who has just set one means that one.
+        let set = |key: &str| tree.origin(key) == Origin::Set;
+        let (out, which) = match set(last) && !set(first) {
+            true => (first, "that"),
+            false => (last, "this"),
+        };
         let what = format!(
-            "stands beside {first}; leave one of them out (--set {last}= takes this one out)"
+            "stands beside {first}; leave one of them out (--set {out}= takes {which} one out)"
         );
         return Err(tree.error(last, what));
     }
@@ -73,6 +83,7 @@ fn roles(w: &Workload, tree: &Tree) -> Result<(), WorkloadError> {
     };
     let dates = match &w.data {
         DataConfig::Csv(c) => c.dates().0,
+        DataConfig::Parquet(c) => c.dates.as_deref().unwrap_or_default(),
         _ => &[],
     };
     let lists = lists.into_iter().map(|names| &names[..]).chain([dates]);

@@ -82,9 +82,15 @@ fn overrides_win_and_are_checked_alike() {
     assert!(error("model.top=[4, 1").starts_with("--set model.top: not a TOML value: "));
     assert_eq!(
         read(SMALL, &["target.auc=0.8", "target.share_of_best=0.9"]).unwrap_err(),
-        "--set target.share_of_best: stands beside target.auc; leave one of them out (--set target.share_of_best= takes this one out)"
+        "--set target.share_of_best: stands beside target.auc; leave one of them out (--set target.auc= takes that one out, --set target.share_of_best= this one)"
     );
     assert!(read(SMALL, &["target.auc=0.8", "target.auc=", "target.share_of_best=0.9"]).is_ok());
+    let each = format!("{SMALL}[eval]\nevery_epochs = 0.5\n");
+    assert_eq!(
+        read(&each, &["eval.every=never"]).unwrap_err(),
+        "--set eval.every: stands beside eval.every_epochs; leave one of them out (--set eval.every_epochs= takes that one out)"
+    );
+    assert!(read(&each, &["eval.every=never", "eval.every_epochs="]).is_ok());
 }
 
 #[test]
@@ -484,10 +490,14 @@ fn parquet() -> impl Strategy<Value = DataConfig> {
                     (Some(s.iter().map(|x| x.0).collect()), Some(s.iter().map(|x| x.1).collect()))
                 });
             let hotness = hotness.filter(|_| hot);
-            let every = held_out.eval_share.map_or(held_out.hold_out, |_| Some(10));
-            let held_out = HeldOut { hold_out: every, ..HeldOut::default() };
             let shuffle = if held_out.any() { GroupShuffle::None } else { shuffle };
             DataConfig::Parquet(ParquetConfig {
+                positive: categorical.iter().map(|c| format!("p{c}")).collect(),
+                dates: hotness.as_ref().map(|_| vec!["when".to_owned()]),
+                date_features: hotness.as_ref().map(|_| DateFeature::ALL[1..3].to_vec()),
+                min_count: (id_stride > 5).then_some(id_stride),
+                hash_buckets: (id_stride <= 5).then(|| vec![7, 9]),
+                missing_category: buffer.map(|n| n.to_string()),
                 train,
                 eval,
                 held_out,
@@ -513,8 +523,8 @@ fn files() -> impl Strategy<Value = DataConfig> {
     (parquet(), formats).prop_map(|(like, (_, format))| match like {
         DataConfig::Parquet(c) => DataConfig::Files(FilesConfig {
             format,
-            // Nothing is held out of these.
-            eval: if c.eval.is_empty() { vec!["eval".into()] } else { c.eval },
+            eval: c.eval,
+            held_out: HeldOut { split_by: None, ..c.held_out },
             train: c.train,
             test: c.test,
             label: c.label,

@@ -3,16 +3,18 @@
 use crate::{
     batch::Bags,
     data::{
-        DataError,
+        DataError, dates,
         ids::{EXACT, ToId},
+        preprocess::{fields::missing, lines::shown as quoted},
         quiet::caught,
         rows::{RowRef, wrong},
+        source::config::DateFeature,
     },
 };
 use parquet::{
-    basic::{ConvertedType, IntType, LogicalType, Type as Physical},
+    basic::{ConvertedType, IntType, LogicalType, TimeUnit, Type as Physical},
     column::reader::{ColumnReader, ColumnReaderImpl},
-    data_type::{BoolType, DataType, DoubleType, FloatType, Int32Type, Int64Type},
+    data_type::{BoolType, ByteArrayType, DataType, DoubleType, FloatType, Int32Type, Int64Type},
     errors::{ParquetError, Result},
     schema::types::ColumnDescriptor,
 };
@@ -44,8 +46,32 @@ pub(super) struct Leaf {
     /// Whether it holds whole numbers without a sign, all bits of which count (pandas' uint32 and
     /// uint64).
     pub unsigned: bool,
+    /// What is made of its values.
+    pub made: Made,
     /// Definition level of a value that is there.
     max_def: i16,
+}
+
+/// What is made of the values of a column.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Made {
+    /// They are numbers, and stay so.
+    Numbers,
+    /// They are text.
+    Text,
+    /// They are dates in this form; a feature of each, or the moment in seconds since 1970.
+    Date(Form, Option<DateFeature>),
+}
+
+/// How a column holds dates.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Form {
+    /// So many of a unit make a second, since 1970.
+    PerSecond(i64),
+    /// Days since 1970.
+    Days,
+    /// Text, or whole numbers as text has them.
+    Text,
 }
 
 impl Leaf {
@@ -60,11 +86,10 @@ impl Leaf {
         d: &ColumnDescriptor,
     ) -> std::result::Result<Self, DataError> {
         let name = d.path().parts().first().cloned().unwrap_or_default();
-        let refuse = |what: String| {
-            Err(wrong(
-                path,
-                format!("column {name} {what}; must be numbers, or lists of them for ids"),
-            ))
+        let refuse = |what: String, advice: &str| {
+            let what =
+                format!("column {name} {what}; must be numbers, or lists of them for ids{advice}");
+            Err(wrong(path, what))
         };
         if !matches!(
             d.physical_type(),
@@ -74,16 +99,26 @@ impl Leaf {
                 | Physical::FLOAT
                 | Physical::DOUBLE
         ) {
-            return refuse(format!("is of type {}", d.physical_type()));
+            let text = match is_text(d) {
+                true => {
+                    " (text is trained on as it is with data.source = \"parquet\", and is no number in other formats)"
+                }
+                false => "",
+            };
+            return refuse(format!("is of type {}", d.physical_type()), text);
         }
         if let Some(other) = other_meaning(d) {
-            return refuse(format!("is of type {other}, stored as {}", d.physical_type()));
+            let dates = match Form::of(d) {
+                Some(_) => " (data.dates in a workload makes features of dates)",
+                None => "",
+            };
+            return refuse(format!("is of type {other}, stored as {}", d.physical_type()), dates);
         }
         let (depth, list) = (d.path().parts().len(), d.max_rep_level() == 1);
         // A list is three levels deep as the format asks for, or two or one as older programs write
         // it.
         if d.max_rep_level() > 1 || depth > 3 || (depth > 1 && !list) {
-            return refuse("is nested".to_owned());
+            return refuse("is nested".to_owned(), "");
         }
         let unsigned = matches!(
             (d.physical_type(), d.converted_type(), d.logical_type_ref()),
@@ -100,7 +135,65 @@ impl Leaf {
                     Some(LogicalType::Integer(IntType { bit_width: 64, is_signed: false }))
                 )
         );
-        Ok(Leaf { index, name, list, unsigned, max_def: d.max_def_level() })
+        let (made, max_def) = (Made::Numbers, d.max_def_level());
+        Ok(Leaf { index, name, list, unsigned, made, max_def })
+    }
+
+    /// Column `index`, described by `d`, if it is one of text.
+    pub fn text(index: usize, d: &ColumnDescriptor) -> Option<Self> {
+        let name = is_text(d).then(|| d.path().parts().first().cloned())??;
+        let (made, max_def) = (Made::Text, d.max_def_level());
+        Some(Leaf { index, name, list: false, unsigned: false, made, max_def })
+    }
+
+    /// `feature` of column `index`, described by `d`, if it is one of dates; the moment itself where
+    /// none is named.
+    pub fn date(index: usize, d: &ColumnDescriptor, feature: Option<DateFeature>) -> Option<Self> {
+        let plain = d.path().parts().len() == 1 && d.max_rep_level() == 0;
+        let form = Form::of(d).filter(|_| plain)?;
+        let column = d.path().parts().first()?;
+        let name = feature.map_or_else(|| column.clone(), |f| f.column(column));
+        let (made, max_def) = (Made::Date(form, feature), d.max_def_level());
+        Some(Leaf { index, name, list: false, unsigned: false, made, max_def })
+    }
+
+    /// Rows of the table that the values of a date need; its ids are one more than the feature, 0
+    /// where it is missing. `None` of other columns.
+    pub fn date_rows(&self) -> Option<u32> {
+        match self.made {
+            Made::Date(_, Some(feature)) => Some(feature.most() + 2),
+            Made::Date(_, None) | Made::Numbers | Made::Text => None,
+        }
+    }
+}
+
+/// Whether a column is one of text, and not of lists of it.
+pub(super) fn is_text(d: &ColumnDescriptor) -> bool {
+    let text = matches!(d.logical_type_ref(), Some(LogicalType::String | LogicalType::Enum));
+    d.path().parts().len() == 1
+        && d.physical_type() == Physical::BYTE_ARRAY
+        && (text || matches!(d.converted_type(), ConvertedType::UTF8 | ConvertedType::ENUM))
+}
+
+impl Form {
+    /// How the column that `d` describes holds dates, if it may.
+    pub fn of(d: &ColumnDescriptor) -> Option<Form> {
+        let whole = matches!(d.physical_type(), Physical::INT32 | Physical::INT64);
+        match (d.logical_type_ref(), d.converted_type()) {
+            _ if is_text(d) => Some(Form::Text),
+            (Some(LogicalType::Date), _) | (None, ConvertedType::DATE) => Some(Form::Days),
+            (Some(LogicalType::Timestamp(t)), _) => Some(Form::PerSecond(match t.unit {
+                TimeUnit::MILLIS => 1_000,
+                TimeUnit::MICROS => 1_000_000,
+                TimeUnit::NANOS => 1_000_000_000,
+            })),
+            (None, ConvertedType::TIMESTAMP_MILLIS) => Some(Form::PerSecond(1_000)),
+            (None, ConvertedType::TIMESTAMP_MICROS) => Some(Form::PerSecond(1_000_000)),
+            (None | Some(LogicalType::Integer(_)), _) if whole && other_meaning(d).is_none() => {
+                Some(Form::Text)
+            }
+            _ => None,
+        }
     }
 }
 
@@ -151,7 +244,8 @@ enum Values {
     I64(Typed<Int64Type>),
     F32(Typed<FloatType>),
     F64(Typed<DoubleType>),
-    /// No numbers; [`Leaf::new`] lets no such column through.
+    Bytes(Typed<ByteArrayType>),
+    /// Neither numbers nor text; [`Leaf::new`] lets no such column through.
     Other,
 }
 
@@ -181,6 +275,7 @@ macro_rules! typed {
             Values::I64($t) => $body,
             Values::F32($t) => $body,
             Values::F64($t) => $body,
+            Values::Bytes($t) => $body,
             Values::Other => $other,
         }
     };
@@ -195,6 +290,7 @@ impl Column {
             ColumnReader::Int64ColumnReader(r) => Values::I64(Typed::new(r)),
             ColumnReader::FloatColumnReader(r) => Values::F32(Typed::new(r)),
             ColumnReader::DoubleColumnReader(r) => Values::F64(Typed::new(r)),
+            ColumnReader::ByteArrayColumnReader(r) => Values::Bytes(Typed::new(r)),
             _ => Values::Other,
         };
         Column { defs: Vec::new(), reps: Vec::new(), values }
@@ -230,6 +326,12 @@ impl Column {
         stride: usize,
         place: impl Fn(usize) -> RowRef<'a>,
     ) -> std::result::Result<(), DataError> {
+        if let Made::Date(form, feature) = leaf.made {
+            return self.dates(leaf, form, out.len().div_ceil(stride), place, |row, moment| {
+                let number = |seconds| feature.map_or(seconds, |f| f.of(seconds)) as f64;
+                out[row * stride] = moment.map_or(f64::NAN, number);
+            });
+        }
         if let Values::I64(t) = &self.values
             && let Some(at) = t.buffer.iter().position(|&x| beyond_numbers(x, leaf.unsigned))
         {
@@ -256,9 +358,69 @@ impl Column {
             Values::I64(t) => self.spread(leaf, &t.buffer, out, |x| x as f64),
             Values::F32(t) => self.spread(leaf, &t.buffer, out, f64::from),
             Values::F64(t) => self.spread(leaf, &t.buffer, out, |x| x),
-            Values::Other => {}
+            Values::Bytes(_) | Values::Other => {}
         }
         Ok(())
+    }
+
+    /// The moments of the `n` rows read last, in seconds since 1970, to `take`.
+    fn dates<'a>(
+        &self,
+        leaf: &Leaf,
+        form: Form,
+        n: usize,
+        place: impl Fn(usize) -> RowRef<'a>,
+        mut take: impl FnMut(usize, Option<i64>),
+    ) -> std::result::Result<(), DataError> {
+        let moment = |x: i64| match form {
+            Form::PerSecond(unit) => Some(x.div_euclid(unit)),
+            Form::Days => x.checked_mul(86_400),
+            Form::Text => dates::parse(x.to_string().as_bytes()),
+        };
+        let mut values = 0;
+        for row in 0..n {
+            if leaf.max_def > 0 && self.defs.get(row).is_some_and(|&def| def != leaf.max_def) {
+                take(row, None);
+                continue;
+            }
+            let (found, shown) = match &self.values {
+                Values::I32(t) => match t.buffer.get(values) {
+                    Some(&x) => (moment(x.into()), x.to_string()),
+                    None => break,
+                },
+                Values::I64(t) => match t.buffer.get(values) {
+                    Some(&x) => (moment(x), x.to_string()),
+                    None => break,
+                },
+                Values::Bytes(t) => match t.buffer.get(values).map(|text| text.data()) {
+                    Some(text) if missing(text) => (None, String::new()),
+                    Some(text) => (dates::parse(text), quoted(text)),
+                    None => break,
+                },
+                _ => break,
+            };
+            values += 1;
+            if found.is_none() && !shown.is_empty() {
+                let name = &leaf.name;
+                let what = format!("column {name} is {shown}; must be {}", dates::FORMS);
+                return Err(place(row).error(what));
+            }
+            take(row, found);
+        }
+        Ok(())
+    }
+
+    /// The texts of the rows read last, to `take`; `None` where null.
+    pub fn texts(&self, leaf: &Leaf, mut take: impl FnMut(Option<&[u8]>)) {
+        let Values::Bytes(t) = &self.values else { return };
+        let mut values = t.buffer.iter();
+        if self.plain(leaf, t.buffer.len()) {
+            values.for_each(|text| take(Some(text.data())));
+            return;
+        }
+        for &def in &self.defs {
+            take(if def == leaf.max_def { values.next().map(|text| text.data()) } else { None });
+        }
     }
 
     fn spread<'a, V: Copy>(
@@ -291,6 +453,17 @@ impl Column {
         bags: &mut Bags,
         place: impl Fn(usize) -> RowRef<'a>,
     ) -> std::result::Result<(), DataError> {
+        if let Made::Date(form, feature) = leaf.made {
+            let rows = if self.defs.is_empty() {
+                typed!(&self.values, t => t.buffer.len(), 0)
+            } else {
+                self.defs.len()
+            };
+            return self.dates(leaf, form, rows, place, |_, moment| {
+                let id = |seconds| feature.map_or(0, |f| f.of(seconds) as u32 + 1);
+                bags.push([moment.map_or(0, id)]);
+            });
+        }
         let ToId { offset, range } = to;
         let id = |row: usize, x: i64| place(row).id(&leaf.name, to.whole(x, leaf.unsigned));
         let some = |row: usize, x: i64| id(row, x).map(Some);
@@ -322,7 +495,7 @@ impl Column {
             Values::I64(t) => self.gather(leaf, &t.buffer, bags, some),
             Values::F32(t) => self.gather(leaf, &t.buffer, bags, |r, x| fraction(r, f64::from(x))),
             Values::F64(t) => self.gather(leaf, &t.buffer, bags, fraction),
-            Values::Other => Ok(()),
+            Values::Bytes(_) | Values::Other => Ok(()),
         }
     }
 

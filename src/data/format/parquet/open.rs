@@ -5,7 +5,7 @@ use super::{
         columns::Columns,
         leftovers::{self, Leftover},
     },
-    column::{Leaf, beyond_numbers, fraction, guarded},
+    column::{Leaf, Made, beyond_numbers, fraction, guarded},
     shared::Shared,
     table::{Table, column, one_line},
 };
@@ -14,7 +14,7 @@ use crate::data::{
     rows::{self, Hotness, IdColumn, Layout, Numbers, RowRef, io, repeated, wrong},
 };
 use parquet::{
-    basic::{ConvertedType, LogicalType, Type as Physical},
+    basic::Type as Physical,
     errors::ParquetError,
     file::{
         metadata::FileMetaData,
@@ -72,13 +72,6 @@ impl Opened {
             known => known,
         }
     }
-
-    /// Whether leaf `i` is a column of text.
-    pub fn is_text(&self, i: usize) -> bool {
-        let leaf = self.file.metadata().file_metadata().schema_descr().column(i);
-        let text = matches!(leaf.logical_type_ref(), Some(LogicalType::String | LogicalType::Enum));
-        leaf.path().parts().len() == 1 && (text || leaf.converted_type() == ConvertedType::UTF8)
-    }
 }
 
 impl Table {
@@ -110,9 +103,27 @@ impl Table {
         let fractions = |i: usize| fraction(physical(i)) && !list(i);
         let chosen = columns.choose_among(path, names, fractions, hashed, leftover)?;
         let leaf = |&i: &usize| Leaf::new(path, i, &schema.column(i));
-        let label = leaf(&chosen.label)?;
-        let dense = chosen.dense.iter().map(leaf).collect::<Result<Vec<_>, _>>()?;
-        let ids = chosen.categorical.iter().map(leaf).collect::<Result<Vec<_>, _>>()?;
+        let text = |&i: &usize| Leaf::text(i, &schema.column(i));
+        let label = match text(&chosen.label).filter(|_| !columns.positive.is_empty()) {
+            Some(label) => label,
+            None => leaf(&chosen.label)?,
+        };
+        let number = |i: &usize| {
+            let moment = || Leaf::date(*i, &schema.column(*i), None).filter(|_| columns.moments);
+            leaf(i).or_else(|e| moment().ok_or(e))
+        };
+        let category = |i: &usize| text(i).filter(|_| columns.text).map_or_else(|| leaf(i), Ok);
+        let mut dense = chosen.dense.iter().map(number).collect::<Result<Vec<_>, _>>()?;
+        let mut ids = chosen.categorical.iter().map(category).collect::<Result<Vec<_>, _>>()?;
+        for (&i, &feature) in
+            chosen.dates.iter().flat_map(|i| columns.dates.1.iter().map(move |f| (i, f)))
+        {
+            let date = Leaf::date(i, &schema.column(i), Some(feature)).ok_or_else(|| {
+                let name = &names[i];
+                wrong(path, format!("column {name} holds no dates; must be of type DATE or TIMESTAMP, text or whole numbers"))
+            })?;
+            if feature.is_dense() { dense.push(date) } else { ids.push(date) }
+        }
         if let Some(list) = [&label].into_iter().chain(&dense).find(|l| l.list) {
             return Err(wrong(
                 path,
@@ -130,7 +141,7 @@ impl Table {
                 .collect(),
         };
         let starts = starts(path, file, names.len())?;
-        let (path, range) = (path.to_owned(), columns.range);
+        let (path, range, positive) = (path.to_owned(), columns.range, columns.positive.clone());
         let Opened { file, shared, .. } = opened;
         Ok(Table {
             path,
@@ -143,6 +154,8 @@ impl Table {
             starts,
             stride,
             range,
+            positive,
+            texts: None,
             told: chosen.told,
             at: None,
             scratch: Vec::new(),
@@ -157,6 +170,7 @@ fn numbers(dense: &[Leaf], schema: &SchemaDescriptor) -> Numbers {
     let int = |l: &Leaf| matches!(physical(l), Physical::BOOLEAN | Physical::INT32) && !l.unsigned;
     let float = |l: &Leaf| matches!(physical(l), Physical::BOOLEAN | Physical::FLOAT);
     match () {
+        _ if dense.iter().any(|l| l.made != Made::Numbers) => Numbers::Float64,
         _ if dense.iter().all(int) => Numbers::Int32,
         _ if dense.iter().all(float) => Numbers::Float32,
         _ => Numbers::Float64,

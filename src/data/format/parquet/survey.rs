@@ -1,7 +1,7 @@
 //! What the columns of parquet files hold, whatever they are meant for.
 
 use super::{
-    column::{Leaf, guarded},
+    column::{Leaf, Made, guarded},
     open::{Opened, open},
     table::{column, damaged},
 };
@@ -65,16 +65,14 @@ pub fn survey(paths: &[PathBuf], stop: &AtomicBool) -> Result<Option<Survey>, Da
 
 /// The columns of the first file.
 fn start(path: &Path, opened: &Opened) -> Vec<Look> {
-    let schema = opened.file.metadata().file_metadata().schema_descr();
     let mut looks: Vec<Look> = Vec::new();
     for (i, name) in opened.names.iter().enumerate() {
         // A struct has several leaves of one name.
         if looks.iter().any(|look| look.name == *name) {
             continue;
         }
-        let leaf = Leaf::new(path, i, &schema.column(i)).ok();
+        let leaf = leaf_of(path, opened, i).ok();
         let holds = match &leaf {
-            None if opened.is_text(i) => Some(Holds::Text),
             None => Some(Holds::Other),
             Some(leaf) => leaf.list.then_some(Holds::Lists),
         };
@@ -99,8 +97,16 @@ fn same(path: &Path, opened: &Opened, look: &Look) -> Result<Option<Leaf>, DataE
     let at = at.ok_or_else(|| {
         wrong(path, format!("there is no column {}, which the first file has", look.name))
     })?;
-    let schema = opened.file.metadata().file_metadata().schema_descr();
-    Leaf::new(path, at, &schema.column(at)).map(Some)
+    leaf_of(path, opened, at).map(Some)
+}
+
+/// Leaf `i`, of numbers, text or dates.
+fn leaf_of(path: &Path, opened: &Opened, i: usize) -> Result<Leaf, DataError> {
+    let column = opened.file.metadata().file_metadata().schema_descr().column(i);
+    let numbers = || Leaf::new(path, i, &column);
+    Leaf::text(i, &column)
+        .map_or_else(numbers, Ok)
+        .or_else(|e| Leaf::date(i, &column, None).ok_or(e))
 }
 
 impl Look {
@@ -136,6 +142,11 @@ impl Look {
                 bags.indices.iter().for_each(|&id| self.gathered.number(id.into()));
                 continue;
             }
+            if leaf.made == Made::Text {
+                // A null is nothing, as an empty field is.
+                reader.texts(leaf, |text| self.gathered.text(text.unwrap_or_default()));
+                continue;
+            }
             values.clear();
             values.resize(part, f64::NAN);
             if reader.numbers(leaf, &mut values, 1, place).is_err() {
@@ -143,14 +154,23 @@ impl Look {
                 self.holds = Some(Holds::Hashes);
                 return Ok(());
             }
-            values.iter().for_each(|&x| self.gathered.number(x));
+            for &x in &values {
+                match leaf.made {
+                    Made::Date(..) => self.gathered.moment((!x.is_nan()).then_some(x as i64)),
+                    Made::Numbers | Made::Text => self.gathered.number(x),
+                }
+            }
         }
         Ok(())
     }
 
     fn column(self) -> Column {
         let mut column = self.gathered.column(self.name);
-        column.holds = self.holds.unwrap_or(column.holds);
+        // Digits that are stored as text are no numbers to the file's readers.
+        let text = self.leaf.as_ref().is_some_and(|leaf| leaf.made == Made::Text);
+        let number = matches!(column.holds, Holds::Whole | Holds::Fractions);
+        column.holds =
+            self.holds.unwrap_or(if text && number { Holds::Text } else { column.holds });
         column.no_feature = self.no_feature;
         column
     }

@@ -2,9 +2,10 @@
 
 use super::{
     chunk::Chunk,
-    column::{Column, Leaf, guarded},
+    column::{Column, Leaf, Made, guarded},
     pages::Sound,
     shared::Shared,
+    texts::Texts,
 };
 use crate::{
     batch::Bags,
@@ -44,6 +45,10 @@ pub struct Table {
     pub(super) stride: u32,
     /// Ids modulo this, after that.
     pub(super) range: Option<u32>,
+    /// Values of the label that mean 1; if none, labels are the numbers 0 and 1.
+    pub(super) positive: Vec<String>,
+    /// What makes ids of text, where a categorical column holds some.
+    pub(super) texts: Option<Arc<dyn Texts>>,
     /// What was left out.
     pub(super) told: Vec<String>,
     pub(super) at: Option<Cursor>,
@@ -85,11 +90,40 @@ impl Table {
         self.starts[group]
     }
 
+    /// Has ids made of text by `texts`. Without it text has no ids.
+    pub fn make_ids_by(&mut self, texts: Arc<dyn Texts>) {
+        self.texts = Some(texts);
+    }
+
+    /// Whether categorical column `k` is text.
+    pub fn is_text(&self, k: usize) -> bool {
+        self.ids[k].made == Made::Text
+    }
+
+    /// Whether dense column `k` holds moments, in seconds since 1970.
+    pub fn is_moment(&self, k: usize) -> bool {
+        matches!(self.dense[k].made, Made::Date(_, None))
+    }
+
+    /// Rows in which column `at`, from the first dense one on, is null, by the file's own
+    /// statistics; `None` where a row group has none, or for lists.
+    pub fn nulls(&self, at: usize) -> Option<u64> {
+        let leaf = self.dense.iter().chain(&self.ids).nth(at).filter(|leaf| !leaf.list)?;
+        let groups = self.file.metadata().row_groups().iter();
+        groups
+            .filter(|g| g.num_rows() > 0)
+            .map(|g| g.column(leaf.index).statistics()?.null_count_opt())
+            .sum()
+    }
+
     /// The largest id of categorical column `k` by the file's own statistics; `None` where a row
     /// group has none. Of ids modulo a number, the largest that there may be.
     pub fn largest_id(&self, k: usize) -> Option<i64> {
-        if self.ids[k].unsigned {
-            return None;
+        match self.ids[k].made {
+            Made::Text => return Some(self.texts.as_ref()?.rows(k) as i64 - 1),
+            Made::Date(..) => return Some(i64::from(self.ids[k].date_rows()?) - 1),
+            Made::Numbers if self.ids[k].unsigned => return None,
+            Made::Numbers => {}
         }
         let groups = self.file.metadata().row_groups();
         groups.iter().filter(|g| g.num_rows() > 0).try_fold(0, |largest: i64, group| {
@@ -144,7 +178,9 @@ impl Table {
         let (start, width) = (rows.dense.len(), self.dense.len());
         rows.dense.resize(start + n * width, f64::NAN);
         for (k, (column, leaf)) in at.columns.iter().zip(leaves).enumerate() {
-            let part = Part { column, leaf, to: self.to_id(k), path: &self.path, first: row, n };
+            let words = self.words(k);
+            let part =
+                Part { column, leaf, to: self.to_id(k), words, path: &self.path, first: row, n };
             match k.checked_sub(1) {
                 None => part.labels(&mut scratch, &mut rows.labels)?,
                 Some(k) if k < width => part.numbers(&mut rows.dense[start + k..], width)?,
@@ -154,6 +190,43 @@ impl Table {
         at.row = row - self.starts[group] + n as u64;
         (self.at, self.scratch) = (Some(at), scratch);
         Ok(())
+    }
+
+    /// Reads `n` rows as [`Table::append`] does, and gives the text of each categorical column of it
+    /// to `take`, with the column's number.
+    ///
+    /// # Errors
+    /// If the file is damaged.
+    pub fn texts(
+        &mut self,
+        group: usize,
+        row: u64,
+        n: usize,
+        take: &mut dyn FnMut(usize, usize, Option<&[u8]>),
+    ) -> Result<(), DataError> {
+        let (mut at, skip) = self.seek(group, row)?;
+        for column in &mut at.columns {
+            column.advance(skip, n).map_err(|e| damaged(&self.path, group, &e))?;
+        }
+        let columns = at.columns[1 + self.dense.len()..].iter().zip(&self.ids);
+        for (k, (column, leaf)) in columns.enumerate().filter(|(_, (_, l))| l.made == Made::Text) {
+            let mut i = 0;
+            column.texts(leaf, |text| {
+                take(k, i, text);
+                i += 1;
+            });
+        }
+        at.row = row - self.starts[group] + n as u64;
+        self.at = Some(at);
+        Ok(())
+    }
+
+    /// What the words of column `at`, from the label on, mean.
+    fn words(&self, at: usize) -> Words<'_> {
+        match at.checked_sub(1 + self.dense.len()) {
+            None => Words::Label(&self.positive),
+            Some(k) => Words::Ids(k, self.texts.as_deref()),
+        }
     }
 
     /// Reads rows as [`Table::append`] does, columns on all threads of `pool`: `take` is called for
@@ -175,6 +248,7 @@ impl Table {
             column: &'a mut Column,
             leaf: &'a Leaf,
             to_id: ToId,
+            words: Words<'a>,
             to: &'a mut S,
             done: Result<(), DataError>,
         }
@@ -189,16 +263,18 @@ impl Table {
                 column,
                 leaf,
                 to_id: self.to_id(k),
+                words: self.words(k),
                 to,
                 done: Ok(()),
             })
             .collect();
         let path = &self.path;
         pool.for_each_chunk(&mut jobs, 1, |k, _, jobs| {
-            for Job { column, leaf, to_id, to, done } in jobs {
+            for Job { column, leaf, to_id, words, to, done } in jobs {
                 *done =
                     column.advance(skip, n).map_err(|e| damaged(path, group, &e)).and_then(|()| {
-                        let part = Part { column, leaf, to: *to_id, path, first: row, n };
+                        let (to_id, words) = (*to_id, *words);
+                        let part = Part { column, leaf, to: to_id, words, path, first: row, n };
                         take(k, part, to)
                     });
             }
@@ -248,11 +324,21 @@ pub(super) fn damaged(path: &Path, group: usize, e: &ParquetError) -> DataError 
     wrong(path, format!("row group {group} cannot be read: {}", one_line(e)))
 }
 
+/// What words mean, where a column holds some.
+#[derive(Clone, Copy)]
+enum Words<'a> {
+    /// Those of a label that mean 1.
+    Label(&'a [String]),
+    /// Categories of the column of this number.
+    Ids(usize, Option<&'a dyn Texts>),
+}
+
 /// What a column has read: `n` rows from `first` on.
 pub struct Part<'a> {
     column: &'a Column,
     leaf: &'a Leaf,
     to: ToId,
+    words: Words<'a>,
     path: &'a Path,
     first: u64,
     n: usize,
@@ -269,16 +355,35 @@ impl Part<'_> {
     /// # Errors
     /// If one is missing or not 0 or 1.
     pub fn labels(&self, scratch: &mut Vec<f64>, labels: &mut Vec<f32>) -> Result<(), DataError> {
+        let missing = |i: usize| {
+            let what = format!("the label (column {}) is missing; must be 0 or 1", self.leaf.name);
+            self.place(i).error(what)
+        };
+        let positive = match self.words {
+            Words::Label(positive) if !positive.is_empty() => Some(positive),
+            _ => None,
+        };
+        if let (Made::Text, Some(positive)) = (self.leaf.made, positive) {
+            let (mut i, mut nothing) = (0, None);
+            self.column.texts(self.leaf, |text| {
+                nothing = nothing.or(text.is_none().then_some(i));
+                let one = text.is_some_and(|t| positive.iter().any(|p| p.as_bytes() == t));
+                labels.push(f32::from(one));
+                i += 1;
+            });
+            return nothing.map_or(Ok(()), |i| Err(missing(i)));
+        }
         scratch.clear();
         scratch.resize(self.n, f64::NAN);
         self.numbers(scratch, 1)?;
         for (i, &y) in scratch.iter().enumerate() {
             if y.is_nan() {
-                let what =
-                    format!("the label (column {}) is missing; must be 0 or 1", self.leaf.name);
-                return Err(self.place(i).error(what));
+                return Err(missing(i));
             }
-            labels.push(self.place(i).label(&self.leaf.name, y)?);
+            labels.push(match positive {
+                Some(positive) => f32::from(positive.contains(&(y + 0.0).to_string())),
+                None => self.place(i).label(&self.leaf.name, y)?,
+            });
         }
         Ok(())
     }
@@ -297,6 +402,9 @@ impl Part<'_> {
     /// If a value is none.
     pub fn ids(&self, bags: &mut Bags) -> Result<(), DataError> {
         let before = bags.offsets.len();
+        if let (Made::Text, Words::Ids(k, Some(texts))) = (self.leaf.made, self.words) {
+            self.column.texts(self.leaf, |text| bags.push([texts.id(k, text)]));
+        }
         self.column.ids(self.leaf, self.to, bags, |i| self.place(i))?;
         if bags.offsets.len() - before != self.n {
             let what = format!(

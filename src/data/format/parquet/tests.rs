@@ -254,7 +254,7 @@ for name, options in [("v1", dict(row_group_size=300)), ("v2", dict(data_page_ve
     let text = open("v1.parquet", &Columns { ignore: vec!["price".into()], ..Columns::default() });
     assert!(
         text.ends_with(
-            "column user is of type BYTE_ARRAY; must be numbers, or lists of them for ids"
+            "column user is of type BYTE_ARRAY; must be numbers, or lists of them for ids (text is trained on as it is with data.source = \"parquet\", and is no number in other formats)"
         ),
         "{text}"
     );
@@ -322,12 +322,13 @@ fn numbers_that_stand_for_something_else_are_refused() {
         whole_numbers(&path, physical, converted, &[Some(125)]);
         for dense in [true, false] {
             let error = read(dense).unwrap_err();
-            assert_eq!(
-                error,
-                format!(
-                    "a: column x is of type {shown}; must be numbers, or lists of them for ids"
-                )
-            );
+            let dates = shown.starts_with("DATE") || shown.starts_with("TIMESTAMP");
+            let advice = match dates {
+                true => " (data.dates in a workload makes features of dates)",
+                false => "",
+            };
+            let right = "must be numbers, or lists of them for ids";
+            assert_eq!(error, format!("a: column x is of type {shown}; {right}{advice}"));
         }
     }
     for (physical, converted) in [

@@ -4,7 +4,10 @@ use super::read::{Sample, Sink};
 use crate::data::{
     cardinality::Cardinality,
     dense::log_sq_bucket,
-    source::config::{CsvConfig, DenseTransform},
+    source::{
+        config::{CsvConfig, DenseTransform},
+        vocabulary::{Hashes, Vocabulary},
+    },
 };
 use std::collections::HashMap;
 
@@ -20,7 +23,7 @@ pub(super) struct Samples {
 
 /// The training file while it is read: values are numbered as they come, or hashed.
 pub(super) struct Training {
-    columns: Vec<Seen>,
+    columns: Vec<Vocabulary>,
     hashes: Option<Hashes>,
     empty: Vec<u8>,
     counts: Counts,
@@ -74,13 +77,6 @@ impl Counts {
     }
 }
 
-/// Values of one column with their provisional numbers and how often they came.
-#[derive(Default)]
-struct Seen {
-    numbers: HashMap<Box<[u8]>, u32>,
-    counts: Vec<u32>,
-}
-
 /// What the training file has fixed.
 pub(super) struct Encoding {
     ids: Ids,
@@ -116,23 +112,6 @@ impl Encoding {
     /// Whether every value has an id of its own accord.
     pub fn hashed(&self) -> bool {
         matches!(self.ids, Ids::Hashed(_))
-    }
-}
-
-/// Values hashed as TensorFlow's `string_to_hash_bucket_fast` does (tensorflow/tensorflow:
-/// core/kernels/string_to_hash_bucket_fast_op.h): the FarmHash64 fingerprint modulo the buckets.
-#[derive(Debug, Clone)]
-pub(super) struct Hashes(Vec<usize>);
-
-impl Hashes {
-    /// Buckets of column `k`.
-    fn buckets(&self, k: usize) -> u64 {
-        *self.0.get(k).unwrap_or(&self.0[0]) as u64
-    }
-
-    /// The id of a value of column `k`.
-    fn id(&self, k: usize, value: &[u8]) -> u32 {
-        (farmhash::fingerprint64(value) % self.buckets(k)) as u32
     }
 }
 
@@ -196,7 +175,7 @@ impl Training {
     pub fn new(c: &CsvConfig) -> Self {
         Training {
             columns: Vec::new(),
-            hashes: c.hash_buckets.clone().map(Hashes),
+            hashes: c.hash_buckets.clone().map(Hashes::new),
             empty: c.missing_category.clone().unwrap_or_default().into_bytes(),
             counts: Counts::default(),
             labels: Vec::new(),
@@ -213,9 +192,8 @@ impl Training {
         let mut vocabularies = Vec::with_capacity(width);
         let mut distinct = Vec::with_capacity(width);
         for (k, seen) in self.columns.into_iter().enumerate() {
-            let nothing =
-                self.counts.categorical(k).0 > 0 && seen.numbers.contains_key(&self.empty[..]);
-            distinct.push(seen.numbers.len() as u64 - u64::from(nothing));
+            let nothing = self.counts.categorical(k).0 > 0 && seen.has(&self.empty);
+            distinct.push(seen.len() - u64::from(nothing));
             let (vocabulary, finals) = seen.sort(c.min_count);
             self.ids.iter_mut().skip(k).step_by(width).for_each(|id| *id = finals[*id as usize]);
             vocabularies.push(vocabulary);
@@ -229,29 +207,6 @@ impl Training {
         let ids = self.hashes.map_or(Ids::Known(vocabularies), Ids::Hashed);
         let samples = Samples { labels: self.labels, dense, ids: self.ids };
         (samples, Encoding { ids, scales, empty: self.empty, distinct }, self.counts)
-    }
-}
-
-impl Seen {
-    /// Id of each value that came often enough, and of each provisional number.
-    fn sort(self, min_count: u32) -> (HashMap<Box<[u8]>, u32>, Vec<u32>) {
-        let whole = |v: &[u8]| std::str::from_utf8(v).ok()?.parse::<i64>().ok();
-        let mut values: Vec<(Option<i64>, Box<[u8]>, u32)> =
-            self.numbers.into_iter().map(|(v, n)| (whole(&v), v, n)).collect();
-        if values.iter().any(|(number, ..)| number.is_none()) {
-            values.iter_mut().for_each(|(number, ..)| *number = None);
-        }
-        values.sort_unstable();
-        let mut finals = vec![0; self.counts.len()];
-        let mut vocabulary = HashMap::new();
-        for (_, value, n) in values {
-            if self.counts[n as usize] >= min_count {
-                let id = vocabulary.len() as u32 + 1;
-                finals[n as usize] = id;
-                vocabulary.insert(value, id);
-            }
-        }
-        (vocabulary, finals)
     }
 }
 
@@ -271,20 +226,9 @@ impl Sink for Training {
                 continue;
             }
             if k == self.columns.len() {
-                self.columns.push(Seen::default());
+                self.columns.push(Vocabulary::default());
             }
-            let seen = &mut self.columns[k];
-            let number = match seen.numbers.get(value) {
-                Some(&n) => n,
-                None => {
-                    let n = seen.counts.len() as u32;
-                    seen.numbers.insert(value.into(), n);
-                    seen.counts.push(0);
-                    n
-                }
-            };
-            seen.counts[number as usize] = seen.counts[number as usize].saturating_add(1);
-            self.ids.push(number);
+            self.ids.push(self.columns[k].add(value));
         }
         Ok(())
     }

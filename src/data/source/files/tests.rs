@@ -1,4 +1,5 @@
 use super::*;
+use crate::data::source::config::HeldOut;
 use crate::data::{
     rows::Numbers,
     source::{config::DenseTransform, testing::settings},
@@ -29,6 +30,7 @@ fn config(format: Format, train: &[PathBuf]) -> FilesConfig {
         format,
         train: train.to_vec(),
         eval: train[..1].to_vec(),
+        held_out: HeldOut::default(),
         test: Vec::new(),
         label: None,
         dense: Vec::new(),

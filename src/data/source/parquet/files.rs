@@ -5,13 +5,14 @@ use super::super::{
         DataError,
         format::{
             columns::Columns,
-            parquet::{Table, files_of, gaps},
+            parquet::{Fingerprints, Table, Texts, files_of, gaps},
         },
-        rows::{Layout, Rows, wrong},
+        rows::{Layout, RowRef, Rows, wrong},
     },
     once,
+    picked::{Key, hash},
 };
-use std::path::PathBuf;
+use std::{path::PathBuf, sync::Arc};
 
 /// Rows that are read together when the largest ids are sought.
 const CHUNK: u64 = 1 << 14;
@@ -30,6 +31,8 @@ pub(super) struct Files {
     /// File, number within it, and rows of each row group.
     pub groups: Vec<(usize, usize, u64)>,
     open: Option<(usize, Table)>,
+    /// What makes ids of text, once that is known.
+    texts: Option<Arc<dyn Texts>>,
     /// What is to be told of the files, a sentence each.
     pub told: Vec<String>,
 }
@@ -51,11 +54,16 @@ impl Files {
                     let of = |told: &String| format!("{}: {told}", path.display());
                     told.extend(table.told().iter().map(of));
                     let l = table.layout();
-                    let ids = l.ids.iter().map(|c| c.name.clone()).collect();
+                    // Features of dates stand behind the columns, and are no columns.
+                    let made = |dense: bool| {
+                        let (dates, features) = &columns.dates;
+                        dates.len() * features.iter().filter(|f| f.is_dense() == dense).count()
+                    };
+                    let (dense, ids) = (l.dense.len() - made(true), l.ids.len() - made(false));
                     *columns = Columns {
                         label: Some(l.label.clone()),
-                        dense: l.dense.clone(),
-                        categorical: ids,
+                        dense: l.dense[..dense].to_vec(),
+                        categorical: l.ids[..ids].iter().map(|c| c.name.clone()).collect(),
                         ignore: Vec::new(),
                         only: true,
                         ..columns.clone()
@@ -92,15 +100,132 @@ impl Files {
         if groups.len() > u32::MAX as usize {
             return Err(wrong(&paths[0], "there are too many row groups"));
         }
-        Ok(Files { paths, columns: columns.clone(), stride, groups, open: None, told })
+        Ok(Files { paths, columns: columns.clone(), stride, groups, open: None, texts: None, told })
     }
 
     pub fn len(&self) -> u64 {
         self.groups.iter().map(|(_, _, rows)| rows).sum()
     }
 
+    /// The files.
+    pub fn paths(&self) -> &[PathBuf] {
+        &self.paths
+    }
+
+    /// Has ids made of text by `texts`.
+    pub fn make_ids_by(&mut self, texts: Arc<dyn Texts>) {
+        self.texts = Some(texts);
+    }
+
     fn table(&self, f: usize) -> Result<Table, DataError> {
-        Table::open(&self.paths[f], &self.columns, self.stride)
+        let mut table = Table::open(&self.paths[f], &self.columns, self.stride)?;
+        self.texts.iter().for_each(|texts| table.make_ids_by(texts.clone()));
+        Ok(table)
+    }
+
+    /// Which categorical columns are text.
+    pub fn texts(&self) -> Result<Vec<bool>, DataError> {
+        let table = self.table(0)?;
+        Ok((0..table.layout().ids.len()).map(|k| table.is_text(k)).collect())
+    }
+
+    /// Rows without a value of each of the `n` columns, dense ones first; `None` where the files do
+    /// not say.
+    pub fn nulls(&self, n: usize) -> Result<Vec<Option<u64>>, DataError> {
+        let mut nulls = vec![Some(0); n];
+        for f in 0..self.paths.len() {
+            let table = self.table(f)?;
+            for (at, nulls) in nulls.iter_mut().enumerate() {
+                *nulls = nulls.zip(table.nulls(at)).map(|(a, b)| a + b);
+            }
+        }
+        Ok(nulls)
+    }
+
+    /// Reads rows of all files in turn, of `columns` and with `texts`, and gives each part to
+    /// `take`: its table, row group, first row and how many.
+    fn each_part(
+        &self,
+        columns: &Columns,
+        texts: Option<&Arc<dyn Texts>>,
+        take: &mut dyn FnMut(&mut Table, usize, u64, usize) -> Result<(), DataError>,
+    ) -> Result<(), DataError> {
+        for path in &self.paths {
+            let mut table = Table::open(path, columns, self.stride)?;
+            texts.into_iter().for_each(|texts| table.make_ids_by(texts.clone()));
+            for (group, n) in table.groups().collect::<Vec<_>>().into_iter().enumerate() {
+                let start = table.start(group);
+                for at in (start..start + n).step_by(CHUNK as usize) {
+                    take(&mut table, group, at, CHUNK.min(start + n - at) as usize)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A hash of what each row holds in the columns that are used.
+    pub fn each_hash(&self, layout: &Layout, take: &mut dyn FnMut(u64)) -> Result<(), DataError> {
+        let mut rows = Rows::new(layout);
+        let texts: Arc<dyn Texts> = Arc::new(Fingerprints);
+        self.each_part(&self.columns, Some(&texts), &mut |table, group, at, n| {
+            rows.clear();
+            table.append(group, at, n, &mut rows)?;
+            (0..n).for_each(|i| take(hash(&rows, i)));
+            Ok(())
+        })
+    }
+
+    /// What orders each row: its value in column `by`.
+    pub fn each_key(
+        &self,
+        by: &str,
+        layout: &Layout,
+        take: &mut dyn FnMut(Option<Key>) -> Result<(), String>,
+    ) -> Result<(), DataError> {
+        let columns = Columns {
+            label: Some(layout.label.clone()),
+            positive: self.columns.positive.clone(),
+            dense: vec![by.to_owned()],
+            moments: true,
+            only: true,
+            ..Columns::default()
+        };
+        let mut rows: Option<Rows> = None;
+        let mut file = 0;
+        let mut last: Option<u64> = None;
+        self.each_part(&columns, None, &mut |table, group, at, n| {
+            // A new file begins at its first row.
+            file += usize::from(last.is_some_and(|last| at <= last));
+            last = Some(at);
+            let rows = rows.get_or_insert_with(|| Rows::new(table.layout()));
+            rows.clear();
+            table.append(group, at, n, rows)?;
+            for (i, &x) in rows.dense.iter().enumerate() {
+                let key = match table.is_moment(0) {
+                    _ if x.is_nan() => None,
+                    true => Some(Key::Moment(x as i64)),
+                    false => Some(Key::Number(x)),
+                };
+                let path = &self.paths[file];
+                let place = RowRef { path, row: at + i as u64 + 1 };
+                take(key).map_err(|what| place.error(what))?;
+            }
+            Ok(())
+        })
+    }
+
+    /// The texts of each categorical column of text of each row, in the order of the rows by their
+    /// numbers in the split.
+    pub fn each_text(
+        &self,
+        take: &mut dyn FnMut(u64, usize, Option<&[u8]>),
+    ) -> Result<(), DataError> {
+        let mut before = 0;
+        self.each_part(&self.columns, None, &mut |table, group, at, n| {
+            table.texts(group, at, n, &mut |k, i, text| take(before + i as u64, k, text))?;
+            before += n as u64;
+            Ok(())
+        })
     }
 
     /// Takes the largest ids from the statistics of the files; whether all have some.

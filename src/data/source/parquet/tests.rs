@@ -54,6 +54,7 @@ fn config(train: &Path, eval: &Path) -> ParquetConfig {
         dense_transform: DenseTransform::Raw,
         shuffle: GroupShuffle::None,
         buffer: None,
+        ..ParquetConfig::default()
     }
 }
 

@@ -13,8 +13,8 @@ use crate::{
     workload::{
         CriteoSet, CriteoShuffle,
         DataConfig::{Bin40, CriteoTsv, Csv, Files, NumpyRandom, Parquet, Planted},
-        DenseTransform, GroupShuffle, NumpyRandomConfig, OnError, PlantedConfig, RandomIds,
-        RecordShuffle, TraceRestart, Workload,
+        DateFeature, DenseTransform, GroupShuffle, NumpyRandomConfig, OnError, PlantedConfig,
+        RandomIds, RecordShuffle, TraceRestart, Workload,
         parse::{
             key::{Field, Lens, above, between, key, split},
             value::Numbers,
@@ -369,30 +369,8 @@ fn csv() -> Vec<Key> {
         key("data.ignore", lens!(data; Csv(d) => &mut d.ignore))
             .or(Vec::new())
             .says("Columns that are not used"),
-        key("data.dates", lens!(data; Csv(d) => &mut d.dates))
-            .or(None)
-            .says(
-                "Columns of dates and times, which are read in the forms of \
-                 [data-formats.md](data-formats.md#dates-and-times) as UTC. Features are made of \
-                 each, which are called like `when.hour_of_day` and stand behind the other columns",
-            ),
-        key("data.date_features", lens!(data; Csv(d) if d.dates.is_some() => &mut d.date_features))
-            .when(&[Setting { key: "data.dates", words: &[] }])
-            .or(None)
-            .or_in_words("all of them")
-            .not_empty("is empty; must hold at least one, or leave it out")
-            .check(|features, _| {
-                let features = features.as_deref().unwrap_or_default();
-                match features.iter().enumerate().find(|(i, f)| features[..*i].contains(f)) {
-                    Some((_, twice)) => Err(format!("names \"{}\" twice", twice.word())),
-                    None => Ok(()),
-                }
-            })
-            .says(
-                "What is made of each column of dates: categories `hour_of_day` (0 to 23), \
-                 `day_of_week` (0 is Monday), `day_of_month`, `month_of_year`, and the dense \
-                 `days_since_epoch` (whole days since 1970-01-01)",
-            ),
+        dates(lens!(data; Csv(d) => &mut d.dates)),
+        date_features(lens!(data; Csv(d) if d.dates.is_some() => &mut d.date_features)),
         key("data.missing", lens!(data; Csv(d) => &mut d.missing))
             .or(None)
             .or_in_words("`NaN`, `NA`, `N/A`, `null`, `None`, `<NA>` and `\\N`")
@@ -504,6 +482,8 @@ fn parquet() -> Vec<Key> {
                  order of their names, with numbers as numbers",
             ),
         hold_out(lens!(data; Parquet(d) => &mut d.held_out.hold_out)),
+        eval_share(lens!(data; Parquet(d) => &mut d.held_out.eval_share)),
+        split_by(lens!(data; Parquet(d) => &mut d.held_out.split_by)),
         key("data.eval", lens!(data; Parquet(d) => &mut d.eval))
             .or(Vec::new())
             .or_in_words(HELD_OUT)
@@ -516,6 +496,10 @@ fn parquet() -> Vec<Key> {
             .or(None)
             .or_in_words("`label`, `clicked`, `click` or `y`, the first that is there")
             .says("Column with the label"),
+        key("data.positive", lens!(data; Parquet(d) => &mut d.positive)).or(Vec::new()).says(
+            "Values of the label that mean 1, all others mean 0; if empty, labels are the numbers \
+             0 and 1",
+        ),
         key("data.dense", lens!(data; Parquet(d) => &mut d.dense))
             .or(Vec::new())
             .or_in_words("by the files")
@@ -527,6 +511,31 @@ fn parquet() -> Vec<Key> {
         key("data.ignore", lens!(data; Parquet(d) => &mut d.ignore))
             .or(Vec::new())
             .says("Columns that are not used"),
+        dates(lens!(data; Parquet(d) => &mut d.dates)),
+        date_features(lens!(data; Parquet(d) if d.dates.is_some() => &mut d.date_features)),
+        key("data.min_count", lens!(data; Parquet(d) => &mut d.min_count))
+            .or(None)
+            .within_as(1.., "at least 1 (every value counts)")
+            .says("Values of text that are rarer than this in the training split become id 0"),
+        key("data.hash_buckets", lens!(data; Parquet(d) => &mut d.hash_buckets))
+            .or(None)
+            .not_empty("is empty; must hold at least one number of rows")
+            .within_as(1..=MAX_ROWS, "rows from 1 to 4294967295")
+            .check(|buckets, w| match &w.data {
+                Parquet(d) if buckets.is_some() && d.min_count.is_some() => {
+                    Err("hashes every value, so none is rare; remove data.min_count".to_owned())
+                }
+                _ => Ok(()),
+            })
+            .says(
+                "Ids of categorical columns of text are hashes of the values, as for `csv`: one \
+                 number of rows for each of these columns or one for all. Without it the values of \
+                 the training split are numbered",
+            ),
+        key("data.missing_category", lens!(data; Parquet(d) => &mut d.missing_category))
+            .or(None)
+            .or_in_words("the empty text, a value like others")
+            .says("What a null is taken for in a categorical column of text"),
         tables(lens!(data; Parquet(d) => &mut d.tables))
             .or(None)
             .or_in_words("by the files")
@@ -562,7 +571,13 @@ fn formats() -> Vec<Key> {
     vec![
         paths("data.train", lens!(data; Files(d) => &mut d.train))
             .says("Training files, each by the name that `data inspect` takes"),
-        paths("data.eval", lens!(data; Files(d) => &mut d.eval)).says("Evaluation files"),
+        hold_out(lens!(data; Files(d) => &mut d.held_out.hold_out)),
+        eval_share(lens!(data; Files(d) => &mut d.held_out.eval_share)),
+        key("data.eval", lens!(data; Files(d) => &mut d.eval))
+            .or(Vec::new())
+            .or_in_words(HELD_OUT)
+            .check(|eval, w| one_for_evaluation(!eval.is_empty(), w))
+            .says("Evaluation files"),
         key("data.test", lens!(data; Files(d) => &mut d.test))
             .or(Vec::new())
             .says("Test files, looked at once, after training"),
@@ -633,7 +648,7 @@ fn eval_share(lens: Lens<Option<f64>>) -> Key {
         .within(between(0.0, 1.0))
         .check(|share, w| match (share, held_out(w)) {
             (Some(_), Some(HeldOut { hold_out: Some(_), .. })) => {
-                Err("is given, but data.hold_out is, too; keep one of the two".to_owned())
+                Err("is given, but data.hold_out is, too; keep one of the two (--set data.hold_out= takes that one out)".to_owned())
             }
             _ => Ok(()),
         })
@@ -665,6 +680,7 @@ fn held_out(w: &Workload) -> Option<&HeldOut> {
     match &w.data {
         Csv(d) => Some(&d.held_out),
         Parquet(d) => Some(&d.held_out),
+        Files(d) => Some(&d.held_out),
         _ => None,
     }
 }
@@ -673,10 +689,10 @@ fn held_out(w: &Workload) -> Option<&HeldOut> {
 fn one_for_evaluation(given: bool, w: &Workload) -> Result<(), String> {
     match (given, held_out(w)) {
         (true, Some(HeldOut { hold_out: Some(_), .. })) => {
-            Err("is named, but data.hold_out is given, too; keep one of the two".to_owned())
+            Err("is named, but data.hold_out is given, too; keep one of the two (--set data.hold_out= takes that one out)".to_owned())
         }
         (true, Some(HeldOut { eval_share: Some(_), .. })) => {
-            Err("is named, but data.eval_share is given, too; keep one of the two".to_owned())
+            Err("is named, but data.eval_share is given, too; keep one of the two (--set data.eval_share= takes that one out)".to_owned())
         }
         (false, Some(held_out)) if !held_out.any() => {
             Err("missing; must be a path as a string, or give data.eval_share or data.hold_out"
@@ -684,6 +700,39 @@ fn one_for_evaluation(given: bool, w: &Workload) -> Result<(), String> {
         }
         _ => Ok(()),
     }
+}
+
+/// Columns of dates.
+fn dates(lens: Lens<Option<Vec<String>>>) -> Key {
+    key("data.dates", lens)
+        .or(None)
+        .not_empty("is empty; must name at least one column, or leave it out")
+        .says(
+            "Columns of dates and times, which are read in the forms of \
+                 [data-formats.md](data-formats.md#dates-and-times) as UTC. Features are made of \
+                 each, which are called like `when.hour_of_day` and stand behind the other columns",
+        )
+}
+
+/// What is made of each column of dates.
+fn date_features(lens: Lens<Option<Vec<DateFeature>>>) -> Key {
+    key("data.date_features", lens)
+        .when(&[Setting { key: "data.dates", words: &[] }])
+        .or(None)
+        .or_in_words("all of them")
+        .not_empty("is empty; must hold at least one, or leave it out")
+        .check(|features, _| {
+            let features = features.as_deref().unwrap_or_default();
+            match features.iter().enumerate().find(|(i, f)| features[..*i].contains(f)) {
+                Some((_, twice)) => Err(format!("names \"{}\" twice", twice.word())),
+                None => Ok(()),
+            }
+        })
+        .says(
+            "What is made of each column of dates: categories `hour_of_day` (0 to 23), \
+                 `day_of_week` (0 is Monday), `day_of_month`, `month_of_year`, and the dense \
+                 `days_since_epoch` (whole days since 1970-01-01)",
+        )
 }
 
 /// A number for each dense column of csv.

@@ -353,7 +353,7 @@ pub(super) fn target() -> Vec<Key> {
             .or(None)
             .within(between(0.0, 1.0))
             .check(|share, w| match share {
-                Some(_) if w.target.auc.is_some() => Err("stands beside target.auc; leave one of them out (--set target.share_of_best= takes this one out)".to_owned()),
+                Some(_) if w.target.auc.is_some() => Err("stands beside target.auc; leave one of them out (--set target.auc= takes that one out, --set target.share_of_best= this one)".to_owned()),
                 _ => Ok(()),
             })
             .says(
