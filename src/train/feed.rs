@@ -49,6 +49,11 @@ impl Ahead {
         self.next.take().unwrap_or_else(|| self.feed.next())
     }
 
+    /// As [`Feed::on_host`].
+    pub fn on_host<'a>(&'a mut self, input: &'a StepInput) -> Result<&'a Batch, DataError> {
+        self.feed.on_host(input)
+    }
+
     /// As [`Feed::recycle`].
     pub fn recycle(&mut self, input: StepInput) {
         self.feed.recycle(input);
