@@ -213,12 +213,17 @@ fn parquet_is_described_and_trained_on_as_it_is() {
 #[test]
 fn libsvm_and_fuxictr_are_described_and_trained_on_as_they_are() {
     let dir = tempfile::tempdir().unwrap();
-    let generate = |name: &str, more: &[&str]| {
-        let args = ["data", "generate", "criteo_kaggle", "--max-rows", "50", "--samples", "400"];
-        let out = dlrm_bench(dir.path(), &[&args[..], &["-o", name], more].concat());
+    fs::create_dir(dir.path().join("set")).unwrap();
+    let made = |args: &[&str]| {
+        let out = dlrm_bench(dir.path(), &[&["data"], args].concat());
         assert!(out.status.success(), "{}", stderr(&out));
     };
-    generate("a.libsvm", &[]);
+    let few = ["--max-rows", "50", "--samples", "400", "--to", "fuxictr"];
+    made(&[&["generate", "criteo_kaggle", "-o", "set/train.csv"], &few[..]].concat());
+    made(&["convert", "set/train.csv", "-o", "a.libsvm"]);
+    for copy in ["set/valid.csv", "set/test.csv"] {
+        fs::copy(dir.path().join("set/train.csv"), dir.path().join(copy)).unwrap();
+    }
     let text = init(dir.path(), &["a.libsvm"]);
     for said in [
         "source = \"libsvm\"\n# 400 samples.\ntrain = [\"a.libsvm\"]",
@@ -241,10 +246,6 @@ fn libsvm_and_fuxictr_are_described_and_trained_on_as_they_are() {
     let named = init(dir.path(), &["own.libsvm", "--dense", "1", "--categorical", "2,40"]);
     assert!(named.contains("dense = [\"1\"]\ncategorical = [\"2\", \"40\"]\n"), "{named}");
     trains(dir.path());
-    fs::create_dir(dir.path().join("set")).unwrap();
-    for name in ["set/train.csv", "set/valid.csv", "set/test.csv"] {
-        generate(name, &["--to", "fuxictr"]);
-    }
     let text = init(dir.path(), &["set"]);
     let files = "source = \"fuxictr\"\n# 400 samples.\ntrain = [\"set/train.csv\"]\neval = \"set/valid.csv\"\ntest = \"set/test.csv\"\n";
     assert!(text.contains(files) && !text.contains("hold_out"), "{text}");

@@ -440,22 +440,26 @@ fn parquet_has_text_dates_and_splits_too() {
         "{}{text}",
         stderr(&out)
     );
-    let written =
-        dlrm_bench(dir.path(), &["init", "train.parquet", "--label", "bought", "-o", "mine.toml"]);
+    let args = ["init", "train.parquet", "--label", "bought", "-o", "mine.toml"];
+    let written = dlrm_bench(dir.path(), &args);
     assert!(written.status.success(), "{}", stderr(&written));
-    let out = dlrm_bench(
-        dir.path(),
-        &[
-            "run",
-            "mine.toml",
-            "--no-plots",
-            "--no-ceilings",
-            "--quiet",
-            "--set",
-            "train.max_steps=3",
-        ],
-    );
+    let args = ["run", "mine.toml", "--no-plots", "--no-ceilings", "--quiet", "--results", "kept"];
+    let few = ["--set", "train.max_steps=3", "--set", "checkpoint.best=true"];
+    let out = dlrm_bench(dir.path(), &[&args[..], &few].concat());
     assert!(out.status.success(), "{}", stderr(&out));
+    // Labels that are all alike are the data's fault.
+    let alike: Vec<i64> = numbers.iter().filter(|i| *i % 3 == 1).copied().collect();
+    parquet(&dir.path().join("alike.parquet"), &alike);
+    let saved = find(&dir.path().join("kept"), "run.json").unwrap();
+    let saved = saved.parent().unwrap().display().to_string();
+    let other = ["--set", "data.hold_out=", "--set", "data.eval=alike.parquet"];
+    let out = dlrm_bench(dir.path(), &[&["eval", &saved], &other[..]].concat());
+    assert_eq!(out.status.code(), Some(65), "{}", stderr(&out));
+    assert!(stderr(&out).contains("all 200 labels are 0; AUC needs"), "{}", stderr(&out));
+    // The key that stands in the way is named.
+    let out = dlrm_bench(dir.path(), &["eval", &saved, "--set", "data.eval=alike.parquet"]);
+    assert_eq!(out.status.code(), Some(64));
+    assert!(stderr(&out).contains("(--set data.hold_out= takes that one out)"), "{}", stderr(&out));
 }
 
 #[test]

@@ -380,13 +380,14 @@ fn date_features(dates: &[(&Column, &str)], text: bool) -> String {
     if text {
         features.push("days_since_epoch");
     }
-    let why = match dates.iter().any(|(c, _)| c.clock) {
+    let days = if text { ", and the days since 1970 as a number" } else { "" };
+    let clock = match dates.iter().any(|(c, _)| c.clock) {
         true => "",
-        false => " None has a time of day.",
+        false => "; none has a time of day",
     };
     let features: Vec<String> = features.into_iter().map(quoted).collect();
     format!(
-        "# Categories, and of text the days as a number.{why}\ndate_features = [{}]\n",
+        "# Of each date categories are made{days}{clock}.\ndate_features = [{}]\n",
         features.join(", ")
     )
 }
