@@ -462,6 +462,31 @@ fn parquet_has_text_dates_and_splits_too() {
     assert!(stderr(&out).contains("(--set data.hold_out= takes that one out)"), "{}", stderr(&out));
 }
 
+/// Files that are trained on through their readers.
+#[test]
+fn shares_are_held_out_of_files_of_other_formats() {
+    let dir = tempfile::tempdir().unwrap();
+    let lines: Vec<String> =
+        (0..400).map(|i| format!("{} {}:1 {}:1\n", i / 3 % 2, 1 + i % 39, 40 + i)).collect();
+    write(dir.path(), "a.libsvm", &lines.concat());
+    write(dir.path(), "b.libsvm", &lines.iter().rev().map(String::as_str).collect::<String>());
+    let share = |file: &str| {
+        let data = format!("source = \"libsvm\"\ntrain = \"{file}\"\neval_share = 0.2\n");
+        let (said, record) = run(dir.path(), &data);
+        assert!(said.contains("split: a share of 0.2"), "{said}");
+        samples(&record)
+    };
+    let [train, eval] = share("a.libsvm");
+    // Five deviations of a binomial of 400 and 0.2 are 40.
+    assert!(train + eval == 400 && eval.abs_diff(80) < 40, "{eval}");
+    assert_eq!(share("b.libsvm"), [train, eval]);
+    let data = "source = \"libsvm\"\ntrain = \"a.libsvm\"\neval = \"a.libsvm\"\n";
+    let (said, _) = run(dir.path(), data);
+    assert!(said.contains("warning: a.libsvm is for evaluation and trained on"), "{said}");
+    let (code, line) = refusal(dir.path(), &format!("{data}split_by = \"x\"\n"));
+    assert!(code == Some(64) && line.contains("data.split_by"), "{line}");
+}
+
 #[test]
 fn inspect_and_convert_take_words_for_the_label_and_for_what_is_missing() {
     let dir = tempfile::tempdir().unwrap();
