@@ -14,8 +14,7 @@ use dlrm_bench::{
         source,
     },
     workload::{
-        Bin40Config, DenseTransform, GroupShuffle, HeldOut, ParquetConfig, PlantedConfig,
-        RecordShuffle,
+        Bin40Config, DenseTransform, GroupShuffle, ParquetConfig, PlantedConfig, RecordShuffle,
     },
 };
 use std::{
@@ -101,7 +100,6 @@ fn formats(c: &mut Criterion) {
         let config = ParquetConfig {
             train: vec![parquet.clone()],
             eval: vec![parquet.clone()],
-            held_out: HeldOut::default(),
             test: Vec::new(),
             label: None,
             dense: Vec::new(),
