@@ -210,13 +210,21 @@ fn trace(run: &Path) -> Trace {
     }
 }
 
-/// Takes times and memory of evaluations out.
+/// Takes times and memory of evaluations out, and what a cache has seen, which is empty when a run is
+/// taken up.
 fn without_times(value: &mut Value) {
-    if let Value::Object(map) = value {
-        for key in ["elapsed", "seconds", "host_memory", "gpu_memory"] {
-            map.remove(key);
+    match value {
+        Value::Object(map) => {
+            for key in ["elapsed", "seconds", "host_memory", "gpu_memory"] {
+                map.remove(key);
+            }
+            for key in ["hits", "misses", "reads", "bytes_read", "bytes_written"] {
+                map.remove(key);
+            }
+            map.values_mut().for_each(without_times);
         }
-        map.values_mut().for_each(without_times);
+        Value::Array(values) => values.iter_mut().for_each(without_times),
+        _ => {}
     }
 }
 
