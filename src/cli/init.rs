@@ -205,7 +205,7 @@ fn look(args: &InitArgs, stop: &AtomicBool) -> Result<Option<Found>, Failure> {
     }
     let text = || paths::text(&args.data).map_err(Failure::from);
     if let Some((train, eval, test)) = fuxictr(args)? {
-        let (files, survey) = described(args, &[train.clone()], Format::FuxiCtr, stop)?;
+        let (files, survey) = described(args, std::slice::from_ref(&train), Format::FuxiCtr, stop)?;
         let found = |survey| Found { train: vec![train], eval, test, files, survey };
         return Ok(survey.map(found));
     }
@@ -244,10 +244,11 @@ fn look(args: &InitArgs, stop: &AtomicBool) -> Result<Option<Found>, Failure> {
     Ok(survey.map(found))
 }
 
+/// Files for training, for evaluation, and for the test.
+type Splits = (PathBuf, Option<PathBuf>, Option<PathBuf>);
+
 /// The files of a folder of FuxiCTR's: for training, for evaluation, and for the test.
-fn fuxictr(
-    args: &InitArgs,
-) -> Result<Option<(PathBuf, Option<PathBuf>, Option<PathBuf>)>, Failure> {
+fn fuxictr(args: &InitArgs) -> Result<Option<Splits>, Failure> {
     let [folder] = &args.data[..] else { return Ok(None) };
     if !folder.join(FEATURE_MAP).is_file() {
         return Ok(None);

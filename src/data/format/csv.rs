@@ -198,7 +198,7 @@ const ADVICE: &str = " (name dense columns with --dense)";
 /// What the first lines below the header tell of the columns.
 fn look(path: &Path, width: usize) -> Result<Vec<Seen>, DataError> {
     let mut records = Records::open(path, b',', None)?;
-    records.next_record()?.map(drop);
+    let _header = records.next_record()?;
     Seen::first(&mut records, width)
 }
 

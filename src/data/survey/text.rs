@@ -177,7 +177,7 @@ pub fn survey(paths: &[PathBuf], cut: Cut, stop: &AtomicBool) -> Result<Option<S
 fn first(path: &Path, cut: Cut) -> Result<Vec<Seen>, DataError> {
     let mut records = Records::open(path, cut.delimiter, None)?;
     if cut.header {
-        records.next_record()?.map(drop);
+        let _header = records.next_record()?;
     }
     Seen::first(&mut records, cut.width)
 }

@@ -202,7 +202,7 @@ impl Table {
         group: usize,
         row: u64,
         n: usize,
-        take: &mut dyn FnMut(usize, usize, Option<&[u8]>),
+        take: &mut TakeText<'_>,
     ) -> Result<(), DataError> {
         let (mut at, skip) = self.seek(group, row)?;
         for column in &mut at.columns {
@@ -323,6 +323,9 @@ pub(super) fn column(
 pub(super) fn damaged(path: &Path, group: usize, e: &ParquetError) -> DataError {
     wrong(path, format!("row group {group} cannot be read: {}", one_line(e)))
 }
+
+/// Takes the number of a categorical column, that of a row, and its text.
+pub type TakeText<'a> = dyn FnMut(usize, usize, Option<&[u8]>) + 'a;
 
 /// What words mean, where a column holds some.
 #[derive(Clone, Copy)]

@@ -110,8 +110,7 @@ fn read_file(
     }
     let (mut dense, mut moments) = (Vec::new(), Vec::new());
     let (mut samples, mut skipped) = (0u64, 0);
-    loop {
-        let Some(record) = records.next_record()? else { break };
+    while let Some(record) = records.next_record()? {
         let Some(layout) = &layout else {
             let names = record.map(|fields| {
                 fields.iter().map(|f| String::from_utf8_lossy(f).into_owned()).collect::<Vec<_>>()
@@ -168,7 +167,7 @@ fn read_file(
 /// What the first records below the header tell of the `width` columns.
 fn look(path: &Path, c: &CsvConfig, width: usize) -> Result<Vec<Seen>, DataError> {
     let mut records = Records::open(path, c.delimiter as u8, c.comment.map(|m| m as u8))?;
-    records.next_record()?.map(drop);
+    let _header = records.next_record()?;
     Seen::first(&mut records, width)
 }
 

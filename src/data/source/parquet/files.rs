@@ -23,6 +23,12 @@ pub(super) struct Found {
     pub hotness: Vec<usize>,
 }
 
+/// Takes the number of a sample in the split, that of a categorical column, and its text.
+type TakeText<'a> = dyn FnMut(u64, usize, Option<&[u8]>) + 'a;
+
+/// Takes rows of a table: its row group, the first of them, and how many.
+type TakePart<'a> = dyn FnMut(&mut Table, usize, u64, usize) -> Result<(), DataError> + 'a;
+
 /// The files of a split, one of them open.
 pub(super) struct Files {
     paths: Vec<PathBuf>,
@@ -148,7 +154,7 @@ impl Files {
         &self,
         columns: &Columns,
         texts: Option<&Arc<dyn Texts>>,
-        take: &mut dyn FnMut(&mut Table, usize, u64, usize) -> Result<(), DataError>,
+        take: &mut TakePart<'_>,
     ) -> Result<(), DataError> {
         for path in &self.paths {
             let mut table = Table::open(path, columns, self.stride)?;
@@ -216,10 +222,7 @@ impl Files {
 
     /// The texts of each categorical column of text of each row, in the order of the rows by their
     /// numbers in the split.
-    pub fn each_text(
-        &self,
-        take: &mut dyn FnMut(u64, usize, Option<&[u8]>),
-    ) -> Result<(), DataError> {
+    pub fn each_text(&self, take: &mut TakeText<'_>) -> Result<(), DataError> {
         let mut before = 0;
         self.each_part(&self.columns, None, &mut |table, group, at, n| {
             table.texts(group, at, n, &mut |k, i, text| take(before + i as u64, k, text))?;
