@@ -341,7 +341,7 @@ const MAKERS: &[(&[&str], &str)] = &[
     (&["data", "verify", "made"], "made"),
     (&["data", "verify", "made", "--json"], "made"),
     (
-        &["gate", "w.toml", "--b", env!("CARGO_BIN_EXE_dlrm-bench"), "--budget", "4s", "-o", "OUT"],
+        &["gate", "w.toml", "--b", env!("CARGO_BIN_EXE_dlrm-bench"), "--budget", "5s", "-o", "OUT"],
         "OUT/verdict.json",
     ),
 ];
