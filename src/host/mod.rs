@@ -3,6 +3,7 @@
 
 mod affinity;
 pub(crate) mod atomic_file;
+pub(crate) mod calendar;
 pub(crate) mod descriptors;
 pub(crate) mod env;
 pub(crate) mod escape;

@@ -1,5 +1,6 @@
-//! UTC as a date, without a calendar library.
+//! UTC as a date.
 
+use crate::host::calendar::{DAY, civil};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// A moment in UTC, to the second.
@@ -26,19 +27,10 @@ impl Utc {
             .then(|| Self::at((time_ms / 1e3) as i64))
     }
 
-    /// Seconds since 1970 (not negative) as a date. Years are counted from March, so that the leap
-    /// day comes last and months follow the 153-days-in-5-months rule.
+    /// Seconds since 1970 (not negative) as a date.
     fn at(seconds: i64) -> Self {
-        const DAYS_IN_400_YEARS: i64 = 146_097;
-        // 1970-01-01 is day 719,468 since 0000-03-01.
-        let days = seconds.div_euclid(86_400) + 719_468;
-        let (era, day) = (days.div_euclid(DAYS_IN_400_YEARS), days.rem_euclid(DAYS_IN_400_YEARS));
-        let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
-        let day = day - (365 * year + year / 4 - year / 100);
-        let month = (5 * day + 2) / 153;
-        let day = day - (153 * month + 2) / 5 + 1;
-        let (month, next) = if month < 10 { (month + 3, 0) } else { (month - 9, 1) };
-        Utc { year: era * 400 + year + next, month, day, second: seconds.rem_euclid(86_400) }
+        let (year, month, day) = civil(seconds.div_euclid(DAY));
+        Utc { year, month, day, second: seconds.rem_euclid(DAY) }
     }
 
     fn clock(&self) -> (i64, i64, i64) {
