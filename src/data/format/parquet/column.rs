@@ -375,37 +375,33 @@ impl Column {
         let moment = |x: i64| match form {
             Form::PerSecond(unit) => Some(x.div_euclid(unit)),
             Form::Days => x.checked_mul(86_400),
-            Form::Text => dates::parse(x.to_string().as_bytes()),
+            Form::Text => dates::of_number(x),
         };
+        let whole = |x: i64| moment(x).ok_or_else(|| x.to_string());
         let mut values = 0;
         for row in 0..n {
             if leaf.max_def > 0 && self.defs.get(row).is_some_and(|&def| def != leaf.max_def) {
                 take(row, None);
                 continue;
             }
-            let (found, shown) = match &self.values {
-                Values::I32(t) => match t.buffer.get(values) {
-                    Some(&x) => (moment(x.into()), x.to_string()),
-                    None => break,
-                },
-                Values::I64(t) => match t.buffer.get(values) {
-                    Some(&x) => (moment(x), x.to_string()),
-                    None => break,
-                },
-                Values::Bytes(t) => match t.buffer.get(values).map(|text| text.data()) {
-                    Some(text) if missing(text) => (None, String::new()),
-                    Some(text) => (dates::parse(text), quoted(text)),
-                    None => break,
-                },
-                _ => break,
+            // What is there, or how it is shown.
+            let found = match &self.values {
+                Values::I32(t) => t.buffer.get(values).map(|&x| whole(x.into()).map(Some)),
+                Values::I64(t) => t.buffer.get(values).map(|&x| whole(x).map(Some)),
+                Values::Bytes(t) => t.buffer.get(values).map(|text| match text.data() {
+                    text if missing(text) => Ok(None),
+                    text => dates::parse(text).map(Some).ok_or_else(|| quoted(text)),
+                }),
+                _ => None,
             };
+            let Some(found) = found else { break };
             values += 1;
-            if found.is_none() && !shown.is_empty() {
+            let found = found.map_err(|shown| {
                 let name = &leaf.name;
                 let what = format!("column {name} is {shown}; must be {}", dates::FORMS);
-                return Err(place(row).error(what));
-            }
-            take(row, found);
+                place(row).error(what)
+            });
+            take(row, found?);
         }
         Ok(())
     }

@@ -95,6 +95,11 @@ impl Table {
         self.texts = Some(texts);
     }
 
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Whether categorical column `k` is text.
     pub fn is_text(&self, k: usize) -> bool {
         self.ids[k].made == Made::Text
@@ -376,6 +381,8 @@ impl Part<'_> {
             });
             return nothing.map_or(Ok(()), |i| Err(missing(i)));
         }
+        let numbers = positive.map(|words| words.iter().filter_map(|w| w.parse().ok()));
+        let numbers: Option<Vec<f64>> = numbers.map(Iterator::collect);
         scratch.clear();
         scratch.resize(self.n, f64::NAN);
         self.numbers(scratch, 1)?;
@@ -383,8 +390,8 @@ impl Part<'_> {
             if y.is_nan() {
                 return Err(missing(i));
             }
-            labels.push(match positive {
-                Some(positive) => f32::from(positive.contains(&(y + 0.0).to_string())),
+            labels.push(match &numbers {
+                Some(positive) => f32::from(positive.contains(&y)),
                 None => self.place(i).label(&self.leaf.name, y)?,
             });
         }

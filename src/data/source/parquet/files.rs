@@ -197,12 +197,7 @@ impl Files {
             ..Columns::default()
         };
         let mut rows: Option<Rows> = None;
-        let mut file = 0;
-        let mut last: Option<u64> = None;
         self.each_part(&columns, None, &mut |table, group, at, n| {
-            // A new file begins at its first row.
-            file += usize::from(last.is_some_and(|last| at <= last));
-            last = Some(at);
             let rows = rows.get_or_insert_with(|| Rows::new(table.layout()));
             rows.clear();
             table.append(group, at, n, rows)?;
@@ -212,8 +207,7 @@ impl Files {
                     true => Some(Key::Moment(x as i64)),
                     false => Some(Key::Number(x)),
                 };
-                let path = &self.paths[file];
-                let place = RowRef { path, row: at + i as u64 + 1 };
+                let place = RowRef { path: table.path(), row: at + i as u64 + 1 };
                 take(key).map_err(|what| place.error(what))?;
             }
             Ok(())
