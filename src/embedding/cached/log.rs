@@ -84,8 +84,7 @@ pub(super) struct Log {
     writing: VecDeque<Arc<Writing>>,
     /// What is being read.
     fetching: Vec<Arc<Fetch>>,
-    /// Bytes written so far; by column, with what cleaning has moved.
-    pub written: u64,
+    /// Bytes appended so far by column, with what cleaning has moved.
     pub written_of: Vec<u64>,
 }
 
@@ -112,7 +111,6 @@ impl Log {
             chunk_start: 0,
             writing: VecDeque::new(),
             fetching: Vec::new(),
-            written: 0,
             written_of: Vec::new(),
         })
     }
@@ -245,7 +243,6 @@ impl Log {
         let bytes = std::mem::replace(&mut self.chunk, room);
         let (offset, n) = (self.at(self.chunk_start), bytes.len());
         self.chunk_start += (n / self.record) as u32;
-        self.written += n as u64;
         self.writing.push_back(self.threads.write(offset, bytes));
         self.written_but(WRITING)
     }
@@ -354,7 +351,6 @@ impl Log {
             _ => {
                 let at = self.at(place);
                 write_at(&self.threads.file, &record, at).map_err(self.error("written"))?;
-                self.written += record.len() as u64;
             }
         }
         Ok(())

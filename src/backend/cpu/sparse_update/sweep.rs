@@ -103,7 +103,7 @@ impl Work<'_> {
         let Bags { indices, offsets, ids } = self.bags;
         let bag = offsets[sample] as usize..offsets[sample + 1] as usize;
         let at = ids[bag.clone()].iter().position(|&i| i == id);
-        // Keys were made of these bags.
+        debug_assert!(at.is_some(), "keys are made of these bags");
         at.map_or(0, |at| indices[bag.start + at] as usize)
     }
 }
@@ -203,7 +203,8 @@ impl<V: Visit> Sweep<'_, V> {
         let d = if D == 0 { w.dim } else { D };
         let key = w.keys[(i + AHEAD).min(w.keys.len() - 1)];
         prefetch_row(w.pooled.wrapping_add(sample_of(key) * w.stride), d);
-        let at = w.place(key) * d;
+        let row = w.place(key);
+        let at = row * d;
         if V::CHANGES {
             match w.values {
                 RowPointer::Fp32(p) => prefetch_row(p.wrapping_add(at), d),
@@ -214,7 +215,7 @@ impl<V: Visit> Sweep<'_, V> {
                 }
             }
         }
-        self.visit.prefetch(w.place(key));
+        self.visit.prefetch(row);
     }
 
     /// Gradient of one row from its occurrences; `number` is what the row is told apart by.
