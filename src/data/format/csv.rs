@@ -78,7 +78,7 @@ impl CsvReader {
                 .collect(),
         };
         let width = names.len();
-        records.expect(width);
+        records.set_width(width);
         let take = Take {
             dialect: Dialect::Named,
             layout,

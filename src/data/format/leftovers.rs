@@ -103,7 +103,7 @@ impl Seen {
     /// If they cannot be read. What is malformed is passed over: whoever reads it will say so.
     pub fn first(records: &mut Records, width: usize) -> Result<Vec<Seen>, DataError> {
         let mut seen = vec![Seen::default(); width];
-        records.expect(width);
+        records.set_width(width);
         for _ in 0..LOOK {
             let Some(record) = records.next_record()? else { break };
             let Some(fields) = record.ok().filter(|fields| fields.len() == width) else { continue };

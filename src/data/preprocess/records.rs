@@ -43,7 +43,7 @@ impl Records {
     }
 
     /// Says how many fields a record has: several lines that make another number are none.
-    pub fn expect(&mut self, width: usize) {
+    pub fn set_width(&mut self, width: usize) {
         self.width = Some(width);
     }
 
@@ -55,15 +55,11 @@ impl Records {
         loop {
             let kept = self.again.pop_front();
             let line = match &kept {
-                Some((number, line)) => {
-                    self.first = *number;
-                    &line[..]
-                }
-                None => {
-                    let Some(line) = self.lines.next_line()? else { return Ok(None) };
-                    // The line is borrowed, its number is not.
-                    line
-                }
+                Some((_, line)) => &line[..],
+                None => match self.lines.next_line()? {
+                    Some(line) => line,
+                    None => return Ok(None),
+                },
             };
             if line.trim_ascii().is_empty()
                 || (self.comment.is_some() && line.first().copied() == self.comment)
@@ -72,9 +68,7 @@ impl Records {
             }
             let cut = self.fields.split(line, self.delimiter);
             let bytes = line.len();
-            if kept.is_none() {
-                self.first = self.lines.number();
-            }
+            self.first = kept.as_ref().map_or(self.lines.number(), |(number, _)| *number);
             return Ok(Some(match cut {
                 Ok(()) => Ok(&self.fields),
                 Err(Uncut::Open(field)) => match self.join(field, bytes)? {
@@ -147,7 +141,7 @@ mod tests {
         let path = dir.path().join("a.csv");
         std::fs::write(&path, text).unwrap();
         let mut records = Records::open(&path, b',', Some(b'#')).unwrap();
-        width.into_iter().for_each(|w| records.expect(w));
+        width.into_iter().for_each(|w| records.set_width(w));
         let mut all = Vec::new();
         while let Some(record) = records.next_record().unwrap() {
             let fields = record.map(|fields| {

@@ -128,7 +128,7 @@ pub fn survey(paths: &[PathBuf], cut: Cut, stop: &AtomicBool) -> Result<Option<S
     let mut rows = 0;
     for path in paths {
         let mut records = Records::open(path, cut.delimiter, None)?;
-        records.expect(cut.width);
+        records.set_width(cut.width);
         let mut header = cut.header;
         while let Some(record) = records.next_record()? {
             let right = record.ok().filter(|fields| fields.len() == cut.width);

@@ -105,7 +105,7 @@ fn read_file(
         // They have been named, whatever they are called.
         let (found, roles) =
             lay_out(names, c, pass.roles.as_ref(), |_| None).map_err(DataError::Invalid)?;
-        records.expect(found.width);
+        records.set_width(found.width);
         (layout, pass.roles) = (Some(found), Some(roles));
     }
     let (mut dense, mut moments) = (Vec::new(), Vec::new());
@@ -124,7 +124,7 @@ fn read_file(
             };
             let laid_out = lay_out(&names, c, pass.roles.as_ref(), leftover);
             let (found, roles) = laid_out.map_err(|what| records.malformed(what))?;
-            records.expect(found.width);
+            records.set_width(found.width);
             (layout, pass.roles) = (Some(found), Some(roles));
             continue;
         };
