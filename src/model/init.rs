@@ -146,6 +146,14 @@ impl<'a> Initializer<'a> {
         Some(RowInit { draw: Draw { seed, parameter: index as u64, distribution }, dim })
     }
 
+    /// The seed, if all values are functions of it and of their place.
+    pub fn seed(&self) -> Option<u64> {
+        match self.source {
+            InitSource::Philox { seed } => Some(seed),
+            InitSource::Numpy { .. } => None,
+        }
+    }
+
     /// Whether it has been stopped.
     pub fn stopped(&self) -> bool {
         is_set(self.stop)

@@ -5,10 +5,10 @@
 //! vector a table.
 
 use super::{MlpInit, ParamKind, ParamSpec, pad_to, params::mlp};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// How a DLRM lets its features meet.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "op", rename_all = "snake_case")]
 pub enum Interaction {
     /// `concat[x, <T_i, T_j> for i > j]` (`i >= j` with `self_interaction`), pairs in row-major order of the

@@ -1,9 +1,9 @@
 //! What is minimised.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Loss over the model's logit `z`, `p = sigmoid(z)`; always the mean over the batch.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct LossSpec {
     /// Which loss.
     #[serde(flatten)]
@@ -14,7 +14,7 @@ pub struct LossSpec {
     /// `bce` and `wbce` of the probability in f32, as torch computes them (`binary_cross_entropy`
     /// in aten/src/ATen/native/Loss.cpp): beyond logits of 16 or so `1 - p` has no digits left, and
     /// the gradient none at all.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub of_probability: bool,
 }
 
@@ -22,7 +22,7 @@ pub struct LossSpec {
 pub const KERAS_EPSILON: f64 = 1e-7;
 
 /// Which loss.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum LossKind {
     /// `-mean(y ln p + (1 - y) ln(1 - p))`, computed from the logit. With `clamp`, from the clamped

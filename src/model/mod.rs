@@ -7,7 +7,7 @@ mod loss;
 pub mod params;
 mod tables;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 pub use interaction::{Interaction, Kept, Vectors, projected, projection_layer};
 pub use loss::{KERAS_EPSILON, LossKind, LossSpec};
@@ -15,7 +15,7 @@ pub use params::{ParamKind, ParamSpec, top_layer};
 pub use tables::{Md, Part, Qr, QrOperation, SetSpec, TableSpec, Trick};
 
 /// A model, its sizes resolved against the data.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum ModelSpec {
     /// Naumov et al. 2019, arXiv:1906.00091.
@@ -27,7 +27,7 @@ pub enum ModelSpec {
 
 /// DLRM: bottom MLP over dense features, embedding bags, feature interaction, top MLP to one logit.
 /// ReLU follows every layer of both MLPs but the top's last.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct DlrmSpec {
     /// Dense features of the data.
     pub dense: usize,
@@ -44,26 +44,26 @@ pub struct DlrmSpec {
     pub top: Vec<usize>,
     /// Batch normalisation behind each ReLU of the bottom MLP, with TensorFlow's constants
     /// (DeepRec-AI/DeepRec: modelzoo/dlrm/train.py).
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub batch_norm: bool,
     /// How features meet.
     pub interaction: Interaction,
     /// How a bag becomes one vector.
     pub pooling: Pooling,
     /// What stands in for larger tables.
-    #[serde(skip_serializing_if = "Trick::is_none")]
+    #[serde(default, skip_serializing_if = "Trick::is_none")]
     pub trick: Trick,
     /// Initialiser of MLP weights and biases.
     pub mlp_init: MlpInit,
     /// Initialiser of embedding tables.
     pub embedding_init: EmbeddingInit,
     /// Surprises of DeepRec's program that are reproduced.
-    #[serde(skip_serializing_if = "DlrmQuirks::is_empty")]
+    #[serde(default, skip_serializing_if = "DlrmQuirks::is_empty")]
     pub quirks: DlrmQuirks,
 }
 
 /// Surprises of DeepRec's DLRM (DeepRec-AI/DeepRec: modelzoo/dlrm/train.py); none by default.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DlrmQuirks {
     /// Each hidden layer of the top MLP is given the interaction's output and what it makes of it
     /// is thrown away, but for the last hidden layer: the others are neither used nor trained.
@@ -81,7 +81,7 @@ impl DlrmQuirks {
 }
 
 /// How the rows of a bag become one vector.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Pooling {
     /// Sum of rows.
@@ -97,7 +97,7 @@ pub enum Pooling {
 
 /// DeepFM: `logit = sum_i w_i[id_i] + sum_{i<j} <v_i, v_j> + DNN(concat v)`; no global bias (the
 /// DNN's last bias serves).
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct DeepFmSpec {
     /// Rows of each table: a `dim`-wide and a 1-wide one a column.
     pub tables: Vec<usize>,
@@ -123,7 +123,7 @@ pub struct DeepFmSpec {
 }
 
 /// Initialiser of MLP weights `[m, n]` and biases `[m]` (m = fan out, n = fan in).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum MlpInit {
     /// Weights N(0, sqrt(2/(m+n))), biases N(0, sqrt(1/m)) (facebook, OneFlow DLRM).
@@ -139,7 +139,7 @@ pub enum MlpInit {
 }
 
 /// Initialiser of an embedding table with N rows of dimension d.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum EmbeddingInit {
     /// U(-sqrt(1/N), sqrt(1/N)).

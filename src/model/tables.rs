@@ -2,11 +2,11 @@
 //! and memory plans ask here.
 
 use super::{DeepFmSpec, DlrmSpec, MlpInit, ModelSpec, ParamKind, ParamSpec};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, ops::Range};
 
 /// What stands in for a DLRM's larger tables, to save memory.
-#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Trick {
     /// Nothing: a table has a row for each id.
@@ -24,7 +24,7 @@ pub enum Trick {
 /// vectors become one. Each starts as a table of its size: with U(+-sqrt(1/rows)) a product has the
 /// bound of the whole table, sqrt(1/n). The quotient is exact; the original's, a division in f32, is
 /// not for ids beyond 2^24.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Qr {
     /// How two vectors become one.
     pub operation: QrOperation,
@@ -34,12 +34,12 @@ pub struct Qr {
     pub collisions: usize,
     /// Both tables start from U(sqrt(1/n), 1), as in the original, whose `uniform_` was given no
     /// upper end.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub init_quirk: bool,
 }
 
 /// How the vectors of a quotient and of a remainder become one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum QrOperation {
     /// Their product, element by element.
@@ -52,7 +52,7 @@ pub enum QrOperation {
 
 /// Mixed dimensions (facebookresearch/dlrm, tricks/md_embedding_bag.py): a column of many ids has
 /// narrow rows, and a matrix that makes pooled vectors as wide as all others.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Md {
     /// How much narrower: 0 is not at all.
     pub temperature: f64,

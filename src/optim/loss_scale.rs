@@ -5,7 +5,7 @@
 use serde::{Deserialize, Serialize};
 
 /// How the factor is chosen.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum LossScaleSpec {
     /// No scaling.

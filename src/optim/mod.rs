@@ -4,14 +4,14 @@ pub mod loss_scale;
 pub mod rules;
 pub mod schedule;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 pub use loss_scale::{LossScale, LossScaleSpec, LossScaler, ScalerState};
 pub use rules::{AdamForm, AdamRows, OptimizerSpec, named::*};
 pub use schedule::{Schedule, ScheduleError, ScheduleSpec, ScheduleState};
 
 /// Optimizer of one run.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct OptimizerConfig {
     /// The rule.
     #[serde(flatten)]

@@ -96,7 +96,7 @@ setting!(f64: Number, u64: Count, bool: Flag);
 macro_rules! words {
     ($(#[$doc:meta])* $t:ident { $($(#[$variant_doc:meta])* $word:literal => $variant:ident),+ $(,)? }) => {
         $(#[$doc])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
         pub enum $t {
             $($(#[$variant_doc])* #[serde(rename = $word)] $variant),+
         }
@@ -123,7 +123,7 @@ macro_rules! keys {
         $($(#[doc = $about:literal])+ $key:ident: $t:ty = $default:expr, $range:expr;)*
     }) => {
         $(#[$doc])*
-        #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
+        #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
         pub struct $name {
             $($(#[doc = $about])+ pub $key: $t),*
         }

@@ -33,7 +33,7 @@ macro_rules! rules {
     ($($(#[doc = $doc:literal])+ $rule:ident { $($kind:ident: $formula:ty),+ })+) => {
         /// An update rule; `g` is the gradient of the mean loss, summed over duplicates of a row
         /// first. Every rule works on dense parameters and on the rows of a table.
-        #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
+        #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
         #[serde(tag = "kind", rename_all = "snake_case")]
         pub enum OptimizerSpec {
             $($(#[doc = $doc])+ $rule($rule)),+
