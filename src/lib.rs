@@ -35,6 +35,7 @@ pub mod backend;
 pub mod batch;
 pub mod checkpoint;
 pub mod cli;
+pub mod comm;
 pub mod data;
 pub mod embedding;
 pub mod engine;

@@ -18,7 +18,7 @@ const FLOORS: &[&[&str]] = &[
     &["data", "embedding"],
     &["batch"],
     &["optim", "model"],
-    &["metrics", "stats"],
+    &["comm", "metrics", "stats"],
     &["random", "exact", "host"],
 ];
 

@@ -1,0 +1,401 @@
+//! Ranks that are processes, started by `mpirun`, `srun` or the like; messages go by MPI.
+//!
+//! libmpi is loaded when a program is found to be launched, so that building needs none and one
+//! binary serves Open MPI, MPICH, Intel MPI and the standard interface of MPI 5. Only messages
+//! between two ranks are used: a wait for a collective could not say for whom it waits.
+
+mod abi;
+mod launcher;
+
+use super::{Comm, CommError, Parcel, Patience, What, text_words, words_text};
+use abi::{Functions, Handle, Status};
+use std::{
+    cell::RefCell,
+    ffi::{c_char, c_int, c_void},
+    mem,
+    ptr::null_mut,
+    thread,
+    time::{Duration, Instant},
+};
+
+pub use launcher::{Launcher, launched};
+
+/// Words of a message at most: counts are ints, and bytes are counted.
+const MOST: usize = 1 << 28;
+/// Polls without a pause before the core is handed over, and then before it is left for longer.
+const SPINS: u32 = 200;
+const YIELDS: u32 = 2_000;
+/// How long a wait sleeps at a time in the end.
+const NAP: Duration = Duration::from_micros(50);
+/// The tag of what a rank says that cannot go on; others are those of [`What`], from 1.
+const FAILURE: c_int = 0;
+/// Words of such a message at most.
+const FAILURE_WORDS: usize = 256;
+
+/// Why MPI cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum MpiError {
+    /// No library was found.
+    #[error(
+        "this process was started by {launcher} as one of {size} ranks, and no MPI library can be loaded (tried {tried}); name it by DLRM_BENCH_MPI=/path/to/libmpi.so: {why}"
+    )]
+    NoLibrary {
+        /// Who started it.
+        launcher: &'static str,
+        /// Ranks.
+        size: usize,
+        /// The names that were tried.
+        tried: String,
+        /// What the loader said last.
+        why: String,
+    },
+    /// Launcher and library do not know of each other: each process would train alone.
+    #[error(
+        "{launcher} has started {launched} ranks, but {library} sees {seen}: it is another MPI's library; use that MPI's launcher, or name the launcher's library by DLRM_BENCH_MPI=/path/to/libmpi.so{hint}"
+    )]
+    OtherLauncher {
+        /// Who started the ranks.
+        launcher: &'static str,
+        /// How many.
+        launched: usize,
+        /// The library.
+        library: String,
+        /// How many it knows of.
+        seen: usize,
+        /// What else may help.
+        hint: &'static str,
+    },
+    /// Anything that the library says.
+    #[error("{0}")]
+    Library(String),
+}
+
+/// The ranks of `MPI_COMM_WORLD`.
+pub struct Mpi {
+    mpi: Functions,
+    rank: usize,
+    size: usize,
+    library: String,
+    hosts: RefCell<Vec<String>>,
+    /// Whether a transfer has failed. What it had in flight is never freed.
+    broken: std::cell::Cell<bool>,
+}
+
+/// Part of a parcel on its way.
+struct Piece {
+    request: Handle,
+    /// Where its parcel is in its list.
+    parcel: usize,
+    sends: bool,
+    /// Words that are expected, or sent.
+    words: usize,
+    /// Words that came.
+    came: usize,
+}
+
+impl Mpi {
+    /// Joins the other ranks, if this process was launched as one of several.
+    ///
+    /// # Errors
+    /// If there is no library, or it is not the launcher's.
+    pub fn join() -> Result<Option<Self>, MpiError> {
+        let Some((launcher, launched)) = launched() else { return Ok(None) };
+        let named = std::env::var("DLRM_BENCH_MPI").ok();
+        let tried = launcher::libraries(named.as_deref());
+        let mut why = String::new();
+        let found = tried.iter().find_map(|name| match Functions::load(name) {
+            Ok(found) => Some(found),
+            Err(e) => {
+                why = e.to_string();
+                None
+            }
+        });
+        let Some(mpi) = found else {
+            let (launcher, tried) = (launcher.name, tried.join(", "));
+            return Err(MpiError::NoLibrary { launcher, size: launched, tried, why });
+        };
+        let joined = Self::init(mpi)?;
+        if joined.size == launched {
+            return Ok(Some(joined));
+        }
+        let hint =
+            if launcher.name == "srun" { " (with srun try --mpi=pmix or --mpi=pmi2)" } else { "" };
+        Err(MpiError::OtherLauncher {
+            launcher: launcher.name,
+            launched,
+            library: joined.library,
+            seen: joined.size,
+            hint,
+        })
+    }
+
+    fn init(mpi: Functions) -> Result<Self, MpiError> {
+        let world = mpi.constants.world;
+        let (mut provided, mut rank, mut size) = (0, 0, 0);
+        // SAFETY: MPI-2 and later take no arguments of main; all other pointers are to locals of the
+        // types that the functions write.
+        unsafe {
+            let wanted = mpi.constants.serialized;
+            let code = (mpi.init_thread)(null_mut(), null_mut(), wanted, &mut provided);
+            if code != 0 {
+                return Err(MpiError::Library(format!("MPI_Init_thread failed with code {code}")));
+            }
+            (mpi.set_errhandler)(world, mpi.constants.errors_return);
+            (mpi.comm_rank)(world, &mut rank);
+            (mpi.comm_size)(world, &mut size);
+        }
+        let library = version(&mpi);
+        let (rank, size) = (rank as usize, size as usize);
+        let hosts = RefCell::new(vec!["unknown".to_owned(); size]);
+        Ok(Mpi { mpi, rank, size, library, hosts, broken: std::cell::Cell::new(false) })
+    }
+
+    /// Leaves the other ranks; all of them do.
+    pub fn finalize(self) {
+        if !self.broken.get() {
+            // SAFETY: no request is in flight, since every transfer waits for its own.
+            unsafe { (self.mpi.finalize)() };
+        }
+    }
+
+    /// Ends the processes of all ranks with this exit code.
+    pub fn abort(&self, code: i32) -> ! {
+        // SAFETY: MPI is initialised and not finalised.
+        unsafe { (self.mpi.abort)(self.mpi.constants.world, code) };
+        std::process::exit(code)
+    }
+
+    /// An error of the library as text.
+    fn check(&self, code: c_int) -> Result<(), CommError> {
+        if code == 0 {
+            return Ok(());
+        }
+        let mut text = [0_u8; 1024];
+        let mut len = 0;
+        // SAFETY: the buffer is longer than the longest text of each library (512).
+        unsafe { (self.mpi.error_string)(code, text.as_mut_ptr().cast::<c_char>(), &mut len) };
+        let text = String::from_utf8_lossy(&text[..(len as usize).min(text.len())]);
+        Err(CommError::Library(format!("{}: {text}", self.library)))
+    }
+
+    /// Asks for all parts of a parcel to be sent or received.
+    fn post(
+        &self,
+        what: What,
+        (number, parcel): (usize, &mut Parcel),
+        sends: bool,
+        pieces: &mut Vec<Piece>,
+    ) -> Result<(), CommError> {
+        let Functions { constants, isend, irecv, .. } = &self.mpi;
+        let (peer, tag) = (parcel.rank as c_int, what as c_int + 1);
+        for part in parcel.words.chunks_mut(MOST) {
+            let mut request = 0;
+            let (at, bytes) = (part.as_mut_ptr().cast::<c_void>(), (4 * part.len()) as c_int);
+            // SAFETY: the words stay where they are until their request is done, or for ever if
+            // that does not happen (`transfer`); there are so many bytes.
+            let code = unsafe {
+                match sends {
+                    true => {
+                        isend(at, bytes, constants.byte, peer, tag, constants.world, &mut request)
+                    }
+                    false => {
+                        irecv(at, bytes, constants.byte, peer, tag, constants.world, &mut request)
+                    }
+                }
+            };
+            self.check(code)?;
+            pieces.push(Piece {
+                request,
+                parcel: number,
+                sends,
+                words: part.len(),
+                came: part.len(),
+            });
+        }
+        Ok(())
+    }
+
+    /// Whether a piece has gone or come.
+    fn done(&self, piece: &mut Piece) -> Result<bool, CommError> {
+        let mut status: Status = [0; 16];
+        let mut flag = 0;
+        // SAFETY: the request is one that `post` has made and that was not done before.
+        self.check(unsafe { (self.mpi.test)(&mut piece.request, &mut flag, &mut status) })?;
+        if flag != 0 && !piece.sends {
+            let mut bytes = 0;
+            // SAFETY: the status is that of a receive which is done.
+            self.check(unsafe {
+                (self.mpi.get_count)(&status, self.mpi.constants.byte, &mut bytes)
+            })?;
+            piece.came = bytes as usize / 4;
+        }
+        Ok(flag != 0)
+    }
+
+    /// What another rank has said that cannot go on.
+    fn failure(&self) -> Result<Option<CommError>, CommError> {
+        let world = self.mpi.constants.world;
+        for rank in super::others(self) {
+            let (mut flag, mut status): (c_int, Status) = (0, [0; 16]);
+            let from = rank as c_int;
+            // SAFETY: pointers to locals.
+            self.check(unsafe { (self.mpi.iprobe)(from, FAILURE, world, &mut flag, &mut status) })?;
+            if flag == 0 {
+                continue;
+            }
+            let mut words = vec![0_u32; FAILURE_WORDS];
+            let (mut request, byte) = (0, self.mpi.constants.byte);
+            let (at, bytes) = (words.as_mut_ptr().cast::<c_void>(), (4 * words.len()) as c_int);
+            // SAFETY: the message is there, and no longer than the buffer, which lives until it is
+            // received.
+            unsafe {
+                self.check((self.mpi.irecv)(at, bytes, byte, from, FAILURE, world, &mut request))?;
+                while flag != 2 {
+                    let mut done = 0;
+                    self.check((self.mpi.test)(&mut request, &mut done, &mut status))?;
+                    flag = if done != 0 { 2 } else { 1 };
+                }
+            }
+            let (host, message) = (self.host(rank), words_text(&words));
+            return Ok(Some(CommError::Failed { rank, host, message }));
+        }
+        Ok(None)
+    }
+
+    /// Waits for all pieces.
+    fn wait(
+        &self,
+        what: What,
+        patience: Patience,
+        pieces: &mut Vec<Piece>,
+        ranks: impl Fn(&Piece) -> usize,
+    ) -> Result<(), CommError> {
+        let began = Instant::now();
+        let mut polls = 0_u32;
+        loop {
+            let mut error = None;
+            pieces.retain_mut(|piece| match self.done(piece) {
+                Ok(true) if piece.came != piece.words => {
+                    let (rank, got, want) = (ranks(piece), piece.came, piece.words);
+                    error = Some(CommError::Size { rank, host: self.host(rank), what, got, want });
+                    false
+                }
+                Ok(done) => !done,
+                Err(e) => {
+                    error = Some(e);
+                    true
+                }
+            });
+            if let Some(error) = error {
+                return Err(error);
+            }
+            let Some(piece) = pieces.first() else { return Ok(()) };
+            polls = polls.saturating_add(1);
+            match polls {
+                ..SPINS => std::hint::spin_loop(),
+                SPINS..YIELDS => thread::yield_now(),
+                _ => thread::sleep(NAP),
+            }
+            if polls < YIELDS || !polls.is_multiple_of(64) {
+                continue;
+            }
+            if let Some(failed) = self.failure()? {
+                return Err(failed);
+            }
+            let waited = began.elapsed();
+            if matches!(patience, Patience::For(most) if waited > most) {
+                let (rank, sends, seconds) = (ranks(piece), !piece.sends, waited.as_secs());
+                return Err(CommError::Late { rank, host: self.host(rank), what, sends, seconds });
+            }
+        }
+    }
+}
+
+/// What a library calls itself: its first line, without what follows a comma.
+fn version(mpi: &Functions) -> String {
+    let mut text = vec![0_u8; 8192 + 1];
+    let mut len = 0;
+    // SAFETY: the buffer is as long as the longest text of each library (8192).
+    unsafe { (mpi.library_version)(text.as_mut_ptr().cast::<c_char>(), &mut len) };
+    let text = String::from_utf8_lossy(&text[..(len as usize).min(8192)]).into_owned();
+    let lines: Vec<&str> = text.lines().map(|l| l.trim_matches('\0').trim()).collect();
+    // MPICH gives a table: `MPICH Version:      5.0.2`.
+    let first = lines.first().copied().unwrap_or_default();
+    let short = first.split(',').next().unwrap_or(first).replace("Version:", " ");
+    short.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+impl Comm for Mpi {
+    fn rank(&self) -> usize {
+        self.rank
+    }
+
+    fn size(&self) -> usize {
+        self.size
+    }
+
+    fn transfer(
+        &self,
+        what: What,
+        patience: Patience,
+        send: &mut Vec<Parcel>,
+        receive: &mut Vec<Parcel>,
+    ) -> Result<(), CommError> {
+        if self.broken.get() {
+            return Err(CommError::Library("messages have failed before".into()));
+        }
+        let mut pieces = Vec::with_capacity(send.len() + receive.len());
+        let (to, from): (Vec<usize>, Vec<usize>) =
+            (send.iter().map(|p| p.rank).collect(), receive.iter().map(|p| p.rank).collect());
+        let done = (|| {
+            for parcel in receive.iter_mut().enumerate() {
+                self.post(what, parcel, false, &mut pieces)?;
+            }
+            for parcel in send.iter_mut().enumerate() {
+                self.post(what, parcel, true, &mut pieces)?;
+            }
+            let rank = |p: &Piece| if p.sends { to[p.parcel] } else { from[p.parcel] };
+            self.wait(what, patience, &mut pieces, rank)
+        })();
+        if done.is_err() {
+            // Some may still be on their way, whenever they arrive.
+            self.broken.set(true);
+            mem::forget((mem::take(send), mem::take(receive)));
+        }
+        done
+    }
+
+    fn host(&self, rank: usize) -> String {
+        self.hosts.borrow()[rank].clone()
+    }
+
+    fn know_hosts(&self, hosts: Vec<String>) {
+        *self.hosts.borrow_mut() = hosts;
+    }
+
+    fn fail(&self, message: &str) {
+        let mut end = message.len().min(4 * (FAILURE_WORDS - 2));
+        while !message.is_char_boundary(end) {
+            end -= 1;
+        }
+        let mut words = text_words(&message[..end]);
+        let (world, byte) = (self.mpi.constants.world, self.mpi.constants.byte);
+        for rank in super::others(self) {
+            let mut request = 0;
+            // SAFETY: the words are never freed, whenever the message goes.
+            unsafe {
+                let at = words.as_mut_ptr().cast::<c_void>();
+                let bytes = (4 * words.len()) as c_int;
+                (self.mpi.isend)(at, bytes, byte, rank as c_int, FAILURE, world, &mut request);
+                // A look lets a library go on with what it has to send.
+                let (mut done, mut status) = (0, [0; 16]);
+                (self.mpi.test)(&mut request, &mut done, &mut status);
+            }
+        }
+        mem::forget(words);
+    }
+
+    fn library(&self) -> String {
+        self.library.clone()
+    }
+}
