@@ -54,6 +54,8 @@ fn config() -> EngineConfig {
         stand_for: Vec::new(),
         micro_batch: None,
         last_part_only: false,
+        ranks: 1,
+        sum_order: Default::default(),
         max_hotness: vec![3; 4],
         threads: 1,
         pin_threads: false,

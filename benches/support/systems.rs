@@ -129,6 +129,8 @@ impl System {
             _ => LossScaleSpec::Off,
         };
         let mut config = EngineConfig {
+            ranks: 1,
+            sum_order: Default::default(),
             max_hotness: vec![self.hotness; self.model.tables().len()],
             threads,
             precision,

@@ -16,6 +16,7 @@ mod step_control;
 
 use crate::{
     batch::{BatchLimits, CheckedBatch, GeneratedLog, Misfit, Span},
+    comm::CommError,
     embedding::RowKind,
     host::pool::Pool,
     metrics::{Counts, MetricsError},
@@ -28,7 +29,7 @@ pub use in_flight::InFlight;
 pub use mat::{Linear, Mat, MatMut, Norm, Window};
 pub use precision::{Held, Precision};
 pub use quantisation::{ONLY_PREDICTS, Quantisation, QuantisedLayers};
-pub use step_control::{Position, StepContext, StepControl, StepEnd, StepStart, Update};
+pub use step_control::{Position, StepContext, StepControl, StepEnd, StepStart, StepSums, Update};
 
 /// Errors of a device.
 #[derive(Debug, thiserror::Error)]
@@ -44,6 +45,9 @@ pub enum BackendError {
     /// The device itself.
     #[error("{0}")]
     Device(String),
+    /// Other ranks.
+    #[error(transparent)]
+    Ranks(#[from] CommError),
 }
 
 impl From<Misfit> for BackendError {
@@ -187,6 +191,10 @@ pub struct Join {
 /// Error of a device that keeps no weights itself.
 const NO_WEIGHTS: &str = "this device keeps no weights of layers itself";
 
+/// Error of a device that only trains alone.
+const ONE_RANK: &str =
+    "this device does not train on several ranks yet; use engine.device = \"cpu\"";
+
 /// Elements of a table that are changed at a time where that cannot be done in place: 4 MiB in f32.
 pub const PART: usize = 1 << 20;
 
@@ -248,6 +256,20 @@ pub trait Backend: 'static {
     /// Copies elements `at..at + to.len()` of `from` to `to`, after everything asked for before is
     /// done.
     fn read(&self, from: &Self::Floats, at: usize, to: &mut [f32]) -> Result<()>;
+
+    /// Copies a matrix out, row by row; `out` has just its elements.
+    fn read_mat(&self, x: Mat<'_, Self::Floats>, out: &mut [f32]) -> Result<()> {
+        let Window { at, stride, cols } = x.window;
+        let mut rows = out.chunks_mut(cols.max(1)).enumerate();
+        rows.try_for_each(|(row, out)| self.read(x.buf, at + row * stride, out))
+    }
+
+    /// Sets a matrix to values that lie row by row.
+    fn write_mat(&mut self, to: MatMut<'_, Self::Floats>, values: &[f32]) -> Result<()> {
+        let MatMut { buf, window: Window { at, stride, cols }, .. } = to;
+        let mut rows = values.chunks(cols.max(1)).enumerate();
+        rows.try_for_each(|(row, values)| self.write(buf, at + row * stride, values))
+    }
 
     /// Sets all elements of a buffer.
     fn fill(&mut self, to: &mut Self::Floats, value: f32) -> Result<()>;
@@ -713,6 +735,16 @@ pub trait Backend: 'static {
 
     /// Adds the sum of squares of a buffer to that of the step.
     fn add_squares(&mut self, x: &Self::Floats) -> Result<()>;
+
+    /// What this device has counted of the present step, for ranks to sum.
+    fn step_sums(&mut self) -> Result<StepSums> {
+        Err(BackendError::Device(ONE_RANK.into()))
+    }
+
+    /// Puts what all ranks have counted in its place.
+    fn set_step_sums(&mut self, _sums: StepSums) -> Result<()> {
+        Err(BackendError::Device(ONE_RANK.into()))
+    }
 
     /// Decides on the update, after all of [`Backend::check_finite`] and of the squares, and adjusts
     /// the loss scale.

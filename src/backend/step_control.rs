@@ -66,6 +66,17 @@ pub struct StepEnd {
     pub updates: u64,
 }
 
+/// What is counted of a step before its update is decided.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct StepSums {
+    /// Sum of the losses of samples.
+    pub losses: f64,
+    /// Sum of squares of gradients.
+    pub squares: f64,
+    /// Whether a gradient is not finite.
+    pub overflow: bool,
+}
+
 /// Where a training stands between two steps; all that a device goes on from, beside parameters and
 /// the optimizer's state.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]

@@ -28,7 +28,7 @@ pub(super) fn check_device(device: Device, batch: usize, json: bool) -> Result<E
     };
     let broken = |e: BackendError| match e {
         BackendError::Memory { .. } => Failure::Memory(e.to_string()),
-        BackendError::Device(_) => Failure::Device(e.to_string()),
+        BackendError::Device(_) | BackendError::Ranks(_) => Failure::Device(e.to_string()),
     };
     let info = driver.device().clone();
     let mut report = Report {

@@ -352,7 +352,9 @@ pub(super) fn ceilings(workload: &Workload) -> Result<Option<Ceilings>, Failure>
         return match Ceilings::of_gpu(&gpu, Effort::Quick) {
             Ok(measured) => Ok(Some(measured)),
             Err(BackendError::Memory { .. }) => Ok(None),
-            Err(e @ BackendError::Device(_)) => Err(Failure::Device(e.to_string())),
+            Err(e @ (BackendError::Device(_) | BackendError::Ranks(_))) => {
+                Err(Failure::Device(e.to_string()))
+            }
         };
     }
     let isa = Isa::detect().map_err(|e| Failure::Usage(e.to_string()))?;

@@ -9,11 +9,13 @@ mod look;
 pub mod memory;
 mod phase;
 mod quantised;
+pub mod ranks;
 mod state;
 
 use crate::{
     backend::{BackendError, Device, Precision, StepContext, StepEnd},
     batch::{Batch, BatchLimits, Derived, GeneratedLog, Misfit, Samples},
+    comm::CommError,
     embedding::{
         RowKind, TableUse,
         cached::{CachedSpec, RowFileError},
@@ -23,7 +25,7 @@ use crate::{
     model::{DeepFmSpec, DlrmSpec, LossSpec, ModelSpec, ParamSpec, Part, init::Initializer},
     optim::{LossScale, LossScaleSpec, OptimizerConfig},
 };
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::ops::Range;
 
 use cached::CachedEngine;
@@ -33,6 +35,7 @@ use hashed::HashedEngine;
 pub use look::{LayerOutput, LookAt, Summary};
 pub use phase::{Lap, Phase, PhaseClock};
 pub use quantised::{HASHED, ModelBytes, can_quantise, quantised, quantised_plan};
+pub use ranks::{SLICES, SumOrder, TableShare};
 pub use state::{EnginePosition, StateSpec, TensorId};
 
 /// Errors of an engine.
@@ -62,6 +65,9 @@ pub enum EngineError {
     /// A table that grows has no row left.
     #[error(transparent)]
     Full(#[from] Full),
+    /// Other ranks.
+    #[error(transparent)]
+    Ranks(#[from] CommError),
     /// candle's own error.
     #[error("candle: {0}")]
     Candle(#[from] candle_core::Error),
@@ -80,6 +86,7 @@ impl From<BackendError> for EngineError {
         match error {
             BackendError::Memory { what, bytes } => EngineError::Memory { what, bytes },
             BackendError::Device(what) => EngineError::Unsupported(what),
+            BackendError::Ranks(error) => EngineError::Ranks(error),
         }
     }
 }
@@ -114,7 +121,7 @@ impl EngineKind {
 }
 
 /// Everything an engine needs to make its buffers once.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct EngineConfig {
     /// The model.
     pub model: ModelSpec,
@@ -126,12 +133,18 @@ pub struct EngineConfig {
     pub max_batch: usize,
     /// Samples of a micro-batch: larger batches are computed in parts of so many, the last one
     /// maybe shorter, whose gradients are summed before the update. `None` = as a whole.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub micro_batch: Option<usize>,
     /// Of the parts of a batch the last one alone has gradients, those of the mean over its own
     /// samples; the others have a loss and are thrown away (quirk `fb.grad-accum-drops`).
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub last_part_only: bool,
+    /// Ranks that train together. Each computes the layers for its part of a batch.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub ranks: usize,
+    /// In which order gradients of dense parameters are summed.
+    #[serde(default, skip_serializing_if = "SumOrder::is_rank")]
+    pub sum_order: SumOrder,
     /// The most ids one sample can hold, per table.
     pub max_hotness: Vec<usize>,
     /// Threads of the fused engine's pool, at least 1.
@@ -142,7 +155,7 @@ pub struct EngineConfig {
     pub precision: Precision,
     /// Keep what meets in a DLRM's interaction, and what comes of it, in f32 where a GPU would keep
     /// it as products round it. The interaction is `dot` or `cat`.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub fp32_interaction: bool,
     /// Scaling of the fused engine's gradients.
     pub loss_scale: LossScaleSpec,
@@ -150,10 +163,10 @@ pub struct EngineConfig {
     pub embedding_rows: RowKind,
     /// Tables that grow: `model` has their rows, and here is for how many keys. `None` = a table has
     /// a row for each id.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_deserializing, skip_serializing_if = "Option::is_none")]
     pub hashed: Option<HashedSpec>,
     /// Tables larger than memory: how many of the model's rows are in it. `None` = all.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_deserializing, skip_serializing_if = "Option::is_none")]
     pub cached: Option<CachedSpec>,
     /// Where rows stand for some of larger tables' rows: the rows of those, one number a table.
     /// Empty = they stand for themselves.
@@ -161,6 +174,14 @@ pub struct EngineConfig {
     pub stand_for: Vec<usize>,
     /// Seed of dropout masks and of stochastic rounding.
     pub seed: u64,
+}
+
+fn one() -> usize {
+    1
+}
+
+fn is_one(ranks: &usize) -> bool {
+    *ranks == 1
 }
 
 /// Parts of `samples` samples with `part` of them each, but for the last one.
@@ -171,7 +192,8 @@ fn parts(samples: usize, part: usize) -> impl Iterator<Item = Range<usize>> {
 impl EngineConfig {
     /// Samples that layers compute on at most: a micro-batch, or a whole batch.
     pub fn part(&self) -> usize {
-        self.micro_batch.map_or(self.max_batch, |samples| samples.clamp(1, self.max_batch))
+        let part = self.micro_batch.map_or(self.max_batch, |n| n.clamp(1, self.max_batch));
+        part.div_ceil(self.ranks)
     }
 
     /// Sizes that batches must fit.
@@ -208,8 +230,13 @@ impl EngineConfig {
         if reads.iter().enumerate().all(plain) {
             return None;
         }
-        let rows = self.model.table_sets().into_iter().flat_map(|set| set.tables);
-        Some(Derived::new(limits, reads, rows.map(|t| specs[t].rows).collect()))
+        let tables = self.model.table_sets().into_iter().flat_map(|set| set.tables);
+        let rows = tables.map(|t| match limits.rows[specs[t].column] {
+            // Another rank has them.
+            0 => 0,
+            _ => specs[t].rows,
+        });
+        Some(Derived::new(limits, reads, rows.collect()))
     }
 
     /// Whether rows of tables move that a batch does not touch: the rule, or a regularisation of

@@ -6,7 +6,7 @@ use super::{
     dense_update,
     dropout::{self, DropoutBits, MaskKey},
     elementwise, fields, fm,
-    gemm::{self, Gemm, LinearShape},
+    gemm::{self, Gemm, LinearShape, Rows, RowsMut},
     interaction::Dot,
     loss,
     memory::{Floats, Input, Uploaded},
@@ -19,7 +19,7 @@ use crate::{
     backend::{
         After, Backend, BackendError, DotShape, Dropout, Gate, Held, InFlight, Join, Linear, Mat,
         MatMut, Norm, ONLY_PREDICTS, Onto, PART, Position, Precision, ProductShape, Quantisation,
-        Result, SparseGradient, StepControl, StepStart, TableState, TablesShape, Window,
+        Result, SparseGradient, StepControl, StepStart, StepSums, TableState, TablesShape, Window,
     },
     batch::{BatchLimits, CheckedBatch, GeneratedLog, Span},
     embedding::{EmbeddingError, TableSet},
@@ -153,6 +153,20 @@ impl Backend for Cpu {
 
     fn read(&self, from: &Floats, at: usize, to: &mut [f32]) -> Result<()> {
         to.copy_from_slice(&from.get()[at..at + to.len()]);
+        Ok(())
+    }
+
+    fn read_mat(&self, x: Mat<'_, Floats>, out: &mut [f32]) -> Result<()> {
+        let (rows, cols) = (x.rows, x.window.cols);
+        let out = RowsMut { data: out, stride: cols };
+        elementwise::copy(&self.pool, (rows, cols), x.data(), out);
+        Ok(())
+    }
+
+    fn write_mat(&mut self, to: MatMut<'_, Floats>, values: &[f32]) -> Result<()> {
+        let (rows, cols) = (to.rows, to.window.cols);
+        let values = Rows { data: values, stride: cols };
+        elementwise::copy(&self.pool, (rows, cols), values, to.data());
         Ok(())
     }
 
@@ -846,6 +860,15 @@ impl Backend for Cpu {
                 dense_update::sum_squares(&self.pool, self.isa, x.get(), &mut self.partial_sums);
             self.step.add_squares(squares);
         }
+        Ok(())
+    }
+
+    fn step_sums(&mut self) -> Result<StepSums> {
+        Ok(self.step.sums())
+    }
+
+    fn set_step_sums(&mut self, sums: StepSums) -> Result<()> {
+        self.step.set_sums(sums);
         Ok(())
     }
 

@@ -3,7 +3,7 @@
 use crate::{
     backend::{
         InFlight, Update,
-        step_control::{Position, StepContext, StepControl, StepStart},
+        step_control::{Position, StepContext, StepControl, StepStart, StepSums},
     },
     optim::{LossScaleSpec, LossScaler, OptimizerSpec},
 };
@@ -104,6 +104,15 @@ impl StepState {
 
     pub(super) fn add_squares(&mut self, squares: f64) {
         self.squares += squares;
+    }
+
+    pub(super) fn sums(&self) -> StepSums {
+        StepSums { losses: self.losses, squares: self.squares, overflow: self.overflow }
+    }
+
+    pub(super) fn set_sums(&mut self, sums: StepSums) {
+        (self.losses, self.squares, self.overflow) = (0.0, sums.squares, sums.overflow);
+        self.add_losses(sums.losses, self.start.samples);
     }
 
     /// Decides on the update and adjusts the loss scale.

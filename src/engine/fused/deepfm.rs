@@ -2,7 +2,7 @@
 
 use super::{
     Pass, batch_norm,
-    embedding::Embedding,
+    embedding::{Embedding, Of, PooledMut},
     fields::Fields,
     fm::Fm,
     look::Look,
@@ -75,10 +75,14 @@ impl<B: Backend> DeepFm<B> {
         })
     }
 
-    /// From the whole batch to all fields.
-    pub fn gather(&mut self, pass: &mut Pass<'_, B>, clock: &mut PhaseClock) -> Result<()> {
+    /// From the whole batch to the fields of tables.
+    pub fn pool(&mut self, pass: &mut Pass<'_, B>) -> Result<()> {
         self.vectors.forward(pass, &mut self.v)?;
-        self.scalars.forward(pass, &mut self.linear)?;
+        self.scalars.forward(pass, &mut self.linear)
+    }
+
+    /// From the dense features to their fields.
+    pub fn gather(&mut self, pass: &mut Pass<'_, B>, clock: &mut PhaseClock) -> Result<()> {
         if let Some(dense) = &self.dense {
             dense.forward(pass, &mut self.v, &mut self.linear)?;
         }
@@ -126,6 +130,16 @@ impl<B: Backend> DeepFm<B> {
         look.at(pass.backend, ("fields", false), pass.of(vectors, &self.v))?;
         look.at(pass.backend, ("linear terms", false), pass.of(linear, &self.linear))?;
         self.dnn.look(pass, self.loss.end(pass).y, look)
+    }
+
+    /// Calls `f` for each set of tables with its pooled vectors, or with their gradients.
+    pub fn pooled_mut(&mut self, of: Of, f: &mut PooledMut<'_, B>) -> Result<()> {
+        let (v, linear) = match of {
+            Of::Vectors => (&mut self.v, &mut self.linear),
+            Of::Gradients => (&mut self.dv, &mut self.d_linear),
+        };
+        f(self.vectors, v)?;
+        f(self.scalars, linear)
     }
 
     /// Sets of tables with the gradients of their pooled vectors.

@@ -2,7 +2,7 @@
 
 use super::{
     Pass, batch_norm,
-    embedding::Embedding,
+    embedding::{Embedding, Of, PooledMut},
     interaction::{self, Interaction},
     look::Look,
     loss::Loss,
@@ -79,7 +79,12 @@ impl<B: Backend> Dlrm<B> {
         })
     }
 
-    /// From the whole batch to all vectors of `T` but the first.
+    /// From the whole batch to pooled vectors.
+    pub fn pool(&mut self, pass: &mut Pass<'_, B>) -> Result<()> {
+        self.pooled.pool(pass, &mut self.t)
+    }
+
+    /// From these to all vectors of `T` but the first.
     pub fn gather(&mut self, pass: &mut Pass<'_, B>, clock: &mut PhaseClock) -> Result<()> {
         self.pooled.forward(pass, &mut self.t)?;
         clock.lap(Phase::Embedding);
@@ -140,6 +145,15 @@ impl<B: Backend> Dlrm<B> {
         let (output, _) = self.interaction.output(pass, &self.t, &mut self.dt);
         look.at(pass.backend, ("interaction", false), output)?;
         self.top.look(pass, self.loss.end(pass).y, look)
+    }
+
+    /// Calls `f` for each set of tables with its pooled vectors, or with their gradients.
+    pub fn pooled_mut(&mut self, of: Of, f: &mut PooledMut<'_, B>) -> Result<()> {
+        let t = match of {
+            Of::Vectors => &mut self.t,
+            Of::Gradients => &mut self.dt,
+        };
+        self.pooled.pooled_mut(of, t, f)
     }
 
     /// Calls `f` for each set of tables with the gradient of its pooled vectors.

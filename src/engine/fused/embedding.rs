@@ -3,6 +3,19 @@
 use super::Pass;
 use crate::backend::{Backend, Mat, MatMut, Result, SparseGradient, Window};
 
+/// Which of a set's two buffers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Of {
+    /// That of pooled vectors.
+    Vectors,
+    /// That of their gradients.
+    Gradients,
+}
+
+/// Reads or changes a set's columns of a buffer.
+pub(crate) type PooledMut<'a, B> =
+    dyn FnMut(Embedding, &mut <B as Backend>::Floats) -> Result<()> + 'a;
+
 /// A set of tables in a network.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Embedding {

@@ -4,24 +4,25 @@ use super::{
     Pass,
     deepfm::DeepFm,
     dlrm::Dlrm,
-    embedding::Embedding,
+    embedding::{Embedding, Of, PooledMut},
     look::Look,
     loss::Loss,
     micro_batch::{MicroBatches, Room},
+    ranks::Ranks,
     samples::Checked,
     store::{Layout, Store},
 };
 use crate::{
     backend::{
-        Backend, Quantisation, Result, StepContext, StepControl, StepEnd, StepStart, TablesShape,
-        Window,
+        Backend, Quantisation, Result, StepContext, StepControl, StepEnd, StepStart, StepSums,
+        TablesShape, Window,
         cpu::{Cpu, CpuConfig},
         cuda::{Cuda, CudaConfig},
     },
     batch::{Batch, BatchLimits, Derived, GeneratedLog, Samples},
     engine::{
         Engine, EngineConfig, EngineError, EnginePosition, FillPart, LookAt, Phase, PhaseClock,
-        StateSpec, TensorId, state::state_specs,
+        StateSpec, TableShare, TensorId, state::state_specs,
     },
     metrics::{Counts, MetricsError},
     model::{ModelSpec, ParamSpec, Pooling, init::Initializer},
@@ -34,7 +35,23 @@ pub(super) enum Network<B: Backend> {
 }
 
 impl<B: Backend> Network<B> {
-    /// From the whole batch to what tables give, and other layers that read it as a whole.
+    /// From the whole batch to the pooled vectors of tables.
+    pub(super) fn pool(&mut self, pass: &mut Pass<'_, B>) -> Result<()> {
+        match self {
+            Network::Dlrm(n) => n.pool(pass),
+            Network::DeepFm(n) => n.pool(pass),
+        }
+    }
+
+    /// Calls `f` for each set of tables with its pooled vectors, or with their gradients.
+    pub(super) fn pooled_mut(&mut self, of: Of, f: &mut PooledMut<'_, B>) -> Result<()> {
+        match self {
+            Network::Dlrm(n) => n.pooled_mut(of, f),
+            Network::DeepFm(n) => n.pooled_mut(of, f),
+        }
+    }
+
+    /// From there, and the dense features, to what layers read.
     pub(super) fn gather(&mut self, pass: &mut Pass<'_, B>, clock: &mut PhaseClock) -> Result<()> {
         match self {
             Network::Dlrm(n) => n.gather(pass, clock),
@@ -137,6 +154,23 @@ impl FusedEngine<Cpu> {
         Self::on(Cpu::new(&cpu_config(config))?, config, init)
     }
 
+    /// The part of one of several ranks, on the CPU. Its tables and layers are filled by `init`, or
+    /// are zeros without it.
+    ///
+    /// # Errors
+    /// [`EngineError::Memory`] if there is not enough.
+    pub fn ranked(
+        config: &EngineConfig,
+        share: &TableShare,
+        init: Option<&mut Initializer>,
+    ) -> std::result::Result<Self, EngineError> {
+        let engine = Self::unfilled(Cpu::new(&cpu_config(config))?, config, Some(share))?;
+        match init {
+            Some(init) => engine.filled(init),
+            None => Ok(engine),
+        }
+    }
+
     /// An engine on the CPU that only predicts, all parameters zeros: what is written to it is
     /// quantised. It makes no step and has no gradients.
     ///
@@ -148,7 +182,7 @@ impl FusedEngine<Cpu> {
         quantisation: Quantisation,
     ) -> std::result::Result<Self, EngineError> {
         let device = CpuConfig { quantisation, ..cpu_config(config) };
-        Self::unfilled(Cpu::new(&device)?, config)
+        Self::unfilled(Cpu::new(&device)?, config, None)
     }
 }
 
@@ -188,25 +222,34 @@ impl<B: Backend> FusedEngine<B> {
         config: &EngineConfig,
         init: &mut Initializer,
     ) -> std::result::Result<Self, EngineError> {
-        let mut engine = Self::unfilled(backend, config)?;
-        let FusedEngine { backend, store, .. } = &mut engine;
+        Self::unfilled(backend, config, None)?.filled(init)
+    }
+
+    /// Fills the parameters that this engine has.
+    fn filled(mut self, init: &mut Initializer) -> std::result::Result<Self, EngineError> {
+        let FusedEngine { backend, store, parts, .. } = &mut self;
         for index in 0..store.layout.specs.len() {
             if init.stopped() {
                 // Nobody wants the model any more.
                 break;
             }
-            if !init.fills(&store.layout.specs[index]) {
+            if !init.fills(&store.layout.specs[index]) || !parts.has(store.layout.places[index]) {
                 continue;
             }
             store.edit(backend, index, &mut |spec, at, values, pool| {
                 init.fill_part(index, spec, at, values, pool)
             })?;
         }
-        Ok(engine)
+        Ok(self)
     }
 
-    /// The engine with parameters of zeros.
-    fn unfilled(mut backend: B, config: &EngineConfig) -> std::result::Result<Self, EngineError> {
+    /// The engine with parameters of zeros. Of tables that other ranks have it has no row.
+    fn unfilled(
+        mut backend: B,
+        config: &EngineConfig,
+        share: Option<&TableShare>,
+    ) -> std::result::Result<Self, EngineError> {
+        let ranks = share.map(|share| Ranks::new(&config.model, share, config.sum_order));
         let (model, rule) = (&config.model, config.optimizer.rule);
         let layout = Layout::new(model, backend.keeps_weights());
         let (pooling, dense_width) = match model {
@@ -214,8 +257,11 @@ impl<B: Backend> FusedEngine<B> {
             ModelSpec::DeepFm(m) => (Pooling::Sum, m.dense),
         };
         let (specs, mut tables, mut first) = (model.table_specs(), Vec::new(), 0);
-        for set in model.table_sets() {
-            let rows: Vec<usize> = set.tables.iter().map(|&t| specs[t].rows).collect();
+        for (number, set) in model.table_sets().into_iter().enumerate() {
+            let here = |k: usize| ranks.as_ref().is_none_or(|ranks| ranks.has(number, k));
+            let rows = set.tables.iter().enumerate();
+            let rows: Vec<usize> =
+                rows.map(|(k, &t)| if here(k) { specs[t].rows } else { 0 }).collect();
             tables.push(backend.tables(&TablesShape {
                 rows: &rows,
                 dim: set.dim,
@@ -228,7 +274,13 @@ impl<B: Backend> FusedEngine<B> {
             first += rows.len();
         }
         let store = Store::new(&mut backend, layout, tables, &rule)?;
-        let limits = config.batch_limits();
+        let mut limits = config.batch_limits();
+        if let Some(share) = share {
+            // A batch has no ids of other ranks' tables.
+            let columns = limits.rows.iter_mut().zip(&share.owners);
+            let others = columns.filter(|(_, owner)| **owner != share.comm.rank());
+            others.for_each(|(rows, _)| *rows = 0);
+        }
         let derived = config.derived(&limits);
         let input =
             backend.input(derived.as_ref().map_or(&limits, Derived::limits), dense_width)?;
@@ -242,7 +294,7 @@ impl<B: Backend> FusedEngine<B> {
                 Network::DeepFm(DeepFm::new(&mut backend, &store.layout, m, loss, room)?)
             }
         };
-        let parts = MicroBatches::new(&mut backend, config, store.layout.dense)?;
+        let parts = MicroBatches::new(&mut backend, config, store.layout.dense, ranks)?;
         let OptimizerConfig { clip_norm, .. } = config.optimizer;
         backend.begin(&StepControl {
             rule,
@@ -299,7 +351,7 @@ impl<B: Backend> FusedEngine<B> {
             let rows = start.samples;
             let mut pass = Pass { backend, store, batch, first: 0, rows, training: true };
             parts.differentiate(&mut pass, network, clock)?;
-            Self::update(&mut pass, network, config)?;
+            Self::update(&mut pass, network, parts.ranks.as_ref(), config)?;
             clock.lap(Phase::Update);
             Ok(())
         })?;
@@ -307,18 +359,34 @@ impl<B: Backend> FusedEngine<B> {
     }
 
     /// Checks, clips and applies the gradients of the pass.
-    fn update(pass: &mut Pass<'_, B>, network: &Network<B>, config: &EngineConfig) -> Result<()> {
+    fn update(
+        pass: &mut Pass<'_, B>,
+        network: &Network<B>,
+        ranks: Option<&Ranks>,
+        config: &EngineConfig,
+    ) -> Result<()> {
         let rows = pass.rows;
         if config.loss_scale != LossScaleSpec::Off {
             pass.backend
                 .check_finite(Window::whole(pass.store.layout.dense).of(&pass.store.grads, 1))?;
-            network.sparse(|embedding, gradient| {
-                pass.backend.check_finite(embedding.window.of(gradient, rows))
+            network.sparse(|embedding, gradient| match ranks {
+                None => pass.backend.check_finite(embedding.window.of(gradient, rows)),
+                Some(ranks) => ranks.check_finite(pass, &embedding, gradient),
             })?;
         }
+        // All ranks have the same dense gradients.
+        let mut squares = 0.0;
         if config.optimizer.clip_norm.is_some() {
             pass.backend.add_squares(&pass.store.grads)?;
+            if ranks.is_some() {
+                let sums = pass.backend.step_sums()?;
+                squares = sums.squares;
+                pass.backend.set_step_sums(StepSums { squares: 0.0, ..sums })?;
+            }
             network.sparse(|embedding, gradient| embedding.add_squares(pass, gradient))?;
+        }
+        if let Some(ranks) = ranks {
+            ranks.join(pass.backend, squares)?;
         }
         pass.backend.decide_update()?;
         network.sparse(|embedding, gradient| embedding.update(pass, gradient))?;

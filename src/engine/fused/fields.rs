@@ -40,22 +40,11 @@ impl Fields {
         v: &mut B::Floats,
         linear: &mut B::Floats,
     ) -> Result<()> {
-        let x = pass.backend.dense(pass.batch);
+        let (x, v, linear) =
+            (pass.dense(), pass.of_mut(self.v, v), pass.of_mut(self.linear, linear));
         let params = &pass.store.params;
-        pass.backend.fields_forward(
-            x,
-            params,
-            self.vectors,
-            self.dim,
-            self.v.of_mut(v, pass.rows),
-        )?;
-        pass.backend.fields_forward(
-            x,
-            params,
-            self.scalars,
-            1,
-            self.linear.of_mut(linear, pass.rows),
-        )
+        pass.backend.fields_forward(x, params, self.vectors, self.dim, v)?;
+        pass.backend.fields_forward(x, params, self.scalars, 1, linear)
     }
 
     /// Sets the gradients of vectors and scalars.
@@ -65,9 +54,9 @@ impl Fields {
         dv: &B::Floats,
         d_linear: &B::Floats,
     ) -> Result<()> {
-        let x = pass.backend.dense(pass.batch);
+        let (x, dv, d_linear) = (pass.dense(), pass.of(self.v, dv), pass.of(self.linear, d_linear));
         let grads = &mut pass.store.grads;
-        pass.backend.fields_backward(x, self.v.of(dv, pass.rows), self.vectors, self.dim, grads)?;
-        pass.backend.fields_backward(x, self.linear.of(d_linear, pass.rows), self.scalars, 1, grads)
+        pass.backend.fields_backward(x, dv, self.vectors, self.dim, grads)?;
+        pass.backend.fields_backward(x, d_linear, self.scalars, 1, grads)
     }
 }

@@ -54,6 +54,7 @@ impl<B: Backend> FusedEngine<B> {
         let borrowed = B::borrow(&batch);
         let mut pass = Pass { backend, store, batch: borrowed, first: 0, rows, training: false };
         let mut look = Look { at: &mut |output| at(output), values: Vec::new() };
+        network.pool(&mut pass)?;
         network.gather(&mut pass, clock)?;
         for samples in parts(rows, config.part()) {
             let mut part = pass.part(samples);

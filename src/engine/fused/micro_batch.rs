@@ -2,15 +2,19 @@
 //! samples at once, and the layers in between are computed part by part, so that they need room for
 //! one part only. Gradients of dense parameters are summed over the parts, in their order, before
 //! the one update.
+//!
+//! Where several ranks train together, each computes the layers for its own samples.
 
 use super::{
     Pass,
+    embedding::Of,
     engine::Network,
-    store::{ALIGN, Store},
+    ranks::Ranks,
+    store::{ALIGN, Place, Store},
 };
 use crate::{
     backend::{Backend, Result, Window},
-    engine::{EngineConfig, Phase, PhaseClock, parts},
+    engine::{EngineConfig, Phase, PhaseClock, SLICES, SumOrder, parts, ranks::rows_of},
 };
 use std::ops::Range;
 
@@ -37,29 +41,87 @@ pub(crate) struct MicroBatches<B: Backend> {
     last_only: bool,
     /// Dense gradients of the parts before the present one; none where batches are never cut.
     sums: Option<B::Floats>,
+    /// Sums of 1, 2, 4, ... slices before the present one, where they are summed as a tree.
+    tree: Vec<B::Floats>,
+    /// The other ranks.
+    pub ranks: Option<Ranks>,
 }
 
 impl<B: Backend> MicroBatches<B> {
     /// For batches as `config` has them, and `dense` elements of dense parameters.
-    pub fn new(backend: &mut B, config: &EngineConfig, dense: usize) -> Result<Self> {
+    pub fn new(
+        backend: &mut B,
+        config: &EngineConfig,
+        dense: usize,
+        ranks: Option<Ranks>,
+    ) -> Result<Self> {
         let what = "sums of micro-batches' gradients";
         let sums = config.micro_batch.map(|_| backend.zeros(dense, what)).transpose()?;
-        Ok(MicroBatches { part: config.part(), last_only: config.last_part_only, sums })
+        let levels = match config.sum_order {
+            SumOrder::Tree => SLICES.ilog2(),
+            SumOrder::Rank => 0,
+        };
+        let tree = (0..levels).map(|_| backend.zeros(dense, "sums of slices' gradients"));
+        let tree = tree.collect::<Result<_>>()?;
+        Ok(MicroBatches {
+            part: config.part(),
+            last_only: config.last_part_only,
+            sums,
+            tree,
+            ranks,
+        })
     }
 
-    /// From the batch to the logits of all its samples.
-    pub fn forward(
-        &self,
+    /// Whether a parameter in this place is here, and not at another rank.
+    pub fn has(&self, place: Place) -> bool {
+        match (place, &self.ranks) {
+            (Place::Table { set, index } | Place::RowWeight { set, index }, Some(ranks)) => {
+                ranks.has(set, index)
+            }
+            _ => true,
+        }
+    }
+
+    /// Samples whose layers are computed here.
+    fn own(&self, samples: usize) -> Range<usize> {
+        self.ranks.as_ref().map_or(0..samples, |ranks| ranks.rows(samples))
+    }
+
+    /// From the batch to pooled vectors, those of the samples whose layers are computed here.
+    fn pool(
+        &mut self,
         pass: &mut Pass<'_, B>,
         network: &mut Network<B>,
         clock: &mut PhaseClock,
     ) -> Result<()> {
-        network.gather(pass, clock)?;
-        parts(pass.rows, self.part)
-            .try_for_each(|part| network.forward(&mut pass.part(part), clock))
+        network.pool(pass)?;
+        if let Some(ranks) = &mut self.ranks {
+            clock.lap(Phase::Embedding);
+            ranks.exchange(pass.backend, network, Of::Vectors, pass.rows)?;
+            clock.lap(Phase::Comm);
+        }
+        Ok(())
     }
 
-    /// From the batch, grouped by row, to the gradients, times the loss scale.
+    /// From the batch to the logits of all its samples, or of those whose layers are computed here.
+    pub fn forward(
+        &mut self,
+        pass: &mut Pass<'_, B>,
+        network: &mut Network<B>,
+        clock: &mut PhaseClock,
+    ) -> Result<()> {
+        self.pool(pass, network, clock)?;
+        let own = self.own(pass.rows);
+        if own.is_empty() {
+            return Ok(());
+        }
+        let mut own_pass = pass.part(own.clone());
+        network.gather(&mut own_pass, clock)?;
+        cut(&own, self.part).try_for_each(|part| network.forward(&mut pass.part(part), clock))
+    }
+
+    /// From the batch, grouped by row, to the gradients, times the loss scale. Those of dense
+    /// parameters are of the samples whose layers are computed here.
     pub fn differentiate(
         &mut self,
         pass: &mut Pass<'_, B>,
@@ -67,12 +129,35 @@ impl<B: Backend> MicroBatches<B> {
         clock: &mut PhaseClock,
     ) -> Result<()> {
         clock.lap(Phase::Embedding);
-        network.gather(pass, clock)?;
+        self.pool(pass, network, clock)?;
         let samples = pass.rows;
-        for Range { start, end } in parts(samples, self.part) {
+        if !self.tree.is_empty() {
+            self.slices(pass, network, clock)?;
+        } else if self.own(samples).is_empty() {
+            pass.backend.fill(&mut pass.store.grads, 0.0)?;
+        } else {
+            self.parts(pass, network, clock)?;
+        }
+        let Some(ranks) = &mut self.ranks else { return Ok(()) };
+        ranks.exchange(pass.backend, network, Of::Gradients, samples)?;
+        ranks.sum(pass.backend, pass.store)?;
+        clock.lap(Phase::Comm);
+        Ok(())
+    }
+
+    /// Layers part by part, and sums over the parts in their order.
+    fn parts(
+        &mut self,
+        pass: &mut Pass<'_, B>,
+        network: &mut Network<B>,
+        clock: &mut PhaseClock,
+    ) -> Result<()> {
+        let (samples, own) = (pass.rows, self.own(pass.rows));
+        network.gather(&mut pass.part(own.clone()), clock)?;
+        for Range { start, end } in cut(&own, self.part) {
             let mut part = pass.part(start..end);
             network.forward(&mut part, clock)?;
-            let last = end == samples;
+            let last = end == own.end;
             let over = if self.last_only { end - start } else { samples };
             network.loss().forward_backward(&mut part, over)?;
             if self.last_only && !last {
@@ -80,12 +165,66 @@ impl<B: Backend> MicroBatches<B> {
             }
             clock.lap(Phase::Loss);
             network.backward(&mut part, clock)?;
-            if end - start < samples {
-                self.add_up(part.backend, part.store, start == 0, last)?;
+            if end - start < own.len() {
+                self.add_up(part.backend, part.store, start == own.start, last)?;
                 clock.lap(Phase::Update);
             }
         }
-        network.scatter(pass, clock)
+        network.scatter(&mut pass.part(own), clock)
+    }
+
+    /// Layers slice by slice, and sums over the slices as a binary tree, of which each rank has a
+    /// branch: so the sum does not depend on how many ranks there are.
+    fn slices(
+        &mut self,
+        pass: &mut Pass<'_, B>,
+        network: &mut Network<B>,
+        clock: &mut PhaseClock,
+    ) -> Result<()> {
+        let (samples, own) = (pass.rows, self.own(pass.rows));
+        let slices = (0..SLICES).map(|slice| rows_of(slice, SLICES, samples));
+        // Of empty ones there are as many as a rank has: borders of ranks are borders of slices.
+        let ranks = self.ranks.as_ref().map_or((0, 1), Ranks::place);
+        let mine = SLICES * ranks.0 / ranks.1..SLICES * (ranks.0 + 1) / ranks.1;
+        debug_assert!(own.start == rows_of(mine.start, SLICES, samples).start);
+        for (number, slice) in slices.enumerate().filter(|(n, _)| mine.contains(n)) {
+            if slice.is_empty() {
+                pass.backend.fill(&mut pass.store.grads, 0.0)?;
+            } else {
+                let mut part = pass.part(slice);
+                network.gather(&mut part, clock)?;
+                network.forward(&mut part, clock)?;
+                network.loss().forward_backward(&mut part, samples)?;
+                clock.lap(Phase::Loss);
+                network.backward(&mut part, clock)?;
+                network.scatter(&mut part, clock)?;
+            }
+            self.branch(pass.backend, pass.store, number - mine.start, mine.len())?;
+            clock.lap(Phase::Update);
+        }
+        Ok(())
+    }
+
+    /// Adds the dense gradients of slice `number` of `all`, a power of two, to those before it that
+    /// make a whole branch with it. With the last one the sum of all takes the place of its
+    /// gradients.
+    fn branch(
+        &mut self,
+        backend: &mut B,
+        store: &mut Store<B>,
+        number: usize,
+        all: usize,
+    ) -> Result<()> {
+        let (line, rows) = (Window::whole(ALIGN), store.layout.dense / ALIGN);
+        let mut level = 0;
+        while number >> level & 1 == 1 {
+            backend.add(line.of(&self.tree[level], rows), line.of_mut(&mut store.grads, rows))?;
+            level += 1;
+        }
+        if number + 1 == all {
+            return Ok(());
+        }
+        backend.copy(line.of(&store.grads, rows), line.of_mut(&mut self.tree[level], rows))
     }
 
     /// Adds the dense gradients of a part, the `first` or the `last` one of a batch or one between,
@@ -107,4 +246,10 @@ impl<B: Backend> MicroBatches<B> {
             (false, true) => backend.add(all.of(sums, rows), all.of_mut(grads, rows)),
         }
     }
+}
+
+/// Parts of some samples, with `part` of them each, but for the last one.
+fn cut(samples: &Range<usize>, part: usize) -> impl Iterator<Item = Range<usize>> + use<> {
+    let first = samples.start;
+    parts(samples.len(), part).map(move |p| first + p.start..first + p.end)
 }

@@ -18,6 +18,7 @@ mod micro_batch;
 mod mlp;
 mod pooled;
 mod projected;
+mod ranks;
 mod remainders;
 mod samples;
 mod store;

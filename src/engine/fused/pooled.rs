@@ -1,7 +1,11 @@
 //! The vectors of a DLRM's tables on their way into `T`.
 
 use super::{
-    Pass, embedding::Embedding, projected::Projected, remainders::Remainders, store::Layout,
+    Pass,
+    embedding::{Embedding, Of, PooledMut},
+    projected::Projected,
+    remainders::Remainders,
+    store::Layout,
 };
 use crate::{
     backend::{Backend, Held, Result, Window},
@@ -42,13 +46,40 @@ impl<B: Backend> Pooled<B> {
         })
     }
 
-    /// Writes all vectors of `T` but the first.
+    /// Pools the bags of all tables.
+    pub fn pool(&mut self, pass: &mut Pass<'_, B>, t: &mut B::Floats) -> Result<()> {
+        match self {
+            Pooled::Projected(projected) => projected.pool(pass),
+            Pooled::Straight(straight, remainders) => {
+                straight.forward(pass, t)?;
+                remainders.as_mut().map_or(Ok(()), |r| r.pool(pass))
+            }
+        }
+    }
+
+    /// From pooled vectors to all of `T` but the first.
     pub fn forward(&mut self, pass: &mut Pass<'_, B>, t: &mut B::Floats) -> Result<()> {
         match self {
             Pooled::Projected(projected) => projected.forward(pass, t),
-            Pooled::Straight(straight, remainders) => {
-                straight.forward(pass, t)?;
+            Pooled::Straight(_, remainders) => {
                 remainders.as_mut().map_or(Ok(()), |r| r.forward(pass, t))
+            }
+        }
+    }
+
+    /// Calls `f` for each set of tables with its pooled vectors, or with their gradients, some of
+    /// them in `t`.
+    pub fn pooled_mut(
+        &mut self,
+        of: Of,
+        t: &mut B::Floats,
+        f: &mut PooledMut<'_, B>,
+    ) -> Result<()> {
+        match self {
+            Pooled::Projected(projected) => projected.pooled_mut(of, f),
+            Pooled::Straight(straight, remainders) => {
+                f(*straight, t)?;
+                remainders.as_mut().map_or(Ok(()), |r| r.pooled_mut(of, f))
             }
         }
     }

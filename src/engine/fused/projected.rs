@@ -1,7 +1,12 @@
 //! Mixed dimensions (Ginart et al. 2019, arXiv:1909.11810): narrow tables, whose pooled vectors a
 //! matrix makes as wide as all others.
 
-use super::{Pass, embedding::Embedding, mlp::window, store::Layout};
+use super::{
+    Pass,
+    embedding::{Embedding, Of, PooledMut},
+    mlp::window,
+    store::Layout,
+};
 use crate::{
     backend::{After, Backend, Linear, Onto, Result, Window},
     model::{DlrmSpec, ModelSpec},
@@ -51,13 +56,18 @@ impl<B: Backend> Projected<B> {
         Ok(Projected { sets, vectors, p, dp })
     }
 
+    /// Pools the bags of all tables.
+    pub fn pool(&mut self, pass: &mut Pass<'_, B>) -> Result<()> {
+        let Projected { sets, p, .. } = self;
+        sets.iter().try_for_each(|set| set.forward(pass, p))
+    }
+
     /// `T_k = W_k p_k`, or `p_k` itself where that is as wide.
     pub fn forward(&mut self, pass: &mut Pass<'_, B>, t: &mut B::Floats) -> Result<()> {
-        let Projected { sets, vectors, p, .. } = self;
-        sets.iter().try_for_each(|set| set.forward(pass, p))?;
-        let (rows, params) = (pass.rows, &pass.store.params);
+        let Projected { vectors, p, .. } = self;
         for &(of_t, own, linear) in vectors.iter() {
-            let (x, y) = (own.of(p, rows), of_t.of_mut(t, rows));
+            let (x, y) = (pass.of(own, p), pass.of_mut(of_t, t));
+            let params = &pass.store.params;
             match linear {
                 Some(w) => pass.backend.linear_forward(x, params, w, After::default(), y)?,
                 None => pass.backend.copy(x, y)?,
@@ -69,9 +79,9 @@ impl<B: Backend> Projected<B> {
     /// From the gradient of `T` to those of the pooled vectors and of the matrices.
     pub fn backward(&mut self, pass: &mut Pass<'_, B>, dt: &B::Floats) -> Result<()> {
         let Projected { vectors, p, dp, .. } = self;
-        let (rows, store) = (pass.rows, &mut *pass.store);
         for &(of_t, own, linear) in vectors.iter() {
-            let (g, x, dx) = (of_t.of(dt, rows), own.of(p, rows), own.of_mut(dp, rows));
+            let (g, x, dx) = (pass.of(of_t, dt), pass.of(own, p), pass.of_mut(own, dp));
+            let store = &mut *pass.store;
             match linear {
                 Some(w) => {
                     pass.backend.linear_backward_weight(g, x, w, &mut store.grads)?;
@@ -81,6 +91,15 @@ impl<B: Backend> Projected<B> {
             }
         }
         Ok(())
+    }
+
+    /// Calls `f` for each set of tables with its pooled vectors, or with their gradients.
+    pub fn pooled_mut(&mut self, of: Of, f: &mut PooledMut<'_, B>) -> Result<()> {
+        let buffer = match of {
+            Of::Vectors => &mut self.p,
+            Of::Gradients => &mut self.dp,
+        };
+        self.sets.iter().try_for_each(|&set| f(set, buffer))
     }
 
     /// Sets of tables with the gradients of their pooled vectors.

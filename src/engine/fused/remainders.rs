@@ -1,7 +1,11 @@
 //! The quotient-remainder trick (Shi et al. 2019, arXiv:1909.02107): a vector of `T`, pooled by
 //! quotients, times one that is pooled by remainders, or plus it.
 
-use super::{Pass, embedding::Embedding, mlp::window};
+use super::{
+    Pass,
+    embedding::{Embedding, Of, PooledMut},
+    mlp::window,
+};
 use crate::{
     backend::{Backend, Held, Result, Window},
     model::{DlrmSpec, Qr, QrOperation},
@@ -46,11 +50,17 @@ impl<B: Backend> Remainders<B> {
         })
     }
 
+    /// Pools the bags of the tables.
+    pub fn pool(&mut self, pass: &mut Pass<'_, B>) -> Result<()> {
+        self.tables.forward(pass, &mut self.r)
+    }
+
     /// `T_k = q * r` or `T_k = q + r`, where `T_k` is `q`.
     pub fn forward(&mut self, pass: &mut Pass<'_, B>, t: &mut B::Floats) -> Result<()> {
-        self.tables.forward(pass, &mut self.r)?;
-        let (rows, backend) = (pass.rows, &mut *pass.backend);
-        for &(of_t, own) in &self.pairs {
+        let (rows, first, backend) = (pass.rows, pass.first, &mut *pass.backend);
+        for (of_t, own) in
+            self.pairs.iter().map(|(t, own)| (t.from_row(first), own.from_row(first)))
+        {
             match &mut self.q {
                 None => backend.add(own.of(&self.r, rows), of_t.of_mut(t, rows))?,
                 Some(q) => {
@@ -66,8 +76,10 @@ impl<B: Backend> Remainders<B> {
     /// From `g`, the gradient of `T_k`: `dr = q * g` and, in the place of `g`, `dq = r * g`; both
     /// are `g` where the two were added.
     pub fn backward(&mut self, pass: &mut Pass<'_, B>, dt: &mut B::Floats) -> Result<()> {
-        let (rows, backend) = (pass.rows, &mut *pass.backend);
-        for &(of_t, own) in &self.pairs {
+        let (rows, first, backend) = (pass.rows, pass.first, &mut *pass.backend);
+        for (of_t, own) in
+            self.pairs.iter().map(|(t, own)| (t.from_row(first), own.from_row(first)))
+        {
             match &mut self.q {
                 None => backend.copy(of_t.of(dt, rows), own.of_mut(&mut self.dr, rows))?,
                 Some(q) => {
@@ -81,6 +93,14 @@ impl<B: Backend> Remainders<B> {
             }
         }
         Ok(())
+    }
+
+    /// Calls `f` for the tables with their pooled vectors, or with the gradients of these.
+    pub fn pooled_mut(&mut self, of: Of, f: &mut PooledMut<'_, B>) -> Result<()> {
+        match of {
+            Of::Vectors => f(self.tables, &mut self.r),
+            Of::Gradients => f(self.tables, &mut self.dr),
+        }
     }
 
     /// The tables with the gradient of their pooled vectors.

@@ -26,6 +26,7 @@ mod goes_on;
 mod hashed;
 mod look;
 mod micro_batches;
+mod ranks;
 
 const ROWS: [usize; 3] = [7, 20, 5];
 const DENSE: usize = 5;
@@ -122,6 +123,8 @@ fn config(model: ModelSpec, rule: OptimizerSpec, threads: usize) -> EngineConfig
         stand_for: Vec::new(),
         micro_batch: None,
         last_part_only: false,
+        ranks: 1,
+        sum_order: Default::default(),
         max_hotness: vec![3; ROWS.len()],
         threads,
         pin_threads: false,

@@ -1,0 +1,244 @@
+//! One of several ranks that train a model together: it has some of the tables, and computes the
+//! layers for some samples of each batch.
+//!
+//! Tables pool the whole batch, so each rank then holds vectors of all samples and of some tables.
+//! An exchange gives it those of its own samples and of all tables; another one takes their
+//! gradients back. Both move values and compute nothing. The loss is divided by the whole batch, so
+//! gradients of dense parameters are summed over ranks, in an order that does not depend on who is
+//! first: each rank sums a part of them, in the order of ranks, and hands the sums out.
+
+use super::{
+    Pass,
+    embedding::{Embedding, Of},
+    engine::Network,
+    store::{ALIGN, Store},
+};
+use crate::{
+    backend::{Backend, Mat, Result, StepSums, Window},
+    comm::{self, Comm, Parcel, Patience, What},
+    engine::{SumOrder, TableShare, ranks::rows_of},
+    model::ModelSpec,
+};
+use std::{ops::Range, rc::Rc};
+
+/// A set of tables: how wide they are, and which rank has each.
+struct Set {
+    dim: usize,
+    owners: Vec<usize>,
+}
+
+/// What a rank knows of the others, and its messages.
+pub(crate) struct Ranks {
+    comm: Rc<dyn Comm>,
+    patience: Patience,
+    order: SumOrder,
+    sets: Vec<Set>,
+    send: Vec<Parcel>,
+    receive: Vec<Parcel>,
+    /// Dense gradients of all ranks, of the part that this one sums.
+    part: Vec<f32>,
+}
+
+/// Words as numbers.
+fn floats(words: &mut [u32]) -> &mut [f32] {
+    bytemuck::cast_slice_mut(words)
+}
+
+/// An `f64` as words, and back.
+fn words(x: f64) -> [u32; 2] {
+    let bits = x.to_bits();
+    [bits as u32, (bits >> 32) as u32]
+}
+
+fn double(words: &[u32]) -> f64 {
+    f64::from_bits(u64::from(words[0]) | u64::from(words[1]) << 32)
+}
+
+/// Part `part` of `all` dense gradients, which `parts` ranks share: whole lines.
+fn share(all: usize, part: usize, parts: usize) -> Range<usize> {
+    let lines = all / ALIGN;
+    lines * part / parts * ALIGN..lines * (part + 1) / parts * ALIGN
+}
+
+impl Ranks {
+    /// For a model whose tables `share` gives to ranks.
+    pub fn new(model: &ModelSpec, share: &TableShare, order: SumOrder) -> Self {
+        let specs = model.table_specs();
+        let set = |set: crate::model::SetSpec| Set {
+            dim: set.dim,
+            owners: set.tables.iter().map(|&t| share.owners[specs[t].column]).collect(),
+        };
+        let sets = model.table_sets().into_iter().map(set).collect();
+        let (comm, patience) = (Rc::clone(&share.comm), share.patience);
+        let others = || comm::others(&*comm).map(|rank| Parcel { rank, words: Vec::new() });
+        let (send, receive) = (others().collect(), others().collect());
+        Ranks { comm, patience, order, sets, send, receive, part: Vec::new() }
+    }
+
+    /// This rank, and how many there are.
+    pub fn place(&self) -> (usize, usize) {
+        (self.comm.rank(), self.comm.size())
+    }
+
+    /// Samples of a batch whose layers this rank computes.
+    pub fn rows(&self, samples: usize) -> Range<usize> {
+        rows_of(self.comm.rank(), self.comm.size(), samples)
+    }
+
+    /// Whether this rank has a table of a set.
+    pub fn has(&self, set: usize, table: usize) -> bool {
+        self.sets[set].owners[table] == self.comm.rank()
+    }
+
+    /// Columns of this rank's tables of a set.
+    pub fn own(&self, embedding: &Embedding) -> impl Iterator<Item = Window> {
+        tables(&self.sets, embedding, self.comm.rank())
+    }
+
+    /// Gives each rank the vectors, or takes the gradients, of its samples of a batch of `samples`.
+    pub fn exchange<B: Backend>(
+        &mut self,
+        backend: &mut B,
+        network: &mut Network<B>,
+        of: Of,
+        samples: usize,
+    ) -> Result<()> {
+        let (me, size) = (self.comm.rank(), self.comm.size());
+        // Whose tables, and whose samples, there are in what this rank sends to another.
+        let sent = |peer: usize| match of {
+            Of::Vectors => (me, rows_of(peer, size, samples)),
+            Of::Gradients => (peer, rows_of(me, size, samples)),
+        };
+        // Whose there are in what it gets.
+        let got = |peer: usize| match of {
+            Of::Vectors => (peer, rows_of(me, size, samples)),
+            Of::Gradients => (me, rows_of(peer, size, samples)),
+        };
+        let Ranks { comm, patience, sets, send, receive, .. } = self;
+        for parcel in send.iter_mut() {
+            parcel.words.clear();
+        }
+        for parcel in receive.iter_mut() {
+            let (owner, rows) = got(parcel.rank);
+            let width: usize = sets.iter().map(|s| s.dim * s.of(owner)).sum();
+            parcel.words.clear();
+            parcel.words.resize(width * rows.len(), 0);
+        }
+        network.pooled_mut(of, &mut |embedding, buffer| {
+            for parcel in send.iter_mut() {
+                let (owner, rows) = sent(parcel.rank);
+                for window in tables(sets, &embedding, owner) {
+                    let at = parcel.words.len();
+                    parcel.words.resize(at + rows.len() * window.cols, 0);
+                    let x = window.from_row(rows.start).of(&*buffer, rows.len());
+                    backend.read_mat(x, floats(&mut parcel.words[at..]))?;
+                }
+            }
+            Ok(())
+        })?;
+        let what = match of {
+            Of::Vectors => What::Pooled,
+            Of::Gradients => What::PooledGradients,
+        };
+        comm.transfer(what, *patience, send, receive)?;
+        let mut read = vec![0; size];
+        network.pooled_mut(of, &mut |embedding, buffer| {
+            for parcel in receive.iter_mut() {
+                let (owner, rows) = got(parcel.rank);
+                for window in tables(sets, &embedding, owner) {
+                    let at = &mut read[parcel.rank];
+                    let values = floats(&mut parcel.words[*at..][..rows.len() * window.cols]);
+                    *at += values.len();
+                    let to = window.from_row(rows.start).of_mut(&mut *buffer, rows.len());
+                    backend.write_mat(to, values)?;
+                }
+            }
+            Ok(())
+        })
+    }
+
+    /// Sums the gradients of dense parameters over all ranks.
+    pub fn sum<B: Backend>(&mut self, backend: &mut B, store: &mut Store<B>) -> Result<()> {
+        let (me, size) = (self.comm.rank(), self.comm.size());
+        let Ranks { comm, patience, order, send, receive, part, .. } = self;
+        let share = |rank| share(store.layout.dense, rank, size);
+        let own = share(me);
+        for (parcel, to) in send.iter_mut().zip(receive.iter_mut()) {
+            let range = share(parcel.rank);
+            parcel.words.resize(range.len(), 0);
+            backend.read(&store.grads, range.start, floats(&mut parcel.words))?;
+            to.words.resize(own.len(), 0);
+        }
+        comm.transfer(What::Gradients, *patience, send, receive)?;
+        part.resize(size * own.len(), 0.0);
+        let (n, mut all) = (own.len(), part.chunks_mut(own.len().max(1)));
+        if n > 0 {
+            backend.read(&store.grads, own.start, &mut all.nth(me).unwrap_or_default()[..n])?;
+            for parcel in receive.iter_mut() {
+                part[parcel.rank * n..][..n].copy_from_slice(floats(&mut parcel.words));
+            }
+            order.sum(part, n);
+        }
+        for (parcel, from) in send.iter_mut().zip(receive.iter_mut()) {
+            parcel.words.resize(n, 0);
+            floats(&mut parcel.words).copy_from_slice(&part[..n]);
+            from.words.resize(share(from.rank).len(), 0);
+        }
+        comm.transfer(What::Sums, *patience, send, receive)?;
+        backend.write(&mut store.grads, own.start, &part[..n])?;
+        for parcel in receive.iter_mut() {
+            backend.write(&mut store.grads, share(parcel.rank).start, floats(&mut parcel.words))?;
+        }
+        Ok(())
+    }
+
+    /// Sums what ranks have counted of a step: losses, squares of tables' gradients; and whether one
+    /// has overflowed. `squares` is what all have counted alike.
+    pub fn join<B: Backend>(&self, backend: &mut B, squares: f64) -> Result<()> {
+        let own = backend.step_sums()?;
+        let mut message = [0; 5];
+        message[..2].copy_from_slice(&words(own.losses));
+        message[2..4].copy_from_slice(&words(own.squares));
+        message[4] = own.overflow.into();
+        let all = comm::all_gather(&*self.comm, What::StepSums, self.patience, &message)?;
+        let mut sums = StepSums { losses: 0.0, squares, overflow: false };
+        for words in &all {
+            sums.losses += double(words);
+            sums.squares += double(&words[2..]);
+            sums.overflow |= words[4] != 0;
+        }
+        backend.set_step_sums(sums)
+    }
+
+    /// Looks for numbers that are not finite among gradients of this rank's tables.
+    pub fn check_finite<B: Backend>(
+        &self,
+        pass: &mut Pass<'_, B>,
+        embedding: &Embedding,
+        gradient: &B::Floats,
+    ) -> Result<()> {
+        let rows = pass.rows;
+        self.own(embedding).try_for_each(|window| {
+            let x: Mat<'_, B::Floats> = window.of(gradient, rows);
+            pass.backend.check_finite(x)
+        })
+    }
+}
+
+impl Set {
+    /// How many of its tables a rank has.
+    fn of(&self, rank: usize) -> usize {
+        self.owners.iter().filter(|&&owner| owner == rank).count()
+    }
+}
+
+/// Columns of a rank's tables of a set.
+fn tables<'a>(
+    sets: &'a [Set],
+    embedding: &Embedding,
+    rank: usize,
+) -> impl Iterator<Item = Window> + use<'a> {
+    let (Set { dim, owners }, window) = (&sets[embedding.set], embedding.window);
+    let owned = owners.iter().enumerate().filter(move |(_, owner)| **owner == rank);
+    owned.map(move |(table, _)| window.columns(table * dim, *dim))
+}

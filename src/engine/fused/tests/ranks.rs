@@ -1,0 +1,316 @@
+//! Several ranks against one: the same predictions and tables, bit by bit; the same dense parameters
+//! where sums are a tree, and to rounding where they go by rank.
+
+use super::*;
+use crate::{
+    backend::StepContext,
+    batch::Samples,
+    comm::{Comm, CommError, threads},
+    engine::ranks::{RankedEngine, RanksConfig, SumOrder, dismiss, follow, lead, place, rows_of},
+};
+use std::{rc::Rc, thread, time::Duration};
+
+const TIMEOUT: RanksConfig = RanksConfig { timeout: Duration::from_secs(60) };
+
+/// What comes of some steps: predictions before and after, losses, parameters, state.
+#[derive(Debug, Clone, PartialEq)]
+struct Seen {
+    before: Vec<u32>,
+    losses: Vec<String>,
+    after: Vec<u32>,
+    params: Vec<Vec<u32>>,
+    state: Vec<Vec<u32>>,
+}
+
+fn bits(values: &[f32]) -> Vec<u32> {
+    values.iter().map(|x| x.to_bits()).collect()
+}
+
+fn seen(e: &mut dyn Engine, model: &ModelSpec, lens: &[usize]) -> Seen {
+    let predict = |e: &mut dyn Engine| {
+        let b = batch(model, 77, 17);
+        let mut out = vec![0.0; 17];
+        e.predict(&b, &mut out).unwrap();
+        bits(&out)
+    };
+    let before = predict(e);
+    let mut losses = Vec::new();
+    for (number, &len) in (1..).zip(lens) {
+        let b = batch(model, number, len);
+        e.begin_step(Samples::Host(&b), StepContext::at_rate(0.05)).unwrap();
+        while let Some(end) = e.finished(true).unwrap() {
+            // Sums of f64 that ranks add up in parts: the last digit of an f32 may differ.
+            losses.push(format!("{:.5} {} {:?}", end.loss, end.updates, end.loss_scale));
+        }
+    }
+    let after = predict(e);
+    let all = |lens: Vec<usize>, read: &dyn Fn(usize, &mut [f32])| {
+        let one = |(i, len): (usize, usize)| {
+            let mut out = vec![0.0; len];
+            out.chunks_mut(11).enumerate().for_each(|(k, part)| {
+                let at = i << 32 | k * 11;
+                read(at, part);
+            });
+            bits(&out)
+        };
+        lens.into_iter().enumerate().map(one).collect::<Vec<_>>()
+    };
+    let (of, low) = (|at: usize| at >> 32, |at: usize| at & 0xffff_ffff);
+    let params = all(e.params().iter().map(|p| p.len()).collect(), &|at, part| {
+        e.read_from(of(at), low(at), part).unwrap()
+    });
+    let state = all(e.optimizer_state().iter().map(|s| s.len()).collect(), &|at, part| {
+        e.read_state(of(at), low(at), part).unwrap()
+    });
+    Seen { before, losses, after, params, state }
+}
+
+/// Lets `f` use an engine on `ranks` ranks, which are threads.
+fn on_ranks<T>(
+    config: &EngineConfig,
+    ranks: usize,
+    source: InitSource,
+    f: impl FnOnce(&mut RankedEngine) -> T,
+) -> T {
+    let mut all = threads::ranks(ranks).into_iter();
+    let first: Rc<dyn Comm> = Rc::new(all.next().unwrap());
+    let others: Vec<_> = all
+        .map(|comm| {
+            thread::spawn(move || {
+                let comm: Rc<dyn Comm> = Rc::new(comm);
+                follow(&comm).map_err(|e| e.to_string())
+            })
+        })
+        .collect();
+    let placement = place(config, ranks, None).unwrap();
+    let mut init = Initializer::new(&config.model, source);
+    let mut engine = lead(Rc::clone(&first), config, TIMEOUT, placement, &mut init).unwrap();
+    let done = f(&mut engine);
+    drop(engine);
+    dismiss(&first, TIMEOUT).unwrap();
+    others.into_iter().for_each(|other| other.join().unwrap().unwrap());
+    done
+}
+
+fn alone(config: &EngineConfig, lens: &[usize]) -> Seen {
+    seen(&mut engine(config), &config.model, lens)
+}
+
+fn ranked(config: &EngineConfig, ranks: usize, lens: &[usize]) -> Seen {
+    let source = InitSource::Philox { seed: 11 };
+    on_ranks(config, ranks, source, |e| seen(e, &config.model, lens))
+}
+
+fn without_batch_norm() -> impl Iterator<Item = ModelSpec> {
+    models().into_iter().filter(|model| match model {
+        ModelSpec::Dlrm(m) => !m.batch_norm,
+        ModelSpec::DeepFm(m) => !m.batch_norm,
+    })
+}
+
+/// Batches that ranks do not divide, some of fewer samples than there are ranks.
+const LENS: [usize; 5] = [40, 13, 2, 33, 1];
+
+#[test]
+fn as_a_tree_every_number_of_ranks_has_the_bits_of_one() {
+    for (i, model) in without_batch_norm().enumerate() {
+        let rule = rules()[i % rules().len()];
+        let mut config = config(model, rule, 1 + i % 2);
+        config.sum_order = SumOrder::Tree;
+        let want = alone(&config, &LENS);
+        for ranks in [2, 4, 8] {
+            let got = ranked(&config, ranks, &LENS);
+            assert_eq!(got, want, "{ranks} ranks, {config:?}");
+        }
+    }
+}
+
+#[test]
+fn every_rule_and_form_has_the_bits_of_one_rank() {
+    let scale = LossScaleSpec::Dynamic { initial: 65_536.0, growth_steps: 2 };
+    let forms = [
+        (RowKind::Fp32, Precision::Fp32, LossScaleSpec::Off, None),
+        (RowKind::Bf16, Precision::Bf16, LossScaleSpec::Off, None),
+        (RowKind::Fp16, Precision::Fp16, scale, None),
+        (RowKind::Fp32, Precision::Fp32, LossScaleSpec::Off, Some(0.05)),
+    ];
+    for (i, rule) in rules().into_iter().enumerate() {
+        for (rows, precision, loss_scale, clip_norm) in forms {
+            let model = match i % 2 {
+                0 => dlrm(
+                    Interaction::Dot { self_interaction: false, pad_to: 8 },
+                    Pooling::WeightedLearned,
+                ),
+                _ => deepfm(false, 0.5, DENSE),
+            };
+            let mut config = EngineConfig {
+                embedding_rows: rows,
+                precision,
+                loss_scale,
+                sum_order: SumOrder::Tree,
+                ..config(model, rule, 1)
+            };
+            config.optimizer.clip_norm = clip_norm;
+            let (want, got) = (alone(&config, &LENS), ranked(&config, 2, &LENS));
+            match clip_norm {
+                None => assert_eq!(got, want, "{config:?}"),
+                // The norm is a sum of f64 in parts.
+                Some(_) => near(&got, &want, 1e-6),
+            }
+        }
+    }
+}
+
+/// Whether numbers are so near, relative to the largest of their tensor.
+fn near(got: &Seen, want: &Seen, most: f32) {
+    for (got, want) in got.params.iter().zip(&want.params) {
+        let values = |bits: &[u32]| bits.iter().map(|b| f32::from_bits(*b)).collect::<Vec<_>>();
+        let (got, want) = (values(got), values(want));
+        let largest = want.iter().fold(1e-3_f32, |a, b| a.max(b.abs()));
+        for (got, want) in got.iter().zip(&want) {
+            assert!((got - want).abs() <= most * largest, "{got} {want}");
+        }
+    }
+}
+
+#[test]
+fn by_rank_predictions_and_tables_have_the_bits_of_one() {
+    for (i, model) in without_batch_norm().enumerate() {
+        let config = config(model, rules()[(i + 3) % rules().len()], 2);
+        let (one, many) = (alone(&config, &LENS[..1]), alone(&config, &LENS));
+        for ranks in [2, 3, 4, 8] {
+            let got = ranked(&config, ranks, &LENS[..1]);
+            assert_eq!(got.before, one.before, "{ranks} ranks");
+            assert_eq!(got.losses, one.losses, "{ranks} ranks");
+            let specs = config.model.params();
+            for ((spec, got), want) in specs.iter().zip(&got.params).zip(&one.params) {
+                if matches!(spec.kind, ParamKind::Table | ParamKind::RowWeight) {
+                    assert_eq!(got, want, "{} of {ranks} ranks", spec.name);
+                }
+            }
+            near(&got, &one, 1e-4);
+            let got = ranked(&config, ranks, &LENS);
+            assert_eq!(got, ranked(&config, ranks, &LENS), "not reproducible");
+            near(&got, &many, 0.02);
+        }
+    }
+}
+
+#[test]
+fn micro_batches_are_parts_of_a_ranks_samples() {
+    let model = dlrm(Interaction::Cat, Pooling::Mean);
+    let whole = config(model, OptimizerSpec::SGD, 1);
+    let cut = EngineConfig { micro_batch: Some(12), ..whole.clone() };
+    let (want, got) = (ranked(&whole, 3, &LENS), ranked(&cut, 3, &LENS));
+    assert_eq!(want.before, got.before);
+    near(&got, &want, 1e-4);
+}
+
+#[test]
+fn numbers_of_one_stream_and_of_a_checkpoint_reach_all_ranks() {
+    use crate::random::numpy::RandomState;
+    let config = config(qr(QrOperation::Mult, 6), rules()[1], 1);
+    let source = || InitSource::Numpy { state: RandomState::new(3), seed: 3 };
+    let mut init = Initializer::new(&config.model, source());
+    let mut first = FusedEngine::new(&config, &mut init).unwrap();
+    let want = seen(&mut first, &config.model, &LENS[..2]);
+    let tree = EngineConfig { sum_order: SumOrder::Tree, ..config.clone() };
+    let start = on_ranks(&tree, 4, source(), |e| seen(e, &config.model, &[]));
+    assert_eq!(start.before, want.before);
+    // What another training has come to goes in, and comes out.
+    let position = first.position().unwrap();
+    let got = on_ranks(&tree, 4, InitSource::Philox { seed: 1 }, |e| {
+        for (i, bits) in want.params.iter().enumerate() {
+            let values: Vec<f32> = bits.iter().map(|b| f32::from_bits(*b)).collect();
+            e.write(i, &values).unwrap();
+        }
+        for (i, bits) in want.state.iter().enumerate() {
+            let values: Vec<f32> = bits.iter().map(|b| f32::from_bits(*b)).collect();
+            e.write_state(i, 0, &values).unwrap();
+        }
+        e.go_on(position).unwrap();
+        assert_eq!(e.position().unwrap(), position);
+        seen(e, &config.model, &[])
+    });
+    assert_eq!((got.before, got.params, got.state), (want.after.clone(), want.params, want.state));
+}
+
+#[test]
+fn a_loss_that_is_no_number_stops_all_ranks_alike() {
+    let config = config(dlrm(Interaction::Cat, Pooling::Sum), OptimizerSpec::SGD, 1);
+    on_ranks(&config, 3, InitSource::Philox { seed: 11 }, |e| {
+        let good = seen(e, &config.model, &LENS[..2]);
+        let mut bad = batch(&config.model, 5, 20);
+        // Of a sample of the last rank.
+        bad.labels[19] = f32::NAN;
+        e.begin_step(Samples::Host(&bad), StepContext::at_rate(0.05)).unwrap();
+        assert!(matches!(e.finished(true), Err(EngineError::NotFinite { step: 3, .. })));
+        let after = seen(e, &config.model, &[]);
+        assert_eq!((after.params, after.state), (good.params, good.state));
+        // And all go on.
+        assert_eq!(seen(e, &config.model, &[9]).losses.len(), 1);
+    });
+}
+
+#[test]
+fn what_ranks_cannot_do_is_refused() {
+    let refused = |config: &EngineConfig, ranks| {
+        let comm: Rc<dyn Comm> = Rc::new(threads::ranks(ranks).swap_remove(0));
+        let mut init = Initializer::new(&config.model, InitSource::Philox { seed: 11 });
+        let placement = place(config, ranks, None).unwrap();
+        match lead(comm, config, TIMEOUT, placement, &mut init) {
+            Err(e) => e.to_string(),
+            Ok(_) => panic!("{ranks} ranks"),
+        }
+    };
+    let plain = config(dlrm(Interaction::Cat, Pooling::Sum), OptimizerSpec::SGD, 1);
+    let normalised = EngineConfig { model: deepfm(true, 0.0, 0), ..plain.clone() };
+    assert!(refused(&normalised, 2).contains("batch_norm"));
+    let tree = EngineConfig { sum_order: SumOrder::Tree, ..plain };
+    assert!(refused(&tree, 3).contains("1, 2, 4, 8 or 16 ranks"));
+}
+
+#[test]
+fn a_rank_that_cannot_go_on_is_named() {
+    let config = config(dlrm(Interaction::Cat, Pooling::Sum), OptimizerSpec::SGD, 1);
+    let mut all = threads::ranks(2).into_iter();
+    let first: Rc<dyn Comm> = Rc::new(all.next().unwrap());
+    let second = all.next().unwrap();
+    let gone = thread::spawn(move || second.fail("cannot allocate 1 bytes for tables"));
+    gone.join().unwrap();
+    let mut init = Initializer::new(&config.model, InitSource::Philox { seed: 11 });
+    let placement = place(&config, 2, None).unwrap();
+    let failed = lead(first, &config, TIMEOUT, placement, &mut init);
+    let Err(EngineError::Ranks(error @ CommError::Failed { rank: 1, .. })) = failed else {
+        panic!("{:?}", failed.err())
+    };
+    assert_eq!(error.to_string(), "rank 1 (host here): cannot allocate 1 bytes for tables");
+}
+
+#[test]
+fn samples_are_shared_out_without_a_gap() {
+    for samples in [1, 2, 7, 16, 40, 2048] {
+        for ranks in 1..=9 {
+            let all: Vec<usize> = (0..ranks).flat_map(|r| rows_of(r, ranks, samples)).collect();
+            assert_eq!(all, (0..samples).collect::<Vec<_>>());
+            let most = (0..ranks).map(|r| rows_of(r, ranks, samples).len()).max().unwrap();
+            assert!(most <= samples.div_ceil(ranks));
+        }
+    }
+}
+
+#[test]
+fn work_is_placed_evenly_and_memory_is_kept_to() {
+    let mut config = config(dlrm(Interaction::Cat, Pooling::Sum), rules()[1], 1);
+    let two = place(&config, 2, None).unwrap();
+    assert!(two.loads.iter().all(|l| !l.columns.is_empty()) && two.imbalance() <= 4.0 / 3.0);
+    let bytes: u64 = two.loads.iter().map(|l| l.bytes).sum();
+    // Rows of 6 numbers and as many of state.
+    assert_eq!(bytes, ROWS.iter().sum::<usize>() as u64 * 6 * 4 * 2);
+    config.max_hotness = vec![1, 9, 1];
+    let (three, most) = (place(&config, 3, None).unwrap(), 20 * 6 * 8);
+    assert_eq!(three.owners[1], 0);
+    assert_eq!(place(&config, 3, Some(most)).unwrap().loads[0].columns, [1]);
+    let refused = place(&config, 3, Some(most - 1)).unwrap_err();
+    assert_eq!((refused.column, refused.bytes), (1, most));
+}

@@ -1,0 +1,169 @@
+//! All ranks but the first: they do what rank 0 says.
+
+use super::{
+    TableShare,
+    message::{Command, Cut, HEAD},
+    rows_of,
+};
+use crate::{
+    batch::{Batch, Samples},
+    comm::{self, Comm, CommError, Parcel, Patience, What, words_text},
+    engine::{Engine, EngineConfig, EngineError, EnginePosition, FusedEngine},
+    model::init::{InitSource, Initializer},
+};
+use serde::{Deserialize, Serialize};
+use std::{rc::Rc, time::Duration};
+
+/// What an engine of another rank is made from.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Setup {
+    /// The whole model.
+    pub config: EngineConfig,
+    /// The rank that has the tables of each column.
+    pub owners: Vec<usize>,
+    /// How long one rank waits for another, in milliseconds.
+    pub timeout_ms: u64,
+    /// Where initial values come from.
+    pub init: SetupInit,
+}
+
+/// Where initial values come from.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum SetupInit {
+    /// Functions of this seed.
+    Philox {
+        /// The run's seed.
+        seed: u64,
+    },
+    /// Rank 0 sends them.
+    Sent,
+}
+
+/// An engine with what belongs to it.
+struct Part {
+    engine: FusedEngine,
+    share: TableShare,
+    dense: usize,
+    batch: Batch,
+    predictions: Vec<f32>,
+}
+
+/// Follows rank 0 until it says that this rank may leave.
+///
+/// # Errors
+/// Whatever keeps this rank from going on. Then the others have been told.
+pub fn follow(comm: &Rc<dyn Comm>) -> Result<(), EngineError> {
+    let mut part: Option<Part> = None;
+    loop {
+        match next(comm, &mut part) {
+            Ok(true) => {}
+            Ok(false) => return Ok(()),
+            Err(e) => {
+                // Whoever has failed first has told all others.
+                if !matches!(e, EngineError::Ranks(CommError::Failed { .. })) {
+                    comm.fail(&e.to_string());
+                }
+                return Err(e);
+            }
+        }
+    }
+}
+
+/// Waits for a command and does it; `false` if it was the last one.
+fn next(comm: &Rc<dyn Comm>, part: &mut Option<Part>) -> Result<bool, EngineError> {
+    // Without a model rank 0 may read data for hours; with one it may evaluate or write for long.
+    let patience = Patience::Unlimited;
+    let get = |what, words, patience| {
+        let mut parcel = vec![Parcel { rank: 0, words: vec![0; words] }];
+        comm.transfer(what, patience, &mut Vec::new(), &mut parcel)?;
+        Ok::<_, CommError>(parcel.swap_remove(0).words)
+    };
+    let head = get(What::Command, HEAD, patience)?;
+    let (command, words) = Command::read(&head).ok_or_else(|| {
+        EngineError::Unsupported("rank 0 says what this program does not know".into())
+    })?;
+    let patience = part.as_ref().map_or(patience, |p| p.share.patience);
+    let content = if words > 0 { get(What::Content, words, patience)? } else { Vec::new() };
+    match (command, part.as_mut()) {
+        (Command::Exit, _) => return Ok(false),
+        (Command::Close, _) => *part = None,
+        (Command::Setup, _) => {
+            // The memory of the old one first.
+            *part = None;
+            *part = Some(Part::new(comm, &content)?);
+            comm::all_gather(&**comm, What::Greeting, Patience::Unlimited, &[1])?;
+        }
+        (_, None) => return Err(EngineError::Unsupported("rank 0 has not made a model".into())),
+        (command, Some(part)) => part.obey(command, &content)?,
+    }
+    Ok(true)
+}
+
+impl Part {
+    fn new(comm: &Rc<dyn Comm>, content: &[u32]) -> Result<Self, EngineError> {
+        let setup: Setup = serde_json::from_str(&words_text(content)).map_err(|e| {
+            EngineError::Unsupported(format!("the model of rank 0 is not understood: {e}"))
+        })?;
+        let Setup { config, owners, timeout_ms, init } = setup;
+        let patience = Patience::For(Duration::from_millis(timeout_ms));
+        let share = TableShare { comm: Rc::clone(comm), owners, patience };
+        let engine = match init {
+            SetupInit::Philox { seed } => {
+                let mut init = Initializer::new(&config.model, InitSource::Philox { seed });
+                FusedEngine::ranked(&config, &share, Some(&mut init))?
+            }
+            SetupInit::Sent => FusedEngine::ranked(&config, &share, None)?,
+        };
+        let dense = config.batch_limits().dense;
+        Ok(Part { engine, share, dense, batch: Batch::default(), predictions: Vec::new() })
+    }
+
+    fn obey(&mut self, command: Command, content: &[u32]) -> Result<(), EngineError> {
+        let Part { engine, share, dense, batch, predictions } = self;
+        let comm = &*share.comm;
+        let cut =
+            Cut { rank: comm.rank(), ranks: comm.size(), owners: &share.owners, dense: *dense };
+        let send = |what, words: Vec<u32>| {
+            let mut parcel = vec![Parcel { rank: 0, words }];
+            comm.transfer(what, share.patience, &mut parcel, &mut Vec::new())
+        };
+        match command {
+            Command::Step(context) => {
+                cut.unpack(content, batch);
+                engine.begin_step(Samples::Host(batch), context)?;
+                match engine.finished(true) {
+                    // That of rank 0 says so too, and what comes of it.
+                    Ok(_) | Err(EngineError::NotFinite { .. }) => {}
+                    Err(e) => return Err(e),
+                }
+            }
+            Command::Predict => {
+                cut.unpack(content, batch);
+                predictions.resize(batch.len, 0.0);
+                engine.predict(batch, predictions)?;
+                let own = rows_of(cut.rank, cut.ranks, batch.len);
+                let words = predictions[own].iter().map(|x| x.to_bits()).collect();
+                send(What::Predictions, words)?;
+            }
+            Command::Read(tensor, numbers) => {
+                let mut values = vec![0.0; numbers.len];
+                tensor.read(engine, numbers.first, &mut values)?;
+                send(What::Values, values.iter().map(|x| x.to_bits()).collect())?;
+            }
+            Command::Write(tensor, numbers) => {
+                let values: Vec<f32> = content.iter().map(|w| f32::from_bits(*w)).collect();
+                tensor.write(engine, numbers.first, &values)?;
+            }
+            Command::GoOn => {
+                let from: EnginePosition =
+                    serde_json::from_str(&words_text(content)).map_err(|e| {
+                        EngineError::Unsupported(format!("rank 0's place is not understood: {e}"))
+                    })?;
+                engine.go_on(from)?;
+            }
+            Command::Setup | Command::Close | Command::Exit => {}
+        }
+        Ok(())
+    }
+}

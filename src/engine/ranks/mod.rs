@@ -1,0 +1,110 @@
+//! One training on several ranks: rank 0 leads ([`lead`]), the others follow ([`follow()`]).
+//!
+//! Rank 0 reads the data, decides, evaluates and writes, as if it were alone. Its engine tells the
+//! others what to do, step by step, and sends each of them what it needs of a batch: the ids of its
+//! tables, dense features and labels of its samples. So only rank 0 needs the data, and nothing that
+//! it decides by the clock (signals, checkpoints, patience) has to be decided alike elsewhere.
+
+mod follow;
+mod lead;
+mod message;
+mod place;
+
+use crate::{
+    comm::{Comm, Patience},
+    engine::EngineConfig,
+};
+use serde::{Deserialize, Serialize};
+use std::{ops::Range, rc::Rc, time::Duration};
+
+pub use follow::follow;
+pub use lead::{RankedEngine, dismiss, lead};
+pub use place::{Load, Placement, place};
+
+/// Slices of a batch whose gradients are summed as a tree; more ranks than that cannot share them.
+pub const SLICES: usize = 16;
+
+/// In which order gradients of dense parameters are summed over ranks.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SumOrder {
+    /// That of the ranks: the same bits for the same number of ranks.
+    #[default]
+    Rank,
+    /// A binary tree over [`SLICES`] slices of the batch: the same bits for 1, 2, 4, 8 and 16 ranks.
+    Tree,
+}
+
+impl SumOrder {
+    /// Sums `ranks` vectors of `n` numbers, one behind the other, into the first one.
+    pub fn sum(self, all: &mut [f32], n: usize) {
+        let ranks = all.len() / n;
+        let mut add = |to: usize, from: usize| {
+            let (head, tail) = all.split_at_mut(from * n);
+            for (to, x) in head[to * n..][..n].iter_mut().zip(&tail[..n]) {
+                *to += x;
+            }
+        };
+        match self {
+            SumOrder::Rank => (1..ranks).for_each(|rank| add(0, rank)),
+            SumOrder::Tree => {
+                let mut step = 1;
+                while step < ranks {
+                    (0..ranks - step).step_by(2 * step).for_each(|rank| add(rank, rank + step));
+                    step *= 2;
+                }
+            }
+        }
+    }
+
+    /// Whether it is the default.
+    pub fn is_rank(&self) -> bool {
+        *self == SumOrder::Rank
+    }
+}
+
+/// Samples of a batch of `samples` whose layers rank `rank` of `ranks` computes; may be none.
+pub fn rows_of(rank: usize, ranks: usize, samples: usize) -> Range<usize> {
+    samples * rank / ranks..samples * (rank + 1) / ranks
+}
+
+/// What an engine knows of the other ranks.
+#[derive(Clone)]
+pub struct TableShare {
+    /// The way to them.
+    pub comm: Rc<dyn Comm>,
+    /// Which rank has the tables of each categorical column.
+    pub owners: Vec<usize>,
+    /// How long one waits for another.
+    pub patience: Patience,
+}
+
+/// How ranks work together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RanksConfig {
+    /// How long one waits for another.
+    pub timeout: Duration,
+}
+
+/// What several ranks cannot do; `None` if they can train this model.
+pub fn refusal(config: &EngineConfig, ranks: usize) -> Option<&'static str> {
+    let batch_norm = match &config.model {
+        crate::model::ModelSpec::Dlrm(m) => m.batch_norm,
+        crate::model::ModelSpec::DeepFm(m) => m.batch_norm,
+    };
+    if batch_norm && (ranks > 1 || config.sum_order == SumOrder::Tree) {
+        return Some(
+            "model.batch_norm: a batch's statistics are not gathered from several ranks or slices yet; train with one rank",
+        );
+    }
+    if config.hashed.is_some() || config.cached.is_some() {
+        return Some("embedding.store: with several ranks tables are \"resident\"");
+    }
+    if config.last_part_only {
+        return Some("workload.quirks: fb.grad-accum-drops is a quirk of one rank");
+    }
+    if config.sum_order == SumOrder::Tree && (!ranks.is_power_of_two() || ranks > SLICES) {
+        return Some("comm.sum = \"tree\" takes 1, 2, 4, 8 or 16 ranks");
+    }
+    None
+}
