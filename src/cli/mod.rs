@@ -25,6 +25,7 @@ mod loader_only;
 mod package;
 mod preparing;
 mod progress;
+mod ranks;
 mod ready;
 mod record;
 mod replay;
@@ -112,7 +113,8 @@ Exit codes:
     5  gate: not enough evidence
    64  the command line or the workload file is wrong
    65  data or results cannot be read or are malformed
-   69  the device that is to compute, or what it needs, is not there
+   69  the device that is to compute, or another rank, or what they need, is
+       not there
    70  something else went wrong inside
    71  not enough memory
    74  the results cannot be written, or the disk is too small

@@ -17,7 +17,7 @@ use crate::{
         record::{MemoryItem, PhaseShare, Series, Steady},
     },
     stats::{self, Bootstrap},
-    system::{Ceilings, Effort, Machine, Versions, forget_peak_memory, usable_cores},
+    system::{Ceilings, Effort, Machine, RankSeat, Versions, forget_peak_memory, usable_cores},
     train::{
         Finished, Progress,
         memory::{available, device_plan, memory_plan},
@@ -28,12 +28,14 @@ use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, path::Path};
 
 /// What takes time beside the run itself, and can be left out.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) struct Extras {
     /// Measure the machine before the run.
     pub ceilings: bool,
     /// Draw plots after it.
     pub plots: bool,
+    /// Where each of several ranks runs.
+    pub ranks: Vec<RankSeat>,
 }
 
 /// The open folder of a run: the two listeners that write to it, and what the record will say of
@@ -68,7 +70,7 @@ impl RunOutput {
         extras: Extras,
     ) -> Result<Self, Failure> {
         let w = &resolved.workload;
-        let (machine, system, ceilings) = inspect(w, extras)?;
+        let (machine, system, ceilings) = inspect(w, &extras)?;
         let folder = RunFolder::create(root, &system, &w.workload.name, &w.sha256(), w.train.seed)?;
         let opened = folder.write_workload(&w.to_toml()).and_then(|()| {
             MlLog::create(&folder.log(), w, &system)
@@ -120,7 +122,7 @@ impl RunOutput {
         let w = &resolved.workload;
         let about: About = serde_json::from_value(about(&progress.listeners))
             .map_err(|e| Failure::Input(format!("{}: the checkpoint: {e}", path.display())))?;
-        let (machine, system, ceilings) = inspect(w, extras)?;
+        let (machine, system, ceilings) = inspect(w, &extras)?;
         let files = identity::files(w);
         about.same(path, &machine, files.as_deref())?;
         let folder = RunFolder::open(path, about.started)?;
@@ -308,8 +310,9 @@ impl About {
 }
 
 /// The machine, its name, and what it can do at most.
-fn inspect(w: &Workload, extras: Extras) -> Result<(Machine, String, Option<Ceilings>), Failure> {
+fn inspect(w: &Workload, extras: &Extras) -> Result<(Machine, String, Option<Ceilings>), Failure> {
     let mut machine = Machine::inspect();
+    machine.ranks = extras.ranks.clone();
     let gpu = w.engine.device.open().map_err(|e| Failure::Device(e.to_string()))?;
     machine.gpu = gpu.map(|gpu| gpu.device().clone());
     let cores = usable_cores();
@@ -321,7 +324,8 @@ fn inspect(w: &Workload, extras: Extras) -> Result<(Machine, String, Option<Ceil
         );
     }
     let system = w.mlperf.platform.clone().unwrap_or_else(|| machine.name());
-    let ceilings = if extras.ceilings { ceilings(w)? } else { None };
+    // What one rank could do at most is no limit of all.
+    let ceilings = if extras.ceilings && extras.ranks.is_empty() { ceilings(w)? } else { None };
     Ok((machine, system, ceilings))
 }
 

@@ -4,6 +4,7 @@ use super::{
     Exit, Failure,
     convergence::{self, Judged},
     progress::{Show, thousands},
+    ranks::First,
     run::{Ran, RunArgs, Seat, one},
     run_output::Closed,
     summary,
@@ -27,6 +28,7 @@ use std::{
 /// counts as one that missed the target; any other failure ends the series.
 pub(super) fn series(
     args: &RunArgs,
+    ranks: Option<&First>,
     first: &Resolved,
     seeds: &[u64],
     show: Show,
@@ -43,6 +45,7 @@ pub(super) fn series(
             root: &args.results,
             series: Some(Series { id, run: i + 1, runs: seeds.len() }),
             resume: None,
+            ranks,
         };
         let Ran { closed: Closed { record, folder, lost }, outcome } =
             one(args, &resolved, show, stop, seat(id.clone()))?;

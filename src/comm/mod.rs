@@ -6,10 +6,12 @@
 //! every library.
 
 mod mpi;
+mod team;
 #[cfg(test)]
 pub(crate) mod threads;
 
 pub use mpi::{Launcher, Mpi, MpiError, launched};
+pub use team::{Member, Team};
 
 use std::time::Duration;
 
@@ -114,6 +116,20 @@ pub enum CommError {
         got: usize,
         /// Words that should have come.
         want: usize,
+    },
+    /// A rank runs another program.
+    #[error(
+        "rank {rank} (host {host}) runs another program, {theirs}, and this is {ours}; install the same one everywhere"
+    )]
+    Program {
+        /// That rank.
+        rank: usize,
+        /// Where it runs.
+        host: String,
+        /// Its program.
+        theirs: String,
+        /// This one.
+        ours: String,
     },
     /// The library that carries messages.
     #[error("{0}")]

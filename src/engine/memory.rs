@@ -1,8 +1,7 @@
 //! How much memory an engine will take, before it takes any. Counted from the shapes as the engines
 //! allocate them; the small change (plans, pool, code) is left out.
 
-use super::EngineConfig;
-use super::EngineKind;
+use super::{EngineConfig, EngineKind, SLICES, SumOrder};
 use crate::{
     backend::{PART, Precision},
     embedding::{
@@ -161,9 +160,14 @@ fn moving(config: &EngineConfig) -> u64 {
 /// Purpose of [`sums`].
 const SUMS: &str = "sums of micro-batches' gradients";
 
-/// Bytes of the dense gradients of the parts before the present one, where batches are cut.
+/// Bytes of the dense gradients of the parts, or slices, before the present one, where batches are
+/// cut.
 fn sums(config: &EngineConfig, dense: u64) -> u64 {
-    if config.micro_batch.is_some() { dense } else { 0 }
+    let levels = match config.sum_order {
+        SumOrder::Rank => 0,
+        SumOrder::Tree => u64::from(SLICES.ilog2()),
+    };
+    dense * (u64::from(config.micro_batch.is_some()) + levels)
 }
 
 /// Purpose of [`derived`].

@@ -68,6 +68,14 @@ pub enum EngineError {
     /// Other ranks.
     #[error(transparent)]
     Ranks(#[from] CommError),
+    /// Other ranks, in a step of training.
+    #[error("{source} at step {step}")]
+    RanksInStep {
+        /// 1-based.
+        step: u64,
+        /// What is wrong.
+        source: CommError,
+    },
     /// candle's own error.
     #[error("candle: {0}")]
     Candle(#[from] candle_core::Error),

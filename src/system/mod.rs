@@ -46,6 +46,20 @@ pub struct Machine {
     /// The GPU that computes, if one does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gpu: Option<DeviceInfo>,
+    /// Where each rank runs, if there are several; the first one on this machine.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ranks: Vec<RankSeat>,
+}
+
+/// Where one of several ranks runs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RankSeat {
+    /// Which host, counted from 0.
+    pub host: usize,
+    /// Its processor.
+    pub cpu: String,
+    /// Processors that the rank may use.
+    pub cores: usize,
 }
 
 impl Machine {
@@ -70,6 +84,7 @@ impl Machine {
             transparent_huge_pages: linux::chosen("/sys/kernel/mm/transparent_hugepage/enabled"),
             virtual_machine: linux::is_virtual(),
             gpu: None,
+            ranks: Vec::new(),
         }
     }
 
@@ -79,7 +94,16 @@ impl Machine {
         if let Some(gpu) = &self.gpu {
             return slug(&gpu.name);
         }
-        format!("{}-{}c", slug(&self.cpu.model), self.cpu.logical_cores)
+        let one = format!("{}-{}c", slug(&self.cpu.model), self.cpu.logical_cores);
+        match self.ranks.len() {
+            0 | 1 => one,
+            ranks => format!("{one}-{ranks}r"),
+        }
+    }
+
+    /// Hosts that compute.
+    pub fn hosts(&self) -> usize {
+        self.ranks.iter().map(|rank| rank.host + 1).max().unwrap_or(1)
     }
 
     /// Label and value of each fact, for people.
@@ -96,6 +120,13 @@ impl Machine {
         }
         lines.push(("Memory", memory));
         lines.extend(self.gpu.iter().flat_map(DeviceInfo::lines));
+        if !self.ranks.is_empty() {
+            let (ranks, hosts) = (self.ranks.len(), self.hosts());
+            lines.push((
+                "Ranks",
+                format!("{ranks} on {hosts} host{}", if hosts == 1 { "" } else { "s" }),
+            ));
+        }
         lines.push(("Transparent huge pages", known(&self.transparent_huge_pages)));
         lines.push(("Operating system", known(&self.os)));
         lines.push(("Kernel", known(&self.kernel)));

@@ -305,7 +305,7 @@ pub fn replay(workload: &Workload, folder: &Path, stop: &AtomicBool) -> Result<R
         return Err(unfit("is of another workload than the run's workload.toml").into());
     }
     let progress = Progress::of(&loaded)?;
-    let mut prepared = prepare_until(workload, stop, &mut |_| ())?;
+    let mut prepared = prepare_until(workload, stop, &mut |_| (), None)?;
     let engine = &mut *prepared.engine;
     restore(engine, (&loaded, &prepared.config.model), progress.engine)?;
     let Place { split, epoch, first, samples, ref blake3 } = then.at;

@@ -11,6 +11,7 @@ mod feed;
 mod fit;
 pub(crate) mod memory;
 mod prepare;
+mod ranked;
 mod run;
 mod saved;
 mod saving;
@@ -58,6 +59,9 @@ pub enum TrainError {
     /// The engine failed.
     #[error(transparent)]
     Engine(#[from] EngineError),
+    /// Several ranks cannot train this.
+    #[error("{0}")]
+    Ranks(String),
     /// The loss of a step is not a number.
     #[error(
         "the loss is {loss} at step {step} (learning rate {rate:.3e}); a smaller optimizer.learning_rate, a warm-up or clip_norm may help"

@@ -7,10 +7,12 @@ use super::{
     events::RunFacts,
     feed,
     memory::{check_device, check_memory, memory_plan},
+    ranked,
     run::train_error,
 };
 use crate::{
     batch::{GeneratedSplit, Schema},
+    comm::Team,
     data::{DataError, Dataset, Facts, Source, loader::Plan, source::prepared::News},
     engine::{self, Engine, EngineConfig},
     model::init::{InitSource, Initializer},
@@ -46,14 +48,16 @@ pub struct Prepared {
 /// # Errors
 /// If the data cannot be opened, do not fit the workload, or the memory does not suffice.
 pub fn prepare(workload: &Workload) -> Result<Prepared, TrainError> {
-    prepare_until(workload, &AtomicBool::new(false), &mut |_| ())
+    prepare_until(workload, &AtomicBool::new(false), &mut |_| (), None)
 }
 
-/// [`prepare`], given up when `stop` is set. `tell` hears of data that are prepared first.
+/// [`prepare`], given up when `stop` is set. `tell` hears of data that are prepared first. The model
+/// is made on all `ranks`.
 pub(super) fn prepare_until(
     workload: &Workload,
     stop: &AtomicBool,
     tell: &mut dyn FnMut(&News<'_>),
+    ranks: Option<&Team>,
 ) -> Result<Prepared, TrainError> {
     if matches!(&workload.data, DataConfig::Planted(PlantedConfig { fit_memory: true, .. })) {
         let what = "is still to be followed; call train::fit_memory before the run".to_owned();
@@ -66,13 +70,17 @@ pub(super) fn prepare_until(
     if let Some(sizes) = &sizes {
         check_device(workload, sizes)?;
     }
-    check_memory(&memory_plan(workload, sizes.as_ref()))?;
+    let checks_memory = |config: Option<&EngineConfig>| match (ranks, config) {
+        (Some(team), Some(config)) => ranked::check(workload, config, team),
+        _ => Ok(check_memory(&memory_plan(workload, config))?),
+    };
+    checks_memory(sizes.as_ref())?;
     let Dataset { train, eval, test, facts: mut data_facts, numpy } =
         workload.open_data_until(stop, tell)?.ok_or(TrainError::Interrupted)?;
     let schema = train.schema().clone();
     let config = workload.engine_config(&schema)?;
     if sizes.is_none() {
-        check_memory(&memory_plan(workload, Some(&config)))?;
+        checks_memory(Some(&config))?;
     }
     check_device(workload, &config)?;
     let plan = workload.loader_plan();
@@ -88,8 +96,16 @@ pub(super) fn prepare_until(
         },
     };
     let mut initializer = Initializer::new(&config.whole_model(), init.clone()).until(stop);
-    let mut engine =
-        engine::build(workload.engine.kind, workload.engine.device, &config, &mut initializer)?;
+    let mut engine = match ranks {
+        Some(team) => {
+            let (engine, note) = ranked::engine(workload, &config, team, &mut initializer)?;
+            data_facts.notes.push(note);
+            engine
+        }
+        None => {
+            engine::build(workload.engine.kind, workload.engine.device, &config, &mut initializer)?
+        }
+    };
     if stop.load(Ordering::Relaxed) {
         return Err(TrainError::Interrupted);
     }

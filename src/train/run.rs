@@ -19,6 +19,7 @@ use crate::{
     backend::{Device, StepContext},
     batch::Schema,
     checkpoint::{CheckpointError, Checkpoints, Kind, Loaded},
+    comm::Team,
     data::{Facts, ranges::Range, source::prepared::News},
     embedding::{RowKind, TableUse},
     engine::{Engine, EngineConfig, EngineKind, Phase, PhaseClock},
@@ -50,12 +51,23 @@ pub struct Job<'a> {
     pub failure: Option<&'a Path>,
     /// Look at the end what training has left as it was ([`Finished::diagnosis`]).
     pub diagnose: bool,
+    /// All ranks, where there are several. This is the first one; the others follow it
+    /// ([`crate::engine::ranks::follow()`]).
+    pub ranks: Option<&'a Team>,
 }
 
 impl<'a> Job<'a> {
     /// A run from the start, without checkpoints.
     pub fn new(workload: &'a Workload, stop: &'a AtomicBool) -> Self {
-        Job { workload, stop, checkpoints: None, from: None, failure: None, diagnose: false }
+        Job {
+            workload,
+            stop,
+            checkpoints: None,
+            from: None,
+            failure: None,
+            diagnose: false,
+            ranks: None,
+        }
     }
 }
 
@@ -118,13 +130,17 @@ fn train(job: &Job<'_>, told: &mut Told<'_, '_>) -> Result<Finished, TrainError>
         let what = "is \"hashed\": rows that are there have been met, so there is nothing to diagnose of them; leave --diagnose out";
         return Err(WorkloadError::Unfit { key: "embedding.store", what: what.to_owned() }.into());
     }
+    if job.diagnose && job.ranks.is_some() {
+        let what = "several ranks train together, of which none sees all layers' outputs; leave --diagnose out, or train with one";
+        return Err(TrainError::Ranks(what.to_owned()));
+    }
     // Named before anything is begun, if it cannot be read.
     let start = w.train.start_from.as_deref().filter(|_| resumed.is_none() || job.diagnose);
     let start = start.map(Loaded::any).transpose()?;
     told.each(|l| l.init_start())?;
     // Who does not listen does not end it; what follows would.
     let mut tell = |news: &News<'_>| told.all(|l| l.preparing(news));
-    let mut prepared = prepare_until(job.workload, job.stop, &mut tell)?;
+    let mut prepared = prepare_until(job.workload, job.stop, &mut tell, job.ranks)?;
     if let Some(start) = start.as_ref().filter(|_| resumed.is_none()) {
         let rule = w.optimizer.rule.kind();
         let taken = start_from(&mut *prepared.engine, (start, &prepared.config.model), rule)?;
@@ -190,7 +206,8 @@ fn train(job: &Job<'_>, told: &mut Told<'_, '_>) -> Result<Finished, TrainError>
         epoch_open,
         rows: rows(&prepared.config, engine_name),
         // Row by row candle's GPU hands out too slowly.
-        beside: (w.engine.device == Device::Cpu || w.engine.kind == EngineKind::Fused)
+        beside: job.ranks.is_none()
+            && (w.engine.device == Device::Cpu || w.engine.kind == EngineKind::Fused)
             && snapshot::possible(&prepared.config),
         step_seconds: 0.0,
         config: &prepared.config,

@@ -26,12 +26,12 @@ use crate::{
     checkpoint::CheckpointConfig,
     data::loader::{Shard, SliceQueue},
     embedding::{RowKind, StoreConfig},
-    engine::EngineKind,
+    engine::{EngineKind, SumOrder, ranks::RanksConfig},
     model::{DlrmQuirks, EmbeddingInit, Interaction, LossSpec, MlpInit, Pooling, Trick},
     optim::{LossScaleSpec, OptimizerConfig, ScheduleSpec},
 };
 use serde::Serialize;
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 /// No more threads than this; more is a slip.
 pub const MAX_THREADS: usize = 1024;
@@ -52,6 +52,9 @@ pub struct Workload {
     /// `[embedding]`
     #[serde(skip_serializing_if = "StoreConfig::is_resident")]
     pub embedding: StoreConfig,
+    /// `[comm]`
+    #[serde(skip_serializing_if = "CommSection::is_default")]
+    pub comm: CommSection,
     /// `[train]`
     pub train: TrainSection,
     /// `[optimizer]`
@@ -66,6 +69,29 @@ pub struct Workload {
     pub checkpoint: CheckpointConfig,
     /// `[mlperf]`
     pub mlperf: MlperfSection,
+}
+
+/// `[comm]`: how ranks work together.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct CommSection {
+    /// In which order gradients of dense parameters are summed.
+    #[serde(skip_serializing_if = "SumOrder::is_rank")]
+    pub sum: SumOrder,
+    /// How long one rank waits for another, in seconds; `None` is five minutes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timeout_seconds: Option<f64>,
+}
+
+impl CommSection {
+    /// Whether nothing is asked for.
+    pub fn is_default(&self) -> bool {
+        *self == CommSection::default()
+    }
+
+    /// What ranks are told.
+    pub fn ranks(&self) -> RanksConfig {
+        RanksConfig { timeout: Duration::from_secs_f64(self.timeout_seconds.unwrap_or(300.0)) }
+    }
 }
 
 /// `[workload]`

@@ -6,7 +6,7 @@ use super::{
 use crate::{
     batch::Schema,
     embedding::{StoreConfig, hashed::HashedSpec},
-    engine::{EngineConfig, SumOrder},
+    engine::EngineConfig,
     model::{DeepFmSpec, DlrmSpec, ModelSpec, Qr, QrOperation, Trick},
 };
 
@@ -193,7 +193,7 @@ impl Workload {
             micro_batch: self.train.micro_batch(),
             last_part_only: self.workload.quirks.contains(&Quirk::FbGradAccumDrops),
             ranks: 1,
-            sum_order: SumOrder::Rank,
+            sum_order: self.comm.sum,
             max_hotness: schema.tables.iter().map(|t| t.max_hotness).collect(),
             threads: self.engine.threads,
             pin_threads: self.engine.pin_threads,

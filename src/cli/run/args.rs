@@ -23,6 +23,10 @@ Examples:
 
 docs/workload-file.md explains every key of a workload file.";
 
+/// More ranks, or samples for each, than this are a slip.
+const MAX_RANKS: u64 = 1 << 16;
+const MAX_BATCH: u64 = 1 << 24;
+
 /// Runs of a series at most.
 pub(in crate::cli) const MAX_RUNS: u64 = 10_000;
 
@@ -63,6 +67,14 @@ pub struct RunArgs {
     /// and the like
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = whole::<u64, 1, MAX_SEED>, conflicts_with = "reference")]
     pub steps: Option<u64>,
+    /// Refuse to run unless so many ranks train together, started by mpirun or
+    /// srun (docs/ranks.md)
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = whole::<usize, 1, MAX_RANKS>)]
+    pub ranks: Option<usize>,
+    /// Samples of a batch for each rank; short for --set train.batch_size=N
+    /// times the number of ranks
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = whole::<usize, 1, MAX_BATCH>)]
+    pub batch_size_per_rank: Option<usize>,
     /// Train N times, with seeds counted up from train.seed, and sum up as
     /// MLPerf does: the mean time to target without the fastest and the
     /// slowest run; one run that misses it may be the slowest, two are too

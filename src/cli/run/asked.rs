@@ -3,12 +3,14 @@
 use super::RunArgs;
 use crate::{
     cli::{
-        Failure, MAX_SEED, ready,
+        Failure, MAX_SEED,
+        ranks::First,
+        ready,
         resume::{self, Resume},
         sweep::Plan,
     },
     workload::{
-        Missing, Resolved, parse,
+        Missing, Origin, Resolved, parse,
         short::{self, Given, Short},
         sweep::Axis,
     },
@@ -31,9 +33,13 @@ impl Asked {
 
 impl RunArgs {
     /// What is to be run, with all overrides, on this machine. The workload's file is read this once.
-    pub(super) fn asked(&self) -> Result<Asked, Failure> {
+    pub(super) fn asked(&self, ranks: Option<&First>) -> Result<Asked, Failure> {
         let missing = if self.strict_data { Missing::Refuse } else { Missing::TakeOtherwise };
-        let set = self.overrides();
+        let mut set = self.overrides();
+        if let Some(per_rank) = self.batch_size_per_rank {
+            let all = per_rank * ranks.map_or(1, |first| first.team.members.len());
+            set.push(format!("train.batch_size={all}"));
+        }
         let file = match (&self.workload, &self.resume) {
             (Some(file), None | Some(None)) => file,
             (None, Some(Some(folder))) if set.is_empty() && self.steps.is_none() => {
@@ -62,8 +68,18 @@ impl RunArgs {
         let text = parse::text(file)?;
         let axes = self.axes(file, &text, &set)?;
         let resolve = |of_point: &[String]| {
-            let set = self.shortened(&text, [&set[..], of_point].concat())?;
-            ready::resolve(file, text.clone(), set, missing, self.quiet)
+            let mut set = self.shortened(&text, [&set[..], of_point].concat())?;
+            let resolve = |set| ready::resolve(file, text.clone(), set, missing, self.quiet);
+            let (resolved, told) = resolve(set.clone())?;
+            let nobody_says =
+                matches!(resolved.origin.get("engine.threads"), None | Some(Origin::Default));
+            match ranks.filter(|_| nobody_says) {
+                Some(first) => {
+                    set.push(format!("engine.threads={}", first.team.threads()));
+                    resolve(set)
+                }
+                None => Ok((resolved, told)),
+            }
         };
         if axes.is_empty() {
             let (resolved, told) = resolve(&[])?;

@@ -14,6 +14,7 @@ use super::{
     explain,
     loader_only::loader_only,
     progress::{Show, counted},
+    ranks::{self, First, Place},
     run_output::Closed,
     series::series,
     summary,
@@ -34,9 +35,20 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
-/// Runs the command.
+/// Runs the command, on all ranks if there are several.
 pub(super) fn run(args: &RunArgs) -> Result<Exit, Failure> {
-    let asked = args.asked()?;
+    match ranks::place(args.ranks)? {
+        Place::Alone => run_on(args, None),
+        Place::Followed(done) => done,
+        Place::First(first) => {
+            let done = run_on(args, Some(&first));
+            first.leave(done)
+        }
+    }
+}
+
+fn run_on(args: &RunArgs, ranks: Option<&First>) -> Result<Exit, Failure> {
+    let asked = args.asked(ranks)?;
     let first = match &asked {
         Asked::One(resolved) => resolved,
         Asked::Sweep(plan) => plan.first(),
@@ -77,12 +89,12 @@ pub(super) fn run(args: &RunArgs) -> Result<Exit, Failure> {
         _ => Show::Auto,
     };
     match asked {
-        Asked::Sweep(plan) => sweep(args, &plan, show, &stop),
+        Asked::Sweep(plan) => sweep(args, ranks, &plan, show, &stop),
         Asked::One(resolved) => {
             let seeds = args.seeds_from(resolved.workload.train.seed)?;
             match seeds.len() {
-                1 => alone(args, &resolved, show, &stop),
-                _ => series(args, &resolved, &seeds, show, &stop),
+                1 => alone(args, ranks, &resolved, show, &stop),
+                _ => series(args, ranks, &resolved, &seeds, show, &stop),
             }
         }
     }
@@ -91,11 +103,12 @@ pub(super) fn run(args: &RunArgs) -> Result<Exit, Failure> {
 /// One run, and what is said of it.
 fn alone(
     args: &RunArgs,
+    ranks: Option<&First>,
     resolved: &Resolved,
     show: Show,
     stop: &AtomicBool,
 ) -> Result<Exit, Failure> {
-    let seat = Seat { root: &args.results, series: None, resume: args.resume(resolved)? };
+    let seat = Seat { root: &args.results, series: None, resume: args.resume(resolved)?, ranks };
     let Ran { closed: Closed { record, folder, lost }, outcome } =
         one(args, resolved, show, stop, seat)?;
     let outcome = outcome?;
@@ -161,6 +174,10 @@ impl From<TrainError> for Failure {
                 Failure::Usage(e.to_string())
             }
             TrainError::Engine(EngineError::Rows(_)) => Failure::Output(e.to_string()),
+            TrainError::Ranks(_) => Failure::Usage(e.to_string()),
+            TrainError::Engine(EngineError::Ranks(_) | EngineError::RanksInStep { .. }) => {
+                Failure::Device(e.to_string())
+            }
             e if e.is_quality() => Failure::Quality(e.to_string()),
             e => Failure::Internal(e.to_string()),
         }

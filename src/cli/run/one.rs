@@ -6,6 +6,7 @@ use crate::{
         Failure,
         facebook::Facebook,
         progress::{Progress, Show},
+        ranks::First,
         resume::Resume,
         run_output::{Closed, Extras, RunOutput},
     },
@@ -36,6 +37,8 @@ pub(in crate::cli) struct Seat<'a> {
     pub series: Option<Series>,
     /// The run that goes on.
     pub resume: Option<Resume>,
+    /// All ranks, if there are several.
+    pub ranks: Option<&'a First>,
 }
 
 /// One run with all that it leaves. Errors are those that leave no record.
@@ -44,11 +47,12 @@ pub(in crate::cli) fn one(
     resolved: &Resolved,
     show: Show,
     stop: &AtomicBool,
-    Seat { root, series, resume }: Seat<'_>,
+    Seat { root, series, resume, ranks }: Seat<'_>,
 ) -> Result<Ran, Failure> {
     let w = &resolved.workload;
     let mut facebook = args.format.map(|_| Facebook::begin(&args.facebook, w, stop)).transpose()?;
-    let extras = Extras { ceilings: !args.no_ceilings, plots: !args.no_plots };
+    let seats = ranks.map(First::seats).unwrap_or_default();
+    let extras = Extras { ceilings: !args.no_ceilings, plots: !args.no_plots, ranks: seats };
     let mut output = match &resume {
         Some(r) => RunOutput::go_on(&r.folder, resolved, &r.progress, extras)?,
         None => RunOutput::open(root, resolved, series, extras)?,
@@ -69,6 +73,7 @@ pub(in crate::cli) fn one(
         from,
         failure: Some(&failure),
         diagnose: args.diagnose,
+        ranks: ranks.map(|first| &first.team),
         ..Job::new(&resolved.workload, stop)
     };
     let mut listeners: Vec<&mut dyn Listener> =

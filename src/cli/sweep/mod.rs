@@ -8,6 +8,7 @@ use super::{
     Exit, Failure,
     compare::width,
     progress::{Show, clock, counted, thousands},
+    ranks::First,
     run::{Ran, RunArgs, Seat, one},
     run_output::Closed,
     series::{sum_up, with_seed},
@@ -50,6 +51,7 @@ struct DoneRun {
 /// `--resume`.
 pub(super) fn sweep(
     args: &RunArgs,
+    ranks: Option<&First>,
     plan: &Plan,
     show: Show,
     stop: &AtomicBool,
@@ -57,7 +59,7 @@ pub(super) fn sweep(
     let (folder, mut sweep, mut done) = begin(args, plan)?;
     let order = plan.order();
     say_begin(show, plan, folder.path(), order.len(), done.len());
-    let runner = Runner { args, plan, folder: &folder, show, stop };
+    let runner = Runner { args, ranks, plan, folder: &folder, show, stop };
     let ended = runner.all(&order, &mut sweep, &mut done);
     let missing = order.iter().filter(|at| !done.contains_key(*at)).count();
     let left_out =
@@ -169,6 +171,7 @@ impl Clock {
 /// What runs of a sweep share.
 struct Runner<'a> {
     args: &'a RunArgs,
+    ranks: Option<&'a First>,
     plan: &'a Plan,
     folder: &'a SweepFolder,
     show: Show,
@@ -234,6 +237,7 @@ impl Runner<'_> {
             root: self.folder.path(),
             series: Some(series).filter(|_| rounds > 1),
             resume: None,
+            ranks: self.ranks,
         };
         // In a pipe the line that ends a run says all.
         let show = match self.show {

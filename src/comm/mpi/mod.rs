@@ -151,11 +151,16 @@ impl Mpi {
     }
 
     /// Leaves the other ranks; all of them do.
-    pub fn finalize(self) {
+    pub fn finalize(&self) {
         if !self.broken.get() {
             // SAFETY: no request is in flight, since every transfer waits for its own.
             unsafe { (self.mpi.finalize)() };
         }
+    }
+
+    /// Whether ranks do not hear each other any more.
+    pub fn broken(&self) -> bool {
+        self.broken.get()
     }
 
     /// Ends the processes of all ranks with this exit code.

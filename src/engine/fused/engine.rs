@@ -320,6 +320,11 @@ impl<B: Backend> FusedEngine<B> {
         })
     }
 
+    /// Training batches seen.
+    pub(in crate::engine) fn batches(&self) -> u64 {
+        self.batches
+    }
+
     /// Begins a training step.
     fn step(
         &mut self,

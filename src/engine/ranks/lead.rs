@@ -196,6 +196,14 @@ impl RankedEngine {
         done
     }
 
+    /// The same of the step that is to come, or has just begun.
+    fn heard_in_step<T>(&self, done: Result<T, EngineError>, step: u64) -> Result<T, EngineError> {
+        self.heard(done).map_err(|e| match e {
+            EngineError::Ranks(source) => EngineError::RanksInStep { step, source },
+            e => e,
+        })
+    }
+
     /// The rank other than this one that has a tensor.
     fn home(&self, of: TensorId) -> Option<usize> {
         let param = match of {
@@ -337,14 +345,14 @@ impl Engine for RankedEngine {
         context: StepContext,
     ) -> Result<(), EngineError> {
         let batch = samples.host().ok_or_else(|| EngineError::Unsupported(NO_LOG.into()))?;
-        let began = std::time::Instant::now();
+        let (step, began) = (self.inner.batches() + 1, std::time::Instant::now());
         let told = self.hand_out(batch, Command::Step(context));
-        self.heard(told)?;
+        self.heard_in_step(told, step)?;
         if let Some(clock) = self.inner.phases() {
             clock.charge(Phase::Comm, began.elapsed().as_secs_f64());
         }
         let done = self.inner.begin_step(Samples::Host(&self.batch), context);
-        self.heard(done)
+        self.heard_in_step(done, step)
     }
 
     fn in_flight(&mut self) -> usize {

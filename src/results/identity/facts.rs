@@ -153,6 +153,10 @@ fn machine(machine: &Value) -> Facts {
         let facts_of_gpu = gpu.iter().filter(|(k, _)| *k != "ordinal" && *k != "uuid");
         facts.extend(facts_of_gpu.map(|(k, v)| (format!("GPU {k}"), Some(shown(v)))));
     }
+    // Which rank is on which host with which processor; without any there is one.
+    if let Some(ranks) = machine.get("ranks").filter(|ranks| ranks.is_array()) {
+        facts.insert("ranks".into(), Some(shown(ranks)));
+    }
     facts
 }
 

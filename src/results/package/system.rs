@@ -91,7 +91,7 @@ fn found(
         "division" => division.name().into(),
         "status" => status.into(),
         "system_name" => record.system.clone(),
-        "number_of_nodes" => "1".into(),
+        "number_of_nodes" => machine.hosts().to_string(),
         // Nobody counted sockets; MLPerf's summarizer needs a number.
         "host_processors_per_node" => "1".into(),
         "host_processor_model_name" => cpu.model.clone(),

@@ -33,6 +33,7 @@ pub(super) fn workload() -> Workload {
             loss_scale: LossScaleSpec::Off,
         },
         embedding: StoreConfig::Resident,
+        comm: CommSection::default(),
         train: TrainSection {
             batch_size: 0,
             micro_batches: 1,

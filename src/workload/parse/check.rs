@@ -8,7 +8,7 @@ use super::{
 use crate::{
     backend::{Device, Precision},
     data::source::prepared::goes_on_from_numpy,
-    engine,
+    engine::{self, EngineKind, SumOrder},
     model::{DlrmQuirks, LossKind, Trick},
     optim::{ScheduleSpec, schedule::Schedule},
     workload::*,
@@ -238,6 +238,9 @@ pub(super) fn check(w: &Workload, tree: &Tree) -> Result<(), WorkloadError> {
     if let Some((key, what)) = embedding::conflict(w) {
         return refuse(key, &what);
     }
+    if let Some((key, what)) = tree_conflict(w) {
+        return refuse(key, what);
+    }
     if let Some((key, what)) = closed::refusal(w) {
         return refuse(key, &what);
     }
@@ -248,4 +251,30 @@ pub(super) fn check(w: &Workload, tree: &Tree) -> Result<(), WorkloadError> {
         );
     }
     Ok(())
+}
+
+/// What does not go with sums as a tree.
+fn tree_conflict(w: &Workload) -> Option<(&'static str, &'static str)> {
+    let batch_norm = match &w.model {
+        ModelConfig::Dlrm { batch_norm, .. } | ModelConfig::DeepFm { batch_norm, .. } => {
+            *batch_norm
+        }
+    };
+    if w.comm.sum == SumOrder::Rank {
+        None
+    } else if w.engine.kind != EngineKind::Fused || w.engine.device != Device::Cpu {
+        Some(("comm.sum", "is \"tree\", which the fused engine on a CPU has; use \"rank\""))
+    } else if w.train.micro_batches > 1 {
+        Some((
+            "comm.sum",
+            "is \"tree\", which cuts a batch itself; use \"rank\", or remove train.micro_batches",
+        ))
+    } else if batch_norm {
+        Some((
+            "comm.sum",
+            "is \"tree\", which computes layers slice by slice, and model.batch_norm goes by the whole batch; use \"rank\"",
+        ))
+    } else {
+        None
+    }
 }

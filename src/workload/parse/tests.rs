@@ -915,6 +915,7 @@ pub(super) fn workloads() -> impl Strategy<Value = Workload> {
                     model,
                     engine,
                     embedding: StoreConfig::Resident,
+                    comm: CommSection { timeout_seconds: aim, ..CommSection::default() },
                     train,
                     optimizer,
                     schedule,

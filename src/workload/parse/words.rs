@@ -8,7 +8,7 @@ use crate::{
         cached::CachedStore,
         hashed::{FilterConfig, HashedStore},
     },
-    engine::EngineKind,
+    engine::{EngineKind, SumOrder},
     model::{
         self, DlrmQuirks, EmbeddingInit, Interaction, LossKind, MlpInit, Pooling, QrOperation,
         Trick,
@@ -53,6 +53,7 @@ macro_rules! words {
 }
 
 words! {
+    SumOrder { "rank" => Rank, "tree" => Tree }
     Quirk {
         "fb.lr-plateau" => FbLrPlateau,
         "fb.debug-data-first" => FbDebugDataFirst,

@@ -1,6 +1,7 @@
 //! Every key that a workload file may hold, section by section, in the order in which they are
 //! written. What reads, writes, explains and documents a workload goes through this list.
 
+mod comm;
 mod data;
 mod embedding;
 mod model;
@@ -17,13 +18,14 @@ use super::{
 use std::sync::LazyLock;
 
 /// Sections in the order in which they are written.
-pub const SECTIONS: [&str; 13] = [
+pub const SECTIONS: [&str; 14] = [
     "workload",
     "data",
     "loader",
     "model",
     "engine",
     "embedding",
+    "comm",
     "train",
     "optimizer",
     "schedule",
@@ -68,6 +70,7 @@ static KEYS: LazyLock<Vec<Key>> = LazyLock::new(|| {
         model::keys(),
         run::engine(),
         embedding::keys(),
+        comm::keys(),
         training::train(),
         training::optimizer(),
         training::schedule(),

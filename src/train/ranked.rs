@@ -1,0 +1,98 @@
+//! A model on several ranks: whether it can be, where its tables go, and whether they fit.
+
+use super::{TrainError, memory::shown};
+use crate::{
+    backend::Device,
+    comm::Team,
+    engine::{
+        Engine, EngineConfig, EngineKind,
+        ranks::{Load, Placement, lead, place, refusal},
+    },
+    model::init::Initializer,
+    workload::Workload,
+};
+use std::rc::Rc;
+
+/// Refuses what several ranks cannot train, and tables that do not fit.
+pub(super) fn check(
+    workload: &Workload,
+    config: &EngineConfig,
+    team: &Team,
+) -> Result<(), TrainError> {
+    let ranks = team.members.len();
+    let engine = &workload.engine;
+    if engine.kind != EngineKind::Fused || engine.device != Device::Cpu {
+        let what = format!(
+            "{ranks} ranks train with the fused engine on CPUs; use engine.kind = \"fused\" and engine.device = \"cpu\", or one rank"
+        );
+        return Err(TrainError::Ranks(what));
+    }
+    if let Some(what) = refusal(config, ranks) {
+        return Err(TrainError::Ranks(what.into()));
+    }
+    fits(team, &placement(config, team)?.loads)
+}
+
+fn placement(config: &EngineConfig, team: &Team) -> Result<Placement, TrainError> {
+    place(config, team.members.len(), None).map_err(|e| TrainError::Ranks(e.to_string()))
+}
+
+/// Refuses tables that take more than the free memory of a host.
+fn fits(team: &Team, loads: &[Load]) -> Result<(), TrainError> {
+    for host in team.hosts() {
+        let there = team.members.iter().zip(loads).filter(|(m, _)| m.host == host);
+        let needed: u64 = there.clone().map(|(_, load)| load.bytes).sum();
+        let free = there.map(|(m, _)| m.memory).min().unwrap_or(0);
+        if needed > free {
+            return Err(TrainError::Ranks(format!(
+                "tables on host {host} take {} with their optimizer state, and {} are free; use more hosts, smaller tables or engine.embedding_rows = \"bf16\"",
+                shown(needed),
+                shown(free)
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// Makes the model on all ranks, with a sentence about which has how much.
+pub(super) fn engine(
+    workload: &Workload,
+    config: &EngineConfig,
+    team: &Team,
+    init: &mut Initializer,
+) -> Result<(Box<dyn Engine>, String), TrainError> {
+    let placement = placement(config, team)?;
+    let of = |load: &Load| format!("{} ({})", load.columns.len(), shown(load.bytes));
+    let note = format!(
+        "columns whose tables each rank has, and their bytes: {}; the busiest moves {:.2} times the mean",
+        placement.loads.iter().map(of).collect::<Vec<_>>().join(", "),
+        placement.imbalance()
+    );
+    let comm = Rc::clone(&team.comm);
+    let engine = lead(comm, config, workload.comm.ranks(), placement, init)?;
+    Ok((Box::new(engine), note))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::comm::{Member, threads};
+
+    #[test]
+    fn a_host_without_room_is_named() {
+        let member = |host: &str, memory| Member {
+            program: String::new(),
+            host: host.into(),
+            cpu: String::new(),
+            cores: 1,
+            memory,
+        };
+        let comm = Rc::new(threads::ranks(1).remove(0));
+        let members = vec![member("a", 100), member("b", 50), member("a", 90)];
+        let team = Team { comm, members };
+        let loads = |bytes: [u64; 3]| bytes.map(|bytes| Load { bytes, ..Load::default() });
+        assert!(fits(&team, &loads([40, 50, 50])).is_ok());
+        let full = fits(&team, &loads([40, 50, 51])).unwrap_err().to_string();
+        assert!(full.starts_with("tables on host a take 0.1 kB with"), "{full}");
+    }
+}

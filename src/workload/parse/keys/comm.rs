@@ -1,0 +1,39 @@
+//! `[comm]`: how ranks work together.
+
+use super::Key;
+use crate::{
+    engine::SumOrder,
+    workload::parse::key::{above, key, split},
+};
+
+/// More seconds than this are a slip.
+const DAY: f64 = 86_400.0;
+
+/// `[comm]`
+pub(super) fn keys() -> Vec<Key> {
+    vec![
+        // Not written where it is not asked for, as it was not before there were ranks.
+        split(
+            "comm.sum",
+            |_| true,
+            |w| (!w.comm.sum.is_rank()).then_some(w.comm.sum),
+            |w, sum| w.comm.sum = sum,
+        )
+        .or(SumOrder::Rank)
+        .says(
+            "In which order gradients of dense parameters are summed over the ranks that `mpirun` \
+             starts (docs/ranks.md). `rank`: in that of the ranks, so that the same number of them \
+             gives the same bits. `tree`: over 16 slices of the batch as a binary tree, so that 1, 2, 4, 8 \
+             and 16 ranks give the same bits; layers then compute on slices, which costs speed",
+        ),
+        key("comm.timeout_seconds", |w| Some(&mut w.comm.timeout_seconds))
+            .or(None)
+            .or_in_words("300")
+            .within(above(0.0))
+            .check(|seconds, _| match seconds {
+                Some(s) if *s > DAY => Err(format!("is {s}; must be at most {DAY}, a day")),
+                _ => Ok(()),
+            })
+            .says("How long one rank waits for another before the run ends and says for whom"),
+    ]
+}

