@@ -418,7 +418,7 @@ fn parquet_has_text_dates_and_splits_too() {
         ),
         (
             format!("{}hold_out = 5\n", keys.replace(", \"day\"", "")),
-            "column day is of type DATE, stored as INT32; must be numbers, or lists of them for ids (data.dates in a workload makes features of dates)",
+            "column day is of type DATE, stored as INT32; must be numbers, or lists of them for ids (--dates, in a workload data.dates, makes features of dates)",
         ),
         (
             format!("{}hold_out = 5\nignore = \"day\"\n", keys.replace("\"day\"", "\"price\"")),
@@ -426,7 +426,7 @@ fn parquet_has_text_dates_and_splits_too() {
         ),
         (
             format!("{}hold_out = 5\n", keys.replace("positive = \"yes\"\n", "")),
-            "column bought is of type BYTE_ARRAY; must be numbers",
+            "the label (column bought) is text; --positive, in a workload data.positive, names",
         ),
     ] {
         let (code, line) = refusal(dir.path(), &keys);
@@ -515,6 +515,141 @@ fn inspect_and_convert_take_words_for_the_label_and_for_what_is_missing() {
     assert!(stderr(&out).contains("a.csv:2: column bought is \"yes\"; must be 0 or 1, since it is the label; --positive names"), "{}", stderr(&out));
 }
 
+/// What `data inspect --format json` finds.
+fn inspect(dir: &Path, args: &[&str]) -> serde_json::Value {
+    let out = dlrm_bench(dir, &[&["data", "inspect", "--format", "json"], args].concat());
+    assert!(out.status.success(), "{args:?}: {}", stderr(&out));
+    serde_json::from_slice(&out.stdout).unwrap()
+}
+
+/// Kind, rows without a value, and different values of a column that was looked at.
+fn facts(found: &serde_json::Value, name: &str) -> (String, u64, u64) {
+    let columns = found["columns"].as_array().unwrap();
+    let c = columns.iter().find(|c| c["name"] == name).unwrap_or_else(|| panic!("{name}: {found}"));
+    let number = |key: &str| c[key].as_u64().unwrap();
+    (c["kind"].as_str().unwrap().to_owned(), number("missing"), number("distinct"))
+}
+
+/// Text, dates and labels in words, of parquet and of the same rows as csv.
+#[test]
+fn inspect_and_convert_read_text_and_dates_as_training_does() {
+    let dir = tempfile::tempdir().unwrap();
+    let numbers: Vec<i64> = (0..400).collect();
+    parquet(&dir.path().join("a.parquet"), &numbers);
+    let mut csv = "bought,city,when,day,price\n".to_owned();
+    for i in &numbers {
+        let seconds = 1_704_067_200 + 3600 * i;
+        let city = if i % 5 == 0 { String::new() } else { format!("c{}", i % 7) };
+        let when = if i % 8 == 0 { String::new() } else { seconds.to_string() };
+        let bought = if i % 3 == 0 { "yes" } else { "no" };
+        let (day, price) = (20_240_101 + i / 24, *i as f64 / 100.0);
+        writeln!(csv, "{bought},{city},{when},{day},{price:.2}").unwrap();
+    }
+    write(dir.path(), "a.csv", &csv);
+    let label = ["--label", "bought", "--positive", "yes"];
+    let dates = ["--dates", "when,day", "--date-features", "hour_of_day,days_since_epoch"];
+    let of = |name: &'static str| [&[name], &label[..], &dates[..]].concat();
+    let fewer = numbers.iter().filter(|i| *i % 7 == 3 && *i % 5 != 0).count() as u64;
+    for name in ["a.parquet", "a.csv"] {
+        let found = inspect(dir.path(), &of(name));
+        assert_eq!((found["rows"].as_u64(), found["positives"].as_u64()), (Some(400), Some(134)));
+        assert_eq!(facts(&found, "city"), ("text".into(), 80, 7), "{name}");
+        assert_eq!(facts(&found, "when.hour_of_day"), ("categorical".into(), 50, 21), "{name}");
+        assert_eq!(facts(&found, "when.days_since_epoch"), ("dense".into(), 50, 17), "{name}");
+        assert_eq!(facts(&found, "day.hour_of_day"), ("categorical".into(), 0, 1), "{name}");
+        assert_eq!(facts(&found, "price"), ("dense".into(), 0, 400), "{name}");
+        // A word of one's own.
+        let found = inspect(dir.path(), &[&of(name)[..], &["--missing", "C3,x"]].concat());
+        assert_eq!(facts(&found, "city"), ("text".into(), 80 + fewer, 6), "{name}");
+        let out = dlrm_bench(dir.path(), &[&["data", "inspect"], &of(name)[..]].concat());
+        let text = String::from_utf8_lossy(&out.stdout).into_owned();
+        let rows = |start: &str| text.lines().rfind(|l| l.starts_with(start)).unwrap().to_owned();
+        let city: Vec<String> =
+            rows("city ").split_whitespace().skip(1).map(str::to_owned).collect();
+        assert_eq!(city, ["-", "c1", "c2"], "{text}");
+        let plot = [&["data", "inspect", "--column", "city"], &of(name)[..]].concat();
+        let out = dlrm_bench(dir.path(), &plot);
+        assert!(stderr(&out).contains("column city holds text, which has no order"), "{name}");
+    }
+    // Dates by their type, without a word.
+    let found = inspect(dir.path(), &[&["a.parquet"], &label[..]].concat());
+    assert_eq!(facts(&found, "day.day_of_month"), ("categorical".into(), 0, 17));
+    assert_eq!(facts(&found, "when.day_of_week"), ("categorical".into(), 50, 7));
+    converted(dir.path(), &of, &numbers);
+}
+
+/// Converts both files, to files that hold the same.
+fn converted(dir: &Path, of: &dyn Fn(&'static str) -> Vec<&'static str>, numbers: &[i64]) {
+    let convert = |name: &'static str, more: &[&str], to: &str| {
+        let out =
+            dlrm_bench(dir, &[&["data", "convert"], &of(name)[..], &["-o", to], more].concat());
+        assert!(out.status.success(), "{}", stderr(&out));
+        stderr(&out)
+    };
+    let said = convert("a.parquet", &[], "of_parquet.csv");
+    assert!(said.contains("text of city is numbered by the values of this file alone"), "{said}");
+    convert("a.csv", &[], "of_csv.csv");
+    let read = |name: &str| fs::read_to_string(dir.join(name)).unwrap();
+    assert_eq!(read("of_parquet.csv"), read("of_csv.csv"));
+    let lines: Vec<String> = read("of_csv.csv").lines().map(str::to_owned).collect();
+    let header = "bought,price,when.days_since_epoch,day.days_since_epoch,city,when.hour_of_day,day.hour_of_day";
+    assert_eq!((lines[0].as_str(), lines.len()), (header, numbers.len() + 1));
+    // c0 is 1; an hour is one more than it is.
+    assert_eq!(lines[1 + 27], "1,0.27,19724.0,19724.0,7,4,1");
+    assert_eq!(lines[1 + 40], "0,0.4,,19724.0,,,1");
+    // Hashes are those of training, whatever else is in the file.
+    for (name, to) in [("a.parquet", "h.parquet"), ("a.csv", "h2.parquet")] {
+        let said = convert(name, &["--hash", "1000"], to);
+        assert!(!said.contains("numbered"), "{said}");
+        let found = inspect(dir, &[to, "--label", "bought"]);
+        assert_eq!(facts(&found, "city"), ("categorical".into(), 80, 7));
+        let column = found["columns"].as_array().unwrap().iter().find(|c| c["name"] == "city");
+        let largest = ["c0", "c1", "c2", "c3", "c4", "c5", "c6"]
+            .map(|text| farmhash::fingerprint64(text.as_bytes()) % 1000);
+        assert_eq!(column.unwrap()["max"].as_f64(), largest.iter().max().map(|&x| x as f64));
+    }
+    for (args, what) in [
+        (&["a.parquet"][..], "no column is called label, clicked, click, y; name the label"),
+        (&["a.parquet", "--label", "bought"], "the label (column bought) is text; --positive"),
+        (&["of_csv.csv", "--label", "bought", "--hash", "9"], "has no categorical column of text"),
+        (
+            &["h.parquet", "--label", "bought", "--missing", "NA"],
+            "words for what is missing are named (--missing, in a workload data.missing), but no column is text",
+        ),
+        (
+            &["of_csv.csv", "--label", "bought", "--text", "bought"],
+            "column bought is named as text",
+        ),
+        (
+            &["of_csv.csv", "--label", "bought", "--text", "x"],
+            "there is no column x; the columns are",
+        ),
+        (&["h.parquet", "--label", "bought", "--text", "city"], "name none"),
+        (
+            &["a.csv", "--label", "bought", "--positive", "yes", "--dates", "city"],
+            "a.csv:3: column city is \"c1\"; must be a date",
+        ),
+    ] {
+        let out = dlrm_bench(dir, &[&["data", "convert", "-o", "none.libsvm"], args].concat());
+        let text = stderr(&out);
+        assert!(!out.status.success() && text.contains(what), "{args:?}: {text}");
+        assert!(!dir.join("none.libsvm").exists());
+    }
+    late_text(dir);
+}
+
+/// Text that comes after the lines that are looked at.
+fn late_text(dir: &Path) {
+    let mut csv = "y,code\n".to_owned();
+    (0..150).for_each(|i| writeln!(csv, "{},{i}", i % 2).unwrap());
+    write(dir, "late.csv", &(csv + "1,AB-7\n"));
+    let out = dlrm_bench(dir, &["data", "inspect", "late.csv"]);
+    let what = "late.csv:152: column code is \"AB-7\"; must be a whole number below 2^32 (an id) or nothing (the first lines hold no text; --text takes it as such)";
+    assert!(stderr(&out).contains(what), "{}", stderr(&out));
+    let found = inspect(dir, &["late.csv", "--text", "code"]);
+    assert_eq!(facts(&found, "code"), ("text".into(), 0, 151));
+}
+
 /// The commands of docs/own-data.md, one after the other, on a smaller file of its shape.
 #[cfg(unix)]
 #[test]
@@ -560,7 +695,7 @@ fn the_story_of_the_document_can_be_walked() {
             commands += 1;
         }
     }
-    assert_eq!(commands, 8);
+    assert_eq!(commands, 10);
     let workload = fs::read_to_string(dir.path().join("mine.toml")).unwrap();
     for said in [
         "label = \"bought\"\npositive = [\"yes\"]",

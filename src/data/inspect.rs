@@ -5,6 +5,7 @@ use super::{
     cardinality::Cardinality,
     json,
     rows::{Layout, Numbers, Rows},
+    texts::Look,
 };
 use serde::Serialize;
 
@@ -16,6 +17,8 @@ pub enum Kind {
     Dense,
     /// Ids.
     Categorical,
+    /// Text, of which training makes ids.
+    Text,
 }
 
 /// What one column holds.
@@ -31,7 +34,7 @@ pub struct ColumnFacts {
     pub distinct: u64,
     /// Whether `distinct` is exact; otherwise it is within some percent.
     pub distinct_is_exact: bool,
-    /// Smallest value; none where all are missing.
+    /// Smallest value; none where all are missing, and of text.
     #[serde(serialize_with = "json::optional")]
     pub min: Option<f64>,
     /// Largest value.
@@ -140,6 +143,7 @@ impl Inspector {
             max: (c.values > 0).then_some(c.max),
             mean: match kind {
                 Kind::Dense => (c.values > 0).then(|| c.sum / c.values as f64),
+                Kind::Text => None,
                 Kind::Categorical => (self.rows > 0).then(|| c.values as f64 / self.rows as f64),
             },
             most: c.most,
@@ -149,6 +153,24 @@ impl Inspector {
             positives: self.positives,
             columns: names.zip(&self.columns).map(facts).collect(),
         }
+    }
+
+    /// The same where categorical column `k` is text, of which `look` tells.
+    pub fn facts_of_text(&self, text: &[(usize, Look)]) -> Facts {
+        let mut facts = self.facts();
+        for (k, look) in text {
+            let column = &mut facts.columns[self.layout.dense.len() + k];
+            *column = ColumnFacts {
+                kind: Kind::Text,
+                distinct: look.distinct.count(),
+                distinct_is_exact: look.distinct.is_exact(),
+                min: None,
+                max: None,
+                mean: None,
+                ..column.clone()
+            };
+        }
+        facts
     }
 }
 

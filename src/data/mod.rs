@@ -19,7 +19,9 @@ pub(crate) mod ranges;
 pub mod rows;
 pub mod source;
 pub mod survey;
+pub(crate) mod texts;
 pub(crate) mod until;
+mod vocabulary;
 pub(crate) mod work_queue;
 
 use crate::batch::{Batch, GeneratedSplit, Schema};

@@ -2,13 +2,14 @@
 
 use super::{
     super::{Exit, Failure, check::Format as Shape, examples, progress::thousands, run::stop_flag},
-    ColumnArgs, empty, formats, input, open, tables, tell,
+    ColumnArgs, TextArgs, empty, formats, input, open_text, tables, tell,
 };
 use crate::{
     data::{
-        format::{Format, chunk, files},
+        format::{Format, Reader, chunk, files},
         inspect::{ColumnFacts, Facts, Histogram, Inspector, Kind},
         rows::{Layout, Rows},
+        texts::{Look, Looked},
     },
     report::histogram,
     results,
@@ -18,7 +19,10 @@ use clap::Args;
 use serde::Serialize;
 use std::{
     path::{Path, PathBuf},
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 const EXAMPLES: &str = "\
@@ -33,6 +37,7 @@ Examples:
 /// Reads the file once: rows, share of positive labels, and for each column
 /// what is missing, how many values differ (counted up to 131,072, estimated
 /// with a standard error of 0.8% beyond), their range, and the first rows.
+/// Columns of text are looked at as they are.
 #[derive(Debug, Args)]
 #[command(after_help = examples(EXAMPLES))]
 pub(super) struct InspectArgs {
@@ -44,6 +49,8 @@ pub(super) struct InspectArgs {
     from: Option<String>,
     #[command(flatten)]
     columns: ColumnArgs,
+    #[command(flatten)]
+    text: TextArgs,
     /// Look at the first N rows only
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     limit: Option<u64>,
@@ -111,21 +118,34 @@ fn one(path: &Path, args: &InspectArgs) -> Result<Exit, Failure> {
         )));
     }
     let stop = stop_flag()?;
+    let looked = Arc::new(Looked::default());
+    let mut text = Vec::new();
     let mut head: Option<Rows> = None;
     let mut layout: Option<Layout> = None;
     let mut inspector: Option<Inspector> = None;
     let mut notes = Vec::new();
-    let complete = each(path, args, from, &stop, &mut notes, &mut |l, rows| {
-        inspector.get_or_insert_with(|| Inspector::new(l)).add(rows);
-        layout.get_or_insert_with(|| l.clone());
-        if head.is_none() && !rows.is_empty() {
-            head = Some(rows.clone());
-        }
-    })?;
+    let complete = each(
+        path,
+        args,
+        (from, &looked),
+        &stop,
+        &mut |reader| {
+            notes = reader.told().to_vec();
+            text = reader.texts();
+        },
+        &mut |l, rows| {
+            inspector.get_or_insert_with(|| Inspector::new(l)).add(rows);
+            layout.get_or_insert_with(|| l.clone());
+            if head.is_none() && !rows.is_empty() {
+                head = Some(rows.clone());
+            }
+        },
+    )?;
     let (Some(complete), Some(inspector), Some(layout)) = (complete, inspector, layout) else {
         return Ok(Exit::Interrupted);
     };
-    let facts = inspector.facts();
+    let texts: Vec<(usize, Look)> = text.into_iter().map(|k| (k, looked.column(k))).collect();
+    let facts = inspector.facts_of_text(&texts);
     if facts.rows == 0 {
         return Err(empty(path));
     }
@@ -133,8 +153,9 @@ fn one(path: &Path, args: &InspectArgs) -> Result<Exit, Failure> {
     if let Some(name) = &args.column {
         let mut counted =
             Histogram::new(&layout, &facts, name).ok_or_else(|| nothing(path, &facts, name))?;
-        let taken =
-            each(path, args, from, &stop, &mut Vec::new(), &mut |_, rows| counted.add(rows))?;
+        let taken = each(path, args, (from, &looked), &stop, &mut |_| {}, &mut |_, rows| {
+            counted.add(rows)
+        })?;
         if taken.is_none() {
             return Ok(Exit::Interrupted);
         }
@@ -156,7 +177,7 @@ fn one(path: &Path, args: &InspectArgs) -> Result<Exit, Failure> {
     let (path, format) = (path.to_owned(), from.word());
     let report = Report { path, format, bytes, complete, facts, histogram, notes };
     let text = match args.format {
-        Shape::Text => report.text(&layout, &head.unwrap_or_default(), args.head as usize),
+        Shape::Text => report.text(&layout, &head.unwrap_or_default(), &texts, args.head as usize),
         Shape::Json => {
             serde_json::to_string_pretty(&report)
                 .map_err(|e| Failure::Internal(format!("cannot print: {e}")))?
@@ -167,18 +188,21 @@ fn one(path: &Path, args: &InspectArgs) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-/// Gives the rows of the file to `take`, at least once, and what is to be told of it to `notes`.
-/// Whether those were all of them; `None` if `stop` was set.
+/// Gives the reader of the file to `opened`, and its rows to `take`, at least once. Whether those were
+/// all of them; `None` if `stop` was set.
 fn each(
     path: &Path,
     args: &InspectArgs,
-    from: Format,
+    (from, looked): (Format, &Arc<Looked>),
     stop: &AtomicBool,
-    notes: &mut Vec<String>,
+    opened: &mut dyn FnMut(&dyn Reader),
     take: &mut dyn FnMut(&Layout, &Rows),
 ) -> Result<Option<bool>, Failure> {
-    let Some(mut reader) = open(path, from, &args.columns, stop)? else { return Ok(None) };
-    *notes = reader.told().to_vec();
+    let columns = (&args.columns, &args.text);
+    let Some(mut reader) = open_text(path, from, columns, looked.clone(), stop)? else {
+        return Ok(None);
+    };
+    opened(&*reader);
     let layout = reader.layout().clone();
     let mut rows = Rows::new(&layout);
     take(&layout, &rows);
@@ -199,6 +223,11 @@ fn each(
 
 fn nothing(path: &Path, facts: &Facts, name: &str) -> Failure {
     let path = path.display();
+    if facts.columns.iter().any(|c| c.name == name && c.kind == Kind::Text) {
+        return Failure::Input(format!(
+            "{path}: column {name} holds text, which has no order to show; must be numbers or ids"
+        ));
+    }
     if facts.columns.iter().any(|c| c.name == name) {
         return Failure::Input(format!("{path}: column {name} has no finite values to show"));
     }
@@ -213,7 +242,7 @@ fn nothing(path: &Path, facts: &Facts, name: &str) -> Failure {
 const NAME: usize = 14;
 
 impl Report {
-    fn text(&self, layout: &Layout, head: &Rows, rows: usize) -> String {
+    fn text(&self, layout: &Layout, head: &Rows, texts: &[(usize, Look)], rows: usize) -> String {
         let facts = &self.facts;
         let mut out = format!("{}: {}, {}\n", self.path.display(), self.format, shown(self.bytes));
         let first = if self.complete { "" } else { "first " };
@@ -234,7 +263,7 @@ impl Report {
             out += "\nmean of a categorical column: ids of a row\n";
         }
         if rows.min(head.len()) > 0 {
-            out += &self.head(layout, head, rows.min(head.len()));
+            out += &self.head(layout, head, texts, rows.min(head.len()));
         }
         match &self.histogram {
             Some(h) => out + &format!("\n{}\n", h.column) + &histogram::text(&h.bounds, &h.counts),
@@ -243,7 +272,7 @@ impl Report {
     }
 
     /// The first rows, a column each.
-    fn head(&self, layout: &Layout, rows: &Rows, n: usize) -> String {
+    fn head(&self, layout: &Layout, rows: &Rows, texts: &[(usize, Look)], n: usize) -> String {
         let mut out = format!("\n{:<NAME$}", "row");
         (1..=n).for_each(|i| out += &format!(" {i:>12}"));
         out += &format!("\n{}", cut(&layout.label));
@@ -255,8 +284,14 @@ impl Report {
                     &format!(" {:>12}", number(Some(rows.dense_row(i)[k]).filter(|x| !x.is_nan())))
             });
         }
-        for (column, bags) in layout.ids.iter().zip(&rows.ids) {
+        for (k, (column, bags)) in layout.ids.iter().zip(&rows.ids).enumerate() {
             out += &format!("\n{}", cut(&column.name));
+            if let Some((_, look)) = texts.iter().find(|(text, _)| *text == k) {
+                for text in look.first.iter().take(n) {
+                    out += &format!(" {:>CELL$}", text.as_deref().map_or("-".into(), cell));
+                }
+                continue;
+            }
             for i in 0..n {
                 let cell = match bags.bag(i) {
                     [] => "-".to_owned(),
@@ -286,13 +321,23 @@ fn line(c: &ColumnFacts, rows: u64) -> String {
 
 /// A name, cut and padded to [`NAME`] characters.
 fn cut(name: &str) -> String {
-    let long = name.chars().count() > NAME;
-    let name: String = name
-        .chars()
-        .map(|c| if c.is_control() { '?' } else { c })
-        .take(if long { NAME - 1 } else { NAME })
-        .collect();
-    if long { format!("{name}~") } else { format!("{name:<NAME$}") }
+    format!("{:<NAME$}", cut_to(name, NAME))
+}
+
+/// A text, cut to `most` characters.
+fn cut_to(text: &str, most: usize) -> String {
+    let long = text.chars().count() > most;
+    let shown = text.chars().map(|c| if c.is_control() { '?' } else { c });
+    let shown: String = shown.take(if long { most - 1 } else { most }).collect();
+    if long { format!("{shown}~") } else { shown }
+}
+
+/// Characters of a value that are shown.
+const CELL: usize = 12;
+
+/// A text, cut to [`CELL`] characters.
+fn cell(text: &str) -> String {
+    cut_to(text, CELL)
 }
 
 /// A number in at most 12 characters.

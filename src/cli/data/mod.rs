@@ -15,13 +15,23 @@ use crate::{
     data::{
         DataError,
         dense::Dense,
-        format::{self, Format, Reader, columns::Columns, found, transformed::Transformed},
+        format::{
+            self, Format, Reader,
+            columns::Columns,
+            found,
+            texts::{TextIds, Texts},
+            transformed::Transformed,
+        },
+        source::config::DateFeature,
         until::until,
     },
     workload::DenseTransform,
 };
 use clap::{Args, Subcommand, builder::PossibleValuesParser};
-use std::{path::Path, sync::atomic::AtomicBool};
+use std::{
+    path::Path,
+    sync::{Arc, atomic::AtomicBool},
+};
 
 /// Prepare, convert, make, check and look at data
 ///
@@ -76,8 +86,16 @@ struct ColumnArgs {
     /// Values of the label that mean 1, as in --positive yes; all others mean 0
     #[arg(long, value_name = "VALUES", value_delimiter = ',')]
     positive: Vec<String>,
-    /// Words of csv that say that a value is missing, besides nothing
-    /// [default: NaN, NA, N/A, null, None, <NA>, \N]
+    /// Columns of csv and parquet with dates and times, of which features are
+    /// made as in training
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    dates: Vec<String>,
+    /// Those features [default: all of them]
+    #[arg(long, value_name = "WORDS", value_delimiter = ',', value_parser = date_features(), requires = "dates")]
+    date_features: Vec<String>,
+    /// Words that say that a value is missing, besides nothing, in csv and in
+    /// text of parquet [default: in csv, and in dates, NaN, NA, N/A, null, None,
+    /// <NA>, \N]
     #[arg(long, value_name = "WORDS", value_delimiter = ',')]
     missing: Vec<String>,
     /// Ids modulo N, in parquet with all of their 64 bits: hashes, too
@@ -90,9 +108,16 @@ impl ColumnArgs {
     fn any(&self) -> bool {
         self.label.is_some()
             || self.max_ind_range.is_some()
-            || [&self.dense, &self.categorical, &self.ignore, &self.positive, &self.missing]
-                .into_iter()
-                .any(|names| !names.is_empty())
+            || [
+                &self.dense,
+                &self.categorical,
+                &self.ignore,
+                &self.positive,
+                &self.dates,
+                &self.missing,
+            ]
+            .into_iter()
+            .any(|names| !names.is_empty())
     }
 
     fn columns(&self) -> Columns {
@@ -102,11 +127,47 @@ impl ColumnArgs {
             categorical: self.categorical.clone(),
             ignore: self.ignore.clone(),
             positive: self.positive.clone(),
+            dates: (
+                self.dates.clone(),
+                self.date_features.iter().filter_map(|word| DateFeature::named(word)).collect(),
+            ),
             missing: (!self.missing.is_empty()).then(|| self.missing.clone()),
             range: self.max_ind_range,
             ..Columns::default()
         }
     }
+}
+
+/// Text in categorical columns.
+#[derive(Debug, Args)]
+struct TextArgs {
+    /// Categorical columns of csv that are text although their first lines hold
+    /// none [default: those with text in the first 100 lines]
+    #[arg(long = "text", value_name = "NAMES", value_delimiter = ',')]
+    worded: Vec<String>,
+}
+
+/// Opens a file whose categorical columns may be text, of which `texts` makes ids.
+fn open_text(
+    path: &Path,
+    format: Format,
+    (columns, text): (&ColumnArgs, &TextArgs),
+    texts: Arc<dyn Texts>,
+    stop: &AtomicBool,
+) -> Result<Option<Box<dyn Reader>>, DataError> {
+    let columns = Columns {
+        worded: text.worded.clone(),
+        text: true,
+        texts: Some(TextIds(texts)),
+        ..columns.columns()
+    };
+    let path = path.to_owned();
+    until(stop, move || format::open(&path, format, &columns))
+}
+
+/// Takes the word of a feature of dates.
+fn date_features() -> PossibleValuesParser {
+    PossibleValuesParser::new(DateFeature::ALL.map(DateFeature::word))
 }
 
 /// What is done to the dense columns on their way.

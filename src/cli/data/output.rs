@@ -111,15 +111,16 @@ impl Output<'_> {
         written
     }
 
-    /// Counts the ids of all rows of `reader`, unless the file is there already: the columns with
-    /// as many as each row has; `None` if `stop` was set.
+    /// Reads all rows of `reader`, unless the file is there already, and counts their ids if there is
+    /// a `counter`: the columns with as many as each row has; `None` if `stop` was set.
     pub fn count(
         &self,
-        reader: &mut dyn Reader,
-        mut counter: Counter,
+        mut reader: Box<dyn Reader>,
+        mut counter: Option<Counter>,
         stop: &AtomicBool,
     ) -> Result<Option<Layout>, Failure> {
         self.check(reader.layout())?;
+        let layout = reader.layout().clone();
         let bar = self.bar(reader.len());
         let (chunk, mut rows) = (format::chunk(reader.layout()), Rows::new(reader.layout()));
         let mut all = || {
@@ -128,14 +129,14 @@ impl Output<'_> {
                 if rows.is_empty() {
                     return Ok(true);
                 }
-                counter.add(&rows)?;
+                counter.iter_mut().try_for_each(|counter| counter.add(&rows))?;
                 bar.inc(rows.len() as u64);
             }
             Ok(false)
         };
         let counted: Result<bool, DataError> = all();
         bar.finish_and_clear();
-        Ok(counted?.then(|| counter.layout()))
+        Ok(counted?.then(|| counter.map_or(layout, Counter::layout)))
     }
 
     /// Whether a data set is a folder.

@@ -1,6 +1,6 @@
 //! Which columns of a file to take, where its columns have names.
 
-use super::{Format, leftovers::Leftover};
+use super::{Format, leftovers::Leftover, texts::TextIds};
 use crate::data::{
     DataError,
     ids::ToId,
@@ -25,10 +25,16 @@ pub struct Columns {
     pub positive: Vec<String>,
     /// Words of text that say that a value is missing; `None` = those of pandas and others.
     pub missing: Option<Vec<String>>,
-    /// Columns of dates, and the features that are made of each; of parquet in training only.
+    /// Columns of dates, and the features that are made of each, all of them if it is empty; of
+    /// csv and parquet.
     pub dates: (Vec<String>, Vec<DateFeature>),
-    /// Whether categorical columns may be text; of parquet in training only.
+    /// Whether categorical columns may be text; of parquet.
     pub text: bool,
+    /// Categorical columns of csv that are text although their first lines hold none.
+    pub worded: Vec<String>,
+    /// What makes ids of text in categorical columns of csv and parquet, where that is known when a
+    /// file is opened. Columns of parquet that hold dates by their type are dates then, too.
+    pub texts: Option<TextIds>,
     /// Whether dense columns may be dates, which are then seconds since 1970; of parquet.
     pub moments: bool,
     /// Whether all columns have been named, so that the file's others are left alone.
@@ -124,6 +130,9 @@ impl Columns {
         };
         let all = |list: &[String]| list.iter().map(find).collect::<Result<Vec<_>, _>>();
         let (mut dense, mut categorical) = (all(&self.dense)?, all(&self.categorical)?);
+        if let Some(none) = self.worded.iter().find(|name| !names.contains(name)) {
+            return Err(missing(none));
+        }
         // A struct of parquet's has as many columns of its name as it has fields.
         let mut ignored = Vec::new();
         for name in &self.ignore {
@@ -166,6 +175,14 @@ impl Columns {
         Ok(Chosen { label, dense, categorical, dates, told })
     }
 
+    /// The features that are made of each column of dates.
+    pub(super) fn features(&self) -> &[DateFeature] {
+        match &self.dates.1[..] {
+            [] => &DateFeature::ALL,
+            features => features,
+        }
+    }
+
     /// What becomes of the numbers of categorical columns.
     pub(in crate::data) fn to_id(&self) -> ToId {
         ToId::modulo(self.range)
@@ -173,7 +190,7 @@ impl Columns {
 
     /// Whether the columns are left to the file.
     pub fn chooses_none(&self) -> bool {
-        Columns { range: None, ..self.clone() } == Columns::default()
+        Columns { range: None, text: false, texts: None, ..self.clone() } == Columns::default()
     }
 
     /// Refuses words for labels and for what is missing where a format holds no such words.
@@ -188,7 +205,18 @@ impl Columns {
             );
             return Err(wrong(path, what));
         }
-        if self.missing.is_some() && format != Format::Csv {
+        if !self.worded.is_empty() && format != Format::Csv {
+            let what = format!(
+                "columns of text were named (--text), but those of {word} tell themselves what they are; name none"
+            );
+            return Err(wrong(path, what));
+        }
+        if !self.dates.0.is_empty() && !matches!(format, Format::Csv | Format::Parquet) {
+            let what =
+                format!("columns of dates were named (--dates), but {word} holds none; name none");
+            return Err(wrong(path, what));
+        }
+        if self.missing.is_some() && !matches!(format, Format::Csv | Format::Parquet) {
             let what = format!(
                 "words for what is missing were named (--missing), but {word} holds no such words; name none"
             );

@@ -2,11 +2,14 @@
 //! files for Criteo (modelzoo/DLRM), no header, `clicked,I1..I13,C1..C26`, the categories as in
 //! Criteo's logs, 8 hexadecimal digits. In both an empty field is a missing value.
 
+mod dates;
+
 use super::{
     Reader, Writer,
     columns::{Columns, named_as_dense},
     leftovers::{Leftover, Seen},
     text::TextWriter,
+    texts::TextIds,
 };
 use crate::data::{
     DataError,
@@ -19,6 +22,7 @@ use crate::data::{
     },
     rows::{Hotness, IdColumn, Layout, Numbers, RowRef, Rows, wrong},
 };
+use dates::Dates;
 use std::{fmt::Write as _, path::Path};
 
 /// Which of the two.
@@ -46,6 +50,10 @@ struct Take {
     label: usize,
     dense: Vec<usize>,
     ids: Vec<usize>,
+    dates: Dates,
+    /// Which categorical columns are text, and what makes ids of it.
+    text: Vec<bool>,
+    texts: Option<TextIds>,
     to: ToId,
     positive: Vec<String>,
     words: Words,
@@ -62,21 +70,36 @@ impl CsvReader {
             Some(names) => names,
             None => return Err(wrong(path, "the file is empty; must start with a header line")),
         };
-        let seen = look(path, names.len())?;
+        let words = Words::new(columns.missing.as_deref());
+        let seen = look(path, names.len(), &words)?;
+        let fraction = |i: usize| seen[i].fraction && !columns.worded.contains(&names[i]);
         let leftover = |i: usize| Leftover::among(&names[i], &seen[i]);
-        let chosen =
-            columns.choose_among(path, &names, |i| seen[i].fraction, |_| false, leftover)?;
+        let chosen = columns.choose_among(path, &names, fraction, |_| false, leftover)?;
+        if let Some(name) = columns
+            .worded
+            .iter()
+            .find(|name| !chosen.categorical.iter().any(|&i| names[i] == **name))
+        {
+            let name = shown_name(name);
+            return Err(wrong(
+                path,
+                format!("column {name} is named as text (--text), but is no categorical column"),
+            ));
+        }
         let name = |&i: &usize| names[i].clone();
+        let dates = chosen.dates.iter().map(|i| (name(i), *i)).collect();
+        let dates = Dates::new(dates, columns.features());
+        let id = |name: String| IdColumn { name, hotness: Hotness::One };
         let layout = Layout {
             label: names[chosen.label].clone(),
-            dense: chosen.dense.iter().map(name).collect(),
+            dense: chosen.dense.iter().map(name).chain(dates.names(true)).collect(),
             numbers: Numbers::Float64,
-            ids: chosen
-                .categorical
-                .iter()
-                .map(|i| IdColumn { name: name(i), hotness: Hotness::One })
-                .collect(),
+            ids: chosen.categorical.iter().map(name).chain(dates.names(false)).map(id).collect(),
         };
+        let text = |&i: &usize| {
+            columns.texts.is_some() && (seen[i].text || columns.worded.contains(&names[i]))
+        };
+        let text = chosen.categorical.iter().map(text).collect();
         let width = names.len();
         records.set_width(width);
         let take = Take {
@@ -86,9 +109,12 @@ impl CsvReader {
             label: chosen.label,
             dense: chosen.dense,
             ids: chosen.categorical,
+            dates,
+            text,
+            texts: columns.texts.clone(),
             to: columns.to_id(),
             positive: columns.positive.clone(),
-            words: Words::new(columns.missing.as_deref()),
+            words,
         };
         Ok(CsvReader { records, take, told: chosen.told })
     }
@@ -106,6 +132,9 @@ impl CsvReader {
             label: 0,
             dense: (1..14).collect(),
             ids: (14..40).collect(),
+            dates: Dates::default(),
+            text: vec![false; 26],
+            texts: None,
             to: ToId::default(),
             positive: Vec::new(),
             words: Words::new(None),
@@ -116,7 +145,7 @@ impl CsvReader {
 
 impl Take {
     /// Takes the fields of a record as a row.
-    fn take(&self, fields: &Fields, rows: &mut Rows) -> Result<(), String> {
+    fn take(&mut self, fields: &Fields, rows: &mut Rows) -> Result<(), String> {
         let layout = &self.layout;
         if fields.len() != self.width {
             return Err(format!(
@@ -125,9 +154,8 @@ impl Take {
                 self.width
             ));
         }
-        let wrong = |i: usize, name: &str, right: &str| {
-            format!("column {} is {}; must be {right}", shown_name(name), shown(fields.get(i)))
-        };
+        self.dates.read(fields, &self.words)?;
+        let wrong = |i: usize, name: &str, right: &str| amiss(fields, i, name, right);
         let label = match number(fields.get(self.label)) {
             _ if !self.positive.is_empty() => {
                 let text = fields.get(self.label);
@@ -154,25 +182,41 @@ impl Take {
                 }
             });
         }
-        for ((&i, column), bags) in self.ids.iter().zip(&layout.ids).zip(&mut rows.ids) {
-            let text = fields.get(i);
-            bags.push(match self.dialect {
-                Dialect::Named => self.id(text).map_err(|what| match what {
-                    Some(what) => format!("column {} {what}", shown_name(&column.name)),
-                    None => {
-                        let dense = if number(text).is_some() { ADVICE } else { "" };
-                        let right = "a whole number below 2^32 (an id) or nothing";
-                        wrong(i, &column.name, &format!("{right}{dense}"))
-                    }
-                })?,
-                Dialect::DeepRec if text.is_empty() => None,
-                Dialect::DeepRec => Some(hexadecimal(text).ok_or_else(|| {
-                    wrong(i, &column.name, "up to 8 hexadecimal digits or nothing")
-                })?),
-            });
+        let (columns, features) = rows.ids.split_at_mut(self.ids.len());
+        self.dates.put(&mut rows.dense, features);
+        for (k, bags) in columns.iter_mut().enumerate() {
+            bags.push(self.category(fields, k)?);
         }
         rows.labels.push(label);
         Ok(())
+    }
+
+    /// The id of a record in categorical column `k`, if it has one.
+    fn category(&self, fields: &Fields, k: usize) -> Result<Option<u32>, String> {
+        let (i, name) = (self.ids[k], &self.layout.ids[k].name);
+        let (text, wrong) = (fields.get(i), |right: &str| amiss(fields, i, name, right));
+        match (&self.texts, self.dialect) {
+            (Some(texts), _) if self.text[k] => {
+                Ok(texts.0.id(k, Some(text).filter(|text| !self.words.missing(text))))
+            }
+            (texts, Dialect::Named) => self.id(text).map_err(|what| match what {
+                Some(what) => format!("column {} {what}", shown_name(name)),
+                None => {
+                    let advice = match (number(text), texts) {
+                        (Some(_), _) => " (name dense columns with --dense)",
+                        (None, Some(_)) => {
+                            " (the first lines hold no text; --text takes it as such)"
+                        }
+                        (None, None) => "",
+                    };
+                    wrong(&format!("a whole number below 2^32 (an id) or nothing{advice}"))
+                }
+            }),
+            (_, Dialect::DeepRec) if text.is_empty() => Ok(None),
+            (_, Dialect::DeepRec) => hexadecimal(text)
+                .map(Some)
+                .ok_or_else(|| wrong("up to 8 hexadecimal digits or nothing")),
+        }
     }
 
     /// The id in a field, if there is one: a whole number or a truth value, as in parquet.
@@ -192,14 +236,16 @@ impl Take {
     }
 }
 
-/// What may have been meant where a categorical column holds fractions.
-const ADVICE: &str = " (name dense columns with --dense)";
+/// What is wrong with field `i`, of the column `name`, and what would be right.
+fn amiss(fields: &Fields, i: usize, name: &str, right: &str) -> String {
+    format!("column {} is {}; must be {right}", shown_name(name), shown(fields.get(i)))
+}
 
 /// What the first lines below the header tell of the columns.
-fn look(path: &Path, width: usize) -> Result<Vec<Seen>, DataError> {
+fn look(path: &Path, width: usize, words: &Words) -> Result<Vec<Seen>, DataError> {
     let mut records = Records::open(path, b',', None)?;
     let _header = records.next_record()?;
-    Seen::first(&mut records, width)
+    Seen::first_with(&mut records, width, words)
 }
 
 /// The names in the first record.
@@ -231,6 +277,10 @@ impl Reader for CsvReader {
 
     fn told(&self) -> &[String] {
         &self.told
+    }
+
+    fn texts(&self) -> Vec<usize> {
+        (0..self.take.ids.len()).filter(|&k| self.take.text[k]).collect()
     }
 
     fn read(&mut self, n: usize, rows: &mut Rows) -> Result<(), DataError> {

@@ -115,6 +115,10 @@ impl Reader for Counted {
         self.from.told()
     }
 
+    fn texts(&self) -> Vec<usize> {
+        self.from.texts()
+    }
+
     fn read(&mut self, n: usize, rows: &mut Rows) -> Result<(), DataError> {
         self.from.read(n, rows)
     }

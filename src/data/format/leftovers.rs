@@ -7,7 +7,11 @@
 
 use crate::data::{
     DataError,
-    preprocess::{fields::missing, lines::shown_name, records::Records},
+    preprocess::{
+        fields::{Words, missing, number},
+        lines::shown_name,
+        records::Records,
+    },
 };
 
 /// The key of a parquet file's metadata under which pandas describes its table.
@@ -92,6 +96,8 @@ impl Leftover {
 pub(in crate::data) struct Seen {
     /// Whether one of them is a number that is not just digits.
     pub fraction: bool,
+    /// Whether one of them is text: no number, no truth value, nor a word for what is missing.
+    pub text: bool,
     /// Whole numbers.
     values: Vec<Option<i64>>,
 }
@@ -102,6 +108,18 @@ impl Seen {
     /// # Errors
     /// If they cannot be read. What is malformed is passed over: whoever reads it will say so.
     pub fn first(records: &mut Records, width: usize) -> Result<Vec<Seen>, DataError> {
+        Seen::first_with(records, width, &Words::new(None))
+    }
+
+    /// The same where `words` say that a value is missing.
+    ///
+    /// # Errors
+    /// As [`Seen::first`].
+    pub fn first_with(
+        records: &mut Records,
+        width: usize,
+        words: &Words,
+    ) -> Result<Vec<Seen>, DataError> {
         let mut seen = vec![Seen::default(); width];
         records.set_width(width);
         for _ in 0..LOOK {
@@ -109,6 +127,7 @@ impl Seen {
             let Some(fields) = record.ok().filter(|fields| fields.len() == width) else { continue };
             for (seen, text) in seen.iter_mut().zip(fields.iter()) {
                 seen.fraction |= fraction(text);
+                seen.text |= !words.missing(text) && number(text).is_none();
                 let text = std::str::from_utf8(text).ok();
                 seen.values.push(text.and_then(|t| t.parse().ok()));
             }

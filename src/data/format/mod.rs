@@ -30,6 +30,7 @@ mod spool;
 #[cfg(test)]
 pub(crate) mod testing;
 mod text;
+pub(crate) mod texts;
 pub(crate) mod torchrec;
 pub(crate) mod transformed;
 
@@ -78,6 +79,11 @@ pub trait Reader: Send {
     /// each.
     fn told(&self) -> &[String] {
         &[]
+    }
+
+    /// Categorical columns whose values are text, by their numbers.
+    fn texts(&self) -> Vec<usize> {
+        Vec::new()
     }
 
     /// Replaces `rows`, which are of this layout, by the next ones, at most `n` (at least 1); none

@@ -32,9 +32,15 @@ impl Reader for Reduced {
         self.from.told()
     }
 
+    fn texts(&self) -> Vec<usize> {
+        self.from.texts()
+    }
+
     fn read(&mut self, n: usize, rows: &mut Rows) -> Result<(), DataError> {
         self.from.read(n, rows)?;
-        rows.ids.iter_mut().flat_map(|bags| &mut bags.indices).for_each(|id| *id %= self.range);
+        let texts = self.from.texts();
+        let ids = rows.ids.iter_mut().enumerate().filter(|(k, _)| !texts.contains(k));
+        ids.flat_map(|(_, bags)| &mut bags.indices).for_each(|id| *id %= self.range);
         Ok(())
     }
 }

@@ -38,6 +38,10 @@ impl Reader for Transformed {
         self.from.told()
     }
 
+    fn texts(&self) -> Vec<usize> {
+        self.from.texts()
+    }
+
     fn read(&mut self, n: usize, rows: &mut Rows) -> Result<(), DataError> {
         self.from.read(n, rows)?;
         let width = self.layout.dense.len();

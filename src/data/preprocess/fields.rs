@@ -137,6 +137,7 @@ pub(crate) fn missing(field: &[u8]) -> bool {
 }
 
 /// Words that say that a value is missing.
+#[derive(Debug, Clone)]
 pub(crate) struct Words(Option<Vec<Vec<u8>>>);
 
 impl Words {

@@ -369,6 +369,11 @@ impl DateFeature {
         }
     }
 
+    /// The one whose word is `word`.
+    pub fn named(word: &str) -> Option<DateFeature> {
+        DateFeature::ALL.into_iter().find(|f| f.word() == word)
+    }
+
     /// What its column is called, of the column `date`.
     pub fn column(self, date: &str) -> String {
         format!("{date}.{}", self.word())
@@ -447,6 +452,10 @@ pub struct ParquetConfig {
     /// then; `None` = they are numbered.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hash_buckets: Option<Vec<usize>>,
+    /// Words of text that say that a value is missing; `None` = only nothing says so, in dates also
+    /// those of pandas, R and Hive.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub missing: Option<Vec<String>>,
     /// What stands for a null of text; `None` = the empty text.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub missing_category: Option<String>,

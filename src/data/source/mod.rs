@@ -19,7 +19,6 @@ pub mod prepared;
 mod sharded;
 #[cfg(test)]
 mod testing;
-mod vocabulary;
 
 use super::{DataError, Dataset, preprocess::criteo::RECORD, until::until};
 use crate::{

@@ -8,10 +8,7 @@ use super::{
     super::{
         ColumnFacts, ColumnRole, DataError, Dataset, Facts, Source,
         dense::Dense,
-        format::{
-            columns::Columns,
-            parquet::{Part, Texts},
-        },
+        format::{columns::Columns, parquet::Part, texts::Texts},
         rows::{Hotness, Layout},
     },
     OpenSettings,
@@ -54,6 +51,7 @@ pub fn open(config: &ParquetConfig, settings: &OpenSettings) -> Result<Dataset, 
             config.dates.clone().unwrap_or_default(),
             config.date_features.clone().unwrap_or_else(|| DateFeature::ALL.to_vec()),
         ),
+        missing: config.missing.clone(),
         text: true,
         range: config.max_ind_range,
         ..Columns::default()

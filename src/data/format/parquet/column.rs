@@ -5,7 +5,7 @@ use crate::{
     data::{
         DataError, dates,
         ids::{EXACT, ToId},
-        preprocess::{fields::missing, lines::shown as quoted},
+        preprocess::{fields::Words, lines::shown as quoted},
         quiet::caught,
         rows::{RowRef, wrong},
         source::config::DateFeature,
@@ -48,6 +48,9 @@ pub(super) struct Leaf {
     pub unsigned: bool,
     /// What is made of its values.
     pub made: Made,
+    /// Words of text that say that a value is missing; `None` = only nothing says so, in dates also
+    /// the words that pandas and others have for it.
+    pub missing: Option<Words>,
     /// Definition level of a value that is there.
     max_def: i16,
 }
@@ -109,7 +112,7 @@ impl Leaf {
         }
         if let Some(other) = other_meaning(d) {
             let dates = match Form::of(d) {
-                Some(_) => " (data.dates in a workload makes features of dates)",
+                Some(_) => " (--dates, in a workload data.dates, makes features of dates)",
                 None => "",
             };
             return refuse(format!("is of type {other}, stored as {}", d.physical_type()), dates);
@@ -136,14 +139,14 @@ impl Leaf {
                 )
         );
         let (made, max_def) = (Made::Numbers, d.max_def_level());
-        Ok(Leaf { index, name, list, unsigned, made, max_def })
+        Ok(Leaf { index, name, list, unsigned, made, missing: None, max_def })
     }
 
     /// Column `index`, described by `d`, if it is one of text.
     pub fn text(index: usize, d: &ColumnDescriptor) -> Option<Self> {
         let name = is_text(d).then(|| d.path().parts().first().cloned())??;
         let (made, max_def) = (Made::Text, d.max_def_level());
-        Some(Leaf { index, name, list: false, unsigned: false, made, max_def })
+        Some(Leaf { index, name, list: false, unsigned: false, made, missing: None, max_def })
     }
 
     /// `feature` of column `index`, described by `d`, if it is one of dates; the moment itself where
@@ -154,7 +157,12 @@ impl Leaf {
         let column = d.path().parts().first()?;
         let name = feature.map_or_else(|| column.clone(), |f| f.column(column));
         let (made, max_def) = (Made::Date(form, feature), d.max_def_level());
-        Some(Leaf { index, name, list: false, unsigned: false, made, max_def })
+        Some(Leaf { index, name, list: false, unsigned: false, made, missing: None, max_def })
+    }
+
+    /// Whether it holds text, of categories or dates.
+    pub fn is_worded(&self) -> bool {
+        matches!(self.made, Made::Text | Made::Date(Form::Text, _))
     }
 
     /// Rows of the table that the values of a date need; its ids are one more than the feature, 0
@@ -378,6 +386,8 @@ impl Column {
             Form::Text => dates::of_number(x),
         };
         let whole = |x: i64| moment(x).ok_or_else(|| x.to_string());
+        let usual = Words::new(None);
+        let words = leaf.missing.as_ref().unwrap_or(&usual);
         let mut values = 0;
         for row in 0..n {
             if leaf.max_def > 0 && self.defs.get(row).is_some_and(|&def| def != leaf.max_def) {
@@ -389,7 +399,7 @@ impl Column {
                 Values::I32(t) => t.buffer.get(values).map(|&x| whole(x.into()).map(Some)),
                 Values::I64(t) => t.buffer.get(values).map(|&x| whole(x).map(Some)),
                 Values::Bytes(t) => t.buffer.get(values).map(|text| match text.data() {
-                    text if missing(text) => Ok(None),
+                    text if words.missing(text) => Ok(None),
                     text => dates::parse(text).map(Some).ok_or_else(|| quoted(text)),
                 }),
                 _ => None,
@@ -406,16 +416,19 @@ impl Column {
         Ok(())
     }
 
-    /// The texts of the rows read last, to `take`; `None` where null.
+    /// The texts of the rows read last, to `take`; `None` where null, or where a word says so.
     pub fn texts(&self, leaf: &Leaf, mut take: impl FnMut(Option<&[u8]>)) {
         let Values::Bytes(t) = &self.values else { return };
-        let mut values = t.buffer.iter();
+        let mut values = t.buffer.iter().map(|text| {
+            let missing = leaf.missing.as_ref().is_some_and(|words| words.missing(text.data()));
+            Some(text.data()).filter(|_| !missing)
+        });
         if self.plain(leaf, t.buffer.len()) {
-            values.for_each(|text| take(Some(text.data())));
+            values.for_each(take);
             return;
         }
         for &def in &self.defs {
-            take(if def == leaf.max_def { values.next().map(|text| text.data()) } else { None });
+            take(if def == leaf.max_def { values.next().flatten() } else { None });
         }
     }
 
@@ -456,8 +469,7 @@ impl Column {
                 self.defs.len()
             };
             return self.dates(leaf, form, rows, place, |_, moment| {
-                let id = |seconds| feature.map_or(0, |f| f.of(seconds) as u32 + 1);
-                bags.push([moment.map_or(0, id)]);
+                bags.push(moment.map(|s| feature.map_or(0, |f| f.of(s) as u32 + 1)));
             });
         }
         let ToId { offset, range } = to;

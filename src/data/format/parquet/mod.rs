@@ -14,7 +14,6 @@ mod shards;
 mod shared;
 mod survey;
 mod table;
-mod texts;
 mod write;
 
 pub use read::ParquetReader;
@@ -22,7 +21,6 @@ pub(in crate::data) use shards::{NONE, gaps};
 pub use shards::{Shards, files_of, is_parquet};
 pub use survey::survey;
 pub use table::{Part, Table};
-pub use texts::{Fingerprints, Texts};
 pub use write::ParquetWriter;
 
 #[cfg(test)]

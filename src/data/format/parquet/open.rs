@@ -2,15 +2,16 @@
 
 use super::{
     super::{
-        columns::Columns,
+        columns::{Chosen, Columns},
         leftovers::{self, Leftover},
     },
-    column::{Leaf, Made, beyond_numbers, fraction, guarded},
+    column::{Form, Leaf, Made, beyond_numbers, fraction, guarded},
     shared::Shared,
     table::{Table, column, one_line},
 };
 use crate::data::{
     DataError,
+    preprocess::fields::Words,
     rows::{self, Hotness, IdColumn, Layout, Numbers, RowRef, io, repeated, wrong},
 };
 use parquet::{
@@ -101,11 +102,25 @@ impl Table {
             })
         };
         let fractions = |i: usize| fraction(physical(i)) && !list(i);
-        let chosen = columns.choose_among(path, names, fractions, hashed, leftover)?;
+        let mut chosen = columns.choose_among(path, names, fractions, hashed, leftover)?;
         let leaf = |&i: &usize| Leaf::new(path, i, &schema.column(i));
         let text = |&i: &usize| Leaf::text(i, &schema.column(i));
-        let label = match text(&chosen.label).filter(|_| !columns.positive.is_empty()) {
+        if columns.texts.is_some() {
+            move_dates(&mut chosen, columns, |i| {
+                let d = schema.column(i);
+                Form::of(&d).is_some_and(|form| form != Form::Text)
+                    && Leaf::date(i, &d, None).is_some()
+            });
+        }
+        let mut label = match text(&chosen.label).filter(|_| !columns.positive.is_empty()) {
             Some(label) => label,
+            None if text(&chosen.label).is_some() => {
+                let what = format!(
+                    "the label (column {}) is text; --positive, in a workload data.positive, names the values that mean 1",
+                    names[chosen.label]
+                );
+                return Err(wrong(path, what));
+            }
             None => leaf(&chosen.label)?,
         };
         let number = |i: &usize| {
@@ -113,16 +128,20 @@ impl Table {
             leaf(i).or_else(|e| moment().ok_or(e))
         };
         let category = |i: &usize| text(i).filter(|_| columns.text).map_or_else(|| leaf(i), Ok);
+        let features = columns.features();
         let mut dense = chosen.dense.iter().map(number).collect::<Result<Vec<_>, _>>()?;
         let mut ids = chosen.categorical.iter().map(category).collect::<Result<Vec<_>, _>>()?;
-        for (&i, &feature) in
-            chosen.dates.iter().flat_map(|i| columns.dates.1.iter().map(move |f| (i, f)))
+        for (&i, &feature) in chosen.dates.iter().flat_map(|i| features.iter().map(move |f| (i, f)))
         {
             let date = Leaf::date(i, &schema.column(i), Some(feature)).ok_or_else(|| {
                 let name = &names[i];
                 wrong(path, format!("column {name} holds no dates; must be of type DATE or TIMESTAMP, text or whole numbers"))
             })?;
             if feature.is_dense() { dense.push(date) } else { ids.push(date) }
+        }
+        if let Some(missing) = &columns.missing {
+            let leaves = [&mut label].into_iter().chain(&mut dense).chain(&mut ids);
+            take_words(leaves, missing).map_err(|what| wrong(path, what))?;
         }
         if let Some(list) = [&label].into_iter().chain(&dense).find(|l| l.list) {
             return Err(wrong(
@@ -155,11 +174,38 @@ impl Table {
             stride,
             range,
             positive,
-            texts: None,
+            texts: columns.texts.clone().map(|texts| texts.0),
             told: chosen.told,
             at: None,
             scratch: Vec::new(),
         })
+    }
+}
+
+/// Has `words` say in columns of text that a value is missing.
+///
+/// # Errors
+/// If no column is text.
+fn take_words<'a>(
+    leaves: impl Iterator<Item = &'a mut Leaf>,
+    words: &[String],
+) -> Result<(), &'static str> {
+    let mut any = false;
+    for leaf in leaves {
+        any |= leaf.is_worded();
+        leaf.missing = Some(Words::new(Some(words)));
+    }
+    any.then_some(()).ok_or(
+        "words for what is missing are named (--missing, in a workload data.missing), but no column is text; name none",
+    )
+}
+
+/// Takes columns that hold dates by their type out of those whose role was guessed.
+fn move_dates(chosen: &mut Chosen, columns: &Columns, date: impl Fn(usize) -> bool) {
+    if columns.categorical.is_empty() {
+        let (dates, other): (Vec<usize>, _) = chosen.categorical.iter().partition(|&&i| date(i));
+        chosen.categorical = other;
+        chosen.dates.extend(dates);
     }
 }
 

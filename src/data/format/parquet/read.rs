@@ -37,6 +37,10 @@ impl Reader for ParquetReader {
         self.table.told()
     }
 
+    fn texts(&self) -> Vec<usize> {
+        self.table.texts_among()
+    }
+
     fn read(&mut self, n: usize, rows: &mut Rows) -> Result<(), DataError> {
         rows.clear();
         while rows.len() < n && self.next < self.table.len() {

@@ -171,6 +171,10 @@ impl Reader for Shards {
         &self.told
     }
 
+    fn texts(&self) -> Vec<usize> {
+        self.now.texts()
+    }
+
     fn read(&mut self, n: usize, rows: &mut Rows) -> Result<(), DataError> {
         loop {
             self.now.read(n, rows)?;

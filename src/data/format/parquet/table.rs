@@ -5,12 +5,12 @@ use super::{
     column::{Column, Leaf, Made, guarded},
     pages::Sound,
     shared::Shared,
-    texts::Texts,
 };
 use crate::{
     batch::Bags,
     data::{
         DataError,
+        format::texts::Texts,
         ids::ToId,
         rows::{Layout, RowRef, Rows, wrong},
     },
@@ -103,6 +103,11 @@ impl Table {
     /// Whether categorical column `k` is text.
     pub fn is_text(&self, k: usize) -> bool {
         self.ids[k].made == Made::Text
+    }
+
+    /// Categorical columns that are text, by their numbers.
+    pub fn texts_among(&self) -> Vec<usize> {
+        (0..self.ids.len()).filter(|&k| self.is_text(k)).collect()
     }
 
     /// Whether dense column `k` holds moments, in seconds since 1970.
@@ -413,7 +418,7 @@ impl Part<'_> {
     pub fn ids(&self, bags: &mut Bags) -> Result<(), DataError> {
         let before = bags.offsets.len();
         if let (Made::Text, Words::Ids(k, Some(texts))) = (self.leaf.made, self.words) {
-            self.column.texts(self.leaf, |text| bags.push([texts.id(k, text)]));
+            self.column.texts(self.leaf, |text| bags.push(texts.id(k, text)));
         }
         self.column.ids(self.leaf, self.to, bags, |i| self.place(i))?;
         if bags.offsets.len() - before != self.n {

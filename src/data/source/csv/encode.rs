@@ -4,10 +4,8 @@ use super::read::{Sample, Sink};
 use crate::data::{
     cardinality::Cardinality,
     dense::log_sq_bucket,
-    source::{
-        config::{CsvConfig, DenseTransform},
-        vocabulary::{Hashes, Vocabulary},
-    },
+    source::config::{CsvConfig, DenseTransform},
+    vocabulary::{Hashes, Vocabulary},
 };
 use std::collections::HashMap;
 

@@ -5,7 +5,8 @@ use super::super::{
         DataError,
         format::{
             columns::Columns,
-            parquet::{Fingerprints, Table, Texts, files_of, gaps},
+            parquet::{Table, files_of, gaps},
+            texts::{Fingerprints, Texts},
         },
         rows::{Layout, RowRef, Rows, wrong},
     },

@@ -4,12 +4,9 @@
 use super::files::Files;
 use crate::data::{
     DataError,
-    format::parquet::Texts,
-    source::{
-        config::ParquetConfig,
-        hold_out::Side,
-        vocabulary::{Hashes, Vocabulary},
-    },
+    format::texts::Texts,
+    source::{config::ParquetConfig, hold_out::Side},
+    vocabulary::{Hashes, Vocabulary},
 };
 use std::{collections::HashMap, sync::Arc};
 
@@ -37,12 +34,12 @@ enum Known {
 }
 
 impl Texts for Ids {
-    fn id(&self, k: usize, text: Option<&[u8]>) -> u32 {
+    fn id(&self, k: usize, text: Option<&[u8]>) -> Option<u32> {
         let text = text.unwrap_or(&self.empty);
-        match &self.known {
+        Some(match &self.known {
             Known::Numbered(columns) => columns[k].get(text).copied().unwrap_or(0),
             Known::Hashed(hashes, places) => hashes.id(places[k], text),
-        }
+        })
     }
 
     fn rows(&self, k: usize) -> usize {

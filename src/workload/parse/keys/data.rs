@@ -532,6 +532,13 @@ fn parquet() -> Vec<Key> {
                  number of rows for each of these columns or one for all. Without it the values of \
                  the training split are numbered",
             ),
+        key("data.missing", lens!(data; Parquet(d) => &mut d.missing))
+            .or(None)
+            .or_in_words("none; in dates those of `csv`")
+            .says(
+                "Words of text that say that a value is missing, in capitals or not, as nothing and \
+                 an empty text do",
+            ),
         key("data.missing_category", lens!(data; Parquet(d) => &mut d.missing_category))
             .or(None)
             .or_in_words("the empty text, a value like others")

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 /// Values of one column with their provisional numbers and how often they came.
 #[derive(Default)]
-pub(super) struct Vocabulary {
+pub(in crate::data) struct Vocabulary {
     numbers: HashMap<Box<[u8]>, u32>,
     counts: Vec<u32>,
 }
@@ -66,7 +66,7 @@ impl Vocabulary {
 /// Values hashed as TensorFlow's `string_to_hash_bucket_fast` does (tensorflow/tensorflow:
 /// core/kernels/string_to_hash_bucket_fast_op.h): the FarmHash64 fingerprint modulo the buckets.
 #[derive(Debug, Clone)]
-pub(super) struct Hashes(Vec<usize>);
+pub(in crate::data) struct Hashes(Vec<usize>);
 
 impl Hashes {
     /// Values modulo these, one number for each column or one for all.
