@@ -138,7 +138,7 @@ fn text_of_several_lines_dates_and_gaps_are_understood_and_told() {
         line.split_whitespace().collect::<Vec<_>>(),
         ["age", "dense", "36", "10.0%", "-", "-"]
     );
-    assert!(said.contains("values for evaluation that training has not learnt"), "{said}");
+    assert!(said.contains("values for evaluation that training does not hold"), "{said}");
     assert!(said.lines().filter(|l| l.contains("categorical")).all(|l| l.chars().count() <= 80));
     // Nothing of it with --quiet.
     let data = format!("{KEYS}train = \"train.csv\"\neval = \"eval.csv\"\n");
@@ -353,6 +353,22 @@ fn parquet(path: &Path, numbers: &[i64]) {
     writer.close().unwrap();
 }
 
+/// Days of the month after those that were trained on, in files of their own: 16 training days, and
+/// nine days more, of 24 rows each.
+fn days_that_are_new(dir: &Path) {
+    let all: Vec<i64> = (0..600).collect();
+    parquet(&dir.join("first.parquet"), &all[..384]);
+    parquet(&dir.join("last.parquet"), &all[384..]);
+    let keys = "source = \"parquet\"\ntrain = \"first.parquet\"\neval = \"last.parquet\"\nlabel = \"bought\"\npositive = \"yes\"\nignore = [\"when\", \"city\"]\ndates = \"day\"\ndate_features = \"day_of_month\"\n";
+    let (said, record) = run(dir, keys);
+    let day = column(&record, "day.day_of_month");
+    assert_eq!((day["distinct"].as_u64(), day["unseen"].as_u64()), (Some(16), Some(216)));
+    assert!(
+        said.contains("unseen: 216 values for evaluation that training does not hold"),
+        "{said}"
+    );
+}
+
 #[test]
 fn parquet_has_text_dates_and_splits_too() {
     let dir = tempfile::tempdir().unwrap();
@@ -367,11 +383,16 @@ fn parquet_has_text_dates_and_splits_too() {
         let number = |key: &str| c[key].as_u64();
         (number("distinct"), c["missing"].as_f64(), number("rows"), number("unseen"))
     };
-    assert_eq!(shown("price"), (None, Some(0.0), None, None));
-    // Seven cities, and null as the empty text.
-    assert_eq!(shown("city"), (Some(8), Some(0.2), Some(9), Some(0)));
-    assert_eq!(shown("when.hour_of_day"), (None, Some(0.125), Some(25), None));
-    assert_eq!(shown("day.day_of_week"), (None, Some(0.0), Some(8), None));
+    assert_eq!(shown("price"), (Some(train), Some(0.0), None, None));
+    let near = |share: Option<f64>, of: f64| share.is_some_and(|x| (x - of).abs() < 0.05);
+    // Seven cities, and null as the empty text, which has a row.
+    let (distinct, missing, rows, unseen) = shown("city");
+    assert_eq!((distinct, rows, unseen), (Some(7), Some(9), Some(0)));
+    assert!(near(missing, 0.2), "{missing:?}");
+    let (distinct, missing, rows, unseen) = shown("when.hour_of_day");
+    assert_eq!((distinct, rows, unseen), (Some(21), Some(25), Some(0)));
+    assert!(near(missing, 0.125), "{missing:?}");
+    assert_eq!(shown("day.day_of_week"), (Some(7), Some(0.0), Some(8), Some(0)));
     assert!(said.contains("split: a share of 0.2"), "{said}");
     // The same rows in another order, and of another file.
     let quality = |record: &serde_json::Value| record["outcome"]["last_eval"]["quality"].clone();
@@ -392,16 +413,18 @@ fn parquet_has_text_dates_and_splits_too() {
     assert_eq!(samples(&record), [456, 144]);
     let split = record["data"]["split"].as_str().unwrap();
     assert!(split.starts_with("rows whose day is 2024-01-20 or later"), "{split}");
+    days_that_are_new(dir.path());
     // Hashed, rare values, and what is refused.
     let (_, record) = run(
         dir.path(),
         &format!("{keys}hold_out = 5\nhash_buckets = 16\nmissing_category = \"none\"\n"),
     );
-    assert_eq!(column(&record, "city")["rows"], 16);
+    let city = column(&record, "city");
+    assert_eq!((city["rows"].as_u64(), city["distinct"].as_u64()), (Some(16), Some(7)));
     let (_, record) = run(dir.path(), &format!("{keys}hold_out = 5\nmin_count = 70\n"));
     let city = column(&record, "city");
     // Only null is frequent enough.
-    assert_eq!((city["distinct"].as_u64(), city["rows"].as_u64()), (Some(8), Some(2)));
+    assert_eq!((city["distinct"].as_u64(), city["rows"].as_u64()), (Some(7), Some(2)));
     assert!(city["unseen"].as_u64() > Some(100), "{city}");
     for (keys, what) in [
         (
@@ -474,6 +497,9 @@ fn shares_are_held_out_of_files_of_other_formats() {
         let data = format!("source = \"libsvm\"\ntrain = \"{file}\"\neval_share = 0.2\n");
         let (said, record) = run(dir.path(), &data);
         assert!(said.contains("split: a share of 0.2"), "{said}");
+        let columns = record["data"]["columns"].as_array().unwrap();
+        let counted = |c: &serde_json::Value| c["distinct"].is_u64() && c["missing"].is_f64();
+        assert!(!columns.is_empty() && columns.iter().all(counted), "{columns:?}");
         samples(&record)
     };
     let [train, eval] = share("a.libsvm");

@@ -28,7 +28,7 @@ pub(super) fn told(facts: &Facts) -> Vec<String> {
     let unseen: u64 = facts.columns.iter().filter_map(|c| c.unseen).sum();
     if unseen > 0 {
         lines.push(format!(
-            "unseen: {} values for evaluation that training has not learnt (row 0)",
+            "unseen: {} values for evaluation that training does not hold (often enough)",
             thousands(unseen)
         ));
     }
@@ -46,7 +46,7 @@ fn column(c: &ColumnFacts) -> String {
     line(&[
         name(&c.name),
         role.to_owned(),
-        count(c.distinct),
+        if c.estimated { format!("~{}", count(c.distinct)) } else { count(c.distinct) },
         missing,
         count(c.rows),
         count(c.unseen),
@@ -75,7 +75,8 @@ mod tests {
         let long = ColumnFacts {
             name: "a name that is far too long\n for its column".into(),
             role: ColumnRole::Categorical,
-            distinct: Some(187_767_399),
+            distinct: Some(87_767_399),
+            estimated: true,
             missing: Some(1.0),
             rows: Some(10_000_000),
             unseen: Some(1_000_000),

@@ -50,6 +50,11 @@ impl Cardinality {
             .round() as u64
     }
 
+    /// Whether `value` has been seen; `None` once values are no longer counted one by one.
+    pub fn has(&self, value: u64) -> Option<bool> {
+        self.is_exact().then(|| self.seen.contains(&mix(value)))
+    }
+
     /// Whether [`Cardinality::count`] is exact.
     pub fn is_exact(&self) -> bool {
         self.registers.is_empty()

@@ -170,12 +170,15 @@ pub struct ColumnFacts {
     pub role: ColumnRole,
     /// Different values in the training split, where they were counted.
     pub distinct: Option<u64>,
+    /// Whether `distinct` is an estimate, with a standard error of 0.8%.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub estimated: bool,
     /// Share of the training samples without a value, where they were counted.
     pub missing: Option<f64>,
     /// Rows of its table, if it has one.
     pub rows: Option<u64>,
-    /// Samples for evaluation with a value that training does not hold (often enough), where such
-    /// values were counted.
+    /// Values for evaluation that training does not hold (often enough), where such values were
+    /// counted.
     pub unseen: Option<u64>,
 }
 

@@ -7,13 +7,14 @@
 
 use super::{
     super::{
-        ColumnFacts, ColumnRole, DataError, Dataset, Facts, Source,
+        DataError, Dataset, Facts, Source,
         dense::Dense,
         format::{self, Format, Reader, columns::Columns},
         rows::{Hotness, Layout, RowRef, Rows, wrong},
     },
     OpenSettings,
     buffered::Buffered,
+    counting::{Counting, Of, few},
     hold_out::{OneSide, Side},
     ids::{Ids, check_lengths, untransformed},
     once, paths,
@@ -44,17 +45,19 @@ pub fn open(config: &FilesConfig, settings: &OpenSettings) -> Result<Dataset, Da
     let first = first.ok_or_else(|| DataError::Invalid("data.train names no file".into()))?;
     let layout = format::open(first, config.format, &columns)?.layout().clone();
     check_lengths(&layout, config.tables.as_deref(), config.hotness.as_deref())?;
+    let sides = sides(config, &columns)?;
     let mut found = Found::new(config, &layout);
     let mut notes = Vec::new();
-    let mut splits = Vec::new();
-    // What is held out lies in the training files.
-    let eval = if config.held_out.any() { &config.train } else { &config.eval };
-    for paths in [&config.train, eval, &config.test] {
-        if !paths.is_empty() {
+    let mut splits: Vec<Split> = Vec::new();
+    for (n, paths) in [&config.train, &config.eval, &config.test].into_iter().enumerate() {
+        // What is held out lies in the training files.
+        if n == 1 && sides.is_some() {
+            splits.push(splits[0].clone());
+        } else if !paths.is_empty() {
+            found.of = Of::split(n, sides.as_ref());
             splits.push(Split::open(paths, config.format, &columns, &mut found, &mut notes)?);
         }
     }
-    let sides = sides(config, &columns)?;
     let mut lens = [splits[0].len(), splits[1].len()];
     if let Some([kept, held_out]) = &sides {
         lens = [kept.of(lens[0])?, held_out.of(lens[1])?];
@@ -75,7 +78,7 @@ pub fn open(config: &FilesConfig, settings: &OpenSettings) -> Result<Dataset, Da
     };
     let schema = Schema { dense: layout.dense.len(), tables: (0..rows.len()).map(table).collect() };
     let facts = Facts {
-        columns: columns_of(&layout, &rows),
+        columns: found.counting.facts(&rows),
         split: sides.as_ref().map(|[_, held_out]| held_out.told()),
         warnings: paths::same(&config.train, &config.eval).into_iter().collect(),
         notes,
@@ -135,21 +138,6 @@ fn sides(config: &FilesConfig, columns: &Columns) -> Result<Option<[Side; 2]>, D
     Ok(Some(Side::of_picked(picking.finish())))
 }
 
-/// The columns as the files have them; what they hold has not been counted.
-fn columns_of(layout: &Layout, rows: &[usize]) -> Vec<ColumnFacts> {
-    let facts = |name: &String, role, rows: Option<usize>| ColumnFacts {
-        name: name.clone(),
-        role,
-        distinct: None,
-        missing: None,
-        rows: rows.map(|n| n as u64),
-        unseen: None,
-    };
-    let dense = layout.dense.iter().map(|name| facts(name, ColumnRole::Dense, None));
-    let ids = layout.ids.iter().zip(rows);
-    dense.chain(ids.map(|(c, &n)| facts(&c.name, ColumnRole::Categorical, Some(n)))).collect()
-}
-
 /// What is known of the ids so far.
 struct Found<'a> {
     layout: &'a Layout,
@@ -157,6 +145,11 @@ struct Found<'a> {
     hotness: Vec<usize>,
     /// Whether files have to be read for it.
     read: bool,
+    /// What the columns hold, and which split the rows that are read are of.
+    counting: Counting,
+    of: Option<Of<'a>>,
+    /// Rows of the split that have been read.
+    rows: u64,
 }
 
 impl<'a> Found<'a> {
@@ -167,10 +160,17 @@ impl<'a> Found<'a> {
             largest: vec![0; layout.ids.len()],
             hotness: vec![1; layout.ids.len()],
             read: config.tables.is_none() || (lists && config.hotness.is_none()),
+            counting: Counting::new(layout),
+            of: None,
+            rows: 0,
         }
     }
 
     fn add(&mut self, rows: &Rows) {
+        if let Some(of) = self.of {
+            self.counting.add(rows, of, self.rows);
+        }
+        self.rows += rows.len() as u64;
         for (k, bags) in rows.ids.iter().enumerate() {
             self.largest[k] = bags.indices.iter().copied().fold(self.largest[k], u32::max);
             let most = bags.offsets.windows(2).map(|w| (w[1] - w[0]) as usize).max();
@@ -180,6 +180,7 @@ impl<'a> Found<'a> {
 }
 
 /// The files of a split.
+#[derive(Clone)]
 struct Split {
     paths: Vec<PathBuf>,
     format: Format,
@@ -198,6 +199,7 @@ impl Split {
     ) -> Result<Self, DataError> {
         once(paths)?;
         let mut starts = vec![0];
+        found.rows = 0;
         for path in paths {
             let mut reader = format::open(path, format, columns)?;
             same_columns(path, reader.layout(), found.layout)?;
@@ -208,7 +210,7 @@ impl Split {
                 }
             }
             let len = match reader.len() {
-                Some(len) if !found.read => len,
+                Some(len) if !found.read && !few(len, found.layout) => len,
                 _ => scan(&mut *reader, found)?,
             };
             if len == 0 {

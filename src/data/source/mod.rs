@@ -3,7 +3,8 @@
 pub mod bin40;
 mod buffered;
 pub mod config;
-pub mod criteo_tsv;
+mod counting;
+mod criteo_tsv;
 pub(crate) mod csv;
 pub(crate) mod files;
 mod hold_out;

@@ -6,13 +6,14 @@
 
 use super::{
     super::{
-        ColumnFacts, ColumnRole, DataError, Dataset, Facts, Source,
+        ColumnFacts, DataError, Dataset, Facts, Source,
         dense::Dense,
         format::{columns::Columns, parquet::Part, texts::Texts},
         rows::{Hotness, Layout},
     },
     OpenSettings,
     buffered::Buffered,
+    counting::{Counting, Of, few},
     hold_out::{OneSide, Side},
     ids::{Ids, check_lengths, untransformed},
     order::Order,
@@ -85,15 +86,17 @@ pub fn open(config: &ParquetConfig, settings: &OpenSettings) -> Result<Dataset, 
     }
     let mut notes = vec![format!("train: {} samples, eval: {} samples", lens[0], lens[1])];
     splits.iter_mut().for_each(|files| notes.append(&mut files.told));
-    let coded = text::coded(config, &splits, sides.as_ref())?;
+    let coded = text::coded(config, &layout, &splits, sides.as_ref())?;
     if let Some(coded) = &coded {
         let texts: Arc<dyn Texts> = coded.texts.clone();
         splits.iter_mut().for_each(|files| files.make_ids_by(texts.clone()));
     }
-    let (rows, hotness) = sizes(config, &layout, &splits, &mut notes)?;
+    let mut counting = Counting::new(&layout);
+    let counted = (&mut counting, sides.as_ref());
+    let (rows, hotness) = sizes(config, &layout, &splits, counted, &mut notes)?;
     let schema = schema(&layout, &rows, &hotness);
     let facts = Facts {
-        columns: columns_of(&splits[0], &layout, &rows, coded.as_ref())?,
+        columns: columns_of(&splits[0], &rows, &counting, coded.as_ref())?,
         split: sides.as_ref().map(|[_, held_out]| held_out.told()),
         warnings: paths::same(
             splits[0].paths(),
@@ -169,28 +172,28 @@ fn sides(
     Ok(Some(Side::of_picked(picking.finish())))
 }
 
-/// The columns as they were understood; what is missing is told of all rows of the files.
+/// The columns as they were understood. Where no row was read, what is missing is told of all rows of
+/// the files.
 fn columns_of(
     train: &Files,
-    layout: &Layout,
     rows: &[usize],
+    counting: &Counting,
     coded: Option<&Coded>,
 ) -> Result<Vec<ColumnFacts>, DataError> {
-    let names = layout.dense.iter().chain(layout.ids.iter().map(|c| &c.name));
-    let nulls = train.nulls(layout.dense.len() + layout.ids.len())?;
-    let facts = |(at, (name, nulls)): (usize, (&String, Option<u64>))| {
-        let k = at.checked_sub(layout.dense.len());
-        let text = k.zip(coded).and_then(|(k, coded)| coded.counts[k]);
-        ColumnFacts {
-            name: name.clone(),
-            role: if k.is_some() { ColumnRole::Categorical } else { ColumnRole::Dense },
-            distinct: text.map(|(distinct, _)| distinct),
-            missing: nulls.map(|n| n as f64 / train.len() as f64),
-            rows: k.map(|k| rows[k] as u64),
-            unseen: text.and_then(|(_, unseen)| unseen),
+    let mut columns = counting.facts(rows);
+    let dense = columns.len() - rows.len();
+    let nulls = train.nulls(columns.len())?;
+    for (at, (column, nulls)) in columns.iter_mut().zip(nulls).enumerate() {
+        let text = at.checked_sub(dense).zip(coded).and_then(|(k, coded)| coded.counts[k].as_ref());
+        match text {
+            Some(text) => text.put(column),
+            None => {
+                let of_all = nulls.map(|n| n as f64 / train.len() as f64);
+                column.missing = column.missing.or(of_all);
+            }
         }
-    };
-    Ok(names.zip(nulls).enumerate().map(facts).collect())
+    }
+    Ok(columns)
 }
 
 fn schema(layout: &Layout, rows: &[usize], hotness: &[usize]) -> Schema {
@@ -207,6 +210,7 @@ fn sizes(
     config: &ParquetConfig,
     layout: &Layout,
     splits: &[Files],
+    (counting, sides): (&mut Counting, Option<&[Side; 2]>),
     notes: &mut Vec<String>,
 ) -> Result<(Vec<usize>, Vec<usize>), DataError> {
     let n = layout.ids.len();
@@ -219,9 +223,13 @@ fn sizes(
             known = known && files.largest(&mut found)?;
         }
     }
-    if !known || (lists && config.hotness.is_none()) {
-        for files in splits {
-            files.scan(layout, &mut found)?;
+    let samples = splits.iter().map(Files::len).sum();
+    if !known || (lists && config.hotness.is_none()) || few(samples, layout) {
+        for (n, files) in splits.iter().enumerate() {
+            let of = Of::split(n, sides);
+            files.scan(layout, &mut found, &mut |rows, first| {
+                of.into_iter().for_each(|of| counting.add(rows, of, first));
+            })?;
         }
     }
     if config.tables.is_none() {

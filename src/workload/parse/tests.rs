@@ -497,6 +497,7 @@ fn parquet() -> impl Strategy<Value = DataConfig> {
                 date_features: hotness.as_ref().map(|_| DateFeature::ALL[1..3].to_vec()),
                 min_count: (id_stride > 5).then_some(id_stride),
                 hash_buckets: (id_stride <= 5).then(|| vec![7, 9]),
+                missing: buffer.map(|n| vec![n.to_string()]),
                 missing_category: buffer.map(|n| n.to_string()),
                 train,
                 eval,

@@ -40,14 +40,22 @@ pub(super) struct Counts {
 }
 
 impl Counts {
-    /// Samples without a value of dense column `k`, and its different values.
-    pub fn dense(&self, k: usize) -> (u64, u64) {
-        self.dense.get(k).map_or((0, 0), |(missing, values)| (*missing, values.count()))
+    /// Samples without a value of dense column `k`, its different values, and whether that is an
+    /// estimate.
+    pub fn dense(&self, k: usize) -> (u64, u64, bool) {
+        Counts::of(self.dense.get(k))
     }
 
-    /// Samples without a value of categorical column `k`, and if values are hashed how many differ.
-    pub fn categorical(&self, k: usize) -> (u64, u64) {
-        self.categorical.get(k).map_or((0, 0), |(missing, values)| (*missing, values.count()))
+    /// Samples without a value of categorical column `k`, and if values are hashed how many differ,
+    /// and whether that is an estimate.
+    pub fn categorical(&self, k: usize) -> (u64, u64, bool) {
+        Counts::of(self.categorical.get(k))
+    }
+
+    fn of(column: Option<&(u64, Cardinality)>) -> (u64, u64, bool) {
+        column.map_or((0, 0, false), |(missing, values)| {
+            (*missing, values.count(), !values.is_exact())
+        })
     }
 
     fn number(&mut self, k: usize, x: f64) {

@@ -133,22 +133,24 @@ fn columns(
 ) -> Vec<ColumnFacts> {
     let share = |missing: u64| Some(missing as f64 / train.labels.len() as f64);
     let dense = roles.dense.iter().enumerate().map(|(k, name)| {
-        let (missing, distinct) = counts.dense(k);
+        let (missing, distinct, estimated) = counts.dense(k);
         ColumnFacts {
             name: name.clone(),
             role: ColumnRole::Dense,
             distinct: Some(distinct),
+            estimated,
             missing: share(missing),
             rows: None,
             unseen: None,
         }
     });
     let categorical = roles.categorical.iter().enumerate().map(|(k, name)| {
-        let (missing, hashed) = counts.categorical(k);
+        let (missing, hashed, estimated) = counts.categorical(k);
         ColumnFacts {
             name: name.clone(),
             role: ColumnRole::Categorical,
             distinct: Some(encoding.distinct(k).unwrap_or(hashed)),
+            estimated,
             missing: share(missing),
             rows: Some(encoding.rows(k) as u64),
             unseen: unseen.get(k).copied(),

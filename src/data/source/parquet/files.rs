@@ -241,9 +241,14 @@ impl Files {
         Ok(true)
     }
 
-    /// Reads all ids.
-    pub fn scan(&self, layout: &Layout, found: &mut Found) -> Result<(), DataError> {
-        let mut rows = Rows::new(layout);
+    /// Reads all rows, and gives them to `take` with the number of the first in the split.
+    pub fn scan(
+        &self,
+        layout: &Layout,
+        found: &mut Found,
+        take: &mut dyn FnMut(&Rows, u64),
+    ) -> Result<(), DataError> {
+        let (mut rows, mut before) = (Rows::new(layout), 0);
         for f in 0..self.paths.len() {
             let mut table = self.table(f)?;
             for (group, n) in table.groups().collect::<Vec<_>>().into_iter().enumerate() {
@@ -251,6 +256,8 @@ impl Files {
                 for at in (start..start + n).step_by(CHUNK as usize) {
                     rows.clear();
                     table.append(group, at, CHUNK.min(start + n - at) as usize, &mut rows)?;
+                    take(&rows, before);
+                    before += rows.len() as u64;
                     for (k, bags) in rows.ids.iter().enumerate() {
                         found.largest[k] =
                             bags.indices.iter().copied().fold(found.largest[k], u32::max);
