@@ -28,7 +28,7 @@ pub(super) fn told(facts: &Facts) -> Vec<String> {
     let unseen: u64 = facts.columns.iter().filter_map(|c| c.unseen).sum();
     if unseen > 0 {
         lines.push(format!(
-            "unseen: {} values for evaluation that training does not hold (often enough)",
+            "unseen: {} values for evaluation that training does not hold",
             thousands(unseen)
         ));
     }

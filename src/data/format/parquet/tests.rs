@@ -324,7 +324,7 @@ fn numbers_that_stand_for_something_else_are_refused() {
             let error = read(dense).unwrap_err();
             let dates = shown.starts_with("DATE") || shown.starts_with("TIMESTAMP");
             let advice = match dates {
-                true => " (data.dates in a workload makes features of dates)",
+                true => " (--dates, in a workload data.dates, makes features of dates)",
                 false => "",
             };
             let right = "must be numbers, or lists of them for ids";
