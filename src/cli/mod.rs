@@ -23,6 +23,7 @@ mod history;
 mod init;
 mod loader_only;
 mod package;
+mod plan;
 mod preparing;
 mod progress;
 mod ranks;
@@ -56,6 +57,7 @@ pub use gate::GateArgs;
 pub use history::HistoryArgs;
 pub use init::InitArgs;
 pub use package::PackageArgs;
+pub use plan::PlanArgs;
 pub use record::RecordArgs;
 pub use replay::ReplayArgs;
 pub use report::ReportArgs;
@@ -198,6 +200,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Run(RunArgs),
+    Plan(PlanArgs),
     Eval(EvalArgs),
     Replay(ReplayArgs),
     Export(ExportArgs),
@@ -239,6 +242,7 @@ pub fn main() -> ExitCode {
     };
     let done = check_environment().and_then(|()| match cli.command {
         Command::Run(args) => run::run(&args),
+        Command::Plan(args) => plan::run(&args),
         Command::Eval(args) => eval::run(&args),
         Command::Replay(args) => replay::run(&args),
         Command::Export(args) => export::run(&args),
