@@ -5,56 +5,23 @@
 //! makes results bitwise equal for any thread count.
 
 use super::affinity;
+use region::Region;
 use std::{
-    cell::UnsafeCell,
     sync::{
-        Arc, Barrier, Condvar, Mutex,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+        Arc, Barrier,
+        atomic::{AtomicBool, Ordering},
     },
     thread::JoinHandle,
 };
 
-/// Spins of a waiting thread before it sleeps. A region follows the last one within microseconds
-/// during a step.
-const SPINS: u32 = 20_000;
-/// The same where there are more threads than processors: who spins keeps another from working.
-const CROWDED_SPINS: u32 = 100;
-/// In [`Shared::gate`]: workers may enter the region.
-const OPEN: u64 = 1 << 16;
-/// In [`Shared::gate`]: workers inside.
-const INSIDE: u64 = OPEN - 1;
-/// In [`Shared::gate`]: one region.
-const REGION: u64 = OPEN << 1;
-
-type Job<'a> = &'a (dyn Fn(usize, usize) + Sync);
-
-struct Shared {
-    /// The region's closure; written by the caller only while no worker runs.
-    job: UnsafeCell<Option<Job<'static>>>,
-    chunks: AtomicUsize,
-    next: AtomicUsize,
-    /// Number of the current region, for whose change workers wait; whether it is [`OPEN`]; how
-    /// many workers are inside. A worker enters by counting itself in while the region is open, and
-    /// the caller closes it when no chunk is left: only who is inside is waited for, not a worker
-    /// that the system has yet to schedule.
-    gate: AtomicU64,
-    spins: u32,
-    panicked: AtomicBool,
-    quit: AtomicBool,
-    lock: Mutex<()>,
-    wake: Condvar,
-}
-
-// SAFETY: `job` is written only by the thread that holds `&mut`-like ownership of the region (see
-// `Pool::run`), while the gate is closed and nobody inside, and read by workers only while they
-// are counted in, which an open gate alone allows.
-unsafe impl Sync for Shared {}
+mod region;
 
 /// A fixed set of threads; the calling thread is one of them.
 pub struct Pool {
-    shared: Arc<Shared>,
+    region: Arc<Region>,
     workers: Vec<JoinHandle<()>>,
-    /// Workers that are of use at once: one processor is the caller's.
+    /// Workers that are woken for a region: no more threads work than there are processors for. The
+    /// others would only take turns with them, and hold chunks while they have no turn.
     useful: usize,
     /// Guards against nested or concurrent regions.
     busy: AtomicBool,
@@ -67,7 +34,8 @@ impl std::fmt::Debug for Pool {
 }
 
 impl Pool {
-    /// A pool of `threads` threads (at least 1), the caller included.
+    /// A pool of `threads` threads (at least 1), the caller included. Those beyond the processors
+    /// that the process may use at once sleep.
     pub fn new(threads: usize) -> Self {
         Pool::with_pinning(threads, false)
     }
@@ -76,24 +44,19 @@ impl Pool {
     /// caller stays free, because threads that it starts later would inherit its core.
     pub fn with_pinning(threads: usize, pin: bool) -> Self {
         let processors = std::thread::available_parallelism().map_or(1, |n| n.get());
-        let crowded = threads > processors;
-        let shared = Arc::new(Shared {
-            job: UnsafeCell::new(None),
-            chunks: AtomicUsize::new(0),
-            next: AtomicUsize::new(0),
-            gate: AtomicU64::new(0),
-            spins: if crowded { CROWDED_SPINS } else { SPINS },
-            panicked: AtomicBool::new(false),
-            quit: AtomicBool::new(false),
-            lock: Mutex::new(()),
-            wake: Condvar::new(),
-        });
+        // One worker at least, so that tests meet two threads everywhere.
+        Pool::of(threads, pin, (processors - 1).max(1))
+    }
+
+    fn of(threads: usize, pin: bool, useful: usize) -> Self {
+        let threads = threads.max(1);
+        let region = Arc::new(Region::new(threads - 1));
         // Nobody waits for a worker that is late for a region. But what starting a thread takes is
         // over when the pool is there, so that regions allocate nothing.
-        let all_started = Arc::new(Barrier::new(threads.max(1)));
-        let workers = (1..threads.max(1))
+        let all_started = Arc::new(Barrier::new(threads));
+        let workers = (1..threads)
             .map(|id| {
-                let (shared, all_started) = (Arc::clone(&shared), Arc::clone(&all_started));
+                let (region, all_started) = (Arc::clone(&region), Arc::clone(&all_started));
                 std::thread::Builder::new()
                     .name(format!("kernel-{id}"))
                     .spawn(move || {
@@ -102,14 +65,13 @@ impl Pool {
                         }
                         all_started.wait();
                         drop(all_started);
-                        worker(&shared, id);
+                        region.work(id - 1);
                     })
                     .expect("the operating system gives a thread")
             })
             .collect();
         all_started.wait();
-        let useful = if crowded { (processors - 1).max(1) } else { threads };
-        Pool { shared, workers, useful, busy: AtomicBool::new(false) }
+        Pool { region, workers, useful, busy: AtomicBool::new(false) }
     }
 
     /// Threads, the caller included.
@@ -122,7 +84,8 @@ impl Pool {
     /// are done. Allocates nothing.
     ///
     /// # Panics
-    /// If called from inside a region of the same pool, or if `f` panics.
+    /// If called from inside a region of the same pool, or with what `f` panicked with first. Chunks
+    /// that nobody has begun by then are left out.
     pub fn run(&self, chunks: usize, f: impl Fn(usize, usize) + Sync) {
         if chunks == 0 {
             return;
@@ -132,35 +95,11 @@ impl Pool {
             return;
         }
         assert!(!self.busy.swap(true, Ordering::Acquire), "a pool runs one region at a time");
-        let s = &*self.shared;
-        let job: Job<'_> = &f;
-        // SAFETY: the lifetime is erased only for the time of this call: it returns (or unwinds)
-        // after the gate is closed and nobody inside, when no worker can touch the closure.
-        unsafe { *s.job.get() = Some(std::mem::transmute::<Job<'_>, Job<'static>>(job)) };
-        s.chunks.store(chunks, Ordering::Relaxed);
-        s.next.store(0, Ordering::Relaxed);
-        {
-            let _guard = s.lock.lock().unwrap_or_else(|e| e.into_inner());
-            // Closed and empty since the last region ended, so nobody else changes it.
-            let region = s.gate.load(Ordering::Relaxed) & !(OPEN | INSIDE);
-            s.gate.store(region.wrapping_add(REGION) | OPEN, Ordering::Release);
-        }
-        match self.useful.min(chunks - 1) {
-            n if n >= self.workers.len() => s.wake.notify_all(),
-            n => (0..n).for_each(|_| s.wake.notify_one()),
-        }
-        let own = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| drain(s, job, 0)));
-        let mut spins = 0u32;
-        s.gate.fetch_and(!OPEN, Ordering::Relaxed);
-        while s.gate.load(Ordering::Acquire) & INSIDE != 0 {
-            spins += 1;
-            if spins < s.spins { std::hint::spin_loop() } else { std::thread::yield_now() }
-        }
+        let done = self.region.run(chunks, self.useful.min(chunks - 1), &f);
         self.busy.store(false, Ordering::Release);
-        if let Err(panic) = own {
+        if let Err(panic) = done {
             std::panic::resume_unwind(panic);
         }
-        assert!(!s.panicked.swap(false, Ordering::Relaxed), "a kernel thread panicked");
     }
 
     /// Calls `f(chunk, thread, part)` once for every part of `slice`, cut into chunks of `len`
@@ -186,69 +125,9 @@ impl Pool {
     }
 }
 
-fn drain(s: &Shared, job: Job<'_>, thread: usize) {
-    let chunks = s.chunks.load(Ordering::Relaxed);
-    loop {
-        let c = s.next.fetch_add(1, Ordering::Relaxed);
-        if c >= chunks {
-            return;
-        }
-        job(c, thread);
-    }
-}
-
-fn worker(s: &Shared, id: usize) {
-    let mut seen = 0;
-    let region = |s: &Shared| s.gate.load(Ordering::Acquire) / REGION;
-    loop {
-        let mut spins = 0u32;
-        while region(s) == seen {
-            if s.quit.load(Ordering::Relaxed) {
-                return;
-            }
-            spins += 1;
-            if spins < s.spins {
-                std::hint::spin_loop();
-                continue;
-            }
-            let mut guard = s.lock.lock().unwrap_or_else(|e| e.into_inner());
-            while region(s) == seen && !s.quit.load(Ordering::Relaxed) {
-                guard = s.wake.wait(guard).unwrap_or_else(|e| e.into_inner());
-            }
-        }
-        match enter(s) {
-            Ok(entered) => seen = entered,
-            // Done without this thread.
-            Err(closed) => {
-                seen = closed;
-                continue;
-            }
-        }
-        // SAFETY: the caller wrote `job` before it opened the gate, and waits for this worker to
-        // count itself out before it touches it again.
-        if let Some(job) = unsafe { *s.job.get() }
-            && std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| drain(s, job, id))).is_err()
-        {
-            s.panicked.store(true, Ordering::Relaxed);
-        }
-        s.gate.fetch_sub(1, Ordering::Release);
-    }
-}
-
-/// Counts a worker in and gives the region's number; that of the closed region as an error.
-fn enter(s: &Shared) -> Result<u64, u64> {
-    let open = |gate: u64| (gate & OPEN != 0).then_some(gate + 1);
-    let gate = s.gate.fetch_update(Ordering::Acquire, Ordering::Acquire, open);
-    gate.map(|before| before / REGION).map_err(|closed| closed / REGION)
-}
-
 impl Drop for Pool {
     fn drop(&mut self) {
-        {
-            let _guard = self.shared.lock.lock().unwrap_or_else(|e| e.into_inner());
-            self.shared.quit.store(true, Ordering::Relaxed);
-        }
-        self.shared.wake.notify_all();
+        self.region.quit();
         for w in self.workers.drain(..) {
             let _ = w.join();
         }
@@ -295,62 +174,4 @@ impl<T> SharedMut<T> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_chunk_runs_once_on_any_number_of_threads() {
-        for threads in [1, 2, 3, 8] {
-            let pool = Pool::new(threads);
-            for chunks in [0, 1, 2, 7, 1000] {
-                for _ in 0..20 {
-                    let mut hits = vec![0u8; chunks];
-                    let shared = SharedMut::new(&mut hits);
-                    pool.run(chunks, |c, t| {
-                        assert!(t < threads);
-                        // SAFETY: each chunk writes its own element.
-                        unsafe { shared.slice(c, 1)[0] += 1 }
-                    });
-                    assert!(hits.iter().all(|&h| h == 1));
-                }
-            }
-        }
-    }
-
-    /// Threads that the system does not schedule are not waited for; regions that follow each other
-    /// at once still do all their chunks, once.
-    #[test]
-    fn many_more_threads_than_processors_do_every_chunk_once() {
-        let pool = Pool::new(48);
-        let mut sums = vec![0u32; 64];
-        for _ in 0..500 {
-            pool.for_each_chunk(&mut sums, 1, |_, _, part| part[0] += 1);
-        }
-        assert!(sums.iter().all(|&n| n == 500));
-    }
-
-    #[test]
-    fn chunks_of_a_slice_cover_it_once() {
-        for (n, len) in [(0, 3), (1, 3), (9, 3), (10, 3), (1000, 7)] {
-            let mut x = vec![0usize; n];
-            Pool::new(2).for_each_chunk(&mut x, len, |c, _, part| {
-                part.iter_mut().enumerate().for_each(|(i, v)| *v += c * len + i + 1)
-            });
-            assert!(x.iter().enumerate().all(|(i, &v)| v == i + 1));
-        }
-    }
-
-    #[test]
-    fn a_panic_in_a_chunk_reaches_the_caller_and_the_pool_lives_on() {
-        let pool = Pool::new(2);
-        let r = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            pool.run(100, |c, _| assert!(c != 50, "chunk 50"));
-        }));
-        assert!(r.is_err());
-        let sum = AtomicUsize::new(0);
-        pool.run(10, |c, _| {
-            sum.fetch_add(c, Ordering::Relaxed);
-        });
-        assert_eq!(sum.into_inner(), 45);
-    }
-}
+mod tests;
