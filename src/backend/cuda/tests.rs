@@ -24,6 +24,9 @@ use crate::{
 use proptest::prelude::*;
 use std::rc::Rc;
 
+mod races;
+mod refusals;
+
 /// Runs a case on every device.
 fn check(case: &impl Case) {
     for driver in devices() {

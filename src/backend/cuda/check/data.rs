@@ -110,19 +110,32 @@ pub(crate) fn counted(
     scores.count()
 }
 
-/// One verdict a preset, and one for the judging.
+/// One verdict for `n` samples of each preset.
 ///
 /// # Errors
 /// If the device fails.
-pub(super) fn check(driver: &Rc<dyn Driver>, tell: &mut dyn FnMut(Verdict)) -> Result<()> {
+pub(crate) fn samples(
+    driver: &Rc<dyn Driver>,
+    n: usize,
+    tell: &mut dyn FnMut(Verdict),
+) -> Result<()> {
     let (tables, hotness) = (vec![40_000_000, 3, 1, 70_000], vec![3, 1, 2, 4]);
     for config in [
         preset("criteo_kaggle"),
         preset("criteo_terabyte"),
         PlantedConfig { tables, hotness, ..preset("custom") },
     ] {
-        tell(stretch(driver, &config, 1 << 33, 5000)?);
+        tell(stretch(driver, &config, 1 << 33, n)?);
     }
+    Ok(())
+}
+
+/// One verdict a preset, and one for the judging.
+///
+/// # Errors
+/// If the device fails.
+pub(super) fn check(driver: &Rc<dyn Driver>, tell: &mut dyn FnMut(Verdict)) -> Result<()> {
+    samples(driver, 5000, tell)?;
     let n = 100_003;
     let labels: Vec<f32> =
         (0..n).map(|i| f32::from(u8::from(scattered(i + n).is_multiple_of(5)))).collect();

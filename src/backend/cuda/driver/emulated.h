@@ -1,6 +1,7 @@
 // What CUDA gives a kernel, for the host's compiler: tests run the very text of the kernels on the CPU. The threads of a block are fibers
 // that run one after another and change over wherever they have to wait for each other: at barriers and at the exchanges of a warp.
-// Odd blocks run their threads backwards, so that a missing barrier shows.
+// Odd blocks run their threads backwards, so that a missing barrier shows. With WATCHED, accesses to memory are looked at for races
+// (emulated_races.cpp), and a seed decides the order of blocks and threads, which may then change over at any access.
 
 #include <cmath>
 #include <cstdio>
@@ -9,6 +10,9 @@
 #include <utility>
 #if !defined(__x86_64__)
 #include <ucontext.h>
+#endif
+#ifdef WATCHED
+#include "emulated_races.h"
 #endif
 
 #define __global__
@@ -22,8 +26,15 @@ struct alignas(16) float4 { float x, y, z, w; };
 struct alignas(8) uint2 { unsigned x, y; };
 struct alignas(16) uint4 { unsigned x, y, z, w; };
 
-static Index threadIdx, blockIdx, blockDim, gridDim;
-static unsigned char* dynamic_shared_memory;
+// The emulation's own variables, which are no kernel's memory.
+#ifdef WATCHED
+#define OWN static __attribute__((section("emulated_own")))
+extern "C" __attribute__((visibility("hidden"))) const unsigned char __start_emulated_own[], __stop_emulated_own[], __bss_start[], _end[];
+#else
+#define OWN static
+#endif
+OWN Index threadIdx, blockIdx, blockDim, gridDim;
+OWN unsigned char* dynamic_shared_memory;
 #define DYNAMIC_SHARED(T, name) T* name = reinterpret_cast<T*>(dynamic_shared_memory)
 
 namespace emulated {
@@ -40,19 +51,25 @@ struct Fiber {
     ucontext_t context;
 #endif
     bool done;
+    // Waits while this is that.
+    const unsigned* generation;
+    unsigned mine;
 };
 
-static Fiber fibers[MAX_THREADS];
-static Warp warps[MAX_THREADS / 32];
-static unsigned char* stacks;
-static unsigned current, threads, barrier_arrived, barrier_generation;
-static bool progress;
-static const char* kernel_name;
-static void (*entry)(void**);
-static void** arguments;
+OWN Fiber fibers[MAX_THREADS];
+OWN Warp warps[MAX_THREADS / 32];
+OWN unsigned char* stacks;
+OWN unsigned current, threads, barrier_arrived, barrier_generation;
+OWN unsigned order[MAX_THREADS];
+OWN bool progress;
+OWN const char* kernel_name;
+OWN void (*entry)(void**);
+OWN void** arguments;
+// Decides the order of the next launch.
+OWN unsigned long long schedule;
 
 #if defined(__x86_64__)
-static void* scheduler;
+OWN void* scheduler;
 extern "C" __attribute__((visibility("hidden"))) void dlrm_bench_switch(void** save, void* to);
 asm(R"(
 .text
@@ -79,9 +96,43 @@ dlrm_bench_switch:
 static void leave() { dlrm_bench_switch(&fibers[current].stack_pointer, scheduler); }
 static void enter() { dlrm_bench_switch(&scheduler, fibers[current].stack_pointer); }
 #else
-static ucontext_t scheduler;
+OWN ucontext_t scheduler;
 static void leave() { swapcontext(&fibers[current].context, &scheduler); }
 static void enter() { swapcontext(&scheduler, &fibers[current].context); }
+#endif
+
+// The watch is told where a thread stands; without one all this is nothing.
+#ifdef WATCHED
+static void inside(bool is) {
+    races::here.thread = current;
+    races::here.barriers = barrier_generation;
+    races::here.inside = is;
+}
+static void met(unsigned mask) { races::met(current / 32, mask); }
+static void begin_launch(const unsigned char* memory, unsigned shared) {
+    races::Here& here = races::here;
+    here.threads = threads;
+    here.shared = memory;
+    here.shared_end = memory + shared;
+    here.stacks = stacks;
+    here.stacks_end = stacks + (size_t)MAX_THREADS * STACK;
+    here.own = __start_emulated_own;
+    here.own_end = __stop_emulated_own;
+    here.variables = __bss_start;
+    here.variables_end = _end;
+    races::begin_launch(kernel_name, schedule);
+}
+static void begin_block(unsigned number) {
+    races::here.block = number;
+    races::begin_block();
+}
+static unsigned pick(unsigned n, unsigned plain) { return schedule ? races::below(n) : plain; }
+#else
+static void inside(bool) {}
+static void met(unsigned) {}
+static void begin_launch(const unsigned char*, unsigned) {}
+static void begin_block(unsigned) {}
+static unsigned pick(unsigned, unsigned plain) { return plain; }
 #endif
 
 static void place(unsigned thread) {
@@ -90,7 +141,9 @@ static void place(unsigned thread) {
 }
 
 static void run_thread() {
+    inside(true);
     entry(arguments);
+    inside(false);
     fibers[current].done = true;
     progress = true;
     leave();
@@ -101,6 +154,7 @@ static void make(unsigned thread) {
     unsigned char* top = stacks + (size_t)(thread + 1) * STACK;
     Fiber& f = fibers[thread];
     f.done = false;
+    f.generation = nullptr;
 #if defined(__x86_64__)
     void** frame = reinterpret_cast<void**>(top) - 8;
     memset(frame, 0, 8 * sizeof(void*));
@@ -120,17 +174,22 @@ static void make(unsigned thread) {
     abort();
 }
 
+// Until it changes, the scheduler leaves the thread alone.
 static void wait_while(const unsigned& generation, unsigned mine) {
     unsigned self = current;
-    while (generation == mine) {
-        leave();
-        place(self);
-    }
+    inside(false);
+    fibers[self].generation = &generation;
+    fibers[self].mine = mine;
+    leave();
+    place(self);
+    fibers[self].generation = nullptr;
     progress = true;
+    inside(true);
 }
 
 // All lanes of `mask` meet; each leaves a value and may then look at the others'.
-static const unsigned long long* meet(unsigned mask, unsigned long long value) {
+// With `orders`, they see each other's memory from then on.
+static const unsigned long long* meet(unsigned mask, unsigned long long value, bool orders = false) {
     unsigned lane = current % 32;
     if (!(mask >> lane & 1)) fail("a lane outside its own mask");
     Warp& warp = warps[current / 32];
@@ -147,6 +206,7 @@ static const unsigned long long* meet(unsigned mask, unsigned long long value) {
     if (m.arrived >> lane & 1) fail("a lane came twice");
     m.arrived |= 1u << lane;
     if (m.arrived == mask) {
+        if (orders) met(mask);
         m.arrived = 0;
         ++m.generation;
         progress = true;
@@ -175,16 +235,21 @@ template <class... A> void call(void (*f)(A...), void** a) { call(f, a, std::mak
 static void block(unsigned number) {
     memset(warps, 0, sizeof warps);
     barrier_arrived = 0;
-    for (unsigned t = 0; t < threads; ++t) make(t);
+    for (unsigned t = 0; t < threads; ++t) {
+        make(t);
+        order[t] = number % 2 ? threads - 1 - t : t;
+    }
     unsigned left = threads;
     while (left > 0) {
         progress = false;
         for (unsigned i = 0; i < threads; ++i) {
-            unsigned t = number % 2 ? threads - 1 - i : i;
-            if (fibers[t].done) continue;
+            std::swap(order[i], order[pick(threads - i, 0) + i]);
+            unsigned t = order[i];
+            Fiber& f = fibers[t];
+            if (f.done || (f.generation && *f.generation == f.mine)) continue;
             place(t);
             enter();
-            if (fibers[t].done) --left;
+            if (f.done) --left;
         }
         if (!progress) fail("threads wait for others that never come");
     }
@@ -200,15 +265,21 @@ static void launch(const char* name, void (*f)(void**), const unsigned* grid, co
     if (threads == 0 || threads > MAX_THREADS || shared > 227 * 1024) fail("no GPU can launch this");
     if (!stacks) stacks = static_cast<unsigned char*>(aligned_alloc(64, (size_t)MAX_THREADS * STACK));
     unsigned char* memory = static_cast<unsigned char*>(aligned_alloc(64, (shared + 64u) / 64u * 64u));
-    for (unsigned z = 0; z < grid[2]; ++z)
-        for (unsigned y = 0; y < grid[1]; ++y)
-            for (unsigned x = 0; x < grid[0]; ++x) {
-                blockIdx = Index{x, y, z};
-                // NaN, so that reading what nobody wrote shows.
-                memset(memory, 0xff, shared);
-                dynamic_shared_memory = memory;
-                block(x);
-            }
+    unsigned blocks = grid[0] * grid[1] * grid[2];
+    unsigned* numbers = static_cast<unsigned*>(malloc(blocks * sizeof(unsigned)));
+    for (unsigned b = 0; b < blocks; ++b) numbers[b] = b;
+    begin_launch(memory, shared);
+    for (unsigned b = 0; b < blocks; ++b) {
+        std::swap(numbers[b], numbers[pick(blocks - b, 0) + b]);
+        unsigned number = numbers[b];
+        blockIdx = Index{number % grid[0], number / grid[0] % grid[1], number / grid[0] / grid[1]};
+        // NaN, so that reading what nobody wrote shows.
+        memset(memory, 0xff, shared);
+        dynamic_shared_memory = memory;
+        begin_block(number);
+        block(blockIdx.x);
+    }
+    free(numbers);
     free(memory);
 }
 
@@ -221,11 +292,12 @@ static inline void __syncthreads() {
         barrier_arrived = 0;
         ++barrier_generation;
         progress = true;
+        inside(true);
     } else {
         wait_while(barrier_generation, mine);
     }
 }
-static inline void __syncwarp(unsigned mask) { emulated::meet(mask, 0); }
+static inline void __syncwarp(unsigned mask) { emulated::meet(mask, 0, true); }
 
 template <class T> T __shfl_xor_sync(unsigned mask, T v, unsigned other) {
     return emulated::of_bits<T>(emulated::meet(mask, emulated::to_bits(v))[emulated::current % 32 ^ other]);
@@ -246,15 +318,25 @@ static inline unsigned __match_any_sync(unsigned mask, unsigned v) {
     return same;
 }
 
-static inline unsigned atomicAdd(unsigned* p, unsigned v) {
-    unsigned old = *p;
-    *p += v;
+namespace emulated {
+// One step for all other threads.
+template <class T, class F> T atomically(T* p, F f) {
+#ifdef WATCHED
+    races::atomic(p, sizeof *p);
+#endif
+    inside(false);
+    T old = *p;
+    *p = f(old);
+    inside(true);
     return old;
 }
+}  // namespace emulated
+
+static inline unsigned atomicAdd(unsigned* p, unsigned v) {
+    return emulated::atomically(p, [=](unsigned old) { return old + v; });
+}
 static inline unsigned long long atomicMax(unsigned long long* p, unsigned long long v) {
-    unsigned long long old = *p;
-    if (v > old) *p = v;
-    return old;
+    return emulated::atomically(p, [=](unsigned long long old) { return v > old ? v : old; });
 }
 static inline int __popc(unsigned x) { return __builtin_popcount(x); }
 static inline unsigned __float_as_uint(float x) { return emulated::of_bits<unsigned>(emulated::to_bits(x)); }
@@ -272,3 +354,16 @@ template <class A, class B> auto max(A a, B b) -> decltype(a + b) { return a > b
                                                                            unsigned shared, void** args) {               \
         emulated::launch(#name, [](void** a) { emulated::call(name, a); }, grid, dims, shared, args);                    \
     }
+
+#ifdef WATCHED
+void races::give_way() {
+    using namespace emulated;
+    unsigned self = current;
+    progress = true;
+    inside(false);
+    leave();
+    place(self);
+    inside(true);
+}
+extern "C" __attribute__((visibility("default"))) void emulated_schedule(unsigned long long seed) { emulated::schedule = seed; }
+#endif

@@ -8,21 +8,24 @@ use super::{
     gemm::{Epilogue, Gemm},
     stream::Stream,
 };
-use crate::backend::{BackendError, Result};
-use libloading::Library;
+use crate::backend::Result;
+pub(crate) use modules::compiler;
 use std::{
     cell::{Cell, RefCell},
-    collections::HashMap,
+    collections::{BTreeMap, HashSet},
     ffi::c_void,
-    path::{Path, PathBuf},
-    process::Command,
     rc::Rc,
-    sync::{Mutex, OnceLock, PoisonError},
 };
 use streams::{Streams, Task};
 
+#[path = "emulated_modules.rs"]
+mod modules;
+
 #[path = "emulated_streams.rs"]
 mod streams;
+
+#[path = "emulated_rules.rs"]
+mod rules;
 
 #[path = "emulated_products.rs"]
 mod products;
@@ -31,8 +34,8 @@ mod products;
 #[derive(Debug)]
 pub(crate) struct Emulated {
     info: DeviceInfo,
-    /// Where memory begins that is in use, the mapping around it, and what was asked for.
-    memory: RefCell<HashMap<Address, (usize, usize, usize)>>,
+    /// Memory that is in use, by where it begins.
+    memory: RefCell<BTreeMap<Address, Piece>>,
     in_use: Cell<usize>,
     /// Bytes of shared memory of a block.
     shared: usize,
@@ -40,24 +43,27 @@ pub(crate) struct Emulated {
     /// Whether products have no ends of their own, as on a device whose library lacks them.
     bare: bool,
     streams: RefCell<Streams>,
+    /// Sources that have been compiled and loaded, and whether products have begun.
+    loaded: RefCell<HashSet<&'static str>>,
+    multiplied: Cell<bool>,
+    /// Of the schedules of a device that looks for races.
+    seed: Option<u64>,
 }
-
-type Entry = unsafe extern "C" fn(*const u32, *const u32, u32, *mut *mut c_void);
-
-/// Kernels have static memory: one launch at a time, whoever asks.
-static MODULES: OnceLock<Mutex<HashMap<&'static str, Library>>> = OnceLock::new();
 
 /// Bytes of the device: little, so that tests can run out of it.
 const MEMORY: usize = 1 << 30;
 const PAGE: usize = 4096;
 
-/// The compiler's name, if there is one.
-pub(crate) fn compiler() -> Option<&'static str> {
-    static FOUND: OnceLock<Option<&str>> = OnceLock::new();
-    let works = |name: &&str| {
-        Command::new(name).arg("--version").output().is_ok_and(|o| o.status.success())
-    };
-    *FOUND.get_or_init(|| ["c++", "g++", "clang++"].into_iter().find(works))
+/// A piece of memory.
+#[derive(Debug, Clone, Copy)]
+struct Piece {
+    /// The mapping around it.
+    base: usize,
+    mapped: usize,
+    /// Bytes that were asked for.
+    asked: usize,
+    /// The host's, for copies.
+    staging: bool,
 }
 
 impl Emulated {
@@ -65,6 +71,17 @@ impl Emulated {
     /// done as early as they may, the other its kernels; it has the shared memory of Hopper, the
     /// other the least of all GPUs from Ampere on.
     pub(crate) fn open(bare: bool) -> Option<Rc<dyn Driver>> {
+        Emulated::with(bare, None)
+    }
+
+    /// The same, slower: `seed` decides in which order blocks and threads run, which change over
+    /// at any access to memory, each launch in another. Accesses that are in no order, one of
+    /// them a write, are told of by every call that waits from then on.
+    pub(crate) fn watched(bare: bool, seed: u64) -> Option<Rc<dyn Driver>> {
+        Emulated::with(bare, Some(seed))
+    }
+
+    fn with(bare: bool, seed: Option<u64>) -> Option<Rc<dyn Driver>> {
         if compiler().is_none() {
             eprintln!(
                 "skipped: no C++ compiler (c++, g++, clang++) to build the kernels for the host"
@@ -85,85 +102,47 @@ impl Emulated {
         let streams = RefCell::new(Streams::new(if bare { Stream::Copy } else { Stream::Compute }));
         let shared = if bare { 227 << 10 } else { 99 << 10 };
         let (memory, in_use, freed) = (RefCell::default(), Cell::new(0), Cell::new(0));
-        Some(Rc::new(Emulated { info, memory, in_use, shared, freed, bare, streams }))
+        let (loaded, multiplied) = (RefCell::default(), Cell::new(false));
+        Some(Rc::new(Emulated {
+            info,
+            memory,
+            in_use,
+            shared,
+            freed,
+            bare,
+            streams,
+            loaded,
+            multiplied,
+            seed,
+        }))
     }
 
-    fn ask(&self, stream: Stream, task: Task) -> Result<()> {
-        self.streams.borrow_mut().ask(stream, task)
-    }
-}
-
-/// The source as a library of this machine, built unless an earlier test has done so.
-fn build(source: &Source) -> PathBuf {
-    const OPTIONS: [&str; 8] = [
-        "-std=c++17",
-        "-O1",
-        "-fPIC",
-        "-shared",
-        "-fvisibility=hidden",
-        "-fno-exceptions",
-        "-ffp-contract=off",
-        "-w",
-    ];
-    let kernels = source.text();
-    let names = kernels.lines().filter_map(|l| l.strip_prefix("KERNEL ")?.split('(').next());
-    let device = concat!(include_str!("emulated.h"), include_str!("emulated_mma.h"));
-    let text = format!(
-        "{device}{kernels}{}",
-        names.map(|n| format!("EMULATE({n})\n")).collect::<String>()
-    );
-    // One for each user: nobody else may write to it.
-    // SAFETY: takes nothing, and cannot fail.
-    let user = unsafe { libc::getuid() };
-    let folder = std::env::temp_dir().join(format!("dlrm-bench-emulated-{user}"));
-    std::fs::create_dir_all(&folder).unwrap();
-    let path =
-        folder.join(format!("{}-{}.so", source.name, blake3::hash(text.as_bytes()).to_hex()));
-    if !path.exists() {
-        let work = tempfile::tempdir_in(&folder).unwrap();
-        let (cpp, so) = (work.path().join("k.cpp"), work.path().join("k.so"));
-        std::fs::write(&cpp, text).unwrap();
-        let out = Command::new(compiler().unwrap())
-            .args(OPTIONS)
-            .arg("-o")
-            .arg(&so)
-            .arg(&cpp)
-            .output()
-            .unwrap();
-        assert!(
-            out.status.success(),
-            "{}.cu: {}",
-            source.name,
-            String::from_utf8_lossy(&out.stderr)
-        );
-        std::fs::rename(so, &path).unwrap();
-    }
-    path
-}
-
-fn load(path: &Path) -> Library {
-    // SAFETY: the library has no initialisers.
-    unsafe { Library::new(path) }.unwrap()
-}
-
-impl Driver for Emulated {
-    fn device(&self) -> &DeviceInfo {
-        &self.info
+    /// Refuses bytes that are not all in one piece of the device's memory, or that nobody asked for.
+    fn owns(&self, at: Address, bytes: usize, what: &str) -> Result<()> {
+        self.has(at, bytes, what, false)
     }
 
-    fn shared_memory(&self) -> usize {
-        self.shared
+    fn has(&self, at: Address, bytes: usize, what: &str, staging: bool) -> Result<()> {
+        let memory = self.memory.borrow();
+        let piece = memory.range(..=at).next_back();
+        let fits = |(&from, p): (&Address, &Piece)| {
+            p.staging == staging && (at - from) as usize + bytes <= p.asked
+        };
+        if bytes == 0 || piece.is_some_and(fits) {
+            return Ok(());
+        }
+        let whose = if staging { "staging memory" } else { "memory of the device" };
+        Err(rules::broken(format!("{what}: {bytes} bytes at {at:#x} are no {whose} in use")))
     }
 
-    /// The end of the memory is the end of a page, with one behind it that nobody may touch.
-    fn alloc(&self, bytes: usize) -> Result<Option<Address>> {
-        self.streams.borrow().not_captured("memory")?;
-        if self.in_use.get() + bytes > MEMORY {
+    /// Memory whose end is the end of a page, with one behind it that nobody may touch.
+    fn map(&self, asked: usize, staging: bool) -> Result<Option<Address>> {
+        self.streams.borrow_mut().not_captured("memory")?;
+        if self.in_use.get() + asked > MEMORY {
             return Ok(None);
         }
-        self.in_use.set(self.in_use.get() + bytes);
-        let asked = bytes;
-        let bytes = bytes.next_multiple_of(16);
+        self.in_use.set(self.in_use.get() + asked);
+        let bytes = asked.next_multiple_of(16);
         let mapped = bytes.next_multiple_of(PAGE) + PAGE;
         // SAFETY: a new anonymous mapping, and its own last page.
         unsafe {
@@ -178,20 +157,47 @@ impl Driver for Emulated {
             );
             assert_ne!(base, libc::MAP_FAILED);
             assert_eq!(libc::mprotect(base.add(mapped - PAGE), PAGE, libc::PROT_NONE), 0);
-            let at = base as usize + mapped - PAGE - bytes;
+            let base = base as usize;
+            let at = base + mapped - PAGE - bytes;
             std::ptr::write_bytes(at as *mut u8, 0xff, bytes);
-            self.memory.borrow_mut().insert(at as Address, (base as usize, mapped, asked));
+            let piece = Piece { base, mapped, asked, staging };
+            self.memory.borrow_mut().insert(at as Address, piece);
             Ok(Some(at as Address))
         }
     }
 
-    fn free(&self, at: Address) {
-        self.streams.borrow_mut().finish();
-        let (base, mapped, asked) = self.memory.borrow_mut().remove(&at).unwrap();
-        self.in_use.set(self.in_use.get() - asked);
+    fn unmap(&self, at: Address) {
+        let mut streams = self.streams.borrow_mut();
+        // Whoever gives it back cannot be told; whoever ends the capture can.
+        let _ = streams.not_captured("to give memory back");
+        streams.finish();
+        let piece = self.memory.borrow_mut().remove(&at).expect("memory that is in use");
+        self.in_use.set(self.in_use.get() - piece.asked);
         self.freed.set(self.freed.get() + 1);
-        // SAFETY: mapped by `alloc`.
-        assert_eq!(unsafe { libc::munmap(base as *mut c_void, mapped) }, 0);
+        // SAFETY: mapped by `map`.
+        assert_eq!(unsafe { libc::munmap(piece.base as *mut c_void, piece.mapped) }, 0);
+    }
+
+    fn ask(&self, stream: Stream, task: Task) -> Result<()> {
+        self.streams.borrow_mut().ask(stream, task)
+    }
+}
+
+impl Driver for Emulated {
+    fn device(&self) -> &DeviceInfo {
+        &self.info
+    }
+
+    fn shared_memory(&self) -> usize {
+        self.shared
+    }
+
+    fn alloc(&self, bytes: usize) -> Result<Option<Address>> {
+        self.map(bytes, false)
+    }
+
+    fn free(&self, at: Address) {
+        self.unmap(at);
     }
 
     fn freed(&self) -> u64 {
@@ -203,68 +209,76 @@ impl Driver for Emulated {
     }
 
     fn zero(&self, at: Address, bytes: usize) -> Result<()> {
+        self.owns(at, bytes, "zeroing")?;
         self.ask(Stream::Compute, Task::Zero { at, bytes })
     }
 
     fn to_device(&self, at: Address, from: &[u8]) -> Result<()> {
-        self.streams.borrow().not_captured("a copy")?;
+        self.streams.borrow_mut().not_captured("a copy")?;
+        self.owns(at, from.len(), "a copy")?;
         self.ask(Stream::Compute, Task::Write { at, bytes: from.to_vec() })
     }
 
     fn staging(&self, bytes: usize) -> Result<Option<HostAddress>> {
-        Ok(self.alloc(bytes)?.map(|at| at as HostAddress))
+        Ok(self.map(bytes, true)?.map(|at| at as HostAddress))
     }
 
     fn free_staging(&self, at: HostAddress) {
-        self.free(at as Address);
+        self.unmap(at as Address);
     }
 
     unsafe fn send_staging(&self, at: Address, from: HostAddress, bytes: usize) -> Result<()> {
+        self.owns(at, bytes, "a copy")?;
+        self.has(from as Address, bytes, "a copy", true)?;
         self.ask(Stream::Copy, Task::Copy { to: at, from: from as Address, bytes })
     }
 
     unsafe fn fetch_staging(&self, to: HostAddress, from: Address, bytes: usize) -> Result<()> {
-        self.streams.borrow().not_captured("a copy")?;
+        self.streams.borrow_mut().not_captured("a copy")?;
+        self.owns(from, bytes, "a copy")?;
+        self.has(to as Address, bytes, "a copy", true)?;
         self.ask(Stream::Compute, Task::Copy { to: to as Address, from, bytes })
     }
 
     fn to_host(&self, at: Address, to: &mut [u8]) -> Result<()> {
-        self.streams.borrow().not_captured("a copy")?;
+        self.streams.borrow_mut().not_captured("a copy")?;
+        self.owns(at, to.len(), "a copy")?;
         self.streams.borrow_mut().finish_stream(Stream::Compute);
+        self.streams.borrow().found()?;
         // SAFETY: the caller's memory.
         unsafe { std::ptr::copy_nonoverlapping(at as *const u8, to.as_mut_ptr(), to.len()) };
         Ok(())
     }
 
     fn synchronize(&self) -> Result<()> {
-        self.streams.borrow().not_captured("waiting")?;
+        self.streams.borrow_mut().not_captured("waiting")?;
         self.streams.borrow_mut().finish();
-        Ok(())
+        self.streams.borrow().found()
     }
 
     fn event(&self) -> Result<u64> {
         Ok(self.streams.borrow_mut().event())
     }
 
-    fn free_event(&self, _event: u64) {}
+    fn free_event(&self, event: u64) {
+        self.streams.borrow_mut().free_event(event);
+    }
 
     fn record(&self, event: u64, stream: Stream) -> Result<()> {
-        self.streams.borrow().not_captured("an event")?;
         self.streams.borrow_mut().record(event, stream)
     }
 
     fn wait(&self, stream: Stream, event: u64) -> Result<()> {
-        self.streams.borrow().not_captured("an event")?;
         self.streams.borrow_mut().wait(stream, event)
     }
 
     fn wait_here(&self, event: u64) -> Result<()> {
-        self.streams.borrow_mut().wait_here(event);
-        Ok(())
+        self.streams.borrow_mut().wait_here(event)?;
+        self.streams.borrow().found()
     }
 
     fn is_done(&self, event: u64) -> Result<bool> {
-        Ok(self.streams.borrow().is_done(event))
+        self.streams.borrow_mut().is_done(event)
     }
 
     fn begin_capture(&self) -> Result<()> {
@@ -272,11 +286,11 @@ impl Driver for Emulated {
     }
 
     fn end_capture(&self) -> Result<u64> {
-        self.streams.borrow_mut().end_capture()
+        self.streams.borrow_mut().end_capture(self.freed.get())
     }
 
     unsafe fn replay(&self, graph: u64) -> Result<()> {
-        self.streams.borrow_mut().replay(graph)
+        self.streams.borrow_mut().replay(graph, self.freed.get())
     }
 
     fn free_graph(&self, graph: u64) {
@@ -290,31 +304,28 @@ impl Driver for Emulated {
         launch: Launch,
         args: &[&[u8]],
     ) -> Result<()> {
-        if launch.shared as usize > self.shared {
-            let bytes = launch.shared;
-            return Err(BackendError::Device(format!(
-                "kernel {kernel} asks for {bytes} bytes of shared memory of {}",
-                self.shared
-            )));
+        rules::launch(kernel, &launch, self.shared, args)?;
+        if !self.loaded.borrow().contains(source.name) {
+            // What is loaded first during a capture would bring it to nothing.
+            self.streams.borrow_mut().not_captured("loading kernels")?;
+            self.loaded.borrow_mut().insert(source.name);
         }
-        let modules = MODULES.get_or_init(Mutex::default);
-        let mut modules = modules.lock().unwrap_or_else(PoisonError::into_inner);
-        let library = modules.entry(source.name).or_insert_with(|| load(&build(source)));
-        // SAFETY: every kernel has such an entry (EMULATE).
-        let entry = unsafe { library.get::<Entry>(format!("emulated_{kernel}").as_bytes()) };
-        let entry = *entry.map_err(|e| {
-            BackendError::Device(format!("{}.cu has no kernel {kernel}: {e}", source.name))
-        })?;
-        drop(modules);
+        let kernel = modules::kernel(source, kernel, self.seed)?;
         self.ask(
             Stream::Compute,
-            Task::Launch { entry, launch, args: args.iter().map(|a| words(a)).collect() },
+            Task::Launch { kernel, launch, args: args.iter().map(|a| words(a)).collect() },
         )
     }
 
     unsafe fn gemm(&self, gemm: &Gemm) -> Result<bool> {
         if self.bare && gemm.epilogue != Epilogue::None {
             return Ok(false);
+        }
+        rules::product(self, gemm)?;
+        if !self.multiplied.get() {
+            // The library starts, and asks for memory of its own.
+            self.streams.borrow_mut().not_captured("the first product")?;
+            self.multiplied.set(true);
         }
         self.ask(Stream::Compute, Task::Product(*gemm))?;
         Ok(true)

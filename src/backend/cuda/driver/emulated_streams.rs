@@ -6,16 +6,12 @@
 //! kernels before them destroy what those read, and staging memory that is written too early
 //! arrives as it then is.
 
-use super::{Entry, MODULES, products::product};
+use super::{modules::Kernel, products::product, rules::broken};
 use crate::backend::{
     BackendError, Result,
     cuda::driver::{Address, Launch, gemm::Gemm, stream::Stream},
 };
-use std::{
-    collections::{HashMap, VecDeque},
-    ffi::c_void,
-    sync::PoisonError,
-};
+use std::collections::{HashMap, VecDeque};
 
 /// A piece of work.
 #[derive(Debug, Clone)]
@@ -34,7 +30,7 @@ pub(super) enum Task {
         bytes: usize,
     },
     Launch {
-        entry: Entry,
+        kernel: Kernel,
         launch: Launch,
         args: Vec<Vec<u128>>,
     },
@@ -50,6 +46,23 @@ pub(super) enum Task {
 struct Times {
     recorded: u64,
     passed: u64,
+    /// Given back; who waits for it still may.
+    gone: bool,
+}
+
+/// What is being noted down.
+#[derive(Debug, Default)]
+struct Capture {
+    tasks: Vec<Task>,
+    /// What it has come to nothing by.
+    spoilt: Option<String>,
+}
+
+/// What was noted down, and how often memory had been given back by then.
+#[derive(Debug)]
+struct Noted {
+    tasks: Vec<Task>,
+    freed: u64,
 }
 
 #[derive(Debug)]
@@ -57,9 +70,12 @@ pub(super) struct Streams {
     eager: Stream,
     queues: [VecDeque<Task>; 2],
     events: Vec<Times>,
-    captured: Option<Vec<Task>>,
-    graphs: HashMap<u64, Vec<Task>>,
+    captured: Option<Capture>,
+    graphs: HashMap<u64, Noted>,
     next_graph: u64,
+    launches: u64,
+    /// What kernels have done that they may not.
+    found: Vec<String>,
 }
 
 impl Streams {
@@ -71,20 +87,38 @@ impl Streams {
             captured: None,
             graphs: HashMap::new(),
             next_graph: 0,
+            launches: 0,
+            found: Vec::new(),
         }
     }
 
-    /// Refuses what a graph cannot hold.
-    pub(super) fn not_captured(&self, what: &str) -> Result<()> {
-        match self.captured {
-            Some(_) => Err(BackendError::Device(format!("{what} is asked for during a capture"))),
+    /// Refuses what a graph cannot hold, and what may not be asked for while one is captured. As on
+    /// a real device the capture comes to nothing, whatever becomes of the error.
+    pub(super) fn not_captured(&mut self, what: &str) -> Result<()> {
+        let Some(capture) = &mut self.captured else { return Ok(()) };
+        let refused = format!("{what} is asked for during a capture");
+        capture.spoilt.get_or_insert_with(|| refused.clone());
+        Err(BackendError::Device(refused))
+    }
+
+    /// An event that is there.
+    fn known(&mut self, event: u64) -> Result<&mut Times> {
+        let known = self.events.get_mut(event as usize).filter(|times| !times.gone);
+        known.ok_or_else(|| broken("an event that was given back, or never made".into()))
+    }
+
+    /// What kernels have done so far that they may not. As a real device does, it says so from then
+    /// on.
+    pub(super) fn found(&self) -> Result<()> {
+        match self.found.first() {
+            Some(found) => Err(BackendError::Device(found.clone())),
             None => Ok(()),
         }
     }
 
     pub(super) fn ask(&mut self, stream: Stream, task: Task) -> Result<()> {
         if let Some(captured) = self.captured.as_mut().filter(|_| stream == Stream::Compute) {
-            captured.push(task);
+            captured.tasks.push(task);
             return Ok(());
         }
         self.queues[stream as usize].push_back(task);
@@ -117,23 +151,11 @@ impl Streams {
             Task::Copy { to, from, bytes } => unsafe {
                 std::ptr::copy_nonoverlapping(from as *const u8, to as *mut u8, bytes);
             },
-            Task::Launch { entry, launch, args } => {
-                // Kernels have static memory: one at a time, whoever asks.
-                let _one = MODULES
-                    .get_or_init(Default::default)
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner);
-                let mut args: Vec<*mut c_void> =
-                    args.iter().map(|a| a.as_ptr().cast_mut().cast()).collect();
+            Task::Launch { kernel, launch, args } => {
+                self.launches += 1;
                 // SAFETY: the driver's caller has promised that the arguments are the kernel's.
-                unsafe {
-                    entry(
-                        launch.grid.as_ptr(),
-                        launch.block.as_ptr(),
-                        launch.shared,
-                        args.as_mut_ptr(),
-                    )
-                };
+                let found = unsafe { kernel.run(&launch, &args, self.launches) };
+                self.found.extend(found);
             }
             // SAFETY: the driver's caller has promised the memory of the matrices.
             Task::Product(gemm) => unsafe { product(&gemm) },
@@ -159,21 +181,28 @@ impl Streams {
         self.events.len() as u64 - 1
     }
 
+    pub(super) fn free_event(&mut self, event: u64) {
+        self.known(event).expect("an event is given back once").gone = true;
+    }
+
     pub(super) fn record(&mut self, event: u64, stream: Stream) -> Result<()> {
-        let times = &mut self.events[event as usize];
+        self.not_captured("an event")?;
+        let times = self.known(event)?;
         times.recorded += 1;
         let time = times.recorded;
         self.ask(stream, Task::Pass(event, time))
     }
 
     pub(super) fn wait(&mut self, stream: Stream, event: u64) -> Result<()> {
-        let time = self.events[event as usize].recorded;
+        self.not_captured("an event")?;
+        let time = self.known(event)?.recorded;
         self.ask(stream, Task::Await(event, time))
     }
 
-    pub(super) fn wait_here(&mut self, event: u64) {
+    pub(super) fn wait_here(&mut self, event: u64) -> Result<()> {
+        self.not_captured("waiting for an event")?;
+        let recorded = self.known(event)?.recorded;
         for stream in [Stream::Compute, Stream::Copy] {
-            let recorded = self.events[event as usize].recorded;
             let is_here =
                 |task: &Task| matches!(task, Task::Pass(e, t) if (*e, *t) == (event, recorded));
             // Up to the event and no further.
@@ -181,6 +210,7 @@ impl Streams {
                 self.one(stream);
             }
         }
+        Ok(())
     }
 
     /// Does the next piece of work of a stream, and of the other what that waits for.
@@ -199,30 +229,40 @@ impl Streams {
         self.work(task);
     }
 
-    pub(super) fn is_done(&self, event: u64) -> bool {
-        let times = self.events[event as usize];
-        times.passed == times.recorded
+    pub(super) fn is_done(&mut self, event: u64) -> Result<bool> {
+        self.not_captured("whether an event has passed")?;
+        let times = self.known(event)?;
+        Ok(times.passed == times.recorded)
     }
 
     pub(super) fn begin_capture(&mut self) -> Result<()> {
         self.not_captured("a capture")?;
-        self.captured = Some(Vec::new());
+        self.captured = Some(Capture::default());
         Ok(())
     }
 
-    pub(super) fn end_capture(&mut self) -> Result<u64> {
-        let tasks = self
+    /// `freed` is how often memory has been given back so far.
+    pub(super) fn end_capture(&mut self, freed: u64) -> Result<u64> {
+        let capture = self
             .captured
             .take()
             .ok_or_else(|| BackendError::Device("nothing is captured".into()))?;
+        if let Some(what) = capture.spoilt {
+            return Err(broken(format!("a capture that has come to nothing: {what}")));
+        }
         self.next_graph += 1;
-        self.graphs.insert(self.next_graph, tasks);
+        self.graphs.insert(self.next_graph, Noted { tasks: capture.tasks, freed });
         Ok(self.next_graph)
     }
 
-    pub(super) fn replay(&mut self, graph: u64) -> Result<()> {
+    pub(super) fn replay(&mut self, graph: u64, freed: u64) -> Result<()> {
         self.not_captured("a graph")?;
-        let tasks = self.graphs[&graph].clone();
+        let noted = self.graphs.get(&graph);
+        let noted = noted.ok_or_else(|| broken("a graph that was given back".into()))?;
+        if noted.freed != freed {
+            return Err(broken("a graph whose memory may have been given back".into()));
+        }
+        let tasks = noted.tasks.clone();
         tasks.into_iter().try_for_each(|task| self.ask(Stream::Compute, task))
     }
 
