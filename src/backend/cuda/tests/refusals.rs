@@ -218,22 +218,28 @@ fn captures() {
     let piece = std::cell::Cell::new(driver.alloc(16).unwrap());
     let launch = Launch { grid: [1; 3], block: [32, 1, 1], shared: 0 };
     let staging = driver.staging(64).unwrap().unwrap();
+    let give_back = || -> Result<()> {
+        driver.free(piece.take().unwrap());
+        Ok(())
+    };
+    // SAFETY: as many bytes are there.
+    let fetch = || unsafe { driver.fetch_staging(staging, memory.at(), 4) };
+    // SAFETY: its memory is there.
+    let multiply = || unsafe { driver.gemm(&fine) };
     let calls: [(&dyn Fn() -> Result<()>, &str); 13] = [
         (&|| driver.alloc(16).map(drop), "memory is asked for"),
         (&|| driver.staging(16).map(drop), "memory is asked for"),
-        (&|| Ok(driver.free(piece.take().unwrap())), "to give memory back is asked for"),
+        (&give_back, "to give memory back is asked for"),
         (&|| driver.to_device(memory.at(), &[0; 4]), "a copy is asked for"),
         (&|| driver.to_host(memory.at(), &mut [0; 4]), "a copy is asked for"),
-        // SAFETY: as many bytes are there.
-        (&|| unsafe { driver.fetch_staging(staging, memory.at(), 4) }, "a copy is asked for"),
+        (&fetch, "a copy is asked for"),
         (&|| driver.synchronize(), "waiting is asked for"),
         (&|| event.record(Stream::Compute), "an event is asked for"),
         (&|| event.hold(Stream::Compute), "an event is asked for"),
         (&|| event.wait(), "waiting for an event is asked for"),
         (&|| event.is_done().map(drop), "whether an event has passed is asked for"),
         (&|| start(&driver, launch), "loading kernels is asked for"),
-        // SAFETY: its memory is there.
-        (&|| unsafe { driver.gemm(&fine) }.map(drop), "the first product is asked for"),
+        (&|| multiply().map(drop), "the first product is asked for"),
     ];
     for (call, rule) in calls {
         let nobody_looks = Graph::capture(&driver, || {
@@ -248,13 +254,12 @@ fn captures() {
     refused(replay().map(drop), "a graph is asked for");
     // What has been done once is fine, and so is the other stream's own work.
     start(&driver, launch).unwrap();
-    // SAFETY: its memory is there.
-    assert!(unsafe { driver.gemm(&fine) }.unwrap());
+    assert!(multiply().unwrap());
     // SAFETY: memory and bytes are there.
     let whole = Graph::capture(&driver, || unsafe {
         start(&driver, launch)?;
         driver.send_staging(memory.at() + MASK, staging, 4)?;
-        driver.gemm(&fine).map(drop)
+        multiply().map(drop)
     });
     whole.unwrap();
     driver.free_staging(staging);
