@@ -41,6 +41,10 @@ use std::{
 /// A chunk's number and the thread's.
 pub(super) type Job<'a> = &'a (dyn Fn(usize, usize) + Sync);
 
+/// What tests hold a worker up with; told the worker's thread.
+#[cfg(test)]
+type Hook = std::sync::Arc<dyn Fn(usize) + Send + Sync>;
+
 /// How long a thread looks for news before it sleeps. During a step regions follow each other
 /// within microseconds, and the last chunks of one end as soon after each other; to sleep and to be
 /// woken takes ten or more. Who shares its core keeps the other from working meanwhile, perhaps the
@@ -74,7 +78,7 @@ pub(super) struct Region {
     quit: AtomicBool,
     /// Called by a worker between its look at what is left and its claim.
     #[cfg(test)]
-    pub(super) before_claim: Mutex<Option<std::sync::Arc<dyn Fn(usize) + Send + Sync>>>,
+    pub(super) before_claim: Mutex<Option<Hook>>,
 }
 
 // SAFETY: `job` is written by the caller alone while no chunk is claimed, and read by who has
