@@ -6,7 +6,7 @@ use crate::{
         EngineConfig,
         ranks::{Load, Placement, place, refusal},
     },
-    host::size::Size,
+    host::Size,
     train::memory::shown,
     workload::Missing,
 };

@@ -323,6 +323,8 @@ pub fn config(
     let max_hotness = vec![HOTNESS; model.tables().len()];
     let optimizer = OptimizerConfig { rule, learning_rate: 0.05, clip_norm: None };
     EngineConfig {
+        ranks: 1,
+        sum_order: Default::default(),
         model,
         loss,
         optimizer,

@@ -106,6 +106,8 @@ pub fn rules() -> Vec<OptimizerSpec> {
 pub fn config(model: ModelSpec, rule: OptimizerSpec, max_batch: usize) -> EngineConfig {
     let max_hotness = vec![HOTNESS; model.tables().len()];
     EngineConfig {
+        ranks: 1,
+        sum_order: Default::default(),
         model,
         loss: LossSpec { kind: LossKind::Bce, clamp: 0.0, of_probability: false },
         optimizer: OptimizerConfig { rule, learning_rate: 0.01, clip_norm: Some(1.0) },

@@ -4,7 +4,7 @@ pub mod bin40;
 mod buffered;
 pub mod config;
 mod counting;
-mod criteo_tsv;
+pub mod criteo_tsv;
 pub(crate) mod csv;
 pub(crate) mod files;
 mod hold_out;

@@ -48,7 +48,7 @@ fn seen(e: &mut dyn Engine, model: &ModelSpec, lens: &[usize]) -> Seen {
         let one = |(i, len): (usize, usize)| {
             let mut out = vec![0.0; len];
             out.chunks_mut(11).enumerate().for_each(|(k, part)| {
-                let at = i << 32 | k * 11;
+                let at = (i << 32) | (k * 11);
                 read(at, part);
             });
             bits(&out)
