@@ -240,7 +240,11 @@ pub fn main() -> ExitCode {
             return terminal::end(Ok(Exit::Done));
         }
     };
-    let done = check_environment().and_then(|()| match cli.command {
+    let done = check_environment().and_then(|()| match &cli.command {
+        Command::Run(_) => Ok(()),
+        _ => ranks::refuse(),
+    });
+    let done = done.and_then(|()| match cli.command {
         Command::Run(args) => run::run(&args),
         Command::Plan(args) => plan::run(&args),
         Command::Eval(args) => eval::run(&args),

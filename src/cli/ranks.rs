@@ -2,7 +2,7 @@
 
 use super::{Exit, Failure, terminal};
 use crate::{
-    comm::{Comm, Member, Mpi, MpiError, Patience, Team},
+    comm::{Comm, Member, Mpi, MpiError, Patience, Team, launched},
     engine::{
         EngineError,
         ranks::{RanksConfig, dismiss, follow},
@@ -80,6 +80,17 @@ pub(super) fn place(wanted: Option<usize>) -> Result<Place, Failure> {
             mpi.abort(Failure::Device(String::new()).code().into())
         }
     }))
+}
+
+/// Refuses several processes for a command that works alone.
+pub(super) fn refuse() -> Result<(), Failure> {
+    match launched() {
+        None => Ok(()),
+        Some((launcher, ranks)) => Err(Failure::Usage(format!(
+            "{} has started {ranks} processes, and only dlrm-bench run works on several together; start this command by itself",
+            launcher.name
+        ))),
+    }
 }
 
 /// This process, as told to others.

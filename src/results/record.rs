@@ -11,7 +11,7 @@ use crate::{
     engine::{self, EngineConfig},
     host::Isa,
     stats::Jump,
-    system::{Ceilings, Machine, Noise, Setting, Versions, peak_memory, usable_cores},
+    system::{Ceilings, Machine, Noise, Setting, Usage, Versions, peak_memory, usable_cores},
     train::Diagnosis,
     train::events::{EvalEvent, Outcome, RunFacts},
     workload::{Workload, shipped::TextSource},
@@ -256,6 +256,11 @@ impl RunRecord {
         let stepped: f64 = metrics.seconds.iter().sum();
         let threads = engine::threads(workload.engine.kind, workload.engine.threads);
         let setting = Setting::of(&machine, Some(threads), workload.engine.pin_threads);
+        // Other ranks of this run are no others, and what they do is not counted apart; nor is the
+        // energy of other hosts counted here.
+        let beside = machine.ranks.iter().filter(|rank| rank.host == 0).count() > 1;
+        let usage = usage.map(|u| if beside { Usage { others: None, ..u } } else { u });
+        let energy = energy.filter(|_| machine.hosts() == 1);
         RunRecord {
             schema_version: SCHEMA_VERSION,
             run: folder.id().to_owned(),

@@ -18,10 +18,10 @@ pub struct Launcher {
 }
 
 /// The launchers that are known. `SLURM_NTASKS` is also set in a batch script, outside every step.
-pub const LAUNCHERS: [Launcher; 4] = [
+pub const LAUNCHERS: [Launcher; 3] = [
     Launcher { name: "Open MPI's mpirun", size: "OMPI_COMM_WORLD_SIZE", beside: None },
+    // MPICH's, Intel's, and srun with PMI.
     Launcher { name: "an mpirun that speaks PMI", size: "PMI_SIZE", beside: None },
-    Launcher { name: "MPICH's mpirun", size: "MPI_LOCALNRANKS", beside: None },
     Launcher { name: "srun", size: "SLURM_STEP_NUM_TASKS", beside: Some("SLURM_PROCID") },
 ];
 

@@ -14,6 +14,9 @@ use crate::{
 use serde::{Deserialize, Serialize};
 use std::{rc::Rc, time::Duration};
 
+/// How many times longer than for a message a rank waits for the next command.
+const LONGER: u32 = 10;
+
 /// What an engine of another rank is made from.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Setup {
@@ -72,8 +75,12 @@ pub fn follow(comm: &Rc<dyn Comm>) -> Result<(), EngineError> {
 
 /// Waits for a command and does it; `false` if it was the last one.
 fn next(comm: &Rc<dyn Comm>, part: &mut Option<Part>) -> Result<bool, EngineError> {
-    // Without a model rank 0 may read data for hours; with one it may evaluate or write for long.
-    let patience = Patience::Unlimited;
+    // Without a model rank 0 may read data for hours; with one it may judge, or write to a slow disk,
+    // for longer than a step's messages take.
+    let patience = match part.as_ref().map(|p| p.share.patience) {
+        Some(Patience::For(time)) => Patience::For(time * LONGER),
+        _ => Patience::Unlimited,
+    };
     let get = |what, words, patience| {
         let mut parcel = vec![Parcel { rank: 0, words: vec![0; words] }];
         comm.transfer(what, patience, &mut Vec::new(), &mut parcel)?;
@@ -83,7 +90,6 @@ fn next(comm: &Rc<dyn Comm>, part: &mut Option<Part>) -> Result<bool, EngineErro
     let (command, words) = Command::read(&head).ok_or_else(|| {
         EngineError::Unsupported("rank 0 says what this program does not know".into())
     })?;
-    let patience = part.as_ref().map_or(patience, |p| p.share.patience);
     let content = if words > 0 { get(What::Content, words, patience)? } else { Vec::new() };
     match (command, part.as_mut()) {
         (Command::Exit, _) => return Ok(false),

@@ -186,7 +186,7 @@ fn of_usage(usage: Option<&Usage>) -> Vec<Finding> {
         finding("heat", Some(grade), found, "cool the machine, or lower its frequency")
     });
     vec![
-        others.unwrap_or_else(|| unknown("others", "the system does not tell what others do")),
+        others.unwrap_or_else(|| unknown("others", "what others do is not known")),
         stolen.unwrap_or_else(|| unknown("steal time", "the system does not count steal time")),
         held_back.unwrap_or_else(|| unknown("quota", "no control group counts its limit")),
         heat.unwrap_or_else(|| {
