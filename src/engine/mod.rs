@@ -153,6 +153,10 @@ pub struct EngineConfig {
     /// In which order gradients of dense parameters are summed.
     #[serde(default, skip_serializing_if = "SumOrder::is_rank")]
     pub sum_order: SumOrder,
+    /// Gradients of tables are as many times too large as there are ranks (quirk
+    /// `fb.table-gradients-by-ranks`).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub tables_by_ranks: bool,
     /// The most ids one sample can hold, per table.
     pub max_hotness: Vec<usize>,
     /// Threads of the fused engine's pool, at least 1.

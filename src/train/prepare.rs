@@ -14,7 +14,7 @@ use crate::{
     batch::{GeneratedSplit, Schema},
     comm::Team,
     data::{DataError, Dataset, Facts, Source, loader::Plan, source::prepared::News},
-    engine::{self, Engine, EngineConfig},
+    engine::{self, Engine, EngineConfig, ranks::ALONE},
     model::init::{InitSource, Initializer},
     random::numpy::RandomState,
     workload::{DataConfig, EvalCache, EvalEvery, InitRng, PlantedConfig, Workload, WorkloadError},
@@ -72,6 +72,7 @@ pub(super) fn prepare_until(
     }
     let checks_memory = |config: Option<&EngineConfig>| match (ranks, config) {
         (Some(team), Some(config)) => ranked::check(workload, config, team),
+        (None, Some(config)) if config.tables_by_ranks => Err(TrainError::Ranks(ALONE.into())),
         _ => Ok(check_memory(&memory_plan(workload, config))?),
     };
     checks_memory(sizes.as_ref())?;

@@ -145,6 +145,9 @@ pub enum Quirk {
     /// Of the micro-batches of an update all but the last are thrown away.
     #[serde(rename = "fb.grad-accum-drops")]
     FbGradAccumDrops,
+    /// Gradients of tables are as many times too large as there are ranks.
+    #[serde(rename = "fb.table-gradients-by-ranks")]
+    FbTableGradientsByRanks,
     /// Log loss of the probability in f32.
     #[serde(rename = "fb.bce-of-probability")]
     FbBceOfProbability,

@@ -249,7 +249,7 @@ impl<B: Backend> FusedEngine<B> {
         config: &EngineConfig,
         share: Option<&TableShare>,
     ) -> std::result::Result<Self, EngineError> {
-        let ranks = share.map(|share| Ranks::new(&config.model, share, config.sum_order));
+        let ranks = share.map(|share| Ranks::new(config, share));
         let (model, rule) = (&config.model, config.optimizer.rule);
         let layout = Layout::new(model, backend.keeps_weights());
         let (pooling, dense_width) = match model {

@@ -16,8 +16,7 @@ use super::{
 use crate::{
     backend::{Backend, Mat, Result, StepSums, Window},
     comm::{self, Comm, Parcel, Patience, What},
-    engine::{SumOrder, TableShare, ranks::rows_of},
-    model::ModelSpec,
+    engine::{EngineConfig, SumOrder, TableShare, ranks::rows_of},
 };
 use std::{ops::Range, rc::Rc};
 
@@ -32,10 +31,12 @@ pub(crate) struct Ranks {
     comm: Rc<dyn Comm>,
     patience: Patience,
     order: SumOrder,
+    /// Factor of the gradients of tables ([`EngineConfig::tables_by_ranks`]).
+    factor: Option<f32>,
     sets: Vec<Set>,
     send: Vec<Parcel>,
     receive: Vec<Parcel>,
-    /// Dense gradients of all ranks, of the part that this one sums.
+    /// Dense gradients of all ranks, of the part that this one sums; scratch space.
     part: Vec<f32>,
 }
 
@@ -62,7 +63,9 @@ fn share(all: usize, part: usize, parts: usize) -> Range<usize> {
 
 impl Ranks {
     /// For a model whose tables `share` gives to ranks.
-    pub fn new(model: &ModelSpec, share: &TableShare, order: SumOrder) -> Self {
+    pub fn new(config: &EngineConfig, share: &TableShare) -> Self {
+        let (model, order) = (&config.model, config.sum_order);
+        let factor = config.tables_by_ranks.then_some(share.comm.size() as f32);
         let specs = model.table_specs();
         let set = |set: crate::model::SetSpec| Set {
             dim: set.dim,
@@ -72,7 +75,7 @@ impl Ranks {
         let (comm, patience) = (Rc::clone(&share.comm), share.patience);
         let others = || comm::others(&*comm).map(|rank| Parcel { rank, words: Vec::new() });
         let (send, receive) = (others().collect(), others().collect());
-        Ranks { comm, patience, order, sets, send, receive, part: Vec::new() }
+        Ranks { comm, patience, order, factor, sets, send, receive, part: Vec::new() }
     }
 
     /// This rank, and how many there are.
@@ -152,6 +155,30 @@ impl Ranks {
                     let to = window.from_row(rows.start).of_mut(&mut *buffer, rows.len());
                     backend.write_mat(to, values)?;
                 }
+            }
+            Ok(())
+        })?;
+        match self.factor {
+            Some(factor) if of == Of::Gradients => self.multiply(backend, network, factor, samples),
+            _ => Ok(()),
+        }
+    }
+
+    /// Multiplies the gradients of this rank's tables.
+    fn multiply<B: Backend>(
+        &mut self,
+        backend: &mut B,
+        network: &mut Network<B>,
+        factor: f32,
+        samples: usize,
+    ) -> Result<()> {
+        let (me, Ranks { sets, part: scratch, .. }) = (self.comm.rank(), self);
+        network.pooled_mut(Of::Gradients, &mut |embedding, buffer| {
+            for window in tables(sets, &embedding, me) {
+                scratch.resize(samples * window.cols, 0.0);
+                backend.read_mat(window.of(&*buffer, samples), scratch)?;
+                scratch.iter_mut().for_each(|x| *x *= factor);
+                backend.write_mat(window.of_mut(&mut *buffer, samples), scratch)?;
             }
             Ok(())
         })

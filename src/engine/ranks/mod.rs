@@ -86,6 +86,9 @@ pub struct RanksConfig {
     pub timeout: Duration,
 }
 
+/// Error of a quirk that has no meaning without other ranks.
+pub const ALONE: &str = "workload.quirks: \"fb.table-gradients-by-ranks\" is one of several ranks, and there is one; start them with mpirun, or remove it";
+
 /// What several ranks cannot do; `None` if they can train this model.
 pub fn refusal(config: &EngineConfig, ranks: usize) -> Option<&'static str> {
     let batch_norm = match &config.model {
@@ -102,6 +105,9 @@ pub fn refusal(config: &EngineConfig, ranks: usize) -> Option<&'static str> {
     }
     if config.last_part_only {
         return Some("workload.quirks: fb.grad-accum-drops is a quirk of one rank");
+    }
+    if config.tables_by_ranks && ranks == 1 {
+        return Some(ALONE);
     }
     if config.sum_order == SumOrder::Tree && (!ranks.is_power_of_two() || ranks > SLICES) {
         return Some("comm.sum = \"tree\" takes 1, 2, 4, 8 or 16 ranks");

@@ -94,13 +94,14 @@ pub struct Difference {
 const UNKNOWN: &str = "unknown";
 
 /// Facts that records state only where they are not so.
-const UNLESS_STATED: [(&str, &str); 9] = [
+const UNLESS_STATED: [(&str, &str); 10] = [
     ("resumed", "no"),
     ("micro_batch", "none"),
     ("fp32_interaction", "false"),
     ("last_part_only", "false"),
     ("ranks", "1"),
     ("sum_order", "rank"),
+    ("tables_by_ranks", "false"),
     ("hashed", "none"),
     ("cached", "none"),
     (STARTED_FROM, "initial values"),

@@ -62,6 +62,7 @@ words! {
         "dr.top-mlp-dead-layer" => DrTopMlpDeadLayer,
         "dr.bn-batch-stats-in-eval" => DrBnBatchStatsInEval,
         "fb.grad-accum-drops" => FbGradAccumDrops,
+        "fb.table-gradients-by-ranks" => FbTableGradientsByRanks,
         "fb.bce-of-probability" => FbBceOfProbability,
     }
     RandomIds {

@@ -197,6 +197,27 @@ fn by_rank_predictions_and_tables_have_the_bits_of_one() {
 }
 
 #[test]
+fn with_the_quirk_tables_learn_as_many_times_faster() {
+    for model in [dlrm(Interaction::Cat, Pooling::Mean), qr(QrOperation::Mult, 6)] {
+        let right = config(model, OptimizerSpec::SGD, 1);
+        let quirk = EngineConfig { tables_by_ranks: true, ..right.clone() };
+        let before = ranked(&right, 4, &[]);
+        let (right, wrong) = (ranked(&right, 4, &LENS[..1]), ranked(&quirk, 4, &LENS[..1]));
+        let mut moved = 0;
+        for (k, spec) in quirk.model.params().iter().enumerate() {
+            let of = |seen: &Seen, i: usize| f64::from(f32::from_bits(seen.params[k][i]));
+            for i in 0..spec.len() {
+                let (a, b) = (of(&right, i) - of(&before, i), of(&wrong, i) - of(&before, i));
+                let times = if spec.kind == ParamKind::Table { 4.0 } else { 1.0 };
+                assert!((times * a - b).abs() < 1e-6, "{}: {a} {b}", spec.name);
+                moved += usize::from(a.abs() > 1e-5);
+            }
+        }
+        assert!(moved > 100, "{moved}");
+    }
+}
+
+#[test]
 fn micro_batches_are_parts_of_a_ranks_samples() {
     let model = dlrm(Interaction::Cat, Pooling::Mean);
     let whole = config(model, OptimizerSpec::SGD, 1);

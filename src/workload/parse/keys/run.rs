@@ -59,7 +59,9 @@ pub(super) fn workload() -> Vec<Key> {
                  `eval.batch_size`), `fb.bce-of-probability` (facebook's log loss is \
                  torch's of the f32 probability: beyond logits of 16 or so it jumps to 100, and \
                  there is no gradient), `fb.grad-accum-drops` (of the parts \
-                 of a batch, `train.micro_batches`, all but the last are thrown away)",
+                 of a batch, `train.micro_batches`, all but the last are thrown away), \
+                 `fb.table-gradients-by-ranks` (on several ranks gradients of tables are as many times \
+                 too large as there are ranks)",
             ),
         key("workload.without", |w| Some(&mut w.workload.without))
             .or(None)
