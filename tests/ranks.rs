@@ -302,13 +302,21 @@ fn launchers_of_another_mpi_are_refused() {
         let dir = folder();
         let name = if other.open_mpi() { "libmpi.so.40" } else { "libmpi.so.12" };
         let library = other.0.join("lib").join(name);
-        let mut command = launcher.command(2, dir.path(), &RUN);
-        let output = end(command.env("DLRM_BENCH_MPI", &library).spawn().unwrap());
-        assert!(!output.status.success());
-        // MPICH's library ends the process itself where it meets another's launcher.
+        // MPICH's library ends the process itself where it meets another's launcher. A launcher that
+        // ends a job may lose the last words of its processes.
         let said = ["it is another MPI's library", "unsupported PMI version"];
-        assert!(said.iter().any(|s| text(&output).contains(s)), "{}", text(&output));
-        assert!(!dir.path().join("results").exists());
+        let refused = || {
+            let mut command = launcher.command(2, dir.path(), &RUN);
+            let output = end(command.env("DLRM_BENCH_MPI", &library).spawn().unwrap());
+            assert!(!output.status.success());
+            assert!(!dir.path().join("results").exists());
+            text(&output)
+        };
+        let heard = (0..5).any(|_| {
+            let text = refused();
+            said.iter().any(|s| text.contains(s))
+        });
+        assert!(heard, "{}", refused());
     }
 }
 
