@@ -198,9 +198,9 @@ impl Ranks {
         }
         comm.transfer(What::Gradients, *patience, send, receive)?;
         part.resize(size * own.len(), 0.0);
-        let (n, mut all) = (own.len(), part.chunks_mut(own.len().max(1)));
+        let n = own.len();
         if n > 0 {
-            backend.read(&store.grads, own.start, &mut all.nth(me).unwrap_or_default()[..n])?;
+            backend.read(&store.grads, own.start, &mut part[me * n..][..n])?;
             for parcel in receive.iter_mut() {
                 part[parcel.rank * n..][..n].copy_from_slice(floats(&mut parcel.words));
             }
