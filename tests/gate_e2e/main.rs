@@ -241,11 +241,14 @@ fn a_slower_side_is_1_and_a_faster_one_0() {
     for (args, expected) in
         [(["--set-b", "engine.kind=candle"], 1), (["--set-a", "engine.kind=candle"], 0)]
     {
+        // The gate ends as soon as it can tell; a slow machine takes longer for its fewest blocks.
         let (code, verdict) =
-            bench.verdict(&[&args[..], &["--max-auc-drop", "0.49", "--budget", "40s"]].concat());
-        // Only a machine too busy to tell leaves bounds that hold both answers.
+            bench.verdict(&[&args[..], &["--max-auc-drop", "0.49", "--budget", "150s"]].concat());
+        // Only a machine too busy to tell leaves bounds that hold both answers, or no time for the
+        // AUC, without which nothing is called fast enough.
         if code == 5 {
-            assert!(undecided(&verdict["finding"], 0.005), "{verdict}");
+            let no_time = expected == 0 && verdict["unchecked"].is_string();
+            assert!(no_time || undecided(&verdict["finding"], 0.005), "{verdict}");
             println!("passed over: {}", reason(&verdict));
             continue;
         }
