@@ -1,6 +1,6 @@
 //! Evaluation over a whole split.
 
-use super::saved::Sink;
+use super::{TrainError, saved::Sink};
 use crate::{
     batch::{Batch, GeneratedSplit, Samples},
     data::{DataError, Source, loader},
@@ -28,6 +28,19 @@ pub(super) enum EvalError {
     /// Whoever takes the predictions cannot.
     Sink(io::Error),
     Interrupted,
+}
+
+impl EvalError {
+    /// What it is to a run, after a step.
+    pub fn at_step(self, step: u64) -> TrainError {
+        match self {
+            EvalError::Data(e) => e.into(),
+            EvalError::Engine(e) => e.into(),
+            EvalError::Metrics(source) => TrainError::Metrics { step, source },
+            EvalError::Sink(e) => TrainError::Listener(e),
+            EvalError::Interrupted => TrainError::Interrupted,
+        }
+    }
 }
 
 impl From<DataError> for EvalError {

@@ -9,6 +9,7 @@ pub mod events;
 pub mod failure;
 mod feed;
 mod fit;
+mod judging;
 pub(crate) mod memory;
 mod prepare;
 mod ranked;
@@ -20,6 +21,7 @@ mod slowdown;
 mod snapshot;
 mod step_clock;
 mod told;
+mod trainer;
 
 pub use cache::{ExpectedHits, expected_hits};
 pub use checkpoint::Progress;

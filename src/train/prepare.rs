@@ -8,7 +8,6 @@ use super::{
     feed,
     memory::{check_device, check_memory, memory_plan},
     ranked,
-    run::train_error,
 };
 use crate::{
     batch::{GeneratedSplit, Schema},
@@ -191,7 +190,7 @@ fn check_splits(
         match split.check(name, stop) {
             Ok(()) => Ok(split),
             Err(EvalError::Interrupted) => Err(TrainError::Interrupted),
-            Err(e) => Err(train_error(e, 0)),
+            Err(e) => Err(e.at_step(0)),
         }
     };
     let eval = match workload.eval.every {

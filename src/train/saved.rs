@@ -5,7 +5,6 @@ use super::{
     checkpoint::restore_parameters,
     evaluate::EvalSplit,
     memory::{check_device, check_memory, memory_plan, quantised_memory_plan},
-    run::train_error,
 };
 use crate::{
     backend::Quantisation,
@@ -180,7 +179,7 @@ impl SavedModel<'_> {
             None => self.judge.split.evaluate(&mut *self.engine, stop),
             Some(sink) => self.judge.split.evaluate_on_host(&mut *self.engine, stop, sink),
         };
-        judged.map_err(|e| train_error(e, 0))
+        judged.map_err(|e| e.at_step(0))
     }
 
     /// Times predictions of batches of each size, the first of the split again and again: each size

@@ -5,9 +5,9 @@ use super::{
     checkpoint::{BestSaved, Progress, Saver, Written},
     evaluate::EvalSplit,
     failure::{Scene, first_bad, samples_of},
-    run::Trainer,
     saved::Split,
     told::Told,
+    trainer::Trainer,
 };
 use crate::checkpoint::{CheckpointConfig, Checkpoints, Kind};
 use std::path::Path;
