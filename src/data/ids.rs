@@ -1,7 +1,8 @@
 //! From the whole numbers of a file to ids: one rule for all formats.
 //!
-//! An id has 32 bits. A number that has more, or is negative, becomes one where ids are taken
-//! modulo a number, and is an error elsewhere. A hash may have been stored with a sign: a negative
+//! An id has 32 bits, or 64 where it is a key of a table that grows. A number that has more than 32,
+//! or is negative, becomes an id of 32 where ids are taken modulo a number, stays as it is where ids
+//! are keys, and is an error elsewhere. A hash may have been stored with a sign: a negative
 //! number stands for the one without a sign that has the same bits, INT64 -1 for 2^64 - 1 and
 //! INT32 -1 for 2^32 - 1.
 
@@ -20,28 +21,31 @@ pub struct ToId {
     /// Then modulo this, at least 1. Where an offset is taken off, the numbers have been counted,
     /// and one below it is wrong.
     pub range: Option<u32>,
+    /// Whether they have 64 bits; without a `range`.
+    pub keys: bool,
 }
 
 impl ToId {
     /// Modulo `range`, if there is one.
     pub fn modulo(range: Option<u32>) -> Self {
-        ToId { offset: 0, range }
+        ToId { range, ..ToId::default() }
     }
 
     /// The id that stands for `x`, all bits of which count if it is `unsigned`.
     ///
     /// # Errors
     /// What is wrong with it, for a message that names the column before.
-    pub fn whole(self, x: i64, unsigned: bool) -> Result<u32, String> {
-        let ToId { offset, range } = self;
+    pub fn whole(self, x: i64, unsigned: bool) -> Result<u64, String> {
+        let ToId { offset, range, keys } = self;
         let left = x.wrapping_sub(offset);
         // What has been counted is not below the offset.
+        if keys {
+            return Ok(left as u64);
+        }
         let counted = if unsigned { x as u64 >= offset as u64 } else { x >= offset };
         match (range, u32::try_from(left)) {
-            (Some(range), _) if counted || offset == 0 => {
-                Ok((left as u64 % u64::from(range)) as u32)
-            }
-            (None, Ok(id)) => Ok(id),
+            (Some(range), _) if counted || offset == 0 => Ok(left as u64 % u64::from(range)),
+            (None, Ok(id)) => Ok(id.into()),
             (Some(_), _) => Err(format!("is {left}; must be an id from 0 to {}", u32::MAX)),
             (None, Err(_)) if unsigned && counted => Err(beyond(left as u64)),
             (None, Err(_)) => Err(beyond(left)),
@@ -52,12 +56,11 @@ impl ToId {
     ///
     /// # Errors
     /// As [`ToId::whole`].
-    pub fn narrow(self, x: i64, bytes: usize) -> Result<u32, String> {
-        match self.range {
-            Some(_) if self.offset == 0 && bytes < 8 => {
-                self.whole(x & ((1 << (8 * bytes)) - 1), false)
-            }
-            _ => self.whole(x, false),
+    pub fn narrow(self, x: i64, bytes: usize) -> Result<u64, String> {
+        let hashes = self.keys || self.range.is_some();
+        match hashes && self.offset == 0 && bytes < 8 {
+            true => self.whole(x & ((1 << (8 * bytes)) - 1), false),
+            false => self.whole(x, false),
         }
     }
 
@@ -66,7 +69,7 @@ impl ToId {
     ///
     /// # Errors
     /// As [`ToId::whole`]. No fraction is a hash: it would have lost some of its bits.
-    pub fn fraction(self, x: f64) -> Result<Option<u32>, String> {
+    pub fn fraction(self, x: f64) -> Result<Option<u64>, String> {
         if x.is_nan() {
             return Ok(None);
         }
@@ -84,7 +87,7 @@ impl ToId {
     ///
     /// # Errors
     /// `None` if it is no number, else as [`ToId::whole`].
-    pub fn text(self, text: &str) -> Result<Option<u32>, Option<String>> {
+    pub fn text(self, text: &str) -> Result<Option<u64>, Option<String>> {
         if text.starts_with('+') {
             return Err(None);
         }
@@ -114,7 +117,7 @@ mod tests {
     fn numbers_become_ids_or_are_named() {
         let (plain, modulo) = (ToId::default(), ToId::modulo(Some(10)));
         assert_eq!(plain.whole(7, false), Ok(7));
-        assert_eq!(plain.whole(u32::MAX.into(), false), Ok(u32::MAX));
+        assert_eq!(plain.whole(u32::MAX.into(), false), Ok(u32::MAX.into()));
         assert_eq!(
             plain.whole(-1, false).unwrap_err(),
             "is -1; must be an id from 0 to 4294967295, or be taken modulo a number \
@@ -127,7 +130,7 @@ mod tests {
         assert_eq!((modulo.narrow(-1, 4), modulo.narrow(-1, 1)), (Ok(5), Ok(5)));
         assert_eq!((modulo.narrow(-2, 2), modulo.narrow(-1, 8)), (Ok(4), Ok(5)));
         assert!(plain.narrow(-2, 4).unwrap_err().starts_with("is -2; must"));
-        let counted = ToId { offset: 100, range: Some(10) };
+        let counted = ToId { offset: 100, ..modulo };
         assert_eq!(counted.whole(117, false), Ok(7));
         assert_eq!(
             counted.whole(99, false).unwrap_err(),
@@ -143,7 +146,7 @@ mod tests {
             ("3.0", Some(3)),
             ("3e2", Some(300)),
             ("-0.0", Some(0)),
-            ("4294967295.0", Some(u32::MAX)),
+            ("4294967295.0", Some(u32::MAX.into())),
             ("nan", None),
         ] {
             assert_eq!(plain.text(text), Ok(id), "{text}");
@@ -169,5 +172,23 @@ mod tests {
         assert_eq!((modulo.text("-1"), modulo.text("23.0")), (Ok(Some(5)), Ok(Some(3))));
         // A hash that went through a fraction has lost some of its bits.
         assert!(modulo.text("-1.0").is_err() && modulo.text("1e18").is_err());
+    }
+
+    #[test]
+    fn keys_keep_all_bits() {
+        let keys = ToId { keys: true, ..ToId::default() };
+        assert_eq!((keys.whole(-1, false), keys.whole(-1, true)), (Ok(u64::MAX), Ok(u64::MAX)));
+        assert_eq!(keys.whole(1 << 40, false), Ok(1 << 40));
+        // Of 32 bits with a sign: the number without one.
+        assert_eq!((keys.narrow(-1, 4), keys.narrow(-1, 8)), (Ok((1 << 32) - 1), Ok(u64::MAX)));
+        let texts = ["18446744073709551615", "-9223372036854775808", "7", "7.0", "nan"];
+        let want = [Some(u64::MAX), Some(1 << 63), Some(7), Some(7), None];
+        for (text, want) in texts.into_iter().zip(want) {
+            assert_eq!(keys.text(text), Ok(want), "{text}");
+        }
+        // Fractions of 64 bits have lost some of a hash's.
+        assert!(keys.text("1e18").is_err() && keys.text("0.5").is_err());
+        assert_eq!((keys.text("05db9164x"), keys.text("")), (Err(None), Err(None)));
+        assert_eq!(ToId { offset: 9, ..keys }.whole(5, false), Ok(u64::MAX - 3));
     }
 }

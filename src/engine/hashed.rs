@@ -8,7 +8,7 @@ use super::{
 use crate::{
     backend::{StepContext, StepEnd},
     batch::{Bags, Batch, BatchLimits, Samples},
-    embedding::hashed::{Changes, HashedSpec, HashedTable, SavedTable},
+    embedding::hashed::{Changes, HashedColumn, HashedSpec, HashedTable, SavedTable},
     metrics::{Counts, MetricsError},
     model::{
         ParamKind, ParamSpec,
@@ -91,7 +91,9 @@ impl HashedEngine {
             EngineError::Unsupported("rows by themselves do not come from numpy's generator".into())
         })?;
         let mut limits = config.batch_limits();
-        limits.rows = spec.columns.iter().map(|c| c.ids).collect();
+        // Of keys the lower halves are looked at, which are any numbers of 32 bits.
+        let ids = |c: &HashedColumn| if c.any_keys { 1 << 32 } else { c.ids };
+        limits.rows = spec.columns.iter().map(ids).collect();
         let mut engine = HashedEngine {
             inner,
             tables: spec.columns.iter().map(|c| HashedTable::new(spec.config, c)).collect(),
@@ -172,7 +174,7 @@ impl HashedEngine {
             let table = &mut self.tables[column];
             let mut changes = std::mem::take(&mut self.changes[column]);
             let out = &mut self.batch.bags[column].indices;
-            table.resolve(&batch.bags[column].indices, step, out, &mut changes)?;
+            table.resolve(batch.bags[column].keys(), step, out, &mut changes)?;
             let zeros = table.zeros();
             for (_, key) in changes.new.iter_mut().chain(&mut changes.admitted) {
                 *key = table.initial(*key);
@@ -196,7 +198,7 @@ impl HashedEngine {
         for column in 0..self.tables.len() {
             let table = &mut self.tables[column];
             let out = &mut self.batch.bags[column].indices;
-            table.look_up(&batch.bags[column].indices, out, &mut borrowed);
+            table.look_up(batch.bags[column].keys(), out, &mut borrowed);
             let (filtered, zeros) = (table.filters(), table.zeros());
             self.set(column, &borrowed, To::Initial)?;
             if filtered && self.batch.bags[column].indices.contains(&zeros) {

@@ -121,7 +121,8 @@ pub fn keys(config: &EngineConfig) -> u64 {
         FilterConfig::None => 0,
         FilterConfig::Counter { .. } => {
             // Every id may wait for a row.
-            let waiting = spec.columns.iter().map(|c| (c.ids - c.capacity) as u64).sum::<u64>();
+            let waiting =
+                spec.columns.iter().map(|c| c.ids.saturating_sub(c.capacity) as u64).sum::<u64>();
             2 * 25 * waiting
         }
         FilterConfig::Bloom { keys, false_positive, counter_bits, .. } => {

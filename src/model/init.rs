@@ -205,7 +205,7 @@ impl<'a> Initializer<'a> {
                 let draw = Draw { seed: *seed, parameter: index as u64, distribution };
                 pool.for_each_chunk(out, CHUNK, |chunk, _, part| {
                     if !is_set(stop) {
-                        draw.fill(at + chunk * CHUNK, part);
+                        draw.fill((at + chunk * CHUNK) as u128, part);
                     }
                 });
             }
@@ -309,14 +309,15 @@ impl RowInit {
     /// If `out` has not `dim` elements.
     pub fn fill(&self, row: u64, out: &mut [f32]) {
         assert_eq!(out.len(), self.dim, "a row");
-        let start = row as usize * self.dim;
+        // A key of 64 bits times the dimension has more.
+        let start = u128::from(row) * self.dim as u128;
         // Whole blocks of four are drawn.
-        let before = start % 4;
+        let before = (start % 4) as usize;
         if before == 0 {
             return self.draw.fill(start, out);
         }
         let mut blocks = vec![0.0; before + self.dim];
-        self.draw.fill(start - before, &mut blocks);
+        self.draw.fill(start - before as u128, &mut blocks);
         out.copy_from_slice(&blocks[before..]);
     }
 }
@@ -330,14 +331,17 @@ struct Draw {
 }
 
 impl Draw {
-    /// Words for the `attempt`-th try; all but truncated distributions need only the first.
-    fn words(&self, attempt: u64) -> Philox {
-        Philox::new(self.seed, Stream::Init, self.parameter | attempt << 32)
+    /// Words for the `attempt`-th try; all but truncated distributions need only the first, and none
+    /// comes to 256. `beyond` are the bits of a place above its lower 64: fewer than 24, since no
+    /// table is that wide.
+    fn words(&self, attempt: u64, beyond: u64) -> Philox {
+        Philox::new(self.seed, Stream::Init, self.parameter | attempt << 32 | beyond << 40)
     }
 
     /// Fills elements `start..start + out.len()`; `start` is a multiple of 4.
-    fn fill(&self, start: usize, out: &mut [f32]) {
-        let (words, position) = (self.words(0), start as u64 / 4);
+    fn fill(&self, start: u128, out: &mut [f32]) {
+        let block = start / 4;
+        let (words, position) = (self.words(0, (block >> 64) as u64), block as u64);
         match self.distribution {
             Distribution::Constant(c) => out.fill(c),
             Distribution::Uniform { low, high } => {
@@ -353,7 +357,9 @@ impl Draw {
                 for (i, z) in out.iter_mut().enumerate() {
                     let mut attempt = 1;
                     while z.abs() > 2.0 {
-                        let again = normal_block(self.words(attempt).block((start + i) as u64));
+                        let place = start + i as u128;
+                        let words = self.words(attempt, (place >> 64) as u64);
+                        let again = normal_block(words.block(place as u64));
                         *z = again.into_iter().find(|z| z.abs() <= 2.0).unwrap_or(*z);
                         attempt += 1;
                     }
@@ -366,7 +372,9 @@ impl Draw {
 
 fn standard_normals(words: Philox, position: u64, out: &mut [f32]) {
     for (b, part) in out.chunks_mut(4).enumerate() {
-        for (o, z) in part.iter_mut().zip(normal_block(words.block(position + b as u64))) {
+        for (o, z) in
+            part.iter_mut().zip(normal_block(words.block(position.wrapping_add(b as u64))))
+        {
             *o = z;
         }
     }
@@ -505,6 +513,30 @@ mod tests {
         }
         let model = dlrm(MlpInit::Facebook, EmbeddingInit::TruncatedNormal);
         assert!(Initializer::new(&model, numpy(1)).rows(0, 5).is_none());
+    }
+
+    /// Rows of keys of 64 bits: each its own, also where numbers of elements have more bits, and
+    /// those of small numbers are as ever.
+    #[test]
+    fn rows_of_large_numbers_are_their_own() {
+        for init in [EmbeddingInit::UniformSqrtInvRows, EmbeddingInit::TruncatedNormal] {
+            let model = dlrm(MlpInit::Facebook, init);
+            let initializer = Initializer::new(&model, InitSource::Philox { seed: 3 });
+            for dim in [4, 5, 16, 1 << 12] {
+                let rows = initializer.rows(1, dim).unwrap();
+                let of = |row: u64| {
+                    let mut out = vec![f32::NAN; dim];
+                    rows.fill(row, &mut out);
+                    assert!(out.iter().all(|x| x.is_finite()));
+                    out.iter().map(|x| x.to_bits()).collect::<Vec<u32>>()
+                };
+                // 2^62 rows of 16 elements are 2^64 blocks of four.
+                let numbers = [0, 1, 1 << 62, 1 << 63, 3 << 62, (1 << 62) + 1, u64::MAX];
+                let all: std::collections::HashSet<Vec<u32>> = numbers.map(of).into();
+                assert_eq!(all.len(), numbers.len(), "{dim}");
+                assert_eq!(of(u64::MAX), of(u64::MAX));
+            }
+        }
     }
 
     #[test]

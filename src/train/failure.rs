@@ -272,6 +272,9 @@ fn hash(batch: &Batch) -> String {
     for number in batch.bags.iter().flat_map(|bags| bags.indices.iter().chain(&bags.offsets)) {
         hash.update(&number.to_le_bytes());
     }
+    for high in batch.bags.iter().flat_map(|bags| &bags.high) {
+        hash.update(&high.to_le_bytes());
+    }
     hash.finalize().to_hex().to_string()
 }
 

@@ -13,7 +13,7 @@ pub mod sweep;
 
 pub use crate::data::source::config::{
     Bin40Config, CriteoSet, CriteoShuffle, CriteoTsvConfig, CsvConfig, DataConfig, DateFeature,
-    DenseTransform, FilesConfig, GroupShuffle, NumpyRandomConfig, OnError, ParquetConfig,
+    DenseTransform, FilesConfig, GroupShuffle, IdKind, NumpyRandomConfig, OnError, ParquetConfig,
     PlantedConfig, PreparedConfig, RandomIds, RecordShuffle, TraceRestart,
 };
 pub use names::unfit_name;

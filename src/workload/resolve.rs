@@ -174,7 +174,7 @@ impl Workload {
         let hashed = match &self.embedding {
             StoreConfig::Resident | StoreConfig::Cached(_) => None,
             StoreConfig::Hashed(store) => {
-                let spec = HashedSpec::new(store, schema, max_batch);
+                let spec = HashedSpec::new(store, schema, max_batch, self.data.has_keys());
                 let unfit = |what| WorkloadError::Unfit { key: "embedding.capacity", what };
                 Some(spec.map_err(unfit)?)
             }

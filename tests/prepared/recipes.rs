@@ -49,6 +49,9 @@ fn oneflows_can_be_trained_on() {
     trains("oneflow-dlrm", "max_ind_range = 1000\nshuffle = \"row_group\"", DLRM, 302, 76);
     trains("oneflow-dlrm", "max_ind_range = 0\nid_range = 100", DLRM, 302, 76);
     trains("oneflow-deepfm", "id_range = 100\nshard_rows = 50", DEEPFM, 361, 46);
+    // Hashes as they are, in tables that grow.
+    let grows = format!("{DEEPFM}\n[embedding]\nstore = \"hashed\"");
+    trains("oneflow-deepfm", "ids = \"keys\"\nshard_rows = 50", &grows, 361, 46);
 }
 
 #[test]

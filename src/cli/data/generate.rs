@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     data::{format::planted::PlantedReader, source::planted},
-    workload::PlantedConfig,
+    workload::{IdKind, PlantedConfig},
 };
 use clap::{Args, ValueEnum};
 use std::path::PathBuf;
@@ -116,6 +116,7 @@ pub(super) fn run(args: &GenerateArgs) -> Result<Exit, Failure> {
         eval_samples: EVAL_SAMPLES,
         seed: args.seed,
         positive_rate: args.positive_rate,
+        ids: IdKind::Rows,
     };
     // The keys of a workload file have the names of the options here.
     let options = |e: String| {

@@ -178,7 +178,7 @@ impl Reader for ArraysReader {
             let (of, width) = (column.of(), column.width());
             for (i, row) in column.bytes().chunks_exact(of.size() * width).enumerate() {
                 for id in row.chunks_exact(of.size()) {
-                    bags.indices.extend(place(i).id(&name.name, of.id(id, self.to))?);
+                    bags.extend_keys(place(i).id(&name.name, of.id(id, self.to))?);
                 }
                 place(i).full(name, bags)?;
             }

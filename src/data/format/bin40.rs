@@ -168,7 +168,7 @@ impl Reader for Bin40Reader {
             rows.dense.extend((0..DENSE).map(|k| f64::from(number(record, 1 + k))));
             for (k, (bags, column)) in rows.ids.iter_mut().zip(&self.layout.ids).enumerate() {
                 let id = self.to.narrow(number(record, 1 + DENSE + k).into(), SIZE);
-                bags.push([place.id(&column.name, id)?]);
+                bags.push_keys([place.id(&column.name, id)?]);
             }
         }
         self.next += n as u64;

@@ -41,6 +41,8 @@ pub struct Columns {
     pub only: bool,
     /// Ids modulo this, those of parquet files with all of their 64 bits.
     pub range: Option<u32>,
+    /// Whether ids are keys of 64 bits.
+    pub keys: bool,
 }
 
 /// What the label is called in the files of OneFlow and FuxiCTR, DeepRec, BARS, facebook.
@@ -185,7 +187,7 @@ impl Columns {
 
     /// What becomes of the numbers of categorical columns.
     pub(in crate::data) fn to_id(&self) -> ToId {
-        ToId::modulo(self.range)
+        ToId { keys: self.keys, ..ToId::modulo(self.range) }
     }
 
     /// Whether the columns are left to the file.

@@ -185,19 +185,20 @@ impl Take {
         let (columns, features) = rows.ids.split_at_mut(self.ids.len());
         self.dates.put(&mut rows.dense, features);
         for (k, bags) in columns.iter_mut().enumerate() {
-            bags.push(self.category(fields, k)?);
+            bags.push_keys(self.category(fields, k)?);
         }
         rows.labels.push(label);
         Ok(())
     }
 
     /// The id of a record in categorical column `k`, if it has one.
-    fn category(&self, fields: &Fields, k: usize) -> Result<Option<u32>, String> {
+    fn category(&self, fields: &Fields, k: usize) -> Result<Option<u64>, String> {
         let (i, name) = (self.ids[k], &self.layout.ids[k].name);
         let (text, wrong) = (fields.get(i), |right: &str| amiss(fields, i, name, right));
         match (&self.texts, self.dialect) {
             (Some(texts), _) if self.text[k] => {
-                Ok(texts.0.id(k, Some(text).filter(|text| !self.words.missing(text))))
+                let id = texts.0.id(k, Some(text).filter(|text| !self.words.missing(text)));
+                Ok(id.map(u64::from))
             }
             (texts, Dialect::Named) => self.id(text).map_err(|what| match what {
                 Some(what) => format!("column {} {what}", shown_name(name)),
@@ -214,7 +215,7 @@ impl Take {
             }),
             (_, Dialect::DeepRec) if text.is_empty() => Ok(None),
             (_, Dialect::DeepRec) => hexadecimal(text)
-                .map(Some)
+                .map(|id| Some(id.into()))
                 .ok_or_else(|| wrong("up to 8 hexadecimal digits or nothing")),
         }
     }
@@ -223,7 +224,7 @@ impl Take {
     ///
     /// # Errors
     /// What is wrong with a whole number that is none; `None` if it is something else.
-    fn id(&self, text: &[u8]) -> Result<Option<u32>, Option<String>> {
+    fn id(&self, text: &[u8]) -> Result<Option<u64>, Option<String>> {
         if self.words.missing(text) {
             return Ok(None);
         }

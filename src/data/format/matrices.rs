@@ -184,7 +184,7 @@ impl Reader for Matrices {
                 for (k, (bags, column)) in columns {
                     for i in 0..n {
                         let place = RowRef { path: all.path(), row: self.next + i as u64 + 1 };
-                        bags.push(all.id(i, k, self.to, place, &column.name)?);
+                        bags.push_keys(all.id(i, k, self.to, place, &column.name)?);
                     }
                 }
             }
@@ -200,7 +200,7 @@ impl Reader for Matrices {
                     for i in 0..n {
                         let place = RowRef { path: array.path(), row: self.next + i as u64 + 1 };
                         for c in 0..array.width() {
-                            bags.indices.extend(array.id(i, c, self.to, place, &column.name)?);
+                            bags.extend_keys(array.id(i, c, self.to, place, &column.name)?);
                         }
                         place.full(column, bags)?;
                     }

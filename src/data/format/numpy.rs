@@ -134,7 +134,7 @@ impl Reader for NumpyReader {
             for ((bags, column), &first) in rows.ids.iter_mut().zip(&self.layout.ids).zip(&self.ids)
             {
                 for k in first..first + many(column) {
-                    bags.indices.extend(self.array.id(i, k, self.to, place, &column.name)?);
+                    bags.extend_keys(self.array.id(i, k, self.to, place, &column.name)?);
                 }
                 place.full(column, bags)?;
             }

@@ -200,7 +200,7 @@ impl Array {
         to: ToId,
         place: RowRef,
         name: &str,
-    ) -> Result<Option<u32>, DataError> {
+    ) -> Result<Option<u64>, DataError> {
         place.id(name, self.of.id(self.element(row, column), to))
     }
 }

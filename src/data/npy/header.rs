@@ -115,7 +115,7 @@ impl Type {
     ///
     /// # Errors
     /// If it is none, for a message that names the column before.
-    pub fn id(self, bytes: &[u8], to: ToId) -> Result<Option<u32>, String> {
+    pub fn id(self, bytes: &[u8], to: ToId) -> Result<Option<u64>, String> {
         match self {
             Type::Int(n) => to.narrow(self.integer(bytes), n).map(Some),
             Type::Bool | Type::Unsigned(_) => to.whole(self.integer(bytes), true).map(Some),

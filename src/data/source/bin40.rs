@@ -55,7 +55,7 @@ pub fn open(config: &Bin40Config, train: &OpenSettings) -> Result<Dataset, DataE
     let mut source = |shuffle: RecordShuffle| -> Result<Option<Box<dyn Source>>, DataError> {
         let Some(days) = splits.next() else { return Ok(None) };
         let dense = Dense::new(config.dense_transform).ok_or_else(untransformed)?;
-        let ids = Ids { rows: rows.clone(), range: config.max_ind_range };
+        let ids = Ids { rows: rows.clone(), range: config.max_ind_range, keys: false };
         let layout = Layout::criteo(Numbers::Int32);
         let order = RecordOrder::new(shuffle, train, &days)?;
         Ok(Some(Box::new(Bin40 {

@@ -128,6 +128,8 @@ struct Store {
     labels: Vec<f32>,
     dense: Vec<f32>,
     ids: Vec<u32>,
+    /// Their upper halves; empty while none has one.
+    high: Vec<u32>,
     /// Ids of each table in each slot.
     counts: Vec<u32>,
 }
@@ -142,6 +144,7 @@ impl Store {
             labels: Vec::new(),
             dense: Vec::new(),
             ids: Vec::new(),
+            high: Vec::new(),
             counts: Vec::new(),
         }
     }
@@ -154,6 +157,7 @@ impl Store {
         self.labels.clear();
         self.dense.clear();
         self.ids.clear();
+        self.high.clear();
         self.counts.clear();
     }
 
@@ -175,7 +179,14 @@ impl Store {
         for (k, bags) in from.bags.iter().enumerate() {
             let bag = bags.bag(i);
             self.counts[slot * tables + k] = bag.len() as u32;
-            self.ids[slot * width + self.starts[k]..][..bag.len()].copy_from_slice(bag);
+            let start = slot * width + self.starts[k];
+            self.ids[start..][..bag.len()].copy_from_slice(bag);
+            if self.high.is_empty() && bags.high.is_empty() {
+                continue;
+            }
+            self.high.resize(self.ids.len(), 0);
+            let high = self.high[start..].iter_mut().zip(bags.bag_keys(i));
+            high.for_each(|(high, key)| *high = (key >> 32) as u32);
         }
     }
 
@@ -187,7 +198,14 @@ impl Store {
         to.dense.extend_from_slice(&self.dense[slot * d..(slot + 1) * d]);
         for (k, bags) in to.bags.iter_mut().enumerate() {
             let count = self.counts[slot * tables + k] as usize;
-            bags.push(self.ids[slot * width + self.starts[k]..][..count].iter().copied());
+            let start = slot * width + self.starts[k];
+            let low = &self.ids[start..][..count];
+            match self.high.get(start..start + count) {
+                None => bags.push(low.iter().copied()),
+                Some(high) => bags.push_keys(
+                    low.iter().zip(high).map(|(&l, &h)| u64::from(h) << 32 | u64::from(l)),
+                ),
+            }
         }
     }
 
@@ -200,6 +218,11 @@ impl Store {
         self.dense.truncate(last * d);
         self.ids.copy_within(last * width.., slot * width);
         self.ids.truncate(last * width);
+        if !self.high.is_empty() {
+            self.high.resize((last + 1) * width, 0);
+            self.high.copy_within(last * width.., slot * width);
+            self.high.truncate(last * width);
+        }
         self.counts.copy_within(last * tables.., slot * tables);
         self.counts.truncate(last * tables);
     }

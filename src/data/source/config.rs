@@ -33,6 +33,55 @@ pub enum DataConfig {
     Files(FilesConfig),
 }
 
+impl DataConfig {
+    /// What the ids of the data are, where a source has a choice.
+    pub fn ids(&self) -> Option<IdKind> {
+        match self {
+            DataConfig::Planted(c) => Some(c.ids),
+            DataConfig::Prepared(c) => Some(c.ids),
+            DataConfig::Csv(c) => Some(c.ids),
+            DataConfig::Parquet(c) => Some(c.ids),
+            DataConfig::Files(c) => Some(c.ids),
+            DataConfig::NumpyRandom(_) | DataConfig::CriteoTsv(_) | DataConfig::Bin40(_) => None,
+        }
+    }
+
+    /// Says what they are, where there is a choice.
+    pub fn set_ids(&mut self, to: IdKind) {
+        match self {
+            DataConfig::Planted(c) => c.ids = to,
+            DataConfig::Prepared(c) => c.ids = to,
+            DataConfig::Csv(c) => c.ids = to,
+            DataConfig::Parquet(c) => c.ids = to,
+            DataConfig::Files(c) => c.ids = to,
+            DataConfig::NumpyRandom(_) | DataConfig::CriteoTsv(_) | DataConfig::Bin40(_) => {}
+        }
+    }
+
+    /// Whether ids are keys of 64 bits.
+    pub fn has_keys(&self) -> bool {
+        self.ids() == Some(IdKind::Keys)
+    }
+}
+
+/// What ids of data are.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum IdKind {
+    /// Numbers of rows of tables.
+    #[default]
+    Rows,
+    /// Any numbers of 64 bits: keys of tables that grow.
+    Keys,
+}
+
+impl IdKind {
+    /// Whether they are what they are unless something else is said.
+    pub fn is_rows(&self) -> bool {
+        *self == IdKind::Rows
+    }
+}
+
 /// Planted data.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct PlantedConfig {
@@ -60,6 +109,9 @@ pub struct PlantedConfig {
     pub seed: u64,
     /// Share of positive labels; `None` = the preset's.
     pub positive_rate: Option<f64>,
+    /// What ids are.
+    #[serde(skip_serializing_if = "IdKind::is_rows")]
+    pub ids: IdKind,
 }
 
 impl PlantedConfig {
@@ -77,6 +129,7 @@ impl PlantedConfig {
             eval_samples: 200_000,
             seed: 1,
             positive_rate: None,
+            ids: IdKind::Rows,
         }
     }
 }
@@ -202,6 +255,9 @@ pub struct PreparedConfig {
     pub memory: Size,
     /// Ids of the prepared files modulo this; `None` = off.
     pub id_range: Option<u32>,
+    /// What ids are.
+    #[serde(skip_serializing_if = "IdKind::is_rows")]
+    pub ids: IdKind,
     /// Transform of the dense columns of the prepared files.
     pub dense_transform: DenseTransform,
     /// Order of training samples in files of records, new every epoch.
@@ -222,6 +278,7 @@ impl PreparedConfig {
             cache: None,
             memory: Size(2 << 30),
             id_range: None,
+            ids: IdKind::Rows,
             dense_transform: DenseTransform::Raw,
             shuffle: RecordShuffle::None,
             groups: GroupShuffle::None,
@@ -287,6 +344,9 @@ pub struct CsvConfig {
     pub hash_buckets: Option<Vec<usize>>,
     /// What stands for an empty categorical field; `None` = it is a value as it is.
     pub missing_category: Option<String>,
+    /// What ids are.
+    #[serde(skip_serializing_if = "IdKind::is_rows")]
+    pub ids: IdKind,
     /// Field separator.
     pub delimiter: char,
     /// Lines that start with this character are left out.
@@ -467,6 +527,9 @@ pub struct ParquetConfig {
     pub id_stride: u32,
     /// Ids modulo this; `None` = off.
     pub max_ind_range: Option<u32>,
+    /// What ids are.
+    #[serde(skip_serializing_if = "IdKind::is_rows")]
+    pub ids: IdKind,
     /// Transform of the dense columns.
     pub dense_transform: DenseTransform,
     /// Order of training samples.
@@ -503,6 +566,9 @@ pub struct FilesConfig {
     pub hotness: Option<Vec<usize>>,
     /// Ids modulo this; `None` = off.
     pub max_ind_range: Option<u32>,
+    /// What ids are.
+    #[serde(skip_serializing_if = "IdKind::is_rows")]
+    pub ids: IdKind,
     /// Transform of the dense columns.
     pub dense_transform: DenseTransform,
     /// Samples of a buffer through which training samples pass; `None` = off.
@@ -525,6 +591,7 @@ impl FilesConfig {
             tables: None,
             hotness: None,
             max_ind_range: None,
+            ids: IdKind::Rows,
             dense_transform: DenseTransform::Raw,
             buffer: None,
         }

@@ -116,11 +116,21 @@ impl Counting {
                 }
             }
             for (counts, bags) in ids.iter_mut().zip(&rows.ids) {
-                let bag = bags.bag(i);
-                counts.missing += u64::from(bag.is_empty() && !eval);
-                bag.iter().for_each(|&id| counts.value(id.into(), eval));
+                counts.missing += u64::from(bags.bag(i).is_empty() && !eval);
+                bags.bag_keys(i).for_each(|id| counts.value(id, eval));
             }
         }
+    }
+
+    /// About how many rows each categorical column's table needs for its different ids, and some for
+    /// what an estimate may be wrong by.
+    pub fn different_ids(&self) -> Vec<usize> {
+        let of = |counts: &Counts| {
+            // What is missing is id 0.
+            let n = counts.train.count() as usize + usize::from(counts.missing > 0);
+            if counts.train.is_exact() { n.max(1) } else { n + n / 16 }
+        };
+        self.columns[self.layout.dense.len()..].iter().map(of).collect()
     }
 
     /// What has been counted of the columns, with the `rows` of their tables; nothing but that where

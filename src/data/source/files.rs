@@ -16,7 +16,7 @@ use super::{
     buffered::Buffered,
     counting::{Counting, Of, few},
     hold_out::{OneSide, Side},
-    ids::{Ids, check_lengths, untransformed},
+    ids::{Ids, check_lengths, sized_by, untransformed},
     once, paths,
     picked::{Picking, hash},
 };
@@ -39,6 +39,7 @@ pub fn open(config: &FilesConfig, settings: &OpenSettings) -> Result<Dataset, Da
         categorical: config.categorical.clone(),
         ignore: config.ignore.clone(),
         range: config.max_ind_range,
+        keys: !config.ids.is_rows(),
         ..Columns::default()
     };
     let first = config.train.first();
@@ -64,10 +65,11 @@ pub fn open(config: &FilesConfig, settings: &OpenSettings) -> Result<Dataset, Da
     }
     notes.push(format!("train: {} samples, eval: {} samples", lens[0], lens[1]));
     if config.tables.is_none() {
-        notes.push("rows of the tables by the largest ids in the files".into());
+        notes.push(sized_by(config.ids).into());
     }
     let rows: Vec<usize> = match &config.tables {
         Some(rows) => rows.clone(),
+        None if !config.ids.is_rows() => found.counting.different_ids(),
         None => found.largest.iter().map(|&id| id as usize + 1).collect(),
     };
     let hotness = config.hotness.clone().unwrap_or(found.hotness);
@@ -93,7 +95,7 @@ pub fn open(config: &FilesConfig, settings: &OpenSettings) -> Result<Dataset, Da
             split,
             dense: Dense::new(config.dense_transform).ok_or_else(untransformed)?,
             // They have been taken modulo `data.max_ind_range` as they were read.
-            ids: Ids { rows: rows.clone(), range: None },
+            ids: Ids { rows: rows.clone(), range: None, keys: !config.ids.is_rows() },
             hotness: hotness.clone(),
             open: None,
         })))

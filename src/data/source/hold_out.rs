@@ -153,7 +153,7 @@ fn copy(from: &Batch, i: usize, to: &mut Batch) {
     to.labels.push(from.labels[i]);
     to.dense.extend_from_slice(&from.dense[i * d..(i + 1) * d]);
     for (to, from) in to.bags.iter_mut().zip(&from.bags) {
-        to.push(from.bag(i).iter().copied());
+        to.push_keys(from.bag_keys(i));
     }
 }
 

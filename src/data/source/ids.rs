@@ -1,8 +1,11 @@
 //! From ids in a file to rows of tables.
 
-use super::super::{
-    DataError,
-    rows::{Hotness, IdColumn, Layout, RowRef},
+use super::{
+    super::{
+        DataError,
+        rows::{Hotness, IdColumn, Layout, RowRef},
+    },
+    config::IdKind,
 };
 use crate::batch::Bags;
 use std::ops::Range;
@@ -13,6 +16,8 @@ pub(super) struct Ids {
     pub rows: Vec<usize>,
     /// Ids modulo this (facebook's `--max-ind-range`, at reading).
     pub range: Option<u32>,
+    /// Whether ids have 64 bits and are no rows: they stay as they are.
+    pub keys: bool,
 }
 
 impl Ids {
@@ -68,7 +73,7 @@ impl Ids {
     ) -> Result<(), DataError> {
         let (start, n) = (to.indices.len(), rows.len());
         if from.is_one_hot() {
-            to.indices.extend_from_slice(&from.indices[rows.clone()]);
+            to.extend_from(from, rows.clone());
             to.offsets.extend(start as u32 + 1..=(start + n) as u32);
         } else {
             for i in rows.clone() {
@@ -81,8 +86,11 @@ impl Ids {
                     return Err(place(i).error(what));
                 }
                 let missing = bag.is_empty() && column.hotness == Hotness::One;
-                to.push(bag.iter().copied().chain(missing.then_some(0)));
+                to.push_keys(from.bag_keys(i).chain(missing.then_some(0)));
             }
+        }
+        if self.keys {
+            return Ok(());
         }
         if let Err(at) = self.wide_rows(k, &mut to.indices[start..]) {
             // Which row the id at this place belongs to: as many bags have ended before it.
@@ -101,6 +109,14 @@ impl Ids {
         format!(
             "is {row}; must be below {rows}, the rows of its table (data.tables; data.max_ind_range takes ids modulo a number)"
         )
+    }
+}
+
+/// What is told of tables whose sizes are not given.
+pub(super) fn sized_by(ids: IdKind) -> &'static str {
+    match ids {
+        IdKind::Rows => "rows of the tables by the largest ids in the files",
+        IdKind::Keys => "rows of the tables by the different ids of the training split",
     }
 }
 
@@ -145,7 +161,7 @@ mod tests {
             rows in 1usize..60,
             range in prop::option::of(1u32..80),
         ) {
-            let of = Ids { rows: vec![rows], range };
+            let of = Ids { rows: vec![rows], range, keys: false };
             let one = |&id: &u32| Some(range.map_or(id, |r| id % r)).filter(|&row| (row as usize) < rows);
             let want: Result<Vec<u32>, usize> = ids.iter().enumerate().map(|(i, id)| one(id).ok_or(i)).collect();
             let mut wide = ids.clone();

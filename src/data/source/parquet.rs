@@ -15,7 +15,7 @@ use super::{
     buffered::Buffered,
     counting::{Counting, Of, few},
     hold_out::{OneSide, Side},
-    ids::{Ids, check_lengths, untransformed},
+    ids::{Ids, check_lengths, sized_by, untransformed},
     order::Order,
     paths,
     picked::Picking,
@@ -55,6 +55,7 @@ pub fn open(config: &ParquetConfig, settings: &OpenSettings) -> Result<Dataset, 
         missing: config.missing.clone(),
         text: true,
         range: config.max_ind_range,
+        keys: !config.ids.is_rows(),
         ..Columns::default()
     };
     // The column by which samples are told apart is no feature unless it is named.
@@ -123,7 +124,7 @@ pub fn open(config: &ParquetConfig, settings: &OpenSettings) -> Result<Dataset, 
                 layout: layout.clone(),
                 dense: Dense::new(config.dense_transform).ok_or_else(untransformed)?,
                 // They have been taken modulo `data.max_ind_range` before they had 32 bits.
-                ids: Ids { rows: rows.clone(), range: None },
+                ids: Ids { rows: rows.clone(), range: None, keys: !config.ids.is_rows() },
                 hotness: hotness.clone(),
             },
             threads: settings.threads,
@@ -217,8 +218,9 @@ fn sizes(
     check_lengths(layout, config.tables.as_deref(), config.hotness.as_deref())?;
     let lists = layout.ids.iter().any(|c| c.hotness != Hotness::One);
     let mut found = Found { largest: vec![0; n], hotness: vec![1; n] };
-    let mut known = true;
-    if config.tables.is_none() {
+    let keys = !config.ids.is_rows();
+    let mut known = !keys || config.tables.is_some();
+    if config.tables.is_none() && !keys {
         for files in splits {
             known = known && files.largest(&mut found)?;
         }
@@ -233,9 +235,12 @@ fn sizes(
         }
     }
     if config.tables.is_none() {
-        notes.push("rows of the tables by the largest ids in the files".into());
+        notes.push(sized_by(config.ids).into());
     }
-    let rows = || found.largest.iter().map(|&id| id as usize + 1).collect();
+    let rows = || match keys {
+        true => counting.different_ids(),
+        false => found.largest.iter().map(|&id| id as usize + 1).collect(),
+    };
     Ok((
         config.tables.clone().unwrap_or_else(rows),
         config.hotness.clone().unwrap_or(found.hotness),

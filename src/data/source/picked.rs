@@ -196,10 +196,9 @@ pub(super) fn hash(rows: &Rows, i: usize) -> u64 {
     let number = |x: f64| if x.is_nan() { u64::MAX } else { (x + 0.0).to_bits() };
     let numbers = [f64::from(rows.labels[i])].into_iter().chain(rows.dense_row(i).iter().copied());
     let hash = numbers.fold(0x51_7c_c1_b7_27_22_0a_95, |hash, x| mix(hash, number(x)));
-    rows.ids.iter().fold(hash, |hash, bags| {
-        let bag = bags.bag(i);
-        bag.iter().fold(mix(hash, bag.len() as u64), |hash, &id| mix(hash, id.into()))
-    })
+    rows.ids
+        .iter()
+        .fold(hash, |hash, bags| bags.bag_keys(i).fold(mix(hash, bags.bag(i).len() as u64), mix))
 }
 
 /// The value from which on about `share` of the samples lie: rows of one value stay together.

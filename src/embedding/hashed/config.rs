@@ -90,8 +90,11 @@ pub struct HashedSpec {
 pub struct HashedColumn {
     /// Name of the column.
     pub name: String,
-    /// Ids of the column: keys are below.
+    /// Ids of the column: keys are below, unless they are any numbers.
     pub ids: usize,
+    /// Whether keys are any numbers of 64 bits.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub any_keys: bool,
     /// Keys at most.
     pub capacity: usize,
     /// Rows of an engine's table: those of keys, those that unknown keys of an evaluation borrow
@@ -100,11 +103,17 @@ pub struct HashedColumn {
 }
 
 impl HashedSpec {
-    /// For data of `schema`, in batches of up to `max_batch` samples.
+    /// For data of `schema`, in batches of up to `max_batch` samples; with `any_keys` its ids are not
+    /// below the rows of the tables, but any numbers.
     ///
     /// # Errors
     /// A sentence, if there are more capacities than one, or fewer than columns.
-    pub fn new(store: &HashedStore, schema: &Schema, max_batch: usize) -> Result<Self, String> {
+    pub fn new(
+        store: &HashedStore,
+        schema: &Schema,
+        max_batch: usize,
+        any_keys: bool,
+    ) -> Result<Self, String> {
         let HashedStore { capacity, config } = store;
         let n = schema.tables.len();
         if let Some(given) = capacity.as_ref().filter(|c| c.len() != 1 && c.len() != n) {
@@ -115,13 +124,15 @@ impl HashedSpec {
         }
         let column = |(k, t): (usize, &Column)| {
             let most = capacity.as_ref().map_or(t.rows, |c| *c.get(k).unwrap_or(&c[0]));
-            let capacity = most.min(t.rows);
+            // What is no id needs no row.
+            let all = if any_keys { usize::MAX } else { t.rows };
+            let capacity = most.min(all);
             let zeros = usize::from(!config.filter.is_none());
             let most = max_batch.saturating_mul(t.max_hotness);
             let kinds = config.default_value_dim.map_or(usize::MAX, |d| d as usize);
             let borrowed = if zeros == 1 { 0 } else { most.min(kinds) };
-            let rows = capacity.saturating_add(borrowed).min(t.rows) + zeros;
-            HashedColumn { name: t.name.clone(), ids: t.rows, capacity, rows }
+            let rows = capacity.saturating_add(borrowed).min(all) + zeros;
+            HashedColumn { name: t.name.clone(), ids: t.rows, any_keys, capacity, rows }
         };
         let columns = schema.tables.iter().enumerate().map(column).collect();
         Ok(HashedSpec { config: *config, columns })

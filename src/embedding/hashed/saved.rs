@@ -75,7 +75,8 @@ impl HashedTable {
                 keys.len()
             ));
         }
-        if let Some(key) = keys.iter().find(|&&key| key >= self.column.ids as u64) {
+        let beyond = |key: &&u64| !self.column.any_keys && **key >= self.column.ids as u64;
+        if let Some(key) = keys.iter().find(beyond) {
             return Err(format!(
                 "column {name} has the id {key}, but {} ids here",
                 self.column.ids

@@ -134,7 +134,7 @@ impl HashedTable {
     /// If none is left for a new key.
     pub fn resolve(
         &mut self,
-        ids: &[u32],
+        ids: impl Iterator<Item = u64>,
         step: u64,
         out: &mut Vec<u32>,
         changes: &mut Changes,
@@ -146,8 +146,7 @@ impl HashedTable {
         if self.filter.is_some() {
             return self.resolve_filtered(ids, step, out, changes);
         }
-        for &id in ids {
-            let key = u64::from(id);
+        for key in ids {
             let slot = match self.slots.get(key) {
                 Some(slot) => slot,
                 None => {
@@ -166,7 +165,7 @@ impl HashedTable {
     /// learns after.
     fn resolve_filtered(
         &mut self,
-        ids: &[u32],
+        ids: impl Iterator<Item = u64>,
         step: u64,
         out: &mut Vec<u32>,
         changes: &mut Changes,
@@ -175,8 +174,7 @@ impl HashedTable {
         self.unknown.clear();
         self.numbers.clear();
         self.places.clear();
-        for &id in ids {
-            let key = u64::from(id);
+        for key in ids {
             if let Some(slot) = self.slots.get(key) {
                 self.see(slot, 1, step);
                 out.push(slot);
@@ -254,13 +252,17 @@ impl HashedTable {
     /// Slots for the ids of a batch that only predicts. A key without a row reads zeros if there is
     /// a filter, else its initial values from a row that it borrows: those are in `borrowed`, with
     /// the numbers of the initial rows.
-    pub fn look_up(&mut self, ids: &[u32], out: &mut Vec<u32>, borrowed: &mut Vec<(u32, u64)>) {
+    pub fn look_up(
+        &mut self,
+        ids: impl Iterator<Item = u64>,
+        out: &mut Vec<u32>,
+        borrowed: &mut Vec<(u32, u64)>,
+    ) {
         out.clear();
         borrowed.clear();
         self.numbers.clear();
         let zeros = self.zeros();
-        for &id in ids {
-            let key = u64::from(id);
+        for key in ids {
             if let Some(slot) = self.slots.get(key) {
                 out.push(slot);
             } else if self.filter.is_some() {

@@ -10,14 +10,14 @@ fn table(config: HashedConfig) -> HashedTable {
 
 fn table_of(capacity: usize, config: HashedConfig) -> HashedTable {
     let rows = (capacity + 10).min(IDS) + usize::from(!config.filter.is_none());
-    let column = HashedColumn { name: "C1".to_owned(), ids: IDS, capacity, rows };
+    let column = HashedColumn { name: "C1".to_owned(), ids: IDS, any_keys: false, capacity, rows };
     HashedTable::new(config, &column)
 }
 
 /// Slots of a training batch, and what has become of its keys.
 fn step(table: &mut HashedTable, number: u64, ids: &[u32]) -> (Vec<u32>, Changes) {
     let (mut out, mut changes) = (Vec::new(), Changes::default());
-    table.resolve(ids, number, &mut out, &mut changes).unwrap();
+    table.resolve(ids.iter().map(|&id| u64::from(id)), number, &mut out, &mut changes).unwrap();
     (out, changes)
 }
 
@@ -41,7 +41,7 @@ fn a_full_table_says_so() {
     step(&mut t, 1, &[5, 6]);
     step(&mut t, 2, &[6, 5]);
     let (mut out, mut changes) = (Vec::new(), Changes::default());
-    let full = t.resolve(&[5, 7], 3, &mut out, &mut changes).unwrap_err().to_string();
+    let full = t.resolve([5, 7].into_iter(), 3, &mut out, &mut changes).unwrap_err().to_string();
     assert!(full.starts_with("the table of column C1 is full: all its 2 rows"), "{full}");
     assert!(full.contains("embedding.capacity"), "{full}");
 }
@@ -54,12 +54,12 @@ fn predictions_borrow_rows() {
     let mut t = table_of(2, config);
     step(&mut t, 1, &[50]);
     let (mut out, mut borrowed) = (Vec::new(), Vec::new());
-    t.look_up(&[9, 50, 13, 8, 9], &mut out, &mut borrowed);
+    t.look_up([9, 50, 13, 8, 9].into_iter(), &mut out, &mut borrowed);
     assert_eq!((&out[..], &borrowed[..]), (&[1, 0, 1, 2, 1][..], &[(1, 1), (2, 0)][..]));
     assert_eq!((t.high(), t.counts().rows), (1, 1));
     // With a filter they read zeros, which the last row has.
     let mut t = table_of(2, counter(1));
-    t.look_up(&[9, 50], &mut out, &mut borrowed);
+    t.look_up([9, 50].into_iter(), &mut out, &mut borrowed);
     assert_eq!((&out[..], borrowed.len(), t.zeros()), (&[12, 12][..], 0, 12));
 }
 

@@ -19,6 +19,11 @@ pub(super) fn fill_derived(w: &mut Workload) {
 /// What is wrong with a workload whose rows are not all in memory, or come and go: a key, and what
 /// would be right.
 pub(super) fn conflict(w: &Workload) -> Option<(&'static str, String)> {
+    if w.data.has_keys()
+        && let Some(what) = keys(w)
+    {
+        return Some(("data.ids", what));
+    }
     match &w.embedding {
         StoreConfig::Resident => None,
         StoreConfig::Cached(_) => {
@@ -32,6 +37,26 @@ pub(super) fn conflict(w: &Workload) -> Option<(&'static str, String)> {
                 .or_else(|| evictions(hashed))
         }
     }
+}
+
+/// What does not go with ids that are keys of 64 bits.
+fn keys(w: &Workload) -> Option<String> {
+    if w.embedding.hashed().is_none() {
+        return Some("is \"keys\", any numbers of 64 bits, for which only tables that grow have rows; must be \"rows\", or embedding.store \"hashed\"".to_owned());
+    }
+    let reduced = match &w.data {
+        DataConfig::Parquet(d) => d.max_ind_range.map(|_| "data.max_ind_range"),
+        DataConfig::Files(d) => d.max_ind_range.map(|_| "data.max_ind_range"),
+        DataConfig::Prepared(d) => d.id_range.map(|_| "data.id_range"),
+        DataConfig::Csv(d) if d.hash_buckets.is_some() => Some("data.hash_buckets"),
+        DataConfig::Csv(d) => (d.min_count > 1).then_some("data.min_count"),
+        _ => None,
+    };
+    reduced.map(|key| {
+        format!(
+            "is \"keys\", any numbers of 64 bits, of which {key} makes others; remove one of them"
+        )
+    })
 }
 
 /// What needs all rows at once.

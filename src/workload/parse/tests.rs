@@ -232,6 +232,7 @@ fn planted() -> impl Strategy<Value = DataConfig> {
                     eval_samples,
                     seed,
                     positive_rate,
+                    ids: IdKind::Rows,
                 })
             },
         )
@@ -406,6 +407,7 @@ fn csv() -> impl Strategy<Value = DataConfig> {
                 dense_range: vec![0.25; given],
                 hash_buckets: hashed.then(|| vec![1000, 7]),
                 missing_category: (given == 0).then(|| " ".to_owned()),
+                ids: IdKind::Rows,
                 train,
                 eval: Paths(eval),
                 held_out,
@@ -511,6 +513,7 @@ fn parquet() -> impl Strategy<Value = DataConfig> {
                 hotness,
                 id_stride,
                 max_ind_range,
+                ids: IdKind::Rows,
                 dense_transform,
                 shuffle,
                 buffer,
@@ -535,6 +538,7 @@ fn files() -> impl Strategy<Value = DataConfig> {
             tables: c.tables,
             hotness: c.hotness,
             max_ind_range: c.max_ind_range,
+            ids: IdKind::Rows,
             dense_transform: c.dense_transform,
             buffer: c.buffer,
         }),

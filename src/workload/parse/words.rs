@@ -74,6 +74,7 @@ words! {
     CriteoShuffle { "total" => Total, "day" => Day, "none" => None }
     RecordShuffle { "none" => None, "batch" => Batch, "day" => Day, "total" => Total }
     GroupShuffle { "none" => None, "row_group" => RowGroup }
+    IdKind { "rows" => Rows, "keys" => Keys }
     OnError { "fail" => Fail, "skip" => Skip }
     TraceRestart { "bag" => Bag, "epoch" => Epoch }
     DenseTransform {

@@ -100,7 +100,7 @@ impl Work<'_> {
 
     /// The slot of an id of a sample.
     fn slot(&self, id: u32, sample: usize) -> usize {
-        let Bags { indices, offsets, ids } = self.bags;
+        let Bags { indices, offsets, ids, .. } = self.bags;
         let bag = offsets[sample] as usize..offsets[sample + 1] as usize;
         let at = ids[bag.clone()].iter().position(|&i| i == id);
         debug_assert!(at.is_some(), "keys are made of these bags");

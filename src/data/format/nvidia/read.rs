@@ -259,13 +259,13 @@ impl Reader for NvidiaReader {
                         for (i, bytes) in elements {
                             let id = place(i).id(name, field.of.id(bytes, self.to))?;
                             if let Some(id) = id
-                                && u64::from(id) >= self.cardinalities[k]
+                                && id >= self.cardinalities[k]
                             {
                                 let below = self.cardinalities[k];
                                 return Err(place(i)
                                     .error(format!("column {name} is {id}; must be below {below}, its cardinality in {NAME}")));
                             }
-                            rows.ids[k].push(id);
+                            rows.ids[k].push_keys(id);
                         }
                     }
                 }

@@ -472,7 +472,7 @@ impl Column {
                 bags.push(moment.map(|s| feature.map_or(0, |f| f.of(s) as u32 + 1)));
             });
         }
-        let ToId { offset, range } = to;
+        let ToId { offset, range, .. } = to;
         let id = |row: usize, x: i64| place(row).id(&leaf.name, to.whole(x, leaf.unsigned));
         let some = |row: usize, x: i64| id(row, x).map(Some);
         let narrow = |row: usize, x: i32| {
@@ -517,13 +517,13 @@ impl Column {
         leaf: &Leaf,
         values: &[V],
         bags: &mut Bags,
-        id: impl Fn(usize, V) -> std::result::Result<Option<u32>, DataError>,
+        id: impl Fn(usize, V) -> std::result::Result<Option<u64>, DataError>,
     ) -> std::result::Result<(), DataError> {
         if self.plain(leaf, values.len()) {
             bags.indices.reserve(values.len());
             bags.offsets.reserve(values.len());
             for (row, &v) in values.iter().enumerate() {
-                bags.push(id(row, v)?);
+                bags.push_keys(id(row, v)?);
             }
             return Ok(());
         }
@@ -538,7 +538,7 @@ impl Column {
             if def == leaf.max_def
                 && let Some(&v) = values.next()
             {
-                bags.indices.extend(id(row, v)?);
+                bags.extend_keys(id(row, v)?);
             }
         }
         if !self.defs.is_empty() {

@@ -173,6 +173,7 @@ impl Table {
             starts,
             stride,
             range,
+            keys: columns.keys,
             positive,
             texts: columns.texts.clone().map(|texts| texts.0),
             told: chosen.told,

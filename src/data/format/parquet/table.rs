@@ -45,6 +45,8 @@ pub struct Table {
     pub(super) stride: u32,
     /// Ids modulo this, after that.
     pub(super) range: Option<u32>,
+    /// Whether they keep 64 bits.
+    pub(super) keys: bool,
     /// Values of the label that mean 1; if none, labels are the numbers 0 and 1.
     pub(super) positive: Vec<String>,
     /// What makes ids of text, where a categorical column holds some.
@@ -161,6 +163,7 @@ impl Table {
         ToId {
             offset: at.checked_sub(1 + self.dense.len()).map_or(0, |k| self.offset(k)),
             range: self.range,
+            keys: self.keys,
         }
     }
 

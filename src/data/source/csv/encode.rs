@@ -4,12 +4,15 @@ use super::read::{Sample, Sink};
 use crate::data::{
     cardinality::Cardinality,
     dense::log_sq_bucket,
+    ids::ToId,
+    preprocess::lines::shown,
     source::config::{CsvConfig, DenseTransform},
     vocabulary::{Hashes, Vocabulary},
 };
 use std::collections::HashMap;
 
 /// Samples of one file, encoded.
+#[derive(Default)]
 pub(super) struct Samples {
     /// Labels `[N]`.
     pub labels: Vec<f32>,
@@ -17,17 +20,21 @@ pub(super) struct Samples {
     pub dense: Vec<f32>,
     /// Ids `[N, F]`: a shuffled gather touches one or two cache lines a sample.
     pub ids: Vec<u32>,
+    /// Their upper halves `[N, F]` where they are keys, else nothing.
+    pub high: Vec<u32>,
 }
 
 /// The training file while it is read: values are numbered as they come, or hashed.
 pub(super) struct Training {
     columns: Vec<Vocabulary>,
     hashes: Option<Hashes>,
+    keys: bool,
     empty: Vec<u8>,
     counts: Counts,
     labels: Vec<f32>,
     dense: Vec<f64>,
     ids: Vec<u32>,
+    high: Vec<u32>,
 }
 
 /// What is counted of the columns of the training files.
@@ -50,6 +57,17 @@ impl Counts {
     /// and whether that is an estimate.
     pub fn categorical(&self, k: usize) -> (u64, u64, bool) {
         Counts::of(self.categorical.get(k))
+    }
+
+    /// About how many rows each categorical column's table needs for its keys, and some for what an
+    /// estimate may be wrong by.
+    fn different_keys(&self) -> Vec<usize> {
+        let of = |(missing, values): &(u64, Cardinality)| {
+            // What is missing is one, too.
+            let n = values.count() as usize + usize::from(*missing > 0);
+            if values.is_exact() { n } else { n + n / 16 }
+        };
+        self.categorical.iter().map(of).collect()
     }
 
     fn of(column: Option<&(u64, Cardinality)>) -> (u64, u64, bool) {
@@ -98,14 +116,18 @@ enum Ids {
     /// Id of each known value, by column.
     Known(Vec<HashMap<Box<[u8]>, u32>>),
     Hashed(Hashes),
+    /// They are numbers of 64 bits; about how many differ, by column.
+    Keys(Vec<usize>),
 }
 
 impl Encoding {
-    /// Rows of the table of column `k`: the known values and id 0, or the buckets.
+    /// Rows of the table of column `k`: the known values and id 0, or the buckets, or as many as keys
+    /// need.
     pub fn rows(&self, k: usize) -> usize {
         match &self.ids {
             Ids::Known(vocabularies) => vocabularies[k].len() + 1,
             Ids::Hashed(hashes) => hashes.buckets(k) as usize,
+            Ids::Keys(different) => different[k],
         }
     }
 
@@ -117,7 +139,7 @@ impl Encoding {
 
     /// Whether every value has an id of its own accord.
     pub fn hashed(&self) -> bool {
-        matches!(self.ids, Ids::Hashed(_))
+        matches!(self.ids, Ids::Hashed(_) | Ids::Keys(_))
     }
 }
 
@@ -182,11 +204,13 @@ impl Training {
         Training {
             columns: Vec::new(),
             hashes: c.hash_buckets.clone().map(Hashes::new),
+            keys: !c.ids.is_rows(),
             empty: c.missing_category.clone().unwrap_or_default().into_bytes(),
             counts: Counts::default(),
             labels: Vec::new(),
             dense: Vec::new(),
             ids: Vec::new(),
+            high: Vec::new(),
         }
     }
 
@@ -210,8 +234,11 @@ impl Training {
             .collect();
         let dense =
             self.dense.iter().zip(scales.iter().cycle()).map(|(&x, s)| s.apply(x)).collect();
-        let ids = self.hashes.map_or(Ids::Known(vocabularies), Ids::Hashed);
-        let samples = Samples { labels: self.labels, dense, ids: self.ids };
+        let ids = match self.keys {
+            true => Ids::Keys(self.counts.different_keys()),
+            false => self.hashes.map_or(Ids::Known(vocabularies), Ids::Hashed),
+        };
+        let samples = Samples { labels: self.labels, dense, ids: self.ids, high: self.high };
         (samples, Encoding { ids, scales, empty: self.empty, distinct }, self.counts)
     }
 }
@@ -223,10 +250,16 @@ impl Sink for Training {
             self.counts.number(k, x);
             self.dense.push(there(x));
         }
-        let hashed = self.hashes.is_some();
+        let hashed = self.hashes.is_some() || self.keys;
         for (k, value) in sample.categories().enumerate() {
             self.counts.category(k, value, hashed);
             let value = value.unwrap_or(&self.empty);
+            if self.keys {
+                let key = key_of(value)?;
+                self.ids.push(key as u32);
+                self.high.push((key >> 32) as u32);
+                continue;
+            }
             if let Some(hashes) = &self.hashes {
                 self.ids.push(hashes.id(k, value));
                 continue;
@@ -238,6 +271,25 @@ impl Sink for Training {
         }
         Ok(())
     }
+}
+
+/// A category as a key; nothing is 0.
+///
+/// # Errors
+/// If it is no whole number of 64 bits.
+fn key_of(value: &[u8]) -> Result<u64, String> {
+    if value.is_empty() {
+        return Ok(0);
+    }
+    let to = ToId { keys: true, ..ToId::default() };
+    let text = std::str::from_utf8(value).ok();
+    let key = text.and_then(|text| to.text(text).ok().flatten());
+    key.ok_or_else(|| {
+        format!(
+            "a category is {}; must be a whole number of 64 bits with data.ids = \"keys\" (data.hash_buckets makes ids of text)",
+            shown(value)
+        )
+    })
 }
 
 /// A dense value; what is missing counts as 0.
@@ -256,11 +308,7 @@ pub(super) struct Encoded<'a> {
 impl<'a> Encoded<'a> {
     /// Nothing read yet.
     pub fn new(encoding: &'a Encoding) -> Self {
-        Encoded {
-            encoding,
-            samples: Samples { labels: Vec::new(), dense: Vec::new(), ids: Vec::new() },
-            unknown: vec![0; encoding.distinct.len()],
-        }
+        Encoded { encoding, samples: Samples::default(), unknown: vec![0; encoding.distinct.len()] }
     }
 }
 
@@ -272,6 +320,13 @@ impl Sink for Encoded<'_> {
         samples.dense.extend(scaled);
         let values = sample.categories().map(|value| value.unwrap_or(&encoding.empty));
         match &encoding.ids {
+            Ids::Keys(_) => {
+                for value in values {
+                    let key = key_of(value)?;
+                    samples.ids.push(key as u32);
+                    samples.high.push((key >> 32) as u32);
+                }
+            }
             Ids::Hashed(hashes) => {
                 samples.ids.extend(values.enumerate().map(|(k, v)| hashes.id(k, v)));
             }

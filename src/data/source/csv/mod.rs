@@ -216,8 +216,14 @@ impl Samples {
         for s in picked {
             batch.labels.push(self.labels[s]);
             batch.dense.extend_from_slice(&self.dense[s * d..(s + 1) * d]);
-            for (bags, &id) in batch.bags.iter_mut().zip(&self.ids[s * f..(s + 1) * f]) {
-                bags.push([id]);
+            let ids = &self.ids[s * f..(s + 1) * f];
+            let Some(high) = self.high.get(s * f..(s + 1) * f).filter(|high| !high.is_empty())
+            else {
+                batch.bags.iter_mut().zip(ids).for_each(|(bags, &id)| bags.push([id]));
+                continue;
+            };
+            for (bags, (&low, &high)) in batch.bags.iter_mut().zip(ids.iter().zip(high)) {
+                bags.push_keys([u64::from(high) << 32 | u64::from(low)]);
             }
         }
     }

@@ -3,7 +3,7 @@
 
 use super::*;
 use crate::data::source::{
-    config::{DenseTransform, HeldOut, OnError},
+    config::{DenseTransform, HeldOut, IdKind, OnError},
     paths::Paths,
 };
 use std::path::PathBuf;
@@ -21,6 +21,7 @@ impl Files {
 
     fn config(&self) -> CsvConfig {
         CsvConfig {
+            ids: IdKind::Rows,
             train: self.0.path().join("train.csv").into(),
             eval: self.0.path().join("eval.csv").into(),
             held_out: HeldOut::default(),

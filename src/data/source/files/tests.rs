@@ -1,5 +1,5 @@
 use super::*;
-use crate::data::source::config::HeldOut;
+use crate::data::source::config::{HeldOut, IdKind};
 use crate::data::{
     rows::Numbers,
     source::{config::DenseTransform, testing::settings},
@@ -27,6 +27,7 @@ fn write(path: &Path, format: Format, numbers: std::ops::Range<u32>, hotness: Ho
 
 fn config(format: Format, train: &[PathBuf]) -> FilesConfig {
     FilesConfig {
+        ids: IdKind::Rows,
         format,
         train: train.to_vec(),
         eval: train[..1].to_vec(),

@@ -10,6 +10,7 @@
 //!   a column with missing values id 0 stands for "missing" and the others share `1..rows`; in the
 //!   others id 0 is an id like any other. A column of hotness `h` holds `h` independent draws,
 //!   duplicates allowed.
+//!   With `data.ids = "keys"` an id is delivered as a number of 64 bits (`keys.rs`).
 //! - Dense: heavy-tailed integer counts `x`, 0 where missing, delivered as `ln(x + 1)`.
 //! - Labels: a coin with the probability that `truth.rs` gives. Columns are independent of each
 //!   other.
@@ -17,6 +18,7 @@
 //!   of the true probabilities; it goes into [`Facts::best_auc`].
 
 mod generate;
+mod keys;
 mod numbers;
 mod presets;
 mod scatter;
@@ -29,11 +31,12 @@ mod tests;
 use super::super::{DataError, Dataset, Facts, Source};
 use crate::{
     batch::{Batch, Column, GeneratedLog, GeneratedSplit, Schema},
-    data::source::config::PlantedConfig,
+    data::source::config::{IdKind, PlantedConfig},
     metrics,
 };
 use generate::{Block, Log, Split};
 
+use keys::Keyed;
 use presets::Spec;
 pub use presets::{CRITEO_1TB_ROWS, MAX_DENSE, MAX_HOTNESS, MAX_ROWS, POSITIVE_RATES};
 use std::sync::Arc;
@@ -68,9 +71,12 @@ pub fn open(config: &PlantedConfig) -> Result<Dataset, DataError> {
     let facts = facts(config, &log, eval_len)?;
     let (numbers, log) = (Arc::new(log.numbers()), Arc::new(log));
     let split = |split, len| {
-        let source =
-            PlantedSource::new(Arc::clone(&log), Arc::clone(&numbers), split, schema.clone(), len);
-        Box::new(source) as Box<dyn Source>
+        let (log, numbers) = (Arc::clone(&log), Arc::clone(&numbers));
+        let source = PlantedSource::new(log, numbers, split, schema.clone(), len);
+        match config.ids {
+            IdKind::Rows => Box::new(source) as Box<dyn Source>,
+            IdKind::Keys => Box::new(Keyed::new(source)),
+        }
     };
     Ok(Dataset {
         train: split(Split::Train, config.train_samples),

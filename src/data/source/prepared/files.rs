@@ -69,7 +69,7 @@ pub fn of(
     let paths = Paths::of(config.recipe, folder, manifest)?;
     let tables = rows(config, manifest);
     let (eval, tests) = (vec![paths.eval.clone()], paths.test.iter().cloned().collect());
-    let (max_ind_range, buffer) = (config.id_range, config.buffer);
+    let (max_ind_range, ids, buffer) = (config.id_range, config.ids, config.buffer);
     let dense_transform = config.dense_transform;
     let numbered = |letter: char, n: usize| -> Vec<String> {
         (1..=n).map(|k| format!("{letter}{k}")).collect()
@@ -86,10 +86,10 @@ pub fn of(
             buffer,
         }),
         Files::Parquet { all_ids, stride } => {
-            let (integers, ids) = (numbered('I', DENSE), numbered('C', TABLES));
+            let (integers, categories) = (numbered('I', DENSE), numbered('C', TABLES));
             let (dense, categorical) = match all_ids {
-                true => (Vec::new(), [integers, ids].concat()),
-                false => (integers, ids),
+                true => (Vec::new(), [integers, categories].concat()),
+                false => (integers, categories),
             };
             DataConfig::Parquet(ParquetConfig {
                 train: paths.train,
@@ -101,6 +101,7 @@ pub fn of(
                 tables,
                 id_stride: stride(&config.parameters),
                 max_ind_range,
+                ids,
                 dense_transform,
                 shuffle: config.groups,
                 buffer,
@@ -114,6 +115,7 @@ pub fn of(
             tables,
             hotness: hotness(config),
             max_ind_range,
+            ids,
             dense_transform,
             buffer,
             ..FilesConfig::of(format)

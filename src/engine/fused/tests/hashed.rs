@@ -70,7 +70,7 @@ fn grown_to(config: &EngineConfig, store: HashedStore) -> EngineConfig {
     };
     let tables = ROWS.iter().enumerate().map(column).collect();
     let schema = Schema { dense: DENSE, tables };
-    let spec = HashedSpec::new(&store, &schema, config.max_batch).unwrap();
+    let spec = HashedSpec::new(&store, &schema, config.max_batch, false).unwrap();
     let (ModelSpec::Dlrm(DlrmSpec { tables, .. }) | ModelSpec::DeepFm(DeepFmSpec { tables, .. })) =
         &mut config.model;
     *tables = spec.columns.iter().map(|c| c.rows).collect();

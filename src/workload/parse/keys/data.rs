@@ -1,6 +1,6 @@
 //! `[data]`: the sources and the keys of each.
 
-use super::{Key, Setting, lens, prepared, under};
+use super::{Key, Setting, ids, lens, prepared, under};
 use crate::{
     data::{
         preprocess::criteo::TABLES,
@@ -40,6 +40,7 @@ pub(super) fn keys() -> Vec<Key> {
          [data-formats.md](data-formats.md)",
     );
     let mut keys = vec![source];
+    keys.extend(ids::keys());
     keys.extend(under("data.source", &["planted"], planted()));
     keys.extend(under("data.source", &["numpy_random"], numpy_random()));
     keys.extend(under("data.source", &["criteo_tsv"], criteo_tsv()));

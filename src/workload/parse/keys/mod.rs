@@ -4,6 +4,7 @@
 mod comm;
 mod data;
 mod embedding;
+mod ids;
 mod model;
 mod prepared;
 mod rules;

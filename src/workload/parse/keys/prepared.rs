@@ -97,7 +97,10 @@ fn what() -> Vec<Key> {
                 Prepared(d) => Some(d.recipe),
                 _ => None,
             },
-            |w, recipe| w.data = Prepared(PreparedConfig::of(recipe)),
+            |w, recipe| {
+                let ids = w.data.ids().unwrap_or_default();
+                w.data = Prepared(PreparedConfig { ids, ..PreparedConfig::of(recipe) });
+            },
         )
         .says(
             "Whose preparation of which log: a recipe of \
@@ -136,8 +139,8 @@ fn how() -> Vec<Key> {
             .or(None)
             .within_as(1.., "at least 1; leave it out for no limit")
             .check(|range, w| match &w.data {
-                Prepared(d) if range.is_none() && hashed(d) => Err(format!(
-                    "missing; must be given, since the ids that {} writes are hashes or as in the log, which a table has to take modulo its rows",
+                Prepared(d) if range.is_none() && hashed(d) && d.ids.is_rows() => Err(format!(
+                    "missing; must be given, since the ids that {} writes are hashes or as in the log, which a table has to take modulo its rows (data.ids = \"keys\" for tables that grow)",
                     d.recipe.name()
                 )),
                 _ => Ok(()),
