@@ -33,10 +33,11 @@ struct Rows {
 enum To {
     /// Their initial values.
     Initial,
-    Zeros,
-    /// Their initial values, moved by what they have come to from zero. Every rule subtracts a
+    /// What is read without permission.
+    Refused,
+    /// Their initial values, moved by what they have come to from there. Every rule subtracts a
     /// number that does not depend on the row's value, so this is where it would have come from
-    /// there, bit by bit.
+    /// there: bit by bit if they come from zero, else up to the last bits of what they come from.
     Onwards,
 }
 
@@ -126,6 +127,7 @@ impl HashedEngine {
 
     /// Sets rows of a column's tables: slots, and the numbers of the initial rows.
     fn set(&mut self, column: usize, rows: &[(u32, u64)], to: To) -> Result<(), EngineError> {
+        let refused = self.tables[column].without_permission();
         for table in self.rows.iter().filter(|t| t.column == column) {
             let dim = table.init.dim();
             // Slots that follow one another are one write.
@@ -133,16 +135,16 @@ impl HashedEngine {
             for run in runs.flat_map(|run| run.chunks((PART / dim).max(1))) {
                 let first = run[0].0 as usize * dim;
                 self.values.resize(run.len() * dim, 0.0);
-                self.values.fill(0.0);
+                self.values.fill(refused);
                 for ((_, number), out) in run.iter().zip(self.values.chunks_mut(dim)) {
-                    if !matches!(to, To::Zeros) {
+                    if !matches!(to, To::Refused) {
                         table.init.fill(*number, out);
                     }
                 }
                 if matches!(to, To::Onwards) {
                     let mut now = vec![0.0; self.values.len()];
                     self.inner.read_from(table.param, first, &mut now)?;
-                    self.values.iter_mut().zip(&now).for_each(|(v, moved)| *v += moved);
+                    self.values.iter_mut().zip(&now).for_each(|(v, now)| *v += now - refused);
                 }
                 self.inner.write_from(table.param, first, &self.values)?;
             }
@@ -180,10 +182,10 @@ impl HashedEngine {
                 *key = table.initial(*key);
             }
             self.set(column, &changes.new, To::Initial)?;
-            self.set(column, &changes.admitted, To::Zeros)?;
+            self.set(column, &changes.admitted, To::Refused)?;
             if changes.zeros {
                 // What other steps have made of it is dropped.
-                self.set(column, &[(zeros, 0)], To::Zeros)?;
+                self.set(column, &[(zeros, 0)], To::Refused)?;
             }
             self.changes[column] = changes;
         }
@@ -202,7 +204,7 @@ impl HashedEngine {
             let (filtered, zeros) = (table.filters(), table.zeros());
             self.set(column, &borrowed, To::Initial)?;
             if filtered && self.batch.bags[column].indices.contains(&zeros) {
-                self.set(column, &[(zeros, 0)], To::Zeros)?;
+                self.set(column, &[(zeros, 0)], To::Refused)?;
             }
         }
         self.borrowed = borrowed;

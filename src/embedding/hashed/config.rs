@@ -21,6 +21,9 @@ pub struct HashedConfig {
     pub default_value_dim: Option<u64>,
     /// Which keys get a row.
     pub filter: FilterConfig,
+    /// What a key without a row reads, in each element.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub default_value_no_permission: f32,
     /// Rows that no step has touched for more than so many are dropped.
     pub steps_to_live: Option<u64>,
     /// Rows are dropped of which half the sum of squares is below this.
@@ -52,6 +55,10 @@ pub enum FilterConfig {
         /// Bits of a counter: 8, 16, 32 or 64.
         counter_bits: u32,
     },
+}
+
+fn is_zero(x: &f32) -> bool {
+    *x == 0.0
 }
 
 impl FilterConfig {

@@ -40,7 +40,7 @@ pub struct TableCounts {
 pub struct Changes {
     /// Begin with their initial values.
     pub new: Vec<(u32, u64)>,
-    /// Read zeros in this step, and begin with their initial values for its update.
+    /// Read what there is without permission in this step, and begin with their initial values for its update.
     pub admitted: Vec<(u32, u64)>,
     /// Whether the row of zeros is read.
     pub zeros: bool,
@@ -121,6 +121,11 @@ impl HashedTable {
     /// The row that is read where there is no permission for another, if there is a filter.
     pub fn zeros(&self) -> u32 {
         self.column.rows as u32 - 1
+    }
+
+    /// What each element of it is.
+    pub fn without_permission(&self) -> f32 {
+        self.config.default_value_no_permission
     }
 
     /// The number of the initial row of a key.

@@ -273,6 +273,77 @@ fn filtered_ids_read_zeros_and_learn_when_they_are_admitted() {
     }
 }
 
+/// What is read without permission other than zero, worked out by hand: a DeepFM of one column has the
+/// logit `w` of its first-order row, for a bag of one id has no pairs, and a DNN whose last weights
+/// are zero adds nothing. SGD with rate 1 moves `w` by `p - y` of a batch of one sample.
+#[test]
+fn what_is_read_without_permission_is_what_is_asked_for() {
+    const REFUSED: f32 = 0.5;
+    for kind in [EngineKind::Fused, EngineKind::Candle] {
+        let model = ModelSpec::DeepFm(DeepFmSpec {
+            tables: vec![8],
+            dense: 0,
+            dim: 2,
+            hidden: vec![3],
+            batch_norm: false,
+            dropout: 0.0,
+            embedding_l2: 0.0,
+            mlp_init: MlpInit::XavierNormal,
+            embedding_init: EmbeddingInit::Normal { std: 1e-4 },
+        });
+        let hashed = HashedConfig {
+            filter: FilterConfig::Counter { freq: 2 },
+            default_value_no_permission: REFUSED,
+            ..HashedConfig::default()
+        };
+        let plain = EngineConfig { max_hotness: vec![1], ..config(model, OptimizerSpec::SGD, 1) };
+        let schema = Schema {
+            dense: 0,
+            tables: vec![Column { name: "C1".into(), rows: 8, max_hotness: 1 }],
+        };
+        let store = HashedStore { capacity: None, config: hashed };
+        let spec = HashedSpec::new(&store, &schema, plain.max_batch, false).unwrap();
+        let mut grown = plain.clone();
+        if let ModelSpec::DeepFm(m) = &mut grown.model {
+            m.tables = vec![spec.columns[0].rows];
+        }
+        grown.hashed = Some(spec);
+        let seed = InitSource::Philox { seed: 5 };
+        let mut init = Initializer::new(&grown.whole_model(), seed);
+        let mut engine = build(kind, Device::Cpu, &grown, &mut init).unwrap();
+        let last = engine.params().iter().rposition(|p| p.kind == ParamKind::Weight).unwrap();
+        engine.write(last, &vec![0.0; engine.params()[last].len()]).unwrap();
+        let batch = Batch {
+            len: 1,
+            dense: Vec::new(),
+            bags: vec![Bags::new(vec![6], vec![0, 1])],
+            labels: vec![1.0],
+        };
+        let near = |a: f32, b: f32| assert!((a - b).abs() < 1e-6, "{kind:?}: {a} {b}");
+        let predicted = |engine: &mut dyn Engine| {
+            let mut p = [0.0];
+            engine.predict(&batch, &mut p).unwrap();
+            p[0]
+        };
+        // Nobody has seen it, then once; 1 / (1 + e^-0.5) = 0.622459, and -ln of that 0.474077.
+        near(predicted(&mut *engine), 0.622_459);
+        near(engine.train_step(&batch, 0.0).unwrap(), 0.474_077);
+        near(predicted(&mut *engine), 0.622_459);
+        // The step that admits reads it still; the row moves from where it begins by 1 - p.
+        near(engine.train_step(&batch, 1.0).unwrap(), 0.474_077);
+        for (i, p) in engine.params().to_vec().iter().enumerate() {
+            if p.kind == ParamKind::Table {
+                let mut begins = vec![0.0; p.shape[1]];
+                init.rows(i, p.shape[1]).unwrap().fill(6, &mut begins);
+                let moved = if p.shape[1] == 1 { 0.377_541 } else { 0.0 };
+                let now = value(&*engine, &p.name);
+                assert_eq!(now.len(), begins.len());
+                now.iter().zip(&begins).for_each(|(&now, &begins)| near(now, begins + moved));
+            }
+        }
+    }
+}
+
 /// A dropped row leaves nothing behind: the key's next row, and that of another key in its slot,
 /// begin with initial values, state and weight.
 #[test]

@@ -95,8 +95,8 @@ fn filters() -> Vec<Key> {
             .says(
                 "Which ids get a row: `none` keeps none out, `counter` counts every id, `bloom` \
                  counts in a Bloom filter, which may count others along. An id without a row reads \
-                 zeros and learns nothing; in the step that gives it one it reads zeros still, and \
-                 learns",
+                 `embedding.default_value_no_permission` and learns nothing; in the step that gives \
+                 it one it reads that still, and learns",
             ),
         key(
             "embedding.filter_freq",
@@ -107,6 +107,24 @@ fn filters() -> Vec<Key> {
         .when(filtered)
         .within_as(1..=1 << 62, "at least 1")
         .says("An id gets a row once training has seen it so often"),
+        // Not written where it is 0, as it was not before it could be something else.
+        split(
+            "embedding.default_value_no_permission",
+            |w| w.embedding.hashed().is_some_and(|h| !h.filter.is_none()),
+            |w| {
+                let value = w.embedding.hashed()?.default_value_no_permission;
+                (value != 0.0).then_some(f64::from(value))
+            },
+            |w, value| {
+                if let Some(h) = w.embedding.hashed_mut() {
+                    h.default_value_no_permission = value as f32;
+                }
+            },
+        )
+        .when(filtered)
+        .or(0.0)
+        .within_as(-1e6..=1e6, "from -1000000 to 1000000")
+        .says("What an id without a row reads, in each element of it (DeepRec: 0.0)"),
         key(
             "embedding.bloom_keys",
             lens!(embedding; StoreConfig::Hashed(HashedStore {
