@@ -1,7 +1,7 @@
 //! Tables that grow, through the binary.
 
 use dlrm_bench::{
-    embedding::hashed::TableCounts,
+    embedding::{cached::CacheCounts, hashed::TableCounts},
     results::{metrics, record},
 };
 use std::{
@@ -90,6 +90,62 @@ fn a_run_has_the_bits_of_resident_tables() {
     }
 }
 
+/// Rows beyond a size are in a file, and every bit is as if they were in memory: of each rule of
+/// admission and eviction, form of rows, both engines, and of a model that is judged again.
+#[test]
+fn rows_in_a_file_have_the_bits_of_rows_in_memory() {
+    let grows = &["embedding.store=hashed", "train.batch_size=20", "eval.batch_size=20"][..];
+    for more in [
+        &["checkpoint.every_steps=60"][..],
+        &[
+            "engine.embedding_rows=bf16",
+            "model.kind=deepfm",
+            "model.hidden=[8]",
+            "model.bottom=",
+            "model.top=",
+        ],
+        &[
+            "embedding.filter=counter",
+            "embedding.filter_freq=2",
+            "embedding.steps_to_live=30",
+            "embedding.evict_every_steps=20",
+        ],
+        &[
+            "embedding.l2_threshold=0.02",
+            "embedding.evict_every_steps=50",
+            "engine.kind=candle",
+            "data.train_samples=2000",
+        ],
+    ] {
+        let dir = bench();
+        let set = [grows, more].concat();
+        let whole = run(&dir, "memory", &set, &[]);
+        assert!(whole.status.success(), "{more:?}: {}", text(&whole));
+        let tier = [&set[..], &["embedding.cache=12KiB", "embedding.path=."]].concat();
+        let tiers = run(&dir, "tiers", &tier, &["--threads", "2"]);
+        assert!(tiers.status.success(), "{more:?}: {}", text(&tiers));
+        let (want, got) = (trace(&dir, "memory"), trace(&dir, "tiers"));
+        assert!(want.0.len() >= 100 && !want.1.is_empty());
+        assert_eq!(got, want, "{more:?}");
+        let folder = folder(&dir, "tiers");
+        let record = record::read(&folder.join("run.json")).unwrap();
+        let tables = record.outcome.as_ref().unwrap().tables.clone();
+        let cached: CacheCounts = tables.iter().sum();
+        let rows: TableCounts = tables.iter().sum();
+        assert!(cached.reads > 100 && cached.slots < rows.admitted, "{cached:?} {rows:?}");
+        if more.len() == 1 {
+            let model = folder.join("checkpoints/step-000000000300");
+            let mut command = Command::new(env!("CARGO_BIN_EXE_dlrm-bench"));
+            command.current_dir(dir.path()).args(["eval", model.to_str().unwrap(), "--json"]);
+            let judged = command.stdin(Stdio::null()).output().unwrap();
+            assert!(judged.status.success(), "{}", text(&judged));
+            let judged: serde_json::Value = serde_json::from_slice(&judged.stdout).unwrap();
+            let last = record.evaluations.last().unwrap();
+            assert_eq!(judged["quality"]["auc"].as_f64().unwrap(), last.quality.auc);
+        }
+    }
+}
+
 /// A run whose table is full ends with one line that names it.
 #[test]
 fn a_full_table_ends_the_run() {
@@ -137,6 +193,10 @@ fn what_does_not_grow_is_refused() {
             "does not fit",
         ),
         (&["embedding.filter_freq=2"], "has no effect here"),
+        (&["embedding.default_value_no_permission=1"], "has no effect here"),
+        (&["embedding.disk=1GiB"], "embedding.cache"),
+        (&["embedding.cache=1KiB"], "the rows of two batches do not fit"),
+        (&["embedding.cache=1GiB", "engine.device=cuda:0"], "rows in a file"),
     ] {
         let set = [&["embedding.store=hashed"], set].concat();
         let output = run(&dir, "results", &set, &["--explain"]);

@@ -33,6 +33,15 @@ impl StoreConfig {
         }
     }
 
+    /// The same of rows for ids or for keys.
+    pub fn file(&self) -> Option<&CachedStore> {
+        match self {
+            StoreConfig::Cached(store) => Some(store),
+            StoreConfig::Hashed(store) => store.tier.as_ref(),
+            StoreConfig::Resident => None,
+        }
+    }
+
     /// How tables grow, if they do.
     pub fn hashed(&self) -> Option<&HashedConfig> {
         match self {

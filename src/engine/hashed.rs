@@ -8,7 +8,10 @@ use super::{
 use crate::{
     backend::{StepContext, StepEnd},
     batch::{Bags, Batch, BatchLimits, Samples},
-    embedding::hashed::{Changes, HashedColumn, HashedSpec, HashedTable, SavedTable},
+    embedding::{
+        TableUse,
+        hashed::{Changes, HashedColumn, HashedSpec, HashedTable, SavedTable},
+    },
     metrics::{Counts, MetricsError},
     model::{
         ParamKind, ParamSpec,
@@ -370,6 +373,11 @@ impl Engine for HashedEngine {
     fn gradients(&mut self, batch: &Batch) -> Result<(f32, Vec<Vec<f32>>), EngineError> {
         self.look_up(batch)?;
         self.inner.gradients(&self.batch)
+    }
+
+    fn table_uses(&self) -> Vec<TableUse> {
+        let grown = self.tables.iter().map(HashedTable::usage);
+        grown.chain(self.inner.table_uses()).collect()
     }
 
     fn hashed(&self) -> &[HashedTable] {

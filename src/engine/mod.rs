@@ -565,15 +565,23 @@ pub fn build(
     config: &EngineConfig,
     init: &mut Initializer,
 ) -> Result<Box<dyn Engine>, EngineError> {
-    if let Some(spec) = &config.hashed {
-        init.leave_tables();
-        let inner = plain(kind, device, config, init)?;
-        return Ok(Box::new(HashedEngine::new(inner, config, spec, init)?));
-    }
+    let Some(spec) = &config.hashed else { return behind_keys(kind, device, config, init) };
+    init.leave_tables();
+    let inner = behind_keys(kind, device, config, init)?;
+    Ok(Box::new(HashedEngine::new(inner, config, spec, init)?))
+}
+
+/// The same, with tables of rows where keys have some.
+fn behind_keys(
+    kind: EngineKind,
+    device: Device,
+    config: &EngineConfig,
+    init: &mut Initializer,
+) -> Result<Box<dyn Engine>, EngineError> {
     let Some(spec) = &config.cached else { return plain(kind, device, config, init) };
     if let (device @ (Device::Cuda(_) | Device::Npu(_)), _) = choose_device(kind, device) {
         return Err(EngineError::Unsupported(format!(
-            "embedding.store is \"cached\", which is not built for {device}; use engine.device = \"cpu\""
+            "embedding.cache keeps some rows in a file, which is not built for {device}; use engine.device = \"cpu\""
         )));
     }
     init.leave(config.outside(spec));
@@ -581,7 +589,7 @@ pub fn build(
     Ok(Box::new(CachedEngine::new(inner, config, spec, init)?))
 }
 
-/// The same, with tables of slots where they grow.
+/// The same, with tables of slots where not all rows are in memory.
 fn plain(
     kind: EngineKind,
     device: Device,

@@ -206,8 +206,10 @@ impl Workload {
             stand_for: Vec::new(),
             seed: self.train.seed,
         };
-        if let StoreConfig::Cached(store) = &self.embedding {
+        if let Some(store) = self.embedding.file() {
             let together = self.train.batch_size + max_batch;
+            let tables = config.hashed.as_ref().map(|spec| spec.tables(schema));
+            let schema = tables.as_ref().unwrap_or(schema);
             let sized = config.cache(self.engine.kind, store, schema, together);
             sized.map_err(|(key, what)| WorkloadError::Unfit { key, what })?;
         }

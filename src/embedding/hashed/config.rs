@@ -1,6 +1,9 @@
 //! What is said of tables that grow.
 
-use crate::batch::{Column, Schema};
+use crate::{
+    batch::{Column, Schema},
+    embedding::cached::CachedStore,
+};
 use serde::Serialize;
 
 /// `store = "hashed"`.
@@ -9,6 +12,9 @@ pub struct HashedStore {
     /// Keys of a table at most, one number a column or one for all; `None` = as many as its column
     /// has ids.
     pub capacity: Option<Vec<usize>>,
+    /// Memory for rows, the others of which are in a file; `None` = all are in memory.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tier: Option<CachedStore>,
     /// What is done to keys.
     #[serde(flatten)]
     pub config: HashedConfig,
@@ -121,7 +127,7 @@ impl HashedSpec {
         max_batch: usize,
         any_keys: bool,
     ) -> Result<Self, String> {
-        let HashedStore { capacity, config } = store;
+        let HashedStore { capacity, config, .. } = store;
         let n = schema.tables.len();
         if let Some(given) = capacity.as_ref().filter(|c| c.len() != 1 && c.len() != n) {
             let given = given.len();
@@ -143,5 +149,12 @@ impl HashedSpec {
         };
         let columns = schema.tables.iter().enumerate().map(column).collect();
         Ok(HashedSpec { config: *config, columns })
+    }
+
+    /// The columns of the data with rows for keys in place of rows for ids.
+    pub fn tables(&self, schema: &Schema) -> Schema {
+        let tables = schema.tables.iter().zip(&self.columns);
+        let of = |(t, c): (&Column, &HashedColumn)| Column { rows: c.rows, ..t.clone() };
+        Schema { tables: tables.map(of).collect(), ..schema.clone() }
     }
 }

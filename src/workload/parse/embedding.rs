@@ -32,6 +32,7 @@ pub(super) fn conflict(w: &Workload) -> Option<(&'static str, String)> {
         StoreConfig::Hashed(store) => {
             let hashed = &store.config;
             stays_in_memory(w, "hashed", "rows of what training has met only")
+                .or_else(|| store.tier.as_ref().and_then(|_| cached(w)))
                 .or_else(|| restored(w))
                 .or_else(|| filters(w, hashed))
                 .or_else(|| evictions(hashed))
@@ -94,11 +95,11 @@ fn stays_in_memory(w: &Workload, store: &str, has: &str) -> Option<(&'static str
 /// What the cache has not.
 fn cached(w: &Workload) -> Option<(&'static str, String)> {
     if matches!(w.engine.device, Device::Cuda(_)) {
-        let what = "is a GPU, for which embedding.store = \"cached\" is not built; use \"cpu\", or store = \"resident\"";
+        let what = "is a GPU, for which rows in a file (embedding.cache) are not built; use \"cpu\", or leave all rows in memory";
         return Some(("engine.device", what.to_owned()));
     }
     if w.engine.kind == EngineKind::Candle && w.optimizer.clip_norm.is_some() {
-        let what = "is summed by candle in the order of slots, which embedding.store = \"cached\" gives by the size of its cache; use engine.kind = \"fused\", or remove it";
+        let what = "is summed by candle in the order of slots, which depends on the size of embedding.cache; use engine.kind = \"fused\", or remove it";
         return Some(("optimizer.clip_norm", what.to_owned()));
     }
     None

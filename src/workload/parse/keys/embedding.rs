@@ -4,6 +4,7 @@ use super::{Key, Setting, lens, under};
 use crate::{
     embedding::{
         StoreConfig,
+        cached::CachedStore,
         hashed::{FilterConfig, HashedConfig, HashedStore},
     },
     workload::parse::key::{above, key, split},
@@ -34,6 +35,7 @@ pub(super) fn keys() -> Vec<Key> {
     ];
     keys.extend(under("embedding.store", &["cached"], cached()));
     keys.extend(under("embedding.store", &["hashed"], sizes()));
+    keys.extend(tiers());
     keys.extend(filters());
     keys.extend(under("embedding.store", &["hashed"], eviction()));
     keys
@@ -56,6 +58,50 @@ fn cached() -> Vec<Key> {
                 "Folder of that file, which has no name in it and is gone when the run ends \
                  (OneFlow: `persistent_path`)",
             ),
+    ]
+}
+
+/// Where rows of tables that grow are, if not all are in memory.
+fn tiers() -> Vec<Key> {
+    let given = &[Setting { key: "embedding.cache", words: &[] }];
+    macro_rules! tier {
+        ($field:ident) => {
+            lens!(embedding; StoreConfig::Hashed(HashedStore { tier: Some(CachedStore { $field, .. }), .. }) => $field)
+        };
+    }
+    let hashed = &[Setting { key: "embedding.store", words: &["hashed"] }];
+    vec![
+        split(
+            "embedding.cache",
+            |w| w.embedding.hashed().is_some(),
+            |w| match &w.embedding {
+                StoreConfig::Hashed(h) => h.tier.as_ref().map(|tier| Some(tier.cache)),
+                _ => None,
+            },
+            |w, cache| {
+                if let StoreConfig::Hashed(h) = &mut w.embedding {
+                    h.tier = cache.map(|cache| CachedStore { cache, ..CachedStore::default() });
+                }
+            },
+        )
+        .when(hashed)
+        .or(None)
+        .or_in_words("all rows are in memory")
+        .says(
+            "Memory for rows with their optimizer state, beyond which they are in a file, as with \
+             `cached` (DeepRec: `storage_size` of its first tier). The bits are those of rows that \
+             are all in memory",
+        ),
+        key("embedding.disk", tier!(disk))
+            .when(given)
+            .or(None)
+            .or_in_words("what all rows take, and a quarter more")
+            .says("As with `cached`"),
+        key("embedding.path", tier!(path))
+            .when(given)
+            .or(None)
+            .or_in_words("`dlrm-bench/rows` in the user's cache folder")
+            .says("As with `cached`"),
     ]
 }
 
