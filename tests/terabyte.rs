@@ -163,6 +163,48 @@ fn strictly_it_is_refused_and_so_are_logs_that_are_not_there() {
     assert!(!dir.path().join("results").exists() || runs(&dir.path().join("results")).is_empty());
 }
 
+/// What a machine has memory for decides where rows are, not how many there are.
+#[test]
+fn rows_are_cached_where_they_do_not_fit() {
+    let dir = tempfile::tempdir().unwrap();
+    let explain = |limit: &str| {
+        let env = [("DLRM_BENCH_MEMORY_LIMIT", limit)];
+        let output = dlrm_bench(dir.path(), &env, &["run", "terabyte", "--explain"]);
+        let (out, err) = texts(&output);
+        assert!(output.status.success(), "{err}");
+        assert!(out.contains("max_rows = 10000000 "), "{out}");
+        assert!(out.contains(&format!("#   {}", err.trim_end())), "{out}");
+        (out, err)
+    };
+    let (out, err) = explain("100000000000");
+    assert!(err.contains("; all rows in memory: ") && !out.contains("store = "), "{err}{out}");
+    for limit in ["10000000000", "3000000000"] {
+        let (out, err) = explain(limit);
+        assert!(err.contains("(embedding.store = \"cached\"), since all would take "), "{err}");
+        for line in ["store = \"cached\"", "cache = \""] {
+            let line = out.lines().find(|l| l.starts_with(line)).unwrap_or_else(|| panic!("{out}"));
+            assert!(line.ends_with("# embedding.store = \"auto\""), "{line}");
+        }
+        assert!(out.contains("# Cache of rows") && out.contains("of ids expected to hit"), "{out}");
+    }
+    // What is kept says what was run, and the record why.
+    let mut args = small("terabyte");
+    args.extend(["--set", "data.otherwise.max_rows=200000"]);
+    args.extend(["--set", "eval.batch_size=64", "--set", "embedding.path=."]);
+    let env = [("DLRM_BENCH_MEMORY_LIMIT", "150000000")];
+    let output = dlrm_bench(dir.path(), &env, &args);
+    let (out, err) = texts(&output);
+    assert!(output.status.success(), "{out}{err}");
+    let [run] = &runs(&dir.path().join("results"))[..] else { panic!("one run") };
+    let read = |file: &str| fs::read_to_string(run.join(file)).unwrap();
+    let kept = read("workload.toml");
+    assert!(kept.contains("store = \"cached\"\n") && kept.contains("cache = \""), "{kept}");
+    let record: serde_json::Value = serde_json::from_str(&read("run.json")).unwrap();
+    let note = record["data"]["notes"][0].as_str().unwrap();
+    assert!(note.contains("rows in a file and "), "{note}");
+    assert!(!record["outcome"]["tables"].as_array().unwrap().is_empty());
+}
+
 /// `--explain` of the capped workload: the cap, and where it comes from.
 #[test]
 fn tables_are_capped_to_the_memory_that_is_free() {
@@ -172,7 +214,8 @@ fn tables_are_capped_to_the_memory_that_is_free() {
         ("1200000000", "tables of at most 100,000 rows: ", "max_rows = 100000 "),
     ] {
         let env = [("DLRM_BENCH_MEMORY_LIMIT", limit)];
-        let output = dlrm_bench(dir.path(), &env, &["run", "terabyte", "--explain"]);
+        let args = ["run", "terabyte", "--explain", "--set", "embedding.store=resident"];
+        let output = dlrm_bench(dir.path(), &env, &args);
         let (out, err) = texts(&output);
         assert!(output.status.success() && err.contains(told), "{err}");
         let line = out.lines().find(|l| l.starts_with(cap)).unwrap_or_else(|| panic!("{out}"));

@@ -5,8 +5,8 @@ use super::{Failure, progress::thousands};
 use crate::{
     engine,
     host::escape::visible,
-    train::{fit_memory, memory::shown},
-    workload::{DataConfig, Fitted, Missing, Origin, Resolved, parse},
+    train::{choose_store, fit_memory, memory::shown},
+    workload::{ChosenStore, DataConfig, Fitted, Missing, Origin, Resolved, parse},
 };
 use std::path::Path;
 
@@ -58,8 +58,23 @@ pub(super) fn ready(resolved: &mut Resolved) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Follows `data.fit_memory`; gives what is to be said of that and of `[data.otherwise]`.
+/// Follows `embedding.store = "auto"` and `data.fit_memory`; gives what is to be said of that and of
+/// `[data.otherwise]`.
 fn fit(resolved: &mut Resolved) -> Result<Option<String>, Failure> {
+    resolved.chosen_store = choose_store(&mut resolved.workload)?;
+    match resolved.chosen_store {
+        None => {}
+        Some(ChosenStore { cache: None, .. }) => {
+            for key in ["embedding.store", "embedding.disk", "embedding.path"] {
+                resolved.origin.remove(key);
+            }
+        }
+        Some(_) => {
+            for key in ["embedding.store", "embedding.cache"] {
+                resolved.origin.insert(key.to_owned(), Origin::AutoStore);
+            }
+        }
+    }
     resolved.fitted = fit_memory(&mut resolved.workload)?;
     if resolved.fitted.is_some_and(|f| f.max_rows.is_some()) {
         resolved.origin.insert("data.max_rows".to_owned(), Origin::FitMemory);
@@ -78,9 +93,31 @@ pub(super) fn told(resolved: &Resolved) -> Option<String> {
         };
         format!("{}: training on {data} instead of the data of {}", instead.why(), instead.of)
     });
-    match (instead, resolved.fitted.as_ref().map(fitted)) {
+    let told = match (instead, resolved.fitted.as_ref().map(fitted)) {
         (Some(instead), Some(fitted)) => Some(format!("{instead}, {fitted}")),
         (instead, fitted) => instead.or_else(|| fitted.map(|f| format!("data.fit_memory: {f}"))),
+    };
+    match (told, resolved.chosen_store.as_ref().map(chosen)) {
+        (Some(told), Some(chosen)) => Some(format!("{told}; {chosen}")),
+        (told, chosen) => told.or_else(|| chosen.map(|c| format!("embedding.store: {c}"))),
+    }
+}
+
+/// `all rows in memory: 7.60 of 20.10 GB that are free`
+fn chosen(chosen: &ChosenStore) -> String {
+    let ChosenStore { cache, takes, free, kept_by } = *chosen;
+    let Some(takes) = takes else {
+        return "all rows in memory, since their number is known once files have been read".into();
+    };
+    let takes = format!("{} of {} that are free", shown(takes), shown(free));
+    match (cache, kept_by) {
+        (Some(cache), _) => format!(
+            "rows in a file and {cache} of them in memory (embedding.store = \"cached\"), since all would take {takes}"
+        ),
+        (None, Some(key)) => {
+            format!("all rows in memory, since {key} leaves no other way: {takes}")
+        }
+        (None, None) => format!("all rows in memory: {takes}"),
     }
 }
 

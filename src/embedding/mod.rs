@@ -15,6 +15,6 @@ pub use quantised::{QuantisedRows, QuantisedTable};
 pub(crate) use rows::RowPointer;
 pub use rows::{RowKind, RowTable};
 pub use set::{RowWeights, TableSet};
-pub use store::StoreConfig;
+pub use store::{AutoStore, StoreConfig};
 pub use table::{Element, EmbeddingError, Table, tables};
 pub use table_use::{Seen, TableUse};

@@ -4,7 +4,9 @@ use super::{
     cached::CachedStore,
     hashed::{HashedConfig, HashedStore},
 };
+use crate::host::Size;
 use serde::Serialize;
+use std::path::PathBuf;
 
 /// Where rows live.
 #[derive(Debug, Clone, PartialEq, Default, Serialize)]
@@ -17,6 +19,17 @@ pub enum StoreConfig {
     Cached(CachedStore),
     /// Tables that grow.
     Hashed(HashedStore),
+    /// [`StoreConfig::Resident`] where memory suffices, else [`StoreConfig::Cached`]: a machine decides.
+    Auto(AutoStore),
+}
+
+/// What a file of rows may be if there is one.
+#[derive(Debug, Clone, PartialEq, Default, Serialize)]
+pub struct AutoStore {
+    /// As [`CachedStore::disk`].
+    pub disk: Option<Size>,
+    /// As [`CachedStore::path`].
+    pub path: Option<PathBuf>,
 }
 
 impl StoreConfig {
@@ -29,7 +42,7 @@ impl StoreConfig {
     pub fn cached(&self) -> Option<&CachedStore> {
         match self {
             StoreConfig::Cached(store) => Some(store),
-            StoreConfig::Resident | StoreConfig::Hashed(_) => None,
+            StoreConfig::Resident | StoreConfig::Hashed(_) | StoreConfig::Auto(_) => None,
         }
     }
 
@@ -38,7 +51,7 @@ impl StoreConfig {
         match self {
             StoreConfig::Cached(store) => Some(store),
             StoreConfig::Hashed(store) => store.tier.as_ref(),
-            StoreConfig::Resident => None,
+            StoreConfig::Resident | StoreConfig::Auto(_) => None,
         }
     }
 
@@ -46,7 +59,7 @@ impl StoreConfig {
     pub fn hashed(&self) -> Option<&HashedConfig> {
         match self {
             StoreConfig::Hashed(store) => Some(&store.config),
-            StoreConfig::Resident | StoreConfig::Cached(_) => None,
+            StoreConfig::Resident | StoreConfig::Cached(_) | StoreConfig::Auto(_) => None,
         }
     }
 
@@ -54,7 +67,7 @@ impl StoreConfig {
     pub fn hashed_mut(&mut self) -> Option<&mut HashedConfig> {
         match self {
             StoreConfig::Hashed(store) => Some(&mut store.config),
-            StoreConfig::Resident | StoreConfig::Cached(_) => None,
+            StoreConfig::Resident | StoreConfig::Cached(_) | StoreConfig::Auto(_) => None,
         }
     }
 }

@@ -8,7 +8,7 @@ use crate::workload::{DataConfig, Fitted, PlantedConfig, Workload};
 
 /// Share of the free memory that the plan may take: the plan leaves out the small change, and others
 /// want some too.
-const SHARE: f64 = 0.75;
+pub(super) const SHARE: f64 = 0.75;
 /// Where tables of so few rows do not fit, it is not for the tables.
 const FEWEST_ROWS: usize = 1_000;
 

@@ -2,6 +2,7 @@
 
 mod cache;
 mod checkpoint;
+mod choose_store;
 mod contents;
 mod diagnosis;
 mod evaluate;
@@ -25,6 +26,7 @@ mod trainer;
 
 pub use cache::{ExpectedHits, expected_hits};
 pub use checkpoint::Progress;
+pub use choose_store::choose_store;
 pub use diagnosis::{Dead, Diagnosis, Unmoved};
 pub use feed::made_on_device;
 pub use fit::fit_memory;

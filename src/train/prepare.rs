@@ -13,6 +13,7 @@ use crate::{
     batch::{GeneratedSplit, Schema},
     comm::Team,
     data::{DataError, Dataset, Facts, Source, loader::Plan, source::prepared::News},
+    embedding::StoreConfig,
     engine::{self, Engine, EngineConfig, ranks::ALONE},
     model::init::{InitSource, Initializer},
     random::numpy::RandomState,
@@ -61,6 +62,10 @@ pub(super) fn prepare_until(
     if matches!(&workload.data, DataConfig::Planted(PlantedConfig { fit_memory: true, .. })) {
         let what = "is still to be followed; call train::fit_memory before the run".to_owned();
         return Err(WorkloadError::Unfit { key: "data.fit_memory", what }.into());
+    }
+    if matches!(&workload.embedding, StoreConfig::Auto(_)) {
+        let what = "is still to be decided; call train::choose_store before the run".to_owned();
+        return Err(WorkloadError::Unfit { key: "embedding.store", what }.into());
     }
     // Before anything is read: what is known without. Then again with all sizes, before the model
     // is made.

@@ -18,7 +18,8 @@ pub use crate::data::source::config::{
 };
 pub use names::unfit_name;
 pub use parse::{
-    Instead, Missing, Origin, Resolved, WorkloadError, load, load_with, schema, schema_text,
+    Instead, Missing, Origin, Resolved, WorkloadError, keeps_from_caching, load, load_with, schema,
+    schema_text,
 };
 
 use crate::{
@@ -27,6 +28,7 @@ use crate::{
     data::loader::{Shard, SliceQueue},
     embedding::{RowKind, StoreConfig},
     engine::{EngineKind, SumOrder, ranks::RanksConfig},
+    host::Size,
     model::{DlrmQuirks, EmbeddingInit, Interaction, LossSpec, MlpInit, Pooling, Trick},
     optim::{LossScaleSpec, OptimizerConfig, ScheduleSpec},
 };
@@ -117,6 +119,20 @@ pub struct Fitted {
     pub takes: u64,
     /// Bytes that are free.
     pub free: u64,
+}
+
+/// What `embedding.store = "auto"` came to on a machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ChosenStore {
+    /// Memory for rows that are cached; `None` = all rows are in memory.
+    pub cache: Option<Size>,
+    /// Bytes that the run takes with all rows in memory; `None` = the tables' sizes are known once
+    /// files have been read.
+    pub takes: Option<u64>,
+    /// Bytes that are free.
+    pub free: u64,
+    /// The key that keeps rows in memory which do not fit, if one does.
+    pub kept_by: Option<&'static str>,
 }
 
 /// A behaviour of an original program that is off unless asked for, since it is a bug or a

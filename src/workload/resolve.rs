@@ -172,7 +172,7 @@ impl Workload {
         }
         let mut model = self.model.resolve(schema)?;
         let hashed = match &self.embedding {
-            StoreConfig::Resident | StoreConfig::Cached(_) => None,
+            StoreConfig::Resident | StoreConfig::Cached(_) | StoreConfig::Auto(_) => None,
             StoreConfig::Hashed(store) => {
                 let spec = HashedSpec::new(store, schema, max_batch, self.data.has_keys());
                 let unfit = |what| WorkloadError::Unfit { key: "embedding.capacity", what };

@@ -2,7 +2,7 @@
 
 use crate::{
     backend::Device,
-    embedding::{RowKind, StoreConfig, hashed::HashedConfig},
+    embedding::{RowKind, StoreConfig, cached::CachedStore, hashed::HashedConfig},
     engine::EngineKind,
     model::Trick,
     workload::*,
@@ -16,6 +16,24 @@ pub(super) fn fill_derived(w: &mut Workload) {
     }
 }
 
+/// Which key keeps the rows of a workload from being cached, if one does.
+pub fn keeps_from_caching(w: &Workload) -> Option<&'static str> {
+    let cached = StoreConfig::Cached(CachedStore::default());
+    let w = Workload { embedding: cached, ..w.clone() };
+    match conflict(&w)? {
+        ("embedding.store", _) if w.optimizer.rule.state().moves_all_rows => Some("optimizer.rows"),
+        ("embedding.store", _) if !no_trick(&w) => Some("model.trick"),
+        ("embedding.store", _) if w.model.init_rng() == InitRng::Numpy => Some("model.init_rng"),
+        ("embedding.store", _) => Some("model.embedding_l2"),
+        (key, _) => Some(key),
+    }
+}
+
+/// Whether each column has a table of its own.
+fn no_trick(w: &Workload) -> bool {
+    !matches!(&w.model, ModelConfig::Dlrm { trick, .. } if !trick.is_none())
+}
+
 /// What is wrong with a workload whose rows are not all in memory, or come and go: a key, and what
 /// would be right.
 pub(super) fn conflict(w: &Workload) -> Option<(&'static str, String)> {
@@ -25,7 +43,7 @@ pub(super) fn conflict(w: &Workload) -> Option<(&'static str, String)> {
         return Some(("data.ids", what));
     }
     match &w.embedding {
-        StoreConfig::Resident => None,
+        StoreConfig::Resident | StoreConfig::Auto(_) => None,
         StoreConfig::Cached(_) => {
             stays_in_memory(w, "cached", "a file for most of its rows").or_else(|| cached(w))
         }

@@ -21,6 +21,8 @@ pub enum Origin {
     Otherwise,
     /// `data.fit_memory` made it so.
     FitMemory,
+    /// `embedding.store = "auto"` made it so.
+    AutoStore,
 }
 
 /// A workload that cannot be run. The message is one line that says where, which key, and what

@@ -26,6 +26,7 @@ impl Resolved {
                     Some(Origin::Set) => "--set".to_owned(),
                     Some(Origin::Otherwise) => "data.otherwise".to_owned(),
                     Some(Origin::FitMemory) => "data.fit_memory".to_owned(),
+                    Some(Origin::AutoStore) => "embedding.store = \"auto\"".to_owned(),
                     Some(Origin::Default) | None => "default".to_owned(),
                 };
                 out += &format!("{:<column$}  # {origin}\n", format!("{key} = {value}"));

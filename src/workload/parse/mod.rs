@@ -29,10 +29,11 @@ pub use otherwise::{Instead, Missing};
 pub use schema::{schema, schema_text};
 
 use super::{
-    Fitted, Workload,
+    ChosenStore, Fitted, Workload,
     shipped::{self, TextSource},
     sweep::Axis,
 };
+pub use embedding::keeps_from_caching;
 use otherwise::Choice;
 use sha2::{Digest, Sha256};
 use std::{collections::BTreeMap, path::Path};
@@ -53,6 +54,8 @@ pub struct Resolved {
     pub read_from: TextSource,
     /// That `[data.otherwise]` was taken, if so.
     pub instead: Option<Instead>,
+    /// What `embedding.store = "auto"` came to, once a machine has been looked at.
+    pub chosen_store: Option<ChosenStore>,
     /// What `data.fit_memory` came to, once a machine has been looked at.
     pub fitted: Option<Fitted>,
 }
@@ -201,7 +204,7 @@ fn resolve_tree(
         }
     }
     let read_from = TextSource::new(path, &source);
-    Ok(Resolved { workload, origin, source, read_from, instead, fitted: None })
+    Ok(Resolved { workload, origin, source, read_from, instead, chosen_store: None, fitted: None })
 }
 
 /// Reads key by key, in the order of the list; those whose default asks others last.

@@ -4,7 +4,7 @@ use crate::{
     backend::Precision,
     data::{format::TRAINED, preprocess::prepare::Recipe},
     embedding::{
-        RowKind, StoreConfig,
+        AutoStore, RowKind, StoreConfig,
         cached::CachedStore,
         hashed::{FilterConfig, HashedStore},
     },
@@ -156,6 +156,7 @@ words! {
         "resident" => Resident,
         "cached" => Cached(CachedStore::default()),
         "hashed" => Hashed(HashedStore::default()),
+        "auto" => Auto(AutoStore::default()),
     }
     FilterConfig {
         "none" => None,

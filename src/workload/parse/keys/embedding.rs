@@ -30,10 +30,13 @@ pub(super) fn keys() -> Vec<Key> {
              EmbeddingVariable. Where both have the same initial values, and no clipping or \
              rounding goes by the place of a row, their bits are the same. `cached`: a table has a \
              row for each id, in a file, and those that are read in memory; the bits are those of \
-             `resident`",
+             `resident`. `auto`: `resident` if the run then takes at most three quarters of the \
+             memory that is free, else `cached`, with a cache of what of that is left; what it came \
+             to is kept in its stead",
         ),
     ];
     keys.extend(under("embedding.store", &["cached"], cached()));
+    keys.extend(under("embedding.store", &["auto"], auto()));
     keys.extend(under("embedding.store", &["hashed"], sizes()));
     keys.extend(tiers());
     keys.extend(filters());
@@ -58,6 +61,20 @@ fn cached() -> Vec<Key> {
                 "Folder of that file, which has no name in it and is gone when the run ends \
                  (OneFlow: `persistent_path`)",
             ),
+    ]
+}
+
+/// The file that there may be.
+fn auto() -> Vec<Key> {
+    vec![
+        key("embedding.disk", lens!(embedding; StoreConfig::Auto(a) => &mut a.disk))
+            .or(None)
+            .or_in_words("what all rows take, and a quarter more")
+            .says("As with `cached`, if it comes to that"),
+        key("embedding.path", lens!(embedding; StoreConfig::Auto(a) => &mut a.path))
+            .or(None)
+            .or_in_words("`dlrm-bench/rows` in the user's cache folder")
+            .says("As with `cached`, if it comes to that"),
     ]
 }
 
