@@ -226,3 +226,83 @@ fn what_cannot_be_profiled_is_one_clear_line() {
         );
     }
 }
+
+/// What is foretold of a cache is what a run then sees of it, and what an LRU cache would.
+#[test]
+fn a_cache_is_foretold() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("planted.toml"), PLANTED).unwrap();
+    let out = profile(
+        dir.path(),
+        &[
+            "planted.toml",
+            "--samples",
+            "20000",
+            "--cache",
+            "64KiB",
+            "--json",
+            "--set",
+            "eval.batch_size=128",
+        ],
+    );
+    assert!(out.status.success(), "{}", text(&out.stderr));
+    let foretold: Value = serde_json::from_str(text(&out.stdout)).unwrap();
+    let large = &foretold["tables"][2]["cache"];
+    let (slots, rate) = (large["slots"].as_u64().unwrap(), large["hit_rate"].as_f64().unwrap());
+    // 64 KiB hold 25 bytes a row; the two small tables have 300 rows each.
+    assert_eq!(slots, (65_536 / 25) - 600);
+    let run = Command::new(env!("CARGO_BIN_EXE_dlrm-bench"))
+        .current_dir(dir.path())
+        .args(["run", "planted.toml", "--quiet", "--no-plots", "--no-ceilings"])
+        .args(["--set", "embedding.store=cached", "--set", "embedding.cache=64KiB"])
+        .args(["--set", "embedding.path=.", "--set", "data.eval_samples=500"])
+        .args(["--set", "eval.batch_size=128"])
+        .output()
+        .unwrap();
+    assert!(run.status.success(), "{}", text(&run.stderr));
+    let record = text(&run.stdout).lines().find_map(|l| l.strip_prefix("log")).unwrap().trim();
+    let record = dir.path().join(record).parent().unwrap().join("run.json");
+    let record: Value = serde_json::from_str(&fs::read_to_string(record).unwrap()).unwrap();
+    let seen = &record["outcome"]["tables"][0];
+    assert_eq!(seen["slots"].as_u64(), Some(slots));
+    let (hits, misses) = (seen["hits"].as_f64().unwrap(), seen["misses"].as_f64().unwrap());
+    assert_eq!(hits + misses, 20_000.0);
+    let measured = hits / (hits + misses);
+    assert!((measured - rate).abs() < 0.02, "{rate} foretold, {measured} measured");
+    let said =
+        profile(dir.path(), &["planted.toml", "--cache", "64KiB", "--set", "eval.batch_size=128"]);
+    assert!(
+        text(&said.stdout).contains("of ids are expected to find their row in a cache of 64KiB")
+    );
+    fs::write(dir.path().join("ids.txt"), "1 2 1 2 1 2 3 4 5 6").unwrap();
+    // Six rows of 4 + 9 bytes, of which there is room for all.
+    let all =
+        profile(dir.path(), &["--trace", "ids.txt", "--cache", "1KiB", "--dim", "1", "--json"]);
+    let all: Value = serde_json::from_str(text(&all.stdout)).unwrap();
+    assert_eq!(
+        (&all["cache"]["slots"], &all["cache"]["hit_rate"]),
+        (&Value::from(6), &Value::from(0.4))
+    );
+    for (args, told) in [
+        (&["--trace", "ids.txt", "--cache", "1KiB"][..], "give --dim N"),
+        (&["--trace", "ids.txt", "--cache", "12", "--dim", "1"], "no room for a row"),
+        (&["planted.toml", "--cache", "64KiB", "--dim", "4"], "model.dim"),
+        (&["planted.toml", "--cache", "1KiB"], "the rows of two batches do not fit"),
+        (
+            &[
+                "planted.toml",
+                "--cache",
+                "1MiB",
+                "--set",
+                "model.trick=qr",
+                "--set",
+                "model.qr_collisions=4",
+            ],
+            "keeps all rows in memory",
+        ),
+    ] {
+        let out = profile(dir.path(), args);
+        let said = text(&out.stderr);
+        assert!(!out.status.success() && said.contains(told), "{args:?}: {said}");
+    }
+}

@@ -53,6 +53,33 @@ pub fn expected_misses(ids: &[Popular], slots: f64, requests: f64) -> f64 {
     slots + (requests - high) * missed
 }
 
+/// The same of requests that have been counted: `counts` are how often each id was asked for, one
+/// after another as chance has it. With `N` requests, an id of `c` was asked for within the last `t`
+/// with a chance of `1 - (1 - t/N)^c`, which is where the cache is full at `t`, and each of its
+/// `c - 1` repetitions comes later than `t` after the one before with one of `(1 - t/N)^c`, as the
+/// gaps between `c` places that are thrown on a line do. The first request of each is a miss.
+pub fn counted_misses(counts: &[u64], slots: f64) -> f64 {
+    let all: f64 = counts.iter().map(|&c| c as f64).sum();
+    let ids = counts.len() as f64;
+    if ids <= slots || all == 0.0 {
+        return ids;
+    }
+    let mut sorted = counts.to_vec();
+    sorted.sort_unstable();
+    let groups: Vec<(f64, f64)> =
+        sorted.chunk_by(|a, b| a == b).map(|g| (g[0] as f64, g.len() as f64)).collect();
+    // Of a share `x` of all requests: `(1 - x)^c`.
+    let absent = |x: f64, c: f64| (c * (-x).ln_1p()).exp();
+    let met = |x: f64| groups.iter().map(|(c, n)| n * (1.0 - absent(x, *c))).sum::<f64>();
+    let (mut low, mut high) = (0.0, 1.0);
+    for _ in 0..100 {
+        let middle = 0.5 * (low + high);
+        if met(middle) < slots { low = middle } else { high = middle }
+    }
+    let again = |(c, n): &(f64, f64)| n * (c - 1.0) * absent(high, *c);
+    ids + groups.iter().map(again).sum::<f64>()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -108,6 +135,49 @@ mod tests {
             let want = expected_misses(&chances, slots as f64, requests as f64);
             let off = (f64::from(misses) - want) / requests as f64;
             assert!(off.abs() < 0.015, "{ids} {exponent} {slots}: {misses} {want}");
+        }
+    }
+
+    /// Ids that were asked for twice each: within `t` of `N` with a chance of `1 - (1 - t/N)^2`,
+    /// which is 1/4 where `(1 - t/N)^2` is 3/4, and so often is the second one late.
+    #[test]
+    fn counted_ids_by_hand() {
+        assert!((counted_misses(&[2; 100], 25.0) - 175.0).abs() < 1e-6);
+        assert_eq!(counted_misses(&[2; 100], 100.0), 100.0);
+        assert_eq!((counted_misses(&[], 5.0), counted_misses(&[1, 1, 1], 2.0)), (0.0, 3.0));
+        // No room at all: nothing is ever there.
+        assert!((counted_misses(&[5, 3], 1e-9) - 8.0).abs() < 1e-6);
+    }
+
+    /// Against a cache that drops what was asked for longest ago, with counted requests in a random
+    /// order.
+    #[test]
+    fn counted_ids_are_missed_as_often_as_foretold() {
+        let counts: Vec<u64> = (1..=600u64).map(|k| 1 + 3000 / k).collect();
+        let ids = counts.iter().enumerate();
+        let mut requests: Vec<usize> =
+            ids.flat_map(|(id, &n)| std::iter::repeat_n(id, n as usize)).collect();
+        let words = Philox::new(3, Stream::Shuffle, 0);
+        for i in (1..requests.len()).rev() {
+            requests.swap(i, (words.block_u64(i as u64)[0] % (i as u64 + 1)) as usize);
+        }
+        for slots in [20, 100, 400] {
+            let (mut cache, mut misses) = (std::collections::VecDeque::new(), 0);
+            for &id in &requests {
+                match cache.iter().position(|&other| other == id) {
+                    Some(at) => _ = cache.remove(at),
+                    None => misses += 1,
+                }
+                cache.push_back(id);
+                if cache.len() > slots {
+                    cache.pop_front();
+                }
+            }
+            let expected = counted_misses(&counts, slots as f64);
+            assert!(
+                (expected / f64::from(misses) - 1.0).abs() < 0.02,
+                "{slots}: {expected} {misses}"
+            );
         }
     }
 }

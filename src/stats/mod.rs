@@ -15,7 +15,7 @@ mod student;
 use serde::Serialize;
 
 pub use block_bootstrap::{Bootstrap, throughput, warmup_cut};
-pub use cache::{Popular, expected_misses, zipf};
+pub use cache::{Popular, counted_misses, expected_misses, zipf};
 pub use changes::changes;
 pub use jump::{Jump, jump};
 pub use olympic::{Score, mean, mean_interval, olympic_mean, score};

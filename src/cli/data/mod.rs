@@ -6,6 +6,7 @@ mod inspect;
 mod output;
 mod preprocess;
 mod profile;
+mod profile_cache;
 mod settings;
 mod tables;
 mod verify;

@@ -2,7 +2,9 @@
 
 use super::{
     super::{Exit, Failure, examples, preparing::Preparing, ready::ready},
-    ColumnArgs, formats, input, tell,
+    ColumnArgs, formats, input,
+    profile_cache::{self, Expected},
+    tell,
 };
 use crate::{
     data::{
@@ -11,7 +13,7 @@ use crate::{
         json,
         locality::{Profile, profile_file, profile_source, zipf_exponent},
     },
-    host::atomic_file::create_folders,
+    host::{Size, atomic_file::create_folders},
     results::write_file,
     workload::{self, shipped::Shipped},
 };
@@ -28,6 +30,7 @@ Examples:
   dlrm-bench data profile train.bin
   dlrm-bench data profile quickstart
   dlrm-bench data profile my.toml --samples 10000000 --table C3
+  dlrm-bench data profile my.toml --cache 8GiB
   dlrm-bench data profile my.toml --patterns patterns/
   dlrm-bench data profile --trace ids.txt --patterns patterns/";
 
@@ -66,6 +69,15 @@ pub(super) struct ProfileArgs {
     /// One table only, with the shares of its stack distances
     #[arg(long, value_name = "NAME", requires = "path")]
     table: Option<String>,
+    /// Say how many ids are expected to find their row in a cache of this size
+    /// (embedding.cache), as 8GiB: over as many samples as are looked at, from an
+    /// empty cache
+    #[arg(long, value_name = "SIZE", value_parser = |text: &str| text.parse::<Size>())]
+    cache: Option<Size>,
+    /// Numbers of 32 bits in a row of a data file's tables, with --cache; a
+    /// workload has model.dim
+    #[arg(long, value_name = "N", requires = "cache", value_parser = clap::value_parser!(u32).range(1..))]
+    dim: Option<u32>,
     /// Write DIR/dist_emb_0.log and so on, one for each table
     #[arg(long, value_name = "DIR")]
     patterns: Option<PathBuf>,
@@ -87,6 +99,9 @@ struct Report {
     first_accesses: f64,
     /// Hit rates of LRU caches, by their rows.
     lru_hit_rate: Vec<(u32, f64)>,
+    /// With --cache: what is expected of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cache: Option<Expected>,
     /// Shares of first accesses, then of stack distances from 1, from 2, from 4, ... up.
     stack_distances: Vec<f64>,
 }
@@ -104,6 +119,7 @@ impl Report {
                 rows.unwrap_or(profile.distinct()),
             ),
             first_accesses: stack_distances.first().copied().unwrap_or(0.0),
+            cache: None,
             lru_hit_rate: CACHES.iter().map(|&rows| (rows, profile.hit_rate(rows))).collect(),
             stack_distances,
         }
@@ -121,10 +137,10 @@ pub(super) fn run(args: &ProfileArgs) -> Result<Exit, Failure> {
             "--label, --dense, --categorical and --ignore choose columns of a data file, --max-ind-range is about its ids".into(),
         ));
     }
-    let tables = match (&args.trace, workload, &args.path) {
-        (Some(path), ..) => vec![("trace".to_owned(), None, trace(path)?)],
+    let (tables, slots) = match (&args.trace, workload, &args.path) {
+        (Some(path), ..) => (vec![("trace".to_owned(), None, trace(path)?)], None),
         (None, Some(path), _) => of_workload(path, args)?,
-        (None, None, Some(path)) => of_file(path, args)?,
+        (None, None, Some(path)) => (of_file(path, args)?, None),
         (None, None, None) => {
             return Err(Failure::Usage("give a data file, a workload file or --trace FILE".into()));
         }
@@ -132,16 +148,29 @@ pub(super) fn run(args: &ProfileArgs) -> Result<Exit, Failure> {
     if let Some(dir) = &args.patterns {
         write_patterns(dir, &tables)?;
     }
-    let reports: Vec<Report> = tables
+    let expected = cache(args, &tables, slots)?;
+    let mut reports: Vec<Report> = tables
         .iter()
         .map(|(name, rows, profile)| Report::new(name.clone(), *rows, profile))
         .collect();
+    if let Some((each, _)) = &expected {
+        reports.iter_mut().zip(each).for_each(|(report, of)| report.cache = Some(*of));
+    }
     if args.json {
-        let json = serde_json::to_string_pretty(&serde_json::json!({ "tables": reports }));
+        let mut json = serde_json::json!({ "tables": reports });
+        if let Some((_, all)) = &expected {
+            json["cache"] = serde_json::json!(all);
+        }
+        let json = serde_json::to_string_pretty(&json);
         outln!("{}", json.map_err(|e| Failure::Internal(e.to_string()))?);
         return Ok(Exit::Done);
     }
     out!("{}", text(&reports));
+    if let (Some((_, all)), Some(size)) = (&expected, args.cache)
+        && let Some(rate) = all.hit_rate
+    {
+        outln!("{:.2}% of ids are expected to find their row in a cache of {size}", 100.0 * rate);
+    }
     if args.table.is_some() || args.trace.is_some() {
         for report in &reports {
             out!("\n{}", histogram(&report.stack_distances));
@@ -152,20 +181,52 @@ pub(super) fn run(args: &ProfileArgs) -> Result<Exit, Failure> {
 
 type Tables = Vec<(String, Option<usize>, Profile)>;
 
-fn of_workload(path: &Path, args: &ProfileArgs) -> Result<Tables, Failure> {
+/// What is expected of a cache, of each table and of all; `slots` are those of a workload.
+fn cache(
+    args: &ProfileArgs,
+    tables: &Tables,
+    slots: Option<Vec<usize>>,
+) -> Result<Option<(Vec<Expected>, Expected)>, Failure> {
+    let Some(size) = args.cache else { return Ok(None) };
+    let slots = match (slots, args.dim) {
+        (Some(slots), _) => slots,
+        (None, Some(dim)) => {
+            let tables: Vec<_> = tables.iter().map(|(name, _, p)| (&**name, p)).collect();
+            profile_cache::of_rows(&tables, dim as usize, size)?
+        }
+        (None, None) => {
+            return Err(Failure::Usage(format!(
+                "--cache {size}: give --dim N, the numbers in a row, or a workload"
+            )));
+        }
+    };
+    let profiles: Vec<&Profile> = tables.iter().map(|(_, _, profile)| profile).collect();
+    Ok(Some(profile_cache::expected(&profiles, &slots)))
+}
+
+fn of_workload(path: &Path, args: &ProfileArgs) -> Result<(Tables, Option<Vec<usize>>), Failure> {
+    if args.dim.is_some() {
+        return Err(Failure::Usage("--dim: a workload has model.dim (--set model.dim=N)".into()));
+    }
     let mut resolved = workload::load(path, &args.set)?;
+    if resolved.workload.data.has_keys() {
+        return Err(Failure::Usage(
+            "ids of 64 bits (data.ids = \"keys\") are not profiled; take them modulo a number (data.max_ind_range)".into(),
+        ));
+    }
     ready(&mut resolved)?;
     // Ctrl-C ends the program; what was prepared by then stays.
     Preparing::prepare(false, &resolved.workload, &AtomicBool::new(false))?;
     let mut train = resolved.workload.open_data()?.train;
     let columns = train.schema().tables.clone();
+    let of_cache = |size| profile_cache::of_workload(&resolved.workload, train.schema(), size);
+    let slots = args.cache.map(of_cache).transpose()?;
     let wanted = wanted(args, &columns.iter().map(|c| c.name.as_str()).collect::<Vec<_>>())?;
     let profiles = profile_source(train.as_mut(), args.samples, &wanted)?;
-    Ok(wanted
-        .into_iter()
-        .zip(profiles)
-        .map(|(k, p)| (columns[k].name.clone(), Some(columns[k].rows), p))
-        .collect())
+    let slots = slots.map(|slots| wanted.iter().map(|&k| slots[k]).collect());
+    let tables = wanted.into_iter().zip(profiles);
+    let tables = tables.map(|(k, p)| (columns[k].name.clone(), Some(columns[k].rows), p)).collect();
+    Ok((tables, slots))
 }
 
 fn of_file(path: &Path, args: &ProfileArgs) -> Result<Tables, Failure> {
@@ -247,6 +308,9 @@ fn text(reports: &[Report]) -> String {
     let mut lines =
         vec![["table", "rows", "ids seen", "exponent", "first"].map(str::to_owned).to_vec()];
     lines[0].extend(CACHES.map(|rows| format!("LRU {}k", rows / 1000)));
+    if reports.iter().any(|r| r.cache.is_some()) {
+        lines[0].extend(["slots", "hits"].map(str::to_owned));
+    }
     for r in reports {
         let mut line = vec![
             r.table.clone(),
@@ -256,6 +320,10 @@ fn text(reports: &[Report]) -> String {
             percent(r.first_accesses),
         ];
         line.extend(r.lru_hit_rate.iter().map(|(_, share)| percent(*share)));
+        if let Some(cache) = &r.cache {
+            line.push(cache.slots.to_string());
+            line.push(cache.hit_rate.map_or("-".into(), percent));
+        }
         lines.push(line);
     }
     let width = |column: usize| lines.iter().map(|l| l[column].chars().count()).max().unwrap_or(0);
