@@ -200,7 +200,7 @@ fn keys_have_rows_with_all_of_their_bits() {
     let record = record::read(&first.join("run.json")).unwrap();
     // Tables are as large as the different ids ask for.
     let rows = |c: &dlrm_bench::data::ColumnFacts| c.rows.map(|rows| rows as usize);
-    let sized: Vec<usize> = record.data.columns.iter().filter_map(rows).collect();
+    let sized: Vec<usize> = record.data.as_ref().unwrap().columns.iter().filter_map(rows).collect();
     let different: Vec<usize> = met(0..TRAIN).iter().map(BTreeSet::len).collect();
     assert_eq!(sized, different);
     let model = first.join("checkpoints/step-000000000060");
