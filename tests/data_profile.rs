@@ -231,7 +231,8 @@ fn what_cannot_be_profiled_is_one_clear_line() {
 #[test]
 fn a_cache_is_foretold() {
     let dir = tempfile::tempdir().unwrap();
-    fs::write(dir.path().join("planted.toml"), PLANTED).unwrap();
+    let few = PLANTED.replace("train_samples = 20000", "train_samples = 20000\neval_samples = 500");
+    fs::write(dir.path().join("planted.toml"), few).unwrap();
     let out = profile(
         dir.path(),
         &[
@@ -255,7 +256,7 @@ fn a_cache_is_foretold() {
         .current_dir(dir.path())
         .args(["run", "planted.toml", "--quiet", "--no-plots", "--no-ceilings"])
         .args(["--set", "embedding.store=cached", "--set", "embedding.cache=64KiB"])
-        .args(["--set", "embedding.path=.", "--set", "data.eval_samples=500"])
+        .args(["--set", "embedding.path=."])
         .args(["--set", "eval.batch_size=128"])
         .output()
         .unwrap();
@@ -269,8 +270,10 @@ fn a_cache_is_foretold() {
     assert_eq!(hits + misses, 20_000.0);
     let measured = hits / (hits + misses);
     assert!((measured - rate).abs() < 0.02, "{rate} foretold, {measured} measured");
-    let said =
-        profile(dir.path(), &["planted.toml", "--cache", "64KiB", "--set", "eval.batch_size=128"]);
+    let said = profile(
+        dir.path(),
+        &["planted.toml", "--samples", "2000", "--cache", "64KiB", "--set", "eval.batch_size=128"],
+    );
     assert!(
         text(&said.stdout).contains("of ids are expected to find their row in a cache of 64KiB")
     );
