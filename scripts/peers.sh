@@ -1,8 +1,12 @@
 #!/usr/bin/env bash
 # Side by side on this machine's CPU: our engine, candle, PyTorch as installed, and PyTorch tuned. Prints a Markdown table.
 #
-#   scripts/peers.sh [--rounds N] [--seconds S] [--systems deeprec,mlperf,deepfm,deepfm-dense-adam,facebook] [--json FILE]
+#   scripts/peers.sh [--rounds N] [--seconds S] [--systems deeprec,mlperf,deepfm,deepfm-dense-adam,facebook] [--json FILE] [--all]
 #   scripts/peers.sh --help
+#
+# --all has those measured too that specialise, each as installed and tuned: Intel's extension for PyTorch with the last PyTorch that it was
+# made for, FBGEMM's table-batched embeddings and TorchRec with theirs, TensorFlow with and without XLA (some 15 GB more; who cannot run here
+# stands in the table with what it says).
 #
 # Needs cargo, python3 with venv and pip, and a C compiler. PyTorch for CPUs goes to a virtual environment outside the tree,
 # ${DLRM_BENCH_PEERS:-~/.cache/dlrm-bench/peers} (about 1 GB; a PyTorch that is there is taken as it is). Nothing else should run meanwhile.
@@ -13,13 +17,17 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 torch=2.15.0
 
+all=
+given=()
 for argument; do
     case $argument in
+    --all) all=1 && continue ;;
     -h | --help)
         sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//;p}' "$0"
         exit
         ;;
     esac
+    given+=("$argument")
 done
 for tool in cargo python3 cc; do
     command -v "$tool" >/dev/null || { echo "$tool is missing (scripts/peers.sh --help says what is needed)" >&2; exit 1; }
@@ -39,10 +47,28 @@ if ! "$home/venv/bin/python" -c 'import torch, numpy' 2>/dev/null; then
     "$home/venv/bin/pip" install --quiet numpy
 fi
 
+others=()
+# other NAME PACKAGE...: a virtual environment of that name with those packages
+other() {
+    local venv=$home/$1
+    if [ ! -e "$venv/ready" ]; then
+        say "installing ${*:2}"
+        rm -rf "$venv" && python3 -m venv "$venv"
+        "$venv/bin/pip" install --quiet "${@:2}" && touch "$venv/ready" || say "not to be had: $1"
+    fi
+}
+if [ -n "$all" ]; then
+    other ipex torch==2.8.0 intel-extension-for-pytorch==2.8.0 numpy
+    other torchrec "torch==$torch" fbgemm-gpu-nightly-cpu==2026.10.16 torchrec==1.9.2 numpy
+    other tensorflow tensorflow-cpu==2.21.0
+    others=(--other "ipex=$home/ipex/bin/python" --other "fbgemm=$home/torchrec/bin/python" --other "torchrec=$home/torchrec/bin/python"
+        --other "tensorflow=$home/tensorflow/bin/python" --other "tensorflow-xla=$home/tensorflow/bin/python")
+fi
+
 # MKL asks this function whether it runs on an Intel CPU; elsewhere it falls back to AVX2.
 printf 'int mkl_serv_intel_cpu_true(void) { return 1; }\n' | cc -x c -shared -fPIC -o "$home/mkl.so" -
 
 say 'building our steps'
 cargo build --release --quiet --example step_speed
 say 'measuring'
-"$home/venv/bin/python" scripts/peers/rounds.py target/release/examples/step_speed "$home/mkl.so" "$@"
+"$home/venv/bin/python" scripts/peers/rounds.py target/release/examples/step_speed "$home/mkl.so" "${others[@]}" "${given[@]}"

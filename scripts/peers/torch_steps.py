@@ -8,6 +8,10 @@ DLRMs (plain SGD):
   bags    one nn.EmbeddingBag(sparse=True) a table and torch.optim.SGD, as facebookresearch/dlrm does
   joined  one nn.EmbeddingBag(sparse=True) for all tables, ids shifted
   inplace index_select, and index_add_ for the update, without coalescing (single ids only)
+  ipex    Intel's extension (CPU): one merged module for all tables that updates rows as their gradients come (under --bf16 in two halves), its
+          interaction, and ipex.optimize for the rest
+  fbgemm  FBGEMM's table-batched embeddings, which update rows within the backward pass
+  torchrec  the same by TorchRec's FusedEmbeddingBagCollection
 DeepFM:
   sparse  nn.Embedding(sparse=True) and SparseAdam, fused Adam for the rest (deepfm)
   fused   fused Adam for everything (deepfm-dense-adam)
@@ -50,10 +54,11 @@ def mlp(inputs, widths, last_relu):
 
 
 class Dlrm(nn.Module):
-    """Everything but the embeddings; `e` is [batch, tables, dim]."""
+    """Everything but the embeddings; `e` is [batch, tables, dim], or with an `interact` of its own what that takes."""
 
-    def __init__(self, dense, bottom, tables, dim, top):
+    def __init__(self, dense, bottom, tables, dim, top, interact=None):
         super().__init__()
+        self.interact = interact
         pairs = torch.tril_indices(tables + 1, tables + 1, -1)
         self.register_buffer("pairs", (pairs[0] * (tables + 1) + pairs[1]).contiguous())
         self.bottom = mlp(dense, bottom, True)
@@ -61,6 +66,8 @@ class Dlrm(nn.Module):
 
     def forward(self, x, e):
         d = self.bottom(x)
+        if self.interact:
+            return self.top(self.interact(d, *e)).squeeze(1)
         t = torch.cat([d.unsqueeze(1), e.to(d.dtype)], 1)
         z = torch.bmm(t, t.transpose(1, 2)).view(len(x), -1).index_select(1, self.pairs)
         return self.top(torch.cat([d, z], 1)).squeeze(1)
@@ -89,11 +96,68 @@ def captured(step, sets, graph):
     return replay
 
 
+def of_ipex(rows, dim, rate, ids, a):
+    """Lookup and inputs of Intel's merged tables."""
+    from intel_extension_for_pytorch.nn.modules import MergedEmbeddingBagWithSGD
+
+    bags = [nn.EmbeddingBag(n, dim, mode="sum") for n in rows]
+    merged = MergedEmbeddingBagWithSGD.from_embeddingbag_list(bags, lr=rate)
+    if a.bf16:
+        merged.to_bfloat16_train()
+    batch, hotness = ids[0][0].shape
+    offsets = [torch.arange(batch) * hotness for _ in rows]
+    return lambda i: merged(i.unbind(), offsets), [torch.stack([t.reshape(-1) for t in sample]) for sample in ids]
+
+
+def of_fbgemm(rows, dim, rate, ids, a):
+    """Lookup and inputs of FBGEMM's table-batched embeddings."""
+    from fbgemm_gpu.split_embedding_configs import EmbOptimType
+    from fbgemm_gpu.split_table_batched_embeddings_ops_training import (
+        ComputeDevice, EmbeddingLocation, SplitTableBatchedEmbeddingBagsCodegen,
+    )
+
+    specs = [(n, dim, EmbeddingLocation.HOST, ComputeDevice.CPU) for n in rows]
+    tables = SplitTableBatchedEmbeddingBagsCodegen(specs, optimizer=EmbOptimType.EXACT_SGD, learning_rate=rate)
+    batch, hotness = ids[0][0].shape
+    offsets = torch.arange(batch * len(rows) + 1) * hotness
+    flat = [torch.cat([t.reshape(-1) for t in sample]) for sample in ids]
+    return lambda i: tables(i, offsets).view(batch, len(rows), dim), flat
+
+
+def of_torchrec(rows, dim, rate, ids, a):
+    """Lookup and inputs of TorchRec's fused collection."""
+    from torchrec.modules.embedding_configs import EmbeddingBagConfig
+    from torchrec.modules.fused_embedding_modules import FusedEmbeddingBagCollection
+    from torchrec.sparse.jagged_tensor import KeyedJaggedTensor
+
+    names = [f"f{k}" for k in range(len(rows))]
+    tables = [
+        EmbeddingBagConfig(name=f"t{k}", embedding_dim=dim, num_embeddings=n, feature_names=[names[k]])
+        for k, n in enumerate(rows)
+    ]
+    device = torch.device(a.device)
+    collection = FusedEmbeddingBagCollection(tables, optimizer_type=torch.optim.SGD, optimizer_kwargs={"lr": rate}, device=device)
+    batch, hotness = ids[0][0].shape
+    lengths = torch.full((batch * len(rows),), hotness, dtype=torch.int32)
+    flat = [torch.cat([t.reshape(-1) for t in sample]) for sample in ids]
+    keyed = lambda i: KeyedJaggedTensor.from_lengths_sync(names, i, lengths)
+    return lambda i: collection(keyed(i)).values().view(batch, len(rows), dim), flat
+
+
+# Modes whose embeddings update themselves.
+FUSED = {"ipex": of_ipex, "fbgemm": of_fbgemm, "torchrec": of_torchrec}
+
+
 def dlrm(system, mode, a):
     dense, bottom, rows, dim, top, hotness, batch = DLRMS[system]
     rows, batch = [min(n, a.max_rows or n) for n in rows], a.batch or batch
     tables, rate, count = len(rows), 0.01, 8 if hotness == 1 else 4
-    net = Dlrm(dense, bottom, tables, dim, top)
+    interact = None
+    if mode == "ipex":
+        import intel_extension_for_pytorch as ipex
+
+        interact = ipex.nn.functional.interaction
+    net = Dlrm(dense, bottom, tables, dim, top, interact)
     run_net = torch.compile(net) if a.compile else net
     xs = [torch.rand(batch, dense) for _ in range(count)]
     ys = [(torch.rand(batch) < 0.25).float() for _ in range(count)]
@@ -107,6 +171,8 @@ def dlrm(system, mode, a):
         offsets = torch.arange(batch) * hotness
         flat = [torch.stack([t.reshape(-1) for t in sample]) for sample in ids]
         lookup = lambda i: torch.stack([bag(ids, offsets) for bag, ids in zip(bags, i)], 1)
+    elif mode in FUSED:
+        lookup, flat = FUSED[mode](rows, dim, rate, ids, a)
     else:
         flat = [torch.stack([t + s for t, s in zip(sample, starts)], 1).reshape(-1) for sample in ids]
         if mode == "joined":
@@ -119,6 +185,9 @@ def dlrm(system, mode, a):
             table = torch.empty(sum(rows), dim).uniform_(-0.01, 0.01)
             lookup = lambda i: table.index_select(0, i).view(batch, tables, dim).requires_grad_(True)
     optimizer = torch.optim.SGD(params, lr=rate)
+    if mode == "ipex":
+        precision = torch.bfloat16 if a.bf16 else torch.float32
+        run_net, optimizer = ipex.optimize(net.train(), dtype=precision, optimizer=optimizer, inplace=True)
 
     def step(tensors):
         x, y, i = tensors
@@ -174,7 +243,7 @@ def deepfm(mode, a):
 def main():
     parser = argparse.ArgumentParser(usage=__doc__)
     parser.add_argument("system", choices=[*DLRMS, "deepfm", "deepfm-dense-adam"])
-    parser.add_argument("mode", choices=["bags", "joined", "inplace", "sparse", "fused", "plain"])
+    parser.add_argument("mode", choices=["bags", "joined", "inplace", *FUSED, "sparse", "fused", "plain"])
     precision = parser.add_mutually_exclusive_group()
     precision.add_argument("--bf16", action="store_true")
     precision.add_argument("--tf32", action="store_true")
