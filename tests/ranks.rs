@@ -167,6 +167,11 @@ fn every_number_of_ranks_comes_to_the_same_model() {
                     }
                     let seats = record["machine"]["ranks"].as_array().unwrap();
                     assert_eq!(seats.len(), ranks);
+                    let links = record["links"].as_array().unwrap();
+                    assert_eq!((links.len(), &links[0]["between"]), (1, &"inside_host".into()));
+                    let of = |what: &str| links[0][what].as_f64().unwrap();
+                    assert!(of("latency") > 0.0 && of("latency") < 1.0, "{links:?}");
+                    assert!(of("bandwidth") > 1e6 && of("bandwidth") < 1e12, "{links:?}");
                 }
             }
         }

@@ -2,7 +2,10 @@
 
 use super::{Exit, Failure, terminal};
 use crate::{
-    comm::{Comm, Member, Mpi, MpiError, Patience, Team, launched},
+    comm::{
+        Comm, Member, Mpi, MpiError, Patience, Team, launched,
+        links::{MeasuredLink, measure},
+    },
     engine::{
         EngineError,
         ranks::{RanksConfig, dismiss, follow},
@@ -24,6 +27,8 @@ pub(super) struct First {
     mpi: Rc<Mpi>,
     /// All of them.
     pub team: Team,
+    /// How fast messages are.
+    pub links: Vec<MeasuredLink>,
 }
 
 /// What this process is.
@@ -59,10 +64,11 @@ pub(super) fn place(wanted: Option<usize>) -> Result<Place, Failure> {
     let Some(mpi) = mpi.map(Rc::new) else { return Ok(Place::Alone) };
     let comm: Rc<dyn Comm> = mpi.clone();
     let met = Team::meet(comm, &member(), MEETING).map_err(|e| Failure::Device(e.to_string()));
-    if mpi.rank() == 0 {
-        return Ok(Place::First(First { mpi, team: met? }));
-    }
     let team = met?;
+    let links = measure(&team, MEETING).map_err(|e| Failure::Device(e.to_string()))?;
+    if mpi.rank() == 0 {
+        return Ok(Place::First(First { mpi, team, links }));
+    }
     // Signals are the first one's, which may want to write a checkpoint first.
     let _ = ctrlc::set_handler(|| ());
     Ok(Place::Followed(match follow(&team.comm) {

@@ -5,6 +5,7 @@ use crate::{
     backend::{BackendError, Device},
     batch::Schema,
     checkpoint::Checkpoints,
+    comm::links::MeasuredLink,
     data::source::mean_ids,
     engine::{EngineConfig, cost::cost},
     host::Isa,
@@ -36,6 +37,8 @@ pub(super) struct Extras {
     pub plots: bool,
     /// Where each of several ranks runs.
     pub ranks: Vec<RankSeat>,
+    /// How fast messages between them are.
+    pub links: Vec<MeasuredLink>,
 }
 
 /// The open folder of a run: the two listeners that write to it, and what the record will say of
@@ -239,6 +242,7 @@ impl RunOutput {
                 record.set_floor(floor);
             }
         }
+        record.links.clone_from(&extras.links);
         record.lost = lost.iter().map(ToString::to_string).collect();
         record.lost.extend(no_checkpoints.iter().cloned());
         lost.extend(folder.write_record(&record).err());

@@ -2,6 +2,7 @@
 
 use super::progress::{counted, thousands};
 use crate::{
+    comm::links::{Between, MeasuredLink},
     embedding::{cached::CacheCounts, hashed::TableCounts},
     host::escape::visible,
     metrics::Quality,
@@ -93,6 +94,9 @@ pub(super) fn summary(record: &RunRecord, folder: &Path, convergence: Option<&st
             .map(|p| format!("{} {:.0}%", p.phase.replace('_', " "), 100.0 * p.share))
             .collect();
         row("time", shown.join(", "));
+    }
+    if !record.links.is_empty() {
+        row("links", record.links.iter().map(link).collect::<Vec<_>>().join("; "));
     }
     if let Some(share) = record.floor_share {
         let phases = record.phases.iter().filter(|p| p.share >= 0.005);
@@ -262,6 +266,15 @@ pub(super) fn result(o: &Outcome, target: Option<&str>) -> String {
         (_, Some(t)) => format!("target {t} NOT reached within {when}"),
         _ => format!("trained to the end: {when}"),
     }
+}
+
+/// A link between ranks: what a message takes at least, and bytes a second.
+fn link(link: &MeasuredLink) -> String {
+    let place = match link.between {
+        Between::InsideHost => "in the host",
+        Between::Hosts => "between hosts",
+    };
+    format!("{place} {:.1} us, {:.2} GB/s", link.latency * 1e6, link.bandwidth / 1e9)
 }
 
 fn rounded(rate: f64) -> String {

@@ -5,6 +5,7 @@
 //! beforehand; all else (exchanges, sums, gathers) is made of it, and so is bitwise the same over
 //! every library.
 
+pub mod links;
 mod mpi;
 mod team;
 #[cfg(test)]
@@ -47,6 +48,8 @@ pub enum What {
     Values,
     /// What a rank is, at the start.
     Greeting,
+    /// A message that is timed.
+    Trial,
 }
 
 impl What {
@@ -63,6 +66,7 @@ impl What {
             What::Predictions => "predictions",
             What::Values => "values of a parameter",
             What::Greeting => "a greeting",
+            What::Trial => "a message that is timed",
         }
     }
 }

@@ -6,6 +6,7 @@ use super::{
     metrics::Metrics,
 };
 use crate::{
+    comm::links::MeasuredLink,
     data::Facts,
     embedding::RowKind,
     engine::{self, EngineConfig},
@@ -84,6 +85,9 @@ pub struct RunRecord {
     pub noise: Option<Noise>,
     /// From the program's start of work to `run_start`: data opened, model made.
     pub init_seconds: Option<f64>,
+    /// How fast messages between ranks were before the run, if there are several.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub links: Vec<MeasuredLink>,
     /// Where the time of training steps went, if the engine keeps a clock.
     pub phases: Vec<PhaseShare>,
     /// What training has left as it was, if the run was to look.
@@ -242,7 +246,7 @@ pub struct MemoryItem {
 
 impl RunRecord {
     /// The record of a run that is over. What only its parts know (`workload.source`, `series`, `ceilings`, `data`,
-    /// `data_set`, `started_from`, `init_seconds`, `phases`, `floor`, `memory_plan`) is left empty, for the caller to fill.
+    /// `data_set`, `started_from`, `init_seconds`, `links`, `phases`, `floor`, `memory_plan`) is left empty, for the caller to fill.
     pub fn new(
         folder: &RunFolder,
         system: &str,
@@ -290,6 +294,7 @@ impl RunRecord {
             energy_of: energy.map(|e| e.of).unwrap_or_default(),
             noise: facts.is_some().then(|| Noise::judge(&setting, usage)),
             init_seconds: None,
+            links: Vec::new(),
             phases: Vec::new(),
             diagnosis: None,
             floor: None,

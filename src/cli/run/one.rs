@@ -52,7 +52,12 @@ pub(in crate::cli) fn one(
     let w = &resolved.workload;
     let mut facebook = args.format.map(|_| Facebook::begin(&args.facebook, w, stop)).transpose()?;
     let seats = ranks.map(First::seats).unwrap_or_default();
-    let extras = Extras { ceilings: !args.no_ceilings, plots: !args.no_plots, ranks: seats };
+    let extras = Extras {
+        ceilings: !args.no_ceilings,
+        plots: !args.no_plots,
+        ranks: seats,
+        links: ranks.map(|first| first.links.clone()).unwrap_or_default(),
+    };
     let mut output = match &resume {
         Some(r) => RunOutput::go_on(&r.folder, resolved, &r.progress, extras)?,
         None => RunOutput::open(root, resolved, series, extras)?,
