@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
 # How training scales over ranks of this host: numbers of ranks take turns, each with the host's processors shared out among its ranks.
 # Prints a Markdown table: samples a second (median of the rounds), what it is of ranks times one rank, and the share of time in messages.
+# With --threads, and one rank among RANKS, the efficiency that the scaling model of `dlrm-bench plan --simulate` predicts stands beside it: from
+# what the run of one rank reached, and from the latency and bandwidth that a run of several measured between its ranks.
 #
 #   scripts/scale.sh [--rounds N] [--steps N] [--workload FILE] [--weak] [--threads N] PROGRAM RANKS...
 #   scripts/scale.sh --threads 1 target/release/dlrm-bench 1 2 4
@@ -54,10 +56,25 @@ rates = run["throughput"]
 share = {p["phase"]: p["share"] for p in run["phases"]}
 print(sys.argv[2], (rates.get("steady") or {}).get("mean") or rates["training"], share.get("comm", 0.0), sep="\t")
 PYTHON
+        find "$work/results" -name run.json -exec cp {} "$work/$ranks.json" \;
     done
 done
-python3 - "$work/figures" <<'PYTHON'
-import collections, statistics, sys
+model=()
+most=$(printf '%s\n' "$@" | sort -n | tail -1)
+if [ -n "$threads" ] && [ -e "$work/1.json" ] && [ "$most" -gt 1 ]; then
+    read -r bandwidth latency < <(python3 - "$work/$most.json" <<'PYTHON'
+import json, sys
+(link,) = (x for x in json.load(open(sys.argv[1]))["links"] if x["between"] == "inside_host")
+print(int(link["bandwidth"]), 1e6 * link["latency"])
+PYTHON
+    )
+    printf 'between ranks: %.1f us a message, %.2f GB/s\n' "$latency" "$(python3 -c "print($bandwidth / 1e9)")" >&2
+    model=("$work/model.json")
+    "$program" plan "$workload" --simulate --like "$work/1.json" --ranks "$(printf '%s\n' "$@" | sort -nu | paste -sd,)" ${weak:+--weak} \
+        --ranks-per-host "$most" --link-inside "$bandwidth" --latency-inside "$latency" --json >"${model[0]}"
+fi
+python3 - "$work/figures" ${model[@]+"${model[@]}"} <<'PYTHON'
+import collections, json, statistics, sys
 rates, shares = collections.defaultdict(list), collections.defaultdict(list)
 for line in open(sys.argv[1]):
     ranks, rate, share = line.split("\t")
@@ -65,8 +82,13 @@ for line in open(sys.argv[1]):
     shares[int(ranks)].append(float(share))
 least = min(rates)
 one = statistics.median(rates[least]) / least
-print("| ranks | samples/s | efficiency | in messages |\n|---|---|---|---|")
+model = {}
+if len(sys.argv) > 2:
+    model = {p["ranks"]: p["efficiency"] for p in json.load(open(sys.argv[2]))["predictions"]}
+print("| ranks | samples/s | efficiency | in messages |" + (" model |" if model else ""))
+print("|---|---|---|---|" + ("---|" if model else ""))
 for ranks in sorted(rates):
     rate = statistics.median(rates[ranks])
-    print(f"| {ranks} | {rate:,.0f} | {rate / ranks / one:.2f} | {statistics.median(shares[ranks]):.0%} |")
+    predicted = f" {model[ranks]:.2f} |" if model else ""
+    print(f"| {ranks} | {rate:,.0f} | {rate / ranks / one:.2f} | {statistics.median(shares[ranks]):.0%} |{predicted}")
 PYTHON

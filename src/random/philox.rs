@@ -18,6 +18,7 @@
 //! | [`Stream::Bootstrap`] | resample | block drawn / 4 | analysis's |
 //! | [`Stream::Order`] | 0 (of a sweep: 1 + round) | block of a comparison (place in the round) | comparison's |
 //! | [`Stream::Deal`] | 0 | sample number / 2, two words each | recipe's |
+//! | [`Stream::Jitter`] | step | rank / 2, two words each | simulation's |
 //! | [`Stream::Rounding`] | `step << 16 \| table` ([`Philox::rounding`]) | 8 blocks for each 64 columns of a row: `(row * ceil(dim / 64) + column / 64) * 8` | run's |
 
 /// Blocks made together; a multiple of the widest vector of 32-bit lanes.
@@ -48,6 +49,8 @@ pub enum Stream {
     Rounding = 8,
     /// Order of samples that are prepared.
     Deal = 9,
+    /// Delays of ranks in a simulation.
+    Jitter = 10,
 }
 
 /// A generator fixed to one seed, stream and index; what is left open is the position.

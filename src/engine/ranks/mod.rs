@@ -7,8 +7,10 @@
 
 mod follow;
 mod lead;
+pub mod machines;
 mod message;
 mod place;
+pub mod scaling;
 
 use crate::{
     comm::{Comm, Patience},

@@ -1,10 +1,17 @@
-//! `dlrm-bench plan`: which rank would have which tables, and what they would send each other.
+//! `dlrm-bench plan`: which rank would have which tables, what they would send each other, and how
+//! long a step would take on many.
+
+mod like;
+mod simulate;
 
 use super::{Exit, Failure, examples, progress::thousands, ready, whole, workloads::WorkloadPlace};
 use crate::{
     engine::{
         EngineConfig,
-        ranks::{Load, Placement, place, refusal},
+        ranks::{
+            Load, Placement, place, refusal,
+            scaling::{Cluster, Link, Way},
+        },
     },
     host::Size,
     train::memory::shown,
@@ -19,8 +26,12 @@ Examples:
   dlrm-bench plan terabyte --ranks 8
   dlrm-bench plan terabyte --ranks 8 --memory 80GiB
   dlrm-bench plan mlperf-v2 --ranks 4 --link 1G --latency 20
+  dlrm-bench plan mlperf-v2 --simulate --machine dgx-h100 --jitter 0.02
+  dlrm-bench plan quickstart --simulate --ranks 1,2,4 --flops 50e9 \\
+      --row-bandwidth 8G --link 1G --latency 20 --weak
 
-docs/ranks.md says how tables are placed and what is sent.";
+docs/ranks.md says how tables are placed, what is sent, and what the model of a
+step leaves out.";
 
 /// More ranks than this are a slip.
 const MAX_RANKS: u64 = 1 << 16;
@@ -30,33 +41,40 @@ const LISTED: usize = 8;
 /// Show which rank would have which tables, and what a step would send
 ///
 /// Places the tables of a workload as a run on so many ranks does, and says
-/// what each rank has, does and sends. Nothing is read or made.
+/// what each rank has, does and sends. With --simulate it says instead how long
+/// a step would take on numbers of ranks. Nothing is read or made.
 #[derive(Debug, Args)]
 #[command(after_help = examples(EXAMPLES))]
 pub struct PlanArgs {
     /// The workload: a file, or the name of one that dlrm-bench workloads lists
     #[arg(value_parser = WorkloadPlace, hide_possible_values = true)]
     workload: PathBuf,
-    /// Ranks
-    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = whole::<usize, 1, MAX_RANKS>)]
-    ranks: usize,
+    /// Ranks; with --simulate numbers of them, from the least (8 to 1024 by
+    /// doubling)
+    #[arg(long, value_name = "N", value_delimiter = ',', required_unless_present = "simulate", allow_negative_numbers = true, value_parser = whole::<usize, 1, MAX_RANKS>)]
+    ranks: Vec<usize>,
     /// Memory of each rank for tables, as 80GiB: a column that no rank has room
     /// for is named
     #[arg(long, value_name = "SIZE")]
     memory: Option<Size>,
     /// Bytes a second that a rank can send, as 12G: shows the least time of a
-    /// step's messages
+    /// step's messages. With --simulate: to ranks of other hosts
     #[arg(long, value_name = "SIZE")]
     link: Option<Size>,
-    /// Microseconds that a message takes at least
-    #[arg(long, value_name = "N", default_value = "0", requires = "link", allow_negative_numbers = true, value_parser = whole::<u64, 0, 1_000_000>)]
-    latency: u64,
+    /// Microseconds that a message takes at least, over such a link
+    #[arg(long, value_name = "N", default_value = "0", requires = "link", allow_negative_numbers = true, value_parser = micros)]
+    latency: f64,
     /// Replace one value, as for run
     #[arg(long = "set", value_name = "KEY=VALUE")]
     set: Vec<String>,
     /// As JSON
     #[arg(long)]
     json: bool,
+    /// Predict the time of a step on numbers of ranks
+    #[arg(long)]
+    simulate: bool,
+    #[command(flatten)]
+    simulation: simulate::SimulateArgs,
 }
 
 /// The least time of a step's messages, in milliseconds.
@@ -80,19 +98,26 @@ fn dense_bytes(config: &EngineConfig) -> u64 {
 }
 
 impl Messages {
-    /// Latency and bandwidth, the alpha-beta model (Hockney 1994, doi:10.1016/S0167-8191(06)80021-9):
-    /// two exchanges, in which the rank that sends most is what all wait for, and a sum that
-    /// scatters and gathers.
-    fn of(placement: &Placement, dense: u64, link: u64, latency: u64) -> Self {
-        let ranks = placement.loads.len() as f64;
-        if ranks < 2.0 {
-            return Messages { exchanges: 0.0, sums: 0.0 };
-        }
-        let most = placement.loads.iter().map(|l| l.sent).max().unwrap_or(0) as f64;
-        let (alpha, beta) = (latency as f64 * 1e-3, link as f64 * 1e-3);
-        let sums = 2.0 * (ranks - 1.0) / ranks * dense as f64;
-        Messages { exchanges: 2.0 * alpha + most / beta, sums: 2.0 * alpha + sums / beta }
+    /// Those of ranks that are all on hosts of their own.
+    fn of(placement: &Placement, dense: u64, link: Link) -> Self {
+        let (flops, memory, fixed) = (1.0, 1.0, 0.0);
+        let cluster =
+            Cluster { flops, memory, fixed, per_host: 1, inside: link, between: link, element: 4 };
+        let (exchanges, sums) = cluster.messages(placement, dense, Way::Placed);
+        Messages { exchanges: exchanges * 1e3, sums: sums * 1e3 }
     }
+}
+
+/// Takes microseconds.
+fn micros(text: &str) -> Result<f64, String> {
+    let number = text.parse().ok().filter(|x| (0.0..=1e9).contains(x));
+    number.ok_or_else(|| "must be a number of microseconds from 0, as 20 or 1.5".into())
+}
+
+/// A link of so many bytes a second and microseconds; `None` if it carries nothing.
+fn link(bandwidth: Option<Size>, latency: f64) -> Option<Link> {
+    let bandwidth = bandwidth.filter(|bandwidth| bandwidth.0 > 0)?.0 as f64;
+    Some(Link { latency: latency * 1e-6, bandwidth })
 }
 
 /// Runs the command.
@@ -109,19 +134,18 @@ pub(super) fn run(args: &PlanArgs) -> Result<Exit, Failure> {
     let config = w.engine_config(&schema)?;
     // What is placed is what a step of training moves.
     let config = EngineConfig { max_batch: w.train.batch_size, ..config };
-    if let Some(what) = refusal(&config, args.ranks) {
-        return Err(Failure::Usage(what.into()));
+    if args.simulate {
+        return simulate::run(args, w, &schema, &config);
     }
-    let placement = place(&config, args.ranks, args.memory.map(|m| m.0))
-        .map_err(|e| Failure::Usage(e.to_string()))?;
+    let &[ranks] = &args.ranks[..] else {
+        return Err(Failure::Usage("--ranks takes several numbers with --simulate only".into()));
+    };
+    let placement = placed(&config, ranks, args)?;
     let dense = dense_bytes(&config);
-    let messages = args
-        .link
-        .filter(|link| link.0 > 0)
-        .map(|link| Messages::of(&placement, dense, link.0, args.latency));
+    let messages = link(args.link, args.latency).map(|link| Messages::of(&placement, dense, link));
     if args.json {
         let all = serde_json::json!({
-            "workload": w.workload.name, "ranks": args.ranks, "batch_size": w.train.batch_size,
+            "workload": w.workload.name, "ranks": ranks, "batch_size": w.train.batch_size,
             "placement": placement, "imbalance": placement.imbalance(),
             "dense_gradient_bytes": dense, "messages_ms": messages,
         });
@@ -152,6 +176,14 @@ pub(super) fn run(args: &PlanArgs) -> Result<Exit, Failure> {
         );
     }
     Ok(Exit::Done)
+}
+
+/// The tables of a model on so many ranks.
+fn placed(config: &EngineConfig, ranks: usize, args: &PlanArgs) -> Result<Placement, Failure> {
+    if let Some(what) = refusal(config, ranks) {
+        return Err(Failure::Usage(what.into()));
+    }
+    place(config, ranks, args.memory.map(|m| m.0)).map_err(|e| Failure::Usage(e.to_string()))
 }
 
 /// A rank's line; at most 80 columns.
@@ -201,10 +233,11 @@ mod tests {
     fn messages_take_what_a_link_takes() {
         let loads = vec![Load { sent: 2_000_000, ..Load::default() }; 4];
         let placement = Placement { owners: vec![], loads };
-        // 2 MB at 1 GB/s, and twice 10 us; 2 * 3 / 4 of 4 MB.
-        let got = Messages::of(&placement, 4_000_000, 1_000_000_000, 10);
-        assert!((got.exchanges - 2.02).abs() < 1e-9 && (got.sums - 6.02).abs() < 1e-9, "{got:?}");
+        let link = |bandwidth, us| link(Some(Size(bandwidth)), f64::from(us)).unwrap();
+        // 2 MB at 1 GB/s, and twice 10 us; 2 * 3 / 4 of 4 MB, twice 10 us and a small message.
+        let got = Messages::of(&placement, 4_000_000, link(1_000_000_000, 10));
+        assert!((got.exchanges - 2.02).abs() < 1e-9 && (got.sums - 6.03).abs() < 1e-9, "{got:?}");
         let one = Placement { loads: vec![Load::default()], ..placement };
-        assert_eq!(Messages::of(&one, 9, 1, 9), Messages { exchanges: 0.0, sums: 0.0 });
+        assert_eq!(Messages::of(&one, 9, link(1, 9)), Messages { exchanges: 0.0, sums: 0.0 });
     }
 }
