@@ -7,11 +7,13 @@
 
 pub mod links;
 mod mpi;
+mod norms;
 mod team;
 #[cfg(test)]
 pub(crate) mod threads;
 
 pub use mpi::{Launcher, Mpi, MpiError, launched};
+pub use norms::NormRanks;
 pub use team::{Member, Team};
 
 use std::time::Duration;
@@ -50,6 +52,8 @@ pub enum What {
     Greeting,
     /// A message that is timed.
     Trial,
+    /// Statistics of a batch normalisation, and sums of its backward pass.
+    Norms,
 }
 
 impl What {
@@ -67,6 +71,7 @@ impl What {
             What::Values => "values of a parameter",
             What::Greeting => "a greeting",
             What::Trial => "a message that is timed",
+            What::Norms => "sums of a batch normalisation",
         }
     }
 }

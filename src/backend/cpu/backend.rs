@@ -22,6 +22,7 @@ use crate::{
         Result, SparseGradient, StepControl, StepStart, StepSums, TableState, TablesShape, Window,
     },
     batch::{BatchLimits, CheckedBatch, GeneratedLog, Span},
+    comm::NormRanks,
     embedding::{EmbeddingError, TableSet},
     host::{Isa, pool::Pool},
     metrics::{Counts, MetricsError},
@@ -50,6 +51,8 @@ pub struct Cpu {
     gemm: Gemm,
     mask: DropoutBits,
     norm_scratch: Vec<f32>,
+    /// The ranks that share a batch, if they do.
+    norm_ranks: Option<NormRanks>,
     sparse: SparseUpdate,
     partial_sums: Vec<f64>,
     step: StepState,
@@ -80,12 +83,18 @@ impl Cpu {
             gemm: Gemm::new(isa, precision, config.threads, &[])?,
             mask: DropoutBits::new(0, 0),
             norm_scratch: Vec::new(),
+            norm_ranks: None,
             sparse: SparseUpdate::new(0, 0, config.threads),
             partial_sums: Vec::new(),
             step: StepState::none(),
             quantisation: config.quantisation,
             layers: layers.map(Layers::new),
         })
+    }
+
+    /// Lets batch normalisations go by the samples of all ranks.
+    pub(crate) fn share_norms(&mut self, ranks: NormRanks) {
+        self.norm_ranks = Some(ranks);
     }
 
     /// A dropout of the present step.
@@ -587,7 +596,8 @@ impl Backend for Cpu {
             &mut running,
             stats.get_mut(),
             &mut self.norm_scratch,
-        );
+            self.norm_ranks.as_ref(),
+        )?;
         let (scale, shift) = (&params.get()[norm.scale..], &params.get()[norm.shift..]);
         batch_norm::normalise(
             &self.pool,
@@ -654,7 +664,8 @@ impl Backend for Cpu {
             d_scale,
             d_shift,
             scratch,
-        );
+            self.norm_ranks.as_ref(),
+        )?;
         Ok(())
     }
 

@@ -8,9 +8,12 @@ use super::{
     gemm::{Rows, RowsMut},
     simd::{Kernel, Lanes, launch},
 };
-use crate::host::{
-    Isa,
-    pool::{Pool, SharedMut},
+use crate::{
+    comm::{CommError, NormRanks},
+    host::{
+        Isa,
+        pool::{Pool, SharedMut},
+    },
 };
 use std::ops::Range;
 
@@ -60,7 +63,12 @@ pub struct Running<'a> {
 }
 
 /// Mean and `1 / sqrt(biased variance + eps)` of the columns of `z` to `stats` `[2, cols]`; moves
-/// the running statistics. `scratch` holds [`NormShape::scratch`] elements.
+/// the running statistics. `scratch` holds [`NormShape::scratch`] elements. With `ranks` all rows of
+/// all ranks count, and each of them calls this.
+///
+/// # Errors
+/// If other ranks do not answer.
+#[allow(clippy::too_many_arguments)]
 pub fn statistics(
     pool: &Pool,
     isa: Isa,
@@ -69,7 +77,8 @@ pub fn statistics(
     running: &mut Running<'_>,
     stats: &mut [f32],
     scratch: &mut [f32],
-) {
+    ranks: Option<&NormRanks>,
+) -> Result<(), CommError> {
     let cols = s.cols;
     let partial = SharedMut::new(&mut *scratch);
     pool.run(s.blocks(), |b, _| {
@@ -77,25 +86,39 @@ pub fn statistics(
         let (mean, squares) = unsafe { partial.slice(b * 2 * cols, 2 * cols) }.split_at_mut(cols);
         launch(isa, Moments { rows: s.block(b), z, mean, squares });
     });
-    let n = s.rows as f64;
-    let (mean, rstd) = stats.split_at_mut(cols);
-    for c in 0..cols {
-        // Blocks joined as in Chan, Golub & LeVeque 1979.
-        let (mut m, mut squares, mut count) = (0.0f64, 0.0f64, 0.0f64);
-        for b in 0..s.blocks() {
-            let k = s.block(b).len() as f64;
-            let delta = f64::from(scratch[b * 2 * cols + c]) - m;
-            squares += f64::from(scratch[(b * 2 + 1) * cols + c])
-                + delta * delta * count * k / (count + k);
-            m += delta * k / (count + k);
-            count += k;
-        }
-        mean[c] = m as f32;
-        rstd[c] = (1.0 / (squares / n + f64::from(s.eps)).sqrt()) as f32;
+    let mut finish = |c: usize, n: f64, (m, squares): (f64, f64)| {
+        stats[c] = m as f32;
+        stats[cols + c] = (1.0 / (squares / n + f64::from(s.eps)).sqrt()) as f32;
         let var = squares / if s.unbiased { (n - 1.0).max(1.0) } else { n };
         running.mean[c] += s.momentum * (m as f32 - running.mean[c]);
         running.var[c] += s.momentum * (var as f32 - running.var[c]);
+    };
+    let Some(ranks) = ranks else {
+        (0..cols).for_each(|c| finish(c, s.rows as f64, joined(s, scratch, c)));
+        return Ok(());
+    };
+    let mut own = vec![0.0; 2 * cols];
+    for c in 0..cols {
+        (own[c], own[cols + c]) = joined(s, scratch, c);
     }
+    let n = ranks.moments(s.rows, &mut own)? as f64;
+    (0..cols).for_each(|c| finish(c, n, (own[c], own[cols + c])));
+    Ok(())
+}
+
+/// Mean of column `c`, and sum of squared distances from it, of all blocks: joined as in Chan,
+/// Golub & LeVeque 1979.
+fn joined(s: NormShape, scratch: &[f32], c: usize) -> (f64, f64) {
+    let (mut m, mut squares, mut count) = (0.0f64, 0.0f64, 0.0f64);
+    for b in 0..s.blocks() {
+        let k = s.block(b).len() as f64;
+        let delta = f64::from(scratch[b * 2 * s.cols + c]) - m;
+        squares +=
+            f64::from(scratch[(b * 2 + 1) * s.cols + c]) + delta * delta * count * k / (count + k);
+        m += delta * k / (count + k);
+        count += k;
+    }
+    (m, squares)
 }
 
 /// Mean and sum of squared distances from it, of each column of some rows.
@@ -184,7 +207,10 @@ impl Kernel for Normalise<'_> {
 
 /// From the gradient `g` of `scale * x + shift`, `x = (z - mean) * rstd`, to that of `z`, in place:
 /// `dz = scale * rstd * (g - mean(g) - x * mean(g * x))`; `d_scale = sum(g * x)`, `d_shift =
-/// sum(g)`.
+/// sum(g)`. With `ranks` the means are over all rows of all ranks, and the sums those of the rows here.
+///
+/// # Errors
+/// If other ranks do not answer.
 #[allow(clippy::too_many_arguments)]
 pub fn backward(
     pool: &Pool,
@@ -197,7 +223,8 @@ pub fn backward(
     d_scale: &mut [f32],
     d_shift: &mut [f32],
     scratch: &mut [f32],
-) {
+    ranks: Option<&NormRanks>,
+) -> Result<(), CommError> {
     let cols = s.cols;
     let (mean, rstd) = (&stats[..cols], &stats[cols..2 * cols]);
     let (d_scale, d_shift, scale) = (&mut d_scale[..cols], &mut d_shift[..cols], &scale[..cols]);
@@ -208,16 +235,23 @@ pub fn backward(
         let (sum, product) = unsafe { partial.slice(b * 2 * cols, 2 * cols) }.split_at_mut(cols);
         launch(isa, Sums { rows: s.block(b), z, mean, rstd, g: gradient, stride, sum, product });
     });
+    let at = |part: usize, c: usize| {
+        (0..s.blocks()).map(|b| f64::from(scratch[(b * 2 + part) * cols + c])).sum::<f64>()
+    };
     for c in 0..cols {
-        let at = |part: usize| {
-            (0..s.blocks()).map(|b| f64::from(scratch[(b * 2 + part) * cols + c])).sum::<f64>()
-                as f32
-        };
-        d_shift[c] = at(0);
-        d_scale[c] = at(1);
+        (d_shift[c], d_scale[c]) = (at(0, c) as f32, at(1, c) as f32);
     }
-    let (d_scale, d_shift) = (&*d_scale, &*d_shift);
-    let share = 1.0 / s.rows as f32;
+    let (mut everywhere, mut n) = (Vec::new(), s.rows as u64);
+    if let Some(ranks) = ranks {
+        let mut sums: Vec<f64> = (0..2 * cols).map(|i| at(i / cols, i % cols)).collect();
+        n = ranks.sums(s.rows, &mut sums)?;
+        everywhere.extend(sums.iter().map(|x| *x as f32));
+    }
+    let (d_shift, d_scale) = match everywhere.is_empty() {
+        true => (&*d_shift, &*d_scale),
+        false => everywhere.split_at(cols),
+    };
+    let share = 1.0 / n as f32;
     pool.run(s.blocks(), |b, _| {
         launch(
             isa,
@@ -235,6 +269,7 @@ pub fn backward(
             },
         );
     });
+    Ok(())
 }
 
 /// Sums of `g` and `g * x` over some rows.
@@ -337,7 +372,7 @@ mod tests {
                 let mut stats = vec![0.0; 2 * cols];
                 let mut scratch = vec![0.0; NormShape::scratch(rows, cols)];
                 let mut running = Running { mean: &mut mean, var: &mut var };
-                statistics(&Pool::new(threads), Isa::best(), s, Rows::new(&z, stride), &mut running, &mut stats, &mut scratch);
+                statistics(&Pool::new(threads), Isa::best(), s, Rows::new(&z, stride), &mut running, &mut stats, &mut scratch, None).unwrap();
                 for c in 0..cols {
                     let (m, v, u) = moments(&z, rows, stride, c);
                     prop_assert!((f64::from(stats[c]) - m).abs() < 1e-5 * m.abs().max(1.0));
@@ -361,14 +396,14 @@ mod tests {
             let (mut mean, mut var) = (vec![0.0; cols], vec![0.0; cols]);
             let (mut stats, mut scratch) = (vec![0.0; 2 * cols], vec![0.0; NormShape::scratch(rows, cols)]);
             let mut running = Running { mean: &mut mean, var: &mut var };
-            statistics(&pool, Isa::best(), s, Rows::new(&z, cols), &mut running, &mut stats, &mut scratch);
+            statistics(&pool, Isa::best(), s, Rows::new(&z, cols), &mut running, &mut stats, &mut scratch, None).unwrap();
             let mut y = vec![0.0; rows * cols];
             normalise(&pool, Isa::best(), s, Rows::new(&z, cols), &stats, &scale, &shift, RowsMut::new(&mut y, cols));
             let mut g: Vec<f32> = up.iter().zip(&y).map(|(&u, &y)| if y > 0.0 || !relu { u } else { 0.0 }).collect();
             let masked = g.clone();
             let (mut d_scale, mut d_shift) = (vec![0.0; cols], vec![0.0; cols]);
             let rows_of_g = RowsMut::new(&mut g, cols);
-            backward(&pool, Isa::best(), s, Rows::new(&z, cols), &stats, &scale, rows_of_g, &mut d_scale, &mut d_shift, &mut scratch);
+            backward(&pool, Isa::best(), s, Rows::new(&z, cols), &stats, &scale, rows_of_g, &mut d_scale, &mut d_shift, &mut scratch, None).unwrap();
             prop_assert!(relu != y.iter().any(|&y| y < 0.0));
             // The formula in f64, from its own statistics.
             for c in 0..cols {

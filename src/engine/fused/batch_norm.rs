@@ -98,4 +98,16 @@ impl<B: Backend> BatchNorm<B> {
         pass.backend.batch_norm_backward(z, params, self.norm, stats, g.reborrow(), grads)?;
         if self.form.behind_relu { pass.backend.relu_backward(z, g) } else { Ok(()) }
     }
+
+    /// The part in [`BatchNorm::forward`] of a rank that has no samples of a batch which ranks share.
+    pub fn idle_forward(&mut self, pass: &mut Pass<'_, B>) -> Result<()> {
+        let mut none = pass.backend.zeros(0, "no samples")?;
+        self.forward(&mut pass.part(0..0), self.window.of_mut(&mut none, 0))
+    }
+
+    /// Its part in [`BatchNorm::backward`].
+    pub fn idle_backward(&mut self, pass: &mut Pass<'_, B>) -> Result<()> {
+        let mut none = pass.backend.zeros(0, "no samples")?;
+        self.backward(&mut pass.part(0..0), self.window.of_mut(&mut none, 0))
+    }
 }

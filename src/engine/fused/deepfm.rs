@@ -114,6 +114,11 @@ impl<B: Backend> DeepFm<B> {
         Ok(())
     }
 
+    /// The part of a rank without samples in what layers gather from all ranks.
+    pub fn idle(&mut self, pass: &mut Pass<'_, B>) -> Result<()> {
+        [false, true].into_iter().try_for_each(|back| self.dnn.idle(pass, back))
+    }
+
     /// From the gradient of all fields to that of the dense ones' parameters.
     pub fn scatter(&mut self, pass: &mut Pass<'_, B>, clock: &mut PhaseClock) -> Result<()> {
         if let Some(dense) = &self.dense {

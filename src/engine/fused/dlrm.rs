@@ -126,6 +126,11 @@ impl<B: Backend> Dlrm<B> {
         Ok(())
     }
 
+    /// The part of a rank without samples in what layers gather from all ranks.
+    pub fn idle(&mut self, pass: &mut Pass<'_, B>) -> Result<()> {
+        [false, true].into_iter().try_for_each(|back| self.bottom.idle(pass, back))
+    }
+
     /// From the gradient of all of `T` to those of the pooled vectors.
     pub fn scatter(&mut self, pass: &mut Pass<'_, B>, clock: &mut PhaseClock) -> Result<()> {
         self.pooled.backward(pass, &mut self.dt)?;

@@ -20,6 +20,7 @@ use crate::{
         cuda::{Cuda, CudaConfig},
     },
     batch::{Batch, BatchLimits, Derived, GeneratedLog, Samples},
+    comm::NormRanks,
     engine::{
         Engine, EngineConfig, EngineError, EnginePosition, FillPart, LookAt, Phase, PhaseClock,
         StateSpec, TableShare, TensorId, state::state_specs,
@@ -77,6 +78,15 @@ impl<B: Backend> Network<B> {
         match self {
             Network::Dlrm(n) => n.backward(pass, clock),
             Network::DeepFm(n) => n.backward(pass, clock),
+        }
+    }
+
+    /// The part of a rank without samples in what [`Network::forward`] and [`Network::backward`] of a
+    /// step gather from all ranks.
+    pub(super) fn idle(&mut self, pass: &mut Pass<'_, B>) -> Result<()> {
+        match self {
+            Network::Dlrm(n) => n.idle(pass),
+            Network::DeepFm(n) => n.idle(pass),
         }
     }
 
@@ -164,7 +174,12 @@ impl FusedEngine<Cpu> {
         share: &TableShare,
         init: Option<&mut Initializer>,
     ) -> std::result::Result<Self, EngineError> {
-        let engine = Self::unfilled(Cpu::new(&cpu_config(config))?, config, Some(share))?;
+        let mut cpu = Cpu::new(&cpu_config(config))?;
+        if share.comm.size() > 1 {
+            let (comm, patience) = (std::rc::Rc::clone(&share.comm), share.patience);
+            cpu.share_norms(NormRanks { comm, patience });
+        }
+        let engine = Self::unfilled(cpu, config, Some(share))?;
         match init {
             Some(init) => engine.filled(init),
             None => Ok(engine),

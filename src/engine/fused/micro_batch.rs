@@ -135,6 +135,7 @@ impl<B: Backend> MicroBatches<B> {
             self.slices(pass, network, clock)?;
         } else if self.own(samples).is_empty() {
             pass.backend.fill(&mut pass.store.grads, 0.0)?;
+            network.idle(pass)?;
         } else {
             self.parts(pass, network, clock)?;
         }

@@ -251,4 +251,13 @@ impl<B: Backend> Mlp<B> {
         }
         Ok(())
     }
+
+    /// The part of a rank that has no samples in the statistics of a batch: forward, or backward.
+    pub fn idle(&mut self, pass: &mut Pass<'_, B>, back: bool) -> Result<()> {
+        let norms = self.layers.iter_mut().filter_map(|layer| layer.norm.as_mut());
+        match back {
+            false => norms.into_iter().try_for_each(|norm| norm.idle_forward(pass)),
+            true => norms.rev().try_for_each(|norm| norm.idle_backward(pass)),
+        }
+    }
 }

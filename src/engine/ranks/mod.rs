@@ -93,14 +93,22 @@ pub const ALONE: &str = "workload.quirks: \"fb.table-gradients-by-ranks\" is one
 
 /// What several ranks cannot do; `None` if they can train this model.
 pub fn refusal(config: &EngineConfig, ranks: usize) -> Option<&'static str> {
-    let batch_norm = match &config.model {
-        crate::model::ModelSpec::Dlrm(m) => m.batch_norm,
-        crate::model::ModelSpec::DeepFm(m) => m.batch_norm,
+    let (batch_norm, by_batch) = match &config.model {
+        crate::model::ModelSpec::Dlrm(m) => (m.batch_norm, m.quirks.batch_stats_in_eval),
+        crate::model::ModelSpec::DeepFm(m) => (m.batch_norm, false),
     };
-    if batch_norm && (ranks > 1 || config.sum_order == SumOrder::Tree) {
+    if batch_norm && config.sum_order == SumOrder::Tree {
         return Some(
-            "model.batch_norm: a batch's statistics are not gathered from several ranks or slices yet; train with one rank",
+            "model.batch_norm: with comm.sum = \"tree\" layers compute slice by slice, and a slice does not know the statistics of the whole batch; take \"rank\"",
         );
+    }
+    if batch_norm && ranks > 1 && config.micro_batch.is_some() {
+        return Some(
+            "train.micro_batches: with several ranks and model.batch_norm a batch is not cut, since the parts of ranks would not meet; take 1",
+        );
+    }
+    if by_batch && ranks > 1 {
+        return Some("workload.quirks: dr.bn-batch-stats-in-eval is a quirk of one rank");
     }
     if config.hashed.is_some() || config.cached.is_some() {
         return Some("embedding.store: with several ranks tables are \"resident\"");
