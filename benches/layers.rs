@@ -81,7 +81,8 @@ fn norm(c: &mut Criterion) {
         b.iter(|| {
             let z = Rows::new(black_box(&z), STRIDE);
             let mut running = Running { mean: &mut mean, var: &mut var };
-            batch_norm::statistics(&pool, isa, s, z, &mut running, &mut stats, &mut scratch);
+            batch_norm::statistics(&pool, isa, s, z, &mut running, &mut stats, &mut scratch, None)
+                .unwrap();
             batch_norm::normalise(
                 &pool,
                 isa,
@@ -108,7 +109,9 @@ fn norm(c: &mut Criterion) {
                 &mut d_scale,
                 &mut d_shift,
                 &mut scratch,
-            );
+                None,
+            )
+            .unwrap();
         });
     });
 }
