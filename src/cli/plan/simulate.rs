@@ -269,7 +269,12 @@ fn line(p: &Prediction, efficiency: f64) -> String {
     for part in parts.into_iter().chain([p.jitter]) {
         text += &format!(" {:>6}", ms(part));
     }
-    text + &format!(" {:>9} {efficiency:>4.2} {:>9}", short(p.samples_per_second), shown(p.memory))
+    text + &format!(" {:>9} {efficiency:>4.2} {:>9}", short(p.samples_per_second), memory(p.memory))
+}
+
+/// Bytes in nine columns.
+fn memory(bytes: u64) -> String {
+    if bytes < 999_990_000_000 { shown(bytes) } else { format!("{:.2} TB", bytes as f64 / 1e12) }
 }
 
 /// Seconds in milliseconds, to four digits or so.
@@ -307,7 +312,8 @@ mod tests {
 
     #[test]
     fn rows_fit_a_terminal() {
-        for (seconds, memory) in [(1e-9, 0), (0.0123, 96 << 30), (12.3, 90 << 40), (1e9, 90 << 40)]
+        for (seconds, memory) in
+            [(1e-9, 0), (0.0123, 96 << 30), (12.3, 999_989_999_999), (1e9, 90 << 40)]
         {
             let parts = Parts {
                 fixed: seconds,
