@@ -5,6 +5,7 @@
 //! between two ranks are used: a wait for a collective could not say for whom it waits.
 
 mod abi;
+mod alive;
 mod launcher;
 
 use super::{Comm, CommError, Parcel, Patience, What, text_words, words_text};
@@ -307,9 +308,12 @@ impl Mpi {
             if let Some(failed) = self.failure()? {
                 return Err(failed);
             }
+            let rank = ranks(piece);
+            self.answer(rank)?;
             let waited = began.elapsed();
             if matches!(patience, Patience::For(most) if waited > most) {
-                let (rank, sends, seconds) = (ranks(piece), !piece.sends, waited.as_secs());
+                let (sends, seconds) = (!piece.sends, waited.as_secs());
+                let rank = self.culprit(rank)?;
                 return Err(CommError::Late { rank, host: self.host(rank), what, sends, seconds });
             }
         }

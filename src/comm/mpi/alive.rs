@@ -1,0 +1,91 @@
+//! Who keeps the others waiting: a rank that is late may itself wait for another.
+//!
+//! A rank that waits answers questions, with the rank that it waits for; one that has stopped, or
+//! computes for ever, does not.
+
+use super::{Mpi, c_int, c_void};
+use crate::comm::{CommError, others};
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
+
+/// Tags of a question and of its answer, far from those of other messages.
+const QUESTION: c_int = 1000;
+const ANSWER: c_int = 1001;
+/// How long an answer is waited for: whoever waits looks for questions some hundred times a second.
+const PATIENCE: Duration = Duration::from_secs(1);
+const NAP: Duration = Duration::from_millis(1);
+
+impl Mpi {
+    /// Answers whoever asks, while this rank waits for `rank`.
+    pub(super) fn answer(&self, rank: usize) -> Result<(), CommError> {
+        for asks in others(self) {
+            while self.take(asks, QUESTION)?.is_some() {
+                self.tell(asks, ANSWER, rank as u32)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The rank that keeps `late` from going on; `late` if it does not answer, or says that it waits
+    /// for this rank.
+    pub(super) fn culprit(&self, late: usize) -> Result<usize, CommError> {
+        let mut at = late;
+        for _ in 0..self.size {
+            self.tell(at, QUESTION, 0)?;
+            let began = Instant::now();
+            let answer = loop {
+                if let Some(rank) = self.take(at, ANSWER)? {
+                    break Some(rank as usize);
+                }
+                if began.elapsed() > PATIENCE {
+                    break None;
+                }
+                self.answer(at)?;
+                thread::sleep(NAP);
+            };
+            match answer {
+                None => return Ok(at),
+                Some(rank) if rank == self.rank || rank >= self.size => return Ok(late),
+                Some(rank) => at = rank,
+            }
+        }
+        // They wait for each other.
+        Ok(late)
+    }
+
+    /// Sends a word.
+    fn tell(&self, to: usize, tag: c_int, word: u32) -> Result<(), CommError> {
+        let at = Box::into_raw(Box::new(word)).cast::<c_void>();
+        let (world, byte) = (self.mpi.constants.world, self.mpi.constants.byte);
+        let (mut request, mut done, mut status) = (0, 0, [0; 16]);
+        // SAFETY: the word is never freed, whenever the message goes. A look lets a library go on
+        // with what it has to send.
+        unsafe {
+            self.check((self.mpi.isend)(at, 4, byte, to as c_int, tag, world, &mut request))?;
+            self.check((self.mpi.test)(&mut request, &mut done, &mut status))
+        }
+    }
+
+    /// Receives a word, if one is there.
+    fn take(&self, from: usize, tag: c_int) -> Result<Option<u32>, CommError> {
+        let (world, byte) = (self.mpi.constants.world, self.mpi.constants.byte);
+        let (from, mut there, mut status) = (from as c_int, 0, [0; 16]);
+        // SAFETY: pointers to locals.
+        self.check(unsafe { (self.mpi.iprobe)(from, tag, world, &mut there, &mut status) })?;
+        if there == 0 {
+            return Ok(None);
+        }
+        let (mut word, mut request, mut done) = (0_u32, 0, 0);
+        let at = (&raw mut word).cast::<c_void>();
+        // SAFETY: the message is there and a word long, and the word lives until it is received.
+        unsafe {
+            self.check((self.mpi.irecv)(at, 4, byte, from, tag, world, &mut request))?;
+            while done == 0 {
+                self.check((self.mpi.test)(&mut request, &mut done, &mut status))?;
+            }
+        }
+        Ok(Some(word))
+    }
+}
