@@ -18,41 +18,41 @@ const PATIENCE: Duration = Duration::from_secs(1);
 const NAP: Duration = Duration::from_millis(1);
 
 impl Mpi {
-    /// Answers whoever asks, while this rank waits for `rank`.
-    pub(super) fn answer(&self, rank: usize) -> Result<(), CommError> {
+    /// Answers whoever asks, while this rank waits for `rank` to send (or to take) something.
+    pub(super) fn answer(&self, rank: usize, sends: bool) -> Result<(), CommError> {
         for asks in others(self) {
             while self.take(asks, QUESTION)?.is_some() {
-                self.tell(asks, ANSWER, rank as u32)?;
+                self.tell(asks, ANSWER, (rank as u32) << 1 | u32::from(sends))?;
             }
         }
         Ok(())
     }
 
-    /// The rank that keeps `late` from going on; `late` if it does not answer, or says that it waits
-    /// for this rank.
-    pub(super) fn culprit(&self, late: usize) -> Result<usize, CommError> {
-        let mut at = late;
+    /// The rank that does not answer, from `late` on along those for which each waits, and whether it
+    /// should have sent something; `late` and `sends` themselves if all of them wait.
+    pub(super) fn culprit(&self, late: usize, sends: bool) -> Result<(usize, bool), CommError> {
+        let mut at = (late, sends);
         for _ in 0..self.size {
-            self.tell(at, QUESTION, 0)?;
+            self.tell(at.0, QUESTION, 0)?;
             let began = Instant::now();
             let answer = loop {
-                if let Some(rank) = self.take(at, ANSWER)? {
-                    break Some(rank as usize);
+                if let Some(word) = self.take(at.0, ANSWER)? {
+                    break Some(((word >> 1) as usize, word & 1 == 1));
                 }
                 if began.elapsed() > PATIENCE {
                     break None;
                 }
-                self.answer(at)?;
+                self.answer(at.0, at.1)?;
                 thread::sleep(NAP);
             };
             match answer {
                 None => return Ok(at),
-                Some(rank) if rank == self.rank || rank >= self.size => return Ok(late),
-                Some(rank) => at = rank,
+                Some((rank, _)) if rank == self.rank || rank >= self.size => break,
+                Some(next) => at = next,
             }
         }
-        // They wait for each other.
-        Ok(late)
+        // They wait for each other, or for this rank.
+        Ok((late, sends))
     }
 
     /// Sends a word.

@@ -308,12 +308,11 @@ impl Mpi {
             if let Some(failed) = self.failure()? {
                 return Err(failed);
             }
-            let rank = ranks(piece);
-            self.answer(rank)?;
+            let (rank, sends) = (ranks(piece), !piece.sends);
+            self.answer(rank, sends)?;
             let waited = began.elapsed();
             if matches!(patience, Patience::For(most) if waited > most) {
-                let (sends, seconds) = (!piece.sends, waited.as_secs());
-                let rank = self.culprit(rank)?;
+                let ((rank, sends), seconds) = (self.culprit(rank, sends)?, waited.as_secs());
                 return Err(CommError::Late { rank, host: self.host(rank), what, sends, seconds });
             }
         }
