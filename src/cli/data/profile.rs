@@ -137,6 +137,12 @@ pub(super) fn run(args: &ProfileArgs) -> Result<Exit, Failure> {
             "--label, --dense, --categorical and --ignore choose columns of a data file, --max-ind-range is about its ids".into(),
         ));
     }
+    // Before anything is read, which may take long.
+    if let (Some(size), None, None) = (args.cache, workload, args.dim) {
+        return Err(Failure::Usage(format!(
+            "--cache {size}: give --dim N, the numbers in a row, or a workload"
+        )));
+    }
     let (tables, slots) = match (&args.trace, workload, &args.path) {
         (Some(path), ..) => (vec![("trace".to_owned(), None, trace(path)?)], None),
         (None, Some(path), _) => of_workload(path, args)?,
@@ -194,11 +200,7 @@ fn cache(
             let tables: Vec<_> = tables.iter().map(|(name, _, p)| (&**name, p)).collect();
             profile_cache::of_rows(&tables, dim as usize, size)?
         }
-        (None, None) => {
-            return Err(Failure::Usage(format!(
-                "--cache {size}: give --dim N, the numbers in a row, or a workload"
-            )));
-        }
+        (None, None) => return Ok(None),
     };
     let profiles: Vec<&Profile> = tables.iter().map(|(_, _, profile)| profile).collect();
     Ok(Some(profile_cache::expected(&profiles, &slots)))
