@@ -143,12 +143,16 @@ fn hits_are_expected() {
     let output = run(&dir, "results", &set, &[]);
     assert!(output.status.success(), "{}", text(&output));
     let record = record::read(&folder(&dir, "results").join("run.json")).unwrap();
-    let notes = record.data.unwrap().notes.join("\n");
-    assert!(notes.contains("% of ids are expected to find their row"), "{notes}");
-    for (table, expected) in record.outcome.unwrap().tables.iter().zip(expected) {
+    let said_too = record.expected_hits.iter();
+    let tables = record.outcome.unwrap().tables;
+    for ((table, expected), said_too) in tables.iter().zip(expected).zip(said_too) {
         let measured = 100.0 * table.cached().unwrap().hit_rate().unwrap();
         assert!((measured - expected).abs() < 3.0, "{measured} {expected}");
+        assert_eq!((&said_too.column, said_too.ids), (&table.column, Some(20_000.0)));
+        let rate = 100.0 * (1.0 - said_too.misses.unwrap() / 20_000.0);
+        assert!((rate - expected).abs() < 0.006, "{rate} {expected}");
     }
+    assert_eq!((tables.len(), record.expected_hits.len()), (2, 2));
     // With room for all there is no file.
     let output =
         run(&dir, "results", &[&set[..], &["embedding.cache=1MiB"]].concat(), &["--explain"]);
@@ -183,7 +187,13 @@ fn a_run_tells_what_its_caches_have_seen() {
         let counts = [sum.hits, sum.misses, sum.reads, sum.bytes_read, sum.bytes_written];
         assert_eq!(last, counts.map(|n| n as f64));
         assert_eq!((metrics.cache[0][0], metrics.tables[0].last().unwrap()), (None, &None));
-        assert!(said.contains("% hits, ") && said.contains(" read from the file ("), "{said}");
+        assert!(said.contains("% expected), ") && said.contains(" read from the file ("), "{said}");
+        let mut report = Command::new(env!("CARGO_BIN_EXE_dlrm-bench"));
+        let report = report.arg("report").arg(&run).args(["-o", "report.html"]);
+        assert!(report.current_dir(dir.path()).output().unwrap().status.success());
+        let page = fs::read_to_string(dir.path().join("report.html")).unwrap();
+        let hits = format!("{:.2}%", 100.0 * tables[0].cached().unwrap().hit_rate().unwrap());
+        assert!(page.contains("Tables of ") && page.contains(&format!("<td>{hits}</td>")));
         all.push(tables);
     }
     assert_eq!(all[0], all[1]);

@@ -227,6 +227,69 @@ fn what_cannot_be_profiled_is_one_clear_line() {
     }
 }
 
+/// A run says beside its hits which were expected by the counts of a profile of its data, of as many
+/// samples as it read, and refuses profiles of something else.
+#[test]
+fn a_run_is_told_of_a_profile() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("planted.toml"), PLANTED).unwrap();
+    let run = |args: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_dlrm-bench"));
+        command.current_dir(dir.path()).args(["run", "planted.toml", "--no-ceilings"]);
+        command.args(["--set", "eval.batch_size=128", "--set", "data.eval_samples=500"]).args(args);
+        command.output().unwrap()
+    };
+    let cached = ["embedding.store=cached", "embedding.cache=64KiB", "embedding.path=."];
+    let cached = cached.map(|set| ["--set", set]).concat();
+    // Of twice as many samples as the run reads.
+    let args = ["planted.toml", "--samples", "20000", "--json"];
+    let profiled = profile(dir.path(), &args);
+    assert!(profiled.status.success(), "{}", text(&profiled.stderr));
+    fs::write(dir.path().join("ids.json"), &profiled.stdout).unwrap();
+    let half =
+        ["--ids-profile", "ids.json", "--no-plots", "--quiet", "--set", "train.max_steps=78"];
+    let explained = run(&[&cached[..], &half[..2], &half[4..], &["--explain"]].concat());
+    let explained = text(&explained.stdout).to_owned();
+    let out = run(&[&cached[..], &half].concat());
+    assert!(out.status.success(), "{}", text(&out.stderr));
+    let record = text(&out.stdout).lines().find_map(|l| l.strip_prefix("log")).unwrap().trim();
+    let record = dir.path().join(record).parent().unwrap().join("run.json");
+    let record: Value = serde_json::from_str(&fs::read_to_string(record).unwrap()).unwrap();
+    let (seen, expected) = (&record["outcome"]["tables"][0], &record["expected_hits"][0]);
+    let (hits, misses) = (seen["hits"].as_f64().unwrap(), seen["misses"].as_f64().unwrap());
+    assert_eq!(
+        (expected["ids"].as_f64(), &expected["column"]),
+        (Some(78.0 * 128.0), &seen["column"])
+    );
+    let rate = 1.0 - expected["misses"].as_f64().unwrap() / (78.0 * 128.0);
+    assert!((rate - hits / (hits + misses)).abs() < 0.02, "{rate} {hits} {misses}");
+    assert!(text(&out.stdout).contains(&format!("({:.2}% expected)", 100.0 * rate)));
+    assert!(
+        explained.contains(&format!("{:.2}% of ids expected to hit", 100.0 * rate)),
+        "{explained}"
+    );
+    // Rows that are all in memory have no misses to be expected.
+    let out = run(&half);
+    assert!(out.status.success() && text(&out.stderr).contains("all rows are in memory"));
+    for (file, told) in [
+        ("{}", "missing field"),
+        (
+            r#"{"samples":1,"tables":[{"table":"C3","accesses":3,"counts":[[1,2]]}]}"#,
+            "do not come to",
+        ),
+        (
+            r#"{"samples":1,"tables":[{"table":"C9","accesses":2,"counts":[[1,2]]}]}"#,
+            "has no table C3",
+        ),
+    ] {
+        fs::write(dir.path().join("ids.json"), file).unwrap();
+        let out = run(&[&cached[..], &half].concat());
+        let said = text(&out.stderr);
+        assert!(!out.status.success() && said.contains(told), "{file}: {said}");
+        assert!(said.contains("ids.json") && said.trim_end().lines().count() == 1, "{said}");
+    }
+}
+
 /// What is foretold of a cache is what a run then sees of it, and what an LRU cache would.
 #[test]
 fn a_cache_is_foretold() {

@@ -8,6 +8,7 @@ use super::{
 };
 use crate::{
     data::{
+        locality::IdsProfile,
         preprocess::prepare::free,
         source::{
             paths::expanded,
@@ -19,7 +20,7 @@ use crate::{
     results::Floor,
     system::{Ceilings, Machine},
     train::{
-        ExpectedHits, expected_hits, made_on_device,
+        ExpectedHits, Over, expected_hits, made_on_device,
         memory::{available, device_plan, fits, memory_plan, shown},
     },
     workload::{DataConfig, PreparedConfig, Resolved, Workload},
@@ -27,7 +28,7 @@ use crate::{
 use std::path::Path;
 
 /// The resolved workload with origins, and its data, as comments below.
-pub(super) fn explain(resolved: &Resolved) -> Result<String, Failure> {
+pub(super) fn explain(resolved: &Resolved, ids: Option<&IdsProfile>) -> Result<String, Failure> {
     let mut out = resolved.explain();
     let w = &resolved.workload;
     out += &format!("\n# sha256 of this workload: {}\n#\n# Data\n", w.sha256());
@@ -85,7 +86,7 @@ pub(super) fn explain(resolved: &Resolved) -> Result<String, Failure> {
     out += &memory(&memory_plan(w, config.as_ref()), config.is_some());
     if let Some(config) = &config {
         out += &device_memory(w, config);
-        out += &cache(w, config);
+        out += &cache(w, config, ids);
     }
     if let (Some(schema), Some(config)) = (&schema, &config) {
         match run_output::ceilings(w) {
@@ -178,9 +179,9 @@ fn device_memory(workload: &Workload, config: &EngineConfig) -> String {
 }
 
 /// Which rows are in memory and which in a file, and how often they are expected to be asked for.
-fn cache(workload: &Workload, config: &EngineConfig) -> String {
+fn cache(workload: &Workload, config: &EngineConfig, ids: Option<&IdsProfile>) -> String {
     let Some(spec) = &config.cached else { return String::new() };
-    let all = expected_hits(workload, config);
+    let all = expected_hits(workload, config, Over::Plan, ids);
     let mut out = "#\n# Cache of rows\n".to_owned();
     let hits = |e: &[ExpectedHits]| {
         let rate = ExpectedHits::rate(e);

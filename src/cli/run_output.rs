@@ -6,7 +6,7 @@ use crate::{
     batch::Schema,
     checkpoint::Checkpoints,
     comm::links::MeasuredLink,
-    data::source::mean_ids,
+    data::{locality::IdsProfile, source::mean_ids},
     engine::{EngineConfig, cost::cost},
     host::Isa,
     mllog::MlLog,
@@ -20,7 +20,7 @@ use crate::{
     stats::{self, Bootstrap},
     system::{Ceilings, Effort, Machine, RankSeat, Versions, forget_peak_memory, usable_cores},
     train::{
-        Finished, Progress,
+        Finished, Over, Progress, expected_hits,
         memory::{available, device_plan, memory_plan},
     },
     workload::{Resolved, Workload, shipped::TextSource},
@@ -39,6 +39,8 @@ pub(super) struct Extras {
     pub ranks: Vec<RankSeat>,
     /// How fast messages between them are.
     pub links: Vec<MeasuredLink>,
+    /// How often ids of the data are asked for, if somebody has counted them.
+    pub ids: Option<IdsProfile>,
 }
 
 /// The open folder of a run: the two listeners that write to it, and what the record will say of
@@ -235,6 +237,8 @@ impl RunOutput {
             let on_device = device_plan(workload, &run.config).unwrap_or_default();
             let item = |(what, bytes)| MemoryItem { what: format!("{what}, on the GPU"), bytes };
             record.memory_plan.extend(on_device.items.into_iter().map(item));
+            let (over, ids) = (Over::Read(&run.outcome.tables), extras.ids.as_ref());
+            record.expected_hits = expected_hits(workload, &run.config, over, ids);
             record.diagnosis.clone_from(&run.diagnosis);
             record.phases = PhaseShare::of(run.phases.as_deref().unwrap_or_default());
             if let Some(ceilings) = &record.ceilings {

@@ -9,7 +9,7 @@ use crate::{
     results::RunRecord,
     system::Grade,
     train::{
-        Dead, Diagnosis, Unmoved,
+        Dead, Diagnosis, ExpectedHits, Unmoved,
         events::{Outcome, RunFacts, StopReason},
         memory::shown,
     },
@@ -139,7 +139,7 @@ pub(super) fn summary(record: &RunRecord, folder: &Path, convergence: Option<&st
             row("tables", grown(&tables.iter().sum()));
         }
         if tables.iter().any(|t| t.cached().is_some()) {
-            row("cache", cached(&tables.iter().sum()));
+            row("cache", cached(&tables.iter().sum(), ExpectedHits::rate(&record.expected_hits)));
         }
     }
     if let Some(d) = record.data.as_ref().filter(|d| d.skipped_lines > 0) {
@@ -168,8 +168,11 @@ fn grown(all: &TableCounts) -> String {
 }
 
 /// What a cache has come to.
-fn cached(all: &CacheCounts) -> String {
-    let rate = all.hit_rate().map_or(String::new(), |rate| format!("{:.2}% hits, ", 100.0 * rate));
+fn cached(all: &CacheCounts, expected: Option<f64>) -> String {
+    let percent = |rate: f64| format!("{:.2}%", 100.0 * rate);
+    let expected = expected.map_or(String::new(), |e| format!(" ({} expected)", percent(e)));
+    let rate = all.hit_rate().map(percent);
+    let rate = rate.map_or(String::new(), |rate| format!("{rate} hits{expected}, "));
     format!(
         "{rate}{} misses, {} of them read from the file ({}), {} written",
         thousands(all.misses),

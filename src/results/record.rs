@@ -13,8 +13,8 @@ use crate::{
     host::Isa,
     stats::Jump,
     system::{Ceilings, Machine, Noise, Setting, Usage, Versions, peak_memory, usable_cores},
-    train::Diagnosis,
     train::events::{EvalEvent, Outcome, RunFacts},
+    train::{Diagnosis, ExpectedHits},
     workload::{Workload, shipped::TextSource},
 };
 use serde::{Deserialize, Serialize};
@@ -106,6 +106,10 @@ pub struct RunRecord {
     pub peak_memory: Option<u64>,
     /// What memory was to be used for, as worked out before anything was allocated.
     pub memory_plan: Vec<MemoryItem>,
+    /// How many ids were expected to find their row in the caches of tables that are not all in
+    /// memory: as many as were read ([`Outcome::tables`] has what came of it).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub expected_hits: Vec<ExpectedHits>,
     /// All evaluations.
     pub evaluations: Vec<EvalEvent>,
     /// What of the run's files could not be written, one sentence each.
@@ -246,7 +250,7 @@ pub struct MemoryItem {
 
 impl RunRecord {
     /// The record of a run that is over. What only its parts know (`workload.source`, `series`, `ceilings`, `data`,
-    /// `data_set`, `started_from`, `init_seconds`, `links`, `phases`, `floor`, `memory_plan`) is left empty, for the caller to fill.
+    /// `data_set`, `started_from`, `init_seconds`, `links`, `phases`, `floor`, `memory_plan`, `expected_hits`) is left empty, for the caller to fill.
     pub fn new(
         folder: &RunFolder,
         system: &str,
@@ -302,6 +306,7 @@ impl RunRecord {
             data_wait_share: (stepped > 0.0).then(|| waited / stepped),
             peak_memory: peak_memory(),
             memory_plan: Vec::new(),
+            expected_hits: Vec::new(),
             facts,
             outcome,
             evaluations,

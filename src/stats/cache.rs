@@ -53,31 +53,36 @@ pub fn expected_misses(ids: &[Popular], slots: f64, requests: f64) -> f64 {
     slots + (requests - high) * missed
 }
 
-/// The same of requests that have been counted: `counts` are how often each id was asked for, one
-/// after another as chance has it. With `N` requests, an id of `c` was asked for within the last `t`
-/// with a chance of `1 - (1 - t/N)^c`, which is where the cache is full at `t`, and each of its
-/// `c - 1` repetitions comes later than `t` after the one before with one of `(1 - t/N)^c`, as the
-/// gaps between `c` places that are thrown on a line do. The first request of each is a miss.
-pub fn counted_misses(counts: &[u64], slots: f64) -> f64 {
-    let all: f64 = counts.iter().map(|&c| c as f64).sum();
-    let ids = counts.len() as f64;
-    if ids <= slots || all == 0.0 {
-        return ids;
-    }
-    let mut sorted = counts.to_vec();
-    sorted.sort_unstable();
+/// The same of requests that have been counted: `(c, n)` says that `n` ids were asked for `c` times,
+/// one after another as chance has it; misses of a part of them, `share`, as a number of requests.
+///
+/// Of `N` requests an id of `c` was asked for within the last `t` with a chance of `1 - (1 - t/N)^c`;
+/// where these sum to the slots the cache is full. The first request of an id is a miss, and so is each
+/// that comes later than `t` after the one before: of `c` places thrown on a line of length 1, pairs
+/// that follow one another, further apart than `x` and both before `m`, are expected to be
+/// `F(1 - x) - F(1 - m)` with `F(u) = c (m - 1) u^(c-1) + (c - 1) u^c`. A `share` above 1 stands for the
+/// same ids asked for so much more often, as in several epochs.
+pub fn counted_misses(counts: &[(u64, u64)], slots: f64, share: f64) -> f64 {
+    // More requests than were counted: of the same ids.
+    let (times, m) = (share.max(1.0), share.min(1.0));
     let groups: Vec<(f64, f64)> =
-        sorted.chunk_by(|a, b| a == b).map(|g| (g[0] as f64, g.len() as f64)).collect();
+        counts.iter().map(|&(c, n)| (c as f64 * times, n as f64)).filter(|g| g.0 > 0.0).collect();
     // Of a share `x` of all requests: `(1 - x)^c`.
-    let absent = |x: f64, c: f64| (c * (-x).ln_1p()).exp();
+    let absent = |x: f64, c: f64| if c == 0.0 { 1.0 } else { (c * (-x).ln_1p()).exp() };
     let met = |x: f64| groups.iter().map(|(c, n)| n * (1.0 - absent(x, *c))).sum::<f64>();
-    let (mut low, mut high) = (0.0, 1.0);
+    if met(m) <= slots {
+        return met(m);
+    }
+    let (mut low, mut high) = (0.0, m);
     for _ in 0..100 {
         let middle = 0.5 * (low + high);
         if met(middle) < slots { low = middle } else { high = middle }
     }
-    let again = |(c, n): &(f64, f64)| n * (c - 1.0) * absent(high, *c);
-    ids + groups.iter().map(again).sum::<f64>()
+    let late = |(c, n): &(f64, f64)| {
+        let f = |x: f64| c * (m - 1.0) * absent(x, c - 1.0) + (c - 1.0) * absent(x, *c);
+        n * (f(high) - f(m))
+    };
+    met(m) + groups.iter().map(late).sum::<f64>()
 }
 
 #[cfg(test)]
@@ -142,11 +147,48 @@ mod tests {
     /// which is 1/4 where `(1 - t/N)^2` is 3/4, and so often is the second one late.
     #[test]
     fn counted_ids_by_hand() {
-        assert!((counted_misses(&[2; 100], 25.0) - 175.0).abs() < 1e-6);
-        assert_eq!(counted_misses(&[2; 100], 100.0), 100.0);
-        assert_eq!((counted_misses(&[], 5.0), counted_misses(&[1, 1, 1], 2.0)), (0.0, 3.0));
+        assert!((counted_misses(&[(2, 100)], 25.0, 1.0) - 175.0).abs() < 1e-6);
+        assert_eq!(counted_misses(&[(2, 100)], 100.0, 1.0), 100.0);
+        assert_eq!(counted_misses(&[], 5.0, 1.0), 0.0);
+        assert!((counted_misses(&[(1, 3)], 2.0, 1.0) - 3.0).abs() < 1e-9);
         // No room at all: nothing is ever there.
-        assert!((counted_misses(&[5, 3], 1e-9) - 8.0).abs() < 1e-6);
+        assert!((counted_misses(&[(5, 1), (3, 1)], 1e-9, 1.0) - 8.0).abs() < 1e-6);
+        assert!((counted_misses(&[(5, 1), (3, 1)], 1e-9, 0.5) - 4.0).abs() < 1e-6);
+        // Twice as long: as if each had been asked for twice as often.
+        let twice = counted_misses(&[(4, 30), (2, 9)], 11.0, 1.0);
+        assert!((counted_misses(&[(2, 30), (1, 9)], 11.0, 2.0) - twice).abs() < 1e-9);
+    }
+
+    /// Of a part of what was counted, against caches of requests in many orders.
+    #[test]
+    fn a_part_misses_as_often_as_expected() {
+        let counts = [(1u64, 60u64), (4, 20), (25, 6)];
+        let ids = counts.iter().flat_map(|&(c, n)| std::iter::repeat_n(c, n as usize));
+        let mut requests: Vec<usize> =
+            ids.enumerate().flat_map(|(id, c)| std::iter::repeat_n(id, c as usize)).collect();
+        let g = Philox::new(9, Stream::Planted, 1);
+        let mut draws = (0..).map(|n| g.block(n)[0] as usize);
+        let (slots, orders) = (25, 300);
+        for part in [60usize, 140, 290] {
+            let mut misses = 0;
+            for _ in 0..orders {
+                for k in (1..requests.len()).rev() {
+                    requests.swap(k, draws.next().unwrap() % (k + 1));
+                }
+                let mut last = Vec::<usize>::new();
+                for &id in &requests[..part] {
+                    match last.iter().position(|&x| x == id) {
+                        Some(at) => drop(last.remove(at)),
+                        None => misses += 1,
+                    }
+                    last.insert(0, id);
+                    last.truncate(slots);
+                }
+            }
+            let (got, share) = (misses as f64 / f64::from(orders), part as f64 / 290.0);
+            let want = counted_misses(&counts, slots as f64, share);
+            assert!((got / want - 1.0).abs() < 0.03, "{part}: {got} {want}");
+        }
     }
 
     /// Against a cache that drops what was asked for longest ago, with counted requests in a random
@@ -173,7 +215,8 @@ mod tests {
                     cache.pop_front();
                 }
             }
-            let expected = counted_misses(&counts, slots as f64);
+            let each: Vec<(u64, u64)> = counts.iter().map(|&c| (c, 1)).collect();
+            let expected = counted_misses(&each, slots as f64, 1.0);
             assert!(
                 (expected / f64::from(misses) - 1.0).abs() < 0.02,
                 "{slots}: {expected} {misses}"

@@ -24,7 +24,7 @@ mod step_clock;
 mod told;
 mod trainer;
 
-pub use cache::{ExpectedHits, expected_hits};
+pub use cache::{ExpectedHits, Over, expected_hits};
 pub use checkpoint::Progress;
 pub use choose_store::choose_store;
 pub use diagnosis::{Dead, Diagnosis, Unmoved};

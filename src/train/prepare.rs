@@ -1,8 +1,7 @@
 //! Before a run: its data opened, its model made, and all refused that cannot come to an end.
 
 use super::{
-    ExpectedHits, TrainError,
-    cache::expected_hits,
+    TrainError,
     evaluate::{EvalError, EvalSplit},
     events::RunFacts,
     feed,
@@ -131,12 +130,6 @@ pub(super) fn prepare_until(
     eval.make_on_device(eval_generated.filter(|_| keeps));
     if generated.is_some() {
         data_facts.notes.push(format!("training samples are made on {}", workload.engine.device));
-    }
-    if let Some(rate) = ExpectedHits::rate(&expected_hits(workload, &config)) {
-        data_facts.notes.push(format!(
-            "{:.2}% of ids are expected to find their row in the cache (embedding.cache)",
-            100.0 * rate
-        ));
     }
     let facts = RunFacts {
         train_samples,

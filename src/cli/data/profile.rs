@@ -99,6 +99,8 @@ struct Report {
     first_accesses: f64,
     /// Hit rates of LRU caches, by their rows.
     lru_hit_rate: Vec<(u32, f64)>,
+    /// How many ids were asked for how often.
+    counts: Vec<(u64, u64)>,
     /// With --cache: what is expected of it.
     #[serde(skip_serializing_if = "Option::is_none")]
     cache: Option<Expected>,
@@ -121,6 +123,7 @@ impl Report {
             first_accesses: stack_distances.first().copied().unwrap_or(0.0),
             cache: None,
             lru_hit_rate: CACHES.iter().map(|&rows| (rows, profile.hit_rate(rows))).collect(),
+            counts: profile.counts(),
             stack_distances,
         }
     }
@@ -143,8 +146,8 @@ pub(super) fn run(args: &ProfileArgs) -> Result<Exit, Failure> {
             "--cache {size}: give --dim N, the numbers in a row, or a workload"
         )));
     }
-    let (tables, slots) = match (&args.trace, workload, &args.path) {
-        (Some(path), ..) => (vec![("trace".to_owned(), None, trace(path)?)], None),
+    let (Looked { samples, tables }, slots) = match (&args.trace, workload, &args.path) {
+        (Some(path), ..) => (trace(path)?, None),
         (None, Some(path), _) => of_workload(path, args)?,
         (None, None, Some(path)) => (of_file(path, args)?, None),
         (None, None, None) => {
@@ -163,7 +166,7 @@ pub(super) fn run(args: &ProfileArgs) -> Result<Exit, Failure> {
         reports.iter_mut().zip(each).for_each(|(report, of)| report.cache = Some(*of));
     }
     if args.json {
-        let mut json = serde_json::json!({ "tables": reports });
+        let mut json = serde_json::json!({ "samples": samples, "tables": reports });
         if let Some((_, all)) = &expected {
             json["cache"] = serde_json::json!(all);
         }
@@ -187,6 +190,12 @@ pub(super) fn run(args: &ProfileArgs) -> Result<Exit, Failure> {
 
 type Tables = Vec<(String, Option<usize>, Profile)>;
 
+/// What was looked at.
+struct Looked {
+    samples: u64,
+    tables: Tables,
+}
+
 /// What is expected of a cache, of each table and of all; `slots` are those of a workload.
 fn cache(
     args: &ProfileArgs,
@@ -206,7 +215,7 @@ fn cache(
     Ok(Some(profile_cache::expected(&profiles, &slots)))
 }
 
-fn of_workload(path: &Path, args: &ProfileArgs) -> Result<(Tables, Option<Vec<usize>>), Failure> {
+fn of_workload(path: &Path, args: &ProfileArgs) -> Result<(Looked, Option<Vec<usize>>), Failure> {
     if args.dim.is_some() {
         return Err(Failure::Usage("--dim: a workload has model.dim (--set model.dim=N)".into()));
     }
@@ -224,14 +233,14 @@ fn of_workload(path: &Path, args: &ProfileArgs) -> Result<(Tables, Option<Vec<us
     let of_cache = |size| profile_cache::of_workload(&resolved.workload, train.schema(), size);
     let slots = args.cache.map(of_cache).transpose()?;
     let wanted = wanted(args, &columns.iter().map(|c| c.name.as_str()).collect::<Vec<_>>())?;
-    let profiles = profile_source(train.as_mut(), args.samples, &wanted)?;
+    let (samples, profiles) = profile_source(train.as_mut(), args.samples, &wanted)?;
     let slots = slots.map(|slots| wanted.iter().map(|&k| slots[k]).collect());
     let tables = wanted.into_iter().zip(profiles);
     let tables = tables.map(|(k, p)| (columns[k].name.clone(), Some(columns[k].rows), p)).collect();
-    Ok((tables, slots))
+    Ok((Looked { samples, tables }, slots))
 }
 
-fn of_file(path: &Path, args: &ProfileArgs) -> Result<Tables, Failure> {
+fn of_file(path: &Path, args: &ProfileArgs) -> Result<Looked, Failure> {
     if !args.set.is_empty() {
         return Err(Failure::Usage(format!(
             "--set {}: replaces values of a workload file (.toml)",
@@ -246,14 +255,16 @@ fn of_file(path: &Path, args: &ProfileArgs) -> Result<Tables, Failure> {
         return Err(Failure::Input(format!("{}: has no categorical columns", path.display())));
     }
     let wanted = wanted(args, &names.iter().map(String::as_str).collect::<Vec<_>>())?;
-    let profiles = profile_file(reader.as_mut(), args.samples, &wanted)?;
+    let (samples, profiles) = profile_file(reader.as_mut(), args.samples, &wanted)?;
     if profiles.iter().all(|p| p.accesses() == 0) {
         let path = path.display();
         return Err(Failure::Input(format!(
             "{path}: no sample holds an id; must hold at least one"
         )));
     }
-    Ok(wanted.into_iter().zip(profiles).map(|(k, p)| (names[k].clone(), None, p)).collect())
+    let tables = wanted.into_iter().zip(profiles);
+    let tables = tables.map(|(k, p)| (names[k].clone(), None, p)).collect();
+    Ok(Looked { samples, tables })
 }
 
 /// Positions of the tables that are asked for.
@@ -269,7 +280,7 @@ fn wanted(args: &ProfileArgs, names: &[&str]) -> Result<Vec<usize>, Failure> {
 }
 
 /// Ids of a text file.
-fn trace(path: &Path) -> Result<Profile, Failure> {
+fn trace(path: &Path) -> Result<Looked, Failure> {
     let text = fs::read_to_string(path)
         .map_err(|source| DataError::Io { path: path.to_owned(), source })?;
     let mut profile = Profile::default();
@@ -289,7 +300,7 @@ fn trace(path: &Path) -> Result<Profile, Failure> {
             path.display()
         )));
     }
-    Ok(profile)
+    Ok(Looked { samples: profile.accesses(), tables: vec![("trace".to_owned(), None, profile)] })
 }
 
 fn write_patterns(dir: &Path, tables: &Tables) -> Result<(), Failure> {

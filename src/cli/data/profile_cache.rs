@@ -71,7 +71,7 @@ pub(super) fn of_rows(
 pub(super) fn expected(profiles: &[&Profile], slots: &[usize]) -> (Vec<Expected>, Expected) {
     let misses = profiles.iter().zip(slots);
     let misses: Vec<f64> =
-        misses.map(|(p, &slots)| counted_misses(&p.frequencies(), slots as f64)).collect();
+        misses.map(|(p, &slots)| counted_misses(&p.counts(), slots as f64, 1.0)).collect();
     let each = profiles.iter().zip(slots).zip(&misses);
     let each = each.map(|((p, &slots), &misses)| Expected::of(slots, misses, p.accesses()));
     let ids = profiles.iter().map(|p| p.accesses()).sum();

@@ -141,6 +141,11 @@ pub struct RunArgs {
     /// outputs of layers that have never moved, units that never fire
     #[arg(long, conflicts_with_all = ["explain", "loader_only"])]
     pub diagnose: bool,
+    /// Expect the hits of embedding.cache by how often ids are asked for, as
+    /// dlrm-bench data profile DATA --json has counted them [default: by the laws
+    /// of planted data]
+    #[arg(long, value_name = "FILE", conflicts_with = "loader_only")]
+    pub ids_profile: Option<PathBuf>,
     /// No progress, only the summary
     #[arg(long, short, conflicts_with = "json")]
     pub quiet: bool,

@@ -9,6 +9,7 @@ use crate::{
         resume::{self, Resume},
         sweep::Plan,
     },
+    data::locality::IdsProfile,
     workload::{
         Missing, Origin, Resolved, parse,
         short::{self, Given, Short},
@@ -32,6 +33,33 @@ impl Asked {
 }
 
 impl RunArgs {
+    /// How often ids of a workload's data are asked for, if somebody has counted them.
+    pub(in crate::cli) fn ids_of(&self, of: &Resolved) -> Result<Option<IdsProfile>, Failure> {
+        let Some(path) = &self.ids_profile else { return Ok(None) };
+        let profile = IdsProfile::read(path)?;
+        let schema = of.workload.data_schema()?;
+        let config = schema.map(|schema| of.workload.engine_config(&schema)).transpose()?;
+        let spec = config.as_ref().map(|config| config.cached.as_ref());
+        match spec.unwrap_or_default() {
+            None if config.is_some() => {
+                let path = path.display();
+                errln!("--ids-profile {path}: all rows are in memory, and no hits to be expected");
+            }
+            None => {}
+            Some(spec) => {
+                let mut outside = spec.columns.iter().filter(|c| !c.fits());
+                if let Some(c) = outside.find(|c| profile.of(&c.name).is_none()) {
+                    return Err(Failure::Input(format!(
+                        "{}: has no table {}; must be a profile of this workload's data",
+                        path.display(),
+                        c.name
+                    )));
+                }
+            }
+        }
+        Ok(Some(profile))
+    }
+
     /// What is to be run, with all overrides, on this machine. The workload's file is read this once.
     pub(super) fn asked(&self, ranks: Option<&First>) -> Result<Asked, Failure> {
         let missing = if self.strict_data { Missing::Refuse } else { Missing::TakeOtherwise };

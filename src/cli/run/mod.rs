@@ -66,7 +66,7 @@ fn run_on(args: &RunArgs, ranks: Option<&First>) -> Result<Exit, Failure> {
         if let Asked::Sweep(plan) = &asked {
             errln!("{}; this is the first of them: {}", plan.size(), plan.points[0].shown());
         }
-        out!("{}", explain::explain(first)?);
+        out!("{}", explain::explain(first, args.ids_of(first)?.as_ref())?);
         return Ok(Exit::Done);
     }
     if let Some(path) = &args.reference {

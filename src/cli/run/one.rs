@@ -56,6 +56,7 @@ pub(in crate::cli) fn one(
         ceilings: !args.no_ceilings,
         plots: !args.no_plots,
         ranks: seats,
+        ids: args.ids_of(resolved)?,
         links: ranks.map(|first| first.links.clone()).unwrap_or_default(),
     };
     let mut output = match &resume {

@@ -4,6 +4,7 @@
 //! [`LruTrace`] draws ids that behave like it, and [`zipf_exponent`] fits the law that planted data
 //! follow.
 
+mod counts;
 mod fenwick;
 mod pattern;
 mod scan;
@@ -11,6 +12,7 @@ mod stack;
 mod trace;
 mod zipf_fit;
 
+pub use counts::IdsProfile;
 pub use pattern::AccessPattern;
 pub use scan::{profile_file, profile_source};
 pub use stack::Profile;

@@ -14,7 +14,7 @@ use crate::batch::{Bags, Batch};
 const CHUNK: u64 = 1 << 16;
 
 /// Profiles `tables` (positions in the schema) over the first `samples` samples, epoch after epoch
-/// if one is shorter. Tables are worked on by all cores.
+/// if one is shorter; how many samples that were. Tables are worked on by all cores.
 ///
 /// # Errors
 /// If the source cannot be read.
@@ -22,11 +22,11 @@ pub fn profile_source(
     source: &mut dyn Source,
     samples: u64,
     tables: &[usize],
-) -> Result<Vec<Profile>, DataError> {
+) -> Result<(u64, Vec<Profile>), DataError> {
     let epoch_len = source.len().unwrap_or(u64::MAX);
     let mut scan = Scan::new(tables);
     if epoch_len == 0 {
-        return Ok(scan.profiles);
+        return Ok((0, scan.profiles));
     }
     let mut batch = Batch::with_capacity(source.schema(), CHUNK as usize);
     let (mut epoch, mut start, mut left) = (0, 0, samples);
@@ -40,7 +40,7 @@ pub fn profile_source(
             (epoch, start) = (epoch + 1, 0);
         }
     }
-    Ok(scan.profiles)
+    Ok((samples, scan.profiles))
 }
 
 /// The same of a file's categorical columns, over at most `samples` samples.
@@ -51,7 +51,7 @@ pub fn profile_file(
     reader: &mut dyn Reader,
     samples: u64,
     columns: &[usize],
-) -> Result<Vec<Profile>, DataError> {
+) -> Result<(u64, Vec<Profile>), DataError> {
     let mut scan = Scan::new(columns);
     let mut rows = Rows::new(reader.layout());
     // Fewer where a row is wide, as when it is converted.
@@ -65,7 +65,7 @@ pub fn profile_file(
         scan.add(&rows.ids);
         left -= rows.len() as u64;
     }
-    Ok(scan.profiles)
+    Ok((samples - left, scan.profiles))
 }
 
 /// Profiles that grow, dealt out to threads.

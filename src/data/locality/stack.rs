@@ -94,6 +94,13 @@ impl Profile {
         all
     }
 
+    /// `(c, n)`: so many ids, `n`, were accessed `c` times; by `c`.
+    pub fn counts(&self) -> Vec<(u64, u64)> {
+        let mut all = std::collections::BTreeMap::new();
+        self.counts.values().for_each(|&c| *all.entry(c).or_insert(0) += 1);
+        all.into_iter().collect()
+    }
+
     /// Share of accesses that find their id among the `rows` ids used last: the hit rate of an LRU
     /// cache of so many rows.
     pub fn hit_rate(&self, rows: u32) -> f64 {

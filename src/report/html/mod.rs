@@ -7,6 +7,7 @@
 mod curves;
 mod parts;
 mod speed;
+mod tables;
 
 use super::table::{Columns, notes, title};
 use crate::results::{
@@ -22,6 +23,7 @@ use parts::{Facts, PhaseBars, RunLine};
 use serde::Serialize;
 use speed::{Scaling, Speeds};
 use std::{collections::BTreeMap, fmt::Write, path::Path};
+use tables::TablesPart;
 
 /// What a run left beside its log.
 #[derive(Debug, Default)]
@@ -65,6 +67,8 @@ struct GroupPart<'a> {
     /// Whether a floor of any phase is known.
     floors: bool,
     runs: Vec<RunLine>,
+    /// Of runs whose rows were not all in memory, or came and went.
+    tables: Vec<TablesPart>,
 }
 
 struct RowPart<'a> {
@@ -248,6 +252,13 @@ fn part<'a>(
             .iter()
             .enumerate()
             .flat_map(|(i, row)| row.each.iter().map(move |r| RunLine::of(series(i), row, r)))
+            .collect(),
+        tables: group
+            .rows
+            .iter()
+            .enumerate()
+            .flat_map(|(i, row)| row.each.iter().map(move |r| (i, r)))
+            .filter_map(|(i, r)| TablesPart::of(series(i), r, of(r).record.as_ref()?))
             .collect(),
     }
 }

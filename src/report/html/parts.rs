@@ -188,7 +188,7 @@ fn time(seconds: f64) -> String {
 }
 
 /// `1234567.4` as `1,234,567`.
-fn thousands(x: f64) -> String {
+pub(super) fn thousands(x: f64) -> String {
     let digits = format!("{x:.0}");
     let mut out = String::new();
     for (i, c) in digits.chars().enumerate() {
