@@ -57,7 +57,7 @@ impl Base {
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Feature {
     Dense(usize),
-    Id(usize, u32),
+    Id(usize, u64),
 }
 
 /// The columns by their indices.
@@ -72,10 +72,12 @@ struct Columned {
     end: Option<u64>,
     /// Ids modulo this.
     range: Option<u32>,
+    /// Whether ids may have 64 bits.
+    keys: bool,
 }
 
 impl Columned {
-    fn described(sidecar: &Sidecar, base: Base, range: Option<u32>) -> Self {
+    fn described(sidecar: &Sidecar, base: Base, columns: &Columns) -> Self {
         let layout = sidecar.layout(Numbers::Float64);
         let start = base.first() + layout.dense.len() as u64;
         let starts = sidecar.categorical.iter().scan(start, |next, c| {
@@ -86,7 +88,7 @@ impl Columned {
         let ids: Vec<(u64, usize)> = starts.zip(0..).collect();
         let end = start + sidecar.categorical.iter().map(|c| c.rows).sum::<u64>();
         let dense = (base.first()..start).zip(0..).collect();
-        Columned { dense, ids, end: Some(end), layout, range }
+        Columned { dense, ids, end: Some(end), layout, range: columns.range, keys: columns.keys }
     }
 
     /// By the indices that the user names.
@@ -137,7 +139,7 @@ impl Columned {
             ids.push((base.first(), 0));
             layout.ids.push(IdColumn { name: FEATURES.into(), hotness: Hotness::Any });
         }
-        Ok(Columned { layout, dense, ids, end: None, range: columns.range })
+        Ok(Columned { layout, dense, ids, end: None, range: columns.range, keys: columns.keys })
     }
 
     fn find(&self, index: u64) -> Option<Feature> {
@@ -151,7 +153,7 @@ impl Columned {
         let (start, k) =
             self.ids[..self.ids.partition_point(|&(start, _)| start <= index)].last()?;
         let id = self.range.map_or(index - start, |range| (index - start) % u64::from(range));
-        Some(Feature::Id(*k, u32::try_from(id).ok()?))
+        (self.keys || u32::try_from(id).is_ok()).then_some(Feature::Id(*k, id))
     }
 }
 
@@ -180,7 +182,7 @@ impl LibSvmReader {
                         "the columns together have too many ids",
                     ));
                 }
-                Columned::described(&sidecar, base, columns.range)
+                Columned::described(&sidecar, base, columns)
             }
             _ => Columned::named(path, columns, base)?,
         };
@@ -247,7 +249,7 @@ impl Columned {
                             "there are more than {MOST_IDS} ids; must be at most as many a sample"
                         ));
                     }
-                    rows.ids[k].indices.extend(std::iter::repeat_n(id, value as usize));
+                    rows.ids[k].extend_keys(std::iter::repeat_n(id, value as usize));
                 }
             }
         }
@@ -274,12 +276,7 @@ fn number(text: &[u8]) -> Option<f64> {
 }
 
 fn whole(text: &[u8]) -> Option<u64> {
-    std::str::from_utf8(text)
-        .ok()
-        .filter(|t| !t.starts_with('+'))?
-        .parse()
-        .ok()
-        .filter(|&n| n < 1 << 62)
+    std::str::from_utf8(text).ok().filter(|t| !t.starts_with('+'))?.parse().ok()
 }
 
 impl Reader for LibSvmReader {
@@ -364,8 +361,11 @@ impl Writer for LibSvmWriter {
     fn finish(self: Box<Self>) -> Result<(), DataError> {
         let LibSvmWriter { path, mut text, layout, base, waiting, largest, .. } = *self;
         let sidecar = Sidecar::new(&layout, largest.rows());
-        let starts: Vec<u64> =
-            Columned::described(&sidecar, base, None).ids.iter().map(|(start, _)| *start).collect();
+        let starts: Vec<u64> = Columned::described(&sidecar, base, &Columns::default())
+            .ids
+            .iter()
+            .map(|(start, _)| *start)
+            .collect();
         let mut bag = Vec::new();
         let line = |rows: &Rows, i: usize, text: &mut TextWriter, bag: &mut Vec<u32>| {
             text.whole(rows.labels[i]);

@@ -124,7 +124,7 @@ pub fn drain(reader: &mut dyn Reader, chunk: usize) -> Result<Rows, DataError> {
         all.dense.extend_from_slice(&next.dense);
         for (all, bags) in all.ids.iter_mut().zip(&next.ids) {
             assert_eq!(bags.offsets.len(), next.labels.len() + 1);
-            (0..next.labels.len()).for_each(|i| all.push(bags.bag(i).iter().copied()));
+            (0..next.labels.len()).for_each(|i| all.push_keys(bags.bag_keys(i)));
         }
     }
 }

@@ -203,3 +203,24 @@ fn a_line_cannot_stand_for_any_number_of_ids_nor_say_a_value_twice() {
         "{error}"
     );
 }
+
+/// With keys of 64 bits an index is one, whole; without them what is beyond 32 bits is refused.
+#[test]
+fn indices_may_be_keys() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.libfm");
+    let large = u64::MAX - 5;
+    fs::write(&path, format!("1 0:0.5 7:1 {large}:2 4294967303:1\n0 4294967296:1\n")).unwrap();
+    let named = |keys| Columns {
+        dense: vec!["0".into()],
+        categorical: vec!["7".into()],
+        keys,
+        ..Columns::default()
+    };
+    let (_, rows) = read_all(Format::LibFm, &path, 3, &named(true)).unwrap();
+    let keys = |b| rows.ids[0].bag_keys(b).collect::<Vec<u64>>();
+    assert_eq!(keys(0), [0, large - 7, large - 7, 1 << 32]);
+    assert_eq!(keys(1), [(1 << 32) - 7]);
+    let error = read_all(Format::LibFm, &path, 3, &named(false)).unwrap_err().to_string();
+    assert!(error.contains(&format!("there is index {large}; must be at most")), "{error}");
+}
