@@ -7,7 +7,7 @@ use crate::{
     embedding::{
         RowKind,
         cached::{CachedColumn, SLOT_BYTES},
-        hashed::{Bloom, FilterConfig},
+        hashed::{self, Bloom, FilterConfig},
     },
     model::{DeepFmSpec, DlrmSpec, ModelSpec, ParamKind, Part},
 };
@@ -110,11 +110,9 @@ pub fn plan(kind: EngineKind, config: &EngineConfig) -> MemoryPlan {
 /// Purpose of [`keys`].
 pub const KEYS: &str = "keys of tables that grow, and which rows they have";
 
-/// Bytes of the host's memory for the keys of tables that grow, once they are full: of a key its
-/// place in a map at least half full (17 bytes a place), the key by its row, its count and step
-/// (32), and those of a filter.
+/// Bytes of the host's memory for the keys of tables that grow, once they are full, and for what a
+/// filter counts.
 pub fn keys(config: &EngineConfig) -> u64 {
-    const PER_KEY: u64 = 2 * 17 + 32;
     let Some(spec) = &config.hashed else { return 0 };
     let rows: u64 = spec.columns.iter().map(|c| c.capacity as u64).sum();
     let filter: u64 = match spec.config.filter {
@@ -130,7 +128,7 @@ pub fn keys(config: &EngineConfig) -> u64 {
             each * spec.columns.len() as u64
         }
     };
-    rows * PER_KEY + filter
+    rows * hashed::KEY_BYTES as u64 + filter
 }
 
 /// Purpose of [`places`].

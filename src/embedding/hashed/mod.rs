@@ -17,4 +17,5 @@ mod tests;
 pub use bloom::Bloom;
 pub use config::{FilterConfig, HashedColumn, HashedConfig, HashedSpec, HashedStore};
 pub use saved::SavedTable;
+pub use slots::KEY_BYTES;
 pub use table::{Changes, Full, HashedTable, TableCounts};

@@ -3,8 +3,7 @@
 use super::{
     Bloom, FilterConfig, HashedTable,
     filter::{Counting, Waiting},
-    slots::Slots,
-    table::Used,
+    slots::{Slot, Slots},
 };
 
 /// What of a table is no tensor of a model: numbers that belong together stand at one place of
@@ -33,13 +32,12 @@ impl HashedTable {
     /// What is to be saved.
     pub fn save(&self) -> SavedTable {
         let mut saved = SavedTable {
-            keys: self.keys().iter().map(|key| key.unwrap_or(0)).collect(),
-            freqs: self.used.iter().map(|u| u.freq).collect(),
+            keys: self.slots.all().iter().map(|s| s.key).collect(),
+            freqs: self.slots.all().iter().map(|s| s.freq).collect(),
+            versions: self.slots.all().iter().map(|s| s.version).collect(),
             counts: [self.counts.admitted, self.counts.filtered, self.counts.evicted],
             ..SavedTable::default()
         };
-        let live = self.keys().iter().zip(&self.used);
-        saved.versions = live.map(|(key, u)| key.map_or(0, |_| u.version)).collect();
         match self.filter.as_ref().map(|f| &f.counts) {
             Some(Counting::Each(all)) => {
                 let mut waiting: Vec<(u64, Waiting)> = all.iter().map(|(k, w)| (*k, *w)).collect();
@@ -82,17 +80,14 @@ impl HashedTable {
                 self.column.ids
             ));
         }
-        let live = keys.iter().zip(versions).map(|(&key, &version)| (version > 0).then_some(key));
-        let slots = Slots::of(capacity, live.collect());
-        if slots.len() != versions.iter().filter(|&&v| v > 0).count() {
-            return Err(format!("column {name} has an id twice"));
-        }
+        let all = keys.iter().zip(freqs).zip(versions);
+        let all = all.map(|((&key, &freq), &version)| Slot { key, freq, version }).collect();
+        let slots = Slots::of(capacity, all);
+        let slots = slots.ok_or_else(|| format!("column {name} has an id twice"))?;
         if let Some(filter) = &mut self.filter {
             filter.counts = counting(self.config.filter, name, saved)?;
         }
         self.slots = slots;
-        let used = freqs.iter().zip(versions);
-        self.used = used.map(|(&freq, &version)| Used { freq, version }).collect();
         [self.counts.admitted, self.counts.filtered, self.counts.evicted] = saved.counts;
         Ok(())
     }

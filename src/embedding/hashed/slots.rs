@@ -1,5 +1,6 @@
 //! Which key has which slot.
 
+use hashbrown::HashTable;
 use std::{
     cmp::Reverse,
     collections::{BinaryHeap, HashMap},
@@ -29,12 +30,33 @@ impl Hasher for Fold {
     }
 }
 
+fn hash(key: u64) -> u64 {
+    let mut fold = Fold::default();
+    fold.write_u64(key);
+    fold.0
+}
+
+/// A slot: its key, how often that was seen, and the last step that saw it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Slot {
+    pub key: u64,
+    pub freq: u64,
+    /// From 1; 0 where no key has the slot.
+    pub version: u64,
+}
+
+/// Bytes of a key at most: its slot, and its number in an index that is at least 7/16 full, with a byte
+/// of its hash.
+pub const KEY_BYTES: usize = size_of::<Slot>() + (size_of::<u32>() + 1) * 16 / 7 + 1;
+
 /// Keys with a slot. The next key gets the lowest slot that is free.
+///
+/// The index holds numbers of slots, not keys: a key is compared in its slot, which is read anyway
+/// to count that it was seen.
 #[derive(Debug, Clone)]
 pub(super) struct Slots {
-    places: KeyMap<u32>,
-    /// By slot; `None` where one is free again.
-    keys: Vec<Option<u64>>,
+    index: HashTable<u32>,
+    slots: Vec<Slot>,
     free: BinaryHeap<Reverse<u32>>,
     capacity: usize,
 }
@@ -42,52 +64,76 @@ pub(super) struct Slots {
 impl Slots {
     /// Room for so many keys.
     pub fn new(capacity: usize) -> Self {
-        let (places, keys, free) = (KeyMap::default(), Vec::new(), BinaryHeap::new());
-        Slots { places, keys, free, capacity }
+        let (index, slots, free) = (HashTable::new(), Vec::new(), BinaryHeap::new());
+        Slots { index, slots, free, capacity }
     }
 
     /// The slot of a key, if it has one.
     #[inline]
     pub fn get(&self, key: u64) -> Option<u32> {
-        self.places.get(&key).copied()
+        self.index.find(hash(key), |&slot| self.slots[slot as usize].key == key).copied()
     }
 
-    /// Gives a key without one a slot; `None` if all are taken.
-    pub fn add(&mut self, key: u64) -> Option<u32> {
+    /// Step `version` has seen the key of a slot so often.
+    #[inline]
+    pub fn see(&mut self, slot: u32, times: u64, version: u64) {
+        let slot = &mut self.slots[slot as usize];
+        slot.freq = slot.freq.saturating_add(times);
+        slot.version = version;
+    }
+
+    /// Gives a key without one a slot, in step `version`; `None` if all are taken.
+    pub fn add(&mut self, key: u64, version: u64) -> Option<u32> {
         let slot = match self.free.pop() {
             Some(Reverse(slot)) => slot,
-            None if self.keys.len() < self.capacity => {
-                self.keys.push(None);
-                self.keys.len() as u32 - 1
+            None if self.slots.len() < self.capacity => {
+                self.slots.push(Slot::default());
+                self.slots.len() as u32 - 1
             }
             None => return None,
         };
-        self.keys[slot as usize] = Some(key);
-        self.places.insert(key, slot);
+        self.slots[slot as usize] = Slot { key, freq: 0, version };
+        self.put(slot);
         Some(slot)
+    }
+
+    /// Has a slot found by its key.
+    fn put(&mut self, slot: u32) {
+        let slots = &self.slots;
+        let hash_of = |&slot: &u32| hash(slots[slot as usize].key);
+        self.index.insert_unique(hash_of(&slot), slot, hash_of);
     }
 
     /// Takes a slot away from its key.
     pub fn remove(&mut self, slot: u32) {
-        if let Some(key) = self.keys[slot as usize].take() {
-            self.places.remove(&key);
+        if let Some(key) = self.key(slot) {
+            if let Ok(found) = self.index.find_entry(hash(key), |&other| other == slot) {
+                found.remove();
+            }
+            self.slots[slot as usize] = Slot::default();
             self.free.push(Reverse(slot));
         }
     }
 
     /// Slots that have ever been taken: `0..high`.
     pub fn high(&self) -> usize {
-        self.keys.len()
+        self.slots.len()
     }
 
     /// Keys with a slot.
     pub fn len(&self) -> usize {
-        self.places.len()
+        self.index.len()
     }
 
-    /// The keys by slot, up to [`Slots::high`].
-    pub fn keys(&self) -> &[Option<u64>] {
-        &self.keys
+    /// The key of a slot, if one has it.
+    pub fn key(&self, slot: u32) -> Option<u64> {
+        let slot = &self.slots[slot as usize];
+        (slot.version > 0).then_some(slot.key)
+    }
+
+    /// All up to [`Slots::high`].
+    pub fn all(&self) -> &[Slot] {
+        &self.slots
     }
 
     /// The `n`-th slot of `rows` that no key has.
@@ -99,15 +145,18 @@ impl Slots {
         }
     }
 
-    /// Slots with these keys.
-    pub fn of(capacity: usize, keys: Vec<Option<u64>>) -> Self {
+    /// These slots; `None` if two have one key.
+    pub fn of(capacity: usize, all: Vec<Slot>) -> Option<Self> {
         let mut slots = Slots::new(capacity);
-        for (slot, key) in keys.iter().enumerate() {
-            match key {
-                Some(key) => _ = slots.places.insert(*key, slot as u32),
-                None => slots.free.push(Reverse(slot as u32)),
+        slots.index.reserve(all.iter().filter(|s| s.version > 0).count(), |_| 0);
+        slots.slots = all;
+        for slot in 0..slots.slots.len() as u32 {
+            match slots.key(slot) {
+                Some(key) if slots.get(key).is_some() => return None,
+                Some(_) => slots.put(slot),
+                None => slots.free.push(Reverse(slot)),
             }
         }
-        Slots { keys, ..slots }
+        Some(slots)
     }
 }

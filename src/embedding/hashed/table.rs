@@ -3,7 +3,7 @@
 use super::{
     HashedColumn, HashedConfig,
     filter::Filter,
-    slots::{KeyMap, Slots},
+    slots::{KeyMap, Slot, Slots},
 };
 use crate::embedding::{Seen, TableUse};
 use serde::{Deserialize, Serialize};
@@ -46,13 +46,6 @@ pub struct Changes {
     pub zeros: bool,
 }
 
-/// A slot's key: how often it was seen, and the last step that saw it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct Used {
-    pub freq: u64,
-    pub version: u64,
-}
-
 /// A key of the present batch that has no row.
 #[derive(Debug, Clone, Copy)]
 struct Unknown {
@@ -68,8 +61,6 @@ pub struct HashedTable {
     pub(super) column: HashedColumn,
     pub(super) config: HashedConfig,
     pub(super) slots: Slots,
-    /// By slot.
-    pub(super) used: Vec<Used>,
     pub(super) filter: Option<Filter>,
     pub(super) counts: TableCounts,
     /// Scratch: the unknown keys of a batch, their numbers, and where in the batch they are.
@@ -86,7 +77,6 @@ impl HashedTable {
             column: column.clone(),
             filter: Filter::new(config.filter),
             config,
-            used: Vec::new(),
             counts: TableCounts::default(),
             unknown: Vec::new(),
             numbers: KeyMap::default(),
@@ -114,8 +104,9 @@ impl HashedTable {
     }
 
     /// Its keys by slot; `None` where a slot is free.
-    pub fn keys(&self) -> &[Option<u64>] {
-        self.slots.keys()
+    #[cfg(test)]
+    pub fn keys(&self) -> Vec<Option<u64>> {
+        (0..self.high() as u32).map(|slot| self.slots.key(slot)).collect()
     }
 
     /// The row that is read where there is no permission for another, if there is a filter.
@@ -155,12 +146,12 @@ impl HashedTable {
             let slot = match self.slots.get(key) {
                 Some(slot) => slot,
                 None => {
-                    let slot = self.make(key)?;
+                    let slot = self.make(key, step)?;
                     changes.new.push((slot, key));
                     slot
                 }
             };
-            self.see(slot, 1, step);
+            self.slots.see(slot, 1, step);
             out.push(slot);
         }
         Ok(())
@@ -181,7 +172,7 @@ impl HashedTable {
         self.places.clear();
         for key in ids {
             if let Some(slot) = self.slots.get(key) {
-                self.see(slot, 1, step);
+                self.slots.see(slot, 1, step);
                 out.push(slot);
                 continue;
             }
@@ -213,9 +204,9 @@ impl HashedTable {
         // Only a Bloom filter knows enough of a key without a row: others share its counters.
         for u in unknown.iter_mut() {
             if self.filter.as_ref().is_some_and(|f| f.permits(u.key)) {
-                u.slot = self.make(u.key)?;
+                u.slot = self.make(u.key, step)?;
                 changes.new.push((u.slot, u.key));
-                self.see(u.slot, u.count, step);
+                self.slots.see(u.slot, u.count, step);
             }
         }
         let Some(filter) = &mut self.filter else { return Ok(()) };
@@ -230,28 +221,20 @@ impl HashedTable {
                 continue;
             }
             let seen = filter.admit(u.key, u.count);
-            u.slot = self.make(u.key)?;
+            u.slot = self.make(u.key, step)?;
             changes.admitted.push((u.slot, u.key));
-            self.see(u.slot, seen, step);
+            self.slots.see(u.slot, seen, step);
         }
         Ok(())
     }
 
     /// Gives a key a slot.
-    fn make(&mut self, key: u64) -> Result<u32, Full> {
+    fn make(&mut self, key: u64, step: u64) -> Result<u32, Full> {
         let HashedColumn { name, capacity, .. } = &self.column;
         let full = || Full { column: name.clone(), capacity: *capacity };
-        let slot = self.slots.add(key).ok_or_else(full)?;
-        self.used.resize(self.slots.high(), Used::default());
-        self.used[slot as usize] = Used::default();
+        let slot = self.slots.add(key, step).ok_or_else(full)?;
         self.counts.admitted += 1;
         Ok(slot)
-    }
-
-    fn see(&mut self, slot: u32, times: u64, step: u64) {
-        let used = &mut self.used[slot as usize];
-        used.freq = used.freq.saturating_add(times);
-        used.version = step;
     }
 
     /// Slots for the ids of a batch that only predicts. A key without a row reads zeros if there is
@@ -296,8 +279,8 @@ impl HashedTable {
     pub fn evict(&mut self, now: u64, half_squares: &dyn Fn(u32) -> f32) -> Vec<u32> {
         let HashedConfig { steps_to_live, l2_threshold, .. } = self.config;
         let dropped = |slot: &u32| {
-            let Used { version, .. } = self.used[*slot as usize];
-            self.slots.keys()[*slot as usize].is_some()
+            let Slot { version, .. } = self.slots.all()[*slot as usize];
+            version > 0
                 && (steps_to_live.is_some_and(|live| now.saturating_sub(version) > live)
                     || l2_threshold.is_some_and(|least| f64::from(half_squares(*slot)) < least))
         };

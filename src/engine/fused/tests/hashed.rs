@@ -366,7 +366,7 @@ fn a_dropped_row_leaves_nothing() {
         let dropped: u64 = growing.hashed().iter().map(|t| t.counts().evicted).sum();
         assert!(dropped > 5, "{dropped}");
         let free = |t: &HashedTable| -> Vec<usize> {
-            let keys = t.keys().iter().enumerate();
+            let keys = t.keys().into_iter().enumerate();
             keys.filter(|(_, key)| key.is_none()).map(|(slot, _)| slot).collect()
         };
         let free: Vec<Vec<usize>> = growing.hashed().iter().map(free).collect();
@@ -383,8 +383,9 @@ fn a_dropped_row_leaves_nothing() {
         let start = init(&config);
         for (column, free) in free.iter().enumerate() {
             let rows = value(&*growing, &format!("emb_l.{column}.weight"));
+            let keys = growing.hashed()[column].keys();
             for &slot in free {
-                let Some(key) = growing.hashed()[column].keys()[slot] else { continue };
+                let Some(key) = keys[slot] else { continue };
                 let mut want = [0.0; 6];
                 start.rows(column, 6).unwrap().fill(key, &mut want);
                 assert_eq!(rows[slot * 6..][..6], want);
@@ -409,7 +410,7 @@ fn small_rows_are_dropped_by_their_values() {
         let tables = specs.iter().filter(|t| t.column == column);
         let rows: Vec<(usize, Vec<f32>)> =
             tables.map(|t| (t.dim, value(&*growing, &t.name))).collect();
-        let keys = growing.hashed()[column].keys().to_vec();
+        let keys = growing.hashed()[column].keys();
         let small = |slot: &usize| {
             let squares = rows.iter().flat_map(|(dim, v)| &v[slot * dim..][..*dim]);
             0.5 * squares.map(|v| f64::from(v * v)).sum::<f64>() < 0.2
@@ -421,7 +422,7 @@ fn small_rows_are_dropped_by_their_values() {
     let dropped: u64 = growing.hashed().iter().map(|t| t.counts().evicted).sum();
     assert!(dropped > 0);
     for (table, want) in growing.hashed().iter().zip(&want) {
-        assert_eq!(&table.keys().iter().flatten().copied().collect::<Vec<_>>(), want);
+        assert_eq!(&table.keys().into_iter().flatten().collect::<Vec<_>>(), want);
     }
 }
 
