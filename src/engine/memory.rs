@@ -250,8 +250,9 @@ pub fn gpu_plan(kind: EngineKind, config: &EngineConfig) -> MemoryPlan {
         "activations and their gradients",
         batch * bytes(of_batch) + part * (bytes(of_part) + row(columns) as u64 * F32),
     );
-    // One is computed on while the next one comes.
-    plan.add("two batches", 2 * F32 * (batch * (columns + 1 + tables_read) as u64 + ids));
+    // One is computed on while the next one comes. With slots there is what they stand for.
+    let words = if config.stand_for.is_empty() { ids } else { 2 * ids };
+    plan.add("two batches", 2 * F32 * (batch * (columns + 1 + tables_read) as u64 + words));
     // Each id's row and sample, twice over, and a sum for the rows that cross one of the spans of
     // 32.
     plan.add(

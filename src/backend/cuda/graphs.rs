@@ -156,7 +156,7 @@ mod tests {
     fn a_step_that_cannot_be_noted_down_is_told_of() {
         for driver in crate::backend::cuda::testing::devices() {
             let memory = crate::backend::cuda::driver::Memory::zeros(&driver, 4, "a test").unwrap();
-            let key = (Form { len: 1, one_hot: true }, 0);
+            let key = (Form { len: 1, one_hot: true, stands_for: false }, 0);
             let mut graphs = Graphs::new(&driver, true);
             assert_eq!([graphs.way(key), graphs.way(key)], [Way::Singly, Way::Capture]);
             assert!(graphs.capture(key, || driver.zero(memory.at(), 4)));

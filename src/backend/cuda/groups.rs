@@ -1,5 +1,6 @@
 //! Which samples touch which row: the occurrences of all tables sorted by row, and by sample within
-//! a row.
+//! a row. Where tables have slots for some rows of larger ones, it is those rows that they are sorted
+//! by, so that nothing depends on which of them has which slot.
 
 use super::{
     driver::{Address, Driver, Launch, Source},
@@ -26,18 +27,13 @@ pub(super) fn words(max_ids: usize) -> usize {
 
 /// Where the sorted keys and their samples are.
 pub(super) fn sorted(input: &Input) -> (Address, Address) {
-    pair(input, radix::turn(bits(input)))
+    pair(input, radix::turn(input.told_apart().bits()))
 }
 
 /// One of the two places, which take turns.
 fn pair(input: &Input, turn: usize) -> (Address, Address) {
     let word = |n: usize| input.sorted.at() + (n * size_of::<u32>()) as Address;
     (word(2 * turn * input.max_ids), word((2 * turn + 1) * input.max_ids))
-}
-
-/// Bits that tell all rows apart.
-fn bits(input: &Input) -> u32 {
-    usize::BITS - input.rows.saturating_sub(1).leading_zeros()
 }
 
 /// Sorts the occurrences of the present batch.
@@ -50,7 +46,8 @@ pub(super) fn sort(driver: &dyn Driver, input: &Input) -> Result<()> {
     let mut shape = Launch::all(input.len);
     shape.grid[1] = input.tables as u32;
     let (offsets, base, ids, rows) =
-        (input.offsets(0), input.id_base(0), input.ids(), input.row_base(0));
+        (input.offsets(0), input.id_base(0), input.ids(), input.told_apart().at(0));
+    let behind = input.behind();
     launch!(
         driver,
         SOURCE,
@@ -59,6 +56,7 @@ pub(super) fn sort(driver: &dyn Driver, input: &Input) -> Result<()> {
         offsets,
         base,
         ids,
+        behind,
         rows,
         input.len as u32,
         keys,
@@ -68,7 +66,7 @@ pub(super) fn sort(driver: &dyn Driver, input: &Input) -> Result<()> {
         source: &SOURCE,
         count: input.id_count(),
         most,
-        bits: bits(input),
+        bits: input.told_apart().bits(),
         counters: input.sorted.at() + (4 * input.max_ids * size_of::<u32>()) as Address,
         pairs: [pair(input, 0), pair(input, 1)],
     };

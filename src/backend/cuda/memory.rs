@@ -6,6 +6,7 @@ use super::{
         gemm::{BitMask, Number},
         stream::{Event, Staging, Stream},
     },
+    first_rows::{FirstRows, too_many},
     planted::{Places, Planted},
 };
 use crate::{
@@ -231,7 +232,7 @@ const SLOTS: usize = 2;
 #[derive(Debug)]
 struct Slot {
     /// `[dense [len, dense_width] | labels [len] | first id of each table, and their number |
-    /// offsets [tables, len + 1] | ids]`.
+    /// offsets [tables, len + 1] | ids | what the ids stand for]`.
     words: Floats,
     staging: Staging,
     /// Recorded when all readers of the words are done.
@@ -245,6 +246,8 @@ pub(super) struct Form {
     pub len: usize,
     /// Whether each bag has exactly one id; then there are no offsets.
     pub one_hot: bool,
+    /// Whether ids are slots, and the rows that they stand for are beside them ([`Bags::ids`]).
+    pub stands_for: bool,
 }
 
 /// Batches on their way and one to compute on.
@@ -257,15 +260,14 @@ pub struct Input {
     /// Samples of the present batch.
     pub(super) len: usize,
     one_hot: bool,
+    stands_for: bool,
     slots: [Slot; SLOTS],
     /// Which of them has the present batch.
     present: usize,
-    /// First row of each table among the rows of all, and their number.
-    row_base: Memory,
-    /// The same for the host.
-    first_rows: Vec<u32>,
-    /// Rows of all tables.
-    pub(super) rows: usize,
+    /// The tables' rows.
+    pub(super) rows: FirstRows,
+    /// The rows that they stand for, if they do.
+    stood_for: Option<FirstRows>,
     /// Most ids of a sample, all tables together.
     hotness: usize,
     /// Most ids of a batch.
@@ -284,17 +286,11 @@ impl Input {
         let (tables, max_batch) = (limits.rows.len(), limits.samples);
         let hotness = limits.hotness.iter().sum::<usize>();
         let max_ids = hotness.max(tables) * max_batch;
-        let mut row_base = vec![0u32];
-        let mut rows = 0;
-        for &n in &limits.rows {
-            rows += n;
-            row_base.push(rows.try_into().map_err(|_| too_many("rows", rows))?);
-        }
+        let stood_for = (!limits.ids.is_empty()).then(|| FirstRows::new(driver, &limits.ids));
         u32::try_from(max_ids).map_err(|_| too_many("ids in a batch", max_ids))?;
         let bags = tables * (max_batch + 1);
-        let words = max_batch * (dense_width + 1) + tables + 1 + max_ids + bags;
-        let base = Memory::zeros(driver, row_base.len() * size_of::<u32>(), "the tables' sizes")?;
-        driver.to_device(base.at(), bytes_of(&row_base))?;
+        let all_ids = if stood_for.is_some() { 2 * max_ids } else { max_ids };
+        let words = max_batch * (dense_width + 1) + tables + 1 + all_ids + bags;
         let sorted = super::groups::words(max_ids) * size_of::<u32>();
         let slot = || -> Result<Slot> {
             let (words, staging) =
@@ -311,11 +307,11 @@ impl Input {
             tables,
             len: 0,
             one_hot: false,
+            stands_for: false,
             slots: [slot()?, slot()?],
             present: 0,
-            row_base: base,
-            first_rows: row_base,
-            rows,
+            rows: FirstRows::new(driver, &limits.rows)?,
+            stood_for: stood_for.transpose()?,
             hotness,
             max_ids,
             sorted: Memory::zeros(driver, sorted, "a batch's ids sorted by row")?,
@@ -340,18 +336,23 @@ impl Input {
         pool.run(tables, |k, _| {
             several.fetch_or(!batch.bags[k].is_one_hot(), Ordering::Relaxed);
         });
-        self.next(Form { len: n, one_hot: !several.into_inner() })?;
+        let stands_for = batch.bags.iter().any(|b| !b.ids.is_empty());
+        self.next(Form { len: n, one_hot: !several.into_inner(), stands_for })?;
         let ids: usize = batch.bags.iter().map(|b| b.indices.len()).sum();
         assert!(
             ids <= self.most_ids() && batch.bags.iter().all(|b| b.offsets.len() == n + 1),
             "{ids} ids"
         );
+        assert!(!stands_for || self.stood_for.is_some(), "tables that stand for others");
         let offsets = if self.one_hot { 0 } else { tables * (n + 1) };
         let slot = &mut self.slots[self.present];
         let (dense, rest) = slot.staging.words()?.split_at_mut(n * width);
         let (labels, rest) = rest.split_at_mut(n);
         let (base, rest) = rest.split_at_mut(tables + 1);
-        let (all_offsets, all_ids) = rest.split_at_mut(offsets);
+        let (all_offsets, rest) = rest.split_at_mut(offsets);
+        let stood_for = if stands_for { ids } else { 0 };
+        let (all_ids, rest) = rest.split_at_mut(ids);
+        let all_stood_for = &mut rest[..stood_for];
         labels.iter_mut().zip(&batch.labels).for_each(|(to, x)| *to = x.to_bits());
         base[0] = 0;
         for (k, bags) in batch.bags.iter().enumerate() {
@@ -359,11 +360,17 @@ impl Input {
         }
         let (base, all_ids, all_offsets) =
             (&*base, SharedMut::new(all_ids), SharedMut::new(all_offsets));
+        let all_stood_for = SharedMut::new(all_stood_for);
         pool.run(tables, |k, _| {
             let bags = &batch.bags[k];
             // SAFETY: each table has its own ids.
             unsafe { all_ids.slice(base[k] as usize, bags.indices.len()) }
                 .copy_from_slice(&bags.indices);
+            if stands_for {
+                // SAFETY: and what its own stand for.
+                unsafe { all_stood_for.slice(base[k] as usize, bags.indices.len()) }
+                    .copy_from_slice(bags.ids());
+            }
             if offsets > 0 {
                 // SAFETY: and its own offsets.
                 unsafe { all_offsets.slice(k * (n + 1), n + 1) }.copy_from_slice(&bags.offsets);
@@ -381,7 +388,7 @@ impl Input {
                 padding.fill(0);
             }
         });
-        let words = n * (width + 1) + tables + 1 + offsets + ids;
+        let words = n * (width + 1) + tables + 1 + offsets + ids + stood_for;
         slot.staging.send(slot.words.at(0, words), words, &slot.free)
     }
 
@@ -391,7 +398,7 @@ impl Input {
     /// If there is no room for them.
     pub(super) fn make(&mut self, driver: &dyn Driver, log: &Planted, span: Span) -> Result<()> {
         assert!(span.len <= self.max_batch && log.tables() == self.tables, "{span:?}");
-        self.next(Form { len: span.len, one_hot: log.one_hot() })?;
+        self.next(Form { len: span.len, one_hot: log.one_hot(), stands_for: false })?;
         assert!(log.ids(span.len) <= self.most_ids(), "{span:?}");
         let width = self.dense_width;
         let places = Places {
@@ -409,13 +416,14 @@ impl Input {
     pub(super) fn next(&mut self, form: Form) -> Result<()> {
         self.slots[self.present].free.record(Stream::Compute)?;
         self.present = (self.present + 1) % SLOTS;
-        (self.len, self.one_hot) = (form.len, form.one_hot);
+        Form { len: self.len, one_hot: self.one_hot, stands_for: self.stands_for } = form;
         Ok(())
     }
 
     /// Form of the present batch, and its slot.
     pub(super) fn form(&self) -> (Form, usize) {
-        (Form { len: self.len, one_hot: self.one_hot }, self.present)
+        let form = Form { len: self.len, one_hot: self.one_hot, stands_for: self.stands_for };
+        (form, self.present)
     }
 
     /// The words of the present batch; its dense features come first.
@@ -438,14 +446,9 @@ impl Input {
         self.words().at(self.len * (self.dense_width + 1) + first, self.tables + 1 - first)
     }
 
-    /// Where the first row of each table from `first` on among the rows of all is said.
-    pub(super) fn row_base(&self, first: usize) -> Address {
-        self.row_base.at() + (first * size_of::<u32>()) as Address
-    }
-
-    /// Rows of the tables before table `k`.
-    pub(super) fn first_row(&self, k: usize) -> usize {
-        self.first_rows[k] as usize
+    /// The rows that those of the present batch are told apart by.
+    pub(super) fn told_apart(&self) -> &FirstRows {
+        self.stood_for.as_ref().filter(|_| self.stands_for).unwrap_or(&self.rows)
     }
 
     /// Where the number of ids is said.
@@ -465,14 +468,13 @@ impl Input {
     /// Where the ids are.
     pub(super) fn ids(&self) -> Address {
         let offsets = if self.one_hot { 0 } else { self.tables * (self.len + 1) };
-        self.words()
-            .at(self.len * (self.dense_width + 1) + self.tables + 1 + offsets, self.most_ids())
+        let most = if self.stands_for { 2 * self.most_ids() } else { self.most_ids() };
+        self.words().at(self.len * (self.dense_width + 1) + self.tables + 1 + offsets, most)
     }
-}
 
-fn too_many(what: &str, n: usize) -> BackendError {
-    BackendError::Device(format!(
-        "{n} {what} of all tables together; a GPU takes up to {}",
-        u32::MAX
-    ))
+    /// Where the number of ids is said behind which there is what each of them stands for; null if
+    /// they stand for themselves.
+    pub(super) fn behind(&self) -> Address {
+        if self.stands_for { self.id_count() } else { 0 }
+    }
 }

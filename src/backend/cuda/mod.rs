@@ -16,6 +16,7 @@ mod dot_tensor;
 pub mod driver;
 mod dropout;
 mod elementwise;
+mod first_rows;
 mod fm;
 mod graphs;
 mod groups;

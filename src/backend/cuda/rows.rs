@@ -38,7 +38,8 @@ fn parts(
     width: usize,
     f: &mut dyn FnMut(Range<usize>, Address, Address) -> Result<()>,
 ) -> Result<()> {
-    let most = (PART / width).max(1).min(rows.len());
+    // In powers of two: scratch space that grows ends all graphs.
+    let most = (PART / width).max(1).min(rows.len().next_power_of_two());
     let values = most * width * size_of::<f32>();
     let at = scratch.get(Purpose::Rows, values + most * size_of::<u32>())?;
     let numbers = at + values as Address;

@@ -26,6 +26,9 @@ struct Work {
     const Step* step;
     // The factor by which gradients are too large.
     const double* loss_scale;
+    // Ids of all tables. If `behind` is not null they are slots, and behind so many of them is what each stands for.
+    const u32* slots;
+    const u32* behind;
     // One sum a block.
     double* squares;
     float* out_rows;
@@ -102,10 +105,24 @@ __device__ __forceinline__ u32 noise(const Work& w, const Step& r, u32 t, u32 ro
     return chosen >> (c % 2 * 16) & 0xffffu;
 }
 
-// Update of row `row` of table t with gradient `sum`, and of its weight, if trained, with gradient
-// `slope`.
+// Where in table t row `number` is, of which the sorted occurrence i is one: keys are made of these
+// bags, so it is in that sample's.
+__device__ __forceinline__ u32 place_of_row(const Work& w, u32 t, u32 number, u32 i) {
+    if (!w.behind) return number;
+    u32 sample = w.samples[i], at = w.id_base[t];
+    if (!w.offsets) return w.slots[at + sample];
+    const u32* bag = w.offsets + (u64)t * (w.batch + 1) + sample;
+    const u32* numbers = w.slots + *w.behind;
+    u32 last = at + bag[1] - 1;
+    for (at += bag[0]; at < last && numbers[at] != number; ++at) {
+    }
+    return w.slots[at];
+}
+
+// Update of row `row` of table t, whose number is `number`, with gradient `sum`, and of its weight,
+// if trained, with gradient `slope`.
 template <class F, u32 S>
-__device__ __forceinline__ void update_row(const Work& w, const Group& g, const Step& r, const Rows& table, u32 t, u32 row,
+__device__ __forceinline__ void update_row(const Work& w, const Group& g, const Step& r, const Rows& table, u32 t, u32 row, u32 number,
                                            const float (&sum)[S][4], float slope) {
     u64 at = (u64)row * w.dim;
     float* s0 = reinterpret_cast<float*>(table.state[0]);
@@ -128,7 +145,7 @@ __device__ __forceinline__ void update_row(const Work& w, const Group& g, const 
         float p = F::row_element(c, whole(w.kind, table, i), sum[s][k], v);
         if (F::ROW_STATES > 0) s0[i] = v[0];
         if (F::ROW_STATES > 1) s1[i] = v[1];
-        keep(w.kind, table, i, p, w.kind == BF16 || w.kind == FP16 ? noise(w, r, t, row, COLUMN(s, k)) : 0u);
+        keep(w.kind, table, i, p, w.kind == BF16 || w.kind == FP16 ? noise(w, r, t, number, COLUMN(s, k)) : 0u);
     }
     if (!w.learned || g.lane != 0) return;
     // A row of one column.
@@ -146,10 +163,11 @@ __device__ __forceinline__ void update_row(const Work& w, const Group& g, const 
     if (F::ROW_STATES > 1) *s1 = v[1];
 }
 
-// The rule for row `row` of table t, whose gradient is `sum` before weight, regularisation and
-// scale; or what else is asked for.
+// The rule for row `number` of table t, of which the sorted occurrence i is one, if there is any. Its
+// gradient is `sum` before weight, regularisation and scale. Or what else is asked for.
 template <u32 S>
-__device__ __forceinline__ void finish(const Work& w, const Group& g, u32 t, u32 row, float (&sum)[S][4], double& squares) {
+__device__ __forceinline__ void finish(const Work& w, const Group& g, u32 t, u32 number, u32 i, float (&sum)[S][4], double& squares) {
+    u32 row = place_of_row(w, t, number, i);
     Rows table = w.tables[t];
     u64 at = (u64)row * w.dim;
     float slope = 0.0f;
@@ -182,7 +200,7 @@ __device__ __forceinline__ void finish(const Work& w, const Group& g, u32 t, u32
         if (learned) w.out_weights[row] = slope;
         return;
     }
-    WITH_FORMULA(r.kind, update_row<F, S>(w, g, r, table, t, row, sum, slope))
+    WITH_FORMULA(r.kind, update_row<F, S>(w, g, r, table, t, row, number, sum, slope))
 }
 
 __device__ __forceinline__ void end(const Work& w, double squares) {
@@ -212,7 +230,7 @@ __device__ __forceinline__ void spans(const Work& w) {
                 float* part = w.parts + ((u64)q * 2 + (before ? 0 : 1)) * w.dim;
                 EACH(s, k) part[COLUMN(s, k)] = sum[s][k];
             } else {
-                finish<S>(w, g, t, key - w.row_base[t], sum, squares);
+                finish<S>(w, g, t, key - w.row_base[t], begin, sum, squares);
             }
         }
     }
@@ -242,7 +260,7 @@ __device__ __forceinline__ void join_spans(const Work& w) {
         for (u32 p = q + 1; p <= parts_end; ++p) {
             EACH(s, k) sum[s][k] += w.parts[(u64)p * 2 * w.dim + COLUMN(s, k)];
         }
-        finish<S>(w, g, t, key - w.row_base[t], sum, squares);
+        finish<S>(w, g, t, key - w.row_base[t], last, sum, squares);
     }
     end(w, squares);
 }
@@ -262,7 +280,7 @@ __device__ __forceinline__ void all_rows(const Work& w) {
         }
         float sum[S][4] = {};
         for (u32 i = low; i < end && w.keys[i] == row; ++i) add<S>(w, g, t, i, sum);
-        finish<S>(w, g, t, (u32)row - w.row_base[t], sum, squares);
+        finish<S>(w, g, t, (u32)row - w.row_base[t], low, sum, squares);
     }
     end(w, squares);
 }

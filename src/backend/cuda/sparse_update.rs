@@ -58,6 +58,8 @@ struct Work {
     parts: Address,
     step: Address,
     loss_scale: Address,
+    slots: Address,
+    behind: Address,
     squares: Address,
     out_rows: Address,
     out_weights: Address,
@@ -78,7 +80,7 @@ struct Work {
     pooled_kind: u32,
     unused: u32,
 }
-// SAFETY: thirteen addresses, then sixteen numbers of 32 bits.
+// SAFETY: fifteen addresses, then sixteen numbers of 32 bits.
 unsafe impl Plain for Work {}
 
 /// Gradients of a set of tables, from those of the pooled vectors.
@@ -145,7 +147,7 @@ impl Sparse<'_> {
         let out = Memory::zeros(self.driver, size_of_val(rows), "the gradient of a table")?;
         let out_weights =
             Memory::zeros(self.driver, size_of_val(weights), "the gradient of row weights")?;
-        let first = self.input.first_row(self.tables.column + k);
+        let first = self.input.rows.before(self.tables.column + k);
         (work.row_from, work.row_to) = (first as u32, (first + self.tables.rows[k]) as u32);
         (work.out_rows, work.out_weights) = (out.at(), out_weights.at());
         self.launch_all_rows(self.all_rows_shape(&work), work)?;
@@ -167,7 +169,7 @@ impl Sparse<'_> {
         assert!(
             column + n <= input.tables
                 && t.rows.iter().enumerate().all(|(k, rows)| {
-                    input.first_row(column + k) + rows == input.first_row(column + k + 1)
+                    input.rows.before(column + k) + rows == input.rows.before(column + k + 1)
                 }),
             "tables of the batch"
         );
@@ -178,12 +180,14 @@ impl Sparse<'_> {
             keys,
             samples,
             id_base: input.id_base(column),
-            row_base: input.row_base(column),
+            row_base: input.told_apart().at(column),
             offsets: input.offsets(column),
             pooled: self.pooled.at,
             parts: self.scratch.get(Purpose::Parts, spans * 2 * t.dim * size_of::<f32>())?,
             step: self.step.update(),
             loss_scale: self.step.loss_scale(),
+            slots: input.ids(),
+            behind: input.behind(),
             squares: 0,
             out_rows: 0,
             out_weights: 0,
@@ -198,8 +202,8 @@ impl Sparse<'_> {
             learned: u32::from(t.learned()),
             mode: mode as u32,
             lanes: t.dim.div_ceil(4).next_power_of_two().min(32) as u32,
-            row_from: input.first_row(column) as u32,
-            row_to: input.first_row(column + n) as u32,
+            row_from: input.rows.before(column) as u32,
+            row_to: input.rows.before(column + n) as u32,
             l2: self.l2,
             pooled_kind: self.pooled.number.kind(),
             unused: 0,
@@ -235,6 +239,7 @@ impl Sparse<'_> {
     }
 
     fn launch_all_rows(&self, shape: Launch, work: Work) -> Result<()> {
+        assert_eq!(work.behind, 0, "rows that stand for themselves");
         let driver = &**self.driver;
         match sweeps(&work) {
             1 => launch!(driver, SOURCE, "all_rows_1", shape, work),

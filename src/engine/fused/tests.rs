@@ -20,6 +20,8 @@ use crate::{
 
 mod cached;
 #[cfg(target_os = "linux")]
+mod cached_gpu;
+#[cfg(target_os = "linux")]
 mod cuda;
 mod dcnv2;
 mod goes_on;

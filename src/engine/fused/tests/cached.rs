@@ -18,7 +18,7 @@ const WIDE: [usize; 3] = [70, 200, 5];
 
 /// What computes.
 #[derive(Clone)]
-enum Place {
+pub(super) enum Place {
     Cpu(usize),
     Candle,
     #[cfg(target_os = "linux")]
@@ -32,7 +32,7 @@ fn places() -> Vec<Place> {
     all
 }
 
-fn make(place: &Place, config: &EngineConfig) -> Box<dyn Engine> {
+pub(super) fn make(place: &Place, config: &EngineConfig) -> Box<dyn Engine> {
     let mut init = Initializer::new(&config.model, InitSource::Philox { seed: 11 });
     match place {
         Place::Cpu(threads) => {
@@ -50,7 +50,12 @@ fn make(place: &Place, config: &EngineConfig) -> Box<dyn Engine> {
 }
 
 /// The same model with so many slots, and a file of up to `disk` bytes.
-fn cached(config: &EngineConfig, folder: &Path, slots: [usize; 2], disk: u64) -> EngineConfig {
+pub(super) fn cached(
+    config: &EngineConfig,
+    folder: &Path,
+    slots: [usize; 2],
+    disk: u64,
+) -> EngineConfig {
     let column = |(k, &rows): (usize, &usize)| CachedColumn {
         name: format!("C{k}"),
         rows,
@@ -62,7 +67,7 @@ fn cached(config: &EngineConfig, folder: &Path, slots: [usize; 2], disk: u64) ->
 }
 
 /// Models whose rows can be cached, with larger tables.
-fn wide_models() -> Vec<ModelSpec> {
+pub(super) fn wide_models() -> Vec<ModelSpec> {
     let wide = |model: ModelSpec| match model {
         ModelSpec::Dlrm(m) => {
             let m = DlrmSpec { tables: WIDE.to_vec(), ..m };
@@ -75,12 +80,12 @@ fn wide_models() -> Vec<ModelSpec> {
     models().into_iter().filter_map(wide).collect()
 }
 
-fn lazy_rules() -> Vec<OptimizerSpec> {
+pub(super) fn lazy_rules() -> Vec<OptimizerSpec> {
     rules().into_iter().filter(|rule| !rule.state().moves_all_rows).collect()
 }
 
 /// Bags of 0 to 3 ids, small ones more often.
-fn wide_batch(model: &ModelSpec, number: u64, len: usize) -> Batch {
+pub(super) fn wide_batch(model: &ModelSpec, number: u64, len: usize) -> Batch {
     let mut b = batch(model, number, len);
     let g = Philox::new(7, Stream::Planted, number);
     for (k, (bags, &rows)) in b.bags.iter_mut().zip(&WIDE).enumerate() {
@@ -111,11 +116,11 @@ fn all(engine: &dyn Engine) -> Vec<(String, Vec<f32>)> {
     all
 }
 
-fn bits(values: &[f32]) -> Vec<u32> {
+pub(super) fn bits(values: &[f32]) -> Vec<u32> {
     values.iter().map(|x| x.to_bits()).collect()
 }
 
-fn assert_same(a: &dyn Engine, b: &dyn Engine, about: &str) {
+pub(super) fn assert_same(a: &dyn Engine, b: &dyn Engine, about: &str) {
     for ((name, got), (_, want)) in all(a).iter().zip(&all(b)) {
         assert!(bits(got) == bits(want), "{about} {name}");
     }
