@@ -250,6 +250,39 @@ fn a_full_file_ends_the_run_and_it_can_go_on() {
     assert!(text(&output).contains("the row file in file cannot be made"), "{}", text(&output));
 }
 
+/// Of a GPU that is not here it is told what its memory, the host's and the file would have, and what
+/// is too small.
+#[test]
+fn a_gpus_cache_is_planned() {
+    let dir = bench();
+    let gpu = ["engine.device=cuda:0", "embedding.device_cache=9696", "embedding.cache=20000"];
+    let explain = |more: &[&str]| {
+        let set = [&CACHED[..1], &CACHED[2..], &gpu, more].concat();
+        let output = run(&dir, "results", &set, &["--explain"]);
+        (output.status.code(), text(&output))
+    };
+    let (code, said) = explain(&[]);
+    assert_eq!(code, Some(0), "{said}");
+    // 150 rows of 32 bytes, which slots do not add to, of two tables, and 3 of the last.
+    assert!(said.contains("C1: 150 of 3,000 rows"), "{said}");
+    assert!(said.contains("the host's memory has up to 20.0 kB of the others"), "{said}");
+    assert!(said.contains("20.0 kB  rows behind the GPU's"), "{said}");
+    assert!(said.contains("a file in rows takes at most "), "{said}");
+    assert!(said.contains("rows of embedding tables that are cached"), "{said}");
+    let (_, said) = explain(&["embedding.cache=1MiB"]);
+    assert!(said.contains("all others fit into it; there is no file"), "{said}");
+    let (_, said) = explain(&["embedding.device_cache=1MiB"]);
+    assert!(said.contains("all rows fit into embedding.device_cache"), "{said}");
+    for (set, told) in [
+        ("embedding.device_cache=6495", "embedding.device_cache: is 6495, in which"),
+        ("embedding.cache=2815", "embedding.cache: is 2815; must be at least 2816"),
+    ] {
+        let (code, said) = explain(&[set]);
+        assert!(code == Some(64) && said.contains(told), "{said}");
+        assert_eq!(said.trim_end().lines().count(), 1, "{said}");
+    }
+}
+
 /// What does not go together is refused before anything is read, with the key.
 #[test]
 fn what_cannot_be_cached_is_refused() {
@@ -259,7 +292,11 @@ fn what_cannot_be_cached_is_refused() {
         (&["model.trick=qr"], "model.trick"),
         (&["model.init_rng=numpy"], "model.init_rng"),
         (&["engine.kind=candle", "optimizer.clip_norm=1"], "optimizer.clip_norm: is summed"),
-        (&["engine.device=cuda:0"], "engine.device: is a GPU"),
+        (
+            &["engine.device=cuda:0"],
+            "embedding.device_cache: missing: how much of the memory of cuda:0",
+        ),
+        (&["embedding.device_cache=1GiB"], "embedding.device_cache: is 1GiB, of a GPU's memory"),
         (&["embedding.cache=8322"], "must be at least 8323"),
         (&["embedding.cache=much"], "a size, as 2GiB"),
         (&["embedding.disk=2815"], "embedding.disk: is 2815; must be at least 2816"),

@@ -196,7 +196,10 @@ fn what_does_not_grow_is_refused() {
         (&["embedding.default_value_no_permission=1"], "has no effect here"),
         (&["embedding.disk=1GiB"], "embedding.cache"),
         (&["embedding.cache=1KiB"], "the rows of two batches do not fit"),
-        (&["embedding.cache=1GiB", "engine.device=cuda:0"], "rows in a file"),
+        (
+            &["embedding.cache=1GiB", "engine.device=cuda:0"],
+            "tables that grow have all rows in its memory",
+        ),
     ] {
         let set = [&["embedding.store=hashed"], set].concat();
         let output = run(&dir, "results", &set, &["--explain"]);

@@ -193,14 +193,22 @@ fn cache(workload: &Workload, config: &EngineConfig, ids: Option<&IdsProfile>) -
         out += &format!("#   {}: {slots} of {rows} rows{hits}\n", visible(&e.column));
     }
     if all.is_empty() {
-        return out + "#   all rows fit into embedding.cache; there is no file\n";
+        let key = if spec.host.is_some() { "embedding.device_cache" } else { "embedding.cache" };
+        return out + &format!("#   all rows fit into {key}; there is no file\n");
     }
     if all.len() < spec.columns.len() {
         out += "#   all others are in memory whole\n";
     }
-    let (folder, disk) = (&spec.folder, shown(spec.disk));
-    let free = free(folder).map_or(String::new(), |n| format!("; {} are free there", shown(n)));
-    out += &format!("#   a file in {} takes at most {disk}{free}\n", folder.display());
+    if let Some(host) = spec.host {
+        out += &format!("#   the host's memory has up to {} of the others\n", shown(host));
+    }
+    if spec.disk == 0 {
+        out += "#   all others fit into it; there is no file\n";
+    } else {
+        let (folder, disk) = (&spec.folder, shown(spec.disk));
+        let free = free(folder).map_or(String::new(), |n| format!("; {} are free there", shown(n)));
+        out += &format!("#   a file in {} takes at most {disk}{free}\n", folder.display());
+    }
     match ExpectedHits::rate(&all) {
         Some(_) => out + &format!("#   all{}\n", hits(&all)),
         None => out,

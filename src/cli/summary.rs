@@ -173,8 +173,12 @@ fn cached(all: &CacheCounts, expected: Option<f64>) -> String {
     let expected = expected.map_or(String::new(), |e| format!(" ({} expected)", percent(e)));
     let rate = all.hit_rate().map(percent);
     let rate = rate.map_or(String::new(), |rate| format!("{rate} hits{expected}, "));
+    let host = match all.host_reads {
+        0 => String::new(),
+        n => format!("{} of them read from the host's memory, ", thousands(n)),
+    };
     format!(
-        "{rate}{} misses, {} of them read from the file ({}), {} written",
+        "{rate}{} misses, {host}{} of them read from the file ({}), {} written",
         thousands(all.misses),
         thousands(all.reads),
         shown(all.bytes_read),

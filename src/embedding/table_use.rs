@@ -65,6 +65,7 @@ impl<'a> Sum<&'a TableUse> for CacheCounts {
             hits: sum.hits + c.hits,
             misses: sum.misses + c.misses,
             reads: sum.reads + c.reads,
+            host_reads: sum.host_reads + c.host_reads,
             bytes_read: sum.bytes_read + c.bytes_read,
             bytes_written: sum.bytes_written + c.bytes_written,
         })

@@ -42,6 +42,8 @@ impl MemoryPlan {
 
 /// Purposes of what a quantised model has less of.
 pub(super) const TABLES: &str = "embedding tables";
+/// Purpose of tables of a GPU that have some of the rows.
+const SLOTS: &str = "rows of embedding tables that are cached";
 pub(super) const TABLE_PART: &str = "a part of a table in f32, while tables are made";
 pub(super) const DENSE: &str = "dense parameters";
 
@@ -141,6 +143,16 @@ fn places(config: &EngineConfig) -> u64 {
     columns.filter(|c| !c.fits()).map(of).sum()
 }
 
+/// What the host has of tables whose rows a GPU caches.
+pub fn behind_gpu(config: &EngineConfig) -> MemoryPlan {
+    let mut plan = MemoryPlan::default();
+    plan.add(PLACES, places(config));
+    let outside = config.cached.iter().filter(|spec| spec.columns.iter().any(|c| !c.fits()));
+    plan.add("rows behind the GPU's", outside.filter_map(|spec| spec.host).sum());
+    plan.add(MOVING, moving(config));
+    plan
+}
+
 /// Purpose of [`moving`].
 const MOVING: &str = "rows on their way to the file and from it";
 
@@ -218,6 +230,7 @@ fn parameters(config: &EngineConfig) -> Parameters {
 
 /// What the fused engine takes of a GPU's memory for `config`.
 pub fn gpu_plan(kind: EngineKind, config: &EngineConfig) -> MemoryPlan {
+    let config = &config.behind();
     if kind == EngineKind::Candle {
         return plan(kind, config);
     }
@@ -232,7 +245,7 @@ pub fn gpu_plan(kind: EngineKind, config: &EngineConfig) -> MemoryPlan {
         }
     };
     let mut plan = MemoryPlan::default();
-    plan.add(TABLES, tables);
+    plan.add(if config.stand_for.is_empty() { TABLES } else { SLOTS }, tables);
     plan.add("optimizer state of tables", table_state);
     plan.add(TABLE_PART, PART as u64 * F32);
     plan.add(DENSE, dense);

@@ -579,9 +579,14 @@ fn behind_keys(
     init: &mut Initializer,
 ) -> Result<Box<dyn Engine>, EngineError> {
     let Some(spec) = &config.cached else { return plain(kind, device, config, init) };
-    if let (device @ (Device::Cuda(_) | Device::Npu(_)), _) = choose_device(kind, device) {
+    let chosen = choose_device(kind, device).0;
+    let fits = match chosen {
+        Device::Cuda(_) => kind == EngineKind::Fused && spec.host.is_some(),
+        _ => spec.host.is_none(),
+    };
+    if !fits || matches!(chosen, Device::Npu(_)) {
         return Err(EngineError::Unsupported(format!(
-            "embedding.cache keeps some rows in a file, which is not built for {device}; use engine.device = \"cpu\""
+            "rows are cached in the memory of what computes: embedding.device_cache is that of a GPU with the fused engine, without it that of a CPU; the device is {chosen}"
         )));
     }
     init.leave(config.outside(spec));

@@ -26,7 +26,8 @@ pub fn choose_store(workload: &mut Workload) -> Result<Option<ChosenStore>, Trai
     let resident = ChosenStore { cache: None, takes: None, free, kept_by: None };
     let Some(takes) = takes_of(workload)? else { return Ok(Some(resident)) };
     let resident = ChosenStore { takes: Some(takes), ..resident };
-    // What a GPU lacks is said by who computes on it; rows are not cached for one.
+    // What a GPU lacks is said by who computes on it; how much of its memory rows may take is for a
+    // workload to say.
     if within(takes, free) && device_fits(workload)? {
         return Ok(Some(resident));
     }
@@ -56,7 +57,7 @@ fn within(bytes: u64, free: u64) -> bool {
 
 fn cached(auto: &AutoStore, cache: Size) -> StoreConfig {
     let AutoStore { disk, path } = auto.clone();
-    StoreConfig::Cached(CachedStore { cache, disk, path })
+    StoreConfig::Cached(CachedStore { cache, disk, path, ..CachedStore::default() })
 }
 
 /// Bytes of the host's memory that the run takes; `None` while its tables' sizes are not known.

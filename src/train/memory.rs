@@ -5,13 +5,14 @@ use super::{TrainError, made_on_device};
 use crate::{
     backend::{Device, Quantisation, cuda::scores_bytes},
     data::source,
-    embedding::RowKind,
+    embedding::{RowKind, cached::CachedSpec},
     engine::EngineKind,
     engine::{
         EngineConfig, EngineError,
-        memory::{DERIVED, KEYS, MemoryPlan, derived, gpu_plan, keys, plan},
+        memory::{DERIVED, KEYS, MemoryPlan, behind_gpu, derived, gpu_plan, keys, plan},
         quantised_plan,
     },
+    host::Size,
     model::ModelSpec,
     system::Limits,
     workload::{EvalCache, TrainSection, Workload},
@@ -62,6 +63,7 @@ pub fn memory_plan(workload: &Workload, config: Option<&EngineConfig>) -> Memory
                 host.add(DERIVED, derived(config));
             }
             host.add(KEYS, keys(config));
+            host.items.extend(behind_gpu(config).items);
             host
         }
         Device::Cpu | Device::Npu(_) | Device::Auto => plan(workload.engine.kind, config),
@@ -197,11 +199,22 @@ pub fn fits(workload: &Workload, config: &EngineConfig, available: u64) -> Resul
     }
 }
 
+/// The cache that would fit into a GPU's memory, in whole MiB.
+fn smaller_cache(spec: &CachedSpec, needed: u64, available: u64) -> Vec<(String, u64)> {
+    let most = spec.cache.saturating_sub(needed.saturating_sub(available)) >> 20 << 20;
+    let takes = needed - spec.cache + most;
+    let change = format!("embedding.device_cache = \"{}\"", Size(most));
+    if most > 0 { vec![(change, takes)] } else { Vec::new() }
+}
+
 /// Changes of a workload that would make it fit, the least first: batches in parts, other tables.
 fn changes(workload: &Workload, config: &EngineConfig, available: u64) -> Vec<(String, u64)> {
     const CAPS: [usize; 7] =
         [100_000_000, 40_000_000, 10_000_000, 4_000_000, 1_000_000, 400_000, 100_000];
     const PARTS: [usize; 6] = [2, 4, 8, 16, 32, 64];
+    if let Some(spec) = &config.cached {
+        return smaller_cache(spec, on_gpu(workload, config).total(), available);
+    }
     let rows = "engine.embedding_rows = \"bf16\"";
     let narrow = EngineConfig { embedding_rows: RowKind::Bf16, ..config.clone() };
     let takes = |config: &EngineConfig| {
@@ -267,6 +280,7 @@ fn check_against(plan: &MemoryPlan, available: u64) -> Result<(), NotEnoughMemor
         Some((what, _)) if needed > available => {
             let advice = match *what {
                 DATA => "name fewer or smaller files",
+                w if w.contains("behind the GPU") => "make embedding.cache smaller",
                 w if w.contains("tables") || w.contains("best") => {
                     "make the tables (data.max_rows, data.max_ind_range) or model.dim smaller"
                 }

@@ -11,8 +11,11 @@ use std::path::PathBuf;
 /// `store = "cached"`.
 #[derive(Debug, Clone, PartialEq, Default, Serialize)]
 pub struct CachedStore {
-    /// Memory for rows, with their optimizer state.
+    /// Memory for rows, with their optimizer state; behind a GPU's, for those that are not there.
     pub cache: Size,
+    /// A GPU's memory for rows with their optimizer state, where one computes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub device_cache: Option<Size>,
     /// The most that the file of the other rows may take; `None` = what all rows take, and a
     /// quarter more.
     pub disk: Option<Size>,
@@ -42,9 +45,13 @@ pub struct RowSizes {
 /// Tables that are cached, sized for data and batches.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct CachedSpec {
-    /// Bytes that rows may take.
+    /// Bytes that rows in slots may take, of the memory of what computes.
     pub cache: u64,
-    /// The most bytes that the file may take.
+    /// Bytes of the host's memory for rows that are not in slots, where a GPU has those; `None` where
+    /// slots are in the host's memory themselves.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub host: Option<u64>,
+    /// The most bytes that the file may take; 0 if there is none.
     pub disk: u64,
     /// One entry a categorical column.
     pub columns: Vec<CachedColumn>,
@@ -84,19 +91,22 @@ impl CachedSpec {
         sizes: RowSizes,
         together: usize,
     ) -> Result<Self, (&'static str, String)> {
-        let bytes = (sizes.memory + SLOT_BYTES) as u64;
+        // What is known of a slot is in the host's memory.
+        let (key, given, bytes) = match store.device_cache {
+            Some(given) => ("embedding.device_cache", given, sizes.memory as u64),
+            None => ("embedding.cache", store.cache, (sizes.memory + SLOT_BYTES) as u64),
+        };
         let rows: Vec<usize> = schema.tables.iter().map(|t| t.rows).collect();
         let taken = |level: usize| rows.iter().map(|&r| r.min(level) as u64 * bytes).sum::<u64>();
         let needed = |t: &Column| t.rows.min(together.saturating_mul(t.max_hotness));
         let least = schema.tables.iter().map(needed).max().unwrap_or(0);
-        let cache = store.cache.0;
+        let cache = given.0;
         if taken(least) > cache {
             let what = format!(
-                "is {}, in which the rows of two batches do not fit; must be at least {}, for up to {least} rows a table of {bytes} bytes",
-                store.cache,
+                "is {given}, in which the rows of two batches do not fit; must be at least {}, for up to {least} rows a table of {bytes} bytes",
                 Size(taken(least)),
             );
-            return Err(("embedding.cache", what));
+            return Err((key, what));
         }
         // The highest level that memory is enough for.
         let (mut level, mut above) = (least, rows.iter().copied().max().unwrap_or(0) + 1);
@@ -112,17 +122,30 @@ impl CachedSpec {
         let columns: Vec<CachedColumn> = schema.tables.iter().map(column).collect();
         let outside: u64 = columns.iter().filter(|c| !c.fits()).map(|c| c.rows as u64).sum();
         let all = log::file_bytes(outside, sizes.packed);
-        let disk = store.disk.map_or(all, |size| size.0.min(all));
         let least = log::least_bytes(sizes.packed);
-        if outside > 0 && disk < least {
+        let host = store.device_cache.map(|_| store.cache.0.min(all));
+        let rest = all - host.unwrap_or(0);
+        // Behind memory that has room for all there is no file.
+        let rest = if host.is_some() && rest == 0 { 0 } else { rest.max(least) };
+        let disk = store.disk.map_or(rest, |size| size.0.min(rest));
+        let too_small = |key, bytes| {
             let what = format!(
                 "is {}; must be at least {}, for {} records",
-                Size(disk),
+                Size(bytes),
                 Size(least),
                 log::LEAST_RECORDS
             );
-            return Err(("embedding.disk", what));
+            Err((key, what))
+        };
+        match host {
+            Some(host) if outside > 0 && host < least => {
+                return too_small("embedding.cache", store.cache.0);
+            }
+            _ if outside > 0 && rest > 0 && disk < least => {
+                return too_small("embedding.disk", disk);
+            }
+            _ => {}
         }
-        Ok(CachedSpec { cache, disk, columns, folder: store.folder() })
+        Ok(CachedSpec { cache, host, disk, columns, folder: store.folder() })
     }
 }

@@ -12,12 +12,20 @@ pub struct CacheCounts {
     pub hits: u64,
     /// Ids whose row was not.
     pub misses: u64,
-    /// Those of them whose row the file had; the others were what they began with.
+    /// Those of them whose row the file had; the others were what they began with, or in the host's
+    /// memory.
     pub reads: u64,
+    /// Those whose row the host's memory had, behind a GPU's.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub host_reads: u64,
     /// Bytes of the file that were read, for evaluations too.
     pub bytes_read: u64,
     /// Bytes that were written, those that cleaning moved included.
     pub bytes_written: u64,
+}
+
+fn is_zero(n: &u64) -> bool {
+    *n == 0
 }
 
 impl CacheCounts {

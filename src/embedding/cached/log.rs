@@ -4,9 +4,13 @@
 //!
 //! The file has no name while it is open, so nothing is left of it however a run ends. What is in
 //! it says nothing to another run: a run that goes on fills it from its checkpoint.
+//!
+//! Where there is memory for segments ([`Homes`]), the newest are there, and the file has those that
+//! memory has no room for; if it has room for all, there is no file.
 
 use super::{
     error::RowFileError,
+    homes::{Homes, Leaving},
     io::{Fetch, Threads, Writing},
 };
 use crate::host::positioned::{read_at, write_at};
@@ -17,6 +21,8 @@ use std::{
     sync::Arc,
 };
 use twox_hash::XxHash64;
+
+mod tier;
 
 /// Bytes of a segment, where a file is large enough for many.
 const SEGMENT: u64 = 64 << 20;
@@ -66,14 +72,18 @@ struct Segment {
 /// The file.
 #[derive(Debug)]
 pub(super) struct Log {
-    threads: Threads,
+    /// The file; none where all segments have room in memory.
+    threads: Option<Threads>,
     folder: PathBuf,
     record: usize,
     /// Records of a segment.
     per_segment: u32,
     /// Segments at most.
     most: u32,
+    /// Segments of the file at most.
+    most_in_file: u32,
     segments: Vec<Segment>,
+    homes: Homes,
     free: Vec<u32>,
     /// The segment that is appended to.
     open: Option<u32>,
@@ -84,26 +94,46 @@ pub(super) struct Log {
     writing: VecDeque<Arc<Writing>>,
     /// What is being read.
     fetching: Vec<Arc<Fetch>>,
-    /// Bytes appended so far by column, with what cleaning has moved.
+    /// Bytes of the file by column that were written so far, with what cleaning has moved.
     pub written_of: Vec<u64>,
 }
 
 impl Log {
     /// A file without records in `folder`, which is made if need be, of at most `disk` bytes, for
     /// records of `packed` bytes.
+    #[cfg(test)]
     pub fn new(folder: &Path, disk: u64, packed: usize) -> Result<Self, RowFileError> {
+        Log::behind_memory(folder, 0, disk, packed)
+    }
+
+    /// The same with the newest records in at most `memory` bytes of the host's memory. With `disk` 0
+    /// there is no file.
+    pub fn behind_memory(
+        folder: &Path,
+        memory: u64,
+        disk: u64,
+        packed: usize,
+    ) -> Result<Self, RowFileError> {
         let error = |source| RowFileError::Io { folder: folder.to_owned(), what: "made", source };
-        std::fs::create_dir_all(folder).map_err(error)?;
-        let threads = tempfile::tempfile_in(folder).and_then(Threads::new).map_err(error)?;
+        let file = || {
+            std::fs::create_dir_all(folder)?;
+            tempfile::tempfile_in(folder).and_then(Threads::new)
+        };
+        let threads = (disk > 0).then(file).transpose().map_err(error)?;
         let record = record_bytes(packed);
-        let records = (disk / record as u64).min(MOST_RECORDS);
-        let per_segment = (SEGMENT / record as u64).min(records / SEGMENTS).max(1);
+        let [memory, disk] = [memory, disk].map(|b| (b / record as u64).min(MOST_RECORDS));
+        let disk = disk.min(MOST_RECORDS - memory);
+        let least = [memory, disk].into_iter().filter(|&n| n > 0).min().unwrap_or(0);
+        let per_segment = (SEGMENT / record as u64).min(least / SEGMENTS).max(1);
+        let [in_memory, in_file] = [memory, disk].map(|n| (n / per_segment) as u32);
         Ok(Log {
             threads,
             folder: folder.to_owned(),
             record,
             per_segment: per_segment as u32,
-            most: (records / per_segment) as u32,
+            most: in_memory + in_file,
+            most_in_file: in_file,
+            homes: Homes::new(in_memory as usize),
             segments: Vec::new(),
             free: Vec::new(),
             open: None,
@@ -120,8 +150,12 @@ impl Log {
         move |source| RowFileError::Io { folder, what, source }
     }
 
+    /// Where in the file a place of a segment is that is there.
     fn at(&self, place: u32) -> u64 {
-        u64::from(place) * self.record as u64
+        let home = self.homes.file(place / self.per_segment);
+        let record =
+            u64::from(home) * u64::from(self.per_segment) + u64::from(place % self.per_segment);
+        record * self.record as u64
     }
 
     /// Appends a record, which `fill` fills; the place that it has now.
@@ -158,10 +192,14 @@ impl Log {
     /// Opens a free segment.
     fn take(&mut self) -> Result<(), RowFileError> {
         self.flush()?;
+        if let Some(leaving) = self.homes.make_room() {
+            self.spill(leaving)?;
+        }
         let segment = self.free.pop().unwrap_or_else(|| {
             self.segments.push(Segment::default());
             self.segments.len() as u32 - 1
         });
+        self.homes.begin(segment);
         self.open = Some(segment);
         self.chunk_start = segment * self.per_segment;
         Ok(())
@@ -174,21 +212,26 @@ impl Log {
         let victim = closed.min_by_key(|&s| live(self, s));
         let victim = victim.filter(|&s| live(self, s) < self.per_segment);
         let Some(victim) = victim else {
-            let bytes = self.at(self.per_segment * self.most);
+            let bytes = u64::from(self.per_segment * self.most_in_file) * self.record as u64;
             return Err(RowFileError::Full { folder: self.folder.clone(), bytes });
         };
         self.take()?;
         // What is read of it may be late, and what belongs there may not be there yet.
         self.settle()?;
         let start = victim * self.per_segment;
-        let per_read = (CHUNK / self.record).max(1) as u32;
+        let per_read = self.per_chunk() as u32;
         let mut bytes = Vec::new();
         let mut at = 0;
         while at < self.per_segment && live(self, victim) > 0 {
             let n = per_read.min(self.per_segment - at);
-            bytes.resize(n as usize * self.record, 0);
-            let place = self.at(start + at);
-            read_at(&self.threads.file, &mut bytes, place).map_err(self.error("read"))?;
+            match self.homes.memory(victim).map(|chunks| &chunks[(at / per_read) as usize]) {
+                Some(chunk) => bytes.clone_from(chunk),
+                None => {
+                    bytes.resize(n as usize * self.record, 0);
+                    let place = self.at(start + at);
+                    self.ask("read", |threads| read_at(&threads.file, &mut bytes, place))?;
+                }
+            }
             for (place, record) in (start + at..).zip(bytes.chunks_exact(self.record)) {
                 let word = |at: usize| u32::from_le_bytes([0, 1, 2, 3].map(|i| record[at + i]));
                 let (column, row) = (word(4), word(8));
@@ -203,6 +246,7 @@ impl Log {
             at += n;
         }
         self.segments[victim as usize] = Segment::default();
+        self.homes.free(victim);
         self.free.push(victim);
         Ok(())
     }
@@ -224,26 +268,31 @@ impl Log {
         let segment = &mut self.segments[(place / self.per_segment) as usize];
         segment.used += 1;
         segment.live += 1;
-        if self.written_of.len() <= column as usize {
-            self.written_of.resize(column as usize + 1, 0);
+        if self.homes.memory(place / self.per_segment).is_none() {
+            self.count_written(column);
         }
-        self.written_of[column as usize] += self.record as u64;
         if self.chunk.len() >= CHUNK {
             self.flush()?;
         }
         Ok(place)
     }
 
-    /// Begins to write what has been gathered.
+    /// Keeps what has been gathered, or begins to write it.
     fn flush(&mut self) -> Result<(), RowFileError> {
         if self.chunk.is_empty() {
             return Ok(());
         }
         let room = Vec::with_capacity(self.chunk.capacity());
         let bytes = std::mem::replace(&mut self.chunk, room);
-        let (offset, n) = (self.at(self.chunk_start), bytes.len());
-        self.chunk_start += (n / self.record) as u32;
-        self.writing.push_back(self.threads.write(offset, bytes));
+        let start = self.chunk_start;
+        self.chunk_start += (bytes.len() / self.record) as u32;
+        if let Some(chunks) = self.homes.memory_mut(start / self.per_segment) {
+            chunks.push(bytes.into_boxed_slice().into_vec());
+            return Ok(());
+        }
+        let offset = self.at(start);
+        let writing = self.ask("written", |threads| Ok(threads.write(offset, bytes)))?;
+        self.writing.push_back(writing);
         self.written_but(WRITING)
     }
 
@@ -265,17 +314,18 @@ impl Log {
         self.written_but(0)
     }
 
-    /// Begins to read what was appended for some rows.
-    pub fn fetch(&mut self, places: &[u32]) -> Arc<Fetch> {
+    /// Begins to read what was appended for some rows, and is not in memory.
+    pub fn fetch(&mut self, places: &[u32]) -> Option<Arc<Fetch>> {
+        let threads = self.threads.as_ref().filter(|_| !places.is_empty())?;
         let from = |&place: &u32| match self.gathered(place) {
             Some(bytes) => Err(bytes),
             None => Ok(self.at(place)),
         };
         let records: Vec<Result<u64, &[u8]>> = places.iter().map(from).collect();
-        let fetch = self.threads.fetch(self.record, &records);
+        let fetch = threads.fetch(self.record, &records);
         self.fetching.retain(|fetch| Arc::strong_count(fetch) > 1);
         self.fetching.push(Arc::clone(&fetch));
-        fetch
+        Some(fetch)
     }
 
     /// Copies record number `n` of those out, once they have been waited for.
@@ -304,6 +354,11 @@ impl Log {
 
     /// A record that is not written yet.
     fn gathered(&self, place: u32) -> Option<&[u8]> {
+        let at = place.checked_sub(self.chunk_start).map(|n| n as usize * self.record);
+        let open = at.and_then(|at| self.chunk.get(at..at + self.record));
+        if let Some(record) = open.or_else(|| self.kept(place)) {
+            return Some(record);
+        }
         let offset = self.at(place);
         let of = |start: u64, bytes| -> Option<&[u8]> {
             let bytes: &[u8] = bytes;
@@ -311,8 +366,7 @@ impl Log {
             Some(&bytes[at..at + self.record])
         };
         let mut writing = self.writing.iter().map(|w| (w.offset, &w.bytes[..]));
-        let open = of(self.at(self.chunk_start), &self.chunk);
-        open.or_else(|| writing.find_map(|(start, bytes)| of(start, bytes)))
+        writing.find_map(|(start, bytes)| of(start, bytes))
     }
 
     /// Reads what was appended for a row. `record` is room for it.
@@ -326,7 +380,8 @@ impl Log {
         match self.gathered(place) {
             Some(bytes) => record.copy_from_slice(bytes),
             None => {
-                read_at(&self.threads.file, record, self.at(place)).map_err(self.error("read"))?;
+                let at = self.at(place);
+                self.ask("read", |threads| read_at(&threads.file, record, at))?;
             }
         }
         self.check(record, (column, row))?;
@@ -349,8 +404,12 @@ impl Log {
                 self.chunk[at..at + self.record].copy_from_slice(&record);
             }
             _ => {
+                if let Some(kept) = self.kept_mut(place) {
+                    kept.copy_from_slice(&record);
+                    return Ok(());
+                }
                 let at = self.at(place);
-                write_at(&self.threads.file, &record, at).map_err(self.error("written"))?;
+                self.ask("written", |threads| write_at(&threads.file, &record, at))?;
             }
         }
         Ok(())
@@ -368,14 +427,14 @@ impl Log {
     /// Bytes of all segments that there are.
     #[cfg(test)]
     pub fn bytes(&self) -> u64 {
-        self.at(self.per_segment * self.segments.len() as u32)
+        u64::from(self.per_segment) * self.segments.len() as u64 * self.record as u64
     }
 
     /// The file, to damage it.
     #[cfg(test)]
     pub fn file(&mut self) -> &std::fs::File {
         self.settle().unwrap();
-        &self.threads.file
+        &self.threads.as_ref().unwrap().file
     }
 }
 

@@ -9,6 +9,7 @@
 mod config;
 mod counts;
 mod error;
+mod homes;
 mod io;
 mod log;
 mod record;

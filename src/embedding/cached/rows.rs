@@ -4,7 +4,7 @@ use super::{
     CacheCounts, CachedSpec, Record, RowFileError,
     io::Fetch,
     log::{Log, Owner},
-    slots::{HOLDS, Insert, Slots, Used, Where},
+    slots::{HOLDS, Insert, Origin, Slots, Used, Where},
 };
 use std::sync::Arc;
 
@@ -65,8 +65,9 @@ pub struct RowStore {
     /// Holds that no batch has.
     holds: Vec<u8>,
     spare: Vec<Resolved>,
-    /// Of each column, rows that were read for training, and all that were read.
-    read: Vec<[u64; 2]>,
+    /// Of each column, rows that were read for training, all that were, and those for training that
+    /// the host's memory had.
+    read: Vec<[u64; 3]>,
 }
 
 impl RowStore {
@@ -78,8 +79,10 @@ impl RowStore {
         let slots = |c: &super::CachedColumn| (!c.fits()).then(|| Slots::new(c.rows, c.slots));
         let tables = Tables(spec.columns.iter().map(slots).collect());
         let outside = tables.0.iter().any(Option::is_some);
-        let log = outside.then(|| Log::new(&spec.folder, spec.disk, record.bytes())).transpose()?;
-        let read = vec![[0; 2]; spec.columns.len()];
+        let memory = spec.host.unwrap_or(0);
+        let log = || Log::behind_memory(&spec.folder, memory, spec.disk, record.bytes());
+        let log = outside.then(log).transpose()?;
+        let read = vec![[0; 3]; spec.columns.len()];
         Ok(RowStore { tables, record, log, holds: HOLDS.to_vec(), spare: Vec::new(), read })
     }
 
@@ -179,19 +182,28 @@ impl RowStore {
             let before = places.len();
             used.fetched.clear();
             for i in &used.inserts {
-                let place = slots.place(i.row);
-                used.fetched.push(place.map(|_| places.len() as u32));
-                places.extend(place);
+                used.fetched.push(match slots.place(i.row) {
+                    None => Origin::Initial,
+                    Some(place) if log.in_memory(place) => Origin::Memory,
+                    Some(place) => {
+                        places.push(place);
+                        Origin::File(places.len() as u32 - 1)
+                    }
+                });
             }
             let n = (places.len() - before) as u64;
             read[1] += n;
-            read[0] += if resolved.trains { n } else { 0 };
+            if resolved.trains {
+                read[0] += n;
+                let here = used.fetched.iter().filter(|&&origin| origin == Origin::Memory);
+                read[2] += here.count() as u64;
+            }
         }
-        resolved.fetch = (!places.is_empty()).then(|| log.fetch(&places));
+        resolved.fetch = log.fetch(&places);
     }
 
-    /// The record of insert number `n` of a column, as the file has it; `None` if it has none, and
-    /// the row is what it began with. Waits until it has been read.
+    /// The record of insert number `n` of a column; `None` if it has none, and the row is what it
+    /// began with. Waits until it has been read.
     ///
     /// # Errors
     /// If it cannot be read, or is damaged.
@@ -203,12 +215,19 @@ impl RowStore {
         bytes: &'a mut Vec<u8>,
     ) -> Result<Option<&'a [u8]>, RowFileError> {
         let (used, row) = (&resolved.used[column], resolved.inserts(column)[n].row);
-        let (Some(at), Some(fetch), Some(log)) = (used.fetched[n], &resolved.fetch, &self.log)
-        else {
-            return Ok(None);
-        };
-        fetch.wait();
-        Ok(Some(log.fetched(fetch, at as usize, (column as u32, row), bytes)?))
+        let of = (column as u32, row);
+        match (used.fetched[n], &self.log, &resolved.fetch) {
+            (Origin::File(at), Some(log), Some(fetch)) => {
+                fetch.wait();
+                Ok(Some(log.fetched(fetch, at as usize, of, bytes)?))
+            }
+            // It may be elsewhere by now.
+            (Origin::Memory, Some(log), _) => {
+                let place = self.tables.0[column].as_ref().and_then(|slots| slots.place(row));
+                Ok(place.map(|place| log.read(place, of, bytes)).transpose()?.map(|r| &*r))
+            }
+            _ => Ok(None),
+        }
     }
 
     /// What was to be put into the slots of a batch is there.
@@ -252,12 +271,13 @@ impl RowStore {
     /// What the cache of a column has seen; `None` where all rows fit.
     pub fn counts(&self, column: usize) -> Option<CacheCounts> {
         let (slots, log) = (self.tables.0[column].as_ref()?, self.log.as_ref()?);
-        let [reads, all] = self.read[column];
+        let [reads, all, host_reads] = self.read[column];
         Some(CacheCounts {
             slots: slots.count() as u64,
             hits: slots.ids - slots.misses,
             misses: slots.misses,
             reads,
+            host_reads,
             bytes_read: all * log.record(),
             bytes_written: log.written_of.get(column).copied().unwrap_or(0),
         })

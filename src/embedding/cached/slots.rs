@@ -61,6 +61,17 @@ pub struct Insert {
     pub slot: u32,
 }
 
+/// Where a row comes from that is to be put into a slot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// Nowhere: it is what it began with.
+    Initial,
+    /// Memory, where its record is when it is put there.
+    Memory,
+    /// The file: it is this of the records that are being read.
+    File(u32),
+}
+
 /// What a batch does to the slots of a table.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Used {
@@ -68,8 +79,8 @@ pub(super) struct Used {
     pub held: Vec<u32>,
     /// Rows that come in.
     pub inserts: Vec<Insert>,
-    /// Which of the records that are being read each of them is; `None` if it has none.
-    pub fetched: Vec<Option<u32>>,
+    /// Where each of them comes from.
+    pub fetched: Vec<Origin>,
     /// Rows that go, and must be kept before others come into their slots.
     pub evicted: Vec<Insert>,
 }

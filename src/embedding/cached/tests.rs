@@ -50,7 +50,7 @@ fn schema(rows: &[usize], hotness: usize) -> Schema {
 }
 
 fn store(cache: u64, disk: Option<u64>) -> CachedStore {
-    CachedStore { cache: Size(cache), disk: disk.map(Size), path: None }
+    CachedStore { cache: Size(cache), disk: disk.map(Size), ..CachedStore::default() }
 }
 
 /// Small tables are in memory whole, the others share the rest; by hand.
@@ -220,6 +220,7 @@ impl Play {
             |k: usize| CachedColumn { name: format!("C{k}"), rows: PLAY_ROWS[k], slots: slots[k] };
         let spec = CachedSpec {
             cache: 0,
+            host: None,
             disk,
             columns: (0..3).map(column).collect(),
             folder: folder.to_owned(),

@@ -25,6 +25,7 @@ pub fn keeps_from_caching(w: &Workload) -> Option<&'static str> {
         ("embedding.store", _) if !no_trick(&w) => Some("model.trick"),
         ("embedding.store", _) if w.model.init_rng() == InitRng::Numpy => Some("model.init_rng"),
         ("embedding.store", _) => Some("model.embedding_l2"),
+        ("embedding.device_cache", _) => Some("engine.device"),
         (key, _) => Some(key),
     }
 }
@@ -44,13 +45,13 @@ pub(super) fn conflict(w: &Workload) -> Option<(&'static str, String)> {
     }
     match &w.embedding {
         StoreConfig::Resident | StoreConfig::Auto(_) => None,
-        StoreConfig::Cached(_) => {
-            stays_in_memory(w, "cached", "a file for most of its rows").or_else(|| cached(w))
-        }
+        StoreConfig::Cached(store) => stays_in_memory(w, "cached", "a file for most of its rows")
+            .or_else(|| on_device(w, store))
+            .or_else(|| cached(w)),
         StoreConfig::Hashed(store) => {
             let hashed = &store.config;
             stays_in_memory(w, "hashed", "rows of what training has met only")
-                .or_else(|| store.tier.as_ref().and_then(|_| cached(w)))
+                .or_else(|| store.tier.as_ref().and_then(|_| tier(w)))
                 .or_else(|| restored(w))
                 .or_else(|| filters(w, hashed))
                 .or_else(|| evictions(hashed))
@@ -110,12 +111,41 @@ fn stays_in_memory(w: &Workload, store: &str, has: &str) -> Option<(&'static str
     None
 }
 
-/// What the cache has not.
-fn cached(w: &Workload) -> Option<(&'static str, String)> {
+/// Whose memory rows are cached in. An `auto` device is asked again once it is known.
+fn on_device(w: &Workload, store: &CachedStore) -> Option<(&'static str, String)> {
+    const KEY: &str = "embedding.device_cache";
+    match (w.engine.device, store.device_cache) {
+        (Device::Cuda(_), _) if w.engine.kind == EngineKind::Candle => {
+            let what = "is \"candle\", which has all rows in a GPU's memory; use \"fused\", or embedding.store = \"resident\"";
+            Some(("engine.kind", what.to_owned()))
+        }
+        (Device::Cuda(n), None) => Some((
+            KEY,
+            format!(
+                "missing: how much of the memory of cuda:{n} rows may take (as \"40GiB\"); embedding.cache is that of the host behind it"
+            ),
+        )),
+        (device @ (Device::Cpu | Device::Npu(_)), Some(size)) => Some((
+            KEY,
+            format!(
+                "is {size}, of a GPU's memory, and engine.device is \"{device}\", whose rows are in embedding.cache; remove it, or use a GPU"
+            ),
+        )),
+        _ => None,
+    }
+}
+
+/// What tables that grow have not beyond memory.
+fn tier(w: &Workload) -> Option<(&'static str, String)> {
     if matches!(w.engine.device, Device::Cuda(_)) {
-        let what = "is a GPU, for which rows in a file (embedding.cache) are not built; use \"cpu\", or leave all rows in memory";
+        let what = "is a GPU, for which tables that grow have all rows in its memory; remove embedding.cache, or use \"cpu\"";
         return Some(("engine.device", what.to_owned()));
     }
+    cached(w)
+}
+
+/// What the cache has not.
+fn cached(w: &Workload) -> Option<(&'static str, String)> {
     if w.engine.kind == EngineKind::Candle && w.optimizer.clip_norm.is_some() {
         let what = "is summed by candle in the order of slots, which depends on the size of embedding.cache; use engine.kind = \"fused\", or remove it";
         return Some(("optimizer.clip_norm", what.to_owned()));

@@ -62,7 +62,7 @@ pub(super) fn cached(
         slots: slots.get(k).map_or(rows, |&n| n.min(rows)),
     };
     let columns = WIDE.iter().enumerate().map(column).collect();
-    let spec = CachedSpec { cache: 0, disk, columns, folder: folder.to_owned() };
+    let spec = CachedSpec { cache: 0, host: None, disk, columns, folder: folder.to_owned() };
     EngineConfig { cached: Some(spec), ..config.clone() }
 }
 

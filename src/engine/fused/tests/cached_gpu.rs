@@ -72,12 +72,13 @@ impl Case {
         all.map(|batch| if self.one_hot { one_hot(batch) } else { batch }).collect()
     }
 
-    /// Compares a cache of so many slots with none.
-    fn try_on(&self, place: &Place, folder: &Path, slots: [usize; 2]) {
+    /// Compares a cache of so many slots, with so much of the host's memory behind it and a file behind
+    /// that, with none.
+    fn try_on(&self, place: &Place, folder: &Path, slots: [usize; 2], host: u64) {
         let config = self.config();
         let batches = self.batches(&config);
-        // 24 KB: all rows of two tables and little more, so that it is cleaned.
-        let small = cached(&config, folder, slots, 330 * 100);
+        let mut small = cached(&config, folder, slots, if host > 1 << 19 { 0 } else { 1 << 16 });
+        small.cached.as_mut().unwrap().host = Some(host);
         let (mut resident, mut caching) = (make(place, &config), make(place, &small));
         let about = format!("model {} rule {} {:?}", self.model, self.rule, self.rows);
         let (want, got) = (train(&mut *resident, &batches), train(&mut *caching, &batches));
@@ -86,7 +87,9 @@ impl Case {
         assert_same(&*caching, &*resident, &about);
         let used = caching.table_uses();
         let counts = used[1].cached().unwrap();
-        assert!(counts.misses > 0 && counts.bytes_written > 0, "{about}: {counts:?}");
+        let (filed, kept) = (counts.bytes_written > 0, counts.host_reads > 0);
+        assert!(counts.misses > 0, "{about}: {counts:?}");
+        assert!(if host > 1 << 19 { kept && !filed } else { filed }, "{about}: {counts:?}");
     }
 }
 
@@ -114,8 +117,10 @@ fn a_gpus_cache_has_the_bits_of_resident_tables() {
         // The devices differ in products alone.
         let Some(driver) = devices.get(k % devices.len().max(1)) else { return };
         let place = Place::Gpu(driver.clone());
-        for slots in [[66, 86], [68, 100]] {
-            case.try_on(&place, folder.path(), slots);
+        // Memory for some 16 records, and for all.
+        for (slots, host) in [([66, 86], 1 << 10), ([68, 100], 1 << 20)] {
+            case.try_on(&place, folder.path(), slots, host);
         }
     }
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
 }

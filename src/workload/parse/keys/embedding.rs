@@ -48,7 +48,19 @@ fn cached() -> Vec<Key> {
     vec![
         key("embedding.cache", lens!(embedding; StoreConfig::Cached(c) => &mut c.cache)).says(
             "Memory for rows with their optimizer state. Small tables are in it whole, the others \
-             share the rest (OneFlow: `cache_memory_budget_mb`)",
+             share the rest (OneFlow: `cache_memory_budget_mb`). With `embedding.device_cache` it \
+             is that of the host, for rows that are not in a GPU's",
+        ),
+        key(
+            "embedding.device_cache",
+            lens!(embedding; StoreConfig::Cached(c) => &mut c.device_cache),
+        )
+        .or(None)
+        .or_in_words("none: a CPU's rows are in the host's memory; a GPU must be given some")
+        .says(
+            "A GPU's memory for rows with their optimizer state, shared as `embedding.cache` \
+                 is. The others are in the host's, and beyond that in the file (OneFlow: \
+                 `device_memory_budget_mb_per_rank`)",
         ),
         key("embedding.disk", lens!(embedding; StoreConfig::Cached(c) => &mut c.disk))
             .or(None)
