@@ -122,6 +122,26 @@ fn a_run_has_the_bits_of_resident_tables() {
     }
 }
 
+/// A table that is to be resident has all its rows in memory before others share the rest.
+#[test]
+fn some_tables_may_be_resident() {
+    let dir = bench();
+    assert!(run(&dir, "resident", &[], &[]).status.success());
+    // 3000 rows of 41 bytes, and 103 rows of the next one with the 3 of the last.
+    let set = ["embedding.cache=127346", r#"embedding.resident=["C1"]"#];
+    let set = [&CACHED[..1], &set, &CACHED[2..]].concat();
+    let mixed = run(&dir, "mixed", &set, &[]);
+    assert!(mixed.status.success(), "{}", text(&mixed));
+    assert_eq!(trace(&dir, "mixed").0, trace(&dir, "resident").0);
+    let record = record::read(&folder(&dir, "mixed").join("run.json")).unwrap();
+    let tables = record.outcome.unwrap().tables;
+    let seen: Vec<_> = tables.iter().map(|t| (&*t.column, t.cached().unwrap().slots)).collect();
+    assert_eq!(seen, [("C2", 103)]);
+    let few = run(&dir, "few", &[&set[..1], &["embedding.cache=127000"], &set[2..]].concat(), &[]);
+    let said = text(&few);
+    assert!(said.contains("must be at least ") && said.trim_end().lines().count() == 1, "{said}");
+}
+
 /// What is expected is told before the run, by column, and comes near what it then measures.
 #[test]
 fn hits_are_expected() {

@@ -73,6 +73,57 @@ fn trace(dir: &TempDir, results: &str) -> (Vec<u32>, Vec<String>) {
     (loss.iter().map(|l| l.to_bits()).collect(), evaluations)
 }
 
+/// Some tables may have a row for each id although the others grow: the bits are those of resident
+/// tables, no filter keeps their ids out, and nothing is counted of them; also after an interruption.
+#[test]
+fn some_tables_may_be_resident() {
+    let dir = bench();
+    let set = ["embedding.store=hashed", r#"embedding.resident=["C2", "C3"]"#];
+    assert!(run(&dir, "resident", &[], &[]).status.success());
+    for (results, more) in [
+        ("some", &["checkpoint.every_steps=40"][..]),
+        ("candle", &["engine.kind=candle", "data.train_samples=2000"]),
+    ] {
+        let mixed = run(&dir, results, &[&set, more].concat(), &[]);
+        assert!(mixed.status.success(), "{}", text(&mixed));
+        if results == "some" {
+            assert_eq!(trace(&dir, "some"), trace(&dir, "resident"));
+        }
+        let record = record::read(&folder(&dir, results).join("run.json")).unwrap();
+        let tables = record.outcome.unwrap().tables;
+        assert_eq!(tables.iter().map(|t| &*t.column).collect::<Vec<_>>(), ["C1"]);
+    }
+    // A model begins with what was saved of either kind.
+    let model = folder(&dir, "some").join("checkpoints/step-000000000120");
+    let from = format!("train.start_from={}", model.display());
+    for (results, more) in [
+        ("again", &[&*from][..]),
+        ("tiers", &[&from, "embedding.cache=9000", "embedding.path=rows", "eval.batch_size=50"]),
+    ] {
+        let again = run(&dir, results, &[&set, more].concat(), &[]);
+        assert!(again.status.success(), "{results}: {}", text(&again));
+    }
+    assert_eq!(trace(&dir, "again"), trace(&dir, "tiers"));
+    let filter = ["embedding.filter=counter", "embedding.filter_freq=1000000"];
+    let filtered = run(&dir, "filter", &[&set[..], &filter].concat(), &[]);
+    assert!(filtered.status.success(), "{}", text(&filtered));
+    let record = record::read(&folder(&dir, "filter").join("run.json")).unwrap();
+    let counts = *record.outcome.unwrap().tables[0].grown().unwrap();
+    assert_eq!((counts.rows, counts.filtered), (0, 6000));
+    for (set, told) in [
+        (
+            ["embedding.store=hashed", r#"embedding.resident=["C4"]"#],
+            r#"names "C4"; the categorical columns are C1, C2, C3"#,
+        ),
+        (["embedding.store=resident", r#"embedding.resident=["C1"]"#], "embedding.resident"),
+    ] {
+        let refused = run(&dir, "refused", &set, &[]);
+        let said = text(&refused);
+        assert_eq!(refused.status.code(), Some(64), "{said}");
+        assert!(said.contains(told) && said.trim_end().lines().count() == 1, "{said}");
+    }
+}
+
 /// On the CPU every loss and every metric has the bits of a resident table's run; with fewer rows
 /// than ids, too, as long as they suffice.
 #[test]

@@ -245,6 +245,7 @@ fn keys_need_tables_that_grow() {
         assert!(said.contains(told) && said.trim_end().lines().count() == 1, "{set:?}: {said}");
     };
     refused("npy.toml", &["embedding.store=resident"], "data.ids: is \"keys\", any numbers");
+    refused("npy.toml", &[r#"embedding.resident=["1"]"#], "leave embedding.resident out");
     refused("parquet.toml", &["data.max_ind_range=99"], "of which data.max_ind_range makes others");
     refused("csv.toml", &["data.hash_buckets=[99]"], "of which data.hash_buckets makes others");
     // Without the word, the first that is no id of 32 bits is named, and what would be right.

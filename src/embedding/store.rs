@@ -47,10 +47,13 @@ impl StoreConfig {
     }
 
     /// The same of rows for ids or for keys.
-    pub fn file(&self) -> Option<&CachedStore> {
+    pub fn file(&self) -> Option<CachedStore> {
         match self {
-            StoreConfig::Cached(store) => Some(store),
-            StoreConfig::Hashed(store) => store.tier.as_ref(),
+            StoreConfig::Cached(store) => Some(store.clone()),
+            StoreConfig::Hashed(HashedStore { tier, resident, .. }) => {
+                let tier = tier.clone()?;
+                Some(CachedStore { resident: resident.clone(), ..tier })
+            }
             StoreConfig::Resident | StoreConfig::Auto(_) => None,
         }
     }

@@ -376,7 +376,8 @@ impl Engine for HashedEngine {
     }
 
     fn table_uses(&self) -> Vec<TableUse> {
-        let grown = self.tables.iter().map(HashedTable::usage);
+        let grown = self.tables.iter().filter(|t| !t.is_resident());
+        let grown = grown.map(HashedTable::usage);
         grown.chain(self.inner.table_uses()).collect()
     }
 

@@ -116,18 +116,18 @@ pub const KEYS: &str = "keys of tables that grow, and which rows they have";
 /// filter counts.
 pub fn keys(config: &EngineConfig) -> u64 {
     let Some(spec) = &config.hashed else { return 0 };
-    let rows: u64 = spec.columns.iter().map(|c| c.capacity as u64).sum();
+    let growing = || spec.columns.iter().filter(|c| !c.resident);
+    let rows: u64 = growing().map(|c| c.capacity as u64).sum();
     let filter: u64 = match spec.config.filter {
         FilterConfig::None => 0,
         FilterConfig::Counter { .. } => {
             // Every id may wait for a row.
-            let waiting =
-                spec.columns.iter().map(|c| c.ids.saturating_sub(c.capacity) as u64).sum::<u64>();
+            let waiting = growing().map(|c| c.ids.saturating_sub(c.capacity) as u64).sum::<u64>();
             2 * 25 * waiting
         }
         FilterConfig::Bloom { keys, false_positive, counter_bits, .. } => {
             let each = Bloom::counters(keys, false_positive) * u64::from(counter_bits) / 8;
-            each * spec.columns.len() as u64
+            each * growing().count() as u64
         }
     };
     rows * hashed::KEY_BYTES as u64 + filter

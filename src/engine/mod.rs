@@ -491,7 +491,7 @@ pub trait Engine {
 
     /// What the tables of each column have seen, where not all rows are in memory from the start.
     fn table_uses(&self) -> Vec<TableUse> {
-        self.hashed().iter().map(HashedTable::usage).collect()
+        self.hashed().iter().filter(|t| !t.is_resident()).map(HashedTable::usage).collect()
     }
 
     /// The keys of each column, where tables grow.
@@ -566,7 +566,7 @@ pub fn build(
     init: &mut Initializer,
 ) -> Result<Box<dyn Engine>, EngineError> {
     let Some(spec) = &config.hashed else { return behind_keys(kind, device, config, init) };
-    init.leave_tables();
+    init.leave(config.growing(spec));
     let inner = behind_keys(kind, device, config, init)?;
     Ok(Box::new(HashedEngine::new(inner, config, spec, init)?))
 }

@@ -64,8 +64,6 @@ pub struct Initializer<'a> {
     by_torch: Vec<bool>,
     source: InitSource,
     stop: Option<&'a AtomicBool>,
-    /// Whether tables are left as they are.
-    no_tables: bool,
     /// Tables that are left as they are.
     left: Vec<String>,
 }
@@ -100,14 +98,7 @@ impl<'a> Initializer<'a> {
                 ParamKind::Shift | ParamKind::RunningMean => Distribution::Constant(0.0),
             })
             .collect();
-        Initializer {
-            distributions,
-            by_torch,
-            source,
-            stop: None,
-            no_tables: false,
-            left: Vec::new(),
-        }
+        Initializer { distributions, by_torch, source, stop: None, left: Vec::new() }
     }
 
     /// Fills no more once `stop` is set: parameters are left as they are, and whoever set it does
@@ -117,19 +108,15 @@ impl<'a> Initializer<'a> {
         Initializer { stop: Some(stop), ..self }
     }
 
-    /// Fills no table from now on: their rows are asked for one by one ([`Initializer::rows`]).
-    pub fn leave_tables(&mut self) {
-        self.no_tables = true;
-    }
-
-    /// The same for these tables.
+    /// Does not fill these tables from now on: their rows are asked for one by one
+    /// ([`Initializer::rows`]).
     pub fn leave(&mut self, tables: Vec<String>) {
-        self.left = tables;
+        self.left.extend(tables);
     }
 
     /// Whether a parameter is filled.
     pub fn fills(&self, spec: &ParamSpec) -> bool {
-        !(self.no_tables && spec.kind == ParamKind::Table || self.left.contains(&spec.name))
+        !self.left.contains(&spec.name)
     }
 
     /// What single rows of table `index` begin with, which has `dim` columns; `None` if they come

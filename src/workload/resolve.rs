@@ -175,7 +175,7 @@ impl Workload {
             StoreConfig::Resident | StoreConfig::Cached(_) | StoreConfig::Auto(_) => None,
             StoreConfig::Hashed(store) => {
                 let spec = HashedSpec::new(store, schema, max_batch, self.data.has_keys());
-                let unfit = |what| WorkloadError::Unfit { key: "embedding.capacity", what };
+                let unfit = |(key, what)| WorkloadError::Unfit { key, what };
                 Some(spec.map_err(unfit)?)
             }
         };
@@ -210,7 +210,7 @@ impl Workload {
             let together = self.train.batch_size + max_batch;
             let tables = config.hashed.as_ref().map(|spec| spec.tables(schema));
             let schema = tables.as_ref().unwrap_or(schema);
-            let sized = config.cache(self.engine.kind, store, schema, together);
+            let sized = config.cache(self.engine.kind, &store, schema, together);
             sized.map_err(|(key, what)| WorkloadError::Unfit { key, what })?;
         }
         Ok(config)

@@ -21,6 +21,9 @@ pub struct CachedStore {
     pub disk: Option<Size>,
     /// Folder of that file; `None` = the user's cache folder.
     pub path: Option<PathBuf>,
+    /// Columns whose rows are all in slots.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub resident: Vec<String>,
 }
 
 impl CachedStore {
@@ -78,10 +81,26 @@ impl CachedColumn {
     }
 }
 
+/// Whether data have the columns that are to be resident.
+///
+/// # Errors
+/// The key, and a sentence.
+pub(in crate::embedding) fn resident_columns(
+    resident: &[String],
+    schema: &Schema,
+) -> Result<(), (&'static str, String)> {
+    let unknown = resident.iter().find(|name| schema.tables.iter().all(|t| t.name != **name));
+    unknown.map_or(Ok(()), |name| {
+        let all: Vec<&str> = schema.tables.iter().take(50).map(|t| &*t.name).collect();
+        let what = format!("names {name:?}; the categorical columns are {}", all.join(", "));
+        Err(("embedding.resident", what))
+    })
+}
+
 impl CachedSpec {
     /// For data of `schema`. `together` samples are the most whose rows must be in memory at one
-    /// time. Memory is shared as water is: the smallest tables have all their rows in it, the
-    /// others as many as one another.
+    /// time. Memory is shared as water is: tables that are to be resident and the smallest ones have all
+    /// their rows in it, the others as many as one another.
     ///
     /// # Errors
     /// The key, and a sentence, if memory or disk are too small.
@@ -96,8 +115,14 @@ impl CachedSpec {
             Some(given) => ("embedding.device_cache", given, sizes.memory as u64),
             None => ("embedding.cache", store.cache, (sizes.memory + SLOT_BYTES) as u64),
         };
-        let rows: Vec<usize> = schema.tables.iter().map(|t| t.rows).collect();
-        let taken = |level: usize| rows.iter().map(|&r| r.min(level) as u64 * bytes).sum::<u64>();
+        resident_columns(&store.resident, schema)?;
+        let slots = |t: &Column, level: usize| match store.resident.contains(&t.name) {
+            true => t.rows,
+            false => t.rows.min(level),
+        };
+        let taken = |level: usize| {
+            schema.tables.iter().map(|t| slots(t, level) as u64 * bytes).sum::<u64>()
+        };
         let needed = |t: &Column| t.rows.min(together.saturating_mul(t.max_hotness));
         let least = schema.tables.iter().map(needed).max().unwrap_or(0);
         let cache = given.0;
@@ -109,7 +134,8 @@ impl CachedSpec {
             return Err((key, what));
         }
         // The highest level that memory is enough for.
-        let (mut level, mut above) = (least, rows.iter().copied().max().unwrap_or(0) + 1);
+        let (mut level, mut above) =
+            (least, schema.tables.iter().map(|t| t.rows).max().unwrap_or(0) + 1);
         while above - level > 1 {
             let middle = level + (above - level) / 2;
             if taken(middle) <= cache { level = middle } else { above = middle }
@@ -117,7 +143,7 @@ impl CachedSpec {
         let column = |t: &Column| CachedColumn {
             name: t.name.clone(),
             rows: t.rows,
-            slots: t.rows.min(level),
+            slots: slots(t, level),
         };
         let columns: Vec<CachedColumn> = schema.tables.iter().map(column).collect();
         let outside: u64 = columns.iter().filter(|c| !c.fits()).map(|c| c.rows as u64).sum();

@@ -18,6 +18,7 @@ mod slots;
 #[cfg(test)]
 mod tests;
 
+pub(super) use config::resident_columns;
 pub use config::{CachedColumn, CachedSpec, CachedStore, RowSizes};
 pub use counts::CacheCounts;
 pub use error::RowFileError;

@@ -2,7 +2,7 @@
 
 use crate::{
     batch::{Column, Schema},
-    embedding::cached::CachedStore,
+    embedding::cached::{CachedStore, resident_columns},
 };
 use serde::Serialize;
 
@@ -15,6 +15,9 @@ pub struct HashedStore {
     /// Memory for rows, the others of which are in a file; `None` = all are in memory.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tier: Option<CachedStore>,
+    /// Columns whose tables do not grow: a row for each id, from the start.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub resident: Vec<String>,
     /// What is done to keys.
     #[serde(flatten)]
     pub config: HashedConfig,
@@ -108,6 +111,9 @@ pub struct HashedColumn {
     /// Whether keys are any numbers of 64 bits.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub any_keys: bool,
+    /// Whether the table does not grow: an id is its row.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub resident: bool,
     /// Keys at most.
     pub capacity: usize,
     /// Rows of an engine's table: those of keys, those that unknown keys of an evaluation borrow
@@ -120,22 +126,36 @@ impl HashedSpec {
     /// below the rows of the tables, but any numbers.
     ///
     /// # Errors
-    /// A sentence, if there are more capacities than one, or fewer than columns.
+    /// The key, and a sentence: if there are more capacities than one, or fewer than columns, or columns
+    /// that are to be resident are not there.
     pub fn new(
         store: &HashedStore,
         schema: &Schema,
         max_batch: usize,
         any_keys: bool,
-    ) -> Result<Self, String> {
-        let HashedStore { capacity, config, .. } = store;
+    ) -> Result<Self, (&'static str, String)> {
+        let HashedStore { capacity, config, resident, .. } = store;
+        resident_columns(resident, schema)?;
         let n = schema.tables.len();
         if let Some(given) = capacity.as_ref().filter(|c| c.len() != 1 && c.len() != n) {
             let given = given.len();
-            return Err(format!(
+            let what = format!(
                 "has {given} numbers; must have {n}, one for each categorical column, or one for all"
-            ));
+            );
+            return Err(("embedding.capacity", what));
         }
         let column = |(k, t): (usize, &Column)| {
+            let (name, ids) = (t.name.clone(), t.rows);
+            if resident.contains(&name) {
+                return HashedColumn {
+                    name,
+                    ids,
+                    any_keys,
+                    resident: true,
+                    capacity: ids,
+                    rows: ids,
+                };
+            }
             let most = capacity.as_ref().map_or(t.rows, |c| *c.get(k).unwrap_or(&c[0]));
             // What is no id needs no row.
             let all = if any_keys { usize::MAX } else { t.rows };
@@ -145,7 +165,7 @@ impl HashedSpec {
             let kinds = config.default_value_dim.map_or(usize::MAX, |d| d as usize);
             let borrowed = if zeros == 1 { 0 } else { most.min(kinds) };
             let rows = capacity.saturating_add(borrowed).min(all) + zeros;
-            HashedColumn { name: t.name.clone(), ids: t.rows, any_keys, capacity, rows }
+            HashedColumn { name, ids, any_keys, resident: false, capacity, rows }
         };
         let columns = schema.tables.iter().enumerate().map(column).collect();
         Ok(HashedSpec { config: *config, columns })

@@ -67,6 +67,9 @@ impl HashedTable {
         if freqs.len() != keys.len() || versions.len() != keys.len() {
             return Err(format!("the keys of column {name} have other numbers than their uses"));
         }
+        if self.column.resident && !keys.is_empty() {
+            return Err(format!("the table of column {name} grew, and is resident here"));
+        }
         if keys.len() > capacity {
             return Err(format!(
                 "column {name} has {} rows, but embedding.capacity is {capacity} here",

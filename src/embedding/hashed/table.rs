@@ -75,7 +75,7 @@ impl HashedTable {
         HashedTable {
             slots: Slots::new(column.capacity),
             column: column.clone(),
-            filter: Filter::new(config.filter),
+            filter: Filter::new(config.filter).filter(|_| !column.resident),
             config,
             counts: TableCounts::default(),
             unknown: Vec::new(),
@@ -84,9 +84,14 @@ impl HashedTable {
         }
     }
 
+    /// Whether it does not grow: an id is its row.
+    pub fn is_resident(&self) -> bool {
+        self.column.resident
+    }
+
     /// Slots that have ever been taken: `0..high`.
     pub fn high(&self) -> usize {
-        self.slots.high()
+        if self.column.resident { self.column.rows } else { self.slots.high() }
     }
 
     /// What it has seen.
@@ -106,7 +111,7 @@ impl HashedTable {
     /// Its keys by slot; `None` where a slot is free.
     #[cfg(test)]
     pub fn keys(&self) -> Vec<Option<u64>> {
-        (0..self.high() as u32).map(|slot| self.slots.key(slot)).collect()
+        (0..self.slots.high() as u32).map(|slot| self.slots.key(slot)).collect()
     }
 
     /// The row that is read where there is no permission for another, if there is a filter.
@@ -139,6 +144,10 @@ impl HashedTable {
         changes.new.clear();
         changes.admitted.clear();
         changes.zeros = false;
+        if self.column.resident {
+            out.extend(ids.map(|id| id as u32));
+            return Ok(());
+        }
         if self.filter.is_some() {
             return self.resolve_filtered(ids, step, out, changes);
         }
@@ -248,6 +257,10 @@ impl HashedTable {
     ) {
         out.clear();
         borrowed.clear();
+        if self.column.resident {
+            out.extend(ids.map(|id| id as u32));
+            return;
+        }
         self.numbers.clear();
         let zeros = self.zeros();
         for key in ids {
@@ -271,12 +284,15 @@ impl HashedTable {
 
     /// Whether rows are dropped by their values.
     pub fn evicts_by_values(&self) -> bool {
-        self.config.l2_threshold.is_some()
+        self.config.l2_threshold.is_some() && !self.column.resident
     }
 
     /// Drops what is to be dropped after `now` steps: keys that no step has seen for more than
     /// `steps_to_live`, then rows with `half_squares` below the threshold. Their slots, ascending.
     pub fn evict(&mut self, now: u64, half_squares: &dyn Fn(u32) -> f32) -> Vec<u32> {
+        if self.column.resident {
+            return Vec::new();
+        }
         let HashedConfig { steps_to_live, l2_threshold, .. } = self.config;
         let dropped = |slot: &u32| {
             let Slot { version, .. } = self.slots.all()[*slot as usize];

@@ -10,7 +10,14 @@ fn table(config: HashedConfig) -> HashedTable {
 
 fn table_of(capacity: usize, config: HashedConfig) -> HashedTable {
     let rows = (capacity + 10).min(IDS) + usize::from(!config.filter.is_none());
-    let column = HashedColumn { name: "C1".to_owned(), ids: IDS, any_keys: false, capacity, rows };
+    let column = HashedColumn {
+        name: "C1".to_owned(),
+        ids: IDS,
+        any_keys: false,
+        resident: false,
+        capacity,
+        rows,
+    };
     HashedTable::new(config, &column)
 }
 

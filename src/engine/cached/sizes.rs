@@ -6,6 +6,7 @@ use crate::{
     embedding::{
         RowKind,
         cached::{CachedSpec, CachedStore, RowSizes},
+        hashed::HashedSpec,
     },
     engine::{EngineConfig, EngineKind, tables_mut},
 };
@@ -19,6 +20,12 @@ impl EngineConfig {
             *tables_mut(&mut config.model) = spec.columns.iter().map(|c| c.slots).collect();
         }
         config
+    }
+
+    /// The parameters that have a row a key of tables that grow.
+    pub(in crate::engine) fn growing(&self, spec: &HashedSpec) -> Vec<String> {
+        let tables = self.model.table_specs().into_iter();
+        tables.filter(|t| !spec.columns[t.column].resident).map(|t| t.name).collect()
     }
 
     /// The parameters that have a row an id of columns that are not all in memory.

@@ -64,6 +64,9 @@ fn keys(w: &Workload) -> Option<String> {
     if w.embedding.hashed().is_none() {
         return Some("is \"keys\", any numbers of 64 bits, for which only tables that grow have rows; must be \"rows\", or embedding.store \"hashed\"".to_owned());
     }
+    if matches!(&w.embedding, StoreConfig::Hashed(h) if !h.resident.is_empty()) {
+        return Some("is \"keys\", any numbers of 64 bits, for which only tables that grow have rows; leave embedding.resident out".to_owned());
+    }
     let reduced = match &w.data {
         DataConfig::Parquet(d) => d.max_ind_range.map(|_| "data.max_ind_range"),
         DataConfig::Files(d) => d.max_ind_range.map(|_| "data.max_ind_range"),

@@ -132,7 +132,7 @@ fn budgets_of_three_kinds_of_memory() {
             cache: Size(cache),
             device_cache: Some(Size(device_cache)),
             disk: disk.map(Size),
-            path: None,
+            ..CachedStore::default()
         };
         CachedSpec::new(&store, &schema(1000), sizes, 10)
     };

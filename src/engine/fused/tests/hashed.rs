@@ -48,8 +48,8 @@ fn make(place: &Place, config: &EngineConfig) -> Box<dyn Engine> {
         Place::Candle => build(EngineKind::Candle, Device::Cpu, config, &mut init).unwrap(),
         #[cfg(target_os = "linux")]
         Place::Gpu(driver) => {
-            init.leave_tables();
             let Some(spec) = &config.hashed else { return Box::new(cuda::on(driver, config)) };
+            init.leave(config.growing(spec));
             let inner = Box::new(cuda::on(driver, config));
             Box::new(HashedEngine::new(inner, config, spec, &init).unwrap())
         }
@@ -58,7 +58,7 @@ fn make(place: &Place, config: &EngineConfig) -> Box<dyn Engine> {
 
 /// The same model with tables that grow.
 fn grown(config: &EngineConfig, hashed: HashedConfig) -> EngineConfig {
-    grown_to(config, HashedStore { capacity: None, tier: None, config: hashed })
+    grown_to(config, HashedStore { config: hashed, ..HashedStore::default() })
 }
 
 fn grown_to(config: &EngineConfig, store: HashedStore) -> EngineConfig {
@@ -188,7 +188,8 @@ fn new_rows_repeat_and_capacity_does_not_matter() {
     let hashed = HashedConfig { default_value_dim: Some(3), ..HashedConfig::default() };
     let mut all = make(&Place::Cpu(2), &grown(&config, hashed));
     // The second table, of 20 ids, has room for 19; the first for 7 and the third for 5, as they have.
-    let few = HashedStore { capacity: Some(vec![7, 19, 5]), tier: None, config: hashed };
+    let few =
+        HashedStore { capacity: Some(vec![7, 19, 5]), config: hashed, ..HashedStore::default() };
     let mut few = make(&Place::Cpu(2), &grown_to(&config, few));
     for n in 0..4 {
         let b = batch(&config.model, n, 2);
@@ -301,7 +302,7 @@ fn what_is_read_without_permission_is_what_is_asked_for() {
             dense: 0,
             tables: vec![Column { name: "C1".into(), rows: 8, max_hotness: 1 }],
         };
-        let store = HashedStore { capacity: None, tier: None, config: hashed };
+        let store = HashedStore { config: hashed, ..HashedStore::default() };
         let spec = HashedSpec::new(&store, &schema, plain.max_batch, false).unwrap();
         let mut grown = plain.clone();
         if let ModelSpec::DeepFm(m) = &mut grown.model {
@@ -429,8 +430,7 @@ fn small_rows_are_dropped_by_their_values() {
 #[test]
 fn a_table_without_room_ends_the_step() {
     let config = config(plain_models().remove(0), OptimizerSpec::SGD, 2);
-    let store =
-        HashedStore { capacity: Some(vec![4]), tier: None, config: HashedConfig::default() };
+    let store = HashedStore { capacity: Some(vec![4]), ..HashedStore::default() };
     let mut growing = make(&Place::Cpu(1), &grown_to(&config, store));
     let steps = (0..9).map(|n| growing.train_step(&batch(&config.model, n, 9), 0.1));
     let error = steps.into_iter().find_map(Result::err).unwrap().to_string();

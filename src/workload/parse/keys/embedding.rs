@@ -37,6 +37,7 @@ pub(super) fn keys() -> Vec<Key> {
     ];
     keys.extend(under("embedding.store", &["cached"], cached()));
     keys.extend(under("embedding.store", &["auto"], auto()));
+    keys.push(resident());
     keys.extend(under("embedding.store", &["hashed"], sizes()));
     keys.extend(tiers());
     keys.extend(filters());
@@ -74,6 +75,33 @@ fn cached() -> Vec<Key> {
                  (OneFlow: `persistent_path`)",
             ),
     ]
+}
+
+/// Tables of another store. Not written where there are none, as it was not before there could be some.
+fn resident() -> Key {
+    split(
+        "embedding.resident",
+        |w| matches!(w.embedding, StoreConfig::Cached(_) | StoreConfig::Hashed(_)),
+        |w| match &w.embedding {
+            StoreConfig::Cached(CachedStore { resident, .. })
+            | StoreConfig::Hashed(HashedStore { resident, .. }) => {
+                (!resident.is_empty()).then(|| resident.clone())
+            }
+            _ => None,
+        },
+        |w, columns| match &mut w.embedding {
+            StoreConfig::Cached(CachedStore { resident, .. })
+            | StoreConfig::Hashed(HashedStore { resident, .. }) => *resident = columns,
+            _ => {}
+        },
+    )
+    .when(&[Setting { key: "embedding.store", words: &["cached", "hashed"] }])
+    .or(Vec::new())
+    .or_in_words("none")
+    .says(
+        "Categorical columns whose tables have a row for each id in memory from the start, whatever \
+         the others have",
+    )
 }
 
 /// The file that there may be.
