@@ -100,6 +100,17 @@ pub enum RowsOf {
     State(TableState),
 }
 
+/// Rows by their numbers, of something that there is for each row of a table.
+#[derive(Debug, Clone, Copy)]
+pub struct MovedRows<'a> {
+    /// The set of tables.
+    pub set: usize,
+    /// What of it.
+    pub of: RowsOf,
+    /// The rows, none twice.
+    pub numbers: &'a [u32],
+}
+
 /// Dimensions of a feature interaction: `T` is `[B, features, dim]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DotShape {
@@ -417,6 +428,35 @@ pub trait Backend: 'static {
                 self.write_state(tables, state, row as usize * width, values)
             }),
         }
+    }
+
+    /// Sets rows of several tables, after the steps that have begun and without waiting for them where
+    /// the device computes beside the host.
+    fn move_in(
+        &mut self,
+        tables: &mut [Self::Tables],
+        pieces: &[(MovedRows<'_>, &[f32])],
+    ) -> Result<()> {
+        pieces.iter().try_for_each(|(rows, values)| {
+            self.write_rows(&mut tables[rows.set], rows.of, rows.numbers, values)
+        })
+    }
+
+    /// Begins to copy rows of several tables out, as they are after the steps that have begun; they are
+    /// not to be set before [`Backend::moved_out`]. `false` where the device does not compute beside the
+    /// host, and nothing was done.
+    fn begin_moving_out(
+        &mut self,
+        _tables: &[Self::Tables],
+        _pieces: &[MovedRows<'_>],
+    ) -> Result<bool> {
+        Ok(false)
+    }
+
+    /// Those rows, one after another; waits until they are there.
+    fn moved_out(&mut self, out: &mut Vec<f32>) -> Result<()> {
+        out.clear();
+        Ok(())
     }
 
     /// Pools the bags of all tables (`tables` x `dim` columns of `out`, table by table).

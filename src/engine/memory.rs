@@ -3,7 +3,7 @@
 
 use super::{EngineConfig, EngineKind, SLICES, SumOrder};
 use crate::{
-    backend::{PART, Precision},
+    backend::{PART, Precision, cuda::MOVING_BYTES},
     embedding::{
         RowKind,
         cached::{CachedColumn, SLOT_BYTES},
@@ -149,7 +149,7 @@ pub fn behind_gpu(config: &EngineConfig) -> MemoryPlan {
     plan.add(PLACES, places(config));
     let outside = config.cached.iter().filter(|spec| spec.columns.iter().any(|c| !c.fits()));
     plan.add("rows behind the GPU's", outside.filter_map(|spec| spec.host).sum());
-    plan.add(MOVING, moving(config));
+    plan.add(MOVING, moving(config) + if config.cached.is_some() { MOVING_BYTES } else { 0 });
     plan
 }
 
@@ -289,6 +289,7 @@ pub fn gpu_plan(kind: EngineKind, config: &EngineConfig) -> MemoryPlan {
         );
     }
     plan.add("work space of matrix products", 32 << 20);
+    plan.add("rows on their way", if config.stand_for.is_empty() { 0 } else { MOVING_BYTES });
     plan
 }
 

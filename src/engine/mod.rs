@@ -365,6 +365,33 @@ pub trait Engine {
         parts.try_for_each(|(&row, values)| of.write(self, row as usize * width, values))
     }
 
+    /// Sets rows of several tensors, which may be read by steps that have begun.
+    ///
+    /// # Errors
+    /// If the device fails.
+    fn move_in(&mut self, rows: &[(TensorId, &[u32], &[f32])]) -> Result<(), EngineError> {
+        rows.iter().try_for_each(|(of, rows, values)| self.write_rows(*of, rows, values))
+    }
+
+    /// Begins to copy rows of several tensors out, as they are after the steps that have begun, without
+    /// waiting for those; they are not to be set before [`Engine::moved_out`]. `false` if the engine
+    /// does not compute beside the host, and nothing was done.
+    ///
+    /// # Errors
+    /// If the device fails.
+    fn begin_moving_out(&mut self, _rows: &[(TensorId, &[u32])]) -> Result<bool, EngineError> {
+        Ok(false)
+    }
+
+    /// Those rows, one after another; waits until they are there.
+    ///
+    /// # Errors
+    /// If the device fails.
+    fn moved_out(&mut self, out: &mut Vec<f32>) -> Result<(), EngineError> {
+        out.clear();
+        Ok(())
+    }
+
     /// Where the training stands; no step is in flight.
     ///
     /// # Errors

@@ -329,6 +329,37 @@ mod tests {
         );
     }
 
+    /// A GPU's cache takes what it is given of its memory, and what is behind it of the host's; one that
+    /// is too large is told what would fit, and that does.
+    #[test]
+    fn a_gpus_cache_is_made_smaller_until_it_fits() {
+        let plans = |device_cache: &str| {
+            let set = [
+                "data.max_rows=1000000",
+                "engine.device=cuda:0",
+                "embedding.store=cached",
+                "embedding.cache=32MiB",
+                device_cache,
+            ];
+            let set = set.map(str::to_owned);
+            let w = crate::workload::load(std::path::Path::new("quickstart"), &set).unwrap();
+            let config = w.workload.engine_config(&w.workload.data_schema().unwrap().unwrap());
+            (w.workload, config.unwrap())
+        };
+        let (w, config) = plans("embedding.device_cache=128MiB");
+        let plan = device_plan(&w, &config).unwrap();
+        let (small, large) = (127u64 << 20, 128u64 << 20);
+        let rows = plan.items[0].1 + plan.items[1].1;
+        assert!((small..=large).contains(&rows), "{:?}", plan.items);
+        let host = memory_plan(&w, Some(&config));
+        assert!(host.items.contains(&("rows behind the GPU's", 32 << 20)), "{:?}", host.items);
+        let free = plan.total() - (20 << 20) - 5;
+        let told = fits(&w, &config, free).unwrap_err().to_string();
+        assert!(told.contains("embedding.device_cache = \"107MiB\" would take"), "{told}");
+        let (w, config) = plans("embedding.device_cache=107MiB");
+        assert_eq!(fits(&w, &config, free), Ok(()));
+    }
+
     #[test]
     fn what_does_not_fit_on_a_gpu_is_told_what_would() {
         let file =

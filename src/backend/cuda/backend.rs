@@ -10,6 +10,7 @@ use super::{
     linear::{self, Params, Products},
     loss,
     memory::{Floats, Input},
+    moving::Moving,
     planted::Planted,
     products, rows,
     scores::Scores,
@@ -20,9 +21,9 @@ use super::{
 };
 use crate::{
     backend::{
-        After, Backend, DotShape, Dropout, Gate, Held, InFlight, Join, Linear, Mat, MatMut, Norm,
-        Onto, Position, Precision, ProductShape, Result, RowsOf, SparseGradient, StepControl,
-        StepStart, TableState, TablesShape, Window,
+        After, Backend, DotShape, Dropout, Gate, Held, InFlight, Join, Linear, Mat, MatMut,
+        MovedRows, Norm, Onto, Position, Precision, ProductShape, Result, RowsOf, SparseGradient,
+        StepControl, StepStart, TableState, TablesShape, Window,
     },
     batch::{BatchLimits, CheckedBatch, GeneratedLog, Span},
     host::pool::Pool,
@@ -56,6 +57,7 @@ pub struct Cuda {
     reading: RefCell<Scratch>,
     step: StepState,
     graphs: Graphs,
+    moving: Moving,
 }
 
 impl Cuda {
@@ -80,6 +82,7 @@ impl Cuda {
             reading: RefCell::new(Scratch::new(&driver)),
             step: StepState::new(&driver)?,
             graphs: Graphs::new(&driver, config.graphs),
+            moving: Moving::default(),
             driver,
         })
     }
@@ -304,6 +307,19 @@ impl Backend for Cuda {
         values: &[f32],
     ) -> Result<()> {
         rows::write(&*self.driver, &mut self.scratch, tables, of, numbers, values)
+    }
+
+    fn move_in(&mut self, tables: &mut [Tables], pieces: &[(MovedRows<'_>, &[f32])]) -> Result<()> {
+        self.moving.write(&self.driver, tables, pieces)
+    }
+
+    fn begin_moving_out(&mut self, tables: &[Tables], pieces: &[MovedRows<'_>]) -> Result<bool> {
+        self.moving.begin_read(&self.driver, tables, pieces)?;
+        Ok(true)
+    }
+
+    fn moved_out(&mut self, out: &mut Vec<f32>) -> Result<()> {
+        self.moving.read(out)
     }
 
     fn bags_forward(

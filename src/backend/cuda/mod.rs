@@ -25,6 +25,7 @@ mod launch;
 mod linear;
 mod loss;
 mod memory;
+mod moving;
 mod planted;
 mod products;
 mod radix;
@@ -42,6 +43,7 @@ mod tests;
 mod thin;
 
 pub use backend::{Cuda, CudaConfig};
+pub use moving::MOVING_BYTES;
 pub use planted::Planted;
 pub use scores::{Scores, scores_bytes};
 

@@ -19,7 +19,7 @@ pub(super) static SOURCE: Source = Source {
 };
 
 /// Table, what of it as the kernels number it, and the numbers of a row.
-fn place(tables: &Tables, of: RowsOf) -> (usize, u32, usize) {
+pub(super) fn place(tables: &Tables, of: RowsOf) -> (usize, u32, usize) {
     match of {
         RowsOf::Values(k) => (k, 0, tables.dim),
         RowsOf::Weights(k) => (k, 1, 1),
@@ -51,6 +51,36 @@ fn parts(
     Ok(())
 }
 
+/// Gathers `rows` rows, whose numbers are at `numbers`, at `to`.
+pub(super) fn get(
+    driver: &dyn Driver,
+    tables: &Tables,
+    of: RowsOf,
+    rows: usize,
+    numbers: Address,
+    to: Address,
+) -> Result<()> {
+    let (table, what, width) = place(tables, of);
+    let (k, kind, each, n) = (table as u32, tables.kind as u32, width as u32, rows * width);
+    let (shape, n) = (Launch::all(n), n as u64);
+    launch!(driver, SOURCE, "read_rows", shape, tables.at(), k, what, kind, each, numbers, n, to)
+}
+
+/// Sets them, no row twice.
+pub(super) fn set(
+    driver: &dyn Driver,
+    tables: &Tables,
+    of: RowsOf,
+    rows: usize,
+    numbers: Address,
+    from: Address,
+) -> Result<()> {
+    let (table, what, width) = place(tables, of);
+    let (k, kind, each, n) = (table as u32, tables.kind as u32, width as u32, rows * width);
+    let (shape, n) = (Launch::all(n), n as u64);
+    launch!(driver, SOURCE, "write_rows", shape, tables.at(), k, what, kind, each, numbers, n, from)
+}
+
 /// Copies rows out, one after another, after everything asked for before is done.
 pub(super) fn read(
     driver: &dyn Driver,
@@ -65,23 +95,8 @@ pub(super) fn read(
     if rows.is_empty() || (what == 1 && !tables.weighted()) {
         return Ok(());
     }
-    let (k, kind, each) = (table as u32, tables.kind as u32, width as u32);
     parts((driver, scratch), rows, width, &mut |range, at, numbers| {
-        let (n, shape) = (range.len() as u64, Launch::all(range.len()));
-        launch!(
-            driver,
-            SOURCE,
-            "read_rows",
-            shape,
-            tables.at(),
-            k,
-            what,
-            kind,
-            each,
-            numbers,
-            n,
-            at
-        )?;
+        get(driver, tables, of, range.len() / width, numbers, at)?;
         driver.to_host(at, bytes_of_mut(&mut out[range]))
     })
 }
@@ -103,23 +118,8 @@ pub(super) fn write(
     if what == 0 {
         tables.touch_one(table);
     }
-    let (k, kind, each) = (table as u32, tables.kind as u32, width as u32);
     parts((driver, scratch), rows, width, &mut |range, at, numbers| {
-        let (n, shape) = (range.len() as u64, Launch::all(range.len()));
-        driver.to_device(at, bytes_of(&values[range]))?;
-        launch!(
-            driver,
-            SOURCE,
-            "write_rows",
-            shape,
-            tables.at(),
-            k,
-            what,
-            kind,
-            each,
-            numbers,
-            n,
-            at
-        )
+        driver.to_device(at, bytes_of(&values[range.clone()]))?;
+        set(driver, tables, of, range.len() / width, numbers, at)
     })
 }

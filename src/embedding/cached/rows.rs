@@ -115,6 +115,13 @@ impl RowStore {
         slots.resolve(ids, *hold, *trains, &mut out[column], &mut used[column]).is_some()
     }
 
+    /// Rows of a column leave their slots, where they are found until they are kept.
+    pub fn leave(&mut self, column: usize, evicted: &[Insert]) {
+        if let Some(slots) = &mut self.tables.0[column] {
+            slots.leaving.extend(evicted.iter().map(|e| (e.row, e.slot)));
+        }
+    }
+
     /// Keeps a row that has left its slot, as `fill` has it.
     ///
     /// # Errors
@@ -129,6 +136,9 @@ impl RowStore {
         let Some(log) = log else { return Ok(()) };
         let place = log.append((column as u32, row), &mut |out| fill(record, out), tables)?;
         tables.moved(column as u32, row, place);
+        if let Some(slots) = &mut tables.0[column] {
+            slots.leaving.remove(&row);
+        }
         Ok(())
     }
 

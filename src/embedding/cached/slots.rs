@@ -1,5 +1,7 @@
 //! Which row of a table is in which slot, and where the others are.
 
+use std::collections::HashMap;
+
 /// Bytes of the host's memory for a slot: its row, that row's place in the file, its marks.
 pub const SLOT_BYTES: usize = 9;
 
@@ -98,6 +100,8 @@ pub(super) struct Slots {
     taken: usize,
     /// Where the hand of the clock is.
     hand: usize,
+    /// Slots of rows that have left them, and whose values are still there and not kept yet.
+    pub leaving: HashMap<u32, u32>,
     /// Ids of training batches, and those of them whose row was not in memory.
     pub ids: u64,
     pub misses: u64,
@@ -112,6 +116,7 @@ impl Slots {
             marks: vec![0; slots],
             taken: 0,
             hand: 0,
+            leaving: HashMap::new(),
             ids: 0,
             misses: 0,
         }
@@ -122,6 +127,9 @@ impl Slots {
         match Where::of(self.index[row as usize]) {
             Where::Slot(slot) if self.marks[slot as usize] & PENDING != 0 => {
                 Where::at(self.places[slot as usize])
+            }
+            Where::Initial if !self.leaving.is_empty() => {
+                self.leaving.get(&row).map_or(Where::Initial, |&slot| Where::Slot(slot))
             }
             place => place,
         }

@@ -2,6 +2,7 @@
 //! have slots for some of the rows: ids of each batch become slots here, and rows go to the file and
 //! come from it before the step that reads them.
 
+mod moving;
 mod sizes;
 mod tensors;
 
@@ -14,12 +15,13 @@ use crate::{
     batch::{Bags, Batch, BatchLimits, Samples},
     embedding::{
         RowKind, Seen, TableUse,
-        cached::{CachedSpec, Field, Insert, Resolved, RowStore},
+        cached::{CachedSpec, Field, Resolved, RowStore},
     },
     metrics::{Counts, MetricsError},
     model::{ParamKind, ParamSpec, init::Initializer},
     optim::LossScale,
 };
+use moving::Leaving;
 use std::{collections::VecDeque, time::Instant};
 use tensors::{Part, Start, record, row_tensors};
 
@@ -46,6 +48,8 @@ pub(super) struct CachedEngine {
     bytes: Vec<u8>,
     /// Batches that have been announced, in their order.
     ahead: VecDeque<Announced>,
+    /// Rows that have left their slots and are not kept yet.
+    leaving: Leaving,
     /// Names of the columns.
     columns: Vec<String>,
 }
@@ -111,86 +115,30 @@ impl CachedEngine {
             values: Vec::new(),
             bytes: Vec::new(),
             ahead: VecDeque::new(),
+            leaving: Leaving::new(),
             columns: spec.columns.iter().map(|c| c.name.clone()).collect(),
         })
     }
 
     /// Gives a batch's ids slots, and keeps what has to go for them.
     fn resolve(&mut self, bags: &[Bags], trains: bool) -> Result<Resolved, EngineError> {
+        self.finish_leaving()?;
         let mut resolved = self.store.begin(trains).ok_or_else(too_few)?;
-        for (column, bags) in bags.iter().enumerate() {
-            if !self.store.resolve(&mut resolved, column, &bags.indices) {
-                return Err(too_few());
-            }
-            self.keep(column, resolved.evicted(column))?;
+        let mut columns = bags.iter().enumerate();
+        let enough =
+            columns.all(|(column, bags)| self.store.resolve(&mut resolved, column, &bags.indices));
+        self.leave(&resolved)?;
+        if !enough {
+            self.finish_leaving()?;
+            return Err(too_few());
         }
         self.store.fetch(&mut resolved);
         Ok(resolved)
     }
 
-    /// Keeps rows of slots that others will come into.
-    fn keep(&mut self, column: usize, evicted: &[Insert]) -> Result<(), EngineError> {
-        if evicted.is_empty() {
-            return Ok(());
-        }
-        let slots: Vec<u32> = evicted.iter().map(|e| e.slot).collect();
-        let fields = self.store.record().fields().to_vec();
-        let width: usize = fields.iter().map(|f| f.width).sum();
-        self.values.resize(width * slots.len(), 0.0);
-        let mut rest = &mut self.values[..];
-        let mut parts = Vec::with_capacity(fields.len());
-        for (part, field) in self.parts[column].iter().zip(&fields) {
-            let (out, behind) = rest.split_at_mut(field.width * slots.len());
-            self.inner.read_rows(part.tensor, &slots, out)?;
-            parts.push((&*out, field.width));
-            rest = behind;
-        }
-        for (k, e) in evicted.iter().enumerate() {
-            self.store.keep(column, e.row, &mut |record, bytes| {
-                for (field, (values, width)) in parts.iter().enumerate() {
-                    record.set(field, 0, &values[k * width..][..*width], bytes);
-                }
-            })?;
-        }
-        Ok(())
-    }
-
-    /// Puts rows into the slots that they have been given.
-    fn bring(&mut self, resolved: &mut Resolved) -> Result<(), EngineError> {
-        for column in 0..self.parts.len() {
-            let inserts = resolved.inserts(column);
-            if inserts.is_empty() {
-                continue;
-            }
-            let slots: Vec<u32> = inserts.iter().map(|i| i.slot).collect();
-            let fields = self.store.record().fields().to_vec();
-            let mut values: Vec<Vec<f32>> =
-                fields.iter().map(|f| vec![0.0; f.width * slots.len()]).collect();
-            let mut bytes = std::mem::take(&mut self.bytes);
-            for (k, i) in inserts.iter().enumerate() {
-                let read = match self.store.fetched(resolved, column, k, &mut bytes)? {
-                    Some(read) => read,
-                    None => {
-                        self.initial(column, i.row, &mut bytes);
-                        &bytes
-                    }
-                };
-                for (field, (values, f)) in values.iter_mut().zip(&fields).enumerate() {
-                    let out = &mut values[k * f.width..][..f.width];
-                    self.store.record().get(field, read, out);
-                }
-            }
-            self.bytes = bytes;
-            for (part, values) in self.parts[column].iter().zip(&values) {
-                self.inner.write_rows(part.tensor, &slots, values)?;
-            }
-        }
-        self.store.arrived(resolved);
-        Ok(())
-    }
-
     /// Puts the rows of all batches that have been announced into their slots.
     pub(super) fn settle(&mut self) -> Result<(), EngineError> {
+        self.finish_leaving()?;
         let mut ahead = std::mem::take(&mut self.ahead);
         for a in ahead.iter_mut().filter(|a| !a.there) {
             self.bring(&mut a.resolved)?;
@@ -218,6 +166,7 @@ impl CachedEngine {
             self.store.release(a.resolved);
         }
         let mut resolved = self.resolve(&batch.bags, true)?;
+        self.finish_leaving()?;
         self.bring(&mut resolved)?;
         Ok(resolved)
     }
@@ -250,6 +199,7 @@ impl CachedEngine {
         self.limits.check(batch)?;
         self.settle()?;
         let mut resolved = self.resolve(&batch.bags, false)?;
+        self.finish_leaving()?;
         self.bring(&mut resolved)?;
         self.fill(batch, &resolved, false);
         Ok(resolved)
@@ -358,7 +308,10 @@ impl Engine for CachedEngine {
         }
         let begun = self.inner.begin_step(Samples::Host(&self.batch), context);
         self.store.release(resolved);
-        begun
+        // The device has this step to do meanwhile.
+        let left = self.finish_leaving();
+        begun?;
+        left
     }
 
     fn in_flight(&mut self) -> usize {

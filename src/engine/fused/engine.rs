@@ -14,8 +14,8 @@ use super::{
 };
 use crate::{
     backend::{
-        Backend, Quantisation, Result, StepContext, StepControl, StepEnd, StepStart, StepSums,
-        TablesShape, Window,
+        Backend, MovedRows, Quantisation, Result, StepContext, StepControl, StepEnd, StepStart,
+        StepSums, TablesShape, Window,
         cpu::{Cpu, CpuConfig},
         cuda::{Cuda, CudaConfig},
     },
@@ -414,6 +414,16 @@ impl<B: Backend> FusedEngine<B> {
         pass.backend.dense_update(&mut store.params, &store.grads, &mut store.state)
     }
 
+    /// Rows of a tensor, as the backend knows them.
+    fn moved<'a>(
+        &self,
+        of: TensorId,
+        numbers: &'a [u32],
+    ) -> std::result::Result<MovedRows<'a>, EngineError> {
+        let (set, of) = self.store.rows_of(of, &self.state).ok_or_else(no_rows)?;
+        Ok(MovedRows { set, of, numbers })
+    }
+
     /// Forgets a step whose loss is not finite, and those behind it. They have changed nothing.
     fn go_back_before(&mut self, number: u64) -> Result<()> {
         while self.backend.fetch_result(true)? {}
@@ -534,6 +544,28 @@ impl<B: Backend> Engine for FusedEngine<B> {
     ) -> std::result::Result<(), EngineError> {
         let (set, what) = self.store.rows_of(of, &self.state).ok_or_else(no_rows)?;
         Ok(self.backend.write_rows(&mut self.store.tables[set], what, rows, values)?)
+    }
+
+    fn move_in(
+        &mut self,
+        rows: &[(TensorId, &[u32], &[f32])],
+    ) -> std::result::Result<(), EngineError> {
+        let pieces = rows.iter().map(|&(of, rows, values)| Ok((self.moved(of, rows)?, values)));
+        let pieces = pieces.collect::<std::result::Result<Vec<_>, EngineError>>()?;
+        Ok(self.backend.move_in(&mut self.store.tables, &pieces)?)
+    }
+
+    fn begin_moving_out(
+        &mut self,
+        rows: &[(TensorId, &[u32])],
+    ) -> std::result::Result<bool, EngineError> {
+        let pieces = rows.iter().map(|&(of, rows)| self.moved(of, rows));
+        let pieces = pieces.collect::<std::result::Result<Vec<_>, EngineError>>()?;
+        Ok(self.backend.begin_moving_out(&self.store.tables, &pieces)?)
+    }
+
+    fn moved_out(&mut self, out: &mut Vec<f32>) -> std::result::Result<(), EngineError> {
+        Ok(self.backend.moved_out(out)?)
     }
 
     fn position(&mut self) -> std::result::Result<EnginePosition, EngineError> {

@@ -3,7 +3,7 @@
 
 use super::{Address, Driver, HostAddress};
 use crate::backend::{BackendError, Result};
-use std::rc::Rc;
+use std::{ops::Range, rc::Rc};
 
 /// A queue of work. What is asked of one stream is done in order; two streams know of each other by
 /// events alone.
@@ -135,9 +135,19 @@ impl Staging {
     /// # Errors
     /// If the device fails.
     pub fn fetch(&mut self, from: Address) -> Result<()> {
+        self.fetch_part(from, 0..self.words)
+    }
+
+    /// The same of some words, to their places, from theirs behind `from`.
+    ///
+    /// # Errors
+    /// If the device fails.
+    pub fn fetch_part(&mut self, from: Address, words: Range<usize>) -> Result<()> {
+        assert!(words.end <= self.words, "{words:?} of {} words", self.words);
+        let (at, bytes) = (words.start * size_of::<u32>(), words.len() * size_of::<u32>());
         // SAFETY: so many words are there, and the caller has so many; `words` waits before anybody
         // looks at them.
-        unsafe { self.driver.fetch_staging(self.at, from, self.words * size_of::<u32>()) }?;
+        unsafe { self.driver.fetch_staging(self.at + at, from + at as Address, bytes) }?;
         self.done.record(Stream::Compute)
     }
 }

@@ -101,7 +101,7 @@ pub(super) fn wide_batch(model: &ModelSpec, number: u64, len: usize) -> Batch {
 }
 
 /// All parameters and state by name.
-fn all(engine: &dyn Engine) -> Vec<(String, Vec<f32>)> {
+pub(super) fn all(engine: &dyn Engine) -> Vec<(String, Vec<f32>)> {
     let mut all = Vec::new();
     for (i, p) in engine.params().iter().enumerate() {
         let mut values = vec![0.0; p.len()];
