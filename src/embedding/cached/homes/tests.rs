@@ -42,7 +42,8 @@ fn put(log: &mut Log, map: &mut Map, row: u32, value: u8) -> Result<(), RowFileE
 /// A record by a read of its own, or with those of other rows, as steps read them.
 fn get(log: &mut Log, map: &Map, row: u32) -> u8 {
     let (place, bytes) = (map.0[&row], &mut Vec::new());
-    let read = match log.fetch(&[place]).filter(|_| row % 2 == 0 && !log.in_memory(place)) {
+    let read = match log.fetch(&[place]).filter(|_| row.is_multiple_of(2) && !log.in_memory(place))
+    {
         Some(fetch) => {
             fetch.wait();
             log.fetched(&fetch, 0, (0, row), bytes).unwrap()
