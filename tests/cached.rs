@@ -11,6 +11,10 @@ use std::{
 };
 use tempfile::TempDir;
 
+#[cfg(target_os = "linux")]
+#[path = "support/no_io_uring.rs"]
+mod no_io_uring;
+
 const WORKLOAD: &str = r#"
 [workload]
 name = "large"
@@ -177,6 +181,33 @@ fn hits_are_expected() {
     let output =
         run(&dir, "results", &[&set[..], &["embedding.cache=1MiB"]].concat(), &["--explain"]);
     assert!(text(&output).contains("all rows fit into embedding.cache"), "{}", text(&output));
+}
+
+/// Where the system refuses io_uring, as containers do, threads read the file, the run says so, and
+/// its bits are the same.
+#[cfg(target_os = "linux")]
+#[test]
+fn without_io_uring_threads_read() {
+    let dir = bench();
+    let output = run(&dir, "any", &CACHED, &[]);
+    assert!(output.status.success(), "{}", text(&output));
+    let arguments =
+        ["run", "w.toml", "--results", "none", "--quiet", "--no-ceilings", "--no-plots"];
+    for (more, told) in [(&["--explain"][..], "#   it is read by "), (&[], "")] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_dlrm-bench"));
+        command.current_dir(dir.path()).args(arguments).args(more);
+        command.args(CACHED.iter().flat_map(|set| ["--set", set])).stdin(Stdio::null());
+        no_io_uring::refuse(&mut command);
+        let output = command.output().unwrap();
+        let said = text(&output);
+        assert!(output.status.success() && said.contains(told), "{said}");
+        assert!(told.is_empty() || said.contains(no_io_uring::TOLD), "{said}");
+    }
+    let record = record::read(&folder(&dir, "none").join("run.json")).unwrap();
+    let notes = record.data.unwrap().notes.join("\n");
+    let told = format!("rows of the file are read by {}", no_io_uring::TOLD);
+    assert!(notes.contains(&told), "{notes}");
+    assert!(trace(&dir, "none") == trace(&dir, "any"));
 }
 
 /// Record, metrics and summary say what the caches have seen, the same in each run: of one id a

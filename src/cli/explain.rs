@@ -15,6 +15,7 @@ use crate::{
             prepared::{Outlook, outlook},
         },
     },
+    embedding::cached::ReadBy,
     engine::{EngineConfig, memory::MemoryPlan},
     host::escape::visible,
     results::Floor,
@@ -208,6 +209,7 @@ fn cache(workload: &Workload, config: &EngineConfig, ids: Option<&IdsProfile>) -
         let (folder, disk) = (&spec.folder, shown(spec.disk));
         let free = free(folder).map_or(String::new(), |n| format!("; {} are free there", shown(n)));
         out += &format!("#   a file in {} takes at most {disk}{free}\n", folder.display());
+        out += &format!("#   it is read by {}\n", ReadBy::here(spec.reads));
     }
     match ExpectedHits::rate(&all) {
         Some(_) => out + &format!("#   all{}\n", hits(&all)),

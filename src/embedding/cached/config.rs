@@ -1,6 +1,6 @@
 //! What is said of tables that are cached, and how memory is shared among them.
 
-use super::{log, slots::SLOT_BYTES};
+use super::{Reads, log, slots::SLOT_BYTES};
 use crate::{
     batch::{Column, Schema},
     host::Size,
@@ -61,6 +61,9 @@ pub struct CachedSpec {
     /// Where the file is made.
     #[serde(skip)]
     pub folder: PathBuf,
+    /// Who reads it.
+    #[serde(skip)]
+    pub reads: Reads,
 }
 
 /// The tables of one column.
@@ -172,6 +175,7 @@ impl CachedSpec {
             }
             _ => {}
         }
-        Ok(CachedSpec { cache, host, disk, columns, folder: store.folder() })
+        let (folder, reads) = (store.folder(), Reads::default());
+        Ok(CachedSpec { cache, host, disk, columns, folder, reads })
     }
 }

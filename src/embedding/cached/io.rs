@@ -1,21 +1,25 @@
-//! Threads that read and write the row file, so that a step does not wait for a disk.
+//! Reads and writes of the row file beside training, so that a step does not wait for a disk: reads
+//! by io_uring, which takes the least of the processor, or by threads; writes by threads.
 
+use super::{
+    reads::{ReadBy, Reads},
+    ring::Ring,
+    threads::{READERS, Threads},
+};
 use crate::host::positioned::{read_at, write_at};
 use std::{
-    collections::VecDeque,
     fs::File,
     io,
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
-    thread::JoinHandle,
 };
 
-/// Reads that a disk has to do at one time.
-const THREADS: usize = 16;
 /// Records that a thread reads one after another.
 const RUN: usize = 16;
+/// Threads that write, where they have nothing to read.
+const WRITERS: usize = 2;
 
 /// Takes a lock, whoever panicked with it.
-fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(super) fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
     of.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -49,11 +53,18 @@ impl Left {
     }
 }
 
+/// A place of a file.
+#[derive(Debug, Clone)]
+pub(super) struct At {
+    pub file: Arc<File>,
+    pub offset: u64,
+}
+
 /// Some of the records of a [`Fetch`].
 #[derive(Debug)]
 struct Run {
-    /// Where they begin in the file; `None` = what is there already.
-    offsets: Vec<Option<u64>>,
+    /// Where they begin; `None` = what is there already.
+    from: Vec<Option<At>>,
     bytes: Vec<u8>,
     result: io::Result<()>,
 }
@@ -62,11 +73,31 @@ struct Run {
 #[derive(Debug)]
 pub(super) struct Fetch {
     runs: Vec<Mutex<Run>>,
+    per_run: usize,
     left: Left,
-    record: usize,
+    /// Bytes of one.
+    pub record: usize,
 }
 
 impl Fetch {
+    /// Records of `record` bytes: each from its place, or it is there already. Who reads has up to
+    /// `per_run` of them to himself.
+    fn new(record: usize, records: &[Result<At, &[u8]>], per_run: usize) -> Self {
+        let run = |records: &[Result<At, &[u8]>]| {
+            let mut bytes = vec![0; records.len() * record];
+            for (out, from) in bytes.chunks_exact_mut(record).zip(records) {
+                if let Err(there) = from {
+                    out.copy_from_slice(there);
+                }
+            }
+            let from = records.iter().map(|from| from.as_ref().ok().cloned()).collect();
+            Mutex::new(Run { from, bytes, result: Ok(()) })
+        };
+        let per_run = per_run.max(1);
+        let runs: Vec<Mutex<Run>> = records.chunks(per_run).map(run).collect();
+        Fetch { left: Left::new(runs.len()), runs, per_run, record }
+    }
+
     /// Waits until all are there.
     pub fn wait(&self) {
         self.left.wait();
@@ -74,31 +105,43 @@ impl Fetch {
 
     /// Copies record number `n` out, once it has been waited for.
     pub fn copy(&self, n: usize, out: &mut [u8]) -> io::Result<()> {
-        let mut run = lock(&self.runs[n / RUN]);
+        let mut run = lock(&self.runs[n / self.per_run]);
         std::mem::replace(&mut run.result, Ok(()))?;
-        out.copy_from_slice(&run.bytes[n % RUN * self.record..][..self.record]);
+        let from = run.bytes.get(n % self.per_run * self.record..).unwrap_or_default();
+        out.copy_from_slice(from.get(..self.record).ok_or(io::ErrorKind::UnexpectedEof)?);
         Ok(())
     }
 
-    fn read(&self, run: usize, file: &File) {
+    /// Reads the records of a run, one after another.
+    pub fn read(&self, run: usize) {
+        let (from, mut bytes) = self.lend(run);
+        let records = from.iter().zip(bytes.chunks_exact_mut(self.record));
+        let result = records.flat_map(|(at, out)| Some((at.as_ref()?, out)));
+        let result = result.map(|(at, out)| read_at(&at.file, out, at.offset)).collect();
+        self.give_back(run, bytes, result);
+    }
+
+    /// Hands a run out, to be read: where its records begin, and their bytes.
+    pub fn lend(&self, run: usize) -> (Vec<Option<At>>, Vec<u8>) {
         let mut run = lock(&self.runs[run]);
-        let Run { offsets, bytes, result } = &mut *run;
-        for (&offset, out) in offsets.iter().zip(bytes.chunks_exact_mut(self.record)) {
-            let Some(at) = offset else { continue };
-            if let Err(e) = read_at(file, out, at) {
-                *result = Err(e);
-                break;
-            }
+        (std::mem::take(&mut run.from), std::mem::take(&mut run.bytes))
+    }
+
+    /// Takes the bytes of a run that was handed out.
+    pub fn give_back(&self, run: usize, bytes: Vec<u8>, result: io::Result<()>) {
+        {
+            let mut run = lock(&self.runs[run]);
+            (run.bytes, run.result) = (bytes, result);
         }
         self.left.done();
     }
 }
 
-/// Bytes on their way to the file.
+/// Bytes on their way to a file.
 #[derive(Debug)]
 pub(super) struct Writing {
     /// Where they go.
-    pub offset: u64,
+    pub to: At,
     pub bytes: Vec<u8>,
     left: Left,
     result: Mutex<io::Result<()>>,
@@ -116,104 +159,52 @@ impl Writing {
         std::mem::replace(&mut lock(&self.result), Ok(()))
     }
 
-    fn write(&self, file: &File) {
-        *lock(&self.result) = write_at(file, &self.bytes, self.offset);
+    /// Writes them.
+    pub fn write(&self) {
+        *lock(&self.result) = write_at(&self.to.file, &self.bytes, self.to.offset);
         self.left.done();
     }
 }
 
-enum Job {
-    Read(Arc<Fetch>, usize),
-    Write(Arc<Writing>),
+/// Who reads and writes.
+#[derive(Debug)]
+pub(super) struct Io {
+    threads: Threads,
+    ring: Option<Ring>,
+    /// Who reads.
+    pub by: ReadBy,
 }
 
-#[derive(Default)]
-struct Queue {
-    jobs: VecDeque<Job>,
-    over: bool,
-}
-
-/// The file and its threads.
-pub(super) struct Threads {
-    pub file: Arc<File>,
-    queue: Arc<(Mutex<Queue>, Condvar)>,
-    threads: Vec<JoinHandle<()>>,
-}
-
-impl std::fmt::Debug for Threads {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Threads").field("file", &self.file).finish_non_exhaustive()
-    }
-}
-
-impl Threads {
-    pub fn new(file: File) -> io::Result<Self> {
-        let (file, queue) = (Arc::new(file), Arc::new((Mutex::default(), Condvar::new())));
-        let mut all = Threads { file, queue, threads: Vec::new() };
-        for _ in 0..THREADS {
-            let (file, queue) = (Arc::clone(&all.file), Arc::clone(&all.queue));
-            let thread = std::thread::Builder::new().name("rows".into());
-            all.threads.push(thread.spawn(move || work(&file, &queue))?);
-        }
-        Ok(all)
-    }
-
-    fn ask(&self, jobs: impl Iterator<Item = Job>) {
-        lock(&self.queue.0).jobs.extend(jobs);
-        self.queue.1.notify_all();
+impl Io {
+    /// io_uring reads, if `reads` and the system let it.
+    pub fn new(reads: Reads) -> io::Result<Self> {
+        let (ring, by) = match reads {
+            Reads::Threads => (None, ReadBy::Threads),
+            Reads::Ring => match Ring::new() {
+                Ok(ring) => (Some(ring), ReadBy::Ring),
+                Err(e) => (None, ReadBy::without(&e)),
+            },
+        };
+        let threads = Threads::new(if ring.is_some() { WRITERS } else { READERS })?;
+        Ok(Io { threads, ring, by })
     }
 
     /// Begins to read records of `record` bytes: each from its place, or it is there already.
-    pub fn fetch(&self, record: usize, records: &[Result<u64, &[u8]>]) -> Arc<Fetch> {
-        let run = |records: &[Result<u64, &[u8]>]| {
-            let mut bytes = vec![0; records.len() * record];
-            for (out, from) in bytes.chunks_exact_mut(record).zip(records) {
-                if let Err(there) = from {
-                    out.copy_from_slice(there);
-                }
-            }
-            let offsets = records.iter().map(|from| from.ok()).collect();
-            Mutex::new(Run { offsets, bytes, result: Ok(()) })
-        };
-        let runs: Vec<Mutex<Run>> = records.chunks(RUN).map(run).collect();
-        let fetch = Arc::new(Fetch { left: Left::new(runs.len()), runs, record });
-        self.ask((0..fetch.runs.len()).map(|run| Job::Read(Arc::clone(&fetch), run)));
+    pub fn fetch(&self, record: usize, records: &[Result<At, &[u8]>]) -> Arc<Fetch> {
+        let per_run = if self.ring.is_some() { records.len() } else { RUN };
+        let fetch = Arc::new(Fetch::new(record, records, per_run));
+        match &self.ring {
+            Some(ring) if !records.is_empty() => ring.read(Arc::clone(&fetch)),
+            _ => self.threads.read(&fetch, fetch.runs.len()),
+        }
         fetch
     }
 
     /// Begins to write.
-    pub fn write(&self, offset: u64, bytes: Vec<u8>) -> Arc<Writing> {
+    pub fn write(&self, to: At, bytes: Vec<u8>) -> Arc<Writing> {
         let (left, result) = (Left::new(1), Mutex::new(Ok(())));
-        let writing = Arc::new(Writing { offset, bytes, left, result });
-        self.ask(std::iter::once(Job::Write(Arc::clone(&writing))));
+        let writing = Arc::new(Writing { to, bytes, left, result });
+        self.threads.write(&writing);
         writing
-    }
-}
-
-impl Drop for Threads {
-    fn drop(&mut self) {
-        {
-            let mut queue = lock(&self.queue.0);
-            queue.over = true;
-            queue.jobs.clear();
-        }
-        self.queue.1.notify_all();
-        for thread in self.threads.drain(..) {
-            let _ = thread.join();
-        }
-    }
-}
-
-fn work(file: &File, (queue, ready): &(Mutex<Queue>, Condvar)) {
-    loop {
-        let waiting = |q: &mut Queue| q.jobs.is_empty() && !q.over;
-        let mut queue =
-            ready.wait_while(lock(queue), waiting).unwrap_or_else(PoisonError::into_inner);
-        let Some(job) = queue.jobs.pop_front() else { return };
-        drop(queue);
-        match job {
-            Job::Read(fetch, run) => fetch.read(run, file),
-            Job::Write(writing) => writing.write(file),
-        }
     }
 }

@@ -11,11 +11,13 @@
 use super::{
     error::RowFileError,
     homes::{Homes, Leaving},
-    io::{Fetch, Threads, Writing},
+    io::{At, Fetch, Io, Writing},
+    reads::{ReadBy, Reads},
 };
 use crate::host::positioned::{read_at, write_at};
 use std::{
     collections::VecDeque,
+    fs::File,
     io,
     path::{Path, PathBuf},
     sync::Arc,
@@ -72,8 +74,8 @@ struct Segment {
 /// The file.
 #[derive(Debug)]
 pub(super) struct Log {
-    /// The file; none where all segments have room in memory.
-    threads: Option<Threads>,
+    /// The file, and who reads and writes it; none where all segments have room in memory.
+    file: Option<(Io, Arc<File>)>,
     folder: PathBuf,
     record: usize,
     /// Records of a segment.
@@ -102,24 +104,30 @@ impl Log {
     /// A file without records in `folder`, which is made if need be, of at most `disk` bytes, for
     /// records of `packed` bytes.
     #[cfg(test)]
-    pub fn new(folder: &Path, disk: u64, packed: usize) -> Result<Self, RowFileError> {
-        Log::behind_memory(folder, 0, disk, packed)
+    pub fn new(
+        folder: &Path,
+        disk: u64,
+        packed: usize,
+        reads: Reads,
+    ) -> Result<Self, RowFileError> {
+        Log::behind_memory(folder, 0, disk, packed, reads)
     }
 
     /// The same with the newest records in at most `memory` bytes of the host's memory. With `disk` 0
-    /// there is no file.
+    /// there is no file. It is read as `reads` says.
     pub fn behind_memory(
         folder: &Path,
         memory: u64,
         disk: u64,
         packed: usize,
+        reads: Reads,
     ) -> Result<Self, RowFileError> {
         let error = |source| RowFileError::Io { folder: folder.to_owned(), what: "made", source };
         let file = || {
             std::fs::create_dir_all(folder)?;
-            tempfile::tempfile_in(folder).and_then(Threads::new)
+            Ok((Io::new(reads)?, Arc::new(tempfile::tempfile_in(folder)?)))
         };
-        let threads = (disk > 0).then(file).transpose().map_err(error)?;
+        let file = (disk > 0).then(file).transpose().map_err(error)?;
         let record = record_bytes(packed);
         let [memory, disk] = [memory, disk].map(|b| (b / record as u64).min(MOST_RECORDS));
         let disk = disk.min(MOST_RECORDS - memory);
@@ -127,7 +135,7 @@ impl Log {
         let per_segment = (SEGMENT / record as u64).min(least / SEGMENTS).max(1);
         let [in_memory, in_file] = [memory, disk].map(|n| (n / per_segment) as u32);
         Ok(Log {
-            threads,
+            file,
             folder: folder.to_owned(),
             record,
             per_segment: per_segment as u32,
@@ -156,6 +164,11 @@ impl Log {
         let record =
             u64::from(home) * u64::from(self.per_segment) + u64::from(place % self.per_segment);
         record * self.record as u64
+    }
+
+    /// Who reads it, if there is one.
+    pub fn read_by(&self) -> Option<&ReadBy> {
+        self.file.as_ref().map(|(io, _)| &io.by)
     }
 
     /// Appends a record, which `fill` fills; the place that it has now.
@@ -229,7 +242,7 @@ impl Log {
                 None => {
                     bytes.resize(n as usize * self.record, 0);
                     let place = self.at(start + at);
-                    self.ask("read", |threads| read_at(&threads.file, &mut bytes, place))?;
+                    self.ask("read", |_, file| read_at(file, &mut bytes, place))?;
                 }
             }
             for (place, record) in (start + at..).zip(bytes.chunks_exact(self.record)) {
@@ -291,7 +304,9 @@ impl Log {
             return Ok(());
         }
         let offset = self.at(start);
-        let writing = self.ask("written", |threads| Ok(threads.write(offset, bytes)))?;
+        let writing = self.ask("written", |io, file| {
+            Ok(io.write(At { file: Arc::clone(file), offset }, bytes))
+        })?;
         self.writing.push_back(writing);
         self.written_but(WRITING)
     }
@@ -316,13 +331,13 @@ impl Log {
 
     /// Begins to read what was appended for some rows, and is not in memory.
     pub fn fetch(&mut self, places: &[u32]) -> Option<Arc<Fetch>> {
-        let threads = self.threads.as_ref().filter(|_| !places.is_empty())?;
+        let (io, file) = self.file.as_ref().filter(|_| !places.is_empty())?;
         let from = |&place: &u32| match self.gathered(place) {
             Some(bytes) => Err(bytes),
-            None => Ok(self.at(place)),
+            None => Ok(At { file: Arc::clone(file), offset: self.at(place) }),
         };
-        let records: Vec<Result<u64, &[u8]>> = places.iter().map(from).collect();
-        let fetch = threads.fetch(self.record, &records);
+        let records: Vec<Result<At, &[u8]>> = places.iter().map(from).collect();
+        let fetch = io.fetch(self.record, &records);
         self.fetching.retain(|fetch| Arc::strong_count(fetch) > 1);
         self.fetching.push(Arc::clone(&fetch));
         Some(fetch)
@@ -365,7 +380,7 @@ impl Log {
             let at = offset.checked_sub(start).filter(|&at| at < bytes.len() as u64)? as usize;
             Some(&bytes[at..at + self.record])
         };
-        let mut writing = self.writing.iter().map(|w| (w.offset, &w.bytes[..]));
+        let mut writing = self.writing.iter().map(|w| (w.to.offset, &w.bytes[..]));
         writing.find_map(|(start, bytes)| of(start, bytes))
     }
 
@@ -381,7 +396,7 @@ impl Log {
             Some(bytes) => record.copy_from_slice(bytes),
             None => {
                 let at = self.at(place);
-                self.ask("read", |threads| read_at(&threads.file, record, at))?;
+                self.ask("read", |_, file| read_at(file, record, at))?;
             }
         }
         self.check(record, (column, row))?;
@@ -409,7 +424,7 @@ impl Log {
                     return Ok(());
                 }
                 let at = self.at(place);
-                self.ask("written", |threads| write_at(&threads.file, &record, at))?;
+                self.ask("written", |_, file| write_at(file, &record, at))?;
             }
         }
         Ok(())
@@ -434,7 +449,7 @@ impl Log {
     #[cfg(test)]
     pub fn file(&mut self) -> &std::fs::File {
         self.settle().unwrap();
-        &self.threads.as_ref().unwrap().file
+        &self.file.as_ref().unwrap().1
     }
 }
 

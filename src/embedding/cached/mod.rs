@@ -12,16 +12,24 @@ mod error;
 mod homes;
 mod io;
 mod log;
+mod reads;
 mod record;
+#[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
+mod ring;
+#[cfg(not(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64"))))]
+#[path = "no_ring.rs"]
+mod ring;
 mod rows;
 mod slots;
 #[cfg(test)]
 mod tests;
+mod threads;
 
 pub(super) use config::resident_columns;
 pub use config::{CachedColumn, CachedSpec, CachedStore, RowSizes};
 pub use counts::CacheCounts;
 pub use error::RowFileError;
+pub use reads::{ReadBy, Reads};
 pub use record::{Field, Record};
 pub use rows::{Resolved, RowStore};
 pub use slots::{Insert, SLOT_BYTES, Where};

@@ -1,7 +1,7 @@
 //! All tables of a model whose rows do not all fit: slots of each column, and one file.
 
 use super::{
-    CacheCounts, CachedSpec, Record, RowFileError,
+    CacheCounts, CachedSpec, ReadBy, Record, RowFileError,
     io::Fetch,
     log::{Log, Owner},
     slots::{HOLDS, Insert, Origin, Slots, Used, Where},
@@ -80,7 +80,8 @@ impl RowStore {
         let tables = Tables(spec.columns.iter().map(slots).collect());
         let outside = tables.0.iter().any(Option::is_some);
         let memory = spec.host.unwrap_or(0);
-        let log = || Log::behind_memory(&spec.folder, memory, spec.disk, record.bytes());
+        let log =
+            || Log::behind_memory(&spec.folder, memory, spec.disk, record.bytes(), spec.reads);
         let log = outside.then(log).transpose()?;
         let read = vec![[0; 3]; spec.columns.len()];
         Ok(RowStore { tables, record, log, holds: HOLDS.to_vec(), spare: Vec::new(), read })
@@ -89,6 +90,11 @@ impl RowStore {
     /// What a record holds.
     pub fn record(&self) -> &Record {
         &self.record
+    }
+
+    /// Who reads the file, if there is one.
+    pub fn read_by(&self) -> Option<&ReadBy> {
+        self.log.as_ref().and_then(Log::read_by)
     }
 
     /// Whether some rows of a column are not in memory.

@@ -109,7 +109,18 @@ fn get(log: &Log, map: &Map, of: (u32, u32)) -> Result<Vec<u8>, RowFileError> {
     Ok(log.read(map.0[&of], of, &mut Vec::new())?.to_vec())
 }
 
+/// The same of several rows, read beside training.
+fn get_all(log: &mut Log, map: &Map, of: &[(u32, u32)]) -> Result<Vec<Vec<u8>>, RowFileError> {
+    let places: Vec<u32> = of.iter().map(|of| map.0[of]).collect();
+    let fetch = log.fetch(&places).unwrap();
+    fetch.wait();
+    let one = |(n, &of)| Ok(log.fetched(&fetch, n, of, &mut Vec::new())?.to_vec());
+    of.iter().enumerate().map(one).collect()
+}
+
 const PACKED: usize = 20;
+
+const READS: [Reads; 2] = [Reads::Ring, Reads::Threads];
 
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
@@ -120,10 +131,11 @@ proptest! {
     fn the_log_keeps_the_newest_of_each_row(
         writes in prop::collection::vec((0u32..2, 0u32..25, any::<u8>(), 0u8..4), 1..900),
         records in 64u64..200,
+        reads in prop::sample::select(&READS[..]),
     ) {
         let folder = tempfile::tempdir().unwrap();
         let disk = records * 32 + 5;
-        let mut log = Log::new(folder.path(), disk, PACKED).unwrap();
+        let mut log = Log::new(folder.path(), disk, PACKED, reads).unwrap();
         let (mut map, mut want) = (Map::default(), HashMap::new());
         for (column, row, value, how) in writes {
             let of = (column, row);
@@ -136,8 +148,11 @@ proptest! {
             want.insert(of, value);
             prop_assert!(log.bytes() <= disk);
         }
-        for (of, value) in want {
-            prop_assert_eq!(get(&log, &map, of).unwrap(), vec![value; PACKED]);
+        let all: Vec<(u32, u32)> = want.keys().copied().collect();
+        let fetched = get_all(&mut log, &map, &all).unwrap();
+        for (of, fetched) in all.iter().zip(fetched) {
+            prop_assert_eq!(&get(&log, &map, *of).unwrap(), &vec![want[of]; PACKED]);
+            prop_assert_eq!(fetched, vec![want[of]; PACKED]);
         }
         // Nothing has a name in the folder.
         prop_assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
@@ -148,8 +163,12 @@ proptest! {
 /// dead, it says so.
 #[test]
 fn a_full_file_is_cleaned_and_then_says_so() {
+    READS.into_iter().for_each(fills);
+}
+
+fn fills(reads: Reads) {
     let folder = tempfile::tempdir().unwrap();
-    let mut log = Log::new(folder.path(), 64 * 32, PACKED).unwrap();
+    let mut log = Log::new(folder.path(), 64 * 32, PACKED, reads).unwrap();
     let mut map = Map::default();
     // 16 segments of 4; one is kept free. A quarter stays as it is.
     (0..15).for_each(|row| put(&mut log, &mut map, (0, row), row as u8).unwrap());
@@ -171,9 +190,13 @@ fn a_full_file_is_cleaned_and_then_says_so() {
 /// file that ends early and a folder that cannot be had.
 #[test]
 fn damage_is_found() {
+    READS.into_iter().for_each(damages);
+}
+
+fn damages(reads: Reads) {
     let folder = tempfile::tempdir().unwrap();
     let make = || {
-        let mut log = Log::new(folder.path(), 64 * 32, PACKED).unwrap();
+        let mut log = Log::new(folder.path(), 64 * 32, PACKED, reads).unwrap();
         let mut map = Map::default();
         (0..40).for_each(|row| put(&mut log, &mut map, (0, row), 9).unwrap());
         (log, map)
@@ -186,6 +209,9 @@ fn damage_is_found() {
         assert!(error.contains("damaged") && error.contains("row 3 of column 0"), "{error}");
         assert_eq!(error.lines().count(), 1);
         assert!(get(&log, &map, (0, 4)).is_ok());
+        let fetched = get_all(&mut log, &map, &[(0, 4), (0, 3)]).unwrap_err().to_string();
+        assert_eq!(fetched, error);
+        assert!(get_all(&mut log, &map, &[(0, 4), (0, 5)]).is_ok());
         // Cleaning moves none that is damaged: what does not name its row is lost.
         for n in 0..400u32 {
             if let Err(e) = put(&mut log, &mut map, (1, n % 10), 1) {
@@ -199,10 +225,55 @@ fn damage_is_found() {
     log.file().set_len(7).unwrap();
     let error = get(&log, &map, (0, 3)).unwrap_err().to_string();
     assert!(error.contains("cannot be read") && error.contains("last checkpoint"), "{error}");
+    // What begins behind its end, and what goes beyond it.
+    for row in [3, 0] {
+        let fetched = get_all(&mut log, &map, &[(0, row)]).unwrap_err().to_string();
+        assert_eq!(fetched, error);
+    }
     let file = folder.path().join("file");
     std::fs::write(&file, "").unwrap();
-    let error = Log::new(&file.join("in"), 4096, PACKED).unwrap_err().to_string();
+    let error = Log::new(&file.join("in"), 4096, PACKED, Reads::Ring).unwrap_err().to_string();
     assert!(error.contains("cannot be made") && error.lines().count() == 1, "{error}");
+}
+
+/// More records than the kernel is given at a time, of several batches at once, from a file that the
+/// disk has; and a store that is dropped while they are read.
+#[test]
+fn many_are_read_at_once() {
+    for reads in READS {
+        let folder = tempfile::tempdir().unwrap();
+        let mut log = Log::new(folder.path(), 1 << 20, PACKED, reads).unwrap();
+        let mut map = Map::default();
+        let rows = 20_000;
+        (0..rows).for_each(|row| put(&mut log, &mut map, (0, row), (row % 251) as u8).unwrap());
+        log.file();
+        let of = |k: u32| (0..1500).map(|n| (0, (n * 7919 + k * 977) % rows)).collect::<Vec<_>>();
+        let places = |k| of(k).iter().map(|of| map.0[of]).collect::<Vec<_>>();
+        let all: Vec<_> = (0..5).map(|k| log.fetch(&places(k)).unwrap()).collect();
+        for (k, fetch) in all.iter().enumerate().rev() {
+            fetch.wait();
+            for (n, of) in of(k as u32).into_iter().enumerate() {
+                let got = log.fetched(fetch, n, of, &mut Vec::new()).unwrap().to_vec();
+                assert_eq!(got, [(of.1 % 251) as u8; PACKED]);
+            }
+        }
+        let kept: Vec<_> = (0..40).map(|k| log.fetch(&places(k))).collect();
+        drop(log);
+        drop(kept);
+    }
+}
+
+/// Where the kernel has io_uring, it is used unless threads are asked for.
+#[test]
+fn it_is_told_who_reads() {
+    assert_eq!(ReadBy::here(Reads::Threads), ReadBy::Threads);
+    assert_eq!(ReadBy::Threads.to_string(), "16 threads");
+    let refused = ReadBy::without(&std::io::Error::from_raw_os_error(1)).to_string();
+    assert_eq!(refused, "16 threads instead of io_uring: the system does not allow it");
+    let folder = tempfile::tempdir().unwrap();
+    let by =
+        |reads| Log::new(folder.path(), 4096, PACKED, reads).unwrap().read_by().unwrap().clone();
+    assert_eq!(READS.map(by), READS.map(ReadBy::here));
 }
 
 /// A store that plays the engine too: what is in its slots.
@@ -215,7 +286,7 @@ struct Play {
 const PLAY_ROWS: [usize; 3] = [60, 9, 40];
 
 impl Play {
-    fn new(folder: &std::path::Path, slots: [usize; 3], disk: u64) -> Self {
+    fn new(folder: &std::path::Path, slots: [usize; 3], disk: u64, reads: Reads) -> Self {
         let column =
             |k: usize| CachedColumn { name: format!("C{k}"), rows: PLAY_ROWS[k], slots: slots[k] };
         let spec = CachedSpec {
@@ -224,6 +295,7 @@ impl Play {
             disk,
             columns: (0..3).map(column).collect(),
             folder: folder.to_owned(),
+            reads,
         };
         let record = Record::new(vec![Field { width: 2, kind: RowKind::Fp32 }]);
         let store = RowStore::new(&spec, record).unwrap();
@@ -259,8 +331,16 @@ impl Play {
         }
         self.store.fetch(&mut resolved);
         for column in 0..3 {
-            for i in resolved.inserts(column).to_vec() {
-                self.slots[column][i.slot as usize] = self.value(column, i.row);
+            for (n, i) in resolved.inserts(column).to_vec().into_iter().enumerate() {
+                let value = self.value(column, i.row);
+                let mut fetched = Play::initial(column, i.row);
+                if let Some(read) =
+                    self.store.fetched(&resolved, column, n, &mut self.bytes).unwrap()
+                {
+                    self.store.record().get(0, read, &mut fetched);
+                }
+                assert_eq!(fetched, value);
+                self.slots[column][i.slot as usize] = value;
             }
         }
         self.store.arrived(&mut resolved);
@@ -294,10 +374,11 @@ proptest! {
             (prop::collection::vec(0u32..60, 0..8), prop::collection::vec(0u32..9, 0..5),
              prop::collection::vec(0u32..40, 0..8), any::<bool>()), 1..120),
         slots in (8usize..60, 8usize..40),
+        reads in prop::sample::select(&READS[..]),
     ) {
         let folder = tempfile::tempdir().unwrap();
         // 100 rows of 20 bytes, and little more.
-        let mut play = Play::new(folder.path(), [slots.0, 9, slots.1], 130 * 20);
+        let mut play = Play::new(folder.path(), [slots.0, 9, slots.1], 130 * 20, reads);
         let rows = |c: usize| (0..PLAY_ROWS[c]).map(move |r| Play::initial(c, r as u32)).collect();
         let mut want: Vec<Vec<[f32; 2]>> = (0..3).map(rows).collect();
         // All rows of the second are in memory, where something else fills them.

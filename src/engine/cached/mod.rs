@@ -386,7 +386,9 @@ impl Engine for CachedEngine {
     }
 
     fn notes(&self) -> Vec<String> {
-        self.inner.notes()
+        let mut notes = self.inner.notes();
+        notes.extend(self.store.read_by().map(|by| format!("rows of the file are read by {by}")));
+        notes
     }
 
     fn device_memory(&self) -> Option<u64> {

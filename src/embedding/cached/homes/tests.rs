@@ -1,7 +1,7 @@
 //! Segments in memory and in the file against a plain map.
 
 use super::super::{
-    CachedColumn, CachedSpec, CachedStore, Field, Record, RowFileError, RowSizes, RowStore,
+    CachedColumn, CachedSpec, CachedStore, Field, Reads, Record, RowFileError, RowSizes, RowStore,
     log::{LEAST_RECORDS, Log, Owner, file_bytes},
 };
 use crate::{
@@ -66,7 +66,7 @@ proptest! {
     ) {
         let folder = tempfile::tempdir().unwrap();
         let mut log =
-            Log::behind_memory(folder.path(), memory * RECORD, disk * RECORD, PACKED).unwrap();
+            Log::behind_memory(folder.path(), memory * RECORD, disk * RECORD, PACKED, Reads::default()).unwrap();
         let (mut map, mut want) = (Map::default(), HashMap::new());
         for (row, value, how) in writes {
             match map.0.get(&row).copied() {
@@ -88,7 +88,9 @@ proptest! {
 #[test]
 fn memory_is_filled_before_the_file() {
     let folder = tempfile::tempdir().unwrap();
-    let mut log = Log::behind_memory(folder.path(), 64 * RECORD, 64 * RECORD, PACKED).unwrap();
+    let mut log =
+        Log::behind_memory(folder.path(), 64 * RECORD, 64 * RECORD, PACKED, Reads::default())
+            .unwrap();
     let mut map = Map::default();
     // 16 segments of 4 in memory.
     (0..64).for_each(|row| put(&mut log, &mut map, row, row as u8).unwrap());
@@ -107,7 +109,7 @@ fn memory_is_filled_before_the_file() {
     (0..row).for_each(|row| assert_eq!(get(&mut log, &map, row), row as u8));
 
     let nowhere = folder.path().join("nowhere");
-    let mut log = Log::behind_memory(&nowhere, 200 * RECORD, 0, PACKED).unwrap();
+    let mut log = Log::behind_memory(&nowhere, 200 * RECORD, 0, PACKED, Reads::default()).unwrap();
     let mut map = Map::default();
     // It is cleaned in memory.
     for n in 0..2000u32 {
@@ -163,7 +165,8 @@ fn rows_from_memory_and_from_the_file_are_told_apart() {
     let counts = |host, disk| {
         let columns = vec![CachedColumn { name: "C0".to_owned(), rows: 200, slots: 4 }];
         let folder: &Path = folder.path();
-        let spec = CachedSpec { cache: 0, host, disk, columns, folder: folder.to_owned() };
+        let (folder, reads) = (folder.to_owned(), Reads::default());
+        let spec = CachedSpec { cache: 0, host, disk, columns, folder, reads };
         let record = Record::new(vec![Field { width: 5, kind: RowKind::Fp32 }]);
         let mut store = RowStore::new(&spec, record).unwrap();
         let mut bytes = Vec::new();

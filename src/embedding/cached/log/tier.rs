@@ -1,17 +1,17 @@
 //! The log's segments in memory, and how they go to the file.
 
-use super::{CHUNK, Leaving, Log, RowFileError, Threads, WRITING};
-use std::io;
+use super::{At, CHUNK, Io, Leaving, Log, RowFileError, WRITING};
+use std::{fs::File, io, sync::Arc};
 
 impl Log {
     /// Asks something of the file, which there is where anything is in it.
     pub(super) fn ask<T>(
         &self,
         what: &'static str,
-        f: impl FnOnce(&Threads) -> io::Result<T>,
+        f: impl FnOnce(&Io, &Arc<File>) -> io::Result<T>,
     ) -> Result<T, RowFileError> {
-        let threads = self.threads.as_ref().ok_or_else(|| io::ErrorKind::NotFound.into());
-        threads.and_then(f).map_err(self.error(what))
+        let file = self.file.as_ref().ok_or_else(|| io::ErrorKind::NotFound.into());
+        file.and_then(|(io, file)| f(io, file)).map_err(self.error(what))
     }
 
     /// Records that are gathered at one time.
@@ -55,7 +55,9 @@ impl Log {
             }
             let (offset, n) = (self.at(place), bytes.len() / self.record);
             place += n as u32;
-            let writing = self.ask("written", |threads| Ok(threads.write(offset, bytes)))?;
+            let writing = self.ask("written", |io, file| {
+                Ok(io.write(At { file: Arc::clone(file), offset }, bytes))
+            })?;
             self.writing.push_back(writing);
             self.written_but(WRITING)?;
         }

@@ -4,7 +4,7 @@ use super::*;
 use crate::{
     backend::{Device, StepContext},
     batch::{Samples, Span},
-    embedding::cached::{CachedColumn, CachedSpec},
+    embedding::cached::{CachedColumn, CachedSpec, Reads},
     engine::{EngineKind, build, cached::CachedEngine},
 };
 use proptest::prelude::*;
@@ -62,7 +62,8 @@ pub(super) fn cached(
         slots: slots.get(k).map_or(rows, |&n| n.min(rows)),
     };
     let columns = WIDE.iter().enumerate().map(column).collect();
-    let spec = CachedSpec { cache: 0, host: None, disk, columns, folder: folder.to_owned() };
+    let folder = folder.to_owned();
+    let spec = CachedSpec { cache: 0, host: None, disk, columns, folder, reads: Reads::default() };
     EngineConfig { cached: Some(spec), ..config.clone() }
 }
 
